@@ -1,0 +1,11 @@
+//! Floor 0: what a job is, and how two answers about it compare. Pure: no async, no I/O, no clock.
+
+pub mod details;
+pub mod error;
+pub mod id;
+pub mod job;
+pub mod observation;
+pub mod principal;
+pub mod schedule;
+pub mod source;
+pub mod state;

@@ -1,0 +1,117 @@
+//! What only one upstream says about a job, in typed form. Every field is optional: it is the upstream's to give.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+/// What only one upstream says about a job.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Details {
+    /// A MindBridge async result.
+    MindBridge(Box<MindBridgeDetails>),
+    /// A Supermetrics query.
+    Supermetrics(Box<SupermetricsDetails>),
+}
+
+/// What MindBridge says beyond the common fields (`upstreams/mindbridge`, "Reading one job").
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MindBridgeDetails {
+    /// The data-integrity version: grows with each save.
+    pub version: Option<i64>,
+    /// The vendor's word for the kind of job, such as `ANALYSIS_RUN`.
+    pub kind: Option<String>,
+    /// What the job worked on or produced.
+    pub entity: Option<EntityRef>,
+    /// Who started it.
+    pub created_by: Option<UserInfo>,
+    /// Who changed it last.
+    pub last_modified_by: Option<UserInfo>,
+    /// The vendor's `error`, verbatim.
+    pub error: Option<String>,
+    /// The vendor's `errorMessage`, verbatim.
+    pub error_message: Option<String>,
+}
+
+/// A thing in MindBridge, by id and type; either may be missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntityRef {
+    /// The vendor's id of the entity.
+    pub id: Option<String>,
+    /// The vendor's word for its type, such as `ANALYSIS_RESULT`.
+    pub entity_type: Option<String>,
+}
+
+/// A person in MindBridge; either field may be missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserInfo {
+    /// The vendor's id of the person.
+    pub user_id: Option<String>,
+    /// The name shown to people.
+    pub user_name: Option<String>,
+}
+
+/// What Supermetrics says beyond the common fields (`upstreams/supermetrics`, "Reading one job").
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SupermetricsDetails {
+    /// The id of the HTTP request that brought this answer; new each time.
+    pub request_id: Option<String>,
+    /// The vendor's echo of the query's id.
+    pub schedule_id: Option<String>,
+    /// The whole licence's queue, not this query's.
+    pub queue: Option<LicenceQueue>,
+    /// What the query asked for; given once it succeeded.
+    pub query: Option<QueryMeta>,
+    /// What came out; given once it succeeded.
+    pub result: Option<QueryResult>,
+}
+
+/// Tasks of the whole licence, in number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LicenceQueue {
+    /// Waiting tasks.
+    pub tasks_scheduled: Option<i64>,
+    /// Running tasks.
+    pub tasks_running: Option<i64>,
+}
+
+/// What a query asked for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct QueryMeta {
+    /// First day, as the vendor writes it.
+    pub start_date: Option<String>,
+    /// Last day, as the vendor writes it.
+    pub end_date: Option<String>,
+    /// The data source accounts, each in the vendor's own form.
+    pub accounts: Vec<Value>,
+    /// The columns asked for.
+    pub fields: Vec<QueryField>,
+}
+
+/// One column of a query.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueryField {
+    /// The vendor's id of the field.
+    pub id: Option<String>,
+    /// Its name for people.
+    pub name: Option<String>,
+    /// The vendor's data type, such as `string.text.value`.
+    pub data_type: Option<String>,
+    /// The position of its column in the rows, from 0.
+    pub data_column: Option<i64>,
+}
+
+/// What came out of a query.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct QueryResult {
+    /// Rows without the header.
+    pub total_rows: Option<i64>,
+    /// Columns.
+    pub total_columns: Option<i64>,
+    /// How long it ran, in seconds.
+    pub run_seconds: Option<f64>,
+    /// Whether the data source answered with a sample.
+    pub data_sampled: Option<bool>,
+    /// Whether the vendor answered from its cache.
+    pub cache_used: Option<bool>,
+    /// When the vendor's cached data was fetched, where it says so in RFC 3339.
+    pub cache_time: Option<Timestamp>,
+}

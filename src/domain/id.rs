@@ -1,0 +1,253 @@
+//! The names of things: sources, an upstream's own ids, job keys and the opaque node id.
+//!
+//! Everything here is validated at construction, so a value in hand can be put into a URL segment, a log line or a
+//! cache key without a second look (`crate-traps` F27, F28).
+
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+/// The longest name of a source, in bytes.
+pub const SOURCE_NAME_MAX: usize = 63;
+/// The longest id of an upstream, in bytes. Supermetrics documents 50 and shows longer ones.
+pub const EXTERNAL_ID_MAX: usize = 200;
+
+/// What is wrong with a name or an id. The text names the rule and never repeats the input, which is hostile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// Nothing there.
+    #[error("is empty")]
+    Empty,
+    /// Longer than the cap, in bytes.
+    #[error("is longer than {0} bytes")]
+    TooLong(usize),
+    /// A character outside the allowed set.
+    #[error("may hold only {0}")]
+    Charset(&'static str),
+    /// Made of dots alone, which a URL reads as a step to another folder.
+    #[error("must not consist of dots alone")]
+    Dots,
+    /// Not one of our node ids, or one in another spelling.
+    #[error("is not an id this gateway gave out")]
+    NotANodeId,
+}
+
+/// The name of a source: 1 to 63 of `a-z`, `0-9`, `-` and `_`, starting with a letter or a digit.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourceName(Arc<str>);
+
+impl SourceName {
+    /// Reads a name.
+    ///
+    /// # Errors
+    /// When it is empty, too long, or holds another character.
+    pub fn parse(text: &str) -> Result<Self, IdError> {
+        check_length(text, SOURCE_NAME_MAX)?;
+        let fits = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
+        let starts = !text.starts_with(['-', '_']);
+        if starts && text.bytes().all(fits) {
+            Ok(Self(text.into()))
+        } else {
+            Err(IdError::Charset("a-z, 0-9, - and _, starting with a letter or a digit"))
+        }
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SourceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for SourceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// An upstream's own id of a job: 1 to 200 of letters, digits, `-`, `_`, `.`, `~` and `:`; never dots alone.
+///
+/// Case is kept: no upstream says that it folds it, so two spellings are two jobs.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ExternalId(Arc<str>);
+
+impl ExternalId {
+    /// Reads an id.
+    ///
+    /// # Errors
+    /// When it is empty, too long, dots alone, or holds a character that could leave its place in a URL.
+    pub fn parse(text: &str) -> Result<Self, IdError> {
+        check_length(text, EXTERNAL_ID_MAX)?;
+        let fits =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~' | b':');
+        if !text.bytes().all(fits) {
+            return Err(IdError::Charset("letters, digits, - _ . ~ and :"));
+        }
+        if text.bytes().all(|byte| byte == b'.') {
+            return Err(IdError::Dots);
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ExternalId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ExternalId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// Which job: a source and the upstream's id. Compared in full, never by a hash of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobKey {
+    /// The source that knows the job.
+    pub source: SourceName,
+    /// The job's id there.
+    pub external_id: ExternalId,
+}
+
+impl JobKey {
+    /// What every node id starts with before it is encoded; the digit is its format.
+    const MARK: &'static str = "job1/";
+
+    /// The opaque id of the job in the schema. It names a job and authorises nothing.
+    pub fn node_id(&self) -> String {
+        URL_SAFE_NO_PAD.encode(format!("{}{}/{}", Self::MARK, self.source, self.external_id))
+    }
+
+    /// Reads a node id back.
+    ///
+    /// # Errors
+    /// When it is not exactly a text that [`JobKey::node_id`] gives: one job has one id.
+    pub fn from_node_id(text: &str) -> Result<Self, IdError> {
+        if text.len() > 2 * (SOURCE_NAME_MAX + EXTERNAL_ID_MAX) {
+            return Err(IdError::NotANodeId);
+        }
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| IdError::NotANodeId)?;
+        let plain = std::str::from_utf8(&bytes).map_err(|_| IdError::NotANodeId)?;
+        let (source, external_id) = plain
+            .strip_prefix(Self::MARK)
+            .and_then(|rest| rest.split_once('/'))
+            .ok_or(IdError::NotANodeId)?;
+        let source = SourceName::parse(source).map_err(|_| IdError::NotANodeId)?;
+        let external_id = ExternalId::parse(external_id).map_err(|_| IdError::NotANodeId)?;
+        Ok(Self { source, external_id })
+    }
+}
+
+impl fmt::Display for JobKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.source, self.external_id)
+    }
+}
+
+fn check_length(text: &str, max: usize) -> Result<(), IdError> {
+    match text.len() {
+        0 => Err(IdError::Empty),
+        length if length > max => Err(IdError::TooLong(max)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_external_id_that_could_leave_its_url_segment_does_not_construct() {
+        let long = "x".repeat(201);
+        let cases = [
+            ("", IdError::Empty),
+            (long.as_str(), IdError::TooLong(200)),
+            (".", IdError::Dots),
+            ("..", IdError::Dots),
+            ("....", IdError::Dots),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(ExternalId::parse(text).unwrap_err(), expected, "{text:?}");
+        }
+        for text in [
+            "../a",
+            "a/b",
+            "a\\b",
+            "%2e%2e",
+            "%2F",
+            "a b",
+            "a\nb",
+            "a\0b",
+            "a?b",
+            "a#b",
+            "a&b",
+            "a;b",
+            "é",
+            "\u{202e}",
+            "a@b",
+            "a\tb",
+            "a\"b",
+            "{}",
+            "\u{ff0e}\u{ff0e}",
+        ] {
+            assert!(matches!(ExternalId::parse(text), Err(IdError::Charset(_))), "{text:?}");
+        }
+        for text in ["65f0c0ffee00000000000001", "AbC", "a.b", "..a", "a:b~c-d_e", &"x".repeat(200)] {
+            assert_eq!(ExternalId::parse(text).unwrap().as_str(), text);
+        }
+    }
+
+    #[test]
+    fn a_source_name_is_a_lower_case_label() {
+        for text in ["audit", "a", "0", "eu-west_2"] {
+            assert_eq!(SourceName::parse(text).unwrap().as_str(), text);
+        }
+        for text in ["", "Audit", "-a", "_a", "a/b", "a b", "ä", &"x".repeat(64)] {
+            assert!(SourceName::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_node_id_in_another_spelling_is_refused() {
+        let key = JobKey {
+            source: SourceName::parse("audit").unwrap(),
+            external_id: ExternalId::parse("abc").unwrap(),
+        };
+        let id = key.node_id();
+        for bad in
+            [format!("{id}="), format!(" {id}"), format!("{id}A"), "audit/abc".to_owned(), String::new()]
+        {
+            assert_eq!(JobKey::from_node_id(&bad), Err(IdError::NotANodeId), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_node_id_names_one_job(source in "[a-z0-9][a-z0-9_-]{0,20}", external in "[A-Za-z0-9_~:.-]{0,20}[A-Za-z0-9]") {
+            let key = JobKey { source: SourceName::parse(&source).unwrap(), external_id: ExternalId::parse(&external).unwrap() };
+            prop_assert_eq!(JobKey::from_node_id(&key.node_id()), Ok(key));
+        }
+
+        #[test]
+        fn whatever_reads_as_a_node_id_is_written_the_same_way(text in "[A-Za-z0-9_=-]{0,60}") {
+            if let Ok(key) = JobKey::from_node_id(&text) {
+                prop_assert_eq!(key.node_id(), text);
+            }
+        }
+    }
+}

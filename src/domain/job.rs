@@ -1,0 +1,122 @@
+//! The normalised job: one shape for both upstreams, in which a contradiction cannot be written down.
+
+use jiff::Timestamp;
+
+use super::details::Details;
+use super::id::JobKey;
+use super::source::Upstream;
+use super::state::JobState;
+
+/// A job, as one answer of an upstream describes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    /// Which job this is.
+    pub key: JobKey,
+    /// Where it is in its life, and why it failed if it did.
+    pub life: Life,
+    /// The upstream's own word for its state, verbatim.
+    pub native_state: Option<String>,
+    /// When it was made, by the upstream's clock.
+    pub created_at: Option<Timestamp>,
+    /// When it changed last, by the upstream's clock.
+    pub updated_at: Option<Timestamp>,
+    /// When it ended, by the upstream's clock.
+    pub finished_at: Option<Timestamp>,
+    /// How far it is; `None` when the upstream does not say.
+    pub progress: Option<Progress>,
+    /// What only this upstream says.
+    pub details: Details,
+}
+
+/// A state, with what belongs to it alone: only a failed job has a failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// See [`JobState::Queued`].
+    Queued,
+    /// See [`JobState::Running`].
+    Running,
+    /// See [`JobState::Succeeded`].
+    Succeeded,
+    /// See [`JobState::Failed`].
+    Failed(Failure),
+    /// See [`JobState::Canceled`].
+    Canceled,
+    /// See [`JobState::Expired`].
+    Expired,
+    /// See [`JobState::Unknown`].
+    Unknown,
+}
+
+/// Why a job failed. Data, not an error: a failed job is an answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failure {
+    /// The upstream's code, where it gives one.
+    pub code: Option<String>,
+    /// The upstream's words, where it gives any.
+    pub message: Option<String>,
+}
+
+/// Parts done and parts known of. The total may grow, so this is never made a percentage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Parts done.
+    pub completed: u32,
+    /// Parts known of so far.
+    pub total: u32,
+}
+
+impl Job {
+    /// Where the job is in its life.
+    pub const fn state(&self) -> JobState {
+        match self.life {
+            Life::Queued => JobState::Queued,
+            Life::Running => JobState::Running,
+            Life::Succeeded => JobState::Succeeded,
+            Life::Failed(_) => JobState::Failed,
+            Life::Canceled => JobState::Canceled,
+            Life::Expired => JobState::Expired,
+            Life::Unknown => JobState::Unknown,
+        }
+    }
+
+    /// Says whether this run will not change any more.
+    pub const fn is_terminal(&self) -> bool {
+        self.state().is_terminal()
+    }
+
+    /// Why the job failed, if it did.
+    pub const fn failure(&self) -> Option<&Failure> {
+        match &self.life {
+            Life::Failed(failure) => Some(failure),
+            Life::Queued
+            | Life::Running
+            | Life::Succeeded
+            | Life::Canceled
+            | Life::Expired
+            | Life::Unknown => None,
+        }
+    }
+
+    /// The upstream's own change counter, where it has one (MindBridge `version`).
+    pub const fn counter(&self) -> Option<i64> {
+        match &self.details {
+            Details::MindBridge(details) => details.version,
+            Details::Supermetrics(_) => None,
+        }
+    }
+
+    /// The kind of upstream that gave this answer.
+    pub const fn upstream(&self) -> Upstream {
+        match &self.details {
+            Details::MindBridge(_) => Upstream::MindBridge,
+            Details::Supermetrics(_) => Upstream::Supermetrics,
+        }
+    }
+
+    /// The same job, forgotten by its upstream before an end was seen. Keeps the last that was known of it, its
+    /// counter included, so that it still compares with what it replaces.
+    #[must_use]
+    pub fn expired(&self) -> Self {
+        Self { life: Life::Expired, ..self.clone() }
+    }
+}

@@ -1,0 +1,12 @@
+//! Floor 1: what the house asks of the world, as traits. `outbound` implements them; `jobs` speaks only to them.
+
+pub mod clock;
+pub mod credentials;
+pub mod entropy;
+pub mod identity;
+pub mod spawner;
+pub mod store;
+pub mod upstream;
+
+/// A boxed future, as every asynchronous port method returns it: ports are chosen by configuration at run time.
+pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

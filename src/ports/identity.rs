@@ -1,0 +1,27 @@
+//! Who is calling: turns what a client presents into a principal.
+
+use std::fmt::Debug;
+
+use secrecy::SecretString;
+
+use crate::domain::principal::Principal;
+
+/// Why a client is not let in. Says nothing that would help to guess.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Nothing was presented, and something is needed.
+    #[error("authentication is required: send a client key as an authorization header, \"Bearer <key>\"")]
+    Missing,
+    /// What was presented is not known here.
+    #[error("the presented client key is not known here")]
+    Unknown,
+}
+
+/// Recognises clients.
+pub trait Identity: Debug + Send + Sync {
+    /// Recognises the bearer token of a request, or its absence.
+    ///
+    /// # Errors
+    /// When the client is not to be let in.
+    fn recognise(&self, presented: Option<&SecretString>) -> Result<Principal, Refusal>;
+}

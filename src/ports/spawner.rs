@@ -1,0 +1,50 @@
+//! The one way to start a task: named, traced, and with a word on what its end means.
+
+use std::fmt::Debug;
+
+use super::BoxFuture;
+
+/// A kind of task. A new member needs its row in [`TaskKind::on_panic`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TaskKind {
+    /// One shared fetch. Ends by itself; its joiners see a lost flight if it panics.
+    Flight,
+    /// One client connection. Ends with the connection.
+    Connection,
+    /// A listener. Runs until the process drains.
+    Listener,
+}
+
+/// What the death of a task means for the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnPanic {
+    /// One piece of work is lost, and whoever waits for it is told.
+    Contained,
+    /// The process cannot do its job any more and ends, loudly.
+    Fatal,
+}
+
+impl TaskKind {
+    /// The name in logs and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Flight => "flight",
+            Self::Connection => "connection",
+            Self::Listener => "listener",
+        }
+    }
+
+    /// What the death of such a task means.
+    pub const fn on_panic(self) -> OnPanic {
+        match self {
+            Self::Flight | Self::Connection => OnPanic::Contained,
+            Self::Listener => OnPanic::Fatal,
+        }
+    }
+}
+
+/// Starts tasks.
+pub trait Spawner: Debug + Send + Sync {
+    /// Starts a task. It runs to its end whoever stops waiting for it.
+    fn spawn(&self, kind: TaskKind, task: BoxFuture<'static, ()>);
+}

@@ -1,0 +1,122 @@
+//! What we ask an upstream, in our own words. An adapter answers; it never calls back up.
+
+use std::error::Error as StdError;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::value::RawValue;
+
+use super::BoxFuture;
+use crate::domain::id::{ExternalId, SourceName};
+use crate::domain::job::Job;
+use crate::domain::source::{SourceStatus, Upstream};
+
+/// Who waits for an answer. Someone waiting goes before our own curiosity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// Nobody waits: a poll, or a re-check behind an answer already given.
+    Background,
+    /// A caller waits for this answer.
+    Waiting,
+}
+
+/// What came of looking at one job.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// When the question left us.
+    pub asked_at: Timestamp,
+    /// When the answer was complete, or given up on.
+    pub observed_at: Timestamp,
+    /// The job, or why it could not be learned.
+    pub outcome: Result<Arc<Job>, LookError>,
+}
+
+/// Why something could not be learned: exactly the cases that a use case treats differently.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum LookError {
+    /// The upstream knows no such job now; it cannot tell "expired" from "never was".
+    #[error("the upstream knows no such job")]
+    NotFound,
+    /// The upstream refuses our credential.
+    #[error("the upstream refuses the configured credential")]
+    CredentialRejected,
+    /// There is no credential to send.
+    #[error("no credential is configured")]
+    Unconfigured,
+    /// The source must not be asked before this much time has passed.
+    #[error("the source must not be asked for another {} s", retry_after.as_secs())]
+    Throttled {
+        /// How long the pause still lasts.
+        retry_after: Duration,
+    },
+    /// It did not answer, or answered with an error of its own; the breaker may be open.
+    #[error("the upstream is unavailable")]
+    Unavailable(#[source] Detail),
+    /// It did not answer in time.
+    #[error("the upstream did not answer in time")]
+    TimedOut,
+    /// It answered with something that cannot be understood.
+    #[error("the upstream's answer could not be understood")]
+    BadAnswer(#[source] Detail),
+}
+
+/// What the log reads beside an error: made by the adapter, free of secrets and URLs. Not for clients.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct Detail {
+    /// One line, in our words.
+    pub text: String,
+    /// The error below, already stripped.
+    #[source]
+    pub source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+impl Detail {
+    /// A detail without a deeper cause.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), source: None }
+    }
+}
+
+/// A stretch of rows: `count` of them from the row number `first`, which starts at 0 behind the header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RowRange {
+    /// The first row wanted.
+    pub first: u32,
+    /// How many at most; at least 1.
+    pub count: u32,
+}
+
+/// Rows as they came. Cells keep the upstream's bytes (`1.10` stays `1.10`).
+#[derive(Clone, Debug)]
+pub struct RowPage {
+    /// The header row.
+    pub header: Vec<Box<RawValue>>,
+    /// The rows, without the header; fewer than asked for only at the end.
+    pub rows: Vec<Vec<Box<RawValue>>>,
+    /// How many rows there are in all, where the upstream says so.
+    pub total: Option<u32>,
+}
+
+/// One source, ready to be asked. Budget, pauses, retries and the credential are its own business.
+pub trait JobReader: Debug + Send + Sync {
+    /// The source's name.
+    fn name(&self) -> &SourceName;
+
+    /// The source's kind.
+    fn upstream(&self) -> Upstream;
+
+    /// Looks at many jobs at once, in as few requests as the upstream allows: same order, same length. Never empty.
+    fn look<'a>(&'a self, ids: &'a [ExternalId], urgency: Urgency) -> BoxFuture<'a, Vec<Look>>;
+
+    /// Reads rows of a finished job. A source without rows answers `NotFound`.
+    fn rows<'a>(&'a self, id: &'a ExternalId, range: RowRange) -> BoxFuture<'a, Result<RowPage, LookError>>;
+
+    /// Tries the source with one harmless read: does it answer, and does it take our credential?
+    fn probe(&self) -> BoxFuture<'_, Result<(), LookError>>;
+
+    /// How the source is doing now.
+    fn status(&self) -> SourceStatus;
+}
