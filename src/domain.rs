@@ -1,6 +1,7 @@
 //! Floor 0: what a job is, and how two answers about it compare. Pure: no async, no I/O, no clock.
 
 pub mod details;
+pub mod duration;
 pub mod error;
 pub mod id;
 pub mod job;

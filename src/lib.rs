@@ -17,4 +17,7 @@
 
 pub mod domain;
 
+pub mod jobs;
+pub mod outbound;
 pub mod ports;
+pub mod telemetry;

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod credentials;
 pub mod entropy;
 pub mod identity;
+pub mod rows;
 pub mod spawner;
 pub mod store;
 pub mod upstream;

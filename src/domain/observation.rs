@@ -75,7 +75,7 @@ mod tests {
                 version: Some(version),
                 ..Default::default()
             })),
-            None => Details::Supermetrics(Box::new(SupermetricsDetails::default())),
+            None => Details::Supermetrics(Box::default()),
         };
         let job = Job {
             key: JobKey {

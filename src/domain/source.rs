@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::id::SourceName;
+use super::id::{ExternalId, IdError, SourceName};
 
 /// A kind of API we call. A new member does not compile until each table has its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,6 +27,19 @@ impl Upstream {
         match self {
             Self::MindBridge => false,
             Self::Supermetrics => true,
+        }
+    }
+
+    /// Checks that an id could be one of this upstream's, so that nothing is asked for one that could not.
+    ///
+    /// # Errors
+    /// When it holds a character that the upstream's ids never hold.
+    pub fn check_id(self, id: &ExternalId) -> Result<(), IdError> {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        match self {
+            Self::MindBridge => Ok(()),
+            Self::Supermetrics if id.as_str().bytes().all(fits) => Ok(()),
+            Self::Supermetrics => Err(IdError::Charset("letters, digits, - and _")),
         }
     }
 

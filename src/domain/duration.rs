@@ -1,0 +1,74 @@
+//! How people write a span of time: `250ms`, `30s`, `5m`, `24h`, `30d`.
+
+use std::time::Duration;
+
+/// The units a span may be written in, with their milliseconds; longest first, for printing.
+const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+
+/// A text that is not a span of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be a whole number and a unit, such as 250ms, 30s, 5m, 24h or 30d")]
+pub struct DurationError;
+
+/// Reads a span of time. No signs, no fractions, no blanks, no bare number.
+///
+/// # Errors
+/// When the text has another form, or the span is longer than a `u64` of milliseconds.
+pub fn parse(text: &str) -> Result<Duration, DurationError> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or(DurationError)?;
+    let (number, unit) = text.split_at_checked(digits).ok_or(DurationError)?;
+    let number: u64 = number.parse().map_err(|_| DurationError)?;
+    let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit).ok_or(DurationError)?;
+    number.checked_mul(*factor).map(Duration::from_millis).ok_or(DurationError)
+}
+
+/// Writes a span of time in the largest unit that divides it. Less than a millisecond is lost.
+pub fn format(span: Duration) -> String {
+    let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    if millis == 0 {
+        return "0s".to_owned();
+    }
+    UNITS
+        .iter()
+        .find(|(_, factor)| millis.is_multiple_of(*factor))
+        .map_or_else(|| format!("{millis}ms"), |(name, factor)| format!("{}{name}", millis / factor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn only_a_number_with_a_unit_is_a_span() {
+        for (text, millis) in
+            [("0s", 0), ("250ms", 250), ("30s", 30_000), ("5m", 300_000), ("1d", 86_400_000)]
+        {
+            assert_eq!(parse(text), Ok(Duration::from_millis(millis)));
+        }
+        for text in [
+            "",
+            "5",
+            "s",
+            "-1s",
+            "1.5s",
+            " 1s",
+            "1 s",
+            "1S",
+            "1w",
+            "99999999999999999999s",
+            "18446744073709551615d",
+            "1s1s",
+        ] {
+            assert_eq!(parse(text), Err(DurationError), "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(millis in 0_u64..10_000_000_000) {
+            let span = Duration::from_millis(millis);
+            prop_assert_eq!(parse(&format(span)), Ok(span));
+        }
+    }
+}

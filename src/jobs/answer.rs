@@ -1,0 +1,143 @@
+//! What a client is told of a job: an observation with a word on how fresh it is, or a problem.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::domain::error::{Problem, ProblemCode, Retry};
+use crate::domain::id::JobKey;
+use crate::domain::observation::Observation;
+use crate::ports::upstream::LookError;
+
+use super::access::not_found;
+
+/// What came of one reference.
+pub type Answer = Result<Seen, Problem>;
+
+/// A job, and how fresh what we say of it is.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The job as it was answered.
+    pub observation: Observation,
+    /// How long ago that was.
+    pub age: Duration,
+    /// Why it is older than asked for; `None` when it is not.
+    pub stale: Option<StaleReason>,
+}
+
+/// Why an answer is older than asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StaleReason {
+    /// The source must not be asked now.
+    Throttled,
+    /// The source did not answer, or answered with an error of its own.
+    Unavailable,
+    /// The answer did not come in time.
+    TimedOut,
+    /// The source refuses the credential that this gateway holds for it.
+    CredentialRejected,
+    /// The source has no usable credential here.
+    Unconfigured,
+    /// The source's answer could not be understood.
+    BadAnswer,
+    /// A fault of this gateway.
+    Internal,
+    /// Nobody was asked: a list shows what is held.
+    NotAsked,
+}
+
+impl Seen {
+    /// An observation as fresh as asked for.
+    pub(super) fn fresh(observation: Observation, now: Timestamp) -> Self {
+        Self { age: age(&observation, now), observation, stale: None }
+    }
+
+    /// An observation that could not be renewed. An end needs no renewing, whatever went wrong.
+    pub(super) fn stale(observation: Observation, now: Timestamp, reason: StaleReason) -> Self {
+        let stale = (!observation.job.is_terminal()).then_some(reason);
+        Self { age: age(&observation, now), observation, stale }
+    }
+}
+
+/// How old an observation is. A clock that stepped back makes it new, not negative.
+pub(super) fn age(observation: &Observation, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(observation.observed_at)).unwrap_or_default()
+}
+
+/// Why a fetch brought nothing, seen from the use cases.
+#[derive(Clone, Debug)]
+pub enum Miss {
+    /// The source said so.
+    Look(LookError),
+    /// The caller's time was up before the source's.
+    Impatient,
+    /// The fetch died.
+    Lost,
+}
+
+impl Miss {
+    /// The reason to put beside an older answer; `None` when there must not be one.
+    pub(super) const fn stale_reason(&self) -> Option<StaleReason> {
+        match self {
+            Self::Look(LookError::NotFound) => None,
+            Self::Look(LookError::Throttled { .. }) => Some(StaleReason::Throttled),
+            Self::Look(LookError::Unavailable(_)) => Some(StaleReason::Unavailable),
+            Self::Look(LookError::TimedOut) | Self::Impatient => Some(StaleReason::TimedOut),
+            Self::Look(LookError::CredentialRejected) => Some(StaleReason::CredentialRejected),
+            Self::Look(LookError::Unconfigured) => Some(StaleReason::Unconfigured),
+            Self::Look(LookError::BadAnswer(_)) => Some(StaleReason::BadAnswer),
+            Self::Lost => Some(StaleReason::Internal),
+        }
+    }
+
+    /// The problem to answer with when nothing older is held.
+    pub(super) fn problem(&self, key: &JobKey) -> Problem {
+        let source = &key.source;
+        let (code, retry, message) = match self {
+            Self::Look(LookError::NotFound) => return not_found(key),
+            Self::Look(LookError::CredentialRejected) => (
+                ProblemCode::CredentialRejected,
+                Retry::Whenever,
+                format!(
+                    "source \"{source}\" refuses the credential this gateway holds; its operator must renew it"
+                ),
+            ),
+            Self::Look(LookError::Unconfigured) => (
+                ProblemCode::Unconfigured,
+                Retry::Whenever,
+                format!(
+                    "source \"{source}\" has no usable credential on this gateway; its operator must set one"
+                ),
+            ),
+            Self::Look(LookError::Throttled { retry_after }) => (
+                ProblemCode::Throttled,
+                Retry::After(*retry_after),
+                format!("source \"{source}\" must not be asked now; ask again after retryAfterMs"),
+            ),
+            Self::Look(LookError::Unavailable(_)) => (
+                ProblemCode::Unavailable,
+                Retry::Whenever,
+                format!("source \"{source}\" does not answer, or answers with an error of its own"),
+            ),
+            Self::Look(LookError::TimedOut) | Self::Impatient => (
+                ProblemCode::TimedOut,
+                Retry::Whenever,
+                format!("source \"{source}\" did not answer in time"),
+            ),
+            Self::Look(LookError::BadAnswer(_)) => (
+                ProblemCode::BadAnswer,
+                Retry::Whenever,
+                format!("the answer of source \"{source}\" could not be understood"),
+            ),
+            Self::Lost => {
+                (ProblemCode::Internal, Retry::Whenever, "this gateway lost the fetch; ask again".to_owned())
+            }
+        };
+        let problem = Problem::new(code, retry, message);
+        match self {
+            Self::Look(error) => Problem { cause: Some(Arc::new(error.clone())), ..problem },
+            Self::Impatient | Self::Lost => problem,
+        }
+    }
+}

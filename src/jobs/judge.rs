@@ -1,0 +1,90 @@
+//! Whether what is held will do. Pure: a table over age, state and what the caller allows.
+
+use std::time::Duration;
+
+use crate::domain::job::Job;
+use crate::domain::source::Upstream;
+use crate::domain::state::JobState;
+
+/// What to do about a held job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Answer with it.
+    Serve,
+    /// Answer with it, and look behind the answer whether the id has started another life.
+    ServeAndCheck,
+    /// Ask the upstream first.
+    Ask,
+}
+
+/// Judges a job held for `age`, for a caller who allows an unfinished one to be `allowed` old.
+///
+/// An end is always fresh: no caller waits for it to be asked again. But an id that can run again (Supermetrics), or
+/// that may only have been out of sight (EXPIRED), is looked at again in the background every `rerun_check`.
+pub(super) fn judge(
+    job: &Job,
+    upstream: Upstream,
+    age: Duration,
+    allowed: Duration,
+    rerun_check: Duration,
+) -> Verdict {
+    if !job.is_terminal() {
+        return if age <= allowed { Verdict::Serve } else { Verdict::Ask };
+    }
+    let may_live_again = upstream.runs_again() || job.state() == JobState::Expired;
+    if may_live_again && age > rerun_check { Verdict::ServeAndCheck } else { Verdict::Serve }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::details::{Details, MindBridgeDetails, SupermetricsDetails};
+    use crate::domain::id::{ExternalId, JobKey, SourceName};
+    use crate::domain::job::Life;
+
+    #[test]
+    fn an_end_is_fresh_and_the_rest_is_as_old_as_allowed() {
+        use Upstream::{MindBridge, Supermetrics};
+        let cases = [
+            (Life::Running, MindBridge, 1, 2, Verdict::Serve),
+            (Life::Running, MindBridge, 2, 2, Verdict::Serve),
+            (Life::Running, MindBridge, 3, 2, Verdict::Ask),
+            (Life::Queued, Supermetrics, 1, 0, Verdict::Ask),
+            (Life::Unknown, Supermetrics, 0, 0, Verdict::Serve),
+            (Life::Succeeded, MindBridge, 1_000_000, 0, Verdict::Serve),
+            (Life::Succeeded, Supermetrics, 300, 0, Verdict::Serve),
+            (Life::Succeeded, Supermetrics, 301, 0, Verdict::ServeAndCheck),
+            (Life::Canceled, Supermetrics, 301, 0, Verdict::ServeAndCheck),
+            (Life::Expired, MindBridge, 301, 0, Verdict::ServeAndCheck),
+            (Life::Expired, MindBridge, 300, 0, Verdict::Serve),
+        ];
+        for (life, upstream, age, allowed, expected) in cases {
+            let details = match upstream {
+                MindBridge => Details::MindBridge(Box::default()),
+                Supermetrics => Details::Supermetrics(Box::default()),
+            };
+            let key = JobKey {
+                source: SourceName::parse("s").unwrap(),
+                external_id: ExternalId::parse("j").unwrap(),
+            };
+            let (created_at, updated_at, finished_at) = (None, None, None);
+            let label = format!("{life:?} {upstream:?} {age} {allowed}");
+            let job = Job {
+                key,
+                life,
+                native_state: None,
+                created_at,
+                updated_at,
+                finished_at,
+                progress: None,
+                details,
+            };
+            let seconds = Duration::from_secs;
+            assert_eq!(
+                judge(&job, upstream, seconds(age), seconds(allowed), seconds(300)),
+                expected,
+                "{label}"
+            );
+        }
+    }
+}

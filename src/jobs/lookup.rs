@@ -1,0 +1,165 @@
+//! Asks once: access, store, flight, fetch, ingest, and up again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::Instant;
+
+use crate::domain::error::Problem;
+use crate::domain::id::{ExternalId, JobKey, SourceName};
+use crate::domain::observation::Observation;
+use crate::domain::principal::Principal;
+use crate::ports::spawner::TaskKind;
+use crate::ports::upstream::{JobReader, LookError, Urgency};
+
+use super::access::{JobRef, Target};
+use super::answer::{Answer, Miss, Seen, age};
+use super::flight::{Seat, Ticket};
+use super::ingest::Landing;
+use super::judge::{Verdict, judge};
+use super::{Inner, Jobs};
+
+type Leads = HashMap<SourceName, (Arc<dyn JobReader>, Vec<Ticket<JobKey, Landing>>)>;
+
+impl Jobs {
+    /// Answers for one job. See [`Jobs::lookup`].
+    pub async fn lookup_one(
+        &self,
+        principal: &Principal,
+        reference: JobRef,
+        max: Option<Duration>,
+    ) -> Answer {
+        let mut answers = self.lookup(principal, &[reference], max).await;
+        answers.pop().unwrap_or_else(|| unreachable!("one answer a reference"))
+    }
+
+    /// Answers for jobs: same order, same length, each job asked for at most once however often it is named.
+    ///
+    /// An unfinished job is as old as `max_staleness` allows, or says why it is older. Always answers within the
+    /// configured time. Cancel safe: a fetch under way goes on for the others, and for the store.
+    pub async fn lookup(
+        &self,
+        principal: &Principal,
+        refs: &[JobRef],
+        max_staleness: Option<Duration>,
+    ) -> Vec<Answer> {
+        let targets: Vec<Result<Target, Problem>> =
+            refs.iter().map(|one| self.resolve(principal, one)).collect();
+        let mut wanted: HashMap<JobKey, Arc<dyn JobReader>> = HashMap::new();
+        for target in targets.iter().flatten() {
+            wanted.entry(target.key.clone()).or_insert_with(|| Arc::clone(&target.reader));
+        }
+        let answers = self.inner.answer(wanted, max_staleness).await;
+        let pick = |target: Result<Target, Problem>| match answers.get(&target?.key) {
+            Some(answer) => answer.clone(),
+            None => unreachable!("every wanted job is answered"),
+        };
+        targets.into_iter().map(pick).collect()
+    }
+}
+
+impl Inner {
+    async fn answer(
+        self: &Arc<Self>,
+        wanted: HashMap<JobKey, Arc<dyn JobReader>>,
+        max_staleness: Option<Duration>,
+    ) -> HashMap<JobKey, Answer> {
+        let keys: Vec<JobKey> = wanted.keys().cloned().collect();
+        let held: HashMap<&JobKey, Observation> = keys
+            .iter()
+            .zip(self.ingest.held_all(&keys).await)
+            .filter_map(|(key, held)| Some((key, held?)))
+            .collect();
+        let allowed = max_staleness.unwrap_or(self.freshness.fresh_for);
+        let believed = max_staleness.unwrap_or(self.freshness.missing_for);
+        let now = self.clock.now();
+
+        let mut answers = HashMap::with_capacity(keys.len());
+        let mut seats = Vec::new();
+        let mut leads = Leads::new();
+        let mut checks = Leads::new();
+        for (key, reader) in &wanted {
+            let verdict = held.get(key).map_or(Verdict::Ask, |held| {
+                judge(&held.job, reader.upstream(), age(held, now), allowed, self.freshness.rerun_check)
+            });
+            match (verdict, held.get(key)) {
+                (Verdict::Serve, Some(held)) => {
+                    answers.insert(key.clone(), Ok(Seen::fresh(held.clone(), now)));
+                }
+                (Verdict::ServeAndCheck, Some(held)) => {
+                    answers.insert(key.clone(), Ok(Seen::fresh(held.clone(), now)));
+                    self.board(key, reader, &mut checks);
+                }
+                (_, None) if self.is_missing(key, believed).await => {
+                    answers.insert(key.clone(), Err(Miss::Look(LookError::NotFound).problem(key)));
+                }
+                (_, _) => seats.push((key.clone(), self.board(key, reader, &mut leads))),
+            }
+        }
+        self.depart(checks, Urgency::Background);
+        self.depart(leads, Urgency::Waiting);
+
+        let deadline = Instant::now() + self.freshness.answer_within;
+        let landings = join_all(seats.into_iter().map(|(key, seat)| async move {
+            let landed = tokio::time::timeout_at(deadline, seat.landed()).await;
+            (key, landed.map_err(|_| Miss::Impatient).and_then(|landed| landed.ok_or(Miss::Lost)))
+        }));
+        for (key, landed) in landings.await {
+            let now = self.clock.now();
+            let answer = match landed.and_then(|landing| landing.map_err(Miss::Look)) {
+                Ok(observation) => Ok(Seen::fresh(observation, now)),
+                Err(miss) => match (miss.stale_reason(), held.get(&key)) {
+                    (Some(reason), Some(held)) => Ok(Seen::stale(held.clone(), now, reason)),
+                    (_, _) => Err(miss.problem(&key)),
+                },
+            };
+            answers.insert(key, answer);
+        }
+        answers
+    }
+
+    /// Takes a seat on the flight for a job; a new flight's ticket is put with those of its source.
+    fn board(&self, key: &JobKey, reader: &Arc<dyn JobReader>, leads: &mut Leads) -> Seat<Landing> {
+        let (seat, ticket) = self.looks.board(key);
+        if let Some(ticket) = ticket {
+            let (_, tickets) =
+                leads.entry(key.source.clone()).or_insert_with(|| (Arc::clone(reader), Vec::new()));
+            tickets.push(ticket);
+        }
+        seat
+    }
+
+    /// Starts the flights, as many jobs to a task as fit one request, so that a slow one delays only its companions.
+    fn depart(self: &Arc<Self>, leads: Leads, urgency: Urgency) {
+        for (reader, mut tickets) in leads.into_values() {
+            let size = reader.upstream().ids_a_request();
+            while !tickets.is_empty() {
+                let companions = tickets.split_off(tickets.len().saturating_sub(size));
+                let task = fly(Arc::clone(self), Arc::clone(&reader), companions, urgency);
+                self.spawner.spawn(TaskKind::Flight, Box::pin(task));
+            }
+        }
+    }
+
+    /// Says whether "no such job" was heard recently enough to be believed.
+    async fn is_missing(&self, key: &JobKey, believed: Duration) -> bool {
+        let heard = self.ingest.tolerate(self.store.missing_for(key).await).flatten();
+        heard.is_some_and(|ago| ago <= believed)
+    }
+}
+
+async fn fly(
+    inner: Arc<Inner>,
+    reader: Arc<dyn JobReader>,
+    tickets: Vec<Ticket<JobKey, Landing>>,
+    urgency: Urgency,
+) {
+    let ids: Vec<ExternalId> = tickets.iter().map(|ticket| ticket.key().external_id.clone()).collect();
+    let looks = reader.look(&ids, urgency).await;
+    for (ticket, look) in tickets.into_iter().zip(looks) {
+        let landing = inner.ingest.take(ticket.key(), look).await;
+        ticket.land(landing);
+    }
+}

@@ -1,0 +1,145 @@
+//! Reads the rows of a finished job, a page at a time.
+//!
+//! The upstream is asked for whole stretches, which are held for a while, so that a client who pages through them
+//! costs few requests and two clients cost those of one.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::value::RawValue;
+
+use crate::domain::error::{Problem, ProblemCode, Retry};
+use crate::domain::id::JobKey;
+use crate::domain::observation::Observation;
+use crate::domain::principal::Principal;
+use crate::domain::state::JobState;
+use crate::ports::rows::RowKey;
+use crate::ports::spawner::TaskKind;
+use crate::ports::upstream::{JobReader, LookError, RowPage, RowRange};
+
+use super::answer::Miss;
+use super::flight::Ticket;
+use super::{Inner, Jobs};
+
+/// Rows read from the upstream at once.
+const STRETCH: u32 = 1_000;
+/// The most rows a query can have (`upstreams/supermetrics`, "Cheap polls, and rows").
+const ROWS_MAX: u32 = 1_000_000;
+
+pub(super) type Landing = Result<Arc<RowPage>, LookError>;
+
+/// A page of rows.
+#[derive(Clone, Debug, Default)]
+pub struct Rows {
+    /// The header row.
+    pub header: Vec<Box<RawValue>>,
+    /// Each row with the cursor behind it.
+    pub rows: Vec<(String, Vec<Box<RawValue>>)>,
+    /// Whether more follow.
+    pub has_next: bool,
+}
+
+impl Jobs {
+    /// Reads at most `first` rows behind the cursor `after` of the finished job that `observation` describes.
+    ///
+    /// `None` while the job has not succeeded: there are no rows yet. Cancel safe.
+    ///
+    /// # Errors
+    /// `EXPIRED` when the upstream no longer keeps the rows, `INVALID_REF` for a cursor that is not ours, and
+    /// whatever keeps the source from answering.
+    pub async fn rows(
+        &self,
+        principal: &Principal,
+        observation: &Observation,
+        first: u32,
+        after: Option<&str>,
+    ) -> Result<Option<Rows>, Problem> {
+        let key = &observation.job.key;
+        if observation.job.state() != JobState::Succeeded {
+            return Ok(None);
+        }
+        let reader = self.inner.readers.get(&key.source).filter(|_| principal.may_read(&key.source));
+        let Some(reader) = reader else {
+            return Err(super::access::not_found(key));
+        };
+        let start = after.map_or(Ok(0), read_cursor)?;
+        let mut page = Rows::default();
+        let mut at = start;
+        // A page touches two stretches at most, since it is no longer than one.
+        loop {
+            let stretch = RowRange { first: at - at % STRETCH, count: STRETCH };
+            let wanted = RowKey { job: key.clone(), run: observation.observed_at, range: stretch };
+            let read = self.inner.stretch(reader, wanted).await.map_err(|miss| row_problem(&miss, key))?;
+            let skip = (at - stretch.first) as usize;
+            let room = (start + first - at) as usize;
+            page.header.clone_from(&read.header);
+            for row in read.rows.iter().skip(skip).take(room) {
+                at += 1;
+                page.rows.push((cursor(at), row.clone()));
+            }
+            let ended = read.total.map_or(read.rows.len() < STRETCH as usize, |total| at >= total)
+                || at >= ROWS_MAX
+                || read.rows.len() <= skip;
+            page.has_next = !ended;
+            if ended || at >= start + first {
+                return Ok(Some(page));
+            }
+        }
+    }
+}
+
+impl Inner {
+    async fn stretch(
+        self: &Arc<Self>,
+        reader: &Arc<dyn JobReader>,
+        key: RowKey,
+    ) -> Result<Arc<RowPage>, Miss> {
+        if let Some(held) = self.row_cache.get(&key).await {
+            return Ok(held);
+        }
+        let (seat, ticket) = self.row_reads.board(&key);
+        if let Some(ticket) = ticket {
+            let task = fetch(Arc::clone(self), Arc::clone(reader), ticket);
+            self.spawner.spawn(TaskKind::Flight, Box::pin(task));
+        }
+        let landed = tokio::time::timeout(self.freshness.answer_within, seat.landed()).await;
+        let landing = landed.map_err(|_| Miss::Impatient)?.ok_or(Miss::Lost)?;
+        landing.map_err(Miss::Look)
+    }
+}
+
+async fn fetch(inner: Arc<Inner>, reader: Arc<dyn JobReader>, ticket: Ticket<RowKey, Landing>) {
+    let RowKey { job, range, .. } = ticket.key();
+    let landing = reader.rows(&job.external_id, *range).await.map(Arc::new);
+    if let Ok(page) = &landing {
+        inner.row_cache.put(ticket.key().clone(), Arc::clone(page)).await;
+    }
+    ticket.land(landing);
+}
+
+/// A job we hold as finished, whose rows are gone, was there: its rows have expired.
+fn row_problem(miss: &Miss, key: &JobKey) -> Problem {
+    match miss {
+        Miss::Look(LookError::NotFound) => Problem::new(
+            ProblemCode::Expired,
+            Retry::Never,
+            format!("source \"{}\" no longer keeps the rows of this job", key.source),
+        ),
+        Miss::Look(_) | Miss::Impatient | Miss::Lost => miss.problem(key),
+    }
+}
+
+fn cursor(rows_before: u32) -> String {
+    URL_SAFE_NO_PAD.encode(format!("row1/{rows_before}"))
+}
+
+fn read_cursor(text: &str) -> Result<u32, Problem> {
+    let plain = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let number =
+        plain.as_deref().and_then(|plain| plain.strip_prefix("row1/")).and_then(|text| text.parse().ok());
+    number.filter(|rows| *rows <= ROWS_MAX && cursor(*rows) == text).ok_or_else(|| {
+        let message = "after is not a cursor this gateway gave out; pass an endCursor, unchanged";
+        Problem::new(ProblemCode::InvalidRef, Retry::Never, message)
+    })
+}

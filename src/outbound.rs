@@ -1,0 +1,5 @@
+//! Floor 4, the roads out: what `ports` asks for, done with real parts. The only place that knows `reqwest` and
+//! `moka`. Never calls back up into `jobs`, and never sees `inbound`.
+
+pub mod stores;
+pub mod system;

@@ -1,0 +1,4 @@
+//! Where jobs and rows are kept.
+
+pub mod memory;
+pub mod rows;

@@ -1,0 +1,272 @@
+//! Jobs in memory, bounded by bytes: ended ones for long, unfinished ones so that a gateway remembers having seen
+//! them. Lost with the process.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant as StdInstant};
+
+use moka::Expiry;
+use moka::future::Cache;
+use moka::ops::compute::{CompResult, Op};
+use tokio::time::Instant;
+
+use crate::domain::details::Details;
+use crate::domain::id::JobKey;
+use crate::domain::job::Job;
+use crate::domain::observation::Observation;
+use crate::ports::BoxFuture;
+use crate::ports::store::{JobStore, Kept, ListFilter, StoreError};
+
+/// The most "no such job" notes held at once, about 150 bytes each.
+const MISSING_MAX: u64 = 50_000;
+
+/// How much is kept, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// The most memory jobs may take, by estimate.
+    pub max_bytes: u64,
+    /// How long an ended job is kept since it was last observed.
+    pub finished: Duration,
+    /// How long an unfinished one is remembered since it was last observed.
+    pub unfinished: Duration,
+    /// How long "no such job" is remembered.
+    pub missing: Duration,
+}
+
+/// A store in memory.
+#[derive(Debug)]
+pub struct MemoryStore {
+    jobs: Cache<JobKey, Observation>,
+    missing: Cache<JobKey, Instant>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new(retention: Retention) -> Self {
+        let weigh = |key: &JobKey, held: &Observation| weight(key, &held.job);
+        let jobs =
+            Cache::builder().max_capacity(retention.max_bytes).weigher(weigh).expire_after(retention).build();
+        let missing = Cache::builder().max_capacity(MISSING_MAX).time_to_live(retention.missing).build();
+        Self { jobs, missing }
+    }
+}
+
+impl JobStore for MemoryStore {
+    fn get<'a>(&'a self, keys: &'a [JobKey]) -> BoxFuture<'a, Result<Vec<Option<Observation>>, StoreError>> {
+        Box::pin(async move {
+            let mut held = Vec::with_capacity(keys.len());
+            for key in keys {
+                held.push(self.jobs.get(key).await);
+            }
+            Ok(held)
+        })
+    }
+
+    fn keep(&self, new: Observation) -> BoxFuture<'_, Result<Kept, StoreError>> {
+        Box::pin(async move {
+            let key = new.job.key.clone();
+            let mut replaced = None;
+            let compare = |held: Option<moka::Entry<JobKey, Observation>>| {
+                let held = held.map(moka::Entry::into_value);
+                let op = match &held {
+                    Some(held) if !new.supersedes(held) => Op::Nop,
+                    Some(_) | None => Op::Put(new.clone()),
+                };
+                replaced = held;
+                std::future::ready(op)
+            };
+            let kept = match self.jobs.entry(key.clone()).and_compute_with(compare).await {
+                CompResult::Unchanged(held) => Kept::Older(held.into_value()),
+                CompResult::Inserted(_)
+                | CompResult::ReplacedWith(_)
+                | CompResult::Removed(_)
+                | CompResult::StillNone(_) => Kept::New(replaced),
+            };
+            self.missing.invalidate(&key).await;
+            Ok(kept)
+        })
+    }
+
+    fn note_missing<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.missing.insert(key.clone(), Instant::now()).await;
+            Ok(())
+        })
+    }
+
+    fn missing_for<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<Option<Duration>, StoreError>> {
+        Box::pin(async move { Ok(self.missing.get(key).await.map(|heard| heard.elapsed())) })
+    }
+
+    /// Walks all that is held: a cost in proportion to the store, for a question that people ask and programs do not.
+    fn list<'a>(
+        &'a self,
+        filter: &'a ListFilter,
+        after: Option<&'a JobKey>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Observation>, StoreError>> {
+        Box::pin(async move {
+            let mut page: BTreeMap<Arc<JobKey>, Observation> = BTreeMap::new();
+            for (key, held) in &self.jobs {
+                let beyond = page.len() >= limit && page.last_key_value().is_none_or(|(last, _)| *last < key);
+                let behind = after.is_some_and(|after| *key <= *after);
+                if beyond || behind || !fits(filter, &held.job) {
+                    continue;
+                }
+                page.insert(key, held);
+                if page.len() > limit {
+                    page.pop_last();
+                }
+            }
+            Ok(page.into_values().collect())
+        })
+    }
+}
+
+impl Expiry<JobKey, Observation> for Retention {
+    fn expire_after_create(&self, _: &JobKey, held: &Observation, _: StdInstant) -> Option<Duration> {
+        Some(if held.job.is_terminal() { self.finished } else { self.unfinished })
+    }
+
+    fn expire_after_update(
+        &self,
+        key: &JobKey,
+        held: &Observation,
+        at: StdInstant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        self.expire_after_create(key, held, at)
+    }
+}
+
+fn fits(filter: &ListFilter, job: &Job) -> bool {
+    let source = filter.sources.is_empty() || filter.sources.contains(&job.key.source);
+    source && (filter.states.is_empty() || filter.states.contains(&job.state()))
+}
+
+/// What a job takes, in bytes: the structs themselves and the texts an upstream can make long.
+fn weight(key: &JobKey, job: &Job) -> u32 {
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let details = match &job.details {
+        Details::MindBridge(details) => {
+            let entity =
+                details.entity.as_ref().map_or(0, |entity| text(&entity.id) + text(&entity.entity_type));
+            let people = [&details.created_by, &details.last_modified_by].into_iter().flatten();
+            let people: usize = people.map(|user| text(&user.user_id) + text(&user.user_name)).sum();
+            size_of_val(&**details)
+                + text(&details.kind)
+                + text(&details.error)
+                + text(&details.error_message)
+                + entity
+                + people
+        }
+        Details::Supermetrics(details) => {
+            let query = details.query.as_ref().map_or(0, |query| {
+                let fields = query.fields.iter().map(|field| {
+                    size_of_val(field) + text(&field.id) + text(&field.name) + text(&field.data_type)
+                });
+                let accounts = query.accounts.iter().map(|account| 32 + account.to_string().len());
+                fields.chain(accounts).sum::<usize>() + text(&query.start_date) + text(&query.end_date)
+            });
+            size_of_val(&**details) + text(&details.request_id) + text(&details.schedule_id) + query
+        }
+    };
+    let failure = job.failure().map_or(0, |failure| text(&failure.code) + text(&failure.message));
+    let keys = 4 * (key.source.as_str().len() + key.external_id.as_str().len());
+    u32::try_from(256 + size_of::<Job>() + keys + details + failure + text(&job.native_state))
+        .unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::details::MindBridgeDetails;
+    use crate::domain::id::{ExternalId, SourceName};
+    use crate::domain::job::Life;
+    use crate::domain::state::JobState;
+    use jiff::Timestamp;
+
+    fn store(max_bytes: u64) -> MemoryStore {
+        let day = Duration::from_hours(24);
+        MemoryStore::new(Retention {
+            max_bytes,
+            finished: day,
+            unfinished: day,
+            missing: Duration::from_secs(5),
+        })
+    }
+
+    fn seen(source: &str, id: &str, life: Life, second: i64) -> Observation {
+        let key = JobKey {
+            source: SourceName::parse(source).unwrap(),
+            external_id: ExternalId::parse(id).unwrap(),
+        };
+        let details = Details::MindBridge(Box::default());
+        let (created_at, updated_at, finished_at) = (None, None, None);
+        let job = Job {
+            key,
+            life,
+            native_state: None,
+            created_at,
+            updated_at,
+            finished_at,
+            progress: None,
+            details,
+        };
+        let at = Timestamp::from_second(second).unwrap();
+        Observation::new(Arc::new(job), at, at)
+    }
+
+    #[tokio::test]
+    async fn an_older_answer_does_not_replace_a_newer_one() {
+        let store = store(1 << 20);
+        let (old, new) = (seen("a", "1", Life::Running, 1), seen("a", "1", Life::Succeeded, 2));
+        assert_eq!(store.keep(new.clone()).await.unwrap(), Kept::New(None));
+        assert_eq!(store.keep(old).await.unwrap(), Kept::Older(new.clone()));
+        let again = seen("a", "1", Life::Running, 3);
+        assert_eq!(store.keep(again.clone()).await.unwrap(), Kept::New(Some(new)), "a second run");
+        assert_eq!(store.get(&[again.job.key.clone()]).await.unwrap(), [Some(again)]);
+    }
+
+    #[tokio::test]
+    async fn memory_is_bounded_by_bytes() {
+        let store = store(100_000);
+        for number in 0..2_000 {
+            store.keep(seen("a", &format!("job{number}"), Life::Succeeded, 1)).await.unwrap();
+        }
+        store.jobs.run_pending_tasks().await;
+        assert!(store.jobs.weighted_size() <= 100_000);
+        assert!(store.jobs.entry_count() > 50, "{}", store.jobs.entry_count());
+    }
+
+    #[tokio::test]
+    async fn a_list_walks_in_key_order_and_goes_on_behind_a_key() {
+        let store = store(1 << 20);
+        for number in [5, 3, 1, 4, 2] {
+            store.keep(seen("a", &format!("j{number}"), Life::Succeeded, 1)).await.unwrap();
+            store.keep(seen("b", &format!("j{number}"), Life::Running, 1)).await.unwrap();
+        }
+        let names =
+            |page: Vec<Observation>| page.iter().map(|held| held.job.key.to_string()).collect::<Vec<_>>();
+        let all = ListFilter::default();
+        let first = store.list(&all, None, 3).await.unwrap();
+        let last = first[2].job.key.clone();
+        assert_eq!(names(first), ["a/j1", "a/j2", "a/j3"]);
+        assert_eq!(names(store.list(&all, Some(&last), 3).await.unwrap()), ["a/j4", "a/j5", "b/j1"]);
+        let running = ListFilter { sources: Vec::new(), states: vec![JobState::Running] };
+        assert_eq!(names(store.list(&running, None, 2).await.unwrap()), ["b/j1", "b/j2"]);
+        let of_a = ListFilter { sources: vec![SourceName::parse("a").unwrap()], states: Vec::new() };
+        assert_eq!(store.list(&of_a, Some(&last), 9).await.unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_job_that_turns_up_is_no_longer_missing() {
+        let store = store(1 << 20);
+        let found = seen("a", "1", Life::Running, 1);
+        store.note_missing(&found.job.key).await.unwrap();
+        assert!(store.missing_for(&found.job.key).await.unwrap().is_some());
+        let key = found.job.key.clone();
+        store.keep(found).await.unwrap();
+        assert_eq!(store.missing_for(&key).await.unwrap(), None);
+    }
+}

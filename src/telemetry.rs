@@ -1,0 +1,3 @@
+//! Floor 2: what is seen from outside. Logs today; traces and metrics come with their own issue.
+
+pub mod limited;
