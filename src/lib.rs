@@ -17,6 +17,7 @@
 
 pub mod domain;
 
+pub mod inbound;
 pub mod jobs;
 pub mod outbound;
 pub mod ports;

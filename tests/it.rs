@@ -1,1 +1,4 @@
+//! The one integration-test binary: each file below is a part of it, so that the house is linked once.
 
+mod architecture;
+mod schema;

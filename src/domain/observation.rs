@@ -60,7 +60,7 @@ impl Observation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::details::{Details, MindBridgeDetails, SupermetricsDetails};
+    use crate::domain::details::{Details, MindBridgeDetails};
     use crate::domain::id::{ExternalId, JobKey, SourceName};
     use crate::domain::job::{Failure, Life};
     use proptest::prelude::*;

@@ -38,7 +38,7 @@ pub(super) fn judge(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::details::{Details, MindBridgeDetails, SupermetricsDetails};
+    use crate::domain::details::Details;
     use crate::domain::id::{ExternalId, JobKey, SourceName};
     use crate::domain::job::Life;
 

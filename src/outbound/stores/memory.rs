@@ -180,7 +180,7 @@ fn weight(key: &JobKey, job: &Job) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::details::MindBridgeDetails;
+
     use crate::domain::id::{ExternalId, SourceName};
     use crate::domain::job::Life;
     use crate::domain::state::JobState;
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(store.keep(old).await.unwrap(), Kept::Older(new.clone()));
         let again = seen("a", "1", Life::Running, 3);
         assert_eq!(store.keep(again.clone()).await.unwrap(), Kept::New(Some(new)), "a second run");
-        assert_eq!(store.get(&[again.job.key.clone()]).await.unwrap(), [Some(again)]);
+        assert_eq!(store.get(std::slice::from_ref(&again.job.key)).await.unwrap(), [Some(again)]);
     }
 
     #[tokio::test]

@@ -1,0 +1,3 @@
+//! Floor 4, the doors in. Each opens on a use case of `jobs`; none sees `outbound` or `ports`.
+
+pub mod graphql;

@@ -1,0 +1,91 @@
+//! The rows of a finished query as a connection.
+
+use async_graphql::{Context, SimpleObject};
+use serde_json::value::RawValue;
+
+use crate::domain::error::{Problem, ProblemCode};
+use crate::domain::observation::Observation;
+use crate::jobs::Jobs;
+use crate::jobs::access::JobRef;
+use crate::jobs::rows::Rows;
+
+use super::connection::PageInfo;
+use super::problem::{JobProblem, as_error};
+use super::scalars::Json;
+
+/// A page of rows.
+#[derive(Clone, Debug, SimpleObject)]
+pub struct RowConnection {
+    /// The header row: the names of the columns.
+    header: Vec<Json>,
+    /// The rows with their cursors.
+    edges: Vec<RowEdge>,
+    /// The rows alone.
+    nodes: Vec<Row>,
+    /// Where this page stands among the others.
+    page_info: PageInfo,
+    /// Why there are no rows here, if the upstream did not give any: EXPIRED once it no longer keeps them.
+    problem: Option<JobProblem>,
+}
+
+/// A row and the cursor behind it.
+#[derive(Clone, Debug, SimpleObject)]
+pub struct RowEdge {
+    /// Goes on behind this row.
+    cursor: String,
+    /// The row.
+    node: Row,
+}
+
+/// A row.
+#[derive(Clone, Debug, SimpleObject)]
+pub struct Row {
+    /// The cells, in the order of the header.
+    cells: Vec<Json>,
+}
+
+/// Reads a page of rows; `None` while there are none yet.
+///
+/// A bad cursor is the document's fault and an error; what the upstream does is data.
+pub(super) async fn read_rows(
+    ctx: &Context<'_>,
+    observation: &Observation,
+    first: u32,
+    after: Option<String>,
+) -> async_graphql::Result<Option<RowConnection>> {
+    let read = ctx.data::<Jobs>()?.rows(ctx.data()?, observation, first, after.as_deref()).await;
+    match read {
+        Ok(rows) => Ok(rows.map(|rows| RowConnection::new(rows, after))),
+        Err(problem) if problem.code == ProblemCode::InvalidRef => Err(as_error(&problem)),
+        Err(problem) => Ok(Some(RowConnection::without_rows(observation, problem))),
+    }
+}
+
+impl RowConnection {
+    fn new(rows: Rows, after: Option<String>) -> Self {
+        let edges: Vec<RowEdge> = rows
+            .rows
+            .into_iter()
+            .map(|(cursor, cells)| RowEdge { cursor, node: Row { cells: json(cells) } })
+            .collect();
+        let page_info = PageInfo {
+            has_next_page: rows.has_next,
+            has_previous_page: after.is_some(),
+            start_cursor: edges.first().map(|edge| edge.cursor.clone()),
+            end_cursor: edges.last().map(|edge| edge.cursor.clone()).or(after),
+        };
+        let nodes = edges.iter().map(|edge| edge.node.clone()).collect();
+        Self { header: json(rows.header), edges, nodes, page_info, problem: None }
+    }
+
+    fn without_rows(observation: &Observation, problem: Problem) -> Self {
+        let reference = JobRef::Id(observation.job.key.node_id());
+        let problem = Some(JobProblem::new(reference, problem));
+        let page_info = PageInfo::default();
+        Self { header: Vec::new(), edges: Vec::new(), nodes: Vec::new(), page_info, problem }
+    }
+}
+
+fn json(cells: Vec<Box<RawValue>>) -> Vec<Json> {
+    cells.into_iter().map(Json::raw).collect()
+}

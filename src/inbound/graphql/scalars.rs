@@ -1,0 +1,92 @@
+//! Scalars of our own, where the built-in ones would lose something.
+
+use std::time::Duration as StdDuration;
+
+use async_graphql::{InputValueError, InputValueResult, Name, Scalar, ScalarType, Value};
+use jiff::Timestamp;
+use serde_json::value::RawValue;
+
+use crate::domain::duration;
+
+/// A moment in RFC 3339 form, in UTC, such as `2026-11-21T19:10:00Z`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DateTime(pub Timestamp);
+
+#[Scalar(name = "DateTime", specified_by_url = "https://datatracker.ietf.org/doc/html/rfc3339")]
+/// A moment in RFC 3339 form, in UTC, such as `2026-11-21T19:10:00Z`.
+impl ScalarType for DateTime {
+    fn parse(value: Value) -> InputValueResult<Self> {
+        let Value::String(text) = &value else { return Err(InputValueError::expected_type(value)) };
+        text.parse().map(Self).map_err(|_| InputValueError::custom("must be an RFC 3339 date-time"))
+    }
+
+    fn to_value(&self) -> Value {
+        Value::String(self.0.to_string())
+    }
+}
+
+/// A span of time as a whole number and a unit: `250ms`, `30s`, `5m`, `24h` or `30d`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Duration(pub StdDuration);
+
+#[Scalar(name = "Duration")]
+/// A span of time as a whole number and a unit: `250ms`, `30s`, `5m`, `24h` or `30d`.
+impl ScalarType for Duration {
+    fn parse(value: Value) -> InputValueResult<Self> {
+        let Value::String(text) = &value else { return Err(InputValueError::expected_type(value)) };
+        duration::parse(text).map(Self).map_err(InputValueError::custom)
+    }
+
+    fn to_value(&self) -> Value {
+        Value::String(duration::format(self.0))
+    }
+}
+
+/// A 64-bit integer as a text of digits, since JSON readers round numbers beyond 2^53.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Int64(pub i64);
+
+#[Scalar(name = "Int64")]
+/// A 64-bit integer as a text of digits: GraphQL's Int holds 32 bits, and JSON readers round numbers beyond 2^53.
+impl ScalarType for Int64 {
+    fn parse(value: Value) -> InputValueResult<Self> {
+        let Value::String(text) = &value else { return Err(InputValueError::expected_type(value)) };
+        text.parse().map(Self).map_err(|_| InputValueError::custom("must be a 64-bit integer in digits"))
+    }
+
+    fn to_value(&self) -> Value {
+        Value::String(self.0.to_string())
+    }
+}
+
+/// One JSON value, written with the very bytes the upstream sent.
+#[derive(Clone, Debug)]
+pub struct Json(Box<RawValue>);
+
+impl Json {
+    /// A value whose bytes were kept.
+    pub fn raw(value: Box<RawValue>) -> Self {
+        Self(value)
+    }
+
+    /// A value that was parsed on its way.
+    pub fn parsed(value: &serde_json::Value) -> Option<Self> {
+        serde_json::value::to_raw_value(value).ok().map(Self)
+    }
+}
+
+/// The engine writes an object with this one member verbatim (its feature `raw_value`).
+const VERBATIM: &str = "$serde_json::private::RawValue";
+
+#[Scalar(name = "JSON")]
+/// Any JSON value as the upstream sent it, digit by digit: `1.10` stays `1.10`.
+impl ScalarType for Json {
+    fn parse(value: Value) -> InputValueResult<Self> {
+        Err(InputValueError::expected_type(value))
+    }
+
+    fn to_value(&self) -> Value {
+        let text = Value::String(self.0.get().to_owned());
+        Value::Object([(Name::new(VERBATIM), text)].into_iter().collect())
+    }
+}

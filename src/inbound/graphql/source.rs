@@ -1,0 +1,79 @@
+//! A source as clients see it: how it is doing, never its address or its credential.
+
+use async_graphql::{Enum, SimpleObject};
+
+use crate::domain::source::{self, BudgetUse, SourceStatus};
+
+use super::scalars::DateTime;
+
+/// A kind of API that the gateway calls.
+#[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]
+#[graphql(remote = "source::Upstream")]
+pub enum Upstream {
+    /// MindBridge async results.
+    #[graphql(name = "MINDBRIDGE")]
+    MindBridge,
+    /// Supermetrics query status.
+    Supermetrics,
+}
+
+/// How a source is doing, as far as its last calls tell.
+#[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]
+#[graphql(remote = "source::SourceHealth")]
+pub enum SourceHealth {
+    /// Its last call was answered.
+    Healthy,
+    /// Nothing was asked yet.
+    Untried,
+    /// It asked the gateway to wait, or its budget is used up.
+    Throttled,
+    /// Its last calls failed.
+    Unavailable,
+    /// It refuses the gateway's credential.
+    CredentialRejected,
+    /// Its credential could not be read, so nothing is asked.
+    Unconfigured,
+}
+
+/// One configured account of an upstream.
+#[derive(Clone, Debug, SimpleObject)]
+pub struct Source {
+    /// The name to use in a `JobRef`.
+    name: String,
+    /// The kind of API.
+    upstream: Upstream,
+    /// How it is doing.
+    health: SourceHealth,
+    /// What it may be asked, and how much of that is in use.
+    budget: SourceBudget,
+    /// No call is made before this time.
+    throttled_until: Option<DateTime>,
+}
+
+/// What a source may be asked. All callers and all retries share it.
+#[derive(Clone, Copy, Debug, SimpleObject)]
+pub struct SourceBudget {
+    /// Calls in any second.
+    per_second: u32,
+    /// Calls in any hour.
+    per_hour: u32,
+    /// Calls at the same time.
+    concurrency: u32,
+    /// Calls under way now.
+    in_flight: u32,
+    /// Calls left before the hourly limit is reached.
+    left_this_hour: u32,
+}
+
+impl From<SourceStatus> for Source {
+    fn from(status: SourceStatus) -> Self {
+        let BudgetUse { per_second, per_hour, concurrency, in_flight, left_this_hour } = status.budget;
+        Self {
+            name: status.name.as_str().to_owned(),
+            upstream: status.upstream.into(),
+            health: status.health.into(),
+            budget: SourceBudget { per_second, per_hour, concurrency, in_flight, left_this_hour },
+            throttled_until: status.throttled_until.map(DateTime),
+        }
+    }
+}
