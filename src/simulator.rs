@@ -24,16 +24,17 @@ use std::{fmt, io, net::SocketAddr, sync::Arc};
 use serde::Deserialize;
 use tokio::{net::TcpListener, task::JoinHandle};
 
+use self::world::World;
 pub use self::{
     fault::{Answer, Body, Edit, Fault, FaultKind, RetryAfter},
     handle::{Handle, Job, NoSuchJob, Step},
     record::{Asked, Auth},
     scenario::{
-        Column, ColumnKind, MindBridge, MindBridgeJob, MindBridgeStep, QueryError, QueryMeta, ResultMeta, Rows,
-        Scenario, ScenarioError, ScenarioFault, Supermetrics, SupermetricsJob, SupermetricsStep, UserInfo,
+        Column, ColumnKind, MindBridge, MindBridgeJob, MindBridgeStep, QueryError, QueryMeta, ResultMeta,
+        Rows, Scenario, ScenarioError, ScenarioFault, Supermetrics, SupermetricsJob, SupermetricsStep,
+        UserInfo,
     },
 };
-use self::world::World;
 
 /// Which of the two simulated upstreams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
@@ -150,9 +151,8 @@ impl Simulator {
             clippy::disallowed_methods,
             reason = "stands apart from the gateway's floors, the spawner included"
         )]
-        let serve = |upstream, listener| {
-            tokio::spawn(listener::serve(Arc::clone(&world), upstream, listener))
-        };
+        let serve =
+            |upstream, listener| tokio::spawn(listener::serve(Arc::clone(&world), upstream, listener));
         let tasks =
             [serve(Upstream::MindBridge, mindbridge.0), serve(Upstream::Supermetrics, supermetrics.0)];
         Ok(Self { handle: Handle::new(world), bound, tasks })
@@ -196,7 +196,8 @@ impl Drop for Simulator {
 
 impl fmt::Display for Simulator {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (upstream, url) in Upstream::ALL.into_iter().zip([self.mindbridge_url(), self.supermetrics_url()]) {
+        for (upstream, url) in Upstream::ALL.into_iter().zip([self.mindbridge_url(), self.supermetrics_url()])
+        {
             let ids = self.handle.job_ids(upstream);
             writeln!(out, "simulated {:<12} {url}  ({} jobs now)", upstream.as_str(), ids.len())?;
             for id in ids.iter().take(10) {

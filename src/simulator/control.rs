@@ -2,6 +2,8 @@
 //!
 //! They answer loopback peers only and take no credential: a simulator holds nothing worth one.
 
+use std::sync::Arc;
+
 use http::Method;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -17,11 +19,11 @@ use super::{
 pub(super) const PREFIX: &str = "/_sim/";
 
 /// Answers a control request.
-pub(super) fn answer(world: &std::sync::Arc<World>, upstream: Upstream, incoming: &Incoming) -> Reply {
+pub(super) fn answer(world: &Arc<World>, upstream: Upstream, incoming: &Incoming) -> Reply {
     if !incoming.peer.ip().to_canonical().is_loopback() {
-        return refusal(403, "control is for loopback clients only");
+        return refusal(403, "control is for loopback clients only").into_reply();
     }
-    let handle = Handle::new(std::sync::Arc::clone(world));
+    let handle = Handle::new(Arc::clone(world));
     let path = incoming.path().strip_prefix(PREFIX).unwrap_or_default();
     let segments: Vec<&str> = path.split('/').collect();
     let outcome = match (&incoming.method, segments.as_slice()) {
@@ -63,11 +65,11 @@ pub(super) fn answer(world: &std::sync::Arc<World>, upstream: Upstream, incoming
     match outcome {
         Ok(Value::Null) => Reply::empty(204),
         Ok(document) => Reply::json(200, document),
-        Err(reply) => reply,
+        Err(refusal) => refusal.into_reply(),
     }
 }
 
-fn job(upstream: Upstream, incoming: &Incoming) -> Result<Job, Reply> {
+fn job(upstream: Upstream, incoming: &Incoming) -> Result<Job, Refusal> {
     let job = match upstream {
         Upstream::MindBridge => Job::from(read::<MindBridgeJob>(incoming)?),
         Upstream::Supermetrics => Job::from(read::<SupermetricsJob>(incoming)?),
@@ -82,7 +84,7 @@ fn job(upstream: Upstream, incoming: &Incoming) -> Result<Job, Reply> {
     Ok(job)
 }
 
-fn step(upstream: Upstream, incoming: &Incoming) -> Result<Step, Reply> {
+fn step(upstream: Upstream, incoming: &Incoming) -> Result<Step, Refusal> {
     Ok(match upstream {
         Upstream::MindBridge => read::<MindBridgeStep>(incoming)?.into(),
         Upstream::Supermetrics => read::<SupermetricsStep>(incoming)?.into(),
@@ -90,7 +92,7 @@ fn step(upstream: Upstream, incoming: &Incoming) -> Result<Step, Reply> {
 }
 
 /// Reads a fault; its `upstream` may be left out, the listener says it.
-fn fault(upstream: Upstream, incoming: &Incoming) -> Result<Fault, Reply> {
+fn fault(upstream: Upstream, incoming: &Incoming) -> Result<Fault, Refusal> {
     let mut document: Value = read(incoming)?;
     if let Some(map) = document.as_object_mut() {
         map.entry("upstream").or_insert_with(|| upstream.as_str().into());
@@ -103,15 +105,27 @@ fn fault(upstream: Upstream, incoming: &Incoming) -> Result<Fault, Reply> {
     }
 }
 
-fn read<T: DeserializeOwned>(incoming: &Incoming) -> Result<T, Reply> {
+fn read<T: DeserializeOwned>(incoming: &Incoming) -> Result<T, Refusal> {
     let mut deserializer = serde_json::Deserializer::from_slice(&incoming.body);
     serde_path_to_error::deserialize(&mut deserializer).map_err(|error| bad(&error))
 }
 
-fn bad(error: &serde_path_to_error::Error<serde_json::Error>) -> Reply {
+fn bad(error: &serde_path_to_error::Error<serde_json::Error>) -> Refusal {
     refusal(400, &format!("{}: {}", error.path(), error.inner()))
 }
 
-fn refusal(status: u16, problem: &str) -> Reply {
-    Reply::json(status, json!({ "problem": problem }))
+/// Why a control request is not carried out.
+struct Refusal {
+    status: u16,
+    problem: String,
+}
+
+impl Refusal {
+    fn into_reply(self) -> Reply {
+        Reply::json(self.status, json!({ "problem": self.problem }))
+    }
+}
+
+fn refusal(status: u16, problem: &str) -> Refusal {
+    Refusal { status, problem: problem.to_owned() }
 }

@@ -352,8 +352,7 @@ mod tests {
         assert!(!fault.meets(Upstream::Supermetrics, Endpoint::One, &ids));
         assert!(!fault.meets(Upstream::MindBridge, Endpoint::Query, &ids));
         assert!(!fault.meets(Upstream::MindBridge, Endpoint::One, &["c".to_owned()]));
-        let met: Vec<bool> =
-            (0..4).map(|_| fault.meets(Upstream::MindBridge, Endpoint::One, &ids)).collect();
+        let met: Vec<bool> = (0..4).map(|_| fault.meets(Upstream::MindBridge, Endpoint::One, &ids)).collect();
         assert_eq!(met, [false, true, true, false]);
     }
 }

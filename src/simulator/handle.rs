@@ -112,7 +112,8 @@ impl Handle {
             Step::MindBridge(mut step) => {
                 let missing = || NoSuchJob { upstream: Upstream::MindBridge, id: id.to_owned() };
                 let (job, born) = mindbridge::find(&state, id).ok_or_else(missing)?;
-                let mut job = MindBridgeJob { id: id.to_owned(), born: born.min(now), every: None, ..job.clone() };
+                let mut job =
+                    MindBridgeJob { id: id.to_owned(), born: born.min(now), every: None, ..job.clone() };
                 step.at = now.saturating_sub(job.born);
                 job.steps.retain(|held| held.at < step.at || (held.at == step.at && !step.at.is_zero()));
                 job.steps.push(step);
@@ -163,6 +164,8 @@ impl Handle {
             }
         };
         born.retain(|(id, _)| !state.forgotten.contains(&(upstream, id.clone())));
+        born.sort();
+        born.dedup_by(|left, right| left.0 == right.0);
         born.sort_by_key(|(_, born)| *born);
         born.into_iter().map(|(id, _)| id).collect()
     }

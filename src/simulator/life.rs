@@ -26,7 +26,8 @@ impl Family<'_> {
         let digits = id.strip_prefix(head)?.strip_suffix(tail)?;
         let number: u32 = digits.parse().ok()?;
         // Spelled back, so that `+7` or one zero too many is not a second name of the same job.
-        (digits == spell(number.into(), hashes)).then(|| self.born.saturating_add(every.saturating_mul(number)))
+        (digits == spell(number.into(), hashes))
+            .then(|| self.born.saturating_add(every.saturating_mul(number)))
     }
 
     /// The ids born until `now`, oldest first, and when; of many only the latest 100.

@@ -27,7 +27,7 @@ const MAX_BODY: usize = 1 << 20;
 
 /// Why a request gets no response at all.
 #[derive(Debug)]
-struct Closed;
+pub(super) struct Closed;
 
 impl fmt::Display for Closed {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -81,7 +81,7 @@ async fn receive(
     Ok(Incoming { method: parts.method, uri: parts.uri, headers: parts.headers, body, peer, local })
 }
 
-async fn respond(
+pub(super) async fn respond(
     world: Arc<World>,
     upstream: Upstream,
     incoming: Incoming,
@@ -199,7 +199,8 @@ fn made_up(world: &World, question: &Question, answer: &Answer) -> Reply {
     let mut reply = match body {
         Body::Empty => Reply::empty(*status),
         Body::Html => {
-            let page = format!("<html><head><title>{status}</title></head><body><h1>{status}</h1></body></html>");
+            let page =
+                format!("<html><head><title>{status}</title></head><body><h1>{status}</h1></body></html>");
             Reply::text(*status, "text/html; charset=utf-8", &page)
         }
         Body::Problem { code, detail } => {

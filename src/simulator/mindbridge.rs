@@ -94,7 +94,13 @@ fn read_query(incoming: &Incoming, question: &mut Question) {
 /// Answers truly, as things stand now. `fault` shapes the page where it is of that kind.
 pub(super) fn answer(world: &World, question: &Question, fault: Option<&FaultKind>) -> Reply {
     if !question.auth_accepted() {
-        return problem(world, 401, "UNAUTHORIZED", "the bearer token is missing or not valid", &question.path);
+        return problem(
+            world,
+            401,
+            "UNAUTHORIZED",
+            "the bearer token is missing or not valid",
+            &question.path,
+        );
     }
     match question.endpoint {
         Endpoint::Unexpected | Endpoint::Status => {
@@ -187,7 +193,11 @@ fn all(world: &World) -> Vec<Value> {
     let state = world.lock();
     let jobs = state.scenario.mindbridge.jobs.iter();
     let alive = jobs.flat_map(|job| job.family().members(now).into_iter().map(move |member| (job, member)));
-    let seen = alive.filter(|(_, (id, _))| !is_forgotten(&state, id));
+    // A member that was jumped is a plain job now, and listed as that.
+    let jumped = |job: &MindBridgeJob, id: &str| {
+        job.every.is_some() && find(&state, id).is_none_or(|(found, _)| !std::ptr::eq(found, job))
+    };
+    let seen = alive.filter(|(job, (id, _))| !is_forgotten(&state, id) && !jumped(job, id));
     seen.filter_map(|(job, (id, born))| render(world, job, &id, born, now)).collect()
 }
 

@@ -197,9 +197,14 @@ mod tests {
 
     #[test]
     fn decoding_undoes_what_is_encoded_and_leaves_the_rest() {
-        for (sent, meant) in
-            [("abc", "abc"), ("a%2Fb", "a/b"), ("%2e%2E", ".."), ("100%", "100%"), ("%zz", "%zz"), ("%ff", "\u{fffd}")]
-        {
+        for (sent, meant) in [
+            ("abc", "abc"),
+            ("a%2Fb", "a/b"),
+            ("%2e%2E", ".."),
+            ("100%", "100%"),
+            ("%zz", "%zz"),
+            ("%ff", "\u{fffd}"),
+        ] {
             assert_eq!(decode(sent), meant, "{sent}");
         }
     }

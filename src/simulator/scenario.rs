@@ -80,9 +80,10 @@ impl Scenario {
         let mut fault = |path: String, problem: &str| {
             faults.push(ScenarioFault { path, problem: problem.to_owned() });
         };
-        for (path, secret) in
-            [("mindbridge.token", &self.mindbridge.token), ("supermetrics.api_key", &self.supermetrics.api_key)]
-        {
+        for (path, secret) in [
+            ("mindbridge.token", &self.mindbridge.token),
+            ("supermetrics.api_key", &self.supermetrics.api_key),
+        ] {
             if secret.expose_secret().is_empty() {
                 fault(path.to_owned(), "is empty: write the credential the simulator accepts");
             }
@@ -128,9 +129,14 @@ fn check_job(
     match (family.every, family.pattern.contains('#')) {
         (Some(Duration::ZERO), _) => fault(format!("{path}.every"), "is 0s: write 1s or more"),
         (Some(_), false) => {
-            fault(format!("{path}.id"), "has no `#`: with `every`, a run of `#` becomes the number of the birth");
+            fault(
+                format!("{path}.id"),
+                "has no `#`: with `every`, a run of `#` becomes the number of the birth",
+            );
         }
-        (None, true) => fault(format!("{path}.every"), "is missing: an id with `#` needs the time between births"),
+        (None, true) => {
+            fault(format!("{path}.every"), "is missing: an id with `#` needs the time between births");
+        }
         (Some(_), true) | (None, false) => {}
     }
     if moments.first() != Some(&Duration::ZERO) {
@@ -140,7 +146,10 @@ fn check_job(
         fault(format!("{path}.steps"), "is out of order: each `at` must be later than the one before");
     }
     if rerun_every.is_some_and(|every| moments.last().is_some_and(|last| every <= *last)) {
-        fault(format!("{path}.rerun_every"), "is not later than the last step: let a run end before the next");
+        fault(
+            format!("{path}.rerun_every"),
+            "is not later than the last step: let a run end before the next",
+        );
     }
 }
 

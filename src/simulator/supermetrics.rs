@@ -73,13 +73,17 @@ pub(super) fn answer(world: &World, question: &Question) -> Reply {
     let Some(id) = question.ids.first() else {
         return error(world, 400, "PARAMETER_REQUIRED", None, Some("schedule_id is required"));
     };
-    match look(world, id) {
-        Some(seen) => status(world, question, id, &seen),
-        None => {
-            let status = world.lock().scenario.supermetrics.not_found_status;
-            error(world, status, "STATUS_NOT_FOUND", None, Some("no status was found for this schedule_id"))
-        }
-    }
+    let Some(seen) = look(world, id) else {
+        let status = world.lock().scenario.supermetrics.not_found_status;
+        return error(
+            world,
+            status,
+            "STATUS_NOT_FOUND",
+            None,
+            Some("no status was found for this schedule_id"),
+        );
+    };
+    status(world, question, id, &seen)
 }
 
 /// Envelope 1, with the message that only repeats the code, as the service sends it.
@@ -126,7 +130,8 @@ fn look(world: &World, id: &str) -> Option<Seen> {
         standing(born, job.rerun_every, job.runs, &job.moments(), now)?;
     let step = job.steps.get(step)?;
     // Steps after the end, a late change of the licence queue's numbers say, do not put off the expiry.
-    let ended = job.steps.iter().find(|step| step.ends_the_run()).map(|step| run_began.saturating_add(step.at));
+    let ended =
+        job.steps.iter().find(|step| step.ends_the_run()).map(|step| run_began.saturating_add(step.at));
     if ended.is_some_and(|ended| now >= ended.saturating_add(job.expires_after)) {
         return None;
     }
@@ -185,11 +190,7 @@ fn status(world: &World, question: &Question, id: &str, seen: &Seen) -> Reply {
 }
 
 /// The rows asked for: both offsets inclusive, everything when they are not given.
-fn window(
-    world: &World,
-    (start, end): (Option<u64>, Option<u64>),
-    total: u64,
-) -> std::ops::Range<u64> {
+fn window(world: &World, (start, end): (Option<u64>, Option<u64>), total: u64) -> std::ops::Range<u64> {
     let zero_means_all = world.lock().scenario.supermetrics.zero_offsets_mean_all;
     if zero_means_all && start.unwrap_or(0) == 0 && end.unwrap_or(0) == 0 {
         return 0..total;
@@ -213,7 +214,8 @@ fn paginate(question: &Question, id: &str, window: &std::ops::Range<u64>, total:
     let length = window.end.saturating_sub(window.start).max(1);
     let link = |start: u64, end: u64| {
         let mut parameters = json!({"schedule_id": id, "offset_start": start, "offset_end": end});
-        let key = question.api_key.as_ref().filter(|_| question.bearer.is_none()).map(SecretString::expose_secret);
+        let key =
+            question.api_key.as_ref().filter(|_| question.bearer.is_none()).map(SecretString::expose_secret);
         if let (Some(map), Some(key)) = (parameters.as_object_mut(), key) {
             map.insert("api_key".to_owned(), key.into());
         }

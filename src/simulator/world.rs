@@ -46,7 +46,10 @@ pub(super) struct Allowance {
 
 impl World {
     pub(super) fn new(scenario: Scenario) -> Self {
-        #[expect(clippy::disallowed_methods, reason = "an independent process in spirit: it has no clock port")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "an independent process in spirit: it has no clock port"
+        )]
         let base = scenario.start.unwrap_or_else(Timestamp::now);
         let seed = scenario.seed;
         let state = State {

@@ -6,7 +6,15 @@ use serde_json::{Map, Value};
 
 /// The fields a filter may name.
 const FIELDS: [&str; 10] = [
-    "id", "version", "creationDate", "lastModifiedDate", "type", "status", "entityId", "entityType", "error",
+    "id",
+    "version",
+    "creationDate",
+    "lastModifiedDate",
+    "type",
+    "status",
+    "entityId",
+    "entityType",
+    "error",
     "errorMessage",
 ];
 
@@ -35,7 +43,10 @@ impl Filter {
     /// Reads a filter, or says what is wrong with it.
     pub(super) fn read(document: &Value) -> Result<Self, String> {
         let map = document.as_object().ok_or("a filter is a JSON object")?;
-        map.iter().map(|(name, value)| Self::read_member(name, value)).collect::<Result<_, _>>().map(Self::All)
+        map.iter()
+            .map(|(name, value)| Self::read_member(name, value))
+            .collect::<Result<_, _>>()
+            .map(Self::All)
     }
 
     fn read_member(name: &str, value: &Value) -> Result<Self, String> {
@@ -137,7 +148,8 @@ mod tests {
 
     #[test]
     fn filters_choose_as_the_query_language_says() {
-        let job = json!({"id": "a", "version": 3, "status": "COMPLETE", "creationDate": "2026-01-02T00:00:00Z"});
+        let job =
+            json!({"id": "a", "version": 3, "status": "COMPLETE", "creationDate": "2026-01-02T00:00:00Z"});
         let table = [
             (json!({}), true),
             (json!({"id": "a"}), true),

@@ -29,7 +29,8 @@ pub(super) fn gzip(blanks: u64, tail: &[u8]) -> Vec<u8> {
     }
     bits.code(0, 7); // the end of the block
     bits.finish();
-    let crc = !tail.iter().fold(Step::of(b' ').times(blanks).apply(!0), |state, byte| Step::of(*byte).apply(state));
+    let crc =
+        !tail.iter().fold(Step::of(b' ').times(blanks).apply(!0), |state, byte| Step::of(*byte).apply(state));
     out.extend_from_slice(&crc.to_le_bytes());
     let size = blanks.wrapping_add(tail.len() as u64);
     out.extend(size.to_le_bytes().iter().take(4)); // modulo 2^32, as the format says

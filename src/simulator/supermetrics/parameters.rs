@@ -23,7 +23,8 @@ impl Parameters {
     /// Reads a query string.
     pub(super) fn read(query: &str) -> Self {
         let mut parameters = Self::default();
-        let mut pairs: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        let mut pairs: Vec<(String, String)> =
+            form_urlencoded::parse(query.as_bytes()).into_owned().collect();
         let given = pairs.len();
         pairs.sort_by(|left, right| left.0.cmp(&right.0));
         pairs.dedup_by(|left, right| left.0 == right.0);
@@ -49,12 +50,13 @@ impl Parameters {
     }
 
     fn read_object(&mut self, text: &str) {
-        match serde_json::from_str::<Value>(text) {
-            Ok(Value::Object(map)) => map.into_iter().for_each(|(name, value)| self.read_one(&name, value, false)),
-            Ok(_) | Err(_) => {
-                self.violations.push("a json parameter that is no JSON object".to_owned());
-                note(&mut self.refusal, "the json parameter is not a JSON object");
-            }
+        let Ok(Value::Object(map)) = serde_json::from_str(text) else {
+            self.violations.push("a json parameter that is no JSON object".to_owned());
+            note(&mut self.refusal, "the json parameter is not a JSON object");
+            return;
+        };
+        for (name, value) in map {
+            self.read_one(&name, value, false);
         }
     }
 
@@ -64,7 +66,9 @@ impl Parameters {
             // An id of digits alone looks like a number in the flat form.
             ("schedule_id", Value::Number(id)) if flat => self.schedule_id = Some(id.to_string()),
             ("api_key", Value::String(key)) => self.api_key = Some(SecretString::from(key)),
-            ("api_key", Value::Number(key)) if flat => self.api_key = Some(SecretString::from(key.to_string())),
+            ("api_key", Value::Number(key)) if flat => {
+                self.api_key = Some(SecretString::from(key.to_string()));
+            }
             ("offset_start", value) => self.offset_start = self.offset(name, &value),
             ("offset_end", value) => self.offset_end = self.offset(name, &value),
             ("schedule_id" | "api_key", _) => note(&mut self.refusal, &format!("{name} is not a text")),
@@ -96,7 +100,7 @@ mod tests {
             let read = Parameters::read(query);
             assert_eq!(read.schedule_id.as_deref(), Some("q-1"), "{query}");
             assert_eq!((read.offset_start, read.offset_end), (Some(0), Some(9)), "{query}");
-            assert_eq!(read.api_key.as_ref().map(|key| key.expose_secret()), Some("k"), "{query}");
+            assert_eq!(read.api_key.as_ref().map(ExposeSecret::expose_secret), Some("k"), "{query}");
             assert_eq!((read.violations, read.refusal), (vec![], None), "{query}");
         }
         assert_eq!(Parameters::read("schedule_id=42").schedule_id.as_deref(), Some("42"));
