@@ -1,6 +1,6 @@
 //! One simulated upstream on its socket: accept, read, record, play the fault or answer truly.
 
-use std::{fmt, io, net::SocketAddr, sync::Arc};
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -46,8 +46,8 @@ pub(super) async fn serve(world: Arc<World>, upstream: Upstream, listener: TcpLi
                 Ok((stream, peer)) => {
                     connections.spawn(connection(Arc::clone(&world), upstream, stream, peer));
                 }
-                // Too many open files, or a client that was gone again: the next one may do better.
-                Err(_) => tokio::task::yield_now().await,
+                // Too many open files, or a client that was gone again: let some connections end first.
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             },
             Some(_) = connections.join_next() => {}
         }
@@ -222,7 +222,7 @@ fn made_up(world: &World, question: &Question, answer: &Answer) -> Reply {
     let retry_after = retry_after.as_ref().map(|it| match it {
         RetryAfter::Seconds(seconds) => seconds.to_string(),
         RetryAfter::DateIn(seconds) => {
-            let at = world.wall(world.now() + std::time::Duration::from_secs(*seconds));
+            let at = world.wall(world.now() + Duration::from_secs(*seconds));
             at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
         }
         RetryAfter::Text(text) => text.clone(),

@@ -23,6 +23,9 @@ use super::{Upstream, fault::Fault, life::Family};
 /// The scenario `jobgate demo` runs, and the second example a user can copy.
 const DEMO: &str = include_str!("scenario/demo.yaml");
 
+/// The most rows the upstream gives for one query.
+const MAX_ROWS: u64 = 1_000_000;
+
 /// The two simulated upstreams: their credentials, their jobs and the faults they show.
 ///
 /// Every field has a default, so `Scenario::default()` is two upstreams without jobs.
@@ -96,6 +99,12 @@ impl Scenario {
         ] {
             if limit == Some(0) {
                 fault(path.to_owned(), "is 0: write 1 or more, or leave it out");
+            }
+        }
+        for (n, job) in self.supermetrics.jobs.iter().enumerate() {
+            if job.rows.count > MAX_ROWS {
+                let path = format!("supermetrics.jobs[{n}].rows.count");
+                fault(path, "is above 1000000: the upstream gives no more rows than that");
             }
         }
         let jobs = self.mindbridge.jobs.iter().enumerate().map(|(n, job)| {

@@ -141,7 +141,7 @@ fn a_bad_scenario_is_refused_by_the_name_of_the_field() {
     let table = [
         ("speed: 1".to_owned(), "speed", "unknown field"),
         ("mindbridge: {jobs: [{id: a, stats: 1}]}".to_owned(), "mindbridge.jobs[0].stats", "unknown field"),
-        ("mindbridge: {latency: soon}".to_owned(), "mindbridge.latency", "soon"),
+        ("mindbridge: {latency: soon}".to_owned(), "mindbridge.latency", "duration"),
         ("mindbridge: {token: ''}".to_owned(), "mindbridge.token", "empty"),
         ("mindbridge: {max_page_size: 0}".to_owned(), "mindbridge.max_page_size", "1 or more"),
         (format!("supermetrics: {{jobs: [{{{steps}}}]}}"), "supermetrics.jobs[0].id", "missing"),
@@ -165,6 +165,11 @@ fn a_bad_scenario_is_refused_by_the_name_of_the_field() {
             "supermetrics.jobs[0].rerun_every",
             "later",
         ),
+        (
+            "supermetrics: {jobs: [{id: a, rows: {count: 1000001}, steps: [{status: A}]}]}".to_owned(),
+            "supermetrics.jobs[0].rows.count",
+            "1000000",
+        ),
         ("faults: [{upstream: mindbridge, kind: explode}]".to_owned(), "faults[0].kind", "explode"),
     ];
     for (document, path, problem) in table {
@@ -180,4 +185,18 @@ fn a_fault_beside_a_token_does_not_print_it() {
     assert!(!error.to_string().contains(TOKEN) && !format!("{error:?}").contains(TOKEN), "{error}");
     let scenario = scenario(vec![], vec![]);
     assert!(!format!("{scenario:?}").contains("planted"));
+}
+
+#[test]
+fn the_recipes_in_the_manual_load() {
+    let manual = include_str!("../../docs/simulator.md");
+    let (_, recipes) = manual.split_once("Some recipes").unwrap();
+    let (recipes, _) = recipes.split_once("## Control").unwrap();
+    let kinds = recipes.split('`').filter(|text| text.starts_with("answer:") || text.starts_with("edit:"));
+    let kinds: Vec<&str> = kinds.collect();
+    assert!(kinds.len() >= 6, "{kinds:?}");
+    for kind in kinds {
+        let document = format!("faults: [{{upstream: mindbridge, kind: {{{kind}}}}}]");
+        Scenario::from_yaml(&document).expect(&document);
+    }
 }

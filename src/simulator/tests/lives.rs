@@ -310,3 +310,36 @@ async fn a_handle_moves_jobs_as_it_is_told() {
     advance(s(5)).await;
     assert_eq!(bench.status("q", 0, 0).await.at("/meta/status_code"), "LAUNCHING");
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_demo_always_has_something_alive_and_shows_every_field() {
+    let bench = Bench::new(Scenario::demo());
+    bench.handle.set_credential(Upstream::MindBridge, TOKEN);
+    bench.handle.set_credential(Upstream::Supermetrics, KEY);
+    bench.world.lock().scenario.supermetrics.hourly_limit = None;
+    for minute in 0..20 {
+        let running = bench.query("?size=200", &json!({"status": "IN_PROGRESS"})).await;
+        assert!(!ids(&running).is_empty(), "minute {minute}");
+        let mut alive = 0;
+        for id in bench.handle.job_ids(Upstream::Supermetrics) {
+            let word = bench.status(&id, 0, 0).await.at("/meta/status_code");
+            alive += usize::from(word == "QUEUED" || word == "RUNNING");
+        }
+        assert!(alive > 0, "minute {minute}");
+        if minute == 1 {
+            let job = bench.one("65f0c0ffee00000000000001").await.json();
+            for field in ["id", "version", "type", "status", "entityId", "entityType"] {
+                assert!(job[field].is_string() || job[field].is_i64(), "{field}");
+            }
+            assert_ne!(job["createdUserInfo"], job["lastModifiedUserInfo"]);
+            let query = bench.status("demo_sales_2026", 0, 0).await;
+            for pointer in
+                ["/meta/query/fields/5/data_type", "/meta/result/cache_time", "/meta/paginate/next"]
+            {
+                assert!(query.at(pointer).is_string(), "{pointer}");
+            }
+        }
+        advance(s(60)).await;
+    }
+    assert_eq!(bench.handle.violations(), Vec::<String>::new());
+}
