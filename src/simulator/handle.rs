@@ -115,7 +115,8 @@ impl Handle {
                 let mut job =
                     MindBridgeJob { id: id.to_owned(), born: born.min(now), every: None, ..job.clone() };
                 step.at = now.saturating_sub(job.born);
-                job.steps.retain(|held| held.at < step.at || (held.at == step.at && !step.at.is_zero()));
+                // Steps of this very moment stay as well: each one grew the version.
+                job.steps.retain(|held| held.at <= step.at && born <= now);
                 job.steps.push(step);
                 let jobs = &mut state.scenario.mindbridge.jobs;
                 jobs.retain(|held| held.id != id);

@@ -299,8 +299,12 @@ async fn a_handle_moves_jobs_as_it_is_told() {
     assert_eq!(bench.one("f02").await.at("/status"), "IN_PROGRESS", "the others live on");
     // Once in the listing, though both the family and the jumped job claim the id.
     assert_eq!(ids(&bench.query("", &json!({"id": {"$in": ["f01"]}})).await), ["f01"]);
+    handle.add_job(MindBridgeJob::new("at once", &[(0, "IN_PROGRESS")]));
+    handle.set_state("at once", MindBridgeStep::new("COMPLETE")).unwrap();
+    let at_once = bench.one("at%20once").await;
+    assert_eq!((at_once.at("/status"), at_once.at("/version")), (json!("COMPLETE"), json!(2)));
     handle.set_state("q", SupermetricsStep::new("STOPPED")).unwrap();
-    advance(s(500)).await;
+    advance(s(495)).await;
     assert_eq!(bench.status("q", 0, 0).await.at("/meta/status_code"), "STOPPED", "and runs no more");
     handle.forget(Upstream::Supermetrics, "q");
     assert_eq!(bench.status("q", 0, 0).await.at("/error/code"), "STATUS_NOT_FOUND");
