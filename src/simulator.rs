@@ -1,0 +1,216 @@
+//! Simulated upstreams: `MindBridge` and Supermetrics on local sockets, with jobs that live out a script.
+//!
+//! A product feature (`jobgate simulate`, `jobgate demo`) and the tests' stand-in and oracle. It imports
+//! nothing from the rest of the crate, so that a misunderstanding of an upstream cannot hide in shared code.
+//! What it answers, and every odd corner it can show, is described in `docs/simulator.md`.
+
+mod control;
+mod fault;
+mod handle;
+mod life;
+mod listener;
+mod mindbridge;
+mod question;
+mod record;
+mod reply;
+mod scenario;
+mod supermetrics;
+#[cfg(test)]
+mod tests;
+mod world;
+
+use std::{fmt, io, net::SocketAddr, sync::Arc};
+
+use serde::Deserialize;
+use tokio::{net::TcpListener, task::JoinHandle};
+
+use self::world::World;
+pub use self::{
+    fault::{Answer, Body, Edit, Fault, FaultKind, RetryAfter},
+    handle::{Handle, Job, NoSuchJob, Step},
+    record::{Asked, Auth},
+    scenario::{
+        Column, ColumnKind, MindBridge, MindBridgeJob, MindBridgeStep, QueryError, QueryMeta, ResultMeta,
+        Rows, Scenario, ScenarioError, ScenarioFault, Supermetrics, SupermetricsJob, SupermetricsStep,
+        UserInfo,
+    },
+};
+
+/// Which of the two simulated upstreams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Upstream {
+    /// `MindBridge` async results.
+    MindBridge,
+    /// Supermetrics query status.
+    Supermetrics,
+}
+
+impl Upstream {
+    const ALL: [Self; 2] = [Self::MindBridge, Self::Supermetrics];
+
+    /// The word used in scenario files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::MindBridge => "mindbridge",
+            Self::Supermetrics => "supermetrics",
+        }
+    }
+
+    const fn index(self) -> usize {
+        match self {
+            Self::MindBridge => 0,
+            Self::Supermetrics => 1,
+        }
+    }
+}
+
+/// What a request asks an upstream for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Endpoint {
+    /// `MindBridge`: one async result.
+    One,
+    /// `MindBridge`: the paged query of the collection.
+    Query,
+    /// Supermetrics: the status call.
+    Status,
+    /// A path neither upstream has.
+    Unexpected,
+}
+
+impl Endpoint {
+    /// The word used in scenario files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::One => "one",
+            Self::Query => "query",
+            Self::Status => "status",
+            Self::Unexpected => "unexpected",
+        }
+    }
+}
+
+/// Where the two simulated upstreams listen. Port 0 takes a free one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    /// The `MindBridge` listener.
+    pub mindbridge: SocketAddr,
+    /// The Supermetrics listener.
+    pub supermetrics: SocketAddr,
+}
+
+impl Addresses {
+    /// Two free ports on the loopback address.
+    pub fn ephemeral() -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self { mindbridge: any, supermetrics: any }
+    }
+}
+
+/// Why a simulator did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The scenario is not valid.
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
+    /// A listener could not be bound.
+    #[error("the simulated {} cannot listen on {address}: {source}", upstream.as_str())]
+    Listen {
+        /// The upstream.
+        upstream: Upstream,
+        /// The address asked for.
+        address: SocketAddr,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+/// Two running simulated upstreams. Dropping it closes both listeners and all their connections.
+///
+/// `Display` prints where they listen, how many jobs they have and the ids to ask for; no credential.
+#[derive(Debug)]
+pub struct Simulator {
+    handle: Handle,
+    bound: Addresses,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Simulator {
+    /// Binds both listeners and serves them. The scripted lives begin now.
+    ///
+    /// # Errors
+    /// When the scenario is not valid or an address cannot be bound; then nothing runs.
+    pub async fn start(scenario: Scenario, addresses: Addresses) -> Result<Self, StartError> {
+        scenario.check()?;
+        let mindbridge = bind(Upstream::MindBridge, addresses.mindbridge).await?;
+        let supermetrics = bind(Upstream::Supermetrics, addresses.supermetrics).await?;
+        let bound = Addresses { mindbridge: mindbridge.1, supermetrics: supermetrics.1 };
+        let world = Arc::new(World::new(scenario));
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "stands apart from the gateway's floors, the spawner included"
+        )]
+        let serve =
+            |upstream, listener| tokio::spawn(listener::serve(Arc::clone(&world), upstream, listener));
+        let tasks =
+            [serve(Upstream::MindBridge, mindbridge.0), serve(Upstream::Supermetrics, supermetrics.0)];
+        Ok(Self { handle: Handle::new(world), bound, tasks })
+    }
+
+    /// The base URL to configure for the `MindBridge` source, `/api` included.
+    pub fn mindbridge_url(&self) -> String {
+        format!("http://{}{}", self.bound.mindbridge, mindbridge::PREFIX)
+    }
+
+    /// The base URL to configure for the Supermetrics source, `/enterprise/v2` included.
+    pub fn supermetrics_url(&self) -> String {
+        format!("http://{}{}", self.bound.supermetrics, supermetrics::PREFIX)
+    }
+
+    /// The addresses in use.
+    pub const fn addresses(&self) -> Addresses {
+        self.bound
+    }
+
+    /// The control surface.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Closes both listeners and all their connections, and waits until that is done.
+    pub async fn stop(mut self) {
+        for task in &mut self.tasks {
+            task.abort();
+            // The only end of these tasks is to be aborted, so there is nothing to learn from it.
+            drop(task.await);
+        }
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl fmt::Display for Simulator {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (upstream, url) in Upstream::ALL.into_iter().zip([self.mindbridge_url(), self.supermetrics_url()])
+        {
+            let ids = self.handle.job_ids(upstream);
+            writeln!(out, "simulated {:<12} {url}  ({} jobs now)", upstream.as_str(), ids.len())?;
+            for id in ids.iter().take(10) {
+                writeln!(out, "  {id}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn bind(upstream: Upstream, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Listen { upstream, address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}

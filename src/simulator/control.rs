@@ -1,0 +1,131 @@
+//! The control endpoints under `/_sim/` on each listener, for tests in another process.
+//!
+//! They answer loopback peers only and take no credential: a simulator holds nothing worth one.
+
+use std::sync::Arc;
+
+use http::Method;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::{
+    Fault, Handle, Job, MindBridgeJob, MindBridgeStep, Step, SupermetricsJob, SupermetricsStep, Upstream,
+    question::{Incoming, decode},
+    reply::Reply,
+    world::World,
+};
+
+/// What every control path begins with.
+pub(super) const PREFIX: &str = "/_sim/";
+
+/// Answers a control request.
+pub(super) fn answer(world: &Arc<World>, upstream: Upstream, incoming: &Incoming) -> Reply {
+    if !incoming.peer.ip().to_canonical().is_loopback() {
+        return refusal(403, "control is for loopback clients only").into_reply();
+    }
+    let handle = Handle::new(Arc::clone(world));
+    let path = incoming.path().strip_prefix(PREFIX).unwrap_or_default();
+    let segments: Vec<&str> = path.split('/').collect();
+    let outcome = match (&incoming.method, segments.as_slice()) {
+        (&Method::GET, ["requests"]) => Ok(json!({
+            "requests": handle.record_as_json(upstream),
+            "max_in_flight": handle.max_in_flight(upstream),
+        })),
+        (&Method::DELETE, ["requests"]) => {
+            handle.world().ledger.clear(Some(upstream));
+            Ok(Value::Null)
+        }
+        (&Method::GET, ["jobs"]) => Ok(json!({ "ids": handle.job_ids(upstream) })),
+        (&Method::POST, ["jobs"]) => job(upstream, incoming).map(|job| {
+            handle.add_job(job);
+            Value::Null
+        }),
+        (&Method::DELETE, ["jobs", id]) => {
+            handle.forget(upstream, &decode(id));
+            Ok(Value::Null)
+        }
+        (&Method::POST, ["jobs", id, "state"]) => step(upstream, incoming).and_then(|step| {
+            let set = handle.set_state(&decode(id), step);
+            set.map(|()| Value::Null).map_err(|error| refusal(404, &error.to_string()))
+        }),
+        (&Method::POST, ["faults"]) => fault(upstream, incoming).map(|fault| {
+            handle.push_fault(fault);
+            Value::Null
+        }),
+        (&Method::DELETE, ["faults"]) => {
+            handle.clear_faults(Some(upstream));
+            Ok(Value::Null)
+        }
+        (&Method::POST, ["release"]) => {
+            handle.release();
+            Ok(Value::Null)
+        }
+        _ => Err(refusal(404, "there is no such control endpoint: see docs/simulator.md")),
+    };
+    match outcome {
+        Ok(Value::Null) => Reply::empty(204),
+        Ok(document) => Reply::json(200, document),
+        Err(refusal) => refusal.into_reply(),
+    }
+}
+
+fn job(upstream: Upstream, incoming: &Incoming) -> Result<Job, Refusal> {
+    let job = match upstream {
+        Upstream::MindBridge => Job::from(read::<MindBridgeJob>(incoming)?),
+        Upstream::Supermetrics => Job::from(read::<SupermetricsJob>(incoming)?),
+    };
+    // The same checks as for a scenario file, so that a job that cannot live is refused by name.
+    let mut scenario = super::Scenario::default();
+    match job.clone() {
+        Job::MindBridge(job) => scenario.mindbridge.jobs.push(*job),
+        Job::Supermetrics(job) => scenario.supermetrics.jobs.push(*job),
+    }
+    scenario.check().map_err(|error| refusal(400, &error.to_string()))?;
+    Ok(job)
+}
+
+fn step(upstream: Upstream, incoming: &Incoming) -> Result<Step, Refusal> {
+    Ok(match upstream {
+        Upstream::MindBridge => read::<MindBridgeStep>(incoming)?.into(),
+        Upstream::Supermetrics => read::<SupermetricsStep>(incoming)?.into(),
+    })
+}
+
+/// Reads a fault; its `upstream` may be left out, the listener says it.
+fn fault(upstream: Upstream, incoming: &Incoming) -> Result<Fault, Refusal> {
+    let mut document: Value = read(incoming)?;
+    if let Some(map) = document.as_object_mut() {
+        map.entry("upstream").or_insert_with(|| upstream.as_str().into());
+    }
+    let fault: Fault = serde_path_to_error::deserialize(document).map_err(|error| bad(&error))?;
+    if fault.upstream == upstream {
+        Ok(fault)
+    } else {
+        Err(refusal(400, "upstream: is the other one: post the fault to its own listener"))
+    }
+}
+
+fn read<T: DeserializeOwned>(incoming: &Incoming) -> Result<T, Refusal> {
+    let mut deserializer = serde_json::Deserializer::from_slice(&incoming.body);
+    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| bad(&error))
+}
+
+fn bad(error: &serde_path_to_error::Error<serde_json::Error>) -> Refusal {
+    refusal(400, &format!("{}: {}", error.path(), error.inner()))
+}
+
+/// Why a control request is not carried out.
+struct Refusal {
+    status: u16,
+    problem: String,
+}
+
+impl Refusal {
+    fn into_reply(self) -> Reply {
+        Reply::json(self.status, json!({ "problem": self.problem }))
+    }
+}
+
+fn refusal(status: u16, problem: &str) -> Refusal {
+    Refusal { status, problem: problem.to_owned() }
+}

@@ -1,0 +1,358 @@
+//! Faults a simulated upstream can be told to show, and to which requests.
+//!
+//! This file says what a fault is; `listener` and `reply` play it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::fmt::serde::unsigned_duration::friendly::compact as period;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::{Endpoint, Upstream};
+
+/// A fault and the requests it meets. Of several that fit, the first in force is played, alone.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// The upstream that shows it.
+    pub upstream: Upstream,
+    /// Only requests to this endpoint; all when absent.
+    #[serde(default)]
+    pub endpoint: Option<Endpoint>,
+    /// Only requests that ask for one of these ids; all when empty.
+    #[serde(default)]
+    pub ids: Vec<String>,
+    /// Lets this many fitting requests pass first.
+    #[serde(default)]
+    pub skip: u32,
+    /// Is over after this many requests; never when absent.
+    #[serde(default)]
+    pub times: Option<u32>,
+    /// What happens.
+    pub kind: FaultKind,
+}
+
+impl Fault {
+    /// A fault that meets every request of an upstream.
+    pub const fn always(upstream: Upstream, kind: FaultKind) -> Self {
+        Self { upstream, endpoint: None, ids: Vec::new(), skip: 0, times: None, kind }
+    }
+
+    /// A fault that meets the next `times` requests of an upstream.
+    pub const fn next(upstream: Upstream, times: u32, kind: FaultKind) -> Self {
+        Self { upstream, endpoint: None, ids: Vec::new(), skip: 0, times: Some(times), kind }
+    }
+
+    /// Narrows the fault to one endpoint.
+    #[must_use]
+    pub const fn on(mut self, endpoint: Endpoint) -> Self {
+        self.endpoint = Some(endpoint);
+        self
+    }
+
+    /// Narrows the fault to requests that ask for one of these ids.
+    #[must_use]
+    pub fn for_ids(mut self, ids: &[&str]) -> Self {
+        self.ids = ids.iter().map(|id| (*id).to_owned()).collect();
+        self
+    }
+
+    /// Lets the first `skip` fitting requests pass.
+    #[must_use]
+    pub const fn after(mut self, skip: u32) -> Self {
+        self.skip = skip;
+        self
+    }
+
+    /// Whether this fault meets a request; uses up one of its `skip` and `times`.
+    pub(super) fn meets(&mut self, upstream: Upstream, endpoint: Endpoint, ids: &[String]) -> bool {
+        let fits = self.upstream == upstream
+            && self.endpoint.is_none_or(|only| only == endpoint)
+            && (self.ids.is_empty() || ids.iter().any(|id| self.ids.contains(id)))
+            && self.times != Some(0);
+        if !fits {
+            return false;
+        }
+        if self.skip > 0 {
+            self.skip -= 1;
+            return false;
+        }
+        self.times = self.times.map(|times| times - 1);
+        true
+    }
+}
+
+/// What happens to a request.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum FaultKind {
+    /// Answers this, whatever was asked: every status, envelope and throttle.
+    Answer(Answer),
+    /// Answers 302 to this address.
+    Redirect {
+        /// The `Location`.
+        to: String,
+    },
+    /// The true answer, cut in the middle, with a `Content-Length` that fits what is sent.
+    MalformedJson,
+    /// Promises the length of the true answer, sends half of it, and closes the connection.
+    TruncatedBody,
+    /// Reads the request and closes the connection without a byte.
+    CloseBeforeHeaders,
+    /// Waits before the true answer.
+    SlowHeaders {
+        /// How long.
+        #[serde(with = "period::required")]
+        delay: Duration,
+    },
+    /// Sends the true answer in small pieces with a pause before each.
+    SlowBody {
+        /// Bytes in a piece.
+        chunk: usize,
+        /// The pause.
+        #[serde(with = "period::required")]
+        every: Duration,
+    },
+    /// Sends this many blanks before the true answer, without a `Content-Length`: valid, only too large.
+    OversizedBody {
+        /// How many blanks.
+        bytes: u64,
+    },
+    /// The same, gzip-encoded to about a 160th, whatever `Accept-Encoding` says.
+    GzipBomb {
+        /// How many blanks, decoded.
+        bytes: u64,
+    },
+    /// Repeats the client's credential: in an error body, or under 200 in a text field of the answer.
+    EchoCredential {
+        /// The HTTP status.
+        status: u16,
+    },
+    /// The true answer, with fields set or removed.
+    Edit(Edit),
+    /// Leaves these ids out of the collection query's `content`.
+    Omit {
+        /// The ids.
+        ids: Vec<String>,
+    },
+    /// Gives pages of this size, whatever was asked for.
+    PageSize {
+        /// Jobs on a page, at least one.
+        size: u32,
+    },
+    /// Holds the request until `Handle::release` (or `POST /_sim/release`), then answers truly.
+    Hold,
+}
+
+impl FaultKind {
+    /// The name used in scenario files and in the record.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Answer(_) => "answer",
+            Self::Redirect { .. } => "redirect",
+            Self::MalformedJson => "malformed_json",
+            Self::TruncatedBody => "truncated_body",
+            Self::CloseBeforeHeaders => "close_before_headers",
+            Self::SlowHeaders { .. } => "slow_headers",
+            Self::SlowBody { .. } => "slow_body",
+            Self::OversizedBody { .. } => "oversized_body",
+            Self::GzipBomb { .. } => "gzip_bomb",
+            Self::EchoCredential { .. } => "echo_credential",
+            Self::Edit(_) => "edit",
+            Self::Omit { .. } => "omit",
+            Self::PageSize { .. } => "page_size",
+            Self::Hold => "hold",
+        }
+    }
+
+    /// An answer with this status and body.
+    pub fn answer(status: u16, body: Body) -> Self {
+        Self::Answer(Answer { status, body, ..Answer::default() })
+    }
+
+    /// 429 with problem details; `retry_after` as given.
+    pub fn throttled(retry_after: Option<RetryAfter>) -> Self {
+        let body = Body::Problem { code: None, detail: None };
+        Self::Answer(Answer { status: 429, retry_after, body, ..Answer::default() })
+    }
+
+    /// 429 as `MindBridge`'s hourly limit sends it: `X-User-Hour-Limit-Remaining` holds the seconds left.
+    pub fn hour_limit(seconds: u64) -> Self {
+        let headers = BTreeMap::from([("x-user-hour-limit-remaining".to_owned(), seconds.to_string())]);
+        Self::Answer(Answer { status: 429, headers, ..Answer::default() })
+    }
+
+    /// A proxy's HTML page with this status.
+    pub fn html(status: u16) -> Self {
+        Self::answer(status, Body::Html)
+    }
+
+    /// Supermetrics' own error envelope under this status, 200 included.
+    pub fn envelope(status: u16, code: &str) -> Self {
+        Self::answer(status, Body::Envelope { code: code.to_owned(), message: None, description: None })
+    }
+
+    /// Problem details (RFC 9457, or `MindBridge`'s dialect of it) under this status.
+    pub fn problem(status: u16, code: &str) -> Self {
+        Self::answer(status, Body::Problem { code: Some(code.to_owned()), detail: None })
+    }
+
+    /// The true answer with the field at a pointer set; see [`Edit`].
+    pub fn set(pointer: &str, value: Value) -> Self {
+        let set = Map::from_iter([(pointer.to_owned(), value)]);
+        Self::Edit(Edit { set, remove: Vec::new() })
+    }
+
+    /// The true answer without the field at a pointer; see [`Edit`].
+    pub fn remove(pointer: &str) -> Self {
+        Self::Edit(Edit { set: Map::new(), remove: vec![pointer.to_owned()] })
+    }
+}
+
+/// An answer made up in full.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// Further headers.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// The `Retry-After` header; none when absent.
+    #[serde(default)]
+    pub retry_after: Option<RetryAfter>,
+    /// The body.
+    #[serde(default)]
+    pub body: Body,
+}
+
+/// The forms of `Retry-After`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RetryAfter {
+    /// Whole seconds.
+    Seconds(u64),
+    /// An HTTP-date this many seconds from now, on the simulator's wall clock.
+    DateIn(u64),
+    /// This text, sensible or not.
+    Text(String),
+}
+
+/// The body of a made-up answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Body {
+    /// No bytes and no content type.
+    #[default]
+    Empty,
+    /// A proxy's error page.
+    Html,
+    /// Problem details: RFC 9457 for Supermetrics, the RFC 7807 dialect for `MindBridge`.
+    Problem {
+        /// The `type`'s last part and `MindBridge`'s `problemType`; made from the status when absent.
+        #[serde(default)]
+        code: Option<String>,
+        /// The `detail` and `MindBridge`'s `reason`.
+        #[serde(default)]
+        detail: Option<String>,
+    },
+    /// `{"meta": …, "error": {code, message, description}}`.
+    Envelope {
+        /// The `error.code`.
+        code: String,
+        /// The `error.message`; repeats the code when absent.
+        #[serde(default)]
+        message: Option<String>,
+        /// The `error.description`; left out when absent.
+        #[serde(default)]
+        description: Option<String>,
+    },
+    /// These bytes, as this content type.
+    Text {
+        /// The `Content-Type`.
+        content_type: String,
+        /// The body.
+        text: String,
+    },
+}
+
+/// Changes to a true answer, by JSON pointer. The segment `*` stands for every item of an array.
+///
+/// A pointer whose parent does not exist changes nothing. Pointers that `set` go first.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Edit {
+    /// Pointer and new value; the last key is created when it does not exist.
+    pub set: Map<String, Value>,
+    /// Pointers of fields to take out.
+    pub remove: Vec<String>,
+}
+
+impl Edit {
+    /// Applies the changes.
+    pub(super) fn apply(&self, document: &mut Value) {
+        for (pointer, value) in &self.set {
+            walk(document, pointer, &|parent, key| {
+                if let Some(map) = parent.as_object_mut() {
+                    map.insert(key.to_owned(), value.clone());
+                }
+            });
+        }
+        for pointer in &self.remove {
+            walk(document, pointer, &|parent, key| {
+                if let Some(map) = parent.as_object_mut() {
+                    map.shift_remove(key);
+                }
+            });
+        }
+    }
+}
+
+/// Calls `change` with the parent and the last key of every place a pointer names.
+fn walk(value: &mut Value, pointer: &str, change: &impl Fn(&mut Value, &str)) {
+    let rest = pointer.strip_prefix('/').unwrap_or(pointer);
+    let Some((first, rest)) = rest.split_once('/') else { return change(value, rest) };
+    if first == "*" {
+        for item in value.as_array_mut().into_iter().flatten() {
+            walk(item, rest, change);
+        }
+    } else if let Some(inner) = value.pointer_mut(&format!("/{first}")) {
+        walk(inner, rest, change);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn edits_reach_every_item_and_nothing_else() {
+        let edit = Edit {
+            set: Map::from_iter([
+                ("/content/*/id".to_owned(), json!({})),
+                ("/content/1/type".to_owned(), json!("NEW_TYPE")),
+                ("/absent/field".to_owned(), json!(1)),
+            ]),
+            remove: vec!["/content/*/version".to_owned(), "/totalPages".to_owned()],
+        };
+        let mut document = json!({"content": [{"id": "a", "version": 1}, {"id": "b"}], "totalPages": 1});
+        edit.apply(&mut document);
+        assert_eq!(document, json!({"content": [{"id": {}}, {"id": {}, "type": "NEW_TYPE"}]}));
+    }
+
+    #[test]
+    fn a_fault_meets_exactly_the_requests_it_names() {
+        let ids = ["a".to_owned()];
+        let mut fault = Fault::next(Upstream::MindBridge, 2, FaultKind::Hold)
+            .on(Endpoint::One)
+            .for_ids(&["a", "b"])
+            .after(1);
+        assert!(!fault.meets(Upstream::Supermetrics, Endpoint::One, &ids));
+        assert!(!fault.meets(Upstream::MindBridge, Endpoint::Query, &ids));
+        assert!(!fault.meets(Upstream::MindBridge, Endpoint::One, &["c".to_owned()]));
+        let met: Vec<bool> = (0..4).map(|_| fault.meets(Upstream::MindBridge, Endpoint::One, &ids)).collect();
+        assert_eq!(met, [false, true, true, false]);
+    }
+}

@@ -1,0 +1,237 @@
+//! The control surface of a running simulator, for tests and for the control endpoints.
+
+use std::sync::Arc;
+
+use secrecy::SecretString;
+use serde_json::Value;
+
+use super::{
+    Asked, Fault, MindBridgeJob, MindBridgeStep, SupermetricsJob, SupermetricsStep, Upstream, life::standing,
+    mindbridge, supermetrics, world::World,
+};
+
+/// Changes a running simulator and reads its record. A cheap clone; outliving the simulator is harmless.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    world: Arc<World>,
+}
+
+/// A job of either upstream.
+#[derive(Debug, Clone)]
+pub enum Job {
+    /// An async result.
+    MindBridge(Box<MindBridgeJob>),
+    /// A scheduled query.
+    Supermetrics(Box<SupermetricsJob>),
+}
+
+impl From<MindBridgeJob> for Job {
+    fn from(job: MindBridgeJob) -> Self {
+        Self::MindBridge(Box::new(job))
+    }
+}
+
+impl From<SupermetricsJob> for Job {
+    fn from(job: SupermetricsJob) -> Self {
+        Self::Supermetrics(Box::new(job))
+    }
+}
+
+/// A step of either upstream.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// Of an async result.
+    MindBridge(MindBridgeStep),
+    /// Of a scheduled query.
+    Supermetrics(Box<SupermetricsStep>),
+}
+
+impl From<MindBridgeStep> for Step {
+    fn from(step: MindBridgeStep) -> Self {
+        Self::MindBridge(step)
+    }
+}
+
+impl From<SupermetricsStep> for Step {
+    fn from(step: SupermetricsStep) -> Self {
+        Self::Supermetrics(Box::new(step))
+    }
+}
+
+/// The upstream has no job of this id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} has no job {id:?}", upstream.as_str())]
+pub struct NoSuchJob {
+    /// The upstream.
+    pub upstream: Upstream,
+    /// The id.
+    pub id: String,
+}
+
+impl Handle {
+    pub(super) const fn new(world: Arc<World>) -> Self {
+        Self { world }
+    }
+
+    pub(super) const fn world(&self) -> &Arc<World> {
+        &self.world
+    }
+
+    /// Adds a job, or replaces the one of the same id. Its `born` counts from now.
+    pub fn add_job(&self, job: impl Into<Job>) {
+        let now = self.world.now();
+        let mut state = self.world.lock();
+        match job.into() {
+            Job::MindBridge(mut job) => {
+                job.born = now.saturating_add(job.born);
+                state.forgotten.remove(&(Upstream::MindBridge, job.id.clone()));
+                let jobs = &mut state.scenario.mindbridge.jobs;
+                jobs.retain(|held| held.id != job.id);
+                jobs.push(*job);
+            }
+            Job::Supermetrics(mut job) => {
+                job.born = now.saturating_add(job.born);
+                state.forgotten.remove(&(Upstream::Supermetrics, job.id.clone()));
+                let jobs = &mut state.scenario.supermetrics.jobs;
+                jobs.retain(|held| held.id != job.id);
+                jobs.push(*job);
+            }
+        }
+    }
+
+    /// Jumps a job to a state now: the step's own `at` is ignored, and the rest of the script is dropped.
+    ///
+    /// A job not born yet is born with it. A query that runs again and again stays in its present run.
+    ///
+    /// # Errors
+    /// When the upstream of the step has no such job.
+    pub fn set_state(&self, id: &str, step: impl Into<Step>) -> Result<(), NoSuchJob> {
+        let now = self.world.now();
+        let mut state = self.world.lock();
+        match step.into() {
+            Step::MindBridge(mut step) => {
+                let missing = || NoSuchJob { upstream: Upstream::MindBridge, id: id.to_owned() };
+                let (job, born) = mindbridge::find(&state, id).ok_or_else(missing)?;
+                let mut job =
+                    MindBridgeJob { id: id.to_owned(), born: born.min(now), every: None, ..job.clone() };
+                step.at = now.saturating_sub(job.born);
+                // Steps of this very moment stay as well: each one grew the version.
+                job.steps.retain(|held| held.at <= step.at && born <= now);
+                job.steps.push(step);
+                let jobs = &mut state.scenario.mindbridge.jobs;
+                jobs.retain(|held| held.id != id);
+                jobs.push(job);
+            }
+            Step::Supermetrics(mut step) => {
+                let missing = || NoSuchJob { upstream: Upstream::Supermetrics, id: id.to_owned() };
+                let (job, born) = supermetrics::find(&state, id).ok_or_else(missing)?;
+                let run = standing(born, job.rerun_every, job.runs, &job.moments(), now);
+                let born = run.map_or(now, |run| run.run_began);
+                let mut job = SupermetricsJob {
+                    id: id.to_owned(),
+                    born,
+                    every: None,
+                    rerun_every: None,
+                    runs: None,
+                    ..job.clone()
+                };
+                step.at = now.saturating_sub(born);
+                job.steps.retain(|held| held.at < step.at && !held.ends_the_run());
+                job.steps.push(*step);
+                let jobs = &mut state.scenario.supermetrics.jobs;
+                jobs.retain(|held| held.id != id);
+                jobs.push(job);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes an upstream forget a job: it answers as for an id that never was.
+    pub fn forget(&self, upstream: Upstream, id: &str) {
+        self.world.lock().forgotten.insert((upstream, id.to_owned()));
+    }
+
+    /// The ids born until now, oldest first; of many born by `every` only the latest 100.
+    pub fn job_ids(&self, upstream: Upstream) -> Vec<String> {
+        let now = self.world.now();
+        let state = self.world.lock();
+        let scenario = &state.scenario;
+        let mut born: Vec<_> = match upstream {
+            Upstream::MindBridge => {
+                scenario.mindbridge.jobs.iter().flat_map(|job| job.family().members(now)).collect()
+            }
+            Upstream::Supermetrics => {
+                scenario.supermetrics.jobs.iter().flat_map(|job| job.family().members(now)).collect()
+            }
+        };
+        born.retain(|(id, _)| !state.forgotten.contains(&(upstream, id.clone())));
+        born.sort();
+        born.dedup_by(|left, right| left.0 == right.0);
+        born.sort_by_key(|(_, born)| *born);
+        born.into_iter().map(|(id, _)| id).collect()
+    }
+
+    /// Puts a fault in force, behind those there are.
+    pub fn push_fault(&self, fault: Fault) {
+        self.world.lock().scenario.faults.push(fault);
+    }
+
+    /// Ends the faults of an upstream, or of both.
+    pub fn clear_faults(&self, upstream: Option<Upstream>) {
+        let faults = &mut self.world.lock().scenario.faults;
+        faults.retain(|fault| upstream.is_some_and(|only| only != fault.upstream));
+    }
+
+    /// Accepts this credential from now on, and no longer the one before.
+    pub fn set_credential(&self, upstream: Upstream, credential: &str) {
+        let mut state = self.world.lock();
+        let credential = SecretString::from(credential);
+        match upstream {
+            Upstream::MindBridge => state.scenario.mindbridge.token = credential,
+            Upstream::Supermetrics => state.scenario.supermetrics.api_key = credential,
+        }
+    }
+
+    /// Lets every request go on that a `hold` fault keeps waiting.
+    pub fn release(&self) {
+        self.world.release();
+    }
+
+    /// What was asked, in the order of arrival; the latest 20,000 requests.
+    pub fn record(&self) -> Vec<Asked> {
+        self.world.ledger.all()
+    }
+
+    /// What was asked of one upstream.
+    pub fn record_of(&self, upstream: Upstream) -> Vec<Asked> {
+        let mut record = self.record();
+        record.retain(|asked| asked.upstream == upstream);
+        record
+    }
+
+    /// The violations in the record, which a test of a correct client expects to be none.
+    pub fn violations(&self) -> Vec<String> {
+        self.record().into_iter().filter_map(|asked| asked.violation).collect()
+    }
+
+    /// Empties the record, and begins the highest number in flight anew.
+    pub fn clear_record(&self) {
+        self.world.ledger.clear(None);
+    }
+
+    /// The highest number of requests an upstream had in flight at once since the record was cleared.
+    pub fn max_in_flight(&self, upstream: Upstream) -> usize {
+        self.world.ledger.max_in_flight(upstream)
+    }
+
+    /// Waits until the record holds `count` requests. Cancel safe; does not end when they never come.
+    pub async fn asked(&self, count: usize) {
+        self.world.ledger.wait_for(count).await;
+    }
+
+    /// The record of one upstream as `/_sim/requests` shows it.
+    pub(super) fn record_as_json(&self, upstream: Upstream) -> Vec<Value> {
+        let epoch = self.world.epoch();
+        self.record_of(upstream).iter().map(|asked| asked.to_json(epoch)).collect()
+    }
+}

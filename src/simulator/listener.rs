@@ -1,0 +1,259 @@
+//! One simulated upstream on its socket: accept, read, record, play the fault or answer truly.
+
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Limited};
+use hyper::{body, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+
+use super::{
+    FaultKind, Upstream, control,
+    fault::{Answer, Body, RetryAfter},
+    mindbridge,
+    question::{Incoming, Question},
+    reply::{Delivery, Flight, Reply, SimBody},
+    supermetrics,
+    world::{Allowance, World},
+};
+
+/// The largest request body read: two hundred ids are some 6 KB.
+const MAX_BODY: usize = 1 << 20;
+
+/// Why a request gets no response at all.
+#[derive(Debug)]
+pub(super) struct Closed;
+
+impl fmt::Display for Closed {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("closed without an answer")
+    }
+}
+
+impl std::error::Error for Closed {}
+
+/// Serves until dropped. Dropping it closes the socket and every connection at once.
+pub(super) async fn serve(world: Arc<World>, upstream: Upstream, listener: TcpListener) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    connections.spawn(connection(Arc::clone(&world), upstream, stream, peer));
+                }
+                // Too many open files, or a client that was gone again: let some connections end first.
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn connection(world: Arc<World>, upstream: Upstream, stream: TcpStream, peer: SocketAddr) {
+    let Ok(local) = stream.local_addr() else { return };
+    // Small answers go out at once; a failure here only makes them slower.
+    drop(stream.set_nodelay(true));
+    let service = service_fn(move |request| {
+        let world = Arc::clone(&world);
+        async move {
+            let incoming = receive(request, peer, local).await.map_err(|_| Closed)?;
+            respond(world, upstream, incoming).await
+        }
+    });
+    let served =
+        http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+    // A client that hangs up and a fault that cuts the connection both end here; neither is news.
+    drop(served.await);
+}
+
+async fn receive(
+    request: Request<body::Incoming>,
+    peer: SocketAddr,
+    local: SocketAddr,
+) -> Result<Incoming, io::Error> {
+    let (parts, body) = request.into_parts();
+    let body: Bytes = Limited::new(body, MAX_BODY).collect().await.map_err(io::Error::other)?.to_bytes();
+    Ok(Incoming { method: parts.method, uri: parts.uri, headers: parts.headers, body, peer, local })
+}
+
+pub(super) async fn respond(
+    world: Arc<World>,
+    upstream: Upstream,
+    incoming: Incoming,
+) -> Result<Response<SimBody>, Closed> {
+    if incoming.path().starts_with(control::PREFIX) {
+        let reply = control::answer(&world, upstream, &incoming);
+        return Ok(reply.deliver(Delivery::Whole, Flight::new(world, upstream, None)));
+    }
+    let question = read(&world, upstream, &incoming);
+    drop(incoming);
+    let fault = world.fault(upstream, question.endpoint, &question.ids);
+    let mut releases = world.releases();
+    let number = world.ledger.begin(question.to_asked());
+    let flight = Flight::new(Arc::clone(&world), upstream, Some(number));
+    let allowance = world.allowance(upstream);
+    let latency = match upstream {
+        Upstream::MindBridge => world.lock().scenario.mindbridge.latency,
+        Upstream::Supermetrics => world.lock().scenario.supermetrics.latency,
+    };
+    if !latency.is_zero() {
+        tokio::time::sleep(latency).await;
+    }
+    if let Some(fault) = &fault {
+        world.ledger.faulted(number, fault.name());
+        match fault {
+            FaultKind::CloseBeforeHeaders => return Err(Closed),
+            FaultKind::SlowHeaders { delay } => tokio::time::sleep(*delay).await,
+            // The sender lives in `world`, so the wait can only end with a release.
+            FaultKind::Hold => drop(releases.changed().await),
+            FaultKind::Answer(_)
+            | FaultKind::Redirect { .. }
+            | FaultKind::MalformedJson
+            | FaultKind::TruncatedBody
+            | FaultKind::SlowBody { .. }
+            | FaultKind::OversizedBody { .. }
+            | FaultKind::GzipBomb { .. }
+            | FaultKind::EchoCredential { .. }
+            | FaultKind::Edit(_)
+            | FaultKind::Omit { .. }
+            | FaultKind::PageSize { .. } => {}
+        }
+    }
+    let (mut reply, delivery) = compose(&world, &question, fault.as_ref(), allowance);
+    if let Some((limit, remaining)) = allowance.hourly {
+        reply = reply
+            .with_header("x-ratelimit-limit", &limit.to_string())
+            .with_header("x-ratelimit-remaining", &remaining.to_string());
+    }
+    world.ledger.answered(number, reply.status);
+    Ok(reply.deliver(delivery, flight))
+}
+
+fn read(world: &World, upstream: Upstream, incoming: &Incoming) -> Question {
+    let (mut question, accepted) = match upstream {
+        Upstream::MindBridge => (mindbridge::read(incoming), world.lock().scenario.mindbridge.token.clone()),
+        Upstream::Supermetrics => {
+            (supermetrics::read(incoming), world.lock().scenario.supermetrics.api_key.clone())
+        }
+    };
+    question.authenticate(&accepted);
+    question
+}
+
+/// The answer and the way it goes out.
+fn compose(
+    world: &World,
+    question: &Question,
+    fault: Option<&FaultKind>,
+    allowance: Allowance,
+) -> (Reply, Delivery) {
+    let Some(fault) = fault else {
+        let reply = if allowance.exceeded {
+            made_up(world, question, &Answer { status: 429, body: too_many(), ..Answer::default() })
+        } else {
+            truly(world, question, None)
+        };
+        return (reply, Delivery::Whole);
+    };
+    let reply = truly(world, question, Some(fault));
+    match fault {
+        FaultKind::Answer(answer) => (made_up(world, question, answer), Delivery::Whole),
+        FaultKind::Redirect { to } => (Reply::empty(302).with_header("location", to), Delivery::Whole),
+        FaultKind::EchoCredential { status } => (echo(world, question, *status, reply), Delivery::Whole),
+        FaultKind::MalformedJson => (reply, Delivery::HalfDocument),
+        FaultKind::TruncatedBody => (reply, Delivery::HalfSent),
+        FaultKind::SlowBody { chunk, every } => (reply, Delivery::Drip { chunk: *chunk, every: *every }),
+        FaultKind::OversizedBody { bytes } => (reply, Delivery::Padded(*bytes)),
+        FaultKind::GzipBomb { bytes } => (reply, Delivery::Packed(*bytes)),
+        FaultKind::Edit(edit) => {
+            let mut reply = reply;
+            reply.edit(|document| edit.apply(document));
+            (reply, Delivery::Whole)
+        }
+        FaultKind::CloseBeforeHeaders
+        | FaultKind::SlowHeaders { .. }
+        | FaultKind::Hold
+        | FaultKind::Omit { .. }
+        | FaultKind::PageSize { .. } => (reply, Delivery::Whole),
+    }
+}
+
+fn too_many() -> Body {
+    Body::Problem { code: Some("too-many-requests".to_owned()), detail: None }
+}
+
+fn truly(world: &World, question: &Question, fault: Option<&FaultKind>) -> Reply {
+    match question.upstream {
+        Upstream::MindBridge => mindbridge::answer(world, question, fault),
+        Upstream::Supermetrics => supermetrics::answer(world, question),
+    }
+}
+
+fn made_up(world: &World, question: &Question, answer: &Answer) -> Reply {
+    let Answer { status, headers, retry_after, body } = answer;
+    let mut reply = match body {
+        Body::Empty => Reply::empty(*status),
+        Body::Html => {
+            let page =
+                format!("<html><head><title>{status}</title></head><body><h1>{status}</h1></body></html>");
+            Reply::text(*status, "text/html; charset=utf-8", &page)
+        }
+        Body::Problem { code, detail } => {
+            let code = code.clone().unwrap_or_else(|| format!("HTTP_{status}"));
+            let detail = detail.as_deref().unwrap_or("the simulator was told to answer this");
+            match question.upstream {
+                Upstream::MindBridge => mindbridge::problem(world, *status, &code, detail, &question.path),
+                Upstream::Supermetrics => supermetrics::problem(*status, &code, detail, &question.path),
+            }
+        }
+        Body::Envelope { code, message, description } => {
+            supermetrics::error(world, *status, code, message.as_deref(), description.as_deref())
+        }
+        Body::Text { content_type, text } => Reply::text(*status, content_type, text),
+    };
+    for (name, value) in headers {
+        reply = reply.with_header(name, value);
+    }
+    let retry_after = retry_after.as_ref().map(|it| match it {
+        RetryAfter::Seconds(seconds) => seconds.to_string(),
+        RetryAfter::DateIn(seconds) => {
+            let at = world.wall(world.now() + Duration::from_secs(*seconds));
+            at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+        }
+        RetryAfter::Text(text) => text.clone(),
+    });
+    retry_after.into_iter().fold(reply, |reply, value| reply.with_header("retry-after", &value))
+}
+
+/// Puts the client's credential where a careless service would.
+fn echo(world: &World, question: &Question, status: u16, mut reply: Reply) -> Reply {
+    let said = format!("request with credential {} was seen", question.credential());
+    if status != 200 {
+        return match question.upstream {
+            Upstream::MindBridge => mindbridge::problem(world, status, "UNAUTHORIZED", &said, &question.path),
+            Upstream::Supermetrics => {
+                supermetrics::error(world, status, "API_KEY_INVALID", Some(&said), Some(&said))
+            }
+        };
+    }
+    reply.edit(|document| {
+        let pointers: &[&str] = match question.upstream {
+            Upstream::MindBridge => &["", "/content/0"],
+            Upstream::Supermetrics => &["/meta"],
+        };
+        for pointer in pointers {
+            let Some(map) = document.pointer_mut(pointer).and_then(serde_json::Value::as_object_mut) else {
+                continue;
+            };
+            for field in ["error", "errorMessage", "request_id"] {
+                map.insert(field.to_owned(), said.as_str().into());
+            }
+        }
+    });
+    reply
+}

@@ -1,0 +1,262 @@
+//! The simulated `MindBridge`: one async result by id, and the paged query of the collection.
+//!
+//! Written from the vendor's public description alone; it shares nothing with the adapter it tests.
+
+mod filter;
+
+use std::time::Duration;
+
+use http::Method;
+use serde_json::{Map, Value, json};
+use url::form_urlencoded;
+
+use self::filter::Filter;
+use super::{
+    Endpoint, FaultKind, MindBridgeJob, MindBridgeStep, Upstream, UserInfo,
+    life::{Standing, standing},
+    question::{Incoming, Question, decode, note},
+    reply::Reply,
+    world::{State, World},
+};
+
+/// What stands before the API's own paths on a tenant's host.
+pub(super) const PREFIX: &str = "/api";
+
+const COLLECTION: &str = "/api/v1/async-results";
+
+/// Reads what is asked, without answering it.
+pub(super) fn read(incoming: &Incoming) -> Question {
+    let mut question = Question::new(Upstream::MindBridge, incoming);
+    let segment = incoming.path().strip_prefix(COLLECTION).and_then(|rest| rest.strip_prefix('/'));
+    match segment {
+        Some("query") => {
+            question.endpoint = Endpoint::Query;
+            question.expect_method(&Method::POST);
+            read_query(incoming, &mut question);
+        }
+        Some(id) if !id.is_empty() && !id.contains('/') => {
+            question.endpoint = Endpoint::One;
+            question.expect_method(&Method::GET);
+            question.ids = vec![decode(id)];
+            if incoming.uri.query().is_some() {
+                question.violation("query parameters where none are defined");
+            }
+            if !incoming.body.is_empty() {
+                question.violation("a body on a GET");
+            }
+        }
+        _ => question.violation("a path that does not exist"),
+    }
+    question
+}
+
+fn read_query(incoming: &Incoming, question: &mut Question) {
+    let (mut page, mut size) = (None, None);
+    for (name, value) in form_urlencoded::parse(incoming.uri.query().unwrap_or_default().as_bytes()) {
+        let slot = match name.as_ref() {
+            "page" => &mut page,
+            "size" => &mut size,
+            "api_key" | "token" | "access_token" => {
+                question.violation("a credential in the query string");
+                continue;
+            }
+            _ => {
+                question.violation("an unexpected query parameter");
+                continue;
+            }
+        };
+        if slot.replace(value.into_owned()).is_some() {
+            question.violation("a query parameter given twice");
+        }
+    }
+    // A page nobody asked for is the first; a size nobody asked for is the vendor's usual 20.
+    let page = page.map_or(Ok(0), |text| text.parse::<u64>());
+    let size = size.map_or(Ok(20), |text| text.parse::<u64>());
+    match (page, size) {
+        (Ok(page), Ok(size)) if size >= 1 => question.page = Some((page, size)),
+        _ => note(&mut question.refusal, "page must be 0 or more, size 1 or more"),
+    }
+    if incoming.header("content-type").is_none_or(|it| !it.starts_with("application/json")) {
+        question.violation("a filter that is not sent as application/json");
+    }
+    match serde_json::from_slice::<Value>(&incoming.body).map_err(|error| error.to_string()) {
+        Ok(document) => match Filter::read(&document) {
+            Ok(filter) => {
+                question.ids = filter.ids();
+                question.filter = Some(document);
+            }
+            Err(problem) => note(&mut question.refusal, &problem),
+        },
+        Err(problem) => note(&mut question.refusal, &format!("the filter is not JSON: {problem}")),
+    }
+}
+
+/// Answers truly, as things stand now. `fault` shapes the page where it is of that kind.
+pub(super) fn answer(world: &World, question: &Question, fault: Option<&FaultKind>) -> Reply {
+    if !question.auth_accepted() {
+        return problem(
+            world,
+            401,
+            "UNAUTHORIZED",
+            "the bearer token is missing or not valid",
+            &question.path,
+        );
+    }
+    match question.endpoint {
+        Endpoint::Unexpected | Endpoint::Status => {
+            problem(world, 404, "NOT_FOUND", "there is no such path", &question.path)
+        }
+        _ if question.wrong_method => {
+            problem(world, 405, "METHOD_NOT_ALLOWED", "the method is not allowed here", &question.path)
+        }
+        Endpoint::One => {
+            let id = question.ids.first().map_or("", String::as_str);
+            job(world, id).map_or_else(
+                || problem(world, 404, "NOT_FOUND", "no async result has this id", &question.path),
+                |document| Reply::json(200, document),
+            )
+        }
+        Endpoint::Query => query(world, question, fault),
+    }
+}
+
+fn query(world: &World, question: &Question, fault: Option<&FaultKind>) -> Reply {
+    let refused = world.lock().scenario.mindbridge.refuse_query;
+    if let Some(status) = refused {
+        return problem(world, status, "REFUSED", "this tenant does not offer the query", &question.path);
+    }
+    if let Some(refusal) = &question.refusal {
+        return problem(world, 400, "BAD_REQUEST", refusal, &question.path);
+    }
+    let filter = question.filter.as_ref().and_then(|document| Filter::read(document).ok());
+    let (Some((page, asked_size)), Some(filter)) = (question.page, filter) else {
+        return problem(world, 400, "BAD_REQUEST", "the filter cannot be read", &question.path);
+    };
+    let mut size = asked_size;
+    if let Some(limit) = world.lock().scenario.mindbridge.max_page_size {
+        size = size.min(limit.into());
+    }
+    if let Some(FaultKind::PageSize { size: forced }) = fault {
+        size = u64::from(*forced).max(1);
+    }
+    let mut found = all(world);
+    found.retain(|document| filter.holds(document));
+    if let Some(FaultKind::Omit { ids }) = fault {
+        found.retain(|document| !ids.iter().any(|id| document.get("id").and_then(Value::as_str) == Some(id)));
+    }
+    Reply::json(200, page_of(&found, page, size))
+}
+
+/// A page with every field the vendor documents, the deprecated ones included.
+fn page_of(found: &[Value], page: u64, size: u64) -> Value {
+    let total = found.len() as u64;
+    let pages = total.div_ceil(size);
+    let offset = page.saturating_mul(size);
+    let skip = usize::try_from(offset).unwrap_or(usize::MAX);
+    let take = usize::try_from(size).unwrap_or(usize::MAX);
+    let content: Vec<&Value> = found.iter().skip(skip).take(take).collect();
+    let sort = json!({"sorted": false, "unsorted": true, "empty": true});
+    json!({
+        "pageNumber": page,
+        "totalPages": pages,
+        "numberOfElements": content.len(),
+        "totalElements": total,
+        "pageable": {
+            "pageNumber": page, "pageSize": size, "offset": offset, "paged": true, "unpaged": false, "sort": sort,
+        },
+        "pageSize": size,
+        "sort": sort,
+        "first": page == 0,
+        "last": page.saturating_add(1) >= pages,
+        "size": size,
+        "number": page,
+        "content": content,
+    })
+}
+
+/// An error body in the vendor's dialect of RFC 7807.
+pub(super) fn problem(world: &World, status: u16, code: &str, reason: &str, path: &str) -> Reply {
+    let document = json!({
+        "type": format!("https://developer.mindbridge.ai/problems/{}", code.to_lowercase().replace('_', "-")),
+        "title": http::StatusCode::from_u16(status).ok().and_then(|it| it.canonical_reason()),
+        "status": status,
+        "instance": path,
+        "origin": format!("simulator-{}", world.request_id()),
+        "problems": [{"problemType": code, "severity": "ERROR", "reason": reason}],
+    });
+    Reply::problem(status, document)
+}
+
+/// Every job that can be seen now, in the order of the scenario; of a large family the latest.
+fn all(world: &World) -> Vec<Value> {
+    let now = world.now();
+    let state = world.lock();
+    let jobs = state.scenario.mindbridge.jobs.iter();
+    let alive = jobs.flat_map(|job| job.family().members(now).into_iter().map(move |member| (job, member)));
+    // A member that was jumped is a plain job now, and listed as that.
+    let jumped = |job: &MindBridgeJob, id: &str| {
+        job.every.is_some() && find(&state, id).is_none_or(|(found, _)| !std::ptr::eq(found, job))
+    };
+    let seen = alive.filter(|(job, (id, _))| !is_forgotten(&state, id) && !jumped(job, id));
+    seen.filter_map(|(job, (id, born))| render(world, job, &id, born, now)).collect()
+}
+
+fn job(world: &World, id: &str) -> Option<Value> {
+    let now = world.now();
+    let state = world.lock();
+    let (job, born) = find(&state, id)?;
+    render(world, job, id, born, now)
+}
+
+/// Finds a job by id, and when it was or will be born.
+pub(super) fn find<'a>(state: &'a State, id: &str) -> Option<(&'a MindBridgeJob, Duration)> {
+    if is_forgotten(state, id) {
+        return None;
+    }
+    let jobs = state.scenario.mindbridge.jobs.iter();
+    // A plain id goes before a family that would claim it: a jumped member becomes a plain job.
+    let mut found: Vec<_> = jobs.filter_map(|job| Some((job, job.family().birth(id)?))).collect();
+    found.sort_by_key(|(job, _)| job.every.is_some());
+    found.into_iter().next()
+}
+
+fn is_forgotten(state: &State, id: &str) -> bool {
+    state.forgotten.contains(&(Upstream::MindBridge, id.to_owned()))
+}
+
+fn render(world: &World, job: &MindBridgeJob, id: &str, born: Duration, now: Duration) -> Option<Value> {
+    let Standing { step, entered, .. } = standing(born, None, None, &job.moments(), now)?;
+    if job.gone_at.is_some_and(|gone_at| now >= born.saturating_add(gone_at)) {
+        return None;
+    }
+    let lived = job.steps.get(..=step)?;
+    let MindBridgeStep { status, error, error_message, .. } = lived.last()?;
+    let latest = |field: fn(&MindBridgeStep) -> Option<&str>| lived.iter().rev().find_map(field);
+    let changed_by = lived.iter().rev().find_map(|step| step.last_modified_by.as_ref());
+    let changed_by = changed_by.or(job.last_modified_by.as_ref()).unwrap_or(&job.created_by);
+    let mut document = Map::new();
+    let mut put = |name: &str, value: Value| drop(document.insert(name.to_owned(), value));
+    put("id", id.into());
+    put("version", job.first_version.saturating_add(i64::try_from(step).unwrap_or(i64::MAX)).into());
+    put("creationDate", world.wall(born).to_string().into());
+    put("lastModifiedDate", world.wall(entered).to_string().into());
+    put("createdUserInfo", person(&job.created_by));
+    put("lastModifiedUserInfo", person(changed_by));
+    put("type", job.kind.as_str().into());
+    put("status", status.as_str().into());
+    for (name, value) in [
+        ("entityId", latest(|step| step.entity_id.as_deref()).or(job.entity_id.as_deref())),
+        ("entityType", job.entity_type.as_deref()),
+        ("error", error.as_deref()),
+        ("errorMessage", error_message.as_deref()),
+    ] {
+        if let Some(value) = value {
+            put(name, value.into());
+        }
+    }
+    Some(Value::Object(document))
+}
+
+fn person(user: &UserInfo) -> Value {
+    json!({"userId": user.user_id, "userName": user.user_name})
+}

@@ -1,0 +1,198 @@
+//! The record of what was asked: the tests' oracle for how often, how and how wrongly we call.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use serde_json::{Value, json};
+use tokio::{sync::watch, time::Instant};
+
+use super::{Endpoint, Upstream};
+
+/// How many requests the record keeps: some 10 MB, so that a demo left running does not grow.
+const KEPT: usize = 20_000;
+
+/// One request an upstream received, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Which upstream was asked.
+    pub upstream: Upstream,
+    /// What was asked of it.
+    pub endpoint: Endpoint,
+    /// The HTTP method.
+    pub method: String,
+    /// The path as it was sent, without the query string: that one may hold a key.
+    pub path: String,
+    /// The decoded ids asked for, in the order of the request.
+    pub ids: Vec<String>,
+    /// The collection query's `page` and `size`.
+    pub page: Option<(u64, u64)>,
+    /// The status call's `offset_start` and `offset_end`, as far as they were given.
+    pub offsets: (Option<u64>, Option<u64>),
+    /// How the client showed who it is.
+    pub auth: Auth,
+    /// What a correct client would not have done; several are joined by `; `.
+    pub violation: Option<String>,
+    /// The fault that was played to this request.
+    pub fault: Option<&'static str>,
+    /// When the request had been read.
+    pub started: Instant,
+    /// When the last byte of the answer was handed over, or the client was gone.
+    pub ended: Option<Instant>,
+    /// The status answered; nothing yet, or the connection was closed without one.
+    pub status: Option<u16>,
+}
+
+/// How a client showed who it is. The credential itself is never recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Auth {
+    /// The right credential as `Authorization: Bearer`.
+    Bearer,
+    /// The right credential as the `api_key` parameter.
+    ApiKey,
+    /// No credential.
+    None,
+    /// A credential that is not accepted.
+    Wrong,
+}
+
+impl Auth {
+    /// The word used in `/_sim/requests`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bearer => "bearer",
+            Self::ApiKey => "api_key",
+            Self::None => "none",
+            Self::Wrong => "wrong",
+        }
+    }
+}
+
+impl Asked {
+    /// Renders the entry for `/_sim/requests`, with times in milliseconds since `epoch`.
+    pub(super) fn to_json(&self, epoch: Instant) -> Value {
+        let millis = |at: Instant| at.saturating_duration_since(epoch).as_millis().to_string().parse().ok();
+        let started: Option<u64> = millis(self.started);
+        let ended: Option<u64> = self.ended.and_then(millis);
+        json!({
+            "upstream": self.upstream.as_str(),
+            "endpoint": self.endpoint.as_str(),
+            "method": self.method,
+            "path": self.path,
+            "ids": self.ids,
+            "page": self.page.map(|(page, size)| json!({ "page": page, "size": size })),
+            "offset_start": self.offsets.0,
+            "offset_end": self.offsets.1,
+            "auth": self.auth.as_str(),
+            "violation": self.violation,
+            "fault": self.fault,
+            "started_ms": started,
+            "ended_ms": ended,
+            "status": self.status,
+        })
+    }
+}
+
+/// The entries, and how many requests are in flight.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    entries: Mutex<Entries>,
+    /// Tells waiters that an entry was added.
+    added: watch::Sender<()>,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    /// Each with its number, in ascending order.
+    kept: VecDeque<(u64, Asked)>,
+    /// The number of the next entry; numbers are never used again.
+    next: u64,
+    in_flight: [usize; 2],
+    max_in_flight: [usize; 2],
+}
+
+impl Entries {
+    /// The entry with this number, unless it was cleared or pushed out meanwhile.
+    fn at(&mut self, number: u64) -> Option<&mut Asked> {
+        let index = self.kept.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+        self.kept.get_mut(index).map(|(_, asked)| asked)
+    }
+}
+
+impl Ledger {
+    pub(super) fn new() -> Self {
+        Self { entries: Mutex::default(), added: watch::Sender::new(()) }
+    }
+
+    /// Adds an entry and returns its number, for the calls below.
+    pub(super) fn begin(&self, asked: Asked) -> u64 {
+        let mut entries = self.lock();
+        let lane = asked.upstream.index();
+        entries.in_flight[lane] += 1;
+        entries.max_in_flight[lane] = entries.max_in_flight[lane].max(entries.in_flight[lane]);
+        if entries.kept.len() == KEPT {
+            entries.kept.pop_front();
+        }
+        let number = entries.next;
+        entries.next += 1;
+        entries.kept.push_back((number, asked));
+        drop(entries);
+        self.added.send_replace(());
+        number
+    }
+
+    pub(super) fn faulted(&self, number: u64, fault: &'static str) {
+        if let Some(asked) = self.lock().at(number) {
+            asked.fault = Some(fault);
+        }
+    }
+
+    pub(super) fn answered(&self, number: u64, status: u16) {
+        if let Some(asked) = self.lock().at(number) {
+            asked.status = Some(status);
+        }
+    }
+
+    pub(super) fn end(&self, number: u64, upstream: Upstream) {
+        let mut entries = self.lock();
+        entries.in_flight[upstream.index()] -= 1;
+        if let Some(asked) = entries.at(number) {
+            asked.ended = Some(Instant::now());
+        }
+    }
+
+    pub(super) fn all(&self) -> Vec<Asked> {
+        self.lock().kept.iter().map(|(_, asked)| asked.clone()).collect()
+    }
+
+    pub(super) fn max_in_flight(&self, upstream: Upstream) -> usize {
+        self.lock().max_in_flight[upstream.index()]
+    }
+
+    /// Forgets one upstream's entries, or all of them; its highest number in flight begins anew.
+    pub(super) fn clear(&self, upstream: Option<Upstream>) {
+        let mut entries = self.lock();
+        for lane in Upstream::ALL {
+            if upstream.is_none_or(|only| only == lane) {
+                entries.max_in_flight[lane.index()] = entries.in_flight[lane.index()];
+            }
+        }
+        entries.kept.retain(|(_, asked)| upstream.is_some_and(|only| only != asked.upstream));
+    }
+
+    /// Waits until the record holds `count` requests.
+    pub(super) async fn wait_for(&self, count: usize) {
+        let mut added = self.added.subscribe();
+        while self.lock().kept.len() < count {
+            // The sender lives in `self`, so this cannot fail.
+            if added.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

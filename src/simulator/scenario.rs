@@ -1,0 +1,194 @@
+//! What a person writes: the accounts, jobs and faults of the two simulated upstreams.
+//!
+//! This file reads and checks a scenario. How a scripted life unfolds is in `life`, what the
+//! upstreams answer in `mindbridge` and `supermetrics`.
+
+mod mindbridge;
+mod supermetrics;
+
+use std::{collections::HashSet, fmt, time::Duration};
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer};
+
+pub use self::{
+    mindbridge::{MindBridge, MindBridgeJob, MindBridgeStep, UserInfo},
+    supermetrics::{
+        Column, ColumnKind, QueryError, QueryMeta, ResultMeta, Rows, Supermetrics, SupermetricsJob,
+        SupermetricsStep,
+    },
+};
+use super::{Upstream, fault::Fault, life::Family};
+
+/// The scenario `jobgate demo` runs, and the second example a user can copy.
+const DEMO: &str = include_str!("scenario/demo.yaml");
+
+/// The most rows the upstream gives for one query.
+const MAX_ROWS: u64 = 1_000_000;
+
+/// The two simulated upstreams: their credentials, their jobs and the faults they show.
+///
+/// Every field has a default, so `Scenario::default()` is two upstreams without jobs.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Scenario {
+    /// Seeds all generated values: request ids and the cells of result rows.
+    pub seed: u64,
+    /// The wall-clock time at which the simulated life begins; the real time when absent.
+    pub start: Option<jiff::Timestamp>,
+    /// The simulated `MindBridge` tenant.
+    pub mindbridge: MindBridge,
+    /// The simulated Supermetrics account.
+    pub supermetrics: Supermetrics,
+    /// Faults in force from the start, tried in this order.
+    pub faults: Vec<Fault>,
+}
+
+impl Scenario {
+    /// Reads a scenario from YAML and checks it.
+    ///
+    /// # Errors
+    /// Every fault found, each with the path of its field. A document that does not parse gives one.
+    pub fn from_yaml(text: &str) -> Result<Self, ScenarioError> {
+        let mut path = String::new();
+        let read = serde_saphyr::with_deserializer_from_str(text, |deserializer| {
+            serde_path_to_error::deserialize(deserializer).map_err(|error| {
+                path = error.path().to_string();
+                error.into_inner()
+            })
+        });
+        // Without the snippet: it would print the lines around the fault, and they may hold a token.
+        let scenario: Self = read.map_err(|error| {
+            let problem = error.without_snippet().to_string();
+            ScenarioError { faults: vec![ScenarioFault { path, problem }] }
+        })?;
+        scenario.check()?;
+        Ok(scenario)
+    }
+
+    /// Builds the scenario of `jobgate demo`: a handful of living jobs an upstream, more born all the time.
+    ///
+    /// # Panics
+    /// Never: the text is compiled in, and a test loads it.
+    pub fn demo() -> Self {
+        Self::from_yaml(DEMO).expect("the built-in scenario is valid")
+    }
+
+    /// Checks what the types cannot say.
+    ///
+    /// # Errors
+    /// All faults together, each with the path of its field.
+    pub fn check(&self) -> Result<(), ScenarioError> {
+        let mut faults = Vec::new();
+        let mut fault = |path: String, problem: &str| {
+            faults.push(ScenarioFault { path, problem: problem.to_owned() });
+        };
+        for (path, secret) in [
+            ("mindbridge.token", &self.mindbridge.token),
+            ("supermetrics.api_key", &self.supermetrics.api_key),
+        ] {
+            if secret.expose_secret().is_empty() {
+                fault(path.to_owned(), "is empty: write the credential the simulator accepts");
+            }
+        }
+        for (path, limit) in [
+            ("mindbridge.max_page_size", self.mindbridge.max_page_size),
+            ("mindbridge.limit_per_second", self.mindbridge.limit_per_second),
+            ("supermetrics.limit_per_second", self.supermetrics.limit_per_second),
+            ("supermetrics.hourly_limit", self.supermetrics.hourly_limit),
+        ] {
+            if limit == Some(0) {
+                fault(path.to_owned(), "is 0: write 1 or more, or leave it out");
+            }
+        }
+        for (n, job) in self.supermetrics.jobs.iter().enumerate() {
+            if job.rows.count > MAX_ROWS {
+                let path = format!("supermetrics.jobs[{n}].rows.count");
+                fault(path, "is above 1000000: the upstream gives no more rows than that");
+            }
+        }
+        let jobs = self.mindbridge.jobs.iter().enumerate().map(|(n, job)| {
+            (format!("mindbridge.jobs[{n}]"), Upstream::MindBridge, job.family(), job.moments(), None)
+        });
+        let jobs = jobs.chain(self.supermetrics.jobs.iter().enumerate().map(|(n, job)| {
+            let path = format!("supermetrics.jobs[{n}]");
+            (path, Upstream::Supermetrics, job.family(), job.moments(), job.rerun_every)
+        }));
+        let mut seen = HashSet::new();
+        for (path, upstream, family, moments, rerun_every) in jobs {
+            check_job(&path, &family, &moments, rerun_every, &mut fault);
+            if !family.pattern.is_empty() && !seen.insert((upstream, family.pattern.to_owned())) {
+                fault(format!("{path}.id"), "is used twice: give each job of an upstream its own id");
+            }
+        }
+        if faults.is_empty() { Ok(()) } else { Err(ScenarioError { faults }) }
+    }
+}
+
+fn check_job(
+    path: &str,
+    family: &Family<'_>,
+    moments: &[Duration],
+    rerun_every: Option<Duration>,
+    fault: &mut impl FnMut(String, &str),
+) {
+    if family.pattern.is_empty() {
+        fault(format!("{path}.id"), "is missing: write the upstream's id of the job");
+    }
+    match (family.every, family.pattern.contains('#')) {
+        (Some(Duration::ZERO), _) => fault(format!("{path}.every"), "is 0s: write 1s or more"),
+        (Some(_), false) => {
+            fault(
+                format!("{path}.id"),
+                "has no `#`: with `every`, a run of `#` becomes the number of the birth",
+            );
+        }
+        (None, true) => {
+            fault(format!("{path}.every"), "is missing: an id with `#` needs the time between births");
+        }
+        (Some(_), true) | (None, false) => {}
+    }
+    if moments.first() != Some(&Duration::ZERO) {
+        fault(format!("{path}.steps"), "does not begin at 0s: a job has a state from its birth on");
+    }
+    if !moments.is_sorted_by(|earlier, later| earlier < later) {
+        fault(format!("{path}.steps"), "is out of order: each `at` must be later than the one before");
+    }
+    if rerun_every.is_some_and(|every| moments.last().is_some_and(|last| every <= *last)) {
+        fault(
+            format!("{path}.rerun_every"),
+            "is not later than the last step: let a run end before the next",
+        );
+    }
+}
+
+/// Why a scenario was refused: every fault found, in the order of the file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ScenarioError {
+    /// The faults, at least one.
+    pub faults: Vec<ScenarioFault>,
+}
+
+impl fmt::Display for ScenarioError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("the scenario is not valid")?;
+        for ScenarioFault { path, problem } in &self.faults {
+            write!(out, "\n  {path}: {problem}")?;
+        }
+        Ok(())
+    }
+}
+
+/// One fault of a scenario.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScenarioFault {
+    /// The field, such as `mindbridge.jobs[0].id`; `.` for the document itself.
+    pub path: String,
+    /// What is wrong with it and what to write instead.
+    pub problem: String,
+}
+
+/// Reads a secret straight into its wrapper.
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
+    String::deserialize(deserializer).map(SecretString::from)
+}

@@ -1,0 +1,271 @@
+//! The Supermetrics half of a scenario: the account, its queries, their rows and their lives.
+
+use std::time::Duration;
+
+use jiff::fmt::serde::unsigned_duration::friendly::compact as period;
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use crate::simulator::life::Family;
+
+/// A simulated Supermetrics account.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Supermetrics {
+    /// The only key accepted, as a bearer token or as the `api_key` parameter.
+    #[serde(deserialize_with = "super::secret")]
+    pub api_key: SecretString,
+    /// The queries.
+    pub jobs: Vec<SupermetricsJob>,
+    /// The time every answer takes.
+    #[serde(with = "period::required")]
+    pub latency: Duration,
+    /// The HTTP status that carries `STATUS_NOT_FOUND`: 404 or 400.
+    pub not_found_status: u16,
+    /// Reads the offsets 0 and 0 as unset, and so sends the whole result.
+    pub zero_offsets_mean_all: bool,
+    /// Requests allowed within any one second; 429 beyond.
+    pub limit_per_second: Option<u32>,
+    /// Requests allowed in an hour: sends `X-RateLimit-*` with every answer, 429 beyond.
+    pub hourly_limit: Option<u32>,
+}
+
+impl Default for Supermetrics {
+    fn default() -> Self {
+        Self {
+            api_key: SecretString::from("simulated-supermetrics-key"),
+            jobs: Vec::new(),
+            latency: Duration::ZERO,
+            not_found_status: 404,
+            zero_offsets_mean_all: false,
+            limit_per_second: None,
+            hourly_limit: None,
+        }
+    }
+}
+
+/// One scheduled query and its scripted life.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SupermetricsJob {
+    /// The `schedule_id`. With `every`, a run of `#` becomes the number of the birth.
+    pub id: String,
+    /// When the first run begins, counted from the simulator's start.
+    #[serde(with = "period::required")]
+    pub born: Duration,
+    /// Bears another such job after each such period, without end.
+    #[serde(with = "period::optional")]
+    pub every: Option<Duration>,
+    /// Runs the same id again after each such period.
+    #[serde(with = "period::optional")]
+    pub rerun_every: Option<Duration>,
+    /// How many runs there are in all; without end when absent.
+    pub runs: Option<u32>,
+    /// How long status and rows can be read after a run ended.
+    #[serde(with = "period::required")]
+    pub expires_after: Duration,
+    /// The rows a successful run gives.
+    pub rows: Rows,
+    /// What `meta.query` shows on success.
+    pub query: QueryMeta,
+    /// What `meta.result` shows on success, beside the counts.
+    pub result: ResultMeta,
+    /// The life of one run, in order; the first step is at 0s.
+    pub steps: Vec<SupermetricsStep>,
+}
+
+impl Default for SupermetricsJob {
+    fn default() -> Self {
+        Self {
+            id: String::new(),
+            born: Duration::ZERO,
+            every: None,
+            rerun_every: None,
+            runs: None,
+            expires_after: Duration::from_hours(1),
+            rows: Rows::default(),
+            query: QueryMeta::default(),
+            result: ResultMeta::default(),
+            steps: Vec::new(),
+        }
+    }
+}
+
+impl SupermetricsJob {
+    /// A query with the given life: pairs of seconds since birth and status code.
+    pub fn new(id: &str, life: &[(u64, &str)]) -> Self {
+        let steps = life.iter().map(|(seconds, status)| SupermetricsStep {
+            at: Duration::from_secs(*seconds),
+            ..SupermetricsStep::new(status)
+        });
+        Self { id: id.to_owned(), steps: steps.collect(), ..Self::default() }
+    }
+
+    pub(in crate::simulator) fn family(&self) -> Family<'_> {
+        Family { pattern: &self.id, born: self.born, every: self.every }
+    }
+
+    pub(in crate::simulator) fn moments(&self) -> Vec<Duration> {
+        self.steps.iter().map(|step| step.at).collect()
+    }
+}
+
+/// One step of a run: from `at` on, the query reads like this.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SupermetricsStep {
+    /// When the step begins, counted from the beginning of the run.
+    #[serde(with = "period::required")]
+    pub at: Duration,
+    /// The wire field `meta.status_code`; any word, known or not.
+    pub status: String,
+    /// The wire field `meta.progress.queries_ready`.
+    pub ready: u64,
+    /// The wire field `meta.progress.queries_total`; may grow from step to step, may be 0.
+    pub total: u64,
+    /// The wire field `meta.workflow.tasks_scheduled`: the licence queue's, not this query's.
+    pub tasks_scheduled: u64,
+    /// The wire field `meta.workflow.tasks_running`.
+    pub tasks_running: u64,
+    /// Answers with this error object instead of a status: how most failures show themselves.
+    pub error: Option<QueryError>,
+}
+
+impl Default for SupermetricsStep {
+    fn default() -> Self {
+        Self {
+            at: Duration::ZERO,
+            status: String::new(),
+            ready: 0,
+            total: 1,
+            tasks_scheduled: 0,
+            tasks_running: 0,
+            error: None,
+        }
+    }
+}
+
+impl SupermetricsStep {
+    /// A step with this status code, at the beginning of the run until told otherwise.
+    pub fn new(status: &str) -> Self {
+        let ended_well = status.eq_ignore_ascii_case("SUCCESS");
+        Self { status: status.to_owned(), ready: u64::from(ended_well), ..Self::default() }
+    }
+
+    /// Whether a run ends with this step, by the vendor's own list.
+    pub(in crate::simulator) fn ends_the_run(&self) -> bool {
+        const ENDS: [&str; 4] = ["SUCCESS", "FAILURE", "STOPPED", "PROCESS_EXITED"];
+        self.error.is_some() || ENDS.iter().any(|word| self.status.eq_ignore_ascii_case(word))
+    }
+}
+
+/// The error object of a query that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QueryError {
+    /// The wire field `error.code`, such as `QUERY_ACCOUNT_UNAVAILABLE`.
+    pub code: String,
+    /// The wire field `error.message`; repeats the code when absent, as the service does.
+    #[serde(default)]
+    pub message: Option<String>,
+    /// The wire field `error.description`.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// The HTTP status it comes under; the vendor's default is 500.
+    #[serde(default = "internal_server_error")]
+    pub http_status: u16,
+}
+
+const fn internal_server_error() -> u16 {
+    500
+}
+
+/// The generated result of a query.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rows {
+    /// How many rows there are, the header not counted.
+    pub count: u64,
+    /// The columns, in order.
+    pub columns: Vec<Column>,
+}
+
+impl Default for Rows {
+    fn default() -> Self {
+        let column = |id: &str, kind| Column { id: id.to_owned(), name: None, kind };
+        let columns = vec![
+            column("Date", ColumnKind::Date),
+            column("Campaign", ColumnKind::Text),
+            column("Clicks", ColumnKind::Integer),
+            column("Cost", ColumnKind::Decimal),
+        ];
+        Self { count: 10, columns }
+    }
+}
+
+/// One column of a result.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Column {
+    /// The wire field `field_id`.
+    pub id: String,
+    /// The wire field `field_name` and the header cell; the id when absent.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// What its cells hold.
+    pub kind: ColumnKind,
+}
+
+/// What the cells of a column hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ColumnKind {
+    /// Consecutive days as text.
+    Date,
+    /// Words.
+    Text,
+    /// Whole numbers.
+    Integer,
+    /// Numbers with two decimals.
+    Decimal,
+    /// True or false.
+    Boolean,
+    /// Every second cell null, the others text.
+    Sparse,
+}
+
+/// What `meta.query` shows.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct QueryMeta {
+    /// The first day asked for.
+    pub start_date: String,
+    /// The last day asked for.
+    pub end_date: String,
+    /// The data source accounts.
+    pub ds_accounts: Vec<String>,
+}
+
+impl Default for QueryMeta {
+    fn default() -> Self {
+        Self {
+            start_date: "2026-01-01".to_owned(),
+            end_date: "2026-01-31".to_owned(),
+            ds_accounts: vec!["1234567890".to_owned()],
+        }
+    }
+}
+
+/// What `meta.result` shows beside the counts.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ResultMeta {
+    /// How long the query took, in seconds; the length of the scripted run when absent.
+    pub run_seconds: Option<f64>,
+    /// Whether the data source sampled its data.
+    pub data_sampled: bool,
+    /// Whether the result came from the vendor's cache.
+    pub cache_used: bool,
+    /// When that cache was filled.
+    pub cache_time: Option<String>,
+}

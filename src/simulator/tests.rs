@@ -1,0 +1,202 @@
+//! The simulator's own tests: lives on a paused clock without a socket, and what only a socket can show.
+
+mod faults;
+mod lives;
+mod sockets;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use url::form_urlencoded;
+
+use super::{
+    Asked, Auth, Endpoint, Fault, FaultKind, Handle, MindBridgeJob, Scenario, SupermetricsJob, Upstream,
+    listener::respond, question::Incoming, world::World,
+};
+
+const TOKEN: &str = "planted-mindbridge-token";
+const KEY: &str = "planted-supermetrics-key";
+
+/// A scenario with known credentials and these jobs.
+fn scenario(mindbridge: Vec<MindBridgeJob>, supermetrics: Vec<SupermetricsJob>) -> Scenario {
+    let mut scenario =
+        Scenario { seed: 1, start: "2026-01-01T00:00:00Z".parse().ok(), ..Scenario::default() };
+    scenario.mindbridge.token = TOKEN.into();
+    scenario.mindbridge.jobs = mindbridge;
+    scenario.supermetrics.api_key = KEY.into();
+    scenario.supermetrics.jobs = supermetrics;
+    scenario
+}
+
+/// A simulator without sockets, so that a paused clock moves only where a test moves it.
+struct Bench {
+    world: Arc<World>,
+    handle: Handle,
+}
+
+/// An answer as a client sees it.
+#[derive(Debug)]
+struct Seen {
+    status: u16,
+    headers: http::HeaderMap,
+    text: String,
+}
+
+impl Seen {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    fn at(&self, pointer: &str) -> Value {
+        self.json().pointer(pointer).cloned().unwrap_or(Value::Null)
+    }
+
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+impl Bench {
+    fn new(scenario: Scenario) -> Self {
+        scenario.check().unwrap();
+        let world = Arc::new(World::new(scenario));
+        Self { handle: Handle::new(Arc::clone(&world)), world }
+    }
+
+    async fn ask(
+        &self,
+        upstream: Upstream,
+        method: &str,
+        uri: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Seen {
+        let local = SocketAddr::from(([127, 0, 0, 1], 80));
+        let mut request = http::Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (parts, body) = request.body(body.to_owned()).unwrap().into_parts();
+        let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
+        let incoming = Incoming { method, uri, headers, body: body.into(), peer: local, local };
+        let response = respond(Arc::clone(&self.world), upstream, incoming).await.expect("an answer");
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.expect("a whole body").to_bytes();
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        Seen { status: parts.status.as_u16(), headers: parts.headers, text }
+    }
+
+    /// `GET` of one async result, as a correct client sends it.
+    async fn one(&self, id: &str) -> Seen {
+        let bearer = format!("Bearer {TOKEN}");
+        let uri = format!("/api/v1/async-results/{id}");
+        self.ask(Upstream::MindBridge, "GET", &uri, &[("authorization", &bearer)], "").await
+    }
+
+    /// The collection query, as a correct client sends it.
+    async fn query(&self, page_and_size: &str, filter: &Value) -> Seen {
+        let bearer = format!("Bearer {TOKEN}");
+        let uri = format!("/api/v1/async-results/query{page_and_size}");
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+        self.ask(Upstream::MindBridge, "POST", &uri, &headers, &filter.to_string()).await
+    }
+
+    /// The status call, as a correct client sends it.
+    async fn status(&self, id: &str, start: u64, end: u64) -> Seen {
+        let bearer = format!("Bearer {KEY}");
+        let uri = status_uri(&json!({"schedule_id": id, "offset_start": start, "offset_end": end}));
+        self.ask(Upstream::Supermetrics, "GET", &uri, &[("authorization", &bearer)], "").await
+    }
+}
+
+fn status_uri(parameters: &Value) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    format!("/enterprise/v2/query/status?{}", query.append_pair("json", &parameters.to_string()).finish())
+}
+
+/// The ids on a page of the collection query.
+fn ids(seen: &Seen) -> Vec<String> {
+    let content = seen.at("/content");
+    let ids = content.as_array().into_iter().flatten().filter_map(|job| job.get("id")?.as_str());
+    ids.map(str::to_owned).collect()
+}
+
+#[test]
+fn the_example_and_the_demo_load() {
+    let example = Scenario::from_yaml(include_str!("../../config/scenario.example.yaml")).unwrap();
+    assert_eq!(
+        (example.mindbridge.jobs.len(), example.supermetrics.jobs.len(), example.faults.len()),
+        (3, 2, 2)
+    );
+    let demo = Scenario::demo();
+    assert!(demo.mindbridge.jobs.iter().any(|job| job.id == "65f0c0ffee00000000000001"));
+    assert!(demo.supermetrics.jobs.iter().any(|job| job.id == "demo_sales_2026"));
+}
+
+#[test]
+fn a_bad_scenario_is_refused_by_the_name_of_the_field() {
+    let steps = "steps: [{status: RUNNING}]";
+    // (document, path, part of the problem)
+    let table = [
+        ("speed: 1".to_owned(), "speed", "unknown field"),
+        ("mindbridge: {jobs: [{id: a, stats: 1}]}".to_owned(), "mindbridge.jobs[0].stats", "unknown field"),
+        ("mindbridge: {latency: soon}".to_owned(), "mindbridge.latency", "duration"),
+        ("mindbridge: {token: ''}".to_owned(), "mindbridge.token", "empty"),
+        ("mindbridge: {max_page_size: 0}".to_owned(), "mindbridge.max_page_size", "1 or more"),
+        (format!("supermetrics: {{jobs: [{{{steps}}}]}}"), "supermetrics.jobs[0].id", "missing"),
+        (
+            format!("supermetrics: {{jobs: [{{id: a, {steps}}}, {{id: a, {steps}}}]}}"),
+            "supermetrics.jobs[1].id",
+            "twice",
+        ),
+        (format!("supermetrics: {{jobs: [{{id: a, every: 5s, {steps}}}]}}"), "supermetrics.jobs[0].id", "#"),
+        (format!("supermetrics: {{jobs: [{{id: a#, {steps}}}]}}"), "supermetrics.jobs[0].every", "missing"),
+        ("mindbridge: {jobs: [{id: a}]}".to_owned(), "mindbridge.jobs[0].steps", "0s"),
+        (
+            "mindbridge: {jobs: [{id: a, steps: [{status: A}, {at: 5s, status: B}, {at: 5s, status: C}]}]}"
+                .to_owned(),
+            "mindbridge.jobs[0].steps",
+            "order",
+        ),
+        (
+            "supermetrics: {jobs: [{id: a, rerun_every: 5s, steps: [{status: A}, {at: 5s, status: B}]}]}"
+                .to_owned(),
+            "supermetrics.jobs[0].rerun_every",
+            "later",
+        ),
+        (
+            "supermetrics: {jobs: [{id: a, rows: {count: 1000001}, steps: [{status: A}]}]}".to_owned(),
+            "supermetrics.jobs[0].rows.count",
+            "1000000",
+        ),
+        ("faults: [{upstream: mindbridge, kind: explode}]".to_owned(), "faults[0].kind", "explode"),
+    ];
+    for (document, path, problem) in table {
+        let error = Scenario::from_yaml(&document).expect_err(&document);
+        let found = error.faults.iter().any(|fault| fault.path == path && fault.problem.contains(problem));
+        assert!(found, "{document}\n{error}");
+    }
+}
+
+#[test]
+fn a_fault_beside_a_token_does_not_print_it() {
+    let error = Scenario::from_yaml(&format!("mindbridge:\n  token: {TOKEN}\n  tokn: x\n")).unwrap_err();
+    assert!(!error.to_string().contains(TOKEN) && !format!("{error:?}").contains(TOKEN), "{error}");
+    let scenario = scenario(vec![], vec![]);
+    assert!(!format!("{scenario:?}").contains("planted"));
+}
+
+#[test]
+fn the_recipes_in_the_manual_load() {
+    let manual = include_str!("../../docs/simulator.md");
+    let (_, recipes) = manual.split_once("Some recipes").unwrap();
+    let (recipes, _) = recipes.split_once("## Control").unwrap();
+    let kinds = recipes.split('`').filter(|text| text.starts_with("answer:") || text.starts_with("edit:"));
+    let kinds: Vec<&str> = kinds.collect();
+    assert!(kinds.len() >= 6, "{kinds:?}");
+    for kind in kinds {
+        let document = format!("faults: [{{upstream: mindbridge, kind: {{{kind}}}}}]");
+        Scenario::from_yaml(&document).expect(&document);
+    }
+}

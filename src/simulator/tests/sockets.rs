@@ -1,0 +1,158 @@
+//! What only a real connection shows: cut, closed, padded and packed answers, and the control endpoints.
+
+use reqwest::{Client, Method, StatusCode, redirect::Policy};
+
+use super::*;
+use crate::simulator::{Addresses, Simulator};
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a client of its own: the gateway's is what gets tested with this"
+)]
+fn client() -> Client {
+    // Another test of this process may have been first; either way one is installed.
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let builder = Client::builder().redirect(Policy::none()).no_proxy();
+    builder.tls_certs_only([]).build().unwrap()
+}
+
+#[expect(clippy::disallowed_methods, reason = "see `client`")]
+async fn call(
+    client: &Client,
+    method: Method,
+    url: &str,
+    bearer: &str,
+    body: &Value,
+) -> Result<(StatusCode, String), reqwest::Error> {
+    let request = client.request(method.clone(), url).bearer_auth(bearer);
+    let request = if body.is_null() {
+        request
+    } else {
+        request.header("content-type", "application/json").body(body.to_string())
+    };
+    let response = request.send().await?;
+    Ok((response.status(), response.text().await?))
+}
+
+async fn simulator() -> Simulator {
+    let scenario = scenario(
+        vec![MindBridgeJob::new("a", &[(0, "COMPLETE")])],
+        vec![SupermetricsJob::new("q", &[(0, "RUNNING")])],
+    );
+    Simulator::start(scenario, Addresses::ephemeral()).await.unwrap()
+}
+
+#[tokio::test]
+async fn broken_connections_and_bodies_reach_the_client_as_scripted() {
+    let simulator = simulator().await;
+    let client = client();
+    let url = format!("{}/v1/async-results/a", simulator.mindbridge_url());
+    let ask = async || call(&client, Method::GET, &url, TOKEN, &Value::Null).await;
+    let fault = |kind| simulator.handle().push_fault(Fault::next(Upstream::MindBridge, 1, kind));
+    let whole = ask().await.unwrap().1;
+
+    fault(FaultKind::CloseBeforeHeaders);
+    let error = ask().await.unwrap_err();
+    assert!(error.is_request(), "no response at all: {error:?}");
+
+    fault(FaultKind::TruncatedBody);
+    let error = ask().await.unwrap_err();
+    assert!(error.is_body() || error.is_decode(), "headers came, the body did not: {error:?}");
+
+    fault(FaultKind::MalformedJson);
+    let (status, text) = ask().await.unwrap();
+    assert_eq!((status, text.as_str()), (StatusCode::OK, whole.split_at(whole.len() / 2).0));
+
+    for kind in [FaultKind::OversizedBody { bytes: 3 << 20 }, FaultKind::GzipBomb { bytes: 3 << 20 }] {
+        fault(kind.clone());
+        let (_, text) = ask().await.unwrap();
+        assert_eq!((text.len(), text.trim_start()), ((3 << 20) + whole.len(), whole.as_str()), "{kind:?}");
+    }
+    assert_eq!(simulator.handle().record().len(), 6);
+    assert!(
+        simulator.handle().record().iter().all(|asked| asked.ended.is_some() && asked.violation.is_none())
+    );
+}
+
+#[tokio::test]
+async fn held_requests_are_in_flight_together_until_released() {
+    let simulator = simulator().await;
+    let handle = simulator.handle();
+    handle.push_fault(Fault::always(Upstream::Supermetrics, FaultKind::Hold).on(Endpoint::Status));
+    let client = client();
+    let url = format!("{}/query/status?schedule_id=q", simulator.supermetrics_url());
+    let calls = (0..3).map(|_| call(&client, Method::GET, &url, KEY, &Value::Null));
+    let (answers, ()) = tokio::join!(futures_util::future::join_all(calls), async {
+        handle.asked(3).await;
+        assert_eq!(handle.max_in_flight(Upstream::Supermetrics), 3);
+        assert!(handle.record().iter().all(|asked| asked.ended.is_none() && asked.status.is_none()));
+        handle.release();
+    });
+    assert!(answers.into_iter().all(|answer| answer.unwrap().0 == StatusCode::OK));
+    assert_eq!(handle.max_in_flight(Upstream::MindBridge), 0);
+    let record: Vec<Asked> = handle.record();
+    assert!(record.iter().all(|asked| asked.ended >= Some(asked.started) && asked.fault == Some("hold")));
+}
+
+#[tokio::test]
+async fn the_control_endpoints_do_what_the_handle_does() {
+    let simulator = simulator().await;
+    let client = client();
+    let origin = format!("http://{}", simulator.addresses().supermetrics);
+    let control = async |method: Method, path: &str, body: Value| {
+        let answer = call(&client, method, &format!("{origin}/_sim/{path}"), "", &body).await.unwrap();
+        (answer.0.as_u16(), serde_json::from_str::<Value>(&answer.1).unwrap_or_default())
+    };
+    let ask = async |id: &str| {
+        let url = format!("{}/query/status?schedule_id={id}", simulator.supermetrics_url());
+        let (status, text) = call(&client, Method::GET, &url, KEY, &Value::Null).await.unwrap();
+        (status.as_u16(), serde_json::from_str::<Value>(&text).unwrap()["meta"]["status_code"].clone())
+    };
+    let job = json!({"id": "new", "steps": [{"status": "QUEUED", "at": "0s"}]});
+    assert_eq!(control(Method::POST, "jobs", job).await.0, 204);
+    assert_eq!(ask("new").await, (200, json!("QUEUED")));
+    assert_eq!(control(Method::POST, "jobs/new/state", json!({"status": "SUCCESS"})).await.0, 204);
+    assert_eq!(ask("new").await, (200, json!("SUCCESS")));
+    assert_eq!(control(Method::GET, "jobs", Value::Null).await.1, json!({"ids": ["q", "new"]}));
+    let fault = json!({"times": 1, "kind": {"answer": {"status": 503}}});
+    assert_eq!(control(Method::POST, "faults", fault).await.0, 204);
+    let url = format!("{}/query/status?schedule_id=q", simulator.supermetrics_url());
+    assert_eq!(call(&client, Method::GET, &url, KEY, &Value::Null).await.unwrap().0, 503);
+    assert_eq!(control(Method::DELETE, "jobs/new", Value::Null).await.0, 204);
+    assert_eq!(ask("new").await.0, 404);
+    let record = control(Method::GET, "requests", Value::Null).await.1;
+    let statuses: Vec<_> =
+        record["requests"].as_array().unwrap().iter().map(|it| it["status"].clone()).collect();
+    assert_eq!(statuses, [200, 200, 503, 404]);
+    assert_eq!(record["max_in_flight"], 1);
+    assert_eq!(record["requests"][0]["auth"], "bearer");
+    assert_eq!(control(Method::DELETE, "requests", Value::Null).await.0, 204);
+    assert_eq!(control(Method::GET, "requests", Value::Null).await.1["requests"], json!([]));
+    // (path, body, status, part of the problem)
+    for (path, body, status, problem) in [
+        ("jobs", json!({"id": "x", "steps": []}), 400, "steps"),
+        ("jobs", json!({"id": "x", "stepz": []}), 400, "stepz"),
+        ("faults", json!({"kind": "explode"}), 400, "kind"),
+        ("faults", json!({"upstream": "mindbridge", "kind": "hold"}), 400, "upstream"),
+        ("jobs/absent/state", json!({"status": "SUCCESS"}), 404, "absent"),
+        ("nothing", json!({}), 404, "control endpoint"),
+    ] {
+        let (found, answer) = control(Method::POST, path, body).await;
+        assert_eq!(found, status, "{path}");
+        assert!(answer["problem"].as_str().unwrap().contains(problem), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn stopping_closes_the_listeners_and_the_summary_keeps_the_secrets() {
+    let simulator = simulator().await;
+    let summary = simulator.to_string();
+    assert!(summary.contains(&simulator.mindbridge_url()) && summary.contains("\n  a\n"), "{summary}");
+    assert!(!format!("{summary}{simulator:?}").contains("planted"));
+    let bound = simulator.addresses();
+    let taken = Simulator::start(Scenario::default(), bound).await.unwrap_err();
+    assert!(taken.to_string().contains(&bound.mindbridge.to_string()), "{taken}");
+    simulator.stop().await;
+    let again = Simulator::start(Scenario::default(), bound).await.unwrap();
+    assert_eq!(again.addresses(), bound);
+}

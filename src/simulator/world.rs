@@ -1,0 +1,162 @@
+//! The shared state of a simulator: the jobs as they stand, the faults in force, the clock, the record.
+//!
+//! One short-held lock guards what changes. No lock is held across an await.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::{sync::watch, time::Instant};
+
+use super::{Endpoint, FaultKind, Scenario, Upstream, record::Ledger};
+
+/// One simulator's state. Shared by both listeners and every `Handle`.
+pub(super) struct World {
+    epoch: Instant,
+    base: Timestamp,
+    seed: u64,
+    state: Mutex<State>,
+    pub(super) ledger: Ledger,
+    /// Counts the releases of held requests.
+    released: watch::Sender<u64>,
+}
+
+/// What changes while a simulator runs.
+pub(super) struct State {
+    pub(super) scenario: Scenario,
+    pub(super) forgotten: HashSet<(Upstream, String)>,
+    pub(super) random: fastrand::Rng,
+    /// The requests of the last second, an upstream each.
+    recent: [VecDeque<Instant>; 2],
+    /// The hour being counted for Supermetrics, and its requests.
+    hour: (u64, u32),
+}
+
+/// What the rate limits say about a request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Allowance {
+    pub(super) exceeded: bool,
+    /// Supermetrics' hourly limit and what is left of it.
+    pub(super) hourly: Option<(u32, u32)>,
+}
+
+impl World {
+    pub(super) fn new(scenario: Scenario) -> Self {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "an independent process in spirit: it has no clock port"
+        )]
+        let base = scenario.start.unwrap_or_else(Timestamp::now);
+        let seed = scenario.seed;
+        let state = State {
+            scenario,
+            forgotten: HashSet::new(),
+            random: fastrand::Rng::with_seed(seed),
+            recent: [const { VecDeque::new() }; 2],
+            hour: (0, 0),
+        };
+        Self {
+            epoch: Instant::now(),
+            base,
+            seed,
+            state: Mutex::new(state),
+            ledger: Ledger::new(),
+            released: watch::Sender::new(0),
+        }
+    }
+
+    pub(super) const fn epoch(&self) -> Instant {
+        self.epoch
+    }
+
+    pub(super) const fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The simulated time, since the start.
+    pub(super) fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    /// The wall-clock time the bodies show for a moment of the simulated life.
+    pub(super) fn wall(&self, at: Duration) -> Timestamp {
+        // Milliseconds, as both vendors write them.
+        let at = SignedDuration::from_millis(i64::try_from(at.as_millis()).unwrap_or(i64::MAX));
+        let base = Timestamp::from_millisecond(self.base.as_millisecond()).unwrap_or(self.base);
+        base.checked_add(at).unwrap_or(Timestamp::MAX)
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the fault that meets a request, if any.
+    pub(super) fn fault(&self, upstream: Upstream, endpoint: Endpoint, ids: &[String]) -> Option<FaultKind> {
+        let mut state = self.lock();
+        let fault = state.scenario.faults.iter_mut().find_map(|fault| {
+            let met = fault.meets(upstream, endpoint, ids);
+            met.then(|| fault.kind.clone())
+        });
+        state.scenario.faults.retain(|fault| fault.times != Some(0));
+        fault
+    }
+
+    /// Counts a request against the limits. A refused one counts as well, as at the vendors.
+    pub(super) fn allowance(&self, upstream: Upstream) -> Allowance {
+        let now = Instant::now();
+        let hour_now = self.now().as_secs() / 3600;
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let (per_second, hourly) = match upstream {
+            Upstream::MindBridge => (state.scenario.mindbridge.limit_per_second, None),
+            Upstream::Supermetrics => {
+                (state.scenario.supermetrics.limit_per_second, state.scenario.supermetrics.hourly_limit)
+            }
+        };
+        let mut allowance = Allowance::default();
+        if let Some(limit) = per_second {
+            let recent = &mut state.recent[upstream.index()];
+            while recent.front().is_some_and(|at| now.duration_since(*at) >= Duration::from_secs(1)) {
+                recent.pop_front();
+            }
+            recent.push_back(now);
+            allowance.exceeded = recent.len() > limit as usize;
+        }
+        if let Some(limit) = hourly {
+            if state.hour.0 != hour_now {
+                state.hour = (hour_now, 0);
+            }
+            state.hour.1 = state.hour.1.saturating_add(1);
+            allowance.exceeded |= state.hour.1 > limit;
+            allowance.hourly = Some((limit, limit.saturating_sub(state.hour.1)));
+        }
+        allowance
+    }
+
+    /// A request id, new each time, from the seed.
+    pub(super) fn request_id(&self) -> String {
+        let mut state = self.lock();
+        std::iter::repeat_with(|| state.random.alphanumeric()).take(20).collect()
+    }
+
+    /// Subscribes to the next [`World::release`]; to be called before the request is recorded, so that
+    /// whoever saw it in the record and then releases is not missed.
+    pub(super) fn releases(&self) -> watch::Receiver<u64> {
+        self.released.subscribe()
+    }
+
+    /// Lets every held request go on.
+    pub(super) fn release(&self) {
+        self.released.send_modify(|count| *count += 1);
+    }
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("World").field("base", &self.base).field("seed", &self.seed).finish_non_exhaustive()
+    }
+}
