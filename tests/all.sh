@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Installs what the tests need and runs them all: formatting, lints with warnings as errors, every Rust test, and the
+# independent clients that those tests start. Needs rustup's cargo and, where Node.js is missing, apt-get as root.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export CARGO_TERM_COLOR=never RUST_BACKTRACE=0
+
+say() { printf '\n== %s\n' "$*"; }
+
+if ! command -v cargo >/dev/null; then
+  echo "cargo is missing: install Rust with rustup, then run this again" >&2
+  exit 1
+fi
+if ! cargo clippy --version >/dev/null 2>&1 || ! cargo fmt --version >/dev/null 2>&1; then
+  rustup component add clippy rustfmt
+fi
+if ! command -v npm >/dev/null; then
+  say "installing Node.js"
+  apt-get update -qq && apt-get install -y -qq nodejs npm
+fi
+
+say "clients"
+(cd tests/clients && npm ci --no-fund --no-audit --silent)
+
+say "format"
+cargo fmt --check
+
+say "lints"
+cargo clippy --locked --all-targets -- -D warnings
+
+say "tests"
+RUSTFLAGS="${RUSTFLAGS:-}" cargo test --locked
