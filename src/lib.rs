@@ -18,3 +18,5 @@
 pub mod domain;
 
 pub mod ports;
+
+pub mod inbound;
