@@ -2,11 +2,6 @@
 //! It authenticates before it reads, limits before it parses, and knows nothing of the schema.
 //! `docs/graphql-over-http.md` lists each decision.
 
-mod bearer;
-mod body;
-mod negotiate;
-mod reply;
-
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +22,11 @@ use super::limits::Limits;
 use super::operation::{Operation, check_variables};
 use crate::domain::principal::Principal;
 use crate::inbound::error::{Kind, Refusal};
+
+mod bearer;
+mod body;
+mod negotiate;
+mod reply;
 
 /// Bytes of parsed documents that are held, roughly.
 const DOCUMENT_BYTES: usize = 8 * 1024 * 1024;

@@ -1,14 +1,14 @@
 //! What one document may ask for, checked before any resolver runs, and its tokens before it is parsed.
 //! The engine's own limits are not relied on: it has none for tokens, root fields or upstream calls.
 
-mod cost;
-mod tokens;
-mod walk;
-
 use async_graphql::Variables;
 use async_graphql::parser::types::{ExecutableDocument, OperationDefinition};
 
 use crate::inbound::error::{Kind, Refusal};
+
+mod cost;
+mod tokens;
+mod walk;
 
 /// The limits of one document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -84,11 +84,16 @@ fn complete(error: &mut ServerError, executed: bool) {
     error.extensions.get_or_insert_with(ErrorExtensionValues::default).set("code", kind.code());
 }
 
-/// Says in one line what the parser says in a drawing that repeats the source.
+/// Says in one line what the parser says in a drawing that repeats the source. Some of what the parser
+/// finds is a mistake of validation: no operation, or two of one name.
 pub(super) fn unparsable(error: &parser::Error) -> Refusal {
     let at: Vec<_> = error.positions().collect();
     let text = error.to_string();
-    let said = text.lines().last().unwrap_or_default().trim_start_matches([' ', '=']).replace('_', " ");
+    let said = text.lines().last().unwrap_or_default().trim_start_matches([' ', '=']);
+    if !matches!(error, parser::Error::Syntax { .. } | parser::Error::RecursionLimitExceeded) {
+        return Refusal::new(Kind::DocumentInvalid, said.to_owned()).at(at);
+    }
+    let said = said.replace('_', " ");
     let message = match at.first() {
         Some(at) => format!("the document does not parse at line {}, column {}: {said}", at.line, at.column),
         None => format!("the document does not parse: {said}"),

@@ -1,6 +1,5 @@
 //! The door over a schema of its own: what is sent, and the status, the media type and the code that come back.
 
-use std::future::pending;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_graphql::{Context, EmptySubscription, Object, Schema};
@@ -8,13 +7,15 @@ use axum::Router;
 use axum::body::Body;
 use http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
-use proptest::collection::vec;
-use proptest::prelude::{Just, ProptestConfig, Strategy, any as anything, prop_assert, prop_oneof, proptest};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::*;
+
+mod any_input;
+mod limits;
+mod requests;
 
 const GRAPHQL: &str = "application/graphql-response+json; charset=utf-8";
 const JSON: &str = "application/json; charset=utf-8";
@@ -140,6 +141,9 @@ async fn the_shape_of_the_answer_decides_the_status_and_both_media_types_agree_b
         (query("{"), 400, "GRAPHQL_PARSE_FAILED", None),
         (query(""), 400, "GRAPHQL_PARSE_FAILED", None),
         (query("{unknown}"), 422, "GRAPHQL_VALIDATION_FAILED", None),
+        (query("{hello} {hello}"), 422, "GRAPHQL_VALIDATION_FAILED", None),
+        (query("query A{hello} query A{hello}"), 422, "GRAPHQL_VALIDATION_FAILED", None),
+        (query("fragment F on Query{hello}"), 422, "GRAPHQL_VALIDATION_FAILED", None),
         (query("{...F} fragment F on Query{...F}"), 422, "GRAPHQL_VALIDATION_FAILED", None),
         (query("query A{hello} query B{hello}"), 422, "OPERATION_RESOLUTION_FAILURE", None),
         (
@@ -201,147 +205,6 @@ async fn a_parse_failure_points_and_does_not_repeat_the_source() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_no_request_is_refused_by_what_is_wrong_with_it() {
-    let house = house();
-    let deep =
-        format!(r#"{{"query":"{{hello}}","variables":{{"x":{}{}}}}}"#, "[".repeat(500), "]".repeat(500));
-    for (body, status, said) in [
-        ("", 400, "not json"),
-        ("NONSENSE", 400, "not json"),
-        (r#"{"query":"#, 400, "line 1, column 9"),
-        ("[{", 400, "not json"),
-        ("[]", 422, "batches"),
-        (r#"[{"query":"{hello}"}]"#, 422, "batches"),
-        ("7", 422, "object"),
-        ("null", 422, "object"),
-        ("{}", 422, "query is missing"),
-        (r#"{"qeury":"{hello}"}"#, 422, "query is missing"),
-        (r#"{"query":null}"#, 422, "query is missing"),
-        (r#"{"query":7}"#, 422, "query must be a string"),
-        (r#"{"query":["{hello}"]}"#, 422, "query must be a string"),
-        (r#"{"query":"{hello}","query":"{hello}"}"#, 422, "twice"),
-        (r#"{"query":"{hello}","variables":[7]}"#, 422, "variables must be"),
-        (r#"{"query":"{hello}","variables":"{}"}"#, 422, "variables must be"),
-        (r#"{"query":"{hello}","variables":{"x":1e999}}"#, 422, "variables must be"),
-        (deep.as_str(), 422, "variables must be"),
-        (r#"{"query":"{hello}","operationName":7}"#, 422, "operationName must be"),
-        (r#"{"query":"{hello}","extensions":[]}"#, 422, "extensions must be"),
-    ] {
-        let answer = house.post(body.to_owned()).await;
-        assert_eq!((answer.status, answer.code()), (status, "BAD_REQUEST"), "{body}");
-        assert!(
-            answer.body["errors"][0]["message"].as_str().unwrap().contains(said),
-            "{body} {}",
-            answer.text
-        );
-        assert_eq!(answer.body.get("data"), None, "{body}");
-    }
-    assert_eq!(house.post(b"{\"query\":\"\xff\"}".as_slice()).await.status, 400);
-    let odd = r#"{"query":"{hello}","variables":null,"operationName":null,"extensions":null,"other":{}}"#;
-    assert_eq!(house.post(odd).await.status, 200);
-    assert_eq!(house.calls.load(Ordering::SeqCst), 1);
-}
-
-#[tokio::test]
-async fn get_serves_queries_and_nothing_else() {
-    let house = house();
-    for (query, status, said) in [
-        ("query=%7Bhello%7D", 200, "hello local"),
-        ("query=%7Bhello%7D&operationName=&variables=&extensions=&other=1&other=2", 200, "hello local"),
-        ("query=query%20null%7Bhello%7D&operationName=null", 200, "hello local"),
-        ("query=query($r:[Int!]!)%7Bjobs(refs:$r)%7D&variables=%7B%22r%22:[1,2]%7D", 200, "\"jobs\":2"),
-        ("query=query%20A%7Bhello%7D%20mutation%20B%7Btouch%7D&operationName=A", 200, "hello local"),
-        ("query=query%20A%7Bhello%7D%20mutation%20B%7Btouch%7D&operationName=B", 405, "by POST"),
-        ("query=mutation%7Btouch%7D", 405, "by POST"),
-        ("query=subscription%7Bx%7D", 405, "stream"),
-        ("", 422, "query is missing"),
-        ("query=", 422, "query is missing"),
-        ("query=%7Bhello%7D&query=%7Bhello%7D", 422, "query is given twice"),
-        ("query=%7Bhello%7D&variables=%5B%5D", 422, "variables must be"),
-        ("query=%7Bhello%7D&variables=%7B", 422, "variables must be"),
-        ("query=%7Bhello%7D&extensions=7", 422, "extensions must be"),
-        ("query=%FF", 400, "does not parse"),
-    ] {
-        let answer = house.get(query).await;
-        assert_eq!(answer.status, status, "{query} {}", answer.text);
-        assert!(answer.text.contains(said), "{query} {}", answer.text);
-        assert_eq!(
-            answer.headers.get(header::ALLOW).is_some_and(|allow| allow == "POST"),
-            status == 405,
-            "{query}"
-        );
-    }
-    for method in ["PUT", "DELETE", "PATCH", "OPTIONS", "QUERY"] {
-        let request = Request::builder().method(method).uri("/graphql?query=%7Bhello%7D").body(Body::empty());
-        let answer = house.ask(request.unwrap()).await;
-        assert_eq!((answer.status, answer.code()), (405, "METHOD_NOT_ALLOWED"), "{method}");
-        assert_eq!(answer.headers[header::ALLOW], "GET, HEAD, POST");
-    }
-}
-
-/// The body of each request never arrives: what is refused here is refused before it is read.
-#[tokio::test(start_paused = true)]
-async fn nothing_is_read_before_the_client_is_known_and_the_types_fit() {
-    let house = house();
-    for (name, value, status, code) in [
-        ("authorization", "Bearer wrong", 401, "UNAUTHENTICATED"),
-        ("authorization", "Basic key", 401, "UNAUTHENTICATED"),
-        ("accept", "text/html", 406, "NOT_ACCEPTABLE"),
-        ("content-type", "text/plain", 415, "UNSUPPORTED_MEDIA_TYPE"),
-        ("content-encoding", "gzip", 415, "UNSUPPORTED_MEDIA_TYPE"),
-        ("authorization", "Bearer key", 408, "REQUEST_TIMEOUT"),
-    ] {
-        let never =
-            Body::from_stream(futures_util::stream::once(pending::<Result<Vec<u8>, std::io::Error>>()));
-        let mut request = post("*/*", never);
-        request.headers_mut().insert(name, value.parse().unwrap());
-        let answer = house.ask(request).await;
-        assert_eq!((answer.status, answer.code()), (status, code), "{name}: {value}");
-        assert_eq!(answer.content_type(), GRAPHQL, "{name}: {value}");
-        assert_eq!(answer.headers.contains_key(header::WWW_AUTHENTICATE), status == 401, "{name}: {value}");
-        assert!(!answer.text.contains("wrong"), "{}", answer.text);
-    }
-    assert_eq!(house.calls.load(Ordering::SeqCst), 0);
-}
-
-#[tokio::test]
-async fn what_exceeds_a_limit_runs_nothing_and_names_the_limit() {
-    let house = house();
-    let nested = |depth: usize| format!("{}hello{}", "{nested".repeat(depth) + "{", "}".repeat(depth + 1));
-    let refs = |count: usize| format!("{{hello jobs(refs:[{}])}}", "1,".repeat(count));
-    for (text, code, limit, value) in [
-        (format!("{{hello{}}}", " @skip(if:false)".repeat(20_000)), "DOCUMENT_TOO_LARGE", "max_tokens", 2000),
-        (format!("{{hello{}}}", " a:hello".repeat(10_000)), "DOCUMENT_TOO_LARGE", "max_tokens", 2000),
-        (format!("{{hello(x:{})}}", "[".repeat(900)), "DOCUMENT_TOO_LARGE", "max_nesting", 64),
-        (nested(12), "DOCUMENT_TOO_COMPLEX", "max_depth", 12),
-        (format!("{{nested{{{}}}}}", " a:hello".repeat(51)), "DOCUMENT_TOO_COMPLEX", "max_aliases", 50),
-        (format!("{{{}}}", " hello".repeat(21)), "DOCUMENT_TOO_COMPLEX", "max_root_fields", 20),
-        (format!("{{hello{}}}", " @skip(if:false)".repeat(21)), "DOCUMENT_TOO_COMPLEX", "max_directives", 20),
-        (refs(1001), "DOCUMENT_TOO_COMPLEX", "max_cost", 1000),
-    ] {
-        let answer = house.post(query(&text)).await;
-        assert_eq!((answer.status, answer.code()), (422, code), "{}", answer.text);
-        let extensions = &answer.body["errors"][0]["extensions"];
-        assert_eq!((extensions["limit"].as_str(), extensions["value"].as_u64()), (Some(limit), Some(value)));
-        assert!(answer.text.len() < 500, "{}", answer.text);
-    }
-    assert_eq!(house.calls.load(Ordering::SeqCst), 0);
-    assert_eq!(house.post(query(&refs(1000))).await.status, 200);
-    assert_eq!(house.post(query(&nested(11))).await.status, 200);
-}
-
-#[tokio::test]
-async fn a_document_of_mistakes_gets_a_short_answer() {
-    let long = "x".repeat(100_000);
-    let mistakes = (0..500).map(|index| format!(" nested{{e{index}}}")).collect::<Vec<_>>().concat();
-    for text in [format!("{{{long}}}"), format!("{{nested{{{mistakes}}}}}")] {
-        let answer = house().post(query(&text)).await;
-        assert_eq!(answer.status, 422);
-        assert!(answer.text.len() < 15_000, "{}", answer.text.len());
-    }
-}
-
-#[tokio::test]
 async fn a_document_is_parsed_once_if_it_is_valid_and_variables_are_judged_each_time() {
     let house = house();
     let text = "query Q($r:[Int!]!){jobs(refs:$r)}";
@@ -364,32 +227,4 @@ async fn the_operations_facts_reach_resolvers_and_layers() {
     assert_eq!(response.extensions().get::<Operation>(), Some(&expected));
     let body = response.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(serde_json::from_slice::<Value>(&body).unwrap()["data"]["kind"], format!("{expected:?}"));
-}
-
-fn posted(body: Vec<u8>) -> Answer {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    runtime.block_on(async { house().post(body).await })
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
-
-    #[test]
-    fn any_body_gets_a_json_answer(body in prop_oneof![
-        vec(anything::<u8>(), 0..200),
-        "[\\[{\"query:,}\\] 0-9a-z\\\\]{0,60}".prop_map(String::into_bytes),
-    ]) {
-        let answer = posted(body);
-        prop_assert!((400..500).contains(&answer.status) && answer.code() != "-", "{}", answer.text);
-    }
-
-    #[test]
-    fn any_document_gets_a_json_answer(parts in vec(prop_oneof![
-        Just("{"), Just("}"), Just("("), Just(")"), Just("["), Just("]"), Just(":"), Just("$x"), Just("@skip(if:true)"),
-        Just("hello"), Just("nested"), Just("query"), Just("mutation"), Just("fragment F on Query"), Just("...F"),
-        Just("... on Query"), Just("__schema"), Just("\"\"\""), Just("\""), Just("#\n"), Just("1.5e-3"), Just("é"),
-    ], 0..40)) {
-        let answer = posted(query(&parts.join(" ")).into_bytes());
-        prop_assert!(answer.body.get("data").is_some() || answer.code() != "-", "{}", answer.text);
-    }
 }
