@@ -1,3 +1,5 @@
 //! Floor 4, the doors in. Each opens on a use case of `jobs`; none sees `outbound` or `ports`.
 
+pub mod error;
 pub mod graphql;
+pub mod layers;

@@ -1,8 +1,12 @@
 //! The GraphQL door: the schema as thin views over `domain` and `jobs`, and the transports that carry it.
 
 pub mod connection;
+pub mod documents;
+pub mod http;
 pub mod job;
+pub mod limits;
 pub mod mindbridge;
+pub mod operation;
 pub mod problem;
 pub mod query;
 pub mod rows;

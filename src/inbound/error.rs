@@ -1,0 +1,293 @@
+//! Why a request is refused: one closed list, and the one table from it to HTTP status,
+//! `extensions.code` and log level. Nothing else in the house maps these.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use async_graphql::Pos;
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde_json::{Map, Value, json};
+use tracing::Level;
+
+use crate::domain::error::ProblemCode;
+
+/// The media type of every refusal: its body is a well-formed GraphQL response.
+pub const GRAPHQL_RESPONSE: HeaderValue =
+    HeaderValue::from_static("application/graphql-response+json; charset=utf-8");
+
+/// Longest message a client is sent, in characters: messages can quote a document's own names.
+const MESSAGE_CHARS: usize = 500;
+
+/// The kinds of refusal. A new member does not compile until the table has its row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The body or the URL cannot be read at all.
+    Unreadable,
+    /// It is read, and it is not a GraphQL-over-HTTP request.
+    Malformed,
+    /// The document is not GraphQL.
+    DocumentUnparsable,
+    /// The document does not fit the schema.
+    DocumentInvalid,
+    /// The document has more tokens or brackets than are read.
+    DocumentTooLarge,
+    /// The document asks for more than one request may.
+    DocumentTooComplex,
+    /// No operation, or more than one, answers to the request.
+    OperationUnresolved,
+    /// A subscription was sent where one response is given.
+    SubscriptionNeedsStream,
+    /// A value that the client supplied does not fit.
+    BadInput,
+    /// The client presented no key, or none that is known.
+    Unauthenticated,
+    /// The method, or this operation by this method.
+    MethodNotAllowed,
+    /// No media type that the client accepts is served.
+    NotAcceptable,
+    /// The client was too slow to send its request.
+    RequestTimeout,
+    /// The body is longer than the limit.
+    BodyTooLarge,
+    /// The body is not announced as UTF-8 JSON.
+    UnsupportedMediaType,
+    /// More requests are under way than are served at once.
+    Overloaded,
+    /// The answer did not come within the time a request may take.
+    DeadlineExceeded,
+    /// A fault of this gateway.
+    Internal,
+    /// A job is not answered for; data in GraphQL, a status where a door has no data.
+    Problem(ProblemCode),
+}
+
+impl Kind {
+    /// The whole table: HTTP status, `extensions.code`, log level.
+    const fn row(self) -> (StatusCode, &'static str, Level) {
+        use StatusCode as S;
+        match self {
+            Self::Unreadable => (S::BAD_REQUEST, "BAD_REQUEST", Level::DEBUG),
+            Self::Malformed => (S::UNPROCESSABLE_ENTITY, "BAD_REQUEST", Level::DEBUG),
+            Self::DocumentUnparsable => (S::BAD_REQUEST, "GRAPHQL_PARSE_FAILED", Level::DEBUG),
+            Self::DocumentInvalid => (S::UNPROCESSABLE_ENTITY, "GRAPHQL_VALIDATION_FAILED", Level::DEBUG),
+            Self::DocumentTooLarge => (S::UNPROCESSABLE_ENTITY, "DOCUMENT_TOO_LARGE", Level::INFO),
+            Self::DocumentTooComplex => (S::UNPROCESSABLE_ENTITY, "DOCUMENT_TOO_COMPLEX", Level::INFO),
+            Self::OperationUnresolved => {
+                (S::UNPROCESSABLE_ENTITY, "OPERATION_RESOLUTION_FAILURE", Level::DEBUG)
+            }
+            Self::SubscriptionNeedsStream => {
+                (S::UNPROCESSABLE_ENTITY, "SUBSCRIPTION_NEEDS_STREAM", Level::DEBUG)
+            }
+            Self::BadInput => (S::UNPROCESSABLE_ENTITY, "BAD_USER_INPUT", Level::DEBUG),
+            Self::Unauthenticated => (S::UNAUTHORIZED, "UNAUTHENTICATED", Level::INFO),
+            Self::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", Level::DEBUG),
+            Self::NotAcceptable => (S::NOT_ACCEPTABLE, "NOT_ACCEPTABLE", Level::DEBUG),
+            Self::RequestTimeout => (S::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", Level::INFO),
+            Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", Level::INFO),
+            Self::UnsupportedMediaType => (S::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", Level::DEBUG),
+            Self::Overloaded => (S::SERVICE_UNAVAILABLE, "OVERLOADED", Level::WARN),
+            Self::DeadlineExceeded => (S::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED", Level::WARN),
+            Self::Internal => (S::INTERNAL_SERVER_ERROR, "INTERNAL_SERVER_ERROR", Level::ERROR),
+            Self::Problem(code) => problem(code),
+        }
+    }
+
+    /// The HTTP status where nothing was executed.
+    pub const fn status(self) -> StatusCode {
+        self.row().0
+    }
+
+    /// What `extensions.code` says.
+    pub const fn code(self) -> &'static str {
+        self.row().1
+    }
+
+    /// How loudly the log says it; `ERROR` means that someone must act.
+    pub const fn level(self) -> Level {
+        self.row().2
+    }
+}
+
+/// A refused upstream credential is our operator's trouble, so it is never shown as 401.
+const fn problem(code: ProblemCode) -> (StatusCode, &'static str, Level) {
+    use StatusCode as S;
+    let (status, level) = match code {
+        ProblemCode::NotFound => (S::NOT_FOUND, Level::DEBUG),
+        ProblemCode::Expired => (S::GONE, Level::DEBUG),
+        ProblemCode::InvalidRef => (S::UNPROCESSABLE_ENTITY, Level::DEBUG),
+        ProblemCode::Throttled => (S::SERVICE_UNAVAILABLE, Level::INFO),
+        ProblemCode::Unavailable => (S::SERVICE_UNAVAILABLE, Level::WARN),
+        ProblemCode::TimedOut => (S::GATEWAY_TIMEOUT, Level::WARN),
+        ProblemCode::CredentialRejected => (S::BAD_GATEWAY, Level::ERROR),
+        ProblemCode::Unconfigured => (S::SERVICE_UNAVAILABLE, Level::ERROR),
+        ProblemCode::BadAnswer => (S::BAD_GATEWAY, Level::WARN),
+        ProblemCode::Internal => (S::INTERNAL_SERVER_ERROR, Level::ERROR),
+    };
+    (status, code.name(), level)
+}
+
+/// One refusal: its kind, and what the client reads. Made only of our words and the client's own input.
+///
+/// Not a `std::error::Error`: it is an answer. With `?` a resolver turns it into an execution error.
+#[derive(Clone, Debug)]
+pub struct Refusal(Box<Said>);
+
+#[derive(Clone, Debug)]
+struct Said {
+    kind: Kind,
+    message: Cow<'static, str>,
+    locations: Vec<Pos>,
+    extensions: Map<String, Value>,
+    header: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Refusal {
+    /// A refusal with a message: lower case, concrete, naming the field and the fix.
+    pub fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
+        let message = shortened(message.into());
+        Self(Box::new(Said { kind, message, locations: Vec::new(), extensions: Map::new(), header: None }))
+    }
+
+    /// 401, with the challenge that RFC 9110 asks for.
+    pub fn unauthenticated(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Kind::Unauthenticated, message)
+            .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+    }
+
+    /// 405, with the methods that would do.
+    pub fn method(allow: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Kind::MethodNotAllowed, message).with_header(header::ALLOW, HeaderValue::from_static(allow))
+    }
+
+    /// 503, with when to come back; whole seconds, rounded up.
+    pub fn overloaded(retry_after: Duration, message: impl Into<Cow<'static, str>>) -> Self {
+        let seconds = retry_after.as_millis().div_ceil(1000);
+        let seconds = HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX));
+        Self::new(Kind::Overloaded, message).with_header(header::RETRY_AFTER, seconds)
+    }
+
+    /// The same, pointing into the document.
+    #[must_use]
+    pub fn at(mut self, locations: impl IntoIterator<Item = Pos>) -> Self {
+        self.0.locations = locations.into_iter().collect();
+        self
+    }
+
+    /// The same, with a further member beside `extensions.code`.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.0.extensions.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.header = Some((name, value));
+        self
+    }
+}
+
+/// For resolvers: the same code and members in an execution error.
+impl From<Refusal> for async_graphql::Error {
+    fn from(refusal: Refusal) -> Self {
+        let Said { kind, message, extensions, .. } = *refusal.0;
+        let mut values = async_graphql::ErrorExtensionValues::default();
+        for (name, value) in extensions {
+            values.set(name, async_graphql::Value::from_json(value).unwrap_or_default());
+        }
+        values.set("code", kind.code());
+        let mut error = Self::new(message);
+        error.extensions = Some(values);
+        error
+    }
+}
+
+/// The end of a refusal: said once in the log, and sent.
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let Said { kind, message, locations, mut extensions, header } = *self.0;
+        log(kind, &message);
+        extensions.insert("code".to_owned(), kind.code().into());
+        let mut error = json!({ "message": message });
+        if !locations.is_empty() {
+            let locations = locations.iter().map(|at| json!({ "line": at.line, "column": at.column }));
+            error["locations"] = locations.collect();
+        }
+        error["extensions"] = Value::Object(extensions);
+
+        let mut response = Response::new(Body::from(json!({ "errors": [error] }).to_string()));
+        *response.status_mut() = kind.status();
+        response.headers_mut().insert(header::CONTENT_TYPE, GRAPHQL_RESPONSE);
+        if let Some((name, value)) = header {
+            response.headers_mut().insert(name, value);
+        }
+        response
+    }
+}
+
+/// Says a refusal in the log, at its kind's level.
+pub(super) fn log(kind: Kind, message: &str) {
+    let (status, code) = (kind.status().as_u16(), kind.code());
+    match kind.level() {
+        Level::ERROR => tracing::error!(status, code, message, "request refused"),
+        Level::WARN => tracing::warn!(status, code, message, "request refused"),
+        Level::INFO => tracing::info!(status, code, message, "request refused"),
+        _ => tracing::debug!(status, code, message, "request refused"),
+    }
+}
+
+/// Cuts a message that quotes too much of what the client sent.
+pub(super) fn shortened(message: Cow<'static, str>) -> Cow<'static, str> {
+    match message.char_indices().nth(MESSAGE_CHARS) {
+        None => message,
+        Some(_) => message.chars().take(MESSAGE_CHARS).chain(['…']).collect::<String>().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_problem_keeps_its_name_and_is_never_the_clients_authentication() {
+        for code in ProblemCode::ALL {
+            let kind = Kind::Problem(code);
+            assert_eq!(kind.code(), code.name());
+            assert!(
+                kind.status() != 401 && kind.status() != 403 && kind.status().as_u16() >= 400,
+                "{code:?}"
+            );
+            let someone_must_act = matches!(
+                code,
+                ProblemCode::CredentialRejected | ProblemCode::Unconfigured | ProblemCode::Internal
+            );
+            assert_eq!(kind.level() == Level::ERROR, someone_must_act, "{code:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_a_graphql_response_without_data() {
+        let refusal =
+            Refusal::new(Kind::BadInput, "é".repeat(MESSAGE_CHARS + 1)).at([Pos { line: 1, column: 2 }]);
+        let response = refusal.with("field", "n").into_response();
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()[header::CONTENT_TYPE]),
+            (422, &GRAPHQL_RESPONSE)
+        );
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let expected = json!({ "errors": [{
+            "message": "é".repeat(MESSAGE_CHARS) + "…",
+            "locations": [{ "line": 1, "column": 2 }],
+            "extensions": { "field": "n", "code": "BAD_USER_INPUT" },
+        }] });
+        assert_eq!(serde_json::from_slice::<Value>(&body).unwrap(), expected);
+    }
+}

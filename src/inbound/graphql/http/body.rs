@@ -1,0 +1,138 @@
+//! The parameters of a request, from a JSON body or from the URL. Only their shape is judged here:
+//! `query` need only be a string.
+
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use async_graphql::Variables;
+use axum::body::{Body, Bytes};
+use http_body_util::{BodyExt as _, LengthLimitError};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
+use serde_json::value::RawValue;
+use url::form_urlencoded;
+
+use crate::inbound::error::{Kind, Refusal};
+use crate::inbound::layers;
+
+/// A well-formed GraphQL-over-HTTP request. `extensions` is checked and then left: nothing here reads it.
+#[derive(Debug)]
+pub(super) struct Parameters {
+    pub(super) query: String,
+    pub(super) operation_name: Option<String>,
+    pub(super) variables: Variables,
+}
+
+/// The body before its members are read. A member that is `null` is as good as absent.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    query: Option<&'a RawValue>,
+    #[serde(borrow)]
+    operation_name: Option<&'a RawValue>,
+    #[serde(borrow)]
+    variables: Option<&'a RawValue>,
+    #[serde(borrow)]
+    extensions: Option<&'a RawValue>,
+}
+
+/// Any JSON object.
+type Object = serde_json::Map<String, serde_json::Value>;
+
+/// Reads a body to its end.
+///
+/// # Errors
+/// When it is longer than the limit that the layers put around it, or slower than `wait`.
+pub(super) async fn read(body: Body, wait: Duration) -> Result<Bytes, Refusal> {
+    let Ok(read) = tokio::time::timeout(wait, body.collect()).await else {
+        let message = format!("the body was not sent within {wait:?}; send it at once");
+        return Err(Refusal::new(Kind::RequestTimeout, message));
+    };
+    read.map(http_body_util::Collected::to_bytes).map_err(|error| {
+        let mut cause: Option<&(dyn StdError + 'static)> = Some(&error);
+        while let Some(error) = cause {
+            if error.is::<LengthLimitError>() {
+                return layers::body_too_large(None);
+            }
+            cause = error.source();
+        }
+        Refusal::new(Kind::Unreadable, "the body ended before its announced length")
+    })
+}
+
+impl Parameters {
+    /// Reads a JSON body. Members that are not known are ignored, as the specification asks.
+    pub(super) fn from_json(bytes: &[u8]) -> Result<Self, Refusal> {
+        let unreadable = |message: &'static str| Refusal::new(Kind::Unreadable, message);
+        let text = std::str::from_utf8(bytes).map_err(|_| unreadable("the body is not utf-8"))?;
+        if !text.trim_start().starts_with('{') {
+            return Err(match serde_json::from_str::<&RawValue>(text) {
+                Err(_) => unreadable("the body is not json; send an object with a member \"query\""),
+                Ok(array) if array.get().starts_with('[') => {
+                    malformed("batches are not served; send one request at a time")
+                }
+                Ok(_) => malformed("the body must be a json object with a member \"query\""),
+            });
+        }
+        let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|error| match error.classify() {
+            Category::Data => malformed("a member of the body is given twice; give each once"),
+            Category::Io | Category::Syntax | Category::Eof => {
+                let (line, column) = (error.line(), error.column());
+                let message =
+                    format!("the body is not json: it breaks off or errs at line {line}, column {column}");
+                Refusal::new(Kind::Unreadable, message)
+            }
+        })?;
+        member::<Object>("extensions", "an object", envelope.extensions.map(RawValue::get))?;
+        let query = member("query", "a string that holds a document", envelope.query.map(RawValue::get))?;
+        Ok(Self {
+            query: query.ok_or_else(missing_query)?,
+            operation_name: member("operationName", "a string", envelope.operation_name.map(RawValue::get))?
+                .filter(|name: &String| !name.is_empty()),
+            variables: variables(envelope.variables.map(RawValue::get))?,
+        })
+    }
+
+    /// Reads the query component of a URL. A parameter that is empty is as good as absent.
+    pub(super) fn from_url(component: &str) -> Result<Self, Refusal> {
+        const NAMES: [&str; 4] = ["query", "operationName", "variables", "extensions"];
+        let mut found: [Option<String>; 4] = [const { None }; 4];
+        for (name, value) in form_urlencoded::parse(component.as_bytes()) {
+            let slots = NAMES.iter().zip(&mut found);
+            let Some((name, slot)) = slots.into_iter().find(|(known, _)| **known == name) else { continue };
+            if slot.is_some() {
+                return Err(malformed(format!("{name} is given twice in the url; give it once")));
+            }
+            *slot = Some(value.into_owned());
+        }
+        let [query, operation_name, variables_text, extensions] =
+            found.map(|value| value.filter(|value| !value.is_empty()));
+        member::<Object>("extensions", "a json object", extensions.as_deref())?;
+        Ok(Self {
+            query: query.ok_or_else(missing_query)?,
+            operation_name,
+            variables: variables(variables_text.as_deref())?,
+        })
+    }
+}
+
+fn variables(text: Option<&str>) -> Result<Variables, Refusal> {
+    let shape = "a json object, of numbers in range and at most some 120 levels";
+    Ok(member("variables", shape, text)?.unwrap_or_default())
+}
+
+/// Reads a member of which only the type can be wrong; `null` is absence.
+fn member<T: DeserializeOwned>(name: &str, shape: &str, text: Option<&str>) -> Result<Option<T>, Refusal> {
+    let Some(text) = text else { return Ok(None) };
+    serde_json::from_str(text).map_err(|_| malformed(format!("{name} must be {shape}")))
+}
+
+fn missing_query() -> Refusal {
+    malformed("query is missing; it must be a string that holds a document")
+}
+
+fn malformed(message: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
+    Refusal::new(Kind::Malformed, message)
+}

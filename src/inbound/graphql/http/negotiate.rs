@@ -1,0 +1,232 @@
+//! Media types: which one the client wants back, and whether it announced the one that is read.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use crate::inbound::error::{GRAPHQL_RESPONSE, Kind, Refusal};
+
+/// The media types of a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ResponseType {
+    /// `application/graphql-response+json`.
+    Graphql,
+    /// `application/json`, for clients that do not name the other.
+    Json,
+}
+
+impl ResponseType {
+    /// The content type of a response that was executed. All others are `application/graphql-response+json`:
+    /// a client that does not know it has its answer in the status.
+    pub(super) const fn content_type(self) -> HeaderValue {
+        match self {
+            Self::Graphql => GRAPHQL_RESPONSE,
+            Self::Json => HeaderValue::from_static("application/json; charset=utf-8"),
+        }
+    }
+}
+
+/// Chooses by `Accept`: the higher quality wins, and between equals `application/graphql-response+json` if
+/// the client names it, else `application/json`. So a client that accepts anything gets what every client reads.
+pub(super) fn response_type(headers: &HeaderMap) -> Result<ResponseType, Refusal> {
+    let Some(accept) = joined(headers, &header::ACCEPT) else { return Ok(ResponseType::Json) };
+    let mut graphql = Quality::default();
+    let mut json = Quality::default();
+    for range in split(&accept, ',') {
+        let Some((essence, quality)) = media_range(range) else { continue };
+        match essence.as_str() {
+            "application/graphql-response+json" => graphql.offer(2, quality),
+            "application/json" => json.offer(2, quality),
+            "application/*" => {
+                graphql.offer(1, quality);
+                json.offer(1, quality);
+            }
+            "*/*" => {
+                graphql.offer(0, quality);
+                json.offer(0, quality);
+            }
+            _ => {}
+        }
+    }
+    match (graphql.thousandths, json.thousandths) {
+        (0, 0) => Err(Refusal::new(
+            Kind::NotAcceptable,
+            "no media type in accept is served; accept application/graphql-response+json or application/json",
+        )),
+        (graphql_q, json_q) if graphql_q > json_q => Ok(ResponseType::Graphql),
+        (graphql_q, json_q) if graphql_q == json_q && graphql.specific == Some(2) => {
+            Ok(ResponseType::Graphql)
+        }
+        _ => Ok(ResponseType::Json),
+    }
+}
+
+/// The quality of one of our types: the most specific range that covers it decides, the best among equals.
+#[derive(Default)]
+struct Quality {
+    specific: Option<u8>,
+    thousandths: u16,
+}
+
+impl Quality {
+    fn offer(&mut self, specific: u8, thousandths: u16) {
+        if self.specific < Some(specific) {
+            *self = Self { specific: Some(specific), thousandths };
+        } else if self.specific == Some(specific) {
+            self.thousandths = self.thousandths.max(thousandths);
+        }
+    }
+}
+
+/// Checks that a body is announced as UTF-8 JSON. Everything that a form of another site could send without
+/// asking is refused here.
+pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
+    let unsupported = |message: &'static str| Err(Refusal::new(Kind::UnsupportedMediaType, message));
+    let mut sent = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(value), None) = (sent.next(), sent.next()) else {
+        return unsupported("send one content-type header: application/json");
+    };
+    let Ok(value) = value.to_str() else { return unsupported("the content-type must be application/json") };
+    let mut parts = split(value, ';').map(str::trim);
+    if !parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
+        return unsupported("the content-type must be application/json");
+    }
+    if !parts.all(charset_is_utf8) {
+        return unsupported("the body must be utf-8; leave the charset out of content-type");
+    }
+    match headers.get(header::CONTENT_ENCODING) {
+        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            unsupported("a compressed body is not read; leave content-encoding out")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Gives the type of a media range in lower case and its quality in thousandths; none if it cannot be ours.
+fn media_range(range: &str) -> Option<(String, u16)> {
+    let mut parts = split(range, ';').map(str::trim);
+    let essence = parts.next()?.to_ascii_lowercase();
+    let mut quality = 1000;
+    for parameter in parts {
+        match parameter.split_once('=') {
+            Some((name, value)) if name.trim().eq_ignore_ascii_case("q") => {
+                quality = thousandths(value.trim())?;
+            }
+            _ if charset_is_utf8(parameter) => {}
+            _ => return None,
+        }
+    }
+    Some((essence, quality))
+}
+
+/// Reads a quality of RFC 9110: `0` to `1` with at most three decimals.
+fn thousandths(text: &str) -> Option<u16> {
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
+    if decimals.len() > 3 || !decimals.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let decimals: u16 = format!("{decimals:0<3}").parse().ok()?;
+    match whole {
+        "0" => Some(decimals),
+        "1" if decimals == 0 => Some(1000),
+        _ => None,
+    }
+}
+
+/// True of every parameter but a charset other than UTF-8.
+fn charset_is_utf8(parameter: &str) -> bool {
+    match parameter.split_once('=') {
+        Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
+            let value = value.trim().trim_matches('"');
+            value.eq_ignore_ascii_case("utf-8") || value.eq_ignore_ascii_case("utf8")
+        }
+        _ => true,
+    }
+}
+
+/// All values of a header as one list; none if it is absent or empty. What is not ASCII matches nothing.
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let values: Vec<_> = headers.get_all(name).iter().map(|value| value.to_str().unwrap_or("?")).collect();
+    let joined = values.join(",");
+    (!joined.trim().is_empty()).then_some(joined)
+}
+
+/// Splits at a separator that does not stand in a quoted string.
+fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.split(move |character| {
+        let now_escaped = quoted && !escaped && character == '\\';
+        if character == '"' && !escaped {
+            quoted = !quoted;
+        }
+        escaped = now_escaped;
+        character == separator && !quoted
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &HeaderName, values: &[&str]) -> HeaderMap {
+        values.iter().map(|value| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
+    }
+
+    #[test]
+    fn accept_chooses_the_response_type() {
+        use ResponseType::{Graphql, Json};
+        for (accept, expected) in [
+            (&[][..], Some(Json)),
+            (&[""], Some(Json)),
+            (&["*/*"], Some(Json)),
+            (&["application/*"], Some(Json)),
+            (&["application/json"], Some(Json)),
+            (&["application/graphql-response+json"], Some(Graphql)),
+            (&["Application/GraphQL-Response+JSON; Charset=UTF-8"], Some(Graphql)),
+            (&["application/graphql-response+json, application/json;q=0.9"], Some(Graphql)),
+            (&["application/json, application/graphql-response+json"], Some(Graphql)),
+            (&["application/json", "application/graphql-response+json"], Some(Graphql)),
+            (&["application/graphql-response+json, */*"], Some(Graphql)),
+            (&["application/graphql-response+json;q=0.5, application/json"], Some(Json)),
+            (&["application/graphql-response+json;q=0.5, */*;q=0.8"], Some(Json)),
+            (&["application/graphql-response+json;q=0, */*"], Some(Json)),
+            (&["application/json;q=0, */*;q=0.1"], Some(Graphql)),
+            (&["application/json;q=0, application/*;q=0.2, */*"], Some(Graphql)),
+            (&["text/html, application/xhtml+xml, */*;q=0.8"], Some(Json)),
+            (&["text/x;a=\"b, application/json\", application/json"], Some(Json)),
+            (&["multipart/mixed;deferSpec=20220824, application/json"], Some(Json)),
+            (&["text/x;a=\"b, application/json\""], None),
+            (&["text/html"], None),
+            (&["application/json;charset=iso-8859-1"], None),
+            (&["application/json;q=0"], None),
+            (&["application/json;q=2"], None),
+            (&["application/json;q=0.1234"], None),
+            (&["*/*;q=0"], None),
+            (&["garbage"], None),
+        ] {
+            assert_eq!(response_type(&headers(&header::ACCEPT, accept)).ok(), expected, "{accept:?}");
+        }
+    }
+
+    #[test]
+    fn only_utf8_json_bodies_are_read() {
+        for (content_type, read) in [
+            (&["application/json"][..], true),
+            (&["Application/JSON;Charset=\"UTF-8\""], true),
+            (&["application/json; charset=utf-8; odd=1"], true),
+            (&[], false),
+            (&[""], false),
+            (&["application/json", "application/json"], false),
+            (&["application/json, application/json"], false),
+            (&["application/json; charset=utf-16"], false),
+            (&["application/graphql"], false),
+            (&["application/graphql-response+json"], false),
+            (&["application/x-www-form-urlencoded"], false),
+            (&["multipart/form-data; boundary=x"], false),
+            (&["text/plain"], false),
+            (&["text/plain; application/json"], false),
+            (&["application/jsonx"], false),
+        ] {
+            let verdict = check_content_type(&headers(&header::CONTENT_TYPE, content_type));
+            assert_eq!(verdict.is_ok(), read, "{content_type:?}");
+        }
+    }
+}

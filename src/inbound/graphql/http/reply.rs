@@ -1,0 +1,102 @@
+//! Renders what the engine answered: the status by the shape of the answer, a code on every error, and
+//! nothing of a fault's own words.
+
+use std::collections::BTreeMap;
+
+use async_graphql::parser;
+use async_graphql::{ErrorExtensionValues, Response as GraphqlResponse, ServerError, Value};
+use axum::body::Body;
+use axum::response::{IntoResponse as _, Response};
+use http::{StatusCode, header};
+use serde::Serialize;
+
+use super::negotiate::ResponseType;
+use crate::inbound::error::{self, GRAPHQL_RESPONSE, Kind, Refusal};
+
+/// Most errors that one response lists; a document can hold hundreds of mistakes.
+const MAX_ERRORS: usize = 20;
+
+/// A response: with `data` if something was executed, else without it.
+#[derive(Serialize)]
+struct Reply<'a> {
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [ServerError],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a Value>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    extensions: &'a BTreeMap<String, Value>,
+}
+
+/// Says whether the engine executed the operation. What it refuses before has neither data nor a path.
+pub(super) fn was_executed(response: &GraphqlResponse) -> bool {
+    response.data != Value::Null
+        || response.errors.is_empty()
+        || response.errors.iter().any(|error| !error.path.is_empty())
+}
+
+/// Turns the engine's answer into ours.
+pub(super) fn render(mut response: GraphqlResponse, executed: bool, media: ResponseType) -> Response {
+    if !executed {
+        response.errors.truncate(MAX_ERRORS);
+    }
+    for error in &mut response.errors {
+        complete(error, executed);
+    }
+    let (status, content_type) = match (executed, response.errors.is_empty()) {
+        (false, _) => (Kind::DocumentInvalid.status(), GRAPHQL_RESPONSE),
+        (true, false) if media == ResponseType::Graphql => (partial(), media.content_type()),
+        (true, _) => (StatusCode::OK, media.content_type()),
+    };
+    let data = executed.then_some(&response.data);
+    let reply = Reply { errors: &response.errors, data, extensions: &response.extensions };
+    let Ok(body) = serde_json::to_vec(&reply) else {
+        return Refusal::new(Kind::Internal, "the answer could not be written as json").into_response();
+    };
+    let mut rendered = Response::new(Body::from(body));
+    *rendered.status_mut() = status;
+    rendered.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    rendered
+}
+
+/// 294 Partial Success: the specification's own code, only with its own media type.
+fn partial() -> StatusCode {
+    StatusCode::from_u16(294).unwrap_or(StatusCode::OK)
+}
+
+/// Gives an error without a code the one of its stage. An execution error that came up from something else
+/// by `?` is a bug: its words go to the log and not to the client.
+fn complete(error: &mut ServerError, executed: bool) {
+    let coded = error.extensions.as_ref().is_some_and(|extensions| extensions.get("code").is_some());
+    if coded {
+        return;
+    }
+    let kind = match (executed, error.source.is_some()) {
+        (false, _) => Kind::DocumentInvalid,
+        (true, true) => Kind::Internal,
+        (true, false) => Kind::BadInput,
+    };
+    error::log(kind, &error.message);
+    error.message = if kind == Kind::Internal {
+        "an internal fault; the x-request-id finds it in the log".to_owned()
+    } else {
+        error::shortened(std::mem::take(&mut error.message).into()).into_owned()
+    };
+    error.extensions.get_or_insert_with(ErrorExtensionValues::default).set("code", kind.code());
+}
+
+/// Says in one line what the parser says in a drawing that repeats the source. Some of what the parser
+/// finds is a mistake of validation: no operation, or two of one name.
+pub(super) fn unparsable(error: &parser::Error) -> Refusal {
+    let at: Vec<_> = error.positions().collect();
+    let text = error.to_string();
+    let said = text.lines().last().unwrap_or_default().trim_start_matches([' ', '=']);
+    if !matches!(error, parser::Error::Syntax { .. } | parser::Error::RecursionLimitExceeded) {
+        return Refusal::new(Kind::DocumentInvalid, said.to_owned()).at(at);
+    }
+    let said = said.replace('_', " ");
+    let message = match at.first() {
+        Some(at) => format!("the document does not parse at line {}, column {}: {said}", at.line, at.column),
+        None => format!("the document does not parse: {said}"),
+    };
+    Refusal::new(Kind::DocumentUnparsable, message).at(at)
+}

@@ -1,0 +1,230 @@
+//! The door over a schema of its own: what is sent, and the status, the media type and the code that come back.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_graphql::{Context, EmptySubscription, Object, Schema};
+use axum::Router;
+use axum::body::Body;
+use http::{HeaderMap, header};
+use http_body_util::BodyExt as _;
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use super::*;
+
+mod any_input;
+mod limits;
+mod requests;
+
+const GRAPHQL: &str = "application/graphql-response+json; charset=utf-8";
+const JSON: &str = "application/json; charset=utf-8";
+const SECRET: &str = "canary-7f3a";
+
+struct Query;
+
+#[Object]
+impl Query {
+    async fn hello(&self, ctx: &Context<'_>) -> String {
+        ctx.data_unchecked::<Arc<AtomicUsize>>().fetch_add(1, Ordering::SeqCst);
+        format!("hello {}", ctx.data_unchecked::<Principal>().name())
+    }
+    async fn kind(&self, ctx: &Context<'_>) -> String {
+        format!("{:?}", ctx.data_unchecked::<Operation>())
+    }
+    async fn refused(&self) -> Option<async_graphql::Result<String>> {
+        Some(Err(Refusal::new(Kind::BadInput, "n is odd").with("field", "n").into()))
+    }
+    async fn bug(&self) -> Option<async_graphql::Result<String>> {
+        Some(Err(std::io::Error::other(SECRET).into()))
+    }
+    async fn must(&self) -> async_graphql::Result<String> {
+        std::future::ready(Err(async_graphql::Error::new("no"))).await
+    }
+    async fn nested(&self) -> Self {
+        Self
+    }
+    async fn jobs(&self, refs: Vec<i32>, #[graphql(validator(maximum = 9))] n: Option<i32>) -> i32 {
+        i32::try_from(refs.len()).unwrap() + n.unwrap_or(0)
+    }
+}
+
+struct Mutation;
+
+#[Object]
+impl Mutation {
+    async fn touch(&self) -> bool {
+        true
+    }
+}
+
+struct House {
+    app: Router,
+    door: Door,
+    calls: Arc<AtomicUsize>,
+}
+
+fn house() -> House {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let schema = Schema::build(Query, Mutation, EmptySubscription).data(Arc::clone(&calls)).finish();
+    let authenticate = |token: Option<&SecretString>| match token.map(ExposeSecret::expose_secret) {
+        None | Some("key") => Ok(Principal::local()),
+        Some(_) => Err(Refusal::unauthenticated("the presented client key is not known here")),
+    };
+    let door = Door::new(schema, authenticate, Limits::default(), Duration::from_secs(10));
+    House { app: Router::new().route("/graphql", door.clone().route()), door, calls }
+}
+
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    body: Value,
+    text: String,
+}
+
+impl Answer {
+    fn content_type(&self) -> &str {
+        self.headers[header::CONTENT_TYPE].to_str().unwrap()
+    }
+    fn code(&self) -> &str {
+        self.body["errors"][0]["extensions"]["code"].as_str().unwrap_or("-")
+    }
+}
+
+impl House {
+    async fn ask(&self, request: Request) -> Answer {
+        let response = self.app.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let body: Value = serde_json::from_slice(&bytes).unwrap();
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        Answer { status: parts.status.as_u16(), headers: parts.headers, body, text }
+    }
+
+    async fn post(&self, body: impl Into<Body>) -> Answer {
+        self.ask(post("application/graphql-response+json", body)).await
+    }
+
+    async fn get(&self, query: &str) -> Answer {
+        let request = Request::get(format!("/graphql?{query}"));
+        self.ask(request.header("accept", "application/graphql-response+json").body(Body::empty()).unwrap())
+            .await
+    }
+}
+
+fn post(accept: &str, body: impl Into<Body>) -> Request {
+    let request =
+        Request::post("/graphql").header("content-type", "application/json").header("accept", accept);
+    request.body(body.into()).unwrap()
+}
+
+fn query(text: &str) -> String {
+    json!({ "query": text }).to_string()
+}
+
+#[tokio::test]
+async fn the_shape_of_the_answer_decides_the_status_and_both_media_types_agree_but_for_294() {
+    let house = house();
+    for (body, status, code, data) in [
+        (query("{hello}"), 200, "-", Some(json!({ "hello": "hello local" }))),
+        (query("mutation{touch}"), 200, "-", Some(json!({ "touch": true }))),
+        (query("{__type(name:\"Run🏃\"){name}}"), 200, "-", Some(json!({ "__type": null }))),
+        (
+            query("{hello refused}"),
+            294,
+            "BAD_USER_INPUT",
+            Some(json!({ "hello": "hello local", "refused": null })),
+        ),
+        (query("{must}"), 294, "BAD_USER_INPUT", Some(Value::Null)),
+        (query("{bug}"), 294, "INTERNAL_SERVER_ERROR", Some(json!({ "bug": null }))),
+        (query("{jobs(refs:[],n:10)}"), 294, "BAD_USER_INPUT", Some(Value::Null)),
+        (query("{"), 400, "GRAPHQL_PARSE_FAILED", None),
+        (query(""), 400, "GRAPHQL_PARSE_FAILED", None),
+        (query("{unknown}"), 422, "GRAPHQL_VALIDATION_FAILED", None),
+        (query("{hello} {hello}"), 422, "GRAPHQL_VALIDATION_FAILED", None),
+        (query("query A{hello} query A{hello}"), 422, "GRAPHQL_VALIDATION_FAILED", None),
+        (query("fragment F on Query{hello}"), 422, "GRAPHQL_VALIDATION_FAILED", None),
+        (query("{...F} fragment F on Query{...F}"), 422, "GRAPHQL_VALIDATION_FAILED", None),
+        (query("query A{hello} query B{hello}"), 422, "OPERATION_RESOLUTION_FAILURE", None),
+        (
+            json!({ "query": "query A{hello}", "operationName": "B" }).to_string(),
+            422,
+            "OPERATION_RESOLUTION_FAILURE",
+            None,
+        ),
+        (
+            json!({ "query": "{hello}", "operationName": "B" }).to_string(),
+            422,
+            "OPERATION_RESOLUTION_FAILURE",
+            None,
+        ),
+        (query("query($r:[Int!]!){jobs(refs:$r)}"), 422, "BAD_USER_INPUT", None),
+        (
+            json!({ "query": "query($r:[Int!]!){jobs(refs:$r)}", "variables": { "r": null } }).to_string(),
+            422,
+            "BAD_USER_INPUT",
+            None,
+        ),
+        (
+            json!({ "query": "query($r:[Int!]!){jobs(refs:$r)}", "variables": { "r": ["x"] } }).to_string(),
+            422,
+            "GRAPHQL_VALIDATION_FAILED",
+            None,
+        ),
+        (query("subscription{x}"), 422, "SUBSCRIPTION_NEEDS_STREAM", None),
+    ] {
+        for (accept, media) in [("application/graphql-response+json", GRAPHQL), ("application/json", JSON)] {
+            let answer = house.ask(post(accept, body.clone())).await;
+            let (status, media) = match status {
+                294 if media == JSON => (200, JSON),
+                400.. => (status, GRAPHQL),
+                _ => (status, media),
+            };
+            assert_eq!((answer.status, answer.code()), (status, code), "{body} {}", answer.text);
+            assert_eq!(answer.content_type(), media, "{body}");
+            assert_eq!(answer.body.get("data"), data.as_ref(), "{body}");
+            assert!(!answer.text.contains(SECRET), "{body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_resolvers_own_code_and_members_reach_the_client() {
+    let answer = house().post(query("{refused}")).await;
+    let error = &answer.body["errors"][0];
+    assert_eq!(error["message"], "n is odd");
+    assert_eq!(error["extensions"], json!({ "code": "BAD_USER_INPUT", "field": "n" }));
+    assert_eq!(error["path"], json!(["refused"]));
+}
+
+#[tokio::test]
+async fn a_parse_failure_points_and_does_not_repeat_the_source() {
+    let answer = house().post(query(&format!("{{ {SECRET}\n"))).await;
+    assert_eq!(answer.body["errors"][0]["locations"][0]["line"], 1);
+    assert!(!answer.text.contains(SECRET) && !answer.text.contains("\\n"), "{}", answer.text);
+}
+
+#[tokio::test]
+async fn a_document_is_parsed_once_if_it_is_valid_and_variables_are_judged_each_time() {
+    let house = house();
+    let text = "query Q($r:[Int!]!){jobs(refs:$r)}";
+    let ask = |refs: usize| json!({ "query": text, "variables": { "r": vec![1; refs] } }).to_string();
+    for (refs, status) in [(2, 200), (3, 200), (1001, 422), (1, 200)] {
+        assert_eq!(house.post(ask(refs)).await.status, status, "{refs}");
+    }
+    assert!(house.door.0.documents.get(text).is_some());
+    assert_eq!(house.post(query("{unknown}")).await.status, 422);
+    assert!(house.door.0.documents.get("{unknown}").is_none());
+}
+
+#[tokio::test]
+async fn the_operations_facts_reach_resolvers_and_layers() {
+    let house = house();
+    let request =
+        post("*/*", json!({ "query": "query A{kind} query B{hello}", "operationName": "A" }).to_string());
+    let response = house.app.clone().oneshot(request).await.unwrap();
+    let expected = Operation { kind: OperationType::Query, name: Some("A".to_owned()) };
+    assert_eq!(response.extensions().get::<Operation>(), Some(&expected));
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(serde_json::from_slice::<Value>(&body).unwrap()["data"]["kind"], format!("{expected:?}"));
+}

@@ -1,0 +1,93 @@
+//! What one document may ask for, checked before any resolver runs, and its tokens before it is parsed.
+//! The engine's own limits are not relied on: it has none for tokens, root fields or upstream calls.
+
+use async_graphql::Variables;
+use async_graphql::parser::types::{ExecutableDocument, OperationDefinition};
+
+use crate::inbound::error::{Kind, Refusal};
+
+mod cost;
+mod tokens;
+mod walk;
+
+/// The limits of one document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Lexical tokens, comments not counted.
+    pub max_tokens: usize,
+    /// Levels of fields; inside `__schema` and `__type` a bound of their own holds.
+    pub max_depth: usize,
+    /// Aliases of one operation, with every fragment spread out.
+    pub max_aliases: usize,
+    /// Fields at the top of one operation, with every fragment spread out.
+    pub max_root_fields: usize,
+    /// Directives of one operation, with every fragment spread out.
+    pub max_directives: usize,
+    /// Upstream calls that the operation could cause at most.
+    pub max_cost: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_tokens: 2000,
+            max_depth: 12,
+            max_aliases: 50,
+            max_root_fields: 20,
+            max_directives: 20,
+            max_cost: 1000,
+        }
+    }
+}
+
+impl Limits {
+    /// Counts the tokens of a text that nobody has parsed yet, and gives their number.
+    ///
+    /// # Errors
+    /// When there are too many, or brackets are nested deeper than the parser's stack should bear.
+    pub fn check_text(&self, text: &str) -> Result<usize, Refusal> {
+        let read = tokens::count(text.as_bytes(), self.max_tokens);
+        if read.tokens > self.max_tokens {
+            return Err(exceeded(Kind::DocumentTooLarge, "max_tokens", self.max_tokens as u64, "tokens"));
+        }
+        if read.nesting > tokens::MAX_NESTING {
+            let limit = tokens::MAX_NESTING as u64;
+            return Err(exceeded(Kind::DocumentTooLarge, "max_nesting", limit, "levels of brackets"));
+        }
+        Ok(read.tokens)
+    }
+
+    /// Checks the shape of every operation of a document; independent of variables, so once for each text.
+    ///
+    /// # Errors
+    /// When a limit is exceeded, or a fragment spreads itself.
+    pub fn check_shape(&self, document: &ExecutableDocument) -> Result<(), Refusal> {
+        walk::check(document, self)
+    }
+
+    /// Adds up the upstream calls that an operation could cause at most. `@skip` and `@include` are taken
+    /// as "included". Expects a document that passed [`Self::check_shape`], which bounds the work.
+    ///
+    /// # Errors
+    /// When there are more than `max_cost`.
+    pub fn check_cost(
+        &self,
+        document: &ExecutableDocument,
+        operation: &OperationDefinition,
+        variables: &Variables,
+    ) -> Result<u64, Refusal> {
+        let cost = cost::of(document, operation, variables);
+        if cost > self.max_cost {
+            let refusal = exceeded(Kind::DocumentTooComplex, "max_cost", self.max_cost, "upstream calls");
+            return Err(refusal.with("cost", cost));
+        }
+        Ok(cost)
+    }
+}
+
+fn exceeded(kind: Kind, name: &'static str, limit: u64, what: &str) -> Refusal {
+    let message = format!(
+        "the document exceeds {name}: at most {limit} {what} are allowed; ask for less, or in several requests"
+    );
+    Refusal::new(kind, message).with("limit", name).with("value", limit)
+}

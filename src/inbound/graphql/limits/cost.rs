@@ -1,0 +1,177 @@
+//! Adds up the upstream calls that an operation could cause at most. An upper bound, never an estimate:
+//! what the caches save is not known before the question is put.
+
+use std::convert::Infallible;
+
+use async_graphql::parser::types::{ExecutableDocument, Field, OperationDefinition, Selection, SelectionSet};
+use async_graphql::{Name, Value, Variables};
+
+/// What a list counts for when its length cannot be read off: the most that the schema takes.
+const MOST_REFS: u64 = 200;
+/// The same for a page of a connection.
+const MOST_PAGE: u64 = 100;
+
+/// What a field costs, and how many jobs its selections apply to.
+enum Rule {
+    /// One call, one job.
+    One,
+    /// One call and one job for each item of this list argument.
+    EachOf(&'static str),
+    /// No call, and as many jobs as this argument says.
+    Page(&'static str),
+    /// One call for each job it can apply to.
+    EachJob,
+    /// No call.
+    Free,
+}
+
+/// The whole table. The first five stand at the top of a query; `rows` stands on a job, anywhere.
+fn rule(field: &str, at_root: bool) -> Rule {
+    match (field, at_root) {
+        ("job" | "node" | "jobAwait", true) => Rule::One,
+        ("jobs", true) => Rule::EachOf("refs"),
+        ("nodes", true) => Rule::EachOf("ids"),
+        ("trackedJobs", true) => Rule::Page("first"),
+        ("rows", false) => Rule::EachJob,
+        _ => Rule::Free,
+    }
+}
+
+/// Adds up an operation. Recursion and work are bounded by the walk that the document passed before.
+pub(super) fn of(
+    document: &ExecutableDocument,
+    operation: &OperationDefinition,
+    variables: &Variables,
+) -> u64 {
+    Sum { document, operation, variables }.set(&operation.selection_set.node, 1, true)
+}
+
+/// What an argument is given as.
+enum Argument<'a> {
+    Absent,
+    Literal(Value),
+    Variable(Option<&'a Value>),
+}
+
+struct Sum<'a> {
+    document: &'a ExecutableDocument,
+    operation: &'a OperationDefinition,
+    variables: &'a Variables,
+}
+
+impl Sum<'_> {
+    fn set(&self, set: &SelectionSet, jobs: u64, at_root: bool) -> u64 {
+        set.items.iter().fold(0, |sum, selection| {
+            sum.saturating_add(match &selection.node {
+                Selection::Field(field) => self.field(&field.node, jobs, at_root),
+                Selection::InlineFragment(inline) => self.set(&inline.node.selection_set.node, jobs, at_root),
+                Selection::FragmentSpread(spread) => self
+                    .document
+                    .fragments
+                    .get(&spread.node.fragment_name.node)
+                    .map_or(0, |fragment| self.set(&fragment.node.selection_set.node, jobs, at_root)),
+            })
+        })
+    }
+
+    fn field(&self, field: &Field, jobs: u64, at_root: bool) -> u64 {
+        let (calls, below) = match rule(field.name.node.as_str(), at_root) {
+            Rule::One => (1, 1),
+            Rule::EachOf(argument) => {
+                let items = self.items(field, argument);
+                (items, items)
+            }
+            Rule::Page(argument) => (0, self.page(field, argument)),
+            Rule::EachJob => (jobs, jobs),
+            Rule::Free => (0, jobs),
+        };
+        calls.saturating_add(self.set(&field.selection_set.node, below, false))
+    }
+
+    /// The length of a list argument. A single value counts as a list of one, as the language has it.
+    fn items(&self, field: &Field, argument: &str) -> u64 {
+        match self.argument(field, argument) {
+            Argument::Absent | Argument::Literal(Value::Null) => 0,
+            Argument::Variable(None | Some(Value::Null)) => MOST_REFS,
+            Argument::Literal(Value::List(items)) => items.len() as u64,
+            Argument::Variable(Some(Value::List(items))) => items.len() as u64,
+            Argument::Literal(_) | Argument::Variable(Some(_)) => 1,
+        }
+    }
+
+    fn page(&self, field: &Field, argument: &str) -> u64 {
+        let number = match self.argument(field, argument) {
+            Argument::Literal(Value::Number(number)) => number.as_u64(),
+            Argument::Variable(Some(Value::Number(number))) => number.as_u64(),
+            Argument::Absent | Argument::Literal(_) | Argument::Variable(_) => None,
+        };
+        number.unwrap_or(MOST_PAGE)
+    }
+
+    /// Reads an argument without copying what a variable holds.
+    fn argument(&self, field: &Field, name: &str) -> Argument<'_> {
+        let Some(value) = field.get_argument(name) else { return Argument::Absent };
+        let mut variable: Option<Name> = None;
+        let Ok(literal) = value.node.clone().into_const_with(|name| {
+            variable = Some(name);
+            Ok::<_, Infallible>(Value::Null)
+        });
+        match (literal, variable) {
+            (Value::Null, Some(name)) => Argument::Variable(self.variable(&name)),
+            (literal, _) => Argument::Literal(literal),
+        }
+    }
+
+    fn variable(&self, name: &str) -> Option<&Value> {
+        self.variables.get(name).or_else(|| {
+            let definition =
+                self.operation.variable_definitions.iter().find(|def| def.node.name.node == name)?;
+            definition.node.default_value.as_ref().map(|value| &value.node)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_graphql::parser::parse_query;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_cost_is_the_most_calls_that_could_follow() {
+        let variables =
+            Variables::from_json(json!({ "three": [1, 2, 3], "one": { "id": "x" }, "n": 7, "null": null }));
+        for (text, calls) in [
+            ("{job(ref:{id:1}){state}}", 1),
+            ("{a:job(ref:{id:1}){x} b:node(id:1){x} jobAwait(ref:{id:1}){x} sources{name}}", 3),
+            ("{jobs(refs:[{id:1},{id:2}]){...on S{rows(first:1){x}}}}", 4),
+            (
+                "query($three:X){nodes(ids:$three){...F}} fragment F on S{rows(first:1){x} more:rows(first:1){x}}",
+                9,
+            ),
+            ("query($one:X){jobs(refs:$one){x}}", 1),
+            ("query($unknown:X){jobs(refs:$unknown){rows(first:1){x}}}", 400),
+            ("query($null:X){jobs(refs:$null){x}}", 200),
+            ("query($d:X=[1,2]){jobs(refs:$d){x}}", 2),
+            ("{...R} fragment R on Query{jobs(refs:[1,2,3]){x}}", 3),
+            ("{trackedJobs(first:50){nodes{x}}}", 0),
+            ("{trackedJobs(first:50){nodes{...on S{rows(first:1){x}}}}}", 50),
+            ("query($n:Int!){trackedJobs(first:$n){edges{node{...on S{rows(first:1){x}}}}}}", 7),
+            ("query($m:Int!){trackedJobs(first:$m){nodes{...on S{rows(first:1){x}}}}}", 100),
+            ("{__schema{types{name}} __typename rows}", 0),
+        ] {
+            let document = parse_query(text).unwrap();
+            let operation = document.operations.iter().next().unwrap().1;
+            assert_eq!(of(&document, &operation.node, &variables), calls, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_cost_beyond_counting_stays_the_largest() {
+        let text = "{trackedJobs(first:18446744073709551615){nodes{rows{x} b:rows{x}}}}";
+        let document = parse_query(text).unwrap();
+        let operation = document.operations.iter().next().unwrap().1;
+        assert_eq!(of(&document, &operation.node, &Variables::default()), u64::MAX);
+    }
+}

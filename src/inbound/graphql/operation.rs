@@ -1,0 +1,79 @@
+//! Which operation of a document a request means, and the facts about it that others need: type and name.
+//! Not here: what it selects.
+
+use async_graphql::Variables;
+use async_graphql::parser::types::{
+    DocumentOperations, ExecutableDocument, OperationDefinition, OperationType,
+};
+
+use crate::inbound::error::{Kind, Refusal};
+
+/// The facts about the operation of a request. Reaches resolvers as request data, and layers as an
+/// extension of the HTTP response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// Query, mutation or subscription.
+    pub kind: OperationType,
+    /// Its name in the document, if it has one.
+    pub name: Option<String>,
+}
+
+impl Operation {
+    /// Finds the operation that a request means, as `GetOperation` of the GraphQL specification does.
+    ///
+    /// # Errors
+    /// When none has the name, or no name is given and there are several.
+    pub fn select<'a>(
+        document: &'a ExecutableDocument,
+        name: Option<&str>,
+    ) -> Result<(Self, &'a OperationDefinition), Refusal> {
+        let unresolved = |message: String| Err(Refusal::new(Kind::OperationUnresolved, message));
+        let (name, found) = match (&document.operations, name) {
+            (DocumentOperations::Single(only), None) => (None, only),
+            (DocumentOperations::Single(_), Some(name)) => {
+                return unresolved(format!(
+                    "operationName is \"{name}\", but the document's operation has no name"
+                ));
+            }
+            (DocumentOperations::Multiple(all), Some(name)) => match all.get(name) {
+                Some(found) => (Some(name.to_owned()), found),
+                None => {
+                    return unresolved(format!(
+                        "the document has no operation \"{name}\"; correct operationName"
+                    ));
+                }
+            },
+            (DocumentOperations::Multiple(all), None) => {
+                let mut all = all.iter();
+                match (all.next(), all.next()) {
+                    (Some((name, only)), None) => (Some(name.to_string()), only),
+                    _ => {
+                        return unresolved(
+                            "the document has several operations; choose one by operationName".to_owned(),
+                        );
+                    }
+                }
+            }
+        };
+        Ok((Self { kind: found.node.ty, name }, &found.node))
+    }
+}
+
+/// Checks that each variable that must have a value has one. The engine checks the values' types, but
+/// finds a missing one only when a resolver asks for it, and then too late for a request error.
+pub(super) fn check_variables(operation: &OperationDefinition, variables: &Variables) -> Result<(), Refusal> {
+    for definition in &operation.variable_definitions {
+        let (name, of) = (&definition.node.name.node, &definition.node.var_type.node);
+        let missing = match variables.get(name) {
+            None => definition.node.default_value.is_none(),
+            Some(value) => *value == async_graphql::Value::Null,
+        };
+        if missing && !of.nullable {
+            let message = format!("variable \"${name}\" of type \"{of}\" has no value; add it to variables");
+            return Err(Refusal::new(Kind::BadInput, message)
+                .at([definition.pos])
+                .with("variable", name.as_str()));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! Everything that stands around every route, on one screen, with the reason above each.
+//! Not here: what a single route checks (authentication, media types, documents).
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, header};
+use http_body_util::Limited;
+use tokio::sync::Semaphore;
+use tower::ServiceBuilder;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+
+use super::error::{Kind, Refusal};
+
+/// The header that names a request, in both directions.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Longest request id that is taken over from the client.
+const REQUEST_ID_BYTES: usize = 64;
+
+/// What the layers hold to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Longest request body, in bytes.
+    pub max_body: usize,
+    /// How long a request may take until its response starts.
+    pub deadline: Duration,
+    /// Requests under way at once.
+    pub concurrency: usize,
+    /// What a client that is turned away is told to wait.
+    pub retry_after: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_body: 256 * 1024,
+            deadline: Duration::from_secs(30),
+            concurrency: 1024,
+            retry_after: Duration::from_secs(1),
+        }
+    }
+}
+
+/// The name of a request, as an extension of it: the client's own where it is harmless, else a fresh one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestId(pub HeaderValue);
+
+/// Puts the layers around all routes and the fallback of a router. The first is the outermost.
+pub fn around(routes: Router, settings: Settings) -> Router {
+    let permits = Arc::new(Semaphore::new(settings.concurrency));
+    routes.layer(
+        ServiceBuilder::new()
+            // outermost, so that every answer carries them, those of the layers below included
+            .layer(fixed(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+            .layer(fixed(header::REFERRER_POLICY, "no-referrer"))
+            // answers depend on who asks and on the moment: no cache between may keep one
+            .layer(fixed(header::CACHE_CONTROL, "no-store"))
+            // before anything can fail, so that a failure can be found by its id
+            .layer(from_fn(name))
+            // a bug in one request is that request's 500, not a cut connection
+            .layer(CatchPanicLayer::custom(panicked))
+            // before any work is done or body read; answered at once, since a queue would only add waiting
+            .layer(from_fn_with_state((permits, settings.retry_after), shed))
+            // inside the shedding, so that a request that hangs gives its place back
+            .layer(from_fn_with_state(settings.deadline, in_time))
+            // innermost, around the body that the routes read
+            .layer(from_fn_with_state(settings.max_body, bounded)),
+    )
+}
+
+/// A header that a route may set otherwise.
+fn fixed(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
+    SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
+}
+
+async fn name(mut request: Request, next: Next) -> Response {
+    let id = match request.headers().get(REQUEST_ID) {
+        Some(given) if harmless(given) => given.clone(),
+        _ => fresh_id(),
+    };
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
+}
+
+/// What may go into logs and back to the client: short, and only letters, digits, `-`, `_` and `.`.
+fn harmless(id: &HeaderValue) -> bool {
+    let bytes = id.as_bytes();
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    (1..=REQUEST_ID_BYTES).contains(&bytes.len()) && bytes.iter().all(plain)
+}
+
+fn fresh_id() -> HeaderValue {
+    let id = format!("{:032x}", fastrand::u128(..));
+    HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("none"))
+}
+
+/// The payload of a panic can quote data, so it is left to the panic hook.
+fn panicked(_payload: Box<dyn Any + Send>) -> Response {
+    Refusal::new(Kind::Internal, "an internal fault ended this request; its x-request-id finds it in the log")
+        .into_response()
+}
+
+async fn shed(
+    State((permits, retry_after)): State<(Arc<Semaphore>, Duration)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match permits.try_acquire() {
+        Ok(_permit) => next.run(request).await,
+        Err(_) => Refusal::overloaded(
+            retry_after,
+            "more requests are under way than are served at once; try again shortly",
+        )
+        .into_response(),
+    }
+}
+
+async fn in_time(State(deadline): State<Duration>, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(deadline, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Refusal::new(
+            Kind::DeadlineExceeded,
+            format!("no answer within {deadline:?}; ask for fewer jobs in one request"),
+        )
+        .into_response(),
+    }
+}
+
+async fn bounded(State(max_body): State<usize>, request: Request, next: Next) -> Response {
+    let announced = request.headers().get(header::CONTENT_LENGTH);
+    let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > max_body as u64) {
+        return body_too_large(Some(max_body)).into_response();
+    }
+    next.run(request.map(|body| Body::new(Limited::new(body, max_body)))).await
+}
+
+/// The refusal of a body that is longer than the limit, whether announced or found while reading.
+pub(super) fn body_too_large(limit: Option<usize>) -> Refusal {
+    let refusal = Refusal::new(
+        Kind::BodyTooLarge,
+        "the body is longer than this gateway reads; send fewer refs or a shorter document",
+    );
+    match limit {
+        Some(limit) => refusal.with("limit", "max_body").with("value", limit),
+        None => refusal,
+    }
+}
+
+#[cfg(test)]
+mod tests;

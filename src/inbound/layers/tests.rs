@@ -1,0 +1,101 @@
+//! What the layers promise, each through the whole stack and a route made for it.
+
+use std::future::pending;
+
+use axum::routing::{get, post};
+use http::StatusCode;
+use http_body_util::BodyExt as _;
+use serde_json::Value;
+use tower::ServiceExt as _;
+
+use super::*;
+
+fn app(settings: Settings) -> Router {
+    let read = async |body: Body| match body.collect().await {
+        Ok(_) => StatusCode::OK.into_response(),
+        Err(_) => body_too_large(None).into_response(),
+    };
+    let routes = Router::new()
+        .route("/fine", get(async || "fine"))
+        .route("/panics", get(async || -> StatusCode { panic!("secret in a panic") }))
+        .route("/hangs", get(pending::<StatusCode>))
+        .route("/reads", post(read));
+    around(routes, settings)
+}
+
+fn get_request(path: &str) -> Request {
+    Request::get(path).body(Body::empty()).unwrap()
+}
+
+async fn refused(response: Response) -> (u16, String) {
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert!(!String::from_utf8_lossy(&body).contains("secret"));
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    (status, body["errors"][0]["extensions"]["code"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_failure_is_json_with_a_code_and_the_common_headers() {
+    let settings = Settings { max_body: 10, ..Settings::default() };
+    let streamed =
+        Body::from_stream(futures_util::stream::iter(["12345", "67890", "1"].map(Ok::<_, std::io::Error>)));
+    for (request, expected) in [
+        (get_request("/panics"), (500, "INTERNAL_SERVER_ERROR")),
+        (get_request("/hangs"), (504, "DEADLINE_EXCEEDED")),
+        (
+            Request::post("/reads").header("content-length", "11").body(Body::empty()).unwrap(),
+            (413, "PAYLOAD_TOO_LARGE"),
+        ),
+        (Request::post("/reads").body(streamed).unwrap(), (413, "PAYLOAD_TOO_LARGE")),
+    ] {
+        let path = request.uri().path().to_owned();
+        let response = app(settings).oneshot(request).await.unwrap();
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("referrer-policy", "no-referrer"),
+            ("cache-control", "no-store"),
+        ] {
+            assert_eq!(response.headers()[name], value, "{path}");
+        }
+        assert_eq!(response.headers()[REQUEST_ID].len(), 32, "{path}");
+        let (status, code) = refused(response).await;
+        assert_eq!((status, code.as_str()), expected, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_at_the_limit_is_read() {
+    let settings = Settings { max_body: 10, ..Settings::default() };
+    let request = Request::post("/reads").body(Body::from("1234567890")).unwrap();
+    assert_eq!(app(settings).oneshot(request).await.unwrap().status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn beyond_the_limit_a_request_is_turned_away_and_places_come_back() {
+    let settings =
+        Settings { concurrency: 1, retry_after: Duration::from_millis(1500), ..Settings::default() };
+    let app = app(settings);
+    let mut hanging = std::pin::pin!(app.clone().oneshot(get_request("/hangs")));
+    assert!(futures_util::poll!(&mut hanging).is_pending());
+
+    let response = app.clone().oneshot(get_request("/fine")).await.unwrap();
+    assert_eq!(response.headers()["retry-after"], "2");
+    assert_eq!(refused(response).await, (503, "OVERLOADED".to_owned()));
+
+    assert_eq!(hanging.await.unwrap().status(), 504);
+    assert_eq!(app.oneshot(get_request("/fine")).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_request_id_is_taken_over_only_if_harmless() {
+    let long = "x".repeat(65);
+    for (given, kept) in
+        [("abc-1.2_3", true), ("a b", false), ("é", false), (long.as_str(), false), ("", false)]
+    {
+        let request =
+            Request::get("/fine").header("x-request-id", given.as_bytes()).body(Body::empty()).unwrap();
+        let response = app(Settings::default()).oneshot(request).await.unwrap();
+        assert_eq!(response.headers()[REQUEST_ID].as_bytes() == given.as_bytes(), kept, "{given}");
+    }
+}
