@@ -52,7 +52,7 @@ impl fmt::Display for SecretRef {
     deny_unknown_fields,
     expecting = "bearer or api_key with a reference below it, never the secret itself"
 )]
-#[schemars(rename = "Credential")]
+#[schemars(rename = "Credential", extend("minProperties" = 1, "maxProperties" = 1))]
 pub(super) struct RawCredential {
     /// Sent as `Authorization: Bearer …`.
     bearer: Option<RawSecretRef>,
@@ -66,7 +66,7 @@ pub(super) struct RawCredential {
     deny_unknown_fields,
     expecting = "a reference, { file: /path } or { env: NAME }, never the secret itself"
 )]
-#[schemars(rename = "SecretReference")]
+#[schemars(rename = "SecretReference", extend("minProperties" = 1, "maxProperties" = 1))]
 pub(super) struct RawSecretRef {
     /// Path of a file that holds the secret and nothing else; it starts with `/`, `./` or `../`.
     file: Option<String>,

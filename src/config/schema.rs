@@ -1,13 +1,16 @@
 //! The JSON Schema of the configuration file, generated from the types that read it, so that it cannot drift.
 
+use schemars::Schema;
 use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
 use serde_json::Value;
 
 use super::RawConfig;
 
 /// Builds the schema. `defaults` is the compiled-in file: what stands there need not stand in an operator's.
 pub(super) fn json_schema(defaults: &Value) -> Value {
-    let mut settings = SchemaSettings::draft2020_12();
+    let mut settings =
+        SchemaSettings::draft2020_12().with_transform(RecursiveTransform(without_null_default));
     settings.inline_subschemas = true;
     let mut schema = settings.into_generator().into_root_schema_for::<RawConfig>().to_value();
     optional(&mut schema);
@@ -21,6 +24,13 @@ pub(super) fn json_schema(defaults: &Value) -> Value {
         }
     }
     schema
+}
+
+/// What is required has no default, though its raw form is optional so that all missing ones are reported together.
+fn without_null_default(schema: &mut Schema) {
+    if schema.get("default").is_some_and(Value::is_null) {
+        schema.remove("default");
+    }
 }
 
 fn optional(schema: &mut Value) {

@@ -97,6 +97,38 @@ fn an_empty_section_keeps_its_defaults() {
     assert_eq!(read(&with("server:\nclients:\n"), &[]).unwrap(), read(&with(""), &[]).unwrap());
 }
 
+#[test]
+fn any_value_in_any_place_is_understood_or_refused_without_being_repeated() {
+    let whole = tree::parse(&sampled(), "sample", &mut super::Faults::default()).unwrap();
+    let mut pointers = Vec::new();
+    places(&whole, "", &mut pointers);
+    let canary = "cAnaRy-31337";
+    let odd = serde_json::json!([null, true, 5, -1, 1.5, 1e300, canary, [canary], [null, 7], {}, { "k": canary }, [{}]]);
+    let mut refused = 0;
+    for pointer in &pointers {
+        for value in odd.as_array().unwrap() {
+            let mut tree = whole.clone();
+            *tree.pointer_mut(pointer).unwrap() = value.clone();
+            if let Err(faults) = read(&tree.to_string(), &[]) {
+                assert!(!faults.contains(canary), "{value} at {pointer}: {faults}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > pointers.len() * 8, "{refused} refusals for {} places", pointers.len());
+}
+
+/// JSON pointers to all nodes of a tree but its root.
+fn places(value: &Value, pointer: &str, into: &mut Vec<String>) {
+    let named = value.as_object().into_iter().flatten().map(|(key, value)| (key.clone(), value));
+    let numbered = value.as_array().into_iter().flatten().enumerate();
+    for (step, value) in named.chain(numbered.map(|(index, value)| (index.to_string(), value))) {
+        let pointer = format!("{pointer}/{step}");
+        places(value, &pointer, into);
+        into.push(pointer);
+    }
+}
+
 /// The default file with its samples of a source and a client switched on.
 fn sampled() -> String {
     let mut text =
@@ -155,6 +187,7 @@ fn the_schema_describes_every_option_and_refuses_others() {
     assert_eq!(source["properties"]["upstream"]["enum"], serde_json::json!(["mindbridge", "supermetrics"]));
     assert_eq!(source["properties"]["status_timeout"]["default"], "15s");
     assert_eq!(source["properties"]["budget"]["properties"]["max_wait"]["default"], "2s");
+    assert!(source["properties"]["base_url"].get("default").is_none(), "what is required has no default");
     assert!(!text.contains("$ref") && described.len() > 45, "{}", described.len());
     undescribed(&schema, "");
 }
