@@ -15,6 +15,8 @@
 //! Beside the house stands `simulator`, the stand-in for both upstreams: it imports nothing of the house, so that a
 //! shared misunderstanding cannot hide. `tests/architecture.rs` holds all of this up.
 
+pub mod cli;
+pub mod config;
 pub mod domain;
 pub mod inbound;
 pub mod jobs;

@@ -1,5 +1,7 @@
 //! Floor 4, the roads out: what `ports` asks for, done with real parts. The only place that knows `reqwest` and
 //! `moka`. Never calls back up into `jobs`, and never sees `inbound`.
 
+pub mod credentials;
+pub mod identity;
 pub mod stores;
 pub mod system;

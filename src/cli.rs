@@ -1,0 +1,122 @@
+//! Floor 6: the command line. Reads what was typed, calls one command, and turns its end into an exit code. The commands
+//! live in `cli/`, one file each.
+
+use std::ffi::OsString;
+use std::io::{self, ErrorKind, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, Environment, Faults};
+
+mod check;
+mod config_schema;
+mod key;
+mod terminal;
+
+use terminal::Terminal;
+
+/// What the shell completes and `--help` prints.
+#[derive(Debug, Parser)]
+#[command(name = "jobgate", version, about, propagate_version = true, arg_required_else_help = true)]
+struct Line {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List every fault of a configuration at once
+    Check(check::Arguments),
+    /// Print the JSON Schema of the configuration file
+    ConfigSchema,
+    /// Make keys for clients
+    #[command(subcommand)]
+    Key(key::Command),
+}
+
+/// The option that every command with a configuration takes.
+#[derive(Clone, Debug, clap::Args)]
+struct ConfigFile {
+    /// The configuration file; without it the one that `JOBGATE_CONFIG` names, else the defaults
+    #[arg(long = "config", value_name = "FILE")]
+    path: Option<PathBuf>,
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    /// As asked.
+    Done,
+    /// Not as asked; the reason was said.
+    Failed,
+    /// The configuration has faults; each was said. `EX_CONFIG` of sysexits.h.
+    BadConfiguration,
+}
+
+impl From<Exit> for u8 {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::BadConfiguration => 78,
+        }
+    }
+}
+
+/// Runs a command line. Exit codes: 0 done, 1 failed, 2 not understood, 78 faults in the configuration.
+pub fn run(args: impl IntoIterator<Item = OsString>, env: &Environment) -> ExitCode {
+    // Not locked: a command that runs for long logs to the same stream from other threads.
+    ExitCode::from(run_on(args, env, &mut io::stdout(), &mut io::stderr()))
+}
+
+fn run_on(
+    args: impl IntoIterator<Item = OsString>,
+    env: &Environment,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
+    let mut terminal = Terminal::new(out, err);
+    let ended = match Line::try_parse_from(args) {
+        Ok(line) => dispatch(line.command, env, &mut terminal).map(u8::from),
+        Err(refused) => {
+            let code = u8::try_from(refused.exit_code()).unwrap_or(2);
+            let text = refused.render().to_string();
+            let told = if refused.use_stderr() {
+                terminal.complain(text.trim_end())
+            } else {
+                terminal.say(text.trim_end())
+            };
+            told.map(|()| code).map_err(Into::into)
+        }
+    };
+    ended.unwrap_or_else(|error| {
+        // Whoever read our output has gone (`jobgate … | head`): nobody is left to tell.
+        let gone = |cause: &io::Error| cause.kind() == ErrorKind::BrokenPipe;
+        if !error.chain().filter_map(|cause| cause.downcast_ref()).any(gone) {
+            terminal.complain(&format!("jobgate: {error:#}")).ok();
+        }
+        Exit::Failed.into()
+    })
+}
+
+fn dispatch(command: Command, env: &Environment, terminal: &mut Terminal<'_>) -> anyhow::Result<Exit> {
+    match command {
+        Command::Check(arguments) => check::run(&arguments, env, terminal),
+        Command::ConfigSchema => config_schema::run(terminal),
+        Command::Key(command) => key::run(&command, terminal),
+    }
+}
+
+impl ConfigFile {
+    /// Loads the file that was named, here or in the environment.
+    fn load(&self, env: &Environment) -> Result<Config, Faults> {
+        let named = || env.get("JOBGATE_CONFIG").ok().filter(|path| !path.is_empty()).map(PathBuf::from);
+        let path = self.path.clone().or_else(named);
+        Config::load(path.as_deref(), env)
+    }
+}
+
+#[cfg(test)]
+mod tests;

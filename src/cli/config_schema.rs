@@ -1,0 +1,10 @@
+//! `jobgate config-schema`: the JSON Schema of the configuration file, for editors.
+
+use super::Exit;
+use super::terminal::Terminal;
+use crate::config::Config;
+
+pub(super) fn run(terminal: &mut Terminal<'_>) -> anyhow::Result<Exit> {
+    terminal.say(&format!("{:#}", Config::json_schema()))?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,46 @@
+//! `jobgate key`: makes client keys. A key is shown once; what is kept of it is the hash in the line for the configuration.
+
+use secrecy::ExposeSecret as _;
+
+use super::Exit;
+use super::terminal::Terminal;
+use crate::config::ClientConfig;
+use crate::outbound::identity::keys;
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Make a key for a client: shows it once, and the line for the configuration
+    New {
+        /// The client's name: 1 to 63 of letters, digits, - _ and .
+        #[arg(value_parser = name)]
+        name: String,
+    },
+}
+
+pub(super) fn run(command: &Command, terminal: &mut Terminal<'_>) -> anyhow::Result<Exit> {
+    let Command::New { name } = command;
+    let key = keys::generate()?;
+    let hash = ClientConfig::hex(&keys::hash(key.expose_secret()));
+    let name = quoted(name);
+    terminal.say(key.expose_secret())?;
+    terminal.say(
+        "\nThis is the client's key. It is not shown again, and jobgate knows only its hash. Put this line under `clients:`, with the names of the sources it may read:\n",
+    )?;
+    terminal.say(&format!("- {{ name: {name}, key_sha256: \"{hash}\", sources: [] }}"))?;
+    Ok(Exit::Done)
+}
+
+fn name(text: &str) -> Result<String, &'static str> {
+    if ClientConfig::is_name(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("a name is 1 to 63 of letters, digits, - _ and .")
+    }
+}
+
+/// The name as YAML reads it back: `7` and `null` are no text unless quoted.
+fn quoted(name: &str) -> String {
+    let word = name.starts_with(|first: char| first.is_ascii_alphabetic());
+    let special = ["true", "false", "null"].iter().any(|word| name.eq_ignore_ascii_case(word));
+    if word && !special { name.to_owned() } else { format!("\"{name}\"") }
+}

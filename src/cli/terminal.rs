@@ -1,0 +1,35 @@
+//! Where commands write: results to standard output, everything else to standard error. Tests hand in buffers.
+
+use std::fmt::Display;
+use std::io::{Result, Write};
+
+use crate::config::Faults;
+
+/// The two streams of a command.
+pub(super) struct Terminal<'a> {
+    out: &'a mut dyn Write,
+    err: &'a mut dyn Write,
+}
+
+impl<'a> Terminal<'a> {
+    pub(super) fn new(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Self {
+        Self { out, err }
+    }
+
+    /// Writes a line of the result.
+    pub(super) fn say(&mut self, line: &(impl Display + ?Sized)) -> Result<()> {
+        writeln!(self.out, "{line}")?;
+        self.out.flush()
+    }
+
+    /// Writes a line about how it went.
+    pub(super) fn complain(&mut self, line: &(impl Display + ?Sized)) -> Result<()> {
+        writeln!(self.err, "{line}")?;
+        self.err.flush()
+    }
+
+    /// Writes the faults of a configuration, one a line.
+    pub(super) fn refuse(&mut self, faults: &Faults) -> Result<()> {
+        self.complain(faults)
+    }
+}

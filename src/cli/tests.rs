@@ -1,0 +1,93 @@
+//! The command line as a person or a script meets it: what is printed where, and with which exit code.
+
+use super::*;
+use crate::outbound::identity::keys;
+
+struct Ended {
+    code: u8,
+    out: String,
+    err: String,
+}
+
+fn jobgate(line: &str, env: &[(&str, &str)]) -> Ended {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let args = std::iter::once("jobgate").chain(line.split_whitespace()).map(OsString::from);
+    let code = run_on(args, &env.iter().copied().collect(), &mut out, &mut err);
+    Ended { code, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
+}
+
+#[test]
+fn a_new_key_opens_the_gateway_whose_configuration_holds_its_line() {
+    for name in ["dashboard", "7", "null", "1e3", "-", "a.b_c"] {
+        let ended = jobgate(&format!("key new -- {name}"), &[]);
+        let key = ended.out.lines().next().unwrap();
+        let line = ended.out.lines().last().unwrap().replace("sources: []", "sources: [audit]");
+        let yaml = format!(
+            "sources: {{ audit: {{ upstream: mindbridge, base_url: 'https://a.example', credential: {{ bearer: {{ env: T }} }} }} }}\nclients:\n  {line}"
+        );
+        let config = Config::from_yaml(&yaml, &Environment::default()).unwrap();
+        assert_eq!((config.clients[0].name.as_str(), ended.code, ended.err.as_str()), (name, 0, ""));
+        assert_eq!(config.clients[0].key_sha256, [keys::hash(key)]);
+        assert_eq!(ended.out.matches(key).count(), 1, "shown once");
+    }
+}
+
+#[test]
+fn every_end_has_its_exit_code_and_its_stream() {
+    type Case = (&'static str, &'static [(&'static str, &'static str)], u8, &'static str, &'static str);
+    const EXAMPLE: (&str, &str) = ("JOBGATE_CONFIG", "config/example.yaml");
+    let cases: [Case; 9] = [
+        ("--version", &[], 0, "jobgate 0.1.0\n", ""),
+        ("--help", &[], 0, "check", ""),
+        ("config-schema", &[], 0, "\"additionalProperties\": false", ""),
+        (
+            "check --config config/example.yaml",
+            &[("MARKETING_KEY", "k")],
+            0,
+            "the configuration is valid: sources audit (mindbridge), marketing (supermetrics); 1 client; listens on 127.0.0.1:8080",
+            "warning: sources.audit.credential: file /run/secrets/audit-token cannot be read",
+        ),
+        (
+            "check",
+            &[EXAMPLE],
+            0,
+            "the configuration is valid",
+            "environment variable MARKETING_KEY is not set",
+        ),
+        (
+            "check",
+            &[EXAMPLE, ("JOBGATE_SERVER__LISTEN", "x")],
+            78,
+            "",
+            "environment variable JOBGATE_SERVER__LISTEN: must be",
+        ),
+        ("check --config no/such/file", &[EXAMPLE], 78, "", "no/such/file: cannot be read"),
+        ("key new a/b", &[], 2, "", "a name is 1 to 63"),
+        ("chekc", &[], 2, "", "check"),
+    ];
+    for (line, env, code, out, err) in cases {
+        let ended = jobgate(line, env);
+        assert_eq!(ended.code, code, "{line}: {}{}", ended.out, ended.err);
+        for (found, wanted) in [(&ended.out, out), (&ended.err, err)] {
+            assert!(
+                found.contains(wanted) && found.is_empty() == wanted.is_empty(),
+                "{line}: {found:?} without {wanted:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_is_in_force_is_printed_with_references_and_without_secrets() {
+    let ended = jobgate(
+        "check --print --config config/example.yaml",
+        &[("MARKETING_KEY", "cAnaRy"), ("JOBGATE_CACHE__FRESH_FOR", "3s")],
+    );
+    let printed: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!(printed["cache"]["fresh_for"], "3s");
+    assert_eq!(
+        printed["sources"]["marketing"]["credential"],
+        serde_json::json!({ "api_key": { "env": "MARKETING_KEY" } })
+    );
+    assert!(!ended.out.contains("cAnaRy") && !ended.err.contains("cAnaRy"));
+}

@@ -1,0 +1,178 @@
+//! Floor 1: what the operator told us. Raw in, valid out: a [`Config`] in hand is a valid one, and all faults of a file are
+//! reported together. Holds no secret, only where each is to be found; `outbound::credentials` reads them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
+
+use crate::domain::id::SourceName;
+
+mod cache;
+mod clients;
+mod credential;
+mod environment;
+mod fault;
+mod graphql;
+mod read;
+mod schema;
+mod server;
+mod sources;
+mod store;
+mod telemetry;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod values;
+
+pub use cache::CacheConfig;
+pub use clients::ClientConfig;
+pub use credential::{CredentialRef, SecretRef};
+pub use environment::{Environment, NoText};
+pub use fault::Faults;
+pub use graphql::{GraphqlConfig, Introspection};
+pub use server::ServerConfig;
+pub use sources::{BudgetConfig, SourceConfig};
+pub use store::{StoreConfig, StoreKind};
+pub use telemetry::{LogFormat, TelemetryConfig};
+
+/// Every option with its default, as an operator can read it.
+const DEFAULTS: &str = include_str!("../config/default.yaml");
+
+/// A valid configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Config {
+    /// Where jobgate listens, and how long and how much it lets a caller have.
+    pub server: ServerConfig,
+    /// The accounts of upstreams, by name; at least one.
+    #[serde(serialize_with = "by_name")]
+    pub sources: BTreeMap<SourceName, SourceConfig>,
+    /// Who may ask. Empty only where jobgate listens on loopback, and whoever reaches it may.
+    pub clients: Vec<ClientConfig>,
+    /// What a document may look like.
+    pub graphql: GraphqlConfig,
+    /// How long an answer is good for, and how much is kept.
+    pub cache: CacheConfig,
+    /// Where jobs are kept.
+    pub store: StoreConfig,
+    /// What jobgate says about itself.
+    pub telemetry: TelemetryConfig,
+}
+
+/// The configuration of jobgate.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "jobgate")]
+struct RawConfig {
+    server: ServerConfig,
+    /// The accounts of upstreams that jobgate asks, by name: 1 to 63 of a-z, 0-9, - and _. At least one.
+    sources: BTreeMap<String, sources::RawSource>,
+    /// Who may ask. Without clients jobgate listens on loopback only, and whoever reaches it may ask for everything.
+    clients: Vec<clients::RawClient>,
+    graphql: GraphqlConfig,
+    cache: CacheConfig,
+    store: StoreConfig,
+    telemetry: TelemetryConfig,
+}
+
+impl Config {
+    /// Reads the file at `path`, if there is one, over the defaults and under the environment's overrides. Blocks on the disk.
+    ///
+    /// # Errors
+    /// With every fault there is.
+    pub fn load(path: Option<&Path>, env: &Environment) -> Result<Self, Faults> {
+        let Some(path) = path else { return Self::from_yaml("", env) };
+        let label = path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::read(&text, &label, env),
+            Err(reason) => {
+                let mut faults = Faults::default();
+                faults.add(label, format!("cannot be read: {reason}"));
+                Err(faults)
+            }
+        }
+    }
+
+    /// Reads the text of a file, as [`Config::load`] does.
+    ///
+    /// # Errors
+    /// With every fault there is.
+    pub fn from_yaml(text: &str, env: &Environment) -> Result<Self, Faults> {
+        Self::read(text, "the configuration", env)
+    }
+
+    /// The JSON Schema of the file (draft 2020-12), with the defaults.
+    pub fn json_schema() -> Value {
+        schema::json_schema(&defaults())
+    }
+
+    /// What is in force, in the form of the file. Secrets cannot be in it: only their references are held.
+    ///
+    /// # Errors
+    /// Never for a configuration made by this module: every option prints.
+    pub fn effective(&self) -> serde_json::Result<Value> {
+        serde_json::to_value(self)
+    }
+
+    /// Says whether callers may ask for the schema.
+    pub fn allows_introspection(&self) -> bool {
+        match self.graphql.introspection {
+            Introspection::Auto => self.server.is_local(),
+            Introspection::On => true,
+            Introspection::Off => false,
+        }
+    }
+
+    fn read(text: &str, label: &str, env: &Environment) -> Result<Self, Faults> {
+        let mut faults = Faults::default();
+        let defaults = defaults();
+        let mut tree = defaults.clone();
+        let Some(written) = tree::parse(text, label, &mut faults) else { return Err(faults) };
+        tree::merge(&mut tree, written);
+        tree::override_from(env, &mut tree, &mut faults);
+        let names = tree.get("sources").and_then(Value::as_object);
+        let names: BTreeSet<String> = names.into_iter().flat_map(|map| map.keys().cloned()).collect();
+        let Some(raw) = read::read(tree, &defaults, &mut faults) else { return Err(faults) };
+        let config = Self::accept(raw, &names, &mut faults);
+        faults.or(config)
+    }
+
+    fn accept(raw: RawConfig, names: &BTreeSet<String>, faults: &mut Faults) -> Self {
+        raw.server.check(faults);
+        raw.cache.check(faults);
+        raw.telemetry.check(faults);
+        if names.is_empty() {
+            faults.add("sources", "has no entry: configure at least one source, or try `jobgate demo`");
+        }
+        let mut sources = BTreeMap::new();
+        for (name, source) in raw.sources {
+            let path = format!("sources.{name}");
+            let source = source.accept(&path, &raw.server, faults);
+            match SourceName::parse(&name) {
+                Ok(name) => sources.extend(source.map(|source| (name, source))),
+                Err(rule) => faults.add(path, format!("has a name that {rule}")),
+            }
+        }
+        if raw.clients.is_empty() && !raw.server.is_local() {
+            let message = "reaches beyond this machine while no clients are configured: configure clients or listen on 127.0.0.1";
+            faults.add("server.listen", message);
+        }
+        let clients = clients::accept(raw.clients, names, faults);
+        let RawConfig { server, graphql, cache, store, telemetry, .. } = raw;
+        Self { server, sources, clients, graphql, cache, store, telemetry }
+    }
+}
+
+/// The compiled-in file. Its faults would show in the first test.
+fn defaults() -> Value {
+    tree::parse(DEFAULTS, "the defaults", &mut Faults::default()).unwrap_or_default()
+}
+
+fn by_name<S: Serializer>(
+    sources: &BTreeMap<SourceName, SourceConfig>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(sources.iter().map(|(name, source)| (name.as_str(), source)))
+}

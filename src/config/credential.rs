@@ -1,0 +1,132 @@
+//! How a source's credential is named: a file or an environment variable. The secret itself never enters the configuration.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::fault::Faults;
+
+/// Which form of credential a source wants, and where the secret is to be found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CredentialRef {
+    /// Sent as `Authorization: Bearer …`.
+    Bearer(SecretRef),
+    /// Sent as the parameter `api_key` (Supermetrics only).
+    ApiKey(SecretRef),
+}
+
+impl CredentialRef {
+    /// Where the secret is to be found.
+    pub const fn secret(&self) -> &SecretRef {
+        match self {
+            Self::Bearer(secret) | Self::ApiKey(secret) => secret,
+        }
+    }
+}
+
+/// Where a secret is to be found; never the secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretRef {
+    /// The content of a file.
+    File(PathBuf),
+    /// The value of an environment variable.
+    Env(String),
+}
+
+impl fmt::Display for SecretRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Env(name) => write!(f, "environment variable {name}"),
+        }
+    }
+}
+
+/// The credential: exactly one of `bearer` and `api_key`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "bearer or api_key with a reference below it, never the secret itself"
+)]
+#[schemars(rename = "Credential", extend("minProperties" = 1, "maxProperties" = 1))]
+pub(super) struct RawCredential {
+    /// Sent as `Authorization: Bearer …`.
+    bearer: Option<RawSecretRef>,
+    /// Sent as the parameter `api_key` (Supermetrics only). It then rides in the URL; prefer `bearer`.
+    api_key: Option<RawSecretRef>,
+}
+
+/// Where the secret is: exactly one of `file` and `env`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a reference, { file: /path } or { env: NAME }, never the secret itself"
+)]
+#[schemars(rename = "SecretReference", extend("minProperties" = 1, "maxProperties" = 1))]
+pub(super) struct RawSecretRef {
+    /// Path of a file that holds the secret and nothing else; it starts with `/`, `./` or `../`.
+    file: Option<String>,
+    /// Name of an environment variable that holds the secret, in capitals.
+    env: Option<String>,
+}
+
+impl RawCredential {
+    /// Checks the credential at `path`. `only_bearer` holds for upstreams that know no other form.
+    pub(super) fn accept(self, path: &str, only_bearer: bool, faults: &mut Faults) -> Option<CredentialRef> {
+        match (self.bearer, self.api_key) {
+            (Some(secret), None) => {
+                secret.accept(&format!("{path}.bearer"), faults).map(CredentialRef::Bearer)
+            }
+            (None, Some(secret)) => {
+                let path = format!("{path}.api_key");
+                if only_bearer {
+                    faults.add(path, "is for supermetrics alone: use bearer");
+                    return None;
+                }
+                secret.accept(&path, faults).map(CredentialRef::ApiKey)
+            }
+            (None, None) => {
+                faults.add(path, "is empty: add bearer or api_key with { file: /path } or { env: NAME }");
+                None
+            }
+            (Some(_), Some(_)) => {
+                faults.add(path, "has both bearer and api_key: keep one");
+                None
+            }
+        }
+    }
+}
+
+impl RawSecretRef {
+    fn accept(self, path: &str, faults: &mut Faults) -> Option<SecretRef> {
+        // Both rules keep a secret that was pasted in the place of its name from being printed as one.
+        match (self.file, self.env) {
+            (Some(file), None) if ["/", "./", "../"].iter().any(|start| file.starts_with(start)) => {
+                return Some(SecretRef::File(Path::new(&file).to_owned()));
+            }
+            (None, Some(env)) if is_variable(&env) => return Some(SecretRef::Env(env)),
+            (Some(_), None) => {
+                faults.add(
+                    format!("{path}.file"),
+                    "must be a path that starts with /, ./ or ../, never the secret itself",
+                );
+            }
+            (None, Some(_)) => faults.add(
+                format!("{path}.env"),
+                "must be the name of an environment variable (A-Z, 0-9 and _), never the secret itself",
+            ),
+            (None, None) => faults.add(path, "is empty: write { file: /path } or { env: NAME }"),
+            (Some(_), Some(_)) => faults.add(path, "has both file and env: keep one"),
+        }
+        None
+    }
+}
+
+fn is_variable(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    !text.is_empty() && !text.starts_with(|c: char| c.is_ascii_digit()) && text.bytes().all(fits)
+}

@@ -1,0 +1,60 @@
+//! The one place that reads the environment: a snapshot taken by `main` and handed down. Tests hand down a map.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+/// The environment variables as they were when the process started. Any of them may hold a secret, so none is printed.
+#[derive(Clone, Default)]
+pub struct Environment {
+    variables: BTreeMap<String, Option<SecretString>>,
+}
+
+/// Why a variable has no text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoText {
+    /// It is not set.
+    #[error("is not set")]
+    Missing,
+    /// It holds bytes that are not UTF-8.
+    #[error("does not hold UTF-8 text")]
+    NotUnicode,
+}
+
+impl Environment {
+    /// Takes the snapshot of this process. Variables whose name is not UTF-8 are left out.
+    pub fn of_process() -> Self {
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok().map(SecretString::from)))
+        });
+        Self { variables: variables.collect() }
+    }
+
+    /// The text of a variable.
+    ///
+    /// # Errors
+    /// When it is not set, or not UTF-8.
+    pub fn get(&self, name: &str) -> Result<&str, NoText> {
+        let value = self.variables.get(name).ok_or(NoText::Missing)?;
+        value.as_ref().map(SecretString::expose_secret).ok_or(NoText::NotUnicode)
+    }
+
+    /// The names of all variables that start with `prefix`, sorted.
+    pub(super) fn names<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+        self.variables.keys().map(String::as_str).filter(move |name| name.starts_with(prefix))
+    }
+}
+
+impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
+        let variables = pairs.into_iter().map(|(name, value)| (name.into(), Some(value.into().into())));
+        Self { variables: variables.collect() }
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Environment({} variables)", self.variables.len())
+    }
+}

@@ -1,0 +1,44 @@
+//! `graphql`: what a document may look like. All limits are checked before any resolver runs.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::values::{Count, words};
+
+/// What a document may look like.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GraphqlConfig {
+    /// Whether callers may ask for the schema itself: `auto` (when listening on loopback only), `on` or `off`.
+    pub introspection: Introspection,
+    /// Most lexical tokens in a document.
+    #[serde(with = "Count::<10, 1_000_000>")]
+    pub max_tokens: usize,
+    /// Deepest nesting of selections. Introspection by common tools needs 12.
+    #[serde(with = "Count::<1, 100>")]
+    pub max_depth: usize,
+    /// Most aliases in an operation, fragments unfolded.
+    #[serde(with = "Count::<0, 10_000>")]
+    pub max_aliases: usize,
+    /// Most fields at the top of an operation.
+    #[serde(with = "Count::<1, 1_000>")]
+    pub max_root_fields: usize,
+    /// Most directives in an operation.
+    #[serde(with = "Count::<0, 10_000>")]
+    pub max_directives: usize,
+    /// Highest cost of an operation, where one unit is one call that an upstream could get.
+    #[serde(with = "Count::<1, 1_000_000>")]
+    pub max_cost: usize,
+}
+
+words! {
+    /// Whether callers may ask for the schema itself.
+    pub enum Introspection {
+        /// Yes when listening on loopback only, else no.
+        Auto = "auto",
+        /// Yes.
+        On = "on",
+        /// No.
+        Off = "off",
+    } else "must be auto, on or off"
+}

@@ -1,0 +1,44 @@
+//! The JSON Schema of the configuration file, generated from the types that read it, so that it cannot drift.
+
+use schemars::Schema;
+use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
+use serde_json::Value;
+
+use super::RawConfig;
+
+/// Builds the schema. `defaults` is the compiled-in file: what stands there need not stand in an operator's.
+pub(super) fn json_schema(defaults: &Value) -> Value {
+    let mut settings =
+        SchemaSettings::draft2020_12().with_transform(RecursiveTransform(without_null_default));
+    settings.inline_subschemas = true;
+    let mut schema = settings.into_generator().into_root_schema_for::<RawConfig>().to_value();
+    optional(&mut schema);
+    for (name, section) in properties(&mut schema) {
+        optional(section);
+        for (option, described) in properties(section) {
+            let default = defaults.get(name).and_then(|section| section.get(option));
+            if let (Some(default), Some(described)) = (default, described.as_object_mut()) {
+                described.insert("default".to_owned(), default.clone());
+            }
+        }
+    }
+    schema
+}
+
+/// What is required has no default, though its raw form is optional so that all missing ones are reported together.
+fn without_null_default(schema: &mut Schema) {
+    if schema.get("default").is_some_and(Value::is_null) {
+        schema.remove("default");
+    }
+}
+
+fn optional(schema: &mut Value) {
+    if let Some(schema) = schema.as_object_mut() {
+        schema.shift_remove("required");
+    }
+}
+
+fn properties(schema: &mut Value) -> impl Iterator<Item = (&String, &mut Value)> {
+    schema.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten()
+}

@@ -1,0 +1,55 @@
+//! `server`: where jobgate listens, and how long and how much it lets a caller have.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::fault::Faults;
+use super::values::{Address, Count, GIB, HOUR, KIB, MINUTE, SECOND, Size, Span};
+
+/// Where jobgate listens, and how long and how much it lets a caller have.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Address and port of the public door: `/graphql`, `/`, `/graphiql`. Port 0 lets the system choose one.
+    #[serde(with = "Address")]
+    pub listen: SocketAddr,
+    /// Address and port of the operators' door: `/livez`, `/readyz`, `/metrics`. Keep it off the public network.
+    #[serde(with = "Address")]
+    pub admin_listen: SocketAddr,
+    /// Longest time for one request, from its last header to the answer. Every source's `status_timeout` is shorter.
+    #[serde(with = "Span::<SECOND, HOUR>")]
+    pub request_timeout: Duration,
+    /// Longest time for a caller to send the headers, so that idle sockets do not pile up.
+    #[serde(with = "Span::<1, MINUTE>")]
+    pub header_timeout: Duration,
+    /// Largest request body, in bytes. A GraphQL document with 200 references needs about 20KiB.
+    #[serde(with = "Size::<KIB, GIB>")]
+    pub max_body: usize,
+    /// Most connections open at the same time on the public door. Each one costs a file handle.
+    #[serde(with = "Count::<1, 1_000_000>")]
+    pub max_connections: usize,
+    /// Time to finish what is under way when told to stop. Keep it below the grace period of whatever stops it.
+    #[serde(with = "Span::<1, HOUR>")]
+    pub drain_timeout: Duration,
+}
+
+impl ServerConfig {
+    /// Says whether only this machine can reach the public door.
+    pub fn is_local(&self) -> bool {
+        self.listen.ip().is_loopback()
+    }
+
+    pub(super) fn check(&self, faults: &mut Faults) {
+        let (public, admin) = (self.listen, self.admin_listen);
+        let one_ip = public.ip() == admin.ip() || public.ip().is_unspecified() || admin.ip().is_unspecified();
+        if public.port() != 0 && public.port() == admin.port() && one_ip {
+            faults.add("server.admin_listen", "takes the port of server.listen: choose another port");
+        }
+        if self.header_timeout > self.request_timeout {
+            faults.add("server.header_timeout", "must not be longer than server.request_timeout");
+        }
+    }
+}

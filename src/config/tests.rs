@@ -1,0 +1,261 @@
+//! The configuration as an operator meets it: what is refused and in which words, and what is understood.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{Config, CredentialRef, Environment, Introspection, SecretRef, tree};
+use crate::domain::source::Upstream;
+
+mod faults;
+
+const HASH: &str = "ab00000000000000000000000000000000000000000000000000000000000000";
+
+/// A valid source and client, to which a case adds its sections.
+fn with(rest: &str) -> String {
+    format!(
+        "{}\n{rest}",
+        source("upstream: mindbridge, base_url: 'https://a.example/api/', credential: {bearer: {env: T}}")
+    )
+}
+
+fn source(options: &str) -> String {
+    format!("sources: {{ audit: {{ {options} }} }}")
+}
+
+fn read(yaml: &str, env: &[(&str, &str)]) -> Result<Config, String> {
+    Config::from_yaml(yaml, &env.iter().copied().collect()).map_err(|faults| faults.to_string())
+}
+
+#[test]
+fn the_example_loads_and_says_what_it_says() {
+    let config = read(include_str!("../../config/example.yaml"), &[]).unwrap();
+    let names: Vec<_> = config.sources.keys().map(super::SourceName::as_str).collect();
+    assert_eq!(names, ["audit", "marketing"]);
+    let [audit, marketing] = [0, 1].map(|index| config.sources.values().nth(index).unwrap());
+    assert_eq!((audit.upstream, marketing.upstream), (Upstream::MindBridge, Upstream::Supermetrics));
+    assert_eq!(audit.base_url.as_str(), "https://acme.example/api");
+    assert_eq!(audit.credential, CredentialRef::Bearer(SecretRef::File("/run/secrets/audit-token".into())));
+    assert_eq!(marketing.credential, CredentialRef::ApiKey(SecretRef::Env("MARKETING_KEY".to_owned())));
+    assert_eq!((audit.budget.per_hour, audit.max_rows_body), (5_000, 64 << 20));
+    let [client] = &config.clients[..] else { panic!("one client") };
+    assert_eq!((client.name.as_str(), client.sources.len(), client.key_sha256[0][0]), ("dashboard", 2, 0x9f));
+    assert_eq!(config.cache.keep_finished, Duration::from_hours(30 * 24));
+    assert!(config.allows_introspection(), "auto, on loopback");
+}
+
+#[test]
+fn what_is_in_force_reads_back_as_itself() {
+    let config = read(include_str!("../../config/example.yaml"), &[]).unwrap();
+    let printed = serde_json::to_string(&config.effective().unwrap()).unwrap();
+    assert_eq!(read(&printed, &[]).unwrap(), config);
+}
+
+#[test]
+fn the_environment_wins_over_the_file_at_every_depth() {
+    let yaml = format!(
+        "{}\nserver: {{ request_timeout: 20s }}\nclients: [{{ name: a, key_sha256: {HASH}, sources: [eu-west] }}]",
+        source("x").replace("audit: { x }", "eu-west: { upstream: mindbridge, base_url: https://a.example, credential: {bearer: {env: JOBGATE_TOKEN}} }")
+    );
+    let config = read(
+        &yaml,
+        &[
+            ("JOBGATE_SERVER__LISTEN", "0.0.0.0:80"),
+            ("JOBGATE_GRAPHQL__INTROSPECTION", "on"),
+            ("JOBGATE_GRAPHQL__MAX_DEPTH", "7"),
+            ("JOBGATE_SOURCES__EU_WEST__BUDGET__PER_SECOND", "3"),
+            ("JOBGATE_SOURCES__EU_WEST__CREDENTIAL__BEARER__ENV", "OTHER"),
+            ("JOBGATE_CLIENTS__0__NAME", "\"7\""),
+            ("JOBGATE_TELEMETRY__OTLP_ENDPOINT", "null"),
+            ("JOBGATE_CONFIG", "elsewhere.yaml"),
+            ("JOBGATE_SERVICE_HOST", "10.0.0.1"),
+            ("JOBGATE_PORT_8080_TCP", "tcp://10.0.0.1:8080"),
+        ],
+    )
+    .unwrap();
+    let source = config.sources.values().next().unwrap();
+    assert_eq!(config.server.listen.to_string(), "0.0.0.0:80");
+    assert_eq!(config.server.request_timeout, Duration::from_secs(20));
+    assert_eq!((config.graphql.introspection, config.graphql.max_depth), (Introspection::On, 7));
+    assert_eq!((source.budget.per_second, source.budget.concurrency), (3, 8));
+    assert_eq!(source.credential.secret().to_string(), "environment variable OTHER");
+    assert_eq!(config.clients[0].name, "7");
+    // A variable that holds a source's secret may be called what it likes.
+    read(&yaml, &[("JOBGATE_TOKEN", "s")]).unwrap();
+}
+
+#[test]
+fn an_unreadable_file_is_a_fault_with_its_path() {
+    let path = std::path::Path::new("no/such/file.yaml");
+    let faults = Config::load(Some(path), &Environment::default()).unwrap_err().to_string();
+    assert!(faults.starts_with("no/such/file.yaml: cannot be read: "), "{faults}");
+}
+
+#[test]
+fn an_empty_section_keeps_its_defaults() {
+    assert_eq!(read(&with("server:\nclients:\n"), &[]).unwrap(), read(&with(""), &[]).unwrap());
+}
+
+#[test]
+fn any_value_in_any_place_is_understood_or_refused_without_being_repeated() {
+    let whole = tree::parse(&sampled(), "sample", &mut super::Faults::default()).unwrap();
+    let mut pointers = Vec::new();
+    places(&whole, "", &mut pointers);
+    let canary = "cAnaRy-31337";
+    let odd = serde_json::json!([null, true, 5, -1, 1.5, 1e300, canary, [canary], [null, 7], {}, { "k": canary }, [{}]]);
+    let mut refused = 0;
+    for pointer in &pointers {
+        for value in odd.as_array().unwrap() {
+            let mut tree = whole.clone();
+            *tree.pointer_mut(pointer).unwrap() = value.clone();
+            if let Err(faults) = read(&tree.to_string(), &[]) {
+                assert!(!faults.contains(canary), "{value} at {pointer}: {faults}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > pointers.len() * 8, "{refused} refusals for {} places", pointers.len());
+}
+
+/// JSON pointers to all nodes of a tree but its root.
+fn places(value: &Value, pointer: &str, into: &mut Vec<String>) {
+    let named = value.as_object().into_iter().flatten().map(|(key, value)| (key.clone(), value));
+    let numbered = value.as_array().into_iter().flatten().enumerate();
+    for (step, value) in named.chain(numbered.map(|(index, value)| (index.to_string(), value))) {
+        let pointer = format!("{pointer}/{step}");
+        places(value, &pointer, into);
+        into.push(pointer);
+    }
+}
+
+/// The default file with its samples of a source and a client switched on.
+fn sampled() -> String {
+    let mut text =
+        include_str!("../../config/default.yaml").replace("sources: {}\n", "").replace("clients: []\n", "");
+    for sample in ["# sources:\n", "# clients:\n"] {
+        let start = text.find(sample).expect("a sample");
+        let (before, sample) = text.split_at(start);
+        let end = sample.find("\n\n").expect("an end");
+        let (sample, after) = sample.split_at(end);
+        let on: Vec<&str> = sample.lines().map(|line| line.strip_prefix("# ").unwrap_or(line)).collect();
+        text = format!("{before}{}{after}", on.join("\n"));
+    }
+    text
+}
+
+#[test]
+fn the_default_file_holds_every_option_of_the_schema_and_no_other() {
+    let text = sampled();
+    let tree = tree::parse(&text, "sample", &mut super::Faults::default()).unwrap();
+    let mut written = BTreeSet::new();
+    keys(&tree, "", &mut written);
+    let mut described = BTreeSet::new();
+    options(&Config::json_schema(), "", &mut described);
+    // A reference is one of two: the sample shows bearer by file and speaks of the others.
+    for other in
+        ["credential.bearer.env", "credential.api_key", "credential.api_key.file", "credential.api_key.env"]
+    {
+        assert!(described.remove(&format!("sources.*.{other}")), "{other}");
+    }
+    assert_eq!(written, described);
+    let bare = read(
+        &format!(
+            "{}\nclients: [{{name: dashboard, key_sha256: '{}', sources: [audit]}}]",
+            source("upstream: mindbridge, base_url: 'https://acme.example/api', credential: {bearer: {file: /run/secrets/audit-token}}"),
+            "0".repeat(64)
+        ),
+        &[],
+    )
+    .unwrap();
+    assert_eq!(read(&text, &[]).unwrap(), bare, "the sample shows the defaults of a source");
+    assert_eq!(
+        read("", &[]).unwrap_err(),
+        "sources: has no entry: configure at least one source, or try `jobgate demo`"
+    );
+}
+
+#[test]
+fn the_schema_describes_every_option_and_refuses_others() {
+    let schema = Config::json_schema();
+    let mut described = BTreeSet::new();
+    options(&schema, "", &mut described);
+    let text = schema.to_string();
+    assert_eq!(schema["properties"]["server"]["properties"]["listen"]["default"], "127.0.0.1:8080");
+    let source = &schema["properties"]["sources"]["additionalProperties"];
+    assert_eq!(source["required"], serde_json::json!(["upstream", "base_url", "credential"]));
+    assert_eq!(source["properties"]["upstream"]["enum"], serde_json::json!(["mindbridge", "supermetrics"]));
+    assert_eq!(source["properties"]["status_timeout"]["default"], "15s");
+    assert_eq!(source["properties"]["budget"]["properties"]["max_wait"]["default"], "2s");
+    assert!(source["properties"]["base_url"].get("default").is_none(), "what is required has no default");
+    assert!(!text.contains("$ref") && described.len() > 45, "{}", described.len());
+    undescribed(&schema, "");
+}
+
+#[test]
+fn the_manual_names_every_option_and_its_default() {
+    let manual = include_str!("../../docs/configuration.md");
+    let example =
+        manual.split("```yaml").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    read(example, &[]).expect("the manual's example loads");
+    for (section, options) in super::defaults().as_object().into_iter().flatten() {
+        for (option, default) in options.as_object().into_iter().flatten() {
+            let default = default.as_str().map_or_else(|| default.to_string(), str::to_owned);
+            let row = format!("| `{section}.{option}` | `{default}` |");
+            assert!(manual.contains(&row), "no row {row}");
+        }
+    }
+    let mut described = BTreeSet::new();
+    options(&Config::json_schema(), "", &mut described);
+    let missing: Vec<_> = described.iter().filter(|path| !manual.contains(&format!("`{path}`"))).collect();
+    assert!(missing.is_empty(), "not in docs/configuration.md: {missing:?}");
+}
+
+/// Every path of a tree, with `*` for the name of a source and `[]` for an entry of a list of clients.
+fn keys(value: &Value, path: &str, into: &mut BTreeSet<String>) {
+    for (key, value) in value.as_object().into_iter().flatten() {
+        let key = if path == "sources" { "*" } else { key };
+        let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+        keys(value, &path, into);
+        for entry in value.as_array().into_iter().flatten().filter(|entry| entry.is_object()) {
+            keys(entry, &format!("{path}[]"), into);
+        }
+        into.insert(path);
+    }
+    into.remove("sources.*");
+}
+
+/// The same of a schema.
+fn options(schema: &Value, path: &str, into: &mut BTreeSet<String>) {
+    let branches = schema.get("anyOf").and_then(Value::as_array).into_iter().flatten();
+    for branch in branches.chain([schema]) {
+        for (key, value) in branch.get("properties").and_then(Value::as_object).into_iter().flatten() {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            options(value, &path, into);
+            if let Some(items) = value.get("items") {
+                options(items, &format!("{path}[]"), into);
+            }
+            if let Some(named) = value.get("additionalProperties").filter(|named| named.is_object()) {
+                options(named, &format!("{path}.*"), into);
+            }
+            into.insert(path);
+        }
+    }
+}
+
+fn undescribed(schema: &Value, path: &str) {
+    for (key, value) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        let path = format!("{path}.{key}");
+        assert!(
+            value["description"].as_str().is_some_and(|text| text.len() > 10),
+            "{path} has no description"
+        );
+        undescribed(value, &path);
+    }
+    if schema.get("properties").is_some() {
+        assert_eq!(schema["additionalProperties"], false, "{path} takes unknown keys");
+    }
+    for inner in ["items", "additionalProperties"] {
+        schema.get(inner).into_iter().for_each(|inner| undescribed(inner, &format!("{path}.*")));
+    }
+}

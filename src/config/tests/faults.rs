@@ -1,0 +1,339 @@
+//! What is refused: each bad configuration beside the exact lines it gets, and the promise that no line repeats a value.
+
+use super::{HASH, read, source, with};
+
+const SOURCE: &str = "upstream: mindbridge, base_url: 'https://a.example', credential: {bearer: {env: T}}";
+const FILE: &str = "must be a path that starts with /, ./ or ../, never the secret itself";
+const REFERENCE: &str = "must be a reference, { file: /path } or { env: NAME }, never the secret itself";
+const CREDENTIAL: &str = "must be bearer or api_key with a reference below it, never the secret itself";
+const DURATION: &str = "must be a duration with its unit, such as 250ms, 30s, 5m, 24h or 30d";
+const SIZE: &str = "must be a size with its unit, such as 512B, 256KiB, 16MiB or 1GiB";
+const KEY: &str = "must be the SHA-256 of a key as 64 hexadecimal digits in quotes, or a list of them, as `jobgate key new` prints it; never the key itself";
+const LEVEL: &str =
+    "must be off, error, warn, info, debug or trace, or a list such as info,jobgate::outbound=debug";
+const ADDRESS: &str = "must be an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080";
+
+#[test]
+fn a_bad_section_gets_one_line_that_names_the_option_and_the_fix() {
+    let cases: &[(&str, &str)] = &[
+        ("server: { listen: localhost }", &format!("server.listen: {ADDRESS}")),
+        ("server: { admin_listen: 9090 }", &format!("server.admin_listen: {ADDRESS}")),
+        ("server: { lisen: '127.0.0.1:1' }", "server.lisen: is not an option; did you mean listen?"),
+        ("server: { request_timeout: 30 }", &format!("server.request_timeout: {DURATION}")),
+        ("server: { request_timeout: 30 s }", &format!("server.request_timeout: {DURATION}")),
+        (
+            "server: { request_timeout: 99999999999999999999s }",
+            &format!("server.request_timeout: {DURATION}"),
+        ),
+        ("server: { drain_timeout: 0s }", "server.drain_timeout: must be from 1ms to 1h"),
+        ("server: { drain_timeout: 1844674407370955161d }", "server.drain_timeout: must be from 1ms to 1h"),
+        ("server: { max_body: 4096 }", &format!("server.max_body: {SIZE}")),
+        ("server: { max_body: 4KB }", &format!("server.max_body: {SIZE}")),
+        ("server: { max_body: 2GiB }", "server.max_body: must be from 1KiB to 1GiB"),
+        (
+            "server: { max_connections: 0 }",
+            "server.max_connections: must be a whole number from 1 to 1000000",
+        ),
+        (
+            "server: { max_connections: -1 }",
+            "server.max_connections: must be a whole number from 1 to 1000000",
+        ),
+        (
+            "server: { max_connections: 1.5 }",
+            "server.max_connections: must be a whole number from 1 to 1000000",
+        ),
+        (
+            "server: { max_connections: null }",
+            "server.max_connections: must be a whole number from 1 to 1000000",
+        ),
+        (
+            "server: { admin_listen: '127.0.0.1:8080' }",
+            "server.admin_listen: takes the port of server.listen: choose another port",
+        ),
+        (
+            "server: { admin_listen: '0.0.0.0:8080' }",
+            "server.admin_listen: takes the port of server.listen: choose another port",
+        ),
+        (
+            "server: { header_timeout: 40s }",
+            "server.header_timeout: must not be longer than server.request_timeout",
+        ),
+        (
+            "server: { listen: '0.0.0.0:80' }",
+            "server.listen: reaches beyond this machine while no clients are configured: configure clients or listen on 127.0.0.1",
+        ),
+        (
+            "server: { request_timeout: 15s }",
+            "sources.audit.status_timeout: must be shorter than server.request_timeout (15s), or callers give up before the upstream does",
+        ),
+        ("server: fast", "server: must be a mapping of options, one `option: value` a line"),
+        ("sever: {}", "sever: is not an option; did you mean server?"),
+        (
+            "limits: {}",
+            "limits: is not an option; known here are server, sources, clients, graphql, cache, store, telemetry",
+        ),
+        ("graphql: { introspection: yes }", "graphql.introspection: must be auto, on or off"),
+        ("graphql: { max_depth: '12' }", "graphql.max_depth: must be a whole number from 1 to 100"),
+        ("cache: { max_bytes: 1KiB }", "cache.max_bytes: must be from 1MiB to 1024GiB"),
+        (
+            "cache: { fresh_for: 5m, keep_unfinished: 1m }",
+            "cache.keep_unfinished: must not be shorter than cache.fresh_for (5m)",
+        ),
+        (
+            "store: { kind: embedded }",
+            "store.kind: this version keeps jobs in memory only: write memory, or leave it out",
+        ),
+        (
+            "store: { kind: redis }",
+            "store.kind: this version keeps jobs in memory only: write memory, or leave it out",
+        ),
+        ("telemetry: { log_format: pretty }", "telemetry.log_format: must be text or json"),
+        ("telemetry: { log_level: infoo }", &format!("telemetry.log_level: {LEVEL}")),
+        ("telemetry: { log_level: 'info,=,' }", &format!("telemetry.log_level: {LEVEL}")),
+        ("telemetry: { log_level: 3 }", "telemetry.log_level: must be text; put it in quotes"),
+        (
+            "telemetry: { otlp_endpoint: 'http://c:4317' }",
+            "telemetry.otlp_endpoint: must be null: this version does not export traces yet",
+        ),
+        (
+            "server: {}\nserver: {}",
+            "the configuration line 3: repeats a key that stands above it at the same level: keep one",
+        ),
+        (
+            "server: [",
+            "the configuration line 2: is not valid YAML here: check the indentation, the colons and the quotes",
+        ),
+    ];
+    assert_eq!(
+        read("hello", &[]).map(drop),
+        Err("the configuration: must be a mapping of sections, such as `server:`".to_owned())
+    );
+    for (yaml, line) in cases {
+        assert_eq!(read(&with(yaml), &[]).map(drop), Err((*line).to_owned()), "{yaml}");
+    }
+}
+
+#[test]
+fn a_bad_source_gets_one_line_that_names_the_option_and_the_fix() {
+    let url =
+        |url: &str| format!("upstream: mindbridge, credential: {{bearer: {{env: T}}}}, base_url: '{url}'");
+    let of = |credential: &str| {
+        format!("upstream: supermetrics, base_url: 'https://a.example', credential: {credential}")
+    };
+    let cases: &[(String, &str)] = &[
+        (url("acme"), "base_url: must be a URL such as https://acme.example/api"),
+        (url("ftp://a.example"), "base_url: must start with https://"),
+        (
+            url("https://u:p@a.example"),
+            "base_url: must hold no user and no password: put the secret under credential",
+        ),
+        (
+            url("https://a.example/?k=v"),
+            "base_url: must hold neither a query nor a fragment: end it before the ? or #",
+        ),
+        (
+            url("https://a.example/#f"),
+            "base_url: must hold neither a query nor a fragment: end it before the ? or #",
+        ),
+        (
+            url("http://a.example"),
+            "base_url: must start with https://, or the credential crosses the network in the clear; allow_plaintext: true permits it",
+        ),
+        (format!("{SOURCE}, allow_plaintext: maybe"), "allow_plaintext: must be true or false"),
+        (
+            format!("{SOURCE}, connect_timeout: 15s"),
+            "connect_timeout: must be shorter than sources.audit.status_timeout (15s)",
+        ),
+        (
+            format!("{SOURCE}, status_timeout: 30s"),
+            "status_timeout: must be shorter than server.request_timeout (30s), or callers give up before the upstream does",
+        ),
+        (
+            format!("{SOURCE}, budget: {{per_second: 0}}"),
+            "budget.per_second: must be a whole number from 1 to 10000",
+        ),
+        (
+            format!("{SOURCE}, budget: {{concurency: 1}}"),
+            "budget.concurency: is not an option; did you mean concurrency?",
+        ),
+        (SOURCE.replace("mindbridge", "mindbrige"), "upstream: must be mindbridge or supermetrics"),
+        (of("abc"), &format!("credential: {CREDENTIAL}")),
+        (of("{}"), "credential: is empty: add bearer or api_key with { file: /path } or { env: NAME }"),
+        (of("{bearer: abc}"), &format!("credential.bearer: {REFERENCE}")),
+        (of("{bearer: {}}"), "credential.bearer: is empty: write { file: /path } or { env: NAME }"),
+        (of("{bearer: {file: /a, env: B}}"), "credential.bearer: has both file and env: keep one"),
+        (of("{bearer: {file: /a}, api_key: {env: B}}"), "credential: has both bearer and api_key: keep one"),
+        (of("{bearer: {file: abc}}"), &format!("credential.bearer.file: {FILE}")),
+        (
+            of("{bearer: {env: abc}}"),
+            "credential.bearer.env: must be the name of an environment variable (A-Z, 0-9 and _), never the secret itself",
+        ),
+        (
+            of("{bearer: {value: abc}}"),
+            "credential.bearer: has a key that is not an option (not shown, it may be a secret): known are file and env",
+        ),
+        (
+            of("{api_key: {env: K}}").replace("supermetrics", "mindbridge"),
+            "credential.api_key: is for supermetrics alone: use bearer",
+        ),
+    ];
+    for (options, line) in cases {
+        assert_eq!(read(&source(options), &[]).map(drop), Err(format!("sources.audit.{line}")), "{options}");
+    }
+    let named = source(SOURCE).replace("audit", "Audit");
+    let line =
+        "sources.Audit: has a name that may hold only a-z, 0-9, - and _, starting with a letter or a digit";
+    assert_eq!(read(&named, &[]).map(drop), Err(line.to_owned()));
+    assert!(read(&source(&url("http://[::1]:8080/")), &[]).is_ok(), "the simulator's address");
+    assert!(read(&source(&format!("{}, allow_plaintext: true", url("http://a.example"))), &[]).is_ok());
+}
+
+#[test]
+fn a_bad_client_gets_one_line_that_names_the_option_and_the_fix() {
+    let other = HASH.replace("ab", "cd");
+    let cases: &[(String, &str)] = &[
+        (
+            format!("{{name: b c, key_sha256: {other}, sources: [audit]}}"),
+            "clients[1].name: must be 1 to 63 of letters, digits, - _ and .",
+        ),
+        (
+            format!("{{name: a, key_sha256: {other}, sources: [audit]}}"),
+            "clients[1].name: is also the name of clients[0]: give each client its own",
+        ),
+        (
+            format!("{{name: b, key_sha256: [{other}, {HASH}], sources: [audit]}}"),
+            "clients[1].key_sha256: repeats a key of clients[0]: make a new one with `jobgate key new`",
+        ),
+        (
+            format!("{{name: b, key_sha256: {other}, sources: [audits]}}"),
+            "clients[1].sources[0]: names a source that is not configured; did you mean audit?",
+        ),
+        (
+            format!("{{name: b, key_sha256: {other}, sources: [audit, sales]}}"),
+            "clients[1].sources[1]: names a source that is not configured",
+        ),
+        (
+            format!("{{name: b, key_sha256: {other}, sources: []}}"),
+            "clients[1].sources: is missing: name at least one source the client may read",
+        ),
+        (format!("{{name: b, key_sha256: {other}, sources: audit}}"), "clients[1].sources: must be a list"),
+        (
+            "{name: b, key_sha256: jg_abc, sources: [audit]}".to_owned(),
+            &format!("clients[1].key_sha256: {KEY}"),
+        ),
+        ("{name: b, key_sha256: [], sources: [audit]}".to_owned(), &format!("clients[1].key_sha256: {KEY}")),
+        ("dashboard".to_owned(), "clients[1]: must be a mapping of options, one `option: value` a line"),
+    ];
+    for (client, line) in cases {
+        let yaml = with(&format!("clients: [{{name: a, key_sha256: {HASH}, sources: [audit]}}, {client}]"));
+        assert_eq!(read(&yaml, &[]).map(drop), Err((*line).to_owned()), "{client}");
+    }
+}
+
+#[test]
+fn all_faults_are_reported_together_and_sorted() {
+    let yaml = "
+sources:
+  audit: { upstream: mindbrige, credential: { bearer: s3cret }, budget: { per_hour: 0 } }
+  audit: { upstream: mindbridge }
+  sales: { status_timeout: 1 }
+clients: [ { nane: x }, { name: y, key_sha256: z, sources: [audit, nope] } ]
+server: { listen: x, request_timeout: 1 }
+";
+    let lines = "clients[0].key_sha256: is missing: run `jobgate key new NAME` and copy the hash it prints
+clients[0].name: is missing: give the client a name for the logs
+clients[0].nane: is not an option; did you mean name?
+clients[0].sources: is missing: name at least one source the client may read
+clients[1].key_sha256: KEY
+clients[1].sources[1]: names a source that is not configured
+environment variable JOBGATE_CACHE__FRESH_FOR: must be from 1ms to 1h
+environment variable JOBGATE_CLIENTS__7__NAME: names an entry that the list in the file does not have
+environment variable JOBGATE_GRAPHQL__MAX_DEPHT: is not an option; did you mean max_depth?
+environment variable JOBGATE_LISTEN: is not an option: options are JOBGATE_<SECTION>__<KEY>, such as JOBGATE_SERVER__LISTEN
+environment variable JOBGATE_SERVER__LISTEN__X: goes below an option that has a plain value: leave the last part out
+server.listen: ADDRESS
+server.request_timeout: DURATION
+sources.audit.base_url: is missing: write the address of the API, such as https://acme.example/api
+sources.audit.budget.per_hour: must be a whole number from 1 to 10000000
+sources.audit.credential.bearer: REFERENCE
+sources.audit.upstream: must be mindbridge or supermetrics
+sources.sales.base_url: is missing: write the address of the API, such as https://acme.example/api
+sources.sales.credential: is missing: write { bearer: { file: /path } } or { bearer: { env: NAME } }
+sources.sales.status_timeout: DURATION
+sources.sales.upstream: is missing: write mindbridge or supermetrics
+the configuration line 4: repeats a key that stands above it at the same level: keep one";
+    let lines = lines.replace("ADDRESS", ADDRESS).replace("DURATION", DURATION);
+    let lines = lines.replace("KEY\n", &format!("{KEY}\n")).replace("REFERENCE", REFERENCE);
+    let env = [
+        ("JOBGATE_CACHE__FRESH_FOR", "0s"),
+        ("JOBGATE_CLIENTS__7__NAME", "x"),
+        ("JOBGATE_GRAPHQL__MAX_DEPHT", "3"),
+        ("JOBGATE_LISTEN", "x"),
+        ("JOBGATE_SERVER__LISTEN__X", "x"),
+    ];
+    similar(&read(yaml, &env).unwrap_err(), &lines);
+}
+
+fn similar(found: &str, expected: &str) {
+    assert_eq!(found.lines().collect::<Vec<_>>(), expected.lines().collect::<Vec<_>>());
+}
+
+#[test]
+fn no_fault_repeats_a_value() {
+    let canary = "cAnaRy-31337";
+    let places = [
+        "credential: cAnaRy-31337",
+        "credential: [cAnaRy-31337]",
+        "credential: { bearer: cAnaRy-31337 }",
+        "credential: { bearer: [cAnaRy-31337] }",
+        "credential: { cAnaRy-31337 }",
+        "credential: { cAnaRy-31337: { env: A } }",
+        "credential: { bearer: { cAnaRy-31337 } }",
+        "credential: { bearer: { token: cAnaRy-31337 } }",
+        "credential: { bearer: { env: cAnaRy-31337 } }",
+        "credential: { bearer: { file: cAnaRy-31337 } }",
+        "credential: { bearer: { file: [cAnaRy-31337] } }",
+        "credential: { api_key: { env: A, file: cAnaRy-31337 } }",
+        "credential: { bearer: { env: A }, api_key: cAnaRy-31337 }",
+        "credential: { bearer: { env: A } }, token: cAnaRy-31337",
+        "base_url: 'https://u:cAnaRy-31337@a.example'",
+        "base_url: 'https://a.example/?api_key=cAnaRy-31337'",
+        "base_url: cAnaRy-31337",
+        "upstream: cAnaRy-31337",
+        "budget: { per_second: cAnaRy-31337 }",
+        "budget: cAnaRy-31337",
+        "allow_plaintext: cAnaRy-31337",
+        "status_timeout: cAnaRy-31337",
+        "max_rows_body: [cAnaRy-31337]",
+        "credential: { bearer: { env: A } }, credential: cAnaRy-31337",
+        "credential: { bearer: cAnaRy-31337",
+        "credential: \"cAnaRy-31337",
+        "credential: !cAnaRy-31337 x",
+        "credential: *cAnaRy-31337",
+        "credential: !!int cAnaRy-31337",
+        "credential: !!binary cAnaRy-31337",
+    ];
+    for place in places {
+        let error = read(&source(place), &[]).unwrap_err();
+        assert!(!error.contains(canary), "{place}: {error}");
+    }
+    for rest in [
+        "clients: [cAnaRy-31337]",
+        "clients: [{key_sha256: cAnaRy-31337}]",
+        "clients: [{sources: [cAnaRy-31337]}]",
+        "clients: [{name: [cAnaRy-31337]}]",
+    ] {
+        let error = read(&with(rest), &[]).unwrap_err();
+        assert!(!error.contains(canary), "{rest}: {error}");
+    }
+    for name in [
+        "JOBGATE_SOURCES__AUDIT__CREDENTIAL__BEARER",
+        "JOBGATE_SOURCES__AUDIT__CREDENTIAL",
+        "JOBGATE_TOKEN",
+        "JOBGATE_SOURCES__AUDIT__TOKEN",
+        "JOBGATE_SERVER",
+    ] {
+        let error = read(&with(""), &[(name, canary)]).unwrap_err();
+        assert!(!error.contains(canary) && error.contains(name), "{name}: {error}");
+    }
+}

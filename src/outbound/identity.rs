@@ -1,0 +1,6 @@
+//! Client keys, and who holds which: the adapter behind [`crate::ports::identity`].
+
+pub mod clients;
+pub mod keys;
+
+pub use clients::ClientKeys;

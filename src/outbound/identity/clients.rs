@@ -1,0 +1,90 @@
+//! Recognises clients by their keys, as the configuration lists them. Blocks nothing and asks nobody.
+
+use std::fmt;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::keys;
+use crate::config::ClientConfig;
+use crate::domain::principal::Principal;
+use crate::ports::identity::{Identity, Refusal};
+
+/// The clients of the configuration, by the hashes of their keys.
+///
+/// Without any client whoever reaches the gateway is [`Principal::local`]; the configuration sees to it that only this
+/// machine can.
+pub struct ClientKeys {
+    known: Vec<([u8; 32], Principal)>,
+}
+
+impl ClientKeys {
+    /// Takes the configured clients.
+    pub fn new(clients: &[ClientConfig]) -> Self {
+        let known = clients.iter().flat_map(|client| {
+            let principal = Principal::new(client.name.as_str(), client.sources.iter().cloned());
+            client.key_sha256.iter().map(move |hash| (*hash, principal.clone()))
+        });
+        Self { known: known.collect() }
+    }
+}
+
+impl Identity for ClientKeys {
+    fn recognise(&self, presented: Option<&SecretString>) -> Result<Principal, Refusal> {
+        if self.known.is_empty() {
+            return Ok(Principal::local());
+        }
+        let hash = keys::hash(presented.ok_or(Refusal::Missing)?.expose_secret());
+        // Every hash is compared, and each in constant time, so that the time taken tells nothing about any of them.
+        let mut found = None;
+        for (known, principal) in &self.known {
+            if verify_slices_are_equal(known, &hash).is_ok() {
+                found = Some(principal);
+            }
+        }
+        found.cloned().ok_or(Refusal::Unknown)
+    }
+}
+
+impl fmt::Debug for ClientKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ClientKeys({} keys)", self.known.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::SourceName;
+
+    fn client(name: &str, keys: &[&str], source: &str) -> ClientConfig {
+        ClientConfig {
+            name: name.to_owned(),
+            key_sha256: keys.iter().map(|key| keys::hash(key)).collect(),
+            sources: [SourceName::parse(source).unwrap()].into(),
+        }
+    }
+
+    #[test]
+    fn a_key_opens_what_its_client_may_read_and_nothing_else_does() {
+        let clients =
+            ClientKeys::new(&[client("a", &["jg_a", "jg_old"], "audit"), client("b", &["jg_b"], "sales")]);
+        let [audit, sales] = ["audit", "sales"].map(|name| SourceName::parse(name).unwrap());
+        for (key, name, audit_too) in [("jg_a", "a", true), ("jg_old", "a", true), ("jg_b", "b", false)] {
+            let principal = clients.recognise(Some(&key.into())).unwrap();
+            assert_eq!(principal.name(), name);
+            assert_eq!((principal.may_read(&audit), principal.may_read(&sales)), (audit_too, !audit_too));
+        }
+        for wrong in ["", "jg_", "jg_A", "jg_a ", &ClientConfig::hex(&keys::hash("jg_a"))] {
+            assert_eq!(clients.recognise(Some(&wrong.into())), Err(Refusal::Unknown), "{wrong:?}");
+        }
+        assert_eq!(clients.recognise(None), Err(Refusal::Missing));
+    }
+
+    #[test]
+    fn without_clients_everybody_is_local() {
+        let nobody = ClientKeys::new(&[]);
+        assert_eq!(nobody.recognise(None), Ok(Principal::local()));
+        assert_eq!(nobody.recognise(Some(&"anything".into())), Ok(Principal::local()));
+    }
+}

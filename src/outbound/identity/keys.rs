@@ -1,0 +1,56 @@
+//! Client keys: how one is made, and the hash by which it is known. Only the hash is ever kept.
+
+use aws_lc_rs::{digest, rand};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use secrecy::SecretString;
+
+/// What every key starts with, so that a leaked one can be recognised.
+const MARK: &str = "jg_";
+/// Random bytes in a key: too many to guess, so an unsalted hash is enough.
+const RANDOM_BYTES: usize = 32;
+
+/// The system gave no random bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the system gave no random bytes to make a key of")]
+pub struct NoRandomness;
+
+/// Makes a key: `jg_` and 43 characters of `A-Z`, `a-z`, `0-9`, `-` and `_`.
+///
+/// # Errors
+/// When the system gives no random bytes.
+pub fn generate() -> Result<SecretString, NoRandomness> {
+    let mut bytes = [0; RANDOM_BYTES];
+    rand::fill(&mut bytes).map_err(|_| NoRandomness)?;
+    Ok(SecretString::from(format!("{MARK}{}", URL_SAFE_NO_PAD.encode(bytes))))
+}
+
+/// The SHA-256 of a key's text, the mark included, as a client's `key_sha256` holds it.
+pub fn hash(key: &str) -> [u8; 32] {
+    let digest = digest::digest(&digest::SHA256, key.as_bytes());
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest.as_ref());
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+    use crate::config::ClientConfig;
+
+    #[test]
+    fn the_hash_is_sha_256_of_the_text() {
+        let known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"; // FIPS 180-2, B.1
+        assert_eq!(ClientConfig::hex(&hash("abc")), known);
+    }
+
+    #[test]
+    fn keys_are_marked_long_and_different() {
+        let [one, other] = [(); 2].map(|()| generate().unwrap());
+        assert_ne!(one.expose_secret(), other.expose_secret());
+        assert_eq!(one.expose_secret().len(), 46);
+        assert!(one.expose_secret().starts_with("jg_"));
+    }
+}
