@@ -3,3 +3,5 @@
 pub mod error;
 pub mod graphql;
 pub mod layers;
+pub mod probes;
+pub mod router;

@@ -1,3 +1,4 @@
 //! Floor 2: what is seen from outside. Logs today; traces and metrics come with their own issue.
 
 pub mod limited;
+pub mod log;

@@ -1,0 +1,63 @@
+//! `jobgate demo`: the gateway with simulated upstreams in the same process, and no configuration.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use crate::config::{Config, Environment};
+use crate::server::build::Gateway;
+use crate::server::lifecycle;
+use crate::simulator::{Addresses, Scenario, Simulator};
+
+/// The environment variables that carry the simulators' credentials to the gateway, as an operator's would.
+const CREDENTIALS: [(&str, &str); 2] =
+    [("DEMO_MINDBRIDGE_TOKEN", "demo-mindbridge-token"), ("DEMO_SUPERMETRICS_KEY", "demo-supermetrics-key")];
+
+/// What the README asks for: a job of each upstream.
+const QUERY: &str = r#"{ jobs(refs: [{ external: { source: "audit", externalId: "65f0c0ffee00000000000001" } }, { external: { source: "marketing", externalId: "demo_sales_2026" } }]) { __typename ... on Job { externalId state nativeState progress { completed total } } } }"#;
+
+/// Starts both simulated upstreams and a gateway in front of them, and says how to ask.
+///
+/// # Errors
+/// When an address is taken.
+pub fn run(listen: SocketAddr, admin_listen: SocketAddr) -> anyhow::Result<ExitCode> {
+    super::runtime()?.block_on(async {
+        let simulator = Simulator::start(Scenario::demo(), Addresses::ephemeral()).await?;
+        let env: Environment = CREDENTIALS.into_iter().collect();
+        let config = Config::from_yaml(&configuration(&simulator, listen, admin_listen)?, &env)?;
+        super::serve::start_log(&config.telemetry)?;
+        let gateway = Gateway::build(&config, &env).await?;
+        let address = gateway.public_addr();
+        let body = serde_json::json!({ "query": QUERY });
+        writeln!(
+            std::io::stdout(),
+            "jobgate demo: simulated upstreams, living jobs, nothing to configure\n\n{simulator}\nask for a job of each:\n\n  \
+             curl -s http://{address}/graphql -H 'content-type: application/json' -d '{body}'\n"
+        )?;
+        let code = lifecycle::run(gateway, config.server.drain_timeout).await?;
+        simulator.stop().await;
+        Ok(code)
+    })
+}
+
+fn configuration(
+    simulator: &Simulator,
+    listen: SocketAddr,
+    admin_listen: SocketAddr,
+) -> Result<String, std::fmt::Error> {
+    let mut yaml = String::new();
+    writeln!(yaml, "server: {{ listen: \"{listen}\", admin_listen: \"{admin_listen}\" }}")?;
+    writeln!(yaml, "sources:")?;
+    let sources = [
+        ("audit", "mindbridge", simulator.mindbridge_url(), "bearer"),
+        ("marketing", "supermetrics", simulator.supermetrics_url(), "api_key"),
+    ];
+    for ((name, upstream, url, form), (variable, _)) in sources.into_iter().zip(CREDENTIALS) {
+        writeln!(
+            yaml,
+            "  {name}: {{ upstream: {upstream}, base_url: \"{url}\", credential: {{ {form}: {{ env: {variable} }} }} }}"
+        )?;
+    }
+    Ok(yaml)
+}

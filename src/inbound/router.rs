@@ -1,0 +1,27 @@
+//! Which path opens on what.
+
+use axum::Router;
+use axum::response::IntoResponse as _;
+use secrecy::SecretString;
+
+use crate::domain::principal::Principal;
+use crate::jobs::Jobs;
+
+use super::error::{Kind, Refusal};
+use super::graphql::http::Door;
+use super::layers::{self, Settings};
+
+/// The public door.
+pub fn public(door: Door, settings: Settings) -> Router {
+    let routes = Router::new().route("/graphql", door.route()).fallback(async || {
+        Refusal::new(Kind::NoSuchPath, "there is nothing at this path; the gateway answers at /graphql").into_response()
+    });
+    layers::around(routes, settings)
+}
+
+/// Lets the use case say who is calling, and turns its refusal into one of this door.
+pub fn authenticator(jobs: Jobs) -> impl Fn(Option<&SecretString>) -> Result<Principal, Refusal> + Send + Sync + 'static {
+    move |presented| {
+        jobs.authenticate(presented).map_err(|refusal| Refusal::new(Kind::Unauthenticated, refusal.to_string()))
+    }
+}

@@ -1,0 +1,5 @@
+//! Floor 5, the composition root: from a valid configuration to a running gateway, and to its orderly end.
+
+pub mod build;
+pub mod lifecycle;
+pub mod listeners;

@@ -1,0 +1,198 @@
+//! Builds the gateway: one straight function from a valid configuration to something that can be served.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Environment, SourceConfig};
+use crate::domain::id::SourceName;
+use crate::inbound::graphql::http::Door;
+use crate::inbound::graphql::limits::Limits;
+use crate::inbound::graphql::schema;
+use crate::inbound::layers::Settings;
+use crate::inbound::probes::{self, Readiness};
+use crate::inbound::router;
+use crate::jobs::{Freshness, Jobs, Ports};
+use crate::outbound::credentials::SecretFiles;
+use crate::outbound::http::{BaseUrl, HttpRoad};
+use crate::outbound::identity::clients::ClientKeys;
+use crate::outbound::stores::memory::{MemoryStore, Retention};
+use crate::outbound::stores::rows::MemoryRows;
+use crate::outbound::system::{RuntimeSpawner, SystemClock, ThreadEntropy};
+use crate::outbound::upstreams::{self, Means, SourceSettings};
+use crate::ports::clock::Clock;
+use crate::ports::credentials::Credentials;
+use crate::ports::spawner::{Spawner, TaskKind};
+use crate::ports::upstream::JobReader;
+
+use super::listeners::{ConnectionLimits, Listener};
+
+/// Of the time a request may take, the share that an answer may wait for an upstream: the rest is for writing it.
+const WAITING_SHARE: f64 = 0.9;
+
+/// A gateway that is bound to its addresses and serves nobody yet.
+#[derive(Debug)]
+pub struct Gateway {
+    public: Listener,
+    admin: Listener,
+    routes: axum::Router,
+    limits: ConnectionLimits,
+    readiness: Readiness,
+    spawner: RuntimeSpawner,
+}
+
+/// A gateway at work.
+#[derive(Debug)]
+pub struct Serving {
+    readiness: Readiness,
+    spawner: RuntimeSpawner,
+    drain: CancellationToken,
+}
+
+impl Gateway {
+    /// Builds everything and binds the addresses. Calls no upstream.
+    ///
+    /// A source whose secret cannot be read is left unconfigured, and the others serve.
+    ///
+    /// # Errors
+    /// When an address cannot be bound, naming the option.
+    pub async fn build(config: &Config, env: &Environment) -> anyhow::Result<Self> {
+        let spawner = RuntimeSpawner::default();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let (credentials, problems) = SecretFiles::read(config, env);
+        for problem in problems {
+            tracing::error!(%problem, "source has no usable credential, it is left unconfigured");
+        }
+        let readers = readers(config, Arc::new(credentials), &clock)?;
+        let cache = &config.cache;
+        let retention = Retention {
+            max_bytes: cache.max_bytes as u64,
+            finished: cache.keep_finished,
+            unfinished: cache.keep_unfinished,
+            missing: cache.missing_for,
+        };
+        let ports = Ports {
+            identity: Arc::new(ClientKeys::new(config.clients.clone())),
+            readers,
+            store: Arc::new(MemoryStore::new(retention)),
+            rows: Arc::new(MemoryRows::new(cache.rows_max_bytes as u64, cache.rows_for)),
+            clock,
+            spawner: Arc::new(spawner.clone()),
+        };
+        let freshness = Freshness {
+            fresh_for: cache.fresh_for,
+            missing_for: cache.missing_for,
+            rerun_check: cache.rerun_check,
+            answer_within: config.server.request_timeout.mul_f64(WAITING_SHARE),
+        };
+        let jobs = Jobs::new(ports, freshness);
+
+        let server = &config.server;
+        let schema = schema::build(jobs.clone(), config.allows_introspection());
+        let authenticate = router::authenticator(jobs);
+        let door = Door::new(schema, authenticate, limits(config), server.request_timeout);
+        let settings =
+            Settings { max_body: server.max_body, deadline: server.request_timeout, ..Settings::default() };
+        Ok(Self {
+            public: Listener::bind("public", "server.listen", server.listen).await?,
+            admin: Listener::bind("admin", "server.admin_listen", server.admin_listen).await?,
+            routes: router::public(door, settings),
+            limits: ConnectionLimits {
+                connections: server.max_connections,
+                header_timeout: server.header_timeout,
+            },
+            readiness: Readiness::default(),
+            spawner,
+        })
+    }
+
+    /// The address of the public door.
+    pub const fn public_addr(&self) -> SocketAddr {
+        self.public.local_addr()
+    }
+
+    /// The address of the operators' door.
+    pub const fn admin_addr(&self) -> SocketAddr {
+        self.admin.local_addr()
+    }
+
+    /// Opens both doors. Returns at once; the gateway serves in the background.
+    pub fn serve(self) -> Serving {
+        let drain = CancellationToken::new();
+        let start = |listener: Listener, routes, drain| {
+            let spawner = Arc::new(self.spawner.clone());
+            let task = listener.serve(routes, self.limits, spawner, drain);
+            self.spawner.spawn(TaskKind::Listener, Box::pin(task));
+        };
+        tracing::info!(public = %self.public_addr(), admin = %self.admin_addr(), "listening");
+        start(self.public, self.routes, drain.clone());
+        start(self.admin, probes::router(self.readiness.clone()), drain.clone());
+        self.readiness.set(true);
+        Serving { readiness: self.readiness, spawner: self.spawner, drain }
+    }
+}
+
+impl Serving {
+    /// Resolves when a part died without which the process cannot do its job.
+    pub async fn broken(&self) {
+        self.spawner.fatal().await;
+    }
+
+    /// Stops being ready, accepts no more, and waits until everything under way is finished.
+    pub async fn drain(&self) {
+        self.readiness.set(false);
+        self.drain.cancel();
+        self.spawner.idle().await;
+    }
+}
+
+/// Makes each configured source ready to be asked, without asking it.
+///
+/// # Errors
+/// When the HTTP client cannot be built on this machine, or a base URL cannot be built upon.
+pub fn readers(
+    config: &Config,
+    credentials: Arc<dyn Credentials>,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Vec<Arc<dyn JobReader>>> {
+    let means = Means {
+        road: Arc::new(HttpRoad::new().context("the HTTP client cannot be built")?),
+        credentials,
+        clock: Arc::clone(clock),
+        entropy: Arc::new(ThreadEntropy),
+    };
+    let ready = |(name, source): (&SourceName, &SourceConfig)| {
+        let settings = settings(name, source).with_context(|| format!("sources.{name}.base_url"))?;
+        Ok(upstreams::reader(source.upstream, settings, means.clone()))
+    };
+    config.sources.iter().map(ready).collect()
+}
+
+fn settings(name: &SourceName, source: &SourceConfig) -> anyhow::Result<SourceSettings> {
+    Ok(SourceSettings {
+        name: name.clone(),
+        base_url: BaseUrl::new(source.base_url.clone())?,
+        per_second: source.budget.per_second,
+        per_hour: source.budget.per_hour,
+        concurrency: source.budget.concurrency,
+        max_wait: source.budget.max_wait,
+        status_timeout: source.status_timeout,
+        rows_timeout: source.rows_timeout,
+        max_status_body: source.max_status_body,
+        max_rows_body: source.max_rows_body,
+    })
+}
+
+fn limits(config: &Config) -> Limits {
+    let graphql = &config.graphql;
+    Limits {
+        max_tokens: graphql.max_tokens,
+        max_depth: graphql.max_depth,
+        max_aliases: graphql.max_aliases,
+        max_root_fields: graphql.max_root_fields,
+        max_directives: graphql.max_directives,
+        max_cost: graphql.max_cost,
+    }
+}

@@ -1,0 +1,63 @@
+//! From start to end: serve, hear the signal, stop being ready, finish what is held, and go. Soft, then hard.
+
+use std::io;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::build::Gateway;
+
+/// The exit code of a process that lost a part it cannot do without (`EX_SOFTWARE`).
+const BROKEN: u8 = 70;
+
+/// The two signals that tell a process to stop.
+#[derive(Debug)]
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Resolves at the first SIGTERM or SIGINT.
+///
+/// # Errors
+/// When the signals cannot be listened for.
+pub async fn told_to_stop() -> io::Result<()> {
+    StopSignals::listen()?.next().await;
+    Ok(())
+}
+
+/// Serves until the process is told to stop, and ends it in order.
+///
+/// The first SIGTERM or SIGINT drains within `drain_timeout`; a second one, or the end of that time, ends at once.
+///
+/// # Errors
+/// When the signals cannot be listened for.
+pub async fn run(gateway: Gateway, drain_timeout: Duration) -> anyhow::Result<ExitCode> {
+    let mut signals = StopSignals::listen()?;
+    let serving = gateway.serve();
+    tokio::select! {
+        () = signals.next() => {}
+        () = serving.broken() => return Ok(ExitCode::from(BROKEN)),
+    }
+    tracing::info!("stopping: no new connections, finishing what is under way");
+    tokio::select! {
+        () = serving.drain() => tracing::info!("stopped"),
+        () = tokio::time::sleep(drain_timeout) => tracing::warn!("stopped before everything was finished"),
+        () = signals.next() => tracing::warn!("stopped at the second signal"),
+    }
+    Ok(ExitCode::SUCCESS)
+}

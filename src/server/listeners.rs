@@ -1,0 +1,121 @@
+//! Accepts connections: a cap on how many, a deadline for each request's headers, and a graceful end.
+//!
+//! Our own loop, because `axum::serve` has no deadline for headers and none for a silent peer (`crate-traps`, "What it
+//! costs"; deps: "the HTTP server").
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::ports::spawner::{Spawner, TaskKind};
+
+/// How long the loop rests when the system has no file handle left to accept with.
+const REST: Duration = Duration::from_millis(100);
+/// The most bytes of a request's head, and the size of a connection's buffers.
+const HEAD_MAX: usize = 32 * 1024;
+
+/// A bound address that nobody is served on yet.
+#[derive(Debug)]
+pub struct Listener {
+    name: &'static str,
+    socket: TcpListener,
+    local: SocketAddr,
+}
+
+/// What one connection may take.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// Connections at the same time. One more waits in the system's queue.
+    pub connections: usize,
+    /// From the end of one request, or the start of the connection, to the last header of the next.
+    pub header_timeout: Duration,
+}
+
+impl Listener {
+    /// Binds an address. Port 0 takes any free port.
+    ///
+    /// # Errors
+    /// When the address is taken or not ours, naming the option to change.
+    pub async fn bind(name: &'static str, option: &str, address: SocketAddr) -> anyhow::Result<Self> {
+        let cannot = || format!("{option}: cannot listen on {address}; choose a free address of this machine");
+        let socket = TcpListener::bind(address).await.with_context(cannot)?;
+        let local = socket.local_addr().with_context(cannot)?;
+        Ok(Self { name, socket, local })
+    }
+
+    /// The address in use.
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Serves until `drain` is cancelled; then accepts no more and lets each connection finish its request.
+    pub async fn serve(
+        self,
+        router: Router,
+        limits: ConnectionLimits,
+        spawner: Arc<dyn Spawner>,
+        drain: CancellationToken,
+    ) {
+        let room = Arc::new(Semaphore::new(limits.connections));
+        loop {
+            let accepted = tokio::select! {
+                () = drain.cancelled() => return,
+                accepted = self.accept(&room) => accepted,
+            };
+            match accepted {
+                Ok((stream, permit)) => {
+                    let serve = connection(stream, router.clone(), limits.header_timeout, drain.clone(), permit);
+                    spawner.spawn(TaskKind::Connection, Box::pin(serve));
+                }
+                Err(error) => {
+                    tracing::warn!(listener = self.name, %error, "accept failed");
+                    tokio::time::sleep(REST).await;
+                }
+            }
+        }
+    }
+
+    /// Takes room first, so that a full house leaves newcomers to the system's queue.
+    async fn accept(&self, room: &Arc<Semaphore>) -> std::io::Result<(TcpStream, OwnedSemaphorePermit)> {
+        let permit = Arc::clone(room).acquire_owned().await.map_err(std::io::Error::other)?;
+        let (stream, _) = self.socket.accept().await?;
+        Ok((stream, permit))
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    router: Router,
+    header_timeout: Duration,
+    drain: CancellationToken,
+    _room: OwnedSemaphorePermit,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "nodelay refused");
+    }
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(HEAD_MAX);
+    let service = TowerToHyperService::new(router);
+    let mut serving = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
+    let ended = tokio::select! {
+        ended = serving.as_mut() => ended,
+        () = drain.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
+        // A peer that leaves, is too slow or speaks no HTTP: its business, and noise at any other level.
+        tracing::debug!(%error, "connection ended early");
+    }
+}

@@ -1,0 +1,192 @@
+//! Ports under a test's control: a clock that follows the paused runtime, and a reader that answers by script.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jobgate::domain::details::{Details, SupermetricsDetails};
+use jobgate::domain::id::{ExternalId, JobKey, SourceName};
+use jobgate::domain::job::{Failure, Job, Life};
+use jobgate::domain::source::{BudgetUse, SourceHealth, SourceStatus, Upstream};
+use jobgate::jobs::access::JobRef;
+use jobgate::jobs::{Freshness, Jobs, Ports};
+use jobgate::outbound::identity::clients::ClientKeys;
+use jobgate::outbound::stores::memory::{MemoryStore, Retention};
+use jobgate::outbound::stores::rows::MemoryRows;
+use jobgate::outbound::system::RuntimeSpawner;
+use jobgate::ports::BoxFuture;
+use jobgate::ports::clock::Clock;
+use jobgate::ports::upstream::{JobReader, Look, LookError, RowPage, RowRange, Urgency};
+use tokio::time::Instant;
+
+/// A clock that follows the runtime's timers, so that a paused runtime stands still as a whole.
+#[derive(Debug)]
+pub(crate) struct RuntimeClock(Instant);
+
+impl Default for RuntimeClock {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Clock for RuntimeClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::UNIX_EPOCH + self.0.elapsed()
+    }
+}
+
+type Script = dyn Fn(&ExternalId) -> Result<Life, LookError> + Send + Sync;
+
+/// A source that answers by script and remembers what it was asked.
+pub(crate) struct ScriptedReader {
+    name: SourceName,
+    upstream: Upstream,
+    script: Mutex<Arc<Script>>,
+    latency: Duration,
+    clock: Arc<dyn Clock>,
+    pub(crate) asked: Mutex<Vec<Vec<String>>>,
+    pub(crate) rows_asked: AtomicUsize,
+}
+
+impl std::fmt::Debug for ScriptedReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ScriptedReader")
+    }
+}
+
+impl ScriptedReader {
+    pub(crate) fn new(name: &str, upstream: Upstream, clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self {
+            name: SourceName::parse(name).unwrap(),
+            upstream,
+            script: Mutex::new(Arc::new(|_| Ok(Life::Running))),
+            latency: Duration::from_millis(100),
+            clock,
+            asked: Mutex::default(),
+            rows_asked: AtomicUsize::new(0),
+        })
+    }
+
+    /// Answers by this from now on.
+    pub(crate) fn says(&self, script: impl Fn(&ExternalId) -> Result<Life, LookError> + Send + Sync + 'static) {
+        *self.script.lock().unwrap() = Arc::new(script);
+    }
+
+    /// How many calls were made.
+    pub(crate) fn calls(&self) -> usize {
+        self.asked.lock().unwrap().len()
+    }
+}
+
+/// A job of this reader in a state.
+pub(crate) fn job(source: &str, id: &str, upstream: Upstream, life: Life) -> Job {
+    let details = match upstream {
+        Upstream::MindBridge => Details::MindBridge(Box::default()),
+        Upstream::Supermetrics => Details::Supermetrics(Box::new(SupermetricsDetails::default())),
+    };
+    Job {
+        key: JobKey { source: SourceName::parse(source).unwrap(), external_id: ExternalId::parse(id).unwrap() },
+        life,
+        native_state: None,
+        created_at: None,
+        updated_at: None,
+        finished_at: None,
+        progress: None,
+        details,
+    }
+}
+
+pub(crate) fn failed() -> Life {
+    Life::Failed(Failure::default())
+}
+
+impl JobReader for ScriptedReader {
+    fn name(&self) -> &SourceName {
+        &self.name
+    }
+
+    fn upstream(&self) -> Upstream {
+        self.upstream
+    }
+
+    fn look<'a>(&'a self, ids: &'a [ExternalId], _: Urgency) -> BoxFuture<'a, Vec<Look>> {
+        Box::pin(async move {
+            self.asked.lock().unwrap().push(ids.iter().map(ToString::to_string).collect());
+            let asked_at = self.clock.now();
+            let script = Arc::clone(&self.script.lock().unwrap());
+            let outcomes: Vec<_> = ids.iter().map(|id| script(id)).collect();
+            tokio::time::sleep(self.latency).await;
+            let observed_at = self.clock.now();
+            let looks = ids.iter().zip(outcomes).map(|(id, outcome)| {
+                let name = self.name.as_str();
+                let outcome = outcome.map(|life| Arc::new(job(name, id.as_str(), self.upstream, life)));
+                Look { asked_at, observed_at, outcome }
+            });
+            looks.collect()
+        })
+    }
+
+    fn rows<'a>(&'a self, _: &'a ExternalId, range: RowRange) -> BoxFuture<'a, Result<RowPage, LookError>> {
+        Box::pin(async move {
+            self.rows_asked.fetch_add(1, Ordering::Relaxed);
+            let raw = |text: String| serde_json::value::RawValue::from_string(text).unwrap();
+            let rows = (range.first..(range.first + range.count).min(2_500)).map(|row| vec![raw(row.to_string())]);
+            Ok(RowPage { header: vec![raw("\"n\"".to_owned())], rows: rows.collect(), total: Some(2_500) })
+        })
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), LookError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn status(&self) -> SourceStatus {
+        let budget = BudgetUse { per_second: 1, per_hour: 1, concurrency: 1, in_flight: 0, left_this_hour: 1 };
+        SourceStatus {
+            name: self.name.clone(),
+            upstream: self.upstream,
+            health: SourceHealth::Healthy,
+            budget,
+            throttled_until: None,
+        }
+    }
+}
+
+/// The use cases on scripted readers, a real store and a paused clock.
+pub(crate) struct House {
+    pub(crate) jobs: Jobs,
+    pub(crate) mind: Arc<ScriptedReader>,
+    pub(crate) metrics: Arc<ScriptedReader>,
+    pub(crate) spawner: RuntimeSpawner,
+}
+
+/// Two sources, `mind` (MindBridge) and `metrics` (Supermetrics), each call taking 100 ms.
+pub(crate) fn house() -> House {
+    let clock: Arc<dyn Clock> = Arc::new(RuntimeClock::default());
+    let mind = ScriptedReader::new("mind", Upstream::MindBridge, Arc::clone(&clock));
+    let metrics = ScriptedReader::new("metrics", Upstream::Supermetrics, Arc::clone(&clock));
+    let day = Duration::from_hours(24);
+    let missing = Duration::from_mins(1);
+    let retention = Retention { max_bytes: 64 << 20, finished: day, unfinished: day, missing };
+    let spawner = RuntimeSpawner::default();
+    let ports = Ports {
+        identity: Arc::new(ClientKeys::new(Vec::new())),
+        readers: vec![Arc::clone(&mind) as Arc<dyn JobReader>, Arc::clone(&metrics) as Arc<dyn JobReader>],
+        store: Arc::new(MemoryStore::new(retention)),
+        rows: Arc::new(MemoryRows::new(64 << 20, day)),
+        clock,
+        spawner: Arc::new(spawner.clone()),
+    };
+    House { jobs: Jobs::new(ports, FRESHNESS), mind, metrics, spawner }
+}
+
+pub(crate) const FRESHNESS: Freshness = Freshness {
+    fresh_for: Duration::from_secs(2),
+    missing_for: Duration::from_secs(5),
+    rerun_check: Duration::from_mins(5),
+    answer_within: Duration::from_secs(20),
+};
+
+pub(crate) fn reference(source: &str, id: &str) -> JobRef {
+    JobRef::External { source: source.to_owned(), external_id: id.to_owned() }
+}
