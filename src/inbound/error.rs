@@ -87,7 +87,8 @@ impl Kind {
             Self::RequestTimeout => (S::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", Level::INFO),
             Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", Level::INFO),
             Self::UnsupportedMediaType => (S::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", Level::DEBUG),
-            Self::Overloaded => (S::SERVICE_UNAVAILABLE, "OVERLOADED", Level::WARN),
+            // the layer that sheds warns for all of them at once; a line for each would be load of its own
+            Self::Overloaded => (S::SERVICE_UNAVAILABLE, "OVERLOADED", Level::DEBUG),
             Self::DeadlineExceeded => (S::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED", Level::WARN),
             Self::Internal => (S::INTERNAL_SERVER_ERROR, "INTERNAL_SERVER_ERROR", Level::ERROR),
             Self::Problem(code) => problem(code),
@@ -232,13 +233,13 @@ impl IntoResponse for Refusal {
 }
 
 /// Says a refusal in the log, at its kind's level.
-pub(super) fn log(kind: Kind, message: &str) {
+pub(super) fn log(kind: Kind, reason: &str) {
     let (status, code) = (kind.status().as_u16(), kind.code());
     match kind.level() {
-        Level::ERROR => tracing::error!(status, code, message, "request refused"),
-        Level::WARN => tracing::warn!(status, code, message, "request refused"),
-        Level::INFO => tracing::info!(status, code, message, "request refused"),
-        _ => tracing::debug!(status, code, message, "request refused"),
+        Level::ERROR => tracing::error!(status, code, reason, "request refused"),
+        Level::WARN => tracing::warn!(status, code, reason, "request refused"),
+        Level::INFO => tracing::info!(status, code, reason, "request refused"),
+        _ => tracing::debug!(status, code, reason, "request refused"),
     }
 }
 

@@ -2,7 +2,8 @@
 //! Not here: what a single route checks (authentication, media types, documents).
 
 use std::any::Any;
-use std::sync::Arc;
+use std::mem;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -13,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, header};
 use http_body_util::Limited;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -23,6 +25,9 @@ use super::error::{Kind, Refusal};
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest request id that is taken over from the client.
 const REQUEST_ID_BYTES: usize = 64;
+
+/// How often at most the log is told of requests that were turned away.
+const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// What the layers hold to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +59,11 @@ pub struct RequestId(pub HeaderValue);
 
 /// Puts the layers around all routes and the fallback of a router. The first is the outermost.
 pub fn around(routes: Router, settings: Settings) -> Router {
-    let permits = Arc::new(Semaphore::new(settings.concurrency));
+    let door_keeper = Arc::new(DoorKeeper {
+        permits: Semaphore::new(settings.concurrency),
+        retry_after: settings.retry_after,
+        said: Mutex::default(),
+    });
     routes.layer(
         ServiceBuilder::new()
             // outermost, so that every answer carries them, those of the layers below included
@@ -67,7 +76,7 @@ pub fn around(routes: Router, settings: Settings) -> Router {
             // a bug in one request is that request's 500, not a cut connection
             .layer(CatchPanicLayer::custom(panicked))
             // before any work is done or body read; answered at once, since a queue would only add waiting
-            .layer(from_fn_with_state((permits, settings.retry_after), shed))
+            .layer(from_fn_with_state(door_keeper, shed))
             // inside the shedding, so that a request that hangs gives its place back
             .layer(from_fn_with_state(settings.deadline, in_time))
             // innermost, around the body that the routes read
@@ -109,19 +118,41 @@ fn panicked(_payload: Box<dyn Any + Send>) -> Response {
         .into_response()
 }
 
-async fn shed(
-    State((permits, retry_after)): State<(Arc<Semaphore>, Duration)>,
-    request: Request,
-    next: Next,
-) -> Response {
-    match permits.try_acquire() {
-        Ok(_permit) => next.run(request).await,
-        Err(_) => Refusal::overloaded(
-            retry_after,
-            "more requests are under way than are served at once; try again shortly",
-        )
-        .into_response(),
+/// Who is let in, and when the log last heard of those who were not.
+struct DoorKeeper {
+    permits: Semaphore,
+    retry_after: Duration,
+    said: Mutex<Said>,
+}
+
+#[derive(Default)]
+struct Said {
+    last: Option<Instant>,
+    held_back: u64,
+}
+
+impl DoorKeeper {
+    /// Counts one turned away, and gives the number to be said now, if it is time to say one.
+    fn turned_away(&self) -> Option<u64> {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.held_back += 1;
+        if said.last.is_some_and(|last| last.elapsed() < WARN_EVERY) {
+            return None;
+        }
+        said.last = Some(Instant::now());
+        Some(mem::take(&mut said.held_back))
     }
+}
+
+async fn shed(State(keeper): State<Arc<DoorKeeper>>, request: Request, next: Next) -> Response {
+    if let Ok(_permit) = keeper.permits.try_acquire() {
+        return next.run(request).await;
+    }
+    if let Some(requests) = keeper.turned_away() {
+        tracing::warn!(requests, "requests turned away: more are under way than are served at once");
+    }
+    let message = "more requests are under way than are served at once; try again shortly";
+    Refusal::overloaded(keeper.retry_after, message).into_response()
 }
 
 async fn in_time(State(deadline): State<Duration>, request: Request, next: Next) -> Response {

@@ -99,3 +99,12 @@ async fn a_request_id_is_taken_over_only_if_harmless() {
         assert_eq!(response.headers()[REQUEST_ID].as_bytes() == given.as_bytes(), kept, "{given}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_is_one_warning_that_says_how_many_it_holds_back() {
+    let keeper =
+        DoorKeeper { permits: Semaphore::new(0), retry_after: Duration::ZERO, said: Mutex::default() };
+    assert_eq!([0; 4].map(|_| keeper.turned_away()), [Some(1), None, None, None]);
+    tokio::time::advance(WARN_EVERY).await;
+    assert_eq!([0; 2].map(|_| keeper.turned_away()), [Some(4), None]);
+}
