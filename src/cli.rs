@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, Environment, Faults};
+use crate::config::{Config, Environment, FILE_VARIABLE, Faults};
 
 mod check;
 mod config_schema;
@@ -112,7 +112,7 @@ fn dispatch(command: Command, env: &Environment, terminal: &mut Terminal<'_>) ->
 impl ConfigFile {
     /// Loads the file that was named, here or in the environment.
     fn load(&self, env: &Environment) -> Result<Config, Faults> {
-        let named = || env.get("JOBGATE_CONFIG").ok().filter(|path| !path.is_empty()).map(PathBuf::from);
+        let named = || env.get(FILE_VARIABLE).ok().filter(|path| !path.is_empty()).map(PathBuf::from);
         let path = self.path.clone().or_else(named);
         Config::load(path.as_deref(), env)
     }

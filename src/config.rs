@@ -30,7 +30,7 @@ mod values;
 pub use cache::CacheConfig;
 pub use clients::ClientConfig;
 pub use credential::{CredentialRef, SecretRef};
-pub use environment::{Environment, NoText};
+pub use environment::{Environment, FILE_VARIABLE, NoText};
 pub use fault::Faults;
 pub use graphql::{GraphqlConfig, Introspection};
 pub use server::ServerConfig;

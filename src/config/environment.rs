@@ -5,6 +5,9 @@ use std::fmt;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
+/// The variable that names the configuration file where the command line does not.
+pub const FILE_VARIABLE: &str = "JOBGATE_CONFIG";
+
 /// The environment variables as they were when the process started. Any of them may hold a secret, so none is printed.
 #[derive(Clone, Default)]
 pub struct Environment {

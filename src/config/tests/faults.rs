@@ -237,7 +237,7 @@ sources:
   audit: { upstream: mindbrige, credential: { bearer: s3cret }, budget: { per_hour: 0 } }
   audit: { upstream: mindbridge }
   sales: { status_timeout: 1 }
-clients: [ { nane: x }, { name: y, key_sha256: z, sources: [audit, nope] } ]
+clients: [ { nane: x }, { name: y, key_sha256: z, sources: [audit, nope, 7] }, 5 ]
 server: { listen: x, request_timeout: 1 }
 ";
     let lines = "clients[0].key_sha256: is missing: run `jobgate key new NAME` and copy the hash it prints
@@ -246,6 +246,8 @@ clients[0].nane: is not an option; did you mean name?
 clients[0].sources: is missing: name at least one source the client may read
 clients[1].key_sha256: KEY
 clients[1].sources[1]: names a source that is not configured
+clients[1].sources[2]: must be text; put it in quotes
+clients[2]: must be a mapping of options, one `option: value` a line
 environment variable JOBGATE_CACHE__FRESH_FOR: must be from 1ms to 1h
 environment variable JOBGATE_CLIENTS__7__NAME: names an entry that the list in the file does not have
 environment variable JOBGATE_GRAPHQL__MAX_DEPHT: is not an option; did you mean max_depth?
