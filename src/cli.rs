@@ -12,7 +12,11 @@ use crate::config::{Config, Environment, FILE_VARIABLE, Faults};
 
 mod check;
 mod config_schema;
+mod demo;
 mod key;
+mod schema;
+mod serve;
+mod simulate;
 mod terminal;
 
 use terminal::Terminal;
@@ -27,8 +31,16 @@ struct Line {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the gateway: the main job
+    Serve(serve::Arguments),
+    /// Run the gateway with simulated upstreams and no configuration
+    Demo(demo::Arguments),
+    /// Run the simulated upstreams alone
+    Simulate(simulate::Arguments),
     /// List every fault of a configuration at once
     Check(check::Arguments),
+    /// Print the GraphQL schema
+    Schema,
     /// Print the JSON Schema of the configuration file
     ConfigSchema,
     /// Make keys for clients
@@ -51,6 +63,8 @@ enum Exit {
     Done,
     /// Not as asked; the reason was said.
     Failed,
+    /// The gateway lost a part it cannot do without. `EX_SOFTWARE` of sysexits.h.
+    Broken,
     /// The configuration has faults; each was said. `EX_CONFIG` of sysexits.h.
     BadConfiguration,
 }
@@ -60,12 +74,13 @@ impl From<Exit> for u8 {
         match exit {
             Exit::Done => 0,
             Exit::Failed => 1,
+            Exit::Broken => 70,
             Exit::BadConfiguration => 78,
         }
     }
 }
 
-/// Runs a command line. Exit codes: 0 done, 1 failed, 2 not understood, 78 faults in the configuration.
+/// Runs a command line. Exit codes: 0 done, 1 failed, 2 not understood, 70 broken on the way, 78 faults in the configuration.
 pub fn run(args: impl IntoIterator<Item = OsString>, env: &Environment) -> ExitCode {
     // Not locked: a command that runs for long logs to the same stream from other threads.
     ExitCode::from(run_on(args, env, &mut io::stdout(), &mut io::stderr()))
@@ -103,10 +118,19 @@ fn run_on(
 
 fn dispatch(command: Command, env: &Environment, terminal: &mut Terminal<'_>) -> anyhow::Result<Exit> {
     match command {
+        Command::Serve(arguments) => serve::run(&arguments, env, terminal),
+        Command::Demo(arguments) => demo::run(&arguments, terminal),
+        Command::Simulate(arguments) => simulate::run(&arguments, terminal),
+        Command::Schema => schema::run(terminal),
         Command::Check(arguments) => check::run(&arguments, env, terminal),
         Command::ConfigSchema => config_schema::run(terminal),
         Command::Key(command) => key::run(&command, terminal),
     }
+}
+
+/// The runtime of a command that serves or asks.
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 
 impl ConfigFile {

@@ -22,5 +22,6 @@ pub mod inbound;
 pub mod jobs;
 pub mod outbound;
 pub mod ports;
+pub mod server;
 pub mod simulator;
 pub mod telemetry;

@@ -1,9 +1,17 @@
-//! `jobgate check`: every fault of a configuration at once, and what is in force. Starts nothing.
+//! `jobgate check`: every fault of a configuration at once, unreadable secrets included, and what is in force. Asks
+//! nobody, unless `--online` tries each source with one harmless read.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
 
 use super::terminal::Terminal;
 use super::{ConfigFile, Exit};
 use crate::config::{Config, Environment};
 use crate::outbound::credentials::SecretFiles;
+use crate::outbound::system::SystemClock;
+use crate::ports::clock::Clock;
+use crate::server::build;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -12,6 +20,9 @@ pub(super) struct Arguments {
     /// Print what is in force, defaults and environment included; secrets are never in it
     #[arg(long)]
     print: bool,
+    /// Try each source with one harmless read
+    #[arg(long)]
+    online: bool,
 }
 
 pub(super) fn run(
@@ -26,10 +37,13 @@ pub(super) fn run(
             return Ok(Exit::BadConfiguration);
         }
     };
-    // Secrets may be absent where the file is checked and present where it is served, so they do not make it a bad file.
-    let (_, unreadable) = SecretFiles::read(&config.sources, env);
+    let (credentials, unreadable) = SecretFiles::read(&config.sources, env);
     for secret in &unreadable {
-        terminal.complain(&format!("warning: {secret}"))?;
+        terminal.complain(secret)?;
+    }
+    let refused = if arguments.online { try_online(&config, credentials, terminal)? } else { 0 };
+    if !unreadable.is_empty() || refused > 0 {
+        return Ok(Exit::BadConfiguration);
     }
     if arguments.print {
         terminal.say(&format!("{:#}", config.effective()?))?;
@@ -37,6 +51,26 @@ pub(super) fn run(
         terminal.say(&summary(&config))?;
     }
     Ok(Exit::Done)
+}
+
+/// Tries each source, says how it went, and counts those that refused.
+fn try_online(config: &Config, credentials: SecretFiles, terminal: &mut Terminal<'_>) -> anyhow::Result<usize> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let readers = build::readers(config, Arc::new(credentials), &clock)?;
+    let probes = readers.iter().map(async |reader| (reader.name(), reader.probe().await));
+    let probed = super::runtime()?.block_on(join_all(probes));
+    let mut refused = 0;
+    for (name, outcome) in probed {
+        match outcome {
+            Ok(()) => terminal.say(&format!("sources.{name}: answers, and takes the credential"))?,
+            Err(error) => {
+                refused += 1;
+                let error = anyhow::Error::new(error);
+                terminal.complain(&format!("sources.{name}: {error:#}"))?;
+            }
+        }
+    }
+    Ok(refused)
 }
 
 fn summary(config: &Config) -> String {

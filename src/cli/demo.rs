@@ -1,10 +1,10 @@
 //! `jobgate demo`: the gateway with simulated upstreams in the same process, and no configuration.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::net::SocketAddr;
-use std::process::ExitCode;
 
+use super::Exit;
+use super::terminal::Terminal;
 use crate::config::{Config, Environment};
 use crate::server::build::Gateway;
 use crate::server::lifecycle;
@@ -17,35 +17,38 @@ const CREDENTIALS: [(&str, &str); 2] =
 /// What the README asks for: a job of each upstream.
 const QUERY: &str = r#"{ jobs(refs: [{ external: { source: "audit", externalId: "65f0c0ffee00000000000001" } }, { external: { source: "marketing", externalId: "demo_sales_2026" } }]) { __typename ... on Job { externalId state nativeState progress { completed total } } } }"#;
 
-/// Starts both simulated upstreams and a gateway in front of them, and says how to ask.
-///
-/// # Errors
-/// When an address is taken.
-pub fn run(listen: SocketAddr, admin_listen: SocketAddr) -> anyhow::Result<ExitCode> {
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Where the gateway listens
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Where its probes listen
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
+    admin_listen: SocketAddr,
+}
+
+pub(super) fn run(arguments: &Arguments, terminal: &mut Terminal<'_>) -> anyhow::Result<Exit> {
     super::runtime()?.block_on(async {
         let simulator = Simulator::start(Scenario::demo(), Addresses::ephemeral()).await?;
         let env: Environment = CREDENTIALS.into_iter().collect();
-        let config = Config::from_yaml(&configuration(&simulator, listen, admin_listen)?, &env)?;
+        let config = Config::from_yaml(&configuration(&simulator, arguments)?, &env)?;
         super::serve::start_log(&config.telemetry)?;
         let gateway = Gateway::build(&config, &env).await?;
         let address = gateway.public_addr();
         let body = serde_json::json!({ "query": QUERY });
-        writeln!(
-            std::io::stdout(),
-            "jobgate demo: simulated upstreams, living jobs, nothing to configure\n\n{simulator}\nask for a job of each:\n\n  \
-             curl -s http://{address}/graphql -H 'content-type: application/json' -d '{body}'\n"
-        )?;
-        let code = lifecycle::run(gateway, config.server.drain_timeout).await?;
+        terminal.say(&format!(
+            "jobgate demo: a gateway in front of two simulated upstreams with living jobs\n\n{simulator}\n\
+             ask for a job of each:\n\n  curl -s http://{address}/graphql -H 'content-type: application/json' -d '{body}'\n"
+        ))?;
+        let ended = lifecycle::run(gateway, config.server.drain_timeout).await?;
         simulator.stop().await;
-        Ok(code)
+        Ok(ended.into())
     })
 }
 
-fn configuration(
-    simulator: &Simulator,
-    listen: SocketAddr,
-    admin_listen: SocketAddr,
-) -> Result<String, std::fmt::Error> {
+/// The configuration that an operator would write for the two simulators.
+fn configuration(simulator: &Simulator, arguments: &Arguments) -> Result<String, std::fmt::Error> {
+    let Arguments { listen, admin_listen } = arguments;
     let mut yaml = String::new();
     writeln!(yaml, "server: {{ listen: \"{listen}\", admin_listen: \"{admin_listen}\" }}")?;
     writeln!(yaml, "sources:")?;

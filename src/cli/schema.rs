@@ -1,15 +1,10 @@
 //! `jobgate schema`: prints the GraphQL schema, which `schema/schema.graphql` holds.
 
-use std::io::Write as _;
-use std::process::ExitCode;
-
+use super::Exit;
+use super::terminal::Terminal;
 use crate::inbound::graphql::schema;
 
-/// Prints the schema.
-///
-/// # Errors
-/// When standard output is gone.
-pub fn run() -> anyhow::Result<ExitCode> {
-    std::io::stdout().write_all(schema::sdl().as_bytes())?;
-    Ok(ExitCode::SUCCESS)
+pub(super) fn run(terminal: &mut Terminal<'_>) -> anyhow::Result<Exit> {
+    terminal.say(schema::sdl().trim_end())?;
+    Ok(Exit::Done)
 }

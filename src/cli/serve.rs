@@ -1,23 +1,33 @@
 //! `jobgate serve`: the main job.
 
-use std::path::Path;
-use std::process::ExitCode;
-
+use super::terminal::Terminal;
+use super::{ConfigFile, Exit};
 use crate::config::{Config, Environment, LogFormat, TelemetryConfig};
 use crate::server::build::Gateway;
-use crate::server::lifecycle;
+use crate::server::lifecycle::{self, Ended};
 use crate::telemetry::log;
 
-/// Serves by a configuration until the process is told to stop.
-///
-/// # Errors
-/// When the gateway cannot start.
-pub fn run(config: &Config, env: &Environment) -> anyhow::Result<ExitCode> {
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    file: ConfigFile,
+}
+
+pub(super) fn run(arguments: &Arguments, env: &Environment, terminal: &mut Terminal<'_>) -> anyhow::Result<Exit> {
+    let config = match arguments.file.load(env) {
+        Ok(config) => config,
+        Err(faults) => {
+            terminal.refuse(&faults)?;
+            return Ok(Exit::BadConfiguration);
+        }
+    };
     start_log(&config.telemetry)?;
-    super::runtime()?.block_on(async {
-        let gateway = Gateway::build(config, env).await?;
-        lifecycle::run(gateway, config.server.drain_timeout).await
-    })
+    super::runtime()?.block_on(serve(&config, env))
+}
+
+async fn serve(config: &Config, env: &Environment) -> anyhow::Result<Exit> {
+    let gateway = Gateway::build(config, env).await?;
+    Ok(lifecycle::run(gateway, config.server.drain_timeout).await?.into())
 }
 
 /// Starts the log as configured.
@@ -28,4 +38,13 @@ pub(super) fn start_log(telemetry: &TelemetryConfig) -> anyhow::Result<()> {
     };
     log::start(format, telemetry.log_level.parse()?);
     Ok(())
+}
+
+impl From<Ended> for Exit {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Told => Self::Done,
+            Ended::Broken => Self::Broken,
+        }
+    }
 }

@@ -1,29 +1,37 @@
 //! `jobgate simulate`: the simulated upstreams alone.
 
-use std::io::Write as _;
-use std::path::Path;
-use std::process::ExitCode;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+use super::Exit;
+use super::terminal::Terminal;
 use crate::server::lifecycle;
 use crate::simulator::{Addresses, Scenario, Simulator};
 
-/// Serves a scenario, or the built-in one, until the process is told to stop.
-///
-/// # Errors
-/// When the scenario has faults or an address is taken.
-pub fn run(scenario: Option<&Path>, addresses: Addresses) -> anyhow::Result<ExitCode> {
-    let scenario = match scenario {
-        Some(path) => read(path)?,
-        None => Scenario::demo(),
-    };
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The scenario file (docs/simulator.md); without it the one that `jobgate demo` shows
+    #[arg(long, value_name = "FILE")]
+    scenario: Option<PathBuf>,
+    /// Where the simulated MindBridge listens
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
+    mindbridge: SocketAddr,
+    /// Where the simulated Supermetrics listens
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8082")]
+    supermetrics: SocketAddr,
+}
+
+pub(super) fn run(arguments: &Arguments, terminal: &mut Terminal<'_>) -> anyhow::Result<Exit> {
+    let scenario = arguments.scenario.as_deref().map_or_else(|| Ok(Scenario::demo()), read)?;
+    let addresses = Addresses { mindbridge: arguments.mindbridge, supermetrics: arguments.supermetrics };
     super::runtime()?.block_on(async {
         let simulator = Simulator::start(scenario, addresses).await?;
-        writeln!(std::io::stdout(), "{simulator}")?;
+        terminal.say(&simulator)?;
         lifecycle::told_to_stop().await?;
         simulator.stop().await;
-        Ok(ExitCode::SUCCESS)
+        Ok(Exit::Done)
     })
 }
 

@@ -43,15 +43,15 @@ fn every_end_has_its_exit_code_and_its_stream() {
         (
             "check --config config/example.yaml",
             &[("MARKETING_KEY", "k")],
-            0,
-            "the configuration is valid: sources audit (mindbridge), marketing (supermetrics); 1 client; listens on 127.0.0.1:8080",
-            "warning: sources.audit.credential: file /run/secrets/audit-token cannot be read",
+            78,
+            "",
+            "sources.audit.credential: file /run/secrets/audit-token cannot be read",
         ),
         (
             "check",
             &[EXAMPLE],
-            0,
-            "the configuration is valid",
+            78,
+            "",
             "environment variable MARKETING_KEY is not set",
         ),
         (

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::fault::Faults;
-use super::values::{DAY, GIB, HOUR, MIB, MINUTE, SECOND, Size, Span, span};
+use super::values::{DAY, GIB, HOUR, MIB, MINUTE, SECOND, Size, Span};
 
 /// How long an answer is good for, and how much is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -43,7 +43,7 @@ impl CacheConfig {
         for (name, kept) in [("keep_unfinished", self.keep_unfinished), ("keep_finished", self.keep_finished)]
         {
             if kept < self.fresh_for {
-                let fresh_for = span(self.fresh_for);
+                let fresh_for = duration::format(self.fresh_for);
                 let message = format!("must not be shorter than cache.fresh_for ({fresh_for})");
                 faults.add(format!("cache.{name}"), message);
             }

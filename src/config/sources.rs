@@ -9,7 +9,8 @@ use url::{Host, Url};
 use super::credential::{CredentialRef, RawCredential};
 use super::fault::Faults;
 use super::server::ServerConfig;
-use super::values::{Count, GIB, HOUR, KIB, MINUTE, Size, Span, shown, span, words};
+use super::values::{Count, GIB, HOUR, KIB, Size, Span, shown, words};
+use crate::domain::duration;
 use crate::domain::source::Upstream;
 
 /// One account of one upstream.
@@ -28,9 +29,6 @@ pub struct SourceConfig {
     pub budget: BudgetConfig,
     /// Whether http is allowed to a host that is not this machine.
     pub allow_plaintext: bool,
-    /// Longest time to open a connection; shorter than `status_timeout`.
-    #[serde(with = "Span::<1, MINUTE>")]
-    pub connect_timeout: Duration,
     /// Longest time for one status call, all of it; shorter than the server's `request_timeout`.
     #[serde(with = "Span::<1, HOUR>")]
     pub status_timeout: Duration,
@@ -96,9 +94,6 @@ pub(super) struct RawSource {
     budget: BudgetConfig,
     /// Whether http is allowed to a host that is not this machine. The credential then crosses the network in the clear.
     allow_plaintext: bool,
-    /// Longest time to open a connection; shorter than `status_timeout`.
-    #[serde(with = "Span::<1, MINUTE>")]
-    connect_timeout: Duration,
     /// Longest time for one status call, all of it; shorter than `server.request_timeout`.
     #[serde(with = "Span::<1, HOUR>")]
     status_timeout: Duration,
@@ -121,7 +116,6 @@ impl Default for RawSource {
             credential: None,
             budget: BudgetConfig::default(),
             allow_plaintext: false,
-            connect_timeout: Duration::from_secs(2),
             status_timeout: Duration::from_secs(15),
             rows_timeout: Duration::from_mins(1),
             max_status_body: 1 << 20,
@@ -138,13 +132,8 @@ impl RawSource {
         server: &ServerConfig,
         faults: &mut Faults,
     ) -> Option<SourceConfig> {
-        if self.connect_timeout >= self.status_timeout {
-            let limit = span(self.status_timeout);
-            let message = format!("must be shorter than {path}.status_timeout ({limit})");
-            faults.add(format!("{path}.connect_timeout"), message);
-        }
         if self.status_timeout >= server.request_timeout {
-            let limit = span(server.request_timeout);
+            let limit = duration::format(server.request_timeout);
             let message = format!(
                 "must be shorter than server.request_timeout ({limit}), or callers give up before the upstream does"
             );
@@ -172,7 +161,6 @@ impl RawSource {
             credential: credential?,
             budget: self.budget,
             allow_plaintext: self.allow_plaintext,
-            connect_timeout: self.connect_timeout,
             status_timeout: self.status_timeout,
             rows_timeout: self.rows_timeout,
             max_status_body: self.max_status_body,

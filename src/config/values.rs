@@ -11,6 +11,8 @@ use serde::de::Error as _;
 use serde::{Deserialize as _, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
+use crate::domain::duration;
+
 /// Milliseconds in a second, and so on: the bounds of [`Span`].
 pub(super) const SECOND: u64 = 1_000;
 pub(super) const MINUTE: u64 = 60 * SECOND;
@@ -21,7 +23,6 @@ pub(super) const KIB: u64 = 1 << 10;
 pub(super) const MIB: u64 = 1 << 20;
 pub(super) const GIB: u64 = 1 << 30;
 
-const SPAN_UNITS: [(&str, u64); 5] = [("d", DAY), ("h", HOUR), ("m", MINUTE), ("s", SECOND), ("ms", 1)];
 const SIZE_UNITS: [(&str, u64); 4] = [("GiB", GIB), ("MiB", MIB), ("KiB", KIB), ("B", 1)];
 
 /// A length of time such as `30s`, from `MIN` to `MAX` milliseconds. For `#[serde(with)]` on a [`Duration`].
@@ -29,12 +30,13 @@ pub(super) struct Span<const MIN: u64, const MAX: u64>;
 
 impl<const MIN: u64, const MAX: u64> Span<MIN, MAX> {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        const FORM: &str = "must be a duration with its unit, such as 250ms, 30s, 5m, 24h or 30d";
-        read_amount(deserializer, FORM, &SPAN_UNITS, MIN, MAX).map(Duration::from_millis)
+        let read = |text: &str| duration::parse(text).map(millis).map_err(|error| error.to_string());
+        let write = |amount| duration::format(Duration::from_millis(amount));
+        within(deserializer, read, write, MIN, MAX).map(Duration::from_millis)
     }
 
     pub(super) fn serialize<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&amount(u64::try_from(span.as_millis()).unwrap_or(u64::MAX), &SPAN_UNITS))
+        serializer.collect_str(&duration::format(*span))
     }
 }
 
@@ -57,14 +59,13 @@ pub(super) struct Size<const MIN: u64, const MAX: u64>;
 
 impl<const MIN: u64, const MAX: u64> Size<MIN, MAX> {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
-        const FORM: &str = "must be a size with its unit, such as 512B, 256KiB, 16MiB or 1GiB";
-        let bytes = read_amount(deserializer, FORM, &SIZE_UNITS, MIN, MAX)?;
+        let bytes = within(deserializer, bytes, size, MIN, MAX)?;
         usize::try_from(bytes).map_err(|_| D::Error::custom("is more than this machine can address"))
     }
 
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
     pub(super) fn serialize<S: Serializer>(bytes: &usize, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&amount(*bytes as u64, &SIZE_UNITS))
+        serializer.collect_str(&size(*bytes as u64))
     }
 }
 
@@ -151,40 +152,42 @@ pub(super) fn shown<T: Display, S: Serializer>(value: &T, serializer: S) -> Resu
     serializer.collect_str(value)
 }
 
-/// A duration in the form the configuration uses, for messages.
-pub(super) fn span(span: Duration) -> String {
-    amount(u64::try_from(span.as_millis()).unwrap_or(u64::MAX), &SPAN_UNITS)
-}
-
-fn read_amount<'de, D: Deserializer<'de>>(
+/// Reads a text by `read`, and holds what comes of it to its bounds, which `write` prints.
+fn within<'de, D: Deserializer<'de>>(
     deserializer: D,
-    form: &str,
-    units: &[(&str, u64)],
+    read: impl FnOnce(&str) -> Result<u64, String>,
+    write: impl Fn(u64) -> String,
     min: u64,
     max: u64,
 ) -> Result<u64, D::Error> {
     let value = Value::deserialize(deserializer)?;
-    let read = value.as_str().and_then(|text| {
-        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, unit) = text.split_at_checked(digits)?;
-        let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
-        Some(number.parse::<u64>().ok()?.saturating_mul(*factor))
-    });
-    match read {
-        None => Err(D::Error::custom(form)),
-        Some(read) if (min..=max).contains(&read) => Ok(read),
-        Some(_) => {
-            let (min, max) = (amount(min, units), amount(max, units));
-            Err(D::Error::custom(format_args!("must be from {min} to {max}")))
-        }
+    let amount = read(value.as_str().unwrap_or_default()).map_err(D::Error::custom)?;
+    if (min..=max).contains(&amount) {
+        Ok(amount)
+    } else {
+        Err(D::Error::custom(format_args!("must be from {} to {}", write(min), write(max))))
     }
 }
 
-/// Writes an amount in the largest unit that gives a whole number.
-fn amount(value: u64, units: &[(&str, u64)]) -> String {
-    let fits = units.iter().find(|(_, factor)| value != 0 && value.is_multiple_of(*factor));
-    let (unit, factor) = fits.or_else(|| units.last()).copied().unwrap_or_default();
-    format!("{}{unit}", value / factor.max(1))
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Reads a number of bytes. One too large for a `u64` is far beyond any bound, and is read as the largest.
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let read = text.split_at_checked(digits).and_then(|(number, unit)| {
+        let (_, factor) = SIZE_UNITS.iter().find(|(name, _)| *name == unit)?;
+        Some(number.parse::<u64>().ok()?.saturating_mul(*factor))
+    });
+    read.ok_or_else(|| "must be a size with its unit, such as 512B, 256KiB, 16MiB or 1GiB".to_owned())
+}
+
+/// Writes a number of bytes in the largest unit that gives a whole number.
+fn size(bytes: u64) -> String {
+    let fits = SIZE_UNITS.iter().find(|(_, factor)| bytes != 0 && bytes.is_multiple_of(*factor));
+    let (unit, factor) = fits.copied().unwrap_or(("B", 1));
+    format!("{}{unit}", bytes / factor)
 }
 
 /// Defines an enum that is written as one of a few words. The last text is the message for anything else.

@@ -43,6 +43,8 @@ pub enum Kind {
     BadInput,
     /// The client presented no key, or none that is known.
     Unauthenticated,
+    /// Nothing is served at this path.
+    NoSuchPath,
     /// The method, or this operation by this method.
     MethodNotAllowed,
     /// No media type that the client accepts is served.
@@ -82,6 +84,7 @@ impl Kind {
             }
             Self::BadInput => (S::UNPROCESSABLE_ENTITY, "BAD_USER_INPUT", Level::DEBUG),
             Self::Unauthenticated => (S::UNAUTHORIZED, "UNAUTHENTICATED", Level::INFO),
+            Self::NoSuchPath => (S::NOT_FOUND, "NO_SUCH_PATH", Level::DEBUG),
             Self::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", Level::DEBUG),
             Self::NotAcceptable => (S::NOT_ACCEPTABLE, "NOT_ACCEPTABLE", Level::DEBUG),
             Self::RequestTimeout => (S::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", Level::INFO),

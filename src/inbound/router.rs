@@ -22,6 +22,6 @@ pub fn public(door: Door, settings: Settings) -> Router {
 /// Lets the use case say who is calling, and turns its refusal into one of this door.
 pub fn authenticator(jobs: Jobs) -> impl Fn(Option<&SecretString>) -> Result<Principal, Refusal> + Send + Sync + 'static {
     move |presented| {
-        jobs.authenticate(presented).map_err(|refusal| Refusal::new(Kind::Unauthenticated, refusal.to_string()))
+        jobs.authenticate(presented).map_err(|refusal| Refusal::unauthenticated(refusal.to_string()))
     }
 }

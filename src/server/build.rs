@@ -61,7 +61,7 @@ impl Gateway {
     pub async fn build(config: &Config, env: &Environment) -> anyhow::Result<Self> {
         let spawner = RuntimeSpawner::default();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let (credentials, problems) = SecretFiles::read(config, env);
+        let (credentials, problems) = SecretFiles::read(&config.sources, env);
         for problem in problems {
             tracing::error!(%problem, "source has no usable credential, it is left unconfigured");
         }
@@ -74,7 +74,7 @@ impl Gateway {
             missing: cache.missing_for,
         };
         let ports = Ports {
-            identity: Arc::new(ClientKeys::new(config.clients.clone())),
+            identity: Arc::new(ClientKeys::new(&config.clients)),
             readers,
             store: Arc::new(MemoryStore::new(retention)),
             rows: Arc::new(MemoryRows::new(cache.rows_max_bytes as u64, cache.rows_for)),

@@ -1,15 +1,20 @@
 //! From start to end: serve, hear the signal, stop being ready, finish what is held, and go. Soft, then hard.
 
 use std::io;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::build::Gateway;
 
-/// The exit code of a process that lost a part it cannot do without (`EX_SOFTWARE`).
-const BROKEN: u8 = 70;
+/// How serving ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to stop, and did.
+    Told,
+    /// A part died without which the process cannot do its job.
+    Broken,
+}
 
 /// The two signals that tell a process to stop.
 #[derive(Debug)]
@@ -46,12 +51,12 @@ pub async fn told_to_stop() -> io::Result<()> {
 ///
 /// # Errors
 /// When the signals cannot be listened for.
-pub async fn run(gateway: Gateway, drain_timeout: Duration) -> anyhow::Result<ExitCode> {
+pub async fn run(gateway: Gateway, drain_timeout: Duration) -> io::Result<Ended> {
     let mut signals = StopSignals::listen()?;
     let serving = gateway.serve();
     tokio::select! {
         () = signals.next() => {}
-        () = serving.broken() => return Ok(ExitCode::from(BROKEN)),
+        () = serving.broken() => return Ok(Ended::Broken),
     }
     tracing::info!("stopping: no new connections, finishing what is under way");
     tokio::select! {
@@ -59,5 +64,5 @@ pub async fn run(gateway: Gateway, drain_timeout: Duration) -> anyhow::Result<Ex
         () = tokio::time::sleep(drain_timeout) => tracing::warn!("stopped before everything was finished"),
         () = signals.next() => tracing::warn!("stopped at the second signal"),
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(Ended::Told)
 }

@@ -170,7 +170,7 @@ pub(crate) fn house() -> House {
     let retention = Retention { max_bytes: 64 << 20, finished: day, unfinished: day, missing };
     let spawner = RuntimeSpawner::default();
     let ports = Ports {
-        identity: Arc::new(ClientKeys::new(Vec::new())),
+        identity: Arc::new(ClientKeys::new(&[])),
         readers: vec![Arc::clone(&mind) as Arc<dyn JobReader>, Arc::clone(&metrics) as Arc<dyn JobReader>],
         store: Arc::new(MemoryStore::new(retention)),
         rows: Arc::new(MemoryRows::new(64 << 20, day)),

@@ -141,10 +141,6 @@ fn a_bad_source_gets_one_line_that_names_the_option_and_the_fix() {
         ),
         (format!("{SOURCE}, allow_plaintext: maybe"), "allow_plaintext: must be true or false"),
         (
-            format!("{SOURCE}, connect_timeout: 15s"),
-            "connect_timeout: must be shorter than sources.audit.status_timeout (15s)",
-        ),
-        (
             format!("{SOURCE}, status_timeout: 30s"),
             "status_timeout: must be shorter than server.request_timeout (30s), or callers give up before the upstream does",
         ),
