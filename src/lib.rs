@@ -17,4 +17,6 @@
 
 pub mod domain;
 
+pub mod outbound;
+
 pub mod ports;
