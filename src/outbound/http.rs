@@ -84,9 +84,8 @@ impl HttpRoad {
             // losing the race to another thread is as good: some provider is installed then
             rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
         }
-        let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS
-            .iter()
-            .filter_map(|der| Certificate::from_der(der).ok());
+        let roots =
+            webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().filter_map(|der| Certificate::from_der(der).ok());
         let client = Client::builder()
             .user_agent(concat!("jobgate/", env!("CARGO_PKG_VERSION")))
             .redirect(Policy::none())

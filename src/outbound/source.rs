@@ -25,6 +25,9 @@ const RETRIES: u32 = 2;
 /// The pause between tries, with full jitter: a status call has seconds, not minutes.
 const BETWEEN_TRIES: Backoff = Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(2) };
 
+/// A try with less time than this is not made: it would look like a fault of the upstream.
+const LEAST_TIME: Duration = Duration::from_millis(50);
+
 /// What the operator says about one source.
 #[derive(Clone, Debug)]
 pub struct SourceSettings {
@@ -111,7 +114,7 @@ impl From<Refusal> for LookError {
 
 /// An answer, or the lack of one, and the times it lies between.
 #[derive(Debug)]
-pub(super) struct Asked<T> {
+pub(super) struct Told<T> {
     /// When the last try left us; when it was given up, if none did.
     pub(super) asked_at: Timestamp,
     /// When the answer was complete, or given up on.
@@ -156,7 +159,7 @@ impl Source {
         self.gate.pause(pause);
     }
 
-    /// Asks once, and up to twice more where that may help and the retry budget allows; never beyond `total`.
+    /// Asks once, and up to twice more where that may help and the retry budget allows; never beyond the deadline.
     ///
     /// Every try passes the gate. Tried again: no connection, a broken answer, [`Verdict::Sick`]. Dropping the future
     /// ends the call and frees its slot.
@@ -164,13 +167,12 @@ impl Source {
         &self,
         urgency: Urgency,
         call: &Call,
-        total: Duration,
+        deadline: Instant,
         judge: impl Fn(&Reply) -> Verdict<T> + Send + Sync,
-    ) -> Asked<T>
+    ) -> Told<T>
     where
         T: Send,
     {
-        let deadline = Instant::now() + total;
         let mut asked_at = self.now();
         let mut last = None;
         for attempt in 0..=RETRIES {
@@ -181,11 +183,17 @@ impl Source {
                 }
                 tokio::time::sleep(pause).await;
             }
+            let patience = left(deadline).saturating_sub(LEAST_TIME);
+            if patience.is_zero() {
+                break;
+            }
             let entered = match self.credential() {
-                Some(credential) => {
-                    let patience = deadline.saturating_duration_since(Instant::now());
-                    self.gate.enter(urgency, patience).await.map(|permit| (permit, credential)).map_err(Into::into)
-                }
+                Some(credential) => self
+                    .gate
+                    .enter(urgency, patience)
+                    .await
+                    .map(|permit| (permit, credential))
+                    .map_err(Into::into),
                 None => Err(LookError::Unconfigured),
             };
             let (permit, credential) = match entered {
@@ -200,16 +208,15 @@ impl Source {
                 self.gate.earn_retry();
             }
             asked_at = self.now();
-            let left = deadline.saturating_duration_since(Instant::now());
             let span = tracing::info_span!("upstream.call", source = %self.settings.name, attempt);
-            let sent = self.means.road.send(call, left, &credential).instrument(span).await;
+            let sent = self.means.road.send(call, left(deadline), &credential).instrument(span).await;
             match self.conclude(permit, credential, sent, &judge) {
-                Concluded::Final(outcome) => return Asked { asked_at, observed_at: self.now(), outcome },
+                Concluded::Final(outcome) => return Told { asked_at, observed_at: self.now(), outcome },
                 Concluded::Again(error) => last = Some(error),
             }
         }
         let error = last.unwrap_or_else(|| AskError::Look(LookError::TimedOut));
-        Asked { asked_at, observed_at: self.now(), outcome: Err(error) }
+        Told { asked_at, observed_at: self.now(), outcome: Err(error) }
     }
 
     /// How the source is doing now.
@@ -290,6 +297,10 @@ impl Source {
     }
 }
 
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
 /// The end of one try.
 enum Concluded<T> {
     Final(Result<T, AskError>),
@@ -300,7 +311,11 @@ enum Concluded<T> {
 fn same(one: &Credential, other: &Credential) -> bool {
     match (one, other) {
         (Credential::Bearer(one), Credential::Bearer(other))
-        | (Credential::ApiKey(one), Credential::ApiKey(other)) => one.expose_secret() == other.expose_secret(),
-        (Credential::Bearer(_), Credential::ApiKey(_)) | (Credential::ApiKey(_), Credential::Bearer(_)) => false,
+        | (Credential::ApiKey(one), Credential::ApiKey(other)) => {
+            one.expose_secret() == other.expose_secret()
+        }
+        (Credential::Bearer(_), Credential::ApiKey(_)) | (Credential::ApiKey(_), Credential::Bearer(_)) => {
+            false
+        }
     }
 }

@@ -4,14 +4,19 @@
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-use crate::domain::id::SourceName;
+use super::http::{BaseUrl, HttpRoad};
+use super::source::{Means, SourceSettings};
+use crate::domain::id::{ExternalId, SourceName};
+use crate::domain::job::Job;
 use crate::ports::clock::Clock;
 use crate::ports::credentials::{Credential, Credentials};
 use crate::ports::entropy::Entropy;
+use crate::ports::upstream::LookError;
 
 /// One request, as it arrived.
 #[derive(Clone, Debug)]
@@ -90,7 +95,10 @@ fn receive(stream: &mut TcpStream) -> Option<Seen> {
 /// A whole answer: status, extra header lines (each ending in CRLF) and body.
 pub(crate) fn answer(status: u16, headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
-    let head = format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n", body.len());
+    let head = format!(
+        "HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n",
+        body.len()
+    );
     [head.as_bytes(), body].concat()
 }
 
@@ -116,6 +124,46 @@ pub(crate) struct Zero;
 impl Entropy for Zero {
     fn unit(&self) -> f64 {
         0.0
+    }
+}
+
+/// What a test's source may do, against a server of its own.
+pub(crate) fn settings(url: &str) -> SourceSettings {
+    SourceSettings {
+        name: SourceName::parse("s").unwrap(),
+        base_url: BaseUrl::new(url.parse().unwrap()).unwrap(),
+        per_second: 1_000,
+        per_hour: 100_000,
+        concurrency: 8,
+        max_wait: Duration::from_secs(2),
+        status_timeout: Duration::from_secs(15),
+        rows_timeout: Duration::from_secs(30),
+        max_status_body: 1 << 20,
+        max_rows_body: 4 << 20,
+    }
+}
+
+/// What the world lends in a test.
+pub(crate) fn means(credentials: Arc<OneKey>) -> Means {
+    Means {
+        road: Arc::new(HttpRoad::new().unwrap()),
+        credentials,
+        clock: Arc::new(Still),
+        entropy: Arc::new(Zero),
+    }
+}
+
+/// An external id.
+pub(crate) fn id(text: &str) -> ExternalId {
+    ExternalId::parse(text).unwrap()
+}
+
+/// A word for what came of a look: the state, or the error's variant.
+pub(crate) fn word(outcome: &Result<Arc<Job>, LookError>) -> String {
+    match outcome {
+        Ok(job) => format!("{:?}", job.state()),
+        Err(LookError::Throttled { retry_after }) => format!("Throttled {}", retry_after.as_secs()),
+        Err(error) => format!("{error:?}").chars().take_while(char::is_ascii_alphabetic).collect(),
     }
 }
 

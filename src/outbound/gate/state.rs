@@ -13,7 +13,7 @@ use crate::ports::upstream::Urgency;
 
 /// Failures in a row until the breaker opens, and how long it stays so.
 const BREAKER_THRESHOLD: u32 = 5;
-const BREAKER_BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(60) };
+const BREAKER_BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_mins(1) };
 /// Retries: one in five calls, and a few to begin with.
 const RETRY_SHARE: f64 = 0.2;
 const RETRY_FLOOR: f64 = 10.0;
@@ -74,7 +74,7 @@ impl State {
         Self {
             concurrency: limits.concurrency.max(1),
             second: Rate::new(limits.per_second, Duration::from_secs(1)),
-            hour: Rate::new(limits.per_hour, Duration::from_secs(3_600)),
+            hour: Rate::new(limits.per_hour, Duration::from_hours(1)),
             in_flight: 0,
             next_id: 0,
             waiting: VecDeque::new(),

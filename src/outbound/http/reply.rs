@@ -9,7 +9,7 @@ use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
 /// The longest pause that an upstream can ask for.
-const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3_600);
+const LONGEST_PAUSE: Duration = Duration::from_hours(24);
 /// The shortest: "at once" would be a loop.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 

@@ -38,7 +38,8 @@ async fn send(call: &Call, credential: &Credential) -> Result<Reply, SendError> 
 fn bomb(megabytes: usize) -> Vec<u8> {
     use std::io::Write as _;
     use std::process::{Command, Stdio};
-    let mut gzip = Command::new("gzip").arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut gzip =
+        Command::new("gzip").arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut input = gzip.stdin.take().unwrap();
     let writer = std::thread::spawn(move || {
         for _ in 0..megabytes {
@@ -97,7 +98,7 @@ async fn no_error_shows_the_secret_or_the_url() {
 #[tokio::test]
 async fn the_deadline_covers_the_body() {
     let server = Server::start(|_| {
-        std::thread::park_timeout(Duration::from_secs(60));
+        std::thread::park_timeout(Duration::from_mins(1));
         Vec::new()
     });
     let road = HttpRoad::new().unwrap();
@@ -136,8 +137,9 @@ fn a_signed_request_does_not_print_its_bearer_token() {
 #[test]
 fn no_id_leaves_its_segment() {
     let hostile = [
-        "..", ".", "../a", "%2e%2e", "%2E%2e/", "..\\", "a/b", "a\\b", "a?b=c", "a#b", "a%2Fb", "a\nb", "\t..", ".\n.",
-        "a b", "é", "", "a;b", "//h", "@h", ":80", "http://h", "..;", "%00", "\0", "...", "a.", "..a", "~", "a:b",
+        "..", ".", "../a", "%2e%2e", "%2E%2e/", "..\\", "a/b", "a\\b", "a?b=c", "a#b", "a%2Fb", "a\nb",
+        "\t..", ".\n.", "a b", "é", "", "a;b", "//h", "@h", ":80", "http://h", "..;", "%00", "\0", "...",
+        "a.", "..a", "~", "a:b",
     ];
     let held = |text: &str| {
         let Ok(id) = ExternalId::parse(text) else { return };
@@ -149,10 +151,14 @@ fn no_id_leaves_its_segment() {
             assert_eq!(path, expected, "{text:?} under {base}");
         }
     };
-    hostile.iter().for_each(|text| held(text));
+    for text in hostile {
+        held(text);
+    }
     // whatever is pushed, valid or not, either stays one segment or is not sent
     let mut runner = TestRunner::new(Config::with_cases(300));
-    let pieces = prop::sample::select(vec!["..", ".", "/", "\\", "%2e", "%2F", "?", "#", "\n", "\t", "a", ":", "@", "~", "é"]);
+    let pieces = prop::sample::select(vec![
+        "..", ".", "/", "\\", "%2e", "%2F", "?", "#", "\n", "\t", "a", ":", "@", "~", "é",
+    ]);
     let strings = prop::collection::vec(pieces, 0..6).prop_map(|pieces| pieces.concat());
     runner
         .run(&strings, |text| {
