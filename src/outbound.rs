@@ -2,6 +2,12 @@
 //! `moka`. Never calls back up into `jobs`, and never sees `inbound`.
 
 pub mod credentials;
+pub mod gate;
+pub mod http;
 pub mod identity;
+pub mod source;
 pub mod stores;
 pub mod system;
+#[cfg(test)]
+mod testing;
+pub mod upstreams;

@@ -48,9 +48,12 @@ async fn two_hundred_jobs_of_one_source_are_as_many_calls_as_pages() {
     let mut refs: Vec<JobRef> = (0..200).map(|number| reference("mind", &format!("job{number}"))).collect();
     refs[199] = refs[0].clone();
     let answers = house.jobs.lookup(&Principal::local(), &refs, None).await;
-    let ids: Vec<&str> =
-        answers.iter().map(|answer| answer.as_ref().unwrap().observation.job.key.external_id.as_str()).collect();
-    let expected: Vec<String> = (0..199).map(|number| format!("job{number}")).chain(["job0".to_owned()]).collect();
+    let ids: Vec<&str> = answers
+        .iter()
+        .map(|answer| answer.as_ref().unwrap().observation.job.key.external_id.as_str())
+        .collect();
+    let expected: Vec<String> =
+        (0..199).map(|number| format!("job{number}")).chain(["job0".to_owned()]).collect();
     assert_eq!(ids, expected, "same order, same length");
     let asked = house.mind.asked.lock().unwrap();
     assert_eq!(asked.len(), 2);
@@ -122,7 +125,9 @@ async fn a_second_run_under_the_same_id_shows_itself() {
 #[tokio::test(start_paused = true)]
 async fn only_what_was_seen_can_expire() {
     let house = house();
-    house.metrics.says(|id| if id.as_str() == "never" { Err(LookError::NotFound) } else { Ok(Life::Running) });
+    house
+        .metrics
+        .says(|id| if id.as_str() == "never" { Err(LookError::NotFound) } else { Ok(Life::Running) });
     assert_eq!(problem(look(&house, "metrics", "never").await), ProblemCode::NotFound);
     look(&house, "metrics", "seen").await.unwrap();
     house.metrics.says(|_| Err(LookError::NotFound));
@@ -145,8 +150,8 @@ async fn not_found_is_believed_briefly() {
 
 #[tokio::test(start_paused = true)]
 async fn trouble_upstream_is_told_beside_the_older_answer_and_never_kept() {
-    let throttled = || LookError::Throttled { retry_after: SECOND * 30 };
     type Make = Box<dyn Fn() -> LookError + Send + Sync>;
+    let throttled = || LookError::Throttled { retry_after: SECOND * 30 };
     let cases: [(Make, StaleReason, ProblemCode, Retry); 6] = [
         (Box::new(throttled), StaleReason::Throttled, ProblemCode::Throttled, Retry::After(SECOND * 30)),
         (Box::new(unavailable), StaleReason::Unavailable, ProblemCode::Unavailable, Retry::Whenever),
@@ -258,8 +263,12 @@ async fn rows_come_by_page_and_cost_a_call_for_a_thousand() {
     let job = look(&house, "metrics", "a").await.unwrap().observation;
     let (mut after, mut read) = (None::<String>, Vec::new());
     loop {
-        let page =
-            house.jobs.rows(&Principal::local(), &job, 90, after.as_deref()).await.unwrap().expect("the job succeeded");
+        let page = house
+            .jobs
+            .rows(&Principal::local(), &job, 90, after.as_deref())
+            .await
+            .unwrap()
+            .expect("the job succeeded");
         read.extend(page.rows.iter().map(|(_, cells)| cells[0].get().to_owned()));
         after = page.rows.last().map(|(cursor, _)| cursor.clone());
         if !page.has_next {

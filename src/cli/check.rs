@@ -42,19 +42,21 @@ pub(super) fn run(
         terminal.complain(secret)?;
     }
     let refused = if arguments.online { try_online(&config, credentials, terminal)? } else { 0 };
-    if !unreadable.is_empty() || refused > 0 {
-        return Ok(Exit::BadConfiguration);
-    }
+    let good = unreadable.is_empty() && refused == 0;
     if arguments.print {
         terminal.say(&format!("{:#}", config.effective()?))?;
-    } else {
+    } else if good {
         terminal.say(&summary(&config))?;
     }
-    Ok(Exit::Done)
+    Ok(if good { Exit::Done } else { Exit::BadConfiguration })
 }
 
 /// Tries each source, says how it went, and counts those that refused.
-fn try_online(config: &Config, credentials: SecretFiles, terminal: &mut Terminal<'_>) -> anyhow::Result<usize> {
+fn try_online(
+    config: &Config,
+    credentials: SecretFiles,
+    terminal: &mut Terminal<'_>,
+) -> anyhow::Result<usize> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let readers = build::readers(config, Arc::new(credentials), &clock)?;
     let probes = readers.iter().map(async |reader| (reader.name(), reader.probe().await));

@@ -13,7 +13,11 @@ pub(super) struct Arguments {
     file: ConfigFile,
 }
 
-pub(super) fn run(arguments: &Arguments, env: &Environment, terminal: &mut Terminal<'_>) -> anyhow::Result<Exit> {
+pub(super) fn run(
+    arguments: &Arguments,
+    env: &Environment,
+    terminal: &mut Terminal<'_>,
+) -> anyhow::Result<Exit> {
     let config = match arguments.file.load(env) {
         Ok(config) => config,
         Err(faults) => {

@@ -47,13 +47,7 @@ fn every_end_has_its_exit_code_and_its_stream() {
             "",
             "sources.audit.credential: file /run/secrets/audit-token cannot be read",
         ),
-        (
-            "check",
-            &[EXAMPLE],
-            78,
-            "",
-            "environment variable MARKETING_KEY is not set",
-        ),
+        ("check", &[EXAMPLE], 78, "", "environment variable MARKETING_KEY is not set"),
         (
             "check",
             &[EXAMPLE, ("JOBGATE_SERVER__LISTEN", "x")],

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::Faults;
 use super::values::{DAY, GIB, HOUR, MIB, MINUTE, SECOND, Size, Span};
+use crate::domain::duration;
 
 /// How long an answer is good for, and how much is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]

@@ -7,19 +7,19 @@ const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_0
 
 /// A text that is not a span of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be a whole number and a unit, such as 250ms, 30s, 5m, 24h or 30d")]
+#[error("must be a duration with its unit, such as 250ms, 30s, 5m, 24h or 30d")]
 pub struct DurationError;
 
 /// Reads a span of time. No signs, no fractions, no blanks, no bare number.
 ///
 /// # Errors
-/// When the text has another form, or the span is longer than a `u64` of milliseconds.
+/// When the text has another form. A span longer than a `u64` of milliseconds is read as the longest there is.
 pub fn parse(text: &str) -> Result<Duration, DurationError> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or(DurationError)?;
     let (number, unit) = text.split_at_checked(digits).ok_or(DurationError)?;
     let number: u64 = number.parse().map_err(|_| DurationError)?;
     let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit).ok_or(DurationError)?;
-    number.checked_mul(*factor).map(Duration::from_millis).ok_or(DurationError)
+    Ok(Duration::from_millis(number.saturating_mul(*factor)))
 }
 
 /// Writes a span of time in the largest unit that divides it. Less than a millisecond is lost.
@@ -46,20 +46,7 @@ mod tests {
         {
             assert_eq!(parse(text), Ok(Duration::from_millis(millis)));
         }
-        for text in [
-            "",
-            "5",
-            "s",
-            "-1s",
-            "1.5s",
-            " 1s",
-            "1 s",
-            "1S",
-            "1w",
-            "99999999999999999999s",
-            "18446744073709551615d",
-            "1s1s",
-        ] {
+        for text in ["", "5", "s", "-1s", "1.5s", " 1s", "1 s", "1S", "1w", "99999999999999999999s", "1s1s"] {
             assert_eq!(parse(text), Err(DurationError), "{text:?}");
         }
     }

@@ -29,6 +29,18 @@ impl Rate {
         }
     }
 
+    /// How long to wait from `now` before a call fits behind `ahead` others that go as early as they can.
+    pub fn wait_behind(&self, now: Duration, ahead: usize) -> Duration {
+        let Some(blocking) = (self.started.len() + ahead).checked_sub(self.calls) else {
+            return Duration::ZERO;
+        };
+        match self.started.get(blocking) {
+            Some(at) => (*at + self.per).saturating_sub(now),
+            // it is blocked by one of those ahead, which waits itself
+            None => self.wait_behind(now, blocking - self.started.len()) + self.per,
+        }
+    }
+
     /// Counts one call at `now`. The caller has waited for [`Rate::wait`].
     pub fn take(&mut self, now: Duration) {
         while self.started.front().is_some_and(|first| *first + self.per <= now) {
@@ -107,6 +119,12 @@ impl Breaker {
                 Passage::Try
             }
         }
+    }
+
+    /// How long calls are refused from `now` on, without entering; `None` when one may go.
+    pub fn refused(&self, now: Duration) -> Option<Duration> {
+        let until = self.open_until?;
+        if now < until { Some(until.saturating_sub(now)) } else { self.trying.then_some(self.backoff.base) }
     }
 
     /// Notes a call that was answered.
@@ -193,6 +211,24 @@ mod tests {
                 let within = started[index..].iter().take_while(|at| **at < *first + SECOND).count();
                 prop_assert!(within <= calls as usize, "{within} calls of {calls}");
             }
+        }
+
+        #[test]
+        fn a_foretold_wait_is_the_wait_that_comes(calls in 1_u32..6, before in proptest::collection::vec(0_u64..400, 0..20), ahead in 0_usize..20) {
+            let mut rate = Rate::new(calls, SECOND);
+            let mut now = Duration::ZERO;
+            for gap in before {
+                now += Duration::from_millis(gap);
+                now += rate.wait(now);
+                rate.take(now);
+            }
+            let foretold = rate.wait_behind(now, ahead);
+            let mut then = now;
+            for _ in 0..ahead {
+                then += rate.wait(then);
+                rate.take(then);
+            }
+            prop_assert_eq!(now + foretold, then + rate.wait(then));
         }
 
         #[test]

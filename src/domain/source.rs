@@ -30,24 +30,25 @@ impl Upstream {
         }
     }
 
-    /// Checks that an id could be one of this upstream's, so that nothing is asked for one that could not.
+    /// How many jobs one request can ask about (MindBridge "Reading many jobs in one request").
+    pub const fn ids_a_request(self) -> usize {
+        match self {
+            Self::MindBridge => 100,
+            Self::Supermetrics => 1,
+        }
+    }
+
+    /// Checks that an id can be one of this upstream's, so that what cannot exist is refused before any call.
     ///
     /// # Errors
-    /// When it holds a character that the upstream's ids never hold.
+    /// When it holds a character that the upstream's ids never hold. MindBridge publishes no rule for its ids, so
+    /// every [`ExternalId`] passes there.
     pub fn check_id(self, id: &ExternalId) -> Result<(), IdError> {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         match self {
             Self::MindBridge => Ok(()),
             Self::Supermetrics if id.as_str().bytes().all(fits) => Ok(()),
             Self::Supermetrics => Err(IdError::Charset("letters, digits, - and _")),
-        }
-    }
-
-    /// How many jobs one request can ask about (MindBridge "Reading many jobs in one request").
-    pub const fn ids_a_request(self) -> usize {
-        match self {
-            Self::MindBridge => 100,
-            Self::Supermetrics => 1,
         }
     }
 }
@@ -97,4 +98,20 @@ pub struct SourceStatus {
     pub budget: BudgetUse,
     /// No call is made before this time.
     pub throttled_until: Option<Timestamp>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_that_an_upstream_never_gives_is_refused() {
+        for (text, mindbridge, supermetrics) in
+            [("AZ_az-09", true, true), ("a.b", true, false), ("a:b", true, false), ("a~b", true, false)]
+        {
+            let id = ExternalId::parse(text).unwrap();
+            assert_eq!(Upstream::MindBridge.check_id(&id).is_ok(), mindbridge, "{text}");
+            assert_eq!(Upstream::Supermetrics.check_id(&id).is_ok(), supermetrics, "{text}");
+        }
+    }
 }

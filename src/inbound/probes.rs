@@ -27,7 +27,10 @@ impl Readiness {
 
 /// `/livez` and `/readyz`.
 pub fn router(readiness: Readiness) -> Router {
-    Router::new().route("/livez", get(|| async { "alive\n" })).route("/readyz", get(ready)).with_state(readiness)
+    Router::new()
+        .route("/livez", get(|| async { "alive\n" }))
+        .route("/readyz", get(ready))
+        .with_state(readiness)
 }
 
 async fn ready(State(readiness): State<Readiness>) -> (StatusCode, &'static str) {

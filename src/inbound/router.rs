@@ -14,13 +14,16 @@ use super::layers::{self, Settings};
 /// The public door.
 pub fn public(door: Door, settings: Settings) -> Router {
     let routes = Router::new().route("/graphql", door.route()).fallback(async || {
-        Refusal::new(Kind::NoSuchPath, "there is nothing at this path; the gateway answers at /graphql").into_response()
+        Refusal::new(Kind::NoSuchPath, "there is nothing at this path; the gateway answers at /graphql")
+            .into_response()
     });
     layers::around(routes, settings)
 }
 
 /// Lets the use case say who is calling, and turns its refusal into one of this door.
-pub fn authenticator(jobs: Jobs) -> impl Fn(Option<&SecretString>) -> Result<Principal, Refusal> + Send + Sync + 'static {
+pub fn authenticator(
+    jobs: Jobs,
+) -> impl Fn(Option<&SecretString>) -> Result<Principal, Refusal> + Send + Sync + 'static {
     move |presented| {
         jobs.authenticate(presented).map_err(|refusal| Refusal::unauthenticated(refusal.to_string()))
     }

@@ -193,6 +193,6 @@ fn limits(config: &Config) -> Limits {
         max_aliases: graphql.max_aliases,
         max_root_fields: graphql.max_root_fields,
         max_directives: graphql.max_directives,
-        max_cost: graphql.max_cost,
+        max_cost: graphql.max_cost as u64,
     }
 }

@@ -47,7 +47,8 @@ impl Listener {
     /// # Errors
     /// When the address is taken or not ours, naming the option to change.
     pub async fn bind(name: &'static str, option: &str, address: SocketAddr) -> anyhow::Result<Self> {
-        let cannot = || format!("{option}: cannot listen on {address}; choose a free address of this machine");
+        let cannot =
+            || format!("{option}: cannot listen on {address}; choose a free address of this machine");
         let socket = TcpListener::bind(address).await.with_context(cannot)?;
         let local = socket.local_addr().with_context(cannot)?;
         Ok(Self { name, socket, local })
@@ -74,7 +75,8 @@ impl Listener {
             };
             match accepted {
                 Ok((stream, permit)) => {
-                    let serve = connection(stream, router.clone(), limits.header_timeout, drain.clone(), permit);
+                    let serve =
+                        connection(stream, router.clone(), limits.header_timeout, drain.clone(), permit);
                     spawner.spawn(TaskKind::Connection, Box::pin(serve));
                 }
                 Err(error) => {

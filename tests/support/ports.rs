@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jobgate::domain::details::{Details, SupermetricsDetails};
+use jobgate::domain::details::Details;
 use jobgate::domain::id::{ExternalId, JobKey, SourceName};
 use jobgate::domain::job::{Failure, Job, Life};
 use jobgate::domain::source::{BudgetUse, SourceHealth, SourceStatus, Upstream};
@@ -69,7 +69,10 @@ impl ScriptedReader {
     }
 
     /// Answers by this from now on.
-    pub(crate) fn says(&self, script: impl Fn(&ExternalId) -> Result<Life, LookError> + Send + Sync + 'static) {
+    pub(crate) fn says(
+        &self,
+        script: impl Fn(&ExternalId) -> Result<Life, LookError> + Send + Sync + 'static,
+    ) {
         *self.script.lock().unwrap() = Arc::new(script);
     }
 
@@ -83,10 +86,13 @@ impl ScriptedReader {
 pub(crate) fn job(source: &str, id: &str, upstream: Upstream, life: Life) -> Job {
     let details = match upstream {
         Upstream::MindBridge => Details::MindBridge(Box::default()),
-        Upstream::Supermetrics => Details::Supermetrics(Box::new(SupermetricsDetails::default())),
+        Upstream::Supermetrics => Details::Supermetrics(Box::default()),
     };
     Job {
-        key: JobKey { source: SourceName::parse(source).unwrap(), external_id: ExternalId::parse(id).unwrap() },
+        key: JobKey {
+            source: SourceName::parse(source).unwrap(),
+            external_id: ExternalId::parse(id).unwrap(),
+        },
         life,
         native_state: None,
         created_at: None,
@@ -131,7 +137,8 @@ impl JobReader for ScriptedReader {
         Box::pin(async move {
             self.rows_asked.fetch_add(1, Ordering::Relaxed);
             let raw = |text: String| serde_json::value::RawValue::from_string(text).unwrap();
-            let rows = (range.first..(range.first + range.count).min(2_500)).map(|row| vec![raw(row.to_string())]);
+            let rows =
+                (range.first..(range.first + range.count).min(2_500)).map(|row| vec![raw(row.to_string())]);
             Ok(RowPage { header: vec![raw("\"n\"".to_owned())], rows: rows.collect(), total: Some(2_500) })
         })
     }
@@ -141,7 +148,8 @@ impl JobReader for ScriptedReader {
     }
 
     fn status(&self) -> SourceStatus {
-        let budget = BudgetUse { per_second: 1, per_hour: 1, concurrency: 1, in_flight: 0, left_this_hour: 1 };
+        let budget =
+            BudgetUse { per_second: 1, per_hour: 1, concurrency: 1, in_flight: 0, left_this_hour: 1 };
         SourceStatus {
             name: self.name.clone(),
             upstream: self.upstream,

@@ -132,7 +132,8 @@ impl Query {
     }
 
     /// The sources you may read, by name.
-    fn sources(&self, ctx: &Context<'_>) -> Result<Vec<Source>> {
+    #[expect(clippy::unused_async, reason = "the engine's resolvers are asynchronous")]
+    async fn sources(&self, ctx: &Context<'_>) -> Result<Vec<Source>> {
         Ok(ctx.data::<Jobs>()?.sources(ctx.data()?).into_iter().map(Source::from).collect())
     }
 }

@@ -1,0 +1,239 @@
+//! What one source may be asked, and when: budget, concurrency, pauses, the breaker and the refused credential.
+//!
+//! Every call to a source, first try or retry, passes [`Gate::enter`] and holds a [`Permit`] until its answer has been
+//! judged. Not here: sending, and what an answer means. All time is the runtime's, so tests stand still.
+
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use self::state::{State, Step};
+use crate::domain::id::SourceName;
+use crate::domain::source::{BudgetUse, SourceHealth};
+use crate::ports::upstream::Urgency;
+
+/// What a caller is told who waited for a slot in vain: when is not known, so "in a moment".
+const SLOT_WAIT: Duration = Duration::from_secs(1);
+
+/// What a source may be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Calls in any second.
+    pub per_second: u32,
+    /// Calls in any hour.
+    pub per_hour: u32,
+    /// Calls at the same time.
+    pub concurrency: u32,
+    /// How long a call may wait for its turn.
+    pub max_wait: Duration,
+}
+
+/// Why a call must not be made now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The source asked for a pause, or its budget is used up; not before this much time has passed.
+    Throttled(Duration),
+    /// It refused our credential a moment ago.
+    Rejected,
+    /// It failed several times in a row; not before this much time has passed.
+    Broken(Duration),
+}
+
+/// How a call ended, as far as the gate cares.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Outcome {
+    /// It ended without telling anything, such as one that was dropped.
+    #[default]
+    Unknown,
+    /// The upstream answered, whatever it said.
+    Answered,
+    /// The upstream did not answer, or with a fault of its own. Carries a number drawn from 0 to 1, for the breaker.
+    Failed(f64),
+    /// The upstream asked for a pause.
+    Throttled(Duration),
+    /// The upstream refused our credential.
+    Rejected,
+}
+
+/// How a source is doing: health, budget, and how long no call will be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// How it is doing.
+    pub health: SourceHealth,
+    /// What it may be asked.
+    pub budget: BudgetUse,
+    /// How long no call will be made.
+    pub closed_for: Option<Duration>,
+}
+
+/// The gate of one source. Shared by all its calls.
+#[derive(Debug)]
+pub struct Gate {
+    name: SourceName,
+    limits: Limits,
+    epoch: Instant,
+    state: Mutex<State>,
+}
+
+impl Gate {
+    /// An open gate for the source called `name`.
+    pub fn new(name: SourceName, limits: Limits) -> Arc<Self> {
+        Arc::new(Self { name, limits, epoch: Instant::now(), state: Mutex::new(State::new(&limits)) })
+    }
+
+    /// Waits for the turn of one call, at most `patience` and the limits' `max_wait`.
+    ///
+    /// Someone waiting goes before the background; within each, first come, first served. A wait that is foreseen to
+    /// be longer is refused at once. Cancel-safe: dropping the future gives up the place in the queue.
+    ///
+    /// # Errors
+    /// When the call must not be made now.
+    pub async fn enter(self: &Arc<Self>, urgency: Urgency, patience: Duration) -> Result<Permit, Refusal> {
+        let give_up = Instant::now() + patience.min(self.limits.max_wait);
+        let place = Place::take(self, urgency);
+        loop {
+            let now = Instant::now();
+            let step = self.lock().consider(self.since(now), place.id, urgency);
+            let (wait, first) = match step {
+                Step::Go(trial) => {
+                    return Ok(Permit { gate: Arc::clone(self), trial, outcome: Outcome::Unknown });
+                }
+                Step::Refuse(refusal) => return Err(refusal),
+                Step::Wait { at_least, first } => (at_least, first),
+            };
+            if now + wait > give_up || now >= give_up {
+                return Err(Refusal::Throttled(wait.max(SLOT_WAIT)));
+            }
+            // the first in the queue waits for the budget; everyone else for those before them to move
+            let wake_at = if first && !wait.is_zero() { now + wait } else { give_up };
+            tokio::select! {
+                biased;
+                () = place.notify.notified() => {}
+                () = tokio::time::sleep_until(wake_at) => {}
+            }
+        }
+    }
+
+    /// Notes a first try, which earns a share of a retry.
+    pub fn earn_retry(&self) {
+        self.lock().retries.earn();
+    }
+
+    /// Takes one retry out of the retry budget, if there is one.
+    pub fn spend_retry(&self) -> bool {
+        self.lock().retries.spend()
+    }
+
+    /// Makes no call for this long; a longer pause that is under way stays.
+    pub fn pause(&self, pause: Duration) {
+        let now = self.since(Instant::now());
+        let mut state = self.lock();
+        if state.pause(now + pause) {
+            tracing::warn!(source = %self.name, seconds = pause.as_secs(), "the source is paused");
+        }
+        state.wake_all();
+    }
+
+    /// Forgets that the credential was refused, because it is another one now.
+    pub fn forgive(&self) {
+        self.lock().rejected = None;
+    }
+
+    /// How the source is doing now.
+    pub fn snapshot(&self) -> Snapshot {
+        let now = self.since(Instant::now());
+        let state = self.lock();
+        Snapshot {
+            health: state.health(now),
+            budget: BudgetUse {
+                per_second: self.limits.per_second,
+                per_hour: self.limits.per_hour,
+                concurrency: self.limits.concurrency,
+                in_flight: state.in_flight,
+                left_this_hour: state.hour.left(now),
+            },
+            closed_for: state.closed_for(now),
+        }
+    }
+
+    fn since(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.epoch)
+    }
+
+    /// No code that can panic runs under this lock, and each change under it is whole.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right to make one call. Dropping it without [`Permit::finish`] frees the slot and tells nothing.
+#[derive(Debug)]
+#[must_use = "the slot is free again as soon as the permit is dropped"]
+pub struct Permit {
+    gate: Arc<Gate>,
+    trial: Trial,
+    outcome: Outcome,
+}
+
+/// What hangs on a call besides its own answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Trial {
+    /// It is the breaker's one try.
+    breaker: bool,
+    /// It is the one try after the credential was refused.
+    credential: bool,
+}
+
+impl Permit {
+    /// Ends the call and tells the gate how.
+    pub fn finish(mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let now = self.gate.since(Instant::now());
+        let name = &self.gate.name;
+        let mut state = self.gate.lock();
+        let was_open = state.breaker.is_open();
+        let was_rejected = state.rejected.is_some();
+        state.leave(now, self.trial, self.outcome);
+        if state.breaker.is_open() && !was_open {
+            tracing::warn!(source = %name, "the source failed several times in a row and is left alone");
+        }
+        if state.rejected.is_some() && !was_rejected {
+            tracing::error!(source = %name, "the source refuses the configured credential");
+        }
+        if let Outcome::Throttled(pause) = self.outcome {
+            tracing::warn!(source = %name, seconds = pause.as_secs(), "the source asked for a pause");
+        }
+    }
+}
+
+/// A place in the queue. Dropping it leaves the queue and lets the next one look.
+struct Place<'a> {
+    gate: &'a Arc<Gate>,
+    id: u64,
+    notify: Arc<Notify>,
+}
+
+impl<'a> Place<'a> {
+    fn take(gate: &'a Arc<Gate>, urgency: Urgency) -> Self {
+        let notify = Arc::new(Notify::new());
+        let id = gate.lock().join(urgency, Arc::clone(&notify));
+        Self { gate, id, notify }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.gate.lock().quit(self.id);
+    }
+}

@@ -1,0 +1,219 @@
+//! The one HTTP client and the one send.
+//!
+//! What leaves: a [`Call`], with the credential as the last thing added, after the URL has been recorded. What comes
+//! back: a [`Reply`] with a counted body, or a [`SendError`] made of our words; `reqwest::Error` never gets past here,
+//! because it prints the whole URL (`crate-traps` F24). Not here: budgets, retries, what an answer means.
+
+mod call;
+mod mask;
+mod reply;
+#[cfg(test)]
+mod tests;
+
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::redirect::Policy;
+use reqwest::{Certificate, Client, Request, Response};
+use secrecy::ExposeSecret as _;
+
+pub use self::call::{BaseUrl, BaseUrlError, Call, Query};
+pub use self::reply::Reply;
+use crate::ports::credentials::Credential;
+
+/// How long a connection may take to open.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long an idle connection is kept, below what load balancers commonly allow (60 s).
+const IDLE: Duration = Duration::from_secs(45);
+
+/// The client could not be built: a fault of this machine's TLS set-up.
+#[derive(Debug, thiserror::Error)]
+#[error("the http client could not be built: {0}")]
+pub struct RoadError(String);
+
+/// Why no whole answer came back. Free of URLs and secrets.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// No connection: name, network or TLS, or it took longer than [`CONNECT_TIMEOUT`].
+    #[error("could not connect")]
+    Connect(#[source] Stripped),
+    /// Headers and body were not complete within the call's timeout.
+    #[error("no complete answer within {} ms", .0.as_millis())]
+    TimedOut(Duration),
+    /// The decoded body is larger than the call's cap; reading stopped there.
+    #[error("the decoded body is larger than {0} bytes")]
+    TooLarge(usize),
+    /// The connection broke, the body was cut short, or its encoding is invalid.
+    #[error("the answer broke off")]
+    Broken(#[source] Stripped),
+    /// Nothing was sent: the credential cannot be carried by this call.
+    #[error("the credential cannot be sent: {0}")]
+    Unsendable(&'static str),
+    /// Nothing was sent: a path segment would have left its place.
+    #[error("a path segment would leave its place in the url")]
+    Path,
+}
+
+/// The chain of an error below, as text without the URL and without the secret.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Stripped(String);
+
+/// The client that every call to an upstream goes through. One for all sources: connections are pooled by host.
+#[derive(Debug)]
+pub struct HttpRoad {
+    client: Client,
+}
+
+impl HttpRoad {
+    /// Builds the client.
+    ///
+    /// No redirects and no referer (F25: both can carry a key to another host), no cookies, no retries of its own, and
+    /// no proxy from the environment: where a call goes is the configuration's to say alone. Certificates are checked
+    /// against the machine's store and the compiled-in Mozilla roots, so that it also works where no store exists.
+    /// Installs the process's TLS crypto provider if none is installed yet.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up on this machine.
+    #[expect(clippy::disallowed_methods, reason = "this is where the one client is built")]
+    pub fn new() -> Result<Self, RoadError> {
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            // losing the race to another thread is as good: some provider is installed then
+            rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+        }
+        let roots =
+            webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().filter_map(|der| Certificate::from_der(der).ok());
+        let client = Client::builder()
+            .user_agent(concat!("jobgate/", env!("CARGO_PKG_VERSION")))
+            .redirect(Policy::none())
+            .referer(false)
+            .retry(reqwest::retry::never())
+            .no_proxy()
+            .http1_only()
+            .gzip(true)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE)
+            .tcp_nodelay(true)
+            .tls_certs_merge(roots)
+            .build()
+            .map_err(|error| RoadError(chain(&error.without_url())))?;
+        Ok(Self { client })
+    }
+
+    /// Sends a call and reads its whole answer, within `timeout` for everything from the connection to the last byte.
+    ///
+    /// Any HTTP status is a [`Reply`]. The secret is masked in the reply's body, should the upstream echo it.
+    /// Dropping the future closes the connection.
+    ///
+    /// # Errors
+    /// When no whole answer came back, or nothing could be sent.
+    pub async fn send(
+        &self,
+        call: &Call,
+        timeout: Duration,
+        credential: &Credential,
+    ) -> Result<Reply, SendError> {
+        let mut request = request(call)?;
+        tracing::debug!(
+            http.request.method = %request.method(),
+            url.full = %request.url(),
+            "sending a request"
+        );
+        sign(&mut request, call, credential)?;
+        let masked = |error: reqwest::Error| convert(error, credential);
+        let exchange = async {
+            #[expect(clippy::disallowed_methods, reason = "this is the one send")]
+            let response = self.client.execute(request).await.map_err(masked)?;
+            let (status, headers) = (response.status(), response.headers().clone());
+            let body = collect(response, call.max_body, masked).await?;
+            Ok(Reply::new(status, &headers, mask::mask(body, secret(credential))))
+        };
+        let answer =
+            tokio::time::timeout(timeout, exchange).await.unwrap_or(Err(SendError::TimedOut(timeout)));
+        match &answer {
+            Ok(reply) => tracing::debug!(
+                http.response.status_code = reply.status.as_u16(),
+                http.response.body.size = reply.body.len(),
+                "received an answer"
+            ),
+            Err(error) => tracing::debug!(error = %chain(error), "received no answer"),
+        }
+        answer
+    }
+}
+
+/// The request without its credential: everything in it may be logged.
+fn request(call: &Call) -> Result<Request, SendError> {
+    let mut request = Request::new(call.method.clone(), call.url().ok_or(SendError::Path)?);
+    request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+    if let Some(body) = &call.body {
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        *request.body_mut() = Some(body.to_string().into());
+    }
+    Ok(request)
+}
+
+/// Adds the credential, as the last thing: from here on the request may not be printed.
+fn sign(request: &mut Request, call: &Call, credential: &Credential) -> Result<(), SendError> {
+    match credential {
+        Credential::Bearer(token) => {
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
+                .map_err(|_| SendError::Unsendable("it holds a character that a header cannot carry"))?;
+            value.set_sensitive(true);
+            request.headers_mut().insert(AUTHORIZATION, value);
+        }
+        Credential::ApiKey(key) => {
+            let url = call
+                .url_with_key(key.expose_secret())
+                .ok_or(SendError::Unsendable("this upstream takes a bearer token, not an api key"))?;
+            *request.url_mut() = url;
+        }
+    }
+    Ok(())
+}
+
+/// Reads the decoded body and stops at the cap: a small gzip file can decode to anything (F26).
+async fn collect(
+    mut response: Response,
+    cap: usize,
+    convert: impl Fn(reqwest::Error) -> SendError,
+) -> Result<Bytes, SendError> {
+    let mut body = BytesMut::new();
+    while let Some(piece) = response.chunk().await.map_err(&convert)? {
+        if body.len() + piece.len() > cap {
+            return Err(SendError::TooLarge(cap));
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(body.freeze())
+}
+
+/// The one place where an error of the client becomes one of ours.
+fn convert(error: reqwest::Error, credential: &Credential) -> SendError {
+    let connect = error.is_connect();
+    let text = chain(&error.without_url());
+    let text = mask::mask(Bytes::from(text), secret(credential));
+    let stripped = Stripped(String::from_utf8_lossy(&text).into_owned());
+    if connect { SendError::Connect(stripped) } else { SendError::Broken(stripped) }
+}
+
+fn secret(credential: &Credential) -> &str {
+    match credential {
+        Credential::Bearer(secret) | Credential::ApiKey(secret) => secret.expose_secret(),
+    }
+}
+
+/// An error and all below it, as one line.
+fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut below = error.source();
+    while let Some(error) = below {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        below = error.source();
+    }
+    text
+}

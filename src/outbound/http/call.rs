@@ -1,0 +1,121 @@
+//! What is asked of an upstream over HTTP, and how it becomes a URL. Holds no secret, except in the one result of
+//! [`Call::url_with_key`].
+
+use reqwest::Method;
+use serde_json::{Map, Value};
+use url::Url;
+
+/// Where a source lives: `http` or `https`, a host, perhaps a path; nothing secret in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseUrl(Url);
+
+/// What is wrong with a base URL. Never repeats it: there may be a password in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BaseUrlError {
+    /// Another scheme, or no host.
+    #[error("must start with https:// or http:// and name a host")]
+    Scheme,
+    /// A user name or a password.
+    #[error("must hold no user name or password; give the secret as the source's credential")]
+    UserInfo,
+    /// A query or a fragment.
+    #[error("must hold no ? and no #; the gateway adds the parameters itself")]
+    Query,
+}
+
+impl BaseUrl {
+    /// Takes a URL as a base. A `/` at its end changes nothing.
+    ///
+    /// # Errors
+    /// When it has another scheme, a user name or password, a query or a fragment.
+    pub fn new(url: Url) -> Result<Self, BaseUrlError> {
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
+            Err(BaseUrlError::Scheme)
+        } else if !url.username().is_empty() || url.password().is_some() {
+            Err(BaseUrlError::UserInfo)
+        } else if url.query().is_some() || url.fragment().is_some() {
+            Err(BaseUrlError::Query)
+        } else {
+            Ok(Self(url))
+        }
+    }
+}
+
+/// The parameters of a call.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Query {
+    /// None.
+    None,
+    /// One parameter `json` that holds an object; an API key rides in it as `api_key`.
+    Json(Map<String, Value>),
+    /// Plain pairs.
+    Pairs(Vec<(&'static str, String)>),
+}
+
+/// One question to an upstream.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The method; the adapters only read, whichever it is.
+    pub method: Method,
+    /// Where the source lives.
+    pub base: BaseUrl,
+    /// What is pushed behind the base, each as exactly one path segment.
+    pub segments: Vec<String>,
+    /// The parameters.
+    pub query: Query,
+    /// A JSON body.
+    pub body: Option<Value>,
+    /// The largest decoded body that is read, in bytes.
+    pub max_body: usize,
+}
+
+impl Call {
+    /// The URL without any credential; `None` when a segment would not stay one segment (F27, F28).
+    pub(super) fn url(&self) -> Option<Url> {
+        match &self.query {
+            Query::None => self.path(),
+            Query::Json(object) => self.with_json(object),
+            Query::Pairs(pairs) => {
+                let mut url = self.path()?;
+                url.query_pairs_mut().extend_pairs(pairs);
+                Some(url)
+            }
+        }
+    }
+
+    /// The URL with an API key, which makes it a secret; `None` where a key has no place.
+    pub(super) fn url_with_key(&self, key: &str) -> Option<Url> {
+        match &self.query {
+            Query::None | Query::Pairs(_) => None,
+            Query::Json(object) => {
+                let mut object = object.clone();
+                object.insert("api_key".to_owned(), Value::from(key));
+                self.with_json(&object)
+            }
+        }
+    }
+
+    fn with_json(&self, object: &Map<String, Value>) -> Option<Url> {
+        let text = serde_json::to_string(object).ok()?;
+        let mut url = self.path()?;
+        url.query_pairs_mut().append_pair("json", &text);
+        Some(url)
+    }
+
+    fn path(&self) -> Option<Url> {
+        let mut url = self.base.0.clone();
+        let mut path = url.path_segments_mut().ok()?;
+        path.pop_if_empty();
+        for segment in &self.segments {
+            path.push(segment);
+        }
+        drop(path);
+        // the parser drops "." and ".." and strips tabs and newlines; ids are validated before, this holds it up
+        let written = url.path_segments()?.rev();
+        let stays = self.segments.iter().rev().zip(written).all(|(given, written)| {
+            !given.is_empty() && !given.contains(['\t', '\n', '\r']) && !matches!(written, "." | "..")
+        });
+        let depth = |url: &Url| url.path_segments().map_or(0, |all| all.filter(|s| !s.is_empty()).count());
+        (stays && depth(&url) == depth(&self.base.0) + self.segments.len()).then_some(url)
+    }
+}

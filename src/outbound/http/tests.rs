@@ -1,0 +1,192 @@
+//! What the one send promises, against a server on a real socket.
+
+use super::*;
+use crate::domain::id::ExternalId;
+use crate::outbound::testing::{Server, answer};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use reqwest::{Method, StatusCode};
+use secrecy::SecretString;
+use url::Url;
+
+const SECRET: &str = "CANARY-0123456789/+=";
+
+fn bearer() -> Credential {
+    Credential::Bearer(SecretString::from(SECRET))
+}
+
+fn api_key() -> Credential {
+    Credential::ApiKey(SecretString::from(SECRET))
+}
+
+fn call(base: &str, segments: &[&str]) -> Call {
+    Call {
+        method: Method::GET,
+        base: BaseUrl::new(Url::parse(base).unwrap()).unwrap(),
+        segments: segments.iter().map(|segment| (*segment).to_owned()).collect(),
+        query: Query::Json(serde_json::Map::new()),
+        body: None,
+        max_body: 1 << 20,
+    }
+}
+
+async fn send(call: &Call, credential: &Credential) -> Result<Reply, SendError> {
+    HttpRoad::new().unwrap().send(call, Duration::from_secs(10), credential).await
+}
+
+/// `megabytes` of blanks as gzip, packed by the machine's own tool.
+fn bomb(megabytes: usize) -> Vec<u8> {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+    let mut gzip =
+        Command::new("gzip").arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut input = gzip.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || {
+        for _ in 0..megabytes {
+            input.write_all(&vec![b' '; 1 << 20]).unwrap();
+        }
+    });
+    let output = gzip.wait_with_output().unwrap();
+    writer.join().unwrap();
+    output.stdout
+}
+
+#[tokio::test]
+async fn a_gzip_bomb_is_stopped_at_the_cap() {
+    let bomb = bomb(64);
+    assert!(bomb.len() < 1 << 18, "it is small on the wire");
+    let server = Server::start(move |_| answer(200, "content-encoding: gzip\r\n", &bomb));
+    let sent = send(&call(&server.url, &["a"]), &bearer()).await;
+    assert!(matches!(sent, Err(SendError::TooLarge(1_048_576))), "{sent:?}");
+    let roomy = Call { max_body: 64 << 20, ..call(&server.url, &["a"]) };
+    assert_eq!(send(&roomy, &bearer()).await.unwrap().body.len(), 64 << 20);
+}
+
+#[tokio::test]
+async fn a_redirect_is_an_answer_and_is_not_followed() {
+    let elsewhere = Server::start(|_| answer(200, "", "{}"));
+    let location = format!("location: {}/x\r\n", elsewhere.url);
+    let server = Server::start(move |_| answer(302, &location, ""));
+    let reply = send(&call(&server.url, &["a"]), &api_key()).await.unwrap();
+    assert_eq!(reply.status, StatusCode::FOUND);
+    assert_eq!(elsewhere.seen().len(), 0);
+}
+
+#[tokio::test]
+async fn no_error_shows_the_secret_or_the_url() {
+    let dead = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        format!("http://{}", listener.local_addr().unwrap())
+    };
+    let closing = Server::start(|_| Vec::new());
+    let cut = Server::start(|_| b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{".to_vec());
+    let garbled = Server::start(|_| answer(200, "content-encoding: gzip\r\n", "this is not gzip"));
+    let nonsense = Server::start(|_| format!("{SECRET} {SECRET}\r\n\r\n").into_bytes());
+    for credential in [bearer(), api_key()] {
+        for base in [&dead, &closing.url, &cut.url, &garbled.url, &nonsense.url] {
+            let error = send(&call(base, &["segment-of-the-url"]), &credential).await.unwrap_err();
+            assert_eq!(matches!(error, SendError::Connect(_)), *base == dead, "{error:?}");
+            assert!(matches!(error, SendError::Connect(_) | SendError::Broken(_)), "{error:?}");
+            let shown = format!("{error} {error:?} {}", chain(&error));
+            for secret in ["CANARY", "api_key", "segment-of-the-url"] {
+                assert!(!shown.contains(secret), "{secret} in {shown}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_deadline_covers_the_body() {
+    let server = Server::start(|_| {
+        std::thread::park_timeout(Duration::from_mins(1));
+        Vec::new()
+    });
+    let road = HttpRoad::new().unwrap();
+    let sent = road.send(&call(&server.url, &["a"]), Duration::from_millis(50), &bearer()).await;
+    assert!(matches!(sent, Err(SendError::TimedOut(_))), "{sent:?}");
+}
+
+#[tokio::test]
+async fn the_credential_goes_where_it_belongs_and_nowhere_else() {
+    let server = Server::start(|seen| answer(200, "", format!("you sent {} {}", seen.head, seen.json())));
+    let reply = send(&call(&server.url, &["a"]), &bearer()).await.unwrap();
+    assert!(!String::from_utf8_lossy(&reply.body).contains("CANARY"), "an echo is masked");
+    let reply = send(&call(&server.url, &["a"]), &api_key()).await.unwrap();
+    assert!(!String::from_utf8_lossy(&reply.body).contains("CANARY"), "an echo is masked");
+    let seen = server.seen();
+    assert!(seen[0].head.contains(&format!("authorization: Bearer {SECRET}\r\n")), "{}", seen[0].head);
+    assert!(!seen[0].target().contains("CANARY"));
+    assert_eq!(seen[1].json()["api_key"], SECRET);
+    assert!(!seen[1].head.contains("authorization"));
+    for query in [Query::None, Query::Pairs(vec![("page", "0".to_owned())])] {
+        let sent = send(&Call { query, ..call(&server.url, &["a"]) }, &api_key()).await;
+        assert!(matches!(sent, Err(SendError::Unsendable(_))));
+    }
+    assert_eq!(server.seen().len(), 2, "what cannot be signed is not sent");
+}
+
+#[test]
+fn a_signed_request_does_not_print_its_bearer_token() {
+    let call = call("http://h/api", &["a"]);
+    let mut request = request(&call).unwrap();
+    sign(&mut request, &call, &bearer()).unwrap();
+    assert!(request.headers()[AUTHORIZATION].is_sensitive());
+    assert!(!format!("{request:?}").contains("CANARY"));
+}
+
+#[test]
+fn no_id_leaves_its_segment() {
+    let hostile = [
+        "..", ".", "../a", "%2e%2e", "%2E%2e/", "..\\", "a/b", "a\\b", "a?b=c", "a#b", "a%2Fb", "a\nb",
+        "\t..", ".\n.", "a b", "é", "", "a;b", "//h", "@h", ":80", "http://h", "..;", "%00", "\0", "...",
+        "a.", "..a", "~", "a:b",
+    ];
+    let held = |text: &str| {
+        let Ok(id) = ExternalId::parse(text) else { return };
+        for base in ["http://h", "http://h/", "http://h/api", "http://h/api/"] {
+            let url = call(base, &["v1", id.as_str()]).url().expect("a valid id has its place");
+            assert_eq!((url.host_str(), url.query(), url.fragment()), (Some("h"), Some("json=%7B%7D"), None));
+            let path: Vec<&str> = url.path_segments().unwrap().collect();
+            let expected = if base.contains("api") { vec!["api", "v1", text] } else { vec!["v1", text] };
+            assert_eq!(path, expected, "{text:?} under {base}");
+        }
+    };
+    for text in hostile {
+        held(text);
+    }
+    // whatever is pushed, valid or not, either stays one segment or is not sent
+    let mut runner = TestRunner::new(Config::with_cases(300));
+    let pieces = prop::sample::select(vec![
+        "..", ".", "/", "\\", "%2e", "%2F", "?", "#", "\n", "\t", "a", ":", "@", "~", "é",
+    ]);
+    let strings = prop::collection::vec(pieces, 0..6).prop_map(|pieces| pieces.concat());
+    runner
+        .run(&strings, |text| {
+            held(&text);
+            if let Some(url) = call("http://h/api", &["v1", &text]).url() {
+                prop_assert_eq!(url.host_str(), Some("h"));
+                let path: Vec<&str> = url.path_segments().unwrap().collect();
+                prop_assert_eq!(path.len(), 3, "{}", url);
+                prop_assert_eq!(&path[..2], &["api", "v1"]);
+            }
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_base_url_with_more_than_a_place_in_it_is_refused() {
+    let cases = [
+        ("https://h/api", None),
+        ("http://127.0.0.1:1", None),
+        ("ftp://h", Some(BaseUrlError::Scheme)),
+        ("data:x", Some(BaseUrlError::Scheme)),
+        ("https://u@h", Some(BaseUrlError::UserInfo)),
+        ("https://:p@h", Some(BaseUrlError::UserInfo)),
+        ("https://h?api_key=x", Some(BaseUrlError::Query)),
+        ("https://h#x", Some(BaseUrlError::Query)),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(BaseUrl::new(Url::parse(text).unwrap()).err(), expected, "{text}");
+    }
+}

@@ -1,0 +1,321 @@
+//! One source: the road, the gate and the credential together, and the loop that tries again.
+//!
+//! The adapters say what to ask and judge what came back; everything that is the same for all upstreams is here.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use secrecy::ExposeSecret as _;
+use tokio::time::Instant;
+use tracing::Instrument as _;
+
+use super::gate::{Gate, Limits, Outcome, Permit, Refusal};
+use super::http::{BaseUrl, Call, HttpRoad, Reply, SendError};
+use crate::domain::id::SourceName;
+use crate::domain::schedule::Backoff;
+use crate::domain::source::{SourceHealth, SourceStatus, Upstream};
+use crate::ports::clock::Clock;
+use crate::ports::credentials::{Credential, Credentials};
+use crate::ports::entropy::Entropy;
+use crate::ports::upstream::{Detail, LookError, Urgency};
+
+/// Further tries after the first.
+const RETRIES: u32 = 2;
+/// The pause between tries, with full jitter: a status call has seconds, not minutes.
+const BETWEEN_TRIES: Backoff = Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(2) };
+
+/// A try with less time than this is not made: it would look like a fault of the upstream.
+const LEAST_TIME: Duration = Duration::from_millis(50);
+
+/// What the operator says about one source.
+#[derive(Clone, Debug)]
+pub struct SourceSettings {
+    /// Its name.
+    pub name: SourceName,
+    /// Where it lives.
+    pub base_url: BaseUrl,
+    /// Calls in any second.
+    pub per_second: u32,
+    /// Calls in any hour.
+    pub per_hour: u32,
+    /// Calls at the same time.
+    pub concurrency: u32,
+    /// How long a call may wait for its turn.
+    pub max_wait: Duration,
+    /// How long a status call may take in all: waiting for its turn, every try and the pauses between them.
+    pub status_timeout: Duration,
+    /// The same for a page of rows.
+    pub rows_timeout: Duration,
+    /// The largest decoded body of a status call, in bytes.
+    pub max_status_body: usize,
+    /// The largest decoded body of a page of rows, in bytes.
+    pub max_rows_body: usize,
+}
+
+/// What the world lends to every source.
+#[derive(Clone, Debug)]
+pub struct Means {
+    /// The one client.
+    pub road: Arc<HttpRoad>,
+    /// The secrets.
+    pub credentials: Arc<dyn Credentials>,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// Chance, for jitter.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// What an adapter makes of a reply.
+#[derive(Debug)]
+pub(super) enum Verdict<T> {
+    /// The upstream spoke, and this is what it said; asking again would bring the same.
+    Spoke(Result<T, LookError>),
+    /// It refuses our credential, for every call.
+    Rejected,
+    /// It asks for a pause, for every call.
+    Throttled(Duration),
+    /// It is not well; asking again may help.
+    Sick(Detail),
+}
+
+/// Why a question has no answer.
+#[derive(Debug)]
+pub(super) enum AskError {
+    /// The answer was larger than the call's cap.
+    TooLarge(usize),
+    /// Any other reason.
+    Look(LookError),
+}
+
+impl From<AskError> for LookError {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::TooLarge(cap) => {
+                Self::BadAnswer(Detail::new(format!("the answer is larger than {cap} bytes")))
+            }
+            AskError::Look(error) => error,
+        }
+    }
+}
+
+impl From<Refusal> for LookError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Throttled(retry_after) => Self::Throttled { retry_after },
+            Refusal::Rejected => Self::CredentialRejected,
+            Refusal::Broken(wait) => Self::Unavailable(Detail::new(format!(
+                "the last calls failed; no call is made for {} ms",
+                wait.as_millis()
+            ))),
+        }
+    }
+}
+
+/// An answer, or the lack of one, and the times it lies between.
+#[derive(Debug)]
+pub(super) struct Told<T> {
+    /// When the last try left us; when it was given up, if none did.
+    pub(super) asked_at: Timestamp,
+    /// When the answer was complete, or given up on.
+    pub(super) observed_at: Timestamp,
+    /// What was learned.
+    pub(super) outcome: Result<T, AskError>,
+}
+
+/// One source, ready to be asked.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) settings: SourceSettings,
+    upstream: Upstream,
+    gate: Arc<Gate>,
+    means: Means,
+    /// The credential that was refused last, to notice that it has been changed.
+    refused: Mutex<Option<Credential>>,
+}
+
+impl Source {
+    pub(super) fn new(upstream: Upstream, settings: SourceSettings, means: Means) -> Self {
+        let limits = Limits {
+            per_second: settings.per_second,
+            per_hour: settings.per_hour,
+            concurrency: settings.concurrency,
+            max_wait: settings.max_wait,
+        };
+        let gate = Gate::new(settings.name.clone(), limits);
+        Self { settings, upstream, gate, means, refused: Mutex::new(None) }
+    }
+
+    pub(super) fn upstream(&self) -> Upstream {
+        self.upstream
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.means.clock.now()
+    }
+
+    /// Makes no call for a while.
+    pub(super) fn pause(&self, pause: Duration) {
+        self.gate.pause(pause);
+    }
+
+    /// Asks once, and up to twice more where that may help and the retry budget allows; never beyond the deadline.
+    ///
+    /// Every try passes the gate. Tried again: no connection, a broken answer, [`Verdict::Sick`]. Dropping the future
+    /// ends the call and frees its slot.
+    pub(super) async fn ask<T>(
+        &self,
+        urgency: Urgency,
+        call: &Call,
+        deadline: Instant,
+        judge: impl Fn(&Reply) -> Verdict<T> + Send + Sync,
+    ) -> Told<T>
+    where
+        T: Send,
+    {
+        let mut asked_at = self.now();
+        let mut last = None;
+        for attempt in 0..=RETRIES {
+            if attempt > 0 {
+                let pause = BETWEEN_TRIES.wait(attempt - 1, self.means.entropy.unit());
+                if Instant::now() + pause >= deadline || !self.gate.spend_retry() {
+                    break;
+                }
+                tokio::time::sleep(pause).await;
+            }
+            let patience = left(deadline).saturating_sub(LEAST_TIME);
+            if patience.is_zero() {
+                break;
+            }
+            let entered = match self.credential() {
+                Some(credential) => self
+                    .gate
+                    .enter(urgency, patience)
+                    .await
+                    .map(|permit| (permit, credential))
+                    .map_err(Into::into),
+                None => Err(LookError::Unconfigured),
+            };
+            let (permit, credential) = match entered {
+                Ok(entered) => entered,
+                // what went wrong with the try before says more than that there is no other
+                Err(refused) => {
+                    last.get_or_insert(AskError::Look(refused));
+                    break;
+                }
+            };
+            if attempt == 0 {
+                self.gate.earn_retry();
+            }
+            asked_at = self.now();
+            let span = tracing::info_span!("upstream.call", source = %self.settings.name, attempt);
+            let sent = self.means.road.send(call, left(deadline), &credential).instrument(span).await;
+            match self.conclude(permit, credential, sent, &judge) {
+                Concluded::Final(outcome) => return Told { asked_at, observed_at: self.now(), outcome },
+                Concluded::Again(error) => last = Some(error),
+            }
+        }
+        let error = last.unwrap_or_else(|| AskError::Look(LookError::TimedOut));
+        Told { asked_at, observed_at: self.now(), outcome: Err(error) }
+    }
+
+    /// How the source is doing now.
+    pub(super) fn status(&self) -> SourceStatus {
+        let snapshot = self.gate.snapshot();
+        let health = match self.credential() {
+            Some(_) => snapshot.health,
+            None => SourceHealth::Unconfigured,
+        };
+        SourceStatus {
+            name: self.settings.name.clone(),
+            upstream: self.upstream,
+            health,
+            budget: snapshot.budget,
+            throttled_until: snapshot.closed_for.and_then(|wait| self.now().checked_add(wait).ok()),
+        }
+    }
+
+    /// Ends a try: tells the gate, and says whether another one may help.
+    fn conclude<T>(
+        &self,
+        permit: Permit,
+        credential: Credential,
+        sent: Result<Reply, SendError>,
+        judge: impl Fn(&Reply) -> Verdict<T>,
+    ) -> Concluded<T> {
+        let fail = |error| Concluded::Final(Err(AskError::Look(error)));
+        let failed = || Outcome::Failed(self.means.entropy.unit());
+        match sent.map(|reply| judge(&reply)) {
+            Ok(Verdict::Spoke(said)) => {
+                permit.finish(Outcome::Answered);
+                Concluded::Final(said.map_err(AskError::Look))
+            }
+            Ok(Verdict::Throttled(retry_after)) => {
+                permit.finish(Outcome::Throttled(retry_after));
+                fail(LookError::Throttled { retry_after })
+            }
+            Ok(Verdict::Rejected) => {
+                *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(credential);
+                permit.finish(Outcome::Rejected);
+                fail(LookError::CredentialRejected)
+            }
+            Ok(Verdict::Sick(detail)) => {
+                permit.finish(failed());
+                Concluded::Again(AskError::Look(LookError::Unavailable(detail)))
+            }
+            Err(SendError::TooLarge(cap)) => {
+                permit.finish(Outcome::Answered);
+                Concluded::Final(Err(AskError::TooLarge(cap)))
+            }
+            Err(SendError::TimedOut(_)) => {
+                permit.finish(failed());
+                fail(LookError::TimedOut)
+            }
+            Err(error @ (SendError::Connect(_) | SendError::Broken(_))) => {
+                permit.finish(failed());
+                let source = Some(Arc::new(error) as _);
+                let detail = Detail { text: "no answer came back".to_owned(), source };
+                Concluded::Again(AskError::Look(LookError::Unavailable(detail)))
+            }
+            Err(error @ (SendError::Unsendable(_) | SendError::Path)) => {
+                tracing::error!(source = %self.settings.name, error = %error, "the call cannot be sent");
+                permit.finish(Outcome::Unknown);
+                fail(LookError::Unconfigured)
+            }
+        }
+    }
+
+    /// The credential in force. One that has changed since it was refused may be tried at once.
+    fn credential(&self) -> Option<Credential> {
+        let credential = self.means.credentials.current(&self.settings.name)?;
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.as_ref().is_some_and(|refused| !same(refused, &credential)) {
+            *refused = None;
+            self.gate.forgive();
+        }
+        Some(credential)
+    }
+}
+
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
+/// The end of one try.
+enum Concluded<T> {
+    Final(Result<T, AskError>),
+    Again(AskError),
+}
+
+/// Compares two secrets that are both ours, so the time it takes tells nobody anything.
+fn same(one: &Credential, other: &Credential) -> bool {
+    match (one, other) {
+        (Credential::Bearer(one), Credential::Bearer(other))
+        | (Credential::ApiKey(one), Credential::ApiKey(other)) => {
+            one.expose_secret() == other.expose_secret()
+        }
+        (Credential::Bearer(_), Credential::ApiKey(_)) | (Credential::ApiKey(_), Credential::Bearer(_)) => {
+            false
+        }
+    }
+}

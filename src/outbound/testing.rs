@@ -1,0 +1,188 @@
+//! Test support: a scripted server on a real socket that remembers what it was asked, and stand-ins for the ports.
+//! Not a model of any upstream: each test writes the bytes it wants to see come back.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use secrecy::SecretString;
+
+use super::http::{BaseUrl, HttpRoad};
+use super::source::{Means, SourceSettings};
+use crate::domain::id::{ExternalId, SourceName};
+use crate::domain::job::Job;
+use crate::ports::clock::Clock;
+use crate::ports::credentials::{Credential, Credentials};
+use crate::ports::entropy::Entropy;
+use crate::ports::upstream::LookError;
+
+/// One request, as it arrived.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Seen {
+    /// The request line's target: path and query.
+    pub(crate) fn target(&self) -> &str {
+        self.head.split(' ').nth(1).unwrap()
+    }
+
+    /// The `json` parameter, decoded.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        let url = url::Url::parse(&format!("http://x{}", self.target())).unwrap();
+        let (_, text) = url.query_pairs().find(|(name, _)| name == "json").unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+}
+
+/// A server that answers every request by a script.
+pub(crate) struct Server {
+    pub(crate) url: String,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl Server {
+    /// Serves until the process ends, on threads of its own. An empty answer closes the connection.
+    pub(crate) fn start(script: impl Fn(&Seen) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/api", listener.local_addr().unwrap());
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (script, log) = (Arc::new(script), Arc::clone(&seen));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (script, log) = (Arc::clone(&script), Arc::clone(&log));
+                std::thread::spawn(move || {
+                    let mut stream = stream;
+                    if let Some(request) = receive(&mut stream) {
+                        log.lock().unwrap().push(request.clone());
+                        stream.write_all(&script(&request)).ok();
+                    }
+                });
+            }
+        });
+        Self { url, seen }
+    }
+
+    /// What was asked so far.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+fn receive(stream: &mut TcpStream) -> Option<Seen> {
+    let mut bytes = Vec::new();
+    let mut piece = [0; 4096];
+    loop {
+        let count = stream.read(&mut piece).ok().filter(|count| *count > 0)?;
+        bytes.extend_from_slice(&piece[..count]);
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let length = head
+            .lines()
+            .filter_map(|line| line.split_once(": "))
+            .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+            .map_or(0, |(_, value)| value.parse::<usize>().unwrap());
+        if body.len() >= length {
+            return Some(Seen { head: head.to_owned(), body: body.to_owned() });
+        }
+    }
+}
+
+/// A whole answer: status, extra header lines (each ending in CRLF) and body.
+pub(crate) fn answer(status: u16, headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
+    let body = body.as_ref();
+    let head = format!(
+        "HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
+}
+
+/// An answer of JSON.
+pub(crate) fn json(status: u16, body: &serde_json::Value) -> Vec<u8> {
+    answer(status, "content-type: application/json\r\n", body.to_string())
+}
+
+/// A clock that stands at one moment.
+#[derive(Debug)]
+pub(crate) struct Still;
+
+impl Clock for Still {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_second(1_700_000_000).unwrap()
+    }
+}
+
+/// No jitter at all, so that tests do not wait.
+#[derive(Debug)]
+pub(crate) struct Zero;
+
+impl Entropy for Zero {
+    fn unit(&self) -> f64 {
+        0.0
+    }
+}
+
+/// What a test's source may do, against a server of its own.
+pub(crate) fn settings(url: &str) -> SourceSettings {
+    SourceSettings {
+        name: SourceName::parse("s").unwrap(),
+        base_url: BaseUrl::new(url.parse().unwrap()).unwrap(),
+        per_second: 1_000,
+        per_hour: 100_000,
+        concurrency: 8,
+        max_wait: Duration::from_secs(2),
+        status_timeout: Duration::from_secs(15),
+        rows_timeout: Duration::from_secs(30),
+        max_status_body: 1 << 20,
+        max_rows_body: 4 << 20,
+    }
+}
+
+/// What the world lends in a test.
+pub(crate) fn means(credentials: Arc<OneKey>) -> Means {
+    Means {
+        road: Arc::new(HttpRoad::new().unwrap()),
+        credentials,
+        clock: Arc::new(Still),
+        entropy: Arc::new(Zero),
+    }
+}
+
+/// An external id.
+pub(crate) fn id(text: &str) -> ExternalId {
+    ExternalId::parse(text).unwrap()
+}
+
+/// A word for what came of a look: the state, or the error's variant.
+pub(crate) fn word(outcome: &Result<Arc<Job>, LookError>) -> String {
+    match outcome {
+        Ok(job) => format!("{:?}", job.state()),
+        Err(LookError::Throttled { retry_after }) => format!("Throttled {}", retry_after.as_secs()),
+        Err(error) => format!("{error:?}").chars().take_while(char::is_ascii_alphabetic).collect(),
+    }
+}
+
+/// One credential for every source, which can be changed.
+#[derive(Debug)]
+pub(crate) struct OneKey(pub(crate) Mutex<Option<Credential>>);
+
+impl OneKey {
+    pub(crate) fn bearer(secret: &str) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Some(Credential::Bearer(SecretString::from(secret))))))
+    }
+
+    pub(crate) fn api_key(secret: &str) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Some(Credential::ApiKey(SecretString::from(secret))))))
+    }
+}
+
+impl Credentials for OneKey {
+    fn current(&self, _source: &SourceName) -> Option<Credential> {
+        self.0.lock().unwrap().clone()
+    }
+}

@@ -1,0 +1,217 @@
+//! MindBridge async results: one id by GET, many by the query endpoint, page after page.
+//!
+//! The facts are in the vendor's reference; where it is silent, this is built so that either answer works: an id that
+//! is absent from a query is confirmed by a GET before it is called missing, and a tenant that refuses the query
+//! endpoint is asked one job at a time.
+
+mod normalize;
+mod query;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use reqwest::{Method, StatusCode};
+use tokio::time::Instant;
+
+use self::wire::AsyncResult;
+use super::distinct::Distinct;
+use super::wire::object;
+use super::words::Words;
+use crate::domain::id::{ExternalId, JobKey, SourceName};
+use crate::domain::job::{Job, Life};
+use crate::domain::source::{SourceStatus, Upstream};
+use crate::outbound::http::{Call, Query, Reply};
+use crate::outbound::source::{Source, Told, Verdict};
+use crate::ports::BoxFuture;
+use crate::ports::upstream::{Detail, JobReader, Look, LookError, RowPage, RowRange, Urgency};
+
+/// What a 429 without any hint means: "retry after about 30 s".
+const DEFAULT_PAUSE: Duration = Duration::from_secs(30);
+/// How long a refused query endpoint is not tried again.
+const QUERY_REFUSED_FOR: Duration = Duration::from_mins(10);
+/// An id that no job has, for [`JobReader::probe`].
+const NO_JOB: &str = "000000000000000000000000";
+
+/// A MindBridge tenant.
+#[derive(Debug)]
+pub struct MindBridge {
+    source: Source,
+    words: Words,
+    query_refused: Mutex<Option<Instant>>,
+}
+
+impl JobReader for MindBridge {
+    fn name(&self) -> &SourceName {
+        &self.source.settings.name
+    }
+
+    fn upstream(&self) -> Upstream {
+        self.source.upstream()
+    }
+
+    fn look<'a>(&'a self, ids: &'a [ExternalId], urgency: Urgency) -> BoxFuture<'a, Vec<Look>> {
+        Box::pin(async move {
+            let deadline = self.deadline();
+            let distinct = Distinct::new(ids);
+            let chunks = distinct.ids.chunks(Upstream::MindBridge.ids_a_request());
+            let looks = join_all(chunks.map(|chunk| self.look_at(chunk, urgency, deadline))).await;
+            distinct.spread(&looks.concat())
+        })
+    }
+
+    fn rows<'a>(
+        &'a self,
+        _id: &'a ExternalId,
+        _range: RowRange,
+    ) -> BoxFuture<'a, Result<RowPage, LookError>> {
+        Box::pin(std::future::ready(Err(LookError::NotFound)))
+    }
+
+    /// Reads a job that cannot exist: whoever says "not found" has taken the credential. A wrong path under the right
+    /// host says the same, so this proves less about the base URL than about the credential.
+    fn probe(&self) -> BoxFuture<'_, Result<(), LookError>> {
+        Box::pin(async {
+            let call = self.call(Method::GET, vec![NO_JOB.to_owned()]);
+            let judge = |reply: &Reply| match reply.status {
+                StatusCode::OK | StatusCode::NOT_FOUND => Verdict::Spoke(Ok(())),
+                _ => self.judge_error(reply),
+            };
+            self.source.ask(Urgency::Waiting, &call, self.deadline(), judge).await.outcome.map_err(Into::into)
+        })
+    }
+
+    fn status(&self) -> SourceStatus {
+        self.source.status()
+    }
+}
+
+impl MindBridge {
+    pub(super) fn new(source: Source) -> Self {
+        Self { source, words: Words::default(), query_refused: Mutex::new(None) }
+    }
+
+    /// When a question that is asked now must have its answer, with all its pages and tries.
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.source.settings.status_timeout
+    }
+
+    /// Looks at up to a chunk of different ids: same order, same length.
+    async fn look_at(&self, ids: &[&ExternalId], urgency: Urgency, deadline: Instant) -> Vec<Look> {
+        let mut looks = match ids {
+            [_] => HashMap::new(),
+            _ if self.query_is_refused() => HashMap::new(),
+            _ => self.query(ids, urgency, deadline).await,
+        };
+        // what the query did not settle is settled one by one; the gate bounds how fast
+        join_all(ids.iter().map(|id| {
+            let settled = looks.remove(*id);
+            async move {
+                match settled {
+                    Some(look) => look,
+                    None => self.get(id, urgency, deadline).await,
+                }
+            }
+        }))
+        .await
+    }
+
+    /// Looks at one job.
+    async fn get(&self, id: &ExternalId, urgency: Urgency, deadline: Instant) -> Look {
+        let call = self.call(Method::GET, vec![id.as_str().to_owned()]);
+        let judge = |reply: &Reply| match reply.status {
+            StatusCode::OK => Verdict::Spoke(self.read_one(id, reply)),
+            StatusCode::NOT_FOUND => Verdict::Spoke(Err(LookError::NotFound)),
+            _ => self.judge_error(reply),
+        };
+        look(self.source.ask(urgency, &call, deadline, judge).await)
+    }
+
+    fn read_one(&self, id: &ExternalId, reply: &Reply) -> Result<Arc<Job>, LookError> {
+        let wire: AsyncResult = object(&reply.body)
+            .ok_or_else(|| bad_answer("the body is not a JSON object that describes an async result"))?;
+        match wire.id.as_deref() {
+            Some(told) if told != id.as_str() => Err(bad_answer("the answer describes another id")),
+            // older pages show the id as an empty object: an artefact, not another job
+            Some(_) | None => Ok(self.job(id, wire)),
+        }
+    }
+
+    fn job(&self, id: &ExternalId, wire: AsyncResult) -> Arc<Job> {
+        let key = JobKey { source: self.name().clone(), external_id: id.clone() };
+        let job = normalize::job(key, wire);
+        if job.life == Life::Unknown {
+            self.words.note(self.name(), job.native_state.as_deref());
+        }
+        Arc::new(job)
+    }
+
+    /// What any status but the expected ones means. The body is not read: which statuses carry one is not documented.
+    fn judge_error<T>(&self, reply: &Reply) -> Verdict<T> {
+        let status = reply.status;
+        if status == StatusCode::UNAUTHORIZED {
+            Verdict::Rejected
+        } else if status == StatusCode::FORBIDDEN {
+            // the token is good for other jobs perhaps, so the source goes on
+            Verdict::Spoke(Err(LookError::CredentialRejected))
+        } else if status == StatusCode::TOO_MANY_REQUESTS {
+            let pause = reply.retry_after(self.source.now()).or_else(|| reply.user_hour_remaining());
+            Verdict::Throttled(pause.unwrap_or(DEFAULT_PAUSE))
+        } else if status.is_server_error() {
+            Verdict::Sick(Detail::new(format!("it answered {}", status.as_u16())))
+        } else if status.is_redirection() {
+            Verdict::Spoke(Err(bad_answer(
+                "it answered with a redirect, which is not followed; check base_url",
+            )))
+        } else {
+            Verdict::Spoke(Err(bad_answer(&format!("it answered {}", status.as_u16()))))
+        }
+    }
+
+    fn query_is_refused(&self) -> bool {
+        let mut refused = self.query_refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.is_some_and(|at| at.elapsed() >= QUERY_REFUSED_FOR) {
+            *refused = None;
+        }
+        refused.is_some()
+    }
+
+    /// Remembers that the query endpoint is refused, and says so once.
+    fn refuse_query(&self, status: StatusCode) {
+        let mut refused = self.query_refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = refused.replace(Instant::now()).is_none();
+        drop(refused);
+        if news {
+            tracing::warn!(
+                source = %self.name(),
+                status = status.as_u16(),
+                "the source refuses the query endpoint; jobs are read one by one"
+            );
+        }
+    }
+
+    fn call(&self, method: Method, more: Vec<String>) -> Call {
+        let mut segments = vec!["v1".to_owned(), "async-results".to_owned()];
+        segments.extend(more);
+        Call {
+            method,
+            base: self.source.settings.base_url.clone(),
+            segments,
+            query: Query::None,
+            body: None,
+            max_body: self.source.settings.max_status_body,
+        }
+    }
+}
+
+fn look(told: Told<Arc<Job>>) -> Look {
+    Look { asked_at: told.asked_at, observed_at: told.observed_at, outcome: told.outcome.map_err(Into::into) }
+}
+
+fn bad_answer(text: &str) -> LookError {
+    LookError::BadAnswer(Detail::new(text))
+}

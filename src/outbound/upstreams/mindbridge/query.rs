@@ -1,0 +1,110 @@
+//! Many jobs by one request: the query endpoint, its pages, and what is made of ids that are not on them.
+
+use std::collections::HashMap;
+
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::wire::{AsyncResult, Page};
+use super::{MindBridge, bad_answer};
+use crate::domain::id::ExternalId;
+use crate::domain::source::Upstream;
+use crate::outbound::http::{Query, Reply};
+use crate::outbound::source::{Told, Verdict};
+use crate::outbound::upstreams::wire::object;
+use crate::ports::upstream::{Look, LookError, Urgency};
+
+/// What came of asking for one page.
+enum Paged {
+    Page(Page),
+    Refused(StatusCode),
+}
+
+impl MindBridge {
+    /// Looks at several different ids, page after page.
+    ///
+    /// Settles every id that is on a page, and, where a page cannot be had, all that are left with its error. An id
+    /// that is on no page is *not* settled: the caller confirms it. Where the endpoint is refused, the rest is not
+    /// settled either.
+    pub(super) async fn query(
+        &self,
+        ids: &[&ExternalId],
+        urgency: Urgency,
+        deadline: Instant,
+    ) -> HashMap<ExternalId, Look> {
+        let mut open: HashMap<&str, &ExternalId> = ids.iter().map(|id| (id.as_str(), *id)).collect();
+        let mut looks = HashMap::with_capacity(ids.len());
+        let mut used = 0;
+        // every page must bring something new, so there are at most as many pages as ids
+        for number in 0..ids.len() {
+            let told = self.page(ids, number, urgency, deadline).await;
+            let (asked_at, observed_at) = (told.asked_at, told.observed_at);
+            let page = match told.outcome.map_err(LookError::from) {
+                Ok(Paged::Page(page)) => page,
+                Ok(Paged::Refused(status)) => {
+                    self.refuse_query(status);
+                    break;
+                }
+                Err(error) => {
+                    for (_, id) in open.drain() {
+                        looks.insert(id.clone(), Look { asked_at, observed_at, outcome: Err(error.clone()) });
+                    }
+                    break;
+                }
+            };
+            used += page.content.len() as u64;
+            let before = open.len();
+            let more = goes_on(&page, number, used);
+            for wire in page.content {
+                if let Some(id) = known(&wire, &mut open) {
+                    looks.insert(id.clone(), Look { asked_at, observed_at, outcome: Ok(self.job(id, wire)) });
+                }
+            }
+            if open.is_empty() || open.len() == before || !more {
+                break;
+            }
+        }
+        looks
+    }
+
+    async fn page(
+        &self,
+        ids: &[&ExternalId],
+        number: usize,
+        urgency: Urgency,
+        deadline: Instant,
+    ) -> Told<Paged> {
+        let mut call = self.call(Method::POST, vec!["query".to_owned()]);
+        let size = Upstream::MindBridge.ids_a_request();
+        call.query = Query::Pairs(vec![("page", number.to_string()), ("size", size.to_string())]);
+        call.body = Some(json!({ "id": { "$in": ids.iter().map(|id| id.as_str()).collect::<Vec<_>>() } }));
+        let judge = |reply: &Reply| match reply.status {
+            StatusCode::OK => Verdict::Spoke(
+                object(&reply.body)
+                    .map(Paged::Page)
+                    .ok_or_else(|| bad_answer("the body is not a page of async results")),
+            ),
+            StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {
+                Verdict::Spoke(Ok(Paged::Refused(reply.status)))
+            }
+            _ => self.judge_error(reply),
+        };
+        self.source.ask(urgency, &call, deadline, judge).await
+    }
+}
+
+/// Says whether there is a page after this one, by the reply's own numbers; without any, as long as pages bring news.
+fn goes_on(page: &Page, number: usize, used: u64) -> bool {
+    match (page.total_pages, page.total_elements) {
+        (None, None) => true,
+        (pages, elements) => {
+            pages.is_some_and(|pages| number as u64 + 1 < pages) || elements.is_some_and(|all| used < all)
+        }
+    }
+}
+
+/// The id that an item of a page is about, if it is one of those still open. An item without an id is of no use.
+fn known<'a>(wire: &AsyncResult, open: &mut HashMap<&str, &'a ExternalId>) -> Option<&'a ExternalId> {
+    open.remove(wire.id.as_deref()?)
+}

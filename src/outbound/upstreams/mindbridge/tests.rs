@@ -1,0 +1,240 @@
+//! The adapter against a scripted server on a real socket: what it asks, how often, and what it makes of the answers.
+
+use super::*;
+use crate::outbound::testing::{OneKey, Seen, Server, answer, id, json, means, settings, word};
+use crate::outbound::upstreams::{SourceSettings, reader};
+use crate::ports::credentials::Credential;
+use secrecy::SecretString;
+use serde_json::{Value, json};
+
+const DONE: &str = r#"{"id":"j","status":"COMPLETE"}"#;
+
+fn open(server: &Server) -> Arc<dyn JobReader> {
+    reader(Upstream::MindBridge, settings(&server.url), means(OneKey::bearer("a-bearer-token")))
+}
+
+async fn one(reader: &Arc<dyn JobReader>) -> String {
+    word(&reader.look(&[id("j")], Urgency::Waiting).await[0].outcome)
+}
+
+fn ids(count: usize) -> Vec<ExternalId> {
+    (0..count).map(|number| id(&format!("job{number}"))).collect()
+}
+
+/// A tenant whose query endpoint gives pages of at most `size`, without the jobs that `hidden` names.
+fn tenant(size: usize, totals: bool, hidden: fn(&str) -> bool) -> impl Fn(&Seen) -> Vec<u8> {
+    move |seen| {
+        let Some(query) = seen.target().split_once("/query?") else {
+            let (_, id) = seen.target().rsplit_once('/').unwrap();
+            return if hidden(id) {
+                answer(404, "", "")
+            } else {
+                json(200, &json!({"id": id, "status": "COMPLETE"}))
+            };
+        };
+        let number = |name: &str| -> usize {
+            let pairs: HashMap<_, _> = url::form_urlencoded::parse(query.1.as_bytes()).into_owned().collect();
+            pairs[name].parse().unwrap()
+        };
+        let size = size.min(number("size"));
+        let body: Value = serde_json::from_str(&seen.body).unwrap();
+        let all: Vec<&Value> =
+            body["id"]["$in"].as_array().unwrap().iter().filter(|id| !hidden(id.as_str().unwrap())).collect();
+        let content: Vec<Value> = all
+            .iter()
+            .skip(number("page") * size)
+            .take(size)
+            .map(|id| json!({"id": id, "status": "IN_PROGRESS"}))
+            .collect();
+        let mut page = json!({"content": content});
+        if totals {
+            page["totalPages"] = json!(all.len().div_ceil(size));
+            page["totalElements"] = json!(all.len());
+        }
+        json(200, &page)
+    }
+}
+
+#[tokio::test]
+async fn every_answer_to_one_read_has_its_meaning_and_its_number_of_calls() {
+    let cases: [(u16, &str, &str, &str, usize); 19] = [
+        (200, "", DONE, "Succeeded", 1),
+        (200, "", r#"{"id":{},"status":"ERROR"}"#, "Failed", 1),
+        (200, "", r#"{"status":"ON_HOLD"}"#, "Unknown", 1),
+        (200, "", r#"{"id":"another","status":"COMPLETE"}"#, "BadAnswer", 1),
+        (200, "", "<html>", "BadAnswer", 1),
+        (200, "", "[]", "BadAnswer", 1),
+        (204, "", "", "BadAnswer", 1),
+        (302, "location: http://127.0.0.1:1/\r\n", "", "BadAnswer", 1),
+        (400, "", "{}", "BadAnswer", 1),
+        (401, "", "", "CredentialRejected", 1),
+        (403, "", "", "CredentialRejected", 1),
+        (404, "", "<html>", "NotFound", 1),
+        (429, "", "<html>", "Throttled 30", 1),
+        (429, "retry-after: 7\r\n", "", "Throttled 7", 1),
+        (429, "x-user-hour-limit-remaining: 99\r\n", "", "Throttled 99", 1),
+        (429, "retry-after: 7\r\nx-user-hour-limit-remaining: 99\r\n", "", "Throttled 7", 1),
+        (429, "retry-after: Tue, 14 Nov 2023 22:14:20 GMT\r\n", "", "Throttled 60", 1),
+        (500, "", "", "Unavailable", 3),
+        (502, "", "<html>", "Unavailable", 3),
+    ];
+    for (status, headers, body, expected, calls) in cases {
+        let server = Server::start(move |_| answer(status, headers, body));
+        let reader = open(&server);
+        assert_eq!(one(&reader).await, expected, "{status} {headers:?} {body}");
+        let seen = server.seen();
+        assert_eq!(seen.len(), calls, "{status} {headers:?} {body}");
+        assert!(seen[0].head.starts_with("GET /api/v1/async-results/j HTTP/1.1\r\n"), "{}", seen[0].head);
+        assert!(seen[0].head.contains("authorization: Bearer a-bearer-token"));
+    }
+}
+
+#[tokio::test]
+async fn a_fault_that_passes_is_not_seen() {
+    for fault in [answer(503, "", ""), Vec::new(), b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{".to_vec()]
+    {
+        let left = Mutex::new(2);
+        let server = Server::start(move |_| {
+            let mut left = left.lock().unwrap();
+            if *left == 0 {
+                return answer(200, "", DONE);
+            }
+            *left -= 1;
+            fault.clone()
+        });
+        assert_eq!(one(&open(&server)).await, "Succeeded");
+        assert_eq!(server.seen().len(), 3);
+    }
+}
+
+#[tokio::test]
+async fn a_pause_and_a_refused_token_stop_the_whole_source() {
+    for (status, first, next) in
+        [(429, "Throttled 30", "Throttled "), (401, "CredentialRejected", "CredentialRejected")]
+    {
+        let server = Server::start(move |_| answer(status, "", ""));
+        let reader = open(&server);
+        assert_eq!(one(&reader).await, first);
+        for look in reader.look(&ids(150), Urgency::Background).await {
+            assert!(word(&look.outcome).starts_with(next), "{:?}", look.outcome);
+        }
+        assert_eq!(server.seen().len(), 1, "nothing more is asked");
+    }
+    let server = Server::start(|_| answer(403, "", ""));
+    let reader = open(&server);
+    assert_eq!([one(&reader).await, one(&reader).await], ["CredentialRejected", "CredentialRejected"]);
+    assert_eq!(server.seen().len(), 2, "a forbidden job does not stop the source");
+}
+
+#[tokio::test]
+async fn a_new_token_is_tried_at_once_and_no_token_asks_nothing() {
+    let server = Server::start(|seen| {
+        if seen.head.contains("Bearer the-new-token") { answer(200, "", DONE) } else { answer(401, "", "") }
+    });
+    let keys = OneKey::bearer("the-old-token");
+    let reader = reader(Upstream::MindBridge, settings(&server.url), means(Arc::clone(&keys)));
+    assert_eq!([one(&reader).await, one(&reader).await], ["CredentialRejected", "CredentialRejected"]);
+    *keys.0.lock().unwrap() = Some(Credential::Bearer(SecretString::from("the-new-token")));
+    assert_eq!(one(&reader).await, "Succeeded");
+    *keys.0.lock().unwrap() = None;
+    assert_eq!(one(&reader).await, "Unconfigured");
+    *keys.0.lock().unwrap() = Some(Credential::ApiKey(SecretString::from("an-api-key")));
+    assert_eq!(one(&reader).await, "Unconfigured");
+    assert_eq!(server.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn many_ids_cost_as_many_calls_as_pages_and_keep_their_order() {
+    for (size, totals, calls) in
+        [(1_000, true, 2), (100, true, 2), (40, true, 6), (40, false, 6), (1, true, 200)]
+    {
+        let server = Server::start(tenant(size, totals, |_| false));
+        let mut wanted = ids(200);
+        wanted.reverse();
+        wanted.push(id("job7"));
+        let looks = open(&server).look(&wanted, Urgency::Waiting).await;
+        assert_eq!(looks.len(), wanted.len());
+        for (id, look) in wanted.iter().zip(&looks) {
+            assert_eq!(look.outcome.as_ref().unwrap().key.external_id, *id);
+        }
+        assert_eq!(server.seen().len(), calls, "pages of {size}, totals: {totals}");
+    }
+}
+
+#[tokio::test]
+async fn an_id_on_no_page_is_confirmed_before_it_is_called_missing() {
+    let server = Server::start(tenant(40, true, |id| id.ends_with('3')));
+    let wanted = ids(60);
+    let looks = open(&server).look(&wanted, Urgency::Waiting).await;
+    for (id, look) in wanted.iter().zip(&looks) {
+        let expected = if id.as_str().ends_with('3') { "NotFound" } else { "Running" };
+        assert_eq!(word(&look.outcome), expected, "{id}");
+    }
+    assert_eq!(server.seen().len(), 2 + 6);
+    // a query that hides what a read shows does not lose it
+    let server = Server::start(|seen| match seen.body.as_str() {
+        "" => answer(200, "", r#"{"status":"COMPLETE"}"#),
+        _ => json(200, &json!({"content": [{"id": {}, "status": "ERROR"}, 7, null], "totalPages": 900})),
+    });
+    let looks = open(&server).look(&ids(3), Urgency::Waiting).await;
+    assert!(looks.iter().all(|look| word(&look.outcome) == "Succeeded"));
+    assert_eq!(server.seen().len(), 1 + 3, "pages that bring nothing new are not turned");
+}
+
+#[tokio::test]
+async fn a_refused_query_endpoint_is_remembered() {
+    for status in [403, 404, 405] {
+        let server = Server::start(move |seen| match seen.body.as_str() {
+            "" => answer(200, "", r#"{"status":"COMPLETE"}"#),
+            _ => answer(status, "", ""),
+        });
+        let reader = open(&server);
+        for calls in [1 + 5, 1 + 5 + 5] {
+            let looks = reader.look(&ids(5), Urgency::Waiting).await;
+            assert!(looks.iter().all(|look| word(&look.outcome) == "Succeeded"));
+            assert_eq!(server.seen().len(), calls, "{status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_query_that_fails_fails_for_every_id_it_asked_for() {
+    for (status, expected, calls) in
+        [(500, "Unavailable", 3), (429, "Throttled 30", 1), (400, "BadAnswer", 1)]
+    {
+        let server = Server::start(move |_| answer(status, "", ""));
+        let looks = open(&server).look(&ids(5), Urgency::Waiting).await;
+        assert!(looks.iter().all(|look| word(&look.outcome) == expected), "{status}");
+        assert_eq!(server.seen().len(), calls, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_probe_tells_a_taken_credential_from_a_refused_one() {
+    for (status, expected) in [
+        (404, "ok"),
+        (200, "ok"),
+        (401, "CredentialRejected"),
+        (403, "CredentialRejected"),
+        (500, "Unavailable"),
+    ] {
+        let server = Server::start(move |_| answer(status, "", ""));
+        let probe = open(&server).probe().await;
+        let told = probe.map_or_else(|error| word(&Err(error)), |()| "ok".to_owned());
+        assert_eq!(told, expected, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn one_deadline_covers_every_try() {
+    let server = Server::start(|_| {
+        std::thread::park_timeout(Duration::from_mins(1));
+        Vec::new()
+    });
+    let settings = SourceSettings { status_timeout: Duration::from_secs(1), ..settings(&server.url) };
+    let reader = reader(Upstream::MindBridge, settings, means(OneKey::bearer("a-bearer-token")));
+    let before = Instant::now();
+    assert_eq!(one(&reader).await, "TimedOut");
+    assert!(before.elapsed() < Duration::from_secs(15));
+    assert_eq!(server.seen().len(), 1);
+}

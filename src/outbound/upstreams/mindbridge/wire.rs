@@ -1,0 +1,58 @@
+//! MindBridge's words, as they come over the wire ("Reading one job", "Reading many jobs"). No meaning is given here.
+
+use serde::Deserialize;
+
+use crate::outbound::upstreams::wire::{tolerant, tolerant_object, tolerant_objects};
+
+/// One async result. Every field is optional; `id` has been seen as `{}` in documentation.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct AsyncResult {
+    #[serde(deserialize_with = "tolerant")]
+    pub(super) id: Option<String>,
+    #[serde(deserialize_with = "tolerant")]
+    pub(super) version: Option<i64>,
+    #[serde(deserialize_with = "tolerant")]
+    pub(super) creation_date: Option<String>,
+    #[serde(deserialize_with = "tolerant")]
+    pub(super) last_modified_date: Option<String>,
+    #[serde(deserialize_with = "tolerant_object")]
+    pub(super) created_user_info: Option<UserInfo>,
+    #[serde(deserialize_with = "tolerant_object")]
+    pub(super) last_modified_user_info: Option<UserInfo>,
+    #[serde(rename = "type", deserialize_with = "tolerant")]
+    pub(super) kind: Option<String>,
+    #[serde(deserialize_with = "tolerant")]
+    pub(super) status: Option<String>,
+    #[serde(deserialize_with = "tolerant")]
+    pub(super) entity_id: Option<String>,
+    #[serde(deserialize_with = "tolerant")]
+    pub(super) entity_type: Option<String>,
+    #[serde(deserialize_with = "tolerant")]
+    pub(super) error: Option<String>,
+    #[serde(deserialize_with = "tolerant")]
+    pub(super) error_message: Option<String>,
+}
+
+/// A person.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct UserInfo {
+    #[serde(deserialize_with = "tolerant")]
+    pub(super) user_id: Option<String>,
+    #[serde(deserialize_with = "tolerant")]
+    pub(super) user_name: Option<String>,
+}
+
+/// A page of async results.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Page {
+    /// The one field without which this is no page.
+    #[serde(deserialize_with = "tolerant_objects")]
+    pub(super) content: Vec<AsyncResult>,
+    #[serde(default, deserialize_with = "tolerant")]
+    pub(super) total_pages: Option<u64>,
+    #[serde(default, deserialize_with = "tolerant")]
+    pub(super) total_elements: Option<u64>,
+}

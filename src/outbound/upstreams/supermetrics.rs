@@ -1,0 +1,249 @@
+//! Supermetrics query status: one call an id, cheap by its row offsets, the body read before the status.
+//!
+//! Offsets as read here: the data row `n` has offset `n`, counted from 0 without the header, both ends included; every
+//! page repeats the header. Not here: `paginate` links, which may hold a key and are never followed.
+
+mod classify;
+mod normalize;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use reqwest::Method;
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+
+use self::classify::{Meaning, classify};
+use self::wire::{Meta, Rows};
+use super::distinct::Distinct;
+use super::wire::object;
+use super::words::Words;
+use crate::domain::id::{ExternalId, JobKey, SourceName};
+use crate::domain::job::{Job, Life};
+use crate::domain::source::{SourceStatus, Upstream};
+use crate::outbound::http::{Call, Query, Reply};
+use crate::outbound::source::{AskError, Source, Told, Verdict};
+use crate::ports::BoxFuture;
+use crate::ports::upstream::{Detail, JobReader, Look, LookError, RowPage, RowRange, Urgency};
+
+/// What a limit without `Retry-After` means.
+const DEFAULT_PAUSE: Duration = Duration::from_secs(30);
+/// How long nothing is asked after the upstream said that its hourly limit is used up; it does not say until when.
+const USED_UP_PAUSE: Duration = Duration::from_mins(1);
+/// An id that no query has, for [`JobReader::probe`].
+const NO_JOB: &str = "00000000000000000000000000000000";
+
+/// A Supermetrics account.
+#[derive(Debug)]
+pub struct Supermetrics {
+    source: Source,
+    words: Words,
+    /// It was seen to read `offset_end: 0` as "not set", and to send all rows.
+    zero_is_unset: AtomicBool,
+}
+
+impl JobReader for Supermetrics {
+    fn name(&self) -> &SourceName {
+        &self.source.settings.name
+    }
+
+    fn upstream(&self) -> Upstream {
+        self.source.upstream()
+    }
+
+    fn look<'a>(&'a self, ids: &'a [ExternalId], urgency: Urgency) -> BoxFuture<'a, Vec<Look>> {
+        Box::pin(async move {
+            let distinct = Distinct::new(ids);
+            let looks = join_all(distinct.ids.iter().map(|id| self.look_at(id, urgency))).await;
+            distinct.spread(&looks)
+        })
+    }
+
+    /// Reads rows of a query that succeeded. One in any other state has none, and answers [`LookError::NotFound`] like
+    /// one that is gone. Never gives more rows than asked for, whatever comes.
+    fn rows<'a>(&'a self, id: &'a ExternalId, range: RowRange) -> BoxFuture<'a, Result<RowPage, LookError>> {
+        Box::pin(async move {
+            let last = range.first.saturating_add(range.count.max(1) - 1);
+            let judge =
+                |reply: &Reply| self.judge(reply, |meaning| read_rows(id, meaning, range, &reply.body));
+            let settings = &self.source.settings;
+            let bounds = Bounds { total: settings.rows_timeout, max_body: settings.max_rows_body };
+            let offsets = (range.first, last);
+            let told = self.ask(id.as_str(), Urgency::Waiting, offsets, bounds, judge).await;
+            told.outcome.map_err(Into::into)
+        })
+    }
+
+    /// Asks for a query that cannot exist: whoever says so has taken the credential.
+    fn probe(&self) -> BoxFuture<'_, Result<(), LookError>> {
+        Box::pin(async {
+            let judge = |reply: &Reply| {
+                self.judge(reply, |meaning| match settle(meaning) {
+                    Ok(_) | Err(LookError::NotFound) => Ok(()),
+                    Err(error) => Err(error),
+                })
+            };
+            self.ask(NO_JOB, Urgency::Waiting, (0, 0), self.status_bounds(), judge)
+                .await
+                .outcome
+                .map_err(Into::into)
+        })
+    }
+
+    fn status(&self) -> SourceStatus {
+        self.source.status()
+    }
+}
+
+/// How long and how large an answer may be.
+#[derive(Clone, Copy)]
+struct Bounds {
+    total: Duration,
+    max_body: usize,
+}
+
+/// What a meaning that is an answer says: the meta, and the reason if the query failed.
+type Said = (Meta, Option<wire::ErrorBody>);
+
+impl Supermetrics {
+    pub(super) fn new(source: Source) -> Self {
+        Self { source, words: Words::default(), zero_is_unset: AtomicBool::new(false) }
+    }
+
+    /// Looks at one job.
+    async fn look_at(&self, id: &ExternalId, urgency: Urgency) -> Look {
+        let judge = |reply: &Reply| self.judge(reply, |meaning| self.read(id, meaning));
+        let told = self.ask(id.as_str(), urgency, (0, 0), self.status_bounds(), judge).await;
+        Look {
+            asked_at: told.asked_at,
+            observed_at: told.observed_at,
+            outcome: told.outcome.map_err(Into::into),
+        }
+    }
+
+    fn read(&self, id: &ExternalId, meaning: Meaning) -> Result<Arc<Job>, LookError> {
+        let (meta, error) = settle(meaning)?;
+        check_echo(id, &meta)?;
+        let key = JobKey { source: self.name().clone(), external_id: id.clone() };
+        let job = match error {
+            Some(error) => normalize::failed(key, meta, &error),
+            None => normalize::job(key, meta),
+        };
+        if job.life == Life::Unknown {
+            self.words.note(self.name(), job.native_state.as_deref());
+        }
+        Ok(Arc::new(job))
+    }
+
+    /// Asks for the status of a query with a stretch of its rows, both ends included.
+    ///
+    /// Whether an end of 0 is read as "not set" is not documented. An answer that is too large for a stretch ending
+    /// there says so: then the end is 1, once more now and from the start ever after.
+    async fn ask<T: Send>(
+        &self,
+        id: &str,
+        urgency: Urgency,
+        (first, last): (u32, u32),
+        bounds: Bounds,
+        judge: impl Fn(&Reply) -> Verdict<T> + Send + Sync,
+    ) -> Told<T> {
+        let deadline = Instant::now() + bounds.total;
+        let known = self.zero_is_unset.load(Ordering::Relaxed);
+        let end = if known { last.max(1) } else { last };
+        let call = self.call(id, first, end, bounds.max_body);
+        let told = self.source.ask(urgency, &call, deadline, &judge).await;
+        if end > 0 || !matches!(told.outcome, Err(AskError::TooLarge(_))) {
+            return told;
+        }
+        let call = self.call(id, first, 1, bounds.max_body);
+        let again = self.source.ask(urgency, &call, deadline, &judge).await;
+        if again.outcome.is_ok() && !self.zero_is_unset.swap(true, Ordering::Relaxed) {
+            tracing::warn!(source = %self.name(), "the source reads offset_end 0 as unset; 1 is sent from now on");
+        }
+        again
+    }
+
+    fn call(&self, id: &str, first: u32, last: u32, max_body: usize) -> Call {
+        let mut parameters = Map::new();
+        parameters.insert("schedule_id".to_owned(), Value::from(id));
+        parameters.insert("offset_start".to_owned(), Value::from(first));
+        parameters.insert("offset_end".to_owned(), Value::from(last));
+        Call {
+            method: Method::GET,
+            base: self.source.settings.base_url.clone(),
+            segments: vec!["query".to_owned(), "status".to_owned()],
+            query: Query::Json(parameters),
+            body: None,
+            max_body,
+        }
+    }
+
+    /// Decides what a reply means for the source; what it means for the question is for `read` to say.
+    fn judge<T>(&self, reply: &Reply, read: impl FnOnce(Meaning) -> Result<T, LookError>) -> Verdict<T> {
+        if reply.hour_is_used_up() {
+            tracing::warn!(source = %self.name(), "the source says that its hourly limit is used up");
+            self.source.pause(USED_UP_PAUSE);
+        }
+        match classify(reply.status, &reply.body) {
+            Meaning::Rejected => Verdict::Rejected,
+            Meaning::Limited => {
+                Verdict::Throttled(reply.retry_after(self.source.now()).unwrap_or(DEFAULT_PAUSE))
+            }
+            Meaning::Sick(text) => Verdict::Sick(Detail::new(text)),
+            meaning @ (Meaning::Status(_)
+            | Meaning::QueryFailed(..)
+            | Meaning::NotFound
+            | Meaning::Forbidden
+            | Meaning::Odd(_)) => Verdict::Spoke(read(meaning)),
+        }
+    }
+
+    fn status_bounds(&self) -> Bounds {
+        let settings = &self.source.settings;
+        Bounds { total: settings.status_timeout, max_body: settings.max_status_body }
+    }
+}
+
+/// The answer in a meaning, or the error that it is for this one question.
+fn settle(meaning: Meaning) -> Result<Said, LookError> {
+    match meaning {
+        Meaning::Status(meta) => Ok((meta, None)),
+        Meaning::QueryFailed(meta, error) => Ok((meta, Some(error))),
+        Meaning::NotFound => Err(LookError::NotFound),
+        Meaning::Rejected | Meaning::Forbidden => Err(LookError::CredentialRejected),
+        Meaning::Limited => Err(LookError::Throttled { retry_after: DEFAULT_PAUSE }),
+        Meaning::Sick(text) => Err(LookError::Unavailable(Detail::new(text))),
+        Meaning::Odd(text) => Err(LookError::BadAnswer(Detail::new(text))),
+    }
+}
+
+/// An answer about another query is none.
+fn check_echo(id: &ExternalId, meta: &Meta) -> Result<(), LookError> {
+    match meta.schedule_id.as_deref() {
+        Some(told) if told != id.as_str() => {
+            Err(LookError::BadAnswer(Detail::new("the answer describes another id")))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn read_rows(id: &ExternalId, meaning: Meaning, range: RowRange, body: &[u8]) -> Result<RowPage, LookError> {
+    let (meta, error) = settle(meaning)?;
+    check_echo(id, &meta)?;
+    let total = meta.result.as_ref().and_then(|result| result.total_rows);
+    if error.is_some() || normalize::life(meta.status_code.as_deref()) != Life::Succeeded {
+        return Err(LookError::NotFound);
+    }
+    let read: Rows = object(body).ok_or_else(|| {
+        LookError::BadAnswer(Detail::new("data is not a list of rows, each a list of cells"))
+    })?;
+    let mut rows = read.data.unwrap_or_default().into_iter();
+    let header = rows.next().unwrap_or_default();
+    let rows = rows.take(range.count as usize).collect();
+    Ok(RowPage { header, rows, total: total.and_then(|total| u32::try_from(total).ok()) })
+}

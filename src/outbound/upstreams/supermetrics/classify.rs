@@ -1,0 +1,156 @@
+//! What an answer means, body first, then the HTTP status. Pure: who pauses, retries or logs is decided elsewhere.
+
+use reqwest::StatusCode;
+
+use super::wire::{Answer, ErrorBody, Meta};
+use crate::outbound::upstreams::wire::object;
+
+/// What an answer means.
+#[derive(Debug)]
+pub(super) enum Meaning {
+    /// A status: the query lives, or has ended.
+    Status(Meta),
+    /// The query itself failed, told as an error. An answer, and asking again brings the same.
+    QueryFailed(Meta, ErrorBody),
+    /// No such query, or no longer.
+    NotFound,
+    /// The key is refused, for every call.
+    Rejected,
+    /// This one call is refused.
+    Forbidden,
+    /// A limit is used up, for every call.
+    Limited,
+    /// Not well, or an error nobody has listed; asking again may help. Carries words for the log.
+    Sick(String),
+    /// Understood by nobody, and the same again next time. Carries words for the log.
+    Odd(String),
+}
+
+/// Says what an answer means ("Errors"): an `error` object wins over any HTTP status, and no body need be JSON.
+pub(super) fn classify(status: StatusCode, body: &[u8]) -> Meaning {
+    match object::<Answer>(body) {
+        Some(Answer { meta, error: Some(error), .. }) => by_code(status, meta.unwrap_or_default(), error),
+        Some(Answer { meta: Some(meta), .. }) if status.is_success() && meta.status_code.is_some() => {
+            Meaning::Status(meta)
+        }
+        // problem details under 200 say in their body what the status should have been
+        Some(Answer { status: Some(told), title, .. }) if status.is_success() && told >= 400 => by_status(
+            StatusCode::from_u16(told).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            title.as_deref(),
+        ),
+        Some(Answer { title, .. }) => by_status(status, title.as_deref()),
+        None => by_status(status, None),
+    }
+}
+
+fn by_code(status: StatusCode, meta: Meta, error: ErrorBody) -> Meaning {
+    let code = error.code.as_deref().unwrap_or_default().to_ascii_uppercase();
+    match code.as_str() {
+        "STATUS_NOT_FOUND" => Meaning::NotFound,
+        "ACCESS_TOKEN_INVALID" | "LICENSE_EXPIRED" => Meaning::Rejected,
+        key if key.starts_with("API_KEY_") => Meaning::Rejected,
+        limit if limit.ends_with("_LIMIT_EXCEEDED") => Meaning::Limited,
+        _ if status == StatusCode::TOO_MANY_REQUESTS => Meaning::Limited,
+        query if query.starts_with("QUERY_") => Meaning::QueryFailed(meta, error),
+        // an error under a status that means well is one without a listed status, and those are 500
+        _ if status.is_success() => by_status(StatusCode::INTERNAL_SERVER_ERROR, Some(&code)),
+        _ => by_status(status, Some(&code)),
+    }
+}
+
+fn by_status(status: StatusCode, word: Option<&str>) -> Meaning {
+    let text = || match word {
+        // the debug form keeps control characters out of the log; the length is bounded for the same reason
+        Some(word) if !word.is_empty() => {
+            format!("it answered {} {:?}", status.as_u16(), word.chars().take(60).collect::<String>())
+        }
+        Some(_) | None => format!("it answered {}", status.as_u16()),
+    };
+    match status {
+        StatusCode::UNAUTHORIZED => Meaning::Rejected,
+        StatusCode::FORBIDDEN => Meaning::Forbidden,
+        StatusCode::TOO_MANY_REQUESTS => Meaning::Limited,
+        _ if status.is_server_error() => Meaning::Sick(text()),
+        _ if status.is_success() => {
+            Meaning::Odd("the body is not a JSON object that holds a status".to_owned())
+        }
+        _ if status.is_redirection() => {
+            Meaning::Odd("it answered with a redirect, which is not followed; check base_url".to_owned())
+        }
+        _ => Meaning::Odd(text()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(meaning: &Meaning) -> &'static str {
+        match meaning {
+            Meaning::Status(_) => "status",
+            Meaning::QueryFailed(..) => "query failed",
+            Meaning::NotFound => "not found",
+            Meaning::Rejected => "rejected",
+            Meaning::Forbidden => "forbidden",
+            Meaning::Limited => "limited",
+            Meaning::Sick(_) => "sick",
+            Meaning::Odd(_) => "odd",
+        }
+    }
+
+    #[test]
+    fn the_body_is_read_before_the_status() {
+        let error = |code: &str| format!(r#"{{"meta":{{"request_id":"r"}},"error":{{"code":"{code}"}}}}"#);
+        let html = "<html>Bad Gateway</html>".to_owned();
+        let running = r#"{"meta":{"status_code":"RUNNING"},"error":null}"#.to_owned();
+        let problem = |status: u16| format!(r#"{{"type":"x","title":"T","status":{status},"detail":"d"}}"#);
+        let cases = [
+            (200, running.clone(), "status"),
+            (200, r#"{"meta":{"status_code":"RUNNING"},"data":null}"#.to_owned(), "status"),
+            (500, running, "sick"),
+            (400, error("STATUS_NOT_FOUND"), "not found"),
+            (404, error("status_not_found"), "not found"),
+            (200, error("STATUS_NOT_FOUND"), "not found"),
+            (500, error("STATUS_NOT_FOUND"), "not found"),
+            (404, html.clone(), "odd"),
+            (404, String::new(), "odd"),
+            (401, error("API_KEY_INVALID"), "rejected"),
+            (200, error("API_KEY_REQUIRED"), "rejected"),
+            (401, error("ACCESS_TOKEN_INVALID"), "rejected"),
+            (403, error("API_KEY_DISABLED"), "rejected"),
+            (403, error("LICENSE_EXPIRED"), "rejected"),
+            (401, html.clone(), "rejected"),
+            (401, problem(401), "rejected"),
+            (403, html.clone(), "forbidden"),
+            (403, error("SOMETHING_ELSE"), "forbidden"),
+            (429, String::new(), "limited"),
+            (429, problem(429), "limited"),
+            (429, error("LICENSE_DAILY_QUERY_LIMIT_EXCEEDED"), "limited"),
+            (200, error("LICENSE_DAILY_QUERY_LIMIT_EXCEEDED"), "limited"),
+            (429, error("QUERY_RATE"), "limited"),
+            (500, error("QUERY_ACCOUNT_UNAVAILABLE"), "query failed"),
+            (200, error("QUERY_TIMEOUT"), "query failed"),
+            (400, error("QUERY_INVALID"), "query failed"),
+            (500, error("INTERNAL_ERROR"), "sick"),
+            (200, error("INTERNAL_ERROR"), "sick"),
+            (200, r#"{"error":"oops"}"#.to_owned(), "sick"),
+            (500, problem(500), "sick"),
+            (200, problem(500), "sick"),
+            (200, problem(429), "limited"),
+            (502, html.clone(), "sick"),
+            (503, String::new(), "sick"),
+            (400, problem(400), "odd"),
+            (400, error("PARAMETER_INVALID"), "odd"),
+            (200, html, "odd"),
+            (200, String::new(), "odd"),
+            (200, "[]".to_owned(), "odd"),
+            (200, "{}".to_owned(), "odd"),
+            (200, r#"{"meta":{"status_code":"RUN"#.to_owned(), "odd"),
+            (302, String::new(), "odd"),
+        ];
+        for (status, body, expected) in cases {
+            let meaning = classify(StatusCode::from_u16(status).unwrap(), body.as_bytes());
+            assert_eq!(name(&meaning), expected, "{status} {body}");
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! From Supermetrics' words to ours: total and pure. What an answer that is no status means stands in `classify`.
+
+use super::wire::{ErrorBody, Field, Meta, QueryMeta as WireQuery, ResultMeta};
+use crate::domain::details::{
+    Details, LicenceQueue, QueryField, QueryMeta, QueryResult, SupermetricsDetails,
+};
+use crate::domain::id::JobKey;
+use crate::domain::job::{Failure, Job, Life, Progress};
+use crate::outbound::upstreams::wire::{timestamp, told};
+
+/// The job that a status answer describes. There are no dates of the run in it.
+pub(super) fn job(key: JobKey, meta: Meta) -> Job {
+    let life = life(meta.status_code.as_deref());
+    build(key, life, meta)
+}
+
+/// The job whose query failed, as an `error` with one of the query's own codes tells it.
+pub(super) fn failed(key: JobKey, meta: Meta, error: &ErrorBody) -> Job {
+    let message = told(error.description.as_ref()).or_else(|| told(error.message.as_ref()));
+    build(key, Life::Failed(Failure { code: error.code.clone(), message }), meta)
+}
+
+fn build(key: JobKey, life: Life, meta: Meta) -> Job {
+    let progress = meta.progress.and_then(|progress| {
+        Some(Progress { completed: progress.queries_ready?, total: progress.queries_total? })
+    });
+    let queue = meta.workflow.map(|workflow| LicenceQueue {
+        tasks_scheduled: workflow.tasks_scheduled,
+        tasks_running: workflow.tasks_running,
+    });
+    Job {
+        key,
+        life,
+        native_state: meta.status_code,
+        created_at: None,
+        updated_at: None,
+        finished_at: None,
+        progress,
+        details: Details::Supermetrics(Box::new(SupermetricsDetails {
+            request_id: meta.request_id,
+            schedule_id: meta.schedule_id,
+            queue,
+            query: meta.query.map(query),
+            result: meta.result.as_ref().map(result),
+        })),
+    }
+}
+
+/// The table of `status_code`. A failure comes without a reason; an unknown word is no end.
+pub(super) fn life(status_code: Option<&str>) -> Life {
+    match status_code.unwrap_or_default().to_ascii_uppercase().as_str() {
+        "SCHEDULED" | "QUEUED" => Life::Queued,
+        "RUNNING" => Life::Running,
+        "SUCCESS" => Life::Succeeded,
+        "FAILURE" | "PROCESS_EXITED" => Life::Failed(Failure::default()),
+        "STOPPED" => Life::Canceled,
+        _ => Life::Unknown,
+    }
+}
+
+fn query(wire: WireQuery) -> QueryMeta {
+    let field = |field: Field| QueryField {
+        id: field.id,
+        name: field.name,
+        data_type: field.data_type,
+        data_column: field.data_column,
+    };
+    QueryMeta {
+        start_date: wire.start_date,
+        end_date: wire.end_date,
+        accounts: wire.ds_accounts.unwrap_or_default(),
+        fields: wire.fields.into_iter().map(field).collect(),
+    }
+}
+
+fn result(wire: &ResultMeta) -> QueryResult {
+    QueryResult {
+        total_rows: wire.total_rows,
+        total_columns: wire.total_columns,
+        run_seconds: wire.run_seconds,
+        data_sampled: wire.data_sampled,
+        cache_used: wire.cache_used,
+        cache_time: timestamp(wire.cache_time.as_deref()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::{ExternalId, SourceName};
+    use crate::domain::state::JobState;
+    use crate::outbound::upstreams::supermetrics::wire::Answer;
+    use crate::outbound::upstreams::wire::object;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn key() -> JobKey {
+        JobKey { source: SourceName::parse("s").unwrap(), external_id: ExternalId::parse("j").unwrap() }
+    }
+
+    fn read(text: &str) -> Option<Job> {
+        let answer: Answer = object(text.as_bytes())?;
+        Some(job(key(), answer.meta.unwrap_or_default()))
+    }
+
+    fn details(job: Job) -> SupermetricsDetails {
+        match job.details {
+            Details::Supermetrics(details) => *details,
+            Details::MindBridge(_) => unreachable!("a Supermetrics job"),
+        }
+    }
+
+    #[test]
+    fn every_word_has_its_state_and_is_kept() {
+        let cases = [
+            (json!("SCHEDULED"), JobState::Queued),
+            (json!("QUEUED"), JobState::Queued),
+            (json!("queued"), JobState::Queued),
+            (json!("RUNNING"), JobState::Running),
+            (json!("SUCCESS"), JobState::Succeeded),
+            (json!("Success"), JobState::Succeeded),
+            (json!("FAILURE"), JobState::Failed),
+            (json!("PROCESS_EXITED"), JobState::Failed),
+            (json!("STOPPED"), JobState::Canceled),
+            (json!("PAUSED"), JobState::Unknown),
+            (json!(""), JobState::Unknown),
+            (json!(null), JobState::Unknown),
+            (json!(1), JobState::Unknown),
+        ];
+        for (word, expected) in cases {
+            let job = read(&json!({"meta": {"status_code": word}}).to_string()).unwrap();
+            assert_eq!(job.state(), expected, "{word}");
+            assert_eq!(job.native_state.as_deref(), word.as_str(), "{word}");
+            assert!(job.failure().is_none_or(|failure| *failure == Failure::default()));
+        }
+    }
+
+    #[test]
+    fn every_field_arrives() {
+        let job = read(
+            &json!({
+                "meta": {
+                    "request_id": "r1", "schedule_id": "j", "status_code": "SUCCESS",
+                    "progress": {"queries_ready": 3, "queries_total": 2},
+                    "workflow": {"tasks_scheduled": 4, "tasks_running": 5},
+                    "query": {
+                        "start_date": "2024-01-01", "end_date": "2024-01-31", "ds_accounts": [{"id": "a"}, "b"],
+                        "fields": [
+                            {"field_id": "f", "field_name": "Name", "data_type": "string.text.value", "data_column": 0},
+                            "not a field", ["by", "position"]
+                        ]
+                    },
+                    "result": {
+                        "total_rows": 12, "total_columns": 1, "run_seconds": 1.5, "data_sampled": false,
+                        "cache_used": true, "cache_time": "2024-02-01T00:00:00Z"
+                    },
+                    "paginate": {"next": "https://elsewhere/?api_key=x"}
+                },
+                "data": [["Name"], ["x"]]
+            })
+            .to_string(),
+        )
+        .unwrap();
+        assert_eq!(job.progress, Some(Progress { completed: 3, total: 2 }));
+        let expected = SupermetricsDetails {
+            request_id: Some("r1".to_owned()),
+            schedule_id: Some("j".to_owned()),
+            queue: Some(LicenceQueue { tasks_scheduled: Some(4), tasks_running: Some(5) }),
+            query: Some(QueryMeta {
+                start_date: Some("2024-01-01".to_owned()),
+                end_date: Some("2024-01-31".to_owned()),
+                accounts: vec![json!({"id": "a"}), json!("b")],
+                fields: vec![QueryField {
+                    id: Some("f".to_owned()),
+                    name: Some("Name".to_owned()),
+                    data_type: Some("string.text.value".to_owned()),
+                    data_column: Some(0),
+                }],
+            }),
+            result: Some(QueryResult {
+                total_rows: Some(12),
+                total_columns: Some(1),
+                run_seconds: Some(1.5),
+                data_sampled: Some(false),
+                cache_used: Some(true),
+                cache_time: Some("2024-02-01T00:00:00Z".parse().unwrap()),
+            }),
+        };
+        assert_eq!(details(job), expected);
+    }
+
+    #[test]
+    fn a_field_of_the_wrong_type_is_a_missing_field() {
+        let deep = format!("{}{}", "[".repeat(5_000), "]".repeat(5_000));
+        for value in ["[]", "null", "1e999", "true", "-1.5", "99999999999999999999999", deep.as_str()] {
+            let text = format!(
+                r#"{{"meta":{{"request_id":{value},"schedule_id":{value},"progress":{value},"workflow":{value},
+                "query":{value},"result":{value},"status_code":"RUNNING"}},"data":{value}}}"#
+            );
+            let job = read(&text).unwrap();
+            assert_eq!(job.life, Life::Running, "{value}");
+            assert_eq!(job.progress, None, "{value}");
+            assert_eq!(details(job), SupermetricsDetails::default(), "{value}");
+            let text = format!(
+                r#"{{"meta":{{"progress":{{"queries_ready":{value},"queries_total":1}},"result":{{"total_rows":{value}}}}}}}"#
+            );
+            let job = read(&text).unwrap();
+            assert_eq!(job.progress, None, "{value}");
+            assert_eq!(details(job).result, Some(QueryResult::default()), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_failed_querys_reason_prefers_the_description() {
+        let error = |message: &str, description: Option<&str>| ErrorBody {
+            code: Some("QUERY_ACCOUNT_UNAVAILABLE".to_owned()),
+            message: Some(message.to_owned()),
+            description: description.map(str::to_owned),
+        };
+        for (error, expected) in [
+            (error("QUERY_ACCOUNT_UNAVAILABLE", Some("The account is gone")), "The account is gone"),
+            (error("a message", None), "a message"),
+            (error("a message", Some(" ")), "a message"),
+        ] {
+            let job = failed(key(), Meta::default(), &error);
+            let failure = job.failure().unwrap();
+            assert_eq!(failure.code.as_deref(), Some("QUERY_ACCOUNT_UNAVAILABLE"));
+            assert_eq!(failure.message.as_deref(), Some(expected));
+        }
+    }
+
+    fn any_json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(json!(null)),
+            any::<bool>().prop_map(|value| json!(value)),
+            any::<i64>().prop_map(|value| json!(value)),
+            any::<f64>().prop_map(|value| json!(value)),
+            ".{0,12}".prop_map(|value| json!(value)),
+            prop::sample::select(vec!["SUCCESS", "RUNNING", "QUERY_X"]).prop_map(|value| json!(value)),
+        ];
+        let name = prop::sample::select(vec![
+            "meta",
+            "error",
+            "code",
+            "status_code",
+            "progress",
+            "queries_ready",
+            "query",
+            "fields",
+            "result",
+            "status",
+        ]);
+        leaf.prop_recursive(5, 50, 8, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(|items| json!(items)),
+                prop::collection::vec((name.clone(), inner), 0..8).prop_map(|fields| fields
+                    .into_iter()
+                    .map(|(name, value)| (name.to_owned(), value))
+                    .collect()),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_object_at_all_is_read_and_only_an_end_is_an_end(value in any_json()) {
+            let read = read(&value.to_string());
+            prop_assert_eq!(read.is_some(), value.is_object());
+            if let Some(job) = read {
+                prop_assert_eq!(value["meta"]["status_code"].as_str() == Some("SUCCESS"), job.is_terminal());
+            }
+        }
+    }
+}

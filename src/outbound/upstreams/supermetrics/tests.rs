@@ -1,0 +1,181 @@
+//! The adapter against a scripted server on a real socket: what it asks, how often, and what it makes of the answers.
+
+use super::*;
+use crate::outbound::testing::{OneKey, Server, answer, id, json, means, settings, word};
+use crate::outbound::upstreams::reader;
+use serde_json::json;
+
+const KEY: &str = "CANARY-api-key";
+
+fn open(server: &Server) -> Arc<dyn JobReader> {
+    reader(Upstream::Supermetrics, settings(&server.url), means(OneKey::api_key(KEY)))
+}
+
+async fn one(reader: &Arc<dyn JobReader>) -> String {
+    word(&reader.look(&[id("j")], Urgency::Waiting).await[0].outcome)
+}
+
+fn error(status: u16, code: &str) -> Vec<u8> {
+    json(status, &json!({"meta": {"request_id": "r"}, "error": {"code": code, "description": "why"}}))
+}
+
+#[tokio::test]
+async fn every_answer_to_a_poll_has_its_meaning_and_its_number_of_calls() {
+    let status = |word: &str, id: &str| {
+        json(200, &json!({"meta": {"schedule_id": id, "status_code": word}, "data": []}))
+    };
+    let cases = [
+        (status("RUNNING", "j"), "Running", 1),
+        (status("SUCCESS", "j"), "Succeeded", 1),
+        (status("ON_HOLD", "j"), "Unknown", 1),
+        (status("RUNNING", "another"), "BadAnswer", 1),
+        (answer(200, "", "<html>"), "BadAnswer", 1),
+        (error(400, "STATUS_NOT_FOUND"), "NotFound", 1),
+        (error(200, "STATUS_NOT_FOUND"), "NotFound", 1),
+        (error(500, "QUERY_ACCOUNT_UNAVAILABLE"), "Failed", 1),
+        (error(401, "API_KEY_INVALID"), "CredentialRejected", 1),
+        (error(403, "SOMETHING"), "CredentialRejected", 1),
+        (error(429, "LICENSE_DAILY_QUERY_LIMIT_EXCEEDED"), "Throttled 30", 1),
+        (answer(429, "retry-after: 86400\r\n", ""), "Throttled 86400", 1),
+        (answer(502, "", "<html>"), "Unavailable", 3),
+        (error(200, "INTERNAL"), "Unavailable", 3),
+        (Vec::new(), "Unavailable", 3),
+    ];
+    for (bytes, expected, calls) in cases {
+        let case = String::from_utf8_lossy(&bytes).into_owned();
+        let server = Server::start(move |_| bytes.clone());
+        assert_eq!(one(&open(&server)).await, expected, "{case}");
+        let seen = server.seen();
+        assert_eq!(seen.len(), calls, "{case}");
+        assert!(seen[0].target().starts_with("/api/query/status?json="), "{}", seen[0].target());
+        let asked = json!({"schedule_id": "j", "offset_start": 0, "offset_end": 0, "api_key": KEY});
+        assert_eq!(seen[0].json(), asked);
+    }
+}
+
+#[tokio::test]
+async fn a_failed_query_says_why_and_an_echoed_key_does_not_come_back() {
+    let server = Server::start(|_| {
+        let description = format!("key {KEY} may not read this account");
+        json(500, &json!({"error": {"code": "QUERY_AUTH_ERROR", "message": "m", "description": description}}))
+    });
+    let looks = open(&server).look(&[id("j")], Urgency::Waiting).await;
+    let job = looks[0].outcome.as_ref().unwrap();
+    let failure = job.failure().unwrap();
+    assert_eq!(failure.code.as_deref(), Some("QUERY_AUTH_ERROR"));
+    assert_eq!(failure.message.as_deref(), Some("key [redacted] may not read this account"));
+}
+
+#[tokio::test]
+async fn a_refused_key_and_a_used_up_hour_stop_the_whole_source() {
+    let server = Server::start(|_| error(403, "LICENSE_EXPIRED"));
+    let reader = open(&server);
+    for _ in 0..3 {
+        assert_eq!(one(&reader).await, "CredentialRejected");
+    }
+    assert_eq!(server.seen().len(), 1);
+
+    let server = Server::start(|_| {
+        answer(200, "x-ratelimit-remaining: 0\r\n", r#"{"meta":{"status_code":"RUNNING"}}"#)
+    });
+    let reader = open(&server);
+    assert_eq!(one(&reader).await, "Running");
+    let next = one(&reader).await;
+    assert!(next.starts_with("Throttled "), "{next}");
+    assert_eq!(server.seen().len(), 1);
+    assert!(reader.status().throttled_until.is_some());
+}
+
+#[tokio::test]
+async fn an_end_of_zero_that_is_read_as_unset_is_noticed_once() {
+    let server = Server::start(|seen| {
+        let end = seen.json()["offset_end"].as_u64().unwrap();
+        let rows = if end == 0 { 400_000 } else { end };
+        json(
+            200,
+            &json!({"meta": {"status_code": "SUCCESS"}, "data": vec![["a"]; usize::try_from(rows).unwrap()]}),
+        )
+    });
+    let reader = open(&server);
+    for calls in [2, 3] {
+        assert_eq!(one(&reader).await, "Succeeded");
+        assert_eq!(server.seen().len(), calls);
+    }
+}
+
+#[tokio::test]
+async fn many_ids_are_asked_about_once_each_and_keep_their_order() {
+    let server = Server::start(|seen| {
+        let id = seen.json()["schedule_id"].clone();
+        json(200, &json!({"meta": {"schedule_id": id, "status_code": "RUNNING"}}))
+    });
+    let wanted: Vec<ExternalId> = (0..20).chain(5..10).map(|number| id(&format!("q{number}"))).collect();
+    let looks = open(&server).look(&wanted, Urgency::Waiting).await;
+    assert_eq!(looks.len(), 25);
+    for (id, look) in wanted.iter().zip(&looks) {
+        assert_eq!(look.outcome.as_ref().unwrap().key.external_id, *id);
+    }
+    assert_eq!(server.seen().len(), 20);
+}
+
+#[tokio::test]
+async fn rows_come_without_the_header_in_the_upstreams_own_bytes_and_never_too_many() {
+    let server = Server::start(|_| {
+        let body = r#"{"meta":{"status_code":"SUCCESS","result":{"total_rows":5}},
+            "data":[["n","v"],[1.10,"\u0041"],[18446744073709551616,null],[3,{"b":1, "a":2}]]}"#;
+        answer(200, "", body)
+    });
+    let page = open(&server).rows(&id("j"), RowRange { first: 2, count: 2 }).await.unwrap();
+    let text = |row: &[Box<serde_json::value::RawValue>]| -> Vec<String> {
+        row.iter().map(|cell| cell.get().to_owned()).collect()
+    };
+    assert_eq!(text(&page.header), ["\"n\"", "\"v\""]);
+    assert_eq!(page.rows.len(), 2, "three came, two were asked for");
+    assert_eq!(text(&page.rows[0]), ["1.10", r#""\u0041""#]);
+    assert_eq!(text(&page.rows[1]), ["18446744073709551616", "null"]);
+    assert_eq!(page.total, Some(5));
+    let asked = server.seen()[0].json();
+    assert_eq!((asked["offset_start"].as_u64(), asked["offset_end"].as_u64()), (Some(2), Some(3)));
+}
+
+#[tokio::test]
+async fn what_has_no_rows_says_so() {
+    let cases = [
+        (json(200, &json!({"meta": {"status_code": "RUNNING"}, "data": []})), "NotFound"),
+        (json(200, &json!({"meta": {"status_code": "FAILURE"}})), "NotFound"),
+        (error(400, "STATUS_NOT_FOUND"), "NotFound"),
+        (error(500, "QUERY_ACCOUNT_UNAVAILABLE"), "NotFound"),
+        (json(200, &json!({"meta": {"status_code": "SUCCESS"}, "data": null})), "0 rows"),
+        (json(200, &json!({"meta": {"status_code": "SUCCESS"}})), "0 rows"),
+        (json(200, &json!({"meta": {"status_code": "SUCCESS"}, "data": [["a"]]})), "0 rows"),
+        (json(200, &json!({"meta": {"status_code": "SUCCESS"}, "data": {"a": 1}})), "BadAnswer"),
+        (json(200, &json!({"meta": {"status_code": "SUCCESS"}, "data": [["a"], "b"]})), "BadAnswer"),
+        (json(200, &json!({"meta": {"status_code": "SUCCESS", "schedule_id": "x"}})), "BadAnswer"),
+        (
+            json(200, &json!({"meta": {"status_code": "SUCCESS"}, "data": vec![["a"; 9]; 200_000]})),
+            "BadAnswer",
+        ),
+    ];
+    for (bytes, expected) in cases {
+        let server = Server::start(move |_| bytes.clone());
+        let page = open(&server).rows(&id("j"), RowRange { first: 0, count: 9 }).await;
+        let told = page.map_or_else(|error| word(&Err(error)), |page| format!("{} rows", page.rows.len()));
+        assert_eq!(told, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_probe_tells_a_taken_credential_from_a_refused_one() {
+    let cases = [
+        (error(400, "STATUS_NOT_FOUND"), "ok"),
+        (error(401, "API_KEY_INVALID"), "CredentialRejected"),
+        (error(403, "SOMETHING"), "CredentialRejected"),
+        (answer(404, "", "<html>"), "BadAnswer"),
+        (answer(502, "", "<html>"), "Unavailable"),
+    ];
+    for (bytes, expected) in cases {
+        let server = Server::start(move |_| bytes.clone());
+        let probe = open(&server).probe().await;
+        assert_eq!(probe.map_or_else(|error| word(&Err(error)), |()| "ok".to_owned()), expected);
+    }
+}
