@@ -1,5 +1,6 @@
 //! Sets up the log: one writer on standard error, text or JSON, filtered by directives.
 
+use std::io::IsTerminal as _;
 use std::panic::PanicHookInfo;
 
 use tracing_subscriber::EnvFilter;
@@ -15,7 +16,10 @@ pub enum Format {
 
 /// Starts the log of this process. A second start is refused quietly: the first one holds.
 pub fn start(format: Format, filter: EnvFilter) {
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     let started = match format {
         Format::Text => builder.try_init(),
         Format::Json => builder.json().flatten_event(true).try_init(),
