@@ -5,3 +5,4 @@ mod architecture;
 mod lookup;
 mod schema;
 mod support;
+mod watch;

@@ -64,6 +64,14 @@ pub struct SupermetricsDetails {
     pub result: Option<QueryResult>,
 }
 
+impl SupermetricsDetails {
+    /// Whether two answers say the same of the query; see [`super::job::Job::says_the_same`].
+    pub(super) fn says_the_same(&self, other: &Self) -> bool {
+        let Self { request_id: _, queue: _, schedule_id, query, result } = self;
+        (schedule_id, query, result) == (&other.schedule_id, &other.query, &other.result)
+    }
+}
+
 /// Tasks of the whole licence, in number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LicenceQueue {

@@ -113,6 +113,21 @@ impl Job {
         }
     }
 
+    /// Says whether two answers tell a watcher the same. The request that brought an answer and the queue of the whole
+    /// licence change all the time and are no news of this job.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let Self { key, life, native_state, created_at, updated_at, finished_at, progress, details } = self;
+        let details_say = match (details, &other.details) {
+            (Details::Supermetrics(one), Details::Supermetrics(two)) => one.says_the_same(two),
+            (one, two) => one == two,
+        };
+        details_say
+            && (key, life, native_state) == (&other.key, &other.life, &other.native_state)
+            && (created_at, updated_at, finished_at)
+                == (&other.created_at, &other.updated_at, &other.finished_at)
+            && *progress == other.progress
+    }
+
     /// The same job, forgotten by its upstream before an end was seen. Keeps the last that was known of it, its
     /// counter included, so that it still compares with what it replaces.
     #[must_use]

@@ -127,6 +127,7 @@ const fn problem(code: ProblemCode) -> (StatusCode, &'static str, Level) {
         ProblemCode::CredentialRejected => (S::BAD_GATEWAY, Level::ERROR),
         ProblemCode::Unconfigured => (S::SERVICE_UNAVAILABLE, Level::ERROR),
         ProblemCode::BadAnswer => (S::BAD_GATEWAY, Level::WARN),
+        ProblemCode::FollowLimit => (S::GATEWAY_TIMEOUT, Level::INFO),
         ProblemCode::Internal => (S::INTERNAL_SERVER_ERROR, Level::ERROR),
     };
     (status, code.name(), level)
