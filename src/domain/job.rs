@@ -1,6 +1,7 @@
 //! The normalised job: one shape for both upstreams, in which a contradiction cannot be written down.
 
 use jiff::Timestamp;
+use serde::Serialize;
 
 use super::details::Details;
 use super::id::JobKey;
@@ -48,7 +49,7 @@ pub enum Life {
 }
 
 /// Why a job failed. Data, not an error: a failed job is an answer.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Failure {
     /// The upstream's code, where it gives one.
     pub code: Option<String>,
@@ -57,7 +58,7 @@ pub struct Failure {
 }
 
 /// Parts done and parts known of. The total may grow, so this is never made a percentage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Progress {
     /// Parts done.
     pub completed: u32,

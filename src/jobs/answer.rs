@@ -49,6 +49,22 @@ pub enum StaleReason {
     NotAsked,
 }
 
+impl StaleReason {
+    /// The name in the schema.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Throttled => "THROTTLED",
+            Self::Unavailable => "UNAVAILABLE",
+            Self::TimedOut => "TIMED_OUT",
+            Self::CredentialRejected => "CREDENTIAL_REJECTED",
+            Self::Unconfigured => "UNCONFIGURED",
+            Self::BadAnswer => "BAD_ANSWER",
+            Self::Internal => "INTERNAL",
+            Self::NotAsked => "NOT_ASKED",
+        }
+    }
+}
+
 impl Seen {
     /// An observation as fresh as asked for.
     pub(super) fn fresh(observation: Observation, now: Timestamp) -> Self {

@@ -107,8 +107,8 @@ impl Gateway {
         Ok(Self {
             public: Listener::bind("public", "server.listen", server.listen).await?,
             admin: Listener::bind("admin", "server.admin_listen", server.admin_listen).await?,
+            routes: router::public(door, jobs.clone(), settings),
             jobs,
-            routes: router::public(door, settings),
             limits: ConnectionLimits {
                 connections: server.max_connections,
                 header_timeout: server.header_timeout,
