@@ -4,5 +4,6 @@
 mod architecture;
 mod faults;
 mod lookup;
+mod query;
 mod schema;
 mod support;
