@@ -3,6 +3,7 @@
 
 mod architecture;
 mod faults;
+mod hostile;
 mod lookup;
 mod query;
 mod schema;
