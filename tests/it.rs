@@ -4,7 +4,9 @@
 mod architecture;
 mod faults;
 mod hostile;
+mod http_audit;
 mod lookup;
+mod processes;
 mod query;
 mod schema;
 mod support;
