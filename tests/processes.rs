@@ -46,8 +46,11 @@ const ANY_PORT: &str = "127.0.0.1:0";
 
 /// The simulated upstreams as a process of their own, and where they are.
 async fn simulate() -> (Process, String, String) {
-    let mut upstreams =
-        Process::start(&["simulate", "--mindbridge", ANY_PORT, "--supermetrics", ANY_PORT], &[]);
+    let scenario = Scratch::new(SCENARIO);
+    let mut upstreams = Process::start(
+        &["simulate", "--scenario", scenario.path(), "--mindbridge", ANY_PORT, "--supermetrics", ANY_PORT],
+        &[],
+    );
     let url = |path: &'static str| {
         move |line: &str| {
             let word = line
