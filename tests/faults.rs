@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::support::server::{Rig, Setup, external};
 
-mod table;
+pub(crate) mod table;
 
 use table::{Row, mindbridge, mindbridge_query, supermetrics};
 

@@ -1,7 +1,5 @@
 //! The real binary, as its users start it: exit codes, signals, and processes that find each other over TCP alone.
 
-use std::path::PathBuf;
-
 use jobgate::config::ClientConfig;
 use jobgate::inbound::graphql::schema::sdl;
 use jobgate::outbound::identity::keys;
@@ -9,30 +7,9 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::support::process::{Process, run};
+use crate::support::scratch::Scratch;
 use crate::support::server::{ANY, Setup, external, told};
 use crate::support::wire;
-
-/// A file of this test's own, gone with it.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(text: &str) -> Self {
-        let path =
-            std::env::temp_dir().join(format!("jobgate-test-{}-{:x}", std::process::id(), fastrand::u64(..)));
-        std::fs::write(&path, text).unwrap();
-        Self(path)
-    }
-
-    fn path(&self) -> &str {
-        self.0.to_str().unwrap()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        std::fs::remove_file(&self.0).ok();
-    }
-}
 
 const SECRETS: [(&str, &str); 2] =
     [("MIND_TOKEN", "demo-mindbridge-token"), ("METRICS_KEY", "demo-supermetrics-key")];

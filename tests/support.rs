@@ -2,5 +2,6 @@
 
 pub(crate) mod ports;
 pub(crate) mod process;
+pub(crate) mod scratch;
 pub(crate) mod server;
 pub(crate) mod wire;

@@ -8,15 +8,15 @@ use serde_json::json;
 
 /// A fault and its outcome.
 #[derive(Debug)]
-pub(super) struct Row {
-    pub(super) what: &'static str,
-    pub(super) fault: FaultKind,
+pub(crate) struct Row {
+    pub(crate) what: &'static str,
+    pub(crate) fault: FaultKind,
     /// What the caller is told, in the short words of `support::server::told`.
-    pub(super) outcome: &'static str,
+    pub(crate) outcome: &'static str,
     /// Requests for the first job, and for another one right after it.
-    pub(super) calls: (usize, usize),
+    pub(crate) calls: (usize, usize),
     /// The source's time for a call is short, since the fault outlasts any.
-    pub(super) hurried: bool,
+    pub(crate) hurried: bool,
 }
 
 const fn row(what: &'static str, fault: FaultKind, outcome: &'static str, calls: (usize, usize)) -> Row {
@@ -93,7 +93,7 @@ fn both(too_large: (usize, usize)) -> Vec<Row> {
 }
 
 /// `upstreams/mindbridge`: reading one job.
-pub(super) fn mindbridge() -> Vec<Row> {
+pub(crate) fn mindbridge() -> Vec<Row> {
     let hour_and_retry = FaultKind::Answer(Answer {
         status: 429,
         headers: BTreeMap::from([("x-user-hour-limit-remaining".to_owned(), "1200".to_owned())]),
@@ -150,7 +150,7 @@ pub(super) fn mindbridge() -> Vec<Row> {
 }
 
 /// `upstreams/supermetrics`: the status call.
-pub(super) fn supermetrics() -> Vec<Row> {
+pub(crate) fn supermetrics() -> Vec<Row> {
     let daily = |status, retry_after| {
         let code = "LICENSE_DAILY_QUERY_LIMIT_EXCEEDED".to_owned();
         let body = Body::Envelope { code, message: None, description: None };
@@ -217,7 +217,7 @@ pub(super) fn supermetrics() -> Vec<Row> {
 type QueryRow = (&'static str, FaultKind, [&'static str; 3], (usize, usize));
 
 /// `upstreams/mindbridge`: reading many jobs in one request. Two run, and the third does not exist.
-pub(super) fn mindbridge_query() -> Vec<QueryRow> {
+pub(crate) fn mindbridge_query() -> Vec<QueryRow> {
     let good = ["RUNNING", "RUNNING", "NOT_FOUND for good"];
     let page = |text: &str| self::text(200, text);
     vec![
