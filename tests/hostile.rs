@@ -224,6 +224,11 @@ async fn references_that_were_never_given_out_are_refused() {
     assert_eq!(rig.upstreams.record(), []);
 }
 
+/// So many pieces of a document, one after the other.
+fn many(count: usize, piece: impl Fn(usize) -> String) -> String {
+    (0..count).map(piece).collect::<Vec<_>>().concat()
+}
+
 fn nested(depth: usize) -> String {
     format!("{{ sources {}{}", "{ name ".repeat(depth), "}".repeat(depth + 1))
 }
@@ -232,23 +237,15 @@ fn nested(depth: usize) -> String {
 async fn hostile_documents_run_nothing() {
     let rig = Setup::with(vec![MindBridgeJob::new("a", &[(0, "COMPLETE")])], vec![]).start().await;
     let job = r#"job(ref: { external: { source: "mind", externalId: "a" } }) { __typename }"#;
-    let bomb: String = (0..40)
-        .map(|n| format!("fragment f{n} on Query {{ ...f{next} ...f{next} }} ", next = n + 1))
-        .collect();
+    let bomb = many(40, |n| format!("fragment f{n} on Query {{ ...f{next} ...f{next} }} ", next = n + 1));
     let large = ("DOCUMENT_TOO_LARGE", 422);
     let complex = ("DOCUMENT_TOO_COMPLEX", 422);
     let invalid = ("GRAPHQL_VALIDATION_FAILED", 422);
     let unparsable = ("GRAPHQL_PARSE_FAILED", 400);
     let cases = [
         // F4
-        (
-            format!(
-                "{{ {} }}",
-                (0..10_000).map(|n| format!("a{n}: sources {{ name }} ")).collect::<String>()
-            ),
-            large,
-        ),
-        (format!("{{ {} }}", (0..51).map(|n| format!("a{n}: __typename ")).collect::<String>()), complex),
+        (format!("{{ {} }}", many(10_000, |n| format!("a{n}: sources {{ name }} "))), large),
+        (format!("{{ {} }}", many(51, |n| format!("a{n}: __typename "))), complex),
         // F5
         (format!("{{ __typename {} }}", "@skip(if:false)".repeat(15_000)), large),
         (format!("{{ __typename {} }}", "@skip(if: false) ".repeat(21)), complex),
@@ -260,7 +257,7 @@ async fn hostile_documents_run_nothing() {
         (
             format!(
                 "{{ trackedJobs(first: 100) {{ nodes {{ ... on SupermetricsJob {{ {} }} }} }} {job} }}",
-                (0..11).map(|n| format!("r{n}: rows(first: 1) {{ header }} ")).collect::<String>()
+                many(11, |n| format!("r{n}: rows(first: 1) {{ header }} "))
             ),
             complex,
         ),

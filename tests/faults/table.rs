@@ -52,7 +52,7 @@ fn described(status: u16, code: &str, description: &str) -> FaultKind {
 fn both(too_large: (usize, usize)) -> Vec<Row> {
     let headers = BTreeMap::from([("content-type".to_owned(), "text/html".to_owned())]);
     let page = FaultKind::Answer(Answer { status: 429, headers, retry_after: None, body: Body::Html });
-    let slow = Duration::from_secs(60);
+    let slow = Duration::from_mins(1);
     let hurried = |row: Row| Row { hurried: true, ..row };
     vec![
         row("429 in seconds", throttled(RetryAfter::Seconds(7)), "THROTTLED after 7s", CLOSED),

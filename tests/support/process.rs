@@ -44,7 +44,11 @@ impl Process {
     }
 
     /// Waits for a line that `read` can make something of.
-    pub(crate) async fn find<T>(&mut self, what: &str, read: impl Fn(&str) -> Option<T>) -> T {
+    pub(crate) async fn find<T: Send>(
+        &mut self,
+        what: &str,
+        read: impl Fn(&str) -> Option<T> + Send + Sync,
+    ) -> T {
         let search = async {
             loop {
                 self.news.borrow_and_update();

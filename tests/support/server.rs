@@ -176,13 +176,13 @@ pub(crate) fn told(answer: &Value) -> String {
     if let Some(failure) = answer["failure"].as_object() {
         let said = [text(&failure["code"]), text(&failure["message"])];
         let said: Vec<String> = said.into_iter().flatten().collect();
-        words += &format!(" ({})", said.join(": "));
+        words = format!("{words} ({})", said.join(": "));
     }
     if words == "UNKNOWN" {
-        words += &format!(" ({})", text(&answer["nativeState"]).unwrap_or_default());
+        words = format!("{words} ({})", text(&answer["nativeState"]).unwrap_or_default());
     }
     if let Some(reason) = text(&answer["freshness"]["staleReason"]) {
-        words += &format!(", stale: {reason}");
+        words = format!("{words}, stale: {reason}");
     }
     assert_eq!(answer["freshness"]["isStale"].as_bool().unwrap(), words.contains("stale"), "{answer}");
     words

@@ -51,14 +51,25 @@ pub(crate) async fn exchange(to: SocketAddr, request: &[u8]) -> Reply {
 
 /// The bytes of a request, with a body if there is one.
 pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
-    let mut text = format!("{method} {path} HTTP/1.1\r\nhost: gateway.test\r\nconnection: close\r\n");
-    for (name, value) in headers {
-        text += &format!("{name}: {value}\r\n");
-    }
+    let mut lines = vec![
+        format!("{method} {path} HTTP/1.1"),
+        "host: gateway.test".to_owned(),
+        "connection: close".to_owned(),
+    ];
+    lines.extend(headers.iter().map(|(name, value)| format!("{name}: {value}")));
     if !body.is_empty() {
-        text += &format!("content-length: {}\r\n", body.len());
+        lines.push(format!("content-length: {}", body.len()));
     }
-    (text + "\r\n" + body).into_bytes()
+    format!(
+        "{}
+
+{body}",
+        lines.join(
+            "
+"
+        )
+    )
+    .into_bytes()
 }
 
 /// Posts a GraphQL request, with a client key if there is one.
