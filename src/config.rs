@@ -15,6 +15,7 @@ mod clients;
 mod credential;
 mod environment;
 mod fault;
+mod follow;
 mod graphql;
 mod read;
 mod schema;
@@ -32,6 +33,7 @@ pub use clients::ClientConfig;
 pub use credential::{CredentialRef, SecretRef};
 pub use environment::{Environment, FILE_VARIABLE, NoText};
 pub use fault::Faults;
+pub use follow::FollowConfig;
 pub use graphql::{GraphqlConfig, Introspection};
 pub use server::ServerConfig;
 pub use sources::{BudgetConfig, SourceConfig};
@@ -55,6 +57,8 @@ pub struct Config {
     pub graphql: GraphqlConfig,
     /// How long an answer is good for, and how much is kept.
     pub cache: CacheConfig,
+    /// How often a watched job is looked at, and for how long.
+    pub follow: FollowConfig,
     /// Where jobs are kept.
     pub store: StoreConfig,
     /// What jobgate says about itself.
@@ -73,6 +77,7 @@ struct RawConfig {
     clients: Vec<clients::RawClient>,
     graphql: GraphqlConfig,
     cache: CacheConfig,
+    follow: FollowConfig,
     store: StoreConfig,
     telemetry: TelemetryConfig,
 }
@@ -142,6 +147,7 @@ impl Config {
     fn accept(raw: RawConfig, names: &BTreeSet<String>, faults: &mut Faults) -> Self {
         raw.server.check(faults);
         raw.cache.check(faults);
+        raw.follow.check(faults);
         raw.telemetry.check(faults);
         if names.is_empty() {
             faults.add("sources", "has no entry: configure at least one source, or try `jobgate demo`");
@@ -160,8 +166,8 @@ impl Config {
             faults.add("server.listen", message);
         }
         let clients = clients::accept(raw.clients, names, faults);
-        let RawConfig { server, graphql, cache, store, telemetry, .. } = raw;
-        Self { server, sources, clients, graphql, cache, store, telemetry }
+        let RawConfig { server, graphql, cache, follow, store, telemetry, .. } = raw;
+        Self { server, sources, clients, graphql, cache, follow, store, telemetry }
     }
 }
 

@@ -4,4 +4,5 @@ pub mod error;
 pub mod graphql;
 pub mod layers;
 pub mod probes;
+pub mod rest;
 pub mod router;

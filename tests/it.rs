@@ -12,3 +12,4 @@ mod processes;
 mod query;
 mod schema;
 mod support;
+mod watch;

@@ -9,6 +9,10 @@ use super::BoxFuture;
 pub enum TaskKind {
     /// One shared fetch. Ends by itself; its joiners see a lost flight if it panics.
     Flight,
+    /// One look at followed jobs. Ends by itself; its jobs are looked at again later if it panics.
+    Poll,
+    /// The loop that looks at followed jobs. Runs until the process drains.
+    Poller,
     /// One client connection. Ends with the connection.
     Connection,
     /// A listener. Runs until the process drains.
@@ -29,6 +33,8 @@ impl TaskKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Flight => "flight",
+            Self::Poll => "poll",
+            Self::Poller => "poller",
             Self::Connection => "connection",
             Self::Listener => "listener",
         }
@@ -37,8 +43,8 @@ impl TaskKind {
     /// What the death of such a task means.
     pub const fn on_panic(self) -> OnPanic {
         match self {
-            Self::Flight | Self::Connection => OnPanic::Contained,
-            Self::Listener => OnPanic::Fatal,
+            Self::Flight | Self::Poll | Self::Connection => OnPanic::Contained,
+            Self::Poller | Self::Listener => OnPanic::Fatal,
         }
     }
 }

@@ -23,7 +23,7 @@ use super::operation::{Operation, check_variables};
 use crate::domain::principal::Principal;
 use crate::inbound::error::{Kind, Refusal};
 
-mod bearer;
+pub(in crate::inbound) mod bearer;
 mod body;
 mod negotiate;
 mod reply;
