@@ -5,3 +5,4 @@ pub mod graphql;
 pub mod layers;
 pub mod probes;
 pub mod router;
+pub mod streams;
