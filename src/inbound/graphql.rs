@@ -2,10 +2,12 @@
 
 pub mod connection;
 pub mod documents;
+mod events;
 pub mod http;
 pub mod job;
 pub mod limits;
 pub mod mindbridge;
+mod multipart;
 pub mod operation;
 pub mod problem;
 pub mod query;
@@ -13,4 +15,6 @@ pub mod rows;
 pub mod scalars;
 pub mod schema;
 pub mod source;
+mod sse;
 pub mod supermetrics;
+mod ws;

@@ -90,6 +90,17 @@ impl Transport {
     }
 }
 
+/// The place of the connection that a stream came by, as an extension of its request: a WebSocket outlives the connection's
+/// own task, and holds on to this so that it is still counted.
+#[derive(Clone)]
+pub struct Room(pub Arc<dyn std::any::Any + Send + Sync>);
+
+impl fmt::Debug for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Room")
+    }
+}
+
 type Spawn = dyn Fn(BoxFuture<'static, ()>) + Send + Sync;
 
 /// All streams of the process. A clone is cheap and means the same registry.

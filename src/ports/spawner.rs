@@ -11,6 +11,8 @@ pub enum TaskKind {
     Flight,
     /// One client connection. Ends with the connection.
     Connection,
+    /// One WebSocket. Ends with the socket.
+    Stream,
     /// A listener. Runs until the process drains.
     Listener,
 }
@@ -30,6 +32,7 @@ impl TaskKind {
         match self {
             Self::Flight => "flight",
             Self::Connection => "connection",
+            Self::Stream => "stream",
             Self::Listener => "listener",
         }
     }
@@ -37,7 +40,7 @@ impl TaskKind {
     /// What the death of such a task means.
     pub const fn on_panic(self) -> OnPanic {
         match self {
-            Self::Flight | Self::Connection => OnPanic::Contained,
+            Self::Flight | Self::Connection | Self::Stream => OnPanic::Contained,
             Self::Listener => OnPanic::Fatal,
         }
     }

@@ -1,4 +1,4 @@
-//! Reads the bearer token of a request: from the `Authorization` header, and from nowhere else.
+//! Reads a bearer token: that of the `Authorization` header, or of a member that reads like one.
 
 use http::{HeaderMap, header};
 use secrecy::SecretString;
@@ -12,7 +12,7 @@ const MAX_BYTES: usize = 8 * 1024;
 ///
 /// # Errors
 /// When there is a header and it is not one bearer token. Nothing of it is repeated.
-pub(super) fn token(headers: &HeaderMap) -> Result<Option<SecretString>, Refusal> {
+pub(in crate::inbound::graphql) fn token(headers: &HeaderMap) -> Result<Option<SecretString>, Refusal> {
     let mut sent = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = sent.next() else { return Ok(None) };
     if sent.next().is_some() {
@@ -21,16 +21,18 @@ pub(super) fn token(headers: &HeaderMap) -> Result<Option<SecretString>, Refusal
     if value.len() > MAX_BYTES {
         return Err(Refusal::unauthenticated("the authorization header is longer than 8 KiB"));
     }
-    let token = value.to_str().ok().and_then(|text| {
-        let (scheme, token) = text.split_once(' ')?;
-        let token = token.trim_matches(' ');
-        let one = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
-        (scheme.eq_ignore_ascii_case("bearer") && one).then_some(token)
-    });
-    match token {
-        Some(token) => Ok(Some(SecretString::from(token))),
+    match value.to_str().ok().and_then(from_text) {
+        Some(token) => Ok(Some(token)),
         None => Err(Refusal::unauthenticated("the authorization header must read \"Bearer <client key>\"")),
     }
+}
+
+/// Gives the token of a text that reads `Bearer <token>`.
+pub(in crate::inbound::graphql) fn from_text(text: &str) -> Option<SecretString> {
+    let (scheme, token) = text.split_once(' ')?;
+    let token = token.trim_matches(' ');
+    let one = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+    (scheme.eq_ignore_ascii_case("bearer") && one).then(|| SecretString::from(token))
 }
 
 #[cfg(test)]
