@@ -35,7 +35,7 @@ pub struct StreamsConfig {
     /// Most operations at the same time on one WebSocket.
     #[serde(with = "Count::<1, 10_000>")]
     pub max_operations: usize,
-    /// Most streams of one client: WebSockets and event streams.
+    /// Most streams of one client, of every kind.
     #[serde(with = "Count::<1, 1_000_000>")]
     pub max_streams_per_client: usize,
     /// Most operations of one client at the same time, over all its streams.

@@ -17,4 +17,6 @@ pub mod schema;
 pub mod source;
 mod sse;
 pub mod supermetrics;
+#[cfg(test)]
+mod testing;
 mod ws;

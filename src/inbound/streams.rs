@@ -38,7 +38,7 @@ pub struct StreamSettings {
     pub max_age: Duration,
     /// Operations under way on one WebSocket.
     pub max_operations: usize,
-    /// Streams that one client may hold: WebSockets and event streams.
+    /// Streams that one client may hold, of every kind.
     pub max_streams_per_client: usize,
     /// Operations that one client may have under way, over all its streams.
     pub max_operations_per_client: usize,
@@ -136,7 +136,7 @@ struct Usage {
 /// How many streams there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// WebSockets.
+    /// Those of `graphql-transport-ws`.
     pub websocket: usize,
     /// Event streams of GraphQL-SSE.
     pub sse: usize,
@@ -266,7 +266,8 @@ impl Held {
         if streams >= settings.max_streams_per_client {
             return Err(Full::Client);
         }
-        let name = self.clients.get_key_value(client).map_or_else(|| client.into(), |(name, _)| Arc::clone(name));
+        let name =
+            self.clients.get_key_value(client).map_or_else(|| client.into(), |(name, _)| Arc::clone(name));
         self.clients.entry(Arc::clone(&name)).or_default().streams += 1;
         Ok(name)
     }

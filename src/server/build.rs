@@ -96,8 +96,7 @@ impl Gateway {
         let schema = schema::build(jobs.clone(), config.allows_introspection());
         let authenticate = router::authenticator(jobs);
         let streams = streams(config, &spawner);
-        let door =
-            Door::new(schema, authenticate, limits(config), server.request_timeout, streams.clone());
+        let door = Door::new(schema, authenticate, limits(config), server.request_timeout, streams.clone());
         let settings =
             Settings { max_body: server.max_body, deadline: server.request_timeout, ..Settings::default() };
         Ok(Self {

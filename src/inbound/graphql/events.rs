@@ -179,3 +179,6 @@ impl fmt::Debug for Events {
         f.debug_struct("Events").field("transport", &self.transport).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

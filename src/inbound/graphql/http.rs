@@ -108,7 +108,8 @@ impl fmt::Debug for Door {
 }
 
 async fn serve(State(door): State<Door>, request: Request) -> Response {
-    let answer = if ws::is_upgrade(&request) { ws::upgrade(&door, request) } else { door.answer(request).await };
+    let answer =
+        if ws::is_upgrade(&request) { ws::upgrade(&door, request) } else { door.answer(request).await };
     answer.unwrap_or_else(IntoResponse::into_response)
 }
 

@@ -114,7 +114,9 @@ impl EndReason {
             Self::UnknownType => said("unknown_type", 4400, "no client sends a message of this type"),
             Self::WrongShape => said("wrong_shape", 4400, "the members do not fit the message's type"),
             Self::Binary => said("binary", 4400, "messages must be text, not binary"),
-            Self::MessageTooBig => said("message_too_big", 1009, "the message is longer than this gateway reads"),
+            Self::MessageTooBig => {
+                said("message_too_big", 1009, "the message is longer than this gateway reads")
+            }
             Self::NotUtf8 => said("not_utf8", 1007, "a text message must be utf-8"),
             Self::BrokenFrames => said("broken_frames", 1002, "the frames are not websocket"),
         }

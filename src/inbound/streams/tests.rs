@@ -68,7 +68,9 @@ async fn ages_are_spread_around_the_maximum() {
 
 #[tokio::test(start_paused = true)]
 async fn a_drain_tells_each_once_spread_over_the_window_and_lets_nobody_in() {
-    for (count, window, took) in [(1, 10_000, 0..=20), (100, 10_000, 1_980..=2_000), (1000, 1_000, 999..=1_000)] {
+    for (count, window, took) in
+        [(1, 10_000, 0..=20), (100, 10_000, 1_980..=2_000), (1000, 1_000, 999..=1_000)]
+    {
         let streams = streams(StreamSettings::default());
         let mut seats: Vec<_> =
             (0..count).map(|_| streams.open(Transport::Sse, Some("ui")).unwrap()).collect();
@@ -80,7 +82,10 @@ async fn a_drain_tells_each_once_spread_over_the_window_and_lets_nobody_in() {
         assert!(took.contains(&start.elapsed().as_millis()), "{count}: {:?}", start.elapsed());
         assert!(told.iter().all(|(reason, _)| *reason == EndReason::Drained));
         let half = told.iter().filter(|(_, at)| *at <= start.elapsed().as_millis() / 2).count();
-        assert!(count == 1 || half.abs_diff(count / 2) <= count / 20 + 1, "{count}: {half} in the first half");
+        assert!(
+            count == 1 || half.abs_diff(count / 2) <= count / 20 + 1,
+            "{count}: {half} in the first half"
+        );
         assert_eq!(streams.open(Transport::Sse, None).unwrap_err(), Full::Draining);
     }
 }

@@ -43,9 +43,15 @@ impl Accepted {
     /// that likes that better than a single response.
     pub(super) fn form(self, operation: Option<OperationType>) -> Form {
         match (self.single, self.stream) {
-            (_, Some((transport, _))) if operation == Some(OperationType::Subscription) => Form::Stream(transport),
+            (_, Some((transport, _))) if operation == Some(OperationType::Subscription) => {
+                Form::Stream(transport)
+            }
             (Some((single, single_q)), Some((transport, stream_q))) => {
-                if stream_q > single_q { Form::Stream(transport) } else { Form::Single(single) }
+                if stream_q > single_q {
+                    Form::Stream(transport)
+                } else {
+                    Form::Single(single)
+                }
             }
             (None, Some((transport, _))) => Form::Stream(transport),
             (Some((single, _)), None) => Form::Single(single),
@@ -84,9 +90,8 @@ fn stream_type(accept: &str) -> Option<(Transport, u16)> {
             "multipart/mixed" if !range.to_ascii_lowercase().contains("deferspec") => Transport::Multipart,
             _ => continue,
         };
-        let better = best.is_none_or(|(kind, held)| {
-            quality > held || (quality == held && kind == Transport::Multipart)
-        });
+        let better = best
+            .is_none_or(|(kind, held)| quality > held || (quality == held && kind == Transport::Multipart));
         if quality > 0 && better {
             best = Some((transport, quality));
         }
@@ -272,7 +277,11 @@ mod tests {
             (&["*/*;q=0"], None),
             (&["garbage"], None),
         ] {
-            assert_eq!(response_type(&headers(&header::ACCEPT, accept)).ok().map(|(kind, _)| kind), expected, "{accept:?}");
+            assert_eq!(
+                response_type(&headers(&header::ACCEPT, accept)).ok().map(|(kind, _)| kind),
+                expected,
+                "{accept:?}"
+            );
         }
     }
 

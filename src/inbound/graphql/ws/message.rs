@@ -47,7 +47,9 @@ impl ClientMessage {
             Category::Data => EndReason::WrongShape,
             Category::Io | Category::Syntax | Category::Eof => EndReason::NotJson,
         })?;
-        let Some(kind) = envelope.kind.and_then(|kind| string(kind.get())) else { return Err(EndReason::NoType) };
+        let Some(kind) = envelope.kind.and_then(|kind| string(kind.get())) else {
+            return Err(EndReason::NoType);
+        };
         let payload = envelope.payload.map(RawValue::get);
         let object = || match payload {
             None => Ok(Map::new()),

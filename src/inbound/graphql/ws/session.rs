@@ -18,15 +18,15 @@ use super::message::{self, ClientMessage};
 use super::operations::{Operations, Said};
 use crate::domain::principal::Principal;
 use crate::inbound::error::{Kind, Refusal};
-use crate::inbound::graphql::http::answers::Answer;
+use crate::inbound::graphql::http::answers::{Answer, Answers};
 use crate::inbound::graphql::http::body::Parameters;
 use crate::inbound::graphql::http::{Door, bearer};
-use crate::inbound::streams::{EndReason, Seat};
+use crate::inbound::streams::{EndReason, OperationSeat, Seat};
 
 /// Bytes read at once. It is held and zeroed for each socket, so it is small; a longer message grows it for its time.
 const READ_BUFFER: usize = 4 * 1024;
 /// How long a peer may take to read our close frame and hang up.
-const LINGER: Duration = Duration::from_secs(2);
+pub(super) const LINGER: Duration = Duration::from_secs(2);
 /// The member of the `connection_init` payload that holds the credential, in any case, as a header's name would be.
 const AUTHORIZATION: &str = "authorization";
 
@@ -179,9 +179,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         };
         let principal = match (presented, self.principal.take()) {
             (None, Some(principal)) => principal,
-            (presented, _) => {
-                self.door.authenticate(presented.as_ref()).map_err(|_| EndReason::Forbidden)?
-            }
+            (presented, _) => self.door.authenticate(presented.as_ref()).map_err(|_| EndReason::Forbidden)?,
         };
         self.seat.claim(principal.name()).map_err(|_| EndReason::Overload)?;
         self.principal = Some(principal);
@@ -212,11 +210,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         &self,
         principal: Principal,
         parameters: Parameters,
-    ) -> Result<(crate::inbound::graphql::http::answers::Answers, crate::inbound::streams::OperationSeat), Refusal>
-    {
+    ) -> Result<(Answers, OperationSeat), Refusal> {
         let limit = self.door.streams().settings().max_operations;
-        let too_many =
-            |message: &'static str| Refusal::new(Kind::TooManyOperations, message);
+        let too_many = |message: &'static str| Refusal::new(Kind::TooManyOperations, message);
         if self.operations.len() >= limit {
             return Err(too_many("this socket has as many operations as one may; end some, or open another")
                 .with("limit", "max_operations")
@@ -251,8 +247,16 @@ fn reason_of(error: &Error) -> EndReason {
         Error::Capacity(CapacityError::MessageTooLong { .. }) => EndReason::MessageTooBig,
         Error::Utf8(_) => EndReason::NotUtf8,
         Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => EndReason::ClientLeft,
-        Error::Protocol(_) => EndReason::BrokenFrames,
-        _ => EndReason::ClientLeft,
+        Error::Protocol(_) | Error::AttackAttempt => EndReason::BrokenFrames,
+        Error::ConnectionClosed
+        | Error::AlreadyClosed
+        | Error::Io(_)
+        | Error::Tls(_)
+        | Error::Capacity(_)
+        | Error::WriteBufferFull(_)
+        | Error::Url(_)
+        | Error::Http(_)
+        | Error::HttpFormat(_) => EndReason::ClientLeft,
     }
 }
 
