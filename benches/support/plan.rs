@@ -51,8 +51,10 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<()> {
     let config = folder.write("jobgate.yaml", configuration(&simulator, &key).as_bytes())?;
 
     let mut report = Report::new(plan);
-    let wanted = |case: &Case| plan.only.as_ref().is_none_or(|only| only == case.name);
-    for case in cases::all().into_iter().filter(wanted) {
+    let mut cases = Vec::from(cases::all());
+    cases.retain(|case| plan.only.as_ref().is_none_or(|only| only == case.name));
+    ensure!(!cases.is_empty(), "no case has this name; leave --case out to run them all");
+    for case in cases {
         let gateway = Server::gateway(&config, (TOKEN, token.expose_secret())).await?;
         let request: Arc<[u8]> = request(&case, &key).into();
         // the first answer fills the cache, the second comes from it
