@@ -22,6 +22,7 @@ mod schema;
 mod server;
 mod sources;
 mod store;
+mod streams;
 mod telemetry;
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ pub use graphql::{GraphqlConfig, Introspection};
 pub use server::ServerConfig;
 pub use sources::{BudgetConfig, SourceConfig};
 pub use store::{StoreConfig, StoreKind};
+pub use streams::StreamsConfig;
 pub use telemetry::{LogFormat, TelemetryConfig};
 
 /// Every option with its default, as an operator can read it.
@@ -55,6 +57,8 @@ pub struct Config {
     pub clients: Vec<ClientConfig>,
     /// What a document may look like.
     pub graphql: GraphqlConfig,
+    /// How long a stream may live and be silent, how many there may be, and which pages may open one.
+    pub streams: StreamsConfig,
     /// How long an answer is good for, and how much is kept.
     pub cache: CacheConfig,
     /// How often a watched job is looked at, and for how long.
@@ -76,6 +80,7 @@ struct RawConfig {
     /// Who may ask. Without clients jobgate listens on loopback only, and whoever reaches it may ask for everything.
     clients: Vec<clients::RawClient>,
     graphql: GraphqlConfig,
+    streams: StreamsConfig,
     cache: CacheConfig,
     follow: FollowConfig,
     store: StoreConfig,
@@ -146,6 +151,7 @@ impl Config {
 
     fn accept(raw: RawConfig, names: &BTreeSet<String>, faults: &mut Faults) -> Self {
         raw.server.check(faults);
+        raw.streams.check(&raw.server, faults);
         raw.cache.check(faults);
         raw.follow.check(faults);
         raw.telemetry.check(faults);
@@ -166,8 +172,8 @@ impl Config {
             faults.add("server.listen", message);
         }
         let clients = clients::accept(raw.clients, names, faults);
-        let RawConfig { server, graphql, cache, follow, store, telemetry, .. } = raw;
-        Self { server, sources, clients, graphql, cache, follow, store, telemetry }
+        let RawConfig { server, graphql, streams, cache, follow, store, telemetry, .. } = raw;
+        Self { server, sources, clients, graphql, streams, cache, follow, store, telemetry }
     }
 }
 

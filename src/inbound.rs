@@ -6,3 +6,4 @@ pub mod layers;
 pub mod probes;
 pub mod rest;
 pub mod router;
+pub mod streams;

@@ -4,12 +4,14 @@
 mod architecture;
 mod caching;
 mod canary;
+mod docs;
 mod faults;
 mod hostile;
 mod http_audit;
 mod lookup;
 mod processes;
 mod query;
+mod rest;
 mod schema;
 mod support;
 mod watch;

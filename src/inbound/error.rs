@@ -43,6 +43,12 @@ pub enum Kind {
     BadInput,
     /// The client presented no key, or none that is known.
     Unauthenticated,
+    /// A page of this origin may not open a stream.
+    OriginNotAllowed,
+    /// An upgrade that is not one to `graphql-transport-ws`.
+    BadUpgrade,
+    /// The client has as many operations under way as it may.
+    TooManyOperations,
     /// Nothing is served at this path.
     NoSuchPath,
     /// The method, or this operation by this method.
@@ -84,6 +90,9 @@ impl Kind {
             }
             Self::BadInput => (S::UNPROCESSABLE_ENTITY, "BAD_USER_INPUT", Level::DEBUG),
             Self::Unauthenticated => (S::UNAUTHORIZED, "UNAUTHENTICATED", Level::INFO),
+            Self::OriginNotAllowed => (S::FORBIDDEN, "ORIGIN_NOT_ALLOWED", Level::INFO),
+            Self::BadUpgrade => (S::BAD_REQUEST, "BAD_UPGRADE", Level::DEBUG),
+            Self::TooManyOperations => (S::TOO_MANY_REQUESTS, "TOO_MANY_OPERATIONS", Level::INFO),
             Self::NoSuchPath => (S::NOT_FOUND, "NO_SUCH_PATH", Level::DEBUG),
             Self::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", Level::DEBUG),
             Self::NotAcceptable => (S::NOT_ACCEPTABLE, "NOT_ACCEPTABLE", Level::DEBUG),
@@ -208,9 +217,29 @@ impl Refusal {
         response
     }
 
+    /// The refusal as one GraphQL error, where there is no HTTP response to put it in. Said once in the log.
+    pub fn into_json(self) -> Value {
+        self.0.into_json()
+    }
+
     fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.0.header = Some((name, value));
         self
+    }
+}
+
+impl Said {
+    fn into_json(self) -> Value {
+        let Self { kind, message, locations, mut extensions, header: _ } = self;
+        log(kind, &message);
+        extensions.insert("code".to_owned(), kind.code().into());
+        let mut error = json!({ "message": message });
+        if !locations.is_empty() {
+            let locations = locations.iter().map(|at| json!({ "line": at.line, "column": at.column }));
+            error["locations"] = locations.collect();
+        }
+        error["extensions"] = Value::Object(extensions);
+        error
     }
 }
 
@@ -232,17 +261,9 @@ impl From<Refusal> for async_graphql::Error {
 /// The end of a refusal: said once in the log, and sent.
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let Said { kind, message, locations, mut extensions, header } = *self.0;
-        log(kind, &message);
-        extensions.insert("code".to_owned(), kind.code().into());
-        let mut error = json!({ "message": message });
-        if !locations.is_empty() {
-            let locations = locations.iter().map(|at| json!({ "line": at.line, "column": at.column }));
-            error["locations"] = locations.collect();
-        }
-        error["extensions"] = Value::Object(extensions);
-
-        let mut response = Response::new(Body::from(json!({ "errors": [error] }).to_string()));
+        let mut said = self.0;
+        let (kind, header) = (said.kind, said.header.take());
+        let mut response = Response::new(Body::from(json!({ "errors": [said.into_json()] }).to_string()));
         *response.status_mut() = kind.status();
         response.headers_mut().insert(header::CONTENT_TYPE, GRAPHQL_RESPONSE);
         if let Some((name, value)) = header {

@@ -2,10 +2,12 @@
 
 pub mod connection;
 pub mod documents;
+mod events;
 pub mod http;
 pub mod job;
 pub mod limits;
 pub mod mindbridge;
+mod multipart;
 pub mod mutation;
 pub mod operation;
 pub mod problem;
@@ -14,6 +16,10 @@ pub mod rows;
 pub mod scalars;
 pub mod schema;
 pub mod source;
+mod sse;
 pub mod subscription;
 pub mod supermetrics;
+#[cfg(test)]
+mod testing;
 pub mod update;
+mod ws;

@@ -15,6 +15,8 @@ pub enum TaskKind {
     Poller,
     /// One client connection. Ends with the connection.
     Connection,
+    /// One WebSocket. Ends with the socket.
+    Stream,
     /// A listener. Runs until the process drains.
     Listener,
 }
@@ -36,6 +38,7 @@ impl TaskKind {
             Self::Poll => "poll",
             Self::Poller => "poller",
             Self::Connection => "connection",
+            Self::Stream => "stream",
             Self::Listener => "listener",
         }
     }
@@ -43,7 +46,7 @@ impl TaskKind {
     /// What the death of such a task means.
     pub const fn on_panic(self) -> OnPanic {
         match self {
-            Self::Flight | Self::Poll | Self::Connection => OnPanic::Contained,
+            Self::Flight | Self::Poll | Self::Connection | Self::Stream => OnPanic::Contained,
             Self::Poller | Self::Listener => OnPanic::Fatal,
         }
     }

@@ -15,6 +15,7 @@ use crate::inbound::graphql::schema;
 use crate::inbound::layers::Settings;
 use crate::inbound::probes::{self, Readiness};
 use crate::inbound::router;
+use crate::inbound::streams::{Origins, StreamSettings, Streams};
 use crate::jobs::{FollowSettings, Freshness, Jobs, Ports};
 use crate::outbound::credentials::SecretFiles;
 use crate::outbound::http::{BaseUrl, HttpRoad};
@@ -43,6 +44,7 @@ pub struct Gateway {
     limits: ConnectionLimits,
     readiness: Readiness,
     spawner: RuntimeSpawner,
+    streams: Streams,
 }
 
 /// A gateway at work.
@@ -51,6 +53,7 @@ pub struct Serving {
     readiness: Readiness,
     spawner: RuntimeSpawner,
     drain: CancellationToken,
+    streams: Streams,
 }
 
 impl Gateway {
@@ -101,7 +104,8 @@ impl Gateway {
         let server = &config.server;
         let schema = schema::build(jobs.clone(), config.allows_introspection());
         let authenticate = router::authenticator(jobs.clone());
-        let door = Door::new(schema, authenticate, limits(config), server.request_timeout);
+        let streams = streams(config, &spawner);
+        let door = Door::new(schema, authenticate, limits(config), server.request_timeout, streams.clone());
         let settings =
             Settings { max_body: server.max_body, deadline: server.request_timeout, ..Settings::default() };
         Ok(Self {
@@ -115,6 +119,7 @@ impl Gateway {
             },
             readiness: Readiness::default(),
             spawner,
+            streams,
         })
     }
 
@@ -141,7 +146,7 @@ impl Gateway {
         start(self.admin, probes::router(self.readiness.clone()), drain.clone());
         self.jobs.start_following(drain.clone());
         self.readiness.set(true);
-        Serving { readiness: self.readiness, spawner: self.spawner, drain }
+        Serving { readiness: self.readiness, spawner: self.spawner, drain, streams: self.streams }
     }
 }
 
@@ -151,10 +156,12 @@ impl Serving {
         self.spawner.fatal().await;
     }
 
-    /// Stops being ready, accepts no more, and waits until everything under way is finished.
+    /// Stops being ready, accepts no more, ends the streams over their window, and waits until everything under way is
+    /// finished.
     pub async fn drain(&self) {
         self.readiness.set(false);
         self.drain.cancel();
+        self.streams.drain(self.streams.settings().drain_window).await;
         self.spawner.idle().await;
     }
 }
@@ -194,6 +201,25 @@ fn settings(name: &SourceName, source: &SourceConfig) -> anyhow::Result<SourceSe
         max_status_body: source.max_status_body,
         max_rows_body: source.max_rows_body,
     })
+}
+
+fn streams(config: &Config, spawner: &RuntimeSpawner) -> Streams {
+    let streams = &config.streams;
+    let settings = StreamSettings {
+        init_timeout: streams.init_timeout,
+        ping_interval: streams.ping_interval,
+        pong_timeout: streams.pong_timeout,
+        heartbeat: streams.heartbeat,
+        max_age: streams.max_age,
+        max_operations: streams.max_operations,
+        max_streams_per_client: streams.max_streams_per_client,
+        max_operations_per_client: streams.max_operations_per_client,
+        max_message: streams.max_message,
+        origins: Origins { allowed: streams.allowed_origins.clone(), loopback: config.server.is_local() },
+        drain_window: streams.drain_window,
+    };
+    let spawner = spawner.clone();
+    Streams::new(settings, move |task| spawner.spawn(TaskKind::Stream, task))
 }
 
 fn limits(config: &Config) -> Limits {

@@ -10,19 +10,26 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use crate::inbound::streams::Room;
 use crate::ports::spawner::{Spawner, TaskKind};
 
 /// How long the loop rests when the system has no file handle left to accept with.
 const REST: Duration = Duration::from_millis(100);
 /// The most bytes of a request's head, and the size of a connection's buffers.
 const HEAD_MAX: usize = 32 * 1024;
+/// How long the system keeps sending to a peer that acknowledges nothing, or takes nothing, until it gives the connection
+/// up. Longer than a minute, so that a machine that slept for one finds its streams as it left them.
+const PEER_PATIENCE: Duration = Duration::from_secs(75);
 
 /// A bound address that nobody is served on yet.
 #[derive(Debug)]
@@ -100,14 +107,21 @@ async fn connection(
     router: Router,
     header_timeout: Duration,
     drain: CancellationToken,
-    _room: OwnedSemaphorePermit,
+    room: OwnedSemaphorePermit,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "nodelay refused");
     }
+    if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(Some(PEER_PATIENCE)) {
+        tracing::debug!(%error, "patience with a silent peer refused");
+    }
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(HEAD_MAX);
-    let service = TowerToHyperService::new(router);
+    let room = Room(Arc::new(room));
+    let service = service_fn(move |mut request: http::Request<Incoming>| {
+        request.extensions_mut().insert(room.clone());
+        TowerToHyperService::new(router.clone()).call(request)
+    });
     let mut serving = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,

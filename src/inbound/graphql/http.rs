@@ -1,6 +1,6 @@
-//! The handler of `/graphql`: GraphQL over HTTP (September 2026), POST and GET, one response each.
-//! It authenticates before it reads, limits before it parses, and knows nothing of the schema.
-//! `docs/graphql-over-http.md` lists each decision.
+//! The handler of `/graphql`: GraphQL over HTTP (September 2026), POST and GET, and the way to the transports of streams.
+//! It authenticates before it reads, limits before it parses, and knows nothing of the schema. Every transport passes
+//! `prepare`, so that limits hold for all. `docs/graphql-over-http.md` and `docs/streams.md` list each decision.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,29 +9,37 @@ use std::time::Duration;
 use async_graphql::parser::parse_query;
 use async_graphql::parser::types::{ExecutableDocument, OperationType};
 use async_graphql::{Executor, Request as GraphqlRequest, Response as GraphqlResponse};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
 use http::Method;
 use secrecy::SecretString;
 
 use super::documents::Documents;
 use super::limits::Limits;
 use super::operation::{Operation, check_variables};
+use super::{events, ws};
 use crate::domain::principal::Principal;
 use crate::inbound::error::{Kind, Refusal};
+use crate::inbound::streams::Streams;
 
+pub(super) mod answers;
 pub(in crate::inbound) mod bearer;
-mod body;
+pub(super) mod body;
 mod negotiate;
 mod reply;
+
+use negotiate::{Form, ResponseType};
 
 /// Bytes of parsed documents that are held, roughly.
 const DOCUMENT_BYTES: usize = 8 * 1024 * 1024;
 
 type Execute = dyn Fn(GraphqlRequest) -> BoxFuture<'static, GraphqlResponse> + Send + Sync;
+type ExecuteStream = dyn Fn(GraphqlRequest) -> BoxStream<'static, GraphqlResponse> + Send + Sync;
 type Authenticate = dyn Fn(Option<&SecretString>) -> Result<Principal, Refusal> + Send + Sync;
 
 /// The door to one schema. A clone is cheap and shares the held documents.
@@ -40,10 +48,12 @@ pub struct Door(Arc<Inner>);
 
 struct Inner {
     execute: Box<Execute>,
+    execute_stream: Box<ExecuteStream>,
     authenticate: Box<Authenticate>,
     limits: Limits,
     body_wait: Duration,
     documents: Documents,
+    streams: Streams,
 }
 
 impl Door {
@@ -51,24 +61,38 @@ impl Door {
     ///
     /// `authenticate` is given the bearer token of each request, or its absence, before anything else is
     /// looked at; the principal it gives reaches resolvers as request data, beside the [`Operation`].
-    /// `body_wait` is how long a client may take to send its body.
+    /// `body_wait` is how long a client may take to send its body. `streams` holds what outlives a request.
     pub fn new<E: Executor>(
         executor: E,
         authenticate: impl Fn(Option<&SecretString>) -> Result<Principal, Refusal> + Send + Sync + 'static,
         limits: Limits,
         body_wait: Duration,
+        streams: Streams,
     ) -> Self {
+        let streaming = executor.clone();
         let execute = move |request| {
             let executor = executor.clone();
             async move { executor.execute(request).await }.boxed()
         };
         Self(Arc::new(Inner {
             execute: Box::new(execute),
+            execute_stream: Box::new(move |request| streaming.execute_stream(request, None)),
             authenticate: Box::new(authenticate),
             limits,
             body_wait,
             documents: Documents::new(DOCUMENT_BYTES),
+            streams,
         }))
+    }
+
+    /// The registry that holds this door's streams.
+    pub(super) fn streams(&self) -> &Streams {
+        &self.0.streams
+    }
+
+    /// Says who presents a token, or nothing.
+    pub(super) fn authenticate(&self, presented: Option<&SecretString>) -> Result<Principal, Refusal> {
+        (self.0.authenticate)(presented)
     }
 
     /// The route: every method, so that a wrong one is answered in the same words as all else.
@@ -84,43 +108,99 @@ impl fmt::Debug for Door {
 }
 
 async fn serve(State(door): State<Door>, request: Request) -> Response {
-    door.0.answer(request).await.unwrap_or_else(IntoResponse::into_response)
+    let answer =
+        if ws::is_upgrade(&request) { ws::upgrade(&door, request) } else { door.answer(request).await };
+    answer.unwrap_or_else(IntoResponse::into_response)
 }
 
-impl Inner {
+/// What passed every check that comes before the engine.
+pub(super) struct Prepared {
+    request: GraphqlRequest,
+    operation: Operation,
+    fresh: Option<Box<Fresh>>,
+}
+
+/// A document to be held once the engine has found it valid.
+struct Fresh {
+    text: String,
+    tokens: usize,
+    document: Arc<ExecutableDocument>,
+}
+
+impl Door {
     async fn answer(&self, request: Request) -> Result<Response, Refusal> {
         let verb = Verb::of(request.method())?;
-        let principal = (self.authenticate)(bearer::token(request.headers())?.as_ref())?;
-        let media = negotiate::response_type(request.headers())?;
+        let principal = self.authenticate(bearer::token(request.headers())?.as_ref())?;
+        let accepted = negotiate::accepted(request.headers())?;
+        let (parts, body) = request.into_parts();
         let parameters = match verb {
-            Verb::Get => body::Parameters::from_url(request.uri().query().unwrap_or_default())?,
+            Verb::Get => body::Parameters::from_url(parts.uri.query().unwrap_or_default())?,
             Verb::Post => {
-                negotiate::check_content_type(request.headers())?;
-                let bytes = body::read(request.into_body(), self.body_wait).await?;
-                body::Parameters::from_json(&bytes)?
+                negotiate::check_content_type(&parts.headers)?;
+                body::Parameters::from_json(&body::read(body, self.0.body_wait).await?)?
             }
         };
+        let client = principal.clone();
+        let prepared = self.prepare(parameters, principal, |kind| verb.permits(kind, accepted.streams()));
+        let operation = prepared.as_ref().ok().map(|prepared| prepared.operation.kind);
+        match (accepted.form(operation), prepared) {
+            (Form::Stream(transport), prepared) => {
+                self.streams().settings().origins.check(&parts.headers)?;
+                // a method that does not fit is a fault of the request, not of the document
+                let prepared = match prepared {
+                    Err(refusal) if refusal.kind() == Kind::MethodNotAllowed => return Err(refusal),
+                    prepared => prepared,
+                };
+                events::open(self, transport, client.name(), prepared)
+            }
+            (Form::Single(media), prepared) => Ok(self.once(prepared?, media).await),
+        }
+    }
 
+    async fn once(&self, prepared: Prepared, media: ResponseType) -> Response {
+        let Prepared { request, operation, fresh } = prepared;
+        let response = (self.0.execute)(request).await;
+        let executed = reply::was_executed(&response);
+        if executed && let Some(fresh) = fresh {
+            self.0.keep(*fresh);
+        }
+        let mut response: http::Response<Body> = reply::render(response, executed, media);
+        response.extensions_mut().insert(operation);
+        response
+    }
+
+    /// Does all that comes before the engine: the same for every transport.
+    ///
+    /// `permits` judges the type of the operation, which the transport may restrict.
+    ///
+    /// # Errors
+    /// When a limit is exceeded, the document does not parse, no operation is meant or it is not permitted.
+    pub(super) fn prepare(
+        &self,
+        parameters: body::Parameters,
+        principal: Principal,
+        permits: impl FnOnce(OperationType) -> Result<(), Refusal>,
+    ) -> Result<Prepared, Refusal> {
         let text = parameters.query;
-        let (document, fresh) = self.document(&text)?;
+        let (document, fresh) = self.0.document(&text)?;
         let (operation, definition) = Operation::select(&document, parameters.operation_name.as_deref())?;
-        verb.permits(operation.kind)?;
+        permits(operation.kind)?;
         check_variables(definition, &parameters.variables)?;
-        self.limits.check_cost(&document, definition, &parameters.variables)?;
+        self.0.limits.check_cost(&document, definition, &parameters.variables)?;
 
         // the text stays here: the engine needs only what was parsed from it
         let mut request = GraphqlRequest::new("").variables(parameters.variables);
         request.operation_name.clone_from(&operation.name);
         request.set_parsed_query(ExecutableDocument::clone(&document));
-        let response = (self.execute)(request.data(principal).data(operation.clone())).await;
+        let request = request.data(principal).data(operation.clone());
+        let fresh = fresh.map(|tokens| Box::new(Fresh { text, tokens, document }));
+        Ok(Prepared { request, operation, fresh })
+    }
+}
 
-        let executed = reply::was_executed(&response);
-        if executed && let Some(tokens) = fresh {
-            self.documents.keep(&text, tokens, document);
-        }
-        let mut response = reply::render(response, executed, media);
-        response.extensions_mut().insert(operation);
-        Ok(response)
+impl Inner {
+    fn keep(&self, fresh: Fresh) {
+        self.documents.keep(&fresh.text, fresh.tokens, fresh.document);
     }
 
     /// Gives the document of a text, and the number of its tokens if it was not held.
@@ -155,9 +235,10 @@ impl Verb {
         }
     }
 
-    fn permits(self, kind: OperationType) -> Result<(), Refusal> {
+    fn permits(self, kind: OperationType, streams: bool) -> Result<(), Refusal> {
         match (self, kind) {
             (_, OperationType::Query) | (Self::Post, OperationType::Mutation) => Ok(()),
+            (_, OperationType::Subscription) if streams => Ok(()),
             (Self::Get, OperationType::Mutation) => {
                 Err(Refusal::method("POST", "a mutation is not executed by GET; send it by POST"))
             }
@@ -166,7 +247,7 @@ impl Verb {
             }
             (Self::Post, OperationType::Subscription) => Err(Refusal::new(
                 Kind::SubscriptionNeedsStream,
-                "a subscription is not answered by a single response; open a stream for it",
+                "a subscription is not answered by a single response; accept text/event-stream, or use a websocket",
             )),
         }
     }

@@ -1,4 +1,4 @@
-//! Reads the bearer token of a request: from the `Authorization` header, and from nowhere else.
+//! Reads a bearer token: that of the `Authorization` header, or of a member that reads like one.
 
 use http::{HeaderMap, header};
 use secrecy::SecretString;
@@ -21,16 +21,18 @@ pub(in crate::inbound) fn token(headers: &HeaderMap) -> Result<Option<SecretStri
     if value.len() > MAX_BYTES {
         return Err(Refusal::unauthenticated("the authorization header is longer than 8 KiB"));
     }
-    let token = value.to_str().ok().and_then(|text| {
-        let (scheme, token) = text.split_once(' ')?;
-        let token = token.trim_matches(' ');
-        let one = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
-        (scheme.eq_ignore_ascii_case("bearer") && one).then_some(token)
-    });
-    match token {
-        Some(token) => Ok(Some(SecretString::from(token))),
+    match value.to_str().ok().and_then(from_text) {
+        Some(token) => Ok(Some(token)),
         None => Err(Refusal::unauthenticated("the authorization header must read \"Bearer <client key>\"")),
     }
+}
+
+/// Gives the token of a text that reads `Bearer <token>`.
+pub(in crate::inbound::graphql) fn from_text(text: &str) -> Option<SecretString> {
+    let (scheme, token) = text.split_once(' ')?;
+    let token = token.trim_matches(' ');
+    let one = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+    (scheme.eq_ignore_ascii_case("bearer") && one).then(|| SecretString::from(token))
 }
 
 #[cfg(test)]

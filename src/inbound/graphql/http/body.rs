@@ -18,7 +18,7 @@ use crate::inbound::layers;
 
 /// A well-formed GraphQL-over-HTTP request. `extensions` is checked and then left: nothing here reads it.
 #[derive(Debug)]
-pub(super) struct Parameters {
+pub(in crate::inbound::graphql) struct Parameters {
     pub(super) query: String,
     pub(super) operation_name: Option<String>,
     pub(super) variables: Variables,
@@ -64,7 +64,7 @@ pub(super) async fn read(body: Body, wait: Duration) -> Result<Bytes, Refusal> {
 
 impl Parameters {
     /// Reads a JSON body. Members that are not known are ignored, as the specification asks.
-    pub(super) fn from_json(bytes: &[u8]) -> Result<Self, Refusal> {
+    pub(in crate::inbound::graphql) fn from_json(bytes: &[u8]) -> Result<Self, Refusal> {
         let unreadable = |message: &'static str| Refusal::new(Kind::Unreadable, message);
         let text = std::str::from_utf8(bytes).map_err(|_| unreadable("the body is not utf-8"))?;
         if !text.trim_start().starts_with('{') {

@@ -1,8 +1,10 @@
 //! Media types: which one the client wants back, and whether it announced the one that is read.
 
+use async_graphql::parser::types::OperationType;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::inbound::error::{GRAPHQL_RESPONSE, Kind, Refusal};
+use crate::inbound::streams::Transport;
 
 /// The media types of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,10 +26,83 @@ impl ResponseType {
     }
 }
 
+/// The forms that a client takes an answer in, each with its quality in thousandths. At least one is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Accepted {
+    single: Option<(ResponseType, u16)>,
+    stream: Option<(Transport, u16)>,
+}
+
+impl Accepted {
+    /// Whether a client can take a stream at all.
+    pub(super) const fn streams(self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// Chooses by the operation, if it is known: a subscription needs a stream; anything else is streamed only to a client
+    /// that likes that better than a single response.
+    pub(super) fn form(self, operation: Option<OperationType>) -> Form {
+        match (self.single, self.stream) {
+            (_, Some((transport, _))) if operation == Some(OperationType::Subscription) => {
+                Form::Stream(transport)
+            }
+            (Some((single, single_q)), Some((transport, stream_q))) => {
+                if stream_q > single_q {
+                    Form::Stream(transport)
+                } else {
+                    Form::Single(single)
+                }
+            }
+            (None, Some((transport, _))) => Form::Stream(transport),
+            (Some((single, _)), None) => Form::Single(single),
+            (None, None) => Form::Single(ResponseType::Json),
+        }
+    }
+}
+
+/// The form of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// One response.
+    Single(ResponseType),
+    /// As many as come, until the end.
+    Stream(Transport),
+}
+
+/// Reads `Accept`. A stream must be named to be given: whoever accepts anything gets one response.
+pub(super) fn accepted(headers: &HeaderMap) -> Result<Accepted, Refusal> {
+    let single = response_type(headers);
+    let stream = joined(headers, &header::ACCEPT).and_then(|accept| stream_type(&accept));
+    match (single, stream) {
+        (Err(refusal), None) => Err(refusal),
+        (single, stream) => Ok(Accepted { single: single.ok(), stream }),
+    }
+}
+
+/// The kind of stream with the highest quality, between equals GraphQL-SSE.
+fn stream_type(accept: &str) -> Option<(Transport, u16)> {
+    let mut best: Option<(Transport, u16)> = None;
+    for range in split(accept, ',') {
+        let Some((essence, quality)) = media_range(range) else { continue };
+        let transport = match essence.as_str() {
+            "text/event-stream" => Transport::Sse,
+            // the same type carries `@defer`, which is not served
+            "multipart/mixed" if !range.to_ascii_lowercase().contains("deferspec") => Transport::Multipart,
+            _ => continue,
+        };
+        let better = best
+            .is_none_or(|(kind, held)| quality > held || (quality == held && kind == Transport::Multipart));
+        if quality > 0 && better {
+            best = Some((transport, quality));
+        }
+    }
+    best
+}
+
 /// Chooses by `Accept`: the higher quality wins, and between equals `application/graphql-response+json` if
 /// the client names it, else `application/json`. So a client that accepts anything gets what every client reads.
-pub(super) fn response_type(headers: &HeaderMap) -> Result<ResponseType, Refusal> {
-    let Some(accept) = joined(headers, &header::ACCEPT) else { return Ok(ResponseType::Json) };
+fn response_type(headers: &HeaderMap) -> Result<(ResponseType, u16), Refusal> {
+    let Some(accept) = joined(headers, &header::ACCEPT) else { return Ok((ResponseType::Json, 1000)) };
     let mut graphql = Quality::default();
     let mut json = Quality::default();
     for range in split(&accept, ',') {
@@ -49,13 +124,13 @@ pub(super) fn response_type(headers: &HeaderMap) -> Result<ResponseType, Refusal
     match (graphql.thousandths, json.thousandths) {
         (0, 0) => Err(Refusal::new(
             Kind::NotAcceptable,
-            "no media type in accept is served; accept application/graphql-response+json or application/json",
+            "no media type in accept is served; accept application/graphql-response+json or application/json, or text/event-stream",
         )),
-        (graphql_q, json_q) if graphql_q > json_q => Ok(ResponseType::Graphql),
+        (graphql_q, json_q) if graphql_q > json_q => Ok((ResponseType::Graphql, graphql_q)),
         (graphql_q, json_q) if graphql_q == json_q && graphql.specific == Some(2) => {
-            Ok(ResponseType::Graphql)
+            Ok((ResponseType::Graphql, graphql_q))
         }
-        _ => Ok(ResponseType::Json),
+        (_, json_q) => Ok((ResponseType::Json, json_q)),
     }
 }
 
@@ -202,7 +277,45 @@ mod tests {
             (&["*/*;q=0"], None),
             (&["garbage"], None),
         ] {
-            assert_eq!(response_type(&headers(&header::ACCEPT, accept)).ok(), expected, "{accept:?}");
+            assert_eq!(
+                response_type(&headers(&header::ACCEPT, accept)).ok().map(|(kind, _)| kind),
+                expected,
+                "{accept:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_stream_is_given_to_whom_it_suits_and_must_be_named() {
+        use OperationType::{Query, Subscription};
+        const SSE: Form = Form::Stream(Transport::Sse);
+        const PARTS: Form = Form::Stream(Transport::Multipart);
+        const JSON: Form = Form::Single(ResponseType::Json);
+        const GRAPHQL: Form = Form::Single(ResponseType::Graphql);
+        let apollo = "multipart/mixed;boundary=\"graphql\";subscriptionSpec=\"1.0\",application/graphql-response+json,application/json;q=0.9";
+        let deferring = "multipart/mixed;deferSpec=20220824,application/json";
+        let urql = "application/graphql-response+json, application/graphql+json, application/json, text/event-stream, multipart/mixed";
+        for (accept, query, subscription) in [
+            ("text/event-stream", SSE, SSE),
+            ("TEXT/Event-Stream; q=0.1", SSE, SSE),
+            ("multipart/mixed;subscriptionSpec=\"1.0\"", PARTS, PARTS),
+            ("multipart/mixed", PARTS, PARTS),
+            (apollo, GRAPHQL, PARTS),
+            (deferring, JSON, JSON),
+            (urql, GRAPHQL, SSE),
+            ("multipart/mixed, text/event-stream", SSE, SSE),
+            ("multipart/mixed, text/event-stream;q=0.9", PARTS, PARTS),
+            ("application/json;q=0.5, text/event-stream", SSE, SSE),
+            ("*/*", JSON, JSON),
+            ("text/*", JSON, JSON),
+            ("application/json, text/event-stream;q=0", JSON, JSON),
+        ] {
+            let Ok(accepted) = accepted(&headers(&header::ACCEPT, &[accept])) else {
+                assert_eq!(accept, "text/*");
+                continue;
+            };
+            let forms = (accepted.form(Some(Query)), accepted.form(Some(Subscription)));
+            assert_eq!(forms, (query, subscription), "{accept}");
         }
     }
 

@@ -34,22 +34,31 @@ pub(super) fn was_executed(response: &GraphqlResponse) -> bool {
         || response.errors.iter().any(|error| !error.path.is_empty())
 }
 
-/// Turns the engine's answer into ours.
-pub(super) fn render(mut response: GraphqlResponse, executed: bool, media: ResponseType) -> Response {
+/// Makes the errors of an answer fit to be sent.
+pub(super) fn finish(response: &mut GraphqlResponse, executed: bool) {
     if !executed {
         response.errors.truncate(MAX_ERRORS);
     }
     for error in &mut response.errors {
         complete(error, executed);
     }
+}
+
+/// Writes a finished answer as JSON.
+pub(super) fn to_json(response: &GraphqlResponse, executed: bool) -> serde_json::Result<Vec<u8>> {
+    let data = executed.then_some(&response.data);
+    serde_json::to_vec(&Reply { errors: &response.errors, data, extensions: &response.extensions })
+}
+
+/// Turns the engine's answer into ours.
+pub(super) fn render(mut response: GraphqlResponse, executed: bool, media: ResponseType) -> Response {
+    finish(&mut response, executed);
     let (status, content_type) = match (executed, response.errors.is_empty()) {
         (false, _) => (Kind::DocumentInvalid.status(), GRAPHQL_RESPONSE),
         (true, false) if media == ResponseType::Graphql => (partial(), media.content_type()),
         (true, _) => (StatusCode::OK, media.content_type()),
     };
-    let data = executed.then_some(&response.data);
-    let reply = Reply { errors: &response.errors, data, extensions: &response.extensions };
-    let Ok(body) = serde_json::to_vec(&reply) else {
+    let Ok(body) = to_json(&response, executed) else {
         return Refusal::new(Kind::Internal, "the answer could not be written as json").into_response();
     };
     let mut rendered = Response::new(Body::from(body));

@@ -71,7 +71,8 @@ fn house() -> House {
         None | Some("key") => Ok(Principal::local()),
         Some(_) => Err(Refusal::unauthenticated("the presented client key is not known here")),
     };
-    let door = Door::new(schema, authenticate, Limits::default(), Duration::from_secs(10));
+    let streams = Streams::new(crate::inbound::streams::StreamSettings::default(), drop);
+    let door = Door::new(schema, authenticate, Limits::default(), Duration::from_secs(10), streams);
     House { app: Router::new().route("/graphql", door.clone().route()), door, calls }
 }
 

@@ -1,0 +1,72 @@
+//! `streams`: how long a stream may live and be silent, how many there may be, and which pages may open one.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::fault::Faults;
+use super::server::ServerConfig;
+use super::values::{Count, DAY, HOUR, KIB, MIB, MINUTE, SECOND, Size, Span};
+
+/// How long a stream may live and be silent, how many there may be, and which pages may open one.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StreamsConfig {
+    /// Pages that may open a stream, each as `https://host` or `https://host:port`, beside those of the gateway's own host
+    /// or, when listening on loopback, of this machine.
+    pub allowed_origins: Vec<String>,
+    /// Longest time for a WebSocket client to send its `connection_init`.
+    #[serde(with = "Span::<1, MINUTE>")]
+    pub init_timeout: Duration,
+    /// How long a WebSocket may be silent until it is pinged.
+    #[serde(with = "Span::<SECOND, HOUR>")]
+    pub ping_interval: Duration,
+    /// How long a peer may take to answer a ping, or to take what is sent to it, until it is given up.
+    #[serde(with = "Span::<SECOND, HOUR>")]
+    pub pong_timeout: Duration,
+    /// How often an event stream on which nothing happens says that it is alive.
+    #[serde(with = "Span::<SECOND, HOUR>")]
+    pub heartbeat: Duration,
+    /// How old a stream gets, give or take a fifth; then the client opens another.
+    #[serde(with = "Span::<SECOND, { 30 * DAY }>")]
+    pub max_age: Duration,
+    /// Most operations at the same time on one WebSocket.
+    #[serde(with = "Count::<1, 10_000>")]
+    pub max_operations: usize,
+    /// Most streams of one client, of every kind.
+    #[serde(with = "Count::<1, 1_000_000>")]
+    pub max_streams_per_client: usize,
+    /// Most operations of one client at the same time, over all its streams.
+    #[serde(with = "Count::<1, 10_000_000>")]
+    pub max_operations_per_client: usize,
+    /// Longest message of a WebSocket client, in bytes.
+    #[serde(with = "Size::<KIB, { 16 * MIB }>")]
+    pub max_message: usize,
+    /// Over what time the streams are ended when told to stop, so that clients do not all come back at once.
+    #[serde(with = "Span::<0, HOUR>")]
+    pub drain_window: Duration,
+}
+
+impl StreamsConfig {
+    pub(super) fn check(&self, server: &ServerConfig, faults: &mut Faults) {
+        for (index, origin) in self.allowed_origins.iter().enumerate() {
+            if !is_origin(origin) {
+                faults.add(
+                    format!("streams.allowed_origins[{index}]"),
+                    "must be an origin as a browser sends it, https://host or https://host:port",
+                );
+            }
+        }
+        if self.drain_window > server.drain_timeout {
+            faults.add("streams.drain_window", "must not be longer than server.drain_timeout");
+        }
+    }
+}
+
+/// An origin is what a URL has before its path, with the scheme's own port left out.
+fn is_origin(text: &str) -> bool {
+    let Ok(url) = Url::parse(text) else { return false };
+    matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization().eq_ignore_ascii_case(text)
+}

@@ -1,0 +1,210 @@
+//! Event streams to the byte, through the whole router, on a paused clock.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::extract::Request;
+use futures_util::FutureExt as _;
+use http_body_util::BodyExt as _;
+use serde_json::json;
+use tower::ServiceExt as _;
+
+use super::*;
+use crate::inbound::graphql::testing::{House, house};
+use crate::inbound::streams::StreamSettings;
+
+const SSE: &str = "text/event-stream";
+const APOLLO: &str = "multipart/mixed;boundary=\"graphql\";subscriptionSpec=\"1.0\",application/json";
+const SECOND: Duration = Duration::from_secs(1);
+
+fn post(accept: &str, query: &str) -> Request {
+    let request =
+        Request::post("/graphql").header("content-type", "application/json").header("accept", accept);
+    request.body(json!({ "query": query }).to_string().into()).unwrap()
+}
+
+fn get(accept: &str, query: &str) -> Request {
+    let query: String = url::form_urlencoded::byte_serialize(query.as_bytes()).collect();
+    Request::get(format!("/graphql?query={query}")).header("accept", accept).body(Body::empty()).unwrap()
+}
+
+impl House {
+    async fn open(&self, request: Request) -> Response {
+        self.app.clone().oneshot(request).await.unwrap()
+    }
+}
+
+/// The next bytes of a response; none at its end.
+async fn chunk(response: &mut Response) -> Option<String> {
+    let frame = response.body_mut().frame().await?.unwrap();
+    Some(String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap())
+}
+
+async fn text(response: Response) -> String {
+    String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn operations_of_every_type_to_the_byte() {
+    let house = house(StreamSettings::default());
+    let sse = |answers: &[&str]| {
+        let next = answers.iter().map(|json| format!("event: next\ndata: {json}\n\n"));
+        format!(":\n\n{}event: complete\ndata:\n\n", next.collect::<String>())
+    };
+    let parts = |answers: &[&str]| {
+        let head = "\r\ncontent-type: application/json\r\n\r\n";
+        let next = answers.iter().map(|json| format!("{head}{{\"payload\":{json}}}\r\n--graphql"));
+        format!("\r\n--graphql{}--\r\n", next.collect::<String>())
+    };
+    for (query, answers) in [
+        ("subscription{count(to:2)}", &[r#"{"data":{"count":1}}"#, r#"{"data":{"count":2}}"#][..]),
+        ("subscription{count(to:0)}", &[]),
+        ("{hello}", &[r#"{"data":{"hello":"hello local"}}"#]),
+        (
+            "subscription{count}",
+            &[
+                r#"{"errors":[{"message":"Field \"count\" argument \"to\" of type \"Watch\" is required but not provided","locations":[{"line":1,"column":14}],"extensions":{"code":"GRAPHQL_VALIDATION_FAILED"}}]}"#,
+            ],
+        ),
+        (
+            "query A{hello} query B{hello}",
+            &[
+                r#"{"errors":[{"message":"the document has several operations; choose one by operationName","extensions":{"code":"OPERATION_RESOLUTION_FAILURE"}}]}"#,
+            ],
+        ),
+    ] {
+        for (request, expected) in [
+            (post(SSE, query), sse(answers)),
+            (get(SSE, query), sse(answers)),
+            (post("multipart/mixed", query), parts(answers)),
+        ] {
+            let response = house.open(request).await;
+            assert_eq!(response.status(), 200, "{query}");
+            assert_eq!(text(response).await, expected, "{query}");
+        }
+    }
+    assert_eq!(house.streams.counts(), crate::inbound::streams::Counts::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn headers_and_a_first_byte_come_at_once_and_are_not_to_be_held_back() {
+    let house = house(StreamSettings::default());
+    for (accept, media, first) in [
+        (SSE, "text/event-stream", ":\n\n"),
+        (APOLLO, "multipart/mixed;boundary=\"graphql\";subscriptionSpec=\"1.0\"", "\r\n--graphql"),
+    ] {
+        let mut response = house.open(post(accept, "subscription{quiet}")).now_or_never().unwrap();
+        let headers = response.headers();
+        assert_eq!(headers["content-type"], media);
+        assert_eq!(headers["cache-control"], "no-cache");
+        assert_eq!(headers["x-accel-buffering"], "no");
+        assert_eq!(chunk(&mut response).now_or_never().unwrap().unwrap(), first);
+        assert_eq!(chunk(&mut response).now_or_never(), None);
+        assert_eq!(house.running.load(Ordering::SeqCst), 1);
+        drop(response);
+        assert_eq!(house.running.load(Ordering::SeqCst), 0, "a client that leaves ends its operation");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_stream_says_that_it_lives_until_its_age_and_then_ends_without_complete() {
+    let house = house(StreamSettings::default());
+    for (accept, alive, cut) in [
+        (SSE, ":\n\n", ""),
+        (
+            APOLLO,
+            "\r\ncontent-type: application/json\r\n\r\n{}\r\n--graphql",
+            "\r\ncontent-type: application/json\r\n\r\n{\"payload\":null,\"errors\":[{\"message\":\"the stream reached its maximum age; connect again\",\"extensions\":{\"code\":\"TOO_OLD\"}}]}\r\n--graphql--\r\n",
+        ),
+    ] {
+        let mut response = house.open(post(accept, "subscription{quiet}")).await;
+        let start = Instant::now();
+        chunk(&mut response).await;
+        let (mut beats, mut rest) = (0, String::new());
+        while let Some(bytes) = chunk(&mut response).await {
+            if bytes == alive {
+                beats += 1;
+                assert_eq!(start.elapsed(), SECOND * 15 * beats);
+            } else {
+                rest.push_str(&bytes);
+            }
+        }
+        let age = start.elapsed();
+        assert!((SECOND * 2880..=SECOND * 4320).contains(&age), "{age:?}");
+        assert!((age.as_secs() / 15).abs_diff(beats.into()) <= 1, "{beats} in {age:?}");
+        assert_eq!(rest, cut);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_as_good_as_a_heartbeat() {
+    let house = house(StreamSettings::default());
+    let mut response = house.open(post(SSE, "subscription{newest}")).await;
+    let start = Instant::now();
+    chunk(&mut response).await;
+    tokio::join!(
+        async {
+            tokio::time::sleep(SECOND * 10).await;
+            house.value.send_replace(1);
+        },
+        async {
+            assert!(chunk(&mut response).await.unwrap().starts_with("event: next\n"));
+            assert_eq!(
+                (chunk(&mut response).await.unwrap().as_str(), start.elapsed()),
+                (":\n\n", SECOND * 25)
+            );
+        }
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_ends_streams_without_complete_and_refuses_new_ones() {
+    let house = house(StreamSettings::default());
+    let sse = house.open(post(SSE, "subscription{quiet}")).await;
+    let parts = house.open(post(APOLLO, "subscription{quiet}")).await;
+    let (sse, parts, ()) = tokio::join!(text(sse), text(parts), house.streams.drain(SECOND * 10));
+    assert_eq!(sse, ":\n\n");
+    assert!(parts.ends_with("\"extensions\":{\"code\":\"DRAINED\"}}]}\r\n--graphql--\r\n"), "{parts}");
+    let refused = house.open(post(SSE, "subscription{quiet}")).await;
+    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (503, &HeaderValue::from(1)));
+    assert_eq!(
+        house.open(post("application/json", "{hello}")).await.status(),
+        200,
+        "requests are still answered"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_wrong_with_a_request_is_a_status_and_not_a_stream() {
+    let house = house(StreamSettings { max_streams_per_client: 1, ..StreamSettings::default() });
+    let with = |mut request: Request, name: &'static str, value: &'static str| {
+        request.headers_mut().insert(name, HeaderValue::from_static(value));
+        request
+    };
+    let _held = house.open(with(post(SSE, "subscription{quiet}"), "authorization", "Bearer other")).await;
+    let quiet = || post(SSE, "subscription{quiet}");
+    for (request, status, code) in [
+        (with(quiet(), "authorization", "Bearer wrong"), 401, "UNAUTHENTICATED"),
+        (with(quiet(), "origin", "https://evil.example"), 403, "ORIGIN_NOT_ALLOWED"),
+        (with(get(SSE, "subscription{quiet}"), "origin", "null"), 403, "ORIGIN_NOT_ALLOWED"),
+        (with(quiet(), "content-type", "text/plain"), 415, "UNSUPPORTED_MEDIA_TYPE"),
+        (with(quiet(), "accept", "text/html"), 406, "NOT_ACCEPTABLE"),
+        (with(quiet(), "accept", "application/json"), 422, "SUBSCRIPTION_NEEDS_STREAM"),
+        (get(SSE, "mutation{touch}"), 405, "METHOD_NOT_ALLOWED"),
+        (get("*/*", "subscription{quiet}"), 405, "METHOD_NOT_ALLOWED"),
+        (get(SSE, ""), 422, "BAD_REQUEST"),
+        (with(quiet(), "authorization", "Bearer other"), 503, "OVERLOADED"),
+    ] {
+        let what = format!("{:?}", (request.method(), request.headers()));
+        let response = house.open(request).await;
+        assert_eq!(response.status(), status, "{what}");
+        assert_eq!(response.headers()["content-type"], crate::inbound::error::GRAPHQL_RESPONSE, "{what}");
+        let body: serde_json::Value = serde_json::from_str(&text(response).await).unwrap();
+        assert_eq!(body["errors"][0]["extensions"]["code"], code, "{what}");
+    }
+}
+
+#[test]
+fn a_line_break_between_tokens_does_not_end_the_data() {
+    assert_eq!(sse::next(b"{\n\"a\":\r\n1}".to_vec()), "event: next\ndata: { \"a\":  1}\n\n");
+}

@@ -1,0 +1,108 @@
+//! The upgrade of a request to a WebSocket that speaks `graphql-transport-ws`, and no other protocol. Everything that can
+//! be refused here is: a refused upgrade has a status and words, a closed socket only a code. `session` does the rest.
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use super::events;
+use super::http::{Door, bearer};
+use crate::inbound::error::{Kind, Refusal};
+use crate::inbound::streams::{Room, Transport};
+
+mod message;
+mod operations;
+mod session;
+#[cfg(test)]
+mod tests;
+
+/// The one subprotocol. The legacy `graphql-ws` is another language under nearly the same name.
+const PROTOCOL: &str = "graphql-transport-ws";
+
+/// Says whether a request asks to become a WebSocket.
+pub(super) fn is_upgrade(request: &Request) -> bool {
+    request.method() == Method::GET && lists(request.headers(), &header::UPGRADE, "websocket")
+}
+
+/// Answers 101 and starts the session, or refuses.
+///
+/// # Errors
+/// 403 for the page's origin, 400 for the handshake or the subprotocol, 401 for a credential in the header, 503 where the
+/// client holds as many streams as it may or the process drains.
+pub(super) fn upgrade(door: &Door, mut request: Request) -> Result<Response, Refusal> {
+    let headers = request.headers();
+    let streams = door.streams();
+    streams.settings().origins.check(headers)?;
+    let key = handshake(headers)?;
+    let principal = match bearer::token(headers)? {
+        Some(token) => Some(door.authenticate(Some(&token))?),
+        None => None,
+    };
+    let client = principal.as_ref().map(|principal| principal.name().to_owned());
+    let seat = streams.open(Transport::WebSocket, client.as_deref()).map_err(events::refusal)?;
+
+    let accept = derive_accept_key(key.as_bytes());
+    let accept = HeaderValue::try_from(accept).map_err(|_| bad("sec-websocket-key cannot be answered"))?;
+    let room = request.extensions().get::<Room>().cloned();
+    let upgraded = hyper::upgrade::on(&mut request);
+    let task = {
+        let door = door.clone();
+        async move {
+            match upgraded.await {
+                Ok(socket) => session::run(door, TokioIo::new(socket), seat, principal).await,
+                Err(error) => tracing::debug!(%error, "upgrade not completed"),
+            }
+            drop(room);
+        }
+    };
+    streams.spawn(Box::pin(task));
+
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    for (name, value) in [
+        (header::CONNECTION, HeaderValue::from_static("upgrade")),
+        (header::UPGRADE, HeaderValue::from_static("websocket")),
+        (header::SEC_WEBSOCKET_ACCEPT, accept),
+        (header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL)),
+    ] {
+        response.headers_mut().insert(name, value);
+    }
+    Ok(response)
+}
+
+/// Checks the opening handshake of RFC 6455, and gives the client's key.
+fn handshake(headers: &HeaderMap) -> Result<String, Refusal> {
+    if !lists(headers, &header::CONNECTION, "upgrade") {
+        return Err(bad("connection must be upgrade"));
+    }
+    if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        return Err(bad("sec-websocket-version must be 13"));
+    }
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).and_then(|key| key.to_str().ok());
+    let key = key.filter(|key| STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16));
+    let Some(key) = key else { return Err(bad("sec-websocket-key must be 16 bytes in base64")) };
+    // unlike the others, names of subprotocols are compared as they are written
+    if !values(headers, &header::SEC_WEBSOCKET_PROTOCOL).any(|offered| offered == PROTOCOL) {
+        return Err(bad("offer the subprotocol graphql-transport-ws in sec-websocket-protocol"));
+    }
+    Ok(key.to_owned())
+}
+
+fn bad(message: &'static str) -> Refusal {
+    Refusal::new(Kind::BadUpgrade, message)
+}
+
+fn lists(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
+    values(headers, name).any(|value| value.eq_ignore_ascii_case(wanted))
+}
+
+/// The entries of a header that is a list.
+fn values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim)
+}

@@ -1,0 +1,102 @@
+//! The messages of `graphql-transport-ws` (<https://github.com/graphql/graphql-over-http> names it; the text is
+//! <https://github.com/enisdenjo/graphql-ws/blob/master/PROTOCOL.md>): what a client may send, and what we send.
+//! A text that is none of them is a reason to close; nothing of it is repeated.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::error::Category;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use crate::inbound::graphql::http::body::Parameters;
+use crate::inbound::streams::EndReason;
+
+/// Longest id of an operation, in bytes; clients send a UUID or a number.
+const MAX_ID: usize = 128;
+
+/// What a client sends.
+#[derive(Debug)]
+pub(super) enum ClientMessage {
+    Init(Map<String, Value>),
+    Ping(Option<String>),
+    Pong,
+    Subscribe { id: String, parameters: Parameters },
+    Complete { id: String },
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    payload: Option<&'a RawValue>,
+}
+
+impl ClientMessage {
+    /// Reads a text message. A payload that is `null` is as good as absent.
+    pub(super) fn parse(text: &str) -> Result<Self, EndReason> {
+        let not_json = |_| EndReason::NotJson;
+        if !text.trim_start().starts_with('{') {
+            serde_json::from_str::<&RawValue>(text).map_err(not_json)?;
+            return Err(EndReason::NoType);
+        }
+        let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|error| match error.classify() {
+            Category::Data => EndReason::WrongShape,
+            Category::Io | Category::Syntax | Category::Eof => EndReason::NotJson,
+        })?;
+        let Some(kind) = envelope.kind.and_then(|kind| string(kind.get())) else {
+            return Err(EndReason::NoType);
+        };
+        let payload = envelope.payload.map(RawValue::get);
+        let object = || match payload {
+            None => Ok(Map::new()),
+            Some(payload) => serde_json::from_str(payload).map_err(|_| EndReason::WrongShape),
+        };
+        let id = || {
+            let id = envelope.id.and_then(|id| string(id.get()));
+            let id = id.filter(|id| (1..=MAX_ID).contains(&id.len()));
+            id.map(Cow::into_owned).ok_or(EndReason::WrongShape)
+        };
+        match &*kind {
+            "connection_init" => Ok(Self::Init(object()?)),
+            "ping" => object().map(|_| Self::Ping(payload.map(ToOwned::to_owned))),
+            "pong" => object().map(|_| Self::Pong),
+            "subscribe" => {
+                let parameters = Parameters::from_json(payload.unwrap_or_default().as_bytes());
+                Ok(Self::Subscribe { id: id()?, parameters: parameters.map_err(|_| EndReason::WrongShape)? })
+            }
+            "complete" => Ok(Self::Complete { id: id()? }),
+            _ => Err(EndReason::UnknownType),
+        }
+    }
+}
+
+fn string(json: &str) -> Option<Cow<'_, str>> {
+    #[derive(Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+    serde_json::from_str::<Text<'_>>(json).ok().map(|text| text.0)
+}
+
+/// The answer to a `connection_init`.
+pub(super) const ACK: &str = r#"{"type":"connection_ack"}"#;
+
+/// The answer to a `ping`, with the same payload.
+pub(super) fn pong(payload: Option<&str>) -> String {
+    match payload {
+        None => r#"{"type":"pong"}"#.to_owned(),
+        Some(payload) => format!(r#"{{"type":"pong","payload":{payload}}}"#),
+    }
+}
+
+/// A message about one operation, with a payload that is JSON already.
+pub(super) fn about(id: &str, kind: &'static str, payload: Option<&[u8]>) -> String {
+    let id = Value::from(id).to_string();
+    let payload = payload.and_then(|payload| std::str::from_utf8(payload).ok());
+    match payload {
+        None => format!(r#"{{"id":{id},"type":"{kind}"}}"#),
+        Some(payload) => format!(r#"{{"id":{id},"type":"{kind}","payload":{payload}}}"#),
+    }
+}

@@ -1,0 +1,268 @@
+//! Sockets in memory on a paused clock: a client of another make at one end, the session or the whole router at the other.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use serde_json::{Value, json};
+use tokio::io::{AsyncWriteExt as _, DuplexStream};
+use tokio::time::Instant;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::Role;
+
+use super::*;
+use crate::inbound::graphql::testing::{House, house};
+use crate::inbound::streams::{EndReason, StreamSettings};
+
+mod misuse;
+mod time;
+mod upgrades;
+
+const INIT: &str = r#"{"type":"connection_init"}"#;
+const SECOND: Duration = Duration::from_secs(1);
+
+struct Client {
+    socket: WebSocketStream<DuplexStream>,
+    opened: Instant,
+}
+
+impl House {
+    /// A socket that is upgraded already and has sent nothing.
+    async fn socket(&self) -> Client {
+        self.narrow_socket(64 * 1024).await
+    }
+
+    /// The same, with room for so many bytes on the way.
+    async fn narrow_socket(&self, bytes: usize) -> Client {
+        let (ours, theirs) = tokio::io::duplex(bytes);
+        let seat = self.streams.open(Transport::WebSocket, None).unwrap();
+        self.tasks.spawn(session::run(self.door.clone(), theirs, seat, None));
+        let socket = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
+        Client { socket, opened: Instant::now() }
+    }
+
+    /// A socket that is acknowledged.
+    async fn ready(&self) -> Client {
+        let mut client = self.socket().await;
+        client.say(INIT).await;
+        assert_eq!(client.hear().await, json!({ "type": "connection_ack" }));
+        client
+    }
+
+    fn running(&self) -> usize {
+        self.running.load(Ordering::SeqCst)
+    }
+
+    /// Waits until every session has ended.
+    async fn idle(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+        assert_eq!((self.running(), self.streams.counts().websocket), (0, 0));
+    }
+}
+
+impl Client {
+    async fn say(&mut self, text: &str) {
+        self.socket.send(Message::text(text)).await.unwrap();
+    }
+
+    async fn subscribe(&mut self, id: &str, query: &str) {
+        let message = json!({ "id": id, "type": "subscribe", "payload": { "query": query } });
+        self.say(&message.to_string()).await;
+    }
+
+    /// The next text; control frames are skipped.
+    async fn hear(&mut self) -> Value {
+        loop {
+            let message = self.socket.next().await.unwrap().unwrap();
+            if !message.is_ping() && !message.is_pong() {
+                assert!(message.is_text(), "{message:?}");
+                return serde_json::from_str(message.to_text().unwrap()).unwrap();
+            }
+        }
+    }
+
+    /// The close code and the time it took from the opening, after which nothing comes; no code for a cut.
+    async fn end(&mut self) -> (Option<u16>, Duration) {
+        let mut code = None;
+        let mut at = None;
+        while let Some(Ok(message)) = self.socket.next().await {
+            if let Message::Close(frame) = message {
+                let frame = frame.unwrap();
+                assert!(!frame.reason.is_empty(), "a code without words");
+                code = Some(frame.code.into());
+                at = Some(self.opened.elapsed());
+            }
+        }
+        // as every client does when the server has hung up
+        self.socket.get_mut().shutdown().await.unwrap();
+        (code, at.unwrap_or_else(|| self.opened.elapsed()))
+    }
+
+    /// Nothing comes for a second.
+    async fn silence(&mut self) {
+        let heard = tokio::time::timeout(SECOND, self.socket.next()).await;
+        assert!(heard.is_err(), "{heard:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_whole_conversation() {
+    let house = house(StreamSettings::default());
+    let mut client = house.socket().await;
+    client.say(r#"{"type":"ping","payload":{"at":1}}"#).await;
+    assert_eq!(client.hear().await, json!({ "type": "pong", "payload": { "at": 1 } }));
+    client.say(r#"{"type":"connection_init","payload":{"authorization":"Bearer key","other":null}}"#).await;
+    assert_eq!(client.hear().await, json!({ "type": "connection_ack" }));
+    client.say(r#"{"type":"ping"}"#).await;
+    assert_eq!(client.hear().await, json!({ "type": "pong" }));
+    client.say(r#"{"type":"pong","payload":null}"#).await;
+    client.say(r#"{"type":"complete","id":"never"}"#).await;
+
+    for (query, answers) in [
+        ("{hello}", vec![json!({ "hello": "hello ui" })]),
+        ("mutation{touch}", vec![json!({ "touch": true })]),
+        ("subscription{count(to:2)}", vec![json!({ "count": 1 }), json!({ "count": 2 })]),
+        ("subscription{count(to:0)}", vec![]),
+    ] {
+        // the same id each time: it is free again once its operation is complete
+        client.subscribe("a\"b", query).await;
+        for data in answers {
+            let expected = json!({ "id": "a\"b", "type": "next", "payload": { "data": data } });
+            assert_eq!(client.hear().await, expected, "{query}");
+        }
+        assert_eq!(client.hear().await, json!({ "id": "a\"b", "type": "complete" }), "{query}");
+    }
+    client.socket.close(None).await.unwrap();
+    while client.socket.next().await.is_some() {}
+    house.idle().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_executed_is_an_error_without_complete_and_frees_its_id() {
+    let house = house(StreamSettings::default());
+    let mut client = house.ready().await;
+    for (query, code) in [
+        ("subscription{", "GRAPHQL_PARSE_FAILED"),
+        ("subscription{unknown}", "GRAPHQL_VALIDATION_FAILED"),
+        ("subscription{count(to:\"x\")}", "GRAPHQL_VALIDATION_FAILED"),
+        ("subscription($n:Int!){count(to:$n)}", "BAD_USER_INPUT"),
+        ("query A{hello} query B{hello}", "OPERATION_RESOLUTION_FAILURE"),
+        (
+            "{a:hello b:hello c:hello d:hello e:hello f:hello g:hello h:hello i:hello j:hello k:hello l:hello m:hello n:hello o:hello p:hello q:hello r:hello s:hello t:hello u:hello}",
+            "DOCUMENT_TOO_COMPLEX",
+        ),
+    ] {
+        client.subscribe("1", query).await;
+        let said = client.hear().await;
+        assert_eq!((&said["id"], &said["type"]), (&json!("1"), &json!("error")), "{query}");
+        assert_eq!(said["payload"][0]["extensions"]["code"], code, "{query}");
+        client.silence().await;
+    }
+    client.subscribe("1", "subscription{half}").await;
+    let heard = [client.hear().await, client.hear().await, client.hear().await];
+    assert_eq!(heard[0]["payload"], json!({ "data": { "half": 1 } }));
+    assert_eq!(heard[1]["payload"]["errors"][0]["message"], "n is odd", "an answer, since it was executed");
+    assert_eq!(heard[2]["type"], "complete");
+    client.subscribe("1", "subscription{refused}").await;
+    let said = client.hear().await;
+    assert!(said["payload"].to_string().contains("n is odd"), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn complete_ends_one_operation_without_an_echo_and_leaving_ends_all() {
+    let house = house(StreamSettings::default());
+    let mut client = house.ready().await;
+    for id in ["1", "2", "3"] {
+        client.subscribe(id, "subscription{quiet}").await;
+    }
+    client.silence().await;
+    assert_eq!(house.running(), 3);
+    client.say(r#"{"type":"complete","id":"2"}"#).await;
+    client.silence().await;
+    assert_eq!(house.running(), 2);
+    client.subscribe("2", "subscription{count(to:1)}").await;
+    assert_eq!(client.hear().await["type"], "next");
+    drop(client);
+    house.idle().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn caps_refuse_the_next_one_and_keep_what_is_there() {
+    let settings = StreamSettings {
+        max_operations: 2,
+        max_operations_per_client: 3,
+        max_streams_per_client: 2,
+        ..StreamSettings::default()
+    };
+    let house = house(settings);
+    let mut first = house.ready().await;
+    let mut second = house.ready().await;
+    for (client, id, expected) in [
+        (0, "1", None),
+        (0, "2", None),
+        (0, "3", Some("max_operations")),
+        (1, "1", None),
+        (1, "2", Some("max_operations_per_client")),
+    ] {
+        let client = if client == 0 { &mut first } else { &mut second };
+        client.subscribe(id, "subscription{quiet}").await;
+        let Some(limit) = expected else {
+            client.silence().await;
+            continue;
+        };
+        let said = client.hear().await;
+        assert_eq!(said["type"], "error");
+        let extensions = &said["payload"][0]["extensions"];
+        assert_eq!(
+            (&extensions["code"], &extensions["limit"]),
+            (&json!("TOO_MANY_OPERATIONS"), &json!(limit))
+        );
+    }
+    assert_eq!(house.running(), 3);
+
+    let mut third = house.socket().await;
+    third.say(INIT).await;
+    assert_eq!(third.end().await.0, Some(1013));
+    let mut other = house.socket().await;
+    other.say(r#"{"type":"connection_init","payload":{"Authorization":"Bearer other"}}"#).await;
+    assert_eq!(other.hear().await["type"], "connection_ack", "another client is not affected");
+    first.say(r#"{"type":"complete","id":"1"}"#).await;
+    first.silence().await;
+    first.subscribe("4", "subscription{count(to:1)}").await;
+    assert_eq!(first.hear().await["type"], "next", "the socket is as good as before");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_and_a_revocation_end_sockets_with_their_codes() {
+    let house = house(StreamSettings::default());
+    let mut clients = Vec::new();
+    for _ in 0..50 {
+        let mut client = house.ready().await;
+        client.subscribe("1", "subscription{quiet}").await;
+        clients.push(client);
+    }
+    clients[0].silence().await;
+    assert_eq!(house.running(), 50);
+    let mut revoked = house.socket().await;
+    revoked.say(r#"{"type":"connection_init","payload":{"authorization":"Bearer other"}}"#).await;
+    revoked.hear().await;
+    house.streams.end_client("other", EndReason::Revoked);
+    assert_eq!(revoked.end().await.0, Some(4403));
+
+    let start = Instant::now();
+    let drained = async {
+        house.streams.drain(SECOND * 10).await;
+        house.idle().await;
+        start.elapsed()
+    };
+    let ends = clients.iter_mut().map(async |client| (client.end().await.0, start.elapsed()));
+    let (took, ends) = tokio::join!(drained, futures_util::future::join_all(ends));
+    assert!(took <= SECOND + Duration::from_millis(10), "{took:?}");
+    assert!(ends.iter().all(|(code, _)| *code == Some(1012)), "{ends:?}");
+    let early = ends.iter().filter(|(_, at)| *at < SECOND / 2).count();
+    assert!((24..=26).contains(&early), "{early} of 50 in the first half");
+}

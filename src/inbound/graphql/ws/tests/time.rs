@@ -1,0 +1,114 @@
+//! What happens when nothing happens: pings, dead peers, slow readers, and the age of a socket. No test waits.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_inits_is_closed_after_the_timeout_whatever_else_it_says() {
+    let house = house(StreamSettings::default());
+    let mut client = house.socket().await;
+    tokio::time::sleep(SECOND * 4).await;
+    client.say(r#"{"type":"ping"}"#).await;
+    client.hear().await;
+    assert_eq!(client.end().await, (Some(4408), SECOND * 5));
+    house.idle().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_client_that_answers_pings_stays_until_its_age() {
+    let house = house(StreamSettings::default());
+    let mut client = house.ready().await;
+    client.subscribe("1", "subscription{quiet}").await;
+    let mut pings = Vec::new();
+    let code = loop {
+        // this client's library answers pings by itself
+        let message = client.socket.next().await.unwrap().unwrap();
+        if let Message::Close(frame) = message {
+            break u16::from(frame.unwrap().code);
+        }
+        assert!(message.is_ping(), "{message:?}");
+        pings.push(client.opened.elapsed());
+    };
+    let age = client.opened.elapsed();
+    assert_eq!(code, 1012);
+    assert!((SECOND * 2880..=SECOND * 4320).contains(&age), "{age:?}");
+    assert!(pings.windows(2).all(|pair| pair[0] + SECOND * 20 == pair[1]));
+    let expected = age.as_secs() / 20;
+    assert!((expected - 1..=expected).contains(&(pings.len() as u64)), "{} pings in {age:?}", pings.len());
+    assert_eq!(client.end().await.0, None);
+    house.idle().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_answers_no_ping_is_cut_at_the_second() {
+    let house = house(StreamSettings::default());
+    let mut client = house.ready().await;
+    client.subscribe("1", "subscription{quiet}").await;
+    client.silence().await;
+    let heard = client.opened.elapsed();
+    assert_eq!(house.running(), 1);
+    // nothing is read, so nothing is answered
+    tokio::time::sleep(SECOND * 38).await;
+    assert_eq!(house.running(), 1);
+    tokio::time::sleep(SECOND * 2).await;
+    assert_eq!(house.running(), 0, "opened {heard:?} ago");
+    house.idle().await;
+    assert_eq!(client.end().await.0, None, "nobody is there to read a close frame");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_stops_for_a_while_gets_the_newest_state_and_the_end() {
+    let house = house(StreamSettings::default());
+    let mut client = house.narrow_socket(4096).await;
+    client.say(INIT).await;
+    client.hear().await;
+    client.subscribe("1", "subscription{newest}").await;
+    for value in 1..=1000 {
+        house.value.send_replace(value);
+        tokio::time::sleep(Duration::from_millis(15)).await;
+    }
+    let mut heard = Vec::new();
+    let last = loop {
+        let said = client.hear().await;
+        match said["payload"]["data"]["newest"].as_str() {
+            Some(value) => heard.push(value.trim().parse::<usize>().unwrap()),
+            None => break said,
+        }
+    };
+    assert_eq!(last["type"], "complete");
+    assert!(heard.is_sorted() && heard.last() == Some(&1000), "{heard:?}");
+    assert!(heard.len() <= 6, "what was held for the reader is bounded: {heard:?}");
+    drop(client);
+    house.idle().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_takes_nothing_is_cut_at_the_write_deadline() {
+    let house = house(StreamSettings { ping_interval: SECOND * 600, ..StreamSettings::default() });
+    let mut client = house.narrow_socket(512).await;
+    client.say(INIT).await;
+    client.hear().await;
+    client.subscribe("1", "subscription{newest}").await;
+    tokio::time::sleep(SECOND).await;
+    house.value.send_replace(1);
+    tokio::time::sleep(SECOND * 19).await;
+    assert_eq!(house.running(), 1);
+    tokio::time::sleep(SECOND * 2).await;
+    house.idle().await;
+    assert_eq!(client.end().await.0, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_does_not_wait_for_a_reader_that_takes_nothing() {
+    let house = house(StreamSettings::default());
+    let mut client = house.narrow_socket(512).await;
+    client.say(INIT).await;
+    client.hear().await;
+    client.subscribe("1", "subscription{newest}").await;
+    tokio::time::sleep(SECOND).await;
+    house.value.send_replace(1);
+    tokio::time::sleep(SECOND).await;
+    let start = Instant::now();
+    house.streams.drain(SECOND * 10).await;
+    house.idle().await;
+    assert!(start.elapsed() <= session::LINGER + SECOND, "{:?}", start.elapsed());
+}

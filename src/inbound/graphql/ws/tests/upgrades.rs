@@ -1,0 +1,117 @@
+//! The way from a request to a socket, through the whole router.
+
+use tokio_tungstenite::tungstenite::Error;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tower::ServiceExt as _;
+
+use super::*;
+
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+/// A good upgrade with some headers otherwise; an empty value leaves one out.
+fn request(changes: &[(&'static str, &str)]) -> Request {
+    let mut request = Request::get("/graphql").body(Body::empty()).unwrap();
+    let good = [
+        ("host", "gw.example"),
+        ("connection", "keep-alive, Upgrade"),
+        ("upgrade", "WebSocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", KEY),
+        ("sec-websocket-protocol", "graphql-ws, graphql-transport-ws"),
+    ];
+    for (name, value) in good.iter().chain(changes) {
+        let name = HeaderName::from_static(name);
+        if value.is_empty() {
+            request.headers_mut().remove(name);
+        } else {
+            request.headers_mut().insert(name, HeaderValue::try_from(*value).unwrap());
+        }
+    }
+    request
+}
+
+#[tokio::test]
+async fn an_upgrade_is_refused_with_a_status_before_it_is_one() {
+    let house = house(StreamSettings { max_streams_per_client: 1, ..StreamSettings::default() });
+    let held = house.streams.open(Transport::Sse, Some("other")).unwrap();
+    for (changes, status, code) in [
+        (&[][..], 101, ""),
+        (&[("origin", "https://gw.example")], 101, ""),
+        (&[("authorization", "Bearer key")], 101, ""),
+        (&[("origin", "https://evil.example")], 403, "ORIGIN_NOT_ALLOWED"),
+        (&[("origin", "https://evil.example"), ("authorization", "Bearer key")], 403, "ORIGIN_NOT_ALLOWED"),
+        (&[("authorization", "Bearer wrong")], 401, "UNAUTHENTICATED"),
+        (&[("authorization", "Basic key")], 401, "UNAUTHENTICATED"),
+        (&[("authorization", "Bearer other")], 503, "OVERLOADED"),
+        (&[("sec-websocket-protocol", "graphql-ws")], 400, "BAD_UPGRADE"),
+        (&[("sec-websocket-protocol", "")], 400, "BAD_UPGRADE"),
+        (&[("sec-websocket-protocol", "GraphQL-Transport-WS")], 400, "BAD_UPGRADE"),
+        (&[("sec-websocket-version", "12")], 400, "BAD_UPGRADE"),
+        (&[("sec-websocket-key", "")], 400, "BAD_UPGRADE"),
+        (&[("sec-websocket-key", "c2hvcnQ=")], 400, "BAD_UPGRADE"),
+        (&[("connection", "close")], 400, "BAD_UPGRADE"),
+        // no upgrade at all, so an ordinary request without a query
+        (&[("upgrade", "h2c")], 422, "BAD_REQUEST"),
+    ] {
+        let response = house.app.clone().oneshot(request(changes)).await.unwrap();
+        assert_eq!(response.status(), status, "{changes:?}");
+        if status == 101 {
+            assert_eq!(response.headers()[header::SEC_WEBSOCKET_ACCEPT], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+            assert_eq!(response.headers()[header::SEC_WEBSOCKET_PROTOCOL], PROTOCOL);
+            continue;
+        }
+        assert_eq!(response.headers().contains_key("retry-after"), status == 503, "{changes:?}");
+        let body = axum::body::to_bytes(response.into_body(), 4096).await.unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["errors"][0]["extensions"]["code"], code, "{changes:?}");
+    }
+    drop(held);
+    house.idle().await;
+    house.streams.drain(SECOND).await;
+    let response = house.app.clone().oneshot(request(&[])).await.unwrap();
+    assert_eq!(response.status(), 503, "who comes during a drain is sent away");
+}
+
+/// Opens a socket as a client does, with the whole HTTP server at the other end.
+async fn connect(house: &House, authorization: Option<&str>) -> Result<Client, Error> {
+    let (ours, theirs) = tokio::io::duplex(64 * 1024);
+    let service = TowerToHyperService::new(house.app.clone());
+    let http = hyper::server::conn::http1::Builder::new();
+    let serving = http.serve_connection(TokioIo::new(theirs), service).with_upgrades();
+    house.tasks.spawn(async move { serving.await.unwrap() });
+    let mut request = "ws://gw.example/graphql".into_client_request().unwrap();
+    let headers = request.headers_mut();
+    headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));
+    if let Some(authorization) = authorization {
+        headers.insert(header::AUTHORIZATION, HeaderValue::try_from(authorization).unwrap());
+    }
+    let (socket, _) = tokio_tungstenite::client_async(request, ours).await?;
+    Ok(Client { socket, opened: Instant::now() })
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_header_and_the_payload_are_equal_in_effect() {
+    let house = house(StreamSettings::default());
+    for (header, payload, name) in [
+        (None, None, Some("local")),
+        (Some("Bearer key"), None, Some("ui")),
+        (None, Some("Bearer key"), Some("ui")),
+        (Some("Bearer key"), Some("Bearer other"), Some("other")),
+        (Some("Bearer key"), Some("Bearer wrong"), None),
+        (None, Some("Bearer wrong"), None),
+    ] {
+        let mut client = connect(&house, header).await.unwrap();
+        let payload = payload.map(|token| json!({ "authorization": token }));
+        client.say(&json!({ "type": "connection_init", "payload": payload }).to_string()).await;
+        let Some(name) = name else {
+            assert_eq!(client.end().await.0, Some(4403));
+            continue;
+        };
+        client.hear().await;
+        client.subscribe("1", "{hello}").await;
+        assert_eq!(client.hear().await["payload"]["data"]["hello"], format!("hello {name}"), "{header:?}");
+    }
+    let Err(Error::Http(refused)) = connect(&house, Some("Bearer wrong")).await else { panic!("let in") };
+    assert_eq!(refused.status(), 401);
+    house.idle().await;
+}

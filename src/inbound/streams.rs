@@ -1,0 +1,397 @@
+//! The one registry of streams, whatever carries them: who holds how many, how old one may get, and how all of them end
+//! when the process does. It knows no protocol: a transport asks its [`Seat`] when to end and why.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+mod origins;
+mod reason;
+
+pub use origins::Origins;
+pub use reason::EndReason;
+
+/// The slowest pace of a drain: fewer streams than fill the window end sooner than its end.
+const DRAIN_PACE: Duration = Duration::from_millis(20);
+/// How far the maximum age of a stream is spread, in each direction.
+const AGE_JITTER: f64 = 0.2;
+
+/// What streams hold to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamSettings {
+    /// How long a WebSocket client may take until its `connection_init`.
+    pub init_timeout: Duration,
+    /// How long a WebSocket may be silent until it is pinged.
+    pub ping_interval: Duration,
+    /// How long a peer may take to answer a ping, or to take what is sent to it.
+    pub pong_timeout: Duration,
+    /// How often an event stream says that it is alive.
+    pub heartbeat: Duration,
+    /// How old a stream gets, give or take a fifth.
+    pub max_age: Duration,
+    /// Operations under way on one WebSocket.
+    pub max_operations: usize,
+    /// Streams that one client may hold, of every kind.
+    pub max_streams_per_client: usize,
+    /// Operations that one client may have under way, over all its streams.
+    pub max_operations_per_client: usize,
+    /// Longest message of a WebSocket client, in bytes.
+    pub max_message: usize,
+    /// The pages that may open a stream.
+    pub origins: Origins,
+    /// Over what time all streams are ended when the process is told to stop.
+    pub drain_window: Duration,
+}
+
+impl Default for StreamSettings {
+    fn default() -> Self {
+        Self {
+            init_timeout: Duration::from_secs(5),
+            ping_interval: Duration::from_secs(20),
+            pong_timeout: Duration::from_secs(20),
+            heartbeat: Duration::from_secs(15),
+            max_age: Duration::from_hours(1),
+            max_operations: 200,
+            max_streams_per_client: 1000,
+            max_operations_per_client: 5000,
+            max_message: 64 * 1024,
+            origins: Origins::default(),
+            drain_window: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What carries a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// `graphql-transport-ws`.
+    WebSocket,
+    /// GraphQL-SSE, distinct connections.
+    Sse,
+    /// Apollo's multipart subscriptions.
+    Multipart,
+}
+
+impl Transport {
+    /// The word of logs and metrics.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::WebSocket => "websocket",
+            Self::Sse => "sse",
+            Self::Multipart => "multipart",
+        }
+    }
+}
+
+/// The place of the connection that a stream came by, as an extension of its request: a WebSocket outlives the connection's
+/// own task, and holds on to this so that it is still counted.
+#[derive(Clone)]
+pub struct Room(pub Arc<dyn std::any::Any + Send + Sync>);
+
+impl fmt::Debug for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Room")
+    }
+}
+
+type Spawn = dyn Fn(BoxFuture<'static, ()>) + Send + Sync;
+
+/// All streams of the process. A clone is cheap and means the same registry.
+#[derive(Clone)]
+pub struct Streams(Arc<Registry>);
+
+struct Registry {
+    settings: StreamSettings,
+    spawn: Box<Spawn>,
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    next: u64,
+    draining: bool,
+    counts: Counts,
+    open: HashMap<u64, Open>,
+    clients: HashMap<Arc<str>, Usage>,
+}
+
+struct Open {
+    client: Option<Arc<str>>,
+    end: oneshot::Sender<EndReason>,
+}
+
+#[derive(Default)]
+struct Usage {
+    streams: usize,
+    operations: usize,
+}
+
+/// How many streams there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Those of `graphql-transport-ws`.
+    pub websocket: usize,
+    /// Event streams of GraphQL-SSE.
+    pub sse: usize,
+    /// Multipart subscriptions.
+    pub multipart: usize,
+}
+
+impl Counts {
+    fn of(&mut self, transport: Transport) -> &mut usize {
+        match transport {
+            Transport::WebSocket => &mut self.websocket,
+            Transport::Sse => &mut self.sse,
+            Transport::Multipart => &mut self.multipart,
+        }
+    }
+}
+
+/// Why a stream or an operation finds no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// The process is about to end.
+    Draining,
+    /// The client holds as many as one client may.
+    Client,
+}
+
+impl Streams {
+    /// An empty registry. `spawn` starts the task of a WebSocket, which outlives the request it came by.
+    pub fn new(
+        settings: StreamSettings,
+        spawn: impl Fn(BoxFuture<'static, ()>) + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(Registry { settings, spawn: Box::new(spawn), held: Mutex::default() }))
+    }
+
+    /// What streams hold to.
+    pub fn settings(&self) -> &StreamSettings {
+        &self.0.settings
+    }
+
+    /// Starts the task of a stream.
+    pub(super) fn spawn(&self, task: BoxFuture<'static, ()>) {
+        (self.0.spawn)(task);
+    }
+
+    /// Takes a place for a stream; dropping the seat gives it back. A client that is not known yet is claimed for later.
+    ///
+    /// # Errors
+    /// When the process drains, or the client holds as many as it may.
+    pub fn open(&self, transport: Transport, client: Option<&str>) -> Result<Seat, Full> {
+        let mut held = self.0.lock();
+        if held.draining {
+            return Err(Full::Draining);
+        }
+        let client = client.map(|client| held.claim(client, &self.0.settings)).transpose()?;
+        let id = held.next;
+        held.next += 1;
+        let (end, ended) = oneshot::channel();
+        held.open.insert(id, Open { client: client.clone(), end });
+        *held.counts.of(transport) += 1;
+        drop(held);
+        let settings = &self.0.settings;
+        let spread = 1.0 + AGE_JITTER * (2.0 * fastrand::f64() - 1.0);
+        Ok(Seat {
+            streams: self.clone(),
+            id,
+            transport,
+            client,
+            ended,
+            ends: (Instant::now() + settings.max_age.mul_f64(spread), EndReason::TooOld),
+            why: EndReason::ClientLeft,
+        })
+    }
+
+    /// How many streams there are now.
+    pub fn counts(&self) -> Counts {
+        self.0.lock().counts
+    }
+
+    /// Ends every stream of a client now.
+    pub fn end_client(&self, client: &str, reason: EndReason) {
+        let mut held = self.0.lock();
+        let theirs = |open: &Open| open.client.as_deref() == Some(client);
+        let ended: Vec<Open> = held.open.extract_if(|_, open| theirs(open)).map(|(_, open)| open).collect();
+        drop(held);
+        for open in ended {
+            tell(open, reason);
+        }
+    }
+
+    /// Lets no stream in any more, and tells each to end: spread over the window, in no order, so that those who come back
+    /// do not come at once. Returns when the last is told; what they still hold is counted by whoever runs them.
+    ///
+    /// Dropping it leaves the rest untold.
+    pub async fn drain(&self, window: Duration) {
+        let mut open: Vec<Open> = {
+            let mut held = self.0.lock();
+            held.draining = true;
+            held.open.drain().map(|(_, open)| open).collect()
+        };
+        let Ok(count) = u32::try_from(open.len()) else { return };
+        let Some(pace) = window.checked_div(count) else { return };
+        let pace = pace.min(DRAIN_PACE);
+        fastrand::shuffle(&mut open);
+        let start = Instant::now();
+        for (index, open) in (0_u32..).zip(open) {
+            tokio::time::sleep_until(start + pace.mul_f64(f64::from(index) + fastrand::f64())).await;
+            tell(open, EndReason::Drained);
+        }
+    }
+}
+
+/// A stream that has just ended by itself needs no telling.
+fn tell(open: Open, reason: EndReason) {
+    open.end.send(reason).ok();
+}
+
+impl Registry {
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    fn claim(&mut self, client: &str, settings: &StreamSettings) -> Result<Arc<str>, Full> {
+        let streams = self.clients.get(client).map_or(0, |usage| usage.streams);
+        if streams >= settings.max_streams_per_client {
+            return Err(Full::Client);
+        }
+        let name =
+            self.clients.get_key_value(client).map_or_else(|| client.into(), |(name, _)| Arc::clone(name));
+        self.clients.entry(Arc::clone(&name)).or_default().streams += 1;
+        Ok(name)
+    }
+
+    fn give_back(&mut self, client: &str, what: impl FnOnce(&mut Usage)) {
+        let Some(usage) = self.clients.get_mut(client) else { return };
+        what(usage);
+        if usage.streams == 0 && usage.operations == 0 {
+            self.clients.remove(client);
+        }
+    }
+}
+
+impl fmt::Debug for Streams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Streams").field("counts", &self.counts()).finish_non_exhaustive()
+    }
+}
+
+/// The place of one stream.
+#[derive(Debug)]
+pub struct Seat {
+    streams: Streams,
+    id: u64,
+    transport: Transport,
+    client: Option<Arc<str>>,
+    ended: oneshot::Receiver<EndReason>,
+    ends: (Instant, EndReason),
+    why: EndReason,
+}
+
+impl Seat {
+    /// Gives the seat to a client that was not known when it was taken, or to another one.
+    ///
+    /// # Errors
+    /// When the client holds as many as it may.
+    pub fn claim(&mut self, client: &str) -> Result<(), Full> {
+        if self.client.as_deref() == Some(client) {
+            return Ok(());
+        }
+        let mut held = self.streams.0.lock();
+        let name = held.claim(client, &self.streams.0.settings)?;
+        if let Some(before) = self.client.replace(Arc::clone(&name)) {
+            held.give_back(&before, |usage| usage.streams -= 1);
+        }
+        if let Some(open) = held.open.get_mut(&self.id) {
+            open.client = Some(name);
+        }
+        Ok(())
+    }
+
+    /// Takes a place for one operation of the seat's client; dropping it gives it back.
+    ///
+    /// # Errors
+    /// When the client has as many under way as it may.
+    pub fn operation(&self) -> Result<OperationSeat, Full> {
+        let streams = self.streams.clone();
+        let client = self.client.clone().ok_or(Full::Client)?;
+        {
+            let mut held = streams.0.lock();
+            let usage = held.clients.entry(Arc::clone(&client)).or_default();
+            if usage.operations >= streams.0.settings.max_operations_per_client {
+                return Err(Full::Client);
+            }
+            usage.operations += 1;
+        }
+        Ok(OperationSeat { streams, client })
+    }
+
+    /// Ends the stream no later than at an instant, as when its credential expires.
+    pub fn end_by(&mut self, at: Instant, reason: EndReason) {
+        if at < self.ends.0 {
+            self.ends = (at, reason);
+        }
+    }
+
+    /// When the stream ends at the latest, and why then. The transport keeps the time: it has a timer anyway.
+    pub const fn ends(&self) -> (Instant, EndReason) {
+        self.ends
+    }
+
+    /// Resolves when the stream has been told to end. Not to be polled again after that.
+    pub fn poll_told(&mut self, cx: &mut Context<'_>) -> Poll<EndReason> {
+        let told = ready!(Pin::new(&mut self.ended).poll(cx));
+        Poll::Ready(told.unwrap_or(EndReason::Drained))
+    }
+
+    /// The same as a future. Cancel safe.
+    pub async fn told(&mut self) -> EndReason {
+        std::future::poll_fn(|cx| self.poll_told(cx)).await
+    }
+
+    /// Gives the seat back, and says why in the log.
+    pub fn leave(mut self, why: EndReason) {
+        self.why = why;
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut held = self.streams.0.lock();
+        held.open.remove(&self.id);
+        *held.counts.of(self.transport) -= 1;
+        if let Some(client) = &self.client {
+            held.give_back(client, |usage| usage.streams -= 1);
+        }
+        drop(held);
+        let client = self.client.as_deref();
+        tracing::debug!(transport = self.transport.word(), reason = self.why.word(), client, "stream ended");
+    }
+}
+
+/// The place of one operation.
+#[derive(Debug)]
+pub struct OperationSeat {
+    streams: Streams,
+    client: Arc<str>,
+}
+
+impl Drop for OperationSeat {
+    fn drop(&mut self) {
+        self.streams.0.lock().give_back(&self.client, |usage| usage.operations -= 1);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+//! From which pages a browser may open a stream. A WebSocket is not held back by CORS, so the gateway must look itself.
+
+use http::uri::Authority;
+use http::{HeaderMap, Uri, header};
+
+use crate::inbound::error::{Kind, Refusal};
+
+/// Which origins may open a stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origins {
+    /// Each as a browser writes it: `https://host` or `https://host:port`.
+    pub allowed: Vec<String>,
+    /// Whether the gateway listens on loopback. Then pages of this machine may, and being of the same host says nothing:
+    /// another site can make its own name mean 127.0.0.1.
+    pub loopback: bool,
+}
+
+impl Origins {
+    /// Lets pass what no browser sent, and what came from an origin that may.
+    ///
+    /// # Errors
+    /// 403 for every other origin, `null` included.
+    pub fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let mut sent = headers.get_all(header::ORIGIN).iter();
+        let Some(origin) = sent.next() else { return Ok(()) };
+        let fits = origin.to_str().is_ok_and(|origin| self.may(origin, headers)) && sent.next().is_none();
+        if fits {
+            return Ok(());
+        }
+        let message = "pages of this origin may not open a stream; the operator lists those that may in streams.allowed_origins";
+        Err(Refusal::new(Kind::OriginNotAllowed, message))
+    }
+
+    fn may(&self, origin: &str, headers: &HeaderMap) -> bool {
+        if self.allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)) {
+            return true;
+        }
+        let Some((port, authority)) = parts(origin) else { return false };
+        if self.loopback {
+            return is_this_machine(authority.host());
+        }
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
+        // a port that Host leaves out is the one of the scheme that the page came by
+        host.is_some_and(|host| {
+            host.host().eq_ignore_ascii_case(authority.host())
+                && host.port_u16().unwrap_or(port) == authority.port_u16().unwrap_or(port)
+        })
+    }
+}
+
+/// The scheme's own port and the authority of a web origin, which has no path.
+fn parts(origin: &str) -> Option<(u16, Authority)> {
+    let (scheme, authority) = origin.split_once("://")?;
+    let port = match scheme {
+        "http" => 80,
+        "https" => 443,
+        _ => return None,
+    };
+    let uri: Uri = authority.parse().ok()?;
+    let authority = uri.authority().filter(|found| found.as_str() == authority)?;
+    (!authority.as_str().contains('@')).then(|| (port, authority.clone()))
+}
+
+fn is_this_machine(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn only_listed_pages_and_our_own_may() {
+        let listed = "https://app.example:8443";
+        for (loopback, host, origin, may) in [
+            (false, "gw.example", None, true),
+            (false, "gw.example", Some("https://gw.example"), true),
+            (false, "GW.example", Some("http://gw.example"), true),
+            (false, "gw.example:8080", Some("http://gw.example:8080"), true),
+            (false, "gw.example:443", Some("https://gw.example"), true),
+            (false, "gw.example:8080", Some("http://gw.example"), false),
+            (false, "gw.example", Some("https://gw.example:444"), false),
+            (false, "gw.example", Some("https://gw.example.evil"), false),
+            (false, "gw.example", Some("https://gw.example/"), false),
+            (false, "gw.example", Some("https://evil@gw.example"), false),
+            (false, "gw.example", Some("null"), false),
+            (false, "gw.example", Some(""), false),
+            (false, "gw.example", Some("file://gw.example"), false),
+            (false, "gw.example", Some(listed), true),
+            (false, "gw.example", Some("HTTPS://app.example:8443"), true),
+            (false, "gw.example", Some("https://app.example"), false),
+            (false, "gw.example", Some("http://localhost:3000"), false),
+            (true, "127.0.0.1:8080", Some("http://localhost:3000"), true),
+            (true, "127.0.0.1:8080", Some("http://127.0.0.1:8080"), true),
+            (true, "127.0.0.1:8080", Some("http://[::1]:8080"), true),
+            (true, "127.0.0.1:8080", Some("http://localhost.evil:3000"), false),
+            (true, "127.0.0.1:8080", Some("http://127.0.0.1.evil"), false),
+            (true, "127.0.0.1:8080", Some(listed), true),
+            // a name that was made to mean this machine
+            (true, "evil.example:8080", Some("http://evil.example:8080"), false),
+        ] {
+            let origins = Origins { allowed: vec![listed.to_owned()], loopback };
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, HeaderValue::from_static(host));
+            headers.extend(origin.map(|origin| (header::ORIGIN, HeaderValue::from_static(origin))));
+            assert_eq!(origins.check(&headers).is_ok(), may, "{loopback} {host} {origin:?}");
+            if let Some(origin) = origin {
+                headers.append(header::ORIGIN, HeaderValue::from_static(origin));
+                assert!(origins.check(&headers).is_err(), "twice: {origin}");
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Why a stream ends: one closed list, and the one table from it to the close code of a WebSocket and the word of the log.
+//! Nothing else in the house knows a close code.
+
+/// Why a stream ended. A new member does not compile until the table has its row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EndReason {
+    /// Its operation came to its end.
+    Completed,
+    /// The client closed it, or its connection broke.
+    ClientLeft,
+    /// The process is about to end.
+    Drained,
+    /// It reached the maximum age of a stream.
+    TooOld,
+    /// The client has as many streams as one client may, or the gateway is full.
+    Overload,
+    /// The credential that it was opened with has expired.
+    CredentialExpired,
+    /// What the client may see was taken back.
+    Revoked,
+    /// The client presented no credential, or none that is known.
+    Forbidden,
+    /// The peer did not answer a ping.
+    DeadPeer,
+    /// The peer did not take what was sent to it.
+    SlowPeer,
+    /// No `connection_init` came in time.
+    InitTimeout,
+    /// A second `connection_init`.
+    SecondInit,
+    /// A `subscribe` before the `connection_ack`.
+    NotAcknowledged,
+    /// A `subscribe` with the id of an operation that is under way.
+    DuplicateId,
+    /// A message that is not JSON.
+    NotJson,
+    /// A message that is not an object with a `type`.
+    NoType,
+    /// A message of a type that a client does not send.
+    UnknownType,
+    /// A message whose members are not as its type asks.
+    WrongShape,
+    /// A binary message.
+    Binary,
+    /// A message that is longer than the limit.
+    MessageTooBig,
+    /// A text message that is not UTF-8.
+    NotUtf8,
+    /// Frames that are not WebSocket.
+    BrokenFrames,
+}
+
+/// What one reason means.
+struct Row {
+    word: &'static str,
+    close: Option<(u16, &'static str)>,
+}
+
+const fn quiet(word: &'static str) -> Row {
+    Row { word, close: None }
+}
+
+const fn said(word: &'static str, code: u16, reason: &'static str) -> Row {
+    Row { word, close: Some((code, reason)) }
+}
+
+impl EndReason {
+    /// Every reason, for tables and tests.
+    pub const ALL: [Self; 22] = [
+        Self::Completed,
+        Self::ClientLeft,
+        Self::Drained,
+        Self::TooOld,
+        Self::Overload,
+        Self::CredentialExpired,
+        Self::Revoked,
+        Self::Forbidden,
+        Self::DeadPeer,
+        Self::SlowPeer,
+        Self::InitTimeout,
+        Self::SecondInit,
+        Self::NotAcknowledged,
+        Self::DuplicateId,
+        Self::NotJson,
+        Self::NoType,
+        Self::UnknownType,
+        Self::WrongShape,
+        Self::Binary,
+        Self::MessageTooBig,
+        Self::NotUtf8,
+        Self::BrokenFrames,
+    ];
+
+    /// The whole table. Clients of `graphql-transport-ws` come back after 1012, 1013, 4403 and 4408, and stop for good at
+    /// 1002, 1007, 1009 and the other 44xx: so a policy of ours is never told by one of those.
+    const fn row(self) -> Row {
+        match self {
+            Self::Completed => quiet("completed"),
+            Self::ClientLeft => quiet("client_left"),
+            Self::Drained => said("drained", 1012, "the gateway restarts; connect again"),
+            Self::TooOld => said("too_old", 1012, "the stream reached its maximum age; connect again"),
+            Self::Overload => said("overload", 1013, "too many streams; connect again later"),
+            Self::CredentialExpired => said("credential_expired", 4403, "Forbidden: the credential expired"),
+            Self::Revoked => said("revoked", 4403, "Forbidden: the grant was taken back"),
+            Self::Forbidden => said("forbidden", 4403, "Forbidden"),
+            Self::DeadPeer => quiet("dead_peer"),
+            Self::SlowPeer => quiet("slow_peer"),
+            Self::InitTimeout => said("init_timeout", 4408, "Connection initialisation timeout"),
+            Self::SecondInit => said("second_init", 4429, "Too many initialisation requests"),
+            Self::NotAcknowledged => said("not_acknowledged", 4401, "Unauthorized"),
+            Self::DuplicateId => said("duplicate_id", 4409, "Subscriber for this id already exists"),
+            Self::NotJson => said("not_json", 4400, "the message is not json"),
+            Self::NoType => said("no_type", 4400, "the message is not an object with a string \"type\""),
+            Self::UnknownType => said("unknown_type", 4400, "no client sends a message of this type"),
+            Self::WrongShape => said("wrong_shape", 4400, "the members do not fit the message's type"),
+            Self::Binary => said("binary", 4400, "messages must be text, not binary"),
+            Self::MessageTooBig => {
+                said("message_too_big", 1009, "the message is longer than this gateway reads")
+            }
+            Self::NotUtf8 => said("not_utf8", 1007, "a text message must be utf-8"),
+            Self::BrokenFrames => said("broken_frames", 1002, "the frames are not websocket"),
+        }
+    }
+
+    /// The word of logs and metrics.
+    pub const fn word(self) -> &'static str {
+        self.row().word
+    }
+
+    /// The close code of a WebSocket with its text; none where nobody is left to read it.
+    pub const fn close(self) -> Option<(u16, &'static str)> {
+        self.row().close
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn reasons_are_short_words_are_unique_and_policy_lets_clients_come_back() {
+        let words: BTreeSet<_> = EndReason::ALL.iter().map(|reason| reason.word()).collect();
+        assert_eq!(words.len(), EndReason::ALL.len());
+        for reason in EndReason::ALL {
+            // a control frame holds 125 bytes, two of them the code
+            assert!(reason.close().is_none_or(|(_, text)| text.len() <= 123), "{reason:?}");
+        }
+        for reason in [
+            EndReason::Drained,
+            EndReason::TooOld,
+            EndReason::Overload,
+            EndReason::CredentialExpired,
+            EndReason::Revoked,
+        ] {
+            assert!(matches!(reason.close(), Some((1012 | 1013 | 4403, _))), "{reason:?}");
+        }
+    }
+}
