@@ -15,6 +15,7 @@ mod clients;
 mod credential;
 mod environment;
 mod fault;
+mod follow;
 mod graphql;
 mod read;
 mod schema;
@@ -33,6 +34,7 @@ pub use clients::ClientConfig;
 pub use credential::{CredentialRef, SecretRef};
 pub use environment::{Environment, FILE_VARIABLE, NoText};
 pub use fault::Faults;
+pub use follow::FollowConfig;
 pub use graphql::{GraphqlConfig, Introspection};
 pub use server::ServerConfig;
 pub use sources::{BudgetConfig, SourceConfig};
@@ -59,6 +61,8 @@ pub struct Config {
     pub streams: StreamsConfig,
     /// How long an answer is good for, and how much is kept.
     pub cache: CacheConfig,
+    /// How often a watched job is looked at, and for how long.
+    pub follow: FollowConfig,
     /// Where jobs are kept.
     pub store: StoreConfig,
     /// What jobgate says about itself.
@@ -78,6 +82,7 @@ struct RawConfig {
     graphql: GraphqlConfig,
     streams: StreamsConfig,
     cache: CacheConfig,
+    follow: FollowConfig,
     store: StoreConfig,
     telemetry: TelemetryConfig,
 }
@@ -148,6 +153,7 @@ impl Config {
         raw.server.check(faults);
         raw.streams.check(&raw.server, faults);
         raw.cache.check(faults);
+        raw.follow.check(faults);
         raw.telemetry.check(faults);
         if names.is_empty() {
             faults.add("sources", "has no entry: configure at least one source, or try `jobgate demo`");
@@ -166,8 +172,8 @@ impl Config {
             faults.add("server.listen", message);
         }
         let clients = clients::accept(raw.clients, names, faults);
-        let RawConfig { server, graphql, streams, cache, store, telemetry, .. } = raw;
-        Self { server, sources, clients, graphql, streams, cache, store, telemetry }
+        let RawConfig { server, graphql, streams, cache, follow, store, telemetry, .. } = raw;
+        Self { server, sources, clients, graphql, streams, cache, follow, store, telemetry }
     }
 }
 

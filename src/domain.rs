@@ -6,6 +6,7 @@ pub mod error;
 pub mod id;
 pub mod job;
 pub mod observation;
+pub mod pace;
 pub mod principal;
 pub mod schedule;
 pub mod source;

@@ -4,5 +4,6 @@ pub mod error;
 pub mod graphql;
 pub mod layers;
 pub mod probes;
+pub mod rest;
 pub mod router;
 pub mod streams;

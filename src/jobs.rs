@@ -3,18 +3,24 @@
 
 pub mod access;
 pub mod answer;
+mod feed;
 mod flight;
+mod follow;
 mod ingest;
 mod judge;
 pub mod list;
 pub mod lookup;
+mod poller;
 pub mod rows;
+pub mod track;
+pub mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
 
 use crate::domain::id::{JobKey, SourceName};
 use crate::domain::principal::Principal;
@@ -22,13 +28,18 @@ use crate::domain::source::SourceStatus;
 use crate::ports::clock::Clock;
 use crate::ports::identity::Identity;
 use crate::ports::rows::{RowCache, RowKey};
-use crate::ports::spawner::Spawner;
+use crate::ports::spawner::{Spawner, TaskKind};
 use crate::ports::store::JobStore;
 use crate::ports::upstream::JobReader;
 
 use access::Refusal;
+use feed::Feeds;
 use flight::Flights;
+pub use follow::FollowSettings;
+use follow::Following;
 use ingest::Ingest;
+use poller::Polls;
+use track::Tracking;
 
 /// What the use cases ask of the world.
 #[derive(Clone, Debug)]
@@ -75,20 +86,32 @@ struct Inner {
     clock: Arc<dyn Clock>,
     spawner: Arc<dyn Spawner>,
     freshness: Freshness,
+    following: Arc<Following>,
+    polls: Polls,
+    feeds: Arc<Feeds>,
+    tracking: Arc<Tracking>,
     ingest: Ingest,
     looks: Flights<JobKey, ingest::Landing>,
     row_reads: Flights<RowKey, rows::Landing>,
 }
 
 impl Jobs {
-    /// Builds the use cases on their ports.
-    pub fn new(ports: Ports, freshness: Freshness) -> Self {
-        let readers = ports.readers.into_iter().map(|reader| (reader.name().clone(), reader)).collect();
+    /// Builds the use cases on their ports. Nobody follows jobs until [`Jobs::start_following`].
+    pub fn new(ports: Ports, freshness: Freshness, follow: FollowSettings) -> Self {
+        let readers: BTreeMap<_, _> =
+            ports.readers.into_iter().map(|reader| (reader.name().clone(), reader)).collect();
+        let following = Following::new(follow);
+        let tracking = Arc::new(Tracking::default());
+        let feeds = Arc::new(Feeds::new(Arc::clone(&tracking)));
         Self {
             inner: Arc::new(Inner {
                 identity: ports.identity,
+                polls: Polls::new(readers.keys()),
                 readers,
-                ingest: Ingest::new(Arc::clone(&ports.store)),
+                ingest: Ingest::new(Arc::clone(&ports.store), Arc::clone(&following), Arc::clone(&feeds)),
+                following,
+                feeds,
+                tracking,
                 store: ports.store,
                 row_cache: ports.rows,
                 clock: ports.clock,
@@ -98,6 +121,17 @@ impl Jobs {
                 row_reads: Flights::default(),
             }),
         }
+    }
+
+    /// Starts the loop that looks at followed jobs by itself, until `stop` is cancelled.
+    pub fn start_following(&self, stop: CancellationToken) {
+        let run = poller::run(Arc::clone(&self.inner), stop);
+        self.inner.spawner.spawn(TaskKind::Poller, Box::pin(run));
+    }
+
+    /// How many jobs are being followed.
+    pub fn followed(&self) -> usize {
+        self.inner.following.count()
     }
 
     /// Recognises a client by what it presents.

@@ -2,6 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 mod architecture;
+mod canary;
+mod faults;
+mod hostile;
+mod http_audit;
 mod lookup;
+mod processes;
+mod query;
 mod schema;
 mod support;
+mod watch;

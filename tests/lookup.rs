@@ -180,7 +180,7 @@ async fn trouble_upstream_is_told_beside_the_older_answer_and_never_kept() {
         look(&house, "mind", "seen").await.unwrap();
         house.mind.says(move |_| Err(make()));
         tokio::time::advance(SECOND * 10).await;
-        let Seen { observation, age, stale: told } = look(&house, "mind", "seen").await.unwrap();
+        let Seen { observation, age, stale: told, .. } = look(&house, "mind", "seen").await.unwrap();
         assert_eq!((observation.job.state(), told), (JobState::Running, Some(stale)));
         assert!(age >= SECOND * 10);
         let unseen = look(&house, "mind", "unseen").await.unwrap_err();
@@ -300,7 +300,7 @@ async fn a_list_shows_what_is_held_of_the_sources_one_may_read() {
     let cursor = page.jobs[2].observation.job.key.node_id();
     let rest = house.jobs.list(&granted, &filter, 3, Some(&cursor)).await.unwrap();
     assert_eq!((rest.jobs.len(), rest.has_next), (2, false));
-    let foreign = JobFilter { sources: vec!["metrics".to_owned()], states: Vec::new() };
+    let foreign = JobFilter { sources: vec!["metrics".to_owned()], ..JobFilter::default() };
     assert!(house.jobs.list(&granted, &foreign, 3, None).await.unwrap().jobs.is_empty());
     assert_eq!(house.mind.calls(), calls);
     house.jobs.list(&granted, &filter, 3, Some("nonsense")).await.unwrap_err();

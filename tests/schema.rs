@@ -8,7 +8,7 @@ use jobgate::inbound::graphql::schema::sdl;
 #[test]
 fn the_committed_schema_is_what_the_code_prints() {
     let committed = include_str!("../schema/schema.graphql");
-    assert_eq!(committed, sdl(), "schema/schema.graphql is out of date");
+    assert!(committed == sdl(), "schema/schema.graphql is out of date");
 }
 
 #[test]

@@ -1,3 +1,7 @@
-//! What the tests share: stand-ins for the ports, and the real server on ephemeral ports.
+//! What several test files share.
 
 pub(crate) mod ports;
+pub(crate) mod process;
+pub(crate) mod scratch;
+pub(crate) mod server;
+pub(crate) mod wire;

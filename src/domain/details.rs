@@ -1,10 +1,12 @@
 //! What only one upstream says about a job, in typed form. Every field is optional: it is the upstream's to give.
 
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::Value;
 
 /// What only one upstream says about a job.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Details {
     /// A MindBridge async result.
     MindBridge(Box<MindBridgeDetails>),
@@ -13,7 +15,8 @@ pub enum Details {
 }
 
 /// What MindBridge says beyond the common fields (`upstreams/mindbridge`, "Reading one job").
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct MindBridgeDetails {
     /// The data-integrity version: grows with each save.
     pub version: Option<i64>,
@@ -32,16 +35,19 @@ pub struct MindBridgeDetails {
 }
 
 /// A thing in MindBridge, by id and type; either may be missing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct EntityRef {
     /// The vendor's id of the entity.
     pub id: Option<String>,
     /// The vendor's word for its type, such as `ANALYSIS_RESULT`.
+    #[serde(rename = "type")]
     pub entity_type: Option<String>,
 }
 
 /// A person in MindBridge; either field may be missing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct UserInfo {
     /// The vendor's id of the person.
     pub user_id: Option<String>,
@@ -50,7 +56,8 @@ pub struct UserInfo {
 }
 
 /// What Supermetrics says beyond the common fields (`upstreams/supermetrics`, "Reading one job").
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct SupermetricsDetails {
     /// The id of the HTTP request that brought this answer; new each time.
     pub request_id: Option<String>,
@@ -64,8 +71,17 @@ pub struct SupermetricsDetails {
     pub result: Option<QueryResult>,
 }
 
+impl SupermetricsDetails {
+    /// Whether two answers say the same of the query; see [`super::job::Job::says_the_same`].
+    pub(super) fn says_the_same(&self, other: &Self) -> bool {
+        let Self { request_id: _, queue: _, schedule_id, query, result } = self;
+        (schedule_id, query, result) == (&other.schedule_id, &other.query, &other.result)
+    }
+}
+
 /// Tasks of the whole licence, in number.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct LicenceQueue {
     /// Waiting tasks.
     pub tasks_scheduled: Option<i64>,
@@ -74,7 +90,8 @@ pub struct LicenceQueue {
 }
 
 /// What a query asked for.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct QueryMeta {
     /// First day, as the vendor writes it.
     pub start_date: Option<String>,
@@ -87,7 +104,8 @@ pub struct QueryMeta {
 }
 
 /// One column of a query.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct QueryField {
     /// The vendor's id of the field.
     pub id: Option<String>,
@@ -100,7 +118,8 @@ pub struct QueryField {
 }
 
 /// What came out of a query.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct QueryResult {
     /// Rows without the header.
     pub total_rows: Option<i64>,

@@ -25,13 +25,15 @@ pub enum ProblemCode {
     Unconfigured,
     /// The source's answer could not be understood.
     BadAnswer,
+    /// It was followed for as long as the gateway follows a job, and no end was seen.
+    FollowLimit,
     /// A fault of this gateway.
     Internal,
 }
 
 impl ProblemCode {
     /// Every code, for tables and tests.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::NotFound,
         Self::Expired,
         Self::InvalidRef,
@@ -41,6 +43,7 @@ impl ProblemCode {
         Self::CredentialRejected,
         Self::Unconfigured,
         Self::BadAnswer,
+        Self::FollowLimit,
         Self::Internal,
     ];
 
@@ -56,6 +59,7 @@ impl ProblemCode {
             Self::CredentialRejected => "CREDENTIAL_REJECTED",
             Self::Unconfigured => "UNCONFIGURED",
             Self::BadAnswer => "BAD_ANSWER",
+            Self::FollowLimit => "FOLLOW_LIMIT",
             Self::Internal => "INTERNAL",
         }
     }

@@ -29,6 +29,9 @@ pub enum IdError {
     /// Made of dots alone, which a URL reads as a step to another folder.
     #[error("must not consist of dots alone")]
     Dots,
+    /// The name of another place beside the jobs, which an id would lead to.
+    #[error("must not be \"{0}\", which is an endpoint of the upstream and no job")]
+    Reserved(&'static str),
     /// Not one of our node ids, or one in another spelling.
     #[error("is not an id this gateway gave out")]
     NotANodeId,

@@ -1,6 +1,7 @@
 //! The normalised job: one shape for both upstreams, in which a contradiction cannot be written down.
 
 use jiff::Timestamp;
+use serde::Serialize;
 
 use super::details::Details;
 use super::id::JobKey;
@@ -48,7 +49,7 @@ pub enum Life {
 }
 
 /// Why a job failed. Data, not an error: a failed job is an answer.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Failure {
     /// The upstream's code, where it gives one.
     pub code: Option<String>,
@@ -57,7 +58,7 @@ pub struct Failure {
 }
 
 /// Parts done and parts known of. The total may grow, so this is never made a percentage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Progress {
     /// Parts done.
     pub completed: u32,
@@ -111,6 +112,21 @@ impl Job {
             Details::MindBridge(_) => Upstream::MindBridge,
             Details::Supermetrics(_) => Upstream::Supermetrics,
         }
+    }
+
+    /// Says whether two answers tell a watcher the same. The request that brought an answer and the queue of the whole
+    /// licence change all the time and are no news of this job.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let Self { key, life, native_state, created_at, updated_at, finished_at, progress, details } = self;
+        let details_say = match (details, &other.details) {
+            (Details::Supermetrics(one), Details::Supermetrics(two)) => one.says_the_same(two),
+            (one, two) => one == two,
+        };
+        details_say
+            && (key, life, native_state) == (&other.key, &other.life, &other.native_state)
+            && (created_at, updated_at, finished_at)
+                == (&other.created_at, &other.updated_at, &other.finished_at)
+            && *progress == other.progress
     }
 
     /// The same job, forgotten by its upstream before an end was seen. Keeps the last that was known of it, its

@@ -37,6 +37,11 @@ impl Principal {
         &self.name
     }
 
+    /// The client's name, shared.
+    pub fn shared_name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
+    }
+
     /// Says whether the client may read a source.
     pub fn may_read(&self, source: &SourceName) -> bool {
         match &self.grant {

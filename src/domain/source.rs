@@ -42,10 +42,12 @@ impl Upstream {
     ///
     /// # Errors
     /// When it holds a character that the upstream's ids never hold. MindBridge publishes no rule for its ids, so
-    /// every [`ExternalId`] passes there.
+    /// every [`ExternalId`] passes there but `query`: beside the jobs that is the collection's own endpoint.
     pub fn check_id(self, id: &ExternalId) -> Result<(), IdError> {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         match self {
+            // in any case: whether the upstream's paths fold it is not published
+            Self::MindBridge if id.as_str().eq_ignore_ascii_case("query") => Err(IdError::Reserved("query")),
             Self::MindBridge => Ok(()),
             Self::Supermetrics if id.as_str().bytes().all(fits) => Ok(()),
             Self::Supermetrics => Err(IdError::Charset("letters, digits, - and _")),
@@ -106,9 +108,15 @@ mod tests {
 
     #[test]
     fn an_id_that_an_upstream_never_gives_is_refused() {
-        for (text, mindbridge, supermetrics) in
-            [("AZ_az-09", true, true), ("a.b", true, false), ("a:b", true, false), ("a~b", true, false)]
-        {
+        for (text, mindbridge, supermetrics) in [
+            ("AZ_az-09", true, true),
+            ("a.b", true, false),
+            ("a:b", true, false),
+            ("a~b", true, false),
+            ("query", false, true),
+            ("Query", false, true),
+            ("query1", true, true),
+        ] {
             let id = ExternalId::parse(text).unwrap();
             assert_eq!(Upstream::MindBridge.check_id(&id).is_ok(), mindbridge, "{text}");
             assert_eq!(Upstream::Supermetrics.check_id(&id).is_ok(), supermetrics, "{text}");

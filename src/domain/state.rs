@@ -34,6 +34,19 @@ impl JobState {
         Self::Unknown,
     ];
 
+    /// The name in the schema, in logs and in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "QUEUED",
+            Self::Running => "RUNNING",
+            Self::Succeeded => "SUCCEEDED",
+            Self::Failed => "FAILED",
+            Self::Canceled => "CANCELED",
+            Self::Expired => "EXPIRED",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
+
     /// Says whether this run will not change any more.
     pub const fn is_terminal(self) -> bool {
         match self {

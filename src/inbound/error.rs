@@ -136,6 +136,7 @@ const fn problem(code: ProblemCode) -> (StatusCode, &'static str, Level) {
         ProblemCode::CredentialRejected => (S::BAD_GATEWAY, Level::ERROR),
         ProblemCode::Unconfigured => (S::SERVICE_UNAVAILABLE, Level::ERROR),
         ProblemCode::BadAnswer => (S::BAD_GATEWAY, Level::WARN),
+        ProblemCode::FollowLimit => (S::GATEWAY_TIMEOUT, Level::INFO),
         ProblemCode::Internal => (S::INTERNAL_SERVER_ERROR, Level::ERROR),
     };
     (status, code.name(), level)
@@ -176,9 +177,15 @@ impl Refusal {
 
     /// 503, with when to come back; whole seconds, rounded up.
     pub fn overloaded(retry_after: Duration, message: impl Into<Cow<'static, str>>) -> Self {
-        let seconds = retry_after.as_millis().div_ceil(1000);
+        Self::new(Kind::Overloaded, message).retry_after(retry_after)
+    }
+
+    /// The same, with when to come back; whole seconds, rounded up.
+    #[must_use]
+    pub fn retry_after(self, wait: Duration) -> Self {
+        let seconds = wait.as_millis().div_ceil(1000);
         let seconds = HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX));
-        Self::new(Kind::Overloaded, message).with_header(header::RETRY_AFTER, seconds)
+        self.with_header(header::RETRY_AFTER, seconds)
     }
 
     /// The same, pointing into the document.
@@ -203,6 +210,16 @@ impl Refusal {
     /// The refusal as one GraphQL error, where there is no HTTP response to put it in. Said once in the log.
     pub fn into_json(self) -> Value {
         self.0.into_json()
+    }
+
+    /// Ends the refusal, with a body made of its message by another door: said in the log, with status and header.
+    pub(super) fn into_response_with(self, body: impl FnOnce(&str) -> String) -> Response {
+        let Said { kind, message, header, .. } = *self.0;
+        log(kind, &message);
+        let mut response = Response::new(Body::from(body(&message)));
+        *response.status_mut() = kind.status();
+        response.headers_mut().extend(header);
+        response
     }
 
     fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {

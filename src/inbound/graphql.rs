@@ -8,6 +8,7 @@ pub mod job;
 pub mod limits;
 pub mod mindbridge;
 mod multipart;
+pub mod mutation;
 pub mod operation;
 pub mod problem;
 pub mod query;
@@ -16,7 +17,9 @@ pub mod scalars;
 pub mod schema;
 pub mod source;
 mod sse;
+pub mod subscription;
 pub mod supermetrics;
 #[cfg(test)]
 mod testing;
+pub mod update;
 mod ws;

@@ -24,6 +24,8 @@ pub struct Seen {
     pub age: Duration,
     /// Why it is older than asked for; `None` when it is not.
     pub stale: Option<StaleReason>,
+    /// When the gateway will look again by itself; `None` when nobody follows the job.
+    pub next_look: Option<Timestamp>,
 }
 
 /// Why an answer is older than asked for.
@@ -47,16 +49,32 @@ pub enum StaleReason {
     NotAsked,
 }
 
+impl StaleReason {
+    /// The name in the schema.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Throttled => "THROTTLED",
+            Self::Unavailable => "UNAVAILABLE",
+            Self::TimedOut => "TIMED_OUT",
+            Self::CredentialRejected => "CREDENTIAL_REJECTED",
+            Self::Unconfigured => "UNCONFIGURED",
+            Self::BadAnswer => "BAD_ANSWER",
+            Self::Internal => "INTERNAL",
+            Self::NotAsked => "NOT_ASKED",
+        }
+    }
+}
+
 impl Seen {
     /// An observation as fresh as asked for.
     pub(super) fn fresh(observation: Observation, now: Timestamp) -> Self {
-        Self { age: age(&observation, now), observation, stale: None }
+        Self { age: age(&observation, now), observation, stale: None, next_look: None }
     }
 
     /// An observation that could not be renewed. An end needs no renewing, whatever went wrong.
-    pub(super) fn stale(observation: Observation, now: Timestamp, reason: StaleReason) -> Self {
-        let stale = (!observation.job.is_terminal()).then_some(reason);
-        Self { age: age(&observation, now), observation, stale }
+    pub(super) fn stale(observation: Observation, now: Timestamp, reason: Option<StaleReason>) -> Self {
+        let stale = reason.filter(|_| !observation.job.is_terminal());
+        Self { age: age(&observation, now), observation, stale, next_look: None }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The one way an observation enters: compare, keep, (with the next issue) publish.
+//! The one way an observation enters: compare, keep, publish.
 //!
 //! What the upstream has forgotten is decided here too, because only a gateway that remembers can tell "expired"
 //! from "never was" (`upstreams/supermetrics`, "Expiry").
@@ -11,6 +11,10 @@ use crate::ports::store::{JobStore, Kept, StoreError};
 use crate::ports::upstream::{Look, LookError};
 use crate::telemetry::limited::LimitedWarning;
 
+use super::answer::Miss;
+use super::feed::Feeds;
+use super::follow::Following;
+
 /// What a look came to once it was taken in: the newest truth held, or why there is none.
 pub(super) type Landing = Result<Observation, LookError>;
 
@@ -18,16 +22,24 @@ pub(super) type Landing = Result<Observation, LookError>;
 #[derive(Debug)]
 pub(super) struct Ingest {
     store: Arc<dyn JobStore>,
+    following: Arc<Following>,
+    feeds: Arc<Feeds>,
     store_failing: LimitedWarning,
 }
 
 impl Ingest {
-    pub(super) fn new(store: Arc<dyn JobStore>) -> Self {
-        Self { store, store_failing: LimitedWarning::default() }
+    pub(super) fn new(store: Arc<dyn JobStore>, following: Arc<Following>, feeds: Arc<Feeds>) -> Self {
+        Self { store, following, feeds, store_failing: LimitedWarning::default() }
     }
 
-    /// Takes in what came of looking at one job.
+    /// Takes in what came of looking at one job: keeps it before it is told.
     pub(super) async fn take(&self, key: &JobKey, look: Look) -> Landing {
+        let landing = self.compare_and_keep(key, look).await;
+        self.following.looked(key, landing.as_ref().map_err(|error| Miss::Look(error.clone())));
+        landing
+    }
+
+    async fn compare_and_keep(&self, key: &JobKey, look: Look) -> Landing {
         let Look { asked_at, observed_at, outcome } = look;
         match outcome {
             Ok(job) => Ok(self.keep(Observation::new(job, asked_at, observed_at)).await),
@@ -71,9 +83,14 @@ impl Ingest {
     }
 
     async fn keep(&self, new: Observation) -> Observation {
-        match self.tolerate(self.store.keep(new.clone()).await) {
-            Some(Kept::Older(held)) => held,
-            Some(Kept::New(_)) | None => new,
+        let replaced = match self.tolerate(self.store.keep(new.clone()).await) {
+            Some(Kept::Older(held)) => return held,
+            Some(Kept::New(replaced)) => replaced,
+            None => None,
+        };
+        if replaced.is_none_or(|before| !before.job.says_the_same(&new.job)) {
+            self.feeds.publish(&new);
         }
+        new
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::domain::error::Problem;
@@ -21,7 +22,11 @@ use super::ingest::Landing;
 use super::judge::{Verdict, judge};
 use super::{Inner, Jobs};
 
-type Leads = HashMap<SourceName, (Arc<dyn JobReader>, Vec<Ticket<JobKey, Landing>>)>;
+/// The jobs to answer for, each with who can be asked.
+pub(super) type Wanted = HashMap<JobKey, Arc<dyn JobReader>>;
+
+/// New flights by source, waiting to depart.
+pub(super) type Leads = HashMap<SourceName, (Arc<dyn JobReader>, Vec<Ticket<JobKey, Landing>>)>;
 
 impl Jobs {
     /// Answers for one job. See [`Jobs::lookup`].
@@ -47,7 +52,7 @@ impl Jobs {
     ) -> Vec<Answer> {
         let targets: Vec<Result<Target, Problem>> =
             refs.iter().map(|one| self.resolve(principal, one)).collect();
-        let mut wanted: HashMap<JobKey, Arc<dyn JobReader>> = HashMap::new();
+        let mut wanted: Wanted = Wanted::new();
         for target in targets.iter().flatten() {
             wanted.entry(target.key.clone()).or_insert_with(|| Arc::clone(&target.reader));
         }
@@ -61,9 +66,9 @@ impl Jobs {
 }
 
 impl Inner {
-    async fn answer(
+    pub(super) async fn answer(
         self: &Arc<Self>,
-        wanted: HashMap<JobKey, Arc<dyn JobReader>>,
+        wanted: Wanted,
         max_staleness: Option<Duration>,
     ) -> HashMap<JobKey, Answer> {
         let keys: Vec<JobKey> = wanted.keys().cloned().collect();
@@ -111,17 +116,25 @@ impl Inner {
             let answer = match landed.and_then(|landing| landing.map_err(Miss::Look)) {
                 Ok(observation) => Ok(Seen::fresh(observation, now)),
                 Err(miss) => match (miss.stale_reason(), held.get(&key)) {
-                    (Some(reason), Some(held)) => Ok(Seen::stale(held.clone(), now, reason)),
+                    (Some(reason), Some(held)) => Ok(Seen::stale(held.clone(), now, Some(reason))),
                     (_, _) => Err(miss.problem(&key)),
                 },
             };
             answers.insert(key, answer);
         }
+        for (key, seen) in answers.iter_mut().filter_map(|(key, answer)| Some((key, answer.as_mut().ok()?))) {
+            seen.next_look = self.next_look(key);
+        }
         answers
     }
 
     /// Takes a seat on the flight for a job; a new flight's ticket is put with those of its source.
-    fn board(&self, key: &JobKey, reader: &Arc<dyn JobReader>, leads: &mut Leads) -> Seat<Landing> {
+    pub(super) fn board(
+        &self,
+        key: &JobKey,
+        reader: &Arc<dyn JobReader>,
+        leads: &mut Leads,
+    ) -> Seat<Landing> {
         let (seat, ticket) = self.looks.board(key);
         if let Some(ticket) = ticket {
             let (_, tickets) =
@@ -132,7 +145,7 @@ impl Inner {
     }
 
     /// Starts the flights, as many jobs to a task as fit one request, so that a slow one delays only its companions.
-    fn depart(self: &Arc<Self>, leads: Leads, urgency: Urgency) {
+    pub(super) fn depart(self: &Arc<Self>, leads: Leads, urgency: Urgency) {
         for (reader, mut tickets) in leads.into_values() {
             let size = reader.upstream().ids_a_request();
             while !tickets.is_empty() {
@@ -141,6 +154,11 @@ impl Inner {
                 self.spawner.spawn(TaskKind::Flight, Box::pin(task));
             }
         }
+    }
+
+    /// When a followed job will be looked at again.
+    pub(super) fn next_look(&self, key: &JobKey) -> Option<Timestamp> {
+        self.clock.now().checked_add(self.following.next_look(key)?).ok()
     }
 
     /// Says whether "no such job" was heard recently enough to be believed.

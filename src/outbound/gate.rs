@@ -137,7 +137,7 @@ impl Gate {
         if state.pause(now + pause) {
             tracing::warn!(source = %self.name, seconds = pause.as_secs(), "the source is paused");
         }
-        state.wake_all();
+        state.wake_first();
     }
 
     /// Forgets that the credential was refused, because it is another one now.

@@ -9,6 +9,10 @@ use super::BoxFuture;
 pub enum TaskKind {
     /// One shared fetch. Ends by itself; its joiners see a lost flight if it panics.
     Flight,
+    /// One look at followed jobs. Ends by itself; its jobs are looked at again later if it panics.
+    Poll,
+    /// The loop that looks at followed jobs. Runs until the process drains.
+    Poller,
     /// One client connection. Ends with the connection.
     Connection,
     /// One WebSocket. Ends with the socket.
@@ -31,6 +35,8 @@ impl TaskKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Flight => "flight",
+            Self::Poll => "poll",
+            Self::Poller => "poller",
             Self::Connection => "connection",
             Self::Stream => "stream",
             Self::Listener => "listener",
@@ -40,8 +46,8 @@ impl TaskKind {
     /// What the death of such a task means.
     pub const fn on_panic(self) -> OnPanic {
         match self {
-            Self::Flight | Self::Connection | Self::Stream => OnPanic::Contained,
-            Self::Listener => OnPanic::Fatal,
+            Self::Flight | Self::Poll | Self::Connection | Self::Stream => OnPanic::Contained,
+            Self::Poller | Self::Listener => OnPanic::Fatal,
         }
     }
 }

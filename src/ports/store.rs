@@ -3,6 +3,8 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::BoxFuture;
 use crate::domain::id::{JobKey, SourceName};
 use crate::domain::observation::Observation;
@@ -29,6 +31,8 @@ pub struct ListFilter {
     pub sources: Vec<SourceName>,
     /// Only jobs in these states.
     pub states: Vec<JobState>,
+    /// Only jobs observed at this time or later.
+    pub observed_since: Option<Timestamp>,
 }
 
 /// Keeps observations by job key.

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Environment, SourceConfig};
 use crate::domain::id::SourceName;
+use crate::domain::pace::Pace;
 use crate::inbound::graphql::http::Door;
 use crate::inbound::graphql::limits::Limits;
 use crate::inbound::graphql::schema;
@@ -15,7 +16,7 @@ use crate::inbound::layers::Settings;
 use crate::inbound::probes::{self, Readiness};
 use crate::inbound::router;
 use crate::inbound::streams::{Origins, StreamSettings, Streams};
-use crate::jobs::{Freshness, Jobs, Ports};
+use crate::jobs::{FollowSettings, Freshness, Jobs, Ports};
 use crate::outbound::credentials::SecretFiles;
 use crate::outbound::http::{BaseUrl, HttpRoad};
 use crate::outbound::identity::clients::ClientKeys;
@@ -38,6 +39,7 @@ const WAITING_SHARE: f64 = 0.9;
 pub struct Gateway {
     public: Listener,
     admin: Listener,
+    jobs: Jobs,
     routes: axum::Router,
     limits: ConnectionLimits,
     readiness: Readiness,
@@ -90,11 +92,18 @@ impl Gateway {
             rerun_check: cache.rerun_check,
             answer_within: config.server.request_timeout.mul_f64(WAITING_SHARE),
         };
-        let jobs = Jobs::new(ports, freshness);
+        let follow = FollowSettings {
+            pace: Pace { fastest: config.follow.fastest, slowest: config.follow.slowest },
+            linger: config.follow.linger,
+            missing_for: config.follow.missing_for,
+            unknown_for: config.follow.unknown_for,
+            at_most: config.follow.at_most,
+        };
+        let jobs = Jobs::new(ports, freshness, follow);
 
         let server = &config.server;
         let schema = schema::build(jobs.clone(), config.allows_introspection());
-        let authenticate = router::authenticator(jobs);
+        let authenticate = router::authenticator(jobs.clone());
         let streams = streams(config, &spawner);
         let door = Door::new(schema, authenticate, limits(config), server.request_timeout, streams.clone());
         let settings =
@@ -102,7 +111,8 @@ impl Gateway {
         Ok(Self {
             public: Listener::bind("public", "server.listen", server.listen).await?,
             admin: Listener::bind("admin", "server.admin_listen", server.admin_listen).await?,
-            routes: router::public(door, settings),
+            routes: router::public(door, jobs.clone(), settings),
+            jobs,
             limits: ConnectionLimits {
                 connections: server.max_connections,
                 header_timeout: server.header_timeout,
@@ -134,6 +144,7 @@ impl Gateway {
         tracing::info!(public = %self.public_addr(), admin = %self.admin_addr(), "listening");
         start(self.public, self.routes, drain.clone());
         start(self.admin, probes::router(self.readiness.clone()), drain.clone());
+        self.jobs.start_following(drain.clone());
         self.readiness.set(true);
         Serving { readiness: self.readiness, spawner: self.spawner, drain, streams: self.streams }
     }

@@ -8,9 +8,10 @@ use jiff::Timestamp;
 use jobgate::domain::details::Details;
 use jobgate::domain::id::{ExternalId, JobKey, SourceName};
 use jobgate::domain::job::{Failure, Job, Life};
+use jobgate::domain::pace::Pace;
 use jobgate::domain::source::{BudgetUse, SourceHealth, SourceStatus, Upstream};
 use jobgate::jobs::access::JobRef;
-use jobgate::jobs::{Freshness, Jobs, Ports};
+use jobgate::jobs::{FollowSettings, Freshness, Jobs, Ports};
 use jobgate::outbound::identity::clients::ClientKeys;
 use jobgate::outbound::stores::memory::{MemoryStore, Retention};
 use jobgate::outbound::stores::rows::MemoryRows;
@@ -170,6 +171,11 @@ pub(crate) struct House {
 
 /// Two sources, `mind` (MindBridge) and `metrics` (Supermetrics), each call taking 100 ms.
 pub(crate) fn house() -> House {
+    house_that(FOLLOW)
+}
+
+/// The same, following by other settings.
+pub(crate) fn house_that(follow: FollowSettings) -> House {
     let clock: Arc<dyn Clock> = Arc::new(RuntimeClock::default());
     let mind = ScriptedReader::new("mind", Upstream::MindBridge, Arc::clone(&clock));
     let metrics = ScriptedReader::new("metrics", Upstream::Supermetrics, Arc::clone(&clock));
@@ -185,7 +191,7 @@ pub(crate) fn house() -> House {
         clock,
         spawner: Arc::new(spawner.clone()),
     };
-    House { jobs: Jobs::new(ports, FRESHNESS), mind, metrics, spawner }
+    House { jobs: Jobs::new(ports, FRESHNESS, follow), mind, metrics, spawner }
 }
 
 pub(crate) const FRESHNESS: Freshness = Freshness {
@@ -193,6 +199,14 @@ pub(crate) const FRESHNESS: Freshness = Freshness {
     missing_for: Duration::from_secs(5),
     rerun_check: Duration::from_mins(5),
     answer_within: Duration::from_secs(20),
+};
+
+pub(crate) const FOLLOW: FollowSettings = FollowSettings {
+    pace: Pace { fastest: Duration::from_secs(1), slowest: Duration::from_secs(30) },
+    linger: Duration::from_secs(8),
+    missing_for: Duration::from_mins(1),
+    unknown_for: Duration::from_hours(1),
+    at_most: Duration::from_hours(24),
 };
 
 pub(crate) fn reference(source: &str, id: &str) -> JobRef {

@@ -2,9 +2,13 @@
 
 use async_graphql::SimpleObject;
 
+use crate::domain::id::JobKey;
+use crate::jobs::answer::Seen;
 use crate::jobs::list::JobPage;
+use crate::jobs::track::Labels;
 
 use super::job::Job;
+use super::mutation::Label;
 use super::problem::bad_input;
 
 /// The most entries of one page.
@@ -41,15 +45,24 @@ pub struct JobEdge {
     cursor: String,
     /// The job.
     node: Job,
+    /// The labels of the job, if it is tracked.
+    labels: Vec<Label>,
 }
 
 impl JobConnection {
-    pub(super) fn new(page: JobPage, after: Option<String>) -> Self {
-        let edges: Vec<JobEdge> = page
-            .jobs
-            .into_iter()
-            .map(|seen| JobEdge { cursor: seen.observation.job.key.node_id(), node: Job::new(seen) })
-            .collect();
+    /// A page, with what `labels` says of each job.
+    pub(super) fn new(
+        page: JobPage,
+        after: Option<String>,
+        labels: impl Fn(&JobKey) -> Option<Labels>,
+    ) -> Self {
+        let edge = |seen: Seen| {
+            let key = &seen.observation.job.key;
+            let labels =
+                labels(key).unwrap_or_default().into_iter().map(|(name, value)| Label { name, value });
+            JobEdge { cursor: key.node_id(), labels: labels.collect(), node: Job::new(seen) }
+        };
+        let edges: Vec<JobEdge> = page.jobs.into_iter().map(edge).collect();
         let page_info = PageInfo {
             has_next_page: page.has_next,
             has_previous_page: after.is_some(),

@@ -28,7 +28,7 @@ use crate::inbound::error::{Kind, Refusal};
 use crate::inbound::streams::Streams;
 
 pub(super) mod answers;
-pub(super) mod bearer;
+pub(in crate::inbound) mod bearer;
 pub(super) mod body;
 mod negotiate;
 mod reply;

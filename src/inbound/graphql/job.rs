@@ -166,7 +166,7 @@ impl From<&Seen> for Freshness {
             age_ms: i32::try_from(seen.age.as_millis()).unwrap_or(i32::MAX),
             is_stale: seen.stale.is_some(),
             stale_reason: seen.stale.map(StaleReason::from),
-            next_poll_at: None,
+            next_poll_at: seen.next_look.map(DateTime),
         }
     }
 }

@@ -28,6 +28,8 @@ pub enum JobProblemCode {
     Unconfigured,
     /// The source's answer could not be understood.
     BadAnswer,
+    /// It was followed for as long as the gateway follows a job, and no end was seen. Ask again to go on.
+    FollowLimit,
     /// A fault of the gateway.
     Internal,
 }

@@ -10,8 +10,9 @@ use crate::jobs::list;
 
 use super::connection::{JobConnection, page_size};
 use super::job::{Job, JobResult, JobState, Node};
+use super::mutation::Label;
 use super::problem::{as_error, bad_input};
-use super::scalars::Duration;
+use super::scalars::{DateTime, Duration};
 use super::source::Source;
 
 /// The most jobs of one `jobs` or `nodes` field.
@@ -42,6 +43,10 @@ pub struct JobFilter {
     sources: Option<Vec<String>>,
     /// Only jobs in one of these states.
     states: Option<Vec<JobState>>,
+    /// Only tracked jobs that carry all of these labels.
+    labels: Option<Vec<Label>>,
+    /// Only jobs observed at this time or later.
+    observed_since: Option<DateTime>,
 }
 
 /// Questions. None of them changes anything.
@@ -112,6 +117,23 @@ impl Query {
             .collect())
     }
 
+    /// One job at its end, or as it stands when the time is up: for scripts, and for networks without streams. A job
+    /// that nobody knows is answered at once.
+    async fn job_await(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(name = "ref", desc = "Which job.")] reference: JobRef,
+        #[graphql(
+            desc = "How long to wait; at most what the gateway gives one request.",
+            default_with = "await_for()"
+        )]
+        timeout: Duration,
+    ) -> Result<JobResult> {
+        let reference = access::JobRef::from(reference);
+        let answer = ctx.data::<Jobs>()?.await_end(ctx.data()?, reference.clone(), timeout.0).await;
+        Ok(JobResult::new(reference, answer))
+    }
+
     /// The jobs that the gateway holds, as far as you may read them. No upstream is asked: `freshness` says how old
     /// each is.
     async fn tracked_jobs(
@@ -122,13 +144,10 @@ impl Query {
         #[graphql(desc = "The `endCursor` of the page before.")] after: Option<String>,
     ) -> Result<JobConnection> {
         let first = page_size(first)?;
-        let filter = filter.unwrap_or_default();
-        let filter = list::JobFilter {
-            sources: filter.sources.unwrap_or_default(),
-            states: filter.states.unwrap_or_default().into_iter().map(Into::into).collect(),
-        };
-        let page = ctx.data::<Jobs>()?.list(ctx.data()?, &filter, first as usize, after.as_deref()).await;
-        Ok(JobConnection::new(page.map_err(|problem| as_error(&problem))?, after))
+        let filter = filter.unwrap_or_default().into();
+        let jobs = ctx.data::<Jobs>()?;
+        let page = jobs.list(ctx.data()?, &filter, first as usize, after.as_deref()).await;
+        Ok(JobConnection::new(page.map_err(|problem| as_error(&problem))?, after, |key| jobs.labels(key)))
     }
 
     /// The sources you may read, by name.
@@ -149,6 +168,27 @@ impl From<JobRef> for access::JobRef {
     }
 }
 
+impl From<JobFilter> for list::JobFilter {
+    fn from(filter: JobFilter) -> Self {
+        Self {
+            sources: filter.sources.unwrap_or_default(),
+            states: filter.states.unwrap_or_default().into_iter().map(Into::into).collect(),
+            labels: filter
+                .labels
+                .unwrap_or_default()
+                .into_iter()
+                .map(|label| (label.name, label.value))
+                .collect(),
+            observed_since: filter.observed_since.map(|since| since.0),
+        }
+    }
+}
+
+/// How long `jobAwait` waits unless told: below the idle time of common proxies.
+const fn await_for() -> Duration {
+    Duration(std::time::Duration::from_secs(25))
+}
+
 async fn look(ctx: &Context<'_>, refs: Vec<access::JobRef>, max: Option<Duration>) -> Result<Vec<Answer>> {
     Ok(ctx.data::<Jobs>()?.lookup(ctx.data()?, &refs, max.map(|max| max.0)).await)
 }
@@ -165,7 +205,7 @@ fn node(answer: Answer) -> Option<Result<Node>> {
     }
 }
 
-fn check_count(field: &str, count: usize) -> Result<()> {
+pub(super) fn check_count(field: &str, count: usize) -> Result<()> {
     if (1..=REFS_MAX).contains(&count) {
         Ok(())
     } else {

@@ -1,21 +1,20 @@
 //! Builds the schema. No extension is registered: limits, documents and spans live outside it, where they cost less.
 
-use async_graphql::{EmptyMutation, EmptySubscription, Schema};
+use async_graphql::{Schema, SchemaBuilder};
 
 use crate::jobs::Jobs;
 
 use super::job::{Job, Node};
+use super::mutation::Mutation;
 use super::query::Query;
+use super::subscription::Subscriptions;
 
 /// The schema of the gateway.
-pub type GatewaySchema = Schema<Query, EmptyMutation, EmptySubscription>;
+pub type GatewaySchema = Schema<Query, Mutation, Subscriptions>;
 
 /// Builds the schema on the use cases. Without introspection, neither is a wrong name answered with a right one.
 pub fn build(jobs: Jobs, introspection: bool) -> GatewaySchema {
-    let builder = Schema::build(Query, EmptyMutation, EmptySubscription)
-        .register_output_type::<Job>()
-        .register_output_type::<Node>()
-        .data(jobs);
+    let builder = types().data(jobs);
     if introspection {
         builder.finish()
     } else {
@@ -25,9 +24,10 @@ pub fn build(jobs: Jobs, introspection: bool) -> GatewaySchema {
 
 /// The schema as text, in the order it is written here: what `schema/schema.graphql` holds.
 pub fn sdl() -> String {
-    let schema = Schema::build(Query, EmptyMutation, EmptySubscription)
-        .register_output_type::<Job>()
-        .register_output_type::<Node>()
-        .finish();
-    schema.sdl()
+    types().finish().sdl()
+}
+
+fn types() -> SchemaBuilder<Query, Mutation, Subscriptions> {
+    // No field returns an interface alone, so the engine does not find them by itself.
+    Schema::build(Query, Mutation, Subscriptions).register_output_type::<Job>().register_output_type::<Node>()
 }

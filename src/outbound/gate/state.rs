@@ -162,11 +162,7 @@ impl State {
                 self.rejected = Some(Rejected { until: now + REJECTED_FOR, trying: false });
             }
         }
-        if self.refusal(now).is_some() {
-            self.wake_all();
-        } else {
-            self.wake_first();
-        }
+        self.wake_first();
     }
 
     /// Pauses until a time; says whether that is later than a pause under way.
@@ -176,13 +172,6 @@ impl State {
             self.paused_until = Some(until);
         }
         longer
-    }
-
-    /// Lets everyone look, because everyone is going to be refused.
-    pub(super) fn wake_all(&self) {
-        for waiter in self.waiting.iter().chain(&self.background) {
-            waiter.notify.notify_one();
-        }
     }
 
     pub(super) fn health(&self, now: Duration) -> SourceHealth {
@@ -236,7 +225,9 @@ impl State {
         }
     }
 
-    fn wake_first(&self) {
+    /// Lets the first one look. Whoever then goes or is refused leaves the queue, which wakes the next: so a pause
+    /// empties the whole queue.
+    pub(super) fn wake_first(&self) {
         if let Some(first) = self.waiting.front().or_else(|| self.background.front()) {
             first.notify.notify_one();
         }

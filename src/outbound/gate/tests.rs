@@ -79,10 +79,12 @@ async fn a_pause_holds_for_every_call_exactly_as_long_as_asked() {
 async fn a_pause_reaches_those_who_already_wait() {
     let gate = gate(1_000, 100_000, 1, SECOND * 2);
     let permit = gate.enter(Urgency::Waiting, SECOND).await.unwrap();
-    let (refused, ()) = tokio::join!(once(&gate, Outcome::Answered), async {
-        permit.finish(Outcome::Throttled(SECOND * 9));
-    });
-    assert_eq!(refused, Err(Refusal::Throttled(SECOND * 9)));
+    let (waiting, background, ()) =
+        tokio::join!(once(&gate, Outcome::Answered), gate.enter(Urgency::Background, SECOND), async {
+            permit.finish(Outcome::Throttled(SECOND * 9));
+        },);
+    assert_eq!(waiting, Err(Refusal::Throttled(SECOND * 9)));
+    assert_eq!(background.unwrap_err(), Refusal::Throttled(SECOND * 9));
 }
 
 #[tokio::test(start_paused = true)]

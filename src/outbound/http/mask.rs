@@ -18,7 +18,9 @@ pub(super) fn mask(text: Bytes, secret: &str) -> Bytes {
     let in_json = serde_json::Value::from(secret).to_string();
     let in_json = in_json.trim_matches('"').to_owned();
     let in_url: String = byte_serialize(secret.as_bytes()).collect();
-    [secret.to_owned(), in_json, in_url].iter().fold(text, |text, form| replace(text, form.as_bytes()))
+    let mut forms = vec![secret.to_owned(), in_json, in_url];
+    forms.dedup();
+    forms.iter().fold(text, |text, form| replace(text, form.as_bytes()))
 }
 
 fn replace(text: Bytes, needle: &[u8]) -> Bytes {

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use reqwest::{Method, StatusCode};
 use secrecy::SecretString;
+use std::sync::{Arc, Mutex};
 use url::Url;
 
 const SECRET: &str = "CANARY-0123456789/+=";
@@ -123,6 +124,43 @@ async fn the_credential_goes_where_it_belongs_and_nowhere_else() {
         assert!(matches!(sent, Err(SendError::Unsendable(_))));
     }
     assert_eq!(server.seen().len(), 2, "what cannot be signed is not sent");
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_url_is_in_the_log_and_the_secret_is_not() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    // with a single subscriber alive, tracing asks the thread that meets an event first, which may be another test's
+    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let echoing = Server::start(|seen| answer(200, "", &seen.head));
+    let closing = Server::start(|_| Vec::new());
+    for server in [&echoing, &closing] {
+        for credential in [bearer(), api_key()] {
+            send(&call(&server.url, &["segment-of-the-url"]), &credential).await.ok();
+        }
+    }
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(log.matches("segment-of-the-url?json=").count(), 4, "{log}");
+    assert!(!log.contains("CANARY") && !log.contains("api_key"), "{log}");
 }
 
 #[test]

@@ -110,7 +110,7 @@ impl JobStore for MemoryStore {
             for (key, held) in &self.jobs {
                 let beyond = page.len() >= limit && page.last_key_value().is_none_or(|(last, _)| *last < key);
                 let behind = after.is_some_and(|after| *key <= *after);
-                if beyond || behind || !fits(filter, &held.job) {
+                if beyond || behind || !fits(filter, &held) {
                     continue;
                 }
                 page.insert(key, held);
@@ -139,9 +139,10 @@ impl Expiry<JobKey, Observation> for Retention {
     }
 }
 
-fn fits(filter: &ListFilter, job: &Job) -> bool {
-    let source = filter.sources.is_empty() || filter.sources.contains(&job.key.source);
-    source && (filter.states.is_empty() || filter.states.contains(&job.state()))
+fn fits(filter: &ListFilter, held: &Observation) -> bool {
+    let of_source = filter.sources.is_empty() || filter.sources.contains(&held.job.key.source);
+    let in_state = filter.states.is_empty() || filter.states.contains(&held.job.state());
+    of_source && in_state && filter.observed_since.is_none_or(|since| held.observed_at >= since)
 }
 
 /// What a job takes, in bytes: the structs themselves and the texts an upstream can make long.
@@ -253,9 +254,9 @@ mod tests {
         let last = first[2].job.key.clone();
         assert_eq!(names(first), ["a/j1", "a/j2", "a/j3"]);
         assert_eq!(names(store.list(&all, Some(&last), 3).await.unwrap()), ["a/j4", "a/j5", "b/j1"]);
-        let running = ListFilter { sources: Vec::new(), states: vec![JobState::Running] };
+        let running = ListFilter { states: vec![JobState::Running], ..ListFilter::default() };
         assert_eq!(names(store.list(&running, None, 2).await.unwrap()), ["b/j1", "b/j2"]);
-        let of_a = ListFilter { sources: vec![SourceName::parse("a").unwrap()], states: Vec::new() };
+        let of_a = ListFilter { sources: vec![SourceName::parse("a").unwrap()], ..ListFilter::default() };
         assert_eq!(store.list(&of_a, Some(&last), 9).await.unwrap().len(), 2);
     }
 

@@ -65,17 +65,25 @@ impl JobReader for Supermetrics {
     }
 
     /// Reads rows of a query that succeeded. One in any other state has none, and answers [`LookError::NotFound`] like
-    /// one that is gone. Never gives more rows than asked for, whatever comes.
+    /// one that is gone. Never gives more rows than asked for, whatever comes; where fewer come although there are
+    /// more, asks on.
     fn rows<'a>(&'a self, id: &'a ExternalId, range: RowRange) -> BoxFuture<'a, Result<RowPage, LookError>> {
         Box::pin(async move {
-            let last = range.first.saturating_add(range.count.max(1) - 1);
-            let judge =
-                |reply: &Reply| self.judge(reply, |meaning| read_rows(id, meaning, range, &reply.body));
-            let settings = &self.source.settings;
-            let bounds = Bounds { total: settings.rows_timeout, max_body: settings.max_rows_body };
-            let offsets = (range.first, last);
-            let told = self.ask(id.as_str(), Urgency::Waiting, offsets, bounds, judge).await;
-            told.outcome.map_err(Into::into)
+            let deadline = Instant::now() + self.source.settings.rows_timeout;
+            let mut page = self.some_rows(id, range, deadline).await?;
+            loop {
+                let got = u32::try_from(page.rows.len()).unwrap_or(u32::MAX);
+                let next = range.first.saturating_add(got);
+                if got >= range.count || page.total.is_none_or(|total| next >= total) {
+                    return Ok(page);
+                }
+                let rest = RowRange { first: next, count: range.count - got };
+                let more = self.some_rows(id, rest, deadline).await?;
+                if more.rows.is_empty() {
+                    return Ok(page);
+                }
+                page.rows.extend(more.rows);
+            }
         })
     }
 
@@ -100,10 +108,10 @@ impl JobReader for Supermetrics {
     }
 }
 
-/// How long and how large an answer may be.
+/// Until when an answer must be there, and how large it may be.
 #[derive(Clone, Copy)]
 struct Bounds {
-    total: Duration,
+    deadline: Instant,
     max_body: usize,
 }
 
@@ -124,6 +132,20 @@ impl Supermetrics {
             observed_at: told.observed_at,
             outcome: told.outcome.map_err(Into::into),
         }
+    }
+
+    /// Reads as many of the rows as one answer holds.
+    async fn some_rows(
+        &self,
+        id: &ExternalId,
+        range: RowRange,
+        deadline: Instant,
+    ) -> Result<RowPage, LookError> {
+        let last = range.first.saturating_add(range.count.saturating_sub(1));
+        let judge = |reply: &Reply| self.judge(reply, |meaning| read_rows(id, meaning, range, &reply.body));
+        let bounds = Bounds { deadline, max_body: self.source.settings.max_rows_body };
+        let told = self.ask(id.as_str(), Urgency::Waiting, (range.first, last), bounds, judge).await;
+        told.outcome.map_err(Into::into)
     }
 
     fn read(&self, id: &ExternalId, meaning: Meaning) -> Result<Arc<Job>, LookError> {
@@ -152,16 +174,15 @@ impl Supermetrics {
         bounds: Bounds,
         judge: impl Fn(&Reply) -> Verdict<T> + Send + Sync,
     ) -> Told<T> {
-        let deadline = Instant::now() + bounds.total;
         let known = self.zero_is_unset.load(Ordering::Relaxed);
         let end = if known { last.max(1) } else { last };
         let call = self.call(id, first, end, bounds.max_body);
-        let told = self.source.ask(urgency, &call, deadline, &judge).await;
+        let told = self.source.ask(urgency, &call, bounds.deadline, &judge).await;
         if end > 0 || !matches!(told.outcome, Err(AskError::TooLarge(_))) {
             return told;
         }
         let call = self.call(id, first, 1, bounds.max_body);
-        let again = self.source.ask(urgency, &call, deadline, &judge).await;
+        let again = self.source.ask(urgency, &call, bounds.deadline, &judge).await;
         if again.outcome.is_ok() && !self.zero_is_unset.swap(true, Ordering::Relaxed) {
             tracing::warn!(source = %self.name(), "the source reads offset_end 0 as unset; 1 is sent from now on");
         }
@@ -205,7 +226,7 @@ impl Supermetrics {
 
     fn status_bounds(&self) -> Bounds {
         let settings = &self.source.settings;
-        Bounds { total: settings.status_timeout, max_body: settings.max_status_body }
+        Bounds { deadline: Instant::now() + settings.status_timeout, max_body: settings.max_status_body }
     }
 }
 

@@ -12,7 +12,7 @@ const MAX_BYTES: usize = 8 * 1024;
 ///
 /// # Errors
 /// When there is a header and it is not one bearer token. Nothing of it is repeated.
-pub(in crate::inbound::graphql) fn token(headers: &HeaderMap) -> Result<Option<SecretString>, Refusal> {
+pub(in crate::inbound) fn token(headers: &HeaderMap) -> Result<Option<SecretString>, Refusal> {
     let mut sent = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = sent.next() else { return Ok(None) };
     if sent.next().is_some() {

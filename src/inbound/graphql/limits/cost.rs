@@ -19,19 +19,22 @@ enum Rule {
     EachOf(&'static str),
     /// No call, and as many jobs as this argument says.
     Page(&'static str),
+    /// As many calls and jobs as a list inside an input object could hold at most.
+    Most,
     /// One call for each job it can apply to.
     EachJob,
     /// No call.
     Free,
 }
 
-/// The whole table. The first five stand at the top of a query; `rows` stands on a job, anywhere.
+/// The whole table. `rows` stands on a job, anywhere; all others stand at the top of an operation.
 fn rule(field: &str, at_root: bool) -> Rule {
     match (field, at_root) {
         ("job" | "node" | "jobAwait", true) => Rule::One,
-        ("jobs", true) => Rule::EachOf("refs"),
+        ("jobs" | "jobUpdates", true) => Rule::EachOf("refs"),
         ("nodes", true) => Rule::EachOf("ids"),
         ("trackedJobs", true) => Rule::Page("first"),
+        ("trackJobs", true) => Rule::Most,
         ("rows", false) => Rule::EachJob,
         _ => Rule::Free,
     }
@@ -82,6 +85,7 @@ impl Sum<'_> {
                 (items, items)
             }
             Rule::Page(argument) => (0, self.page(field, argument)),
+            Rule::Most => (MOST_REFS, MOST_REFS),
             Rule::EachJob => (jobs, jobs),
             Rule::Free => (0, jobs),
         };

@@ -139,6 +139,25 @@ async fn rows_come_without_the_header_in_the_upstreams_own_bytes_and_never_too_m
 }
 
 #[tokio::test]
+async fn a_short_page_of_rows_is_read_on_to_its_end() {
+    for (total, expected) in [(50, 30), (25, 15)] {
+        // a server that gives at most seven rows at a time
+        let server = Server::start(move |seen| {
+            let number = |name: &str| seen.json()[name].as_u64().unwrap();
+            let end = (number("offset_end") + 1).min(number("offset_start") + 7).min(total);
+            let rows = (number("offset_start")..end).map(|row| json!([row]));
+            let data: Vec<Value> = [json!(["header"])].into_iter().chain(rows).collect();
+            let meta = json!({"status_code": "SUCCESS", "result": {"total_rows": total}});
+            json(200, &json!({"meta": meta, "data": data}))
+        });
+        let page = open(&server).rows(&id("j"), RowRange { first: 10, count: 30 }).await.unwrap();
+        let read: Vec<&str> = page.rows.iter().map(|row| row[0].get()).collect();
+        let expected: Vec<String> = (10..10 + expected).map(|row: u64| row.to_string()).collect();
+        assert_eq!(read, expected);
+    }
+}
+
+#[tokio::test]
 async fn what_has_no_rows_says_so() {
     let cases = [
         (json(200, &json!({"meta": {"status_code": "RUNNING"}, "data": []})), "NotFound"),

@@ -1,0 +1,73 @@
+//! When to look at an unfinished job again: fast at first, then a share of its age, within bounds. Pure.
+
+use std::time::Duration;
+
+/// The bounds of looking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// The shortest time between two looks at one job.
+    pub fastest: Duration,
+    /// The longest, while nobody asks for fresher news.
+    pub slowest: Duration,
+}
+
+/// An unfinished job is looked at again after its age divided by this: what took a minute so far is told at most six
+/// seconds late.
+const SHARE: u32 = 10;
+/// The share of an interval that the phase of a job may take off it.
+const PHASE: f64 = 0.2;
+
+impl Pace {
+    /// The time from one look at a job to the next.
+    ///
+    /// `age` is how long the job has been known unfinished; `tightest` is the freshest that any watcher asks for, which
+    /// wins over the age but not over `fastest`; `failures` is how many looks in a row have failed, each doubling the
+    /// time; `phase`, from 0 to 1, is the job's own, and spreads jobs that began together.
+    pub fn interval(&self, age: Duration, tightest: Option<Duration>, failures: u32, phase: f64) -> Duration {
+        let by_age = (age / SHARE).clamp(self.fastest, self.slowest.max(self.fastest));
+        let wanted = tightest.map_or(by_age, |tightest| by_age.min(tightest.max(self.fastest)));
+        let backed_off = wanted.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX));
+        backed_off.min(self.slowest.max(wanted)).mul_f64(1.0 - PHASE * phase.clamp(0.0, 1.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+    const PACE: Pace = Pace { fastest: s(1), slowest: s(30) };
+
+    #[test]
+    fn fast_at_first_then_a_share_of_the_age_within_bounds() {
+        let cases = [
+            (s(0), None, 0, s(1)),
+            (s(5), None, 0, s(1)),
+            (s(60), None, 0, s(6)),
+            (s(3_600), None, 0, s(30)),
+            (s(3_600), Some(s(5)), 0, s(5)),
+            (s(3_600), Some(s(0)), 0, s(1)),
+            (s(20), Some(s(600)), 0, s(2)),
+            (s(20), None, 2, s(8)),
+            (s(20), None, 200, s(30)),
+        ];
+        for (age, tightest, failures, expected) in cases {
+            assert_eq!(
+                PACE.interval(age, tightest, failures, 0.0),
+                expected,
+                "{age:?} {tightest:?} {failures}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_interval_keeps_its_bounds(age in 0_u64..10_000_000, tightest in proptest::option::of(0_u64..10_000), failures in 0_u32..100, phase in 0.0_f64..1.0) {
+            let interval = PACE.interval(s(age), tightest.map(s), failures, phase);
+            prop_assert!(interval >= s(1).mul_f64(0.8) && interval <= s(30), "{interval:?}");
+        }
+    }
+}

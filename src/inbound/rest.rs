@@ -1,0 +1,159 @@
+//! Plain REST for people without GraphQL: `GET /v1/jobs/{source}/{externalId}`, described in `schema/openapi.yaml`.
+//!
+//! `Prefer: wait=25` waits for the end (RFC 7240); `Retry-After` says when it is worth asking again; `ETag` and
+//! `If-None-Match` save the body; errors are problem details (RFC 9457). The same use cases as behind GraphQL.
+
+mod view;
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::any;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use serde_json::{Map, Value};
+
+use crate::domain::error::{Problem, Retry};
+use crate::domain::principal::Principal;
+use crate::inbound::error::{Kind, Refusal};
+use crate::inbound::graphql::http::bearer;
+use crate::jobs::Jobs;
+use crate::jobs::access::JobRef;
+use crate::jobs::answer::Seen;
+
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+/// The longest wait that may be preferred: below the idle time of common proxies.
+const WAIT_MAX: u64 = 25;
+
+/// The routes of this door.
+pub fn router(jobs: Jobs) -> Router {
+    Router::new().route("/v1/jobs/{source}/{external_id}", any(serve)).with_state(jobs)
+}
+
+async fn serve(
+    State(jobs): State<Jobs>,
+    method: Method,
+    headers: HeaderMap,
+    path: Result<Path<(String, String)>, PathRejection>,
+) -> Response {
+    answer(&jobs, &method, &headers, path).await.unwrap_or_else(Refusal::into_problem)
+}
+
+async fn answer(
+    jobs: &Jobs,
+    method: &Method,
+    headers: &HeaderMap,
+    path: Result<Path<(String, String)>, PathRejection>,
+) -> Result<Response, Refusal> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return Err(Refusal::method("GET, HEAD", "a job is read with GET"));
+    }
+    let presented = bearer::token(headers)?;
+    let principal = jobs
+        .authenticate(presented.as_ref())
+        .map_err(|refusal| Refusal::unauthenticated(refusal.to_string()))?;
+    let Ok(Path((source, external_id))) = path else {
+        return Err(Refusal::new(Kind::Unreadable, "the path is not percent-encoded UTF-8"));
+    };
+    let wait = preferred_wait(headers);
+    let seen =
+        look(jobs, &principal, JobRef::External { source, external_id }, wait).await.map_err(refuse)?;
+    Ok(respond(&seen, headers, wait))
+}
+
+async fn look(jobs: &Jobs, principal: &Principal, job: JobRef, wait: Option<u64>) -> Result<Seen, Problem> {
+    match wait {
+        Some(seconds) => jobs.await_end(principal, job, Duration::from_secs(seconds)).await,
+        None => jobs.lookup_one(principal, job, None).await,
+    }
+}
+
+fn respond(seen: &Seen, headers: &HeaderMap, wait: Option<u64>) -> Response {
+    let mut answer = HeaderMap::new();
+    let etag = view::etag(seen);
+    if let Ok(etag) = HeaderValue::try_from(&etag) {
+        answer.insert(header::ETAG, etag);
+    }
+    if let Some(seconds) = wait {
+        answer.insert(PREFERENCE_APPLIED, wait_applied(seconds));
+    }
+    if !seen.observation.job.is_terminal() {
+        answer.insert(header::RETRY_AFTER, HeaderValue::from(view::worth_asking_in(seen)));
+    }
+    let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    if known.flat_map(|list| list.split(',')).any(|one| one.trim() == etag || one.trim() == "*") {
+        return (StatusCode::NOT_MODIFIED, answer).into_response();
+    }
+    answer.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+    (StatusCode::OK, answer, view::body(seen).to_string()).into_response()
+}
+
+/// The seconds of `Prefer: wait=…`, capped; anything else in the header is a preference that is not applied.
+fn preferred_wait(headers: &HeaderMap) -> Option<u64> {
+    let preferences = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
+    let mut each = preferences.flat_map(|list| list.split([',', ';']));
+    let seconds = each.find_map(|one| {
+        let (name, value) = one.split_once('=')?;
+        name.trim()
+            .eq_ignore_ascii_case("wait")
+            .then(|| value.trim().trim_matches('"').parse::<u64>().ok())?
+    })?;
+    Some(seconds.min(WAIT_MAX))
+}
+
+fn wait_applied(seconds: u64) -> HeaderValue {
+    HeaderValue::try_from(format!("wait={seconds}")).unwrap_or_else(|_| HeaderValue::from_static("wait"))
+}
+
+fn refuse(problem: Problem) -> Refusal {
+    let refusal = Refusal::new(Kind::Problem(problem.code), problem.message);
+    match problem.retry {
+        Retry::After(wait) => refusal.retry_after(wait),
+        Retry::Never | Retry::Whenever => refusal,
+    }
+}
+
+impl Refusal {
+    /// The refusal as problem details (RFC 9457), as this door answers.
+    pub(crate) fn into_problem(self) -> Response {
+        let mut body = Map::new();
+        body.insert("type".to_owned(), "about:blank".into());
+        body.insert("status".to_owned(), self.kind().status().as_u16().into());
+        body.insert("title".to_owned(), self.kind().status().canonical_reason().unwrap_or_default().into());
+        body.insert("code".to_owned(), self.kind().code().into());
+        let mut response = self.into_response_with(|message| {
+            body.insert("detail".to_owned(), message.into());
+            Value::Object(body).to_string()
+        });
+        let media = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(header::CONTENT_TYPE, media);
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_read_wherever_it_stands_and_capped() {
+        let cases = [
+            (vec!["wait=5"], Some(5)),
+            (vec!["respond-async, wait=7"], Some(7)),
+            (vec!["return=minimal", "Wait=\"9\""], Some(9)),
+            (vec!["wait=99999"], Some(25)),
+            (vec!["wait"], None),
+            (vec!["wait=soon"], None),
+            (vec!["wait=-1"], None),
+            (vec!["await=5"], None),
+            (vec![], None),
+        ];
+        for (sent, expected) in cases {
+            let headers = sent.iter().map(|value| (PREFER, HeaderValue::from_static(value))).collect();
+            assert_eq!(preferred_wait(&headers), expected, "{sent:?}");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The feed: every change a client may see, of any job, whoever looked.
+//!
+//! Each reader holds the newest of every job that changed since it read last: a slow reader gets fewer updates, never
+//! an old one, and takes at most [`BACKLOG_MAX`] jobs of memory. One that falls behind further is ended, and told so.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use futures_util::stream::{self, Stream};
+use tokio::sync::Notify;
+
+use crate::domain::id::JobKey;
+use crate::domain::observation::Observation;
+use crate::domain::principal::Principal;
+
+use super::Jobs;
+use super::access::JobRef;
+use super::answer::Seen;
+use super::list::JobFilter;
+use super::track::Tracking;
+use super::watch::{Update, UpdateKind};
+
+/// The most jobs that wait for one reader, about 200 bytes each beside the jobs themselves.
+const BACKLOG_MAX: usize = 10_000;
+
+/// All readers of the feed.
+#[derive(Debug)]
+pub(super) struct Feeds {
+    readers: Mutex<Vec<Weak<Reader>>>,
+    tracking: Arc<Tracking>,
+}
+
+#[derive(Debug)]
+struct Reader {
+    principal: Principal,
+    filter: JobFilter,
+    backlog: Mutex<Backlog>,
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Backlog {
+    order: VecDeque<JobKey>,
+    newest: HashMap<JobKey, Observation>,
+    sequence: u64,
+    overrun: bool,
+}
+
+impl Feeds {
+    pub(super) fn new(tracking: Arc<Tracking>) -> Self {
+        Self { readers: Mutex::default(), tracking }
+    }
+
+    /// Tells a change to every reader who may see it.
+    pub(super) fn publish(&self, observation: &Observation) {
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        readers.retain(|reader| {
+            let Some(reader) = reader.upgrade() else { return false };
+            if reader.wants(observation, &self.tracking) {
+                reader.put(observation);
+            }
+            true
+        });
+    }
+
+    fn join(&self, principal: Principal, filter: JobFilter) -> Arc<Reader> {
+        let reader = Arc::new(Reader { principal, filter, backlog: Mutex::default(), wake: Notify::new() });
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&reader));
+        reader
+    }
+}
+
+impl Jobs {
+    /// Every change from now on that the client may see and the filter lets through. Ends only for a reader who has
+    /// fallen too far behind.
+    pub fn feed(&self, principal: Principal, filter: JobFilter) -> impl Stream<Item = Update> + Send + use<> {
+        let reader = self.inner.feeds.join(principal, filter);
+        let inner = Arc::clone(&self.inner);
+        stream::unfold((inner, reader), async |(inner, reader)| {
+            let (observation, sequence) = reader.take().await?;
+            let is_final = observation.job.is_terminal();
+            let kind = if is_final { UpdateKind::Ended } else { UpdateKind::Changed };
+            let reference = JobRef::Id(observation.job.key.node_id());
+            let answer = Ok(Seen::fresh(observation, inner.clock.now()));
+            Some((Update { reference, kind, answer, sequence, is_final }, (inner, reader)))
+        })
+    }
+}
+
+impl Reader {
+    fn wants(&self, observation: &Observation, tracking: &Tracking) -> bool {
+        let key = &observation.job.key;
+        self.principal.may_read(&key.source)
+            && self.filter.lets_through(observation)
+            && tracking.carries(key, &self.filter.labels)
+    }
+
+    fn put(&self, observation: &Observation) {
+        let mut backlog = self.backlog.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = observation.job.key.clone();
+        if backlog.newest.insert(key.clone(), observation.clone()).is_none() {
+            backlog.order.push_back(key);
+        }
+        if backlog.order.len() > BACKLOG_MAX {
+            *backlog = Backlog { overrun: true, ..Backlog::default() };
+        }
+        drop(backlog);
+        self.wake.notify_one();
+    }
+
+    /// The oldest waiting job with its newest state; `None` for a reader who was overrun. Cancel safe.
+    async fn take(&self) -> Option<(Observation, u64)> {
+        loop {
+            match self.backlog.lock().unwrap_or_else(PoisonError::into_inner).next() {
+                Next::Job(observation, sequence) => return Some((observation, sequence)),
+                Next::Overrun => return None,
+                Next::Nothing => {}
+            }
+            self.wake.notified().await;
+        }
+    }
+}
+
+/// What a reader finds.
+enum Next {
+    Job(Observation, u64),
+    Nothing,
+    Overrun,
+}
+
+impl Backlog {
+    fn next(&mut self) -> Next {
+        if self.overrun {
+            return Next::Overrun;
+        }
+        let Some(observation) = self.order.pop_front().and_then(|key| self.newest.remove(&key)) else {
+            return Next::Nothing;
+        };
+        self.sequence += 1;
+        Next::Job(observation, self.sequence)
+    }
+}

@@ -1,0 +1,403 @@
+//! What is being followed: who is interested in which job, what was last told of it, and when to look again.
+//!
+//! Fan-out is a value, not a queue: each followed job has one watch channel that holds the newest [`Told`]; a slow
+//! reader sees fewer values, never an old one for ever. All decisions are made here under one short lock, without
+//! awaiting; the loop that acts on them is `poller`.
+
+mod told;
+mod turns;
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use crate::domain::error::ProblemCode;
+use crate::domain::id::{JobKey, SourceName};
+use crate::domain::observation::Observation;
+use crate::domain::pace::Pace;
+use crate::domain::state::JobState;
+use crate::ports::upstream::LookError;
+
+use super::answer::Miss;
+use told::Change;
+pub(super) use told::Told;
+
+/// How jobs are followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FollowSettings {
+    /// How often to look.
+    pub pace: Pace,
+    /// How long to go on looking after the last watcher left.
+    pub linger: Duration,
+    /// How long to look for a job that the upstream does not know.
+    pub missing_for: Duration,
+    /// How long to follow a job whose state is not known here.
+    pub unknown_for: Duration,
+    /// How long to follow a job that stays in one state.
+    pub at_most: Duration,
+}
+
+/// All followed jobs.
+#[derive(Debug)]
+pub(super) struct Following {
+    settings: FollowSettings,
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+/// A guard held while someone watches a job. Dropping the last one stops the looking, after a short linger.
+#[derive(Debug)]
+pub(super) struct Interest {
+    key: JobKey,
+    number: u64,
+    following: Arc<Following>,
+    news: watch::Receiver<Told>,
+}
+
+/// Jobs to look at now, and when there is more to do.
+#[derive(Debug, Default)]
+pub(super) struct Round {
+    pub(super) due: HashMap<SourceName, Vec<JobKey>>,
+    pub(super) next: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    jobs: HashMap<JobKey, Followed>,
+    /// What to do when, by time and the job's number.
+    agenda: BTreeMap<(Instant, u64), JobKey>,
+    numbers: u64,
+}
+
+#[derive(Debug)]
+struct Followed {
+    number: u64,
+    phase: f64,
+    news: watch::Sender<Told>,
+    interests: HashMap<u64, Wish>,
+    /// When the present state, or the lack of one, began.
+    since: Instant,
+    failures: u32,
+    on_agenda: Option<Instant>,
+    looking: bool,
+    idle_since: Option<Instant>,
+}
+
+/// Who is interested, and how fresh it has to be.
+#[derive(Debug)]
+struct Wish {
+    client: Arc<str>,
+    max_staleness: Option<Duration>,
+}
+
+impl Following {
+    pub(super) fn new(settings: FollowSettings) -> Arc<Self> {
+        Arc::new(Self { settings, state: Mutex::default(), wake: Notify::new() })
+    }
+
+    /// Registers interest in a job. Done before anything of it is read, so that an end in between is not missed.
+    pub(super) fn interest(
+        self: &Arc<Self>,
+        key: &JobKey,
+        client: Arc<str>,
+        max: Option<Duration>,
+    ) -> Interest {
+        let mut state = self.lock();
+        let number = state.number();
+        let followed = state.follow(key);
+        followed.interests.insert(number, Wish { client, max_staleness: max });
+        followed.idle_since = None;
+        let news = followed.news.subscribe();
+        if followed.on_agenda.is_some() {
+            // This watcher may want it fresher than those before, and a forgetting may have been set.
+            state.plan(key, &self.settings, Duration::ZERO);
+            self.wake.notify_one();
+        }
+        Interest { key: key.clone(), number, following: Arc::clone(self), news }
+    }
+
+    /// Takes in what the store held when a watcher came, so that the watcher starts from it.
+    pub(super) fn offer(&self, observation: &Observation) {
+        let mut state = self.lock();
+        let key = &observation.job.key;
+        if let Some(followed) = state.jobs.get_mut(key) {
+            followed.observe(observation);
+            state.plan_if_idle(key, &self.settings);
+            self.wake.notify_one();
+        }
+    }
+
+    /// Takes in that a watcher found nothing, without a look: believed from before, or not awaited.
+    pub(super) fn offer_nothing(&self, key: &JobKey, miss: Miss) {
+        let mut state = self.lock();
+        if let Some(followed) = state.jobs.get_mut(key) {
+            followed.news.send_if_modified(|told| told.is_empty() && told.miss(miss));
+            state.plan_if_idle(key, &self.settings);
+            self.wake.notify_one();
+        }
+    }
+
+    /// Takes in what came of a look, whoever asked for it: tells the watchers, and plans the next look.
+    pub(super) fn looked(&self, key: &JobKey, landing: Result<&Observation, Miss>) {
+        let mut state = self.lock();
+        let Some(followed) = state.jobs.get_mut(key) else { return };
+        followed.looking = false;
+        let pause = match &landing {
+            Err(Miss::Look(LookError::Throttled { retry_after })) => *retry_after,
+            Ok(_) | Err(_) => Duration::ZERO,
+        };
+        match landing {
+            Ok(observation) => {
+                followed.failures = 0;
+                followed.observe(observation);
+            }
+            Err(miss) => {
+                followed.failures = followed.failures.saturating_add(1);
+                followed.news.send_if_modified(|told| told.miss(miss));
+            }
+        }
+        followed.give_up_if_due(&self.settings);
+        state.plan(key, &self.settings, pause);
+        self.wake.notify_one();
+    }
+
+    /// Takes what is due now, at most `room(source)` jobs of each source, and forgets whom nobody watches any more.
+    pub(super) fn round(&self, room: impl Fn(&SourceName) -> usize) -> Round {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let mut by_source: HashMap<SourceName, Vec<JobKey>> = HashMap::new();
+        let ripe: Vec<JobKey> = state.agenda.range(..=(now, u64::MAX)).map(|(_, key)| key.clone()).collect();
+        for key in ripe {
+            if state.is_forgettable(&key, now, &self.settings) {
+                state.forget(&key);
+            } else {
+                by_source.entry(key.source.clone()).or_default().push(key);
+            }
+        }
+        let mut round = Round::default();
+        for (source, due) in by_source {
+            let room = room(&source);
+            let mut chosen = turns::take_turns(due, room, |key| state.client_of(key));
+            if !chosen.is_empty() {
+                // A request that goes anyway takes along what would be due in a moment, at no cost.
+                let soon = (now, u64::MAX)..=(now + self.settings.pace.fastest / 2, u64::MAX);
+                let riders = state.agenda.range(soon).map(|(_, key)| key).filter(|key| key.source == source);
+                chosen.extend(riders.take(room - chosen.len()).cloned().collect::<Vec<_>>());
+                chosen.retain(|key| state.start_looking(key, &self.settings));
+                round.due.insert(source, chosen);
+            }
+        }
+        // What is due and found no room waits for a wake; only what comes later needs the clock.
+        round.next = state.agenda.range((now, u64::MAX)..).next().map(|((at, _), _)| *at);
+        round
+    }
+
+    /// Resolves when there may be something new to do.
+    pub(super) async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Has the loop look at the agenda again.
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// How long until the next look at a job; `None` when none is planned.
+    pub(super) fn next_look(&self, key: &JobKey) -> Option<Duration> {
+        let state = self.lock();
+        let followed = state.jobs.get(key).filter(|followed| !followed.is_over())?;
+        Some(followed.on_agenda?.saturating_duration_since(Instant::now()))
+    }
+
+    /// How many jobs are being followed.
+    pub(super) fn count(&self) -> usize {
+        self.lock().jobs.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    fn follow(&mut self, key: &JobKey) -> &mut Followed {
+        let number = self.number();
+        match self.jobs.entry(key.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(Followed::new(number, key)),
+        }
+    }
+
+    /// Puts a job on the agenda, or takes it off.
+    fn set_agenda(&mut self, key: &JobKey, at: Option<Instant>) {
+        let Some(followed) = self.jobs.get_mut(key) else { return };
+        if let Some(before) = std::mem::replace(&mut followed.on_agenda, at) {
+            self.agenda.remove(&(before, followed.number));
+        }
+        if let Some(at) = at {
+            self.agenda.insert((at, followed.number), key.clone());
+        }
+    }
+
+    /// Plans the next look, not before `pause` is over. A job that is over is only planned to be forgotten.
+    fn plan(&mut self, key: &JobKey, settings: &FollowSettings, pause: Duration) {
+        let Some(followed) = self.jobs.get(key).filter(|followed| !followed.looking) else { return };
+        let at = if followed.is_over() {
+            followed.idle_since.map(|since| since + settings.linger)
+        } else {
+            let now = Instant::now();
+            // A pause ends for all jobs of a source at once: their phases keep them from coming back as one.
+            let paused =
+                if pause.is_zero() { pause } else { pause + settings.pace.fastest.mul_f64(followed.phase) };
+            let next = now + followed.interval(settings, now).max(paused);
+            Some(followed.idle_since.map_or(next, |since| next.min(since + settings.linger)))
+        };
+        self.set_agenda(key, at);
+    }
+
+    fn plan_if_idle(&mut self, key: &JobKey, settings: &FollowSettings) {
+        if self.jobs.get(key).is_some_and(|followed| followed.on_agenda.is_none()) {
+            self.plan(key, settings, Duration::ZERO);
+        }
+    }
+
+    fn is_forgettable(&self, key: &JobKey, now: Instant, settings: &FollowSettings) -> bool {
+        let idle_since = self.jobs.get(key).and_then(|followed| followed.idle_since);
+        idle_since.is_some_and(|since| now >= since + settings.linger)
+    }
+
+    fn forget(&mut self, key: &JobKey) {
+        self.set_agenda(key, None);
+        self.jobs.remove(key);
+    }
+
+    /// Whose turn a job takes: that of the client whose interest is the oldest.
+    fn client_of(&self, key: &JobKey) -> Option<Arc<str>> {
+        let interests = &self.jobs.get(key)?.interests;
+        let oldest = interests.iter().min_by_key(|(number, _)| **number);
+        oldest.map(|(_, wish)| Arc::clone(&wish.client))
+    }
+
+    /// Marks a job as being looked at; false for one that needs no look.
+    fn start_looking(&mut self, key: &JobKey, settings: &FollowSettings) -> bool {
+        let Some(followed) = self.jobs.get_mut(key) else { return false };
+        if followed.is_over() {
+            self.plan(key, settings, Duration::ZERO);
+            return false;
+        }
+        followed.looking = true;
+        self.set_agenda(key, None);
+        true
+    }
+}
+
+impl Followed {
+    fn new(number: u64, key: &JobKey) -> Self {
+        Self {
+            number,
+            phase: phase(key),
+            news: watch::Sender::new(Told::default()),
+            interests: HashMap::new(),
+            since: Instant::now(),
+            failures: 0,
+            on_agenda: None,
+            looking: false,
+            idle_since: None,
+        }
+    }
+
+    fn observe(&mut self, new: &Observation) {
+        let mut change = Change::Nothing;
+        self.news.send_if_modified(|told| {
+            change = told.observe(new);
+            change != Change::Nothing
+        });
+        if change == Change::State {
+            self.since = Instant::now();
+        }
+    }
+
+    /// Gives up on a job that has been missing, unknown or in one state for longer than it is followed.
+    fn give_up_if_due(&self, settings: &FollowSettings) {
+        let lasted = self.since.elapsed();
+        self.news.send_if_modified(|told| {
+            let (limit, why) = if told.is_missing() {
+                (settings.missing_for, ProblemCode::NotFound)
+            } else if told.state() == Some(JobState::Unknown) {
+                (settings.unknown_for, ProblemCode::FollowLimit)
+            } else {
+                (settings.at_most, ProblemCode::FollowLimit)
+            };
+            let over = lasted >= limit && !told.is_over();
+            if over {
+                told.give_up(why);
+            }
+            over
+        });
+    }
+
+    fn is_over(&self) -> bool {
+        self.news.borrow().is_over()
+    }
+
+    fn interval(&self, settings: &FollowSettings, now: Instant) -> Duration {
+        let tightest = self.interests.values().filter_map(|wish| wish.max_staleness).min();
+        settings.pace.interval(now.duration_since(self.since), tightest, self.failures, self.phase)
+    }
+}
+
+impl Interest {
+    /// Which job.
+    pub(super) const fn key(&self) -> &JobKey {
+        &self.key
+    }
+
+    /// What was last told, marked as read.
+    pub(super) fn read(&mut self) -> Told {
+        self.news.borrow_and_update().clone()
+    }
+
+    /// Waits for something that was not read yet. Cancel safe.
+    pub(super) async fn changed(&mut self) {
+        if self.news.changed().await.is_err() {
+            // The sender lives as long as any interest: this cannot happen, and must not spin if it does.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for Interest {
+    fn drop(&mut self) {
+        let linger = self.following.settings.linger;
+        let mut state = self.following.lock();
+        let Some(followed) = state.jobs.get_mut(&self.key) else { return };
+        followed.interests.remove(&self.number);
+        if followed.interests.is_empty() {
+            let now = Instant::now();
+            followed.idle_since = Some(now);
+            let forget_at = now + linger;
+            let planned = followed.on_agenda.is_some_and(|at| at <= forget_at);
+            if !followed.looking && !planned {
+                state.set_agenda(&self.key, Some(forget_at));
+                self.following.wake.notify_one();
+            }
+        }
+    }
+}
+
+/// The phase of a job, from 0 to 1: spreads jobs that began together, the same way in every process.
+fn phase(key: &JobKey) -> f64 {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    f64::from(u32::try_from(hasher.finish() >> 32).unwrap_or(0)) / f64::from(u32::MAX)
+}

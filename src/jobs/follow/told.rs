@@ -1,0 +1,108 @@
+//! What was last told of one followed job, and how an answer or the lack of one changes it.
+
+use std::sync::Arc;
+
+use crate::domain::error::{Problem, ProblemCode, Retry};
+use crate::domain::id::JobKey;
+use crate::domain::observation::Observation;
+use crate::domain::state::JobState;
+use crate::ports::upstream::LookError;
+
+use crate::jobs::answer::{Answer, Miss, Seen};
+use jiff::Timestamp;
+
+/// What was last told of a job.
+#[derive(Clone, Debug, Default)]
+pub(in crate::jobs) struct Told {
+    /// Grows with each change told of this job by this process.
+    pub(in crate::jobs) sequence: u64,
+    seen: Option<Observation>,
+    trouble: Option<Miss>,
+    given_up: Option<ProblemCode>,
+}
+
+/// What an observation changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// Nothing that a watcher would notice, or it was an older answer.
+    Nothing,
+    /// Something, but not the state.
+    Facts,
+    /// The state, or this is the first that is known.
+    State,
+}
+
+impl Told {
+    /// Takes in an observation. An older answer than the one told changes nothing.
+    pub(super) fn observe(&mut self, new: &Observation) -> Change {
+        let change = match &self.seen {
+            Some(held) if held != new && !new.supersedes(held) => return Change::Nothing,
+            Some(held) if held.job.state() != new.job.state() => Change::State,
+            Some(held) if !Arc::ptr_eq(&held.job, &new.job) && !held.job.says_the_same(&new.job) => {
+                Change::Facts
+            }
+            Some(_) if self.trouble.is_some() => Change::Facts,
+            Some(_) => Change::Nothing,
+            None => Change::State,
+        };
+        self.seen = Some(new.clone());
+        self.trouble = None;
+        self.given_up = None;
+        self.sequence += u64::from(change != Change::Nothing);
+        change
+    }
+
+    /// Takes in that a look brought nothing. Says whether that is news: the same trouble again is not.
+    pub(super) fn miss(&mut self, miss: Miss) -> bool {
+        let kind = |miss: &Miss| miss.stale_reason();
+        let news = !self.is_over() && self.trouble.as_ref().map(kind) != Some(kind(&miss));
+        self.trouble = Some(miss);
+        self.sequence += u64::from(news);
+        news
+    }
+
+    /// Ends the following of a job that has not ended.
+    pub(super) fn give_up(&mut self, why: ProblemCode) {
+        self.given_up = Some(why);
+        self.sequence += 1;
+    }
+
+    /// Whether the upstream does not know the job, and never did.
+    pub(super) fn is_missing(&self) -> bool {
+        self.seen.is_none() && matches!(self.trouble, Some(Miss::Look(LookError::NotFound)))
+    }
+
+    /// The state last seen.
+    pub(super) fn state(&self) -> Option<JobState> {
+        self.seen.as_ref().map(|seen| seen.job.state())
+    }
+
+    /// Whether nothing has been learned yet, not even that there is trouble.
+    pub(in crate::jobs) fn is_empty(&self) -> bool {
+        self.seen.is_none() && self.trouble.is_none() && self.given_up.is_none()
+    }
+
+    /// Whether there is no more to tell.
+    pub(in crate::jobs) fn is_over(&self) -> bool {
+        self.given_up.is_some() || self.state().is_some_and(JobState::is_terminal)
+    }
+
+    /// What a client is told.
+    pub(in crate::jobs) fn answer(&self, key: &JobKey, now: Timestamp) -> Answer {
+        match (&self.seen, &self.trouble, self.given_up) {
+            (_, _, Some(code)) => Err(given_up(key, code)),
+            (Some(seen), Some(trouble), None) => Ok(Seen::stale(seen.clone(), now, trouble.stale_reason())),
+            (Some(seen), None, None) => Ok(Seen::fresh(seen.clone(), now)),
+            (None, Some(trouble), None) => Err(trouble.problem(key)),
+            (None, None, None) => Err(Miss::Impatient.problem(key)),
+        }
+    }
+}
+
+fn given_up(key: &JobKey, code: ProblemCode) -> Problem {
+    if code == ProblemCode::NotFound {
+        return Miss::Look(LookError::NotFound).problem(key);
+    }
+    let message = "the job was followed for as long as the gateway follows one, and no end was seen; ask again to go on";
+    Problem::new(code, Retry::Whenever, message)
+}

@@ -1,0 +1,105 @@
+//! The loop that looks again by itself: takes what is due from `follow`, and asks in as few requests as the upstream
+//! allows, never more at a time than leaves room for callers who wait.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::future::join_all;
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::id::{JobKey, SourceName};
+use crate::ports::spawner::TaskKind;
+use crate::ports::upstream::{JobReader, Urgency};
+
+use super::Inner;
+use super::answer::Miss;
+use super::follow::Following;
+use super::lookup::Leads;
+
+/// The polls under way, by source.
+#[derive(Debug, Default)]
+pub(super) struct Polls(BTreeMap<SourceName, Arc<AtomicUsize>>);
+
+/// A place among the polls of a source. Dropping it frees the place and wakes the loop.
+struct Place {
+    taken: Arc<AtomicUsize>,
+    following: Arc<Following>,
+}
+
+impl Polls {
+    pub(super) fn new<'a>(sources: impl Iterator<Item = &'a SourceName>) -> Self {
+        Self(sources.map(|name| (name.clone(), Arc::default())).collect())
+    }
+
+    /// How many jobs of a source may be looked at now: half of its concurrency is left to callers who wait.
+    fn room(&self, reader: &dyn JobReader) -> usize {
+        let places = (reader.status().budget.concurrency as usize / 2).max(1);
+        let taken = self.0.get(reader.name()).map_or(places, |taken| taken.load(Ordering::Relaxed));
+        places.saturating_sub(taken) * reader.upstream().ids_a_request()
+    }
+
+    fn take(&self, source: &SourceName, following: &Arc<Following>) -> Option<Place> {
+        let taken = Arc::clone(self.0.get(source)?);
+        taken.fetch_add(1, Ordering::Relaxed);
+        Some(Place { taken, following: Arc::clone(following) })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.taken.fetch_sub(1, Ordering::Relaxed);
+        self.following.wake();
+    }
+}
+
+/// Looks at what is due, until told to stop.
+pub(super) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
+    loop {
+        let round = inner.following.round(|source| inner.room(source));
+        for (source, due) in round.due {
+            inner.poll(&source, &due);
+        }
+        let next = async {
+            match round.next {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = inner.following.woken() => {}
+            () = next => {}
+        }
+    }
+}
+
+impl Inner {
+    fn room(&self, source: &SourceName) -> usize {
+        self.readers.get(source).map_or(0, |reader| self.polls.room(reader.as_ref()))
+    }
+
+    /// Starts looking at jobs of one source, one task a request.
+    fn poll(self: &Arc<Self>, source: &SourceName, due: &[JobKey]) {
+        let Some(reader) = self.readers.get(source) else { return };
+        for companions in due.chunks(reader.upstream().ids_a_request()) {
+            let Some(place) = self.polls.take(source, &self.following) else { return };
+            let task = look(Arc::clone(self), Arc::clone(reader), companions.to_vec(), place);
+            self.spawner.spawn(TaskKind::Poll, Box::pin(task));
+        }
+    }
+}
+
+/// Looks at some jobs by the same flights as callers do. What lands is told by `ingest`; what is lost, here.
+async fn look(inner: Arc<Inner>, reader: Arc<dyn JobReader>, keys: Vec<JobKey>, place: Place) {
+    let mut leads = Leads::new();
+    let seats: Vec<_> = keys.iter().map(|key| inner.board(key, &reader, &mut leads)).collect();
+    inner.depart(leads, Urgency::Background);
+    let landings = join_all(seats.into_iter().map(super::flight::Seat::landed)).await;
+    for (key, landing) in keys.iter().zip(landings) {
+        if landing.is_none() {
+            inner.following.looked(key, Err(Miss::Lost));
+        }
+    }
+    drop(place);
+}

@@ -1,0 +1,133 @@
+//! Follows jobs to their ends though nobody looks, so that a result is held when someone does. Labels say whose.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::domain::error::{Problem, ProblemCode, Retry};
+use crate::domain::id::{JobKey, SourceName};
+use crate::domain::principal::Principal;
+
+use super::Jobs;
+use super::access::JobRef;
+use super::answer::Answer;
+use super::follow::Interest;
+
+/// The most jobs tracked at once, by all clients together.
+pub const TRACKED_MAX: usize = 100_000;
+/// The most labels of one job.
+pub const LABELS_MAX: usize = 16;
+/// The longest name or value of a label, in bytes.
+pub const LABEL_MAX: usize = 63;
+
+/// Words that clients put on tracked jobs, by name.
+pub type Labels = BTreeMap<String, String>;
+
+/// All tracked jobs.
+#[derive(Debug, Default)]
+pub(super) struct Tracking {
+    jobs: Mutex<BTreeMap<JobKey, Tracked>>,
+}
+
+#[derive(Debug)]
+struct Tracked {
+    labels: Labels,
+    /// Held for its drop: the job is followed as long as it is tracked.
+    _interest: Interest,
+}
+
+impl Tracking {
+    /// The labels of a job; `None` when it is not tracked.
+    pub(super) fn labels(&self, key: &JobKey) -> Option<Labels> {
+        self.lock().get(key).map(|tracked| tracked.labels.clone())
+    }
+
+    /// The tracked jobs of some sources that carry all of some labels, in the order of their keys, behind `after`.
+    pub(super) fn with_labels(
+        &self,
+        labels: &Labels,
+        sources: &[SourceName],
+        after: Option<&JobKey>,
+        limit: usize,
+    ) -> Vec<JobKey> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let jobs = self.lock();
+        let behind = jobs.range::<JobKey, _>((from, Bound::Unbounded));
+        let fitting =
+            behind.filter(|(key, tracked)| sources.contains(&key.source) && tracked.carries(labels));
+        fitting.take(limit).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Whether a job is tracked and carries all of some labels.
+    pub(super) fn carries(&self, key: &JobKey, labels: &Labels) -> bool {
+        labels.is_empty() || self.lock().get(key).is_some_and(|tracked| tracked.carries(labels))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<JobKey, Tracked>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tracked {
+    fn carries(&self, labels: &Labels) -> bool {
+        labels.iter().all(|(name, value)| self.labels.get(name) == Some(value))
+    }
+}
+
+impl Jobs {
+    /// Follows jobs until they are untracked, and answers for each as it stands: same order, same length.
+    ///
+    /// Tracking a job again replaces its labels. What cannot be read is not tracked.
+    ///
+    /// # Errors
+    /// When the labels are out of bounds; then nothing is tracked.
+    pub async fn track(
+        &self,
+        principal: &Principal,
+        refs: &[JobRef],
+        labels: &Labels,
+    ) -> Result<Vec<Answer>, Problem> {
+        check(labels)?;
+        for reference in refs {
+            let Ok(target) = self.resolve(principal, reference) else { continue };
+            let mut jobs = self.inner.tracking.lock();
+            if jobs.len() >= TRACKED_MAX && !jobs.contains_key(&target.key) {
+                let message = format!("this gateway tracks at most {TRACKED_MAX} jobs; untrack some first");
+                return Err(Problem::new(ProblemCode::Throttled, Retry::Whenever, message));
+            }
+            let interest = self.inner.following.interest(&target.key, principal.shared_name(), None);
+            jobs.insert(target.key, Tracked { labels: labels.clone(), _interest: interest });
+        }
+        let answers = self.lookup(principal, refs, None).await;
+        let told = refs
+            .iter()
+            .zip(&answers)
+            .filter_map(|(one, answer)| Some((self.resolve(principal, one).ok()?, answer)));
+        told.for_each(|(target, answer)| self.inner.settle(&target.key, answer));
+        Ok(answers)
+    }
+
+    /// Stops following jobs for their own sake; whoever watches them still does. Says how many were tracked.
+    pub fn untrack(&self, principal: &Principal, refs: &[JobRef]) -> usize {
+        let targets = refs.iter().filter_map(|one| self.resolve(principal, one).ok());
+        let gone: Vec<Tracked> =
+            targets.filter_map(|target| self.inner.tracking.lock().remove(&target.key)).collect();
+        gone.len()
+    }
+
+    /// The labels of a job that is tracked.
+    pub fn labels(&self, key: &JobKey) -> Option<Labels> {
+        self.inner.tracking.labels(key)
+    }
+}
+
+fn check(labels: &Labels) -> Result<(), Problem> {
+    let fits = |text: &str| (1..=LABEL_MAX).contains(&text.len()) && !text.chars().any(char::is_control);
+    if labels.len() <= LABELS_MAX && labels.iter().all(|(name, value)| fits(name) && fits(value)) {
+        return Ok(());
+    }
+    let message = format!(
+        "labels: at most {LABELS_MAX} of them, each name and value of 1 to {LABEL_MAX} bytes without controls"
+    );
+    Err(Problem::new(ProblemCode::InvalidRef, Retry::Never, message))
+}

@@ -1,0 +1,241 @@
+//! The fault table: whatever an upstream does, exactly one outcome, by the two descriptions of the upstreams.
+//!
+//! Each row is played to a job never seen, to another one right after, to one seen before and to one that had ended,
+//! over real sockets; the columns say what the first is told and how many requests the first two cost.
+
+use std::collections::BTreeMap;
+
+use futures_util::StreamExt as _;
+use jobgate::simulator::{
+    Answer, Body, Endpoint, Fault, FaultKind, MindBridgeJob, RetryAfter, SupermetricsJob, Upstream,
+};
+use serde_json::{Value, json};
+
+use crate::support::server::{Rig, Setup, external};
+
+pub(crate) mod table;
+
+use table::{Row, mindbridge, mindbridge_query, supermetrics};
+
+const MIND: Upstream = Upstream::MindBridge;
+const METRICS: Upstream = Upstream::Supermetrics;
+
+const fn source(upstream: Upstream) -> &'static str {
+    match upstream {
+        MIND => "mind",
+        METRICS => "metrics",
+    }
+}
+
+/// Both upstreams with the same jobs: four that run and one that has ended.
+fn setup() -> Setup {
+    let lives = [("new", false), ("newer", false), ("run", false), ("run2", false), ("done", true)];
+    let mind =
+        lives.map(|(id, done)| MindBridgeJob::new(id, &[(0, if done { "COMPLETE" } else { "IN_PROGRESS" })]));
+    let metrics =
+        lives.map(|(id, done)| SupermetricsJob::new(id, &[(0, if done { "SUCCESS" } else { "RUNNING" })]));
+    Setup::with(mind.into(), metrics.into())
+}
+
+async fn play(upstream: Upstream, row: Row) {
+    let Row { what, fault, outcome, calls, hurried } = row;
+    let mut setup = setup();
+    if hurried {
+        setup.source =
+            "status_timeout: 700ms, budget: { per_second: 10000, per_hour: 1000000, concurrency: 500 }";
+    }
+    let rig = setup.start().await;
+    let name = source(upstream);
+    assert_eq!(rig.look(name, "run").await, "RUNNING", "{what}");
+    assert_eq!(rig.look(name, "done").await, "SUCCEEDED", "{what}");
+    rig.upstreams.push_fault(Fault::always(upstream, fault));
+
+    let before = rig.calls(upstream);
+    assert_eq!(rig.look(name, "new").await, outcome, "{name}: {what}");
+    let first = rig.calls(upstream) - before;
+    rig.look(name, "newer").await;
+    let second = rig.calls(upstream) - before - first;
+    assert_eq!((first, second), calls, "{name}: {what}: requests for the first and the second job");
+
+    let code = outcome.split([' ', ',']).next().unwrap();
+    let is_problem = rig.upstreams.record().len() > 2 && !STATES.contains(&code);
+    let expected = match code {
+        "NOT_FOUND" => "EXPIRED".to_owned(),
+        code if is_problem => format!("RUNNING, stale: {code}"),
+        _ => outcome.to_owned(),
+    };
+    assert_eq!(
+        rig.look_within(name, "run", Some("0ms")).await,
+        expected,
+        "{name}: {what}: a job seen before"
+    );
+    let before = rig.calls(upstream);
+    assert_eq!(
+        rig.look_within(name, "done", Some("0ms")).await,
+        "SUCCEEDED",
+        "{name}: {what}: a job that ended"
+    );
+    assert_eq!(rig.calls(upstream), before, "{name}: {what}: a job that ended is not asked for");
+
+    let other = if upstream == MIND { METRICS } else { MIND };
+    assert_eq!(rig.look(source(other), "run").await, "RUNNING", "{name}: {what}: the other source");
+    assert_eq!(rig.calls(other), 1, "{name}: {what}: the other source");
+    rig.assert_well_behaved();
+}
+
+const STATES: [&str; 7] = ["QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELED", "EXPIRED", "UNKNOWN"];
+
+async fn play_all(upstream: Upstream, rows: Vec<Row>) {
+    assert!(rows.len() > 40, "the table is the test");
+    // A few at a time: a row that counts milliseconds must not starve behind the others.
+    futures_util::stream::iter(rows)
+        .map(|row| play(upstream, row))
+        .buffer_unordered(6)
+        .collect::<Vec<()>>()
+        .await;
+}
+
+#[tokio::test]
+async fn every_fault_of_mindbridge_has_its_outcome() {
+    play_all(MIND, mindbridge()).await;
+}
+
+#[tokio::test]
+async fn every_fault_of_supermetrics_has_its_outcome() {
+    play_all(METRICS, supermetrics()).await;
+}
+
+#[tokio::test]
+async fn every_fault_of_the_query_endpoint_has_its_outcome() {
+    for (what, fault, expected, calls) in mindbridge_query() {
+        let rig = setup().start().await;
+        rig.upstreams.push_fault(Fault::always(MIND, fault).on(Endpoint::Query));
+        let refs = ["new", "newer", "nobody"].map(|id| external("mind", id));
+        assert_eq!(rig.look_at(&refs).await, expected, "{what}");
+        let asked = (rig.asked(Endpoint::Query).len(), rig.asked(Endpoint::One).len());
+        assert_eq!(asked, calls, "{what}: requests to the query endpoint, and for one job");
+        rig.assert_well_behaved();
+    }
+}
+
+/// Whoever fails once or twice and then answers is forgiven, and the caller sees nothing of it.
+#[tokio::test]
+async fn two_retries_hide_two_faults() {
+    let kinds = [
+        FaultKind::html(502),
+        FaultKind::answer(503, Body::Empty),
+        FaultKind::CloseBeforeHeaders,
+        FaultKind::TruncatedBody,
+    ];
+    for (upstream, kind) in
+        [MIND, METRICS].into_iter().flat_map(|upstream| kinds.clone().map(|kind| (upstream, kind)))
+    {
+        for times in [1, 2] {
+            let rig = setup().start().await;
+            rig.upstreams.push_fault(Fault::next(upstream, times, kind.clone()));
+            assert_eq!(rig.look(source(upstream), "new").await, "RUNNING", "{kind:?}");
+            assert_eq!(rig.calls(upstream), 1 + times as usize, "{kind:?}");
+        }
+    }
+}
+
+/// Crate trap F25: a redirect would carry the key, and a `Referer` with it, to another origin.
+#[tokio::test]
+async fn a_redirect_is_not_followed_and_the_other_origin_gets_nothing() {
+    for status in [301, 302, 303, 307, 308] {
+        for upstream in [MIND, METRICS] {
+            let rig = setup().start().await;
+            let (here, there) = (rig.simulator.mindbridge_url(), rig.simulator.supermetrics_url());
+            let (to, other) = if upstream == MIND { (there, METRICS) } else { (here, MIND) };
+            let headers = BTreeMap::from([("location".to_owned(), format!("{to}/elsewhere"))]);
+            let answer = Answer { status, headers, ..Answer::default() };
+            rig.upstreams.push_fault(Fault::always(upstream, FaultKind::Answer(answer)));
+            assert_eq!(rig.look(source(upstream), "new").await, "BAD_ANSWER", "{status}");
+            assert_eq!((rig.calls(upstream), rig.calls(other)), (1, 0), "{status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_echoed_credential_is_masked_in_the_answer() {
+    for form in ["bearer", "api_key"] {
+        let rig = Setup { form, ..setup() }.start().await;
+        for upstream in [MIND, METRICS] {
+            rig.upstreams.push_fault(Fault::always(upstream, FaultKind::EchoCredential { status: 200 }));
+        }
+        let query = "query($refs: [JobRef!]!) { jobs(refs: $refs) { ... on MindBridgeJob { error errorMessage } ... on SupermetricsJob { requestId } } }";
+        let refs = [external("mind", "new"), external("metrics", "new")];
+        let masked = "request with credential [redacted] was seen";
+        let expected = json!([{ "error": masked, "errorMessage": masked }, { "requestId": masked }]);
+        assert_eq!(rig.ask(query, json!({ "refs": refs })).await.data()["jobs"], expected, "{form}");
+    }
+}
+
+/// Supermetrics' hourly counter at 0 closes the source although the answer itself is good.
+#[tokio::test]
+async fn a_used_up_hour_closes_the_source_after_a_good_answer() {
+    let headers = BTreeMap::from([("x-ratelimit-remaining".to_owned(), "0".to_owned())]);
+    let text = r#"{"meta":{"status_code":"RUNNING"},"data":[]}"#.to_owned();
+    let body = Body::Text { content_type: "application/json".to_owned(), text };
+    let rig = setup().start().await;
+    rig.upstreams.push_fault(Fault::next(
+        METRICS,
+        1,
+        FaultKind::Answer(Answer { status: 200, headers, retry_after: None, body }),
+    ));
+    assert_eq!(rig.look("metrics", "new").await, "RUNNING");
+    assert_eq!(rig.look("metrics", "newer").await, "THROTTLED after 60s");
+    assert_eq!(rig.calls(METRICS), 1);
+    assert_eq!(rig.look("mind", "new").await, "RUNNING");
+}
+
+/// What the sources say of themselves follows from the faults, and names the time of the next call.
+#[tokio::test]
+async fn a_source_says_how_it_is_doing() {
+    let query = "{ sources { name health throttledUntil budget { inFlight } } }";
+    let health = async |rig: &Rig| {
+        let sources = rig.ask(query, Value::Null).await.data()["sources"].take();
+        let all = sources.as_array().unwrap().clone();
+        all.into_iter()
+            .map(|it| (it["name"].clone(), it["health"].clone(), it["throttledUntil"].is_string()))
+            .collect::<Vec<_>>()
+    };
+    let said = |health: &str, until: bool| {
+        vec![(json!("metrics"), json!("UNTRIED"), false), (json!("mind"), json!(health), until)]
+    };
+    let cases = [
+        (FaultKind::throttled(Some(RetryAfter::Seconds(9))), "THROTTLED", true),
+        (FaultKind::problem(401, "UNAUTHORIZED"), "CREDENTIAL_REJECTED", true),
+        (FaultKind::html(502), "UNAVAILABLE", false),
+    ];
+    for (fault, expected, until) in cases {
+        let rig = setup().start().await;
+        assert_eq!(health(&rig).await, said("UNTRIED", false));
+        rig.look("mind", "new").await;
+        assert_eq!(health(&rig).await, said("HEALTHY", false));
+        rig.upstreams.push_fault(Fault::always(MIND, fault));
+        rig.look("mind", "newer").await;
+        assert_eq!(health(&rig).await, said(expected, until));
+    }
+}
+
+/// A job that was seen and is gone has expired; one that ended outlives its upstream's memory.
+#[tokio::test]
+async fn what_the_upstream_forgets_is_expired_unless_it_had_ended() {
+    for status in [400, 404] {
+        let mut setup = setup();
+        setup.scenario.supermetrics.not_found_status = status;
+        let rig = setup.start().await;
+        for upstream in [MIND, METRICS] {
+            let name = source(upstream);
+            rig.look(name, "run").await;
+            rig.look(name, "done").await;
+            for id in ["run", "done", "new"] {
+                rig.upstreams.forget(upstream, id);
+            }
+            assert_eq!(rig.look_within(name, "run", Some("0ms")).await, "EXPIRED");
+            assert_eq!(rig.look_within(name, "done", Some("0ms")).await, "SUCCEEDED");
+            assert_eq!(rig.look(name, "new").await, "NOT_FOUND for good");
+        }
+    }
+}

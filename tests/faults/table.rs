@@ -1,0 +1,244 @@
+//! The rows of the fault table. What each column means, and how a row is played, is in `faults.rs`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jobgate::simulator::{Answer, Body, FaultKind, RetryAfter};
+use serde_json::json;
+
+/// A fault and its outcome.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) what: &'static str,
+    pub(crate) fault: FaultKind,
+    /// What the caller is told, in the short words of `support::server::told`.
+    pub(crate) outcome: &'static str,
+    /// Requests for the first job, and for another one right after it.
+    pub(crate) calls: (usize, usize),
+    /// The source's time for a call is short, since the fault outlasts any.
+    pub(crate) hurried: bool,
+}
+
+const fn row(what: &'static str, fault: FaultKind, outcome: &'static str, calls: (usize, usize)) -> Row {
+    Row { what, fault, outcome, calls, hurried: false }
+}
+
+/// An answer is wrong, and the next one may not be: asked once each time.
+const ONCE: (usize, usize) = (1, 1);
+/// The source must not be asked again for now.
+const CLOSED: (usize, usize) = (1, 0);
+/// Two retries; then two more tries, and the breaker opens at the fifth failure.
+const RETRIED: (usize, usize) = (3, 2);
+
+fn status(status: u16) -> FaultKind {
+    FaultKind::answer(status, Body::Empty)
+}
+
+fn text(status: u16, text: &str) -> FaultKind {
+    let body = Body::Text { content_type: "application/json".to_owned(), text: text.to_owned() };
+    FaultKind::answer(status, body)
+}
+
+fn throttled(form: RetryAfter) -> FaultKind {
+    FaultKind::throttled(Some(form))
+}
+
+fn described(status: u16, code: &str, description: &str) -> FaultKind {
+    let description = Some(description.to_owned());
+    FaultKind::answer(status, Body::Envelope { code: code.to_owned(), message: None, description })
+}
+
+/// What both upstreams do in the same way. `too_large` is the number of requests for an answer that is too large.
+fn both(too_large: (usize, usize)) -> Vec<Row> {
+    let headers = BTreeMap::from([("content-type".to_owned(), "text/html".to_owned())]);
+    let page = FaultKind::Answer(Answer { status: 429, headers, retry_after: None, body: Body::Html });
+    let slow = Duration::from_mins(1);
+    let hurried = |row: Row| Row { hurried: true, ..row };
+    vec![
+        row("429 in seconds", throttled(RetryAfter::Seconds(7)), "THROTTLED after 7s", CLOSED),
+        row("429 until a date", throttled(RetryAfter::DateIn(3600)), "THROTTLED after 3600s", CLOSED),
+        row("429 at once", throttled(RetryAfter::Seconds(0)), "THROTTLED after 1s", CLOSED),
+        row("429 for ever", throttled(RetryAfter::Text("9".repeat(40))), "THROTTLED after 86400s", CLOSED),
+        row("429 soon", throttled(RetryAfter::Text("soon".to_owned())), "THROTTLED after 30s", CLOSED),
+        row("429 negative", throttled(RetryAfter::Text("-5".to_owned())), "THROTTLED after 30s", CLOSED),
+        row("429 with a body alone", FaultKind::throttled(None), "THROTTLED after 30s", CLOSED),
+        row("429 empty", status(429), "THROTTLED after 30s", CLOSED),
+        row("429 as a page", page, "THROTTLED after 30s", CLOSED),
+        row("401 as problem details", FaultKind::problem(401, "UNAUTHORIZED"), "CREDENTIAL_REJECTED", CLOSED),
+        row("401 empty", status(401), "CREDENTIAL_REJECTED", CLOSED),
+        row("401 that echoes", FaultKind::EchoCredential { status: 401 }, "CREDENTIAL_REJECTED", CLOSED),
+        row("403 as a page", FaultKind::html(403), "CREDENTIAL_REJECTED", ONCE),
+        row("400 as problem details", FaultKind::problem(400, "BAD_REQUEST"), "BAD_ANSWER", ONCE),
+        row("500 as problem details", FaultKind::problem(500, "INTERNAL"), "UNAVAILABLE", RETRIED),
+        row("500 empty", status(500), "UNAVAILABLE", RETRIED),
+        row("502 as a page", FaultKind::html(502), "UNAVAILABLE", RETRIED),
+        row("503 as a page", FaultKind::html(503), "UNAVAILABLE", RETRIED),
+        row("504 empty", status(504), "UNAVAILABLE", RETRIED),
+        row("200 as a page", FaultKind::html(200), "BAD_ANSWER", ONCE),
+        row("200 empty", status(200), "BAD_ANSWER", ONCE),
+        row("a list", text(200, "[]"), "BAD_ANSWER", ONCE),
+        row("null", text(200, "null"), "BAD_ANSWER", ONCE),
+        row("deeper than any reader goes", text(200, &"[".repeat(200_000)), "BAD_ANSWER", ONCE),
+        row("half a document", FaultKind::MalformedJson, "BAD_ANSWER", ONCE),
+        row("half the promised body", FaultKind::TruncatedBody, "UNAVAILABLE", RETRIED),
+        row("closed without a byte", FaultKind::CloseBeforeHeaders, "UNAVAILABLE", RETRIED),
+        hurried(row("slow headers", FaultKind::SlowHeaders { delay: slow }, "TIMED_OUT", ONCE)),
+        hurried(row("a slow body", FaultKind::SlowBody { chunk: 1, every: slow }, "TIMED_OUT", ONCE)),
+        hurried(row("held for ever", FaultKind::Hold, "TIMED_OUT", ONCE)),
+        row("2 MiB", FaultKind::OversizedBody { bytes: 2 << 20 }, "BAD_ANSWER", too_large),
+        // crate trap F26: small on the wire, large in memory
+        row("a gzip bomb", FaultKind::GzipBomb { bytes: 64 << 20 }, "BAD_ANSWER", too_large),
+        row("a redirect", FaultKind::Redirect { to: "/elsewhere".to_owned() }, "BAD_ANSWER", ONCE),
+    ]
+}
+
+/// `upstreams/mindbridge`: reading one job.
+pub(crate) fn mindbridge() -> Vec<Row> {
+    let hour_and_retry = FaultKind::Answer(Answer {
+        status: 429,
+        headers: BTreeMap::from([("x-user-hour-limit-remaining".to_owned(), "1200".to_owned())]),
+        retry_after: Some(RetryAfter::Seconds(7)),
+        body: Body::Empty,
+    });
+    let mut rows = both(ONCE);
+    rows.extend([
+        row("the hourly limit", FaultKind::hour_limit(1200), "THROTTLED after 1200s", CLOSED),
+        row("both hints", hour_and_retry, "THROTTLED after 7s", CLOSED),
+        row("404 as problem details", FaultKind::problem(404, "NOT_FOUND"), "NOT_FOUND for good", ONCE),
+        row("404 empty", status(404), "NOT_FOUND for good", ONCE),
+        row("an unknown status", FaultKind::set("/status", json!("AWAITING")), "UNKNOWN (AWAITING)", ONCE),
+        row("no status", FaultKind::remove("/status"), "UNKNOWN ()", ONCE),
+        row("a status in small letters", FaultKind::set("/status", json!("in_progress")), "RUNNING", ONCE),
+        row("an unknown type", FaultKind::set("/type", json!("LEDGER")), "RUNNING", ONCE),
+        row("an unknown entity type", FaultKind::set("/entityType", json!("LEDGER")), "RUNNING", ONCE),
+        row("the id is an object", FaultKind::set("/id", json!({})), "RUNNING", ONCE),
+        row("no id", FaultKind::remove("/id"), "RUNNING", ONCE),
+        row("another id", FaultKind::set("/id", json!("another")), "BAD_ANSWER", ONCE),
+        row("no version", FaultKind::remove("/version"), "RUNNING", ONCE),
+        row(
+            "a version no integer holds",
+            text(200, r#"{"status":"IN_PROGRESS","version":1e400}"#),
+            "RUNNING",
+            ONCE,
+        ),
+        row(
+            "a version of 2^64",
+            text(200, r#"{"status":"IN_PROGRESS","version":18446744073709551616}"#),
+            "RUNNING",
+            ONCE,
+        ),
+        row("no people", FaultKind::remove("/createdUserInfo"), "RUNNING", ONCE),
+        row("people of another form", FaultKind::set("/createdUserInfo", json!(["a"])), "RUNNING", ONCE),
+        row("dates that are none", FaultKind::set("/creationDate", json!("yesterday")), "RUNNING", ONCE),
+        row("failed with error", text(200, r#"{"status":"ERROR","error":"why"}"#), "FAILED (why)", ONCE),
+        row(
+            "failed with errorMessage",
+            text(200, r#"{"status":"ERROR","errorMessage":"why"}"#),
+            "FAILED (why)",
+            ONCE,
+        ),
+        row(
+            "failed with an empty error",
+            text(200, r#"{"status":"ERROR","error":"","errorMessage":"why"}"#),
+            "FAILED (why)",
+            ONCE,
+        ),
+        row("failed without a reason", FaultKind::set("/status", json!("ERROR")), "FAILED ()", ONCE),
+        row("complete", FaultKind::set("/status", json!("Complete")), "SUCCEEDED", ONCE),
+    ]);
+    rows
+}
+
+/// `upstreams/supermetrics`: the status call.
+pub(crate) fn supermetrics() -> Vec<Row> {
+    let daily = |status, retry_after| {
+        let code = "LICENSE_DAILY_QUERY_LIMIT_EXCEEDED".to_owned();
+        let body = Body::Envelope { code, message: None, description: None };
+        FaultKind::Answer(Answer { status, headers: BTreeMap::new(), retry_after, body })
+    };
+    let day = Some(RetryAfter::Seconds(86_400));
+    let envelope = FaultKind::envelope;
+    let failed = "FAILED (QUERY_ACCOUNT_UNAVAILABLE: log in again)";
+    let account = |status| described(status, "QUERY_ACCOUNT_UNAVAILABLE", "log in again");
+    let word = |word: &str| FaultKind::set("/meta/status_code", json!(word));
+    // Too large once may mean that the end 0 was read as unset: the end 1 is tried, see `docs/simulator.md`.
+    let mut rows = both((2, 2));
+    rows.extend([
+        row("the daily limit", daily(429, day), "THROTTLED after 86400s", CLOSED),
+        row("the daily limit inside a 200", daily(200, None), "THROTTLED after 30s", CLOSED),
+        row("401 API_KEY_INVALID", envelope(401, "API_KEY_INVALID"), "CREDENTIAL_REJECTED", CLOSED),
+        row("401 API_KEY_REQUIRED", envelope(401, "API_KEY_REQUIRED"), "CREDENTIAL_REJECTED", CLOSED),
+        row("401 ACCESS_TOKEN_INVALID", envelope(401, "ACCESS_TOKEN_INVALID"), "CREDENTIAL_REJECTED", CLOSED),
+        row("403 API_KEY_DISABLED", envelope(403, "API_KEY_DISABLED"), "CREDENTIAL_REJECTED", CLOSED),
+        row("403 LICENSE_EXPIRED", envelope(403, "LICENSE_EXPIRED"), "CREDENTIAL_REJECTED", CLOSED),
+        row("403 with another code", envelope(403, "FORBIDDEN"), "CREDENTIAL_REJECTED", ONCE),
+        row("API_KEY_INVALID inside a 200", envelope(200, "API_KEY_INVALID"), "CREDENTIAL_REJECTED", CLOSED),
+        row("STATUS_NOT_FOUND under 400", envelope(400, "STATUS_NOT_FOUND"), "NOT_FOUND for good", ONCE),
+        row("STATUS_NOT_FOUND under 404", envelope(404, "STATUS_NOT_FOUND"), "NOT_FOUND for good", ONCE),
+        row("STATUS_NOT_FOUND under 500", envelope(500, "STATUS_NOT_FOUND"), "NOT_FOUND for good", ONCE),
+        row("STATUS_NOT_FOUND inside a 200", envelope(200, "STATUS_NOT_FOUND"), "NOT_FOUND for good", ONCE),
+        row("404 as a page: no such path", FaultKind::html(404), "BAD_ANSWER", ONCE),
+        row("400 with another code", envelope(400, "PARAMETER_INVALID"), "BAD_ANSWER", ONCE),
+        row("the query's own error under 500", account(500), failed, ONCE),
+        row("the query's own error under 400", account(400), failed, ONCE),
+        row("the query's own error inside a 200", account(200), failed, ONCE),
+        row("a query error with a code alone", envelope(500, "QUERY_X"), "FAILED (QUERY_X: QUERY_X)", ONCE),
+        row("500 with another code", envelope(500, "INTERNAL_ERROR"), "UNAVAILABLE", RETRIED),
+        row("another code inside a 200", envelope(200, "INTERNAL_ERROR"), "UNAVAILABLE", RETRIED),
+        row("an error that is a text", text(200, r#"{"error":"oops"}"#), "UNAVAILABLE", RETRIED),
+        row("problem details inside a 200", text(200, r#"{"title":"T","status":500}"#), "UNAVAILABLE", RETRIED),
+        row("a failure without a reason", word("FAILURE"), "FAILED ()", ONCE),
+        row("a process that exited", word("PROCESS_EXITED"), "FAILED ()", ONCE),
+        row("stopped", word("STOPPED"), "CANCELED", ONCE),
+        row("scheduled", word("SCHEDULED"), "QUEUED", ONCE),
+        row("queued in small letters", word("queued"), "QUEUED", ONCE),
+        row("an unknown word", word("PAUSED"), "UNKNOWN (PAUSED)", ONCE),
+        row("no word", FaultKind::remove("/meta/status_code"), "BAD_ANSWER", ONCE),
+        row("no meta", FaultKind::set("/meta", json!(null)), "BAD_ANSWER", ONCE),
+        row("the id is an object", FaultKind::set("/meta/schedule_id", json!({})), "RUNNING", ONCE),
+        row("another id", FaultKind::set("/meta/schedule_id", json!("another")), "BAD_ANSWER", ONCE),
+        row("null data", FaultKind::set("/data", json!(null)), "RUNNING", ONCE),
+        row("no data", FaultKind::remove("/data"), "RUNNING", ONCE),
+        row("progress 0 of 0", FaultKind::set("/meta/progress/queries_total", json!(0)), "RUNNING", ONCE),
+        row(
+            "numbers no integer holds",
+            text(
+                200,
+                r#"{"meta":{"status_code":"RUNNING","progress":{"queries_ready":1e400,"queries_total":18446744073709551616},"workflow":{"tasks_running":-1e400}}}"#,
+            ),
+            "RUNNING",
+            ONCE,
+        ),
+        row("progress of another form", FaultKind::set("/meta/progress", json!([1, 2])), "RUNNING", ONCE),
+    ]);
+    rows
+}
+
+type QueryRow = (&'static str, FaultKind, [&'static str; 3], (usize, usize));
+
+/// `upstreams/mindbridge`: reading many jobs in one request. Two run, and the third does not exist.
+pub(crate) fn mindbridge_query() -> Vec<QueryRow> {
+    let good = ["RUNNING", "RUNNING", "NOT_FOUND for good"];
+    let page = |text: &str| self::text(200, text);
+    vec![
+        ("an id that is absent is confirmed", FaultKind::PageSize { size: 100 }, good, (1, 1)),
+        ("pages of one", FaultKind::PageSize { size: 1 }, good, (2, 1)),
+        ("left out, but there", FaultKind::Omit { ids: vec!["new".to_owned()] }, good, (1, 2)),
+        ("403: one by one", FaultKind::problem(403, "FORBIDDEN"), good, (1, 3)),
+        ("404: one by one", status(404), good, (1, 3)),
+        ("405: one by one", FaultKind::html(405), good, (1, 3)),
+        ("ids that are objects", FaultKind::set("/content/*/id", json!({})), good, (1, 3)),
+        ("no content on the page", page(r#"{"content":[],"totalPages":9}"#), good, (1, 3)),
+        ("a number of pages that lies", FaultKind::set("/totalPages", json!(u64::MAX)), good, (2, 1)),
+        ("429", throttled(RetryAfter::Seconds(7)), ["THROTTLED after 7s"; 3], (1, 0)),
+        ("401", status(401), ["CREDENTIAL_REJECTED"; 3], (1, 0)),
+        ("400", FaultKind::problem(400, "BAD_REQUEST"), ["BAD_ANSWER"; 3], (1, 0)),
+        ("502", FaultKind::html(502), ["UNAVAILABLE"; 3], (3, 0)),
+        ("half a document", FaultKind::MalformedJson, ["BAD_ANSWER"; 3], (1, 0)),
+        ("half the promised body", FaultKind::TruncatedBody, ["UNAVAILABLE"; 3], (3, 0)),
+        ("no content at all", FaultKind::remove("/content"), ["BAD_ANSWER"; 3], (1, 0)),
+        ("a list", page("[]"), ["BAD_ANSWER"; 3], (1, 0)),
+        ("2 MiB", FaultKind::OversizedBody { bytes: 2 << 20 }, ["BAD_ANSWER"; 3], (1, 0)),
+        ("a redirect", FaultKind::Redirect { to: "/elsewhere".to_owned() }, ["BAD_ANSWER"; 3], (1, 0)),
+    ]
+}

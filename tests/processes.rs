@@ -1,0 +1,189 @@
+//! The real binary, as its users start it: exit codes, signals, and processes that find each other over TCP alone.
+
+use jobgate::config::ClientConfig;
+use jobgate::inbound::graphql::schema::sdl;
+use jobgate::outbound::identity::keys;
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+
+use crate::support::process::{Process, run};
+use crate::support::scratch::Scratch;
+use crate::support::server::{ANY, Setup, external, told};
+use crate::support::wire;
+
+const SECRETS: [(&str, &str); 2] =
+    [("MIND_TOKEN", "demo-mindbridge-token"), ("METRICS_KEY", "demo-supermetrics-key")];
+
+/// Two jobs that stay as they are, so that no test depends on when it asks.
+const SCENARIO: &str = "
+mindbridge: { token: demo-mindbridge-token, jobs: [{ id: done, steps: [{ status: COMPLETE }] }] }
+supermetrics: { api_key: demo-supermetrics-key, jobs: [{ id: waits, steps: [{ status: QUEUED }] }] }";
+
+const ANY_PORT: &str = "127.0.0.1:0";
+
+/// The simulated upstreams as a process of their own, and where they are.
+async fn simulate() -> (Process, String, String) {
+    let scenario = Scratch::new(SCENARIO);
+    let mut upstreams = Process::start(
+        &["simulate", "--scenario", scenario.path(), "--mindbridge", ANY_PORT, "--supermetrics", ANY_PORT],
+        &[],
+    );
+    let url = |path: &'static str| {
+        move |line: &str| {
+            let word = line
+                .split([' ', ',', '"'])
+                .find(|word| word.starts_with("http://") && word.ends_with(path))?;
+            Some(word.to_owned())
+        }
+    };
+    let mindbridge = upstreams.find("a MindBridge address", url("/api")).await;
+    let supermetrics = upstreams.find("a Supermetrics address", url("/enterprise/v2")).await;
+    (upstreams, mindbridge, supermetrics)
+}
+
+async fn serve(config: &Scratch, env: &[(&str, &str)]) -> (Process, std::net::SocketAddr) {
+    let mut gateway = Process::start(&["serve", "--config", config.path()], env);
+    let address = gateway.address("public").await;
+    (gateway, address)
+}
+
+async fn ask(gateway: std::net::SocketAddr, key: Option<&str>) -> Vec<String> {
+    let refs = [external("mind", "done"), external("metrics", "waits")];
+    let query = format!("query($refs: [JobRef!]!) {{ jobs(refs: $refs) {ANY} }}");
+    let answer = wire::post(gateway, key, &json!({ "query": query, "variables": { "refs": refs } })).await;
+    answer.data()["jobs"].as_array().unwrap().iter().map(told).collect()
+}
+
+/// Three processes that share nothing but TCP: two upstream servers, each of its own process, and the gateway.
+#[tokio::test]
+async fn a_gateway_answers_about_two_upstreams_in_other_processes() {
+    let ((one, mindbridge, _), (other, _, supermetrics)) = tokio::join!(simulate(), simulate());
+    let hash = ClientConfig::hex(&keys::hash("jg_key"));
+    let rest = format!("clients: [{{ name: c, key_sha256: \"{hash}\", sources: [mind, metrics] }}]");
+    let config = Scratch::new(&Setup { rest, ..Setup::default() }.yaml(&mindbridge, &supermetrics));
+    let (gateway, address) = serve(&config, &SECRETS).await;
+    assert_eq!(ask(address, Some("jg_key")).await, ["SUCCEEDED", "QUEUED"]);
+
+    gateway.signal("TERM").await;
+    let (ended, said) = gateway.ended().await;
+    assert_eq!(ended.code(), Some(0), "{said}");
+    for upstream in [one, other] {
+        upstream.signal("INT").await;
+        assert_eq!(upstream.ended().await.0.code(), Some(0));
+    }
+}
+
+/// The README's promise: within 5 seconds of `jobgate demo` the printed command line answers, as it is printed.
+#[tokio::test]
+async fn the_demo_answers_with_the_printed_body_within_five_seconds() {
+    let promise = std::time::Duration::from_secs(5);
+    let kept = tokio::time::timeout(promise, async {
+        let mut demo = Process::start(&["demo", "--listen", ANY_PORT, "--admin-listen", ANY_PORT], &[]);
+        let line = demo.find("a curl line", |line| Some(line.trim().strip_prefix("curl ")?.to_owned())).await;
+        let url = line.split(' ').find(|word| word.starts_with("http://")).unwrap().to_owned();
+        let (host, path) = url.trim_start_matches("http://").split_once('/').unwrap();
+        let body = line.split_once("-d '").unwrap().1.trim_end_matches('\'').to_owned();
+        let request =
+            wire::request("POST", &format!("/{path}"), &[("content-type", "application/json")], &body);
+        let jobs = wire::exchange(host.parse().unwrap(), &request).await.data()["jobs"].take();
+        let types: Vec<&Value> = jobs.as_array().unwrap().iter().map(|job| &job["__typename"]).collect();
+        assert_eq!(types, ["MindBridgeJob", "SupermetricsJob"]);
+        demo.signal("TERM").await;
+        assert_eq!(demo.ended().await.0.code(), Some(0));
+    });
+    assert!(kept.await.is_ok(), "no answer within {promise:?}");
+}
+
+#[tokio::test]
+async fn check_tells_good_from_bad_by_its_exit_code() {
+    let (_upstreams, mindbridge, supermetrics) = simulate().await;
+    let good = Scratch::new(&Setup::default().yaml(&mindbridge, &supermetrics));
+    let check = async |more: &[&str], env: &[(&str, &str)]| {
+        run(&[&["check", "--config", good.path()], more].concat(), env).await
+    };
+    assert_eq!(check(&[], &SECRETS).await.0, Some(0));
+    assert_eq!(check(&["--print"], &SECRETS).await.0, Some(0));
+    let (code, said) = check(&["--online"], &SECRETS).await;
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = check(&["--online"], &[SECRETS[0], ("METRICS_KEY", "not-the-right-key")]).await;
+    assert_eq!(code, Some(78), "{said}");
+    assert!(said.contains("sources.metrics: ") && said.contains("sources.mind: answers"), "{said}");
+    assert!(!said.contains("not-the-right-key"), "{said}");
+    let (code, said) = check(&[], &SECRETS[..1]).await;
+    assert_eq!((code, said.contains("METRICS_KEY")), (Some(78), true), "{said}");
+
+    let bad = Scratch::new("server: { lisen: 127.0.0.1:1 }\nsources: { a: { upstream: other } }");
+    let (code, said) = run(&["check", "--config", bad.path()], &[]).await;
+    assert_eq!(code, Some(78), "{said}");
+    for fault in ["server.lisen", "sources.a.upstream", "sources.a.base_url", "sources.a.credential"] {
+        assert!(said.contains(fault), "{fault} is not in: {said}");
+    }
+    assert_eq!(run(&["check", "--config", "/nowhere/at/all.yaml"], &[]).await.0, Some(78));
+    assert_eq!(run(&["check", "--nonsense"], &[]).await.0, Some(2));
+}
+
+#[tokio::test]
+async fn the_schema_is_printed_as_committed() {
+    let (code, said) = run(&["schema"], &[]).await;
+    assert_eq!((code, said.trim_end()), (Some(0), sdl().trim_end()));
+    let (code, said) = run(&["config-schema"], &[]).await;
+    assert_eq!(code, Some(0));
+    assert!(serde_json::from_str::<Value>(&said).unwrap()["properties"]["sources"].is_object());
+}
+
+#[tokio::test]
+async fn open_to_the_network_without_clients_it_does_not_start() {
+    let rest = "server: { listen: 0.0.0.0:0, admin_listen: 127.0.0.1:0 }".to_owned();
+    let open = Scratch::new(
+        &Setup { rest, ..Setup::default() }.yaml("http://127.0.0.1:1/api", "http://127.0.0.1:1"),
+    );
+    let (code, said) = run(&["serve", "--config", open.path()], &SECRETS).await;
+    assert_eq!(code, Some(78), "{said}");
+    assert!(said.contains("server.listen"), "{said}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let rest =
+        format!("server: {{ listen: \"{}\", admin_listen: 127.0.0.1:0 }}", taken.local_addr().unwrap());
+    let busy = Scratch::new(
+        &Setup { rest, ..Setup::default() }.yaml("http://127.0.0.1:1/api", "http://127.0.0.1:1"),
+    );
+    let (code, said) = run(&["serve", "--config", busy.path()], &SECRETS).await;
+    assert_eq!((code, said.contains("server.listen")), (Some(1), true), "{said}");
+}
+
+/// One source lost is not all lost; and a source that nobody answers for is unavailable, not a hang.
+#[tokio::test]
+async fn a_missing_secret_costs_one_source() {
+    let (_upstreams, _, supermetrics) = simulate().await;
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = format!("http://{}/api", nobody.local_addr().unwrap());
+    drop(nobody);
+    let config = Scratch::new(&Setup::default().yaml(&closed, &supermetrics));
+    let (gateway, address) = serve(&config, &SECRETS[1..]).await;
+    assert_eq!(ask(address, None).await, ["UNCONFIGURED", "QUEUED"]);
+    assert!(gateway.said().contains("MIND_TOKEN"), "{}", gateway.said());
+    let (_gateway, address) = serve(&config, &SECRETS).await;
+    assert_eq!(ask(address, None).await, ["UNAVAILABLE", "QUEUED"]);
+}
+
+/// The first signal waits for what is under way, the second does not.
+#[tokio::test]
+async fn a_second_signal_ends_at_once() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/api", silent.local_addr().unwrap());
+    let config = Scratch::new(&Setup::default().yaml(&url, &url));
+    let (mut gateway, address) = serve(&config, &SECRETS).await;
+    let query =
+        r#"{"query":"{ job(ref: { external: { source: \"mind\", externalId: \"a\" } }) { __typename } }"}"#;
+    let mut caller = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = wire::request("POST", "/graphql", &[("content-type", "application/json")], query);
+    caller.write_all(&request).await.unwrap();
+    // asked, and never answered: from here on there is something to wait for
+    let (_held, _) = silent.accept().await.unwrap();
+    gateway.signal("TERM").await;
+    gateway.find("the beginning of the end", |line| line.contains("stopping").then_some(())).await;
+    gateway.signal("TERM").await;
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(5), gateway.ended()).await;
+    let (status, said) = ended.unwrap();
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert!(said.contains("second signal"), "{said}");
+}

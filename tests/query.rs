@@ -1,0 +1,482 @@
+//! The query path from end to end: a question over HTTP, both upstreams over HTTP, and the whole answer.
+
+use futures_util::future::join_all;
+use jobgate::config::ClientConfig;
+use jobgate::outbound::identity::keys;
+use jobgate::simulator::{
+    Auth, Body, Endpoint, Fault, FaultKind, MindBridgeJob, MindBridgeStep, QueryMeta, ResultMeta, Rows,
+    Scenario, SupermetricsJob, SupermetricsStep, Upstream, UserInfo,
+};
+use serde_json::{Value, json};
+
+use crate::support::server::{Rig, Setup, external};
+use crate::support::wire;
+
+const MIND: Upstream = Upstream::MindBridge;
+const METRICS: Upstream = Upstream::Supermetrics;
+const ID: &str = "65f0c0ffee00000000000001";
+
+/// Everything the schema can say of a job.
+const EVERYTHING: &str = "query($refs: [JobRef!]!) { jobs(refs: $refs) { __typename
+    ... on Job { id source { name upstream } externalId state isTerminal nativeState createdAt updatedAt finishedAt
+        progress { completed total } failure { code message }
+        freshness { observedAt ageMs isStale staleReason nextPollAt } }
+    ... on MindBridgeJob { kind entity { id type } version createdBy { userId userName }
+        lastModifiedBy { userId userName } error errorMessage }
+    ... on SupermetricsJob { requestId scheduleId queue { tasksScheduled tasksRunning }
+        query { startDate endDate accounts fields { id name dataType dataColumn } }
+        result { totalRows totalColumns runSeconds dataSampled cacheUsed cacheTime }
+        rows(first: 2) { header nodes { cells } pageInfo { hasNextPage hasPreviousPage } problem { code } } }
+    ... on JobProblem { code message retryable retryAfterMs ref { id source externalId } } } }";
+
+/// Takes out what differs from run to run, after a look at whether it makes sense.
+fn steady(mut job: Value) -> Value {
+    let freshness = &mut job["freshness"];
+    assert!(freshness["observedAt"].take().as_str().unwrap().ends_with('Z'));
+    assert!(freshness["ageMs"].take().as_i64().unwrap() < 10_000);
+    if job["__typename"] == "SupermetricsJob" {
+        assert!(!job["requestId"].take().as_str().unwrap().is_empty());
+    }
+    job
+}
+
+/// One job of each upstream that has every field, and one of each that failed.
+fn full() -> Setup {
+    let person = |id: &str, name: &str| UserInfo { user_id: id.to_owned(), user_name: name.to_owned() };
+    let mind = |id: &str, step: MindBridgeStep| MindBridgeJob {
+        id: id.to_owned(),
+        kind: "ANALYSIS_RUN".to_owned(),
+        entity_id: Some("e1".to_owned()),
+        entity_type: Some("ANALYSIS_RESULT".to_owned()),
+        created_by: person("u1", "Ada"),
+        last_modified_by: Some(person("u2", "Grace")),
+        // beyond 2^53, where JSON readers begin to round
+        first_version: 9_007_199_254_740_993,
+        steps: vec![step],
+        ..MindBridgeJob::default()
+    };
+    let error = |text: &str| Some(text.to_owned());
+    let failed = MindBridgeStep {
+        error: error("E7"),
+        error_message: error("no ledger"),
+        ..MindBridgeStep::new("ERROR")
+    };
+    let metrics = SupermetricsJob {
+        id: "sales".to_owned(),
+        rows: Rows { count: 3, ..Rows::default() },
+        query: QueryMeta {
+            start_date: "2026-01-01".to_owned(),
+            end_date: "2026-03-31".to_owned(),
+            ds_accounts: vec!["123".to_owned(), "456".to_owned()],
+        },
+        result: ResultMeta {
+            run_seconds: Some(12.5),
+            data_sampled: true,
+            cache_used: true,
+            cache_time: Some("2026-01-01T06:00:00Z".to_owned()),
+        },
+        steps: vec![SupermetricsStep {
+            ready: 3,
+            total: 4,
+            tasks_scheduled: 5,
+            tasks_running: 6,
+            ..SupermetricsStep::new("SUCCESS")
+        }],
+        ..SupermetricsJob::default()
+    };
+    let growing = SupermetricsJob::new("growing", &[(0, "RUNNING")]);
+    let mut setup = Setup::with(
+        vec![mind(ID, MindBridgeStep::new("COMPLETE")), mind("failed", failed)],
+        vec![metrics, growing],
+    );
+    setup.scenario.start = Some("2026-11-21T10:00:00Z".parse().unwrap());
+    setup.scenario.seed = 7;
+    setup
+}
+
+#[tokio::test]
+async fn every_field_of_both_upstreams_arrives() {
+    let rig = full().start().await;
+    let refs =
+        [("mind", ID), ("mind", "failed"), ("metrics", "sales"), ("metrics", "growing"), ("mind", "nobody")];
+    let refs = refs.map(|(source, id)| external(source, id));
+    let jobs = rig.ask(EVERYTHING, json!({ "refs": refs })).await.data()["jobs"].take();
+    let jobs: Vec<Value> = jobs.as_array().unwrap().clone();
+    let node_id = |at: usize| jobs[at]["id"].clone();
+    let born = "2026-11-21T10:00:00Z";
+    let fresh = json!({ "observedAt": null, "ageMs": null, "isStale": false, "staleReason": null, "nextPollAt": null });
+    let mind = |at: usize, id: &str, state: &str, native: &str| {
+        json!({
+            "__typename": "MindBridgeJob", "id": node_id(at), "source": { "name": "mind", "upstream": "MINDBRIDGE" },
+            "externalId": id, "state": state, "isTerminal": true, "nativeState": native, "createdAt": born,
+            "updatedAt": born, "finishedAt": null, "progress": null, "failure": null, "freshness": fresh,
+            "kind": "ANALYSIS_RUN", "entity": { "id": "e1", "type": "ANALYSIS_RESULT" },
+            "version": "9007199254740993", "createdBy": { "userId": "u1", "userName": "Ada" },
+            "lastModifiedBy": { "userId": "u2", "userName": "Grace" }, "error": null, "errorMessage": null
+        })
+    };
+    assert_eq!(steady(jobs[0].clone()), mind(0, ID, "SUCCEEDED", "COMPLETE"));
+    let mut failed = mind(1, "failed", "FAILED", "ERROR");
+    failed["error"] = json!("E7");
+    failed["errorMessage"] = json!("no ledger");
+    failed["failure"] = json!({ "code": null, "message": "E7" });
+    assert_eq!(steady(jobs[1].clone()), failed);
+
+    let mut metrics = steady(jobs[2].clone());
+    let cells = metrics["rows"]["nodes"].take();
+    assert_eq!(cells.as_array().unwrap().len(), 2, "{cells}");
+    assert_eq!(cells[0]["cells"][0], json!("2026-01-01"), "{cells}");
+    let field = |at: usize, id: &str, kind: &str| json!({ "id": id, "name": id, "dataType": kind, "dataColumn": at.to_string() });
+    let supermetrics = |at: usize, id: &str, state: &str, native: &str| {
+        json!({
+            "__typename": "SupermetricsJob", "id": node_id(at),
+            "source": { "name": "metrics", "upstream": "SUPERMETRICS" }, "externalId": id, "state": state,
+            "isTerminal": state != "RUNNING", "nativeState": native, "createdAt": null, "updatedAt": null,
+            "finishedAt": null, "progress": { "completed": 0, "total": 1 }, "failure": null, "freshness": fresh,
+            "requestId": null, "scheduleId": id, "queue": { "tasksScheduled": "0", "tasksRunning": "0" },
+            "query": null, "result": null, "rows": null
+        })
+    };
+    let mut sales = supermetrics(2, "sales", "SUCCEEDED", "SUCCESS");
+    sales["progress"] = json!({ "completed": 3, "total": 4 });
+    sales["queue"] = json!({ "tasksScheduled": "5", "tasksRunning": "6" });
+    sales["query"] = json!({
+        "startDate": "2026-01-01", "endDate": "2026-03-31", "accounts": ["123", "456"],
+        "fields": [
+            field(0, "Date", "string.time.date"), field(1, "Campaign", "string.text.value"),
+            field(2, "Clicks", "int.number.value"), field(3, "Cost", "float.number.value")
+        ]
+    });
+    sales["result"] = json!({
+        "totalRows": "3", "totalColumns": "4", "runSeconds": 12.5, "dataSampled": true, "cacheUsed": true,
+        "cacheTime": "2026-01-01T06:00:00Z"
+    });
+    sales["rows"] = json!({
+        "header": ["Date", "Campaign", "Clicks", "Cost"], "nodes": null,
+        "pageInfo": { "hasNextPage": true, "hasPreviousPage": false }, "problem": null
+    });
+    assert_eq!(metrics, sales);
+    assert_eq!(steady(jobs[3].clone()), supermetrics(3, "growing", "RUNNING", "RUNNING"));
+    assert_eq!(
+        jobs[4],
+        json!({
+            "__typename": "JobProblem", "code": "NOT_FOUND", "retryable": false, "retryAfterMs": null,
+            "message": "no job \"nobody\" in source \"mind\" that this client may read",
+            "ref": { "id": null, "source": "mind", "externalId": "nobody" }
+        })
+    );
+    rig.assert_well_behaved();
+}
+
+#[tokio::test]
+async fn both_forms_of_the_credential_are_sent_where_they_belong() {
+    for (form, expected) in [("bearer", Auth::Bearer), ("api_key", Auth::ApiKey)] {
+        let rig = Setup { form, ..full() }.start().await;
+        rig.look_at(&[external("mind", ID), external("metrics", "sales")]).await;
+        let sent =
+            |upstream| rig.upstreams.record_of(upstream).iter().map(|asked| asked.auth).collect::<Vec<_>>();
+        assert_eq!((sent(MIND), sent(METRICS)), (vec![Auth::Bearer], vec![expected]));
+        rig.assert_well_behaved();
+    }
+}
+
+#[tokio::test]
+async fn a_job_is_found_by_its_opaque_id_and_in_the_list_of_held_ones() {
+    let rig = full().start().await;
+    let list = "query($filter: JobFilter, $after: String) { trackedJobs(filter: $filter, first: 1, after: $after) {
+        edges { cursor } nodes { externalId state freshness { staleReason } } pageInfo { hasNextPage endCursor } } }";
+    let held = async |variables: Value| rig.ask(list, variables).await.data()["trackedJobs"].take();
+    assert_eq!(held(json!({})).await["nodes"], json!([]));
+    rig.look_at(&[external("mind", ID), external("metrics", "growing")]).await;
+
+    let first = held(json!({})).await;
+    assert_eq!(first["nodes"][0]["externalId"], "growing");
+    assert_eq!(first["pageInfo"]["hasNextPage"], true);
+    let second = held(json!({ "after": first["pageInfo"]["endCursor"] })).await;
+    assert_eq!(
+        (second["nodes"][0]["externalId"].as_str(), &second["pageInfo"]["hasNextPage"]),
+        (Some(ID), &json!(false))
+    );
+    let failed = held(json!({ "filter": { "sources": ["mind"], "states": ["FAILED"] } })).await;
+    assert_eq!(failed["nodes"], json!([]));
+
+    let ids = rig
+        .ask(
+            "query($refs: [JobRef!]!) { jobs(refs: $refs) { ... on Node { id } } }",
+            json!({ "refs": [external("mind", ID)] }),
+        )
+        .await;
+    let id = ids.data()["jobs"][0]["id"].clone();
+    let query = "query($id: ID!, $ids: [ID!]!) { node(id: $id) { id ... on Job { externalId } } nodes(ids: $ids) { id ... on MindBridgeJob { version } }
+        job(ref: { id: $id }) { ... on Job { state } } }";
+    let before = rig.upstreams.record().len();
+    let found = rig.ask(query, json!({ "id": id, "ids": [id, "bm9uc2Vuc2U", id] })).await.data();
+    let node = json!({ "id": id, "version": "9007199254740993" });
+    assert_eq!(
+        found,
+        json!({ "node": { "id": id, "externalId": ID }, "nodes": [node, null, node], "job": { "state": "SUCCEEDED" } })
+    );
+    assert_eq!(rig.upstreams.record().len(), before, "all of it was held");
+    let sources = rig
+        .ask(
+            "{ sources { name upstream health budget { perSecond perHour concurrency inFlight } } }",
+            Value::Null,
+        )
+        .await
+        .data();
+    let budget = json!({ "perSecond": 10_000, "perHour": 1_000_000, "concurrency": 500, "inFlight": 0 });
+    assert_eq!(
+        sources["sources"],
+        json!([
+            { "name": "metrics", "upstream": "SUPERMETRICS", "health": "HEALTHY", "budget": budget },
+            { "name": "mind", "upstream": "MINDBRIDGE", "health": "HEALTHY", "budget": budget }
+        ])
+    );
+}
+
+#[tokio::test]
+async fn rows_are_read_by_page_and_each_stretch_once() {
+    let mut job = SupermetricsJob::new("sales", &[(0, "SUCCESS")]);
+    job.rows.count = 1_150;
+    let rig = Setup::with(vec![], vec![job]).start().await;
+    let query = "query($ref: JobRef!, $after: String) { job(ref: $ref) { ... on SupermetricsJob { rows(first: 100, after: $after) {
+        nodes { cells } pageInfo { hasNextPage endCursor } } } } }";
+    let (mut days, mut after, mut pages) = (Vec::new(), Value::Null, 0);
+    loop {
+        let page = rig
+            .ask(query, json!({ "ref": external("metrics", "sales"), "after": after }))
+            .await
+            .data()["job"]["rows"]
+            .take();
+        days.extend(page["nodes"].as_array().unwrap().iter().map(|row| row["cells"][0].clone()));
+        (after, pages) = (page["pageInfo"]["endCursor"].clone(), pages + 1);
+        if page["pageInfo"]["hasNextPage"] == false {
+            break;
+        }
+    }
+    assert_eq!((days.len(), pages), (1_150, 12));
+    let first = jiff::civil::date(2026, 1, 1);
+    let expected = first.series(jiff::ToSpan::days(1)).take(1_150).map(|day| json!(day.to_string()));
+    assert_eq!(days, expected.collect::<Vec<_>>(), "every row once, in order");
+    let offsets: Vec<_> = rig.upstreams.record().iter().map(|asked| asked.offsets).collect();
+    let asked = |first, last| (Some(first), Some(last));
+    assert_eq!(offsets, [asked(0, 0), asked(0, 999), asked(1_000, 1_999)], "a cheap look, and two stretches");
+    rig.assert_well_behaved();
+}
+
+/// Crate trap F29: a round trip through numbers would change `1.10`, 2^64 and 1e400.
+#[tokio::test]
+async fn cells_keep_their_bytes() {
+    let cells = r#"[1.10,18446744073709551616,1e400,-0.0,{"b":1,"a":1.0},"\u00e9",123456789012345678901234567890.5,null]"#;
+    let text = format!(
+        r#"{{"meta":{{"status_code":"SUCCESS","result":{{"total_rows":1}}}},"data":[["h"],{cells}]}}"#
+    );
+    let body = Body::Text { content_type: "application/json".to_owned(), text };
+    let rig = full().start().await;
+    rig.upstreams.push_fault(Fault::always(METRICS, FaultKind::answer(200, body)));
+    let query = "query($ref: JobRef!) { job(ref: $ref) { ... on SupermetricsJob { rows(first: 5) { nodes { cells } } } } }";
+    let answer = rig.ask(query, json!({ "ref": external("metrics", "sales") })).await;
+    assert!(answer.body.contains(&format!(r#""cells":{cells}"#)), "{}", answer.body);
+}
+
+/// Rows that the upstream no longer keeps are a problem beside the job, which stays what it was.
+#[tokio::test]
+async fn expired_rows_are_a_problem_and_the_job_stays() {
+    let rig = full().start().await;
+    rig.look("metrics", "sales").await;
+    rig.upstreams.forget(METRICS, "sales");
+    let query = "query($ref: JobRef!, $after: String) { job(ref: $ref) { ... on SupermetricsJob { state rows(first: 5, after: $after) { nodes { cells } problem { code retryable } } } } }";
+    let answer = rig.ask(query, json!({ "ref": external("metrics", "sales") })).await.data();
+    let rows = json!({ "nodes": [], "problem": { "code": "EXPIRED", "retryable": false } });
+    assert_eq!(answer["job"], json!({ "state": "SUCCEEDED", "rows": rows }));
+    let refused = rig.ask(query, json!({ "ref": external("metrics", "sales"), "after": "row1/5" })).await;
+    assert_eq!(refused.json()["errors"][0]["extensions"]["code"], "INVALID_REF", "{}", refused.body);
+}
+
+fn many(count: usize) -> (Vec<MindBridgeJob>, Vec<Value>) {
+    let ids: Vec<String> = (0..count).map(|number| format!("{number:024x}")).collect();
+    let jobs = ids.iter().map(|id| MindBridgeJob::new(id, &[(0, "IN_PROGRESS")])).collect();
+    (jobs, ids.iter().map(|id| external("mind", id)).collect())
+}
+
+fn endpoints(rig: &Rig) -> (usize, usize) {
+    (rig.asked(Endpoint::Query).len(), rig.asked(Endpoint::One).len())
+}
+
+#[tokio::test]
+async fn two_hundred_jobs_of_one_source_cost_as_many_requests_as_pages() {
+    let (jobs, refs) = many(200);
+    for (page, expected) in [(None, 2), (Some(30), 8)] {
+        let mut setup = Setup::with(jobs.clone(), vec![]);
+        setup.scenario.mindbridge.max_page_size = page;
+        let rig = setup.start().await;
+        assert_eq!(rig.look_at(&refs).await, vec!["RUNNING"; 200]);
+        assert_eq!(endpoints(&rig), (expected, 0), "pages of {page:?}");
+        rig.assert_well_behaved();
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_that_refuses_the_query_is_asked_one_by_one_and_not_tried_again() {
+    let (jobs, refs) = many(20);
+    for status in [403, 404, 405] {
+        let mut setup = Setup::with(jobs.clone(), vec![]);
+        setup.scenario.mindbridge.refuse_query = Some(status);
+        let rig = setup.start().await;
+        assert_eq!(rig.look_at(&refs[..10]).await, vec!["RUNNING"; 10]);
+        assert_eq!(rig.look_at(&refs[10..]).await, vec!["RUNNING"; 10]);
+        assert_eq!(endpoints(&rig), (1, 20), "{status}");
+        rig.assert_well_behaved();
+    }
+}
+
+/// Where 0 and 0 are read as "not set", a poll would download every row: seen once, avoided ever after.
+#[tokio::test]
+async fn zero_offsets_that_mean_all_are_noticed_once() {
+    let jobs = ["one", "two"].map(|id| {
+        let mut job = SupermetricsJob::new(id, &[(0, "SUCCESS")]);
+        job.rows.count = 30_000;
+        job
+    });
+    let mut setup = Setup::with(vec![], jobs.into());
+    setup.scenario.supermetrics.zero_offsets_mean_all = true;
+    let rig = setup.start().await;
+    assert_eq!(rig.look("metrics", "one").await, "SUCCEEDED");
+    assert_eq!(rig.look("metrics", "two").await, "SUCCEEDED");
+    let ends: Vec<_> = rig.upstreams.record().iter().map(|asked| asked.offsets.1).collect();
+    assert_eq!(ends, [Some(0), Some(1), Some(1)]);
+}
+
+#[tokio::test]
+async fn a_thousand_identical_questions_at_once_are_one_request() {
+    let rig = Setup { rest: "cache: { fresh_for: 1h }".to_owned(), ..full() }.start().await;
+    for upstream in [MIND, METRICS] {
+        rig.upstreams.push_fault(Fault::next(upstream, 1, FaultKind::Hold));
+    }
+    let refs = json!([external("mind", ID), external("metrics", "growing")]);
+    let query = "query($refs: [JobRef!]!) { jobs(refs: $refs) { ... on Job { state } } }";
+    let asking = join_all((0..1_000).map(|_| rig.ask(query, json!({ "refs": refs }))));
+    let release = async {
+        rig.upstreams.asked(2).await;
+        rig.upstreams.release();
+    };
+    let (answers, ()) = tokio::join!(asking, release);
+    let expected = json!({ "jobs": [{ "state": "SUCCEEDED" }, { "state": "RUNNING" }] });
+    assert!(answers.iter().all(|answer| answer.data() == expected));
+    assert_eq!((rig.calls(MIND), rig.calls(METRICS)), (1, 1));
+}
+
+#[tokio::test]
+async fn a_list_of_references_has_one_to_two_hundred() {
+    let rig = full().start().await;
+    let jobs = "query($list: [JobRef!]!) { jobs(refs: $list) { __typename } }";
+    let nodes = "query($list: [ID!]!) { nodes(ids: $list) { id } }";
+    for (query, entry) in [(jobs, external("mind", "a")), (nodes, json!("am9iMS9taW5kL2E"))] {
+        for length in [0, 201] {
+            let answer = rig.ask(query, json!({ "list": vec![entry.clone(); length] })).await;
+            let error = &answer.json()["errors"][0];
+            assert_eq!(error["extensions"]["code"], "BAD_USER_INPUT", "{length}: {}", answer.body);
+            assert!(error["message"].as_str().unwrap().contains("200"), "{}", answer.body);
+        }
+    }
+    assert_eq!(rig.upstreams.record(), []);
+    assert_eq!(rig.look_at(&vec![external("mind", "a"); 200]).await, vec!["NOT_FOUND for good"; 200]);
+    assert_eq!(rig.calls(MIND), 1, "a job named many times is asked for once");
+}
+
+#[tokio::test]
+async fn max_staleness_is_honoured_and_an_end_is_always_fresh() {
+    let rig = Setup { rest: "cache: { fresh_for: 1h }".to_owned(), ..full() }.start().await;
+    for (max, calls) in [(None, 1), (Some("1h"), 1), (Some("0ms"), 2), (None, 2)] {
+        assert_eq!(rig.look_within("metrics", "growing", max).await, "RUNNING");
+        assert_eq!(rig.calls(METRICS), calls, "{max:?}");
+    }
+    rig.upstreams.set_state("growing", SupermetricsStep::new("SUCCESS")).unwrap();
+    assert_eq!(rig.look("metrics", "growing").await, "RUNNING", "as old as allowed");
+    for _ in 0..3 {
+        assert_eq!(rig.look_within("metrics", "growing", Some("0ms")).await, "SUCCEEDED");
+    }
+    assert_eq!(rig.calls(METRICS), 3, "an end is never asked for again");
+}
+
+#[tokio::test]
+async fn two_spellings_are_two_jobs() {
+    let jobs =
+        [("AbC", "IN_PROGRESS"), ("abc", "COMPLETE")].map(|(id, word)| MindBridgeJob::new(id, &[(0, word)]));
+    let queries =
+        [("AbC", "RUNNING"), ("abc", "FAILURE")].map(|(id, word)| SupermetricsJob::new(id, &[(0, word)]));
+    let rig = Setup::with(jobs.into(), queries.into()).start().await;
+    let refs = [("mind", "AbC"), ("mind", "abc"), ("mind", "ABC"), ("metrics", "AbC"), ("metrics", "abc")];
+    let refs = refs.map(|(source, id)| external(source, id));
+    assert_eq!(
+        rig.look_at(&refs).await,
+        ["RUNNING", "SUCCEEDED", "NOT_FOUND for good", "RUNNING", "FAILED ()"]
+    );
+}
+
+/// Without a grant, without a source and without a job look alike, and cost nothing upstream.
+#[tokio::test]
+async fn what_a_client_may_not_read_is_not_found() {
+    let hash = |key: &str| ClientConfig::hex(&keys::hash(key));
+    let clients = format!(
+        "clients:\n  - {{ name: half, key_sha256: \"{}\", sources: [mind] }}\n  - {{ name: all, key_sha256: \"{}\", sources: [mind, metrics] }}",
+        hash("jg_half"),
+        hash("jg_all")
+    );
+    let rig = Setup { rest: clients, ..full() }.start().await;
+    let query = "query($refs: [JobRef!]!) { jobs(refs: $refs) { __typename ... on JobProblem { code } } sources { name } }";
+    let body = json!({ "query": query, "variables": { "refs": [external("mind", ID), external("metrics", "sales"), external("nowhere", "x")] } });
+    let problem = json!({ "__typename": "JobProblem", "code": "NOT_FOUND" });
+    let job = |name: &str| json!({ "__typename": name });
+    let half = wire::post(rig.public, Some("jg_half"), &body).await.data();
+    assert_eq!(half["jobs"], json!([job("MindBridgeJob"), problem, problem]));
+    assert_eq!(half["sources"], json!([{ "name": "mind" }]));
+    assert_eq!(rig.calls(METRICS), 0);
+    let all = wire::post(rig.public, Some("jg_all"), &body).await.data();
+    assert_eq!(all["jobs"], json!([job("MindBridgeJob"), job("SupermetricsJob"), problem]));
+    // held by now, and still not shown
+    assert_eq!(wire::post(rig.public, Some("jg_half"), &body).await.data(), half);
+    for key in [None, Some("jg_none"), Some("jg_hal")] {
+        let refused = wire::post(rig.public, key, &body).await;
+        assert_eq!(refused.refusal(), (401, "UNAUTHENTICATED".to_owned()));
+        assert!(refused.head.to_ascii_lowercase().contains("www-authenticate: bearer"), "{}", refused.head);
+    }
+}
+
+/// Told to stop, the gateway is not ready at once, finishes what is under way, and accepts no more.
+#[tokio::test]
+async fn draining_finishes_what_is_under_way() {
+    let rig = full().start().await;
+    assert_eq!(wire::get(rig.admin, "/readyz").await.status, 200);
+    rig.upstreams.push_fault(Fault::next(MIND, 1, FaultKind::Hold));
+    let under_way = rig.look("mind", ID);
+    let stop = async {
+        rig.upstreams.asked(1).await;
+        let drained = rig.serving.drain();
+        let release = async { rig.upstreams.release() };
+        tokio::join!(drained, release);
+    };
+    let (answer, ()) = tokio::join!(under_way, stop);
+    assert_eq!(answer, "SUCCEEDED");
+    assert!(tokio::net::TcpStream::connect(rig.public).await.is_err(), "the door is closed");
+}
+
+/// The scenario of the demo holds what the README promises of it.
+#[tokio::test]
+async fn the_demo_scenario_answers_about_every_job() {
+    let mut setup = Setup { scenario: Scenario::demo(), ..Setup::default() };
+    setup.secrets = ["demo-mindbridge-token".to_owned(), "demo-supermetrics-key".to_owned()];
+    let rig = setup.start().await;
+    let refs: Vec<Value> = [(MIND, "mind"), (METRICS, "metrics")]
+        .into_iter()
+        .flat_map(|(upstream, source)| {
+            rig.upstreams.job_ids(upstream).into_iter().map(move |id| external(source, &id))
+        })
+        .collect();
+    assert!(refs.len() >= 10);
+    for answer in rig.look_at(&refs).await {
+        let state = answer.split(' ').next().unwrap();
+        assert!(["QUEUED", "RUNNING", "SUCCEEDED", "UNKNOWN"].contains(&state), "{answer}");
+    }
+    rig.assert_well_behaved();
+}

@@ -1,0 +1,125 @@
+//! The real binary as a child process: what it says is collected line by line, and it never outlives its test.
+
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// The longest a process may take for anything: only a hung one reaches it.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A running `jobgate`.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    said: Arc<Mutex<String>>,
+    news: watch::Receiver<()>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Process {
+    /// Starts `jobgate` with these arguments and no environment but this.
+    pub(crate) fn start(args: &[&str], env: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_jobgate"));
+        command.args(args).env_clear().envs(env.iter().copied()).kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let said = Arc::new(Mutex::new(String::new()));
+        let (tell, news) = watch::channel(());
+        let tell = Arc::new(tell);
+        let readers = vec![
+            collect(child.stdout.take().unwrap(), Arc::clone(&said), Arc::clone(&tell)),
+            collect(child.stderr.take().unwrap(), Arc::clone(&said), tell),
+        ];
+        Self { child, said, news, readers }
+    }
+
+    /// Everything said so far, on both streams.
+    pub(crate) fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
+    }
+
+    /// Waits for a line that `read` can make something of.
+    pub(crate) async fn find<T: Send>(
+        &mut self,
+        what: &str,
+        read: impl Fn(&str) -> Option<T> + Send + Sync,
+    ) -> T {
+        let search = async {
+            loop {
+                self.news.borrow_and_update();
+                if let Some(found) = self.said().lines().find_map(&read) {
+                    return Some(found);
+                }
+                if self.news.changed().await.is_err() {
+                    return self.said().lines().find_map(&read);
+                }
+            }
+        };
+        let found = tokio::time::timeout(LIMIT, search).await.ok().flatten();
+        assert!(found.is_some(), "{what} was not said, but:\n{}", self.said());
+        found.unwrap()
+    }
+
+    /// The address behind this word in a log line such as `listening public=127.0.0.1:8080`.
+    pub(crate) async fn address(&mut self, word: &str) -> std::net::SocketAddr {
+        let marks = [format!("{word}="), format!("\"{word}\":\"")];
+        let read = |line: &str| {
+            let (_, rest) = marks.iter().find_map(|mark| line.split_once(mark.as_str()))?;
+            rest.split([' ', '"', ',']).next()?.parse().ok()
+        };
+        self.find(&marks[0], read).await
+    }
+
+    /// Sends a signal by its name, such as `TERM`.
+    pub(crate) async fn signal(&self, name: &str) {
+        let process = self.child.id().unwrap().to_string();
+        let sent = Command::new("kill").args(["-s", name, &process]).status().await.unwrap();
+        assert!(sent.success());
+    }
+
+    /// The command line as everybody on the machine can read it.
+    pub(crate) fn command_line(&self) -> String {
+        let bytes = std::fs::read(format!("/proc/{}/cmdline", self.child.id().unwrap())).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    /// Waits for the end: how it ended, and all that was said.
+    pub(crate) async fn ended(mut self) -> (ExitStatus, String) {
+        let status = tokio::time::timeout(LIMIT, self.child.wait()).await;
+        assert!(status.is_ok(), "the process does not end; it said:\n{}", self.said());
+        for reader in self.readers {
+            reader.await.unwrap();
+        }
+        let said = self.said.lock().unwrap().clone();
+        (status.unwrap().unwrap(), said)
+    }
+}
+
+/// Runs `jobgate` to its end: the exit code, and what it said on both streams.
+pub(crate) async fn run(args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String) {
+    let (status, said) = Process::start(args, env).ended().await;
+    (status.code(), said)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test's own task, not the gateway's")]
+fn collect(
+    stream: impl AsyncRead + Unpin + Send + 'static,
+    said: Arc<Mutex<String>>,
+    tell: Arc<watch::Sender<()>>,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(stream).split(b'\n');
+        while let Ok(Some(line)) = lines.next_segment().await {
+            let mut said = said.lock().unwrap();
+            said.push_str(&String::from_utf8_lossy(&line));
+            said.push('\n');
+            drop(said);
+            tell.send_replace(());
+        }
+    })
+}

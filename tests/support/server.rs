@@ -1,0 +1,189 @@
+//! The real gateway in front of the simulated upstreams, all on sockets of their own, in this process.
+
+use std::net::SocketAddr;
+
+use jobgate::config::{Config, Environment};
+use jobgate::server::build::{Gateway, Serving};
+use jobgate::simulator::{
+    Addresses, Asked, Auth, Endpoint, Handle, MindBridgeJob, Scenario, Simulator, SupermetricsJob, Upstream,
+};
+use serde_json::{Value, json};
+
+use super::wire::{self, Reply};
+
+/// The credentials that a `Scenario::default()` accepts.
+pub(crate) const TOKEN: &str = "simulated-mindbridge-token";
+pub(crate) const KEY: &str = "simulated-supermetrics-key";
+
+/// Enough for any test that is not about the budget.
+const BUDGET: &str = "budget: { per_second: 10000, per_hour: 1000000, concurrency: 500 }";
+
+/// What differs from the usual.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    pub(crate) scenario: Scenario,
+    /// The form of the Supermetrics credential: `bearer` or `api_key`.
+    pub(crate) form: &'static str,
+    /// Further options of both sources, in flow style.
+    pub(crate) source: &'static str,
+    /// Further sections of the configuration.
+    pub(crate) rest: String,
+    /// The secrets that the gateway holds for `mind` and `metrics`.
+    pub(crate) secrets: [String; 2],
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            scenario: Scenario::default(),
+            form: "api_key",
+            source: BUDGET,
+            rest: String::new(),
+            secrets: [TOKEN.to_owned(), KEY.to_owned()],
+        }
+    }
+}
+
+impl Setup {
+    /// The usual gateway with these jobs upstream.
+    pub(crate) fn with(mind: Vec<MindBridgeJob>, metrics: Vec<SupermetricsJob>) -> Self {
+        let mut setup = Self::default();
+        setup.scenario.mindbridge.jobs = mind;
+        setup.scenario.supermetrics.jobs = metrics;
+        setup
+    }
+
+    /// The environment that holds the secrets.
+    pub(crate) fn environment(&self) -> Environment {
+        let [token, key] = &self.secrets;
+        [("MIND_TOKEN", token), ("METRICS_KEY", key)].into_iter().collect()
+    }
+
+    /// The configuration, for upstreams at these addresses. Both doors take any free port.
+    pub(crate) fn yaml(&self, mindbridge: &str, supermetrics: &str) -> String {
+        let Self { form, source, rest, .. } = self;
+        let server = if rest.contains("server:") {
+            ""
+        } else {
+            "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0 }"
+        };
+        format!(
+            "{server}\nsources:\n  \
+             mind: {{ upstream: mindbridge, base_url: \"{mindbridge}\", credential: {{ bearer: {{ env: MIND_TOKEN }} }}, {source} }}\n  \
+             metrics: {{ upstream: supermetrics, base_url: \"{supermetrics}\", credential: {{ {form}: {{ env: METRICS_KEY }} }}, {source} }}\n\
+             {rest}\n"
+        )
+    }
+
+    pub(crate) async fn start(self) -> Rig {
+        let simulator = Simulator::start(self.scenario.clone(), Addresses::ephemeral()).await.unwrap();
+        let env = self.environment();
+        let yaml = self.yaml(&simulator.mindbridge_url(), &simulator.supermetrics_url());
+        let config = Config::from_yaml(&yaml, &env).unwrap();
+        let gateway = Gateway::build(&config, &env).await.unwrap();
+        let (public, admin) = (gateway.public_addr(), gateway.admin_addr());
+        Rig { upstreams: simulator.handle(), simulator, public, admin, serving: gateway.serve() }
+    }
+}
+
+/// A gateway at work, and what stands behind it.
+#[derive(Debug)]
+pub(crate) struct Rig {
+    pub(crate) simulator: Simulator,
+    pub(crate) upstreams: Handle,
+    pub(crate) public: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) serving: Serving,
+}
+
+impl Rig {
+    /// Posts a query with variables.
+    pub(crate) async fn ask(&self, query: &str, variables: Value) -> Reply {
+        wire::post(self.public, None, &json!({ "query": query, "variables": variables })).await
+    }
+
+    /// Asks for one job by its external id: the answer in short words, see [`told`].
+    pub(crate) async fn look(&self, source: &str, id: &str) -> String {
+        self.look_within(source, id, None).await
+    }
+
+    /// The same, for a caller who allows an unfinished job's answer to be so old.
+    pub(crate) async fn look_within(&self, source: &str, id: &str, max: Option<&str>) -> String {
+        let query =
+            format!("query($ref: JobRef!, $max: Duration) {{ job(ref: $ref, maxStaleness: $max) {ANY} }}");
+        let answer = self.ask(&query, json!({ "ref": external(source, id), "max": max })).await;
+        told(&answer.data()["job"])
+    }
+
+    /// Asks for several jobs at once, each answer in short words.
+    pub(crate) async fn look_at(&self, refs: &[Value]) -> Vec<String> {
+        let query = format!("query($refs: [JobRef!]!) {{ jobs(refs: $refs) {ANY} }}");
+        let answer = self.ask(&query, json!({ "refs": refs })).await;
+        answer.data()["jobs"].as_array().unwrap().iter().map(told).collect()
+    }
+
+    /// How many requests an upstream has had.
+    pub(crate) fn calls(&self, upstream: Upstream) -> usize {
+        self.upstreams.record_of(upstream).len()
+    }
+
+    /// The requests of one kind.
+    pub(crate) fn asked(&self, endpoint: Endpoint) -> Vec<Asked> {
+        let mut record = self.upstreams.record();
+        record.retain(|asked| asked.endpoint == endpoint);
+        record
+    }
+
+    /// Fails unless every request upstream was one that a correct client makes, on the expected path, and signed.
+    pub(crate) fn assert_well_behaved(&self) {
+        for asked in self.upstreams.record() {
+            assert_eq!(asked.violation, None, "{asked:?}");
+            assert_ne!(asked.endpoint, Endpoint::Unexpected, "{asked:?}");
+            assert!(matches!(asked.auth, Auth::Bearer | Auth::ApiKey | Auth::Wrong), "{asked:?}");
+        }
+    }
+}
+
+/// A reference by external id.
+pub(crate) fn external(source: &str, id: &str) -> Value {
+    json!({ "external": { "source": source, "externalId": id } })
+}
+
+/// What [`told`] reads.
+pub(crate) const ANY: &str = "{ __typename
+    ... on Job { state nativeState failure { code message } progress { completed total } freshness { isStale staleReason } }
+    ... on MindBridgeJob { version kind error }
+    ... on SupermetricsJob { requestId }
+    ... on JobProblem { code message retryable retryAfterMs } }";
+
+/// A job or a problem in short words: `RUNNING`, `FAILED E: why`, `THROTTLED after 30s`, `RUNNING, stale: TIMED_OUT`.
+/// A problem that cannot be helped by asking again ends in `for good`. Milliseconds are rounded to seconds, and beyond
+/// a minute to tens of them, since the gateway's own clock ran in between.
+pub(crate) fn told(answer: &Value) -> String {
+    let text = |value: &Value| value.as_str().map(ToOwned::to_owned);
+    if let Some(code) = text(&answer["code"]) {
+        let after = answer["retryAfterMs"].as_f64().map(|millis| {
+            let seconds = millis / 1_000.0;
+            if seconds > 60.0 { (seconds / 10.0).round() * 10.0 } else { seconds.round() }
+        });
+        return match (after, answer["retryable"].as_bool().unwrap()) {
+            (Some(seconds), true) => format!("{code} after {seconds}s"),
+            (None, true) => code,
+            (_, false) => format!("{code} for good"),
+        };
+    }
+    let mut words = text(&answer["state"]).unwrap();
+    if let Some(failure) = answer["failure"].as_object() {
+        let said = [text(&failure["code"]), text(&failure["message"])];
+        let said: Vec<String> = said.into_iter().flatten().collect();
+        words = format!("{words} ({})", said.join(": "));
+    }
+    if words == "UNKNOWN" {
+        words = format!("{words} ({})", text(&answer["nativeState"]).unwrap_or_default());
+    }
+    if let Some(reason) = text(&answer["freshness"]["staleReason"]) {
+        words = format!("{words}, stale: {reason}");
+    }
+    assert_eq!(answer["freshness"]["isStale"].as_bool().unwrap(), words.contains("stale"), "{answer}");
+    words
+}
