@@ -3,6 +3,8 @@
 
 mod architecture;
 mod canary;
+mod clients_streams;
+mod drain;
 mod faults;
 mod hostile;
 mod http_audit;
