@@ -4,7 +4,9 @@
 mod architecture;
 mod caching;
 mod canary;
+mod clients_streams;
 mod docs;
+mod drain;
 mod faults;
 mod hostile;
 mod http_audit;

@@ -1,0 +1,121 @@
+//! SIGTERM on the real binary with streams open and requests under way: each is told, and the process ends in time.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use futures_util::{SinkExt as _, StreamExt as _};
+use http::HeaderValue;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+
+use crate::support::process::Process;
+use crate::support::scratch::Scratch;
+use crate::support::server::Setup;
+use crate::support::wire;
+
+const SECRETS: [(&str, &str); 2] = [("MIND_TOKEN", "t"), ("METRICS_KEY", "k")];
+const QUIET: &str = "subscription { jobFeed { sequence } }";
+
+async fn websocket(to: SocketAddr) -> WebSocketStream<TcpStream> {
+    let mut request = format!("ws://{to}/graphql").into_client_request().unwrap();
+    let protocol = HeaderValue::from_static("graphql-transport-ws");
+    request.headers_mut().insert("sec-websocket-protocol", protocol);
+    let stream = TcpStream::connect(to).await.unwrap();
+    let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+    socket.send(Message::text(r#"{"type":"connection_init"}"#)).await.unwrap();
+    assert!(socket.next().await.unwrap().unwrap().is_text());
+    let subscribe = json!({ "id": "1", "type": "subscribe", "payload": { "query": QUIET } });
+    socket.send(Message::text(subscribe.to_string())).await.unwrap();
+    socket
+}
+
+async fn event_stream(to: SocketAddr) -> TcpStream {
+    let mut socket = TcpStream::connect(to).await.unwrap();
+    let headers = [("content-type", "application/json"), ("accept", "text/event-stream")];
+    let body = json!({ "query": QUIET }).to_string();
+    socket.write_all(&wire::request("POST", "/graphql", &headers, &body)).await.unwrap();
+    // its first byte is sent at once, so it is open after one read
+    assert!(socket.read_u8().await.is_ok());
+    socket
+}
+
+async fn close_code(mut socket: WebSocketStream<TcpStream>) -> Option<u16> {
+    let mut code = None;
+    while let Some(Ok(message)) = socket.next().await {
+        if let Message::Close(Some(frame)) = message {
+            code = Some(frame.code.into());
+        }
+    }
+    code
+}
+
+async fn rest_of(mut socket: TcpStream) -> String {
+    let mut text = String::new();
+    socket.read_to_string(&mut text).await.unwrap();
+    text
+}
+
+/// A gateway whose upstreams answer nobody.
+async fn gateway(streams: &str) -> (Process, SocketAddr) {
+    let config = Setup { rest: streams.to_owned(), ..Setup::default() };
+    let config = Scratch::new(&config.yaml("http://127.0.0.1:1", "http://127.0.0.1:1"));
+    let mut gateway = Process::start(&["serve", "--config", config.path()], &SECRETS);
+    let address = gateway.address("public").await;
+    (gateway, address)
+}
+
+#[tokio::test]
+async fn at_sigterm_every_stream_is_told_requests_finish_and_the_process_ends_with_0() {
+    let (gateway, address) = gateway("streams: { drain_window: 2s }").await;
+    let sockets = join_all((0..200).map(|_| websocket(address))).await;
+    let events = join_all((0..50).map(|_| event_stream(address))).await;
+    let mut half = TcpStream::connect(address).await.unwrap();
+    let body = json!({ "query": "{ __typename }" }).to_string();
+    let request = wire::request("POST", "/graphql", &[("content-type", "application/json")], &body);
+    let (first, second) = request.split_at(request.len() - 5);
+    half.write_all(first).await.unwrap();
+
+    let start = Instant::now();
+    gateway.signal("TERM").await;
+    let sockets = async {
+        let told = sockets.into_iter().map(async |socket| (close_code(socket).await, start.elapsed()));
+        join_all(told).await
+    };
+    let events = join_all(events.into_iter().map(rest_of));
+    let (sockets, events) = tokio::join!(sockets, events);
+    assert!(sockets.iter().all(|(code, _)| *code == Some(1012)), "{sockets:?}");
+    let early = sockets.iter().filter(|(_, at)| *at < Duration::from_secs(1)).count();
+    assert!((60..=140).contains(&early), "{early} of 200 in the first half of the window");
+    for text in events {
+        assert!(text.ends_with(":\n\n\r\n0\r\n\r\n"), "an event stream ends whole, without complete: {text}");
+    }
+    // the request that was under way all the time
+    half.write_all(second).await.unwrap();
+    let answer = rest_of(half).await;
+    assert!(answer.ends_with(r#"{"data":{"__typename":"Query"}}"#), "{answer}");
+
+    let (ended, said) = gateway.ended().await;
+    assert_eq!(ended.code(), Some(0), "{said}");
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_process_at_once() {
+    let (mut gateway, address) = gateway("streams: { drain_window: 20s }").await;
+    // so many that the first signal alone would take seconds
+    let sockets = join_all((0..500).map(|_| websocket(address))).await;
+    let start = Instant::now();
+    gateway.signal("TERM").await;
+    // two signals at once would count as one
+    gateway.find("the first signal", |line| line.contains("stopping").then_some(())).await;
+    gateway.signal("TERM").await;
+    let (ended, said) = gateway.ended().await;
+    assert!(start.elapsed() < Duration::from_secs(5), "{said}");
+    assert_eq!(ended.code(), Some(0), "{said}");
+    drop(sockets);
+}
