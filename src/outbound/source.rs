@@ -245,6 +245,11 @@ impl Source {
     ) -> Concluded<T> {
         let fail = |error| Concluded::Final(Err(AskError::Look(error)));
         let failed = || Outcome::Failed(self.means.entropy.unit());
+        // Whatever ails it, an upstream that says when to come back is taken at its word, for all of its calls.
+        let judge = |reply: &Reply| match (judge(reply), reply.retry_after(self.now())) {
+            (Verdict::Sick(_), Some(pause)) => Verdict::Throttled(pause),
+            (verdict, _) => verdict,
+        };
         match sent.map(|reply| judge(&reply)) {
             Ok(Verdict::Spoke(said)) => {
                 permit.finish(Outcome::Answered);

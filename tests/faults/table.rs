@@ -58,6 +58,12 @@ fn both(too_large: &Calls) -> Vec<Row> {
     let headers = BTreeMap::from([("content-type".to_owned(), "text/html".to_owned())]);
     let page = FaultKind::Answer(Answer { status: 429, headers, retry_after: None, body: Body::Html });
     let slow = Duration::from_mins(1);
+    let away = FaultKind::Answer(Answer {
+        status: 503,
+        headers: BTreeMap::new(),
+        retry_after: Some(RetryAfter::Seconds(9)),
+        body: Body::Empty,
+    });
     let hurried = |row: Row| Row { hurried: true, ..row };
     vec![
         row("429 in seconds", throttled(RetryAfter::Seconds(7)), "THROTTLED after 7s", CLOSED),
@@ -78,6 +84,7 @@ fn both(too_large: &Calls) -> Vec<Row> {
         row("500 empty", status(500), "UNAVAILABLE", RETRIED),
         row("502 as a page", FaultKind::html(502), "UNAVAILABLE", RETRIED),
         row("503 as a page", FaultKind::html(503), "UNAVAILABLE", RETRIED),
+        row("503 with Retry-After", away, "THROTTLED after 9s", CLOSED),
         row("504 empty", status(504), "UNAVAILABLE", RETRIED),
         row("200 as a page", FaultKind::html(200), "BAD_ANSWER", ONCE),
         row("200 empty", status(200), "BAD_ANSWER", ONCE),
