@@ -4,7 +4,6 @@
 mod architecture;
 mod canary;
 mod clients_streams;
-mod drain;
 mod faults;
 mod hostile;
 mod http_audit;
@@ -12,5 +11,6 @@ mod lookup;
 mod processes;
 mod query;
 mod schema;
+mod streams;
 mod support;
 mod watch;
