@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use jobgate::simulator::{
     Answer, Body, Endpoint, Fault, FaultKind, MindBridgeJob, RetryAfter, SupermetricsJob, Upstream,
 };
@@ -55,7 +56,8 @@ async fn play(upstream: Upstream, row: Row) {
     let first = rig.calls(upstream) - before;
     rig.look(name, "newer").await;
     let second = rig.calls(upstream) - before - first;
-    assert_eq!((first, second), calls, "{name}: {what}: requests for the first and the second job");
+    let asked = first == calls.0 && calls.1.contains(&second);
+    assert!(asked, "{name}: {what}: {first} and {second} requests for two jobs, expected {calls:?}");
 
     let code = outcome.split([' ', ',']).next().unwrap();
     let is_problem = rig.upstreams.record().len() > 2 && !STATES.contains(&code);
@@ -127,16 +129,19 @@ async fn two_retries_hide_two_faults() {
         FaultKind::CloseBeforeHeaders,
         FaultKind::TruncatedBody,
     ];
-    for (upstream, kind) in
-        [MIND, METRICS].into_iter().flat_map(|upstream| kinds.clone().map(|kind| (upstream, kind)))
-    {
-        for times in [1, 2] {
-            let rig = setup().start().await;
-            rig.upstreams.push_fault(Fault::next(upstream, times, kind.clone()));
-            assert_eq!(rig.look(source(upstream), "new").await, "RUNNING", "{kind:?}");
-            assert_eq!(rig.calls(upstream), 1 + times as usize, "{kind:?}");
-        }
-    }
+    let cases = [MIND, METRICS].into_iter().flat_map(|upstream| {
+        let of = move |kind: FaultKind| [1, 2].map(|times| Fault::next(upstream, times, kind.clone()));
+        kinds.clone().into_iter().flat_map(of)
+    });
+    let play = async |fault: Fault| {
+        let (upstream, times) = (fault.upstream, fault.times.unwrap() as usize);
+        let what = format!("{fault:?}");
+        let rig = setup().start().await;
+        rig.upstreams.push_fault(fault);
+        assert_eq!(rig.look(source(upstream), "new").await, "RUNNING", "{what}");
+        assert_eq!(rig.calls(upstream), 1 + times, "{what}");
+    };
+    join_all(cases.map(play)).await;
 }
 
 /// Crate trap F25: a redirect would carry the key, and a `Referer` with it, to another origin.

@@ -1,17 +1,17 @@
-//! Hostile callers: ids, bodies and documents. Each gets one clear refusal, and no upstream hears of it.
+//! Hostile callers: ids here, bodies and documents below. Each gets one clear refusal, and no upstream hears of it.
 //!
 //! Defaults of the chosen crates that break a promise, by their row in the list of measured traps, and where each is
 //! tested on the query path:
 //!
 //! | row | trap | test |
 //! |---|---|---|
-//! | F1 | mutations sent as `text/plain` or a form | `the_door_refuses_before_anything_runs`, and in `inbound::graphql::http::tests` |
+//! | F1 | mutations sent as `text/plain` or a form | `documents::the_door_refuses_before_anything_runs`, and in `inbound::graphql::http::tests` |
 //! | F2 | mutations by GET | `get_serves_queries_and_nothing_else` in `inbound::graphql::http::tests`, `http_audit` 9C48 |
-//! | F3 | a 30 MiB body is accepted | `the_door_refuses_before_anything_runs` |
-//! | F4, F5 | 10,000 aliases, 20,000 directives | `hostile_documents_run_nothing` |
-//! | F7 | batches run | `the_door_refuses_before_anything_runs` |
-//! | F8 | introspection, "did you mean" | `switched_off_the_schema_is_not_told` |
-//! | F9 | debug text for a malformed body | `the_door_refuses_before_anything_runs` |
+//! | F3 | a 30 MiB body is accepted | `documents::the_door_refuses_before_anything_runs` |
+//! | F4, F5 | 10,000 aliases, 20,000 directives | `documents::hostile_documents_run_nothing` |
+//! | F7 | batches run | `documents::the_door_refuses_before_anything_runs` |
+//! | F8 | introspection, "did you mean" | `documents::switched_off_the_schema_is_not_told` |
+//! | F9 | debug text for a malformed body | `documents::the_door_refuses_before_anything_runs` |
 //! | F10 | an int64 as `Int` | `every_field_of_both_upstreams_arrives` in `query` |
 //! | F24 | errors print the URL, key included | `canary`; `no_error_shows_the_secret_or_the_url` in `outbound::http::tests` |
 //! | F25 | redirects carry the key | `a_redirect_is_not_followed_and_the_other_origin_gets_nothing` in `faults` |
@@ -23,12 +23,14 @@
 
 use std::collections::BTreeSet;
 
-use jobgate::simulator::{Endpoint, Fault, FaultKind, MindBridgeJob, SupermetricsJob, Upstream};
+use jobgate::simulator::{Endpoint, Fault, FaultKind, SupermetricsJob, Upstream};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::support::server::{Setup, external};
 use crate::support::wire;
+
+mod documents;
 
 /// What a caller may try, once as it is and once in the middle of an id that looks good.
 const PIECES: [&str; 62] = [
@@ -221,182 +223,26 @@ async fn references_that_were_never_given_out_are_refused() {
     let refs: Vec<Value> = sources.iter().map(|source| external(source, "a")).collect();
     assert_eq!(rig.look_at(&refs).await, vec!["INVALID_REF for good"; sources.len()]);
     assert_eq!(rig.look("nowhere", "a").await, "NOT_FOUND for good");
-    assert_eq!(rig.upstreams.record(), []);
-}
-
-/// So many pieces of a document, one after the other.
-fn many(count: usize, piece: impl Fn(usize) -> String) -> String {
-    (0..count).map(piece).collect::<Vec<_>>().concat()
-}
-
-fn nested(depth: usize) -> String {
-    format!("{{ sources {}{}", "{ name ".repeat(depth), "}".repeat(depth + 1))
-}
-
-#[tokio::test]
-async fn hostile_documents_run_nothing() {
-    let rig = Setup::with(vec![MindBridgeJob::new("a", &[(0, "COMPLETE")])], vec![]).start().await;
-    let job = r#"job(ref: { external: { source: "mind", externalId: "a" } }) { __typename }"#;
-    let bomb = many(40, |n| format!("fragment f{n} on Query {{ ...f{next} ...f{next} }} ", next = n + 1));
-    let large = ("DOCUMENT_TOO_LARGE", 422);
-    let complex = ("DOCUMENT_TOO_COMPLEX", 422);
-    let invalid = ("GRAPHQL_VALIDATION_FAILED", 422);
-    let unparsable = ("GRAPHQL_PARSE_FAILED", 400);
     let cases = [
-        // F4
-        (format!("{{ {} }}", many(10_000, |n| format!("a{n}: sources {{ name }} "))), large),
-        (format!("{{ {} }}", many(51, |n| format!("a{n}: __typename "))), complex),
-        // F5
-        (format!("{{ __typename {} }}", "@skip(if:false)".repeat(15_000)), large),
-        (format!("{{ __typename {} }}", "@skip(if: false) ".repeat(21)), complex),
-        (nested(20), complex),
-        (nested(300), large),
-        (format!("{{ {} }}", format!("{job} ").repeat(21)), complex),
-        (format!("{{ ...f0 {job} }} {bomb} fragment f40 on Query {{ {job} }}"), complex),
-        ("{ ...a } fragment a on Query { ...b } fragment b on Query { ...a }".to_owned(), invalid),
+        (json!({ "id": "x" }), "id is not an id this gateway gave out"),
+        (external("mind", ""), "externalId is empty"),
+        (external("mind", ".."), "externalId must not consist of dots alone"),
+        (external("mind", "a/b"), "externalId may hold only letters, digits, - _ . ~ and :"),
+        (external("metrics", "a.b"), "externalId may hold only letters, digits, - and _"),
+        (external("mind", &long), "externalId is longer than 200 bytes"),
         (
-            format!(
-                "{{ trackedJobs(first: 100) {{ nodes {{ ... on SupermetricsJob {{ {} }} }} }} {job} }}",
-                many(11, |n| format!("r{n}: rows(first: 1) {{ header }} "))
-            ),
-            complex,
+            external("mind", "query"),
+            "externalId must not be \"query\", which is an endpoint of the upstream and no job",
         ),
-        (format!("{{ trackedJobs(first: 99999999999999999999) {{ nodes {{ id }} }} {job} }}"), invalid),
-        (format!("{{ trackedJobs(first: 1.5) {{ nodes {{ id }} }} {job} }}"), invalid),
-        (format!("{{ node(id: {{}}) {{ id }} {job} }}"), invalid),
-        (
-            format!(
-                "{{ jobs(refs: [{{ external: {{ source: 1, externalId: true }} }}]) {{ __typename }} {job} }}"
-            ),
-            invalid,
-        ),
-        (format!("{{ nosuchfield {job} }}"), invalid),
-        (format!("mutation {{ {job} }}"), invalid),
-        ("{".repeat(1_000), large),
-        ("[".repeat(100_000), large),
-        (format!("{{ {job}"), unparsable),
-        ("\0".to_owned(), unparsable),
-        (format!("\"{}", "a".repeat(100_000)), unparsable),
-        (format!("{{ job(ref: {{ id: \"\\uD800\" }}) {{ __typename }} {job} }}"), unparsable),
-        (format!("query($x: Int = 99999999999999999999999) {{ {job} }}"), invalid),
+        (external(&long, "a"), "source is longer than 63 bytes"),
+        (external("Mind", "a"), "source may hold only a-z, 0-9, - and _, starting with a letter or a digit"),
     ];
-    for (document, (code, status)) in cases {
-        let answer = rig.ask(&document, Value::Null).await;
-        let short: String = document.chars().take(120).collect();
-        assert_eq!(answer.refusal(), (status, code.to_owned()), "{short}: {}", answer.body);
-        assert!(answer.body.len() < 4_000, "{short}: {} bytes", answer.body.len());
+    for (reference, message) in cases {
+        let query = "query($ref: JobRef!) { job(ref: $ref) { ... on JobProblem { message } } }";
+        let answer = rig.ask(query, json!({ "ref": reference })).await.data();
+        assert_eq!(answer["job"]["message"], message);
     }
     assert_eq!(rig.upstreams.record(), []);
-}
-
-/// Both ways at once in a `@oneOf` input, none of them, and variables of the wrong type.
-#[tokio::test]
-async fn wrong_variables_run_nothing() {
-    let rig = Setup::default().start().await;
-    let query = "query($ref: JobRef!, $max: Duration, $first: Int = 1) { job(ref: $ref, maxStaleness: $max) { __typename } trackedJobs(first: $first) { nodes { id } } }";
-    let good = external("mind", "a");
-    let both = json!({ "id": "x", "external": { "source": "mind", "externalId": "a" } });
-    let cases = [
-        json!({}),
-        json!({ "ref": null }),
-        json!({ "ref": [] }),
-        json!({ "ref": "mind/a" }),
-        json!({ "ref": {} }),
-        json!({ "ref": both }),
-        json!({ "ref": { "external": { "source": "mind" } } }),
-        json!({ "ref": { "external": { "source": "mind", "externalId": ["a"] } } }),
-        json!({ "ref": { "external": { "source": "mind", "externalId": "a", "more": 1 } } }),
-        json!({ "ref": { "$serde_json::private::RawValue": "{\"id\":\"x\"}" } }),
-        json!({ "ref": good, "max": 5 }),
-        json!({ "ref": good, "max": "5" }),
-        json!({ "ref": good, "max": "-5s" }),
-        json!({ "ref": good, "first": u64::MAX }),
-        json!({ "ref": good, "first": 1e300 }),
-        json!({ "ref": good, "first": "1" }),
-    ];
-    for variables in cases {
-        let answer = rig.ask(query, variables.clone()).await;
-        let errors = answer.json();
-        let code = errors["errors"][0]["extensions"]["code"].as_str();
-        assert!(
-            matches!(code, Some("BAD_USER_INPUT" | "GRAPHQL_VALIDATION_FAILED" | "BAD_REQUEST")),
-            "{variables}: {}",
-            answer.body
-        );
-    }
-    assert_eq!(rig.upstreams.record(), []);
-    for first in [0, 101, -1, i32::MAX] {
-        let answer = rig
-            .ask("query($n: Int!) { trackedJobs(first: $n) { nodes { id } } }", json!({ "n": first }))
-            .await;
-        let error = &answer.json()["errors"][0];
-        assert_eq!(error["extensions"]["code"], "BAD_USER_INPUT", "{first}: {}", answer.body);
-        assert!(error["message"].as_str().unwrap().contains("100"), "{}", answer.body);
-    }
-}
-
-/// Crate traps F1, F3, F7 and F9, over a real socket.
-#[tokio::test]
-async fn the_door_refuses_before_anything_runs() {
-    let rig = Setup::with(vec![MindBridgeJob::new("a", &[(0, "COMPLETE")])], vec![]).start().await;
-    let query =
-        r#"{"query":"{ job(ref: { external: { source: \"mind\", externalId: \"a\" } }) { __typename } }"}"#;
-    let batch = format!("[{query},{query}]");
-    let form = "query=%7Bsources%7Bname%7D%7D".to_owned();
-    let large = format!("{{\"query\":\"{}\"}}", " ".repeat(300 * 1024));
-    let deep = format!("{}{}", "[".repeat(50_000), "]".repeat(50_000));
-    let json = "application/json";
-    let cases = [
-        ("POST", "text/plain", query.to_owned(), 415, "UNSUPPORTED_MEDIA_TYPE"),
-        ("POST", "application/x-www-form-urlencoded", form, 415, "UNSUPPORTED_MEDIA_TYPE"),
-        ("POST", "multipart/form-data; boundary=x", query.to_owned(), 415, "UNSUPPORTED_MEDIA_TYPE"),
-        ("POST", "application/json; charset=utf-16", query.to_owned(), 415, "UNSUPPORTED_MEDIA_TYPE"),
-        ("POST", json, large, 413, "PAYLOAD_TOO_LARGE"),
-        ("POST", json, batch, 422, "BAD_REQUEST"),
-        ("POST", json, deep, 422, "BAD_REQUEST"),
-        ("POST", json, "{\"query\":".to_owned(), 400, "BAD_REQUEST"),
-        ("POST", json, "{\"query\":1e400}".to_owned(), 422, "BAD_REQUEST"),
-        ("POST", json, "{\"variables\":{}}".to_owned(), 422, "BAD_REQUEST"),
-        ("PUT", json, query.to_owned(), 405, "METHOD_NOT_ALLOWED"),
-        ("DELETE", json, query.to_owned(), 405, "METHOD_NOT_ALLOWED"),
-    ];
-    for (method, content_type, body, status, code) in cases {
-        let request = wire::request(method, "/graphql", &[("content-type", content_type)], &body);
-        let answer = wire::exchange(rig.public, &request).await;
-        assert_eq!(answer.refusal(), (status, code.to_owned()), "{method} {content_type}: {}", answer.body);
-        for leak in ["serde", "Error(", "panicked", "src/"] {
-            assert!(!answer.body.contains(leak), "{}", answer.body);
-        }
-    }
-    for path in ["/", "/graphql/", "/graphql/../admin", "/metrics", "/livez", "//graphql", "/%67raphql"] {
-        let answer = wire::get(rig.public, path).await;
-        assert!([200, 404].contains(&answer.status), "{path}: {}", answer.status);
-        assert!(!answer.body.contains("jobgate_"), "{path} shows what is for operators");
-    }
-    assert_eq!(rig.upstreams.record(), []);
-}
-
-/// Crate trap F8: what cannot be seen is not spelled out either.
-#[tokio::test]
-async fn switched_off_the_schema_is_not_told() {
-    let rig = Setup { rest: "graphql: { introspection: off }".to_owned(), ..Setup::default() }.start().await;
-    for query in [
-        "{ __schema { types { name } } }",
-        "{ __type(name: \"Query\") { name } }",
-        "{ sourcez { name } }",
-        "{ sources { nam } }",
-    ] {
-        let answer = rig.ask(query, Value::Null).await;
-        assert!(!answer.body.to_lowercase().contains("did you mean"), "{query}: {}", answer.body);
-        let body = answer.json();
-        let told = body["data"]["__schema"].is_object() || body["data"]["__type"].is_object();
-        assert!(!told, "{query}: {}", answer.body);
-    }
-    let open = Setup::default().start().await;
-    assert_eq!(
-        open.ask("{ __type(name: \"Query\") { name } }", Value::Null).await.data(),
-        json!({ "__type": { "name": "Query" } })
-    );
 }
 
 /// Crate trap F31: the fetch is its own task, so hanging up neither cancels nor repeats it.

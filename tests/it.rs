@@ -2,14 +2,17 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 mod architecture;
+mod caching;
 mod canary;
 mod clients_streams;
+mod docs;
 mod faults;
 mod hostile;
 mod http_audit;
 mod lookup;
 mod processes;
 mod query;
+mod rest;
 mod schema;
 mod streams;
 mod support;

@@ -1,15 +1,14 @@
 //! The query path from end to end: a question over HTTP, both upstreams over HTTP, and the whole answer.
 
-use futures_util::future::join_all;
 use jobgate::config::ClientConfig;
 use jobgate::outbound::identity::keys;
 use jobgate::simulator::{
-    Auth, Body, Endpoint, Fault, FaultKind, MindBridgeJob, MindBridgeStep, QueryMeta, ResultMeta, Rows,
-    Scenario, SupermetricsJob, SupermetricsStep, Upstream, UserInfo,
+    Auth, Body, Fault, FaultKind, MindBridgeJob, MindBridgeStep, QueryMeta, ResultMeta, Rows, Scenario,
+    SupermetricsJob, SupermetricsStep, Upstream, UserInfo,
 };
 use serde_json::{Value, json};
 
-use crate::support::server::{Rig, Setup, external};
+use crate::support::server::{Setup, external};
 use crate::support::wire;
 
 const MIND: Upstream = Upstream::MindBridge;
@@ -293,79 +292,6 @@ async fn expired_rows_are_a_problem_and_the_job_stays() {
     assert_eq!(refused.json()["errors"][0]["extensions"]["code"], "INVALID_REF", "{}", refused.body);
 }
 
-fn many(count: usize) -> (Vec<MindBridgeJob>, Vec<Value>) {
-    let ids: Vec<String> = (0..count).map(|number| format!("{number:024x}")).collect();
-    let jobs = ids.iter().map(|id| MindBridgeJob::new(id, &[(0, "IN_PROGRESS")])).collect();
-    (jobs, ids.iter().map(|id| external("mind", id)).collect())
-}
-
-fn endpoints(rig: &Rig) -> (usize, usize) {
-    (rig.asked(Endpoint::Query).len(), rig.asked(Endpoint::One).len())
-}
-
-#[tokio::test]
-async fn two_hundred_jobs_of_one_source_cost_as_many_requests_as_pages() {
-    let (jobs, refs) = many(200);
-    for (page, expected) in [(None, 2), (Some(30), 8)] {
-        let mut setup = Setup::with(jobs.clone(), vec![]);
-        setup.scenario.mindbridge.max_page_size = page;
-        let rig = setup.start().await;
-        assert_eq!(rig.look_at(&refs).await, vec!["RUNNING"; 200]);
-        assert_eq!(endpoints(&rig), (expected, 0), "pages of {page:?}");
-        rig.assert_well_behaved();
-    }
-}
-
-#[tokio::test]
-async fn a_tenant_that_refuses_the_query_is_asked_one_by_one_and_not_tried_again() {
-    let (jobs, refs) = many(20);
-    for status in [403, 404, 405] {
-        let mut setup = Setup::with(jobs.clone(), vec![]);
-        setup.scenario.mindbridge.refuse_query = Some(status);
-        let rig = setup.start().await;
-        assert_eq!(rig.look_at(&refs[..10]).await, vec!["RUNNING"; 10]);
-        assert_eq!(rig.look_at(&refs[10..]).await, vec!["RUNNING"; 10]);
-        assert_eq!(endpoints(&rig), (1, 20), "{status}");
-        rig.assert_well_behaved();
-    }
-}
-
-/// Where 0 and 0 are read as "not set", a poll would download every row: seen once, avoided ever after.
-#[tokio::test]
-async fn zero_offsets_that_mean_all_are_noticed_once() {
-    let jobs = ["one", "two"].map(|id| {
-        let mut job = SupermetricsJob::new(id, &[(0, "SUCCESS")]);
-        job.rows.count = 30_000;
-        job
-    });
-    let mut setup = Setup::with(vec![], jobs.into());
-    setup.scenario.supermetrics.zero_offsets_mean_all = true;
-    let rig = setup.start().await;
-    assert_eq!(rig.look("metrics", "one").await, "SUCCEEDED");
-    assert_eq!(rig.look("metrics", "two").await, "SUCCEEDED");
-    let ends: Vec<_> = rig.upstreams.record().iter().map(|asked| asked.offsets.1).collect();
-    assert_eq!(ends, [Some(0), Some(1), Some(1)]);
-}
-
-#[tokio::test]
-async fn a_thousand_identical_questions_at_once_are_one_request() {
-    let rig = Setup { rest: "cache: { fresh_for: 1h }".to_owned(), ..full() }.start().await;
-    for upstream in [MIND, METRICS] {
-        rig.upstreams.push_fault(Fault::next(upstream, 1, FaultKind::Hold));
-    }
-    let refs = json!([external("mind", ID), external("metrics", "growing")]);
-    let query = "query($refs: [JobRef!]!) { jobs(refs: $refs) { ... on Job { state } } }";
-    let asking = join_all((0..1_000).map(|_| rig.ask(query, json!({ "refs": refs }))));
-    let release = async {
-        rig.upstreams.asked(2).await;
-        rig.upstreams.release();
-    };
-    let (answers, ()) = tokio::join!(asking, release);
-    let expected = json!({ "jobs": [{ "state": "SUCCEEDED" }, { "state": "RUNNING" }] });
-    assert!(answers.iter().all(|answer| answer.data() == expected));
-    assert_eq!((rig.calls(MIND), rig.calls(METRICS)), (1, 1));
-}
-
 #[tokio::test]
 async fn a_list_of_references_has_one_to_two_hundred() {
     let rig = full().start().await;
@@ -382,36 +308,6 @@ async fn a_list_of_references_has_one_to_two_hundred() {
     assert_eq!(rig.upstreams.record(), []);
     assert_eq!(rig.look_at(&vec![external("mind", "a"); 200]).await, vec!["NOT_FOUND for good"; 200]);
     assert_eq!(rig.calls(MIND), 1, "a job named many times is asked for once");
-}
-
-#[tokio::test]
-async fn max_staleness_is_honoured_and_an_end_is_always_fresh() {
-    let rig = Setup { rest: "cache: { fresh_for: 1h }".to_owned(), ..full() }.start().await;
-    for (max, calls) in [(None, 1), (Some("1h"), 1), (Some("0ms"), 2), (None, 2)] {
-        assert_eq!(rig.look_within("metrics", "growing", max).await, "RUNNING");
-        assert_eq!(rig.calls(METRICS), calls, "{max:?}");
-    }
-    rig.upstreams.set_state("growing", SupermetricsStep::new("SUCCESS")).unwrap();
-    assert_eq!(rig.look("metrics", "growing").await, "RUNNING", "as old as allowed");
-    for _ in 0..3 {
-        assert_eq!(rig.look_within("metrics", "growing", Some("0ms")).await, "SUCCEEDED");
-    }
-    assert_eq!(rig.calls(METRICS), 3, "an end is never asked for again");
-}
-
-#[tokio::test]
-async fn two_spellings_are_two_jobs() {
-    let jobs =
-        [("AbC", "IN_PROGRESS"), ("abc", "COMPLETE")].map(|(id, word)| MindBridgeJob::new(id, &[(0, word)]));
-    let queries =
-        [("AbC", "RUNNING"), ("abc", "FAILURE")].map(|(id, word)| SupermetricsJob::new(id, &[(0, word)]));
-    let rig = Setup::with(jobs.into(), queries.into()).start().await;
-    let refs = [("mind", "AbC"), ("mind", "abc"), ("mind", "ABC"), ("metrics", "AbC"), ("metrics", "abc")];
-    let refs = refs.map(|(source, id)| external(source, id));
-    assert_eq!(
-        rig.look_at(&refs).await,
-        ["RUNNING", "SUCCEEDED", "NOT_FOUND for good", "RUNNING", "FAILED ()"]
-    );
 }
 
 /// Without a grant, without a source and without a job look alike, and cost nothing upstream.

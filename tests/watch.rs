@@ -288,6 +288,7 @@ async fn a_wait_ends_at_its_timeout_with_the_state_reached() {
     let answer = house.jobs.await_end(&Principal::local(), reference("mind", "a"), SECOND * 5).await.unwrap();
     assert_eq!((answer.observation.job.state(), start.elapsed()), (JobState::Running, SECOND * 5));
     assert!(answer.next_look.is_some());
+    assert!(answer.age >= SECOND / 2, "its age is that of the moment it is told");
     house.mind.says(|_| Err(LookError::NotFound));
     let start = Instant::now();
     let nobody =

@@ -7,23 +7,24 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::fault::Faults;
-use super::values::{Address, Count, GIB, HOUR, KIB, MINUTE, SECOND, Size, Span};
+use super::values::{Address, Count, GIB, HOUR, KIB, SECOND, Size, Span};
 
 /// Where jobgate listens, and how long and how much it lets a caller have.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServerConfig {
-    /// Address and port of the public door: `/graphql`, `/`, `/graphiql`. Port 0 lets the system choose one.
+    /// Address and port of the public door: `/graphql` and `/v1/jobs`. Port 0 lets the system choose one.
     #[serde(with = "Address")]
     pub listen: SocketAddr,
-    /// Address and port of the operators' door: `/livez`, `/readyz`, `/metrics`. Keep it off the public network.
+    /// Address and port of the operators' door: `/livez` and `/readyz`. Keep it off the public network.
     #[serde(with = "Address")]
     pub admin_listen: SocketAddr,
     /// Longest time for one request, from its last header to the answer. Every source's `status_timeout` is shorter.
     #[serde(with = "Span::<SECOND, HOUR>")]
     pub request_timeout: Duration,
-    /// Longest time for a caller to send the headers, so that idle sockets do not pile up.
-    #[serde(with = "Span::<1, MINUTE>")]
+    /// From the end of one request on a connection to the last header of the next: how long an idle connection is kept. Keep it
+    /// above the idle time of a proxy in front, which would else reuse a connection that is just being closed.
+    #[serde(with = "Span::<1, HOUR>")]
     pub header_timeout: Duration,
     /// Largest request body, in bytes. A GraphQL document with 200 references needs about 20KiB.
     #[serde(with = "Size::<KIB, GIB>")]
@@ -47,9 +48,6 @@ impl ServerConfig {
         let one_ip = public.ip() == admin.ip() || public.ip().is_unspecified() || admin.ip().is_unspecified();
         if public.port() != 0 && public.port() == admin.port() && one_ip {
             faults.add("server.admin_listen", "takes the port of server.listen: choose another port");
-        }
-        if self.header_timeout > self.request_timeout {
-            faults.add("server.header_timeout", "must not be longer than server.request_timeout");
         }
     }
 }

@@ -64,7 +64,7 @@ pub struct BudgetConfig {
 
 impl Default for BudgetConfig {
     fn default() -> Self {
-        Self { per_second: 5, per_hour: 5_000, concurrency: 8, max_wait: Duration::from_secs(2) }
+        Self { per_second: 10, per_hour: 5_000, concurrency: 8, max_wait: Duration::from_secs(10) }
     }
 }
 

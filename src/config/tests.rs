@@ -186,7 +186,7 @@ fn the_schema_describes_every_option_and_refuses_others() {
     assert_eq!(source["required"], serde_json::json!(["upstream", "base_url", "credential"]));
     assert_eq!(source["properties"]["upstream"]["enum"], serde_json::json!(["mindbridge", "supermetrics"]));
     assert_eq!(source["properties"]["status_timeout"]["default"], "15s");
-    assert_eq!(source["properties"]["budget"]["properties"]["max_wait"]["default"], "2s");
+    assert_eq!(source["properties"]["budget"]["properties"]["max_wait"]["default"], "10s");
     assert!(source["properties"]["base_url"].get("default").is_none(), "what is required has no default");
     assert!(!text.contains("$ref") && described.len() > 45, "{}", described.len());
     undescribed(&schema, "");

@@ -207,11 +207,6 @@ impl Refusal {
         self.0.kind
     }
 
-    /// The refusal as one GraphQL error, where there is no HTTP response to put it in. Said once in the log.
-    pub fn into_json(self) -> Value {
-        self.0.into_json()
-    }
-
     /// Ends the refusal, with a body made of its message by another door: said in the log, with status and header.
     pub(super) fn into_response_with(self, body: impl FnOnce(&str) -> String) -> Response {
         let Said { kind, message, header, .. } = *self.0;
@@ -220,6 +215,11 @@ impl Refusal {
         *response.status_mut() = kind.status();
         response.headers_mut().extend(header);
         response
+    }
+
+    /// The refusal as one GraphQL error, where there is no HTTP response to put it in. Said once in the log.
+    pub fn into_json(self) -> Value {
+        self.0.into_json()
     }
 
     fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {

@@ -52,7 +52,7 @@ impl Jobs {
     ) -> Vec<Answer> {
         let targets: Vec<Result<Target, Problem>> =
             refs.iter().map(|one| self.resolve(principal, one)).collect();
-        let mut wanted: Wanted = Wanted::new();
+        let mut wanted = Wanted::with_capacity(targets.len());
         for target in targets.iter().flatten() {
             wanted.entry(target.key.clone()).or_insert_with(|| Arc::clone(&target.reader));
         }
@@ -72,11 +72,10 @@ impl Inner {
         max_staleness: Option<Duration>,
     ) -> HashMap<JobKey, Answer> {
         let keys: Vec<JobKey> = wanted.keys().cloned().collect();
-        let held: HashMap<&JobKey, Observation> = keys
-            .iter()
-            .zip(self.ingest.held_all(&keys).await)
-            .filter_map(|(key, held)| Some((key, held?)))
-            .collect();
+        // Made at full size, here and above: growing it step by step costs more than filling it.
+        let mut held: HashMap<&JobKey, Observation> = HashMap::with_capacity(keys.len());
+        let found = keys.iter().zip(self.ingest.held_all(&keys).await);
+        held.extend(found.filter_map(|(key, held)| Some((key, held?))));
         let allowed = max_staleness.unwrap_or(self.freshness.fresh_for);
         let believed = max_staleness.unwrap_or(self.freshness.missing_for);
         let now = self.clock.now();

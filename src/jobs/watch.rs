@@ -14,7 +14,7 @@ use crate::domain::id::JobKey;
 use crate::domain::principal::Principal;
 
 use super::access::JobRef;
-use super::answer::{Answer, Miss};
+use super::answer::{Answer, Miss, Seen};
 use super::follow::{Interest, Told};
 use super::{Inner, Jobs};
 use crate::ports::upstream::LookError;
@@ -77,22 +77,18 @@ impl Jobs {
         let deadline = Instant::now() + timeout.min(self.inner.freshness.answer_within);
         let client = principal.shared_name();
         let mut interest = self.inner.following.interest(&target.key, client, None);
-        let mut answer = self.lookup_one(principal, reference, None).await;
-        self.inner.settle(&target.key, &answer);
+        let first = self.lookup_one(principal, reference, None).await;
+        self.inner.settle(&target.key, &first);
         loop {
             let told = interest.read();
-            if !told.is_empty() {
-                answer = told.answer(&target.key, self.inner.clock.now());
-            }
-            let unknown = matches!(&answer, Err(Problem { code: ProblemCode::NotFound, .. }));
-            if told.is_over() || unknown {
-                return answer;
-            }
-            if tokio::time::timeout_at(deadline, interest.changed()).await.is_err() {
-                return answer.map(|mut seen| {
-                    seen.next_look = self.inner.next_look(&target.key);
-                    seen
-                });
+            let waited = if told.is_over() || told.is_missing() {
+                Err(())
+            } else {
+                tokio::time::timeout_at(deadline, interest.changed()).await.map_err(drop)
+            };
+            if waited.is_err() {
+                let answer = told.answer(&target.key, self.inner.clock.now());
+                return answer.map(|seen| Seen { next_look: self.inner.next_look(&target.key), ..seen });
             }
         }
     }

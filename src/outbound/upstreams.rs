@@ -13,12 +13,19 @@ pub mod supermetrics;
 mod wire;
 mod words;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::source::Source;
 pub use super::source::{Means, SourceSettings};
 use crate::domain::source::Upstream;
-use crate::ports::upstream::JobReader;
+use crate::ports::upstream::{Detail, JobReader, LookError};
+
+/// Turns a panic over one answer into a bad answer. The panic itself is in the log, by the process's hook.
+fn contained<T>(normalize: impl FnOnce() -> T) -> Result<T, LookError> {
+    catch_unwind(AssertUnwindSafe(normalize))
+        .map_err(|_| LookError::BadAnswer(Detail::new("putting the answer into our words panicked")))
+}
 
 /// Makes a configured source ready to be asked. Nothing is sent yet.
 pub fn reader(upstream: Upstream, settings: SourceSettings, means: Means) -> Arc<dyn JobReader> {
@@ -26,5 +33,16 @@ pub fn reader(upstream: Upstream, settings: SourceSettings, means: Means) -> Arc
     match upstream {
         Upstream::MindBridge => Arc::new(mindbridge::MindBridge::new(source)),
         Upstream::Supermetrics => Arc::new(supermetrics::Supermetrics::new(source)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_over_one_answer_is_a_bad_answer() {
+        assert!(matches!(contained(|| panic!("planted")), Err::<(), _>(LookError::BadAnswer(_))));
+        assert_eq!(contained(|| 7).unwrap(), 7);
     }
 }

@@ -231,5 +231,6 @@ fn limits(config: &Config) -> Limits {
         max_root_fields: graphql.max_root_fields,
         max_directives: graphql.max_directives,
         max_cost: graphql.max_cost as u64,
+        introspection: config.allows_introspection(),
     }
 }

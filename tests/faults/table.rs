@@ -1,6 +1,7 @@
 //! The rows of the fault table. What each column means, and how a row is played, is in `faults.rs`.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use jobgate::simulator::{Answer, Body, FaultKind, RetryAfter};
@@ -14,21 +15,25 @@ pub(crate) struct Row {
     /// What the caller is told, in the short words of `support::server::told`.
     pub(crate) outcome: &'static str,
     /// Requests for the first job, and for another one right after it.
-    pub(crate) calls: (usize, usize),
+    pub(crate) calls: Calls,
     /// The source's time for a call is short, since the fault outlasts any.
     pub(crate) hurried: bool,
 }
 
-const fn row(what: &'static str, fault: FaultKind, outcome: &'static str, calls: (usize, usize)) -> Row {
+/// A number of requests, and a range of them.
+pub(crate) type Calls = (usize, RangeInclusive<usize>);
+
+const fn row(what: &'static str, fault: FaultKind, outcome: &'static str, calls: Calls) -> Row {
     Row { what, fault, outcome, calls, hurried: false }
 }
 
 /// An answer is wrong, and the next one may not be: asked once each time.
-const ONCE: (usize, usize) = (1, 1);
+const ONCE: Calls = (1, 1..=1);
 /// The source must not be asked again for now.
-const CLOSED: (usize, usize) = (1, 0);
-/// Two retries; then two more tries, and the breaker opens at the fifth failure.
-const RETRIED: (usize, usize) = (3, 2);
+const CLOSED: Calls = (1, 0..=0);
+/// Two retries; then two more tries, and the breaker opens at the fifth failure. For how long is drawn by lot: the last
+/// retry may come in time to be the breaker's trial.
+const RETRIED: Calls = (3, 2..=3);
 
 fn status(status: u16) -> FaultKind {
     FaultKind::answer(status, Body::Empty)
@@ -49,7 +54,7 @@ fn described(status: u16, code: &str, description: &str) -> FaultKind {
 }
 
 /// What both upstreams do in the same way. `too_large` is the number of requests for an answer that is too large.
-fn both(too_large: (usize, usize)) -> Vec<Row> {
+fn both(too_large: &Calls) -> Vec<Row> {
     let headers = BTreeMap::from([("content-type".to_owned(), "text/html".to_owned())]);
     let page = FaultKind::Answer(Answer { status: 429, headers, retry_after: None, body: Body::Html });
     let slow = Duration::from_mins(1);
@@ -85,9 +90,9 @@ fn both(too_large: (usize, usize)) -> Vec<Row> {
         hurried(row("slow headers", FaultKind::SlowHeaders { delay: slow }, "TIMED_OUT", ONCE)),
         hurried(row("a slow body", FaultKind::SlowBody { chunk: 1, every: slow }, "TIMED_OUT", ONCE)),
         hurried(row("held for ever", FaultKind::Hold, "TIMED_OUT", ONCE)),
-        row("2 MiB", FaultKind::OversizedBody { bytes: 2 << 20 }, "BAD_ANSWER", too_large),
+        row("2 MiB", FaultKind::OversizedBody { bytes: 2 << 20 }, "BAD_ANSWER", too_large.clone()),
         // crate trap F26: small on the wire, large in memory
-        row("a gzip bomb", FaultKind::GzipBomb { bytes: 64 << 20 }, "BAD_ANSWER", too_large),
+        row("a gzip bomb", FaultKind::GzipBomb { bytes: 64 << 20 }, "BAD_ANSWER", too_large.clone()),
         row("a redirect", FaultKind::Redirect { to: "/elsewhere".to_owned() }, "BAD_ANSWER", ONCE),
     ]
 }
@@ -100,7 +105,7 @@ pub(crate) fn mindbridge() -> Vec<Row> {
         retry_after: Some(RetryAfter::Seconds(7)),
         body: Body::Empty,
     });
-    let mut rows = both(ONCE);
+    let mut rows = both(&ONCE);
     rows.extend([
         row("the hourly limit", FaultKind::hour_limit(1200), "THROTTLED after 1200s", CLOSED),
         row("both hints", hour_and_retry, "THROTTLED after 7s", CLOSED),
@@ -162,7 +167,7 @@ pub(crate) fn supermetrics() -> Vec<Row> {
     let account = |status| described(status, "QUERY_ACCOUNT_UNAVAILABLE", "log in again");
     let word = |word: &str| FaultKind::set("/meta/status_code", json!(word));
     // Too large once may mean that the end 0 was read as unset: the end 1 is tried, see `docs/simulator.md`.
-    let mut rows = both((2, 2));
+    let mut rows = both(&(2, 2..=2));
     rows.extend([
         row("the daily limit", daily(429, day), "THROTTLED after 86400s", CLOSED),
         row("the daily limit inside a 200", daily(200, None), "THROTTLED after 30s", CLOSED),

@@ -25,6 +25,8 @@ pub struct Limits {
     pub max_directives: usize,
     /// Upstream calls that the operation could cause at most.
     pub max_cost: u64,
+    /// Whether the schema itself may be asked for. The engine alone would answer `null` where that cannot be.
+    pub introspection: bool,
 }
 
 impl Default for Limits {
@@ -36,6 +38,7 @@ impl Default for Limits {
             max_root_fields: 20,
             max_directives: 20,
             max_cost: 1000,
+            introspection: true,
         }
     }
 }

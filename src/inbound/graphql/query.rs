@@ -62,7 +62,7 @@ impl Query {
         ctx: &Context<'_>,
         #[graphql(desc = "An id that the gateway gave out.")] id: ID,
     ) -> Option<Result<Node>> {
-        let answers = look(ctx, vec![access::JobRef::Id(id.0)], None).await;
+        let answers = look(ctx, &[access::JobRef::Id(id.0)], None).await;
         match answers {
             Ok(mut answers) => answers.pop().and_then(node),
             Err(error) => Some(Err(error)),
@@ -77,8 +77,8 @@ impl Query {
         #[graphql(desc = "Ids that the gateway gave out, 1 to 200.")] ids: Vec<ID>,
     ) -> Result<Vec<Option<Result<Node>>>> {
         check_count("ids", ids.len())?;
-        let refs = ids.into_iter().map(|id| access::JobRef::Id(id.0)).collect();
-        Ok(look(ctx, refs, None).await?.into_iter().map(node).collect())
+        let refs: Vec<_> = ids.into_iter().map(|id| access::JobRef::Id(id.0)).collect();
+        Ok(look(ctx, &refs, None).await?.into_iter().map(node).collect())
     }
 
     /// One job.
@@ -92,7 +92,7 @@ impl Query {
         max_staleness: Option<Duration>,
     ) -> Result<JobResult> {
         let reference = access::JobRef::from(reference);
-        let answers = look(ctx, vec![reference.clone()], max_staleness).await?;
+        let answers = look(ctx, std::slice::from_ref(&reference), max_staleness).await?;
         let answer = answers.into_iter().next().ok_or("no answer")?;
         Ok(JobResult::new(reference, answer))
     }
@@ -109,7 +109,7 @@ impl Query {
     ) -> Result<Vec<JobResult>> {
         check_count("refs", refs.len())?;
         let refs: Vec<access::JobRef> = refs.into_iter().map(Into::into).collect();
-        let answers = look(ctx, refs.clone(), max_staleness).await?;
+        let answers = look(ctx, &refs, max_staleness).await?;
         Ok(refs
             .into_iter()
             .zip(answers)
@@ -189,8 +189,8 @@ const fn await_for() -> Duration {
     Duration(std::time::Duration::from_secs(25))
 }
 
-async fn look(ctx: &Context<'_>, refs: Vec<access::JobRef>, max: Option<Duration>) -> Result<Vec<Answer>> {
-    Ok(ctx.data::<Jobs>()?.lookup(ctx.data()?, &refs, max.map(|max| max.0)).await)
+async fn look(ctx: &Context<'_>, refs: &[access::JobRef], max: Option<Duration>) -> Result<Vec<Answer>> {
+    Ok(ctx.data::<Jobs>()?.lookup(ctx.data()?, refs, max.map(|max| max.0)).await)
 }
 
 /// A thing, or null where there is none; what else went wrong is an error of this entry alone.

@@ -68,7 +68,7 @@ impl Told {
     }
 
     /// Whether the upstream does not know the job, and never did.
-    pub(super) fn is_missing(&self) -> bool {
+    pub(in crate::jobs) fn is_missing(&self) -> bool {
         self.seen.is_none() && matches!(self.trouble, Some(Miss::Look(LookError::NotFound)))
     }
 

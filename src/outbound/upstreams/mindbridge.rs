@@ -19,6 +19,7 @@ use reqwest::{Method, StatusCode};
 use tokio::time::Instant;
 
 use self::wire::AsyncResult;
+use super::contained;
 use super::distinct::Distinct;
 use super::wire::object;
 use super::words::Words;
@@ -137,17 +138,18 @@ impl MindBridge {
         match wire.id.as_deref() {
             Some(told) if told != id.as_str() => Err(bad_answer("the answer describes another id")),
             // older pages show the id as an empty object: an artefact, not another job
-            Some(_) | None => Ok(self.job(id, wire)),
+            Some(_) | None => self.job(id, wire),
         }
     }
 
-    fn job(&self, id: &ExternalId, wire: AsyncResult) -> Arc<Job> {
+    /// Puts an answer into our words. One item that we cannot cope with must not cost its companions on the page.
+    fn job(&self, id: &ExternalId, wire: AsyncResult) -> Result<Arc<Job>, LookError> {
         let key = JobKey { source: self.name().clone(), external_id: id.clone() };
-        let job = normalize::job(key, wire);
+        let job = contained(|| normalize::job(key, wire))?;
         if job.life == Life::Unknown {
             self.words.note(self.name(), job.native_state.as_deref());
         }
-        Arc::new(job)
+        Ok(Arc::new(job))
     }
 
     /// What any status but the expected ones means. The body is not read: which statuses carry one is not documented.

@@ -119,6 +119,10 @@ impl<'a> Walk<'a> {
             }
         }
         let introspection = introspect(field.name.node.as_str(), place)?;
+        if introspection.is_some() && !limits.introspection {
+            let message = "this gateway does not tell its schema; `jobgate schema` prints it";
+            return Err(Refusal::new(Kind::DocumentInvalid, message));
+        }
         let below = Place { depth: place.depth + 1, level: place.level + 1, introspection };
         self.set(&field.selection_set.node, below)
     }

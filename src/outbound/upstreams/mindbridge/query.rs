@@ -58,7 +58,7 @@ impl MindBridge {
             let more = goes_on(&page, number, used);
             for wire in page.content {
                 if let Some(id) = known(&wire, &mut open) {
-                    looks.insert(id.clone(), Look { asked_at, observed_at, outcome: Ok(self.job(id, wire)) });
+                    looks.insert(id.clone(), Look { asked_at, observed_at, outcome: self.job(id, wire) });
                 }
             }
             if open.is_empty() || open.len() == before || !more {

@@ -1,0 +1,120 @@
+//! The REST door over real sockets, held to `schema/openapi.yaml`.
+
+use std::collections::BTreeSet;
+
+use jobgate::simulator::{MindBridgeJob, MindBridgeStep, SupermetricsJob, Upstream};
+use serde_json::Value;
+
+use crate::support::server::{Rig, Setup};
+use crate::support::wire::{self, Reply};
+
+async fn rig() -> Rig {
+    let mind = vec![
+        MindBridgeJob::new("done", &[(0, "COMPLETE")]),
+        MindBridgeJob::new("runs", &[(0, "IN_PROGRESS")]),
+    ];
+    Setup::with(mind, vec![SupermetricsJob::new("done", &[(0, "SUCCESS")])]).start().await
+}
+
+async fn get(rig: &Rig, path: &str, headers: &[(&str, &str)]) -> Reply {
+    wire::exchange(rig.public, &wire::request("GET", path, headers, "")).await
+}
+
+fn header<'a>(reply: &'a Reply, name: &str) -> Option<&'a str> {
+    let lines = reply.head.lines().filter_map(|line| line.split_once(": "));
+    lines.filter(|(one, _)| one.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
+}
+
+/// The schema of a name, with its references followed.
+fn schema<'a>(document: &'a Value, name: &str) -> &'a Value {
+    &document["components"]["schemas"][name]
+}
+
+/// Every member of an answer is described, and every described one is there.
+fn assert_described(schema: &Value, answer: &Value, at: &str) {
+    if let Some(members) = answer.as_object() {
+        let known: BTreeSet<&str> =
+            schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+        let found: BTreeSet<&str> = members.keys().map(String::as_str).collect();
+        assert_eq!(found, known, "{at}");
+        let required: BTreeSet<&str> =
+            schema["required"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+        assert_eq!(required, known, "{at}: what is always there is required");
+        for (name, value) in members {
+            assert_described(&schema["properties"][name], value, &format!("{at}.{name}"));
+        }
+    } else if let Some(items) = answer.as_array().filter(|_| schema["items"]["properties"].is_object()) {
+        for item in items {
+            assert_described(&schema["items"], item, &format!("{at}[]"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_answered_is_what_is_described() {
+    let document: Value = serde_saphyr::from_str(include_str!("../schema/openapi.yaml")).unwrap();
+    let rig = rig().await;
+    for (source, upstream) in [("mind", "mindbridge"), ("metrics", "supermetrics")] {
+        let reply = get(&rig, &format!("/v1/jobs/{source}/done"), &[]).await;
+        assert_eq!(reply.status, 200);
+        let job = reply.json();
+        assert_eq!((job["state"].as_str(), job["isTerminal"].as_bool()), (Some("SUCCEEDED"), Some(true)));
+        assert!(job[upstream].is_object(), "{job}");
+        assert_described(schema(&document, "Job"), &job, "Job");
+        assert_eq!(header(&reply, "retry-after"), None, "an end is no reason to come back");
+    }
+    let missing = get(&rig, "/v1/jobs/mind/missing", &[]).await;
+    assert_eq!((missing.status, header(&missing, "content-type")), (404, Some("application/problem+json")));
+    assert_described(schema(&document, "Problem"), &missing.json(), "Problem");
+}
+
+#[tokio::test]
+async fn an_unfinished_job_says_when_to_come_back_and_an_unchanged_one_saves_its_body() {
+    let rig = rig().await;
+    let first = get(&rig, "/v1/jobs/mind/runs", &[]).await;
+    assert!(header(&first, "retry-after").unwrap().parse::<u64>().unwrap() >= 1);
+    let tag = header(&first, "etag").unwrap().to_owned();
+    let again = get(&rig, "/v1/jobs/mind/runs", &[("if-none-match", &tag)]).await;
+    assert_eq!((again.status, again.body.as_str()), (304, ""));
+    let other = get(&rig, "/v1/jobs/mind/done", &[("if-none-match", &tag)]).await;
+    assert_eq!(other.status, 200);
+}
+
+#[tokio::test]
+async fn a_preferred_wait_answers_at_the_end() {
+    let rig = rig().await;
+    let upstreams = rig.upstreams.clone();
+    let waiting = async {
+        let reply = get(&rig, "/v1/jobs/mind/runs", &[("prefer", "wait=20")]).await;
+        (
+            reply.status,
+            header(&reply, "preference-applied").map(ToOwned::to_owned),
+            reply.json()["state"].clone(),
+        )
+    };
+    let ending = async {
+        upstreams.asked(1).await;
+        upstreams.set_state("runs", MindBridgeStep::new("COMPLETE")).unwrap();
+    };
+    let (answer, ()) = tokio::join!(waiting, ending);
+    assert_eq!(answer, (200, Some("wait=20".to_owned()), "SUCCEEDED".into()));
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_a_problem_and_asks_nothing() {
+    let rig = rig().await;
+    let cases = [
+        ("GET", "/v1/jobs/mind/..%2f..", 422, "INVALID_REF"),
+        ("GET", "/v1/jobs/mind/%00", 422, "INVALID_REF"),
+        ("GET", "/v1/jobs/mind/%ff", 400, "BAD_REQUEST"),
+        ("GET", "/v1/jobs/Mind/a", 422, "INVALID_REF"),
+        ("GET", "/v1/jobs/nowhere/a", 404, "NOT_FOUND"),
+        ("POST", "/v1/jobs/mind/a", 405, "METHOD_NOT_ALLOWED"),
+        ("DELETE", "/v1/jobs/mind/a", 405, "METHOD_NOT_ALLOWED"),
+    ];
+    for (method, path, status, code) in cases {
+        let reply = wire::exchange(rig.public, &wire::request(method, path, &[], "")).await;
+        assert_eq!((reply.status, reply.json()["code"].as_str()), (status, Some(code)), "{method} {path}");
+    }
+    assert_eq!(rig.calls(Upstream::MindBridge), 0);
+}
