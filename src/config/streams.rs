@@ -70,3 +70,28 @@ fn is_origin(text: &str) -> bool {
     let Ok(url) = Url::parse(text) else { return false };
     matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization().eq_ignore_ascii_case(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_written_as_a_browser_sends_it() {
+        for (text, fits) in [
+            ("https://app.example", true),
+            ("HTTPS://App.Example", true),
+            ("http://app.example:8080", true),
+            ("http://[::1]:3000", true),
+            ("https://app.example/", false),
+            ("https://app.example:443", false),
+            ("https://user@app.example", false),
+            ("app.example", false),
+            ("ftp://app.example", false),
+            ("*", false),
+            ("null", false),
+            ("", false),
+        ] {
+            assert_eq!(is_origin(text), fits, "{text}");
+        }
+    }
+}

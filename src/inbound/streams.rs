@@ -230,7 +230,7 @@ impl Streams {
     /// Lets no stream in any more, and tells each to end: spread over the window, in no order, so that those who come back
     /// do not come at once. Returns when the last is told; what they still hold is counted by whoever runs them.
     ///
-    /// Dropping it leaves the rest untold.
+    /// Dropping it tells the rest at once.
     pub async fn drain(&self, window: Duration) {
         let mut open: Vec<Open> = {
             let mut held = self.0.lock();

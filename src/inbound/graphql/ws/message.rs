@@ -1,5 +1,5 @@
-//! The messages of `graphql-transport-ws` (<https://github.com/graphql/graphql-over-http> names it; the text is
-//! <https://github.com/enisdenjo/graphql-ws/blob/master/PROTOCOL.md>): what a client may send, and what we send.
+//! The messages of `graphql-transport-ws` (<https://github.com/enisdenjo/graphql-ws/blob/master/PROTOCOL.md>): what a
+//! client may send, and what we send.
 //! A text that is none of them is a reason to close; nothing of it is repeated.
 
 use std::borrow::Cow;

@@ -17,14 +17,14 @@ use tokio_tungstenite::tungstenite::{Bytes, Message};
 use super::message::{self, ClientMessage};
 use super::operations::{Operations, Said};
 use crate::domain::principal::Principal;
-use crate::inbound::error::{Kind, Refusal};
+use crate::inbound::error::{self, Kind, Refusal};
 use crate::inbound::graphql::http::answers::{Answer, Answers};
 use crate::inbound::graphql::http::body::Parameters;
 use crate::inbound::graphql::http::{Door, bearer};
 use crate::inbound::streams::{EndReason, OperationSeat, Seat};
 
-/// Bytes read at once. It is held and zeroed for each socket, so it is small; a longer message grows it for its time.
-const READ_BUFFER: usize = 4 * 1024;
+/// Bytes read at once. Held and zeroed for each socket, so it is small: most messages of a client fit, a longer one grows it.
+const READ_BUFFER: usize = 1024;
 /// How long a peer may take to read our close frame and hang up.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
 /// The member of the `connection_init` payload that holds the credential, in any case, as a header's name would be.
@@ -179,7 +179,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         };
         let principal = match (presented, self.principal.take()) {
             (None, Some(principal)) => principal,
-            (presented, _) => self.door.authenticate(presented.as_ref()).map_err(|_| EndReason::Forbidden)?,
+            (presented, _) => self.door.authenticate(presented.as_ref()).map_err(|refusal| {
+                error::log(refusal.kind(), "the connection_init holds no credential that is known here");
+                EndReason::Forbidden
+            })?,
         };
         self.seat.claim(principal.name()).map_err(|_| EndReason::Overload)?;
         self.principal = Some(principal);
@@ -246,9 +249,8 @@ fn reason_of(error: &Error) -> EndReason {
     match error {
         Error::Capacity(CapacityError::MessageTooLong { .. }) => EndReason::MessageTooBig,
         Error::Utf8(_) => EndReason::NotUtf8,
-        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => EndReason::ClientLeft,
-        Error::Protocol(_) | Error::AttackAttempt => EndReason::BrokenFrames,
-        Error::ConnectionClosed
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)
+        | Error::ConnectionClosed
         | Error::AlreadyClosed
         | Error::Io(_)
         | Error::Tls(_)
@@ -257,6 +259,7 @@ fn reason_of(error: &Error) -> EndReason {
         | Error::Url(_)
         | Error::Http(_)
         | Error::HttpFormat(_) => EndReason::ClientLeft,
+        Error::Protocol(_) | Error::AttackAttempt => EndReason::BrokenFrames,
     }
 }
 

@@ -1,7 +1,7 @@
-//! SIGTERM on the real binary with streams open and requests under way: each is told, and the process ends in time.
+//! Streams of the real binary on real sockets: their place among its connections, and what SIGTERM does to them.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -9,6 +9,7 @@ use http::HeaderValue;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -61,8 +62,8 @@ async fn rest_of(mut socket: TcpStream) -> String {
 }
 
 /// A gateway whose upstreams answer nobody.
-async fn gateway(streams: &str) -> (Process, SocketAddr) {
-    let config = Setup { rest: streams.to_owned(), ..Setup::default() };
+async fn gateway(rest: &str) -> (Process, SocketAddr) {
+    let config = Setup { rest: rest.to_owned(), ..Setup::default() };
     let config = Scratch::new(&config.yaml("http://127.0.0.1:1", "http://127.0.0.1:1"));
     let mut gateway = Process::start(&["serve", "--config", config.path()], &SECRETS);
     let address = gateway.address("public").await;
@@ -118,4 +119,17 @@ async fn a_second_signal_ends_the_process_at_once() {
     assert!(start.elapsed() < Duration::from_secs(5), "{said}");
     assert_eq!(ended.code(), Some(0), "{said}");
     drop(sockets);
+}
+
+#[tokio::test]
+async fn a_websocket_takes_the_place_of_a_connection_until_it_ends() {
+    let one = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, max_connections: 1 }";
+    let (_gateway, address) = gateway(one).await;
+    let held = websocket(address).await;
+    let body = json!({ "query": "{ __typename }" });
+    let mut asked = std::pin::pin!(wire::post(address, None, &body));
+    let waited = tokio::time::timeout(Duration::from_millis(200), asked.as_mut()).await;
+    assert!(waited.is_err(), "a second connection was served: {waited:?}");
+    drop(held);
+    assert_eq!(asked.await.status, 200);
 }
