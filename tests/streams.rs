@@ -133,3 +133,28 @@ async fn a_websocket_takes_the_place_of_a_connection_until_it_ends() {
     drop(held);
     assert_eq!(asked.await.status, 200);
 }
+
+#[tokio::test]
+async fn a_client_that_vanishes_gives_its_place_back() {
+    let (_gateway, address) = gateway("streams: { max_streams_per_client: 1 }").await;
+    // answered at once and closed, if there is room
+    let headers = [("content-type", "application/json"), ("accept", "text/event-stream")];
+    let body = json!({ "query": "{ __typename }" }).to_string();
+    let probe = wire::request("POST", "/graphql", &headers, &body);
+    for reset in [false, true] {
+        for transport in ["sse", "websocket"] {
+            let socket = match transport {
+                "sse" => event_stream(address).await,
+                _ => websocket(address).await.into_inner(),
+            };
+            assert_eq!(wire::exchange(address, &probe).await.status, 503, "{transport} holds the one place");
+            if reset {
+                socket.set_zero_linger().unwrap();
+            }
+            drop(socket);
+            let freed = async { while wire::exchange(address, &probe).await.status != 200 {} };
+            let freed = tokio::time::timeout(Duration::from_secs(5), freed).await;
+            assert!(freed.is_ok(), "{transport}, reset: {reset}");
+        }
+    }
+}
