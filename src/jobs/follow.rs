@@ -69,10 +69,12 @@ pub(super) struct Round {
 #[derive(Debug, Default)]
 struct State {
     jobs: HashMap<JobKey, Followed>,
-    /// What to do when, by time and the job's number.
-    agenda: BTreeMap<(Instant, u64), JobKey>,
+    /// What to do when: for each source, by time and the job's number.
+    agenda: HashMap<SourceName, Agenda>,
     numbers: u64,
 }
+
+type Agenda = BTreeMap<(Instant, u64), JobKey>;
 
 #[derive(Debug)]
 struct Followed {
@@ -167,33 +169,25 @@ impl Following {
     }
 
     /// Takes what is due now, at most `room(source)` jobs of each source, and forgets whom nobody watches any more.
+    ///
+    /// A source without room costs nothing here: what is due of it waits for a wake.
     pub(super) fn round(&self, room: impl Fn(&SourceName) -> usize) -> Round {
         let now = Instant::now();
-        let mut state = self.lock();
-        let mut by_source: HashMap<SourceName, Vec<JobKey>> = HashMap::new();
-        let ripe: Vec<JobKey> = state.agenda.range(..=(now, u64::MAX)).map(|(_, key)| key.clone()).collect();
-        for key in ripe {
-            if state.is_forgettable(&key, now, &self.settings) {
-                state.forget(&key);
-            } else {
-                by_source.entry(key.source.clone()).or_default().push(key);
-            }
-        }
         let mut round = Round::default();
-        for (source, due) in by_source {
+        let mut state = self.lock();
+        let sources: Vec<SourceName> = state.agenda.keys().cloned().collect();
+        for source in sources {
             let room = room(&source);
-            let mut chosen = turns::take_turns(due, room, |key| state.client_of(key));
-            if !chosen.is_empty() {
-                // A request that goes anyway takes along what would be due in a moment, at no cost.
-                let soon = (now, u64::MAX)..=(now + self.settings.pace.fastest / 2, u64::MAX);
-                let riders = state.agenda.range(soon).map(|(_, key)| key).filter(|key| key.source == source);
-                chosen.extend(riders.take(room - chosen.len()).cloned().collect::<Vec<_>>());
-                chosen.retain(|key| state.start_looking(key, &self.settings));
-                round.due.insert(source, chosen);
+            if room > 0 {
+                let chosen = state.choose(&source, room, now, &self.settings);
+                if !chosen.is_empty() {
+                    round.due.insert(source.clone(), chosen);
+                }
             }
+            let later = state.agenda.get(&source).and_then(|agenda| agenda.range((now, u64::MAX)..).next());
+            let next = later.map(|((at, _), _)| *at);
+            round.next = round.next.into_iter().chain(next).min();
         }
-        // What is due and found no room waits for a wake; only what comes later needs the clock.
-        round.next = state.agenda.range((now, u64::MAX)..).next().map(|((at, _), _)| *at);
         round
     }
 
@@ -241,12 +235,38 @@ impl State {
     /// Puts a job on the agenda, or takes it off.
     fn set_agenda(&mut self, key: &JobKey, at: Option<Instant>) {
         let Some(followed) = self.jobs.get_mut(key) else { return };
+        let agenda = self.agenda.entry(key.source.clone()).or_default();
         if let Some(before) = std::mem::replace(&mut followed.on_agenda, at) {
-            self.agenda.remove(&(before, followed.number));
+            agenda.remove(&(before, followed.number));
         }
         if let Some(at) = at {
-            self.agenda.insert((at, followed.number), key.clone());
+            agenda.insert((at, followed.number), key.clone());
         }
+    }
+
+    /// Chooses what to look at of one source, and marks it as being looked at. Clients take turns.
+    fn choose(
+        &mut self,
+        source: &SourceName,
+        room: usize,
+        now: Instant,
+        settings: &FollowSettings,
+    ) -> Vec<JobKey> {
+        let Some(agenda) = self.agenda.get(source) else { return Vec::new() };
+        let ripe: Vec<JobKey> = agenda.range(..=(now, u64::MAX)).map(|(_, key)| key.clone()).collect();
+        let (gone, due): (Vec<_>, Vec<_>) =
+            ripe.into_iter().partition(|key| self.is_forgettable(key, now, settings));
+        for key in gone {
+            self.forget(&key);
+        }
+        let mut chosen = turns::take_turns(due, room, |key| self.client_of(key));
+        if let Some(agenda) = self.agenda.get(source).filter(|_| !chosen.is_empty()) {
+            // A request that goes anyway takes along what would be due in a moment, at no cost.
+            let soon = (now, u64::MAX)..=(now + settings.pace.fastest / 2, u64::MAX);
+            chosen.extend(agenda.range(soon).take(room - chosen.len()).map(|(_, key)| key.clone()));
+        }
+        chosen.retain(|key| self.start_looking(key, settings));
+        chosen
     }
 
     /// Plans the next look, not before `pause` is over. A job that is over is only planned to be forgotten.

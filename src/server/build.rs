@@ -53,6 +53,8 @@ pub struct Serving {
     readiness: Readiness,
     spawner: RuntimeSpawner,
     drain: CancellationToken,
+    /// Ends later than the drain begins: streams are told the news until they are closed.
+    following: CancellationToken,
     streams: Streams,
 }
 
@@ -144,9 +146,10 @@ impl Gateway {
         tracing::info!(public = %self.public_addr(), admin = %self.admin_addr(), "listening");
         start(self.public, self.routes, drain.clone());
         start(self.admin, probes::router(self.readiness.clone()), drain.clone());
-        self.jobs.start_following(drain.clone());
+        let following = CancellationToken::new();
+        self.jobs.start_following(following.clone());
         self.readiness.set(true);
-        Serving { readiness: self.readiness, spawner: self.spawner, drain, streams: self.streams }
+        Serving { readiness: self.readiness, spawner: self.spawner, drain, following, streams: self.streams }
     }
 }
 
@@ -162,6 +165,7 @@ impl Serving {
         self.readiness.set(false);
         self.drain.cancel();
         self.streams.drain(self.streams.settings().drain_window).await;
+        self.following.cancel();
         self.spawner.idle().await;
     }
 }
