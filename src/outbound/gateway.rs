@@ -47,7 +47,7 @@ const REFUSAL_MAX: usize = 64 << 10;
 pub enum SetupError {
     /// The address.
     #[error("the gateway's url {0}")]
-    Url(#[from] BaseUrlError),
+    Url(&'static str),
     /// The key holds what a header cannot carry. Nothing of it is repeated.
     #[error("the key must be one line of visible ASCII characters, as `jobgate key new` shows it")]
     Key,
@@ -82,7 +82,7 @@ impl Gateway {
     /// When the address or the key cannot be used, or TLS cannot be set up.
     #[expect(clippy::disallowed_methods, reason = "this is where this road's own client is built")]
     pub fn new(base: Url, key: Option<SecretString>, clock: Arc<dyn Clock>) -> Result<Self, SetupError> {
-        BaseUrl::new(base.clone())?;
+        BaseUrl::new(base.clone()).map_err(|error| SetupError::Url(rule(error)))?;
         let graphic = |key: &SecretString| {
             let key = key.expose_secret();
             !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic())
@@ -215,6 +215,17 @@ impl Updates {
                 None => return Err(Trouble::passing("the stream was cut")),
             }
         }
+    }
+}
+
+/// The same rules as for an upstream, in the words of somebody who types an address.
+const fn rule(error: BaseUrlError) -> &'static str {
+    match error {
+        BaseUrlError::Scheme => "must start with https:// or http:// and name a host",
+        BaseUrlError::UserInfo => {
+            "must hold no user name or password; give the key as --key-file or JOBGATE_KEY"
+        }
+        BaseUrlError::Query => "must hold no ? and no #; /graphql is added to it",
     }
 }
 

@@ -38,6 +38,8 @@ struct Asking<'t, 'o> {
     screen: Screen<'t, 'o>,
     /// What was last said about the gateway, until it answers again.
     complaint: Option<String>,
+    /// Why the gateway was given up, if it was: every stream says so.
+    given_up: Option<String>,
 }
 
 impl Question {
@@ -48,7 +50,7 @@ impl Question {
         board: Board,
         screen: Screen<'_, '_>,
     ) -> anyhow::Result<Outcome> {
-        let mut asking = Asking { mode, board, screen, complaint: None };
+        let mut asking = Asking { mode, board, screen, complaint: None, given_up: None };
         match mode {
             Mode::Get => self.once(&mut asking).await?,
             Mode::Watch | Mode::Await => self.follow(&mut asking).await?,
@@ -71,7 +73,7 @@ impl Question {
                         asking.show(Shown::Answer(answer))?;
                     }
                 }
-                Err(trouble) => asking.complain(&trouble)?,
+                Err(trouble) => asking.give_up(&trouble)?,
             }
         }
         Ok(())
@@ -98,7 +100,7 @@ impl Question {
                 heard = news.next() => match heard {
                     Some(News::Told(update)) => asking.told(&update)?,
                     Some(News::Trouble { why, pause }) => asking.trouble(&why, pause)?,
-                    Some(News::GaveUp(why)) => asking.complain(&why)?,
+                    Some(News::GaveUp(why)) => asking.give_up(&why)?,
                     None => return Ok(()),
                 },
                 () = &mut time_is_up => return asking.time_is_up(timeout.unwrap_or_default()),
@@ -147,11 +149,11 @@ impl Asking<'_, '_> {
         Ok(())
     }
 
-    fn complain(&mut self, why: &Trouble) -> anyhow::Result<()> {
+    fn give_up(&mut self, why: &Trouble) -> anyhow::Result<()> {
         let text = why.to_string();
-        if self.complaint.as_ref() != Some(&text) {
+        if self.given_up.as_ref() != Some(&text) {
             self.screen.complain(&text)?;
-            self.complaint = Some(text);
+            self.given_up = Some(text);
         }
         Ok(())
     }

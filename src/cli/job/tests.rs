@@ -188,10 +188,10 @@ fn a_command_that_cannot_be_carried_out_ends_with_2_and_repeats_no_secret() {
         (&["get", ""], &[], "is empty"),
         (&["watch", "mind/"], &[], "lacks a part"),
         (&["await", "mind/a", "--timeout", "10"], &[], "must be a duration with its unit"),
-        (&["get", "mind/a", "--url", "secret"], &[], "--url is no url"),
-        (&["get", "mind/a", "--url", "http://me:secret@there"], &[], "must hold no user name or password"),
-        (&["get", "mind/a"], &[("JOBGATE_URL", "secret")], "JOBGATE_URL is no url"),
-        (&["get", "mind/a"], &[("JOBGATE_KEY", "sec ret")], "the key must be one line"),
+        (&["get", "mind/a", "--url", "hunter2"], &[], "--url is no url"),
+        (&["get", "mind/a", "--url", "http://me:hunter2@there"], &[], "must hold no user name or password"),
+        (&["get", "mind/a"], &[("JOBGATE_URL", "hunter2")], "JOBGATE_URL is no url"),
+        (&["get", "mind/a"], &[("JOBGATE_KEY", "hunter 2")], "the key must be one line"),
         (&["get", "mind/a", "--key-file", "/dev/null"], &[], "is empty"),
     ];
     for (line, env, said) in cases {
@@ -201,7 +201,7 @@ fn a_command_that_cannot_be_carried_out_ends_with_2_and_repeats_no_secret() {
         let code = crate::cli::run_on(args, &env.iter().copied().collect(), terminal);
         let err = String::from_utf8(err).unwrap();
         assert_eq!((code, out.is_empty(), err.contains(said)), (2, true, true), "{line:?}: {err}");
-        assert!(!err.contains("secret") && !err.contains("sec ret"), "{line:?}: {err}");
+        assert!(!err.contains("hunter"), "{line:?}: {err}");
     }
 }
 

@@ -168,13 +168,13 @@ fn an_address_or_a_key_that_cannot_be_used_is_refused_without_being_repeated() {
     assert_eq!(gateway("https://gateway.example/jobs", KEY), Ok(()));
     for (url, key) in [
         ("ftp://gateway.example", KEY),
-        ("http://me:secret@gateway.example", KEY),
-        ("http://gateway.example/?secret=1", KEY),
-        ("http://gateway.example", "se\ncret"),
-        ("http://gateway.example", "sécret"),
+        ("http://me:hunter2@gateway.example", KEY),
+        ("http://gateway.example/?hunter2=1", KEY),
+        ("http://gateway.example", "hun\nter2"),
+        ("http://gateway.example", "húnter2"),
         ("http://gateway.example", ""),
     ] {
         let refused = gateway(url, key).unwrap_err();
-        assert!(!refused.to_string().contains("cret"), "{refused}");
+        assert!(!refused.to_string().contains("ter2"), "{refused}");
     }
 }
