@@ -2,7 +2,7 @@
 //! live in `cli/`, one file each.
 
 use std::ffi::OsString;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -13,6 +13,7 @@ use crate::config::{Config, Environment, FILE_VARIABLE, Faults};
 mod check;
 mod config_schema;
 mod demo;
+mod job;
 mod key;
 mod schema;
 mod serve;
@@ -46,6 +47,9 @@ enum Command {
     /// Make keys for clients
     #[command(subcommand)]
     Key(key::Command),
+    /// Ask a running gateway about jobs
+    #[command(subcommand)]
+    Job(job::Command),
 }
 
 /// The option that every command with a configuration takes.
@@ -63,6 +67,8 @@ enum Exit {
     Done,
     /// Not as asked; the reason was said.
     Failed,
+    /// What was asked could not be learned; the reason was said.
+    Unlearned,
     /// The gateway lost a part it cannot do without. `EX_SOFTWARE` of sysexits.h.
     Broken,
     /// The configuration has faults; each was said. `EX_CONFIG` of sysexits.h.
@@ -74,25 +80,23 @@ impl From<Exit> for u8 {
         match exit {
             Exit::Done => 0,
             Exit::Failed => 1,
+            Exit::Unlearned => 2,
             Exit::Broken => 70,
             Exit::BadConfiguration => 78,
         }
     }
 }
 
-/// Runs a command line. Exit codes: 0 done, 1 failed, 2 not understood, 70 broken on the way, 78 faults in the configuration.
+/// Runs a command line. Exit codes: 0 done, 1 failed, 2 not understood or not learned, 70 broken on the way, 78 faults in
+/// the configuration. `docs/cli.md` says what they mean for each command.
 pub fn run(args: impl IntoIterator<Item = OsString>, env: &Environment) -> ExitCode {
+    let attended = io::stdout().is_terminal() && io::stderr().is_terminal();
     // Not locked: a command that runs for long logs to the same stream from other threads.
-    ExitCode::from(run_on(args, env, &mut io::stdout(), &mut io::stderr()))
+    let (mut out, mut err) = (io::stdout(), io::stderr());
+    ExitCode::from(run_on(args, env, Terminal::new(&mut out, &mut err, attended)))
 }
 
-fn run_on(
-    args: impl IntoIterator<Item = OsString>,
-    env: &Environment,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> u8 {
-    let mut terminal = Terminal::new(out, err);
+fn run_on(args: impl IntoIterator<Item = OsString>, env: &Environment, mut terminal: Terminal<'_>) -> u8 {
     let ended = match Line::try_parse_from(args) {
         Ok(line) => dispatch(line.command, env, &mut terminal).map(u8::from),
         Err(refused) => {
@@ -107,13 +111,17 @@ fn run_on(
         }
     };
     ended.unwrap_or_else(|error| {
-        // Whoever read our output has gone (`jobgate … | head`): nobody is left to tell.
-        let gone = |cause: &io::Error| cause.kind() == ErrorKind::BrokenPipe;
-        if !error.chain().filter_map(|cause| cause.downcast_ref()).any(gone) {
-            terminal.complain(&format!("jobgate: {error:#}")).ok();
-        }
+        tell(&error, &mut terminal);
         Exit::Failed.into()
     })
+}
+
+/// Says why a command failed, unless whoever read our output has gone (`jobgate … | head`): nobody is left to tell.
+fn tell(error: &anyhow::Error, terminal: &mut Terminal<'_>) {
+    let gone = |cause: &io::Error| cause.kind() == ErrorKind::BrokenPipe;
+    if !error.chain().filter_map(|cause| cause.downcast_ref()).any(gone) {
+        terminal.complain(&format!("jobgate: {error:#}")).ok();
+    }
 }
 
 fn dispatch(command: Command, env: &Environment, terminal: &mut Terminal<'_>) -> anyhow::Result<Exit> {
@@ -125,6 +133,7 @@ fn dispatch(command: Command, env: &Environment, terminal: &mut Terminal<'_>) ->
         Command::Check(arguments) => check::run(&arguments, env, terminal),
         Command::ConfigSchema => config_schema::run(terminal),
         Command::Key(command) => key::run(&command, terminal),
+        Command::Job(command) => Ok(job::run(&command, env, terminal)),
     }
 }
 

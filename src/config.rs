@@ -32,7 +32,7 @@ mod values;
 pub use cache::CacheConfig;
 pub use clients::ClientConfig;
 pub use credential::{CredentialRef, SecretRef};
-pub use environment::{Environment, FILE_VARIABLE, NoText};
+pub use environment::{Environment, FILE_VARIABLE, KEY_VARIABLE, NoText, URL_VARIABLE};
 pub use fault::Faults;
 pub use follow::FollowConfig;
 pub use graphql::{GraphqlConfig, Introspection};

@@ -3,6 +3,7 @@
 
 pub mod credentials;
 pub mod gate;
+pub mod gateway;
 pub mod http;
 pub mod identity;
 pub mod source;

@@ -7,13 +7,24 @@ use crate::config::Faults;
 
 /// The two streams of a command.
 pub(super) struct Terminal<'a> {
-    out: &'a mut dyn Write,
-    err: &'a mut dyn Write,
+    out: &'a mut (dyn Write + Send),
+    err: &'a mut (dyn Write + Send),
+    attended: bool,
 }
 
 impl<'a> Terminal<'a> {
-    pub(super) fn new(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Self {
-        Self { out, err }
+    /// Two streams; `attended` says that a person looks at both of them.
+    pub(super) fn new(
+        out: &'a mut (dyn Write + Send),
+        err: &'a mut (dyn Write + Send),
+        attended: bool,
+    ) -> Self {
+        Self { out, err, attended }
+    }
+
+    /// Whether a person looks at both streams, so that a line may change after it was written.
+    pub(super) const fn is_attended(&self) -> bool {
+        self.attended
     }
 
     /// Writes a line of the result.

@@ -12,7 +12,8 @@ struct Ended {
 fn jobgate(line: &str, env: &[(&str, &str)]) -> Ended {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let args = std::iter::once("jobgate").chain(line.split_whitespace()).map(OsString::from);
-    let code = run_on(args, &env.iter().copied().collect(), &mut out, &mut err);
+    let terminal = Terminal::new(&mut out, &mut err, false);
+    let code = run_on(args, &env.iter().copied().collect(), terminal);
     Ended { code, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
 }
 

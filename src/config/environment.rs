@@ -7,6 +7,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 /// The variable that names the configuration file where the command line does not.
 pub const FILE_VARIABLE: &str = "JOBGATE_CONFIG";
+/// The variable that says where the gateway is that `jobgate job` asks.
+pub const URL_VARIABLE: &str = "JOBGATE_URL";
+/// The variable that holds the client key of `jobgate job`.
+pub const KEY_VARIABLE: &str = "JOBGATE_KEY";
 
 /// The environment variables as they were when the process started. Any of them may hold a secret, so none is printed.
 #[derive(Clone, Default)]

@@ -69,6 +69,8 @@ fn the_environment_wins_over_the_file_at_every_depth() {
             ("JOBGATE_CLIENTS__0__NAME", "\"7\""),
             ("JOBGATE_TELEMETRY__OTLP_ENDPOINT", "null"),
             ("JOBGATE_CONFIG", "elsewhere.yaml"),
+            ("JOBGATE_URL", "http://elsewhere"),
+            ("JOBGATE_KEY", "jg_elsewhere"),
             ("JOBGATE_SERVICE_HOST", "10.0.0.1"),
             ("JOBGATE_PORT_8080_TCP", "tcp://10.0.0.1:8080"),
         ],

@@ -4,13 +4,13 @@ use serde_json::{Map, Value};
 use serde_saphyr::DuplicateKeyPolicy::{Error as Refuse, FirstWins};
 use serde_saphyr::{DuplicateKeyPolicy, Error};
 
-use super::environment::{Environment, FILE_VARIABLE};
+use super::environment::{Environment, FILE_VARIABLE, KEY_VARIABLE, URL_VARIABLE};
 use super::fault::Faults;
 
 /// What every option set by the environment starts with.
 const PREFIX: &str = "JOBGATE_";
 /// Variables that the command line reads; they are not options.
-const COMMAND_LINE: [&str; 1] = [FILE_VARIABLE];
+const COMMAND_LINE: [&str; 3] = [FILE_VARIABLE, URL_VARIABLE, KEY_VARIABLE];
 
 /// Reads YAML whose root is a mapping, or nothing. Faults name `label` and the line, and quote nothing of the text. `None`
 /// where there is nothing to go on with.

@@ -26,7 +26,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    pub(super) fn new(status: StatusCode, headers: &HeaderMap, body: Bytes) -> Self {
+    pub(in crate::outbound) fn new(status: StatusCode, headers: &HeaderMap, body: Bytes) -> Self {
         let text = |name: &str| Some(headers.get(name)?.to_str().ok()?.trim().to_owned());
         let number = |name: &str| text(name)?.parse().ok();
         Self {

@@ -1,0 +1,169 @@
+//! `jobgate job`: asks a running gateway about jobs, over its public protocol. Arguments, who asks, and the exit code;
+//! what is known of each job is in `board`, how it is shown in `screen`, and the asking in `ask`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
+
+use super::Exit;
+use super::terminal::Terminal;
+use crate::config::{Environment, KEY_VARIABLE, URL_VARIABLE};
+use crate::domain::duration;
+use crate::outbound::gateway::{Gateway, Ref};
+use crate::outbound::system::{SystemClock, ThreadEntropy};
+
+mod ask;
+mod bars;
+mod board;
+mod line;
+mod outcome;
+mod screen;
+
+use board::Board;
+use outcome::Outcome;
+use screen::{Form, Screen};
+
+/// Where a gateway is unless somebody says otherwise.
+const DEFAULT_URL: &str = "http://127.0.0.1:8080";
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 all jobs SUCCEEDED; 1 some ended otherwise (FAILED, CANCELED, EXPIRED); 2 something could not be learned \
+(a job without an answer, no gateway, no valid key, the time was up, a mistake in the command). With get, a job that has \
+not ended yet counts as answered: 0.
+
+The key of a client is read from --key-file or JOBGATE_KEY, never from the command line, where everyone can read it.";
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Tell how each job stands, once
+    #[command(after_help = EXIT_CODES)]
+    Get(Arguments),
+    /// Follow jobs to their ends, and tell each change
+    #[command(after_help = EXIT_CODES)]
+    Watch(Arguments),
+    /// Wait in silence for jobs to end, and tell how each did
+    #[command(after_help = EXIT_CODES)]
+    Await(Arguments),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The jobs, each as `SOURCE/EXTERNAL_ID` or as an opaque id that the gateway gave out
+    #[arg(required = true, value_name = "REF", value_parser = reference)]
+    refs: Vec<Ref>,
+    /// Where the gateway is; without it what `JOBGATE_URL` says, else <http://127.0.0.1:8080>
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// The file that holds the client's key, and nothing else; without it what `JOBGATE_KEY` holds, else none is sent
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// Print one JSON object a line, named as in the schema: a `JobUpdate` with watch, else a `JobResult`
+    #[arg(long)]
+    json: bool,
+    /// How old the news of an unfinished job may be, such as 5s; an older answer says why
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    max_staleness: Option<Duration>,
+    /// Give up after this long, such as 30s or 10m; without it get gives up after 30s, and the others do not
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    timeout: Option<Duration>,
+}
+
+/// What is asked of the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Get,
+    Watch,
+    Await,
+}
+
+pub(super) fn run(command: &Command, env: &Environment, terminal: &mut Terminal<'_>) -> Exit {
+    let (mode, arguments) = match command {
+        Command::Get(arguments) => (Mode::Get, arguments),
+        Command::Watch(arguments) => (Mode::Watch, arguments),
+        Command::Await(arguments) => (Mode::Await, arguments),
+    };
+    let outcome = carry_out(mode, arguments, env, terminal).unwrap_or_else(|error| {
+        // 1 means that a job ended badly, and nothing of the kind was learned
+        super::tell(&error, terminal);
+        Outcome::Unlearned
+    });
+    outcome.into()
+}
+
+fn carry_out(
+    mode: Mode,
+    arguments: &Arguments,
+    env: &Environment,
+    terminal: &mut Terminal<'_>,
+) -> anyhow::Result<Outcome> {
+    let Arguments { refs, url, key_file, json, max_staleness, timeout } = arguments;
+    let gateway =
+        Gateway::new(address(url.as_deref(), env)?, key(key_file.as_deref(), env)?, Arc::new(SystemClock))?;
+    let board = Board::new(refs.iter().cloned());
+    let form = if *json {
+        Form::Json
+    } else if mode == Mode::Watch && terminal.is_attended() && !wants_plain(env) {
+        Form::Bars
+    } else {
+        Form::Lines
+    };
+    let screen = Screen::new(form, mode, &board, Arc::new(SystemClock), terminal);
+    let question = ask::Question {
+        gateway,
+        max_staleness: *max_staleness,
+        timeout: *timeout,
+        entropy: Arc::new(ThreadEntropy),
+    };
+    super::runtime()?.block_on(question.ask(mode, board, screen))
+}
+
+/// Reads a reference. A `/` is in no opaque id, and in no external one either.
+fn reference(text: &str) -> Result<Ref, &'static str> {
+    match text.split_once('/') {
+        _ if text.is_empty() => Err("is empty: a job is SOURCE/EXTERNAL_ID, or an opaque id"),
+        None => Ok(Ref::Id(text.to_owned())),
+        Some((source, external_id)) if source.is_empty() || external_id.is_empty() => {
+            Err("lacks a part: a job is SOURCE/EXTERNAL_ID, or an opaque id")
+        }
+        Some((source, external_id)) => {
+            Ok(Ref::External { source: source.to_owned(), external_id: external_id.to_owned() })
+        }
+    }
+}
+
+/// The address as given here, else by the environment, else the usual one.
+fn address(given: Option<&str>, env: &Environment) -> anyhow::Result<Url> {
+    let (name, text) = match (given, env.get(URL_VARIABLE).ok().filter(|text| !text.is_empty())) {
+        (Some(text), _) => ("--url", text),
+        (None, Some(text)) => (URL_VARIABLE, text),
+        (None, None) => ("--url", DEFAULT_URL),
+    };
+    // not repeated: there may be a password in it
+    Url::parse(text).with_context(|| format!("{name} is no url such as {DEFAULT_URL}"))
+}
+
+/// The key, if there is one, without the line's end that editors add.
+fn key(file: Option<&Path>, env: &Environment) -> anyhow::Result<Option<SecretString>> {
+    let Some(file) = file else {
+        let held = env.get(KEY_VARIABLE).ok().map(str::trim).filter(|key| !key.is_empty());
+        return Ok(held.map(SecretString::from));
+    };
+    let text = std::fs::read_to_string(file).map(SecretString::from);
+    let text = text.with_context(|| format!("--key-file {} cannot be read", file.display()))?;
+    let key = text.expose_secret().trim();
+    anyhow::ensure!(!key.is_empty(), "--key-file {} is empty", file.display());
+    Ok(Some(SecretString::from(key)))
+}
+
+/// <https://no-color.org>, and terminals that cannot go back in a line.
+fn wants_plain(env: &Environment) -> bool {
+    env.get("NO_COLOR").is_ok_and(|value| !value.is_empty())
+        || env.get("TERM").is_ok_and(|term| term == "dumb")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,93 @@
+//! Bars that move, on standard error: one for each job that has not ended, with its counts where the upstream gives them,
+//! else a spinner. No thread of their own: whoever waits calls `tick`.
+
+use std::io;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::line;
+use crate::outbound::gateway::{Answer, Told};
+
+/// A job that says how far it is.
+const COUNTED: &str = "{prefix} [{bar:24}] {msg} {elapsed}";
+/// A job that does not.
+const SPUN: &str = "{prefix} {spinner} {msg} {elapsed}";
+
+/// The bars of one command; dropping them clears them from the terminal.
+#[derive(Debug)]
+pub(super) struct Bars {
+    all: MultiProgress,
+    each: Vec<ProgressBar>,
+    width: usize,
+}
+
+impl Bars {
+    /// A spinner for each job, on standard error.
+    pub(super) fn new<'a>(labels: impl Iterator<Item = &'a str>) -> Self {
+        Self::on(ProgressDrawTarget::stderr(), labels)
+    }
+
+    pub(super) fn on<'a>(target: ProgressDrawTarget, labels: impl Iterator<Item = &'a str>) -> Self {
+        let all = MultiProgress::with_draw_target(target);
+        let labels: Vec<&str> = labels.collect();
+        let width = labels.iter().map(|label| label.chars().count()).max().unwrap_or_default();
+        let each = labels.iter().map(|label| {
+            let bar = all.add(ProgressBar::new_spinner().with_style(style(SPUN)));
+            bar.set_prefix(format!("{label:width$}"));
+            bar.set_message("asking the gateway");
+            bar
+        });
+        let each = each.collect();
+        Self { all, each, width }
+    }
+
+    /// Shows how a job stands.
+    pub(super) fn show(&mut self, place: usize, label: &str, answer: &Answer) {
+        let Some(bar) = self.each.get(place) else { return };
+        bar.set_prefix(format!("{label:width$}", width = self.width));
+        bar.set_message(line::text(answer, false));
+        let progress = match &answer.told {
+            Told::Job(job) => job.progress.filter(|progress| progress.total > 0),
+            Told::Problem(_) => None,
+        };
+        if let Some(progress) = progress {
+            bar.set_style(style(COUNTED));
+            bar.set_length(progress.total);
+            bar.set_position(progress.completed);
+        } else {
+            bar.set_style(style(SPUN));
+            bar.unset_length();
+        }
+    }
+
+    /// Takes a job's bar away.
+    pub(super) fn end(&self, place: usize) {
+        if let Some(bar) = self.each.get(place) {
+            bar.finish_and_clear();
+            self.all.remove(bar);
+        }
+    }
+
+    /// Turns the spinners and the clocks of those that have not ended.
+    pub(super) fn tick(&self) {
+        self.each.iter().filter(|bar| !bar.is_finished()).for_each(ProgressBar::tick);
+    }
+
+    /// Writes something else with the bars out of the way.
+    pub(super) fn aside(&self, write: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        self.all.suspend(write)
+    }
+}
+
+impl Drop for Bars {
+    fn drop(&mut self) {
+        // a terminal that has gone has nothing to be cleared
+        self.all.clear().ok();
+    }
+}
+
+/// A template of ours; one with a fault would show as the library's own in the first test.
+fn style(template: &str) -> ProgressStyle {
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
+    style.progress_chars("=> ")
+}

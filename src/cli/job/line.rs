@@ -1,0 +1,62 @@
+//! One job as one line: what a person reads, on a terminal and in a log. Pure text; the time in front is `screen`'s part.
+
+use std::borrow::Cow;
+
+use crate::outbound::gateway::{Answer, Failure, Job, Told};
+
+/// What an answer says: `RUNNING 3/7`, `FAILED CODE: why`, `RUNNING stale: THROTTLED`, `NO ANSWER NOT_FOUND: why`.
+///
+/// `NO ANSWER YET` where the gateway goes on looking.
+pub(super) fn text(answer: &Answer, is_final: bool) -> String {
+    match &answer.told {
+        Told::Job(job) => of_job(job),
+        Told::Problem(problem) => {
+            let yet = if is_final { "" } else { " YET" };
+            format!("NO ANSWER{yet} {}: {}", visible(&problem.code), visible(&problem.message))
+        }
+    }
+}
+
+fn of_job(job: &Job) -> String {
+    let mut words = vec![visible(&job.state)];
+    if job.state == "UNKNOWN"
+        && let Some(native) = &job.native_state
+    {
+        words.push(format!("({})", visible(native)).into());
+    }
+    if let Some(progress) = &job.progress {
+        words.push(format!("{}/{}", progress.completed, progress.total).into());
+    }
+    if let Some(failure) = &job.failure {
+        words.extend(of_failure(failure));
+    }
+    if let Some(reason) = &job.freshness.stale_reason {
+        words.push(format!("stale: {}", visible(reason)).into());
+    }
+    words.join(" ")
+}
+
+fn of_failure(failure: &Failure) -> Option<Cow<'_, str>> {
+    match (failure.code.as_deref(), failure.message.as_deref()) {
+        (Some(code), Some(message)) => Some(format!("{}: {}", visible(code), visible(message)).into()),
+        (Some(one), None) | (None, Some(one)) => Some(visible(one)),
+        (None, None) => None,
+    }
+}
+
+/// The text with nothing in it that a terminal would obey or a log would break a line at. Upstreams write what they like.
+pub(super) fn visible(text: &str) -> Cow<'_, str> {
+    let obeyed = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(obeyed) {
+        return text.into();
+    }
+    let shown = |c| match c {
+        '\n' | '\r' | '\t' => ' ',
+        c if obeyed(c) => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    text.chars().map(shown).collect::<String>().into()
+}

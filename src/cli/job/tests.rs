@@ -1,0 +1,212 @@
+//! What `jobgate job` shows and how it ends, without a gateway.
+
+use indicatif::TermLike;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::outbound::gateway::{Answer, Told};
+
+fn job(id: &str, more: Value) -> Answer {
+    let mut sent = json!({
+        "__typename": "MindBridgeJob", "id": format!("opaque-{id}"), "source": { "name": "mind" }, "externalId": id,
+        "state": "RUNNING", "isTerminal": false, "nativeState": "IN_PROGRESS", "progress": null, "failure": null,
+        "freshness": { "ageMs": 7, "isStale": false, "staleReason": null },
+    });
+    merge(&mut sent, more);
+    Answer::read(sent).unwrap()
+}
+
+fn merge(base: &mut Value, over: Value) {
+    if let Value::Object(over) = over {
+        for (key, value) in over {
+            base[key] = value;
+        }
+    }
+}
+
+fn problem(id: &str, code: &str) -> Answer {
+    let reference = json!({ "id": null, "source": "mind", "externalId": id });
+    let sent = json!({ "__typename": "JobProblem", "ref": reference, "code": code, "message": "why", "retryAfterMs": 5 });
+    Answer::read(sent).unwrap()
+}
+
+fn refs(list: &[&str]) -> Board {
+    Board::new(list.iter().map(|text| reference(text).unwrap()))
+}
+
+#[test]
+fn a_line_says_it_all_and_moves_no_cursor() {
+    for (more, line) in [
+        (json!({}), "RUNNING"),
+        (json!({ "progress": { "completed": 3, "total": 7 } }), "RUNNING 3/7"),
+        (json!({ "state": "UNKNOWN", "nativeState": "AWAITING_REVIEW" }), "UNKNOWN (AWAITING_REVIEW)"),
+        (json!({ "state": "FAILED", "failure": { "code": "E1", "message": "a\nb" } }), "FAILED E1: a b"),
+        (json!({ "state": "FAILED", "failure": { "code": null, "message": "why" } }), "FAILED why"),
+        (json!({ "state": "FAILED", "failure": { "code": "E1", "message": null } }), "FAILED E1"),
+        (json!({ "state": "FAILED", "failure": { "code": null, "message": null } }), "FAILED"),
+        (
+            json!({ "progress": { "completed": 0, "total": 2 }, "freshness": { "staleReason": "THROTTLED" } }),
+            "RUNNING 0/2 stale: THROTTLED",
+        ),
+        (
+            json!({ "state": "FAILED", "failure": { "code": null, "message": "\u{1b}[2J\u{9b}1m\u{202e}x\r\u{2028}" } }),
+            "FAILED \u{fffd}[2J\u{fffd}1m\u{fffd}x \u{fffd}",
+        ),
+    ] {
+        assert_eq!(line::text(&job("a", more), false), line);
+    }
+    assert_eq!(line::text(&problem("a", "NOT_FOUND"), true), "NO ANSWER NOT_FOUND: why");
+    assert_eq!(line::text(&problem("a", "UNAVAILABLE"), false), "NO ANSWER YET UNAVAILABLE: why");
+}
+
+#[test]
+fn the_worst_end_is_the_exit_code() {
+    let ended = |state: &str| job("a", json!({ "state": state, "isTerminal": true }));
+    for (answer, get, watch) in [
+        (ended("SUCCEEDED"), 0, 0),
+        (ended("FAILED"), 1, 1),
+        (ended("CANCELED"), 1, 1),
+        (ended("EXPIRED"), 1, 1),
+        (ended("A_LATER_WORD"), 1, 1),
+        (job("a", json!({})), 0, 2),
+        (job("a", json!({ "state": "UNKNOWN" })), 0, 2),
+        (problem("a", "NOT_FOUND"), 2, 2),
+        (problem("a", "EXPIRED"), 2, 2),
+        (problem("a", "A_LATER_CODE"), 2, 2),
+    ] {
+        for (mode, code) in [(Mode::Get, get), (Mode::Watch, watch), (Mode::Await, watch)] {
+            let mut board = refs(&["mind/a"]);
+            assert_eq!(board.take(&answer, "x", true, mode), Some(0));
+            assert_eq!(u8::from(Exit::from(board.outcome())), code, "{mode:?} {answer:?}");
+        }
+    }
+    let mut board = refs(&["mind/a", "mind/b", "mind/c"]);
+    let so_far = |board: &Board| u8::from(Exit::from(board.outcome()));
+    board.take(&ended("SUCCEEDED"), "x", true, Mode::Watch);
+    board.take(&job("b", json!({ "state": "FAILED", "isTerminal": true })), "x", true, Mode::Watch);
+    assert_eq!(so_far(&board), 2, "nothing is known of one");
+    board.take(&job("c", json!({ "state": "SUCCEEDED", "isTerminal": true })), "x", true, Mode::Watch);
+    assert_eq!(so_far(&board), 1);
+}
+
+#[test]
+fn nothing_is_news_twice_and_nothing_comes_after_the_end() {
+    let mut board = refs(&["mind/a", "opaque-a", "mind/b", "mind/a"]);
+    assert_eq!(board.jobs().len(), 3, "named twice in one way is named once");
+    let running = job("a", json!({}));
+    let ended = job("a", json!({ "state": "SUCCEEDED", "isTerminal": true }));
+    let mut take = |answer: &Answer, text: &str, is_final| board.take(answer, text, is_final, Mode::Watch);
+    assert_eq!(take(&running, "RUNNING", false), Some(0), "and one job is told of once");
+    assert_eq!(take(&running, "RUNNING", false), None);
+    assert_eq!(take(&running, "RUNNING 1/2", false), Some(0));
+    assert_eq!(take(&problem("b", "UNAVAILABLE"), "x", false), Some(2));
+    assert_eq!(take(&problem("b", "UNAVAILABLE"), "x", true), Some(2), "an end is news");
+    assert_eq!(take(&ended, "SUCCEEDED", true), Some(0));
+    assert_eq!(take(&ended, "SUCCEEDED", true), None);
+    assert_eq!(take(&running, "RUNNING", false), None);
+    assert_eq!(take(&job("c", json!({})), "RUNNING", false), None, "nobody asked");
+    assert_eq!(board.jobs()[1].label(), "mind/a", "an opaque id is told by its name");
+    assert!(board.jobs().iter().all(board::Entry::is_over));
+}
+
+#[test]
+fn many_jobs_are_asked_for_in_groups() {
+    let names: Vec<String> = (0..401).map(|number| format!("mind/{number}")).collect();
+    let board = Board::new(names.iter().map(|name| reference(name).unwrap()));
+    let sizes: Vec<usize> = board.groups(200).iter().map(Vec::len).collect();
+    assert_eq!(sizes, [200, 200, 1]);
+}
+
+/// A terminal that keeps what is written to it.
+#[derive(Clone, Debug, Default)]
+struct Paper(Arc<std::sync::Mutex<String>>);
+
+impl TermLike for Paper {
+    fn width(&self) -> u16 {
+        100
+    }
+
+    fn move_cursor_up(&self, _: usize) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn move_cursor_down(&self, _: usize) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn move_cursor_right(&self, _: usize) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn move_cursor_left(&self, _: usize) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn write_line(&self, text: &str) -> std::io::Result<()> {
+        self.write_str(text)
+    }
+
+    fn write_str(&self, text: &str) -> std::io::Result<()> {
+        self.0.lock().unwrap().push_str(text);
+        Ok(())
+    }
+
+    fn clear_line(&self) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn flush(&self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_bar_counts_where_there_are_counts_and_spins_where_not() {
+    let paper = Paper::default();
+    let drawn = || std::mem::take(&mut *paper.0.lock().unwrap());
+    let target = indicatif::ProgressDrawTarget::term_like_with_hz(Box::new(paper.clone()), 255);
+    let mut bars = bars::Bars::on(target, ["mind/a", "mind/bcd"].into_iter());
+    bars.show(0, "mind/a", &job("a", json!({ "progress": { "completed": 3, "total": 6 } })));
+    bars.aside(|| Ok(())).unwrap();
+    let text = drawn();
+    assert!(text.contains("mind/a   [============> "), "{text:?}");
+    assert!(text.contains("RUNNING 3/6") && text.contains("mind/bcd"), "{text:?}");
+    bars.show(0, "mind/a", &job("a", json!({})));
+    bars.end(1);
+    drawn();
+    bars.aside(|| Ok(())).unwrap();
+    let text = drawn();
+    assert!(text.contains("RUNNING") && !text.contains("3/6") && !text.contains('['), "{text:?}");
+    assert!(!text.contains("mind/bcd"), "{text:?}");
+}
+
+#[test]
+fn a_command_that_cannot_be_carried_out_ends_with_2_and_repeats_no_secret() {
+    type Case = (&'static [&'static str], &'static [(&'static str, &'static str)], &'static str);
+    let cases: [Case; 9] = [
+        (&["get"], &[], "REF"),
+        (&["get", ""], &[], "is empty"),
+        (&["watch", "mind/"], &[], "lacks a part"),
+        (&["await", "mind/a", "--timeout", "10"], &[], "must be a duration with its unit"),
+        (&["get", "mind/a", "--url", "hunter2"], &[], "--url is no url"),
+        (&["get", "mind/a", "--url", "http://me:hunter2@there"], &[], "must hold no user name or password"),
+        (&["get", "mind/a"], &[("JOBGATE_URL", "hunter2")], "JOBGATE_URL is no url"),
+        (&["get", "mind/a"], &[("JOBGATE_KEY", "hunter 2")], "the key must be one line"),
+        (&["get", "mind/a", "--key-file", "/dev/null"], &[], "is empty"),
+    ];
+    for (line, env, said) in cases {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let args = ["jobgate", "job"].iter().chain(line).map(std::ffi::OsString::from);
+        let terminal = Terminal::new(&mut out, &mut err, false);
+        let code = crate::cli::run_on(args, &env.iter().copied().collect(), terminal);
+        let err = String::from_utf8(err).unwrap();
+        assert_eq!((code, out.is_empty(), err.contains(said)), (2, true, true), "{line:?}: {err}");
+        assert!(!err.contains("hunter"), "{line:?}: {err}");
+    }
+}
+
+#[test]
+fn what_is_not_a_problem_is_a_job_of_whatever_kind() {
+    let answer = job("a", json!({ "__typename": "AKindOfALaterGateway" }));
+    assert!(matches!(answer.told, Told::Job(job) if job.external_id == "a"));
+}
