@@ -15,7 +15,7 @@ use super::board::Board;
 use super::outcome::Outcome;
 use super::screen::{Screen, Shown};
 use crate::domain::duration;
-use crate::outbound::gateway::{self, Gateway, News, REFS_MAX, Trouble, Update};
+use crate::outbound::gateway::{self, Gateway, News, REFS_MAX, Told, Trouble, Update};
 use crate::ports::entropy::Entropy;
 
 /// How long `get` waits unless it was said.
@@ -168,14 +168,16 @@ impl Asking<'_, '_> {
     fn close(mut self) -> anyhow::Result<Outcome> {
         self.screen.close();
         for job in self.board.jobs().iter().filter(|job| !job.is_over()) {
-            match job.last() {
-                Some(last) if self.mode == Mode::Await => {
-                    self.screen.show_unfinished(job, last)?;
-                    self.screen.complain(&format!("{} has not ended", job.label()))?;
-                }
-                Some(_) => self.screen.complain(&format!("{} has not ended", job.label()))?,
-                None => self.screen.complain(&format!("nothing was learned of {}", job.label()))?,
+            let last = job.last();
+            if let Some(last) = last.filter(|_| self.mode == Mode::Await) {
+                self.screen.show_unfinished(job, last)?;
             }
+            let label = job.label();
+            let left = match last.map(|last| &last.told) {
+                Some(Told::Job(_)) => format!("{label} has not ended"),
+                Some(Told::Problem(_)) | None => format!("nothing was learned of {label}"),
+            };
+            self.screen.complain(&left)?;
         }
         Ok(self.board.outcome())
     }

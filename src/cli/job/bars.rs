@@ -8,10 +8,10 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::line;
 use crate::outbound::gateway::{Answer, Told};
 
-/// A job that says how far it is.
-const COUNTED: &str = "{prefix} [{bar:24}] {msg} {elapsed}";
+/// A job that says how far it is. What does not fit on the line is cut off.
+const COUNTED: &str = "{prefix} {elapsed:>4} [{bar:24}] {wide_msg}";
 /// A job that does not.
-const SPUN: &str = "{prefix} {spinner} {msg} {elapsed}";
+const SPUN: &str = "{prefix} {elapsed:>4} {spinner} {wide_msg}";
 
 /// The bars of one command; dropping them clears them from the terminal.
 #[derive(Debug)]

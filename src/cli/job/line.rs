@@ -24,7 +24,10 @@ fn of_job(job: &Job) -> String {
     {
         words.push(format!("({})", visible(native)).into());
     }
-    if let Some(progress) = &job.progress {
+    // 0/0 says that nothing is known yet
+    if let Some(progress) = &job.progress
+        && progress.total > 0
+    {
         words.push(format!("{}/{}", progress.completed, progress.total).into());
     }
     if let Some(failure) = &job.failure {

@@ -39,6 +39,7 @@ fn a_line_says_it_all_and_moves_no_cursor() {
     for (more, line) in [
         (json!({}), "RUNNING"),
         (json!({ "progress": { "completed": 3, "total": 7 } }), "RUNNING 3/7"),
+        (json!({ "progress": { "completed": 0, "total": 0 } }), "RUNNING"),
         (json!({ "state": "UNKNOWN", "nativeState": "AWAITING_REVIEW" }), "UNKNOWN (AWAITING_REVIEW)"),
         (json!({ "state": "FAILED", "failure": { "code": "E1", "message": "a\nb" } }), "FAILED E1: a b"),
         (json!({ "state": "FAILED", "failure": { "code": null, "message": "why" } }), "FAILED why"),
@@ -169,7 +170,7 @@ fn a_bar_counts_where_there_are_counts_and_spins_where_not() {
     bars.show(0, "mind/a", &job("a", json!({ "progress": { "completed": 3, "total": 6 } })));
     bars.aside(|| Ok(())).unwrap();
     let text = drawn();
-    assert!(text.contains("mind/a   [============> "), "{text:?}");
+    assert!(text.contains("mind/a     0s [============> "), "{text:?}");
     assert!(text.contains("RUNNING 3/6") && text.contains("mind/bcd"), "{text:?}");
     bars.show(0, "mind/a", &job("a", json!({})));
     bars.end(1);
