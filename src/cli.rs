@@ -143,6 +143,14 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
 }
 
 impl ConfigFile {
+    /// Loads the file, or lists its faults; `None` then.
+    fn load_or_refuse(&self, env: &Environment, terminal: &mut Terminal<'_>) -> io::Result<Option<Config>> {
+        match self.load(env) {
+            Ok(config) => Ok(Some(config)),
+            Err(faults) => terminal.refuse(&faults).map(|()| None),
+        }
+    }
+
     /// Loads the file that was named, here or in the environment.
     fn load(&self, env: &Environment) -> Result<Config, Faults> {
         let named = || env.get(FILE_VARIABLE).ok().filter(|path| !path.is_empty()).map(PathBuf::from);

@@ -18,12 +18,8 @@ pub(super) fn run(
     env: &Environment,
     terminal: &mut Terminal<'_>,
 ) -> anyhow::Result<Exit> {
-    let config = match arguments.file.load(env) {
-        Ok(config) => config,
-        Err(faults) => {
-            terminal.refuse(&faults)?;
-            return Ok(Exit::BadConfiguration);
-        }
+    let Some(config) = arguments.file.load_or_refuse(env, terminal)? else {
+        return Ok(Exit::BadConfiguration);
     };
     start_log(&config.telemetry)?;
     super::runtime()?.block_on(serve(&config, env))

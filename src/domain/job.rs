@@ -67,6 +67,12 @@ pub struct Progress {
 }
 
 impl Job {
+    /// A job of which nothing but its state is known beside what only its upstream says.
+    pub const fn new(key: JobKey, life: Life, details: Details) -> Self {
+        let (created_at, updated_at, finished_at) = (None, None, None);
+        Self { key, life, native_state: None, created_at, updated_at, finished_at, progress: None, details }
+    }
+
     /// Where the job is in its life.
     pub const fn state(&self) -> JobState {
         match self.life {

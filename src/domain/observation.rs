@@ -77,19 +77,9 @@ mod tests {
             })),
             None => Details::Supermetrics(Box::default()),
         };
-        let job = Job {
-            key: JobKey {
-                source: SourceName::parse("s").unwrap(),
-                external_id: ExternalId::parse("j").unwrap(),
-            },
-            life,
-            native_state: None,
-            created_at: None,
-            updated_at: None,
-            finished_at: None,
-            progress: None,
-            details,
-        };
+        let key =
+            JobKey { source: SourceName::parse("s").unwrap(), external_id: ExternalId::parse("j").unwrap() };
+        let job = Job::new(key, life, details);
         Observation::new(Arc::new(job), at(asked), at(observed))
     }
 

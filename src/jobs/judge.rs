@@ -67,18 +67,8 @@ mod tests {
                 source: SourceName::parse("s").unwrap(),
                 external_id: ExternalId::parse("j").unwrap(),
             };
-            let (created_at, updated_at, finished_at) = (None, None, None);
             let label = format!("{life:?} {upstream:?} {age} {allowed}");
-            let job = Job {
-                key,
-                life,
-                native_state: None,
-                created_at,
-                updated_at,
-                finished_at,
-                progress: None,
-                details,
-            };
+            let job = Job::new(key, life, details);
             let seconds = Duration::from_secs;
             assert_eq!(
                 judge(&job, upstream, seconds(age), seconds(allowed), seconds(300)),

@@ -89,19 +89,9 @@ pub(crate) fn job(source: &str, id: &str, upstream: Upstream, life: Life) -> Job
         Upstream::MindBridge => Details::MindBridge(Box::default()),
         Upstream::Supermetrics => Details::Supermetrics(Box::default()),
     };
-    Job {
-        key: JobKey {
-            source: SourceName::parse(source).unwrap(),
-            external_id: ExternalId::parse(id).unwrap(),
-        },
-        life,
-        native_state: None,
-        created_at: None,
-        updated_at: None,
-        finished_at: None,
-        progress: None,
-        details,
-    }
+    let key =
+        JobKey { source: SourceName::parse(source).unwrap(), external_id: ExternalId::parse(id).unwrap() };
+    Job::new(key, life, details)
 }
 
 pub(crate) fn failed() -> Life {

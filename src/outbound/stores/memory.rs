@@ -203,17 +203,7 @@ mod tests {
             external_id: ExternalId::parse(id).unwrap(),
         };
         let details = Details::MindBridge(Box::default());
-        let (created_at, updated_at, finished_at) = (None, None, None);
-        let job = Job {
-            key,
-            life,
-            native_state: None,
-            created_at,
-            updated_at,
-            finished_at,
-            progress: None,
-            details,
-        };
+        let job = Job::new(key, life, details);
         let at = Timestamp::from_second(second).unwrap();
         Observation::new(Arc::new(job), at, at)
     }
