@@ -289,6 +289,14 @@ async fn a_wait_ends_at_its_timeout_with_the_state_reached() {
     assert_eq!((answer.observation.job.state(), start.elapsed()), (JobState::Running, SECOND * 5));
     assert!(answer.next_look.is_some());
     assert!(answer.age >= SECOND / 2, "its age is that of the moment it is told");
+    let start = Instant::now();
+    let early =
+        house.jobs.await_end(&Principal::local(), reference("mind", "c"), SECOND / 20).await.unwrap_err();
+    assert_eq!(
+        (early.code, start.elapsed()),
+        (ProblemCode::TimedOut, SECOND / 20),
+        "the first look takes longer"
+    );
     house.mind.says(|_| Err(LookError::NotFound));
     let start = Instant::now();
     let nobody =

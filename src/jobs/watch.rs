@@ -77,8 +77,11 @@ impl Jobs {
         let deadline = Instant::now() + timeout.min(self.inner.freshness.answer_within);
         let client = principal.shared_name();
         let mut interest = self.inner.following.interest(&target.key, client, None);
-        let first = self.lookup_one(principal, reference, None).await;
-        self.inner.settle(&target.key, &first);
+        let first = self.lookup_one(principal, reference, None);
+        match tokio::time::timeout_at(deadline, first).await {
+            Ok(first) => self.inner.settle(&target.key, &first),
+            Err(_) => self.inner.following.offer_nothing(&target.key, Miss::Impatient),
+        }
         loop {
             let told = interest.read();
             let waited = if told.is_over() || told.is_missing() {
