@@ -109,6 +109,9 @@ async fn what_cannot_be_read_is_a_problem_and_asks_nothing() {
         ("GET", "/v1/jobs/mind/%ff", 400, "BAD_REQUEST"),
         ("GET", "/v1/jobs/Mind/a", 422, "INVALID_REF"),
         ("GET", "/v1/jobs/nowhere/a", 404, "NOT_FOUND"),
+        ("GET", "/v1/jobs/mind", 404, "NO_SUCH_PATH"),
+        ("GET", "/v1/jobs/mind/", 404, "NO_SUCH_PATH"),
+        ("GET", "/v1/other", 404, "NO_SUCH_PATH"),
         ("POST", "/v1/jobs/mind/a", 405, "METHOD_NOT_ALLOWED"),
         ("DELETE", "/v1/jobs/mind/a", 405, "METHOD_NOT_ALLOWED"),
     ];

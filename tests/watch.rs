@@ -366,6 +366,80 @@ async fn a_slow_reader_gets_the_newest_and_the_end() {
     assert!(watcher.next().await.is_none());
 }
 
+#[tokio::test(start_paused = true)]
+async fn newcomers_do_not_put_off_the_next_look() {
+    let house = following();
+    succeeds_after(&house, SECOND * 6);
+    let start = Instant::now();
+    let first = watch(&house, &[("mind", "a")]).map(|update| short(&update)).collect::<Vec<_>>();
+    let arrivals = async {
+        let mut guests = Vec::new();
+        for _ in 0..50 {
+            tokio::time::sleep(SECOND * 2 / 5).await;
+            let refs = vec![reference("mind", "a")];
+            let mut guest = house.jobs.watch(Principal::local(), refs, Some(SECOND * 3_600)).boxed();
+            guest.next().await;
+            guests.push(guest);
+        }
+        guests.len()
+    };
+    let ended = async {
+        first.await;
+        start.elapsed()
+    };
+    let (ended, guests) = tokio::join!(ended, arrivals);
+    assert!(guests == 50 && ended < SECOND * 8, "told after {ended:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_joins_during_an_outage_is_told_of_it_and_disturbs_nobody() {
+    let house = following();
+    let mut first = watch(&house, &[("mind", "a")]);
+    first.next().await.unwrap();
+    house.mind.says(|_| Err(LookError::Unavailable(Detail::new("planted"))));
+    assert_eq!(short(&first.next().await.unwrap()).2, Some(StaleReason::Unavailable));
+    let mut second = watch(&house, &[("mind", "a")]);
+    assert_eq!(short(&second.next().await.unwrap()).2, Some(StaleReason::Unavailable));
+    assert!(tokio::time::timeout(SECOND * 60, first.next()).await.is_err(), "no change, no news");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_source_holds_back_nobody_elses_news() {
+    let house = following();
+    house.metrics.takes(SECOND * 15);
+    succeeds_after(&house, SECOND * 3);
+    let start = Instant::now();
+    let mut watcher = watch(&house, &[("metrics", "slow"), ("mind", "a")]);
+    let told = [watcher.next().await.unwrap(), watcher.next().await.unwrap()].map(|update| short(&update).1);
+    assert_eq!(told, [Ok(JobState::Running), Ok(JobState::Succeeded)]);
+    assert!(start.elapsed() < SECOND * 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn asking_again_for_a_job_that_was_given_up_goes_on() {
+    let house = following();
+    let refs = [reference("mind", "a")];
+    house.jobs.track(&Principal::local(), &refs, &Labels::new()).await.unwrap();
+    tokio::time::sleep(FOLLOW.at_most + SECOND * 60).await;
+    let calls = house.mind.calls();
+    tokio::time::sleep(SECOND * 600).await;
+    assert_eq!(house.mind.calls(), calls, "it was given up");
+    let mut watcher = watch(&house, &[("mind", "a")]);
+    assert_eq!(
+        short(&watcher.next().await.unwrap()),
+        (UpdateKind::Snapshot, Ok(JobState::Running), None, false)
+    );
+    succeeds_after(&house, SECOND * 20);
+    assert_eq!(short(&watcher.next().await.unwrap()).0, UpdateKind::Ended);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_ends_without_news_is_as_fresh_as_the_last_look() {
+    let house = following();
+    let answer = house.jobs.await_end(&Principal::local(), reference("mind", "a"), SECOND * 6).await.unwrap();
+    assert!(answer.age < SECOND * 2, "{:?}", answer.age);
+}
+
 /// What happens to one job in a random run.
 #[derive(Clone, Copy, Debug)]
 enum Event {

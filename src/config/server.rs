@@ -32,6 +32,13 @@ pub struct ServerConfig {
     /// Most connections open at the same time on the public door. Each one costs a file handle.
     #[serde(with = "Count::<1, 1_000_000>")]
     pub max_connections: usize,
+    /// Most requests answered at the same time; one more is turned away with 503. Whoever waits for a job holds one.
+    #[serde(with = "Count::<1, 1_000_000>")]
+    pub max_requests: usize,
+    /// How long to go on accepting after readiness was taken back, until everyone in front has heard. 5s behind a load
+    /// balancer.
+    #[serde(with = "Span::<0, HOUR>")]
+    pub drain_delay: Duration,
     /// Time to finish what is under way when told to stop. Keep it below the grace period of whatever stops it.
     #[serde(with = "Span::<1, HOUR>")]
     pub drain_timeout: Duration,
@@ -48,6 +55,12 @@ impl ServerConfig {
         let one_ip = public.ip() == admin.ip() || public.ip().is_unspecified() || admin.ip().is_unspecified();
         if public.port() != 0 && public.port() == admin.port() && one_ip {
             faults.add("server.admin_listen", "takes the port of server.listen: choose another port");
+        }
+        if self.drain_delay >= self.drain_timeout {
+            faults.add(
+                "server.drain_delay",
+                "must be shorter than server.drain_timeout, which it is a part of",
+            );
         }
     }
 }

@@ -30,7 +30,12 @@ const WAIT_MAX: u64 = 25;
 
 /// The routes of this door.
 pub fn router(jobs: Jobs) -> Router {
-    Router::new().route("/v1/jobs/{source}/{external_id}", any(serve)).with_state(jobs)
+    let nothing =
+        async || Refusal::new(Kind::NoSuchPath, "a job is at /v1/jobs/{source}/{externalId}").into_problem();
+    Router::new()
+        .route("/v1/jobs/{source}/{external_id}", any(serve))
+        .route("/v1/{*rest}", any(nothing))
+        .with_state(jobs)
 }
 
 async fn serve(

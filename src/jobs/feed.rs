@@ -63,9 +63,20 @@ impl Feeds {
         });
     }
 
+    /// What is tracked, whose labels readers may filter by.
+    pub(super) fn tracking(&self) -> &Tracking {
+        &self.tracking
+    }
+
     fn join(&self, principal: Principal, filter: JobFilter) -> Arc<Reader> {
         let reader = Arc::new(Reader { principal, filter, backlog: Mutex::default(), wake: Notify::new() });
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&reader));
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        if readers.len() == readers.capacity() {
+            // Before it grows: those who left are let go, also where nothing is ever published.
+            readers.retain(|reader| reader.strong_count() > 0);
+        }
+        readers.push(Arc::downgrade(&reader));
+        drop(readers);
         reader
     }
 }

@@ -81,10 +81,13 @@ struct Followed {
     number: u64,
     phase: f64,
     news: watch::Sender<Told>,
-    interests: HashMap<u64, Wish>,
+    /// By number: the first is the oldest.
+    interests: BTreeMap<u64, Wish>,
     /// When the present state, or the lack of one, began.
     since: Instant,
     failures: u32,
+    /// The source asked not to be asked before this.
+    paused_until: Option<Instant>,
     on_agenda: Option<Instant>,
     looking: bool,
     idle_since: Option<Instant>,
@@ -113,22 +116,36 @@ impl Following {
         let number = state.number();
         let followed = state.follow(key);
         followed.interests.insert(number, Wish { client, max_staleness: max });
-        followed.idle_since = None;
+        let was_idle = followed.idle_since.take().is_some();
+        let begins_anew = followed.begin_anew();
         let news = followed.news.subscribe();
-        if followed.on_agenda.is_some() {
-            // This watcher may want it fresher than those before, and a forgetting may have been set.
-            state.plan(key, &self.settings, Duration::ZERO);
+        if was_idle && followed.is_over() {
+            // What stood on the agenda was to forget it.
+            state.set_agenda(key, None);
+        } else if let Some(planned) = followed.on_agenda.filter(|_| was_idle || begins_anew || max.is_some())
+        {
+            // This watcher may want it fresher than those before. A look is only ever brought forward here: newcomers
+            // must not put it off, nor end a pause.
+            let now = Instant::now();
+            let wished = now + followed.interval(&self.settings, now);
+            let at = if followed.paused_until.is_some_and(|until| until > now) {
+                planned
+            } else {
+                planned.min(wished)
+            };
+            state.set_agenda(key, Some(at));
             self.wake.notify_one();
         }
         Interest { key: key.clone(), number, following: Arc::clone(self), news }
     }
 
-    /// Takes in what the store held when a watcher came, so that the watcher starts from it.
+    /// Takes in what was held when a watcher came, so that the watcher starts from it. No look was made, so trouble
+    /// that was told stays.
     pub(super) fn offer(&self, observation: &Observation) {
         let mut state = self.lock();
         let key = &observation.job.key;
         if let Some(followed) = state.jobs.get_mut(key) {
-            followed.observe(observation);
+            followed.tell(|told| told.learn(observation));
             state.plan_if_idle(key, &self.settings);
             self.wake.notify_one();
         }
@@ -149,6 +166,7 @@ impl Following {
         let mut state = self.lock();
         let Some(followed) = state.jobs.get_mut(key) else { return };
         followed.looking = false;
+        followed.paused_until = None;
         let pause = match &landing {
             Err(Miss::Look(LookError::Throttled { retry_after })) => *retry_after,
             Ok(_) | Err(_) => Duration::ZERO,
@@ -156,12 +174,15 @@ impl Following {
         match landing {
             Ok(observation) => {
                 followed.failures = 0;
-                followed.observe(observation);
+                followed.tell(|told| told.observe(observation));
             }
             Err(miss) => {
                 followed.failures = followed.failures.saturating_add(1);
                 followed.news.send_if_modified(|told| told.miss(miss));
             }
+        }
+        if !pause.is_zero() {
+            followed.paused_until = Some(Instant::now() + pause);
         }
         followed.give_up_if_due(&self.settings);
         state.plan(key, &self.settings, pause);
@@ -206,6 +227,21 @@ impl Following {
         let state = self.lock();
         let followed = state.jobs.get(key).filter(|followed| !followed.is_over())?;
         Some(followed.on_agenda?.saturating_duration_since(Instant::now()))
+    }
+
+    /// What was last seen of a followed job.
+    pub(super) fn seen(&self, key: &JobKey) -> Option<Observation> {
+        self.lock().jobs.get(key)?.news.borrow().seen().cloned()
+    }
+
+    /// Ends a look whose landing had been told before it began: one that boarded a flight in the moment of its landing.
+    pub(super) fn rest(&self, key: &JobKey) {
+        let mut state = self.lock();
+        if let Some(followed) = state.jobs.get_mut(key).filter(|followed| followed.looking) {
+            followed.looking = false;
+            state.plan(key, &self.settings, Duration::ZERO);
+            self.wake.notify_one();
+        }
     }
 
     /// How many jobs are being followed.
@@ -303,8 +339,7 @@ impl State {
 
     /// Whose turn a job takes: that of the client whose interest is the oldest.
     fn client_of(&self, key: &JobKey) -> Option<Arc<str>> {
-        let interests = &self.jobs.get(key)?.interests;
-        let oldest = interests.iter().min_by_key(|(number, _)| **number);
+        let oldest = self.jobs.get(key)?.interests.first_key_value();
         oldest.map(|(_, wish)| Arc::clone(&wish.client))
     }
 
@@ -327,19 +362,21 @@ impl Followed {
             number,
             phase: phase(key),
             news: watch::Sender::new(Told::default()),
-            interests: HashMap::new(),
+            interests: BTreeMap::new(),
             since: Instant::now(),
             failures: 0,
+            paused_until: None,
             on_agenda: None,
             looking: false,
             idle_since: None,
         }
     }
 
-    fn observe(&mut self, new: &Observation) {
+    /// Changes what is told; watchers wake only for a change that they would notice.
+    fn tell(&mut self, take_in: impl FnOnce(&mut Told) -> Change) {
         let mut change = Change::Nothing;
         self.news.send_if_modified(|told| {
-            change = told.observe(new);
+            change = take_in(told);
             change != Change::Nothing
         });
         if change == Change::State {
@@ -368,6 +405,16 @@ impl Followed {
 
     fn is_over(&self) -> bool {
         self.news.borrow().is_over()
+    }
+
+    /// Follows a job again that was given up: someone new asks. Says whether it was.
+    fn begin_anew(&mut self) -> bool {
+        let begins = self.news.send_if_modified(Told::begin_anew);
+        if begins {
+            self.since = Instant::now();
+            self.failures = 0;
+        }
+        begins
     }
 
     fn interval(&self, settings: &FollowSettings, now: Instant) -> Duration {

@@ -43,7 +43,8 @@ impl Ingest {
         let Look { asked_at, observed_at, outcome } = look;
         match outcome {
             Ok(job) => Ok(self.keep(Observation::new(job, asked_at, observed_at)).await),
-            Err(LookError::NotFound) => match self.held(key).await {
+            // A watched job is remembered by those who watch it, even when the store had to let it go.
+            Err(LookError::NotFound) => match self.held(key).await.or_else(|| self.following.seen(key)) {
                 Some(held) if held.job.is_terminal() => Ok(held),
                 Some(held) => {
                     let expired = Arc::new(held.job.expired());
@@ -88,6 +89,9 @@ impl Ingest {
             Some(Kept::New(replaced)) => replaced,
             None => None,
         };
+        if new.job.is_terminal() {
+            self.feeds.tracking().ended(&new.job.key);
+        }
         if replaced.is_none_or(|before| !before.job.says_the_same(&new.job)) {
             self.feeds.publish(&new);
         }

@@ -28,6 +28,20 @@ pub(super) type Wanted = HashMap<JobKey, Arc<dyn JobReader>>;
 /// New flights by source, waiting to depart.
 pub(super) type Leads = HashMap<SourceName, (Arc<dyn JobReader>, Vec<Ticket<JobKey, Landing>>)>;
 
+/// What could be answered at once, and who is still under way.
+pub(super) struct Boarded {
+    pub(super) answers: HashMap<JobKey, Answer>,
+    pub(super) seats: Vec<Seated>,
+    pub(super) deadline: Instant,
+}
+
+/// A seat on a flight, and what is held meanwhile.
+pub(super) struct Seated {
+    key: JobKey,
+    seat: Seat<Landing>,
+    held: Option<Observation>,
+}
+
 impl Jobs {
     /// Answers for one job. See [`Jobs::lookup`].
     pub async fn lookup_one(
@@ -66,16 +80,33 @@ impl Jobs {
 }
 
 impl Inner {
+    /// Answers for jobs, each as fresh as allowed, within the configured time.
     pub(super) async fn answer(
         self: &Arc<Self>,
         wanted: Wanted,
         max_staleness: Option<Duration>,
     ) -> HashMap<JobKey, Answer> {
+        let Boarded { mut answers, seats, deadline } = self.set_out(&wanted, max_staleness).await;
+        let landings = seats.into_iter().map(|seated| self.landed(seated, deadline));
+        answers.extend(join_all(landings).await);
+        for (key, seen) in answers.iter_mut().filter_map(|(key, answer)| Some((key, answer.as_mut().ok()?))) {
+            seen.next_look = self.next_look(key);
+        }
+        answers
+    }
+
+    /// Answers from what is held, and sets out for the rest.
+    pub(super) async fn set_out(
+        self: &Arc<Self>,
+        wanted: &Wanted,
+        max_staleness: Option<Duration>,
+    ) -> Boarded {
         let keys: Vec<JobKey> = wanted.keys().cloned().collect();
-        // Made at full size, here and above: growing it step by step costs more than filling it.
-        let mut held: HashMap<&JobKey, Observation> = HashMap::with_capacity(keys.len());
-        let found = keys.iter().zip(self.ingest.held_all(&keys).await);
-        held.extend(found.filter_map(|(key, held)| Some((key, held?))));
+        let mut held: HashMap<&JobKey, Observation> = keys
+            .iter()
+            .zip(self.ingest.held_all(&keys).await)
+            .filter_map(|(key, held)| Some((key, held?)))
+            .collect();
         let allowed = max_staleness.unwrap_or(self.freshness.fresh_for);
         let believed = max_staleness.unwrap_or(self.freshness.missing_for);
         let now = self.clock.now();
@@ -84,47 +115,47 @@ impl Inner {
         let mut seats = Vec::new();
         let mut leads = Leads::new();
         let mut checks = Leads::new();
-        for (key, reader) in &wanted {
-            let verdict = held.get(key).map_or(Verdict::Ask, |held| {
+        for (key, reader) in wanted {
+            let held = held.remove(key);
+            let verdict = held.as_ref().map_or(Verdict::Ask, |held| {
                 judge(&held.job, reader.upstream(), age(held, now), allowed, self.freshness.rerun_check)
             });
-            match (verdict, held.get(key)) {
+            match (verdict, held) {
                 (Verdict::Serve, Some(held)) => {
-                    answers.insert(key.clone(), Ok(Seen::fresh(held.clone(), now)));
+                    answers.insert(key.clone(), Ok(Seen::fresh(held, now)));
                 }
                 (Verdict::ServeAndCheck, Some(held)) => {
-                    answers.insert(key.clone(), Ok(Seen::fresh(held.clone(), now)));
+                    answers.insert(key.clone(), Ok(Seen::fresh(held, now)));
                     self.board(key, reader, &mut checks);
                 }
                 (_, None) if self.is_missing(key, believed).await => {
                     answers.insert(key.clone(), Err(Miss::Look(LookError::NotFound).problem(key)));
                 }
-                (_, _) => seats.push((key.clone(), self.board(key, reader, &mut leads))),
+                (_, held) => {
+                    let seat = self.board(key, reader, &mut leads);
+                    seats.push(Seated { key: key.clone(), seat, held });
+                }
             }
         }
         self.depart(checks, Urgency::Background);
         self.depart(leads, Urgency::Waiting);
+        Boarded { answers, seats, deadline: Instant::now() + self.freshness.answer_within }
+    }
 
-        let deadline = Instant::now() + self.freshness.answer_within;
-        let landings = join_all(seats.into_iter().map(|(key, seat)| async move {
-            let landed = tokio::time::timeout_at(deadline, seat.landed()).await;
-            (key, landed.map_err(|_| Miss::Impatient).and_then(|landed| landed.ok_or(Miss::Lost)))
-        }));
-        for (key, landed) in landings.await {
-            let now = self.clock.now();
-            let answer = match landed.and_then(|landing| landing.map_err(Miss::Look)) {
-                Ok(observation) => Ok(Seen::fresh(observation, now)),
-                Err(miss) => match (miss.stale_reason(), held.get(&key)) {
-                    (Some(reason), Some(held)) => Ok(Seen::stale(held.clone(), now, Some(reason))),
-                    (_, _) => Err(miss.problem(&key)),
-                },
-            };
-            answers.insert(key, answer);
-        }
-        for (key, seen) in answers.iter_mut().filter_map(|(key, answer)| Some((key, answer.as_mut().ok()?))) {
-            seen.next_look = self.next_look(key);
-        }
-        answers
+    /// Waits for one landing, until the deadline. What was held stands in for what could not be learned.
+    pub(super) async fn landed(&self, seated: Seated, deadline: Instant) -> (JobKey, Answer) {
+        let Seated { key, seat, held } = seated;
+        let landed = tokio::time::timeout_at(deadline, seat.landed()).await;
+        let landing = landed.map_err(|_| Miss::Impatient).and_then(|landed| landed.ok_or(Miss::Lost));
+        let now = self.clock.now();
+        let answer = match landing.and_then(|landing| landing.map_err(Miss::Look)) {
+            Ok(observation) => Ok(Seen::fresh(observation, now)),
+            Err(miss) => match (miss.stale_reason(), held) {
+                (Some(reason), Some(held)) => Ok(Seen::stale(held, now, Some(reason))),
+                (_, _) => Err(miss.problem(&key)),
+            },
+        };
+        (key, answer)
     }
 
     /// Takes a seat on the flight for a job; a new flight's ticket is put with those of its source.

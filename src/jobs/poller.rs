@@ -97,8 +97,9 @@ async fn look(inner: Arc<Inner>, reader: Arc<dyn JobReader>, keys: Vec<JobKey>, 
     inner.depart(leads, Urgency::Background);
     let landings = join_all(seats.into_iter().map(super::flight::Seat::landed)).await;
     for (key, landing) in keys.iter().zip(landings) {
-        if landing.is_none() {
-            inner.following.looked(key, Err(Miss::Lost));
+        match landing {
+            Some(_) => inner.following.rest(key),
+            None => inner.following.looked(key, Err(Miss::Lost)),
         }
     }
     drop(place);

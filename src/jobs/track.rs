@@ -13,7 +13,7 @@ use super::access::JobRef;
 use super::answer::Answer;
 use super::follow::Interest;
 
-/// The most jobs tracked at once, by all clients together.
+/// The most jobs tracked at once, by all clients together. Those that have ended make room first.
 pub const TRACKED_MAX: usize = 100_000;
 /// The most labels of one job.
 pub const LABELS_MAX: usize = 16;
@@ -32,8 +32,8 @@ pub(super) struct Tracking {
 #[derive(Debug)]
 struct Tracked {
     labels: Labels,
-    /// Held for its drop: the job is followed as long as it is tracked.
-    _interest: Interest,
+    /// Held for its drop: the job is followed until its end.
+    interest: Option<Interest>,
 }
 
 impl Tracking {
@@ -56,6 +56,26 @@ impl Tracking {
         let fitting =
             behind.filter(|(key, tracked)| sources.contains(&key.source) && tracked.carries(labels));
         fitting.take(limit).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Lets go of a job that has ended: it keeps its labels, and needs no more looks.
+    pub(super) fn ended(&self, key: &JobKey) {
+        let interest = self.lock().get_mut(key).and_then(|tracked| tracked.interest.take());
+        drop(interest);
+    }
+
+    /// Tracks a job, making room among those that have ended. Says whether there was room.
+    fn put(&self, key: JobKey, tracked: Tracked) -> bool {
+        let mut jobs = self.lock();
+        if jobs.len() >= TRACKED_MAX && !jobs.contains_key(&key) {
+            jobs.retain(|_, tracked| tracked.interest.is_some());
+        }
+        let room = jobs.len() < TRACKED_MAX || jobs.contains_key(&key);
+        let replaced = if room { jobs.insert(key, tracked) } else { Some(tracked) };
+        drop(jobs);
+        // An interest that is let go takes another lock, so not under this one.
+        drop(replaced);
+        room
     }
 
     /// Whether a job is tracked and carries all of some labels.
@@ -90,20 +110,24 @@ impl Jobs {
         check(labels)?;
         for reference in refs {
             let Ok(target) = self.resolve(principal, reference) else { continue };
-            let mut jobs = self.inner.tracking.lock();
-            if jobs.len() >= TRACKED_MAX && !jobs.contains_key(&target.key) {
+            let interest = self.inner.following.interest(&target.key, principal.shared_name(), None);
+            let tracked = Tracked { labels: labels.clone(), interest: Some(interest) };
+            if !self.inner.tracking.put(target.key, tracked) {
                 let message = format!("this gateway tracks at most {TRACKED_MAX} jobs; untrack some first");
                 return Err(Problem::new(ProblemCode::Throttled, Retry::Whenever, message));
             }
-            let interest = self.inner.following.interest(&target.key, principal.shared_name(), None);
-            jobs.insert(target.key, Tracked { labels: labels.clone(), _interest: interest });
         }
         let answers = self.lookup(principal, refs, None).await;
         let told = refs
             .iter()
             .zip(&answers)
             .filter_map(|(one, answer)| Some((self.resolve(principal, one).ok()?, answer)));
-        told.for_each(|(target, answer)| self.inner.settle(&target.key, answer));
+        for (target, answer) in told {
+            self.inner.settle(&target.key, answer);
+            if answer.as_ref().is_ok_and(|seen| seen.observation.job.is_terminal()) {
+                self.inner.tracking.ended(&target.key);
+            }
+        }
         Ok(answers)
     }
 

@@ -16,6 +16,7 @@ use crate::domain::principal::Principal;
 use super::access::JobRef;
 use super::answer::{Answer, Miss, Seen};
 use super::follow::{Interest, Told};
+use super::lookup::Boarded;
 use super::{Inner, Jobs};
 use crate::ports::upstream::LookError;
 
@@ -90,13 +91,14 @@ impl Jobs {
                 tokio::time::timeout_at(deadline, interest.changed()).await.map_err(drop)
             };
             if waited.is_err() {
-                let answer = told.answer(&target.key, self.inner.clock.now());
+                // Read anew: a look that brought no change renews the time of what is told, and wakes nobody.
+                let answer = interest.read().answer(&target.key, self.inner.clock.now());
                 return answer.map(|seen| Seen { next_look: self.inner.next_look(&target.key), ..seen });
             }
         }
     }
 
-    /// Registers all interests, reads all snapshots in one go, and returns what is to be told from then on.
+    /// Registers all interests, sets out for all snapshots in one go, and returns what is to be told from then on.
     async fn begin(
         &self,
         principal: &Principal,
@@ -119,12 +121,24 @@ impl Jobs {
                 Err(problem) => problems.push(Update::refused(reference, problem)),
             }
         }
-        for (key, answer) in self.inner.answer(wanted, max_staleness).await {
-            self.inner.settle(&key, &answer);
+        let Boarded { answers, seats, deadline } = self.inner.set_out(&wanted, max_staleness).await;
+        for (key, answer) in &answers {
+            self.inner.settle(key, answer);
         }
-        let changes =
-            stream::select_all(watched.into_iter().map(|one| stream::unfold(one, Watched::next).boxed()));
-        stream::iter(problems).chain(changes)
+        // Each landing is told as it comes, so that a slow source holds back nobody else's news.
+        let inner = Arc::clone(&self.inner);
+        let landings = stream::iter(seats).map(move |seated| {
+            let inner = Arc::clone(&inner);
+            async move {
+                let (key, answer) = inner.landed(seated, deadline).await;
+                inner.settle(&key, &answer);
+                None
+            }
+        });
+        let landings = landings.buffer_unordered(usize::MAX).boxed();
+        let changes = watched.into_iter().map(|one| stream::unfold(one, Watched::next).map(Some).boxed());
+        let told = stream::select_all(changes.chain(std::iter::once(landings)));
+        stream::iter(problems).chain(told.filter_map(std::future::ready))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
@@ -45,6 +46,7 @@ pub struct Gateway {
     readiness: Readiness,
     spawner: RuntimeSpawner,
     streams: Streams,
+    drain_delay: Duration,
 }
 
 /// A gateway at work.
@@ -55,6 +57,9 @@ pub struct Serving {
     drain: CancellationToken,
     /// Ends later than the drain begins: streams are told the news until they are closed.
     following: CancellationToken,
+    /// Ends last: who asks whether we are ready is told that we are not, for as long as that can be said.
+    probes_end: CancellationToken,
+    drain_delay: Duration,
     streams: Streams,
 }
 
@@ -108,8 +113,12 @@ impl Gateway {
         let authenticate = router::authenticator(jobs.clone());
         let streams = streams(config, &spawner);
         let door = Door::new(schema, authenticate, limits(config), server.request_timeout, streams.clone());
-        let settings =
-            Settings { max_body: server.max_body, deadline: server.request_timeout, ..Settings::default() };
+        let settings = Settings {
+            max_body: server.max_body,
+            deadline: server.request_timeout,
+            concurrency: server.max_requests,
+            ..Settings::default()
+        };
         Ok(Self {
             public: Listener::bind("public", "server.listen", server.listen).await?,
             admin: Listener::bind("admin", "server.admin_listen", server.admin_listen).await?,
@@ -122,6 +131,7 @@ impl Gateway {
             readiness: Readiness::default(),
             spawner,
             streams,
+            drain_delay: server.drain_delay,
         })
     }
 
@@ -144,12 +154,21 @@ impl Gateway {
             self.spawner.spawn(TaskKind::Listener, Box::pin(task));
         };
         tracing::info!(public = %self.public_addr(), admin = %self.admin_addr(), "listening");
+        let probes_end = CancellationToken::new();
         start(self.public, self.routes, drain.clone());
-        start(self.admin, probes::router(self.readiness.clone()), drain.clone());
+        start(self.admin, probes::router(self.readiness.clone()), probes_end.clone());
         let following = CancellationToken::new();
         self.jobs.start_following(following.clone());
         self.readiness.set(true);
-        Serving { readiness: self.readiness, spawner: self.spawner, drain, following, streams: self.streams }
+        Serving {
+            readiness: self.readiness,
+            spawner: self.spawner,
+            drain,
+            following,
+            probes_end,
+            drain_delay: self.drain_delay,
+            streams: self.streams,
+        }
     }
 }
 
@@ -159,13 +178,16 @@ impl Serving {
         self.spawner.fatal().await;
     }
 
-    /// Stops being ready, accepts no more, ends the streams over their window, and waits until everything under way is
+    /// Stops being ready, goes on for the configured delay, accepts no more, ends the streams over their window, and waits until everything under way is
     /// finished.
     pub async fn drain(&self) {
         self.readiness.set(false);
+        // Traffic still comes until everyone has heard that we are not ready.
+        tokio::time::sleep(self.drain_delay).await;
         self.drain.cancel();
         self.streams.drain(self.streams.settings().drain_window).await;
         self.following.cancel();
+        self.probes_end.cancel();
         self.spawner.idle().await;
     }
 }

@@ -44,7 +44,7 @@ pub(crate) struct ScriptedReader {
     name: SourceName,
     upstream: Upstream,
     script: Mutex<Arc<Script>>,
-    latency: Duration,
+    latency: Mutex<Duration>,
     clock: Arc<dyn Clock>,
     pub(crate) asked: Mutex<Vec<Vec<String>>>,
     pub(crate) rows_asked: AtomicUsize,
@@ -62,7 +62,7 @@ impl ScriptedReader {
             name: SourceName::parse(name).unwrap(),
             upstream,
             script: Mutex::new(Arc::new(|_| Ok(Life::Running))),
-            latency: Duration::from_millis(100),
+            latency: Mutex::new(Duration::from_millis(100)),
             clock,
             asked: Mutex::default(),
             rows_asked: AtomicUsize::new(0),
@@ -75,6 +75,11 @@ impl ScriptedReader {
         script: impl Fn(&ExternalId) -> Result<Life, LookError> + Send + Sync + 'static,
     ) {
         *self.script.lock().unwrap() = Arc::new(script);
+    }
+
+    /// Takes this long for a call from now on.
+    pub(crate) fn takes(&self, latency: Duration) {
+        *self.latency.lock().unwrap() = latency;
     }
 
     /// How many calls were made.
@@ -113,7 +118,8 @@ impl JobReader for ScriptedReader {
             let asked_at = self.clock.now();
             let script = Arc::clone(&self.script.lock().unwrap());
             let outcomes: Vec<_> = ids.iter().map(|id| script(id)).collect();
-            tokio::time::sleep(self.latency).await;
+            let latency = *self.latency.lock().unwrap();
+            tokio::time::sleep(latency).await;
             let observed_at = self.clock.now();
             let looks = ids.iter().zip(outcomes).map(|(id, outcome)| {
                 let name = self.name.as_str();

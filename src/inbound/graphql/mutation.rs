@@ -58,7 +58,8 @@ pub struct Mutation;
 #[Object]
 /// Changes to what the gateway follows. None of them changes anything upstream.
 impl Mutation {
-    /// Follows jobs to their ends though nobody watches, so that their results are held when someone asks.
+    /// Follows jobs to their ends though nobody watches, so that their results are held when someone asks. A job is
+    /// tracked once: its labels are seen, replaced and removed by every client that may read its source.
     async fn track_jobs(
         &self,
         ctx: &Context<'_>,

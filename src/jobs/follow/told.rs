@@ -33,23 +33,48 @@ pub(super) enum Change {
 }
 
 impl Told {
-    /// Takes in an observation. An older answer than the one told changes nothing.
+    /// Takes in what a look brought: it also ends any trouble. An older answer than the one told changes nothing.
     pub(super) fn observe(&mut self, new: &Observation) -> Change {
+        let healed = self.trouble.take().is_some();
+        self.given_up = None;
+        match self.learn(new) {
+            Change::Nothing if healed => {
+                self.sequence += 1;
+                Change::Facts
+            }
+            change @ (Change::Nothing | Change::Facts | Change::State) => change,
+        }
+    }
+
+    /// Takes in what was held. An older answer than the one told changes nothing.
+    pub(super) fn learn(&mut self, new: &Observation) -> Change {
         let change = match &self.seen {
             Some(held) if held != new && !new.supersedes(held) => return Change::Nothing,
             Some(held) if held.job.state() != new.job.state() => Change::State,
             Some(held) if !Arc::ptr_eq(&held.job, &new.job) && !held.job.says_the_same(&new.job) => {
                 Change::Facts
             }
-            Some(_) if self.trouble.is_some() => Change::Facts,
             Some(_) => Change::Nothing,
             None => Change::State,
         };
         self.seen = Some(new.clone());
-        self.trouble = None;
-        self.given_up = None;
         self.sequence += u64::from(change != Change::Nothing);
         change
+    }
+
+    /// Takes back that it was given up. Says whether it was.
+    pub(super) fn begin_anew(&mut self) -> bool {
+        let was = self.given_up.take().is_some();
+        if was {
+            self.trouble = None;
+            self.sequence += 1;
+        }
+        was
+    }
+
+    /// What was last seen.
+    pub(super) const fn seen(&self) -> Option<&Observation> {
+        self.seen.as_ref()
     }
 
     /// Takes in that a look brought nothing. Says whether that is news: the same trouble again is not.
