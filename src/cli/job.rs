@@ -104,13 +104,7 @@ fn carry_out(
     let gateway =
         Gateway::new(address(url.as_deref(), env)?, key(key_file.as_deref(), env)?, Arc::new(SystemClock))?;
     let board = Board::new(refs.iter().cloned());
-    let form = if *json {
-        Form::Json
-    } else if mode == Mode::Watch && terminal.is_attended() && !wants_plain(env) {
-        Form::Bars
-    } else {
-        Form::Lines
-    };
+    let form = form(*json, mode, terminal.is_attended(), env);
     let screen = Screen::new(form, mode, &board, Arc::new(SystemClock), terminal);
     let question = ask::Question {
         gateway,
@@ -159,10 +153,16 @@ fn key(file: Option<&Path>, env: &Environment) -> anyhow::Result<Option<SecretSt
     Ok(Some(SecretString::from(key)))
 }
 
-/// <https://no-color.org>, and terminals that cannot go back in a line.
-fn wants_plain(env: &Environment) -> bool {
-    env.get("NO_COLOR").is_ok_and(|value| !value.is_empty())
-        || env.get("TERM").is_ok_and(|term| term == "dumb")
+/// What moves is for people who follow, on a terminal that can go back in a line, unless they want none of it
+/// (<https://no-color.org>).
+fn form(json: bool, mode: Mode, attended: bool, env: &Environment) -> Form {
+    let plain = env.get("NO_COLOR").is_ok_and(|value| !value.is_empty())
+        || env.get("TERM").is_ok_and(|term| term == "dumb");
+    match (json, mode) {
+        (true, _) => Form::Json,
+        (false, Mode::Watch) if attended && !plain => Form::Bars,
+        (false, _) => Form::Lines,
+    }
 }
 
 #[cfg(test)]

@@ -61,6 +61,24 @@ fn a_line_says_it_all_and_moves_no_cursor() {
 }
 
 #[test]
+fn only_who_follows_on_a_terminal_gets_bars() {
+    for (json, mode, attended, env, shown) in [
+        (false, Mode::Watch, true, ("TERM", "xterm"), Form::Bars),
+        (false, Mode::Watch, true, ("NO_COLOR", ""), Form::Bars),
+        (false, Mode::Watch, true, ("NO_COLOR", "1"), Form::Lines),
+        (false, Mode::Watch, true, ("TERM", "dumb"), Form::Lines),
+        (false, Mode::Watch, false, ("TERM", "xterm"), Form::Lines),
+        (false, Mode::Get, true, ("TERM", "xterm"), Form::Lines),
+        (false, Mode::Await, true, ("TERM", "xterm"), Form::Lines),
+        (true, Mode::Watch, true, ("TERM", "xterm"), Form::Json),
+        (true, Mode::Get, false, ("TERM", "xterm"), Form::Json),
+    ] {
+        let found = form(json, mode, attended, &[env].into_iter().collect());
+        assert_eq!(found, shown, "{mode:?} json {json}, attended {attended}, {env:?}");
+    }
+}
+
+#[test]
 fn the_worst_end_is_the_exit_code() {
     let ended = |state: &str| job("a", json!({ "state": state, "isTerminal": true }));
     for (answer, get, watch) in [
