@@ -13,5 +13,8 @@ mod processes;
 mod query;
 mod rest;
 mod schema;
+mod streams_end;
+mod streams_load;
+mod streams_trouble;
 mod support;
 mod watch;

@@ -15,7 +15,7 @@ use crate::inbound::graphql::schema;
 use crate::inbound::layers::Settings;
 use crate::inbound::probes::{self, Readiness};
 use crate::inbound::router;
-use crate::inbound::streams::{Origins, StreamSettings, Streams};
+use crate::inbound::streams::{Counts, Origins, StreamSettings, Streams};
 use crate::jobs::{FollowSettings, Freshness, Jobs, Ports};
 use crate::outbound::credentials::SecretFiles;
 use crate::outbound::http::{BaseUrl, HttpRoad};
@@ -54,6 +54,7 @@ pub struct Serving {
     spawner: RuntimeSpawner,
     drain: CancellationToken,
     streams: Streams,
+    jobs: Jobs,
 }
 
 impl Gateway {
@@ -146,7 +147,13 @@ impl Gateway {
         start(self.admin, probes::router(self.readiness.clone()), drain.clone());
         self.jobs.start_following(drain.clone());
         self.readiness.set(true);
-        Serving { readiness: self.readiness, spawner: self.spawner, drain, streams: self.streams }
+        Serving {
+            readiness: self.readiness,
+            spawner: self.spawner,
+            drain,
+            streams: self.streams,
+            jobs: self.jobs,
+        }
     }
 }
 
@@ -154,6 +161,16 @@ impl Serving {
     /// Resolves when a part died without which the process cannot do its job.
     pub async fn broken(&self) {
         self.spawner.fatal().await;
+    }
+
+    /// How many jobs are being followed.
+    pub fn followed(&self) -> usize {
+        self.jobs.followed()
+    }
+
+    /// How many streams are open.
+    pub fn streams(&self) -> Counts {
+        self.streams.counts()
     }
 
     /// Stops being ready, accepts no more, ends the streams over their window, and waits until everything under way is
