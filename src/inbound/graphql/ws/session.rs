@@ -23,8 +23,9 @@ use crate::inbound::graphql::http::body::Parameters;
 use crate::inbound::graphql::http::{Door, bearer};
 use crate::inbound::streams::{EndReason, OperationSeat, Seat};
 
-/// Bytes read at once. It is held and zeroed for each socket, so it is small; a longer message grows it for its time.
-const READ_BUFFER: usize = 4 * 1024;
+/// Bytes read at once. It is held and zeroed for each socket, so it is small: a `subscribe` of one job fits, and a longer
+/// message grows it for its time.
+const READ_BUFFER: usize = 1024;
 /// How long a peer may take to read our close frame and hang up.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
 /// The member of the `connection_init` payload that holds the credential, in any case, as a header's name would be.
