@@ -88,9 +88,9 @@ async fn the_end_tells_every_stream_and_finishes_every_request() {
     let (answers, ends, (code, lasted, said)) = tokio::join!(answers, ends, stop);
     assert_eq!(answers, vec!["SUCCEEDED"; requests]);
     let (closed, ended) = ends.split_at(sockets);
-    assert_eq!(closed, vec![["1012"]; sockets]);
+    assert_eq!(closed.iter().find(|end| *end != &["1012"]), None);
     // without `complete`: a client that knows the protocol opens it again
-    assert_eq!(ended, vec![[""; 0]; events]);
+    assert_eq!(ended.iter().find(|end| !end.is_empty()), None);
     assert_eq!(code, Some(0), "{said}");
     assert!(lasted >= WINDOW / 2 && lasted < DEADLINE, "{lasted:?}");
     assert!(said.contains("stopped") && !said.contains("before everything was finished"), "{said}");
