@@ -158,13 +158,17 @@ impl Config {
         if names.is_empty() {
             faults.add("sources", "has no entry: configure at least one source, or try `jobgate demo`");
         }
+        for name in names {
+            if let Err(rule) = SourceName::parse(name) {
+                faults.add(format!("sources.{name}"), format!("has a name that {rule}"));
+            }
+        }
         let mut sources = BTreeMap::new();
         for (name, source) in raw.sources {
             let path = format!("sources.{name}");
             let source = source.accept(&path, &raw.server, faults);
-            match SourceName::parse(&name) {
-                Ok(name) => sources.extend(source.map(|source| (name, source))),
-                Err(rule) => faults.add(path, format!("has a name that {rule}")),
+            if let Ok(name) = SourceName::parse(&name) {
+                sources.extend(source.map(|source| (name, source)));
             }
         }
         if raw.clients.is_empty() && !raw.server.is_local() {

@@ -16,5 +16,8 @@ mod query;
 mod rest;
 mod schema;
 mod streams;
+mod streams_end;
+mod streams_load;
+mod streams_trouble;
 mod support;
 mod watch;

@@ -4,4 +4,5 @@ pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod scratch;
 pub(crate) mod server;
+pub(crate) mod streams;
 pub(crate) mod wire;

@@ -67,7 +67,9 @@ impl Jobs {
         max_staleness: Option<Duration>,
     ) -> impl Stream<Item = Update> + Send + use<> {
         let jobs = self.clone();
-        stream::once(async move { jobs.begin(&principal, refs, max_staleness).await }).flatten()
+        // boxed, so that what the beginning needs is given back when it is over: the stream lives for hours
+        let begin = Box::pin(async move { jobs.begin(&principal, refs, max_staleness).await });
+        stream::once(begin).flatten()
     }
 
     /// Waits for the end of a job, at most `timeout`: then for the state reached.

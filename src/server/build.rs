@@ -16,7 +16,7 @@ use crate::inbound::graphql::schema;
 use crate::inbound::layers::Settings;
 use crate::inbound::probes::{self, Readiness};
 use crate::inbound::router;
-use crate::inbound::streams::{Origins, StreamSettings, Streams};
+use crate::inbound::streams::{Counts, Origins, StreamSettings, Streams};
 use crate::jobs::{FollowSettings, Freshness, Jobs, Ports};
 use crate::outbound::credentials::SecretFiles;
 use crate::outbound::http::{BaseUrl, HttpRoad};
@@ -61,6 +61,7 @@ pub struct Serving {
     probes_end: CancellationToken,
     drain_delay: Duration,
     streams: Streams,
+    jobs: Jobs,
 }
 
 impl Gateway {
@@ -168,6 +169,7 @@ impl Gateway {
             probes_end,
             drain_delay: self.drain_delay,
             streams: self.streams,
+            jobs: self.jobs,
         }
     }
 }
@@ -178,8 +180,18 @@ impl Serving {
         self.spawner.fatal().await;
     }
 
-    /// Stops being ready, goes on for the configured delay, accepts no more, ends the streams over their window, and waits until everything under way is
-    /// finished.
+    /// How many jobs are being followed.
+    pub fn followed(&self) -> usize {
+        self.jobs.followed()
+    }
+
+    /// How many streams are open.
+    pub fn streams(&self) -> Counts {
+        self.streams.counts()
+    }
+
+    /// Stops being ready, goes on for the configured delay, accepts no more, ends the streams over their window, and
+    /// waits until everything under way is finished.
     pub async fn drain(&self) {
         self.readiness.set(false);
         // Traffic still comes until everyone has heard that we are not ready.

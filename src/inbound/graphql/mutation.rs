@@ -2,12 +2,13 @@
 
 use async_graphql::{Context, InputObject, Object, Result, SimpleObject};
 
+use crate::domain::error::ProblemCode;
 use crate::jobs::Jobs;
 use crate::jobs::access;
 use crate::jobs::track::Labels;
 
 use super::job::JobResult;
-use super::problem::as_error;
+use super::problem::{as_error, bad_input};
 use super::query::{JobRef, check_count};
 
 /// A word on a tracked job, by name.
@@ -69,7 +70,10 @@ impl Mutation {
         let refs: Vec<access::JobRef> = input.refs.into_iter().map(Into::into).collect();
         let labels: Labels = input.labels.into_iter().map(|label| (label.name, label.value)).collect();
         let answers = ctx.data::<Jobs>()?.track(ctx.data()?, &refs, &labels).await;
-        let answers = answers.map_err(|problem| as_error(&problem))?;
+        let answers = answers.map_err(|problem| {
+            let labels_are_bad = problem.code == ProblemCode::InvalidRef;
+            if labels_are_bad { bad_input(problem.message) } else { as_error(&problem) }
+        })?;
         let results =
             refs.into_iter().zip(answers).map(|(reference, answer)| JobResult::new(reference, answer));
         Ok(TrackJobsPayload { results: results.collect() })

@@ -1,0 +1,157 @@
+//! The bare broadcaster: a WebSocket and an SSE handler that send ready bytes from one watch channel a job. No protocol, no
+//! schema, no access, no upstream: what sockets themselves cost in this stack, with the small read buffer of the gateway.
+
+use std::convert::Infallible;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, Request, State};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{any, post};
+use axum::serve::ListenerExt as _;
+use futures_util::{SinkExt as _, StreamExt as _, stream};
+use http::{HeaderValue, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+
+use super::message::render;
+use super::servers::announce;
+
+const READ_BUFFER: usize = 1024;
+const ACK: &str = r#"{"type":"connection_ack"}"#;
+const COMPLETE: &str = r#"{"id":"1","type":"complete"}"#;
+
+/// What is sent of one job, in the form of each transport, written once for all who watch it.
+#[derive(Clone, Debug)]
+struct News {
+    frame: Utf8Bytes,
+    json: Arc<str>,
+    is_final: bool,
+}
+
+type Jobs = Arc<[watch::Sender<News>]>;
+
+/// Serves until it is killed.
+///
+/// # Errors
+/// When it cannot listen.
+pub(crate) async fn serve(jobs: u32) -> anyhow::Result<()> {
+    let jobs: Jobs = (0..jobs).map(|job| watch::Sender::new(News::of(job, 1, false, now()))).collect();
+    let routes = Router::new()
+        .route("/websocket/{job}", any(websocket))
+        .route("/sse/{job}", post(sse))
+        .route("/change/{version}/{is_final}", post(change))
+        .with_state(jobs);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    announce(listener.local_addr()?)?;
+    let listener = listener.tap_io(|stream| {
+        stream.set_nodelay(true).ok();
+    });
+    axum::serve(listener, routes).await?;
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "not the gateway: its clock is the machine's")]
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+impl News {
+    fn of(job: u32, version: u64, is_final: bool, at: Timestamp) -> Self {
+        let json = render(job, version, is_final, at);
+        Self {
+            frame: format!(r#"{{"id":"1","type":"next","payload":{json}}}"#).into(),
+            json: json.into(),
+            is_final,
+        }
+    }
+}
+
+/// All jobs change at this moment.
+async fn change(State(jobs): State<Jobs>, Path((version, is_final)): Path<(u64, bool)>) -> StatusCode {
+    let at = now();
+    for (job, sender) in (0..).zip(jobs.iter()) {
+        sender.send_replace(News::of(job, version, is_final, at));
+    }
+    StatusCode::NO_CONTENT
+}
+
+/// News from now on, the present first, to the last.
+fn follow(jobs: &Jobs, job: usize) -> Option<impl stream::Stream<Item = News> + Send + use<>> {
+    let news = jobs.get(job)?.subscribe();
+    Some(stream::unfold((news, true, false), async |(mut news, first, over)| {
+        if over || (!first && news.changed().await.is_err()) {
+            return None;
+        }
+        let now = news.borrow_and_update().clone();
+        let is_final = now.is_final;
+        Some((now, (news, false, is_final)))
+    }))
+}
+
+async fn sse(State(jobs): State<Jobs>, Path(job): Path<usize>, _body: String) -> Response {
+    let Some(news) = follow(&jobs, job) else { return StatusCode::NOT_FOUND.into_response() };
+    let events = news.flat_map(|news| {
+        let next = Event::default().event("next").data(&*news.json);
+        let complete = news.is_final.then(|| Event::default().event("complete").data(""));
+        stream::iter([Some(next), complete].into_iter().flatten().map(Ok::<_, Infallible>))
+    });
+    Sse::new(events).keep_alive(KeepAlive::default()).into_response()
+}
+
+/// What `axum::extract::ws` does, with the small buffer.
+async fn websocket(State(jobs): State<Jobs>, Path(job): Path<usize>, mut request: Request) -> Response {
+    let key = request.headers().get(header::SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()));
+    let accept = key.and_then(|key| HeaderValue::try_from(key).ok());
+    let (Some(news), Some(accept)) = (follow(&jobs, job), accept) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let upgraded = hyper::upgrade::on(&mut request);
+    let session = async move {
+        let Ok(upgraded) = upgraded.await else { return };
+        let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER).write_buffer_size(0);
+        let io = TokioIo::new(upgraded);
+        let mut socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
+        let mut news = std::pin::pin!(news);
+        // the two messages of the client, of which nothing is needed
+        socket.next().await;
+        if socket.send(Message::text(ACK)).await.is_err() {
+            return;
+        }
+        loop {
+            let sent = tokio::select! {
+                received = socket.next() => match received {
+                    Some(Ok(_)) => Ok(()),
+                    _ => return,
+                },
+                next = news.next() => {
+                    let Some(news) = next else {
+                        socket.send(Message::text(COMPLETE)).await.ok();
+                        return;
+                    };
+                    socket.send(Message::Text(news.frame)).await
+                }
+            };
+            if sent.is_err() {
+                return;
+            }
+        }
+    };
+    #[expect(clippy::disallowed_methods, reason = "not the gateway: it has no spawner")]
+    drop(tokio::spawn(session));
+    let headers = [
+        (header::CONNECTION, HeaderValue::from_static("upgrade")),
+        (header::UPGRADE, HeaderValue::from_static("websocket")),
+        (header::SEC_WEBSOCKET_ACCEPT, accept),
+        (header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("graphql-transport-ws")),
+    ];
+    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+}

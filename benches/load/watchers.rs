@@ -1,0 +1,199 @@
+//! All clients of a run: opens their sockets, and counts what each of them receives, how late, how often and in what order.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use serde_json::json;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use super::message::{QUERY, Update, id};
+use super::plan::SOURCE;
+use super::socket::{Carrier, Received, Socket};
+
+/// Sockets being opened at the same time: fewer than either server holds in its queue of newcomers.
+const AT_ONCE: usize = 128;
+/// How long a change, or an end, may take to reach everybody before it counts as lost.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Whom to watch, and how.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Target {
+    pub(super) address: SocketAddr,
+    pub(super) carrier: Carrier,
+    pub(super) bare: bool,
+    pub(super) jobs: u32,
+}
+
+/// What all watchers have received.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// From the connect to the snapshot, of each, in microseconds.
+    pub(super) opened: Vec<u32>,
+    /// From the detection of a change to its receipt, of each delivery, in microseconds.
+    pub(super) late: Vec<u32>,
+    /// Changes that a watcher never saw.
+    pub(super) lost: u64,
+    /// Updates that a watcher had seen already, or that went back.
+    pub(super) doubled: u64,
+    /// The change that is waited for, and how many watchers have seen it.
+    version: u64,
+    arrived: usize,
+    /// Watchers that have seen the end once, and the completion behind it.
+    ended: usize,
+    failures: Vec<String>,
+}
+
+/// The watchers at work. Dropping it closes their sockets.
+#[derive(Debug)]
+pub(super) struct Watchers {
+    count: usize,
+    board: Arc<Board>,
+    tasks: JoinSet<()>,
+}
+
+#[derive(Debug, Default)]
+struct Board {
+    tally: Mutex<Tally>,
+    news: Notify,
+}
+
+impl Watchers {
+    /// Opens all sockets and waits until each has its snapshot: how long that took.
+    pub(super) async fn open(target: Target, count: usize) -> anyhow::Result<(Self, Duration)> {
+        let board = Arc::new(Board::default());
+        board.lock().version = 1;
+        let doors = Arc::new(Semaphore::new(AT_ONCE));
+        let start = Instant::now();
+        let mut tasks = JoinSet::new();
+        for number in 0..count {
+            let (board, doors) = (Arc::clone(&board), Arc::clone(&doors));
+            tasks.spawn(async move {
+                if let Err(error) = watch(target, number, &board, &doors).await {
+                    let mut tally = board.lock();
+                    tally.failures.push(format!("{error:#}"));
+                    drop(tally);
+                    board.news.notify_one();
+                }
+            });
+        }
+        let watchers = Self { count, board, tasks };
+        watchers.wait(|tally| tally.arrived).await.context("opening the sockets")?;
+        Ok((watchers, start.elapsed()))
+    }
+
+    /// Says which change is next, before it happens.
+    pub(super) fn expect(&self, version: u64) {
+        let mut tally = self.board.lock();
+        tally.version = version;
+        tally.arrived = 0;
+    }
+
+    /// Waits until everybody has seen it. Whoever does not has lost it.
+    pub(super) async fn arrival(&self) -> anyhow::Result<()> {
+        self.wait(|tally| tally.arrived).await
+    }
+
+    /// Waits until everybody has seen the end, and gives what was counted.
+    pub(super) async fn end(mut self) -> anyhow::Result<Tally> {
+        self.wait(|tally| tally.ended).await?;
+        self.tasks.shutdown().await;
+        Ok(std::mem::take(&mut *self.board.lock()))
+    }
+
+    async fn wait(&self, count: impl Fn(&Tally) -> usize + Send + Sync) -> anyhow::Result<()> {
+        let all = async {
+            loop {
+                {
+                    let tally = self.board.lock();
+                    if let Some(failure) = tally.failures.first() {
+                        anyhow::bail!(
+                            "{} of {} sockets failed, as by: {failure}",
+                            tally.failures.len(),
+                            self.count
+                        );
+                    }
+                    if count(&tally) >= self.count {
+                        return Ok(());
+                    }
+                }
+                self.board.news.notified().await;
+            }
+        };
+        if let Ok(ended) = timeout(PATIENCE, all).await {
+            return ended;
+        }
+        let mut tally = self.board.lock();
+        tally.lost += (self.count - count(&tally)) as u64;
+        Ok(())
+    }
+}
+
+impl Board {
+    fn lock(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The life of one watcher, to the completion of its stream.
+async fn watch(target: Target, number: usize, board: &Board, doors: &Semaphore) -> anyhow::Result<()> {
+    let job = u32::try_from(number)? % target.jobs;
+    let (path, refs) = match (target.bare, target.carrier) {
+        (false, _) => {
+            ("/graphql".to_owned(), json!([{ "external": { "source": SOURCE, "externalId": id(job) } }]))
+        }
+        (true, Carrier::Websocket) => (format!("/websocket/{job}"), json!([])),
+        (true, Carrier::Sse) => (format!("/sse/{job}"), json!([])),
+    };
+    let body = json!({ "query": QUERY, "variables": { "refs": refs } }).to_string();
+    let door = doors.acquire().await?;
+    let start = Instant::now();
+    let mut socket = Socket::open(target.address, &path, target.carrier, number, &body).await?;
+    let mut doorway = Some(door);
+    let mut last: Option<Update> = None;
+    loop {
+        let text = match socket.receive().await? {
+            Received::Text(text) => text,
+            Received::Complete => break,
+            Received::Answer(_) | Received::Noise => continue,
+        };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "compared with the server's clock, which is the machine's"
+        )]
+        let at = Timestamp::now();
+        let update = Update::read(&text).with_context(|| format!("no update: {text}"))?;
+        let mut tally = board.lock();
+        match last {
+            None => tally.opened.push(micros(start.elapsed())),
+            Some(last) if update.sequence <= last.sequence || last.is_final => tally.doubled += 1,
+            // the same change under a new sequence: what the gateway knows of it has changed, such as its freshness
+            Some(last) if update.version == last.version => {}
+            Some(last) => {
+                tally.lost += update.version.saturating_sub(last.version + 1);
+                let late = Duration::try_from(at.duration_since(update.observed_at)).unwrap_or_default();
+                tally.late.push(micros(late));
+            }
+        }
+        tally.arrived += usize::from(
+            update.version == tally.version && last.is_none_or(|last| last.version < update.version),
+        );
+        drop(tally);
+        last = Some(update);
+        board.news.notify_one();
+        // open: the next one may come
+        drop(doorway.take());
+    }
+    board.lock().ended += usize::from(last.is_some_and(|last| last.is_final));
+    board.news.notify_one();
+    // held until everybody is at the end, as a page would
+    std::future::pending().await
+}
+
+fn micros(time: Duration) -> u32 {
+    u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,51 @@
+//! What a subscription costs: thousands of sockets on the real server in a process of its own, beside a bare broadcaster in
+//! the same run, with the same clients. No gate on time; it fails when an update is lost or told twice.
+
+mod load;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use load::{broadcaster, plan, socket::Carrier};
+
+/// Compares the gateway with a bare broadcaster, in this run and on this machine.
+#[derive(Debug, clap::Parser)]
+struct Arguments {
+    /// Concurrent subscriptions, each on a socket of its own
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    sockets: u32,
+    /// Jobs, shared evenly among the subscriptions; all of them change at once
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    jobs: u32,
+    /// For how long jobs change, in seconds
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// Only this transport
+    #[arg(long)]
+    carrier: Option<Carrier>,
+    /// Passed by cargo, and of no meaning here
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// Be the bare broadcaster, of so many jobs
+    #[arg(long, hide = true)]
+    bare: Option<u32>,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    if let Some(jobs) = arguments.bare {
+        // as many threads as the gateway gets
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(broadcaster::serve(jobs))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    // one thread, so that the driver takes one core at most and leaves the other to the server
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(plan::run(&plan::Plan {
+        sockets: arguments.sockets as usize,
+        jobs: arguments.jobs,
+        seconds: arguments.seconds,
+        only: arguments.carrier,
+    }))
+}

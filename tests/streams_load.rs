@@ -1,0 +1,117 @@
+//! Many watchers on real sockets: what they cost the upstream, and that nothing is left of them once they are gone.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use jobgate::inbound::streams::Counts;
+use jobgate::simulator::{Endpoint, Fault, FaultKind, MindBridgeJob, Upstream};
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::support::server::{Rig, Setup};
+use crate::support::streams::{Sse, Watcher, WebSocket, all_hear, crowd, settles};
+
+/// The shortest time between two looks at a job.
+const PACE: Duration = Duration::from_millis(400);
+/// What the phase of a job leaves of it.
+const LEAST: f64 = 0.8;
+const LINGER: Duration = Duration::from_millis(300);
+/// What the machine may take for what the gateway does at once.
+const SLACK: Duration = Duration::from_secs(5);
+
+/// A gateway in front of jobs that run until they are told otherwise.
+async fn rig(ids: &[&str], streams: &str) -> Rig {
+    let jobs = ids.iter().map(|id| MindBridgeJob::new(id, &[(0, "IN_PROGRESS")])).collect();
+    let setup = Setup::with(jobs, Vec::new());
+    let rest = format!(
+        "follow: {{ fastest: 400ms, slowest: 1s, linger: 300ms }}\n\
+         streams: {{ max_streams_per_client: 5000, {streams} }}"
+    );
+    Setup { rest, ..setup }.start().await
+}
+
+/// The sixth look finds the end. How often the job was looked at, and how long the last four intervals were.
+async fn looks_at_a_life(watchers: usize) -> (usize, Duration) {
+    let rig = rig(&["shared"], "").await;
+    rig.upstreams.push_fault(Fault::next(Upstream::MindBridge, 1, FaultKind::Hold));
+    let done = FaultKind::set("/status", json!("COMPLETE"));
+    rig.upstreams.push_fault(Fault::always(Upstream::MindBridge, done).after(4));
+    // all of them come while the first look is under way
+    let mut watching = crowd(rig.public, watchers, &["shared"]).await;
+    rig.upstreams.asked(1).await;
+    rig.upstreams.release();
+    all_hear(&mut watching, "SNAPSHOT RUNNING").await;
+    all_hear(&mut watching, "ENDED SUCCEEDED").await;
+    let asked = rig.asked(Endpoint::One);
+    let span = asked.last().unwrap().started.duration_since(asked[1].started);
+    assert_eq!(rig.calls(Upstream::MindBridge), asked.len());
+    rig.assert_well_behaved();
+    (asked.len(), span)
+}
+
+#[tokio::test]
+async fn a_thousand_sockets_cost_the_upstream_what_one_does() {
+    for watchers in [1, 1_000] {
+        let (calls, span) = looks_at_a_life(watchers).await;
+        assert_eq!(calls, 6, "{watchers} watchers");
+        // had more come, the sixth had come sooner
+        assert!(span >= PACE.mul_f64(LEAST) * 4, "{watchers} watchers: four intervals took {span:?}");
+    }
+}
+
+/// Nothing is open, nothing is followed, and nobody asks any more.
+async fn comes_to_rest(rig: &Rig, within: Duration) {
+    settles("every stream is gone", within, || rig.serving.streams() == Counts::default()).await;
+    settles("no job is followed", within, || rig.serving.followed() == 0).await;
+    let calls = rig.upstreams.record().len();
+    let another = timeout(PACE * 3, rig.upstreams.asked(calls + 1)).await;
+    assert!(another.is_err(), "somebody still asks");
+}
+
+#[tokio::test]
+async fn a_thousand_abrupt_resets_leave_nothing_behind() {
+    let ids: Vec<String> = (0..20).map(|number| format!("job{number}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let rig = rig(&ids, "").await;
+    let mut watching = crowd(rig.public, 1_000, &ids).await;
+    all_hear(&mut watching, "SNAPSHOT RUNNING").await;
+    let held = rig.serving.streams();
+    assert_eq!((held.websocket, held.sse, rig.serving.followed()), (500, 500, 20));
+    watching.into_iter().for_each(Watcher::reset);
+    comes_to_rest(&rig, LINGER + SLACK).await;
+}
+
+/// They stay connected and take nothing: a machine that went to sleep, or a tab that hangs.
+#[tokio::test]
+async fn a_socket_that_answers_no_ping_is_gone_within_two_of_them() {
+    let rig = rig(&["left", "kept"], "ping_interval: 1s, pong_timeout: 3s").await;
+    let mut lively = Watcher::open(rig.public, WebSocket, &["kept"]).await;
+    assert_eq!(lively.short().await, "SNAPSHOT RUNNING");
+    let alone = async {
+        let mut silent = join_all((0..100).map(|_| Watcher::open(rig.public, WebSocket, &["left"]))).await;
+        all_hear(&mut silent, "SNAPSHOT RUNNING").await;
+        assert!(rig.serving.streams().websocket > 1);
+        let within = Duration::from_secs(1 + 3) + SLACK;
+        settles("the silent are gone", within, || rig.serving.streams().websocket == 1).await;
+        settles("their job is left", LINGER + SLACK, || rig.serving.followed() == 1).await;
+    };
+    // whoever reads answers pings, and stays
+    tokio::select! {
+        () = alone => {}
+        heard = lively.hear() => assert_eq!(Some(heard), None, "nothing happened to its job"),
+    }
+    drop(lively);
+    comes_to_rest(&rig, LINGER + SLACK).await;
+}
+
+/// An event stream has no ping: what bounds a peer that reads nothing and stays is the maximum age.
+#[tokio::test]
+async fn an_event_stream_that_nobody_reads_ends_at_its_maximum_age() {
+    let rig = rig(&["left"], "max_age: 1s").await;
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(Watcher::open(rig.public, Sse, &["left"]).await);
+    }
+    comes_to_rest(&rig, Duration::from_millis(1_200) + LINGER + SLACK).await;
+    drop(silent);
+}

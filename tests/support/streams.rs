@@ -1,0 +1,294 @@
+//! Watchers of jobs on real sockets, by WebSocket or by SSE: clients of our own make, which read only when they are told to.
+//! Not here: what the protocols forbid; the doors' own tests have that.
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+
+use super::server::{ANY, external, told};
+
+/// For how long a test waits for anything: only a hung gateway makes it.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+/// How many sockets are opened at the same time, so that the system's queue of newcomers holds them.
+const AT_ONCE: usize = 100;
+/// The system's receive buffer of a narrow watcher, in bytes.
+const NARROW: u32 = 4 * 1024;
+
+/// How a watcher is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carrier {
+    WebSocket,
+    Sse,
+}
+
+pub(crate) use Carrier::{Sse, WebSocket};
+
+/// What a watcher hears.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Heard {
+    /// An update, as it came.
+    Update(Value),
+    /// That the operation is complete.
+    Complete,
+    /// That the connection is over: a close code, if there was one.
+    Over(Option<u16>),
+}
+
+/// One subscription on one socket.
+#[derive(Debug)]
+pub(crate) struct Watcher(Wire);
+
+#[derive(Debug)]
+enum Wire {
+    WebSocket(Box<WebSocketStream<TcpStream>>),
+    Sse(Events),
+}
+
+/// An event stream in HTTP's chunks.
+#[derive(Debug)]
+struct Events {
+    socket: TcpStream,
+    raw: Vec<u8>,
+    text: Vec<u8>,
+    ended: bool,
+}
+
+impl Watcher {
+    /// Opens a stream of updates of these jobs. Reads nothing of them.
+    pub(crate) async fn open(gateway: SocketAddr, carrier: Carrier, ids: &[&str]) -> Self {
+        Self::over(TcpStream::connect(gateway).await.unwrap(), carrier, ids).await
+    }
+
+    /// The same, on a socket that takes little when it is not read.
+    pub(crate) async fn narrow(gateway: SocketAddr, carrier: Carrier, ids: &[&str]) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(NARROW).unwrap();
+        Self::over(socket.connect(gateway).await.unwrap(), carrier, ids).await
+    }
+
+    async fn over(socket: TcpStream, carrier: Carrier, ids: &[&str]) -> Self {
+        let refs: Vec<Value> = ids.iter().map(|id| external("mind", id)).collect();
+        let query = format!(
+            "subscription($refs: [JobRef!]!) {{ jobUpdates(refs: $refs, maxStaleness: \"100ms\") \
+             {{ kind sequence isFinal result {{ ... on Job {{ externalId }} }} result {ANY} }} }}"
+        );
+        let body = json!({ "query": query, "variables": { "refs": refs } });
+        Self(match carrier {
+            WebSocket => Wire::WebSocket(Box::new(subscribe(socket, &body).await)),
+            Sse => Wire::Sse(Events::open(socket, &body.to_string()).await),
+        })
+    }
+
+    /// What comes next.
+    pub(crate) async fn hear(&mut self) -> Heard {
+        let heard = async {
+            match &mut self.0 {
+                Wire::WebSocket(socket) => hear(socket).await,
+                Wire::Sse(events) => events.hear().await,
+            }
+        };
+        let heard = tokio::time::timeout(LIMIT, heard).await;
+        assert!(heard.is_ok(), "nothing is heard for {LIMIT:?}");
+        heard.unwrap()
+    }
+
+    /// The next update.
+    pub(crate) async fn update(&mut self) -> Value {
+        let heard = self.hear().await;
+        assert!(matches!(heard, Heard::Update(_)), "{heard:?}");
+        let Heard::Update(update) = heard else { return Value::Null };
+        update
+    }
+
+    /// The next update in short words: its kind and its job, see [`told`].
+    pub(crate) async fn short(&mut self) -> String {
+        let update = self.update().await;
+        format!("{} {}", update["kind"].as_str().unwrap(), told(&update["result"]))
+    }
+
+    /// Everything from here to the end of the connection, in short words.
+    pub(crate) async fn rest(mut self) -> Vec<String> {
+        let mut rest = Vec::new();
+        loop {
+            match self.hear().await {
+                Heard::Update(update) => {
+                    rest.push(format!("{} {}", update["kind"].as_str().unwrap(), told(&update["result"])));
+                }
+                Heard::Complete => rest.push("complete".to_owned()),
+                Heard::Over(code) => {
+                    rest.extend(code.map(|code| code.to_string()));
+                    return rest;
+                }
+            }
+            // a WebSocket stays open for other operations
+            if matches!((&self.0, rest.last().map(String::as_str)), (Wire::WebSocket(_), Some("complete"))) {
+                return rest;
+            }
+        }
+    }
+
+    /// Resets the connection, as a process does that is killed with something unread.
+    pub(crate) fn reset(self) {
+        let socket = match &self.0 {
+            Wire::WebSocket(socket) => SockRef::from(socket.get_ref()),
+            Wire::Sse(events) => SockRef::from(&events.socket),
+        };
+        socket.set_linger(Some(Duration::ZERO)).unwrap();
+    }
+}
+
+/// Opens so many watchers, of both kinds in turn; the jobs are dealt out among them, one each.
+pub(crate) async fn crowd(gateway: SocketAddr, count: usize, ids: &[&str]) -> Vec<Watcher> {
+    room_for(2 * count + 500);
+    let mut crowd = Vec::new();
+    let numbers: Vec<usize> = (0..count).collect();
+    for some in numbers.chunks(AT_ONCE) {
+        let open = some.iter().map(|number| {
+            let carrier = if number % 2 == 0 { WebSocket } else { Sse };
+            let dealt = ids.get(number / 2 % ids.len()).copied();
+            async move { Watcher::open(gateway, carrier, dealt.as_slice()).await }
+        });
+        crowd.extend(join_all(open).await);
+    }
+    crowd
+}
+
+/// What each of a crowd hears next, which must be the same for all.
+pub(crate) async fn all_hear(crowd: &mut [Watcher], expected: &str) {
+    for heard in join_all(crowd.iter_mut().map(Watcher::short)).await {
+        assert_eq!(heard, expected);
+    }
+}
+
+/// Waits for something that no socket tells of.
+pub(crate) async fn settles(what: &str, within: Duration, holds: impl Fn() -> bool + Send + Sync) {
+    let settled = async {
+        let mut again = tokio::time::interval(Duration::from_millis(5));
+        while !holds() {
+            again.tick().await;
+        }
+    };
+    assert!(tokio::time::timeout(within, settled).await.is_ok(), "not within {within:?}: {what}");
+}
+
+/// Lets this process, and those it starts, have so many open files, where the system starts it with fewer.
+pub(crate) fn room_for(files: usize) {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let soft = line.split_whitespace().nth(3).and_then(|soft| soft.parse().ok());
+    if soft.is_some_and(|soft: usize| soft < files) {
+        let (limit, process) = (format!("--nofile={files}:"), std::process::id().to_string());
+        let raised = Command::new("prlimit").args(["--pid", &process, &limit]).status();
+        assert!(raised.is_ok_and(|raised| raised.success()), "raise the limit of open files to {files}");
+    }
+}
+
+async fn subscribe(socket: TcpStream, body: &Value) -> WebSocketStream<TcpStream> {
+    let mut request = "ws://gateway.test/graphql".into_client_request().unwrap();
+    let headers = request.headers_mut();
+    headers.insert("sec-websocket-protocol", "graphql-transport-ws".parse().unwrap());
+    let config = WebSocketConfig::default().read_buffer_size(4 * 1024).max_message_size(None);
+    let (mut socket, _) = client_async_with_config(request, socket, Some(config)).await.unwrap();
+    let subscribe = json!({ "id": "1", "type": "subscribe", "payload": body });
+    socket.send(Message::text(r#"{"type":"connection_init"}"#)).await.unwrap();
+    let acknowledged = socket.next().await.unwrap().unwrap();
+    assert_eq!(acknowledged.to_text().unwrap(), r#"{"type":"connection_ack"}"#);
+    socket.send(Message::text(subscribe.to_string())).await.unwrap();
+    socket
+}
+
+async fn hear(socket: &mut WebSocketStream<TcpStream>) -> Heard {
+    loop {
+        match socket.next().await {
+            Some(Ok(Message::Text(text))) => {
+                let mut message: Value = serde_json::from_str(&text).unwrap();
+                return match message["type"].as_str() {
+                    Some("next") => Heard::Update(updated(message["payload"].take())),
+                    Some("complete") => Heard::Complete,
+                    _ => Heard::Update(message),
+                };
+            }
+            Some(Ok(Message::Close(frame))) => return Heard::Over(frame.map(|frame| frame.code.into())),
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => return Heard::Over(None),
+        }
+    }
+}
+
+fn updated(mut answer: Value) -> Value {
+    assert_eq!(answer.get("errors"), None, "{answer}");
+    answer["data"]["jobUpdates"].take()
+}
+
+impl Events {
+    async fn open(mut socket: TcpStream, body: &str) -> Self {
+        let request = format!(
+            "POST /graphql HTTP/1.1\r\nhost: gateway.test\r\ncontent-type: application/json\r\n\
+             accept: text/event-stream\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut events = Self { socket, raw: Vec::new(), text: Vec::new(), ended: false };
+        let head = loop {
+            if let Some(end) = find(&events.raw, b"\r\n\r\n") {
+                break events.raw.drain(..end + 4).collect::<Vec<u8>>();
+            }
+            assert!(events.fill().await, "no answer");
+        };
+        let head = String::from_utf8(head).unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("text/event-stream"), "{head}");
+        events
+    }
+
+    async fn hear(&mut self) -> Heard {
+        loop {
+            if let Some(end) = find(&self.text, b"\n\n") {
+                let event: Vec<u8> = self.text.drain(..end + 2).collect();
+                let event = String::from_utf8(event).unwrap();
+                if let Some(data) = event.strip_prefix("event: next\ndata: ") {
+                    return Heard::Update(updated(serde_json::from_str(data).unwrap()));
+                }
+                if event.starts_with("event: complete\n") {
+                    return Heard::Complete;
+                }
+                assert!(event.starts_with(':'), "{event}");
+            } else if !self.chunk() && (self.ended || !self.fill().await) {
+                return Heard::Over(None);
+            }
+        }
+    }
+
+    /// Moves one whole chunk to the text, if there is one.
+    fn chunk(&mut self) -> bool {
+        let Some(line) = find(&self.raw, b"\r\n") else { return false };
+        let size = std::str::from_utf8(&self.raw[..line]).unwrap();
+        let size = usize::from_str_radix(size, 16).unwrap();
+        let whole = line + 2 + size + 2;
+        if self.raw.len() < whole {
+            return false;
+        }
+        self.text.extend_from_slice(&self.raw[line + 2..line + 2 + size]);
+        self.raw.drain(..whole);
+        self.ended = size == 0;
+        true
+    }
+
+    async fn fill(&mut self) -> bool {
+        self.socket.read_buf(&mut self.raw).await.is_ok_and(|read| read > 0)
+    }
+}
+
+fn find(bytes: &[u8], mark: &[u8]) -> Option<usize> {
+    bytes.windows(mark.len()).position(|window| window == mark)
+}
