@@ -119,7 +119,7 @@ impl Jobs {
                 Err(problem) => problems.push(Update::refused(reference, problem)),
             }
         }
-        for (key, answer) in self.inner.answer(wanted, max_staleness).await {
+        for (key, answer) in self.inner.answer(wanted, client, max_staleness).await {
             self.inner.settle(&key, &answer);
         }
         let changes =
