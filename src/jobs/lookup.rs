@@ -13,7 +13,7 @@ use crate::domain::id::{ExternalId, JobKey, SourceName};
 use crate::domain::observation::Observation;
 use crate::domain::principal::Principal;
 use crate::ports::spawner::TaskKind;
-use crate::ports::upstream::{JobReader, LookError, Urgency};
+use crate::ports::upstream::{Asker, JobReader, LookError};
 
 use super::access::{JobRef, Target};
 use super::answer::{Answer, Miss, Seen, age};
@@ -70,7 +70,7 @@ impl Jobs {
         for target in targets.iter().flatten() {
             wanted.entry(target.key.clone()).or_insert_with(|| Arc::clone(&target.reader));
         }
-        let answers = self.inner.answer(wanted, max_staleness).await;
+        let answers = self.inner.answer(wanted, principal.shared_name(), max_staleness).await;
         let pick = |target: Result<Target, Problem>| match answers.get(&target?.key) {
             Some(answer) => answer.clone(),
             None => unreachable!("every wanted job is answered"),
@@ -84,9 +84,10 @@ impl Inner {
     pub(super) async fn answer(
         self: &Arc<Self>,
         wanted: Wanted,
+        client: Arc<str>,
         max_staleness: Option<Duration>,
     ) -> HashMap<JobKey, Answer> {
-        let Boarded { mut answers, seats, deadline } = self.set_out(&wanted, max_staleness).await;
+        let Boarded { mut answers, seats, deadline } = self.set_out(&wanted, client, max_staleness).await;
         let landings = seats.into_iter().map(|seated| self.landed(seated, deadline));
         answers.extend(join_all(landings).await);
         for (key, seen) in answers.iter_mut().filter_map(|(key, answer)| Some((key, answer.as_mut().ok()?))) {
@@ -99,14 +100,14 @@ impl Inner {
     pub(super) async fn set_out(
         self: &Arc<Self>,
         wanted: &Wanted,
+        client: Arc<str>,
         max_staleness: Option<Duration>,
     ) -> Boarded {
         let keys: Vec<JobKey> = wanted.keys().cloned().collect();
-        let mut held: HashMap<&JobKey, Observation> = keys
-            .iter()
-            .zip(self.ingest.held_all(&keys).await)
-            .filter_map(|(key, held)| Some((key, held?)))
-            .collect();
+        // Made at full size, here and above: growing it step by step costs more than filling it.
+        let mut held: HashMap<&JobKey, Observation> = HashMap::with_capacity(keys.len());
+        let found = keys.iter().zip(self.ingest.held_all(&keys).await);
+        held.extend(found.filter_map(|(key, held)| Some((key, held?))));
         let allowed = max_staleness.unwrap_or(self.freshness.fresh_for);
         let believed = max_staleness.unwrap_or(self.freshness.missing_for);
         let now = self.clock.now();
@@ -137,8 +138,8 @@ impl Inner {
                 }
             }
         }
-        self.depart(checks, Urgency::Background);
-        self.depart(leads, Urgency::Waiting);
+        self.depart(checks, &Asker::Background);
+        self.depart(leads, &Asker::Client(client));
         Boarded { answers, seats, deadline: Instant::now() + self.freshness.answer_within }
     }
 
@@ -175,12 +176,12 @@ impl Inner {
     }
 
     /// Starts the flights, as many jobs to a task as fit one request, so that a slow one delays only its companions.
-    pub(super) fn depart(self: &Arc<Self>, leads: Leads, urgency: Urgency) {
+    pub(super) fn depart(self: &Arc<Self>, leads: Leads, asker: &Asker) {
         for (reader, mut tickets) in leads.into_values() {
             let size = reader.upstream().ids_a_request();
             while !tickets.is_empty() {
                 let companions = tickets.split_off(tickets.len().saturating_sub(size));
-                let task = fly(Arc::clone(self), Arc::clone(&reader), companions, urgency);
+                let task = fly(Arc::clone(self), Arc::clone(&reader), companions, asker.clone());
                 self.spawner.spawn(TaskKind::Flight, Box::pin(task));
             }
         }
@@ -202,10 +203,10 @@ async fn fly(
     inner: Arc<Inner>,
     reader: Arc<dyn JobReader>,
     tickets: Vec<Ticket<JobKey, Landing>>,
-    urgency: Urgency,
+    asker: Asker,
 ) {
     let ids: Vec<ExternalId> = tickets.iter().map(|ticket| ticket.key().external_id.clone()).collect();
-    let looks = reader.look(&ids, urgency).await;
+    let looks = reader.look(&ids, &asker).await;
     for (ticket, look) in tickets.into_iter().zip(looks) {
         let landing = inner.ingest.take(ticket.key(), look).await;
         ticket.land(landing);

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::id::{JobKey, SourceName};
 use crate::ports::spawner::TaskKind;
-use crate::ports::upstream::{JobReader, Urgency};
+use crate::ports::upstream::{Asker, JobReader};
 
 use super::Inner;
 use super::answer::Miss;
@@ -94,7 +94,7 @@ impl Inner {
 async fn look(inner: Arc<Inner>, reader: Arc<dyn JobReader>, keys: Vec<JobKey>, place: Place) {
     let mut leads = Leads::new();
     let seats: Vec<_> = keys.iter().map(|key| inner.board(key, &reader, &mut leads)).collect();
-    inner.depart(leads, Urgency::Background);
+    inner.depart(leads, &Asker::Background);
     let landings = join_all(seats.into_iter().map(super::flight::Seat::landed)).await;
     for (key, landing) in keys.iter().zip(landings) {
         match landing {

@@ -16,7 +16,7 @@ use crate::domain::principal::Principal;
 use crate::domain::state::JobState;
 use crate::ports::rows::RowKey;
 use crate::ports::spawner::TaskKind;
-use crate::ports::upstream::{JobReader, LookError, RowPage, RowRange};
+use crate::ports::upstream::{Asker, JobReader, LookError, RowPage, RowRange};
 
 use super::answer::Miss;
 use super::flight::Ticket;
@@ -70,7 +70,9 @@ impl Jobs {
         loop {
             let stretch = RowRange { first: at - at % STRETCH, count: STRETCH };
             let wanted = RowKey { job: key.clone(), run: observation.observed_at, range: stretch };
-            let read = self.inner.stretch(reader, wanted).await.map_err(|miss| row_problem(&miss, key))?;
+            let asker = Asker::Client(principal.shared_name());
+            let read = self.inner.stretch(reader, wanted, asker).await;
+            let read = read.map_err(|miss| row_problem(&miss, key))?;
             let skip = (at - stretch.first) as usize;
             let room = (start + first - at) as usize;
             page.header.clone_from(&read.header);
@@ -94,13 +96,14 @@ impl Inner {
         self: &Arc<Self>,
         reader: &Arc<dyn JobReader>,
         key: RowKey,
+        asker: Asker,
     ) -> Result<Arc<RowPage>, Miss> {
         if let Some(held) = self.row_cache.get(&key).await {
             return Ok(held);
         }
         let (seat, ticket) = self.row_reads.board(&key);
         if let Some(ticket) = ticket {
-            let task = fetch(Arc::clone(self), Arc::clone(reader), ticket);
+            let task = fetch(Arc::clone(self), Arc::clone(reader), ticket, asker);
             self.spawner.spawn(TaskKind::Flight, Box::pin(task));
         }
         let landed = tokio::time::timeout(self.freshness.answer_within, seat.landed()).await;
@@ -109,9 +112,9 @@ impl Inner {
     }
 }
 
-async fn fetch(inner: Arc<Inner>, reader: Arc<dyn JobReader>, ticket: Ticket<RowKey, Landing>) {
+async fn fetch(inner: Arc<Inner>, reader: Arc<dyn JobReader>, ticket: Ticket<RowKey, Landing>, asker: Asker) {
     let RowKey { job, range, .. } = ticket.key();
-    let landing = reader.rows(&job.external_id, *range).await.map(Arc::new);
+    let landing = reader.rows(&job.external_id, *range, &asker).await.map(Arc::new);
     if let Ok(page) = &landing {
         inner.row_cache.put(ticket.key().clone(), Arc::clone(page)).await;
     }

@@ -123,7 +123,7 @@ impl Jobs {
                 Err(problem) => problems.push(Update::refused(reference, problem)),
             }
         }
-        let Boarded { answers, seats, deadline } = self.inner.set_out(&wanted, max_staleness).await;
+        let Boarded { answers, seats, deadline } = self.inner.set_out(&wanted, client, max_staleness).await;
         for (key, answer) in &answers {
             self.inner.settle(key, answer);
         }

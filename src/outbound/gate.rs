@@ -3,6 +3,7 @@
 //! Every call to a source, first try or retry, passes [`Gate::enter`] and holds a [`Permit`] until its answer has been
 //! judged. Not here: sending, and what an answer means. All time is the runtime's, so tests stand still.
 
+mod queue;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 use self::state::{State, Step};
 use crate::domain::id::SourceName;
 use crate::domain::source::{BudgetUse, SourceHealth};
-use crate::ports::upstream::Urgency;
+use crate::ports::upstream::Asker;
 
 /// What a caller is told who waited for a slot in vain: when is not known, so "in a moment".
 const SLOT_WAIT: Duration = Duration::from_secs(1);
@@ -89,17 +90,19 @@ impl Gate {
 
     /// Waits for the turn of one call, at most `patience` and the limits' `max_wait`.
     ///
-    /// Someone waiting goes before the background; within each, first come, first served. A wait that is foreseen to
-    /// be longer is refused at once. Cancel-safe: dropping the future gives up the place in the queue.
+    /// Someone waiting goes before the background. Those waiting take turns by asker, one call each; within an asker,
+    /// first come, first served. A wait that is foreseen to be longer is refused at once; one that becomes longer,
+    /// because others have their turns in between, is refused at its end. Cancel-safe: dropping the future gives up
+    /// the place in the queue.
     ///
     /// # Errors
     /// When the call must not be made now.
-    pub async fn enter(self: &Arc<Self>, urgency: Urgency, patience: Duration) -> Result<Permit, Refusal> {
+    pub async fn enter(self: &Arc<Self>, asker: &Asker, patience: Duration) -> Result<Permit, Refusal> {
         let give_up = Instant::now() + patience.min(self.limits.max_wait);
-        let place = Place::take(self, urgency);
+        let place = Place::take(self, asker);
         loop {
             let now = Instant::now();
-            let step = self.lock().consider(self.since(now), place.id, urgency);
+            let step = self.lock().consider(self.since(now), asker, place.id);
             let (wait, first) = match step {
                 Step::Go(trial) => {
                     return Ok(Permit { gate: Arc::clone(self), trial, outcome: Outcome::Unknown });
@@ -137,7 +140,7 @@ impl Gate {
         if state.pause(now + pause) {
             tracing::warn!(source = %self.name, seconds = pause.as_secs(), "the source is paused");
         }
-        state.wake_first();
+        state.queue.wake_first();
     }
 
     /// Forgets that the credential was refused, because it is another one now.
@@ -220,20 +223,23 @@ impl Drop for Permit {
 /// A place in the queue. Dropping it leaves the queue and lets the next one look.
 struct Place<'a> {
     gate: &'a Arc<Gate>,
+    asker: &'a Asker,
     id: u64,
     notify: Arc<Notify>,
 }
 
 impl<'a> Place<'a> {
-    fn take(gate: &'a Arc<Gate>, urgency: Urgency) -> Self {
+    fn take(gate: &'a Arc<Gate>, asker: &'a Asker) -> Self {
         let notify = Arc::new(Notify::new());
-        let id = gate.lock().join(urgency, Arc::clone(&notify));
-        Self { gate, id, notify }
+        let id = gate.lock().queue.join(asker, Arc::clone(&notify));
+        Self { gate, asker, id, notify }
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.gate.lock().quit(self.id);
+        let mut state = self.gate.lock();
+        state.queue.quit(self.asker, self.id);
+        state.queue.wake_first();
     }
 }

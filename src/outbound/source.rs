@@ -18,7 +18,7 @@ use crate::domain::source::{SourceHealth, SourceStatus, Upstream};
 use crate::ports::clock::Clock;
 use crate::ports::credentials::{Credential, Credentials};
 use crate::ports::entropy::Entropy;
-use crate::ports::upstream::{Detail, LookError, Urgency};
+use crate::ports::upstream::{Asker, Detail, LookError};
 
 /// Further tries after the first.
 const RETRIES: u32 = 2;
@@ -165,7 +165,7 @@ impl Source {
     /// ends the call and frees its slot.
     pub(super) async fn ask<T>(
         &self,
-        urgency: Urgency,
+        asker: &Asker,
         call: &Call,
         deadline: Instant,
         judge: impl Fn(&Reply) -> Verdict<T> + Send + Sync,
@@ -190,7 +190,7 @@ impl Source {
             let entered = match self.credential() {
                 Some(credential) => self
                     .gate
-                    .enter(urgency, patience)
+                    .enter(asker, patience)
                     .await
                     .map(|permit| (permit, credential))
                     .map_err(Into::into),

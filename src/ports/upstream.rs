@@ -13,13 +13,15 @@ use crate::domain::id::{ExternalId, SourceName};
 use crate::domain::job::Job;
 use crate::domain::source::{SourceStatus, Upstream};
 
-/// Who waits for an answer. Someone waiting goes before our own curiosity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Urgency {
+/// For whom a question is asked. Someone waiting goes before our own curiosity, and those waiting take turns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asker {
     /// Nobody waits: a poll, or a re-check behind an answer already given.
     Background,
-    /// A caller waits for this answer.
-    Waiting,
+    /// The operator waits, who tries a source.
+    Operator,
+    /// The client of this name waits.
+    Client(Arc<str>),
 }
 
 /// What came of looking at one job.
@@ -109,10 +111,15 @@ pub trait JobReader: Debug + Send + Sync {
     fn upstream(&self) -> Upstream;
 
     /// Looks at many jobs at once, in as few requests as the upstream allows: same order, same length. Never empty.
-    fn look<'a>(&'a self, ids: &'a [ExternalId], urgency: Urgency) -> BoxFuture<'a, Vec<Look>>;
+    fn look<'a>(&'a self, ids: &'a [ExternalId], asker: &'a Asker) -> BoxFuture<'a, Vec<Look>>;
 
     /// Reads rows of a finished job. A source without rows answers `NotFound`.
-    fn rows<'a>(&'a self, id: &'a ExternalId, range: RowRange) -> BoxFuture<'a, Result<RowPage, LookError>>;
+    fn rows<'a>(
+        &'a self,
+        id: &'a ExternalId,
+        range: RowRange,
+        asker: &'a Asker,
+    ) -> BoxFuture<'a, Result<RowPage, LookError>>;
 
     /// Tries the source with one harmless read: does it answer, and does it take our credential?
     fn probe(&self) -> BoxFuture<'_, Result<(), LookError>>;

@@ -18,7 +18,7 @@ use jobgate::outbound::stores::rows::MemoryRows;
 use jobgate::outbound::system::RuntimeSpawner;
 use jobgate::ports::BoxFuture;
 use jobgate::ports::clock::Clock;
-use jobgate::ports::upstream::{JobReader, Look, LookError, RowPage, RowRange, Urgency};
+use jobgate::ports::upstream::{Asker, JobReader, Look, LookError, RowPage, RowRange};
 use tokio::time::Instant;
 
 /// A clock that follows the runtime's timers, so that a paused runtime stands still as a whole.
@@ -112,7 +112,7 @@ impl JobReader for ScriptedReader {
         self.upstream
     }
 
-    fn look<'a>(&'a self, ids: &'a [ExternalId], _: Urgency) -> BoxFuture<'a, Vec<Look>> {
+    fn look<'a>(&'a self, ids: &'a [ExternalId], _: &'a Asker) -> BoxFuture<'a, Vec<Look>> {
         Box::pin(async move {
             self.asked.lock().unwrap().push(ids.iter().map(ToString::to_string).collect());
             let asked_at = self.clock.now();
@@ -130,7 +130,12 @@ impl JobReader for ScriptedReader {
         })
     }
 
-    fn rows<'a>(&'a self, _: &'a ExternalId, range: RowRange) -> BoxFuture<'a, Result<RowPage, LookError>> {
+    fn rows<'a>(
+        &'a self,
+        _: &'a ExternalId,
+        range: RowRange,
+        _: &'a Asker,
+    ) -> BoxFuture<'a, Result<RowPage, LookError>> {
         Box::pin(async move {
             self.rows_asked.fetch_add(1, Ordering::Relaxed);
             let raw = |text: String| serde_json::value::RawValue::from_string(text).unwrap();

@@ -1,15 +1,12 @@
 //! What the gate knows at one moment, and its decisions. No waiting here: each function runs under the gate's lock.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
-
+use super::queue::Queue;
 use super::{Limits, Outcome, Refusal, Trial};
 use crate::domain::schedule::{Backoff, Breaker, Passage, Rate, RetryBudget};
 use crate::domain::source::SourceHealth;
-use crate::ports::upstream::Urgency;
+use crate::ports::upstream::Asker;
 
 /// Failures in a row until the breaker opens, and how long it stays so.
 const BREAKER_THRESHOLD: u32 = 5;
@@ -46,12 +43,6 @@ enum Last {
     Failure,
 }
 
-#[derive(Debug)]
-struct Waiter {
-    id: u64,
-    notify: Arc<Notify>,
-}
-
 /// All that changes. Times are durations since the gate was made.
 #[derive(Debug)]
 pub(super) struct State {
@@ -59,9 +50,7 @@ pub(super) struct State {
     second: Rate,
     pub(super) hour: Rate,
     pub(super) in_flight: u32,
-    next_id: u64,
-    waiting: VecDeque<Waiter>,
-    background: VecDeque<Waiter>,
+    pub(super) queue: Queue,
     paused_until: Option<Duration>,
     pub(super) rejected: Option<Rejected>,
     pub(super) breaker: Breaker,
@@ -76,9 +65,7 @@ impl State {
             second: Rate::new(limits.per_second, Duration::from_secs(1)),
             hour: Rate::new(limits.per_hour, Duration::from_hours(1)),
             in_flight: 0,
-            next_id: 0,
-            waiting: VecDeque::new(),
-            background: VecDeque::new(),
+            queue: Queue::default(),
             paused_until: None,
             rejected: None,
             breaker: Breaker::new(BREAKER_THRESHOLD, BREAKER_BACKOFF),
@@ -87,27 +74,13 @@ impl State {
         }
     }
 
-    /// Takes a place at the end of a queue.
-    pub(super) fn join(&mut self, urgency: Urgency, notify: Arc<Notify>) -> u64 {
-        let id = self.next_id;
-        self.next_id += 1;
-        self.queue(urgency).push_back(Waiter { id, notify });
-        id
-    }
-
-    /// Leaves the queue, whichever it is, and lets the first one look.
-    pub(super) fn quit(&mut self, id: u64) {
-        self.waiting.retain(|waiter| waiter.id != id);
-        self.background.retain(|waiter| waiter.id != id);
-        self.wake_first();
-    }
-
-    /// Decides about the call with this place in the queue, and takes slot and budget if it may go.
-    pub(super) fn consider(&mut self, now: Duration, id: u64, urgency: Urgency) -> Step {
+    /// Decides about the call with this place in the queue. If it may go, it takes slot and budget and leaves the
+    /// queue; whoever is next looks when the call's place is dropped.
+    pub(super) fn consider(&mut self, now: Duration, asker: &Asker, id: u64) -> Step {
         if let Some(refusal) = self.refusal(now) {
             return Step::Refuse(refusal);
         }
-        let ahead = self.ahead(id, urgency);
+        let ahead = self.queue.ahead(asker, id);
         let at_least = self.second.wait_behind(now, ahead).max(self.hour.wait_behind(now, ahead));
         if ahead > 0 || !at_least.is_zero() || self.in_flight >= self.concurrency {
             return Step::Wait { at_least, first: ahead == 0 };
@@ -124,6 +97,7 @@ impl State {
         self.second.take(now);
         self.hour.take(now);
         self.in_flight += 1;
+        self.queue.go(asker, id);
         Step::Go(Trial { breaker, credential })
     }
 
@@ -162,7 +136,7 @@ impl State {
                 self.rejected = Some(Rejected { until: now + REJECTED_FOR, trying: false });
             }
         }
-        self.wake_first();
+        self.queue.wake_first();
     }
 
     /// Pauses until a time; says whether that is later than a pause under way.
@@ -207,29 +181,5 @@ impl State {
 
     fn pause_left(&self, now: Duration) -> Option<Duration> {
         self.paused_until?.checked_sub(now).filter(|left| !left.is_zero())
-    }
-
-    /// How many go before this place.
-    fn ahead(&self, id: u64, urgency: Urgency) -> usize {
-        let before = |queue: &VecDeque<Waiter>| queue.iter().take_while(|waiter| waiter.id != id).count();
-        match urgency {
-            Urgency::Waiting => before(&self.waiting),
-            Urgency::Background => self.waiting.len() + before(&self.background),
-        }
-    }
-
-    fn queue(&mut self, urgency: Urgency) -> &mut VecDeque<Waiter> {
-        match urgency {
-            Urgency::Waiting => &mut self.waiting,
-            Urgency::Background => &mut self.background,
-        }
-    }
-
-    /// Lets the first one look. Whoever then goes or is refused leaves the queue, which wakes the next: so a pause
-    /// empties the whole queue.
-    pub(super) fn wake_first(&self) {
-        if let Some(first) = self.waiting.front().or_else(|| self.background.front()) {
-            first.notify.notify_one();
-        }
     }
 }

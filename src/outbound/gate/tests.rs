@@ -1,5 +1,7 @@
 //! The gate's promises, on a clock that stands still.
 
+mod turns;
+
 use super::*;
 use tokio::task::JoinSet;
 
@@ -14,7 +16,7 @@ fn wide() -> Arc<Gate> {
 }
 
 async fn once(gate: &Arc<Gate>, outcome: Outcome) -> Result<(), Refusal> {
-    gate.enter(Urgency::Waiting, SECOND * 60).await.map(|permit| permit.finish(outcome))
+    gate.enter(&Asker::Operator, SECOND * 60).await.map(|permit| permit.finish(outcome))
 }
 
 #[tokio::test(start_paused = true)]
@@ -26,8 +28,8 @@ async fn no_window_ever_holds_more_calls_than_the_budget() {
             let gate = Arc::clone(&gate);
             calls.spawn(async move {
                 let patience = SECOND * 100_000;
-                let urgency = if number % 2 == 0 { Urgency::Waiting } else { Urgency::Background };
-                let permit = gate.enter(urgency, patience).await.unwrap();
+                let asker = if number % 2 == 0 { Asker::Operator } else { Asker::Background };
+                let permit = gate.enter(&asker, patience).await.unwrap();
                 permit.finish(Outcome::Answered);
                 Instant::now()
             });
@@ -47,8 +49,8 @@ async fn no_window_ever_holds_more_calls_than_the_budget() {
 #[tokio::test(start_paused = true)]
 async fn never_more_at_once_than_allowed_and_a_dropped_call_frees_its_slot() {
     let gate = gate(1_000, 100_000, 2, SECOND * 2);
-    let first = gate.enter(Urgency::Waiting, SECOND).await.unwrap();
-    let second = gate.enter(Urgency::Waiting, SECOND).await.unwrap();
+    let first = gate.enter(&Asker::Operator, SECOND).await.unwrap();
+    let second = gate.enter(&Asker::Operator, SECOND).await.unwrap();
     assert_eq!(gate.snapshot().budget.in_flight, 2);
     let before = Instant::now();
     assert_eq!(once(&gate, Outcome::Answered).await, Err(Refusal::Throttled(SLOT_WAIT)));
@@ -78,9 +80,9 @@ async fn a_pause_holds_for_every_call_exactly_as_long_as_asked() {
 #[tokio::test(start_paused = true)]
 async fn a_pause_reaches_those_who_already_wait() {
     let gate = gate(1_000, 100_000, 1, SECOND * 2);
-    let permit = gate.enter(Urgency::Waiting, SECOND).await.unwrap();
+    let permit = gate.enter(&Asker::Operator, SECOND).await.unwrap();
     let (waiting, background, ()) =
-        tokio::join!(once(&gate, Outcome::Answered), gate.enter(Urgency::Background, SECOND), async {
+        tokio::join!(once(&gate, Outcome::Answered), gate.enter(&Asker::Background, SECOND), async {
             permit.finish(Outcome::Throttled(SECOND * 9));
         },);
     assert_eq!(waiting, Err(Refusal::Throttled(SECOND * 9)));
@@ -112,18 +114,18 @@ async fn someone_waiting_goes_before_the_background_and_each_in_order() {
     let gate = gate(1, 100_000, 10, SECOND * 60);
     assert_eq!(once(&gate, Outcome::Answered).await, Ok(()));
     let order = Mutex::new(Vec::new());
-    let call = |name: &'static str, urgency| {
+    let call = |name: &'static str, asker: &'static Asker| {
         let (gate, order) = (&gate, &order);
         async move {
-            gate.enter(urgency, SECOND * 60).await.unwrap().finish(Outcome::Answered);
+            gate.enter(asker, SECOND * 60).await.unwrap().finish(Outcome::Answered);
             order.lock().unwrap().push(name);
         }
     };
     tokio::join!(
-        call("background 1", Urgency::Background),
-        call("background 2", Urgency::Background),
-        call("waiting 1", Urgency::Waiting),
-        call("waiting 2", Urgency::Waiting),
+        call("background 1", &Asker::Background),
+        call("background 2", &Asker::Background),
+        call("waiting 1", &Asker::Operator),
+        call("waiting 2", &Asker::Operator),
     );
     assert_eq!(*order.lock().unwrap(), ["waiting 1", "waiting 2", "background 1", "background 2"]);
 }
@@ -131,9 +133,9 @@ async fn someone_waiting_goes_before_the_background_and_each_in_order() {
 #[tokio::test(start_paused = true)]
 async fn whoever_stops_waiting_leaves_no_place_behind() {
     let gate = gate(1, 100_000, 1, SECOND * 60);
-    let held = gate.enter(Urgency::Waiting, SECOND).await.unwrap();
-    for urgency in [Urgency::Waiting, Urgency::Background] {
-        let given_up = tokio::time::timeout(SECOND, gate.enter(urgency, SECOND * 60)).await;
+    let held = gate.enter(&Asker::Operator, SECOND).await.unwrap();
+    for asker in &[Asker::Operator, Asker::Background] {
+        let given_up = tokio::time::timeout(SECOND, gate.enter(asker, SECOND * 60)).await;
         assert!(given_up.is_err());
     }
     drop(held);
@@ -150,7 +152,7 @@ async fn five_failures_in_a_row_open_the_breaker_and_one_try_decides() {
     }
     assert_eq!(once(&gate, Outcome::Throttled(SECOND)).await, Ok(()), "a pause is no failure");
     tokio::time::advance(SECOND).await;
-    let stale = gate.enter(Urgency::Waiting, SECOND).await.unwrap();
+    let stale = gate.enter(&Asker::Operator, SECOND).await.unwrap();
     for _ in 0..5 {
         assert_eq!(once(&gate, Outcome::Failed(1.0)).await, Ok(()));
     }
@@ -159,7 +161,7 @@ async fn five_failures_in_a_row_open_the_breaker_and_one_try_decides() {
     assert_eq!(once(&gate, Outcome::Answered).await, Err(Refusal::Broken(SECOND)), "not lengthened");
     assert_eq!(gate.snapshot().health, SourceHealth::Unavailable);
     tokio::time::advance(SECOND).await;
-    let probing = gate.enter(Urgency::Waiting, SECOND).await.unwrap();
+    let probing = gate.enter(&Asker::Operator, SECOND).await.unwrap();
     assert!(matches!(once(&gate, Outcome::Answered).await, Err(Refusal::Broken(_))), "one try at a time");
     drop(probing);
     assert_eq!(once(&gate, Outcome::Failed(1.0)).await, Ok(()), "a dropped try lets the next one try");
@@ -172,14 +174,14 @@ async fn five_failures_in_a_row_open_the_breaker_and_one_try_decides() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_credential_is_left_alone_then_tried_once() {
     let gate = wide();
-    let early = gate.enter(Urgency::Waiting, SECOND).await.unwrap();
+    let early = gate.enter(&Asker::Operator, SECOND).await.unwrap();
     assert_eq!(once(&gate, Outcome::Rejected).await, Ok(()));
     early.finish(Outcome::Answered);
     assert_eq!(gate.snapshot().health, SourceHealth::CredentialRejected);
     tokio::time::advance(Duration::from_millis(29_999)).await;
     assert_eq!(once(&gate, Outcome::Answered).await, Err(Refusal::Rejected));
     tokio::time::advance(Duration::from_millis(1)).await;
-    let trial = gate.enter(Urgency::Waiting, SECOND).await.unwrap();
+    let trial = gate.enter(&Asker::Operator, SECOND).await.unwrap();
     assert_eq!(once(&gate, Outcome::Answered).await, Err(Refusal::Rejected), "one try at a time");
     trial.finish(Outcome::Rejected);
     assert_eq!(once(&gate, Outcome::Answered).await, Err(Refusal::Rejected), "another 30 s");

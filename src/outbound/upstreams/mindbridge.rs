@@ -29,7 +29,7 @@ use crate::domain::source::{SourceStatus, Upstream};
 use crate::outbound::http::{Call, Query, Reply};
 use crate::outbound::source::{Source, Told, Verdict};
 use crate::ports::BoxFuture;
-use crate::ports::upstream::{Detail, JobReader, Look, LookError, RowPage, RowRange, Urgency};
+use crate::ports::upstream::{Asker, Detail, JobReader, Look, LookError, RowPage, RowRange};
 
 /// What a 429 without any hint means: "retry after about 30 s".
 const DEFAULT_PAUSE: Duration = Duration::from_secs(30);
@@ -55,12 +55,12 @@ impl JobReader for MindBridge {
         self.source.upstream()
     }
 
-    fn look<'a>(&'a self, ids: &'a [ExternalId], urgency: Urgency) -> BoxFuture<'a, Vec<Look>> {
+    fn look<'a>(&'a self, ids: &'a [ExternalId], asker: &'a Asker) -> BoxFuture<'a, Vec<Look>> {
         Box::pin(async move {
             let deadline = self.deadline();
             let distinct = Distinct::new(ids);
             let chunks = distinct.ids.chunks(Upstream::MindBridge.ids_a_request());
-            let looks = join_all(chunks.map(|chunk| self.look_at(chunk, urgency, deadline))).await;
+            let looks = join_all(chunks.map(|chunk| self.look_at(chunk, asker, deadline))).await;
             distinct.spread(&looks.concat())
         })
     }
@@ -69,6 +69,7 @@ impl JobReader for MindBridge {
         &'a self,
         _id: &'a ExternalId,
         _range: RowRange,
+        _asker: &'a Asker,
     ) -> BoxFuture<'a, Result<RowPage, LookError>> {
         Box::pin(std::future::ready(Err(LookError::NotFound)))
     }
@@ -82,7 +83,7 @@ impl JobReader for MindBridge {
                 StatusCode::OK | StatusCode::NOT_FOUND => Verdict::Spoke(Ok(())),
                 _ => self.judge_error(reply),
             };
-            self.source.ask(Urgency::Waiting, &call, self.deadline(), judge).await.outcome.map_err(Into::into)
+            self.source.ask(&Asker::Operator, &call, self.deadline(), judge).await.outcome.map_err(Into::into)
         })
     }
 
@@ -102,11 +103,11 @@ impl MindBridge {
     }
 
     /// Looks at up to a chunk of different ids: same order, same length.
-    async fn look_at(&self, ids: &[&ExternalId], urgency: Urgency, deadline: Instant) -> Vec<Look> {
+    async fn look_at(&self, ids: &[&ExternalId], asker: &Asker, deadline: Instant) -> Vec<Look> {
         let mut looks = match ids {
             [_] => HashMap::new(),
             _ if self.query_is_refused() => HashMap::new(),
-            _ => self.query(ids, urgency, deadline).await,
+            _ => self.query(ids, asker, deadline).await,
         };
         // what the query did not settle is settled one by one; the gate bounds how fast
         join_all(ids.iter().map(|id| {
@@ -114,7 +115,7 @@ impl MindBridge {
             async move {
                 match settled {
                     Some(look) => look,
-                    None => self.get(id, urgency, deadline).await,
+                    None => self.get(id, asker, deadline).await,
                 }
             }
         }))
@@ -122,14 +123,14 @@ impl MindBridge {
     }
 
     /// Looks at one job.
-    async fn get(&self, id: &ExternalId, urgency: Urgency, deadline: Instant) -> Look {
+    async fn get(&self, id: &ExternalId, asker: &Asker, deadline: Instant) -> Look {
         let call = self.call(Method::GET, vec![id.as_str().to_owned()]);
         let judge = |reply: &Reply| match reply.status {
             StatusCode::OK => Verdict::Spoke(self.read_one(id, reply)),
             StatusCode::NOT_FOUND => Verdict::Spoke(Err(LookError::NotFound)),
             _ => self.judge_error(reply),
         };
-        look(self.source.ask(urgency, &call, deadline, judge).await)
+        look(self.source.ask(asker, &call, deadline, judge).await)
     }
 
     fn read_one(&self, id: &ExternalId, reply: &Reply) -> Result<Arc<Job>, LookError> {

@@ -29,7 +29,7 @@ use crate::domain::source::{SourceStatus, Upstream};
 use crate::outbound::http::{Call, Query, Reply};
 use crate::outbound::source::{AskError, Source, Told, Verdict};
 use crate::ports::BoxFuture;
-use crate::ports::upstream::{Detail, JobReader, Look, LookError, RowPage, RowRange, Urgency};
+use crate::ports::upstream::{Asker, Detail, JobReader, Look, LookError, RowPage, RowRange};
 
 /// What a limit without `Retry-After` means.
 const DEFAULT_PAUSE: Duration = Duration::from_secs(30);
@@ -56,10 +56,10 @@ impl JobReader for Supermetrics {
         self.source.upstream()
     }
 
-    fn look<'a>(&'a self, ids: &'a [ExternalId], urgency: Urgency) -> BoxFuture<'a, Vec<Look>> {
+    fn look<'a>(&'a self, ids: &'a [ExternalId], asker: &'a Asker) -> BoxFuture<'a, Vec<Look>> {
         Box::pin(async move {
             let distinct = Distinct::new(ids);
-            let looks = join_all(distinct.ids.iter().map(|id| self.look_at(id, urgency))).await;
+            let looks = join_all(distinct.ids.iter().map(|id| self.look_at(id, asker))).await;
             distinct.spread(&looks)
         })
     }
@@ -67,10 +67,15 @@ impl JobReader for Supermetrics {
     /// Reads rows of a query that succeeded. One in any other state has none, and answers [`LookError::NotFound`] like
     /// one that is gone. Never gives more rows than asked for, whatever comes; where fewer come although there are
     /// more, asks on.
-    fn rows<'a>(&'a self, id: &'a ExternalId, range: RowRange) -> BoxFuture<'a, Result<RowPage, LookError>> {
+    fn rows<'a>(
+        &'a self,
+        id: &'a ExternalId,
+        range: RowRange,
+        asker: &'a Asker,
+    ) -> BoxFuture<'a, Result<RowPage, LookError>> {
         Box::pin(async move {
             let deadline = Instant::now() + self.source.settings.rows_timeout;
-            let mut page = self.some_rows(id, range, deadline).await?;
+            let mut page = self.some_rows(id, range, asker, deadline).await?;
             loop {
                 let got = u32::try_from(page.rows.len()).unwrap_or(u32::MAX);
                 let next = range.first.saturating_add(got);
@@ -78,7 +83,7 @@ impl JobReader for Supermetrics {
                     return Ok(page);
                 }
                 let rest = RowRange { first: next, count: range.count - got };
-                let more = self.some_rows(id, rest, deadline).await?;
+                let more = self.some_rows(id, rest, asker, deadline).await?;
                 if more.rows.is_empty() {
                     return Ok(page);
                 }
@@ -96,7 +101,7 @@ impl JobReader for Supermetrics {
                     Err(error) => Err(error),
                 })
             };
-            self.ask(NO_JOB, Urgency::Waiting, (0, 0), self.status_bounds(), judge)
+            self.ask(NO_JOB, &Asker::Operator, (0, 0), self.status_bounds(), judge)
                 .await
                 .outcome
                 .map_err(Into::into)
@@ -124,9 +129,9 @@ impl Supermetrics {
     }
 
     /// Looks at one job.
-    async fn look_at(&self, id: &ExternalId, urgency: Urgency) -> Look {
+    async fn look_at(&self, id: &ExternalId, asker: &Asker) -> Look {
         let judge = |reply: &Reply| self.judge(reply, |meaning| self.read(id, meaning));
-        let told = self.ask(id.as_str(), urgency, (0, 0), self.status_bounds(), judge).await;
+        let told = self.ask(id.as_str(), asker, (0, 0), self.status_bounds(), judge).await;
         Look {
             asked_at: told.asked_at,
             observed_at: told.observed_at,
@@ -139,12 +144,13 @@ impl Supermetrics {
         &self,
         id: &ExternalId,
         range: RowRange,
+        asker: &Asker,
         deadline: Instant,
     ) -> Result<RowPage, LookError> {
         let last = range.first.saturating_add(range.count.saturating_sub(1));
         let judge = |reply: &Reply| self.judge(reply, |meaning| read_rows(id, meaning, range, &reply.body));
         let bounds = Bounds { deadline, max_body: self.source.settings.max_rows_body };
-        let told = self.ask(id.as_str(), Urgency::Waiting, (range.first, last), bounds, judge).await;
+        let told = self.ask(id.as_str(), asker, (range.first, last), bounds, judge).await;
         told.outcome.map_err(Into::into)
     }
 
@@ -169,7 +175,7 @@ impl Supermetrics {
     async fn ask<T: Send>(
         &self,
         id: &str,
-        urgency: Urgency,
+        asker: &Asker,
         (first, last): (u32, u32),
         bounds: Bounds,
         judge: impl Fn(&Reply) -> Verdict<T> + Send + Sync,
@@ -177,12 +183,12 @@ impl Supermetrics {
         let known = self.zero_is_unset.load(Ordering::Relaxed);
         let end = if known { last.max(1) } else { last };
         let call = self.call(id, first, end, bounds.max_body);
-        let told = self.source.ask(urgency, &call, bounds.deadline, &judge).await;
+        let told = self.source.ask(asker, &call, bounds.deadline, &judge).await;
         if end > 0 || !matches!(told.outcome, Err(AskError::TooLarge(_))) {
             return told;
         }
         let call = self.call(id, first, 1, bounds.max_body);
-        let again = self.source.ask(urgency, &call, bounds.deadline, &judge).await;
+        let again = self.source.ask(asker, &call, bounds.deadline, &judge).await;
         if again.outcome.is_ok() && !self.zero_is_unset.swap(true, Ordering::Relaxed) {
             tracing::warn!(source = %self.name(), "the source reads offset_end 0 as unset; 1 is sent from now on");
         }

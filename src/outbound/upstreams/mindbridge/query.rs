@@ -13,7 +13,7 @@ use crate::domain::source::Upstream;
 use crate::outbound::http::{Query, Reply};
 use crate::outbound::source::{Told, Verdict};
 use crate::outbound::upstreams::wire::object;
-use crate::ports::upstream::{Look, LookError, Urgency};
+use crate::ports::upstream::{Asker, Look, LookError};
 
 /// What came of asking for one page.
 enum Paged {
@@ -30,7 +30,7 @@ impl MindBridge {
     pub(super) async fn query(
         &self,
         ids: &[&ExternalId],
-        urgency: Urgency,
+        asker: &Asker,
         deadline: Instant,
     ) -> HashMap<ExternalId, Look> {
         let mut open: HashMap<&str, &ExternalId> = ids.iter().map(|id| (id.as_str(), *id)).collect();
@@ -38,7 +38,7 @@ impl MindBridge {
         let mut used = 0;
         // every page must bring something new, so there are at most as many pages as ids
         for number in 0..ids.len() {
-            let told = self.page(ids, number, urgency, deadline).await;
+            let told = self.page(ids, number, asker, deadline).await;
             let (asked_at, observed_at) = (told.asked_at, told.observed_at);
             let page = match told.outcome.map_err(LookError::from) {
                 Ok(Paged::Page(page)) => page,
@@ -72,7 +72,7 @@ impl MindBridge {
         &self,
         ids: &[&ExternalId],
         number: usize,
-        urgency: Urgency,
+        asker: &Asker,
         deadline: Instant,
     ) -> Told<Paged> {
         let mut call = self.call(Method::POST, vec!["query".to_owned()]);
@@ -90,7 +90,7 @@ impl MindBridge {
             }
             _ => self.judge_error(reply),
         };
-        self.source.ask(urgency, &call, deadline, judge).await
+        self.source.ask(asker, &call, deadline, judge).await
     }
 }
 

@@ -14,7 +14,7 @@ fn open(server: &Server) -> Arc<dyn JobReader> {
 }
 
 async fn one(reader: &Arc<dyn JobReader>) -> String {
-    word(&reader.look(&[id("j")], Urgency::Waiting).await[0].outcome)
+    word(&reader.look(&[id("j")], &Asker::Operator).await[0].outcome)
 }
 
 fn ids(count: usize) -> Vec<ExternalId> {
@@ -115,7 +115,7 @@ async fn a_pause_and_a_refused_token_stop_the_whole_source() {
         let server = Server::start(move |_| answer(status, "", ""));
         let reader = open(&server);
         assert_eq!(one(&reader).await, first);
-        for look in reader.look(&ids(150), Urgency::Background).await {
+        for look in reader.look(&ids(150), &Asker::Background).await {
             assert!(word(&look.outcome).starts_with(next), "{:?}", look.outcome);
         }
         assert_eq!(server.seen().len(), 1, "nothing more is asked");
@@ -152,7 +152,7 @@ async fn many_ids_cost_as_many_calls_as_pages_and_keep_their_order() {
         let mut wanted = ids(200);
         wanted.reverse();
         wanted.push(id("job7"));
-        let looks = open(&server).look(&wanted, Urgency::Waiting).await;
+        let looks = open(&server).look(&wanted, &Asker::Operator).await;
         assert_eq!(looks.len(), wanted.len());
         for (id, look) in wanted.iter().zip(&looks) {
             assert_eq!(look.outcome.as_ref().unwrap().key.external_id, *id);
@@ -165,7 +165,7 @@ async fn many_ids_cost_as_many_calls_as_pages_and_keep_their_order() {
 async fn an_id_on_no_page_is_confirmed_before_it_is_called_missing() {
     let server = Server::start(tenant(40, true, |id| id.ends_with('3')));
     let wanted = ids(60);
-    let looks = open(&server).look(&wanted, Urgency::Waiting).await;
+    let looks = open(&server).look(&wanted, &Asker::Operator).await;
     for (id, look) in wanted.iter().zip(&looks) {
         let expected = if id.as_str().ends_with('3') { "NotFound" } else { "Running" };
         assert_eq!(word(&look.outcome), expected, "{id}");
@@ -176,7 +176,7 @@ async fn an_id_on_no_page_is_confirmed_before_it_is_called_missing() {
         "" => answer(200, "", r#"{"status":"COMPLETE"}"#),
         _ => json(200, &json!({"content": [{"id": {}, "status": "ERROR"}, 7, null], "totalPages": 900})),
     });
-    let looks = open(&server).look(&ids(3), Urgency::Waiting).await;
+    let looks = open(&server).look(&ids(3), &Asker::Operator).await;
     assert!(looks.iter().all(|look| word(&look.outcome) == "Succeeded"));
     assert_eq!(server.seen().len(), 1 + 3, "pages that bring nothing new are not turned");
 }
@@ -190,7 +190,7 @@ async fn a_refused_query_endpoint_is_remembered() {
         });
         let reader = open(&server);
         for calls in [1 + 5, 1 + 5 + 5] {
-            let looks = reader.look(&ids(5), Urgency::Waiting).await;
+            let looks = reader.look(&ids(5), &Asker::Operator).await;
             assert!(looks.iter().all(|look| word(&look.outcome) == "Succeeded"));
             assert_eq!(server.seen().len(), calls, "{status}");
         }
@@ -203,7 +203,7 @@ async fn a_query_that_fails_fails_for_every_id_it_asked_for() {
         [(500, "Unavailable", 3), (429, "Throttled 30", 1), (400, "BadAnswer", 1)]
     {
         let server = Server::start(move |_| answer(status, "", ""));
-        let looks = open(&server).look(&ids(5), Urgency::Waiting).await;
+        let looks = open(&server).look(&ids(5), &Asker::Operator).await;
         assert!(looks.iter().all(|look| word(&look.outcome) == expected), "{status}");
         assert_eq!(server.seen().len(), calls, "{status}");
     }

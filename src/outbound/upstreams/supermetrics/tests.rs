@@ -12,7 +12,7 @@ fn open(server: &Server) -> Arc<dyn JobReader> {
 }
 
 async fn one(reader: &Arc<dyn JobReader>) -> String {
-    word(&reader.look(&[id("j")], Urgency::Waiting).await[0].outcome)
+    word(&reader.look(&[id("j")], &Asker::Operator).await[0].outcome)
 }
 
 fn error(status: u16, code: &str) -> Vec<u8> {
@@ -59,7 +59,7 @@ async fn a_failed_query_says_why_and_an_echoed_key_does_not_come_back() {
         let description = format!("key {KEY} may not read this account");
         json(500, &json!({"error": {"code": "QUERY_AUTH_ERROR", "message": "m", "description": description}}))
     });
-    let looks = open(&server).look(&[id("j")], Urgency::Waiting).await;
+    let looks = open(&server).look(&[id("j")], &Asker::Operator).await;
     let job = looks[0].outcome.as_ref().unwrap();
     let failure = job.failure().unwrap();
     assert_eq!(failure.code.as_deref(), Some("QUERY_AUTH_ERROR"));
@@ -110,7 +110,7 @@ async fn many_ids_are_asked_about_once_each_and_keep_their_order() {
         json(200, &json!({"meta": {"schedule_id": id, "status_code": "RUNNING"}}))
     });
     let wanted: Vec<ExternalId> = (0..20).chain(5..10).map(|number| id(&format!("q{number}"))).collect();
-    let looks = open(&server).look(&wanted, Urgency::Waiting).await;
+    let looks = open(&server).look(&wanted, &Asker::Operator).await;
     assert_eq!(looks.len(), 25);
     for (id, look) in wanted.iter().zip(&looks) {
         assert_eq!(look.outcome.as_ref().unwrap().key.external_id, *id);
@@ -125,7 +125,7 @@ async fn rows_come_without_the_header_in_the_upstreams_own_bytes_and_never_too_m
             "data":[["n","v"],[1.10,"\u0041"],[18446744073709551616,null],[3,{"b":1, "a":2}]]}"#;
         answer(200, "", body)
     });
-    let page = open(&server).rows(&id("j"), RowRange { first: 2, count: 2 }).await.unwrap();
+    let page = open(&server).rows(&id("j"), RowRange { first: 2, count: 2 }, &Asker::Operator).await.unwrap();
     let text = |row: &[Box<serde_json::value::RawValue>]| -> Vec<String> {
         row.iter().map(|cell| cell.get().to_owned()).collect()
     };
@@ -150,7 +150,8 @@ async fn a_short_page_of_rows_is_read_on_to_its_end() {
             let meta = json!({"status_code": "SUCCESS", "result": {"total_rows": total}});
             json(200, &json!({"meta": meta, "data": data}))
         });
-        let page = open(&server).rows(&id("j"), RowRange { first: 10, count: 30 }).await.unwrap();
+        let page =
+            open(&server).rows(&id("j"), RowRange { first: 10, count: 30 }, &Asker::Operator).await.unwrap();
         let read: Vec<&str> = page.rows.iter().map(|row| row[0].get()).collect();
         let expected: Vec<String> = (10..10 + expected).map(|row: u64| row.to_string()).collect();
         assert_eq!(read, expected);
@@ -177,7 +178,7 @@ async fn what_has_no_rows_says_so() {
     ];
     for (bytes, expected) in cases {
         let server = Server::start(move |_| bytes.clone());
-        let page = open(&server).rows(&id("j"), RowRange { first: 0, count: 9 }).await;
+        let page = open(&server).rows(&id("j"), RowRange { first: 0, count: 9 }, &Asker::Operator).await;
         let told = page.map_or_else(|error| word(&Err(error)), |page| format!("{} rows", page.rows.len()));
         assert_eq!(told, expected);
     }
