@@ -78,8 +78,9 @@ impl InputTypes {
             if let BaseType::List(item) = &of.base
                 && !self.0.contains_key(innermost(item))
             {
-                let message =
-                    format!("variable \"${name}\" of type \"{of}\" is a list of no input type; correct its type");
+                let message = format!(
+                    "variable \"${name}\" of type \"{of}\" is a list of no input type; correct its type"
+                );
                 return Err(Refusal::new(Kind::DocumentInvalid, message).at([definition.pos]));
             }
         }

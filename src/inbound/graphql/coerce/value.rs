@@ -76,9 +76,12 @@ impl InputTypes {
                 let Value::Object(given) = value else {
                     return Err(format!("{at} must be {}, given as an object", article(name)));
                 };
-                if let Some(unknown) = given.keys().find(|key| fields.iter().all(|field| field.name != **key)) {
+                if let Some(unknown) = given.keys().find(|key| fields.iter().all(|field| field.name != **key))
+                {
                     let unknown: String = unknown.chars().take(NAME_CHARS).collect();
-                    return Err(format!("{at} has a field {unknown:?}, which {name} does not have; remove it"));
+                    return Err(format!(
+                        "{at} has a field {unknown:?}, which {name} does not have; remove it"
+                    ));
                 }
                 if *one_of && given.len() != 1 {
                     return Err(format!("{at} must have exactly one of the fields of {name}"));
@@ -95,7 +98,9 @@ impl InputTypes {
         match value {
             None if *required => Err(format!("{at} is missing; it must be {}", article(of))),
             None => Ok(()),
-            Some(Value::Null) if one_of => Err(format!("{at} must not be null, since it is the one that is given")),
+            Some(Value::Null) if one_of => {
+                Err(format!("{at} must not be null, since it is the one that is given"))
+            }
             Some(value) => self.coerces(value, of, &at),
         }
     }
