@@ -62,16 +62,18 @@ impl InputTypes {
             None | Some(InputType::Opaque) => Ok(()),
             Some(InputType::BuiltIn { fits, .. }) if fits(value) => Ok(()),
             Some(InputType::BuiltIn { form, .. }) => Err(format!("{at} must be {}{form}", article(name))),
-            Some(InputType::Text(read)) => match value {
-                Value::String(text) => read(text).map_err(|fault| format!("{at} {fault}")),
-                _ => Err(format!("{at} must be {}, given as a string", article(name))),
-            },
+            Some(InputType::Text(read)) => {
+                let Value::String(text) = value else {
+                    return Err(format!("{at} must be {}, given as a string", article(name)));
+                };
+                read(text).map_err(|fault| format!("{at} {fault}"))
+            }
             // JSON has no enums: there the name is a string
-            Some(InputType::Enum(names)) => match value {
-                Value::Enum(given) if names.contains(given) => Ok(()),
-                Value::String(given) if names.contains(given.as_str()) => Ok(()),
-                _ => Err(format!("{at} must be one of the values of {name}")),
-            },
+            Some(InputType::Enum(names)) => {
+                let known = matches!(value, Value::Enum(given) if names.contains(given))
+                    || matches!(value, Value::String(given) if names.contains(given.as_str()));
+                if known { Ok(()) } else { Err(format!("{at} must be one of the values of {name}")) }
+            }
             Some(InputType::Object { fields, one_of }) => {
                 let Value::Object(given) = value else {
                     return Err(format!("{at} must be {}, given as an object", article(name)));
