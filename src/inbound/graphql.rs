@@ -1,5 +1,6 @@
 //! The GraphQL door: the schema as thin views over `domain` and `jobs`, and the transports that carry it.
 
+pub mod coerce;
 pub mod connection;
 pub mod documents;
 mod events;

@@ -113,7 +113,9 @@ impl Gateway {
         let schema = schema::build(jobs.clone(), config.allows_introspection());
         let authenticate = router::authenticator(jobs.clone());
         let streams = streams(config, &spawner);
-        let door = Door::new(schema, authenticate, limits(config), server.request_timeout, streams.clone());
+        let types = schema::input_types().context("read the input types of the schema")?;
+        let door =
+            Door::new(schema, types, authenticate, limits(config), server.request_timeout, streams.clone());
         let settings = Settings {
             max_body: server.max_body,
             deadline: server.request_timeout,

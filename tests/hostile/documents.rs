@@ -98,13 +98,9 @@ async fn wrong_variables_run_nothing() {
     ];
     for variables in cases {
         let answer = rig.ask(query, variables.clone()).await;
-        let errors = answer.json();
-        let code = errors["errors"][0]["extensions"]["code"].as_str();
-        assert!(
-            matches!(code, Some("BAD_USER_INPUT" | "GRAPHQL_VALIDATION_FAILED" | "BAD_REQUEST")),
-            "{variables}: {}",
-            answer.body
-        );
+        let (status, code) = answer.refusal();
+        assert_eq!(status, 422, "{variables}: {}", answer.body);
+        assert!(matches!(code.as_str(), "BAD_USER_INPUT" | "BAD_REQUEST"), "{variables}: {}", answer.body);
     }
     assert_eq!(rig.upstreams.record(), []);
     for first in [0, 101, -1, i32::MAX] {
@@ -115,6 +111,40 @@ async fn wrong_variables_run_nothing() {
         assert_eq!(error["extensions"]["code"], "BAD_USER_INPUT", "{first}: {}", answer.body);
         assert!(error["message"].as_str().unwrap().contains("100"), "{}", answer.body);
     }
+}
+
+/// The first field could run, and must not: the variable of the second does not coerce.
+#[tokio::test]
+async fn a_mutation_whose_variables_do_not_coerce_changes_nothing() {
+    let rig = Setup::with(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], vec![]).start().await;
+    let a = r#"{ external: { source: "mind", externalId: "a" } }"#;
+    let mutation = |declared: &str, refs: &str| {
+        format!(
+            "mutation({declared}) {{ trackJobs(input: {{ refs: [{a}] }}) {{ results {{ __typename }} }} \
+             untrackJobs(input: {{ refs: {refs} }}) {{ untracked }} }}"
+        )
+    };
+    let input = "BAD_USER_INPUT";
+    let invalid = "GRAPHQL_VALIDATION_FAILED";
+    let cases = [
+        (mutation("$d: [JobRef!]!", "$d"), json!({ "d": 5 }), input),
+        (mutation("$d: [JobRef!]!", "$d"), json!({ "d": [5] }), input),
+        (mutation("$d: [JobRef!]!", "$d"), json!({ "d": [{ "id": "x" }, { "external": [] }] }), input),
+        (mutation("$d: [JobRef!]!", "$d"), json!({}), input),
+        (mutation("$d: JobRef!", "[$d]"), json!({ "d": "x" }), input),
+        (mutation("$d: [JobRef!]! = 5", "$d"), json!({}), invalid),
+        (mutation("$d: [Nope!]! = [5]", "$d"), json!({}), invalid),
+    ];
+    for (mutation, variables, code) in cases {
+        let answer = rig.ask(&mutation, variables.clone()).await;
+        assert_eq!(answer.refusal(), (422, code.to_owned()), "{variables}: {}", answer.body);
+    }
+    assert_eq!(rig.upstreams.record(), []);
+    let held = rig.ask("{ trackedJobs(first: 10) { nodes { id } } }", Value::Null).await;
+    assert_eq!(held.data()["trackedJobs"]["nodes"], json!([]));
+    // the same with a value that coerces runs
+    let answer = rig.ask(&mutation("$d: [JobRef!]!", "$d"), json!({ "d": external("mind", "b") })).await;
+    assert_eq!(answer.data()["trackJobs"]["results"][0]["__typename"], "MindBridgeJob", "{}", answer.body);
 }
 
 /// Crate traps F1, F3, F7 and F9, over a real socket.

@@ -19,9 +19,10 @@ use futures_util::stream::BoxStream;
 use http::Method;
 use secrecy::SecretString;
 
+use super::coerce::InputTypes;
 use super::documents::Documents;
 use super::limits::Limits;
-use super::operation::{Operation, check_variables};
+use super::operation::Operation;
 use super::{events, ws};
 use crate::domain::principal::Principal;
 use crate::inbound::error::{Kind, Refusal};
@@ -51,19 +52,21 @@ struct Inner {
     execute_stream: Box<ExecuteStream>,
     authenticate: Box<Authenticate>,
     limits: Limits,
+    types: InputTypes,
     body_wait: Duration,
     documents: Documents,
     streams: Streams,
 }
 
 impl Door {
-    /// A door to a schema.
+    /// A door to a schema, whose input types are `types`.
     ///
     /// `authenticate` is given the bearer token of each request, or its absence, before anything else is
     /// looked at; the principal it gives reaches resolvers as request data, beside the [`Operation`].
     /// `body_wait` is how long a client may take to send its body. `streams` holds what outlives a request.
     pub fn new<E: Executor>(
         executor: E,
+        types: InputTypes,
         authenticate: impl Fn(Option<&SecretString>) -> Result<Principal, Refusal> + Send + Sync + 'static,
         limits: Limits,
         body_wait: Duration,
@@ -79,6 +82,7 @@ impl Door {
             execute_stream: Box::new(move |request| streaming.execute_stream(request, None)),
             authenticate: Box::new(authenticate),
             limits,
+            types,
             body_wait,
             documents: Documents::new(DOCUMENT_BYTES),
             streams,
@@ -174,7 +178,8 @@ impl Door {
     /// `permits` judges the type of the operation, which the transport may restrict.
     ///
     /// # Errors
-    /// When a limit is exceeded, the document does not parse, no operation is meant or it is not permitted.
+    /// When a limit is exceeded, the document does not parse, no operation is meant or it is not permitted, or a
+    /// variable does not coerce.
     pub(super) fn prepare(
         &self,
         parameters: body::Parameters,
@@ -185,7 +190,7 @@ impl Door {
         let (document, fresh) = self.0.document(&text)?;
         let (operation, definition) = Operation::select(&document, parameters.operation_name.as_deref())?;
         permits(operation.kind)?;
-        check_variables(definition, &parameters.variables)?;
+        self.0.types.check(definition, &parameters.variables)?;
         self.0.limits.check_cost(&document, definition, &parameters.variables)?;
 
         // the text stays here: the engine needs only what was parsed from it
@@ -211,6 +216,7 @@ impl Inner {
         let tokens = self.limits.check_text(text)?;
         let document = parse_query(text).map_err(|error| reply::unparsable(&error))?;
         self.limits.check_shape(&document)?;
+        self.types.check_declared(&document)?;
         Ok((Arc::new(document), Some(tokens)))
     }
 }

@@ -1,7 +1,6 @@
 //! Which operation of a document a request means, and the facts about it that others need: type and name.
 //! Not here: what it selects.
 
-use async_graphql::Variables;
 use async_graphql::parser::types::{
     DocumentOperations, ExecutableDocument, OperationDefinition, OperationType,
 };
@@ -57,23 +56,4 @@ impl Operation {
         };
         Ok((Self { kind: found.node.ty, name }, &found.node))
     }
-}
-
-/// Checks that each variable that must have a value has one. The engine checks the values' types, but
-/// finds a missing one only when a resolver asks for it, and then too late for a request error.
-pub(super) fn check_variables(operation: &OperationDefinition, variables: &Variables) -> Result<(), Refusal> {
-    for definition in &operation.variable_definitions {
-        let (name, of) = (&definition.node.name.node, &definition.node.var_type.node);
-        let missing = match variables.get(name) {
-            None => definition.node.default_value.is_none(),
-            Some(value) => *value == async_graphql::Value::Null,
-        };
-        if missing && !of.nullable {
-            let message = format!("variable \"${name}\" of type \"{of}\" has no value; add it to variables");
-            return Err(Refusal::new(Kind::BadInput, message)
-                .at([definition.pos])
-                .with("variable", name.as_str()));
-        }
-    }
-    Ok(())
 }

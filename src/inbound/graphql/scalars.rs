@@ -6,6 +6,7 @@ use async_graphql::{InputValueError, InputValueResult, Name, Scalar, ScalarType,
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 
+use super::coerce::TextScalar;
 use crate::domain::duration;
 
 /// A moment in RFC 3339 form, in UTC, such as `2026-11-21T19:10:00Z`.
@@ -17,7 +18,7 @@ pub struct DateTime(pub Timestamp);
 impl ScalarType for DateTime {
     fn parse(value: Value) -> InputValueResult<Self> {
         let Value::String(text) = &value else { return Err(InputValueError::expected_type(value)) };
-        text.parse().map(Self).map_err(|_| InputValueError::custom("must be an RFC 3339 date-time"))
+        Self::read(text).map_err(InputValueError::custom)
     }
 
     fn to_value(&self) -> Value {
@@ -34,7 +35,7 @@ pub struct Duration(pub StdDuration);
 impl ScalarType for Duration {
     fn parse(value: Value) -> InputValueResult<Self> {
         let Value::String(text) = &value else { return Err(InputValueError::expected_type(value)) };
-        duration::parse(text).map(Self).map_err(InputValueError::custom)
+        Self::read(text).map_err(InputValueError::custom)
     }
 
     fn to_value(&self) -> Value {
@@ -51,13 +52,38 @@ pub struct Int64(pub i64);
 impl ScalarType for Int64 {
     fn parse(value: Value) -> InputValueResult<Self> {
         let Value::String(text) = &value else { return Err(InputValueError::expected_type(value)) };
-        text.parse().map(Self).map_err(|_| InputValueError::custom("must be a 64-bit integer in digits"))
+        Self::read(text).map_err(InputValueError::custom)
     }
 
     fn to_value(&self) -> Value {
         Value::String(self.0.to_string())
     }
 }
+
+impl DateTime {
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|_| "must be an RFC 3339 date-time".to_owned())
+    }
+}
+
+impl Duration {
+    fn read(text: &str) -> Result<Self, String> {
+        duration::parse(text).map(Self).map_err(|error| error.to_string())
+    }
+}
+
+impl Int64 {
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|_| "must be a 64-bit integer in digits".to_owned())
+    }
+}
+
+/// The scalars that are written as strings, with what reads each: variables are judged by it beforehand.
+pub(super) const TEXTS: [(&str, TextScalar); 3] = [
+    ("DateTime", |text| DateTime::read(text).map(drop)),
+    ("Duration", |text| Duration::read(text).map(drop)),
+    ("Int64", |text| Int64::read(text).map(drop)),
+];
 
 /// One JSON value, written with the very bytes the upstream sent.
 #[derive(Clone, Debug)]

@@ -1,12 +1,15 @@
 //! Builds the schema. No extension is registered: limits, documents and spans live outside it, where they cost less.
 
+use async_graphql::parser;
 use async_graphql::{Schema, SchemaBuilder};
 
 use crate::jobs::Jobs;
 
+use super::coerce::InputTypes;
 use super::job::{Job, Node};
 use super::mutation::Mutation;
 use super::query::Query;
+use super::scalars;
 use super::subscription::Subscriptions;
 
 /// The schema of the gateway.
@@ -27,7 +30,15 @@ pub fn sdl() -> String {
     types().finish().sdl()
 }
 
-fn types() -> SchemaBuilder<Query, Mutation, Subscriptions> {
+/// Reads the input types of the schema, by which variables are judged before anything executes.
+///
+/// # Errors
+/// When the engine's own text of the schema cannot be read back.
+pub fn input_types() -> Result<InputTypes, parser::Error> {
+    InputTypes::from_sdl(&sdl(), &scalars::TEXTS)
+}
+
+pub(super) fn types() -> SchemaBuilder<Query, Mutation, Subscriptions> {
     // No field returns an interface alone, so the engine does not find them by itself.
     Schema::build(Query, Mutation, Subscriptions).register_output_type::<Job>().register_output_type::<Node>()
 }

@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+use super::coerce::InputTypes;
 use super::http::Door;
 use super::limits::Limits;
 use crate::domain::principal::Principal;
@@ -119,7 +120,9 @@ pub(super) fn house(settings: StreamSettings) -> House {
     let tasks = TaskTracker::new();
     let spawner = tasks.clone();
     let streams = Streams::new(settings, move |task| drop(spawner.spawn(task)));
-    let door = Door::new(schema, authenticate, Limits::default(), Duration::from_secs(10), streams.clone());
+    let types = InputTypes::from_sdl(&schema.sdl(), &[]).unwrap();
+    let wait = Duration::from_secs(10);
+    let door = Door::new(schema, types, authenticate, Limits::default(), wait, streams.clone());
     let routes = Router::new().route("/graphql", door.clone().route());
     let app = layers::around(routes, Settings::default());
     House { app, door, streams, tasks, running, value }

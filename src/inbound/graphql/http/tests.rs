@@ -72,7 +72,8 @@ fn house() -> House {
         Some(_) => Err(Refusal::unauthenticated("the presented client key is not known here")),
     };
     let streams = Streams::new(crate::inbound::streams::StreamSettings::default(), drop);
-    let door = Door::new(schema, authenticate, Limits::default(), Duration::from_secs(10), streams);
+    let types = InputTypes::from_sdl(&schema.sdl(), &[]).unwrap();
+    let door = Door::new(schema, types, authenticate, Limits::default(), Duration::from_secs(10), streams);
     House { app: Router::new().route("/graphql", door.clone().route()), door, calls }
 }
 

@@ -1,0 +1,163 @@
+//! Whether the variables of a request coerce to their declared types, judged before anything executes (GraphQL,
+//! "Coercing Variable Values"). The engine finds most of it only when a resolver asks, after earlier mutations have run.
+//! Not here: values written into fields of the document, and where a variable may stand; those are validation's.
+
+use std::collections::{HashMap, HashSet};
+
+use async_graphql::parser::types::{
+    BaseType, ExecutableDocument, InputObjectType, OperationDefinition, Type, TypeDefinition, TypeKind,
+    TypeSystemDefinition,
+};
+use async_graphql::parser::{self, parse_schema};
+use async_graphql::{Name, Value, Variables};
+
+use crate::inbound::error::{Kind, Refusal};
+
+mod path;
+mod value;
+
+use path::Path;
+
+/// Reads the text of a scalar, or says what it must be: `must be …`.
+pub type TextScalar = fn(&str) -> Result<(), String>;
+
+/// The input types of a schema, by name.
+#[derive(Debug)]
+pub struct InputTypes(HashMap<Name, InputType>);
+
+#[derive(Debug)]
+enum InputType {
+    /// A scalar of the specification: whether a value is one, and what its name does not say.
+    BuiltIn { fits: fn(&Value) -> bool, form: &'static str },
+    /// A scalar of ours that is written as a string.
+    Text(TextScalar),
+    /// A scalar that nothing is known of: it takes any value.
+    Opaque,
+    /// The names of an enum.
+    Enum(HashSet<Name>),
+    /// An input object.
+    Object { fields: Vec<Field>, one_of: bool },
+}
+
+#[derive(Debug)]
+struct Field {
+    name: Name,
+    of: Type,
+    /// Whether it must be given: not nullable, and without a default.
+    required: bool,
+}
+
+impl InputTypes {
+    /// Reads the input types of a schema from its text. `scalars` are those of its own that are strings of a
+    /// form; any other takes every value.
+    ///
+    /// # Errors
+    /// When the text is not a schema.
+    pub fn from_sdl(sdl: &str, scalars: &[(&str, TextScalar)]) -> Result<Self, parser::Error> {
+        let mut types: HashMap<Name, InputType> = value::built_in().into_iter().collect();
+        for definition in parse_schema(sdl)?.definitions {
+            if let TypeSystemDefinition::Type(definition) = definition
+                && let Some(of) = input_type(&definition.node, scalars)
+            {
+                types.insert(definition.node.name.node, of);
+            }
+        }
+        Ok(Self(types))
+    }
+
+    /// Checks that no operation of a document declares a variable as a list of something that is no input type.
+    /// All else that is wrong with a declaration is left to validation, which panics at this one (async-graphql
+    /// 8.0.0-rc.5, where such a list has a default).
+    ///
+    /// # Errors
+    /// At the first such variable.
+    pub(super) fn check_declared(&self, document: &ExecutableDocument) -> Result<(), Refusal> {
+        let definitions = document.operations.iter().flat_map(|(_, found)| &found.node.variable_definitions);
+        for definition in definitions {
+            let (name, of) = (&definition.node.name.node, &definition.node.var_type.node);
+            if let BaseType::List(item) = &of.base
+                && !self.0.contains_key(innermost(item))
+            {
+                let message = format!(
+                    "variable \"${name}\" of type \"{of}\" is a list of no input type; correct its type"
+                );
+                return Err(Refusal::new(Kind::DocumentInvalid, message).at([definition.pos]));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that each variable of an operation that must have a value has one, and that each value, defaults
+    /// included, coerces to the declared type. Variables that are not declared do not count.
+    ///
+    /// # Errors
+    /// At the first that does not. The message names the place and what must stand there, and no value.
+    pub(super) fn check(
+        &self,
+        operation: &OperationDefinition,
+        variables: &Variables,
+    ) -> Result<(), Refusal> {
+        for definition in &operation.variable_definitions {
+            let (name, of) = (&definition.node.name.node, &definition.node.var_type.node);
+            let default = definition.node.default_value.as_ref().map(|default| &default.node);
+            let refused = |kind, message: String| {
+                Err(Refusal::new(kind, message).at([definition.pos]).with("variable", name.as_str()))
+            };
+            if let Some(default) = default
+                && let Err(fault) = self.coerces(default, of, &Path::Default(name))
+            {
+                return refused(Kind::DocumentInvalid, fault);
+            }
+            let fault = match variables.get(name) {
+                None if of.nullable || default.is_some() => continue,
+                Some(Value::Null) if of.nullable => continue,
+                None | Some(Value::Null) => {
+                    format!("variable \"${name}\" of type \"{of}\" has no value; add it to variables")
+                }
+                Some(value) => match self.coerces(value, of, &Path::Variable(name)) {
+                    Ok(()) => continue,
+                    Err(fault) => fault,
+                },
+            };
+            return refused(Kind::BadInput, fault);
+        }
+        Ok(())
+    }
+}
+
+fn innermost(of: &Type) -> &Name {
+    match &of.base {
+        BaseType::Named(name) => name,
+        BaseType::List(item) => innermost(item),
+    }
+}
+
+/// What a definition is as an input type, if it is one.
+fn input_type(definition: &TypeDefinition, scalars: &[(&str, TextScalar)]) -> Option<InputType> {
+    match &definition.kind {
+        TypeKind::Scalar => {
+            let known = scalars.iter().find(|(name, _)| *name == definition.name.node.as_str());
+            Some(known.map_or(InputType::Opaque, |(_, read)| InputType::Text(*read)))
+        }
+        TypeKind::Enum(of) => {
+            Some(InputType::Enum(of.values.iter().map(|value| value.node.value.node.clone()).collect()))
+        }
+        TypeKind::InputObject(of) => {
+            let one_of = definition.directives.iter().any(|directive| directive.node.name.node == "oneOf");
+            Some(InputType::Object { fields: fields(of), one_of })
+        }
+        TypeKind::Object(_) | TypeKind::Interface(_) | TypeKind::Union(_) => None,
+    }
+}
+
+fn fields(of: &InputObjectType) -> Vec<Field> {
+    let fields = of.fields.iter().map(|field| {
+        let of = field.node.ty.node.clone();
+        let required = !of.nullable && field.node.default_value.is_none();
+        Field { name: field.node.name.node.clone(), of, required }
+    });
+    fields.collect()
+}
+
+#[cfg(test)]
+mod tests;

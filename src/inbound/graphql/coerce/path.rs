@@ -1,0 +1,40 @@
+//! Where in the variables a value stands, as it is told to the client: `variables.refs[3].external`. Borrowed step by
+//! step on the way down, so that a path costs nothing until it is told.
+
+use std::fmt;
+
+use async_graphql::Name;
+
+/// The way to a value.
+pub(super) enum Path<'a> {
+    /// A variable's value.
+    Variable(&'a Name),
+    /// The default of a variable in the document.
+    Default(&'a Name),
+    /// A field of an input object.
+    Field(&'a Self, &'a Name),
+    /// An item of a list.
+    Item(&'a Self, usize),
+}
+
+impl Path<'_> {
+    /// How many steps below the variable it is.
+    pub(super) fn depth(&self) -> usize {
+        let (mut depth, mut at) = (0, self);
+        while let Self::Field(parent, _) | Self::Item(parent, _) = at {
+            (depth, at) = (depth + 1, parent);
+        }
+        depth
+    }
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Variable(name) => write!(f, "variables.{name}"),
+            Self::Default(name) => write!(f, "the default of ${name}"),
+            Self::Field(parent, name) => write!(f, "{parent}.{name}"),
+            Self::Item(parent, index) => write!(f, "{parent}[{index}]"),
+        }
+    }
+}

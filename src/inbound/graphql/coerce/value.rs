@@ -1,0 +1,116 @@
+//! One value against one type, by the "Input Coercion" of each kind of type in the GraphQL specification. Total: any
+//! value against any type gives an answer. Faults are in our words and never quote a value.
+
+use async_graphql::parser::types::{BaseType, Type};
+use async_graphql::{Name, Value};
+
+use super::path::Path;
+use super::{Field, InputType, InputTypes};
+
+/// How deep a value may be nested. No input type of the schema holds itself, so none comes near.
+const MAX_DEPTH: usize = 64;
+
+/// Longest name of an unknown field that is told back, in characters.
+const NAME_CHARS: usize = 64;
+
+/// The scalars of the specification.
+pub(super) fn built_in() -> [(Name, InputType); 5] {
+    let scalar = |name, fits, form| (Name::new(name), InputType::BuiltIn { fits, form });
+    [
+        scalar("Int", is_int, ", a whole number of 32 bits without a fraction"),
+        scalar("Float", |value| matches!(value, Value::Number(number) if number.as_f64().is_some()), ""),
+        scalar("String", |value| matches!(value, Value::String(_)), ""),
+        scalar("Boolean", |value| matches!(value, Value::Boolean(_)), ""),
+        scalar("ID", is_id, ", given as a string or a whole number"),
+    ]
+}
+
+/// `1.0` is no integer: the specification leaves it open, and the engine refuses it.
+fn is_int(value: &Value) -> bool {
+    matches!(value, Value::Number(number) if number.as_i64().is_some_and(|number| i32::try_from(number).is_ok()))
+}
+
+fn is_id(value: &Value) -> bool {
+    matches!(value, Value::String(_)) || matches!(value, Value::Number(number) if number.is_i64())
+}
+
+impl InputTypes {
+    /// Checks that a value coerces to a type.
+    ///
+    /// # Errors
+    /// What must stand where, if not.
+    pub(super) fn coerces(&self, value: &Value, of: &Type, at: &Path<'_>) -> Result<(), String> {
+        if at.depth() > MAX_DEPTH {
+            return Err(format!("{at} is nested deeper than {MAX_DEPTH} levels; nest less"));
+        }
+        match (&of.base, value) {
+            (_, Value::Null) if of.nullable => Ok(()),
+            (_, Value::Null) => Err(format!("{at} must not be null; it must be {}", article(of))),
+            (BaseType::List(item), Value::List(values)) => {
+                let mut values = values.iter().enumerate();
+                values.try_for_each(|(index, value)| self.coerces(value, item, &Path::Item(at, index)))
+            }
+            // one value stands for a list of itself; the nesting of the type itself is bounded by the tokens' limit
+            (BaseType::List(item), value) => self.coerces(value, item, at),
+            (BaseType::Named(name), value) => self.coerces_to_named(value, name, at),
+        }
+    }
+
+    fn coerces_to_named(&self, value: &Value, name: &Name, at: &Path<'_>) -> Result<(), String> {
+        match self.0.get(name) {
+            // no input type: validation says so
+            None | Some(InputType::Opaque) => Ok(()),
+            Some(InputType::BuiltIn { fits, .. }) if fits(value) => Ok(()),
+            Some(InputType::BuiltIn { form, .. }) => Err(format!("{at} must be {}{form}", article(name))),
+            Some(InputType::Text(read)) => {
+                let Value::String(text) = value else {
+                    return Err(format!("{at} must be {}, given as a string", article(name)));
+                };
+                read(text).map_err(|fault| format!("{at} {fault}"))
+            }
+            // JSON has no enums: there the name is a string
+            Some(InputType::Enum(names)) => {
+                let known = matches!(value, Value::Enum(given) if names.contains(given))
+                    || matches!(value, Value::String(given) if names.contains(given.as_str()));
+                if known { Ok(()) } else { Err(format!("{at} must be one of the values of {name}")) }
+            }
+            Some(InputType::Object { fields, one_of }) => {
+                let Value::Object(given) = value else {
+                    return Err(format!("{at} must be {}, given as an object", article(name)));
+                };
+                if let Some(unknown) = given.keys().find(|key| fields.iter().all(|field| field.name != **key))
+                {
+                    let unknown: String = unknown.chars().take(NAME_CHARS).collect();
+                    return Err(format!(
+                        "{at} has a field {unknown:?}, which {name} does not have; remove it"
+                    ));
+                }
+                if *one_of && given.len() != 1 {
+                    return Err(format!("{at} must have exactly one of the fields of {name}"));
+                }
+                let mut fields = fields.iter();
+                fields.try_for_each(|field| self.field(given.get(&field.name), field, *one_of, at))
+            }
+        }
+    }
+
+    fn field(&self, value: Option<&Value>, field: &Field, one_of: bool, at: &Path<'_>) -> Result<(), String> {
+        let Field { name, of, required } = field;
+        let at = Path::Field(at, name);
+        match value {
+            None if *required => Err(format!("{at} is missing; it must be {}", article(of))),
+            None => Ok(()),
+            Some(Value::Null) if one_of => {
+                Err(format!("{at} must not be null, since it is the one that is given"))
+            }
+            Some(value) => self.coerces(value, of, &at),
+        }
+    }
+}
+
+/// A type's name as people say it: `an Int`, `a String!`.
+fn article(of: &impl ToString) -> String {
+    let name = of.to_string();
+    let article = if name.starts_with(['A', 'E', 'I', 'O', 'a', 'e', 'i', 'o']) { "an" } else { "a" };
+    format!("{article} {name}")
+}
