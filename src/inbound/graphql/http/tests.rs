@@ -170,7 +170,7 @@ async fn the_shape_of_the_answer_decides_the_status_and_both_media_types_agree_b
         (
             json!({ "query": "query($r:[Int!]!){jobs(refs:$r)}", "variables": { "r": ["x"] } }).to_string(),
             422,
-            "GRAPHQL_VALIDATION_FAILED",
+            "BAD_USER_INPUT",
             None,
         ),
         (query("subscription{x}"), 422, "SUBSCRIPTION_NEEDS_STREAM", None),
