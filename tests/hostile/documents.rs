@@ -102,6 +102,12 @@ async fn wrong_variables_run_nothing() {
         assert_eq!(status, 422, "{variables}: {}", answer.body);
         assert!(matches!(code.as_str(), "BAD_USER_INPUT" | "BAD_REQUEST"), "{variables}: {}", answer.body);
     }
+    for literal in ["5", "\"5\"", "\"-5s\"", "{}", "true"] {
+        let query = format!(
+            "{{ job(ref: {{ external: {{ source: \"mind\", externalId: \"a\" }} }}, maxStaleness: {literal}) {{ __typename }} }}"
+        );
+        assert_eq!(rig.ask(&query, json!({})).await.refusal().0, 422, "{literal}");
+    }
     assert_eq!(rig.upstreams.record(), []);
     for first in [0, 101, -1, i32::MAX] {
         let answer = rig

@@ -21,6 +21,11 @@ impl ScalarType for DateTime {
         Self::read(text).map_err(InputValueError::custom)
     }
 
+    /// A literal that does not read is the document's fault, found before anything runs.
+    fn is_valid(value: &Value) -> bool {
+        matches!(value, Value::String(text) if Self::read(text).is_ok())
+    }
+
     fn to_value(&self) -> Value {
         Value::String(self.0.to_string())
     }
@@ -38,6 +43,11 @@ impl ScalarType for Duration {
         Self::read(text).map_err(InputValueError::custom)
     }
 
+    /// A literal that does not read is the document's fault, found before anything runs.
+    fn is_valid(value: &Value) -> bool {
+        matches!(value, Value::String(text) if Self::read(text).is_ok())
+    }
+
     fn to_value(&self) -> Value {
         Value::String(duration::format(self.0))
     }
@@ -53,6 +63,11 @@ impl ScalarType for Int64 {
     fn parse(value: Value) -> InputValueResult<Self> {
         let Value::String(text) = &value else { return Err(InputValueError::expected_type(value)) };
         Self::read(text).map_err(InputValueError::custom)
+    }
+
+    /// A literal that does not read is the document's fault, found before anything runs.
+    fn is_valid(value: &Value) -> bool {
+        matches!(value, Value::String(text) if Self::read(text).is_ok())
     }
 
     fn to_value(&self) -> Value {

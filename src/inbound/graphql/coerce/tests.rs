@@ -256,7 +256,9 @@ fn replace(value: &mut Json, n: &mut usize, with: &Json) {
     if here {
         value.clone_from(with);
     } else if let Json::Array(items) = value {
-        items.iter_mut().for_each(|item| replace(item, n, with));
+        for item in items {
+            replace(item, n, with);
+        }
     } else if let Json::Object(members) = value {
         members.values_mut().for_each(|member| replace(member, n, with));
     }
