@@ -1,6 +1,6 @@
 //! Whose job is looked at when more is due than there is room for: clients take turns.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
 /// Chooses `room` of the `due` things, which stand longest-due first; owners take turns, each with its first one first.
@@ -12,26 +12,24 @@ pub(super) fn take_turns<T, O: Clone + Eq + Hash>(
     if due.len() <= room {
         return due;
     }
-    let mut queues: Vec<std::vec::IntoIter<T>> = Vec::new();
-    let mut by_owner: Vec<Vec<T>> = Vec::new();
+    let mut queues: Vec<VecDeque<T>> = Vec::new();
     let mut places: HashMap<O, usize> = HashMap::new();
     for thing in due {
         let place = *places.entry(owner(&thing)).or_insert_with(|| {
-            by_owner.push(Vec::new());
-            by_owner.len() - 1
+            queues.push(VecDeque::new());
+            queues.len() - 1
         });
-        if let Some(queue) = by_owner.get_mut(place) {
-            queue.push(thing);
+        if let Some(queue) = queues.get_mut(place) {
+            queue.push_back(thing);
         }
     }
-    queues.extend(by_owner.into_iter().map(Vec::into_iter));
     let mut chosen = Vec::with_capacity(room);
     while chosen.len() < room && !queues.is_empty() {
         queues.retain_mut(|queue| {
             if chosen.len() < room {
-                chosen.extend(queue.next());
+                chosen.extend(queue.pop_front());
             }
-            queue.len() > 0
+            !queue.is_empty()
         });
     }
     chosen
