@@ -14,8 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, Method, Request, Response};
+use reqwest::{Client, Method, Request, Response};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 use url::Url;
@@ -24,7 +23,7 @@ pub use self::follow::{News, follow};
 use self::sse::Reader;
 pub use self::trouble::Trouble;
 pub use self::wire::{Answer, Failure, Job, Problem, Progress, Ref, Told, Update};
-use super::http::{BaseUrl, BaseUrlError, Reply};
+use super::http::{BaseUrl, BaseUrlError, Reply, strict_client};
 use crate::domain::duration;
 use crate::ports::clock::Clock;
 
@@ -80,7 +79,6 @@ impl Gateway {
     ///
     /// # Errors
     /// When the address or the key cannot be used, or TLS cannot be set up.
-    #[expect(clippy::disallowed_methods, reason = "this is where this road's own client is built")]
     pub fn new(base: Url, key: Option<SecretString>, clock: Arc<dyn Clock>) -> Result<Self, SetupError> {
         BaseUrl::new(base.clone()).map_err(|error| SetupError::Url(rule(error)))?;
         let graphic = |key: &SecretString| {
@@ -94,23 +92,10 @@ impl Gateway {
         if let Ok(mut path) = endpoint.path_segments_mut() {
             path.pop_if_empty().push("graphql");
         }
-        if rustls::crypto::CryptoProvider::get_default().is_none() {
-            // losing the race to another thread is as good: some provider is installed then
-            rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
-        }
-        let roots =
-            webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().filter_map(|der| Certificate::from_der(der).ok());
-        let client = Client::builder()
+        let client = strict_client()
             .user_agent(concat!("jobgate/", env!("CARGO_PKG_VERSION"), " (job)"))
-            .redirect(Policy::none())
-            .referer(false)
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .http1_only()
             .gzip(false)
             .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .tls_certs_merge(roots)
             .build()
             .map_err(|error| SetupError::Client(error.without_url().to_string()))?;
         Ok(Self { client, endpoint, key, clock })

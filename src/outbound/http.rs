@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, Request, Response};
+use reqwest::{Certificate, Client, ClientBuilder, Request, Response};
 use secrecy::ExposeSecret as _;
 
 pub use self::call::{BaseUrl, BaseUrlError, Call, Query};
@@ -68,6 +68,29 @@ pub struct HttpRoad {
     client: Client,
 }
 
+/// What every client of this process has in common: it goes where it is told and nowhere else. No redirects, no referer, no
+/// proxy from the environment, no hidden retries; HTTP/1.1; the machine's roots and the compiled-in ones.
+///
+/// Installs the process's TLS crypto provider if none is installed yet.
+#[expect(clippy::disallowed_methods, reason = "this is where clients are built")]
+pub(super) fn strict_client() -> ClientBuilder {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // losing the race to another thread is as good: some provider is installed then
+        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+    }
+    let roots =
+        webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().filter_map(|der| Certificate::from_der(der).ok());
+    Client::builder()
+        .redirect(Policy::none())
+        .referer(false)
+        .retry(reqwest::retry::never())
+        .no_proxy()
+        .http1_only()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .tls_certs_merge(roots)
+}
+
 impl HttpRoad {
     /// Builds the client.
     ///
@@ -78,26 +101,11 @@ impl HttpRoad {
     ///
     /// # Errors
     /// When TLS cannot be set up on this machine.
-    #[expect(clippy::disallowed_methods, reason = "this is where the one client is built")]
     pub fn new() -> Result<Self, RoadError> {
-        if rustls::crypto::CryptoProvider::get_default().is_none() {
-            // losing the race to another thread is as good: some provider is installed then
-            rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
-        }
-        let roots =
-            webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().filter_map(|der| Certificate::from_der(der).ok());
-        let client = Client::builder()
+        let client = strict_client()
             .user_agent(concat!("jobgate/", env!("CARGO_PKG_VERSION")))
-            .redirect(Policy::none())
-            .referer(false)
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .http1_only()
             .gzip(true)
-            .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(IDLE)
-            .tcp_nodelay(true)
-            .tls_certs_merge(roots)
             .build()
             .map_err(|error| RoadError(chain(&error.without_url())))?;
         Ok(Self { client })
