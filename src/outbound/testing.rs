@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use proptest::prelude::*;
 use secrecy::SecretString;
+use serde_json::json;
 
 use super::http::{BaseUrl, HttpRoad};
 use super::source::{Means, SourceSettings};
@@ -185,4 +187,31 @@ impl Credentials for OneKey {
     fn current(&self, _source: &SourceName) -> Option<Credential> {
         self.0.lock().unwrap().clone()
     }
+}
+
+/// Any JSON at all, down to `depth`, in which members have the names and texts the words that a reader looks for more
+/// often than chance would have it.
+pub(crate) fn any_json(
+    names: &'static [&'static str],
+    words: &'static [&'static str],
+    depth: u32,
+) -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        Just(json!(null)),
+        any::<bool>().prop_map(|value| json!(value)),
+        any::<i64>().prop_map(|value| json!(value)),
+        any::<f64>().prop_map(|value| json!(value)),
+        ".{0,12}".prop_map(|value| json!(value)),
+        prop::sample::select(words).prop_map(|value| json!(value)),
+    ];
+    let name = prop::sample::select(names);
+    leaf.prop_recursive(depth, 10 * depth, 8, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(|items| json!(items)),
+            prop::collection::vec((name.clone(), inner), 0..8).prop_map(|fields| fields
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect()),
+        ]
+    })
 }
