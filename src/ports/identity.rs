@@ -1,4 +1,4 @@
-//! Who is calling: turns what a client presents into a principal.
+//! Who is calling: turns what a client presents into a principal, and says later whether that still holds.
 
 use std::fmt::Debug;
 
@@ -19,9 +19,13 @@ pub enum Refusal {
 
 /// Recognises clients.
 pub trait Identity: Debug + Send + Sync {
-    /// Recognises the bearer token of a request, or its absence.
+    /// Recognises the bearer token of a request, or its absence. Blocks nothing and asks nobody.
     ///
     /// # Errors
     /// When the client is not to be let in.
     fn recognise(&self, presented: Option<&SecretString>) -> Result<Principal, Refusal>;
+
+    /// Says whether a principal that was recognised before would be recognised now, by the same pass and with the same
+    /// grant: it is false once the pass expired, its client is gone, or what the client may read has changed.
+    fn stands(&self, principal: &Principal) -> bool;
 }

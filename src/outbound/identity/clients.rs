@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::keys;
 use crate::config::ClientConfig;
-use crate::domain::principal::Principal;
+use crate::domain::principal::{Pass, Principal};
 use crate::ports::identity::{Identity, Refusal};
 
 /// The clients of the configuration, by the hashes of their keys.
@@ -23,7 +23,10 @@ impl ClientKeys {
     pub fn new(clients: &[ClientConfig]) -> Self {
         let known = clients.iter().flat_map(|client| {
             let principal = Principal::new(client.name.as_str(), client.sources.iter().cloned());
-            client.key_sha256.iter().map(move |hash| (*hash, principal.clone()))
+            client.key_sha256.iter().map(move |hash| {
+                let pass = Pass { fingerprint: Some(*hash), ..Pass::default() };
+                (*hash, principal.clone().holding(pass))
+            })
         });
         Self { known: known.collect() }
     }
@@ -43,6 +46,13 @@ impl Identity for ClientKeys {
             }
         }
         found.cloned().ok_or(Refusal::Unknown)
+    }
+
+    fn stands(&self, principal: &Principal) -> bool {
+        match principal.pass().fingerprint {
+            None => self.known.is_empty(),
+            Some(hash) => self.known.iter().any(|(known, now)| *known == hash && now == principal),
+        }
     }
 }
 
@@ -79,6 +89,22 @@ mod tests {
             assert_eq!(clients.recognise(Some(&wrong.into())), Err(Refusal::Unknown), "{wrong:?}");
         }
         assert_eq!(clients.recognise(None), Err(Refusal::Missing));
+    }
+
+    #[test]
+    fn a_principal_stands_as_long_as_its_key_and_its_grant_do() {
+        let before = ClientKeys::new(&[client("a", &["jg_a", "jg_old"], "audit")]);
+        let [kept, old] = ["jg_a", "jg_old"].map(|key| before.recognise(Some(&key.into())).unwrap());
+        for (clients, kept_stands, old_stands) in [
+            (vec![client("a", &["jg_a", "jg_old"], "audit")], true, true),
+            (vec![client("a", &["jg_a"], "audit")], true, false),
+            (vec![client("a", &["jg_a", "jg_old"], "sales")], false, false),
+            (vec![client("b", &["jg_a", "jg_old"], "audit")], false, false),
+            (vec![], false, false),
+        ] {
+            let now = ClientKeys::new(&clients);
+            assert_eq!((now.stands(&kept), now.stands(&old)), (kept_stands, old_stands), "{clients:?}");
+        }
     }
 
     #[test]
