@@ -3,6 +3,7 @@
 pub mod error;
 pub mod graphql;
 pub mod layers;
+pub mod page;
 pub mod probes;
 pub mod rest;
 pub mod router;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need and runs them all: formatting, lints with warnings as errors, every Rust test, and the
-# independent clients that those tests start. Needs rustup's cargo and, where Node.js is missing, apt-get as root.
+# independent clients that those tests start. Needs rustup's cargo and, where Node.js or Chromium is missing, apt-get as root.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TERM_COLOR=never RUST_BACKTRACE=0
@@ -19,6 +19,11 @@ if ! command -v npm >/dev/null; then
   apt-get update -qq && apt-get install -y -qq nodejs npm
 fi
 
+if [ ! -x /usr/bin/chromium ]; then
+  say "installing Chromium"
+  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium
+fi
+
 say "clients"
 (cd tests/clients && npm ci --no-fund --no-audit --silent)
 
@@ -27,6 +32,15 @@ cargo fmt --check
 
 say "lints"
 cargo clippy --locked --all-targets -- -D warnings
+
+say "what may come into the tree"
+tools="$PWD/target/tools"
+export PATH="$tools/bin:$PATH"
+if ! command -v cargo-deny >/dev/null; then
+  cargo install cargo-deny --version 0.20.2 --locked --debug --no-default-features --root "$tools" --quiet
+fi
+# advisories need a database that not every machine reaches
+cargo deny --log-level error check --hide-inclusion-graph bans licenses sources
 
 say "tests"
 RUSTFLAGS="${RUSTFLAGS:-}" cargo test --locked

@@ -11,6 +11,7 @@ mod hostile;
 mod http_audit;
 mod job_cli;
 mod lookup;
+mod page;
 mod processes;
 mod query;
 mod rest;

@@ -1,14 +1,21 @@
 //! `jobgate demo`: the gateway with simulated upstreams in the same process, and no configuration.
 
+use std::collections::HashSet;
+use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::Exit;
 use super::terminal::Terminal;
 use crate::config::{Config, Environment};
+use crate::domain::principal::Principal;
+use crate::jobs::Jobs;
+use crate::jobs::access::JobRef;
+use crate::jobs::track::Labels;
 use crate::server::build::Gateway;
 use crate::server::lifecycle;
-use crate::simulator::{Addresses, Scenario, Simulator};
+use crate::simulator::{Addresses, Handle, Scenario, Simulator, Upstream};
 
 /// The environment variables that carry the simulators' credentials to the gateway, as an operator's would.
 const CREDENTIALS: [(&str, &str); 2] =
@@ -16,6 +23,9 @@ const CREDENTIALS: [(&str, &str); 2] =
 
 /// What the README asks for: a job of each upstream.
 const QUERY: &str = r#"{ jobs(refs: [{ external: { source: "audit", externalId: "65f0c0ffee00000000000001" } }, { external: { source: "marketing", externalId: "demo_sales_2026" } }]) { __typename ... on Job { externalId state nativeState progress { completed total } } } }"#;
+
+/// How often the demo looks for jobs that were born since.
+const BIRTHS_EVERY: Duration = Duration::from_secs(3);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -38,12 +48,35 @@ pub(super) fn run(arguments: &Arguments, terminal: &mut Terminal<'_>) -> anyhow:
         let body = serde_json::json!({ "query": QUERY });
         terminal.say(&format!(
             "jobgate demo: a gateway in front of two simulated upstreams with living jobs\n\n{simulator}\n\
+             watch them live:  http://{address}/\n\n\
              ask for a job of each:\n\n  curl -s http://{address}/graphql -H 'content-type: application/json' -d '{body}'\n"
         ))?;
-        let ended = lifecycle::run(gateway, config.server.drain_timeout).await?;
+        let births = track_births(gateway.jobs(), simulator.handle());
+        let ended = tokio::select! {
+            ended = lifecycle::run(gateway, config.server.drain_timeout) => ended?,
+            never = births => match never {},
+        };
         simulator.stop().await;
         Ok(ended.into())
     })
+}
+
+/// What the internal applications of a company would do: has each job followed as soon as there is one.
+async fn track_births(jobs: Jobs, upstreams: Handle) -> Infallible {
+    let mut known = HashSet::new();
+    let mut due = tokio::time::interval(BIRTHS_EVERY);
+    loop {
+        due.tick().await;
+        let of = |source: &'static str, upstream| {
+            let ids = upstreams.job_ids(upstream).into_iter();
+            ids.map(move |external_id| JobRef::External { source: source.to_owned(), external_id })
+        };
+        let alive = of("audit", Upstream::MindBridge).chain(of("marketing", Upstream::Supermetrics));
+        let born: Vec<JobRef> = alive.filter(|job| known.insert(job.clone())).collect();
+        if let Err(problem) = jobs.track(&Principal::local(), &born, &Labels::new()).await {
+            tracing::warn!(problem = %problem.message, "the demo's jobs are not tracked");
+        }
+    }
 }
 
 /// The configuration that an operator would write for the two simulators.

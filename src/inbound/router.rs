@@ -10,15 +10,18 @@ use crate::jobs::Jobs;
 use super::error::{Kind, Refusal};
 use super::graphql::http::Door;
 use super::layers::{self, Settings};
-use super::rest;
+use super::{page, rest};
 
 /// The public door.
 pub fn public(door: Door, jobs: Jobs, settings: Settings) -> Router {
-    let routes =
-        Router::new().route("/graphql", door.route()).merge(rest::router(jobs)).fallback(async || {
+    let routes = Router::new()
+        .route("/graphql", door.route())
+        .merge(rest::router(jobs))
+        .merge(page::router())
+        .fallback(async || {
             Refusal::new(
                 Kind::NoSuchPath,
-                "there is nothing at this path; the gateway answers at /graphql and /v1/jobs",
+                "there is nothing at this path; the gateway answers at /, /graphql and /v1/jobs",
             )
             .into_response()
         });

@@ -12,7 +12,7 @@ use super::Jobs;
 pub use crate::ports::identity::Refusal;
 
 /// A reference to a job, as a client wrote it: nothing about it is checked yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum JobRef {
     /// By the opaque id that this gateway gave out.
     Id(String),

@@ -138,6 +138,11 @@ impl Gateway {
         })
     }
 
+    /// The use cases behind the doors.
+    pub fn jobs(&self) -> Jobs {
+        self.jobs.clone()
+    }
+
     /// The address of the public door.
     pub const fn public_addr(&self) -> SocketAddr {
         self.public.local_addr()
