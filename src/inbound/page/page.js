@@ -132,8 +132,8 @@ function forgetOldest() {
   rows.delete(ended[0]);
 }
 
-function progress({ externalId, progress: at }) {
-  if (!at) return ['unknown'];
+function progress({ externalId, isTerminal, progress: at }) {
+  if (!at) return [isTerminal ? '' : 'unknown'];
   const { completed, total } = at;
   if (total === null || completed === null) return [`${completed ?? 'unknown'} done`];
   const bar = element('progress', { 'aria-label': `progress of ${externalId}` });
