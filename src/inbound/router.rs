@@ -7,21 +7,23 @@ use secrecy::SecretString;
 use crate::domain::principal::Principal;
 use crate::jobs::Jobs;
 
+use super::client_limits::ClientLimits;
 use super::error::{Kind, Refusal};
 use super::graphql::http::Door;
 use super::layers::{self, Settings};
 use super::rest;
 
 /// The public door.
-pub fn public(door: Door, jobs: Jobs, settings: Settings) -> Router {
-    let routes =
-        Router::new().route("/graphql", door.route()).merge(rest::router(jobs)).fallback(async || {
+pub fn public(door: Door, jobs: Jobs, clients: ClientLimits, settings: Settings) -> Router {
+    let routes = Router::new().route("/graphql", door.route()).merge(rest::router(jobs, clients)).fallback(
+        async || {
             Refusal::new(
                 Kind::NoSuchPath,
                 "there is nothing at this path; the gateway answers at /graphql and /v1/jobs",
             )
             .into_response()
-        });
+        },
+    );
     layers::around(routes, settings)
 }
 

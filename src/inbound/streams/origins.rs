@@ -1,11 +1,12 @@
-//! From which pages a browser may open a stream. A WebSocket is not held back by CORS, so the gateway must look itself.
+//! From which pages a browser may call. CORS does not hold back a WebSocket, nor what a page need not read the answer of,
+//! so the gateway must look itself.
 
 use http::uri::Authority;
 use http::{HeaderMap, Uri, header};
 
 use crate::inbound::error::{Kind, Refusal};
 
-/// Which origins may open a stream.
+/// Which origins may call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origins {
     /// Each as a browser writes it: `https://host` or `https://host:port`.
@@ -16,26 +17,31 @@ pub struct Origins {
 }
 
 impl Origins {
-    /// Lets pass what no browser sent, and what came from an origin that may.
+    /// Lets pass what no browser sent, and what came from an origin that may. `secure` is whether the request came by `https`,
+    /// where that is known: a page that came by the other scheme is another site.
     ///
     /// # Errors
     /// 403 for every other origin, `null` included.
-    pub fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    pub fn check(&self, headers: &HeaderMap, secure: Option<bool>) -> Result<(), Refusal> {
         let mut sent = headers.get_all(header::ORIGIN).iter();
         let Some(origin) = sent.next() else { return Ok(()) };
-        let fits = origin.to_str().is_ok_and(|origin| self.may(origin, headers)) && sent.next().is_none();
+        let fits =
+            origin.to_str().is_ok_and(|origin| self.may(origin, headers, secure)) && sent.next().is_none();
         if fits {
             return Ok(());
         }
-        let message = "pages of this origin may not open a stream; the operator lists those that may in streams.allowed_origins";
+        let message = "pages of this origin may not call the gateway; the operator lists those that may in server.allowed_origins";
         Err(Refusal::new(Kind::OriginNotAllowed, message))
     }
 
-    fn may(&self, origin: &str, headers: &HeaderMap) -> bool {
+    fn may(&self, origin: &str, headers: &HeaderMap, secure: Option<bool>) -> bool {
         if self.allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)) {
             return true;
         }
         let Some((port, authority)) = parts(origin) else { return false };
+        if secure.is_some_and(|secure| secure != (port == 443)) {
+            return false;
+        }
         if self.loopback {
             return is_this_machine(authority.host());
         }
@@ -107,11 +113,28 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(header::HOST, HeaderValue::from_static(host));
             headers.extend(origin.map(|origin| (header::ORIGIN, HeaderValue::from_static(origin))));
-            assert_eq!(origins.check(&headers).is_ok(), may, "{loopback} {host} {origin:?}");
+            assert_eq!(origins.check(&headers, None).is_ok(), may, "{loopback} {host} {origin:?}");
             if let Some(origin) = origin {
                 headers.append(header::ORIGIN, HeaderValue::from_static(origin));
-                assert!(origins.check(&headers).is_err(), "twice: {origin}");
+                assert!(origins.check(&headers, None).is_err(), "twice: {origin}");
             }
+        }
+    }
+    #[test]
+    fn a_page_that_came_by_the_other_scheme_is_another_site() {
+        let origins = Origins { allowed: vec!["http://listed.example".to_owned()], loopback: false };
+        for (origin, secure, may) in [
+            ("https://gw.example", None, true),
+            ("http://gw.example", None, true),
+            ("https://gw.example", Some(true), true),
+            ("http://gw.example", Some(true), false),
+            ("https://gw.example", Some(false), false),
+            ("http://listed.example", Some(true), true),
+        ] {
+            let headers = [(header::HOST, "gw.example"), (header::ORIGIN, origin)];
+            let headers = headers.map(|(name, value)| (name, HeaderValue::from_static(value)));
+            let checked = origins.check(&HeaderMap::from_iter(headers), secure);
+            assert_eq!(checked.is_ok(), may, "{origin} {secure:?}");
         }
     }
 }
