@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The time in which they are counted.
-const WINDOW: Duration = Duration::from_secs(60);
+const WINDOW: Duration = Duration::from_mins(1);
 /// Most addresses that are counted at the same time: some 1 MB. Those who come beyond are not limited until the next minute.
 const MOST_ADDRESSES: usize = 20_000;
 

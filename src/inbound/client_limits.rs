@@ -103,9 +103,11 @@ impl ClientLimits {
         self.take(client, |usage, settings| {
             usage.requests += 1;
             let message = "this client has as many requests under way as it may; wait for their answers";
-            (usage.requests <= settings.concurrent)
-                .then_some((1, 0))
-                .ok_or_else(|| (message, "concurrent_requests", settings.concurrent))
+            (usage.requests <= settings.concurrent).then_some((1, 0)).ok_or((
+                message,
+                "concurrent_requests",
+                settings.concurrent,
+            ))
         })
     }
 
@@ -118,9 +120,11 @@ impl ClientLimits {
         self.take(client, |usage, settings| {
             usage.jobs = usage.jobs.saturating_add(jobs);
             let message = "this client watches as many jobs as it may; end some of its subscriptions";
-            (usage.jobs <= settings.jobs_watched)
-                .then_some((0, jobs))
-                .ok_or_else(|| (message, "jobs_watched", settings.jobs_watched))
+            (usage.jobs <= settings.jobs_watched).then_some((0, jobs)).ok_or((
+                message,
+                "jobs_watched",
+                settings.jobs_watched,
+            ))
         })
     }
 

@@ -157,3 +157,76 @@ impl fmt::Debug for Certificate {
         f.debug_struct("Certificate").field("files", &self.0.files).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::ServerName;
+    use rustls::{ClientConfig, RootCertStore};
+    use tokio_rustls::TlsConnector;
+
+    use super::*;
+
+    struct Made {
+        cert: String,
+        key: String,
+        der: CertificateDer<'static>,
+    }
+
+    fn made() -> Made {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        Made { cert: made.cert.pem(), key: made.signing_key.serialize_pem(), der: made.cert.der().clone() }
+    }
+
+    /// The certificate that a handshake shows, if it is one of these.
+    async fn shown(certificate: &Certificate, known: &[&Made]) -> Option<usize> {
+        let mut roots = RootCertStore::empty();
+        for made in known {
+            roots.add(made.der.clone()).unwrap();
+        }
+        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let name = ServerName::try_from("localhost").unwrap();
+        let connector = TlsConnector::from(Arc::new(config));
+        let (client, server) =
+            tokio::join!(connector.connect(name, far), certificate.acceptor().accept(near));
+        server.unwrap();
+        let client = client.unwrap();
+        let shown = client.get_ref().1.peer_certificates().unwrap().first().unwrap().clone();
+        known.iter().position(|made| made.der == shown)
+    }
+
+    #[tokio::test]
+    async fn a_new_certificate_is_taken_once_it_is_whole_and_good() {
+        let [old, new] = [made(), made()];
+        let folder = std::env::temp_dir().join(format!("jobgate-tls-{:x}", fastrand::u64(..)));
+        std::fs::create_dir(&folder).unwrap();
+        let files = TlsConfig { cert: folder.join("tls.crt"), key: folder.join("tls.key") };
+        let write = |cert: &str, key: &str| {
+            std::fs::write(&files.cert, cert).unwrap();
+            std::fs::write(&files.key, key).unwrap();
+        };
+        write(&old.cert, &old.key);
+        let certificate = Certificate::read(&files).unwrap();
+        for (cert, key, expected) in [
+            (old.cert.as_str(), old.key.as_str(), 0),
+            // half of the change
+            (&new.cert, &old.key, 0),
+            ("", "", 0),
+            ("no pem", &new.key, 0),
+            (&new.cert, &new.key, 1),
+            (&new.cert, "no pem", 1),
+            (&old.cert, &old.key, 0),
+        ] {
+            write(cert, key);
+            certificate.refresh();
+            assert_eq!(shown(&certificate, &[&old, &new]).await, Some(expected));
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+        certificate.refresh();
+        assert_eq!(shown(&certificate, &[&old, &new]).await, Some(0));
+    }
+}

@@ -266,7 +266,9 @@ mod tests {
         let only = KnownDocuments::new(manifest(), true, true);
         let also = KnownDocuments::new(manifest(), false, false);
         let automatic = KnownDocuments::new(None, true, true);
-        let cases: &[(&str, &KnownDocuments, Option<&str>, Option<&str>, Result<bool, Kind>)] = &[
+        // what is known, the text and the id of a request, and whether its text is to be learned
+        type Case<'a> = (&'a str, &'a KnownDocuments, Option<&'a str>, Option<&'a str>, Result<bool, Kind>);
+        let cases: &[Case<'_>] = &[
             ("off", &off, text, None, Ok(false)),
             ("off", &off, other, Some(&hash), Ok(false)),
             ("off", &off, other, Some("wrong"), Ok(false)),

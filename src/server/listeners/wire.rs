@@ -208,7 +208,7 @@ mod tests {
     use super::*;
 
     const PATIENCE: Patience = Patience {
-        idle: Duration::from_secs(60),
+        idle: Duration::from_mins(1),
         header: Duration::from_secs(10),
         write: Duration::from_secs(20),
     };

@@ -93,11 +93,12 @@ impl Parameters {
                 Refusal::new(Kind::Unreadable, message)
             }
         })?;
-        let extensions = member("extensions", "an object", envelope.extensions.map(RawValue::get))?;
+        let extensions: Option<Object> =
+            member("extensions", "an object", envelope.extensions.map(RawValue::get))?;
         let query = member("query", "a string that holds a document", envelope.query.map(RawValue::get))?;
         let id = member("documentId", "a string", envelope.document_id.map(RawValue::get))?;
         Ok(Self {
-            document: asked(query, id, extensions)?,
+            document: asked(query, id, extensions.as_ref())?,
             operation_name: member("operationName", "a string", envelope.operation_name.map(RawValue::get))?
                 .filter(|name: &String| !name.is_empty()),
             variables: variables(envelope.variables.map(RawValue::get))?,
@@ -118,9 +119,9 @@ impl Parameters {
         }
         let [query, operation_name, variables_text, extensions, id] =
             found.map(|value| value.filter(|value| !value.is_empty()));
-        let extensions = member("extensions", "a json object", extensions.as_deref())?;
+        let extensions: Option<Object> = member("extensions", "a json object", extensions.as_deref())?;
         Ok(Self {
-            document: asked(query, id, extensions)?,
+            document: asked(query, id, extensions.as_ref())?,
             operation_name,
             variables: variables(variables_text.as_deref())?,
         })
@@ -128,8 +129,8 @@ impl Parameters {
 }
 
 /// What a request says of its document. A persisted query that is not of version 1 is an extension of somebody else's.
-fn asked(text: Option<String>, id: Option<String>, extensions: Option<Object>) -> Result<Asked, Refusal> {
-    let persisted = extensions.as_ref().and_then(|extensions| extensions.get("persistedQuery"));
+fn asked(text: Option<String>, id: Option<String>, extensions: Option<&Object>) -> Result<Asked, Refusal> {
+    let persisted = extensions.and_then(|extensions| extensions.get("persistedQuery"));
     let persisted = persisted.filter(|persisted| persisted["version"] == 1);
     let hash = persisted.and_then(|persisted| persisted["sha256Hash"].as_str());
     let id = id.or_else(|| hash.map(ToOwned::to_owned));
