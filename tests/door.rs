@@ -73,7 +73,7 @@ async fn a_page_of_another_site_runs_nothing_whatever_it_sends() {
     let foreign = [
         ("origin", "https://evil.example"),
         ("origin", "null"),
-        ("origin", "http://gateway.test.evil.example"),
+        ("origin", "http://localhost.evil.example"),
         ("origin", "https://app.example.evil.example"),
         ("sec-fetch-site", "cross-site"),
         ("sec-fetch-site", "same-site"),
@@ -104,6 +104,11 @@ async fn a_page_of_another_site_runs_nothing_whatever_it_sends() {
         let reply = send(rig.public, "GET", "/v1/jobs/mind/a", &[(name, value)], "").await;
         assert_eq!((reply.status, reply.json()["code"].as_str()), (403, Some("ORIGIN_NOT_ALLOWED")));
     }
+    // a page whose name was made to mean this machine, and which so is of no other site
+    let rebound = String::from_utf8(wire::request("GET", &in_url(QUERY), &[], "")).unwrap();
+    let rebound = rebound.replace("host: localhost", "host: evil.example:8080");
+    let reply = wire::exchange(rig.public, rebound.as_bytes()).await;
+    assert_eq!(reply.refusal(), (403, "ORIGIN_NOT_ALLOWED".to_owned()));
     assert_eq!((sent, rig.upstreams.record()), (12 * 6 * 3 * 6, vec![]));
 
     let headers = [("content-type", "application/json"), ("accept", "application/json"), ("origin", ALLOWED)];
@@ -179,7 +184,7 @@ async fn an_allowed_page_may_ask_send_its_key_and_read_every_answer() {
 
 /// A socket of a client, acknowledged.
 async fn socket(to: SocketAddr, key: &str) -> tokio_tungstenite::WebSocketStream<TcpStream> {
-    let mut request = "ws://gateway.test/graphql".into_client_request().unwrap();
+    let mut request = "ws://localhost/graphql".into_client_request().unwrap();
     request.headers_mut().insert("sec-websocket-protocol", "graphql-transport-ws".parse().unwrap());
     let stream = TcpStream::connect(to).await.unwrap();
     let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();

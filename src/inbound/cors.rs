@@ -31,11 +31,18 @@ const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
 /// Refuses what a page of an origin that is not allowed sends; answers the question a browser asks first; and tells it what
 /// the page may read.
-pub(super) async fn guard(State(origins): State<Arc<Origins>>, request: Request, next: Next) -> Response {
+///
+/// With `open`, where no clients are configured, the name of the host is held to the rule of the origins as well.
+pub(super) async fn guard(
+    State((origins, open)): State<(Arc<Origins>, bool)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let path = request.uri().path();
     let headers = request.headers();
     let secure = request.extensions().get::<Peer>().and_then(|peer| peer.secure);
     let checked = origins.check(headers, secure).and_then(|()| same_site(path, headers, request.method()));
+    let checked = checked.and_then(|()| if open { origins.check_host(headers) } else { Ok(()) });
     let origin = headers.get(header::ORIGIN).cloned();
     let mut response = match (checked, &origin) {
         (Err(refusal), _) => {

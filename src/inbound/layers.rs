@@ -51,6 +51,8 @@ pub struct Settings {
     pub retry_after: Duration,
     /// The pages that may call.
     pub origins: Origins,
+    /// Whether no clients are configured, so that whoever reaches the door may ask for everything.
+    pub open: bool,
     /// The proxies that are believed about where a request came from.
     pub proxies: TrustedProxies,
     /// Credentials that one address may present in a minute and be refused.
@@ -71,6 +73,7 @@ impl Default for Settings {
             concurrency: 1024,
             retry_after: Duration::from_secs(1),
             origins: Origins::default(),
+            open: false,
             proxies: TrustedProxies::default(),
             bad_credentials: 30,
             tls: false,
@@ -108,7 +111,7 @@ pub fn around(routes: Router, settings: Settings) -> Router {
             // before whatever looks at the peer
             .layer(from_fn_with_state(Arc::new(settings.proxies), locate))
             // outside of all that can refuse, so that a page may read why; before anything is read or run
-            .layer(from_fn_with_state(Arc::new(settings.origins), cors::guard))
+            .layer(from_fn_with_state((Arc::new(settings.origins), settings.open), cors::guard))
             // a bug in one request is that request's 500, not a cut connection
             .layer(CatchPanicLayer::custom(panicked))
             // before any work is done or body read; answered at once, since a queue would only add waiting

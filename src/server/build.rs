@@ -145,6 +145,7 @@ impl Gateway {
             deadline: server.request_timeout,
             concurrency: server.max_requests,
             origins: origins(config),
+            open: config.clients.is_empty(),
             proxies: TrustedProxies(server.trusted_proxies.clone()),
             bad_credentials: config.limits.bad_credentials_per_minute,
             tls: certificate.is_some(),

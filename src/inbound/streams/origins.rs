@@ -34,6 +34,30 @@ impl Origins {
         Err(Refusal::new(Kind::OriginNotAllowed, message))
     }
 
+    /// Lets pass a request to a gateway without clients only if it asks for this machine, or for the host of a page that may: a
+    /// page of any site can make its own name mean 127.0.0.1, and would be let read all by the name of whoever is local.
+    ///
+    /// # Errors
+    /// 403 for every other `Host`.
+    pub fn check_host(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let mut sent = headers.get_all(header::HOST).iter();
+        let Some(host) = sent.next() else { return Ok(()) };
+        let host = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok());
+        let ours = |host: &str| {
+            is_this_machine(host)
+                || self
+                    .allowed
+                    .iter()
+                    .filter_map(|origin| parts(origin))
+                    .any(|(_, listed)| listed.host().eq_ignore_ascii_case(host))
+        };
+        if host.is_some_and(|host| ours(host.host())) && sent.next().is_none() {
+            return Ok(());
+        }
+        let message = "without clients this gateway answers only as localhost; ask it by that name, or list the origin in server.allowed_origins";
+        Err(Refusal::new(Kind::OriginNotAllowed, message))
+    }
+
     fn may(&self, origin: &str, headers: &HeaderMap, secure: Option<bool>) -> bool {
         if self.allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)) {
             return true;
@@ -69,7 +93,9 @@ fn parts(origin: &str) -> Option<(u16, Authority)> {
 
 fn is_this_machine(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
+    let name = host.to_ascii_lowercase();
+    name == "localhost"
+        || name.ends_with(".localhost")
         || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
@@ -120,6 +146,27 @@ mod tests {
             }
         }
     }
+    #[test]
+    fn without_clients_only_this_machine_is_asked() {
+        let origins = Origins { allowed: vec!["https://gw.example:8443".to_owned()], loopback: true };
+        for (host, may) in [
+            ("localhost:8080", true),
+            ("LOCALHOST", true),
+            ("app.localhost:1", true),
+            ("127.0.0.1:8080", true),
+            ("[::1]:8080", true),
+            ("gw.example:8443", true),
+            ("evil.example:8080", false),
+            ("localhost.evil.example", false),
+            ("evillocalhost", false),
+            ("10.0.0.1", false),
+            ("", false),
+        ] {
+            let headers = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static(host))]);
+            assert_eq!(origins.check_host(&headers).is_ok(), may, "{host}");
+        }
+    }
+
     #[test]
     fn a_page_that_came_by_the_other_scheme_is_another_site() {
         let origins = Origins { allowed: vec!["http://listed.example".to_owned()], loopback: false };

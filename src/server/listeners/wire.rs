@@ -263,11 +263,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_nothing_is_given_up_and_a_slow_one_is_not() {
-        let (mut wire, mut far, _) = wire();
+        let (mut hung, _far, _) = wire();
         let began = Instant::now();
-        let error = wire.write_all(&[0; 1000]).await.unwrap_err();
+        let error = hung.write_all(&[0; 1000]).await.unwrap_err();
         assert_eq!((error.kind(), began.elapsed()), (io::ErrorKind::TimedOut, PATIENCE.write));
 
+        let (mut wire, mut far, _) = wire();
         let slow = async {
             let mut taken = [0; 100];
             for _ in 0..20 {
