@@ -17,6 +17,8 @@ mod environment;
 mod fault;
 mod follow;
 mod graphql;
+mod limits;
+mod network;
 mod read;
 mod schema;
 mod server;
@@ -35,8 +37,10 @@ pub use credential::{CredentialRef, SecretRef};
 pub use environment::{Environment, FILE_VARIABLE, KEY_VARIABLE, NoText, URL_VARIABLE};
 pub use fault::Faults;
 pub use follow::FollowConfig;
-pub use graphql::{GraphqlConfig, Introspection};
-pub use server::ServerConfig;
+pub use graphql::{GraphqlConfig, Introspection, PersistedQueries, TrustedDocuments};
+pub use limits::LimitsConfig;
+pub use network::{Network, NoNetwork};
+pub use server::{ServerConfig, TlsConfig};
 pub use sources::{BudgetConfig, SourceConfig};
 pub use store::{StoreConfig, StoreKind};
 pub use streams::StreamsConfig;
@@ -57,7 +61,9 @@ pub struct Config {
     pub clients: Vec<ClientConfig>,
     /// What a document may look like.
     pub graphql: GraphqlConfig,
-    /// How long a stream may live and be silent, how many there may be, and which pages may open one.
+    /// What one client may take of the gateway.
+    pub limits: LimitsConfig,
+    /// How long a stream may live and be silent, and how many there may be.
     pub streams: StreamsConfig,
     /// How long an answer is good for, and how much is kept.
     pub cache: CacheConfig,
@@ -80,6 +86,7 @@ struct RawConfig {
     /// Who may ask. Without clients jobgate listens on loopback only, and whoever reaches it may ask for everything.
     clients: Vec<clients::RawClient>,
     graphql: GraphqlConfig,
+    limits: LimitsConfig,
     streams: StreamsConfig,
     cache: CacheConfig,
     follow: FollowConfig,
@@ -151,6 +158,7 @@ impl Config {
 
     fn accept(raw: RawConfig, names: &BTreeSet<String>, faults: &mut Faults) -> Self {
         raw.server.check(faults);
+        raw.limits.check(faults);
         raw.streams.check(&raw.server, faults);
         raw.cache.check(faults);
         raw.follow.check(faults);
@@ -176,8 +184,8 @@ impl Config {
             faults.add("server.listen", message);
         }
         let clients = clients::accept(raw.clients, names, faults);
-        let RawConfig { server, graphql, streams, cache, follow, store, telemetry, .. } = raw;
-        Self { server, sources, clients, graphql, streams, cache, follow, store, telemetry }
+        let RawConfig { server, graphql, limits, streams, cache, follow, store, telemetry, .. } = raw;
+        Self { server, sources, clients, graphql, limits, streams, cache, follow, store, telemetry }
     }
 }
 

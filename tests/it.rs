@@ -6,6 +6,7 @@ mod caching;
 mod canary;
 mod clients_streams;
 mod docs;
+mod door;
 mod faults;
 mod hostile;
 mod http_audit;

@@ -37,8 +37,12 @@ pub(super) fn run(
     for secret in &unreadable {
         terminal.complain(secret)?;
     }
+    let faults = build::faults_of_files(&config);
+    for fault in &faults {
+        terminal.complain(fault)?;
+    }
     let refused = if arguments.online { try_online(&config, credentials, terminal)? } else { 0 };
-    let good = unreadable.is_empty() && refused == 0;
+    let good = unreadable.is_empty() && faults.is_empty() && refused == 0;
     if arguments.print {
         terminal.say(&format!("{:#}", config.effective()?))?;
     } else if good {

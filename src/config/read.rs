@@ -47,6 +47,9 @@ fn note(path: &Path, message: &str, faults: &mut Faults) {
             }
         }
         Some(wanted) if message.starts_with("invalid") => format!("must be {}", plain(wanted)),
+        _ if message.starts_with("missing field") => {
+            format!("is without {}: add it", known_words(message).join(" and "))
+        }
         _ if message.starts_with("must be ") || message.starts_with("this version ") => message.to_owned(),
         _ => "cannot be read".to_owned(),
     };

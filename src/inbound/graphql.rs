@@ -6,6 +6,7 @@ pub mod documents;
 mod events;
 pub mod http;
 pub mod job;
+pub mod known;
 pub mod limits;
 pub mod mindbridge;
 mod multipart;

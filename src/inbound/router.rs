@@ -7,16 +7,17 @@ use secrecy::SecretString;
 use crate::domain::principal::Principal;
 use crate::jobs::Jobs;
 
+use super::client_limits::ClientLimits;
 use super::error::{Kind, Refusal};
 use super::graphql::http::Door;
 use super::layers::{self, Settings};
 use super::{page, rest};
 
 /// The public door.
-pub fn public(door: Door, jobs: Jobs, settings: Settings) -> Router {
+pub fn public(door: Door, jobs: Jobs, clients: ClientLimits, settings: Settings) -> Router {
     let routes = Router::new()
         .route("/graphql", door.route())
-        .merge(rest::router(jobs))
+        .merge(rest::router(jobs, clients))
         .merge(page::router())
         .fallback(async || {
             Refusal::new(

@@ -19,6 +19,8 @@ pub enum TaskKind {
     Stream,
     /// A listener. Runs until the process drains.
     Listener,
+    /// The loop that looks at the certificate's files. Runs until the process drains.
+    Certificate,
 }
 
 /// What the death of a task means for the process.
@@ -40,6 +42,7 @@ impl TaskKind {
             Self::Connection => "connection",
             Self::Stream => "stream",
             Self::Listener => "listener",
+            Self::Certificate => "certificate",
         }
     }
 
@@ -47,7 +50,7 @@ impl TaskKind {
     pub const fn on_panic(self) -> OnPanic {
         match self {
             Self::Flight | Self::Poll | Self::Connection | Self::Stream => OnPanic::Contained,
-            Self::Poller | Self::Listener => OnPanic::Fatal,
+            Self::Poller | Self::Listener | Self::Certificate => OnPanic::Fatal,
         }
     }
 }

@@ -1,19 +1,24 @@
 //! Builds the gateway: one straight function from a valid configuration to something that can be served.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Environment, SourceConfig};
+use crate::config::{Config, Environment, PersistedQueries, SourceConfig};
 use crate::domain::id::SourceName;
 use crate::domain::pace::Pace;
-use crate::inbound::graphql::http::Door;
+use crate::inbound::client_limits::{ClientLimits, ClientSettings};
+use crate::inbound::graphql::http::{Admission, Door};
+use crate::inbound::graphql::known::{KnownDocuments, Manifest};
 use crate::inbound::graphql::limits::Limits;
 use crate::inbound::graphql::schema;
 use crate::inbound::layers::Settings;
+use crate::inbound::paced::Pace as BodyPace;
+use crate::inbound::peer::TrustedProxies;
 use crate::inbound::probes::{self, Readiness};
 use crate::inbound::router;
 use crate::inbound::streams::{Counts, Origins, StreamSettings, Streams};
@@ -30,8 +35,11 @@ use crate::ports::credentials::Credentials;
 use crate::ports::spawner::{Spawner, TaskKind};
 use crate::ports::upstream::JobReader;
 
-use super::listeners::{ConnectionLimits, Listener};
+use super::listeners::{ConnectionLimits, Listener, Patience};
+use super::tls::Certificate;
 
+/// The option that names the manifest of documents.
+const MANIFEST: &str = "graphql.trusted_documents.manifest";
 /// Of the time a request may take, the share that an answer may wait for an upstream: the rest is for writing it.
 const WAITING_SHARE: f64 = 0.9;
 
@@ -43,6 +51,7 @@ pub struct Gateway {
     jobs: Jobs,
     routes: axum::Router,
     limits: ConnectionLimits,
+    certificate: Option<Certificate>,
     readiness: Readiness,
     spawner: RuntimeSpawner,
     streams: Streams,
@@ -70,7 +79,7 @@ impl Gateway {
     /// A source whose secret cannot be read is left unconfigured, and the others serve.
     ///
     /// # Errors
-    /// When an address cannot be bound, naming the option.
+    /// When an address cannot be bound, or the certificate or the manifest of documents is not good, naming the option.
     pub async fn build(config: &Config, env: &Environment) -> anyhow::Result<Self> {
         let spawner = RuntimeSpawner::default();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -114,23 +123,48 @@ impl Gateway {
         let authenticate = router::authenticator(jobs.clone());
         let streams = streams(config, &spawner);
         let types = schema::input_types().context("read the input types of the schema")?;
-        let door =
-            Door::new(schema, types, authenticate, limits(config), server.request_timeout, streams.clone());
+        let clients = client_limits(config);
+        let admission = Admission { clients: clients.clone(), documents: known_documents(config)? };
+        let door = Door::new(
+            schema,
+            types,
+            authenticate,
+            limits(config),
+            admission,
+            server.body_timeout,
+            streams.clone(),
+        );
+        door.check_listed().map_err(|fault| anyhow::anyhow!("{MANIFEST}: {fault}"))?;
+        let certificate = server.tls.as_ref().map(Certificate::read).transpose()?;
         let settings = Settings {
             max_body: server.max_body,
+            pace: BodyPace {
+                within: server.body_timeout,
+                bytes_per_second: u32::try_from(server.body_pace).unwrap_or(u32::MAX),
+            },
             deadline: server.request_timeout,
             concurrency: server.max_requests,
+            origins: origins(config),
+            open: config.clients.is_empty(),
+            proxies: TrustedProxies(server.trusted_proxies.clone()),
+            bad_credentials: config.limits.bad_credentials_per_minute,
+            tls: certificate.is_some(),
             ..Settings::default()
         };
         Ok(Self {
             public: Listener::bind("public", "server.listen", server.listen).await?,
             admin: Listener::bind("admin", "server.admin_listen", server.admin_listen).await?,
-            routes: router::public(door, jobs.clone(), settings),
+            routes: router::public(door, jobs.clone(), clients, settings),
             jobs,
             limits: ConnectionLimits {
                 connections: server.max_connections,
-                header_timeout: server.header_timeout,
+                patience: Patience {
+                    idle: server.idle_timeout,
+                    header: server.header_timeout,
+                    write: server.write_timeout,
+                },
             },
+            certificate,
             readiness: Readiness::default(),
             spawner,
             streams,
@@ -156,15 +190,20 @@ impl Gateway {
     /// Opens both doors. Returns at once; the gateway serves in the background.
     pub fn serve(self) -> Serving {
         let drain = CancellationToken::new();
-        let start = |listener: Listener, routes, drain| {
+        let start = |listener: Listener, routes, tls, drain| {
             let spawner = Arc::new(self.spawner.clone());
-            let task = listener.serve(routes, self.limits, spawner, drain);
+            let task = listener.serve(routes, tls, self.limits, spawner, drain);
             self.spawner.spawn(TaskKind::Listener, Box::pin(task));
         };
         tracing::info!(public = %self.public_addr(), admin = %self.admin_addr(), "listening");
         let probes_end = CancellationToken::new();
-        start(self.public, self.routes, drain.clone());
-        start(self.admin, probes::router(self.readiness.clone()), probes_end.clone());
+        let tls = self.certificate.as_ref().map(Certificate::acceptor);
+        start(self.public, self.routes, tls, drain.clone());
+        start(self.admin, probes::router(self.readiness.clone()), None, probes_end.clone());
+        if let Some(certificate) = self.certificate {
+            let task = certificate.keep_fresh(drain.clone());
+            self.spawner.spawn(TaskKind::Certificate, Box::pin(task));
+        }
         let following = CancellationToken::new();
         self.jobs.start_following(following.clone());
         self.readiness.set(true);
@@ -260,11 +299,44 @@ fn streams(config: &Config, spawner: &RuntimeSpawner) -> Streams {
         max_streams_per_client: streams.max_streams_per_client,
         max_operations_per_client: streams.max_operations_per_client,
         max_message: streams.max_message,
-        origins: Origins { allowed: streams.allowed_origins.clone(), loopback: config.server.is_local() },
+        origins: origins(config),
         drain_window: streams.drain_window,
     };
     let spawner = spawner.clone();
     Streams::new(settings, move |task| spawner.spawn(TaskKind::Stream, task))
+}
+
+fn origins(config: &Config) -> Origins {
+    Origins { allowed: config.server.allowed_origins.clone(), loopback: config.server.is_local() }
+}
+
+fn client_limits(config: &Config) -> ClientLimits {
+    let limits = &config.limits;
+    ClientLimits::new(ClientSettings {
+        per_second: NonZeroU32::new(limits.requests_per_second).unwrap_or(NonZeroU32::MIN),
+        burst: NonZeroU32::new(limits.burst).unwrap_or(NonZeroU32::MIN),
+        concurrent: limits.concurrent_requests,
+        jobs_watched: limits.jobs_watched,
+    })
+}
+
+fn known_documents(config: &Config) -> anyhow::Result<KnownDocuments> {
+    let automatic = config.graphql.persisted_queries == PersistedQueries::Auto;
+    let Some(trusted) = &config.graphql.trusted_documents else {
+        return Ok(KnownDocuments::new(None, false, automatic));
+    };
+    let cannot = || format!("{MANIFEST}: {} cannot be read", trusted.manifest.display());
+    let json = std::fs::read_to_string(&trusted.manifest).with_context(cannot)?;
+    let manifest = Manifest::parse(&json).map_err(|fault| anyhow::anyhow!("{MANIFEST}: {fault}"))?;
+    Ok(KnownDocuments::new(Some(manifest), trusted.only, automatic))
+}
+
+/// Says what is wrong with the files that a configuration names, its secrets apart: the certificate and the manifest.
+pub fn faults_of_files(config: &Config) -> Vec<String> {
+    let certificate = config.server.tls.as_ref().map(Certificate::read).transpose().map(drop);
+    let documents = known_documents(config).map(drop);
+    let faults = [certificate, documents].into_iter().filter_map(Result::err);
+    faults.map(|fault| format!("{fault:#}")).collect()
 }
 
 fn limits(config: &Config) -> Limits {

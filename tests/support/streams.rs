@@ -195,7 +195,7 @@ pub(crate) fn room_for(files: usize) {
 }
 
 async fn subscribe(socket: TcpStream, body: &Value) -> WebSocketStream<TcpStream> {
-    let mut request = "ws://gateway.test/graphql".into_client_request().unwrap();
+    let mut request = "ws://localhost/graphql".into_client_request().unwrap();
     let headers = request.headers_mut();
     headers.insert("sec-websocket-protocol", "graphql-transport-ws".parse().unwrap());
     let config = WebSocketConfig::default().read_buffer_size(4 * 1024).max_message_size(None);
@@ -234,7 +234,7 @@ fn updated(mut answer: Value) -> Value {
 impl Events {
     async fn open(mut socket: TcpStream, body: &str) -> Self {
         let request = format!(
-            "POST /graphql HTTP/1.1\r\nhost: gateway.test\r\ncontent-type: application/json\r\n\
+            "POST /graphql HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
              accept: text/event-stream\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );

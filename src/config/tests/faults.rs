@@ -54,6 +54,20 @@ fn a_bad_section_gets_one_line_that_names_the_option_and_the_fix() {
             "server: { admin_listen: '0.0.0.0:8080' }",
             "server.admin_listen: takes the port of server.listen: choose another port",
         ),
+        (
+            "server: { allowed_origins: ['*'] }",
+            "server.allowed_origins[0]: must be an origin as a browser sends it, https://host or https://host:port",
+        ),
+        (
+            "server: { trusted_proxies: [10.0.0.0/33] }",
+            "server.trusted_proxies[0]: must be an IP address or a range of them, such as 10.0.0.0/8 or fd00::/8",
+        ),
+        ("server: { tls: { cert: a.pem } }", "server.tls: is without key: add it"),
+        (
+            "limits: { burst: 5 }",
+            "limits.burst: must not be less than limits.requests_per_second, or that is never reached",
+        ),
+        ("graphql: { persisted_queries: on }", "graphql.persisted_queries: must be auto or off"),
         ("server: { header_timeout: 2h }", "server.header_timeout: must be from 1ms to 1h"),
         (
             "server: { listen: '0.0.0.0:80' }",
@@ -66,8 +80,8 @@ fn a_bad_section_gets_one_line_that_names_the_option_and_the_fix() {
         ("server: fast", "server: must be a mapping of options, one `option: value` a line"),
         ("sever: {}", "sever: is not an option; did you mean server?"),
         (
-            "limits: {}",
-            "limits: is not an option; known here are server, sources, clients, graphql, streams, cache, follow, store, telemetry",
+            "rates: {}",
+            "rates: is not an option; known here are server, sources, clients, graphql, limits, streams, cache, follow, store, telemetry",
         ),
         ("graphql: { introspection: yes }", "graphql.introspection: must be auto, on or off"),
         ("graphql: { max_depth: '12' }", "graphql.max_depth: must be a whole number from 1 to 100"),

@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::http::answers::{Answer, Answers};
 use super::http::{Door, Prepared};
 use super::{multipart, sse};
-use crate::inbound::error::Refusal;
+use crate::inbound::error::{Kind, Refusal};
 use crate::inbound::streams::{EndReason, Full, OperationSeat, Seat, Transport};
 
 /// What proxies of the nginx family read: do not hold the response back.
@@ -25,7 +25,7 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 /// Opens the response of a stream.
 ///
 /// # Errors
-/// 503, when the client has as many streams or operations as it may, or the process drains.
+/// 429, when the client has as many streams or operations as it may; 503, when the process drains.
 pub(super) fn open(
     door: &Door,
     transport: Transport,
@@ -57,11 +57,14 @@ pub(super) fn open(
 
 /// The refusal of a stream that finds no room.
 pub(super) fn refusal(full: Full) -> Refusal {
-    let (wait, message) = match full {
-        Full::Draining => (1, "the gateway restarts; connect again"),
-        Full::Client => (10, "this client has as many streams or operations as it may; end some of them"),
-    };
-    Refusal::overloaded(std::time::Duration::from_secs(wait), message)
+    let seconds = std::time::Duration::from_secs;
+    match full {
+        Full::Draining => Refusal::overloaded(seconds(1), "the gateway restarts; connect again"),
+        Full::Client => {
+            let message = "this client has as many streams or operations as it may; end some of them";
+            Refusal::new(Kind::TooManyRequests, message).retry_after(seconds(10))
+        }
+    }
 }
 
 /// The bytes of one stream.

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use super::coerce::InputTypes;
-use super::http::Door;
+use super::http::{Admission, Door};
 use super::limits::Limits;
 use crate::domain::principal::Principal;
 use crate::inbound::error::Refusal;
@@ -122,7 +122,15 @@ pub(super) fn house(settings: StreamSettings) -> House {
     let streams = Streams::new(settings, move |task| drop(spawner.spawn(task)));
     let types = InputTypes::from_sdl(&schema.sdl(), &[]).unwrap();
     let wait = Duration::from_secs(10);
-    let door = Door::new(schema, types, authenticate, Limits::default(), wait, streams.clone());
+    let door = Door::new(
+        schema,
+        types,
+        authenticate,
+        Limits::default(),
+        Admission::default(),
+        wait,
+        streams.clone(),
+    );
     let routes = Router::new().route("/graphql", door.clone().route());
     let app = layers::around(routes, Settings::default());
     House { app, door, streams, tasks, running, value }

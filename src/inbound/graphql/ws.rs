@@ -13,6 +13,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::events;
 use super::http::{Door, bearer};
 use crate::inbound::error::{Kind, Refusal};
+use crate::inbound::peer::Peer;
 use crate::inbound::streams::{Room, Transport};
 
 mod message;
@@ -32,17 +33,21 @@ pub(super) fn is_upgrade(request: &Request) -> bool {
 /// Answers 101 and starts the session, or refuses.
 ///
 /// # Errors
-/// 403 for the page's origin, 400 for the handshake or the subprotocol, 401 for a credential in the header, 503 where the
-/// client holds as many streams as it may or the process drains.
+/// 403 for the page's origin, 400 for the handshake or the subprotocol, 401 for a credential in the header, 429 where the
+/// client holds as many streams as it may or asks too fast, 503 where the process drains.
 pub(super) fn upgrade(door: &Door, mut request: Request) -> Result<Response, Refusal> {
     let headers = request.headers();
     let streams = door.streams();
-    streams.settings().origins.check(headers)?;
+    let secure = request.extensions().get::<Peer>().and_then(|peer| peer.secure);
+    streams.settings().origins.check(headers, secure)?;
     let key = handshake(headers)?;
     let principal = match bearer::token(headers)? {
         Some(token) => Some(door.authenticate(Some(&token))?),
         None => None,
     };
+    if let Some(principal) = &principal {
+        door.client_limits().pace(principal)?;
+    }
     let client = principal.as_ref().map(|principal| principal.name().to_owned());
     let seat = streams.open(Transport::WebSocket, client.as_deref()).map_err(events::refusal)?;
 

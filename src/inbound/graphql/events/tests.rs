@@ -193,7 +193,7 @@ async fn what_is_wrong_with_a_request_is_a_status_and_not_a_stream() {
         (get(SSE, "mutation{touch}"), 405, "METHOD_NOT_ALLOWED"),
         (get("*/*", "subscription{quiet}"), 405, "METHOD_NOT_ALLOWED"),
         (get(SSE, ""), 422, "BAD_REQUEST"),
-        (with(quiet(), "authorization", "Bearer other"), 503, "OVERLOADED"),
+        (with(quiet(), "authorization", "Bearer other"), 429, "TOO_MANY_REQUESTS"),
     ] {
         let what = format!("{:?}", (request.method(), request.headers()));
         let response = house.open(request).await;

@@ -9,6 +9,7 @@ use futures_util::Stream;
 use futures_util::stream::BoxStream;
 
 use super::{Door, Fresh, Prepared, reply};
+use crate::inbound::client_limits::Place;
 use crate::inbound::error::{Kind, Refusal};
 
 /// One answer, as the JSON that every transport puts into its own frame.
@@ -42,13 +43,15 @@ pub(in crate::inbound::graphql) struct Answers {
     /// The document, until it is known to be valid.
     fresh: Option<Box<Fresh>>,
     first: bool,
+    _watching: Option<Place>,
 }
 
 impl Door {
     /// Hands an operation of any type to the engine. Nothing happens until the first answer is asked for.
     pub(in crate::inbound::graphql) fn run(&self, prepared: Prepared) -> Answers {
-        let Prepared { request, operation: _, fresh } = prepared;
-        Answers { door: self.clone(), responses: (self.0.execute_stream)(request), fresh, first: true }
+        let Prepared { request, operation: _, fresh, watching } = prepared;
+        let responses = (self.0.execute_stream)(request);
+        Answers { door: self.clone(), responses, fresh, first: true, _watching: watching }
     }
 }
 

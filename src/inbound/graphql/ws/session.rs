@@ -225,6 +225,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             too_many("this client has as many operations as one may; end some of them")
                 .with("limit", "max_operations_per_client")
         })?;
+        self.door.client_limits().pace(&principal)?;
         let prepared = self.door.prepare(parameters, principal, |_| Ok(()))?;
         Ok((self.door.run(prepared), seat))
     }

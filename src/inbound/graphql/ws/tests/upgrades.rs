@@ -42,7 +42,7 @@ async fn an_upgrade_is_refused_with_a_status_before_it_is_one() {
         (&[("origin", "https://evil.example"), ("authorization", "Bearer key")], 403, "ORIGIN_NOT_ALLOWED"),
         (&[("authorization", "Bearer wrong")], 401, "UNAUTHENTICATED"),
         (&[("authorization", "Basic key")], 401, "UNAUTHENTICATED"),
-        (&[("authorization", "Bearer other")], 503, "OVERLOADED"),
+        (&[("authorization", "Bearer other")], 429, "TOO_MANY_REQUESTS"),
         (&[("sec-websocket-protocol", "graphql-ws")], 400, "BAD_UPGRADE"),
         (&[("sec-websocket-protocol", "")], 400, "BAD_UPGRADE"),
         (&[("sec-websocket-protocol", "GraphQL-Transport-WS")], 400, "BAD_UPGRADE"),
@@ -60,7 +60,7 @@ async fn an_upgrade_is_refused_with_a_status_before_it_is_one() {
             assert_eq!(response.headers()[header::SEC_WEBSOCKET_PROTOCOL], PROTOCOL);
             continue;
         }
-        assert_eq!(response.headers().contains_key("retry-after"), status == 503, "{changes:?}");
+        assert_eq!(response.headers().contains_key("retry-after"), status == 429, "{changes:?}");
         let body = axum::body::to_bytes(response.into_body(), 4096).await.unwrap();
         let body: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["errors"][0]["extensions"]["code"], code, "{changes:?}");
