@@ -52,6 +52,17 @@ impl Jobs {
         if principal.only_watches() { Err(WatchOnly) } else { Ok(()) }
     }
 
+    /// The same as [`Jobs::resolve`] for whoever means to change something: with a watch token there is nothing to change.
+    pub(super) fn resolve_to_change(
+        &self,
+        principal: &Principal,
+        reference: &JobRef,
+    ) -> Result<Target, Problem> {
+        let target = self.resolve(principal, reference)?;
+        self.may_change(principal).map_err(|_| not_found(&target.key))?;
+        Ok(target)
+    }
+
     /// Reads a reference and checks the grant, as far as it can be checked without an answer. Makes no call.
     pub(super) fn resolve(&self, principal: &Principal, reference: &JobRef) -> Result<Target, Problem> {
         let key = read(reference)?;
