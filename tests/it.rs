@@ -7,6 +7,8 @@ mod canary;
 mod clients_streams;
 mod docs;
 mod faults;
+mod grants;
+mod grants_http;
 mod hostile;
 mod http_audit;
 mod job_cli;

@@ -266,7 +266,12 @@ impl Watched {
             }
             (_, Some(Last::Seen(_))) => Some(self.nothing_to_see()),
             (View::Nothing, _) => None,
-            (View::Unseen(problem), Some(Last::Unseen(before))) if problem.code == before => None,
+            // Trouble is no news of a job that is not there: one out of sight may have ended, and is not looked at.
+            (View::Unseen(problem), Some(Last::Unseen(before)))
+                if before == problem.code || before == ProblemCode::NotFound =>
+            {
+                None
+            }
             (View::Unseen(problem), _) => {
                 let last = Last::Unseen(problem.code);
                 Some((Err(problem), last, last == Last::Unseen(ProblemCode::FollowLimit)))

@@ -163,6 +163,15 @@ impl JsonSchema for RawGrant {
     }
 }
 
+/// A scope in the form of the file.
+#[derive(Serialize)]
+struct Written<'a> {
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    kinds: &'a BTreeSet<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    labels: &'a BTreeMap<String, String>,
+}
+
 /// Writes a grant in the shortest form that says it.
 pub(super) fn as_written<S: Serializer>(
     grant: &BTreeMap<SourceName, Scope>,
@@ -170,13 +179,6 @@ pub(super) fn as_written<S: Serializer>(
 ) -> Result<S::Ok, S::Error> {
     if grant.values().all(Scope::is_whole) {
         return serializer.collect_seq(grant.keys().map(SourceName::as_str));
-    }
-    #[derive(Serialize)]
-    struct Written<'a> {
-        #[serde(skip_serializing_if = "BTreeSet::is_empty")]
-        kinds: &'a BTreeSet<String>,
-        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-        labels: &'a BTreeMap<String, String>,
     }
     let mut map = serializer.serialize_map(Some(grant.len()))?;
     for (name, Scope { kinds, labels }) in grant {

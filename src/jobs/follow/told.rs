@@ -119,6 +119,8 @@ impl Told {
         match (&self.seen, &self.trouble, self.given_up) {
             (None, None, None) => None,
             (None, _, Some(code)) if code != ProblemCode::NotFound => Some(given_up(key, code)),
+            // What is over is not looked at any more, so no look would end the trouble.
+            (Some(_), _, _) if self.is_over() => Some(not_found(key)),
             (_, Some(trouble), _) => Some(trouble.problem(key)),
             (_, None, _) => Some(not_found(key)),
         }
