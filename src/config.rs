@@ -30,6 +30,7 @@ mod telemetry;
 mod tests;
 mod tree;
 mod values;
+mod watch_tokens;
 
 pub use cache::CacheConfig;
 pub use clients::ClientConfig;
@@ -45,6 +46,7 @@ pub use sources::{BudgetConfig, SourceConfig};
 pub use store::{StoreConfig, StoreKind};
 pub use streams::StreamsConfig;
 pub use telemetry::{LogFormat, TelemetryConfig};
+pub use watch_tokens::WatchTokensConfig;
 
 /// Every option with its default, as an operator can read it.
 const DEFAULTS: &str = include_str!("../config/default.yaml");
@@ -59,6 +61,8 @@ pub struct Config {
     pub sources: BTreeMap<SourceName, SourceConfig>,
     /// Who may ask. Empty only where jobgate listens on loopback, and whoever reaches it may.
     pub clients: Vec<ClientConfig>,
+    /// What the passes are signed with that clients make for browsers.
+    pub watch_tokens: WatchTokensConfig,
     /// What a document may look like.
     pub graphql: GraphqlConfig,
     /// What one client may take of the gateway.
@@ -85,6 +89,7 @@ struct RawConfig {
     sources: BTreeMap<String, sources::RawSource>,
     /// Who may ask. Without clients jobgate listens on loopback only, and whoever reaches it may ask for everything.
     clients: Vec<clients::RawClient>,
+    watch_tokens: watch_tokens::RawWatchTokens,
     graphql: GraphqlConfig,
     limits: LimitsConfig,
     streams: StreamsConfig,
@@ -183,9 +188,26 @@ impl Config {
             let message = "reaches beyond this machine while no clients are configured: configure clients or listen on 127.0.0.1";
             faults.add("server.listen", message);
         }
-        let clients = clients::accept(raw.clients, names, faults);
+        let upstream = |name: &String| {
+            sources.iter().find(|(known, _)| known.as_str() == name).map(|(_, source)| source.upstream)
+        };
+        let known = names.iter().map(|name| (name.clone(), upstream(name))).collect();
+        let clients = clients::accept(raw.clients, &known, faults);
+        let watch_tokens = raw.watch_tokens.accept(faults);
         let RawConfig { server, graphql, limits, streams, cache, follow, store, telemetry, .. } = raw;
-        Self { server, sources, clients, graphql, limits, streams, cache, follow, store, telemetry }
+        Self {
+            server,
+            sources,
+            clients,
+            watch_tokens,
+            graphql,
+            limits,
+            streams,
+            cache,
+            follow,
+            store,
+            telemetry,
+        }
     }
 }
 

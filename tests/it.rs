@@ -8,6 +8,8 @@ mod clients_streams;
 mod docs;
 mod door;
 mod faults;
+mod grants;
+mod grants_http;
 mod hostile;
 mod http_audit;
 mod job_cli;

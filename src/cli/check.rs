@@ -41,8 +41,12 @@ pub(super) fn run(
     for fault in &faults {
         terminal.complain(fault)?;
     }
+    let signing = build::watch_tokens(&config, env);
+    if let Err(error) = &signing {
+        terminal.complain(error)?;
+    }
     let refused = if arguments.online { try_online(&config, credentials, terminal)? } else { 0 };
-    let good = unreadable.is_empty() && faults.is_empty() && refused == 0;
+    let good = unreadable.is_empty() && faults.is_empty() && signing.is_ok() && refused == 0;
     if arguments.print {
         terminal.say(&format!("{:#}", config.effective()?))?;
     } else if good {

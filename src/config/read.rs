@@ -25,8 +25,8 @@ pub(super) fn read<T: DeserializeOwned>(mut tree: Value, defaults: &Value, fault
 fn note(path: &Path, message: &str, faults: &mut Faults) {
     let wanted = message.rsplit_once(", expected ").map(|(_, wanted)| wanted);
     let path_text = path.to_string();
-    let below_credential =
-        path.iter().any(|step| matches!(step, Segment::Map { key } if key == "credential"));
+    let below_credential = path_text.starts_with("watch_tokens.secret")
+        || path.iter().any(|step| matches!(step, Segment::Map { key } if key == "credential"));
     // A key there may be a secret that lost its colon.
     if below_credential && message.starts_with("unknown field") {
         let parent = path_text.rsplit_once('.').map_or("", |(parent, _)| parent);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{Config, CredentialRef, Environment, Introspection, SecretRef, tree};
+use crate::domain::principal::Scope;
 use crate::domain::source::Upstream;
 
 mod faults;
@@ -50,6 +51,65 @@ fn what_is_in_force_reads_back_as_itself() {
     let config = read(include_str!("../../config/example.yaml"), &[]).unwrap();
     let printed = serde_json::to_string(&config.effective().unwrap()).unwrap();
     assert_eq!(read(&printed, &[]).unwrap(), config);
+}
+
+#[test]
+fn a_grant_is_a_list_or_a_mapping_and_prints_in_the_shorter_form() {
+    let whole = || Scope::default();
+    let kinds = || Scope { kinds: ["A".to_owned(), "B".to_owned()].into(), ..Scope::default() };
+    let both = || Scope { labels: [("team".to_owned(), "blue".to_owned())].into(), ..kinds() };
+    let cases = [
+        ("[audit]", whole(), r#"["audit"]"#),
+        ("{audit: }", whole(), r#"["audit"]"#),
+        ("{audit: {}}", whole(), r#"["audit"]"#),
+        ("{audit: {kinds: [B, A, B]}}", kinds(), r#"{"audit":{"kinds":["A","B"]}}"#),
+        (
+            "{audit: {kinds: [A, B], labels: {team: blue}}}",
+            both(),
+            r#"{"audit":{"kinds":["A","B"],"labels":{"team":"blue"}}}"#,
+        ),
+    ];
+    for (sources, scope, printed) in cases {
+        let yaml = with(&format!("clients: [{{name: a, key_sha256: {HASH}, sources: {sources}}}]"));
+        let config = read(&yaml, &[]).unwrap();
+        assert_eq!(config.clients[0].sources.values().collect::<Vec<_>>(), [&scope], "{sources}");
+        let effective = config.effective().unwrap();
+        assert_eq!(effective["clients"][0]["sources"].to_string(), printed, "{sources}");
+        assert_eq!(read(&effective.to_string(), &[]).unwrap(), config, "{sources}");
+    }
+    let sales =
+        source("upstream: supermetrics, base_url: 'https://a.example', credential: {bearer: {env: T}}");
+    let yaml =
+        format!("{sales}\nclients: [{{name: a, key_sha256: {HASH}, sources: {{audit: {{kinds: [A]}}}}}}]");
+    assert_eq!(
+        read(&yaml, &[]).unwrap_err(),
+        "clients[0].sources.audit.kinds: is for mindbridge alone, since jobs of supermetrics have no kind: use labels"
+    );
+}
+
+#[test]
+fn the_secret_of_watch_tokens_is_a_reference_whose_variable_may_be_called_what_it_likes() {
+    let yaml = with("watch_tokens: { secret: { env: JOBGATE_SIGNING } }");
+    let config = read(&yaml, &[("JOBGATE_SIGNING", "s3cret")]).unwrap();
+    assert_eq!(config.watch_tokens.secret, Some(SecretRef::Env("JOBGATE_SIGNING".to_owned())));
+    for (secret, line) in [
+        (
+            "s3cret",
+            "watch_tokens.secret: must be a reference, { file: /path } or { env: NAME }, never the secret itself",
+        ),
+        (
+            "{ s3cret: x }",
+            "watch_tokens.secret: has a key that is not an option (not shown, it may be a secret): known are file and env",
+        ),
+        (
+            "{ env: s3cret }",
+            "watch_tokens.secret.env: must be the name of an environment variable (A-Z, 0-9 and _), never the secret itself",
+        ),
+        ("{}", "watch_tokens.secret: is empty: write { file: /path } or { env: NAME }"),
+    ] {
+        let yaml = with(&format!("watch_tokens: {{ secret: {secret} }}"));
+        assert_eq!(read(&yaml, &[]).unwrap_err(), line);
+    }
 }
 
 #[test]
@@ -167,6 +227,9 @@ fn the_default_file_holds_every_option_of_the_schema_and_no_other() {
         "graphql.trusted_documents.only",
     ] {
         assert!(described.remove(other), "{other}");
+    }
+    for other in ["file", "env"] {
+        assert!(described.remove(&format!("watch_tokens.secret.{other}")), "{other}");
     }
     assert_eq!(written, described);
     let bare = read(

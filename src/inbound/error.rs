@@ -43,6 +43,8 @@ pub enum Kind {
     BadInput,
     /// The client presented no key, or none that is known.
     Unauthenticated,
+    /// The credential that was presented is good, and not for this.
+    NotPermitted,
     /// A page of this origin may not call the gateway.
     OriginNotAllowed,
     /// An upgrade that is not one to `graphql-transport-ws`.
@@ -98,6 +100,7 @@ impl Kind {
             }
             Self::BadInput => (S::UNPROCESSABLE_ENTITY, "BAD_USER_INPUT", Level::DEBUG),
             Self::Unauthenticated => (S::UNAUTHORIZED, "UNAUTHENTICATED", Level::INFO),
+            Self::NotPermitted => (S::FORBIDDEN, "FORBIDDEN", Level::INFO),
             Self::OriginNotAllowed => (S::FORBIDDEN, "ORIGIN_NOT_ALLOWED", Level::INFO),
             Self::BadUpgrade => (S::BAD_REQUEST, "BAD_UPGRADE", Level::DEBUG),
             Self::TooManyOperations => (S::TOO_MANY_REQUESTS, "TOO_MANY_OPERATIONS", Level::INFO),

@@ -9,7 +9,7 @@ use crate::domain::id::{JobKey, SourceName};
 use crate::domain::principal::Principal;
 
 use super::Jobs;
-use super::access::JobRef;
+use super::access::{JobRef, Target};
 use super::answer::Answer;
 use super::follow::Interest;
 
@@ -78,6 +78,12 @@ impl Tracking {
         room
     }
 
+    /// Follows a job anew that is tracked already, under the labels it has.
+    fn renew(&self, key: &JobKey, interest: Interest) {
+        let before = self.lock().get_mut(key).and_then(|tracked| tracked.interest.replace(interest));
+        drop(before);
+    }
+
     /// Whether a job is tracked and carries all of some labels.
     pub(super) fn carries(&self, key: &JobKey, labels: &Labels) -> bool {
         labels.is_empty() || self.lock().get(key).is_some_and(|tracked| tracked.carries(labels))
@@ -97,7 +103,8 @@ impl Tracked {
 impl Jobs {
     /// Follows jobs until they are untracked, and answers for each as it stands: same order, same length.
     ///
-    /// Tracking a job again replaces its labels. What cannot be read is not tracked.
+    /// Tracking a job again replaces its labels. What cannot be read is not tracked; whether it can, a client whose view of
+    /// a source is narrowed learns from the answer, and tracks nothing before. A client that is held to labels changes none.
     ///
     /// # Errors
     /// When the labels are out of bounds; then nothing is tracked.
@@ -109,20 +116,30 @@ impl Jobs {
     ) -> Result<Vec<Answer>, Problem> {
         check(labels)?;
         for reference in refs {
-            let Ok(target) = self.resolve(principal, reference) else { continue };
-            let interest = self.inner.following.interest(&target.key, principal.shared_name(), None);
-            let tracked = Tracked { labels: labels.clone(), interest: Some(interest) };
-            if !self.inner.tracking.put(target.key, tracked) {
-                let message = format!("this gateway tracks at most {TRACKED_MAX} jobs; untrack some first");
-                return Err(Problem::new(ProblemCode::Throttled, Retry::Whenever, message));
+            let Ok(target) = self.resolve_to_change(principal, reference) else { continue };
+            if principal.scope(&target.key.source).is_some() {
+                continue;
             }
+            let interest = self.inner.following.interest(&target.key, principal.shared_name(), None);
+            self.put(&target.key, Tracked { labels: labels.clone(), interest: Some(interest) })?;
         }
         let answers = self.lookup(principal, refs, None).await;
         let told = refs
             .iter()
             .zip(&answers)
-            .filter_map(|(one, answer)| Some((self.resolve(principal, one).ok()?, answer)));
+            .filter_map(|(one, answer)| Some((self.resolve_to_change(principal, one).ok()?, answer)));
         for (target, answer) in told {
+            if let Some(scope) = principal.scope(&target.key.source) {
+                if answer.is_err() {
+                    continue;
+                }
+                let interest = self.inner.following.interest(&target.key, principal.shared_name(), None);
+                if scope.labels.is_empty() {
+                    self.put(&target.key, Tracked { labels: labels.clone(), interest: Some(interest) })?;
+                } else {
+                    self.inner.tracking.renew(&target.key, interest);
+                }
+            }
             self.inner.settle(&target.key, answer);
             if answer.as_ref().is_ok_and(|seen| seen.observation.job.is_terminal()) {
                 self.inner.tracking.ended(&target.key);
@@ -132,11 +149,41 @@ impl Jobs {
     }
 
     /// Stops following jobs for their own sake; whoever watches them still does. Says how many were tracked.
-    pub fn untrack(&self, principal: &Principal, refs: &[JobRef]) -> usize {
-        let targets = refs.iter().filter_map(|one| self.resolve(principal, one).ok());
-        let gone: Vec<Tracked> =
-            targets.filter_map(|target| self.inner.tracking.lock().remove(&target.key)).collect();
-        gone.len()
+    ///
+    /// Asks no upstream: where a client sees only some kinds of a source's jobs, what is not held is not untracked. A
+    /// client that is held to labels untracks nothing, since the labels would go as well.
+    pub async fn untrack(&self, principal: &Principal, refs: &[JobRef]) -> usize {
+        let targets = refs.iter().filter_map(|one| self.resolve_to_change(principal, one).ok());
+        let (mut certain, mut doubtful) = (Vec::new(), Vec::new());
+        for Target { key, .. } in targets {
+            match principal.scope(&key.source) {
+                None => certain.push(key),
+                Some(scope) if scope.labels.is_empty() => doubtful.push(key),
+                Some(_) => {}
+            }
+        }
+        let held = self.inner.ingest.held_all(&doubtful).await;
+        let seen = held.into_iter().flatten().filter(|held| self.inner.may_see(principal, &held.job));
+        certain.extend(seen.map(|held| held.job.key.clone()));
+        let mut untracked = 0;
+        for key in certain {
+            let gone = self.inner.tracking.lock().remove(&key);
+            if gone.is_some() {
+                untracked += 1;
+                self.inner.following.stir(&key);
+            }
+        }
+        untracked
+    }
+
+    /// Tracks a job, and has those watch it anew who are held to its labels.
+    fn put(&self, key: &JobKey, tracked: Tracked) -> Result<(), Problem> {
+        if !self.inner.tracking.put(key.clone(), tracked) {
+            let message = format!("this gateway tracks at most {TRACKED_MAX} jobs; untrack some first");
+            return Err(Problem::new(ProblemCode::Throttled, Retry::Whenever, message));
+        }
+        self.inner.following.stir(key);
+        Ok(())
     }
 
     /// The labels of a job that is tracked.

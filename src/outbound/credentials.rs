@@ -93,7 +93,11 @@ fn credential(form: &CredentialRef, secret: SecretString) -> Credential {
     }
 }
 
-fn secret(reference: &SecretRef, env: &Environment) -> Result<SecretString, BadSecret> {
+/// Reads one secret. Blocks on the disk.
+///
+/// # Errors
+/// When it cannot be read, or can be no secret.
+pub fn secret(reference: &SecretRef, env: &Environment) -> Result<SecretString, BadSecret> {
     match reference {
         SecretRef::File(path) => checked(file(path)?.expose_secret()),
         SecretRef::Env(name) => checked(env.get(name).map_err(BadSecret::Variable)?),

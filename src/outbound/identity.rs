@@ -2,5 +2,6 @@
 
 pub mod clients;
 pub mod keys;
+pub mod watch_tokens;
 
 pub use clients::ClientKeys;

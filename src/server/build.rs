@@ -23,9 +23,10 @@ use crate::inbound::probes::{self, Readiness};
 use crate::inbound::router;
 use crate::inbound::streams::{Counts, Origins, StreamSettings, Streams};
 use crate::jobs::{FollowSettings, Freshness, Jobs, Ports};
-use crate::outbound::credentials::SecretFiles;
+use crate::outbound::credentials::{self, SecretFiles};
 use crate::outbound::http::{BaseUrl, HttpRoad};
 use crate::outbound::identity::clients::ClientKeys;
+use crate::outbound::identity::watch_tokens::WatchTokens;
 use crate::outbound::stores::memory::{MemoryStore, Retention};
 use crate::outbound::stores::rows::MemoryRows;
 use crate::outbound::system::{RuntimeSpawner, SystemClock, ThreadEntropy};
@@ -96,7 +97,10 @@ impl Gateway {
             missing: cache.missing_for,
         };
         let ports = Ports {
-            identity: Arc::new(ClientKeys::new(&config.clients)),
+            identity: Arc::new(
+                ClientKeys::new(&config.clients)
+                    .with_watch_tokens(watch_tokens(config, env)?, Arc::clone(&clock)),
+            ),
             readers,
             store: Arc::new(MemoryStore::new(retention)),
             rows: Arc::new(MemoryRows::new(cache.rows_max_bytes as u64, cache.rows_for)),
@@ -248,6 +252,21 @@ impl Serving {
         self.probes_end.cancel();
         self.spawner.idle().await;
     }
+}
+
+/// Makes ready what signs watch tokens. Blocks on the disk. A secret that is wanted and not there is not made up for: what
+/// one replica signed no other would know.
+///
+/// # Errors
+/// When the secret cannot be read or is too short, naming the option.
+pub fn watch_tokens(config: &Config, env: &Environment) -> anyhow::Result<WatchTokens> {
+    let Some(reference) = &config.watch_tokens.secret else {
+        return WatchTokens::of_this_process().context("watch_tokens");
+    };
+    let secret = credentials::secret(reference, env)
+        .map_err(|reason| anyhow::anyhow!("watch_tokens.secret: {reference} {reason}"))?;
+    WatchTokens::shared(&secret)
+        .map_err(|reason| anyhow::anyhow!("watch_tokens.secret: {reference} {reason}"))
 }
 
 /// Makes each configured source ready to be asked, without asking it.

@@ -81,7 +81,7 @@ fn a_bad_section_gets_one_line_that_names_the_option_and_the_fix() {
         ("sever: {}", "sever: is not an option; did you mean server?"),
         (
             "rates: {}",
-            "rates: is not an option; known here are server, sources, clients, graphql, limits, streams, cache, follow, store, telemetry",
+            "rates: is not an option; known here are server, sources, clients, watch_tokens, graphql, limits, streams, cache, follow, store, telemetry",
         ),
         ("graphql: { introspection: yes }", "graphql.introspection: must be auto, on or off"),
         ("graphql: { max_depth: '12' }", "graphql.max_depth: must be a whole number from 1 to 100"),
@@ -223,7 +223,50 @@ fn a_bad_client_gets_one_line_that_names_the_option_and_the_fix() {
             format!("{{name: b, key_sha256: {other}, sources: []}}"),
             "clients[1].sources: is missing: name at least one source the client may read",
         ),
-        (format!("{{name: b, key_sha256: {other}, sources: audit}}"), "clients[1].sources: must be a list"),
+        (
+            format!("{{name: b, key_sha256: {other}, sources: audit}}"),
+            "clients[1].sources: must be a list of names, or a mapping of names with what each is narrowed to",
+        ),
+        (
+            format!("{{name: b, key_sha256: {other}, sources: {{}}}}"),
+            "clients[1].sources: is missing: name at least one source the client may read",
+        ),
+        (
+            format!("{{name: b, key_sha256: {other}, sources: {{audits: {{}}}}}}"),
+            "clients[1].sources.audits: names a source that is not configured; did you mean audit?",
+        ),
+        (
+            format!("{{name: b, key_sha256: {other}, sources: {{audit: {{kind: [A]}}}}}}"),
+            "clients[1].sources.audit.kind: is not an option; did you mean kinds?",
+        ),
+        (
+            format!("{{name: b, key_sha256: {other}, sources: {{audit: {{kinds: A}}}}}}"),
+            "clients[1].sources.audit.kinds: must be a list",
+        ),
+        (
+            format!("{{name: b, key_sha256: {other}, sources: {{audit: {{kinds: []}}}}}}"),
+            "clients[1].sources.audit.kinds: names no kind: name some, or leave it out for jobs of every kind",
+        ),
+        (
+            format!("{{name: b, key_sha256: {other}, sources: {{audit: {{kinds: ['']}}}}}}"),
+            "clients[1].sources.audit.kinds: must be at most 100 words of 1 to 100 bytes, without controls",
+        ),
+        (
+            format!("{{name: b, key_sha256: {other}, sources: {{audit: {{labels: {{}}}}}}}}"),
+            "clients[1].sources.audit.labels: names no label: name some, or leave it out for jobs with and without labels",
+        ),
+        (
+            format!("{{name: b, key_sha256: {other}, sources: {{audit: {{labels: {{a: ''}}}}}}}}"),
+            "clients[1].sources.audit.labels: must be at most 16 labels, each name and value of 1 to 63 bytes without controls",
+        ),
+        (
+            format!("{{name: b, key_sha256: {other}, sources: {{audit: {{labels: {{a: 1}}}}}}}}"),
+            "clients[1].sources.audit.labels.a: must be text; put it in quotes",
+        ),
+        (
+            format!("{{name: b, key_sha256: {other}, sources: {{audit: 1}}}}"),
+            "clients[1].sources.audit: must be a mapping of options, one `option: value` a line",
+        ),
         (
             "{name: b, key_sha256: jg_abc, sources: [audit]}".to_owned(),
             &format!("clients[1].key_sha256: {KEY}"),

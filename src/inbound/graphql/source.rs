@@ -2,7 +2,8 @@
 
 use async_graphql::{Enum, SimpleObject};
 
-use crate::domain::source::{self, BudgetUse, SourceStatus};
+use crate::domain::source::{self, BudgetUse};
+use crate::jobs::SourceView;
 
 use super::scalars::DateTime;
 
@@ -44,8 +45,8 @@ pub struct Source {
     upstream: Upstream,
     /// How it is doing.
     health: SourceHealth,
-    /// What it may be asked, and how much of that is in use.
-    budget: SourceBudget,
+    /// What it may be asked, and how much of that is in use; null when you may read only some of its jobs.
+    budget: Option<SourceBudget>,
     /// No call is made before this time.
     throttled_until: Option<DateTime>,
 }
@@ -65,14 +66,20 @@ pub struct SourceBudget {
     left_this_hour: u32,
 }
 
-impl From<SourceStatus> for Source {
-    fn from(status: SourceStatus) -> Self {
+impl From<SourceView> for Source {
+    fn from(SourceView { status, shows_budget }: SourceView) -> Self {
         let BudgetUse { per_second, per_hour, concurrency, in_flight, left_this_hour } = status.budget;
         Self {
             name: status.name.as_str().to_owned(),
             upstream: status.upstream.into(),
             health: status.health.into(),
-            budget: SourceBudget { per_second, per_hour, concurrency, in_flight, left_this_hour },
+            budget: shows_budget.then_some(SourceBudget {
+                per_second,
+                per_hour,
+                concurrency,
+                in_flight,
+                left_this_hour,
+            }),
             throttled_until: status.throttled_until.map(DateTime),
         }
     }

@@ -8,6 +8,7 @@ use crate::domain::observation::Observation;
 use crate::domain::state::JobState;
 use crate::ports::upstream::LookError;
 
+use crate::jobs::access::not_found;
 use crate::jobs::answer::{Answer, Miss, Seen};
 use jiff::Timestamp;
 
@@ -73,7 +74,7 @@ impl Told {
     }
 
     /// What was last seen.
-    pub(super) const fn seen(&self) -> Option<&Observation> {
+    pub(in crate::jobs) const fn seen(&self) -> Option<&Observation> {
         self.seen.as_ref()
     }
 
@@ -93,7 +94,7 @@ impl Told {
     }
 
     /// Whether the upstream does not know the job, and never did.
-    pub(in crate::jobs) fn is_missing(&self) -> bool {
+    pub(super) fn is_missing(&self) -> bool {
         self.seen.is_none() && matches!(self.trouble, Some(Miss::Look(LookError::NotFound)))
     }
 
@@ -112,7 +113,20 @@ impl Told {
         self.given_up.is_some() || self.state().is_some_and(JobState::is_terminal)
     }
 
-    /// What a client is told.
+    /// What a client is told who sees no job here: one that nobody knows, or one that this client may not see, told in
+    /// the same words. `None` while nothing has been learned.
+    pub(in crate::jobs) fn unseen(&self, key: &JobKey) -> Option<Problem> {
+        match (&self.seen, &self.trouble, self.given_up) {
+            (None, None, None) => None,
+            (None, _, Some(code)) if code != ProblemCode::NotFound => Some(given_up(key, code)),
+            // What is over is not looked at any more, so no look would end the trouble.
+            (Some(_), _, _) if self.is_over() => Some(not_found(key)),
+            (_, Some(trouble), _) => Some(trouble.problem(key)),
+            (_, None, _) => Some(not_found(key)),
+        }
+    }
+
+    /// What a client is told who may see the job.
     pub(in crate::jobs) fn answer(&self, key: &JobKey, now: Timestamp) -> Answer {
         match (&self.seen, &self.trouble, self.given_up) {
             (_, _, Some(code)) => Err(given_up(key, code)),

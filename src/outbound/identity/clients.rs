@@ -1,14 +1,20 @@
 //! Recognises clients by their keys, as the configuration lists them. Blocks nothing and asks nobody.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::keys;
+use super::watch_tokens::WatchTokens;
 use crate::config::ClientConfig;
-use crate::domain::principal::{Pass, Principal};
-use crate::ports::identity::{Identity, Refusal};
+use crate::domain::id::JobKey;
+use crate::domain::principal::{Grant, Pass, Principal};
+use crate::ports::clock::Clock;
+use crate::ports::identity::{Identity, NoToken, Refusal, WatchToken};
 
 /// The clients of the configuration, by the hashes of their keys.
 ///
@@ -16,24 +22,45 @@ use crate::ports::identity::{Identity, Refusal};
 /// machine can.
 pub struct ClientKeys {
     known: Vec<([u8; 32], Principal)>,
+    passes: Option<(WatchTokens, Arc<dyn Clock>)>,
 }
 
 impl ClientKeys {
     /// Takes the configured clients.
     pub fn new(clients: &[ClientConfig]) -> Self {
         let known = clients.iter().flat_map(|client| {
-            let principal = Principal::new(client.name.as_str(), client.sources.iter().cloned());
+            let principal = Principal::with_grant(client.name.as_str(), client.grant());
             client.key_sha256.iter().map(move |hash| {
                 let pass = Pass { fingerprint: Some(*hash), ..Pass::default() };
                 (*hash, principal.clone().holding(pass))
             })
         });
-        Self { known: known.collect() }
+        Self { known: known.collect(), passes: None }
+    }
+
+    /// The same, which also makes watch tokens, and knows them by this clock.
+    #[must_use]
+    pub fn with_watch_tokens(self, tokens: WatchTokens, clock: Arc<dyn Clock>) -> Self {
+        Self { passes: Some((tokens, clock)), ..self }
+    }
+
+    /// What the client of a name may read now.
+    fn grant_of(&self, name: &str) -> Option<Grant> {
+        if self.known.is_empty() {
+            let local = Principal::local();
+            return (name == local.name()).then(|| local.grant().clone());
+        }
+        let found = self.known.iter().find(|(_, client)| client.name() == name);
+        found.map(|(_, client)| client.grant().clone())
     }
 }
 
 impl Identity for ClientKeys {
     fn recognise(&self, presented: Option<&SecretString>) -> Result<Principal, Refusal> {
+        if let Some(token) = presented.filter(|token| WatchTokens::is_one(token.expose_secret())) {
+            let (tokens, clock) = self.passes.as_ref().ok_or(Refusal::Unknown)?;
+            return tokens.read(token, clock.now(), |name| self.grant_of(name));
+        }
         if self.known.is_empty() {
             return Ok(Principal::local());
         }
@@ -49,10 +76,24 @@ impl Identity for ClientKeys {
     }
 
     fn stands(&self, principal: &Principal) -> bool {
+        if principal.only_watches() {
+            let now = self.passes.as_ref().map(|(_, clock)| clock.now());
+            return now.is_some_and(|now| WatchTokens::stands(principal, now, |name| self.grant_of(name)));
+        }
         match principal.pass().fingerprint {
             None => self.known.is_empty(),
             Some(hash) => self.known.iter().any(|(known, now)| *known == hash && now == principal),
         }
+    }
+
+    fn watch_token(
+        &self,
+        principal: &Principal,
+        jobs: &BTreeSet<JobKey>,
+        ttl: Duration,
+    ) -> Result<WatchToken, NoToken> {
+        let (tokens, clock) = self.passes.as_ref().ok_or(NoToken::NotMade)?;
+        tokens.mint(principal, jobs, ttl, clock.now(), |name| self.grant_of(name))
     }
 }
 
@@ -66,12 +107,13 @@ impl fmt::Debug for ClientKeys {
 mod tests {
     use super::*;
     use crate::domain::id::SourceName;
+    use crate::domain::principal::Scope;
 
     fn client(name: &str, keys: &[&str], source: &str) -> ClientConfig {
         ClientConfig {
             name: name.to_owned(),
             key_sha256: keys.iter().map(|key| keys::hash(key)).collect(),
-            sources: [SourceName::parse(source).unwrap()].into(),
+            sources: [(SourceName::parse(source).unwrap(), Scope::default())].into(),
         }
     }
 
