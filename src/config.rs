@@ -17,6 +17,7 @@ mod environment;
 mod fault;
 mod follow;
 mod graphql;
+mod jwt;
 mod read;
 mod schema;
 mod server;
@@ -36,6 +37,7 @@ pub use environment::{Environment, FILE_VARIABLE, KEY_VARIABLE, NoText, URL_VARI
 pub use fault::Faults;
 pub use follow::FollowConfig;
 pub use graphql::{GraphqlConfig, Introspection};
+pub use jwt::{IssuerConfig, JwksRef, SigningAlgorithm};
 pub use server::ServerConfig;
 pub use sources::{BudgetConfig, SourceConfig};
 pub use store::{StoreConfig, StoreKind};
@@ -53,8 +55,10 @@ pub struct Config {
     /// The accounts of upstreams, by name; at least one.
     #[serde(serialize_with = "by_name")]
     pub sources: BTreeMap<SourceName, SourceConfig>,
-    /// Who may ask. Empty only where jobgate listens on loopback, and whoever reaches it may.
+    /// Who may ask, by key. Together with `jwt` empty only where jobgate listens on loopback, and whoever reaches it may.
     pub clients: Vec<ClientConfig>,
+    /// Whose signed tokens are taken.
+    pub jwt: Vec<IssuerConfig>,
     /// What a document may look like.
     pub graphql: GraphqlConfig,
     /// How long a stream may live and be silent, how many there may be, and which pages may open one.
@@ -77,8 +81,11 @@ struct RawConfig {
     server: ServerConfig,
     /// The accounts of upstreams that jobgate asks, by name: 1 to 63 of a-z, 0-9, - and _. At least one.
     sources: BTreeMap<String, sources::RawSource>,
-    /// Who may ask. Without clients jobgate listens on loopback only, and whoever reaches it may ask for everything.
+    /// Who may ask, by key. Without clients and jwt jobgate listens on loopback only, and whoever reaches it may ask for
+    /// everything.
     clients: Vec<clients::RawClient>,
+    /// Whose signed tokens are taken beside client keys.
+    jwt: Vec<jwt::RawIssuer>,
     graphql: GraphqlConfig,
     streams: StreamsConfig,
     cache: CacheConfig,
@@ -126,6 +133,11 @@ impl Config {
         serde_json::to_value(self)
     }
 
+    /// Says whether everybody who reaches jobgate may ask for everything: nobody is configured who may.
+    pub const fn knows_nobody(&self) -> bool {
+        self.clients.is_empty() && self.jwt.is_empty()
+    }
+
     /// Says whether callers may ask for the schema.
     pub fn allows_introspection(&self) -> bool {
         match self.graphql.introspection {
@@ -171,13 +183,14 @@ impl Config {
                 sources.extend(source.map(|source| (name, source)));
             }
         }
-        if raw.clients.is_empty() && !raw.server.is_local() {
-            let message = "reaches beyond this machine while no clients are configured: configure clients or listen on 127.0.0.1";
+        if raw.clients.is_empty() && raw.jwt.is_empty() && !raw.server.is_local() {
+            let message = "reaches beyond this machine while no clients are configured: configure clients or jwt, or listen on 127.0.0.1";
             faults.add("server.listen", message);
         }
         let clients = clients::accept(raw.clients, names, faults);
+        let jwt = jwt::accept(raw.jwt, names, faults);
         let RawConfig { server, graphql, streams, cache, follow, store, telemetry, .. } = raw;
-        Self { server, sources, clients, graphql, streams, cache, follow, store, telemetry }
+        Self { server, sources, clients, jwt, graphql, streams, cache, follow, store, telemetry }
     }
 }
 

@@ -5,5 +5,6 @@ pub mod graphql;
 pub mod layers;
 pub mod probes;
 pub mod rest;
+pub mod porter;
 pub mod router;
 pub mod streams;

@@ -57,7 +57,7 @@ fn a_bad_section_gets_one_line_that_names_the_option_and_the_fix() {
         ("server: { header_timeout: 2h }", "server.header_timeout: must be from 1ms to 1h"),
         (
             "server: { listen: '0.0.0.0:80' }",
-            "server.listen: reaches beyond this machine while no clients are configured: configure clients or listen on 127.0.0.1",
+            "server.listen: reaches beyond this machine while no clients are configured: configure clients or jwt, or listen on 127.0.0.1",
         ),
         (
             "server: { request_timeout: 15s }",
@@ -67,7 +67,7 @@ fn a_bad_section_gets_one_line_that_names_the_option_and_the_fix() {
         ("sever: {}", "sever: is not an option; did you mean server?"),
         (
             "limits: {}",
-            "limits: is not an option; known here are server, sources, clients, graphql, streams, cache, follow, store, telemetry",
+            "limits: is not an option; known here are server, sources, clients, jwt, graphql, streams, cache, follow, store, telemetry",
         ),
         ("graphql: { introspection: yes }", "graphql.introspection: must be auto, on or off"),
         ("graphql: { max_depth: '12' }", "graphql.max_depth: must be a whole number from 1 to 100"),

@@ -43,8 +43,7 @@ pub(super) fn upgrade(door: &Door, mut request: Request) -> Result<Response, Ref
         Some(token) => Some(door.authenticate(Some(&token))?),
         None => None,
     };
-    let client = principal.as_ref().map(|principal| principal.name().to_owned());
-    let seat = streams.open(Transport::WebSocket, client.as_deref()).map_err(events::refusal)?;
+    let seat = streams.open(Transport::WebSocket, principal.as_ref()).map_err(events::refusal)?;
 
     let accept = derive_accept_key(key.as_bytes());
     let accept = HeaderValue::try_from(accept).map_err(|_| bad("sec-websocket-key cannot be answered"))?;

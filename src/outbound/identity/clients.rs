@@ -30,6 +30,11 @@ impl ClientKeys {
         });
         Self { known: known.collect() }
     }
+
+    /// Says whether there is none.
+    pub const fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
 }
 
 impl Identity for ClientKeys {

@@ -250,7 +250,7 @@ async fn a_drain_and_a_revocation_end_sockets_with_their_codes() {
     let mut revoked = house.socket().await;
     revoked.say(r#"{"type":"connection_init","payload":{"authorization":"Bearer other"}}"#).await;
     revoked.hear().await;
-    house.streams.end_client("other", EndReason::Revoked);
+    house.streams.review(|holder| holder.name() != "other");
     assert_eq!(revoked.end().await.0, Some(4403));
 
     let start = Instant::now();
