@@ -3,8 +3,8 @@
 pub mod error;
 pub mod graphql;
 pub mod layers;
+pub mod porter;
 pub mod probes;
 pub mod rest;
-pub mod porter;
 pub mod router;
 pub mod streams;

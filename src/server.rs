@@ -3,3 +3,4 @@
 pub mod build;
 pub mod lifecycle;
 pub mod listeners;
+pub mod reload;

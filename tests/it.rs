@@ -9,6 +9,7 @@ mod docs;
 mod faults;
 mod hostile;
 mod http_audit;
+mod identity;
 mod job_cli;
 mod lookup;
 mod processes;

@@ -40,7 +40,7 @@ pub(super) fn run(arguments: &Arguments, terminal: &mut Terminal<'_>) -> anyhow:
             "jobgate demo: a gateway in front of two simulated upstreams with living jobs\n\n{simulator}\n\
              ask for a job of each:\n\n  curl -s http://{address}/graphql -H 'content-type: application/json' -d '{body}'\n"
         ))?;
-        let ended = lifecycle::run(gateway, config.server.drain_timeout).await?;
+        let ended = lifecycle::run(gateway, config.server.drain_timeout, None).await?;
         simulator.stop().await;
         Ok(ended.into())
     })

@@ -185,7 +185,9 @@ impl RawIssuer {
             faults.add(at, "is missing: write { url: https://… } or { file: /path }");
             None
         };
-        for (claim, name) in [("name_claim", Some(&self.name_claim)), ("sources_claim", self.sources_claim.as_ref())] {
+        for (claim, name) in
+            [("name_claim", Some(&self.name_claim)), ("sources_claim", self.sources_claim.as_ref())]
+        {
             if name.is_some_and(|name| !(1..=TEXT_MAX).contains(&name.len())) {
                 faults.add(format!("{path}.{claim}"), "must be the name of a claim, such as sub");
             }

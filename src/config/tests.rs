@@ -136,8 +136,10 @@ fn places(value: &Value, pointer: &str, into: &mut Vec<String>) {
 
 /// The default file with its samples of a source and a client switched on.
 fn sampled() -> String {
-    let mut text =
-        include_str!("../../config/default.yaml").replace("sources: {}\n", "").replace("clients: []\n", "").replace("jwt: []\n", "");
+    let mut text = include_str!("../../config/default.yaml")
+        .replace("sources: {}\n", "")
+        .replace("clients: []\n", "")
+        .replace("jwt: []\n", "");
     for sample in ["# sources:\n", "# clients:\n", "# jwt:\n"] {
         let start = text.find(sample).expect("a sample");
         let (before, sample) = text.split_at(start);

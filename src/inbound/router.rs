@@ -1,8 +1,8 @@
 //! Which path opens on what.
 
+use crate::jobs::Jobs;
 use axum::Router;
 use axum::response::IntoResponse as _;
-use crate::jobs::Jobs;
 
 use super::error::{Kind, Refusal};
 use super::graphql::http::Door;

@@ -230,7 +230,9 @@ impl Streams {
         let fallen: HashMap<u64, Principal> = fallen.collect();
         let mut held = self.0.lock();
         // whoever came in anew meanwhile, with another credential, was recognised by what holds now
-        let ended = held.open.extract_if(|id, open| open.holder.as_ref().is_some_and(|now| fallen.get(id) == Some(now)));
+        let ended = held
+            .open
+            .extract_if(|id, open| open.holder.as_ref().is_some_and(|now| fallen.get(id) == Some(now)));
         let ended: Vec<Open> = ended.map(|(_, open)| open).collect();
         drop(held);
         let count = ended.len();

@@ -20,7 +20,8 @@ use crate::inbound::streams::{Counts, Origins, StreamSettings, Streams};
 use crate::jobs::{FollowSettings, Freshness, Jobs, Ports};
 use crate::outbound::credentials::SecretFiles;
 use crate::outbound::http::{BaseUrl, HttpRoad};
-use crate::outbound::identity::clients::ClientKeys;
+use crate::outbound::identity::LiveIdentity;
+use crate::outbound::identity::jwt;
 use crate::outbound::stores::memory::{MemoryStore, Retention};
 use crate::outbound::stores::rows::MemoryRows;
 use crate::outbound::system::{RuntimeSpawner, SystemClock, ThreadEntropy};
@@ -31,6 +32,7 @@ use crate::ports::spawner::{Spawner, TaskKind};
 use crate::ports::upstream::JobReader;
 
 use super::listeners::{ConnectionLimits, Listener};
+use super::reload::Reload;
 
 /// Of the time a request may take, the share that an answer may wait for an upstream: the rest is for writing it.
 const WAITING_SHARE: f64 = 0.9;
@@ -46,6 +48,9 @@ pub struct Gateway {
     readiness: Readiness,
     spawner: RuntimeSpawner,
     streams: Streams,
+    reload: Reload,
+    /// Ends the tasks that keep issuers' keys fresh.
+    keys_end: CancellationToken,
     drain_delay: Duration,
 }
 
@@ -62,6 +67,8 @@ pub struct Serving {
     drain_delay: Duration,
     streams: Streams,
     jobs: Jobs,
+    reload: Reload,
+    keys_end: CancellationToken,
 }
 
 impl Gateway {
@@ -86,8 +93,15 @@ impl Gateway {
             unfinished: cache.keep_unfinished,
             missing: cache.missing_for,
         };
+        let keys_end = CancellationToken::new();
+        let means = jwt::Means {
+            clock: Arc::clone(&clock),
+            spawner: Arc::new(spawner.clone()),
+            stop: keys_end.clone(),
+        };
+        let identity = LiveIdentity::new(config, means).context("the keys of issuers cannot be read")?;
         let ports = Ports {
-            identity: Arc::new(ClientKeys::new(&config.clients)),
+            identity: Arc::new(identity.clone()),
             readers,
             store: Arc::new(MemoryStore::new(retention)),
             rows: Arc::new(MemoryRows::new(cache.rows_max_bytes as u64, cache.rows_for)),
@@ -111,11 +125,10 @@ impl Gateway {
 
         let server = &config.server;
         let schema = schema::build(jobs.clone(), config.allows_introspection());
-        let authenticate = router::authenticator(jobs.clone());
         let streams = streams(config, &spawner);
         let types = schema::input_types().context("read the input types of the schema")?;
         let door =
-            Door::new(schema, types, authenticate, limits(config), server.request_timeout, streams.clone());
+            Door::new(schema, types, jobs.clone(), limits(config), server.request_timeout, streams.clone());
         let settings = Settings {
             max_body: server.max_body,
             deadline: server.request_timeout,
@@ -126,6 +139,8 @@ impl Gateway {
             public: Listener::bind("public", "server.listen", server.listen).await?,
             admin: Listener::bind("admin", "server.admin_listen", server.admin_listen).await?,
             routes: router::public(door, jobs.clone(), settings),
+            reload: Reload::new(config.clone(), identity, streams.clone(), jobs.clone()),
+            keys_end,
             jobs,
             limits: ConnectionLimits {
                 connections: server.max_connections,
@@ -172,6 +187,8 @@ impl Gateway {
             drain_delay: self.drain_delay,
             streams: self.streams,
             jobs: self.jobs,
+            reload: self.reload,
+            keys_end: self.keys_end,
         }
     }
 }
@@ -192,6 +209,11 @@ impl Serving {
         self.streams.counts()
     }
 
+    /// What can change while it serves.
+    pub const fn reload(&self) -> &Reload {
+        &self.reload
+    }
+
     /// Stops being ready, goes on for the configured delay, accepts no more, ends the streams over their window, and
     /// waits until everything under way is finished.
     pub async fn drain(&self) {
@@ -201,6 +223,7 @@ impl Serving {
         self.drain.cancel();
         self.streams.drain(self.streams.settings().drain_window).await;
         self.following.cancel();
+        self.keys_end.cancel();
         self.probes_end.cancel();
         self.spawner.idle().await;
     }

@@ -59,7 +59,7 @@ pub(super) fn open(
 }
 
 /// The refusal of a client that gets no seat.
-fn no_seat(why: NoSeat) -> Refusal {
+pub(super) fn no_seat(why: NoSeat) -> Refusal {
     match why {
         NoSeat::Full(full) => refusal(full),
         NoSeat::Revoked => Refusal::unauthenticated("what was presented does not hold any more"),

@@ -43,7 +43,10 @@ pub(super) fn upgrade(door: &Door, mut request: Request) -> Result<Response, Ref
         Some(token) => Some(door.authenticate(Some(&token))?),
         None => None,
     };
-    let seat = streams.open(Transport::WebSocket, principal.as_ref()).map_err(events::refusal)?;
+    let mut seat = streams.open(Transport::WebSocket, principal.as_ref()).map_err(events::refusal)?;
+    if let Some(principal) = &principal {
+        door.seat(&mut seat, principal).map_err(events::no_seat)?;
+    }
 
     let accept = derive_accept_key(key.as_bytes());
     let accept = HeaderValue::try_from(accept).map_err(|_| bad("sec-websocket-key cannot be answered"))?;

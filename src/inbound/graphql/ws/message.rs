@@ -23,8 +23,13 @@ pub(super) enum ClientMessage {
     /// A ping that brings a credential, in the place of the one that the socket was opened with.
     Renew(Map<String, Value>),
     Pong,
-    Subscribe { id: String, parameters: Parameters },
-    Complete { id: String },
+    Subscribe {
+        id: String,
+        parameters: Parameters,
+    },
+    Complete {
+        id: String,
+    },
 }
 
 #[derive(Deserialize)]

@@ -15,8 +15,9 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::*;
 use crate::inbound::graphql::testing::{House, house};
-use crate::inbound::streams::{EndReason, StreamSettings};
+use crate::inbound::streams::StreamSettings;
 
+mod credentials;
 mod misuse;
 mod time;
 mod upgrades;

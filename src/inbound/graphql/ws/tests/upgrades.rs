@@ -5,6 +5,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::domain::principal::Principal;
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
