@@ -88,15 +88,14 @@ impl Issuers {
     /// When the HTTP client cannot be built on this machine.
     pub fn new(configured: &[IssuerConfig], before: Option<&Self>, means: &Means) -> Result<Self, RoadError> {
         let all = configured.iter().map(|config| {
-            let same = |issuer: &&Issuer| {
-                issuer.config.jwks == config.jwks && issuer.config.refresh == config.refresh
-            };
-            let keys = match before.and_then(|before| before.all.iter().find(same)) {
-                Some(issuer) => Arc::clone(&issuer.keys),
-                None => {
+            let same = before.and_then(|before| before.all.iter().find(|old| old.config.jwks == config.jwks));
+            let keys = match same {
+                Some(same) if same.config.refresh == config.refresh => Arc::clone(&same.keys),
+                _ => {
+                    let known = same.map(|same| same.keys.keys()).unwrap_or_default();
                     let place = keyring::place(&config.jwks)?;
                     let (spawner, stop) = (&*means.spawner, &means.stop);
-                    Arc::new(Keyring::start(&config.issuer, place, config.refresh, spawner, stop))
+                    Arc::new(Keyring::start(&config.issuer, place, config.refresh, known, spawner, stop))
                 }
             };
             Ok(Issuer::new(config, keys))

@@ -44,23 +44,24 @@ pub(super) struct Keyring {
     _task: DropGuard,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     keys: ArcSwap<KeySet>,
     wanted: Notify,
 }
 
 impl Keyring {
-    /// Starts to hold the keys of an issuer, whose name is for the log. There are none until the first look has landed.
-    /// The task ends with the keyring, or when `stop` is cancelled.
+    /// Starts to hold the keys of an issuer, whose name is for the log. Until the first look has landed they are those that
+    /// are `known` already. The task ends with the keyring, or when `stop` is cancelled.
     pub(super) fn start(
         issuer: &str,
         place: Box<dyn Place>,
         refresh: Duration,
+        known: Arc<KeySet>,
         spawner: &dyn Spawner,
         stop: &CancellationToken,
     ) -> Self {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared { keys: ArcSwap::new(known), wanted: Notify::new() });
         let stop = stop.child_token();
         let (kept, issuer, until) = (Arc::clone(&shared), issuer.to_owned(), stop.clone());
         let task = async move {

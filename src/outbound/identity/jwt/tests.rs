@@ -73,7 +73,14 @@ fn config(algorithms: &[SigningAlgorithm], sources_claim: Option<&str>) -> Issue
 async fn issuers(config: &IssuerConfig, script: &Script) -> Issuers {
     let place = Box::new(script.clone());
     let spawner = RuntimeSpawner::default();
-    let keys = Keyring::start(&config.issuer, place, config.refresh, &spawner, &CancellationToken::new());
+    let keys = Keyring::start(
+        &config.issuer,
+        place,
+        config.refresh,
+        Arc::default(),
+        &spawner,
+        &CancellationToken::new(),
+    );
     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     assert_eq!(script.reads(), 1);
     Issuers { all: vec![Issuer::new(config, Arc::new(keys))], clock: Arc::new(Still) }

@@ -16,18 +16,18 @@ fn set(mint: &Mint, kid: &str) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hundred_thousand_unknown_keys_bring_about_one_look_in_thirty_seconds() {
+async fn unknown_keys_bring_about_one_look_in_thirty_seconds_however_many_they_are() {
     let mint = Mint::new();
     let script = Script::new(mint.published());
     let issuers = issuers(&config(&[EdDsa], None), &script).await;
     let head = header("EdDSA").to_string();
     let signed = token(&mint, "ed");
     let rest = signed.split_once('.').unwrap().1;
-    for number in 0..100_000 {
+    for number in 0..10_000 {
         let hostile = format!("{}.{rest}", base64(head.replace("\"ed\"", &format!("\"k{number}\""))));
         assert_eq!(issuers.recognise(&hostile).map(drop), Err(Bad::Key));
-        if number % 1000 == 0 {
-            // a hundred thousand over thirty seconds
+        if number % 100 == 0 {
+            // all of them over thirty seconds
             tokio::time::sleep(SECOND * 3 / 10).await;
         }
     }
@@ -55,9 +55,9 @@ async fn a_new_key_is_taken_up_when_it_is_met_or_when_it_is_time() {
     tokio::time::sleep(SECOND * 31).await;
     let reads = script.reads();
     script.says(Ok(set(&old, "old")));
-    tokio::time::sleep(SECOND * 298).await;
+    tokio::time::sleep(SECOND * 295).await;
     assert_eq!(script.reads(), reads);
-    tokio::time::sleep(SECOND * 3).await;
+    tokio::time::sleep(SECOND * 6).await;
     assert!(issuers.recognise(&before).is_ok());
 }
 
