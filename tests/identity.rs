@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jobgate::config::{ClientConfig, Config, Environment};
+use jobgate::domain::id::SourceName;
+use jobgate::domain::principal::{Pass, Principal};
 use jobgate::outbound::identity::LiveIdentity;
 use jobgate::outbound::identity::jwt::Means;
 use jobgate::outbound::identity::keys;
@@ -16,6 +18,7 @@ use jobgate::simulator::{Addresses, MindBridgeJob, MindBridgeStep, Simulator};
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::support::ports::{FRESHNESS, house, reference};
 use crate::support::process::Process;
 use crate::support::scratch::Scratch;
 use crate::support::server::{ANY, KEY, Setup, TOKEN, external, told};
@@ -48,7 +51,7 @@ impl Gateway {
 
     /// Writes the configuration with another section, sends the signal, and waits until it was heard of.
     async fn reload(&mut self, section: &str, heard: &str) {
-        self.setup.rest = section.to_owned();
+        section.clone_into(&mut self.setup.rest);
         let (mind, metrics) = (self.simulator.mindbridge_url(), self.simulator.supermetrics_url());
         std::fs::write(self.config.path(), self.setup.yaml(&mind, &metrics)).unwrap();
         self.process.signal("HUP").await;
@@ -171,6 +174,21 @@ async fn a_hangup_takes_back_what_the_file_takes_back_and_nothing_else() {
     let (status, said) = gateway.process.ended().await;
     assert_eq!(status.code(), Some(0), "{said}");
     assert!(!said.contains("jg_") && !said.contains(&token), "no credential is in the log");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_longer_than_what_they_came_in_with_holds() {
+    let built = Instant::now();
+    let house = house();
+    for (holds, waits) in [(5, 5), (0, 0), (60, FRESHNESS.answer_within.as_secs())] {
+        let expires = Timestamp::UNIX_EPOCH + built.elapsed() + SECOND * holds;
+        let pass = Pass { expires: Some(expires), ..Pass::default() };
+        let client = Principal::new("c", SourceName::parse("mind")).holding(pass);
+        let begun = Instant::now();
+        let answer = house.jobs.await_end(&client, reference("mind", "a"), SECOND * 3600).await;
+        assert_eq!(answer.is_ok(), holds > 0, "{answer:?}");
+        assert_eq!(begun.elapsed().as_secs(), waits, "{holds}");
+    }
 }
 
 /// Over HTTP, with the machine's clock; how it goes on after thirty seconds is tested where time can be moved.

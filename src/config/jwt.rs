@@ -96,7 +96,7 @@ pub(super) struct RawIssuer {
     /// Where its public keys are: exactly one of `url` and `file`.
     #[schemars(required)]
     jwks: Option<RawJwks>,
-    /// The algorithms it may sign with, of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 and EdDSA.
+    /// The algorithms it may sign with, of `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384` and `EdDSA`.
     algorithms: Algorithms,
     /// How far its clock and ours may be apart.
     #[serde(with = "Span::<0, { 2 * MINUTE }>")]

@@ -70,7 +70,7 @@ pub async fn run(gateway: Gateway, drain_timeout: Duration, reread: Option<Rerea
             tracing::info!("reading the configuration again");
             drop(serving.reload().adopt(reread()));
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     tokio::select! {
         () = signals.next() => {}

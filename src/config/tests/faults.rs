@@ -264,7 +264,7 @@ fn a_bad_issuer_gets_one_line_that_names_the_option_and_the_fix() {
         ("issuer: b", "algorithms: [HS256], issuer: b", &format!("algorithms: {algorithm}")),
         ("issuer: b", "algorithms: [none], issuer: b", &format!("algorithms: {algorithm}")),
         ("issuer: b", "algorithms: [], issuer: b", "algorithms: must be a list of at least one algorithm"),
-        ("issuer: b", "leeway: 121s, issuer: b", "leeway: must be from 0ms to 2m"),
+        ("issuer: b", "leeway: 121s, issuer: b", "leeway: must be from 0s to 2m"),
         ("issuer: b", "refresh: 29s, issuer: b", "refresh: must be from 30s to 1d"),
         ("issuer: b", "name_claim: '', issuer: b", "name_claim: must be the name of a claim, such as sub"),
         (

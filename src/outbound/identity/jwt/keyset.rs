@@ -27,7 +27,7 @@ struct Key {
     /// The one algorithm that it is published for.
     only: Option<Algorithm>,
     kind: Kind,
-    key: DecodingKey,
+    public: DecodingKey,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +104,7 @@ impl KeySet {
             Some(kid) => fitting.find(|key| key.kid.as_deref() == Some(kid)),
             None => fitting.next().filter(|_| fitting.next().is_none()),
         }
-        .map(|key| &key.key)
+        .map(|key| &key.public)
     }
 }
 
@@ -118,7 +118,7 @@ impl Key {
             return None;
         }
         let only = raw.alg.map(|name| name.parse::<Algorithm>()).transpose().ok()?;
-        let (kind, key) = match (raw.kty.as_str(), raw.crv.as_deref()) {
+        let (kind, public) = match (raw.kty.as_str(), raw.crv.as_deref()) {
             ("RSA", None) => {
                 let [n, e] = [decode(&raw.n?)?, decode(&raw.e?)?];
                 (RSA_BITS.contains(&bits(&n)) && is_exponent(&e))
@@ -140,7 +140,7 @@ impl Key {
             }
             _ => return None,
         };
-        only.is_none_or(|only| kind.checks(only)).then_some(Self { kid: raw.kid, only, kind, key })
+        only.is_none_or(|only| kind.checks(only)).then_some(Self { kid: raw.kid, only, kind, public })
     }
 
     fn checks(&self, algorithm: Algorithm) -> bool {

@@ -18,7 +18,7 @@ fn set(mint: &Mint, kid: &str) -> Value {
 #[tokio::test(start_paused = true)]
 async fn unknown_keys_bring_about_one_look_in_thirty_seconds_however_many_they_are() {
     let mint = Mint::new();
-    let script = Script::new(mint.published());
+    let script = Script::new(&mint.published());
     let issuers = issuers(&config(&[EdDsa], None), &script).await;
     let head = header("EdDSA").to_string();
     let signed = token(&mint, "ed");
@@ -40,7 +40,7 @@ async fn unknown_keys_bring_about_one_look_in_thirty_seconds_however_many_they_a
 #[tokio::test(start_paused = true)]
 async fn a_new_key_is_taken_up_when_it_is_met_or_when_it_is_time() {
     let [old, new] = [Mint::new(), Mint::new()];
-    let script = Script::new(vec![set(&old, "old")["keys"][0].clone()]);
+    let script = Script::new(&[set(&old, "old")["keys"][0].clone()]);
     let issuers = issuers(&config(&[EdDsa], None), &script).await;
     let [before, after] = [token(&old, "old"), token(&new, "new")];
     assert!(issuers.recognise(&before).is_ok());
@@ -64,7 +64,7 @@ async fn a_new_key_is_taken_up_when_it_is_met_or_when_it_is_time() {
 #[tokio::test(start_paused = true)]
 async fn known_keys_go_on_while_none_can_be_read() {
     let mint = Mint::new();
-    let script = Script::new(mint.published());
+    let script = Script::new(&mint.published());
     let issuers = issuers(&config(&[EdDsa], None), &script).await;
     let good = token(&mint, "ed");
     for trouble in [
