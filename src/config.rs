@@ -17,6 +17,7 @@ mod environment;
 mod fault;
 mod follow;
 mod graphql;
+mod jwt;
 mod limits;
 mod network;
 mod read;
@@ -39,6 +40,7 @@ pub use environment::{Environment, FILE_VARIABLE, KEY_VARIABLE, NoText, URL_VARI
 pub use fault::Faults;
 pub use follow::FollowConfig;
 pub use graphql::{GraphqlConfig, Introspection, PersistedQueries, TrustedDocuments};
+pub use jwt::{IssuerConfig, JwksRef, SigningAlgorithm};
 pub use limits::LimitsConfig;
 pub use network::{Network, NoNetwork};
 pub use server::{ServerConfig, TlsConfig};
@@ -59,8 +61,10 @@ pub struct Config {
     /// The accounts of upstreams, by name; at least one.
     #[serde(serialize_with = "by_name")]
     pub sources: BTreeMap<SourceName, SourceConfig>,
-    /// Who may ask. Empty only where jobgate listens on loopback, and whoever reaches it may.
+    /// Who may ask, by key. Together with `jwt` empty only where jobgate listens on loopback, and whoever reaches it may.
     pub clients: Vec<ClientConfig>,
+    /// Whose signed tokens are taken.
+    pub jwt: Vec<IssuerConfig>,
     /// What the passes are signed with that clients make for browsers.
     pub watch_tokens: WatchTokensConfig,
     /// What a document may look like.
@@ -87,8 +91,11 @@ struct RawConfig {
     server: ServerConfig,
     /// The accounts of upstreams that jobgate asks, by name: 1 to 63 of a-z, 0-9, - and _. At least one.
     sources: BTreeMap<String, sources::RawSource>,
-    /// Who may ask. Without clients jobgate listens on loopback only, and whoever reaches it may ask for everything.
+    /// Who may ask, by key. Without clients and jwt jobgate listens on loopback only, and whoever reaches it may ask for
+    /// everything.
     clients: Vec<clients::RawClient>,
+    /// Whose signed tokens are taken beside client keys.
+    jwt: Vec<jwt::RawIssuer>,
     watch_tokens: watch_tokens::RawWatchTokens,
     graphql: GraphqlConfig,
     limits: LimitsConfig,
@@ -138,6 +145,11 @@ impl Config {
         serde_json::to_value(self)
     }
 
+    /// Says whether everybody who reaches jobgate may ask for everything: nobody is configured who may.
+    pub const fn knows_nobody(&self) -> bool {
+        self.clients.is_empty() && self.jwt.is_empty()
+    }
+
     /// Says whether callers may ask for the schema.
     pub fn allows_introspection(&self) -> bool {
         match self.graphql.introspection {
@@ -184,8 +196,8 @@ impl Config {
                 sources.extend(source.map(|source| (name, source)));
             }
         }
-        if raw.clients.is_empty() && !raw.server.is_local() {
-            let message = "reaches beyond this machine while no clients are configured: configure clients or listen on 127.0.0.1";
+        if raw.clients.is_empty() && raw.jwt.is_empty() && !raw.server.is_local() {
+            let message = "reaches beyond this machine while no clients are configured: configure clients or jwt, or listen on 127.0.0.1";
             faults.add("server.listen", message);
         }
         let upstream = |name: &String| {
@@ -193,12 +205,14 @@ impl Config {
         };
         let known = names.iter().map(|name| (name.clone(), upstream(name))).collect();
         let clients = clients::accept(raw.clients, &known, faults);
+        let jwt = jwt::accept(raw.jwt, names, faults);
         let watch_tokens = raw.watch_tokens.accept(faults);
         let RawConfig { server, graphql, limits, streams, cache, follow, store, telemetry, .. } = raw;
         Self {
             server,
             sources,
             clients,
+            jwt,
             watch_tokens,
             graphql,
             limits,

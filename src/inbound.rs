@@ -9,6 +9,7 @@ pub mod layers;
 pub mod paced;
 pub mod page;
 pub mod peer;
+pub mod porter;
 pub mod probes;
 pub mod rest;
 pub mod router;

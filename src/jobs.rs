@@ -160,6 +160,17 @@ impl Jobs {
         self.inner.identity.recognise(presented)
     }
 
+    /// Says whether a client that was recognised before would be recognised now as the same.
+    pub fn still_stands(&self, principal: &Principal) -> bool {
+        self.inner.identity.stands(principal)
+    }
+
+    /// For how long what a client came in with holds from now on; none while it is not taken back.
+    pub fn pass_left(&self, principal: &Principal) -> Option<Duration> {
+        let expires = principal.pass().expires?;
+        Some(Duration::try_from(expires.duration_since(self.inner.clock.now())).unwrap_or_default())
+    }
+
     /// The sources of which a client may read something, by name.
     pub fn sources(&self, principal: &Principal) -> Vec<SourceView> {
         let readable = self.inner.readers.iter().filter(|(name, _)| principal.may_read(name));

@@ -3,4 +3,5 @@
 pub mod build;
 pub mod lifecycle;
 pub mod listeners;
+pub mod reload;
 pub mod tls;

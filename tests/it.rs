@@ -12,6 +12,7 @@ mod grants;
 mod grants_http;
 mod hostile;
 mod http_audit;
+mod identity;
 mod job_cli;
 mod lookup;
 mod page;

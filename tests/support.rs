@@ -5,4 +5,5 @@ pub(crate) mod process;
 pub(crate) mod scratch;
 pub(crate) mod server;
 pub(crate) mod streams;
+pub(crate) mod tokens;
 pub(crate) mod wire;

@@ -83,9 +83,14 @@ fn summary(config: &Config) -> String {
     let names: Vec<_> =
         config.sources.iter().map(|(name, source)| format!("{name} ({})", source.upstream.name())).collect();
     let clients = match config.clients.len() {
-        0 => "no clients, loopback only".to_owned(),
+        0 if config.knows_nobody() => "no clients, loopback only".to_owned(),
         1 => "1 client".to_owned(),
         many => format!("{many} clients"),
+    };
+    let clients = match config.jwt.len() {
+        0 => clients,
+        1 => format!("{clients} and 1 issuer"),
+        many => format!("{clients} and {many} issuers"),
     };
     format!(
         "the configuration is valid: sources {}; {clients}; listens on {}",

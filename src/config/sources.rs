@@ -193,7 +193,7 @@ fn accept_url(text: Option<&str>, path: &str, allow_plaintext: bool, faults: &mu
     None
 }
 
-fn is_loopback(url: &Url) -> bool {
+pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => address.is_loopback(),

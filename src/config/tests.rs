@@ -11,6 +11,9 @@ use crate::domain::source::Upstream;
 
 mod faults;
 
+/// An issuer with what it needs and no more.
+const JWT: &str = "jwt: [{issuer: 'https://login.example', audience: jobgate, jwks: {url: 'https://login.example/.well-known/jwks.json'}, sources: [audit]}]";
+
 const HASH: &str = "ab00000000000000000000000000000000000000000000000000000000000000";
 
 /// A valid source and client, to which a case adds its sections.
@@ -193,9 +196,11 @@ fn places(value: &Value, pointer: &str, into: &mut Vec<String>) {
 
 /// The default file with its samples of a source and a client switched on.
 fn sampled() -> String {
-    let mut text =
-        include_str!("../../config/default.yaml").replace("sources: {}\n", "").replace("clients: []\n", "");
-    for sample in ["# sources:\n", "# clients:\n"] {
+    let mut text = include_str!("../../config/default.yaml")
+        .replace("sources: {}\n", "")
+        .replace("clients: []\n", "")
+        .replace("jwt: []\n", "");
+    for sample in ["# sources:\n", "# clients:\n", "# jwt:\n"] {
         let start = text.find(sample).expect("a sample");
         let (before, sample) = text.split_at(start);
         let end = sample.find("\n\n").expect("an end");
@@ -231,10 +236,11 @@ fn the_default_file_holds_every_option_of_the_schema_and_no_other() {
     for other in ["file", "env"] {
         assert!(described.remove(&format!("watch_tokens.secret.{other}")), "{other}");
     }
+    assert!(described.remove("jwt[].jwks.file"), "the sample shows url");
     assert_eq!(written, described);
     let bare = read(
         &format!(
-            "{}\nclients: [{{name: dashboard, key_sha256: '{}', sources: [audit]}}]",
+            "{}\nclients: [{{name: dashboard, key_sha256: '{}', sources: [audit]}}]\n{JWT}",
             source("upstream: mindbridge, base_url: 'https://acme.example/api', credential: {bearer: {file: /run/secrets/audit-token}}"),
             "0".repeat(64)
         ),

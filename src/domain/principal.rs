@@ -101,6 +101,11 @@ impl Principal {
         &self.pass
     }
 
+    /// Says whether another principal is the same client with the same rights, whatever pass it came in with.
+    pub fn is_same_client(&self, other: &Self) -> bool {
+        self.name == other.name && self.grant == other.grant && self.pass.jobs == other.pass.jobs
+    }
+
     /// Says whether the client may read something of a source.
     pub fn may_read(&self, source: &SourceName) -> bool {
         let granted = match &self.grant {

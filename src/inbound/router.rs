@@ -1,11 +1,8 @@
 //! Which path opens on what.
 
+use crate::jobs::Jobs;
 use axum::Router;
 use axum::response::IntoResponse as _;
-use secrecy::SecretString;
-
-use crate::domain::principal::Principal;
-use crate::jobs::Jobs;
 
 use super::client_limits::ClientLimits;
 use super::error::{Kind, Refusal};
@@ -27,13 +24,4 @@ pub fn public(door: Door, jobs: Jobs, clients: ClientLimits, settings: Settings)
             .into_response()
         });
     layers::around(routes, settings)
-}
-
-/// Lets the use case say who is calling, and turns its refusal into one of this door.
-pub fn authenticator(
-    jobs: Jobs,
-) -> impl Fn(Option<&SecretString>) -> Result<Principal, Refusal> + Send + Sync + 'static {
-    move |presented| {
-        jobs.authenticate(presented).map_err(|refusal| Refusal::unauthenticated(refusal.to_string()))
-    }
 }

@@ -102,10 +102,12 @@ impl Jobs {
 
     /// Waits for the end of a job, at most `timeout`: then for the state reached.
     ///
-    /// A reference that cannot be read and a job that nobody knows are answered at once. Cancel safe.
+    /// A reference that cannot be read and a job that nobody knows are answered at once. Nobody waits for longer than what
+    /// they came in with holds. Cancel safe.
     pub async fn await_end(&self, principal: &Principal, reference: JobRef, timeout: Duration) -> Answer {
         let target = self.resolve(principal, &reference)?;
-        let deadline = Instant::now() + timeout.min(self.inner.freshness.answer_within);
+        let holds = self.pass_left(principal).unwrap_or(Duration::MAX);
+        let deadline = Instant::now() + timeout.min(self.inner.freshness.answer_within).min(holds);
         let Target { key, reader } = target;
         let mut interest = self.inner.following.interest(&key, principal.shared_name(), None);
         let first = self.inner.answer(Wanted::from([(key.clone(), reader)]), principal, None);

@@ -5,6 +5,7 @@
 //! because it prints the whole URL (`crate-traps` F24). Not here: budgets, retries, what an answer means.
 
 mod call;
+mod fetch;
 mod mask;
 mod reply;
 #[cfg(test)]

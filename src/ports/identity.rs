@@ -14,10 +14,12 @@ use crate::domain::principal::Principal;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Nothing was presented, and something is needed.
-    #[error("authentication is required: send a client key as an authorization header, \"Bearer <key>\"")]
+    #[error(
+        "authentication is required: send a client key or token as an authorization header, \"Bearer <key>\""
+    )]
     Missing,
     /// What was presented is not known here.
-    #[error("the presented client key is not known here")]
+    #[error("the presented client key or token is not known here")]
     Unknown,
 }
 

@@ -17,6 +17,8 @@ pub enum TaskKind {
     Connection,
     /// One WebSocket. Ends with the socket.
     Stream,
+    /// The loop that keeps an issuer's public keys fresh. Runs until the issuer is taken out, or the process drains.
+    Keys,
     /// A listener. Runs until the process drains.
     Listener,
     /// The loop that looks at the certificate's files. Runs until the process drains.
@@ -41,6 +43,7 @@ impl TaskKind {
             Self::Poller => "poller",
             Self::Connection => "connection",
             Self::Stream => "stream",
+            Self::Keys => "keys",
             Self::Listener => "listener",
             Self::Certificate => "certificate",
         }
@@ -50,7 +53,7 @@ impl TaskKind {
     pub const fn on_panic(self) -> OnPanic {
         match self {
             Self::Flight | Self::Poll | Self::Connection | Self::Stream => OnPanic::Contained,
-            Self::Poller | Self::Listener | Self::Certificate => OnPanic::Fatal,
+            Self::Poller | Self::Keys | Self::Listener | Self::Certificate => OnPanic::Fatal,
         }
     }
 }

@@ -25,7 +25,8 @@ use crate::inbound::streams::{Counts, Origins, StreamSettings, Streams};
 use crate::jobs::{FollowSettings, Freshness, Jobs, Ports};
 use crate::outbound::credentials::{self, SecretFiles};
 use crate::outbound::http::{BaseUrl, HttpRoad};
-use crate::outbound::identity::clients::ClientKeys;
+use crate::outbound::identity::LiveIdentity;
+use crate::outbound::identity::jwt;
 use crate::outbound::identity::watch_tokens::WatchTokens;
 use crate::outbound::stores::memory::{MemoryStore, Retention};
 use crate::outbound::stores::rows::MemoryRows;
@@ -37,6 +38,7 @@ use crate::ports::spawner::{Spawner, TaskKind};
 use crate::ports::upstream::JobReader;
 
 use super::listeners::{ConnectionLimits, Listener, Patience};
+use super::reload::Reload;
 use super::tls::Certificate;
 
 /// The option that names the manifest of documents.
@@ -56,6 +58,9 @@ pub struct Gateway {
     readiness: Readiness,
     spawner: RuntimeSpawner,
     streams: Streams,
+    reload: Reload,
+    /// Ends the tasks that keep issuers' keys fresh.
+    keys_end: CancellationToken,
     drain_delay: Duration,
 }
 
@@ -72,6 +77,8 @@ pub struct Serving {
     drain_delay: Duration,
     streams: Streams,
     jobs: Jobs,
+    reload: Reload,
+    keys_end: CancellationToken,
 }
 
 impl Gateway {
@@ -96,11 +103,16 @@ impl Gateway {
             unfinished: cache.keep_unfinished,
             missing: cache.missing_for,
         };
+        let keys_end = CancellationToken::new();
+        let means = jwt::Means {
+            clock: Arc::clone(&clock),
+            spawner: Arc::new(spawner.clone()),
+            stop: keys_end.clone(),
+        };
+        let identity = LiveIdentity::new(config, watch_tokens(config, env)?, means)
+            .context("the keys of issuers cannot be read")?;
         let ports = Ports {
-            identity: Arc::new(
-                ClientKeys::new(&config.clients)
-                    .with_watch_tokens(watch_tokens(config, env)?, Arc::clone(&clock)),
-            ),
+            identity: Arc::new(identity.clone()),
             readers,
             store: Arc::new(MemoryStore::new(retention)),
             rows: Arc::new(MemoryRows::new(cache.rows_max_bytes as u64, cache.rows_for)),
@@ -124,7 +136,6 @@ impl Gateway {
 
         let server = &config.server;
         let schema = schema::build(jobs.clone(), config.allows_introspection());
-        let authenticate = router::authenticator(jobs.clone());
         let streams = streams(config, &spawner);
         let types = schema::input_types().context("read the input types of the schema")?;
         let clients = client_limits(config);
@@ -132,7 +143,7 @@ impl Gateway {
         let door = Door::new(
             schema,
             types,
-            authenticate,
+            jobs.clone(),
             limits(config),
             admission,
             server.body_timeout,
@@ -149,7 +160,7 @@ impl Gateway {
             deadline: server.request_timeout,
             concurrency: server.max_requests,
             origins: origins(config),
-            open: config.clients.is_empty(),
+            open: config.knows_nobody(),
             proxies: TrustedProxies(server.trusted_proxies.clone()),
             bad_credentials: config.limits.bad_credentials_per_minute,
             tls: certificate.is_some(),
@@ -159,6 +170,8 @@ impl Gateway {
             public: Listener::bind("public", "server.listen", server.listen).await?,
             admin: Listener::bind("admin", "server.admin_listen", server.admin_listen).await?,
             routes: router::public(door, jobs.clone(), clients, settings),
+            reload: Reload::new(config.clone(), identity, streams.clone(), jobs.clone()),
+            keys_end,
             jobs,
             limits: ConnectionLimits {
                 connections: server.max_connections,
@@ -220,6 +233,8 @@ impl Gateway {
             drain_delay: self.drain_delay,
             streams: self.streams,
             jobs: self.jobs,
+            reload: self.reload,
+            keys_end: self.keys_end,
         }
     }
 }
@@ -240,6 +255,11 @@ impl Serving {
         self.streams.counts()
     }
 
+    /// What can change while it serves.
+    pub const fn reload(&self) -> &Reload {
+        &self.reload
+    }
+
     /// Stops being ready, goes on for the configured delay, accepts no more, ends the streams over their window, and
     /// waits until everything under way is finished.
     pub async fn drain(&self) {
@@ -249,6 +269,7 @@ impl Serving {
         self.drain.cancel();
         self.streams.drain(self.streams.settings().drain_window).await;
         self.following.cancel();
+        self.keys_end.cancel();
         self.probes_end.cancel();
         self.spawner.idle().await;
     }

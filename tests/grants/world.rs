@@ -15,7 +15,7 @@ use jobgate::jobs::access::JobRef;
 use jobgate::jobs::list::JobFilter;
 use jobgate::jobs::track::Labels;
 use jobgate::jobs::{Jobs, Ports};
-use jobgate::outbound::identity::clients::ClientKeys;
+use jobgate::outbound::identity::everybody::Everybody;
 use jobgate::outbound::identity::watch_tokens::WatchTokens;
 use jobgate::outbound::stores::memory::{MemoryStore, Retention};
 use jobgate::outbound::stores::rows::MemoryRows;
@@ -175,7 +175,7 @@ impl World {
         let missing = Duration::from_mins(1);
         let tokens = WatchTokens::shared(&"0123456789abcdef0123456789abcdef".into()).unwrap();
         let ports = Ports {
-            identity: Arc::new(ClientKeys::new(clients).with_watch_tokens(tokens, Arc::clone(&clock))),
+            identity: Arc::new(Everybody::by_keys(clients, Arc::new(tokens), Arc::clone(&clock))),
             readers: sources.values().map(|one| Arc::clone(one) as Arc<dyn JobReader>).collect(),
             store: Arc::new(MemoryStore::new(Retention {
                 max_bytes: 64 << 20,

@@ -12,7 +12,8 @@ use jobgate::domain::pace::Pace;
 use jobgate::domain::source::{BudgetUse, SourceHealth, SourceStatus, Upstream};
 use jobgate::jobs::access::JobRef;
 use jobgate::jobs::{FollowSettings, Freshness, Jobs, Ports};
-use jobgate::outbound::identity::clients::ClientKeys;
+use jobgate::outbound::identity::everybody::Everybody;
+use jobgate::outbound::identity::watch_tokens::WatchTokens;
 use jobgate::outbound::stores::memory::{MemoryStore, Retention};
 use jobgate::outbound::stores::rows::MemoryRows;
 use jobgate::outbound::system::RuntimeSpawner;
@@ -185,7 +186,7 @@ pub(crate) fn house_that(follow: FollowSettings) -> House {
     let retention = Retention { max_bytes: 64 << 20, finished: day, unfinished: day, missing };
     let spawner = RuntimeSpawner::default();
     let ports = Ports {
-        identity: Arc::new(ClientKeys::new(&[])),
+        identity: Arc::new(nobody(Arc::clone(&clock))),
         readers: vec![Arc::clone(&mind) as Arc<dyn JobReader>, Arc::clone(&metrics) as Arc<dyn JobReader>],
         store: Arc::new(MemoryStore::new(retention)),
         rows: Arc::new(MemoryRows::new(64 << 20, day)),
@@ -212,4 +213,9 @@ pub(crate) const FOLLOW: FollowSettings = FollowSettings {
 
 pub(crate) fn reference(source: &str, id: &str) -> JobRef {
     JobRef::External { source: source.to_owned(), external_id: id.to_owned() }
+}
+
+/// Knows no clients, so that whoever comes is local.
+fn nobody(clock: Arc<dyn Clock>) -> Everybody {
+    Everybody::by_keys(&[], Arc::new(WatchTokens::of_this_process().unwrap()), clock)
 }

@@ -71,7 +71,7 @@ fn a_bad_section_gets_one_line_that_names_the_option_and_the_fix() {
         ("server: { header_timeout: 2h }", "server.header_timeout: must be from 1ms to 1h"),
         (
             "server: { listen: '0.0.0.0:80' }",
-            "server.listen: reaches beyond this machine while no clients are configured: configure clients or listen on 127.0.0.1",
+            "server.listen: reaches beyond this machine while no clients are configured: configure clients or jwt, or listen on 127.0.0.1",
         ),
         (
             "server: { request_timeout: 15s }",
@@ -81,7 +81,7 @@ fn a_bad_section_gets_one_line_that_names_the_option_and_the_fix() {
         ("sever: {}", "sever: is not an option; did you mean server?"),
         (
             "rates: {}",
-            "rates: is not an option; known here are server, sources, clients, watch_tokens, graphql, limits, streams, cache, follow, store, telemetry",
+            "rates: is not an option; known here are server, sources, clients, jwt, watch_tokens, graphql, limits, streams, cache, follow, store, telemetry",
         ),
         ("graphql: { introspection: yes }", "graphql.introspection: must be auto, on or off"),
         ("graphql: { max_depth: '12' }", "graphql.max_depth: must be a whole number from 1 to 100"),
@@ -278,6 +278,76 @@ fn a_bad_client_gets_one_line_that_names_the_option_and_the_fix() {
         let yaml = with(&format!("clients: [{{name: a, key_sha256: {HASH}, sources: [audit]}}, {client}]"));
         assert_eq!(read(&yaml, &[]).map(drop), Err((*line).to_owned()), "{client}");
     }
+}
+
+#[test]
+fn a_bad_issuer_gets_one_line_that_names_the_option_and_the_fix() {
+    let algorithm = "must be RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA; no other can be checked with a public key";
+    let whole = "issuer: b, audience: jobgate, jwks: {url: 'https://b.example/keys'}, sources: [audit]";
+    let cases = [
+        ("issuer: b", "issuer: a", "issuer: is also the issuer of jwt[0]: put both in one entry"),
+        (
+            "issuer: b",
+            "issuer: 'b#c'",
+            "issuer: must be 1 to 200 visible ASCII characters without #, \" and \\",
+        ),
+        ("issuer: b", "issuer: ''", "issuer: must be 1 to 200 visible ASCII characters without #, \" and \\"),
+        ("issuer: b, ", "", "issuer: is missing: write what the tokens hold as iss"),
+        ("audience: jobgate", "audience: []", "audience: must be a text, or a list of at least one text"),
+        ("audience: jobgate", "audience: [a, 7]", "audience: must be a text, or a list of at least one text"),
+        (
+            "audience: jobgate, ",
+            "",
+            "audience: is missing: write what the tokens hold as aud when they are meant for jobgate",
+        ),
+        (
+            "https://b",
+            "http://b",
+            "jwks.url: must start with https://, or whoever is on the way chooses the keys",
+        ),
+        (
+            "https://b",
+            "https://u:p@b",
+            "jwks.url: must hold no user, no password and no fragment: public keys need none",
+        ),
+        ("url: 'https:", "file: 'https:", "jwks.file: must be a path that starts with /, ./ or ../"),
+        ("url: 'https://b.example/keys'", "", "jwks: is empty: write { url: https://… } or { file: /path }"),
+        ("jwks: {", "jwks: {file: /keys, ", "jwks: has both url and file: keep one"),
+        (
+            "jwks: {url: 'https://b.example/keys'}",
+            "jwks: /keys",
+            "jwks: must be a place of keys, { url: https://… } or { file: /path }",
+        ),
+        ("issuer: b", "algorithms: [HS256], issuer: b", &format!("algorithms: {algorithm}")),
+        ("issuer: b", "algorithms: [none], issuer: b", &format!("algorithms: {algorithm}")),
+        ("issuer: b", "algorithms: [], issuer: b", "algorithms: must be a list of at least one algorithm"),
+        ("issuer: b", "leeway: 121s, issuer: b", "leeway: must be from 0s to 2m"),
+        ("issuer: b", "refresh: 29s, issuer: b", "refresh: must be from 30s to 1d"),
+        ("issuer: b", "name_claim: '', issuer: b", "name_claim: must be the name of a claim, such as sub"),
+        (
+            "sources: [audit]",
+            "sources: []",
+            "sources: is missing: name at least one source that the tokens may read",
+        ),
+        (
+            "sources: [audit]",
+            "sources: [audits]",
+            "sources[0]: names a source that is not configured; did you mean audit?",
+        ),
+        (
+            "issuer: b",
+            "secret: x, issuer: b",
+            "secret: is not an option; known here are issuer, audience, jwks, algorithms, leeway, refresh, name_claim, sources, sources_claim",
+        ),
+    ];
+    for (part, instead, line) in cases {
+        let bad = whole.replacen(part, instead, 1);
+        let first = whole.replace("issuer: b", "issuer: a");
+        let found = read(&with(&format!("jwt: [{{{first}}}, {{{bad}}}]")), &[]).map(drop);
+        assert_eq!(found, Err(format!("jwt[1].{line}")), "{bad}");
+    }
+    // issuers are enough to listen beyond this machine
+    read(&with(&format!("server: {{listen: '0.0.0.0:80'}}\njwt: [{{{whole}}}]")), &[]).unwrap();
 }
 
 #[test]

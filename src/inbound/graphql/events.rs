@@ -14,8 +14,9 @@ use http::{HeaderName, HeaderValue, header};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::http::answers::{Answer, Answers};
-use super::http::{Door, Prepared};
+use super::http::{Door, NoSeat, Prepared};
 use super::{multipart, sse};
+use crate::domain::principal::Principal;
 use crate::inbound::error::{Kind, Refusal};
 use crate::inbound::streams::{EndReason, Full, OperationSeat, Seat, Transport};
 
@@ -25,14 +26,16 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 /// Opens the response of a stream.
 ///
 /// # Errors
-/// 429, when the client has as many streams or operations as it may; 503, when the process drains.
+/// 429, when the client has as many streams or operations as it may; 503, when the process drains; 401, when what it came
+/// in with has just been taken back.
 pub(super) fn open(
     door: &Door,
     transport: Transport,
-    client: &str,
+    client: &Principal,
     prepared: Result<Prepared, Refusal>,
 ) -> Result<Response, Refusal> {
-    let seat = door.streams().open(transport, Some(client)).map_err(refusal)?;
+    let mut seat = door.streams().open(transport, Some(client)).map_err(refusal)?;
+    door.seat(&mut seat, client).map_err(no_seat)?;
     let operation = seat.operation().map_err(refusal)?;
     let source = match prepared {
         Ok(prepared) => Source::Answers(door.run(prepared)),
@@ -53,6 +56,14 @@ pub(super) fn open(
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
     Ok(response)
+}
+
+/// The refusal of a client that gets no seat.
+pub(super) fn no_seat(why: NoSeat) -> Refusal {
+    match why {
+        NoSeat::Full(full) => refusal(full),
+        NoSeat::Revoked => Refusal::unauthenticated("what was presented does not hold any more"),
+    }
 }
 
 /// The refusal of a stream that finds no room.
@@ -101,6 +112,11 @@ impl Live {
         if let Poll::Ready(reason) = self.seat.poll_told(cx) {
             return Poll::Ready(Turn::End(reason));
         }
+        // before the answers: however many there are, none is given after the end
+        let (ends, reason) = self.seat.ends();
+        if ends <= Instant::now() {
+            return Poll::Ready(Turn::End(reason));
+        }
         let answer = match &mut self.source {
             Source::Answers(answers) => Pin::new(answers).poll_next(cx),
             Source::Refused(answer) => Poll::Ready(answer.take()),
@@ -118,7 +134,6 @@ impl Live {
         }
         while self.timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            let (ends, reason) = self.seat.ends();
             if ends <= now {
                 return Poll::Ready(Turn::End(reason));
             }

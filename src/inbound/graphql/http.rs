@@ -29,7 +29,8 @@ use crate::domain::principal::Principal;
 use crate::inbound::client_limits::{ClientLimits, Place};
 use crate::inbound::error::{Kind, Refusal};
 use crate::inbound::peer::Peer;
-use crate::inbound::streams::Streams;
+use crate::inbound::porter::Porter;
+use crate::inbound::streams::{Full, Seat, Streams};
 
 pub(super) mod answers;
 pub(in crate::inbound) mod bearer;
@@ -44,7 +45,6 @@ const DOCUMENT_BYTES: usize = 8 * 1024 * 1024;
 
 type Execute = dyn Fn(GraphqlRequest) -> BoxFuture<'static, GraphqlResponse> + Send + Sync;
 type ExecuteStream = dyn Fn(GraphqlRequest) -> BoxStream<'static, GraphqlResponse> + Send + Sync;
-type Authenticate = dyn Fn(Option<&SecretString>) -> Result<Principal, Refusal> + Send + Sync;
 
 /// Who and what is let in beside the limits of a document. The default holds back nobody and nothing.
 #[derive(Debug, Default)]
@@ -62,7 +62,7 @@ pub struct Door(Arc<Inner>);
 struct Inner {
     execute: Box<Execute>,
     execute_stream: Box<ExecuteStream>,
-    authenticate: Box<Authenticate>,
+    porter: Box<dyn Porter>,
     limits: Limits,
     admission: Admission,
     types: InputTypes,
@@ -74,13 +74,13 @@ struct Inner {
 impl Door {
     /// A door to a schema, whose input types are `types`.
     ///
-    /// `authenticate` is given the bearer token of each request, or its absence, before anything else is
+    /// `porter` is given the bearer token of each request, or its absence, before anything else is
     /// looked at; the principal it gives reaches resolvers as request data, beside the [`Operation`].
     /// `body_wait` is how long a client may take to send its body. `streams` holds what outlives a request.
     pub fn new<E: Executor>(
         executor: E,
         types: InputTypes,
-        authenticate: impl Fn(Option<&SecretString>) -> Result<Principal, Refusal> + Send + Sync + 'static,
+        porter: impl Porter + 'static,
         limits: Limits,
         admission: Admission,
         body_wait: Duration,
@@ -94,7 +94,7 @@ impl Door {
         Self(Arc::new(Inner {
             execute: Box::new(execute),
             execute_stream: Box::new(move |request| streaming.execute_stream(request, None)),
-            authenticate: Box::new(authenticate),
+            porter: Box::new(porter),
             limits,
             admission,
             types,
@@ -129,7 +129,17 @@ impl Door {
 
     /// Says who presents a token, or nothing.
     pub(super) fn authenticate(&self, presented: Option<&SecretString>) -> Result<Principal, Refusal> {
-        (self.0.authenticate)(presented)
+        self.0.porter.recognise(presented)
+    }
+
+    /// Gives a client its seat, for as long as what it came in with holds.
+    ///
+    /// # Errors
+    /// When the client holds as many as it may, or what it came in with was taken back since it was recognised.
+    pub(super) fn seat(&self, seat: &mut Seat, principal: &Principal) -> Result<(), NoSeat> {
+        seat.claim(principal, self.0.porter.left(principal)).map_err(NoSeat::Full)?;
+        // asked with the seat in the registry: what is taken back from now on finds it there
+        if self.0.porter.stands(principal) { Ok(()) } else { Err(NoSeat::Revoked) }
     }
 
     /// The route: every method, so that a wrong one is answered in the same words as all else.
@@ -142,6 +152,15 @@ impl fmt::Debug for Door {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Door").field("limits", &self.0.limits).finish_non_exhaustive()
     }
+}
+
+/// Why a client gets no seat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoSeat {
+    /// It holds as many streams as it may.
+    Full(Full),
+    /// What it came in with does not hold any more.
+    Revoked,
 }
 
 async fn serve(State(door): State<Door>, request: Request) -> Response {
@@ -194,7 +213,7 @@ impl Door {
                     Err(refusal) if refusal.kind() == Kind::MethodNotAllowed => return Err(refusal),
                     prepared => prepared,
                 };
-                events::open(self, transport, client.name(), prepared)
+                events::open(self, transport, &client, prepared)
             }
             (Form::Single(media), prepared) => Ok(self.once(prepared?, media).await),
         }

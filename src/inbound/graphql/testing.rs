@@ -1,22 +1,26 @@
 //! A schema with something to stream, behind a door of its own: what the tests of all transports share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_graphql::{Context, Object, Schema, Subscription};
 use axum::Router;
 use futures_util::stream::{self, Stream, StreamExt as _};
+use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::coerce::InputTypes;
 use super::http::{Admission, Door};
 use super::limits::Limits;
-use crate::domain::principal::Principal;
+use crate::domain::id::SourceName;
+use crate::domain::principal::{Pass, Principal};
 use crate::inbound::error::Refusal;
 use crate::inbound::layers::{self, Settings};
+use crate::inbound::porter::Porter;
 use crate::inbound::streams::{StreamSettings, Streams};
 
 /// What the resolvers are given.
@@ -95,6 +99,51 @@ impl Watch {
     }
 }
 
+/// Who may come in. `key` is the client `ui` and `other` the client `other`, for ever; `key-60` and `more-60` are `ui` until
+/// a minute after the house was built, `more` with another grant; whoever brings nothing is `local`.
+#[derive(Clone, Debug)]
+pub(super) struct Guests {
+    built: Instant,
+    shut: Arc<AtomicBool>,
+}
+
+impl Guests {
+    /// Recognises as before, and lets nobody stand any more.
+    pub(super) fn shut(&self) {
+        self.shut.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Porter for Guests {
+    fn recognise(&self, presented: Option<&SecretString>) -> Result<Principal, Refusal> {
+        let unknown = || Refusal::unauthenticated("the presented client key is not known here");
+        let (word, seconds) = match presented.map(ExposeSecret::expose_secret) {
+            None => return Ok(Principal::local()),
+            Some(text) => match text.split_once('-') {
+                None => (text, None),
+                Some((word, seconds)) => (word, Some(seconds.parse::<u64>().map_err(|_| unknown())?)),
+            },
+        };
+        let client = match word {
+            "key" => Principal::new("ui", []),
+            "more" => Principal::new("ui", SourceName::parse("audit")),
+            "other" => Principal::new("other", []),
+            _ => return Err(unknown()),
+        };
+        let expires = seconds.map(|seconds| Timestamp::UNIX_EPOCH + Duration::from_secs(seconds));
+        Ok(client.holding(Pass { expires, ..Pass::default() }))
+    }
+
+    fn left(&self, principal: &Principal) -> Option<Duration> {
+        let now = Timestamp::UNIX_EPOCH + self.built.elapsed();
+        Some(Duration::try_from(principal.pass().expires?.duration_since(now)).unwrap_or_default())
+    }
+
+    fn stands(&self, _: &Principal) -> bool {
+        !self.shut.load(Ordering::SeqCst)
+    }
+}
+
 /// A door with all that a test wants to look at.
 pub(super) struct House {
     pub(super) app: Router,
@@ -103,20 +152,16 @@ pub(super) struct House {
     pub(super) tasks: TaskTracker,
     pub(super) running: Arc<AtomicUsize>,
     pub(super) value: watch::Sender<usize>,
+    pub(super) guests: Guests,
 }
 
-/// Knows two keys, `key` of the client `ui` and `other` of the client `other`; whoever brings none is `local`.
+/// Lets in whom [`Guests`] says.
 pub(super) fn house(settings: StreamSettings) -> House {
     let running = Arc::new(AtomicUsize::new(0));
     let (value, receiver) = watch::channel(0);
     let world = World { running: Arc::clone(&running), value: receiver };
     let schema = Schema::build(Query, Mutation, Watch).data(world).finish();
-    let authenticate = |token: Option<&SecretString>| match token.map(ExposeSecret::expose_secret) {
-        None => Ok(Principal::local()),
-        Some("key") => Ok(Principal::new("ui", [])),
-        Some("other") => Ok(Principal::new("other", [])),
-        Some(_) => Err(Refusal::unauthenticated("the presented client key is not known here")),
-    };
+    let guests = Guests { built: Instant::now(), shut: Arc::default() };
     let tasks = TaskTracker::new();
     let spawner = tasks.clone();
     let streams = Streams::new(settings, move |task| drop(spawner.spawn(task)));
@@ -125,7 +170,7 @@ pub(super) fn house(settings: StreamSettings) -> House {
     let door = Door::new(
         schema,
         types,
-        authenticate,
+        guests.clone(),
         Limits::default(),
         Admission::default(),
         wait,
@@ -133,5 +178,5 @@ pub(super) fn house(settings: StreamSettings) -> House {
     );
     let routes = Router::new().route("/graphql", door.clone().route());
     let app = layers::around(routes, Settings::default());
-    House { app, door, streams, tasks, running, value }
+    House { app, door, streams, tasks, running, value, guests }
 }

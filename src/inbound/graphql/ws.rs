@@ -45,11 +45,11 @@ pub(super) fn upgrade(door: &Door, mut request: Request) -> Result<Response, Ref
         Some(token) => Some(door.authenticate(Some(&token))?),
         None => None,
     };
+    let mut seat = streams.open(Transport::WebSocket, principal.as_ref()).map_err(events::refusal)?;
     if let Some(principal) = &principal {
         door.client_limits().pace(principal)?;
+        door.seat(&mut seat, principal).map_err(events::no_seat)?;
     }
-    let client = principal.as_ref().map(|principal| principal.name().to_owned());
-    let seat = streams.open(Transport::WebSocket, client.as_deref()).map_err(events::refusal)?;
 
     let accept = derive_accept_key(key.as_bytes());
     let accept = HeaderValue::try_from(accept).map_err(|_| bad("sec-websocket-key cannot be answered"))?;

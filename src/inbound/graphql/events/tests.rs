@@ -204,6 +204,48 @@ async fn what_is_wrong_with_a_request_is_a_status_and_not_a_stream() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_stream_ends_with_its_credential_however_much_there_is_to_say() {
+    let house = house(StreamSettings::default());
+    for (number, (accept, query, last)) in [
+        (SSE, "subscription{quiet}", ":\n\n"),
+        (SSE, "subscription{newest}", "}\n\n"),
+        (
+            APOLLO,
+            "subscription{quiet}",
+            "\"extensions\":{\"code\":\"CREDENTIAL_EXPIRED\"}}]}\r\n--graphql--\r\n",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut request = post(accept, query);
+        let minutes = 1 + number as u64;
+        let key = HeaderValue::try_from(format!("Bearer key-{}", minutes * 60)).unwrap();
+        request.headers_mut().insert("authorization", key);
+        let busy = async {
+            // there is always something to say
+            loop {
+                house.value.send_modify(|value| *value = (*value + 1) % 1000);
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let heard = async {
+            let begun = Instant::now();
+            let heard = text(house.open(request).await).await;
+            (heard, begun.elapsed())
+        };
+        let (heard, lasted) = tokio::select! { heard = heard => heard, () = busy => (String::new(), SECOND) };
+        assert!(heard.ends_with(last) && !heard.contains("complete"), "{query}");
+        assert!((SECOND * 60..=SECOND * 61).contains(&lasted), "{query}: {lasted:?}");
+    }
+    let mut request = post(SSE, "subscription{quiet}");
+    request.headers_mut().insert("authorization", HeaderValue::from_static("Bearer key"));
+    house.guests.shut();
+    let refused = house.open(request).await;
+    assert_eq!(refused.status(), 401, "what was taken back while it was being recognised opens nothing");
+}
+
 #[test]
 fn a_line_break_between_tokens_does_not_end_the_data() {
     assert_eq!(sse::next(b"{\n\"a\":\r\n1}".to_vec()), "event: next\ndata: { \"a\":  1}\n\n");

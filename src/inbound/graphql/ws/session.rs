@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
+use secrecy::SecretString;
 use serde_json::{Map, Value};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
@@ -20,15 +21,13 @@ use crate::domain::principal::Principal;
 use crate::inbound::error::{self, Kind, Refusal};
 use crate::inbound::graphql::http::answers::{Answer, Answers};
 use crate::inbound::graphql::http::body::Parameters;
-use crate::inbound::graphql::http::{Door, bearer};
+use crate::inbound::graphql::http::{Door, NoSeat, bearer};
 use crate::inbound::streams::{EndReason, OperationSeat, Seat};
 
 /// Bytes read at once. Held and zeroed for each socket, so it is small: most messages of a client fit, a longer one grows it.
 const READ_BUFFER: usize = 1024;
 /// How long a peer may take to read our close frame and hang up.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
-/// The member of the `connection_init` payload that holds the credential, in any case, as a header's name would be.
-const AUTHORIZATION: &str = "authorization";
 
 /// Serves a socket to its end. `principal` is whom the header of the upgrade named, if it did.
 pub(super) async fn run<S>(door: Door, socket: S, seat: Seat, principal: Option<Principal>)
@@ -146,6 +145,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             Message::Text(text) => match ClientMessage::parse(&text)? {
                 ClientMessage::Init(payload) => self.init(&payload).await,
                 ClientMessage::Ping(payload) => self.send(message::pong(payload.as_deref())).await,
+                ClientMessage::Renew(payload) => self.renew(&payload).await,
                 ClientMessage::Pong => Ok(()),
                 ClientMessage::Subscribe { id, parameters } => self.subscribe(&id, parameters).await,
                 ClientMessage::Complete { id } => {
@@ -169,24 +169,41 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         if self.init_until.take().is_none() {
             return Err(EndReason::SecondInit);
         }
-        let mut given = payload.iter().filter(|(name, _)| name.eq_ignore_ascii_case(AUTHORIZATION));
-        let presented = match (given.next(), given.next()) {
-            (None, _) => None,
-            (Some((_, value)), None) => {
-                Some(value.as_str().and_then(bearer::from_text).ok_or(EndReason::Forbidden)?)
-            }
-            (Some(_), Some(_)) => return Err(EndReason::Forbidden),
-        };
-        let principal = match (presented, self.principal.take()) {
+        let principal = match (presented(payload)?, self.principal.take()) {
             (None, Some(principal)) => principal,
-            (presented, _) => self.door.authenticate(presented.as_ref()).map_err(|refusal| {
-                error::log(refusal.kind(), "the connection_init holds no credential that is known here");
-                EndReason::Forbidden
-            })?,
+            (presented, _) => self.recognise(presented.as_ref())?,
         };
-        self.seat.claim(principal.name()).map_err(|_| EndReason::Overload)?;
-        self.principal = Some(principal);
+        self.seat(principal)?;
         self.send(message::ACK.to_owned()).await
+    }
+
+    /// Takes a credential in the place of the one that the socket was opened with, from the same client with the same rights:
+    /// whatever is under way was let in by those.
+    async fn renew(&mut self, payload: &Map<String, Value>) -> Next {
+        let fresh = self.recognise(presented(payload)?.as_ref())?;
+        let acknowledged = self.init_until.is_none();
+        let same = self.principal.as_ref().is_some_and(|held| held.is_same_client(&fresh));
+        if !acknowledged || !same {
+            return Err(EndReason::Forbidden);
+        }
+        self.seat(fresh)?;
+        self.send(message::RENEWED.to_owned()).await
+    }
+
+    fn recognise(&self, presented: Option<&SecretString>) -> Result<Principal, EndReason> {
+        self.door.authenticate(presented).map_err(|refusal| {
+            error::log(refusal.kind(), "the message holds no credential that is known here");
+            EndReason::Forbidden
+        })
+    }
+
+    fn seat(&mut self, principal: Principal) -> Next {
+        self.door.seat(&mut self.seat, &principal).map_err(|why| match why {
+            NoSeat::Full(_) => EndReason::Overload,
+            NoSeat::Revoked => EndReason::Revoked,
+        })?;
+        self.principal = Some(principal);
+        Ok(())
     }
 
     async fn subscribe(&mut self, id: &str, parameters: Parameters) -> Next {
@@ -236,13 +253,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// Sends, as long as the peer takes it and nobody tells the stream to end.
     async fn put(&mut self, message: Message) -> Next {
-        let patience = self.door.streams().settings().pong_timeout;
+        let patience = Instant::now() + self.door.streams().settings().pong_timeout;
+        let (ends, over) = self.seat.ends();
+        let (until, reason) = if ends < patience { (ends, over) } else { (patience, EndReason::SlowPeer) };
         tokio::select! {
             biased;
             sent = self.socket.send(message) => sent.map_err(|error| reason_of(&error)),
             reason = self.seat.told() => Err(reason),
-            () = tokio::time::sleep(patience) => Err(EndReason::SlowPeer),
+            () = sleep_until(until) => Err(reason),
         }
+    }
+}
+
+/// The credential of a payload, if it holds one.
+fn presented(payload: &Map<String, Value>) -> Result<Option<SecretString>, EndReason> {
+    let mut given = payload.iter().filter(|(name, _)| message::is_credential(name));
+    match (given.next(), given.next()) {
+        (None, _) => Ok(None),
+        (Some((_, value)), None) => {
+            value.as_str().and_then(bearer::from_text).map(Some).ok_or(EndReason::Forbidden)
+        }
+        (Some(_), Some(_)) => Err(EndReason::Forbidden),
     }
 }
 

@@ -5,6 +5,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::domain::principal::Principal;
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
@@ -33,7 +34,7 @@ fn request(changes: &[(&'static str, &str)]) -> Request {
 #[tokio::test]
 async fn an_upgrade_is_refused_with_a_status_before_it_is_one() {
     let house = house(StreamSettings { max_streams_per_client: 1, ..StreamSettings::default() });
-    let held = house.streams.open(Transport::Sse, Some("other")).unwrap();
+    let held = house.streams.open(Transport::Sse, Some(&Principal::new("other", []))).unwrap();
     for (changes, status, code) in [
         (&[][..], 101, ""),
         (&[("origin", "https://gw.example")], 101, ""),
