@@ -103,12 +103,18 @@ async fn out_of_sight_costs_what_missing_costs_and_says_the_same_whatever_happen
         (code, retry, message.replace(id, "ID"), world.calls("mind") - before)
     };
     tokio::time::sleep(SECOND * 10).await;
-    for trouble in [None, Some(LookError::Unavailable(Detail::new("planted"))), Some(LookError::TimedOut), None] {
+    for trouble in
+        [None, Some(LookError::Unavailable(Detail::new("planted"))), Some(LookError::TimedOut), None]
+    {
         world.trouble("mind", trouble.clone());
         for round in 0..2 {
             let [hidden, missing] = [ask("report1").await, ask("missing").await];
             assert_eq!(hidden, missing, "{trouble:?} {round}");
-            let code = if trouble.is_some() { "" } else { "no job \"ID\" in source \"mind\" that this client may read" };
+            let code = if trouble.is_some() {
+                ""
+            } else {
+                "no job \"ID\" in source \"mind\" that this client may read"
+            };
             assert!(hidden.2.contains(code), "{hidden:?}");
         }
         tokio::time::sleep(SECOND * 10).await;
@@ -118,10 +124,16 @@ async fn out_of_sight_costs_what_missing_costs_and_says_the_same_whatever_happen
         for (source, id) in [("metrics", "query1"), ("metrics", "missing"), ("nowhere", "query1")] {
             assert!(!sees(&world, principal, source, id).await);
         }
-        assert_eq!(world.calls("metrics") + world.calls("mind"), before, "what cannot be seen is not asked for");
+        assert_eq!(
+            world.calls("metrics") + world.calls("mind"),
+            before,
+            "what cannot be seen is not asked for"
+        );
     }
     let (labelled, before) = (narrowed("mind", of_team("blue")), world.calls("mind"));
-    assert!(!sees(&world, &labelled, "mind", "report1").await && !sees(&world, &labelled, "mind", "no").await);
+    assert!(
+        !sees(&world, &labelled, "mind", "report1").await && !sees(&world, &labelled, "mind", "no").await
+    );
     assert_eq!(world.calls("mind"), before, "labels are known without asking");
 }
 
@@ -162,7 +174,10 @@ async fn watching_out_of_sight_is_watching_what_does_not_exist_and_comes_to_an_e
                 assert_eq!(told[0], told[1], "to the millisecond: {trouble:?} {ended}");
             }
             let numbers = |told: &[Said]| told.iter().map(|one| (one.0, one.1, one.3)).collect::<Vec<_>>();
-            let begins = [(UpdateKind::Snapshot, ProblemCode::NotFound, 1), (UpdateKind::Ended, ProblemCode::NotFound, 2)];
+            let begins = [
+                (UpdateKind::Snapshot, ProblemCode::NotFound, 1),
+                (UpdateKind::Ended, ProblemCode::NotFound, 2),
+            ];
             let late = [
                 (UpdateKind::Snapshot, ProblemCode::TimedOut, 1),
                 (UpdateKind::Changed, ProblemCode::NotFound, 2),

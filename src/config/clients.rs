@@ -12,10 +12,10 @@ use serde_json::Value;
 mod grants;
 
 use super::fault::Faults;
-use grants::RawGrant;
-pub(super) use grants::Known;
 use crate::domain::id::SourceName;
 use crate::domain::principal::{Grant, Scope};
+pub(super) use grants::Known;
+use grants::RawGrant;
 
 /// A program or person that may ask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -65,11 +65,7 @@ pub(super) struct RawClient {
 }
 
 /// Checks all clients together: names and keys must not repeat.
-pub(super) fn accept(
-    raw: Vec<RawClient>,
-    known: &Known,
-    faults: &mut Faults,
-) -> Vec<ClientConfig> {
+pub(super) fn accept(raw: Vec<RawClient>, known: &Known, faults: &mut Faults) -> Vec<ClientConfig> {
     let mut names = BTreeMap::new();
     let mut keys = BTreeMap::new();
     let mut clients = Vec::new();

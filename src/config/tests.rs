@@ -77,8 +77,10 @@ fn a_grant_is_a_list_or_a_mapping_and_prints_in_the_shorter_form() {
         assert_eq!(effective["clients"][0]["sources"].to_string(), printed, "{sources}");
         assert_eq!(read(&effective.to_string(), &[]).unwrap(), config, "{sources}");
     }
-    let sales = source("upstream: supermetrics, base_url: 'https://a.example', credential: {bearer: {env: T}}");
-    let yaml = format!("{sales}\nclients: [{{name: a, key_sha256: {HASH}, sources: {{audit: {{kinds: [A]}}}}}}]");
+    let sales =
+        source("upstream: supermetrics, base_url: 'https://a.example', credential: {bearer: {env: T}}");
+    let yaml =
+        format!("{sales}\nclients: [{{name: a, key_sha256: {HASH}, sources: {{audit: {{kinds: [A]}}}}}}]");
     assert_eq!(
         read(&yaml, &[]).unwrap_err(),
         "clients[0].sources.audit.kinds: is for mindbridge alone, since jobs of supermetrics have no kind: use labels"
@@ -91,9 +93,18 @@ fn the_secret_of_watch_tokens_is_a_reference_whose_variable_may_be_called_what_i
     let config = read(&yaml, &[("JOBGATE_SIGNING", "s3cret")]).unwrap();
     assert_eq!(config.watch_tokens.secret, Some(SecretRef::Env("JOBGATE_SIGNING".to_owned())));
     for (secret, line) in [
-        ("s3cret", "watch_tokens.secret: must be a reference, { file: /path } or { env: NAME }, never the secret itself"),
-        ("{ s3cret: x }", "watch_tokens.secret: has a key that is not an option (not shown, it may be a secret): known are file and env"),
-        ("{ env: s3cret }", "watch_tokens.secret.env: must be the name of an environment variable (A-Z, 0-9 and _), never the secret itself"),
+        (
+            "s3cret",
+            "watch_tokens.secret: must be a reference, { file: /path } or { env: NAME }, never the secret itself",
+        ),
+        (
+            "{ s3cret: x }",
+            "watch_tokens.secret: has a key that is not an option (not shown, it may be a secret): known are file and env",
+        ),
+        (
+            "{ env: s3cret }",
+            "watch_tokens.secret.env: must be the name of an environment variable (A-Z, 0-9 and _), never the secret itself",
+        ),
         ("{}", "watch_tokens.secret: is empty: write { file: /path } or { env: NAME }"),
     ] {
         let yaml = with(&format!("watch_tokens: {{ secret: {secret} }}"));

@@ -95,8 +95,7 @@ impl Inner {
 
 /// Says whether a client may ask about a job: its source, its pass, and the labels it is held to.
 fn may_ask(principal: &Principal, key: &JobKey, tracking: &Tracking) -> bool {
-    let labelled =
-        || principal.scope(&key.source).is_none_or(|scope| tracking.carries(key, &scope.labels));
+    let labelled = || principal.scope(&key.source).is_none_or(|scope| tracking.carries(key, &scope.labels));
     principal.may_ask(key) && labelled()
 }
 

@@ -106,8 +106,7 @@ impl Reader {
     }
 
     fn wants(&self, observation: &Observation, tracking: &Tracking) -> bool {
-        self.filter.lets_through(observation)
-            && tracking.carries(&observation.job.key, &self.filter.labels)
+        self.filter.lets_through(observation) && tracking.carries(&observation.job.key, &self.filter.labels)
     }
 
     /// Takes back what waits of a job that the reader may not see any more.

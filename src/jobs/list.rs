@@ -11,9 +11,9 @@ use crate::domain::principal::Principal;
 use crate::domain::state::JobState;
 use crate::ports::store::ListFilter;
 
-use super::{Inner, Jobs};
 use super::answer::{Seen, StaleReason, age};
 use super::track::Labels;
+use super::{Inner, Jobs};
 
 /// Jobs taken from the store at once for a client who may see only some of them: its walks are long, so they are few.
 const BATCH: usize = 5_000;

@@ -117,7 +117,9 @@ impl Jobs {
             let told = interest.read();
             let decided = match self.inner.view(principal, &told, &key) {
                 View::Nothing => false,
-                View::Unseen(problem) => matches!(problem.code, ProblemCode::NotFound | ProblemCode::FollowLimit),
+                View::Unseen(problem) => {
+                    matches!(problem.code, ProblemCode::NotFound | ProblemCode::FollowLimit)
+                }
                 View::Seen => told.is_over(),
             };
             let waited = if decided {
@@ -160,7 +162,8 @@ impl Jobs {
                 Err(problem) => problems.push(Update::refused(reference, problem)),
             }
         }
-        let Boarded { answers, seats, deadline } = self.inner.set_out(&wanted, principal, max_staleness).await;
+        let Boarded { answers, seats, deadline } =
+            self.inner.set_out(&wanted, principal, max_staleness).await;
         for (key, answer) in &answers {
             self.inner.settle(key, answer);
         }
@@ -261,9 +264,7 @@ impl Watched {
         let key = self.interest.key();
         match (self.inner.view(&self.principal, told, key), self.last) {
             (View::Seen, Some(Last::Seen(before))) if told.sequence <= before => None,
-            (View::Seen, _) => {
-                Some((self.inner.told(told, key), Last::Seen(told.sequence), told.is_over()))
-            }
+            (View::Seen, _) => Some((self.inner.told(told, key), Last::Seen(told.sequence), told.is_over())),
             (_, Some(Last::Seen(_))) => Some(self.nothing_to_see()),
             (View::Nothing, _) => None,
             // Trouble is no news of a job that is not there: one out of sight may have ended, and is not looked at.

@@ -221,7 +221,8 @@ pub fn watch_tokens(config: &Config, env: &Environment) -> anyhow::Result<WatchT
     };
     let secret = credentials::secret(reference, env)
         .map_err(|reason| anyhow::anyhow!("watch_tokens.secret: {reference} {reason}"))?;
-    WatchTokens::shared(&secret).map_err(|reason| anyhow::anyhow!("watch_tokens.secret: {reference} {reason}"))
+    WatchTokens::shared(&secret)
+        .map_err(|reason| anyhow::anyhow!("watch_tokens.secret: {reference} {reason}"))
 }
 
 /// Makes each configured source ready to be asked, without asking it.

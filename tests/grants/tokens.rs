@@ -34,10 +34,16 @@ fn external(source: &str, id: &str) -> Value {
 
 #[tokio::test(start_paused = true)]
 async fn a_token_for_one_job_reads_no_other_by_any_path() {
-    let sources = [("mind", Upstream::MindBridge), ("metrics", Upstream::Supermetrics), ("other", Upstream::MindBridge)];
+    let sources = [
+        ("mind", Upstream::MindBridge),
+        ("metrics", Upstream::Supermetrics),
+        ("other", Upstream::MindBridge),
+    ];
     let granted = [("mind", Scope::default()), ("metrics", Scope::default()), ("other", Scope::default())];
     let world = World::with_clients(&sources, &[client("ui", &granted)]);
-    for (source, id) in [("mind", "mine"), ("mind", "theirs"), ("metrics", "mine"), ("metrics", "theirs"), ("other", "mine")] {
+    for (source, id) in
+        [("mind", "mine"), ("mind", "theirs"), ("metrics", "mine"), ("metrics", "theirs"), ("other", "mine")]
+    {
         world.put(source, id, Some("EXPORT"));
         world.end(source, id);
     }
@@ -54,7 +60,8 @@ async fn a_token_for_one_job_reads_no_other_by_any_path() {
     let id = |source: &str, id: &str| key(source, id).node_id();
     let told = "... on Job { source { name budget { perHour } } externalId nativeState } \
                 ... on SupermetricsJob { rows(first: 5) { nodes { cells } } } ... on JobProblem { code message }";
-    let on_node = "... on Job { externalId nativeState } ... on SupermetricsJob { rows(first: 5) { nodes { cells } } }";
+    let on_node =
+        "... on Job { externalId nativeState } ... on SupermetricsJob { rows(first: 5) { nodes { cells } } }";
     for (source, word, may) in [
         ("mind", "mine", true),
         ("metrics", "mine", true),
@@ -69,7 +76,9 @@ async fn a_token_for_one_job_reads_no_other_by_any_path() {
         for reference in [&by_name, &by_id] {
             for query in [
                 format!("query($ref: JobRef!) {{ answer: job(ref: $ref) {{ {told} }} }}"),
-                format!("query($ref: JobRef!) {{ answer: job(ref: $ref, maxStaleness: \"0ms\") {{ {told} }} }}"),
+                format!(
+                    "query($ref: JobRef!) {{ answer: job(ref: $ref, maxStaleness: \"0ms\") {{ {told} }} }}"
+                ),
                 format!("query($ref: JobRef!) {{ answer: jobs(refs: [$ref]) {{ {told} }} }}"),
                 format!("query($ref: JobRef!) {{ answer: jobAwait(ref: $ref) {{ {told} }} }}"),
             ] {
@@ -90,9 +99,17 @@ async fn a_token_for_one_job_reads_no_other_by_any_path() {
         }
         let watched: Vec<Update> =
             world.jobs.watch(holder.clone(), vec![reference(source, word)], None).collect().await;
-        assert_eq!((watched.len(), watched[0].is_final, watched[0].answer.is_ok()), (1, true, may), "{source}/{word}");
+        assert_eq!(
+            (watched.len(), watched[0].is_final, watched[0].answer.is_ok()),
+            (1, true, may),
+            "{source}/{word}"
+        );
     }
-    assert_eq!(world.calls("mind") + world.calls("metrics") + world.calls("other"), calls, "nothing is asked for others");
+    assert_eq!(
+        world.calls("mind") + world.calls("metrics") + world.calls("other"),
+        calls,
+        "nothing is asked for others"
+    );
 
     let listed = ask(&schema, &holder, "{ trackedJobs(first: 100) { nodes { externalId source { name } } pageInfo { hasNextPage } } sources { name budget { inFlight } } }", json!({})).await;
     assert_eq!(
@@ -110,8 +127,14 @@ async fn a_token_for_one_job_reads_no_other_by_any_path() {
     );
     for (mutation, variables) in [
         (MAKE, json!({ "refs": refs, "ttl": "1m" })),
-        ("mutation($refs: [JobRef!]!) { trackJobs(input: { refs: $refs }) { results { __typename } } }", json!({ "refs": refs })),
-        ("mutation($refs: [JobRef!]!) { untrackJobs(input: { refs: $refs }) { untracked } }", json!({ "refs": refs })),
+        (
+            "mutation($refs: [JobRef!]!) { trackJobs(input: { refs: $refs }) { results { __typename } } }",
+            json!({ "refs": refs }),
+        ),
+        (
+            "mutation($refs: [JobRef!]!) { untrackJobs(input: { refs: $refs }) { untracked } }",
+            json!({ "refs": refs }),
+        ),
     ] {
         let refused = ask(&schema, &holder, mutation, variables).await;
         assert_eq!(refused["errors"][0]["extensions"]["code"], "FORBIDDEN", "{refused}");
@@ -144,7 +167,8 @@ async fn a_token_is_made_for_what_its_maker_may_ask_about_and_not_for_long() {
     world.put("mind", "report1", Some("REPORT"));
     let schema = schema::build(world.jobs.clone(), true);
     let maker = world.jobs.authenticate(Some(&"jg_ui".into())).unwrap();
-    let some = |count: usize| (0..count).map(|number| external("mind", &format!("j{number}"))).collect::<Value>();
+    let some =
+        |count: usize| (0..count).map(|number| external("mind", &format!("j{number}"))).collect::<Value>();
     let one = json!([external("mind", "export1")]);
     for (refs, ttl, code) in [
         (one.clone(), "1h", None),
@@ -165,7 +189,13 @@ async fn a_token_is_made_for_what_its_maker_may_ask_about_and_not_for_long() {
         assert_eq!(answer["data"].is_null(), code.is_some(), "{answer}");
     }
     assert_eq!(world.calls("mind"), 0, "making one asks nobody");
-    let made = ask(&schema, &maker, "mutation($refs: [JobRef!]!) { createWatchToken(input: { refs: $refs }) { token expiresAt } }", json!({ "refs": [external("mind", "export1"), external("mind", "report1")] })).await;
+    let made = ask(
+        &schema,
+        &maker,
+        "mutation($refs: [JobRef!]!) { createWatchToken(input: { refs: $refs }) { token expiresAt } }",
+        json!({ "refs": [external("mind", "export1"), external("mind", "report1")] }),
+    )
+    .await;
     let made = &made["data"]["createWatchToken"];
     assert_eq!(made["expiresAt"], "1970-01-01T00:15:00Z");
     let token = made["token"].as_str().unwrap();

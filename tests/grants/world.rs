@@ -137,7 +137,8 @@ impl JobReader for Source {
     }
 
     fn status(&self) -> SourceStatus {
-        let budget = BudgetUse { per_second: 1, per_hour: 1, concurrency: 100, in_flight: 0, left_this_hour: 1 };
+        let budget =
+            BudgetUse { per_second: 1, per_hour: 1, concurrency: 100, in_flight: 0, left_this_hour: 1 };
         let (name, health) = (self.name.clone(), SourceHealth::Healthy);
         SourceStatus { name, upstream: self.upstream, health, budget, throttled_until: None }
     }
@@ -176,7 +177,12 @@ impl World {
         let ports = Ports {
             identity: Arc::new(ClientKeys::new(clients).with_watch_tokens(tokens, Arc::clone(&clock))),
             readers: sources.values().map(|one| Arc::clone(one) as Arc<dyn JobReader>).collect(),
-            store: Arc::new(MemoryStore::new(Retention { max_bytes: 64 << 20, finished: day, unfinished: day, missing })),
+            store: Arc::new(MemoryStore::new(Retention {
+                max_bytes: 64 << 20,
+                finished: day,
+                unfinished: day,
+                missing,
+            })),
             rows: Arc::new(MemoryRows::new(64 << 20, day)),
             clock,
             spawner: Arc::new(RuntimeSpawner::default()),

@@ -48,7 +48,12 @@ pub(super) struct RawScope {
 
 impl RawGrant {
     /// Checks the grant at `path`.
-    pub(super) fn accept(self, path: &str, known: &Known, faults: &mut Faults) -> BTreeMap<SourceName, Scope> {
+    pub(super) fn accept(
+        self,
+        path: &str,
+        known: &Known,
+        faults: &mut Faults,
+    ) -> BTreeMap<SourceName, Scope> {
         let mut grant = BTreeMap::new();
         match self {
             Self::Whole(names) => {
@@ -93,19 +98,25 @@ impl RawScope {
             let path = format!("{path}.kinds");
             let fits = |kind: &String| is_word(kind, KIND_MAX);
             if upstream == Some(Upstream::Supermetrics) {
-                faults.add(path, "is for mindbridge alone, since jobs of supermetrics have no kind: use labels");
+                faults.add(
+                    path,
+                    "is for mindbridge alone, since jobs of supermetrics have no kind: use labels",
+                );
             } else if kinds.is_empty() {
                 faults.add(path, "names no kind: name some, or leave it out for jobs of every kind");
             } else if kinds.len() > KINDS_MAX || !kinds.iter().all(fits) {
-                let rule = format!("must be at most {KINDS_MAX} words of 1 to {KIND_MAX} bytes, without controls");
+                let rule =
+                    format!("must be at most {KINDS_MAX} words of 1 to {KIND_MAX} bytes, without controls");
                 faults.add(path, rule);
             }
         }
         if let Some(labels) = &self.labels {
             let path = format!("{path}.labels");
-            let fits = |(name, value): (&String, &String)| is_word(name, LABEL_MAX) && is_word(value, LABEL_MAX);
+            let fits =
+                |(name, value): (&String, &String)| is_word(name, LABEL_MAX) && is_word(value, LABEL_MAX);
             if labels.is_empty() {
-                faults.add(path, "names no label: name some, or leave it out for jobs with and without labels");
+                faults
+                    .add(path, "names no label: name some, or leave it out for jobs with and without labels");
             } else if labels.len() > LABELS_MAX || !labels.iter().all(fits) {
                 let rule = format!(
                     "must be at most {LABELS_MAX} labels, each name and value of 1 to {LABEL_MAX} bytes without controls"

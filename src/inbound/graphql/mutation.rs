@@ -156,6 +156,8 @@ fn not_permitted(error: WatchOnly) -> async_graphql::Error {
 
 impl std::fmt::Debug for CreateWatchTokenPayload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CreateWatchTokenPayload").field("expires_at", &self.expires_at).finish_non_exhaustive()
+        f.debug_struct("CreateWatchTokenPayload")
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
     }
 }

@@ -78,8 +78,7 @@ impl Identity for ClientKeys {
     fn stands(&self, principal: &Principal) -> bool {
         if principal.only_watches() {
             let now = self.passes.as_ref().map(|(_, clock)| clock.now());
-            return now
-                .is_some_and(|now| WatchTokens::stands(principal, now, |name| self.grant_of(name)));
+            return now.is_some_and(|now| WatchTokens::stands(principal, now, |name| self.grant_of(name)));
         }
         match principal.pass().fingerprint {
             None => self.known.is_empty(),

@@ -32,7 +32,9 @@ pub const SECRET_MIN: usize = 32;
 
 /// A secret that is too short to sign with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("holds fewer than {SECRET_MIN} bytes: put a longer secret there, such as the output of `openssl rand -base64 48`")]
+#[error(
+    "holds fewer than {SECRET_MIN} bytes: put a longer secret there, such as the output of `openssl rand -base64 48`"
+)]
 pub struct ShortSecret;
 
 /// Makes and reads watch tokens by one signing key.
@@ -95,8 +97,10 @@ impl WatchTokens {
             _ if listed => Maker::Listed(maker.name().to_owned()),
             Grant::All => return Err(NoToken::NotMade),
             Grant::Sources(scopes) => {
-                let of_jobs = scopes.iter().filter(|(source, _)| jobs.iter().any(|job| job.source == **source));
-                let scopes = of_jobs.map(|(source, scope)| (source.as_str().to_owned(), Written::from(scope)));
+                let of_jobs =
+                    scopes.iter().filter(|(source, _)| jobs.iter().any(|job| job.source == **source));
+                let scopes =
+                    of_jobs.map(|(source, scope)| (source.as_str().to_owned(), Written::from(scope)));
                 Maker::Carried(maker.name().to_owned(), scopes.collect())
             }
         };

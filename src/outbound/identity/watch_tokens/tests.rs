@@ -128,7 +128,8 @@ fn no_other_text_is_a_token() {
         format!(r#"{{"v":{v},"by":{{"client":"ui"}},"until":60,"jobs":{{"audit":["{id}"]}}}}"#)
     };
     tokens.read(&signed(&says(1, "a")).into(), at(1), only(&ui())).unwrap();
-    for says in [says(2, "a"), says(1, ".."), says(1, "a").replace('}', ""), says(1, "a").replace("by", "of")] {
+    for says in [says(2, "a"), says(1, ".."), says(1, "a").replace('}', ""), says(1, "a").replace("by", "of")]
+    {
         refused(&signed(&says));
     }
     let elsewhere = WatchTokens::of_this_process().unwrap();
