@@ -153,7 +153,8 @@ impl Inner {
     ) -> Result<(Vec<Observation>, Option<JobKey>), Problem> {
         let keys: Vec<JobKey> = if let Some(jobs) = &principal.pass().jobs {
             let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-            jobs.range::<JobKey, _>((from, Bound::Unbounded)).cloned().collect()
+            let behind = jobs.range::<JobKey, _>((from, Bound::Unbounded));
+            behind.filter(|key| part.sources.contains(&key.source)).cloned().collect()
         } else if part.labels.is_empty() {
             let (sources, states) = (part.sources.clone(), filter.states.clone());
             let filter = ListFilter { sources, states, observed_since: filter.observed_since };
