@@ -186,7 +186,8 @@ async fn nobody_waits_for_longer_than_what_they_came_in_with_holds() {
         let pass = Pass { expires: Some(expires), ..Pass::default() };
         let client = Principal::new("c", SourceName::parse("mind")).holding(pass);
         let begun = Instant::now();
-        let answer = house.jobs.await_end(&client, reference("mind", "a"), SECOND * 3600).await;
+        let job = reference("mind", &format!("a{holds}"));
+        let answer = house.jobs.await_end(&client, job, SECOND * 3600).await;
         assert_eq!(answer.is_ok(), holds > 0, "{answer:?}");
         assert_eq!(begun.elapsed().as_secs(), waits, "{holds}");
     }
