@@ -23,6 +23,7 @@ use super::coerce::InputTypes;
 use super::documents::Documents;
 use super::limits::Limits;
 use super::operation::Operation;
+use super::plan::Plans;
 use super::{events, ws};
 use crate::domain::principal::Principal;
 use crate::inbound::error::{Kind, Refusal};
@@ -55,6 +56,7 @@ struct Inner {
     types: InputTypes,
     body_wait: Duration,
     documents: Documents,
+    plans: Plans,
     streams: Streams,
 }
 
@@ -85,6 +87,7 @@ impl Door {
             types,
             body_wait,
             documents: Documents::new(DOCUMENT_BYTES),
+            plans: Plans::default(),
             streams,
         }))
     }
@@ -121,6 +124,7 @@ async fn serve(State(door): State<Door>, request: Request) -> Response {
 pub(super) struct Prepared {
     request: GraphqlRequest,
     operation: Operation,
+    document: Arc<ExecutableDocument>,
     fresh: Option<Box<Fresh>>,
 }
 
@@ -162,7 +166,7 @@ impl Door {
     }
 
     async fn once(&self, prepared: Prepared, media: ResponseType) -> Response {
-        let Prepared { request, operation, fresh } = prepared;
+        let Prepared { request, operation, document: _, fresh } = prepared;
         let response = (self.0.execute)(request).await;
         let executed = reply::was_executed(&response);
         if executed && let Some(fresh) = fresh {
@@ -198,8 +202,8 @@ impl Door {
         request.operation_name.clone_from(&operation.name);
         request.set_parsed_query(ExecutableDocument::clone(&document));
         let request = request.data(principal).data(operation.clone());
-        let fresh = fresh.map(|tokens| Box::new(Fresh { text, tokens, document }));
-        Ok(Prepared { request, operation, fresh })
+        let fresh = fresh.map(|tokens| Box::new(Fresh { text, tokens, document: Arc::clone(&document) }));
+        Ok(Prepared { request, operation, document, fresh })
     }
 }
 
