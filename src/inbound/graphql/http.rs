@@ -97,6 +97,12 @@ impl Door {
         &self.0.streams
     }
 
+    /// How many plans are in use.
+    #[cfg(test)]
+    pub(super) fn plans(&self) -> usize {
+        self.0.plans.in_use()
+    }
+
     /// Says who presents a token, or nothing.
     pub(super) fn authenticate(&self, presented: Option<&SecretString>) -> Result<Principal, Refusal> {
         (self.0.authenticate)(presented)

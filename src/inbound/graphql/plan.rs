@@ -176,7 +176,9 @@ fn variables_below(document: &ExecutableDocument, operation: Option<&str>, given
                     used.directives(&field.node.directives);
                     used.set(&field.node.selection_set.node);
                 }
-                Selection::FragmentSpread(_) | Selection::InlineFragment(_) => used.selection(&selection.node),
+                Selection::FragmentSpread(_) | Selection::InlineFragment(_) => {
+                    used.selection(&selection.node)
+                }
             }
         }
     }
@@ -232,7 +234,6 @@ impl Used {
         self.0.insert(name);
         Ok(Value::Null)
     }
-
 }
 
 impl fmt::Debug for Plans {

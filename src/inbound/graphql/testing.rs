@@ -47,6 +47,22 @@ impl Mutation {
 
 struct Watch;
 
+/// Whoever asks.
+struct Me;
+
+#[Object]
+impl Me {
+    async fn name(&self, ctx: &Context<'_>) -> String {
+        ctx.data_unchecked::<Principal>().name().to_owned()
+    }
+    async fn echo(&self, text: Option<String>) -> Option<String> {
+        text
+    }
+    async fn fault(&self) -> Option<async_graphql::Result<i32>> {
+        Some(Err(async_graphql::Error::new("n is odd")))
+    }
+}
+
 /// Counts an operation as running for as long as it is held.
 struct Running(Arc<AtomicUsize>);
 
@@ -86,6 +102,12 @@ impl Watch {
             Some((text, (value, running)))
         });
         tell(ctx, newest)
+    }
+    /// Says who asks, once, and stays.
+    async fn me(&self, ctx: &Context<'_>, about: Option<String>) -> impl Stream<Item = Me> {
+        drop(about);
+        let running = running(ctx);
+        tell(ctx, stream::iter([Me]).chain(stream::pending()).inspect(move |_| _ = &running))
     }
     /// Is refused by its resolver.
     async fn refused(&self) -> async_graphql::Result<stream::Empty<i32>> {

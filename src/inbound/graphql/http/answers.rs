@@ -11,8 +11,8 @@ use async_graphql::parser::types::OperationType;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
 
 use super::{Door, Fresh, Prepared, reply};
-use crate::inbound::graphql::handover::Slot;
 use crate::inbound::error::{Kind, Refusal};
+use crate::inbound::graphql::handover::Slot;
 
 /// One answer, as the JSON that every transport puts into its own frame.
 #[derive(Clone, Debug, PartialEq, Eq)]

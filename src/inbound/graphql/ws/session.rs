@@ -4,7 +4,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use serde_json::{Map, Value};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
@@ -27,6 +27,9 @@ use crate::inbound::streams::{EndReason, OperationSeat, Seat};
 const READ_BUFFER: usize = 1024;
 /// How long a peer may take to read our close frame and hang up.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
+/// Pings in a row that may stay without an answer. Two, so that a peer may stand still for nearly two `pong_timeout`s, which
+/// are more than a minute, while a dead one costs no more than the second.
+const PINGS: u32 = 2;
 /// The member of the `connection_init` payload that holds the credential, in any case, as a header's name would be.
 const AUTHORIZATION: &str = "authorization";
 
@@ -48,6 +51,7 @@ where
         init_until: Some(init_until),
         ping_at: now + settings.ping_interval,
         pong_until: None,
+        unanswered: 0,
         timer: Box::pin(sleep_until(init_until)),
         operations: Operations::default(),
         principal,
@@ -74,6 +78,8 @@ struct Session<S> {
     ping_at: Instant,
     /// Until when the peer must be heard of; none while nothing is awaited.
     pong_until: Option<Instant>,
+    /// Pings sent since the peer was heard of.
+    unanswered: u32,
 }
 
 /// Whether the socket goes on, or why not.
@@ -128,20 +134,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         if self.init_until.is_some_and(|until| until <= now) {
             return Err(EndReason::InitTimeout);
         }
-        if self.pong_until.is_some_and(|until| until <= now) {
-            return Err(EndReason::DeadPeer);
-        }
-        if self.pong_until.is_none() && self.ping_at <= now {
+        if self.pong_until.unwrap_or(self.ping_at) <= now {
+            if self.unanswered >= PINGS {
+                return Err(EndReason::DeadPeer);
+            }
+            self.unanswered += 1;
             self.pong_until = Some(now + self.door.streams().settings().pong_timeout);
             return self.put(Message::Ping(Bytes::new())).await;
         }
         Ok(())
     }
 
-    async fn receive(&mut self, message: Message) -> Next {
-        // whatever it is, the peer lives
+    /// There was a sign of the peer's life.
+    fn lives(&mut self) {
         self.pong_until = None;
+        self.unanswered = 0;
         self.ping_at = Instant::now() + self.door.streams().settings().ping_interval;
+    }
+
+    async fn receive(&mut self, message: Message) -> Next {
+        // whatever it is
+        self.lives();
         match message {
             Message::Text(text) => match ClientMessage::parse(&text)? {
                 ClientMessage::Init(payload) => self.init(&payload).await,
@@ -235,13 +248,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// Sends, as long as the peer takes it and nobody tells the stream to end.
     async fn put(&mut self, message: Message) -> Next {
-        let patience = self.door.streams().settings().pong_timeout;
-        tokio::select! {
-            biased;
-            sent = self.socket.send(message) => sent.map_err(|error| reason_of(&error)),
-            reason = self.seat.told() => Err(reason),
-            () = tokio::time::sleep(patience) => Err(EndReason::SlowPeer),
+        let patience = self.door.streams().settings().pong_timeout * PINGS;
+        {
+            let mut sending = std::pin::pin!(self.socket.send(message));
+            if let Some(sent) = sending.as_mut().now_or_never() {
+                return sent.map_err(|error| reason_of(&error));
+            }
+            tokio::select! {
+                biased;
+                sent = sending => sent.map_err(|error| reason_of(&error))?,
+                reason = self.seat.told() => return Err(reason),
+                () = tokio::time::sleep(patience) => return Err(EndReason::SlowPeer),
+            }
         }
+        // there was no room, and the peer made some: it reads, and what it said meanwhile was not looked at
+        self.lives();
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
-use tokio::io::{AsyncWriteExt as _, DuplexStream};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -18,6 +18,7 @@ use crate::inbound::graphql::testing::{House, house};
 use crate::inbound::streams::{EndReason, StreamSettings};
 
 mod misuse;
+mod sharing;
 mod time;
 mod upgrades;
 
