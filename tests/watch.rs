@@ -141,9 +141,9 @@ async fn what_is_held_stands_in_at_once_for_a_first_look_that_brings_nothing() {
         let house = following();
         house.jobs.lookup(&Principal::local(), &[reference("mind", "a")], None).await;
         tokio::time::sleep(SECOND * 600).await;
-        house.mind.says(|_| Err(LookError::Unavailable(String::new())));
+        house.mind.says(|_| Err(LookError::Unavailable(Detail::new("planted"))));
         let mut watching: Vec<_> = (0..watchers).map(|_| watch(&house, &[("mind", "a")])).collect();
-        let first = join_all(watching.iter_mut().map(StreamExt::next)).await;
+        let first = join_all(watching.iter_mut().map(|watcher| watcher.next())).await;
         house.mind.says(|_| Ok(Life::Succeeded));
         for (first, rest) in first.into_iter().zip(watching) {
             let mut told = vec![short(&first.unwrap())];
