@@ -64,18 +64,18 @@ async fn by_websocket(app: &Router, client: usize, snapshots: &AtomicUsize) -> H
     let mut heard = Heard { texts: Vec::new(), signs_of_life: 0 };
     loop {
         // this client's library answers pings by itself, as all do
-        match socket.next().await.unwrap().unwrap() {
-            Message::Ping(_) => heard.signs_of_life += 1,
-            Message::Text(text) => {
-                let said: Value = serde_json::from_str(&text).unwrap();
-                if said["type"] == "complete" {
-                    return heard;
-                }
-                snapshots.fetch_add(1, Ordering::SeqCst);
-                heard.texts.push((start.elapsed(), said["payload"]["data"]["jobUpdates"].clone()));
-            }
-            other => assert!(other.is_pong(), "{other:?}"),
+        let message = socket.next().await.unwrap().unwrap();
+        if message.is_ping() {
+            heard.signs_of_life += 1;
+            continue;
         }
+        assert!(message.is_text(), "{message:?}");
+        let said: Value = serde_json::from_str(message.to_text().unwrap()).unwrap();
+        if said["type"] == "complete" {
+            return heard;
+        }
+        snapshots.fetch_add(1, Ordering::SeqCst);
+        heard.texts.push((start.elapsed(), said["payload"]["data"]["jobUpdates"].clone()));
     }
 }
 

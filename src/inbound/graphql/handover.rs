@@ -10,7 +10,6 @@ use async_graphql::{Context, OutputType, Response};
 use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
 
 use super::plan::Plans;
-use crate::domain::principal::Principal;
 
 /// Where a resolver leaves its stream: request data. The place is gone once the operation is.
 #[derive(Clone, Debug)]
@@ -55,13 +54,12 @@ where
     T: OutputType + 'static,
 {
     let slot = ctx.data_opt::<Handover>().and_then(|handover| handover.0.upgrade());
-    let (Some(slot), Some(principal)) = (slot, ctx.data_opt::<Principal>().cloned()) else {
-        return updates.boxed();
-    };
+    let Some(slot) = slot else { return updates.boxed() };
+    let data = Arc::clone(&ctx.query_env.query_data);
     let plan = slot.plans.of(ctx, &slot.document);
     // boxed for as long as an update is being answered, which is no time for most
     let responses =
-        updates.then(move |update| Box::pin(Arc::clone(&plan).execute(principal.clone(), update))).boxed();
+        updates.then(move |update| Box::pin(Arc::clone(&plan).execute(Arc::clone(&data), update))).boxed();
     slot.left.lock().unwrap_or_else(PoisonError::into_inner).push(responses);
     stream::empty().boxed()
 }

@@ -17,8 +17,6 @@ use async_graphql::{
     QueryPathSegment, Response, SchemaEnv, Value, Variables,
 };
 
-use crate::domain::principal::Principal;
-
 /// Environments of one plan that are kept for the next update: as many as are in use at once on a machine of that size.
 const IDLE_MAX: usize = 16;
 
@@ -117,12 +115,10 @@ impl Plan {
         Self { _document: document, schema, field, template, idle: Mutex::default() }
     }
 
-    /// Answers one update, as the engine would. Resolvers find the principal as request data, and nothing else.
+    /// Answers one update, as the engine would. `data` is that of the subscriber's request: the environment has none.
     ///
     /// No extension of the engine is run, since none is registered.
-    pub(super) async fn execute<T: OutputType>(self: Arc<Self>, principal: Principal, update: T) -> Response {
-        let mut data = Data::default();
-        data.insert(principal);
+    pub(super) async fn execute<T: OutputType>(self: Arc<Self>, data: Arc<Data>, update: T) -> Response {
         let env = lock(&self.idle).pop().unwrap_or_else(|| self.template.environment());
         let name = &self.field.node.response_key().node;
         let node = QueryPathNode { parent: None, segment: QueryPathSegment::Name(name) };
@@ -177,7 +173,7 @@ fn variables_below(document: &ExecutableDocument, operation: Option<&str>, given
                     used.set(&field.node.selection_set.node);
                 }
                 Selection::FragmentSpread(_) | Selection::InlineFragment(_) => {
-                    used.selection(&selection.node)
+                    used.selection(&selection.node);
                 }
             }
         }
@@ -210,7 +206,8 @@ impl Used {
         match selection {
             Selection::Field(field) => {
                 for (_, value) in &field.node.arguments {
-                    let Ok(_) = value.node.clone().into_const_with(|name| self.saw(name));
+                    let Ok(_) =
+                        value.node.clone().into_const_with(|name| Ok::<_, Infallible>(self.saw(name)));
                 }
                 self.directives(&field.node.directives);
                 self.set(&field.node.selection_set.node);
@@ -225,14 +222,14 @@ impl Used {
 
     fn directives(&mut self, directives: &[Positioned<Directive>]) {
         for (_, value) in directives.iter().flat_map(|directive| &directive.node.arguments) {
-            let Ok(_) = value.node.clone().into_const_with(|name| self.saw(name));
+            let Ok(_) = value.node.clone().into_const_with(|name| Ok::<_, Infallible>(self.saw(name)));
         }
     }
 
     /// A variable that stands in a value, of which nothing else is read.
-    fn saw(&mut self, name: Name) -> Result<Value, Infallible> {
+    fn saw(&mut self, name: Name) -> Value {
         self.0.insert(name);
-        Ok(Value::Null)
+        Value::Null
     }
 }
 

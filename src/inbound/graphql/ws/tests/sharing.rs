@@ -52,13 +52,12 @@ async fn equal_subscriptions_share_a_plan_that_goes_with_the_last_of_them() {
 async fn an_error_stays_with_the_answer_it_belongs_to() {
     let house = house(StreamSettings::default());
     let query = "subscription { me { name fault } }";
-    let mut clients = Vec::new();
-    for key in ["key", "other", "key"] {
-        let mut client = house.client_of(key).await;
+    let mut clients =
+        [house.client_of("key").await, house.client_of("other").await, house.client_of("key").await];
+    for client in &mut clients {
         let answer = client.ask(query, json!({})).await;
         assert_eq!(answer["errors"].as_array().map(Vec::len), Some(1), "{answer}");
         assert_eq!(answer["errors"][0]["path"], json!(["me", "fault"]), "{answer}");
-        clients.push(client);
     }
     assert_eq!(house.door.plans(), 1);
 }
