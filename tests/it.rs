@@ -23,6 +23,8 @@ mod schema;
 mod streams;
 mod streams_end;
 mod streams_load;
+mod streams_plan;
+mod streams_quiet;
 mod streams_trouble;
 mod support;
 mod watch;

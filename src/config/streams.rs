@@ -19,7 +19,8 @@ pub struct StreamsConfig {
     /// How long a WebSocket may be silent until it is pinged.
     #[serde(with = "Span::<SECOND, HOUR>")]
     pub ping_interval: Duration,
-    /// How long a peer may take to answer a ping, or to take what is sent to it, until it is given up.
+    /// How long an answer to a ping is waited for. Two pings in a row without one, or nothing taken of what is sent for twice
+    /// as long, and the peer is given up.
     #[serde(with = "Span::<SECOND, HOUR>")]
     pub pong_timeout: Duration,
     /// How often an event stream on which nothing happens says that it is alive.

@@ -32,7 +32,7 @@ pub struct StreamSettings {
     pub init_timeout: Duration,
     /// How long a WebSocket may be silent until it is pinged.
     pub ping_interval: Duration,
-    /// How long a peer may take to answer a ping, or to take what is sent to it.
+    /// How long each of two pings in a row is waited for, and half of how long a peer may take nothing of what is sent.
     pub pong_timeout: Duration,
     /// How often an event stream says that it is alive.
     pub heartbeat: Duration,
@@ -56,8 +56,8 @@ impl Default for StreamSettings {
     fn default() -> Self {
         Self {
             init_timeout: Duration::from_secs(5),
-            ping_interval: Duration::from_secs(20),
-            pong_timeout: Duration::from_secs(20),
+            ping_interval: Duration::from_secs(25),
+            pong_timeout: Duration::from_secs(35),
             heartbeat: Duration::from_secs(15),
             max_age: Duration::from_hours(1),
             max_operations: 200,

@@ -152,6 +152,13 @@ impl Following {
         }
     }
 
+    /// Takes in what is held while a look is under way for a watcher who wants it newer: told if the look brings nothing.
+    pub(super) fn recall(&self, older: &Observation) {
+        if let Some(followed) = self.lock().jobs.get_mut(&older.job.key) {
+            followed.tell(|told| told.recall(older));
+        }
+    }
+
     /// Takes in that a watcher found nothing, without a look: believed from before, or not awaited.
     pub(super) fn offer_nothing(&self, key: &JobKey, miss: Miss) {
         let mut state = self.lock();

@@ -42,6 +42,13 @@ pub(super) struct Seated {
     held: Option<Observation>,
 }
 
+impl Seated {
+    /// What is held of the job, older than asked for.
+    pub(super) const fn held(&self) -> Option<&Observation> {
+        self.held.as_ref()
+    }
+}
+
 impl Jobs {
     /// Answers for one job. See [`Jobs::lookup`].
     pub async fn lookup_one(

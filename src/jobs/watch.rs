@@ -20,7 +20,7 @@ use crate::domain::principal::Principal;
 use super::access::{JobRef, Target, not_found};
 use super::answer::{Answer, Miss, Seen};
 use super::follow::{Interest, Told};
-use super::lookup::{Boarded, Wanted};
+use super::lookup::{Boarded, Seated, Wanted};
 use super::{Inner, Jobs};
 use crate::ports::upstream::LookError;
 
@@ -169,6 +169,8 @@ impl Jobs {
         for (key, answer) in &answers {
             self.inner.settle(key, answer);
         }
+        // What a look does not bring is told as it was held, and not as trouble first.
+        seats.iter().filter_map(Seated::held).for_each(|older| self.inner.following.recall(older));
         // Each landing is told as it comes, so that a slow source holds back nobody else's news.
         let inner = Arc::clone(&self.inner);
         let landings = stream::iter(seats).map(move |seated| {

@@ -1,6 +1,7 @@
 //! Watchers of jobs on real sockets, by WebSocket or by SSE: clients of our own make, which read only when they are told to.
 //! Not here: what the protocols forbid; the doors' own tests have that.
 
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
@@ -146,6 +147,19 @@ impl Watcher {
                 return rest;
             }
         }
+    }
+
+    /// Waits until this many bytes lie unread.
+    pub(crate) async fn unread(&self, bytes: usize) {
+        let socket = match &self.0 {
+            Wire::WebSocket(socket) => SockRef::from(socket.get_ref()),
+            Wire::Sse(events) => SockRef::from(&events.socket),
+        };
+        let lie_there = || {
+            let mut room = [MaybeUninit::uninit(); 64];
+            socket.peek(&mut room).is_ok_and(|count| count == bytes)
+        };
+        settles("so much lies unread", LIMIT, lie_there).await;
     }
 
     /// Resets the connection, as a process does that is killed with something unread.

@@ -24,6 +24,7 @@ use super::documents::Documents;
 use super::known::{KnownDocuments, Meant};
 use super::limits::Limits;
 use super::operation::Operation;
+use super::plan::Plans;
 use super::{events, ws};
 use crate::domain::principal::Principal;
 use crate::inbound::client_limits::{ClientLimits, Place};
@@ -68,6 +69,7 @@ struct Inner {
     types: InputTypes,
     body_wait: Duration,
     documents: Documents,
+    plans: Plans,
     streams: Streams,
 }
 
@@ -100,6 +102,7 @@ impl Door {
             types,
             body_wait,
             documents: Documents::new(DOCUMENT_BYTES),
+            plans: Plans::default(),
             streams,
         }))
     }
@@ -125,6 +128,12 @@ impl Door {
     /// What one client may take.
     pub(super) fn client_limits(&self) -> &ClientLimits {
         &self.0.admission.clients
+    }
+
+    /// How many plans are in use.
+    #[cfg(test)]
+    pub(super) fn plans(&self) -> usize {
+        self.0.plans.in_use()
     }
 
     /// Says who presents a token, or nothing.
@@ -173,6 +182,7 @@ async fn serve(State(door): State<Door>, request: Request) -> Response {
 pub(super) struct Prepared {
     request: GraphqlRequest,
     operation: Operation,
+    document: Arc<ExecutableDocument>,
     fresh: Option<Box<Fresh>>,
     /// The jobs that a subscription watches, as they count against its client.
     watching: Option<Place>,
@@ -220,7 +230,7 @@ impl Door {
     }
 
     async fn once(&self, prepared: Prepared, media: ResponseType) -> Response {
-        let Prepared { request, operation, fresh, watching: _ } = prepared;
+        let Prepared { request, operation, document: _, fresh, watching: _ } = prepared;
         let response = (self.0.execute)(request).await;
         let executed = reply::was_executed(&response);
         if executed && let Some(fresh) = fresh {
@@ -261,14 +271,16 @@ impl Door {
         request.set_parsed_query(ExecutableDocument::clone(&document));
         let request = request.data(principal).data(operation.clone());
         let fresh = match (fresh, learn) {
-            (Some(tokens), learn) => Some(Box::new(Fresh { text, tokens, document, learn })),
+            (Some(tokens), learn) => {
+                Some(Box::new(Fresh { text, tokens, document: Arc::clone(&document), learn }))
+            }
             (None, Some(hash)) => {
                 self.0.admission.documents.learn(hash, &text);
                 None
             }
             (None, None) => None,
         };
-        Ok(Prepared { request, operation, fresh, watching })
+        Ok(Prepared { request, operation, document, fresh, watching })
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::coerce::InputTypes;
+use super::handover::tell;
 use super::http::{Admission, Door};
 use super::limits::Limits;
 use crate::domain::id::SourceName;
@@ -50,6 +51,22 @@ impl Mutation {
 
 struct Watch;
 
+/// Whoever asks.
+struct Me;
+
+#[Object]
+impl Me {
+    async fn name(&self, ctx: &Context<'_>) -> String {
+        ctx.data_unchecked::<Principal>().name().to_owned()
+    }
+    async fn echo(&self, text: Option<String>) -> Option<String> {
+        text
+    }
+    async fn fault(&self) -> Option<async_graphql::Result<i32>> {
+        Some(Err(async_graphql::Error::new("n is odd")))
+    }
+}
+
 /// Counts an operation as running for as long as it is held.
 struct Running(Arc<AtomicUsize>);
 
@@ -74,28 +91,35 @@ impl Watch {
     /// Never says anything.
     async fn quiet(&self, ctx: &Context<'_>) -> impl Stream<Item = i32> {
         let running = running(ctx);
-        stream::pending().inspect(move |_: &i32| _ = &running)
+        tell(ctx, stream::pending().inspect(move |_: &i32| _ = &running))
     }
     /// The newest value each time somebody can take it, padded to a kilobyte; ends at a thousand.
     async fn newest(&self, ctx: &Context<'_>) -> impl Stream<Item = String> {
         let running = running(ctx);
         let value = ctx.data_unchecked::<World>().value.clone();
-        stream::unfold((value, running), async |(mut value, running)| {
+        let newest = stream::unfold((value, running), async |(mut value, running)| {
             if *value.borrow() == 1000 && matches!(value.has_changed(), Ok(false)) {
                 return None;
             }
             value.changed().await.ok()?;
             let text = format!("{:>1000}", *value.borrow_and_update());
             Some((text, (value, running)))
-        })
+        });
+        tell(ctx, newest)
+    }
+    /// Says who asks, once, and stays.
+    async fn me(&self, ctx: &Context<'_>, about: Option<String>) -> impl Stream<Item = Me> {
+        drop(about);
+        let running = running(ctx);
+        tell(ctx, stream::iter([Me]).chain(stream::pending()).inspect(move |_| _ = &running))
     }
     /// Is refused by its resolver.
     async fn refused(&self) -> async_graphql::Result<stream::Empty<i32>> {
         std::future::ready(Err(async_graphql::Error::new("n is odd"))).await
     }
     /// One good answer and one that is an error.
-    async fn half(&self) -> impl Stream<Item = async_graphql::Result<i32>> {
-        stream::iter([Ok(1), Err(async_graphql::Error::new("n is odd"))])
+    async fn half(&self, ctx: &Context<'_>) -> impl Stream<Item = async_graphql::Result<i32>> {
+        tell(ctx, stream::iter([Ok(1), Err(async_graphql::Error::new("n is odd"))]))
     }
 }
 

@@ -18,6 +18,8 @@ pub(in crate::jobs) struct Told {
     /// Grows with each change told of this job by this process.
     pub(in crate::jobs) sequence: u64,
     seen: Option<Observation>,
+    /// Held, and older than asked for: told if the first look brings nothing.
+    older: Option<Observation>,
     trouble: Option<Miss>,
     given_up: Option<ProblemCode>,
 }
@@ -59,8 +61,21 @@ impl Told {
             None => Change::State,
         };
         self.seen = Some(new.clone());
+        self.older = None;
         self.sequence += u64::from(change != Change::Nothing);
         change
+    }
+
+    /// Takes in what is held while a look is under way that is to renew it: it stands in for what that look does not bring.
+    pub(super) fn recall(&mut self, older: &Observation) -> Change {
+        if self.seen.is_some() {
+            return Change::Nothing;
+        }
+        if self.trouble.as_ref().is_some_and(|miss| miss.stale_reason().is_some()) {
+            return self.learn(older);
+        }
+        self.older = Some(older.clone());
+        Change::Nothing
     }
 
     /// Takes back that it was given up. Says whether it was.
@@ -81,6 +96,9 @@ impl Told {
     /// Takes in that a look brought nothing. Says whether that is news: the same trouble again is not.
     pub(super) fn miss(&mut self, miss: Miss) -> bool {
         let kind = |miss: &Miss| miss.stale_reason();
+        if self.seen.is_none() && miss.stale_reason().is_some() {
+            self.seen = self.older.take();
+        }
         let news = !self.is_over() && self.trouble.as_ref().map(kind) != Some(kind(&miss));
         self.trouble = Some(miss);
         self.sequence += u64::from(news);

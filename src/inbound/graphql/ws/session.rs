@@ -4,7 +4,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -28,6 +28,9 @@ use crate::inbound::streams::{EndReason, OperationSeat, Seat};
 const READ_BUFFER: usize = 1024;
 /// How long a peer may take to read our close frame and hang up.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
+/// Pings in a row that may stay without an answer. Two, so that a peer may stand still for nearly two `pong_timeout`s, which
+/// are more than a minute, while a dead one costs no more than the second.
+const PINGS: u32 = 2;
 
 /// Serves a socket to its end. `principal` is whom the header of the upgrade named, if it did.
 pub(super) async fn run<S>(door: Door, socket: S, seat: Seat, principal: Option<Principal>)
@@ -47,6 +50,7 @@ where
         init_until: Some(init_until),
         ping_at: now + settings.ping_interval,
         pong_until: None,
+        unanswered: 0,
         timer: Box::pin(sleep_until(init_until)),
         operations: Operations::default(),
         principal,
@@ -73,6 +77,8 @@ struct Session<S> {
     ping_at: Instant,
     /// Until when the peer must be heard of; none while nothing is awaited.
     pong_until: Option<Instant>,
+    /// Pings sent since the peer was heard of.
+    unanswered: u32,
 }
 
 /// Whether the socket goes on, or why not.
@@ -127,20 +133,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         if self.init_until.is_some_and(|until| until <= now) {
             return Err(EndReason::InitTimeout);
         }
-        if self.pong_until.is_some_and(|until| until <= now) {
-            return Err(EndReason::DeadPeer);
-        }
-        if self.pong_until.is_none() && self.ping_at <= now {
+        if self.pong_until.unwrap_or(self.ping_at) <= now {
+            if self.unanswered >= PINGS {
+                return Err(EndReason::DeadPeer);
+            }
+            self.unanswered += 1;
             self.pong_until = Some(now + self.door.streams().settings().pong_timeout);
             return self.put(Message::Ping(Bytes::new())).await;
         }
         Ok(())
     }
 
-    async fn receive(&mut self, message: Message) -> Next {
-        // whatever it is, the peer lives
+    /// There was a sign of the peer's life.
+    fn lives(&mut self) {
         self.pong_until = None;
+        self.unanswered = 0;
         self.ping_at = Instant::now() + self.door.streams().settings().ping_interval;
+    }
+
+    async fn receive(&mut self, message: Message) -> Next {
+        // whatever it is
+        self.lives();
         match message {
             Message::Text(text) => match ClientMessage::parse(&text)? {
                 ClientMessage::Init(payload) => self.init(&payload).await,
@@ -253,15 +266,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// Sends, as long as the peer takes it and nobody tells the stream to end.
     async fn put(&mut self, message: Message) -> Next {
-        let patience = Instant::now() + self.door.streams().settings().pong_timeout;
+        let patience = Instant::now() + self.door.streams().settings().pong_timeout * PINGS;
         let (ends, over) = self.seat.ends();
         let (until, reason) = if ends < patience { (ends, over) } else { (patience, EndReason::SlowPeer) };
-        tokio::select! {
-            biased;
-            sent = self.socket.send(message) => sent.map_err(|error| reason_of(&error)),
-            reason = self.seat.told() => Err(reason),
-            () = sleep_until(until) => Err(reason),
+        {
+            let mut sending = std::pin::pin!(self.socket.send(message));
+            if let Some(sent) = sending.as_mut().now_or_never() {
+                return sent.map_err(|error| reason_of(&error));
+            }
+            tokio::select! {
+                biased;
+                sent = sending => sent.map_err(|error| reason_of(&error))?,
+                reason = self.seat.told() => return Err(reason),
+                () = sleep_until(until) => return Err(reason),
+            }
         }
+        // there was no room, and the peer made some: it reads, and what it said meanwhile was not looked at
+        self.lives();
+        Ok(())
     }
 }
 

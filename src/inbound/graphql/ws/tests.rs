@@ -7,7 +7,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
-use tokio::io::{AsyncWriteExt as _, DuplexStream};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -19,6 +19,7 @@ use crate::inbound::streams::StreamSettings;
 
 mod credentials;
 mod misuse;
+mod sharing;
 mod time;
 mod upgrades;
 
