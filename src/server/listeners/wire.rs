@@ -168,7 +168,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Wire<IO> {
         self.notice();
         if let Some(by) = self.read_by {
             // if it has rung, the next read says so
-            drop(self.reading.poll(by, cx));
+            let _rung = self.reading.poll(by, cx);
         }
         self.wrote(polled, cx)
     }
