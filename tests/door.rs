@@ -35,8 +35,9 @@ fn clients() -> String {
 }
 
 async fn rig(rest: String) -> Rig {
-    let jobs = ["a", "b", "c", "d"].map(|id| MindBridgeJob::new(id, &[(0, "IN_PROGRESS")]));
-    Setup { rest, ..Setup::with(jobs.into(), vec![]) }.start().await
+    let mut jobs = ["a", "b", "c", "d"].map(|id| MindBridgeJob::new(id, &[(0, "IN_PROGRESS")])).to_vec();
+    jobs.push(MindBridgeJob::new("done", &[(0, "COMPLETE")]));
+    Setup { rest, ..Setup::with(jobs, vec![]) }.start().await
 }
 
 fn header<'a>(reply: &'a Reply, name: &str) -> Option<&'a str> {

@@ -72,7 +72,7 @@ fn apollo(id: &str) -> Value {
 
 #[tokio::test]
 async fn with_a_manifest_only_its_documents_run_on_any_transport() {
-    let subscription = r#"subscription { jobUpdates(refs: [{ external: { source: "mind", externalId: "nowhere" } }]) { kind } }"#;
+    let subscription = r#"subscription { jobUpdates(refs: [{ external: { source: "mind", externalId: "done" } }]) { kind } }"#;
     let id = format!("sha256:{}", sha256(QUERY));
     let manifest = Scratch::new(&json!({ (id.clone()): QUERY, "watch": subscription }).to_string());
     let option = format!("graphql: {{ trusted_documents: {{ manifest: {} }} }}", manifest.path());
@@ -176,7 +176,9 @@ async fn where_the_schema_is_not_told_no_transport_and_no_known_document_tells_i
                 json!({ "extensions": apollo(&sha256(document)) }),
             ];
             if document.contains("query A") {
-                requests.iter_mut().for_each(|request| request["operationName"] = "A".into());
+                for request in &mut requests {
+                    request["operationName"] = "A".into();
+                }
             }
             for request in requests {
                 let told = ask(&rig, transport, &request).await;
