@@ -128,12 +128,13 @@ mod tests {
 
     use super::*;
 
+    /// The other end of the connection, the headers, and what comes of them
+    type Case<'a> = (&'a str, &'a [(&'static str, &'static str)], &'a str, Option<bool>);
+
     #[test]
     fn only_a_trusted_proxy_is_believed_and_only_for_the_last_hop_that_is_not_one() {
         let proxies = TrustedProxies(["10.0.0.0/8", "fd00::/8"].map(|text| text.parse().unwrap()).into());
         let [xff, forwarded, proto] = ["x-forwarded-for", "forwarded", "x-forwarded-proto"];
-        // the other end of the connection, the headers, and what comes of them
-        type Case<'a> = (&'a str, &'a [(&'static str, &'static str)], &'a str, Option<bool>);
         let cases: &[Case<'_>] = &[
             ("203.0.113.9", &[], "203.0.113.9", None),
             ("203.0.113.9", &[(xff, "1.2.3.4"), (proto, "https")], "203.0.113.9", None),

@@ -50,7 +50,8 @@ async fn ask(rig: &Rig, transport: &str, request: &Value) -> Result<Value, Strin
                 let start = line.find('{')?;
                 serde_json::from_str::<Value>(line.get(start..)?).ok().filter(Value::is_object)
             });
-            let answer = line.unwrap_or_else(|| panic!("{transport}: no json in {}", reply.body));
+            assert!(line.is_some(), "{transport}: no json in {}", reply.body);
+            let answer = line.unwrap();
             answer.get("payload").filter(|payload| payload.is_object()).cloned().unwrap_or(answer)
         }
     };
@@ -71,7 +72,7 @@ fn apollo(id: &str) -> Value {
 
 #[tokio::test]
 async fn with_a_manifest_only_its_documents_run_on_any_transport() {
-    let subscription = r#"subscription { jobUpdates(refs: [{ external: { source: "mind", externalId: "nowhere" } }]) { kind } }"#;
+    let subscription = r#"subscription { jobUpdates(refs: [{ external: { source: "mind", externalId: "done" } }]) { kind } }"#;
     let id = format!("sha256:{}", sha256(QUERY));
     let manifest = Scratch::new(&json!({ (id.clone()): QUERY, "watch": subscription }).to_string());
     let option = format!("graphql: {{ trusted_documents: {{ manifest: {} }} }}", manifest.path());
@@ -143,11 +144,11 @@ async fn where_the_schema_is_not_told_no_transport_and_no_known_document_tells_i
         "{ __schema { queryType { name } } }",
         r#"{ __type(name: "Query") { name } }"#,
         r#"{ harmless: __type(name: "Query") { name } }"#,
-        r#"{ ... on Query { s: __schema { types { name } } } }"#,
+        "{ ... on Query { s: __schema { types { name } } } }",
         r#"{ ...f } fragment f on Query { ...g } fragment g on Query { __type(name: "Job") { fields { name } } }"#,
-        r#"query A { __typename } query B { __schema { types { name } } }"#,
-        r#"{ __schema @include(if: true) { types { name } } }"#,
-        r#"subscription { __schema { types { name } } }"#,
+        "query A { __typename } query B { __schema { types { name } } }",
+        "{ __schema @include(if: true) { types { name } } }",
+        "subscription { __schema { types { name } } }",
         r#"mutation { __type(name: "Query") { name } }"#,
     ];
     let listed: serde_json::Map<String, Value> =
@@ -175,7 +176,9 @@ async fn where_the_schema_is_not_told_no_transport_and_no_known_document_tells_i
                 json!({ "extensions": apollo(&sha256(document)) }),
             ];
             if document.contains("query A") {
-                requests.iter_mut().for_each(|request| request["operationName"] = "A".into());
+                for request in &mut requests {
+                    request["operationName"] = "A".into();
+                }
             }
             for request in requests {
                 let told = ask(&rig, transport, &request).await;

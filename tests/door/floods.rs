@@ -141,7 +141,7 @@ async fn floods_are_refused_memory_stays_flat_and_the_others_are_served() {
             let (let_in, refused) = operations(to).await;
             assert_eq!((let_in, refused), (200, 4_800));
         }
-        assert_eq!(heads(to).await, [431, 431, 414]);
+        assert_eq!(heads(to).await, [431, 431, 431]);
     };
     tokio::select! {
         () = floods => {}

@@ -216,7 +216,6 @@ fn hash_of_hex(text: &str) -> Option<Hash> {
 mod tests {
     use super::*;
 
-    /// The SHA-256 of `{ hello }`.
     const HELLO: &str = "{ hello }";
 
     fn hex(text: &str) -> String {
@@ -257,6 +256,9 @@ mod tests {
         }
     }
 
+    /// What is known, the text and the id of a request, and whether its text is to be learned
+    type Case<'a> = (&'a str, &'a KnownDocuments, Option<&'a str>, Option<&'a str>, Result<bool, Kind>);
+
     #[test]
     fn what_passes_depends_on_what_is_known() {
         let manifest = || Some(Manifest::parse(r#"{ "ID": "{ hello }" }"#).unwrap());
@@ -266,8 +268,6 @@ mod tests {
         let only = KnownDocuments::new(manifest(), true, true);
         let also = KnownDocuments::new(manifest(), false, false);
         let automatic = KnownDocuments::new(None, true, true);
-        // what is known, the text and the id of a request, and whether its text is to be learned
-        type Case<'a> = (&'a str, &'a KnownDocuments, Option<&'a str>, Option<&'a str>, Result<bool, Kind>);
         let cases: &[Case<'_>] = &[
             ("off", &off, text, None, Ok(false)),
             ("off", &off, other, Some(&hash), Ok(false)),

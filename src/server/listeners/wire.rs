@@ -107,6 +107,16 @@ impl<IO> Wire<IO> {
         }
     }
 
+    /// Sets the reading deadline anew where a turn has begun or ended.
+    fn notice(&mut self) {
+        let turn = self.turns.now();
+        if turn != self.seen {
+            self.seen = turn;
+            self.begun = false;
+            self.read_by = turn.is_multiple_of(2).then(|| Instant::now() + self.patience.idle);
+        }
+    }
+
     /// Notes what became of a write: a peer that takes something has all its time again.
     fn wrote<T>(&mut self, polled: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
@@ -130,12 +140,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Wire<IO> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let turn = this.turns.now();
-        if turn != this.seen {
-            this.seen = turn;
-            this.begun = false;
-            this.read_by = turn.is_multiple_of(2).then(|| Instant::now() + this.patience.idle);
-        }
+        this.notice();
         let before = buf.filled().len();
         if let Poll::Ready(read) = Pin::new(&mut this.io).poll_read(cx, buf) {
             if this.read_by.is_some() && !this.begun && buf.filled().len() > before {
@@ -159,6 +164,12 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Wire<IO> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.io).poll_flush(cx);
+        // hyper reads again only when it is woken, and between two requests nothing else would wake it
+        self.notice();
+        if let Some(by) = self.read_by {
+            // if it has rung, the next read says so
+            let _rung = self.reading.poll(by, cx);
+        }
         self.wrote(polled, cx)
     }
 
