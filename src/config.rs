@@ -13,6 +13,7 @@ use crate::domain::id::SourceName;
 mod cache;
 mod clients;
 mod credential;
+mod credentials;
 mod environment;
 mod fault;
 mod follow;
@@ -31,7 +32,8 @@ mod values;
 
 pub use cache::CacheConfig;
 pub use clients::ClientConfig;
-pub use credential::{CredentialRef, SecretRef};
+pub use credential::{CredentialConfig, CredentialRef, SecretRef};
+pub use credentials::CredentialsConfig;
 pub use environment::{Environment, FILE_VARIABLE, KEY_VARIABLE, NoText, URL_VARIABLE};
 pub use fault::Faults;
 pub use follow::FollowConfig;
@@ -53,6 +55,8 @@ pub struct Config {
     /// The accounts of upstreams, by name; at least one.
     #[serde(serialize_with = "by_name")]
     pub sources: BTreeMap<SourceName, SourceConfig>,
+    /// How the secrets of all sources are followed.
+    pub credentials: CredentialsConfig,
     /// Who may ask. Empty only where jobgate listens on loopback, and whoever reaches it may.
     pub clients: Vec<ClientConfig>,
     /// What a document may look like.
@@ -77,6 +81,7 @@ struct RawConfig {
     server: ServerConfig,
     /// The accounts of upstreams that jobgate asks, by name: 1 to 63 of a-z, 0-9, - and _. At least one.
     sources: BTreeMap<String, sources::RawSource>,
+    credentials: CredentialsConfig,
     /// Who may ask. Without clients jobgate listens on loopback only, and whoever reaches it may ask for everything.
     clients: Vec<clients::RawClient>,
     graphql: GraphqlConfig,
@@ -176,8 +181,8 @@ impl Config {
             faults.add("server.listen", message);
         }
         let clients = clients::accept(raw.clients, names, faults);
-        let RawConfig { server, graphql, streams, cache, follow, store, telemetry, .. } = raw;
-        Self { server, sources, clients, graphql, streams, cache, follow, store, telemetry }
+        let RawConfig { server, credentials, graphql, streams, cache, follow, store, telemetry, .. } = raw;
+        Self { server, sources, credentials, clients, graphql, streams, cache, follow, store, telemetry }
     }
 }
 

@@ -13,6 +13,8 @@ pub enum TaskKind {
     Poll,
     /// The loop that looks at followed jobs. Runs until the process drains.
     Poller,
+    /// Follows the secret of one source. Runs until the process drains.
+    Rotation,
     /// One client connection. Ends with the connection.
     Connection,
     /// One WebSocket. Ends with the socket.
@@ -37,6 +39,7 @@ impl TaskKind {
             Self::Flight => "flight",
             Self::Poll => "poll",
             Self::Poller => "poller",
+            Self::Rotation => "rotation",
             Self::Connection => "connection",
             Self::Stream => "stream",
             Self::Listener => "listener",
@@ -47,7 +50,7 @@ impl TaskKind {
     pub const fn on_panic(self) -> OnPanic {
         match self {
             Self::Flight | Self::Poll | Self::Connection | Self::Stream => OnPanic::Contained,
-            Self::Poller | Self::Listener => OnPanic::Fatal,
+            Self::Poller | Self::Rotation | Self::Listener => OnPanic::Fatal,
         }
     }
 }

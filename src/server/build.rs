@@ -19,6 +19,7 @@ use crate::inbound::router;
 use crate::inbound::streams::{Counts, Origins, StreamSettings, Streams};
 use crate::jobs::{FollowSettings, Freshness, Jobs, Ports};
 use crate::outbound::credentials::SecretFiles;
+use crate::outbound::credentials::rotation::Rotation;
 use crate::outbound::http::{BaseUrl, HttpRoad};
 use crate::outbound::identity::clients::ClientKeys;
 use crate::outbound::stores::memory::{MemoryStore, Retention};
@@ -46,6 +47,7 @@ pub struct Gateway {
     readiness: Readiness,
     spawner: RuntimeSpawner,
     streams: Streams,
+    rotation: Rotation,
     drain_delay: Duration,
 }
 
@@ -78,7 +80,10 @@ impl Gateway {
         for problem in problems {
             tracing::error!(%problem, "source has no usable credential, it is left unconfigured");
         }
-        let readers = readers(config, Arc::new(credentials), &clock)?;
+        let credentials = Arc::new(credentials);
+        let readers = readers(config, Arc::clone(&credentials) as Arc<dyn Credentials>, &clock)?;
+        let rotation =
+            Rotation::new(credentials, readers.clone(), Arc::clone(&clock), config.credentials.clone());
         let cache = &config.cache;
         let retention = Retention {
             max_bytes: cache.max_bytes as u64,
@@ -134,6 +139,7 @@ impl Gateway {
             readiness: Readiness::default(),
             spawner,
             streams,
+            rotation,
             drain_delay: server.drain_delay,
         })
     }
@@ -162,6 +168,7 @@ impl Gateway {
         start(self.admin, probes::router(self.readiness.clone()), probes_end.clone());
         let following = CancellationToken::new();
         self.jobs.start_following(following.clone());
+        self.rotation.start(&self.spawner, &following);
         self.readiness.set(true);
         Serving {
             readiness: self.readiness,

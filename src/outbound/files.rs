@@ -1,0 +1,101 @@
+//! Watches the directories of files, and says that something in one of them has changed; what, is for the listener to find out by
+//! reading. A hint, never a promise: who needs certainty reads again on a timer as well.
+//!
+//! Directories and not files: Kubernetes changes a mounted Secret by swapping the symlink `..data` beside the files, and a
+//! watch on a file stays with the old one.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use notify::event::{AccessKind, AccessMode};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::sync::watch;
+
+/// How long after the first word of a change it is announced: whoever writes a file in place empties it first.
+const SETTLES_IN: Duration = Duration::from_millis(50);
+
+/// The watched directories. Dropping it ends the watch, and the listeners hear nothing any more.
+#[derive(Debug)]
+pub struct FileWatch {
+    /// `None` where the system has no watch to give.
+    watcher: Option<RecommendedWatcher>,
+    changes: watch::Receiver<()>,
+}
+
+/// A listener to changes. Each one hears of every change by itself.
+#[derive(Clone, Debug)]
+pub struct Changes(watch::Receiver<()>);
+
+impl FileWatch {
+    /// Watches the directories of these files. One that cannot be watched is said in the log, and left out.
+    pub fn new<'a>(files: impl IntoIterator<Item = &'a Path>) -> Self {
+        let (tell, changes) = watch::channel(());
+        let told = move |event: notify::Result<Event>| {
+            // an error may have lost an event
+            if event.map_or(true, |event| changes_something(event.kind)) {
+                tell.send_replace(());
+            }
+        };
+        let watcher = notify::recommended_watcher(told);
+        let mut watcher = match watcher {
+            Ok(watcher) => watcher,
+            Err(error) => {
+                tracing::warn!(%error, "files cannot be watched here; they are only read again by the timer");
+                return Self { watcher: None, changes };
+            }
+        };
+        let directories: BTreeSet<PathBuf> = files.into_iter().map(directory).collect();
+        for directory in directories {
+            if let Err(error) = watcher.watch(&directory, RecursiveMode::NonRecursive) {
+                let directory = directory.display();
+                tracing::warn!(%directory, %error, "a directory cannot be watched; its files are only read again by the timer");
+            }
+        }
+        Self { watcher: Some(watcher), changes }
+    }
+
+    /// A listener, who hears of what changes from now on.
+    pub fn changes(&self) -> Changes {
+        let mut changes = self.changes.clone();
+        changes.mark_unchanged();
+        Changes(changes)
+    }
+
+    /// Says whether anything is watched at all.
+    pub const fn is_watching(&self) -> bool {
+        self.watcher.is_some()
+    }
+}
+
+impl Changes {
+    /// Waits for a change, and a moment longer. Never ends where nothing is watched. Cancel safe: a change that was not
+    /// announced is announced by the next call.
+    pub async fn next(&mut self) {
+        if self.0.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        self.0.mark_changed();
+        tokio::time::sleep(SETTLES_IN).await;
+        self.0.mark_unchanged();
+    }
+}
+
+fn directory(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_owned(),
+        Some(_) | None => PathBuf::from("."),
+    }
+}
+
+/// Reading a file changes nothing; to take it for a change would be a loop.
+fn changes_something(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
+        EventKind::Any
+        | EventKind::Create(_)
+        | EventKind::Modify(_)
+        | EventKind::Remove(_)
+        | EventKind::Other => true,
+    }
+}
