@@ -14,6 +14,7 @@ mod lookup;
 mod processes;
 mod query;
 mod rest;
+mod rotation;
 mod schema;
 mod streams;
 mod streams_end;

@@ -36,7 +36,10 @@ fn the_example_loads_and_says_what_it_says() {
     let [audit, marketing] = [0, 1].map(|index| config.sources.values().nth(index).unwrap());
     assert_eq!((audit.upstream, marketing.upstream), (Upstream::MindBridge, Upstream::Supermetrics));
     assert_eq!(audit.base_url.as_str(), "https://acme.example/api");
-    assert_eq!(audit.credential.form, CredentialRef::Bearer(SecretRef::File("/run/secrets/audit-token".into())));
+    assert_eq!(
+        audit.credential.form,
+        CredentialRef::Bearer(SecretRef::File("/run/secrets/audit-token".into()))
+    );
     assert_eq!(marketing.credential.form, CredentialRef::ApiKey(SecretRef::Env("MARKETING_KEY".to_owned())));
     assert_eq!((audit.budget.per_hour, audit.max_rows_body), (5_000, 64 << 20));
     let [client] = &config.clients[..] else { panic!("one client") };
@@ -55,7 +58,9 @@ fn what_is_in_force_reads_back_as_itself() {
 #[test]
 fn the_end_of_a_credential_is_a_moment_and_is_printed_as_one() {
     let with = |end: &str| {
-        source(&format!("upstream: mindbridge, base_url: 'https://a.example', credential: {{bearer: {{env: T}}, expires_at: {end}}}"))
+        source(&format!(
+            "upstream: mindbridge, base_url: 'https://a.example', credential: {{bearer: {{env: T}}, expires_at: {end}}}"
+        ))
     };
     for end in ["2027-01-31T00:00:00Z", "'2027-01-31T01:00:00+01:00'"] {
         let config = read(&with(end), &[]).unwrap();
@@ -173,16 +178,14 @@ fn the_default_file_holds_every_option_of_the_schema_and_no_other() {
     let mut described = BTreeSet::new();
     options(&Config::json_schema(), "", &mut described);
     // A reference is one of two: the sample shows bearer by file and speaks of the others.
-    for other in
-        [
-            "credential.bearer.env",
-            "credential.api_key",
-            "credential.api_key.file",
-            "credential.api_key.env",
-            // and it has no default
-            "credential.expires_at",
-        ]
-    {
+    for other in [
+        "credential.bearer.env",
+        "credential.api_key",
+        "credential.api_key.file",
+        "credential.api_key.env",
+        // and it has no default
+        "credential.expires_at",
+    ] {
         assert!(described.remove(&format!("sources.*.{other}")), "{other}");
     }
     assert_eq!(written, described);

@@ -11,10 +11,10 @@ use secrecy::SecretString;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::SecretFiles;
 use super::expiry::{Nearness, nearness};
 use super::secret::{self, BadSecret};
 use super::slot::{Seen, Slot, Taken};
-use super::SecretFiles;
 use crate::config::{CredentialsConfig, SecretRef};
 use crate::domain::schedule::Backoff;
 use crate::domain::source::CredentialState;

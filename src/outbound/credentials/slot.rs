@@ -67,11 +67,17 @@ pub(super) enum Seen {
 
 impl Slot {
     /// What was read at the start comes into force as it is, since there is nothing to fall back on.
-    pub(super) fn new(config: CredentialConfig, read: Result<SecretString, BadSecret>) -> (Self, Option<BadSecret>) {
+    pub(super) fn new(
+        config: CredentialConfig,
+        read: Result<SecretString, BadSecret>,
+    ) -> (Self, Option<BadSecret>) {
         let (in_force, bad) = match read {
             Ok(secret) => {
                 let expires_at = expiry::of_token(&secret).or(config.expires_at);
-                (Some(InForce { credential: credential(&config.form, secret), since: None, expires_at }), None)
+                (
+                    Some(InForce { credential: credential(&config.form, secret), since: None, expires_at }),
+                    None,
+                )
             }
             Err(bad) => (None, Some(bad)),
         };
@@ -122,12 +128,7 @@ impl Slot {
     }
 
     /// Decides about what was read now. `refused`: the source refuses the one in force.
-    pub(super) fn take(
-        &self,
-        read: Result<SecretString, BadSecret>,
-        refused: bool,
-        now: Timestamp,
-    ) -> Taken {
+    pub(super) fn take(&self, read: Result<SecretString, BadSecret>, refused: bool, now: Timestamp) -> Taken {
         let mut state = self.lock();
         let read = match read {
             Ok(secret) => credential(&self.config.form, secret),

@@ -22,12 +22,13 @@ const SECOND: Duration = Duration::from_secs(1);
 const GOOD: &str = "good-token-0";
 
 type Answer = Result<(), LookError>;
+type Script = dyn Fn(&str) -> Answer + Send;
 
 /// A source that says of each secret what it is told to, and remembers which it was shown.
 struct Scripted {
     name: SourceName,
     files: Arc<SecretFiles>,
-    script: Mutex<Box<dyn Fn(&str) -> Answer + Send>>,
+    script: Mutex<Box<Script>>,
     latency: Mutex<Duration>,
     tried: Mutex<Vec<String>>,
     refuses_the_one_in_force: Mutex<bool>,
@@ -102,11 +103,15 @@ impl Bench {
         let dir = std::env::temp_dir().join(format!("jobgate-rotation-{:x}", fastrand::u64(..)));
         fs::create_dir_all(&dir).unwrap();
         fs::write(dir.join("other"), "another-token").unwrap();
-        secret.into_iter().for_each(|secret| fs::write(dir.join("token"), secret).unwrap());
+        if let Some(secret) = secret {
+            fs::write(dir.join("token"), secret).unwrap();
+        }
         let source = |name: &str, file: &str| {
             let file = dir.join(file);
             let file = file.display();
-            format!("  {name}: {{ upstream: mindbridge, base_url: 'https://a.example', credential: {{ bearer: {{ file: '{file}' }} }} }}\n")
+            format!(
+                "  {name}: {{ upstream: mindbridge, base_url: 'https://a.example', credential: {{ bearer: {{ file: '{file}' }} }} }}\n"
+            )
         };
         let yaml = format!("sources:\n{}{}", source("s", "token"), source("other", "other"));
         let config = Config::from_yaml(&yaml, &Environment::default()).unwrap();
@@ -124,7 +129,7 @@ impl Bench {
         let (source, other) = (source("s"), source("other"));
         let readers = vec![Arc::clone(&source) as Arc<dyn JobReader>, other as Arc<dyn JobReader>];
         let rotation =
-            Rotation::new(Arc::clone(&files), readers, Arc::new(Still), config.credentials.clone());
+            Rotation::new(Arc::clone(&files), readers, Arc::new(Still), config.credentials);
         let (end, spawner) = (CancellationToken::new(), RuntimeSpawner::default());
         rotation.start(&spawner, &end);
         Self { dir, files, source, end, spawner }
@@ -233,8 +238,7 @@ async fn none_of_twenty_bad_secrets_is_adopted() {
         bench.promise().await;
         assert_eq!(bench.in_force().as_deref(), Some(GOOD), "{name}");
         let refused = name.starts_with("refused");
-        let expected =
-            if refused { CredentialState::NewOneRefused } else { CredentialState::NewOneUnusable };
+        let expected = if refused { CredentialState::NewOneRefused } else { CredentialState::NewOneUnusable };
         assert_eq!(bench.state(), expected, "{name}");
     }
     // no file, and a folder in its place
@@ -289,7 +293,11 @@ async fn one_that_was_refused_itself_does_not_replace_another_that_is_refused() 
     assert_eq!(bench.in_force().as_deref(), Some(GOOD));
     bench.put("good-token-1");
     bench.promise().await;
-    assert_eq!(bench.in_force().as_deref(), Some("good-token-1"), "the next one is tried by the calls themselves");
+    assert_eq!(
+        bench.in_force().as_deref(),
+        Some("good-token-1"),
+        "the next one is tried by the calls themselves"
+    );
 }
 
 #[tokio::test(start_paused = true)]

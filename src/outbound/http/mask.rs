@@ -57,7 +57,8 @@ impl Mask {
         while let Some(step) = text[at..].iter().position(|byte| starts[usize::from(*byte)]) {
             at += step;
             let rest = &text[at..];
-            let longest = self.secrets.iter().filter_map(|secret| spelled(rest, secret.expose_secret())).max();
+            let longest =
+                self.secrets.iter().filter_map(|secret| spelled(rest, secret.expose_secret())).max();
             if let Some(length) = longest {
                 masked.extend_from_slice(&text[kept..at]);
                 masked.extend_from_slice(MASK);
@@ -107,7 +108,7 @@ fn spelled(text: &[u8], secret: &[u8]) -> Option<usize> {
 
 /// How many bytes one character takes at the beginning of the text, if it stands there.
 fn character(text: &[u8], byte: u8, reading: Reading) -> Option<usize> {
-    let escapes = text.iter().take(MOST_ESCAPES).take_while(|byte| **byte == b'\\').count();
+    let escapes = escapes(text, reading);
     let text = text.get(escapes..)?;
     let first = *text.first()?;
     let plain = (first == byte || (first, byte) == (b'+', b' ')).then_some(1);
@@ -121,6 +122,19 @@ fn character(text: &[u8], byte: u8, reading: Reading) -> Option<usize> {
         Reading::Encoded => encoded().or(plain),
     };
     length.map(|length| escapes + length)
+}
+
+/// How many bytes the backslashes take before a character.
+fn escapes(text: &[u8], reading: Reading) -> usize {
+    let mut at = 0;
+    for _ in 0..MOST_ESCAPES {
+        at += match (reading, text.get(at..).unwrap_or_default()) {
+            (_, [b'\\', ..]) => 1,
+            (Reading::Encoded, [b'%', b'5', b'C' | b'c', ..]) => 3,
+            _ => break,
+        };
+    }
+    at
 }
 
 fn hex(high: u8, low: u8) -> Option<u8> {
@@ -152,6 +166,7 @@ mod tests {
             (r#"{"m":"{\"k\":\"a\\\/bcdefgh\"}"}"#, "a/bcdefgh", r#"{"m":"{\"k\":\"[redacted]\"}"}"#),
             ("?key=a%2Fb%3Dc%2Bdefgh&x=1", "a/b=c+defgh", "?key=[redacted]&x=1"),
             ("?key=a%2fb%3dc%2bdefgh&x=1", "a/b=c+defgh", "?key=[redacted]&x=1"),
+            (r"?key=%5C%5Cab%5Ccdefgh&x=1", r"\ab\cdefgh", "?key=[redacted]&x=1"),
             ("100%25-secret and 100%2525-secret", "100%25-secret", "[redacted] and [redacted]"),
             ("s3cr3t-s3cr3", "s3cr3t-s3cr3t", "s3cr3t-s3cr3"),
             ("a short one stays", "short", "a short one stays"),

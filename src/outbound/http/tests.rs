@@ -103,7 +103,8 @@ async fn the_deadline_covers_the_body() {
         Vec::new()
     });
     let road = HttpRoad::new().unwrap();
-    let sent = road.send(&call(&server.url, &["a"]), Duration::from_millis(50), &bearer(), &Mask::default()).await;
+    let sent =
+        road.send(&call(&server.url, &["a"]), Duration::from_millis(50), &bearer(), &Mask::default()).await;
     assert!(matches!(sent, Err(SendError::TimedOut(_))), "{sent:?}");
 }
 

@@ -1,9 +1,9 @@
 //! The adapter against a scripted server on a real socket: what it asks, how often, and what it makes of the answers.
 
 use super::*;
+use crate::domain::source::{CredentialState, SourceHealth};
 use crate::outbound::testing::{OneKey, Seen, Server, answer, id, json, means, settings, word};
 use crate::outbound::upstreams::{SourceSettings, reader};
-use crate::ports::credentials::Credential;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
@@ -267,10 +267,16 @@ async fn a_call_refused_with_the_one_before_is_asked_again_with_the_new_one() {
 #[tokio::test]
 async fn another_credential_is_tried_without_consequence_for_the_one_in_force() {
     let server = Server::start(|seen| {
-        if seen.head.contains("Bearer good-token") { json(404, &serde_json::json!({})) } else { json(401, &serde_json::json!({})) }
+        if seen.head.contains("Bearer good-token") {
+            json(404, &serde_json::json!({}))
+        } else {
+            json(401, &serde_json::json!({}))
+        }
     });
     let other = |secret: &str| Credential::Bearer(SecretString::from(secret));
-    for (in_force, health) in [("good-token", SourceHealth::Healthy), ("bad-token", SourceHealth::CredentialRejected)] {
+    for (in_force, health) in
+        [("good-token", SourceHealth::Healthy), ("bad-token", SourceHealth::CredentialRejected)]
+    {
         let keys = OneKey::bearer(in_force);
         let source = Source::new(Upstream::MindBridge, settings(&server.url), means(keys));
         let reader = MindBridge::new(source);
