@@ -18,7 +18,7 @@ use jobgate::simulator::{
 use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::support::process::Process;
+use crate::support::process::{Process, run};
 use crate::support::scratch::Scratch;
 use crate::support::server::{ANY, KEY, TOKEN, external, told};
 use crate::support::streams::{Heard, Sse, Watcher, WebSocket};
@@ -261,7 +261,7 @@ async fn every_trouble_with_a_secret_costs_its_own_source_alone_and_ends_without
     gateway.find("an alarm that names the file", named).await;
 
     upstream.set_credential(Upstream::MindBridge, "the-next-token");
-    assert_eq!(look(address, "mind", "a").await, "CREDENTIAL_REJECTED");
+    assert_eq!(look(address, "mind", "a").await, "RUNNING, stale: CREDENTIAL_REJECTED");
     until(address, "mind", "REFUSED").await;
     assert_eq!(stands(address, "mind").await.0, "CREDENTIAL_REJECTED");
     assert_eq!(look(address, "metrics", "q").await, "RUNNING", "another source is not concerned");
@@ -285,6 +285,25 @@ async fn every_trouble_with_a_secret_costs_its_own_source_alone_and_ends_without
     assert_eq!(status.code(), Some(0), "{said}");
     for secret in [&token, TOKEN, "nobody-knows", "lines-of-a-token", "the-next-token", "the-next-key"] {
         assert!(!said.contains(secret), "{secret} in {said}");
+    }
+}
+
+/// What a token says of its own end is held against the configuration before anything is started.
+#[tokio::test]
+async fn check_finds_a_credential_that_has_ended() {
+    let payload = URL_SAFE_NO_PAD.encode(r#"{"exp":1700000000}"#);
+    let ended = Scratch::new(&format!("eyJhbGciOiJub25lIn0.{payload}.signature"));
+    let sources = |more: &str| {
+        format!(
+            "sources: {{ s: {{ upstream: mindbridge, base_url: 'https://a.example', credential: {{ {more} }} }} }}"
+        )
+    };
+    let by_token = Scratch::new(&sources(&format!("bearer: {{ file: '{}' }}", ended.path())));
+    let by_operator = Scratch::new(&sources("bearer: { env: T }, expires_at: 2023-11-14T22:13:20Z"));
+    for config in [by_token, by_operator] {
+        let (code, said) = run(&["check", "--config", config.path()], &[("T", "a-plain-token")]).await;
+        let line = "sources.s.credential: has ended at 2023-11-14T22:13:20Z: put a new one there";
+        assert_eq!((code, said.trim()), (Some(78), line));
     }
 }
 

@@ -18,8 +18,8 @@ const SETTLES_IN: Duration = Duration::from_millis(50);
 /// The watched directories. Dropping it ends the watch, and the listeners hear nothing any more.
 #[derive(Debug)]
 pub struct FileWatch {
-    /// `None` where the system has no watch to give.
-    watcher: Option<RecommendedWatcher>,
+    /// Held because its end is the end of the watch. `None` where the system has none to give.
+    _watcher: Option<RecommendedWatcher>,
     changes: watch::Receiver<()>,
 }
 
@@ -42,7 +42,7 @@ impl FileWatch {
             Ok(watcher) => watcher,
             Err(error) => {
                 tracing::warn!(%error, "files cannot be watched here; they are only read again by the timer");
-                return Self { watcher: None, changes };
+                return Self { _watcher: None, changes };
             }
         };
         let directories: BTreeSet<PathBuf> = files.into_iter().map(directory).collect();
@@ -52,7 +52,7 @@ impl FileWatch {
                 tracing::warn!(%directory, %error, "a directory cannot be watched; its files are only read again by the timer");
             }
         }
-        Self { watcher: Some(watcher), changes }
+        Self { _watcher: Some(watcher), changes }
     }
 
     /// A listener, who hears of what changes from now on.
@@ -60,11 +60,6 @@ impl FileWatch {
         let mut changes = self.changes.clone();
         changes.mark_unchanged();
         Changes(changes)
-    }
-
-    /// Says whether anything is watched at all.
-    pub const fn is_watching(&self) -> bool {
-        self.watcher.is_some()
     }
 }
 
@@ -97,5 +92,43 @@ fn changes_something(kind: EventKind) -> bool {
         | EventKind::Modify(_)
         | EventKind::Remove(_)
         | EventKind::Other => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    /// In real time, since the system's word comes in real time.
+    #[tokio::test]
+    async fn a_swap_beside_the_file_is_heard_of_and_reading_is_not() {
+        let folder = std::env::temp_dir().join(format!("jobgate-watched-{:x}", fastrand::u64(..)));
+        for (round, text) in [("one", "1"), ("two", "2")] {
+            fs::create_dir_all(folder.join(round)).unwrap();
+            fs::write(folder.join(round).join("file"), text).unwrap();
+        }
+        symlink("one", folder.join("..data")).unwrap();
+        symlink("..data/file", folder.join("file")).unwrap();
+        let file = folder.join("file");
+        let nowhere = folder.join("no/such/folder/file");
+        let watch = FileWatch::new([file.as_path(), nowhere.as_path()]);
+        let (mut one, mut other) = (watch.changes(), watch.changes());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "1");
+        assert!(tokio::time::timeout(SETTLES_IN * 4, one.next()).await.is_err(), "reading is no change");
+        symlink("two", folder.join("aside")).unwrap();
+        fs::rename(folder.join("aside"), folder.join("..data")).unwrap();
+        for changes in [&mut one, &mut other] {
+            let heard = tokio::time::timeout(Duration::from_secs(5), changes.next()).await;
+            assert!(heard.is_ok(), "each listener hears of it");
+        }
+        assert_eq!(fs::read_to_string(&file).unwrap(), "2");
+        drop(watch);
+        assert!(
+            tokio::time::timeout(SETTLES_IN, one.next()).await.is_err(),
+            "the end of the watch is no change"
+        );
+        fs::remove_dir_all(folder).ok();
     }
 }

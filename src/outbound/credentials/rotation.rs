@@ -2,6 +2,7 @@
 //! timer, tries a new value with one harmless read, and lets it come into force or raises an alarm. Also warns of the end of a
 //! credential. What a value means is decided in `slot`.
 
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -194,7 +195,7 @@ impl Follower {
                 REFUSED.wait(self.tries, 1.0)
             }
             Err(error) => {
-                self.raise(&format!("it could not be tried: {error}"));
+                self.note(&error);
                 UNTOLD.wait(self.tries, 1.0)
             }
         };
@@ -208,6 +209,14 @@ impl Follower {
         tokio::select! {
             () = tokio::time::sleep(most) => {}
             () = self.changes.next() => {}
+        }
+    }
+
+    /// Says that a new value waits. It is no alarm: nobody must act for it.
+    fn note(&mut self, error: &LookError) {
+        if self.alarm.due("untried").is_some() {
+            let (source, reference) = (self.reader.name(), &self.reference);
+            tracing::warn!(%source, %reference, %error, "a new credential could not be tried, the one before stays until it is");
         }
     }
 
@@ -288,9 +297,14 @@ impl Alarm {
     }
 }
 
-/// Reads the file away from the runtime's own threads. `None` when the runtime is ending.
+/// Reads the file away from the runtime's own threads. `None` when the runtime is ending, and for a pipe or a device: that
+/// could be read once, at the start, and to read it again would wait for ever.
 async fn read(path: PathBuf) -> Option<Result<SecretString, BadSecret>> {
-    tokio::task::spawn_blocking(move || secret::file(&path)).await.ok()
+    let read = move || match fs::metadata(&path) {
+        Ok(found) if !found.is_file() && !found.is_dir() => None,
+        Ok(_) | Err(_) => Some(secret::file(&path)),
+    };
+    tokio::task::spawn_blocking(read).await.ok().flatten()
 }
 
 /// Says whether the file still holds this.

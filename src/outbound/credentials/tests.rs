@@ -128,8 +128,7 @@ impl Bench {
         };
         let (source, other) = (source("s"), source("other"));
         let readers = vec![Arc::clone(&source) as Arc<dyn JobReader>, other as Arc<dyn JobReader>];
-        let rotation =
-            Rotation::new(Arc::clone(&files), readers, Arc::new(Still), config.credentials);
+        let rotation = Rotation::new(Arc::clone(&files), readers, Arc::new(Still), config.credentials);
         let (end, spawner) = (CancellationToken::new(), RuntimeSpawner::default());
         rotation.start(&spawner, &end);
         Self { dir, files, source, end, spawner }
