@@ -5,6 +5,7 @@
 //! watch on a file stays with the old one.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -30,10 +31,13 @@ pub struct Changes(watch::Receiver<()>);
 impl FileWatch {
     /// Watches the directories of these files. One that cannot be watched is said in the log, and left out.
     pub fn new<'a>(files: impl IntoIterator<Item = &'a Path>) -> Self {
+        let files: Vec<&Path> = files.into_iter().collect();
+        let names: BTreeSet<OsString> =
+            files.iter().filter_map(|file| file.file_name()).map(ToOwned::to_owned).collect();
         let (tell, changes) = watch::channel(());
         let told = move |event: notify::Result<Event>| {
             // an error may have lost an event
-            if event.map_or(true, |event| changes_something(event.kind)) {
+            if event.map_or(true, |event| changes_something(event.kind) && concerns(&event, &names)) {
                 tell.send_replace(());
             }
         };
@@ -83,6 +87,16 @@ fn directory(file: &Path) -> PathBuf {
     }
 }
 
+/// Says whether an event is about one of the files, or about what Kubernetes puts beside them (`..data`). A folder can be a
+/// busy one, and what happens to its other files is nobody's concern here.
+fn concerns(event: &Event, names: &BTreeSet<OsString>) -> bool {
+    let known = |path: &PathBuf| {
+        path.file_name().is_none_or(|name| names.contains(name) || name.as_encoded_bytes().starts_with(b".."))
+    };
+    // without a path it is the word that some were lost
+    event.paths.is_empty() || event.need_rescan() || event.paths.iter().any(known)
+}
+
 /// Reading a file changes nothing; to take it for a change would be a loop.
 fn changes_something(kind: EventKind) -> bool {
     match kind {
@@ -117,8 +131,10 @@ mod tests {
         let (mut one, mut other) = (watch.changes(), watch.changes());
         assert_eq!(fs::read_to_string(&file).unwrap(), "1");
         assert!(tokio::time::timeout(SETTLES_IN * 4, one.next()).await.is_err(), "reading is no change");
-        symlink("two", folder.join("aside")).unwrap();
-        fs::rename(folder.join("aside"), folder.join("..data")).unwrap();
+        fs::write(folder.join("another"), "3").unwrap();
+        assert!(tokio::time::timeout(SETTLES_IN * 4, one.next()).await.is_err(), "nor is another file");
+        symlink("two", folder.join("..data_tmp")).unwrap();
+        fs::rename(folder.join("..data_tmp"), folder.join("..data")).unwrap();
         for changes in [&mut one, &mut other] {
             let heard = tokio::time::timeout(Duration::from_secs(5), changes.next()).await;
             assert!(heard.is_ok(), "each listener hears of it");
