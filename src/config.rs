@@ -13,6 +13,7 @@ use crate::domain::id::SourceName;
 mod cache;
 mod clients;
 mod credential;
+mod credentials;
 mod environment;
 mod fault;
 mod follow;
@@ -35,7 +36,8 @@ mod watch_tokens;
 
 pub use cache::CacheConfig;
 pub use clients::ClientConfig;
-pub use credential::{CredentialRef, SecretRef};
+pub use credential::{CredentialConfig, CredentialRef, SecretRef};
+pub use credentials::CredentialsConfig;
 pub use environment::{Environment, FILE_VARIABLE, KEY_VARIABLE, NoText, URL_VARIABLE};
 pub use fault::Faults;
 pub use follow::FollowConfig;
@@ -61,6 +63,8 @@ pub struct Config {
     /// The accounts of upstreams, by name; at least one.
     #[serde(serialize_with = "by_name")]
     pub sources: BTreeMap<SourceName, SourceConfig>,
+    /// How the secrets of all sources are followed.
+    pub credentials: CredentialsConfig,
     /// Who may ask, by key. Together with `jwt` empty only where jobgate listens on loopback, and whoever reaches it may.
     pub clients: Vec<ClientConfig>,
     /// Whose signed tokens are taken.
@@ -91,6 +95,7 @@ struct RawConfig {
     server: ServerConfig,
     /// The accounts of upstreams that jobgate asks, by name: 1 to 63 of a-z, 0-9, - and _. At least one.
     sources: BTreeMap<String, sources::RawSource>,
+    credentials: CredentialsConfig,
     /// Who may ask, by key. Without clients and jwt jobgate listens on loopback only, and whoever reaches it may ask for
     /// everything.
     clients: Vec<clients::RawClient>,
@@ -207,10 +212,13 @@ impl Config {
         let clients = clients::accept(raw.clients, &known, faults);
         let jwt = jwt::accept(raw.jwt, names, faults);
         let watch_tokens = raw.watch_tokens.accept(faults);
-        let RawConfig { server, graphql, limits, streams, cache, follow, store, telemetry, .. } = raw;
+        let RawConfig {
+            server, credentials, graphql, limits, streams, cache, follow, store, telemetry, ..
+        } = raw;
         Self {
             server,
             sources,
+            credentials,
             clients,
             jwt,
             watch_tokens,

@@ -19,6 +19,7 @@ mod page;
 mod processes;
 mod query;
 mod rest;
+mod rotation;
 mod schema;
 mod streams;
 mod streams_end;

@@ -11,6 +11,7 @@ use crate::config::{Config, Environment};
 use crate::outbound::credentials::SecretFiles;
 use crate::outbound::system::SystemClock;
 use crate::ports::clock::Clock;
+use crate::ports::credentials::Credentials as _;
 use crate::server::build;
 
 #[derive(Debug, clap::Args)]
@@ -45,14 +46,29 @@ pub(super) fn run(
     if let Err(error) = &signing {
         terminal.complain(error)?;
     }
+    let ended = ended(&config, &credentials);
+    for line in &ended {
+        terminal.complain(line)?;
+    }
     let refused = if arguments.online { try_online(&config, credentials, terminal)? } else { 0 };
-    let good = unreadable.is_empty() && faults.is_empty() && signing.is_ok() && refused == 0;
+    let good =
+        unreadable.is_empty() && faults.is_empty() && ended.is_empty() && signing.is_ok() && refused == 0;
     if arguments.print {
         terminal.say(&format!("{:#}", config.effective()?))?;
     } else if good {
         terminal.say(&summary(&config))?;
     }
     Ok(if good { Exit::Done } else { Exit::BadConfiguration })
+}
+
+/// A line for each credential that has ended already, as far as it or the configuration says.
+fn ended(config: &Config, credentials: &SecretFiles) -> Vec<String> {
+    let now = SystemClock.now();
+    let line = |name| {
+        let end = credentials.status(name).expires_at.filter(|end| *end <= now)?;
+        Some(format!("sources.{name}.credential: has ended at {end}: put a new one there"))
+    };
+    config.sources.keys().filter_map(line).collect()
 }
 
 /// Tries each source, says how it went, and counts those that refused.
@@ -63,7 +79,7 @@ fn try_online(
 ) -> anyhow::Result<usize> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let readers = build::readers(config, Arc::new(credentials), &clock)?;
-    let probes = readers.iter().map(async |reader| (reader.name(), reader.probe().await));
+    let probes = readers.iter().map(async |reader| (reader.name(), reader.probe(None).await));
     let probed = super::runtime()?.block_on(join_all(probes));
     let mut refused = 0;
     for (name, outcome) in probed {

@@ -40,8 +40,11 @@ fn the_example_loads_and_says_what_it_says() {
     let [audit, marketing] = [0, 1].map(|index| config.sources.values().nth(index).unwrap());
     assert_eq!((audit.upstream, marketing.upstream), (Upstream::MindBridge, Upstream::Supermetrics));
     assert_eq!(audit.base_url.as_str(), "https://acme.example/api");
-    assert_eq!(audit.credential, CredentialRef::Bearer(SecretRef::File("/run/secrets/audit-token".into())));
-    assert_eq!(marketing.credential, CredentialRef::ApiKey(SecretRef::Env("MARKETING_KEY".to_owned())));
+    assert_eq!(
+        audit.credential.form,
+        CredentialRef::Bearer(SecretRef::File("/run/secrets/audit-token".into()))
+    );
+    assert_eq!(marketing.credential.form, CredentialRef::ApiKey(SecretRef::Env("MARKETING_KEY".to_owned())));
     assert_eq!((audit.budget.per_hour, audit.max_rows_body), (5_000, 64 << 20));
     let [client] = &config.clients[..] else { panic!("one client") };
     assert_eq!((client.name.as_str(), client.sources.len(), client.key_sha256[0][0]), ("dashboard", 2, 0x9f));
@@ -116,6 +119,26 @@ fn the_secret_of_watch_tokens_is_a_reference_whose_variable_may_be_called_what_i
 }
 
 #[test]
+fn the_end_of_a_credential_is_a_moment_and_is_printed_as_one() {
+    let with = |end: &str| {
+        source(&format!(
+            "upstream: mindbridge, base_url: 'https://a.example', credential: {{bearer: {{env: T}}, expires_at: {end}}}"
+        ))
+    };
+    for end in ["2027-01-31T00:00:00Z", "'2027-01-31T01:00:00+01:00'"] {
+        let config = read(&with(end), &[]).unwrap();
+        let expires_at = config.sources.values().next().unwrap().credential.expires_at;
+        assert_eq!(expires_at.map(|end| end.to_string()).as_deref(), Some("2027-01-31T00:00:00Z"), "{end}");
+        let printed = serde_json::to_string(&config.effective().unwrap()).unwrap();
+        assert_eq!(read(&printed, &[]).unwrap(), config);
+    }
+    let line = "sources.audit.credential.expires_at: must be a date and time with its zone, such as 2027-01-31T00:00:00Z";
+    for end in ["2027-01-31", "2027-01-31T00:00:00", "soon", "7", "null"] {
+        assert_eq!(read(&with(end), &[]).map(drop), Err(line.to_owned()), "{end}");
+    }
+}
+
+#[test]
 fn the_environment_wins_over_the_file_at_every_depth() {
     let yaml = format!(
         "{}\nserver: {{ request_timeout: 20s }}\nclients: [{{ name: a, key_sha256: {HASH}, sources: [eu-west] }}]",
@@ -144,7 +167,7 @@ fn the_environment_wins_over_the_file_at_every_depth() {
     assert_eq!(config.server.request_timeout, Duration::from_secs(20));
     assert_eq!((config.graphql.introspection, config.graphql.max_depth), (Introspection::On, 7));
     assert_eq!((source.budget.per_second, source.budget.concurrency), (3, 8));
-    assert_eq!(source.credential.secret().to_string(), "environment variable OTHER");
+    assert_eq!(source.credential.form.secret().to_string(), "environment variable OTHER");
     assert_eq!(config.clients[0].name, "7");
     // A variable that holds a source's secret may be called what it likes.
     read(&yaml, &[("JOBGATE_TOKEN", "s")]).unwrap();
@@ -225,6 +248,8 @@ fn the_default_file_holds_every_option_of_the_schema_and_no_other() {
         "sources.*.credential.api_key",
         "sources.*.credential.api_key.file",
         "sources.*.credential.api_key.env",
+        // and it has no default
+        "sources.*.credential.expires_at",
         // what stands below an option that is off by default
         "server.tls.cert",
         "server.tls.key",

@@ -13,6 +13,8 @@ pub enum TaskKind {
     Poll,
     /// The loop that looks at followed jobs. Runs until the process drains.
     Poller,
+    /// Follows the secret of one source. Runs until the process drains.
+    Rotation,
     /// One client connection. Ends with the connection.
     Connection,
     /// One WebSocket. Ends with the socket.
@@ -41,6 +43,7 @@ impl TaskKind {
             Self::Flight => "flight",
             Self::Poll => "poll",
             Self::Poller => "poller",
+            Self::Rotation => "rotation",
             Self::Connection => "connection",
             Self::Stream => "stream",
             Self::Keys => "keys",
@@ -53,7 +56,7 @@ impl TaskKind {
     pub const fn on_panic(self) -> OnPanic {
         match self {
             Self::Flight | Self::Poll | Self::Connection | Self::Stream => OnPanic::Contained,
-            Self::Poller | Self::Keys | Self::Listener | Self::Certificate => OnPanic::Fatal,
+            Self::Poller | Self::Keys | Self::Rotation | Self::Listener | Self::Certificate => OnPanic::Fatal,
         }
     }
 }

@@ -23,7 +23,9 @@ use crate::inbound::probes::{self, Readiness};
 use crate::inbound::router;
 use crate::inbound::streams::{Counts, Origins, StreamSettings, Streams};
 use crate::jobs::{FollowSettings, Freshness, Jobs, Ports};
-use crate::outbound::credentials::{self, SecretFiles};
+use crate::outbound::credentials::SecretFiles;
+use crate::outbound::credentials::rotation::Rotation;
+use crate::outbound::credentials::secret;
 use crate::outbound::http::{BaseUrl, HttpRoad};
 use crate::outbound::identity::LiveIdentity;
 use crate::outbound::identity::jwt;
@@ -61,6 +63,7 @@ pub struct Gateway {
     reload: Reload,
     /// Ends the tasks that keep issuers' keys fresh.
     keys_end: CancellationToken,
+    rotation: Rotation,
     drain_delay: Duration,
 }
 
@@ -95,7 +98,10 @@ impl Gateway {
         for problem in problems {
             tracing::error!(%problem, "source has no usable credential, it is left unconfigured");
         }
-        let readers = readers(config, Arc::new(credentials), &clock)?;
+        let credentials = Arc::new(credentials);
+        let readers = readers(config, Arc::clone(&credentials) as Arc<dyn Credentials>, &clock)?;
+        let rotation =
+            Rotation::new(credentials, readers.clone(), Arc::clone(&clock), config.credentials.clone());
         let cache = &config.cache;
         let retention = Retention {
             max_bytes: cache.max_bytes as u64,
@@ -185,6 +191,7 @@ impl Gateway {
             readiness: Readiness::default(),
             spawner,
             streams,
+            rotation,
             drain_delay: server.drain_delay,
         })
     }
@@ -223,6 +230,7 @@ impl Gateway {
         }
         let following = CancellationToken::new();
         self.jobs.start_following(following.clone());
+        self.rotation.start(&self.spawner, &following);
         self.readiness.set(true);
         Serving {
             readiness: self.readiness,
@@ -284,7 +292,7 @@ pub fn watch_tokens(config: &Config, env: &Environment) -> anyhow::Result<WatchT
     let Some(reference) = &config.watch_tokens.secret else {
         return WatchTokens::of_this_process().context("watch_tokens");
     };
-    let secret = credentials::secret(reference, env)
+    let secret = secret::read(reference, env)
         .map_err(|reason| anyhow::anyhow!("watch_tokens.secret: {reference} {reason}"))?;
     WatchTokens::shared(&secret)
         .map_err(|reason| anyhow::anyhow!("watch_tokens.secret: {reference} {reason}"))

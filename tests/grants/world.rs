@@ -22,11 +22,12 @@ use jobgate::outbound::stores::rows::MemoryRows;
 use jobgate::outbound::system::RuntimeSpawner;
 use jobgate::ports::BoxFuture;
 use jobgate::ports::clock::Clock;
+use jobgate::ports::credentials::Credential;
 use jobgate::ports::upstream::{Asker, JobReader, Look, LookError, RowPage, RowRange};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::ports::{FOLLOW, FRESHNESS, RuntimeClock, reference};
+use crate::support::ports::{FOLLOW, FRESHNESS, IN_FORCE, RuntimeClock, reference};
 
 /// What every job says of itself begins with this, and no answer that is not about it holds the rest.
 pub(super) const MARK: &str = "cAnaRy";
@@ -132,7 +133,7 @@ impl JobReader for Source {
         })
     }
 
-    fn probe(&self) -> BoxFuture<'_, Result<(), LookError>> {
+    fn probe<'a>(&'a self, _: Option<&'a Credential>) -> BoxFuture<'a, Result<(), LookError>> {
         Box::pin(async { Ok(()) })
     }
 
@@ -140,7 +141,14 @@ impl JobReader for Source {
         let budget =
             BudgetUse { per_second: 1, per_hour: 1, concurrency: 100, in_flight: 0, left_this_hour: 1 };
         let (name, health) = (self.name.clone(), SourceHealth::Healthy);
-        SourceStatus { name, upstream: self.upstream, health, budget, throttled_until: None }
+        SourceStatus {
+            name,
+            upstream: self.upstream,
+            health,
+            credential: IN_FORCE,
+            budget,
+            throttled_until: None,
+        }
     }
 }
 

@@ -9,7 +9,9 @@ use jobgate::domain::details::Details;
 use jobgate::domain::id::{ExternalId, JobKey, SourceName};
 use jobgate::domain::job::{Failure, Job, Life};
 use jobgate::domain::pace::Pace;
-use jobgate::domain::source::{BudgetUse, SourceHealth, SourceStatus, Upstream};
+use jobgate::domain::source::{
+    BudgetUse, CredentialState, CredentialStatus, SourceHealth, SourceStatus, Upstream,
+};
 use jobgate::jobs::access::JobRef;
 use jobgate::jobs::{FollowSettings, Freshness, Jobs, Ports};
 use jobgate::outbound::identity::everybody::Everybody;
@@ -19,6 +21,7 @@ use jobgate::outbound::stores::rows::MemoryRows;
 use jobgate::outbound::system::RuntimeSpawner;
 use jobgate::ports::BoxFuture;
 use jobgate::ports::clock::Clock;
+use jobgate::ports::credentials::Credential;
 use jobgate::ports::upstream::{Asker, JobReader, Look, LookError, RowPage, RowRange};
 use tokio::time::Instant;
 
@@ -146,7 +149,7 @@ impl JobReader for ScriptedReader {
         })
     }
 
-    fn probe(&self) -> BoxFuture<'_, Result<(), LookError>> {
+    fn probe<'a>(&'a self, _: Option<&'a Credential>) -> BoxFuture<'a, Result<(), LookError>> {
         Box::pin(async { Ok(()) })
     }
 
@@ -157,6 +160,7 @@ impl JobReader for ScriptedReader {
             name: self.name.clone(),
             upstream: self.upstream,
             health: SourceHealth::Healthy,
+            credential: IN_FORCE,
             budget,
             throttled_until: None,
         }
@@ -219,3 +223,7 @@ pub(crate) fn reference(source: &str, id: &str) -> JobRef {
 fn nobody(clock: Arc<dyn Clock>) -> Everybody {
     Everybody::by_keys(&[], Arc::new(WatchTokens::of_this_process().unwrap()), clock)
 }
+
+/// The credential of a source that has one.
+pub(crate) const IN_FORCE: CredentialStatus =
+    CredentialStatus { state: CredentialState::InForce, since: None, in_force_since: None, expires_at: None };
