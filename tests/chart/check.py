@@ -113,14 +113,14 @@ def custom(objects):
 
 
 def missing(jobgate):
-    """What the chart can write and this jobgate does not have, each with what it looks like in a file."""
+    """What the chart can write and this jobgate does not have: where it stands in a file, and what it looks like there."""
     schema = json.loads(run([jobgate, "config-schema"]).stdout)["properties"]
     lacking = {}
     for kind in ("embedded", "redis"):
         if f'"{kind}"' not in json.dumps(schema["store"]):
-            lacking[f"store {kind}"] = f"kind: {kind}"
+            lacking[f"store {kind}"] = ("store", None, f"kind: {kind}")
     if "tls" not in schema["server"]["properties"]:
-        lacking["server.tls"] = r"\btls:"
+        lacking["server.tls"] = ("server", "tls", r"\btls:")
     return lacking
 
 
@@ -146,10 +146,12 @@ def configured(case, objects, jobgate, lacking, env=None):
         text = found.get("data", {}).get("jobgate.yaml") if found["kind"] == "ConfigMap" else None
         if text is None:
             continue
-        lacks = [what for what, pattern in lacking.items() if re.search(pattern, text)]
-        if lacks:
-            print(f"   {case}: not shown to jobgate, which lacks {', '.join(lacks)}")
-            continue
+        tree = yaml.safe_load(text)
+        for what, (section, key, pattern) in lacking.items():
+            if re.search(pattern, text):
+                print(f"   {case}: shown to jobgate without {what}, which it does not have")
+                tree[section].pop(key, None) if key else tree.pop(section)
+        text = yaml.safe_dump(tree)
         text = with_files(text, OUT / f"files-{case}")
         path = OUT / f"{case}.config.yaml"
         path.write_text(text, encoding="utf-8")
@@ -181,6 +183,12 @@ def case(path, jobgate, lacking, write):
 
 def yaml_of(text):
     return [one for one in yaml.safe_load_all(text) if one]
+
+
+def documented():
+    """The values of the example in docs/kubernetes.md."""
+    text = (ROOT / "docs/kubernetes.md").read_text(encoding="utf-8")
+    return re.search(r"```yaml\n(# values\.yaml\n.*?)```", text, re.S)[1]
 
 
 def refused(number, row):
@@ -303,6 +311,7 @@ def main():
     undescribed(yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8")), schema)
     lacking = missing(jobgate)
     paths = sorted((HERE / "values").glob("*.yaml"))
+    (OUT / "documented.yaml").write_text(documented(), encoding="utf-8")
     rows = yaml.safe_load((HERE / "refused.yaml").read_text(encoding="utf-8"))
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         objects = [one for found in pool.map(lambda path: case(path, jobgate, lacking, write), paths) for one in found]
@@ -310,6 +319,11 @@ def main():
     print(f"   {len(paths)} sets of values rendered, {len(objects)} objects, {len(rows)} contradictions tried")
     if not write:
         live()
+        for helm in HELMS:
+            told = run([helm, "lint", "--strict", CHART, "--values", OUT / "documented.yaml"])
+            shown = template(helm, OUT / "documented.yaml")
+            if told.returncode or shown.returncode:
+                fault(f"docs/kubernetes.md: {helm.name}: {told.stdout}{shown.stderr}")
         custom(objects)
         lint()
         image()
