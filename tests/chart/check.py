@@ -204,6 +204,19 @@ def refused(number, row):
         fault(f"refused: {row['name']}: repeats a secret")
 
 
+def commands(jobgate, objects):
+    """The commands that the chart, the image and the trial give the binary are commands of it."""
+    known = set(re.findall(r"^  ([a-z-]+) ", run([jobgate, "--help"]).stdout, re.M))
+    given = set(re.findall(r'CMD \[(?:"/usr/bin/jobgate", )?"([a-z-]+)"', (ROOT / "Dockerfile").read_text(encoding="utf-8")))
+    for found in objects:
+        pod = found if found["kind"] == "Pod" else found.get("spec", {}).get("template", {})
+        given |= {one["args"][0] for one in pod.get("spec", {}).get("containers", [])}
+    if not {"serve", "health"} <= given:
+        fault(f"the commands were not found: {given}")
+    for command in sorted(given - known):
+        fault(f"jobgate has no command {command}, which the chart or the Dockerfile gives it")
+
+
 def live():
     """With configReload live a new client or log level replaces no pod, another limit does; with restart both do."""
 
@@ -325,6 +338,7 @@ def main():
             if told.returncode or shown.returncode:
                 fault(f"docs/kubernetes.md: {helm.name}: {told.stdout}{shown.stderr}")
         custom(objects)
+        commands(jobgate, objects)
         lint()
         image()
         tree = compose()
