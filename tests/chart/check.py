@@ -223,8 +223,8 @@ def live():
     def checksum(reload, config):
         laid = OUT / "live.yaml"
         laid.write_text(yaml.safe_dump({"configReload": reload, "config": config}), encoding="utf-8")
-        text = template(HELMS[0], HERE / "values/smallest.yaml", laid).stdout
-        return re.search(r"checksum/config: (\w+)", text)[1]
+        found = re.search(r"checksum/config: (\w+)", template(HELMS[0], HERE / "values/smallest.yaml", laid).stdout)
+        return found and found[1]
 
     level = {"telemetry": {"log_level": "debug"}}
     limit = {"server": {"max_requests": 7}}
