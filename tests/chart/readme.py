@@ -81,7 +81,7 @@ def main():
         if shown is None:
             shown = f"`{json.dumps(value, ensure_ascii=False)}`"
         meaning = " ".join(words).replace("|", "\\|")
-        rows.append(f"| `{'.'.join(path)}` | {shown} | {meaning[:1].upper() + meaning[1:]} |")
+        rows.append(f"| `{'.'.join(path)}` | {shown} | {meaning} |")
         if not deep:
             done.add(path)
     if faults:

