@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use jobgate::domain::id::{ExternalId, JobKey, SourceName};
 use jobgate::domain::job::Life;
+use jobgate::domain::pace::Pace;
 use jobgate::domain::principal::Principal;
 use jobgate::domain::state::JobState;
+use jobgate::jobs::FollowSettings;
 use jobgate::jobs::access::JobRef;
 use jobgate::jobs::track::Labels;
 use jobgate::outbound::stores::memory::{MemoryStore, Retention};
@@ -19,7 +21,14 @@ use jobgate::ports::upstream::LookError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::ports::{FOLLOW, House, RuntimeClock, failed, house_on, reference};
+use crate::support;
+use crate::support::ports::{House, RuntimeClock, failed, house_on, reference};
+
+/// A pace that one source at one call a time keeps up with.
+const FOLLOW: FollowSettings = FollowSettings {
+    pace: Pace { fastest: Duration::from_secs(20), slowest: Duration::from_secs(30) },
+    ..support::ports::FOLLOW
+};
 
 /// A ledger that outlives its house.
 #[derive(Debug, Default)]
@@ -48,7 +57,11 @@ impl Ledger for Notes {
 
     fn follow(&self, key: &JobKey, followed: bool) {
         let mut marks = self.followed.lock().unwrap();
-        let _changed = if followed { marks.insert(key.clone()) } else { marks.remove(key) };
+        if followed {
+            marks.insert(key.clone());
+        } else {
+            marks.remove(key);
+        }
     }
 }
 
