@@ -1,4 +1,5 @@
-//! Follows jobs to their ends though nobody looks, so that a result is held when someone does. Labels say whose.
+//! Follows jobs to their ends though nobody looks, so that a result is held when someone does. Labels say whose. What is
+//! tracked is remembered by the ledger, across restarts where it can.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -7,11 +8,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::domain::error::{Problem, ProblemCode, Retry};
 use crate::domain::id::{JobKey, SourceName};
 use crate::domain::principal::Principal;
+pub use crate::ports::ledger::Labels;
 
-use super::Jobs;
 use super::access::{JobRef, Target};
 use super::answer::Answer;
 use super::follow::Interest;
+use super::{Inner, Jobs};
 
 /// The most jobs tracked at once, by all clients together. Those that have ended make room first.
 pub const TRACKED_MAX: usize = 100_000;
@@ -20,8 +22,8 @@ pub const LABELS_MAX: usize = 16;
 /// The longest name or value of a label, in bytes.
 pub const LABEL_MAX: usize = 63;
 
-/// Words that clients put on tracked jobs, by name.
-pub type Labels = BTreeMap<String, String>;
+/// Jobs that are tracked from now on, with their labels, and jobs that no longer are: what the ledger is told.
+type Noted = Vec<(JobKey, Option<Labels>)>;
 
 /// All tracked jobs.
 #[derive(Debug, Default)]
@@ -64,11 +66,22 @@ impl Tracking {
         drop(interest);
     }
 
-    /// Tracks a job, making room among those that have ended. Says whether there was room.
-    fn put(&self, key: JobKey, tracked: Tracked) -> bool {
+    /// Takes back what was tracked before a restart: followed on where the job has not ended.
+    pub(super) fn restore(&self, key: JobKey, labels: Labels, interest: Option<Interest>) {
+        self.put(key, Tracked { labels, interest }, &mut Noted::new());
+    }
+
+    /// Whether a job is tracked.
+    pub(super) fn holds(&self, key: &JobKey) -> bool {
+        self.lock().contains_key(key)
+    }
+
+    /// Tracks a job, making room among those that have ended, which are put with `forgotten`. Says whether there was room.
+    fn put(&self, key: JobKey, tracked: Tracked, forgotten: &mut Noted) -> bool {
         let mut jobs = self.lock();
         if jobs.len() >= TRACKED_MAX && !jobs.contains_key(&key) {
-            jobs.retain(|_, tracked| tracked.interest.is_some());
+            let ended = jobs.extract_if(.., |_, tracked| tracked.interest.is_none());
+            forgotten.extend(ended.map(|(key, _)| (key, None)));
         }
         let room = jobs.len() < TRACKED_MAX || jobs.contains_key(&key);
         let replaced = if room { jobs.insert(key, tracked) } else { Some(tracked) };
@@ -115,13 +128,18 @@ impl Jobs {
         labels: &Labels,
     ) -> Result<Vec<Answer>, Problem> {
         check(labels)?;
+        let mut noted = Noted::new();
+        let mut room = true;
         for reference in refs {
             let Ok(target) = self.resolve_to_change(principal, reference) else { continue };
-            if principal.scope(&target.key.source).is_some() {
-                continue;
+            if principal.scope(&target.key.source).is_none() {
+                room &= self.put(&target.key, principal, labels, &mut noted);
             }
-            let interest = self.inner.following.interest(&target.key, principal.shared_name(), None);
-            self.put(&target.key, Tracked { labels: labels.clone(), interest: Some(interest) })?;
+        }
+        // Before the client hears of it: what it is told is tracked stays tracked.
+        self.inner.note(std::mem::take(&mut noted)).await;
+        if !room {
+            return Err(no_room());
         }
         let answers = self.lookup(principal, refs, None).await;
         let told = refs
@@ -133,10 +151,10 @@ impl Jobs {
                 if answer.is_err() {
                     continue;
                 }
-                let interest = self.inner.following.interest(&target.key, principal.shared_name(), None);
                 if scope.labels.is_empty() {
-                    self.put(&target.key, Tracked { labels: labels.clone(), interest: Some(interest) })?;
+                    room &= self.put(&target.key, principal, labels, &mut noted);
                 } else {
+                    let interest = self.inner.following.interest(&target.key, principal.shared_name(), None);
                     self.inner.tracking.renew(&target.key, interest);
                 }
             }
@@ -145,7 +163,8 @@ impl Jobs {
                 self.inner.tracking.ended(&target.key);
             }
         }
-        Ok(answers)
+        self.inner.note(noted).await;
+        if room { Ok(answers) } else { Err(no_room()) }
     }
 
     /// Stops following jobs for their own sake; whoever watches them still does. Says how many were tracked.
@@ -165,31 +184,49 @@ impl Jobs {
         let held = self.inner.ingest.held_all(&doubtful).await;
         let seen = held.into_iter().flatten().filter(|held| self.inner.may_see(principal, &held.job));
         certain.extend(seen.map(|held| held.job.key.clone()));
-        let mut untracked = 0;
+        let mut forgotten = Noted::new();
         for key in certain {
             let gone = self.inner.tracking.lock().remove(&key);
             if gone.is_some() {
-                untracked += 1;
                 self.inner.following.stir(&key);
+                forgotten.push((key, None));
             }
         }
+        let untracked = forgotten.len();
+        self.inner.note(forgotten).await;
         untracked
     }
 
-    /// Tracks a job, and has those watch it anew who are held to its labels.
-    fn put(&self, key: &JobKey, tracked: Tracked) -> Result<(), Problem> {
-        if !self.inner.tracking.put(key.clone(), tracked) {
-            let message = format!("this gateway tracks at most {TRACKED_MAX} jobs; untrack some first");
-            return Err(Problem::new(ProblemCode::Throttled, Retry::Whenever, message));
+    /// Tracks a job, and has those watch it anew who are held to its labels. Says whether there was room.
+    fn put(&self, key: &JobKey, principal: &Principal, labels: &Labels, noted: &mut Noted) -> bool {
+        let interest = self.inner.following.interest(key, principal.shared_name(), None);
+        let tracked = Tracked { labels: labels.clone(), interest: Some(interest) };
+        let room = self.inner.tracking.put(key.clone(), tracked, noted);
+        if room {
+            noted.push((key.clone(), Some(labels.clone())));
+            self.inner.following.stir(key);
         }
-        self.inner.following.stir(key);
-        Ok(())
+        room
     }
 
     /// The labels of a job that is tracked.
     pub fn labels(&self, key: &JobKey) -> Option<Labels> {
         self.inner.tracking.labels(key)
     }
+}
+
+impl Inner {
+    /// Has the ledger remember, or forget. One that fails costs a restart its memory, and nobody an answer.
+    async fn note(&self, jobs: Noted) {
+        if !jobs.is_empty() {
+            self.ingest.tolerate(self.ledger.track(jobs).await);
+        }
+    }
+}
+
+fn no_room() -> Problem {
+    let message = format!("this gateway tracks at most {TRACKED_MAX} jobs; untrack some first");
+    Problem::new(ProblemCode::Throttled, Retry::Whenever, message)
 }
 
 fn check(labels: &Labels) -> Result<(), Problem> {

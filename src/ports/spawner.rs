@@ -15,6 +15,8 @@ pub enum TaskKind {
     Poller,
     /// Follows the secret of one source. Runs until the process drains.
     Rotation,
+    /// Following on what was followed before a restart. Ends when all of it has; a panic leaves it to who asks.
+    Resume,
     /// One client connection. Ends with the connection.
     Connection,
     /// One WebSocket. Ends with the socket.
@@ -44,6 +46,7 @@ impl TaskKind {
             Self::Poll => "poll",
             Self::Poller => "poller",
             Self::Rotation => "rotation",
+            Self::Resume => "resume",
             Self::Connection => "connection",
             Self::Stream => "stream",
             Self::Keys => "keys",
@@ -55,7 +58,7 @@ impl TaskKind {
     /// What the death of such a task means.
     pub const fn on_panic(self) -> OnPanic {
         match self {
-            Self::Flight | Self::Poll | Self::Connection | Self::Stream => OnPanic::Contained,
+            Self::Flight | Self::Poll | Self::Resume | Self::Connection | Self::Stream => OnPanic::Contained,
             Self::Poller | Self::Keys | Self::Rotation | Self::Listener | Self::Certificate => OnPanic::Fatal,
         }
     }

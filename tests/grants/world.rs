@@ -17,7 +17,7 @@ use jobgate::jobs::track::Labels;
 use jobgate::jobs::{Jobs, Ports};
 use jobgate::outbound::identity::everybody::Everybody;
 use jobgate::outbound::identity::watch_tokens::WatchTokens;
-use jobgate::outbound::stores::memory::{MemoryStore, Retention};
+use jobgate::outbound::stores::memory::{MemoryStore, NoLedger, Retention};
 use jobgate::outbound::stores::rows::MemoryRows;
 use jobgate::outbound::system::RuntimeSpawner;
 use jobgate::ports::BoxFuture;
@@ -191,6 +191,7 @@ impl World {
                 unfinished: day,
                 missing,
             })),
+            ledger: Arc::new(NoLedger),
             rows: Arc::new(MemoryRows::new(64 << 20, day)),
             clock,
             spawner: Arc::new(RuntimeSpawner::default()),
