@@ -16,6 +16,7 @@ mod http_audit;
 mod identity;
 mod job_cli;
 mod lookup;
+mod matrix;
 mod page;
 mod processes;
 mod query;
