@@ -79,7 +79,7 @@ async fn serve(simulator: &Simulator, files: [&str; 2], rest: &str) -> (Process,
         )
     };
     let config = Scratch::new(&format!(
-        "server: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0 }}\n{rest}\nsources:\n{}{}",
+        "server: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0 }}\nstore: {{ kind: memory }}\n{rest}\nsources:\n{}{}",
         source("mind", "mindbridge", &simulator.mindbridge_url(), files[0]),
         source("metrics", "supermetrics", &simulator.supermetrics_url(), files[1]),
     ));
