@@ -179,12 +179,12 @@ def values(config):
 
 
 def partial(node):
-    """A configuration's schema without what only the whole file must have: the chart adds to it."""
+    """A configuration's schema without what only the whole file must have: the chart adds to it. A choice stays one."""
     if isinstance(node, list):
         return [partial(one) for one in node]
     if isinstance(node, dict):
         drop = {"$schema", "title"} | ({"required"} if isinstance(node.get("required"), list) else set())
-        return {key: partial(value) for key, value in node.items() if key not in drop}
+        return {key: value if key == "oneOf" else partial(value) for key, value in node.items() if key not in drop}
     return node
 
 
