@@ -6,6 +6,7 @@ mod cors;
 pub mod error;
 pub mod graphql;
 pub mod layers;
+pub mod metrics;
 pub mod paced;
 pub mod page;
 pub mod peer;

@@ -17,6 +17,7 @@ mod identity;
 mod job_cli;
 mod lookup;
 mod matrix;
+mod metrics;
 mod page;
 mod processes;
 mod query;

@@ -1,4 +1,4 @@
-//! The operators' door: is the process alive, and may it receive traffic. A sick upstream does not unready us: it
+//! The operators' door: is the process alive, may it receive traffic, and how do things stand. A sick upstream does not unready us: it
 //! would take down the gateway's held answers with it.
 
 use std::sync::Arc;
@@ -8,6 +8,8 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
 use http::StatusCode;
+
+use super::metrics::Metrics;
 
 /// Whether the process may receive traffic. A cheap clone; starts unready.
 #[derive(Clone, Debug, Default)]
@@ -25,10 +27,11 @@ impl Readiness {
     }
 }
 
-/// `/livez` and `/readyz`.
-pub fn router(readiness: Readiness) -> Router {
+/// `/livez`, `/readyz` and `/metrics`.
+pub fn router(readiness: Readiness, metrics: Metrics) -> Router {
     Router::new()
         .route("/livez", get(|| async { "alive\n" }))
+        .route("/metrics", get(move || std::future::ready(metrics.answer())))
         .route("/readyz", get(ready))
         .with_state(readiness)
 }

@@ -17,6 +17,7 @@ use crate::inbound::graphql::known::{KnownDocuments, Manifest};
 use crate::inbound::graphql::limits::Limits;
 use crate::inbound::graphql::schema;
 use crate::inbound::layers::Settings;
+use crate::inbound::metrics::Metrics;
 use crate::inbound::paced::Pace as BodyPace;
 use crate::inbound::peer::TrustedProxies;
 use crate::inbound::probes::{self, Readiness};
@@ -222,7 +223,12 @@ impl Gateway {
         let probes_end = CancellationToken::new();
         let tls = self.certificate.as_ref().map(Certificate::acceptor);
         start(self.public, self.routes, tls, drain.clone());
-        start(self.admin, probes::router(self.readiness.clone()), None, probes_end.clone());
+        start(
+            self.admin,
+            probes::router(self.readiness.clone(), Metrics::new(self.jobs.clone(), self.streams.clone())),
+            None,
+            probes_end.clone(),
+        );
         if let Some(certificate) = self.certificate {
             let task = certificate.keep_fresh(drain.clone());
             self.spawner.spawn(TaskKind::Certificate, Box::pin(task));
