@@ -154,6 +154,7 @@ impl Config {
         raw.streams.check(&raw.server, faults);
         raw.cache.check(faults);
         raw.follow.check(faults);
+        raw.store.check(faults);
         raw.telemetry.check(faults);
         if names.is_empty() {
             faults.add("sources", "has no entry: configure at least one source, or try `jobgate demo`");

@@ -11,6 +11,7 @@ mod judge;
 pub mod list;
 pub mod lookup;
 mod poller;
+mod resume;
 pub mod rows;
 pub mod track;
 pub mod watch;
@@ -27,9 +28,10 @@ use crate::domain::principal::Principal;
 use crate::domain::source::SourceStatus;
 use crate::ports::clock::Clock;
 use crate::ports::identity::Identity;
+use crate::ports::ledger::Ledger;
 use crate::ports::rows::{RowCache, RowKey};
 use crate::ports::spawner::{Spawner, TaskKind};
-use crate::ports::store::JobStore;
+use crate::ports::store::{JobStore, StoreHealth};
 use crate::ports::upstream::JobReader;
 
 use access::Refusal;
@@ -50,6 +52,8 @@ pub struct Ports {
     pub readers: Vec<Arc<dyn JobReader>>,
     /// Keeps jobs.
     pub store: Arc<dyn JobStore>,
+    /// Remembers what is followed.
+    pub ledger: Arc<dyn Ledger>,
     /// Keeps rows for a while.
     pub rows: Arc<dyn RowCache>,
     /// The time of day.
@@ -82,6 +86,7 @@ struct Inner {
     identity: Arc<dyn Identity>,
     readers: BTreeMap<SourceName, Arc<dyn JobReader>>,
     store: Arc<dyn JobStore>,
+    ledger: Arc<dyn Ledger>,
     row_cache: Arc<dyn RowCache>,
     clock: Arc<dyn Clock>,
     spawner: Arc<dyn Spawner>,
@@ -100,7 +105,7 @@ impl Jobs {
     pub fn new(ports: Ports, freshness: Freshness, follow: FollowSettings) -> Self {
         let readers: BTreeMap<_, _> =
             ports.readers.into_iter().map(|reader| (reader.name().clone(), reader)).collect();
-        let following = Following::new(follow);
+        let following = Following::new(follow, Arc::clone(&ports.ledger));
         let tracking = Arc::new(Tracking::default());
         let feeds = Arc::new(Feeds::new(Arc::clone(&tracking)));
         Self {
@@ -113,6 +118,7 @@ impl Jobs {
                 feeds,
                 tracking,
                 store: ports.store,
+                ledger: ports.ledger,
                 row_cache: ports.rows,
                 clock: ports.clock,
                 spawner: ports.spawner,
@@ -123,10 +129,23 @@ impl Jobs {
         }
     }
 
-    /// Starts the loop that looks at followed jobs by itself, until `stop` is cancelled.
+    /// Starts the loop that looks at followed jobs by itself, until `stop` is cancelled; and follows what was followed
+    /// before a restart.
     pub fn start_following(&self, stop: CancellationToken) {
+        let resume = resume::run(Arc::clone(&self.inner), stop.clone());
+        self.inner.spawner.spawn(TaskKind::Resume, Box::pin(resume));
         let run = poller::run(Arc::clone(&self.inner), stop);
         self.inner.spawner.spawn(TaskKind::Poller, Box::pin(run));
+    }
+
+    /// How the store is doing.
+    pub fn store_health(&self) -> StoreHealth {
+        self.inner.store.health()
+    }
+
+    /// Has the store write what still waits, and let go of what lies behind it. Called once, when all else has ended.
+    pub async fn close(&self) {
+        self.inner.store.close().await;
     }
 
     /// How many jobs are being followed.

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod credentials;
 pub mod entropy;
 pub mod identity;
+pub mod ledger;
 pub mod rows;
 pub mod spawner;
 pub mod store;

@@ -271,6 +271,7 @@ fn yaml(planted: &Planted, storm: &Storm, format: &str) -> String {
     names.dedup();
     format!(
         "server: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0 }}\n\
+         store: {{ kind: memory }}\n\
          telemetry: {{ log_level: trace, log_format: {format} }}\n\
          clients: [{{ name: c, key_sha256: \"{hash}\", sources: [{}] }}]\nsources:\n{}",
         names.join(", "),

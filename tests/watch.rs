@@ -320,7 +320,7 @@ async fn a_tracked_job_is_followed_though_nobody_looks() {
     let held = house.jobs.lookup_one(&Principal::local(), reference("mind", "a"), None).await.unwrap();
     assert_eq!((held.observation.job.state(), house.mind.calls()), (JobState::Succeeded, calls));
     assert_eq!(house.jobs.labels(&held.observation.job.key), Some(labels));
-    assert_eq!(house.jobs.untrack(&Principal::local(), &refs), 1);
+    assert_eq!(house.jobs.untrack(&Principal::local(), &refs).await, 1);
     tokio::time::sleep(FOLLOW.linger + SECOND).await;
     assert_eq!(house.jobs.followed(), 0);
 }

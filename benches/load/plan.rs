@@ -184,6 +184,7 @@ fn configuration(simulator: &Simulator, sockets: usize) -> String {
          sources:\n  {SOURCE}: {{ upstream: mindbridge, base_url: \"{}\", credential: {{ bearer: {{ env: {TOKEN} }} }}, \
          budget: {{ per_second: 1000, per_hour: 1000000 }} }}\n\
          follow: {{ fastest: 500ms, slowest: 1s }}\n\
+         store: {{ kind: memory }}\n\
          streams: {{ max_streams_per_client: {room}, max_operations_per_client: {room} }}\n\
          telemetry: {{ log_format: json, log_level: \"warn,jobgate::server=info\" }}\n",
         simulator.mindbridge_url()

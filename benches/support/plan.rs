@@ -115,6 +115,7 @@ fn configuration(simulator: &Simulator, key: &SecretString) -> String {
          sources:\n  {SOURCE}: {{ upstream: mindbridge, base_url: \"{}\", credential: {{ bearer: {{ env: {TOKEN} }} }} }}\n\
          clients:\n  - {{ name: bench, key_sha256: \"{hash}\", sources: [{SOURCE}] }}\n\
          cache: {{ fresh_for: 1h }}\n\
+         store: {{ kind: memory }}\n\
          telemetry: {{ log_format: json }}\n",
         simulator.mindbridge_url()
     )

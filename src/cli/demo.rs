@@ -84,6 +84,7 @@ fn configuration(simulator: &Simulator, arguments: &Arguments) -> Result<String,
     let Arguments { listen, admin_listen } = arguments;
     let mut yaml = String::new();
     writeln!(yaml, "server: {{ listen: \"{listen}\", admin_listen: \"{admin_listen}\" }}")?;
+    writeln!(yaml, "store: {{ kind: memory }}")?;
     writeln!(yaml, "sources:")?;
     let sources = [
         ("audit", "mindbridge", simulator.mindbridge_url(), "bearer"),

@@ -56,7 +56,7 @@ fn note(path: &Path, message: &str, faults: &mut Faults) {
 /// serde's names of shapes in the words of somebody who writes YAML.
 fn plain(wanted: &str) -> &str {
     match wanted {
-        "a string" => "text; put it in quotes",
+        "a string" | "path string" => "text; put it in quotes",
         "a boolean" => "true or false",
         "a sequence" => "a list",
         "a map" => "a mapping, one `name:` a line",

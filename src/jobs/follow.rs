@@ -4,6 +4,7 @@
 //! reader sees fewer values, never an old one for ever. All decisions are made here under one short lock, without
 //! awaiting; the loop that acts on them is `poller`.
 
+mod resumed;
 mod told;
 mod turns;
 
@@ -21,6 +22,7 @@ use crate::domain::id::{JobKey, SourceName};
 use crate::domain::observation::Observation;
 use crate::domain::pace::Pace;
 use crate::domain::state::JobState;
+use crate::ports::ledger::Ledger;
 use crate::ports::upstream::LookError;
 
 use super::answer::Miss;
@@ -46,6 +48,8 @@ pub struct FollowSettings {
 #[derive(Debug)]
 pub(super) struct Following {
     settings: FollowSettings,
+    /// Hears who begins to be followed and who is forgotten, for a restart.
+    ledger: Arc<dyn Ledger>,
     state: Mutex<State>,
     wake: Notify,
 }
@@ -72,6 +76,8 @@ struct State {
     /// What to do when: for each source, by time and the job's number.
     agenda: HashMap<SourceName, Agenda>,
     numbers: u64,
+    /// Those who were forgotten since the last round: the ledger is told after it.
+    forgotten: Vec<JobKey>,
 }
 
 type Agenda = BTreeMap<(Instant, u64), JobKey>;
@@ -101,8 +107,8 @@ struct Wish {
 }
 
 impl Following {
-    pub(super) fn new(settings: FollowSettings) -> Arc<Self> {
-        Arc::new(Self { settings, state: Mutex::default(), wake: Notify::new() })
+    pub(super) fn new(settings: FollowSettings, ledger: Arc<dyn Ledger>) -> Arc<Self> {
+        Arc::new(Self { settings, ledger, state: Mutex::default(), wake: Notify::new() })
     }
 
     /// Registers interest in a job. Done before anything of it is read, so that an end in between is not missed.
@@ -114,6 +120,9 @@ impl Following {
     ) -> Interest {
         let mut state = self.lock();
         let number = state.number();
+        if !state.jobs.contains_key(key) {
+            self.ledger.follow(key, true);
+        }
         let followed = state.follow(key);
         followed.interests.insert(number, Wish { client, max_staleness: max });
         let was_idle = followed.idle_since.take().is_some();
@@ -208,6 +217,9 @@ impl Following {
             let later = state.agenda.get(&source).and_then(|agenda| agenda.range((now, u64::MAX)..).next());
             let next = later.map(|((at, _), _)| *at);
             round.next = round.next.into_iter().chain(next).min();
+        }
+        for key in std::mem::take(&mut state.forgotten) {
+            self.ledger.follow(&key, false);
         }
         round
     }
@@ -335,6 +347,7 @@ impl State {
     fn forget(&mut self, key: &JobKey) {
         self.set_agenda(key, None);
         self.jobs.remove(key);
+        self.forgotten.push(key.clone());
     }
 
     /// Whose turn a job takes: that of the client whose interest is the oldest.

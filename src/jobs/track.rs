@@ -1,4 +1,5 @@
-//! Follows jobs to their ends though nobody looks, so that a result is held when someone does. Labels say whose.
+//! Follows jobs to their ends though nobody looks, so that a result is held when someone does. Labels say whose. What is
+//! tracked is remembered by the ledger, across restarts where it can.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -7,11 +8,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::domain::error::{Problem, ProblemCode, Retry};
 use crate::domain::id::{JobKey, SourceName};
 use crate::domain::principal::Principal;
+pub use crate::ports::ledger::Labels;
 
-use super::Jobs;
 use super::access::JobRef;
 use super::answer::Answer;
 use super::follow::Interest;
+use super::{Inner, Jobs};
 
 /// The most jobs tracked at once, by all clients together. Those that have ended make room first.
 pub const TRACKED_MAX: usize = 100_000;
@@ -19,9 +21,6 @@ pub const TRACKED_MAX: usize = 100_000;
 pub const LABELS_MAX: usize = 16;
 /// The longest name or value of a label, in bytes.
 pub const LABEL_MAX: usize = 63;
-
-/// Words that clients put on tracked jobs, by name.
-pub type Labels = BTreeMap<String, String>;
 
 /// All tracked jobs.
 #[derive(Debug, Default)]
@@ -64,11 +63,22 @@ impl Tracking {
         drop(interest);
     }
 
-    /// Tracks a job, making room among those that have ended. Says whether there was room.
-    fn put(&self, key: JobKey, tracked: Tracked) -> bool {
+    /// Takes back what was tracked before a restart: followed on where the job has not ended.
+    pub(super) fn restore(&self, key: JobKey, labels: Labels, interest: Option<Interest>) {
+        self.put(key, Tracked { labels, interest }, &mut Vec::new());
+    }
+
+    /// Whether a job is tracked.
+    pub(super) fn holds(&self, key: &JobKey) -> bool {
+        self.lock().contains_key(key)
+    }
+
+    /// Tracks a job, making room among those that have ended, which are put with `forgotten`. Says whether there was room.
+    fn put(&self, key: JobKey, tracked: Tracked, forgotten: &mut Vec<(JobKey, Option<Labels>)>) -> bool {
         let mut jobs = self.lock();
         if jobs.len() >= TRACKED_MAX && !jobs.contains_key(&key) {
-            jobs.retain(|_, tracked| tracked.interest.is_some());
+            let ended = jobs.extract_if(.., |_, tracked| tracked.interest.is_none());
+            forgotten.extend(ended.map(|(key, _)| (key, None)));
         }
         let room = jobs.len() < TRACKED_MAX || jobs.contains_key(&key);
         let replaced = if room { jobs.insert(key, tracked) } else { Some(tracked) };
@@ -108,14 +118,23 @@ impl Jobs {
         labels: &Labels,
     ) -> Result<Vec<Answer>, Problem> {
         check(labels)?;
+        let mut noted = Vec::new();
+        let mut full = false;
         for reference in refs {
             let Ok(target) = self.resolve(principal, reference) else { continue };
             let interest = self.inner.following.interest(&target.key, principal.shared_name(), None);
             let tracked = Tracked { labels: labels.clone(), interest: Some(interest) };
-            if !self.inner.tracking.put(target.key, tracked) {
-                let message = format!("this gateway tracks at most {TRACKED_MAX} jobs; untrack some first");
-                return Err(Problem::new(ProblemCode::Throttled, Retry::Whenever, message));
+            full = !self.inner.tracking.put(target.key.clone(), tracked, &mut noted);
+            if full {
+                break;
             }
+            noted.push((target.key, Some(labels.clone())));
+        }
+        // Before the client hears of it: what it is told is tracked stays tracked.
+        self.inner.note(noted).await;
+        if full {
+            let message = format!("this gateway tracks at most {TRACKED_MAX} jobs; untrack some first");
+            return Err(Problem::new(ProblemCode::Throttled, Retry::Whenever, message));
         }
         let answers = self.lookup(principal, refs, None).await;
         let told = refs
@@ -132,16 +151,30 @@ impl Jobs {
     }
 
     /// Stops following jobs for their own sake; whoever watches them still does. Says how many were tracked.
-    pub fn untrack(&self, principal: &Principal, refs: &[JobRef]) -> usize {
-        let targets = refs.iter().filter_map(|one| self.resolve(principal, one).ok());
-        let gone: Vec<Tracked> =
-            targets.filter_map(|target| self.inner.tracking.lock().remove(&target.key)).collect();
-        gone.len()
+    pub async fn untrack(&self, principal: &Principal, refs: &[JobRef]) -> usize {
+        let targets: Vec<_> = refs.iter().filter_map(|one| self.resolve(principal, one).ok()).collect();
+        let mut forgotten = Vec::new();
+        for target in targets {
+            let gone = self.inner.tracking.lock().remove(&target.key);
+            forgotten.extend(gone.map(|_| (target.key, None)));
+        }
+        let count = forgotten.len();
+        self.inner.note(forgotten).await;
+        count
     }
 
     /// The labels of a job that is tracked.
     pub fn labels(&self, key: &JobKey) -> Option<Labels> {
         self.inner.tracking.labels(key)
+    }
+}
+
+impl Inner {
+    /// Has the ledger remember, or forget. One that fails costs a restart its memory, and nobody an answer.
+    async fn note(&self, jobs: Vec<(JobKey, Option<Labels>)>) {
+        if !jobs.is_empty() {
+            self.ingest.tolerate(self.ledger.track(jobs).await);
+        }
     }
 }
 

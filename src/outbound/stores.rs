@@ -1,4 +1,8 @@
-//! Where jobs and rows are kept.
+//! Where jobs and rows are kept: in memory, or in memory and a file behind it.
 
+pub mod embedded;
 pub mod memory;
+mod record;
 pub mod rows;
+#[cfg(test)]
+mod testing;

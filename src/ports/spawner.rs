@@ -13,6 +13,8 @@ pub enum TaskKind {
     Poll,
     /// The loop that looks at followed jobs. Runs until the process drains.
     Poller,
+    /// Following on what was followed before a restart. Ends when all of it has; a panic leaves it to who asks.
+    Resume,
     /// One client connection. Ends with the connection.
     Connection,
     /// One WebSocket. Ends with the socket.
@@ -37,6 +39,7 @@ impl TaskKind {
             Self::Flight => "flight",
             Self::Poll => "poll",
             Self::Poller => "poller",
+            Self::Resume => "resume",
             Self::Connection => "connection",
             Self::Stream => "stream",
             Self::Listener => "listener",
@@ -46,7 +49,7 @@ impl TaskKind {
     /// What the death of such a task means.
     pub const fn on_panic(self) -> OnPanic {
         match self {
-            Self::Flight | Self::Poll | Self::Connection | Self::Stream => OnPanic::Contained,
+            Self::Flight | Self::Poll | Self::Resume | Self::Connection | Self::Stream => OnPanic::Contained,
             Self::Poller | Self::Listener => OnPanic::Fatal,
         }
     }

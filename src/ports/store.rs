@@ -24,6 +24,25 @@ pub enum Kept {
     Older(Observation),
 }
 
+/// How a store is doing. The default is that of one with nothing behind it that could fail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreHealth {
+    /// What is kept lies in memory alone for now: a crash would lose it.
+    pub degraded: bool,
+    /// Things that wait to be written.
+    pub unwritten: u64,
+    /// Things that could not wait for want of room since the start, and would be missed after a restart.
+    pub dropped: u64,
+    /// Damaged records that were met and removed since the start.
+    pub damaged: u64,
+    /// Whole files that were set aside as damaged since the start.
+    pub quarantined: u64,
+    /// The size of what lies on disk, in bytes.
+    pub bytes: u64,
+    /// How many jobs lie on disk.
+    pub jobs: u64,
+}
+
 /// Which held jobs to list. Empty lists mean "any".
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListFilter {
@@ -36,11 +55,16 @@ pub struct ListFilter {
 }
 
 /// Keeps observations by job key.
+///
+/// `keep` is the only way in, whatever lies behind: memory, a file, or a server that several replicas share.
 pub trait JobStore: Debug + Send + Sync {
     /// What is held for each key: same order, same length.
     fn get<'a>(&'a self, keys: &'a [JobKey]) -> BoxFuture<'a, Result<Vec<Option<Observation>>, StoreError>>;
 
     /// Keeps an observation if it supersedes the held one; compares and keeps as one step for each key.
+    ///
+    /// An end is as safe as this store can make it when this resolves, and nobody is shown it before; anything else may be
+    /// written by and by. Cancel safe: an observation is kept or it is not.
     fn keep(&self, new: Observation) -> BoxFuture<'_, Result<Kept, StoreError>>;
 
     /// Notes that the upstream knew no such job just now. Forgets it by itself after a short time.
@@ -56,4 +80,14 @@ pub trait JobStore: Debug + Send + Sync {
         after: Option<&'a JobKey>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<Observation>, StoreError>>;
+
+    /// How the store is doing now. Blocks nothing.
+    fn health(&self) -> StoreHealth {
+        StoreHealth::default()
+    }
+
+    /// Writes what still waits to be written, and lets go of what lies behind. Called once, last.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Environment, SourceConfig};
+use crate::config::{Config, Environment, SourceConfig, StoreKind};
 use crate::domain::id::SourceName;
 use crate::domain::pace::Pace;
 use crate::inbound::graphql::http::Door;
@@ -21,13 +21,16 @@ use crate::jobs::{FollowSettings, Freshness, Jobs, Ports};
 use crate::outbound::credentials::SecretFiles;
 use crate::outbound::http::{BaseUrl, HttpRoad};
 use crate::outbound::identity::clients::ClientKeys;
-use crate::outbound::stores::memory::{MemoryStore, Retention};
+use crate::outbound::stores::embedded::{self, EmbeddedStore};
+use crate::outbound::stores::memory::{MemoryStore, NoLedger, Retention};
 use crate::outbound::stores::rows::MemoryRows;
 use crate::outbound::system::{RuntimeSpawner, SystemClock, ThreadEntropy};
 use crate::outbound::upstreams::{self, Means, SourceSettings};
 use crate::ports::clock::Clock;
 use crate::ports::credentials::Credentials;
+use crate::ports::ledger::Ledger;
 use crate::ports::spawner::{Spawner, TaskKind};
+use crate::ports::store::{JobStore, StoreHealth};
 use crate::ports::upstream::JobReader;
 
 use super::listeners::{ConnectionLimits, Listener};
@@ -80,16 +83,12 @@ impl Gateway {
         }
         let readers = readers(config, Arc::new(credentials), &clock)?;
         let cache = &config.cache;
-        let retention = Retention {
-            max_bytes: cache.max_bytes as u64,
-            finished: cache.keep_finished,
-            unfinished: cache.keep_unfinished,
-            missing: cache.missing_for,
-        };
+        let (store, ledger) = store(config, &clock)?;
         let ports = Ports {
             identity: Arc::new(ClientKeys::new(&config.clients)),
             readers,
-            store: Arc::new(MemoryStore::new(retention)),
+            store,
+            ledger,
             rows: Arc::new(MemoryRows::new(cache.rows_max_bytes as u64, cache.rows_for)),
             clock,
             spawner: Arc::new(spawner.clone()),
@@ -192,6 +191,11 @@ impl Serving {
         self.jobs.followed()
     }
 
+    /// How the store is doing.
+    pub fn store_health(&self) -> StoreHealth {
+        self.jobs.store_health()
+    }
+
     /// How many streams are open.
     pub fn streams(&self) -> Counts {
         self.streams.counts()
@@ -208,6 +212,7 @@ impl Serving {
         self.following.cancel();
         self.probes_end.cancel();
         self.spawner.idle().await;
+        self.jobs.close().await;
     }
 }
 
@@ -245,6 +250,26 @@ fn settings(name: &SourceName, source: &SourceConfig) -> anyhow::Result<SourceSe
         rows_timeout: source.rows_timeout,
         max_status_body: source.max_status_body,
         max_rows_body: source.max_rows_body,
+    })
+}
+
+/// Opens the configured store. Blocks on the disk, before anybody is served.
+fn store(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<(Arc<dyn JobStore>, Arc<dyn Ledger>)> {
+    let cache = &config.cache;
+    let retention = Retention {
+        max_bytes: cache.max_bytes as u64,
+        finished: cache.keep_finished,
+        unfinished: cache.keep_unfinished,
+        missing: cache.missing_for,
+    };
+    Ok(match config.store.kind {
+        StoreKind::Memory => (Arc::new(MemoryStore::new(retention)), Arc::new(NoLedger)),
+        StoreKind::Embedded => {
+            let path = config.store.path.clone();
+            let settings = embedded::Settings { path, max_bytes: config.store.max_bytes as u64, retention };
+            let store = Arc::new(EmbeddedStore::open(settings, Arc::clone(clock))?);
+            (Arc::clone(&store) as Arc<dyn JobStore>, store as Arc<dyn Ledger>)
+        }
     })
 }
 

@@ -13,7 +13,7 @@ use jobgate::domain::source::{BudgetUse, SourceHealth, SourceStatus, Upstream};
 use jobgate::jobs::access::JobRef;
 use jobgate::jobs::{FollowSettings, Freshness, Jobs, Ports};
 use jobgate::outbound::identity::clients::ClientKeys;
-use jobgate::outbound::stores::memory::{MemoryStore, Retention};
+use jobgate::outbound::stores::memory::{MemoryStore, NoLedger, Retention};
 use jobgate::outbound::stores::rows::MemoryRows;
 use jobgate::outbound::system::RuntimeSpawner;
 use jobgate::ports::BoxFuture;
@@ -188,6 +188,7 @@ pub(crate) fn house_that(follow: FollowSettings) -> House {
         identity: Arc::new(ClientKeys::new(&[])),
         readers: vec![Arc::clone(&mind) as Arc<dyn JobReader>, Arc::clone(&metrics) as Arc<dyn JobReader>],
         store: Arc::new(MemoryStore::new(retention)),
+        ledger: Arc::new(NoLedger),
         rows: Arc::new(MemoryRows::new(64 << 20, day)),
         clock,
         spawner: Arc::new(spawner.clone()),

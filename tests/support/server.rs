@@ -67,8 +67,9 @@ impl Setup {
         } else {
             "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0 }"
         };
+        let store = if rest.contains("store:") { "" } else { "store: { kind: memory }" };
         format!(
-            "{server}\nsources:\n  \
+            "{server}\n{store}\nsources:\n  \
              mind: {{ upstream: mindbridge, base_url: \"{mindbridge}\", credential: {{ bearer: {{ env: MIND_TOKEN }} }}, {source} }}\n  \
              metrics: {{ upstream: supermetrics, base_url: \"{supermetrics}\", credential: {{ {form}: {{ env: METRICS_KEY }} }}, {source} }}\n\
              {rest}\n"

@@ -77,13 +77,12 @@ fn a_bad_section_gets_one_line_that_names_the_option_and_the_fix() {
             "cache.keep_unfinished: must not be shorter than cache.fresh_for (5m)",
         ),
         (
-            "store: { kind: embedded }",
-            "store.kind: this version keeps jobs in memory only: write memory, or leave it out",
-        ),
-        (
             "store: { kind: redis }",
-            "store.kind: this version keeps jobs in memory only: write memory, or leave it out",
+            "store.kind: must be embedded or memory: this version has no store that replicas share",
         ),
+        ("store: { path: '' }", "store.path: must be a folder, such as ./data"),
+        ("store: { path: 3 }", "store.path: must be text; put it in quotes"),
+        ("store: { max_bytes: 1MiB }", "store.max_bytes: must be from 8MiB to 16384GiB"),
         ("telemetry: { log_format: pretty }", "telemetry.log_format: must be text or json"),
         ("telemetry: { log_level: infoo }", &format!("telemetry.log_level: {LEVEL}")),
         ("telemetry: { log_level: 'info,=,' }", &format!("telemetry.log_level: {LEVEL}")),

@@ -80,7 +80,6 @@ impl Mutation {
     }
 
     /// Stops following jobs for their own sake. Whoever watches them still does, and what is held of them stays.
-    #[expect(clippy::unused_async, reason = "the engine's resolvers are asynchronous")]
     async fn untrack_jobs(
         &self,
         ctx: &Context<'_>,
@@ -88,7 +87,7 @@ impl Mutation {
     ) -> Result<UntrackJobsPayload> {
         check_count("refs", input.refs.len())?;
         let refs: Vec<access::JobRef> = input.refs.into_iter().map(Into::into).collect();
-        let untracked = ctx.data::<Jobs>()?.untrack(ctx.data()?, &refs);
+        let untracked = ctx.data::<Jobs>()?.untrack(ctx.data()?, &refs).await;
         Ok(UntrackJobsPayload { untracked: i32::try_from(untracked).unwrap_or(i32::MAX) })
     }
 }

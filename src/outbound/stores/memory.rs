@@ -15,6 +15,7 @@ use crate::domain::id::JobKey;
 use crate::domain::job::Job;
 use crate::domain::observation::Observation;
 use crate::ports::BoxFuture;
+use crate::ports::ledger::{Labels, Ledger, Remembered};
 use crate::ports::store::{JobStore, Kept, ListFilter, StoreError};
 
 /// The most "no such job" notes held at once, about 150 bytes each.
@@ -36,9 +37,13 @@ pub struct Retention {
 /// A store in memory.
 #[derive(Debug)]
 pub struct MemoryStore {
-    jobs: Cache<JobKey, Observation>,
-    missing: Cache<JobKey, Instant>,
+    pub(super) jobs: Cache<JobKey, Observation>,
+    pub(super) missing: Cache<JobKey, Instant>,
 }
+
+/// The ledger of a store in memory: a restart forgets all.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoLedger;
 
 impl MemoryStore {
     /// An empty store.
@@ -123,6 +128,18 @@ impl JobStore for MemoryStore {
     }
 }
 
+impl Ledger for NoLedger {
+    fn remembered(&self) -> BoxFuture<'_, Result<Remembered, StoreError>> {
+        Box::pin(async { Ok(Remembered::default()) })
+    }
+
+    fn track(&self, _: Vec<(JobKey, Option<Labels>)>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn follow(&self, _: &JobKey, _: bool) {}
+}
+
 impl Expiry<JobKey, Observation> for Retention {
     fn expire_after_create(&self, _: &JobKey, held: &Observation, _: StdInstant) -> Option<Duration> {
         Some(if held.job.is_terminal() { self.finished } else { self.unfinished })
@@ -139,7 +156,8 @@ impl Expiry<JobKey, Observation> for Retention {
     }
 }
 
-fn fits(filter: &ListFilter, held: &Observation) -> bool {
+/// Says whether an observation is to be listed.
+pub(super) fn fits(filter: &ListFilter, held: &Observation) -> bool {
     let of_source = filter.sources.is_empty() || filter.sources.contains(&held.job.key.source);
     let in_state = filter.states.is_empty() || filter.states.contains(&held.job.state());
     of_source && in_state && filter.observed_since.is_none_or(|since| held.observed_at >= since)

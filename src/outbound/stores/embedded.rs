@@ -1,0 +1,255 @@
+//! The durable store: jobs in memory, and behind it in a file of this process alone that survives its death. An end is on
+//! the disk before anybody is told of it; the rest is written by and by. `docs/store.md` says what is promised.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use moka::ops::compute::Op;
+
+use super::memory::{MemoryStore, Retention};
+use crate::domain::id::JobKey;
+use crate::domain::observation::Observation;
+use crate::ports::BoxFuture;
+use crate::ports::clock::Clock;
+use crate::ports::ledger::{Labels, Ledger, Remembered};
+use crate::ports::store::{JobStore, Kept, ListFilter, StoreError, StoreHealth};
+
+mod file;
+mod prune;
+mod shared;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use file::OpenError;
+use file::Place;
+use shared::Shared;
+use tables::Reader;
+
+/// How many counters stand for all keys. Two keys that share one cost a read that is not held in memory, and no more.
+const STRIPES: usize = 1_024;
+
+/// Where the file is, and how much it may hold.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The folder of the file; made if it is not there.
+    pub path: PathBuf,
+    /// The size of the file beyond which the oldest jobs go, in bytes.
+    pub max_bytes: u64,
+    /// How long jobs are kept, and what may be held of them in memory.
+    pub retention: Retention,
+}
+
+/// A store with a file. Dropping it writes what still waits, and closes the file.
+#[derive(Debug)]
+pub struct EmbeddedStore {
+    near: MemoryStore,
+    /// Counts what was kept, by a hash of its key: who read the file meanwhile does not hold on to what it read.
+    kept: Vec<AtomicU64>,
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl EmbeddedStore {
+    /// Opens the store, or begins an empty one. A damaged file is set aside and reported; a full disk is no obstacle.
+    /// Blocks on the disk, for a time in proportion to the file: every page of it is checked.
+    ///
+    /// # Errors
+    /// When the folder cannot be used, another process holds the file, or a newer version wrote it.
+    pub fn open(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let Settings { path, max_bytes, retention } = settings;
+        Self::open_at(Place::new(path), max_bytes, retention, clock)
+    }
+
+    fn open_at(
+        place: Place,
+        max_bytes: u64,
+        retention: Retention,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, OpenError> {
+        place.prepare()?;
+        let shared = Arc::new(Shared::new(place, max_bytes, retention, clock));
+        shared.begin()?;
+        let writing = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("jobgate-store".to_owned());
+        let thread = thread.spawn(move || writer::run(&writing));
+        let thread = thread.map_err(|reason| OpenError::Unusable { path: shared.place.path(), reason })?;
+        let kept = std::iter::repeat_with(AtomicU64::default).take(STRIPES).collect();
+        Ok(Self { near: MemoryStore::new(retention), kept, shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    fn stripe(&self, key: &JobKey) -> &AtomicU64 {
+        let mut hasher = DefaultHasher::new();
+        key.hash(&mut hasher);
+        let place = usize::try_from(hasher.finish() % STRIPES as u64).unwrap_or(0);
+        self.kept.get(place).unwrap_or_else(|| unreachable!("the remainder is below the length"))
+    }
+
+    /// Reads the file on a thread that may wait for the disk.
+    async fn read(&self, keys: Vec<JobKey>) -> Result<Vec<Option<Observation>>, StoreError> {
+        let shared = Arc::clone(&self.shared);
+        blocking(move || shared.get(&keys)).await
+    }
+
+    /// Holds in memory what was read, unless something was kept since.
+    async fn hold(&self, read: &Observation, kept_before: u64) {
+        let key = &read.job.key;
+        let unless_kept = |held: Option<moka::Entry<JobKey, Observation>>| {
+            let stands = held.is_none() && self.stripe(key).load(Ordering::SeqCst) == kept_before;
+            std::future::ready(if stands { Op::Put(read.clone()) } else { Op::Nop })
+        };
+        self.near.jobs.entry_by_ref(key).and_compute_with(unless_kept).await;
+    }
+
+    /// Lets go of what the file has been found to know better.
+    async fn let_go(&self) {
+        let refused =
+            std::mem::take(&mut *self.shared.refused.lock().unwrap_or_else(PoisonError::into_inner));
+        for key in refused {
+            self.near.jobs.invalidate(&key).await;
+        }
+    }
+}
+
+impl JobStore for EmbeddedStore {
+    fn get<'a>(&'a self, keys: &'a [JobKey]) -> BoxFuture<'a, Result<Vec<Option<Observation>>, StoreError>> {
+        Box::pin(async move {
+            self.let_go().await;
+            let mut held = Vec::with_capacity(keys.len());
+            let mut missed = Vec::new();
+            for (place, key) in keys.iter().enumerate() {
+                let near = self.near.jobs.get(key).await;
+                if near.is_none() {
+                    missed.push((place, self.stripe(key).load(Ordering::SeqCst)));
+                }
+                held.push(near);
+            }
+            if missed.is_empty() {
+                return Ok(held);
+            }
+            let wanted = missed.iter().filter_map(|(place, _)| keys.get(*place).cloned()).collect();
+            for ((place, kept_before), read) in missed.into_iter().zip(self.read(wanted).await?) {
+                if let (Some(slot), Some(read)) = (held.get_mut(place), read) {
+                    self.hold(&read, kept_before).await;
+                    *slot = Some(read);
+                }
+            }
+            Ok(held)
+        })
+    }
+
+    fn keep(&self, new: Observation) -> BoxFuture<'_, Result<Kept, StoreError>> {
+        Box::pin(async move {
+            let key = new.job.key.clone();
+            let mut outcome = Kept::New(None);
+            let told = &mut outcome;
+            // Nobody else keeps this key until the future that this returns is done, and nobody reads what it puts before.
+            let compare = async |near: Option<moka::Entry<JobKey, Observation>>| {
+                let is_near = near.is_some();
+                let held = match near {
+                    Some(near) => Some(near.into_value()),
+                    // A file that cannot be read is a miss; what it holds is compared again where it is written.
+                    None => self.read(vec![key.clone()]).await.ok().and_then(|mut read| read.pop().flatten()),
+                };
+                if let Some(held) = held.as_ref().filter(|held| !new.supersedes(held)) {
+                    *told = Kept::Older(held.clone());
+                    return if is_near { Op::Nop } else { Op::Put(held.clone()) };
+                }
+                let was_over = held.as_ref().is_some_and(|held| held.job.is_terminal());
+                if new.job.is_terminal() || was_over {
+                    // Either end of the line means: it is written, or nobody can write it now.
+                    self.shared.write_now(new.clone()).await.ok();
+                } else {
+                    self.shared.write_behind(new.clone());
+                }
+                self.stripe(&key).fetch_add(1, Ordering::SeqCst);
+                *told = Kept::New(held);
+                Op::Put(new.clone())
+            };
+            self.near.jobs.entry_by_ref(&key).and_compute_with(compare).await;
+            self.near.missing.invalidate(&key).await;
+            Ok(outcome)
+        })
+    }
+
+    fn note_missing<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.near.note_missing(key)
+    }
+
+    fn missing_for<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<Option<Duration>, StoreError>> {
+        self.near.missing_for(key)
+    }
+
+    fn list<'a>(
+        &'a self,
+        filter: &'a ListFilter,
+        after: Option<&'a JobKey>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Observation>, StoreError>> {
+        let (shared, filter, after) = (Arc::clone(&self.shared), filter.clone(), after.cloned());
+        Box::pin(blocking(move || shared.list(&filter, after.as_ref(), limit)))
+    }
+
+    fn health(&self) -> StoreHealth {
+        self.shared.health()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.shared.stop();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let shared = Arc::clone(&self.shared);
+        let close = move || {
+            if let Some(thread) = thread {
+                thread.join().ok();
+            }
+            drop(shared.database.write().unwrap_or_else(PoisonError::into_inner).take());
+            Ok(())
+        };
+        Box::pin(async move {
+            blocking(close).await.ok();
+        })
+    }
+}
+
+impl Ledger for EmbeddedStore {
+    fn remembered(&self) -> BoxFuture<'_, Result<Remembered, StoreError>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(blocking(move || shared.with_reader(Reader::remembered).map(Option::unwrap_or_default)))
+    }
+
+    fn track(&self, jobs: Vec<(JobKey, Option<Labels>)>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.shared.note(|inbox| inbox.tracked.extend(jobs));
+        let written = self.shared.flush();
+        Box::pin(async move {
+            written.await.ok();
+            Ok(())
+        })
+    }
+
+    fn follow(&self, key: &JobKey, followed: bool) {
+        self.shared.note(|inbox| inbox.mark(key, followed));
+    }
+}
+
+impl Drop for EmbeddedStore {
+    fn drop(&mut self) {
+        self.shared.stop();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            thread.join().ok();
+        }
+    }
+}
+
+/// Runs something that waits for the disk where it delays nobody.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(StoreError("a read of the file was lost".to_owned())))
+}

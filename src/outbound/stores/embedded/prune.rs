@@ -1,0 +1,147 @@
+//! Lets go of what has had its time, and of the oldest where there is too much; then gives the room back to the disk.
+//! Walks the whole table now and then, on the writer's thread: no second table has to be kept in step with the first.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use jiff::Timestamp;
+
+use super::file::{Trouble, guarded};
+use super::shared::Shared;
+use super::tables::{Batch, Reader};
+use crate::outbound::stores::memory::Retention;
+use crate::outbound::stores::record::{self, Head};
+
+/// The most records that go in one commit, so that those who wait for theirs wait little.
+const AT_ONCE: usize = 2_000;
+/// What is left of the allowed size after the oldest went, in hundredths: the next time is some way off.
+const LEAVE: u64 = 90;
+/// Files smaller than this are not worth making smaller.
+const SMALL: u64 = 64 << 20;
+/// What lies in a file with less than one part in this many in use is moved together.
+const SPARSE: u64 = 3;
+/// Milliseconds in an hour: how finely ages are told apart when the oldest must go.
+const HOUR: i64 = 3_600_000;
+
+impl Retention {
+    /// Says whether a record has had its time. One in a state of a newer version is kept as an end is.
+    pub(super) fn outlived(&self, head: Head, now: Timestamp) -> bool {
+        let unfinished = head.state.is_some_and(|state| !state.is_terminal());
+        let kept = if unfinished { self.unfinished } else { self.finished };
+        u128::from(record::age_ms(head.observed_ms, now)) > kept.as_millis()
+    }
+}
+
+/// Looks once for what must go. A failure waits for the next time: whoever writes meets it as well.
+pub(super) fn look(shared: &Shared) {
+    let size = shared.place.size();
+    let gone = prune(shared, size);
+    match gone {
+        Ok(0) => {}
+        Ok(gone) => tracing::debug!(gone, "the store let go of old jobs"),
+        Err(trouble) => tracing::debug!(%trouble, "the store could not look for old jobs"),
+    }
+    let used = shared.counts.record_bytes.load(Ordering::Relaxed);
+    if size > SMALL && used < size / SPARSE {
+        compact(shared);
+    }
+}
+
+fn prune(shared: &Shared, size: u64) -> Result<usize, Trouble> {
+    let now = shared.clock.now();
+    let mut by_hour: BTreeMap<i64, u64> = BTreeMap::new();
+    let mut outlived = Vec::new();
+    shared.walk(&mut |key, held| {
+        match record::head(held) {
+            Some(head) if !shared.retention.outlived(head, now) => {
+                *by_hour.entry(head.observed_ms / HOUR).or_default() += (key.len() + held.len()) as u64;
+            }
+            Some(_) | None => outlived.push(key.to_vec()),
+        }
+        true
+    })?;
+    let mut gone = shared.remove(&outlived, &|head| shared.retention.outlived(head, now))?;
+    if let Some(hour) = too_old(&by_hour, size, shared.max_bytes) {
+        let mut oldest = Vec::new();
+        let goes = |head: Head| head.observed_ms / HOUR <= hour;
+        shared.walk(&mut |key, held| {
+            if record::head(held).is_none_or(goes) {
+                oldest.push(key.to_vec());
+            }
+            true
+        })?;
+        gone += shared.remove(&oldest, &goes)?;
+    }
+    Ok(gone)
+}
+
+/// The hour up to which jobs must go so that a file of this size comes below its bound; none when it is.
+fn too_old(by_hour: &BTreeMap<i64, u64>, size: u64, max_bytes: u64) -> Option<i64> {
+    if size <= max_bytes {
+        return None;
+    }
+    // The file holds more than its records; both shrink alike.
+    let used: u64 = by_hour.values().sum();
+    let share = u128::from(used) * u128::from(max_bytes) * u128::from(LEAVE) / (u128::from(size) * 100);
+    let mut left = used;
+    by_hour.iter().find_map(|(hour, bytes)| {
+        left -= bytes;
+        (u128::from(left) <= share).then_some(*hour)
+    })
+}
+
+impl Shared {
+    fn walk(&self, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Trouble> {
+        let database = self.database();
+        let Some(database) = database.as_ref() else { return Ok(()) };
+        guarded(|| Reader::begin(database)?.walk(Bound::Unbounded, Bound::Unbounded, visit))
+    }
+
+    /// Removes records in several commits.
+    fn remove(&self, keys: &[Vec<u8>], goes: &dyn Fn(Head) -> bool) -> Result<usize, Trouble> {
+        for some in keys.chunks(AT_ONCE) {
+            let batch = Batch { outlived: some.to_vec(), ..Batch::default() };
+            let database = self.database();
+            let Some(database) = database.as_ref() else { return Ok(0) };
+            let written = guarded(|| super::tables::write(database, &batch, goes))?;
+            self.counts.note(written.totals, self.place.size());
+        }
+        Ok(keys.len())
+    }
+}
+
+/// Moves what is left together. Nobody reads meanwhile; a reader waits.
+fn compact(shared: &Shared) {
+    let mut database = shared.database.write().unwrap_or_else(PoisonError::into_inner);
+    let Some(database) = database.as_mut() else { return };
+    let before = shared.place.size();
+    let compacted = guarded(|| database.compact().map_err(Trouble::of));
+    let after = shared.place.size();
+    match compacted {
+        Ok(_) => tracing::info!(before, after, "the store's file was made smaller"),
+        Err(trouble) => tracing::warn!(%trouble, "the store's file could not be made smaller"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_go_until_the_file_fits() {
+        let by_hour = BTreeMap::from([(1, 100), (2, 100), (3, 100), (4, 100)]);
+        let cases = [
+            (1_000, 1_000, None),
+            (1_000, 999, Some(1)),
+            (1_000, 500, Some(3)),
+            (1_000, 100, Some(4)),
+            (400, 200, Some(3)),
+        ];
+        for (size, max, expected) in cases {
+            assert_eq!(too_old(&by_hour, size, max), expected, "{size} {max}");
+        }
+        assert_eq!(too_old(&BTreeMap::new(), 10, 1), None, "nothing to let go");
+    }
+}

@@ -1,0 +1,233 @@
+//! What readers and the writer of the file share, and how it is read: what waits to be written is as good as written.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use redb::Database;
+
+use super::file::{Care, OpenError, Place, Trouble, guarded};
+use super::tables::{self, Found, Reader, Totals};
+use super::writer::Inbox;
+use crate::domain::id::JobKey;
+use crate::domain::observation::Observation;
+use crate::outbound::stores::memory::{Retention, fits};
+use crate::outbound::stores::record;
+use crate::ports::clock::Clock;
+use crate::ports::store::{ListFilter, StoreError, StoreHealth};
+use crate::telemetry::limited::LimitedWarning;
+
+/// What readers and the writer share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) place: Place,
+    pub(super) retention: Retention,
+    pub(super) max_bytes: u64,
+    pub(super) clock: Arc<dyn Clock>,
+    /// None while the disk does not let it be opened.
+    pub(super) database: RwLock<Option<Database>>,
+    pub(super) inbox: Mutex<Inbox>,
+    pub(super) wake: Condvar,
+    /// Whether this process has opened the file before: then it knows what happened to it since.
+    pub(super) checked: AtomicBool,
+    pub(super) counts: Counts,
+    /// Jobs that the near tier holds though the file knows something newer: let go of at the next read.
+    pub(super) refused: Mutex<Vec<JobKey>>,
+    pub(super) failing: LimitedWarning,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) degraded: AtomicBool,
+    pub(super) dropped: AtomicU64,
+    pub(super) damaged: AtomicU64,
+    pub(super) quarantined: AtomicU64,
+    pub(super) file_bytes: AtomicU64,
+    pub(super) record_bytes: AtomicU64,
+    pub(super) jobs: AtomicU64,
+}
+
+impl Counts {
+    pub(super) fn note(&self, totals: Totals, file_bytes: u64) {
+        self.record_bytes.store(totals.bytes, Ordering::Relaxed);
+        self.jobs.store(totals.jobs, Ordering::Relaxed);
+        self.file_bytes.store(file_bytes, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    pub(super) fn new(place: Place, max_bytes: u64, retention: Retention, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            place,
+            retention,
+            max_bytes,
+            clock,
+            database: RwLock::new(None),
+            inbox: Mutex::default(),
+            wake: Condvar::new(),
+            checked: AtomicBool::new(false),
+            counts: Counts::default(),
+            refused: Mutex::default(),
+            failing: LimitedWarning::default(),
+        }
+    }
+
+    pub(super) fn health(&self) -> StoreHealth {
+        let number = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let Counts { degraded, dropped, damaged, quarantined, file_bytes, record_bytes: _, jobs } =
+            &self.counts;
+        StoreHealth {
+            degraded: degraded.load(Ordering::Relaxed),
+            unwritten: self.inbox().behind.len() as u64,
+            dropped: number(dropped),
+            damaged: number(damaged),
+            quarantined: number(quarantined),
+            bytes: number(file_bytes),
+            jobs: number(jobs),
+        }
+    }
+
+    /// Opens the file for the first time.
+    pub(super) fn begin(&self) -> Result<(), OpenError> {
+        let path = || self.place.path();
+        match self.reopen(Care::Full) {
+            Ok(()) => {}
+            Err(Trouble::InUse) => return Err(OpenError::InUse { path: path() }),
+            Err(Trouble::Newer(found)) => return Err(OpenError::Newer { path: path(), found }),
+            Err(Trouble::Damaged(why)) => self.replace_file(&why),
+            Err(Trouble::Disk(why)) => {
+                self.counts.degraded.store(true, Ordering::Relaxed);
+                tracing::error!(why, file = %path().display(), "the store cannot be opened, going on from memory");
+            }
+        }
+        if let Ok(Some(totals)) = self.with_reader(Reader::totals) {
+            self.counts.note(totals, self.place.size());
+        }
+        Ok(())
+    }
+
+    pub(super) fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn database(&self) -> RwLockReadGuard<'_, Option<Database>> {
+        self.database.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the file as it is now; `None` while it is not open. A file found damaged is condemned.
+    pub(super) fn with_reader<T>(
+        &self,
+        read: impl FnOnce(&Reader) -> Result<T, Trouble>,
+    ) -> Result<Option<T>, StoreError> {
+        let outcome = {
+            let database = self.database();
+            let Some(database) = database.as_ref() else { return Ok(None) };
+            guarded(|| read(&Reader::begin(database)?))
+        };
+        outcome.map(Some).map_err(|trouble| {
+            if let Trouble::Damaged(why) = &trouble {
+                self.condemn(why.clone());
+            }
+            StoreError(trouble.to_string())
+        })
+    }
+
+    /// What is held for each key, waiting or written. A damaged record is a miss, and goes.
+    pub(super) fn get(&self, keys: &[JobKey]) -> Result<Vec<Option<Observation>>, StoreError> {
+        let waiting: Vec<Option<Observation>> = {
+            let inbox = self.inbox();
+            keys.iter().map(|key| inbox.behind.get(key).cloned()).collect()
+        };
+        // What was written meanwhile is in the file: it is read after.
+        let found = self.with_reader(|reader| reader.get(keys));
+        if waiting.iter().all(Option::is_some) {
+            return Ok(waiting);
+        }
+        let found = found?.unwrap_or_else(|| vec![Found::Nothing; keys.len()]);
+        let now = self.clock.now();
+        let newer = |((key, waits), found)| match (waits, found) {
+            (Some(waits), Found::Held(held)) if held.supersedes(&waits) => Some(held),
+            (Some(waits), _) => Some(waits),
+            (None, Found::Held(held)) => Some(held).filter(|held| !self.is_outlived(held, now)),
+            (None, Found::Nothing) => None,
+            (None, Found::Damaged) => {
+                self.counts.damaged.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(job = %key, "a damaged record of the store is left out");
+                self.note(|inbox| inbox.damaged.push(JobKey::clone(key)));
+                None
+            }
+        };
+        Ok(keys.iter().zip(waiting).zip(found).map(newer).collect())
+    }
+
+    /// What is held, in the order of the keys: what is written, with what waits woven in.
+    pub(super) fn list(
+        &self,
+        filter: &ListFilter,
+        after: Option<&JobKey>,
+        limit: usize,
+    ) -> Result<Vec<Observation>, StoreError> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut waiting: BTreeMap<JobKey, Observation> = {
+            let inbox = self.inbox();
+            inbox
+                .behind
+                .range::<JobKey, _>((from, Bound::Unbounded))
+                .map(|(key, job)| (key.clone(), job.clone()))
+                .collect()
+        };
+        let now = self.clock.now();
+        let mut page = Vec::new();
+        let take = |one: Observation, page: &mut Vec<Observation>| {
+            if fits(filter, &one) && !self.is_outlived(&one, now) {
+                page.push(one);
+            }
+        };
+        let start = after.map(record::key_bytes);
+        let start = start.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        self.with_reader(|reader| {
+            reader.walk(start, Bound::Unbounded, |bytes, held| {
+                if page.len() >= limit {
+                    return false;
+                }
+                let Some(key) = record::read_key(bytes) else { return true };
+                while waiting.first_key_value().is_some_and(|(first, _)| *first < key) {
+                    if let Some((_, first)) = waiting.pop_first() {
+                        take(first, &mut page);
+                    }
+                }
+                let waits = waiting.remove(&key);
+                let state = record::head(held).and_then(|head| head.state);
+                let unwanted =
+                    state.is_some_and(|state| !filter.states.is_empty() && !filter.states.contains(&state));
+                if waits.is_none()
+                    && (unwanted || !(filter.sources.is_empty() || filter.sources.contains(&key.source)))
+                {
+                    return true;
+                }
+                let newest = match (waits, tables::found(&key, bytes, held)) {
+                    (Some(waits), Found::Held(held)) if held.supersedes(&waits) => Some(held),
+                    (Some(waits), _) => Some(waits),
+                    (None, Found::Held(held)) => Some(held),
+                    (None, Found::Nothing | Found::Damaged) => None,
+                };
+                if let Some(newest) = newest {
+                    take(newest, &mut page);
+                }
+                true
+            })
+        })?;
+        for (_, rest) in waiting {
+            take(rest, &mut page);
+        }
+        page.truncate(limit);
+        Ok(page)
+    }
+
+    fn is_outlived(&self, held: &Observation, now: jiff::Timestamp) -> bool {
+        let head =
+            record::Head { state: Some(held.job.state()), observed_ms: held.observed_at.as_millisecond() };
+        self.retention.outlived(head, now)
+    }
+}

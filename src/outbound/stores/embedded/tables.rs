@@ -1,0 +1,297 @@
+//! What lies in the database: its tables, their format, and what is read and written in one transaction. Every record
+//! carries its own checksum, and one that does not match is as good as none.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use redb::{Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, Table, TableDefinition};
+
+use super::file::Trouble;
+use crate::domain::id::JobKey;
+use crate::domain::observation::Observation;
+use crate::domain::state::JobState;
+use crate::outbound::stores::record::{self, Unreadable};
+use crate::ports::ledger::{Labels, Remembered};
+
+/// The format of the tables. A version that changes what stands in them counts it up and brings older ones up to date.
+pub(super) const FORMAT: u64 = 1;
+
+type Bytes = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+/// Observations by job key.
+pub(super) const JOBS: Bytes = TableDefinition::new("jobs");
+/// Labels of tracked jobs by job key.
+const TRACKED: Bytes = TableDefinition::new("tracked");
+/// Followed jobs: the keys alone, sealed like the rest.
+const FOLLOWED: Bytes = TableDefinition::new("followed");
+/// Numbers about the whole.
+const META: TableDefinition<'static, &'static str, u64> = TableDefinition::new("meta");
+
+const FORMAT_KEY: &str = "format";
+const BYTES_KEY: &str = "bytes";
+const COUNT_KEY: &str = "jobs";
+
+/// What is to be written together.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Batch {
+    pub(super) jobs: Vec<Observation>,
+    pub(super) tracked: BTreeMap<JobKey, Option<Labels>>,
+    pub(super) followed: BTreeMap<JobKey, bool>,
+    /// Keys of records that were found damaged: removed, if they still are.
+    pub(super) damaged: Vec<JobKey>,
+    /// Keys of records that have had their time: removed, if they still have.
+    pub(super) outlived: Vec<Vec<u8>>,
+}
+
+/// What came of writing.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    /// The jobs of which the file knew something newer.
+    pub(super) refused: Vec<JobKey>,
+    pub(super) totals: Totals,
+}
+
+/// How much lies in the table of jobs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    /// Bytes of keys and records.
+    pub(super) bytes: u64,
+    pub(super) jobs: u64,
+}
+
+/// What was found under a key.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Found {
+    Held(Observation),
+    Nothing,
+    /// A record that must go.
+    Damaged,
+}
+
+/// Says whether a record at this head should go.
+pub(super) type Outlives<'a> = &'a dyn Fn(record::Head) -> bool;
+
+/// Reads records of one moment.
+pub(super) struct Reader(ReadTransaction);
+
+impl Reader {
+    pub(super) fn begin(database: &Database) -> Result<Self, Trouble> {
+        Ok(Self(database.begin_read().map_err(Trouble::of)?))
+    }
+
+    /// What is held for each key: same order, same length.
+    pub(super) fn get(&self, keys: &[JobKey]) -> Result<Vec<Found>, Trouble> {
+        let jobs = self.0.open_table(JOBS).map_err(Trouble::of)?;
+        let one = |key: &JobKey| {
+            let bytes = record::key_bytes(key);
+            let held = jobs.get(bytes.as_slice()).map_err(Trouble::of)?;
+            Ok(held.map_or(Found::Nothing, |held| found(key, &bytes, held.value())))
+        };
+        keys.iter().map(one).collect()
+    }
+
+    /// Walks the records behind a key, in the order of their keys, until `visit` has enough.
+    pub(super) fn walk(
+        &self,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        mut visit: impl FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), Trouble> {
+        let jobs = self.0.open_table(JOBS).map_err(Trouble::of)?;
+        for entry in jobs.range::<&[u8]>((from, to)).map_err(Trouble::of)? {
+            let (key, held) = entry.map_err(Trouble::of)?;
+            if !visit(key.value(), held.value()) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is tracked and followed. Damaged entries are left out.
+    pub(super) fn remembered(&self) -> Result<Remembered, Trouble> {
+        let mut remembered = Remembered::default();
+        for entry in self.0.open_table(TRACKED).map_err(Trouble::of)?.iter().map_err(Trouble::of)? {
+            let (key, labels) = entry.map_err(Trouble::of)?;
+            let read = record::open(key.value(), labels.value(), 1).ok();
+            let labels = read.and_then(|(_, labels)| serde_json::from_slice(labels).ok());
+            remembered.tracked.extend(record::read_key(key.value()).zip(labels));
+        }
+        for entry in self.0.open_table(FOLLOWED).map_err(Trouble::of)?.iter().map_err(Trouble::of)? {
+            let (key, mark) = entry.map_err(Trouble::of)?;
+            let sound = record::open(key.value(), mark.value(), 1).is_ok();
+            remembered.followed.extend(record::read_key(key.value()).filter(|_| sound));
+        }
+        Ok(remembered)
+    }
+
+    pub(super) fn totals(&self) -> Result<Totals, Trouble> {
+        let meta = self.0.open_table(META).map_err(Trouble::of)?;
+        let number = |name| Ok(meta.get(name).map_err(Trouble::of)?.map_or(0, |number| number.value()));
+        Ok(Totals { bytes: number(BYTES_KEY)?, jobs: number(COUNT_KEY)? })
+    }
+}
+
+/// Writes a batch, all of it or nothing; what is written is on the disk when this returns.
+pub(super) fn write(database: &Database, batch: &Batch, outlives: Outlives<'_>) -> Result<Written, Trouble> {
+    let mut transaction = database.begin_write().map_err(Trouble::of)?;
+    // The state of the allocator goes with each commit, so that opening after a crash need not rebuild it.
+    transaction.set_quick_repair(true);
+    let mut written = Written::default();
+    // Who has ended long ago takes its labels along; one that was only not heard of stays tracked.
+    let mut forgotten = Vec::new();
+    {
+        let mut jobs = Jobs { table: transaction.open_table(JOBS).map_err(Trouble::of)?, change: (0, 0) };
+        for new in &batch.jobs {
+            if !jobs.keep(new)? {
+                written.refused.push(new.job.key.clone());
+            }
+        }
+        for key in &batch.damaged {
+            let bytes = record::key_bytes(key);
+            jobs.remove_if(&bytes, |held| found(key, &bytes, held) == Found::Damaged)?;
+        }
+        for key in &batch.outlived {
+            jobs.remove_if(key, |held| {
+                let head = record::head(held);
+                let goes = head.is_none_or(outlives);
+                if goes && head.and_then(|head| head.state).is_some_and(JobState::is_terminal) {
+                    forgotten.push(key);
+                }
+                goes
+            })?;
+        }
+        let (bytes, count) = jobs.change;
+        let mut meta = transaction.open_table(META).map_err(Trouble::of)?;
+        written.totals.bytes = add(&mut meta, BYTES_KEY, bytes)?;
+        written.totals.jobs = add(&mut meta, COUNT_KEY, count)?;
+    }
+    let mut tracked = transaction.open_table(TRACKED).map_err(Trouble::of)?;
+    for (key, labels) in &batch.tracked {
+        let labels = labels.as_ref().map(|labels| serde_json::json!(labels).to_string());
+        put(&mut tracked, key, labels.as_deref().map(str::as_bytes))?;
+    }
+    for key in forgotten {
+        tracked.remove(key.as_slice()).map_err(Trouble::of)?;
+    }
+    drop(tracked);
+    let mut followed = transaction.open_table(FOLLOWED).map_err(Trouble::of)?;
+    for (key, mark) in &batch.followed {
+        put(&mut followed, key, mark.then_some(&[]))?;
+    }
+    drop(followed);
+    transaction.commit().map_err(Trouble::of)?;
+    Ok(written)
+}
+
+/// Makes the tables of a new database, and brings those of an older one up to date.
+pub(super) fn bring_up_to_date(database: &Database) -> Result<(), Trouble> {
+    let mut transaction = database.begin_write().map_err(Trouble::of)?;
+    transaction.set_quick_repair(true);
+    let found = {
+        let meta = transaction.open_table(META).map_err(Trouble::of)?;
+        meta.get(FORMAT_KEY).map_err(Trouble::of)?.map_or(0, |format| format.value())
+    };
+    match found {
+        FORMAT => return transaction.abort().map_err(Trouble::of),
+        // A new file, or one from before the totals were kept.
+        0 => count_anew(&transaction)?,
+        newer => return Err(Trouble::Newer(newer)),
+    }
+    for table in [TRACKED, FOLLOWED] {
+        transaction.open_table(table).map_err(Trouble::of)?;
+    }
+    transaction.open_table(META).map_err(Trouble::of)?.insert(FORMAT_KEY, FORMAT).map_err(Trouble::of)?;
+    transaction.commit().map_err(Trouble::of)
+}
+
+/// From format 0 to 1: what lies in the table of jobs is counted.
+fn count_anew(transaction: &redb::WriteTransaction) -> Result<(), Trouble> {
+    let mut totals = Totals::default();
+    for entry in transaction.open_table(JOBS).map_err(Trouble::of)?.iter().map_err(Trouble::of)? {
+        let (key, held) = entry.map_err(Trouble::of)?;
+        totals.bytes += size(key.value(), held.value());
+        totals.jobs += 1;
+    }
+    let mut meta = transaction.open_table(META).map_err(Trouble::of)?;
+    meta.insert(BYTES_KEY, totals.bytes).map_err(Trouble::of)?;
+    meta.insert(COUNT_KEY, totals.jobs).map_err(Trouble::of)?;
+    Ok(())
+}
+
+/// The table of jobs under change, and by how many bytes and jobs it changed.
+struct Jobs<'a> {
+    table: Table<'a, &'static [u8], &'static [u8]>,
+    change: (i64, i64),
+}
+
+impl Jobs<'_> {
+    /// Keeps an observation unless what the file holds is the newer truth: compared here again, where nothing else writes.
+    fn keep(&mut self, new: &Observation) -> Result<bool, Trouble> {
+        let key = record::key_bytes(&new.job.key);
+        let held = self.table.get(key.as_slice()).map_err(Trouble::of)?;
+        let held = held.map(|held| found(&new.job.key, &key, held.value()));
+        if let Some(Found::Held(held)) = held
+            && !new.supersedes(&held)
+        {
+            return Ok(held == *new);
+        }
+        let bytes = record::write(&key, new);
+        let before = self.table.insert(key.as_slice(), bytes.as_slice()).map_err(Trouble::of)?;
+        let before = before.map(|before| size(&key, before.value()));
+        self.count(size(&key, &bytes).cast_signed(), 1);
+        if let Some(before) = before {
+            self.count(-before.cast_signed(), -1);
+        }
+        Ok(true)
+    }
+
+    fn remove_if(&mut self, key: &[u8], goes: impl FnOnce(&[u8]) -> bool) -> Result<(), Trouble> {
+        let goes = self.table.get(key).map_err(Trouble::of)?.is_some_and(|held| goes(held.value()));
+        if goes {
+            let gone = self.table.remove(key).map_err(Trouble::of)?;
+            let gone = gone.map_or(0, |gone| size(key, gone.value()));
+            self.count(-gone.cast_signed(), -1);
+        }
+        Ok(())
+    }
+
+    const fn count(&mut self, bytes: i64, jobs: i64) {
+        self.change = (self.change.0 + bytes, self.change.1 + jobs);
+    }
+}
+
+/// What lies under a key. A record that this version cannot understand stays for one that can.
+pub(super) fn found(key: &JobKey, bytes: &[u8], held: &[u8]) -> Found {
+    match record::read(key, bytes, held) {
+        Ok(held) => Found::Held(held),
+        Err(Unreadable::Strange) => Found::Nothing,
+        Err(Unreadable::Damaged) => Found::Damaged,
+    }
+}
+
+/// Puts an entry of the ledger, or removes it.
+fn put(
+    table: &mut Table<'_, &'static [u8], &'static [u8]>,
+    key: &JobKey,
+    body: Option<&[u8]>,
+) -> Result<(), Trouble> {
+    let key = record::key_bytes(key);
+    match body {
+        Some(body) => {
+            let sealed = record::seal(&key, &[FORMAT.to_be_bytes()[7]], body);
+            table.insert(key.as_slice(), sealed.as_slice()).map(drop).map_err(Trouble::of)
+        }
+        None => table.remove(key.as_slice()).map(drop).map_err(Trouble::of),
+    }
+}
+
+fn add(meta: &mut Table<'_, &'static str, u64>, name: &'static str, change: i64) -> Result<u64, Trouble> {
+    let before = meta.get(name).map_err(Trouble::of)?.map_or(0, |number| number.value());
+    let after = before.saturating_add_signed(change);
+    meta.insert(name, after).map_err(Trouble::of)?;
+    Ok(after)
+}
+
+const fn size(key: &[u8], record: &[u8]) -> u64 {
+    (key.len() + record.len()) as u64
+}

@@ -1,0 +1,93 @@
+//! A disk that is full, and then is not: nobody waits, nobody is refused, and nothing is missed in the end.
+
+use super::*;
+
+/// Waits for something that comes by itself.
+async fn comes(what: &str, is: impl Fn() -> bool + Send + Sync) {
+    let wait = async {
+        while !is() {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(20), wait).await.is_ok(), "{what}");
+}
+
+#[tokio::test]
+async fn a_full_disk_fails_nobody_and_heals() {
+    let disk = Disk::new();
+    let store = disk.open().unwrap();
+    let before = seen("before", Life::Succeeded, 50);
+    store.keep(before.clone()).await.unwrap();
+
+    // no byte of the file can be written
+    disk.quota.0.store(0, Ordering::Relaxed);
+    let during: Vec<Observation> = (0..50)
+        .map(|n| seen(&format!("d{n}"), if n % 2 == 0 { Life::Succeeded } else { Life::Running }, 40))
+        .collect();
+    for job in &during {
+        assert_eq!(store.keep(job.clone()).await.unwrap(), Kept::New(None));
+    }
+    store.track(vec![(key("s", "d1"), Some(Labels::new()))]).await.unwrap();
+    comes("the trouble shows", || store.health().degraded).await;
+    store.near.jobs.invalidate_all();
+    for job in &during {
+        let id = job.job.key.external_id.as_str();
+        assert_eq!(held(&store, id).await.as_ref(), Some(job), "what waits is read");
+    }
+    let keys: Vec<JobKey> = during.iter().map(|job| job.job.key.clone()).collect();
+    let older = seen("d0", Life::Running, 45);
+    assert_eq!(store.keep(older).await.unwrap(), Kept::Older(during[0].clone()), "and compared with");
+
+    disk.quota.0.store(u64::MAX, Ordering::Relaxed);
+    comes("it heals", || !store.health().degraded && store.health().unwritten == 0).await;
+    drop(store);
+    let store = disk.open().unwrap();
+    let read: Vec<Observation> = store.get(&keys).await.unwrap().into_iter().flatten().collect();
+    assert_eq!(read, during, "what was missed was written");
+    assert_eq!(held(&store, "before").await, Some(before));
+    assert_eq!(store.remembered().await.unwrap().tracked.len(), 1);
+    assert_eq!((disk.files().len(), store.health().quarantined), (1, 0), "a full disk is no damage");
+}
+
+/// The file cannot grow, but what stands in it can be written over: a disk that filled up.
+#[tokio::test]
+async fn what_lies_on_a_disk_that_filled_up_can_still_be_read() {
+    let disk = Disk::new();
+    let store = disk.open().unwrap();
+    let long = |n: usize| Life::Failed(Failure { code: None, message: Some("x".repeat(n)) });
+    let old: Vec<Observation> = (0..40).map(|n| seen(&format!("o{n}"), long(1_000), 50)).collect();
+    for job in &old {
+        store.keep(job.clone()).await.unwrap();
+    }
+    disk.quota.0.store(disk.place().size() / 2, Ordering::Relaxed);
+    let mut number = 0;
+    while !store.health().degraded {
+        number += 1;
+        assert!(number < 10_000, "the disk never filled up");
+        store.keep(seen(&format!("n{number}"), long(20_000), 40)).await.unwrap();
+    }
+    store.near.jobs.invalidate_all();
+    for job in &old {
+        let id = job.job.key.external_id.as_str();
+        assert_eq!(held(&store, id).await.as_ref(), Some(job));
+    }
+    disk.quota.0.store(u64::MAX, Ordering::Relaxed);
+    comes("it heals", || !store.health().degraded).await;
+    drop(store);
+    let store = disk.open().unwrap();
+    assert!(held(&store, &format!("n{number}")).await.is_some(), "the one that did not fit");
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_at_the_start_is_no_obstacle() {
+    let disk = Disk::new();
+    disk.quota.0.store(0, Ordering::Relaxed);
+    let store = disk.open().unwrap();
+    assert!(store.health().degraded);
+    let job = seen("j", Life::Succeeded, 1);
+    assert_eq!(store.keep(job.clone()).await.unwrap(), Kept::New(None));
+    disk.quota.0.store(u64::MAX, Ordering::Relaxed);
+    comes("it heals", || !store.health().degraded && store.health().unwritten == 0).await;
+    drop(store);
+    assert_eq!(held(&disk.open().unwrap(), "j").await, Some(job));
+}

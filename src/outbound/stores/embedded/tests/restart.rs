@@ -1,0 +1,114 @@
+//! What a store finds when it is opened: its own, another's, a newer one, an older one, or a place it may not use.
+
+use super::super::file::Care;
+use super::*;
+
+#[tokio::test]
+async fn a_restart_finds_jobs_labels_and_who_was_followed() {
+    let disk = Disk::new();
+    let store = disk.open().unwrap();
+    let (open, over) = (seen("open", Life::Running, 2), seen("over", Life::Canceled, 1));
+    for job in [&open, &over] {
+        store.keep(job.clone()).await.unwrap();
+    }
+    let labels = Labels::from([("team".to_owned(), "blue".to_owned())]);
+    let track =
+        [("open", Some(labels.clone())), ("over", Some(Labels::new())), ("never", Some(Labels::new()))];
+    store.track(track.map(|(id, labels)| (key("s", id), labels)).to_vec()).await.unwrap();
+    store.track(vec![(key("s", "never"), None)]).await.unwrap();
+    for (id, followed) in [("open", true), ("over", true), ("over", false), ("other", true)] {
+        store.follow(&key("s", id), followed);
+    }
+    store.close().await;
+    assert_eq!(
+        store.keep(seen("late", Life::Running, 0)).await.unwrap(),
+        Kept::New(None),
+        "closed is no failure"
+    );
+    drop(store);
+
+    let store = disk.open().unwrap();
+    assert_eq!((held(&store, "open").await, held(&store, "over").await), (Some(open), Some(over)));
+    let remembered = store.remembered().await.unwrap();
+    assert_eq!(remembered.tracked, [(key("s", "open"), labels), (key("s", "over"), Labels::new())]);
+    assert_eq!(remembered.followed, [key("s", "open"), key("s", "other")]);
+}
+
+#[test]
+fn the_folder_and_the_file_are_for_this_user_alone() {
+    let disk = Disk::new();
+    let store = disk.open().unwrap();
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&disk.folder), mode(&disk.file())), (0o700, 0o600));
+    drop(store);
+}
+
+#[test]
+fn a_file_in_use_is_refused_with_its_path_and_the_likely_cause() {
+    let disk = Disk::new();
+    let first = disk.open().unwrap();
+    let second = disk.open().unwrap_err().to_string();
+    let expected = format!(
+        "store.path: {} is in use by another process, most likely a second jobgate with the same store.path: stop it, or \
+         give each its own",
+        disk.file().display()
+    );
+    assert_eq!(second, expected);
+    drop(first);
+    assert!(disk.open().is_ok(), "once the first has ended");
+}
+
+#[test]
+fn a_place_that_cannot_be_used_is_named_with_its_option() {
+    let disk = Disk::new();
+    fs::write(&disk.folder, "a file where a folder should be").unwrap();
+    let told = disk.open().unwrap_err().to_string();
+    fs::remove_file(&disk.folder).unwrap();
+    let expected = format!("store.path: cannot use {}: ", disk.folder.display());
+    assert!(told.starts_with(&expected) && told.ends_with("may write to"), "{told}");
+}
+
+/// The tables of a new file with another number in the place of the format.
+fn with_format(disk: &Disk, format: Option<u64>) {
+    let database = disk.place().open(Care::Little).unwrap();
+    let transaction = database.begin_write().unwrap();
+    {
+        let mut meta = transaction.open_table(redb::TableDefinition::<&str, u64>::new("meta")).unwrap();
+        for name in ["bytes", "jobs", "format"] {
+            meta.remove(name).unwrap();
+        }
+        if let Some(format) = format {
+            meta.insert("format", format).unwrap();
+        }
+    }
+    transaction.commit().unwrap();
+}
+
+#[tokio::test]
+async fn a_newer_format_is_refused_and_left_as_it_is() {
+    let disk = Disk::new();
+    drop(disk.open().unwrap());
+    with_format(&disk, Some(7));
+    let before = fs::read(disk.file()).unwrap().len();
+    let told = disk.open().unwrap_err().to_string();
+    assert!(told.contains("has format 7, and this version reads formats up to 1"), "{told}");
+    assert!(told.starts_with("store.path: "), "{told}");
+    assert_eq!(
+        (disk.files().len(), fs::read(disk.file()).unwrap().len()),
+        (1, before),
+        "nothing was set aside"
+    );
+}
+
+#[tokio::test]
+async fn an_older_format_is_brought_up_to_date_and_loses_nothing() {
+    let disk = Disk::new();
+    let job = seen("j", Life::Succeeded, 1);
+    disk.open().unwrap().keep(job.clone()).await.unwrap();
+    with_format(&disk, None);
+    let store = disk.open().unwrap();
+    assert_eq!(held(&store, "j").await, Some(job));
+    assert_eq!(store.health().jobs, 1, "counted anew");
+    store.keep(seen("k", Life::Succeeded, 1)).await.unwrap();
+    assert_eq!(store.health().jobs, 2);
+}

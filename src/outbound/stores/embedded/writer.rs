@@ -1,0 +1,310 @@
+//! The one thread that writes: takes what has come together since the last commit, and writes it as one. A disk that does
+//! not take it is tried again until it does; what waits meanwhile is bounded, and can be read.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::file::{Care, Trouble, guarded};
+use super::prune;
+use super::shared::Shared;
+use super::tables::{self, Batch, Written};
+use crate::domain::id::JobKey;
+use crate::domain::observation::Observation;
+use crate::ports::ledger::Labels;
+
+/// How long what nobody waits for may wait for company.
+const BEHIND: Duration = Duration::from_millis(200);
+/// The longest rest: what is old is looked for after each.
+const REST: Duration = Duration::from_mins(1);
+/// From one try to write to the next while the disk fails: the first, and the longest.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+/// The most jobs that wait to be written, about 1 kB each.
+const WAITING_MAX: usize = 50_000;
+
+/// What waits for the writer. What stands in `behind` can be read; what stands in `urgent` is told to nobody yet.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    pub(super) behind: BTreeMap<JobKey, Observation>,
+    pub(super) tracked: BTreeMap<JobKey, Option<Labels>>,
+    pub(super) followed: BTreeMap<JobKey, bool>,
+    pub(super) damaged: Vec<JobKey>,
+    pub(super) outlived: Vec<Vec<u8>>,
+    urgent: Vec<Observation>,
+    waiting: Vec<oneshot::Sender<()>>,
+    /// The file was met damaged by a reader.
+    condemned: Option<String>,
+    stop: bool,
+}
+
+impl Inbox {
+    fn is_urgent(&self) -> bool {
+        !self.waiting.is_empty() || self.condemned.is_some() || self.stop
+    }
+
+    fn is_empty(&self) -> bool {
+        self.behind.is_empty()
+            && self.tracked.is_empty()
+            && self.followed.is_empty()
+            && self.damaged.is_empty()
+            && self.outlived.is_empty()
+    }
+
+    /// Notes that a job is followed, or no longer; left out where a failing disk has let too much pile up.
+    pub(super) fn mark(&mut self, key: &JobKey, followed: bool) {
+        if self.followed.len() < WAITING_MAX || self.followed.contains_key(key) {
+            self.followed.insert(key.clone(), followed);
+        }
+    }
+
+    fn batch(&self) -> Batch {
+        Batch {
+            jobs: self.behind.values().chain(&self.urgent).cloned().collect(),
+            tracked: self.tracked.clone(),
+            followed: self.followed.clone(),
+            damaged: self.damaged.clone(),
+            outlived: self.outlived.clone(),
+        }
+    }
+
+    /// Strikes what was written. What was put there meanwhile stays.
+    fn strike(&mut self, written: &Batch) {
+        for job in &written.jobs {
+            if self.behind.get(&job.job.key).is_some_and(|waits| !waits.supersedes(job)) {
+                self.behind.remove(&job.job.key);
+            }
+        }
+        self.tracked.retain(|key, labels| written.tracked.get(key) != Some(labels));
+        self.followed.retain(|key, mark| written.followed.get(key) != Some(mark));
+        self.damaged.retain(|key| !written.damaged.contains(key));
+        self.outlived.clear();
+    }
+}
+
+impl Shared {
+    /// Has an observation written by and by.
+    pub(super) fn write_behind(&self, new: Observation) {
+        let mut inbox = self.inbox();
+        self.let_wait(&mut inbox, new);
+        drop(inbox);
+        self.wake.notify_one();
+    }
+
+    /// Has an observation written now. The receiver hears when it is on the disk, or when it must wait for one that works.
+    pub(super) fn write_now(&self, new: Observation) -> oneshot::Receiver<()> {
+        let (done, heard) = oneshot::channel();
+        let mut inbox = self.inbox();
+        if self.counts.degraded.load(Ordering::Relaxed) || inbox.stop {
+            self.let_wait(&mut inbox, new);
+            // Nobody can make it safer for now: the sender goes, and the receiver hears that.
+            drop(done);
+        } else {
+            inbox.urgent.push(new);
+            inbox.waiting.push(done);
+        }
+        drop(inbox);
+        self.wake.notify_one();
+        heard
+    }
+
+    /// Has everything that waits written now.
+    pub(super) fn flush(&self) -> oneshot::Receiver<()> {
+        let (done, heard) = oneshot::channel();
+        let mut inbox = self.inbox();
+        if !self.counts.degraded.load(Ordering::Relaxed) && !inbox.stop {
+            inbox.waiting.push(done);
+        }
+        drop(inbox);
+        self.wake.notify_one();
+        heard
+    }
+
+    /// Notes something of the ledger, or of records, to be written by and by.
+    pub(super) fn note(&self, note: impl FnOnce(&mut Inbox)) {
+        note(&mut self.inbox());
+        self.wake.notify_one();
+    }
+
+    /// Reports a file that a reader met damaged.
+    pub(super) fn condemn(&self, why: String) {
+        self.note(|inbox| inbox.condemned = Some(why));
+    }
+
+    /// Has the writer write what waits, and end.
+    pub(super) fn stop(&self) {
+        self.note(|inbox| inbox.stop = true);
+    }
+
+    fn let_wait(&self, inbox: &mut Inbox, new: Observation) {
+        let room = inbox.behind.len() < WAITING_MAX || inbox.behind.contains_key(&new.job.key);
+        if !room {
+            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+        } else if inbox.behind.get(&new.job.key).is_none_or(|waits| new.supersedes(waits)) {
+            inbox.behind.insert(new.job.key.clone(), new);
+        }
+    }
+}
+
+/// Held by the writer's thread: however that ends, nobody waits for it afterwards.
+struct Ending<'a>(&'a Shared);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        let mut inbox = self.0.inbox();
+        inbox.stop = true;
+        for job in std::mem::take(&mut inbox.urgent) {
+            self.0.let_wait(&mut inbox, job);
+        }
+        inbox.waiting.clear();
+    }
+}
+
+/// Runs until it is told to stop.
+pub(super) fn run(shared: &Arc<Shared>) {
+    let _ending = Ending(shared);
+    let mut retry = RETRY.0;
+    let mut looked_for_old = Instant::now();
+    loop {
+        let degraded = shared.counts.degraded.load(Ordering::Relaxed);
+        let (batch, waiting, condemned, stop) = collect(shared, degraded, retry);
+        if let Some(why) = condemned {
+            shared.replace_file(&why);
+        }
+        let outcome = shared.write(&batch);
+        let mut inbox = shared.inbox();
+        match outcome {
+            Ok(written) => {
+                inbox.strike(&batch);
+                shared.refused.lock().unwrap_or_else(PoisonError::into_inner).extend(written.refused);
+                retry = RETRY.0;
+                if degraded {
+                    shared.counts.degraded.store(false, Ordering::Relaxed);
+                    tracing::info!(
+                        jobs = batch.jobs.len(),
+                        "the store is written again, and holds what was missed"
+                    );
+                }
+            }
+            Err(trouble) => {
+                for job in batch.jobs {
+                    shared.let_wait(&mut inbox, job);
+                }
+                shared.counts.degraded.store(true, Ordering::Relaxed);
+                if degraded {
+                    retry = (retry * 2).min(RETRY.1);
+                }
+                if let Some(held_back) = shared.failing.due() {
+                    let file = shared.place.path();
+                    tracing::error!(%trouble, file = %file.display(), held_back, "the store cannot be written, going on from memory");
+                }
+            }
+        }
+        // Those whose jobs were put to wait by a failing disk hear it only now, when all others can read them.
+        drop(inbox);
+        drop(waiting);
+        if stop {
+            return;
+        }
+        if looked_for_old.elapsed() >= REST {
+            prune::look(shared);
+            looked_for_old = Instant::now();
+        }
+    }
+}
+
+type Collected = (Batch, Vec<oneshot::Sender<()>>, Option<String>, bool);
+
+/// Waits for something to write, and takes it: at once where somebody waits for it, in company where nobody does.
+fn collect(shared: &Shared, degraded: bool, retry: Duration) -> Collected {
+    let idle = |inbox: &mut Inbox| !inbox.is_urgent() && inbox.is_empty();
+    let unhurried = |inbox: &mut Inbox| !inbox.is_urgent();
+    let inbox = shared.inbox();
+    let mut inbox = if degraded {
+        let stopped = |inbox: &mut Inbox| !inbox.stop && inbox.condemned.is_none();
+        shared.wake.wait_timeout_while(inbox, retry, stopped)
+    } else {
+        let (inbox, _) =
+            shared.wake.wait_timeout_while(inbox, REST, idle).unwrap_or_else(PoisonError::into_inner);
+        shared.wake.wait_timeout_while(inbox, BEHIND, unhurried)
+    }
+    .unwrap_or_else(PoisonError::into_inner)
+    .0;
+    let batch = inbox.batch();
+    inbox.urgent.clear();
+    let waiting = std::mem::take(&mut inbox.waiting);
+    (batch, waiting, inbox.condemned.take(), inbox.stop)
+}
+
+impl Shared {
+    /// Writes a batch. A damaged file is set aside and a new one begun; a failing disk leaves the file open for readers.
+    fn write(&self, batch: &Batch) -> Result<Written, Trouble> {
+        if self.database().is_none() {
+            // What could not be opened so far has not been checked either.
+            let care = if self.checked.load(Ordering::Relaxed) { Care::Little } else { Care::Full };
+            match self.reopen(care) {
+                Err(Trouble::Damaged(why)) => self.replace_file(&why),
+                opened => opened?,
+            }
+        }
+        let first = self.try_write(batch);
+        if let Err(Trouble::Damaged(why)) = &first {
+            self.replace_file(why);
+            return self.try_write(batch);
+        }
+        if first.is_err() {
+            // A database that met a failure takes no more; as a new one it can at least be read.
+            self.reopen(Care::Little).ok();
+        }
+        first
+    }
+
+    fn try_write(&self, batch: &Batch) -> Result<Written, Trouble> {
+        let database = self.database();
+        let Some(database) = database.as_ref() else {
+            return Err(Trouble::Disk("the file is not open".to_owned()));
+        };
+        let now = self.clock.now();
+        let outlives = |head| self.retention.outlived(head, now);
+        let written = guarded(|| tables::write(database, batch, &outlives))?;
+        self.counts.note(written.totals, self.place.size());
+        Ok(written)
+    }
+
+    /// Closes the database and opens it again.
+    pub(super) fn reopen(&self, care: Care) -> Result<(), Trouble> {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        // The old one lets go of the file before the new one asks for it.
+        drop(database.take());
+        *database = Some(self.place.open(care)?);
+        self.checked.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Sets a damaged file aside and begins a new one.
+    pub(super) fn replace_file(&self, why: &str) {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        // Closing writes, and what is damaged may break on it.
+        let close = || {
+            drop(database.take());
+            Ok(())
+        };
+        guarded(close).ok();
+        self.counts.quarantined.fetch_add(1, Ordering::Relaxed);
+        let aside = match self.place.quarantine(self.clock.now()) {
+            Ok(aside) => aside,
+            Err(error) => {
+                tracing::error!(why, %error, "the store's file is damaged and cannot be set aside");
+                return;
+            }
+        };
+        tracing::error!(why, aside = %aside.display(), "the store's file is damaged, it was set aside and a new one begun");
+        match self.place.open(Care::Little) {
+            Ok(new) => *database = Some(new),
+            Err(error) => tracing::error!(%error, "no new file can be begun for the store"),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The form in which an observation lies outside this process: sealed by a checksum over its key and itself, and readable
+//! by versions that know more or fewer fields. No domain type is written directly, so that renaming one changes no file.
+
+use aws_lc_rs::digest;
+use jiff::Timestamp;
+
+use crate::domain::id::JobKey;
+use crate::domain::observation::Observation;
+use crate::domain::state::JobState;
+
+mod wire;
+
+/// The first byte of every record: the layout of what follows.
+const LAYOUT: u8 = 1;
+/// Layout, state and time of observation.
+const HEAD: usize = 1 + 1 + 8;
+/// The first bytes of a SHA-256: enough against chance. It is no authentication.
+const SUM: usize = 16;
+
+/// Why a record does not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unreadable {
+    /// Its bytes are not those that were written under this key.
+    #[error("is damaged")]
+    Damaged,
+    /// It is whole, and says something that this version does not know.
+    #[error("was written by a newer version")]
+    Strange,
+}
+
+/// What can be told of a record without reading all of it. Not checked: only for what a lie would not spoil.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    /// The state; `None` for one that this version does not know.
+    pub(super) state: Option<JobState>,
+    /// When the answer was complete, to the millisecond.
+    pub(super) observed_ms: i64,
+}
+
+/// The bytes of a key. They sort as keys do: the byte between the parts is below all that either part may hold.
+pub(super) fn key_bytes(key: &JobKey) -> Vec<u8> {
+    [key.source.as_str().as_bytes(), &[0], key.external_id.as_str().as_bytes()].concat()
+}
+
+/// Reads a key back.
+pub(super) fn read_key(bytes: &[u8]) -> Option<JobKey> {
+    use crate::domain::id::{ExternalId, SourceName};
+    let (source, external_id) = std::str::from_utf8(bytes).ok()?.split_once('\0')?;
+    Some(JobKey {
+        source: SourceName::parse(source).ok()?,
+        external_id: ExternalId::parse(external_id).ok()?,
+    })
+}
+
+/// Writes an observation. `key` is that of its job, in bytes.
+pub(super) fn write(key: &[u8], observation: &Observation) -> Vec<u8> {
+    let mut head = [0; HEAD];
+    head[0] = LAYOUT;
+    head[1] = code(observation.job.state());
+    head[2..].copy_from_slice(&observation.observed_at.as_millisecond().to_be_bytes());
+    seal(key, &head, &wire::write(observation))
+}
+
+/// Reads an observation back.
+///
+/// # Errors
+/// When the bytes are not those that were written, or say what this version does not know.
+pub(super) fn read(key: &JobKey, key_bytes: &[u8], bytes: &[u8]) -> Result<Observation, Unreadable> {
+    let (head, body) = open(key_bytes, bytes, HEAD)?;
+    if head.first() != Some(&LAYOUT) {
+        return Err(Unreadable::Strange);
+    }
+    wire::read(key, body).ok_or(Unreadable::Strange)
+}
+
+/// Reads what stands at the head of a record. `None` when it is too short to have one.
+pub(super) fn head(bytes: &[u8]) -> Option<Head> {
+    let state = JobState::ALL.into_iter().find(|state| Some(&code(*state)) == bytes.get(1));
+    let observed = bytes.get(2..HEAD)?.try_into().ok()?;
+    Some(Head { state, observed_ms: i64::from_be_bytes(observed) })
+}
+
+/// Puts a head, a checksum and a body together.
+pub(super) fn seal(key: &[u8], head: &[u8], body: &[u8]) -> Vec<u8> {
+    [head, &sum(key, head, body), body].concat()
+}
+
+/// Takes apart what [`seal`] put together.
+///
+/// # Errors
+/// When it is not as it was.
+pub(super) fn open<'a>(key: &[u8], bytes: &'a [u8], head: usize) -> Result<(&'a [u8], &'a [u8]), Unreadable> {
+    let (head, rest) = bytes.split_at_checked(head).ok_or(Unreadable::Damaged)?;
+    let (written, body) = rest.split_at_checked(SUM).ok_or(Unreadable::Damaged)?;
+    if written == sum(key, head, body) { Ok((head, body)) } else { Err(Unreadable::Damaged) }
+}
+
+/// How long ago a record was observed, in milliseconds; none for one from the future of a clock that stepped back.
+pub(super) fn age_ms(observed_ms: i64, now: Timestamp) -> u64 {
+    u64::try_from(now.as_millisecond().saturating_sub(observed_ms)).unwrap_or(0)
+}
+
+fn sum(key: &[u8], head: &[u8], body: &[u8]) -> [u8; SUM] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(&(key.len() as u64).to_be_bytes());
+    context.update(key);
+    context.update(head);
+    context.update(body);
+    let mut sum = [0; SUM];
+    for (to, from) in sum.iter_mut().zip(context.finish().as_ref()) {
+        *to = *from;
+    }
+    sum
+}
+
+/// The state as it is written. A number is never given a second meaning.
+const fn code(state: JobState) -> u8 {
+    match state {
+        JobState::Queued => 1,
+        JobState::Running => 2,
+        JobState::Succeeded => 3,
+        JobState::Failed => 4,
+        JobState::Canceled => 5,
+        JobState::Expired => 6,
+        JobState::Unknown => 7,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,60 @@
+//! Whatever is written reads back as it was; whatever was altered does not read at all.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::domain::id::{ExternalId, SourceName};
+use crate::outbound::stores::testing::observation;
+
+#[test]
+fn bytes_of_keys_sort_as_keys_do() {
+    let key = |source: &str, id: &str| JobKey {
+        source: SourceName::parse(source).unwrap(),
+        external_id: ExternalId::parse(id).unwrap(),
+    };
+    let mut keys =
+        vec![key("a-b", "x"), key("a", "x"), key("a", "~"), key("a0", "-"), key("a", "x1"), key("a", "-")];
+    let mut bytes: Vec<Vec<u8>> = keys.iter().map(key_bytes).collect();
+    keys.sort();
+    bytes.sort();
+    assert_eq!(bytes.iter().map(|bytes| read_key(bytes).unwrap()).collect::<Vec<_>>(), keys);
+}
+
+#[test]
+fn a_record_with_more_than_this_version_knows_is_read_and_one_with_an_unknown_state_is_strange() {
+    let key =
+        JobKey { source: SourceName::parse("s").unwrap(), external_id: ExternalId::parse("j").unwrap() };
+    let bytes = key_bytes(&key);
+    let sealed = |body: serde_json::Value| seal(&bytes, &[LAYOUT; HEAD], body.to_string().as_bytes());
+    let (asked, seen) = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z");
+    let more = json!({ "asked": asked, "seen": seen, "life": "failed", "colour": 7,
+        "mindbridge": { "version": 3, "shape": [] } });
+    let read_back = read(&key, &bytes, &sealed(more)).unwrap();
+    assert_eq!((read_back.job.counter(), read_back.job.state()), (Some(3), JobState::Failed));
+    let strange = json!({ "asked": asked, "seen": seen, "life": "sleeping", "mindbridge": {} });
+    assert_eq!(read(&key, &bytes, &sealed(strange)), Err(Unreadable::Strange));
+    let other = json!({ "asked": asked, "seen": seen, "life": "failed", "another": {} });
+    assert_eq!(read(&key, &bytes, &sealed(other)), Err(Unreadable::Strange));
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_reads_back_and_what_is_altered_does_not(
+        observation in observation("[a-c]", "[a-c]{1,2}"), place in any::<prop::sample::Index>(), bit in 0_u8..8
+    ) {
+        let key = observation.job.key.clone();
+        let bytes = key_bytes(&key);
+        let mut record = write(&bytes, &observation);
+        let head = head(&record).unwrap();
+        prop_assert_eq!(head.state, Some(observation.job.state()));
+        prop_assert_eq!(head.observed_ms, observation.observed_at.as_millisecond());
+        prop_assert_eq!(read(&key, &bytes, &record), Ok(observation));
+        let other = JobKey { external_id: ExternalId::parse("other").unwrap(), ..key.clone() };
+        prop_assert_eq!(read(&other, &key_bytes(&other), &record), Err(Unreadable::Damaged));
+        prop_assert_eq!(read(&key, &bytes, &record[..place.index(record.len())]), Err(Unreadable::Damaged));
+        let place = place.index(record.len());
+        record[place] ^= 1 << bit;
+        prop_assert_eq!(read(&key, &bytes, &record), Err(Unreadable::Damaged));
+    }
+}

@@ -1,0 +1,307 @@
+//! The body of a record: JSON with short names that never change their meaning. Absent and unknown members are allowed;
+//! taking a domain type apart without `..` makes the compiler ask what to do about a new field.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::domain::details::{
+    Details, EntityRef, LicenceQueue, MindBridgeDetails, QueryField, QueryMeta, QueryResult,
+    SupermetricsDetails, UserInfo,
+};
+use crate::domain::id::JobKey;
+use crate::domain::job::{Failure, Job, Life, Progress};
+use crate::domain::observation::Observation;
+
+#[derive(Serialize, Deserialize)]
+struct Body {
+    asked: Timestamp,
+    seen: Timestamp,
+    life: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    native: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    created: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    updated: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    finished: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    progress: Option<(u32, u32)>,
+    #[serde(flatten)]
+    details: WireDetails,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum WireDetails {
+    MindBridge(Mind),
+    Supermetrics(Metrics),
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Mind {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entity: Option<Pair>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    creator: Option<Pair>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    modifier: Option<Pair>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_message: Option<String>,
+}
+
+/// An id and a word.
+type Pair = (Option<String>, Option<String>);
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Metrics {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schedule: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue: Option<(Option<i64>, Option<i64>)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    query: Option<Query>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<Outcome>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Query {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    accounts: Vec<Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    fields: Vec<Field>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Field {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    data_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<i64>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Outcome {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rows: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    columns: Option<i64>,
+    /// Text: JSON numbers are not read back to the last bit (`crate-traps` F29).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sampled: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cached: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cached_at: Option<Timestamp>,
+}
+
+/// Writes the body of a record.
+pub(super) fn write(observation: &Observation) -> Vec<u8> {
+    let Observation { job, asked_at, observed_at } = observation;
+    let Job { key: _, life, native_state, created_at, updated_at, finished_at, progress, details } = &**job;
+    let (code, message) =
+        job.failure().map_or((None, None), |failure| (failure.code.clone(), failure.message.clone()));
+    let body = Body {
+        asked: *asked_at,
+        seen: *observed_at,
+        life: word(life).to_owned(),
+        code,
+        message,
+        native: native_state.clone(),
+        created: *created_at,
+        updated: *updated_at,
+        finished: *finished_at,
+        progress: progress.map(|Progress { completed, total }| (completed, total)),
+        details: match details {
+            Details::MindBridge(details) => WireDetails::MindBridge(Mind::from(&**details)),
+            Details::Supermetrics(details) => WireDetails::Supermetrics(Metrics::from(&**details)),
+        },
+    };
+    serde_json::to_vec(&body).unwrap_or_else(|_| unreachable!("texts, numbers and lists of them print"))
+}
+
+/// Reads the body of a record; `None` when it says what this version does not know.
+pub(super) fn read(key: &JobKey, bytes: &[u8]) -> Option<Observation> {
+    let body: Body = serde_json::from_slice(bytes).ok()?;
+    let life = life(&body.life, Failure { code: body.code, message: body.message })?;
+    let details = match body.details {
+        WireDetails::MindBridge(details) => Details::MindBridge(Box::new(details.into())),
+        WireDetails::Supermetrics(details) => Details::Supermetrics(Box::new(details.into())),
+    };
+    let job = Job {
+        native_state: body.native,
+        created_at: body.created,
+        updated_at: body.updated,
+        finished_at: body.finished,
+        progress: body.progress.map(|(completed, total)| Progress { completed, total }),
+        ..Job::new(key.clone(), life, details)
+    };
+    Some(Observation::new(Arc::new(job), body.asked, body.seen))
+}
+
+const fn word(life: &Life) -> &'static str {
+    match life {
+        Life::Queued => "queued",
+        Life::Running => "running",
+        Life::Succeeded => "succeeded",
+        Life::Failed(_) => "failed",
+        Life::Canceled => "canceled",
+        Life::Expired => "expired",
+        Life::Unknown => "unknown",
+    }
+}
+
+fn life(word: &str, failure: Failure) -> Option<Life> {
+    Some(match word {
+        "queued" => Life::Queued,
+        "running" => Life::Running,
+        "succeeded" => Life::Succeeded,
+        "failed" => Life::Failed(failure),
+        "canceled" => Life::Canceled,
+        "expired" => Life::Expired,
+        "unknown" => Life::Unknown,
+        _ => return None,
+    })
+}
+
+impl From<&MindBridgeDetails> for Mind {
+    fn from(details: &MindBridgeDetails) -> Self {
+        let MindBridgeDetails { version, kind, entity, created_by, last_modified_by, error, error_message } =
+            details;
+        let person = |UserInfo { user_id, user_name }: &UserInfo| (user_id.clone(), user_name.clone());
+        let thing = |EntityRef { id, entity_type }: &EntityRef| (id.clone(), entity_type.clone());
+        Self {
+            version: *version,
+            kind: kind.clone(),
+            entity: entity.as_ref().map(thing),
+            creator: created_by.as_ref().map(person),
+            modifier: last_modified_by.as_ref().map(person),
+            error: error.clone(),
+            error_message: error_message.clone(),
+        }
+    }
+}
+
+impl From<Mind> for MindBridgeDetails {
+    fn from(mind: Mind) -> Self {
+        let Mind { version, kind, entity, creator, modifier, error, error_message } = mind;
+        let person = |(user_id, user_name): Pair| UserInfo { user_id, user_name };
+        Self {
+            version,
+            kind,
+            entity: entity.map(|(id, entity_type)| EntityRef { id, entity_type }),
+            created_by: creator.map(person),
+            last_modified_by: modifier.map(person),
+            error,
+            error_message,
+        }
+    }
+}
+
+impl From<&SupermetricsDetails> for Metrics {
+    fn from(details: &SupermetricsDetails) -> Self {
+        let SupermetricsDetails { request_id, schedule_id, queue, query, result } = details;
+        let counts = |LicenceQueue { tasks_scheduled, tasks_running }: &LicenceQueue| {
+            (*tasks_scheduled, *tasks_running)
+        };
+        Self {
+            request: request_id.clone(),
+            schedule: schedule_id.clone(),
+            queue: queue.as_ref().map(counts),
+            query: query.as_ref().map(|query| {
+                let QueryMeta { start_date, end_date, accounts, fields } = query.clone();
+                let field = |QueryField { id, name, data_type, data_column }| Field {
+                    id,
+                    name,
+                    data_type,
+                    column: data_column,
+                };
+                Query {
+                    start: start_date,
+                    end: end_date,
+                    accounts,
+                    fields: fields.into_iter().map(field).collect(),
+                }
+            }),
+            result: result.as_ref().map(|result| {
+                let QueryResult {
+                    total_rows,
+                    total_columns,
+                    run_seconds,
+                    data_sampled,
+                    cache_used,
+                    cache_time,
+                } = result;
+                Outcome {
+                    rows: *total_rows,
+                    columns: *total_columns,
+                    seconds: run_seconds.map(|seconds| seconds.to_string()),
+                    sampled: *data_sampled,
+                    cached: *cache_used,
+                    cached_at: *cache_time,
+                }
+            }),
+        }
+    }
+}
+
+impl From<Metrics> for SupermetricsDetails {
+    fn from(metrics: Metrics) -> Self {
+        let Metrics { request, schedule, queue, query, result } = metrics;
+        let field =
+            |Field { id, name, data_type, column }| QueryField { id, name, data_type, data_column: column };
+        Self {
+            request_id: request,
+            schedule_id: schedule,
+            queue: queue
+                .map(|(tasks_scheduled, tasks_running)| LicenceQueue { tasks_scheduled, tasks_running }),
+            query: query.map(|Query { start, end, accounts, fields }| QueryMeta {
+                start_date: start,
+                end_date: end,
+                accounts,
+                fields: fields.into_iter().map(field).collect(),
+            }),
+            result: result.map(|Outcome { rows, columns, seconds, sampled, cached, cached_at }| {
+                QueryResult {
+                    total_rows: rows,
+                    total_columns: columns,
+                    run_seconds: seconds.and_then(|seconds| seconds.parse().ok()),
+                    data_sampled: sampled,
+                    cache_used: cached,
+                    cache_time: cached_at,
+                }
+            }),
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! What is remembered of following jobs, so that a restart goes on where the process stood: which jobs are tracked and
+//! by which labels, and which were followed for someone. What is known *of* a job is the store's business.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use super::BoxFuture;
+use super::store::StoreError;
+use crate::domain::id::JobKey;
+
+/// Words that clients put on tracked jobs, by name.
+pub type Labels = BTreeMap<String, String>;
+
+/// Everything that was remembered, each list in the order of its keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remembered {
+    /// The tracked jobs with their labels; those that have ended are among them, because they keep their labels.
+    pub tracked: Vec<(JobKey, Labels)>,
+    /// The jobs that were followed, for whatever reason.
+    pub followed: Vec<JobKey>,
+}
+
+/// Remembers what is to be followed. One that fails forgets, and never fails a request.
+pub trait Ledger: Debug + Send + Sync {
+    /// Everything that was remembered. Asked once, at the start.
+    fn remembered(&self) -> BoxFuture<'_, Result<Remembered, StoreError>>;
+
+    /// Remembers tracked jobs with their labels, or with `None` forgets them. Resolves once that would survive a crash, or
+    /// cannot be had now.
+    fn track(&self, jobs: Vec<(JobKey, Option<Labels>)>) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Notes that a job is followed now, or no longer. Written by and by: never waits and never blocks.
+    fn follow(&self, key: &JobKey, followed: bool);
+}
