@@ -18,6 +18,7 @@ mod fault;
 mod follow;
 mod graphql;
 mod read;
+mod redis;
 mod schema;
 mod server;
 mod sources;
@@ -36,6 +37,7 @@ pub use environment::{Environment, FILE_VARIABLE, KEY_VARIABLE, NoText, URL_VARI
 pub use fault::Faults;
 pub use follow::FollowConfig;
 pub use graphql::{GraphqlConfig, Introspection};
+pub use redis::{RedisConfig, RedisMode};
 pub use server::ServerConfig;
 pub use sources::{BudgetConfig, SourceConfig};
 pub use store::{StoreConfig, StoreKind};
@@ -83,7 +85,7 @@ struct RawConfig {
     streams: StreamsConfig,
     cache: CacheConfig,
     follow: FollowConfig,
-    store: StoreConfig,
+    store: store::RawStore,
     telemetry: TelemetryConfig,
 }
 
@@ -154,7 +156,6 @@ impl Config {
         raw.streams.check(&raw.server, faults);
         raw.cache.check(faults);
         raw.follow.check(faults);
-        raw.store.check(faults);
         raw.telemetry.check(faults);
         if names.is_empty() {
             faults.add("sources", "has no entry: configure at least one source, or try `jobgate demo`");
@@ -177,7 +178,8 @@ impl Config {
             faults.add("server.listen", message);
         }
         let clients = clients::accept(raw.clients, names, faults);
-        let RawConfig { server, graphql, streams, cache, follow, store, telemetry, .. } = raw;
+        let store = raw.store.accept(faults);
+        let RawConfig { server, graphql, streams, cache, follow, telemetry, .. } = raw;
         Self { server, sources, clients, graphql, streams, cache, follow, store, telemetry }
     }
 }

@@ -54,7 +54,7 @@ fn try_online(
     terminal: &mut Terminal<'_>,
 ) -> anyhow::Result<usize> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let readers = build::readers(config, Arc::new(credentials), &clock)?;
+    let readers = build::readers(config, Arc::new(credentials), &clock, None)?;
     let probes = readers.iter().map(async |reader| (reader.name(), reader.probe().await));
     let probed = super::runtime()?.block_on(join_all(probes));
     let mut refused = 0;

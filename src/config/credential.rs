@@ -102,7 +102,7 @@ impl RawCredential {
 }
 
 impl RawSecretRef {
-    fn accept(self, path: &str, faults: &mut Faults) -> Option<SecretRef> {
+    pub(super) fn accept(self, path: &str, faults: &mut Faults) -> Option<SecretRef> {
         // Both rules keep a secret that was pasted in the place of its name from being printed as one.
         match (self.file, self.env) {
             (Some(file), None) if ["/", "./", "../"].iter().any(|start| file.starts_with(start)) => {

@@ -44,6 +44,14 @@ pub struct FollowSettings {
     pub at_most: Duration,
 }
 
+impl FollowSettings {
+    /// How long after its time a look is made that another replica is expected to make: what stands by is told within
+    /// this time more, should the other be gone.
+    fn stand_by(&self) -> Duration {
+        self.pace.fastest / 2
+    }
+}
+
 /// All followed jobs.
 #[derive(Debug)]
 pub(super) struct Following {
@@ -61,6 +69,15 @@ pub(super) struct Interest {
     number: u64,
     following: Arc<Following>,
     news: watch::Receiver<Told>,
+}
+
+/// How much may be looked at of one source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Room {
+    /// Jobs in all.
+    pub(super) jobs: usize,
+    /// Jobs that fit one request.
+    pub(super) a_request: usize,
 }
 
 /// Jobs to look at now, and when there is more to do.
@@ -96,6 +113,8 @@ struct Followed {
     paused_until: Option<Instant>,
     on_agenda: Option<Instant>,
     looking: bool,
+    /// Another replica made the last look: it is expected to make the next one too.
+    stand_by: bool,
     idle_since: Option<Instant>,
 }
 
@@ -170,11 +189,43 @@ impl Following {
         }
     }
 
+    /// Takes in what another replica saw: tells the watchers, and plans the next look a little after the other's, so that
+    /// whoever looked last looks next, and another steps in when it does not.
+    pub(super) fn heard(&self, observation: &Observation) {
+        let mut state = self.lock();
+        let key = &observation.job.key;
+        let Some(followed) = state.jobs.get_mut(key) else { return };
+        followed.looking = false;
+        followed.stand_by = true;
+        followed.failures = 0;
+        followed.tell(|told| told.observe(observation));
+        followed.give_up_if_due(&self.settings);
+        state.plan(key, &self.settings, Duration::ZERO);
+        self.wake.notify_one();
+    }
+
+    /// How recent a look of another replica has to be to spare one of our own.
+    pub(super) fn recent(&self) -> Duration {
+        self.settings.stand_by()
+    }
+
+    /// Whether a job is followed.
+    pub(super) fn follows(&self, key: &JobKey) -> bool {
+        self.lock().jobs.contains_key(key)
+    }
+
+    /// The jobs that are followed and have not ended.
+    pub(super) fn open(&self) -> Vec<JobKey> {
+        let state = self.lock();
+        state.jobs.iter().filter(|(_, followed)| !followed.is_over()).map(|(key, _)| key.clone()).collect()
+    }
+
     /// Takes in what came of a look, whoever asked for it: tells the watchers, and plans the next look.
     pub(super) fn looked(&self, key: &JobKey, landing: Result<&Observation, Miss>) {
         let mut state = self.lock();
         let Some(followed) = state.jobs.get_mut(key) else { return };
         followed.looking = false;
+        followed.stand_by = false;
         followed.paused_until = None;
         let pause = match &landing {
             Err(Miss::Look(LookError::Throttled { retry_after })) => *retry_after,
@@ -198,17 +249,17 @@ impl Following {
         self.wake.notify_one();
     }
 
-    /// Takes what is due now, at most `room(source)` jobs of each source, and forgets whom nobody watches any more.
+    /// Takes what is due now, as many jobs of each source as `room` says, and forgets whom nobody watches any more.
     ///
     /// A source without room costs nothing here: what is due of it waits for a wake.
-    pub(super) fn round(&self, room: impl Fn(&SourceName) -> usize) -> Round {
+    pub(super) fn round(&self, room: impl Fn(&SourceName) -> Room) -> Round {
         let now = Instant::now();
         let mut round = Round::default();
         let mut state = self.lock();
         let sources: Vec<SourceName> = state.agenda.keys().cloned().collect();
         for source in sources {
             let room = room(&source);
-            if room > 0 {
+            if room.jobs > 0 {
                 let chosen = state.choose(&source, room, now, &self.settings);
                 if !chosen.is_empty() {
                     round.due.insert(source.clone(), chosen);
@@ -296,7 +347,7 @@ impl State {
     fn choose(
         &mut self,
         source: &SourceName,
-        room: usize,
+        room: Room,
         now: Instant,
         settings: &FollowSettings,
     ) -> Vec<JobKey> {
@@ -307,11 +358,12 @@ impl State {
         for key in gone {
             self.forget(&key);
         }
-        let mut chosen = turns::take_turns(due, room, |key| self.client_of(key));
+        let mut chosen = turns::take_turns(due, room.jobs, |key| self.client_of(key));
         if let Some(agenda) = self.agenda.get(source).filter(|_| !chosen.is_empty()) {
             // A request that goes anyway takes along what would be due in a moment, at no cost.
             let soon = (now, u64::MAX)..=(now + settings.pace.fastest / 2, u64::MAX);
-            chosen.extend(agenda.range(soon).take(room - chosen.len()).map(|(_, key)| key.clone()));
+            let seats = chosen.len().next_multiple_of(room.a_request.max(1)).min(room.jobs);
+            chosen.extend(agenda.range(soon).take(seats - chosen.len()).map(|(_, key)| key.clone()));
         }
         chosen.retain(|key| self.start_looking(key, settings));
         chosen
@@ -327,7 +379,8 @@ impl State {
             // A pause ends for all jobs of a source at once: their phases keep them from coming back as one.
             let paused =
                 if pause.is_zero() { pause } else { pause + settings.pace.fastest.mul_f64(followed.phase) };
-            let next = now + followed.interval(settings, now).max(paused);
+            let stand_by = if followed.stand_by { settings.stand_by() } else { Duration::ZERO };
+            let next = now + followed.interval(settings, now).max(paused) + stand_by;
             Some(followed.idle_since.map_or(next, |since| next.min(since + settings.linger)))
         };
         self.set_agenda(key, at);
@@ -381,6 +434,7 @@ impl Followed {
             paused_until: None,
             on_agenda: None,
             looking: false,
+            stand_by: false,
             idle_since: None,
         }
     }

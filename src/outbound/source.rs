@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::gate::{Gate, Limits, Outcome, Permit, Refusal};
+use super::redis::Tier;
 use super::http::{BaseUrl, Call, HttpRoad, Reply, SendError};
 use crate::domain::id::SourceName;
 use crate::domain::schedule::Backoff;
@@ -64,6 +65,8 @@ pub struct Means {
     pub clock: Arc<dyn Clock>,
     /// Chance, for jitter.
     pub entropy: Arc<dyn Entropy>,
+    /// What replicas share, where there are several.
+    pub tier: Option<Tier>,
 }
 
 /// What an adapter makes of a reply.
@@ -142,7 +145,8 @@ impl Source {
             concurrency: settings.concurrency,
             max_wait: settings.max_wait,
         };
-        let gate = Gate::new(settings.name.clone(), limits);
+        let shared = means.tier.as_ref().map(|tier| tier.budget(&settings.name));
+        let gate = Gate::new(settings.name.clone(), limits, shared);
         Self { settings, upstream, gate, means, refused: Mutex::new(None) }
     }
 

@@ -15,6 +15,8 @@ pub enum TaskKind {
     Poller,
     /// Following on what was followed before a restart. Ends when all of it has; a panic leaves it to who asks.
     Resume,
+    /// Hearing what other replicas have learned, and keeping what they share alive. Runs until the process drains.
+    Replicas,
     /// One client connection. Ends with the connection.
     Connection,
     /// One WebSocket. Ends with the socket.
@@ -40,6 +42,7 @@ impl TaskKind {
             Self::Poll => "poll",
             Self::Poller => "poller",
             Self::Resume => "resume",
+            Self::Replicas => "replicas",
             Self::Connection => "connection",
             Self::Stream => "stream",
             Self::Listener => "listener",
@@ -50,7 +53,7 @@ impl TaskKind {
     pub const fn on_panic(self) -> OnPanic {
         match self {
             Self::Flight | Self::Poll | Self::Resume | Self::Connection | Self::Stream => OnPanic::Contained,
-            Self::Poller | Self::Listener => OnPanic::Fatal,
+            Self::Poller | Self::Replicas | Self::Listener => OnPanic::Fatal,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Environment, SourceConfig, StoreKind};
+use crate::config::{Config, Environment, RedisConfig, RedisMode, SecretRef, SourceConfig, StoreKind};
 use crate::domain::id::SourceName;
 use crate::domain::pace::Pace;
 use crate::inbound::graphql::http::Door;
@@ -18,9 +18,10 @@ use crate::inbound::probes::{self, Readiness};
 use crate::inbound::router;
 use crate::inbound::streams::{Counts, Origins, StreamSettings, Streams};
 use crate::jobs::{FollowSettings, Freshness, Jobs, Ports};
-use crate::outbound::credentials::SecretFiles;
+use crate::outbound::credentials::{self, SecretFiles};
 use crate::outbound::http::{BaseUrl, HttpRoad};
 use crate::outbound::identity::clients::ClientKeys;
+use crate::outbound::redis::{self, Mode, Tier};
 use crate::outbound::stores::embedded::{self, EmbeddedStore};
 use crate::outbound::stores::memory::{MemoryStore, NoLedger, Retention};
 use crate::outbound::stores::rows::MemoryRows;
@@ -28,9 +29,11 @@ use crate::outbound::system::{RuntimeSpawner, SystemClock, ThreadEntropy};
 use crate::outbound::upstreams::{self, Means, SourceSettings};
 use crate::ports::clock::Clock;
 use crate::ports::credentials::Credentials;
+use crate::ports::feed::Feed;
 use crate::ports::ledger::Ledger;
 use crate::ports::spawner::{Spawner, TaskKind};
 use crate::ports::store::{JobStore, StoreHealth};
+use crate::ports::turns::{Alone, Turns};
 use crate::ports::upstream::JobReader;
 
 use super::listeners::{ConnectionLimits, Listener};
@@ -49,6 +52,7 @@ pub struct Gateway {
     readiness: Readiness,
     spawner: RuntimeSpawner,
     streams: Streams,
+    tier: Option<Tier>,
     drain_delay: Duration,
 }
 
@@ -81,14 +85,16 @@ impl Gateway {
         for problem in problems {
             tracing::error!(%problem, "source has no usable credential, it is left unconfigured");
         }
-        let readers = readers(config, Arc::new(credentials), &clock)?;
+        let Stores { store, ledger, turns, feed, tier } = stores(config, env, &clock)?;
+        let readers = readers(config, Arc::new(credentials), &clock, tier.clone())?;
         let cache = &config.cache;
-        let (store, ledger) = store(config, &clock)?;
         let ports = Ports {
             identity: Arc::new(ClientKeys::new(&config.clients)),
             readers,
             store,
             ledger,
+            turns,
+            feed,
             rows: Arc::new(MemoryRows::new(cache.rows_max_bytes as u64, cache.rows_for)),
             clock,
             spawner: Arc::new(spawner.clone()),
@@ -133,6 +139,7 @@ impl Gateway {
             readiness: Readiness::default(),
             spawner,
             streams,
+            tier,
             drain_delay: server.drain_delay,
         })
     }
@@ -165,6 +172,9 @@ impl Gateway {
         start(self.public, self.routes, drain.clone());
         start(self.admin, probes::router(self.readiness.clone()), probes_end.clone());
         let following = CancellationToken::new();
+        if let Some(tier) = self.tier {
+            self.spawner.spawn(TaskKind::Replicas, Box::pin(tier.run(following.clone())));
+        }
         self.jobs.start_following(following.clone());
         self.readiness.set(true);
         Serving {
@@ -216,7 +226,7 @@ impl Serving {
     }
 }
 
-/// Makes each configured source ready to be asked, without asking it.
+/// Makes each configured source ready to be asked, without asking it. With a `tier` its budget is that of all replicas.
 ///
 /// # Errors
 /// When the HTTP client cannot be built on this machine, or a base URL cannot be built upon.
@@ -224,12 +234,14 @@ pub fn readers(
     config: &Config,
     credentials: Arc<dyn Credentials>,
     clock: &Arc<dyn Clock>,
+    tier: Option<Tier>,
 ) -> anyhow::Result<Vec<Arc<dyn JobReader>>> {
     let means = Means {
         road: Arc::new(HttpRoad::new().context("the HTTP client cannot be built")?),
         credentials,
         clock: Arc::clone(clock),
         entropy: Arc::new(ThreadEntropy),
+        tier,
     };
     let ready = |(name, source): (&SourceName, &SourceConfig)| {
         let settings = settings(name, source).with_context(|| format!("sources.{name}.base_url"))?;
@@ -253,8 +265,17 @@ fn settings(name: &SourceName, source: &SourceConfig) -> anyhow::Result<SourceSe
     })
 }
 
-/// Opens the configured store. Blocks on the disk, before anybody is served.
-fn store(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<(Arc<dyn JobStore>, Arc<dyn Ledger>)> {
+/// What is kept, and what replicas share of it.
+struct Stores {
+    store: Arc<dyn JobStore>,
+    ledger: Arc<dyn Ledger>,
+    turns: Arc<dyn Turns>,
+    feed: Arc<dyn Feed>,
+    tier: Option<Tier>,
+}
+
+/// Opens the configured store. Blocks on the disk, before anybody is served; connects to nobody.
+fn stores(config: &Config, env: &Environment, clock: &Arc<dyn Clock>) -> anyhow::Result<Stores> {
     let cache = &config.cache;
     let retention = Retention {
         max_bytes: cache.max_bytes as u64,
@@ -262,7 +283,7 @@ fn store(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<(Arc<dyn Job
         unfinished: cache.keep_unfinished,
         missing: cache.missing_for,
     };
-    Ok(match config.store.kind {
+    let (store, ledger): (Arc<dyn JobStore>, Arc<dyn Ledger>) = match config.store.kind {
         StoreKind::Memory => (Arc::new(MemoryStore::new(retention)), Arc::new(NoLedger)),
         StoreKind::Embedded => {
             let path = config.store.path.clone();
@@ -270,7 +291,55 @@ fn store(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<(Arc<dyn Job
             let store = Arc::new(EmbeddedStore::open(settings, Arc::clone(clock))?);
             (Arc::clone(&store) as Arc<dyn JobStore>, store as Arc<dyn Ledger>)
         }
-    })
+        StoreKind::Redis => {
+            let tier = tier(&config.store.redis, env, retention)?;
+            let (store, turns) = (tier.store(), tier.turns());
+            return Ok(Stores {
+                store: Arc::clone(&store) as Arc<dyn JobStore>,
+                ledger: store,
+                turns: Arc::clone(&turns) as Arc<dyn Turns>,
+                feed: turns,
+                tier: Some(tier),
+            });
+        }
+    };
+    Ok(Stores { store, ledger, turns: Arc::new(Alone), feed: Arc::new(Alone), tier: None })
+}
+
+/// Makes ready what replicas share. Reads the secrets it names.
+fn tier(config: &RedisConfig, env: &Environment, retention: Retention) -> anyhow::Result<Tier> {
+    let read = |path: &'static str, reference: &Option<SecretRef>| match reference {
+        Some(reference) => {
+            credentials::secret(reference, env).with_context(|| format!("{path}: {reference}")).map(Some)
+        }
+        None => Ok(None),
+    };
+    let urls = read("store.redis.url", &config.url)?.context("store.redis.url: is empty")?;
+    let record_secret = read("store.redis.record_secret", &config.record_secret)?;
+    let authorities = match &config.ca_file {
+        Some(path) => {
+            let read = std::fs::read(path);
+            Some(read.with_context(|| format!("store.redis.ca_file: {} cannot be read", path.display()))?)
+        }
+        None => None,
+    };
+    let mode = match config.mode {
+        RedisMode::Single => Mode::Single,
+        RedisMode::Sentinel => Mode::Sentinel(config.sentinel_name.clone()),
+        RedisMode::Cluster => Mode::Cluster,
+    };
+    let settings = redis::Settings {
+        urls,
+        mode,
+        authorities,
+        prefix: config.prefix.clone(),
+        record_secret,
+        lease: config.lease,
+        timeout: config.timeout,
+        max_record: config.max_record,
+        retention,
+    };
+    Tier::new(settings).context("store.redis")
 }
 
 fn streams(config: &Config, spawner: &RuntimeSpawner) -> Streams {

@@ -18,6 +18,7 @@ use jobgate::outbound::stores::rows::MemoryRows;
 use jobgate::outbound::system::RuntimeSpawner;
 use jobgate::ports::BoxFuture;
 use jobgate::ports::clock::Clock;
+use jobgate::ports::turns::Alone;
 use jobgate::ports::upstream::{Asker, JobReader, Look, LookError, RowPage, RowRange};
 use tokio::time::Instant;
 
@@ -189,6 +190,8 @@ pub(crate) fn house_that(follow: FollowSettings) -> House {
         readers: vec![Arc::clone(&mind) as Arc<dyn JobReader>, Arc::clone(&metrics) as Arc<dyn JobReader>],
         store: Arc::new(MemoryStore::new(retention)),
         ledger: Arc::new(NoLedger),
+        turns: Arc::new(Alone),
+        feed: Arc::new(Alone),
         rows: Arc::new(MemoryRows::new(64 << 20, day)),
         clock,
         spawner: Arc::new(spawner.clone()),
