@@ -2,6 +2,8 @@
 
 pub(crate) mod ports;
 pub(crate) mod process;
+pub(crate) mod redis;
+pub(crate) mod scale;
 pub(crate) mod scratch;
 pub(crate) mod server;
 pub(crate) mod streams;

@@ -78,7 +78,11 @@ impl Watcher {
     }
 
     async fn over(socket: TcpStream, carrier: Carrier, ids: &[&str]) -> Self {
-        let refs: Vec<Value> = ids.iter().map(|id| external("mind", id)).collect();
+        Self::of(socket, carrier, ids.iter().map(|id| external("mind", id)).collect()).await
+    }
+
+    /// The same of any jobs, on a socket that is open.
+    pub(crate) async fn of(socket: TcpStream, carrier: Carrier, refs: Vec<Value>) -> Self {
         let query = format!(
             "subscription($refs: [JobRef!]!) {{ jobUpdates(refs: $refs, maxStaleness: \"100ms\") \
              {{ kind sequence isFinal result {{ ... on Job {{ externalId }} }} result {ANY} }} }}"
