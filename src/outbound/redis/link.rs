@@ -143,19 +143,26 @@ impl Link {
     fn judge(&self, outcome: Result<Result<Value, (RedisError, u64)>, u64>, trial: Trial<'_>) -> Result<Value, Away> {
         let away = match outcome {
             Ok(Ok(value)) => {
-                trial.ended(true);
+                trial.ended(None);
                 return Ok(value);
             }
             Err(_) => Away::Slow,
             Ok(Err((error, _))) => {
-                let trouble = is_trouble(&error);
-                trial.ended(!trouble);
-                // The code alone: the text beside it may repeat what was sent.
-                let said = error.code().map_or_else(|| error.category().to_owned(), ToOwned::to_owned);
-                return Err(Away::Failed(said));
+                // A server's code alone: the text beside it may repeat what was sent.
+                let said = if error.is_io_error() {
+                    error.to_string()
+                } else {
+                    error.code().map_or_else(|| error.category().to_owned(), ToOwned::to_owned)
+                };
+                let away = Away::Failed(said);
+                if !is_trouble(&error) {
+                    trial.ended(None);
+                    return Err(away);
+                }
+                away
             }
         };
-        trial.ended(false);
+        trial.ended(Some(&away));
         Err(away)
     }
 
@@ -197,7 +204,9 @@ impl Link {
 
     fn enter(&self) -> Result<Trial<'_>, Away> {
         match self.breaker().enter(self.began.elapsed()) {
-            Passage::Open | Passage::Try => Ok(Trial { link: self, ended: false }),
+            passage @ (Passage::Open | Passage::Try) => {
+                Ok(Trial { link: self, trial: passage == Passage::Try, ended: false })
+            }
             Passage::Refused(_) => Err(Away::Left),
         }
     }
@@ -210,31 +219,36 @@ impl Link {
 /// What the breaker is to hear of one command. One that is dropped tells nothing.
 struct Trial<'a> {
     link: &'a Link,
+    /// It is the breaker's one try.
+    trial: bool,
     ended: bool,
 }
 
 impl Trial<'_> {
-    fn ended(mut self, well: bool) {
+    fn ended(mut self, trouble: Option<&Away>) {
         self.ended = true;
         let mut breaker = self.link.breaker();
-        if well {
-            if breaker.is_open() {
+        let was_open = breaker.is_open();
+        let Some(reason) = trouble else {
+            breaker.succeeded();
+            if was_open {
                 tracing::info!("redis answers again");
             }
-            breaker.succeeded();
-        } else {
-            let was_open = breaker.is_open();
+            return;
+        };
+        // Commands that were under way when it opened must not lengthen the opening.
+        if self.trial || !was_open {
             breaker.failed(self.link.began.elapsed(), fastrand::f64());
-            if !was_open && breaker.is_open() {
-                tracing::warn!("redis does not answer, going on without it: from memory, and by looking for ourselves");
-            }
+        }
+        if !was_open && breaker.is_open() {
+            tracing::warn!(%reason, "redis does not answer, going on without it: from memory, and by looking for ourselves");
         }
     }
 }
 
 impl Drop for Trial<'_> {
     fn drop(&mut self) {
-        if !self.ended {
+        if !self.ended && self.trial {
             self.link.breaker().abandoned();
         }
     }

@@ -57,10 +57,12 @@ pub(super) enum Connection {
 
 impl Connection {
     pub(super) async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
-        match self {
+        let answer = match self {
             Self::One(connection) => connection.req_packed_command(command).await,
             Self::Cluster(connection) => connection.req_packed_command(command).await,
-        }
+        };
+        // A server's refusal comes as a value.
+        answer?.extract_error()
     }
 }
 
@@ -152,7 +154,7 @@ impl Topology {
         let info = sentinel.clone().set_redis_settings(RedisConnectionInfo::default());
         let mut connection = self.open(&self.client(info)?).await?;
         let question = redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name).to_owned();
-        let answer = connection.req_packed_command(&question).await?;
+        let answer = connection.req_packed_command(&question).await?.extract_error()?;
         let (host, port): (String, u16) = redis::from_redis_value(answer)?;
         Ok(match sentinel.addr() {
             ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
