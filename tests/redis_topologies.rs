@@ -106,7 +106,7 @@ async fn sentinels_lead_to_the_server_and_to_the_next_one_when_it_fails() {
         ),
     )
     .unwrap();
-    let sentinel = Redis::run("redis-sentinel", port, &[folder.to_str().unwrap()]).await;
+    let sentinel = Redis::on(port, &[folder.to_str().unwrap(), "--sentinel"]).await;
     // It must have heard of the second server before the first may fail.
     until("the sentinel knows both", || async {
         let info: String = sentinel.ask(redis::cmd("INFO").arg("sentinel")).await;

@@ -14,7 +14,6 @@ const LIMIT: Duration = Duration::from_secs(20);
 pub(crate) struct Redis {
     child: Child,
     port: u16,
-    program: &'static str,
     arguments: Vec<String>,
     dir: std::path::PathBuf,
 }
@@ -27,17 +26,17 @@ impl Redis {
 
     /// Starts one with further arguments. `PORT` and `DIR` in them become its port and its folder.
     pub(crate) async fn with(arguments: &[&str]) -> Self {
-        Self::run("redis-server", free_port(), arguments).await
+        Self::on(free_port(), arguments).await
     }
 
-    /// Starts one on a port of the caller's choice.
-    pub(crate) async fn run(program: &'static str, port: u16, arguments: &[&str]) -> Self {
+    /// Starts one on a port of the caller's choice. A sentinel is the same program, with a configuration file.
+    pub(crate) async fn on(port: u16, arguments: &[&str]) -> Self {
         let dir = std::env::temp_dir().join(format!("jobgate-redis-{}-{:x}", std::process::id(), fastrand::u64(..)));
         std::fs::create_dir_all(&dir).unwrap();
         let put = |text: &&str| text.replace("PORT", &port.to_string()).replace("DIR", dir.to_str().unwrap());
         let arguments: Vec<String> = arguments.iter().map(put).collect();
-        let child = spawn(program, port, &arguments, &dir);
-        let redis = Self { child, port, program, arguments, dir };
+        let child = spawn(port, &arguments, &dir);
+        let redis = Self { child, port, arguments, dir };
         redis.is_up().await;
         redis
     }
@@ -73,7 +72,7 @@ impl Redis {
     pub(crate) async fn restart_empty(&mut self) {
         self.child.kill().ok();
         self.child.wait().unwrap();
-        self.child = spawn(self.program, self.port, &self.arguments, &self.dir);
+        self.child = spawn(self.port, &self.arguments, &self.dir);
         self.is_up().await;
     }
 
@@ -96,13 +95,13 @@ pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn spawn(program: &str, port: u16, arguments: &[String], dir: &std::path::Path) -> Child {
-    let mut command = Command::new(program);
-    if program == "redis-server" {
+fn spawn(port: u16, arguments: &[String], dir: &std::path::Path) -> Child {
+    let mut command = Command::new("redis-server");
+    if !arguments.iter().any(|argument| argument == "--sentinel") {
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
     }
     command.args(arguments).current_dir(dir).stdout(Stdio::null()).stderr(Stdio::null());
     let child = command.spawn();
-    assert!(child.is_ok(), "{program} cannot be started: install the package redis-server ({child:?})");
+    assert!(child.is_ok(), "redis-server cannot be started: install the package redis-server ({child:?})");
     child.unwrap()
 }
