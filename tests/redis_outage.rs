@@ -10,9 +10,8 @@ use jobgate::ports::store::{JobStore as _, Kept};
 use jobgate::ports::turns::{Claim, Fence, Turns as _, Unless};
 use jobgate::simulator::{MindBridgeJob, Upstream};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use crate::redis_tier::{held, key, seen, settings, until};
+use crate::redis_tier::{held, key, run, seen, settings, until};
 use crate::support::redis::Redis;
 use crate::support::scale::{report, scale};
 use crate::support::scratch::Scratch;
@@ -27,13 +26,10 @@ async fn gateway(redis: &Redis, url: &Scratch, jobs: Vec<MindBridgeJob>) -> Rig 
 }
 
 #[tokio::test]
-#[expect(clippy::disallowed_methods, reason = "a test's own task, not the gateway's")]
 async fn without_redis_all_goes_on_at_once_and_it_is_written_back_to_an_empty_one() {
     let mut redis = Redis::start().await;
     let one = Tier::new(settings(&redis.url())).unwrap();
-    let stop = CancellationToken::new();
-    let _stop = stop.clone().drop_guard();
-    tokio::spawn(one.clone().run(stop));
+    let _runs = run(&one);
     let told = seen("a", Life::Succeeded, 1);
     one.store().keep(told.clone()).await.unwrap();
     one.store().keep(seen("b", Life::Running, 1)).await.unwrap();
@@ -78,7 +74,7 @@ async fn while_redis_hangs_every_question_is_answered() {
         let number = number % 20;
         let began = Instant::now();
         let told = rig.look_within("mind", &format!("job-{number}"), Some("1s")).await;
-        let right = told == if number % 2 == 0 { "SUCCEEDED" } else { "RUNNING" };
+        let right = told == if number.is_multiple_of(2) { "SUCCEEDED" } else { "RUNNING" };
         (right, told, began.elapsed())
     };
     let mut before: Vec<Duration> = Vec::new();

@@ -19,7 +19,7 @@ use jobgate::ports::ledger::Ledger as _;
 use jobgate::ports::store::{JobStore as _, Kept, ListFilter};
 use jobgate::ports::turns::{Claim, Fence, Turns as _, Unless};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::support::redis::Redis;
 use crate::support::streams::LIMIT;
@@ -45,12 +45,18 @@ fn tier(redis: &Redis) -> Tier {
     Tier::new(settings(&redis.url())).unwrap()
 }
 
-/// A tier that beats and listens for as long as the test lasts.
+/// Has a tier beat and listen for as long as the guard is held.
 #[expect(clippy::disallowed_methods, reason = "a test's own task, not the gateway's")]
-fn running(redis: &Redis) -> (Tier, tokio_util::sync::DropGuard) {
-    let (tier, stop) = (tier(redis), CancellationToken::new());
+pub(crate) fn run(tier: &Tier) -> DropGuard {
+    let stop = CancellationToken::new();
     tokio::spawn(tier.clone().run(stop.clone()));
-    (tier, stop.drop_guard())
+    stop.drop_guard()
+}
+
+fn running(redis: &Redis) -> (Tier, DropGuard) {
+    let tier = tier(redis);
+    let runs = run(&tier);
+    (tier, runs)
 }
 
 pub(crate) fn key(id: &str) -> JobKey {
@@ -180,11 +186,11 @@ async fn that_a_job_is_missing_is_known_to_all_and_only_in_the_turn_it_was_found
     let redis = Redis::start().await;
     let (one, other) = (tier(&redis), tier(&redis));
     let Claim::Mine(fence) = claim(&one, "a", Unless::Never).await else { panic!("the first has the turn") };
-    assert_eq!(one.store().note_missing_under(&key("a"), fence).await.unwrap(), true);
+    assert!(one.store().note_missing_under(&key("a"), fence).await.unwrap());
     assert_eq!(claim(&other, "a", Unless::KeptWithin(LIMIT)).await, Claim::Kept);
     assert_eq!(held(&other, "a").await, None);
     assert!(other.store().missing_for(&key("a")).await.unwrap().is_some());
-    assert_eq!(one.store().note_missing_under(&key("a"), fence).await.unwrap(), false);
+    assert!(!one.store().note_missing_under(&key("a"), fence).await.unwrap(), "that turn is over");
     other.store().keep(seen("a", Life::Queued, 1)).await.unwrap();
     assert!(held(&tier(&redis), "a").await.is_some());
 }

@@ -7,7 +7,7 @@ use jobgate::outbound::redis::{Mode, Settings, Tier};
 use jobgate::ports::store::{JobStore as _, Kept};
 use jobgate::ports::turns::{Claim, Turns as _, Unless};
 
-use crate::redis_tier::{held, key, seen, settings, until};
+use crate::redis_tier::{held, key, run, seen, settings, until};
 use crate::support::redis::{Redis, free_port};
 
 /// One job kept and read by another replica, and one turn: what every kind must be able to do.
@@ -122,6 +122,7 @@ async fn sentinels_lead_to_the_server_and_to_the_next_one_when_it_fails() {
     let make = || Tier::new(Settings { mode: mode(), ..settings(&sentinel.url()) }).unwrap();
     works(make).await;
     let one = make();
+    let _runs = run(&one);
     let last = seen("z", Life::Succeeded, 9);
     one.store().keep(last.clone()).await.unwrap();
     until("the second has it too", || async {

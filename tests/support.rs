@@ -1,5 +1,6 @@
 //! What several test files share.
 
+pub(crate) mod crashes;
 pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod redis;

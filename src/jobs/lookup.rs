@@ -178,7 +178,7 @@ impl Inner {
     }
 
     /// Starts the flights, as many jobs to a task as fit one request, so that a slow one delays only its companions.
-    pub(super) fn depart(self: &Arc<Self>, leads: Leads, asker: &Asker, place: Option<Arc<Place>>) {
+    pub(super) fn depart(self: &Arc<Self>, leads: Leads, asker: &Asker, place: Option<&Arc<Place>>) {
         for (reader, mut tickets) in leads.into_values() {
             // In one order everywhere: replicas that set out together for the same jobs pack the same requests.
             tickets.sort_unstable_by(|one, other| one.key().cmp(other.key()));
@@ -186,7 +186,7 @@ impl Inner {
             while !tickets.is_empty() {
                 let companions = tickets.split_off(tickets.len().saturating_sub(size));
                 let flight = Flight::new(Arc::clone(self), Arc::clone(&reader), asker.clone());
-                let task = flight.fly(companions, place.clone());
+                let task = flight.fly(companions, place.map(Arc::clone));
                 self.spawner.spawn(TaskKind::Flight, Box::pin(task));
             }
         }

@@ -98,7 +98,9 @@ async fn look(inner: Arc<Inner>, reader: Arc<dyn JobReader>, keys: Vec<JobKey>, 
     let mut leads = Leads::new();
     let seats: Vec<_> = keys.iter().map(|key| inner.board(key, &reader, &mut leads)).collect();
     // The place is that of asking the upstream: whoever waits for another replica takes none.
-    inner.depart(leads, &Asker::Background, Some(Arc::new(place)));
+    let place = Arc::new(place);
+    inner.depart(leads, &Asker::Background, Some(&place));
+    drop(place);
     let landings = join_all(seats.into_iter().map(super::flight::Seat::landed)).await;
     for (key, landing) in keys.iter().zip(landings) {
         match landing {

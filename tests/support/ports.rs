@@ -18,6 +18,8 @@ use jobgate::outbound::stores::rows::MemoryRows;
 use jobgate::outbound::system::RuntimeSpawner;
 use jobgate::ports::BoxFuture;
 use jobgate::ports::clock::Clock;
+use jobgate::ports::ledger::Ledger;
+use jobgate::ports::store::JobStore;
 use jobgate::ports::turns::Alone;
 use jobgate::ports::upstream::{Asker, JobReader, Look, LookError, RowPage, RowRange};
 use tokio::time::Instant;
@@ -178,18 +180,33 @@ pub(crate) fn house() -> House {
 
 /// The same, following by other settings.
 pub(crate) fn house_that(follow: FollowSettings) -> House {
-    let clock: Arc<dyn Clock> = Arc::new(RuntimeClock::default());
-    let mind = ScriptedReader::new("mind", Upstream::MindBridge, Arc::clone(&clock));
-    let metrics = ScriptedReader::new("metrics", Upstream::Supermetrics, Arc::clone(&clock));
     let day = Duration::from_hours(24);
     let missing = Duration::from_mins(1);
     let retention = Retention { max_bytes: 64 << 20, finished: day, unfinished: day, missing };
+    house_on(
+        follow,
+        Arc::new(RuntimeClock::default()),
+        Arc::new(MemoryStore::new(retention)),
+        Arc::new(NoLedger),
+    )
+}
+
+/// The same, on what an earlier house may have left.
+pub(crate) fn house_on(
+    follow: FollowSettings,
+    clock: Arc<dyn Clock>,
+    store: Arc<dyn JobStore>,
+    ledger: Arc<dyn Ledger>,
+) -> House {
+    let mind = ScriptedReader::new("mind", Upstream::MindBridge, Arc::clone(&clock));
+    let metrics = ScriptedReader::new("metrics", Upstream::Supermetrics, Arc::clone(&clock));
+    let day = Duration::from_hours(24);
     let spawner = RuntimeSpawner::default();
     let ports = Ports {
         identity: Arc::new(ClientKeys::new(&[])),
         readers: vec![Arc::clone(&mind) as Arc<dyn JobReader>, Arc::clone(&metrics) as Arc<dyn JobReader>],
-        store: Arc::new(MemoryStore::new(retention)),
-        ledger: Arc::new(NoLedger),
+        store,
+        ledger,
         turns: Arc::new(Alone),
         feed: Arc::new(Alone),
         rows: Arc::new(MemoryRows::new(64 << 20, day)),

@@ -129,7 +129,7 @@ mod tests {
             assert_eq!(share.wait(now, &limits, 3), Duration::ZERO);
             share.take(now);
         }
-        assert_eq!(share.wait(now, &limits, 3), HOUR - SECOND, "a third of nine");
+        assert_eq!(share.wait(now, &limits, 3), Duration::from_secs(3_599), "a third of nine");
         assert_eq!(share.wait(HOUR, &limits, 3), Duration::ZERO, "after the hour it is a third of all");
     }
 }

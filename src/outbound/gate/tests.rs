@@ -1,5 +1,6 @@
 //! The gate's promises, on a clock that stands still.
 
+mod shared;
 mod turns;
 
 use super::*;

@@ -1,5 +1,6 @@
 //! The tracked jobs that replicas share, each with its labels. Who watches is each replica's own business.
 
+use super::link::Away;
 use super::store::RedisStore;
 use crate::domain::id::JobKey;
 use crate::outbound::stores::record;
@@ -11,7 +12,7 @@ impl Ledger for RedisStore {
     fn remembered(&self) -> BoxFuture<'_, Result<Remembered, StoreError>> {
         Box::pin(async move {
             let all = redis::cmd("HGETALL").arg(self.shared.keys.tracked()).to_owned();
-            let fields: Vec<(Vec<u8>, Vec<u8>)> = self.shared.link.ask(&all).await.map_err(store_error)?;
+            let fields: Vec<(Vec<u8>, Vec<u8>)> = self.shared.link.ask(&all).await.map_err(|away| store_error(&away))?;
             let mut tracked: Vec<(JobKey, Labels)> = fields
                 .iter()
                 .filter_map(|(name, sealed)| {
@@ -37,8 +38,8 @@ impl Ledger for RedisStore {
                     }
                     None => redis::cmd("HDEL").arg(&name).arg(&field).to_owned(),
                 };
-                self.shared.link.ask::<i64>(&command).await.map_err(store_error)?;
-                self.shared.tell("t", &key).await.map_err(store_error)?;
+                self.shared.link.ask::<i64>(&command).await.map_err(|away| store_error(&away))?;
+                self.shared.tell("t", &key).await.map_err(|away| store_error(&away))?;
             }
             Ok(())
         })
@@ -48,6 +49,6 @@ impl Ledger for RedisStore {
     fn follow(&self, _: &JobKey, _: bool) {}
 }
 
-fn store_error(away: super::link::Away) -> StoreError {
+fn store_error(away: &Away) -> StoreError {
     StoreError(away.to_string())
 }

@@ -1,5 +1,5 @@
 //! The way to Redis: one connection at a time, a limit on every command, and a breaker, so that nobody waits long for one
-//! that is gone, slow or hung. Heals by itself: the breaker lets one command try from time to time.
+//! that is gone, slow or hung. Heals by itself: from time to time the breaker lets the beat try, and nobody else.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -30,6 +30,9 @@ pub(super) enum Away {
     #[error("redis: {0}")]
     Failed(String),
 }
+
+/// What came of one command: `Err` for a limit that was reached, each with the number of the connection.
+type Outcome = Result<Result<Value, (RedisError, u64)>, u64>;
 
 /// The way to Redis. Shared by all parts of the tier.
 #[derive(Debug)]
@@ -95,7 +98,32 @@ impl Link {
         keys: &[&str],
         arguments: &[&[u8]],
     ) -> Result<T, Away> {
-        let trial = self.enter()?;
+        self.run_in(self.enter()?, script, keys, arguments).await
+    }
+
+    /// Runs a script as the one command that finds out whether Redis is back. Nobody else waits for one that is not.
+    pub(super) async fn probe<T: FromRedisValue>(
+        &self,
+        script: &Script,
+        keys: &[&str],
+        arguments: &[&[u8]],
+    ) -> Result<T, Away> {
+        let trial = match self.breaker().enter(self.began.elapsed()) {
+            passage @ (Passage::Open | Passage::Try) => {
+                Trial { link: self, decides: passage == Passage::Try, ended: false }
+            }
+            Passage::Refused(_) => return Err(Away::Left),
+        };
+        self.run_in(trial, script, keys, arguments).await
+    }
+
+    async fn run_in<T: FromRedisValue>(
+        &self,
+        trial: Trial<'_>,
+        script: &Script,
+        keys: &[&str],
+        arguments: &[&[u8]],
+    ) -> Result<T, Away> {
         let by = |name: &str, script: &str| {
             let mut command = redis::cmd(name);
             command.arg(script).arg(keys.len()).arg(keys);
@@ -110,18 +138,18 @@ impl Link {
         let value = if unknown {
             self.within(&by("EVAL", script.code), trial).await?
         } else {
-            self.judge(outcome, trial)?
+            Self::judge(outcome, trial)?
         };
         redis::from_redis_value(value).map_err(|error| Away::Failed(error.to_string()))
     }
 
     async fn within(&self, command: &Cmd, trial: Trial<'_>) -> Result<Value, Away> {
         let outcome = self.attempt(command).await;
-        self.judge(outcome, trial)
+        Self::judge(outcome, trial)
     }
 
     /// Connects if need be, and sends, all within the limit. `Err` for a limit that was reached on this connection.
-    async fn attempt(&self, command: &Cmd) -> Result<Result<Value, (RedisError, u64)>, u64> {
+    async fn attempt(&self, command: &Cmd) -> Outcome {
         let deadline = Instant::now() + self.timeout;
         let mut number = 0;
         let send = async {
@@ -140,7 +168,7 @@ impl Link {
         outcome
     }
 
-    fn judge(&self, outcome: Result<Result<Value, (RedisError, u64)>, u64>, trial: Trial<'_>) -> Result<Value, Away> {
+    fn judge(outcome: Outcome, trial: Trial<'_>) -> Result<Value, Away> {
         let away = match outcome {
             Ok(Ok(value)) => {
                 trial.ended(None);
@@ -203,12 +231,7 @@ impl Link {
     }
 
     fn enter(&self) -> Result<Trial<'_>, Away> {
-        match self.breaker().enter(self.began.elapsed()) {
-            passage @ (Passage::Open | Passage::Try) => {
-                Ok(Trial { link: self, trial: passage == Passage::Try, ended: false })
-            }
-            Passage::Refused(_) => Err(Away::Left),
-        }
+        if self.breaker().is_open() { Err(Away::Left) } else { Ok(Trial { link: self, decides: false, ended: false }) }
     }
 
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
@@ -220,7 +243,7 @@ impl Link {
 struct Trial<'a> {
     link: &'a Link,
     /// It is the breaker's one try.
-    trial: bool,
+    decides: bool,
     ended: bool,
 }
 
@@ -237,7 +260,7 @@ impl Trial<'_> {
             return;
         };
         // Commands that were under way when it opened must not lengthen the opening.
-        if self.trial || !was_open {
+        if self.decides || !was_open {
             breaker.failed(self.link.began.elapsed(), fastrand::f64());
         }
         if !was_open && breaker.is_open() {
@@ -248,13 +271,14 @@ impl Trial<'_> {
 
 impl Drop for Trial<'_> {
     fn drop(&mut self) {
-        if !self.ended && self.trial {
+        if !self.ended && self.decides {
             self.link.breaker().abandoned();
         }
     }
 }
 
 /// Whether an error says that this server, or the way to it, is of no use now. Other errors are about one command.
+#[expect(clippy::wildcard_enum_match_arm, reason = "another crate's enum, which grows: all but these is about the way")]
 fn is_trouble(error: &RedisError) -> bool {
     match error.kind() {
         ErrorKind::Server(kind) => matches!(
@@ -265,7 +289,7 @@ fn is_trouble(error: &RedisError) -> bool {
                 | ServerErrorKind::ReadOnly
                 | ServerErrorKind::TryAgain
         ),
-        ErrorKind::UnexpectedReturnType | ErrorKind::InvalidClientConfig | ErrorKind::Extension => false,
+        ErrorKind::UnexpectedReturnType | ErrorKind::Extension => false,
         _ => true,
     }
 }

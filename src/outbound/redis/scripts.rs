@@ -15,7 +15,8 @@ pub(super) struct Script {
 impl Script {
     pub(super) fn new(code: &'static str) -> Self {
         let digest = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, code.as_bytes());
-        let hash = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or_default();
+        let hash = digest.as_ref().iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
         Self { code, hash }
     }
 }

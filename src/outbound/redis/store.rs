@@ -254,7 +254,7 @@ impl RedisStore {
 
     /// Puts a job where lists and late readers find it. Done before it is written: a name without a record is harmless.
     async fn index(&self, bytes: &[u8]) -> Result<(), Away> {
-        let now = self.now_ms().to_string();
+        let now = now_ms().to_string();
         let index = redis::cmd("ZADD").arg(self.shared.keys.index()).arg(0).arg(bytes).to_owned();
         let recent = redis::cmd("ZADD").arg(self.shared.keys.recent()).arg(now).arg(bytes).to_owned();
         let (index, recent) =
@@ -262,14 +262,9 @@ impl RedisStore {
         index.and(recent).map(drop)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a score that replicas compare within minutes, not a fact told")]
-    fn now_ms(&self) -> i64 {
-        Timestamp::now().as_millisecond()
-    }
-
     /// The jobs that changed within the last `within`, by the clocks of those who changed them; forgets much older ones.
     pub(super) async fn changed_within(&self, within: Duration) -> Result<Vec<JobKey>, Away> {
-        let since = self.now_ms().saturating_sub(i64::try_from(within.as_millis()).unwrap_or(i64::MAX));
+        let since = now_ms().saturating_sub(i64::try_from(within.as_millis()).unwrap_or(i64::MAX));
         let recent = self.shared.keys.recent();
         let forget = redis::cmd("ZREMRANGEBYSCORE")
             .arg(&recent)
@@ -439,6 +434,12 @@ impl JobStore for RedisStore {
             self.shared.work_off_rest().await;
         })
     }
+}
+
+/// The time by this machine's clock, for scores that replicas compare within minutes. No answer depends on it.
+#[expect(clippy::disallowed_methods, reason = "a score, not a time that anybody is told")]
+fn now_ms() -> i64 {
+    Timestamp::now().as_millisecond()
 }
 
 /// The epoch as a script reads it: nothing for a write without a turn.

@@ -163,7 +163,8 @@ impl Topology {
                 insecure: *insecure,
                 tls_params: tls_params.clone(),
             },
-            _ => ConnectionAddr::Tcp(host, port),
+            ConnectionAddr::Tcp(..) | ConnectionAddr::Unix(_) => ConnectionAddr::Tcp(host, port),
+            _ => return Err(nowhere()),
         })
     }
 

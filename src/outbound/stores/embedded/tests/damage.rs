@@ -5,7 +5,7 @@ use std::io::{Seek as _, SeekFrom, Write as _};
 
 use super::*;
 
-const JOBS: usize = 60;
+const JOBS: usize = 30;
 
 /// A small store that was closed in order, its bytes, and what was written to it.
 async fn sound() -> (Disk, Vec<u8>, HashMap<JobKey, Observation>) {

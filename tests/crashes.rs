@@ -1,0 +1,115 @@
+//! The durable store under the real process: killed, locked out, and on a disk that fills up.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+use jobgate::simulator::{Addresses, Simulator, Upstream};
+
+use crate::support::crashes::{self, Folder, ask, ended, keeping, serve};
+use crate::support::process::run;
+use crate::support::scratch::Scratch;
+use crate::support::server::{KEY, Setup, TOKEN};
+
+/// `cargo bench --bench crashes` does the same three hundred times.
+#[tokio::test]
+async fn no_end_that_was_told_is_lost_by_a_kill() {
+    let outcome = crashes::run(12, |_| {}).await;
+    assert_eq!((outcome.kills, outcome.set_aside, outcome.lost.as_slice()), (12, 0, [].as_slice()));
+    assert!(outcome.told > 300, "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_second_gateway_on_the_same_folder_is_told_why_it_cannot_start() {
+    let folder = Folder::new();
+    let simulator = Simulator::start(Setup::default().scenario, Addresses::ephemeral()).await.unwrap();
+    let config = keeping(&folder.0.join("data"), &simulator);
+    let (first, _) = serve(&config).await;
+    let secrets = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY)];
+    let (code, said) = run(&["serve", "--config", config.path()], &secrets).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("store.path: ") && said.contains("most likely a second jobgate"), "{said}");
+    first.signal("TERM").await;
+    assert_eq!(first.ended().await.0.code(), Some(0));
+    let (again, _) = serve(&config).await;
+    drop(again);
+
+    let text = std::fs::read_to_string(config.path()).unwrap();
+    let nowhere = Scratch::new(&text.replace(folder.0.to_str().unwrap(), "/proc/nowhere"));
+    let (code, said) = run(&["serve", "--config", nowhere.path()], &secrets).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("store.path: cannot use /proc/nowhere/data"), "{said}");
+}
+
+/// A small disk of its own.
+struct SmallDisk(Folder);
+
+impl SmallDisk {
+    fn mount() -> Self {
+        let disk = Self(Folder::new());
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(disk.path()).status();
+        let mounted = mounted.is_ok_and(|status| status.success());
+        assert!(
+            mounted,
+            "this test mounts a small tmpfs: run it as root, or inside `unshare --user --map-root-user --mount`"
+        );
+        disk
+    }
+
+    fn path(&self) -> &Path {
+        &self.0.0
+    }
+
+    /// Takes all the room that is left.
+    fn fill(&self) {
+        let mut filler = std::fs::File::create(self.path().join("filler")).unwrap();
+        for size in [1 << 16, 1 << 10, 1] {
+            while filler.write_all(&vec![1; size]).is_ok() {}
+        }
+    }
+
+    fn free(&self) {
+        std::fs::remove_file(self.path().join("filler")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        Command::new("umount").arg("-l").arg(self.path()).status().ok();
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_fills_up_costs_no_client_an_error_and_heals_by_itself() {
+    let disk = SmallDisk::mount();
+    let simulator = Simulator::start(Setup::default().scenario, Addresses::ephemeral()).await.unwrap();
+    let upstreams = simulator.handle();
+    let ids: Vec<String> = (0..600).map(|number| format!("n{number}")).collect();
+    for id in &ids {
+        upstreams.add_job(ended(id));
+    }
+    let config = keeping(&disk.path().join("data"), &simulator);
+    let (mut gateway, address) = serve(&config).await;
+    let expected = |ids: &[String]| {
+        ids.iter().map(|id| (id.clone(), format!("FAILED (the end of {id})"))).collect::<Vec<_>>()
+    };
+    assert_eq!(ask(address, ids[..100].to_vec()).await, expected(&ids[..100]));
+    disk.fill();
+    for some in ids[100..].chunks(50) {
+        assert_eq!(ask(address, some.to_vec()).await, expected(some), "no client has an error");
+    }
+    gateway.find("the trouble", |line| line.contains("the store cannot be written").then_some(())).await;
+    disk.free();
+    gateway.find("the healing", |line| line.contains("the store is written again").then_some(())).await;
+    gateway.signal("TERM").await;
+    gateway.ended().await;
+    for id in &ids {
+        upstreams.forget(Upstream::MindBridge, id);
+    }
+    let (gateway, address) = serve(&config).await;
+    for some in ids.chunks(100) {
+        assert_eq!(ask(address, some.to_vec()).await, expected(some), "nothing was missed");
+    }
+    drop(gateway);
+}

@@ -1,0 +1,173 @@
+//! After a restart, on a paused clock: what was tracked or followed goes on without anybody asking, spread out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jobgate::domain::id::{ExternalId, JobKey, SourceName};
+use jobgate::domain::job::Life;
+use jobgate::domain::pace::Pace;
+use jobgate::domain::principal::Principal;
+use jobgate::domain::state::JobState;
+use jobgate::jobs::FollowSettings;
+use jobgate::jobs::access::JobRef;
+use jobgate::jobs::track::Labels;
+use jobgate::outbound::stores::memory::{MemoryStore, Retention};
+use jobgate::ports::BoxFuture;
+use jobgate::ports::clock::Clock;
+use jobgate::ports::ledger::{Ledger, Remembered};
+use jobgate::ports::store::{JobStore, StoreError};
+use jobgate::ports::upstream::LookError;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::support;
+use crate::support::ports::{House, RuntimeClock, failed, house_on, reference};
+
+/// A pace that one source at one call a time keeps up with.
+const FOLLOW: FollowSettings = FollowSettings {
+    pace: Pace { fastest: Duration::from_secs(20), slowest: Duration::from_secs(30) },
+    ..support::ports::FOLLOW
+};
+
+/// A ledger that outlives its house.
+#[derive(Debug, Default)]
+struct Notes {
+    tracked: Mutex<BTreeMap<JobKey, Labels>>,
+    followed: Mutex<BTreeSet<JobKey>>,
+}
+
+impl Ledger for Notes {
+    fn remembered(&self) -> BoxFuture<'_, Result<Remembered, StoreError>> {
+        let tracked = self.tracked.lock().unwrap().clone().into_iter().collect();
+        let followed = self.followed.lock().unwrap().iter().cloned().collect();
+        Box::pin(async { Ok(Remembered { tracked, followed }) })
+    }
+
+    fn track(&self, jobs: Vec<(JobKey, Option<Labels>)>) -> BoxFuture<'_, Result<(), StoreError>> {
+        let mut tracked = self.tracked.lock().unwrap();
+        for (key, labels) in jobs {
+            match labels {
+                Some(labels) => tracked.insert(key, labels),
+                None => tracked.remove(&key),
+            };
+        }
+        Box::pin(async { Ok(()) })
+    }
+
+    fn follow(&self, key: &JobKey, followed: bool) {
+        let mut marks = self.followed.lock().unwrap();
+        if followed {
+            marks.insert(key.clone());
+        } else {
+            marks.remove(key);
+        }
+    }
+}
+
+/// What stays when a house falls.
+struct Ground {
+    clock: Arc<dyn Clock>,
+    store: Arc<dyn JobStore>,
+    notes: Arc<Notes>,
+}
+
+impl Ground {
+    fn new() -> Self {
+        let day = Duration::from_hours(24);
+        let retention = Retention { max_bytes: 64 << 20, finished: day, unfinished: day, missing: day };
+        Self {
+            clock: Arc::new(RuntimeClock::default()),
+            store: Arc::new(MemoryStore::new(retention)),
+            notes: Arc::default(),
+        }
+    }
+
+    /// A new process on what an earlier one left, and how to end it.
+    fn start(&self) -> (House, CancellationToken) {
+        let notes = Arc::clone(&self.notes) as Arc<dyn Ledger>;
+        let house = house_on(FOLLOW, Arc::clone(&self.clock), Arc::clone(&self.store), notes);
+        let stop = CancellationToken::new();
+        house.jobs.start_following(stop.clone());
+        (house, stop)
+    }
+}
+
+fn refs(source: &str, range: std::ops::Range<usize>) -> Vec<JobRef> {
+    range.map(|number| reference(source, &format!("j{number}"))).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn tracked_and_followed_jobs_go_on_spread_out_and_end_with_their_jobs() {
+    let ground = Ground::new();
+    let (house, stop) = ground.start();
+    let labels = Labels::from([("team".to_owned(), "audit".to_owned())]);
+    let me = Principal::local();
+    for some in refs("metrics", 0..60).chunks(20) {
+        house.jobs.track(&me, some, &labels).await.unwrap();
+    }
+    let watching = house.jobs.watch(me.clone(), refs("metrics", 60..65), None);
+    let mut watching = Box::pin(watching);
+    futures_util::StreamExt::next(&mut watching).await.unwrap();
+    house.jobs.lookup(&me, &refs("metrics", 90..95), None).await;
+    // the process dies with all that it held
+    stop.cancel();
+    house.spawner.idle().await;
+    drop((watching, house));
+    let marks = ground.notes.followed.lock().unwrap().len();
+    assert_eq!((ground.notes.tracked.lock().unwrap().len(), marks), (60, 65));
+
+    let start = Instant::now();
+    let (house, _stop) = ground.start();
+    let mut first: BTreeMap<String, u64> = BTreeMap::new();
+    while start.elapsed() < FOLLOW.pace.slowest + Duration::from_secs(2) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        for asked in house.metrics.asked.lock().unwrap().iter().flatten() {
+            first.entry(asked.clone()).or_insert_with(|| start.elapsed().as_secs());
+        }
+    }
+    assert_eq!(first.len(), 65, "all that was followed, and nothing that was only asked for once");
+    let mut a_second: BTreeMap<u64, usize> = BTreeMap::new();
+    for second in first.values() {
+        *a_second.entry(*second).or_default() += 1;
+    }
+    assert!(a_second.len() > 15 && a_second.values().all(|jobs| *jobs < 10), "{a_second:?}");
+    assert_eq!(house.jobs.followed(), 65);
+
+    house.metrics.says(|_| Ok(Life::Succeeded));
+    tokio::time::sleep(FOLLOW.pace.slowest + FOLLOW.linger + Duration::from_secs(5)).await;
+    assert_eq!(house.jobs.followed(), 0, "all have ended");
+    assert!(ground.notes.followed.lock().unwrap().is_empty());
+    let key = JobKey {
+        source: SourceName::parse("metrics").unwrap(),
+        external_id: ExternalId::parse("j3").unwrap(),
+    };
+    assert_eq!(house.jobs.labels(&key), Some(labels), "labels stay");
+    let calls = house.metrics.calls();
+    let (house, _stop) = ground.start();
+    tokio::time::sleep(FOLLOW.pace.slowest * 2).await;
+    assert_eq!(
+        (house.metrics.calls(), house.jobs.followed()),
+        (0, 0),
+        "{calls}: what has ended is left alone"
+    );
+}
+
+/// Only a gateway that remembers can tell "expired" from "never was", also across a restart.
+#[tokio::test(start_paused = true)]
+async fn what_was_seen_before_the_restart_and_is_gone_upstream_has_expired() {
+    let ground = Ground::new();
+    let (house, stop) = ground.start();
+    house.metrics.says(|id| if id.as_str() == "j1" { Ok(failed()) } else { Ok(Life::Running) });
+    let me = Principal::local();
+    house.jobs.lookup(&me, &refs("metrics", 0..2), None).await;
+    stop.cancel();
+    drop(house);
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    let (house, _stop) = ground.start();
+    house.metrics.says(|_| Err(LookError::NotFound));
+    let states: Vec<_> = house.jobs.lookup(&me, &refs("metrics", 0..3), None).await;
+    let states: Vec<Option<JobState>> =
+        states.into_iter().map(|answer| answer.ok().map(|seen| seen.observation.job.state())).collect();
+    assert_eq!(states, [Some(JobState::Expired), Some(JobState::Failed), None]);
+}

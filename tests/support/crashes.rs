@@ -1,0 +1,149 @@
+//! Kills the real process in the middle of its work, again and again, and counts what it had told and does not know any more.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use futures_util::stream::{self, StreamExt as _};
+use jobgate::simulator::{Addresses, MindBridgeJob, MindBridgeStep, Simulator, Upstream};
+use serde_json::json;
+
+use super::process::Process;
+use super::scratch::Scratch;
+use super::server::{ANY, KEY, Setup, TOKEN, external, told};
+use super::wire;
+
+/// Jobs that end between two kills, and how many are asked for in one request.
+const JOBS: usize = 400;
+const AT_ONCE: usize = 10;
+/// Requests under way at the moment of the kill.
+const UNDER_WAY: usize = 8;
+/// Kills after which what was told is asked for again; all of it is, after the last.
+const LOOK_BACK: usize = 3;
+
+const SECRETS: [(&str, &str); 2] = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY)];
+
+/// What came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) kills: usize,
+    /// Ends that a client had been told.
+    pub(crate) told: usize,
+    /// Of them, those of which the next process knew nothing, or something else.
+    pub(crate) lost: Vec<String>,
+    /// Files that were set aside as damaged.
+    pub(crate) set_aside: usize,
+}
+
+/// A folder that lasts as long as its test.
+#[derive(Debug)]
+pub(crate) struct Folder(pub(crate) PathBuf);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        let name = format!("jobgate-test-{}-{:x}", std::process::id(), fastrand::u64(..));
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+/// The configuration of a gateway that keeps its jobs in this folder.
+pub(crate) fn keeping(folder: &Path, simulator: &Simulator) -> Scratch {
+    let rest = format!("store: {{ kind: embedded, path: \"{}\" }}", folder.display());
+    let setup = Setup { rest, ..Setup::default() };
+    Scratch::new(&setup.yaml(&simulator.mindbridge_url(), &simulator.supermetrics_url()))
+}
+
+/// Starts the gateway.
+pub(crate) async fn serve(config: &Scratch) -> (Process, SocketAddr) {
+    let mut gateway = Process::start(&["serve", "--config", config.path()], &SECRETS);
+    let address = gateway.address("public").await;
+    (gateway, address)
+}
+
+/// A job that has ended, in one way or the other, in words that no other job has.
+pub(crate) fn ended(id: &str) -> MindBridgeJob {
+    let mut job = MindBridgeJob::new(id, &[(0, "ERROR")]);
+    job.steps =
+        vec![MindBridgeStep { error: Some(format!("the end of {id}")), ..MindBridgeStep::new("ERROR") }];
+    job
+}
+
+/// Asks for jobs of one source: what is told of each, in short words.
+pub(crate) async fn ask(address: SocketAddr, ids: Vec<String>) -> Vec<(String, String)> {
+    let refs: Vec<_> = ids.iter().map(|id| external("mind", id)).collect();
+    let query = format!("query($refs: [JobRef!]!) {{ jobs(refs: $refs) {ANY} }}");
+    let answer = wire::post(address, None, &json!({ "query": query, "variables": { "refs": refs } })).await;
+    let words: Vec<String> = answer.data()["jobs"].as_array().unwrap().iter().map(told).collect();
+    ids.into_iter().zip(words).collect()
+}
+
+/// Kills a gateway so many times, each time after it told some ends and while it is about to tell more.
+pub(crate) async fn run(kills: usize, mut progress: impl FnMut(&Outcome)) -> Outcome {
+    let folder = Folder::new();
+    let simulator = Simulator::start(Setup::default().scenario, Addresses::ephemeral()).await.unwrap();
+    let upstreams = simulator.handle();
+    let config = keeping(&folder.0, &simulator);
+    let mut rounds: Vec<BTreeMap<String, String>> = Vec::new();
+    let mut outcome = Outcome::default();
+    for kill in 0..kills {
+        let ids: Vec<String> = (0..JOBS).map(|number| format!("k{kill}n{number}")).collect();
+        for id in &ids {
+            upstreams.add_job(ended(id));
+        }
+        let (gateway, address) = serve(&config).await;
+        check(address, rounds.iter().rev().take(LOOK_BACK), &mut outcome).await;
+        let mut heard = BTreeMap::new();
+        let enough = fastrand::usize(1..JOBS - UNDER_WAY * AT_ONCE);
+        let batches = stream::iter(ids.chunks(AT_ONCE).map(<[String]>::to_vec));
+        let mut asking = batches.map(|ids| ask(address, ids)).buffer_unordered(UNDER_WAY).boxed();
+        while heard.len() < enough {
+            heard.extend(asking.next().await.unwrap());
+        }
+        gateway.signal("KILL").await;
+        drop(asking);
+        gateway.ended().await;
+        // whoever still knows them from here on has kept them
+        for id in &ids {
+            upstreams.forget(Upstream::MindBridge, id);
+        }
+        outcome.kills += 1;
+        outcome.told += heard.len();
+        rounds.push(heard);
+        progress(&outcome);
+    }
+    let (gateway, address) = serve(&config).await;
+    outcome.lost.clear();
+    check(address, rounds.iter(), &mut outcome).await;
+    gateway.signal("TERM").await;
+    gateway.ended().await;
+    let files = std::fs::read_dir(&folder.0).unwrap();
+    outcome.set_aside = files.count() - 1;
+    simulator.stop().await;
+    outcome
+}
+
+/// Asks again for what was told, and notes what is told otherwise now.
+async fn check(
+    address: SocketAddr,
+    rounds: impl Iterator<Item = &BTreeMap<String, String>>,
+    outcome: &mut Outcome,
+) {
+    for round in rounds {
+        let ids: Vec<String> = round.keys().cloned().collect();
+        for some in ids.chunks(100) {
+            for (id, now) in ask(address, some.to_vec()).await {
+                if round.get(&id) != Some(&now) {
+                    outcome.lost.push(format!("{id} was {:?} and is {now:?}", round.get(&id)));
+                }
+            }
+        }
+    }
+}
