@@ -18,7 +18,6 @@ mod fault;
 mod follow;
 mod graphql;
 mod read;
-mod redis;
 mod schema;
 mod server;
 mod sources;
@@ -27,6 +26,7 @@ mod streams;
 mod telemetry;
 #[cfg(test)]
 mod tests;
+mod tier;
 mod tree;
 mod values;
 
@@ -37,12 +37,12 @@ pub use environment::{Environment, FILE_VARIABLE, KEY_VARIABLE, NoText, URL_VARI
 pub use fault::Faults;
 pub use follow::FollowConfig;
 pub use graphql::{GraphqlConfig, Introspection};
-pub use redis::{RedisConfig, RedisMode};
 pub use server::ServerConfig;
 pub use sources::{BudgetConfig, SourceConfig};
 pub use store::{StoreConfig, StoreKind};
 pub use streams::StreamsConfig;
 pub use telemetry::{LogFormat, TelemetryConfig};
+pub use tier::{RedisConfig, RedisMode};
 
 /// Every option with its default, as an operator can read it.
 const DEFAULTS: &str = include_str!("../config/default.yaml");

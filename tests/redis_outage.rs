@@ -21,7 +21,8 @@ use crate::support::wire;
 /// A gateway on this Redis, with these jobs upstream.
 async fn gateway(redis: &Redis, url: &Scratch, jobs: Vec<MindBridgeJob>) -> Rig {
     std::fs::write(url.path(), redis.url()).unwrap();
-    let store = format!("store: {{ kind: redis, redis: {{ url: {{ file: \"{}\" }}, lease: 2s }} }}", url.path());
+    let store =
+        format!("store: {{ kind: redis, redis: {{ url: {{ file: \"{}\" }}, lease: 2s }} }}", url.path());
     Setup { rest: store, ..Setup::with(jobs, Vec::new()) }.start().await
 }
 
@@ -43,7 +44,10 @@ async fn without_redis_all_goes_on_at_once_and_it_is_written_back_to_an_empty_on
     let began = Instant::now();
     let later = seen("c", Life::Canceled, 2);
     assert_eq!(one.store().keep(later.clone()).await.unwrap(), Kept::New(None));
-    assert_eq!(one.store().keep(seen("b", Life::Queued, 0)).await.unwrap(), Kept::Older(seen("b", Life::Running, 1)));
+    assert_eq!(
+        one.store().keep(seen("b", Life::Queued, 0)).await.unwrap(),
+        Kept::Older(seen("b", Life::Running, 1))
+    );
     assert_eq!(held(&one, "b").await, Some(seen("b", Life::Running, 1)));
     assert_eq!(held(&one, "nothing").await, None);
     assert_eq!(one.turns().claim(&[key("b")], Unless::Never).await, [Claim::Mine(Fence::Alone)]);
@@ -55,7 +59,10 @@ async fn without_redis_all_goes_on_at_once_and_it_is_written_back_to_an_empty_on
     let other = Tier::new(settings(&redis.url())).unwrap();
     for end in [told, later] {
         let id = end.job.key.external_id.clone();
-        until("it is written back", || async { (held(&other, id.as_str()).await.as_ref() == Some(&end)).then_some(()) }).await;
+        until("it is written back", || async {
+            (held(&other, id.as_str()).await.as_ref() == Some(&end)).then_some(())
+        })
+        .await;
     }
     assert!(!one.store().health().degraded);
 }

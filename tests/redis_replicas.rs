@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use jobgate::simulator::{Addresses, Asked, MindBridgeJob, MindBridgeStep, Simulator, SupermetricsJob, Upstream};
+use jobgate::simulator::{
+    Addresses, Asked, MindBridgeJob, MindBridgeStep, Simulator, SupermetricsJob, Upstream,
+};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -118,7 +120,9 @@ async fn run(replicas: usize, jobs: usize) -> Vec<Asked> {
         SupermetricsJob::new(&format!("metrics-{number}"), &[(0, "RUNNING"), (seconds(number), "SUCCESS")])
     });
     let refs: Vec<Value> = numbers
-        .flat_map(|number| [external("mind", &format!("mind-{number}")), external("metrics", &format!("metrics-{number}"))])
+        .flat_map(|number| {
+            [external("mind", &format!("mind-{number}")), external("metrics", &format!("metrics-{number}"))]
+        })
         .collect();
     let site = Site::new(mind.collect(), metrics.collect()).await;
     let running = join_all((0..replicas).map(|_| site.replica())).await;
@@ -140,6 +144,9 @@ async fn three_replicas_ask_no_more_than_one() {
     let count = |upstream| (of(&one, upstream), of(&three, upstream));
     let counts = (count(Upstream::MindBridge), count(Upstream::Supermetrics));
     report("overlapping looks of three replicas", overlaps(&three), three.len());
+    for (of_one, of_three) in [counts.0, counts.1] {
+        report("calls of three replicas to one upstream beyond those of one", of_three.saturating_sub(of_one), of_one);
+    }
     report("calls of three replicas beyond those of one", three.len().saturating_sub(one.len()), one.len());
     assert_eq!((overlaps(&one), overlaps(&three)), (0, 0));
     if jobs >= 500 {
@@ -206,7 +213,8 @@ async fn when_a_replica_drains_another_looks_on_at_once() {
     let refs = [external("mind", "a")];
     let mut watchers = Vec::new();
     for address in [to, other] {
-        let mut watcher = Watcher::of(TcpStream::connect(address).await.unwrap(), WebSocket, refs.to_vec()).await;
+        let mut watcher =
+            Watcher::of(TcpStream::connect(address).await.unwrap(), WebSocket, refs.to_vec()).await;
         assert_eq!(watcher.short().await, "SNAPSHOT RUNNING");
         watchers.push(watcher);
     }
@@ -218,7 +226,10 @@ async fn when_a_replica_drains_another_looks_on_at_once() {
     let (before, since) = (looks(), Instant::now());
     until("the other looks on", || async { (looks() > before).then_some(()) }).await;
     let waited = since.elapsed();
-    assert!(waited < Duration::from_millis(2_900), "{waited:?}: less than the lease, and than the pace with a second");
+    assert!(
+        waited < Duration::from_millis(2_900),
+        "{waited:?}: less than the lease, and than the pace with a second"
+    );
     site.simulator.handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
     assert_eq!(watchers.pop().unwrap().short().await, "ENDED SUCCEEDED");
 }

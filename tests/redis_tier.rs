@@ -37,7 +37,12 @@ pub(crate) fn settings(url: &str) -> Settings {
         lease: LEASE,
         timeout: Duration::from_millis(500),
         max_record: 64 << 10,
-        retention: Retention { max_bytes: 64 << 20, finished: day, unfinished: day, missing: Duration::from_secs(5) },
+        retention: Retention {
+            max_bytes: 64 << 20,
+            finished: day,
+            unfinished: day,
+            missing: Duration::from_secs(5),
+        },
     }
 }
 
@@ -79,7 +84,10 @@ async fn claim(tier: &Tier, id: &str, unless: Unless) -> Claim {
 }
 
 /// Asks again until it holds.
-pub(crate) async fn until<T, F: Future<Output = Option<T>> + Send>(what: &str, again: impl Fn() -> F + Send + Sync) -> T {
+pub(crate) async fn until<T, F: Future<Output = Option<T>> + Send>(
+    what: &str,
+    again: impl Fn() -> F + Send + Sync,
+) -> T {
     let held = async {
         let mut ticks = tokio::time::interval(Duration::from_millis(10));
         loop {
@@ -105,7 +113,11 @@ async fn what_one_replica_keeps_all_hold_and_an_older_answer_never_comes_back() 
     assert_eq!(held(&other, "a").await, Some(second.clone()), "an unfinished job is read again");
     for late in [first, seen("a", Life::Running, 15)] {
         assert_eq!(other.store().keep(late.clone()).await.unwrap(), Kept::Older(second.clone()));
-        assert_eq!(tier(&redis).store().keep(late).await.unwrap(), Kept::Older(second.clone()), "held nowhere but there");
+        assert_eq!(
+            tier(&redis).store().keep(late).await.unwrap(),
+            Kept::Older(second.clone()),
+            "held nowhere but there"
+        );
     }
     let rerun = seen("a", Life::Running, 30);
     one.store().keep(rerun.clone()).await.unwrap();
@@ -168,15 +180,25 @@ async fn a_job_has_one_turn_at_a_time_which_ends_with_what_is_kept() {
     let theirs = claim(&other, "a", Unless::Never).await;
     let Claim::Theirs { at_most, seen: before } = theirs else { panic!("{theirs:?}") };
     assert!(at_most <= LEASE, "{at_most:?}");
-    assert!(matches!(claim(&other, "a", Unless::KeptSince(before)).await, Claim::Theirs { .. }), "nothing was kept");
+    assert!(
+        matches!(claim(&other, "a", Unless::KeptSince(before)).await, Claim::Theirs { .. }),
+        "nothing was kept"
+    );
     assert!(one.store().keep_under(seen("a", Life::Running, 1), fence).await.unwrap().is_some());
     assert_eq!(claim(&other, "a", Unless::KeptSince(before)).await, Claim::Kept);
     assert_eq!(claim(&other, "a", Unless::KeptWithin(LIMIT)).await, Claim::Kept);
     let again = claim(&other, "a", Unless::Never).await;
     let Claim::Mine(newer) = again else { panic!("keeping ends a turn: {again:?}") };
-    assert_eq!(one.store().keep_under(seen("a", Life::Running, 2), fence).await.unwrap(), None, "a turn ends once");
+    assert_eq!(
+        one.store().keep_under(seen("a", Life::Running, 2), fence).await.unwrap(),
+        None,
+        "a turn ends once"
+    );
     one.turns().release(&key("a"), fence).await;
-    assert!(matches!(claim(&one, "a", Unless::Never).await, Claim::Theirs { .. }), "an old fence gives nothing back");
+    assert!(
+        matches!(claim(&one, "a", Unless::Never).await, Claim::Theirs { .. }),
+        "an old fence gives nothing back"
+    );
     other.turns().release(&key("a"), newer).await;
     assert!(matches!(claim(&one, "a", Unless::Never).await, Claim::Mine(_)));
 }
@@ -204,7 +226,10 @@ async fn of_sixty_writes_of_owners_that_overslept_none_is_accepted() {
     let ids: Vec<String> = (0..60).map(|number| format!("job-{number}")).collect();
     let keys: Vec<JobKey> = ids.iter().map(|id| key(id)).collect();
     let claims = one.turns().claim(&keys, Unless::Never).await;
-    let fences: Vec<Fence> = claims.iter().map(|claim| if let Claim::Mine(fence) = claim { *fence } else { panic!("{claim:?}") }).collect();
+    let fences: Vec<Fence> = claims
+        .iter()
+        .map(|claim| if let Claim::Mine(fence) = claim { *fence } else { panic!("{claim:?}") })
+        .collect();
     // The other takes over two thirds as soon as it can, and writes for half of these: with times of a clock that is behind.
     let rounds = keys.iter().enumerate().filter(|(number, _)| number % 3 > 0);
     join_all(rounds.map(async |(number, key)| {
@@ -216,14 +241,15 @@ async fn of_sixty_writes_of_owners_that_overslept_none_is_accepted() {
         });
         let fence = taken.await;
         if number % 3 == 2 {
-            let kept = other.store().keep_under(seen(key.external_id.as_str(), Life::Succeeded, 5), fence).await;
+            let kept =
+                other.store().keep_under(seen(key.external_id.as_str(), Life::Succeeded, 5), fence).await;
             assert!(kept.unwrap().is_some());
         }
     }))
     .await;
     let store = one.store();
-    let late = ids.iter().zip(&fences)
-        .map(|(id, fence)| store.keep_under(seen(id, Life::Running, 1_000), *fence));
+    let late =
+        ids.iter().zip(&fences).map(|(id, fence)| store.keep_under(seen(id, Life::Running, 1_000), *fence));
     let accepted = join_all(late).await.into_iter().filter(|kept| kept.as_ref().unwrap().is_some()).count();
     assert_eq!(accepted, 0);
     for id in ids.iter().skip(2).step_by(3) {
@@ -272,13 +298,20 @@ async fn replicas_hear_of_each_other_and_not_of_themselves() {
 async fn a_budget_is_one_for_all_replicas() {
     let redis = Redis::start().await;
     let source = SourceName::parse("mind").unwrap();
-    let limits = |per_second, per_hour, concurrency| Limits { per_second, per_hour, concurrency, max_wait: LIMIT };
+    let limits =
+        |per_second, per_hour, concurrency| Limits { per_second, per_hour, concurrency, max_wait: LIMIT };
     let (one, other) = (tier(&redis).budget(&source), tier(&redis).budget(&source));
     let go = |taken: &Taken| matches!(taken, Taken::Go { .. });
     let wide = limits(6, 1_000, 100);
-    let taken = join_all((0..20).map(|number| if number % 2 == 0 { one.take(&wide) } else { other.take(&wide) })).await;
+    let taken =
+        join_all((0..20).map(|number| if number % 2 == 0 { one.take(&wide) } else { other.take(&wide) }))
+            .await;
     assert_eq!(taken.iter().filter(|taken| go(taken)).count(), 6, "{taken:?}");
-    assert!(taken.iter().all(|taken| go(taken) || matches!(taken, Taken::Wait(wait) if *wait <= Duration::from_secs(1))));
+    assert!(
+        taken
+            .iter()
+            .all(|taken| go(taken) || matches!(taken, Taken::Wait(wait) if *wait <= Duration::from_secs(1)))
+    );
     let hour = one.take(&limits(1_000, 6, 100)).await;
     assert!(matches!(hour, Taken::Wait(wait) if wait > Duration::from_mins(59)), "{hour:?}");
     assert!(matches!(one.take(&limits(1_000, 1_000, 6)).await, Taken::Wait(_)), "six are under way");

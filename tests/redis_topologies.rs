@@ -41,7 +41,8 @@ async fn a_server_with_a_user_of_few_rights() {
 #[tokio::test]
 async fn a_server_behind_tls() {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    let dir = std::env::temp_dir().join(format!("jobgate-tls-{}-{:x}", std::process::id(), fastrand::u64(..)));
+    let dir =
+        std::env::temp_dir().join(format!("jobgate-tls-{}-{:x}", std::process::id(), fastrand::u64(..)));
     std::fs::create_dir_all(&dir).unwrap();
     let (certificate, secret) = (dir.join("cert.pem"), dir.join("key.pem"));
     std::fs::write(&certificate, made.cert.pem()).unwrap();
@@ -74,11 +75,16 @@ async fn a_cluster() {
     let mut nodes = Vec::new();
     for _ in 0..3 {
         let bus = free_port().to_string();
-        let arguments = ["--cluster-enabled", "yes", "--cluster-config-file", "DIR/nodes.conf", "--cluster-port", &bus];
+        let arguments =
+            ["--cluster-enabled", "yes", "--cluster-config-file", "DIR/nodes.conf", "--cluster-port", &bus];
         nodes.push(Redis::with(&arguments).await);
     }
     let addresses: Vec<String> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
-    let made = Command::new("redis-cli").args(["--cluster", "create"]).args(&addresses).arg("--cluster-yes").output();
+    let made = Command::new("redis-cli")
+        .args(["--cluster", "create"])
+        .args(&addresses)
+        .arg("--cluster-yes")
+        .output();
     assert!(made.as_ref().is_ok_and(|made| made.status.success()), "{made:?}");
     for node in &nodes {
         until("the cluster is up", || async {

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::fault::Faults;
-use super::redis::{RawRedis, RedisConfig};
+use super::tier::{RawRedis, RedisConfig};
 use super::values::{GIB, MIB, Size, words};
 
 /// Where jobs are kept.

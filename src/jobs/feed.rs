@@ -66,9 +66,8 @@ impl Feeds {
     /// Tells a change that another replica found, unless it was told already or is older than what was.
     pub(super) fn publish_once(&self, observation: &Observation) {
         let told = self.published().of(&observation.job.key);
-        let news = told.is_none_or(|told| {
-            observation.supersedes(&told) && !observation.job.says_the_same(&told.job)
-        });
+        let news = told
+            .is_none_or(|told| observation.supersedes(&told) && !observation.job.says_the_same(&told.job));
         if news {
             self.publish(observation);
         }

@@ -4,6 +4,7 @@
 //! reader sees fewer values, never an old one for ever. All decisions are made here under one short lock, without
 //! awaiting; the loop that acts on them is `poller`.
 
+mod others;
 mod resumed;
 mod told;
 mod turns;
@@ -42,14 +43,6 @@ pub struct FollowSettings {
     pub unknown_for: Duration,
     /// How long to follow a job that stays in one state.
     pub at_most: Duration,
-}
-
-impl FollowSettings {
-    /// How long after its time a look is made that another replica is expected to make: what stands by is told within
-    /// this time more, should the other be gone.
-    fn stand_by(&self) -> Duration {
-        self.pace.fastest / 2
-    }
 }
 
 /// All followed jobs.
@@ -187,37 +180,6 @@ impl Following {
             state.plan_if_idle(key, &self.settings);
             self.wake.notify_one();
         }
-    }
-
-    /// Takes in what another replica saw: tells the watchers, and plans the next look a little after the other's, so that
-    /// whoever looked last looks next, and another steps in when it does not.
-    pub(super) fn heard(&self, observation: &Observation) {
-        let mut state = self.lock();
-        let key = &observation.job.key;
-        let Some(followed) = state.jobs.get_mut(key) else { return };
-        followed.looking = false;
-        followed.stand_by = true;
-        followed.failures = 0;
-        followed.tell(|told| told.observe(observation));
-        followed.give_up_if_due(&self.settings);
-        state.plan(key, &self.settings, Duration::ZERO);
-        self.wake.notify_one();
-    }
-
-    /// How recent a look of another replica has to be to spare one of our own.
-    pub(super) fn recent(&self) -> Duration {
-        self.settings.stand_by()
-    }
-
-    /// Whether a job is followed.
-    pub(super) fn follows(&self, key: &JobKey) -> bool {
-        self.lock().jobs.contains_key(key)
-    }
-
-    /// The jobs that are followed and have not ended.
-    pub(super) fn open(&self) -> Vec<JobKey> {
-        let state = self.lock();
-        state.jobs.iter().filter(|(_, followed)| !followed.is_over()).map(|(key, _)| key.clone()).collect()
     }
 
     /// Takes in what came of a look, whoever asked for it: tells the watchers, and plans the next look.

@@ -153,7 +153,9 @@ impl Inner {
     /// Tracks what other replicas were told to track, and no longer what they were told not to. `known` is what all
     /// replicas tracked when this was last looked at.
     async fn track_as_others(&self, known: &mut BTreeSet<JobKey>) {
-        let Some(Remembered { tracked, .. }) = self.ingest.tolerate(self.ledger.remembered().await) else { return };
+        let Some(Remembered { tracked, .. }) = self.ingest.tolerate(self.ledger.remembered().await) else {
+            return;
+        };
         let tracked: BTreeMap<JobKey, Labels> = tracked.into_iter().collect();
         for key in known.iter().filter(|key| !tracked.contains_key(*key)) {
             self.tracking.remove(key);

@@ -93,8 +93,17 @@ impl Tier {
     /// # Errors
     /// When an address or a certificate cannot be read.
     pub fn new(settings: Settings) -> Result<Self, BadAddress> {
-        let Settings { urls, mode, authorities, prefix, record_secret, lease, timeout, max_record, retention } =
-            settings;
+        let Settings {
+            urls,
+            mode,
+            authorities,
+            prefix,
+            record_secret,
+            lease,
+            timeout,
+            max_record,
+            retention,
+        } = settings;
         let topology = topology::Topology::new(&urls, mode, authorities.as_deref(), timeout)?;
         if record_secret.is_none() {
             tracing::warn!(
@@ -177,6 +186,9 @@ impl Shared {
 
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings").field("mode", &self.mode).field("prefix", &self.prefix).finish_non_exhaustive()
+        f.debug_struct("Settings")
+            .field("mode", &self.mode)
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
     }
 }

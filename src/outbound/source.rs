@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::gate::{Gate, Limits, Outcome, Permit, Refusal};
-use super::redis::Tier;
 use super::http::{BaseUrl, Call, HttpRoad, Reply, SendError};
+use super::redis::Tier;
 use crate::domain::id::SourceName;
 use crate::domain::schedule::Backoff;
 use crate::domain::source::{SourceHealth, SourceStatus, Upstream};

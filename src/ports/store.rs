@@ -84,11 +84,7 @@ pub trait JobStore: Debug + Send + Sync {
 
     /// Keeps an observation that was made under a fence, as [`JobStore::keep`] does, and ends the turn. `None` when that turn
     /// was over: it is neither kept nor to be told, because whoever had the turn since knows better.
-    fn keep_under(
-        &self,
-        new: Observation,
-        fence: Fence,
-    ) -> BoxFuture<'_, Result<Option<Kept>, StoreError>> {
+    fn keep_under(&self, new: Observation, fence: Fence) -> BoxFuture<'_, Result<Option<Kept>, StoreError>> {
         let _: Fence = fence;
         Box::pin(async move { self.keep(new).await.map(Some) })
     }

@@ -21,7 +21,7 @@ use crate::jobs::{FollowSettings, Freshness, Jobs, Ports};
 use crate::outbound::credentials::{self, SecretFiles};
 use crate::outbound::http::{BaseUrl, HttpRoad};
 use crate::outbound::identity::clients::ClientKeys;
-use crate::outbound::redis::{self, Mode, Tier};
+use crate::outbound::redis::{Mode, Settings as TierSettings, Tier};
 use crate::outbound::stores::embedded::{self, EmbeddedStore};
 use crate::outbound::stores::memory::{MemoryStore, NoLedger, Retention};
 use crate::outbound::stores::rows::MemoryRows;
@@ -328,7 +328,7 @@ fn tier(config: &RedisConfig, env: &Environment, retention: Retention) -> anyhow
         RedisMode::Sentinel => Mode::Sentinel(config.sentinel_name.clone()),
         RedisMode::Cluster => Mode::Cluster,
     };
-    let settings = redis::Settings {
+    let settings = TierSettings {
         urls,
         mode,
         authorities,

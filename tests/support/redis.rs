@@ -31,7 +31,11 @@ impl Redis {
 
     /// Starts one on a port of the caller's choice. A sentinel is the same program, with a configuration file.
     pub(crate) async fn on(port: u16, arguments: &[&str]) -> Self {
-        let dir = std::env::temp_dir().join(format!("jobgate-redis-{}-{:x}", std::process::id(), fastrand::u64(..)));
+        let dir = std::env::temp_dir().join(format!(
+            "jobgate-redis-{}-{:x}",
+            std::process::id(),
+            fastrand::u64(..)
+        ));
         std::fs::create_dir_all(&dir).unwrap();
         let put = |text: &&str| text.replace("PORT", &port.to_string()).replace("DIR", dir.to_str().unwrap());
         let arguments: Vec<String> = arguments.iter().map(put).collect();
@@ -98,7 +102,16 @@ pub(crate) fn free_port() -> u16 {
 fn spawn(port: u16, arguments: &[String], dir: &std::path::Path) -> Child {
     let mut command = Command::new("redis-server");
     if !arguments.iter().any(|argument| argument == "--sentinel") {
-        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+        command.args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ]);
     }
     command.args(arguments).current_dir(dir).stdout(Stdio::null()).stderr(Stdio::null());
     let child = command.spawn();

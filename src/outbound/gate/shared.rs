@@ -83,7 +83,8 @@ impl Share {
     fn wait_for(&self, now: Duration, calls: u32, per: Duration, replicas: u32) -> Duration {
         let calls = calls.max(1);
         let (share, per) = match calls / replicas {
-            0 => (1, per * replicas / calls),
+            // Rounded up: many of them together must not make one more.
+            0 => (1, per * replicas / calls + Duration::from_nanos(1)),
             share => (share, per),
         };
         let blocking = self.started.len().checked_sub(share as usize).and_then(|over| self.started.get(over));

@@ -31,7 +31,9 @@ pub(super) async fn beat(shared: &Arc<Shared>, store: &Arc<RedisStore>) {
             shared.replicas.store(count.parse().unwrap_or(1).max(1), Ordering::Relaxed);
             let emptied = born.as_ref().is_some_and(|born| *born != mark);
             if emptied {
-                tracing::warn!("redis has been emptied; what this process holds of ended jobs is written back");
+                tracing::warn!(
+                    "redis has been emptied; what this process holds of ended jobs is written back"
+                );
             }
             if born.as_ref() != Some(&mark) {
                 look_at_server(shared).await;
@@ -76,7 +78,10 @@ async fn look_at_server(shared: &Arc<Shared>) {
 }
 
 /// All text in an answer: a cluster's nodes answer each for itself.
-#[expect(clippy::wildcard_enum_match_arm, reason = "another crate's enum, which grows: what is no text is left out")]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "another crate's enum, which grows: what is no text is left out"
+)]
 fn collect(value: &Value, text: &mut String) {
     match value {
         Value::BulkString(bytes) => text.push_str(&String::from_utf8_lossy(bytes)),

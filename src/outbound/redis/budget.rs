@@ -34,7 +34,8 @@ impl SharedBudget for RedisBudget {
         Box::pin(async move {
             let link = &self.shared.link;
             let [per_second, per_hour, concurrency] =
-                [limits.per_second, limits.per_hour, limits.concurrency].map(|limit| limit.max(1).to_string());
+                [limits.per_second, limits.per_hour, limits.concurrency]
+                    .map(|limit| limit.max(1).to_string());
             let slot = format!("{}{:016x}", self.shared.owner, fastrand::u64(..));
             let arguments: [&[u8]; 5] = [
                 per_second.as_bytes(),

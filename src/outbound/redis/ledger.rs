@@ -12,7 +12,8 @@ impl Ledger for RedisStore {
     fn remembered(&self) -> BoxFuture<'_, Result<Remembered, StoreError>> {
         Box::pin(async move {
             let all = redis::cmd("HGETALL").arg(self.shared.keys.tracked()).to_owned();
-            let fields: Vec<(Vec<u8>, Vec<u8>)> = self.shared.link.ask(&all).await.map_err(|away| store_error(&away))?;
+            let fields: Vec<(Vec<u8>, Vec<u8>)> =
+                self.shared.link.ask(&all).await.map_err(|away| store_error(&away))?;
             let mut tracked: Vec<(JobKey, Labels)> = fields
                 .iter()
                 .filter_map(|(name, sealed)| {
@@ -32,7 +33,8 @@ impl Ledger for RedisStore {
                 let field = record::key_bytes(&key);
                 let command = match labels {
                     Some(labels) => {
-                        let labels = serde_json::to_vec(&labels).map_err(|error| StoreError(error.to_string()))?;
+                        let labels =
+                            serde_json::to_vec(&labels).map_err(|error| StoreError(error.to_string()))?;
                         let sealed = self.sealer.seal(&field, &labels);
                         redis::cmd("HSET").arg(&name).arg(&field).arg(sealed).to_owned()
                     }

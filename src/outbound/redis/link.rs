@@ -231,7 +231,11 @@ impl Link {
     }
 
     fn enter(&self) -> Result<Trial<'_>, Away> {
-        if self.breaker().is_open() { Err(Away::Left) } else { Ok(Trial { link: self, decides: false, ended: false }) }
+        if self.breaker().is_open() {
+            Err(Away::Left)
+        } else {
+            Ok(Trial { link: self, decides: false, ended: false })
+        }
     }
 
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
@@ -278,7 +282,10 @@ impl Drop for Trial<'_> {
 }
 
 /// Whether an error says that this server, or the way to it, is of no use now. Other errors are about one command.
-#[expect(clippy::wildcard_enum_match_arm, reason = "another crate's enum, which grows: all but these is about the way")]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "another crate's enum, which grows: all but these is about the way"
+)]
 fn is_trouble(error: &RedisError) -> bool {
     match error.kind() {
         ErrorKind::Server(kind) => matches!(

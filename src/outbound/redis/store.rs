@@ -172,7 +172,12 @@ impl RedisStore {
         let name = self.shared.keys.job(&key);
         let body = self.sealer.seal(name.as_bytes(), &record::write(&bytes, &new));
         for _ in 0..TRIES {
-            let near = self.near.get(std::slice::from_ref(&key)).await.ok().and_then(|mut near| near.pop().flatten());
+            let near = self
+                .near
+                .get(std::slice::from_ref(&key))
+                .await
+                .ok()
+                .and_then(|mut near| near.pop().flatten());
             let Record { point, held: far, missing: _ } = self.read(&key).await?;
             let far_is_new = match (&near, &far) {
                 (Some(near), Some(far)) => far.supersedes(near),
@@ -284,7 +289,8 @@ impl RedisStore {
         limit: usize,
     ) -> Result<Vec<Observation>, Away> {
         let index = self.shared.keys.index();
-        let mut from = after.map_or_else(|| b"-".to_vec(), |key| [b"(", &record::key_bytes(key)[..]].concat());
+        let mut from =
+            after.map_or_else(|| b"-".to_vec(), |key| [b"(", &record::key_bytes(key)[..]].concat());
         let mut page = Vec::new();
         loop {
             let size = limit.max(PAGE);
@@ -365,11 +371,7 @@ impl JobStore for RedisStore {
         })
     }
 
-    fn keep_under(
-        &self,
-        new: Observation,
-        fence: Fence,
-    ) -> BoxFuture<'_, Result<Option<Kept>, StoreError>> {
+    fn keep_under(&self, new: Observation, fence: Fence) -> BoxFuture<'_, Result<Option<Kept>, StoreError>> {
         Box::pin(async move {
             match self.share(new.clone(), fence).await {
                 Ok(kept) => Ok(kept),

@@ -28,8 +28,10 @@ pub enum Mode {
 #[derive(Debug, thiserror::Error)]
 pub enum BadAddress {
     /// One of them does not read.
-    #[error("must hold redis://host:port or rediss://host:port, with user:password@ before the host where needed, \
-             and for sentinels and clusters several of them between commas")]
+    #[error(
+        "must hold redis://host:port or rediss://host:port, with user:password@ before the host where needed, \
+             and for sentinels and clusters several of them between commas"
+    )]
     Url,
     /// More than one for a single server.
     #[error("holds several addresses: set mode to sentinel or cluster, or keep one")]
@@ -157,12 +159,9 @@ impl Topology {
         let answer = connection.req_packed_command(&question).await?.extract_error()?;
         let (host, port): (String, u16) = redis::from_redis_value(answer)?;
         Ok(match sentinel.addr() {
-            ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
-                host,
-                port,
-                insecure: *insecure,
-                tls_params: tls_params.clone(),
-            },
+            ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+                ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: tls_params.clone() }
+            }
             ConnectionAddr::Tcp(..) | ConnectionAddr::Unix(_) => ConnectionAddr::Tcp(host, port),
             _ => return Err(nowhere()),
         })

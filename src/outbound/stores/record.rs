@@ -65,7 +65,11 @@ pub(in crate::outbound) fn write(key: &[u8], observation: &Observation) -> Vec<u
 ///
 /// # Errors
 /// When the bytes are not those that were written, or say what this version does not know.
-pub(in crate::outbound) fn read(key: &JobKey, key_bytes: &[u8], bytes: &[u8]) -> Result<Observation, Unreadable> {
+pub(in crate::outbound) fn read(
+    key: &JobKey,
+    key_bytes: &[u8],
+    bytes: &[u8],
+) -> Result<Observation, Unreadable> {
     let (head, body) = open(key_bytes, bytes, HEAD)?;
     if head.first() != Some(&LAYOUT) {
         return Err(Unreadable::Strange);

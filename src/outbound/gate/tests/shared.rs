@@ -60,7 +60,11 @@ async fn what_one_replica_is_told_to_pause_all_do() {
     tokio::time::advance(SECOND * 5).await;
     assert_eq!(once(&gate, Outcome::Answered).await, Err(Refusal::Throttled(SECOND * 30)));
     assert_eq!(script.paused.lock().unwrap().len(), 1, "theirs is not told again");
-    assert_eq!(once(&gate, Outcome::Answered).await, Err(Refusal::Throttled(SECOND * 30)), "without asking again");
+    assert_eq!(
+        once(&gate, Outcome::Answered).await,
+        Err(Refusal::Throttled(SECOND * 30)),
+        "without asking again"
+    );
 }
 
 #[tokio::test(start_paused = true)]

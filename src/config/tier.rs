@@ -80,7 +80,8 @@ pub(super) struct RawRedis {
 
 impl RawRedis {
     pub(super) fn accept(self, kind: StoreKind, faults: &mut Faults) -> RedisConfig {
-        let Self { url, mode, sentinel_name, ca_file, prefix, record_secret, lease, timeout, max_record } = self;
+        let Self { url, mode, sentinel_name, ca_file, prefix, record_secret, lease, timeout, max_record } =
+            self;
         if kind == StoreKind::Redis && url.is_none() {
             faults.add("store.redis.url", "is empty: write { file: /path } or { env: NAME } of its URL");
         }
@@ -89,7 +90,8 @@ impl RawRedis {
             faults.add("store.redis.prefix", "must be 1 to 63 of A-Z, a-z, 0-9, -, _, . and :");
         }
         if mode == RedisMode::Sentinel && sentinel_name.is_empty() {
-            faults.add("store.redis.sentinel_name", "must be the name by which the sentinels know the server");
+            faults
+                .add("store.redis.sentinel_name", "must be the name by which the sentinels know the server");
         }
         RedisConfig {
             url: url.and_then(|url| url.accept("store.redis.url", faults)),
