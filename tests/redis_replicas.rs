@@ -145,7 +145,11 @@ async fn three_replicas_ask_no_more_than_one() {
     let counts = (count(Upstream::MindBridge), count(Upstream::Supermetrics));
     report("overlapping looks of three replicas", overlaps(&three), three.len());
     for (of_one, of_three) in [counts.0, counts.1] {
-        report("calls of three replicas to one upstream beyond those of one", of_three.saturating_sub(of_one), of_one);
+        report(
+            "calls of three replicas to one upstream beyond those of one",
+            of_three.saturating_sub(of_one),
+            of_one,
+        );
     }
     report("calls of three replicas beyond those of one", three.len().saturating_sub(one.len()), one.len());
     assert_eq!((overlaps(&one), overlaps(&three)), (0, 0));

@@ -321,12 +321,8 @@ impl State {
             self.forget(&key);
         }
         let mut chosen = turns::take_turns(due, room.jobs, |key| self.client_of(key));
-        if let Some(agenda) = self.agenda.get(source).filter(|_| !chosen.is_empty()) {
-            // A request that goes anyway takes along what would be due in a moment, at no cost.
-            let soon = (now, u64::MAX)..=(now + settings.pace.fastest / 2, u64::MAX);
-            let seats = chosen.len().next_multiple_of(room.a_request.max(1)).min(room.jobs);
-            chosen.extend(agenda.range(soon).take(seats - chosen.len()).map(|(_, key)| key.clone()));
-        }
+        let seats = chosen.len().next_multiple_of(room.a_request.max(1)).min(room.jobs);
+        chosen.extend(self.companions(source, seats - chosen.len(), now, settings));
         chosen.retain(|key| self.start_looking(key, settings));
         chosen
     }

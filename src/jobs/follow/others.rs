@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use crate::domain::id::JobKey;
+use tokio::time::Instant;
+
+use crate::domain::id::{JobKey, SourceName};
 use crate::domain::observation::Observation;
 
-use super::{FollowSettings, Following};
+use super::{FollowSettings, Following, State};
 
 impl Following {
     /// Takes in what another replica saw: tells the watchers, and plans the next look a little after the other's, so that
@@ -37,6 +39,25 @@ impl Following {
     pub(in crate::jobs) fn open(&self) -> Vec<JobKey> {
         let state = self.lock();
         state.jobs.iter().filter(|(_, followed)| !followed.is_over()).map(|(key, _)| key.clone()).collect()
+    }
+}
+
+impl State {
+    /// Those whom a request that goes anyway takes along, at no cost: what would be due in a moment, and what another
+    /// replica would look at in a moment. So replicas that follow the same jobs soon pack them as one would.
+    pub(super) fn companions(
+        &self,
+        source: &SourceName,
+        seats: usize,
+        now: Instant,
+        settings: &FollowSettings,
+    ) -> Vec<JobKey> {
+        let Some(agenda) = self.agenda.get(source) else { return Vec::new() };
+        let soon = now + settings.pace.fastest / 2;
+        let among = (now, u64::MAX)..=(soon + settings.stand_by(), u64::MAX);
+        let stands_by = |key: &JobKey| self.jobs.get(key).is_some_and(|followed| followed.stand_by);
+        let soon = agenda.range(among).filter(|((at, _), key)| *at <= soon || stands_by(key));
+        soon.take(seats).map(|(_, key)| key.clone()).collect()
     }
 }
 
