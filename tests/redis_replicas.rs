@@ -19,7 +19,7 @@ use crate::support::redis::Redis;
 use crate::support::scale::{report, scale};
 use crate::support::scratch::Scratch;
 use crate::support::server::{ANY, KEY, Setup, TOKEN, external, told};
-use crate::support::streams::{Heard, Watcher, WebSocket};
+use crate::support::streams::{Heard, Sse, Watcher, WebSocket};
 use crate::support::wire;
 
 /// References in one subscription.
@@ -206,6 +206,26 @@ async fn a_tracked_job_is_followed_to_its_end_by_the_others_when_its_replica_die
         (list["trackedJobs"]["nodes"][0]["state"] == "SUCCEEDED").then_some(())
     })
     .await;
+}
+
+/// Whoever reads the changes of all jobs reads those that another replica found, also of jobs nobody here follows, and once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_feed_of_one_replica_tells_what_another_finds_and_tells_it_once() {
+    let site = Site::new(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], Vec::new()).await;
+    let (_first, to) = site.replica().await;
+    let (_second, other) = site.replica().await;
+    let mut feeds = [Watcher::feed(to, Sse).await, Watcher::feed(other, Sse).await];
+    // Before the subscription is in place nothing is promised: its first byte came, so it is.
+    for (status, expected) in [("IN_PROGRESS", "CHANGED RUNNING"), ("COMPLETE", "ENDED SUCCEEDED")] {
+        site.simulator.handle().set_state("a", MindBridgeStep::new(status)).unwrap();
+        let query = format!("query($ref: JobRef!) {{ job(ref: $ref, maxStaleness: \"1ms\") {ANY} }}");
+        for address in [to, other, to] {
+            ask(address, &query, json!({ "ref": external("mind", "a") })).await;
+        }
+        for feed in &mut feeds {
+            assert_eq!(feed.short().await, expected);
+        }
+    }
 }
 
 /// A replica that drains holds nobody up: the next look is made by another as if nothing had been.

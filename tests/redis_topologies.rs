@@ -4,6 +4,7 @@ use std::process::Command;
 
 use jobgate::domain::job::Life;
 use jobgate::outbound::redis::{Mode, Settings, Tier};
+use jobgate::ports::feed::{Done, Feed as _, Hint, News};
 use jobgate::ports::store::{JobStore as _, Kept};
 use jobgate::ports::turns::{Claim, Turns as _, Unless};
 
@@ -22,6 +23,12 @@ async fn works(make: impl Fn() -> Tier + Send + Sync) {
         assert!(matches!(claims[..], [Claim::Mine(jobgate::ports::turns::Fence::Epoch(_))]), "{claims:?}");
         assert!(matches!(other.turns().claim(&[key(id)], Unless::Never).await[..], [Claim::Theirs { .. }]));
     }
+    let hears = other.turns();
+    let _runs = run(&other);
+    assert_eq!(hears.next().await, News::Gap, "it listens now");
+    one.store().keep(seen("f", Life::Running, 9)).await.unwrap();
+    let hint = Hint { key: key("f"), what: Done::Changed };
+    assert_eq!(hears.next().await, News::Hints(vec![hint]));
 }
 
 #[tokio::test]

@@ -38,7 +38,11 @@ pub(super) fn run(
         terminal.complain(secret)?;
     }
     let refused = if arguments.online { try_online(&config, credentials, terminal)? } else { 0 };
-    let good = unreadable.is_empty() && refused == 0;
+    let tier = build::check_tier(&config, env);
+    if let Err(error) = &tier {
+        terminal.complain(&format!("{error:#}"))?;
+    }
+    let good = unreadable.is_empty() && refused == 0 && tier.is_ok();
     if arguments.print {
         terminal.say(&format!("{:#}", config.effective()?))?;
     } else if good {

@@ -105,11 +105,6 @@ impl Tier {
             retention,
         } = settings;
         let topology = topology::Topology::new(&urls, mode, authorities.as_deref(), timeout)?;
-        if record_secret.is_none() {
-            tracing::warn!(
-                "store.redis.record_secret is not set: whoever can write to the Redis can put words into a job's mouth"
-            );
-        }
         let (later, queue) = mpsc::channel(LATER_MAX);
         let shared = Arc::new(Shared {
             link: Link::new(topology, timeout),
@@ -144,6 +139,11 @@ impl Tier {
     /// Keeps the tier alive until `stop` is cancelled: says that this replica is there, listens for hints, gives back
     /// slots, and writes back what the tier has lost. Then takes its leave.
     pub async fn run(self, stop: CancellationToken) {
+        if !self.store.is_sealed() {
+            tracing::warn!(
+                "store.redis.record_secret is not set: whoever can write to the Redis can put words into a job's mouth"
+            );
+        }
         let listening = feed::listen(&self.shared, &self.store);
         let beating = beat::beat(&self.shared, &self.store);
         tokio::select! {

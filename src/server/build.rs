@@ -276,13 +276,7 @@ struct Stores {
 
 /// Opens the configured store. Blocks on the disk, before anybody is served; connects to nobody.
 fn stores(config: &Config, env: &Environment, clock: &Arc<dyn Clock>) -> anyhow::Result<Stores> {
-    let cache = &config.cache;
-    let retention = Retention {
-        max_bytes: cache.max_bytes as u64,
-        finished: cache.keep_finished,
-        unfinished: cache.keep_unfinished,
-        missing: cache.missing_for,
-    };
+    let retention = retention(config);
     let (store, ledger): (Arc<dyn JobStore>, Arc<dyn Ledger>) = match config.store.kind {
         StoreKind::Memory => (Arc::new(MemoryStore::new(retention)), Arc::new(NoLedger)),
         StoreKind::Embedded => {
@@ -304,6 +298,27 @@ fn stores(config: &Config, env: &Environment, clock: &Arc<dyn Clock>) -> anyhow:
         }
     };
     Ok(Stores { store, ledger, turns: Arc::new(Alone), feed: Arc::new(Alone), tier: None })
+}
+
+fn retention(config: &Config) -> Retention {
+    let cache = &config.cache;
+    Retention {
+        max_bytes: cache.max_bytes as u64,
+        finished: cache.keep_finished,
+        unfinished: cache.keep_unfinished,
+        missing: cache.missing_for,
+    }
+}
+
+/// Says whether what replicas share could be made ready, where it is configured. Connects to nobody.
+///
+/// # Errors
+/// When a secret or a file cannot be read, or an address cannot be used; names the option.
+pub fn check_tier(config: &Config, env: &Environment) -> anyhow::Result<()> {
+    match config.store.kind {
+        StoreKind::Redis => tier(&config.store.redis, env, retention(config)).map(drop),
+        StoreKind::Embedded | StoreKind::Memory => Ok(()),
+    }
 }
 
 /// Makes ready what replicas share. Reads the secrets it names.

@@ -87,9 +87,21 @@ impl Watcher {
             "subscription($refs: [JobRef!]!) {{ jobUpdates(refs: $refs, maxStaleness: \"100ms\") \
              {{ kind sequence isFinal result {{ ... on Job {{ externalId }} }} result {ANY} }} }}"
         );
-        let body = json!({ "query": query, "variables": { "refs": refs } });
+        Self::asking(socket, carrier, &json!({ "query": query, "variables": { "refs": refs } })).await
+    }
+
+    /// Opens the stream of all changes, under the name of the other one.
+    pub(crate) async fn feed(gateway: SocketAddr, carrier: Carrier) -> Self {
+        let query = format!(
+            "subscription {{ jobUpdates: jobFeed {{ kind sequence isFinal result {{ ... on Job {{ externalId }} }} result {ANY} }} }}"
+        );
+        let socket = TcpStream::connect(gateway).await.unwrap();
+        Self::asking(socket, carrier, &json!({ "query": query })).await
+    }
+
+    async fn asking(socket: TcpStream, carrier: Carrier, body: &Value) -> Self {
         Self(match carrier {
-            WebSocket => Wire::WebSocket(Box::new(subscribe(socket, &body).await)),
+            WebSocket => Wire::WebSocket(Box::new(subscribe(socket, body).await)),
             Sse => Wire::Sse(Events::open(socket, &body.to_string()).await),
         })
     }

@@ -23,6 +23,11 @@ impl Sealer {
         Self { key }
     }
 
+    /// Says whether there is a secret.
+    pub(super) const fn has_secret(&self) -> bool {
+        self.key.is_some()
+    }
+
     /// Seals a body under the name it is stored by.
     pub(super) fn seal(&self, name: &[u8], body: &[u8]) -> Vec<u8> {
         let Some(key) = &self.key else { return [&[BARE], body].concat() };

@@ -79,6 +79,11 @@ impl RedisStore {
         }
     }
 
+    /// Says whether records are authenticated.
+    pub(super) const fn is_sealed(&self) -> bool {
+        self.sealer.has_secret()
+    }
+
     async fn read(&self, key: &JobKey) -> Result<Record, Away> {
         let name = self.shared.keys.job(key);
         let fields = redis::cmd("HMGET").arg(&name).arg("r").arg("n").arg("m").to_owned();
@@ -179,6 +184,10 @@ impl RedisStore {
                 .ok()
                 .and_then(|mut near| near.pop().flatten());
             let Record { point, held: far, missing: _ } = self.read(&key).await?;
+            if far.as_ref() == Some(&new) && fence == Fence::Alone {
+                // Written back by another replica before.
+                return Ok(Some(self.hold(new, far).await));
+            }
             let far_is_new = match (&near, &far) {
                 (Some(near), Some(far)) => far.supersedes(near),
                 (near, far) => near.is_none() && far.is_some(),
