@@ -13,6 +13,7 @@ use crate::config::{Config, Environment, FILE_VARIABLE, Faults};
 mod check;
 mod config_schema;
 mod demo;
+mod health;
 mod job;
 mod key;
 mod schema;
@@ -40,6 +41,8 @@ enum Command {
     Simulate(simulate::Arguments),
     /// List every fault of a configuration at once
     Check(check::Arguments),
+    /// Ask a running gateway whether it may receive traffic
+    Health(health::Arguments),
     /// Print the GraphQL schema
     Schema,
     /// Print the JSON Schema of the configuration file
@@ -131,6 +134,7 @@ fn dispatch(command: Command, env: &Environment, terminal: &mut Terminal<'_>) ->
         Command::Simulate(arguments) => simulate::run(&arguments, terminal),
         Command::Schema => schema::run(terminal),
         Command::Check(arguments) => check::run(&arguments, env, terminal),
+        Command::Health(arguments) => health::run(&arguments, terminal),
         Command::ConfigSchema => config_schema::run(terminal),
         Command::Key(command) => key::run(&command, terminal),
         Command::Job(command) => Ok(job::run(&command, env, terminal)),

@@ -13,10 +13,14 @@ use crate::domain::id::SourceName;
 mod cache;
 mod clients;
 mod credential;
+mod credentials;
 mod environment;
 mod fault;
 mod follow;
 mod graphql;
+mod jwt;
+mod limits;
+mod network;
 mod read;
 mod schema;
 mod server;
@@ -29,20 +33,26 @@ mod tests;
 mod tier;
 mod tree;
 mod values;
+mod watch_tokens;
 
 pub use cache::CacheConfig;
 pub use clients::ClientConfig;
-pub use credential::{CredentialRef, SecretRef};
+pub use credential::{CredentialConfig, CredentialRef, SecretRef};
+pub use credentials::CredentialsConfig;
 pub use environment::{Environment, FILE_VARIABLE, KEY_VARIABLE, NoText, URL_VARIABLE};
 pub use fault::Faults;
 pub use follow::FollowConfig;
-pub use graphql::{GraphqlConfig, Introspection};
-pub use server::ServerConfig;
+pub use graphql::{GraphqlConfig, Introspection, PersistedQueries, TrustedDocuments};
+pub use jwt::{IssuerConfig, JwksRef, SigningAlgorithm};
+pub use limits::LimitsConfig;
+pub use network::{Network, NoNetwork};
+pub use server::{ServerConfig, TlsConfig};
 pub use sources::{BudgetConfig, SourceConfig};
 pub use store::{StoreConfig, StoreKind};
 pub use streams::StreamsConfig;
 pub use telemetry::{LogFormat, TelemetryConfig};
 pub use tier::{RedisConfig, RedisMode};
+pub use watch_tokens::WatchTokensConfig;
 
 /// Every option with its default, as an operator can read it.
 const DEFAULTS: &str = include_str!("../config/default.yaml");
@@ -55,11 +65,19 @@ pub struct Config {
     /// The accounts of upstreams, by name; at least one.
     #[serde(serialize_with = "by_name")]
     pub sources: BTreeMap<SourceName, SourceConfig>,
-    /// Who may ask. Empty only where jobgate listens on loopback, and whoever reaches it may.
+    /// How the secrets of all sources are followed.
+    pub credentials: CredentialsConfig,
+    /// Who may ask, by key. Together with `jwt` empty only where jobgate listens on loopback, and whoever reaches it may.
     pub clients: Vec<ClientConfig>,
+    /// Whose signed tokens are taken.
+    pub jwt: Vec<IssuerConfig>,
+    /// What the passes are signed with that clients make for browsers.
+    pub watch_tokens: WatchTokensConfig,
     /// What a document may look like.
     pub graphql: GraphqlConfig,
-    /// How long a stream may live and be silent, how many there may be, and which pages may open one.
+    /// What one client may take of the gateway.
+    pub limits: LimitsConfig,
+    /// How long a stream may live and be silent, and how many there may be.
     pub streams: StreamsConfig,
     /// How long an answer is good for, and how much is kept.
     pub cache: CacheConfig,
@@ -79,9 +97,15 @@ struct RawConfig {
     server: ServerConfig,
     /// The accounts of upstreams that jobgate asks, by name: 1 to 63 of a-z, 0-9, - and _. At least one.
     sources: BTreeMap<String, sources::RawSource>,
-    /// Who may ask. Without clients jobgate listens on loopback only, and whoever reaches it may ask for everything.
+    credentials: CredentialsConfig,
+    /// Who may ask, by key. Without clients and jwt jobgate listens on loopback only, and whoever reaches it may ask for
+    /// everything.
     clients: Vec<clients::RawClient>,
+    /// Whose signed tokens are taken beside client keys.
+    jwt: Vec<jwt::RawIssuer>,
+    watch_tokens: watch_tokens::RawWatchTokens,
     graphql: GraphqlConfig,
+    limits: LimitsConfig,
     streams: StreamsConfig,
     cache: CacheConfig,
     follow: FollowConfig,
@@ -128,6 +152,11 @@ impl Config {
         serde_json::to_value(self)
     }
 
+    /// Says whether everybody who reaches jobgate may ask for everything: nobody is configured who may.
+    pub const fn knows_nobody(&self) -> bool {
+        self.clients.is_empty() && self.jwt.is_empty()
+    }
+
     /// Says whether callers may ask for the schema.
     pub fn allows_introspection(&self) -> bool {
         match self.graphql.introspection {
@@ -153,6 +182,7 @@ impl Config {
 
     fn accept(raw: RawConfig, names: &BTreeSet<String>, faults: &mut Faults) -> Self {
         raw.server.check(faults);
+        raw.limits.check(faults);
         raw.streams.check(&raw.server, faults);
         raw.cache.check(faults);
         raw.follow.check(faults);
@@ -173,14 +203,34 @@ impl Config {
                 sources.extend(source.map(|source| (name, source)));
             }
         }
-        if raw.clients.is_empty() && !raw.server.is_local() {
-            let message = "reaches beyond this machine while no clients are configured: configure clients or listen on 127.0.0.1";
+        if raw.clients.is_empty() && raw.jwt.is_empty() && !raw.server.is_local() {
+            let message = "reaches beyond this machine while no clients are configured: configure clients or jwt, or listen on 127.0.0.1";
             faults.add("server.listen", message);
         }
-        let clients = clients::accept(raw.clients, names, faults);
+        let upstream = |name: &String| {
+            sources.iter().find(|(known, _)| known.as_str() == name).map(|(_, source)| source.upstream)
+        };
+        let known = names.iter().map(|name| (name.clone(), upstream(name))).collect();
+        let clients = clients::accept(raw.clients, &known, faults);
+        let jwt = jwt::accept(raw.jwt, names, faults);
         let store = raw.store.accept(faults);
-        let RawConfig { server, graphql, streams, cache, follow, telemetry, .. } = raw;
-        Self { server, sources, clients, graphql, streams, cache, follow, store, telemetry }
+        let watch_tokens = raw.watch_tokens.accept(faults);
+        let RawConfig { server, credentials, graphql, limits, streams, cache, follow, telemetry, .. } = raw;
+        Self {
+            server,
+            sources,
+            credentials,
+            clients,
+            jwt,
+            watch_tokens,
+            graphql,
+            limits,
+            streams,
+            cache,
+            follow,
+            store,
+            telemetry,
+        }
     }
 }
 

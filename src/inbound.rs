@@ -1,9 +1,15 @@
 //! Floor 4, the doors in. Each opens on a use case of `jobs`; none sees `outbound` or `ports`.
 
+pub mod bad_credentials;
+pub mod client_limits;
+mod cors;
 pub mod error;
 pub mod graphql;
 pub mod layers;
+pub mod paced;
 pub mod page;
+pub mod peer;
+pub mod porter;
 pub mod probes;
 pub mod rest;
 pub mod router;

@@ -11,6 +11,7 @@ mod ingest;
 mod judge;
 pub mod list;
 pub mod lookup;
+pub mod pass;
 mod poller;
 mod replicas;
 mod resume;
@@ -82,6 +83,23 @@ pub struct Freshness {
     pub rerun_check: Duration,
     /// A caller gets an answer within this time, whatever the upstream does.
     pub answer_within: Duration,
+}
+
+/// A source as a client may see it.
+#[derive(Clone, Debug)]
+pub struct SourceView {
+    /// How the source is doing.
+    pub status: SourceStatus,
+    /// Whether the client may see how much of the budget is in use: who may read only some of a source's jobs could count
+    /// by it what the others cost.
+    pub shows_budget: bool,
+}
+
+impl SourceView {
+    fn new(status: SourceStatus, principal: &Principal) -> Self {
+        let shows_budget = !principal.only_watches() && principal.scope(&status.name).is_none();
+        Self { status, shows_budget }
+    }
 }
 
 /// The use cases. A cheap clone.
@@ -183,15 +201,26 @@ impl Jobs {
         self.inner.identity.recognise(presented)
     }
 
-    /// The sources a client may read, by name.
-    pub fn sources(&self, principal: &Principal) -> Vec<SourceStatus> {
-        let readable = self.inner.readers.iter().filter(|(name, _)| principal.may_read(name));
-        readable.map(|(_, reader)| reader.status()).collect()
+    /// Says whether a client that was recognised before would be recognised now as the same.
+    pub fn still_stands(&self, principal: &Principal) -> bool {
+        self.inner.identity.stands(principal)
     }
 
-    /// One source that a client may read.
-    pub fn source(&self, principal: &Principal, name: &SourceName) -> Option<SourceStatus> {
+    /// For how long what a client came in with holds from now on; none while it is not taken back.
+    pub fn pass_left(&self, principal: &Principal) -> Option<Duration> {
+        let expires = principal.pass().expires?;
+        Some(Duration::try_from(expires.duration_since(self.inner.clock.now())).unwrap_or_default())
+    }
+
+    /// The sources of which a client may read something, by name.
+    pub fn sources(&self, principal: &Principal) -> Vec<SourceView> {
+        let readable = self.inner.readers.iter().filter(|(name, _)| principal.may_read(name));
+        readable.map(|(_, reader)| SourceView::new(reader.status(), principal)).collect()
+    }
+
+    /// One source of which a client may read something.
+    pub fn source(&self, principal: &Principal, name: &SourceName) -> Option<SourceView> {
         let reader = self.inner.readers.get(name).filter(|_| principal.may_read(name))?;
-        Some(reader.status())
+        Some(SourceView::new(reader.status(), principal))
     }
 }

@@ -2,6 +2,7 @@
 //! `moka`. Never calls back up into `jobs`, and never sees `inbound`.
 
 pub mod credentials;
+pub mod files;
 pub mod gate;
 pub mod gateway;
 pub mod http;

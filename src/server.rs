@@ -3,3 +3,6 @@
 pub mod build;
 pub mod lifecycle;
 pub mod listeners;
+pub mod reload;
+pub mod stores;
+pub mod tls;

@@ -27,7 +27,7 @@ fn every_path_in_the_documents_exists() {
     for document in documents(root) {
         for word in quoted(&read(&document)) {
             let word = word.trim_start_matches("../");
-            let folder = ["src/", "tests/", "docs/", "config/", "schema/", "benches/"];
+            let folder = ["src/", "tests/", "docs/", "config/", "schema/"];
             let is_path = folder.iter().any(|start| word.starts_with(start))
                 && !word.contains(['*', '<', ' ', '{', '…']);
             let path = word.split(['#', ':']).next().unwrap();

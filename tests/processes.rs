@@ -200,3 +200,20 @@ async fn a_second_signal_ends_at_once() {
     assert_eq!(status.code(), Some(0), "{said}");
     assert!(said.contains("second signal"), "{said}");
 }
+
+/// What an image's health check runs.
+#[tokio::test]
+async fn health_says_whether_a_gateway_may_receive_traffic() {
+    let (_upstreams, mindbridge, supermetrics) = simulate().await;
+    let config = Scratch::new(&Setup::default().yaml(&mindbridge, &supermetrics));
+    let (mut gateway, _) = serve(&config, &SECRETS).await;
+    let admin = gateway.address("admin").await;
+    let (code, said) = run(&["health", &format!("http://{admin}/readyz")], &[]).await;
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = run(&["health", &format!("http://{admin}/nothing")], &[]).await;
+    assert_eq!((code, said.contains("404")), (Some(1), true), "{said}");
+    gateway.signal("TERM").await;
+    gateway.ended().await;
+    let (code, said) = run(&["health", &format!("http://{admin}/readyz")], &[]).await;
+    assert_eq!((code, said.contains("does not answer")), (Some(1), true), "{said}");
+}

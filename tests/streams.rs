@@ -147,7 +147,7 @@ async fn a_client_that_vanishes_gives_its_place_back() {
                 "sse" => event_stream(address).await,
                 _ => websocket(address).await.into_inner(),
             };
-            assert_eq!(wire::exchange(address, &probe).await.status, 503, "{transport} holds the one place");
+            assert_eq!(wire::exchange(address, &probe).await.status, 429, "{transport} holds the one place");
             if reset {
                 socket.set_zero_linger().unwrap();
             }

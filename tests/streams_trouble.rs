@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::support::process::Process;
 use crate::support::scratch::Scratch;
 use crate::support::server::{Setup, TOKEN};
-use crate::support::streams::{Heard, Sse, Watcher, WebSocket, all_hear, crowd};
+use crate::support::streams::{Heard, Sse, Watcher, WebSocket, all_hear, crowd, settles};
 
 const FOLLOW: &str = "follow: { fastest: 200ms, slowest: 1s, linger: 300ms }";
 
@@ -58,6 +58,26 @@ async fn a_throttled_source_is_left_alone_for_as_long_as_it_says_while_streams_s
     }
 }
 
+/// A ping without an answer, and what its frame takes.
+const PING: usize = 2;
+
+#[tokio::test]
+async fn who_stands_still_past_a_ping_hears_the_end_and_a_dead_peer_is_let_go_after_two() {
+    let mut setup = setup();
+    setup.rest = format!("{FOLLOW}\nstreams: {{ ping_interval: 1s, pong_timeout: 3s }}");
+    let rig = setup.start().await;
+    let mut still = Watcher::open(rig.public, WebSocket, &["a"]).await;
+    let mut dead = Watcher::open(rig.public, WebSocket, &["other"]).await;
+    assert_eq!(still.short().await, "SNAPSHOT RUNNING");
+    assert_eq!(dead.short().await, "SNAPSHOT RUNNING");
+    // both have read nothing since: the first ping is overdue, and the second is sent
+    still.unread(2 * PING).await;
+    rig.upstreams.set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
+    assert_eq!(still.rest().await, ["ENDED SUCCEEDED", "complete"]);
+    settles("the dead peer is gone", Duration::from_secs(8), || rig.serving.streams().websocket == 0).await;
+    dead.unread(2 * PING).await;
+}
+
 /// Jobs that change at once, and what each change adds to an answer, in bytes.
 const JOBS: [&str; 5] = ["a", "b", "c", "d", "e"];
 const WEIGHT: usize = 100_000;
@@ -85,8 +105,7 @@ async fn a_reader_who_stopped_costs_bounded_memory_and_wakes_to_the_newest_and_t
     let mut setup = setup();
     setup.scenario.mindbridge.jobs =
         JOBS.iter().map(|id| MindBridgeJob::new(id, &[(0, "IN_PROGRESS")])).collect();
-    setup.rest = "follow: { fastest: 100ms, slowest: 1s }\nstreams: { ping_interval: 1m, pong_timeout: 1m }"
-        .to_owned();
+    setup.rest = "follow: { fastest: 100ms, slowest: 1s }".to_owned();
     let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
     let upstreams = simulator.handle();
     let config = Scratch::new(&setup.yaml(&simulator.mindbridge_url(), &simulator.supermetrics_url()));

@@ -1,6 +1,7 @@
 //! What several test files share.
 
 pub(crate) mod crashes;
+pub(crate) mod door;
 pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod redis;
@@ -8,4 +9,5 @@ pub(crate) mod scale;
 pub(crate) mod scratch;
 pub(crate) mod server;
 pub(crate) mod streams;
+pub(crate) mod tokens;
 pub(crate) mod wire;

@@ -136,6 +136,29 @@ async fn an_end_around_the_subscribe_is_told_exactly_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_held_stands_in_at_once_for_a_first_look_that_brings_nothing() {
+    for watchers in [1, 3] {
+        let house = following();
+        house.jobs.lookup(&Principal::local(), &[reference("mind", "a")], None).await;
+        tokio::time::sleep(SECOND * 600).await;
+        house.mind.says(|_| Err(LookError::Unavailable(Detail::new("planted"))));
+        let mut watching: Vec<_> = (0..watchers).map(|_| watch(&house, &[("mind", "a")])).collect();
+        let first = join_all(watching.iter_mut().map(|watcher| watcher.next())).await;
+        house.mind.says(|_| Ok(Life::Succeeded));
+        for (first, rest) in first.into_iter().zip(watching) {
+            let mut told = vec![short(&first.unwrap())];
+            told.extend(rest.map(|update| short(&update)).collect::<Vec<_>>().await);
+            let stale = Some(StaleReason::Unavailable);
+            let expected = [
+                (UpdateKind::Snapshot, Ok(JobState::Running), stale, false),
+                (UpdateKind::Ended, Ok(JobState::Succeeded), None, true),
+            ];
+            assert_eq!(told, expected);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_outage_is_told_as_staleness_and_ends_no_stream() {
     let house = following();
     let start = Instant::now();

@@ -11,7 +11,8 @@ use crate::config::{Config, Environment};
 use crate::outbound::credentials::SecretFiles;
 use crate::outbound::system::SystemClock;
 use crate::ports::clock::Clock;
-use crate::server::build;
+use crate::ports::credentials::Credentials as _;
+use crate::server::{build, stores};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -37,18 +38,41 @@ pub(super) fn run(
     for secret in &unreadable {
         terminal.complain(secret)?;
     }
+    let faults = build::faults_of_files(&config);
+    for fault in &faults {
+        terminal.complain(fault)?;
+    }
+    let signing = build::watch_tokens(&config, env);
+    if let Err(error) = &signing {
+        terminal.complain(error)?;
+    }
+    let ended = ended(&config, &credentials);
+    for line in &ended {
+        terminal.complain(line)?;
+    }
     let refused = if arguments.online { try_online(&config, credentials, terminal)? } else { 0 };
-    let tier = build::check_tier(&config, env);
+    let tier = stores::check_tier(&config, env);
     if let Err(error) = &tier {
         terminal.complain(&format!("{error:#}"))?;
     }
-    let good = unreadable.is_empty() && refused == 0 && tier.is_ok();
+    let files = unreadable.is_empty() && faults.is_empty() && ended.is_empty();
+    let good = files && signing.is_ok() && tier.is_ok() && refused == 0;
     if arguments.print {
         terminal.say(&format!("{:#}", config.effective()?))?;
     } else if good {
         terminal.say(&summary(&config))?;
     }
     Ok(if good { Exit::Done } else { Exit::BadConfiguration })
+}
+
+/// A line for each credential that has ended already, as far as it or the configuration says.
+fn ended(config: &Config, credentials: &SecretFiles) -> Vec<String> {
+    let now = SystemClock.now();
+    let line = |name| {
+        let end = credentials.status(name).expires_at.filter(|end| *end <= now)?;
+        Some(format!("sources.{name}.credential: has ended at {end}: put a new one there"))
+    };
+    config.sources.keys().filter_map(line).collect()
 }
 
 /// Tries each source, says how it went, and counts those that refused.
@@ -59,7 +83,7 @@ fn try_online(
 ) -> anyhow::Result<usize> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let readers = build::readers(config, Arc::new(credentials), &clock, None)?;
-    let probes = readers.iter().map(async |reader| (reader.name(), reader.probe().await));
+    let probes = readers.iter().map(async |reader| (reader.name(), reader.probe(None).await));
     let probed = super::runtime()?.block_on(join_all(probes));
     let mut refused = 0;
     for (name, outcome) in probed {
@@ -79,9 +103,14 @@ fn summary(config: &Config) -> String {
     let names: Vec<_> =
         config.sources.iter().map(|(name, source)| format!("{name} ({})", source.upstream.name())).collect();
     let clients = match config.clients.len() {
-        0 => "no clients, loopback only".to_owned(),
+        0 if config.knows_nobody() => "no clients, loopback only".to_owned(),
         1 => "1 client".to_owned(),
         many => format!("{many} clients"),
+    };
+    let clients = match config.jwt.len() {
+        0 => clients,
+        1 => format!("{clients} and 1 issuer"),
+        many => format!("{clients} and {many} issuers"),
     };
     format!(
         "the configuration is valid: sources {}; {clients}; listens on {}",

@@ -53,7 +53,7 @@ pub(super) fn run(arguments: &Arguments, terminal: &mut Terminal<'_>) -> anyhow:
         ))?;
         let births = track_births(gateway.jobs(), simulator.handle());
         let ended = tokio::select! {
-            ended = lifecycle::run(gateway, config.server.drain_timeout) => ended?,
+            ended = lifecycle::run(gateway, config.server.drain_timeout, None) => ended?,
             never = births => match never {},
         };
         simulator.stop().await;

@@ -4,7 +4,7 @@ use super::terminal::Terminal;
 use super::{ConfigFile, Exit};
 use crate::config::{Config, Environment, LogFormat, TelemetryConfig};
 use crate::server::build::Gateway;
-use crate::server::lifecycle::{self, Ended};
+use crate::server::lifecycle::{self, Ended, Reread};
 use crate::telemetry::log;
 
 #[derive(Debug, clap::Args)]
@@ -22,12 +22,14 @@ pub(super) fn run(
         return Ok(Exit::BadConfiguration);
     };
     start_log(&config.telemetry)?;
-    super::runtime()?.block_on(serve(&config, env))
+    super::runtime()?.block_on(serve(&config, &arguments.file, env))
 }
 
-async fn serve(config: &Config, env: &Environment) -> anyhow::Result<Exit> {
+async fn serve(config: &Config, file: &ConfigFile, env: &Environment) -> anyhow::Result<Exit> {
     let gateway = Gateway::build(config, env).await?;
-    Ok(lifecycle::run(gateway, config.server.drain_timeout).await?.into())
+    let (file, env) = (file.clone(), env.clone());
+    let reread: Reread = Box::new(move || file.load(&env));
+    Ok(lifecycle::run(gateway, config.server.drain_timeout, Some(reread)).await?.into())
 }
 
 /// Starts the log as configured.

@@ -1,16 +1,21 @@
-//! `clients`: who may ask, recognised by the hash of a key, and which sources they may read.
+//! `clients`: who may ask, recognised by the hash of a key, and what they may read: sources, whole or narrowed.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
+mod grants;
+
 use super::fault::Faults;
-use super::read::nearest;
 use crate::domain::id::SourceName;
+use crate::domain::principal::{Grant, Scope};
+pub(super) use grants::Known;
+use grants::RawGrant;
 
 /// A program or person that may ask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -20,12 +25,17 @@ pub struct ClientConfig {
     /// SHA-256 of each key that is the client's; two while a key is being changed.
     #[serde(serialize_with = "as_hex")]
     pub key_sha256: Vec<[u8; 32]>,
-    /// The sources it may read.
-    #[serde(serialize_with = "as_names")]
-    pub sources: BTreeSet<SourceName>,
+    /// The sources it may read, each as far as its scope reaches.
+    #[serde(serialize_with = "grants::as_written")]
+    pub sources: BTreeMap<SourceName, Scope>,
 }
 
 impl ClientConfig {
+    /// What the client may read.
+    pub fn grant(&self) -> Grant {
+        Grant::Sources(Arc::new(self.sources.clone()))
+    }
+
     /// A hash in the form of the file: 64 hexadecimal digits.
     pub fn hex(hash: &[u8; 32]) -> String {
         hash.iter().fold(String::with_capacity(64), |hex, byte| hex + &format!("{byte:02x}"))
@@ -49,17 +59,13 @@ pub(super) struct RawClient {
     /// SHA-256 of the client's key as 64 hexadecimal digits, or a list of them while a key is being changed.
     #[schemars(required)]
     key_sha256: Option<Hashes>,
-    /// The names of the sources it may read.
+    /// The names of the sources it may read; or a mapping of such names, each with what it is narrowed to.
     #[schemars(required)]
-    sources: Option<Vec<String>>,
+    sources: Option<RawGrant>,
 }
 
 /// Checks all clients together: names and keys must not repeat.
-pub(super) fn accept(
-    raw: Vec<RawClient>,
-    known: &BTreeSet<String>,
-    faults: &mut Faults,
-) -> Vec<ClientConfig> {
+pub(super) fn accept(raw: Vec<RawClient>, known: &Known, faults: &mut Faults) -> Vec<ClientConfig> {
     let mut names = BTreeMap::new();
     let mut keys = BTreeMap::new();
     let mut clients = Vec::new();
@@ -86,7 +92,7 @@ pub(super) fn accept(
 }
 
 impl RawClient {
-    fn accept(self, path: &str, known: &BTreeSet<String>, faults: &mut Faults) -> Option<ClientConfig> {
+    fn accept(self, path: &str, known: &Known, faults: &mut Faults) -> Option<ClientConfig> {
         if self.name.is_none() {
             faults.add(format!("{path}.name"), "is missing: give the client a name for the logs");
         }
@@ -94,21 +100,13 @@ impl RawClient {
             let message = "is missing: run `jobgate key new NAME` and copy the hash it prints";
             faults.add(format!("{path}.key_sha256"), message);
         }
-        let listed = self.sources.unwrap_or_default();
-        if listed.is_empty() {
-            faults.add(format!("{path}.sources"), "is missing: name at least one source the client may read");
-        }
-        let mut sources = BTreeSet::new();
-        for (index, name) in listed.iter().enumerate() {
-            if known.contains(name) {
-                sources.extend(SourceName::parse(name));
-                continue;
-            }
-            let message = match nearest(name, known.iter().map(String::as_str)) {
-                Some(near) => format!("names a source that is not configured; did you mean {near}?"),
-                None => "names a source that is not configured".to_owned(),
-            };
-            faults.add(format!("{path}.sources[{index}]"), message);
+        let path = format!("{path}.sources");
+        let sources = match self.sources {
+            Some(grant) => grant.accept(&path, known, faults),
+            None => BTreeMap::new(),
+        };
+        if sources.is_empty() {
+            faults.add(path, "is missing: name at least one source the client may read");
         }
         Some(ClientConfig { name: self.name?, key_sha256: self.key_sha256?.0, sources })
     }
@@ -157,8 +155,4 @@ fn hash(value: &Value) -> Option<[u8; 32]> {
 
 fn as_hex<S: Serializer>(hashes: &[[u8; 32]], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(hashes.iter().map(ClientConfig::hex))
-}
-
-fn as_names<S: Serializer>(names: &BTreeSet<SourceName>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(names.iter().map(SourceName::as_str))
 }

@@ -1,12 +1,26 @@
-//! How a source's credential is named: a file or an environment variable. The secret itself never enters the configuration.
+//! How a source's credential is named, a file or an environment variable, and when it ends. The secret itself never enters
+//! the configuration.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::fault::Faults;
+use super::values::Moment;
+
+/// The credential of a source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CredentialConfig {
+    /// Its form, and where the secret is to be found.
+    #[serde(flatten)]
+    pub form: CredentialRef,
+    /// When the secret ends that is there as the process starts. One that replaces it is not meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+}
 
 /// Which form of credential a source wants, and where the secret is to be found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -46,18 +60,22 @@ impl fmt::Display for SecretRef {
     }
 }
 
-/// The credential: exactly one of `bearer` and `api_key`.
+/// The credential: exactly one of `bearer` and `api_key`, and when it ends.
 #[derive(Deserialize, JsonSchema)]
 #[serde(
     deny_unknown_fields,
     expecting = "bearer or api_key with a reference below it, never the secret itself"
 )]
-#[schemars(rename = "Credential", extend("minProperties" = 1, "maxProperties" = 1))]
+#[schemars(rename = "Credential", extend("oneOf" = [{ "required": ["bearer"] }, { "required": ["api_key"] }]))]
 pub(super) struct RawCredential {
     /// Sent as `Authorization: Bearer …`.
     bearer: Option<RawSecretRef>,
     /// Sent as the parameter `api_key` (Supermetrics only). It then rides in the URL; prefer `bearer`.
     api_key: Option<RawSecretRef>,
+    /// When the secret ends that is there as jobgate starts, where that is known: a date and time with its zone. A token
+    /// that tells its own end (JWT) needs none. A secret that replaces it under way is not meant.
+    #[serde(default, with = "Moment")]
+    expires_at: Option<Timestamp>,
 }
 
 /// Where the secret is: exactly one of `file` and `env`.
@@ -76,7 +94,18 @@ pub(super) struct RawSecretRef {
 
 impl RawCredential {
     /// Checks the credential at `path`. `only_bearer` holds for upstreams that know no other form.
-    pub(super) fn accept(self, path: &str, only_bearer: bool, faults: &mut Faults) -> Option<CredentialRef> {
+    pub(super) fn accept(
+        self,
+        path: &str,
+        only_bearer: bool,
+        faults: &mut Faults,
+    ) -> Option<CredentialConfig> {
+        let expires_at = self.expires_at;
+        let form = self.form(path, only_bearer, faults)?;
+        Some(CredentialConfig { form, expires_at })
+    }
+
+    fn form(self, path: &str, only_bearer: bool, faults: &mut Faults) -> Option<CredentialRef> {
         match (self.bearer, self.api_key) {
             (Some(secret), None) => {
                 secret.accept(&format!("{path}.bearer"), faults).map(CredentialRef::Bearer)

@@ -1,4 +1,7 @@
-//! `graphql`: what a document may look like. All limits are checked before any resolver runs.
+//! `graphql`: what a document may look like, and which documents may be sent. All limits are checked before any resolver
+//! runs.
+
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,6 +14,11 @@ use super::values::{Count, words};
 pub struct GraphqlConfig {
     /// Whether callers may ask for the schema itself: `auto` (when listening on loopback only), `on` or `off`.
     pub introspection: Introspection,
+    /// Documents that are known by an id, so that a client sends the id alone; and with `only`, that no others are executed.
+    pub trusted_documents: Option<TrustedDocuments>,
+    /// Whether a client may send the hash of a document in the place of one that it sent before (Apollo's automatic
+    /// persisted queries): `auto` or `off`.
+    pub persisted_queries: PersistedQueries,
     /// Most lexical tokens in a document.
     #[serde(with = "Count::<10, 1_000_000>")]
     pub max_tokens: usize,
@@ -41,4 +49,29 @@ words! {
         /// No.
         Off = "off",
     } else "must be auto, on or off"
+}
+
+/// Documents that are known by an id.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrustedDocuments {
+    /// Path of the manifest: a JSON object of ids and documents (as Relay writes it), or Apollo's persisted query manifest.
+    pub manifest: PathBuf,
+    /// Whether no other document is executed; if not, others may still be sent as text. The default is that none is.
+    #[serde(default = "yes")]
+    pub only: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+words! {
+    /// Whether a client may send a hash in the place of a document that it sent before.
+    pub enum PersistedQueries {
+        /// Yes.
+        Auto = "auto",
+        /// No.
+        Off = "off",
+    } else "must be auto or off"
 }

@@ -28,8 +28,8 @@ pub(super) fn read<T: DeserializeOwned>(mut tree: Value, defaults: &Value, fault
 fn note(path: &Path, message: &str, faults: &mut Faults) {
     let wanted = message.rsplit_once(", expected ").map(|(_, wanted)| wanted);
     let path_text = path.to_string();
-    let below_credential =
-        path.iter().any(|step| matches!(step, Segment::Map { key } if SECRETS.contains(&key.as_str())));
+    let below_credential = path_text.starts_with("watch_tokens.secret")
+        || path.iter().any(|step| matches!(step, Segment::Map { key } if SECRETS.contains(&key.as_str())));
     // A key there may be a secret that lost its colon.
     if below_credential && message.starts_with("unknown field") {
         let parent = path_text.rsplit_once('.').map_or("", |(parent, _)| parent);
@@ -50,6 +50,9 @@ fn note(path: &Path, message: &str, faults: &mut Faults) {
             }
         }
         Some(wanted) if message.starts_with("invalid") => format!("must be {}", plain(wanted)),
+        _ if message.starts_with("missing field") => {
+            format!("is without {}: add it", known_words(message).join(" and "))
+        }
         _ if message.starts_with("must be ") || message.starts_with("this version ") => message.to_owned(),
         _ => "cannot be read".to_owned(),
     };

@@ -1,12 +1,15 @@
 //! `server`: where jobgate listens, and how long and how much it lets a caller have.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use super::fault::Faults;
+use super::network::Network;
 use super::values::{Address, Count, GIB, HOUR, KIB, SECOND, Size, Span};
 
 /// Where jobgate listens, and how long and how much it lets a caller have.
@@ -19,13 +22,33 @@ pub struct ServerConfig {
     /// Address and port of the operators' door: `/livez` and `/readyz`. Keep it off the public network.
     #[serde(with = "Address")]
     pub admin_listen: SocketAddr,
+    /// Pages of other sites that may call the gateway, each as `https://host` or `https://host:port`, beside those of the
+    /// gateway's own host or, when listening on loopback, of this machine.
+    pub allowed_origins: Vec<String>,
+    /// The proxies in front, each as an address or a range such as `10.0.0.0/8`. Only what they say in `Forwarded` or
+    /// `X-Forwarded-For` is believed about where a request came from.
+    pub trusted_proxies: Vec<Network>,
+    /// With this the public door speaks TLS itself; without it something in front must.
+    pub tls: Option<TlsConfig>,
     /// Longest time for one request, from its last header to the answer. Every source's `status_timeout` is shorter.
     #[serde(with = "Span::<SECOND, HOUR>")]
     pub request_timeout: Duration,
-    /// From the end of one request on a connection to the last header of the next: how long an idle connection is kept. Keep it
-    /// above the idle time of a proxy in front, which would else reuse a connection that is just being closed.
+    /// How long a connection may be idle between two requests. Keep it above the idle time of a proxy in front, which would
+    /// else reuse a connection that is just being closed.
+    #[serde(with = "Span::<1, HOUR>")]
+    pub idle_timeout: Duration,
+    /// Longest time for all headers of a request, from the first byte; and from the start of a connection to that byte.
     #[serde(with = "Span::<1, HOUR>")]
     pub header_timeout: Duration,
+    /// Longest time for a request's body, from the last header.
+    #[serde(with = "Span::<1, HOUR>")]
+    pub body_timeout: Duration,
+    /// How many bytes a second of a body must come at the least, after the first two seconds.
+    #[serde(with = "Size::<1, GIB>")]
+    pub body_pace: usize,
+    /// Longest time for which a peer may take nothing of what is sent to it.
+    #[serde(with = "Span::<1, HOUR>")]
+    pub write_timeout: Duration,
     /// Largest request body, in bytes. A GraphQL document with 200 references needs about 20KiB.
     #[serde(with = "Size::<KIB, GIB>")]
     pub max_body: usize,
@@ -44,6 +67,16 @@ pub struct ServerConfig {
     pub drain_timeout: Duration,
 }
 
+/// Where the certificate of the public door is. Both files are read again when they change.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// Path of the certificate in PEM, with those between it and a known authority behind it.
+    pub cert: PathBuf,
+    /// Path of its private key in PEM, as PKCS #8, PKCS #1 or SEC 1.
+    pub key: PathBuf,
+}
+
 impl ServerConfig {
     /// Says whether only this machine can reach the public door.
     pub fn is_local(&self) -> bool {
@@ -51,6 +84,14 @@ impl ServerConfig {
     }
 
     pub(super) fn check(&self, faults: &mut Faults) {
+        for (index, origin) in self.allowed_origins.iter().enumerate() {
+            if !is_origin(origin) {
+                faults.add(
+                    format!("server.allowed_origins[{index}]"),
+                    "must be an origin as a browser sends it, https://host or https://host:port",
+                );
+            }
+        }
         let (public, admin) = (self.listen, self.admin_listen);
         let one_ip = public.ip() == admin.ip() || public.ip().is_unspecified() || admin.ip().is_unspecified();
         if public.port() != 0 && public.port() == admin.port() && one_ip {
@@ -61,6 +102,37 @@ impl ServerConfig {
                 "server.drain_delay",
                 "must be shorter than server.drain_timeout, which it is a part of",
             );
+        }
+    }
+}
+
+/// An origin is what a URL has before its path, with the scheme's own port left out.
+fn is_origin(text: &str) -> bool {
+    let Ok(url) = Url::parse(text) else { return false };
+    matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization().eq_ignore_ascii_case(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_written_as_a_browser_sends_it() {
+        for (text, fits) in [
+            ("https://app.example", true),
+            ("HTTPS://App.Example", true),
+            ("http://app.example:8080", true),
+            ("http://[::1]:3000", true),
+            ("https://app.example/", false),
+            ("https://app.example:443", false),
+            ("https://user@app.example", false),
+            ("app.example", false),
+            ("ftp://app.example", false),
+            ("*", false),
+            ("null", false),
+            ("", false),
+        ] {
+            assert_eq!(is_origin(text), fits, "{text}");
         }
     }
 }

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
-use super::credential::{CredentialRef, RawCredential};
+use super::credential::{CredentialConfig, RawCredential};
 use super::fault::Faults;
 use super::server::ServerConfig;
 use super::values::{Count, GIB, HOUR, KIB, Size, Span, shown, words};
@@ -23,8 +23,8 @@ pub struct SourceConfig {
     /// unless it is nothing but one.
     #[serde(serialize_with = "shown")]
     pub base_url: Url,
-    /// Where the credential is to be found.
-    pub credential: CredentialRef,
+    /// The credential.
+    pub credential: CredentialConfig,
     /// What it may be asked.
     pub budget: BudgetConfig,
     /// Whether http is allowed to a host that is not this machine.
@@ -193,7 +193,7 @@ fn accept_url(text: Option<&str>, path: &str, allow_plaintext: bool, faults: &mu
     None
 }
 
-fn is_loopback(url: &Url) -> bool {
+pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => address.is_loopback(),

@@ -6,9 +6,13 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{Config, CredentialRef, Environment, Introspection, SecretRef, tree};
+use crate::domain::principal::Scope;
 use crate::domain::source::Upstream;
 
 mod faults;
+
+/// An issuer with what it needs and no more.
+const JWT: &str = "jwt: [{issuer: 'https://login.example', audience: jobgate, jwks: {url: 'https://login.example/.well-known/jwks.json'}, sources: [audit]}]";
 
 const HASH: &str = "ab00000000000000000000000000000000000000000000000000000000000000";
 
@@ -36,8 +40,11 @@ fn the_example_loads_and_says_what_it_says() {
     let [audit, marketing] = [0, 1].map(|index| config.sources.values().nth(index).unwrap());
     assert_eq!((audit.upstream, marketing.upstream), (Upstream::MindBridge, Upstream::Supermetrics));
     assert_eq!(audit.base_url.as_str(), "https://acme.example/api");
-    assert_eq!(audit.credential, CredentialRef::Bearer(SecretRef::File("/run/secrets/audit-token".into())));
-    assert_eq!(marketing.credential, CredentialRef::ApiKey(SecretRef::Env("MARKETING_KEY".to_owned())));
+    assert_eq!(
+        audit.credential.form,
+        CredentialRef::Bearer(SecretRef::File("/run/secrets/audit-token".into()))
+    );
+    assert_eq!(marketing.credential.form, CredentialRef::ApiKey(SecretRef::Env("MARKETING_KEY".to_owned())));
     assert_eq!((audit.budget.per_hour, audit.max_rows_body), (5_000, 64 << 20));
     let [client] = &config.clients[..] else { panic!("one client") };
     assert_eq!((client.name.as_str(), client.sources.len(), client.key_sha256[0][0]), ("dashboard", 2, 0x9f));
@@ -50,6 +57,85 @@ fn what_is_in_force_reads_back_as_itself() {
     let config = read(include_str!("../../config/example.yaml"), &[]).unwrap();
     let printed = serde_json::to_string(&config.effective().unwrap()).unwrap();
     assert_eq!(read(&printed, &[]).unwrap(), config);
+}
+
+#[test]
+fn a_grant_is_a_list_or_a_mapping_and_prints_in_the_shorter_form() {
+    let whole = || Scope::default();
+    let kinds = || Scope { kinds: ["A".to_owned(), "B".to_owned()].into(), ..Scope::default() };
+    let both = || Scope { labels: [("team".to_owned(), "blue".to_owned())].into(), ..kinds() };
+    let cases = [
+        ("[audit]", whole(), r#"["audit"]"#),
+        ("{audit: }", whole(), r#"["audit"]"#),
+        ("{audit: {}}", whole(), r#"["audit"]"#),
+        ("{audit: {kinds: [B, A, B]}}", kinds(), r#"{"audit":{"kinds":["A","B"]}}"#),
+        (
+            "{audit: {kinds: [A, B], labels: {team: blue}}}",
+            both(),
+            r#"{"audit":{"kinds":["A","B"],"labels":{"team":"blue"}}}"#,
+        ),
+    ];
+    for (sources, scope, printed) in cases {
+        let yaml = with(&format!("clients: [{{name: a, key_sha256: {HASH}, sources: {sources}}}]"));
+        let config = read(&yaml, &[]).unwrap();
+        assert_eq!(config.clients[0].sources.values().collect::<Vec<_>>(), [&scope], "{sources}");
+        let effective = config.effective().unwrap();
+        assert_eq!(effective["clients"][0]["sources"].to_string(), printed, "{sources}");
+        assert_eq!(read(&effective.to_string(), &[]).unwrap(), config, "{sources}");
+    }
+    let sales =
+        source("upstream: supermetrics, base_url: 'https://a.example', credential: {bearer: {env: T}}");
+    let yaml =
+        format!("{sales}\nclients: [{{name: a, key_sha256: {HASH}, sources: {{audit: {{kinds: [A]}}}}}}]");
+    assert_eq!(
+        read(&yaml, &[]).unwrap_err(),
+        "clients[0].sources.audit.kinds: is for mindbridge alone, since jobs of supermetrics have no kind: use labels"
+    );
+}
+
+#[test]
+fn the_secret_of_watch_tokens_is_a_reference_whose_variable_may_be_called_what_it_likes() {
+    let yaml = with("watch_tokens: { secret: { env: JOBGATE_SIGNING } }");
+    let config = read(&yaml, &[("JOBGATE_SIGNING", "s3cret")]).unwrap();
+    assert_eq!(config.watch_tokens.secret, Some(SecretRef::Env("JOBGATE_SIGNING".to_owned())));
+    for (secret, line) in [
+        (
+            "s3cret",
+            "watch_tokens.secret: must be a reference, { file: /path } or { env: NAME }, never the secret itself",
+        ),
+        (
+            "{ s3cret: x }",
+            "watch_tokens.secret: has a key that is not an option (not shown, it may be a secret): known are file and env",
+        ),
+        (
+            "{ env: s3cret }",
+            "watch_tokens.secret.env: must be the name of an environment variable (A-Z, 0-9 and _), never the secret itself",
+        ),
+        ("{}", "watch_tokens.secret: is empty: write { file: /path } or { env: NAME }"),
+    ] {
+        let yaml = with(&format!("watch_tokens: {{ secret: {secret} }}"));
+        assert_eq!(read(&yaml, &[]).unwrap_err(), line);
+    }
+}
+
+#[test]
+fn the_end_of_a_credential_is_a_moment_and_is_printed_as_one() {
+    let with = |end: &str| {
+        source(&format!(
+            "upstream: mindbridge, base_url: 'https://a.example', credential: {{bearer: {{env: T}}, expires_at: {end}}}"
+        ))
+    };
+    for end in ["2027-01-31T00:00:00Z", "'2027-01-31T01:00:00+01:00'"] {
+        let config = read(&with(end), &[]).unwrap();
+        let expires_at = config.sources.values().next().unwrap().credential.expires_at;
+        assert_eq!(expires_at.map(|end| end.to_string()).as_deref(), Some("2027-01-31T00:00:00Z"), "{end}");
+        let printed = serde_json::to_string(&config.effective().unwrap()).unwrap();
+        assert_eq!(read(&printed, &[]).unwrap(), config);
+    }
+    let line = "sources.audit.credential.expires_at: must be a date and time with its zone, such as 2027-01-31T00:00:00Z";
+    for end in ["2027-01-31", "2027-01-31T00:00:00", "soon", "7", "null"] {
+        assert_eq!(read(&with(end), &[]).map(drop), Err(line.to_owned()), "{end}");
+    }
 }
 
 #[test]
@@ -81,7 +167,7 @@ fn the_environment_wins_over_the_file_at_every_depth() {
     assert_eq!(config.server.request_timeout, Duration::from_secs(20));
     assert_eq!((config.graphql.introspection, config.graphql.max_depth), (Introspection::On, 7));
     assert_eq!((source.budget.per_second, source.budget.concurrency), (3, 8));
-    assert_eq!(source.credential.secret().to_string(), "environment variable OTHER");
+    assert_eq!(source.credential.form.secret().to_string(), "environment variable OTHER");
     assert_eq!(config.clients[0].name, "7");
     // A variable that holds a source's secret may be called what it likes.
     read(&yaml, &[("JOBGATE_TOKEN", "s")]).unwrap();
@@ -133,9 +219,11 @@ fn places(value: &Value, pointer: &str, into: &mut Vec<String>) {
 
 /// The default file with its samples of a source and a client switched on.
 fn sampled() -> String {
-    let mut text =
-        include_str!("../../config/default.yaml").replace("sources: {}\n", "").replace("clients: []\n", "");
-    for sample in ["# sources:\n", "# clients:\n"] {
+    let mut text = include_str!("../../config/default.yaml")
+        .replace("sources: {}\n", "")
+        .replace("clients: []\n", "")
+        .replace("jwt: []\n", "");
+    for sample in ["# sources:\n", "# clients:\n", "# jwt:\n"] {
         let start = text.find(sample).expect("a sample");
         let (before, sample) = text.split_at(start);
         let end = sample.find("\n\n").expect("an end");
@@ -155,19 +243,33 @@ fn the_default_file_holds_every_option_of_the_schema_and_no_other() {
     let mut described = BTreeSet::new();
     options(&Config::json_schema(), "", &mut described);
     // A reference is one of two: the sample shows bearer by file and speaks of the others.
-    for other in
-        ["credential.bearer.env", "credential.api_key", "credential.api_key.file", "credential.api_key.env"]
-    {
-        assert!(described.remove(&format!("sources.*.{other}")), "{other}");
+    for other in [
+        "sources.*.credential.bearer.env",
+        "sources.*.credential.api_key",
+        "sources.*.credential.api_key.file",
+        "sources.*.credential.api_key.env",
+        // and it has no default
+        "sources.*.credential.expires_at",
+        // what stands below an option that is off by default
+        "server.tls.cert",
+        "server.tls.key",
+        "graphql.trusted_documents.manifest",
+        "graphql.trusted_documents.only",
+    ] {
+        assert!(described.remove(other), "{other}");
     }
     // Those of the store are null where it is none that replicas share.
     for other in ["url.file", "url.env", "record_secret.file", "record_secret.env"] {
         assert!(described.remove(&format!("store.redis.{other}")), "{other}");
     }
+    for other in ["file", "env"] {
+        assert!(described.remove(&format!("watch_tokens.secret.{other}")), "{other}");
+    }
+    assert!(described.remove("jwt[].jwks.file"), "the sample shows url");
     assert_eq!(written, described);
     let bare = read(
         &format!(
-            "{}\nclients: [{{name: dashboard, key_sha256: '{}', sources: [audit]}}]",
+            "{}\nclients: [{{name: dashboard, key_sha256: '{}', sources: [audit]}}]\n{JWT}",
             source("upstream: mindbridge, base_url: 'https://acme.example/api', credential: {bearer: {file: /run/secrets/audit-token}}"),
             "0".repeat(64)
         ),

@@ -108,11 +108,13 @@ fn is_of_kubernetes(option: &str) -> bool {
         || option.contains("_PORT_")
 }
 
-/// The variables that sources name as the place of their secret.
+/// The variables that sources and the section of watch tokens name as the place of their secret.
 fn secret_variables(tree: &Value) -> Vec<String> {
     let sources = tree.get("sources").and_then(Value::as_object).into_iter().flat_map(Map::values);
     let credentials = sources.filter_map(|source| source.get("credential")?.as_object());
-    let names = credentials.flat_map(Map::values).filter_map(|secret| secret.get("env")?.as_str());
+    let signing = tree.get("watch_tokens").and_then(|section| section.get("secret"));
+    let secrets = credentials.flat_map(Map::values).chain(signing);
+    let names = secrets.filter_map(|secret| secret.get("env")?.as_str());
     names.map(str::to_owned).collect()
 }
 

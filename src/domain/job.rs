@@ -112,6 +112,14 @@ impl Job {
         }
     }
 
+    /// The upstream's own word for the kind of job, where it has kinds (MindBridge `type`).
+    pub fn kind(&self) -> Option<&str> {
+        match &self.details {
+            Details::MindBridge(details) => details.kind.as_deref(),
+            Details::Supermetrics(_) => None,
+        }
+    }
+
     /// The kind of upstream that gave this answer.
     pub const fn upstream(&self) -> Upstream {
         match &self.details {

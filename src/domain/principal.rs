@@ -42,6 +42,20 @@ pub struct Pass {
     pub expires: Option<Timestamp>,
     /// The jobs it is for, to be read and watched and nothing else; none where the grant alone says.
     pub jobs: Option<Arc<BTreeSet<JobKey>>>,
+    /// Whether the grant came written in the pass, and holds without its client being listed anywhere.
+    pub carries_grant: bool,
+}
+
+impl Scope {
+    /// Says whether it is all jobs of the source.
+    pub fn is_whole(&self) -> bool {
+        self.kinds.is_empty() && self.labels.is_empty()
+    }
+
+    /// Says whether jobs of this kind are in it. Compared letter by letter, so that a word is never read as another.
+    pub fn admits_kind(&self, kind: Option<&str>) -> bool {
+        self.kinds.is_empty() || kind.is_some_and(|kind| self.kinds.contains(kind))
+    }
 }
 
 impl Principal {
@@ -87,6 +101,11 @@ impl Principal {
         &self.pass
     }
 
+    /// Says whether another principal is the same client with the same rights, whatever pass it came in with.
+    pub fn is_same_client(&self, other: &Self) -> bool {
+        self.name == other.name && self.grant == other.grant && self.pass.jobs == other.pass.jobs
+    }
+
     /// Says whether the client may read something of a source.
     pub fn may_read(&self, source: &SourceName) -> bool {
         let granted = match &self.grant {
@@ -94,5 +113,27 @@ impl Principal {
             Grant::Sources(sources) => sources.contains_key(source),
         };
         granted && self.pass.jobs.as_ref().is_none_or(|jobs| jobs.iter().any(|job| job.source == *source))
+    }
+
+    /// Says whether the client may ask about a job, of which nothing is known yet.
+    pub fn may_ask(&self, job: &JobKey) -> bool {
+        let granted = match &self.grant {
+            Grant::All => true,
+            Grant::Sources(sources) => sources.contains_key(&job.source),
+        };
+        granted && self.pass.jobs.as_ref().is_none_or(|jobs| jobs.contains(job))
+    }
+
+    /// What the client's view of a source is narrowed to; none where it may read all of it, or nothing.
+    pub fn scope(&self, source: &SourceName) -> Option<&Scope> {
+        match &self.grant {
+            Grant::All => None,
+            Grant::Sources(sources) => sources.get(source).filter(|scope| !scope.is_whole()),
+        }
+    }
+
+    /// Says whether the client came in with a pass that reads and watches some jobs and changes nothing.
+    pub const fn only_watches(&self) -> bool {
+        self.pass.jobs.is_some()
     }
 }

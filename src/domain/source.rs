@@ -87,6 +87,36 @@ pub struct BudgetUse {
     pub left_this_hour: u32,
 }
 
+/// How the credential of a source stands. What is read newly is tried before it comes into force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CredentialState {
+    /// The newest value is in force.
+    InForce,
+    /// The source refuses the one in force.
+    Refused,
+    /// There is none that could be sent.
+    Missing,
+    /// A newer one was read, and the source has not yet said whether it takes it; the one before stays in force.
+    NewOneUntried,
+    /// The source refuses a newer one; the one before stays in force.
+    NewOneRefused,
+    /// What was read newly cannot be a secret, or cannot be read; the one before stays in force.
+    NewOneUnusable,
+}
+
+/// The credential of a source as seen at one moment. Holds nothing of the secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CredentialStatus {
+    /// How it stands.
+    pub state: CredentialState,
+    /// Since when it stands so.
+    pub since: Option<Timestamp>,
+    /// Since when the one in force is, by this gateway; its age is counted from here.
+    pub in_force_since: Option<Timestamp>,
+    /// When the one in force ends, as far as it or the configuration says.
+    pub expires_at: Option<Timestamp>,
+}
+
 /// A source as seen at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceStatus {
@@ -96,6 +126,8 @@ pub struct SourceStatus {
     pub upstream: Upstream,
     /// How it is doing.
     pub health: SourceHealth,
+    /// How its credential stands.
+    pub credential: CredentialStatus,
     /// What it may be asked.
     pub budget: BudgetUse,
     /// No call is made before this time.

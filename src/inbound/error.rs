@@ -43,12 +43,22 @@ pub enum Kind {
     BadInput,
     /// The client presented no key, or none that is known.
     Unauthenticated,
-    /// A page of this origin may not open a stream.
+    /// The credential that was presented is good, and not for this.
+    NotPermitted,
+    /// A page of this origin may not call the gateway.
     OriginNotAllowed,
     /// An upgrade that is not one to `graphql-transport-ws`.
     BadUpgrade,
     /// The client has as many operations under way as it may.
     TooManyOperations,
+    /// The client, or the address it comes from, takes more than it may.
+    TooManyRequests,
+    /// Only documents that the operator listed are executed, and this is none of them.
+    DocumentNotTrusted,
+    /// No document is known by the id.
+    DocumentUnknown,
+    /// Documents are not known by ids here.
+    DocumentIdsOff,
     /// Nothing is served at this path.
     NoSuchPath,
     /// The method, or this operation by this method.
@@ -90,9 +100,15 @@ impl Kind {
             }
             Self::BadInput => (S::UNPROCESSABLE_ENTITY, "BAD_USER_INPUT", Level::DEBUG),
             Self::Unauthenticated => (S::UNAUTHORIZED, "UNAUTHENTICATED", Level::INFO),
+            Self::NotPermitted => (S::FORBIDDEN, "FORBIDDEN", Level::INFO),
             Self::OriginNotAllowed => (S::FORBIDDEN, "ORIGIN_NOT_ALLOWED", Level::INFO),
             Self::BadUpgrade => (S::BAD_REQUEST, "BAD_UPGRADE", Level::DEBUG),
             Self::TooManyOperations => (S::TOO_MANY_REQUESTS, "TOO_MANY_OPERATIONS", Level::INFO),
+            // a client in a hurry brings many of them, and a line for each would be load of its own
+            Self::TooManyRequests => (S::TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS", Level::DEBUG),
+            Self::DocumentNotTrusted => (S::UNPROCESSABLE_ENTITY, "PERSISTED_QUERY_NOT_IN_LIST", Level::INFO),
+            Self::DocumentUnknown => (S::UNPROCESSABLE_ENTITY, "PERSISTED_QUERY_NOT_FOUND", Level::DEBUG),
+            Self::DocumentIdsOff => (S::UNPROCESSABLE_ENTITY, "PERSISTED_QUERY_NOT_SUPPORTED", Level::DEBUG),
             Self::NoSuchPath => (S::NOT_FOUND, "NO_SUCH_PATH", Level::DEBUG),
             Self::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", Level::DEBUG),
             Self::NotAcceptable => (S::NOT_ACCEPTABLE, "NOT_ACCEPTABLE", Level::DEBUG),
@@ -205,6 +221,11 @@ impl Refusal {
     /// Its kind.
     pub fn kind(&self) -> Kind {
         self.0.kind
+    }
+
+    /// What the client reads.
+    pub fn message(&self) -> &str {
+        &self.0.message
     }
 
     /// Ends the refusal, with a body made of its message by another door: said in the log, with status and header.

@@ -11,18 +11,25 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::Limited;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tower::ServiceBuilder;
+use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
+use super::bad_credentials::BadCredentials;
+use super::cors;
 use super::error::{Kind, Refusal};
+use super::paced::{Pace, Paced};
+use super::peer::{Connection, Peer, TrustedProxies};
+use super::streams::Origins;
 
 /// The header that names a request, in both directions.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 /// Longest request id that is taken over from the client.
 const REQUEST_ID_BYTES: usize = 64;
 
@@ -30,25 +37,46 @@ const REQUEST_ID_BYTES: usize = 64;
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// What the layers hold to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Longest request body, in bytes.
     pub max_body: usize,
+    /// How slowly a body may come.
+    pub pace: Pace,
     /// How long a request may take until its response starts.
     pub deadline: Duration,
     /// Requests under way at once.
     pub concurrency: usize,
     /// What a client that is turned away is told to wait.
     pub retry_after: Duration,
+    /// The pages that may call.
+    pub origins: Origins,
+    /// Whether no clients are configured, so that whoever reaches the door may ask for everything.
+    pub open: bool,
+    /// The proxies that are believed about where a request came from.
+    pub proxies: TrustedProxies,
+    /// Credentials that one address may present in a minute and be refused.
+    pub bad_credentials: u32,
+    /// Whether the door speaks TLS, so that browsers should never again come without.
+    pub tls: bool,
 }
+
+/// Tells browsers to come by `https` alone, for a year.
+const TRANSPORT_SECURITY: &str = "max-age=31536000";
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
             max_body: 256 * 1024,
+            pace: Pace::default(),
             deadline: Duration::from_secs(30),
             concurrency: 1024,
             retry_after: Duration::from_secs(1),
+            origins: Origins::default(),
+            open: false,
+            proxies: TrustedProxies::default(),
+            bad_credentials: 30,
+            tls: false,
         }
     }
 }
@@ -64,23 +92,36 @@ pub fn around(routes: Router, settings: Settings) -> Router {
         retry_after: settings.retry_after,
         said: Mutex::default(),
     });
+    let bad_credentials = BadCredentials::new(settings.bad_credentials);
+    let secure = settings.tls.then(|| fixed(header::STRICT_TRANSPORT_SECURITY, TRANSPORT_SECURITY));
     routes.layer(
         ServiceBuilder::new()
             // outermost, so that every answer carries them, those of the layers below included
             .layer(fixed(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
             .layer(fixed(header::REFERRER_POLICY, "no-referrer"))
+            // an answer is data: it may load nothing, and be in no other page. A page of ours brings its own
+            .layer(fixed(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"))
+            // no other site may take an answer in as if it were an image or a script
+            .layer(fixed(CROSS_ORIGIN_RESOURCE_POLICY, "same-origin"))
+            .layer(option_layer(secure))
             // answers depend on who asks and on the moment: no cache between may keep one
             .layer(fixed(header::CACHE_CONTROL, "no-store"))
             // before anything can fail, so that a failure can be found by its id
             .layer(from_fn(name))
+            // before whatever looks at the peer
+            .layer(from_fn_with_state(Arc::new(settings.proxies), locate))
+            // outside of all that can refuse, so that a page may read why; before anything is read or run
+            .layer(from_fn_with_state((Arc::new(settings.origins), settings.open), cors::guard))
             // a bug in one request is that request's 500, not a cut connection
             .layer(CatchPanicLayer::custom(panicked))
             // before any work is done or body read; answered at once, since a queue would only add waiting
             .layer(from_fn_with_state(door_keeper, shed))
+            // around whoever authenticates, whose 401 it counts
+            .layer(from_fn_with_state(bad_credentials, count_bad_credentials))
             // inside the shedding, so that a request that hangs gives its place back
             .layer(from_fn_with_state(settings.deadline, in_time))
             // innermost, around the body that the routes read
-            .layer(from_fn_with_state(settings.max_body, bounded)),
+            .layer(from_fn_with_state((settings.max_body, settings.pace), bounded)),
     )
 }
 
@@ -118,6 +159,50 @@ fn panicked(_payload: Box<dyn Any + Send>) -> Response {
         .into_response()
 }
 
+/// A refusal in the form of the door that a path leads to: problem details for plain REST, else GraphQL.
+pub(super) fn refuse(path: &str, refusal: Refusal) -> Response {
+    in_form(is_plain(path), refusal)
+}
+
+fn is_plain(path: &str) -> bool {
+    path.starts_with("/v1/")
+}
+
+fn in_form(plain: bool, refusal: Refusal) -> Response {
+    if plain { refusal.into_problem() } else { refusal.into_response() }
+}
+
+/// Puts on a request where it came from, for those who want to know.
+async fn locate(State(proxies): State<Arc<TrustedProxies>>, mut request: Request, next: Next) -> Response {
+    if let Some(connection) = request.extensions().get::<Connection>() {
+        let peer = proxies.peer(*connection, request.headers());
+        request.extensions_mut().insert(peer);
+    }
+    next.run(request).await
+}
+
+/// Answers 429 in the place of 401 to whoever goes on with bad credentials.
+async fn count_bad_credentials(State(bad): State<BadCredentials>, request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<Peer>().map(|peer| peer.address);
+    let presented = request.headers().contains_key(header::AUTHORIZATION);
+    let plain = is_plain(request.uri().path());
+    let response = next.run(request).await;
+    let Some(peer) = peer.filter(|_| presented && response.status() == StatusCode::UNAUTHORIZED) else {
+        return response;
+    };
+    match bad.count(peer) {
+        Ok(()) => {
+            tracing::info!(%peer, "bad credential");
+            response
+        }
+        Err(wait) => {
+            let message =
+                "too many bad credentials came from this address; correct the key, and try again later";
+            in_form(plain, Refusal::new(Kind::TooManyRequests, message).retry_after(wait))
+        }
+    }
+}
+
 /// Who is let in, and when the log last heard of those who were not.
 struct DoorKeeper {
     permits: Semaphore,
@@ -152,27 +237,30 @@ async fn shed(State(keeper): State<Arc<DoorKeeper>>, request: Request, next: Nex
         tracing::warn!(requests, "requests turned away: more are under way than are served at once");
     }
     let message = "more requests are under way than are served at once; try again shortly";
-    Refusal::overloaded(keeper.retry_after, message).into_response()
+    refuse(request.uri().path(), Refusal::overloaded(keeper.retry_after, message))
 }
 
 async fn in_time(State(deadline): State<Duration>, request: Request, next: Next) -> Response {
+    let plain = is_plain(request.uri().path());
     match tokio::time::timeout(deadline, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => Refusal::new(
-            Kind::DeadlineExceeded,
-            format!("no answer within {deadline:?}; ask for fewer jobs in one request"),
-        )
-        .into_response(),
+        Err(_) => in_form(
+            plain,
+            Refusal::new(
+                Kind::DeadlineExceeded,
+                format!("no answer within {deadline:?}; ask for fewer jobs in one request"),
+            ),
+        ),
     }
 }
 
-async fn bounded(State(max_body): State<usize>, request: Request, next: Next) -> Response {
+async fn bounded(State((max_body, pace)): State<(usize, Pace)>, request: Request, next: Next) -> Response {
     let announced = request.headers().get(header::CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > max_body as u64) {
-        return body_too_large(Some(max_body)).into_response();
+        return refuse(request.uri().path(), body_too_large(Some(max_body)));
     }
-    next.run(request.map(|body| Body::new(Limited::new(body, max_body)))).await
+    next.run(request.map(|body| Body::new(Paced::new(Body::new(Limited::new(body, max_body)), pace)))).await
 }
 
 /// The refusal of a body that is longer than the limit, whether announced or found while reading.

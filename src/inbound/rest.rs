@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 
 use crate::domain::error::{Problem, Retry};
 use crate::domain::principal::Principal;
+use crate::inbound::client_limits::ClientLimits;
 use crate::inbound::error::{Kind, Refusal};
 use crate::inbound::graphql::http::bearer;
 use crate::jobs::Jobs;
@@ -29,26 +30,27 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 const WAIT_MAX: u64 = 25;
 
 /// The routes of this door.
-pub fn router(jobs: Jobs) -> Router {
+pub fn router(jobs: Jobs, limits: ClientLimits) -> Router {
     let nothing =
         async || Refusal::new(Kind::NoSuchPath, "a job is at /v1/jobs/{source}/{externalId}").into_problem();
     Router::new()
         .route("/v1/jobs/{source}/{external_id}", any(serve))
         .route("/v1/{*rest}", any(nothing))
-        .with_state(jobs)
+        .with_state((jobs, limits))
 }
 
 async fn serve(
-    State(jobs): State<Jobs>,
+    State((jobs, limits)): State<(Jobs, ClientLimits)>,
     method: Method,
     headers: HeaderMap,
     path: Result<Path<(String, String)>, PathRejection>,
 ) -> Response {
-    answer(&jobs, &method, &headers, path).await.unwrap_or_else(Refusal::into_problem)
+    answer(&jobs, &limits, &method, &headers, path).await.unwrap_or_else(Refusal::into_problem)
 }
 
 async fn answer(
     jobs: &Jobs,
+    limits: &ClientLimits,
     method: &Method,
     headers: &HeaderMap,
     path: Result<Path<(String, String)>, PathRejection>,
@@ -60,6 +62,7 @@ async fn answer(
     let principal = jobs
         .authenticate(presented.as_ref())
         .map_err(|refusal| Refusal::unauthenticated(refusal.to_string()))?;
+    let _place = limits.admit(&principal)?;
     let Ok(Path((source, external_id))) = path else {
         return Err(Refusal::new(Kind::Unreadable, "the path is not percent-encoded UTF-8"));
     };

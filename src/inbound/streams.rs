@@ -12,6 +12,8 @@ use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::domain::principal::Principal;
+
 mod origins;
 mod reason;
 
@@ -30,7 +32,7 @@ pub struct StreamSettings {
     pub init_timeout: Duration,
     /// How long a WebSocket may be silent until it is pinged.
     pub ping_interval: Duration,
-    /// How long a peer may take to answer a ping, or to take what is sent to it.
+    /// How long each of two pings in a row is waited for, and half of how long a peer may take nothing of what is sent.
     pub pong_timeout: Duration,
     /// How often an event stream says that it is alive.
     pub heartbeat: Duration,
@@ -54,8 +56,8 @@ impl Default for StreamSettings {
     fn default() -> Self {
         Self {
             init_timeout: Duration::from_secs(5),
-            ping_interval: Duration::from_secs(20),
-            pong_timeout: Duration::from_secs(20),
+            ping_interval: Duration::from_secs(25),
+            pong_timeout: Duration::from_secs(35),
             heartbeat: Duration::from_secs(15),
             max_age: Duration::from_hours(1),
             max_operations: 200,
@@ -123,7 +125,7 @@ struct Held {
 }
 
 struct Open {
-    client: Option<Arc<str>>,
+    holder: Option<Principal>,
     end: oneshot::Sender<EndReason>,
 }
 
@@ -186,16 +188,16 @@ impl Streams {
     ///
     /// # Errors
     /// When the process drains, or the client holds as many as it may.
-    pub fn open(&self, transport: Transport, client: Option<&str>) -> Result<Seat, Full> {
+    pub fn open(&self, transport: Transport, holder: Option<&Principal>) -> Result<Seat, Full> {
         let mut held = self.0.lock();
         if held.draining {
             return Err(Full::Draining);
         }
-        let client = client.map(|client| held.claim(client, &self.0.settings)).transpose()?;
+        let client = holder.map(|holder| held.claim(holder.name(), &self.0.settings)).transpose()?;
         let id = held.next;
         held.next += 1;
         let (end, ended) = oneshot::channel();
-        held.open.insert(id, Open { client: client.clone(), end });
+        held.open.insert(id, Open { holder: holder.cloned(), end });
         *held.counts.of(transport) += 1;
         drop(held);
         let settings = &self.0.settings;
@@ -206,7 +208,8 @@ impl Streams {
             transport,
             client,
             ended,
-            ends: (Instant::now() + settings.max_age.mul_f64(spread), EndReason::TooOld),
+            old_at: Instant::now() + settings.max_age.mul_f64(spread),
+            expires_at: None,
             why: EndReason::ClientLeft,
         })
     }
@@ -216,15 +219,27 @@ impl Streams {
         self.0.lock().counts
     }
 
-    /// Ends every stream of a client now.
-    pub fn end_client(&self, client: &str, reason: EndReason) {
-        let mut held = self.0.lock();
-        let theirs = |open: &Open| open.client.as_deref() == Some(client);
-        let ended: Vec<Open> = held.open.extract_if(|_, open| theirs(open)).map(|(_, open)| open).collect();
+    /// Ends every stream now whose holder does not stand any more, and says how many. One that nobody holds yet goes on.
+    pub fn review(&self, stands: impl Fn(&Principal) -> bool) -> usize {
+        let held = self.0.lock();
+        let holders = held.open.iter().filter_map(|(id, open)| Some((*id, open.holder.clone()?)));
+        let holders: Vec<_> = holders.collect();
         drop(held);
+        // asked with the registry free: streams open and close meanwhile
+        let fallen = holders.into_iter().filter(|(_, holder)| !stands(holder));
+        let fallen: HashMap<u64, Principal> = fallen.collect();
+        let mut held = self.0.lock();
+        // whoever came in anew meanwhile, with another credential, was recognised by what holds now
+        let ended = held
+            .open
+            .extract_if(|id, open| open.holder.as_ref().is_some_and(|now| fallen.get(id) == Some(now)));
+        let ended: Vec<Open> = ended.map(|(_, open)| open).collect();
+        drop(held);
+        let count = ended.len();
         for open in ended {
-            tell(open, reason);
+            tell(open, EndReason::Revoked);
         }
+        count
     }
 
     /// Lets no stream in any more, and tells each to end: spread over the window, in no order, so that those who come back
@@ -295,27 +310,30 @@ pub struct Seat {
     transport: Transport,
     client: Option<Arc<str>>,
     ended: oneshot::Receiver<EndReason>,
-    ends: (Instant, EndReason),
+    old_at: Instant,
+    expires_at: Option<Instant>,
     why: EndReason,
 }
 
 impl Seat {
-    /// Gives the seat to a client that was not known when it was taken, or to another one.
+    /// Gives the seat to a client that was not known when it was taken, to another one, or to the same one that came in
+    /// anew. It ends when what the client came in with does not hold any more, after `left`.
     ///
     /// # Errors
     /// When the client holds as many as it may.
-    pub fn claim(&mut self, client: &str) -> Result<(), Full> {
-        if self.client.as_deref() == Some(client) {
-            return Ok(());
-        }
+    pub fn claim(&mut self, holder: &Principal, left: Option<Duration>) -> Result<(), Full> {
         let mut held = self.streams.0.lock();
-        let name = held.claim(client, &self.streams.0.settings)?;
-        if let Some(before) = self.client.replace(Arc::clone(&name)) {
-            held.give_back(&before, |usage| usage.streams -= 1);
+        if self.client.as_deref() != Some(holder.name()) {
+            let name = held.claim(holder.name(), &self.streams.0.settings)?;
+            if let Some(before) = self.client.replace(name) {
+                held.give_back(&before, |usage| usage.streams -= 1);
+            }
         }
         if let Some(open) = held.open.get_mut(&self.id) {
-            open.client = Some(name);
+            open.holder = Some(holder.clone());
         }
+        drop(held);
+        self.expires_at = left.and_then(|left| Instant::now().checked_add(left));
         Ok(())
     }
 
@@ -337,16 +355,12 @@ impl Seat {
         Ok(OperationSeat { streams, client })
     }
 
-    /// Ends the stream no later than at an instant, as when its credential expires.
-    pub fn end_by(&mut self, at: Instant, reason: EndReason) {
-        if at < self.ends.0 {
-            self.ends = (at, reason);
-        }
-    }
-
     /// When the stream ends at the latest, and why then. The transport keeps the time: it has a timer anyway.
-    pub const fn ends(&self) -> (Instant, EndReason) {
-        self.ends
+    pub fn ends(&self) -> (Instant, EndReason) {
+        match self.expires_at.filter(|at| *at < self.old_at) {
+            Some(at) => (at, EndReason::CredentialExpired),
+            None => (self.old_at, EndReason::TooOld),
+        }
     }
 
     /// Resolves when the stream has been told to end. Not to be polled again after that.

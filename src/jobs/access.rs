@@ -1,13 +1,19 @@
 //! The one place every door passes: what a client's reference means, and whether the client may read it.
+//!
+//! Asked twice. Before anything is done, of what is known by then: source, pass and labels. And of each answer, held or
+//! fetched, which alone tells the kind of a job. What is out of reach is answered as if it did not exist.
 
 use std::sync::Arc;
 
 use crate::domain::error::{Problem, ProblemCode, Retry};
 use crate::domain::id::{ExternalId, IdError, JobKey, SourceName};
+use crate::domain::job::Job;
 use crate::domain::principal::Principal;
 use crate::ports::upstream::JobReader;
 
-use super::Jobs;
+use super::answer::Answer;
+use super::track::Tracking;
+use super::{Inner, Jobs};
 
 pub use crate::ports::identity::Refusal;
 
@@ -32,17 +38,71 @@ pub(super) struct Target {
     pub(super) reader: Arc<dyn JobReader>,
 }
 
+/// Whoever came in with a watch token reads and watches, and changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a watch token reads and watches its jobs and changes nothing; use the key of its client")]
+pub struct WatchOnly;
+
 impl Jobs {
-    /// Reads a reference and checks the grant. Makes no call.
+    /// Says whether the client may change what this gateway does, as far as it may read.
+    ///
+    /// # Errors
+    /// When it came in with a watch token.
+    pub fn may_change(&self, principal: &Principal) -> Result<(), WatchOnly> {
+        if principal.only_watches() { Err(WatchOnly) } else { Ok(()) }
+    }
+
+    /// The same as [`Jobs::resolve`] for whoever means to change something: with a watch token there is nothing to change.
+    pub(super) fn resolve_to_change(
+        &self,
+        principal: &Principal,
+        reference: &JobRef,
+    ) -> Result<Target, Problem> {
+        let target = self.resolve(principal, reference)?;
+        self.may_change(principal).map_err(|_| not_found(&target.key))?;
+        Ok(target)
+    }
+
+    /// Reads a reference and checks the grant, as far as it can be checked without an answer. Makes no call.
     pub(super) fn resolve(&self, principal: &Principal, reference: &JobRef) -> Result<Target, Problem> {
         let key = read(reference)?;
-        let reader = self.inner.readers.get(&key.source).filter(|_| principal.may_read(&key.source));
-        let Some(reader) = reader.map(Arc::clone) else {
+        let reader = self.inner.readers.get(&key.source);
+        let Some(reader) = reader.filter(|_| may_ask(principal, &key, &self.inner.tracking)) else {
             return Err(not_found(&key));
         };
+        let reader = Arc::clone(reader);
         reader.upstream().check_id(&key.external_id).map_err(|error| invalid("externalId", error))?;
         Ok(Target { key, reader })
     }
+}
+
+impl Inner {
+    /// Says whether a client may read a job, all that is known of it considered.
+    pub(super) fn may_see(&self, principal: &Principal, job: &Job) -> bool {
+        may_see(principal, job, &self.tracking)
+    }
+
+    /// An answer as a client may have it: a job out of its reach is none.
+    pub(super) fn shown(&self, principal: &Principal, answer: Answer) -> Answer {
+        match answer {
+            Ok(seen) if !self.may_see(principal, &seen.observation.job) => {
+                Err(not_found(&seen.observation.job.key))
+            }
+            answer => answer,
+        }
+    }
+}
+
+/// Says whether a client may ask about a job: its source, its pass, and the labels it is held to.
+fn may_ask(principal: &Principal, key: &JobKey, tracking: &Tracking) -> bool {
+    let labelled = || principal.scope(&key.source).is_none_or(|scope| tracking.carries(key, &scope.labels));
+    principal.may_ask(key) && labelled()
+}
+
+/// Says whether a client may read a job, all that is known of it considered.
+pub(super) fn may_see(principal: &Principal, job: &Job, tracking: &Tracking) -> bool {
+    let of_kind = || principal.scope(&job.key.source).is_none_or(|scope| scope.admits_kind(job.kind()));
+    may_ask(principal, &job.key, tracking) && of_kind()
 }
 
 /// The one answer for a job that does not exist, a source that does not exist, and either behind a missing grant.

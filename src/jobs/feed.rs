@@ -14,7 +14,7 @@ use crate::domain::observation::Observation;
 use crate::domain::principal::Principal;
 
 use super::Jobs;
-use super::access::JobRef;
+use super::access::{JobRef, may_see};
 use super::answer::Seen;
 use super::list::JobFilter;
 use super::track::Tracking;
@@ -83,7 +83,9 @@ impl Feeds {
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         readers.retain(|reader| {
             let Some(reader) = reader.upgrade() else { return false };
-            if reader.wants(observation, &self.tracking) {
+            if !reader.may_see(observation, &self.tracking) {
+                reader.withdraw(&observation.job.key);
+            } else if reader.wants(observation, &self.tracking) {
                 reader.put(observation);
             }
             true
@@ -128,7 +130,7 @@ impl Jobs {
         let reader = self.inner.feeds.join(principal, filter);
         let inner = Arc::clone(&self.inner);
         stream::unfold((inner, reader), async |(inner, reader)| {
-            let (observation, sequence) = reader.take().await?;
+            let (observation, sequence) = reader.take(&inner.tracking).await?;
             let is_final = observation.job.is_terminal();
             let kind = if is_final { UpdateKind::Ended } else { UpdateKind::Changed };
             let reference = JobRef::Id(observation.job.key.node_id());
@@ -139,11 +141,20 @@ impl Jobs {
 }
 
 impl Reader {
+    fn may_see(&self, observation: &Observation, tracking: &Tracking) -> bool {
+        may_see(&self.principal, &observation.job, tracking)
+    }
+
     fn wants(&self, observation: &Observation, tracking: &Tracking) -> bool {
-        let key = &observation.job.key;
-        self.principal.may_read(&key.source)
-            && self.filter.lets_through(observation)
-            && tracking.carries(key, &self.filter.labels)
+        self.filter.lets_through(observation) && tracking.carries(&observation.job.key, &self.filter.labels)
+    }
+
+    /// Takes back what waits of a job that the reader may not see any more.
+    fn withdraw(&self, key: &JobKey) {
+        let mut backlog = self.backlog.lock().unwrap_or_else(PoisonError::into_inner);
+        if backlog.newest.remove(key).is_some() {
+            backlog.order.retain(|waiting| waiting != key);
+        }
     }
 
     fn put(&self, observation: &Observation) {
@@ -160,9 +171,12 @@ impl Reader {
     }
 
     /// The oldest waiting job with its newest state; `None` for a reader who was overrun. Cancel safe.
-    async fn take(&self) -> Option<(Observation, u64)> {
+    ///
+    /// A job that went out of sight while it waited is passed over without a gap in the numbers.
+    async fn take(&self, tracking: &Tracking) -> Option<(Observation, u64)> {
+        let may_see = |observation: &Observation| self.may_see(observation, tracking);
         loop {
-            match self.backlog.lock().unwrap_or_else(PoisonError::into_inner).next() {
+            match self.backlog.lock().unwrap_or_else(PoisonError::into_inner).next(may_see) {
                 Next::Job(observation, sequence) => return Some((observation, sequence)),
                 Next::Overrun => return None,
                 Next::Nothing => {}
@@ -180,14 +194,15 @@ enum Next {
 }
 
 impl Backlog {
-    fn next(&mut self) -> Next {
+    fn next(&mut self, may_see: impl Fn(&Observation) -> bool) -> Next {
         if self.overrun {
             return Next::Overrun;
         }
-        let Some(observation) = self.order.pop_front().and_then(|key| self.newest.remove(&key)) else {
-            return Next::Nothing;
-        };
-        self.sequence += 1;
-        Next::Job(observation, self.sequence)
+        while let Some(key) = self.order.pop_front() {
+            let Some(observation) = self.newest.remove(&key).filter(&may_see) else { continue };
+            self.sequence += 1;
+            return Next::Job(observation, self.sequence);
+        }
+        Next::Nothing
     }
 }

@@ -116,6 +116,7 @@ struct Followed {
 struct Wish {
     client: Arc<str>,
     max_staleness: Option<Duration>,
+    since: Instant,
 }
 
 impl Following {
@@ -136,7 +137,7 @@ impl Following {
             self.ledger.follow(key, true);
         }
         let followed = state.follow(key);
-        followed.interests.insert(number, Wish { client, max_staleness: max });
+        followed.interests.insert(number, Wish { client, max_staleness: max, since: Instant::now() });
         let was_idle = followed.idle_since.take().is_some();
         let begins_anew = followed.begin_anew();
         let news = followed.news.subscribe();
@@ -169,6 +170,13 @@ impl Following {
             followed.tell(|told| told.learn(observation));
             state.plan_if_idle(key, &self.settings);
             self.wake.notify_one();
+        }
+    }
+
+    /// Takes in what is held while a look is under way for a watcher who wants it newer: told if the look brings nothing.
+    pub(super) fn recall(&self, older: &Observation) {
+        if let Some(followed) = self.lock().jobs.get_mut(&older.job.key) {
+            followed.tell(|told| told.recall(older));
         }
     }
 
@@ -235,6 +243,18 @@ impl Following {
             self.ledger.follow(&key, false);
         }
         round
+    }
+
+    /// Has the watchers of a job look at it again, though nothing was learned of it: whether they may see it has changed.
+    pub(super) fn stir(&self, key: &JobKey) {
+        if let Some(followed) = self.lock().jobs.get(key) {
+            followed.news.send_modify(|_| ());
+        }
+    }
+
+    /// How long to look for a job that the upstream does not know.
+    pub(super) const fn missing_for(&self) -> Duration {
+        self.settings.missing_for
     }
 
     /// Resolves when there may be something new to do.
@@ -409,11 +429,14 @@ impl Followed {
         }
     }
 
-    /// Gives up on a job that has been missing, unknown or in one state for longer than it is followed.
+    /// Gives up on a job that has been missing, unknown or in one state for longer than it is followed. A missing one is
+    /// looked for as long for the last who came as for the first.
     fn give_up_if_due(&self, settings: &FollowSettings) {
-        let lasted = self.since.elapsed();
+        let newest = self.interests.last_key_value().map(|(_, wish)| wish.since.elapsed());
+        let mut lasted = self.since.elapsed();
         self.news.send_if_modified(|told| {
             let (limit, why) = if told.is_missing() {
+                lasted = newest.map_or(lasted, |newest| lasted.min(newest));
                 (settings.missing_for, ProblemCode::NotFound)
             } else if told.state() == Some(JobState::Unknown) {
                 (settings.unknown_for, ProblemCode::FollowLimit)

@@ -1,5 +1,7 @@
 //! Lists the jobs this gateway holds, as far as a client may read them. Asks no upstream.
 
+use std::ops::Bound;
+
 use jiff::Timestamp;
 
 use crate::domain::error::{Problem, ProblemCode, Retry};
@@ -9,9 +11,12 @@ use crate::domain::principal::Principal;
 use crate::domain::state::JobState;
 use crate::ports::store::ListFilter;
 
-use super::Jobs;
 use super::answer::{Seen, StaleReason, age};
 use super::track::Labels;
+use super::{Inner, Jobs};
+
+/// Jobs taken from the store at once for a client who may see only some of them: its walks are long, so they are few.
+const BATCH: usize = 5_000;
 
 /// A page of held jobs, in the order of their keys.
 #[derive(Clone, Debug)]
@@ -70,20 +75,7 @@ impl Jobs {
             return Ok(JobPage { jobs: Vec::new(), has_next: false });
         }
         let limit = first.saturating_add(1);
-        let mut held = if filter.labels.is_empty() {
-            let (states, observed_since) = (filter.states.clone(), filter.observed_since);
-            let filter = ListFilter { sources, states, observed_since };
-            let held = self.inner.store.list(&filter, after.as_ref(), limit).await;
-            self.inner.ingest.tolerate(held).ok_or_else(|| {
-                Problem::new(
-                    ProblemCode::Internal,
-                    Retry::Whenever,
-                    "the job store does not answer; ask again",
-                )
-            })?
-        } else {
-            self.labelled(filter, &sources, after, limit).await
-        };
+        let mut held = self.inner.visible(principal, filter, &sources, after.as_ref(), limit).await?;
         let has_next = held.len() > first;
         held.truncate(first);
         let now = self.inner.clock.now();
@@ -98,27 +90,6 @@ impl Jobs {
         Ok(JobPage { jobs: jobs.collect(), has_next })
     }
 
-    /// The tracked jobs that carry the labels of a filter and are held.
-    async fn labelled(
-        &self,
-        filter: &JobFilter,
-        sources: &[SourceName],
-        mut after: Option<JobKey>,
-        limit: usize,
-    ) -> Vec<Observation> {
-        let mut found = Vec::new();
-        loop {
-            let keys = self.inner.tracking.with_labels(&filter.labels, sources, after.as_ref(), limit);
-            let held = self.inner.ingest.held_all(&keys).await;
-            found.extend(held.into_iter().flatten().filter(|held| filter.lets_through(held)));
-            if keys.len() < limit || found.len() >= limit {
-                found.truncate(limit);
-                return found;
-            }
-            after = keys.last().cloned();
-        }
-    }
-
     /// The sources to list: those named, or all, less those the client may not read.
     fn readable(&self, principal: &Principal, named: &[String]) -> Vec<SourceName> {
         let sources = self.inner.readers.keys().filter(|name| principal.may_read(name));
@@ -127,4 +98,91 @@ impl Jobs {
             .cloned()
             .collect()
     }
+}
+
+/// A part of what is held, walked by itself: the parts follow each other in the order of the keys.
+struct Part {
+    sources: Vec<SourceName>,
+    /// Labels that every job of this part carries; empty for all jobs, tracked or not.
+    labels: Labels,
+}
+
+impl Inner {
+    /// The first `limit` held jobs behind `after` that fit and that the client may see. What it may not see is left out
+    /// before anything is counted, so neither a page nor its end tells of it.
+    async fn visible(
+        &self,
+        principal: &Principal,
+        filter: &JobFilter,
+        sources: &[SourceName],
+        after: Option<&JobKey>,
+        limit: usize,
+    ) -> Result<Vec<Observation>, Problem> {
+        let mut found = Vec::new();
+        let narrowed = sources.iter().any(|source| principal.scope(source).is_some());
+        let batch = if narrowed { limit.max(BATCH) } else { limit };
+        for part in parts(principal, filter, sources) {
+            let mut after = after.cloned();
+            loop {
+                let (held, last) = self.batch(principal, filter, &part, after.as_ref(), batch).await?;
+                let seen = held.into_iter().filter(|held| {
+                    filter.lets_through(held)
+                        && self.tracking.carries(&held.job.key, &filter.labels)
+                        && self.may_see(principal, &held.job)
+                });
+                found.extend(seen);
+                if found.len() >= limit {
+                    found.truncate(limit);
+                    return Ok(found);
+                }
+                let Some(last) = last else { break };
+                after = Some(last);
+            }
+        }
+        Ok(found)
+    }
+
+    /// At most `limit` held jobs of a part behind `after`, and the key to go on behind, if there may be more.
+    async fn batch(
+        &self,
+        principal: &Principal,
+        filter: &JobFilter,
+        part: &Part,
+        after: Option<&JobKey>,
+        limit: usize,
+    ) -> Result<(Vec<Observation>, Option<JobKey>), Problem> {
+        let keys: Vec<JobKey> = if let Some(jobs) = &principal.pass().jobs {
+            let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+            let behind = jobs.range::<JobKey, _>((from, Bound::Unbounded));
+            behind.filter(|key| part.sources.contains(&key.source)).cloned().collect()
+        } else if part.labels.is_empty() {
+            let (sources, states) = (part.sources.clone(), filter.states.clone());
+            let filter = ListFilter { sources, states, observed_since: filter.observed_since };
+            let held = self.ingest.tolerate(self.store.list(&filter, after, limit).await);
+            let held = held.ok_or_else(|| {
+                let message = "the job store does not answer; ask again";
+                Problem::new(ProblemCode::Internal, Retry::Whenever, message)
+            })?;
+            let last = held.last().filter(|_| held.len() >= limit).map(|held| held.job.key.clone());
+            return Ok((held, last));
+        } else {
+            self.tracking.with_labels(&part.labels, &part.sources, after, limit)
+        };
+        let last = keys.last().filter(|_| principal.pass().jobs.is_none() && keys.len() >= limit).cloned();
+        Ok((self.ingest.held_all(&keys).await.into_iter().flatten().collect(), last))
+    }
+}
+
+/// How to walk what a client may read: at once where the store's order and filter will do, else source by source, by the
+/// labels it is held to.
+fn parts(principal: &Principal, filter: &JobFilter, sources: &[SourceName]) -> Vec<Part> {
+    let held_to_labels = |source| principal.scope(source).is_some_and(|scope| !scope.labels.is_empty());
+    if principal.only_watches() || !filter.labels.is_empty() || !sources.iter().any(held_to_labels) {
+        return vec![Part { sources: sources.to_vec(), labels: filter.labels.clone() }];
+    }
+    let part = |source: &SourceName| {
+        let labels = principal.scope(source).map(|scope| scope.labels.clone()).unwrap_or_default();
+        Part { sources: vec![source.clone()], labels }
+    };
+    sources.iter().map(part).collect()
 }

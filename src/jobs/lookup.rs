@@ -44,6 +44,13 @@ pub(super) struct Seated {
     held: Option<Observation>,
 }
 
+impl Seated {
+    /// What is held of the job, older than asked for.
+    pub(super) const fn held(&self) -> Option<&Observation> {
+        self.held.as_ref()
+    }
+}
+
 impl Jobs {
     /// Answers for one job. See [`Jobs::lookup`].
     pub async fn lookup_one(
@@ -72,9 +79,9 @@ impl Jobs {
         for target in targets.iter().flatten() {
             wanted.entry(target.key.clone()).or_insert_with(|| Arc::clone(&target.reader));
         }
-        let answers = self.inner.answer(wanted, principal.shared_name(), max_staleness).await;
+        let answers = self.inner.answer(wanted, principal, max_staleness).await;
         let pick = |target: Result<Target, Problem>| match answers.get(&target?.key) {
-            Some(answer) => answer.clone(),
+            Some(answer) => self.inner.shown(principal, answer.clone()),
             None => unreachable!("every wanted job is answered"),
         };
         targets.into_iter().map(pick).collect()
@@ -82,14 +89,15 @@ impl Jobs {
 }
 
 impl Inner {
-    /// Answers for jobs, each as fresh as allowed, within the configured time.
+    /// Answers for jobs, each as fresh as allowed, within the configured time. What comes of it is for the client only
+    /// after [`Inner::shown`].
     pub(super) async fn answer(
         self: &Arc<Self>,
         wanted: Wanted,
-        client: Arc<str>,
+        principal: &Principal,
         max_staleness: Option<Duration>,
     ) -> HashMap<JobKey, Answer> {
-        let Boarded { mut answers, seats, deadline } = self.set_out(&wanted, client, max_staleness).await;
+        let Boarded { mut answers, seats, deadline } = self.set_out(&wanted, principal, max_staleness).await;
         let landings = seats.into_iter().map(|seated| self.landed(seated, deadline));
         answers.extend(join_all(landings).await);
         for (key, seen) in answers.iter_mut().filter_map(|(key, answer)| Some((key, answer.as_mut().ok()?))) {
@@ -99,10 +107,13 @@ impl Inner {
     }
 
     /// Answers from what is held, and sets out for the rest.
+    ///
+    /// A held job that the client may not see is gone about as one that does not exist: believed for as long as "no such
+    /// job" is, then asked for, and no stand-in for an answer that does not come.
     pub(super) async fn set_out(
         self: &Arc<Self>,
         wanted: &Wanted,
-        client: Arc<str>,
+        principal: &Principal,
         max_staleness: Option<Duration>,
     ) -> Boarded {
         let keys: Vec<JobKey> = wanted.keys().cloned().collect();
@@ -120,6 +131,16 @@ impl Inner {
         let mut checks = Leads::new();
         for (key, reader) in wanted {
             let held = held.remove(key);
+            let held = match held {
+                Some(unseen) if !self.may_see(principal, &unseen.job) => {
+                    if age(&unseen, now) <= believed {
+                        answers.insert(key.clone(), Ok(Seen::fresh(unseen, now)));
+                        continue;
+                    }
+                    None
+                }
+                held => held,
+            };
             let verdict = held.as_ref().map_or(Verdict::Ask, |held| {
                 judge(&held.job, reader.upstream(), age(held, now), allowed, self.freshness.rerun_check)
             });
@@ -141,7 +162,7 @@ impl Inner {
             }
         }
         self.depart(checks, &Asker::Background, None);
-        self.depart(leads, &Asker::Client(client), None);
+        self.depart(leads, &Asker::Client(principal.shared_name()), None);
         Boarded { answers, seats, deadline: Instant::now() + self.freshness.answer_within }
     }
 

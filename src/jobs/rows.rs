@@ -56,13 +56,13 @@ impl Jobs {
         after: Option<&str>,
     ) -> Result<Option<Rows>, Problem> {
         let key = &observation.job.key;
+        let reader = self.inner.readers.get(&key.source);
+        let Some(reader) = reader.filter(|_| self.inner.may_see(principal, &observation.job)) else {
+            return Err(super::access::not_found(key));
+        };
         if observation.job.state() != JobState::Succeeded {
             return Ok(None);
         }
-        let reader = self.inner.readers.get(&key.source).filter(|_| principal.may_read(&key.source));
-        let Some(reader) = reader else {
-            return Err(super::access::not_found(key));
-        };
         let start = after.map_or(Ok(0), read_cursor)?;
         let mut page = Rows::default();
         let mut at = start;

@@ -10,7 +10,7 @@ use crate::domain::id::{JobKey, SourceName};
 use crate::domain::principal::Principal;
 pub use crate::ports::ledger::Labels;
 
-use super::access::JobRef;
+use super::access::{JobRef, Target};
 use super::answer::Answer;
 use super::follow::Interest;
 use super::{Inner, Jobs};
@@ -21,6 +21,9 @@ pub const TRACKED_MAX: usize = 100_000;
 pub const LABELS_MAX: usize = 16;
 /// The longest name or value of a label, in bytes.
 pub const LABEL_MAX: usize = 63;
+
+/// Jobs that are tracked from now on, with their labels, and jobs that no longer are: what the ledger is told.
+type Noted = Vec<(JobKey, Option<Labels>)>;
 
 /// All tracked jobs.
 #[derive(Debug, Default)]
@@ -65,7 +68,7 @@ impl Tracking {
 
     /// Takes back what was tracked before a restart: followed on where the job has not ended.
     pub(super) fn restore(&self, key: JobKey, labels: Labels, interest: Option<Interest>) {
-        self.put(key, Tracked { labels, interest }, &mut Vec::new());
+        self.put(key, Tracked { labels, interest }, &mut Noted::new());
     }
 
     /// Takes back the labels that another replica gave a job which is tracked here too.
@@ -87,7 +90,7 @@ impl Tracking {
     }
 
     /// Tracks a job, making room among those that have ended, which are put with `forgotten`. Says whether there was room.
-    fn put(&self, key: JobKey, tracked: Tracked, forgotten: &mut Vec<(JobKey, Option<Labels>)>) -> bool {
+    fn put(&self, key: JobKey, tracked: Tracked, forgotten: &mut Noted) -> bool {
         let mut jobs = self.lock();
         if jobs.len() >= TRACKED_MAX && !jobs.contains_key(&key) {
             let ended = jobs.extract_if(.., |_, tracked| tracked.interest.is_none());
@@ -99,6 +102,12 @@ impl Tracking {
         // An interest that is let go takes another lock, so not under this one.
         drop(replaced);
         room
+    }
+
+    /// Follows a job anew that is tracked already, under the labels it has.
+    fn renew(&self, key: &JobKey, interest: Interest) {
+        let before = self.lock().get_mut(key).and_then(|tracked| tracked.interest.replace(interest));
+        drop(before);
     }
 
     /// Whether a job is tracked and carries all of some labels.
@@ -120,7 +129,8 @@ impl Tracked {
 impl Jobs {
     /// Follows jobs until they are untracked, and answers for each as it stands: same order, same length.
     ///
-    /// Tracking a job again replaces its labels. What cannot be read is not tracked.
+    /// Tracking a job again replaces its labels. What cannot be read is not tracked; whether it can, a client whose view of
+    /// a source is narrowed learns from the answer, and tracks nothing before. A client that is held to labels changes none.
     ///
     /// # Errors
     /// When the labels are out of bounds; then nothing is tracked.
@@ -131,49 +141,85 @@ impl Jobs {
         labels: &Labels,
     ) -> Result<Vec<Answer>, Problem> {
         check(labels)?;
-        let mut noted = Vec::new();
-        let mut full = false;
+        let mut noted = Noted::new();
+        let mut room = true;
         for reference in refs {
-            let Ok(target) = self.resolve(principal, reference) else { continue };
-            let interest = self.inner.following.interest(&target.key, principal.shared_name(), None);
-            let tracked = Tracked { labels: labels.clone(), interest: Some(interest) };
-            full = !self.inner.tracking.put(target.key.clone(), tracked, &mut noted);
-            if full {
-                break;
+            let Ok(target) = self.resolve_to_change(principal, reference) else { continue };
+            if principal.scope(&target.key.source).is_none() {
+                room &= self.put(&target.key, principal, labels, &mut noted);
             }
-            noted.push((target.key, Some(labels.clone())));
         }
         // Before the client hears of it: what it is told is tracked stays tracked.
-        self.inner.note(noted).await;
-        if full {
-            let message = format!("this gateway tracks at most {TRACKED_MAX} jobs; untrack some first");
-            return Err(Problem::new(ProblemCode::Throttled, Retry::Whenever, message));
+        self.inner.note(std::mem::take(&mut noted)).await;
+        if !room {
+            return Err(no_room());
         }
         let answers = self.lookup(principal, refs, None).await;
         let told = refs
             .iter()
             .zip(&answers)
-            .filter_map(|(one, answer)| Some((self.resolve(principal, one).ok()?, answer)));
+            .filter_map(|(one, answer)| Some((self.resolve_to_change(principal, one).ok()?, answer)));
         for (target, answer) in told {
+            if let Some(scope) = principal.scope(&target.key.source) {
+                if answer.is_err() {
+                    continue;
+                }
+                if scope.labels.is_empty() {
+                    room &= self.put(&target.key, principal, labels, &mut noted);
+                } else {
+                    let interest = self.inner.following.interest(&target.key, principal.shared_name(), None);
+                    self.inner.tracking.renew(&target.key, interest);
+                }
+            }
             self.inner.settle(&target.key, answer);
             if answer.as_ref().is_ok_and(|seen| seen.observation.job.is_terminal()) {
                 self.inner.tracking.ended(&target.key);
             }
         }
-        Ok(answers)
+        self.inner.note(noted).await;
+        if room { Ok(answers) } else { Err(no_room()) }
     }
 
     /// Stops following jobs for their own sake; whoever watches them still does. Says how many were tracked.
+    ///
+    /// Asks no upstream: where a client sees only some kinds of a source's jobs, what is not held is not untracked. A
+    /// client that is held to labels untracks nothing, since the labels would go as well.
     pub async fn untrack(&self, principal: &Principal, refs: &[JobRef]) -> usize {
-        let targets: Vec<_> = refs.iter().filter_map(|one| self.resolve(principal, one).ok()).collect();
-        let mut forgotten = Vec::new();
-        for target in targets {
-            let gone = self.inner.tracking.lock().remove(&target.key);
-            forgotten.extend(gone.map(|_| (target.key, None)));
+        let targets = refs.iter().filter_map(|one| self.resolve_to_change(principal, one).ok());
+        let (mut certain, mut doubtful) = (Vec::new(), Vec::new());
+        for Target { key, .. } in targets {
+            match principal.scope(&key.source) {
+                None => certain.push(key),
+                Some(scope) if scope.labels.is_empty() => doubtful.push(key),
+                Some(_) => {}
+            }
         }
-        let count = forgotten.len();
+        let held = self.inner.ingest.held_all(&doubtful).await;
+        let seen = held.into_iter().flatten().filter(|held| self.inner.may_see(principal, &held.job));
+        certain.extend(seen.map(|held| held.job.key.clone()));
+        let mut forgotten = Noted::new();
+        for key in certain {
+            let gone = self.inner.tracking.lock().remove(&key);
+            if gone.is_some() {
+                self.inner.following.stir(&key);
+                forgotten.push((key, None));
+            }
+        }
+        let untracked = forgotten.len();
         self.inner.note(forgotten).await;
-        count
+        untracked
+    }
+
+    /// Tracks a job, and has those watch it anew who are held to its labels. Says whether there was room.
+    fn put(&self, key: &JobKey, principal: &Principal, labels: &Labels, noted: &mut Noted) -> bool {
+        let interest = self.inner.following.interest(key, principal.shared_name(), None);
+        let tracked = Tracked { labels: labels.clone(), interest: Some(interest) };
+        let room = self.inner.tracking.put(key.clone(), tracked, noted);
+        if room {
+            noted.push((key.clone(), Some(labels.clone())));
+            self.inner.following.stir(key);
+        }
+        room
     }
 
     /// The labels of a job that is tracked.
@@ -184,11 +230,16 @@ impl Jobs {
 
 impl Inner {
     /// Has the ledger remember, or forget. One that fails costs a restart its memory, and nobody an answer.
-    async fn note(&self, jobs: Vec<(JobKey, Option<Labels>)>) {
+    async fn note(&self, jobs: Noted) {
         if !jobs.is_empty() {
             self.ingest.tolerate(self.ledger.track(jobs).await);
         }
     }
+}
+
+fn no_room() -> Problem {
+    let message = format!("this gateway tracks at most {TRACKED_MAX} jobs; untrack some first");
+    Problem::new(ProblemCode::Throttled, Retry::Whenever, message)
 }
 
 fn check(labels: &Labels) -> Result<(), Problem> {

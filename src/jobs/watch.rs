@@ -2,21 +2,25 @@
 //!
 //! Interest is registered before the snapshot is read, so a job that ends in between is not missed; all that is told
 //! of a job comes from the one value that `follow` holds, so nothing is told twice.
+//!
+//! Whether a watcher may see the job is asked of every value anew. One that may not is told, and kept waiting, as if the
+//! job did not exist: the same words, the same numbers, the same end.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, Stream, StreamExt as _};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::id::JobKey;
 use crate::domain::principal::Principal;
 
-use super::access::JobRef;
+use super::access::{JobRef, Target, not_found};
 use super::answer::{Answer, Miss, Seen};
 use super::follow::{Interest, Told};
-use super::lookup::Boarded;
+use super::lookup::{Boarded, Seated, Wanted};
 use super::{Inner, Jobs};
 use crate::ports::upstream::LookError;
 
@@ -29,7 +33,8 @@ pub struct Update {
     pub kind: UpdateKind,
     /// The job, or why it cannot be told of.
     pub answer: Answer,
-    /// Grows with each change told of this job by this process; a gap is a change that a later one overtook.
+    /// Grows with each change told of this job by this process; a gap is a change that a later one overtook. While there
+    /// is no job to be seen, it counts what this watcher was told.
     pub sequence: u64,
     /// Nothing more will be told of this job.
     pub is_final: bool,
@@ -49,10 +54,33 @@ pub enum UpdateKind {
 /// A job being watched.
 struct Watched {
     inner: Arc<Inner>,
+    principal: Arc<Principal>,
     reference: JobRef,
     interest: Interest,
-    told: Told,
-    begun: bool,
+    sequence: u64,
+    last: Option<Last>,
+    /// Until when one waits for a job to turn up.
+    patience: Option<Pin<Box<Sleep>>>,
+    over: bool,
+}
+
+/// What a watcher was told last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Last {
+    /// The job, as it stood at this number.
+    Seen(u64),
+    /// That there is none to be seen, and why.
+    Unseen(ProblemCode),
+}
+
+/// What a client may know of what was told of a job.
+enum View {
+    /// Nothing has been learned yet.
+    Nothing,
+    /// There is none to be seen.
+    Unseen(Problem),
+    /// The job.
+    Seen,
 }
 
 impl Jobs {
@@ -74,28 +102,40 @@ impl Jobs {
 
     /// Waits for the end of a job, at most `timeout`: then for the state reached.
     ///
-    /// A reference that cannot be read and a job that nobody knows are answered at once. Cancel safe.
+    /// A reference that cannot be read and a job that nobody knows are answered at once. Nobody waits for longer than what
+    /// they came in with holds. Cancel safe.
     pub async fn await_end(&self, principal: &Principal, reference: JobRef, timeout: Duration) -> Answer {
         let target = self.resolve(principal, &reference)?;
-        let deadline = Instant::now() + timeout.min(self.inner.freshness.answer_within);
-        let client = principal.shared_name();
-        let mut interest = self.inner.following.interest(&target.key, client, None);
-        let first = self.lookup_one(principal, reference, None);
+        let holds = self.pass_left(principal).unwrap_or(Duration::MAX);
+        let deadline = Instant::now() + timeout.min(self.inner.freshness.answer_within).min(holds);
+        let Target { key, reader } = target;
+        let mut interest = self.inner.following.interest(&key, principal.shared_name(), None);
+        let first = self.inner.answer(Wanted::from([(key.clone(), reader)]), principal, None);
         match tokio::time::timeout_at(deadline, first).await {
-            Ok(first) => self.inner.settle(&target.key, &first),
-            Err(_) => self.inner.following.offer_nothing(&target.key, Miss::Impatient),
+            Ok(answers) => answers.iter().for_each(|(key, answer)| self.inner.settle(key, answer)),
+            Err(_) => self.inner.following.offer_nothing(&key, Miss::Impatient),
         }
         loop {
             let told = interest.read();
-            let waited = if told.is_over() || told.is_missing() {
+            let decided = match self.inner.view(principal, &told, &key) {
+                View::Nothing => false,
+                View::Unseen(problem) => {
+                    matches!(problem.code, ProblemCode::NotFound | ProblemCode::FollowLimit)
+                }
+                View::Seen => told.is_over(),
+            };
+            let waited = if decided {
                 Err(())
             } else {
                 tokio::time::timeout_at(deadline, interest.changed()).await.map_err(drop)
             };
             if waited.is_err() {
                 // Read anew: a look that brought no change renews the time of what is told, and wakes nobody.
-                let answer = interest.read().answer(&target.key, self.inner.clock.now());
-                return answer.map(|seen| Seen { next_look: self.inner.next_look(&target.key), ..seen });
+                let told = interest.read();
+                return match self.inner.view(principal, &told, &key) {
+                    View::Unseen(problem) => Err(problem),
+                    View::Nothing | View::Seen => self.inner.told(&told, &key),
+                };
             }
         }
     }
@@ -108,25 +148,29 @@ impl Jobs {
         max_staleness: Option<Duration>,
     ) -> impl Stream<Item = Update> + Send + use<> {
         let client = principal.shared_name();
+        let viewer = Arc::new(principal.clone());
         let mut problems = Vec::new();
         let mut watched = Vec::new();
-        let mut wanted = super::lookup::Wanted::new();
+        let mut wanted = Wanted::new();
         for reference in refs {
             match self.resolve(principal, &reference) {
                 Ok(target) => {
                     let interest =
                         self.inner.following.interest(&target.key, Arc::clone(&client), max_staleness);
                     wanted.insert(target.key, target.reader);
-                    let (inner, told) = (Arc::clone(&self.inner), Told::default());
-                    watched.push(Watched { inner, reference, interest, told, begun: false });
+                    let (inner, viewer) = (Arc::clone(&self.inner), Arc::clone(&viewer));
+                    watched.push(Watched::new(inner, viewer, reference, interest));
                 }
                 Err(problem) => problems.push(Update::refused(reference, problem)),
             }
         }
-        let Boarded { answers, seats, deadline } = self.inner.set_out(&wanted, client, max_staleness).await;
+        let Boarded { answers, seats, deadline } =
+            self.inner.set_out(&wanted, principal, max_staleness).await;
         for (key, answer) in &answers {
             self.inner.settle(key, answer);
         }
+        // What a look does not bring is told as it was held, and not as trouble first.
+        seats.iter().filter_map(Seated::held).for_each(|older| self.inner.following.recall(older));
         // Each landing is told as it comes, so that a slow source holds back nobody else's news.
         let inner = Arc::clone(&self.inner);
         let landings = stream::iter(seats).map(move |seated| {
@@ -157,35 +201,92 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// What a client may know of what was told of a job.
+    fn view(&self, principal: &Principal, told: &Told, key: &JobKey) -> View {
+        if told.seen().is_some_and(|seen| self.may_see(principal, &seen.job)) {
+            return View::Seen;
+        }
+        told.unseen(key).map_or(View::Nothing, View::Unseen)
+    }
+
+    /// What is told of a job to a client who may see it.
+    fn told(&self, told: &Told, key: &JobKey) -> Answer {
+        let answer = told.answer(key, self.clock.now());
+        answer.map(|seen| Seen { next_look: self.next_look(key), ..seen })
+    }
+}
+
 impl Watched {
+    const fn new(
+        inner: Arc<Inner>,
+        principal: Arc<Principal>,
+        reference: JobRef,
+        interest: Interest,
+    ) -> Self {
+        let (sequence, last, patience, over) = (0, None, None, false);
+        Self { inner, principal, reference, interest, sequence, last, patience, over }
+    }
+
     /// The next thing to tell; `None` once the last was told.
     async fn next(mut self) -> Option<(Update, Self)> {
-        if self.begun && self.told.is_over() {
+        if self.over {
             return None;
         }
-        let before = self.told.sequence;
-        loop {
-            self.told = self.interest.read();
-            if !self.told.is_empty() && (!self.begun || self.told.sequence > before) {
-                break;
+        let (answer, last, is_final) = loop {
+            let told = self.interest.read();
+            if let Some(news) = self.news(&told) {
+                break news;
             }
-            self.interest.changed().await;
-        }
-        let is_final = self.told.is_over();
-        let kind = match (self.begun, is_final) {
-            (false, _) => UpdateKind::Snapshot,
-            (true, false) => UpdateKind::Changed,
-            (true, true) => UpdateKind::Ended,
+            match &mut self.patience {
+                None => self.interest.changed().await,
+                Some(patience) => tokio::select! {
+                    () = self.interest.changed() => {}
+                    () = patience => break self.nothing_to_see(),
+                },
+            }
         };
-        self.begun = true;
-        let key = self.interest.key();
-        let mut answer = self.told.answer(key, self.inner.clock.now());
-        if let Ok(seen) = &mut answer {
-            seen.next_look = self.inner.next_look(key);
+        let kind = match (self.last, is_final) {
+            (None, _) => UpdateKind::Snapshot,
+            (Some(_), false) => UpdateKind::Changed,
+            (Some(_), true) => UpdateKind::Ended,
+        };
+        self.sequence += 1;
+        if let Last::Seen(sequence) = last {
+            self.sequence = self.sequence.max(sequence);
         }
-        let sequence = self.told.sequence;
-        let update = Update { reference: self.reference.clone(), kind, answer, sequence, is_final };
-        Some((update, self))
+        // Counted from when this watcher was told, so that it ends alike whatever others know of the job.
+        let waits = last == Last::Unseen(ProblemCode::NotFound) && !is_final;
+        self.patience = waits.then(|| Box::pin(tokio::time::sleep(self.inner.following.missing_for())));
+        (self.last, self.over) = (Some(last), is_final);
+        let (reference, sequence) = (self.reference.clone(), self.sequence);
+        Some((Update { reference, kind, answer, sequence, is_final }, self))
+    }
+
+    /// What there is to tell that was not told yet, and whether it is the last.
+    fn news(&self, told: &Told) -> Option<(Answer, Last, bool)> {
+        let key = self.interest.key();
+        match (self.inner.view(&self.principal, told, key), self.last) {
+            (View::Seen, Some(Last::Seen(before))) if told.sequence <= before => None,
+            (View::Seen, _) => Some((self.inner.told(told, key), Last::Seen(told.sequence), told.is_over())),
+            (_, Some(Last::Seen(_))) => Some(self.nothing_to_see()),
+            (View::Nothing, _) => None,
+            // Trouble is no news of a job that is not there: one out of sight may have ended, and is not looked at.
+            (View::Unseen(problem), Some(Last::Unseen(before)))
+                if before == problem.code || before == ProblemCode::NotFound =>
+            {
+                None
+            }
+            (View::Unseen(problem), _) => {
+                let last = Last::Unseen(problem.code);
+                Some((Err(problem), last, last == Last::Unseen(ProblemCode::FollowLimit)))
+            }
+        }
+    }
+
+    /// The last word on a job that went out of sight, or never came into it.
+    fn nothing_to_see(&self) -> (Answer, Last, bool) {
+        (Err(not_found(self.interest.key())), Last::Unseen(ProblemCode::NotFound), true)
     }
 }
 

@@ -104,11 +104,33 @@ impl Gate {
     /// # Errors
     /// When the call must not be made now.
     pub async fn enter(self: &Arc<Self>, asker: &Asker, patience: Duration) -> Result<Permit, Refusal> {
+        self.enter_with(asker, patience, Showing::InForce).await
+    }
+
+    /// The same for a call that shows another credential than the one in force: that the latter was refused says
+    /// nothing about it, so [`Refusal::Rejected`] is never the answer.
+    ///
+    /// # Errors
+    /// When the call must not be made now.
+    pub async fn enter_with_another(
+        self: &Arc<Self>,
+        asker: &Asker,
+        patience: Duration,
+    ) -> Result<Permit, Refusal> {
+        self.enter_with(asker, patience, Showing::Another).await
+    }
+
+    async fn enter_with(
+        self: &Arc<Self>,
+        asker: &Asker,
+        patience: Duration,
+        showing: Showing,
+    ) -> Result<Permit, Refusal> {
         let give_up = Instant::now() + patience.min(self.limits.max_wait);
         let place = Place::take(self, asker);
         loop {
             let now = Instant::now();
-            let step = self.lock().consider(self.since(now), asker, place.id);
+            let step = self.lock().consider(self.since(now), asker, place.id, showing);
             let (wait, first) = match step {
                 Step::Go(trial) => {
                     let outcome = Outcome::Unknown;
@@ -239,6 +261,13 @@ pub struct Permit {
     outcome: Outcome,
     /// Its slot among all replicas.
     slot: Option<String>,
+}
+
+/// Which credential a call shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Showing {
+    InForce,
+    Another,
 }
 
 /// What hangs on a call besides its own answer.

@@ -23,7 +23,7 @@ pub use self::follow::{News, follow};
 use self::sse::Reader;
 pub use self::trouble::Trouble;
 pub use self::wire::{Answer, Failure, Job, Problem, Progress, Ref, Told, Update};
-use super::http::{BaseUrl, BaseUrlError, Reply, strict_client};
+use super::http::{BaseUrl, BaseUrlError, Mask, Reply, strict_client};
 use crate::domain::duration;
 use crate::ports::clock::Clock;
 
@@ -168,7 +168,7 @@ impl Gateway {
     }
 
     fn retry_after(&self, response: &Response) -> Option<Duration> {
-        let reply = Reply::new(response.status(), response.headers(), bytes::Bytes::new());
+        let reply = Reply::new(response.status(), response.headers(), bytes::Bytes::new(), &Mask::default());
         reply.retry_after(self.clock.now())
     }
 }

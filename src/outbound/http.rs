@@ -5,6 +5,7 @@
 //! because it prints the whole URL (`crate-traps` F24). Not here: budgets, retries, what an answer means.
 
 mod call;
+mod fetch;
 mod mask;
 mod reply;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use reqwest::{Certificate, Client, ClientBuilder, Request, Response};
 use secrecy::ExposeSecret as _;
 
 pub use self::call::{BaseUrl, BaseUrlError, Call, Query};
+pub use self::mask::Mask;
 pub use self::reply::Reply;
 use crate::ports::credentials::Credential;
 
@@ -113,8 +115,8 @@ impl HttpRoad {
 
     /// Sends a call and reads its whole answer, within `timeout` for everything from the connection to the last byte.
     ///
-    /// Any HTTP status is a [`Reply`]. The secret is masked in the reply's body, should the upstream echo it.
-    /// Dropping the future closes the connection.
+    /// Any HTTP status is a [`Reply`]. What `mask` covers is taken out of all that the upstream says, should it echo it,
+    /// and out of the URL that is logged, should an id hold it; the credential itself had better be in it. Dropping the future closes the connection.
     ///
     /// # Errors
     /// When no whole answer came back, or nothing could be sent.
@@ -123,21 +125,22 @@ impl HttpRoad {
         call: &Call,
         timeout: Duration,
         credential: &Credential,
+        mask: &Mask,
     ) -> Result<Reply, SendError> {
         let mut request = request(call)?;
         tracing::debug!(
             http.request.method = %request.method(),
-            url.full = %request.url(),
+            url.full = %mask.text(request.url().to_string()),
             "sending a request"
         );
         sign(&mut request, call, credential)?;
-        let masked = |error: reqwest::Error| convert(error, credential);
+        let masked = |error: reqwest::Error| convert(error, mask);
         let exchange = async {
             #[expect(clippy::disallowed_methods, reason = "this is the one send")]
             let response = self.client.execute(request).await.map_err(masked)?;
             let (status, headers) = (response.status(), response.headers().clone());
             let body = collect(response, call.max_body, masked).await?;
-            Ok(Reply::new(status, &headers, mask::mask(body, secret(credential))))
+            Ok(Reply::new(status, &headers, body, mask))
         };
         let answer =
             tokio::time::timeout(timeout, exchange).await.unwrap_or(Err(SendError::TimedOut(timeout)));
@@ -200,18 +203,10 @@ async fn collect(
 }
 
 /// The one place where an error of the client becomes one of ours.
-fn convert(error: reqwest::Error, credential: &Credential) -> SendError {
+fn convert(error: reqwest::Error, mask: &Mask) -> SendError {
     let connect = error.is_connect();
-    let text = chain(&error.without_url());
-    let text = mask::mask(Bytes::from(text), secret(credential));
-    let stripped = Stripped(String::from_utf8_lossy(&text).into_owned());
+    let stripped = Stripped(mask.text(chain(&error.without_url())));
     if connect { SendError::Connect(stripped) } else { SendError::Broken(stripped) }
-}
-
-fn secret(credential: &Credential) -> &str {
-    match credential {
-        Credential::Bearer(secret) | Credential::ApiKey(secret) => secret.expose_secret(),
-    }
 }
 
 /// An error and all below it, as one line.

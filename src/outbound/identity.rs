@@ -1,6 +1,10 @@
-//! Client keys, and who holds which: the adapter behind [`crate::ports::identity`].
+//! Client keys and signed tokens, and who holds which: the adapters behind [`crate::ports::identity`].
 
 pub mod clients;
+pub mod everybody;
+pub mod jwt;
 pub mod keys;
+pub mod watch_tokens;
 
 pub use clients::ClientKeys;
+pub use everybody::LiveIdentity;

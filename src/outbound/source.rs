@@ -6,16 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use secrecy::ExposeSecret as _;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::gate::{Gate, Limits, Outcome, Permit, Refusal};
-use super::http::{BaseUrl, Call, HttpRoad, Reply, SendError};
+use super::http::{BaseUrl, Call, HttpRoad, Mask, Reply, SendError};
 use super::redis::Tier;
 use crate::domain::id::SourceName;
 use crate::domain::schedule::Backoff;
-use crate::domain::source::{SourceHealth, SourceStatus, Upstream};
+use crate::domain::source::{CredentialState, CredentialStatus, SourceHealth, SourceStatus, Upstream};
 use crate::ports::clock::Clock;
 use crate::ports::credentials::{Credential, Credentials};
 use crate::ports::entropy::Entropy;
@@ -133,8 +132,8 @@ pub(super) struct Source {
     upstream: Upstream,
     gate: Arc<Gate>,
     means: Means,
-    /// The credential that was refused last, to notice that it has been changed.
-    refused: Mutex<Option<Credential>>,
+    /// The credential that was refused last, to notice that it has been changed, and since when it is.
+    refused: Mutex<Option<(Credential, Timestamp)>>,
 }
 
 impl Source {
@@ -179,7 +178,9 @@ impl Source {
     {
         let mut asked_at = self.now();
         let mut last = None;
-        for attempt in 0..=RETRIES {
+        let mut renewed = false;
+        let mut attempt = 0;
+        while attempt <= RETRIES {
             if attempt > 0 {
                 let pause = BETWEEN_TRIES.wait(attempt - 1, self.means.entropy.unit());
                 if Instant::now() + pause >= deadline || !self.gate.spend_retry() {
@@ -187,20 +188,10 @@ impl Source {
                 }
                 tokio::time::sleep(pause).await;
             }
-            let patience = left(deadline).saturating_sub(LEAST_TIME);
-            if patience.is_zero() {
+            if left(deadline) <= LEAST_TIME {
                 break;
             }
-            let entered = match self.credential() {
-                Some(credential) => self
-                    .gate
-                    .enter(asker, patience)
-                    .await
-                    .map(|permit| (permit, credential))
-                    .map_err(Into::into),
-                None => Err(LookError::Unconfigured),
-            };
-            let (permit, credential) = match entered {
+            let (permit, credential) = match self.enter(asker, deadline).await {
                 Ok(entered) => entered,
                 // what went wrong with the try before says more than that there is no other
                 Err(refused) => {
@@ -213,27 +204,66 @@ impl Source {
             }
             asked_at = self.now();
             let span = tracing::info_span!("upstream.call", source = %self.settings.name, attempt);
-            let sent = self.means.road.send(call, left(deadline), &credential).instrument(span).await;
+            let mask = self.mask(&credential);
+            let sent = self.means.road.send(call, left(deadline), &credential, &mask).instrument(span).await;
             match self.conclude(permit, credential, sent, &judge) {
                 Concluded::Final(outcome) => return Told { asked_at, observed_at: self.now(), outcome },
-                Concluded::Again(error) => last = Some(error),
+                Concluded::Again(error) => {
+                    last = Some(error);
+                    attempt += 1;
+                }
+                // the next one is shown at once, and only once: it is no repetition
+                Concluded::Renewed if !renewed => renewed = true,
+                Concluded::Renewed => {
+                    last = Some(AskError::Look(LookError::CredentialRejected));
+                    attempt += 1;
+                }
             }
         }
         let error = last.unwrap_or_else(|| AskError::Look(LookError::TimedOut));
         Told { asked_at, observed_at: self.now(), outcome: Err(error) }
     }
 
+    /// Asks one harmless question for the operator: with the credential in force as [`Source::ask`] does, with another
+    /// one once, and without any consequence for the one in force.
+    pub(super) async fn probe(
+        &self,
+        other: Option<&Credential>,
+        call: &Call,
+        deadline: Instant,
+        judge: impl Fn(&Reply) -> Verdict<()> + Send + Sync,
+    ) -> Result<(), LookError> {
+        let Some(other) = other else {
+            return self.ask(&Asker::Operator, call, deadline, judge).await.outcome.map_err(Into::into);
+        };
+        let patience = left(deadline).saturating_sub(LEAST_TIME);
+        let permit = self.gate.enter_with_another(&Asker::Operator, patience).await?;
+        let span = tracing::info_span!("upstream.probe", source = %self.settings.name);
+        let mask = self.mask(other);
+        let sent = self.means.road.send(call, left(deadline), other, &mask).instrument(span).await;
+        // to the gate, "no" to another credential is an answer like any other
+        let judge = |reply: &Reply| match judge(reply) {
+            Verdict::Rejected => Verdict::Spoke(Err(LookError::CredentialRejected)),
+            verdict @ (Verdict::Spoke(_) | Verdict::Throttled(_) | Verdict::Sick(_)) => verdict,
+        };
+        match self.conclude(permit, other.clone(), sent, judge) {
+            Concluded::Final(outcome) => outcome.map_err(Into::into),
+            Concluded::Again(error) => Err(error.into()),
+            Concluded::Renewed => Err(LookError::CredentialRejected),
+        }
+    }
+
     /// How the source is doing now.
     pub(super) fn status(&self) -> SourceStatus {
+        // first: a credential that has been replaced is not held against the source any more
+        let current = self.credential();
         let snapshot = self.gate.snapshot();
-        let health = match self.credential() {
-            Some(_) => snapshot.health,
-            None => SourceHealth::Unconfigured,
-        };
+        let health = if current.is_some() { snapshot.health } else { SourceHealth::Unconfigured };
         SourceStatus {
             name: self.settings.name.clone(),
             upstream: self.upstream,
             health,
+            credential: self.credential_status(health),
             budget: snapshot.budget,
             throttled_until: snapshot.closed_for.and_then(|wait| self.now().checked_add(wait).ok()),
         }
@@ -263,8 +293,13 @@ impl Source {
                 permit.finish(Outcome::Throttled(retry_after));
                 fail(LookError::Throttled { retry_after })
             }
+            // it left with the one before
+            Ok(Verdict::Rejected) if self.current().is_some_and(|current| !current.is(&credential)) => {
+                permit.finish(Outcome::Unknown);
+                Concluded::Renewed
+            }
             Ok(Verdict::Rejected) => {
-                *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(credential);
+                self.refuse(credential);
                 permit.finish(Outcome::Rejected);
                 fail(LookError::CredentialRejected)
             }
@@ -294,15 +329,59 @@ impl Source {
         }
     }
 
+    /// Waits for the turn of one call, and then takes the credential in force: not before, or it could be an old one.
+    async fn enter(&self, asker: &Asker, deadline: Instant) -> Result<(Permit, Credential), LookError> {
+        loop {
+            let before = self.credential().ok_or(LookError::Unconfigured)?;
+            match self.gate.enter(asker, left(deadline).saturating_sub(LEAST_TIME)).await {
+                Ok(permit) => return Ok((permit, self.credential().ok_or(LookError::Unconfigured)?)),
+                // what was refused while this call waited is not what it would show
+                Err(Refusal::Rejected) if self.current().is_some_and(|current| !current.is(&before)) => {}
+                Err(refusal) => return Err(refusal.into()),
+            }
+        }
+    }
+
+    fn current(&self) -> Option<Credential> {
+        self.means.credentials.current(&self.settings.name)
+    }
+
     /// The credential in force. One that has changed since it was refused may be tried at once.
     fn credential(&self) -> Option<Credential> {
-        let credential = self.means.credentials.current(&self.settings.name)?;
+        let credential = self.current()?;
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        if refused.as_ref().is_some_and(|refused| !same(refused, &credential)) {
+        if refused.as_ref().is_some_and(|(refused, _)| !refused.is(&credential)) {
             *refused = None;
             self.gate.forgive();
         }
         Some(credential)
+    }
+
+    /// Notes that the credential in force was refused. As long as it is refused again and again, that is since the
+    /// first time.
+    fn refuse(&self, credential: Credential) {
+        let again = self.gate.snapshot().health == SourceHealth::CredentialRejected;
+        let now = self.now();
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = refused.as_ref().filter(|(held, _)| again && held.is(&credential));
+        let since = since.map_or(now, |(_, since)| *since);
+        *refused = Some((credential, since));
+    }
+
+    fn credential_status(&self, health: SourceHealth) -> CredentialStatus {
+        let status = self.means.credentials.status(&self.settings.name);
+        if health != SourceHealth::CredentialRejected {
+            return status;
+        }
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = refused.as_ref().map(|(_, since)| *since);
+        CredentialStatus { state: CredentialState::Refused, since, ..status }
+    }
+
+    /// What is masked in an answer to this credential: it, and every other that the source could repeat.
+    fn mask(&self, credential: &Credential) -> Mask {
+        let shown = self.means.credentials.shown(&self.settings.name);
+        Mask::new(shown.iter().chain([credential]))
     }
 }
 
@@ -314,17 +393,6 @@ fn left(deadline: Instant) -> Duration {
 enum Concluded<T> {
     Final(Result<T, AskError>),
     Again(AskError),
-}
-
-/// Compares two secrets that are both ours, so the time it takes tells nobody anything.
-fn same(one: &Credential, other: &Credential) -> bool {
-    match (one, other) {
-        (Credential::Bearer(one), Credential::Bearer(other))
-        | (Credential::ApiKey(one), Credential::ApiKey(other)) => {
-            one.expose_secret() == other.expose_secret()
-        }
-        (Credential::Bearer(_), Credential::ApiKey(_)) | (Credential::ApiKey(_), Credential::Bearer(_)) => {
-            false
-        }
-    }
+    /// The credential was refused, and another one has come into force since.
+    Renewed,
 }

@@ -15,6 +15,7 @@ use super::http::{BaseUrl, HttpRoad};
 use super::source::{Means, SourceSettings};
 use crate::domain::id::{ExternalId, SourceName};
 use crate::domain::job::Job;
+use crate::domain::source::{CredentialState, CredentialStatus};
 use crate::ports::clock::Clock;
 use crate::ports::credentials::{Credential, Credentials};
 use crate::ports::entropy::Entropy;
@@ -187,6 +188,18 @@ impl OneKey {
 impl Credentials for OneKey {
     fn current(&self, _source: &SourceName) -> Option<Credential> {
         self.0.lock().unwrap().clone()
+    }
+
+    fn shown(&self, source: &SourceName) -> Vec<Credential> {
+        self.current(source).into_iter().collect()
+    }
+
+    fn status(&self, source: &SourceName) -> CredentialStatus {
+        let state = match self.current(source) {
+            Some(_) => CredentialState::InForce,
+            None => CredentialState::Missing,
+        };
+        CredentialStatus { state, since: None, in_force_since: None, expires_at: None }
     }
 }
 

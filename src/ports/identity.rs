@@ -1,20 +1,46 @@
 //! Who is calling: turns what a client presents into a principal, and says later whether that still holds.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use secrecy::SecretString;
 
+use crate::domain::id::JobKey;
 use crate::domain::principal::Principal;
 
 /// Why a client is not let in. Says nothing that would help to guess.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Nothing was presented, and something is needed.
-    #[error("authentication is required: send a client key as an authorization header, \"Bearer <key>\"")]
+    #[error(
+        "authentication is required: send a client key or token as an authorization header, \"Bearer <key>\""
+    )]
     Missing,
     /// What was presented is not known here.
-    #[error("the presented client key is not known here")]
+    #[error("the presented client key or token is not known here")]
     Unknown,
+}
+
+/// A pass for some jobs, and until when it holds.
+#[derive(Clone, Debug)]
+pub struct WatchToken {
+    /// What is to be presented.
+    pub token: SecretString,
+    /// From this time on it does not hold.
+    pub expires_at: Timestamp,
+}
+
+/// Why a watch token is not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoToken {
+    /// It would not fit into a header.
+    #[error("refs make a token of more than {0} bytes, which is too long for a header; name fewer jobs")]
+    TooLong(usize),
+    /// Tokens are not made here.
+    #[error("watch tokens are not made here")]
+    NotMade,
 }
 
 /// Recognises clients.
@@ -28,4 +54,16 @@ pub trait Identity: Debug + Send + Sync {
     /// Says whether a principal that was recognised before would be recognised now, by the same pass and with the same
     /// grant: it is false once the pass expired, its client is gone, or what the client may read has changed.
     fn stands(&self, principal: &Principal) -> bool;
+
+    /// Makes a token by which somebody else reads and watches some jobs, as far as a client may, and not for longer than
+    /// the client's own pass holds. What it opens follows what the client may read, not what it could when it was made.
+    ///
+    /// # Errors
+    /// When there are too many jobs for one token.
+    fn watch_token(
+        &self,
+        principal: &Principal,
+        jobs: &BTreeSet<JobKey>,
+        ttl: Duration,
+    ) -> Result<WatchToken, NoToken>;
 }

@@ -13,6 +13,8 @@ pub enum TaskKind {
     Poll,
     /// The loop that looks at followed jobs. Runs until the process drains.
     Poller,
+    /// Follows the secret of one source. Runs until the process drains.
+    Rotation,
     /// Following on what was followed before a restart. Ends when all of it has; a panic leaves it to who asks.
     Resume,
     /// Hearing what other replicas have learned, and keeping what they share alive. Runs until the process drains.
@@ -21,8 +23,12 @@ pub enum TaskKind {
     Connection,
     /// One WebSocket. Ends with the socket.
     Stream,
+    /// The loop that keeps an issuer's public keys fresh. Runs until the issuer is taken out, or the process drains.
+    Keys,
     /// A listener. Runs until the process drains.
     Listener,
+    /// The loop that looks at the certificate's files. Runs until the process drains.
+    Certificate,
 }
 
 /// What the death of a task means for the process.
@@ -41,11 +47,14 @@ impl TaskKind {
             Self::Flight => "flight",
             Self::Poll => "poll",
             Self::Poller => "poller",
+            Self::Rotation => "rotation",
             Self::Resume => "resume",
             Self::Replicas => "replicas",
             Self::Connection => "connection",
             Self::Stream => "stream",
+            Self::Keys => "keys",
             Self::Listener => "listener",
+            Self::Certificate => "certificate",
         }
     }
 
@@ -53,7 +62,12 @@ impl TaskKind {
     pub const fn on_panic(self) -> OnPanic {
         match self {
             Self::Flight | Self::Poll | Self::Resume | Self::Connection | Self::Stream => OnPanic::Contained,
-            Self::Poller | Self::Replicas | Self::Listener => OnPanic::Fatal,
+            Self::Poller
+            | Self::Replicas
+            | Self::Keys
+            | Self::Rotation
+            | Self::Listener
+            | Self::Certificate => OnPanic::Fatal,
         }
     }
 }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde_json::value::RawValue;
 
 use super::BoxFuture;
+use super::credentials::Credential;
 use crate::domain::id::{ExternalId, SourceName};
 use crate::domain::job::Job;
 use crate::domain::source::{SourceStatus, Upstream};
@@ -121,8 +122,10 @@ pub trait JobReader: Debug + Send + Sync {
         asker: &'a Asker,
     ) -> BoxFuture<'a, Result<RowPage, LookError>>;
 
-    /// Tries the source with one harmless read: does it answer, and does it take our credential?
-    fn probe(&self) -> BoxFuture<'_, Result<(), LookError>>;
+    /// Tries the source with one harmless read: does it answer, and does it take our credential? With another one than
+    /// that in force, it is asked once, and whatever it says about it changes nothing for the one in force:
+    /// `CredentialRejected` then means that the source itself has refused the other.
+    fn probe<'a>(&'a self, other: Option<&'a Credential>) -> BoxFuture<'a, Result<(), LookError>>;
 
     /// How the source is doing now.
     fn status(&self) -> SourceStatus;

@@ -1,43 +1,52 @@
 //! Builds the gateway: one straight function from a valid configuration to something that can be served.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Environment, RedisConfig, RedisMode, SecretRef, SourceConfig, StoreKind};
+use crate::config::{Config, Environment, PersistedQueries, SourceConfig};
 use crate::domain::id::SourceName;
 use crate::domain::pace::Pace;
-use crate::inbound::graphql::http::Door;
+use crate::inbound::client_limits::{ClientLimits, ClientSettings};
+use crate::inbound::graphql::http::{Admission, Door};
+use crate::inbound::graphql::known::{KnownDocuments, Manifest};
 use crate::inbound::graphql::limits::Limits;
 use crate::inbound::graphql::schema;
 use crate::inbound::layers::Settings;
+use crate::inbound::paced::Pace as BodyPace;
+use crate::inbound::peer::TrustedProxies;
 use crate::inbound::probes::{self, Readiness};
 use crate::inbound::router;
 use crate::inbound::streams::{Counts, Origins, StreamSettings, Streams};
 use crate::jobs::{FollowSettings, Freshness, Jobs, Ports};
-use crate::outbound::credentials::{self, SecretFiles};
+use crate::outbound::credentials::SecretFiles;
+use crate::outbound::credentials::rotation::Rotation;
+use crate::outbound::credentials::secret;
 use crate::outbound::http::{BaseUrl, HttpRoad};
-use crate::outbound::identity::clients::ClientKeys;
-use crate::outbound::redis::{Mode, Settings as TierSettings, Tier};
-use crate::outbound::stores::embedded::{self, EmbeddedStore};
-use crate::outbound::stores::memory::{MemoryStore, NoLedger, Retention};
+use crate::outbound::identity::LiveIdentity;
+use crate::outbound::identity::jwt;
+use crate::outbound::identity::watch_tokens::WatchTokens;
+use crate::outbound::redis::Tier;
 use crate::outbound::stores::rows::MemoryRows;
 use crate::outbound::system::{RuntimeSpawner, SystemClock, ThreadEntropy};
 use crate::outbound::upstreams::{self, Means, SourceSettings};
 use crate::ports::clock::Clock;
 use crate::ports::credentials::Credentials;
-use crate::ports::feed::Feed;
-use crate::ports::ledger::Ledger;
 use crate::ports::spawner::{Spawner, TaskKind};
-use crate::ports::store::{JobStore, StoreHealth};
-use crate::ports::turns::{Alone, Turns};
+use crate::ports::store::StoreHealth;
 use crate::ports::upstream::JobReader;
 
-use super::listeners::{ConnectionLimits, Listener};
+use super::listeners::{ConnectionLimits, Listener, Patience};
+use super::reload::Reload;
+use super::stores::{self, Stores};
+use super::tls::Certificate;
 
+/// The option that names the manifest of documents.
+const MANIFEST: &str = "graphql.trusted_documents.manifest";
 /// Of the time a request may take, the share that an answer may wait for an upstream: the rest is for writing it.
 const WAITING_SHARE: f64 = 0.9;
 
@@ -49,10 +58,15 @@ pub struct Gateway {
     jobs: Jobs,
     routes: axum::Router,
     limits: ConnectionLimits,
+    certificate: Option<Certificate>,
     readiness: Readiness,
     spawner: RuntimeSpawner,
     streams: Streams,
     tier: Option<Tier>,
+    reload: Reload,
+    /// Ends the tasks that keep issuers' keys fresh.
+    keys_end: CancellationToken,
+    rotation: Rotation,
     drain_delay: Duration,
 }
 
@@ -69,6 +83,8 @@ pub struct Serving {
     drain_delay: Duration,
     streams: Streams,
     jobs: Jobs,
+    reload: Reload,
+    keys_end: CancellationToken,
 }
 
 impl Gateway {
@@ -77,7 +93,7 @@ impl Gateway {
     /// A source whose secret cannot be read is left unconfigured, and the others serve.
     ///
     /// # Errors
-    /// When an address cannot be bound, naming the option.
+    /// When an address cannot be bound, or the certificate or the manifest of documents is not good, naming the option.
     pub async fn build(config: &Config, env: &Environment) -> anyhow::Result<Self> {
         let spawner = RuntimeSpawner::default();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -85,11 +101,23 @@ impl Gateway {
         for problem in problems {
             tracing::error!(%problem, "source has no usable credential, it is left unconfigured");
         }
-        let Stores { store, ledger, turns, feed, tier } = stores(config, env, &clock)?;
-        let readers = readers(config, Arc::new(credentials), &clock, tier.clone())?;
+        let credentials = Arc::new(credentials);
+        let Stores { store, ledger, turns, feed, tier } = stores::open(config, env, &clock)?;
+        let readers =
+            readers(config, Arc::clone(&credentials) as Arc<dyn Credentials>, &clock, tier.clone())?;
+        let rotation =
+            Rotation::new(credentials, readers.clone(), Arc::clone(&clock), config.credentials.clone());
         let cache = &config.cache;
+        let keys_end = CancellationToken::new();
+        let means = jwt::Means {
+            clock: Arc::clone(&clock),
+            spawner: Arc::new(spawner.clone()),
+            stop: keys_end.clone(),
+        };
+        let identity = LiveIdentity::new(config, watch_tokens(config, env)?, means)
+            .context("the keys of issuers cannot be read")?;
         let ports = Ports {
-            identity: Arc::new(ClientKeys::new(&config.clients)),
+            identity: Arc::new(identity.clone()),
             readers,
             store,
             ledger,
@@ -116,30 +144,57 @@ impl Gateway {
 
         let server = &config.server;
         let schema = schema::build(jobs.clone(), config.allows_introspection());
-        let authenticate = router::authenticator(jobs.clone());
         let streams = streams(config, &spawner);
         let types = schema::input_types().context("read the input types of the schema")?;
-        let door =
-            Door::new(schema, types, authenticate, limits(config), server.request_timeout, streams.clone());
+        let clients = client_limits(config);
+        let admission = Admission { clients: clients.clone(), documents: known_documents(config)? };
+        let door = Door::new(
+            schema,
+            types,
+            jobs.clone(),
+            limits(config),
+            admission,
+            server.body_timeout,
+            streams.clone(),
+        );
+        door.check_listed().map_err(|fault| anyhow::anyhow!("{MANIFEST}: {fault}"))?;
+        let certificate = server.tls.as_ref().map(Certificate::read).transpose()?;
         let settings = Settings {
             max_body: server.max_body,
+            pace: BodyPace {
+                within: server.body_timeout,
+                bytes_per_second: u32::try_from(server.body_pace).unwrap_or(u32::MAX),
+            },
             deadline: server.request_timeout,
             concurrency: server.max_requests,
+            origins: origins(config),
+            open: config.knows_nobody(),
+            proxies: TrustedProxies(server.trusted_proxies.clone()),
+            bad_credentials: config.limits.bad_credentials_per_minute,
+            tls: certificate.is_some(),
             ..Settings::default()
         };
         Ok(Self {
             public: Listener::bind("public", "server.listen", server.listen).await?,
             admin: Listener::bind("admin", "server.admin_listen", server.admin_listen).await?,
-            routes: router::public(door, jobs.clone(), settings),
+            routes: router::public(door, jobs.clone(), clients, settings),
+            reload: Reload::new(config.clone(), identity, streams.clone(), jobs.clone()),
+            keys_end,
             jobs,
             limits: ConnectionLimits {
                 connections: server.max_connections,
-                header_timeout: server.header_timeout,
+                patience: Patience {
+                    idle: server.idle_timeout,
+                    header: server.header_timeout,
+                    write: server.write_timeout,
+                },
             },
+            certificate,
             readiness: Readiness::default(),
             spawner,
             streams,
             tier,
+            rotation,
             drain_delay: server.drain_delay,
         })
     }
@@ -162,20 +217,26 @@ impl Gateway {
     /// Opens both doors. Returns at once; the gateway serves in the background.
     pub fn serve(self) -> Serving {
         let drain = CancellationToken::new();
-        let start = |listener: Listener, routes, drain| {
+        let start = |listener: Listener, routes, tls, drain| {
             let spawner = Arc::new(self.spawner.clone());
-            let task = listener.serve(routes, self.limits, spawner, drain);
+            let task = listener.serve(routes, tls, self.limits, spawner, drain);
             self.spawner.spawn(TaskKind::Listener, Box::pin(task));
         };
         tracing::info!(public = %self.public_addr(), admin = %self.admin_addr(), "listening");
         let probes_end = CancellationToken::new();
-        start(self.public, self.routes, drain.clone());
-        start(self.admin, probes::router(self.readiness.clone()), probes_end.clone());
+        let tls = self.certificate.as_ref().map(Certificate::acceptor);
+        start(self.public, self.routes, tls, drain.clone());
+        start(self.admin, probes::router(self.readiness.clone()), None, probes_end.clone());
+        if let Some(certificate) = self.certificate {
+            let task = certificate.keep_fresh(drain.clone());
+            self.spawner.spawn(TaskKind::Certificate, Box::pin(task));
+        }
         let following = CancellationToken::new();
         if let Some(tier) = self.tier {
             self.spawner.spawn(TaskKind::Replicas, Box::pin(tier.run(following.clone())));
         }
         self.jobs.start_following(following.clone());
+        self.rotation.start(&self.spawner, &following);
         self.readiness.set(true);
         Serving {
             readiness: self.readiness,
@@ -186,6 +247,8 @@ impl Gateway {
             drain_delay: self.drain_delay,
             streams: self.streams,
             jobs: self.jobs,
+            reload: self.reload,
+            keys_end: self.keys_end,
         }
     }
 }
@@ -211,6 +274,11 @@ impl Serving {
         self.streams.counts()
     }
 
+    /// What can change while it serves.
+    pub const fn reload(&self) -> &Reload {
+        &self.reload
+    }
+
     /// Stops being ready, goes on for the configured delay, accepts no more, ends the streams over their window, and
     /// waits until everything under way is finished.
     pub async fn drain(&self) {
@@ -220,10 +288,26 @@ impl Serving {
         self.drain.cancel();
         self.streams.drain(self.streams.settings().drain_window).await;
         self.following.cancel();
+        self.keys_end.cancel();
         self.probes_end.cancel();
         self.spawner.idle().await;
         self.jobs.close().await;
     }
+}
+
+/// Makes ready what signs watch tokens. Blocks on the disk. A secret that is wanted and not there is not made up for: what
+/// one replica signed no other would know.
+///
+/// # Errors
+/// When the secret cannot be read or is too short, naming the option.
+pub fn watch_tokens(config: &Config, env: &Environment) -> anyhow::Result<WatchTokens> {
+    let Some(reference) = &config.watch_tokens.secret else {
+        return WatchTokens::of_this_process().context("watch_tokens");
+    };
+    let secret = secret::read(reference, env)
+        .map_err(|reason| anyhow::anyhow!("watch_tokens.secret: {reference} {reason}"))?;
+    WatchTokens::shared(&secret)
+        .map_err(|reason| anyhow::anyhow!("watch_tokens.secret: {reference} {reason}"))
 }
 
 /// Makes each configured source ready to be asked, without asking it. With a `tier` its budget is that of all replicas.
@@ -265,98 +349,6 @@ fn settings(name: &SourceName, source: &SourceConfig) -> anyhow::Result<SourceSe
     })
 }
 
-/// What is kept, and what replicas share of it.
-struct Stores {
-    store: Arc<dyn JobStore>,
-    ledger: Arc<dyn Ledger>,
-    turns: Arc<dyn Turns>,
-    feed: Arc<dyn Feed>,
-    tier: Option<Tier>,
-}
-
-/// Opens the configured store. Blocks on the disk, before anybody is served; connects to nobody.
-fn stores(config: &Config, env: &Environment, clock: &Arc<dyn Clock>) -> anyhow::Result<Stores> {
-    let retention = retention(config);
-    let (store, ledger): (Arc<dyn JobStore>, Arc<dyn Ledger>) = match config.store.kind {
-        StoreKind::Memory => (Arc::new(MemoryStore::new(retention)), Arc::new(NoLedger)),
-        StoreKind::Embedded => {
-            let path = config.store.path.clone();
-            let settings = embedded::Settings { path, max_bytes: config.store.max_bytes as u64, retention };
-            let store = Arc::new(EmbeddedStore::open(settings, Arc::clone(clock))?);
-            (Arc::clone(&store) as Arc<dyn JobStore>, store as Arc<dyn Ledger>)
-        }
-        StoreKind::Redis => {
-            let tier = tier(&config.store.redis, env, retention)?;
-            let (store, turns) = (tier.store(), tier.turns());
-            return Ok(Stores {
-                store: Arc::clone(&store) as Arc<dyn JobStore>,
-                ledger: store,
-                turns: Arc::clone(&turns) as Arc<dyn Turns>,
-                feed: turns,
-                tier: Some(tier),
-            });
-        }
-    };
-    Ok(Stores { store, ledger, turns: Arc::new(Alone), feed: Arc::new(Alone), tier: None })
-}
-
-fn retention(config: &Config) -> Retention {
-    let cache = &config.cache;
-    Retention {
-        max_bytes: cache.max_bytes as u64,
-        finished: cache.keep_finished,
-        unfinished: cache.keep_unfinished,
-        missing: cache.missing_for,
-    }
-}
-
-/// Says whether what replicas share could be made ready, where it is configured. Connects to nobody.
-///
-/// # Errors
-/// When a secret or a file cannot be read, or an address cannot be used; names the option.
-pub fn check_tier(config: &Config, env: &Environment) -> anyhow::Result<()> {
-    match config.store.kind {
-        StoreKind::Redis => tier(&config.store.redis, env, retention(config)).map(drop),
-        StoreKind::Embedded | StoreKind::Memory => Ok(()),
-    }
-}
-
-/// Makes ready what replicas share. Reads the secrets it names.
-fn tier(config: &RedisConfig, env: &Environment, retention: Retention) -> anyhow::Result<Tier> {
-    let read = |path: &'static str, reference: &Option<SecretRef>| match reference {
-        Some(reference) => {
-            credentials::secret(reference, env).with_context(|| format!("{path}: {reference}")).map(Some)
-        }
-        None => Ok(None),
-    };
-    let urls = read("store.redis.url", &config.url)?.context("store.redis.url: is empty")?;
-    let record_secret = read("store.redis.record_secret", &config.record_secret)?;
-    let authorities = match &config.ca_file {
-        Some(path) => {
-            let read = std::fs::read(path);
-            Some(read.with_context(|| format!("store.redis.ca_file: {} cannot be read", path.display()))?)
-        }
-        None => None,
-    };
-    let mode = match config.mode {
-        RedisMode::Single => Mode::Single,
-        RedisMode::Sentinel => Mode::Sentinel(config.sentinel_name.clone()),
-        RedisMode::Cluster => Mode::Cluster,
-    };
-    let settings = TierSettings {
-        urls,
-        mode,
-        authorities,
-        prefix: config.prefix.clone(),
-        record_secret,
-        lease: config.lease,
-        timeout: config.timeout,
-        max_record: config.max_record,
-        retention,
-    };
-    Tier::new(settings).context("store.redis")
-}
-
 fn streams(config: &Config, spawner: &RuntimeSpawner) -> Streams {
     let streams = &config.streams;
     let settings = StreamSettings {
@@ -369,11 +361,44 @@ fn streams(config: &Config, spawner: &RuntimeSpawner) -> Streams {
         max_streams_per_client: streams.max_streams_per_client,
         max_operations_per_client: streams.max_operations_per_client,
         max_message: streams.max_message,
-        origins: Origins { allowed: streams.allowed_origins.clone(), loopback: config.server.is_local() },
+        origins: origins(config),
         drain_window: streams.drain_window,
     };
     let spawner = spawner.clone();
     Streams::new(settings, move |task| spawner.spawn(TaskKind::Stream, task))
+}
+
+fn origins(config: &Config) -> Origins {
+    Origins { allowed: config.server.allowed_origins.clone(), loopback: config.server.is_local() }
+}
+
+fn client_limits(config: &Config) -> ClientLimits {
+    let limits = &config.limits;
+    ClientLimits::new(ClientSettings {
+        per_second: NonZeroU32::new(limits.requests_per_second).unwrap_or(NonZeroU32::MIN),
+        burst: NonZeroU32::new(limits.burst).unwrap_or(NonZeroU32::MIN),
+        concurrent: limits.concurrent_requests,
+        jobs_watched: limits.jobs_watched,
+    })
+}
+
+fn known_documents(config: &Config) -> anyhow::Result<KnownDocuments> {
+    let automatic = config.graphql.persisted_queries == PersistedQueries::Auto;
+    let Some(trusted) = &config.graphql.trusted_documents else {
+        return Ok(KnownDocuments::new(None, false, automatic));
+    };
+    let cannot = || format!("{MANIFEST}: {} cannot be read", trusted.manifest.display());
+    let json = std::fs::read_to_string(&trusted.manifest).with_context(cannot)?;
+    let manifest = Manifest::parse(&json).map_err(|fault| anyhow::anyhow!("{MANIFEST}: {fault}"))?;
+    Ok(KnownDocuments::new(Some(manifest), trusted.only, automatic))
+}
+
+/// Says what is wrong with the files that a configuration names, its secrets apart: the certificate and the manifest.
+pub fn faults_of_files(config: &Config) -> Vec<String> {
+    let certificate = config.server.tls.as_ref().map(Certificate::read).transpose().map(drop);
+    let documents = known_documents(config).map(drop);
+    let faults = [certificate, documents].into_iter().filter_map(Result::err);
+    faults.map(|fault| format!("{fault:#}")).collect()
 }
 
 fn limits(config: &Config) -> Limits {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::build::Gateway;
+use crate::config::{Config, Faults};
 
 /// How serving ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,18 +46,36 @@ pub async fn told_to_stop() -> io::Result<()> {
     Ok(())
 }
 
+/// Reads the configuration again, as it is now.
+pub type Reread = Box<dyn Fn() -> Result<Config, Faults> + Send + Sync>;
+
 /// Serves until the process is told to stop, and ends it in order.
 ///
-/// The first SIGTERM or SIGINT drains within `drain_timeout`; a second one, or the end of that time, ends at once.
+/// A SIGHUP puts what `reread` brings in force, as far as that goes without a restart; without `reread` there is nothing
+/// to read and the signal does what it always did. The first SIGTERM or SIGINT drains within `drain_timeout`; a second
+/// one, or the end of that time, ends at once.
 ///
 /// # Errors
 /// When the signals cannot be listened for.
-pub async fn run(gateway: Gateway, drain_timeout: Duration) -> io::Result<Ended> {
+pub async fn run(gateway: Gateway, drain_timeout: Duration, reread: Option<Reread>) -> io::Result<Ended> {
     let mut signals = StopSignals::listen()?;
+    let mut hangups = match reread {
+        Some(reread) => Some((signal(SignalKind::hangup())?, reread)),
+        None => None,
+    };
     let serving = gateway.serve();
+    let reloading = async {
+        let Some((hangup, reread)) = &mut hangups else { return std::future::pending().await };
+        while hangup.recv().await.is_some() {
+            tracing::info!("reading the configuration again");
+            drop(serving.reload().adopt(reread()));
+        }
+        std::future::pending::<()>().await;
+    };
     tokio::select! {
         () = signals.next() => {}
         () = serving.broken() => return Ok(Ended::Broken),
+        () = reloading => {}
     }
     tracing::info!("stopping: no new connections, finishing what is under way");
     tokio::select! {

@@ -1,7 +1,7 @@
-//! Accepts connections: a cap on how many, a deadline for each request's headers, and a graceful end.
-//!
-//! Our own loop, because `axum::serve` has no deadline for headers and none for a silent peer (`crate-traps`, "What it
-//! costs"; deps: "the HTTP server").
+//! Accepts connections: a cap on how many, TLS where it is configured, deadlines for a silent or slow peer, and a graceful
+//! end. Our own loop, because `axum::serve` has no such deadlines.
+
+mod wire;
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -10,18 +10,25 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
+use http::StatusCode;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::inbound::peer;
 use crate::inbound::streams::Room;
 use crate::ports::spawner::{Spawner, TaskKind};
+
+pub use wire::Patience;
+use wire::{Turns, Wire};
 
 /// How long the loop rests when the system has no file handle left to accept with.
 const REST: Duration = Duration::from_millis(100);
@@ -44,8 +51,8 @@ pub struct Listener {
 pub struct ConnectionLimits {
     /// Connections at the same time. One more waits in the system's queue.
     pub connections: usize,
-    /// From the end of one request, or the start of the connection, to the last header of the next.
-    pub header_timeout: Duration,
+    /// How patient each is with its peer.
+    pub patience: Patience,
 }
 
 impl Listener {
@@ -66,10 +73,12 @@ impl Listener {
         self.local
     }
 
-    /// Serves until `drain` is cancelled; then accepts no more and lets each connection finish its request.
+    /// Serves until `drain` is cancelled; then accepts no more and lets each connection finish its request. With `tls` each
+    /// begins with a handshake.
     pub async fn serve(
         self,
         router: Router,
+        tls: Option<TlsAcceptor>,
         limits: ConnectionLimits,
         spawner: Arc<dyn Spawner>,
         drain: CancellationToken,
@@ -81,9 +90,11 @@ impl Listener {
                 accepted = self.accept(&room) => accepted,
             };
             match accepted {
-                Ok((stream, permit)) => {
-                    let serve =
-                        connection(stream, router.clone(), limits.header_timeout, drain.clone(), permit);
+                Ok((stream, address, permit)) => {
+                    let connection = peer::Connection { address, tls: tls.is_some() };
+                    let house =
+                        House { router: router.clone(), patience: limits.patience, drain: drain.clone() };
+                    let serve = greet(stream, tls.clone(), connection, house, permit);
                     spawner.spawn(TaskKind::Connection, Box::pin(serve));
                 }
                 Err(error) => {
@@ -95,18 +106,29 @@ impl Listener {
     }
 
     /// Takes room first, so that a full house leaves newcomers to the system's queue.
-    async fn accept(&self, room: &Arc<Semaphore>) -> std::io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    async fn accept(
+        &self,
+        room: &Arc<Semaphore>,
+    ) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
         let permit = Arc::clone(room).acquire_owned().await.map_err(std::io::Error::other)?;
-        let (stream, _) = self.socket.accept().await?;
-        Ok((stream, permit))
+        let (stream, address) = self.socket.accept().await?;
+        Ok((stream, address, permit))
     }
 }
 
-async fn connection(
-    stream: TcpStream,
+/// What a connection is served with.
+struct House {
     router: Router,
-    header_timeout: Duration,
+    patience: Patience,
     drain: CancellationToken,
+}
+
+/// Sets a connection up, and serves it.
+async fn greet(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    connection: peer::Connection,
+    house: House,
     room: OwnedSemaphorePermit,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
@@ -115,14 +137,45 @@ async fn connection(
     if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(Some(PEER_PATIENCE)) {
         tracing::debug!(%error, "patience with a silent peer refused");
     }
+    let Some(tls) = tls else { return serve(stream, connection, house, room).await };
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout(house.patience.header, tls.accept(stream)) => shaken,
+        () = house.drain.cancelled() => return,
+    };
+    match shaken {
+        Ok(Ok(stream)) => serve(stream, connection, house, room).await,
+        Ok(Err(error)) => tracing::debug!(%error, "no tls handshake"),
+        Err(_) => tracing::debug!("no tls handshake in time"),
+    }
+}
+
+async fn serve<IO>(io: IO, connection: peer::Connection, house: House, room: OwnedSemaphorePermit)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let House { router, patience, drain } = house;
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(HEAD_MAX);
+    // the wire has the deadlines: hyper's own would count an idle connection as a slow head
+    http.header_read_timeout(None).max_buf_size(HEAD_MAX);
     let room = Room(Arc::new(room));
+    let turns = Turns::default();
+    let wire = Wire::new(io, patience, turns.clone());
     let service = service_fn(move |mut request: http::Request<Incoming>| {
+        turns.begin();
         request.extensions_mut().insert(room.clone());
-        TowerToHyperService::new(router.clone()).call(request)
+        request.extensions_mut().insert(connection);
+        let answer = TowerToHyperService::new(router.clone()).call(request);
+        let turns = turns.clone();
+        async move {
+            let response = answer.await?;
+            // what a connection becomes that is no HTTP any more has no next turn
+            let stays = response.status() != StatusCode::SWITCHING_PROTOCOLS;
+            Ok::<_, std::convert::Infallible>(
+                response.map(|body| if stays { turns.end_with(body) } else { body }),
+            )
+        }
     });
-    let mut serving = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
+    let mut serving = pin!(http.serve_connection(TokioIo::new(wire), service).with_upgrades());
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
         () = drain.cancelled() => {

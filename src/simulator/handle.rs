@@ -184,12 +184,26 @@ impl Handle {
 
     /// Accepts this credential from now on, and no longer the one before.
     pub fn set_credential(&self, upstream: Upstream, credential: &str) {
-        let mut state = self.world.lock();
-        let credential = SecretString::from(credential);
-        match upstream {
-            Upstream::MindBridge => state.scenario.mindbridge.token = credential,
-            Upstream::Supermetrics => state.scenario.supermetrics.api_key = credential,
+        let before: Vec<usize> =
+            self.world.lock().accepted[upstream.index()].iter().map(|(number, _)| *number).collect();
+        self.also_accept(upstream, credential);
+        for number in before {
+            self.revoke(upstream, number);
         }
+    }
+
+    /// Accepts this credential beside the others from now on, and says its number in the record.
+    pub fn also_accept(&self, upstream: Upstream, credential: &str) -> usize {
+        let mut state = self.world.lock();
+        let number = state.ever_accepted[upstream.index()];
+        state.ever_accepted[upstream.index()] += 1;
+        state.accepted[upstream.index()].push((number, SecretString::from(credential)));
+        number
+    }
+
+    /// Accepts the credential of this number no longer.
+    pub fn revoke(&self, upstream: Upstream, number: usize) {
+        self.world.lock().accepted[upstream.index()].retain(|(held, _)| *held != number);
     }
 
     /// Lets every request go on that a `hold` fault keeps waiting.

@@ -135,13 +135,11 @@ pub(super) async fn respond(
 }
 
 fn read(world: &World, upstream: Upstream, incoming: &Incoming) -> Question {
-    let (mut question, accepted) = match upstream {
-        Upstream::MindBridge => (mindbridge::read(incoming), world.lock().scenario.mindbridge.token.clone()),
-        Upstream::Supermetrics => {
-            (supermetrics::read(incoming), world.lock().scenario.supermetrics.api_key.clone())
-        }
+    let mut question = match upstream {
+        Upstream::MindBridge => mindbridge::read(incoming),
+        Upstream::Supermetrics => supermetrics::read(incoming),
     };
-    question.authenticate(&accepted);
+    question.authenticate(&world.lock().accepted[upstream.index()]);
     question
 }
 

@@ -52,6 +52,8 @@ pub(super) struct Question {
     /// Where the request came in, for links.
     pub(super) local: SocketAddr,
     auth: Auth,
+    /// The number of the accepted credential that it shows.
+    shown: Option<usize>,
     method: Method,
     violations: Option<String>,
 }
@@ -73,6 +75,7 @@ impl Question {
             api_key: None,
             local: incoming.local,
             auth: Auth::None,
+            shown: None,
             method: incoming.method.clone(),
             violations: None,
         };
@@ -110,14 +113,22 @@ impl Question {
         }
     }
 
-    /// Decides by the accepted credential. The header is looked at first, as the vendors do.
-    pub(super) fn authenticate(&mut self, accepted: &SecretString) {
-        let right = |given: &SecretString| given.expose_secret() == accepted.expose_secret();
-        self.auth = match (&self.bearer, &self.api_key) {
-            (Some(bearer), _) if right(bearer) => Auth::Bearer,
-            (None, Some(api_key)) if right(api_key) => Auth::ApiKey,
-            (None, None) => self.auth,
-            (Some(_), _) | (None, Some(_)) => Auth::Wrong,
+    /// Decides by the accepted credentials, each with its number. The header is looked at first, as the vendors do.
+    pub(super) fn authenticate(&mut self, accepted: &[(usize, SecretString)]) {
+        let number = |given: &SecretString| {
+            let right = |held: &&(usize, SecretString)| held.1.expose_secret() == given.expose_secret();
+            accepted.iter().find(right).map(|(number, _)| *number)
+        };
+        (self.auth, self.shown) = match (&self.bearer, &self.api_key) {
+            (Some(bearer), _) => match number(bearer) {
+                Some(number) => (Auth::Bearer, Some(number)),
+                None => (Auth::Wrong, None),
+            },
+            (None, Some(api_key)) => match number(api_key) {
+                Some(number) => (Auth::ApiKey, Some(number)),
+                None => (Auth::Wrong, None),
+            },
+            (None, None) => (self.auth, None),
         };
         if self.bearer.is_some() && self.api_key.is_some() {
             self.violation("both credentials at once");
@@ -144,6 +155,7 @@ impl Question {
             page: self.page,
             offsets: self.offsets,
             auth: self.auth,
+            credential: self.shown,
             violation: self.violations.clone(),
             fault: None,
             started: tokio::time::Instant::now(),

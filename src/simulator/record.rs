@@ -32,6 +32,8 @@ pub struct Asked {
     pub offsets: (Option<u64>, Option<u64>),
     /// How the client showed who it is.
     pub auth: Auth,
+    /// Which of the accepted credentials it was, in the order in which they were first accepted; nothing for a wrong one.
+    pub credential: Option<usize>,
     /// What a correct client would not have done; several are joined by `; `.
     pub violation: Option<String>,
     /// The fault that was played to this request.
@@ -85,6 +87,7 @@ impl Asked {
             "offset_start": self.offsets.0,
             "offset_end": self.offsets.1,
             "auth": self.auth.as_str(),
+            "credential": self.credential,
             "violation": self.violation,
             "fault": self.fault,
             "started_ms": started,

@@ -10,6 +10,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
+use secrecy::SecretString;
 use tokio::{sync::watch, time::Instant};
 
 use super::{Endpoint, FaultKind, Scenario, Upstream, record::Ledger};
@@ -28,6 +29,10 @@ pub(super) struct World {
 /// What changes while a simulator runs.
 pub(super) struct State {
     pub(super) scenario: Scenario,
+    /// The credentials that each upstream accepts, with the number of each in the order of their acceptance.
+    pub(super) accepted: [Vec<(usize, SecretString)>; 2],
+    /// How many each has ever accepted.
+    pub(super) ever_accepted: [usize; 2],
     pub(super) forgotten: HashSet<(Upstream, String)>,
     pub(super) random: fastrand::Rng,
     /// The requests of the last second, an upstream each.
@@ -52,8 +57,12 @@ impl World {
         )]
         let base = scenario.start.unwrap_or_else(Timestamp::now);
         let seed = scenario.seed;
+        let first = |secret: &SecretString| vec![(0, secret.clone())];
+        let accepted = [first(&scenario.mindbridge.token), first(&scenario.supermetrics.api_key)];
         let state = State {
             scenario,
+            accepted,
+            ever_accepted: [1, 1],
             forgotten: HashSet::new(),
             random: fastrand::Rng::with_seed(seed),
             recent: [const { VecDeque::new() }; 2],

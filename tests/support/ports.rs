@@ -9,15 +9,19 @@ use jobgate::domain::details::Details;
 use jobgate::domain::id::{ExternalId, JobKey, SourceName};
 use jobgate::domain::job::{Failure, Job, Life};
 use jobgate::domain::pace::Pace;
-use jobgate::domain::source::{BudgetUse, SourceHealth, SourceStatus, Upstream};
+use jobgate::domain::source::{
+    BudgetUse, CredentialState, CredentialStatus, SourceHealth, SourceStatus, Upstream,
+};
 use jobgate::jobs::access::JobRef;
 use jobgate::jobs::{FollowSettings, Freshness, Jobs, Ports};
-use jobgate::outbound::identity::clients::ClientKeys;
+use jobgate::outbound::identity::everybody::Everybody;
+use jobgate::outbound::identity::watch_tokens::WatchTokens;
 use jobgate::outbound::stores::memory::{MemoryStore, NoLedger, Retention};
 use jobgate::outbound::stores::rows::MemoryRows;
 use jobgate::outbound::system::RuntimeSpawner;
 use jobgate::ports::BoxFuture;
 use jobgate::ports::clock::Clock;
+use jobgate::ports::credentials::Credential;
 use jobgate::ports::ledger::Ledger;
 use jobgate::ports::store::JobStore;
 use jobgate::ports::turns::Alone;
@@ -148,7 +152,7 @@ impl JobReader for ScriptedReader {
         })
     }
 
-    fn probe(&self) -> BoxFuture<'_, Result<(), LookError>> {
+    fn probe<'a>(&'a self, _: Option<&'a Credential>) -> BoxFuture<'a, Result<(), LookError>> {
         Box::pin(async { Ok(()) })
     }
 
@@ -159,6 +163,7 @@ impl JobReader for ScriptedReader {
             name: self.name.clone(),
             upstream: self.upstream,
             health: SourceHealth::Healthy,
+            credential: IN_FORCE,
             budget,
             throttled_until: None,
         }
@@ -203,7 +208,7 @@ pub(crate) fn house_on(
     let day = Duration::from_hours(24);
     let spawner = RuntimeSpawner::default();
     let ports = Ports {
-        identity: Arc::new(ClientKeys::new(&[])),
+        identity: Arc::new(nobody(Arc::clone(&clock))),
         readers: vec![Arc::clone(&mind) as Arc<dyn JobReader>, Arc::clone(&metrics) as Arc<dyn JobReader>],
         store,
         ledger,
@@ -234,3 +239,12 @@ pub(crate) const FOLLOW: FollowSettings = FollowSettings {
 pub(crate) fn reference(source: &str, id: &str) -> JobRef {
     JobRef::External { source: source.to_owned(), external_id: id.to_owned() }
 }
+
+/// Knows no clients, so that whoever comes is local.
+fn nobody(clock: Arc<dyn Clock>) -> Everybody {
+    Everybody::by_keys(&[], Arc::new(WatchTokens::of_this_process().unwrap()), clock)
+}
+
+/// The credential of a source that has one.
+pub(crate) const IN_FORCE: CredentialStatus =
+    CredentialStatus { state: CredentialState::InForce, since: None, in_force_since: None, expires_at: None };

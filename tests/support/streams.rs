@@ -1,6 +1,7 @@
 //! Watchers of jobs on real sockets, by WebSocket or by SSE: clients of our own make, which read only when they are told to.
 //! Not here: what the protocols forbid; the doors' own tests have that.
 
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
@@ -67,27 +68,43 @@ struct Events {
 impl Watcher {
     /// Opens a stream of updates of these jobs. Reads nothing of them.
     pub(crate) async fn open(gateway: SocketAddr, carrier: Carrier, ids: &[&str]) -> Self {
-        Self::over(TcpStream::connect(gateway).await.unwrap(), carrier, ids).await
+        Self::open_as(gateway, carrier, ids, None).await
+    }
+
+    /// The same, with a client key or a token.
+    pub(crate) async fn open_as(
+        gateway: SocketAddr,
+        carrier: Carrier,
+        ids: &[&str],
+        credential: Option<&str>,
+    ) -> Self {
+        Self::over(TcpStream::connect(gateway).await.unwrap(), carrier, ids, credential).await
     }
 
     /// The same, on a socket that takes little when it is not read.
     pub(crate) async fn narrow(gateway: SocketAddr, carrier: Carrier, ids: &[&str]) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(NARROW).unwrap();
-        Self::over(socket.connect(gateway).await.unwrap(), carrier, ids).await
+        Self::over(socket.connect(gateway).await.unwrap(), carrier, ids, None).await
     }
 
-    async fn over(socket: TcpStream, carrier: Carrier, ids: &[&str]) -> Self {
-        Self::of(socket, carrier, ids.iter().map(|id| external("mind", id)).collect()).await
+    async fn over(socket: TcpStream, carrier: Carrier, ids: &[&str], credential: Option<&str>) -> Self {
+        let refs = ids.iter().map(|id| external("mind", id)).collect();
+        Self::of_as(socket, carrier, refs, credential).await
     }
 
     /// The same of any jobs, on a socket that is open.
     pub(crate) async fn of(socket: TcpStream, carrier: Carrier, refs: Vec<Value>) -> Self {
+        Self::of_as(socket, carrier, refs, None).await
+    }
+
+    async fn of_as(socket: TcpStream, carrier: Carrier, refs: Vec<Value>, credential: Option<&str>) -> Self {
         let query = format!(
             "subscription($refs: [JobRef!]!) {{ jobUpdates(refs: $refs, maxStaleness: \"100ms\") \
              {{ kind sequence isFinal result {{ ... on Job {{ externalId }} }} result {ANY} }} }}"
         );
-        Self::asking(socket, carrier, &json!({ "query": query, "variables": { "refs": refs } })).await
+        let body = json!({ "query": query, "variables": { "refs": refs } });
+        Self::asking(socket, carrier, &body, credential).await
     }
 
     /// Opens the stream of all changes, under the name of the other one.
@@ -96,13 +113,13 @@ impl Watcher {
             "subscription {{ jobUpdates: jobFeed {{ kind sequence isFinal result {{ ... on Job {{ externalId }} }} result {ANY} }} }}"
         );
         let socket = TcpStream::connect(gateway).await.unwrap();
-        Self::asking(socket, carrier, &json!({ "query": query })).await
+        Self::asking(socket, carrier, &json!({ "query": query }), None).await
     }
 
-    async fn asking(socket: TcpStream, carrier: Carrier, body: &Value) -> Self {
+    async fn asking(socket: TcpStream, carrier: Carrier, body: &Value, credential: Option<&str>) -> Self {
         Self(match carrier {
-            WebSocket => Wire::WebSocket(Box::new(subscribe(socket, body).await)),
-            Sse => Wire::Sse(Events::open(socket, &body.to_string()).await),
+            WebSocket => Wire::WebSocket(Box::new(subscribe(socket, body, credential).await)),
+            Sse => Wire::Sse(Events::open(socket, &body.to_string(), credential).await),
         })
     }
 
@@ -152,6 +169,19 @@ impl Watcher {
                 return rest;
             }
         }
+    }
+
+    /// Waits until this many bytes lie unread.
+    pub(crate) async fn unread(&self, bytes: usize) {
+        let socket = match &self.0 {
+            Wire::WebSocket(socket) => SockRef::from(socket.get_ref()),
+            Wire::Sse(events) => SockRef::from(&events.socket),
+        };
+        let lie_there = || {
+            let mut room = [MaybeUninit::uninit(); 64];
+            socket.peek(&mut room).is_ok_and(|count| count == bytes)
+        };
+        settles("so much lies unread", LIMIT, lie_there).await;
     }
 
     /// Resets the connection, as a process does that is killed with something unread.
@@ -210,14 +240,16 @@ pub(crate) fn room_for(files: usize) {
     }
 }
 
-async fn subscribe(socket: TcpStream, body: &Value) -> WebSocketStream<TcpStream> {
-    let mut request = "ws://gateway.test/graphql".into_client_request().unwrap();
+async fn subscribe(socket: TcpStream, body: &Value, credential: Option<&str>) -> WebSocketStream<TcpStream> {
+    let mut request = "ws://localhost/graphql".into_client_request().unwrap();
     let headers = request.headers_mut();
     headers.insert("sec-websocket-protocol", "graphql-transport-ws".parse().unwrap());
     let config = WebSocketConfig::default().read_buffer_size(4 * 1024).max_message_size(None);
     let (mut socket, _) = client_async_with_config(request, socket, Some(config)).await.unwrap();
     let subscribe = json!({ "id": "1", "type": "subscribe", "payload": body });
-    socket.send(Message::text(r#"{"type":"connection_init"}"#)).await.unwrap();
+    let payload = credential.map(|credential| json!({ "authorization": format!("Bearer {credential}") }));
+    let init = json!({ "type": "connection_init", "payload": payload });
+    socket.send(Message::text(init.to_string())).await.unwrap();
     let acknowledged = socket.next().await.unwrap().unwrap();
     assert_eq!(acknowledged.to_text().unwrap(), r#"{"type":"connection_ack"}"#);
     socket.send(Message::text(subscribe.to_string())).await.unwrap();
@@ -248,10 +280,12 @@ fn updated(mut answer: Value) -> Value {
 }
 
 impl Events {
-    async fn open(mut socket: TcpStream, body: &str) -> Self {
+    async fn open(mut socket: TcpStream, body: &str, credential: Option<&str>) -> Self {
+        let authorization = credential.map(|credential| format!("authorization: Bearer {credential}\r\n"));
+        let authorization = authorization.unwrap_or_default();
         let request = format!(
-            "POST /graphql HTTP/1.1\r\nhost: gateway.test\r\ncontent-type: application/json\r\n\
-             accept: text/event-stream\r\ncontent-length: {}\r\n\r\n{body}",
+            "POST /graphql HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+             accept: text/event-stream\r\n{authorization}content-length: {}\r\n\r\n{body}",
             body.len()
         );
         socket.write_all(request.as_bytes()).await.unwrap();

@@ -53,7 +53,7 @@ pub(crate) async fn exchange(to: SocketAddr, request: &[u8]) -> Reply {
 pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
     let mut lines = vec![
         format!("{method} {path} HTTP/1.1"),
-        "host: gateway.test".to_owned(),
+        "host: localhost".to_owned(),
         "connection: close".to_owned(),
     ];
     lines.extend(headers.iter().map(|(name, value)| format!("{name}: {value}")));

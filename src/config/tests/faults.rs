@@ -54,10 +54,24 @@ fn a_bad_section_gets_one_line_that_names_the_option_and_the_fix() {
             "server: { admin_listen: '0.0.0.0:8080' }",
             "server.admin_listen: takes the port of server.listen: choose another port",
         ),
+        (
+            "server: { allowed_origins: ['*'] }",
+            "server.allowed_origins[0]: must be an origin as a browser sends it, https://host or https://host:port",
+        ),
+        (
+            "server: { trusted_proxies: [10.0.0.0/33] }",
+            "server.trusted_proxies[0]: must be an IP address or a range of them, such as 10.0.0.0/8 or fd00::/8",
+        ),
+        ("server: { tls: { cert: a.pem } }", "server.tls: is without key: add it"),
+        (
+            "limits: { burst: 5 }",
+            "limits.burst: must not be less than limits.requests_per_second, or that is never reached",
+        ),
+        ("graphql: { persisted_queries: on }", "graphql.persisted_queries: must be auto or off"),
         ("server: { header_timeout: 2h }", "server.header_timeout: must be from 1ms to 1h"),
         (
             "server: { listen: '0.0.0.0:80' }",
-            "server.listen: reaches beyond this machine while no clients are configured: configure clients or listen on 127.0.0.1",
+            "server.listen: reaches beyond this machine while no clients are configured: configure clients or jwt, or listen on 127.0.0.1",
         ),
         (
             "server: { request_timeout: 15s }",
@@ -66,11 +80,12 @@ fn a_bad_section_gets_one_line_that_names_the_option_and_the_fix() {
         ("server: fast", "server: must be a mapping of options, one `option: value` a line"),
         ("sever: {}", "sever: is not an option; did you mean server?"),
         (
-            "limits: {}",
-            "limits: is not an option; known here are server, sources, clients, graphql, streams, cache, follow, store, telemetry",
+            "rates: {}",
+            "rates: is not an option; known here are server, sources, credentials, clients, jwt, watch_tokens, graphql, limits, streams, cache, follow, store, telemetry",
         ),
         ("graphql: { introspection: yes }", "graphql.introspection: must be auto, on or off"),
         ("graphql: { max_depth: '12' }", "graphql.max_depth: must be a whole number from 1 to 100"),
+        ("credentials: { reread: 50ms }", "credentials.reread: must be from 100ms to 1m"),
         ("cache: { max_bytes: 1KiB }", "cache.max_bytes: must be from 1MiB to 1024GiB"),
         (
             "cache: { fresh_for: 5m, keep_unfinished: 1m }",
@@ -220,7 +235,50 @@ fn a_bad_client_gets_one_line_that_names_the_option_and_the_fix() {
             format!("{{name: b, key_sha256: {other}, sources: []}}"),
             "clients[1].sources: is missing: name at least one source the client may read",
         ),
-        (format!("{{name: b, key_sha256: {other}, sources: audit}}"), "clients[1].sources: must be a list"),
+        (
+            format!("{{name: b, key_sha256: {other}, sources: audit}}"),
+            "clients[1].sources: must be a list of names, or a mapping of names with what each is narrowed to",
+        ),
+        (
+            format!("{{name: b, key_sha256: {other}, sources: {{}}}}"),
+            "clients[1].sources: is missing: name at least one source the client may read",
+        ),
+        (
+            format!("{{name: b, key_sha256: {other}, sources: {{audits: {{}}}}}}"),
+            "clients[1].sources.audits: names a source that is not configured; did you mean audit?",
+        ),
+        (
+            format!("{{name: b, key_sha256: {other}, sources: {{audit: {{kind: [A]}}}}}}"),
+            "clients[1].sources.audit.kind: is not an option; did you mean kinds?",
+        ),
+        (
+            format!("{{name: b, key_sha256: {other}, sources: {{audit: {{kinds: A}}}}}}"),
+            "clients[1].sources.audit.kinds: must be a list",
+        ),
+        (
+            format!("{{name: b, key_sha256: {other}, sources: {{audit: {{kinds: []}}}}}}"),
+            "clients[1].sources.audit.kinds: names no kind: name some, or leave it out for jobs of every kind",
+        ),
+        (
+            format!("{{name: b, key_sha256: {other}, sources: {{audit: {{kinds: ['']}}}}}}"),
+            "clients[1].sources.audit.kinds: must be at most 100 words of 1 to 100 bytes, without controls",
+        ),
+        (
+            format!("{{name: b, key_sha256: {other}, sources: {{audit: {{labels: {{}}}}}}}}"),
+            "clients[1].sources.audit.labels: names no label: name some, or leave it out for jobs with and without labels",
+        ),
+        (
+            format!("{{name: b, key_sha256: {other}, sources: {{audit: {{labels: {{a: ''}}}}}}}}"),
+            "clients[1].sources.audit.labels: must be at most 16 labels, each name and value of 1 to 63 bytes without controls",
+        ),
+        (
+            format!("{{name: b, key_sha256: {other}, sources: {{audit: {{labels: {{a: 1}}}}}}}}"),
+            "clients[1].sources.audit.labels.a: must be text; put it in quotes",
+        ),
+        (
+            format!("{{name: b, key_sha256: {other}, sources: {{audit: 1}}}}"),
+            "clients[1].sources.audit: must be a mapping of options, one `option: value` a line",
+        ),
         (
             "{name: b, key_sha256: jg_abc, sources: [audit]}".to_owned(),
             &format!("clients[1].key_sha256: {KEY}"),
@@ -232,6 +290,76 @@ fn a_bad_client_gets_one_line_that_names_the_option_and_the_fix() {
         let yaml = with(&format!("clients: [{{name: a, key_sha256: {HASH}, sources: [audit]}}, {client}]"));
         assert_eq!(read(&yaml, &[]).map(drop), Err((*line).to_owned()), "{client}");
     }
+}
+
+#[test]
+fn a_bad_issuer_gets_one_line_that_names_the_option_and_the_fix() {
+    let algorithm = "must be RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA; no other can be checked with a public key";
+    let whole = "issuer: b, audience: jobgate, jwks: {url: 'https://b.example/keys'}, sources: [audit]";
+    let cases = [
+        ("issuer: b", "issuer: a", "issuer: is also the issuer of jwt[0]: put both in one entry"),
+        (
+            "issuer: b",
+            "issuer: 'b#c'",
+            "issuer: must be 1 to 200 visible ASCII characters without #, \" and \\",
+        ),
+        ("issuer: b", "issuer: ''", "issuer: must be 1 to 200 visible ASCII characters without #, \" and \\"),
+        ("issuer: b, ", "", "issuer: is missing: write what the tokens hold as iss"),
+        ("audience: jobgate", "audience: []", "audience: must be a text, or a list of at least one text"),
+        ("audience: jobgate", "audience: [a, 7]", "audience: must be a text, or a list of at least one text"),
+        (
+            "audience: jobgate, ",
+            "",
+            "audience: is missing: write what the tokens hold as aud when they are meant for jobgate",
+        ),
+        (
+            "https://b",
+            "http://b",
+            "jwks.url: must start with https://, or whoever is on the way chooses the keys",
+        ),
+        (
+            "https://b",
+            "https://u:p@b",
+            "jwks.url: must hold no user, no password and no fragment: public keys need none",
+        ),
+        ("url: 'https:", "file: 'https:", "jwks.file: must be a path that starts with /, ./ or ../"),
+        ("url: 'https://b.example/keys'", "", "jwks: is empty: write { url: https://… } or { file: /path }"),
+        ("jwks: {", "jwks: {file: /keys, ", "jwks: has both url and file: keep one"),
+        (
+            "jwks: {url: 'https://b.example/keys'}",
+            "jwks: /keys",
+            "jwks: must be a place of keys, { url: https://… } or { file: /path }",
+        ),
+        ("issuer: b", "algorithms: [HS256], issuer: b", &format!("algorithms: {algorithm}")),
+        ("issuer: b", "algorithms: [none], issuer: b", &format!("algorithms: {algorithm}")),
+        ("issuer: b", "algorithms: [], issuer: b", "algorithms: must be a list of at least one algorithm"),
+        ("issuer: b", "leeway: 121s, issuer: b", "leeway: must be from 0s to 2m"),
+        ("issuer: b", "refresh: 29s, issuer: b", "refresh: must be from 30s to 1d"),
+        ("issuer: b", "name_claim: '', issuer: b", "name_claim: must be the name of a claim, such as sub"),
+        (
+            "sources: [audit]",
+            "sources: []",
+            "sources: is missing: name at least one source that the tokens may read",
+        ),
+        (
+            "sources: [audit]",
+            "sources: [audits]",
+            "sources[0]: names a source that is not configured; did you mean audit?",
+        ),
+        (
+            "issuer: b",
+            "secret: x, issuer: b",
+            "secret: is not an option; known here are issuer, audience, jwks, algorithms, leeway, refresh, name_claim, sources, sources_claim",
+        ),
+    ];
+    for (part, instead, line) in cases {
+        let bad = whole.replacen(part, instead, 1);
+        let first = whole.replace("issuer: b", "issuer: a");
+        let found = read(&with(&format!("jwt: [{{{first}}}, {{{bad}}}]")), &[]).map(drop);
+        assert_eq!(found, Err(format!("jwt[1].{line}")), "{bad}");
+    }
+    // issuers are enough to listen beyond this machine
+    read(&with(&format!("server: {{listen: '0.0.0.0:80'}}\njwt: [{{{whole}}}]")), &[]).unwrap();
 }
 
 #[test]

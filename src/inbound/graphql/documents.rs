@@ -1,8 +1,10 @@
 //! Documents that were parsed, passed the limits and were found valid, so that each is parsed once.
 //! Keyed by their whole text, compared in full; bounded by an estimate of their bytes; no entry outlives its use.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::Hash;
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,65 +14,81 @@ use async_graphql::parser::types::ExecutableDocument;
 /// for two or three tokens.
 const BYTES_A_TOKEN: usize = 200;
 
-/// Two generations of documents. What is used moves to the young one; when that is full the old one is
-/// dropped whole. So no use is linear, and what is asked again and again stays.
-pub struct Documents {
-    held: Mutex<Held>,
+/// Two generations of entries. What is used moves to the young one; when that is full the old one is dropped whole. So no
+/// use is linear, and what is asked again and again stays.
+pub(super) struct Generations<K, V> {
+    young: HashMap<K, (V, usize)>,
+    young_bytes: usize,
+    old: HashMap<K, (V, usize)>,
     max_bytes: usize,
 }
 
-#[derive(Default)]
-struct Held {
-    young: HashMap<Arc<str>, Kept>,
-    young_bytes: usize,
-    old: HashMap<Arc<str>, Kept>,
+impl<K: Hash + Eq, V: Clone> Generations<K, V> {
+    /// None yet, and later at most about `max_bytes`.
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self { young: HashMap::new(), young_bytes: 0, old: HashMap::new(), max_bytes }
+    }
+
+    /// Gives an entry, if it is held.
+    pub(super) fn get<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
+        if let Some((value, _)) = self.young.get(key) {
+            return Some(value.clone());
+        }
+        let (key, (value, bytes)) = self.old.remove_entry(key)?;
+        self.push(key, value.clone(), bytes);
+        Some(value)
+    }
+
+    /// Keeps an entry of so many bytes. One too large is not kept.
+    pub(super) fn put(&mut self, key: K, value: V, bytes: usize) {
+        if bytes <= self.max_bytes / 2 && !self.young.contains_key(&key) {
+            self.push(key, value, bytes);
+        }
+    }
+
+    fn push(&mut self, key: K, value: V, bytes: usize) {
+        if self.young_bytes + bytes > self.max_bytes / 2 {
+            self.old = mem::take(&mut self.young);
+            self.young_bytes = 0;
+        }
+        self.young_bytes += bytes;
+        self.young.insert(key, (value, bytes));
+    }
+
+    /// How many bytes the entries are said to have.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.young.values().chain(self.old.values()).map(|(_, bytes)| bytes).sum()
+    }
 }
 
-struct Kept {
-    document: Arc<ExecutableDocument>,
-    bytes: usize,
-}
+/// Parsed documents by their text.
+pub struct Documents(Mutex<Generations<Arc<str>, Arc<ExecutableDocument>>>);
 
 impl Documents {
     /// An empty store that holds at most about `max_bytes`.
     pub fn new(max_bytes: usize) -> Self {
-        Self { held: Mutex::default(), max_bytes }
+        Self(Mutex::new(Generations::new(max_bytes)))
     }
 
     /// Gives the document of a text, if it is held.
     pub fn get(&self, text: &str) -> Option<Arc<ExecutableDocument>> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(kept) = held.young.get(text) {
-            return Some(Arc::clone(&kept.document));
-        }
-        let (text, kept) = held.old.remove_entry(text)?;
-        let document = Arc::clone(&kept.document);
-        self.put(&mut held, text, kept);
-        Some(document)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(text)
     }
 
     /// Keeps a document with its text and its number of tokens. One too large for the store is not kept.
     pub fn keep(&self, text: &str, tokens: usize, document: Arc<ExecutableDocument>) {
         let bytes = text.len().saturating_add(tokens.saturating_mul(BYTES_A_TOKEN));
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if bytes <= self.max_bytes / 2 && !held.young.contains_key(text) {
-            self.put(&mut held, text.into(), Kept { document, bytes });
-        }
-    }
-
-    fn put(&self, held: &mut Held, text: Arc<str>, kept: Kept) {
-        if held.young_bytes + kept.bytes > self.max_bytes / 2 {
-            held.old = mem::take(&mut held.young);
-            held.young_bytes = 0;
-        }
-        held.young_bytes += kept.bytes;
-        held.young.insert(text, kept);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).put(text.into(), document, bytes);
     }
 }
 
 impl fmt::Debug for Documents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Documents").field("max_bytes", &self.max_bytes).finish_non_exhaustive()
+        f.debug_struct("Documents").finish_non_exhaustive()
     }
 }
 
@@ -90,9 +108,8 @@ mod tests {
             assert!(documents.get("{ wanted }").is_some(), "{index}");
         }
         assert!(documents.get("{ other3 }").is_none());
-        let held = documents.held.lock().unwrap();
-        let bytes: usize = held.young.values().chain(held.old.values()).map(|kept| kept.bytes).sum();
-        assert!(bytes <= documents.max_bytes, "{bytes}");
+        let bytes = documents.0.lock().unwrap().bytes();
+        assert!(bytes <= 40_000, "{bytes}");
     }
 
     #[test]

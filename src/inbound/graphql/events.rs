@@ -14,9 +14,10 @@ use http::{HeaderName, HeaderValue, header};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::http::answers::{Answer, Answers};
-use super::http::{Door, Prepared};
+use super::http::{Door, NoSeat, Prepared};
 use super::{multipart, sse};
-use crate::inbound::error::Refusal;
+use crate::domain::principal::Principal;
+use crate::inbound::error::{Kind, Refusal};
 use crate::inbound::streams::{EndReason, Full, OperationSeat, Seat, Transport};
 
 /// What proxies of the nginx family read: do not hold the response back.
@@ -25,14 +26,16 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 /// Opens the response of a stream.
 ///
 /// # Errors
-/// 503, when the client has as many streams or operations as it may, or the process drains.
+/// 429, when the client has as many streams or operations as it may; 503, when the process drains; 401, when what it came
+/// in with has just been taken back.
 pub(super) fn open(
     door: &Door,
     transport: Transport,
-    client: &str,
+    client: &Principal,
     prepared: Result<Prepared, Refusal>,
 ) -> Result<Response, Refusal> {
-    let seat = door.streams().open(transport, Some(client)).map_err(refusal)?;
+    let mut seat = door.streams().open(transport, Some(client)).map_err(refusal)?;
+    door.seat(&mut seat, client).map_err(no_seat)?;
     let operation = seat.operation().map_err(refusal)?;
     let source = match prepared {
         Ok(prepared) => Source::Answers(door.run(prepared)),
@@ -55,13 +58,24 @@ pub(super) fn open(
     Ok(response)
 }
 
+/// The refusal of a client that gets no seat.
+pub(super) fn no_seat(why: NoSeat) -> Refusal {
+    match why {
+        NoSeat::Full(full) => refusal(full),
+        NoSeat::Revoked => Refusal::unauthenticated("what was presented does not hold any more"),
+    }
+}
+
 /// The refusal of a stream that finds no room.
 pub(super) fn refusal(full: Full) -> Refusal {
-    let (wait, message) = match full {
-        Full::Draining => (1, "the gateway restarts; connect again"),
-        Full::Client => (10, "this client has as many streams or operations as it may; end some of them"),
-    };
-    Refusal::overloaded(std::time::Duration::from_secs(wait), message)
+    let seconds = std::time::Duration::from_secs;
+    match full {
+        Full::Draining => Refusal::overloaded(seconds(1), "the gateway restarts; connect again"),
+        Full::Client => {
+            let message = "this client has as many streams or operations as it may; end some of them";
+            Refusal::new(Kind::TooManyRequests, message).retry_after(seconds(10))
+        }
+    }
 }
 
 /// The bytes of one stream.
@@ -98,6 +112,11 @@ impl Live {
         if let Poll::Ready(reason) = self.seat.poll_told(cx) {
             return Poll::Ready(Turn::End(reason));
         }
+        // before the answers: however many there are, none is given after the end
+        let (ends, reason) = self.seat.ends();
+        if ends <= Instant::now() {
+            return Poll::Ready(Turn::End(reason));
+        }
         let answer = match &mut self.source {
             Source::Answers(answers) => Pin::new(answers).poll_next(cx),
             Source::Refused(answer) => Poll::Ready(answer.take()),
@@ -115,7 +134,6 @@ impl Live {
         }
         while self.timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            let (ends, reason) = self.seat.ends();
             if ends <= now {
                 return Poll::Ready(Turn::End(reason));
             }

@@ -21,12 +21,17 @@ use secrecy::SecretString;
 
 use super::coerce::InputTypes;
 use super::documents::Documents;
+use super::known::{KnownDocuments, Meant};
 use super::limits::Limits;
 use super::operation::Operation;
+use super::plan::Plans;
 use super::{events, ws};
 use crate::domain::principal::Principal;
+use crate::inbound::client_limits::{ClientLimits, Place};
 use crate::inbound::error::{Kind, Refusal};
-use crate::inbound::streams::Streams;
+use crate::inbound::peer::Peer;
+use crate::inbound::porter::Porter;
+use crate::inbound::streams::{Full, Seat, Streams};
 
 pub(super) mod answers;
 pub(in crate::inbound) mod bearer;
@@ -41,7 +46,15 @@ const DOCUMENT_BYTES: usize = 8 * 1024 * 1024;
 
 type Execute = dyn Fn(GraphqlRequest) -> BoxFuture<'static, GraphqlResponse> + Send + Sync;
 type ExecuteStream = dyn Fn(GraphqlRequest) -> BoxStream<'static, GraphqlResponse> + Send + Sync;
-type Authenticate = dyn Fn(Option<&SecretString>) -> Result<Principal, Refusal> + Send + Sync;
+
+/// Who and what is let in beside the limits of a document. The default holds back nobody and nothing.
+#[derive(Debug, Default)]
+pub struct Admission {
+    /// What one client may take.
+    pub clients: ClientLimits,
+    /// The documents that are known by an id, and whether there are others.
+    pub documents: KnownDocuments,
+}
 
 /// The door to one schema. A clone is cheap and shares the held documents.
 #[derive(Clone)]
@@ -50,25 +63,28 @@ pub struct Door(Arc<Inner>);
 struct Inner {
     execute: Box<Execute>,
     execute_stream: Box<ExecuteStream>,
-    authenticate: Box<Authenticate>,
+    porter: Box<dyn Porter>,
     limits: Limits,
+    admission: Admission,
     types: InputTypes,
     body_wait: Duration,
     documents: Documents,
+    plans: Plans,
     streams: Streams,
 }
 
 impl Door {
     /// A door to a schema, whose input types are `types`.
     ///
-    /// `authenticate` is given the bearer token of each request, or its absence, before anything else is
+    /// `porter` is given the bearer token of each request, or its absence, before anything else is
     /// looked at; the principal it gives reaches resolvers as request data, beside the [`Operation`].
     /// `body_wait` is how long a client may take to send its body. `streams` holds what outlives a request.
     pub fn new<E: Executor>(
         executor: E,
         types: InputTypes,
-        authenticate: impl Fn(Option<&SecretString>) -> Result<Principal, Refusal> + Send + Sync + 'static,
+        porter: impl Porter + 'static,
         limits: Limits,
+        admission: Admission,
         body_wait: Duration,
         streams: Streams,
     ) -> Self {
@@ -80,13 +96,28 @@ impl Door {
         Self(Arc::new(Inner {
             execute: Box::new(execute),
             execute_stream: Box::new(move |request| streaming.execute_stream(request, None)),
-            authenticate: Box::new(authenticate),
+            porter: Box::new(porter),
             limits,
+            admission,
             types,
             body_wait,
             documents: Documents::new(DOCUMENT_BYTES),
+            plans: Plans::default(),
             streams,
         }))
+    }
+
+    /// Checks that each document of the operator's manifest passes the limits of a document, whichever client sends its id.
+    ///
+    /// # Errors
+    /// With the id of one that does not, and why.
+    pub fn check_listed(&self) -> Result<(), String> {
+        for (id, text) in self.0.admission.documents.listed() {
+            if let Err(refusal) = self.0.document(text) {
+                return Err(format!("the document \"{id}\" would be refused: {}", refusal.message()));
+            }
+        }
+        Ok(())
     }
 
     /// The registry that holds this door's streams.
@@ -94,9 +125,30 @@ impl Door {
         &self.0.streams
     }
 
+    /// What one client may take.
+    pub(super) fn client_limits(&self) -> &ClientLimits {
+        &self.0.admission.clients
+    }
+
+    /// How many plans are in use.
+    #[cfg(test)]
+    pub(super) fn plans(&self) -> usize {
+        self.0.plans.in_use()
+    }
+
     /// Says who presents a token, or nothing.
     pub(super) fn authenticate(&self, presented: Option<&SecretString>) -> Result<Principal, Refusal> {
-        (self.0.authenticate)(presented)
+        self.0.porter.recognise(presented)
+    }
+
+    /// Gives a client its seat, for as long as what it came in with holds.
+    ///
+    /// # Errors
+    /// When the client holds as many as it may, or what it came in with was taken back since it was recognised.
+    pub(super) fn seat(&self, seat: &mut Seat, principal: &Principal) -> Result<(), NoSeat> {
+        seat.claim(principal, self.0.porter.left(principal)).map_err(NoSeat::Full)?;
+        // asked with the seat in the registry: what is taken back from now on finds it there
+        if self.0.porter.stands(principal) { Ok(()) } else { Err(NoSeat::Revoked) }
     }
 
     /// The route: every method, so that a wrong one is answered in the same words as all else.
@@ -111,6 +163,15 @@ impl fmt::Debug for Door {
     }
 }
 
+/// Why a client gets no seat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoSeat {
+    /// It holds as many streams as it may.
+    Full(Full),
+    /// What it came in with does not hold any more.
+    Revoked,
+}
+
 async fn serve(State(door): State<Door>, request: Request) -> Response {
     let answer =
         if ws::is_upgrade(&request) { ws::upgrade(&door, request) } else { door.answer(request).await };
@@ -121,7 +182,10 @@ async fn serve(State(door): State<Door>, request: Request) -> Response {
 pub(super) struct Prepared {
     request: GraphqlRequest,
     operation: Operation,
+    document: Arc<ExecutableDocument>,
     fresh: Option<Box<Fresh>>,
+    /// The jobs that a subscription watches, as they count against its client.
+    watching: Option<Place>,
 }
 
 /// A document to be held once the engine has found it valid.
@@ -129,12 +193,15 @@ struct Fresh {
     text: String,
     tokens: usize,
     document: Arc<ExecutableDocument>,
+    learn: Option<[u8; 32]>,
 }
 
 impl Door {
     async fn answer(&self, request: Request) -> Result<Response, Refusal> {
         let verb = Verb::of(request.method())?;
         let principal = self.authenticate(bearer::token(request.headers())?.as_ref())?;
+        // held until the answer, or the stream that has a place of its own
+        let _place = self.client_limits().admit(&principal)?;
         let accepted = negotiate::accepted(request.headers())?;
         let (parts, body) = request.into_parts();
         let parameters = match verb {
@@ -149,20 +216,21 @@ impl Door {
         let operation = prepared.as_ref().ok().map(|prepared| prepared.operation.kind);
         match (accepted.form(operation), prepared) {
             (Form::Stream(transport), prepared) => {
-                self.streams().settings().origins.check(&parts.headers)?;
+                let secure = parts.extensions.get::<Peer>().and_then(|peer| peer.secure);
+                self.streams().settings().origins.check(&parts.headers, secure)?;
                 // a method that does not fit is a fault of the request, not of the document
                 let prepared = match prepared {
                     Err(refusal) if refusal.kind() == Kind::MethodNotAllowed => return Err(refusal),
                     prepared => prepared,
                 };
-                events::open(self, transport, client.name(), prepared)
+                events::open(self, transport, &client, prepared)
             }
             (Form::Single(media), prepared) => Ok(self.once(prepared?, media).await),
         }
     }
 
     async fn once(&self, prepared: Prepared, media: ResponseType) -> Response {
-        let Prepared { request, operation, fresh } = prepared;
+        let Prepared { request, operation, document: _, fresh, watching: _ } = prepared;
         let response = (self.0.execute)(request).await;
         let executed = reply::was_executed(&response);
         if executed && let Some(fresh) = fresh {
@@ -178,7 +246,7 @@ impl Door {
     /// `permits` judges the type of the operation, which the transport may restrict.
     ///
     /// # Errors
-    /// When a limit is exceeded, the document does not parse, no operation is meant or it is not permitted, or a
+    /// When the document is not known or not allowed, a limit is exceeded, the document does not parse, no operation is meant or it is not permitted, or a
     /// variable does not coerce.
     pub(super) fn prepare(
         &self,
@@ -186,26 +254,42 @@ impl Door {
         principal: Principal,
         permits: impl FnOnce(OperationType) -> Result<(), Refusal>,
     ) -> Result<Prepared, Refusal> {
-        let text = parameters.query;
+        let Meant { text, learn } = self.0.admission.documents.resolve(parameters.document)?;
         let (document, fresh) = self.0.document(&text)?;
         let (operation, definition) = Operation::select(&document, parameters.operation_name.as_deref())?;
         permits(operation.kind)?;
         self.0.types.check(definition, &parameters.variables)?;
-        self.0.limits.check_cost(&document, definition, &parameters.variables)?;
+        let cost = self.0.limits.check_cost(&document, definition, &parameters.variables)?;
+        let watching = match operation.kind {
+            OperationType::Subscription => Some(self.client_limits().watch(&principal, cost)?),
+            OperationType::Query | OperationType::Mutation => None,
+        };
 
         // the text stays here: the engine needs only what was parsed from it
         let mut request = GraphqlRequest::new("").variables(parameters.variables);
         request.operation_name.clone_from(&operation.name);
         request.set_parsed_query(ExecutableDocument::clone(&document));
         let request = request.data(principal).data(operation.clone());
-        let fresh = fresh.map(|tokens| Box::new(Fresh { text, tokens, document }));
-        Ok(Prepared { request, operation, fresh })
+        let fresh = match (fresh, learn) {
+            (Some(tokens), learn) => {
+                Some(Box::new(Fresh { text, tokens, document: Arc::clone(&document), learn }))
+            }
+            (None, Some(hash)) => {
+                self.0.admission.documents.learn(hash, &text);
+                None
+            }
+            (None, None) => None,
+        };
+        Ok(Prepared { request, operation, document, fresh, watching })
     }
 }
 
 impl Inner {
     fn keep(&self, fresh: Fresh) {
         self.documents.keep(&fresh.text, fresh.tokens, fresh.document);
+        if let Some(hash) = fresh.learn {
+            self.admission.documents.learn(hash, &fresh.text);
+        }
     }
 
     /// Gives the document of a text, and the number of its tokens if it was not held.

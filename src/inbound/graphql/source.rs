@@ -2,7 +2,8 @@
 
 use async_graphql::{Enum, SimpleObject};
 
-use crate::domain::source::{self, BudgetUse, SourceStatus};
+use crate::domain::source::{self, BudgetUse, CredentialStatus};
+use crate::jobs::SourceView;
 
 use super::scalars::DateTime;
 
@@ -35,6 +36,37 @@ pub enum SourceHealth {
     Unconfigured,
 }
 
+/// How the gateway's credential for a source stands. A new value is tried before it comes into force.
+#[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]
+#[graphql(remote = "source::CredentialState")]
+pub enum CredentialState {
+    /// The newest value is in force.
+    InForce,
+    /// The source refuses the one in force. It is tried again every 30 seconds, and a newer one at once.
+    Refused,
+    /// There is none that could be sent.
+    Missing,
+    /// A newer one was read, and the source has not yet said whether it takes it. The one before stays in force.
+    NewOneUntried,
+    /// The source refuses a newer one. The one before stays in force.
+    NewOneRefused,
+    /// What was read newly cannot be a secret, or cannot be read. The one before stays in force.
+    NewOneUnusable,
+}
+
+/// The gateway's credential for a source; nothing of the secret itself.
+#[derive(Clone, Copy, Debug, SimpleObject)]
+pub struct SourceCredential {
+    /// How it stands.
+    state: CredentialState,
+    /// Since when it stands so.
+    since: Option<DateTime>,
+    /// Since when the one in force is.
+    in_force_since: Option<DateTime>,
+    /// When the one in force ends, as far as that is known.
+    expires_at: Option<DateTime>,
+}
+
 /// One configured account of an upstream.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct Source {
@@ -44,8 +76,10 @@ pub struct Source {
     upstream: Upstream,
     /// How it is doing.
     health: SourceHealth,
-    /// What it may be asked, and how much of that is in use.
-    budget: SourceBudget,
+    /// How the gateway's credential for it stands.
+    credential: SourceCredential,
+    /// What it may be asked, and how much of that is in use; null when you may read only some of its jobs.
+    budget: Option<SourceBudget>,
     /// No call is made before this time.
     throttled_until: Option<DateTime>,
 }
@@ -65,15 +99,33 @@ pub struct SourceBudget {
     left_this_hour: u32,
 }
 
-impl From<SourceStatus> for Source {
-    fn from(status: SourceStatus) -> Self {
+impl From<SourceView> for Source {
+    fn from(SourceView { status, shows_budget }: SourceView) -> Self {
         let BudgetUse { per_second, per_hour, concurrency, in_flight, left_this_hour } = status.budget;
         Self {
             name: status.name.as_str().to_owned(),
             upstream: status.upstream.into(),
             health: status.health.into(),
-            budget: SourceBudget { per_second, per_hour, concurrency, in_flight, left_this_hour },
+            credential: status.credential.into(),
+            budget: shows_budget.then_some(SourceBudget {
+                per_second,
+                per_hour,
+                concurrency,
+                in_flight,
+                left_this_hour,
+            }),
             throttled_until: status.throttled_until.map(DateTime),
+        }
+    }
+}
+
+impl From<CredentialStatus> for SourceCredential {
+    fn from(status: CredentialStatus) -> Self {
+        Self {
+            state: status.state.into(),
+            since: status.since.map(DateTime),
+            in_force_since: status.in_force_since.map(DateTime),
+            expires_at: status.expires_at.map(DateTime),
         }
     }
 }

@@ -1,22 +1,27 @@
 //! A schema with something to stream, behind a door of its own: what the tests of all transports share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_graphql::{Context, Object, Schema, Subscription};
 use axum::Router;
 use futures_util::stream::{self, Stream, StreamExt as _};
+use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::coerce::InputTypes;
-use super::http::Door;
+use super::handover::tell;
+use super::http::{Admission, Door};
 use super::limits::Limits;
-use crate::domain::principal::Principal;
+use crate::domain::id::SourceName;
+use crate::domain::principal::{Pass, Principal};
 use crate::inbound::error::Refusal;
 use crate::inbound::layers::{self, Settings};
+use crate::inbound::porter::Porter;
 use crate::inbound::streams::{StreamSettings, Streams};
 
 /// What the resolvers are given.
@@ -46,6 +51,22 @@ impl Mutation {
 
 struct Watch;
 
+/// Whoever asks.
+struct Me;
+
+#[Object]
+impl Me {
+    async fn name(&self, ctx: &Context<'_>) -> String {
+        ctx.data_unchecked::<Principal>().name().to_owned()
+    }
+    async fn echo(&self, text: Option<String>) -> Option<String> {
+        text
+    }
+    async fn fault(&self) -> Option<async_graphql::Result<i32>> {
+        Some(Err(async_graphql::Error::new("n is odd")))
+    }
+}
+
 /// Counts an operation as running for as long as it is held.
 struct Running(Arc<AtomicUsize>);
 
@@ -70,28 +91,80 @@ impl Watch {
     /// Never says anything.
     async fn quiet(&self, ctx: &Context<'_>) -> impl Stream<Item = i32> {
         let running = running(ctx);
-        stream::pending().inspect(move |_: &i32| _ = &running)
+        tell(ctx, stream::pending().inspect(move |_: &i32| _ = &running))
     }
     /// The newest value each time somebody can take it, padded to a kilobyte; ends at a thousand.
     async fn newest(&self, ctx: &Context<'_>) -> impl Stream<Item = String> {
         let running = running(ctx);
         let value = ctx.data_unchecked::<World>().value.clone();
-        stream::unfold((value, running), async |(mut value, running)| {
+        let newest = stream::unfold((value, running), async |(mut value, running)| {
             if *value.borrow() == 1000 && matches!(value.has_changed(), Ok(false)) {
                 return None;
             }
             value.changed().await.ok()?;
             let text = format!("{:>1000}", *value.borrow_and_update());
             Some((text, (value, running)))
-        })
+        });
+        tell(ctx, newest)
+    }
+    /// Says who asks, once, and stays.
+    async fn me(&self, ctx: &Context<'_>, about: Option<String>) -> impl Stream<Item = Me> {
+        drop(about);
+        let running = running(ctx);
+        tell(ctx, stream::iter([Me]).chain(stream::pending()).inspect(move |_| _ = &running))
     }
     /// Is refused by its resolver.
     async fn refused(&self) -> async_graphql::Result<stream::Empty<i32>> {
         std::future::ready(Err(async_graphql::Error::new("n is odd"))).await
     }
     /// One good answer and one that is an error.
-    async fn half(&self) -> impl Stream<Item = async_graphql::Result<i32>> {
-        stream::iter([Ok(1), Err(async_graphql::Error::new("n is odd"))])
+    async fn half(&self, ctx: &Context<'_>) -> impl Stream<Item = async_graphql::Result<i32>> {
+        tell(ctx, stream::iter([Ok(1), Err(async_graphql::Error::new("n is odd"))]))
+    }
+}
+
+/// Who may come in. `key` is the client `ui` and `other` the client `other`, for ever; `key-60` and `more-60` are `ui` until
+/// a minute after the house was built, `more` with another grant; whoever brings nothing is `local`.
+#[derive(Clone, Debug)]
+pub(super) struct Guests {
+    built: Instant,
+    shut: Arc<AtomicBool>,
+}
+
+impl Guests {
+    /// Recognises as before, and lets nobody stand any more.
+    pub(super) fn shut(&self) {
+        self.shut.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Porter for Guests {
+    fn recognise(&self, presented: Option<&SecretString>) -> Result<Principal, Refusal> {
+        let unknown = || Refusal::unauthenticated("the presented client key is not known here");
+        let (word, seconds) = match presented.map(ExposeSecret::expose_secret) {
+            None => return Ok(Principal::local()),
+            Some(text) => match text.split_once('-') {
+                None => (text, None),
+                Some((word, seconds)) => (word, Some(seconds.parse::<u64>().map_err(|_| unknown())?)),
+            },
+        };
+        let client = match word {
+            "key" => Principal::new("ui", []),
+            "more" => Principal::new("ui", SourceName::parse("audit")),
+            "other" => Principal::new("other", []),
+            _ => return Err(unknown()),
+        };
+        let expires = seconds.map(|seconds| Timestamp::UNIX_EPOCH + Duration::from_secs(seconds));
+        Ok(client.holding(Pass { expires, ..Pass::default() }))
+    }
+
+    fn left(&self, principal: &Principal) -> Option<Duration> {
+        let now = Timestamp::UNIX_EPOCH + self.built.elapsed();
+        Some(Duration::try_from(principal.pass().expires?.duration_since(now)).unwrap_or_default())
+    }
+
+    fn stands(&self, _: &Principal) -> bool {
+        !self.shut.load(Ordering::SeqCst)
     }
 }
 
@@ -103,27 +176,31 @@ pub(super) struct House {
     pub(super) tasks: TaskTracker,
     pub(super) running: Arc<AtomicUsize>,
     pub(super) value: watch::Sender<usize>,
+    pub(super) guests: Guests,
 }
 
-/// Knows two keys, `key` of the client `ui` and `other` of the client `other`; whoever brings none is `local`.
+/// Lets in whom [`Guests`] says.
 pub(super) fn house(settings: StreamSettings) -> House {
     let running = Arc::new(AtomicUsize::new(0));
     let (value, receiver) = watch::channel(0);
     let world = World { running: Arc::clone(&running), value: receiver };
     let schema = Schema::build(Query, Mutation, Watch).data(world).finish();
-    let authenticate = |token: Option<&SecretString>| match token.map(ExposeSecret::expose_secret) {
-        None => Ok(Principal::local()),
-        Some("key") => Ok(Principal::new("ui", [])),
-        Some("other") => Ok(Principal::new("other", [])),
-        Some(_) => Err(Refusal::unauthenticated("the presented client key is not known here")),
-    };
+    let guests = Guests { built: Instant::now(), shut: Arc::default() };
     let tasks = TaskTracker::new();
     let spawner = tasks.clone();
     let streams = Streams::new(settings, move |task| drop(spawner.spawn(task)));
     let types = InputTypes::from_sdl(&schema.sdl(), &[]).unwrap();
     let wait = Duration::from_secs(10);
-    let door = Door::new(schema, types, authenticate, Limits::default(), wait, streams.clone());
+    let door = Door::new(
+        schema,
+        types,
+        guests.clone(),
+        Limits::default(),
+        Admission::default(),
+        wait,
+        streams.clone(),
+    );
     let routes = Router::new().route("/graphql", door.clone().route());
     let app = layers::around(routes, Settings::default());
-    House { app, door, streams, tasks, running, value }
+    House { app, door, streams, tasks, running, value, guests }
 }

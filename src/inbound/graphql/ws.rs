@@ -13,6 +13,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::events;
 use super::http::{Door, bearer};
 use crate::inbound::error::{Kind, Refusal};
+use crate::inbound::peer::Peer;
 use crate::inbound::streams::{Room, Transport};
 
 mod message;
@@ -32,19 +33,23 @@ pub(super) fn is_upgrade(request: &Request) -> bool {
 /// Answers 101 and starts the session, or refuses.
 ///
 /// # Errors
-/// 403 for the page's origin, 400 for the handshake or the subprotocol, 401 for a credential in the header, 503 where the
-/// client holds as many streams as it may or the process drains.
+/// 403 for the page's origin, 400 for the handshake or the subprotocol, 401 for a credential in the header, 429 where the
+/// client holds as many streams as it may or asks too fast, 503 where the process drains.
 pub(super) fn upgrade(door: &Door, mut request: Request) -> Result<Response, Refusal> {
     let headers = request.headers();
     let streams = door.streams();
-    streams.settings().origins.check(headers)?;
+    let secure = request.extensions().get::<Peer>().and_then(|peer| peer.secure);
+    streams.settings().origins.check(headers, secure)?;
     let key = handshake(headers)?;
     let principal = match bearer::token(headers)? {
         Some(token) => Some(door.authenticate(Some(&token))?),
         None => None,
     };
-    let client = principal.as_ref().map(|principal| principal.name().to_owned());
-    let seat = streams.open(Transport::WebSocket, client.as_deref()).map_err(events::refusal)?;
+    let mut seat = streams.open(Transport::WebSocket, principal.as_ref()).map_err(events::refusal)?;
+    if let Some(principal) = &principal {
+        door.client_limits().pace(principal)?;
+        door.seat(&mut seat, principal).map_err(events::no_seat)?;
+    }
 
     let accept = derive_accept_key(key.as_bytes());
     let accept = HeaderValue::try_from(accept).map_err(|_| bad("sec-websocket-key cannot be answered"))?;

@@ -50,7 +50,7 @@ async fn every_failure_is_json_with_a_code_and_the_common_headers() {
         (Request::post("/reads").body(streamed).unwrap(), (413, "PAYLOAD_TOO_LARGE")),
     ] {
         let path = request.uri().path().to_owned();
-        let response = app(settings).oneshot(request).await.unwrap();
+        let response = app(settings.clone()).oneshot(request).await.unwrap();
         for (name, value) in [
             ("x-content-type-options", "nosniff"),
             ("referrer-policy", "no-referrer"),

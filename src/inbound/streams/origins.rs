@@ -1,11 +1,12 @@
-//! From which pages a browser may open a stream. A WebSocket is not held back by CORS, so the gateway must look itself.
+//! From which pages a browser may call. CORS does not hold back a WebSocket, nor what a page need not read the answer of,
+//! so the gateway must look itself.
 
 use http::uri::Authority;
 use http::{HeaderMap, Uri, header};
 
 use crate::inbound::error::{Kind, Refusal};
 
-/// Which origins may open a stream.
+/// Which origins may call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origins {
     /// Each as a browser writes it: `https://host` or `https://host:port`.
@@ -16,26 +17,55 @@ pub struct Origins {
 }
 
 impl Origins {
-    /// Lets pass what no browser sent, and what came from an origin that may.
+    /// Lets pass what no browser sent, and what came from an origin that may. `secure` is whether the request came by `https`,
+    /// where that is known: a page that came by the other scheme is another site.
     ///
     /// # Errors
     /// 403 for every other origin, `null` included.
-    pub fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    pub fn check(&self, headers: &HeaderMap, secure: Option<bool>) -> Result<(), Refusal> {
         let mut sent = headers.get_all(header::ORIGIN).iter();
         let Some(origin) = sent.next() else { return Ok(()) };
-        let fits = origin.to_str().is_ok_and(|origin| self.may(origin, headers)) && sent.next().is_none();
+        let fits =
+            origin.to_str().is_ok_and(|origin| self.may(origin, headers, secure)) && sent.next().is_none();
         if fits {
             return Ok(());
         }
-        let message = "pages of this origin may not open a stream; the operator lists those that may in streams.allowed_origins";
+        let message = "pages of this origin may not call the gateway; the operator lists those that may in server.allowed_origins";
         Err(Refusal::new(Kind::OriginNotAllowed, message))
     }
 
-    fn may(&self, origin: &str, headers: &HeaderMap) -> bool {
+    /// Lets pass a request to a gateway without clients only if it asks for this machine, or for the host of a page that may: a
+    /// page of any site can make its own name mean 127.0.0.1, and would be let read all by the name of whoever is local.
+    ///
+    /// # Errors
+    /// 403 for every other `Host`.
+    pub fn check_host(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let mut sent = headers.get_all(header::HOST).iter();
+        let Some(host) = sent.next() else { return Ok(()) };
+        let host = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok());
+        let ours = |host: &str| {
+            is_this_machine(host)
+                || self
+                    .allowed
+                    .iter()
+                    .filter_map(|origin| parts(origin))
+                    .any(|(_, listed)| listed.host().eq_ignore_ascii_case(host))
+        };
+        if host.is_some_and(|host| ours(host.host())) && sent.next().is_none() {
+            return Ok(());
+        }
+        let message = "without clients this gateway answers only as localhost; ask it by that name, or list the origin in server.allowed_origins";
+        Err(Refusal::new(Kind::OriginNotAllowed, message))
+    }
+
+    fn may(&self, origin: &str, headers: &HeaderMap, secure: Option<bool>) -> bool {
         if self.allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)) {
             return true;
         }
         let Some((port, authority)) = parts(origin) else { return false };
+        if secure.is_some_and(|secure| secure != (port == 443)) {
+            return false;
+        }
         if self.loopback {
             return is_this_machine(authority.host());
         }
@@ -63,7 +93,9 @@ fn parts(origin: &str) -> Option<(u16, Authority)> {
 
 fn is_this_machine(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
+    let name = host.to_ascii_lowercase();
+    name == "localhost"
+        || name.ends_with(".localhost")
         || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
@@ -107,11 +139,49 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(header::HOST, HeaderValue::from_static(host));
             headers.extend(origin.map(|origin| (header::ORIGIN, HeaderValue::from_static(origin))));
-            assert_eq!(origins.check(&headers).is_ok(), may, "{loopback} {host} {origin:?}");
+            assert_eq!(origins.check(&headers, None).is_ok(), may, "{loopback} {host} {origin:?}");
             if let Some(origin) = origin {
                 headers.append(header::ORIGIN, HeaderValue::from_static(origin));
-                assert!(origins.check(&headers).is_err(), "twice: {origin}");
+                assert!(origins.check(&headers, None).is_err(), "twice: {origin}");
             }
+        }
+    }
+    #[test]
+    fn without_clients_only_this_machine_is_asked() {
+        let origins = Origins { allowed: vec!["https://gw.example:8443".to_owned()], loopback: true };
+        for (host, may) in [
+            ("localhost:8080", true),
+            ("LOCALHOST", true),
+            ("app.localhost:1", true),
+            ("127.0.0.1:8080", true),
+            ("[::1]:8080", true),
+            ("gw.example:8443", true),
+            ("evil.example:8080", false),
+            ("localhost.evil.example", false),
+            ("evillocalhost", false),
+            ("10.0.0.1", false),
+            ("", false),
+        ] {
+            let headers = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static(host))]);
+            assert_eq!(origins.check_host(&headers).is_ok(), may, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_page_that_came_by_the_other_scheme_is_another_site() {
+        let origins = Origins { allowed: vec!["http://listed.example".to_owned()], loopback: false };
+        for (origin, secure, may) in [
+            ("https://gw.example", None, true),
+            ("http://gw.example", None, true),
+            ("https://gw.example", Some(true), true),
+            ("http://gw.example", Some(true), false),
+            ("https://gw.example", Some(false), false),
+            ("http://listed.example", Some(true), true),
+        ] {
+            let headers = [(header::HOST, "gw.example"), (header::ORIGIN, origin)];
+            let headers = headers.map(|(name, value)| (name, HeaderValue::from_static(value)));
+            let checked = origins.check(&HeaderMap::from_iter(headers), secure);
+            assert_eq!(checked.is_ok(), may, "{origin} {secure:?}");
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::domain::observation::Observation;
 use crate::domain::state::JobState;
 use crate::ports::upstream::LookError;
 
+use crate::jobs::access::not_found;
 use crate::jobs::answer::{Answer, Miss, Seen};
 use jiff::Timestamp;
 
@@ -17,6 +18,8 @@ pub(in crate::jobs) struct Told {
     /// Grows with each change told of this job by this process.
     pub(in crate::jobs) sequence: u64,
     seen: Option<Observation>,
+    /// Held, and older than asked for: told if the first look brings nothing.
+    older: Option<Observation>,
     trouble: Option<Miss>,
     given_up: Option<ProblemCode>,
 }
@@ -58,8 +61,21 @@ impl Told {
             None => Change::State,
         };
         self.seen = Some(new.clone());
+        self.older = None;
         self.sequence += u64::from(change != Change::Nothing);
         change
+    }
+
+    /// Takes in what is held while a look is under way that is to renew it: it stands in for what that look does not bring.
+    pub(super) fn recall(&mut self, older: &Observation) -> Change {
+        if self.seen.is_some() {
+            return Change::Nothing;
+        }
+        if self.trouble.as_ref().is_some_and(|miss| miss.stale_reason().is_some()) {
+            return self.learn(older);
+        }
+        self.older = Some(older.clone());
+        Change::Nothing
     }
 
     /// Takes back that it was given up. Says whether it was.
@@ -73,13 +89,16 @@ impl Told {
     }
 
     /// What was last seen.
-    pub(super) const fn seen(&self) -> Option<&Observation> {
+    pub(in crate::jobs) const fn seen(&self) -> Option<&Observation> {
         self.seen.as_ref()
     }
 
     /// Takes in that a look brought nothing. Says whether that is news: the same trouble again is not.
     pub(super) fn miss(&mut self, miss: Miss) -> bool {
         let kind = |miss: &Miss| miss.stale_reason();
+        if self.seen.is_none() && miss.stale_reason().is_some() {
+            self.seen = self.older.take();
+        }
         let news = !self.is_over() && self.trouble.as_ref().map(kind) != Some(kind(&miss));
         self.trouble = Some(miss);
         self.sequence += u64::from(news);
@@ -93,7 +112,7 @@ impl Told {
     }
 
     /// Whether the upstream does not know the job, and never did.
-    pub(in crate::jobs) fn is_missing(&self) -> bool {
+    pub(super) fn is_missing(&self) -> bool {
         self.seen.is_none() && matches!(self.trouble, Some(Miss::Look(LookError::NotFound)))
     }
 
@@ -112,7 +131,20 @@ impl Told {
         self.given_up.is_some() || self.state().is_some_and(JobState::is_terminal)
     }
 
-    /// What a client is told.
+    /// What a client is told who sees no job here: one that nobody knows, or one that this client may not see, told in
+    /// the same words. `None` while nothing has been learned.
+    pub(in crate::jobs) fn unseen(&self, key: &JobKey) -> Option<Problem> {
+        match (&self.seen, &self.trouble, self.given_up) {
+            (None, None, None) => None,
+            (None, _, Some(code)) if code != ProblemCode::NotFound => Some(given_up(key, code)),
+            // What is over is not looked at any more, so no look would end the trouble.
+            (Some(_), _, _) if self.is_over() => Some(not_found(key)),
+            (_, Some(trouble), _) => Some(trouble.problem(key)),
+            (_, None, _) => Some(not_found(key)),
+        }
+    }
+
+    /// What a client is told who may see the job.
     pub(in crate::jobs) fn answer(&self, key: &JobKey, now: Timestamp) -> Answer {
         match (&self.seen, &self.trouble, self.given_up) {
             (_, _, Some(code)) => Err(given_up(key, code)),

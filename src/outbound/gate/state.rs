@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::queue::Queue;
-use super::{Limits, Outcome, Refusal, Trial};
+use super::{Limits, Outcome, Refusal, Showing, Trial};
 use crate::domain::schedule::{Backoff, Breaker, Passage, Rate, RetryBudget};
 use crate::domain::source::SourceHealth;
 use crate::ports::upstream::Asker;
@@ -76,9 +76,11 @@ impl State {
 
     /// Decides about the call with this place in the queue. If it may go, it takes slot and budget and leaves the
     /// queue; whoever is next looks when the call's place is dropped.
-    pub(super) fn consider(&mut self, now: Duration, asker: &Asker, id: u64) -> Step {
-        if let Some(refusal) = self.refusal(now) {
-            return Step::Refuse(refusal);
+    pub(super) fn consider(&mut self, now: Duration, asker: &Asker, id: u64, showing: Showing) -> Step {
+        match self.refusal(now) {
+            Some(Refusal::Rejected) if showing == Showing::Another => {}
+            Some(refusal) => return Step::Refuse(refusal),
+            None => {}
         }
         let ahead = self.queue.ahead(asker, id);
         let at_least = self.second.wait_behind(now, ahead).max(self.hour.wait_behind(now, ahead));
@@ -90,8 +92,8 @@ impl State {
             Passage::Try => true,
             Passage::Refused(wait) => return Step::Refuse(Refusal::Broken(wait)),
         };
-        let credential = self.rejected.is_some();
-        if let Some(rejected) = &mut self.rejected {
+        let credential = showing == Showing::InForce && self.rejected.is_some();
+        if let (true, Some(rejected)) = (credential, &mut self.rejected) {
             rejected.trying = true;
         }
         self.second.take(now);

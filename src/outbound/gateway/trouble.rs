@@ -82,8 +82,10 @@ impl Trouble {
     pub(super) fn of_result(result: &Value) -> Self {
         match first_error(result) {
             Some((code, message)) => {
-                let heals =
-                    matches!(code.as_str(), "INTERNAL_SERVER_ERROR" | "OVERLOADED" | "DEADLINE_EXCEEDED");
+                let heals = matches!(
+                    code.as_str(),
+                    "INTERNAL_SERVER_ERROR" | "OVERLOADED" | "TOO_MANY_REQUESTS" | "DEADLINE_EXCEEDED"
+                );
                 Self { heals, ..Self::passing(format!("the gateway refused the question: {message}")) }
             }
             None => Self::lasting("the answer is not what was asked for; is --url that of a gateway?"),

@@ -8,6 +8,8 @@ use jiff::fmt::rfc2822::DateTimeParser;
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
+use super::mask::Mask;
+
 /// The longest pause that an upstream can ask for.
 const LONGEST_PAUSE: Duration = Duration::from_hours(24);
 /// The shortest: "at once" would be a loop.
@@ -18,7 +20,7 @@ const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 pub struct Reply {
     /// The HTTP status, whichever it is.
     pub status: StatusCode,
-    /// The decoded body, our own secret masked.
+    /// The decoded body, our own secrets masked.
     pub body: Bytes,
     retry_after: Option<String>,
     user_hour_remaining: Option<u64>,
@@ -26,12 +28,17 @@ pub struct Reply {
 }
 
 impl Reply {
-    pub(in crate::outbound) fn new(status: StatusCode, headers: &HeaderMap, body: Bytes) -> Self {
-        let text = |name: &str| Some(headers.get(name)?.to_str().ok()?.trim().to_owned());
+    pub(in crate::outbound) fn new(
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: Bytes,
+        mask: &Mask,
+    ) -> Self {
+        let text = |name: &str| Some(mask.text(headers.get(name)?.to_str().ok()?.trim().to_owned()));
         let number = |name: &str| text(name)?.parse().ok();
         Self {
             status,
-            body,
+            body: mask.bytes(body),
             retry_after: text(RETRY_AFTER.as_str()),
             user_hour_remaining: number("x-user-hour-limit-remaining"),
             rate_limit_remaining: number("x-ratelimit-remaining"),
@@ -89,7 +96,7 @@ mod tests {
         for (text, expected) in cases {
             let mut headers = HeaderMap::new();
             headers.insert(RETRY_AFTER, HeaderValue::from_str(text).unwrap());
-            let reply = Reply::new(StatusCode::TOO_MANY_REQUESTS, &headers, Bytes::new());
+            let reply = Reply::new(StatusCode::TOO_MANY_REQUESTS, &headers, Bytes::new(), &Mask::default());
             assert_eq!(reply.retry_after(now), expected.map(Duration::from_secs), "{text:?}");
         }
     }

@@ -32,7 +32,7 @@ fn call(base: &str, segments: &[&str]) -> Call {
 }
 
 async fn send(call: &Call, credential: &Credential) -> Result<Reply, SendError> {
-    HttpRoad::new().unwrap().send(call, Duration::from_secs(10), credential).await
+    HttpRoad::new().unwrap().send(call, Duration::from_secs(10), credential, &Mask::new([credential])).await
 }
 
 /// `megabytes` of blanks as gzip, packed by the machine's own tool.
@@ -103,7 +103,8 @@ async fn the_deadline_covers_the_body() {
         Vec::new()
     });
     let road = HttpRoad::new().unwrap();
-    let sent = road.send(&call(&server.url, &["a"]), Duration::from_millis(50), &bearer()).await;
+    let sent =
+        road.send(&call(&server.url, &["a"]), Duration::from_millis(50), &bearer(), &Mask::default()).await;
     assert!(matches!(sent, Err(SendError::TimedOut(_))), "{sent:?}");
 }
 

@@ -7,13 +7,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::keys;
 use crate::config::ClientConfig;
-use crate::domain::principal::{Pass, Principal};
-use crate::ports::identity::{Identity, Refusal};
+use crate::domain::principal::{Grant, Pass, Principal};
 
 /// The clients of the configuration, by the hashes of their keys.
-///
-/// Without any client whoever reaches the gateway is [`Principal::local`]; the configuration sees to it that only this
-/// machine can.
 pub struct ClientKeys {
     known: Vec<([u8; 32], Principal)>,
 }
@@ -22,7 +18,7 @@ impl ClientKeys {
     /// Takes the configured clients.
     pub fn new(clients: &[ClientConfig]) -> Self {
         let known = clients.iter().flat_map(|client| {
-            let principal = Principal::new(client.name.as_str(), client.sources.iter().cloned());
+            let principal = Principal::with_grant(client.name.as_str(), client.grant());
             client.key_sha256.iter().map(move |hash| {
                 let pass = Pass { fingerprint: Some(*hash), ..Pass::default() };
                 (*hash, principal.clone().holding(pass))
@@ -30,14 +26,21 @@ impl ClientKeys {
         });
         Self { known: known.collect() }
     }
-}
 
-impl Identity for ClientKeys {
-    fn recognise(&self, presented: Option<&SecretString>) -> Result<Principal, Refusal> {
-        if self.known.is_empty() {
-            return Ok(Principal::local());
-        }
-        let hash = keys::hash(presented.ok_or(Refusal::Missing)?.expose_secret());
+    /// Says whether there is none.
+    pub const fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// What the client of a name may read.
+    pub(super) fn grant_of(&self, name: &str) -> Option<Grant> {
+        let found = self.known.iter().find(|(_, client)| client.name() == name);
+        found.map(|(_, client)| client.grant().clone())
+    }
+
+    /// The client whose key this is.
+    pub(super) fn recognise(&self, presented: &SecretString) -> Option<Principal> {
+        let hash = keys::hash(presented.expose_secret());
         // Every hash is compared, and each in constant time, so that the time taken tells nothing about any of them.
         let mut found = None;
         for (known, principal) in &self.known {
@@ -45,14 +48,13 @@ impl Identity for ClientKeys {
                 found = Some(principal);
             }
         }
-        found.cloned().ok_or(Refusal::Unknown)
+        found.cloned()
     }
 
-    fn stands(&self, principal: &Principal) -> bool {
-        match principal.pass().fingerprint {
-            None => self.known.is_empty(),
-            Some(hash) => self.known.iter().any(|(known, now)| *known == hash && now == principal),
-        }
+    /// Says whether a client that was recognised by a key would be so now, with the same grant.
+    pub(super) fn stands(&self, principal: &Principal) -> bool {
+        let Some(hash) = principal.pass().fingerprint else { return false };
+        self.known.iter().any(|(known, now)| *known == hash && now == principal)
     }
 }
 
@@ -66,12 +68,13 @@ impl fmt::Debug for ClientKeys {
 mod tests {
     use super::*;
     use crate::domain::id::SourceName;
+    use crate::domain::principal::Scope;
 
     fn client(name: &str, keys: &[&str], source: &str) -> ClientConfig {
         ClientConfig {
             name: name.to_owned(),
             key_sha256: keys.iter().map(|key| keys::hash(key)).collect(),
-            sources: [SourceName::parse(source).unwrap()].into(),
+            sources: [(SourceName::parse(source).unwrap(), Scope::default())].into(),
         }
     }
 
@@ -81,20 +84,19 @@ mod tests {
             ClientKeys::new(&[client("a", &["jg_a", "jg_old"], "audit"), client("b", &["jg_b"], "sales")]);
         let [audit, sales] = ["audit", "sales"].map(|name| SourceName::parse(name).unwrap());
         for (key, name, audit_too) in [("jg_a", "a", true), ("jg_old", "a", true), ("jg_b", "b", false)] {
-            let principal = clients.recognise(Some(&key.into())).unwrap();
+            let principal = clients.recognise(&key.into()).unwrap();
             assert_eq!(principal.name(), name);
             assert_eq!((principal.may_read(&audit), principal.may_read(&sales)), (audit_too, !audit_too));
         }
         for wrong in ["", "jg_", "jg_A", "jg_a ", &ClientConfig::hex(&keys::hash("jg_a"))] {
-            assert_eq!(clients.recognise(Some(&wrong.into())), Err(Refusal::Unknown), "{wrong:?}");
+            assert_eq!(clients.recognise(&wrong.into()), None, "{wrong:?}");
         }
-        assert_eq!(clients.recognise(None), Err(Refusal::Missing));
     }
 
     #[test]
     fn a_principal_stands_as_long_as_its_key_and_its_grant_do() {
         let before = ClientKeys::new(&[client("a", &["jg_a", "jg_old"], "audit")]);
-        let [kept, old] = ["jg_a", "jg_old"].map(|key| before.recognise(Some(&key.into())).unwrap());
+        let [kept, old] = ["jg_a", "jg_old"].map(|key| before.recognise(&key.into()).unwrap());
         for (clients, kept_stands, old_stands) in [
             (vec![client("a", &["jg_a", "jg_old"], "audit")], true, true),
             (vec![client("a", &["jg_a"], "audit")], true, false),
@@ -105,12 +107,5 @@ mod tests {
             let now = ClientKeys::new(&clients);
             assert_eq!((now.stands(&kept), now.stands(&old)), (kept_stands, old_stands), "{clients:?}");
         }
-    }
-
-    #[test]
-    fn without_clients_everybody_is_local() {
-        let nobody = ClientKeys::new(&[]);
-        assert_eq!(nobody.recognise(None), Ok(Principal::local()));
-        assert_eq!(nobody.recognise(Some(&"anything".into())), Ok(Principal::local()));
     }
 }

@@ -29,6 +29,7 @@ use crate::domain::source::{SourceStatus, Upstream};
 use crate::outbound::http::{Call, Query, Reply};
 use crate::outbound::source::{Source, Told, Verdict};
 use crate::ports::BoxFuture;
+use crate::ports::credentials::Credential;
 use crate::ports::upstream::{Asker, Detail, JobReader, Look, LookError, RowPage, RowRange};
 
 /// What a 429 without any hint means: "retry after about 30 s".
@@ -76,14 +77,14 @@ impl JobReader for MindBridge {
 
     /// Reads a job that cannot exist: whoever says "not found" has taken the credential. A wrong path under the right
     /// host says the same, so this proves less about the base URL than about the credential.
-    fn probe(&self) -> BoxFuture<'_, Result<(), LookError>> {
-        Box::pin(async {
+    fn probe<'a>(&'a self, other: Option<&'a Credential>) -> BoxFuture<'a, Result<(), LookError>> {
+        Box::pin(async move {
             let call = self.call(Method::GET, vec![NO_JOB.to_owned()]);
             let judge = |reply: &Reply| match reply.status {
                 StatusCode::OK | StatusCode::NOT_FOUND => Verdict::Spoke(Ok(())),
                 _ => self.judge_error(reply),
             };
-            self.source.ask(&Asker::Operator, &call, self.deadline(), judge).await.outcome.map_err(Into::into)
+            self.source.probe(other, &call, self.deadline(), judge).await
         })
     }
 

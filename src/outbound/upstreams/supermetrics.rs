@@ -29,6 +29,7 @@ use crate::domain::source::{SourceStatus, Upstream};
 use crate::outbound::http::{Call, Query, Reply};
 use crate::outbound::source::{AskError, Source, Told, Verdict};
 use crate::ports::BoxFuture;
+use crate::ports::credentials::Credential;
 use crate::ports::upstream::{Asker, Detail, JobReader, Look, LookError, RowPage, RowRange};
 
 /// What a limit without `Retry-After` means.
@@ -93,18 +94,17 @@ impl JobReader for Supermetrics {
     }
 
     /// Asks for a query that cannot exist: whoever says so has taken the credential.
-    fn probe(&self) -> BoxFuture<'_, Result<(), LookError>> {
-        Box::pin(async {
+    fn probe<'a>(&'a self, other: Option<&'a Credential>) -> BoxFuture<'a, Result<(), LookError>> {
+        Box::pin(async move {
             let judge = |reply: &Reply| {
                 self.judge(reply, |meaning| match settle(meaning) {
                     Ok(_) | Err(LookError::NotFound) => Ok(()),
                     Err(error) => Err(error),
                 })
             };
-            self.ask(NO_JOB, &Asker::Operator, (0, 0), self.status_bounds(), judge)
-                .await
-                .outcome
-                .map_err(Into::into)
+            let bounds = self.status_bounds();
+            let call = self.call(NO_JOB, 0, 0, bounds.max_body);
+            self.source.probe(other, &call, bounds.deadline, judge).await
         })
     }
 

@@ -193,7 +193,7 @@ async fn what_is_wrong_with_a_request_is_a_status_and_not_a_stream() {
         (get(SSE, "mutation{touch}"), 405, "METHOD_NOT_ALLOWED"),
         (get("*/*", "subscription{quiet}"), 405, "METHOD_NOT_ALLOWED"),
         (get(SSE, ""), 422, "BAD_REQUEST"),
-        (with(quiet(), "authorization", "Bearer other"), 503, "OVERLOADED"),
+        (with(quiet(), "authorization", "Bearer other"), 429, "TOO_MANY_REQUESTS"),
     ] {
         let what = format!("{:?}", (request.method(), request.headers()));
         let response = house.open(request).await;
@@ -202,6 +202,37 @@ async fn what_is_wrong_with_a_request_is_a_status_and_not_a_stream() {
         let body: serde_json::Value = serde_json::from_str(&text(response).await).unwrap();
         assert_eq!(body["errors"][0]["extensions"]["code"], code, "{what}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_ends_with_its_credential_however_much_there_is_to_say() {
+    let house = house(StreamSettings::default());
+    let with_key = |accept, query, key: &str| {
+        let mut request = post(accept, query);
+        request
+            .headers_mut()
+            .insert("authorization", HeaderValue::try_from(format!("Bearer {key}")).unwrap());
+        request
+    };
+    let cut = "\"extensions\":{\"code\":\"CREDENTIAL_EXPIRED\"}}]}\r\n--graphql--\r\n";
+    for (accept, key, last, lasts) in [(SSE, "key-70", ":\n\n", 70), (APOLLO, "key-100", cut, 30)] {
+        let begun = Instant::now();
+        let heard = text(house.open(with_key(accept, "subscription{quiet}", key)).await).await;
+        assert!(heard.ends_with(last) && !heard.contains("complete"), "{heard}");
+        let lasted = begun.elapsed();
+        assert!((SECOND * lasts..SECOND * (lasts + 1)).contains(&lasted), "{key}: {lasted:?}");
+    }
+    let mut busy = house.open(with_key(SSE, "subscription{newest}", "key-160")).await;
+    chunk(&mut busy).await;
+    house.value.send_replace(1);
+    assert!(chunk(&mut busy).await.unwrap().starts_with("event: next\n"));
+    house.value.send_replace(2);
+    tokio::time::advance(SECOND * 60).await;
+    assert_eq!(chunk(&mut busy).await, None, "what is ready then comes too late");
+
+    house.guests.shut();
+    let refused = house.open(with_key(SSE, "subscription{quiet}", "key")).await;
+    assert_eq!(refused.status(), 401, "what was taken back while it was being recognised opens nothing");
 }
 
 #[test]

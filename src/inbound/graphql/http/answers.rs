@@ -1,15 +1,19 @@
 //! The answers to one operation, one after the other, written as JSON when somebody is ready to take them and not before.
 
 use std::fmt;
+use std::mem;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use async_graphql::Response as GraphqlResponse;
-use futures_util::Stream;
-use futures_util::stream::BoxStream;
+use async_graphql::parser::types::OperationType;
+use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
 
 use super::{Door, Fresh, Prepared, reply};
+use crate::inbound::client_limits::Place;
 use crate::inbound::error::{Kind, Refusal};
+use crate::inbound::graphql::handover::Slot;
 
 /// One answer, as the JSON that every transport puts into its own frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,29 +43,68 @@ impl Answer {
 pub(in crate::inbound::graphql) struct Answers {
     door: Door,
     responses: BoxStream<'static, GraphqlResponse>,
+    /// Where the resolvers of a subscription leave their streams, as long as the engine may call one.
+    slot: Option<Arc<Slot>>,
     /// The document, until it is known to be valid.
     fresh: Option<Box<Fresh>>,
     first: bool,
+    _watching: Option<Place>,
 }
 
 impl Door {
     /// Hands an operation of any type to the engine. Nothing happens until the first answer is asked for.
     pub(in crate::inbound::graphql) fn run(&self, prepared: Prepared) -> Answers {
-        let Prepared { request, operation: _, fresh } = prepared;
-        Answers { door: self.clone(), responses: (self.0.execute_stream)(request), fresh, first: true }
+        let Prepared { request, operation, document, fresh, watching } = prepared;
+        let (request, slot) = if operation.kind == OperationType::Subscription {
+            let slot = Slot::new(self.0.plans.clone(), document);
+            (request.data(slot.handover()), Some(slot))
+        } else {
+            (request, None)
+        };
+        let responses = (self.0.execute_stream)(request);
+        Answers { door: self.clone(), responses, slot, fresh, first: true, _watching: watching }
     }
 }
 
 impl Answers {
-    fn write(&mut self, mut response: GraphqlResponse) -> Answer {
-        // the engine refuses only before it begins
-        let executed = !self.first || reply::was_executed(&response);
+    /// It is known by now whether the document is valid.
+    fn begun(&mut self, executed: bool) {
         self.first = false;
         if let Some(fresh) = self.fresh.take()
             && executed
         {
             self.door.0.keep(*fresh);
         }
+    }
+
+    /// The next response: the engine's, and those of the streams that its resolvers left.
+    fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Option<GraphqlResponse>> {
+        loop {
+            let polled = self.responses.as_mut().poll_next(cx);
+            let Some(left) = self.slot.as_ref().and_then(|slot| slot.take()) else { return polled };
+            // a resolver was called, so the document is valid
+            self.begun(true);
+            match polled {
+                Poll::Ready(None) => {
+                    // the engine is done, and what it held is given back
+                    self.responses = left;
+                    self.slot = None;
+                }
+                Poll::Ready(Some(_)) | Poll::Pending => {
+                    let engine = mem::replace(&mut self.responses, stream::empty().boxed());
+                    self.responses = stream::select(engine, left).boxed();
+                    if polled.is_ready() {
+                        return polled;
+                    }
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, mut response: GraphqlResponse) -> Answer {
+        // the engine refuses only before it begins
+        let executed = !self.first || reply::was_executed(&response);
+        self.begun(executed);
         reply::finish(&mut response, executed);
         let written = if executed {
             reply::to_json(&response, true).map(Answer::Result)
@@ -78,8 +121,7 @@ impl Stream for Answers {
     type Item = Answer;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Answer>> {
-        let response = ready!(self.responses.as_mut().poll_next(cx));
-        Poll::Ready(response.map(|response| self.write(response)))
+        self.poll_response(cx).map(|response| response.map(|response| self.write(response)))
     }
 }
 

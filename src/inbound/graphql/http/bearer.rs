@@ -23,7 +23,9 @@ pub(in crate::inbound) fn token(headers: &HeaderMap) -> Result<Option<SecretStri
     }
     match value.to_str().ok().and_then(from_text) {
         Some(token) => Ok(Some(token)),
-        None => Err(Refusal::unauthenticated("the authorization header must read \"Bearer <client key>\"")),
+        None => Err(Refusal::unauthenticated(
+            "the authorization header must read \"Bearer <client key or token>\"",
+        )),
     }
 }
 

@@ -14,12 +14,14 @@ use serde_json::value::RawValue;
 use url::form_urlencoded;
 
 use crate::inbound::error::{Kind, Refusal};
+use crate::inbound::graphql::known::Asked;
 use crate::inbound::layers;
+use crate::inbound::paced::TooSlow;
 
-/// A well-formed GraphQL-over-HTTP request. `extensions` is checked and then left: nothing here reads it.
+/// A well-formed GraphQL-over-HTTP request. Of `extensions` only a persisted query's hash is read.
 #[derive(Debug)]
 pub(in crate::inbound::graphql) struct Parameters {
-    pub(super) query: String,
+    pub(super) document: Asked,
     pub(super) operation_name: Option<String>,
     pub(super) variables: Variables,
 }
@@ -30,6 +32,8 @@ pub(in crate::inbound::graphql) struct Parameters {
 struct Envelope<'a> {
     #[serde(borrow)]
     query: Option<&'a RawValue>,
+    #[serde(borrow)]
+    document_id: Option<&'a RawValue>,
     #[serde(borrow)]
     operation_name: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -55,6 +59,10 @@ pub(super) async fn read(body: Body, wait: Duration) -> Result<Bytes, Refusal> {
         while let Some(error) = cause {
             if error.is::<LengthLimitError>() {
                 return layers::body_too_large(None);
+            }
+            if error.is::<TooSlow>() {
+                let message = "the body was sent too slowly; send it at once";
+                return Refusal::new(Kind::RequestTimeout, message);
             }
             cause = error.source();
         }
@@ -85,10 +93,12 @@ impl Parameters {
                 Refusal::new(Kind::Unreadable, message)
             }
         })?;
-        member::<Object>("extensions", "an object", envelope.extensions.map(RawValue::get))?;
+        let extensions: Option<Object> =
+            member("extensions", "an object", envelope.extensions.map(RawValue::get))?;
         let query = member("query", "a string that holds a document", envelope.query.map(RawValue::get))?;
+        let id = member("documentId", "a string", envelope.document_id.map(RawValue::get))?;
         Ok(Self {
-            query: query.ok_or_else(missing_query)?,
+            document: asked(query, id, extensions.as_ref())?,
             operation_name: member("operationName", "a string", envelope.operation_name.map(RawValue::get))?
                 .filter(|name: &String| !name.is_empty()),
             variables: variables(envelope.variables.map(RawValue::get))?,
@@ -97,8 +107,8 @@ impl Parameters {
 
     /// Reads the query component of a URL. A parameter that is empty is as good as absent.
     pub(super) fn from_url(component: &str) -> Result<Self, Refusal> {
-        const NAMES: [&str; 4] = ["query", "operationName", "variables", "extensions"];
-        let mut found: [Option<String>; 4] = [const { None }; 4];
+        const NAMES: [&str; 5] = ["query", "operationName", "variables", "extensions", "documentId"];
+        let mut found: [Option<String>; 5] = [const { None }; 5];
         for (name, value) in form_urlencoded::parse(component.as_bytes()) {
             let slots = NAMES.iter().zip(&mut found);
             let Some((name, slot)) = slots.into_iter().find(|(known, _)| **known == name) else { continue };
@@ -107,15 +117,27 @@ impl Parameters {
             }
             *slot = Some(value.into_owned());
         }
-        let [query, operation_name, variables_text, extensions] =
+        let [query, operation_name, variables_text, extensions, id] =
             found.map(|value| value.filter(|value| !value.is_empty()));
-        member::<Object>("extensions", "a json object", extensions.as_deref())?;
+        let extensions: Option<Object> = member("extensions", "a json object", extensions.as_deref())?;
         Ok(Self {
-            query: query.ok_or_else(missing_query)?,
+            document: asked(query, id, extensions.as_ref())?,
             operation_name,
             variables: variables(variables_text.as_deref())?,
         })
     }
+}
+
+/// What a request says of its document. A persisted query that is not of version 1 is an extension of somebody else's.
+fn asked(text: Option<String>, id: Option<String>, extensions: Option<&Object>) -> Result<Asked, Refusal> {
+    let persisted = extensions.and_then(|extensions| extensions.get("persistedQuery"));
+    let persisted = persisted.filter(|persisted| persisted["version"] == 1);
+    let hash = persisted.and_then(|persisted| persisted["sha256Hash"].as_str());
+    let id = id.or_else(|| hash.map(ToOwned::to_owned));
+    if text.is_none() && id.is_none() {
+        return Err(missing_query());
+    }
+    Ok(Asked { text, id })
 }
 
 fn variables(text: Option<&str>) -> Result<Variables, Refusal> {

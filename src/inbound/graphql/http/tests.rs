@@ -73,7 +73,15 @@ fn house() -> House {
     };
     let streams = Streams::new(crate::inbound::streams::StreamSettings::default(), drop);
     let types = InputTypes::from_sdl(&schema.sdl(), &[]).unwrap();
-    let door = Door::new(schema, types, authenticate, Limits::default(), Duration::from_secs(10), streams);
+    let door = Door::new(
+        schema,
+        types,
+        authenticate,
+        Limits::default(),
+        Admission::default(),
+        Duration::from_secs(10),
+        streams,
+    );
     House { app: Router::new().route("/graphql", door.clone().route()), door, calls }
 }
 

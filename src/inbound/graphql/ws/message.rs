@@ -20,9 +20,16 @@ const MAX_ID: usize = 128;
 pub(super) enum ClientMessage {
     Init(Map<String, Value>),
     Ping(Option<String>),
+    /// A ping that brings a credential, in the place of the one that the socket was opened with.
+    Renew(Map<String, Value>),
     Pong,
-    Subscribe { id: String, parameters: Parameters },
-    Complete { id: String },
+    Subscribe {
+        id: String,
+        parameters: Parameters,
+    },
+    Complete {
+        id: String,
+    },
 }
 
 #[derive(Deserialize)]
@@ -62,7 +69,13 @@ impl ClientMessage {
         };
         match &*kind {
             "connection_init" => Ok(Self::Init(object()?)),
-            "ping" => object().map(|_| Self::Ping(payload.map(ToOwned::to_owned))),
+            "ping" => object().map(|object| {
+                if object.keys().any(|name| is_credential(name)) {
+                    Self::Renew(object)
+                } else {
+                    Self::Ping(payload.map(ToOwned::to_owned))
+                }
+            }),
             "pong" => object().map(|_| Self::Pong),
             "subscribe" => {
                 let parameters = Parameters::from_json(payload.unwrap_or_default().as_bytes());
@@ -79,6 +92,14 @@ fn string(json: &str) -> Option<Cow<'_, str>> {
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
     serde_json::from_str::<Text<'_>>(json).ok().map(|text| text.0)
 }
+
+/// Says whether a member of a payload holds the credential: in any case, as a header's name would be.
+pub(super) fn is_credential(name: &str) -> bool {
+    name.eq_ignore_ascii_case("authorization")
+}
+
+/// The answer to a `ping` whose credential is taken.
+pub(super) const RENEWED: &str = r#"{"type":"pong","payload":{"renewed":true}}"#;
 
 /// The answer to a `connection_init`.
 pub(super) const ACK: &str = r#"{"type":"connection_ack"}"#;

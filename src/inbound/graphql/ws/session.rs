@@ -4,7 +4,8 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
+use secrecy::SecretString;
 use serde_json::{Map, Value};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
@@ -20,15 +21,16 @@ use crate::domain::principal::Principal;
 use crate::inbound::error::{self, Kind, Refusal};
 use crate::inbound::graphql::http::answers::{Answer, Answers};
 use crate::inbound::graphql::http::body::Parameters;
-use crate::inbound::graphql::http::{Door, bearer};
+use crate::inbound::graphql::http::{Door, NoSeat, bearer};
 use crate::inbound::streams::{EndReason, OperationSeat, Seat};
 
 /// Bytes read at once. Held and zeroed for each socket, so it is small: most messages of a client fit, a longer one grows it.
 const READ_BUFFER: usize = 1024;
 /// How long a peer may take to read our close frame and hang up.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
-/// The member of the `connection_init` payload that holds the credential, in any case, as a header's name would be.
-const AUTHORIZATION: &str = "authorization";
+/// Pings in a row that may stay without an answer. Two, so that a peer may stand still for nearly two `pong_timeout`s, which
+/// are more than a minute, while a dead one costs no more than the second.
+const PINGS: u32 = 2;
 
 /// Serves a socket to its end. `principal` is whom the header of the upgrade named, if it did.
 pub(super) async fn run<S>(door: Door, socket: S, seat: Seat, principal: Option<Principal>)
@@ -48,6 +50,7 @@ where
         init_until: Some(init_until),
         ping_at: now + settings.ping_interval,
         pong_until: None,
+        unanswered: 0,
         timer: Box::pin(sleep_until(init_until)),
         operations: Operations::default(),
         principal,
@@ -74,6 +77,8 @@ struct Session<S> {
     ping_at: Instant,
     /// Until when the peer must be heard of; none while nothing is awaited.
     pong_until: Option<Instant>,
+    /// Pings sent since the peer was heard of.
+    unanswered: u32,
 }
 
 /// Whether the socket goes on, or why not.
@@ -128,24 +133,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         if self.init_until.is_some_and(|until| until <= now) {
             return Err(EndReason::InitTimeout);
         }
-        if self.pong_until.is_some_and(|until| until <= now) {
-            return Err(EndReason::DeadPeer);
-        }
-        if self.pong_until.is_none() && self.ping_at <= now {
+        if self.pong_until.unwrap_or(self.ping_at) <= now {
+            if self.unanswered >= PINGS {
+                return Err(EndReason::DeadPeer);
+            }
+            self.unanswered += 1;
             self.pong_until = Some(now + self.door.streams().settings().pong_timeout);
             return self.put(Message::Ping(Bytes::new())).await;
         }
         Ok(())
     }
 
-    async fn receive(&mut self, message: Message) -> Next {
-        // whatever it is, the peer lives
+    /// There was a sign of the peer's life.
+    fn lives(&mut self) {
         self.pong_until = None;
+        self.unanswered = 0;
         self.ping_at = Instant::now() + self.door.streams().settings().ping_interval;
+    }
+
+    async fn receive(&mut self, message: Message) -> Next {
+        // whatever it is
+        self.lives();
         match message {
             Message::Text(text) => match ClientMessage::parse(&text)? {
                 ClientMessage::Init(payload) => self.init(&payload).await,
                 ClientMessage::Ping(payload) => self.send(message::pong(payload.as_deref())).await,
+                ClientMessage::Renew(payload) => self.renew(&payload).await,
                 ClientMessage::Pong => Ok(()),
                 ClientMessage::Subscribe { id, parameters } => self.subscribe(&id, parameters).await,
                 ClientMessage::Complete { id } => {
@@ -169,24 +182,41 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         if self.init_until.take().is_none() {
             return Err(EndReason::SecondInit);
         }
-        let mut given = payload.iter().filter(|(name, _)| name.eq_ignore_ascii_case(AUTHORIZATION));
-        let presented = match (given.next(), given.next()) {
-            (None, _) => None,
-            (Some((_, value)), None) => {
-                Some(value.as_str().and_then(bearer::from_text).ok_or(EndReason::Forbidden)?)
-            }
-            (Some(_), Some(_)) => return Err(EndReason::Forbidden),
-        };
-        let principal = match (presented, self.principal.take()) {
+        let principal = match (presented(payload)?, self.principal.take()) {
             (None, Some(principal)) => principal,
-            (presented, _) => self.door.authenticate(presented.as_ref()).map_err(|refusal| {
-                error::log(refusal.kind(), "the connection_init holds no credential that is known here");
-                EndReason::Forbidden
-            })?,
+            (presented, _) => self.recognise(presented.as_ref())?,
         };
-        self.seat.claim(principal.name()).map_err(|_| EndReason::Overload)?;
-        self.principal = Some(principal);
+        self.seat(principal)?;
         self.send(message::ACK.to_owned()).await
+    }
+
+    /// Takes a credential in the place of the one that the socket was opened with, from the same client with the same rights:
+    /// whatever is under way was let in by those.
+    async fn renew(&mut self, payload: &Map<String, Value>) -> Next {
+        let fresh = self.recognise(presented(payload)?.as_ref())?;
+        let acknowledged = self.init_until.is_none();
+        let same = self.principal.as_ref().is_some_and(|held| held.is_same_client(&fresh));
+        if !acknowledged || !same {
+            return Err(EndReason::Forbidden);
+        }
+        self.seat(fresh)?;
+        self.send(message::RENEWED.to_owned()).await
+    }
+
+    fn recognise(&self, presented: Option<&SecretString>) -> Result<Principal, EndReason> {
+        self.door.authenticate(presented).map_err(|refusal| {
+            error::log(refusal.kind(), "the message holds no credential that is known here");
+            EndReason::Forbidden
+        })
+    }
+
+    fn seat(&mut self, principal: Principal) -> Next {
+        self.door.seat(&mut self.seat, &principal).map_err(|why| match why {
+            NoSeat::Full(_) => EndReason::Overload,
+            NoSeat::Revoked => EndReason::Revoked,
+        })?;
+        self.principal = Some(principal);
+        Ok(())
     }
 
     async fn subscribe(&mut self, id: &str, parameters: Parameters) -> Next {
@@ -225,6 +255,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             too_many("this client has as many operations as one may; end some of them")
                 .with("limit", "max_operations_per_client")
         })?;
+        self.door.client_limits().pace(&principal)?;
         let prepared = self.door.prepare(parameters, principal, |_| Ok(()))?;
         Ok((self.door.run(prepared), seat))
     }
@@ -235,13 +266,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// Sends, as long as the peer takes it and nobody tells the stream to end.
     async fn put(&mut self, message: Message) -> Next {
-        let patience = self.door.streams().settings().pong_timeout;
-        tokio::select! {
-            biased;
-            sent = self.socket.send(message) => sent.map_err(|error| reason_of(&error)),
-            reason = self.seat.told() => Err(reason),
-            () = tokio::time::sleep(patience) => Err(EndReason::SlowPeer),
+        let patience = Instant::now() + self.door.streams().settings().pong_timeout * PINGS;
+        let (ends, over) = self.seat.ends();
+        let (until, reason) = if ends < patience { (ends, over) } else { (patience, EndReason::SlowPeer) };
+        {
+            let mut sending = std::pin::pin!(self.socket.send(message));
+            if let Some(sent) = sending.as_mut().now_or_never() {
+                return sent.map_err(|error| reason_of(&error));
+            }
+            tokio::select! {
+                biased;
+                sent = sending => sent.map_err(|error| reason_of(&error))?,
+                reason = self.seat.told() => return Err(reason),
+                () = sleep_until(until) => return Err(reason),
+            }
         }
+        // there was no room, and the peer made some: it reads, and what it said meanwhile was not looked at
+        self.lives();
+        Ok(())
+    }
+}
+
+/// The credential of a payload, if it holds one.
+fn presented(payload: &Map<String, Value>) -> Result<Option<SecretString>, EndReason> {
+    let mut given = payload.iter().filter(|(name, _)| message::is_credential(name));
+    match (given.next(), given.next()) {
+        (None, _) => Ok(None),
+        (Some((_, value)), None) => {
+            value.as_str().and_then(bearer::from_text).map(Some).ok_or(EndReason::Forbidden)
+        }
+        (Some(_), Some(_)) => Err(EndReason::Forbidden),
     }
 }
 

@@ -7,7 +7,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
-use tokio::io::{AsyncWriteExt as _, DuplexStream};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -15,9 +15,11 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::*;
 use crate::inbound::graphql::testing::{House, house};
-use crate::inbound::streams::{EndReason, StreamSettings};
+use crate::inbound::streams::StreamSettings;
 
+mod credentials;
 mod misuse;
+mod sharing;
 mod time;
 mod upgrades;
 
@@ -250,7 +252,7 @@ async fn a_drain_and_a_revocation_end_sockets_with_their_codes() {
     let mut revoked = house.socket().await;
     revoked.say(r#"{"type":"connection_init","payload":{"authorization":"Bearer other"}}"#).await;
     revoked.hear().await;
-    house.streams.end_client("other", EndReason::Revoked);
+    house.streams.review(|holder| holder.name() != "other");
     assert_eq!(revoked.end().await.0, Some(4403));
 
     let start = Instant::now();

@@ -1,9 +1,9 @@
 //! The adapter against a scripted server on a real socket: what it asks, how often, and what it makes of the answers.
 
 use super::*;
+use crate::domain::source::{CredentialState, SourceHealth};
 use crate::outbound::testing::{OneKey, Seen, Server, answer, id, json, means, settings, word};
 use crate::outbound::upstreams::{SourceSettings, reader};
-use crate::ports::credentials::Credential;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
@@ -219,7 +219,7 @@ async fn a_probe_tells_a_taken_credential_from_a_refused_one() {
         (500, "Unavailable"),
     ] {
         let server = Server::start(move |_| answer(status, "", ""));
-        let probe = open(&server).probe().await;
+        let probe = open(&server).probe(None).await;
         let told = probe.map_or_else(|error| word(&Err(error)), |()| "ok".to_owned());
         assert_eq!(told, expected, "{status}");
     }
@@ -237,4 +237,58 @@ async fn one_deadline_covers_every_try() {
     assert_eq!(one(&reader).await, "TimedOut");
     assert!(before.elapsed() < Duration::from_secs(15));
     assert_eq!(server.seen().len(), 1);
+}
+
+/// The credential that is refused was replaced while the call was under way: nobody sees a refusal, and another try with
+/// the new one is all it costs.
+#[tokio::test]
+async fn a_call_refused_with_the_one_before_is_asked_again_with_the_new_one() {
+    let keys = OneKey::bearer("old-token");
+    let server = {
+        let keys = Arc::clone(&keys);
+        Server::start(move |seen| {
+            if seen.head.contains("Bearer new-token") {
+                return json(200, &serde_json::json!({ "id": "a", "status": "COMPLETE", "version": 1 }));
+            }
+            *keys.0.lock().unwrap() = Some(Credential::Bearer(SecretString::from("new-token")));
+            json(401, &serde_json::json!({}))
+        })
+    };
+    let source = Source::new(Upstream::MindBridge, settings(&server.url), means(keys));
+    let reader = MindBridge::new(source);
+    let looks = reader.look(&[id("a")], &Asker::Operator).await;
+    assert_eq!(word(&looks[0].outcome), "Succeeded");
+    assert_eq!(server.seen().len(), 2);
+    let status = reader.status();
+    assert_eq!((status.health, status.credential.state), (SourceHealth::Healthy, CredentialState::InForce));
+}
+
+/// Trying another credential changes nothing for the one in force, whichever of the two is good.
+#[tokio::test]
+async fn another_credential_is_tried_without_consequence_for_the_one_in_force() {
+    let server = Server::start(|seen| {
+        if seen.head.contains("Bearer good-token") {
+            json(404, &serde_json::json!({}))
+        } else {
+            json(401, &serde_json::json!({}))
+        }
+    });
+    let other = |secret: &str| Credential::Bearer(SecretString::from(secret));
+    for (in_force, health) in
+        [("good-token", SourceHealth::Healthy), ("bad-token", SourceHealth::CredentialRejected)]
+    {
+        let keys = OneKey::bearer(in_force);
+        let source = Source::new(Upstream::MindBridge, settings(&server.url), means(keys));
+        let reader = MindBridge::new(source);
+        reader.look(&[id("a")], &Asker::Operator).await;
+        for _ in 0..7 {
+            let told = reader.probe(Some(&other("worse-token"))).await;
+            assert!(matches!(told, Err(LookError::CredentialRejected)), "{told:?}");
+            reader.probe(Some(&other("good-token"))).await.unwrap();
+            assert_eq!(reader.status().health, health);
+        }
+        let refused = health == SourceHealth::CredentialRejected;
+        assert_eq!(reader.status().credential.state == CredentialState::Refused, refused);
+        assert_eq!(reader.status().credential.since.is_some(), refused);
+    }
 }

@@ -195,7 +195,7 @@ async fn a_probe_tells_a_taken_credential_from_a_refused_one() {
     ];
     for (bytes, expected) in cases {
         let server = Server::start(move |_| bytes.clone());
-        let probe = open(&server).probe().await;
+        let probe = open(&server).probe(None).await;
         assert_eq!(probe.map_or_else(|error| word(&Err(error)), |()| "ok".to_owned()), expected);
     }
 }

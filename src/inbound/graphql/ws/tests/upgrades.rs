@@ -5,6 +5,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::domain::principal::Principal;
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
@@ -33,7 +34,7 @@ fn request(changes: &[(&'static str, &str)]) -> Request {
 #[tokio::test]
 async fn an_upgrade_is_refused_with_a_status_before_it_is_one() {
     let house = house(StreamSettings { max_streams_per_client: 1, ..StreamSettings::default() });
-    let held = house.streams.open(Transport::Sse, Some("other")).unwrap();
+    let held = house.streams.open(Transport::Sse, Some(&Principal::new("other", []))).unwrap();
     for (changes, status, code) in [
         (&[][..], 101, ""),
         (&[("origin", "https://gw.example")], 101, ""),
@@ -42,7 +43,7 @@ async fn an_upgrade_is_refused_with_a_status_before_it_is_one() {
         (&[("origin", "https://evil.example"), ("authorization", "Bearer key")], 403, "ORIGIN_NOT_ALLOWED"),
         (&[("authorization", "Bearer wrong")], 401, "UNAUTHENTICATED"),
         (&[("authorization", "Basic key")], 401, "UNAUTHENTICATED"),
-        (&[("authorization", "Bearer other")], 503, "OVERLOADED"),
+        (&[("authorization", "Bearer other")], 429, "TOO_MANY_REQUESTS"),
         (&[("sec-websocket-protocol", "graphql-ws")], 400, "BAD_UPGRADE"),
         (&[("sec-websocket-protocol", "")], 400, "BAD_UPGRADE"),
         (&[("sec-websocket-protocol", "GraphQL-Transport-WS")], 400, "BAD_UPGRADE"),
@@ -60,7 +61,7 @@ async fn an_upgrade_is_refused_with_a_status_before_it_is_one() {
             assert_eq!(response.headers()[header::SEC_WEBSOCKET_PROTOCOL], PROTOCOL);
             continue;
         }
-        assert_eq!(response.headers().contains_key("retry-after"), status == 503, "{changes:?}");
+        assert_eq!(response.headers().contains_key("retry-after"), status == 429, "{changes:?}");
         let body = axum::body::to_bytes(response.into_body(), 4096).await.unwrap();
         let body: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["errors"][0]["extensions"]["code"], code, "{changes:?}");

@@ -4,7 +4,7 @@ pub(crate) mod broadcaster;
 mod message;
 pub(crate) mod plan;
 mod report;
-#[path = "support/servers.rs"]
+#[path = "requests/servers.rs"]
 mod servers;
 pub(crate) mod socket;
 mod watchers;

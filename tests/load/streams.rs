@@ -1,13 +1,13 @@
 //! What a subscription costs: thousands of sockets on the real server in a process of its own, beside a bare broadcaster in
 //! the same run, with the same clients. No gate on time; it fails when an update is lost or told twice.
 
-mod load;
+mod sockets;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use load::{broadcaster, plan, socket::Carrier};
+use sockets::{broadcaster, plan, socket::Carrier};
 
 /// Compares the gateway with a bare broadcaster, in this run and on this machine.
 #[derive(Debug, clap::Parser)]

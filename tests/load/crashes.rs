@@ -3,7 +3,7 @@
 #![expect(dead_code, reason = "what the integration tests share; this program needs a part of it")]
 #![expect(clippy::unwrap_used, reason = "a tool that cannot go on says so by panicking")]
 
-#[path = "../tests/support"]
+#[path = "../support"]
 mod support {
     pub(crate) mod crashes;
     pub(crate) mod process;

@@ -1,13 +1,13 @@
 //! What a cached query costs: the real server in a process of its own, beside a bare handler that returns the same bytes.
 //! No gate on time; it fails when an answer is wrong. How to run it and how to read it: `docs/performance.md`.
 
-mod support;
+mod requests;
 
 use std::path::PathBuf;
 
 use clap::Parser as _;
 
-use support::{bare, plan};
+use requests::{bare, plan};
 
 /// Compares the gateway with a bare handler, in this run and on this machine.
 #[derive(Debug, clap::Parser)]

@@ -1,0 +1,154 @@
+{{/* Contradictions between values, each refused with what to do about it. What a single value may be is in values.schema.json. */}}
+
+{{- define "jobgate.checks" -}}
+{{- include "jobgate.checkWho" . -}}
+{{- include "jobgate.checkSecrets" . -}}
+{{- include "jobgate.checkStore" . -}}
+{{- include "jobgate.checkStop" . -}}
+{{- include "jobgate.checkDoors" . -}}
+{{- end -}}
+
+{{/* Whom it asks, who may ask, and what belongs to the chart. */}}
+{{- define "jobgate.checkWho" -}}
+{{- if not .Values.config.sources -}}
+{{- fail "config.sources: is empty: name at least one account of an upstream (docs/kubernetes.md has an example)" -}}
+{{- end -}}
+{{- if not (or .Values.config.clients .Values.config.jwt) -}}
+{{- fail "config.clients: is empty, and so is config.jwt: without either anyone who reaches the service, or an ingress of it, could read every job; run `jobgate key new NAME` and put the line it prints here" -}}
+{{- end -}}
+{{- range $section, $keys := dict "server" (list "listen" "admin_listen" "tls") "store" (list "kind" "path" "url") -}}
+{{- range $key := $keys -}}
+{{- if hasKey (get $.Values.config $section | default dict) $key -}}
+{{- $instead := get (dict "listen" "listenAddress" "admin_listen" "listenAddress" "tls" "tls.existingSecret" "kind" "store.kind" "path" "store.persistence" "url" "store.redis") $key -}}
+{{- fail (printf "config.%s.%s: belongs to the chart: use %s" $section $key $instead) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range .Values.extraEnv -}}
+{{- if hasPrefix "JOBGATE_" .name -}}
+{{- fail (printf "extraEnv: %s would overrule the configuration behind the chart's back: put the option under config" .name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* One place for each secret. */}}
+{{- define "jobgate.checkSecrets" -}}
+{{- range $name, $source := .Values.config.sources -}}
+{{- $from := get $.Values.sourceCredentials $name -}}
+{{- if and $from (hasKey $source "credential") -}}
+{{- fail (printf "config.sources.%s.credential: is given by sourceCredentials.%s as well: keep one" $name $name) -}}
+{{- end -}}
+{{- if not (or $from (hasKey $source "credential")) -}}
+{{- fail (printf "sourceCredentials.%s: is missing: say where the credential of the source is, such as { existingSecret: { name: …, key: … } }" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- $external := dict -}}
+{{- range $name, $from := .Values.sourceCredentials -}}
+{{- if not (hasKey $.Values.config.sources $name) -}}
+{{- fail (printf "sourceCredentials.%s: config.sources has no such source: add it, or remove this" $name) -}}
+{{- end -}}
+{{- $ways := list -}}
+{{- range list "existingSecret" "externalSecret" "inline" -}}
+{{- if get $from . -}}{{- $ways = append $ways . -}}{{- end -}}
+{{- end -}}
+{{- if ne (len $ways) 1 -}}
+{{- fail (printf "sourceCredentials.%s: needs exactly one of existingSecret, externalSecret and inline, and has %s" $name (join " and " $ways | default "none")) -}}
+{{- end -}}
+{{- if $from.externalSecret -}}
+{{- if not $.Values.externalSecrets.storeName -}}
+{{- fail (printf "externalSecrets.storeName: is missing: sourceCredentials.%s is to be read from it" $name) -}}
+{{- end -}}
+{{- $object := include "jobgate.externalName" (dict "root" $ "source" $name) -}}
+{{- with get $external $object -}}
+{{- fail (printf "sourceCredentials.%s: its ExternalSecret would be called like that of %s: rename one of the sources" $name .) -}}
+{{- end -}}
+{{- $_ := set $external $object $name -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* One store, and as many pods as it bears. */}}
+{{- define "jobgate.checkStore" -}}
+{{- $kind := .Values.store.kind -}}
+{{- if and (eq $kind "embedded") (include "jobgate.several" .) -}}
+{{- fail (printf "store.kind: embedded keeps the jobs on a volume of one pod, but %s: use store.kind redis for several pods, or one pod" (.Values.autoscaling.enabled | ternary "autoscaling is enabled" (printf "replicas is %v" .Values.replicas))) -}}
+{{- end -}}
+{{- if and (ne $kind "embedded") .Values.store.persistence.existingClaim -}}
+{{- fail (printf "store.persistence.existingClaim: store.kind %s keeps nothing on a volume: use store.kind embedded, or remove the claim" $kind) -}}
+{{- end -}}
+{{- $redis := .Values.store.redis -}}
+{{- if and (eq $kind "redis") (not (or $redis.existingSecret $redis.inline)) -}}
+{{- fail "store.redis: is empty: say where the URL of Redis is, such as { existingSecret: { name: …, key: … } }" -}}
+{{- end -}}
+{{- if and $redis.existingSecret $redis.inline -}}
+{{- fail "store.redis: has both existingSecret and inline: keep one" -}}
+{{- end -}}
+{{- if and (ne $kind "redis") (or $redis.existingSecret $redis.inline) -}}
+{{- fail (printf "store.redis: is given, but store.kind is %s: use store.kind redis, or remove it" $kind) -}}
+{{- end -}}
+{{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
+{{- fail "autoscaling.minReplicas: is above autoscaling.maxReplicas" -}}
+{{- end -}}
+{{- if and .Values.autoscaling.enabled (not (or .Values.autoscaling.targetCPU .Values.autoscaling.targetStreams)) -}}
+{{- fail "autoscaling: has nothing to go by: set targetCPU or targetStreams above 0" -}}
+{{- end -}}
+{{- with (.Values.resources.limits | default dict).memory -}}
+{{- $cache := $.Values.config.cache | default dict -}}
+{{- $jobs := include "jobgate.bytes" ($cache.max_bytes | default "256MiB") | int64 -}}
+{{- $rows := include "jobgate.bytes" ($cache.rows_max_bytes | default "64MiB") | int64 -}}
+{{- $least := add $jobs $rows 134217728 -}}
+{{- if lt (include "jobgate.bytes" . | int64) $least -}}
+{{- fail (printf "resources.limits.memory: %v is too little for cache.max_bytes, cache.rows_max_bytes and 128Mi for the rest: give at least %dMi, or shrink the caches" . (div (add $least 1048575) 1048576)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Stopping: jobgate ends before it is killed. */}}
+{{- define "jobgate.checkStop" -}}
+{{- $server := .Values.config.server | default dict -}}
+{{- $timeout := $server.drain_timeout | default "25s" -}}
+{{- $delay := $server.drain_delay | default "0s" -}}
+{{- $window := (.Values.config.streams | default dict).drain_window | default "10s" -}}
+{{- $longest := include "jobgate.millis" $timeout | int64 -}}
+{{- if ge (include "jobgate.millis" $delay | int64) $longest -}}
+{{- fail (printf "config.server.drain_delay: %s must be shorter than config.server.drain_timeout (%s), which it is a part of" $delay $timeout) -}}
+{{- end -}}
+{{- if gt (add (include "jobgate.millis" $delay | int64) (include "jobgate.millis" $window | int64)) $longest -}}
+{{- fail (printf "config.streams.drain_window: %s after a drain_delay of %s does not fit into config.server.drain_timeout (%s)" $window $delay $timeout) -}}
+{{- end -}}
+{{- $needed := include "jobgate.stopSeconds" . | int64 -}}
+{{- if le (include "jobgate.graceSeconds" . | int64) $needed -}}
+{{- fail (printf "terminationGracePeriodSeconds: %v is too short: config.server.drain_timeout and preStopSleep take %d seconds, so the pod would be killed while it drains; give more, or null" .Values.terminationGracePeriodSeconds $needed) -}}
+{{- end -}}
+{{- if and .Values.preStopSleep (semverCompare "<1.30.0-0" .Capabilities.KubeVersion.Version) -}}
+{{- fail (printf "preStopSleep: needs Kubernetes 1.30, this is %s: leave it 0 and raise config.server.drain_delay" .Capabilities.KubeVersion.Version) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Ways in. */}}
+{{- define "jobgate.checkDoors" -}}
+{{- if .Values.ingress.enabled -}}
+{{- if not .Values.ingress.hosts -}}
+{{- fail "ingress.hosts: is empty: name the hosts" -}}
+{{- end -}}
+{{- if not (or .Values.ingress.tls .Values.ingress.allowPlaintext) -}}
+{{- fail "ingress.tls: is empty, so keys would cross the network in the clear: give a certificate, or set ingress.allowPlaintext where TLS ends further out" -}}
+{{- end -}}
+{{- $streams := .Values.config.streams | default dict -}}
+{{- $idle := mul .Values.ingress.idleTimeoutSeconds 1000 -}}
+{{- range $what, $duration := dict
+  "config.server.request_timeout" ((.Values.config.server | default dict).request_timeout | default "30s")
+  "config.streams.ping_interval" ($streams.ping_interval | default "20s")
+  "config.streams.heartbeat" ($streams.heartbeat | default "15s") -}}
+{{- if le $idle (include "jobgate.millis" $duration | int64) -}}
+{{- fail (printf "ingress.idleTimeoutSeconds: must be above %s (%s), or the ingress cuts what is only waiting" $what $duration) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
+{{- fail "httpRoute.parentRefs: is empty: name the Gateway" -}}
+{{- end -}}
+{{- if and .Values.metrics.serviceMonitor.enabled .Values.networkPolicy.enabled (not .Values.networkPolicy.adminFrom) -}}
+{{- fail "networkPolicy.adminFrom: is empty, so the Prometheus of metrics.serviceMonitor could not reach the admin port: name its namespace" -}}
+{{- end -}}
+{{- end -}}

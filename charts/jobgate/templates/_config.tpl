@@ -1,0 +1,85 @@
+{{/* jobgate's configuration file, as made of the values. No object is made here. */}}
+
+{{/* Where everything secret is mounted, one folder a purpose. */}}
+{{- define "jobgate.secretsPath" -}}/run/secrets/jobgate{{- end -}}
+
+{{/* The Secret that holds a source's credential, and the key in it: (dict "root" $ "source" name "from" entry). */}}
+{{- define "jobgate.credentialSecret" -}}
+{{- $fullname := include "jobgate.fullname" .root -}}
+{{- if .from.existingSecret -}}
+name: {{ .from.existingSecret.name }}
+key: {{ .from.existingSecret.key }}
+{{- else if .from.externalSecret -}}
+name: {{ include "jobgate.externalName" . }}
+key: credential
+{{- else -}}
+name: {{ $fullname }}-inline
+key: source.{{ .source }}
+{{- end -}}
+{{- end -}}
+
+{{- define "jobgate.externalName" -}}
+{{- printf "%s-source-%s" (include "jobgate.fullname" .root) (.source | replace "_" "-") -}}
+{{- end -}}
+
+{{/* The whole configuration, as YAML. Every pod needs it, so this is where contradictions are refused. */}}
+{{- define "jobgate.config" -}}
+{{- include "jobgate.checks" . -}}
+{{- $config := deepCopy .Values.config -}}
+{{- $secrets := include "jobgate.secretsPath" . -}}
+{{- $server := dict
+  "listen" (printf "%s:8080" .Values.listenAddress)
+  "admin_listen" (printf "%s:9090" .Values.listenAddress) -}}
+{{- if .Values.tls.existingSecret -}}
+{{- $_ := set $server "tls" (dict "cert" (printf "%s/tls/tls.crt" $secrets) "key" (printf "%s/tls/tls.key" $secrets)) -}}
+{{- end -}}
+{{- $_ := set $config "server" (merge $server ($config.server | default dict)) -}}
+{{- range $name, $from := .Values.sourceCredentials -}}
+{{- $file := dict "file" (printf "%s/sources/%s" $secrets $name) -}}
+{{- $credential := dict ($from.as | default "bearer") $file -}}
+{{- with $from.expiresAt -}}
+{{- $_ := set $credential "expires_at" . -}}
+{{- end -}}
+{{- $_ := set (get $config.sources $name) "credential" $credential -}}
+{{- end -}}
+{{- $store := dict "kind" .Values.store.kind -}}
+{{- if eq .Values.store.kind "embedded" -}}
+{{- $_ := set $store "path" "/var/lib/jobgate/store" -}}
+{{- else if eq .Values.store.kind "redis" -}}
+{{- $_ := set $store "url" (dict "file" (printf "%s/store/url" $secrets)) -}}
+{{- end -}}
+{{- $_ := set $config "store" (merge $store ($config.store | default dict)) -}}
+{{- toYaml $config -}}
+{{- end -}}
+
+{{/* What must replace the pods when it changes: the whole configuration, or what jobgate cannot take up while it runs. */}}
+{{- define "jobgate.restartConfig" -}}
+{{- $config := include "jobgate.config" . | fromYaml -}}
+{{- if eq .Values.configReload "live" -}}
+{{- $telemetry := omit ($config.telemetry | default dict) "log_level" -}}
+{{- $_ := set $config "telemetry" $telemetry -}}
+{{- toYaml (omit $config "sources" "clients" "jwt" "limits") -}}
+{{- else -}}
+{{- toYaml $config -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The ports of all addresses that jobgate calls by itself, as JSON: upstreams, and issuers of tokens. */}}
+{{- define "jobgate.calledPorts" -}}
+{{- $urls := list -}}
+{{- range .Values.config.sources -}}
+{{- $urls = append $urls .base_url -}}
+{{- end -}}
+{{- range .Values.config.jwt -}}
+{{- with (.jwks | default dict).url -}}
+{{- $urls = append $urls . -}}
+{{- end -}}
+{{- end -}}
+{{- $ports := list -}}
+{{- range compact $urls -}}
+{{- $parts := urlParse . -}}
+{{- $port := regexFind ":[0-9]+$" $parts.host | trimPrefix ":" -}}
+{{- $ports = append $ports (int ($port | default (eq $parts.scheme "http" | ternary "80" "443"))) -}}
+{{- end -}}
+{{- $ports | uniq | sortAlpha | toJson -}}
+{{- end -}}

@@ -1,0 +1,175 @@
+{{/* The pod, the same in a Deployment and in a StatefulSet. */}}
+
+{{- define "jobgate.pod" -}}
+{{- $fullname := include "jobgate.fullname" . -}}
+{{- $secrets := include "jobgate.secretsPath" . -}}
+metadata:
+  labels:
+    {{- /* Not the chart's version: a new chart that changes nothing here replaces no pod. */}}
+    {{- omit (include "jobgate.labels" (dict "root" . "extra" .Values.podLabels) | fromYaml) "helm.sh/chart" | toYaml | nindent 4 }}
+  annotations:
+    checksum/config: {{ include "jobgate.restartConfig" . | sha256sum }}
+    {{- with .Values.podAnnotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  serviceAccountName: {{ include "jobgate.serviceAccount" . }}
+  automountServiceAccountToken: false
+  # Its variables (JOBGATE_PORT and the like) are nobody's business here.
+  enableServiceLinks: false
+  {{- with .Values.image.pullSecrets }}
+  imagePullSecrets:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  # More than jobgate takes to drain: tied to config.server.drain_timeout and checked.
+  terminationGracePeriodSeconds: {{ include "jobgate.graceSeconds" . }}
+  securityContext:
+    {{- toYaml .Values.podSecurityContext | nindent 4 }}
+  {{- if .Values.topologySpread.enabled }}
+  topologySpreadConstraints:
+    {{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
+    - topologyKey: {{ . }}
+      maxSkew: 1
+      whenUnsatisfiable: {{ $.Values.topologySpread.whenUnsatisfiable }}
+      labelSelector:
+        matchLabels:
+          {{- include "jobgate.selector" $ | nindent 10 }}
+      {{- if ne $.Values.store.kind "embedded" }}
+      matchLabelKeys: [pod-template-hash]
+      {{- end }}
+    {{- end }}
+  {{- end }}
+  {{- with .Values.nodeSelector }}
+  nodeSelector:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.tolerations }}
+  tolerations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.affinity }}
+  affinity:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.hostAliases }}
+  hostAliases:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  containers:
+    - name: jobgate
+      image: {{ include "jobgate.image" . }}
+      imagePullPolicy: {{ .Values.image.pullPolicy }}
+      args: [serve, --config, /etc/jobgate/jobgate.yaml]
+      {{- with .Values.extraEnv }}
+      env:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      ports:
+        - name: http
+          containerPort: 8080
+          protocol: TCP
+        - name: admin
+          containerPort: 9090
+          protocol: TCP
+      startupProbe:
+        httpGet: { path: /livez, port: admin }
+        periodSeconds: 2
+        failureThreshold: {{ div (add .Values.probes.startupSeconds 1) 2 }}
+      readinessProbe:
+        httpGet: { path: /readyz, port: admin }
+        periodSeconds: {{ .Values.probes.readinessPeriodSeconds }}
+        failureThreshold: 2
+        timeoutSeconds: 3
+      livenessProbe:
+        httpGet: { path: /livez, port: admin }
+        periodSeconds: {{ .Values.probes.livenessPeriodSeconds }}
+        failureThreshold: 3
+        timeoutSeconds: 5
+      {{- if .Values.preStopSleep }}
+      lifecycle:
+        preStop:
+          sleep:
+            seconds: {{ .Values.preStopSleep }}
+      {{- end }}
+      resources:
+        {{- toYaml .Values.resources | nindent 8 }}
+      # Not a value: there is nothing in the image that needs less.
+      securityContext:
+        allowPrivilegeEscalation: false
+        readOnlyRootFilesystem: true
+        capabilities:
+          drop: [ALL]
+      volumeMounts:
+        # Folders, never single files: a single file would not follow a change.
+        - name: config
+          mountPath: /etc/jobgate
+          readOnly: true
+        {{- if .Values.sourceCredentials }}
+        - name: sources
+          mountPath: {{ $secrets }}/sources
+          readOnly: true
+        {{- end }}
+        {{- if eq .Values.store.kind "redis" }}
+        - name: store
+          mountPath: {{ $secrets }}/store
+          readOnly: true
+        {{- end }}
+        {{- if .Values.tls.existingSecret }}
+        - name: tls
+          mountPath: {{ $secrets }}/tls
+          readOnly: true
+        {{- end }}
+        {{- if eq .Values.store.kind "embedded" }}
+        - name: data
+          mountPath: /var/lib/jobgate
+        {{- end }}
+        {{- with .Values.extraVolumeMounts }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+  volumes:
+    - name: config
+      configMap:
+        name: {{ $fullname }}
+    {{- if .Values.sourceCredentials }}
+    - name: sources
+      projected:
+        defaultMode: 0440
+        sources:
+          {{- range $name, $from := .Values.sourceCredentials }}
+          {{- $secret := include "jobgate.credentialSecret" (dict "root" $ "source" $name "from" $from) | fromYaml }}
+          - secret:
+              name: {{ $secret.name }}
+              # One source without its secret does not keep the others from being served; the log names it.
+              optional: true
+              items:
+                - key: {{ $secret.key }}
+                  path: {{ $name }}
+          {{- end }}
+    {{- end }}
+    {{- if eq .Values.store.kind "redis" }}
+    - name: store
+      secret:
+        secretName: {{ .Values.store.redis.inline | empty | ternary .Values.store.redis.existingSecret.name (printf "%s-inline" $fullname) }}
+        defaultMode: 0440
+        items:
+          - key: {{ .Values.store.redis.inline | empty | ternary .Values.store.redis.existingSecret.key "store.url" }}
+            path: url
+    {{- end }}
+    {{- with .Values.tls.existingSecret }}
+    - name: tls
+      secret:
+        secretName: {{ . }}
+        defaultMode: 0440
+    {{- end }}
+    {{- if and (eq .Values.store.kind "embedded") .Values.store.persistence.existingClaim }}
+    - name: data
+      persistentVolumeClaim:
+        claimName: {{ .Values.store.persistence.existingClaim }}
+    {{- end }}
+    {{- with .Values.extraVolumes }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+{{- end -}}

@@ -1,0 +1,32 @@
+//! `jobgate health`: asks a running gateway whether it may receive traffic, for an image's `HEALTHCHECK` and for `helm test`,
+//! where there is no shell and no curl.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use url::Url;
+
+use super::Exit;
+use super::terminal::Terminal;
+use crate::outbound::http::HttpRoad;
+
+/// Longest time for the whole question: whoever asks again and again has no use for a late answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Longest answer, in bytes: nothing of it is shown.
+const BODY_MAX: usize = 64 * 1024;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// What to ask; an answer of 2xx means that it is well
+    #[arg(value_name = "URL", default_value = "http://127.0.0.1:9090/readyz")]
+    url: Url,
+}
+
+pub(super) fn run(arguments: &Arguments, terminal: &mut Terminal<'_>) -> anyhow::Result<Exit> {
+    let Arguments { url } = arguments;
+    let road = HttpRoad::new().context("the HTTP client cannot be built")?;
+    let asked = super::runtime()?.block_on(road.fetch(url, BODY_MAX, PATIENCE));
+    let status = asked.with_context(|| format!("{url} does not answer"))?.status;
+    terminal.say(&format!("{url} answers {status}"))?;
+    Ok(if status.is_success() { Exit::Done } else { Exit::Failed })
+}

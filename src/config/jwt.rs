@@ -1,0 +1,334 @@
+//! `jwt`: whose signed tokens are taken beside client keys, how each issuer's keys are found, and what its tokens may read.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+use url::Url;
+
+use super::fault::Faults;
+use super::read::nearest;
+use super::sources::is_loopback;
+use super::values::{DAY, MINUTE, SECOND, Span, words};
+use crate::domain::id::SourceName;
+
+/// Longest issuer, audience and name of a claim, in bytes.
+const TEXT_MAX: usize = 200;
+
+/// Somebody whose tokens are taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct IssuerConfig {
+    /// What `iss` must be: 1 to 200 visible ASCII characters without `#`, `"` and `\`.
+    pub issuer: String,
+    /// What `aud` must name at least one of.
+    pub audience: Vec<String>,
+    /// Where its public keys are to be found.
+    pub jwks: JwksRef,
+    /// The algorithms it may sign with; asymmetric ones alone.
+    pub algorithms: Vec<SigningAlgorithm>,
+    /// How far its clock and ours may be apart.
+    #[serde(with = "Span::<0, { 2 * MINUTE }>")]
+    pub leeway: Duration,
+    /// How often its keys are read again.
+    #[serde(with = "Span::<{ 30 * SECOND }, DAY>")]
+    pub refresh: Duration,
+    /// The claim that names the client in logs and limits.
+    pub name_claim: String,
+    /// The sources that its tokens may read.
+    #[serde(serialize_with = "as_names")]
+    pub sources: BTreeSet<SourceName>,
+    /// The claim with a list of sources, which narrows `sources` for one token; none where all tokens may read the same.
+    pub sources_claim: Option<String>,
+}
+
+/// Where an issuer's public keys are to be found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JwksRef {
+    /// Fetched from there: https, or http to this machine.
+    #[serde(serialize_with = "super::values::shown")]
+    Url(Url),
+    /// Read from this file.
+    File(PathBuf),
+}
+
+words! {
+    /// An algorithm of RFC 7518 and RFC 8037 by which somebody else's public key can be used, and no secret of ours.
+    #[derive(Hash)]
+    pub enum SigningAlgorithm {
+        /// RSASSA-PKCS1-v1_5 with SHA-256.
+        Rs256 = "RS256",
+        /// RSASSA-PKCS1-v1_5 with SHA-384.
+        Rs384 = "RS384",
+        /// RSASSA-PKCS1-v1_5 with SHA-512.
+        Rs512 = "RS512",
+        /// RSASSA-PSS with SHA-256.
+        Ps256 = "PS256",
+        /// RSASSA-PSS with SHA-384.
+        Ps384 = "PS384",
+        /// RSASSA-PSS with SHA-512.
+        Ps512 = "PS512",
+        /// ECDSA on P-256 with SHA-256.
+        Es256 = "ES256",
+        /// ECDSA on P-384 with SHA-384.
+        Es384 = "ES384",
+        /// Ed25519.
+        EdDsa = "EdDSA",
+    } else "must be RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA; no other can be checked with a public key"
+}
+
+/// An issuer of tokens.
+#[derive(Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Issuer", extend("required" = ["issuer", "audience", "jwks", "sources"]))]
+pub(super) struct RawIssuer {
+    /// What `iss` must be, to the letter.
+    #[schemars(required)]
+    issuer: Option<String>,
+    /// What `aud` must name: one, or a list of which one is enough.
+    #[schemars(required)]
+    audience: Option<Texts>,
+    /// Where its public keys are: exactly one of `url` and `file`.
+    #[schemars(required)]
+    jwks: Option<RawJwks>,
+    /// The algorithms it may sign with, of `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384` and `EdDSA`.
+    algorithms: Algorithms,
+    /// How far its clock and ours may be apart.
+    #[serde(with = "Span::<0, { 2 * MINUTE }>")]
+    leeway: Duration,
+    /// How often its keys are read again. A token signed with a key that is not known brings that forward, to 30s at the
+    /// least after the last time.
+    #[serde(with = "Span::<{ 30 * SECOND }, DAY>")]
+    refresh: Duration,
+    /// The claim that names the client in logs and limits: 1 to 128 visible ASCII characters without quotes.
+    name_claim: String,
+    /// The names of the sources that its tokens may read.
+    #[schemars(required)]
+    sources: Option<Vec<String>>,
+    /// The claim that holds a list of sources: a token then reads those that stand in `sources` too. A token without the
+    /// claim is refused.
+    sources_claim: Option<String>,
+}
+
+/// Where keys are: exactly one of `url` and `file`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a place of keys, { url: https://… } or { file: /path }")]
+#[schemars(rename = "Jwks", extend("minProperties" = 1, "maxProperties" = 1))]
+struct RawJwks {
+    /// The address of the key set: https, or http to this machine.
+    url: Option<String>,
+    /// Path of a file that holds the key set; it starts with `/`, `./` or `../`.
+    file: Option<String>,
+}
+
+impl Default for RawIssuer {
+    fn default() -> Self {
+        Self {
+            issuer: None,
+            audience: None,
+            jwks: None,
+            algorithms: Algorithms(vec![
+                SigningAlgorithm::Rs256,
+                SigningAlgorithm::Es256,
+                SigningAlgorithm::EdDsa,
+            ]),
+            leeway: Duration::from_secs(30),
+            refresh: Duration::from_mins(5),
+            name_claim: "sub".to_owned(),
+            sources: None,
+            sources_claim: None,
+        }
+    }
+}
+
+/// Checks all issuers together: none may repeat.
+pub(super) fn accept(
+    raw: Vec<RawIssuer>,
+    known: &BTreeSet<String>,
+    faults: &mut Faults,
+) -> Vec<IssuerConfig> {
+    let mut seen = BTreeMap::new();
+    let mut issuers = Vec::new();
+    for (index, issuer) in raw.into_iter().enumerate() {
+        let path = format!("jwt[{index}]");
+        if let Some(name) = &issuer.issuer {
+            let path = format!("{path}.issuer");
+            if !is_issuer(name) {
+                faults.add(path, "must be 1 to 200 visible ASCII characters without #, \" and \\");
+            } else if let Some(first) = seen.insert(name.clone(), index) {
+                faults.add(path, format!("is also the issuer of jwt[{first}]: put both in one entry"));
+            }
+        }
+        issuers.extend(issuer.accept(&path, known, faults));
+    }
+    issuers
+}
+
+impl RawIssuer {
+    fn accept(self, path: &str, known: &BTreeSet<String>, faults: &mut Faults) -> Option<IssuerConfig> {
+        if self.issuer.is_none() {
+            faults.add(format!("{path}.issuer"), "is missing: write what the tokens hold as iss");
+        }
+        if self.audience.is_none() {
+            let message = "is missing: write what the tokens hold as aud when they are meant for jobgate";
+            faults.add(format!("{path}.audience"), message);
+        }
+        let at = format!("{path}.jwks");
+        let jwks = if let Some(jwks) = self.jwks {
+            jwks.accept(&at, faults)
+        } else {
+            faults.add(at, "is missing: write { url: https://… } or { file: /path }");
+            None
+        };
+        for (claim, name) in
+            [("name_claim", Some(&self.name_claim)), ("sources_claim", self.sources_claim.as_ref())]
+        {
+            if name.is_some_and(|name| !(1..=TEXT_MAX).contains(&name.len())) {
+                faults.add(format!("{path}.{claim}"), "must be the name of a claim, such as sub");
+            }
+        }
+        let sources = sources(self.sources, &format!("{path}.sources"), known, faults);
+        Some(IssuerConfig {
+            issuer: self.issuer?,
+            audience: self.audience?.0,
+            jwks: jwks?,
+            algorithms: self.algorithms.0,
+            leeway: self.leeway,
+            refresh: self.refresh,
+            name_claim: self.name_claim,
+            sources,
+            sources_claim: self.sources_claim,
+        })
+    }
+}
+
+impl RawJwks {
+    fn accept(self, path: &str, faults: &mut Faults) -> Option<JwksRef> {
+        match (self.url, self.file) {
+            (Some(url), None) => return address(&url, &format!("{path}.url"), faults),
+            (None, Some(file)) if ["/", "./", "../"].iter().any(|start| file.starts_with(start)) => {
+                return Some(JwksRef::File(Path::new(&file).to_owned()));
+            }
+            (None, Some(_)) => {
+                faults.add(format!("{path}.file"), "must be a path that starts with /, ./ or ../");
+            }
+            (None, None) => faults.add(path, "is empty: write { url: https://… } or { file: /path }"),
+            (Some(_), Some(_)) => faults.add(path, "has both url and file: keep one"),
+        }
+        None
+    }
+}
+
+fn address(text: &str, path: &str, faults: &mut Faults) -> Option<JwksRef> {
+    let message = match Url::parse(text) {
+        Err(_) => "must be a URL such as https://login.example/.well-known/jwks.json",
+        Ok(url) if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() => {
+            "must hold no user, no password and no fragment: public keys need none"
+        }
+        Ok(url) if url.scheme() == "https" || url.scheme() == "http" && is_loopback(&url) => {
+            return Some(JwksRef::Url(url));
+        }
+        Ok(_) => "must start with https://, or whoever is on the way chooses the keys",
+    };
+    faults.add(path, message);
+    None
+}
+
+fn sources(
+    listed: Option<Vec<String>>,
+    path: &str,
+    known: &BTreeSet<String>,
+    faults: &mut Faults,
+) -> BTreeSet<SourceName> {
+    let listed = listed.unwrap_or_default();
+    if listed.is_empty() {
+        faults.add(path, "is missing: name at least one source that the tokens may read");
+    }
+    let mut sources = BTreeSet::new();
+    for (index, name) in listed.iter().enumerate() {
+        if known.contains(name) {
+            sources.extend(SourceName::parse(name));
+            continue;
+        }
+        let message = match nearest(name, known.iter().map(String::as_str)) {
+            Some(near) => format!("names a source that is not configured; did you mean {near}?"),
+            None => "names a source that is not configured".to_owned(),
+        };
+        faults.add(format!("{path}[{index}]"), message);
+    }
+    sources
+}
+
+/// An issuer stands before the `#` in the name of its clients, in logs among others.
+fn is_issuer(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'#' | b'"' | b'\\');
+    (1..=TEXT_MAX).contains(&text.len()) && text.bytes().all(fits)
+}
+
+/// One text or a list of them, none empty.
+struct Texts(Vec<String>);
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let list = value.as_array().map_or_else(|| std::slice::from_ref(&value), Vec::as_slice);
+        let text = |value: &Value| {
+            let text = value.as_str().filter(|text| (1..=TEXT_MAX).contains(&text.len()));
+            text.map(str::to_owned)
+        };
+        let texts = list.iter().map(text).collect::<Option<Vec<_>>>().filter(|texts| !texts.is_empty());
+        texts.map(Self).ok_or_else(|| D::Error::custom("must be a text, or a list of at least one text"))
+    }
+}
+
+impl JsonSchema for Texts {
+    fn schema_name() -> Cow<'static, str> {
+        "Texts".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let text = json_schema!({ "type": "string", "minLength": 1, "maxLength": TEXT_MAX });
+        json_schema!({ "anyOf": [text, { "type": "array", "minItems": 1, "items": text }] })
+    }
+}
+
+/// The algorithms of one issuer, at least one.
+struct Algorithms(Vec<SigningAlgorithm>);
+
+impl<'de> Deserialize<'de> for Algorithms {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let listed = value.as_array().filter(|list| !list.is_empty());
+        let listed = listed.ok_or_else(|| D::Error::custom("must be a list of at least one algorithm"))?;
+        let read = listed.iter().map(SigningAlgorithm::deserialize).collect::<Result<Vec<_>, _>>();
+        read.map(Self).map_err(D::Error::custom)
+    }
+}
+
+impl JsonSchema for Algorithms {
+    fn schema_name() -> Cow<'static, str> {
+        "Algorithms".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let word = SigningAlgorithm::json_schema(generator);
+        json_schema!({ "type": "array", "minItems": 1, "items": word })
+    }
+}
+
+fn as_names<S: Serializer>(names: &BTreeSet<SourceName>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(names.iter().map(SourceName::as_str))
+}

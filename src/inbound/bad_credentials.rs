@@ -1,0 +1,106 @@
+//! Bad credentials by the address they come from: after some in a minute the answer is 429. A good one passes all the
+//! same: many clients can share an address, and one that has the wrong key must not shut out the others.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The time in which they are counted.
+const WINDOW: Duration = Duration::from_mins(1);
+/// Most addresses that are counted at the same time: some 1 MB. Those who come beyond are not limited until the next minute.
+const MOST_ADDRESSES: usize = 20_000;
+
+/// Who presented how many bad credentials. A clone is cheap and means the same count.
+#[derive(Clone)]
+pub struct BadCredentials(Arc<Inner>);
+
+struct Inner {
+    per_minute: u32,
+    window: Mutex<Window>,
+}
+
+struct Window {
+    began: Instant,
+    counts: HashMap<IpAddr, u32>,
+}
+
+impl BadCredentials {
+    /// Lets each address present so many in a minute.
+    pub fn new(per_minute: u32) -> Self {
+        let window = Window { began: Instant::now(), counts: HashMap::new() };
+        Self(Arc::new(Inner { per_minute, window: Mutex::new(window) }))
+    }
+
+    /// Counts one bad credential from an address.
+    ///
+    /// # Errors
+    /// When there were as many as there may be: how long to wait.
+    pub fn count(&self, address: IpAddr) -> Result<(), Duration> {
+        let mut window = self.0.window.lock().unwrap_or_else(PoisonError::into_inner);
+        let age = window.began.elapsed();
+        if age >= WINDOW {
+            // a new map, so that a flood's memory is given back
+            *window = Window { began: Instant::now(), counts: HashMap::new() };
+        }
+        let room = window.counts.len() < MOST_ADDRESSES;
+        let address = neighbourhood(address);
+        if !room && !window.counts.contains_key(&address) {
+            return Ok(());
+        }
+        let count = window.counts.entry(address).or_insert(0);
+        if *count >= self.0.per_minute {
+            return Err(WINDOW.saturating_sub(age));
+        }
+        *count += 1;
+        Ok(())
+    }
+}
+
+impl fmt::Debug for BadCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BadCredentials").field("per_minute", &self.0.per_minute).finish_non_exhaustive()
+    }
+}
+
+/// One machine has a whole /64 of IPv6 addresses to choose from.
+fn neighbourhood(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_has_its_share_of_each_minute() {
+        let bad = BadCredentials::new(2);
+        let [one, other] = ["10.0.0.1", "10.0.0.2"].map(|text| text.parse().unwrap());
+        assert_eq!([0; 3].map(|_| bad.count(one)), [Ok(()), Ok(()), Err(WINDOW)]);
+        assert_eq!(bad.count(other), Ok(()));
+        tokio::time::advance(WINDOW.checked_sub(Duration::from_secs(5)).unwrap()).await;
+        assert_eq!(bad.count(one), Err(Duration::from_secs(5)));
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(bad.count(one), Ok(()));
+        let [near, nearer, far] = ["2001:db8::1", "2001:db8::ffff:1", "2001:db8:0:1::1"];
+        assert_eq!([near, nearer].map(|text| bad.count(text.parse().unwrap())), [Ok(()), Ok(())]);
+        assert!(bad.count(near.parse().unwrap()).is_err());
+        assert_eq!(bad.count(far.parse().unwrap()), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_flood_of_addresses_fills_the_memory() {
+        let bad = BadCredentials::new(1);
+        for number in 0..100_000_u32 {
+            bad.count(IpAddr::V4(number.into())).unwrap();
+        }
+        assert_eq!(bad.0.window.lock().unwrap().counts.len(), MOST_ADDRESSES);
+        assert!(bad.count(IpAddr::V4(7.into())).is_err(), "those who were there are still known");
+    }
+}

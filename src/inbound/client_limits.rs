@@ -1,0 +1,272 @@
+//! What one client may take: requests a second, requests at once, jobs watched. What one has used up is never counted
+//! against another. Streams and their operations have their own count, in `streams`.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use governor::clock::Clock;
+use governor::middleware::NoOpMiddleware;
+use governor::state::keyed::HashMapStateStore;
+use governor::{Quota, RateLimiter};
+use tokio::time::Instant;
+
+use super::error::{Kind, Refusal};
+use crate::domain::principal::{Grant, Principal};
+
+/// After so many requests the clients that have not asked for a while are forgotten.
+const FORGET_EVERY: usize = 4096;
+/// What a client with too much under way is told to wait.
+const BREATH: Duration = Duration::from_secs(1);
+
+/// What one client may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientSettings {
+    /// Requests a second, once the burst is used up.
+    pub per_second: NonZeroU32,
+    /// Requests at once after a pause.
+    pub burst: NonZeroU32,
+    /// Requests under way at the same time.
+    pub concurrent: usize,
+    /// Jobs watched at the same time.
+    pub jobs_watched: usize,
+}
+
+/// Who takes how much now. A clone is cheap and means the same count. The default lets everything pass.
+#[derive(Clone, Default)]
+pub struct ClientLimits(Option<Arc<Inner>>);
+
+type Pace = RateLimiter<Arc<str>, HashMapStateStore<Arc<str>>, RuntimeClock, NoOpMiddleware<Duration>>;
+
+struct Inner {
+    settings: ClientSettings,
+    pace: Pace,
+    clock: RuntimeClock,
+    asked: AtomicUsize,
+    held: Mutex<HashMap<Arc<str>, Usage>>,
+}
+
+#[derive(Default)]
+struct Usage {
+    requests: usize,
+    jobs: usize,
+}
+
+/// The runtime's time since the start, which stands still in tests.
+#[derive(Clone, Debug)]
+struct RuntimeClock(Instant);
+
+impl Clock for RuntimeClock {
+    type Instant = Duration;
+
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+impl ClientLimits {
+    /// Counts from zero.
+    pub fn new(settings: ClientSettings) -> Self {
+        let clock = RuntimeClock(Instant::now());
+        let quota = Quota::per_second(settings.per_second).allow_burst(settings.burst);
+        let pace = RateLimiter::new(quota, HashMapStateStore::default(), clock.clone());
+        let (asked, held) = (AtomicUsize::new(0), Mutex::default());
+        Self(Some(Arc::new(Inner { settings, pace, clock, asked, held })))
+    }
+
+    /// Counts one operation of a client.
+    ///
+    /// # Errors
+    /// 429, when it asks faster than it may.
+    pub fn pace(&self, client: &Principal) -> Result<(), Refusal> {
+        let Some(inner) = self.held_to(client) else { return Ok(()) };
+        if inner.asked.fetch_add(1, Ordering::Relaxed) % FORGET_EVERY == FORGET_EVERY - 1 {
+            inner.pace.retain_recent();
+        }
+        inner.pace.check_key(&client.shared_name()).map_err(|until| {
+            let wait = until.wait_time_from(inner.clock.now());
+            let message = "this client sends more requests a second than it may; slow down";
+            let value = inner.settings.per_second.get();
+            refused(wait, message, "requests_per_second").with("value", value)
+        })
+    }
+
+    /// Lets one request of a client in; dropping the place gives it back.
+    ///
+    /// # Errors
+    /// 429, when it asks faster than it may, or has as many requests under way as it may.
+    pub fn admit(&self, client: &Principal) -> Result<Place, Refusal> {
+        self.pace(client)?;
+        self.take(client, |usage, settings| {
+            usage.requests += 1;
+            let message = "this client has as many requests under way as it may; wait for their answers";
+            (usage.requests <= settings.concurrent).then_some((1, 0)).ok_or((
+                message,
+                "concurrent_requests",
+                settings.concurrent,
+            ))
+        })
+    }
+
+    /// Lets a client watch so many more jobs; dropping the place gives them back.
+    ///
+    /// # Errors
+    /// 429, when it would watch more than it may.
+    pub fn watch(&self, client: &Principal, jobs: u64) -> Result<Place, Refusal> {
+        let jobs = usize::try_from(jobs).unwrap_or(usize::MAX);
+        self.take(client, |usage, settings| {
+            usage.jobs = usage.jobs.saturating_add(jobs);
+            let message = "this client watches as many jobs as it may; end some of its subscriptions";
+            (usage.jobs <= settings.jobs_watched).then_some((0, jobs)).ok_or((
+                message,
+                "jobs_watched",
+                settings.jobs_watched,
+            ))
+        })
+    }
+
+    /// Who is local has no other client to take anything from.
+    fn held_to(&self, client: &Principal) -> Option<&Arc<Inner>> {
+        self.0.as_ref().filter(|_| !matches!(client.grant(), Grant::All))
+    }
+
+    fn take(
+        &self,
+        client: &Principal,
+        more: impl FnOnce(
+            &mut Usage,
+            &ClientSettings,
+        ) -> Result<(usize, usize), (&'static str, &'static str, usize)>,
+    ) -> Result<Place, Refusal> {
+        let Some(inner) = self.held_to(client) else { return Ok(Place { _taken: None }) };
+        let name = client.shared_name();
+        let mut held = inner.lock();
+        let before = held.get(&name);
+        let mut usage = Usage {
+            requests: before.map_or(0, |usage| usage.requests),
+            jobs: before.map_or(0, |usage| usage.jobs),
+        };
+        let taken = more(&mut usage, &inner.settings)
+            .map_err(|(message, limit, value)| refused(BREATH, message, limit).with("value", value))?;
+        held.insert(Arc::clone(&name), usage);
+        drop(held);
+        let taken = Taken { inner: Arc::clone(inner), client: name, requests: taken.0, jobs: taken.1 };
+        Ok(Place { _taken: Some(taken) })
+    }
+}
+
+fn refused(wait: Duration, message: &'static str, limit: &'static str) -> Refusal {
+    Refusal::new(Kind::TooManyRequests, message).retry_after(wait.max(BREATH)).with("limit", limit)
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Usage>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for ClientLimits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ClientLimits").field(&self.0.as_ref().map(|inner| inner.settings)).finish()
+    }
+}
+
+/// What a client holds; dropping it gives it back.
+#[must_use = "dropping it gives the place back"]
+pub struct Place {
+    _taken: Option<Taken>,
+}
+
+struct Taken {
+    inner: Arc<Inner>,
+    client: Arc<str>,
+    requests: usize,
+    jobs: usize,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let mut held = self.inner.lock();
+        let Some(usage) = held.get_mut(&self.client) else { return };
+        usage.requests -= self.requests;
+        usage.jobs -= self.jobs;
+        if usage.requests == 0 && usage.jobs == 0 {
+            held.remove(&self.client);
+        }
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> ClientLimits {
+        let some = |number| NonZeroU32::new(number).unwrap();
+        ClientLimits::new(ClientSettings {
+            per_second: some(2),
+            burst: some(4),
+            concurrent: 3,
+            jobs_watched: 10,
+        })
+    }
+
+    fn client(name: &'static str) -> Principal {
+        Principal::new(name, [])
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_has_its_burst_then_its_pace_and_no_other_pays_for_it() {
+        let limits = limits();
+        let mut passed = 0;
+        while limits.pace(&client("busy")).is_ok() {
+            passed += 1;
+        }
+        assert_eq!(passed, 4);
+        assert!(limits.pace(&client("calm")).is_ok());
+        tokio::time::advance(Duration::from_millis(1100)).await;
+        let after: Vec<bool> = (0..3).map(|_| limits.pace(&client("busy")).is_ok()).collect();
+        assert_eq!(after, [true, true, false], "two a second");
+        for _ in 0..100 {
+            assert!(limits.pace(&Principal::local()).is_ok());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn places_come_back_and_a_client_without_any_costs_nothing() {
+        let limits = limits();
+        let places: Vec<_> = (0..3).map(|_| limits.admit(&client("busy")).unwrap()).collect();
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert_eq!(limits.admit(&client("busy")).unwrap_err().kind(), Kind::TooManyRequests);
+        let _calm = limits.admit(&client("calm")).unwrap();
+        drop(places);
+        assert!(limits.admit(&client("busy")).is_ok());
+
+        let watched = limits.watch(&client("busy"), 8).unwrap();
+        assert!(limits.watch(&client("busy"), 3).is_err());
+        assert!(limits.watch(&client("busy"), u64::MAX).is_err());
+        let rest = limits.watch(&client("busy"), 2).unwrap();
+        drop((watched, rest));
+        let held = limits.0.as_ref().unwrap().lock().keys().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(held, ["calm"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clients_that_left_are_forgotten() {
+        let limits = limits();
+        for number in 0..FORGET_EVERY {
+            tokio::time::advance(Duration::from_millis(10)).await;
+            limits.pace(&Principal::new(format!("client{number}"), [])).unwrap();
+        }
+        let known = limits.0.as_ref().unwrap().pace.len();
+        assert!(known < 200, "{known}");
+    }
+}

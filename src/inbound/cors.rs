@@ -1,0 +1,98 @@
+//! What pages of other sites may do: the one check of `Origin`, before anything is read or run, and the headers of CORS for
+//! those that may. A credential travels in a header that no browser adds by itself, so cookies are never allowed.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+
+use super::error::{Kind, Refusal};
+use super::layers::refuse;
+use super::peer::Peer;
+use super::streams::Origins;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+
+/// What a page may send that is not allowed to all.
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST");
+const HEADERS: HeaderValue = HeaderValue::from_static(
+    "accept, apollo-require-preflight, apollographql-client-name, apollographql-client-version, authorization, \
+     content-type, if-none-match, last-event-id, prefer, traceparent, tracestate, x-request-id",
+);
+/// What a page may read that is not shown to all.
+const EXPOSED: HeaderValue =
+    HeaderValue::from_static("allow, etag, preference-applied, retry-after, www-authenticate, x-request-id");
+/// For how many seconds a browser may remember what it was allowed.
+const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
+
+/// Refuses what a page of an origin that is not allowed sends; answers the question a browser asks first; and tells it what
+/// the page may read.
+///
+/// With `open`, where no clients are configured, the name of the host is held to the rule of the origins as well.
+pub(super) async fn guard(
+    State((origins, open)): State<(Arc<Origins>, bool)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let path = request.uri().path();
+    let headers = request.headers();
+    let secure = request.extensions().get::<Peer>().and_then(|peer| peer.secure);
+    let checked = origins.check(headers, secure).and_then(|()| same_site(path, headers, request.method()));
+    let checked = checked.and_then(|()| if open { origins.check_host(headers) } else { Ok(()) });
+    let origin = headers.get(header::ORIGIN).cloned();
+    let mut response = match (checked, &origin) {
+        (Err(refusal), _) => {
+            let mut response = refuse(path, refusal);
+            vary(&mut response);
+            return response;
+        }
+        (Ok(()), Some(_)) if is_preflight(&request) => permission(),
+        (Ok(()), _) => next.run(request).await,
+    };
+    vary(&mut response);
+    if let Some(origin) = origin {
+        response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        response.headers_mut().insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+    }
+    response
+}
+
+/// Holds those requests to the same rule that a browser sends without an origin: an image, a script, a form by GET. A person
+/// may still follow a link to a page.
+fn same_site(path: &str, headers: &HeaderMap, method: &Method) -> Result<(), Refusal> {
+    let foreign = headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site" || site == "same-site");
+    let runs_something = path == "/graphql" || path.starts_with("/v1/");
+    let link = *method == Method::GET && headers.get(SEC_FETCH_MODE).is_some_and(|mode| mode == "navigate");
+    if !foreign || headers.contains_key(header::ORIGIN) || (link && !runs_something) {
+        return Ok(());
+    }
+    let message = "another site sent this without its origin; send it from a page that server.allowed_origins lists, with fetch";
+    Err(Refusal::new(Kind::OriginNotAllowed, message))
+}
+
+fn is_preflight(request: &Request) -> bool {
+    request.method() == Method::OPTIONS
+        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+fn permission() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    for (name, value) in [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, METHODS),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, HEADERS),
+        (header::ACCESS_CONTROL_MAX_AGE, MAX_AGE),
+    ] {
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
+
+/// Every answer depends on the origin: that none was allowed too.
+fn vary(response: &mut Response) {
+    response.headers_mut().append(header::VARY, HeaderValue::from_static("origin"));
+}

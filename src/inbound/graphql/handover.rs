@@ -1,0 +1,71 @@
+//! How a subscription's stream of updates gets from its resolver to the transport: past the engine, which would hold some
+//! 10 kB for as long as it lasts. The engine judges the document and calls the resolver; what the resolver follows is
+//! handed over here, and each update is answered by a shared `plan`.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use async_graphql::parser::types::ExecutableDocument;
+use async_graphql::{Context, OutputType, Response};
+use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
+
+use super::plan::Plans;
+
+/// Where a resolver leaves its stream: request data. The place is gone once the operation is.
+#[derive(Clone, Debug)]
+pub(super) struct Handover(Weak<Slot>);
+
+/// The place itself, which whoever runs the operation holds.
+pub(super) struct Slot {
+    plans: Plans,
+    document: Arc<ExecutableDocument>,
+    left: Mutex<Vec<BoxStream<'static, Response>>>,
+}
+
+impl Slot {
+    /// A place for the streams of one operation of a document.
+    pub(super) fn new(plans: Plans, document: Arc<ExecutableDocument>) -> Arc<Self> {
+        Arc::new(Self { plans, document, left: Mutex::default() })
+    }
+
+    /// What resolvers are given to find it.
+    pub(super) fn handover(self: &Arc<Self>) -> Handover {
+        Handover(Arc::downgrade(self))
+    }
+
+    /// What was left here since it was last taken: the responses of every root field, each as it comes.
+    pub(super) fn take(&self) -> Option<BoxStream<'static, Response>> {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        match left.len() {
+            0 | 1 => left.pop(),
+            _ => Some(stream::select_all(left.drain(..)).boxed()),
+        }
+    }
+}
+
+/// Tells updates as the field that is being resolved: what its resolver returns.
+///
+/// Where nobody takes streams over, the engine gets the updates themselves.
+pub(super) fn tell<T>(
+    ctx: &Context<'_>,
+    updates: impl Stream<Item = T> + Send + 'static,
+) -> BoxStream<'static, T>
+where
+    T: OutputType + 'static,
+{
+    let slot = ctx.data_opt::<Handover>().and_then(|handover| handover.0.upgrade());
+    let Some(slot) = slot else { return updates.boxed() };
+    let data = Arc::clone(&ctx.query_env.query_data);
+    let plan = slot.plans.of(ctx, &slot.document);
+    // boxed for as long as an update is being answered, which is no time for most
+    let responses =
+        updates.then(move |update| Box::pin(Arc::clone(&plan).execute(Arc::clone(&data), update))).boxed();
+    slot.left.lock().unwrap_or_else(PoisonError::into_inner).push(responses);
+    stream::empty().boxed()
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot").finish_non_exhaustive()
+    }
+}

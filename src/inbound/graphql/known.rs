@@ -1,0 +1,309 @@
+//! Documents that are known by an id: those of the operator's manifest, which can be the only ones that are executed, and
+//! those that clients sent before (Apollo's automatic persisted queries). Which text an id means, and no more: the text
+//! then passes every limit like any other.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use serde_json::Value;
+
+use super::documents::Generations;
+use crate::inbound::error::{Kind, Refusal};
+
+/// What an id may begin with, to say what it is.
+const SHA256_PREFIX: &str = "sha256:";
+/// Bytes of documents that clients made known, roughly.
+const AUTOMATIC_BYTES: usize = 4 * 1024 * 1024;
+/// What an entry takes beside its text.
+const ENTRY_BYTES: usize = 150;
+
+/// The SHA-256 of a document's text.
+type Hash = [u8; 32];
+
+/// What a request says of its document: its text, its id, or both.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) text: Option<String>,
+    /// From `documentId`, or from Apollo's `extensions.persistedQuery.sha256Hash`.
+    pub(super) id: Option<String>,
+}
+
+/// The text that is meant.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Meant {
+    pub(super) text: String,
+    /// By which hash it is to be known from now on, once it has been found valid.
+    pub(super) learn: Option<Hash>,
+}
+
+/// The documents that are known by an id. The default knows none, and lets every text pass.
+#[derive(Default)]
+pub struct KnownDocuments {
+    manifest: Option<Manifest>,
+    only: bool,
+    automatic: Option<Mutex<Generations<Hash, Arc<str>>>>,
+}
+
+/// The operator's documents by their ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Manifest(HashMap<Box<str>, Box<str>>);
+
+/// What is wrong with a manifest.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadManifest {
+    /// It is not JSON.
+    #[error("is not json, from line {0} on")]
+    NotJson(usize),
+    /// It has another shape.
+    #[error(
+        "must be a json object of ids and documents, or a manifest of the format apollo-persisted-query-manifest"
+    )]
+    Shape,
+    /// Nothing would be executed.
+    #[error("holds no document")]
+    Empty,
+    /// An id that says that it is a hash is not the hash of its document.
+    #[error("has a document that is not the one its id \"{0}\" is the sha256 of")]
+    WrongHash(String),
+}
+
+impl Manifest {
+    /// Reads a manifest: an object of ids and documents, as Relay's compiler writes it, or Apollo's form.
+    ///
+    /// # Errors
+    /// When it is neither, holds nothing, or has an id `sha256:…` that is not that of its document.
+    pub fn parse(json: &str) -> Result<Self, BadManifest> {
+        let read: Value = serde_json::from_str(json).map_err(|error| BadManifest::NotJson(error.line()))?;
+        let mut documents = HashMap::new();
+        let mut add = |id: &str, text: &str| {
+            if let Some(hash) = id.strip_prefix(SHA256_PREFIX)
+                && hash_of_hex(hash) != Some(hash_of(text))
+            {
+                return Err(BadManifest::WrongHash(id.chars().take(80).collect()));
+            }
+            documents.insert(bare(id).into(), text.into());
+            Ok(())
+        };
+        if read["format"] == "apollo-persisted-query-manifest" && read["operations"].is_array() {
+            for operation in read["operations"].as_array().into_iter().flatten() {
+                let (Some(id), Some(text)) = (operation["id"].as_str(), operation["body"].as_str()) else {
+                    return Err(BadManifest::Shape);
+                };
+                add(id, text)?;
+            }
+        } else {
+            for (id, text) in read.as_object().ok_or(BadManifest::Shape)? {
+                add(id, text.as_str().ok_or(BadManifest::Shape)?)?;
+            }
+        }
+        if documents.is_empty() {
+            return Err(BadManifest::Empty);
+        }
+        Ok(Self(documents))
+    }
+
+    /// Every id with its document, in no order.
+    fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(id, text)| (&**id, &**text))
+    }
+}
+
+impl KnownDocuments {
+    /// Those of a manifest, no others being executed with `only`; and those that clients make known, with `automatic`.
+    pub fn new(manifest: Option<Manifest>, only: bool, automatic: bool) -> Self {
+        let automatic = automatic.then(|| Mutex::new(Generations::new(AUTOMATIC_BYTES)));
+        Self { only: only && manifest.is_some(), manifest, automatic }
+    }
+
+    /// Every document of the manifest with its id, in no order.
+    pub(super) fn listed(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.manifest.iter().flat_map(Manifest::iter)
+    }
+
+    /// Gives the text that a request means.
+    ///
+    /// # Errors
+    /// When the id is not known, the text is not one of those that are executed, or it is not what its hash says.
+    pub(super) fn resolve(&self, asked: Asked) -> Result<Meant, Refusal> {
+        let listed = |id: &str| self.manifest.as_ref()?.0.get(bare(id));
+        match (asked.text, asked.id) {
+            (Some(text), id) if self.only => match id.and_then(|id| listed(&id)) {
+                Some(known) if **known == *text => Ok(Meant { text, learn: None }),
+                _ => Err(Refusal::new(
+                    Kind::DocumentNotTrusted,
+                    "only documents that the operator listed are executed; send the documentId of one in the place of query",
+                )),
+            },
+            (Some(text), Some(id)) if self.automatic.is_some() => {
+                let hash = hash_of(&text);
+                if hash_of_hex(bare(&id)) == Some(hash) {
+                    return Ok(Meant { text, learn: Some(hash) });
+                }
+                let message =
+                    "the hash of a persisted query is not the sha256 of query; send the one that is";
+                Err(Refusal::new(Kind::Malformed, message))
+            }
+            (Some(text), _) => Ok(Meant { text, learn: None }),
+            (None, id) => {
+                let id = id.unwrap_or_default();
+                let text = listed(&id).map(ToString::to_string).or_else(|| self.learned(&id));
+                text.map(|text| Meant { text, learn: None }).ok_or_else(|| self.unknown())
+            }
+        }
+    }
+
+    /// Makes a text known by its hash, as `resolve` asked for once the text was found valid.
+    pub(super) fn learn(&self, hash: Hash, text: &str) {
+        if let Some(automatic) = &self.automatic {
+            let bytes = text.len() + ENTRY_BYTES;
+            automatic.lock().unwrap_or_else(PoisonError::into_inner).put(hash, text.into(), bytes);
+        }
+    }
+
+    fn learned(&self, id: &str) -> Option<String> {
+        let hash = hash_of_hex(bare(id))?;
+        let automatic = self.automatic.as_ref().filter(|_| !self.only)?;
+        let found = automatic.lock().unwrap_or_else(PoisonError::into_inner).get(&hash)?;
+        Some(found.to_string())
+    }
+
+    /// Clients of automatic persisted queries compare these messages, so they are written as Apollo writes them.
+    fn unknown(&self) -> Refusal {
+        if self.only {
+            Refusal::new(Kind::DocumentNotTrusted, "no document of the operator's manifest has this id")
+        } else if self.manifest.is_some() || self.automatic.is_some() {
+            Refusal::new(Kind::DocumentUnknown, "PersistedQueryNotFound")
+        } else {
+            Refusal::new(Kind::DocumentIdsOff, "PersistedQueryNotSupported")
+        }
+    }
+}
+
+impl fmt::Debug for KnownDocuments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let listed = self.manifest.as_ref().map(|manifest| manifest.0.len());
+        f.debug_struct("KnownDocuments")
+            .field("listed", &listed)
+            .field("only", &self.only)
+            .finish_non_exhaustive()
+    }
+}
+
+fn bare(id: &str) -> &str {
+    id.strip_prefix(SHA256_PREFIX).unwrap_or(id)
+}
+
+fn hash_of(text: &str) -> Hash {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+    hash
+}
+
+fn hash_of_hex(text: &str) -> Option<Hash> {
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut hash = [0; 32];
+    for (byte, pair) in hash.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HELLO: &str = "{ hello }";
+
+    fn hex(text: &str) -> String {
+        hash_of(text).iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+    }
+
+    fn asked(text: Option<&str>, id: Option<&str>) -> Asked {
+        Asked { text: text.map(ToOwned::to_owned), id: id.map(ToOwned::to_owned) }
+    }
+
+    #[test]
+    fn every_known_form_of_a_manifest_is_read() {
+        let apollo = r#"{ "format": "apollo-persisted-query-manifest", "version": 1,
+            "operations": [{ "id": "ID", "name": "H", "type": "query", "body": "{ hello }" }] }"#;
+        let hashed = format!(r#"{{ "sha256:{}": "{HELLO}" }}"#, hex(HELLO));
+        for (json, ids) in [
+            (r#"{ "ID": "{ hello }" }"#, vec!["ID"]),
+            (apollo, vec!["ID"]),
+            (
+                hashed.as_str(),
+                vec![hashed.split('"').nth(1).unwrap(), bare(hashed.split('"').nth(1).unwrap())],
+            ),
+        ] {
+            let known = KnownDocuments::new(Some(Manifest::parse(json).unwrap()), true, false);
+            for id in ids {
+                assert_eq!(known.resolve(asked(None, Some(id))).unwrap().text, HELLO, "{json}");
+            }
+        }
+        for (json, fault) in [
+            ("{\n", BadManifest::NotJson(2)),
+            ("[]", BadManifest::Shape),
+            (r#"{ "ID": 7 }"#, BadManifest::Shape),
+            (r#"{ "format": "apollo-persisted-query-manifest", "operations": [{}] }"#, BadManifest::Shape),
+            ("{}", BadManifest::Empty),
+            (r#"{ "sha256:00": "{ hello }" }"#, BadManifest::WrongHash("sha256:00".to_owned())),
+        ] {
+            assert_eq!(Manifest::parse(json), Err(fault), "{json}");
+        }
+    }
+
+    /// What is known, the text and the id of a request, and whether its text is to be learned
+    type Case<'a> = (&'a str, &'a KnownDocuments, Option<&'a str>, Option<&'a str>, Result<bool, Kind>);
+
+    #[test]
+    fn what_passes_depends_on_what_is_known() {
+        let manifest = || Some(Manifest::parse(r#"{ "ID": "{ hello }" }"#).unwrap());
+        let hash = hex("{ other }");
+        let (text, other) = (Some(HELLO), Some("{ other }"));
+        let off = KnownDocuments::default();
+        let only = KnownDocuments::new(manifest(), true, true);
+        let also = KnownDocuments::new(manifest(), false, false);
+        let automatic = KnownDocuments::new(None, true, true);
+        let cases: &[Case<'_>] = &[
+            ("off", &off, text, None, Ok(false)),
+            ("off", &off, other, Some(&hash), Ok(false)),
+            ("off", &off, other, Some("wrong"), Ok(false)),
+            ("off", &off, None, Some(&hash), Err(Kind::DocumentIdsOff)),
+            ("only", &only, None, Some("ID"), Ok(false)),
+            ("only", &only, text, Some("ID"), Ok(false)),
+            ("only", &only, other, Some("ID"), Err(Kind::DocumentNotTrusted)),
+            ("only", &only, text, None, Err(Kind::DocumentNotTrusted)),
+            ("only", &only, other, Some(&hash), Err(Kind::DocumentNotTrusted)),
+            ("only", &only, None, Some(&hash), Err(Kind::DocumentNotTrusted)),
+            ("also", &also, None, Some("ID"), Ok(false)),
+            ("also", &also, other, None, Ok(false)),
+            ("also", &also, None, Some(&hash), Err(Kind::DocumentUnknown)),
+            ("automatic", &automatic, other, None, Ok(false)),
+            ("automatic", &automatic, None, Some(&hash), Err(Kind::DocumentUnknown)),
+            ("automatic", &automatic, other, Some(&hash), Ok(true)),
+            ("automatic", &automatic, text, Some(&hash), Err(Kind::Malformed)),
+            ("automatic", &automatic, text, Some("x"), Err(Kind::Malformed)),
+        ];
+        for (name, known, text, id, expected) in cases {
+            let meant = known.resolve(asked(*text, *id)).map(|meant| meant.learn.is_some());
+            assert_eq!(meant.map_err(|refusal| refusal.kind()), *expected, "{name} {text:?} {id:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_learned_is_known_and_never_takes_more_than_its_share() {
+        let known = KnownDocuments::new(None, false, true);
+        known.learn(hash_of("{ other }"), "{ other }");
+        assert_eq!(known.resolve(asked(None, Some(&hex("{ other }")))).unwrap().text, "{ other }");
+        for number in 0..10_000 {
+            let text = format!("{{ hello{number} {} }}", "x".repeat(2_000));
+            known.learn(hash_of(&text), &text);
+        }
+        let bytes = known.automatic.as_ref().unwrap().lock().unwrap().bytes();
+        assert!(bytes <= AUTOMATIC_BYTES, "{bytes}");
+    }
+}

@@ -1,0 +1,114 @@
+//! When a credential ends, as far as it says so itself, and when to warn of it. Verifies nothing: the upstream does.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
+use secrecy::{ExposeSecret as _, SecretString};
+
+/// How near the end is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Nearness {
+    /// Not known, or far.
+    #[default]
+    Far,
+    /// Within the time that the operator wants to be warned ahead.
+    Ahead,
+    /// Within a day, or within the operator's time if that is shorter.
+    Day,
+    /// Within an hour, likewise.
+    Hour,
+    /// It has ended.
+    Ended,
+}
+
+/// The `exp` in the payload of a JWT; `None` where the secret is no such thing.
+pub(super) fn of_token(secret: &SecretString) -> Option<Timestamp> {
+    let mut parts = secret.expose_secret().split('.');
+    let (_header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() {
+        return None;
+    }
+    let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
+    let payload: serde_json::Value = serde_json::from_slice(&payload).ok()?;
+    let end = payload.get("exp")?;
+    // a whole number as a rule; a fraction is allowed, and does not matter
+    let seconds = end.as_i64().or_else(|| format!("{:.0}", end.as_f64()?).parse().ok())?;
+    Timestamp::from_second(seconds).ok()
+}
+
+/// How near an end is, for an operator who wants to be warned so long ahead.
+pub(super) fn nearness(now: Timestamp, end: Option<Timestamp>, ahead: Duration) -> Nearness {
+    let Some(end) = end else { return Nearness::Far };
+    let Ok(left) = Duration::try_from(end.duration_since(now)) else { return Nearness::Ended };
+    match left {
+        left if left.is_zero() => Nearness::Ended,
+        left if left > ahead => Nearness::Far,
+        left if left <= Duration::from_hours(1) => Nearness::Hour,
+        left if left <= Duration::from_hours(24) => Nearness::Day,
+        _ => Nearness::Ahead,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn token(payload: &str) -> SecretString {
+        SecretString::from(format!("eyJhbGciOiJub25lIn0.{}.sig", URL_SAFE_NO_PAD.encode(payload)))
+    }
+
+    #[test]
+    fn a_token_tells_its_end_and_nothing_else_does() {
+        let cases = [
+            (token(r#"{"exp":1700000000}"#), Some(1_700_000_000)),
+            (token(r#"{"exp":1700000000.25,"sub":"x"}"#), Some(1_700_000_000)),
+            (token(r#"{"exp":"1700000000"}"#), None),
+            (token(r#"{"exp":1e300}"#), None),
+            (token(r#"{"exp":-99999999999999999}"#), None),
+            (token(r#"{"iat":1700000000}"#), None),
+            (token("[]"), None),
+            (SecretString::from("a.b.c"), None),
+            (SecretString::from("plain-key"), None),
+            (SecretString::from(format!("{}.d", token(r#"{"exp":1}"#).expose_secret())), None),
+        ];
+        for (secret, expected) in cases {
+            let read = of_token(&secret).map(Timestamp::as_second);
+            assert_eq!(read, expected, "{}", secret.expose_secret());
+        }
+    }
+
+    #[test]
+    fn the_warnings_come_in_their_order() {
+        let now = Timestamp::from_second(1_700_000_000).unwrap();
+        let week = Duration::from_hours(7 * 24);
+        let hour = Duration::from_hours(1);
+        let cases = [
+            (8 * 86_400, week, Nearness::Far),
+            (7 * 86_400, week, Nearness::Ahead),
+            (86_401, week, Nearness::Ahead),
+            (86_400, week, Nearness::Day),
+            (3_600, week, Nearness::Hour),
+            (1, week, Nearness::Hour),
+            (0, week, Nearness::Ended),
+            (-1, week, Nearness::Ended),
+            (86_400, hour, Nearness::Far),
+            (3_600, hour, Nearness::Hour),
+        ];
+        for (left, ahead, expected) in cases {
+            let end = Timestamp::from_second(now.as_second() + left).unwrap();
+            assert_eq!(nearness(now, Some(end), ahead), expected, "{left} s left, warned {ahead:?} ahead");
+        }
+        assert_eq!(nearness(now, None, week), Nearness::Far);
+    }
+
+    proptest! {
+        #[test]
+        fn any_secret_at_all_is_read_without_a_panic(secret in ".{0,60}", payload in ".{0,40}") {
+            of_token(&SecretString::from(secret));
+            of_token(&token(&payload));
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! Follows the secrets while the process runs: one task a source, which reads its file again when its directory changes and on a
+//! timer, tries a new value with one harmless read, and lets it come into force or raises an alarm. Also warns of the end of a
+//! credential. What a value means is decided in `slot`.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use secrecy::SecretString;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::SecretFiles;
+use super::expiry::{Nearness, nearness};
+use super::secret::{self, BadSecret};
+use super::slot::{Seen, Slot, Taken};
+use crate::config::{CredentialsConfig, SecretRef};
+use crate::domain::schedule::Backoff;
+use crate::domain::source::CredentialState;
+use crate::outbound::files::{Changes, FileWatch};
+use crate::ports::clock::Clock;
+use crate::ports::credentials::Credential;
+use crate::ports::spawner::{Spawner, TaskKind};
+use crate::ports::upstream::{JobReader, LookError};
+use crate::telemetry::limited::LimitedWarning;
+
+/// The pauses between tries of a new credential when the source does not say whether it takes it.
+const UNTOLD: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(30) };
+/// The same after it was refused: a new one may need a while until it is known everywhere upstream.
+const REFUSED: Backoff = Backoff { base: Duration::from_secs(30), cap: Duration::from_mins(10) };
+/// How often an alarm is repeated that has not changed.
+const REPEATED: Duration = Duration::from_hours(1);
+
+/// Everything that follows the secrets; does nothing until it is started.
+#[derive(Debug)]
+pub struct Rotation {
+    files: Arc<SecretFiles>,
+    readers: Vec<Arc<dyn JobReader>>,
+    clock: Arc<dyn Clock>,
+    settings: CredentialsConfig,
+}
+
+impl Rotation {
+    /// Prepares to follow the secrets of these sources. Each is tried through its own reader, and so within its budget.
+    pub fn new(
+        files: Arc<SecretFiles>,
+        readers: Vec<Arc<dyn JobReader>>,
+        clock: Arc<dyn Clock>,
+        settings: CredentialsConfig,
+    ) -> Self {
+        Self { files, readers, clock, settings }
+    }
+
+    /// Starts one task a source. They run until `end`.
+    pub fn start(self, spawner: &dyn Spawner, end: &CancellationToken) {
+        let watch = Arc::new(FileWatch::new(self.files.slots.values().filter_map(|slot| {
+            match slot.config.form.secret() {
+                SecretRef::File(path) => Some(path.as_path()),
+                SecretRef::Env(_) => None,
+            }
+        })));
+        for reader in self.readers {
+            let Some(slot) = self.files.slots.get(reader.name()) else { continue };
+            let follower = Follower {
+                reference: slot.config.form.secret().clone(),
+                files: Arc::clone(&self.files),
+                reader,
+                clock: Arc::clone(&self.clock),
+                settings: self.settings.clone(),
+                changes: watch.changes(),
+                tries: 0,
+                try_at: Instant::now(),
+                alarm: Alarm::default(),
+                warned: (None, Nearness::Far),
+            };
+            let (end, watch) = (end.clone(), Arc::clone(&watch));
+            let task = async move {
+                tokio::select! {
+                    () = end.cancelled() => {}
+                    () = follower.follow() => {}
+                }
+                drop(watch);
+            };
+            spawner.spawn(TaskKind::Rotation, Box::pin(task));
+        }
+    }
+}
+
+/// Follows the secret of one source.
+struct Follower {
+    reference: SecretRef,
+    files: Arc<SecretFiles>,
+    reader: Arc<dyn JobReader>,
+    clock: Arc<dyn Clock>,
+    settings: CredentialsConfig,
+    changes: Changes,
+    /// How often the newer credential was tried, and when it is tried next.
+    tries: u32,
+    try_at: Instant,
+    alarm: Alarm,
+    /// Which end was warned of last, and how near it was.
+    warned: (Option<Timestamp>, Nearness),
+}
+
+impl Follower {
+    async fn follow(mut self) {
+        if let Some(slot) = self.slot() {
+            slot.start(self.clock.now());
+        }
+        loop {
+            let news = match self.reference.clone() {
+                SecretRef::File(path) => self.look(path).await,
+                SecretRef::Env(_) => News::Settled,
+            };
+            self.warn_of_the_end();
+            match news {
+                News::Settled => self.wait(self.settings.reread).await,
+                News::ToTry => {
+                    let left = self.try_at.saturating_duration_since(Instant::now());
+                    self.wait(self.settings.reread.min(left)).await;
+                }
+                News::Changed => {}
+            }
+        }
+    }
+
+    /// Reads the file once, and acts by what is there.
+    async fn look(&mut self, path: PathBuf) -> News {
+        let Some(read) = read(path.clone()).await else { return News::Settled };
+        let refused = self.reader.status().credential.state == CredentialState::Refused;
+        let now = self.clock.now();
+        let Some(slot) = self.slot() else { return News::Settled };
+        match slot.take(read, refused, now) {
+            Taken::InForce => {
+                self.alarm = Alarm::default();
+                News::Settled
+            }
+            Taken::Adopted => {
+                self.alarm = Alarm::default();
+                tracing::info!(
+                    source = %self.reader.name(), reference = %self.reference,
+                    "a new credential is in force, untried, because there was none that the source takes"
+                );
+                News::Settled
+            }
+            Taken::Unusable(bad) => {
+                self.raise(&format!("it {bad}"));
+                News::Settled
+            }
+            Taken::ToTry(credential, seen) => {
+                if seen == Seen::First {
+                    (self.tries, self.try_at) = (0, Instant::now());
+                    self.alarm = self.alarm.anew();
+                }
+                if Instant::now() < self.try_at {
+                    return News::ToTry;
+                }
+                self.attempt(path, credential).await
+            }
+        }
+    }
+
+    /// Tries a credential, unless another one takes its place meanwhile.
+    async fn attempt(&mut self, path: PathBuf, credential: Credential) -> News {
+        let reader = Arc::clone(&self.reader);
+        let mut probe = reader.probe(Some(&credential));
+        let told = loop {
+            tokio::select! {
+                biased;
+                told = &mut probe => break told,
+                () = self.wait(self.settings.reread) => {
+                    if !still(path.clone(), &credential).await {
+                        return News::Changed;
+                    }
+                }
+            }
+        };
+        let now = self.clock.now();
+        let Some(slot) = self.slot() else { return News::Settled };
+        let pause = match told {
+            Ok(()) => {
+                slot.adopt(credential.clone(), now);
+                self.alarm = Alarm::default();
+                tracing::info!(
+                    source = %self.reader.name(), reference = %self.reference,
+                    "a new credential is in force, the source takes it"
+                );
+                return News::Settled;
+            }
+            Err(LookError::CredentialRejected) => {
+                slot.refuse(credential.clone(), now);
+                self.raise("the source refuses it");
+                REFUSED.wait(self.tries, 1.0)
+            }
+            Err(error) => {
+                self.note(&error);
+                UNTOLD.wait(self.tries, 1.0)
+            }
+        };
+        self.tries = self.tries.saturating_add(1);
+        self.try_at = Instant::now() + pause;
+        News::ToTry
+    }
+
+    /// Waits for so long, or for a change.
+    async fn wait(&mut self, most: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(most) => {}
+            () = self.changes.next() => {}
+        }
+    }
+
+    /// Says that a new value waits. It is no alarm: nobody must act for it.
+    fn note(&mut self, error: &LookError) {
+        if self.alarm.due("untried").is_some() {
+            let (source, reference) = (self.reader.name(), &self.reference);
+            tracing::warn!(%source, %reference, %error, "a new credential could not be tried, the one before stays until it is");
+        }
+    }
+
+    /// Says that a new value did not come into force.
+    fn raise(&mut self, reason: &str) {
+        let Some(held_back) = self.alarm.due(reason) else { return };
+        let (source, reference) = (self.reader.name(), &self.reference);
+        if self.slot().is_some_and(|slot| slot.current().is_some()) {
+            let text = "a new credential does not come into force, the one before stays";
+            tracing::error!(%source, %reference, reason, held_back, "{text}");
+        } else {
+            let text = "the source has no usable credential, it is left unconfigured";
+            tracing::error!(%source, %reference, reason, held_back, "{text}");
+        }
+    }
+
+    /// Warns once of each step that the end comes nearer.
+    fn warn_of_the_end(&mut self) {
+        let Some(slot) = self.slot() else { return };
+        let end = slot.status().expires_at;
+        let near = nearness(self.clock.now(), end, self.settings.warn_before);
+        if self.warned.0 != end {
+            self.warned = (end, Nearness::Far);
+        }
+        if near <= self.warned.1 {
+            return;
+        }
+        self.warned.1 = near;
+        let (source, reference) = (self.reader.name(), &self.reference);
+        let expires_at = end.map(tracing::field::display);
+        match near {
+            Nearness::Far => {}
+            Nearness::Ahead | Nearness::Day | Nearness::Hour => {
+                tracing::warn!(%source, %reference, expires_at, "the credential ends soon");
+            }
+            Nearness::Ended => tracing::error!(%source, %reference, expires_at, "the credential has ended"),
+        }
+    }
+
+    fn slot(&self) -> Option<&Slot> {
+        self.files.slots.get(self.reader.name())
+    }
+}
+
+/// What a look at the file came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    /// There is nothing to do but wait for a change.
+    Settled,
+    /// A credential is to be tried again.
+    ToTry,
+    /// The file changed while it was looked at.
+    Changed,
+}
+
+/// Says each trouble at once, though not more often than the log can bear, and again after a while.
+#[derive(Debug, Default)]
+struct Alarm {
+    said: Option<(String, Instant)>,
+    limit: LimitedWarning,
+}
+
+impl Alarm {
+    /// Says whether to raise it now, and how often it was held back.
+    fn due(&mut self, reason: &str) -> Option<u64> {
+        let known = self.said.as_ref().is_some_and(|(said, at)| said == reason && at.elapsed() < REPEATED);
+        if known {
+            return None;
+        }
+        let held_back = self.limit.due()?;
+        self.said = Some((reason.to_owned(), Instant::now()));
+        Some(held_back)
+    }
+
+    /// The same limit for another value.
+    fn anew(&mut self) -> Self {
+        Self { said: None, limit: std::mem::take(&mut self.limit) }
+    }
+}
+
+/// Reads the file away from the runtime's own threads. `None` when the runtime is ending, and for a pipe or a device: that
+/// could be read once, at the start, and to read it again would wait for ever.
+async fn read(path: PathBuf) -> Option<Result<SecretString, BadSecret>> {
+    let read = move || match fs::metadata(&path) {
+        Ok(found) if !found.is_file() && !found.is_dir() => None,
+        Ok(_) | Err(_) => Some(secret::file(&path)),
+    };
+    tokio::task::spawn_blocking(read).await.ok().flatten()
+}
+
+/// Says whether the file still holds this.
+async fn still(path: PathBuf, credential: &Credential) -> bool {
+    match (read(path).await, credential) {
+        (Some(Ok(secret)), Credential::Bearer(_)) => credential.is(&Credential::Bearer(secret)),
+        (Some(Ok(secret)), Credential::ApiKey(_)) => credential.is(&Credential::ApiKey(secret)),
+        (Some(Err(_)), _) => false,
+        (None, _) => true,
+    }
+}

@@ -1,0 +1,111 @@
+//! Reads one secret from its file or variable, and says what is wrong with it without showing it.
+
+use std::io::Read as _;
+use std::path::Path;
+use std::{fs, io};
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::config::{Environment, NoText, SecretRef};
+
+/// The longest secret, in bytes: what still fits into a request's headers.
+const LONGEST: usize = 8 * 1024;
+
+/// What is wrong with a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum BadSecret {
+    /// The file could not be read.
+    #[error("cannot be read: {0}")]
+    File(io::Error),
+    /// The variable has no text.
+    #[error("{0}")]
+    Variable(NoText),
+    /// Nothing but white space.
+    #[error("is empty: put the secret there")]
+    Empty,
+    /// More than 8 KiB.
+    #[error("holds more than 8KiB: put the secret there and nothing else")]
+    TooLong,
+    /// A character that no header can carry, such as a second line.
+    #[error("holds a character that is not printable ASCII: put the secret there and nothing else")]
+    NotPrintable,
+}
+
+/// Reads a secret, without the white space around it. Blocks on the disk.
+///
+/// # Errors
+/// When it cannot be read, or can be no secret.
+pub fn read(reference: &SecretRef, env: &Environment) -> Result<SecretString, BadSecret> {
+    match reference {
+        SecretRef::File(path) => file(path),
+        SecretRef::Env(name) => checked(env.get(name).map_err(BadSecret::Variable)?),
+    }
+}
+
+/// Reads one byte more than is allowed at most: a device or a log in the place of a secret must not fill the memory.
+pub(super) fn file(path: &Path) -> Result<SecretString, BadSecret> {
+    let mut text = String::with_capacity(LONGEST + 3);
+    let limit = LONGEST as u64 + 3;
+    match fs::File::open(path).and_then(|file| file.take(limit).read_to_string(&mut text)) {
+        Ok(_) => checked(SecretString::from(text).expose_secret()),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(BadSecret::NotPrintable),
+        Err(error) => Err(BadSecret::File(error)),
+    }
+}
+
+fn checked(text: &str) -> Result<SecretString, BadSecret> {
+    let text = text.trim();
+    if text.is_empty() {
+        Err(BadSecret::Empty)
+    } else if text.len() > LONGEST {
+        Err(BadSecret::TooLong)
+    } else if text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
+        Ok(SecretString::from(text))
+    } else {
+        Err(BadSecret::NotPrintable)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_taken_without_its_white_space_or_refused_without_being_shown() {
+        let dir = std::env::temp_dir().join(format!("jobgate-secrets-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let long = "cAnaRy".repeat(2_000);
+        let cases: [(&str, &[u8], Result<&str, &str>); 8] = [
+            ("plain", b"cAnaRy", Ok("cAnaRy")),
+            ("newline", b" cAnaRy\r\n", Ok("cAnaRy")),
+            ("empty", b" \n", Err("is empty")),
+            ("lines", b"cAnaRy\nx", Err("not printable ASCII")),
+            ("nul", b"cAnaRy\0", Err("not printable ASCII")),
+            ("accent", "cAnaRyé".as_bytes(), Err("not printable ASCII")),
+            ("binary", b"cAnaRy\xff", Err("not printable ASCII")),
+            ("long", long.as_bytes(), Err("more than 8KiB")),
+        ];
+        for (name, content, expected) in cases {
+            let path = dir.join(name);
+            fs::write(&path, content).unwrap();
+            let taken = read(&SecretRef::File(path), &Environment::default());
+            same(name, taken, expected);
+            if let Ok(text) = std::str::from_utf8(content) {
+                let env = [("SECRET", text)].into_iter().collect();
+                same(name, read(&SecretRef::Env("SECRET".to_owned()), &env), expected);
+            }
+        }
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    fn same(name: &str, read: Result<SecretString, BadSecret>, expected: Result<&str, &str>) {
+        match (read, expected) {
+            (Ok(secret), Ok(expected)) => assert_eq!(secret.expose_secret(), expected, "{name}"),
+            (Err(error), Err(expected)) => {
+                let text = format!("{error} {error:?}");
+                assert!(text.contains(expected) && !text.contains("cAnaRy"), "{name}: {text}");
+            }
+            (read, expected) => panic!("{name}: {:?} instead of {expected:?}", read.map(drop)),
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! What is held for one source: the credential in force, a newer one that waits, and those that were shown before. Every decision
+//! about them is made here, under a short lock; reading, trying and waiting are not.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use secrecy::SecretString;
+use tokio::time::Instant;
+
+use super::expiry;
+use super::secret::BadSecret;
+use crate::config::{CredentialConfig, CredentialRef};
+use crate::domain::source::{CredentialState, CredentialStatus};
+use crate::ports::credentials::Credential;
+
+/// How many of those that were shown are remembered, and how long: an upstream could repeat them.
+const MOST_SHOWN: usize = 32;
+const SHOWN_FOR: Duration = Duration::from_hours(1);
+
+/// The credentials of one source.
+pub(super) struct Slot {
+    pub(super) config: CredentialConfig,
+    state: Mutex<State>,
+}
+
+struct State {
+    in_force: Option<InForce>,
+    newer: Newer,
+    shown: VecDeque<(Credential, Instant)>,
+}
+
+struct InForce {
+    credential: Credential,
+    since: Option<Timestamp>,
+    expires_at: Option<Timestamp>,
+}
+
+/// What stands where the secret should be, if it is not what is in force.
+enum Newer {
+    Nothing,
+    Untried(Credential, Timestamp),
+    Refused(Credential, Timestamp),
+    Unusable(Option<Timestamp>),
+}
+
+/// What came of a value that was read.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// It is in force already.
+    InForce,
+    /// It is in force from now on, untried: there was none before, or one that the source refuses.
+    Adopted,
+    /// It is to be tried; whether it was seen before.
+    ToTry(Credential, Seen),
+    /// It is none.
+    Unusable(BadSecret),
+}
+
+/// Whether a newer credential was known already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    First,
+    Before,
+}
+
+impl Slot {
+    /// What was read at the start comes into force as it is, since there is nothing to fall back on.
+    pub(super) fn new(
+        config: CredentialConfig,
+        read: Result<SecretString, BadSecret>,
+    ) -> (Self, Option<BadSecret>) {
+        let (in_force, bad) = match read {
+            Ok(secret) => {
+                let expires_at = expiry::of_token(&secret).or(config.expires_at);
+                (
+                    Some(InForce { credential: credential(&config.form, secret), since: None, expires_at }),
+                    None,
+                )
+            }
+            Err(bad) => (None, Some(bad)),
+        };
+        let newer = if bad.is_some() { Newer::Unusable(None) } else { Newer::Nothing };
+        let state = State { in_force, newer, shown: VecDeque::new() };
+        (Self { config, state: Mutex::new(state) }, bad)
+    }
+
+    /// Notes from when on the first one is in force, or missing.
+    pub(super) fn start(&self, now: Timestamp) {
+        let mut state = self.lock();
+        if let Some(InForce { since: since @ None, .. }) = &mut state.in_force {
+            *since = Some(now);
+        }
+        if let Newer::Unusable(since @ None) = &mut state.newer {
+            *since = Some(now);
+        }
+    }
+
+    pub(super) fn current(&self) -> Option<Credential> {
+        self.lock().in_force.as_ref().map(|held| held.credential.clone())
+    }
+
+    pub(super) fn shown(&self) -> Vec<Credential> {
+        let state = self.lock();
+        let current = state.in_force.iter().map(|held| &held.credential);
+        let before = state.shown.iter().filter(|(_, at)| at.elapsed() < SHOWN_FOR).map(|(shown, _)| shown);
+        current.chain(before).cloned().collect()
+    }
+
+    pub(super) fn status(&self) -> CredentialStatus {
+        let state = self.lock();
+        let held = state.in_force.as_ref();
+        let (word, since) = match (&state.newer, held) {
+            (Newer::Nothing, Some(held)) => (CredentialState::InForce, held.since),
+            (Newer::Nothing, None) => (CredentialState::Missing, None),
+            (Newer::Unusable(since), Some(_)) => (CredentialState::NewOneUnusable, *since),
+            (Newer::Unusable(since), None) => (CredentialState::Missing, *since),
+            (Newer::Untried(_, since), _) => (CredentialState::NewOneUntried, Some(*since)),
+            (Newer::Refused(_, since), _) => (CredentialState::NewOneRefused, Some(*since)),
+        };
+        CredentialStatus {
+            state: word,
+            since,
+            in_force_since: held.and_then(|held| held.since),
+            expires_at: held.and_then(|held| held.expires_at),
+        }
+    }
+
+    /// Decides about what was read now. `refused`: the source refuses the one in force.
+    pub(super) fn take(&self, read: Result<SecretString, BadSecret>, refused: bool, now: Timestamp) -> Taken {
+        let mut state = self.lock();
+        let read = match read {
+            Ok(secret) => credential(&self.config.form, secret),
+            Err(bad) => {
+                if !matches!(state.newer, Newer::Unusable(_)) {
+                    state.newer = Newer::Unusable(Some(now));
+                }
+                return Taken::Unusable(bad);
+            }
+        };
+        if state.in_force.as_ref().is_some_and(|held| held.credential.is(&read)) {
+            state.newer = Newer::Nothing;
+            return Taken::InForce;
+        }
+        // one that the source has refused itself is not better than one that it refuses
+        if let Newer::Refused(known, _) = &state.newer
+            && known.is(&read)
+        {
+            return Taken::ToTry(read, Seen::Before);
+        }
+        if state.in_force.is_none() || refused {
+            state.adopt(read, now);
+            return Taken::Adopted;
+        }
+        if let Newer::Untried(known, _) = &state.newer
+            && known.is(&read)
+        {
+            return Taken::ToTry(read, Seen::Before);
+        }
+        state.remember(read.clone());
+        state.newer = Newer::Untried(read.clone(), now);
+        Taken::ToTry(read, Seen::First)
+    }
+
+    /// The source takes it: it comes into force.
+    pub(super) fn adopt(&self, tried: Credential, now: Timestamp) {
+        self.lock().adopt(tried, now);
+    }
+
+    /// The source refuses it: the one before stays.
+    pub(super) fn refuse(&self, tried: Credential, now: Timestamp) {
+        let mut state = self.lock();
+        // since the first time
+        if !matches!(&state.newer, Newer::Refused(known, _) if known.is(&tried)) {
+            state.newer = Newer::Refused(tried, now);
+        }
+    }
+
+    /// No code that can panic runs under this lock, and each change under it is whole.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn adopt(&mut self, credential: Credential, now: Timestamp) {
+        let expires_at = expiry::of_token(credential.secret());
+        let new = InForce { credential, since: Some(now), expires_at };
+        if let Some(old) = self.in_force.replace(new) {
+            self.remember(old.credential);
+        }
+        self.newer = Newer::Nothing;
+    }
+
+    fn remember(&mut self, credential: Credential) {
+        self.shown.retain(|(held, at)| at.elapsed() < SHOWN_FOR && !held.is(&credential));
+        if self.shown.len() == MOST_SHOWN {
+            self.shown.pop_front();
+        }
+        self.shown.push_back((credential, Instant::now()));
+    }
+}
+
+fn credential(form: &CredentialRef, secret: SecretString) -> Credential {
+    match form {
+        CredentialRef::Bearer(_) => Credential::Bearer(secret),
+        CredentialRef::ApiKey(_) => Credential::ApiKey(secret),
+    }
+}

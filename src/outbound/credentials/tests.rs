@@ -1,0 +1,353 @@
+//! The promises of rotation, on a clock that stands still, with files on a real disk and a source that says what it is told to.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use secrecy::ExposeSecret as _;
+use tokio_util::sync::CancellationToken;
+
+use super::rotation::Rotation;
+use super::*;
+use crate::config::Config;
+use crate::domain::id::ExternalId;
+use crate::domain::source::{BudgetUse, SourceHealth, SourceStatus, Upstream};
+use crate::outbound::system::RuntimeSpawner;
+use crate::outbound::testing::Still;
+use crate::ports::BoxFuture;
+use crate::ports::upstream::{Asker, Detail, JobReader, Look, LookError, RowPage, RowRange};
+
+const SECOND: Duration = Duration::from_secs(1);
+const GOOD: &str = "good-token-0";
+
+type Answer = Result<(), LookError>;
+type Script = dyn Fn(&str) -> Answer + Send;
+
+/// A source that says of each secret what it is told to, and remembers which it was shown.
+struct Scripted {
+    name: SourceName,
+    files: Arc<SecretFiles>,
+    script: Mutex<Box<Script>>,
+    latency: Mutex<Duration>,
+    tried: Mutex<Vec<String>>,
+    refuses_the_one_in_force: Mutex<bool>,
+}
+
+impl fmt::Debug for Scripted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Scripted")
+    }
+}
+
+impl JobReader for Scripted {
+    fn name(&self) -> &SourceName {
+        &self.name
+    }
+
+    fn upstream(&self) -> Upstream {
+        Upstream::MindBridge
+    }
+
+    fn look<'a>(&'a self, _: &'a [ExternalId], _: &'a Asker) -> BoxFuture<'a, Vec<Look>> {
+        Box::pin(async { Vec::new() })
+    }
+
+    fn rows<'a>(
+        &'a self,
+        _: &'a ExternalId,
+        _: RowRange,
+        _: &'a Asker,
+    ) -> BoxFuture<'a, Result<RowPage, LookError>> {
+        Box::pin(async { Err(LookError::NotFound) })
+    }
+
+    fn probe<'a>(&'a self, other: Option<&'a Credential>) -> BoxFuture<'a, Answer> {
+        Box::pin(async move {
+            let secret = other.unwrap().secret().expose_secret().to_owned();
+            let answer = self.script.lock().unwrap()(&secret);
+            self.tried.lock().unwrap().push(secret);
+            let latency = *self.latency.lock().unwrap();
+            tokio::time::sleep(latency).await;
+            answer
+        })
+    }
+
+    fn status(&self) -> SourceStatus {
+        let mut credential = self.files.status(&self.name);
+        if *self.refuses_the_one_in_force.lock().unwrap() {
+            credential.state = CredentialState::Refused;
+        }
+        SourceStatus {
+            name: self.name.clone(),
+            upstream: Upstream::MindBridge,
+            health: SourceHealth::Healthy,
+            credential,
+            budget: BudgetUse { per_second: 1, per_hour: 1, concurrency: 1, in_flight: 0, left_this_hour: 1 },
+            throttled_until: None,
+        }
+    }
+}
+
+/// A source `s` whose secret is in a file of its own folder, and another, `other`, that has its own.
+struct Bench {
+    dir: PathBuf,
+    files: Arc<SecretFiles>,
+    source: Arc<Scripted>,
+    end: CancellationToken,
+    spawner: RuntimeSpawner,
+}
+
+impl Bench {
+    fn start(secret: Option<&str>) -> Self {
+        let dir = std::env::temp_dir().join(format!("jobgate-rotation-{:x}", fastrand::u64(..)));
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("other"), "another-token").unwrap();
+        if let Some(secret) = secret {
+            fs::write(dir.join("token"), secret).unwrap();
+        }
+        let source = |name: &str, file: &str| {
+            let file = dir.join(file);
+            let file = file.display();
+            format!(
+                "  {name}: {{ upstream: mindbridge, base_url: 'https://a.example', credential: {{ bearer: {{ file: '{file}' }} }} }}\n"
+            )
+        };
+        let yaml = format!("sources:\n{}{}", source("s", "token"), source("other", "other"));
+        let config = Config::from_yaml(&yaml, &Environment::default()).unwrap();
+        let files = Arc::new(SecretFiles::read(&config.sources, &Environment::default()).0);
+        let source = |name: &str| {
+            Arc::new(Scripted {
+                name: SourceName::parse(name).unwrap(),
+                files: Arc::clone(&files),
+                script: Mutex::new(Box::new(|_| Ok(()))),
+                latency: Mutex::new(SECOND / 10),
+                tried: Mutex::default(),
+                refuses_the_one_in_force: Mutex::new(false),
+            })
+        };
+        let (source, other) = (source("s"), source("other"));
+        let readers = vec![Arc::clone(&source) as Arc<dyn JobReader>, other as Arc<dyn JobReader>];
+        let rotation = Rotation::new(Arc::clone(&files), readers, Arc::new(Still), config.credentials);
+        let (end, spawner) = (CancellationToken::new(), RuntimeSpawner::default());
+        rotation.start(&spawner, &end);
+        Self { dir, files, source, end, spawner }
+    }
+
+    fn token(&self) -> PathBuf {
+        self.dir.join("token")
+    }
+
+    /// Puts a secret in the place of the one before, as one that is written aside and renamed.
+    fn put(&self, secret: impl AsRef<[u8]>) {
+        let aside = self.dir.join("aside");
+        fs::write(&aside, secret).unwrap();
+        clear(&self.token());
+        fs::rename(aside, self.token()).unwrap();
+    }
+
+    fn says(&self, script: impl Fn(&str) -> Answer + Send + 'static) {
+        *self.source.script.lock().unwrap() = Box::new(script);
+    }
+
+    fn in_force(&self) -> Option<String> {
+        let current = self.files.current(&self.source.name)?;
+        Some(current.secret().expose_secret().to_owned())
+    }
+
+    fn state(&self) -> CredentialState {
+        self.files.status(&self.source.name).state
+    }
+
+    fn tried(&self) -> Vec<String> {
+        self.source.tried.lock().unwrap().clone()
+    }
+
+    /// The time in which a new value is promised to be in force.
+    async fn promise(&self) {
+        tokio::time::sleep(SECOND * 5).await;
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.end.cancel();
+        fs::remove_dir_all(&self.dir).ok();
+    }
+}
+
+fn clear(path: &Path) {
+    fs::remove_file(path).or_else(|_| fs::remove_dir(path)).ok();
+}
+
+fn unavailable() -> LookError {
+    LookError::Unavailable(Detail::new("planted"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_of_two_hundred_new_values_is_tried_once_and_in_force_in_time() {
+    let bench = Bench::start(Some(GOOD));
+    for number in 1..=200 {
+        let secret = format!("good-token-{number}");
+        bench.put(&secret);
+        bench.promise().await;
+        assert_eq!(bench.in_force(), Some(secret));
+        assert_eq!(bench.state(), CredentialState::InForce);
+    }
+    let expected: Vec<String> = (1..=200).map(|number| format!("good-token-{number}")).collect();
+    assert_eq!(bench.tried(), expected);
+    let shown = bench.files.shown(&bench.source.name);
+    assert!(shown.len() <= 34, "what is remembered is bounded, but {} are", shown.len());
+    for known in ["good-token-200", "good-token-199"] {
+        assert!(shown.iter().any(|shown| shown.secret().expose_secret() == known), "{known} is masked");
+    }
+    let other = SourceName::parse("other").unwrap();
+    assert_eq!(bench.files.current(&other).unwrap().secret().expose_secret(), "another-token");
+    bench.end.cancel();
+    bench.spawner.idle().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn none_of_twenty_bad_secrets_is_adopted() {
+    let bench = Bench::start(Some(GOOD));
+    bench.says(|secret| if secret.starts_with("good") { Ok(()) } else { Err(LookError::CredentialRejected) });
+    let long = "x".repeat(8 * 1024 + 1);
+    let cases: [(&str, &[u8]); 18] = [
+        ("empty", b""),
+        ("a newline", b"\n"),
+        ("white space", b" \t\r\n "),
+        ("two lines", b"good-token-1\ngood-token-2"),
+        ("nul", b"good-token-1\0"),
+        ("nul before", b"\0good-token-1"),
+        ("escape", b"good\x1b[31mtoken"),
+        ("delete", b"good\x7ftoken"),
+        ("tab", b"good\ttoken"),
+        ("carriage return", b"good\rtoken"),
+        ("accent", "good-tok\u{e9}n".as_bytes()),
+        ("byte order mark", "\u{feff}good-token-1".as_bytes()),
+        ("no-break space", "good\u{a0}token".as_bytes()),
+        ("utf-16", b"\xff\xfeg\0o\0o\0d\0"),
+        ("binary", b"good\xff\xfe"),
+        ("too long", long.as_bytes()),
+        ("refused", b"bad-token"),
+        ("refused html", b"<html>503</html>"),
+    ];
+    for (name, content) in cases {
+        bench.put(content);
+        bench.promise().await;
+        assert_eq!(bench.in_force().as_deref(), Some(GOOD), "{name}");
+        let refused = name.starts_with("refused");
+        let expected = if refused { CredentialState::NewOneRefused } else { CredentialState::NewOneUnusable };
+        assert_eq!(bench.state(), expected, "{name}");
+    }
+    // no file, and a folder in its place
+    clear(&bench.token());
+    bench.promise().await;
+    assert_eq!((bench.in_force().as_deref(), bench.state()), (Some(GOOD), CredentialState::NewOneUnusable));
+    fs::create_dir(bench.token()).unwrap();
+    bench.promise().await;
+    assert_eq!((bench.in_force().as_deref(), bench.state()), (Some(GOOD), CredentialState::NewOneUnusable));
+    assert_eq!(bench.tried(), ["bad-token", "<html>503</html>"], "what cannot be sent is not tried");
+    bench.put(GOOD);
+    bench.promise().await;
+    assert_eq!(bench.state(), CredentialState::InForce, "the trouble is over when the old one is back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_one_is_tried_again_slowly_and_taken_when_the_source_takes_it() {
+    let bench = Bench::start(Some(GOOD));
+    bench.says(|_| Err(LookError::CredentialRejected));
+    bench.put("early-token");
+    tokio::time::sleep(SECOND * 600).await;
+    assert_eq!((bench.in_force().as_deref(), bench.state()), (Some(GOOD), CredentialState::NewOneRefused));
+    let tries = bench.tried().len();
+    assert!((4..=6).contains(&tries), "{tries} tries in ten minutes");
+    bench.says(|_| Ok(()));
+    tokio::time::sleep(SECOND * 600).await;
+    assert_eq!(bench.in_force().as_deref(), Some("early-token"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_does_not_answer_keeps_the_old_one_until_it_refuses_it() {
+    let bench = Bench::start(Some(GOOD));
+    bench.says(|_| Err(unavailable()));
+    bench.put("new-token");
+    tokio::time::sleep(SECOND * 60).await;
+    assert_eq!((bench.in_force().as_deref(), bench.state()), (Some(GOOD), CredentialState::NewOneUntried));
+    let tries = bench.tried().len();
+    assert!((4..=8).contains(&tries), "{tries} tries in a minute");
+    *bench.source.refuses_the_one_in_force.lock().unwrap() = true;
+    bench.promise().await;
+    assert_eq!(bench.in_force().as_deref(), Some("new-token"), "there is nothing to lose");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_was_refused_itself_does_not_replace_another_that_is_refused() {
+    let bench = Bench::start(Some(GOOD));
+    bench.says(|_| Err(LookError::CredentialRejected));
+    bench.put("bad-token");
+    bench.promise().await;
+    *bench.source.refuses_the_one_in_force.lock().unwrap() = true;
+    tokio::time::sleep(SECOND * 60).await;
+    assert_eq!(bench.in_force().as_deref(), Some(GOOD));
+    bench.put("good-token-1");
+    bench.promise().await;
+    assert_eq!(
+        bench.in_force().as_deref(),
+        Some("good-token-1"),
+        "the next one is tried by the calls themselves"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_missing_at_the_start_is_in_force_as_soon_as_it_is_there() {
+    let bench = Bench::start(None);
+    bench.promise().await;
+    assert_eq!((bench.in_force(), bench.state()), (None, CredentialState::Missing));
+    bench.put("\n");
+    bench.promise().await;
+    assert_eq!((bench.in_force(), bench.state()), (None, CredentialState::Missing));
+    bench.put("late-token");
+    bench.promise().await;
+    assert_eq!((bench.in_force().as_deref(), bench.state()), (Some("late-token"), CredentialState::InForce));
+    assert!(bench.files.status(&bench.source.name).in_force_since.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_is_replaced_while_it_is_tried_never_comes_into_force() {
+    let bench = Bench::start(Some(GOOD));
+    *bench.source.latency.lock().unwrap() = SECOND * 3600;
+    bench.put("slow-token");
+    bench.promise().await;
+    assert_eq!((bench.in_force().as_deref(), bench.state()), (Some(GOOD), CredentialState::NewOneUntried));
+    *bench.source.latency.lock().unwrap() = SECOND / 10;
+    bench.put("next-token");
+    bench.promise().await;
+    assert_eq!(bench.in_force().as_deref(), Some("next-token"));
+    let tried = bench.tried();
+    assert_eq!(tried, ["slow-token", "next-token"]);
+}
+
+#[test]
+fn one_bad_secret_leaves_the_other_sources_with_theirs() {
+    let yaml = "sources:
+  audit: { upstream: mindbridge, base_url: 'https://a.example', credential: { bearer: { env: AUDIT } } }
+  gone: { upstream: mindbridge, base_url: 'https://a.example', credential: { bearer: { file: ./no/such/file } } }
+  sales: { upstream: supermetrics, base_url: 'https://a.example', credential: { api_key: { env: SALES } } }
+  unset: { upstream: mindbridge, base_url: 'https://a.example', credential: { bearer: { env: UNSET } } }";
+    let env = [("AUDIT", "cAnaRy1"), ("SALES", "cAnaRy2")].into_iter().collect();
+    let config = Config::from_yaml(yaml, &env).unwrap();
+    let (secrets, unreadable) = SecretFiles::read(&config.sources, &env);
+    let shown = format!("{env:?} {secrets:?} {config:?}");
+    assert!(!shown.contains("cAnaRy"), "{shown}");
+    let held: Vec<_> = config.sources.keys().map(|name| secrets.current(name)).collect();
+    assert!(matches!(&held[0], Some(Credential::Bearer(secret)) if secret.expose_secret() == "cAnaRy1"));
+    assert!(matches!(&held[2], Some(Credential::ApiKey(secret)) if secret.expose_secret() == "cAnaRy2"));
+    assert!(held[1].is_none() && held[3].is_none());
+    let lines: Vec<_> = unreadable.iter().map(ToString::to_string).collect();
+    assert!(
+        lines[0].starts_with("sources.gone.credential: file ./no/such/file cannot be read: "),
+        "{lines:?}"
+    );
+    assert_eq!(lines[1..], ["sources.unset.credential: environment variable UNSET is not set"]);
+}

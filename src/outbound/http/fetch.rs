@@ -1,0 +1,37 @@
+//! A plain read of something public: no credential of ours goes along, and what comes back is bounded like any answer.
+
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT, HeaderValue};
+use reqwest::{Method, Request};
+use url::Url;
+
+use super::{HttpRoad, Mask, Reply, SendError, Stripped, chain, collect};
+
+impl HttpRoad {
+    /// Gets what is at a URL, with no credential, at most `max_body` decoded bytes, and all of it within `timeout`.
+    ///
+    /// Any HTTP status is a [`Reply`]. Dropping the future closes the connection.
+    ///
+    /// # Errors
+    /// When no whole answer came back.
+    pub async fn fetch(&self, url: &Url, max_body: usize, timeout: Duration) -> Result<Reply, SendError> {
+        let mut request = Request::new(Method::GET, url.clone());
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let exchange = async {
+            #[expect(clippy::disallowed_methods, reason = "the one send, for what needs no credential")]
+            let response = self.client.execute(request).await.map_err(convert)?;
+            let (status, headers) = (response.status(), response.headers().clone());
+            let body = collect(response, max_body, convert).await?;
+            // no credential went along, so none can come back
+            Ok(Reply::new(status, &headers, body, &Mask::default()))
+        };
+        tokio::time::timeout(timeout, exchange).await.unwrap_or(Err(SendError::TimedOut(timeout)))
+    }
+}
+
+fn convert(error: reqwest::Error) -> SendError {
+    let connect = error.is_connect();
+    let stripped = Stripped(chain(&error.without_url()));
+    if connect { SendError::Connect(stripped) } else { SendError::Broken(stripped) }
+}

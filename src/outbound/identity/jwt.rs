@@ -1,0 +1,238 @@
+//! Recognises clients by signed tokens (JWT) of configured issuers. Blocks nothing and asks nobody: the issuers' keys are
+//! held, and a task of their own keeps them fresh. The time is the clock port's; the library only checks signatures.
+
+mod keyring;
+mod keyset;
+#[cfg(test)]
+mod tests;
+mod token;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use jsonwebtoken::Algorithm;
+use tokio_util::sync::CancellationToken;
+
+use self::keyring::Keyring;
+use self::token::{Claims, Unchecked};
+use super::keys;
+use crate::config::{IssuerConfig, SigningAlgorithm};
+use crate::domain::id::SourceName;
+use crate::domain::principal::{Grant, Pass, Principal, Scope};
+use crate::outbound::http::RoadError;
+use crate::ports::clock::Clock;
+use crate::ports::spawner::Spawner;
+
+/// The longest name of a key, in bytes.
+const KID_MAX: usize = 256;
+/// The longest name of a client within its issuer, in bytes.
+const NAME_MAX: usize = 128;
+/// What stands between the issuer and the client in a principal's name. No issuer and no configured client has it.
+const OF: char = '#';
+
+/// What issuers need of the house.
+#[derive(Clone, Debug)]
+pub struct Means {
+    /// The time by which tokens begin and expire.
+    pub clock: Arc<dyn Clock>,
+    /// Starts the tasks that keep keys fresh.
+    pub spawner: Arc<dyn Spawner>,
+    /// Ends all of them.
+    pub stop: CancellationToken,
+}
+
+/// The issuers of the configuration, with the keys of each.
+pub struct Issuers {
+    all: Vec<Issuer>,
+    clock: Arc<dyn Clock>,
+}
+
+struct Issuer {
+    config: IssuerConfig,
+    algorithms: Vec<Algorithm>,
+    sources: Arc<BTreeMap<SourceName, Scope>>,
+    keys: Arc<Keyring>,
+}
+
+/// Why a token is not taken. For the log: a client hears only that it is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Bad {
+    #[error("it is no signed token")]
+    Form,
+    #[error("its issuer is not configured")]
+    Issuer,
+    #[error("its algorithm is not allowed for its issuer")]
+    Algorithm,
+    #[error("its key is not known")]
+    Key,
+    #[error("its signature does not fit")]
+    Signature,
+    #[error("it is meant for somebody else")]
+    Audience,
+    #[error("it has expired, or never says when it does")]
+    Expired,
+    #[error("it does not hold yet")]
+    TooEarly,
+    #[error("it names no client, or in a form that cannot be logged")]
+    Name,
+    #[error("it holds no list of sources where one is asked for")]
+    Sources,
+}
+
+impl Issuers {
+    /// Takes the configured issuers. The keys of those whose place is the same as `before` are kept.
+    ///
+    /// # Errors
+    /// When the HTTP client cannot be built on this machine.
+    pub fn new(configured: &[IssuerConfig], before: Option<&Self>, means: &Means) -> Result<Self, RoadError> {
+        let all = configured.iter().map(|config| {
+            let same = before.and_then(|before| before.all.iter().find(|old| old.config.jwks == config.jwks));
+            let keys = match same {
+                Some(same) if same.config.refresh == config.refresh => Arc::clone(&same.keys),
+                _ => {
+                    let known = same.map(|same| same.keys.keys()).unwrap_or_default();
+                    let place = keyring::place(&config.jwks)?;
+                    let (spawner, stop) = (&*means.spawner, &means.stop);
+                    Arc::new(Keyring::start(&config.issuer, place, config.refresh, known, spawner, stop))
+                }
+            };
+            Ok(Issuer::new(config, keys))
+        });
+        Ok(Self { all: all.collect::<Result<_, _>>()?, clock: Arc::clone(&means.clock) })
+    }
+
+    /// None at all.
+    pub(super) const fn none(clock: Arc<dyn Clock>) -> Self {
+        Self { all: Vec::new(), clock }
+    }
+
+    /// Says whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Says whether a text has the form of a signed token: three parts between dots.
+    pub fn looks_like_token(text: &str) -> bool {
+        text.bytes().filter(|byte| *byte == b'.').count() == 2
+    }
+
+    /// Whom a token names, if it is good.
+    pub(super) fn recognise(&self, text: &str) -> Result<Principal, Bad> {
+        let token = Unchecked::read(text).ok_or(Bad::Form)?;
+        let issuer = self.all.iter().find(|issuer| Some(issuer.config.issuer.as_str()) == token.issuer());
+        issuer.ok_or(Bad::Issuer)?.accept(token, keys::hash(text), self.clock.now())
+    }
+
+    /// Says whether a token that was good still is: it has not expired, and its issuer may still grant what it grants.
+    pub(super) fn stand(&self, principal: &Principal) -> bool {
+        let Some(issuer) = self.of(principal) else { return false };
+        let good = principal.pass().expires.is_some_and(|expires| self.clock.now() < expires);
+        // what a token's own list narrowed is narrower still
+        let as_it_was = issuer.config.sources_claim.is_some()
+            || matches!(principal.grant(), Grant::Sources(sources) if *sources == issuer.sources);
+        good && as_it_was && issuer.grants(principal.grant())
+    }
+
+    /// Says whether what the holder of one of its tokens handed on is still the issuer's to grant.
+    pub(super) fn back(&self, principal: &Principal) -> bool {
+        self.of(principal).is_some_and(|issuer| issuer.grants(principal.grant()))
+    }
+
+    /// The issuer of whom a principal's name speaks.
+    fn of(&self, principal: &Principal) -> Option<&Issuer> {
+        let (name, _) = principal.name().split_once(OF)?;
+        self.all.iter().find(|issuer| issuer.config.issuer == name)
+    }
+}
+
+impl Issuer {
+    fn new(config: &IssuerConfig, keys: Arc<Keyring>) -> Self {
+        let sources = config.sources.iter().map(|source| (source.clone(), Scope::default()));
+        Self {
+            algorithms: config.algorithms.iter().copied().map(algorithm).collect(),
+            sources: Arc::new(sources.collect()),
+            config: config.clone(),
+            keys,
+        }
+    }
+
+    /// Says whether a grant is of this issuer's sources and no others.
+    fn grants(&self, grant: &Grant) -> bool {
+        match grant {
+            Grant::All => false,
+            Grant::Sources(sources) => {
+                sources.iter().all(|(source, scope)| self.sources.get(source) == Some(scope))
+            }
+        }
+    }
+
+    fn accept(&self, token: Unchecked<'_>, fingerprint: [u8; 32], now: Timestamp) -> Result<Principal, Bad> {
+        if !self.algorithms.contains(&token.algorithm) {
+            return Err(Bad::Algorithm);
+        }
+        let keys = self.keys.keys();
+        let Some(key) = keys.find(token.kid.as_deref(), token.algorithm) else {
+            if token.kid.is_some_and(|kid| !keys.knows(&kid)) {
+                self.keys.want();
+            }
+            return Err(Bad::Key);
+        };
+        let claims = token.check(key).ok_or(Bad::Signature)?;
+        let meant = claims.one_or_more("aud").unwrap_or_default();
+        if !meant.iter().any(|one| self.config.audience.iter().any(|ours| ours == one)) {
+            return Err(Bad::Audience);
+        }
+        let leeway = SignedDuration::try_from(self.config.leeway).unwrap_or_default();
+        let expires = claims.time("exp").ok().flatten().ok_or(Bad::Expired)?;
+        if now.duration_since(expires) >= leeway {
+            return Err(Bad::Expired);
+        }
+        let begins = claims.time("nbf").map_err(|()| Bad::TooEarly)?;
+        if begins.is_some_and(|begins| begins.duration_since(now) > leeway) {
+            return Err(Bad::TooEarly);
+        }
+        let pass = Pass { fingerprint: Some(fingerprint), expires: Some(expires), ..Pass::default() };
+        let grant = Grant::Sources(self.granted(&claims)?);
+        Ok(Principal::with_grant(self.name(&claims)?, grant).holding(pass))
+    }
+
+    /// The issuer and its name for the client, so that no client of one can pass for one of another.
+    fn name(&self, claims: &Claims) -> Result<String, Bad> {
+        let name = claims.text(&self.config.name_claim).ok_or(Bad::Name)?;
+        let fits = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+        if (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(fits) {
+            Ok(format!("{}{OF}{name}", self.config.issuer))
+        } else {
+            Err(Bad::Name)
+        }
+    }
+
+    fn granted(&self, claims: &Claims) -> Result<Arc<BTreeMap<SourceName, Scope>>, Bad> {
+        let Some(claim) = &self.config.sources_claim else { return Ok(Arc::clone(&self.sources)) };
+        let listed = claims.list(claim).ok_or(Bad::Sources)?;
+        let both = self.sources.iter().filter(|(source, _)| listed.contains(&source.as_str()));
+        Ok(Arc::new(both.map(|(source, scope)| (source.clone(), scope.clone())).collect()))
+    }
+}
+
+impl fmt::Debug for Issuers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.all.iter().map(|issuer| &issuer.config.issuer)).finish()
+    }
+}
+
+const fn algorithm(named: SigningAlgorithm) -> Algorithm {
+    match named {
+        SigningAlgorithm::Rs256 => Algorithm::RS256,
+        SigningAlgorithm::Rs384 => Algorithm::RS384,
+        SigningAlgorithm::Rs512 => Algorithm::RS512,
+        SigningAlgorithm::Ps256 => Algorithm::PS256,
+        SigningAlgorithm::Ps384 => Algorithm::PS384,
+        SigningAlgorithm::Ps512 => Algorithm::PS512,
+        SigningAlgorithm::Es256 => Algorithm::ES256,
+        SigningAlgorithm::Es384 => Algorithm::ES384,
+        SigningAlgorithm::EdDsa => Algorithm::EdDSA,
+    }
+}

@@ -1,0 +1,172 @@
+//! The held keys of one issuer, and the task that keeps them fresh. Looking a key up never waits and never fetches: an
+//! unknown name only asks the task to look again, which it does when it has not looked for a while.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use url::Url;
+
+use super::keyset::KeySet;
+use crate::config::JwksRef;
+use crate::outbound::http::{HttpRoad, RoadError};
+use crate::ports::BoxFuture;
+use crate::ports::spawner::{Spawner, TaskKind};
+use crate::telemetry::limited::LimitedWarning;
+
+/// The least time between the last look for keys and one that an unknown name brings about.
+const NUDGE_GAP: Duration = Duration::from_secs(30);
+/// The longest time until a look that failed is repeated.
+const RETRY_MAX: Duration = Duration::from_secs(30);
+/// How long a look may take.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
+/// The largest key set, in bytes: a hundred keys with their certificates fit.
+const SET_MAX: usize = 256 * 1024;
+
+/// Where keys are read.
+pub(super) trait Place: fmt::Debug + Send + Sync {
+    /// Reads the key set as it is now, or says why not.
+    fn read(&self) -> BoxFuture<'_, Result<Bytes, String>>;
+}
+
+/// The keys of one issuer. Dropping it ends their task.
+#[derive(Debug)]
+pub(super) struct Keyring {
+    shared: Arc<Shared>,
+    _task: DropGuard,
+}
+
+#[derive(Debug)]
+struct Shared {
+    keys: ArcSwap<KeySet>,
+    wanted: Notify,
+}
+
+impl Keyring {
+    /// Starts to hold the keys of an issuer, whose name is for the log. Until the first look has landed they are those that
+    /// are `known` already. The task ends with the keyring, or when `stop` is cancelled.
+    pub(super) fn start(
+        issuer: &str,
+        place: Box<dyn Place>,
+        refresh: Duration,
+        known: Arc<KeySet>,
+        spawner: &dyn Spawner,
+        stop: &CancellationToken,
+    ) -> Self {
+        let shared = Arc::new(Shared { keys: ArcSwap::new(known), wanted: Notify::new() });
+        let stop = stop.child_token();
+        let (kept, issuer, until) = (Arc::clone(&shared), issuer.to_owned(), stop.clone());
+        let task = async move {
+            until.run_until_cancelled(kept.keep(&issuer, &*place, refresh)).await;
+        };
+        spawner.spawn(TaskKind::Keys, Box::pin(task));
+        Self { shared, _task: stop.drop_guard() }
+    }
+
+    /// The keys as they are now.
+    pub(super) fn keys(&self) -> Arc<KeySet> {
+        self.shared.keys.load_full()
+    }
+
+    /// Asks for a look soon. Costs nothing however often it is called.
+    pub(super) fn want(&self) {
+        self.shared.wanted.notify_one();
+    }
+}
+
+impl Shared {
+    async fn keep(&self, issuer: &str, place: &dyn Place, refresh: Duration) {
+        let warning = LimitedWarning::default();
+        let mut failures = 0_u32;
+        loop {
+            // whoever asked until now is answered by this look
+            self.wanted.notified().now_or_never();
+            failures = match self.look(issuer, place).await {
+                Ok(()) => 0,
+                Err(reason) => {
+                    if let Some(held_back) = warning.due() {
+                        tracing::warn!(issuer, reason, held_back, "keys not read, the known ones go on");
+                    }
+                    failures.saturating_add(1)
+                }
+            };
+            let looked = Instant::now();
+            let pause = match failures {
+                0 => refresh,
+                many => Duration::from_secs(1 << many.min(10)).min(RETRY_MAX).min(refresh),
+            };
+            tokio::select! {
+                () = sleep_until(looked + pause) => {}
+                () = self.wanted.notified() => sleep_until(looked + pause.min(NUDGE_GAP)).await,
+            }
+        }
+    }
+
+    async fn look(&self, issuer: &str, place: &dyn Place) -> Result<(), String> {
+        let read = tokio::time::timeout(LOOK_TIMEOUT, place.read()).await;
+        let json = read.map_err(|_| "it took too long".to_owned())??;
+        let keys = KeySet::read(&json).map_err(|error| error.to_string())?;
+        if !self.keys.load().same_names(&keys) {
+            tracing::info!(issuer, keys = keys.len(), "keys of an issuer are read");
+        }
+        self.keys.store(Arc::new(keys));
+        Ok(())
+    }
+}
+
+/// A place as configured.
+///
+/// # Errors
+/// When the HTTP client cannot be built on this machine.
+pub(super) fn place(jwks: &JwksRef) -> Result<Box<dyn Place>, RoadError> {
+    Ok(match jwks {
+        JwksRef::Url(url) => Box::new(Remote { road: HttpRoad::new()?, url: url.clone() }),
+        JwksRef::File(path) => Box::new(Local(path.clone())),
+    })
+}
+
+#[derive(Debug)]
+struct Remote {
+    road: HttpRoad,
+    url: Url,
+}
+
+impl Place for Remote {
+    fn read(&self) -> BoxFuture<'_, Result<Bytes, String>> {
+        Box::pin(async {
+            let reply = self.road.fetch(&self.url, SET_MAX, LOOK_TIMEOUT).await;
+            let reply = reply.map_err(|error| error.to_string())?;
+            if reply.status.is_success() {
+                Ok(reply.body)
+            } else {
+                Err(format!("it is answered with {}", reply.status.as_u16()))
+            }
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Local(PathBuf);
+
+impl Place for Local {
+    fn read(&self) -> BoxFuture<'_, Result<Bytes, String>> {
+        Box::pin(async {
+            let mut json = Vec::new();
+            let read = async {
+                // one byte more than is allowed: a device in the place of the file must not fill the memory
+                let file = tokio::fs::File::open(&self.0).await?;
+                file.take(SET_MAX as u64 + 1).read_to_end(&mut json).await
+            };
+            read.await.map_err(|error| format!("the file cannot be read: {error}"))?;
+            if json.len() > SET_MAX { Err("the file is too large".to_owned()) } else { Ok(json.into()) }
+        })
+    }
+}

@@ -1,0 +1,88 @@
+//! How keys are kept fresh: on a paused clock, from a key set that counts how often it is read.
+
+use std::time::Duration;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn token(mint: &Mint, kid: &str) -> String {
+    let header = with(header("EdDSA"), "kid", Some(kid.into()));
+    mint.token("EdDSA", &header.to_string(), &claims().to_string())
+}
+
+fn set(mint: &Mint, kid: &str) -> Value {
+    json!({ "keys": [with(mint.published()[3].clone(), "kid", Some(kid.into()))] })
+}
+
+#[tokio::test(start_paused = true)]
+async fn unknown_keys_bring_about_one_look_in_thirty_seconds_however_many_they_are() {
+    let mint = Mint::new();
+    let script = Script::new(&mint.published());
+    let issuers = issuers(&config(&[EdDsa], None), &script).await;
+    let head = header("EdDSA").to_string();
+    let signed = token(&mint, "ed");
+    let rest = signed.split_once('.').unwrap().1;
+    for number in 0..10_000 {
+        let hostile = format!("{}.{rest}", base64(head.replace("\"ed\"", &format!("\"k{number}\""))));
+        assert_eq!(issuers.recognise(&hostile).map(drop), Err(Bad::Key));
+        if number % 100 == 0 {
+            // all of them over thirty seconds
+            tokio::time::sleep(SECOND * 3 / 10).await;
+        }
+    }
+    assert!(script.reads() <= 2, "{} looks, the first one among them", script.reads());
+    tokio::time::sleep(SECOND * 31).await;
+    assert!(script.reads() <= 3, "{} looks", script.reads());
+    assert!(issuers.recognise(&signed).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_key_is_taken_up_when_it_is_met_or_when_it_is_time() {
+    let [old, new] = [Mint::new(), Mint::new()];
+    let script = Script::new(&[set(&old, "old")["keys"][0].clone()]);
+    let issuers = issuers(&config(&[EdDsa], None), &script).await;
+    let [before, after] = [token(&old, "old"), token(&new, "new")];
+    assert!(issuers.recognise(&before).is_ok());
+    script.says(Ok(set(&new, "new")));
+    assert_eq!(issuers.recognise(&after).map(drop), Err(Bad::Key));
+    tokio::time::sleep(SECOND * 29).await;
+    assert_eq!(script.reads(), 1, "not before thirty seconds have passed");
+    tokio::time::sleep(SECOND * 2).await;
+    assert!(issuers.recognise(&after).is_ok());
+    assert_eq!(issuers.recognise(&before).map(drop), Err(Bad::Key), "the old key is gone");
+    // that asked for another look; from here on nobody asks
+    tokio::time::sleep(SECOND * 31).await;
+    let reads = script.reads();
+    script.says(Ok(set(&old, "old")));
+    tokio::time::sleep(SECOND * 295).await;
+    assert_eq!(script.reads(), reads);
+    tokio::time::sleep(SECOND * 6).await;
+    assert!(issuers.recognise(&before).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn known_keys_go_on_while_none_can_be_read() {
+    let mint = Mint::new();
+    let script = Script::new(&mint.published());
+    let issuers = issuers(&config(&[EdDsa], None), &script).await;
+    let good = token(&mint, "ed");
+    for trouble in [
+        Err("could not connect".to_owned()),
+        Ok(json!("no key set")),
+        Ok(json!({ "keys": [] })),
+        Ok(json!({ "keys": [{ "kty": "oct", "kid": "ed", "k": "AAAA" }] })),
+    ] {
+        script.says(trouble.clone());
+        let reads = script.reads();
+        tokio::time::sleep(SECOND * 400).await;
+        assert!(script.reads() > reads + 1, "it is tried again");
+        assert!(issuers.recognise(&good).is_ok(), "{trouble:?}");
+    }
+    script.says(Ok(json!({ "keys": mint.published() })));
+    tokio::time::sleep(SECOND * 31).await;
+    let reads = script.reads();
+    drop(issuers);
+    tokio::time::sleep(SECOND * 1000).await;
+    assert_eq!(script.reads(), reads, "an issuer that is taken out is not asked any more");
+}

@@ -1,0 +1,239 @@
+//! Watch tokens: made, read and doubted here. `jgw_`, what it says, a dot, and the HMAC-SHA-256 of all before the dot.
+//!
+//! A token says who made it, until when it holds, and for which jobs. What its maker may read is looked up when it is
+//! used, unless the maker is listed nowhere: then it is written down. Nothing is read of a token that is not ours.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use aws_lc_rs::{hmac, rand};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
+
+use super::keys::{self, NoRandomness};
+use crate::domain::id::{ExternalId, JobKey, SourceName};
+use crate::domain::principal::{Grant, Pass, Principal, Scope};
+use crate::ports::identity::{NoToken, Refusal, WatchToken};
+
+/// What every token starts with. No client key does.
+const MARK: &str = "jgw_";
+/// The longest token, in bytes: it shares the headers of a request with others.
+const LONGEST: usize = 4 * 1024;
+/// The form of what a token says.
+const VERSION: u8 = 1;
+/// The shortest secret to sign with, in bytes: as long as what it signs to.
+pub const SECRET_MIN: usize = 32;
+
+/// A secret that is too short to sign with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "holds fewer than {SECRET_MIN} bytes: put a longer secret there, such as the output of `openssl rand -base64 48`"
+)]
+pub struct ShortSecret;
+
+/// Makes and reads watch tokens by one signing key.
+pub struct WatchTokens {
+    key: hmac::Key,
+    /// Whether the key is this process's own, and that still has to be said.
+    to_be_said: AtomicBool,
+}
+
+impl WatchTokens {
+    /// Signs with a secret that all replicas share.
+    ///
+    /// # Errors
+    /// When it is shorter than [`SECRET_MIN`].
+    pub fn shared(secret: &SecretString) -> Result<Self, ShortSecret> {
+        let secret = secret.expose_secret().as_bytes();
+        if secret.len() < SECRET_MIN {
+            return Err(ShortSecret);
+        }
+        Ok(Self { key: hmac::Key::new(hmac::HMAC_SHA256, secret), to_be_said: AtomicBool::new(false) })
+    }
+
+    /// Signs with a key of this process, which no other can read and which ends with it. The first use says so in the log.
+    ///
+    /// # Errors
+    /// When the system gives no random bytes.
+    pub fn of_this_process() -> Result<Self, NoRandomness> {
+        let mut secret = [0; SECRET_MIN];
+        rand::fill(&mut secret).map_err(|_| NoRandomness)?;
+        Ok(Self { key: hmac::Key::new(hmac::HMAC_SHA256, &secret), to_be_said: AtomicBool::new(true) })
+    }
+
+    /// Says whether a text claims to be a watch token.
+    pub fn is_one(text: &str) -> bool {
+        text.starts_with(MARK)
+    }
+
+    /// Makes a token for jobs, no longer good than its maker's own pass. `grant_of` tells what a listed client may read now.
+    ///
+    /// # Errors
+    /// When it would be too long, or its maker is listed nowhere and may read everything, which is not written down.
+    pub fn mint(
+        &self,
+        maker: &Principal,
+        jobs: &BTreeSet<JobKey>,
+        ttl: Duration,
+        now: Timestamp,
+        grant_of: impl Fn(&str) -> Option<Grant>,
+    ) -> Result<WatchToken, NoToken> {
+        if self.to_be_said.swap(false, Ordering::Relaxed) {
+            tracing::warn!(
+                "watch tokens are signed with a key of this process: other replicas do not know them and a restart ends \
+                 them; set watch_tokens.secret"
+            );
+        }
+        let wished = now.checked_add(ttl).unwrap_or(Timestamp::MAX);
+        let until = maker.pass().expires.map_or(wished, |own| own.min(wished)).as_second();
+        let listed = maker.pass().expires.is_none() && grant_of(maker.name()).as_ref() == Some(maker.grant());
+        let by = match maker.grant() {
+            _ if listed => Maker::Listed(maker.name().to_owned()),
+            Grant::All => return Err(NoToken::NotMade),
+            Grant::Sources(scopes) => {
+                let of_jobs =
+                    scopes.iter().filter(|(source, _)| jobs.iter().any(|job| job.source == **source));
+                let scopes =
+                    of_jobs.map(|(source, scope)| (source.as_str().to_owned(), Written::from(scope)));
+                Maker::Carried(maker.name().to_owned(), scopes.collect())
+            }
+        };
+        let mut written: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for JobKey { source, external_id } in jobs {
+            written.entry(source.as_str().to_owned()).or_default().push(external_id.as_str().to_owned());
+        }
+        let says = Says { v: VERSION, by, until, jobs: written };
+        let says = serde_json::to_vec(&says).map_err(|_| NoToken::NotMade)?;
+        let signed = format!("{MARK}{}", URL_SAFE_NO_PAD.encode(says));
+        let tag = hmac::sign(&self.key, signed.as_bytes());
+        let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(tag));
+        if token.len() > LONGEST {
+            return Err(NoToken::TooLong(LONGEST));
+        }
+        let expires_at = Timestamp::from_second(until).map_err(|_| NoToken::NotMade)?;
+        Ok(WatchToken { token: SecretString::from(token), expires_at })
+    }
+
+    /// Recognises a token: whoever presents it reads its jobs, as far as its maker may read them now.
+    ///
+    /// # Errors
+    /// When it is not ours to the last bit, is no longer good, or its maker is listed no more.
+    pub fn read(
+        &self,
+        presented: &SecretString,
+        now: Timestamp,
+        grant_of: impl Fn(&str) -> Option<Grant>,
+    ) -> Result<Principal, Refusal> {
+        let text = presented.expose_secret();
+        let says = self.verified(text).ok_or(Refusal::Unknown)?;
+        let expires = Timestamp::from_second(says.until).ok().filter(|until| now < *until);
+        let expires = expires.ok_or(Refusal::Unknown)?;
+        let jobs = says.keys().ok_or(Refusal::Unknown)?;
+        let carries_grant = matches!(says.by, Maker::Carried(..));
+        let (name, grant) = match says.by {
+            Maker::Listed(name) => {
+                let grant = grant_of(&name);
+                (name, grant)
+            }
+            Maker::Carried(name, scopes) => (name, grant(scopes)),
+        };
+        let principal = Principal::with_grant(name, grant.ok_or(Refusal::Unknown)?);
+        Ok(principal.holding(Pass {
+            fingerprint: Some(keys::hash(text)),
+            expires: Some(expires),
+            jobs: Some(Arc::new(jobs)),
+            carries_grant,
+        }))
+    }
+
+    /// Says whether a principal that came in with a token would come in with it now.
+    pub fn stands(principal: &Principal, now: Timestamp, grant_of: impl Fn(&str) -> Option<Grant>) -> bool {
+        let pass = principal.pass();
+        pass.expires.is_some_and(|until| now < until)
+            && (pass.carries_grant || grant_of(principal.name()).as_ref() == Some(principal.grant()))
+    }
+
+    /// What a token says, if it is one of ours. The signature is compared in constant time, before anything is read.
+    fn verified(&self, text: &str) -> Option<Says> {
+        if text.len() > LONGEST {
+            return None;
+        }
+        let (signed, tag) = text.rsplit_once('.')?;
+        let tag = URL_SAFE_NO_PAD.decode(tag).ok()?;
+        hmac::verify(&self.key, signed.as_bytes(), &tag).ok()?;
+        let says = URL_SAFE_NO_PAD.decode(signed.strip_prefix(MARK)?).ok()?;
+        serde_json::from_slice(&says).ok().filter(|says: &Says| says.v == VERSION)
+    }
+}
+
+impl fmt::Debug for WatchTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WatchTokens")
+    }
+}
+
+/// What a token says, in short words since it has to fit into a header.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Says {
+    v: u8,
+    by: Maker,
+    /// In seconds since 1970.
+    until: i64,
+    /// The ids of the jobs, by source.
+    jobs: BTreeMap<String, Vec<String>>,
+}
+
+/// Who made a token.
+#[derive(Serialize, Deserialize)]
+enum Maker {
+    /// A client whose grant is found under its name.
+    #[serde(rename = "client")]
+    Listed(String),
+    /// A client that is listed nowhere, with what it may read of the sources of the jobs.
+    #[serde(rename = "bearer")]
+    Carried(String, BTreeMap<String, Written>),
+}
+
+/// A scope, as it is written down.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    kinds: BTreeSet<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    labels: BTreeMap<String, String>,
+}
+
+impl From<&Scope> for Written {
+    fn from(scope: &Scope) -> Self {
+        Self { kinds: scope.kinds.clone(), labels: scope.labels.clone() }
+    }
+}
+
+impl Says {
+    fn keys(&self) -> Option<BTreeSet<JobKey>> {
+        let each = self.jobs.iter().flat_map(|(source, ids)| ids.iter().map(move |id| (source, id)));
+        let key = |(source, id): (&String, &String)| {
+            Some(JobKey { source: SourceName::parse(source).ok()?, external_id: ExternalId::parse(id).ok()? })
+        };
+        each.map(key).collect()
+    }
+}
+
+fn grant(scopes: BTreeMap<String, Written>) -> Option<Grant> {
+    let read = |(source, Written { kinds, labels }): (String, Written)| {
+        Some((SourceName::parse(&source).ok()?, Scope { kinds, labels }))
+    };
+    let scopes: Option<BTreeMap<_, _>> = scopes.into_iter().map(read).collect();
+    Some(Grant::Sources(Arc::new(scopes?)))
+}
+
+#[cfg(test)]
+mod tests;

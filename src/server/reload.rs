@@ -1,0 +1,101 @@
+//! What can change while the gateway serves: who may ask. Takes a configuration that was read again, puts its clients and
+//! issuers in the place of the old ones, and ends the streams of whoever does not stand any more. Says what needs a restart.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::{Map, Value};
+
+use crate::config::{Config, Faults};
+use crate::inbound::streams::Streams;
+use crate::jobs::Jobs;
+use crate::outbound::identity::LiveIdentity;
+
+/// The sections that are put in place without a restart.
+const LIVE: [&str; 2] = ["clients", "jwt"];
+
+/// The running parts that another configuration changes.
+#[derive(Debug)]
+pub struct Reload {
+    /// What is in force: as at the start, but for the live sections.
+    running: Mutex<Config>,
+    identity: LiveIdentity,
+    streams: Streams,
+    jobs: Jobs,
+}
+
+/// What came of reading the configuration again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reloaded {
+    /// It is in force, but for the sections that need a restart. So many streams were ended.
+    Done {
+        /// Streams whose client does not stand any more.
+        ended: usize,
+        /// Sections that differ from what is running and stay as they were.
+        need_restart: Vec<String>,
+    },
+    /// Nothing was changed. Every reason is in the log.
+    Refused,
+}
+
+impl Reload {
+    /// Takes what was started from a configuration.
+    pub(super) const fn new(running: Config, identity: LiveIdentity, streams: Streams, jobs: Jobs) -> Self {
+        Self { running: Mutex::new(running), identity, streams, jobs }
+    }
+
+    /// Puts a configuration in force as far as it goes without a restart, or refuses it as a whole. Says in the log what
+    /// came of it. Blocks nothing.
+    pub fn adopt(&self, read: Result<Config, Faults>) -> Reloaded {
+        let next = match read {
+            Ok(next) => next,
+            Err(faults) => {
+                for (path, fault) in faults.iter() {
+                    tracing::error!(path, fault, "the configuration has a fault");
+                }
+                tracing::error!("the configuration was not reloaded: the one before stays in force");
+                return Reloaded::Refused;
+            }
+        };
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        // the address that is listened on does not change, whatever the new file says
+        if next.knows_nobody() && !running.server.is_local() {
+            let fault =
+                "leaves nobody who may ask, while jobgate listens beyond this machine: keep clients or jwt";
+            tracing::error!(path = "clients", fault, "the configuration was not reloaded");
+            return Reloaded::Refused;
+        }
+        if let Err(error) = self.identity.replace(&next) {
+            tracing::error!(%error, "the configuration was not reloaded");
+            return Reloaded::Refused;
+        }
+        running.clients.clone_from(&next.clients);
+        running.jwt.clone_from(&next.jwt);
+        let need_restart = differences(&running, &next);
+        drop(running);
+        let ended = self.streams.review(|holder| self.jobs.still_stands(holder));
+        if !need_restart.is_empty() {
+            let sections = need_restart.join(", ");
+            tracing::warn!(sections, "these sections were changed and need a restart");
+        }
+        tracing::info!(
+            clients = next.clients.len(),
+            issuers = next.jwt.len(),
+            ended,
+            "the configuration is reloaded"
+        );
+        Reloaded::Done { ended, need_restart }
+    }
+}
+
+/// The sections in which two configurations differ, but for the live ones.
+fn differences(running: &Config, next: &Config) -> Vec<String> {
+    let sections = |config: &Config| match config.effective() {
+        Ok(Value::Object(sections)) => sections,
+        _ => Map::new(),
+    };
+    let (running, next) = (sections(running), sections(next));
+    let names: BTreeSet<&String> = running.keys().chain(next.keys()).collect();
+    let differ = names.into_iter().filter(|name| running.get(*name) != next.get(*name));
+    differ.filter(|name| !LIVE.contains(&name.as_str())).cloned().collect()
+}

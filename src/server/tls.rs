@@ -1,0 +1,232 @@
+//! TLS on the public door: the certificate of the operator's files, read again when they change. TLS 1.2 and 1.3, and
+//! HTTP/1.1 alone. Nothing of a file is ever repeated: a key in the wrong place must not reach a log.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use arc_swap::ArcSwap;
+use aws_lc_rs::digest::{SHA256, digest};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::TlsConfig;
+use crate::telemetry::limited::LimitedWarning;
+
+/// How often the files are looked at.
+const EVERY: Duration = Duration::from_secs(30);
+
+/// The certificate of the door. A clone is cheap and means the same one.
+#[derive(Clone)]
+pub struct Certificate(Arc<Inner>);
+
+struct Inner {
+    files: TlsConfig,
+    current: Arc<Current>,
+    acceptor: TlsAcceptor,
+    /// The digest of the files that are in use.
+    seen: Mutex<[u8; 32]>,
+    warning: LimitedWarning,
+}
+
+/// What each handshake is answered with.
+#[derive(Debug)]
+struct Current(ArcSwap<CertifiedKey>);
+
+impl ResolvesServerCert for Current {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.load_full())
+    }
+}
+
+/// The two files as they are.
+struct Files {
+    cert: Vec<u8>,
+    key: Vec<u8>,
+}
+
+impl Files {
+    fn read(files: &TlsConfig) -> anyhow::Result<Self> {
+        let read = |path: &Path, option: &str| {
+            std::fs::read(path).with_context(|| format!("{option}: {} cannot be read", path.display()))
+        };
+        Ok(Self { cert: read(&files.cert, "server.tls.cert")?, key: read(&files.key, "server.tls.key")? })
+    }
+
+    fn digest(&self) -> [u8; 32] {
+        let mut both = [0; 64];
+        let (first, second) = both.split_at_mut(32);
+        first.copy_from_slice(digest(&SHA256, &self.cert).as_ref());
+        second.copy_from_slice(digest(&SHA256, &self.key).as_ref());
+        let mut one = [0; 32];
+        one.copy_from_slice(digest(&SHA256, &both).as_ref());
+        one
+    }
+
+    /// The errors of the readers quote lines of the files, so they are left out.
+    fn certified(&self) -> anyhow::Result<CertifiedKey> {
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(&self.cert)
+            .collect::<Result<_, _>>()
+            .ok()
+            .filter(|chain: &Vec<_>| !chain.is_empty())
+            .ok_or_else(|| anyhow!("server.tls.cert: holds no certificate in pem"))?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key)
+            .map_err(|_| anyhow!("server.tls.key: holds no private key in pem"))?;
+        CertifiedKey::from_der(chain, key, &default_provider()).map_err(|_| {
+            anyhow!("server.tls: the key is not that of the certificate, or of a kind that is not served")
+        })
+    }
+}
+
+impl Certificate {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// When one cannot be read, is not PEM, or they do not fit each other, naming the option.
+    pub fn read(files: &TlsConfig) -> anyhow::Result<Self> {
+        let read = Files::read(files)?;
+        let current = Arc::new(Current(ArcSwap::from_pointee(read.certified()?)));
+        let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .context("server.tls: this build has no TLS 1.2 and 1.3")?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self(Arc::new(Inner {
+            files: files.clone(),
+            current,
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            seen: Mutex::new(read.digest()),
+            warning: LimitedWarning::default(),
+        })))
+    }
+
+    /// Whoever greets a connection.
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        self.0.acceptor.clone()
+    }
+
+    /// Looks at the files now and then, until `stop` is cancelled.
+    pub async fn keep_fresh(self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(EVERY) => {}
+            }
+            self.refresh();
+        }
+    }
+
+    /// Takes what the files hold now, if that changed and is good; else the old one stays, and the log says why. Two small
+    /// reads from the disk.
+    pub fn refresh(&self) {
+        let read = Files::read(&self.0.files);
+        let renewed = read.and_then(|files| {
+            let digest = files.digest();
+            if *self.0.seen.lock().unwrap_or_else(PoisonError::into_inner) == digest {
+                return Ok(false);
+            }
+            // the two files may be replaced one after the other: what does not fit is looked at again
+            self.0.current.0.store(Arc::new(files.certified()?));
+            *self.0.seen.lock().unwrap_or_else(PoisonError::into_inner) = digest;
+            Ok(true)
+        });
+        match renewed {
+            Ok(true) => tracing::info!("certificate renewed"),
+            Ok(false) => {}
+            Err(error) => {
+                if let Some(held_back) = self.0.warning.due() {
+                    let reason = format!("{error:#}");
+                    tracing::warn!(reason, held_back, "new certificate not taken, the old one stays");
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificate").field("files", &self.0.files).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::ServerName;
+    use rustls::{ClientConfig, RootCertStore};
+    use tokio_rustls::TlsConnector;
+
+    use super::*;
+
+    struct Made {
+        cert: String,
+        key: String,
+        der: CertificateDer<'static>,
+    }
+
+    fn made() -> Made {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        Made { cert: made.cert.pem(), key: made.signing_key.serialize_pem(), der: made.cert.der().clone() }
+    }
+
+    /// The certificate that a handshake shows, if it is one of these.
+    async fn shown(certificate: &Certificate, known: &[&Made]) -> Option<usize> {
+        let mut roots = RootCertStore::empty();
+        for made in known {
+            roots.add(made.der.clone()).unwrap();
+        }
+        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let name = ServerName::try_from("localhost").unwrap();
+        let connector = TlsConnector::from(Arc::new(config));
+        let (client, server) =
+            tokio::join!(connector.connect(name, far), certificate.acceptor().accept(near));
+        server.unwrap();
+        let client = client.unwrap();
+        let shown = client.get_ref().1.peer_certificates().unwrap().first().unwrap().clone();
+        known.iter().position(|made| made.der == shown)
+    }
+
+    #[tokio::test]
+    async fn a_new_certificate_is_taken_once_it_is_whole_and_good() {
+        let [old, new] = [made(), made()];
+        let folder = std::env::temp_dir().join(format!("jobgate-tls-{:x}", fastrand::u64(..)));
+        std::fs::create_dir(&folder).unwrap();
+        let files = TlsConfig { cert: folder.join("tls.crt"), key: folder.join("tls.key") };
+        let write = |cert: &str, key: &str| {
+            std::fs::write(&files.cert, cert).unwrap();
+            std::fs::write(&files.key, key).unwrap();
+        };
+        write(&old.cert, &old.key);
+        let certificate = Certificate::read(&files).unwrap();
+        for (cert, key, expected) in [
+            (old.cert.as_str(), old.key.as_str(), 0),
+            // half of the change
+            (&new.cert, &old.key, 0),
+            ("", "", 0),
+            ("no pem", &new.key, 0),
+            (&new.cert, &new.key, 1),
+            (&new.cert, "no pem", 1),
+            (&old.cert, &old.key, 0),
+        ] {
+            write(cert, key);
+            certificate.refresh();
+            assert_eq!(shown(&certificate, &[&old, &new]).await, Some(expected));
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+        certificate.refresh();
+        assert_eq!(shown(&certificate, &[&old, &new]).await, Some(0));
+    }
+}

@@ -1,0 +1,354 @@
+"""Checks the chart: every file of values/ is rendered by both Helms, equals its snapshot, fits the schemas of the lowest and the highest
+Kubernetes and of the custom resources, gives a configuration that jobgate itself takes, and survives a policy scan; every row of
+refused.yaml is refused with its reason. With --write it writes snapshots, schema and README in the place of comparing them."""
+
+import argparse
+import concurrent.futures
+import difflib
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import kubernetes_validate
+import yaml
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+CHART = ROOT / "charts/jobgate"
+TOOLS = ROOT / "target/tools"
+OUT = ROOT / "target/chart"
+HELMS = [TOOLS / "bin/helm3", TOOLS / "bin/helm4"]
+# The lowest is Chart.yaml's kubeVersion.
+KUBES = ["1.29", "1.37"]
+CUSTOM = ("external-secrets.io/", "gateway.networking.k8s.io/", "monitoring.coreos.com/")
+
+faults = []
+
+
+def fault(what):
+    faults.append(what)
+
+
+def run(command, **more):
+    return subprocess.run([str(one) for one in command], capture_output=True, text=True, check=False, **more)
+
+
+def template(helm, *values, kube="1.37.0"):
+    files = [part for one in values for part in ("--values", one)]
+    return run([helm, "template", "gateway", CHART, "--namespace", "jobs", "--kube-version", kube, *files])
+
+
+def compare(path, text, write):
+    """Says whether a committed file is what it should be, or writes it."""
+    if write:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return
+    held = path.read_text(encoding="utf-8") if path.exists() else ""
+    if held != text:
+        name = path.relative_to(ROOT)
+        lines = difflib.unified_diff(held.splitlines(), text.splitlines(), str(name), "what it should be", lineterm="", n=1)
+        fault(f"{name} is out of date: bash tests/chart/write.sh\n" + "\n".join(list(lines)[:40]))
+
+
+def written(jobgate, write):
+    """The schema of the values and the README are made, and the version is said once."""
+    options = run([jobgate, "config-schema"])
+    schema = run([sys.executable, HERE / "schema.py"], input=options.stdout)
+    if options.returncode or schema.returncode:
+        fault(f"schema.py: {options.stderr}{schema.stderr}")
+    else:
+        compare(CHART / "values.schema.json", schema.stdout, write)
+    readme = run([sys.executable, HERE / "readme.py", CHART])
+    if readme.returncode:
+        fault(readme.stderr)
+    else:
+        compare(CHART / "README.md", readme.stdout, write)
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+    version = re.search(r'^version = "(.+)"', (ROOT / "Cargo.toml").read_text(encoding="utf-8"), re.M)[1]
+    if chart["appVersion"] != version:
+        fault(f"Chart.yaml: appVersion is {chart['appVersion']}, Cargo.toml says {version}")
+    if KUBES[0] not in chart["kubeVersion"]:
+        fault(f"Chart.yaml: kubeVersion {chart['kubeVersion']} is not what is checked, {KUBES[0]}")
+
+
+def undescribed(values, schema, path=""):
+    """Values of values.yaml that the schema does not know, and properties of the schema that values.yaml does not show."""
+    known = schema.get("properties")
+    if not isinstance(values, dict) or known is None or path in (".config", ".podSecurityContext"):
+        return
+    for key in values.keys() - known.keys():
+        fault(f"values.yaml{path}.{key}: is not in the schema")
+    for key in known.keys() - values.keys() - {"global", "claims"}:
+        fault(f"values.yaml{path}.{key}: is in the schema and not in values.yaml")
+    for key in values.keys() & known.keys():
+        undescribed(values[key], known[key], f"{path}.{key}")
+
+
+def judge(case, objects):
+    for found in objects:
+        name = f"{case}: {found.get('kind')} {found.get('metadata', {}).get('name')}"
+        if found["apiVersion"].startswith(CUSTOM):
+            continue
+        for kube in KUBES:
+            try:
+                kubernetes_validate.validate(found, kube, strict=True)
+            except Exception as error:  # its own error classes share no base
+                fault(f"{name} under {kube}: {error}")
+        if found["kind"] == "Secret" or "creationTimestamp" in found["metadata"]:
+            continue
+        if found["metadata"].get("namespace") != "jobs":
+            fault(f"{name}: has no namespace")
+
+
+def custom(objects):
+    lines = "".join(json.dumps(one) + "\n" for one in objects if one["apiVersion"].startswith(CUSTOM))
+    found = run(["node", HERE / "crds/check.mjs"], input=lines)
+    if found.returncode:
+        fault(found.stdout or found.stderr)
+
+
+def missing(jobgate):
+    """What the chart can write and this jobgate does not have: where it stands in a file, and what it looks like there."""
+    schema = json.loads(run([jobgate, "config-schema"]).stdout)["properties"]
+    lacking = {}
+    for kind in ("embedded", "redis"):
+        if f'"{kind}"' not in json.dumps(schema["store"]):
+            lacking[f"store {kind}"] = ("store", None, f"kind: {kind}")
+    if "tls" not in schema["server"]["properties"]:
+        lacking["server.tls"] = ("server", "tls", r"\btls:")
+    return lacking
+
+
+def with_files(text, root):
+    """The configuration with every absolute path moved below a folder in which its file is there."""
+
+    def moved(match):
+        file = root / match[2].strip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if match[1].startswith("file"):
+            file.write_text("not-a-secret", encoding="utf-8")
+        elif not file.exists():
+            pair = ["-keyout", file.with_name("tls.key"), "-out", file.with_name("tls.crt")]
+            run(["openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-subj", "/CN=a.example", "-days", "1", *pair])
+        return f"{match[1]}{file}"
+
+    return re.sub(r"((?:file|cert|key)\b\W+)(/[\w./-]+)", moved, text)
+
+
+def configured(case, objects, jobgate, lacking, env=None):
+    """What the chart writes, jobgate takes."""
+    for found in objects:
+        text = found.get("data", {}).get("jobgate.yaml") if found["kind"] == "ConfigMap" else None
+        if text is None:
+            continue
+        tree = yaml.safe_load(text)
+        for what, (section, key, pattern) in lacking.items():
+            if re.search(pattern, text):
+                print(f"   {case}: shown to jobgate without {what}, which it does not have")
+                tree[section].pop(key, None) if key else tree.pop(section)
+        text = yaml.safe_dump(tree)
+        text = with_files(text, OUT / f"files-{case}")
+        path = OUT / f"{case}.config.yaml"
+        path.write_text(text, encoding="utf-8")
+        plain = {key: value for key, value in os.environ.items() if not key.startswith("JOBGATE_")}
+        told = run([jobgate, "check", "--config", path], env=plain | (env or {}))
+        if told.returncode:
+            fault(f"{case}: jobgate refuses the configuration: {told.stdout}{told.stderr}")
+
+
+def case(path, jobgate, lacking, write):
+    name = path.stem
+    first, second = (template(helm, path) for helm in HELMS)
+    if first.returncode or second.returncode:
+        return fault(f"{name}: {first.stderr or second.stderr}") or []
+    if yaml_of(first.stdout) != yaml_of(second.stdout):
+        fault(f"{name}: the two Helms do not agree")
+    compare(HERE / f"snapshots/{name}.yaml", first.stdout, write)
+    notes = run([HELMS[1], "install", "gateway", CHART, "--namespace", "jobs", "--dry-run=client", "--values", path])
+    said = notes.stdout.partition("\nNOTES:\n")[2]
+    if not said:
+        fault(f"{name}: no notes: {notes.stderr}")
+    compare(HERE / f"snapshots/{name}.txt", said, write)
+    objects = yaml_of(first.stdout)
+    judge(name, objects)
+    configured(name, objects, jobgate, lacking)
+    (OUT / f"rendered/{name}.yaml").write_text(first.stdout, encoding="utf-8")
+    return objects
+
+
+def yaml_of(text):
+    return [one for one in yaml.safe_load_all(text) if one]
+
+
+def documented():
+    """The values of the example in docs/kubernetes.md."""
+    text = (ROOT / "docs/kubernetes.md").read_text(encoding="utf-8")
+    return re.search(r"```yaml\n(# values\.yaml\n.*?)```", text, re.S)[1]
+
+
+def refused(number, row):
+    laid = OUT / f"refused-{number}.yaml"
+    laid.write_text(yaml.safe_dump(row["values"]), encoding="utf-8")
+    under = [] if row.get("alone") else [HERE / "values/smallest.yaml"]
+    told = template(HELMS[0], *under, laid, kube=row.get("kube", "1.37.0"))
+    if told.returncode == 0:
+        fault(f"refused: {row['name']}: was taken")
+    elif row["says"] not in told.stderr:
+        fault(f"refused: {row['name']}: does not say {row['says']!r}: {told.stderr}")
+    if row.get("never") and row["never"] in told.stderr + told.stdout:
+        fault(f"refused: {row['name']}: repeats a secret")
+
+
+def commands(jobgate, objects):
+    """The commands that the chart, the image and the trial give the binary are commands of it."""
+    known = set(re.findall(r"^  ([a-z-]+) ", run([jobgate, "--help"]).stdout, re.M))
+    given = set(re.findall(r'CMD \[(?:"/usr/bin/jobgate", )?"([a-z-]+)"', (ROOT / "Dockerfile").read_text(encoding="utf-8")))
+    for found in objects:
+        pod = found if found["kind"] == "Pod" else found.get("spec", {}).get("template", {})
+        given |= {one["args"][0] for one in pod.get("spec", {}).get("containers", [])}
+    if not {"serve", "health"} <= given:
+        fault(f"the commands were not found: {given}")
+    for command in sorted(given - known):
+        fault(f"jobgate has no command {command}, which the chart or the Dockerfile gives it")
+
+
+def live():
+    """With configReload live a new client or log level replaces no pod, another limit does; with restart both do."""
+
+    def checksum(reload, config):
+        laid = OUT / "live.yaml"
+        laid.write_text(yaml.safe_dump({"configReload": reload, "config": config}), encoding="utf-8")
+        found = re.search(r"checksum/config: (\w+)", template(HELMS[0], HERE / "values/smallest.yaml", laid).stdout)
+        return found and found[1]
+
+    level = {"telemetry": {"log_level": "debug"}}
+    limit = {"server": {"max_requests": 7}}
+    for reload, config, same in [("live", level, True), ("live", limit, False), ("restart", level, False)]:
+        if (checksum(reload, config) == checksum(reload, {})) != same:
+            fault(f"configReload {reload}: {config} {'replaces' if same else 'does not replace'} the pods")
+
+
+def lint():
+    for helm in HELMS:
+        for path in [None, *sorted((HERE / "values").glob("*.yaml"))]:
+            told = run([helm, "lint", "--strict", CHART, *(["--values", path] if path else [])])
+            if told.returncode:
+                fault(f"{helm.name} lint {path and path.name}: {told.stdout}{told.stderr}")
+
+
+def policies():
+    """Checkov over what was rendered and over the Dockerfile."""
+    allowed = yaml.safe_load((HERE / "exceptions.yaml").read_text(encoding="utf-8"))
+    used = set()
+    told = run(
+        [TOOLS / "py/bin/checkov", "--config-file", HERE / "checkov.yaml", "--output", "json"]
+        + ["--directory", OUT / "rendered", "--file", ROOT / "Dockerfile"],
+        cwd=OUT,
+    )
+    try:
+        reports = json.loads(told.stdout)
+    except json.JSONDecodeError:
+        return fault(f"checkov: {told.stdout[-2000:]}{told.stderr[-2000:]}")
+    passed = 0
+    for report in reports if isinstance(reports, list) else [reports]:
+        passed += report["summary"]["passed"]
+        for one in report["results"]["failed_checks"]:
+            match = [
+                number
+                for number, other in enumerate(allowed)
+                if other["check"] == one["check_id"] and re.fullmatch(other["resource"], one["resource"])
+            ]
+            used.update(match)
+            if match:
+                continue
+            fault(f"checkov {one['check_id']} {one['check_name']}: {one['file_path']} {one['resource']}")
+        if report["summary"]["parsing_errors"]:
+            fault(f"checkov: cannot read {report['results']['parsing_errors']}")
+    for number, other in enumerate(allowed):
+        if number not in used:
+            fault(f"exceptions.yaml: {other['check']} {other['resource']}: occurs no more: remove it")
+    if passed < 100:
+        fault(f"checkov: only {passed} checks passed: it did not look")
+    print(f"   checkov: {passed} checks passed")
+
+
+def image():
+    told = run([TOOLS / "py/bin/hadolint", "--failure-threshold", "info", ROOT / "Dockerfile"])
+    if told.returncode:
+        fault(f"hadolint: {told.stdout}{told.stderr}")
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    toolchain = re.search(r'^channel = "(.+)"', (ROOT / "rust-toolchain.toml").read_text(encoding="utf-8"), re.M)[1]
+    if f"ARG RUST_VERSION={toolchain}\n" not in text:
+        fault(f"Dockerfile: RUST_VERSION is not {toolchain}, as rust-toolchain.toml says")
+
+
+def compose():
+    from compose_viz.spec.compose_spec import ComposeSpecification
+
+    tree = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+    try:
+        ComposeSpecification.model_validate(tree)
+    except ValueError as error:
+        fault(f"compose.yaml: {error}")
+    services = tree["services"]
+    for name, service in services.items():
+        for other in service.get("depends_on", {}):
+            if other not in services:
+                fault(f"compose.yaml: {name} depends on {other}, which is not there")
+        for one in service.get("configs", []):
+            if one["source"] not in tree["configs"]:
+                fault(f"compose.yaml: {name} uses the configuration {one['source']}, which is not there")
+        image_name = service.get("image", "")
+        if ":" not in image_name or image_name.endswith(":latest"):
+            fault(f"compose.yaml: {name} names no version of its image")
+    return tree
+
+
+def main():
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--write", action="store_true")
+    write = arguments.parse_args().write
+    jobgate = pathlib.Path(os.environ.get("JOBGATE", ROOT / "target/debug/jobgate"))
+    if not jobgate.exists():
+        sys.exit(f"{jobgate} is not there: cargo build, or name another in the variable JOBGATE")
+    shutil.rmtree(OUT, ignore_errors=True)
+    (OUT / "rendered").mkdir(parents=True)
+
+    written(jobgate, write)
+    schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    undescribed(yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8")), schema)
+    lacking = missing(jobgate)
+    paths = sorted((HERE / "values").glob("*.yaml"))
+    (OUT / "documented.yaml").write_text(documented(), encoding="utf-8")
+    rows = yaml.safe_load((HERE / "refused.yaml").read_text(encoding="utf-8"))
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        objects = [one for found in pool.map(lambda path: case(path, jobgate, lacking, write), paths) for one in found]
+        list(pool.map(lambda pair: refused(*pair), enumerate(rows)))
+    print(f"   {len(paths)} sets of values rendered, {len(objects)} objects, {len(rows)} contradictions tried")
+    if not write:
+        live()
+        for helm in HELMS:
+            told = run([helm, "lint", "--strict", CHART, "--values", OUT / "documented.yaml"])
+            shown = template(helm, OUT / "documented.yaml")
+            if told.returncode or shown.returncode:
+                fault(f"docs/kubernetes.md: {helm.name}: {told.stdout}{shown.stderr}")
+        custom(objects)
+        commands(jobgate, objects)
+        lint()
+        image()
+        tree = compose()
+        config = yaml.safe_load(tree["configs"]["gateway"]["content"])
+        env = tree["services"]["gateway"]["environment"]
+        configured("compose", [{"kind": "ConfigMap", "data": {"jobgate.yaml": json.dumps(config)}}], jobgate, lacking, env)
+        policies()
+    if faults:
+        print("\n".join(faults), file=sys.stderr)
+        sys.exit(f"{len(faults)} faults")
+
+
+main()

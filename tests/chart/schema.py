@@ -1,0 +1,199 @@
+"""Makes charts/jobgate/values.schema.json: what the chart's own values may be (below), and under `config` what
+`jobgate config-schema` says, so that a misspelt option is refused before anything reaches the cluster."""
+
+import json
+import sys
+
+
+def text(**more):
+    return {"type": "string", **more}
+
+
+def whole(minimum=0, maximum=None):
+    return {"type": "integer", "minimum": minimum, **({} if maximum is None else {"maximum": maximum})}
+
+
+def one_of(*words):
+    return {"type": "string", "enum": list(words)}
+
+
+def shape(needed=(), **properties):
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": properties,
+        **({"required": list(needed)} if needed else {}),
+    }
+
+
+def listed(items, **more):
+    return {"type": "array", "items": items, **more}
+
+
+FLAG = {"type": "boolean"}
+# What Kubernetes defines itself: its own schemas judge it.
+THEIRS = {"type": "object"}
+WORDS = {"type": "object", "additionalProperties": {"type": "string"}}
+NAME = text(maxLength=253, pattern="^$|^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+SHORT = text(pattern="^[1-9][0-9]*(ms|s|m|h)$")
+PORT = whole(1, 65535)
+HOST = text(minLength=1, pattern=r"^(\*\.)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+KEY_IN_SECRET = shape(
+    needed=["name", "key"], name=text(minLength=1, maxLength=253), key=text(minLength=1, pattern="^[-._a-zA-Z0-9]+$")
+)
+BLOCK = shape(needed=["cidr"], cidr=text(minLength=3), **{"except": listed(text())})
+
+
+def or_null(node):
+    """For an overlay that takes back what another file of values gave."""
+    return {"anyOf": [{"type": "null"}, node]}
+
+
+SOURCE_CREDENTIAL = shape(
+    **{"as": one_of("bearer", "api_key")},
+    existingSecret=or_null(KEY_IN_SECRET),
+    externalSecret=or_null(shape(needed=["key"], key=text(minLength=1), property=text())),
+    inline=or_null(text()),
+    expiresAt=text(),
+)
+
+
+def values(config):
+    return shape(
+        **{"global": THEIRS},
+        nameOverride=NAME,
+        fullnameOverride=NAME,
+        labels=WORDS,
+        image=shape(
+            repository=text(minLength=1, pattern="^[^:@]+(:[0-9]+/[^:@]+)?$"),
+            tag=text(pattern="^$|^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$"),
+            digest=text(pattern="^$|^sha256:[0-9a-f]{64}$"),
+            pullPolicy=one_of("IfNotPresent", "Always", "Never"),
+            pullSecrets=listed(shape(needed=["name"], name=NAME)),
+        ),
+        config=config,
+        sourceCredentials={
+            "type": "object",
+            "propertyNames": {"pattern": "^[a-z0-9_-]{1,63}$"},
+            "additionalProperties": SOURCE_CREDENTIAL,
+        },
+        externalSecrets=shape(storeName=NAME, storeKind=one_of("SecretStore", "ClusterSecretStore"), refreshInterval=SHORT),
+        configReload=one_of("restart", "live"),
+        store=shape(
+            kind=one_of("embedded", "redis", "memory"),
+            persistence=shape(
+                size=text(pattern="^[1-9][0-9]*(Mi|Gi|Ti)$"),
+                storageClassName=NAME,
+                accessMode=one_of("ReadWriteOnce", "ReadWriteOncePod"),
+                existingClaim=NAME,
+                whenDeleted=one_of("Retain", "Delete"),
+            ),
+            redis=shape(
+                existingSecret={"anyOf": [{"type": "object", "maxProperties": 0}, KEY_IN_SECRET]},
+                inline=text(pattern="^$|^rediss?://"),
+            ),
+        ),
+        replicas=whole(1, 1000),
+        autoscaling=shape(
+            enabled=FLAG,
+            minReplicas=whole(1, 1000),
+            maxReplicas=whole(1, 1000),
+            targetCPU=whole(0, 1000),
+            targetStreams=whole(),
+            streamsMetric=text(pattern="^[a-zA-Z_:][a-zA-Z0-9_:]*$"),
+        ),
+        podDisruptionBudget=shape(
+            enabled=FLAG,
+            maxUnavailable={"anyOf": [whole(1), text(pattern="^([1-9][0-9]?|100)%$")]},
+        ),
+        terminationGracePeriodSeconds={"type": ["integer", "null"], "minimum": 1},
+        preStopSleep=whole(0, 3600),
+        resources=shape(requests=THEIRS, limits=THEIRS, claims=listed(THEIRS)),
+        listenAddress=one_of("0.0.0.0", "[::]"),
+        tls=shape(existingSecret=NAME),
+        service=shape(type=one_of("ClusterIP", "NodePort", "LoadBalancer"), port=PORT, annotations=WORDS),
+        ingress=shape(
+            enabled=FLAG,
+            className=NAME,
+            controller=one_of("nginx", "haproxy", "alb", "other"),
+            hosts=listed(HOST, uniqueItems=True),
+            tls=listed(shape(hosts=listed(HOST), secretName=NAME)),
+            allowPlaintext=FLAG,
+            idleTimeoutSeconds=whole(1, 86400),
+            annotations=WORDS,
+        ),
+        httpRoute=shape(
+            enabled=FLAG,
+            parentRefs=listed(
+                shape(
+                    needed=["name"],
+                    name=NAME,
+                    namespace=NAME,
+                    sectionName=NAME,
+                    port=PORT,
+                    group=text(),
+                    kind=text(),
+                )
+            ),
+            hostnames=listed(HOST, uniqueItems=True),
+            annotations=WORDS,
+        ),
+        networkPolicy=shape(
+            enabled=FLAG,
+            publicFrom=listed(THEIRS),
+            adminFrom=listed(THEIRS),
+            egress=shape(
+                upstreams=listed(BLOCK),
+                dns=shape(to=listed(THEIRS), port=PORT),
+                redis=shape(to=listed(THEIRS), port=PORT),
+                collector=shape(to=listed(THEIRS), port=PORT),
+                extra=listed(THEIRS),
+            ),
+        ),
+        serviceAccount=shape(create=FLAG, name=NAME, annotations=WORDS),
+        metrics=shape(
+            serviceMonitor=shape(enabled=FLAG, interval=SHORT, labels=WORDS),
+            prometheusRule=shape(enabled=FLAG, labels=WORDS, extraGroups=listed(THEIRS)),
+            dashboard=shape(enabled=FLAG, labels=WORDS),
+        ),
+        probes=shape(
+            startupSeconds=whole(2, 3600), readinessPeriodSeconds=whole(1, 300), livenessPeriodSeconds=whole(1, 300)
+        ),
+        topologySpread=shape(enabled=FLAG, whenUnsatisfiable=one_of("ScheduleAnyway", "DoNotSchedule")),
+        podSecurityContext={
+            "type": "object",
+            "properties": {"runAsNonRoot": {"const": True}},
+            "required": ["runAsNonRoot"],
+        },
+        podAnnotations=WORDS,
+        podLabels=WORDS,
+        nodeSelector=WORDS,
+        tolerations=listed(THEIRS),
+        affinity=THEIRS,
+        priorityClassName=NAME,
+        hostAliases=listed(THEIRS),
+        extraEnv=listed({"type": "object", "required": ["name"]}),
+        extraVolumes=listed(THEIRS),
+        extraVolumeMounts=listed(THEIRS),
+    )
+
+
+def partial(node):
+    """A configuration's schema without what only the whole file must have: the chart adds to it."""
+    if isinstance(node, list):
+        return [partial(one) for one in node]
+    if isinstance(node, dict):
+        drop = {"$schema", "title"} | ({"required"} if isinstance(node.get("required"), list) else set())
+        return {key: partial(value) for key, value in node.items() if key not in drop}
+    return node
+
+
+def main():
+    config = partial(json.load(sys.stdin))
+    whole_schema = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Values of the chart jobgate"}
+    whole_schema.update(values(config))
+    json.dump(whole_schema, sys.stdout, indent=1, ensure_ascii=False)
+    print()
+
+
+main()

@@ -1,0 +1,240 @@
+//! On the wire: what a client may not see and what does not exist are answered byte for byte alike, but for the request's id
+//! and the date, by every path; and a watch token made there opens what it is for.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use futures_util::{SinkExt as _, StreamExt as _};
+use jobgate::config::ClientConfig;
+use jobgate::domain::id::{ExternalId, JobKey, SourceName};
+use jobgate::outbound::identity::keys;
+use jobgate::simulator::{MindBridgeJob, SupermetricsJob, Upstream};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+
+use crate::support::server::{ANY, Rig, Setup, external};
+use crate::support::wire::{self, Reply};
+
+/// `whole` reads everything, `kinds` the exports of `mind`, `label` what the blue team tracks there.
+async fn rig() -> Rig {
+    let of_kind = |id: &str, kind: &str| MindBridgeJob {
+        kind: kind.to_owned(),
+        ..MindBridgeJob::new(id, &[(0, "IN_PROGRESS")])
+    };
+    let mind = vec![of_kind("export1", "EXPORT"), of_kind("hidden1", "REPORT")];
+    let mut setup = Setup::with(mind, vec![SupermetricsJob::new("query01", &[(0, "RUNNING")])]);
+    let client = |name: &str, sources: &str| {
+        let hash = ClientConfig::hex(&keys::hash(&format!("jg_{name}")));
+        format!("  - {{ name: {name}, key_sha256: \"{hash}\", sources: {sources} }}\n")
+    };
+    setup.rest = [
+        "follow: { fastest: 100ms, slowest: 1s, missing_for: 1s }\nclients:\n",
+        &client("whole", "[mind, metrics]"),
+        &client("kinds", "{ mind: { kinds: [EXPORT] } }"),
+        &client("label", "{ mind: { labels: { team: blue } } }"),
+    ]
+    .concat();
+    setup.start().await
+}
+
+fn node_id(source: &str, id: &str) -> String {
+    let (source, external_id) = (SourceName::parse(source).unwrap(), ExternalId::parse(id).unwrap());
+    JobKey { source, external_id }.node_id()
+}
+
+const MAKE: &str =
+    "mutation($refs: [JobRef!]!) { createWatchToken(input: { refs: $refs }) { token expiresAt } }";
+const WATCH: &str = "subscription($ref: JobRef!) { jobUpdates(refs: [$ref]) { kind sequence isFinal result ";
+
+async fn token(rig: &Rig, refs: Value) -> String {
+    let body = json!({ "query": MAKE, "variables": { "refs": refs } });
+    let reply = wire::post(rig.public, Some("jg_whole"), &body).await;
+    assert!(reply.head.to_lowercase().contains("cache-control: no-store"), "{}", reply.head);
+    reply.data()["createWatchToken"]["token"].as_str().unwrap().to_owned()
+}
+
+/// Every way to name a job to the gateway, as bytes.
+fn requests(secret: &str, source: &str, id: &str) -> Vec<(String, Vec<u8>)> {
+    let bearer = format!("Bearer {secret}");
+    let by_name = external(source, id);
+    let mut requests = Vec::new();
+    let mut post = |name: &str, accept: &str, query: String| {
+        for reference in [&by_name, &json!({ "id": node_id(source, id) })] {
+            let variables = json!({ "ref": reference, "id": node_id(source, id) });
+            let body = json!({ "query": query, "variables": variables }).to_string();
+            let headers = [
+                ("authorization", bearer.as_str()),
+                ("content-type", "application/json"),
+                ("accept", accept),
+            ];
+            requests.push((name.to_owned(), wire::request("POST", "/graphql", &headers, &body)));
+        }
+    };
+    let json = "application/json";
+    post("job", json, format!("query($ref: JobRef!) {{ job(ref: $ref, maxStaleness: \"0ms\") {ANY} }}"));
+    post("job, held", json, format!("query($ref: JobRef!) {{ job(ref: $ref) {ANY} }}"));
+    post("jobs", json, format!("query($ref: JobRef!) {{ jobs(refs: [$ref, $ref]) {ANY} }}"));
+    post("jobAwait", json, format!("query($ref: JobRef!) {{ jobAwait(ref: $ref, timeout: \"20s\") {ANY} }}"));
+    post(
+        "node",
+        json,
+        "query($id: ID!) { node(id: $id) { __typename id } nodes(ids: [$id]) { id } }".to_owned(),
+    );
+    post(
+        "trackJobs",
+        json,
+        format!("mutation($ref: JobRef!) {{ trackJobs(input: {{ refs: [$ref] }}) {{ results {ANY} }} }}"),
+    );
+    post(
+        "untrackJobs",
+        json,
+        "mutation($ref: JobRef!) { untrackJobs(input: { refs: [$ref] }) { untracked } }".to_owned(),
+    );
+    if (secret, source) != ("jg_kinds", "mind") {
+        // a client that is held to kinds makes one for whatever its source may hold: the token is then of no use
+        post(
+            "createWatchToken",
+            json,
+            MAKE.replace("$refs: [JobRef!]!", "$ref: JobRef!").replace("$refs", "[$ref]"),
+        );
+    }
+    post("sse", "text/event-stream", format!("{WATCH} {ANY} }} }}"));
+    post("multipart", "multipart/mixed;subscriptionSpec=1.0", format!("{WATCH} {ANY} }} }}"));
+    let path = format!("/v1/jobs/{source}/{id}");
+    for (method, extra) in [
+        ("GET", ("accept", "*/*")),
+        ("GET", ("prefer", "wait=20")),
+        ("GET", ("if-none-match", "*")),
+        ("HEAD", ("accept", "*/*")),
+    ] {
+        let headers = [("authorization", bearer.as_str()), extra];
+        requests.push((format!("{method} {extra:?}"), wire::request(method, &path, &headers, "")));
+    }
+    requests
+}
+
+/// The bytes of a reply, with what must differ put out of the way.
+fn bytes(reply: &Reply, source: &str, id: &str) -> String {
+    let same = |line: &&str| {
+        let line = line.to_lowercase();
+        !line.starts_with("date:") && !line.starts_with("x-request-id:")
+    };
+    let head: Vec<&str> = reply.head.lines().filter(same).collect();
+    let whole = format!("{}\n\n{}", head.join("\n"), reply.body);
+    whole.replace(&node_id(source, id), "NODE").replace(id, "ID").replace(source, "SOURCE")
+}
+
+/// What a socket says of a job until it is complete.
+async fn socket(to: SocketAddr, secret: &str, source: &str, id: &str) -> Vec<String> {
+    let mut request = format!("ws://{to}/graphql").into_client_request().unwrap();
+    let headers = request.headers_mut();
+    headers.insert("sec-websocket-protocol", "graphql-transport-ws".parse().unwrap());
+    headers.insert("authorization", format!("Bearer {secret}").parse().unwrap());
+    let stream = TcpStream::connect(to).await.unwrap();
+    let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+    let payload =
+        json!({ "query": format!("{WATCH} {ANY} }} }}"), "variables": { "ref": external(source, id) } });
+    for message in
+        [json!({ "type": "connection_init" }), json!({ "type": "subscribe", "id": "1", "payload": payload })]
+    {
+        socket.send(Message::text(message.to_string())).await.unwrap();
+    }
+    let mut said = Vec::new();
+    loop {
+        let message =
+            tokio::time::timeout(Duration::from_secs(20), socket.next()).await.unwrap().unwrap().unwrap();
+        if let Message::Text(text) = message {
+            said.push(text.replace(id, "ID").replace(source, "SOURCE"));
+            if text.contains("\"complete\"") {
+                return said;
+            }
+        }
+    }
+}
+
+/// Fails unless both jobs are answered alike by every path. Says by how many.
+async fn same(to: SocketAddr, secret: &str, there: (&str, &str), absent: (&str, &str)) -> usize {
+    let said = async |(source, id): (&str, &str)| {
+        let requests = requests(secret, source, id);
+        let replies = join_all(requests.iter().map(|(_, request)| wire::exchange(to, request)));
+        let (replies, stream) = tokio::join!(replies, socket(to, secret, source, id));
+        let replies =
+            requests.iter().zip(&replies).map(|((name, _), reply)| (name.clone(), bytes(reply, source, id)));
+        (replies.collect::<Vec<_>>(), stream)
+    };
+    let ((theirs, their_stream), (nobodys, nobodys_stream)) = tokio::join!(said(there), said(absent));
+    for ((name, theirs), (_, nobodys)) in theirs.iter().zip(&nobodys) {
+        assert_eq!(theirs, nobodys, "{name} {there:?} {absent:?}");
+        assert!(!theirs.contains("RUNNING") && !theirs.contains("REPORT"), "{name}: {theirs}");
+    }
+    assert_eq!(their_stream, nobodys_stream);
+    assert!(their_stream.iter().any(|message| message.contains("NOT_FOUND")), "{their_stream:?}");
+    theirs.len()
+}
+
+#[tokio::test]
+async fn what_may_not_be_seen_and_what_does_not_exist_are_the_same_bytes_by_every_path() {
+    let rig = rig().await;
+    let token = token(&rig, json!([external("mind", "export1")])).await;
+    let mut compared = 0;
+    for held in [false, true] {
+        if held {
+            for reference in [external("mind", "hidden1"), external("metrics", "query01")] {
+                let query = format!("query($ref: JobRef!) {{ job(ref: $ref) {ANY} }}");
+                let body = json!({ "query": query, "variables": { "ref": reference } });
+                assert_eq!(
+                    wire::post(rig.public, Some("jg_whole"), &body).await.data()["job"]["state"],
+                    "RUNNING"
+                );
+            }
+        }
+        let metrics = rig.calls(Upstream::Supermetrics);
+        let all = ["jg_kinds", "jg_label", token.as_str()].map(|secret| {
+            let pairs = [
+                (("mind", "hidden1"), ("mind", "missing")),
+                (("metrics", "query01"), ("nowhere", "query01")),
+                (("metrics", "query01"), ("metrics", "missing")),
+            ];
+            join_all(pairs.map(|(there, absent)| same(rig.public, secret, there, absent)))
+        });
+        compared += join_all(all).await.into_iter().flatten().sum::<usize>();
+        assert_eq!(rig.calls(Upstream::Supermetrics), metrics, "nothing is asked of a foreign source");
+    }
+    assert_eq!(compared, 2 * (9 * 24 - 2));
+    rig.assert_well_behaved();
+}
+
+#[tokio::test]
+async fn a_watch_token_made_on_the_wire_reads_and_watches_its_job() {
+    let rig = rig().await;
+    let token = token(&rig, json!([external("mind", "export1")])).await;
+    assert!(token.starts_with("jgw_"));
+    let query =
+        format!("query($ref: JobRef!) {{ job(ref: $ref) {ANY} sources {{ name budget {{ inFlight }} }} }}");
+    let body = json!({ "query": query, "variables": { "ref": external("mind", "export1") } });
+    let read = wire::post(rig.public, Some(&token), &body).await.data();
+    assert_eq!(
+        (&read["job"]["state"], &read["sources"]),
+        (&json!("RUNNING"), &json!([{ "name": "mind", "budget": null }]))
+    );
+    let bearer = format!("Bearer {token}");
+    let rest = wire::request("GET", "/v1/jobs/mind/export1", &[("authorization", &bearer)], "");
+    assert_eq!(wire::exchange(rig.public, &rest).await.status, 200);
+    rig.upstreams.set_state("export1", jobgate::simulator::MindBridgeStep::new("COMPLETE")).unwrap();
+    let said = socket(rig.public, &token, "mind", "export1").await;
+    assert!(said.iter().any(|message| message.contains("SUCCEEDED")), "{said:?}");
+    let tracked = json!({ "query": "mutation($ref: JobRef!) { trackJobs(input: { refs: [$ref] }) { results { __typename } } }", "variables": { "ref": external("mind", "export1") } });
+    assert_eq!(wire::post(rig.public, Some(&token), &tracked).await.refusal().1, "FORBIDDEN");
+    let (most, last) = token.split_at(token.len() - 1);
+    for forged in
+        [most.to_owned(), format!("{most}{}", if last == "A" { "B" } else { "A" }), "jgw_".to_owned()]
+    {
+        assert_eq!(
+            wire::post(rig.public, Some(&forged), &body).await.refusal(),
+            (401, "UNAUTHENTICATED".to_owned())
+        );
+    }
+}

@@ -1,0 +1,228 @@
+//! Who may ask, and for how long: keys and signed tokens on the real process, with its clock and its signals.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jobgate::config::{ClientConfig, Config, Environment};
+use jobgate::domain::id::SourceName;
+use jobgate::domain::principal::{Pass, Principal};
+use jobgate::outbound::identity::LiveIdentity;
+use jobgate::outbound::identity::jwt::Means;
+use jobgate::outbound::identity::keys;
+use jobgate::outbound::identity::watch_tokens::WatchTokens;
+use jobgate::outbound::system::{RuntimeSpawner, SystemClock};
+use jobgate::ports::clock::Clock as _;
+use jobgate::ports::identity::{Identity as _, Refusal};
+use jobgate::simulator::{Addresses, MindBridgeJob, MindBridgeStep, Simulator};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::support::ports::{FRESHNESS, house, reference};
+use crate::support::process::Process;
+use crate::support::scratch::Scratch;
+use crate::support::server::{ANY, KEY, Setup, TOKEN, external, told};
+use crate::support::streams::{Carrier, Heard, Sse, Watcher, WebSocket, settles};
+use crate::support::tokens::{Issuer, base64};
+use crate::support::wire;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A real process before one running job, and the text of its configuration but for one section.
+struct Gateway {
+    process: Process,
+    public: SocketAddr,
+    simulator: Simulator,
+    config: Scratch,
+    setup: Setup,
+}
+
+impl Gateway {
+    async fn start(section: &str) -> Self {
+        let mut setup = Setup::with(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], vec![]);
+        let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
+        setup.rest = section.to_owned();
+        let config = Scratch::new(&setup.yaml(&simulator.mindbridge_url(), &simulator.supermetrics_url()));
+        let env = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY)];
+        let mut process = Process::start(&["serve", "--config", config.path()], &env);
+        let public = process.address("public").await;
+        Self { process, public, simulator, config, setup }
+    }
+
+    /// Writes the configuration with another section, sends the signal, and waits until it was heard of.
+    async fn reload(&mut self, section: &str, heard: &str) {
+        section.clone_into(&mut self.setup.rest);
+        let (mind, metrics) = (self.simulator.mindbridge_url(), self.simulator.supermetrics_url());
+        std::fs::write(self.config.path(), self.setup.yaml(&mind, &metrics)).unwrap();
+        self.process.signal("HUP").await;
+        self.process.find(heard, |line| line.contains(heard).then_some(())).await;
+    }
+
+    async fn ask(&self, credential: &str) -> String {
+        let query = format!("query($ref: JobRef!) {{ job(ref: $ref) {ANY} }}");
+        let body = json!({ "query": query, "variables": { "ref": external("mind", "a") } });
+        let reply = wire::post(self.public, Some(credential), &body).await;
+        if reply.status == 200 { told(&reply.data()["job"]) } else { reply.refusal().1 }
+    }
+
+    async fn watch(&self, carrier: Carrier, credential: &str) -> Watcher {
+        let mut watcher = Watcher::open_as(self.public, carrier, &["a"], Some(credential)).await;
+        assert_eq!(watcher.short().await, "SNAPSHOT RUNNING");
+        watcher
+    }
+}
+
+/// How a stream ends that is ended from our side, by its carrier.
+const fn ended(carrier: Carrier) -> Heard {
+    match carrier {
+        WebSocket => Heard::Over(Some(4403)),
+        // without `complete`
+        Sse => Heard::Over(None),
+    }
+}
+
+fn client(name: &str, sources: &str) -> String {
+    let hash = ClientConfig::hex(&keys::hash(&format!("jg_{name}")));
+    format!("{{ name: {name}, key_sha256: \"{hash}\", sources: {sources} }}")
+}
+
+#[tokio::test]
+async fn keys_and_tokens_open_the_same_door_and_a_stream_ends_with_its_token() {
+    let issuer = Issuer::start().await;
+    let section = format!("{}\nclients: [{}]", issuer.section("[mind]"), client("robot", "[mind]"));
+    let mut gateway = Gateway::start(&section).await;
+    let read = "keys of an issuer are read";
+    gateway.process.find(read, |line| line.contains(read).then_some(())).await;
+    let now = SystemClock.now().as_second();
+    for (credential, answer) in [
+        ("jg_robot".to_owned(), "RUNNING"),
+        (issuer.token("alice", now + 600), "RUNNING"),
+        (issuer.token("alice", now - 60), "UNAUTHENTICATED"),
+        (Issuer::start().await.token("alice", now + 600), "UNAUTHENTICATED"),
+        ("jg_nobody".to_owned(), "UNAUTHENTICATED"),
+        ("a.b.c".to_owned(), "UNAUTHENTICATED"),
+    ] {
+        assert_eq!(gateway.ask(&credential).await, answer, "{credential}");
+    }
+    let expires = SystemClock.now().as_second() + 4;
+    let token = issuer.token("alice", expires);
+    let mut streams = Vec::new();
+    for carrier in [WebSocket, Sse] {
+        streams.push((carrier, gateway.watch(carrier, &token).await));
+    }
+    let mut robot = gateway.watch(WebSocket, "jg_robot").await;
+    let expires = Timestamp::from_second(expires).unwrap();
+    for (carrier, mut stream) in streams {
+        assert_eq!(stream.hear().await, ended(carrier), "{carrier:?}");
+        let late = SystemClock.now().duration_since(expires).as_millis();
+        assert!((-50..=1_000).contains(&late), "{carrier:?}: {late} ms late");
+    }
+    gateway.simulator.handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
+    assert_eq!(robot.short().await, "ENDED SUCCEEDED", "a key has no end");
+    assert_eq!(issuer.asked(), 1, "nobody's request fetches keys");
+}
+
+#[tokio::test]
+async fn a_hangup_takes_back_what_the_file_takes_back_and_nothing_else() {
+    let issuer = Issuer::start().await;
+    let [alice, bob] = ["alice", "bob"].map(|name| client(name, "[mind]"));
+    let jwt = issuer.section("[mind]");
+    let mut gateway = Gateway::start(&format!("{jwt}\nclients: [{alice}, {bob}]")).await;
+    let read = "keys of an issuer are read";
+    gateway.process.find(read, |line| line.contains(read).then_some(())).await;
+    let token = issuer.token("carol", SystemClock.now().as_second() + 600);
+
+    let mut gone = Vec::new();
+    for carrier in [WebSocket, Sse] {
+        gone.push((carrier, gateway.watch(carrier, "jg_alice").await));
+    }
+    let mut stays = gateway.watch(WebSocket, "jg_bob").await;
+    let mut signed = gateway.watch(Sse, &token).await;
+    let at = Instant::now();
+    gateway.reload(&format!("{jwt}\nclients: [{bob}]"), "clients=1 issuers=1 ended=2").await;
+    for (carrier, stream) in &mut gone {
+        assert_eq!(stream.hear().await, ended(*carrier), "{carrier:?}");
+    }
+    assert!(at.elapsed() < SECOND, "{:?}", at.elapsed());
+    assert_eq!(
+        (gateway.ask("jg_alice").await, gateway.ask("jg_bob").await),
+        ("UNAUTHENTICATED".into(), "RUNNING".into())
+    );
+
+    // a file with a fault changes nothing, and every fault is said
+    let bad = format!("{jwt}\nclients: [{{ name: eve, sources: [nowhere] }}]\nserver: {{ listen: x }}");
+    gateway.reload(&bad, "the configuration was not reloaded").await;
+    let said = gateway.process.said();
+    for path in ["clients[0].key_sha256", "clients[0].sources[0]", "server.listen"] {
+        assert!(said.contains(path), "{path} is not in {said}");
+    }
+    assert_eq!(gateway.ask("jg_bob").await, "RUNNING");
+
+    // what needs a restart is named, the rest is in force
+    let more = format!("clients: [{alice}, {bob}]\ngraphql: {{ max_depth: 5 }}\ncache: {{ fresh_for: 1s }}");
+    gateway.reload(&more, "clients=2 issuers=0 ended=1").await;
+    gateway.process.find("the sections", |line| line.contains("cache, graphql").then_some(())).await;
+    assert_eq!(signed.hear().await, Heard::Over(None), "its issuer was taken out");
+    assert_eq!(
+        (gateway.ask("jg_alice").await, gateway.ask(&token).await),
+        ("RUNNING".into(), "UNAUTHENTICATED".into())
+    );
+
+    gateway.simulator.handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
+    assert_eq!(stays.short().await, "ENDED SUCCEEDED", "whom it did not concern noticed nothing");
+    gateway.process.signal("TERM").await;
+    let (status, said) = gateway.process.ended().await;
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert!(!said.contains("jg_") && !said.contains(&token), "no credential is in the log");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_longer_than_what_they_came_in_with_holds() {
+    let built = Instant::now();
+    let house = house();
+    for (holds, waits) in [(5, 5), (0, 0), (60, FRESHNESS.answer_within.as_secs())] {
+        let expires = Timestamp::UNIX_EPOCH + built.elapsed() + SECOND * holds;
+        let pass = Pass { expires: Some(expires), ..Pass::default() };
+        let client = Principal::new("c", SourceName::parse("mind")).holding(pass);
+        let begun = Instant::now();
+        let job = reference("mind", &format!("a{holds}"));
+        let answer = house.jobs.await_end(&client, job, SECOND * 3600).await;
+        assert_eq!(answer.is_ok(), holds > 0, "{answer:?}");
+        assert_eq!(begun.elapsed().as_secs(), waits, "{holds}");
+    }
+}
+
+/// Over HTTP, with the machine's clock; how it goes on after thirty seconds is tested where time can be moved.
+#[tokio::test]
+async fn a_hundred_thousand_unknown_keys_cause_no_more_than_one_request_for_keys() {
+    let issuer = Issuer::start().await;
+    let sources = "sources: { mind: { upstream: mindbridge, base_url: 'https://a.example', credential: { bearer: { env: T } } } }";
+    let yaml = format!("{sources}\n{}", issuer.section("[mind]"));
+    let config = Config::from_yaml(&yaml, &Environment::default()).unwrap();
+    let spawner = RuntimeSpawner::default();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let means =
+        Means { clock: Arc::new(SystemClock), spawner: Arc::new(spawner.clone()), stop: stop.clone() };
+    let identity = LiveIdentity::new(&config, WatchTokens::of_this_process().unwrap(), means).unwrap();
+    let good = issuer.token("alice", SystemClock.now().as_second() + 600).into();
+    settles("the keys are there", SECOND * 10, || identity.recognise(Some(&good)).is_ok()).await;
+    let rest = issuer.signed("x", &json!({ "iss": "https://login.example" }));
+    let rest = rest.split_once('.').unwrap().1;
+    let begun = Instant::now();
+    for number in 0..100_000_u32 {
+        let kid = format!("{number:x}-{:x}", fastrand::u64(..));
+        let header = base64(json!({ "alg": "ES256", "kid": kid }).to_string());
+        let hostile = format!("{header}.{rest}").into();
+        assert_eq!(identity.recognise(Some(&hostile)), Err(Refusal::Unknown));
+        if number % 100 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    // the first time was for the start; each thirty seconds may bring one more
+    let allowed = 1 + usize::try_from(begun.elapsed().as_secs() / 30 + 1).unwrap();
+    assert!(issuer.asked() <= allowed, "{} requests in {:?}", issuer.asked(), begun.elapsed());
+    assert!(identity.recognise(Some(&good)).is_ok());
+    stop.cancel();
+    spawner.idle().await;
+}

@@ -1,0 +1,231 @@
+//! Every door against everyone who may not come in, on the real process: refused in every cell, and no upstream is asked.
+//! What each door says is in its own tests; here is that none was forgotten.
+
+use std::net::SocketAddr;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use jiff::{Timestamp, ToSpan as _};
+use jobgate::config::ClientConfig;
+use jobgate::outbound::identity::keys;
+use jobgate::simulator::{Addresses, MindBridgeJob, Simulator};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::client_async;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+
+use crate::support::process::Process;
+use crate::support::scratch::Scratch;
+use crate::support::server::{KEY, Setup, TOKEN, external};
+use crate::support::tokens::Issuer;
+use crate::support::wire;
+
+/// Where a page may come from, and where none may.
+const ALLOWED: &str = "https://app.example";
+const FOREIGN: &str = "https://evil.example";
+
+/// A way in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Door {
+    Post,
+    Get,
+    WebSocket,
+    Sse,
+    Multipart,
+    Rest,
+    /// The socket that the live page opens, from the gateway's own origin.
+    Page,
+}
+
+const DOORS: [Door; 7] =
+    [Door::Post, Door::Get, Door::WebSocket, Door::Sse, Door::Multipart, Door::Rest, Door::Page];
+
+/// Who knocks.
+#[derive(Clone, Debug, Default)]
+struct Visitor {
+    token: Option<String>,
+    origin: Option<&'static str>,
+}
+
+impl Visitor {
+    fn with(token: &str) -> Self {
+        Self { token: Some(token.to_owned()), origin: None }
+    }
+
+    /// Asks for a job of `mind`, and gives the one word that says what came of it.
+    async fn knock(&self, gateway: SocketAddr, door: Door, job: &str) -> String {
+        let ask = "query($ref: JobRef!) { answer: job(ref: $ref) { ... on Job { state } ... on JobProblem { code } } }";
+        let watch = "subscription($ref: JobRef!) { answer: jobUpdates(refs: [$ref]) {
+            result { ... on Job { state } ... on JobProblem { code } } } }";
+        let body = |query: &str| json!({ "query": query, "variables": { "ref": external("mind", job) } });
+        let (method, path, accept, body) = match door {
+            Door::WebSocket | Door::Page => return self.socket(gateway, door, &body(watch)).await,
+            Door::Post => ("POST", "/graphql".to_owned(), "application/json", body(ask).to_string()),
+            Door::Sse => ("POST", "/graphql".to_owned(), "text/event-stream", body(watch).to_string()),
+            Door::Multipart => ("POST", "/graphql".to_owned(), "multipart/mixed", body(watch).to_string()),
+            Door::Rest => ("GET", format!("/v1/jobs/mind/{job}"), "application/json", String::new()),
+            Door::Get => {
+                let [query, variables] = [ask.to_owned(), body(ask)["variables"].to_string()]
+                    .map(|text| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>());
+                let path = format!("/graphql?query={query}&variables={variables}");
+                ("GET", path, "application/json", String::new())
+            }
+        };
+        let authorization = self.token.as_ref().map(|token| format!("Bearer {token}"));
+        let mut headers = vec![("accept", accept)];
+        if !body.is_empty() {
+            headers.push(("content-type", "application/json"));
+        }
+        headers.extend(authorization.as_deref().map(|value| ("authorization", value)));
+        headers.extend(self.origin.map(|origin| ("origin", origin)));
+        let reply = wire::exchange(gateway, &wire::request(method, &path, &headers, &body)).await;
+        word(reply.status, &reply.body)
+    }
+
+    /// The same over a WebSocket: the credential rides in the `connection_init`.
+    async fn socket(&self, gateway: SocketAddr, door: Door, body: &Value) -> String {
+        let mut request = "ws://gateway.test/graphql".into_client_request().unwrap();
+        let headers = request.headers_mut();
+        headers.insert("sec-websocket-protocol", "graphql-transport-ws".parse().unwrap());
+        let own = (door == Door::Page).then_some("http://gateway.test");
+        if let Some(origin) = self.origin.or(own) {
+            headers.insert("origin", origin.parse().unwrap());
+        }
+        let stream = TcpStream::connect(gateway).await.unwrap();
+        let mut socket = match client_async(request, stream).await {
+            Ok((socket, _)) => socket,
+            Err(tokio_tungstenite::tungstenite::Error::Http(reply)) => {
+                return word(
+                    reply.status().as_u16(),
+                    &String::from_utf8_lossy(reply.body().as_deref().unwrap()),
+                );
+            }
+            Err(error) => return error.to_string(),
+        };
+        let payload = self.token.as_ref().map(|token| json!({ "authorization": format!("Bearer {token}") }));
+        let init = json!({ "type": "connection_init", "payload": payload.unwrap_or_else(|| json!({})) });
+        let subscribe = json!({ "id": "1", "type": "subscribe", "payload": body });
+        for message in [init, subscribe] {
+            socket.send(Message::text(message.to_string())).await.ok();
+        }
+        while let Some(Ok(message)) = socket.next().await {
+            match message {
+                Message::Text(text) if text.contains("connection_ack") => {}
+                Message::Text(text) => return word(200, &text),
+                Message::Close(frame) => {
+                    return frame.map_or_else(String::new, |frame| frame.code.to_string());
+                }
+                Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+            }
+        }
+        "cut".to_owned()
+    }
+}
+
+/// The state or the code that an answer holds, whatever its form; its status where it is no 200.
+fn word(status: u16, body: &str) -> String {
+    let known = ["NOT_FOUND", "UNAUTHENTICATED", "ORIGIN_NOT_ALLOWED", "RUNNING"];
+    let said = known.iter().find(|word| body.contains(**word)).copied().unwrap_or("nothing known");
+    if status == 200 { said.to_owned() } else { format!("{status} {said}") }
+}
+
+/// What a door says to whom it does not know, to a page of elsewhere, and about what may not be read.
+fn expected(door: Door, why: &str) -> String {
+    let text = match (door, why) {
+        (Door::WebSocket | Door::Page, "unknown") => "4403",
+        (_, "unknown") => "401 UNAUTHENTICATED",
+        (_, "foreign page") => "403 ORIGIN_NOT_ALLOWED",
+        (Door::Rest, _) => "404 NOT_FOUND",
+        (_, _) => "NOT_FOUND",
+    };
+    text.to_owned()
+}
+
+fn clients(revoked: bool) -> String {
+    let client = |name: &str, hashes: &[&str], source: &str| {
+        let hashes: Vec<String> =
+            hashes.iter().map(|key| format!("\"{}\"", ClientConfig::hex(&keys::hash(key)))).collect();
+        format!("{{ name: {name}, key_sha256: [{}], sources: [{source}] }}", hashes.join(", "))
+    };
+    let ours: &[&str] = if revoked { &["jg_good"] } else { &["jg_good", "jg_taken_back"] };
+    format!("clients: [{}, {}]", client("ui", ours, "mind"), client("sales", &["jg_sales"], "metrics"))
+}
+
+#[tokio::test]
+async fn nobody_comes_in_by_any_door() {
+    let issuer = Issuer::start().await;
+    let jobs = ["a", "b", "secret"].map(|id| MindBridgeJob::new(id, &[(0, "IN_PROGRESS")]));
+    let mut setup = Setup::with(jobs.into(), vec![]);
+    let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
+    let rest = |revoked| {
+        let server = format!(
+            "server: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, allowed_origins: [\"{ALLOWED}\"] }}"
+        );
+        format!("{server}\n{}\n{}", clients(revoked), issuer.section("[mind]"))
+    };
+    let (mind, metrics) = (simulator.mindbridge_url(), simulator.supermetrics_url());
+    setup.rest = rest(false);
+    let config = Scratch::new(&setup.yaml(&mind, &metrics));
+    let env = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY)];
+    let mut process = Process::start(&["serve", "--config", config.path()], &env);
+    let gateway = process.address("public").await;
+    let now = Timestamp::now();
+    let until = |span: jiff::Span| (now + span).as_second();
+
+    // everyone who may, comes in; the fetch of the issuer's keys is awaited by trying
+    let fresh = Visitor::with(&issuer.token("ana", until(1.hour())));
+    while fresh.knock(gateway, Door::Rest, "a").await != "RUNNING" {}
+    let make = "mutation($ref: JobRef!) { createWatchToken(input: { refs: [$ref] }) { token } }";
+    let mut passes = Vec::new();
+    for job in ["a", "b"] {
+        let body = json!({ "query": make, "variables": { "ref": external("mind", job) } });
+        let made = wire::post(gateway, Some("jg_good"), &body).await.data();
+        passes.push(Visitor::with(made["createWatchToken"]["token"].as_str().unwrap()));
+    }
+    let elsewhere = passes.pop().unwrap();
+    let taken_back = Visitor::with("jg_taken_back");
+    let welcome = [
+        Visitor::with("jg_good"),
+        Visitor { origin: Some(ALLOWED), ..Visitor::with("jg_good") },
+        taken_back.clone(),
+        fresh,
+        passes.pop().unwrap(),
+    ];
+    for door in DOORS {
+        for visitor in &welcome {
+            assert_eq!(visitor.knock(gateway, door, "a").await, "RUNNING", "{door:?} {visitor:?}");
+        }
+    }
+
+    setup.rest = rest(true);
+    std::fs::write(config.path(), setup.yaml(&mind, &metrics)).unwrap();
+    process.signal("HUP").await;
+    while taken_back.knock(gateway, Door::Rest, "a").await == "RUNNING" {}
+
+    let expired = Visitor::with(&issuer.token("ana", until(-(2.minutes()))));
+    let strangers = [
+        ("unknown", Visitor::default()),
+        ("unknown", Visitor::with("jg_bad")),
+        ("unknown", Visitor::with("a.b.c")),
+        ("unknown", Visitor::with("jgw_a.b")),
+        ("unknown", expired),
+        ("unknown", taken_back),
+        ("not granted", Visitor::with("jg_sales")),
+        ("foreign page", Visitor { origin: Some(FOREIGN), ..Visitor::with("jg_good") }),
+        ("not granted", elsewhere),
+    ];
+    for door in DOORS {
+        for (why, visitor) in &strangers {
+            assert_eq!(
+                visitor.knock(gateway, door, "secret").await,
+                expected(door, why),
+                "{door:?} {visitor:?}"
+            );
+        }
+    }
+    let asked =
+        simulator.handle().record().into_iter().filter(|asked| asked.ids.iter().any(|id| id == "secret"));
+    assert_eq!(asked.count(), 0, "an upstream was asked for someone who may not");
+    let allowed = Visitor::with("jg_good").knock(gateway, Door::Post, "secret").await;
+    assert_eq!(allowed, "RUNNING", "the job is there");
+}

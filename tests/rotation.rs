@@ -1,0 +1,358 @@
+//! Secrets that change while the gateway runs: the real binary, files on a real disk, and upstreams that accept several
+//! credentials and remember which one each request showed.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_util::future::join_all;
+use jobgate::simulator::{
+    Addresses, Answer, Auth, Body, Fault, FaultKind, MindBridgeJob, MindBridgeStep, Scenario, Simulator,
+    SupermetricsJob, Upstream,
+};
+use serde_json::{Value, json};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::support::process::{Process, run};
+use crate::support::scratch::Scratch;
+use crate::support::server::{ANY, KEY, TOKEN, external, told};
+use crate::support::streams::{Heard, Sse, Watcher, WebSocket};
+use crate::support::wire;
+
+/// Within what time an old value is unused after a change.
+const PROMISE: Duration = Duration::from_secs(5);
+const ROTATIONS: usize = 200;
+const EVERY: Duration = Duration::from_millis(40);
+
+/// A folder as Kubernetes mounts a Secret: the file is a link into `..data`, and that is a link to a folder, which is
+/// swapped for another.
+struct Mounted {
+    folder: PathBuf,
+    round: usize,
+}
+
+impl Mounted {
+    fn new(secret: Option<&str>) -> Self {
+        let folder = std::env::temp_dir().join(format!("jobgate-mounted-{:x}", fastrand::u64(..)));
+        fs::create_dir_all(&folder).unwrap();
+        symlink("..data/token", folder.join("token")).unwrap();
+        let mut mounted = Self { folder, round: 0 };
+        if let Some(secret) = secret {
+            mounted.swap(secret);
+        }
+        mounted
+    }
+
+    fn path(&self) -> String {
+        self.folder.join("token").display().to_string()
+    }
+
+    fn swap(&mut self, secret: &str) {
+        let old = format!("..round{}", self.round);
+        self.round += 1;
+        let new = format!("..round{}", self.round);
+        fs::create_dir(self.folder.join(&new)).unwrap();
+        fs::write(self.folder.join(&new).join("token"), secret).unwrap();
+        symlink(new, self.folder.join("..data_tmp")).unwrap();
+        fs::rename(self.folder.join("..data_tmp"), self.folder.join("..data")).unwrap();
+        fs::remove_dir_all(self.folder.join(old)).ok();
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.folder).ok();
+    }
+}
+
+/// A gateway whose sources `mind` and `metrics` have their bearer tokens in these files.
+async fn serve(simulator: &Simulator, files: [&str; 2], rest: &str) -> (Process, SocketAddr) {
+    let source = |name: &str, upstream: &str, url: &str, file: &str| {
+        format!(
+            "  {name}: {{ upstream: {upstream}, base_url: \"{url}\", credential: {{ bearer: {{ file: \"{file}\" }} }}, \
+             budget: {{ per_second: 10000, per_hour: 1000000, concurrency: 100 }} }}\n"
+        )
+    };
+    let config = Scratch::new(&format!(
+        "server: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0 }}\n{rest}\nsources:\n{}{}",
+        source("mind", "mindbridge", &simulator.mindbridge_url(), files[0]),
+        source("metrics", "supermetrics", &simulator.supermetrics_url(), files[1]),
+    ));
+    let mut gateway = Process::start(&["serve", "--config", config.path()], &[]);
+    let address = gateway.address("public").await;
+    (gateway, address)
+}
+
+async fn upstreams() -> Simulator {
+    let mut scenario = Scenario::default();
+    scenario.mindbridge.jobs = vec![
+        MindBridgeJob::new("a", &[(0, "IN_PROGRESS")]),
+        MindBridgeJob::new("b", &[(0, "IN_PROGRESS")]),
+        MindBridgeJob::new("watched", &[(0, "IN_PROGRESS")]),
+    ];
+    scenario.supermetrics.jobs = vec![SupermetricsJob::new("q", &[(0, "RUNNING")])];
+    Simulator::start(scenario, Addresses::ephemeral()).await.unwrap()
+}
+
+/// One look that is not answered from memory.
+async fn look(gateway: SocketAddr, source: &str, id: &str) -> String {
+    let query = format!("query($ref: JobRef!) {{ job(ref: $ref, maxStaleness: \"0ms\") {ANY} }}");
+    let body = json!({ "query": query, "variables": { "ref": external(source, id) } });
+    told(&wire::post(gateway, None, &body).await.data()["job"])
+}
+
+/// How a source stands: its health, and the state of its credential.
+async fn stands(gateway: SocketAddr, source: &str) -> (String, String, Value) {
+    let query = "{ sources { name health credential { state since inForceSince expiresAt } } }";
+    let data = wire::post(gateway, None, &json!({ "query": query })).await.data();
+    let all = data["sources"].as_array().unwrap();
+    let found = all.iter().find(|held| held["name"] == source).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    (text(&found["health"]), text(&found["credential"]["state"]), found["credential"].clone())
+}
+
+/// Waits until a source stands so.
+async fn until(gateway: SocketAddr, source: &str, expected: &str) {
+    let mut last = String::new();
+    let settled = async {
+        let mut again = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            again.tick().await;
+            last = stands(gateway, source).await.1;
+            if last == expected {
+                return;
+            }
+        }
+    };
+    let settled = tokio::time::timeout(PROMISE * 2, settled).await.is_ok();
+    assert!(settled, "{source} is {last} and not {expected}");
+}
+
+/// The timer is slow here, so that it is the watch on the folder that finds each swap.
+#[tokio::test]
+async fn two_hundred_swaps_under_load_fail_nothing_and_leave_no_old_value_in_use() {
+    let simulator = upstreams().await;
+    let upstream = simulator.handle();
+    let mut mounted = Mounted::new(Some(TOKEN));
+    let key = Scratch::new(KEY);
+    let rest = "credentials: { reread: 1m }";
+    let (gateway, address) = serve(&simulator, [&mounted.path(), key.path()], rest).await;
+    let mut watchers = Vec::new();
+    for carrier in [WebSocket, Sse] {
+        let mut watcher = Watcher::open(address, carrier, &["watched"]).await;
+        assert_eq!(watcher.short().await, "SNAPSHOT RUNNING");
+        watchers.push(watcher);
+    }
+
+    let mut swapped = vec![Instant::now()];
+    let (done, over) = tokio::sync::watch::channel(false);
+    let rotate = async {
+        let mut tick = tokio::time::interval(EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        for number in 1..=ROTATIONS {
+            tick.tick().await;
+            let token = format!("token-of-round-{number}");
+            assert_eq!(upstream.also_accept(Upstream::MindBridge, &token), number);
+            mounted.swap(&token);
+            swapped.push(Instant::now());
+            // what was replaced longer ago than is promised is not accepted any more
+            let old = swapped.windows(2).position(|pair| pair[1].elapsed() < PROMISE).unwrap();
+            (0..old).for_each(|old| upstream.revoke(Upstream::MindBridge, old));
+        }
+        let settled = async {
+            while !upstream
+                .record_of(Upstream::MindBridge)
+                .iter()
+                .any(|asked| asked.credential == Some(ROTATIONS))
+            {
+                tick.tick().await;
+            }
+        };
+        assert!(tokio::time::timeout(PROMISE, settled).await.is_ok(), "the last one is in force in time");
+        done.send_replace(true);
+    };
+    let ask = |source: &'static str, id: &'static str| {
+        let over = over.clone();
+        async move {
+            let mut tick = tokio::time::interval(Duration::from_millis(20));
+            tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut count = 0;
+            while !*over.borrow() {
+                tick.tick().await;
+                assert_eq!(look(address, source, id).await, "RUNNING", "{source} {id}, request {count}");
+                count += 1;
+            }
+            count
+        }
+    };
+    let load = join_all([ask("mind", "a"), ask("mind", "b"), ask("mind", "a"), ask("metrics", "q")]);
+    let ((), counts) = tokio::join!(rotate, load);
+    assert!(counts.iter().all(|count| *count > 50), "{counts:?} requests");
+
+    let mut used = BTreeSet::new();
+    for asked in upstream.record_of(Upstream::MindBridge) {
+        assert_eq!(
+            (asked.auth, asked.status),
+            (Auth::Bearer, asked.status.filter(|it| *it != 401)),
+            "{asked:?}"
+        );
+        let number = asked.credential.unwrap();
+        let replaced = swapped.get(number + 1);
+        assert!(replaced.is_none_or(|at| asked.started <= *at + PROMISE), "{asked:?}");
+        used.insert(number);
+    }
+    assert!(used.len() > 20, "only {} of the credentials were ever in force", used.len());
+
+    upstream.set_state("watched", MindBridgeStep::new("COMPLETE")).unwrap();
+    for mut watcher in watchers {
+        loop {
+            let heard = watcher.hear().await;
+            assert!(!matches!(heard, Heard::Over(_)), "no stream is dropped");
+            if heard == Heard::Complete {
+                break;
+            }
+        }
+    }
+    assert_eq!(stands(address, "mind").await.1, "IN_FORCE");
+    assert!(!gateway.said().contains("token-of-round"), "{}", gateway.said());
+}
+
+/// From nothing to a secret, to a bad one, to one that the source refuses, and back: each costs its own source alone.
+#[tokio::test]
+async fn every_trouble_with_a_secret_costs_its_own_source_alone_and_ends_without_a_restart() {
+    let simulator = upstreams().await;
+    let upstream = simulator.handle();
+    let mut mounted = Mounted::new(None);
+    // a link to a file elsewhere: no watch on its folder sees that file change, so it is the timer that does
+    let elsewhere = Mounted::new(None);
+    let link = elsewhere.folder.join("key");
+    let soon = jiff::Timestamp::from_second(jiff_now() + 600).unwrap();
+    let payload = URL_SAFE_NO_PAD.encode(json!({ "exp": soon.as_second() }).to_string());
+    let token = format!("eyJhbGciOiJub25lIn0.{payload}.signature");
+    upstream.set_credential(Upstream::Supermetrics, &token);
+    let file = Scratch::new(&token);
+    symlink(file.path(), &link).unwrap();
+    let rest = "credentials: { reread: 100ms }";
+    let (mut gateway, address) = serve(&simulator, [&mounted.path(), link.to_str().unwrap()], rest).await;
+
+    assert_eq!(look(address, "mind", "a").await, "UNCONFIGURED");
+    let (health, state, _) = stands(address, "mind").await;
+    assert_eq!((health.as_str(), state.as_str()), ("UNCONFIGURED", "MISSING"));
+    assert_eq!(look(address, "metrics", "q").await, "RUNNING");
+    let credential = stands(address, "metrics").await.2;
+    assert_eq!(credential["expiresAt"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap(), soon);
+    gateway.find("a warning", |line| line.contains("the credential ends soon").then_some(())).await;
+
+    mounted.swap(TOKEN);
+    until(address, "mind", "IN_FORCE").await;
+    assert_eq!(look(address, "mind", "a").await, "RUNNING");
+
+    mounted.swap("a-token-that-nobody-knows");
+    until(address, "mind", "NEW_ONE_REFUSED").await;
+    mounted.swap("two\nlines-of-a-token");
+    until(address, "mind", "NEW_ONE_UNUSABLE").await;
+    assert_eq!(look(address, "mind", "a").await, "RUNNING", "the one before is in force");
+    let named = |line: &str| (line.contains("the one before stays") && line.contains("/token")).then_some(());
+    gateway.find("an alarm that names the file", named).await;
+
+    upstream.set_credential(Upstream::MindBridge, "the-next-token");
+    assert_eq!(look(address, "mind", "a").await, "RUNNING, stale: CREDENTIAL_REJECTED");
+    until(address, "mind", "REFUSED").await;
+    assert_eq!(stands(address, "mind").await.0, "CREDENTIAL_REJECTED");
+    assert_eq!(look(address, "metrics", "q").await, "RUNNING", "another source is not concerned");
+    mounted.swap("the-next-token");
+    until(address, "mind", "IN_FORCE").await;
+    assert_eq!(look(address, "mind", "a").await, "RUNNING");
+
+    upstream.set_credential(Upstream::Supermetrics, "the-next-key");
+    fs::write(file.path(), "the-next-key\n").unwrap();
+    let renewed = async {
+        while look(address, "metrics", "q").await != "RUNNING" {
+            tokio::time::interval(EVERY).tick().await;
+        }
+    };
+    assert!(tokio::time::timeout(PROMISE, renewed).await.is_ok(), "the timer finds what no watch sees");
+    let credential = stands(address, "metrics").await.2;
+    assert_eq!(credential["expiresAt"], Value::Null, "the end was that of the one before");
+
+    gateway.signal("TERM").await;
+    let (status, said) = gateway.ended().await;
+    assert_eq!(status.code(), Some(0), "{said}");
+    for secret in [&token, TOKEN, "nobody-knows", "lines-of-a-token", "the-next-token", "the-next-key"] {
+        assert!(!said.contains(secret), "{secret} in {said}");
+    }
+}
+
+/// What a token says of its own end is held against the configuration before anything is started.
+#[tokio::test]
+async fn check_finds_a_credential_that_has_ended() {
+    let payload = URL_SAFE_NO_PAD.encode(r#"{"exp":1700000000}"#);
+    let ended = Scratch::new(&format!("eyJhbGciOiJub25lIn0.{payload}.signature"));
+    let sources = |more: &str| {
+        format!(
+            "sources: {{ s: {{ upstream: mindbridge, base_url: 'https://a.example', credential: {{ {more} }} }} }}"
+        )
+    };
+    let by_token = Scratch::new(&sources(&format!("bearer: {{ file: '{}' }}", ended.path())));
+    let by_operator = Scratch::new(&sources("bearer: { env: T }, expires_at: 2023-11-14T22:13:20Z"));
+    for config in [by_token, by_operator] {
+        let (code, said) = run(&["check", "--config", config.path()], &[("T", "a-plain-token")]).await;
+        let line = "sources.s.credential: has ended at 2023-11-14T22:13:20Z: put a new one there";
+        assert_eq!((code, said.trim()), (Some(78), line));
+    }
+}
+
+/// An upstream that repeats what it was shown, now or a while ago, in force or refused.
+#[tokio::test]
+async fn an_echo_is_masked_whichever_of_our_secrets_it_holds() {
+    let simulator = upstreams().await;
+    let upstream = simulator.handle();
+    let mut mounted = Mounted::new(Some(TOKEN));
+    let key = Scratch::new(KEY);
+    let rest = "credentials: { reread: 100ms }\ntelemetry: { log_level: trace }";
+    let (gateway, address) = serve(&simulator, [&mounted.path(), key.path()], rest).await;
+    assert_eq!(look(address, "mind", "a").await, "RUNNING");
+    let secrets = [TOKEN, "the/next=token+1", "a/refused-token"];
+    upstream.also_accept(Upstream::MindBridge, secrets[1]);
+    mounted.swap(secrets[1]);
+    let shown = async {
+        while !upstream.record_of(Upstream::MindBridge).iter().any(|asked| asked.credential == Some(1)) {
+            tokio::time::interval(EVERY).tick().await;
+        }
+    };
+    assert!(tokio::time::timeout(PROMISE, shown).await.is_ok());
+    until(address, "mind", "IN_FORCE").await;
+    mounted.swap(secrets[2]);
+    until(address, "mind", "NEW_ONE_REFUSED").await;
+
+    let echo = format!("{} {} {}", secrets[0], secrets[1], secrets[2]);
+    let body = json!({ "id": "a", "status": "ERROR", "type": echo, "error": echo, "entityId": echo });
+    let text = body.to_string().replace('/', "\\/");
+    let body = Body::Text { content_type: "application/json".to_owned(), text };
+    let headers =
+        [("retry-after".to_owned(), echo.clone()), ("x-echo".to_owned(), echo)].into_iter().collect();
+    let answer = Answer { status: 200, headers, body, ..Answer::default() };
+    upstream.push_fault(Fault::always(Upstream::MindBridge, FaultKind::Answer(answer)).for_ids(&["a"]));
+    let query = "query($ref: JobRef!) { job(ref: $ref, maxStaleness: \"0ms\") { ... on MindBridgeJob { kind error entity { id } failure { message } } } }";
+    let body = json!({ "query": query, "variables": { "ref": external("mind", "a") } });
+    let answer = wire::post(address, None, &body).await.data();
+    assert_eq!(answer["job"]["error"], "[redacted] [redacted] [redacted]", "{answer}");
+
+    gateway.signal("TERM").await;
+    let (_, log) = gateway.ended().await;
+    assert!(log.contains("TRACE"));
+    for secret in secrets {
+        assert!(!answer.to_string().contains(secret), "{secret} in {answer}");
+        assert!(!log.contains(secret), "{secret} in the log");
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the end of a token is a moment of the real world")]
+fn jiff_now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}

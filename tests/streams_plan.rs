@@ -1,0 +1,138 @@
+//! A subscription is answered past the engine, and to the byte as the engine would answer it.
+
+use std::time::Duration;
+
+use async_graphql::{Request as Ask, Variables};
+use axum::body::Body;
+use futures_util::StreamExt as _;
+use http::Request;
+use http_body_util::BodyExt as _;
+use jobgate::domain::job::Life;
+use jobgate::domain::principal::Principal;
+use jobgate::inbound::graphql::schema;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use crate::support::door::public;
+use crate::support::ports::{House, failed, house};
+
+/// A house with jobs that run for a while: `good`, `bad` which fails, and a finished query of `metrics`.
+fn running() -> House {
+    let house = house();
+    house.jobs.start_following(CancellationToken::new());
+    let start = Instant::now();
+    house.mind.says(move |id| {
+        Ok(match (id.as_str(), start.elapsed() < Duration::from_secs(20)) {
+            (_, true) => Life::Running,
+            ("bad", false) => failed(),
+            (_, false) => Life::Succeeded,
+        })
+    });
+    house.metrics.says(|_| Ok(Life::Succeeded));
+    house
+}
+
+async fn by_the_engine(query: &str, variables: &Value) -> Vec<Value> {
+    let house = running();
+    let schema = schema::build(house.jobs.clone(), true);
+    let request = Ask::new(query).variables(Variables::from_json(variables.clone()));
+    let responses = schema.execute_stream(request.data(Principal::local()));
+    responses.map(|response| serde_json::to_value(response).unwrap()).collect().await
+}
+
+async fn by_the_door(query: &str, variables: &Value) -> Vec<Value> {
+    let house = running();
+    let (app, _) = public(&house.jobs);
+    let body = json!({ "query": query, "variables": variables }).to_string();
+    let request = Request::post("/graphql")
+        .header("content-type", "application/json")
+        .header("accept", "text/event-stream")
+        .body(Body::from(body))
+        .unwrap();
+    let response = app.oneshot(request).await.unwrap();
+    let text = response.into_body().collect().await.unwrap().to_bytes();
+    let text = String::from_utf8(text.to_vec()).unwrap();
+    assert!(text.ends_with("event: complete\ndata:\n\n"), "{text}");
+    let answers = text.lines().filter_map(|line| line.strip_prefix("data: "));
+    answers.map(|answer| serde_json::from_str(answer).unwrap()).collect()
+}
+
+const MIND: &str = r#"refs: [{ external: { source: "mind", externalId: "good" } }]"#;
+
+#[tokio::test(start_paused = true)]
+async fn the_door_answers_as_the_engine_would() {
+    let refs = |source: &str, ids: &[&str]| {
+        let refs: Vec<Value> =
+            ids.iter().map(|id| json!({ "external": { "source": source, "externalId": id } })).collect();
+        json!(refs)
+    };
+    let all = "kind sequence isFinal result { __typename ...J ... on JobProblem { code message retryable ref { source id } } }";
+    let job = "fragment J on Job { id state nativeState freshness { observedAt ageMs isStale nextPollAt } ...S \
+               ... on MindBridgeJob { version failure { code message } entity { type } } } \
+               fragment S on Job { source { name health budget { inFlight } } }";
+    let rows =
+        "... on SupermetricsJob { rows(first: $first) { header nodes { cells } pageInfo { endCursor } } }";
+    for (query, variables, answers) in [
+        (
+            format!("subscription($refs: [JobRef!]!) {{ jobUpdates(refs: $refs) {{ {all} }} }} {job}"),
+            json!({ "refs": refs("mind", &["good", "bad", "good"]) }),
+            6,
+        ),
+        // names of our own, at every level, and what is left out
+        (
+            format!(
+                "subscription A($no: Boolean!, $refs: [JobRef!]!) {{ mine: jobUpdates(refs: $refs) @include(if: true) {{ \
+                  n: sequence kind @skip(if: true) r: result {{ t: __typename ...J @skip(if: $no) }} }} }} {job}"
+            ),
+            json!({ "refs": refs("mind", &["good"]), "no": true }),
+            2,
+        ),
+        (format!("subscription A {{ jobUpdates({MIND}) {{ sequence }} }} "), json!({}), 2),
+        // arguments below the root, good and bad ones
+        (
+            format!(
+                "subscription($refs: [JobRef!]!, $first: Int! = 2) {{ jobUpdates(refs: $refs) {{ result {{ {rows} }} }} }}"
+            ),
+            json!({ "refs": refs("metrics", &["q"]) }),
+            1,
+        ),
+        (
+            format!(
+                "subscription($refs: [JobRef!]!, $first: Int! = 2) {{ jobUpdates(refs: $refs) {{ sequence result {{ {rows} }} }} }}"
+            ),
+            json!({ "refs": refs("metrics", &["q", "r"]), "first": 0 }),
+            2,
+        ),
+        // what a resolver refuses, and what cannot be watched
+        (
+            format!("subscription($refs: [JobRef!]!) {{ jobUpdates(refs: $refs) {{ {all} }} }} {job}"),
+            json!({ "refs": [] }),
+            1,
+        ),
+        (
+            format!("subscription($refs: [JobRef!]!) {{ jobUpdates(refs: $refs) {{ {all} }} }} {job}"),
+            json!({ "refs": refs("nobody", &["x"]) }),
+            1,
+        ),
+        // several root fields
+        (
+            format!(
+                "subscription($refs: [JobRef!]!) {{ a: jobUpdates(refs: []) {{ sequence }} b: jobUpdates({MIND}) {{ kind }} \
+                  c: jobUpdates(refs: $refs) {{ isFinal result {{ __typename }} }} }}"
+            ),
+            json!({ "refs": refs("metrics", &["q"]) }),
+            4,
+        ),
+    ] {
+        let mut engine = by_the_engine(&query, &variables).await;
+        let mut door = by_the_door(&query, &variables).await;
+        // between jobs, and between root fields, there is no order
+        for told in [&mut engine, &mut door] {
+            told.sort_by_key(ToString::to_string);
+        }
+        assert_eq!(engine.len(), answers, "{query}: {engine:?}");
+        assert_eq!(door, engine, "{query}");
+    }
+}
