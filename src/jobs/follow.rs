@@ -4,6 +4,7 @@
 //! reader sees fewer values, never an old one for ever. All decisions are made here under one short lock, without
 //! awaiting; the loop that acts on them is `poller`.
 
+mod interest;
 mod others;
 mod resumed;
 mod told;
@@ -468,45 +469,6 @@ impl Followed {
     fn interval(&self, settings: &FollowSettings, now: Instant) -> Duration {
         let tightest = self.interests.values().filter_map(|wish| wish.max_staleness).min();
         settings.pace.interval(now.duration_since(self.since), tightest, self.failures, self.phase)
-    }
-}
-
-impl Interest {
-    /// Which job.
-    pub(super) const fn key(&self) -> &JobKey {
-        &self.key
-    }
-
-    /// What was last told, marked as read.
-    pub(super) fn read(&mut self) -> Told {
-        self.news.borrow_and_update().clone()
-    }
-
-    /// Waits for something that was not read yet. Cancel safe.
-    pub(super) async fn changed(&mut self) {
-        if self.news.changed().await.is_err() {
-            // The sender lives as long as any interest: this cannot happen, and must not spin if it does.
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-impl Drop for Interest {
-    fn drop(&mut self) {
-        let linger = self.following.settings.linger;
-        let mut state = self.following.lock();
-        let Some(followed) = state.jobs.get_mut(&self.key) else { return };
-        followed.interests.remove(&self.number);
-        if followed.interests.is_empty() {
-            let now = Instant::now();
-            followed.idle_since = Some(now);
-            let forget_at = now + linger;
-            let planned = followed.on_agenda.is_some_and(|at| at <= forget_at);
-            if !followed.looking && !planned {
-                state.set_agenda(&self.key, Some(forget_at));
-                self.following.wake.notify_one();
-            }
-        }
     }
 }
 
