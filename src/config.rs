@@ -30,6 +30,7 @@ mod streams;
 mod telemetry;
 #[cfg(test)]
 mod tests;
+mod tier;
 mod tree;
 mod values;
 mod watch_tokens;
@@ -50,6 +51,7 @@ pub use sources::{BudgetConfig, SourceConfig};
 pub use store::{StoreConfig, StoreKind};
 pub use streams::StreamsConfig;
 pub use telemetry::{LogFormat, TelemetryConfig};
+pub use tier::{RedisConfig, RedisMode};
 pub use watch_tokens::WatchTokensConfig;
 
 /// Every option with its default, as an operator can read it.
@@ -107,7 +109,7 @@ struct RawConfig {
     streams: StreamsConfig,
     cache: CacheConfig,
     follow: FollowConfig,
-    store: StoreConfig,
+    store: store::RawStore,
     telemetry: TelemetryConfig,
 }
 
@@ -184,7 +186,6 @@ impl Config {
         raw.streams.check(&raw.server, faults);
         raw.cache.check(faults);
         raw.follow.check(faults);
-        raw.store.check(faults);
         raw.telemetry.check(faults);
         if names.is_empty() {
             faults.add("sources", "has no entry: configure at least one source, or try `jobgate demo`");
@@ -212,10 +213,9 @@ impl Config {
         let known = names.iter().map(|name| (name.clone(), upstream(name))).collect();
         let clients = clients::accept(raw.clients, &known, faults);
         let jwt = jwt::accept(raw.jwt, names, faults);
+        let store = raw.store.accept(faults);
         let watch_tokens = raw.watch_tokens.accept(faults);
-        let RawConfig {
-            server, credentials, graphql, limits, streams, cache, follow, store, telemetry, ..
-        } = raw;
+        let RawConfig { server, credentials, graphql, limits, streams, cache, follow, telemetry, .. } = raw;
         Self {
             server,
             sources,

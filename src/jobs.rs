@@ -5,6 +5,7 @@ pub mod access;
 pub mod answer;
 mod feed;
 mod flight;
+mod fly;
 mod follow;
 mod ingest;
 mod judge;
@@ -12,6 +13,7 @@ pub mod list;
 pub mod lookup;
 pub mod pass;
 mod poller;
+mod replicas;
 mod resume;
 pub mod rows;
 pub mod track;
@@ -28,11 +30,13 @@ use crate::domain::id::{JobKey, SourceName};
 use crate::domain::principal::Principal;
 use crate::domain::source::SourceStatus;
 use crate::ports::clock::Clock;
+use crate::ports::feed::Feed;
 use crate::ports::identity::Identity;
 use crate::ports::ledger::Ledger;
 use crate::ports::rows::{RowCache, RowKey};
 use crate::ports::spawner::{Spawner, TaskKind};
 use crate::ports::store::{JobStore, StoreHealth};
+use crate::ports::turns::Turns;
 use crate::ports::upstream::JobReader;
 
 use access::Refusal;
@@ -42,6 +46,7 @@ pub use follow::FollowSettings;
 use follow::Following;
 use ingest::Ingest;
 use poller::Polls;
+use replicas::Hearing;
 use track::Tracking;
 
 /// What the use cases ask of the world.
@@ -55,6 +60,10 @@ pub struct Ports {
     pub store: Arc<dyn JobStore>,
     /// Remembers what is followed.
     pub ledger: Arc<dyn Ledger>,
+    /// Says whose turn it is to look at a job.
+    pub turns: Arc<dyn Turns>,
+    /// Hears what other replicas have learned.
+    pub feed: Arc<dyn Feed>,
     /// Keeps rows for a while.
     pub rows: Arc<dyn RowCache>,
     /// The time of day.
@@ -105,6 +114,9 @@ struct Inner {
     readers: BTreeMap<SourceName, Arc<dyn JobReader>>,
     store: Arc<dyn JobStore>,
     ledger: Arc<dyn Ledger>,
+    turns: Arc<dyn Turns>,
+    feed: Arc<dyn Feed>,
+    hearing: Hearing,
     row_cache: Arc<dyn RowCache>,
     clock: Arc<dyn Clock>,
     spawner: Arc<dyn Spawner>,
@@ -131,12 +143,20 @@ impl Jobs {
                 identity: ports.identity,
                 polls: Polls::new(readers.keys()),
                 readers,
-                ingest: Ingest::new(Arc::clone(&ports.store), Arc::clone(&following), Arc::clone(&feeds)),
+                ingest: Ingest::new(
+                    Arc::clone(&ports.store),
+                    Arc::clone(&ports.turns),
+                    Arc::clone(&following),
+                    Arc::clone(&feeds),
+                ),
                 following,
                 feeds,
                 tracking,
                 store: ports.store,
                 ledger: ports.ledger,
+                turns: ports.turns,
+                feed: ports.feed,
+                hearing: Hearing::default(),
                 row_cache: ports.rows,
                 clock: ports.clock,
                 spawner: ports.spawner,
@@ -152,6 +172,8 @@ impl Jobs {
     pub fn start_following(&self, stop: CancellationToken) {
         let resume = resume::run(Arc::clone(&self.inner), stop.clone());
         self.inner.spawner.spawn(TaskKind::Resume, Box::pin(resume));
+        let hear = replicas::run(Arc::clone(&self.inner), stop.clone());
+        self.inner.spawner.spawn(TaskKind::Replicas, Box::pin(hear));
         let run = poller::run(Arc::clone(&self.inner), stop);
         self.inner.spawner.spawn(TaskKind::Poller, Box::pin(run));
     }

@@ -3,11 +3,13 @@
 pub mod clock;
 pub mod credentials;
 pub mod entropy;
+pub mod feed;
 pub mod identity;
 pub mod ledger;
 pub mod rows;
 pub mod spawner;
 pub mod store;
+pub mod turns;
 pub mod upstream;
 
 /// A boxed future, as every asynchronous port method returns it: ports are chosen by configuration at run time.

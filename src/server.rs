@@ -4,4 +4,5 @@ pub mod build;
 pub mod lifecycle;
 pub mod listeners;
 pub mod reload;
+pub mod stores;
 pub mod tls;

@@ -112,6 +112,19 @@ async fn check_tells_good_from_bad_by_its_exit_code() {
     let (code, said) = check(&[], &SECRETS[..1]).await;
     assert_eq!((code, said.contains("METRICS_KEY")), (Some(78), true), "{said}");
 
+    let rest = "store: { kind: redis, redis: { url: { env: REDIS_URL } } }".to_owned();
+    let shared = Scratch::new(&Setup { rest, ..Setup::default() }.yaml(&mindbridge, &supermetrics));
+    for (url, good) in [
+        ("redis://u:cAnaRy@h:1", true),
+        ("http://u:cAnaRy@h:1", false),
+        ("redis://a:1,redis://cAnaRy:1", false),
+    ] {
+        let env = [SECRETS[0], SECRETS[1], ("REDIS_URL", url)];
+        let (code, said) = run(&["check", "--config", shared.path()], &env).await;
+        assert_eq!((code == Some(0), said.contains("store.redis")), (good, !good), "{said}");
+        assert!(!said.contains("cAnaRy"), "{said}");
+    }
+
     let bad = Scratch::new("server: { lisen: 127.0.0.1:1 }\nsources: { a: { upstream: other } }");
     let (code, said) = run(&["check", "--config", bad.path()], &[]).await;
     assert_eq!(code, Some(78), "{said}");

@@ -4,6 +4,8 @@ pub(crate) mod crashes;
 pub(crate) mod door;
 pub(crate) mod ports;
 pub(crate) mod process;
+pub(crate) mod redis;
+pub(crate) mod scale;
 pub(crate) mod scratch;
 pub(crate) mod server;
 pub(crate) mod streams;

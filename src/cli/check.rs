@@ -12,7 +12,7 @@ use crate::outbound::credentials::SecretFiles;
 use crate::outbound::system::SystemClock;
 use crate::ports::clock::Clock;
 use crate::ports::credentials::Credentials as _;
-use crate::server::build;
+use crate::server::{build, stores};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -51,8 +51,12 @@ pub(super) fn run(
         terminal.complain(line)?;
     }
     let refused = if arguments.online { try_online(&config, credentials, terminal)? } else { 0 };
-    let good =
-        unreadable.is_empty() && faults.is_empty() && ended.is_empty() && signing.is_ok() && refused == 0;
+    let tier = stores::check_tier(&config, env);
+    if let Err(error) = &tier {
+        terminal.complain(&format!("{error:#}"))?;
+    }
+    let files = unreadable.is_empty() && faults.is_empty() && ended.is_empty();
+    let good = files && signing.is_ok() && tier.is_ok() && refused == 0;
     if arguments.print {
         terminal.say(&format!("{:#}", config.effective()?))?;
     } else if good {
@@ -78,7 +82,7 @@ fn try_online(
     terminal: &mut Terminal<'_>,
 ) -> anyhow::Result<usize> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let readers = build::readers(config, Arc::new(credentials), &clock)?;
+    let readers = build::readers(config, Arc::new(credentials), &clock, None)?;
     let probes = readers.iter().map(async |reader| (reader.name(), reader.probe(None).await));
     let probed = super::runtime()?.block_on(join_all(probes));
     let mut refused = 0;

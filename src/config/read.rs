@@ -7,6 +7,9 @@ use serde_path_to_error::{Path, Segment};
 
 use super::fault::Faults;
 
+/// Options below which a key may be a secret that lost its place.
+const SECRETS: [&str; 3] = ["credential", "url", "record_secret"];
+
 /// Reads a tree. `None` only when the tree cannot be put right, which leaves a fault behind.
 pub(super) fn read<T: DeserializeOwned>(mut tree: Value, defaults: &Value, faults: &mut Faults) -> Option<T> {
     loop {
@@ -26,7 +29,7 @@ fn note(path: &Path, message: &str, faults: &mut Faults) {
     let wanted = message.rsplit_once(", expected ").map(|(_, wanted)| wanted);
     let path_text = path.to_string();
     let below_credential = path_text.starts_with("watch_tokens.secret")
-        || path.iter().any(|step| matches!(step, Segment::Map { key } if key == "credential"));
+        || path.iter().any(|step| matches!(step, Segment::Map { key } if SECRETS.contains(&key.as_str())));
     // A key there may be a secret that lost its colon.
     if below_credential && message.starts_with("unknown field") {
         let parent = path_text.rsplit_once('.').map_or("", |(parent, _)| parent);

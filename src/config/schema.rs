@@ -18,12 +18,23 @@ pub(super) fn json_schema(defaults: &Value) -> Value {
         optional(section);
         for (option, described) in properties(section) {
             let default = defaults.get(name).and_then(|section| section.get(option));
-            if let (Some(default), Some(described)) = (default, described.as_object_mut()) {
-                described.insert("default".to_owned(), default.clone());
-            }
+            with_default(described, default);
         }
     }
     schema
+}
+
+/// Puts a default into what describes its option; where that is a mapping of options, into each of them.
+fn with_default(described: &mut Value, default: Option<&Value>) {
+    let Some(default) = default else { return };
+    if default.is_object() && described.get("properties").is_some() {
+        optional(described);
+        for (option, described) in properties(described) {
+            with_default(described, default.get(option));
+        }
+    } else if let Some(described) = described.as_object_mut() {
+        described.insert("default".to_owned(), default.clone());
+    }
 }
 
 /// What is required has no default, though its raw form is optional so that all missing ones are reported together.

@@ -6,19 +6,36 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::fault::Faults;
+use super::tier::{RawRedis, RedisConfig};
 use super::values::{GIB, MIB, Size, words};
 
 /// Where jobs are kept.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StoreConfig {
-    /// The kind of store: `embedded`, a file of this process alone that survives it, or `memory`, which is lost with it.
+    /// The kind of store.
     pub kind: StoreKind,
-    /// The folder of the file; made if it is not there. Of the embedded store.
+    /// The folder of the file. Of the embedded store.
     pub path: PathBuf,
     /// The size of the file beyond which the oldest jobs go. Of the embedded store.
     #[serde(with = "Size::<{ 8 * MIB }, { 16 * 1024 * GIB }>")]
     pub max_bytes: usize,
+    /// The server that replicas share. Of the Redis store.
+    pub redis: RedisConfig,
+}
+
+/// Where jobs are kept.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawStore {
+    /// The kind of store: `embedded`, a file of this process alone that survives it; `redis`, which replicas share; or
+    /// `memory`, which is lost with the process.
+    kind: StoreKind,
+    /// The folder of the file; made if it is not there. Of the embedded store.
+    path: PathBuf,
+    /// The size of the file beyond which the oldest jobs go. Of the embedded store.
+    #[serde(with = "Size::<{ 8 * MIB }, { 16 * 1024 * GIB }>")]
+    max_bytes: usize,
+    redis: RawRedis,
 }
 
 words! {
@@ -26,15 +43,19 @@ words! {
     pub enum StoreKind {
         /// In a file that survives the process, and in memory before it.
         Embedded = "embedded",
+        /// In a Redis or Valkey that replicas share, and in memory before it.
+        Redis = "redis",
         /// In this process; lost when it ends.
         Memory = "memory",
-    } else "must be embedded or memory: this version has no store that replicas share"
+    } else "must be embedded, redis or memory"
 }
 
-impl StoreConfig {
-    pub(super) fn check(&self, faults: &mut Faults) {
-        if self.path.as_os_str().is_empty() {
+impl RawStore {
+    pub(super) fn accept(self, faults: &mut Faults) -> StoreConfig {
+        let Self { kind, path, max_bytes, redis } = self;
+        if path.as_os_str().is_empty() {
             faults.add("store.path", "must be a folder, such as ./data");
         }
+        StoreConfig { kind, path, max_bytes, redis: redis.accept(kind, faults) }
     }
 }

@@ -258,6 +258,10 @@ fn the_default_file_holds_every_option_of_the_schema_and_no_other() {
     ] {
         assert!(described.remove(other), "{other}");
     }
+    // Those of the store are null where it is none that replicas share.
+    for other in ["url.file", "url.env", "record_secret.file", "record_secret.env"] {
+        assert!(described.remove(&format!("store.redis.{other}")), "{other}");
+    }
     for other in ["file", "env"] {
         assert!(described.remove(&format!("watch_tokens.secret.{other}")), "{other}");
     }
@@ -302,17 +306,29 @@ fn the_manual_names_every_option_and_its_default() {
     let example =
         manual.split("```yaml").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
     read(example, &[]).expect("the manual's example loads");
-    for (section, options) in super::defaults().as_object().into_iter().flatten() {
+    let defaults = super::defaults();
+    for (section, options) in defaults.as_object().into_iter().flatten() {
         for (option, default) in options.as_object().into_iter().flatten() {
-            let default = default.as_str().map_or_else(|| default.to_string(), str::to_owned);
-            let row = format!("| `{section}.{option}` | `{default}` |");
-            assert!(manual.contains(&row), "no row {row}");
+            assert_rows(manual, &format!("{section}.{option}"), default);
         }
     }
     let mut described = BTreeSet::new();
     options(&Config::json_schema(), "", &mut described);
     let missing: Vec<_> = described.iter().filter(|path| !manual.contains(&format!("`{path}`"))).collect();
     assert!(missing.is_empty(), "not in docs/configuration.md: {missing:?}");
+}
+
+/// Fails unless the manual has a row for an option, or for each of those below it.
+fn assert_rows(manual: &str, path: &str, default: &Value) {
+    if let Some(options) = default.as_object() {
+        for (option, default) in options {
+            assert_rows(manual, &format!("{path}.{option}"), default);
+        }
+        return;
+    }
+    let default = default.as_str().map_or_else(|| default.to_string(), str::to_owned);
+    let row = format!("| `{path}` | `{default}` |");
+    assert!(manual.contains(&row), "no row {row}");
 }
 
 /// Every path of a tree, with `*` for the name of a source and `[]` for an entry of a list of clients.

@@ -4,7 +4,7 @@
 //! an old one, and takes at most [`BACKLOG_MAX`] jobs of memory. One that falls behind further is ended, and told so.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use futures_util::stream::{self, Stream};
 use tokio::sync::Notify;
@@ -28,7 +28,19 @@ const BACKLOG_MAX: usize = 10_000;
 pub(super) struct Feeds {
     readers: Mutex<Vec<Weak<Reader>>>,
     tracking: Arc<Tracking>,
+    published: Mutex<Published>,
 }
+
+/// What was published last of each job, so that what two ways bring is told once. In two halves: when the newer one is
+/// full the older one is forgotten.
+#[derive(Debug, Default)]
+struct Published {
+    newer: HashMap<JobKey, Observation>,
+    older: HashMap<JobKey, Observation>,
+}
+
+/// The most jobs in each half; what they hold is shared with the store.
+const PUBLISHED_MAX: usize = 20_000;
 
 #[derive(Debug)]
 struct Reader {
@@ -48,11 +60,26 @@ struct Backlog {
 
 impl Feeds {
     pub(super) fn new(tracking: Arc<Tracking>) -> Self {
-        Self { readers: Mutex::default(), tracking }
+        Self { readers: Mutex::default(), tracking, published: Mutex::default() }
+    }
+
+    /// Tells a change that another replica found, unless it was told already or is older than what was.
+    pub(super) fn publish_once(&self, observation: &Observation) {
+        let told = self.published().of(&observation.job.key);
+        let news = told
+            .is_none_or(|told| observation.supersedes(&told) && !observation.job.says_the_same(&told.job));
+        if news {
+            self.publish(observation);
+        }
+    }
+
+    fn published(&self) -> MutexGuard<'_, Published> {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells a change to every reader who may see it.
     pub(super) fn publish(&self, observation: &Observation) {
+        self.published().put(observation);
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         readers.retain(|reader| {
             let Some(reader) = reader.upgrade() else { return false };
@@ -80,6 +107,19 @@ impl Feeds {
         readers.push(Arc::downgrade(&reader));
         drop(readers);
         reader
+    }
+}
+
+impl Published {
+    fn of(&self, key: &JobKey) -> Option<Observation> {
+        self.newer.get(key).or_else(|| self.older.get(key)).cloned()
+    }
+
+    fn put(&mut self, observation: &Observation) {
+        if self.newer.len() >= PUBLISHED_MAX {
+            self.older = std::mem::take(&mut self.newer);
+        }
+        self.newer.insert(observation.job.key.clone(), observation.clone());
     }
 }
 

@@ -4,6 +4,8 @@
 //! reader sees fewer values, never an old one for ever. All decisions are made here under one short lock, without
 //! awaiting; the loop that acts on them is `poller`.
 
+mod interest;
+mod others;
 mod resumed;
 mod told;
 mod turns;
@@ -63,6 +65,15 @@ pub(super) struct Interest {
     news: watch::Receiver<Told>,
 }
 
+/// How much may be looked at of one source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Room {
+    /// Jobs in all.
+    pub(super) jobs: usize,
+    /// Jobs that fit one request.
+    pub(super) a_request: usize,
+}
+
 /// Jobs to look at now, and when there is more to do.
 #[derive(Debug, Default)]
 pub(super) struct Round {
@@ -96,6 +107,8 @@ struct Followed {
     paused_until: Option<Instant>,
     on_agenda: Option<Instant>,
     looking: bool,
+    /// Another replica made the last look: it is expected to make the next one too.
+    stand_by: bool,
     idle_since: Option<Instant>,
 }
 
@@ -183,6 +196,7 @@ impl Following {
         let mut state = self.lock();
         let Some(followed) = state.jobs.get_mut(key) else { return };
         followed.looking = false;
+        followed.stand_by = false;
         followed.paused_until = None;
         let pause = match &landing {
             Err(Miss::Look(LookError::Throttled { retry_after })) => *retry_after,
@@ -206,17 +220,17 @@ impl Following {
         self.wake.notify_one();
     }
 
-    /// Takes what is due now, at most `room(source)` jobs of each source, and forgets whom nobody watches any more.
+    /// Takes what is due now, as many jobs of each source as `room` says, and forgets whom nobody watches any more.
     ///
     /// A source without room costs nothing here: what is due of it waits for a wake.
-    pub(super) fn round(&self, room: impl Fn(&SourceName) -> usize) -> Round {
+    pub(super) fn round(&self, room: impl Fn(&SourceName) -> Room) -> Round {
         let now = Instant::now();
         let mut round = Round::default();
         let mut state = self.lock();
         let sources: Vec<SourceName> = state.agenda.keys().cloned().collect();
         for source in sources {
             let room = room(&source);
-            if room > 0 {
+            if room.jobs > 0 {
                 let chosen = state.choose(&source, room, now, &self.settings);
                 if !chosen.is_empty() {
                     round.due.insert(source.clone(), chosen);
@@ -316,7 +330,7 @@ impl State {
     fn choose(
         &mut self,
         source: &SourceName,
-        room: usize,
+        room: Room,
         now: Instant,
         settings: &FollowSettings,
     ) -> Vec<JobKey> {
@@ -327,12 +341,9 @@ impl State {
         for key in gone {
             self.forget(&key);
         }
-        let mut chosen = turns::take_turns(due, room, |key| self.client_of(key));
-        if let Some(agenda) = self.agenda.get(source).filter(|_| !chosen.is_empty()) {
-            // A request that goes anyway takes along what would be due in a moment, at no cost.
-            let soon = (now, u64::MAX)..=(now + settings.pace.fastest / 2, u64::MAX);
-            chosen.extend(agenda.range(soon).take(room - chosen.len()).map(|(_, key)| key.clone()));
-        }
+        let mut chosen = turns::take_turns(due, room.jobs, |key| self.client_of(key));
+        let seats = chosen.len().next_multiple_of(room.a_request.max(1)).min(room.jobs);
+        chosen.extend(self.companions(source, seats - chosen.len(), now, settings));
         chosen.retain(|key| self.start_looking(key, settings));
         chosen
     }
@@ -347,7 +358,8 @@ impl State {
             // A pause ends for all jobs of a source at once: their phases keep them from coming back as one.
             let paused =
                 if pause.is_zero() { pause } else { pause + settings.pace.fastest.mul_f64(followed.phase) };
-            let next = now + followed.interval(settings, now).max(paused);
+            let stand_by = if followed.stand_by { settings.stand_by() } else { Duration::ZERO };
+            let next = now + followed.interval(settings, now).max(paused) + stand_by;
             Some(followed.idle_since.map_or(next, |since| next.min(since + settings.linger)))
         };
         self.set_agenda(key, at);
@@ -401,6 +413,7 @@ impl Followed {
             paused_until: None,
             on_agenda: None,
             looking: false,
+            stand_by: false,
             idle_since: None,
         }
     }
@@ -456,45 +469,6 @@ impl Followed {
     fn interval(&self, settings: &FollowSettings, now: Instant) -> Duration {
         let tightest = self.interests.values().filter_map(|wish| wish.max_staleness).min();
         settings.pace.interval(now.duration_since(self.since), tightest, self.failures, self.phase)
-    }
-}
-
-impl Interest {
-    /// Which job.
-    pub(super) const fn key(&self) -> &JobKey {
-        &self.key
-    }
-
-    /// What was last told, marked as read.
-    pub(super) fn read(&mut self) -> Told {
-        self.news.borrow_and_update().clone()
-    }
-
-    /// Waits for something that was not read yet. Cancel safe.
-    pub(super) async fn changed(&mut self) {
-        if self.news.changed().await.is_err() {
-            // The sender lives as long as any interest: this cannot happen, and must not spin if it does.
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-impl Drop for Interest {
-    fn drop(&mut self) {
-        let linger = self.following.settings.linger;
-        let mut state = self.following.lock();
-        let Some(followed) = state.jobs.get_mut(&self.key) else { return };
-        followed.interests.remove(&self.number);
-        if followed.interests.is_empty() {
-            let now = Instant::now();
-            followed.idle_since = Some(now);
-            let forget_at = now + linger;
-            let planned = followed.on_agenda.is_some_and(|at| at <= forget_at);
-            if !followed.looking && !planned {
-                state.set_agenda(&self.key, Some(forget_at));
-                self.following.wake.notify_one();
-            }
-        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 use crate::ports::store::{JobStore, Kept, StoreError};
+use crate::ports::turns::{Fence, Turns};
 use crate::ports::upstream::{Look, LookError};
 use crate::telemetry::limited::LimitedWarning;
 
@@ -22,40 +23,70 @@ pub(super) type Landing = Result<Observation, LookError>;
 #[derive(Debug)]
 pub(super) struct Ingest {
     store: Arc<dyn JobStore>,
+    turns: Arc<dyn Turns>,
     following: Arc<Following>,
     feeds: Arc<Feeds>,
     store_failing: LimitedWarning,
 }
 
 impl Ingest {
-    pub(super) fn new(store: Arc<dyn JobStore>, following: Arc<Following>, feeds: Arc<Feeds>) -> Self {
-        Self { store, following, feeds, store_failing: LimitedWarning::default() }
+    pub(super) fn new(
+        store: Arc<dyn JobStore>,
+        turns: Arc<dyn Turns>,
+        following: Arc<Following>,
+        feeds: Arc<Feeds>,
+    ) -> Self {
+        Self { store, turns, following, feeds, store_failing: LimitedWarning::default() }
     }
 
-    /// Takes in what came of looking at one job: keeps it before it is told.
-    pub(super) async fn take(&self, key: &JobKey, look: Look) -> Landing {
-        let landing = self.compare_and_keep(key, look).await;
+    /// Takes in what came of looking at one job in one turn, which it ends: keeps it before it is told.
+    ///
+    /// `None` when that turn was over before: then it is not told, because whoever had the turn since knows better.
+    pub(super) async fn take(&self, key: &JobKey, look: Look, fence: Fence) -> Option<Landing> {
+        let landing = self.compare_and_keep(key, look, fence).await?;
         self.following.looked(key, landing.as_ref().map_err(|error| Miss::Look(error.clone())));
-        landing
+        Some(landing)
     }
 
-    async fn compare_and_keep(&self, key: &JobKey, look: Look) -> Landing {
+    /// Takes in what another replica has kept. `changed` when it said that this is something new.
+    pub(super) fn hear(&self, observation: &Observation, changed: bool) {
+        self.following.heard(observation);
+        if observation.job.is_terminal() {
+            self.feeds.tracking().ended(&observation.job.key);
+        }
+        if changed {
+            self.feeds.publish_once(observation);
+        }
+    }
+
+    /// Takes in that another replica found no such job.
+    pub(super) fn hear_missing(&self, key: &JobKey) {
+        self.following.looked(key, Err(Miss::Look(LookError::NotFound)));
+    }
+
+    async fn compare_and_keep(&self, key: &JobKey, look: Look, fence: Fence) -> Option<Landing> {
         let Look { asked_at, observed_at, outcome } = look;
         match outcome {
-            Ok(job) => Ok(self.keep(Observation::new(job, asked_at, observed_at)).await),
+            Ok(job) => self.keep(Observation::new(job, asked_at, observed_at), fence).await.map(Ok),
             // A watched job is remembered by those who watch it, even when the store had to let it go.
             Err(LookError::NotFound) => match self.held(key).await.or_else(|| self.following.seen(key)) {
-                Some(held) if held.job.is_terminal() => Ok(held),
+                Some(held) if held.job.is_terminal() => {
+                    self.turns.release(key, fence).await;
+                    Some(Ok(held))
+                }
                 Some(held) => {
                     let expired = Arc::new(held.job.expired());
-                    Ok(self.keep(Observation::new(expired, asked_at, observed_at)).await)
+                    self.keep(Observation::new(expired, asked_at, observed_at), fence).await.map(Ok)
                 }
                 None => {
-                    self.tolerate(self.store.note_missing(key).await);
-                    Err(LookError::NotFound)
+                    let noted = self.tolerate(self.store.note_missing_under(key, fence).await);
+                    noted.unwrap_or(true).then_some(Err(LookError::NotFound))
                 }
             },
-            Err(error) => Err(error),
+            Err(error) => {
+                self.turns.release(key, fence).await;
+                Some(Err(error))
+            }
         }
     }
 
@@ -83,10 +114,11 @@ impl Ingest {
         }
     }
 
-    async fn keep(&self, new: Observation) -> Observation {
-        let replaced = match self.tolerate(self.store.keep(new.clone()).await) {
-            Some(Kept::Older(held)) => return held,
-            Some(Kept::New(replaced)) => replaced,
+    async fn keep(&self, new: Observation, fence: Fence) -> Option<Observation> {
+        let replaced = match self.tolerate(self.store.keep_under(new.clone(), fence).await) {
+            Some(None) => return None,
+            Some(Some(Kept::Older(held))) => return Some(held),
+            Some(Some(Kept::New(replaced))) => replaced,
             None => None,
         };
         if new.job.is_terminal() {
@@ -95,6 +127,6 @@ impl Ingest {
         if replaced.is_none_or(|before| !before.job.says_the_same(&new.job)) {
             self.feeds.publish(&new);
         }
-        new
+        Some(new)
     }
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::domain::error::Problem;
-use crate::domain::id::{ExternalId, JobKey, SourceName};
+use crate::domain::id::{JobKey, SourceName};
 use crate::domain::observation::Observation;
 use crate::domain::principal::Principal;
 use crate::ports::spawner::TaskKind;
@@ -18,8 +18,10 @@ use crate::ports::upstream::{Asker, JobReader, LookError};
 use super::access::{JobRef, Target};
 use super::answer::{Answer, Miss, Seen, age};
 use super::flight::{Seat, Ticket};
+use super::fly::Flight;
 use super::ingest::Landing;
 use super::judge::{Verdict, judge};
+use super::poller::Place;
 use super::{Inner, Jobs};
 
 /// The jobs to answer for, each with who can be asked.
@@ -159,8 +161,8 @@ impl Inner {
                 }
             }
         }
-        self.depart(checks, &Asker::Background);
-        self.depart(leads, &Asker::Client(principal.shared_name()));
+        self.depart(checks, &Asker::Background, None);
+        self.depart(leads, &Asker::Client(principal.shared_name()), None);
         Boarded { answers, seats, deadline: Instant::now() + self.freshness.answer_within }
     }
 
@@ -197,12 +199,15 @@ impl Inner {
     }
 
     /// Starts the flights, as many jobs to a task as fit one request, so that a slow one delays only its companions.
-    pub(super) fn depart(self: &Arc<Self>, leads: Leads, asker: &Asker) {
+    pub(super) fn depart(self: &Arc<Self>, leads: Leads, asker: &Asker, place: Option<&Arc<Place>>) {
         for (reader, mut tickets) in leads.into_values() {
+            // In one order everywhere: replicas that set out together for the same jobs pack the same requests.
+            tickets.sort_unstable_by(|one, other| one.key().cmp(other.key()));
             let size = reader.upstream().ids_a_request();
             while !tickets.is_empty() {
                 let companions = tickets.split_off(tickets.len().saturating_sub(size));
-                let task = fly(Arc::clone(self), Arc::clone(&reader), companions, asker.clone());
+                let flight = Flight::new(Arc::clone(self), Arc::clone(&reader), asker.clone());
+                let task = flight.fly(companions, place.map(Arc::clone));
                 self.spawner.spawn(TaskKind::Flight, Box::pin(task));
             }
         }
@@ -217,19 +222,5 @@ impl Inner {
     async fn is_missing(&self, key: &JobKey, believed: Duration) -> bool {
         let heard = self.ingest.tolerate(self.store.missing_for(key).await).flatten();
         heard.is_some_and(|ago| ago <= believed)
-    }
-}
-
-async fn fly(
-    inner: Arc<Inner>,
-    reader: Arc<dyn JobReader>,
-    tickets: Vec<Ticket<JobKey, Landing>>,
-    asker: Asker,
-) {
-    let ids: Vec<ExternalId> = tickets.iter().map(|ticket| ticket.key().external_id.clone()).collect();
-    let looks = reader.look(&ids, &asker).await;
-    for (ticket, look) in tickets.into_iter().zip(looks) {
-        let landing = inner.ingest.take(ticket.key(), look).await;
-        ticket.land(landing);
     }
 }

@@ -14,7 +14,7 @@ use crate::ports::upstream::{Asker, JobReader};
 
 use super::Inner;
 use super::answer::Miss;
-use super::follow::Following;
+use super::follow::{Following, Room};
 use super::lookup::Leads;
 
 /// The polls under way, by source.
@@ -22,7 +22,8 @@ use super::lookup::Leads;
 pub(super) struct Polls(BTreeMap<SourceName, Arc<AtomicUsize>>);
 
 /// A place among the polls of a source. Dropping it frees the place and wakes the loop.
-struct Place {
+#[derive(Debug)]
+pub(super) struct Place {
     taken: Arc<AtomicUsize>,
     following: Arc<Following>,
 }
@@ -33,10 +34,11 @@ impl Polls {
     }
 
     /// How many jobs of a source may be looked at now: half of its concurrency is left to callers who wait.
-    fn room(&self, reader: &dyn JobReader) -> usize {
+    fn room(&self, reader: &dyn JobReader) -> Room {
         let places = (reader.status().budget.concurrency as usize / 2).max(1);
         let taken = self.0.get(reader.name()).map_or(places, |taken| taken.load(Ordering::Relaxed));
-        places.saturating_sub(taken) * reader.upstream().ids_a_request()
+        let a_request = reader.upstream().ids_a_request();
+        Room { jobs: places.saturating_sub(taken) * a_request, a_request }
     }
 
     fn take(&self, source: &SourceName, following: &Arc<Following>) -> Option<Place> {
@@ -75,8 +77,9 @@ pub(super) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
 }
 
 impl Inner {
-    fn room(&self, source: &SourceName) -> usize {
-        self.readers.get(source).map_or(0, |reader| self.polls.room(reader.as_ref()))
+    fn room(&self, source: &SourceName) -> Room {
+        let none = Room { jobs: 0, a_request: 1 };
+        self.readers.get(source).map_or(none, |reader| self.polls.room(reader.as_ref()))
     }
 
     /// Starts looking at jobs of one source, one task a request.
@@ -94,7 +97,10 @@ impl Inner {
 async fn look(inner: Arc<Inner>, reader: Arc<dyn JobReader>, keys: Vec<JobKey>, place: Place) {
     let mut leads = Leads::new();
     let seats: Vec<_> = keys.iter().map(|key| inner.board(key, &reader, &mut leads)).collect();
-    inner.depart(leads, &Asker::Background);
+    // The place is that of asking the upstream: whoever waits for another replica takes none.
+    let place = Arc::new(place);
+    inner.depart(leads, &Asker::Background, Some(&place));
+    drop(place);
     let landings = join_all(seats.into_iter().map(super::flight::Seat::landed)).await;
     for (key, landing) in keys.iter().zip(landings) {
         match landing {
@@ -102,5 +108,4 @@ async fn look(inner: Arc<Inner>, reader: Arc<dyn JobReader>, keys: Vec<JobKey>, 
             None => inner.following.looked(key, Err(Miss::Lost)),
         }
     }
-    drop(place);
 }

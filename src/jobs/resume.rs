@@ -75,7 +75,7 @@ impl Inner {
     }
 
     /// How long a job has been in its state, as far as the upstream's own times tell.
-    fn lasted(&self, held: &Observation) -> Duration {
+    pub(super) fn lasted(&self, held: &Observation) -> Duration {
         let job = &held.job;
         let since = job.updated_at.or(job.created_at).unwrap_or(held.asked_at);
         Duration::try_from(self.clock.now().duration_since(since)).unwrap_or_default()

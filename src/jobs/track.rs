@@ -71,6 +71,19 @@ impl Tracking {
         self.put(key, Tracked { labels, interest }, &mut Noted::new());
     }
 
+    /// Takes back the labels that another replica gave a job which is tracked here too.
+    pub(super) fn relabel(&self, key: &JobKey, labels: &Labels) {
+        if let Some(tracked) = self.lock().get_mut(key).filter(|tracked| tracked.labels != *labels) {
+            tracked.labels.clone_from(labels);
+        }
+    }
+
+    /// Lets go of a job that another replica was told to track no longer.
+    pub(super) fn remove(&self, key: &JobKey) {
+        let gone = self.lock().remove(key);
+        drop(gone);
+    }
+
     /// Whether a job is tracked.
     pub(super) fn holds(&self, key: &JobKey) -> bool {
         self.lock().contains_key(key)

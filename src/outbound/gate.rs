@@ -4,6 +4,7 @@
 //! judged. Not here: sending, and what an answer means. All time is the runtime's, so tests stand still.
 
 mod queue;
+pub mod shared;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use self::shared::{Share, SharedBudget, Taken};
 use self::state::{State, Step};
 use crate::domain::id::SourceName;
 use crate::domain::source::{BudgetUse, SourceHealth};
@@ -80,12 +82,16 @@ pub struct Gate {
     limits: Limits,
     epoch: Instant,
     state: Mutex<State>,
+    /// Asked after the gate's own budget, where replicas share one.
+    shared: Option<Arc<dyn SharedBudget>>,
+    share: Mutex<Share>,
 }
 
 impl Gate {
-    /// An open gate for the source called `name`.
-    pub fn new(name: SourceName, limits: Limits) -> Arc<Self> {
-        Arc::new(Self { name, limits, epoch: Instant::now(), state: Mutex::new(State::new(&limits)) })
+    /// An open gate for the source called `name`, whose budget is shared with other replicas if there is a `shared` one.
+    pub fn new(name: SourceName, limits: Limits, shared: Option<Arc<dyn SharedBudget>>) -> Arc<Self> {
+        let state = Mutex::new(State::new(&limits));
+        Arc::new(Self { name, limits, epoch: Instant::now(), state, shared, share: Mutex::default() })
     }
 
     /// Waits for the turn of one call, at most `patience` and the limits' `max_wait`.
@@ -127,7 +133,11 @@ impl Gate {
             let step = self.lock().consider(self.since(now), asker, place.id, showing);
             let (wait, first) = match step {
                 Step::Go(trial) => {
-                    return Ok(Permit { gate: Arc::clone(self), trial, outcome: Outcome::Unknown });
+                    let outcome = Outcome::Unknown;
+                    let mut permit = Permit { gate: Arc::clone(self), trial, outcome, slot: None };
+                    // It leaves the queue only now, so that those behind it come after it here too.
+                    permit.slot = self.enter_shared(give_up).await?;
+                    return Ok(permit);
                 }
                 Step::Refuse(refusal) => return Err(refusal),
                 Step::Wait { at_least, first } => (at_least, first),
@@ -145,6 +155,44 @@ impl Gate {
         }
     }
 
+    /// Waits for the turn of one call among all replicas. Gives the slot, where there is one.
+    async fn enter_shared(&self, give_up: Instant) -> Result<Option<String>, Refusal> {
+        let Some(shared) = &self.shared else { return Ok(None) };
+        loop {
+            let taken = shared.take(&self.limits).await;
+            let now = Instant::now();
+            let wait = {
+                let since = self.since(now);
+                let mut share = self.share.lock().unwrap_or_else(PoisonError::into_inner);
+                match taken {
+                    Taken::Go { slot, left } => {
+                        share.take(since);
+                        share.told(since, left);
+                        return Ok(Some(slot));
+                    }
+                    Taken::Away(replicas) => {
+                        let wait = share.wait(since, &self.limits, replicas);
+                        if wait.is_zero() {
+                            share.take(since);
+                            return Ok(None);
+                        }
+                        wait
+                    }
+                    Taken::Wait(wait) => wait,
+                    Taken::Paused(pause) => {
+                        drop(share);
+                        self.pause_here(pause);
+                        return Err(Refusal::Throttled(pause));
+                    }
+                }
+            };
+            if now + wait > give_up {
+                return Err(Refusal::Throttled(wait.max(SLOT_WAIT)));
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+
     /// Notes a first try, which earns a share of a retry.
     pub fn earn_retry(&self) {
         self.lock().retries.earn();
@@ -157,6 +205,13 @@ impl Gate {
 
     /// Makes no call for this long; a longer pause that is under way stays.
     pub fn pause(&self, pause: Duration) {
+        if let Some(shared) = &self.shared {
+            shared.pause(pause);
+        }
+        self.pause_here(pause);
+    }
+
+    fn pause_here(&self, pause: Duration) {
         let now = self.since(Instant::now());
         let mut state = self.lock();
         if state.pause(now + pause) {
@@ -204,6 +259,8 @@ pub struct Permit {
     gate: Arc<Gate>,
     trial: Trial,
     outcome: Outcome,
+    /// Its slot among all replicas.
+    slot: Option<String>,
 }
 
 /// Which credential a call shows.
@@ -243,7 +300,13 @@ impl Drop for Permit {
         if state.rejected.is_some() && !was_rejected {
             tracing::error!(source = %name, "the source refuses the configured credential");
         }
+        if let (Some(shared), Some(slot)) = (&self.gate.shared, self.slot.take()) {
+            shared.give_back(slot);
+        }
         if let Outcome::Throttled(pause) = self.outcome {
+            if let Some(shared) = &self.gate.shared {
+                shared.pause(pause);
+            }
             tracing::warn!(source = %name, seconds = pause.as_secs(), "the source asked for a pause");
         }
     }

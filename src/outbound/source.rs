@@ -11,6 +11,7 @@ use tracing::Instrument as _;
 
 use super::gate::{Gate, Limits, Outcome, Permit, Refusal};
 use super::http::{BaseUrl, Call, HttpRoad, Mask, Reply, SendError};
+use super::redis::Tier;
 use crate::domain::id::SourceName;
 use crate::domain::schedule::Backoff;
 use crate::domain::source::{CredentialState, CredentialStatus, SourceHealth, SourceStatus, Upstream};
@@ -63,6 +64,8 @@ pub struct Means {
     pub clock: Arc<dyn Clock>,
     /// Chance, for jitter.
     pub entropy: Arc<dyn Entropy>,
+    /// What replicas share, where there are several.
+    pub tier: Option<Tier>,
 }
 
 /// What an adapter makes of a reply.
@@ -141,7 +144,8 @@ impl Source {
             concurrency: settings.concurrency,
             max_wait: settings.max_wait,
         };
-        let gate = Gate::new(settings.name.clone(), limits);
+        let shared = means.tier.as_ref().map(|tier| tier.budget(&settings.name));
+        let gate = Gate::new(settings.name.clone(), limits, shared);
         Self { settings, upstream, gate, means, refused: Mutex::new(None) }
     }
 

@@ -2,7 +2,7 @@
 
 pub mod embedded;
 pub mod memory;
-mod record;
+pub(in crate::outbound) mod record;
 pub mod rows;
 #[cfg(test)]
-mod testing;
+pub(in crate::outbound) mod testing;

@@ -153,6 +153,7 @@ pub(crate) fn means(credentials: Arc<OneKey>) -> Means {
         credentials,
         clock: Arc::new(Still),
         entropy: Arc::new(Zero),
+        tier: None,
     }
 }
 

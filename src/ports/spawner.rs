@@ -17,6 +17,8 @@ pub enum TaskKind {
     Rotation,
     /// Following on what was followed before a restart. Ends when all of it has; a panic leaves it to who asks.
     Resume,
+    /// Hearing what other replicas have learned, and keeping what they share alive. Runs until the process drains.
+    Replicas,
     /// One client connection. Ends with the connection.
     Connection,
     /// One WebSocket. Ends with the socket.
@@ -47,6 +49,7 @@ impl TaskKind {
             Self::Poller => "poller",
             Self::Rotation => "rotation",
             Self::Resume => "resume",
+            Self::Replicas => "replicas",
             Self::Connection => "connection",
             Self::Stream => "stream",
             Self::Keys => "keys",
@@ -59,7 +62,12 @@ impl TaskKind {
     pub const fn on_panic(self) -> OnPanic {
         match self {
             Self::Flight | Self::Poll | Self::Resume | Self::Connection | Self::Stream => OnPanic::Contained,
-            Self::Poller | Self::Keys | Self::Rotation | Self::Listener | Self::Certificate => OnPanic::Fatal,
+            Self::Poller
+            | Self::Replicas
+            | Self::Keys
+            | Self::Rotation
+            | Self::Listener
+            | Self::Certificate => OnPanic::Fatal,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::BoxFuture;
+use super::turns::Fence;
 use crate::domain::id::{JobKey, SourceName};
 use crate::domain::observation::Observation;
 use crate::domain::state::JobState;
@@ -80,6 +81,32 @@ pub trait JobStore: Debug + Send + Sync {
         after: Option<&'a JobKey>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<Observation>, StoreError>>;
+
+    /// Keeps an observation that was made under a fence, as [`JobStore::keep`] does, and ends the turn. `None` when that turn
+    /// was over: it is neither kept nor to be told, because whoever had the turn since knows better.
+    fn keep_under(&self, new: Observation, fence: Fence) -> BoxFuture<'_, Result<Option<Kept>, StoreError>> {
+        let _: Fence = fence;
+        Box::pin(async move { self.keep(new).await.map(Some) })
+    }
+
+    /// Notes under a fence that the upstream knew no such job, and ends the turn. False when that turn was over.
+    fn note_missing_under<'a>(
+        &'a self,
+        key: &'a JobKey,
+        fence: Fence,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        let _: Fence = fence;
+        Box::pin(async move { self.note_missing(key).await.map(|()| true) })
+    }
+
+    /// What is held for each key by all who share this store, however new what this process holds seems to be: same
+    /// order, same length.
+    fn refresh<'a>(
+        &'a self,
+        keys: &'a [JobKey],
+    ) -> BoxFuture<'a, Result<Vec<Option<Observation>>, StoreError>> {
+        self.get(keys)
+    }
 
     /// How the store is doing now. Blocks nothing.
     fn health(&self) -> StoreHealth {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Environment, PersistedQueries, SourceConfig, StoreKind};
+use crate::config::{Config, Environment, PersistedQueries, SourceConfig};
 use crate::domain::id::SourceName;
 use crate::domain::pace::Pace;
 use crate::inbound::client_limits::{ClientLimits, ClientSettings};
@@ -31,20 +31,19 @@ use crate::outbound::http::{BaseUrl, HttpRoad};
 use crate::outbound::identity::LiveIdentity;
 use crate::outbound::identity::jwt;
 use crate::outbound::identity::watch_tokens::WatchTokens;
-use crate::outbound::stores::embedded::{self, EmbeddedStore};
-use crate::outbound::stores::memory::{MemoryStore, NoLedger, Retention};
+use crate::outbound::redis::Tier;
 use crate::outbound::stores::rows::MemoryRows;
 use crate::outbound::system::{RuntimeSpawner, SystemClock, ThreadEntropy};
 use crate::outbound::upstreams::{self, Means, SourceSettings};
 use crate::ports::clock::Clock;
 use crate::ports::credentials::Credentials;
-use crate::ports::ledger::Ledger;
 use crate::ports::spawner::{Spawner, TaskKind};
-use crate::ports::store::{JobStore, StoreHealth};
+use crate::ports::store::StoreHealth;
 use crate::ports::upstream::JobReader;
 
 use super::listeners::{ConnectionLimits, Listener, Patience};
 use super::reload::Reload;
+use super::stores::{self, Stores};
 use super::tls::Certificate;
 
 /// The option that names the manifest of documents.
@@ -64,6 +63,7 @@ pub struct Gateway {
     readiness: Readiness,
     spawner: RuntimeSpawner,
     streams: Streams,
+    tier: Option<Tier>,
     reload: Reload,
     /// Ends the tasks that keep issuers' keys fresh.
     keys_end: CancellationToken,
@@ -103,11 +103,12 @@ impl Gateway {
             tracing::error!(%problem, "source has no usable credential, it is left unconfigured");
         }
         let credentials = Arc::new(credentials);
-        let readers = readers(config, Arc::clone(&credentials) as Arc<dyn Credentials>, &clock)?;
+        let Stores { store, ledger, turns, feed, tier } = stores::open(config, env, &clock)?;
+        let readers =
+            readers(config, Arc::clone(&credentials) as Arc<dyn Credentials>, &clock, tier.clone())?;
         let rotation =
             Rotation::new(credentials, readers.clone(), Arc::clone(&clock), config.credentials.clone());
         let cache = &config.cache;
-        let (store, ledger) = store(config, &clock)?;
         let keys_end = CancellationToken::new();
         let means = jwt::Means {
             clock: Arc::clone(&clock),
@@ -121,6 +122,8 @@ impl Gateway {
             readers,
             store,
             ledger,
+            turns,
+            feed,
             rows: Arc::new(MemoryRows::new(cache.rows_max_bytes as u64, cache.rows_for)),
             clock,
             spawner: Arc::new(spawner.clone()),
@@ -191,6 +194,7 @@ impl Gateway {
             readiness: Readiness::default(),
             spawner,
             streams,
+            tier,
             rotation,
             drain_delay: server.drain_delay,
         })
@@ -234,6 +238,9 @@ impl Gateway {
             self.spawner.spawn(TaskKind::Certificate, Box::pin(task));
         }
         let following = CancellationToken::new();
+        if let Some(tier) = self.tier {
+            self.spawner.spawn(TaskKind::Replicas, Box::pin(tier.run(following.clone())));
+        }
         self.jobs.start_following(following.clone());
         self.rotation.start(&self.spawner, &following);
         self.readiness.set(true);
@@ -309,7 +316,7 @@ pub fn watch_tokens(config: &Config, env: &Environment) -> anyhow::Result<WatchT
         .map_err(|reason| anyhow::anyhow!("watch_tokens.secret: {reference} {reason}"))
 }
 
-/// Makes each configured source ready to be asked, without asking it.
+/// Makes each configured source ready to be asked, without asking it. With a `tier` its budget is that of all replicas.
 ///
 /// # Errors
 /// When the HTTP client cannot be built on this machine, or a base URL cannot be built upon.
@@ -317,12 +324,14 @@ pub fn readers(
     config: &Config,
     credentials: Arc<dyn Credentials>,
     clock: &Arc<dyn Clock>,
+    tier: Option<Tier>,
 ) -> anyhow::Result<Vec<Arc<dyn JobReader>>> {
     let means = Means {
         road: Arc::new(HttpRoad::new().context("the HTTP client cannot be built")?),
         credentials,
         clock: Arc::clone(clock),
         entropy: Arc::new(ThreadEntropy),
+        tier,
     };
     let ready = |(name, source): (&SourceName, &SourceConfig)| {
         let settings = settings(name, source).with_context(|| format!("sources.{name}.base_url"))?;
@@ -343,26 +352,6 @@ fn settings(name: &SourceName, source: &SourceConfig) -> anyhow::Result<SourceSe
         rows_timeout: source.rows_timeout,
         max_status_body: source.max_status_body,
         max_rows_body: source.max_rows_body,
-    })
-}
-
-/// Opens the configured store. Blocks on the disk, before anybody is served.
-fn store(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<(Arc<dyn JobStore>, Arc<dyn Ledger>)> {
-    let cache = &config.cache;
-    let retention = Retention {
-        max_bytes: cache.max_bytes as u64,
-        finished: cache.keep_finished,
-        unfinished: cache.keep_unfinished,
-        missing: cache.missing_for,
-    };
-    Ok(match config.store.kind {
-        StoreKind::Memory => (Arc::new(MemoryStore::new(retention)), Arc::new(NoLedger)),
-        StoreKind::Embedded => {
-            let path = config.store.path.clone();
-            let settings = embedded::Settings { path, max_bytes: config.store.max_bytes as u64, retention };
-            let store = Arc::new(EmbeddedStore::open(settings, Arc::clone(clock))?);
-            (Arc::clone(&store) as Arc<dyn JobStore>, store as Arc<dyn Ledger>)
-        }
     })
 }
 

@@ -23,6 +23,7 @@ use jobgate::outbound::system::RuntimeSpawner;
 use jobgate::ports::BoxFuture;
 use jobgate::ports::clock::Clock;
 use jobgate::ports::credentials::Credential;
+use jobgate::ports::turns::Alone;
 use jobgate::ports::upstream::{Asker, JobReader, Look, LookError, RowPage, RowRange};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -192,6 +193,8 @@ impl World {
                 missing,
             })),
             ledger: Arc::new(NoLedger),
+            turns: Arc::new(Alone),
+            feed: Arc::new(Alone),
             rows: Arc::new(MemoryRows::new(64 << 20, day)),
             clock,
             spawner: Arc::new(RuntimeSpawner::default()),

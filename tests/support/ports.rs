@@ -24,6 +24,7 @@ use jobgate::ports::clock::Clock;
 use jobgate::ports::credentials::Credential;
 use jobgate::ports::ledger::Ledger;
 use jobgate::ports::store::JobStore;
+use jobgate::ports::turns::Alone;
 use jobgate::ports::upstream::{Asker, JobReader, Look, LookError, RowPage, RowRange};
 use tokio::time::Instant;
 
@@ -211,6 +212,8 @@ pub(crate) fn house_on(
         readers: vec![Arc::clone(&mind) as Arc<dyn JobReader>, Arc::clone(&metrics) as Arc<dyn JobReader>],
         store,
         ledger,
+        turns: Arc::new(Alone),
+        feed: Arc::new(Alone),
         rows: Arc::new(MemoryRows::new(64 << 20, day)),
         clock,
         spawner: Arc::new(spawner.clone()),

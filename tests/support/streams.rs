@@ -89,14 +89,36 @@ impl Watcher {
     }
 
     async fn over(socket: TcpStream, carrier: Carrier, ids: &[&str], credential: Option<&str>) -> Self {
-        let refs: Vec<Value> = ids.iter().map(|id| external("mind", id)).collect();
+        let refs = ids.iter().map(|id| external("mind", id)).collect();
+        Self::of_as(socket, carrier, refs, credential).await
+    }
+
+    /// The same of any jobs, on a socket that is open.
+    pub(crate) async fn of(socket: TcpStream, carrier: Carrier, refs: Vec<Value>) -> Self {
+        Self::of_as(socket, carrier, refs, None).await
+    }
+
+    async fn of_as(socket: TcpStream, carrier: Carrier, refs: Vec<Value>, credential: Option<&str>) -> Self {
         let query = format!(
             "subscription($refs: [JobRef!]!) {{ jobUpdates(refs: $refs, maxStaleness: \"100ms\") \
              {{ kind sequence isFinal result {{ ... on Job {{ externalId }} }} result {ANY} }} }}"
         );
         let body = json!({ "query": query, "variables": { "refs": refs } });
+        Self::asking(socket, carrier, &body, credential).await
+    }
+
+    /// Opens the stream of all changes, under the name of the other one.
+    pub(crate) async fn feed(gateway: SocketAddr, carrier: Carrier) -> Self {
+        let query = format!(
+            "subscription {{ jobUpdates: jobFeed {{ kind sequence isFinal result {{ ... on Job {{ externalId }} }} result {ANY} }} }}"
+        );
+        let socket = TcpStream::connect(gateway).await.unwrap();
+        Self::asking(socket, carrier, &json!({ "query": query }), None).await
+    }
+
+    async fn asking(socket: TcpStream, carrier: Carrier, body: &Value, credential: Option<&str>) -> Self {
         Self(match carrier {
-            WebSocket => Wire::WebSocket(Box::new(subscribe(socket, &body, credential).await)),
+            WebSocket => Wire::WebSocket(Box::new(subscribe(socket, body, credential).await)),
             Sse => Wire::Sse(Events::open(socket, &body.to_string(), credential).await),
         })
     }

@@ -93,7 +93,19 @@ fn a_bad_section_gets_one_line_that_names_the_option_and_the_fix() {
         ),
         (
             "store: { kind: redis }",
-            "store.kind: must be embedded or memory: this version has no store that replicas share",
+            "store.redis.url: is empty: write { file: /path } or { env: NAME } of its URL",
+        ),
+        ("store: { kind: radish }", "store.kind: must be embedded, redis or memory"),
+        ("store: { redis: { url: 'redis://u:cAnaRy@h' } }", &format!("store.redis.url: {REFERENCE}")),
+        ("store: { redis: { mode: sentry } }", "store.redis.mode: must be single, sentinel or cluster"),
+        ("store: { redis: { lease: 10ms } }", "store.redis.lease: must be from 1s to 5m"),
+        (
+            "store: { redis: { prefix: 'a b' } }",
+            "store.redis.prefix: must be 1 to 63 of A-Z, a-z, 0-9, -, _, . and :",
+        ),
+        (
+            "store: { redis: { mode: sentinel, sentinel_name: '' } }",
+            "store.redis.sentinel_name: must be the name by which the sentinels know the server",
         ),
         ("store: { path: '' }", "store.path: must be a folder, such as ./data"),
         ("store: { path: 3 }", "store.path: must be text; put it in quotes"),

@@ -1,5 +1,6 @@
 //! The gate's promises, on a clock that stands still.
 
+mod shared;
 mod turns;
 
 use super::*;
@@ -8,7 +9,7 @@ use tokio::task::JoinSet;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn gate(per_second: u32, per_hour: u32, concurrency: u32, max_wait: Duration) -> Arc<Gate> {
-    Gate::new(SourceName::parse("s").unwrap(), Limits { per_second, per_hour, concurrency, max_wait })
+    Gate::new(SourceName::parse("s").unwrap(), Limits { per_second, per_hour, concurrency, max_wait }, None)
 }
 
 fn wide() -> Arc<Gate> {

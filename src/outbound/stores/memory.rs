@@ -54,6 +54,12 @@ impl MemoryStore {
         let missing = Cache::builder().max_capacity(MISSING_MAX).time_to_live(retention.missing).build();
         Self { jobs, missing }
     }
+
+    /// Every held job that has ended. A cost in proportion to the store.
+    pub(in crate::outbound) fn ended(&self) -> Vec<Observation> {
+        let held = self.jobs.iter().map(|(_, held)| held);
+        held.filter(|held| held.job.is_terminal()).collect()
+    }
 }
 
 impl JobStore for MemoryStore {
@@ -157,7 +163,7 @@ impl Expiry<JobKey, Observation> for Retention {
 }
 
 /// Says whether an observation is to be listed.
-pub(super) fn fits(filter: &ListFilter, held: &Observation) -> bool {
+pub(in crate::outbound) fn fits(filter: &ListFilter, held: &Observation) -> bool {
     let of_source = filter.sources.is_empty() || filter.sources.contains(&held.job.key.source);
     let in_state = filter.states.is_empty() || filter.states.contains(&held.job.state());
     of_source && in_state && filter.observed_since.is_none_or(|since| held.observed_at >= since)

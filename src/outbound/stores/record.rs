@@ -19,7 +19,7 @@ const SUM: usize = 16;
 
 /// Why a record does not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unreadable {
+pub(in crate::outbound) enum Unreadable {
     /// Its bytes are not those that were written under this key.
     #[error("is damaged")]
     Damaged,
@@ -38,12 +38,12 @@ pub(super) struct Head {
 }
 
 /// The bytes of a key. They sort as keys do: the byte between the parts is below all that either part may hold.
-pub(super) fn key_bytes(key: &JobKey) -> Vec<u8> {
+pub(in crate::outbound) fn key_bytes(key: &JobKey) -> Vec<u8> {
     [key.source.as_str().as_bytes(), &[0], key.external_id.as_str().as_bytes()].concat()
 }
 
 /// Reads a key back.
-pub(super) fn read_key(bytes: &[u8]) -> Option<JobKey> {
+pub(in crate::outbound) fn read_key(bytes: &[u8]) -> Option<JobKey> {
     use crate::domain::id::{ExternalId, SourceName};
     let (source, external_id) = std::str::from_utf8(bytes).ok()?.split_once('\0')?;
     Some(JobKey {
@@ -53,7 +53,7 @@ pub(super) fn read_key(bytes: &[u8]) -> Option<JobKey> {
 }
 
 /// Writes an observation. `key` is that of its job, in bytes.
-pub(super) fn write(key: &[u8], observation: &Observation) -> Vec<u8> {
+pub(in crate::outbound) fn write(key: &[u8], observation: &Observation) -> Vec<u8> {
     let mut head = [0; HEAD];
     head[0] = LAYOUT;
     head[1] = code(observation.job.state());
@@ -65,7 +65,11 @@ pub(super) fn write(key: &[u8], observation: &Observation) -> Vec<u8> {
 ///
 /// # Errors
 /// When the bytes are not those that were written, or say what this version does not know.
-pub(super) fn read(key: &JobKey, key_bytes: &[u8], bytes: &[u8]) -> Result<Observation, Unreadable> {
+pub(in crate::outbound) fn read(
+    key: &JobKey,
+    key_bytes: &[u8],
+    bytes: &[u8],
+) -> Result<Observation, Unreadable> {
     let (head, body) = open(key_bytes, bytes, HEAD)?;
     if head.first() != Some(&LAYOUT) {
         return Err(Unreadable::Strange);

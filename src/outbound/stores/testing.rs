@@ -17,7 +17,10 @@ use crate::domain::observation::Observation;
 const TEXT: &str = ".{0,8}";
 
 /// Any observation of a job whose source and id match these patterns. Times lie within two minutes of 2023-11-14.
-pub(super) fn observation(source: &'static str, id: &'static str) -> impl Strategy<Value = Observation> {
+pub(in crate::outbound) fn observation(
+    source: &'static str,
+    id: &'static str,
+) -> impl Strategy<Value = Observation> {
     let job = (source, id, life(), details(), of(TEXT), times(), of((0_u32..9, 0_u32..9)));
     (job, 0_i64..60_000, 0_i64..60_000).prop_map(
         |((source, id, life, details, native, times, progress), asked, took)| {

@@ -1,0 +1,134 @@
+//! How a flight flies: it takes the turns of its jobs, looks at those that are ours, and waits for what other replicas
+//! bring of the rest. The one place that every look of this process passes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::Instant;
+
+use crate::domain::id::{ExternalId, JobKey};
+use crate::ports::turns::{Claim, Fence, Unless};
+use crate::ports::upstream::{Asker, Detail, JobReader, Look, LookError};
+
+use super::Inner;
+use super::flight::Ticket;
+use super::ingest::Landing;
+use super::poller::Place;
+
+/// A hint that is lost costs this long at most.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// The longest a flight waits for other replicas: longer than any caller does, and than one look may take.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// How often a turn may be lost between question and answer before the job is called unavailable.
+const TURNS_LOST: usize = 3;
+
+/// What a flight flies with.
+#[derive(Clone)]
+pub(super) struct Flight {
+    inner: Arc<Inner>,
+    reader: Arc<dyn JobReader>,
+    asker: Asker,
+}
+
+/// A job whose turn is ours.
+type Turn = (Ticket<JobKey, Landing>, Fence);
+
+impl Flight {
+    pub(super) fn new(inner: Arc<Inner>, reader: Arc<dyn JobReader>, asker: Asker) -> Self {
+        Self { inner, reader, asker }
+    }
+
+    /// Lands every ticket. A place among the polls is kept as long as the upstream is asked.
+    pub(super) async fn fly(self, tickets: Vec<Ticket<JobKey, Landing>>, place: Option<Arc<Place>>) {
+        let keys: Vec<JobKey> = tickets.iter().map(|ticket| ticket.key().clone()).collect();
+        // Nobody waits for a poll in particular: what another replica saw a moment ago will do.
+        let unless = match &self.asker {
+            Asker::Background => Unless::KeptWithin(self.inner.following.recent()),
+            Asker::Operator | Asker::Client(_) => Unless::Never,
+        };
+        let claims = self.inner.turns.claim(&keys, unless).await;
+        let (mut ours, mut others) = (Vec::new(), Vec::new());
+        for (ticket, claim) in tickets.into_iter().zip(claims) {
+            match claim {
+                Claim::Mine(fence) => ours.push((ticket, fence)),
+                claim @ (Claim::Theirs { .. } | Claim::Kept) => others.push(self.settle(ticket, claim)),
+            }
+        }
+        tokio::join!(self.look_at(ours, place), join_all(others));
+    }
+
+    /// Looks at jobs whose turns are ours, in one request as far as the upstream takes them.
+    async fn look_at(&self, turns: Vec<Turn>, place: Option<Arc<Place>>) {
+        if turns.is_empty() {
+            return;
+        }
+        let held: Vec<_> = turns.iter().map(|(ticket, fence)| (ticket.key().clone(), *fence)).collect();
+        let looks = self.look(&held).await;
+        drop(place);
+        let landings = turns.into_iter().zip(looks).map(async |((ticket, fence), look)| {
+            match self.inner.ingest.take(ticket.key(), look, fence).await {
+                Some(landing) => ticket.land(landing),
+                None => self.settle(ticket, Claim::Kept).await,
+            }
+        });
+        join_all(landings).await;
+    }
+
+    /// Asks the upstream, and renews the turns while it takes its time.
+    async fn look(&self, held: &[(JobKey, Fence)]) -> Vec<Look> {
+        let ids: Vec<ExternalId> = held.iter().map(|(key, _)| key.external_id.clone()).collect();
+        let mut look = self.reader.look(&ids, &self.asker);
+        let every = self.inner.turns.renew_every();
+        loop {
+            tokio::select! {
+                looks = &mut look => return looks,
+                () = tokio::time::sleep(every) => self.inner.turns.renew(held).await,
+            }
+        }
+    }
+
+    /// Lands one job with what another replica brings, or by looking after all.
+    async fn settle(&self, ticket: Ticket<JobKey, Landing>, first: Claim) {
+        let key = std::slice::from_ref(ticket.key());
+        let heard = self.inner.hearing.listen(ticket.key());
+        let give_up = Instant::now() + PATIENCE;
+        let mut claim = Some(first);
+        let mut lost = 0;
+        let landing = loop {
+            let unless = match claim.take() {
+                Some(Claim::Kept) => match self.inner.read_kept(ticket.key()).await {
+                    Some(landing) => break landing,
+                    None => Unless::Never,
+                },
+                Some(Claim::Theirs { seen, at_most }) => {
+                    let wait = at_most.min(ASK_AGAIN).min(give_up.saturating_duration_since(Instant::now()));
+                    tokio::select! {
+                        () = heard.heard() => {}
+                        () = tokio::time::sleep(wait) => {}
+                    }
+                    Unless::KeptSince(seen)
+                }
+                Some(Claim::Mine(fence)) => {
+                    let look = self.look(&[(ticket.key().clone(), fence)]).await.pop();
+                    let Some(look) = look else { break Err(unavailable()) };
+                    if let Some(landing) = self.inner.ingest.take(ticket.key(), look, fence).await {
+                        break landing;
+                    }
+                    lost += 1;
+                    Unless::Never
+                }
+                None => Unless::Never,
+            };
+            if lost >= TURNS_LOST || Instant::now() >= give_up {
+                break Err(unavailable());
+            }
+            claim = self.inner.turns.claim(key, unless).await.pop();
+        };
+        ticket.land(landing);
+    }
+}
+
+fn unavailable() -> LookError {
+    LookError::Unavailable(Detail::new("other replicas held the turn of this job, and brought nothing"))
+}

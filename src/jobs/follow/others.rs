@@ -1,0 +1,70 @@
+//! Following beside other replicas: whoever looked last looks next, and the others stand by.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::domain::id::{JobKey, SourceName};
+use crate::domain::observation::Observation;
+
+use super::{FollowSettings, Following, State};
+
+impl Following {
+    /// Takes in what another replica saw: tells the watchers, and plans the next look a little after the other's, so that
+    /// whoever looked last looks next, and another steps in when it does not.
+    pub(in crate::jobs) fn heard(&self, observation: &Observation) {
+        let mut state = self.lock();
+        let key = &observation.job.key;
+        let Some(followed) = state.jobs.get_mut(key) else { return };
+        followed.looking = false;
+        followed.stand_by = true;
+        followed.failures = 0;
+        followed.tell(|told| told.observe(observation));
+        followed.give_up_if_due(&self.settings);
+        state.plan(key, &self.settings, Duration::ZERO);
+        self.wake.notify_one();
+    }
+
+    /// How recent a look of another replica has to be to spare one of our own.
+    pub(in crate::jobs) fn recent(&self) -> Duration {
+        self.settings.stand_by()
+    }
+
+    /// Whether a job is followed.
+    pub(in crate::jobs) fn follows(&self, key: &JobKey) -> bool {
+        self.lock().jobs.contains_key(key)
+    }
+
+    /// The jobs that are followed and have not ended.
+    pub(in crate::jobs) fn open(&self) -> Vec<JobKey> {
+        let state = self.lock();
+        state.jobs.iter().filter(|(_, followed)| !followed.is_over()).map(|(key, _)| key.clone()).collect()
+    }
+}
+
+impl State {
+    /// Those whom a request that goes anyway takes along, at no cost: what would be due in a moment, and what another
+    /// replica would look at in a moment. So replicas that follow the same jobs soon pack them as one would.
+    pub(super) fn companions(
+        &self,
+        source: &SourceName,
+        seats: usize,
+        now: Instant,
+        settings: &FollowSettings,
+    ) -> Vec<JobKey> {
+        let Some(agenda) = self.agenda.get(source) else { return Vec::new() };
+        let soon = now + settings.pace.fastest / 2;
+        let among = (now, u64::MAX)..=(soon + settings.stand_by(), u64::MAX);
+        let stands_by = |key: &JobKey| self.jobs.get(key).is_some_and(|followed| followed.stand_by);
+        let soon = agenda.range(among).filter(|((at, _), key)| *at <= soon || stands_by(key));
+        soon.take(seats).map(|(_, key)| key.clone()).collect()
+    }
+}
+
+impl FollowSettings {
+    /// How long after its time a look is made that another replica is expected to make: what stands by is told within
+    /// this time more, should the other be gone.
+    pub(super) fn stand_by(&self) -> Duration {
+        self.pace.fastest / 2
+    }
+}

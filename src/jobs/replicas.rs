@@ -1,0 +1,185 @@
+//! What other replicas have learned: a hint is read up in the shared store, and goes the one way that every observation
+//! goes, without being kept or told to others again. What was missed is found by reading everything followed once more.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::id::JobKey;
+use crate::ports::feed::{Done, Hint, News};
+use crate::ports::ledger::{Labels, Remembered};
+use crate::ports::upstream::LookError;
+
+use super::Inner;
+use super::ingest::Landing;
+
+/// Jobs read at once.
+const AT_ONCE: usize = 500;
+/// In whose name jobs are followed that another replica was told to track.
+const CLIENT: &str = "tracked elsewhere";
+/// The tracked jobs are compared in every so many gaps, and at every hint about them.
+const GAPS_A_LEDGER: u32 = 6;
+
+/// The flights that wait for another replica, each by its job.
+#[derive(Debug, Default)]
+pub(super) struct Hearing(Mutex<HashMap<JobKey, Arc<Notify>>>);
+
+/// A flight that waits. Dropping it stops the listening.
+pub(super) struct Listening<'a> {
+    hearing: &'a Hearing,
+    key: JobKey,
+    notify: Arc<Notify>,
+}
+
+impl Hearing {
+    /// Listens for hints about a job. One at a time does, because a job has one flight.
+    pub(super) fn listen(&self, key: &JobKey) -> Listening<'_> {
+        let notify = Arc::new(Notify::new());
+        self.lock().insert(key.clone(), Arc::clone(&notify));
+        Listening { hearing: self, key: key.clone(), notify }
+    }
+
+    fn hear(&self, key: &JobKey) {
+        if let Some(notify) = self.lock().get(key) {
+            notify.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<JobKey, Arc<Notify>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Listening<'_> {
+    /// Resolves at the next hint, or at once when one came since the last.
+    pub(super) async fn heard(&self) {
+        self.notify.notified().await;
+    }
+}
+
+impl Drop for Listening<'_> {
+    fn drop(&mut self) {
+        self.hearing.lock().remove(&self.key);
+    }
+}
+
+/// Hears other replicas until `stop` is cancelled.
+pub(super) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
+    let mut tracked = BTreeSet::new();
+    let mut gaps = 0_u32;
+    loop {
+        let news = tokio::select! {
+            () = stop.cancelled() => return,
+            news = inner.feed.next() => news,
+        };
+        let compares = match news {
+            News::Hints(hints) => {
+                let compares = hints.iter().any(|hint| hint.what == Done::Tracked);
+                inner.hear(hints).await;
+                compares
+            }
+            News::Gap => {
+                inner.catch_up().await;
+                gaps = gaps.wrapping_add(1);
+                gaps % GAPS_A_LEDGER == 1
+            }
+        };
+        if compares {
+            inner.track_as_others(&mut tracked).await;
+        }
+    }
+}
+
+impl Inner {
+    /// Reads up what hints point at, as far as anybody here cares.
+    async fn hear(&self, hints: Vec<Hint>) {
+        let mut changed: BTreeMap<JobKey, bool> = BTreeMap::new();
+        for Hint { key, what } in hints {
+            match what {
+                Done::Changed => *changed.entry(key).or_default() = true,
+                Done::Renewed if self.following.follows(&key) => {
+                    changed.entry(key).or_default();
+                }
+                Done::Renewed | Done::Released => self.hearing.hear(&key),
+                Done::Tracked => {}
+            }
+        }
+        let changed: Vec<(JobKey, bool)> = changed.into_iter().collect();
+        for some in changed.chunks(AT_ONCE) {
+            let keys: Vec<JobKey> = some.iter().map(|(key, _)| key.clone()).collect();
+            self.read_up(&keys, |place| some.get(place).is_some_and(|(_, changed)| *changed)).await;
+            for key in &keys {
+                self.hearing.hear(key);
+            }
+        }
+    }
+
+    /// Reads everything followed again.
+    async fn catch_up(&self) {
+        for some in self.following.open().chunks(AT_ONCE) {
+            self.read_up(some, |_| false).await;
+        }
+    }
+
+    async fn read_up(&self, keys: &[JobKey], changed: impl Fn(usize) -> bool + Send) {
+        let read = self.ingest.tolerate(self.store.refresh(keys).await).unwrap_or_default();
+        for (place, observation) in read.into_iter().enumerate() {
+            let Some(observation) = observation else { continue };
+            // What this process has seen itself is no news from others.
+            let known = self.following.seen(&observation.job.key);
+            if changed(place) || known.is_none_or(|known| observation.supersedes(&known)) {
+                self.ingest.hear(&observation, changed(place));
+            }
+        }
+    }
+
+    /// What another replica has just kept of a job; `None` when it cannot be read after all.
+    pub(super) async fn read_kept(&self, key: &JobKey) -> Option<Landing> {
+        let keys = std::slice::from_ref(key);
+        let read = self.ingest.tolerate(self.store.refresh(keys).await)?.pop()?;
+        if let Some(observation) = read {
+            self.ingest.hear(&observation, false);
+            return Some(Ok(observation));
+        }
+        let missing = self.ingest.tolerate(self.store.missing_for(key).await).flatten();
+        missing.map(|_| {
+            self.ingest.hear_missing(key);
+            Err(LookError::NotFound)
+        })
+    }
+
+    /// Tracks what other replicas were told to track, and no longer what they were told not to. `known` is what all
+    /// replicas tracked when this was last looked at.
+    async fn track_as_others(&self, known: &mut BTreeSet<JobKey>) {
+        let Some(Remembered { tracked, .. }) = self.ingest.tolerate(self.ledger.remembered().await) else {
+            return;
+        };
+        let tracked: BTreeMap<JobKey, Labels> = tracked.into_iter().collect();
+        for key in known.iter().filter(|key| !tracked.contains_key(*key)) {
+            self.tracking.remove(key);
+        }
+        *known = tracked.keys().cloned().collect();
+        let mut wanted = Vec::new();
+        for (key, labels) in tracked {
+            if self.tracking.holds(&key) {
+                self.tracking.relabel(&key, &labels);
+            } else {
+                wanted.push((key, labels));
+            }
+        }
+        for some in wanted.chunks(AT_ONCE) {
+            let keys: Vec<JobKey> = some.iter().map(|(key, _)| key.clone()).collect();
+            for ((key, labels), held) in some.iter().zip(self.ingest.held_all(&keys).await) {
+                let over = held.as_ref().is_some_and(|held| held.job.is_terminal());
+                let follows = !over && self.readers.contains_key(&key.source);
+                let interest = follows.then(|| {
+                    let held = held.as_ref().map(|held| (held, self.lasted(held)));
+                    self.following.resume(key, CLIENT.into(), held)
+                });
+                self.tracking.restore(key.clone(), labels.clone(), interest);
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! A gate whose budget replicas share, with a script in the place of the other replicas.
+
+use std::collections::VecDeque;
+
+use super::*;
+use crate::ports::BoxFuture;
+
+/// Says what it is told to, and notes what it hears.
+#[derive(Debug, Default)]
+struct Script {
+    says: Mutex<VecDeque<Taken>>,
+    given_back: Mutex<Vec<String>>,
+    paused: Mutex<Vec<Duration>>,
+}
+
+impl SharedBudget for Script {
+    fn take<'a>(&'a self, _: &'a Limits) -> BoxFuture<'a, Taken> {
+        let said = self.says.lock().unwrap().pop_front();
+        Box::pin(async move { said.unwrap() })
+    }
+
+    fn give_back(&self, slot: String) {
+        self.given_back.lock().unwrap().push(slot);
+    }
+
+    fn pause(&self, pause: Duration) {
+        self.paused.lock().unwrap().push(pause);
+    }
+}
+
+fn gate_that(says: impl IntoIterator<Item = Taken>) -> (Arc<Gate>, Arc<Script>) {
+    let script = Arc::new(Script::default());
+    script.says.lock().unwrap().extend(says);
+    let limits = Limits { per_second: 6, per_hour: 600, concurrency: 100, max_wait: SECOND * 10 };
+    let shared = Some(Arc::clone(&script) as Arc<dyn SharedBudget>);
+    (Gate::new(SourceName::parse("s").unwrap(), limits, shared), script)
+}
+
+fn go() -> Taken {
+    Taken::Go { slot: "slot".to_owned(), left: 500 }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_waits_for_all_replicas_and_gives_its_slot_back() {
+    let (gate, script) = gate_that([Taken::Wait(SECOND), Taken::Wait(SECOND), go()]);
+    let before = Instant::now();
+    let permit = gate.enter(&Asker::Operator, SECOND * 10).await.unwrap();
+    assert_eq!(before.elapsed(), SECOND * 2);
+    assert_eq!(*script.given_back.lock().unwrap(), Vec::<String>::new());
+    permit.finish(Outcome::Answered);
+    assert_eq!(*script.given_back.lock().unwrap(), ["slot"]);
+    assert_eq!(gate.snapshot().budget.in_flight, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_replica_is_told_to_pause_all_do() {
+    let (gate, script) = gate_that([go(), Taken::Paused(SECOND * 30)]);
+    assert_eq!(once(&gate, Outcome::Throttled(SECOND * 5)).await, Ok(()));
+    assert_eq!(*script.paused.lock().unwrap(), [SECOND * 5], "ours is told to the others");
+    tokio::time::advance(SECOND * 5).await;
+    assert_eq!(once(&gate, Outcome::Answered).await, Err(Refusal::Throttled(SECOND * 30)));
+    assert_eq!(script.paused.lock().unwrap().len(), 1, "theirs is not told again");
+    assert_eq!(
+        once(&gate, Outcome::Answered).await,
+        Err(Refusal::Throttled(SECOND * 30)),
+        "without asking again"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_nobody_can_be_asked_a_replica_has_its_share_and_never_more() {
+    let (gate, _script) = gate_that(std::iter::repeat_n(Taken::Away(3), 100));
+    let before = Instant::now();
+    for _ in 0..20 {
+        assert_eq!(once(&gate, Outcome::Answered).await, Ok(()));
+    }
+    assert_eq!(before.elapsed(), SECOND * 9, "two a second: a third of six");
+}

@@ -1,0 +1,194 @@
+//! The tier that replicas share, in Redis or Valkey: the jobs, whose turn it is to look, the hints, the budgets and who is
+//! there. Everything in it can be lost: then replicas go on by themselves, each with its share of the budgets.
+//! `docs/replicas.md` says what is promised. Not here: what a hint leads to, which is `jobs::replicas`.
+
+mod beat;
+mod budget;
+mod feed;
+mod keys;
+mod ledger;
+mod link;
+mod scripts;
+mod seal;
+mod store;
+mod topology;
+mod turns;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use redis::Cmd;
+use secrecy::SecretString;
+use tokio::sync::{Mutex as AsyncMutex, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::id::SourceName;
+use crate::outbound::gate::shared::SharedBudget;
+use crate::outbound::stores::memory::Retention;
+
+pub use budget::RedisBudget;
+use feed::Inbox;
+use keys::Keys;
+use link::Link;
+use seal::Sealer;
+pub use store::RedisStore;
+pub use topology::{BadAddress, Mode};
+pub use turns::RedisTurns;
+
+/// What the operator says about the tier.
+pub struct Settings {
+    /// Where it is: one URL, or several between commas or white space. They may hold a user and a password.
+    pub urls: SecretString,
+    /// What stands there.
+    pub mode: Mode,
+    /// The PEM text of the authorities to trust for `rediss://`; those of the machine when absent.
+    pub authorities: Option<Vec<u8>>,
+    /// What every key begins with.
+    pub prefix: String,
+    /// What records are authenticated with.
+    pub record_secret: Option<SecretString>,
+    /// How long a turn lasts that is not renewed.
+    pub lease: Duration,
+    /// How long one command may take, connecting included.
+    pub timeout: Duration,
+    /// The largest record, in bytes; a larger one stays with the replica that learned it.
+    pub max_record: usize,
+    /// How long jobs are kept, and what of them in memory.
+    pub retention: Retention,
+}
+
+/// The most commands that nobody waits for, and how many of them go at once.
+const LATER_MAX: usize = 10_000;
+const LATER_AT_ONCE: usize = 64;
+
+/// The tier of one process. A cheap clone.
+#[derive(Clone, Debug)]
+pub struct Tier {
+    shared: Arc<Shared>,
+    store: Arc<RedisStore>,
+}
+
+/// What the parts of the tier share.
+#[derive(Debug)]
+struct Shared {
+    link: Link,
+    keys: Keys,
+    /// This process among the replicas: drawn anew at each start.
+    owner: String,
+    lease: Duration,
+    inbox: Inbox,
+    /// How many replicas there are, by what was last known. At least 1.
+    replicas: AtomicU32,
+    /// Commands that nobody waits for.
+    later: mpsc::Sender<Cmd>,
+    queue: AsyncMutex<mpsc::Receiver<Cmd>>,
+}
+
+impl Tier {
+    /// Makes the tier ready, without connecting.
+    ///
+    /// # Errors
+    /// When an address or a certificate cannot be read.
+    pub fn new(settings: Settings) -> Result<Self, BadAddress> {
+        let Settings {
+            urls,
+            mode,
+            authorities,
+            prefix,
+            record_secret,
+            lease,
+            timeout,
+            max_record,
+            retention,
+        } = settings;
+        let topology = topology::Topology::new(&urls, mode, authorities.as_deref(), timeout)?;
+        let (later, queue) = mpsc::channel(LATER_MAX);
+        let shared = Arc::new(Shared {
+            link: Link::new(topology, timeout),
+            keys: Keys::new(&prefix),
+            owner: format!("{:016x}", fastrand::u64(..)),
+            lease,
+            inbox: Inbox::default(),
+            replicas: AtomicU32::new(1),
+            later,
+            queue: AsyncMutex::new(queue),
+        });
+        let sealer = Sealer::new(record_secret.as_ref());
+        let store = Arc::new(RedisStore::new(Arc::clone(&shared), sealer, max_record, retention));
+        Ok(Self { shared, store })
+    }
+
+    /// The jobs, and what is remembered of following them.
+    pub fn store(&self) -> Arc<RedisStore> {
+        Arc::clone(&self.store)
+    }
+
+    /// The turns and the hints.
+    pub fn turns(&self) -> Arc<RedisTurns> {
+        Arc::new(RedisTurns(Arc::clone(&self.shared)))
+    }
+
+    /// The budget of one source.
+    pub fn budget(&self, source: &SourceName) -> Arc<dyn SharedBudget> {
+        Arc::new(RedisBudget::new(Arc::clone(&self.shared), source))
+    }
+
+    /// Keeps the tier alive until `stop` is cancelled: says that this replica is there, listens for hints, gives back
+    /// slots, and writes back what the tier has lost. Then takes its leave.
+    pub async fn run(self, stop: CancellationToken) {
+        if !self.store.is_sealed() {
+            tracing::warn!(
+                "store.redis.record_secret is not set: whoever can write to the Redis can put words into a job's mouth"
+            );
+        }
+        let listening = feed::listen(&self.shared, &self.store);
+        let beating = beat::beat(&self.shared, &self.store);
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = async { tokio::join!(listening, beating, self.shared.work_off()); } => {}
+        }
+        beat::leave(&self.shared).await;
+    }
+}
+
+impl Shared {
+    /// Has a command done that nobody waits for. What does not fit is left out: whatever it was for runs out by itself.
+    fn later(&self, command: Cmd) {
+        self.later.try_send(command).ok();
+    }
+
+    /// Has done what nobody waits for, for ever.
+    async fn work_off(&self) {
+        let mut queue = self.queue.lock().await;
+        let mut commands = Vec::new();
+        while queue.recv_many(&mut commands, LATER_AT_ONCE).await > 0 {
+            self.do_all(&mut commands).await;
+        }
+    }
+
+    /// Has done what is left of it.
+    async fn work_off_rest(&self) {
+        let mut queue = self.queue.lock().await;
+        let mut commands = Vec::new();
+        while let Ok(command) = queue.try_recv() {
+            commands.push(command);
+        }
+        self.do_all(&mut commands).await;
+    }
+
+    async fn do_all(&self, commands: &mut Vec<Cmd>) {
+        join_all(commands.drain(..).map(async |command| self.link.ask::<i64>(&command).await.ok())).await;
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("mode", &self.mode)
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
+    }
+}

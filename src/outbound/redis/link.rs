@@ -1,0 +1,302 @@
+//! The way to Redis: one connection at a time, a limit on every command, and a breaker, so that nobody waits long for one
+//! that is gone, slow or hung. Heals by itself: from time to time the breaker lets the beat try, and nobody else.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::Instant;
+
+use super::scripts::{Script, Scripts};
+use super::topology::{Connection, Topology};
+use crate::domain::schedule::{Backoff, Breaker, Passage};
+
+/// Failures in a row until nobody asks any more, and how long that lasts: with the limit of a command this opens within a
+/// second, and is tried again at least every two.
+const THRESHOLD: u32 = 2;
+const BACKOFF: Backoff = Backoff { base: Duration::from_millis(250), cap: Duration::from_secs(2) };
+
+/// Redis did not do it, for all we know. It may have.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Away {
+    /// It is left alone, because it failed a moment ago.
+    #[error("redis failed a moment ago and is left alone")]
+    Left,
+    /// It did not answer in time.
+    #[error("redis did not answer in time")]
+    Slow,
+    /// It cannot be reached, is not the one that takes writes, or refuses the command.
+    #[error("redis: {0}")]
+    Failed(String),
+}
+
+/// What came of one command: `Err` for a limit that was reached, each with the number of the connection.
+type Outcome = Result<Result<Value, (RedisError, u64)>, u64>;
+
+/// The way to Redis. Shared by all parts of the tier.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) topology: Topology,
+    pub(super) scripts: Scripts,
+    timeout: Duration,
+    began: Instant,
+    breaker: Mutex<Breaker>,
+    /// The connection in use, if there is one.
+    open: Mutex<Open>,
+    /// Held by whoever connects: the others wait for what comes of it, and no longer than they may.
+    connecting: AsyncMutex<()>,
+}
+
+#[derive(Default)]
+struct Open {
+    connection: Option<Connection>,
+    /// Counts connections, so that whoever met a fault closes the one it met it on.
+    number: u64,
+}
+
+impl std::fmt::Debug for Open {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Open(number {}, {})", self.number, self.connection.is_some())
+    }
+}
+
+impl Link {
+    pub(super) fn new(topology: Topology, timeout: Duration) -> Self {
+        Self {
+            topology,
+            scripts: Scripts::default(),
+            timeout,
+            began: Instant::now(),
+            breaker: Mutex::new(Breaker::new(THRESHOLD, BACKOFF)),
+            open: Mutex::default(),
+            connecting: AsyncMutex::default(),
+        }
+    }
+
+    /// Says whether Redis is left alone just now.
+    pub(super) fn is_open(&self) -> bool {
+        self.breaker().is_open()
+    }
+
+    /// How long one command may take.
+    pub(super) const fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Asks one command. Dropping the future leaves it undecided whether Redis does it.
+    pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Away> {
+        let trial = self.enter()?;
+        let value = self.within(command, trial).await?;
+        redis::from_redis_value(value).map_err(|error| Away::Failed(error.to_string()))
+    }
+
+    /// Runs a script, sending its text where Redis does not know it yet.
+    pub(super) async fn run<T: FromRedisValue>(
+        &self,
+        script: &Script,
+        keys: &[&str],
+        arguments: &[&[u8]],
+    ) -> Result<T, Away> {
+        self.run_in(self.enter()?, script, keys, arguments).await
+    }
+
+    /// Runs a script as the one command that finds out whether Redis is back. Nobody else waits for one that is not.
+    pub(super) async fn probe<T: FromRedisValue>(
+        &self,
+        script: &Script,
+        keys: &[&str],
+        arguments: &[&[u8]],
+    ) -> Result<T, Away> {
+        let trial = match self.breaker().enter(self.began.elapsed()) {
+            passage @ (Passage::Open | Passage::Try) => {
+                Trial { link: self, decides: passage == Passage::Try, ended: false }
+            }
+            Passage::Refused(_) => return Err(Away::Left),
+        };
+        self.run_in(trial, script, keys, arguments).await
+    }
+
+    async fn run_in<T: FromRedisValue>(
+        &self,
+        trial: Trial<'_>,
+        script: &Script,
+        keys: &[&str],
+        arguments: &[&[u8]],
+    ) -> Result<T, Away> {
+        let by = |name: &str, script: &str| {
+            let mut command = redis::cmd(name);
+            command.arg(script).arg(keys.len()).arg(keys);
+            for argument in arguments {
+                command.arg(*argument);
+            }
+            command
+        };
+        let outcome = self.attempt(&by("EVALSHA", &script.hash)).await;
+        let unknown = matches!(&outcome, Ok(Err((error, _)))
+            if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript));
+        let value = if unknown {
+            self.within(&by("EVAL", script.code), trial).await?
+        } else {
+            Self::judge(outcome, trial)?
+        };
+        redis::from_redis_value(value).map_err(|error| Away::Failed(error.to_string()))
+    }
+
+    async fn within(&self, command: &Cmd, trial: Trial<'_>) -> Result<Value, Away> {
+        let outcome = self.attempt(command).await;
+        Self::judge(outcome, trial)
+    }
+
+    /// Connects if need be, and sends, all within the limit. `Err` for a limit that was reached on this connection.
+    async fn attempt(&self, command: &Cmd) -> Outcome {
+        let deadline = Instant::now() + self.timeout;
+        let mut number = 0;
+        let send = async {
+            let connected = self.connected().await;
+            let (mut connection, its) = connected.map_err(|error| (error, 0))?;
+            number = its;
+            connection.send(command).await.map_err(|error| (error, its))
+        };
+        let outcome = tokio::time::timeout_at(deadline, send).await;
+        let outcome = outcome.map_err(|_| number);
+        match &outcome {
+            Err(met) => self.close(*met),
+            Ok(Err((error, met))) if is_trouble(error) => self.close(*met),
+            Ok(_) => {}
+        }
+        outcome
+    }
+
+    fn judge(outcome: Outcome, trial: Trial<'_>) -> Result<Value, Away> {
+        let away = match outcome {
+            Ok(Ok(value)) => {
+                trial.ended(None);
+                return Ok(value);
+            }
+            Err(_) => Away::Slow,
+            Ok(Err((error, _))) => {
+                // A server's code alone: the text beside it may repeat what was sent.
+                let said = if error.is_io_error() {
+                    error.to_string()
+                } else {
+                    error.code().map_or_else(|| error.category().to_owned(), ToOwned::to_owned)
+                };
+                let away = Away::Failed(said);
+                if !is_trouble(&error) {
+                    trial.ended(None);
+                    return Err(away);
+                }
+                away
+            }
+        };
+        trial.ended(Some(&away));
+        Err(away)
+    }
+
+    async fn connected(&self) -> Result<(Connection, u64), RedisError> {
+        if let Some(connected) = self.current() {
+            return Ok(connected);
+        }
+        let connecting = self.connecting.lock().await;
+        if let Some(connected) = self.current() {
+            return Ok(connected);
+        }
+        let connection = self.topology.connect().await?;
+        let number = {
+            let mut open = self.open();
+            open.connection = Some(connection.clone());
+            open.number += 1;
+            open.number
+        };
+        drop(connecting);
+        Ok((connection, number))
+    }
+
+    fn current(&self) -> Option<(Connection, u64)> {
+        let open = self.open();
+        open.connection.clone().map(|connection| (connection, open.number))
+    }
+
+    /// Lets go of the connection on which a fault was met, unless it is another one by now.
+    fn close(&self, number: u64) {
+        let mut open = self.open();
+        if open.number == number {
+            open.connection = None;
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self) -> Result<Trial<'_>, Away> {
+        if self.breaker().is_open() {
+            Err(Away::Left)
+        } else {
+            Ok(Trial { link: self, decides: false, ended: false })
+        }
+    }
+
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the breaker is to hear of one command. One that is dropped tells nothing.
+struct Trial<'a> {
+    link: &'a Link,
+    /// It is the breaker's one try.
+    decides: bool,
+    ended: bool,
+}
+
+impl Trial<'_> {
+    fn ended(mut self, trouble: Option<&Away>) {
+        self.ended = true;
+        let mut breaker = self.link.breaker();
+        let was_open = breaker.is_open();
+        let Some(reason) = trouble else {
+            breaker.succeeded();
+            if was_open {
+                tracing::info!("redis answers again");
+            }
+            return;
+        };
+        // Commands that were under way when it opened must not lengthen the opening.
+        if self.decides || !was_open {
+            breaker.failed(self.link.began.elapsed(), fastrand::f64());
+        }
+        if !was_open && breaker.is_open() {
+            tracing::warn!(%reason, "redis does not answer, going on without it: from memory, and by looking for ourselves");
+        }
+    }
+}
+
+impl Drop for Trial<'_> {
+    fn drop(&mut self) {
+        if !self.ended && self.decides {
+            self.link.breaker().abandoned();
+        }
+    }
+}
+
+/// Whether an error says that this server, or the way to it, is of no use now. Other errors are about one command.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "another crate's enum, which grows: all but these is about the way"
+)]
+fn is_trouble(error: &RedisError) -> bool {
+    match error.kind() {
+        ErrorKind::Server(kind) => matches!(
+            kind,
+            ServerErrorKind::BusyLoading
+                | ServerErrorKind::ClusterDown
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::ReadOnly
+                | ServerErrorKind::TryAgain
+        ),
+        ErrorKind::UnexpectedReturnType | ErrorKind::Extension => false,
+        _ => true,
+    }
+}

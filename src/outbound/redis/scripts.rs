@@ -1,0 +1,157 @@
+//! What Redis does in one step. Every script reads the server's own clock, so that those of the replicas do not matter.
+//!
+//! The hash of a job: `r` the record, `n` when it was kept in microseconds (grows with every keep, also across an emptied
+//! server), `m` when the upstream knew no such job, `o`, `e` and `x` whose turn it is, its epoch, and when it ends.
+
+use aws_lc_rs::digest;
+
+/// A script and the name Redis knows it by.
+#[derive(Debug)]
+pub(super) struct Script {
+    pub(super) code: &'static str,
+    pub(super) hash: String,
+}
+
+impl Script {
+    pub(super) fn new(code: &'static str) -> Self {
+        let digest = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, code.as_bytes());
+        let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or_default();
+        let hash = digest.as_ref().iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
+        Self { code, hash }
+    }
+}
+
+/// All scripts.
+#[derive(Debug)]
+pub(super) struct Scripts {
+    pub(super) claim: Script,
+    pub(super) renew: Script,
+    pub(super) release: Script,
+    pub(super) keep: Script,
+    pub(super) missing: Script,
+    pub(super) take: Script,
+    pub(super) pause: Script,
+    pub(super) beat: Script,
+}
+
+impl Default for Scripts {
+    fn default() -> Self {
+        Self {
+            claim: Script::new(CLAIM),
+            renew: Script::new(RENEW),
+            release: Script::new(RELEASE),
+            keep: Script::new(KEEP),
+            missing: Script::new(MISSING),
+            take: Script::new(TAKE),
+            pause: Script::new(PAUSE),
+            beat: Script::new(BEAT),
+        }
+    }
+}
+
+/// KEYS job. ARGV owner, lease ms, "w" within ms | "a" after n | "-". Gives 0 and the epoch | 1, ms left and n | 2.
+const CLAIM: &str = "
+local t = redis.call('TIME')
+local us = t[1] * 1000000 + t[2]
+local h = redis.call('HMGET', KEYS[1], 'n', 'o', 'e', 'x')
+local n = tonumber(h[1] or '0')
+if ARGV[3] == 'w' and n > 0 and us - n < tonumber(ARGV[4]) * 1000 then return {2, '0', '0'} end
+if ARGV[3] == 'a' and n > tonumber(ARGV[4]) then return {2, '0', '0'} end
+local x = tonumber(h[4] or '0')
+if h[2] and h[2] ~= ARGV[1] and x > us then
+  return {1, string.format('%.0f', math.ceil((x - us) / 1000)), string.format('%.0f', n)}
+end
+local e = string.format('%.0f', math.max(us, tonumber(h[3] or '0') + 1))
+local lease = tonumber(ARGV[2])
+redis.call('HSET', KEYS[1], 'o', ARGV[1], 'e', e, 'x', string.format('%.0f', us + lease * 1000))
+if redis.call('PTTL', KEYS[1]) < lease * 2 then redis.call('PEXPIRE', KEYS[1], lease * 2) end
+return {0, e, '0'}";
+
+/// KEYS job. ARGV owner, epoch, lease ms. Gives whether it was renewed.
+const RENEW: &str = "
+local t = redis.call('TIME')
+local us = t[1] * 1000000 + t[2]
+local h = redis.call('HMGET', KEYS[1], 'o', 'e', 'x')
+if h[1] ~= ARGV[1] or h[2] ~= ARGV[2] or tonumber(h[3] or '0') <= us then return 0 end
+local lease = tonumber(ARGV[3])
+redis.call('HSET', KEYS[1], 'x', string.format('%.0f', us + lease * 1000))
+if redis.call('PTTL', KEYS[1]) < lease * 2 then redis.call('PEXPIRE', KEYS[1], lease * 2) end
+return 1";
+
+/// KEYS job. ARGV owner, epoch, channel, name of the job. Gives whether the turn was still this one.
+const RELEASE: &str = "
+local h = redis.call('HMGET', KEYS[1], 'o', 'e')
+if h[1] ~= ARGV[1] or h[2] ~= ARGV[2] then return 0 end
+redis.call('HDEL', KEYS[1], 'o', 'e', 'x')
+redis.call('PUBLISH', ARGV[3], ARGV[1] .. ' x ' .. ARGV[4])
+return 1";
+
+/// KEYS job. ARGV expected n, record, ms to keep it, owner, epoch or nothing, channel, c | r, name of the job.
+/// Gives 0 for kept, 1 for a turn that is over, 2 for a record that is another one by now.
+const KEEP: &str = "
+local t = redis.call('TIME')
+local us = t[1] * 1000000 + t[2]
+local h = redis.call('HMGET', KEYS[1], 'n', 'o', 'e', 'x', 'r')
+if ARGV[5] ~= '' and (h[2] ~= ARGV[4] or h[3] ~= ARGV[5] or tonumber(h[4] or '0') <= us) then return 1 end
+local n = tonumber(h[1] or '0')
+if n ~= tonumber(ARGV[1]) then return 2 end
+redis.call('HSET', KEYS[1], 'r', ARGV[2], 'n', string.format('%.0f', math.max(us, n + 1)))
+redis.call('HDEL', KEYS[1], 'm')
+if ARGV[5] ~= '' then redis.call('HDEL', KEYS[1], 'o', 'e', 'x') end
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+redis.call('PUBLISH', ARGV[6], ARGV[4] .. ' ' .. ARGV[7] .. ' ' .. ARGV[8])
+return 0";
+
+/// KEYS job. ARGV ms to remember it, owner, epoch or nothing, channel, name of the job. Gives as KEEP does.
+const MISSING: &str = "
+local t = redis.call('TIME')
+local us = t[1] * 1000000 + t[2]
+local h = redis.call('HMGET', KEYS[1], 'n', 'o', 'e', 'x', 'r')
+if ARGV[3] ~= '' and (h[2] ~= ARGV[2] or h[3] ~= ARGV[3] or tonumber(h[4] or '0') <= us) then return 1 end
+if h[5] then return 2 end
+redis.call('HSET', KEYS[1], 'm', string.format('%.0f', us), 'n', string.format('%.0f', math.max(us, tonumber(h[1] or '0') + 1)))
+if ARGV[3] ~= '' then redis.call('HDEL', KEYS[1], 'o', 'e', 'x') end
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+redis.call('PUBLISH', ARGV[4], ARGV[2] .. ' r ' .. ARGV[5])
+return 0";
+
+/// KEYS calls, slots, pause. ARGV per second, per hour, concurrency, this call, ms until its slot is free by itself.
+/// Gives 0 and what is left of the hour | 1 and ms to wait | 2 and ms of the pause | 3 for no free slot.
+const TAKE: &str = "
+local t = redis.call('TIME')
+local us = t[1] * 1000000 + t[2]
+local p = redis.call('PTTL', KEYS[3])
+if p > 0 then return {2, p} end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', us - 3600000000))
+local function wait(limit, window)
+  local from = '(' .. string.format('%.0f', us - window)
+  local count = redis.call('ZCOUNT', KEYS[1], from, '+inf')
+  if count < limit then return 0 end
+  local blocking = redis.call('ZRANGEBYSCORE', KEYS[1], from, '+inf', 'WITHSCORES', 'LIMIT', count - limit, 1)
+  return tonumber(blocking[2]) + window - us
+end
+local w = math.max(wait(tonumber(ARGV[1]), 1000000), wait(tonumber(ARGV[2]), 3600000000))
+if w > 0 then return {1, math.ceil(w / 1000)} end
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', us))
+if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[3]) then return {3, 0} end
+redis.call('ZADD', KEYS[2], string.format('%.0f', us + tonumber(ARGV[5]) * 1000), ARGV[4])
+redis.call('PEXPIRE', KEYS[2], ARGV[5])
+redis.call('ZADD', KEYS[1], string.format('%.0f', us), ARGV[4])
+redis.call('PEXPIRE', KEYS[1], 3600000)
+return {0, math.max(0, tonumber(ARGV[2]) - redis.call('ZCARD', KEYS[1]))}";
+
+/// KEYS pause. ARGV ms. A longer pause stays.
+const PAUSE: &str = "
+if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) then redis.call('SET', KEYS[1], '1', 'PX', ARGV[1]) end
+return 1";
+
+/// KEYS members, born. ARGV this replica, ms until it is missed, a mark for an empty server, channel. Gives how many there
+/// are, and the mark. The message proves that the way of the hints is open.
+const BEAT: &str = "
+local t = redis.call('TIME')
+local us = t[1] * 1000000 + t[2]
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', us))
+redis.call('ZADD', KEYS[1], string.format('%.0f', us + tonumber(ARGV[2]) * 1000), ARGV[1])
+redis.call('SET', KEYS[2], ARGV[3], 'NX')
+redis.call('PUBLISH', ARGV[4], ARGV[1] .. ' b -')
+return {tostring(redis.call('ZCARD', KEYS[1])), redis.call('GET', KEYS[2])}";

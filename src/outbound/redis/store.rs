@@ -1,0 +1,475 @@
+//! The jobs that replicas share, behind those that this process holds in memory. An end in memory is answered from there;
+//! anything else is read again, because another replica may know better. What cannot be shared now is held here and
+//! written later, so an answer never goes back to an older one.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use jiff::Timestamp;
+
+use super::Shared;
+use super::link::Away;
+use super::seal::Sealer;
+use crate::domain::id::JobKey;
+use crate::domain::observation::Observation;
+use crate::outbound::stores::memory::{MemoryStore, Retention, fits};
+use crate::outbound::stores::record;
+use crate::ports::BoxFuture;
+use crate::ports::store::{JobStore, Kept, ListFilter, StoreError, StoreHealth};
+use crate::ports::turns::Fence;
+use crate::telemetry::limited::LimitedWarning;
+
+/// How often a record is written anew that somebody else changed meanwhile.
+const TRIES: usize = 4;
+/// The most ends that wait to be written; the oldest are found again when Redis is read.
+const UNWRITTEN_MAX: usize = 100_000;
+/// Ends written back at the same time.
+const AT_ONCE: usize = 64;
+/// The least number of names read from the index at once.
+const PAGE: usize = 100;
+
+/// The jobs that replicas share.
+#[derive(Debug)]
+pub struct RedisStore {
+    near: MemoryStore,
+    pub(super) shared: Arc<Shared>,
+    pub(super) sealer: Sealer,
+    max_record: usize,
+    retention: Retention,
+    /// Ends that this process told and Redis does not have.
+    unwritten: Mutex<BTreeMap<JobKey, Observation>>,
+    dropped: AtomicU64,
+    damaged: AtomicU64,
+    failing: LimitedWarning,
+    too_large: LimitedWarning,
+}
+
+/// What Redis holds of a job.
+#[derive(Debug, Default)]
+struct Record {
+    /// The point in its history.
+    point: u64,
+    held: Option<Observation>,
+    missing: bool,
+}
+
+/// What became of a script that writes.
+enum Written {
+    Done,
+    TurnOver,
+    Overtaken,
+}
+
+impl RedisStore {
+    pub(super) fn new(shared: Arc<Shared>, sealer: Sealer, max_record: usize, retention: Retention) -> Self {
+        Self {
+            near: MemoryStore::new(retention),
+            shared,
+            sealer,
+            max_record,
+            retention,
+            unwritten: Mutex::default(),
+            dropped: AtomicU64::new(0),
+            damaged: AtomicU64::new(0),
+            failing: LimitedWarning::default(),
+            too_large: LimitedWarning::default(),
+        }
+    }
+
+    /// Says whether records are authenticated.
+    pub(super) const fn is_sealed(&self) -> bool {
+        self.sealer.has_secret()
+    }
+
+    async fn read(&self, key: &JobKey) -> Result<Record, Away> {
+        let name = self.shared.keys.job(key);
+        let fields = redis::cmd("HMGET").arg(&name).arg("r").arg("n").arg("m").to_owned();
+        let (bytes, point, missing): (Option<Vec<u8>>, Option<u64>, Option<u64>) =
+            self.shared.link.ask(&fields).await?;
+        let held = bytes.and_then(|bytes| self.open(key, &name, &bytes));
+        Ok(Record { point: point.unwrap_or(0), missing: missing.is_some() && held.is_none(), held })
+    }
+
+    /// Opens a record. One that fails its check is a miss, counted and never served.
+    fn open(&self, key: &JobKey, name: &str, bytes: &[u8]) -> Option<Observation> {
+        let why = match self.sealer.open(name.as_bytes(), bytes) {
+            Some(body) => match record::read(key, &record::key_bytes(key), body) {
+                Ok(held) => return Some(held),
+                Err(unreadable) => unreadable.to_string(),
+            },
+            None => "is not sealed with this configuration's record_secret".to_owned(),
+        };
+        self.damaged.fetch_add(1, Ordering::Relaxed);
+        if let Some(held_back) = self.failing.due() {
+            tracing::error!(job = %key, held_back, "a shared record {why}, and is left out");
+        }
+        None
+    }
+
+    /// The newest of what Redis and this process know, held in memory from now on.
+    async fn newest(&self, key: &JobKey, near: Option<Observation>, record: Record) -> Option<Observation> {
+        if record.missing && near.is_none() {
+            self.near.note_missing(key).await.ok();
+        }
+        match (near, record.held) {
+            (near, Some(held)) if near.as_ref().is_none_or(|near| held.supersedes(near)) => {
+                match self.near.keep(held.clone()).await {
+                    Ok(Kept::Older(newer)) => Some(newer),
+                    Ok(Kept::New(_)) | Err(_) => Some(held),
+                }
+            }
+            (Some(near), held) => {
+                if held.as_ref() != Some(&near) {
+                    self.write_later(&near);
+                }
+                Some(near)
+            }
+            (None, _) => None,
+        }
+    }
+
+    /// Notes an end that Redis is to have.
+    fn write_later(&self, held: &Observation) {
+        if !held.job.is_terminal() {
+            return;
+        }
+        let mut unwritten = self.unwritten();
+        if unwritten.len() >= UNWRITTEN_MAX && !unwritten.contains_key(&held.job.key) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        unwritten.insert(held.job.key.clone(), held.clone());
+    }
+
+    fn unwritten(&self) -> MutexGuard<'_, BTreeMap<JobKey, Observation>> {
+        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the ends that Redis does not have; with `all`, every end held here, because Redis was emptied.
+    pub(super) async fn write_back(&self, all: bool) {
+        if all {
+            for held in self.near.ended() {
+                self.write_later(&held);
+            }
+        }
+        let waiting: Vec<Observation> = std::mem::take(&mut *self.unwritten()).into_values().collect();
+        if waiting.is_empty() {
+            return;
+        }
+        tracing::info!(jobs = waiting.len(), "writing back what redis does not have");
+        for some in waiting.chunks(AT_ONCE) {
+            let written = some.iter().map(|held| self.share(held.clone(), Fence::Alone));
+            for (held, written) in some.iter().zip(join_all(written).await) {
+                if written.is_err() {
+                    self.write_later(held);
+                }
+            }
+        }
+    }
+
+    /// Compares with what Redis holds, and writes what is newer. `None` when the turn was over.
+    async fn share(&self, new: Observation, fence: Fence) -> Result<Option<Kept>, Away> {
+        let key = new.job.key.clone();
+        let bytes = record::key_bytes(&key);
+        let name = self.shared.keys.job(&key);
+        let body = self.sealer.seal(name.as_bytes(), &record::write(&bytes, &new));
+        for _ in 0..TRIES {
+            let near = self
+                .near
+                .get(std::slice::from_ref(&key))
+                .await
+                .ok()
+                .and_then(|mut near| near.pop().flatten());
+            let Record { point, held: far, missing: _ } = self.read(&key).await?;
+            if far.as_ref() == Some(&new) && fence == Fence::Alone {
+                // Written back by another replica before.
+                return Ok(Some(self.hold(new, far).await));
+            }
+            let far_is_new = match (&near, &far) {
+                (Some(near), Some(far)) => far.supersedes(near),
+                (near, far) => near.is_none() && far.is_some(),
+            };
+            let held = if far_is_new { far.clone() } else { near };
+            if let Some(held) = held.as_ref().filter(|held| **held != new && !new.supersedes(held)) {
+                self.shared.release(&key, fence).await;
+                let record = Record { point, held: far, missing: false };
+                let newest = self.newest(&key, Some(held.clone()), record).await;
+                return Ok(Some(Kept::Older(newest.unwrap_or_else(|| held.clone()))));
+            }
+            if body.len() > self.max_record {
+                if let Some(held_back) = self.too_large.due() {
+                    tracing::warn!(job = %key, bytes = body.len(), held_back, "a record is larger than store.redis.max_record, and not shared");
+                }
+                self.shared.release(&key, fence).await;
+                return Ok(Some(self.hold(new, held).await));
+            }
+            let changed = held.as_ref().is_none_or(|held| !held.job.says_the_same(&new.job)) || far.is_none();
+            if changed {
+                self.index(&bytes).await?;
+            }
+            match self.write(&name, &key, point, &body, &new, fence, changed).await? {
+                Written::Done => return Ok(Some(self.hold(new, held).await)),
+                Written::TurnOver => return Ok(None),
+                Written::Overtaken => {}
+            }
+        }
+        Err(Away::Slow)
+    }
+
+    /// Holds what was shared, beside what it replaced.
+    async fn hold(&self, new: Observation, replaced: Option<Observation>) -> Kept {
+        match self.near.keep(new.clone()).await {
+            Ok(Kept::Older(newer)) if newer != new => Kept::Older(newer),
+            Ok(_) | Err(_) => Kept::New(replaced),
+        }
+    }
+
+    /// Holds what cannot be shared now.
+    async fn hold_alone(&self, new: Observation) -> Result<Kept, StoreError> {
+        let kept = self.near.keep(new.clone()).await?;
+        if matches!(kept, Kept::New(_)) {
+            self.write_later(&new);
+        }
+        Ok(kept)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "they are the script's, and named by it")]
+    async fn write(
+        &self,
+        name: &str,
+        key: &JobKey,
+        point: u64,
+        body: &[u8],
+        new: &Observation,
+        fence: Fence,
+        changed: bool,
+    ) -> Result<Written, Away> {
+        let keep = if new.job.is_terminal() { self.retention.finished } else { self.retention.unfinished };
+        let (point, keep) = (point.to_string(), millis(keep));
+        let epoch = epoch(fence);
+        let (owner, channel, id) = (&self.shared.owner, self.shared.keys.feed(), key.node_id());
+        let what: &[u8] = if changed { b"c" } else { b"r" };
+        let arguments: [&[u8]; 8] = [
+            point.as_bytes(),
+            body,
+            keep.as_bytes(),
+            owner.as_bytes(),
+            epoch.as_bytes(),
+            channel.as_bytes(),
+            what,
+            id.as_bytes(),
+        ];
+        let link = &self.shared.link;
+        written(link.run(&link.scripts.keep, &[name], &arguments).await?)
+    }
+
+    /// Puts a job where lists and late readers find it. Done before it is written: a name without a record is harmless.
+    async fn index(&self, bytes: &[u8]) -> Result<(), Away> {
+        let now = now_ms().to_string();
+        let index = redis::cmd("ZADD").arg(self.shared.keys.index()).arg(0).arg(bytes).to_owned();
+        let recent = redis::cmd("ZADD").arg(self.shared.keys.recent()).arg(now).arg(bytes).to_owned();
+        let (index, recent) =
+            tokio::join!(self.shared.link.ask::<i64>(&index), self.shared.link.ask::<i64>(&recent));
+        index.and(recent).map(drop)
+    }
+
+    /// The jobs that changed within the last `within`, by the clocks of those who changed them; forgets much older ones.
+    pub(super) async fn changed_within(&self, within: Duration) -> Result<Vec<JobKey>, Away> {
+        let since = now_ms().saturating_sub(i64::try_from(within.as_millis()).unwrap_or(i64::MAX));
+        let recent = self.shared.keys.recent();
+        let forget = redis::cmd("ZREMRANGEBYSCORE")
+            .arg(&recent)
+            .arg("-inf")
+            .arg(since.saturating_sub(3_600_000))
+            .to_owned();
+        self.shared.link.ask::<i64>(&forget).await?;
+        let range = redis::cmd("ZRANGEBYSCORE").arg(&recent).arg(since).arg("+inf").to_owned();
+        let names: Vec<Vec<u8>> = self.shared.link.ask(&range).await?;
+        Ok(names.iter().filter_map(|name| record::read_key(name)).collect())
+    }
+
+    async fn list_shared(
+        &self,
+        filter: &ListFilter,
+        after: Option<&JobKey>,
+        limit: usize,
+    ) -> Result<Vec<Observation>, Away> {
+        let index = self.shared.keys.index();
+        let mut from =
+            after.map_or_else(|| b"-".to_vec(), |key| [b"(", &record::key_bytes(key)[..]].concat());
+        let mut page = Vec::new();
+        loop {
+            let size = limit.max(PAGE);
+            let range = redis::cmd("ZRANGEBYLEX")
+                .arg(&index)
+                .arg(&from)
+                .arg("+")
+                .arg("LIMIT")
+                .arg(0)
+                .arg(size)
+                .to_owned();
+            let names: Vec<Vec<u8>> = self.shared.link.ask(&range).await?;
+            let keys: Vec<JobKey> = names.iter().filter_map(|name| record::read_key(name)).collect();
+            let of_source = |key: &&JobKey| filter.sources.is_empty() || filter.sources.contains(&key.source);
+            let wanted: Vec<JobKey> = keys.iter().filter(of_source).cloned().collect();
+            let held = self.get(&wanted).await.unwrap_or_default();
+            for (key, held) in wanted.iter().zip(held) {
+                match held {
+                    Some(held) if fits(filter, &held) => page.push(held),
+                    Some(_) => {}
+                    None => {
+                        let gone = redis::cmd("ZREM").arg(&index).arg(record::key_bytes(key)).to_owned();
+                        self.shared.link.ask::<i64>(&gone).await?;
+                    }
+                }
+            }
+            let Some(last) = names.last().filter(|_| names.len() == size && page.len() < limit) else {
+                page.truncate(limit);
+                return Ok(page);
+            };
+            from = [b"(", &last[..]].concat();
+        }
+    }
+}
+
+impl JobStore for RedisStore {
+    fn get<'a>(&'a self, keys: &'a [JobKey]) -> BoxFuture<'a, Result<Vec<Option<Observation>>, StoreError>> {
+        Box::pin(async move {
+            let near = self.near.get(keys).await?;
+            let answers = keys.iter().zip(near).map(async |(key, near)| match near {
+                Some(near) if near.job.is_terminal() => Some(near),
+                near => match self.read(key).await {
+                    Ok(record) => self.newest(key, near, record).await,
+                    Err(_) => near,
+                },
+            });
+            Ok(join_all(answers).await)
+        })
+    }
+
+    fn keep(&self, new: Observation) -> BoxFuture<'_, Result<Kept, StoreError>> {
+        Box::pin(async move {
+            let kept = self.keep_under(new.clone(), Fence::Alone).await?;
+            Ok(kept.unwrap_or(Kept::Older(new)))
+        })
+    }
+
+    fn note_missing<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move { self.note_missing_under(key, Fence::Alone).await.map(drop) })
+    }
+
+    fn missing_for<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<Option<Duration>, StoreError>> {
+        // What the others know of it was noted when the job was read, which comes first.
+        self.near.missing_for(key)
+    }
+
+    fn list<'a>(
+        &'a self,
+        filter: &'a ListFilter,
+        after: Option<&'a JobKey>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Observation>, StoreError>> {
+        Box::pin(async move {
+            match self.list_shared(filter, after, limit).await {
+                Ok(page) => Ok(page),
+                Err(_) => self.near.list(filter, after, limit).await,
+            }
+        })
+    }
+
+    fn keep_under(&self, new: Observation, fence: Fence) -> BoxFuture<'_, Result<Option<Kept>, StoreError>> {
+        Box::pin(async move {
+            match self.share(new.clone(), fence).await {
+                Ok(kept) => Ok(kept),
+                Err(_) => self.hold_alone(new).await.map(Some),
+            }
+        })
+    }
+
+    fn note_missing_under<'a>(
+        &'a self,
+        key: &'a JobKey,
+        fence: Fence,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        Box::pin(async move {
+            let (keep, epoch) = (millis(self.retention.missing), epoch(fence));
+            let (channel, id) = (self.shared.keys.feed(), key.node_id());
+            let arguments: [&[u8]; 5] = [
+                keep.as_bytes(),
+                self.shared.owner.as_bytes(),
+                epoch.as_bytes(),
+                channel.as_bytes(),
+                id.as_bytes(),
+            ];
+            let link = &self.shared.link;
+            let name = self.shared.keys.job(key);
+            let outcome = link.run(&link.scripts.missing, &[&name], &arguments).await.and_then(written);
+            if matches!(outcome, Ok(Written::TurnOver)) {
+                return Ok(false);
+            }
+            self.near.note_missing(key).await.map(|()| true)
+        })
+    }
+
+    fn refresh<'a>(
+        &'a self,
+        keys: &'a [JobKey],
+    ) -> BoxFuture<'a, Result<Vec<Option<Observation>>, StoreError>> {
+        Box::pin(async move {
+            let near = self.near.get(keys).await?;
+            let answers = keys.iter().zip(near).map(async |(key, near)| match self.read(key).await {
+                Ok(record) => self.newest(key, near, record).await,
+                Err(_) => near,
+            });
+            Ok(join_all(answers).await)
+        })
+    }
+
+    fn health(&self) -> StoreHealth {
+        let unwritten = self.unwritten().len() as u64;
+        StoreHealth {
+            degraded: self.shared.link.is_open(),
+            unwritten,
+            dropped: self.dropped.load(Ordering::Relaxed),
+            damaged: self.damaged.load(Ordering::Relaxed),
+            ..StoreHealth::default()
+        }
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.write_back(false).await;
+            self.shared.work_off_rest().await;
+        })
+    }
+}
+
+/// The time by this machine's clock, for scores that replicas compare within minutes. No answer depends on it.
+#[expect(clippy::disallowed_methods, reason = "a score, not a time that anybody is told")]
+fn now_ms() -> i64 {
+    Timestamp::now().as_millisecond()
+}
+
+/// The epoch as a script reads it: nothing for a write without a turn.
+pub(super) fn epoch(fence: Fence) -> String {
+    match fence {
+        Fence::Alone => String::new(),
+        Fence::Epoch(epoch) => epoch.to_string(),
+    }
+}
+
+pub(super) fn millis(span: Duration) -> String {
+    span.as_millis().max(1).to_string()
+}
+
+fn written(code: i64) -> Result<Written, Away> {
+    match code {
+        0 => Ok(Written::Done),
+        1 => Ok(Written::TurnOver),
+        2 => Ok(Written::Overtaken),
+        _ => Err(Away::Failed("a script gave a number it does not have".to_owned())),
+    }
+}

@@ -1,0 +1,200 @@
+//! What stands behind the configured addresses: one server, sentinels that know where it is, or a cluster. Makes
+//! connections to it, and keeps none.
+
+use std::time::Duration;
+
+use redis::aio::{ConnectionLike as _, MultiplexedConnection, PubSub};
+use redis::cluster::ClusterClient;
+use redis::cluster_async::ClusterConnection;
+use redis::io::tcp::TcpSettings;
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo as _,
+    RedisConnectionInfo, RedisError, RedisResult, TlsCertificates, Value,
+};
+use secrecy::{ExposeSecret as _, SecretString};
+
+/// What stands behind the addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// One server.
+    Single,
+    /// Sentinels, which know where the server of this name is.
+    Sentinel(String),
+    /// Some nodes of a cluster.
+    Cluster,
+}
+
+/// The addresses cannot be used. Never repeats one: they may hold a password.
+#[derive(Debug, thiserror::Error)]
+pub enum BadAddress {
+    /// One of them does not read.
+    #[error(
+        "must hold redis://host:port or rediss://host:port, with user:password@ before the host where needed, \
+             and for sentinels and clusters several of them between commas"
+    )]
+    Url,
+    /// More than one for a single server.
+    #[error("holds several addresses: set mode to sentinel or cluster, or keep one")]
+    Several,
+    /// A certificate does not read, or is given for addresses without TLS.
+    #[error("ca_file must hold certificates in PEM form, and goes with rediss:// addresses")]
+    Authorities,
+}
+
+/// Addresses that can be connected to.
+pub(super) struct Topology {
+    mode: Mode,
+    infos: Vec<ConnectionInfo>,
+    certificates: Option<TlsCertificates>,
+    cluster: Option<ClusterClient>,
+    timeout: Duration,
+}
+
+/// An open connection. A cheap clone; requests on it do not wait for each other.
+#[derive(Clone)]
+pub(super) enum Connection {
+    One(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl Connection {
+    pub(super) async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
+        let answer = match self {
+            Self::One(connection) => connection.req_packed_command(command).await,
+            Self::Cluster(connection) => connection.req_packed_command(command).await,
+        };
+        // A server's refusal comes as a value.
+        answer?.extract_error()
+    }
+}
+
+impl Topology {
+    pub(super) fn new(
+        urls: &SecretString,
+        mode: Mode,
+        authorities: Option<&[u8]>,
+        timeout: Duration,
+    ) -> Result<Self, BadAddress> {
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            // Whoever was faster installed the same one.
+            rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+        }
+        let split = |letter: char| letter == ',' || letter.is_whitespace();
+        let urls = urls.expose_secret().split(split).filter(|url| !url.is_empty());
+        let infos = urls.map(read).collect::<Result<Vec<_>, _>>()?;
+        match infos.len() {
+            0 => return Err(BadAddress::Url),
+            1 => {}
+            _ if mode == Mode::Single => return Err(BadAddress::Several),
+            _ => {}
+        }
+        let root_cert = authorities.map(<[u8]>::to_vec);
+        let certificates = root_cert.map(|pem| TlsCertificates { client_tls: None, root_cert: Some(pem) });
+        if let Some(certificates) = &certificates {
+            for info in &infos {
+                Client::build_with_tls(info.clone(), certificates.clone())
+                    .map_err(|_| BadAddress::Authorities)?;
+            }
+        }
+        let mut cluster = None;
+        if mode == Mode::Cluster {
+            let mut builder = ClusterClient::builder(infos.clone())
+                .connection_timeout(timeout)
+                .response_timeout(timeout)
+                .retries(2)
+                .tcp_settings(TcpSettings::default().set_nodelay(true));
+            if let Some(certificates) = &certificates {
+                builder = builder.certs(certificates.clone());
+            }
+            cluster = Some(builder.build().map_err(|_| BadAddress::Url)?);
+        }
+        Ok(Self { mode, infos, certificates, cluster, timeout })
+    }
+
+    /// Opens a connection for commands.
+    pub(super) async fn connect(&self) -> RedisResult<Connection> {
+        if let Some(cluster) = &self.cluster {
+            return Ok(Connection::Cluster(cluster.get_async_connection().await?));
+        }
+        Ok(Connection::One(self.open(&self.server().await?).await?))
+    }
+
+    /// Opens a connection for messages. In a cluster every node passes on those of all.
+    pub(super) async fn subscribe(&self, channel: &str, attempt: usize) -> RedisResult<PubSub> {
+        let server = match self.mode {
+            Mode::Cluster => {
+                let info = self.infos.get(attempt % self.infos.len().max(1)).ok_or_else(nowhere)?;
+                self.client(info.clone())?
+            }
+            Mode::Single | Mode::Sentinel(_) => self.server().await?,
+        };
+        let mut messages = server.get_async_pubsub().await?;
+        messages.subscribe(channel).await?;
+        Ok(messages)
+    }
+
+    /// The server that takes writes.
+    async fn server(&self) -> RedisResult<Client> {
+        let Mode::Sentinel(name) = &self.mode else {
+            return self.client(self.infos.first().ok_or_else(nowhere)?.clone());
+        };
+        let mut last = nowhere();
+        for sentinel in &self.infos {
+            match self.ask_sentinel(sentinel, name).await {
+                Ok(address) => {
+                    let info = sentinel.clone().set_addr(address);
+                    return self.client(info);
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Asks one sentinel where the server is. The user and password of the addresses are the server's, not the sentinel's.
+    async fn ask_sentinel(&self, sentinel: &ConnectionInfo, name: &str) -> RedisResult<ConnectionAddr> {
+        let info = sentinel.clone().set_redis_settings(RedisConnectionInfo::default());
+        let mut connection = self.open(&self.client(info)?).await?;
+        let question = redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name).to_owned();
+        let answer = connection.req_packed_command(&question).await?.extract_error()?;
+        let (host, port): (String, u16) = redis::from_redis_value(answer)?;
+        Ok(match sentinel.addr() {
+            ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+                ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: tls_params.clone() }
+            }
+            ConnectionAddr::Tcp(..) | ConnectionAddr::Unix(_) => ConnectionAddr::Tcp(host, port),
+            _ => return Err(nowhere()),
+        })
+    }
+
+    fn client(&self, info: ConnectionInfo) -> RedisResult<Client> {
+        match &self.certificates {
+            Some(certificates) => Client::build_with_tls(info, certificates.clone()),
+            None => Client::open(info),
+        }
+    }
+
+    async fn open(&self, client: &Client) -> RedisResult<MultiplexedConnection> {
+        // How long a request may take is judged by `link`, for all kinds of connections alike.
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.timeout))
+            .set_response_timeout(None);
+        client.get_multiplexed_async_connection_with_config(&config).await
+    }
+}
+
+impl std::fmt::Debug for Topology {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Topology({:?}, {} addresses)", self.mode, self.infos.len())
+    }
+}
+
+/// Reads an address. Nagle is turned off: it is on by default, and costs a third of the throughput.
+fn read(url: &str) -> Result<ConnectionInfo, BadAddress> {
+    let info = url.into_connection_info().map_err(|_| BadAddress::Url)?;
+    Ok(info.set_tcp_settings(TcpSettings::default().set_nodelay(true)))
+}
+
+fn nowhere() -> RedisError {
+    RedisError::from((ErrorKind::Io, "no address answers"))
+}

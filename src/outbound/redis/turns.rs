@@ -1,0 +1,92 @@
+//! Whose turn it is: a lease on each job, with an epoch of the server's own clock that grows with every change of owner.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use super::Shared;
+use super::link::Away;
+use super::store::{epoch, millis};
+use crate::domain::id::JobKey;
+use crate::ports::BoxFuture;
+use crate::ports::feed::{Feed, News};
+use crate::ports::turns::{Claim, Fence, Turns, Unless};
+
+/// The turns and the hints of the shared tier.
+#[derive(Clone, Debug)]
+pub struct RedisTurns(pub(super) Arc<Shared>);
+
+impl Turns for RedisTurns {
+    fn claim<'a>(&'a self, keys: &'a [JobKey], unless: Unless) -> BoxFuture<'a, Vec<Claim>> {
+        Box::pin(async move {
+            let claims = keys.iter().map(async |key| {
+                // Nobody to ask: everyone looks for themselves, within their share of the budget.
+                self.0.claim(key, unless).await.unwrap_or(Claim::Mine(Fence::Alone))
+            });
+            join_all(claims).await
+        })
+    }
+
+    fn renew_every(&self) -> Duration {
+        self.0.lease / 3
+    }
+
+    fn renew<'a>(&'a self, held: &'a [(JobKey, Fence)]) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            join_all(held.iter().map(|(key, fence)| self.0.renew(key, *fence))).await;
+        })
+    }
+
+    fn release<'a>(&'a self, key: &'a JobKey, fence: Fence) -> BoxFuture<'a, ()> {
+        Box::pin(self.0.release(key, fence))
+    }
+}
+
+impl Feed for RedisTurns {
+    fn next(&self) -> BoxFuture<'_, News> {
+        Box::pin(self.0.inbox.next())
+    }
+}
+
+impl Shared {
+    async fn claim(&self, key: &JobKey, unless: Unless) -> Result<Claim, Away> {
+        let (mode, value) = match unless {
+            Unless::KeptWithin(span) => ("w", millis(span)),
+            Unless::KeptSince(point) => ("a", point.to_string()),
+            Unless::Never => ("-", String::new()),
+        };
+        let lease = millis(self.lease);
+        let arguments: [&[u8]; 4] =
+            [self.owner.as_bytes(), lease.as_bytes(), mode.as_bytes(), value.as_bytes()];
+        let name = self.keys.job(key);
+        let (what, first, second): (i64, u64, u64) =
+            self.link.run(&self.link.scripts.claim, &[&name], &arguments).await?;
+        Ok(match what {
+            0 => Claim::Mine(Fence::Epoch(first)),
+            1 => Claim::Theirs { at_most: Duration::from_millis(first), seen: second },
+            _ => Claim::Kept,
+        })
+    }
+
+    async fn renew(&self, key: &JobKey, fence: Fence) {
+        if let Fence::Epoch(_) = fence {
+            let (epoch, lease) = (epoch(fence), millis(self.lease));
+            let arguments: [&[u8]; 3] = [self.owner.as_bytes(), epoch.as_bytes(), lease.as_bytes()];
+            let name = self.keys.job(key);
+            // A turn that is not renewed runs out, and then nothing can be written in it.
+            self.link.run::<i64>(&self.link.scripts.renew, &[&name], &arguments).await.ok();
+        }
+    }
+
+    pub(super) async fn release(&self, key: &JobKey, fence: Fence) {
+        if let Fence::Epoch(_) = fence {
+            let (epoch, channel, id) = (epoch(fence), self.keys.feed(), key.node_id());
+            let arguments: [&[u8]; 4] =
+                [self.owner.as_bytes(), epoch.as_bytes(), channel.as_bytes(), id.as_bytes()];
+            let name = self.keys.job(key);
+            // One that is not given back runs out.
+            self.link.run::<i64>(&self.link.scripts.release, &[&name], &arguments).await.ok();
+        }
+    }
+}

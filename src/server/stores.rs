@@ -1,0 +1,108 @@
+//! Opens what is kept: the configured store, and what replicas share of it.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use crate::config::{Config, Environment, RedisConfig, RedisMode, SecretRef, StoreKind};
+use crate::outbound::credentials::secret;
+use crate::outbound::redis::{Mode, Settings as TierSettings, Tier};
+use crate::outbound::stores::embedded::{self, EmbeddedStore};
+use crate::outbound::stores::memory::{MemoryStore, NoLedger, Retention};
+use crate::ports::clock::Clock;
+use crate::ports::feed::Feed;
+use crate::ports::ledger::Ledger;
+use crate::ports::store::JobStore;
+use crate::ports::turns::{Alone, Turns};
+
+/// What is kept, and what replicas share of it.
+pub(super) struct Stores {
+    pub(super) store: Arc<dyn JobStore>,
+    pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) turns: Arc<dyn Turns>,
+    pub(super) feed: Arc<dyn Feed>,
+    pub(super) tier: Option<Tier>,
+}
+
+/// Opens the configured store. Blocks on the disk, before anybody is served; connects to nobody.
+pub(super) fn open(config: &Config, env: &Environment, clock: &Arc<dyn Clock>) -> anyhow::Result<Stores> {
+    let retention = retention(config);
+    let (store, ledger): (Arc<dyn JobStore>, Arc<dyn Ledger>) = match config.store.kind {
+        StoreKind::Memory => (Arc::new(MemoryStore::new(retention)), Arc::new(NoLedger)),
+        StoreKind::Embedded => {
+            let path = config.store.path.clone();
+            let settings = embedded::Settings { path, max_bytes: config.store.max_bytes as u64, retention };
+            let store = Arc::new(EmbeddedStore::open(settings, Arc::clone(clock))?);
+            (Arc::clone(&store) as Arc<dyn JobStore>, store as Arc<dyn Ledger>)
+        }
+        StoreKind::Redis => {
+            let tier = tier(&config.store.redis, env, retention)?;
+            let (store, turns) = (tier.store(), tier.turns());
+            return Ok(Stores {
+                store: Arc::clone(&store) as Arc<dyn JobStore>,
+                ledger: store,
+                turns: Arc::clone(&turns) as Arc<dyn Turns>,
+                feed: turns,
+                tier: Some(tier),
+            });
+        }
+    };
+    Ok(Stores { store, ledger, turns: Arc::new(Alone), feed: Arc::new(Alone), tier: None })
+}
+
+fn retention(config: &Config) -> Retention {
+    let cache = &config.cache;
+    Retention {
+        max_bytes: cache.max_bytes as u64,
+        finished: cache.keep_finished,
+        unfinished: cache.keep_unfinished,
+        missing: cache.missing_for,
+    }
+}
+
+/// Says whether what replicas share could be made ready, where it is configured. Connects to nobody.
+///
+/// # Errors
+/// When a secret or a file cannot be read, or an address cannot be used; names the option.
+pub fn check_tier(config: &Config, env: &Environment) -> anyhow::Result<()> {
+    match config.store.kind {
+        StoreKind::Redis => tier(&config.store.redis, env, retention(config)).map(drop),
+        StoreKind::Embedded | StoreKind::Memory => Ok(()),
+    }
+}
+
+/// Makes ready what replicas share. Reads the secrets it names.
+fn tier(config: &RedisConfig, env: &Environment, retention: Retention) -> anyhow::Result<Tier> {
+    let read = |path: &'static str, reference: &Option<SecretRef>| match reference {
+        Some(reference) => {
+            secret::read(reference, env).with_context(|| format!("{path}: {reference}")).map(Some)
+        }
+        None => Ok(None),
+    };
+    let urls = read("store.redis.url", &config.url)?.context("store.redis.url: is empty")?;
+    let record_secret = read("store.redis.record_secret", &config.record_secret)?;
+    let authorities = match &config.ca_file {
+        Some(path) => {
+            let read = std::fs::read(path);
+            Some(read.with_context(|| format!("store.redis.ca_file: {} cannot be read", path.display()))?)
+        }
+        None => None,
+    };
+    let mode = match config.mode {
+        RedisMode::Single => Mode::Single,
+        RedisMode::Sentinel => Mode::Sentinel(config.sentinel_name.clone()),
+        RedisMode::Cluster => Mode::Cluster,
+    };
+    let settings = TierSettings {
+        urls,
+        mode,
+        authorities,
+        prefix: config.prefix.clone(),
+        record_secret,
+        lease: config.lease,
+        timeout: config.timeout,
+        max_record: config.max_record,
+        retention,
+    };
+    Tier::new(settings).context("store.redis")
+}

@@ -1,0 +1,143 @@
+//! Redis away, hung, emptied: answers go on from memory and from the upstream, no client sees a fault, nothing older comes
+//! back, and it heals by itself.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use jobgate::domain::job::Life;
+use jobgate::outbound::redis::Tier;
+use jobgate::ports::store::{JobStore as _, Kept};
+use jobgate::ports::turns::{Claim, Fence, Turns as _, Unless};
+use jobgate::simulator::{MindBridgeJob, Upstream};
+use tokio::time::Instant;
+
+use crate::redis_tier::{held, key, run, seen, settings, until};
+use crate::support::redis::Redis;
+use crate::support::scale::{report, scale};
+use crate::support::scratch::Scratch;
+use crate::support::server::{Rig, Setup};
+use crate::support::wire;
+
+/// A gateway on this Redis, with these jobs upstream.
+async fn gateway(redis: &Redis, url: &Scratch, jobs: Vec<MindBridgeJob>) -> Rig {
+    std::fs::write(url.path(), redis.url()).unwrap();
+    let store =
+        format!("store: {{ kind: redis, redis: {{ url: {{ file: \"{}\" }}, lease: 2s }} }}", url.path());
+    Setup { rest: store, ..Setup::with(jobs, Vec::new()) }.start().await
+}
+
+#[tokio::test]
+async fn without_redis_all_goes_on_at_once_and_it_is_written_back_to_an_empty_one() {
+    let mut redis = Redis::start().await;
+    let one = Tier::new(settings(&redis.url())).unwrap();
+    let _runs = run(&one);
+    let told = seen("a", Life::Succeeded, 1);
+    one.store().keep(told.clone()).await.unwrap();
+    one.store().keep(seen("b", Life::Running, 1)).await.unwrap();
+    // So that it has seen the server once, and can tell that another one is empty.
+    until("the replica is there", || async {
+        let there: u64 = redis.ask(redis::cmd("ZCARD").arg("test:v1:{members}")).await;
+        (there == 1).then_some(())
+    })
+    .await;
+    redis.kill();
+    let began = Instant::now();
+    let later = seen("c", Life::Canceled, 2);
+    assert_eq!(one.store().keep(later.clone()).await.unwrap(), Kept::New(None));
+    assert_eq!(
+        one.store().keep(seen("b", Life::Queued, 0)).await.unwrap(),
+        Kept::Older(seen("b", Life::Running, 1))
+    );
+    assert_eq!(held(&one, "b").await, Some(seen("b", Life::Running, 1)));
+    assert_eq!(held(&one, "nothing").await, None);
+    assert_eq!(one.turns().claim(&[key("b")], Unless::Never).await, [Claim::Mine(Fence::Alone)]);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?} for all of it", began.elapsed());
+    let health = one.store().health();
+    assert!(health.degraded && health.unwritten == 1, "{health:?}");
+
+    redis.restart_empty().await;
+    let other = Tier::new(settings(&redis.url())).unwrap();
+    for end in [told, later] {
+        let id = end.job.key.external_id.clone();
+        until("it is written back", || async {
+            (held(&other, id.as_str()).await.as_ref() == Some(&end)).then_some(())
+        })
+        .await;
+    }
+    assert!(!one.store().health().degraded);
+}
+
+/// A Redis that is stopped takes every connection and answers none: the worst kind of away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_redis_hangs_every_question_is_answered() {
+    let pause = Duration::from_secs(scale("JOBGATE_LOAD_STOP_SECONDS", 3).try_into().unwrap());
+    let (redis, url) = (Redis::start().await, Scratch::new(""));
+    let jobs = (0..20).map(|number| {
+        let state = if number % 2 == 0 { "COMPLETE" } else { "IN_PROGRESS" };
+        MindBridgeJob::new(&format!("job-{number}"), &[(0, state)])
+    });
+    let rig = gateway(&redis, &url, jobs.collect()).await;
+    let question = async |number: usize| {
+        let number = number % 20;
+        let began = Instant::now();
+        let told = rig.look_within("mind", &format!("job-{number}"), Some("1s")).await;
+        let right = told == if number.is_multiple_of(2) { "SUCCEEDED" } else { "RUNNING" };
+        (right, told, began.elapsed())
+    };
+    let mut before: Vec<Duration> = Vec::new();
+    for number in 0..200 {
+        before.push(question(number).await.2);
+    }
+    redis.signal("STOP");
+    let stopped = Instant::now();
+    let (mut failed, mut during) = (Vec::new(), Vec::new());
+    while stopped.elapsed() < pause {
+        let some = join_all((0..5).map(|number| question(during.len() + number))).await;
+        for (right, told, took) in some {
+            during.push(took);
+            if !right {
+                failed.push(told);
+            }
+        }
+    }
+    assert_eq!(wire::get(rig.admin, "/readyz").await.status, 200, "ready throughout");
+    assert!(rig.serving.store_health().degraded, "and it says what is not as it should be");
+    redis.signal("CONT");
+    until("it heals by itself", || async { (!rig.serving.store_health().degraded).then_some(()) }).await;
+    for number in 0..20 {
+        assert!(question(number).await.0);
+    }
+    let p99 = |times: &mut Vec<Duration>| {
+        times.sort();
+        times[times.len() * 99 / 100]
+    };
+    report("answers that failed while redis hung", failed.len(), during.len());
+    report_p99(p99(&mut before), p99(&mut during));
+    assert_eq!(failed, Vec::<String>::new());
+    assert!(during.len() > 100, "{} answers in {pause:?}: who asks waits for a dead Redis", during.len());
+}
+
+#[expect(clippy::print_stderr, reason = "it is what the tool is run for")]
+fn report_p99(before: Duration, during: Duration) {
+    eprintln!("p99 of an answer: {before:?} before, {during:?} while redis hung");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flushed_redis_takes_no_answer_back() {
+    let (redis, url) = (Redis::start().await, Scratch::new(""));
+    let rig = gateway(&redis, &url, vec![MindBridgeJob::new("a", &[(0, "COMPLETE")])]).await;
+    assert_eq!(rig.look("mind", "a").await, "SUCCEEDED");
+    rig.upstreams.forget(Upstream::MindBridge, "a");
+    until("the replica is there", || async {
+        let there: u64 = redis.ask(redis::cmd("ZCARD").arg("jobgate:v1:{members}")).await;
+        (there == 1).then_some(())
+    })
+    .await;
+    let () = redis.ask(&redis::cmd("FLUSHALL")).await;
+    assert_eq!(rig.look("mind", "a").await, "SUCCEEDED");
+    until("it is written back", || async {
+        let there: bool = redis.ask(redis::cmd("HEXISTS").arg("jobgate:v1:{mind/a}").arg("r")).await;
+        there.then_some(())
+    })
+    .await;
+}

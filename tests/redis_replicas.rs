@@ -1,0 +1,259 @@
+//! Several real `jobgate serve` and one Redis: together they ask what one would ask, and what one has told the others know.
+//! `tests/load/replicas.sh` runs the same at full size.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use jobgate::simulator::{
+    Addresses, Asked, MindBridgeJob, MindBridgeStep, Simulator, SupermetricsJob, Upstream,
+};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::redis_tier::until;
+use crate::support::process::Process;
+use crate::support::redis::Redis;
+use crate::support::scale::{report, scale};
+use crate::support::scratch::Scratch;
+use crate::support::server::{ANY, KEY, Setup, TOKEN, external, told};
+use crate::support::streams::{Heard, Sse, Watcher, WebSocket};
+use crate::support::wire;
+
+/// References in one subscription.
+const REFS: usize = 100;
+
+/// Upstreams, a Redis, and what the replicas are started with.
+struct Site {
+    simulator: Simulator,
+    redis: Redis,
+    config: Scratch,
+}
+
+impl Site {
+    async fn new(mind: Vec<MindBridgeJob>, metrics: Vec<SupermetricsJob>) -> Self {
+        let redis = Redis::start().await;
+        let store = "store: { kind: redis, redis: { url: { env: REDIS_URL }, lease: 3s } }";
+        let rest = format!("{store}\nfollow: {{ fastest: 1s, slowest: 3s }}");
+        let setup = Setup { rest, ..Setup::with(mind, metrics) };
+        let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
+        let config = Scratch::new(&setup.yaml(&simulator.mindbridge_url(), &simulator.supermetrics_url()));
+        Self { simulator, redis, config }
+    }
+
+    async fn replica(&self) -> (Process, SocketAddr) {
+        let url = self.redis.url();
+        let env = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY), ("REDIS_URL", url.as_str())];
+        let mut process = Process::start(&["serve", "--config", self.config.path()], &env);
+        let address = process.address("public").await;
+        (process, address)
+    }
+
+    fn asked(&self) -> Vec<Asked> {
+        self.simulator.handle().record()
+    }
+}
+
+async fn ask(gateway: SocketAddr, query: &str, variables: Value) -> Value {
+    wire::post(gateway, None, &json!({ "query": query, "variables": variables })).await.data()
+}
+
+async fn look(gateway: SocketAddr, source: &str, id: &str) -> String {
+    let query = format!("query($ref: JobRef!) {{ job(ref: $ref) {ANY} }}");
+    told(&ask(gateway, &query, json!({ "ref": external(source, id) })).await["job"])
+}
+
+/// Watches jobs to their ends: how often each was told to have ended.
+async fn watch(gateway: SocketAddr, refs: &[Value]) -> BTreeMap<String, usize> {
+    let mut ends = BTreeMap::new();
+    let watched = refs.chunks(REFS).map(async |some| {
+        let socket = TcpStream::connect(gateway).await.unwrap();
+        let mut watcher = Watcher::of(socket, WebSocket, some.to_vec()).await;
+        let mut ended = Vec::new();
+        loop {
+            match watcher.hear().await {
+                Heard::Update(update) if update["isFinal"] == true => {
+                    assert_eq!(update["result"]["state"], "SUCCEEDED", "{update}");
+                    ended.push(update["result"]["externalId"].as_str().unwrap().to_owned());
+                }
+                Heard::Update(_) => {}
+                Heard::Complete => return ended,
+                Heard::Over(code) => unreachable!("the stream is over: {code:?}"),
+            }
+        }
+    });
+    for id in join_all(watched).await.into_iter().flatten() {
+        *ends.entry(id).or_default() += 1;
+    }
+    ends
+}
+
+/// Looks at one job that began before the one before it had ended.
+fn overlaps(asked: &[Asked]) -> usize {
+    let mut looks: BTreeMap<&str, Vec<(Instant, Instant)>> = BTreeMap::new();
+    for one in asked {
+        for id in &one.ids {
+            looks.entry(id).or_default().push((one.started, one.ended.unwrap_or(one.started)));
+        }
+    }
+    let pairs = looks.values_mut().map(|looks| {
+        looks.sort();
+        looks.windows(2).filter(|pair| pair[1].0 < pair[0].1).count()
+    });
+    pairs.sum()
+}
+
+/// How long each job lives.
+fn seconds(number: usize) -> u64 {
+    4 + u64::try_from(number % 7).unwrap()
+}
+
+/// Has so many replicas watch all the jobs, each of them all: what the upstreams were asked.
+async fn run(replicas: usize, jobs: usize) -> Vec<Asked> {
+    let numbers = 0..jobs / 2;
+    let mind = numbers.clone().map(|number| {
+        MindBridgeJob::new(&format!("mind-{number}"), &[(0, "IN_PROGRESS"), (seconds(number), "COMPLETE")])
+    });
+    let metrics = numbers.clone().map(|number| {
+        SupermetricsJob::new(&format!("metrics-{number}"), &[(0, "RUNNING"), (seconds(number), "SUCCESS")])
+    });
+    let refs: Vec<Value> = numbers
+        .flat_map(|number| {
+            [external("mind", &format!("mind-{number}")), external("metrics", &format!("metrics-{number}"))]
+        })
+        .collect();
+    let site = Site::new(mind.collect(), metrics.collect()).await;
+    let running = join_all((0..replicas).map(|_| site.replica())).await;
+    let watched = running.iter().map(|(_, address)| watch(*address, &refs));
+    for ends in join_all(watched).await {
+        assert_eq!(ends.len(), jobs, "every job ends for every watcher");
+        assert!(ends.values().all(|count| *count == 1), "and once: {ends:?}");
+    }
+    site.asked()
+}
+
+/// The promise of the tier: three replicas ask what one would ask, and never the same thing at the same time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_replicas_ask_no_more_than_one() {
+    let jobs = scale("JOBGATE_LOAD_JOBS", 60);
+    let one = run(1, jobs).await;
+    let three = run(3, jobs).await;
+    let of = |asked: &[Asked], upstream| asked.iter().filter(|one| one.upstream == upstream).count();
+    let count = |upstream| (of(&one, upstream), of(&three, upstream));
+    let counts = (count(Upstream::MindBridge), count(Upstream::Supermetrics));
+    report("overlapping looks of three replicas", overlaps(&three), three.len());
+    for (of_one, of_three) in [counts.0, counts.1] {
+        report(
+            "calls of three replicas to one upstream beyond those of one",
+            of_three.saturating_sub(of_one),
+            of_one,
+        );
+    }
+    report("calls of three replicas beyond those of one", three.len().saturating_sub(one.len()), one.len());
+    assert_eq!((overlaps(&one), overlaps(&three)), (0, 0));
+    if jobs >= 500 {
+        // The promise itself. It takes a machine that is not busy with other things: on one that is, one falls behind.
+        assert!(three.len() * 100 <= one.len() * 105, "(of one, of three) at each upstream: {counts:?}");
+    } else {
+        // The few jobs of the suite leave room for a round more or less. Each on its own would ask three times as much.
+        let at_pace = (0..jobs / 2).map(|number| seconds(number) * 5 / 4 + 2).sum::<u64>() + 60;
+        let allowed = (one.len() * 5 / 4).max(usize::try_from(at_pace).unwrap());
+        assert!(three.len() <= allowed, "(of one, of three) at each upstream: {counts:?}");
+    }
+}
+
+/// What any client was told of an end outlives the replica that told it, and the upstream's memory.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_that_was_told_survives_the_sudden_death_of_the_replica() {
+    let rounds = scale("JOBGATE_LOAD_KILLS", 3);
+    let site = Site::new(Vec::new(), Vec::new()).await;
+    let mut replicas = vec![site.replica().await, site.replica().await];
+    let mut lost = 0;
+    for round in 0..rounds {
+        let id = format!("job-{round}");
+        site.simulator.handle().add_job(MindBridgeJob::new(&id, &[(0, "COMPLETE")]));
+        let victim = fastrand::usize(..replicas.len());
+        assert_eq!(look(replicas[victim].1, "mind", &id).await, "SUCCEEDED");
+        let (process, _) = replicas.swap_remove(victim);
+        process.signal("KILL").await;
+        site.simulator.handle().forget(Upstream::MindBridge, &id);
+        lost += usize::from(look(replicas[0].1, "mind", &id).await != "SUCCEEDED");
+        process.ended().await;
+        replicas.push(site.replica().await);
+        lost += usize::from(look(replicas[1].1, "mind", &id).await != "SUCCEEDED");
+    }
+    report("ends that were told and then lost", lost, rounds * 2);
+    assert_eq!(lost, 0);
+}
+
+/// Tracked once, followed by whoever is there: also when the replica that was asked to dies at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tracked_job_is_followed_to_its_end_by_the_others_when_its_replica_dies() {
+    let site = Site::new(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], Vec::new()).await;
+    let (first, to) = site.replica().await;
+    let (_second, other) = site.replica().await;
+    let track = "mutation($refs: [JobRef!]!) { trackJobs(input: { refs: $refs, labels: [{ name: \"team\", value: \"x\" }] }) { __typename } }";
+    ask(to, track, json!({ "refs": [external("mind", "a")] })).await;
+    first.signal("KILL").await;
+    first.ended().await;
+    site.simulator.handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
+    // A list asks no upstream: what it shows was found by following.
+    until("the other finds the end", || async {
+        let list = "{ trackedJobs(first: 5, filter: { labels: [{ name: \"team\", value: \"x\" }] }) { nodes { state } } }";
+        let list = ask(other, list, Value::Null).await;
+        (list["trackedJobs"]["nodes"][0]["state"] == "SUCCEEDED").then_some(())
+    })
+    .await;
+}
+
+/// Whoever reads the changes of all jobs reads those that another replica found, also of jobs nobody here follows, and once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_feed_of_one_replica_tells_what_another_finds_and_tells_it_once() {
+    let site = Site::new(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], Vec::new()).await;
+    let (_first, to) = site.replica().await;
+    let (_second, other) = site.replica().await;
+    let mut feeds = [Watcher::feed(to, Sse).await, Watcher::feed(other, Sse).await];
+    // Before the subscription is in place nothing is promised: its first byte came, so it is.
+    for (status, expected) in [("IN_PROGRESS", "CHANGED RUNNING"), ("COMPLETE", "ENDED SUCCEEDED")] {
+        site.simulator.handle().set_state("a", MindBridgeStep::new(status)).unwrap();
+        let query = format!("query($ref: JobRef!) {{ job(ref: $ref, maxStaleness: \"1ms\") {ANY} }}");
+        for address in [to, other, to] {
+            ask(address, &query, json!({ "ref": external("mind", "a") })).await;
+        }
+        for feed in &mut feeds {
+            assert_eq!(feed.short().await, expected);
+        }
+    }
+}
+
+/// A replica that drains holds nobody up: the next look is made by another as if nothing had been.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_a_replica_drains_another_looks_on_at_once() {
+    let site = Site::new(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], Vec::new()).await;
+    let (first, to) = site.replica().await;
+    let (_second, other) = site.replica().await;
+    let refs = [external("mind", "a")];
+    let mut watchers = Vec::new();
+    for address in [to, other] {
+        let mut watcher =
+            Watcher::of(TcpStream::connect(address).await.unwrap(), WebSocket, refs.to_vec()).await;
+        assert_eq!(watcher.short().await, "SNAPSHOT RUNNING");
+        watchers.push(watcher);
+    }
+    let looks = || site.asked().into_iter().filter(|asked| asked.ids == ["a"]).count();
+    until("it is looked at again", || async { (looks() >= 3).then_some(()) }).await;
+    first.signal("TERM").await;
+    let (ended, said) = first.ended().await;
+    assert_eq!(ended.code(), Some(0), "{said}");
+    let (before, since) = (looks(), Instant::now());
+    until("the other looks on", || async { (looks() > before).then_some(()) }).await;
+    let waited = since.elapsed();
+    assert!(
+        waited < Duration::from_millis(2_900),
+        "{waited:?}: less than the lease, and than the pace with a second"
+    );
+    site.simulator.handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
+    assert_eq!(watchers.pop().unwrap().short().await, "ENDED SUCCEEDED");
+}

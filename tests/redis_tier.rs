@@ -1,0 +1,324 @@
+//! What replicas share, on a real server: what is kept, whose turn it is, the hints and the budgets. Each replica here is
+//! a tier of its own in this process; `redis_replicas` has real ones.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use jobgate::domain::details::Details;
+use jobgate::domain::id::{ExternalId, JobKey, SourceName};
+use jobgate::domain::job::{Job, Life};
+use jobgate::domain::observation::Observation;
+use jobgate::outbound::gate::Limits;
+use jobgate::outbound::gate::shared::Taken;
+use jobgate::outbound::redis::{Mode, Settings, Tier};
+use jobgate::outbound::stores::memory::Retention;
+use jobgate::ports::feed::{Done, Feed as _, Hint, News};
+use jobgate::ports::ledger::Ledger as _;
+use jobgate::ports::store::{JobStore as _, Kept, ListFilter};
+use jobgate::ports::turns::{Claim, Fence, Turns as _, Unless};
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::support::redis::Redis;
+use crate::support::streams::LIMIT;
+
+const LEASE: Duration = Duration::from_millis(300);
+
+pub(crate) fn settings(url: &str) -> Settings {
+    let day = Duration::from_hours(24);
+    Settings {
+        urls: url.into(),
+        mode: Mode::Single,
+        authorities: None,
+        prefix: "test".to_owned(),
+        record_secret: Some("a secret of the test".into()),
+        lease: LEASE,
+        timeout: Duration::from_millis(500),
+        max_record: 64 << 10,
+        retention: Retention {
+            max_bytes: 64 << 20,
+            finished: day,
+            unfinished: day,
+            missing: Duration::from_secs(5),
+        },
+    }
+}
+
+fn tier(redis: &Redis) -> Tier {
+    Tier::new(settings(&redis.url())).unwrap()
+}
+
+/// Has a tier beat and listen for as long as the guard is held.
+#[expect(clippy::disallowed_methods, reason = "a test's own task, not the gateway's")]
+pub(crate) fn run(tier: &Tier) -> DropGuard {
+    let stop = CancellationToken::new();
+    tokio::spawn(tier.clone().run(stop.clone()));
+    stop.drop_guard()
+}
+
+fn running(redis: &Redis) -> (Tier, DropGuard) {
+    let tier = tier(redis);
+    let runs = run(&tier);
+    (tier, runs)
+}
+
+pub(crate) fn key(id: &str) -> JobKey {
+    JobKey { source: SourceName::parse("mind").unwrap(), external_id: ExternalId::parse(id).unwrap() }
+}
+
+/// A job as answered to a question of this second.
+pub(crate) fn seen(id: &str, life: Life, second: i64) -> Observation {
+    let at = |millis| Timestamp::from_millisecond(1_700_000_000_000 + second * 1_000 + millis).unwrap();
+    let job = Job::new(key(id), life, Details::MindBridge(Box::default()));
+    Observation::new(Arc::new(job), at(0), at(500))
+}
+
+pub(crate) async fn held(tier: &Tier, id: &str) -> Option<Observation> {
+    tier.store().get(&[key(id)]).await.unwrap().pop().unwrap()
+}
+
+async fn claim(tier: &Tier, id: &str, unless: Unless) -> Claim {
+    tier.turns().claim(&[key(id)], unless).await.pop().unwrap()
+}
+
+/// Asks again until it holds.
+pub(crate) async fn until<T, F: Future<Output = Option<T>> + Send>(
+    what: &str,
+    again: impl Fn() -> F + Send + Sync,
+) -> T {
+    let held = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        loop {
+            ticks.tick().await;
+            if let Some(found) = again().await {
+                return found;
+            }
+        }
+    };
+    let held = tokio::time::timeout(LIMIT, held).await;
+    assert!(held.is_ok(), "not within {LIMIT:?}: {what}");
+    held.unwrap()
+}
+
+#[tokio::test]
+async fn what_one_replica_keeps_all_hold_and_an_older_answer_never_comes_back() {
+    let redis = Redis::start().await;
+    let (one, other) = (tier(&redis), tier(&redis));
+    let (first, second) = (seen("a", Life::Running, 10), seen("a", Life::Succeeded, 20));
+    assert_eq!(one.store().keep(first.clone()).await.unwrap(), Kept::New(None));
+    assert_eq!(held(&other, "a").await, Some(first.clone()));
+    assert_eq!(one.store().keep(second.clone()).await.unwrap(), Kept::New(Some(first.clone())));
+    assert_eq!(held(&other, "a").await, Some(second.clone()), "an unfinished job is read again");
+    for late in [first, seen("a", Life::Running, 15)] {
+        assert_eq!(other.store().keep(late.clone()).await.unwrap(), Kept::Older(second.clone()));
+        assert_eq!(
+            tier(&redis).store().keep(late).await.unwrap(),
+            Kept::Older(second.clone()),
+            "held nowhere but there"
+        );
+    }
+    let rerun = seen("a", Life::Running, 30);
+    one.store().keep(rerun.clone()).await.unwrap();
+    assert_eq!(held(&other, "a").await, Some(second), "an end is answered from memory");
+    let refreshed = other.store().refresh(&[key("a")]).await.unwrap();
+    assert_eq!(refreshed, [Some(rerun.clone())], "until a hint has it read again");
+    assert_eq!(held(&other, "a").await, Some(rerun));
+}
+
+#[tokio::test]
+async fn everything_is_listed_in_order_whoever_kept_it_and_what_is_gone_is_not() {
+    let redis = Redis::start().await;
+    let tiers = [tier(&redis), tier(&redis), tier(&redis)];
+    for number in 0..250_i64 {
+        let which = usize::try_from(number).unwrap() % 3;
+        tiers[which].store().keep(seen(&format!("job-{number:03}"), Life::Running, number)).await.unwrap();
+    }
+    let gone: i64 = redis.ask(redis::cmd("DEL").arg("test:v1:{mind/job-003}")).await;
+    assert_eq!(gone, 1);
+    let fresh = tier(&redis);
+    let page = fresh.store().list(&ListFilter::default(), Some(&key("job-001")), 3).await.unwrap();
+    let names: Vec<_> = page.iter().map(|one| one.job.key.external_id.as_str()).collect();
+    assert_eq!(names, ["job-002", "job-004", "job-005"]);
+    let all = fresh.store().list(&ListFilter::default(), None, 1_000).await.unwrap();
+    assert_eq!(all.len(), 249);
+}
+
+/// Whoever can write to the Redis but does not know the secret can delay, and cannot put words into a job's mouth.
+#[tokio::test]
+async fn a_record_that_fails_its_check_is_a_miss_and_never_served() {
+    let redis = Redis::start().await;
+    let writer = tier(&redis);
+    writer.store().keep(seen("a", Life::Succeeded, 1)).await.unwrap();
+    writer.store().keep(seen("b", Life::Running, 1)).await.unwrap();
+    let read = |id: &str| redis::cmd("HGET").arg(format!("test:v1:{{mind/{id}}}")).arg("r").to_owned();
+    let good: Vec<u8> = redis.ask(&read("a")).await;
+    let put = async |bytes: &[u8]| {
+        let _: i64 = redis.ask(redis::cmd("HSET").arg("test:v1:{mind/b}").arg("r").arg(bytes)).await;
+        let reader = tier(&redis);
+        (held(&reader, "b").await, reader.store().health().damaged)
+    };
+    assert_eq!(put(&good).await, (None, 1), "the record of another job");
+    for place in (0..good.len()).step_by(7) {
+        let mut bent = good.clone();
+        bent[place] ^= 0x10;
+        assert_eq!(put(&bent).await, (None, 1), "byte {place}");
+        assert_eq!(put(&good[..place]).await, (None, 1), "cut at {place}");
+    }
+    let unsealed = Tier::new(Settings { record_secret: None, ..settings(&redis.url()) }).unwrap();
+    assert_eq!(held(&unsealed, "a").await, None, "sealed with a secret that this one does not have");
+    let kept = tier(&redis).store().keep(seen("b", Life::Running, 9)).await.unwrap();
+    assert_eq!(kept, Kept::New(None), "and what is damaged is replaced");
+}
+
+#[tokio::test]
+async fn a_job_has_one_turn_at_a_time_which_ends_with_what_is_kept() {
+    let redis = Redis::start().await;
+    let (one, other) = (tier(&redis), tier(&redis));
+    let Claim::Mine(fence) = claim(&one, "a", Unless::Never).await else { panic!("the first has the turn") };
+    let theirs = claim(&other, "a", Unless::Never).await;
+    let Claim::Theirs { at_most, seen: before } = theirs else { panic!("{theirs:?}") };
+    assert!(at_most <= LEASE, "{at_most:?}");
+    assert!(
+        matches!(claim(&other, "a", Unless::KeptSince(before)).await, Claim::Theirs { .. }),
+        "nothing was kept"
+    );
+    assert!(one.store().keep_under(seen("a", Life::Running, 1), fence).await.unwrap().is_some());
+    assert_eq!(claim(&other, "a", Unless::KeptSince(before)).await, Claim::Kept);
+    assert_eq!(claim(&other, "a", Unless::KeptWithin(LIMIT)).await, Claim::Kept);
+    let again = claim(&other, "a", Unless::Never).await;
+    let Claim::Mine(newer) = again else { panic!("keeping ends a turn: {again:?}") };
+    assert_eq!(
+        one.store().keep_under(seen("a", Life::Running, 2), fence).await.unwrap(),
+        None,
+        "a turn ends once"
+    );
+    one.turns().release(&key("a"), fence).await;
+    assert!(
+        matches!(claim(&one, "a", Unless::Never).await, Claim::Theirs { .. }),
+        "an old fence gives nothing back"
+    );
+    other.turns().release(&key("a"), newer).await;
+    assert!(matches!(claim(&one, "a", Unless::Never).await, Claim::Mine(_)));
+}
+
+#[tokio::test]
+async fn that_a_job_is_missing_is_known_to_all_and_only_in_the_turn_it_was_found_in() {
+    let redis = Redis::start().await;
+    let (one, other) = (tier(&redis), tier(&redis));
+    let Claim::Mine(fence) = claim(&one, "a", Unless::Never).await else { panic!("the first has the turn") };
+    assert!(one.store().note_missing_under(&key("a"), fence).await.unwrap());
+    assert_eq!(claim(&other, "a", Unless::KeptWithin(LIMIT)).await, Claim::Kept);
+    assert_eq!(held(&other, "a").await, None);
+    assert!(other.store().missing_for(&key("a")).await.unwrap().is_some());
+    assert!(!one.store().note_missing_under(&key("a"), fence).await.unwrap(), "that turn is over");
+    other.store().keep(seen("a", Life::Queued, 1)).await.unwrap();
+    assert!(held(&tier(&redis), "a").await.is_some());
+}
+
+/// An owner that is stopped between question and answer for longer than its lease finds out when it writes: also when
+/// nobody else came, and also when the other has not written yet.
+#[tokio::test]
+async fn of_sixty_writes_of_owners_that_overslept_none_is_accepted() {
+    let redis = Redis::start().await;
+    let (one, other) = (tier(&redis), tier(&redis));
+    let ids: Vec<String> = (0..60).map(|number| format!("job-{number}")).collect();
+    let keys: Vec<JobKey> = ids.iter().map(|id| key(id)).collect();
+    let claims = one.turns().claim(&keys, Unless::Never).await;
+    let fences: Vec<Fence> = claims
+        .iter()
+        .map(|claim| if let Claim::Mine(fence) = claim { *fence } else { panic!("{claim:?}") })
+        .collect();
+    // The other takes over two thirds as soon as it can, and writes for half of these: with times of a clock that is behind.
+    let rounds = keys.iter().enumerate().filter(|(number, _)| number % 3 > 0);
+    join_all(rounds.map(async |(number, key)| {
+        let taken = until("the lease ends", || async {
+            match other.turns().claim(std::slice::from_ref(key), Unless::Never).await.pop().unwrap() {
+                Claim::Mine(fence) => Some(fence),
+                Claim::Theirs { .. } | Claim::Kept => None,
+            }
+        });
+        let fence = taken.await;
+        if number % 3 == 2 {
+            let kept =
+                other.store().keep_under(seen(key.external_id.as_str(), Life::Succeeded, 5), fence).await;
+            assert!(kept.unwrap().is_some());
+        }
+    }))
+    .await;
+    let store = one.store();
+    let late =
+        ids.iter().zip(&fences).map(|(id, fence)| store.keep_under(seen(id, Life::Running, 1_000), *fence));
+    let accepted = join_all(late).await.into_iter().filter(|kept| kept.as_ref().unwrap().is_some()).count();
+    assert_eq!(accepted, 0);
+    for id in ids.iter().skip(2).step_by(3) {
+        assert_eq!(held(&tier(&redis), id).await, Some(seen(id, Life::Succeeded, 5)));
+    }
+}
+
+#[tokio::test]
+async fn a_turn_lasts_while_it_is_renewed() {
+    let redis = Redis::start().await;
+    let (one, other) = (tier(&redis), tier(&redis));
+    let Claim::Mine(fence) = claim(&one, "a", Unless::Never).await else { panic!("the first has the turn") };
+    let began = Instant::now();
+    let mut ticks = tokio::time::interval(one.turns().renew_every());
+    while began.elapsed() < LEASE * 3 {
+        ticks.tick().await;
+        one.turns().renew(&[(key("a"), fence)]).await;
+        assert!(matches!(claim(&other, "a", Unless::Never).await, Claim::Theirs { .. }));
+    }
+    assert!(one.store().keep_under(seen("a", Life::Running, 1), fence).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn replicas_hear_of_each_other_and_not_of_themselves() {
+    let redis = Redis::start().await;
+    let (one, _one_runs) = running(&redis);
+    let (other, _other_runs) = running(&redis);
+    let (one_hears, other_hears) = (one.turns(), other.turns());
+    assert_eq!(one_hears.next().await, News::Gap, "what was sent before is not coming");
+    assert_eq!(other_hears.next().await, News::Gap);
+    one.store().keep(seen("a", Life::Running, 1)).await.unwrap();
+    let hint = |what| News::Hints(vec![Hint { key: key("a"), what }]);
+    assert_eq!(other_hears.next().await, hint(Done::Changed));
+    one.store().keep(seen("a", Life::Running, 2)).await.unwrap();
+    assert_eq!(other_hears.next().await, hint(Done::Renewed));
+    let labels = [("team".to_owned(), "x".to_owned())].into_iter().collect();
+    other.store().track(vec![(key("a"), Some(labels))]).await.unwrap();
+    assert_eq!(one_hears.next().await, hint(Done::Tracked), "nothing of its own came before");
+    let remembered = one.store().remembered().await.unwrap();
+    assert_eq!(remembered.tracked.len(), 1);
+    other.store().track(vec![(key("a"), None)]).await.unwrap();
+    assert_eq!(one.store().remembered().await.unwrap().tracked, []);
+}
+
+#[tokio::test]
+async fn a_budget_is_one_for_all_replicas() {
+    let redis = Redis::start().await;
+    let source = SourceName::parse("mind").unwrap();
+    let limits =
+        |per_second, per_hour, concurrency| Limits { per_second, per_hour, concurrency, max_wait: LIMIT };
+    let (one, other) = (tier(&redis).budget(&source), tier(&redis).budget(&source));
+    let go = |taken: &Taken| matches!(taken, Taken::Go { .. });
+    let wide = limits(6, 1_000, 100);
+    let taken =
+        join_all((0..20).map(|number| if number % 2 == 0 { one.take(&wide) } else { other.take(&wide) }))
+            .await;
+    assert_eq!(taken.iter().filter(|taken| go(taken)).count(), 6, "{taken:?}");
+    assert!(
+        taken
+            .iter()
+            .all(|taken| go(taken) || matches!(taken, Taken::Wait(wait) if *wait <= Duration::from_secs(1)))
+    );
+    let hour = one.take(&limits(1_000, 6, 100)).await;
+    assert!(matches!(hour, Taken::Wait(wait) if wait > Duration::from_mins(59)), "{hour:?}");
+    assert!(matches!(one.take(&limits(1_000, 1_000, 6)).await, Taken::Wait(_)), "six are under way");
+    let (running, _runs) = running(&redis);
+    running.budget(&source).pause(Duration::from_mins(5));
+    until("the pause is shared", || async {
+        matches!(other.take(&limits(1_000, 1_000, 100)).await, Taken::Paused(left) if left > Duration::from_mins(4)).then_some(())
+    })
+    .await;
+}

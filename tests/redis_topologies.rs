@@ -1,0 +1,155 @@
+//! The kinds of Redis that replicas can share: behind a user and a password, behind TLS, behind sentinels, and a cluster.
+
+use std::process::Command;
+
+use jobgate::domain::job::Life;
+use jobgate::outbound::redis::{Mode, Settings, Tier};
+use jobgate::ports::feed::{Done, Feed as _, Hint, News};
+use jobgate::ports::store::{JobStore as _, Kept};
+use jobgate::ports::turns::{Claim, Turns as _, Unless};
+
+use crate::redis_tier::{held, key, run, seen, settings, until};
+use crate::support::redis::{Redis, free_port};
+
+/// One job kept and read by another replica, and one turn: what every kind must be able to do.
+async fn works(make: impl Fn() -> Tier + Send + Sync) {
+    let (one, other) = (make(), make());
+    for (number, id) in ["a", "b", "c", "d", "e"].into_iter().enumerate() {
+        let seen = seen(id, Life::Running, i64::try_from(number).unwrap());
+        assert_eq!(one.store().keep(seen.clone()).await.unwrap(), Kept::New(None));
+        assert!(!one.store().health().degraded);
+        assert_eq!(held(&other, id).await, Some(seen), "job {id}");
+        let claims = one.turns().claim(&[key(id)], Unless::Never).await;
+        assert!(matches!(claims[..], [Claim::Mine(jobgate::ports::turns::Fence::Epoch(_))]), "{claims:?}");
+        assert!(matches!(other.turns().claim(&[key(id)], Unless::Never).await[..], [Claim::Theirs { .. }]));
+    }
+    let hears = other.turns();
+    let _runs = run(&other);
+    assert_eq!(hears.next().await, News::Gap, "it listens now");
+    one.store().keep(seen("f", Life::Running, 9)).await.unwrap();
+    let hint = Hint { key: key("f"), what: Done::Changed };
+    assert_eq!(hears.next().await, News::Hints(vec![hint]));
+}
+
+#[tokio::test]
+async fn a_server_with_a_user_of_few_rights() {
+    let redis = Redis::start().await;
+    let user = ["jobgate", "on", ">pa55", "~test:*", "&test:*", "+@all", "-@dangerous", "-@admin"];
+    let () = redis.ask(redis::cmd("ACL").arg("SETUSER").arg(&user)).await;
+    let () = redis.ask(redis::cmd("ACL").arg("SETUSER").arg("default").arg("off")).await;
+    let url = |password: &str| format!("redis://jobgate:{password}@127.0.0.1:{}", redis.port());
+    works(|| Tier::new(settings(&url("pa55"))).unwrap()).await;
+    let stranger = Tier::new(settings(&url("wrong"))).unwrap();
+    assert_eq!(held(&stranger, "a").await, None);
+    assert_eq!(held(&stranger, "a").await, None);
+    assert!(stranger.store().health().degraded, "a wrong password is an outage, and not a failed request");
+}
+
+#[tokio::test]
+async fn a_server_behind_tls() {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let dir =
+        std::env::temp_dir().join(format!("jobgate-tls-{}-{:x}", std::process::id(), fastrand::u64(..)));
+    std::fs::create_dir_all(&dir).unwrap();
+    let (certificate, secret) = (dir.join("cert.pem"), dir.join("key.pem"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&secret, made.signing_key.serialize_pem()).unwrap();
+    let tls = free_port();
+    let arguments = [
+        "--tls-port",
+        &tls.to_string(),
+        "--tls-cert-file",
+        certificate.to_str().unwrap(),
+        "--tls-key-file",
+        secret.to_str().unwrap(),
+        "--tls-auth-clients",
+        "no",
+        "--tls-ca-cert-file",
+        certificate.to_str().unwrap(),
+    ];
+    let _redis = Redis::with(&arguments).await;
+    let url = format!("rediss://localhost:{tls}");
+    let trusting = || Settings { authorities: Some(made.cert.pem().into_bytes()), ..settings(&url) };
+    works(|| Tier::new(trusting()).unwrap()).await;
+    let wary = Tier::new(settings(&url)).unwrap();
+    assert_eq!((held(&wary, "a").await, held(&wary, "a").await), (None, None));
+    assert!(wary.store().health().degraded, "a certificate that nobody vouches for is not taken");
+    std::fs::remove_dir_all(&dir).ok();
+}
+
+#[tokio::test]
+async fn a_cluster() {
+    let mut nodes = Vec::new();
+    for _ in 0..3 {
+        let bus = free_port().to_string();
+        let arguments =
+            ["--cluster-enabled", "yes", "--cluster-config-file", "DIR/nodes.conf", "--cluster-port", &bus];
+        nodes.push(Redis::with(&arguments).await);
+    }
+    let addresses: Vec<String> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
+    let made = Command::new("redis-cli")
+        .args(["--cluster", "create"])
+        .args(&addresses)
+        .arg("--cluster-yes")
+        .output();
+    assert!(made.as_ref().is_ok_and(|made| made.status.success()), "{made:?}");
+    for node in &nodes {
+        until("the cluster is up", || async {
+            let info: String = node.ask(redis::cmd("CLUSTER").arg("INFO")).await;
+            info.contains("cluster_state:ok").then_some(())
+        })
+        .await;
+    }
+    let urls: Vec<String> = nodes.iter().map(Redis::url).collect();
+    works(|| Tier::new(Settings { mode: Mode::Cluster, ..settings(&urls.join(",")) }).unwrap()).await;
+}
+
+#[tokio::test]
+async fn sentinels_lead_to_the_server_and_to_the_next_one_when_it_fails() {
+    let mut first = Redis::start().await;
+    let second = Redis::with(&["--replicaof", "127.0.0.1", &first.port().to_string()]).await;
+    let port = free_port();
+    let folder = std::env::temp_dir().join(format!("jobgate-sentinel-{port}.conf"));
+    std::fs::write(
+        &folder,
+        format!(
+            "port {port}\nbind 127.0.0.1\nsentinel monitor mymaster 127.0.0.1 {} 1\n\
+             sentinel down-after-milliseconds mymaster 500\nsentinel failover-timeout mymaster 2000\n",
+            first.port()
+        ),
+    )
+    .unwrap();
+    let sentinel = Redis::on(port, &[folder.to_str().unwrap(), "--sentinel"]).await;
+    // It must have heard of the second server before the first may fail.
+    until("the sentinel knows both", || async {
+        let info: String = sentinel.ask(redis::cmd("INFO").arg("sentinel")).await;
+        info.contains("slaves=1").then_some(())
+    })
+    .await;
+    until("the second follows the first", || async {
+        let info: String = second.ask(redis::cmd("INFO").arg("replication")).await;
+        info.contains("master_link_status:up").then_some(())
+    })
+    .await;
+    let mode = || Mode::Sentinel("mymaster".to_owned());
+    let make = || Tier::new(Settings { mode: mode(), ..settings(&sentinel.url()) }).unwrap();
+    works(make).await;
+    let one = make();
+    let _runs = run(&one);
+    let last = seen("z", Life::Succeeded, 9);
+    one.store().keep(last.clone()).await.unwrap();
+    until("the second has it too", || async {
+        let there: bool = second.ask(redis::cmd("EXISTS").arg("test:v1:{mind/z}")).await;
+        there.then_some(())
+    })
+    .await;
+    first.kill();
+    until("the second has taken over", || async {
+        assert_eq!(held(&one, "z").await, Some(last.clone()), "answered throughout");
+        one.store().keep(seen("y", Life::Running, 10)).await.unwrap();
+        let there: bool = second.ask(redis::cmd("EXISTS").arg("test:v1:{mind/y}")).await;
+        there.then_some(())
+    })
+    .await;
+    std::fs::remove_file(&folder).ok();
+}

@@ -1,0 +1,120 @@
+//! A real `redis-server` of a test's own: on a free port, with nothing on disk, and never outliving the test.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::streams::settles;
+
+/// How long a server may take to come up: only a machine without air needs it.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct Redis {
+    child: Child,
+    port: u16,
+    arguments: Vec<String>,
+    dir: std::path::PathBuf,
+}
+
+impl Redis {
+    /// Starts a server with nothing in it.
+    pub(crate) async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// Starts one with further arguments. `PORT` and `DIR` in them become its port and its folder.
+    pub(crate) async fn with(arguments: &[&str]) -> Self {
+        Self::on(free_port(), arguments).await
+    }
+
+    /// Starts one on a port of the caller's choice. A sentinel is the same program, with a configuration file.
+    pub(crate) async fn on(port: u16, arguments: &[&str]) -> Self {
+        let dir = std::env::temp_dir().join(format!(
+            "jobgate-redis-{}-{:x}",
+            std::process::id(),
+            fastrand::u64(..)
+        ));
+        std::fs::create_dir_all(&dir).unwrap();
+        let put = |text: &&str| text.replace("PORT", &port.to_string()).replace("DIR", dir.to_str().unwrap());
+        let arguments: Vec<String> = arguments.iter().map(put).collect();
+        let child = spawn(port, &arguments, &dir);
+        let redis = Self { child, port, arguments, dir };
+        redis.is_up().await;
+        redis
+    }
+
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Asks it something, past everything that jobgate does.
+    pub(crate) async fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> T {
+        let client = redis::Client::open(self.url()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        command.query_async(&mut connection).await.unwrap()
+    }
+
+    /// Sends it a signal, such as `STOP`.
+    pub(crate) fn signal(&self, name: &str) {
+        let process = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &process]).status().unwrap().success());
+    }
+
+    /// Kills it.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again where it was, with nothing in it.
+    pub(crate) async fn restart_empty(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().unwrap();
+        self.child = spawn(self.port, &self.arguments, &self.dir);
+        self.is_up().await;
+    }
+
+    async fn is_up(&self) {
+        let up = || std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok();
+        settles("redis-server listens", LIMIT, up).await;
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+        std::fs::remove_dir_all(&self.dir).ok();
+    }
+}
+
+/// A port that nobody listens on just now.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn spawn(port: u16, arguments: &[String], dir: &std::path::Path) -> Child {
+    let mut command = Command::new("redis-server");
+    if !arguments.iter().any(|argument| argument == "--sentinel") {
+        command.args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ]);
+    }
+    command.args(arguments).current_dir(dir).stdout(Stdio::null()).stderr(Stdio::null());
+    let child = command.spawn();
+    assert!(child.is_ok(), "redis-server cannot be started: install the package redis-server ({child:?})");
+    child.unwrap()
+}
