@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need and runs them all: formatting, lints with warnings as errors, every Rust test, and the
-# independent clients that those tests start. Needs rustup's cargo and, where Node.js or Chromium is missing, apt-get as root.
+# Installs what the tests need and runs them all: formatting, lints with warnings as errors, licences, every Rust test with
+# the independent clients that they start, and the chart. Needs rustup's cargo and, where Node.js, Chromium or Redis is missing, apt-get as root.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TERM_COLOR=never RUST_BACKTRACE=0
@@ -24,6 +24,11 @@ if [ ! -x /usr/bin/chromium ]; then
   apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium
 fi
 
+if ! command -v redis-server >/dev/null; then
+  say "installing Redis"
+  apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server
+fi
+
 say "clients"
 (cd tests/clients && npm ci --no-fund --no-audit --silent)
 
@@ -44,3 +49,6 @@ cargo deny --log-level error check --hide-inclusion-graph bans licenses sources
 
 say "tests"
 RUSTFLAGS="${RUSTFLAGS:-}" cargo test --locked
+
+say "chart"
+bash tests/chart/check.sh

@@ -4,9 +4,10 @@
 use std::net::SocketAddr;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use jiff::{Timestamp, ToSpan as _};
+use jiff::ToSpan as _;
 use jobgate::config::ClientConfig;
 use jobgate::outbound::identity::keys;
+use jobgate::ports::clock::Clock as _;
 use jobgate::simulator::{Addresses, MindBridgeJob, Simulator};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -188,7 +189,7 @@ async fn nobody_comes_in_by_any_door() {
     let env = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY)];
     let mut process = Process::start(&["serve", "--config", config.path()], &env);
     let gateway = process.address("public").await;
-    let now = Timestamp::now();
+    let now = jobgate::outbound::system::SystemClock.now();
     let until = |span: jiff::Span| (now + span).as_second();
 
     // everyone who may, comes in; the fetch of the issuer's keys is awaited by trying
