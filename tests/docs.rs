@@ -89,8 +89,9 @@ fn every_threat_names_tests_that_exist_and_would_fail() {
 /// Says whether a function of this name stands there under a test's attribute, and not an ignored one.
 fn is_test(text: &str, function: &str) -> bool {
     let Some((before, _)) = text.split_once(&format!("fn {function}(")) else { return false };
+    let above = before.rsplit_once('\n').map_or("", |(above, _)| above);
     let attributes: Vec<&str> =
-        before.lines().rev().skip(1).map(str::trim).take_while(|line| line.starts_with("#[")).collect();
+        above.lines().rev().map(str::trim).take_while(|line| line.starts_with("#[")).collect();
     let marked = |mark: &str| attributes.iter().any(|line| line.contains(mark));
     marked("test") && !marked("ignore")
 }

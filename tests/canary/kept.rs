@@ -106,8 +106,9 @@ impl Planted {
         scenario.mindbridge.jobs =
             ["run", "echo"].map(|id| MindBridgeJob::new(id, &[(0, "IN_PROGRESS")])).to_vec();
         scenario.supermetrics.api_key = SecretString::from(self.metrics[0].secret.as_str());
-        scenario.supermetrics.jobs =
-            ["rows", "echo"].map(|id| SupermetricsJob::new(id, &[(0, "SUCCESS")])).to_vec();
+        scenario.supermetrics.jobs = [("rows", "SUCCESS"), ("echo", "RUNNING")]
+            .map(|(id, word)| SupermetricsJob::new(id, &[(0, word)]))
+            .to_vec();
         Simulator::start(scenario, Addresses::ephemeral()).await.unwrap()
     }
 }
@@ -146,6 +147,7 @@ impl Files {
         format!(
             "server: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0 }}\n\
              store: {{ path: \"{}\" }}\ntelemetry: {{ log_level: trace, log_format: {format} }}\n\
+             follow: {{ fastest: 100ms, slowest: 1s, missing_for: 1s }}\n\
              credentials: {{ reread: 100ms }}\nwatch_tokens: {{ secret: {{ file: \"{}\" }} }}\n\
              clients: [{{ name: c, key_sha256: \"{hash}\", sources: [mind, metrics] }}]\n\
              {}, {{ issuer: https://other.example, audience: jobgate, jwks: {{ file: \"{}\" }}, sources: [mind] }}]\n\
@@ -236,7 +238,7 @@ async fn ask_everywhere(gateway: SocketAddr, credential: &str) -> Vec<String> {
         let watch = format!(
             "subscription($ref: JobRef!) {{ jobUpdates(refs: [$ref]) {{ kind isFinal result {ANY} }} }}"
         );
-        if id == "echo" {
+        if (source, id) == ("mind", "echo") {
             // it has ended, and so do the streams about it
             for accept in ["text/event-stream", "multipart/mixed;subscriptionSpec=1.0"] {
                 said.push(send("POST", "/graphql", accept, &body(&watch)).await);
@@ -295,17 +297,19 @@ async fn search(format: &str) {
         (0, Upstream::MindBridge, &planted.mind, &files.mind),
         (1, Upstream::Supermetrics, &planted.metrics, &files.metrics),
     ] {
-        // what was never asked with is not shown to anybody
-        said.extend(ask_everywhere(address, key).await);
+        // a secret that no call has shown is none that an upstream could repeat
+        let query = format!("query($ref: JobRef!) {{ job(ref: $ref, maxStaleness: \"0ms\") {ANY} }}");
+        let running = [external("mind", "run"), external("metrics", "echo")];
+        let look = json!({ "query": query, "variables": { "ref": running[source] } });
+        assert_eq!(wire::post(address, Some(key), &look).await.data()["job"]["state"], "RUNNING");
         let number = upstreams.also_accept(upstream, &secrets[1].secret);
         fs::write(file.path(), &secrets[1].secret).unwrap();
         let taken = async {
             while !upstreams.record_of(upstream).iter().any(|asked| asked.credential == Some(number)) {
-                tokio::time::interval(Duration::from_millis(20)).tick().await;
                 upstreams.asked(upstreams.record().len() + 1).await;
             }
         };
-        assert!(tokio::time::timeout(LIMIT, taken).await.is_ok(), "{source}");
+        assert!(tokio::time::timeout(LIMIT, taken).await.is_ok(), "{source} is not asked with the new one");
         until(address, key, source, "IN_FORCE").await;
         fs::write(file.path(), &secrets[2].secret).unwrap();
         until(address, key, source, "NEW_ONE_REFUSED").await;
@@ -355,11 +359,16 @@ async fn search(format: &str) {
     let kept = files.data.contents();
     assert!(kept.contains("[redacted] [redacted] [redacted]"), "what was repeated is kept, masked");
 
-    // the same on a file that is damaged, and what is set aside of it
+    // the same on a file that is damaged, and what is set aside of it; a new process knows only the secrets of its own time
     damage(&files.data.0.join("jobs.redb"));
+    upstreams.clear_faults(None);
+    fs::write(files.mind.path(), &planted.mind[1].secret).unwrap();
     let mut gateway = Process::start(&["serve", "--config", config.path()], &[]);
     let address = gateway.address("public").await;
-    said.extend(ask_everywhere(address, key).await);
+    let look = wire::request("GET", "/v1/jobs/mind/run", &[("authorization", &format!("Bearer {key}"))], "");
+    let again = wire::exchange(address, &look).await;
+    assert!(again.body.contains("RUNNING"), "{}", again.body);
+    said.push(again.body);
     gateway.signal("TERM").await;
     log.push_str(&gateway.ended().await.1);
     let left = files.data.contents();
