@@ -1,92 +1,37 @@
 //! Planted secrets are searched for in everything the gateway says: logs at every level, answers, errors, the process
-//! list, and what its types print of themselves.
+//! list, what it keeps on the disk, and what its types print of themselves.
 //!
 //! The gateway is the real binary with its log at `trace`, dependencies included, since only so nothing it says can pass
 //! by. The simulated upstreams run in this process: they get the secrets rightly, and what they say is not searched.
 
 use std::fmt::Write as _;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use jobgate::config::{ClientConfig, Config, Environment};
 use jobgate::outbound::credentials::SecretFiles;
+use jobgate::outbound::http::Mask;
+use jobgate::outbound::identity::clients::ClientKeys;
 use jobgate::outbound::identity::keys;
+use jobgate::outbound::identity::watch_tokens::WatchTokens;
 use jobgate::ports::credentials::{Credential, Credentials as _};
+use jobgate::ports::identity::WatchToken;
 use jobgate::server::build::Gateway;
-use jobgate::simulator::{
-    Addresses, Endpoint, Fault, FaultKind, MindBridgeJob, Scenario, Simulator, SupermetricsJob, Upstream,
-};
+use jobgate::simulator::{Addresses, Fault, Scenario, Simulator};
 use secrecy::SecretString;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::faults::table;
+use self::doors::knock;
+use self::scanner::{Canary, found};
+use self::storm::{Storm, yaml};
 use crate::support::process::{Process, run};
 use crate::support::scratch::Scratch;
-use crate::support::server::{ANY, external, told};
-use crate::support::wire::{self, Reply};
+use crate::support::server::{ANY, told};
+use crate::support::wire;
 
-/// A secret that cannot be mistaken for anything else, with characters that each encoding writes in its own way.
-struct Canary {
-    name: &'static str,
-    secret: String,
-    /// How it could appear.
-    forms: Vec<String>,
-}
-
-impl Canary {
-    fn new(name: &'static str, mark: &str) -> Self {
-        let random = |length| (0..length).map(|_| fastrand::alphanumeric()).collect::<String>();
-        let core = random(20);
-        let secret = format!("{mark}{core}/+={}%&\"\\~", random(4));
-        let hex = |text: &str| text.bytes().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
-        // The core alone is in every plain, percent-encoded and JSON form; base64 depends on what stands before it.
-        let mut forms = vec![core.clone(), hex(&core)];
-        for shift in 0..3 {
-            let text = format!("{}{core}", "x".repeat(shift));
-            for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
-                // without the ends, which mix with the neighbours
-                let encoded = engine.encode(&text);
-                forms.push(encoded.chars().skip(4).take(encoded.len() - 8).collect());
-            }
-        }
-        Self { name, secret, forms }
-    }
-}
-
-/// Every canary that is in a text, with the lines around it.
-fn found(canaries: &[&Canary], place: &str, text: &str) -> Vec<String> {
-    let mut leaks = Vec::new();
-    for canary in canaries {
-        for line in text.lines().filter(|line| canary.forms.iter().any(|form| line.contains(form))) {
-            leaks.push(format!("{} in {place}: {line}", canary.name));
-        }
-    }
-    leaks
-}
-
-#[test]
-fn the_scanner_finds_each_form_of_a_planted_leak() {
-    let canary = Canary::new("planted", "jg_");
-    let secret = &canary.secret;
-    let percent: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
-    let plants = [
-        secret.clone(),
-        format!("authorization: Bearer {secret}"),
-        format!("http://h/query/status?json=%7B%22api_key%22%3A%22{percent}%22%7D"),
-        percent,
-        json!({ "key": secret }).to_string(),
-        format!("{secret:?}"),
-        STANDARD_NO_PAD.encode(secret),
-        STANDARD_NO_PAD.encode(format!("user:{secret}")),
-        URL_SAFE_NO_PAD.encode(format!("Bearer {secret}")),
-        secret.bytes().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}")),
-    ];
-    for plant in plants {
-        let leaks = found(&[&canary], "a log", &format!("one line\nbefore {plant} after\nanother"));
-        assert_eq!(leaks.len(), 1, "{plant}");
-    }
-    assert_eq!(found(&[&canary], "a log", "nothing\nhere"), Vec::<String>::new());
-}
+mod doors;
+mod kept;
+mod scanner;
+mod starts;
+mod storm;
 
 /// All the canaries of a run.
 struct Planted {
@@ -124,159 +69,6 @@ impl Planted {
             ("BROKEN_TOKEN", format!("{}\nand a second line", self.broken.secret)),
         ]
     }
-}
-
-/// A question for each fault: its own source, so that one that is closed does not shield the next, and its own ids, so
-/// that all faults are in force together.
-struct Storm {
-    faults: Vec<Fault>,
-    /// YAML of the sources, each with the name of its place.
-    sources: String,
-    refs: Vec<Value>,
-    mind: Vec<MindBridgeJob>,
-    metrics: Vec<SupermetricsJob>,
-}
-
-/// Finished jobs of Supermetrics.
-const ROWS: usize = 4;
-
-const MIND: Upstream = Upstream::MindBridge;
-const METRICS: Upstream = Upstream::Supermetrics;
-
-impl Storm {
-    fn new(planted: &Planted, token_file: &str, simulator: [&str; 2]) -> Self {
-        let mut storm =
-            Self { faults: vec![], sources: String::new(), refs: vec![], mind: vec![], metrics: vec![] };
-        let bearer = format!("bearer: {{ file: \"{token_file}\" }}");
-        let to = |secret: &str| FaultKind::Redirect { to: format!("http://127.0.0.1:1/?api_key={secret}") };
-        let mut mind: Vec<FaultKind> = table::mindbridge().into_iter().map(|row| row.fault).collect();
-        mind.extend([FaultKind::EchoCredential { status: 200 }, FaultKind::EchoCredential { status: 500 }]);
-        mind.push(to(&planted.token.secret));
-        let mut metrics: Vec<FaultKind> = table::supermetrics().into_iter().map(|row| row.fault).collect();
-        metrics
-            .extend([FaultKind::EchoCredential { status: 200 }, FaultKind::EchoCredential { status: 500 }]);
-        metrics.push(to(&planted.api_key.secret));
-        for fault in mind {
-            storm.row(MIND, simulator[0], &bearer, Fault::always(MIND, fault).on(Endpoint::One), 1);
-        }
-        for (_, fault, _, _) in table::mindbridge_query() {
-            storm.row(MIND, simulator[0], &bearer, Fault::always(MIND, fault).on(Endpoint::Query), 2);
-        }
-        for form in ["api_key", "bearer"].repeat(ROWS / 2) {
-            storm.place(METRICS, simulator[1], &format!("{form}: {{ env: METRICS_KEY }}"), 1);
-        }
-        for form in ["api_key", "bearer"] {
-            for fault in metrics.clone() {
-                let credential = format!("{form}: {{ env: METRICS_KEY }}");
-                storm.row(METRICS, simulator[1], &credential, Fault::always(METRICS, fault), 1);
-            }
-        }
-        // and what needs no fault upstream: refused, broken and missing secrets, a closed port, no such host
-        for (url, credential) in [
-            (simulator[0], "bearer: { env: REFUSED_TOKEN }"),
-            (simulator[0], "bearer: { env: BROKEN_TOKEN }"),
-            (simulator[0], "bearer: { env: MISSING_TOKEN }"),
-            ("http://127.0.0.1:1/api", bearer.as_str()),
-            ("https://127.0.0.1:1/api", bearer.as_str()),
-            ("https://nowhere.invalid/api", bearer.as_str()),
-        ] {
-            storm.place(MIND, url, credential, 1);
-        }
-        storm
-    }
-
-    fn row(&mut self, upstream: Upstream, url: &str, credential: &str, fault: Fault, jobs: usize) {
-        let ids = self.place(upstream, url, credential, jobs);
-        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-        self.faults.push(fault.for_ids(&ids));
-    }
-
-    /// A source of its own and the ids of its jobs.
-    fn place(&mut self, upstream: Upstream, url: &str, credential: &str, jobs: usize) -> Vec<String> {
-        // a finished job is not asked for again: only the first few, so that there are rows to read
-        let word = if self.metrics.len() < ROWS { "SUCCESS" } else { "RUNNING" };
-        let number = self.refs.len();
-        let name = format!("{}{number}", if upstream == MIND { "m" } else { "s" });
-        let line = format!(
-            "  {name}: {{ upstream: {}, base_url: \"{url}\", credential: {{ {credential} }}, status_timeout: 1s, \
-             budget: {{ per_second: 1000, per_hour: 100000, concurrency: 100 }} }}",
-            upstream.as_str()
-        );
-        writeln!(self.sources, "{line}").unwrap();
-        let ids: Vec<String> = (0..jobs).map(|at| format!("job{number}-{at}")).collect();
-        for id in &ids {
-            self.refs.push(external(&name, id));
-            match upstream {
-                MIND => self.mind.push(MindBridgeJob::new(id, &[(0, "IN_PROGRESS")])),
-                METRICS => self.metrics.push(SupermetricsJob::new(id, &[(0, word)])),
-            }
-        }
-        ids
-    }
-}
-
-/// The headers and URLs in which a caller could show a key, right or wrong, well-formed or not.
-async fn knock(gateway: std::net::SocketAddr, key: &str) -> Vec<Reply> {
-    let query = r#"{"query":"{ sources { name } }"}"#;
-    let encoded: String = url::form_urlencoded::byte_serialize(key.as_bytes()).collect();
-    let mut replies = Vec::new();
-    for (name, value) in [
-        ("authorization", format!("Bearer {key}")),
-        ("authorization", format!("Bearer  {key} {key}")),
-        ("authorization", format!("Basic {}", STANDARD_NO_PAD.encode(format!("user:{key}")))),
-        ("authorization", key.to_owned()),
-        ("x-api-key", key.to_owned()),
-        ("cookie", format!("session={key}")),
-        ("x-request-id", key.to_owned()),
-        ("origin", format!("http://{key}")),
-        ("accept", format!("application/json; key=\"{encoded}\"")),
-        ("content-encoding", key.to_owned()),
-    ] {
-        let headers = [("content-type", "application/json"), (name, value.as_str())];
-        replies.push(wire::exchange(gateway, &wire::request("POST", "/graphql", &headers, query)).await);
-    }
-    for path in [
-        format!("/graphql?query=%7Bsources%7Bname%7D%7D&access_token={encoded}"),
-        format!("/graphql?api_key={encoded}"),
-        format!("/{encoded}"),
-        format!("/graphql/{encoded}?{encoded}"),
-    ] {
-        replies.push(wire::get(gateway, &path).await);
-    }
-    let bearer = format!("Bearer {key}");
-    let stream = r#"{"query":"subscription { jobUpdates(refs: [{ external: { source: \"nowhere\", externalId: \"a\" } }]) { isFinal } }"}"#;
-    for accept in ["text/event-stream", "multipart/mixed;subscriptionSpec=\"1.0\""] {
-        let headers =
-            [("content-type", "application/json"), ("accept", accept), ("authorization", bearer.as_str())];
-        replies.push(wire::exchange(gateway, &wire::request("POST", "/graphql", &headers, stream)).await);
-    }
-    for (name, value) in
-        [("authorization", bearer.as_str()), ("origin", key), ("sec-websocket-protocol", key)]
-    {
-        let upgrade = [("upgrade", "websocket"), ("sec-websocket-version", "13"), ("sec-websocket-key", key)];
-        let headers = [upgrade.as_slice(), &[(name, value)]].concat();
-        replies.push(wire::exchange(gateway, &wire::request("GET", "/graphql", &headers, "")).await);
-    }
-    let headers = [("authorization", bearer.as_str()), ("prefer", key), ("if-none-match", key)];
-    let path = format!("/v1/jobs/{encoded}/{encoded}");
-    replies.push(wire::exchange(gateway, &wire::request("GET", &path, &headers, "")).await);
-    replies
-}
-
-/// The configuration of a storm.
-fn yaml(planted: &Planted, storm: &Storm, format: &str) -> String {
-    let hash = ClientConfig::hex(&keys::hash(&planted.client.secret));
-    let mut names: Vec<&str> =
-        storm.sources.lines().filter_map(|line| line.trim().split_once(':')).map(|(name, _)| name).collect();
-    names.dedup();
-    format!(
-        "server: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0 }}\n\
-         store: {{ kind: memory }}\n\
-         telemetry: {{ log_level: trace, log_format: {format} }}\n\
-         clients: [{{ name: c, key_sha256: \"{hash}\", sources: [{}] }}]\nsources:\n{}",
-        names.join(", "),
-        storm.sources
-    )
 }
 
 async fn simulator(planted: &Planted) -> Simulator {
@@ -424,6 +216,27 @@ async fn no_planted_secret_is_printed_by_check() {
     assert_eq!(leaks, Vec::<String>::new());
 }
 
+/// The types that take a secret in, each holding one.
+fn holders(planted: &Planted) -> impl std::fmt::Debug {
+    let secret = |canary: &Canary| SecretString::from(canary.secret.as_str());
+    let bearer = Credential::Bearer(secret(&planted.token));
+    let api_key = Credential::ApiKey(secret(&planted.api_key));
+    let hash = keys::hash(&planted.client.secret);
+    let client = ClientConfig {
+        name: "c".to_owned(),
+        key_sha256: vec![hash],
+        sources: std::collections::BTreeMap::new(),
+    };
+    let long = SecretString::from(planted.token.secret.repeat(2));
+    (
+        Mask::new([&bearer, &api_key]),
+        WatchTokens::shared(&long).unwrap(),
+        WatchToken { token: secret(&planted.client), expires_at: jiff::Timestamp::UNIX_EPOCH },
+        ClientKeys::new(&[client]),
+        [bearer, api_key],
+    )
+}
+
 /// What the types print of themselves, and so every panic that quotes one.
 #[tokio::test]
 async fn no_type_prints_a_secret() {
@@ -440,6 +253,14 @@ async fn no_type_prints_a_secret() {
     let gateway = Gateway::build(&config, &env).await.unwrap();
     let mut printed =
         format!("{env:#?} {config:#?} {files:#?} {unreadable:#?} {held:#?} {gateway:#?} {simulator:#?}");
+    write!(printed, "{:#?}", holders(&planted)).unwrap();
+    // a panic quotes what it was given
+    let quoted = (&env, &config, &files, &held, &gateway);
+    let panics = std::panic::AssertUnwindSafe(|| panic!("{quoted:?}"));
+    let panic = std::panic::catch_unwind(panics).unwrap_err();
+    let said = panic.downcast::<String>().unwrap();
+    assert!(said.contains("SecretFiles("), "{said}");
+    printed.push_str(&said);
     write!(printed, "{:#}", config.effective().unwrap()).unwrap();
     for problem in unreadable {
         writeln!(printed, "{problem} {problem:#?}").unwrap();

@@ -18,7 +18,7 @@ use crate::support::wire::{self, Reply};
 mod documents;
 mod floods;
 mod slow;
-mod tls;
+pub(crate) mod tls;
 
 const SERVER: &str = "listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0";
 const ALLOWED: &str = "https://app.example";

@@ -17,6 +17,8 @@ use jobgate::ports::clock::Clock as _;
 use jobgate::ports::identity::{Identity as _, Refusal};
 use jobgate::simulator::{Addresses, MindBridgeJob, MindBridgeStep, Simulator};
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::support::ports::{FRESHNESS, house, reference};
@@ -225,4 +227,37 @@ async fn a_hundred_thousand_unknown_keys_cause_no_more_than_one_request_for_keys
     assert!(identity.recognise(Some(&good)).is_ok());
     stop.cancel();
     spawner.idle().await;
+}
+
+#[tokio::test]
+async fn a_file_without_anybody_opens_nothing_and_a_wait_ends_with_what_it_was_begun_with() {
+    let [alice, bob] = ["alice", "bob"].map(|name| client(name, "[mind]"));
+    let mut gateway = Gateway::start(&format!("clients: [{alice}, {bob}]")).await;
+    // cut off before its clients, as by an editor that is still writing
+    gateway.reload("", "leaves nobody who is known").await;
+    assert_eq!(gateway.ask("jg_alice").await, "RUNNING");
+    assert_eq!(wire::get(gateway.public, "/v1/jobs/mind/a").await.status, 401);
+
+    let query = format!("query($ref: JobRef!) {{ job: jobAwait(ref: $ref, timeout: \"20s\") {ANY} }}");
+    let body = json!({ "query": query, "variables": { "ref": external("mind", "a") } }).to_string();
+    let key = ("authorization", "Bearer jg_alice");
+    let mut waits = Vec::new();
+    for request in [
+        wire::request("POST", "/graphql", &[key, ("content-type", "application/json")], &body),
+        wire::request("GET", "/v1/jobs/mind/a", &[key, ("prefer", "wait=20")], ""),
+    ] {
+        let mut socket = TcpStream::connect(gateway.public).await.unwrap();
+        socket.write_all(&request).await.unwrap();
+        waits.push(socket);
+    }
+    // asked after them, and told before the key is taken back
+    let mut watcher = gateway.watch(Sse, "jg_alice").await;
+    gateway.reload(&format!("clients: [{bob}]"), "clients=1").await;
+    assert_eq!(watcher.hear().await, ended(Sse));
+    gateway.simulator.handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
+    for mut socket in waits {
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.contains("NOT_FOUND") && !answer.contains("SUCCEEDED"), "{answer}");
+    }
 }

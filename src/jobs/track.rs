@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::domain::error::{Problem, ProblemCode, Retry};
 use crate::domain::id::{JobKey, SourceName};
-use crate::domain::principal::Principal;
+use crate::domain::principal::{Grant, Principal};
 pub use crate::ports::ledger::Labels;
 
 use super::access::{JobRef, Target};
@@ -15,8 +15,10 @@ use super::answer::Answer;
 use super::follow::Interest;
 use super::{Inner, Jobs};
 
-/// The most jobs tracked at once, by all clients together. Those that have ended make room first.
+/// The most jobs tracked at once, by all clients together. A client's own that have ended make room first.
 pub const TRACKED_MAX: usize = 100_000;
+/// The most of them that one client tracked, where there are others.
+pub const TRACKED_PER_CLIENT: usize = 20_000;
 /// The most labels of one job.
 pub const LABELS_MAX: usize = 16;
 /// The longest name or value of a label, in bytes.
@@ -34,6 +36,8 @@ pub(super) struct Tracking {
 #[derive(Debug)]
 struct Tracked {
     labels: Labels,
+    /// The client that tracked it last; none when that was before a restart.
+    by: Option<Arc<str>>,
     /// Held for its drop: the job is followed until its end.
     interest: Option<Interest>,
 }
@@ -68,7 +72,9 @@ impl Tracking {
 
     /// Takes back what was tracked before a restart: followed on where the job has not ended.
     pub(super) fn restore(&self, key: JobKey, labels: Labels, interest: Option<Interest>) {
-        self.put(key, Tracked { labels, interest }, &mut Noted::new());
+        let tracked = Tracked { labels, by: None, interest };
+        let mut room = TRACKED_MAX;
+        self.put(key, tracked, &mut room);
     }
 
     /// Takes back the labels that another replica gave a job which is tracked here too.
@@ -89,19 +95,36 @@ impl Tracking {
         self.lock().contains_key(key)
     }
 
-    /// Tracks a job, making room among those that have ended, which are put with `forgotten`. Says whether there was room.
-    fn put(&self, key: JobKey, tracked: Tracked, forgotten: &mut Noted) -> bool {
+    /// How many jobs more a client may track. Makes room, if there is none, among those of its own that have ended, which are
+    /// put with `forgotten`: what others tracked stays, and so do their labels.
+    fn room(&self, principal: &Principal, forgotten: &mut Noted) -> usize {
         let mut jobs = self.lock();
-        if jobs.len() >= TRACKED_MAX && !jobs.contains_key(&key) {
-            let ended = jobs.extract_if(.., |_, tracked| tracked.interest.is_none());
-            forgotten.extend(ended.map(|(key, _)| (key, None)));
+        let most = if *principal.grant() == Grant::All { TRACKED_MAX } else { TRACKED_PER_CLIENT };
+        let own = |tracked: &Tracked| tracked.by.as_deref() == Some(principal.name());
+        let left = |jobs: &BTreeMap<JobKey, Tracked>| {
+            let held = jobs.values().filter(|tracked| own(tracked)).count();
+            most.saturating_sub(held).min(TRACKED_MAX.saturating_sub(jobs.len()))
+        };
+        let room = left(&jobs);
+        if room > 0 {
+            return room;
         }
-        let room = jobs.len() < TRACKED_MAX || jobs.contains_key(&key);
-        let replaced = if room { jobs.insert(key, tracked) } else { Some(tracked) };
+        let ended = jobs.extract_if(.., |_, tracked| tracked.interest.is_none() && own(tracked));
+        forgotten.extend(ended.map(|(key, _)| (key, None)));
+        left(&jobs)
+    }
+
+    /// Tracks a job, which takes one of `room` unless it is tracked already. Says whether there was one.
+    fn put(&self, key: JobKey, tracked: Tracked, room: &mut usize) -> bool {
+        let mut jobs = self.lock();
+        let known = jobs.contains_key(&key);
+        let fits = known || (*room > 0 && jobs.len() < TRACKED_MAX);
+        *room -= usize::from(fits && !known);
+        let replaced = if fits { jobs.insert(key, tracked) } else { Some(tracked) };
         drop(jobs);
         // An interest that is let go takes another lock, so not under this one.
         drop(replaced);
-        room
+        fits
     }
 
     /// Follows a job anew that is tracked already, under the labels it has.
@@ -142,16 +165,17 @@ impl Jobs {
     ) -> Result<Vec<Answer>, Problem> {
         check(labels)?;
         let mut noted = Noted::new();
-        let mut room = true;
+        let mut room = self.inner.tracking.room(principal, &mut noted);
+        let mut fits = true;
         for reference in refs {
             let Ok(target) = self.resolve_to_change(principal, reference) else { continue };
             if principal.scope(&target.key.source).is_none() {
-                room &= self.put(&target.key, principal, labels, &mut noted);
+                fits &= self.put(&target.key, principal, labels, &mut room, &mut noted);
             }
         }
         // Before the client hears of it: what it is told is tracked stays tracked.
         self.inner.note(std::mem::take(&mut noted)).await;
-        if !room {
+        if !fits {
             return Err(no_room());
         }
         let answers = self.lookup(principal, refs, None).await;
@@ -165,7 +189,7 @@ impl Jobs {
                     continue;
                 }
                 if scope.labels.is_empty() {
-                    room &= self.put(&target.key, principal, labels, &mut noted);
+                    fits &= self.put(&target.key, principal, labels, &mut room, &mut noted);
                 } else {
                     let interest = self.inner.following.interest(&target.key, principal.shared_name(), None);
                     self.inner.tracking.renew(&target.key, interest);
@@ -177,7 +201,7 @@ impl Jobs {
             }
         }
         self.inner.note(noted).await;
-        if room { Ok(answers) } else { Err(no_room()) }
+        if fits { Ok(answers) } else { Err(no_room()) }
     }
 
     /// Stops following jobs for their own sake; whoever watches them still does. Says how many were tracked.
@@ -211,15 +235,23 @@ impl Jobs {
     }
 
     /// Tracks a job, and has those watch it anew who are held to its labels. Says whether there was room.
-    fn put(&self, key: &JobKey, principal: &Principal, labels: &Labels, noted: &mut Noted) -> bool {
-        let interest = self.inner.following.interest(key, principal.shared_name(), None);
-        let tracked = Tracked { labels: labels.clone(), interest: Some(interest) };
-        let room = self.inner.tracking.put(key.clone(), tracked, noted);
-        if room {
+    fn put(
+        &self,
+        key: &JobKey,
+        principal: &Principal,
+        labels: &Labels,
+        room: &mut usize,
+        noted: &mut Noted,
+    ) -> bool {
+        let client = principal.shared_name();
+        let interest = self.inner.following.interest(key, Arc::clone(&client), None);
+        let tracked = Tracked { labels: labels.clone(), by: Some(client), interest: Some(interest) };
+        let fits = self.inner.tracking.put(key.clone(), tracked, room);
+        if fits {
             noted.push((key.clone(), Some(labels.clone())));
             self.inner.following.stir(key);
         }
-        room
+        fits
     }
 
     /// The labels of a job that is tracked.
@@ -238,7 +270,9 @@ impl Inner {
 }
 
 fn no_room() -> Problem {
-    let message = format!("this gateway tracks at most {TRACKED_MAX} jobs; untrack some first");
+    let message = format!(
+        "this gateway tracks at most {TRACKED_PER_CLIENT} jobs of one client, and {TRACKED_MAX} in all; untrack some first"
+    );
     Problem::new(ProblemCode::Throttled, Retry::Whenever, message)
 }
 
@@ -251,4 +285,45 @@ fn check(labels: &Labels) -> Result<(), Problem> {
         "labels: at most {LABELS_MAX} of them, each name and value of 1 to {LABEL_MAX} bytes without controls"
     );
     Err(Problem::new(ProblemCode::InvalidRef, Retry::Never, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::ExternalId;
+
+    fn key(name: &str, number: usize) -> JobKey {
+        let external_id = ExternalId::parse(&format!("{name}{number}")).unwrap();
+        JobKey { source: SourceName::parse("mind").unwrap(), external_id }
+    }
+
+    /// Tracks jobs that have ended.
+    fn fill(tracking: &Tracking, by: Option<&str>, count: usize) {
+        let mut room = count;
+        for number in 0..count {
+            let tracked = Tracked { labels: Labels::new(), by: by.map(Into::into), interest: None };
+            assert!(tracking.put(key(by.unwrap_or("before"), number), tracked, &mut room));
+        }
+        assert_eq!(room, 0);
+    }
+
+    #[test]
+    fn a_client_that_tracks_too_much_makes_room_among_its_own() {
+        let [greedy, modest] = ["greedy", "modest"].map(|name| Principal::new(name, []));
+        let (tracking, mut forgotten) = (Tracking::default(), Noted::new());
+        fill(&tracking, Some("modest"), 5);
+        fill(&tracking, Some("greedy"), TRACKED_PER_CLIENT - 1);
+        assert_eq!((tracking.room(&greedy, &mut forgotten), forgotten.len()), (1, 0));
+        fill(&tracking, Some("greedy"), TRACKED_PER_CLIENT);
+        assert_eq!(tracking.room(&greedy, &mut forgotten), TRACKED_PER_CLIENT);
+        assert_eq!(forgotten.len(), TRACKED_PER_CLIENT);
+        assert!((0..5).all(|number| tracking.holds(&key("modest", number))), "others keep theirs");
+
+        fill(&tracking, None, TRACKED_MAX - 5);
+        assert_eq!(tracking.room(&modest, &mut Noted::new()), 5, "its own that have ended");
+        fill(&tracking, Some("modest"), 5);
+        assert_eq!(tracking.room(&greedy, &mut Noted::new()), 0, "nothing of others is let go");
+        let tracked = Tracked { labels: Labels::new(), by: None, interest: None };
+        assert!(!tracking.put(key("more", 0), tracked, &mut 1), "and there is no room beyond that for all");
+    }
 }

@@ -103,9 +103,10 @@ impl Jobs {
     /// Waits for the end of a job, at most `timeout`: then for the state reached.
     ///
     /// A reference that cannot be read and a job that nobody knows are answered at once. Nobody waits for longer than what
-    /// they came in with holds. Cancel safe.
+    /// they came in with holds; who lost it meanwhile is answered as if there were no such job. Cancel safe.
     pub async fn await_end(&self, principal: &Principal, reference: JobRef, timeout: Duration) -> Answer {
         let target = self.resolve(principal, &reference)?;
+        let stood = self.still_stands(principal);
         let holds = self.pass_left(principal).unwrap_or(Duration::MAX);
         let deadline = Instant::now() + timeout.min(self.inner.freshness.answer_within).min(holds);
         let Target { key, reader } = target;
@@ -132,6 +133,11 @@ impl Jobs {
             if waited.is_err() {
                 // Read anew: a look that brought no change renews the time of what is told, and wakes nobody.
                 let told = interest.read();
+                // What was taken back meanwhile opens nothing that came after.
+                if stood && !self.still_stands(principal) && self.pass_left(principal) != Some(Duration::ZERO)
+                {
+                    return Err(not_found(&key));
+                }
                 return match self.inner.view(principal, &told, &key) {
                     View::Unseen(problem) => Err(problem),
                     View::Nothing | View::Seen => self.inner.told(&told, &key),

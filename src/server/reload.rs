@@ -58,10 +58,13 @@ impl Reload {
             }
         };
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        // the address that is listened on does not change, whatever the new file says
-        if next.knows_nobody() && !running.server.is_local() {
-            let fault =
-                "leaves nobody who may ask, while jobgate listens beyond this machine: keep clients or jwt";
+        // What the door holds everybody to was settled at the start, and a file cut off before its clients must open nothing.
+        if next.knows_nobody() != running.knows_nobody() {
+            let fault = if next.knows_nobody() {
+                "leaves nobody who is known, so that whoever comes might ask for everything: keep clients or jwt, or restart"
+            } else {
+                "names the first who are known, where so far whoever came could ask for everything: restart"
+            };
             tracing::error!(path = "clients", fault, "the configuration was not reloaded");
             return Reloaded::Refused;
         }

@@ -34,3 +34,47 @@ fn panicked(info: &PanicHookInfo<'_>) {
     let place = info.location().map(ToString::to_string).unwrap_or_default();
     tracing::error!(place, "panicked");
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::panic;
+    use std::sync::{Arc, Mutex};
+    use std::thread;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Buffer {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_panic_is_logged_by_its_place_and_not_by_its_text() {
+        let (before, here) = (panic::take_hook(), thread::current().id());
+        // other tests run beside this one: theirs go on to the hook before
+        panic::set_hook(Box::new(
+            move |info| {
+                if thread::current().id() == here { panicked(info) } else { before(info) }
+            },
+        ));
+        let log = Buffer::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        let text = "cAnaRy".to_owned();
+        tracing::subscriber::with_default(subscriber, || {
+            panic::catch_unwind(|| panic!("{text}")).unwrap_err();
+        });
+        let said = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert!(said.contains("panicked") && said.contains("telemetry/log.rs:"), "{said}");
+        assert!(!said.contains("cAnaRy"), "{said}");
+    }
+}

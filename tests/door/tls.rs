@@ -19,13 +19,13 @@ use crate::support::streams::LIMIT;
 use crate::support::wire;
 
 /// The files of a certificate for `localhost`, and whoever believes it.
-struct Files {
-    cert: Scratch,
-    key: Scratch,
-    roots: RootCertStore,
+pub(crate) struct Files {
+    pub(crate) cert: Scratch,
+    pub(crate) key: Scratch,
+    pub(crate) roots: RootCertStore,
 }
 
-fn files() -> Files {
+pub(crate) fn files() -> Files {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();
@@ -37,7 +37,7 @@ fn files() -> Files {
 }
 
 impl Files {
-    fn option(&self) -> String {
+    pub(crate) fn option(&self) -> String {
         format!(
             "server: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, header_timeout: 1s, \
              tls: {{ cert: {}, key: {} }} }}",
@@ -48,7 +48,7 @@ impl Files {
 }
 
 /// One exchange over TLS of these versions: the version in use, the protocol agreed on, and the answer.
-async fn exchange(
+pub(crate) async fn exchange(
     to: SocketAddr,
     roots: &RootCertStore,
     versions: &[&'static SupportedProtocolVersion],

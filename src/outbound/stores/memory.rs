@@ -21,6 +21,9 @@ use crate::ports::store::{JobStore, Kept, ListFilter, StoreError};
 /// The most "no such job" notes held at once, about 150 bytes each.
 const MISSING_MAX: u64 = 50_000;
 
+/// How many jobs a list walks past before others have their turn.
+const IN_ONE_GO: usize = 256;
+
 /// How much is kept, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
@@ -109,7 +112,8 @@ impl JobStore for MemoryStore {
         Box::pin(async move { Ok(self.missing.get(key).await.map(|heard| heard.elapsed())) })
     }
 
-    /// Walks all that is held: a cost in proportion to the store, for a question that people ask and programs do not.
+    /// Walks all that is held: a cost in proportion to the store, for a question that people ask and programs do not. Lets
+    /// others have their turn on the way.
     fn list<'a>(
         &'a self,
         filter: &'a ListFilter,
@@ -118,7 +122,10 @@ impl JobStore for MemoryStore {
     ) -> BoxFuture<'a, Result<Vec<Observation>, StoreError>> {
         Box::pin(async move {
             let mut page: BTreeMap<Arc<JobKey>, Observation> = BTreeMap::new();
-            for (key, held) in &self.jobs {
+            for (seen, (key, held)) in self.jobs.iter().enumerate() {
+                if seen % IN_ONE_GO == IN_ONE_GO - 1 {
+                    tokio::task::yield_now().await;
+                }
                 let beyond = page.len() >= limit && page.last_key_value().is_none_or(|(last, _)| *last < key);
                 let behind = after.is_some_and(|after| *key <= *after);
                 if beyond || behind || !fits(filter, &held) {

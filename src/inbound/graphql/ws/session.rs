@@ -199,6 +199,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         if !acknowledged || !same {
             return Err(EndReason::Forbidden);
         }
+        // each costs a check of a signature
+        self.door.client_limits().pace(&fresh).map_err(|_| EndReason::Overload)?;
         self.seat(fresh)?;
         self.send(message::RENEWED.to_owned()).await
     }
