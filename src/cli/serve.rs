@@ -22,7 +22,11 @@ pub(super) fn run(
         return Ok(Exit::BadConfiguration);
     };
     start_log(&config.telemetry)?;
-    super::runtime()?.block_on(serve(&config, &arguments.file, env))
+    let runtime = super::runtime()?;
+    let ended = runtime.block_on(serve(&config, &arguments.file, env));
+    // What still waits when the time to finish is over, such as a read of a pipe, must not hold the process.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn serve(config: &Config, file: &ConfigFile, env: &Environment) -> anyhow::Result<Exit> {
