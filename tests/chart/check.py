@@ -131,7 +131,8 @@ def with_files(text, root):
         file = root / match[2].strip("/")
         file.parent.mkdir(parents=True, exist_ok=True)
         if match[1].startswith("file"):
-            file.write_text("not-a-secret", encoding="utf-8")
+            url = match[2].endswith("/store/url")
+            file.write_text("redis://127.0.0.1:6379" if url else "not-a-secret", encoding="utf-8")
         elif not file.exists():
             pair = ["-keyout", file.with_name("tls.key"), "-out", file.with_name("tls.crt")]
             run(["openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-subj", "/CN=a.example", "-days", "1", *pair])

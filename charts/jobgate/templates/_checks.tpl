@@ -16,13 +16,16 @@
 {{- if not (or .Values.config.clients .Values.config.jwt) -}}
 {{- fail "config.clients: is empty, and so is config.jwt: without either anyone who reaches the service, or an ingress of it, could read every job; run `jobgate key new NAME` and put the line it prints here" -}}
 {{- end -}}
-{{- range $section, $keys := dict "server" (list "listen" "admin_listen" "tls") "store" (list "kind" "path" "url") -}}
+{{- range $section, $keys := dict "server" (list "listen" "admin_listen" "tls") "store" (list "kind" "path") -}}
 {{- range $key := $keys -}}
 {{- if hasKey (get $.Values.config $section | default dict) $key -}}
-{{- $instead := get (dict "listen" "listenAddress" "admin_listen" "listenAddress" "tls" "tls.existingSecret" "kind" "store.kind" "path" "store.persistence" "url" "store.redis") $key -}}
+{{- $instead := get (dict "listen" "listenAddress" "admin_listen" "listenAddress" "tls" "tls.existingSecret" "kind" "store.kind" "path" "store.persistence") $key -}}
 {{- fail (printf "config.%s.%s: belongs to the chart: use %s" $section $key $instead) -}}
 {{- end -}}
 {{- end -}}
+{{- end -}}
+{{- if dig "store" "redis" "url" "" (.Values.config | toYaml | fromYaml) -}}
+{{- fail "config.store.redis.url: belongs to the chart: use store.redis" -}}
 {{- end -}}
 {{- range .Values.extraEnv -}}
 {{- if hasPrefix "JOBGATE_" .name -}}

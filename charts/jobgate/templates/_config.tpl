@@ -46,7 +46,7 @@ key: source.{{ .source }}
 {{- if eq .Values.store.kind "embedded" -}}
 {{- $_ := set $store "path" "/var/lib/jobgate/store" -}}
 {{- else if eq .Values.store.kind "redis" -}}
-{{- $_ := set $store "url" (dict "file" (printf "%s/store/url" $secrets)) -}}
+{{- $_ := set $store "redis" (dict "url" (dict "file" (printf "%s/store/url" $secrets))) -}}
 {{- end -}}
 {{- $_ := set $config "store" (merge $store ($config.store | default dict)) -}}
 {{- toYaml $config -}}
