@@ -53,11 +53,24 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Asks it something, past everything that jobgate does.
+    /// Asks it something, past everything that jobgate does. Asks again when the connection is cut, as by a change of roles.
     pub(crate) async fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> T {
         let client = redis::Client::open(self.url()).unwrap();
-        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-        command.query_async(&mut connection).await.unwrap()
+        let answered = async {
+            let mut again = tokio::time::interval(Duration::from_millis(5));
+            loop {
+                again.tick().await;
+                let asked = async {
+                    let mut connection = client.get_multiplexed_async_connection().await?;
+                    command.query_async(&mut connection).await
+                };
+                match asked.await {
+                    Err(error) if error.is_io_error() || error.is_connection_dropped() => {}
+                    answer => return answer.unwrap(),
+                }
+            }
+        };
+        tokio::time::timeout(LIMIT, answered).await.unwrap()
     }
 
     /// Sends it a signal, such as `STOP`.
