@@ -72,7 +72,10 @@ async fn gateway(rest: &str) -> (Process, SocketAddr) {
 
 #[tokio::test]
 async fn at_sigterm_every_stream_is_told_requests_finish_and_the_process_ends_with_0() {
-    let (gateway, address) = gateway("streams: { drain_window: 2s }").await;
+    // the half request is under way for longer than the window, so it may be slow
+    let slow = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, body_timeout: 60s, body_pace: 1B }\n\
+                streams: { drain_window: 2s }";
+    let (gateway, address) = gateway(slow).await;
     let sockets = join_all((0..200).map(|_| websocket(address))).await;
     let events = join_all((0..50).map(|_| event_stream(address))).await;
     let mut half = TcpStream::connect(address).await.unwrap();
