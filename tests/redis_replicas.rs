@@ -34,8 +34,13 @@ struct Site {
 
 impl Site {
     async fn new(mind: Vec<MindBridgeJob>, metrics: Vec<SupermetricsJob>) -> Self {
+        Self::leased("3s", mind, metrics).await
+    }
+
+    async fn leased(lease: &str, mind: Vec<MindBridgeJob>, metrics: Vec<SupermetricsJob>) -> Self {
         let redis = Redis::start().await;
-        let store = "store: { kind: redis, redis: { url: { env: REDIS_URL }, lease: 3s } }";
+        let store =
+            format!("store: {{ kind: redis, redis: {{ url: {{ env: REDIS_URL }}, lease: {lease} }} }}");
         let rest = format!("{store}\nfollow: {{ fastest: 1s, slowest: 3s }}");
         let setup = Setup { rest, ..Setup::with(mind, metrics) };
         let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
@@ -191,7 +196,7 @@ async fn an_end_that_was_told_survives_the_sudden_death_of_the_replica() {
 /// Tracked once, followed by whoever is there: also when the replica that was asked to dies at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tracked_job_is_followed_to_its_end_by_the_others_when_its_replica_dies() {
-    let site = Site::new(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], Vec::new()).await;
+    let site = Site::leased("1m", vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], Vec::new()).await;
     let (first, to) = site.replica().await;
     let (_second, other) = site.replica().await;
     let track = "mutation($refs: [JobRef!]!) { trackJobs(input: { refs: $refs, labels: [{ name: \"team\", value: \"x\" }] }) { __typename } }";
@@ -231,7 +236,7 @@ async fn the_feed_of_one_replica_tells_what_another_finds_and_tells_it_once() {
 /// A replica that drains holds nobody up: the next look is made by another as if nothing had been.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_a_replica_drains_another_looks_on_at_once() {
-    let site = Site::new(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], Vec::new()).await;
+    let site = Site::leased("1m", vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], Vec::new()).await;
     let (first, to) = site.replica().await;
     let (_second, other) = site.replica().await;
     let refs = [external("mind", "a")];
@@ -250,10 +255,7 @@ async fn when_a_replica_drains_another_looks_on_at_once() {
     let (before, since) = (looks(), Instant::now());
     until("the other looks on", || async { (looks() > before).then_some(()) }).await;
     let waited = since.elapsed();
-    assert!(
-        waited < Duration::from_millis(2_900),
-        "{waited:?}: less than the lease, and than the pace with a second"
-    );
+    assert!(waited < Duration::from_secs(30), "{waited:?}: the lease is not waited for");
     site.simulator.handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
     assert_eq!(watchers.pop().unwrap().short().await, "ENDED SUCCEEDED");
 }

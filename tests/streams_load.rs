@@ -17,7 +17,7 @@ const PACE: Duration = Duration::from_millis(400);
 const LEAST: f64 = 0.8;
 const LINGER: Duration = Duration::from_millis(300);
 /// What the machine may take for what the gateway does at once.
-const SLACK: Duration = Duration::from_secs(5);
+const SLACK: Duration = Duration::from_secs(30);
 
 /// A gateway in front of jobs that run until they are told otherwise.
 async fn rig(ids: &[&str], streams: &str) -> Rig {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::streams::settles;
 
 /// How long a server may take to come up: only a machine without air needs it.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// A running server.
 #[derive(Debug)]

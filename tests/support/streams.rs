@@ -20,7 +20,7 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use super::server::{ANY, external, told};
 
 /// For how long a test waits for anything: only a hung gateway makes it.
-pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 /// How many sockets are opened at the same time, so that the system's queue of newcomers holds them.
 const AT_ONCE: usize = 100;
 /// The system's receive buffer of a narrow watcher, in bytes.

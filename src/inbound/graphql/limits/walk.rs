@@ -248,7 +248,7 @@ mod tests {
             let document = parse_query(&text).unwrap();
             let start = Instant::now();
             assert_eq!(check(&document, &Limits::default()).unwrap_err().kind(), Kind::DocumentTooComplex);
-            assert!(start.elapsed().as_millis() < 200, "{:?}", start.elapsed());
+            assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
         }
     }
 }
