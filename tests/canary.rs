@@ -144,13 +144,18 @@ async fn search(format: &str) {
         replies.extend(knock(admin, &secret.secret).await);
     }
 
-    // Everything the storm holds was asked for; on a busy machine the last of it may still be on its way.
+    // Everything the storm holds was asked for; on a busy machine some of it was given up before it was asked.
     let played = || upstreams.record().iter().filter(|asked| asked.fault.is_some()).count();
-    while played() < storm.faults.len() {
-        let next = upstreams.asked(upstreams.record().len() + 1);
-        let patience = std::time::Duration::from_secs(30);
-        assert!(tokio::time::timeout(patience, next).await.is_ok(), "{} faults were played", played());
+    for _ in 0..20 {
+        if played() >= storm.faults.len() {
+            break;
+        }
+        for refs in storm.refs.chunks(200) {
+            let body = json!({ "query": query, "operationName": "All", "variables": { "refs": refs } });
+            replies.push(wire::post(address, key, &body).await);
+        }
     }
+    assert!(played() >= storm.faults.len(), "{} faults were played", played());
 
     let mut leaks = found(&planted.all(), "the process list", &gateway.command_line());
     gateway.signal("TERM").await;
