@@ -24,7 +24,8 @@ async fn rig(ids: &[&str], streams: &str) -> Rig {
     let jobs = ids.iter().map(|id| MindBridgeJob::new(id, &[(0, "IN_PROGRESS")])).collect();
     let setup = Setup::with(jobs, Vec::new());
     let rest = format!(
-        "follow: {{ fastest: 400ms, slowest: 1s, linger: 300ms }}\n\
+        "server: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, request_timeout: 3m }}\n\
+         follow: {{ fastest: 400ms, slowest: 1s, linger: 300ms }}\n\
          streams: {{ max_streams_per_client: 5000, {streams} }}"
     );
     // a thousand watchers come while the first look is under way
