@@ -87,7 +87,7 @@ async fn a_thousand_abrupt_resets_leave_nothing_behind() {
 /// They stay connected and take nothing: a machine that went to sleep, or a tab that hangs.
 #[tokio::test]
 async fn a_socket_that_answers_no_ping_is_gone_after_two_of_them() {
-    let rig = rig(&["left", "kept"], "ping_interval: 1s, pong_timeout: 3s").await;
+    let rig = rig(&["left", "kept"], "ping_interval: 1s, pong_timeout: 6s").await;
     let mut lively = Watcher::open(rig.public, WebSocket, &["kept"]).await;
     assert_eq!(lively.short().await, "SNAPSHOT RUNNING");
     let alone = async {
@@ -98,7 +98,7 @@ async fn a_socket_that_answers_no_ping_is_gone_after_two_of_them() {
             silent
         }))
         .await;
-        let within = Duration::from_secs(1 + 3 + 3) + SLACK;
+        let within = Duration::from_secs(1 + 6 + 6) + SLACK;
         settles("the silent are gone", within, || rig.serving.streams().websocket == 1).await;
         settles("their job is left", LINGER + SLACK, || rig.serving.followed() == 1).await;
         drop(silent);
