@@ -64,9 +64,7 @@ pub fn log_directives(text: &str) -> Result<EnvFilter, &'static str> {
     let level = |word: &str| {
         matches!(word, "off" | "error" | "warn" | "info" | "debug" | "trace") || word.contains(['=', '['])
     };
-    text.split(',')
-        .all(|word| level(word.trim()))
-        .then(|| EnvFilter::try_new(text).ok())
-        .flatten()
-        .ok_or("must be off, error, warn, info, debug or trace, or a list such as info,jobgate::outbound=debug")
+    text.split(',').all(|word| level(word.trim())).then(|| EnvFilter::try_new(text).ok()).flatten().ok_or(
+        "must be off, error, warn, info, debug or trace, or a list such as info,jobgate::outbound=debug",
+    )
 }
