@@ -247,7 +247,7 @@ impl World {
                 says(init("jg_bob")).await
             }
             EndReason::CredentialExpired => {
-                let token = self.issuer.token("dave", SystemClock.now().as_second() + 6);
+                let token = self.issuer.token("dave", SystemClock.now().as_second() + 8);
                 gateway.open(id, &token).await.closed().await
             }
             EndReason::Revoked => {

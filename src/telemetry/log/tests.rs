@@ -1,11 +1,16 @@
 //! The log as a whole, on a writer that a test holds.
 
+use std::ffi::OsStr;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt as _;
 use std::panic;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use proptest::collection::vec;
+use proptest::prelude::*;
 use tokio::time::Instant;
 use tracing_subscriber::layer::SubscriberExt as _;
 
@@ -33,9 +38,13 @@ impl Write for Buffer {
 
 /// What is said while `work` goes on, in JSON, and what the clock would say `later`.
 fn said(work: impl FnOnce(), later: Duration) -> String {
+    said_in(Format::Json, work, later)
+}
+
+fn said_in(format: Format, work: impl FnOnce(), later: Duration) -> String {
     let (buffer, level) = (Buffer::default(), tracing::level_filters::LevelFilter::TRACE);
     let writer = Writer::start(buffer.clone()).unwrap();
-    let layer = LogLayer::new(Format::Json, false, writer.clone());
+    let layer = LogLayer::new(format, false, writer.clone());
     let overdue = layer.repeats();
     tracing::subscriber::with_default(tracing_subscriber::registry().with(layer.with_filter(level)), work);
     overdue.say(Instant::now() + later);
@@ -56,6 +65,33 @@ fn a_panic_is_logged_by_its_place_and_not_by_its_text() {
     let said = said(|| drop(panic::catch_unwind(|| panic!("{text}")).unwrap_err()), Duration::ZERO);
     assert!(said.contains("panicked") && said.contains("telemetry/log/tests.rs:"), "{said}");
     assert!(!said.contains("cAnaRy"), "{said}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Texts and bytes of any kind, in every way that a field is given: as many lines as there were events.
+    #[test]
+    fn no_input_adds_or_joins_lines(given in vec((any::<String>(), vec(any::<u8>(), 0..40)), 1..10)) {
+        for format in [Format::Text, Format::Json] {
+            let work = || {
+                for (text, bytes) in &given {
+                    let path = Path::new(OsStr::from_bytes(bytes));
+                    tracing::debug!(text, display = %text, debug = ?text, path = %path.display(), raw = ?path, "fixed");
+                }
+            };
+            let said = said_in(format, work, Duration::ZERO);
+            let lines: Vec<&str> = said.strip_suffix('\n').unwrap().split(['\n', '\r', '\u{2028}', '\u{85}']).collect();
+            prop_assert_eq!(lines.len(), given.len());
+            for line in lines {
+                prop_assert!(line.contains("fixed") && !line.contains(char::is_control), "{:?}", line);
+                if format == Format::Json {
+                    let read: serde_json::Value = serde_json::from_str(line).unwrap();
+                    prop_assert_eq!(&read["text"], &read["display"]);
+                }
+            }
+        }
+    }
 }
 
 #[test]
@@ -124,7 +160,7 @@ fn who_speaks_waits_for_no_reader_and_what_is_lost_is_counted() {
         writer.put(&line);
     }
     let dropped = tally().dropped - before;
-    assert!(dropped as usize >= 2 * ROOM / line.len(), "{dropped} lines");
+    assert!(usize::try_from(dropped).unwrap() >= 2 * ROOM / line.len(), "{dropped} lines");
     // the end is not held either
     writer.end(Duration::from_millis(10));
     drop(release);
