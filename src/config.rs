@@ -50,7 +50,7 @@ pub use server::{ServerConfig, TlsConfig};
 pub use sources::{BudgetConfig, SourceConfig};
 pub use store::{StoreConfig, StoreKind};
 pub use streams::StreamsConfig;
-pub use telemetry::{LogFormat, TelemetryConfig};
+pub use telemetry::{AccessLog, LogFormat, TelemetryConfig, log_directives};
 pub use tier::{RedisConfig, RedisMode};
 pub use watch_tokens::WatchTokensConfig;
 

@@ -1,11 +1,13 @@
 //! Floor 4, the doors in. Each opens on a use case of `jobs`; none sees `outbound` or `ports`.
 
+pub mod access_log;
 pub mod bad_credentials;
 pub mod client_limits;
 mod cors;
 pub mod error;
 pub mod graphql;
 pub mod layers;
+mod log_level;
 pub mod metrics;
 pub mod paced;
 pub mod page;
@@ -14,4 +16,5 @@ pub mod porter;
 pub mod probes;
 pub mod rest;
 pub mod router;
+pub mod status;
 pub mod streams;

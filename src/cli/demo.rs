@@ -42,7 +42,7 @@ pub(super) fn run(arguments: &Arguments, terminal: &mut Terminal<'_>) -> anyhow:
         let simulator = Simulator::start(Scenario::demo(), Addresses::ephemeral()).await?;
         let env: Environment = CREDENTIALS.into_iter().collect();
         let config = Config::from_yaml(&configuration(&simulator, arguments)?, &env)?;
-        super::serve::start_log(&config.telemetry)?;
+        let _log = super::serve::start_log(&config.telemetry)?;
         let gateway = Gateway::build(&config, &env).await?;
         let address = gateway.public_addr();
         let body = serde_json::json!({ "query": QUERY });

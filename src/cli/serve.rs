@@ -21,7 +21,8 @@ pub(super) fn run(
     let Some(config) = arguments.file.load_or_refuse(env, terminal)? else {
         return Ok(Exit::BadConfiguration);
     };
-    start_log(&config.telemetry)?;
+    // dropped last, so that what is said at the end is written
+    let _log = start_log(&config.telemetry)?;
     let runtime = super::runtime()?;
     let ended = runtime.block_on(serve(&config, &arguments.file, env));
     // What still waits when the time to finish is over, such as a read of a pipe, must not hold the process.
@@ -36,14 +37,13 @@ async fn serve(config: &Config, file: &ConfigFile, env: &Environment) -> anyhow:
     Ok(lifecycle::run(gateway, config.server.drain_timeout, Some(reread)).await?.into())
 }
 
-/// Starts the log as configured.
-pub(super) fn start_log(telemetry: &TelemetryConfig) -> anyhow::Result<()> {
+/// Starts the log as configured. It is at work until what is returned is dropped.
+pub(super) fn start_log(telemetry: &TelemetryConfig) -> anyhow::Result<log::Running> {
     let format = match telemetry.log_format {
         LogFormat::Text => log::Format::Text,
         LogFormat::Json => log::Format::Json,
     };
-    log::start(format, telemetry.log_level.parse()?);
-    Ok(())
+    Ok(log::start(format, &telemetry.log_level)?)
 }
 
 impl From<Ended> for Exit {

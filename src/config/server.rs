@@ -19,7 +19,7 @@ pub struct ServerConfig {
     /// Address and port of the public door: `/graphql` and `/v1/jobs`. Port 0 lets the system choose one.
     #[serde(with = "Address")]
     pub listen: SocketAddr,
-    /// Address and port of the operators' door: `/livez` and `/readyz`. Keep it off the public network.
+    /// Address and port of the operators' door: `/livez`, `/readyz`, `/metrics`, `/status` and `/log-level`. Keep it off the public network.
     #[serde(with = "Address")]
     pub admin_listen: SocketAddr,
     /// Pages of other sites that may call the gateway, each as `https://host` or `https://host:port`, beside those of the

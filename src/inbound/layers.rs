@@ -13,19 +13,21 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::Limited;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tower::ServiceBuilder;
 use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
+use super::access_log;
 use super::bad_credentials::BadCredentials;
 use super::cors;
 use super::error::{Kind, Refusal};
 use super::paced::{Pace, Paced};
 use super::peer::{Connection, Peer, TrustedProxies};
+use super::probes::Places;
 use super::streams::Origins;
+use crate::config::AccessLog;
 
 /// The header that names a request, in both directions.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -46,7 +48,7 @@ pub struct Settings {
     /// How long a request may take until its response starts.
     pub deadline: Duration,
     /// Requests under way at once.
-    pub concurrency: usize,
+    pub concurrency: Places,
     /// What a client that is turned away is told to wait.
     pub retry_after: Duration,
     /// The pages that may call.
@@ -57,6 +59,8 @@ pub struct Settings {
     pub proxies: TrustedProxies,
     /// Credentials that one address may present in a minute and be refused.
     pub bad_credentials: u32,
+    /// Which requests have a line of their own in the log.
+    pub access_log: AccessLog,
     /// Whether the door speaks TLS, so that browsers should never again come without.
     pub tls: bool,
 }
@@ -70,12 +74,13 @@ impl Default for Settings {
             max_body: 256 * 1024,
             pace: Pace::default(),
             deadline: Duration::from_secs(30),
-            concurrency: 1024,
+            concurrency: Places::new(1024),
             retry_after: Duration::from_secs(1),
             origins: Origins::default(),
             open: false,
             proxies: TrustedProxies::default(),
             bad_credentials: 30,
+            access_log: AccessLog::Errors,
             tls: false,
         }
     }
@@ -88,7 +93,7 @@ pub struct RequestId(pub HeaderValue);
 /// Puts the layers around all routes and the fallback of a router. The first is the outermost.
 pub fn around(routes: Router, settings: Settings) -> Router {
     let door_keeper = Arc::new(DoorKeeper {
-        permits: Semaphore::new(settings.concurrency),
+        places: settings.concurrency,
         retry_after: settings.retry_after,
         said: Mutex::default(),
     });
@@ -108,6 +113,8 @@ pub fn around(routes: Router, settings: Settings) -> Router {
             .layer(fixed(header::CACHE_CONTROL, "no-store"))
             // before anything can fail, so that a failure can be found by its id
             .layer(from_fn(name))
+            // right behind: the line about a request says what became of it, whoever refused it
+            .layer(from_fn_with_state(settings.access_log, access_log::tell))
             // before whatever looks at the peer
             .layer(from_fn_with_state(Arc::new(settings.proxies), locate))
             // outside of all that can refuse, so that a page may read why; before anything is read or run
@@ -205,7 +212,7 @@ async fn count_bad_credentials(State(bad): State<BadCredentials>, request: Reque
 
 /// Who is let in, and when the log last heard of those who were not.
 struct DoorKeeper {
-    permits: Semaphore,
+    places: Places,
     retry_after: Duration,
     said: Mutex<Said>,
 }
@@ -230,7 +237,7 @@ impl DoorKeeper {
 }
 
 async fn shed(State(keeper): State<Arc<DoorKeeper>>, request: Request, next: Next) -> Response {
-    if let Ok(_permit) = keeper.permits.try_acquire() {
+    if let Ok(_permit) = keeper.places.semaphore().try_acquire() {
         return next.run(request).await;
     }
     if let Some(requests) = keeper.turned_away() {

@@ -21,7 +21,7 @@ use crate::jobs::Jobs;
 const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Each health with its word.
-const HEALTHS: [(SourceHealth, &str); 6] = [
+pub(super) const HEALTHS: [(SourceHealth, &str); 6] = [
     (SourceHealth::Healthy, "healthy"),
     (SourceHealth::Untried, "untried"),
     (SourceHealth::Throttled, "throttled"),
@@ -31,7 +31,7 @@ const HEALTHS: [(SourceHealth, &str); 6] = [
 ];
 
 /// Each state of a credential with its word.
-const CREDENTIALS: [(CredentialState, &str); 6] = [
+pub(super) const CREDENTIALS: [(CredentialState, &str); 6] = [
     (CredentialState::InForce, "in_force"),
     (CredentialState::Refused, "refused"),
     (CredentialState::Missing, "missing"),
@@ -39,6 +39,11 @@ const CREDENTIALS: [(CredentialState, &str); 6] = [
     (CredentialState::NewOneRefused, "new_one_refused"),
     (CredentialState::NewOneUnusable, "new_one_unusable"),
 ];
+
+/// The word of a member of a closed list.
+pub(super) fn word<T: PartialEq>(words: &[(T, &'static str)], member: &T) -> &'static str {
+    words.iter().find(|(other, _)| other == member).map_or("unknown", |(_, word)| word)
+}
 
 /// What is looked at when the metrics are asked for. A cheap clone.
 #[derive(Clone, Debug)]

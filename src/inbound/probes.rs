@@ -1,45 +1,186 @@
-//! The operators' door: is the process alive, may it receive traffic, and how do things stand. A sick upstream does not unready us: it
-//! would take down the gateway's held answers with it.
+//! The operators' door: is the process alive, may it receive traffic, how do things stand, and what is logged. Neither a sick upstream
+//! nor a Redis that is away unreadies us: it would take down the gateway's held answers with it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
 use http::StatusCode;
+use tokio::sync::Semaphore;
 
 use super::metrics::Metrics;
+use super::status::Status;
+use super::{log_level, status};
 
-/// Whether the process may receive traffic. A cheap clone; starts unready.
-#[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<AtomicBool>);
+/// So full must one kind of places be, in hundredths, for the process to say that it is overloaded,
+const FULL: usize = 95;
+/// and no fuller must each be for it to be ready again.
+const ROOMY: usize = 80;
 
-impl Readiness {
-    /// Says that traffic is welcome, or no longer.
-    pub fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Relaxed);
+/// So many places of one kind, of which each user takes one. A clone means the same places.
+#[derive(Clone, Debug)]
+pub struct Places {
+    semaphore: Arc<Semaphore>,
+    size: usize,
+}
+
+impl Places {
+    /// So many free places.
+    pub fn new(size: usize) -> Self {
+        Self { semaphore: Arc::new(Semaphore::new(size)), size }
     }
 
-    /// Whether traffic is welcome.
-    pub fn is_ready(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// What gives the places out.
+    pub const fn semaphore(&self) -> &Arc<Semaphore> {
+        &self.semaphore
+    }
+
+    /// How many there are.
+    pub const fn size(&self) -> usize {
+        self.size
+    }
+
+    /// How many are taken.
+    pub fn taken(&self) -> usize {
+        self.size.saturating_sub(self.semaphore.available_permits())
+    }
+
+    fn is_over(&self, hundredths: usize) -> bool {
+        self.taken().saturating_mul(100) >= self.size.saturating_mul(hundredths)
     }
 }
 
-/// `/livez`, `/readyz` and `/metrics`.
-pub fn router(readiness: Readiness, metrics: Metrics) -> Router {
+/// The same places, not as many.
+impl PartialEq for Places {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.semaphore, &other.semaphore)
+    }
+}
+
+impl Eq for Places {}
+
+/// Whether the process may receive traffic. A cheap clone; starts unready.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness(Arc<Phases>);
+
+#[derive(Debug, Default)]
+struct Phases {
+    phase: AtomicU8,
+    overloaded: AtomicBool,
+    places: Vec<Places>,
+}
+
+/// What an operator is told about traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Traffic {
+    /// It is welcome.
+    Ready,
+    /// Not yet.
+    Starting,
+    /// No longer.
+    Draining,
+    /// Not now: what comes would be turned away.
+    Overloaded,
+}
+
+impl Traffic {
+    /// The word of the answer.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Starting => "starting",
+            Self::Draining => "draining",
+            Self::Overloaded => "overloaded",
+        }
+    }
+}
+
+impl Readiness {
+    /// One that also looks at how many of these places are taken.
+    pub fn over(places: Vec<Places>) -> Self {
+        Self(Arc::new(Phases { places, ..Phases::default() }))
+    }
+
+    /// Says that traffic is welcome, or no longer.
+    pub fn set(&self, ready: bool) {
+        self.0.phase.store(if ready { 1 } else { 2 }, Ordering::Relaxed);
+    }
+
+    /// Whether traffic is welcome. Full places make it unwelcome from the moment somebody asks until there is clearly room
+    /// again, so that it does not change with every request.
+    pub fn traffic(&self) -> Traffic {
+        match self.0.phase.load(Ordering::Relaxed) {
+            0 => return Traffic::Starting,
+            1 => {}
+            _ => return Traffic::Draining,
+        }
+        let before = self.0.overloaded.load(Ordering::Relaxed);
+        let limit = if before { ROOMY } else { FULL };
+        let now = self.0.places.iter().any(|places| places.is_over(limit));
+        if now != before {
+            self.0.overloaded.store(now, Ordering::Relaxed);
+            if now {
+                tracing::warn!("overloaded: not ready until there is room again");
+            } else {
+                tracing::info!("no longer overloaded");
+            }
+        }
+        if now { Traffic::Overloaded } else { Traffic::Ready }
+    }
+}
+
+/// `/livez`, `/readyz`, `/metrics`, `/status` and `/log-level`.
+pub fn router(readiness: Readiness, metrics: Metrics, status: Status) -> Router {
     Router::new()
         .route("/livez", get(|| async { "alive\n" }))
         .route("/metrics", get(move || std::future::ready(metrics.answer())))
         .route("/readyz", get(ready))
         .with_state(readiness)
+        .merge(status::router(status))
+        .merge(log_level::router())
 }
 
-async fn ready(State(readiness): State<Readiness>) -> (StatusCode, &'static str) {
-    if readiness.is_ready() {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "starting or draining\n")
+async fn ready(State(readiness): State<Readiness>) -> (StatusCode, String) {
+    let traffic = readiness.traffic();
+    let status = match traffic {
+        Traffic::Ready => StatusCode::OK,
+        Traffic::Starting | Traffic::Draining | Traffic::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, format!("{}\n", traffic.word()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_house_is_not_ready_until_there_is_clearly_room() {
+        let (requests, connections) = (Places::new(100), Places::new(1000));
+        let readiness = Readiness::over(vec![requests.clone(), connections.clone()]);
+        assert_eq!(readiness.traffic(), Traffic::Starting);
+        readiness.set(true);
+        let mut held = Vec::new();
+        for (taken, expected) in [
+            (94, Traffic::Ready),
+            (95, Traffic::Overloaded),
+            (94, Traffic::Overloaded),
+            (80, Traffic::Overloaded),
+            (79, Traffic::Ready),
+            (94, Traffic::Ready),
+            (100, Traffic::Overloaded),
+            (0, Traffic::Ready),
+        ] {
+            held.truncate(taken);
+            while held.len() < taken {
+                held.push(requests.semaphore().try_acquire().unwrap());
+            }
+            assert_eq!((readiness.traffic(), taken), (expected, taken));
+        }
+        let _all = connections.semaphore().try_acquire_many(950).unwrap();
+        assert_eq!(readiness.traffic(), Traffic::Overloaded);
+        readiness.set(false);
+        assert_eq!(readiness.traffic(), Traffic::Draining);
     }
 }

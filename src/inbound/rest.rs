@@ -12,11 +12,12 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use serde_json::{Map, Value};
 
 use crate::domain::error::{Problem, Retry};
 use crate::domain::principal::Principal;
+use crate::inbound::access_log::Noted;
 use crate::inbound::client_limits::ClientLimits;
 use crate::inbound::error::{Kind, Refusal};
 use crate::inbound::graphql::http::bearer;
@@ -43,9 +44,10 @@ async fn serve(
     State((jobs, limits)): State<(Jobs, ClientLimits)>,
     method: Method,
     headers: HeaderMap,
+    extensions: Extensions,
     path: Result<Path<(String, String)>, PathRejection>,
 ) -> Response {
-    answer(&jobs, &limits, &method, &headers, path).await.unwrap_or_else(Refusal::into_problem)
+    answer(&jobs, &limits, &method, &headers, &extensions, path).await.unwrap_or_else(Refusal::into_problem)
 }
 
 async fn answer(
@@ -53,6 +55,7 @@ async fn answer(
     limits: &ClientLimits,
     method: &Method,
     headers: &HeaderMap,
+    extensions: &Extensions,
     path: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<Response, Refusal> {
     if !matches!(*method, Method::GET | Method::HEAD) {
@@ -62,6 +65,7 @@ async fn answer(
     let principal = jobs
         .authenticate(presented.as_ref())
         .map_err(|refusal| Refusal::unauthenticated(refusal.to_string()))?;
+    Noted::client(extensions, principal.name());
     let _place = limits.admit(&principal)?;
     let Ok(Path((source, external_id))) = path else {
         return Err(Refusal::new(Kind::Unreadable, "the path is not percent-encoded UTF-8"));

@@ -208,6 +208,9 @@ impl Streams {
             transport,
             client,
             ended,
+            opened: Instant::now(),
+            updates: 0,
+            span: tracing::Span::current(),
             old_at: Instant::now() + settings.max_age.mul_f64(spread),
             expires_at: None,
             why: EndReason::ClientLeft,
@@ -310,6 +313,10 @@ pub struct Seat {
     transport: Transport,
     client: Option<Arc<str>>,
     ended: oneshot::Receiver<EndReason>,
+    opened: Instant,
+    updates: u64,
+    /// What the stream was opened under: its end is told there.
+    span: tracing::Span,
     old_at: Instant,
     expires_at: Option<Instant>,
     why: EndReason,
@@ -374,6 +381,11 @@ impl Seat {
         std::future::poll_fn(|cx| self.poll_told(cx)).await
     }
 
+    /// Counts an update that the stream was given.
+    pub const fn told_update(&mut self) {
+        self.updates += 1;
+    }
+
     /// Gives the seat back, and says why in the log.
     pub fn leave(mut self, why: EndReason) {
         self.why = why;
@@ -389,8 +401,11 @@ impl Drop for Seat {
             held.give_back(client, |usage| usage.streams -= 1);
         }
         drop(held);
-        let client = self.client.as_deref();
-        tracing::debug!(transport = self.transport.word(), reason = self.why.word(), client, "stream ended");
+        // the one place where the end of a stream is told, whatever carried it and whoever ended it
+        let (transport, reason, client) = (self.transport.word(), self.why.word(), self.client.as_deref());
+        let age_ms = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let updates = self.updates;
+        self.span.in_scope(|| tracing::debug!(transport, reason, client, age_ms, updates, "stream ended"));
     }
 }
 

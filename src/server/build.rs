@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use jiff::Timestamp;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Environment, PersistedQueries, SourceConfig};
@@ -20,8 +22,9 @@ use crate::inbound::layers::Settings;
 use crate::inbound::metrics::Metrics;
 use crate::inbound::paced::Pace as BodyPace;
 use crate::inbound::peer::TrustedProxies;
-use crate::inbound::probes::{self, Readiness};
+use crate::inbound::probes::{self, Places, Readiness};
 use crate::inbound::router;
+use crate::inbound::status::Status;
 use crate::inbound::streams::{Counts, Origins, StreamSettings, Streams};
 use crate::jobs::{FollowSettings, Freshness, Jobs, Ports};
 use crate::outbound::credentials::SecretFiles;
@@ -61,6 +64,9 @@ pub struct Gateway {
     limits: ConnectionLimits,
     certificate: Option<Certificate>,
     readiness: Readiness,
+    requests: Places,
+    connections: Places,
+    started: (Timestamp, Instant),
     spawner: RuntimeSpawner,
     streams: Streams,
     tier: Option<Tier>,
@@ -98,6 +104,7 @@ impl Gateway {
     pub async fn build(config: &Config, env: &Environment) -> anyhow::Result<Self> {
         let spawner = RuntimeSpawner::default();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let started = clock.now();
         let (credentials, problems) = SecretFiles::read(&config.sources, env);
         for problem in problems {
             tracing::error!(%problem, "source has no usable credential, it is left unconfigured");
@@ -160,6 +167,8 @@ impl Gateway {
         );
         door.check_listed().map_err(|fault| anyhow::anyhow!("{MANIFEST}: {fault}"))?;
         let certificate = server.tls.as_ref().map(Certificate::read).transpose()?;
+        let requests = Places::new(server.max_requests);
+        let connections = Places::new(server.max_connections);
         let settings = Settings {
             max_body: server.max_body,
             pace: BodyPace {
@@ -167,7 +176,8 @@ impl Gateway {
                 bytes_per_second: u32::try_from(server.body_pace).unwrap_or(u32::MAX),
             },
             deadline: server.request_timeout,
-            concurrency: server.max_requests,
+            concurrency: requests.clone(),
+            access_log: config.telemetry.access_log,
             origins: origins(config),
             open: config.knows_nobody(),
             proxies: TrustedProxies(server.trusted_proxies.clone()),
@@ -183,7 +193,7 @@ impl Gateway {
             keys_end,
             jobs,
             limits: ConnectionLimits {
-                connections: server.max_connections,
+                connections: connections.clone(),
                 patience: Patience {
                     idle: server.idle_timeout,
                     header: server.header_timeout,
@@ -191,7 +201,10 @@ impl Gateway {
                 },
             },
             certificate,
-            readiness: Readiness::default(),
+            readiness: Readiness::over(vec![requests.clone(), connections.clone()]),
+            requests,
+            connections,
+            started: (started, Instant::now()),
             spawner,
             streams,
             tier,
@@ -218,18 +231,32 @@ impl Gateway {
     /// Opens both doors. Returns at once; the gateway serves in the background.
     pub fn serve(self) -> Serving {
         let drain = CancellationToken::new();
-        let start = |listener: Listener, routes, tls, drain| {
+        let start = |listener: Listener, limits, routes, tls, drain| {
             let spawner = Arc::new(self.spawner.clone());
-            let task = listener.serve(routes, tls, self.limits, spawner, drain);
+            let task = listener.serve(routes, tls, limits, spawner, drain);
             self.spawner.spawn(TaskKind::Listener, Box::pin(task));
         };
         tracing::info!(public = %self.public_addr(), admin = %self.admin_addr(), "listening");
         let probes_end = CancellationToken::new();
         let tls = self.certificate.as_ref().map(Certificate::acceptor);
-        start(self.public, self.routes, tls, drain.clone());
+        let metrics = Metrics::new(self.jobs.clone(), self.streams.clone());
+        let status = Status {
+            jobs: self.jobs.clone(),
+            streams: self.streams.clone(),
+            readiness: self.readiness.clone(),
+            requests: self.requests,
+            connections: self.connections.clone(),
+            last_reload: self.reload.told(),
+            started: self.started,
+        };
+        // a flood at the public door leaves the operators theirs
+        let apart =
+            ConnectionLimits { connections: Places::new(self.connections.size()), ..self.limits.clone() };
+        start(self.public, self.limits, self.routes, tls, drain.clone());
         start(
             self.admin,
-            probes::router(self.readiness.clone(), Metrics::new(self.jobs.clone(), self.streams.clone())),
+            apart,
+            probes::router(self.readiness.clone(), metrics, status),
             None,
             probes_end.clone(),
         );

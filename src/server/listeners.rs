@@ -24,6 +24,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::inbound::peer;
+use crate::inbound::probes::Places;
 use crate::inbound::streams::Room;
 use crate::ports::spawner::{Spawner, TaskKind};
 
@@ -47,10 +48,10 @@ pub struct Listener {
 }
 
 /// What one connection may take.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ConnectionLimits {
     /// Connections at the same time. One more waits in the system's queue.
-    pub connections: usize,
+    pub connections: Places,
     /// How patient each is with its peer.
     pub patience: Patience,
 }
@@ -83,11 +84,11 @@ impl Listener {
         spawner: Arc<dyn Spawner>,
         drain: CancellationToken,
     ) {
-        let room = Arc::new(Semaphore::new(limits.connections));
+        let room = limits.connections.semaphore();
         loop {
             let accepted = tokio::select! {
                 () = drain.cancelled() => return,
-                accepted = self.accept(&room) => accepted,
+                accepted = self.accept(room) => accepted,
             };
             match accepted {
                 Ok((stream, address, permit)) => {

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::{Map, Value};
 
 use crate::config::{Config, Faults};
+use crate::inbound::status::LastReload;
 use crate::inbound::streams::Streams;
 use crate::jobs::Jobs;
 use crate::outbound::identity::LiveIdentity;
@@ -22,6 +23,7 @@ pub struct Reload {
     identity: LiveIdentity,
     streams: Streams,
     jobs: Jobs,
+    told: LastReload,
 }
 
 /// What came of reading the configuration again.
@@ -40,13 +42,29 @@ pub enum Reloaded {
 
 impl Reload {
     /// Takes what was started from a configuration.
-    pub(super) const fn new(running: Config, identity: LiveIdentity, streams: Streams, jobs: Jobs) -> Self {
-        Self { running: Mutex::new(running), identity, streams, jobs }
+    pub(super) fn new(running: Config, identity: LiveIdentity, streams: Streams, jobs: Jobs) -> Self {
+        let running = Mutex::new(running);
+        Self { running, identity, streams, jobs, told: LastReload::default() }
+    }
+
+    /// Where the last outcome can be read.
+    pub(super) fn told(&self) -> LastReload {
+        self.told.clone()
     }
 
     /// Puts a configuration in force as far as it goes without a restart, or refuses it as a whole. Says in the log what
     /// came of it. Blocks nothing.
     pub fn adopt(&self, read: Result<Config, Faults>) -> Reloaded {
+        let outcome = self.put_in_force(read);
+        self.told.tell(match &outcome {
+            Reloaded::Done { need_restart, .. } if need_restart.is_empty() => "done",
+            Reloaded::Done { .. } => "done, and a restart is needed for the rest",
+            Reloaded::Refused => "refused: the one before stays in force",
+        });
+        outcome
+    }
+
+    fn put_in_force(&self, read: Result<Config, Faults>) -> Reloaded {
         let next = match read {
             Ok(next) => next,
             Err(faults) => {

@@ -1,9 +1,31 @@
-//! Sets up the log: one writer on standard error, text or JSON, filtered by directives.
+//! The log: one line an event on standard error, text or JSON, filtered by directives that can change while it runs.
+//! A line never waits for whoever reads standard error, and what it holds never breaks it.
+//! `docs/telemetry.md` names every event.
+
+mod layer;
+mod level;
+mod line;
+mod repeats;
+mod tally;
+mod writer;
 
 use std::io::IsTerminal as _;
 use std::panic::PanicHookInfo;
+use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::{Layer, Layered, SubscriberExt as _};
+use tracing_subscriber::registry::Registry;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+pub use layer::{ACCESS, REQUEST};
+pub use level::{BadDirectives, Level, level, set_level, set_level_for};
+pub use tally::{Recent, Tally, tally};
+
+use layer::LogLayer;
+use writer::Writer;
+
+/// How long the end of the process waits until the last lines are out.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// How the log is written. The composition root maps the configuration to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,18 +36,55 @@ pub enum Format {
     Json,
 }
 
+/// What further layers stand on, such as that of the traces. The filter of the log is the log's own.
+pub type Base = Layered<Box<dyn Layer<Registry> + Send + Sync>, Registry>;
+
+/// The log at work. Dropping it waits a moment until the last lines are written.
+#[derive(Debug)]
+#[must_use = "the last lines are lost when the process ends before they are written"]
+pub struct Running(Option<Writer>);
+
 /// Starts the log of this process. A second start is refused quietly: the first one holds.
-pub fn start(format: Format, filter: EnvFilter) {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    let started = match format {
-        Format::Text => builder.try_init(),
-        Format::Json => builder.json().flatten_event(true).try_init(),
-    };
-    if started.is_ok() {
-        std::panic::set_hook(Box::new(panicked));
+///
+/// # Errors
+/// When the directives cannot be read.
+pub fn start(format: Format, directives: &str) -> Result<Running, BadDirectives> {
+    start_with(format, directives, None::<tracing_subscriber::layer::Identity>)
+}
+
+/// The same with a further layer, which sees what its own filter lets through and not the log's.
+///
+/// # Errors
+/// When the directives cannot be read.
+pub fn start_with(
+    format: Format,
+    directives: &str,
+    further: impl Layer<Base> + Send + Sync,
+) -> Result<Running, BadDirectives> {
+    let ansi = format == Format::Text && std::io::stderr().is_terminal();
+    let (filter, handle) = level::filter(directives)?;
+    let Ok(writer) = Writer::start(std::io::stderr()) else { return Ok(Running(None)) };
+    let log = LogLayer::new(format, ansi, writer.clone());
+    let held_back = log.repeats();
+    let log: Box<dyn Layer<Registry> + Send + Sync> = Box::new(log.with_filter(filter));
+    if tracing_subscriber::registry().with(log).with(further).try_init().is_err() {
+        writer.end(Duration::ZERO);
+        return Ok(Running(None));
+    }
+    level::install(handle, directives);
+    writer.each_second(move |now| {
+        level::fall_back(now);
+        held_back.say(now);
+    });
+    std::panic::set_hook(Box::new(panicked));
+    Ok(Running(Some(writer)))
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(writer) = &self.0 {
+            writer.end(LAST_LINES);
+        }
     }
 }
 
@@ -36,45 +95,4 @@ fn panicked(info: &PanicHookInfo<'_>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io;
-    use std::panic;
-    use std::sync::{Arc, Mutex};
-    use std::thread;
-
-    use super::*;
-
-    #[derive(Clone, Default)]
-    struct Buffer(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Buffer {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn a_panic_is_logged_by_its_place_and_not_by_its_text() {
-        let (before, here) = (panic::take_hook(), thread::current().id());
-        // other tests run beside this one: theirs go on to the hook before
-        panic::set_hook(Box::new(
-            move |info| {
-                if thread::current().id() == here { panicked(info) } else { before(info) }
-            },
-        ));
-        let log = Buffer::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
-        let text = "cAnaRy".to_owned();
-        tracing::subscriber::with_default(subscriber, || {
-            panic::catch_unwind(|| panic!("{text}")).unwrap_err();
-        });
-        let said = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-        assert!(said.contains("panicked") && said.contains("telemetry/log.rs:"), "{said}");
-        assert!(!said.contains("cAnaRy"), "{said}");
-    }
-}
+mod tests;

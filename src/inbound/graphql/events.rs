@@ -183,6 +183,9 @@ impl Stream for Events {
         let Some(live) = &mut this.live else { return Poll::Ready(None) };
         let heartbeat = this.door.streams().settings().heartbeat;
         let turn = std::task::ready!(live.poll(heartbeat, cx));
+        if matches!(turn, Turn::Answer(Answer::Result(_))) {
+            live.seat.told_update();
+        }
         if let Turn::End(reason) = turn
             && let Some(live) = this.live.take()
         {

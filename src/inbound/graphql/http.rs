@@ -27,6 +27,7 @@ use super::operation::Operation;
 use super::plan::Plans;
 use super::{events, ws};
 use crate::domain::principal::Principal;
+use crate::inbound::access_log::Noted;
 use crate::inbound::client_limits::{ClientLimits, Place};
 use crate::inbound::error::{Kind, Refusal};
 use crate::inbound::peer::Peer;
@@ -200,6 +201,7 @@ impl Door {
     async fn answer(&self, request: Request) -> Result<Response, Refusal> {
         let verb = Verb::of(request.method())?;
         let principal = self.authenticate(bearer::token(request.headers())?.as_ref())?;
+        Noted::client(request.extensions(), principal.name());
         // held until the answer, or the stream that has a place of its own
         let _place = self.client_limits().admit(&principal)?;
         let accepted = negotiate::accepted(request.headers())?;
@@ -214,6 +216,9 @@ impl Door {
         let client = principal.clone();
         let prepared = self.prepare(parameters, principal, |kind| verb.permits(kind, accepted.streams()));
         let operation = prepared.as_ref().ok().map(|prepared| prepared.operation.kind);
+        if let Some(kind) = operation {
+            Noted::operation(&parts.extensions, kind);
+        }
         match (accepted.form(operation), prepared) {
             (Form::Stream(transport), prepared) => {
                 let secure = parts.extensions.get::<Peer>().and_then(|peer| peer.secure);

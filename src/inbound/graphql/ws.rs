@@ -12,6 +12,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::events;
 use super::http::{Door, bearer};
+use crate::inbound::access_log::Noted;
 use crate::inbound::error::{Kind, Refusal};
 use crate::inbound::peer::Peer;
 use crate::inbound::streams::{Room, Transport};
@@ -45,6 +46,9 @@ pub(super) fn upgrade(door: &Door, mut request: Request) -> Result<Response, Ref
         Some(token) => Some(door.authenticate(Some(&token))?),
         None => None,
     };
+    if let Some(principal) = &principal {
+        Noted::client(request.extensions(), principal.name());
+    }
     let mut seat = streams.open(Transport::WebSocket, principal.as_ref()).map_err(events::refusal)?;
     if let Some(principal) = &principal {
         door.client_limits().pace(principal)?;

@@ -73,8 +73,11 @@ async fn a_body_at_the_limit_is_read() {
 
 #[tokio::test(start_paused = true)]
 async fn beyond_the_limit_a_request_is_turned_away_and_places_come_back() {
-    let settings =
-        Settings { concurrency: 1, retry_after: Duration::from_millis(1500), ..Settings::default() };
+    let settings = Settings {
+        concurrency: Places::new(1),
+        retry_after: Duration::from_millis(1500),
+        ..Settings::default()
+    };
     let app = app(settings);
     let mut hanging = std::pin::pin!(app.clone().oneshot(get_request("/hangs")));
     assert!(futures_util::poll!(&mut hanging).is_pending());
@@ -102,8 +105,7 @@ async fn a_request_id_is_taken_over_only_if_harmless() {
 
 #[tokio::test(start_paused = true)]
 async fn a_flood_is_one_warning_that_says_how_many_it_holds_back() {
-    let keeper =
-        DoorKeeper { permits: Semaphore::new(0), retry_after: Duration::ZERO, said: Mutex::default() };
+    let keeper = DoorKeeper { places: Places::new(0), retry_after: Duration::ZERO, said: Mutex::default() };
     assert_eq!([0; 4].map(|_| keeper.turned_away()), [Some(1), None, None, None]);
     tokio::time::advance(WARN_EVERY).await;
     assert_eq!([0; 2].map(|_| keeper.turned_away()), [Some(4), None]);

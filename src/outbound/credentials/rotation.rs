@@ -225,11 +225,15 @@ impl Follower {
         let Some(held_back) = self.alarm.due(reason) else { return };
         let (source, reference) = (self.reader.name(), &self.reference);
         if self.slot().is_some_and(|slot| slot.current().is_some()) {
-            let text = "a new credential does not come into force, the one before stays";
-            tracing::error!(%source, %reference, reason, held_back, "{text}");
+            tracing::error!(
+                %source, %reference, reason, held_back,
+                "a new credential does not come into force, the one before stays"
+            );
         } else {
-            let text = "the source has no usable credential, it is left unconfigured";
-            tracing::error!(%source, %reference, reason, held_back, "{text}");
+            tracing::error!(
+                %source, %reference, reason, held_back,
+                "the source has no usable credential, it is left unconfigured"
+            );
         }
     }
 

@@ -104,7 +104,7 @@ impl RedisStore {
         };
         self.damaged.fetch_add(1, Ordering::Relaxed);
         if let Some(held_back) = self.failing.due() {
-            tracing::error!(job = %key, held_back, "a shared record {why}, and is left out");
+            tracing::error!(job = %key, why, held_back, "a shared record cannot be read, and is left out");
         }
         None
     }

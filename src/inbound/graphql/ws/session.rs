@@ -104,7 +104,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 None => Err(EndReason::ClientLeft),
             },
             (id, said) = self.operations.next() => match said {
-                Said::Answer(Answer::Result(json)) => self.send(message::about(&id, "next", Some(&json))).await,
+                Said::Answer(Answer::Result(json)) => {
+                    self.seat.told_update();
+                    self.send(message::about(&id, "next", Some(&json))).await
+                }
                 Said::Answer(Answer::Refused(errors)) => {
                     self.send(message::about(&id, "error", Some(&errors))).await
                 }

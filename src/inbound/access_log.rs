@@ -1,0 +1,212 @@
+//! One line a request, when its answer has ended: what was asked for in words of ours, how it ended, how much and how long.
+//! Never the path or the query as they came: those hold ids, and whatever else a client puts there.
+
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+
+use async_graphql::parser::types::OperationType;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::{Method, StatusCode};
+use hyper::body::{Frame, SizeHint};
+use tokio::time::Instant;
+use tracing::Instrument as _;
+
+use super::layers::RequestId;
+use crate::config::AccessLog;
+use crate::telemetry::log::{ACCESS, REQUEST};
+
+/// The status of a request whose client left before there was an answer: a word of logs, which no client ever gets.
+const LEFT: u16 = 499;
+
+/// What the doors find out about a request on the way, as an extension of it.
+#[derive(Clone, Debug, Default)]
+pub struct Noted(Arc<Facts>);
+
+#[derive(Debug, Default)]
+struct Facts {
+    client: OnceLock<String>,
+    operation: OnceLock<&'static str>,
+}
+
+impl Noted {
+    /// Notes who asks, by name.
+    pub(super) fn client(extensions: &http::Extensions, name: &str) {
+        if let Some(noted) = extensions.get::<Self>() {
+            noted.0.client.set(name.to_owned()).ok();
+        }
+    }
+
+    /// Notes what type of operation it is.
+    pub(super) fn operation(extensions: &http::Extensions, kind: OperationType) {
+        if let Some(noted) = extensions.get::<Self>() {
+            let word = match kind {
+                OperationType::Query => "query",
+                OperationType::Mutation => "mutation",
+                OperationType::Subscription => "subscription",
+            };
+            noted.0.operation.set(word).ok();
+        }
+    }
+}
+
+/// Gives the request its span and its place for notes, and says the line. Around everything but what names the request.
+pub(super) async fn tell(State(which): State<AccessLog>, mut request: Request, next: Next) -> Response {
+    let id = request.extensions().get::<RequestId>().and_then(|id| id.0.to_str().ok().map(ToOwned::to_owned));
+    let id = id.unwrap_or_default();
+    let span = tracing::info_span!(target: REQUEST, "request", request_id = id);
+    if which == AccessLog::Off {
+        return next.run(request).instrument(span).await;
+    }
+    let noted = Noted::default();
+    request.extensions_mut().insert(noted.clone());
+    let line = Line {
+        which,
+        begun: Instant::now(),
+        method: method(request.method()),
+        route: route(request.uri().path()),
+        status: StatusCode::from_u16(LEFT).unwrap_or_default(),
+        bytes: 0,
+        whole: false,
+        id,
+        noted,
+    };
+    // the line is said at its drop: also where the client leaves before there is an answer
+    let mut told = Told(Box::new(line));
+    let response = next.run(request).instrument(span).await;
+    told.0.status = response.status();
+    if which == AccessLog::Errors && !response.status().is_server_error() {
+        return response;
+    }
+    let head = told.0.method == "HEAD";
+    response.map(|body| {
+        told.0.whole = head || body.is_end_stream();
+        Body::new(Counted { body, told })
+    })
+}
+
+/// A method in a word of a closed list: a client may make up others.
+fn method(method: &Method) -> &'static str {
+    const KNOWN: [&str; 7] = ["GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"];
+    KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
+}
+
+/// What a path leads to, without what a client put into it.
+fn route(path: &str) -> &'static str {
+    match path {
+        "/graphql" => "/graphql",
+        "/" | "/page.css" | "/page.js" | "/socket.js" => "page",
+        job if job.starts_with("/v1/jobs/") => "/v1/jobs/{source}/{externalId}",
+        _ => "none",
+    }
+}
+
+/// What is known of a request so far.
+struct Line {
+    which: AccessLog,
+    begun: Instant,
+    method: &'static str,
+    route: &'static str,
+    status: StatusCode,
+    bytes: u64,
+    /// The whole answer was taken.
+    whole: bool,
+    id: String,
+    noted: Noted,
+}
+
+/// Says its line when it is dropped.
+struct Told(Box<Line>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        let Line { which, begun, method, route, status, bytes, whole, id: request_id, noted } = &*self.0;
+        let failed = status.is_server_error();
+        if *which != AccessLog::All && !failed {
+            return;
+        }
+        let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let (client, operation) = (noted.0.client.get(), noted.0.operation.get());
+        let (client, operation) = (client.map(String::as_str), operation.copied());
+        let status = status.as_u16();
+        if *which == AccessLog::All {
+            tracing::info!(
+                target: ACCESS,
+                method, route, status, bytes, whole, duration_ms, client, operation, request_id,
+                "request served"
+            );
+        } else {
+            tracing::warn!(
+                method,
+                route,
+                status,
+                bytes,
+                whole,
+                duration_ms,
+                client,
+                operation,
+                request_id,
+                "request failed"
+            );
+        }
+    }
+}
+
+/// A body whose bytes are counted, and whose end is told.
+struct Counted {
+    body: Body,
+    told: Told,
+}
+
+impl HttpBody for Counted {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = self.get_mut();
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        let line = &mut this.told.0;
+        match &frame {
+            Some(Ok(frame)) => {
+                line.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                line.whole = this.body.is_end_stream();
+            }
+            Some(Err(_)) => {}
+            None => line.whole = true,
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_makes_up_is_in_no_line() {
+        for (path, expected) in [
+            ("/graphql", "/graphql"),
+            ("/graphql/", "none"),
+            ("/v1/jobs/mind/secret", "/v1/jobs/{source}/{externalId}"),
+            ("/page.js", "page"),
+            ("/cAnaRy", "none"),
+        ] {
+            assert_eq!(route(path), expected, "{path}");
+        }
+        assert_eq!(method(&Method::from_bytes(b"CANARY").unwrap()), "other");
+    }
+}

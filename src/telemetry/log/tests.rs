@@ -1,0 +1,170 @@
+//! The log as a whole, on a writer that a test holds.
+
+use std::ffi::OsStr;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt as _;
+use std::panic;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use tokio::time::Instant;
+use tracing_subscriber::layer::SubscriberExt as _;
+
+use super::writer::ROOM;
+use super::*;
+
+#[derive(Clone, Default)]
+struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+impl Buffer {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Write for Buffer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What is said while `work` goes on, in JSON, and what the clock would say `later`.
+fn said(work: impl FnOnce(), later: Duration) -> String {
+    said_in(Format::Json, work, later)
+}
+
+fn said_in(format: Format, work: impl FnOnce(), later: Duration) -> String {
+    let (buffer, level) = (Buffer::default(), tracing::level_filters::LevelFilter::TRACE);
+    let writer = Writer::start(buffer.clone()).unwrap();
+    let layer = LogLayer::new(format, false, writer.clone());
+    let overdue = layer.repeats();
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer.with_filter(level)), work);
+    overdue.say(Instant::now() + later);
+    writer.end(Duration::from_secs(30));
+    buffer.text()
+}
+
+#[test]
+fn a_panic_is_logged_by_its_place_and_not_by_its_text() {
+    let (before, here) = (panic::take_hook(), thread::current().id());
+    // other tests run beside this one: theirs go on to the hook before
+    panic::set_hook(Box::new(
+        move |info| {
+            if thread::current().id() == here { panicked(info) } else { before(info) }
+        },
+    ));
+    let text = "cAnaRy".to_owned();
+    let said = said(|| drop(panic::catch_unwind(|| panic!("{text}")).unwrap_err()), Duration::ZERO);
+    assert!(said.contains("panicked") && said.contains("telemetry/log/tests.rs:"), "{said}");
+    assert!(!said.contains("cAnaRy"), "{said}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Texts and bytes of any kind, in every way that a field is given: as many lines as there were events.
+    #[test]
+    fn no_input_adds_or_joins_lines(given in vec((any::<String>(), vec(any::<u8>(), 0..40)), 1..10)) {
+        for format in [Format::Text, Format::Json] {
+            let work = || {
+                for (text, bytes) in &given {
+                    let path = Path::new(OsStr::from_bytes(bytes));
+                    tracing::debug!(text, display = %text, debug = ?text, path = %path.display(), raw = ?path, "fixed");
+                }
+            };
+            let said = said_in(format, work, Duration::ZERO);
+            let lines: Vec<&str> = said.strip_suffix('\n').unwrap().split(['\n', '\r', '\u{2028}', '\u{85}']).collect();
+            prop_assert_eq!(lines.len(), given.len());
+            for line in lines {
+                prop_assert!(line.contains("fixed") && !line.contains(char::is_control), "{:?}", line);
+                if format == Format::Json {
+                    let read: serde_json::Value = serde_json::from_str(line).unwrap();
+                    prop_assert_eq!(&read["text"], &read["display"]);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_flood_of_one_event_is_a_few_lines_and_a_number_and_hides_no_other() {
+    let said = said(
+        || {
+            for number in 0..1_000 {
+                tracing::warn!(source = "one", number, "again");
+            }
+            tracing::warn!(source = "two", "other");
+            for number in 0..100 {
+                tracing::info!(target: ACCESS, number, "each");
+            }
+        },
+        repeats::WINDOW,
+    );
+    let lines: Vec<serde_json::Value> =
+        said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let about = |message: &str| lines.iter().filter(|line| line["message"] == message).collect::<Vec<_>>();
+    let again = about("again");
+    assert_eq!(again.len(), repeats::AT_ONCE as usize + 1);
+    let last = again.last().unwrap();
+    assert_eq!((&last["source"], &last["repeats"]), (&"one".into(), &(1_000 - repeats::AT_ONCE).into()));
+    assert_eq!((about("other").len(), about("each").len()), (1, 100));
+}
+
+#[test]
+fn a_line_names_its_request_whatever_else_is_between() {
+    let said = said(
+        || {
+            let _request = tracing::info_span!(target: REQUEST, "request", request_id = "r1").entered();
+            let _other = tracing::info_span!("other", request_id = "not this").entered();
+            tracing::info!("within");
+        },
+        Duration::ZERO,
+    );
+    let line: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&line["message"], &line["request_id"]), (&"within".into(), &"r1".into()));
+}
+
+/// Takes one piece of output each time it is told to.
+struct Stuck {
+    go_on: Receiver<()>,
+    out: Buffer,
+}
+
+impl Write for Stuck {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.go_on.recv().ok();
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn who_speaks_waits_for_no_reader_and_what_is_lost_is_counted() {
+    let (release, go_on): (SyncSender<()>, _) = sync_channel(0);
+    let out = Buffer::default();
+    let writer = Writer::start(Stuck { go_on, out: out.clone() }).unwrap();
+    let line = format!("{}\n", "x".repeat(1023));
+    let before = tally().dropped;
+    for _ in 0..4 * ROOM / line.len() {
+        writer.put(&line);
+    }
+    let dropped = tally().dropped - before;
+    assert!(usize::try_from(dropped).unwrap() >= 2 * ROOM / line.len(), "{dropped} lines");
+    // the end is not held either
+    writer.end(Duration::from_millis(10));
+    drop(release);
+    writer.end(Duration::from_secs(30));
+    let (written, whole) = (out.text().len(), out.text().lines().all(|said| said.len() == 1023));
+    assert!(whole && written >= ROOM && written <= 2 * ROOM + line.len(), "{written}");
+}
