@@ -20,6 +20,7 @@ use self::state::{State, Step};
 use crate::domain::id::SourceName;
 use crate::domain::source::{BudgetUse, SourceHealth};
 use crate::ports::upstream::Asker;
+use crate::telemetry::meters;
 
 /// What a caller is told who waited for a slot in vain: when is not known, so "in a moment".
 const SLOT_WAIT: Duration = Duration::from_secs(1);
@@ -48,6 +49,16 @@ pub enum Refusal {
     Broken(Duration),
 }
 
+impl From<&Refusal> for meters::Held {
+    fn from(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::Throttled(_) => Self::Throttled,
+            Refusal::Rejected => Self::Rejected,
+            Refusal::Broken(_) => Self::Broken,
+        }
+    }
+}
+
 /// How a call ended, as far as the gate cares.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Outcome {
@@ -73,6 +84,8 @@ pub struct Snapshot {
     pub budget: BudgetUse,
     /// How long no call will be made.
     pub closed_for: Option<Duration>,
+    /// Whether it failed several times in a row and is left alone.
+    pub breaker_open: bool,
 }
 
 /// The gate of one source. Shared by all its calls.
@@ -121,6 +134,21 @@ impl Gate {
     }
 
     async fn enter_with(
+        self: &Arc<Self>,
+        asker: &Asker,
+        patience: Duration,
+        showing: Showing,
+    ) -> Result<Permit, Refusal> {
+        let began = Instant::now();
+        let entered = self.wait_with(asker, patience, showing).await;
+        meters::budget_waited(&self.name, began.elapsed());
+        if let Err(refusal) = &entered {
+            meters::call_held_back(&self.name, refusal.into());
+        }
+        entered
+    }
+
+    async fn wait_with(
         self: &Arc<Self>,
         asker: &Asker,
         patience: Duration,
@@ -239,6 +267,7 @@ impl Gate {
                 left_this_hour: state.hour.left(now),
             },
             closed_for: state.closed_for(now),
+            breaker_open: state.breaker.is_open(),
         }
     }
 
@@ -296,6 +325,7 @@ impl Drop for Permit {
         state.leave(now, self.trial, self.outcome);
         if state.breaker.is_open() && !was_open {
             tracing::warn!(source = %name, "the source failed several times in a row and is left alone");
+            meters::breaker_opened(name);
         }
         if state.rejected.is_some() && !was_rejected {
             tracing::error!(source = %name, "the source refuses the configured credential");

@@ -266,6 +266,7 @@ impl Source {
             credential: self.credential_status(health),
             budget: snapshot.budget,
             throttled_until: snapshot.closed_for.and_then(|wait| self.now().checked_add(wait).ok()),
+            breaker_open: snapshot.breaker_open,
         }
     }
 
