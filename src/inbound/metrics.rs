@@ -3,15 +3,18 @@
 
 use std::sync::Arc;
 
+use axum::extract::Request;
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::streams::Streams;
 use crate::domain::principal::Principal;
 use crate::domain::source::{CredentialState, SourceHealth, SourceStatus};
 use crate::jobs::Jobs;
-use crate::telemetry::meters::{self, Format, Instrument as I, Read, Readings, Word};
+use crate::telemetry::meters::{self, Door, Format, Instrument as I, Read, Readings, Word};
 
 /// Each health with its word.
 const HEALTHS: [(SourceHealth, &str); 6] = [
@@ -80,6 +83,22 @@ fn format(headers: &HeaderMap) -> Format {
         named && weight.is_none_or(|weight| weight > 0.0)
     };
     if ranges.any(names) { Format::OpenMetrics } else { Format::Classic }
+}
+
+/// Counts each request with its answer, by the door that its path leads to.
+pub(super) async fn count(request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let method = request.method().clone();
+    let door = match request.uri().path() {
+        "/graphql" => Some(Door::Graphql),
+        path if path.starts_with("/v1/") => Some(Door::Rest),
+        _ => None,
+    };
+    let response = next.run(request).await;
+    let status = response.status();
+    let missed = if status == StatusCode::NOT_FOUND { Door::Nothing } else { Door::Page };
+    meters::request(door.unwrap_or(missed), method.as_str(), status.as_u16(), began.elapsed());
+    response
 }
 
 impl Read for Metrics {

@@ -27,6 +27,7 @@ use crate::domain::pace::Pace;
 use crate::domain::state::JobState;
 use crate::ports::ledger::Ledger;
 use crate::ports::upstream::LookError;
+use crate::telemetry::meters;
 
 use super::answer::Miss;
 use tally::{Tallies, Tally};
@@ -407,6 +408,10 @@ impl State {
             return false;
         }
         followed.looking = true;
+        let late = followed.on_agenda.and_then(|due| Instant::now().checked_duration_since(due));
+        if let Some(late) = late {
+            meters::poll_lag(&key.source, late);
+        }
         self.set_agenda(key, None);
         true
     }

@@ -162,9 +162,10 @@ impl Gate {
             let (wait, first) = match step {
                 Step::Go(trial) => {
                     let outcome = Outcome::Unknown;
-                    let mut permit = Permit { gate: Arc::clone(self), trial, outcome, slot: None };
+                    let mut permit = Permit { gate: Arc::clone(self), trial, outcome, began: now, slot: None };
                     // It leaves the queue only now, so that those behind it come after it here too.
                     permit.slot = self.enter_shared(give_up).await?;
+                    permit.began = Instant::now();
                     return Ok(permit);
                 }
                 Step::Refuse(refusal) => return Err(refusal),
@@ -288,6 +289,8 @@ pub struct Permit {
     gate: Arc<Gate>,
     trial: Trial,
     outcome: Outcome,
+    /// When its turn came.
+    began: Instant,
     /// Its slot among all replicas.
     slot: Option<String>,
 }
@@ -309,6 +312,12 @@ struct Trial {
 }
 
 impl Permit {
+    /// Counts the call, by how it ended.
+    pub fn ended(self, end: meters::CallEnd) -> Self {
+        meters::upstream_call(&self.gate.name, end, self.began.elapsed());
+        self
+    }
+
     /// Ends the call and tells the gate how.
     pub fn finish(mut self, outcome: Outcome) {
         self.outcome = outcome;

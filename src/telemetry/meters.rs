@@ -145,6 +145,15 @@ pub enum Told {
     Feed,
 }
 
+impl Told {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Watch => "watch",
+            Self::Feed => "feed",
+        }
+    }
+}
+
 /// How far a change is behind an update, and how well that is known.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct News {
@@ -214,9 +223,9 @@ pub fn operation_took(kind: &'static str, took: Duration) {
     observe(Instrument::GraphqlOperationDuration, one(kind), took.as_secs_f64());
 }
 
-/// Counts an error by the `extensions.code` that it was sent with.
-pub fn graphql_error(code: &'static str) {
-    add(Instrument::GraphqlErrors, one(code), 1);
+/// Counts an error or a refusal by the code that it was sent with.
+pub fn error(code: &'static str) {
+    add(Instrument::Errors, one(code), 1);
 }
 
 /// Counts a job that was not answered for.
@@ -289,16 +298,21 @@ pub fn poll_lag(source: &SourceName, late: Duration) {
     observe(Instrument::PollLag, one(source), late.as_secs_f64());
 }
 
-/// Counts an update that was handed to a stream, and those of the same job that it overtook.
-pub fn update_told(by: Told, overtook: u64) {
-    let by = match by {
-        Told::Watch => "watch",
-        Told::Feed => "feed",
-    };
-    add(Instrument::UpdatesDelivered, one(by), 1);
-    if overtook > 0 {
-        add(Instrument::UpdatesCoalesced, one(by), overtook);
+/// Counts an update that was handed to a stream.
+pub fn update_told(by: Told) {
+    add(Instrument::UpdatesDelivered, one(by.word()), 1);
+}
+
+/// Counts updates that a newer one of the same job overtook before they were taken.
+pub fn updates_coalesced(by: Told, count: u64) {
+    if count > 0 {
+        add(Instrument::UpdatesCoalesced, one(by.word()), count);
     }
+}
+
+/// Notes how long after the answer that held it news was handed to a stream.
+pub fn found_told(source: &SourceName, since_found: Duration) {
+    observe(Instrument::FoundToTold, one(source), since_found.as_secs_f64());
 }
 
 /// Notes how old the news of an update was when it was handed to a stream.
@@ -310,7 +324,7 @@ pub fn news_told(source: &SourceName, news: News) {
         news.lag.as_secs_f64(),
     );
     observe(Instrument::LookInterval, one(source), news.between.as_secs_f64());
-    observe(Instrument::FoundToTold, one(source), news.since_found.as_secs_f64());
+    found_told(source, news.since_found);
 }
 
 /// Counts a stream that began.

@@ -61,7 +61,7 @@ instruments! {
         "Operations that passed all limits and were executed.";
     GraphqlOperationDuration: Kind::Histogram(QUICK), "jobgate_graphql_operation_duration_seconds", ["type"],
         "How long queries and mutations took to execute.";
-    GraphqlErrors: Kind::Counter, "jobgate_graphql_errors_total", ["code"],
+    Errors: Kind::Counter, "jobgate_errors_total", ["code"],
         "Errors and refusals that were sent, by their code.";
     JobProblems: Kind::Counter, "jobgate_job_problems_total", ["code"],
         "Jobs that were answered with a problem in their place, by its code.";
