@@ -66,6 +66,8 @@ fn from_the_start(instrument: Instrument) -> Vec<Words> {
     let words: &[&'static str] = match instrument {
         Instrument::ConfigReloads => &["applied", "refused", "unchanged"],
         Instrument::TelemetryDropped => &["spans", "metrics"],
+        // those that alerts wait for
+        Instrument::Errors => &["INTERNAL_SERVER_ERROR", "OVERLOADED"],
         Instrument::CacheReads => &["near", "store", "none"],
         Instrument::Lookups => &["held", "held_and_checked", "believed_missing", "asked"],
         Instrument::Flights => &["led", "joined"],
