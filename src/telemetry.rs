@@ -1,5 +1,6 @@
-//! Floor 2: what is seen from outside. Logs today; traces and metrics come with their own issue.
+//! Floor 2: what is seen from outside. Logs, traces and metrics.
 
 pub mod limited;
 pub mod log;
+pub mod meters;
 pub mod trace;

@@ -23,6 +23,7 @@ use super::access_log;
 use super::bad_credentials::BadCredentials;
 use super::cors;
 use super::error::{Kind, Refusal};
+use super::metrics;
 use super::paced::{Pace, Paced};
 use super::peer::{Connection, Peer, TrustedProxies};
 use super::probes::Places;
@@ -111,6 +112,8 @@ pub fn around(routes: Router, settings: Settings) -> Router {
             .layer(option_layer(secure))
             // answers depend on who asks and on the moment: no cache between may keep one
             .layer(fixed(header::CACHE_CONTROL, "no-store"))
+            // around all that can refuse, so that refusals count as well
+            .layer(from_fn(metrics::count))
             // before anything can fail, so that a failure can be found by its id
             .layer(from_fn(name))
             // right behind: the line about a request says what became of it, whoever refused it

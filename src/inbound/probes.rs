@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use tokio::sync::Semaphore;
 
 use super::metrics::Metrics;
@@ -135,7 +135,7 @@ impl Readiness {
 pub fn router(readiness: Readiness, metrics: Metrics, status: Status) -> Router {
     Router::new()
         .route("/livez", get(|| async { "alive\n" }))
-        .route("/metrics", get(move || std::future::ready(metrics.answer())))
+        .route("/metrics", get(move |headers: HeaderMap| std::future::ready(metrics.answer(&headers))))
         .route("/readyz", get(ready))
         .with_state(readiness)
         .merge(status::router(status))

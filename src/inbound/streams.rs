@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::domain::principal::Principal;
+use crate::telemetry::meters;
 
 mod origins;
 mod reason;
@@ -200,6 +201,7 @@ impl Streams {
         held.open.insert(id, Open { holder: holder.cloned(), end });
         *held.counts.of(transport) += 1;
         drop(held);
+        meters::stream_opened(transport.word());
         let settings = &self.0.settings;
         let spread = 1.0 + AGE_JITTER * (2.0 * fastrand::f64() - 1.0);
         Ok(Seat {
@@ -405,6 +407,7 @@ impl Drop for Seat {
         let (transport, reason, client) = (self.transport.word(), self.why.word(), self.client.as_deref());
         let age_ms = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
         let updates = self.updates;
+        meters::stream_ended(transport, reason);
         self.span.in_scope(|| tracing::debug!(transport, reason, client, age_ms, updates, "stream ended"));
     }
 }

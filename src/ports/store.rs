@@ -42,6 +42,8 @@ pub struct StoreHealth {
     pub bytes: u64,
     /// How many jobs lie on disk.
     pub jobs: u64,
+    /// How many jobs are held in memory, about.
+    pub near: u64,
 }
 
 /// Which held jobs to list. Empty lists mean "any".

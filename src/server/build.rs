@@ -240,6 +240,7 @@ impl Gateway {
         let probes_end = CancellationToken::new();
         let tls = self.certificate.as_ref().map(Certificate::acceptor);
         let metrics = Metrics::new(self.jobs.clone(), self.streams.clone());
+        metrics.tell_collector();
         let status = Status {
             jobs: self.jobs.clone(),
             streams: self.streams.clone(),

@@ -21,6 +21,7 @@ use crate::ports::BoxFuture;
 use crate::ports::store::{JobStore, Kept, ListFilter, StoreError, StoreHealth};
 use crate::ports::turns::Fence;
 use crate::telemetry::limited::LimitedWarning;
+use crate::telemetry::meters::{self, CacheTier};
 
 /// How often a record is written anew that somebody else changed meanwhile.
 const TRIES: usize = 4;
@@ -338,15 +339,19 @@ impl RedisStore {
 impl JobStore for RedisStore {
     fn get<'a>(&'a self, keys: &'a [JobKey]) -> BoxFuture<'a, Result<Vec<Option<Observation>>, StoreError>> {
         Box::pin(async move {
-            let near = self.near.get(keys).await?;
+            let near = self.near.find(keys).await;
             let answers = keys.iter().zip(near).map(async |(key, near)| match near {
-                Some(near) if near.job.is_terminal() => Some(near),
+                Some(near) if near.job.is_terminal() => (Some(near), CacheTier::Near),
                 near => match self.read(key).await {
-                    Ok(record) => self.newest(key, near, record).await,
-                    Err(_) => near,
+                    Ok(record) => (self.newest(key, near, record).await, CacheTier::Store),
+                    Err(_) => (near, CacheTier::Near),
                 },
             });
-            Ok(join_all(answers).await)
+            let answers = join_all(answers).await.into_iter().map(|(held, tier)| {
+                meters::cache_reads(if held.is_some() { tier } else { CacheTier::None }, 1);
+                held
+            });
+            Ok(answers.collect())
         })
     }
 
@@ -419,7 +424,7 @@ impl JobStore for RedisStore {
         keys: &'a [JobKey],
     ) -> BoxFuture<'a, Result<Vec<Option<Observation>>, StoreError>> {
         Box::pin(async move {
-            let near = self.near.get(keys).await?;
+            let near = self.near.find(keys).await;
             let answers = keys.iter().zip(near).map(async |(key, near)| match self.read(key).await {
                 Ok(record) => self.newest(key, near, record).await,
                 Err(_) => near,
@@ -435,6 +440,7 @@ impl JobStore for RedisStore {
             unwritten,
             dropped: self.dropped.load(Ordering::Relaxed),
             damaged: self.damaged.load(Ordering::Relaxed),
+            near: self.near.count(),
             ..StoreHealth::default()
         }
     }
