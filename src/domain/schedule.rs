@@ -21,6 +21,11 @@ impl Rate {
         Self { calls, per, started: VecDeque::new() }
     }
 
+    /// Allows another number of calls from now on. Those that were counted stay so.
+    pub fn allow(&mut self, calls: u32) {
+        self.calls = calls.max(1) as usize;
+    }
+
     /// How long to wait from `now` before one call fits.
     pub fn wait(&self, now: Duration) -> Duration {
         match self.started.len().checked_sub(self.calls).and_then(|over| self.started.get(over)) {
@@ -106,6 +111,11 @@ impl Breaker {
             open_until: None,
             trying: false,
         }
+    }
+
+    /// Closes it and forgets every failure, because it is another place that is asked now.
+    pub fn forget(&mut self) {
+        *self = Self::new(self.threshold, self.backoff);
     }
 
     /// Asks whether a call may go at `now`.
