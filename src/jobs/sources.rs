@@ -45,8 +45,7 @@ fn by_name(readers: Vec<Arc<dyn JobReader>>) -> ByName {
 impl Jobs {
     /// Asks these sources from now on and no others. What is under way is finished by whoever began it.
     ///
-    /// Who watches a job of a source that is gone, or whose upstream is another one now, is told that there is no such job, as
-    /// its last news. Nobody else notices.
+    /// Who watches a job of a source that is gone is told that there is no such job, as its last news. Nobody else notices.
     pub fn put_sources(&self, readers: Vec<Arc<dyn JobReader>>) {
         let next = by_name(readers);
         let before = self.inner.readers.0.swap(Arc::new(next));

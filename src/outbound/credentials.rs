@@ -33,6 +33,13 @@ type Slots = BTreeMap<SourceName, Arc<Slot>>;
 /// The secrets of another set of sources, read and not in force yet.
 pub struct NextSecrets(Slots);
 
+const MISSING: CredentialStatus = CredentialStatus {
+    state: CredentialState::Missing,
+    since: None,
+    in_force_since: None,
+    expires_at: None,
+};
+
 /// A secret that could not be read, so that its source is not asked. Names the reference and never the secret.
 #[derive(Debug, thiserror::Error)]
 #[error("sources.{source_name}.credential: {reference} {reason}")]
@@ -103,6 +110,11 @@ impl SecretFiles {
         self.slots.store(Arc::new(next.0));
     }
 
+    /// What is held for one source, whatever is held for it later under another configuration.
+    pub fn of(&self, source: &SourceName) -> Arc<dyn Credentials> {
+        Arc::new(OneSource(self.slot(source)))
+    }
+
     fn slot(&self, source: &SourceName) -> Option<Arc<Slot>> {
         self.slots.load().get(source).cloned()
     }
@@ -119,6 +131,32 @@ fn read_now(reference: &SecretRef, env: &Environment) -> Result<SecretString, Ba
     secret::read(reference, env)
 }
 
+impl NextSecrets {
+    /// What will be held for one source.
+    pub fn of(&self, source: &SourceName) -> Arc<dyn Credentials> {
+        Arc::new(OneSource(self.0.get(source).cloned()))
+    }
+}
+
+/// The secret of one source as one configuration has it: a call to the place that was configured with it must not show what
+/// is meant for another place.
+#[derive(Debug)]
+struct OneSource(Option<Arc<Slot>>);
+
+impl Credentials for OneSource {
+    fn current(&self, _: &SourceName) -> Option<Credential> {
+        self.0.as_ref()?.current()
+    }
+
+    fn shown(&self, _: &SourceName) -> Vec<Credential> {
+        self.0.as_ref().map(|slot| slot.shown()).unwrap_or_default()
+    }
+
+    fn status(&self, _: &SourceName) -> CredentialStatus {
+        self.0.as_ref().map_or(MISSING, |slot| slot.status())
+    }
+}
+
 impl Credentials for SecretFiles {
     fn current(&self, source: &SourceName) -> Option<Credential> {
         self.slot(source)?.current()
@@ -129,13 +167,7 @@ impl Credentials for SecretFiles {
     }
 
     fn status(&self, source: &SourceName) -> CredentialStatus {
-        let missing = CredentialStatus {
-            state: CredentialState::Missing,
-            since: None,
-            in_force_since: None,
-            expires_at: None,
-        };
-        self.slot(source).map_or(missing, |slot| slot.status())
+        self.slot(source).map_or(MISSING, |slot| slot.status())
     }
 }
 
