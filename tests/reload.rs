@@ -7,6 +7,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use jobgate::config::ClientConfig;
 use jobgate::outbound::identity::keys;
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::support::process::Process;
 use crate::support::server::{ANY, KEY, TOKEN, external, told};
-use crate::support::streams::{Heard, Sse, Watcher, WebSocket};
+use crate::support::streams::{Heard, Sse, Watcher, WebSocket, settles};
 use crate::support::wire;
 
 /// The token that only the second upstream takes, from when it is told to.
@@ -64,11 +65,16 @@ impl Gateway {
 
     /// Puts another file in the place of the one before, as the kubelet does, and waits until that is in force.
     async fn change(&mut self, sources: &[&str], rest: &str, changed: &str) {
+        let heard = format!("changed=\"{changed}\"");
+        let count = |process: &Process| {
+            let said = process.said();
+            said.lines().filter(|line| line.contains("is reloaded") && line.contains(&heard)).count()
+        };
+        let before = count(&self.process);
         self.round += 1;
         put(&self.folder, self.round, &file(sources, rest));
-        let heard = format!("changed=\"{changed}\"");
-        let reloaded = |line: &str| (line.contains("is reloaded") && line.contains(&heard)).then_some(());
-        self.process.find(&heard, reloaded).await;
+        let process = &self.process;
+        settles(&heard, Duration::from_secs(60), || count(process) > before).await;
     }
 
     fn url(&self, upstream: usize) -> String {
@@ -76,7 +82,8 @@ impl Gateway {
     }
 
     async fn ask(&self, client: &str, source: &str, id: &str, max: Option<&str>) -> String {
-        let query = format!("query($ref: JobRef!, $max: Duration) {{ job(ref: $ref, maxStaleness: $max) {ANY} }}");
+        let query =
+            format!("query($ref: JobRef!, $max: Duration) {{ job(ref: $ref, maxStaleness: $max) {ANY} }}");
         let body = json!({ "query": query, "variables": { "ref": external(source, id), "max": max } });
         let reply = wire::post(self.public, Some(&format!("jg_{client}")), &body).await;
         if reply.status == 200 { told(&reply.data()["job"]) } else { reply.refusal().1 }
@@ -139,8 +146,10 @@ async fn every_live_section_changes_under_streams_that_notice_nothing() {
     // a budget changes, and what was used of it stays used
     let (per_hour, used) = gateway.used().await;
     assert!(per_hour == 1_000_000 && used > 0, "{used} of {per_hour}");
-    let small = mind(&gateway.url(0), "{ env: MIND_TOKEN }", "per_second: 9000, per_hour: 500, concurrency: 50");
-    let changed = "sources.mind.budget.concurrency, sources.mind.budget.per_hour, sources.mind.budget.per_second";
+    let small =
+        mind(&gateway.url(0), "{ env: MIND_TOKEN }", "per_second: 9000, per_hour: 500, concurrency: 50");
+    let changed =
+        "sources.mind.budget.concurrency, sources.mind.budget.per_hour, sources.mind.budget.per_second";
     gateway.change(&[&small], &only_alice, changed).await;
     let (per_hour, after) = gateway.used().await;
     assert!(per_hour == 500 && after >= used, "{after} of {per_hour}, before {used}");
@@ -156,7 +165,13 @@ async fn every_live_section_changes_under_streams_that_notice_nothing() {
     // another place: what follows is asked there, with another credential once that is named
     let moved = mind(&gateway.url(1), "{ env: MIND_TOKEN }", BUDGET);
     let asked = |upstream: &Simulator| upstream.handle().record_of(Upstream::MindBridge).len();
-    gateway.change(&[&moved, &more], &both, &format!("sources.mind.base_url, {}", changed.replace("sources.mind.base_url, ", ""))).await;
+    gateway
+        .change(
+            &[&moved, &more],
+            &both,
+            &format!("sources.mind.base_url, {}", changed.replace("sources.mind.base_url, ", "")),
+        )
+        .await;
     let before = asked(&gateway.upstreams[1]);
     assert_eq!(gateway.ask("alice", "mind", "b", Some("0ms")).await, "RUNNING");
     assert!(asked(&gateway.upstreams[1]) > before);
@@ -174,9 +189,13 @@ async fn every_live_section_changes_under_streams_that_notice_nothing() {
     assert_eq!(answers.last().unwrap(), "TOO_MANY_REQUESTS", "{answers:?}");
     let debug = format!("{both}\ntelemetry: {{ log_level: debug }}");
     assert!(!gateway.process.said().contains("DEBUG"));
-    gateway.change(&[&keyed, &more], &debug, "limits.burst, limits.requests_per_second, telemetry.log_level").await;
+    gateway
+        .change(&[&keyed, &more], &debug, "limits.burst, limits.requests_per_second, telemetry.log_level")
+        .await;
     gateway.process.find("what was not said before", |line| line.contains("DEBUG").then_some(())).await;
-    let fresh = format!("{both}\ncache: {{ fresh_for: 1h }}\nstreams: {{ max_streams_per_client: 1 }}\nfollow: {{ slowest: 1m }}");
+    let fresh = format!(
+        "{both}\ncache: {{ fresh_for: 1h }}\nstreams: {{ max_streams_per_client: 1 }}\nfollow: {{ slowest: 1m }}"
+    );
     let changed = "cache.fresh_for, follow.slowest, streams.max_streams_per_client, telemetry.log_level";
     gateway.change(&[&keyed, &more], &fresh, changed).await;
     assert_eq!(gateway.ask("bob", "mind", "b", None).await, "RUNNING", "the pace of before is gone");
@@ -199,7 +218,8 @@ async fn every_live_section_changes_under_streams_that_notice_nothing() {
     let changed = "cache.fresh_for, follow.slowest, server.allowed_origins, server.trusted_proxies, streams.max_streams_per_client";
     gateway.change(&[&keyed, &more], &pages, changed).await;
     assert_eq!(wire::exchange(gateway.public, &request).await.status, 200);
-    let restart = |line: &str| (line.contains("need a restart") && line.contains("graphql.max_depth")).then_some(());
+    let restart =
+        |line: &str| (line.contains("need a restart") && line.contains("graphql.max_depth")).then_some(());
     gateway.process.find("what needs a restart", restart).await;
 
     // a source goes: whoever watches its jobs is told so, and its jobs are no more
@@ -250,7 +270,8 @@ async fn a_source_that_goes_ends_what_watched_it_and_comes_back_with_its_use() {
         assert_eq!(stream.hear().await, Heard::Complete);
     }
     assert_eq!(gateway.ask("", "mind", "b", None).await, "NOT_FOUND for good");
-    let low = mind(&gateway.url(0), "{ env: MIND_TOKEN }", "per_second: 9000, per_hour: 999, concurrency: 50");
+    let low =
+        mind(&gateway.url(0), "{ env: MIND_TOKEN }", "per_second: 9000, per_hour: 999, concurrency: 50");
     gateway.change(&[&low, &more], "", "sources.mind").await;
     let (per_hour, after) = gateway.used().await;
     assert!(per_hour == 999 && after >= used, "{after} of {per_hour}, before {used}");
@@ -259,7 +280,8 @@ async fn a_source_that_goes_ends_what_watched_it_and_comes_back_with_its_use() {
     let kind = low.replace("mindbridge", "supermetrics");
     gateway.round += 1;
     put(&gateway.folder, gateway.round, &file(&[&kind, &more], ""));
-    let refused = |line: &str| (line.contains("sources.mind.upstream") && line.contains("another name")).then_some(());
+    let refused =
+        |line: &str| (line.contains("sources.mind.upstream") && line.contains("another name")).then_some(());
     gateway.process.find("the refusal", refused).await;
     gateway.upstreams[1].handle().set_state("b", MindBridgeStep::new("COMPLETE")).unwrap();
     for stream in &mut streams {
@@ -276,7 +298,7 @@ async fn a_file_is_adopted_once_it_is_whole_and_what_it_names_is_there() {
 
     // written in place, and cut off before its clients for as long as it takes to be heard of
     let path = gateway.folder.join("jobgate.yaml");
-    let whole = fs::read_to_string(&path).unwrap() + "limits: { burst: 77 }\n";
+    let whole = fs::read_to_string(&path).unwrap() + "limits: { burst: 777 }\n";
     let half = whole.replace(&format!("clients: [{alice}]"), "");
     fs::write(&path, half).unwrap();
     let heard = |text: &'static str| move |line: &str| line.contains(text).then_some(());

@@ -224,6 +224,21 @@ mod tests {
         }
 
         #[test]
+        fn a_rate_that_changes_forgets_no_call(steps in proptest::collection::vec((1_u32..20, 0_u64..300), 1..200)) {
+            let mut rate = Rate::new(1, SECOND);
+            let (mut now, mut started): (_, Vec<Duration>) = (Duration::ZERO, Vec::new());
+            for (calls, gap) in steps {
+                rate.allow(calls);
+                now += Duration::from_millis(gap);
+                now += rate.wait(now);
+                rate.take(now);
+                started.push(now);
+                let within = started.iter().filter(|at| **at + SECOND > now).count();
+                prop_assert!(within <= calls as usize, "{within} calls of {calls}");
+            }
+        }
+
+        #[test]
         fn a_foretold_wait_is_the_wait_that_comes(calls in 1_u32..6, before in proptest::collection::vec(0_u64..400, 0..20), ahead in 0_usize..20) {
             let mut rate = Rate::new(calls, SECOND);
             let mut now = Duration::ZERO;

@@ -158,8 +158,8 @@ impl Reload {
         }
         let before = running.clone();
         differences::take_over(&mut running, next);
+        // held to the end: two files are never put in force at the same time
         let config = running.clone();
-        drop(running);
         let Parts { streams, jobs, clients, layers, .. } = &self.parts;
         self.parts.sources.put(sources, jobs, &config, before.credentials != config.credentials);
         jobs.put_rules(settings::freshness(&config), settings::follow(&config));

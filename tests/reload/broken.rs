@@ -45,17 +45,47 @@ async fn no_broken_file_is_adopted_and_each_says_where_and_what() {
         ("cut off before its sources", Put::Text(rest.clone()), "sources", "configure at least one source"),
         ("empty", Put::Text(String::new()), "sources", "configure at least one source"),
         ("a list", Put::Text("[1, 2]".into()), "jobgate.yaml", "must be a mapping"),
-        ("an unknown key", Put::Text(format!("{good}\nlimts: {{ burst: 1 }}")), "limts", "did you mean limits"),
+        (
+            "an unknown key",
+            Put::Text(format!("{good}\nlimts: {{ burst: 1 }}")),
+            "limts",
+            "did you mean limits",
+        ),
         ("an unknown key below", with(&source.replace("base_url", "base_ulr")), "sources.mind", "base_ur"),
-        ("a wrong value", with(&source.replace("per_second: 10000", "per_second: many")), "budget.per_second", "must be"),
-        ("a name twice", Put::Text(good.replace(&source, &format!("{source}\n  {source}"))), "line", "repeats a key"),
-        ("a client twice", Put::Text(good.replace(&alice, &format!("{alice}, {alice}"))), "clients[1]", "clients[0]"),
-        ("a grant of nothing", Put::Text(good.replace("[mind]", "[nowhere]")), "clients[0].sources[0]", "source"),
+        (
+            "a wrong value",
+            with(&source.replace("per_second: 10000", "per_second: many")),
+            "budget.per_second",
+            "must be",
+        ),
+        (
+            "a name twice",
+            Put::Text(good.replace(&source, &format!("{source}\n  {source}"))),
+            "line",
+            "repeats a key",
+        ),
+        (
+            "a client twice",
+            Put::Text(good.replace(&alice, &format!("{alice}, {alice}"))),
+            "clients[1]",
+            "clients[0]",
+        ),
+        (
+            "a grant of nothing",
+            Put::Text(good.replace("[mind]", "[nowhere]")),
+            "clients[0].sources[0]",
+            "source",
+        ),
         ("no such secret", token("{ file: /no/such/secret }"), "sources.mind.credential", "cannot be read"),
         ("no such variable", token("{ env: NOWHERE }"), "sources.mind.credential", "is not set"),
         ("a pipe for a secret", token("{ file: /dev/zero }"), "sources.mind.credential", "regular file"),
         ("a secret in the place of its name", token("cAnaRy"), "sources.mind.credential", "reference"),
-        ("another upstream", with(&source.replace("mindbridge", "supermetrics")), "sources.mind.upstream", "another name"),
+        (
+            "another upstream",
+            with(&source.replace("mindbridge", "supermetrics")),
+            "sources.mind.upstream",
+            "another name",
+        ),
         ("not UTF-8", Put::Bytes(b"sources: \xff\xfe".to_vec()), "jobgate.yaml", "UTF-8"),
         ("much too large", Put::Bytes(vec![b'#'; 50 << 20]), "jobgate.yaml", "larger than 4MiB"),
         ("gone", Put::Made(|_| ()), "jobgate.yaml", "cannot be read"),
@@ -78,15 +108,15 @@ async fn no_broken_file_is_adopted_and_each_says_where_and_what() {
         let refused = || process.said().matches("was not reloaded").count() > number;
         settles(name, Duration::from_secs(30), refused).await;
         let said = process.said().split_off(before);
-        let fault = said.lines().find(|line| line.contains("has a fault") && line.contains(place));
-        assert!(fault.is_some_and(|line| line.contains(fix)), "{name}: {place} and {fix} are not in {said}");
+        let fault = |line: &str| line.contains("has a fault") && line.contains(place) && line.contains(fix);
+        assert!(said.lines().any(fault), "{name}: {place} and {fix} are not in {said}");
         assert!(!said.contains("cAnaRy"), "{name}: {said}");
         assert_eq!(gateway.ask("alice", "mind", "b", Some("0ms")).await, "RUNNING", "{name}");
     }
     assert!(!gateway.process.said().contains("is reloaded"), "{}", gateway.process.said());
 
     remove(&path);
-    fs::write(&path, format!("{good}\nlimits: {{ burst: 9 }}\n")).unwrap();
+    fs::write(&path, format!("{good}\nlimits: {{ burst: 900 }}\n")).unwrap();
     gateway.process.signal("HUP").await;
     let reloaded = |line: &str| line.contains("changed=\"limits.burst\"").then_some(());
     gateway.process.find("a good one is adopted", reloaded).await;

@@ -34,7 +34,12 @@ async fn a_hundred_reloads_under_load_drop_no_stream_and_fail_no_request_and_lea
         let body = json!({ "query": query, "variables": { "ref": external("mind", "b") } });
         while !done.load(Ordering::Relaxed) {
             let reply = wire::post(public, None, &body).await;
-            assert_eq!((reply.status, told(&reply.data()["job"]).as_str()), (200, "RUNNING"), "{}", reply.body);
+            assert_eq!(
+                (reply.status, told(&reply.data()["job"]).as_str()),
+                (200, "RUNNING"),
+                "{}",
+                reply.body
+            );
             asked.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
@@ -53,8 +58,8 @@ async fn a_hundred_reloads_under_load_drop_no_stream_and_fail_no_request_and_lea
     let askers = futures_util::future::join_all((0..ASKERS).map(|_| ask()));
     let ((warm, last), _) = tokio::join!(reload, askers);
     assert!(asked.load(Ordering::Relaxed) >= RELOADS, "the load was no load: {asked:?}");
+    eprintln!("{asked:?} queries; {warm} bytes after {WARM} reloads, {last} after {RELOADS}");
     assert!(last < warm + GROWTH, "{warm} bytes after {WARM} reloads, {last} after {RELOADS}");
-    println!("{asked:?} queries; {warm} bytes after {WARM} reloads, {last} after {RELOADS}");
 
     for upstream in &gateway.upstreams {
         upstream.handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
@@ -77,11 +82,12 @@ async fn change(gateway: &mut Gateway, number: usize) {
     fs::write(&secret, crate::support::server::TOKEN).unwrap();
     let token = token.replace("SECRET", &format!("\"{}\"", secret.display()));
     let source = mind(&gateway.url(odd), &token, &budget);
-    let more = mind(&gateway.url(1), "{ env: MIND_TOKEN }", BUDGET).replacen("mind:", &format!("more{number}:"), 1);
+    let more =
+        mind(&gateway.url(1), "{ env: MIND_TOKEN }", BUDGET).replacen("mind:", &format!("more{number}:"), 1);
     let sources = if odd == 0 { vec![source.as_str()] } else { vec![source.as_str(), more.as_str()] };
     let rest = format!(
         "limits: {{ burst: {} }}\ncache: {{ fresh_for: {}ms }}\nstreams: {{ heartbeat: {}s }}\ncredentials: {{ reread: {}s }}",
-        100 + number,
+        2000 + number,
         1000 + number,
         10 + odd,
         10 + odd
@@ -103,8 +109,12 @@ async fn change(gateway: &mut Gateway, number: usize) {
 async fn end(stream: &mut Watcher) -> String {
     loop {
         match stream.hear().await {
-            Heard::Update(update) if update["kind"] == "CHANGED" => assert_eq!(super::state(&update), "RUNNING"),
-            Heard::Update(update) => return format!("{} {}", update["kind"].as_str().unwrap(), super::state(&update)),
+            Heard::Update(update) if update["kind"] == "CHANGED" => {
+                assert_eq!(super::state(&update), "RUNNING")
+            }
+            Heard::Update(update) => {
+                return format!("{} {}", update["kind"].as_str().unwrap(), super::state(&update));
+            }
             heard => return format!("{heard:?}"),
         }
     }

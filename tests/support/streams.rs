@@ -94,7 +94,12 @@ impl Watcher {
     }
 
     /// The same of any jobs, with a client's key unless it is empty.
-    pub(crate) async fn of_client(gateway: SocketAddr, carrier: Carrier, refs: Vec<Value>, key: &str) -> Self {
+    pub(crate) async fn of_client(
+        gateway: SocketAddr,
+        carrier: Carrier,
+        refs: Vec<Value>,
+        key: &str,
+    ) -> Self {
         let key = Some(key).filter(|key| !key.is_empty());
         Self::of_as(TcpStream::connect(gateway).await.unwrap(), carrier, refs, key).await
     }
@@ -108,7 +113,9 @@ impl Watcher {
             ("accept", "text/event-stream"),
             ("authorization", &authorization),
         ];
-        super::wire::exchange(gateway, &super::wire::request("POST", "/graphql", &headers, &query)).await.status
+        super::wire::exchange(gateway, &super::wire::request("POST", "/graphql", &headers, &query))
+            .await
+            .status
     }
 
     /// The same of any jobs, on a socket that is open.
