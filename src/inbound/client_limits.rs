@@ -194,7 +194,9 @@ impl Inner {
 
 impl fmt::Debug for ClientLimits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ClientLimits").field(&self.0.as_ref().map(|inner| inner.rules.load().settings)).finish()
+        f.debug_tuple("ClientLimits")
+            .field(&self.0.as_ref().map(|inner| inner.rules.load().settings))
+            .finish()
     }
 }
 

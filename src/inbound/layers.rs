@@ -205,7 +205,11 @@ fn in_form(plain: bool, refusal: Refusal) -> Response {
 }
 
 /// Puts on a request where it came from, for those who want to know.
-async fn locate(State(proxies): State<Arc<ArcSwap<TrustedProxies>>>, mut request: Request, next: Next) -> Response {
+async fn locate(
+    State(proxies): State<Arc<ArcSwap<TrustedProxies>>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     if let Some(connection) = request.extensions().get::<Connection>() {
         let peer = proxies.load().peer(*connection, request.headers());
         request.extensions_mut().insert(peer);

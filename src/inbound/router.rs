@@ -17,13 +17,7 @@ pub fn public(door: Door, jobs: Jobs, clients: ClientLimits, settings: Settings)
 }
 
 /// The same, with what can change under way.
-pub fn public_live(
-    door: Door,
-    jobs: Jobs,
-    clients: ClientLimits,
-    settings: &Settings,
-    live: Live,
-) -> Router {
+pub fn public_live(door: Door, jobs: Jobs, clients: ClientLimits, settings: &Settings, live: Live) -> Router {
     let routes = Router::new()
         .route("/graphql", door.route())
         .merge(rest::router(jobs, clients))

@@ -33,12 +33,8 @@ type Slots = BTreeMap<SourceName, Arc<Slot>>;
 /// The secrets of another set of sources, read and not in force yet.
 pub struct NextSecrets(Slots);
 
-const MISSING: CredentialStatus = CredentialStatus {
-    state: CredentialState::Missing,
-    since: None,
-    in_force_since: None,
-    expires_at: None,
-};
+const MISSING: CredentialStatus =
+    CredentialStatus { state: CredentialState::Missing, since: None, in_force_since: None, expires_at: None };
 
 /// A secret that could not be read, so that its source is not asked. Names the reference and never the secret.
 #[derive(Debug, thiserror::Error)]

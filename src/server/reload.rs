@@ -19,7 +19,6 @@ use crate::jobs::Jobs;
 use crate::outbound::credentials::rotation::Followers;
 use crate::outbound::identity::LiveIdentity;
 use crate::ports::clock::Clock;
-use crate::telemetry::log;
 
 use super::settings;
 use super::sources::Sources;
@@ -121,9 +120,10 @@ impl Reload {
         let before = self.last();
         let news = why == Why::Told
             || match (&outcome, before.map(|last| last.outcome)) {
-                (Reloaded::Done { changed, need_restart, .. }, Some(Reloaded::Done { need_restart: known, .. })) => {
-                    !changed.is_empty() || *need_restart != known
-                }
+                (
+                    Reloaded::Done { changed, need_restart, .. },
+                    Some(Reloaded::Done { need_restart: known, .. }),
+                ) => !changed.is_empty() || *need_restart != known,
                 (Reloaded::Done { changed, need_restart, .. }, None) => {
                     !changed.is_empty() || !need_restart.is_empty()
                 }
@@ -167,12 +167,6 @@ impl Reload {
         clients.set(settings::clients(&config));
         let proxies = TrustedProxies(config.server.trusted_proxies.clone());
         layers.put(settings::origins(&config), proxies, config.limits.bad_credentials_per_minute);
-        if before.telemetry.log_level != config.telemetry.log_level
-            && let Err(error) = log::set_level(&config.telemetry.log_level)
-        {
-            // it was checked as the file was read, by the same rules
-            tracing::error!(%error, "the log level is not changed");
-        }
         let ended = streams.review(|holder| jobs.still_stands(holder));
         Reloaded::Done {
             changed: differences::between(&before, &config),

@@ -98,7 +98,8 @@ impl Sources {
         let mut faults = Vec::new();
         let secrets = self.secrets.prepare(&next.sources, env).map_err(|unreadable| {
             let fault = |one: &crate::outbound::credentials::Unreadable| {
-                let message = format!("{} {}: put the secret there, or name another place", one.reference, one.reason);
+                let message =
+                    format!("{} {}: put the secret there, or name another place", one.reference, one.reason);
                 (format!("sources.{}.credential", one.source_name), message)
             };
             unreadable.iter().map(fault).collect::<Vec<_>>()

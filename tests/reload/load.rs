@@ -21,6 +21,7 @@ const WARM: usize = 20;
 const GROWTH: u64 = 24 << 20;
 
 #[tokio::test]
+#[expect(clippy::print_stderr, reason = "it is what the figures are taken from")]
 async fn a_hundred_reloads_under_load_drop_no_stream_and_fail_no_request_and_leave_nothing_behind() {
     let mut gateway = Gateway::start("").await;
     let mut streams = crowd(gateway.public, STREAMS, &["a"]).await;

@@ -223,7 +223,8 @@ async fn other_limits_hold_at_once_and_what_was_used_stays_used() {
     for _ in 0..4 {
         once(&gate, Outcome::Answered).await.unwrap();
     }
-    let limits = |per_hour, concurrency| Limits { per_second: 100, per_hour, concurrency, max_wait: SECOND * 2 };
+    let limits =
+        |per_hour, concurrency| Limits { per_second: 100, per_hour, concurrency, max_wait: SECOND * 2 };
     for (per_hour, left) in [(5, 1), (4, 0), (2, 0), (20, 16)] {
         gate.set_limits(limits(per_hour, 1));
         assert_eq!(gate.snapshot().budget.left_this_hour, left, "of {per_hour}");
@@ -231,109 +232,6 @@ async fn other_limits_hold_at_once_and_what_was_used_stays_used() {
     gate.set_limits(limits(4, 1));
     assert!(matches!(once(&gate, Outcome::Answered).await, Err(Refusal::Throttled(_))));
     gate.set_limits(limits(20, 1));
-    let held = gate.enter(&Asker::Operator, SECOND).await.unwrap();
-    for asker in &[Asker::Operator, Asker::Background] {
-        let given_up = tokio::time::timeout(SECOND, gate.enter(asker, SECOND * 60)).await;
-        assert!(given_up.is_err());
-    }
-    drop(held);
-    let before = Instant::now();
-    assert_eq!(once(&gate, Outcome::Answered).await, Ok(()));
-    assert_eq!(before.elapsed(), Duration::ZERO);
-}
-
-#[tokio::test(start_paused = true)]
-async fn five_failures_in_a_row_open_the_breaker_and_one_try_decides() {
-    let gate = wide();
-    for _ in 0..4 {
-        assert_eq!(once(&gate, Outcome::Failed(1.0)).await, Ok(()));
-    }
-    assert_eq!(once(&gate, Outcome::Throttled(SECOND)).await, Ok(()), "a pause is no failure");
-    tokio::time::advance(SECOND).await;
-    let stale = gate.enter(&Asker::Operator, SECOND).await.unwrap();
-    for _ in 0..5 {
-        assert_eq!(once(&gate, Outcome::Failed(1.0)).await, Ok(()));
-    }
-    assert_eq!(once(&gate, Outcome::Answered).await, Err(Refusal::Broken(SECOND)));
-    stale.finish(Outcome::Failed(1.0));
-    assert_eq!(once(&gate, Outcome::Answered).await, Err(Refusal::Broken(SECOND)), "not lengthened");
-    assert_eq!(gate.snapshot().health, SourceHealth::Unavailable);
-    tokio::time::advance(SECOND).await;
-    let probing = gate.enter(&Asker::Operator, SECOND).await.unwrap();
-    assert!(matches!(once(&gate, Outcome::Answered).await, Err(Refusal::Broken(_))), "one try at a time");
-    drop(probing);
-    assert_eq!(once(&gate, Outcome::Failed(1.0)).await, Ok(()), "a dropped try lets the next one try");
-    assert_eq!(once(&gate, Outcome::Answered).await, Err(Refusal::Broken(SECOND * 2)));
-    tokio::time::advance(SECOND * 2).await;
-    assert_eq!(once(&gate, Outcome::Answered).await, Ok(()));
-    assert_eq!(gate.snapshot().health, SourceHealth::Healthy);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_refused_credential_is_left_alone_then_tried_once() {
-    let gate = wide();
-    let early = gate.enter(&Asker::Operator, SECOND).await.unwrap();
-    assert_eq!(once(&gate, Outcome::Rejected).await, Ok(()));
-    early.finish(Outcome::Answered);
-    assert_eq!(gate.snapshot().health, SourceHealth::CredentialRejected);
-    tokio::time::advance(Duration::from_millis(29_999)).await;
-    assert_eq!(once(&gate, Outcome::Answered).await, Err(Refusal::Rejected));
-    tokio::time::advance(Duration::from_millis(1)).await;
-    let trial = gate.enter(&Asker::Operator, SECOND).await.unwrap();
-    assert_eq!(once(&gate, Outcome::Answered).await, Err(Refusal::Rejected), "one try at a time");
-    trial.finish(Outcome::Rejected);
-    assert_eq!(once(&gate, Outcome::Answered).await, Err(Refusal::Rejected), "another 30 s");
-    gate.forgive();
-    assert_eq!(once(&gate, Outcome::Answered).await, Ok(()), "a new credential need not wait");
-    assert_eq!(gate.snapshot().health, SourceHealth::Healthy);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_hour_used_up_shows_and_says_until_when() {
-    let gate = gate(100, 2, 10, SECOND * 2);
-    assert_eq!(gate.snapshot().health, SourceHealth::Untried);
-    assert_eq!(once(&gate, Outcome::Answered).await, Ok(()));
-    assert_eq!(gate.snapshot().budget.left_this_hour, 1);
-    tokio::time::advance(SECOND * 600).await;
-    assert_eq!(once(&gate, Outcome::Answered).await, Ok(()));
-    assert_eq!(gate.snapshot().closed_for, Some(SECOND * 3_000));
-    assert_eq!(gate.snapshot().health, SourceHealth::Throttled);
-    assert_eq!(once(&gate, Outcome::Answered).await, Err(Refusal::Throttled(SECOND * 3_000)));
-}
-
-#[tokio::test(start_paused = true)]
-async fn retries_cannot_multiply_an_outage() {
-    let gate = wide();
-    let mut retries = 0;
-    for _ in 0..500 {
-        gate.earn_retry();
-        while gate.spend_retry() {
-            retries += 1;
-        }
-    }
-    assert!((100..=111).contains(&retries), "{retries} retries for 500 calls");
-}
-
-#[tokio::test(start_paused = true)]
-async fn other_limits_hold_at_once_and_what_was_used_stays_used() {
-    let gate = gate(100, 10, 1, SECOND * 2);
-    for _ in 0..4 {
-        once(&gate, Outcome::Answered).await.unwrap();
-    }
-    let limits = |per_hour, concurrency| Limits { per_second: 100, per_hour, concurrency, max_wait: SECOND * 2 };
-    for (per_hour, left) in [(5, 1), (4, 0), (2, 0), (20, 16)] {
-        gate.set_limits(limits(per_hour, 1));
-        assert_eq!(gate.snapshot().budget.left_this_hour, left, "of {per_hour}");
-        assert_eq!(gate.enter(&Asker::Operator, SECOND).await.is_ok(), left > 0, "{per_hour}");
-        gate.set_limits(limits(20, 1));
-        if left == 1 {
-            // that one was taken by trying
-            gate.lock().hour = crate::domain::schedule::Rate::new(20, SECOND * 3_600);
-            for _ in 0..4 {
-                once(&gate, Outcome::Answered).await.unwrap();
-            }
-        }
-    }
     let held = gate.enter(&Asker::Operator, SECOND).await.unwrap();
     let waiting = gate.enter(&Asker::Operator, SECOND);
     let (waited, ()) = tokio::join!(waiting, async { gate.set_limits(limits(20, 2)) });

@@ -20,7 +20,6 @@ pub(super) fn take_over(running: &mut Config, next: &Config) {
     running.cache.rerun_check = next.cache.rerun_check;
     running.server.allowed_origins.clone_from(&next.server.allowed_origins);
     running.server.trusted_proxies.clone_from(&next.server.trusted_proxies);
-    running.telemetry.log_level.clone_from(&next.telemetry.log_level);
 }
 
 /// The paths of the options in which two configurations differ. A list counts as one option.
@@ -52,7 +51,8 @@ mod tests {
     use crate::config::Environment;
 
     fn config(text: &str) -> Config {
-        let source = "{ upstream: mindbridge, base_url: 'https://a.example', credential: { bearer: { env: T } } }";
+        let source =
+            "{ upstream: mindbridge, base_url: 'https://a.example', credential: { bearer: { env: T } } }";
         Config::from_yaml(&text.replace("SOURCE", source), &Environment::default()).unwrap()
     }
 
@@ -63,8 +63,17 @@ mod tests {
             "sources: { a: SOURCE, b: SOURCE }\nserver: { allowed_origins: ['https://c.example'], max_body: 1MiB }\n\
              cache: { fresh_for: 1s, rows_for: 1s }\nlimits: { burst: 7 }\ntelemetry: { log_format: json }",
         );
-        let names = ["cache.fresh_for", "cache.rows_for", "limits.burst", "server.allowed_origins", "server.max_body"];
-        assert_eq!(between(&before, &next), [names.as_slice(), &["sources.b", "telemetry.log_format"]].concat());
+        let names = [
+            "cache.fresh_for",
+            "cache.rows_for",
+            "limits.burst",
+            "server.allowed_origins",
+            "server.max_body",
+        ];
+        assert_eq!(
+            between(&before, &next),
+            [names.as_slice(), &["sources.b", "telemetry.log_format"]].concat()
+        );
         let mut running = before;
         take_over(&mut running, &next);
         assert_eq!(between(&running, &next), ["cache.rows_for", "server.max_body", "telemetry.log_format"]);

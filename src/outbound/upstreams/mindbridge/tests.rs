@@ -255,8 +255,8 @@ async fn a_call_refused_with_the_one_before_is_asked_again_with_the_new_one() {
         })
     };
     let settings = settings(&server.url);
-        let account = Account::new(&settings, None);
-        let source = Source::new(Upstream::MindBridge, settings, means(keys), account);
+    let account = Account::new(&settings, None);
+    let source = Source::new(Upstream::MindBridge, settings, means(keys), account);
     let reader = MindBridge::new(source);
     let looks = reader.look(&[id("a")], &Asker::Operator).await;
     assert_eq!(word(&looks[0].outcome), "Succeeded");
