@@ -157,9 +157,13 @@ impl ConfigFile {
 
     /// Loads the file that was named, here or in the environment.
     fn load(&self, env: &Environment) -> Result<Config, Faults> {
+        Config::load(self.named(env).as_deref(), env)
+    }
+
+    /// The file that was named, here or in the environment.
+    fn named(&self, env: &Environment) -> Option<PathBuf> {
         let named = || env.get(FILE_VARIABLE).ok().filter(|path| !path.is_empty()).map(PathBuf::from);
-        let path = self.path.clone().or_else(named);
-        Config::load(path.as_deref(), env)
+        self.path.clone().or_else(named)
     }
 }
 

@@ -16,6 +16,7 @@ mod credential;
 mod credentials;
 mod environment;
 mod fault;
+mod file;
 mod follow;
 mod graphql;
 mod jwt;
@@ -120,15 +121,23 @@ impl Config {
     /// With every fault there is.
     pub fn load(path: Option<&Path>, env: &Environment) -> Result<Self, Faults> {
         let Some(path) = path else { return Self::from_yaml("", env) };
-        let label = path.display().to_string();
-        match std::fs::read_to_string(path) {
-            Ok(text) => Self::read(&text, &label, env),
-            Err(reason) => {
-                let mut faults = Faults::default();
-                faults.add(label, format!("cannot be read: {reason}"));
-                Err(faults)
-            }
-        }
+        Self::from_text(&file::read(path)?, path, env)
+    }
+
+    /// Reads the text of the file at `path` once more, if it is a regular file. Blocks on the disk alone.
+    ///
+    /// # Errors
+    /// With what is wrong with the file.
+    pub fn text_again(path: &Path) -> Result<String, Faults> {
+        file::read_regular(path)
+    }
+
+    /// Reads the text that is in the file at `path`, as [`Config::load`] does.
+    ///
+    /// # Errors
+    /// With every fault there is.
+    pub fn from_text(text: &str, path: &Path, env: &Environment) -> Result<Self, Faults> {
+        Self::read(text, &path.display().to_string(), env)
     }
 
     /// Reads the text of a file, as [`Config::load`] does.

@@ -16,13 +16,14 @@ mod poller;
 mod replicas;
 mod resume;
 pub mod rows;
+mod sources;
 pub mod track;
 pub mod watch;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
@@ -47,6 +48,7 @@ use follow::Following;
 use ingest::Ingest;
 use poller::Polls;
 use replicas::Hearing;
+use sources::Readers;
 use track::Tracking;
 
 /// What the use cases ask of the world.
@@ -111,7 +113,7 @@ pub struct Jobs {
 #[derive(Debug)]
 struct Inner {
     identity: Arc<dyn Identity>,
-    readers: BTreeMap<SourceName, Arc<dyn JobReader>>,
+    readers: Readers,
     store: Arc<dyn JobStore>,
     ledger: Arc<dyn Ledger>,
     turns: Arc<dyn Turns>,
@@ -120,7 +122,7 @@ struct Inner {
     row_cache: Arc<dyn RowCache>,
     clock: Arc<dyn Clock>,
     spawner: Arc<dyn Spawner>,
-    freshness: Freshness,
+    freshness: ArcSwap<Freshness>,
     following: Arc<Following>,
     polls: Polls,
     feeds: Arc<Feeds>,
@@ -133,16 +135,14 @@ struct Inner {
 impl Jobs {
     /// Builds the use cases on their ports. Nobody follows jobs until [`Jobs::start_following`].
     pub fn new(ports: Ports, freshness: Freshness, follow: FollowSettings) -> Self {
-        let readers: BTreeMap<_, _> =
-            ports.readers.into_iter().map(|reader| (reader.name().clone(), reader)).collect();
         let following = Following::new(follow, Arc::clone(&ports.ledger));
         let tracking = Arc::new(Tracking::default());
         let feeds = Arc::new(Feeds::new(Arc::clone(&tracking)));
         Self {
             inner: Arc::new(Inner {
                 identity: ports.identity,
-                polls: Polls::new(readers.keys()),
-                readers,
+                polls: Polls::default(),
+                readers: Readers::new(ports.readers),
                 ingest: Ingest::new(
                     Arc::clone(&ports.store),
                     Arc::clone(&ports.turns),
@@ -160,7 +160,7 @@ impl Jobs {
                 row_cache: ports.rows,
                 clock: ports.clock,
                 spawner: ports.spawner,
-                freshness,
+                freshness: ArcSwap::from_pointee(freshness),
                 looks: Flights::default(),
                 row_reads: Flights::default(),
             }),
@@ -219,7 +219,8 @@ impl Jobs {
 
     /// The sources of which a client may read something, by name.
     pub fn sources(&self, principal: &Principal) -> Vec<SourceView> {
-        let readable = self.inner.readers.iter().filter(|(name, _)| principal.may_read(name));
+        let readers = self.inner.readers.all();
+        let readable = readers.iter().filter(|(name, _)| principal.may_read(name));
         readable.map(|(_, reader)| SourceView::new(reader.status(), principal)).collect()
     }
 

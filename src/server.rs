@@ -4,5 +4,7 @@ pub mod build;
 pub mod lifecycle;
 pub mod listeners;
 pub mod reload;
+mod settings;
+mod sources;
 pub mod stores;
 pub mod tls;

@@ -165,7 +165,7 @@ async fn a_hangup_takes_back_what_the_file_takes_back_and_nothing_else() {
     // what needs a restart is named, the rest is in force
     let more = format!("clients: [{alice}, {bob}]\ngraphql: {{ max_depth: 5 }}\ncache: {{ fresh_for: 1s }}");
     gateway.reload(&more, "clients=2 issuers=0 ended=1").await;
-    gateway.process.find("the sections", |line| line.contains("cache, graphql").then_some(())).await;
+    gateway.process.find("the option", |line| line.contains("graphql.max_depth").then_some(())).await;
     assert_eq!(signed.hear().await, Heard::Over(None), "its issuer was taken out");
     assert_eq!(
         (gateway.ask("jg_alice").await, gateway.ask(&token).await),

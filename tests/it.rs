@@ -29,6 +29,7 @@ mod redis_outage;
 mod redis_replicas;
 mod redis_tier;
 mod redis_topologies;
+mod reload;
 mod rest;
 mod restart;
 mod rotation;

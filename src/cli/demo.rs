@@ -38,7 +38,8 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, terminal: &mut Terminal<'_>) -> anyhow::Result<Exit> {
-    super::runtime()?.block_on(async {
+    let runtime = super::runtime()?;
+    let ended = runtime.block_on(async {
         let simulator = Simulator::start(Scenario::demo(), Addresses::ephemeral()).await?;
         let env: Environment = CREDENTIALS.into_iter().collect();
         let config = Config::from_yaml(&configuration(&simulator, arguments)?, &env)?;
@@ -58,7 +59,10 @@ pub(super) fn run(arguments: &Arguments, terminal: &mut Terminal<'_>) -> anyhow:
         };
         simulator.stop().await;
         Ok(ended.into())
-    })
+    });
+    // as for `serve`: what still waits must not hold the process
+    runtime.shutdown_background();
+    ended
 }
 
 /// What the internal applications of a company would do: has each job followed as soon as there is one.

@@ -32,8 +32,7 @@ pub(super) fn run(
 
 async fn serve(config: &Config, file: &ConfigFile, env: &Environment) -> anyhow::Result<Exit> {
     let gateway = Gateway::build(config, env).await?;
-    let (file, env) = (file.clone(), env.clone());
-    let reread: Reread = Box::new(move || file.load(&env));
+    let reread = Reread { file: file.named(env), watch: config.server.watch_config };
     Ok(lifecycle::run(gateway, config.server.drain_timeout, Some(reread)).await?.into())
 }
 

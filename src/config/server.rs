@@ -65,6 +65,9 @@ pub struct ServerConfig {
     /// Time to finish what is under way when told to stop. Keep it below the grace period of whatever stops it.
     #[serde(with = "Span::<1, HOUR>")]
     pub drain_timeout: Duration,
+    /// Whether to look for changes of the configuration file, and to put them in force as far as that goes without a
+    /// restart. SIGHUP does so at any time.
+    pub watch_config: bool,
 }
 
 /// Where the certificate of the public door is. Both files are read again when they change.

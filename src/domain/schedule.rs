@@ -21,6 +21,11 @@ impl Rate {
         Self { calls, per, started: VecDeque::new() }
     }
 
+    /// Allows another number of calls from now on. Those that were counted stay so.
+    pub fn allow(&mut self, calls: u32) {
+        self.calls = calls.max(1) as usize;
+    }
+
     /// How long to wait from `now` before one call fits.
     pub fn wait(&self, now: Duration) -> Duration {
         match self.started.len().checked_sub(self.calls).and_then(|over| self.started.get(over)) {
@@ -106,6 +111,11 @@ impl Breaker {
             open_until: None,
             trying: false,
         }
+    }
+
+    /// Closes it and forgets every failure, because it is another place that is asked now.
+    pub fn forget(&mut self) {
+        *self = Self::new(self.threshold, self.backoff);
     }
 
     /// Asks whether a call may go at `now`.
@@ -209,6 +219,21 @@ mod tests {
             }
             for (index, first) in started.iter().enumerate() {
                 let within = started[index..].iter().take_while(|at| **at < *first + SECOND).count();
+                prop_assert!(within <= calls as usize, "{within} calls of {calls}");
+            }
+        }
+
+        #[test]
+        fn a_rate_that_changes_forgets_no_call(steps in proptest::collection::vec((1_u32..20, 0_u64..300), 1..200)) {
+            let mut rate = Rate::new(1, SECOND);
+            let (mut now, mut started): (_, Vec<Duration>) = (Duration::ZERO, Vec::new());
+            for (calls, gap) in steps {
+                rate.allow(calls);
+                now += Duration::from_millis(gap);
+                now += rate.wait(now);
+                rate.take(now);
+                started.push(now);
+                let within = started.iter().filter(|at| **at + SECOND > now).count();
                 prop_assert!(within <= calls as usize, "{within} calls of {calls}");
             }
         }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ const MOST_ADDRESSES: usize = 20_000;
 pub struct BadCredentials(Arc<Inner>);
 
 struct Inner {
-    per_minute: u32,
+    per_minute: AtomicU32,
     window: Mutex<Window>,
 }
 
@@ -32,7 +33,12 @@ impl BadCredentials {
     /// Lets each address present so many in a minute.
     pub fn new(per_minute: u32) -> Self {
         let window = Window { began: Instant::now(), counts: HashMap::new() };
-        Self(Arc::new(Inner { per_minute, window: Mutex::new(window) }))
+        Self(Arc::new(Inner { per_minute: AtomicU32::new(per_minute), window: Mutex::new(window) }))
+    }
+
+    /// Lets each address present so many from now on, those of this minute counted.
+    pub fn set(&self, per_minute: u32) {
+        self.0.per_minute.store(per_minute, Ordering::Relaxed);
     }
 
     /// Counts one bad credential from an address.
@@ -52,7 +58,7 @@ impl BadCredentials {
             return Ok(());
         }
         let count = window.counts.entry(address).or_insert(0);
-        if *count >= self.0.per_minute {
+        if *count >= self.0.per_minute.load(Ordering::Relaxed) {
             return Err(WINDOW.saturating_sub(age));
         }
         *count += 1;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::HashMapStateStore;
@@ -42,11 +43,15 @@ pub struct ClientLimits(Option<Arc<Inner>>);
 type Pace = RateLimiter<Arc<str>, HashMapStateStore<Arc<str>>, RuntimeClock, NoOpMiddleware<Duration>>;
 
 struct Inner {
-    settings: ClientSettings,
-    pace: Pace,
+    rules: ArcSwap<Rules>,
     clock: RuntimeClock,
     asked: AtomicUsize,
     held: Mutex<HashMap<Arc<str>, Usage>>,
+}
+
+struct Rules {
+    settings: ClientSettings,
+    pace: Arc<Pace>,
 }
 
 #[derive(Default)]
@@ -71,10 +76,23 @@ impl ClientLimits {
     /// Counts from zero.
     pub fn new(settings: ClientSettings) -> Self {
         let clock = RuntimeClock(Instant::now());
-        let quota = Quota::per_second(settings.per_second).allow_burst(settings.burst);
-        let pace = RateLimiter::new(quota, HashMapStateStore::default(), clock.clone());
+        let rules = ArcSwap::from_pointee(Rules { settings, pace: pace(settings, &clock) });
         let (asked, held) = (AtomicUsize::new(0), Mutex::default());
-        Self(Some(Arc::new(Inner { settings, pace, clock, asked, held })))
+        Self(Some(Arc::new(Inner { rules, clock, asked, held })))
+    }
+
+    /// Holds clients to something else from now on. What is under way goes on and stays counted; where the pace is another
+    /// one, everybody has a whole burst again.
+    pub fn set(&self, settings: ClientSettings) {
+        let Some(inner) = &self.0 else { return };
+        let before = inner.rules.load();
+        let same = |of: fn(&ClientSettings) -> NonZeroU32| of(&before.settings) == of(&settings);
+        let pace = if same(|settings| settings.per_second) && same(|settings| settings.burst) {
+            Arc::clone(&before.pace)
+        } else {
+            pace(settings, &inner.clock)
+        };
+        inner.rules.store(Arc::new(Rules { settings, pace }));
     }
 
     /// Counts one operation of a client.
@@ -83,13 +101,14 @@ impl ClientLimits {
     /// 429, when it asks faster than it may.
     pub fn pace(&self, client: &Principal) -> Result<(), Refusal> {
         let Some(inner) = self.held_to(client) else { return Ok(()) };
+        let rules = inner.rules.load();
         if inner.asked.fetch_add(1, Ordering::Relaxed) % FORGET_EVERY == FORGET_EVERY - 1 {
-            inner.pace.retain_recent();
+            rules.pace.retain_recent();
         }
-        inner.pace.check_key(&client.shared_name()).map_err(|until| {
+        rules.pace.check_key(&client.shared_name()).map_err(|until| {
             let wait = until.wait_time_from(inner.clock.now());
             let message = "this client sends more requests a second than it may; slow down";
-            let value = inner.settings.per_second.get();
+            let value = rules.settings.per_second.get();
             refused(wait, message, "requests_per_second").with("value", value)
         })
     }
@@ -149,13 +168,18 @@ impl ClientLimits {
             requests: before.map_or(0, |usage| usage.requests),
             jobs: before.map_or(0, |usage| usage.jobs),
         };
-        let taken = more(&mut usage, &inner.settings)
+        let taken = more(&mut usage, &inner.rules.load().settings)
             .map_err(|(message, limit, value)| refused(BREATH, message, limit).with("value", value))?;
         held.insert(Arc::clone(&name), usage);
         drop(held);
         let taken = Taken { inner: Arc::clone(inner), client: name, requests: taken.0, jobs: taken.1 };
         Ok(Place { _taken: Some(taken) })
     }
+}
+
+fn pace(settings: ClientSettings, clock: &RuntimeClock) -> Arc<Pace> {
+    let quota = Quota::per_second(settings.per_second).allow_burst(settings.burst);
+    Arc::new(RateLimiter::new(quota, HashMapStateStore::default(), clock.clone()))
 }
 
 fn refused(wait: Duration, message: &'static str, limit: &'static str) -> Refusal {
@@ -170,7 +194,9 @@ impl Inner {
 
 impl fmt::Debug for ClientLimits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ClientLimits").field(&self.0.as_ref().map(|inner| inner.settings)).finish()
+        f.debug_tuple("ClientLimits")
+            .field(&self.0.as_ref().map(|inner| inner.rules.load().settings))
+            .finish()
     }
 }
 
@@ -260,13 +286,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn other_limits_hold_from_the_next_request_on_and_forget_nothing_that_is_under_way() {
+        let limits = limits();
+        let settings = limits.0.as_ref().unwrap().rules.load().settings;
+        let places: Vec<_> = (0..3).map(|_| limits.admit(&client("busy")).unwrap()).collect();
+        limits.set(ClientSettings { concurrent: 2, ..settings });
+        drop(limits.pace(&client("busy")));
+        assert!(limits.pace(&client("busy")).is_err(), "the same pace forgets no request");
+        limits.set(ClientSettings { concurrent: 4, burst: NonZeroU32::new(9).unwrap(), ..settings });
+        let fourth = limits.admit(&client("busy")).unwrap();
+        assert!(limits.admit(&client("busy")).is_err(), "the three before are still counted");
+        drop((places, fourth));
+        assert!(limits.admit(&client("busy")).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn clients_that_left_are_forgotten() {
         let limits = limits();
         for number in 0..FORGET_EVERY {
             tokio::time::advance(Duration::from_millis(10)).await;
             limits.pace(&Principal::new(format!("client{number}"), [])).unwrap();
         }
-        let known = limits.0.as_ref().unwrap().pace.len();
+        let known = limits.0.as_ref().unwrap().rules.load().pace.len();
         assert!(known < 200, "{known}");
     }
 }

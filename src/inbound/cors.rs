@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -34,10 +35,11 @@ const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 ///
 /// With `open`, where no clients are configured, the name of the host is held to the rule of the origins as well.
 pub(super) async fn guard(
-    State((origins, open)): State<(Arc<Origins>, bool)>,
+    State((origins, open)): State<(Arc<ArcSwap<Origins>>, bool)>,
     request: Request,
     next: Next,
 ) -> Response {
+    let origins = origins.load_full();
     let path = request.uri().path();
     let headers = request.headers();
     let secure = request.extensions().get::<Peer>().and_then(|peer| peer.secure);

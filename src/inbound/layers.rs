@@ -6,6 +6,7 @@ use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -87,18 +88,49 @@ impl Default for Settings {
     }
 }
 
+/// What of the layers can change under way. A clone is cheap and means the same.
+#[derive(Clone, Debug)]
+pub struct Live {
+    origins: Arc<ArcSwap<Origins>>,
+    proxies: Arc<ArcSwap<TrustedProxies>>,
+    bad_credentials: BadCredentials,
+}
+
+impl Live {
+    /// As the settings have it.
+    pub fn new(settings: &Settings) -> Self {
+        Self {
+            origins: Arc::new(ArcSwap::from_pointee(settings.origins.clone())),
+            proxies: Arc::new(ArcSwap::from_pointee(settings.proxies.clone())),
+            bad_credentials: BadCredentials::new(settings.bad_credentials),
+        }
+    }
+
+    /// Holds to other pages, other proxies, and another number of bad credentials.
+    pub fn put(&self, origins: Origins, proxies: TrustedProxies, bad_credentials: u32) {
+        self.origins.store(Arc::new(origins));
+        self.proxies.store(Arc::new(proxies));
+        self.bad_credentials.set(bad_credentials);
+    }
+}
+
 /// The name of a request, as an extension of it: the client's own where it is harmless, else a fresh one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestId(pub HeaderValue);
 
 /// Puts the layers around all routes and the fallback of a router. The first is the outermost.
 pub fn around(routes: Router, settings: Settings) -> Router {
+    let live = Live::new(&settings);
+    around_live(routes, &settings, live)
+}
+
+/// The same, with what can change under way.
+pub fn around_live(routes: Router, settings: &Settings, live: Live) -> Router {
     let door_keeper = Arc::new(DoorKeeper {
         places: settings.concurrency,
         retry_after: settings.retry_after,
         said: Mutex::default(),
     });
-    let bad_credentials = BadCredentials::new(settings.bad_credentials);
     let secure = settings.tls.then(|| fixed(header::STRICT_TRANSPORT_SECURITY, TRANSPORT_SECURITY));
     routes.layer(
         ServiceBuilder::new()
@@ -119,15 +151,15 @@ pub fn around(routes: Router, settings: Settings) -> Router {
             // right behind: the line about a request says what became of it, whoever refused it
             .layer(from_fn_with_state(settings.access_log, access_log::tell))
             // before whatever looks at the peer
-            .layer(from_fn_with_state(Arc::new(settings.proxies), locate))
+            .layer(from_fn_with_state(live.proxies, locate))
             // outside of all that can refuse, so that a page may read why; before anything is read or run
-            .layer(from_fn_with_state((Arc::new(settings.origins), settings.open), cors::guard))
+            .layer(from_fn_with_state((live.origins, settings.open), cors::guard))
             // a bug in one request is that request's 500, not a cut connection
             .layer(CatchPanicLayer::custom(panicked))
             // before any work is done or body read; answered at once, since a queue would only add waiting
             .layer(from_fn_with_state(door_keeper, shed))
             // around whoever authenticates, whose 401 it counts
-            .layer(from_fn_with_state(bad_credentials, count_bad_credentials))
+            .layer(from_fn_with_state(live.bad_credentials, count_bad_credentials))
             // inside the shedding, so that a request that hangs gives its place back
             .layer(from_fn_with_state(settings.deadline, in_time))
             // innermost, around the body that the routes read
@@ -183,9 +215,13 @@ fn in_form(plain: bool, refusal: Refusal) -> Response {
 }
 
 /// Puts on a request where it came from, for those who want to know.
-async fn locate(State(proxies): State<Arc<TrustedProxies>>, mut request: Request, next: Next) -> Response {
+async fn locate(
+    State(proxies): State<Arc<ArcSwap<TrustedProxies>>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     if let Some(connection) = request.extensions().get::<Connection>() {
-        let peer = proxies.peer(*connection, request.headers());
+        let peer = proxies.load().peer(*connection, request.headers());
         request.extensions_mut().insert(peer);
     }
     next.run(request).await

@@ -7,11 +7,17 @@ use axum::response::IntoResponse as _;
 use super::client_limits::ClientLimits;
 use super::error::{Kind, Refusal};
 use super::graphql::http::Door;
-use super::layers::{self, Settings};
+use super::layers::{self, Live, Settings};
 use super::{page, rest};
 
 /// The public door.
 pub fn public(door: Door, jobs: Jobs, clients: ClientLimits, settings: Settings) -> Router {
+    let live = Live::new(&settings);
+    public_live(door, jobs, clients, &settings, live)
+}
+
+/// The same, with what can change under way.
+pub fn public_live(door: Door, jobs: Jobs, clients: ClientLimits, settings: &Settings, live: Live) -> Router {
     let routes = Router::new()
         .route("/graphql", door.route())
         .merge(rest::router(jobs, clients))
@@ -23,5 +29,5 @@ pub fn public(door: Door, jobs: Jobs, clients: ClientLimits, settings: Settings)
             )
             .into_response()
         });
-    layers::around(routes, settings)
+    layers::around_live(routes, settings, live)
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -111,7 +112,7 @@ type Spawn = dyn Fn(BoxFuture<'static, ()>) + Send + Sync;
 pub struct Streams(Arc<Registry>);
 
 struct Registry {
-    settings: StreamSettings,
+    settings: ArcSwap<StreamSettings>,
     spawn: Box<Spawn>,
     held: Mutex<Held>,
 }
@@ -172,12 +173,19 @@ impl Streams {
         settings: StreamSettings,
         spawn: impl Fn(BoxFuture<'static, ()>) + Send + Sync + 'static,
     ) -> Self {
+        let settings = ArcSwap::from_pointee(settings);
         Self(Arc::new(Registry { settings, spawn: Box::new(spawn), held: Mutex::default() }))
     }
 
-    /// What streams hold to.
-    pub fn settings(&self) -> &StreamSettings {
-        &self.0.settings
+    /// What streams hold to now.
+    pub fn settings(&self) -> Arc<StreamSettings> {
+        self.0.settings.load_full()
+    }
+
+    /// Has streams hold to something else. One that is open keeps its age and the size of its messages, and holds to the
+    /// rest from its next step on; none is ended because there are now more than there may be.
+    pub fn set_settings(&self, settings: StreamSettings) {
+        self.0.settings.store(Arc::new(settings));
     }
 
     /// Starts the task of a stream.
@@ -194,7 +202,7 @@ impl Streams {
         if held.draining {
             return Err(Full::Draining);
         }
-        let client = holder.map(|holder| held.claim(holder.name(), &self.0.settings)).transpose()?;
+        let client = holder.map(|holder| held.claim(holder.name(), &self.settings())).transpose()?;
         let id = held.next;
         held.next += 1;
         let (end, ended) = oneshot::channel();
@@ -202,7 +210,7 @@ impl Streams {
         *held.counts.of(transport) += 1;
         drop(held);
         meters::stream_opened(transport.word());
-        let settings = &self.0.settings;
+        let settings = self.settings();
         let spread = 1.0 + AGE_JITTER * (2.0 * fastrand::f64() - 1.0);
         Ok(Seat {
             streams: self.clone(),
@@ -333,7 +341,7 @@ impl Seat {
     pub fn claim(&mut self, holder: &Principal, left: Option<Duration>) -> Result<(), Full> {
         let mut held = self.streams.0.lock();
         if self.client.as_deref() != Some(holder.name()) {
-            let name = held.claim(holder.name(), &self.streams.0.settings)?;
+            let name = held.claim(holder.name(), &self.streams.settings())?;
             if let Some(before) = self.client.replace(name) {
                 held.give_back(&before, |usage| usage.streams -= 1);
             }
@@ -356,7 +364,7 @@ impl Seat {
         {
             let mut held = streams.0.lock();
             let usage = held.clients.entry(Arc::clone(&client)).or_default();
-            if usage.operations >= streams.0.settings.max_operations_per_client {
+            if usage.operations >= streams.settings().max_operations_per_client {
                 return Err(Full::Client);
             }
             usage.operations += 1;

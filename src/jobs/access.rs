@@ -70,7 +70,6 @@ impl Jobs {
         let Some(reader) = reader.filter(|_| may_ask(principal, &key, &self.inner.tracking)) else {
             return Err(not_found(&key));
         };
-        let reader = Arc::clone(reader);
         reader.upstream().check_id(&key.external_id).map_err(|error| invalid("externalId", error))?;
         Ok(Target { key, reader })
     }

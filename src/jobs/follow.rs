@@ -5,6 +5,7 @@
 //! awaiting; the loop that acts on them is `poller`.
 
 mod interest;
+mod live;
 mod others;
 mod resumed;
 mod tally;
@@ -17,6 +18,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -52,7 +54,7 @@ pub struct FollowSettings {
 /// All followed jobs.
 #[derive(Debug)]
 pub(super) struct Following {
-    settings: FollowSettings,
+    settings: ArcSwap<FollowSettings>,
     /// Hears who begins to be followed and who is forgotten, for a restart.
     ledger: Arc<dyn Ledger>,
     state: Mutex<State>,
@@ -127,7 +129,12 @@ struct Wish {
 
 impl Following {
     pub(super) fn new(settings: FollowSettings, ledger: Arc<dyn Ledger>) -> Arc<Self> {
-        Arc::new(Self { settings, ledger, state: Mutex::default(), wake: Notify::new() })
+        Arc::new(Self {
+            settings: ArcSwap::from_pointee(settings),
+            ledger,
+            state: Mutex::default(),
+            wake: Notify::new(),
+        })
     }
 
     /// Registers interest in a job. Done before anything of it is read, so that an end in between is not missed.
@@ -155,7 +162,7 @@ impl Following {
             // This watcher may want it fresher than those before. A look is only ever brought forward here: newcomers
             // must not put it off, nor end a pause.
             let now = Instant::now();
-            let wished = now + followed.interval(&self.settings, now);
+            let wished = now + followed.interval(&self.settings(), now);
             let at = if followed.paused_until.is_some_and(|until| until > now) {
                 planned
             } else {
@@ -174,7 +181,7 @@ impl Following {
         let key = &observation.job.key;
         if let Some(followed) = state.jobs.get_mut(key) {
             followed.tell(|told| told.learn(observation));
-            state.plan_if_idle(key, &self.settings);
+            state.plan_if_idle(key, &self.settings());
             self.wake.notify_one();
         }
     }
@@ -191,7 +198,7 @@ impl Following {
         let mut state = self.lock();
         if let Some(followed) = state.jobs.get_mut(key) {
             followed.news.send_if_modified(|told| told.is_empty() && told.miss(miss));
-            state.plan_if_idle(key, &self.settings);
+            state.plan_if_idle(key, &self.settings());
             self.wake.notify_one();
         }
     }
@@ -222,26 +229,30 @@ impl Following {
         if !pause.is_zero() {
             followed.paused_until = Some(Instant::now() + pause);
         }
-        followed.give_up_if_due(&self.settings);
-        state.plan(key, &self.settings, pause);
+        followed.give_up_if_due(&self.settings());
+        state.plan(key, &self.settings(), pause);
         self.wake.notify_one();
     }
 
     /// Takes what is due now, as many jobs of each source as `room` says, and forgets whom nobody watches any more.
     ///
     /// A source without room costs nothing here: what is due of it waits for a wake.
-    pub(super) fn round(&self, room: impl Fn(&SourceName) -> Room) -> Round {
-        let now = Instant::now();
+    /// Of a source that is gone nothing is looked at; who watched it is forgotten all the same.
+    pub(super) fn round(&self, room: impl Fn(&SourceName) -> Option<Room>) -> Round {
+        let (now, settings) = (Instant::now(), self.settings());
         let mut round = Round::default();
         let mut state = self.lock();
         let sources: Vec<SourceName> = state.agenda.keys().cloned().collect();
         for source in sources {
-            let room = room(&source);
-            if room.jobs > 0 {
-                let chosen = state.choose(&source, room, now, &self.settings);
-                if !chosen.is_empty() {
-                    round.due.insert(source.clone(), chosen);
+            match room(&source) {
+                Some(room) if room.jobs > 0 => {
+                    let chosen = state.choose(&source, room, now, &settings);
+                    if !chosen.is_empty() {
+                        round.due.insert(source.clone(), chosen);
+                    }
                 }
+                Some(_) => {}
+                None => drop(state.ripe(&source, now, &settings)),
             }
             let later = state.agenda.get(&source).and_then(|agenda| agenda.range((now, u64::MAX)..).next());
             let next = later.map(|((at, _), _)| *at);
@@ -261,8 +272,8 @@ impl Following {
     }
 
     /// How long to look for a job that the upstream does not know.
-    pub(super) const fn missing_for(&self) -> Duration {
-        self.settings.missing_for
+    pub(super) fn missing_for(&self) -> Duration {
+        self.settings().missing_for
     }
 
     /// Resolves when there may be something new to do.
@@ -292,7 +303,7 @@ impl Following {
         let mut state = self.lock();
         if let Some(followed) = state.jobs.get_mut(key).filter(|followed| followed.looking) {
             followed.looking = false;
-            state.plan(key, &self.settings, Duration::ZERO);
+            state.plan(key, &self.settings(), Duration::ZERO);
             self.wake.notify_one();
         }
     }
@@ -346,13 +357,7 @@ impl State {
         now: Instant,
         settings: &FollowSettings,
     ) -> Vec<JobKey> {
-        let Some(agenda) = self.agenda.get(source) else { return Vec::new() };
-        let ripe: Vec<JobKey> = agenda.range(..=(now, u64::MAX)).map(|(_, key)| key.clone()).collect();
-        let (gone, due): (Vec<_>, Vec<_>) =
-            ripe.into_iter().partition(|key| self.is_forgettable(key, now, settings));
-        for key in gone {
-            self.forget(&key);
-        }
+        let due = self.ripe(source, now, settings);
         let mut chosen = turns::take_turns(due, room.jobs, |key| self.client_of(key));
         let seats = chosen.len().next_multiple_of(room.a_request.max(1)).min(room.jobs);
         chosen.extend(self.companions(source, seats - chosen.len(), now, settings));
@@ -381,6 +386,18 @@ impl State {
         if self.jobs.get(key).is_some_and(|followed| followed.on_agenda.is_none()) {
             self.plan(key, settings, Duration::ZERO);
         }
+    }
+
+    /// What is due of one source, less those whom nobody watches any more: they are forgotten.
+    fn ripe(&mut self, source: &SourceName, now: Instant, settings: &FollowSettings) -> Vec<JobKey> {
+        let Some(agenda) = self.agenda.get(source) else { return Vec::new() };
+        let ripe: Vec<JobKey> = agenda.range(..=(now, u64::MAX)).map(|(_, key)| key.clone()).collect();
+        let (gone, due): (Vec<_>, Vec<_>) =
+            ripe.into_iter().partition(|key| self.is_forgettable(key, now, settings));
+        for key in gone {
+            self.forget(&key);
+        }
+        due
     }
 
     fn is_forgettable(&self, key: &JobKey, now: Instant, settings: &FollowSettings) -> bool {

@@ -79,7 +79,7 @@ impl Jobs {
         let has_next = held.len() > first;
         held.truncate(first);
         let now = self.inner.clock.now();
-        let fresh_for = self.inner.freshness.fresh_for;
+        let fresh_for = self.inner.freshness().fresh_for;
         let jobs = held.into_iter().map(|observation| {
             if age(&observation, now) <= fresh_for {
                 Seen::fresh(observation, now)
@@ -92,7 +92,8 @@ impl Jobs {
 
     /// The sources to list: those named, or all, less those the client may not read.
     fn readable(&self, principal: &Principal, named: &[String]) -> Vec<SourceName> {
-        let sources = self.inner.readers.keys().filter(|name| principal.may_read(name));
+        let readers = self.inner.readers.all();
+        let sources = readers.keys().filter(|name| principal.may_read(name));
         sources
             .filter(|name| named.is_empty() || named.iter().any(|one| one == name.as_str()))
             .cloned()

@@ -122,8 +122,9 @@ impl Inner {
         let mut held: HashMap<&JobKey, Observation> = HashMap::with_capacity(keys.len());
         let found = keys.iter().zip(self.ingest.held_all(&keys).await);
         held.extend(found.filter_map(|(key, held)| Some((key, held?))));
-        let allowed = max_staleness.unwrap_or(self.freshness.fresh_for);
-        let believed = max_staleness.unwrap_or(self.freshness.missing_for);
+        let freshness = self.freshness();
+        let allowed = max_staleness.unwrap_or(freshness.fresh_for);
+        let believed = max_staleness.unwrap_or(freshness.missing_for);
         let now = self.clock.now();
 
         let mut answers = HashMap::with_capacity(keys.len());
@@ -144,7 +145,7 @@ impl Inner {
                 held => held,
             };
             let verdict = held.as_ref().map_or(Verdict::Ask, |held| {
-                judge(&held.job, reader.upstream(), age(held, now), allowed, self.freshness.rerun_check)
+                judge(&held.job, reader.upstream(), age(held, now), allowed, freshness.rerun_check)
             });
             match (verdict, held) {
                 (Verdict::Serve, Some(held)) => {
@@ -169,7 +170,7 @@ impl Inner {
         }
         self.depart(checks, &Asker::Background, None);
         self.depart(leads, &Asker::Client(principal.shared_name()), None);
-        Boarded { answers, seats, deadline: Instant::now() + self.freshness.answer_within }
+        Boarded { answers, seats, deadline: Instant::now() + freshness.answer_within }
     }
 
     /// Waits for one landing, until the deadline. What was held stands in for what could not be learned.

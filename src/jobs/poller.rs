@@ -2,8 +2,8 @@
 //! allows, never more at a time than leaves room for callers who wait.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +19,7 @@ use super::lookup::Leads;
 
 /// The polls under way, by source.
 #[derive(Debug, Default)]
-pub(super) struct Polls(BTreeMap<SourceName, Arc<AtomicUsize>>);
+pub(super) struct Polls(Mutex<BTreeMap<SourceName, Arc<AtomicUsize>>>);
 
 /// A place among the polls of a source. Dropping it frees the place and wakes the loop.
 #[derive(Debug)]
@@ -29,22 +29,27 @@ pub(super) struct Place {
 }
 
 impl Polls {
-    pub(super) fn new<'a>(sources: impl Iterator<Item = &'a SourceName>) -> Self {
-        Self(sources.map(|name| (name.clone(), Arc::default())).collect())
+    /// Lets go of the count of a source that is gone. Places that are taken still give themselves back.
+    pub(super) fn forget(&self, source: &SourceName) {
+        self.lock().remove(source);
     }
 
     /// How many jobs of a source may be looked at now: half of its concurrency is left to callers who wait.
     fn room(&self, reader: &dyn JobReader) -> Room {
         let places = (reader.status().budget.concurrency as usize / 2).max(1);
-        let taken = self.0.get(reader.name()).map_or(places, |taken| taken.load(Ordering::Relaxed));
+        let taken = self.lock().get(reader.name()).map_or(0, |taken| taken.load(Ordering::Relaxed));
         let a_request = reader.upstream().ids_a_request();
         Room { jobs: places.saturating_sub(taken) * a_request, a_request }
     }
 
-    fn take(&self, source: &SourceName, following: &Arc<Following>) -> Option<Place> {
-        let taken = Arc::clone(self.0.get(source)?);
+    fn take(&self, source: &SourceName, following: &Arc<Following>) -> Place {
+        let taken = Arc::clone(self.lock().entry(source.clone()).or_default());
         taken.fetch_add(1, Ordering::Relaxed);
-        Some(Place { taken, following: Arc::clone(following) })
+        Place { taken, following: Arc::clone(following) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<SourceName, Arc<AtomicUsize>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -77,17 +82,20 @@ pub(super) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
 }
 
 impl Inner {
-    fn room(&self, source: &SourceName) -> Room {
-        let none = Room { jobs: 0, a_request: 1 };
-        self.readers.get(source).map_or(none, |reader| self.polls.room(reader.as_ref()))
+    fn room(&self, source: &SourceName) -> Option<Room> {
+        self.readers.get(source).map(|reader| self.polls.room(reader.as_ref()))
     }
 
     /// Starts looking at jobs of one source, one task a request.
     fn poll(self: &Arc<Self>, source: &SourceName, due: &[JobKey]) {
-        let Some(reader) = self.readers.get(source) else { return };
+        let Some(reader) = self.readers.get(source) else {
+            // it went between the round and now: if it comes back, they are looked at again
+            due.iter().for_each(|key| self.following.rest(key));
+            return;
+        };
         for companions in due.chunks(reader.upstream().ids_a_request()) {
-            let Some(place) = self.polls.take(source, &self.following) else { return };
-            let task = look(Arc::clone(self), Arc::clone(reader), companions.to_vec(), place);
+            let place = self.polls.take(source, &self.following);
+            let task = look(Arc::clone(self), Arc::clone(&reader), companions.to_vec(), place);
             self.spawner.spawn(TaskKind::Poll, Box::pin(task));
         }
     }

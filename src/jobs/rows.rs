@@ -71,7 +71,7 @@ impl Jobs {
             let stretch = RowRange { first: at - at % STRETCH, count: STRETCH };
             let wanted = RowKey { job: key.clone(), run: observation.observed_at, range: stretch };
             let asker = Asker::Client(principal.shared_name());
-            let read = self.inner.stretch(reader, wanted, asker).await;
+            let read = self.inner.stretch(&reader, wanted, asker).await;
             let read = read.map_err(|miss| row_problem(&miss, key))?;
             let skip = (at - stretch.first) as usize;
             let room = (start + first - at) as usize;
@@ -106,7 +106,7 @@ impl Inner {
             let task = fetch(Arc::clone(self), Arc::clone(reader), ticket, asker);
             self.spawner.spawn(TaskKind::Flight, Box::pin(task));
         }
-        let landed = tokio::time::timeout(self.freshness.answer_within, seat.landed()).await;
+        let landed = tokio::time::timeout(self.freshness().answer_within, seat.landed()).await;
         let landing = landed.map_err(|_| Miss::Impatient)?.ok_or(Miss::Lost)?;
         landing.map_err(Miss::Look)
     }

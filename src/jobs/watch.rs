@@ -110,7 +110,7 @@ impl Jobs {
         let target = self.resolve(principal, &reference)?;
         let stood = self.still_stands(principal);
         let holds = self.pass_left(principal).unwrap_or(Duration::MAX);
-        let deadline = Instant::now() + timeout.min(self.inner.freshness.answer_within).min(holds);
+        let deadline = Instant::now() + timeout.min(self.inner.freshness().answer_within).min(holds);
         let Target { key, reader } = target;
         let mut interest = self.inner.following.interest(&key, principal.shared_name(), None);
         let first = self.inner.answer(Wanted::from([(key.clone(), reader)]), principal, None);
@@ -120,6 +120,9 @@ impl Jobs {
         }
         loop {
             let told = interest.read();
+            if self.inner.is_gone(&key) {
+                return Err(not_found(&key));
+            }
             let decided = match self.inner.view(principal, &told, &key) {
                 View::Nothing => false,
                 View::Unseen(problem) => {
@@ -295,6 +298,9 @@ impl Watched {
     /// What there is to tell that was not told yet, and whether it is the last.
     fn news(&self, told: &Told) -> Option<(Answer, Last, bool)> {
         let key = self.interest.key();
+        if self.inner.is_gone(key) {
+            return Some(self.nothing_to_see());
+        }
         match (self.inner.view(&self.principal, told, key), self.last) {
             (View::Seen, Some(Last::Seen(before))) if told.sequence <= before => None,
             (View::Seen, _) => Some((self.inner.told(told, key), Last::Seen(told.sequence), told.is_over())),

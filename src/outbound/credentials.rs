@@ -9,7 +9,12 @@ mod slot;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::sync::Arc;
+use std::{fmt, fs, io};
+
+use arc_swap::ArcSwap;
+
+use secrecy::SecretString;
 
 pub use self::secret::BadSecret;
 use self::slot::Slot;
@@ -20,8 +25,16 @@ use crate::ports::credentials::{Credential, Credentials};
 
 /// The secrets of all sources.
 pub struct SecretFiles {
-    slots: BTreeMap<SourceName, Slot>,
+    slots: ArcSwap<Slots>,
 }
+
+type Slots = BTreeMap<SourceName, Arc<Slot>>;
+
+/// The secrets of another set of sources, read and not in force yet.
+pub struct NextSecrets(Slots);
+
+const MISSING: CredentialStatus =
+    CredentialStatus { state: CredentialState::Missing, since: None, in_force_since: None, expires_at: None };
 
 /// A secret that could not be read, so that its source is not asked. Names the reference and never the secret.
 #[derive(Debug, thiserror::Error)]
@@ -46,39 +59,122 @@ impl SecretFiles {
         for (name, source) in sources {
             let reference = source.credential.form.secret();
             let (slot, bad) = Slot::new(source.credential.clone(), secret::read(reference, env));
-            slots.insert(name.clone(), slot);
+            slots.insert(name.clone(), Arc::new(slot));
             unreadable.extend(bad.map(|reason| Unreadable {
                 source_name: name.clone(),
                 reference: reference.clone(),
                 reason,
             }));
         }
-        (Self { slots }, unreadable)
+        (Self { slots: ArcSwap::from_pointee(slots) }, unreadable)
+    }
+
+    /// Reads the secrets of another set of sources. A credential that is configured as before is not read again: it is
+    /// followed anyway. Blocks on the disk, and on nothing else: a pipe or a device is no secret that could come under way.
+    ///
+    /// # Errors
+    /// With every secret that is newly named and cannot be read.
+    pub fn prepare<'a>(
+        &self,
+        sources: impl IntoIterator<Item = (&'a SourceName, &'a SourceConfig)>,
+        env: &Environment,
+    ) -> Result<NextSecrets, Vec<Unreadable>> {
+        let before = self.slots.load();
+        let (mut slots, mut unreadable) = (Slots::new(), Vec::new());
+        for (name, source) in sources {
+            let held = before.get(name);
+            if let Some(held) = held.filter(|held| held.config == source.credential) {
+                slots.insert(name.clone(), Arc::clone(held));
+                continue;
+            }
+            let reference = source.credential.form.secret();
+            let (slot, bad) = Slot::new(source.credential.clone(), read_now(reference, env));
+            // An answer to the one before may still be on its way.
+            slot.remember(held.map(|held| held.shown()).unwrap_or_default());
+            slots.insert(name.clone(), Arc::new(slot));
+            unreadable.extend(bad.map(|reason| Unreadable {
+                source_name: name.clone(),
+                reference: reference.clone(),
+                reason,
+            }));
+        }
+        if unreadable.is_empty() { Ok(NextSecrets(slots)) } else { Err(unreadable) }
+    }
+
+    /// Puts secrets in force that were prepared.
+    pub fn put(&self, next: NextSecrets) {
+        self.slots.store(Arc::new(next.0));
+    }
+
+    /// What is held for one source, whatever is held for it later under another configuration.
+    pub fn of(&self, source: &SourceName) -> Arc<dyn Credentials> {
+        Arc::new(OneSource(self.slot(source)))
+    }
+
+    fn slot(&self, source: &SourceName) -> Option<Arc<Slot>> {
+        self.slots.load().get(source).cloned()
+    }
+}
+
+/// Reads a secret, unless that could wait for somebody to write it.
+fn read_now(reference: &SecretRef, env: &Environment) -> Result<SecretString, BadSecret> {
+    if let SecretRef::File(path) = reference
+        && fs::metadata(path).is_ok_and(|found| !found.is_file())
+    {
+        let what = io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
+        return Err(BadSecret::File(what));
+    }
+    secret::read(reference, env)
+}
+
+impl NextSecrets {
+    /// What will be held for one source.
+    pub fn of(&self, source: &SourceName) -> Arc<dyn Credentials> {
+        Arc::new(OneSource(self.0.get(source).cloned()))
+    }
+}
+
+/// The secret of one source as one configuration has it: a call to the place that was configured with it must not show what
+/// is meant for another place.
+#[derive(Debug)]
+struct OneSource(Option<Arc<Slot>>);
+
+impl Credentials for OneSource {
+    fn current(&self, _: &SourceName) -> Option<Credential> {
+        self.0.as_ref()?.current()
+    }
+
+    fn shown(&self, _: &SourceName) -> Vec<Credential> {
+        self.0.as_ref().map(|slot| slot.shown()).unwrap_or_default()
+    }
+
+    fn status(&self, _: &SourceName) -> CredentialStatus {
+        self.0.as_ref().map_or(MISSING, |slot| slot.status())
     }
 }
 
 impl Credentials for SecretFiles {
     fn current(&self, source: &SourceName) -> Option<Credential> {
-        self.slots.get(source)?.current()
+        self.slot(source)?.current()
     }
 
     fn shown(&self, source: &SourceName) -> Vec<Credential> {
-        self.slots.get(source).map(Slot::shown).unwrap_or_default()
+        self.slot(source).map(|slot| slot.shown()).unwrap_or_default()
     }
 
     fn status(&self, source: &SourceName) -> CredentialStatus {
-        let missing = CredentialStatus {
-            state: CredentialState::Missing,
-            since: None,
-            in_force_since: None,
-            expires_at: None,
-        };
-        self.slots.get(source).map_or(missing, Slot::status)
+        self.slot(source).map_or(MISSING, |slot| slot.status())
     }
 }
 
 impl fmt::Debug for SecretFiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SecretFiles({} sources)", self.slots.len())
+        write!(f, "SecretFiles({} sources)", self.slots.load().len())
+    }
+}
+
+impl fmt::Debug for NextSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NextSecrets({} sources)", self.0.len())
     }
 }

@@ -92,7 +92,6 @@ pub struct Snapshot {
 #[derive(Debug)]
 pub struct Gate {
     name: SourceName,
-    limits: Limits,
     epoch: Instant,
     state: Mutex<State>,
     /// Asked after the gate's own budget, where replicas share one.
@@ -104,7 +103,7 @@ impl Gate {
     /// An open gate for the source called `name`, whose budget is shared with other replicas if there is a `shared` one.
     pub fn new(name: SourceName, limits: Limits, shared: Option<Arc<dyn SharedBudget>>) -> Arc<Self> {
         let state = Mutex::new(State::new(&limits));
-        Arc::new(Self { name, limits, epoch: Instant::now(), state, shared, share: Mutex::default() })
+        Arc::new(Self { name, epoch: Instant::now(), state, shared, share: Mutex::default() })
     }
 
     /// Waits for the turn of one call, at most `patience` and the limits' `max_wait`.
@@ -154,7 +153,7 @@ impl Gate {
         patience: Duration,
         showing: Showing,
     ) -> Result<Permit, Refusal> {
-        let give_up = Instant::now() + patience.min(self.limits.max_wait);
+        let give_up = Instant::now() + patience.min(self.limits().max_wait);
         let place = Place::take(self, asker);
         loop {
             let now = Instant::now();
@@ -188,7 +187,8 @@ impl Gate {
     async fn enter_shared(&self, give_up: Instant) -> Result<Option<String>, Refusal> {
         let Some(shared) = &self.shared else { return Ok(None) };
         loop {
-            let taken = shared.take(&self.limits).await;
+            let limits = self.limits();
+            let taken = shared.take(&limits).await;
             let now = Instant::now();
             let wait = {
                 let since = self.since(now);
@@ -200,7 +200,7 @@ impl Gate {
                         return Ok(Some(slot));
                     }
                     Taken::Away(replicas) => {
-                        let wait = share.wait(since, &self.limits, replicas);
+                        let wait = share.wait(since, &limits, replicas);
                         if wait.is_zero() {
                             share.take(since);
                             return Ok(None);
@@ -249,6 +249,16 @@ impl Gate {
         state.queue.wake_first();
     }
 
+    /// Holds to other limits from now on. What was used up stays used up.
+    pub fn set_limits(&self, limits: Limits) {
+        self.lock().set_limits(limits);
+    }
+
+    /// Forgets failures and refusals, because another place is asked from now on. What was used up stays used up.
+    pub fn forget_the_place(&self) {
+        self.lock().forget_the_place();
+    }
+
     /// Forgets that the credential was refused, because it is another one now.
     pub fn forgive(&self) {
         self.lock().rejected = None;
@@ -261,15 +271,19 @@ impl Gate {
         Snapshot {
             health: state.health(now),
             budget: BudgetUse {
-                per_second: self.limits.per_second,
-                per_hour: self.limits.per_hour,
-                concurrency: self.limits.concurrency,
+                per_second: state.limits.per_second,
+                per_hour: state.limits.per_hour,
+                concurrency: state.limits.concurrency,
                 in_flight: state.in_flight,
                 left_this_hour: state.hour.left(now),
             },
             closed_for: state.closed_for(now),
             breaker_open: state.breaker.is_open(),
         }
+    }
+
+    fn limits(&self) -> Limits {
+        self.lock().limits
     }
 
     fn since(&self, now: Instant) -> Duration {

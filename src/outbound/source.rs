@@ -54,6 +54,17 @@ pub struct SourceSettings {
     pub max_rows_body: usize,
 }
 
+impl SourceSettings {
+    const fn limits(&self) -> Limits {
+        Limits {
+            per_second: self.per_second,
+            per_hour: self.per_hour,
+            concurrency: self.concurrency,
+            max_wait: self.max_wait,
+        }
+    }
+}
+
 /// What the world lends to every source.
 #[derive(Clone, Debug)]
 pub struct Means {
@@ -126,6 +137,33 @@ pub(super) struct Told<T> {
     pub(super) outcome: Result<T, AskError>,
 }
 
+/// What was used up of a source, and how it did: outlives its settings, which can change while it is asked.
+#[derive(Clone, Debug)]
+pub struct Account {
+    gate: Arc<Gate>,
+    /// The credential that was refused last, to notice that it has been changed, and since when it is.
+    refused: Arc<Mutex<Option<(Credential, Timestamp)>>>,
+}
+
+impl Account {
+    /// One of which nothing was used up, shared with other replicas where there is a tier.
+    pub fn new(settings: &SourceSettings, tier: Option<&Tier>) -> Self {
+        let shared = tier.map(|tier| tier.budget(&settings.name));
+        Self { gate: Gate::new(settings.name.clone(), settings.limits(), shared), refused: Arc::default() }
+    }
+
+    /// Holds to these limits from now on. What was used up stays used up.
+    pub fn hold_to(&self, settings: &SourceSettings) {
+        self.gate.set_limits(settings.limits());
+    }
+
+    /// Forgets failures and refusals, because another place is asked, or with another credential.
+    pub fn forget_the_place(&self) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.gate.forget_the_place();
+    }
+}
+
 /// One source, ready to be asked.
 #[derive(Debug)]
 pub(super) struct Source {
@@ -133,21 +171,13 @@ pub(super) struct Source {
     upstream: Upstream,
     gate: Arc<Gate>,
     means: Means,
-    /// The credential that was refused last, to notice that it has been changed, and since when it is.
-    refused: Mutex<Option<(Credential, Timestamp)>>,
+    refused: Arc<Mutex<Option<(Credential, Timestamp)>>>,
 }
 
 impl Source {
-    pub(super) fn new(upstream: Upstream, settings: SourceSettings, means: Means) -> Self {
-        let limits = Limits {
-            per_second: settings.per_second,
-            per_hour: settings.per_hour,
-            concurrency: settings.concurrency,
-            max_wait: settings.max_wait,
-        };
-        let shared = means.tier.as_ref().map(|tier| tier.budget(&settings.name));
-        let gate = Gate::new(settings.name.clone(), limits, shared);
-        Self { settings, upstream, gate, means, refused: Mutex::new(None) }
+    pub(super) fn new(upstream: Upstream, settings: SourceSettings, means: Means, account: Account) -> Self {
+        let Account { gate, refused } = account;
+        Self { settings, upstream, gate, means, refused }
     }
 
     pub(super) fn upstream(&self) -> Upstream {

@@ -17,7 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::source::Source;
-pub use super::source::{Means, SourceSettings};
+pub use super::source::{Account, Means, SourceSettings};
 use crate::domain::source::Upstream;
 use crate::ports::upstream::{Detail, JobReader, LookError};
 
@@ -29,7 +29,18 @@ fn contained<T>(normalize: impl FnOnce() -> T) -> Result<T, LookError> {
 
 /// Makes a configured source ready to be asked. Nothing is sent yet.
 pub fn reader(upstream: Upstream, settings: SourceSettings, means: Means) -> Arc<dyn JobReader> {
-    let source = Source::new(upstream, settings, means);
+    let account = Account::new(&settings, means.tier.as_ref());
+    reader_on(upstream, settings, means, account)
+}
+
+/// The same on an account of which something may have been used up.
+pub fn reader_on(
+    upstream: Upstream,
+    settings: SourceSettings,
+    means: Means,
+    account: Account,
+) -> Arc<dyn JobReader> {
+    let source = Source::new(upstream, settings, means, account);
     match upstream {
         Upstream::MindBridge => Arc::new(mindbridge::MindBridge::new(source)),
         Upstream::Supermetrics => Arc::new(supermetrics::Supermetrics::new(source)),

@@ -1,7 +1,6 @@
 //! Builds the gateway: one straight function from a valid configuration to something that can be served.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,32 +11,30 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Environment, PersistedQueries, SourceConfig};
 use crate::domain::id::SourceName;
-use crate::domain::pace::Pace;
-use crate::inbound::client_limits::{ClientLimits, ClientSettings};
+use crate::inbound::client_limits::ClientLimits;
 use crate::inbound::graphql::http::{Admission, Door};
 use crate::inbound::graphql::known::{KnownDocuments, Manifest};
-use crate::inbound::graphql::limits::Limits;
 use crate::inbound::graphql::schema;
-use crate::inbound::layers::Settings;
+use crate::inbound::layers::{Live, Settings};
 use crate::inbound::metrics::Metrics;
 use crate::inbound::paced::Pace as BodyPace;
 use crate::inbound::peer::TrustedProxies;
 use crate::inbound::probes::{self, Places, Readiness};
 use crate::inbound::router;
 use crate::inbound::status::Status;
-use crate::inbound::streams::{Counts, Origins, StreamSettings, Streams};
-use crate::jobs::{FollowSettings, Freshness, Jobs, Ports};
+use crate::inbound::streams::{Counts, Streams};
+use crate::jobs::{Jobs, Ports};
 use crate::outbound::credentials::SecretFiles;
 use crate::outbound::credentials::rotation::Rotation;
 use crate::outbound::credentials::secret;
-use crate::outbound::http::{BaseUrl, HttpRoad};
+use crate::outbound::http::HttpRoad;
 use crate::outbound::identity::LiveIdentity;
 use crate::outbound::identity::jwt;
 use crate::outbound::identity::watch_tokens::WatchTokens;
 use crate::outbound::redis::Tier;
 use crate::outbound::stores::rows::MemoryRows;
 use crate::outbound::system::{RuntimeSpawner, SystemClock, ThreadEntropy};
-use crate::outbound::upstreams::{self, Means, SourceSettings};
+use crate::outbound::upstreams::{self, Means};
 use crate::ports::clock::Clock;
 use crate::ports::credentials::Credentials;
 use crate::ports::spawner::{Spawner, TaskKind};
@@ -45,14 +42,14 @@ use crate::ports::store::StoreHealth;
 use crate::ports::upstream::JobReader;
 
 use super::listeners::{ConnectionLimits, Listener, Patience};
-use super::reload::Reload;
+use super::reload::{Parts, Reload};
+use super::settings;
+use super::sources::Sources;
 use super::stores::{self, Stores};
 use super::tls::Certificate;
 
 /// The option that names the manifest of documents.
 const MANIFEST: &str = "graphql.trusted_documents.manifest";
-/// Of the time a request may take, the share that an answer may wait for an upstream: the rest is for writing it.
-const WAITING_SHARE: f64 = 0.9;
 
 /// A gateway that is bound to its addresses and serves nobody yet.
 #[derive(Debug)]
@@ -70,7 +67,7 @@ pub struct Gateway {
     spawner: RuntimeSpawner,
     streams: Streams,
     tier: Option<Tier>,
-    reload: Reload,
+    reload: Arc<Reload>,
     /// Ends the tasks that keep issuers' keys fresh.
     keys_end: CancellationToken,
     rotation: Rotation,
@@ -90,7 +87,7 @@ pub struct Serving {
     drain_delay: Duration,
     streams: Streams,
     jobs: Jobs,
-    reload: Reload,
+    reload: Arc<Reload>,
     keys_end: CancellationToken,
 }
 
@@ -111,10 +108,10 @@ impl Gateway {
         }
         let credentials = Arc::new(credentials);
         let Stores { store, ledger, turns, feed, tier } = stores::open(config, env, &clock)?;
-        let readers =
-            readers(config, Arc::clone(&credentials) as Arc<dyn Credentials>, &clock, tier.clone())?;
+        let means = means(Arc::clone(&credentials) as Arc<dyn Credentials>, &clock, tier.clone())?;
+        let sources = Sources::new(config, Arc::clone(&credentials), means)?;
         let rotation =
-            Rotation::new(credentials, readers.clone(), Arc::clone(&clock), config.credentials.clone());
+            Rotation::new(credentials, sources.readers(), Arc::clone(&clock), config.credentials.clone());
         let cache = &config.cache;
         let keys_end = CancellationToken::new();
         let means = jwt::Means {
@@ -126,41 +123,31 @@ impl Gateway {
             .context("the keys of issuers cannot be read")?;
         let ports = Ports {
             identity: Arc::new(identity.clone()),
-            readers,
+            readers: sources.readers(),
             store,
             ledger,
             turns,
             feed,
             rows: Arc::new(MemoryRows::new(cache.rows_max_bytes as u64, cache.rows_for)),
-            clock,
+            clock: Arc::clone(&clock),
             spawner: Arc::new(spawner.clone()),
         };
-        let freshness = Freshness {
-            fresh_for: cache.fresh_for,
-            missing_for: cache.missing_for,
-            rerun_check: cache.rerun_check,
-            answer_within: config.server.request_timeout.mul_f64(WAITING_SHARE),
-        };
-        let follow = FollowSettings {
-            pace: Pace { fastest: config.follow.fastest, slowest: config.follow.slowest },
-            linger: config.follow.linger,
-            missing_for: config.follow.missing_for,
-            unknown_for: config.follow.unknown_for,
-            at_most: config.follow.at_most,
-        };
-        let jobs = Jobs::new(ports, freshness, follow);
+        let jobs = Jobs::new(ports, settings::freshness(config), settings::follow(config));
 
         let server = &config.server;
         let schema = schema::build(jobs.clone(), config.allows_introspection());
-        let streams = streams(config, &spawner);
+        let streams = {
+            let spawner = spawner.clone();
+            Streams::new(settings::streams(config), move |task| spawner.spawn(TaskKind::Stream, task))
+        };
         let types = schema::input_types().context("read the input types of the schema")?;
-        let clients = client_limits(config);
+        let clients = ClientLimits::new(settings::clients(config));
         let admission = Admission { clients: clients.clone(), documents: known_documents(config)? };
         let door = Door::new(
             schema,
             types,
             jobs.clone(),
-            limits(config),
+            settings::documents(config),
             admission,
             server.body_timeout,
             streams.clone(),
@@ -169,7 +156,7 @@ impl Gateway {
         let certificate = server.tls.as_ref().map(Certificate::read).transpose()?;
         let requests = Places::new(server.max_requests);
         let connections = Places::new(server.max_connections);
-        let settings = Settings {
+        let layers = Settings {
             max_body: server.max_body,
             pace: BodyPace {
                 within: server.body_timeout,
@@ -178,18 +165,28 @@ impl Gateway {
             deadline: server.request_timeout,
             concurrency: requests.clone(),
             access_log: config.telemetry.access_log,
-            origins: origins(config),
+            origins: settings::origins(config),
             open: config.knows_nobody(),
             proxies: TrustedProxies(server.trusted_proxies.clone()),
             bad_credentials: config.limits.bad_credentials_per_minute,
             tls: certificate.is_some(),
             ..Settings::default()
         };
+        let live = Live::new(&layers);
+        let parts = Parts {
+            identity,
+            streams: streams.clone(),
+            jobs: jobs.clone(),
+            sources,
+            clients: clients.clone(),
+            layers: live.clone(),
+            clock,
+        };
         Ok(Self {
             public: Listener::bind("public", "server.listen", server.listen).await?,
             admin: Listener::bind("admin", "server.admin_listen", server.admin_listen).await?,
-            routes: router::public(door, jobs.clone(), clients, settings),
-            reload: Reload::new(config.clone(), identity, streams.clone(), jobs.clone()),
+            routes: router::public_live(door, jobs.clone(), clients, &layers, live),
+            reload: Arc::new(Reload::new(config.clone(), env.clone(), parts)),
             keys_end,
             jobs,
             limits: ConnectionLimits {
@@ -270,7 +267,8 @@ impl Gateway {
             self.spawner.spawn(TaskKind::Replicas, Box::pin(tier.run(following.clone())));
         }
         self.jobs.start_following(following.clone());
-        self.rotation.start(&self.spawner, &following);
+        let followers = self.rotation.start(Arc::new(self.spawner.clone()), following.clone());
+        self.reload.serves(followers);
         self.readiness.set(true);
         Serving {
             readiness: self.readiness,
@@ -309,7 +307,7 @@ impl Serving {
     }
 
     /// What can change while it serves.
-    pub const fn reload(&self) -> &Reload {
+    pub const fn reload(&self) -> &Arc<Reload> {
         &self.reload
     }
 
@@ -354,66 +352,12 @@ pub fn readers(
     clock: &Arc<dyn Clock>,
     tier: Option<Tier>,
 ) -> anyhow::Result<Vec<Arc<dyn JobReader>>> {
-    let means = Means {
-        road: Arc::new(HttpRoad::new().context("the HTTP client cannot be built")?),
-        credentials,
-        clock: Arc::clone(clock),
-        entropy: Arc::new(ThreadEntropy),
-        tier,
-    };
+    let means = means(credentials, clock, tier)?;
     let ready = |(name, source): (&SourceName, &SourceConfig)| {
-        let settings = settings(name, source).with_context(|| format!("sources.{name}.base_url"))?;
+        let settings = settings::source(name, source).with_context(|| format!("sources.{name}.base_url"))?;
         Ok(upstreams::reader(source.upstream, settings, means.clone()))
     };
     config.sources.iter().map(ready).collect()
-}
-
-fn settings(name: &SourceName, source: &SourceConfig) -> anyhow::Result<SourceSettings> {
-    Ok(SourceSettings {
-        name: name.clone(),
-        base_url: BaseUrl::new(source.base_url.clone())?,
-        per_second: source.budget.per_second,
-        per_hour: source.budget.per_hour,
-        concurrency: source.budget.concurrency,
-        max_wait: source.budget.max_wait,
-        status_timeout: source.status_timeout,
-        rows_timeout: source.rows_timeout,
-        max_status_body: source.max_status_body,
-        max_rows_body: source.max_rows_body,
-    })
-}
-
-fn streams(config: &Config, spawner: &RuntimeSpawner) -> Streams {
-    let streams = &config.streams;
-    let settings = StreamSettings {
-        init_timeout: streams.init_timeout,
-        ping_interval: streams.ping_interval,
-        pong_timeout: streams.pong_timeout,
-        heartbeat: streams.heartbeat,
-        max_age: streams.max_age,
-        max_operations: streams.max_operations,
-        max_streams_per_client: streams.max_streams_per_client,
-        max_operations_per_client: streams.max_operations_per_client,
-        max_message: streams.max_message,
-        origins: origins(config),
-        drain_window: streams.drain_window,
-    };
-    let spawner = spawner.clone();
-    Streams::new(settings, move |task| spawner.spawn(TaskKind::Stream, task))
-}
-
-fn origins(config: &Config) -> Origins {
-    Origins { allowed: config.server.allowed_origins.clone(), loopback: config.server.is_local() }
-}
-
-fn client_limits(config: &Config) -> ClientLimits {
-    let limits = &config.limits;
-    ClientLimits::new(ClientSettings {
-        per_second: NonZeroU32::new(limits.requests_per_second).unwrap_or(NonZeroU32::MIN),
-        burst: NonZeroU32::new(limits.burst).unwrap_or(NonZeroU32::MIN),
-        concurrent: limits.concurrent_requests,
-        jobs_watched: limits.jobs_watched,
-    })
 }
 
 fn known_documents(config: &Config) -> anyhow::Result<KnownDocuments> {
@@ -435,15 +379,17 @@ pub fn faults_of_files(config: &Config) -> Vec<String> {
     faults.map(|fault| format!("{fault:#}")).collect()
 }
 
-fn limits(config: &Config) -> Limits {
-    let graphql = &config.graphql;
-    Limits {
-        max_tokens: graphql.max_tokens,
-        max_depth: graphql.max_depth,
-        max_aliases: graphql.max_aliases,
-        max_root_fields: graphql.max_root_fields,
-        max_directives: graphql.max_directives,
-        max_cost: graphql.max_cost as u64,
-        introspection: config.allows_introspection(),
-    }
+/// What the world lends to every source.
+fn means(
+    credentials: Arc<dyn Credentials>,
+    clock: &Arc<dyn Clock>,
+    tier: Option<Tier>,
+) -> anyhow::Result<Means> {
+    Ok(Means {
+        road: Arc::new(HttpRoad::new().context("the HTTP client cannot be built")?),
+        credentials,
+        clock: Arc::clone(clock),
+        entropy: Arc::new(ThreadEntropy),
+        tier,
+    })
 }

@@ -1,12 +1,14 @@
 //! From start to end: serve, hear the signal, stop being ready, finish what is held, and go. Soft, then hard.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::build::Gateway;
-use crate::config::{Config, Faults};
+pub use super::reload::watch::Reread;
+use super::reload::watch::Triggers;
 
 /// How serving ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,31 +48,23 @@ pub async fn told_to_stop() -> io::Result<()> {
     Ok(())
 }
 
-/// Reads the configuration again, as it is now.
-pub type Reread = Box<dyn Fn() -> Result<Config, Faults> + Send + Sync>;
-
 /// Serves until the process is told to stop, and ends it in order.
 ///
-/// A SIGHUP puts what `reread` brings in force, as far as that goes without a restart; without `reread` there is nothing
-/// to read and the signal does what it always did. The first SIGTERM or SIGINT drains within `drain_timeout`; a second
+/// A SIGHUP, or a change of its file, puts what `reread` names in force, as far as that goes without a restart; without
+/// `reread` there is nothing to read and the signal does what it always did. The first SIGTERM or SIGINT drains within `drain_timeout`; a second
 /// one, or the end of that time, ends at once.
 ///
 /// # Errors
 /// When the signals cannot be listened for.
 pub async fn run(gateway: Gateway, drain_timeout: Duration, reread: Option<Reread>) -> io::Result<Ended> {
     let mut signals = StopSignals::listen()?;
-    let mut hangups = match reread {
-        Some(reread) => Some((signal(SignalKind::hangup())?, reread)),
-        None => None,
-    };
+    let triggers = reread.map(Triggers::listen).transpose()?;
     let serving = gateway.serve();
     let reloading = async {
-        let Some((hangup, reread)) = &mut hangups else { return std::future::pending().await };
-        while hangup.recv().await.is_some() {
-            tracing::info!("reading the configuration again");
-            drop(serving.reload().adopt(reread()));
+        match triggers {
+            Some(triggers) => triggers.run(Arc::clone(serving.reload())).await,
+            None => std::future::pending().await,
         }
-        std::future::pending::<()>().await;
     };
     tokio::select! {
         () = signals.next() => {}

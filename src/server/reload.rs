@@ -1,50 +1,118 @@
-//! What can change while the gateway serves: who may ask. Takes a configuration that was read again, puts its clients and
-//! issuers in the place of the old ones, and ends the streams of whoever does not stand any more. Says what needs a restart.
+//! What can change while the gateway serves. Takes a configuration that was read again, and puts it in force as a whole or not
+//! at all, but for what needs a restart, which it names. Ends the streams of whoever does not stand any more.
 
-use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+mod differences;
+pub(super) mod watch;
 
-use serde_json::{Map, Value};
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::config::{Config, Faults};
+use jiff::Timestamp;
+
+use crate::config::{Config, Environment, Faults};
+use crate::inbound::client_limits::ClientLimits;
+use crate::inbound::layers::Live;
+use crate::inbound::peer::TrustedProxies;
 use crate::inbound::status::LastReload;
 use crate::inbound::streams::Streams;
 use crate::jobs::Jobs;
+use crate::outbound::credentials::rotation::Followers;
 use crate::outbound::identity::LiveIdentity;
+use crate::ports::clock::Clock;
+use crate::telemetry::meters::{self, ReloadOutcome};
 
-/// The sections that are put in place without a restart.
-const LIVE: [&str; 2] = ["clients", "jwt"];
+use super::settings;
+use super::sources::Sources;
 
 /// The running parts that another configuration changes.
-#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) identity: LiveIdentity,
+    pub(super) streams: Streams,
+    pub(super) jobs: Jobs,
+    pub(super) sources: Sources,
+    pub(super) clients: ClientLimits,
+    pub(super) layers: Live,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+/// What is in force, and how something else comes into force.
 pub struct Reload {
-    /// What is in force: as at the start, but for the live sections.
+    /// As at the start, but for what has been changed since.
     running: Mutex<Config>,
-    identity: LiveIdentity,
-    streams: Streams,
-    jobs: Jobs,
+    env: Environment,
+    parts: Parts,
+    last: Mutex<Option<Last>>,
     told: LastReload,
+}
+
+/// What came of the last time that the configuration was read again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Last {
+    /// When that was.
+    pub at: Timestamp,
+    /// What came of it.
+    pub outcome: Reloaded,
 }
 
 /// What came of reading the configuration again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reloaded {
-    /// It is in force, but for the sections that need a restart. So many streams were ended.
+    /// It is in force, but for the options that need a restart.
     Done {
-        /// Streams whose client does not stand any more.
+        /// Options that were changed.
+        changed: Vec<String>,
+        /// Streams that were ended, because their client does not stand any more.
         ended: usize,
-        /// Sections that differ from what is running and stay as they were.
+        /// Options that differ from what is running and stay as they were.
         need_restart: Vec<String>,
     },
-    /// Nothing was changed. Every reason is in the log.
-    Refused,
+    /// Nothing was changed. The path of each fault, and what it is.
+    Refused(Vec<(String, String)>),
+}
+
+impl Reloaded {
+    /// What is counted, and the words of the status page.
+    fn told(&self) -> (ReloadOutcome, &'static str) {
+        match self {
+            Self::Refused(_) => (ReloadOutcome::Refused, "refused: the one before stays in force"),
+            Self::Done { changed, need_restart, .. } if !need_restart.is_empty() => {
+                let counted = if changed.is_empty() { ReloadOutcome::Unchanged } else { ReloadOutcome::Applied };
+                (counted, "done, and a restart is needed for the rest")
+            }
+            Self::Done { changed, .. } if changed.is_empty() => (ReloadOutcome::Unchanged, "nothing was changed"),
+            Self::Done { .. } => (ReloadOutcome::Applied, "done"),
+        }
+    }
+}
+
+/// Why the configuration is read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Somebody said so, and wants to hear what came of it.
+    Told,
+    /// It may have changed. If it has not, or is refused for the same faults again, there is nothing to say.
+    Noticed,
 }
 
 impl Reload {
-    /// Takes what was started from a configuration.
-    pub(super) fn new(running: Config, identity: LiveIdentity, streams: Streams, jobs: Jobs) -> Self {
-        let running = Mutex::new(running);
-        Self { running, identity, streams, jobs, told: LastReload::default() }
+    pub(super) fn new(running: Config, env: Environment, parts: Parts) -> Self {
+        Self { running: Mutex::new(running), env, parts, last: Mutex::default(), told: LastReload::default() }
+    }
+
+    /// Takes over whoever follows the secrets.
+    pub(super) fn serves(&self, followers: Followers) {
+        self.parts.sources.followed_by(followers);
+    }
+
+    /// What came of the last time that the configuration was read again; nothing while it is as at the start.
+    pub fn last(&self) -> Option<Last> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the file is refused as it stands, so that a restart would fail.
+    pub fn is_refused(&self) -> bool {
+        self.last().is_some_and(|last| matches!(last.outcome, Reloaded::Refused(_)))
     }
 
     /// Where the last outcome can be read.
@@ -52,30 +120,51 @@ impl Reload {
         self.told.clone()
     }
 
-    /// Puts a configuration in force as far as it goes without a restart, or refuses it as a whole. Says in the log what
-    /// came of it. Blocks nothing.
-    pub fn adopt(&self, read: Result<Config, Faults>) -> Reloaded {
-        let outcome = self.put_in_force(read);
-        self.told.tell(match &outcome {
-            Reloaded::Done { need_restart, .. } if need_restart.is_empty() => "done",
-            Reloaded::Done { .. } => "done, and a restart is needed for the rest",
-            Reloaded::Refused => "refused: the one before stays in force",
+    /// Puts the text of the configuration file in force, as [`Reload::adopt`] does. Without a file it is the defaults and the
+    /// environment.
+    fn adopt_text(&self, text: Result<String, Faults>, path: Option<&Path>, why: Why) -> Reloaded {
+        let read = text.and_then(|text| match path {
+            Some(path) => Config::from_text(&text, path, &self.env),
+            None => Config::from_yaml(&text, &self.env),
         });
+        self.adopt(read, why)
+    }
+
+    /// Puts a configuration in force as far as it goes without a restart, or refuses it as a whole. Says in the log what
+    /// came of it. Blocks on the disk, where it names new secrets.
+    pub fn adopt(&self, read: Result<Config, Faults>, why: Why) -> Reloaded {
+        let outcome = match read {
+            Ok(next) => self.try_to_adopt(&next),
+            Err(faults) => {
+                let owned = |(path, fault): (&str, &str)| (path.to_owned(), fault.to_owned());
+                Reloaded::Refused(faults.iter().map(owned).collect())
+            }
+        };
+        let before = self.last();
+        let news = why == Why::Told
+            || match (&outcome, before.map(|last| last.outcome)) {
+                (
+                    Reloaded::Done { changed, need_restart, .. },
+                    Some(Reloaded::Done { need_restart: known, .. }),
+                ) => !changed.is_empty() || *need_restart != known,
+                (Reloaded::Done { changed, need_restart, .. }, None) => {
+                    !changed.is_empty() || !need_restart.is_empty()
+                }
+                (outcome, before) => before.as_ref() != Some(outcome),
+            };
+        if news {
+            self.say(&outcome);
+            let (counted, word) = outcome.told();
+            meters::reload(counted);
+            self.told.tell(word);
+            let last = Last { at: self.parts.clock.now(), outcome: outcome.clone() };
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
+        }
         outcome
     }
 
-    fn put_in_force(&self, read: Result<Config, Faults>) -> Reloaded {
-        let next = match read {
-            Ok(next) => next,
-            Err(faults) => {
-                for (path, fault) in faults.iter() {
-                    tracing::error!(path, fault, "the configuration has a fault");
-                }
-                tracing::error!("the configuration was not reloaded: the one before stays in force");
-                return Reloaded::Refused;
-            }
-        };
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+    fn try_to_adopt(&self, next: &Config) -> Reloaded {
+        let mut running = self.running();
         // What the door holds everybody to was settled at the start, and a file cut off before its clients must open nothing.
         if next.knows_nobody() != running.knows_nobody() {
             let fault = if next.knows_nobody() {
@@ -83,40 +172,68 @@ impl Reload {
             } else {
                 "names the first who are known, where so far whoever came could ask for everything: restart"
             };
-            tracing::error!(path = "clients", fault, "the configuration was not reloaded");
-            return Reloaded::Refused;
+            return Reloaded::Refused(vec![("clients".to_owned(), fault.to_owned())]);
         }
-        if let Err(error) = self.identity.replace(&next) {
-            tracing::error!(%error, "the configuration was not reloaded");
-            return Reloaded::Refused;
+        let sources = match self.parts.sources.prepare(next, &self.env) {
+            Ok(sources) => sources,
+            Err(faults) => return Reloaded::Refused(faults),
+        };
+        // the last that can fail
+        if let Err(error) = self.parts.identity.replace(next) {
+            return Reloaded::Refused(vec![("jwt".to_owned(), error.to_string())]);
         }
-        running.clients.clone_from(&next.clients);
-        running.jwt.clone_from(&next.jwt);
-        let need_restart = differences(&running, &next);
-        drop(running);
-        let ended = self.streams.review(|holder| self.jobs.still_stands(holder));
-        if !need_restart.is_empty() {
-            let sections = need_restart.join(", ");
-            tracing::warn!(sections, "these sections were changed and need a restart");
-        }
-        tracing::info!(
-            clients = next.clients.len(),
-            issuers = next.jwt.len(),
+        let before = running.clone();
+        differences::take_over(&mut running, next);
+        // held to the end: two files are never put in force at the same time
+        let config = running.clone();
+        let Parts { streams, jobs, clients, layers, .. } = &self.parts;
+        self.parts.sources.put(sources, jobs, &config, before.credentials != config.credentials);
+        jobs.put_rules(settings::freshness(&config), settings::follow(&config));
+        streams.set_settings(settings::streams(&config));
+        clients.set(settings::clients(&config));
+        let proxies = TrustedProxies(config.server.trusted_proxies.clone());
+        layers.put(settings::origins(&config), proxies, config.limits.bad_credentials_per_minute);
+        let ended = streams.review(|holder| jobs.still_stands(holder));
+        Reloaded::Done {
+            changed: differences::between(&before, &config),
             ended,
-            "the configuration is reloaded"
-        );
-        Reloaded::Done { ended, need_restart }
+            need_restart: differences::between(&config, next),
+        }
+    }
+
+    fn say(&self, outcome: &Reloaded) {
+        match outcome {
+            Reloaded::Done { changed, ended, need_restart } => {
+                if !need_restart.is_empty() {
+                    let options = need_restart.join(", ");
+                    tracing::warn!(options, "these options were changed and need a restart");
+                }
+                let running = self.running();
+                tracing::info!(
+                    changed = changed.join(", "),
+                    sources = running.sources.len(),
+                    clients = running.clients.len(),
+                    issuers = running.jwt.len(),
+                    ended,
+                    "the configuration is reloaded"
+                );
+            }
+            Reloaded::Refused(faults) => {
+                for (path, fault) in faults {
+                    tracing::error!(path, fault, "the configuration has a fault");
+                }
+                tracing::error!("the configuration was not reloaded: the one before stays in force");
+            }
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, Config> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The sections in which two configurations differ, but for the live ones.
-fn differences(running: &Config, next: &Config) -> Vec<String> {
-    let sections = |config: &Config| match config.effective() {
-        Ok(Value::Object(sections)) => sections,
-        _ => Map::new(),
-    };
-    let (running, next) = (sections(running), sections(next));
-    let names: BTreeSet<&String> = running.keys().chain(next.keys()).collect();
-    let differ = names.into_iter().filter(|name| running.get(*name) != next.get(*name));
-    differ.filter(|name| !LIVE.contains(&name.as_str())).cloned().collect()
+impl fmt::Debug for Reload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reload").field("last", &self.last()).finish_non_exhaustive()
+    }
 }

@@ -93,6 +93,31 @@ impl Watcher {
         Self::of_as(socket, carrier, refs, credential).await
     }
 
+    /// The same of any jobs, with a client's key unless it is empty.
+    pub(crate) async fn of_client(
+        gateway: SocketAddr,
+        carrier: Carrier,
+        refs: Vec<Value>,
+        key: &str,
+    ) -> Self {
+        let key = Some(key).filter(|key| !key.is_empty());
+        Self::of_as(TcpStream::connect(gateway).await.unwrap(), carrier, refs, key).await
+    }
+
+    /// The status with which an event stream is refused.
+    pub(crate) async fn refused(gateway: SocketAddr, key: &str) -> u16 {
+        let query = json!({ "query": "subscription { jobFeed { kind } }" }).to_string();
+        let authorization = format!("Bearer {key}");
+        let headers = [
+            ("content-type", "application/json"),
+            ("accept", "text/event-stream"),
+            ("authorization", &authorization),
+        ];
+        super::wire::exchange(gateway, &super::wire::request("POST", "/graphql", &headers, &query))
+            .await
+            .status
+    }
+
     /// The same of any jobs, on a socket that is open.
     pub(crate) async fn of(socket: TcpStream, carrier: Carrier, refs: Vec<Value>) -> Self {
         Self::of_as(socket, carrier, refs, None).await

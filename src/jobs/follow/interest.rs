@@ -28,7 +28,7 @@ impl Interest {
 
 impl Drop for Interest {
     fn drop(&mut self) {
-        let linger = self.following.settings.linger;
+        let linger = self.following.settings().linger;
         let mut state = self.following.lock();
         let Some(followed) = state.jobs.get_mut(&self.key) else { return };
         followed.interests.remove(&self.number);

@@ -20,14 +20,14 @@ impl Following {
         followed.stand_by = true;
         followed.failures = 0;
         followed.tell(|told| told.observe(observation));
-        followed.give_up_if_due(&self.settings);
-        state.plan(key, &self.settings, Duration::ZERO);
+        followed.give_up_if_due(&self.settings());
+        state.plan(key, &self.settings(), Duration::ZERO);
         self.wake.notify_one();
     }
 
     /// How recent a look of another replica has to be to spare one of our own.
     pub(in crate::jobs) fn recent(&self) -> Duration {
-        self.settings.stand_by()
+        self.settings().stand_by()
     }
 
     /// Whether a job is followed.

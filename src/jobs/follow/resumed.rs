@@ -26,7 +26,7 @@ impl Following {
     ) -> Interest {
         let interest = self.interest(key, client, None);
         let mut state = self.lock();
-        let slowest = self.settings.pace.slowest;
+        let slowest = self.settings().pace.slowest;
         if let Some(followed) = state.jobs.get_mut(key) {
             let untouched = followed.news.borrow().is_empty() && followed.on_agenda.is_none();
             if let Some((observation, age)) = held {

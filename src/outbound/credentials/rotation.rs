@@ -2,9 +2,10 @@
 //! timer, tries a new value with one harmless read, and lets it come into force or raises an alarm. Also warns of the end of a
 //! credential. What a value means is decided in `slot`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -17,6 +18,7 @@ use super::expiry::{Nearness, nearness};
 use super::secret::{self, BadSecret};
 use super::slot::{Seen, Slot, Taken};
 use crate::config::{CredentialsConfig, SecretRef};
+use crate::domain::id::SourceName;
 use crate::domain::schedule::Backoff;
 use crate::domain::source::CredentialState;
 use crate::outbound::files::{Changes, FileWatch};
@@ -53,29 +55,54 @@ impl Rotation {
         Self { files, readers, clock, settings }
     }
 
-    /// Starts one task a source. They run until `end`.
-    pub fn start(self, spawner: &dyn Spawner, end: &CancellationToken) {
-        let watch = Arc::new(FileWatch::new(self.files.slots.values().filter_map(|slot| {
-            match slot.config.form.secret() {
+    /// Starts one task a source. They run until `end`, or until what comes back is told otherwise.
+    pub fn start(self, spawner: Arc<dyn Spawner>, end: CancellationToken) -> Followers {
+        let Self { files, readers, clock, settings } = self;
+        let followers = Followers { files, clock, spawner, end, running: Mutex::default() };
+        followers.follow(readers, &settings);
+        followers
+    }
+}
+
+/// The tasks that follow secrets, one a source. Dropping it ends none of them.
+#[derive(Debug)]
+pub struct Followers {
+    files: Arc<SecretFiles>,
+    clock: Arc<dyn Clock>,
+    spawner: Arc<dyn Spawner>,
+    end: CancellationToken,
+    running: Mutex<BTreeMap<SourceName, CancellationToken>>,
+}
+
+impl Followers {
+    /// Follows the secrets of these sources, in the place of whoever did so far.
+    pub fn follow(&self, readers: Vec<Arc<dyn JobReader>>, settings: &CredentialsConfig) {
+        let found = readers.into_iter().filter_map(|reader| Some((self.files.slot(reader.name())?, reader)));
+        let found: Vec<(Arc<Slot>, Arc<dyn JobReader>)> = found.collect();
+        let watch =
+            Arc::new(FileWatch::new(found.iter().filter_map(|(slot, _)| match slot.config.form.secret() {
                 SecretRef::File(path) => Some(path.as_path()),
                 SecretRef::Env(_) => None,
+            })));
+        for (slot, reader) in found {
+            let end = self.end.child_token();
+            let before = self.lock().insert(reader.name().clone(), end.clone());
+            if let Some(before) = before {
+                before.cancel();
             }
-        })));
-        for reader in self.readers {
-            let Some(slot) = self.files.slots.get(reader.name()) else { continue };
             let follower = Follower {
                 reference: slot.config.form.secret().clone(),
-                files: Arc::clone(&self.files),
+                slot,
                 reader,
                 clock: Arc::clone(&self.clock),
-                settings: self.settings.clone(),
+                settings: settings.clone(),
                 changes: watch.changes(),
                 tries: 0,
                 try_at: Instant::now(),
                 alarm: Alarm::default(),
                 warned: (None, Nearness::Far),
             };
-            let (end, watch) = (end.clone(), Arc::clone(&watch));
+            let watch = Arc::clone(&watch);
             let task = async move {
                 tokio::select! {
                     () = end.cancelled() => {}
@@ -83,15 +110,26 @@ impl Rotation {
                 }
                 drop(watch);
             };
-            spawner.spawn(TaskKind::Rotation, Box::pin(task));
+            self.spawner.spawn(TaskKind::Rotation, Box::pin(task));
         }
+    }
+
+    /// Follows the secret of a source no longer.
+    pub fn leave(&self, source: &SourceName) {
+        if let Some(end) = self.lock().remove(source) {
+            end.cancel();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<SourceName, CancellationToken>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Follows the secret of one source.
 struct Follower {
     reference: SecretRef,
-    files: Arc<SecretFiles>,
+    slot: Arc<Slot>,
     reader: Arc<dyn JobReader>,
     clock: Arc<dyn Clock>,
     settings: CredentialsConfig,
@@ -106,9 +144,7 @@ struct Follower {
 
 impl Follower {
     async fn follow(mut self) {
-        if let Some(slot) = self.slot() {
-            slot.start(self.clock.now());
-        }
+        self.slot.start(self.clock.now());
         loop {
             let news = match self.reference.clone() {
                 SecretRef::File(path) => self.look(path).await,
@@ -131,8 +167,7 @@ impl Follower {
         let Some(read) = read(path.clone()).await else { return News::Settled };
         let refused = self.reader.status().credential.state == CredentialState::Refused;
         let now = self.clock.now();
-        let Some(slot) = self.slot() else { return News::Settled };
-        match slot.take(read, refused, now) {
+        match self.slot.take(read, refused, now) {
             Taken::InForce => {
                 self.alarm = Alarm::default();
                 News::Settled
@@ -178,7 +213,7 @@ impl Follower {
             }
         };
         let now = self.clock.now();
-        let Some(slot) = self.slot() else { return News::Settled };
+        let slot = &self.slot;
         let pause = match told {
             Ok(()) => {
                 slot.adopt(credential.clone(), now);
@@ -224,7 +259,7 @@ impl Follower {
     fn raise(&mut self, reason: &str) {
         let Some(held_back) = self.alarm.due(reason) else { return };
         let (source, reference) = (self.reader.name(), &self.reference);
-        if self.slot().is_some_and(|slot| slot.current().is_some()) {
+        if self.slot.current().is_some() {
             tracing::error!(
                 %source, %reference, reason, held_back,
                 "a new credential does not come into force, the one before stays"
@@ -239,8 +274,7 @@ impl Follower {
 
     /// Warns once of each step that the end comes nearer.
     fn warn_of_the_end(&mut self) {
-        let Some(slot) = self.slot() else { return };
-        let end = slot.status().expires_at;
+        let end = self.slot.status().expires_at;
         let near = nearness(self.clock.now(), end, self.settings.warn_before);
         if self.warned.0 != end {
             self.warned = (end, Nearness::Far);
@@ -258,10 +292,6 @@ impl Follower {
             }
             Nearness::Ended => tracing::error!(%source, %reference, expires_at, "the credential has ended"),
         }
-    }
-
-    fn slot(&self) -> Option<&Slot> {
-        self.files.slots.get(self.reader.name())
     }
 }
 

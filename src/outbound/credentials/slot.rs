@@ -2,6 +2,7 @@
 //! about them is made here, under a short lock; reading, trying and waiting are not.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +24,12 @@ const SHOWN_FOR: Duration = Duration::from_hours(1);
 pub(super) struct Slot {
     pub(super) config: CredentialConfig,
     state: Mutex<State>,
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot").field("config", &self.config).finish_non_exhaustive()
+    }
 }
 
 struct State {
@@ -95,6 +102,12 @@ impl Slot {
         if let Newer::Unusable(since @ None) = &mut state.newer {
             *since = Some(now);
         }
+    }
+
+    /// Notes that these were shown to the source before.
+    pub(super) fn remember(&self, shown: Vec<Credential>) {
+        let mut state = self.lock();
+        shown.into_iter().for_each(|credential| state.remember(credential));
     }
 
     pub(super) fn current(&self) -> Option<Credential> {

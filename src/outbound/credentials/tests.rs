@@ -131,7 +131,7 @@ impl Bench {
         let readers = vec![Arc::clone(&source) as Arc<dyn JobReader>, other as Arc<dyn JobReader>];
         let rotation = Rotation::new(Arc::clone(&files), readers, Arc::new(Still), config.credentials);
         let (end, spawner) = (CancellationToken::new(), RuntimeSpawner::default());
-        rotation.start(&spawner, &end);
+        drop(rotation.start(Arc::new(spawner.clone()), end.clone()));
         Self { dir, files, source, end, spawner }
     }
 

@@ -46,7 +46,7 @@ enum Last {
 /// All that changes. Times are durations since the gate was made.
 #[derive(Debug)]
 pub(super) struct State {
-    concurrency: u32,
+    pub(super) limits: Limits,
     second: Rate,
     pub(super) hour: Rate,
     pub(super) in_flight: u32,
@@ -61,7 +61,7 @@ pub(super) struct State {
 impl State {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
-            concurrency: limits.concurrency.max(1),
+            limits: *limits,
             second: Rate::new(limits.per_second, Duration::from_secs(1)),
             hour: Rate::new(limits.per_hour, Duration::from_hours(1)),
             in_flight: 0,
@@ -74,6 +74,22 @@ impl State {
         }
     }
 
+    /// Holds to other limits from now on. What was used up stays so, and whoever waits looks again.
+    pub(super) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        self.second.allow(limits.per_second);
+        self.hour.allow(limits.per_hour);
+        self.queue.wake_first();
+    }
+
+    /// Forgets how the place that was asked so far did. What was used up stays so, and so does a pause: both are the account's.
+    pub(super) fn forget_the_place(&mut self) {
+        self.rejected = None;
+        self.breaker.forget();
+        self.last = Last::Nothing;
+        self.queue.wake_first();
+    }
+
     /// Decides about the call with this place in the queue. If it may go, it takes slot and budget and leaves the
     /// queue; whoever is next looks when the call's place is dropped.
     pub(super) fn consider(&mut self, now: Duration, asker: &Asker, id: u64, showing: Showing) -> Step {
@@ -84,7 +100,7 @@ impl State {
         }
         let ahead = self.queue.ahead(asker, id);
         let at_least = self.second.wait_behind(now, ahead).max(self.hour.wait_behind(now, ahead));
-        if ahead > 0 || !at_least.is_zero() || self.in_flight >= self.concurrency {
+        if ahead > 0 || !at_least.is_zero() || self.in_flight >= self.limits.concurrency.max(1) {
             return Step::Wait { at_least, first: ahead == 0 };
         }
         let breaker = match self.breaker.enter(now) {

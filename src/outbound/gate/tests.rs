@@ -216,3 +216,27 @@ async fn retries_cannot_multiply_an_outage() {
     }
     assert!((100..=111).contains(&retries), "{retries} retries for 500 calls");
 }
+
+#[tokio::test(start_paused = true)]
+async fn other_limits_hold_at_once_and_what_was_used_stays_used() {
+    let gate = gate(100, 10, 1, SECOND * 2);
+    for _ in 0..4 {
+        once(&gate, Outcome::Answered).await.unwrap();
+    }
+    let limits =
+        |per_hour, concurrency| Limits { per_second: 100, per_hour, concurrency, max_wait: SECOND * 2 };
+    for (per_hour, left) in [(5, 1), (4, 0), (2, 0), (20, 16)] {
+        gate.set_limits(limits(per_hour, 1));
+        assert_eq!(gate.snapshot().budget.left_this_hour, left, "of {per_hour}");
+    }
+    gate.set_limits(limits(4, 1));
+    assert!(matches!(once(&gate, Outcome::Answered).await, Err(Refusal::Throttled(_))));
+    gate.set_limits(limits(20, 1));
+    let held = gate.enter(&Asker::Operator, SECOND).await.unwrap();
+    let waiting = gate.enter(&Asker::Operator, SECOND);
+    let (waited, ()) = tokio::join!(waiting, async { gate.set_limits(limits(20, 2)) });
+    assert!(waited.is_ok(), "whoever waits for a slot has it as soon as there is one");
+    drop(held);
+    gate.forget_the_place();
+    assert_eq!(gate.snapshot().health, SourceHealth::Untried);
+}

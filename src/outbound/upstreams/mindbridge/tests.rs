@@ -3,7 +3,7 @@
 use super::*;
 use crate::domain::source::{CredentialState, SourceHealth};
 use crate::outbound::testing::{OneKey, Seen, Server, answer, id, json, means, settings, word};
-use crate::outbound::upstreams::{SourceSettings, reader};
+use crate::outbound::upstreams::{Account, SourceSettings, reader};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
@@ -254,7 +254,9 @@ async fn a_call_refused_with_the_one_before_is_asked_again_with_the_new_one() {
             json(401, &serde_json::json!({}))
         })
     };
-    let source = Source::new(Upstream::MindBridge, settings(&server.url), means(keys));
+    let settings = settings(&server.url);
+    let account = Account::new(&settings, None);
+    let source = Source::new(Upstream::MindBridge, settings, means(keys), account);
     let reader = MindBridge::new(source);
     let looks = reader.look(&[id("a")], &Asker::Operator).await;
     assert_eq!(word(&looks[0].outcome), "Succeeded");
@@ -278,7 +280,9 @@ async fn another_credential_is_tried_without_consequence_for_the_one_in_force() 
         [("good-token", SourceHealth::Healthy), ("bad-token", SourceHealth::CredentialRejected)]
     {
         let keys = OneKey::bearer(in_force);
-        let source = Source::new(Upstream::MindBridge, settings(&server.url), means(keys));
+        let settings = settings(&server.url);
+        let account = Account::new(&settings, None);
+        let source = Source::new(Upstream::MindBridge, settings, means(keys), account);
         let reader = MindBridge::new(source);
         reader.look(&[id("a")], &Asker::Operator).await;
         for _ in 0..7 {

@@ -1,0 +1,94 @@
+//! What a configuration means to each part: used when the parts are made, and when another configuration is put in force.
+
+use std::num::NonZeroU32;
+
+use crate::config::{Config, SourceConfig};
+use crate::domain::id::SourceName;
+use crate::domain::pace::Pace;
+use crate::inbound::client_limits::ClientSettings;
+use crate::inbound::graphql::limits::Limits;
+use crate::inbound::streams::{Origins, StreamSettings};
+use crate::jobs::{FollowSettings, Freshness};
+use crate::outbound::http::{BaseUrl, BaseUrlError};
+use crate::outbound::upstreams::SourceSettings;
+
+/// Of the time a request may take, the share that an answer may wait for an upstream: the rest is for writing it.
+const WAITING_SHARE: f64 = 0.9;
+
+pub(super) fn source(name: &SourceName, source: &SourceConfig) -> Result<SourceSettings, BaseUrlError> {
+    Ok(SourceSettings {
+        name: name.clone(),
+        base_url: BaseUrl::new(source.base_url.clone())?,
+        per_second: source.budget.per_second,
+        per_hour: source.budget.per_hour,
+        concurrency: source.budget.concurrency,
+        max_wait: source.budget.max_wait,
+        status_timeout: source.status_timeout,
+        rows_timeout: source.rows_timeout,
+        max_status_body: source.max_status_body,
+        max_rows_body: source.max_rows_body,
+    })
+}
+
+pub(super) fn freshness(config: &Config) -> Freshness {
+    Freshness {
+        fresh_for: config.cache.fresh_for,
+        missing_for: config.cache.missing_for,
+        rerun_check: config.cache.rerun_check,
+        answer_within: config.server.request_timeout.mul_f64(WAITING_SHARE),
+    }
+}
+
+pub(super) const fn follow(config: &Config) -> FollowSettings {
+    FollowSettings {
+        pace: Pace { fastest: config.follow.fastest, slowest: config.follow.slowest },
+        linger: config.follow.linger,
+        missing_for: config.follow.missing_for,
+        unknown_for: config.follow.unknown_for,
+        at_most: config.follow.at_most,
+    }
+}
+
+pub(super) fn streams(config: &Config) -> StreamSettings {
+    let streams = &config.streams;
+    StreamSettings {
+        init_timeout: streams.init_timeout,
+        ping_interval: streams.ping_interval,
+        pong_timeout: streams.pong_timeout,
+        heartbeat: streams.heartbeat,
+        max_age: streams.max_age,
+        max_operations: streams.max_operations,
+        max_streams_per_client: streams.max_streams_per_client,
+        max_operations_per_client: streams.max_operations_per_client,
+        max_message: streams.max_message,
+        origins: origins(config),
+        drain_window: streams.drain_window,
+    }
+}
+
+pub(super) fn origins(config: &Config) -> Origins {
+    Origins { allowed: config.server.allowed_origins.clone(), loopback: config.server.is_local() }
+}
+
+pub(super) fn clients(config: &Config) -> ClientSettings {
+    let limits = &config.limits;
+    ClientSettings {
+        per_second: NonZeroU32::new(limits.requests_per_second).unwrap_or(NonZeroU32::MIN),
+        burst: NonZeroU32::new(limits.burst).unwrap_or(NonZeroU32::MIN),
+        concurrent: limits.concurrent_requests,
+        jobs_watched: limits.jobs_watched,
+    }
+}
+
+pub(super) fn documents(config: &Config) -> Limits {
+    let graphql = &config.graphql;
+    Limits {
+        max_tokens: graphql.max_tokens,
+        max_depth: graphql.max_depth,
+        max_aliases: graphql.max_aliases,
+        max_root_fields: graphql.max_root_fields,
+        max_directives: graphql.max_directives,
+        max_cost: graphql.max_cost as u64,
+        introspection: config.allows_introspection(),
+    }
+}

@@ -1,0 +1,338 @@
+//! Another configuration while the gateway serves: the real binary, its file on a real disk, and streams that stay open over it.
+
+mod broken;
+mod load;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jobgate::config::ClientConfig;
+use jobgate::outbound::identity::keys;
+use jobgate::simulator::{Addresses, MindBridgeJob, MindBridgeStep, Scenario, Simulator, Upstream};
+use serde_json::{Value, json};
+
+use crate::support::process::Process;
+use crate::support::server::{ANY, KEY, TOKEN, external, told};
+use crate::support::streams::{Heard, Sse, Watcher, WebSocket, settles};
+use crate::support::wire;
+
+/// The token that only the second upstream takes, from when it is told to.
+const OTHER: &str = "another-mindbridge-token";
+
+/// The source `mind` and what it is given, by the words of its options.
+fn mind(url: &str, token: &str, budget: &str) -> String {
+    format!(
+        "mind: {{ upstream: mindbridge, base_url: \"{url}\", credential: {{ bearer: {token} }}, budget: {{ {budget} }} }}"
+    )
+}
+
+const BUDGET: &str = "per_second: 10000, per_hour: 1000000, concurrency: 500";
+
+/// A folder as Kubernetes mounts a ConfigMap, the gateway that reads the file in it, and two upstreams that have the same jobs.
+struct Gateway {
+    process: Process,
+    public: SocketAddr,
+    upstreams: [Simulator; 2],
+    folder: PathBuf,
+    round: usize,
+}
+
+impl Gateway {
+    /// Starts it with the source `mind` at the first upstream, and this below the sources.
+    async fn start(rest: &str) -> Self {
+        let mut scenario = Scenario::default();
+        scenario.mindbridge.jobs =
+            ["a", "b"].map(|id| MindBridgeJob::new(id, &[(0, "IN_PROGRESS")])).into_iter().collect();
+        let mut upstreams = Vec::new();
+        for _ in 0..2 {
+            upstreams.push(Simulator::start(scenario.clone(), Addresses::ephemeral()).await.unwrap());
+        }
+        let upstreams: [Simulator; 2] = upstreams.try_into().unwrap();
+        let folder = std::env::temp_dir().join(format!("jobgate-reload-{:x}", fastrand::u64(..)));
+        fs::create_dir_all(&folder).unwrap();
+        symlink("..data/jobgate.yaml", folder.join("jobgate.yaml")).unwrap();
+        let source = mind(&upstreams[0].mindbridge_url(), "{ env: MIND_TOKEN }", BUDGET);
+        put(&folder, 0, &file(&[&source], rest));
+        let path = folder.join("jobgate.yaml").display().to_string();
+        let env = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY), ("OTHER_TOKEN", OTHER)];
+        let mut process = Process::start(&["serve", "--config", &path], &env);
+        let public = process.address("public").await;
+        Self { process, public, upstreams, folder, round: 0 }
+    }
+
+    /// Puts another file in the place of the one before, as the kubelet does, and waits until that is in force.
+    async fn change(&mut self, sources: &[&str], rest: &str, changed: &str) {
+        let heard = format!("changed=\"{changed}\"");
+        let count = |process: &Process| {
+            let said = process.said();
+            said.lines().filter(|line| line.contains("is reloaded") && line.contains(&heard)).count()
+        };
+        let before = count(&self.process);
+        self.round += 1;
+        put(&self.folder, self.round, &file(sources, rest));
+        let process = &self.process;
+        settles(&heard, Duration::from_secs(60), || count(process) > before).await;
+    }
+
+    fn url(&self, upstream: usize) -> String {
+        self.upstreams[upstream].mindbridge_url()
+    }
+
+    async fn ask(&self, client: &str, source: &str, id: &str, max: Option<&str>) -> String {
+        let query =
+            format!("query($ref: JobRef!, $max: Duration) {{ job(ref: $ref, maxStaleness: $max) {ANY} }}");
+        let body = json!({ "query": query, "variables": { "ref": external(source, id), "max": max } });
+        let reply = wire::post(self.public, Some(&format!("jg_{client}")), &body).await;
+        if reply.status == 200 { told(&reply.data()["job"]) } else { reply.refusal().1 }
+    }
+
+    /// What the source `mind` may be asked in an hour, and how much of that it was asked.
+    async fn used(&self) -> (i64, i64) {
+        let query = "{ sources { name budget { perHour leftThisHour } } }";
+        let data = wire::post(self.public, Some("jg_alice"), &json!({ "query": query })).await.data();
+        let budget = data["sources"].as_array().unwrap().iter().find(|one| one["name"] == "mind").unwrap();
+        let number = |name: &str| budget["budget"][name].as_i64().unwrap();
+        (number("perHour"), number("perHour") - number("leftThisHour"))
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.folder).ok();
+    }
+}
+
+/// Swaps `..data` for a folder with this file in it.
+fn put(folder: &std::path::Path, round: usize, text: &str) {
+    let name = format!("..round{round}");
+    fs::create_dir(folder.join(&name)).unwrap();
+    fs::write(folder.join(&name).join("jobgate.yaml"), text).unwrap();
+    symlink(name, folder.join("..data_tmp")).unwrap();
+    fs::rename(folder.join("..data_tmp"), folder.join("..data")).unwrap();
+    if let Some(before) = round.checked_sub(1) {
+        fs::remove_dir_all(folder.join(format!("..round{before}"))).ok();
+    }
+}
+
+fn file(sources: &[&str], rest: &str) -> String {
+    let server = if rest.contains("server:") {
+        ""
+    } else {
+        "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0 }\n"
+    };
+    format!("{server}store: {{ kind: memory }}\n{rest}\nsources:\n  {}\n", sources.join("\n  "))
+}
+
+fn client(name: &str, sources: &str) -> String {
+    let hash = ClientConfig::hex(&keys::hash(&format!("jg_{name}")));
+    format!("{{ name: {name}, key_sha256: \"{hash}\", sources: {sources} }}")
+}
+
+#[tokio::test]
+async fn every_live_section_changes_under_streams_that_notice_nothing() {
+    let alice = client("alice", "[mind]");
+    let only_alice = format!("clients: [{alice}]");
+    let mut gateway = Gateway::start(&only_alice).await;
+    let mut streams = Vec::new();
+    for carrier in [WebSocket, Sse] {
+        let mut stream = Watcher::open_as(gateway.public, carrier, &["a"], Some("jg_alice")).await;
+        assert_eq!(stream.short().await, "SNAPSHOT RUNNING");
+        streams.push(stream);
+    }
+
+    // a budget changes, and what was used of it stays used
+    let (per_hour, used) = gateway.used().await;
+    assert!(per_hour == 1_000_000 && used > 0, "{used} of {per_hour}");
+    let small =
+        mind(&gateway.url(0), "{ env: MIND_TOKEN }", "per_second: 9000, per_hour: 500, concurrency: 50");
+    let changed =
+        "sources.mind.budget.concurrency, sources.mind.budget.per_hour, sources.mind.budget.per_second";
+    gateway.change(&[&small], &only_alice, changed).await;
+    let (per_hour, after) = gateway.used().await;
+    assert!(per_hour == 500 && after >= used, "{after} of {per_hour}, before {used}");
+
+    // a source comes, and whoever is named may read it
+    let more = mind(&gateway.url(1), "{ env: MIND_TOKEN }", BUDGET).replacen("mind:", "more:", 1);
+    let both = format!("clients: [{alice}, {}]", client("bob", "[mind, more]"));
+    assert_eq!(gateway.ask("bob", "more", "b", None).await, "UNAUTHENTICATED");
+    gateway.change(&[&small, &more], &both, "clients, sources.more").await;
+    assert_eq!(gateway.ask("bob", "more", "b", None).await, "RUNNING");
+    assert_eq!(gateway.ask("alice", "more", "b", None).await, "NOT_FOUND for good");
+
+    // another place: what follows is asked there, with another credential once that is named
+    let moved = mind(&gateway.url(1), "{ env: MIND_TOKEN }", BUDGET);
+    let asked = |upstream: &Simulator| upstream.handle().record_of(Upstream::MindBridge).len();
+    gateway
+        .change(
+            &[&moved, &more],
+            &both,
+            &format!("sources.mind.base_url, {}", changed.replace("sources.mind.base_url, ", "")),
+        )
+        .await;
+    let before = asked(&gateway.upstreams[1]);
+    assert_eq!(gateway.ask("alice", "mind", "b", Some("0ms")).await, "RUNNING");
+    assert!(asked(&gateway.upstreams[1]) > before);
+    gateway.upstreams[1].handle().set_credential(Upstream::MindBridge, OTHER);
+    let keyed = mind(&gateway.url(1), "{ env: OTHER_TOKEN }", BUDGET);
+    let more = more.replace("MIND_TOKEN", "OTHER_TOKEN");
+    let changed = "sources.mind.credential.bearer.env, sources.more.credential.bearer.env";
+    gateway.change(&[&keyed, &more], &both, changed).await;
+    assert_eq!(gateway.ask("alice", "mind", "b", Some("0ms")).await, "RUNNING");
+
+    // limits, paces, pages
+    let slow = format!("{both}\nlimits: {{ requests_per_second: 1, burst: 1 }}");
+    gateway.change(&[&keyed, &more], &slow, "limits.burst, limits.requests_per_second").await;
+    let answers = [gateway.ask("bob", "mind", "b", None).await, gateway.ask("bob", "mind", "b", None).await];
+    assert_eq!(answers.last().unwrap(), "TOO_MANY_REQUESTS", "{answers:?}");
+    let fresh = format!(
+        "{both}\ncache: {{ fresh_for: 1h }}\nstreams: {{ max_streams_per_client: 1 }}\nfollow: {{ slowest: 1m }}"
+    );
+    let changed = "cache.fresh_for, follow.slowest, limits.burst, limits.requests_per_second, streams.max_streams_per_client";
+    gateway.change(&[&keyed, &more], &fresh, changed).await;
+    assert_eq!(gateway.ask("bob", "mind", "b", None).await, "RUNNING", "the pace of before is gone");
+    let before = asked(&gateway.upstreams[1]);
+    for _ in 0..5 {
+        assert_eq!(gateway.ask("bob", "more", "b", None).await, "RUNNING");
+    }
+    let looked = gateway.upstreams[1].handle().record_of(Upstream::MindBridge);
+    let of_b = looked.iter().skip(before).filter(|asked| format!("{asked:?}").contains("\"b\"")).count();
+    assert_eq!(of_b, 0, "what is held is fresh for an hour");
+    let refused = Watcher::refused(gateway.public, "jg_alice").await;
+    assert_eq!(refused, 429, "two streams are more than one, and neither was ended");
+
+    let origin = [("origin", "https://app.example"), ("authorization", "Bearer jg_bob")];
+    let request = wire::request("GET", "/v1/jobs/mind/b", &origin, "");
+    assert_eq!(wire::exchange(gateway.public, &request).await.status, 403);
+    let pages = format!(
+        "{both}\nserver: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, allowed_origins: ['https://app.example'], trusted_proxies: [10.0.0.0/8] }}\ngraphql: {{ max_depth: 7 }}"
+    );
+    let changed = "cache.fresh_for, follow.slowest, server.allowed_origins, server.trusted_proxies, streams.max_streams_per_client";
+    gateway.change(&[&keyed, &more], &pages, changed).await;
+    assert_eq!(wire::exchange(gateway.public, &request).await.status, 200);
+    let restart =
+        |line: &str| (line.contains("need a restart") && line.contains("graphql.max_depth")).then_some(());
+    gateway.process.find("what needs a restart", restart).await;
+
+    // a source goes: whoever watches its jobs is told so, and its jobs are no more
+    let refs = vec![external("more", "b")];
+    let mut gone = Vec::new();
+    for carrier in [WebSocket, Sse] {
+        let mut stream = Watcher::of_client(gateway.public, carrier, refs.clone(), "jg_bob").await;
+        assert_eq!(stream.short().await, "SNAPSHOT RUNNING");
+        gone.push(stream);
+    }
+    let last = format!("{pages}\n").replace("[mind, more]", "[mind]");
+    gateway.change(&[&keyed], &last, "clients, sources.more").await;
+    for mut stream in gone {
+        // whose client had another grant than now is ended for that; both are an end, and which comes first is not promised
+        match stream.hear().await {
+            Heard::Update(update) => assert_eq!(told(&update["result"]), "NOT_FOUND for good"),
+            heard => assert!(matches!(heard, Heard::Over(_)), "{heard:?}"),
+        }
+    }
+    assert_eq!(gateway.ask("bob", "more", "b", None).await, "NOT_FOUND for good");
+
+    gateway.upstreams[1].handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
+    for stream in &mut streams {
+        assert_eq!(stream.short().await, "ENDED SUCCEEDED", "nothing was heard of all that");
+    }
+    let said = gateway.process.said();
+    assert!(!said.contains("ERROR") && !said.contains(OTHER) && !said.contains(TOKEN), "{said}");
+}
+
+/// Without clients, so that it is the source alone that goes.
+#[tokio::test]
+async fn a_source_that_goes_ends_what_watched_it_and_comes_back_with_its_use() {
+    let mut gateway = Gateway::start("").await;
+    let source = mind(&gateway.url(0), "{ env: MIND_TOKEN }", BUDGET);
+    let more = mind(&gateway.url(1), "{ env: MIND_TOKEN }", BUDGET).replacen("mind:", "more:", 1);
+    gateway.change(&[&source, &more], "", "sources.more").await;
+    let mut streams = Vec::new();
+    for (carrier, source) in [(WebSocket, "more"), (Sse, "more"), (WebSocket, "mind"), (Sse, "mind")] {
+        let mut stream = Watcher::of_client(gateway.public, carrier, vec![external(source, "b")], "").await;
+        assert_eq!(stream.short().await, "SNAPSHOT RUNNING");
+        streams.push(stream);
+    }
+    let used = gateway.used().await.1;
+    assert!(used > 0);
+    gateway.change(&[&more], "", "sources.mind").await;
+    for mut stream in streams.split_off(2) {
+        assert_eq!(stream.short().await, "ENDED NOT_FOUND for good");
+        assert_eq!(stream.hear().await, Heard::Complete);
+    }
+    assert_eq!(gateway.ask("", "mind", "b", None).await, "NOT_FOUND for good");
+    let low =
+        mind(&gateway.url(0), "{ env: MIND_TOKEN }", "per_second: 9000, per_hour: 999, concurrency: 50");
+    gateway.change(&[&low, &more], "", "sources.mind").await;
+    let (per_hour, after) = gateway.used().await;
+    assert!(per_hour == 999 && after >= used, "{after} of {per_hour}, before {used}");
+    assert_eq!(gateway.ask("", "mind", "b", Some("0ms")).await, "RUNNING");
+    // the same name for another upstream is no change of a source
+    let kind = low.replace("mindbridge", "supermetrics");
+    gateway.round += 1;
+    put(&gateway.folder, gateway.round, &file(&[&kind, &more], ""));
+    let refused =
+        |line: &str| (line.contains("sources.mind.upstream") && line.contains("another name")).then_some(());
+    gateway.process.find("the refusal", refused).await;
+    gateway.upstreams[1].handle().set_state("b", MindBridgeStep::new("COMPLETE")).unwrap();
+    for stream in &mut streams {
+        assert_eq!(stream.short().await, "ENDED SUCCEEDED", "the other source's streams heard nothing of it");
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_adopted_once_it_is_whole_and_what_it_names_is_there() {
+    let alice = client("alice", "[mind]");
+    let mut gateway = Gateway::start(&format!("clients: [{alice}]")).await;
+    let mut stream = Watcher::open_as(gateway.public, Sse, &["a"], Some("jg_alice")).await;
+    assert_eq!(stream.short().await, "SNAPSHOT RUNNING");
+
+    // written in place, and cut off before its clients for as long as it takes to be heard of
+    let path = gateway.folder.join("jobgate.yaml");
+    let whole = fs::read_to_string(&path).unwrap() + "limits: { burst: 777 }\n";
+    let half = whole.replace(&format!("clients: [{alice}]"), "");
+    fs::write(&path, half).unwrap();
+    let heard = |text: &'static str| move |line: &str| line.contains(text).then_some(());
+    gateway.process.find("the refusal", heard("leaves nobody who is known")).await;
+    assert_eq!(gateway.ask("alice", "mind", "b", None).await, "RUNNING");
+    fs::write(&path, whole).unwrap();
+    gateway.process.find("the rest", heard("changed=\"limits.burst\"")).await;
+
+    // a secret that comes after the file that names it
+    let secret = gateway.folder.join("late-secret");
+    let reference = format!("{{ file: \"{}\" }}", secret.display());
+    let source = mind(&gateway.url(0), &reference, BUDGET);
+    gateway.round += 1;
+    put(&gateway.folder, gateway.round, &file(&[&source], &format!("clients: [{alice}]")));
+    gateway.process.find("the refusal", heard("sources.mind.credential")).await;
+    assert_eq!(gateway.ask("alice", "mind", "b", Some("0ms")).await, "RUNNING");
+    fs::write(&secret, TOKEN).unwrap();
+    gateway.process.find("the next try", heard("sources.mind.credential.bearer.file")).await;
+    assert_eq!(gateway.ask("alice", "mind", "b", Some("0ms")).await, "RUNNING");
+
+    gateway.upstreams[0].handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
+    assert_eq!(stream.short().await, "ENDED SUCCEEDED");
+    let refusals = gateway.process.said().matches("was not reloaded").count();
+    assert!(refusals <= 4, "the same fault is not said again and again: {}", gateway.process.said());
+    gateway.process.signal("TERM").await;
+    let (status, said) = gateway.process_ended().await;
+    assert_eq!(status, Some(0), "{said}");
+}
+
+impl Gateway {
+    /// Ends with the process: how, and what it said.
+    async fn process_ended(mut self) -> (Option<i32>, String) {
+        let stand_in = Process::start(&["schema"], &[]);
+        let process = std::mem::replace(&mut self.process, stand_in);
+        let (status, said) = process.ended().await;
+        (status.code(), said)
+    }
+}
+
+/// An update of a job as the streams tell it, in one word.
+fn state(update: &Value) -> String {
+    told(&update["result"])
+}

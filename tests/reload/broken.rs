@@ -1,0 +1,137 @@
+//! Files that are not adopted: what is wrong with each is said by its path, and the one before goes on.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use jobgate::simulator::MindBridgeStep;
+
+use super::{BUDGET, Gateway, client, file, mind};
+use crate::support::streams::{Sse, Watcher, WebSocket, settles};
+
+/// What is put in the place of the file.
+enum Put {
+    Text(String),
+    Bytes(Vec<u8>),
+    /// Whatever this makes at the path.
+    Made(fn(&Path)),
+}
+
+#[tokio::test]
+async fn no_broken_file_is_adopted_and_each_says_where_and_what() {
+    // by the signal alone, so that each is read once
+    let server = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, watch_config: false }";
+    let alice = client("alice", "[mind]");
+    let rest = format!("{server}\nclients: [{alice}]");
+    let mut gateway = Gateway::start(&rest).await;
+    let mut streams = Vec::new();
+    for carrier in [WebSocket, Sse] {
+        let mut stream = Watcher::open_as(gateway.public, carrier, &["a"], Some("jg_alice")).await;
+        assert_eq!(stream.short().await, "SNAPSHOT RUNNING");
+        streams.push(stream);
+    }
+    let url = gateway.url(0);
+    let source = mind(&url, "{ env: MIND_TOKEN }", BUDGET);
+    let good = file(&[&source], &rest);
+    let with = |source: &str| Put::Text(file(&[source], &rest));
+    let without = |what: &str| Put::Text(good.replace(what, ""));
+    let token = |token: &str| with(&mind(&url, token, BUDGET));
+    let cases: Vec<(&str, Put, &str, &str)> = vec![
+        ("a bracket too few", without("] "), "line", "is not valid YAML"),
+        ("cut off half", Put::Text(good.chars().take(good.len() / 2).collect()), "jobgate.yaml", "YAML"),
+        ("cut off before its clients", without(&format!("clients: [{alice}]")), "clients", "leaves nobody"),
+        ("cut off before its sources", Put::Text(rest.clone()), "sources", "configure at least one source"),
+        ("empty", Put::Text(String::new()), "sources", "configure at least one source"),
+        ("a list", Put::Text("[1, 2]".into()), "jobgate.yaml", "must be a mapping"),
+        (
+            "an unknown key",
+            Put::Text(format!("{good}\nlimts: {{ burst: 1 }}")),
+            "limts",
+            "did you mean limits",
+        ),
+        ("an unknown key below", with(&source.replace("base_url", "base_ulr")), "sources.mind", "base_ur"),
+        (
+            "a wrong value",
+            with(&source.replace("per_second: 10000", "per_second: many")),
+            "budget.per_second",
+            "must be",
+        ),
+        (
+            "a name twice",
+            Put::Text(good.replace(&source, &format!("{source}\n  {source}"))),
+            "line",
+            "repeats a key",
+        ),
+        (
+            "a client twice",
+            Put::Text(good.replace(&alice, &format!("{alice}, {alice}"))),
+            "clients[1]",
+            "clients[0]",
+        ),
+        (
+            "a grant of nothing",
+            Put::Text(good.replace("[mind]", "[nowhere]")),
+            "clients[0].sources[0]",
+            "source",
+        ),
+        ("no such secret", token("{ file: /no/such/secret }"), "sources.mind.credential", "cannot be read"),
+        ("no such variable", token("{ env: NOWHERE }"), "sources.mind.credential", "is not set"),
+        ("a pipe for a secret", token("{ file: /dev/zero }"), "sources.mind.credential", "regular file"),
+        ("a secret in the place of its name", token("cAnaRy"), "sources.mind.credential", "reference"),
+        (
+            "another upstream",
+            with(&source.replace("mindbridge", "supermetrics")),
+            "sources.mind.upstream",
+            "another name",
+        ),
+        ("not UTF-8", Put::Bytes(b"sources: \xff\xfe".to_vec()), "jobgate.yaml", "UTF-8"),
+        ("much too large", Put::Bytes(vec![b'#'; 50 << 20]), "jobgate.yaml", "larger than 4MiB"),
+        ("gone", Put::Made(|_| ()), "jobgate.yaml", "cannot be read"),
+        ("a folder", Put::Made(|path| fs::create_dir(path).unwrap()), "jobgate.yaml", "regular file"),
+        ("a ring of links", Put::Made(|path| symlink(path, path).unwrap()), "jobgate.yaml", "cannot be read"),
+        ("a device", Put::Made(|path| symlink("/dev/zero", path).unwrap()), "jobgate.yaml", "regular file"),
+        ("a pipe", Put::Made(pipe), "jobgate.yaml", "regular file"),
+    ];
+    let path = gateway.folder.join("jobgate.yaml");
+    for (number, (name, put, place, fix)) in cases.into_iter().enumerate() {
+        remove(&path);
+        match put {
+            Put::Text(text) => fs::write(&path, text).unwrap(),
+            Put::Bytes(bytes) => fs::write(&path, bytes).unwrap(),
+            Put::Made(make) => make(&path),
+        }
+        let before = gateway.process.said().len();
+        gateway.process.signal("HUP").await;
+        let process = &gateway.process;
+        let refused = || process.said().matches("was not reloaded").count() > number;
+        settles(name, Duration::from_secs(30), refused).await;
+        let said = process.said().split_off(before);
+        let fault = |line: &str| line.contains("has a fault") && line.contains(place) && line.contains(fix);
+        assert!(said.lines().any(fault), "{name}: {place} and {fix} are not in {said}");
+        assert!(!said.contains("cAnaRy"), "{name}: {said}");
+        assert_eq!(gateway.ask("alice", "mind", "b", Some("0ms")).await, "RUNNING", "{name}");
+    }
+    assert!(!gateway.process.said().contains("is reloaded"), "{}", gateway.process.said());
+
+    remove(&path);
+    fs::write(&path, format!("{good}\nlimits: {{ burst: 900 }}\n")).unwrap();
+    gateway.process.signal("HUP").await;
+    let reloaded = |line: &str| line.contains("changed=\"limits.burst\"").then_some(());
+    gateway.process.find("a good one is adopted", reloaded).await;
+    gateway.upstreams[0].handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
+    for stream in &mut streams {
+        assert_eq!(stream.short().await, "ENDED SUCCEEDED", "nothing was heard of all that");
+    }
+}
+
+fn remove(path: &Path) {
+    if fs::remove_file(path).is_err() {
+        fs::remove_dir(path).ok();
+    }
+}
+
+fn pipe(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}

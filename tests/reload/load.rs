@@ -1,0 +1,122 @@
+//! A hundred reloads under load: queries without a pause, and streams that stay.
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use jobgate::simulator::MindBridgeStep;
+use serde_json::json;
+
+use super::{BUDGET, Gateway, file, mind, put};
+use crate::support::server::{ANY, external, told};
+use crate::support::streams::{Heard, Watcher, crowd, settles};
+use crate::support::wire;
+
+const RELOADS: usize = 100;
+const STREAMS: usize = 50;
+const ASKERS: usize = 4;
+/// Reloads after which the memory is what it is for such a load.
+const WARM: usize = 20;
+/// What it may grow by from then on: far more than noise, far less than anything kept of each of eighty reloads.
+const GROWTH: u64 = 24 << 20;
+
+#[tokio::test]
+#[expect(clippy::print_stderr, reason = "it is what the figures are taken from")]
+async fn a_hundred_reloads_under_load_drop_no_stream_and_fail_no_request_and_leave_nothing_behind() {
+    let mut gateway = Gateway::start("").await;
+    let mut streams = crowd(gateway.public, STREAMS, &["a"]).await;
+    for stream in &mut streams {
+        assert_eq!(stream.short().await, "SNAPSHOT RUNNING");
+    }
+    let (done, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let public = gateway.public;
+    let ask = async || {
+        let query = format!("query($ref: JobRef!) {{ job(ref: $ref, maxStaleness: \"1ms\") {ANY} }}");
+        let body = json!({ "query": query, "variables": { "ref": external("mind", "b") } });
+        while !done.load(Ordering::Relaxed) {
+            let reply = wire::post(public, None, &body).await;
+            assert_eq!(
+                (reply.status, told(&reply.data()["job"]).as_str()),
+                (200, "RUNNING"),
+                "{}",
+                reply.body
+            );
+            asked.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let reload = async {
+        let mut warm = 0;
+        for number in 1..=RELOADS {
+            change(&mut gateway, number).await;
+            if number == WARM {
+                warm = gateway.process.resident();
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        (warm, gateway.process.resident())
+    };
+    let askers = futures_util::future::join_all((0..ASKERS).map(|_| ask()));
+    let ((warm, last), _) = tokio::join!(reload, askers);
+    assert!(asked.load(Ordering::Relaxed) >= RELOADS, "the load was no load: {asked:?}");
+    eprintln!("{asked:?} queries; {warm} bytes after {WARM} reloads, {last} after {RELOADS}");
+    assert!(last < warm + GROWTH, "{warm} bytes after {WARM} reloads, {last} after {RELOADS}");
+
+    for upstream in &gateway.upstreams {
+        upstream.handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
+        assert_eq!(upstream.handle().violations(), Vec::<String>::new());
+    }
+    for stream in &mut streams {
+        assert_eq!(end(stream).await, "ENDED SUCCEEDED");
+    }
+    let said = gateway.process.said();
+    assert!(!said.contains("ERROR") && !said.contains("stream ended"), "{said}");
+}
+
+/// Changes much at once, and waits until it is in force.
+async fn change(gateway: &mut Gateway, number: usize) {
+    let odd = number % 2;
+    let per_hour = 100_000 + number;
+    let budget = format!("per_second: 10000, per_hour: {per_hour}, concurrency: {}", 100 + odd);
+    let token = if odd == 0 { "{ env: MIND_TOKEN }" } else { "{ file: SECRET }" };
+    let secret = gateway.folder.join("secret");
+    fs::write(&secret, crate::support::server::TOKEN).unwrap();
+    let token = token.replace("SECRET", &format!("\"{}\"", secret.display()));
+    let source = mind(&gateway.url(odd), &token, &budget);
+    let more =
+        mind(&gateway.url(1), "{ env: MIND_TOKEN }", BUDGET).replacen("mind:", &format!("more{number}:"), 1);
+    let sources = if odd == 0 { vec![source.as_str()] } else { vec![source.as_str(), more.as_str()] };
+    let rest = format!(
+        "limits: {{ burst: {} }}\ncache: {{ fresh_for: {}ms }}\nstreams: {{ heartbeat: {}s }}\ncredentials: {{ reread: {}s }}",
+        2000 + number,
+        1000 + number,
+        10 + odd,
+        10 + odd
+    );
+    gateway.round += 1;
+    let heard = "the configuration is reloaded";
+    put(&gateway.folder, gateway.round, &file(&sources, &rest));
+    gateway.process.signal("HUP").await;
+    let in_force = format!("limits.burst, {}", "sources.mind.base_url");
+    let process = &gateway.process;
+    settles(heard, Duration::from_secs(60), || {
+        let said = process.said();
+        said.lines().filter(|line| line.contains(heard) && line.contains(&in_force)).count() >= number
+    })
+    .await;
+}
+
+/// What a stream hears last: the two upstreams date their jobs differently, so it may have heard of changes.
+async fn end(stream: &mut Watcher) -> String {
+    loop {
+        match stream.hear().await {
+            Heard::Update(update) if update["kind"] == "CHANGED" => {
+                assert_eq!(super::state(&update), "RUNNING")
+            }
+            Heard::Update(update) => {
+                return format!("{} {}", update["kind"].as_str().unwrap(), super::state(&update));
+            }
+            heard => return format!("{heard:?}"),
+        }
+    }
+}
