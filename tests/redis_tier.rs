@@ -32,6 +32,7 @@ pub(crate) fn settings(url: &str) -> Settings {
         urls: url.into(),
         mode: Mode::Single,
         authorities: None,
+        sentinel_password: None,
         prefix: "test".to_owned(),
         record_secret: Some("a secret of the test".into()),
         lease: LEASE,

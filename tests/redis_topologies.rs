@@ -113,7 +113,7 @@ async fn sentinels_lead_to_the_server_and_to_the_next_one_when_it_fails() {
     std::fs::write(
         &folder,
         format!(
-            "port {port}\nbind 127.0.0.1\nsentinel monitor mymaster 127.0.0.1 {} 1\n\
+            "port {port}\nbind 127.0.0.1\nrequirepass pa55\nsentinel monitor mymaster 127.0.0.1 {} 1\n\
              sentinel down-after-milliseconds mymaster 500\nsentinel failover-timeout mymaster 2000\n",
             first.port()
         ),
@@ -132,7 +132,15 @@ async fn sentinels_lead_to_the_server_and_to_the_next_one_when_it_fails() {
     })
     .await;
     let mode = || Mode::Sentinel("mymaster".to_owned());
-    let make = || Tier::new(Settings { mode: mode(), ..settings(&sentinel.url()) }).unwrap();
+    let url = format!("redis://127.0.0.1:{port}");
+    let asking = |password: &str| {
+        let sentinel_password = Some(password.into());
+        Tier::new(Settings { mode: mode(), sentinel_password, ..settings(&url) }).unwrap()
+    };
+    let stranger = asking("wrong");
+    assert_eq!((held(&stranger, "a").await, held(&stranger, "a").await), (None, None));
+    assert!(stranger.store().health().degraded, "the sentinel wants its own password");
+    let make = || asking("pa55");
     works(make).await;
     let one = make();
     let _runs = run(&one);
@@ -151,5 +159,7 @@ async fn sentinels_lead_to_the_server_and_to_the_next_one_when_it_fails() {
         there.then_some(())
     })
     .await;
+    let tier = one.store().health().tier.unwrap();
+    assert_eq!((tier.failovers, tier.connected), (1, true), "{tier:?}");
     std::fs::remove_file(&folder).ok();
 }

@@ -1,6 +1,8 @@
 //! `/metrics` on the operators' door: how things stand now, read when it is asked for, in the text that Prometheus reads.
 //! Nothing is counted here; a label is a source, a transport or a word of a closed list, never a job or a client.
 
+mod redis;
+
 use std::fmt;
 
 use axum::response::{IntoResponse, Response};
@@ -151,7 +153,7 @@ impl Collector for Metrics {
         ] {
             out.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&amount(value))?;
         }
-        Ok(())
+        store.tier.map_or(Ok(()), |tier| redis::encode(out, &tier))
     }
 }
 

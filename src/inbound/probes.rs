@@ -29,17 +29,19 @@ impl Readiness {
 
 /// `/livez`, `/readyz` and `/metrics`.
 pub fn router(readiness: Readiness, metrics: Metrics) -> Router {
+    let remarks = metrics.clone();
     Router::new()
         .route("/livez", get(|| async { "alive\n" }))
         .route("/metrics", get(move || std::future::ready(metrics.answer())))
-        .route("/readyz", get(ready))
+        .route("/readyz", get(move |readiness| ready(readiness, remarks)))
         .with_state(readiness)
 }
 
-async fn ready(State(readiness): State<Readiness>) -> (StatusCode, &'static str) {
-    if readiness.is_ready() {
+async fn ready(State(readiness): State<Readiness>, metrics: Metrics) -> (StatusCode, String) {
+    let (status, word) = if readiness.is_ready() {
         (StatusCode::OK, "ready\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "starting or draining\n")
-    }
+    };
+    (status, [word, &metrics.remarks()].concat())
 }

@@ -85,6 +85,7 @@ impl Shared {
             quarantined: number(quarantined),
             bytes: number(file_bytes),
             jobs: number(jobs),
+            tier: None,
         }
     }
 
