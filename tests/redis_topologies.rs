@@ -113,7 +113,7 @@ async fn sentinels_lead_to_the_server_and_to_the_next_one_when_it_fails() {
     std::fs::write(
         &folder,
         format!(
-            "port {port}\nbind 127.0.0.1\nrequirepass pa55\nsentinel monitor mymaster 127.0.0.1 {} 1\n\
+            "port {port}\nbind 127.0.0.1\nsentinel monitor mymaster 127.0.0.1 {} 1\n\
              sentinel down-after-milliseconds mymaster 500\nsentinel failover-timeout mymaster 2000\n",
             first.port()
         ),
@@ -131,6 +131,7 @@ async fn sentinels_lead_to_the_server_and_to_the_next_one_when_it_fails() {
         info.contains("master_link_status:up").then_some(())
     })
     .await;
+    let () = sentinel.ask(redis::cmd("ACL").arg("SETUSER").arg(&["default", "resetpass", ">pa55"])).await;
     let mode = || Mode::Sentinel("mymaster".to_owned());
     let url = format!("redis://127.0.0.1:{port}");
     let asking = |password: &str| {

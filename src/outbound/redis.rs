@@ -109,7 +109,8 @@ impl Tier {
             max_record,
             retention,
         } = settings;
-        let topology = topology::Topology::new(&urls, mode, authorities.as_deref(), sentinel_password, timeout)?;
+        let topology =
+            topology::Topology::new(&urls, mode, authorities.as_deref(), sentinel_password, timeout)?;
         let (later, queue) = mpsc::channel(LATER_MAX);
         let shared = Arc::new(Shared {
             link: Link::new(topology, timeout),

@@ -20,10 +20,9 @@ fn remark(tier: &TierHealth) -> String {
     match tier.away_for {
         None if tier.connected => format!("redis: answers, {} replicas\n", tier.replicas),
         None => "redis: not connected\n".to_owned(),
-        Some(away) => format!(
-            "redis: away for {} s; answers come from memory and from the upstreams\n",
-            away.as_secs()
-        ),
+        Some(away) => {
+            format!("redis: away for {} s; answers come from memory and from the upstreams\n", away.as_secs())
+        }
     }
 }
 
@@ -32,21 +31,49 @@ pub(super) fn encode(out: &mut DescriptorEncoder<'_>, tier: &TierHealth) -> fmt:
     let seconds = tier.away_for.unwrap_or_default().as_secs_f64();
     let flag = |is: bool| f64::from(u8::from(is));
     for (name, help, value) in [
-        ("jobgate_redis_up", "1 while a connection to Redis stands and is used.", flag(tier.connected && !away)),
+        (
+            "jobgate_redis_up",
+            "1 while a connection to Redis stands and is used.",
+            flag(tier.connected && !away),
+        ),
         ("jobgate_redis_breaker_open", "1 while Redis is left alone, because it did not answer.", flag(away)),
         ("jobgate_redis_away_seconds", "For how long it has been left alone; 0 while it is asked.", seconds),
-        ("jobgate_redis_replicas", "Replicas that are there, by what was last known, this one included.", tier.replicas.into()),
-        ("jobgate_redis_budget_fallback", "1 while this replica keeps to its even share of the budgets, because the common ones are out of reach.", flag(away)),
+        (
+            "jobgate_redis_replicas",
+            "Replicas that are there, by what was last known, this one included.",
+            tier.replicas.into(),
+        ),
+        (
+            "jobgate_redis_budget_fallback",
+            "1 while this replica keeps to its even share of the budgets, because the common ones are out of reach.",
+            flag(away),
+        ),
     ] {
         out.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)?;
     }
     for (name, help, value) in [
-        ("jobgate_redis_connections", "Connections made for commands; each but the first came after a loss.", tier.connections),
+        (
+            "jobgate_redis_connections",
+            "Connections made for commands; each but the first came after a loss.",
+            tier.connections,
+        ),
         ("jobgate_redis_failovers", "Times when sentinels named another server than before.", tier.failovers),
         ("jobgate_redis_emptied", "Times when Redis was found emptied.", tier.emptied),
-        ("jobgate_redis_turn_takeovers", "Turns taken over from a replica that did not end them.", tier.takeovers),
-        ("jobgate_redis_fence_refusals", "Writes that were refused because their turn was over.", tier.fence_refusals),
-        ("jobgate_redis_own_share_calls", "Calls to sources counted against this replica's even share of a budget.", tier.own_share),
+        (
+            "jobgate_redis_turn_takeovers",
+            "Turns taken over from a replica that did not end them.",
+            tier.takeovers,
+        ),
+        (
+            "jobgate_redis_fence_refusals",
+            "Writes that were refused because their turn was over.",
+            tier.fence_refusals,
+        ),
+        (
+            "jobgate_redis_own_share_calls",
+            "Calls to sources counted against this replica's even share of a budget.",
+            tier.own_share,
+        ),
         ("jobgate_redis_feed_hints", "Hints heard from other replicas.", tier.hints),
         ("jobgate_redis_feed_gaps", "Times when hints may have been missed.", tier.gaps),
         ("jobgate_redis_feed_reconciles", "Times when everything followed was read again.", tier.reconciled),

@@ -91,9 +91,7 @@ impl RedisStore {
     async fn tell_tracked(&self, key: &JobKey, labels: Option<&Labels>) -> Result<(), Away> {
         let command = match labels {
             Some(labels) => self.setting("HSET", key, labels)?,
-            None => {
-                redis::cmd("HDEL").arg(self.shared.keys.tracked()).arg(record::key_bytes(key)).to_owned()
-            }
+            None => redis::cmd("HDEL").arg(self.shared.keys.tracked()).arg(record::key_bytes(key)).to_owned(),
         };
         self.shared.link.ask::<i64>(&command).await?;
         self.shared.tell("t", key).await
