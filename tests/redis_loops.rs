@@ -15,7 +15,7 @@ async fn what_was_told_outlives_the_sudden_death_of_a_replica_under_load() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_owner_that_was_stopped_beyond_its_lease_writes_nothing() {
-    assert_good(&stops::run(2, |_, _| {}).await, 2);
+    assert_good(&stops::run(3, |_, _| {}).await, 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

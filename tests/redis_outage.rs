@@ -115,7 +115,13 @@ async fn while_redis_hangs_every_question_is_answered() {
     report("answers that failed while redis hung", failed.len(), during.len());
     report_p99(p99(&mut before), p99(&mut during));
     assert_eq!(failed, Vec::<String>::new());
-    assert!(during.len() > 100, "{} answers in {pause:?}: who asks waits for a dead Redis", during.len());
+    // Each of those who wait for a dead Redis waits for the limit of a command, which is 500 ms.
+    let median = |times: &[Duration]| times.get(times.len() / 2).copied().unwrap_or_default();
+    let (usual, now) = (median(&before), median(&during));
+    assert!(
+        now < usual * 4 + Duration::from_millis(250),
+        "{now:?}, it was {usual:?}: who asks waits for a dead Redis"
+    );
 }
 
 #[expect(clippy::print_stderr, reason = "it is what the tool is run for")]
@@ -168,7 +174,10 @@ async fn a_redis_that_hangs_shows_in_the_metrics_until_it_is_back() {
     let ready = wire::get(rig.admin, "/readyz").await;
     assert_eq!((ready.status, ready.body.as_str()), (200, "ready\nredis: answers, 1 replicas\n"));
     let tier = rig.serving.store_health().tier.unwrap();
-    assert!(tier.commands[3] >= 2 && tier.connections >= 2 && tier.away_for.is_none(), "{tier:?}");
+    assert!(
+        tier.commands[2] + tier.commands[3] >= 2 && tier.connections >= 2 && tier.away_for.is_none(),
+        "{tier:?}"
+    );
     let sent: u64 = tier.commands[..4].iter().sum();
     assert_eq!(tier.durations.iter().sum::<u64>(), sent, "{tier:?}");
 }

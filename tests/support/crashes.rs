@@ -107,10 +107,10 @@ pub(crate) async fn run(kills: usize, mut progress: impl FnMut(&Outcome)) -> Out
             upstreams.add_job(ended(id));
         }
         let (gateway, address) = serve(&config).await;
+        check(address, rounds.iter().rev().take(LOOK_BACK), &mut outcome).await;
         if let Some(before) = kill.checked_sub(1) {
             outcome.followed += usize::from(follows(&upstreams, &tracked(before)).await);
         }
-        check(address, rounds.iter().rev().take(LOOK_BACK), &mut outcome).await;
         track(address, &upstreams, &tracked(kill)).await;
         let mut heard = BTreeMap::new();
         let enough = fastrand::usize(1..JOBS - UNDER_WAY * AT_ONCE);

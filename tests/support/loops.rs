@@ -157,7 +157,8 @@ struct Now {
 
 impl Now {
     fn of(node: &Value) -> Self {
-        Self { words: told(node), version: node["version"].as_i64().unwrap_or(-1) }
+        let version = node["version"].as_str().and_then(|version| version.parse().ok());
+        Self { words: told(node), version: version.or_else(|| node["version"].as_i64()).unwrap_or(-1) }
     }
 }
 
