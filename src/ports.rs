@@ -9,6 +9,7 @@ pub mod ledger;
 pub mod rows;
 pub mod spawner;
 pub mod store;
+pub mod tier;
 pub mod turns;
 pub mod upstream;
 

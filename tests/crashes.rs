@@ -11,12 +11,13 @@ use crate::support::process::run;
 use crate::support::scratch::Scratch;
 use crate::support::server::{KEY, Setup, TOKEN};
 
-/// `cargo bench --bench crashes` does the same three hundred times.
+/// `cargo bench --bench crashes -- --loop kill-embedded` does the same three hundred times.
 #[tokio::test]
 async fn no_end_that_was_told_is_lost_by_a_kill() {
     let outcome = crashes::run(12, |_| {}).await;
     assert_eq!((outcome.kills, outcome.set_aside, outcome.lost.as_slice()), (12, 0, [].as_slice()));
     assert!(outcome.told > 300, "{outcome:?}");
+    assert_eq!(outcome.followed, 12, "what was tracked is followed again without a client asking");
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ mod metrics;
 mod page;
 mod processes;
 mod query;
+mod redis_loops;
 mod redis_outage;
 mod redis_replicas;
 mod redis_tier;

@@ -32,6 +32,7 @@ pub(crate) fn settings(url: &str) -> Settings {
         urls: url.into(),
         mode: Mode::Single,
         authorities: None,
+        sentinel_password: None,
         prefix: "test".to_owned(),
         record_secret: Some("a secret of the test".into()),
         lease: LEASE,
@@ -237,18 +238,17 @@ async fn of_sixty_writes_of_owners_that_overslept_none_is_accepted() {
     // The other takes over two thirds as soon as it can, and writes for half of these: with times of a clock that is behind.
     let rounds = keys.iter().enumerate().filter(|(number, _)| number % 3 > 0);
     join_all(rounds.map(async |(number, key)| {
-        let taken = until("the lease ends", || async {
-            match other.turns().claim(std::slice::from_ref(key), Unless::Never).await.pop().unwrap() {
-                Claim::Mine(fence) => Some(fence),
-                Claim::Theirs { .. } | Claim::Kept => None,
+        until("the lease ends", || async {
+            let claim = other.turns().claim(std::slice::from_ref(key), Unless::Never).await.pop().unwrap();
+            let Claim::Mine(fence) = claim else { return None };
+            if number % 3 == 1 {
+                return Some(());
             }
-        });
-        let fence = taken.await;
-        if number % 3 == 2 {
-            let kept =
-                other.store().keep_under(seen(key.external_id.as_str(), Life::Succeeded, 5), fence).await;
-            assert!(kept.unwrap().is_some());
-        }
+            let ended = seen(key.external_id.as_str(), Life::Succeeded, 5);
+            // On a machine without air this turn may be over as well: then once more.
+            other.store().keep_under(ended, fence).await.unwrap().map(drop)
+        })
+        .await;
     }))
     .await;
     let store = one.store();

@@ -131,8 +131,17 @@ async fn sentinels_lead_to_the_server_and_to_the_next_one_when_it_fails() {
         info.contains("master_link_status:up").then_some(())
     })
     .await;
+    let () = sentinel.ask(redis::cmd("ACL").arg("SETUSER").arg(&["default", "resetpass", ">pa55"])).await;
     let mode = || Mode::Sentinel("mymaster".to_owned());
-    let make = || Tier::new(Settings { mode: mode(), ..settings(&sentinel.url()) }).unwrap();
+    let url = format!("redis://127.0.0.1:{port}");
+    let asking = |password: &str| {
+        let sentinel_password = Some(password.into());
+        Tier::new(Settings { mode: mode(), sentinel_password, ..settings(&url) }).unwrap()
+    };
+    let stranger = asking("wrong");
+    assert_eq!((held(&stranger, "a").await, held(&stranger, "a").await), (None, None));
+    assert!(stranger.store().health().degraded, "the sentinel wants its own password");
+    let make = || asking("pa55");
     works(make).await;
     let one = make();
     let _runs = run(&one);
@@ -151,5 +160,7 @@ async fn sentinels_lead_to_the_server_and_to_the_next_one_when_it_fails() {
         there.then_some(())
     })
     .await;
+    let tier = one.store().health().tier.unwrap();
+    assert_eq!((tier.failovers, tier.connected), (1, true), "{tier:?}");
     std::fs::remove_file(&folder).ok();
 }

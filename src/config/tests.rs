@@ -259,7 +259,14 @@ fn the_default_file_holds_every_option_of_the_schema_and_no_other() {
         assert!(described.remove(other), "{other}");
     }
     // Those of the store are null where it is none that replicas share.
-    for other in ["url.file", "url.env", "record_secret.file", "record_secret.env"] {
+    for other in [
+        "url.file",
+        "url.env",
+        "record_secret.file",
+        "record_secret.env",
+        "sentinel_password.file",
+        "sentinel_password.env",
+    ] {
         assert!(described.remove(&format!("store.redis.{other}")), "{other}");
     }
     for other in ["file", "env"] {

@@ -20,6 +20,8 @@ pub struct RedisConfig {
     pub mode: RedisMode,
     /// The name by which sentinels know the server.
     pub sentinel_name: String,
+    /// Where the password of the sentinels is to be found, if they have one.
+    pub sentinel_password: Option<SecretRef>,
     /// The authorities to trust, in place of those of the machine.
     pub ca_file: Option<PathBuf>,
     /// What every key begins with.
@@ -60,6 +62,8 @@ pub(super) struct RawRedis {
     mode: RedisMode,
     /// The name by which sentinels know the server.
     sentinel_name: String,
+    /// Where the password is to be found that sentinels are asked with, if they have one. That of the URL is the server's.
+    sentinel_password: Option<RawSecretRef>,
     /// A file with the authorities to trust, in PEM form, in place of those of the machine.
     ca_file: Option<PathBuf>,
     /// What every key begins with. Replicas that are to be one have the same.
@@ -80,8 +84,18 @@ pub(super) struct RawRedis {
 
 impl RawRedis {
     pub(super) fn accept(self, kind: StoreKind, faults: &mut Faults) -> RedisConfig {
-        let Self { url, mode, sentinel_name, ca_file, prefix, record_secret, lease, timeout, max_record } =
-            self;
+        let Self {
+            url,
+            mode,
+            sentinel_name,
+            sentinel_password,
+            ca_file,
+            prefix,
+            record_secret,
+            lease,
+            timeout,
+            max_record,
+        } = self;
         if kind == StoreKind::Redis && url.is_none() {
             faults.add("store.redis.url", "is empty: write { file: /path } or { env: NAME } of its URL");
         }
@@ -97,6 +111,8 @@ impl RawRedis {
             url: url.and_then(|url| url.accept("store.redis.url", faults)),
             mode,
             sentinel_name,
+            sentinel_password: sentinel_password
+                .and_then(|one| one.accept("store.redis.sentinel_password", faults)),
             ca_file,
             prefix,
             record_secret: record_secret.and_then(|one| one.accept("store.redis.record_secret", faults)),

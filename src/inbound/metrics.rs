@@ -1,6 +1,8 @@
 //! `/metrics` on the operators' door: what was counted, and how things stand now, in the text that Prometheus reads.
 //! Nothing is counted here: see `telemetry::meters`.
 
+mod redis;
+
 use std::sync::Arc;
 
 use axum::extract::Request;
@@ -132,6 +134,9 @@ impl Read for Metrics {
             (I::StoreJobs, store.jobs),
         ] {
             out.put(instrument, amount(value));
+        }
+        if let Some(tier) = store.tier {
+            redis::read(&tier, out);
         }
     }
 }

@@ -133,22 +133,23 @@ impl Readiness {
 
 /// `/livez`, `/readyz`, `/metrics`, `/status` and `/log-level`.
 pub fn router(readiness: Readiness, metrics: Metrics, status: Status) -> Router {
+    let remarks = metrics.clone();
     Router::new()
         .route("/livez", get(|| async { "alive\n" }))
         .route("/metrics", get(move |headers: HeaderMap| std::future::ready(metrics.answer(&headers))))
-        .route("/readyz", get(ready))
+        .route("/readyz", get(move |readiness| ready(readiness, remarks)))
         .with_state(readiness)
         .merge(status::router(status))
         .merge(log_level::router())
 }
 
-async fn ready(State(readiness): State<Readiness>) -> (StatusCode, String) {
+async fn ready(State(readiness): State<Readiness>, metrics: Metrics) -> (StatusCode, String) {
     let traffic = readiness.traffic();
     let status = match traffic {
         Traffic::Ready => StatusCode::OK,
         Traffic::Starting | Traffic::Draining | Traffic::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
     };
-    (status, format!("{}\n", traffic.word()))
+    (status, format!("{}\n{}", traffic.word(), metrics.remarks()))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 mod beat;
 mod budget;
+mod counts;
 mod feed;
 mod keys;
 mod ledger;
@@ -16,7 +17,7 @@ mod turns;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::id::SourceName;
 use crate::outbound::gate::shared::SharedBudget;
 use crate::outbound::stores::memory::Retention;
+use crate::ports::tier::TierHealth;
 
 pub use budget::RedisBudget;
 use feed::Inbox;
@@ -46,6 +48,8 @@ pub struct Settings {
     pub mode: Mode,
     /// The PEM text of the authorities to trust for `rediss://`; those of the machine when absent.
     pub authorities: Option<Vec<u8>>,
+    /// What sentinels are asked with.
+    pub sentinel_password: Option<SecretString>,
     /// What every key begins with.
     pub prefix: String,
     /// What records are authenticated with.
@@ -97,6 +101,7 @@ impl Tier {
             urls,
             mode,
             authorities,
+            sentinel_password,
             prefix,
             record_secret,
             lease,
@@ -104,7 +109,8 @@ impl Tier {
             max_record,
             retention,
         } = settings;
-        let topology = topology::Topology::new(&urls, mode, authorities.as_deref(), timeout)?;
+        let topology =
+            topology::Topology::new(&urls, mode, authorities.as_deref(), sentinel_password, timeout)?;
         let (later, queue) = mpsc::channel(LATER_MAX);
         let shared = Arc::new(Shared {
             link: Link::new(topology, timeout),
@@ -155,6 +161,18 @@ impl Tier {
 }
 
 impl Shared {
+    /// How the server is doing, by what this process has met.
+    fn health(&self) -> TierHealth {
+        let heard = self.inbox.heard();
+        TierHealth {
+            replicas: self.replicas.load(Ordering::Relaxed),
+            hints: heard.hints,
+            gaps: heard.gaps,
+            reconciled: heard.reconciled,
+            ..self.link.health()
+        }
+    }
+
     /// Has a command done that nobody waits for. What does not fit is left out: whatever it was for runs out by itself.
     fn later(&self, command: Cmd) {
         self.later.try_send(command).ok();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::BoxFuture;
+use super::tier::TierHealth;
 use super::turns::Fence;
 use crate::domain::id::{JobKey, SourceName};
 use crate::domain::observation::Observation;
@@ -44,6 +45,8 @@ pub struct StoreHealth {
     pub jobs: u64,
     /// How many jobs are held in memory, about.
     pub near: u64,
+    /// How the server is that replicas share, where there is one.
+    pub tier: Option<TierHealth>,
 }
 
 /// Which held jobs to list. Empty lists mean "any".

@@ -20,6 +20,7 @@ use crate::jobs::Jobs;
 use crate::outbound::credentials::rotation::Followers;
 use crate::outbound::identity::LiveIdentity;
 use crate::ports::clock::Clock;
+use crate::telemetry::log;
 use crate::telemetry::meters::{self, ReloadOutcome};
 
 use super::settings;
@@ -193,6 +194,12 @@ impl Reload {
         clients.set(settings::clients(&config));
         let proxies = TrustedProxies(config.server.trusted_proxies.clone());
         layers.put(settings::origins(&config), proxies, config.limits.bad_credentials_per_minute);
+        if before.telemetry.log_level != config.telemetry.log_level
+            && let Err(error) = log::set_level(&config.telemetry.log_level)
+        {
+            // it was checked as the file was read, by the same rules
+            tracing::error!(%error, "the log level is not changed");
+        }
         let ended = streams.review(|holder| jobs.still_stands(holder));
         Reloaded::Done {
             changed: differences::between(&before, &config),

@@ -81,6 +81,7 @@ fn tier(config: &RedisConfig, env: &Environment, retention: Retention) -> anyhow
     };
     let urls = read("store.redis.url", &config.url)?.context("store.redis.url: is empty")?;
     let record_secret = read("store.redis.record_secret", &config.record_secret)?;
+    let sentinel_password = read("store.redis.sentinel_password", &config.sentinel_password)?;
     let authorities = match &config.ca_file {
         Some(path) => {
             let read = std::fs::read(path);
@@ -97,6 +98,7 @@ fn tier(config: &RedisConfig, env: &Environment, retention: Retention) -> anyhow
         urls,
         mode,
         authorities,
+        sentinel_password,
         prefix: config.prefix.clone(),
         record_secret,
         lease: config.lease,

@@ -342,6 +342,14 @@ pub fn store_failed() {
     add(Instrument::StoreFailures, Words::default(), 1);
 }
 
+/// Counts a command to Redis with what became of it, in a word of a closed list, and how long it took where it was sent.
+pub fn redis_command(outcome: &'static str, took: Option<Duration>) {
+    add(Instrument::RedisCommands, one(outcome), 1);
+    if let Some(took) = took {
+        observe(Instrument::RedisCommandDuration, Words::default(), took.as_secs_f64());
+    }
+}
+
 /// Counts what came of a new configuration.
 pub fn reload(outcome: ReloadOutcome) {
     let word = match outcome {

@@ -1,57 +1,101 @@
-//! Kills the gateway in the middle of its work, again and again, and counts what it had told a client and forgot. Prints the
-//! counts and the 95 % bound; fails when anything was lost. `cargo bench --bench crashes -- --kills 300`.
+//! Kills, stops and empties what the gateway stands on, again and again, and counts what it had told a client and tells
+//! otherwise. Prints the counts and the 95 % bound; fails when there is one. It needs redis-server.
+//! `cargo bench --bench crashes -- --loop kill-replica --times 300`; `--profile dev` spares the long build.
 #![expect(dead_code, reason = "what the integration tests share; this program needs a part of it")]
 #![expect(clippy::unwrap_used, reason = "a tool that cannot go on says so by panicking")]
 
 #[path = "../support"]
 mod support {
     pub(crate) mod crashes;
+    pub(crate) mod loops;
     pub(crate) mod process;
+    pub(crate) mod redis;
     pub(crate) mod scratch;
     pub(crate) mod server;
+    pub(crate) mod streams;
     pub(crate) mod wire;
 }
 
 use std::io::Write as _;
 
-use clap::Parser as _;
+use clap::{Parser as _, ValueEnum};
+use support::crashes;
+use support::loops::outages::Blow;
+use support::loops::{Outcome, kills, outages, stops};
 
 #[derive(Debug, clap::Parser)]
 struct Arguments {
-    /// How often to kill it
+    /// What is done
+    #[arg(long = "loop", value_enum, default_value = "kill-embedded")]
+    what: Loop,
+    /// How often
     #[arg(long, default_value_t = 300)]
-    kills: usize,
+    times: usize,
     /// Passed by cargo, and of no meaning here
     #[arg(long, hide = true)]
     bench: bool,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Loop {
+    /// kill -9 of a single process with the embedded store, about to tell more
+    KillEmbedded,
+    /// kill -9 of a random one of three replicas under load
+    KillReplica,
+    /// The owner of a turn stopped for 1.5 times its lease between question and write
+    StopOwner,
+    /// kill -9 of Redis, which comes back with what it had on disk
+    RedisKill,
+    /// FLUSHALL
+    RedisFlush,
+    /// kill -9 of Redis, which comes back with nothing
+    RedisEmpty,
+    /// A Redis without memory for anything, for a moment
+    RedisEvict,
+}
+
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let mut out = std::io::stdout();
-    let outcome = runtime.block_on(support::crashes::run(arguments.kills, |so_far| {
-        if so_far.kills % 20 == 0 {
-            let (kills, told, lost) = (so_far.kills, so_far.told, so_far.lost.len());
-            writeln!(std::io::stdout(), "{kills} kills, {told} ends told, {lost} lost or changed").ok();
+    let progress = |tries: usize, bad: usize| {
+        if tries.is_multiple_of(20) {
+            writeln!(std::io::stdout(), "{tries} tries, {bad} bad").ok();
         }
-    }));
-    let (kills, told, lost) = (outcome.kills, outcome.told, outcome.lost.len());
-    writeln!(
-        out,
-        "{kills} kills, {told} ends told, {lost} lost or changed, {} files set aside",
-        outcome.set_aside
-    )?;
-    for one in &outcome.lost {
+    };
+    let times = arguments.times;
+    let outcome = runtime.block_on(async {
+        match arguments.what {
+            Loop::KillEmbedded => embedded(times, progress).await,
+            Loop::KillReplica => kills::run(times, progress).await,
+            Loop::StopOwner => stops::run(times, progress).await,
+            Loop::RedisKill => outages::run(Blow::Kill, times, progress).await,
+            Loop::RedisFlush => outages::run(Blow::Flush, times, progress).await,
+            Loop::RedisEmpty => outages::run(Blow::Empty, times, progress).await,
+            Loop::RedisEvict => outages::run(Blow::Evict, times, progress).await,
+        }
+    });
+    let mut out = std::io::stdout();
+    let (tries, checked, bad) = (outcome.tries, outcome.checked, outcome.bad.len());
+    writeln!(out, "{:?}: {tries} tries, {checked} answers checked, {bad} bad", arguments.what)?;
+    for one in outcome.notes.iter().chain(&outcome.bad) {
         writeln!(out, "  {one}")?;
     }
-    anyhow::ensure!(lost == 0, "{lost} of {told} ends were lost or changed");
-    let bound = |tries: usize| 3.0 / f64::from(u32::try_from(tries.max(1)).unwrap_or(u32::MAX));
+    anyhow::ensure!(bad == 0, "{bad} of {checked} answers were lost, older or changed");
+    let bound = |tries: usize| 300.0 / f64::from(u32::try_from(tries.max(1)).unwrap_or(u32::MAX));
     writeln!(
         out,
-        "with 95 % confidence fewer than {:.2} % of kills lose something, and fewer than {:.4} % of ends are lost",
-        100.0 * bound(kills),
-        100.0 * bound(told)
+        "with 95 % confidence fewer than {:.2} % of tries do harm, and fewer than {:.4} % of answers are wrong after one",
+        bound(tries),
+        bound(checked)
     )?;
     Ok(())
+}
+
+async fn embedded(times: usize, progress: impl Fn(usize, usize)) -> Outcome {
+    let came = crashes::run(times, |so_far| progress(so_far.kills, so_far.lost.len())).await;
+    let notes = vec![
+        format!("{} ends told, {} files set aside", came.told, came.set_aside),
+        format!("{} of {} tracked jobs followed again by the next process", came.followed, came.kills),
+    ];
+    Outcome { tries: came.kills, checked: came.told, bad: came.lost, notes }
 }

@@ -1,7 +1,7 @@
 //! What a million finished jobs cost in the durable store: to write, to start with, to look up, on disk and in memory. No gate
 //! on time; it fails when an answer is wrong. `cargo bench --bench store -- --jobs 1000000`.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,9 +32,15 @@ struct Arguments {
     /// Lookups of jobs that only the file holds, one after the other
     #[arg(long, default_value_t = 10_000)]
     lookups: usize,
+    /// Seconds of writing one end after the other, so that looking for old jobs falls into it
+    #[arg(long, default_value_t = 75)]
+    steady: u64,
     /// The near tier, in MiB
     #[arg(long, default_value_t = 64)]
     near: u64,
+    /// Writes on into this folder until it is killed: what the program starts itself as
+    #[arg(long, hide = true)]
+    writes_on: Option<PathBuf>,
     /// Passed by cargo, and of no meaning here
     #[arg(long, hide = true)]
     bench: bool,
@@ -50,9 +56,12 @@ impl Drop for Folder {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    if let Some(folder) = &arguments.writes_on {
+        return runtime.block_on(write_on(&arguments, folder));
+    }
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("bench-store-{}", std::process::id()));
     let folder = Folder(folder);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(run(&arguments, &folder.0))
 }
 
@@ -62,6 +71,30 @@ fn open(arguments: &Arguments, folder: &Path) -> anyhow::Result<EmbeddedStore> {
     let retention = Retention { max_bytes, finished: 365 * day, unfinished: day, missing };
     let settings = Settings { path: folder.to_owned(), max_bytes: u64::MAX, retention };
     Ok(EmbeddedStore::open(settings, Arc::new(SystemClock))?)
+}
+
+/// Writes ends without end, and says so when the first are written.
+async fn write_on(arguments: &Arguments, folder: &Path) -> anyhow::Result<()> {
+    let store = open(arguments, folder)?;
+    let now = SystemClock.now();
+    for first in (arguments.jobs..).step_by(100) {
+        join_all((first..first + 100).map(|number| store.keep(job(number, now)))).await;
+        writeln!(std::io::stdout(), "{first}")?;
+    }
+    Ok(())
+}
+
+/// Has another process write on, and kills it in the middle.
+fn killed(arguments: &Arguments, folder: &Path) -> anyhow::Result<()> {
+    let mut command = std::process::Command::new(std::env::current_exe()?);
+    command.arg("--writes-on").arg(folder).arg("--jobs").arg(arguments.jobs.to_string());
+    let mut child = command.stdout(std::process::Stdio::piped()).spawn()?;
+    let said = BufReader::new(child.stdout.take().context("no pipe")?);
+    let enough = said.lines().take(20).count();
+    child.kill()?;
+    child.wait()?;
+    ensure!(enough == 20, "the other process ended by itself");
+    Ok(())
 }
 
 async fn run(arguments: &Arguments, folder: &Path) -> anyhow::Result<()> {
@@ -89,10 +122,16 @@ async fn run(arguments: &Arguments, folder: &Path) -> anyhow::Result<()> {
         wrote / u32::try_from(jobs)?
     )?;
     writeln!(out, "on disk: {} MiB, {} bytes a job", size >> 20, size / jobs)?;
+    let start = Instant::now();
+    let store = open(arguments, folder)?;
+    writeln!(out, "start after a clean end: {:.1?}, every page checked", start.elapsed())?;
+    store.close().await;
+    drop(store);
+    killed(arguments, folder)?;
     let before = resident()?;
     let start = Instant::now();
     let store = open(arguments, folder)?;
-    writeln!(out, "start: {:.1?}, every page checked", start.elapsed())?;
+    writeln!(out, "start after kill -9: {:.1?}, every page checked", start.elapsed())?;
     writeln!(out, "memory after the start: {} MiB more", resident()?.saturating_sub(before) >> 20)?;
 
     let mut took = Vec::with_capacity(arguments.lookups);
@@ -108,6 +147,24 @@ async fn run(arguments: &Arguments, folder: &Path) -> anyhow::Result<()> {
     writeln!(
         out,
         "lookup, most from the file: p50 {:.1?}, p99 {:.1?}, longest {:.1?}",
+        at(50),
+        at(99),
+        at(100)
+    )?;
+    let mut took = Vec::new();
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(arguments.steady) {
+        let began = Instant::now();
+        let kept = store.keep(job(2 * arguments.jobs + took.len(), now)).await;
+        took.push(began.elapsed());
+        ensure!(kept.is_ok(), "a job was not kept");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    took.sort_unstable();
+    let at = |share: usize| took.get((took.len() - 1) * share / 100).copied().unwrap_or_default();
+    writeln!(
+        out,
+        "an end on the disk, alone, while old jobs are looked for: p50 {:.1?}, p99 {:.1?}, longest {:.1?}",
         at(50),
         at(99),
         at(100)

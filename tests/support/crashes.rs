@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
-use jobgate::simulator::{Addresses, MindBridgeJob, MindBridgeStep, Simulator, Upstream};
+use jobgate::simulator::{Addresses, Handle, MindBridgeJob, MindBridgeStep, Simulator, Upstream};
 use serde_json::json;
 
 use super::process::Process;
@@ -31,6 +32,8 @@ pub(crate) struct Outcome {
     pub(crate) told: usize,
     /// Of them, those of which the next process knew nothing, or something else.
     pub(crate) lost: Vec<String>,
+    /// Tracked jobs that the next process followed without being asked.
+    pub(crate) followed: usize,
     /// Files that were set aside as damaged.
     pub(crate) set_aside: usize,
 }
@@ -91,6 +94,11 @@ pub(crate) async fn run(kills: usize, mut progress: impl FnMut(&Outcome)) -> Out
     let simulator = Simulator::start(Setup::default().scenario, Addresses::ephemeral()).await.unwrap();
     let upstreams = simulator.handle();
     let config = keeping(&folder.0, &simulator);
+    let follow = format!(
+        "{}follow: {{ fastest: 1s, slowest: 1s }}\n",
+        std::fs::read_to_string(config.path()).unwrap()
+    );
+    std::fs::write(config.path(), follow).unwrap();
     let mut rounds: Vec<BTreeMap<String, String>> = Vec::new();
     let mut outcome = Outcome::default();
     for kill in 0..kills {
@@ -100,6 +108,10 @@ pub(crate) async fn run(kills: usize, mut progress: impl FnMut(&Outcome)) -> Out
         }
         let (gateway, address) = serve(&config).await;
         check(address, rounds.iter().rev().take(LOOK_BACK), &mut outcome).await;
+        if let Some(before) = kill.checked_sub(1) {
+            outcome.followed += usize::from(follows(&upstreams, &tracked(before)).await);
+        }
+        track(address, &upstreams, &tracked(kill)).await;
         let mut heard = BTreeMap::new();
         let enough = fastrand::usize(1..JOBS - UNDER_WAY * AT_ONCE);
         let batches = stream::iter(ids.chunks(AT_ONCE).map(<[String]>::to_vec));
@@ -110,6 +122,7 @@ pub(crate) async fn run(kills: usize, mut progress: impl FnMut(&Outcome)) -> Out
         gateway.signal("KILL").await;
         drop(asking);
         gateway.ended().await;
+        upstreams.clear_record();
         // whoever still knows them from here on has kept them
         for id in &ids {
             upstreams.forget(Upstream::MindBridge, id);
@@ -120,6 +133,9 @@ pub(crate) async fn run(kills: usize, mut progress: impl FnMut(&Outcome)) -> Out
         progress(&outcome);
     }
     let (gateway, address) = serve(&config).await;
+    if let Some(last) = kills.checked_sub(1) {
+        outcome.followed += usize::from(follows(&upstreams, &tracked(last)).await);
+    }
     outcome.lost.clear();
     check(address, rounds.iter(), &mut outcome).await;
     gateway.signal("TERM").await;
@@ -128,6 +144,32 @@ pub(crate) async fn run(kills: usize, mut progress: impl FnMut(&Outcome)) -> Out
     outcome.set_aside = files.count() - 1;
     simulator.stop().await;
     outcome
+}
+
+/// The job that is tracked before a kill.
+fn tracked(kill: usize) -> String {
+    format!("t{kill}")
+}
+
+async fn track(address: SocketAddr, upstreams: &Handle, id: &str) {
+    upstreams.add_job(MindBridgeJob::new(id, &[(0, "IN_PROGRESS")]));
+    let query = "mutation($refs: [JobRef!]!) { trackJobs(input: { refs: $refs }) { __typename } }";
+    let variables = json!({ "refs": [external("mind", id)] });
+    wire::post(address, None, &json!({ "query": query, "variables": variables })).await.data();
+}
+
+/// Whether a job is looked at though nobody asks for it. It ends then, so that it is looked at no more.
+async fn follows(upstreams: &Handle, id: &str) -> bool {
+    let looked = || upstreams.record().iter().any(|asked| asked.ids.iter().any(|one| one == id));
+    let mut again = tokio::time::interval(Duration::from_millis(20));
+    for _ in 0..1_500 {
+        again.tick().await;
+        if looked() {
+            upstreams.set_state(id, MindBridgeStep::new("COMPLETE")).unwrap();
+            return true;
+        }
+    }
+    false
 }
 
 /// Asks again for what was told, and notes what is told otherwise now.

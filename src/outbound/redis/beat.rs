@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::Shared;
 use super::store::RedisStore;
+use super::{Shared, counts};
 
 /// How often, and how long until a replica is missed that does not.
 const EVERY: Duration = Duration::from_secs(1);
@@ -31,8 +31,9 @@ pub(super) async fn beat(shared: &Arc<Shared>, store: &Arc<RedisStore>) {
             shared.replicas.store(count.parse().unwrap_or(1).max(1), Ordering::Relaxed);
             let emptied = born.as_ref().is_some_and(|born| *born != mark);
             if emptied {
+                counts::add(&link.counts.emptied);
                 tracing::warn!(
-                    "redis has been emptied; what this process holds of ended jobs is written back"
+                    "redis has been emptied; what this process holds of ended and of tracked jobs is written back"
                 );
             }
             if born.as_ref() != Some(&mark) {

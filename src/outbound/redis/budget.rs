@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Shared;
+use super::{Shared, counts};
 use crate::domain::id::SourceName;
 use crate::outbound::gate::Limits;
 use crate::outbound::gate::shared::{SharedBudget, Taken};
@@ -50,7 +50,10 @@ impl SharedBudget for RedisBudget {
                 Ok((1, wait)) => Taken::Wait(Duration::from_millis(wait.max(1))),
                 Ok((2, pause)) => Taken::Paused(Duration::from_millis(pause)),
                 Ok(_) => Taken::Wait(SLOT_WAIT),
-                Err(_) => Taken::Away(self.shared.replicas.load(Ordering::Relaxed)),
+                Err(_) => {
+                    counts::add(&link.counts.own_share);
+                    Taken::Away(self.shared.replicas.load(Ordering::Relaxed))
+                }
             }
         })
     }

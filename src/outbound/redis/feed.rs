@@ -37,6 +37,17 @@ struct State {
     hints: Vec<Hint>,
     gap: bool,
     last_gap: Option<Instant>,
+    counts: Heard,
+}
+
+/// What came of listening since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Heard {
+    pub(super) hints: u64,
+    /// Times when hints may have been missed: a connection was new, or too many waited.
+    pub(super) gaps: u64,
+    /// Times when everything followed was read again, for a gap or because it was time.
+    pub(super) reconciled: u64,
 }
 
 impl Inbox {
@@ -50,6 +61,7 @@ impl Inbox {
                 if state.gap || now >= due {
                     state.gap = false;
                     state.last_gap = Some(now);
+                    state.counts.reconciled += 1;
                     return News::Gap;
                 }
                 if !state.hints.is_empty() {
@@ -66,19 +78,29 @@ impl Inbox {
 
     fn put(&self, hint: Hint) {
         let mut state = self.lock();
+        state.counts.hints += 1;
         if state.hints.len() < WAITING_MAX {
             state.hints.push(hint);
         } else {
             state.hints.clear();
             state.gap = true;
+            state.counts.gaps += 1;
         }
         drop(state);
         self.wake.notify_one();
     }
 
     fn gap(&self) {
-        self.lock().gap = true;
+        let mut state = self.lock();
+        state.gap = true;
+        state.counts.gaps += 1;
+        drop(state);
         self.wake.notify_one();
+    }
+
+    /// What came of listening so far.
+    pub(super) fn heard(&self) -> Heard {
+        self.lock().counts
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

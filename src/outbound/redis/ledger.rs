@@ -1,4 +1,13 @@
 //! The tracked jobs that replicas share, each with its labels. Who watches is each replica's own business.
+//!
+//! All of them lie in one hash with a mark. Whoever finds another mark than before knows that the hash was lost, and puts
+//! back what it knew; what could not be written is written with the next beat. So neither an empty Redis nor one that is
+//! away makes the replicas forget what they were told.
+
+use std::collections::BTreeMap;
+use std::sync::{MutexGuard, PoisonError};
+
+use redis::Cmd;
 
 use super::link::Away;
 use super::store::RedisStore;
@@ -8,42 +17,137 @@ use crate::ports::BoxFuture;
 use crate::ports::ledger::{Labels, Ledger, Remembered};
 use crate::ports::store::StoreError;
 
+/// The field of the mark. No job has a name without a source.
+const MARK: &[u8] = b"\0";
+
+/// The tracked jobs, as this process knows them.
+#[derive(Debug, Default)]
+pub(super) struct Mirror {
+    /// The mark that was found last.
+    mark: Option<String>,
+    tracked: BTreeMap<JobKey, Labels>,
+    /// What Redis was not told yet.
+    pending: BTreeMap<JobKey, Option<Labels>>,
+}
+
+impl Mirror {
+    fn note(&mut self, key: JobKey, labels: Option<Labels>) {
+        match labels {
+            Some(labels) => {
+                self.tracked.insert(key, labels);
+            }
+            None => {
+                self.tracked.remove(&key);
+            }
+        }
+    }
+}
+
+impl RedisStore {
+    /// Tells Redis of the tracked jobs what it does not know; with `all` it was emptied, and may know nothing.
+    pub(super) async fn write_back_tracked(&self, all: bool) {
+        let waits = !self.mirror().pending.is_empty();
+        if all {
+            self.settle().await.ok();
+        }
+        if waits {
+            self.flush().await.ok();
+        }
+    }
+
+    /// Makes sure of the hash: where it is not the one that was there before, puts back what this process knows.
+    async fn settle(&self) -> Result<(), Away> {
+        let (name, link) = (self.shared.keys.tracked(), &self.shared.link);
+        let fresh = format!("{:016x}", fastrand::u64(..));
+        link.ask::<i64>(redis::cmd("HSETNX").arg(&name).arg(MARK).arg(fresh)).await?;
+        let mark: Option<String> = link.ask(redis::cmd("HGET").arg(&name).arg(MARK)).await?;
+        let (lost, known) = {
+            let mirror = self.mirror();
+            (mirror.mark.is_some() && mirror.mark != mark, mirror.tracked.clone())
+        };
+        if lost && !known.is_empty() {
+            tracing::info!(jobs = known.len(), "writing back the tracked jobs that redis does not have");
+            for (key, labels) in &known {
+                link.ask::<i64>(&self.setting("HSETNX", key, labels)?).await?;
+            }
+        }
+        self.mirror().mark = mark;
+        Ok(())
+    }
+
+    /// Tells what waits, the newest of each job. What cannot be told waits on.
+    async fn flush(&self) -> Result<(), Away> {
+        self.settle().await?;
+        loop {
+            let Some((key, labels)) = self.mirror().pending.pop_first() else { return Ok(()) };
+            if let Err(away) = self.tell_tracked(&key, labels.as_ref()).await {
+                // What was noted meanwhile is newer.
+                self.mirror().pending.entry(key).or_insert(labels);
+                return Err(away);
+            }
+        }
+    }
+
+    async fn tell_tracked(&self, key: &JobKey, labels: Option<&Labels>) -> Result<(), Away> {
+        let command = match labels {
+            Some(labels) => self.setting("HSET", key, labels)?,
+            None => redis::cmd("HDEL").arg(self.shared.keys.tracked()).arg(record::key_bytes(key)).to_owned(),
+        };
+        self.shared.link.ask::<i64>(&command).await?;
+        self.shared.tell("t", key).await
+    }
+
+    fn setting(&self, command: &str, key: &JobKey, labels: &Labels) -> Result<Cmd, Away> {
+        let field = record::key_bytes(key);
+        let labels = serde_json::to_vec(labels).map_err(|error| Away::Failed(error.to_string()))?;
+        let sealed = self.sealer.seal(&field, &labels);
+        Ok(redis::cmd(command).arg(self.shared.keys.tracked()).arg(&field).arg(sealed).to_owned())
+    }
+
+    fn mirror(&self) -> MutexGuard<'_, Mirror> {
+        self.mirror.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn read_tracked(&self) -> Result<BTreeMap<JobKey, Labels>, Away> {
+        self.flush().await?;
+        let all = redis::cmd("HGETALL").arg(self.shared.keys.tracked()).to_owned();
+        let fields: Vec<(Vec<u8>, Vec<u8>)> = self.shared.link.ask(&all).await?;
+        let read = fields.iter().filter_map(|(name, sealed)| {
+            let labels = self.sealer.open(name, sealed)?;
+            Some((record::read_key(name)?, serde_json::from_slice(labels).ok()?))
+        });
+        let mut tracked: BTreeMap<JobKey, Labels> = read.collect();
+        let mut mirror = self.mirror();
+        for (key, labels) in &mirror.pending {
+            match labels {
+                Some(labels) => tracked.insert(key.clone(), labels.clone()),
+                None => tracked.remove(key),
+            };
+        }
+        mirror.tracked.clone_from(&tracked);
+        drop(mirror);
+        Ok(tracked)
+    }
+}
+
 impl Ledger for RedisStore {
     fn remembered(&self) -> BoxFuture<'_, Result<Remembered, StoreError>> {
         Box::pin(async move {
-            let all = redis::cmd("HGETALL").arg(self.shared.keys.tracked()).to_owned();
-            let fields: Vec<(Vec<u8>, Vec<u8>)> =
-                self.shared.link.ask(&all).await.map_err(|away| store_error(&away))?;
-            let mut tracked: Vec<(JobKey, Labels)> = fields
-                .iter()
-                .filter_map(|(name, sealed)| {
-                    let labels = self.sealer.open(name, sealed)?;
-                    Some((record::read_key(name)?, serde_json::from_slice(labels).ok()?))
-                })
-                .collect();
-            tracked.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-            Ok(Remembered { tracked, followed: Vec::new() })
+            let tracked = self.read_tracked().await.map_err(|away| store_error(&away))?;
+            Ok(Remembered { tracked: tracked.into_iter().collect(), followed: Vec::new() })
         })
     }
 
     fn track(&self, jobs: Vec<(JobKey, Option<Labels>)>) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            let name = self.shared.keys.tracked();
-            for (key, labels) in jobs {
-                let field = record::key_bytes(&key);
-                let command = match labels {
-                    Some(labels) => {
-                        let labels =
-                            serde_json::to_vec(&labels).map_err(|error| StoreError(error.to_string()))?;
-                        let sealed = self.sealer.seal(&field, &labels);
-                        redis::cmd("HSET").arg(&name).arg(&field).arg(sealed).to_owned()
-                    }
-                    None => redis::cmd("HDEL").arg(&name).arg(&field).to_owned(),
-                };
-                self.shared.link.ask::<i64>(&command).await.map_err(|away| store_error(&away))?;
-                self.shared.tell("t", &key).await.map_err(|away| store_error(&away))?;
+            {
+                let mut mirror = self.mirror();
+                for (key, labels) in jobs {
+                    mirror.note(key.clone(), labels.clone());
+                    mirror.pending.insert(key, labels);
+                }
             }
-            Ok(())
+            self.flush().await.map_err(|away| store_error(&away))
         })
     }
 

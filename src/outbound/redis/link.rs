@@ -8,9 +8,12 @@ use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
+use super::counts::{Counts, add};
 use super::scripts::{Script, Scripts};
 use super::topology::{Connection, Topology};
 use crate::domain::schedule::{Backoff, Breaker, Passage};
+use crate::ports::tier::TierHealth;
+use crate::telemetry::meters;
 
 /// Failures in a row until nobody asks any more, and how long that lasts: with the limit of a command this opens within a
 /// second, and is tried again at least every two.
@@ -39,9 +42,12 @@ type Outcome = Result<Result<Value, (RedisError, u64)>, u64>;
 pub(super) struct Link {
     pub(super) topology: Topology,
     pub(super) scripts: Scripts,
+    pub(super) counts: Counts,
     timeout: Duration,
     began: Instant,
     breaker: Mutex<Breaker>,
+    /// Since when Redis is left alone, if it is.
+    away_since: Mutex<Option<Instant>>,
     /// The connection in use, if there is one.
     open: Mutex<Open>,
     /// Held by whoever connects: the others wait for what comes of it, and no longer than they may.
@@ -66,9 +72,11 @@ impl Link {
         Self {
             topology,
             scripts: Scripts::default(),
+            counts: Counts::default(),
             timeout,
             began: Instant::now(),
             breaker: Mutex::new(Breaker::new(THRESHOLD, BACKOFF)),
+            away_since: Mutex::default(),
             open: Mutex::default(),
             connecting: AsyncMutex::default(),
         }
@@ -77,6 +85,14 @@ impl Link {
     /// Says whether Redis is left alone just now.
     pub(super) fn is_open(&self) -> bool {
         self.breaker().is_open()
+    }
+
+    /// How the way to Redis is, and what was sent on it.
+    pub(super) fn health(&self) -> TierHealth {
+        let connected = self.open().connection.is_some();
+        let away_for = self.away_since().map(|since| since.elapsed());
+        let failovers = self.topology.failovers();
+        TierHealth { connected, away_for, failovers, ..self.counts.health() }
     }
 
     /// How long one command may take.
@@ -150,7 +166,8 @@ impl Link {
 
     /// Connects if need be, and sends, all within the limit. `Err` for a limit that was reached on this connection.
     async fn attempt(&self, command: &Cmd) -> Outcome {
-        let deadline = Instant::now() + self.timeout;
+        let began = Instant::now();
+        let deadline = began + self.timeout;
         let mut number = 0;
         let send = async {
             let connected = self.connected().await;
@@ -165,6 +182,13 @@ impl Link {
             Ok(Err((error, met))) if is_trouble(error) => self.close(*met),
             Ok(_) => {}
         }
+        let came = match &outcome {
+            Ok(Ok(_)) => "done",
+            Ok(Err((error, _))) if !is_trouble(error) => "refused",
+            Ok(Err(_)) => "failed",
+            Err(_) => "slow",
+        };
+        meters::redis_command(came, Some(began.elapsed()));
         outcome
     }
 
@@ -206,6 +230,7 @@ impl Link {
         let number = {
             let mut open = self.open();
             open.connection = Some(connection.clone());
+            add(&self.counts.connections);
             open.number += 1;
             open.number
         };
@@ -232,10 +257,15 @@ impl Link {
 
     fn enter(&self) -> Result<Trial<'_>, Away> {
         if self.breaker().is_open() {
+            meters::redis_command("left", None);
             Err(Away::Left)
         } else {
             Ok(Trial { link: self, decides: false, ended: false })
         }
+    }
+
+    fn away_since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.away_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
@@ -259,6 +289,7 @@ impl Trial<'_> {
         let Some(reason) = trouble else {
             breaker.succeeded();
             if was_open {
+                *self.link.away_since() = None;
                 tracing::info!("redis answers again");
             }
             return;
@@ -268,6 +299,7 @@ impl Trial<'_> {
             breaker.failed(self.link.began.elapsed(), fastrand::f64());
         }
         if !was_open && breaker.is_open() {
+            *self.link.away_since() = Some(Instant::now());
             tracing::warn!(%reason, "redis does not answer, going on without it: from memory, and by looking for ourselves");
         }
     }

@@ -49,7 +49,32 @@ impl Default for Scripts {
     }
 }
 
-/// KEYS job. ARGV owner, lease ms, "w" within ms | "a" after n | "-". Gives 0 and the epoch | 1, ms left and n | 2.
+/// A script that writes in a turn: only while the turn is still the one that ARGV name, where they name one. KEYS job. ARGV
+/// owner, epoch or nothing. Gives 1 for a turn that is over, before the rest of the script has done anything.
+macro_rules! in_turn {
+    ($rest:literal) => {
+        concat!(
+            "
+local t = redis.call('TIME')
+local us = t[1] * 1000000 + t[2]
+local h = redis.call('HMGET', KEYS[1], 'n', 'o', 'e', 'x', 'r')
+local fenced = ARGV[2] ~= ''
+if fenced and (h[2] ~= ARGV[1] or h[3] ~= ARGV[2] or tonumber(h[4] or '0') <= us) then return 1 end
+local n = tonumber(h[1] or '0')
+local function kept(ms, what, channel, name)
+  redis.call('HSET', KEYS[1], 'n', string.format('%.0f', math.max(us, n + 1)))
+  if fenced then redis.call('HDEL', KEYS[1], 'o', 'e', 'x') end
+  redis.call('PEXPIRE', KEYS[1], ms)
+  redis.call('PUBLISH', channel, ARGV[1] .. ' ' .. what .. ' ' .. name)
+  return 0
+end",
+            $rest
+        )
+    };
+}
+
+/// KEYS job. ARGV owner, lease ms, "w" within ms | "a" after n | "-". Gives 0, the epoch, and 1 where
+/// another's turn had run out | 1, ms left and n | 2.
 const CLAIM: &str = "
 local t = redis.call('TIME')
 local us = t[1] * 1000000 + t[2]
@@ -65,7 +90,7 @@ local e = string.format('%.0f', math.max(us, tonumber(h[3] or '0') + 1))
 local lease = tonumber(ARGV[2])
 redis.call('HSET', KEYS[1], 'o', ARGV[1], 'e', e, 'x', string.format('%.0f', us + lease * 1000))
 if redis.call('PTTL', KEYS[1]) < lease * 2 then redis.call('PEXPIRE', KEYS[1], lease * 2) end
-return {0, e, '0'}";
+return {0, e, (h[2] and h[2] ~= ARGV[1]) and '1' or '0'}";
 
 /// KEYS job. ARGV owner, epoch, lease ms. Gives whether it was renewed.
 const RENEW: &str = "
@@ -86,34 +111,23 @@ redis.call('HDEL', KEYS[1], 'o', 'e', 'x')
 redis.call('PUBLISH', ARGV[3], ARGV[1] .. ' x ' .. ARGV[4])
 return 1";
 
-/// KEYS job. ARGV expected n, record, ms to keep it, owner, epoch or nothing, channel, c | r, name of the job.
+/// KEYS job. ARGV owner, epoch or nothing, expected n, record, ms to keep it, channel, c | r, name of the job.
 /// Gives 0 for kept, 1 for a turn that is over, 2 for a record that is another one by now.
-const KEEP: &str = "
-local t = redis.call('TIME')
-local us = t[1] * 1000000 + t[2]
-local h = redis.call('HMGET', KEYS[1], 'n', 'o', 'e', 'x', 'r')
-if ARGV[5] ~= '' and (h[2] ~= ARGV[4] or h[3] ~= ARGV[5] or tonumber(h[4] or '0') <= us) then return 1 end
-local n = tonumber(h[1] or '0')
-if n ~= tonumber(ARGV[1]) then return 2 end
-redis.call('HSET', KEYS[1], 'r', ARGV[2], 'n', string.format('%.0f', math.max(us, n + 1)))
+const KEEP: &str = in_turn!(
+    "
+if n ~= tonumber(ARGV[3]) then return 2 end
+redis.call('HSET', KEYS[1], 'r', ARGV[4])
 redis.call('HDEL', KEYS[1], 'm')
-if ARGV[5] ~= '' then redis.call('HDEL', KEYS[1], 'o', 'e', 'x') end
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
-redis.call('PUBLISH', ARGV[6], ARGV[4] .. ' ' .. ARGV[7] .. ' ' .. ARGV[8])
-return 0";
+return kept(ARGV[5], ARGV[7], ARGV[6], ARGV[8])"
+);
 
-/// KEYS job. ARGV ms to remember it, owner, epoch or nothing, channel, name of the job. Gives as KEEP does.
-const MISSING: &str = "
-local t = redis.call('TIME')
-local us = t[1] * 1000000 + t[2]
-local h = redis.call('HMGET', KEYS[1], 'n', 'o', 'e', 'x', 'r')
-if ARGV[3] ~= '' and (h[2] ~= ARGV[2] or h[3] ~= ARGV[3] or tonumber(h[4] or '0') <= us) then return 1 end
+/// KEYS job. ARGV owner, epoch or nothing, ms to remember it, channel, name of the job. Gives as KEEP does.
+const MISSING: &str = in_turn!(
+    "
 if h[5] then return 2 end
-redis.call('HSET', KEYS[1], 'm', string.format('%.0f', us), 'n', string.format('%.0f', math.max(us, tonumber(h[1] or '0') + 1)))
-if ARGV[3] ~= '' then redis.call('HDEL', KEYS[1], 'o', 'e', 'x') end
-redis.call('PEXPIRE', KEYS[1], ARGV[1])
-redis.call('PUBLISH', ARGV[4], ARGV[2] .. ' r ' .. ARGV[5])
-return 0";
+redis.call('HSET', KEYS[1], 'm', string.format('%.0f', us))
+return kept(ARGV[3], 'r', ARGV[4], ARGV[5])"
+);
 
 /// KEYS calls, slots, pause. ARGV per second, per hour, concurrency, this call, ms until its slot is free by itself.
 /// Gives 0 and what is left of the hour | 1 and ms to wait | 2 and ms of the pause | 3 for no free slot.

@@ -10,9 +10,10 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 
-use super::Shared;
+use super::ledger::Mirror;
 use super::link::Away;
 use super::seal::Sealer;
+use super::{Shared, counts};
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 use crate::outbound::stores::memory::{MemoryStore, Retention, fits};
@@ -42,6 +43,8 @@ pub struct RedisStore {
     retention: Retention,
     /// Ends that this process told and Redis does not have.
     unwritten: Mutex<BTreeMap<JobKey, Observation>>,
+    /// The tracked jobs, as this process knows them.
+    pub(super) mirror: Mutex<Mirror>,
     dropped: AtomicU64,
     damaged: AtomicU64,
     failing: LimitedWarning,
@@ -73,6 +76,7 @@ impl RedisStore {
             max_record,
             retention,
             unwritten: Mutex::default(),
+            mirror: Mutex::default(),
             dropped: AtomicU64::new(0),
             damaged: AtomicU64::new(0),
             failing: LimitedWarning::default(),
@@ -149,8 +153,9 @@ impl RedisStore {
         self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes the ends that Redis does not have; with `all`, every end held here, because Redis was emptied.
+    /// Writes what Redis does not have of the tracked jobs and of the ends; with `all`, every end held here, because Redis was emptied.
     pub(super) async fn write_back(&self, all: bool) {
+        self.write_back_tracked(all).await;
         if all {
             for held in self.near.ended() {
                 self.write_later(&held);
@@ -254,17 +259,27 @@ impl RedisStore {
         let (owner, channel, id) = (&self.shared.owner, self.shared.keys.feed(), key.node_id());
         let what: &[u8] = if changed { b"c" } else { b"r" };
         let arguments: [&[u8]; 8] = [
+            owner.as_bytes(),
+            epoch.as_bytes(),
             point.as_bytes(),
             body,
             keep.as_bytes(),
-            owner.as_bytes(),
-            epoch.as_bytes(),
             channel.as_bytes(),
             what,
             id.as_bytes(),
         ];
         let link = &self.shared.link;
-        written(link.run(&link.scripts.keep, &[name], &arguments).await?)
+        let written = written(link.run(&link.scripts.keep, &[name], &arguments).await?)?;
+        if let Written::TurnOver = written {
+            self.refused(key);
+        }
+        Ok(written)
+    }
+
+    /// Counts a write that came when its turn was over.
+    fn refused(&self, key: &JobKey) {
+        counts::add(&self.shared.link.counts.fence_refusals);
+        tracing::debug!(job = %key, "a turn was over before what it found was written; nothing of it is kept");
     }
 
     /// Puts a job where lists and late readers find it. Done before it is written: a name without a record is harmless.
@@ -403,9 +418,9 @@ impl JobStore for RedisStore {
             let (keep, epoch) = (millis(self.retention.missing), epoch(fence));
             let (channel, id) = (self.shared.keys.feed(), key.node_id());
             let arguments: [&[u8]; 5] = [
-                keep.as_bytes(),
                 self.shared.owner.as_bytes(),
                 epoch.as_bytes(),
+                keep.as_bytes(),
                 channel.as_bytes(),
                 id.as_bytes(),
             ];
@@ -413,6 +428,7 @@ impl JobStore for RedisStore {
             let name = self.shared.keys.job(key);
             let outcome = link.run(&link.scripts.missing, &[&name], &arguments).await.and_then(written);
             if matches!(outcome, Ok(Written::TurnOver)) {
+                self.refused(key);
                 return Ok(false);
             }
             self.near.note_missing(key).await.map(|()| true)
@@ -441,6 +457,7 @@ impl JobStore for RedisStore {
             dropped: self.dropped.load(Ordering::Relaxed),
             damaged: self.damaged.load(Ordering::Relaxed),
             near: self.near.count(),
+            tier: Some(self.shared.health()),
             ..StoreHealth::default()
         }
     }

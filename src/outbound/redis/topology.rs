@@ -1,6 +1,7 @@
 //! What stands behind the configured addresses: one server, sentinels that know where it is, or a cluster. Makes
 //! connections to it, and keeps none.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike as _, MultiplexedConnection, PubSub};
@@ -47,7 +48,10 @@ pub(super) struct Topology {
     infos: Vec<ConnectionInfo>,
     certificates: Option<TlsCertificates>,
     cluster: Option<ClusterClient>,
+    sentinel_password: Option<SecretString>,
     timeout: Duration,
+    /// The server that sentinels named last, and how often that was another one than before.
+    named: Mutex<(Option<ConnectionAddr>, u64)>,
 }
 
 /// An open connection. A cheap clone; requests on it do not wait for each other.
@@ -73,6 +77,7 @@ impl Topology {
         urls: &SecretString,
         mode: Mode,
         authorities: Option<&[u8]>,
+        sentinel_password: Option<SecretString>,
         timeout: Duration,
     ) -> Result<Self, BadAddress> {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
@@ -108,7 +113,20 @@ impl Topology {
             }
             cluster = Some(builder.build().map_err(|_| BadAddress::Url)?);
         }
-        Ok(Self { mode, infos, certificates, cluster, timeout })
+        Ok(Self { mode, infos, certificates, cluster, sentinel_password, timeout, named: Mutex::default() })
+    }
+
+    /// How often sentinels named another server than before.
+    pub(super) fn failovers(&self) -> u64 {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner).1
+    }
+
+    fn name(&self, address: &ConnectionAddr) {
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        if named.0.as_ref() != Some(address) {
+            named.1 += u64::from(named.0.is_some());
+            named.0 = Some(address.clone());
+        }
     }
 
     /// Opens a connection for commands.
@@ -142,6 +160,7 @@ impl Topology {
         for sentinel in &self.infos {
             match self.ask_sentinel(sentinel, name).await {
                 Ok(address) => {
+                    self.name(&address);
                     let info = sentinel.clone().set_addr(address);
                     return self.client(info);
                 }
@@ -151,9 +170,14 @@ impl Topology {
         Err(last)
     }
 
-    /// Asks one sentinel where the server is. The user and password of the addresses are the server's, not the sentinel's.
+    /// Asks one sentinel where the server is. The user and password of the addresses are the server's; sentinels have their
+    /// own.
     async fn ask_sentinel(&self, sentinel: &ConnectionInfo, name: &str) -> RedisResult<ConnectionAddr> {
-        let info = sentinel.clone().set_redis_settings(RedisConnectionInfo::default());
+        let mut settings = RedisConnectionInfo::default();
+        if let Some(password) = &self.sentinel_password {
+            settings = settings.set_password(password.expose_secret());
+        }
+        let info = sentinel.clone().set_redis_settings(settings);
         let mut connection = self.open(&self.client(info)?).await?;
         let question = redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name).to_owned();
         let answer = connection.req_packed_command(&question).await?.extract_error()?;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::Shared;
 use super::link::Away;
 use super::store::{epoch, millis};
+use super::{Shared, counts};
 use crate::domain::id::JobKey;
 use crate::ports::BoxFuture;
 use crate::ports::feed::{Feed, News};
@@ -63,7 +63,12 @@ impl Shared {
         let (what, first, second): (i64, u64, u64) =
             self.link.run(&self.link.scripts.claim, &[&name], &arguments).await?;
         Ok(match what {
-            0 => Claim::Mine(Fence::Epoch(first)),
+            0 => {
+                if second == 1 {
+                    counts::add(&self.link.counts.takeovers);
+                }
+                Claim::Mine(Fence::Epoch(first))
+            }
             1 => Claim::Theirs { at_most: Duration::from_millis(first), seen: second },
             _ => Claim::Kept,
         })

@@ -20,6 +20,7 @@ pub(super) fn take_over(running: &mut Config, next: &Config) {
     running.cache.rerun_check = next.cache.rerun_check;
     running.server.allowed_origins.clone_from(&next.server.allowed_origins);
     running.server.trusted_proxies.clone_from(&next.server.trusted_proxies);
+    running.telemetry.log_level.clone_from(&next.telemetry.log_level);
 }
 
 /// The paths of the options in which two configurations differ. A list counts as one option.

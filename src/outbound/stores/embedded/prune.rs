@@ -1,5 +1,5 @@
 //! Lets go of what has had its time, and of the oldest where there is too much; then gives the room back to the disk.
-//! Walks the whole table now and then, on the writer's thread: no second table has to be kept in step with the first.
+//! Walks the whole table now and then, on a thread of its own: no second table has to be kept in step with the first.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -44,7 +44,7 @@ pub(super) fn look(shared: &Shared) {
         Err(trouble) => tracing::debug!(%trouble, "the store could not look for old jobs"),
     }
     let used = shared.counts.record_bytes.load(Ordering::Relaxed);
-    if size > SMALL && used < size / SPARSE {
+    if size > SMALL && used < size / SPARSE && !shared.is_stopping() {
         compact(shared);
     }
 }
@@ -93,15 +93,24 @@ fn too_old(by_hour: &BTreeMap<i64, u64>, size: u64, max_bytes: u64) -> Option<i6
 }
 
 impl Shared {
+    /// Visits all records. A store that is about to close ends it.
     fn walk(&self, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Trouble> {
         let database = self.database();
         let Some(database) = database.as_ref() else { return Ok(()) };
+        let mut seen = 0_usize;
+        let visit = |key: &[u8], held: &[u8]| {
+            seen += 1;
+            visit(key, held) && !(seen.is_multiple_of(AT_ONCE) && self.is_stopping())
+        };
         guarded(|| Reader::begin(database)?.walk(Bound::Unbounded, Bound::Unbounded, visit))
     }
 
     /// Removes records in several commits.
     fn remove(&self, keys: &[Vec<u8>], goes: &dyn Fn(Head) -> bool) -> Result<usize, Trouble> {
         for some in keys.chunks(AT_ONCE) {
+            if self.is_stopping() {
+                return Ok(0);
+            }
             let batch = Batch { outlived: some.to_vec(), ..Batch::default() };
             let database = self.database();
             let Some(database) = database.as_ref() else { return Ok(0) };

@@ -86,6 +86,7 @@ impl Shared {
             bytes: number(file_bytes),
             jobs: number(jobs),
             near: 0,
+            tier: None,
         }
     }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -86,6 +87,11 @@ impl Inbox {
 }
 
 impl Shared {
+    /// Says whether the store is about to close.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.inbox().stop
+    }
+
     /// Has an observation written by and by.
     pub(super) fn write_behind(&self, new: Observation) {
         let mut inbox = self.inbox();
@@ -167,7 +173,7 @@ impl Drop for Ending<'_> {
 pub(super) fn run(shared: &Arc<Shared>) {
     let _ending = Ending(shared);
     let mut retry = RETRY.0;
-    let mut looked_for_old = Instant::now();
+    let mut old = Old { since: Instant::now(), looking: None };
     loop {
         let degraded = shared.counts.degraded.load(Ordering::Relaxed);
         let (batch, waiting, condemned, stop) = collect(shared, degraded, retry);
@@ -209,9 +215,36 @@ pub(super) fn run(shared: &Arc<Shared>) {
         if stop {
             return;
         }
-        if looked_for_old.elapsed() >= REST {
-            prune::look(shared);
-            looked_for_old = Instant::now();
+        old.look(shared);
+    }
+}
+
+/// Looking for what is old. It walks the whole file, which may take seconds, so it has a thread of its own: nobody's end
+/// waits for it.
+struct Old {
+    since: Instant,
+    looking: Option<JoinHandle<()>>,
+}
+
+impl Old {
+    /// Begins when it is time, and the last time is over.
+    fn look(&mut self, shared: &Arc<Shared>) {
+        if self.since.elapsed() < REST || self.looking.as_ref().is_some_and(|looking| !looking.is_finished()) {
+            return;
+        }
+        self.since = Instant::now();
+        let shared = Arc::clone(shared);
+        let thread = std::thread::Builder::new().name("jobgate-store-old".to_owned());
+        // A system that has no thread left may have one in a minute.
+        self.looking = thread.spawn(move || prune::look(&shared)).ok();
+    }
+}
+
+impl Drop for Old {
+    /// The file is closed when the writer has ended: nobody may hold it then.
+    fn drop(&mut self) {
+        if let Some(looking) = self.looking.take() {
+            looking.join().ok();
         }
     }
 }

@@ -1,0 +1,230 @@
+//! Whole processes, stopped and killed again and again under load, and what came of it: the parts that the loops share.
+//! `cargo bench --bench crashes` runs them at full size, the suite a few turns of each.
+
+pub(crate) mod kills;
+pub(crate) mod outages;
+pub(crate) mod stops;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use jobgate::simulator::{Addresses, Handle, MindBridgeJob, MindBridgeStep, Simulator, Upstream};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::process::Process;
+use super::redis::Redis;
+use super::scratch::Scratch;
+use super::server::{ANY, KEY, Setup, TOKEN, external, told};
+use super::wire;
+
+/// The longest that anything may take which is waited for: only a hung process makes it.
+const LIMIT: Duration = Duration::from_secs(60);
+/// Jobs that one request asks for.
+const AT_ONCE: usize = 100;
+
+/// What came of a loop.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// Turns of the loop.
+    pub(crate) tries: usize,
+    /// Answers that were looked at for a fault.
+    pub(crate) checked: usize,
+    /// Those with one, in words.
+    pub(crate) bad: Vec<String>,
+    /// What was measured beside.
+    pub(crate) notes: Vec<String>,
+}
+
+/// What clients were told of jobs that ended: the words must never change.
+#[derive(Debug, Default)]
+pub(crate) struct Told(Mutex<BTreeMap<String, String>>);
+
+impl Told {
+    /// Notes what a client heard. Says what another one heard, if that was something else.
+    fn note(&self, id: &str, words: &str) -> Option<String> {
+        let mut told = self.0.lock().unwrap();
+        let first = told.entry(id.to_owned()).or_insert_with(|| words.to_owned());
+        (first != words).then(|| format!("{id} was {first:?}, and another client heard {words:?}"))
+    }
+
+    fn all(&self) -> Vec<(String, String)> {
+        self.0.lock().unwrap().iter().map(|(id, words)| (id.clone(), words.clone())).collect()
+    }
+}
+
+/// A running `jobgate serve`.
+#[derive(Debug)]
+pub(crate) struct Replica {
+    pub(crate) process: Process,
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
+}
+
+/// Upstreams, a Redis, and what the replicas are started with.
+pub(crate) struct Site {
+    simulator: Simulator,
+    pub(crate) upstreams: Handle,
+    pub(crate) redis: Redis,
+    config: Scratch,
+}
+
+impl Site {
+    /// With a Redis of these arguments, and turns that last so long.
+    pub(crate) async fn new(arguments: &[&str], lease: Duration) -> Self {
+        let redis = Redis::with(arguments).await;
+        let rest = format!(
+            "store: {{ kind: redis, redis: {{ url: {{ env: REDIS_URL }}, record_secret: {{ env: RECORD_SECRET }}, lease: {}s }} }}\n\
+             follow: {{ fastest: 1s, slowest: 2s }}",
+            lease.as_secs()
+        );
+        let setup = Setup { rest, ..Setup::default() };
+        let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
+        let config = Scratch::new(&setup.yaml(&simulator.mindbridge_url(), &simulator.supermetrics_url()));
+        Self { upstreams: simulator.handle(), simulator, redis, config }
+    }
+
+    pub(crate) async fn replica(&self) -> Replica {
+        let url = self.redis.url();
+        let env = [
+            ("MIND_TOKEN", TOKEN),
+            ("METRICS_KEY", KEY),
+            ("REDIS_URL", url.as_str()),
+            ("RECORD_SECRET", "a secret of the loops"),
+        ];
+        let mut process = Process::start(&["serve", "--config", self.config.path()], &env);
+        let (address, admin) = (process.address("public").await, process.address("admin").await);
+        Replica { process, address, admin }
+    }
+
+    /// Stops the upstreams.
+    pub(crate) async fn stop(self) {
+        self.simulator.stop().await;
+    }
+
+    /// A job upstream that runs.
+    fn runs(&self, id: &str) {
+        self.upstreams.add_job(MindBridgeJob::new(id, &[(0, "IN_PROGRESS")]));
+    }
+
+    /// Has a job end, in words that no other job has.
+    fn ends(&self, id: &str) {
+        self.upstreams.set_state(id, end(id)).unwrap();
+    }
+
+    /// From here on only those know a job who kept it.
+    fn forget(&self, id: &str) {
+        self.upstreams.forget(Upstream::MindBridge, id);
+    }
+
+    /// Asks a replica again for what was told, and says what it tells otherwise.
+    async fn check(&self, replica: SocketAddr, told: &[(String, String)]) -> Vec<String> {
+        let mut bad = Vec::new();
+        for some in told.chunks(AT_ONCE) {
+            let ids: Vec<&str> = some.iter().map(|(id, _)| id.as_str()).collect();
+            let Some(now) = look(replica, &ids, None).await else {
+                bad.push(format!("{replica} does not answer for {ids:?}"));
+                continue;
+            };
+            for ((id, was), now) in some.iter().zip(now) {
+                if *was != now.words {
+                    bad.push(format!("{id} was {was:?} and is {:?} at {replica}", now.words));
+                }
+            }
+        }
+        bad
+    }
+}
+
+/// The words of a job that [`Site::ends`] had end.
+fn ended(id: &str) -> String {
+    format!("FAILED (the end of {id})")
+}
+
+fn end(id: &str) -> MindBridgeStep {
+    MindBridgeStep { error: Some(format!("the end of {id}")), ..MindBridgeStep::new("ERROR") }
+}
+
+/// What a replica tells of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Now {
+    words: String,
+    version: i64,
+}
+
+impl Now {
+    fn of(node: &Value) -> Self {
+        let version = node["version"].as_str().and_then(|version| version.parse().ok());
+        Self { words: told(node), version: version.or_else(|| node["version"].as_i64()).unwrap_or(-1) }
+    }
+}
+
+/// Asks for jobs. `None` when the replica is gone.
+async fn look(replica: SocketAddr, ids: &[&str], max: Option<&str>) -> Option<Vec<Now>> {
+    let refs: Vec<Value> = ids.iter().map(|id| external("mind", id)).collect();
+    let query =
+        format!("query($refs: [JobRef!]!, $max: Duration) {{ jobs(refs: $refs, maxStaleness: $max) {ANY} }}");
+    let data = ask(replica, &query, json!({ "refs": refs, "max": max })).await?;
+    Some(data["jobs"].as_array()?.iter().map(Now::of).collect())
+}
+
+/// Asks anything. `None` when the replica is gone, or dies before it has answered.
+async fn ask(replica: SocketAddr, query: &str, variables: Value) -> Option<Value> {
+    let body = json!({ "query": query, "variables": variables }).to_string();
+    let answer = exchange(replica, "application/json", &body).await?;
+    let (_, body) = answer.split_once("\r\n\r\n")?;
+    let mut answer: Value = serde_json::from_str(body).ok()?;
+    assert_eq!(answer.get("errors"), None, "{answer}");
+    Some(answer["data"].take())
+}
+
+/// What a subscription tells of a job until it is over, or the replica is: the words of the last update that was final.
+async fn watched(replica: SocketAddr, id: &str) -> Option<String> {
+    let query = format!(
+        "subscription($refs: [JobRef!]!) {{ jobUpdates(refs: $refs, maxStaleness: \"100ms\") {{ isFinal result {ANY} }} }}"
+    );
+    let body = json!({ "query": query, "variables": { "refs": [external("mind", id)] } }).to_string();
+    let answer = exchange(replica, "text/event-stream", &body).await?;
+    let updates = answer.lines().filter_map(|line| {
+        let event: Value = serde_json::from_str(line.strip_prefix("data: ")?).ok()?;
+        let update = &event["data"]["jobUpdates"];
+        (update["isFinal"] == true).then(|| told(&update["result"]))
+    });
+    updates.last()
+}
+
+async fn exchange(replica: SocketAddr, accept: &str, body: &str) -> Option<String> {
+    let headers = [("content-type", "application/json"), ("accept", accept)];
+    let request = wire::request("POST", "/graphql", &headers, body);
+    let mut answer = Vec::new();
+    let exchanged = async {
+        let mut socket = TcpStream::connect(replica).await.ok()?;
+        socket.write_all(&request).await.ok()?;
+        // What came before the end counts, also when the end is a reset.
+        socket.read_to_end(&mut answer).await.ok();
+        Some(())
+    };
+    tokio::time::timeout(LIMIT, exchanged).await.ok().flatten()?;
+    String::from_utf8(answer).ok()
+}
+
+/// The value of a line of `/metrics`, 0 when there is none.
+async fn metric(replica: &Replica, name: &str) -> f64 {
+    let text = wire::get(replica.admin, "/metrics").await.body;
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+    value.unwrap_or(0.0)
+}
+
+/// Tries again until something holds; says whether it did in time.
+async fn until<F: Future<Output = bool> + Send>(again: impl Fn() -> F + Send + Sync) -> bool {
+    let holds = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(20));
+        while !again().await {
+            ticks.tick().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, holds).await.is_ok()
+}

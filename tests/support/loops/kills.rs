@@ -1,0 +1,188 @@
+//! Three replicas under load, and the sudden death of one of them, again and again.
+
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use futures_util::future::{join, join_all};
+use jobgate::simulator::{Fault, FaultKind, Upstream};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::super::server::{ANY, external, told};
+use super::{LIMIT, Outcome, Replica, Site, Told, ask, ended, look, until, watched};
+
+/// How long a turn lasts.
+const LEASE: Duration = Duration::from_secs(3);
+/// Clients that ask all the time, and their pause.
+const CLIENTS: usize = 6;
+const PAUSE: Duration = Duration::from_millis(300);
+/// How long a look takes, so that many are under way when the blow falls.
+const SLOW: Duration = Duration::from_millis(200);
+/// Jobs tracked at the replica that is about to die.
+const TRACKED: usize = 4;
+/// What was told lately is asked for after each death; all of it after the last.
+const LATELY: usize = 100;
+
+/// What the clients and the killer share.
+struct Stage {
+    site: Site,
+    told: Told,
+    alive: Mutex<Vec<SocketAddr>>,
+    bad: Mutex<Vec<String>>,
+}
+
+impl Stage {
+    fn heard(&self, id: &str, words: &str) {
+        self.site.forget(id);
+        self.bad.lock().unwrap().extend(self.told.note(id, words));
+    }
+
+    /// One client: a new job each time, by another door each time.
+    async fn client(&self, number: usize) {
+        for round in 0_usize.. {
+            tokio::time::sleep(PAUSE).await;
+            let replica = fastrand::choice(self.alive.lock().unwrap().iter()).copied();
+            let Some(replica) = replica else { continue };
+            let id = format!("c{number}r{round}");
+            self.site.runs(&id);
+            let end = async {
+                if round % 3 > 0 {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                self.site.ends(&id);
+            };
+            let heard = match round % 3 {
+                0 => {
+                    end.await;
+                    look(replica, &[&id], None).await.and_then(|mut now| now.pop()).map(|now| now.words)
+                }
+                1 => {
+                    let query =
+                        format!("query($ref: JobRef!) {{ jobAwait(ref: $ref, timeout: \"20s\") {ANY} }}");
+                    let asked = ask(replica, &query, json!({ "ref": external("mind", &id) }));
+                    join(end, asked).await.1.map(|data| told(&data["jobAwait"]))
+                }
+                _ => join(end, watched(replica, &id)).await.1,
+            };
+            // Nothing is promised to a client that was not answered to the end.
+            match heard {
+                Some(words) if words == ended(&id) => self.heard(&id, &words),
+                Some(words) if words.starts_with("RUNNING") => {}
+                Some(words) => self
+                    .bad
+                    .lock()
+                    .unwrap()
+                    .push(format!("{id} runs or has failed, and a client heard {words:?}")),
+                None => {}
+            }
+        }
+    }
+}
+
+/// Kills a random one of three replicas so many times.
+pub(crate) async fn run(times: usize, progress: impl Fn(usize, usize) + Send + Sync) -> Outcome {
+    let site = Site::new(&[], LEASE).await;
+    site.upstreams.push_fault(Fault::always(Upstream::MindBridge, FaultKind::SlowHeaders { delay: SLOW }));
+    let mut replicas = vec![site.replica().await, site.replica().await, site.replica().await];
+    let alive = Mutex::new(replicas.iter().map(|one| one.address).collect());
+    let stage = Stage { site, told: Told::default(), alive, bad: Mutex::default() };
+    let (mut gaps, mut checked) = (Vec::new(), 0);
+    let killing = async {
+        for kill in 0..times {
+            turn(&stage, &mut replicas, kill, &mut gaps).await;
+            let lately = stage.told.all();
+            let lately = fastrand::choose_multiple(lately, LATELY);
+            for replica in &replicas {
+                let bad = stage.site.check(replica.address, &lately).await;
+                stage.bad.lock().unwrap().extend(bad);
+            }
+            checked += lately.len() * replicas.len();
+            progress(kill + 1, stage.bad.lock().unwrap().len());
+        }
+    };
+    tokio::select! {
+        () = killing => {}
+        _ = join_all((0..CLIENTS).map(|number| stage.client(number))) => {}
+    }
+    let all = stage.told.all();
+    let mut bad = std::mem::take(&mut *stage.bad.lock().unwrap());
+    for replica in &replicas {
+        bad.extend(stage.site.check(replica.address, &all).await);
+    }
+    checked += all.len() * replicas.len();
+    gaps.sort_unstable();
+    let longest = gaps.last().copied().unwrap_or_default();
+    let median = gaps.get(gaps.len() / 2).copied().unwrap_or_default();
+    let beyond = gaps.iter().filter(|gap| **gap > LEASE).count();
+    let notes = vec![
+        format!("{} ends told to clients by query, jobAwait, subscription and list", all.len()),
+        format!("{} of {} tracked jobs followed again by another replica", gaps.len(), times * TRACKED),
+        format!(
+            "from the death to the next look: median {median:.1?}, longest {longest:.1?}, {beyond} beyond the lease of {LEASE:?}"
+        ),
+    ];
+    stage.site.stop().await;
+    Outcome { tries: times, checked, bad, notes }
+}
+
+/// One death: of a replica that was just told to track jobs. The others must follow them, and tell their ends.
+async fn turn(stage: &Stage, replicas: &mut Vec<Replica>, kill: usize, gaps: &mut Vec<Duration>) {
+    let site = &stage.site;
+    let victim = replicas.swap_remove(fastrand::usize(..replicas.len()));
+    let ids: Vec<String> = (0..TRACKED).map(|number| format!("t{kill}n{number}")).collect();
+    ids.iter().for_each(|id| site.runs(id));
+    let refs: Vec<Value> = ids.iter().map(|id| external("mind", id)).collect();
+    let (name, labels) = ("kill", format!("{kill}"));
+    let track = "mutation($refs: [JobRef!]!, $labels: [LabelInput!]!) { trackJobs(input: { refs: $refs, labels: $labels }) { __typename } }";
+    let variables = json!({ "refs": refs, "labels": [{ "name": name, "value": labels }] });
+    ask(victim.address, track, variables).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(fastrand::u64(0..1_500))).await;
+    stage.alive.lock().unwrap().retain(|address| *address != victim.address);
+    site.upstreams.clear_record();
+    victim.process.signal("KILL").await;
+    victim.process.ended().await;
+    let died = Instant::now();
+    let mut waiting = ids.clone();
+    let followed = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        while !waiting.is_empty() {
+            ticks.tick().await;
+            for asked in site.upstreams.record() {
+                if asked.started > died && waiting.iter().any(|id| asked.ids.contains(id)) {
+                    gaps.push(asked.started - died);
+                    waiting.retain(|id| !asked.ids.contains(id));
+                }
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, followed).await.ok();
+    for id in waiting {
+        stage.bad.lock().unwrap().push(format!("{id} is tracked, and nobody looks at it"));
+    }
+    ids.iter().for_each(|id| site.ends(id));
+    for replica in &*replicas {
+        let list = "query($labels: [LabelInput!]!) { trackedJobs(first: 10, filter: { labels: $labels }) { nodes { externalId state failure { message } } } }";
+        let all_ended = until(|| async {
+            let variables = json!({ "labels": [{ "name": name, "value": labels }] });
+            let Some(data) = ask(replica.address, list, variables).await else { return false };
+            let nodes = data["trackedJobs"]["nodes"].as_array().unwrap();
+            nodes.len() == TRACKED && nodes.iter().all(|node| node["state"] == "FAILED")
+        });
+        if !all_ended.await {
+            stage
+                .bad
+                .lock()
+                .unwrap()
+                .push(format!("{ids:?} are tracked, and not all have ended at {}", replica.address));
+        }
+    }
+    for id in &ids {
+        stage.heard(id, &ended(id));
+    }
+    let untrack = "mutation($refs: [JobRef!]!) { untrackJobs(input: { refs: $refs }) { __typename } }";
+    ask(replicas[0].address, untrack, json!({ "refs": refs })).await.unwrap();
+    let next = site.replica().await;
+    stage.alive.lock().unwrap().push(next.address);
+    replicas.push(next);
+}

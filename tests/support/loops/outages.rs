@@ -1,0 +1,135 @@
+//! What Redis held is gone: emptied, restarted, evicted, or killed with the last second of its writes. No replica may tell
+//! less than it told before, and all must tell the same soon after.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jobgate::simulator::MindBridgeStep;
+use tokio::time::Instant;
+
+use super::{Now, Outcome, Replica, Site, ended, look, metric, until};
+
+/// What happens to Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blow {
+    /// It is killed, and comes back with what it had on disk.
+    Kill,
+    /// `FLUSHALL`.
+    Flush,
+    /// It is killed, and comes back with nothing.
+    Empty,
+    /// It has no memory for anything for a moment.
+    Evict,
+}
+
+/// Jobs that have ended, and jobs that run, in each turn.
+const ENDED: usize = 6;
+const RUNNING: usize = 4;
+/// For how long all of them are asked for after the blow.
+const WHILE: Duration = Duration::from_millis(1_500);
+
+/// What each replica told last of each job.
+type Before = BTreeMap<(usize, String), Now>;
+
+/// Deals one kind of blow so many times.
+pub(crate) async fn run(blow: Blow, times: usize, progress: impl Fn(usize, usize) + Send + Sync) -> Outcome {
+    let kept: &[&str] = if blow == Blow::Kill { &["--appendonly", "yes"] } else { &[] };
+    let mut site = Site::new(kept, Duration::from_secs(1)).await;
+    let replicas = [site.replica().await, site.replica().await];
+    let third = site.replica().await;
+    let (mut bad, mut checked, mut longest) = (Vec::new(), 0, Duration::ZERO);
+    for turn in 0..times {
+        let over: Vec<String> = (0..ENDED).map(|number| format!("o{turn}e{number}")).collect();
+        let on: Vec<String> = (0..RUNNING).map(|number| format!("o{turn}r{number}")).collect();
+        over.iter().chain(&on).for_each(|id| site.runs(id));
+        over.iter().for_each(|id| site.ends(id));
+        let ids: Vec<&str> = over.iter().chain(&on).map(String::as_str).collect();
+        let mut before = Before::new();
+        checked += ask_all(&replicas, &ids, &mut before, &mut bad).await;
+        over.iter().for_each(|id| site.forget(id));
+        let dealt = deal(blow, &mut site).await;
+        let began = Instant::now();
+        while began.elapsed() < WHILE {
+            if let Some(id) = fastrand::choice(&on) {
+                site.upstreams.set_state(id, MindBridgeStep::new("IN_PROGRESS")).unwrap();
+            }
+            checked += ask_all(&replicas, &ids, &mut before, &mut bad).await;
+        }
+        let blown = Instant::now();
+        for replica in replicas.iter().chain([&third]) {
+            let healed = until(|| async { metric(replica, "jobgate_redis_up").await > 0.5 }).await;
+            if !healed {
+                bad.push(format!("turn {turn}: {} does not find back to redis", replica.address));
+            }
+        }
+        // Who never saw them must learn from Redis what the upstream has forgotten.
+        let told: Vec<(String, String)> = over.iter().map(|id| (id.clone(), ended(id))).collect();
+        let whole = until(|| async { site.check(third.address, &told).await.is_empty() }).await;
+        longest = longest.max(blown.elapsed());
+        if !whole {
+            bad.extend(site.check(third.address, &told).await);
+        }
+        checked += ask_all(&replicas, &ids, &mut before, &mut bad).await + told.len();
+        on.iter().for_each(|id| site.ends(id));
+        bad.extend(dealt);
+        progress(turn + 1, bad.len());
+    }
+    let notes = vec![format!(
+        "a replica that had seen none of it told all the ends at most {longest:.1?} after the {WHILE:?} that followed"
+    )];
+    site.stop().await;
+    Outcome { tries: times, checked, bad, notes }
+}
+
+async fn deal(blow: Blow, site: &mut Site) -> Option<String> {
+    match blow {
+        Blow::Flush => {
+            let () = site.redis.ask(&redis::cmd("FLUSHALL")).await;
+        }
+        Blow::Empty => site.redis.restart_empty().await,
+        Blow::Kill => {
+            site.redis.kill();
+            tokio::time::sleep(Duration::from_millis(fastrand::u64(0..1_000))).await;
+            site.redis.restart_empty().await;
+        }
+        Blow::Evict => {
+            let set =
+                |option: &str, value: &str| redis::cmd("CONFIG").arg("SET").arg(option).arg(value).to_owned();
+            let () = site.redis.ask(&set("maxmemory-policy", "allkeys-random")).await;
+            let () = site.redis.ask(&set("maxmemory", "1")).await;
+            let gone = until(|| async {
+                let left: i64 = site.redis.ask(&redis::cmd("DBSIZE")).await;
+                left == 0
+            });
+            let gone = gone.await;
+            let () = site.redis.ask(&set("maxmemory", "0")).await;
+            if !gone {
+                return Some("nothing was evicted".to_owned());
+            }
+        }
+    }
+    None
+}
+
+/// Asks each replica for all jobs, and notes what is less than it told before.
+async fn ask_all(replicas: &[Replica; 2], ids: &[&str], before: &mut Before, bad: &mut Vec<String>) -> usize {
+    for (place, replica) in replicas.iter().enumerate() {
+        let Some(now) = look(replica.address, ids, Some("100ms")).await else {
+            bad.push(format!("{} does not answer", replica.address));
+            continue;
+        };
+        for (id, now) in ids.iter().zip(now) {
+            let key = (place, (*id).to_owned());
+            if let Some(was) = before.get(&key) {
+                let over = was.words == ended(id);
+                if (over && was.words != now.words) || was.version > now.version {
+                    bad.push(format!("{id} was {was:?} and is {now:?} at replica {place}"));
+                }
+            } else if now.version < 0 {
+                bad.push(format!("{id} is {now:?} at replica {place}"));
+            }
+            before.insert(key, now);
+        }
+    }
+    ids.len() * replicas.len()
+}

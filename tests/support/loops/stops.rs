@@ -1,0 +1,107 @@
+//! The replica that has a job's turn is stopped between its question and its write, for longer than its lease.
+
+use std::time::Duration;
+
+use futures_util::future::join;
+use jobgate::simulator::{Asked, Fault, FaultKind, Upstream};
+use tokio::time::Instant;
+
+use super::{Outcome, Site, ended, look, metric, until};
+
+/// How long a turn lasts; an owner is stopped for half as long again.
+const LEASE: Duration = Duration::from_secs(1);
+
+const REFUSED: &str = "jobgate_redis_fence_refusals_total";
+
+/// Stops the owner of a turn so many times.
+pub(crate) async fn run(times: usize, progress: impl Fn(usize, usize) + Send + Sync) -> Outcome {
+    let site = Site::new(&[], LEASE).await;
+    let replicas = [site.replica().await, site.replica().await];
+    let mut bad = Vec::new();
+    let (mut taken, mut longest) = (0_usize, Duration::ZERO);
+    for number in 0..times {
+        let id = format!("s{number}");
+        let [owner, other] = [&replicas[number % 2], &replicas[(number + 1) % 2]];
+        site.runs(&id);
+        site.upstreams.clear_record();
+        // Of each three: nobody else comes, the other has the turn and is still asking, the other has written the end.
+        let (comes, asks_long) = (number % 3 > 0, number % 3 == 1);
+        let hold = Fault::next(Upstream::MindBridge, if asks_long { 2 } else { 1 }, FaultKind::Hold);
+        site.upstreams.push_fault(hold.for_ids(&[&id]));
+        let asked = |count: usize, answered: bool| {
+            let record = site.upstreams.record();
+            let of_it = |asked: &&Asked| asked.ids.contains(&id) && (!answered || asked.ended.is_some());
+            record.iter().filter(of_it).count() >= count
+        };
+        let refused = metric(owner, REFUSED).await;
+        let stopping = async {
+            assert!(until(async || asked(1, false)).await, "the owner asks");
+            owner.process.signal("STOP").await;
+            let began = Instant::now();
+            // What the upstream said before the end reaches the owner when it wakes up.
+            site.upstreams.release();
+            assert!(until(async || asked(1, true)).await, "and is answered");
+            site.ends(&id);
+            let question = async {
+                if !comes {
+                    return None;
+                }
+                let now = look(other.address, &[&id], Some("100ms")).await;
+                now.and_then(|mut now| now.pop()).map(|now| (now.words, began.elapsed()))
+            };
+            let waking = async {
+                if asks_long {
+                    assert!(until(async || asked(2, false)).await, "the other asks");
+                }
+                tokio::time::sleep_until(began + LEASE * 3 / 2).await;
+                owner.process.signal("CONT").await;
+                if asks_long {
+                    assert!(until(async || metric(owner, REFUSED).await > refused).await, "the fence holds");
+                    site.upstreams.release();
+                }
+            };
+            join(question, waking).await.0
+        };
+        let ids = [id.as_str()];
+        let (owners, seen) = join(look(owner.address, &ids, None), stopping).await;
+        if comes {
+            match seen {
+                Some((words, took)) if words == ended(&id) => {
+                    taken += 1;
+                    longest = longest.max(took);
+                }
+                other => bad.push(format!("{id} has ended, and the other says {other:?}")),
+            }
+        }
+        let owners = owners.and_then(|mut now| now.pop()).map(|now| now.words);
+        if owners.as_ref() != Some(&ended(&id)) {
+            bad.push(format!("{id} has ended, and its old owner says {owners:?}"));
+        }
+        site.forget(&id);
+        for replica in &replicas {
+            bad.extend(site.check(replica.address, &[(id.clone(), ended(&id))]).await);
+        }
+        progress(number + 1, bad.len());
+    }
+    let mut counts = [0.0, 0.0];
+    for replica in &replicas {
+        counts[0] += metric(replica, REFUSED).await;
+        counts[1] += metric(replica, "jobgate_redis_turn_takeovers_total").await;
+    }
+    let [refused, takeovers] = counts;
+    let fenced = (0..times).filter(|number| number % 3 < 2).count();
+    let notes = vec![
+        format!(
+            "{refused} writes of old owners refused by the fence, the other {} older than what was held; {takeovers} turns taken over",
+            times - fenced
+        ),
+        format!(
+            "{taken} ends told by the other replica, the latest {longest:.1?} after the owner was stopped (lease {LEASE:?}, some answers held back)"
+        ),
+    ];
+    if refused < f64::from(u32::try_from(fenced).unwrap()) {
+        bad.push(format!("of {fenced} writes only {refused} were refused"));
+    }
+    site.stop().await;
+    Outcome { tries: times, checked: times * 4, bad, notes }
+}
