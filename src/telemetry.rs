@@ -2,3 +2,4 @@
 
 pub mod limited;
 pub mod log;
+pub mod trace;
