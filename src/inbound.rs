@@ -15,3 +15,4 @@ pub mod probes;
 pub mod rest;
 pub mod router;
 pub mod streams;
+mod traced;

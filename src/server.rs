@@ -5,4 +5,5 @@ pub mod lifecycle;
 pub mod listeners;
 pub mod reload;
 pub mod stores;
+pub mod telemetry;
 pub mod tls;

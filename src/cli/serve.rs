@@ -5,6 +5,7 @@ use super::{ConfigFile, Exit};
 use crate::config::{Config, Environment, LogFormat, TelemetryConfig};
 use crate::server::build::Gateway;
 use crate::server::lifecycle::{self, Ended, Reread};
+use crate::server::telemetry::Telling;
 use crate::telemetry::log;
 
 #[derive(Debug, clap::Args)]
@@ -30,10 +31,13 @@ pub(super) fn run(
 }
 
 async fn serve(config: &Config, file: &ConfigFile, env: &Environment) -> anyhow::Result<Exit> {
+    let telling = Telling::start(config, env)?;
     let gateway = Gateway::build(config, env).await?;
     let (file, env) = (file.clone(), env.clone());
     let reread: Reread = Box::new(move || file.load(&env));
-    Ok(lifecycle::run(gateway, config.server.drain_timeout, Some(reread)).await?.into())
+    let ended = lifecycle::run(gateway, config.server.drain_timeout, Some(reread)).await?;
+    telling.end().await;
+    Ok(ended.into())
 }
 
 /// Starts the log as configured.

@@ -26,6 +26,7 @@ use super::error::{Kind, Refusal};
 use super::paced::{Pace, Paced};
 use super::peer::{Connection, Peer, TrustedProxies};
 use super::streams::Origins;
+use super::traced;
 
 /// The header that names a request, in both directions.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -108,6 +109,8 @@ pub fn around(routes: Router, settings: Settings) -> Router {
             .layer(fixed(header::CACHE_CONTROL, "no-store"))
             // before anything can fail, so that a failure can be found by its id
             .layer(from_fn(name))
+            // around all that can take time, and all that is logged
+            .layer(from_fn(traced::request))
             // before whatever looks at the peer
             .layer(from_fn_with_state(Arc::new(settings.proxies), locate))
             // outside of all that can refuse, so that a page may read why; before anything is read or run

@@ -8,7 +8,7 @@ use http::header;
 use jiff::Timestamp;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
@@ -16,6 +16,7 @@ use super::streams::Streams;
 use crate::domain::principal::Principal;
 use crate::domain::source::{CredentialState, SourceHealth, SourceStatus};
 use crate::jobs::Jobs;
+use crate::telemetry::trace::provider::dropped;
 
 /// The media type of the text that `encode` writes.
 const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -150,6 +151,11 @@ impl Collector for Metrics {
             ("jobgate_store_jobs", "Jobs that lie on disk.", store.jobs),
         ] {
             out.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&amount(value))?;
+        }
+        let help = "Spans, and exports of metrics, that did not reach the collector, since the start";
+        let mut lost = out.encode_descriptor("jobgate_telemetry_dropped", help, None, MetricType::Counter)?;
+        for (signal, count) in dropped() {
+            lost.encode_family(&[("signal", signal)])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }
         Ok(())
     }

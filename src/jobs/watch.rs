@@ -23,6 +23,7 @@ use super::follow::{Interest, Told};
 use super::lookup::{Boarded, Seated, Wanted};
 use super::{Inner, Jobs};
 use crate::ports::upstream::LookError;
+use crate::telemetry::trace::{self, Found, Place};
 
 /// Something to tell a watcher.
 #[derive(Clone, Debug)]
@@ -96,7 +97,8 @@ impl Jobs {
     ) -> impl Stream<Item = Update> + Send + use<> {
         let jobs = self.clone();
         // boxed, so that what the beginning needs is given back when it is over: the stream lives for hours
-        let begin = Box::pin(async move { jobs.begin(&principal, refs, max_staleness).await });
+        let begin = async move { jobs.begin(&principal, refs, max_staleness).await };
+        let begin = Box::pin(Place::here().hold(begin));
         stream::once(begin).flatten()
     }
 
@@ -170,8 +172,10 @@ impl Jobs {
                 Err(problem) => problems.push(Update::refused(reference, problem)),
             }
         }
-        let Boarded { answers, seats, deadline } =
-            self.inner.set_out(&wanted, principal, max_staleness).await;
+        let span = trace::lookup(wanted.len());
+        let set_out = self.inner.set_out(&wanted, principal, max_staleness);
+        let Boarded { answers, seats, deadline, led } = span.place().hold(set_out).await;
+        span.found(Found { misses: seats.len(), led, stale: 0 });
         for (key, answer) in &answers {
             self.inner.settle(key, answer);
         }

@@ -352,6 +352,7 @@ fn settings(name: &SourceName, source: &SourceConfig) -> anyhow::Result<SourceSe
         rows_timeout: source.rows_timeout,
         max_status_body: source.max_status_body,
         max_rows_body: source.max_rows_body,
+        propagate_trace: source.propagate_trace,
     })
 }
 

@@ -15,6 +15,7 @@ use super::http::{Door, bearer};
 use crate::inbound::error::{Kind, Refusal};
 use crate::inbound::peer::Peer;
 use crate::inbound::streams::{Room, Transport};
+use crate::telemetry::trace;
 
 mod message;
 mod operations;
@@ -65,7 +66,7 @@ pub(super) fn upgrade(door: &Door, mut request: Request) -> Result<Response, Ref
             drop(room);
         }
     };
-    streams.spawn(Box::pin(task));
+    streams.spawn(Box::pin(trace::Place::here().hold(task)));
 
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
