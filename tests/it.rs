@@ -36,4 +36,5 @@ mod streams_plan;
 mod streams_quiet;
 mod streams_trouble;
 mod support;
+mod telemetry;
 mod watch;
