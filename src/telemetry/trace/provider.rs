@@ -1,6 +1,7 @@
 //! What carries spans away: a bounded queue, one task that exports, and the count of what was lost on the way. A collector
 //! that is away, hangs or is slow costs spans, and nobody an answer. Not here: how they are exported, and where to.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -63,7 +64,7 @@ impl Default for Batches {
 
 /// Spans that wait.
 struct Queue {
-    waiting: Mutex<Vec<SpanData>>,
+    waiting: Mutex<VecDeque<SpanData>>,
     wake: Notify,
     batches: Batches,
 }
@@ -76,7 +77,7 @@ impl Queue {
             TRACES_DROPPED.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        waiting.push(span);
+        waiting.push_back(span);
         let full = waiting.len() == self.batches.at_most;
         drop(waiting);
         if full {
