@@ -51,7 +51,8 @@ pub use server::{ServerConfig, TlsConfig};
 pub use sources::{BudgetConfig, SourceConfig};
 pub use store::{StoreConfig, StoreKind};
 pub use streams::StreamsConfig;
-pub use telemetry::{AccessLog, LogFormat, TelemetryConfig, log_directives};
+pub(crate) use telemetry::endpoint_fault;
+pub use telemetry::{AccessLog, LogFormat, OtlpProtocol, Ratio, TelemetryConfig, log_directives};
 pub use tier::{RedisConfig, RedisMode};
 pub use watch_tokens::WatchTokensConfig;
 
@@ -111,7 +112,7 @@ struct RawConfig {
     cache: CacheConfig,
     follow: FollowConfig,
     store: store::RawStore,
-    telemetry: TelemetryConfig,
+    telemetry: telemetry::RawTelemetry,
 }
 
 impl Config {
@@ -195,7 +196,6 @@ impl Config {
         raw.streams.check(&raw.server, faults);
         raw.cache.check(faults);
         raw.follow.check(faults);
-        raw.telemetry.check(faults);
         if names.is_empty() {
             faults.add("sources", "has no entry: configure at least one source, or try `jobgate demo`");
         }
@@ -224,7 +224,8 @@ impl Config {
         let jwt = jwt::accept(raw.jwt, names, faults);
         let store = raw.store.accept(faults);
         let watch_tokens = raw.watch_tokens.accept(faults);
-        let RawConfig { server, credentials, graphql, limits, streams, cache, follow, telemetry, .. } = raw;
+        let telemetry = raw.telemetry.accept(faults);
+        let RawConfig { server, credentials, graphql, limits, streams, cache, follow, .. } = raw;
         Self {
             server,
             sources,

@@ -18,3 +18,4 @@ pub mod rest;
 pub mod router;
 pub mod status;
 pub mod streams;
+mod traced;

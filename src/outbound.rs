@@ -7,6 +7,7 @@ pub mod gate;
 pub mod gateway;
 pub mod http;
 pub mod identity;
+pub mod otlp;
 pub mod redis;
 pub mod source;
 pub mod stores;

@@ -7,4 +7,5 @@ pub mod reload;
 mod settings;
 mod sources;
 pub mod stores;
+pub mod telemetry;
 pub mod tls;

@@ -42,4 +42,5 @@ mod streams_plan;
 mod streams_quiet;
 mod streams_trouble;
 mod support;
+mod telemetry;
 mod watch;

@@ -5,6 +5,7 @@ use super::{ConfigFile, Exit};
 use crate::config::{Config, Environment, LogFormat, TelemetryConfig};
 use crate::server::build::Gateway;
 use crate::server::lifecycle::{self, Ended, Reread};
+use crate::server::telemetry::Telling;
 use crate::telemetry::log;
 
 #[derive(Debug, clap::Args)]
@@ -31,9 +32,12 @@ pub(super) fn run(
 }
 
 async fn serve(config: &Config, file: &ConfigFile, env: &Environment) -> anyhow::Result<Exit> {
+    let telling = Telling::start(config, env)?;
     let gateway = Gateway::build(config, env).await?;
     let reread = Reread { file: file.named(env), watch: config.server.watch_config };
-    Ok(lifecycle::run(gateway, config.server.drain_timeout, Some(reread)).await?.into())
+    let ended = lifecycle::run(gateway, config.server.drain_timeout, Some(reread)).await?;
+    telling.end().await;
+    Ok(ended.into())
 }
 
 /// Starts the log as configured. It is at work until what is returned is dropped.

@@ -41,6 +41,8 @@ pub struct SourceConfig {
     /// Largest decoded body of a page of rows, in bytes.
     #[serde(with = "Size::<KIB, GIB>")]
     pub max_rows_body: usize,
+    /// Whether it is told which trace a call belongs to.
+    pub propagate_trace: bool,
 }
 
 /// What a source may be asked, by lookups, polls and retries together.
@@ -106,6 +108,8 @@ pub(super) struct RawSource {
     /// Largest decoded body of a page of rows, in bytes. A row is often 1KiB, a page at most some ten thousand rows.
     #[serde(with = "Size::<KIB, GIB>")]
     max_rows_body: usize,
+    /// Whether it is told, by the header `traceparent`, which trace a call belongs to.
+    propagate_trace: bool,
 }
 
 impl Default for RawSource {
@@ -120,6 +124,7 @@ impl Default for RawSource {
             rows_timeout: Duration::from_mins(1),
             max_status_body: 1 << 20,
             max_rows_body: 64 << 20,
+            propagate_trace: false,
         }
     }
 }
@@ -165,6 +170,7 @@ impl RawSource {
             rows_timeout: self.rows_timeout,
             max_status_body: self.max_status_body,
             max_rows_body: self.max_rows_body,
+            propagate_trace: self.propagate_trace,
         })
     }
 }

@@ -271,6 +271,8 @@ fn the_default_file_holds_every_option_of_the_schema_and_no_other() {
     }
     for other in ["file", "env"] {
         assert!(described.remove(&format!("watch_tokens.secret.{other}")), "{other}");
+        assert!(described.remove(&format!("telemetry.otlp_headers.{other}")), "{other}");
+        assert!(described.remove(&format!("telemetry.trace_key.{other}")), "{other}");
     }
     assert!(described.remove("jwt[].jwks.file"), "the sample shows url");
     assert_eq!(written, described);

@@ -29,6 +29,7 @@ use super::paced::{Pace, Paced};
 use super::peer::{Connection, Peer, TrustedProxies};
 use super::probes::Places;
 use super::streams::Origins;
+use super::traced;
 use crate::config::AccessLog;
 
 /// The header that names a request, in both directions.
@@ -127,7 +128,7 @@ pub fn around(routes: Router, settings: Settings) -> Router {
 /// The same, with what can change under way.
 pub fn around_live(routes: Router, settings: &Settings, live: Live) -> Router {
     let door_keeper = Arc::new(DoorKeeper {
-        places: settings.concurrency,
+        places: settings.concurrency.clone(),
         retry_after: settings.retry_after,
         said: Mutex::default(),
     });
@@ -150,6 +151,8 @@ pub fn around_live(routes: Router, settings: &Settings, live: Live) -> Router {
             .layer(from_fn(name))
             // right behind: the line about a request says what became of it, whoever refused it
             .layer(from_fn_with_state(settings.access_log, access_log::tell))
+            // around all that can take time, and all that is logged
+            .layer(from_fn(traced::request))
             // before whatever looks at the peer
             .layer(from_fn_with_state(live.proxies, locate))
             // outside of all that can refuse, so that a page may read why; before anything is read or run

@@ -17,6 +17,7 @@ use crate::domain::principal::Principal;
 use crate::domain::source::{CredentialState, SourceHealth, SourceStatus};
 use crate::jobs::Jobs;
 use crate::telemetry::meters::{self, Door, Format, Instrument as I, Read, Readings, Word};
+use crate::telemetry::trace::provider::dropped;
 
 /// Each health with its word.
 pub(super) const HEALTHS: [(SourceHealth, &str); 6] = [
@@ -85,7 +86,8 @@ fn format(headers: &HeaderMap) -> Format {
     let mut ranges = accepted.flat_map(|list| list.split(','));
     let names = |range: &str| {
         let mut parts = range.split(';').map(str::trim);
-        let named = parts.next().is_some_and(|media| media.eq_ignore_ascii_case("application/openmetrics-text"));
+        let named =
+            parts.next().is_some_and(|media| media.eq_ignore_ascii_case("application/openmetrics-text"));
         let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok());
         named && weight.is_none_or(|weight| weight > 0.0)
     };
@@ -137,6 +139,9 @@ impl Read for Metrics {
         }
         if let Some(tier) = store.tier {
             redis::read(&tier, out);
+        }
+        for (signal, count) in dropped() {
+            out.put_for(I::TelemetryDropped, signal, amount(count));
         }
     }
 }
@@ -190,7 +195,9 @@ mod tests {
             (Some("text/plain;version=0.0.4"), Format::Classic),
             (Some("application/openmetrics-text; version=1.0.0"), Format::OpenMetrics),
             (
-                Some("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1"),
+                Some(
+                    "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1",
+                ),
                 Format::OpenMetrics,
             ),
             (Some("application/openmetrics-text;q=0, text/plain"), Format::Classic),

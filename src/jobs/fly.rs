@@ -15,6 +15,7 @@ use super::Inner;
 use super::flight::Ticket;
 use super::ingest::Landing;
 use super::poller::Place;
+use crate::telemetry::trace::{self, Caller};
 
 /// A hint that is lost costs this long at most.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
@@ -64,10 +65,11 @@ impl Flight {
             return;
         }
         let held: Vec<_> = turns.iter().map(|(ticket, fence)| (ticket.key().clone(), *fence)).collect();
-        let looks = self.look(&held).await;
+        let (looks, caller) = self.look(&held).await;
         drop(place);
+        let caller = &caller;
         let landings = turns.into_iter().zip(looks).map(async |((ticket, fence), look)| {
-            match self.inner.ingest.take(ticket.key(), look, fence).await {
+            match self.take(ticket.key(), look, fence, caller).await {
                 Some(landing) => ticket.land(landing),
                 None => self.settle(ticket, Claim::Kept).await,
             }
@@ -75,8 +77,28 @@ impl Flight {
         join_all(landings).await;
     }
 
+    /// Takes in what came of one look, in the trace of its job.
+    async fn take(&self, key: &JobKey, look: Look, fence: Fence, caller: &Caller) -> Option<Landing> {
+        if !trace::is_on() {
+            return self.inner.ingest.take(key, look, fence).await;
+        }
+        let outcome = look.outcome.as_ref().map(|job| job.state().name()).map_err(LookError::word);
+        let polled = self.asker == Asker::Background;
+        let span = trace::look(key, (look.asked_at, look.observed_at), caller, polled, outcome);
+        span.place().hold(Box::pin(self.inner.ingest.take(key, look, fence))).await
+    }
+
     /// Asks the upstream, and renews the turns while it takes its time.
-    async fn look(&self, held: &[(JobKey, Fence)]) -> Vec<Look> {
+    async fn look(&self, held: &[(JobKey, Fence)]) -> (Vec<Look>, Caller) {
+        let span = match (&self.asker, held.first()) {
+            (Asker::Background, Some((key, _))) => trace::poll(key.source.as_str(), held.len()),
+            (Asker::Background | Asker::Operator | Asker::Client(_), _) => trace::Active::default(),
+        };
+        let (place, caller) = span.place().with_caller();
+        (place.hold(self.ask(held)).await, caller)
+    }
+
+    async fn ask(&self, held: &[(JobKey, Fence)]) -> Vec<Look> {
         let ids: Vec<ExternalId> = held.iter().map(|(key, _)| key.external_id.clone()).collect();
         let mut look = self.reader.look(&ids, &self.asker);
         let every = self.inner.turns.renew_every();
@@ -110,9 +132,9 @@ impl Flight {
                     Unless::KeptSince(seen)
                 }
                 Some(Claim::Mine(fence)) => {
-                    let look = self.look(&[(ticket.key().clone(), fence)]).await.pop();
-                    let Some(look) = look else { break Err(unavailable()) };
-                    if let Some(landing) = self.inner.ingest.take(ticket.key(), look, fence).await {
+                    let (mut looks, caller) = self.look(&[(ticket.key().clone(), fence)]).await;
+                    let Some(look) = looks.pop() else { break Err(unavailable()) };
+                    if let Some(landing) = self.take(ticket.key(), look, fence, &caller).await {
                         break landing;
                     }
                     lost += 1;

@@ -12,6 +12,7 @@ use crate::ports::turns::{Fence, Turns};
 use crate::ports::upstream::{Look, LookError};
 use crate::telemetry::limited::LimitedWarning;
 use crate::telemetry::meters;
+use crate::telemetry::trace::{self, StoreOperation};
 
 use super::answer::Miss;
 use super::feed::Feeds;
@@ -44,7 +45,12 @@ impl Ingest {
     ///
     /// `None` when that turn was over before: then it is not told, because whoever had the turn since knows better.
     pub(super) async fn take(&self, key: &JobKey, look: Look, fence: Fence) -> Option<Landing> {
-        let landing = self.compare_and_keep(key, look, fence).await?;
+        let span = trace::ingest();
+        let landing = span.place().hold(self.compare_and_keep(key, look, fence, &span)).await;
+        let Some(landing) = landing else {
+            span.kept("lost_turn");
+            return None;
+        };
         self.following.looked(key, landing.as_ref().map_err(|error| Miss::Look(error.clone())));
         Some(landing)
     }
@@ -65,26 +71,37 @@ impl Ingest {
         self.following.looked(key, Err(Miss::Look(LookError::NotFound)));
     }
 
-    async fn compare_and_keep(&self, key: &JobKey, look: Look, fence: Fence) -> Option<Landing> {
+    async fn compare_and_keep(
+        &self,
+        key: &JobKey,
+        look: Look,
+        fence: Fence,
+        span: &trace::Active,
+    ) -> Option<Landing> {
         let Look { asked_at, observed_at, outcome } = look;
         match outcome {
-            Ok(job) => self.keep(Observation::new(job, asked_at, observed_at), fence).await.map(Ok),
+            Ok(job) => self.keep(Observation::new(job, asked_at, observed_at), fence, span).await.map(Ok),
             // A watched job is remembered by those who watch it, even when the store had to let it go.
             Err(LookError::NotFound) => match self.held(key).await.or_else(|| self.following.seen(key)) {
                 Some(held) if held.job.is_terminal() => {
+                    span.kept("older");
                     self.turns.release(key, fence).await;
                     Some(Ok(held))
                 }
                 Some(held) => {
                     let expired = Arc::new(held.job.expired());
-                    self.keep(Observation::new(expired, asked_at, observed_at), fence).await.map(Ok)
+                    self.keep(Observation::new(expired, asked_at, observed_at), fence, span).await.map(Ok)
                 }
                 None => {
-                    let noted = self.tolerate(self.store.note_missing_under(key, fence).await);
+                    span.kept("missing");
+                    let stored = trace::store(StoreOperation::Missing, 1);
+                    let noted = self.store.note_missing_under(key, fence).await;
+                    let noted = self.tolerate(stored.of_store(noted));
                     noted.unwrap_or(true).then_some(Err(LookError::NotFound))
                 }
             },
             Err(error) => {
+                span.kept("failed");
                 self.turns.release(key, fence).await;
                 Some(Err(error))
             }
@@ -98,7 +115,8 @@ impl Ingest {
 
     /// What is held for each job: same order, same length. A store that fails is a miss.
     pub(super) async fn held_all(&self, keys: &[JobKey]) -> Vec<Option<Observation>> {
-        let held = self.tolerate(self.store.get(keys).await);
+        let stored = trace::store(StoreOperation::Get, keys.len());
+        let held = self.tolerate(stored.of_store(self.store.get(keys).await));
         held.unwrap_or_else(|| vec![None; keys.len()])
     }
 
@@ -116,13 +134,19 @@ impl Ingest {
         }
     }
 
-    async fn keep(&self, new: Observation, fence: Fence) -> Option<Observation> {
-        let replaced = match self.tolerate(self.store.keep_under(new.clone(), fence).await) {
+    async fn keep(&self, new: Observation, fence: Fence, span: &trace::Active) -> Option<Observation> {
+        let stored = trace::store(StoreOperation::Keep, 1);
+        let kept = self.tolerate(stored.of_store(self.store.keep_under(new.clone(), fence).await));
+        let replaced = match kept {
             Some(None) => return None,
-            Some(Some(Kept::Older(held))) => return Some(held),
+            Some(Some(Kept::Older(held))) => {
+                span.kept("older");
+                return Some(held);
+            }
             Some(Some(Kept::New(replaced))) => replaced,
             None => None,
         };
+        span.kept("new");
         if new.job.is_terminal() {
             self.feeds.tracking().ended(&new.job.key);
         }

@@ -15,6 +15,7 @@ use crate::domain::principal::Principal;
 use crate::ports::spawner::TaskKind;
 use crate::ports::upstream::{Asker, JobReader, LookError};
 use crate::telemetry::meters::{self, Looked};
+use crate::telemetry::trace::{self, Found};
 
 use super::access::{JobRef, Target};
 use super::answer::{Answer, Miss, Seen, age};
@@ -36,6 +37,8 @@ pub(super) struct Boarded {
     pub(super) answers: HashMap<JobKey, Answer>,
     pub(super) seats: Vec<Seated>,
     pub(super) deadline: Instant,
+    /// How many of the seats are on flights of our own.
+    pub(super) led: usize,
 }
 
 /// A seat on a flight, and what is held meanwhile.
@@ -98,9 +101,15 @@ impl Inner {
         principal: &Principal,
         max_staleness: Option<Duration>,
     ) -> HashMap<JobKey, Answer> {
-        let Boarded { mut answers, seats, deadline } = self.set_out(&wanted, principal, max_staleness).await;
+        let span = trace::lookup(wanted.len());
+        let set_out = self.set_out(&wanted, principal, max_staleness);
+        let Boarded { mut answers, seats, deadline, led } = span.place().hold(set_out).await;
+        let misses = seats.len();
         let landings = seats.into_iter().map(|seated| self.landed(seated, deadline));
         answers.extend(join_all(landings).await);
+        let stale = || answers.values().flatten().filter(|seen| seen.stale.is_some()).count();
+        span.found(Found { misses, led, stale: if misses > 0 { stale() } else { 0 } });
+        drop(span);
         for (key, seen) in answers.iter_mut().filter_map(|(key, answer)| Some((key, answer.as_mut().ok()?))) {
             seen.next_look = self.next_look(key);
         }
@@ -168,9 +177,10 @@ impl Inner {
                 }
             }
         }
+        let led = leads.values().map(|(_, tickets)| tickets.len()).sum();
         self.depart(checks, &Asker::Background, None);
         self.depart(leads, &Asker::Client(principal.shared_name()), None);
-        Boarded { answers, seats, deadline: Instant::now() + freshness.answer_within }
+        Boarded { answers, seats, deadline: Instant::now() + freshness.answer_within, led }
     }
 
     /// Waits for one landing, until the deadline. What was held stands in for what could not be learned.
@@ -216,7 +226,10 @@ impl Inner {
                 let companions = tickets.split_off(tickets.len().saturating_sub(size));
                 let flight = Flight::new(Arc::clone(self), Arc::clone(&reader), asker.clone());
                 let task = flight.fly(companions, place.map(Arc::clone));
-                self.spawner.spawn(TaskKind::Flight, Box::pin(task));
+                // what nobody waits for belongs to no request
+                let below =
+                    if *asker == Asker::Background { trace::Place::default() } else { trace::Place::here() };
+                self.spawner.spawn(TaskKind::Flight, Box::pin(below.hold(task)));
             }
         }
     }

@@ -17,6 +17,7 @@ use crate::domain::state::JobState;
 use crate::ports::rows::RowKey;
 use crate::ports::spawner::TaskKind;
 use crate::ports::upstream::{Asker, JobReader, LookError, RowPage, RowRange};
+use crate::telemetry::trace::Place;
 
 use super::answer::Miss;
 use super::flight::Ticket;
@@ -104,7 +105,7 @@ impl Inner {
         let (seat, ticket) = self.row_reads.board(&key);
         if let Some(ticket) = ticket {
             let task = fetch(Arc::clone(self), Arc::clone(reader), ticket, asker);
-            self.spawner.spawn(TaskKind::Flight, Box::pin(task));
+            self.spawner.spawn(TaskKind::Flight, Box::pin(Place::here().hold(task)));
         }
         let landed = tokio::time::timeout(self.freshness().answer_within, seat.landed()).await;
         let landing = landed.map_err(|_| Miss::Impatient)?.ok_or(Miss::Lost)?;

@@ -25,6 +25,7 @@ use super::lookup::{Boarded, Seated, Wanted};
 use super::{Inner, Jobs};
 use crate::ports::upstream::LookError;
 use crate::telemetry::meters::{self, News};
+use crate::telemetry::trace::{self, Found, Place};
 
 /// Something to tell a watcher.
 #[derive(Clone, Debug)]
@@ -98,7 +99,8 @@ impl Jobs {
     ) -> impl Stream<Item = Update> + Send + use<> {
         let jobs = self.clone();
         // boxed, so that what the beginning needs is given back when it is over: the stream lives for hours
-        let begin = Box::pin(async move { jobs.begin(&principal, refs, max_staleness).await });
+        let begin = async move { jobs.begin(&principal, refs, max_staleness).await };
+        let begin = Box::pin(Place::here().hold(begin));
         stream::once(begin).flatten()
     }
 
@@ -175,8 +177,10 @@ impl Jobs {
                 Err(problem) => problems.push(Update::refused(reference, problem)),
             }
         }
-        let Boarded { answers, seats, deadline } =
-            self.inner.set_out(&wanted, principal, max_staleness).await;
+        let span = trace::lookup(wanted.len());
+        let set_out = self.inner.set_out(&wanted, principal, max_staleness);
+        let Boarded { answers, seats, deadline, led } = span.place().hold(set_out).await;
+        span.found(Found { misses: seats.len(), led, stale: 0 });
         for (key, answer) in &answers {
             self.inner.settle(key, answer);
         }
@@ -282,8 +286,7 @@ impl Watched {
         let Some(Last::Seen(before)) = self.last else { return };
         meters::updates_coalesced(meters::Told::Watch, told.sequence.saturating_sub(before + 1));
         if let Some(found) = told.found().filter(|found| found.sequence > before) {
-            let since =
-                |at, now: Timestamp| Duration::try_from(now.duration_since(at)).unwrap_or_default();
+            let since = |at, now: Timestamp| Duration::try_from(now.duration_since(at)).unwrap_or_default();
             let now = self.inner.clock.now();
             let news = News {
                 lag: since(found.changed_at, now),

@@ -59,6 +59,19 @@ pub enum SendError {
     Path,
 }
 
+impl SendError {
+    /// One word for it, of a closed list.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Connect(_) => "connect",
+            Self::TimedOut(_) => "timeout",
+            Self::TooLarge(_) => "too_large",
+            Self::Broken(_) => "broken",
+            Self::Unsendable(_) | Self::Path => "unsendable",
+        }
+    }
+}
+
 /// The chain of an error below, as text without the URL and without the secret.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -127,7 +140,25 @@ impl HttpRoad {
         credential: &Credential,
         mask: &Mask,
     ) -> Result<Reply, SendError> {
+        self.send_in_trace(call, timeout, credential, mask, None).await
+    }
+
+    /// Sends as [`HttpRoad::send`] does, and tells the upstream by `traceparent` which trace the call belongs to.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn send_in_trace(
+        &self,
+        call: &Call,
+        timeout: Duration,
+        credential: &Credential,
+        mask: &Mask,
+        traceparent: Option<HeaderValue>,
+    ) -> Result<Reply, SendError> {
         let mut request = request(call)?;
+        if let Some(traceparent) = traceparent {
+            request.headers_mut().insert("traceparent", traceparent);
+        }
         tracing::debug!(
             http.request.method = %request.method(),
             url.full = %mask.text(request.url().to_string()),

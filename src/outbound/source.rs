@@ -20,6 +20,7 @@ use crate::ports::credentials::{Credential, Credentials};
 use crate::ports::entropy::Entropy;
 use crate::ports::upstream::{Asker, Detail, LookError};
 use crate::telemetry::meters::{self, CallEnd};
+use crate::telemetry::trace;
 
 /// Further tries after the first.
 const RETRIES: u32 = 2;
@@ -52,6 +53,8 @@ pub struct SourceSettings {
     pub max_status_body: usize,
     /// The largest decoded body of a page of rows, in bytes.
     pub max_rows_body: usize,
+    /// Whether it is told which trace a call belongs to.
+    pub propagate_trace: bool,
 }
 
 impl SourceSettings {
@@ -237,7 +240,12 @@ impl Source {
             asked_at = self.now();
             let span = tracing::info_span!("upstream.call", source = %self.settings.name, attempt);
             let mask = self.mask(&credential);
-            let sent = self.means.road.send(call, left(deadline), &credential, &mask).instrument(span).await;
+            let road = self.means.road.as_ref();
+            let traced = self.span(call, attempt);
+            let trace = traced.traceparent().filter(|_| self.settings.propagate_trace);
+            let send = road.send_in_trace(call, left(deadline), &credential, &mask, trace);
+            let sent = traced.place().hold(send).instrument(span).await;
+            end(traced, &sent);
             match self.conclude(permit, credential, sent, &judge) {
                 Concluded::Final(outcome) => return Told { asked_at, observed_at: self.now(), outcome },
                 Concluded::Again(error) => {
@@ -272,7 +280,9 @@ impl Source {
         let permit = self.gate.enter_with_another(&Asker::Operator, patience).await?;
         let span = tracing::info_span!("upstream.probe", source = %self.settings.name);
         let mask = self.mask(other);
+        let traced = self.span(call, 0);
         let sent = self.means.road.send(call, left(deadline), other, &mask).instrument(span).await;
+        end(traced, &sent);
         // to the gate, "no" to another credential is an answer like any other
         let judge = |reply: &Reply| match judge(reply) {
             Verdict::Rejected => Verdict::Spoke(Err(LookError::CredentialRejected)),
@@ -375,6 +385,23 @@ impl Source {
         }
     }
 
+    /// The span of one call.
+    fn span(&self, call: &Call, tries: u32) -> trace::Active {
+        if !trace::is_on() {
+            return trace::Active::default();
+        }
+        let (host, port) = call.base.place();
+        trace::upstream(trace::Upstream {
+            method: &call.method,
+            template: &call.template(),
+            host,
+            port,
+            source: self.settings.name.as_str(),
+            upstream: self.upstream.name(),
+            tries,
+        })
+    }
+
     fn current(&self) -> Option<Credential> {
         self.means.credentials.current(&self.settings.name)
     }
@@ -415,6 +442,14 @@ impl Source {
     fn mask(&self, credential: &Credential) -> Mask {
         let shown = self.means.credentials.shown(&self.settings.name);
         Mask::new(shown.iter().chain([credential]))
+    }
+}
+
+/// Ends the span of a call with what came of it.
+fn end(span: trace::Active, sent: &Result<Reply, SendError>) {
+    match sent {
+        Ok(reply) => span.replied(reply.status, reply.request_id()),
+        Err(error) => span.unanswered(error.word()),
     }
 }
 

@@ -142,6 +142,7 @@ pub(crate) fn settings(url: &str) -> SourceSettings {
         status_timeout: Duration::from_secs(15),
         rows_timeout: Duration::from_secs(30),
         max_status_body: 1 << 20,
+        propagate_trace: false,
         max_rows_body: 4 << 20,
     }
 }

@@ -29,6 +29,8 @@ pub enum TaskKind {
     Listener,
     /// The loop that looks at the certificate's files. Runs until the process drains.
     Certificate,
+    /// The loop that tells a collector. Runs to the end of the process; a panic costs the spans that follow.
+    Telemetry,
 }
 
 /// What the death of a task means for the process.
@@ -55,13 +57,16 @@ impl TaskKind {
             Self::Keys => "keys",
             Self::Listener => "listener",
             Self::Certificate => "certificate",
+            Self::Telemetry => "telemetry",
         }
     }
 
     /// What the death of such a task means.
     pub const fn on_panic(self) -> OnPanic {
         match self {
-            Self::Flight | Self::Poll | Self::Resume | Self::Connection | Self::Stream => OnPanic::Contained,
+            Self::Flight | Self::Poll | Self::Resume | Self::Connection | Self::Stream | Self::Telemetry => {
+                OnPanic::Contained
+            }
             Self::Poller
             | Self::Replicas
             | Self::Keys

@@ -65,6 +65,21 @@ pub enum LookError {
     BadAnswer(#[source] Detail),
 }
 
+impl LookError {
+    /// One word for it, of a closed list: for spans and labels.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::CredentialRejected => "credential_rejected",
+            Self::Unconfigured => "unconfigured",
+            Self::Throttled { .. } => "throttled",
+            Self::Unavailable(_) => "unavailable",
+            Self::TimedOut => "timed_out",
+            Self::BadAnswer(_) => "bad_answer",
+        }
+    }
+}
+
 /// What the log reads beside an error: made by the adapter, free of secrets and URLs. Not for clients.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{text}")]

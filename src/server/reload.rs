@@ -78,10 +78,13 @@ impl Reloaded {
         match self {
             Self::Refused(_) => (ReloadOutcome::Refused, "refused: the one before stays in force"),
             Self::Done { changed, need_restart, .. } if !need_restart.is_empty() => {
-                let counted = if changed.is_empty() { ReloadOutcome::Unchanged } else { ReloadOutcome::Applied };
+                let counted =
+                    if changed.is_empty() { ReloadOutcome::Unchanged } else { ReloadOutcome::Applied };
                 (counted, "done, and a restart is needed for the rest")
             }
-            Self::Done { changed, .. } if changed.is_empty() => (ReloadOutcome::Unchanged, "nothing was changed"),
+            Self::Done { changed, .. } if changed.is_empty() => {
+                (ReloadOutcome::Unchanged, "nothing was changed")
+            }
             Self::Done { .. } => (ReloadOutcome::Applied, "done"),
         }
     }

@@ -27,6 +27,7 @@ pub(super) fn source(name: &SourceName, source: &SourceConfig) -> Result<SourceS
         rows_timeout: source.rows_timeout,
         max_status_body: source.max_status_body,
         max_rows_body: source.max_rows_body,
+        propagate_trace: source.propagate_trace,
     })
 }
 

@@ -24,6 +24,9 @@ struct Arguments {
     /// Only the case of this name
     #[arg(long)]
     case: Option<String>,
+    /// Compare tracing off, at 1 % and at 100 % instead, each with a collector that takes everything
+    #[arg(long)]
+    tracing: bool,
     /// Passed by cargo, and of no meaning here
     #[arg(long, hide = true)]
     bench: bool,
@@ -46,5 +49,6 @@ fn main() -> anyhow::Result<()> {
         rounds: arguments.rounds,
         connections: arguments.connections,
         only: arguments.case,
+        tracing: arguments.tracing,
     }))
 }

@@ -115,8 +115,8 @@ fn a_bad_section_gets_one_line_that_names_the_option_and_the_fix() {
         ("telemetry: { log_level: 'info,=,' }", &format!("telemetry.log_level: {LEVEL}")),
         ("telemetry: { log_level: 3 }", "telemetry.log_level: must be text; put it in quotes"),
         (
-            "telemetry: { otlp_endpoint: 'http://c:4317' }",
-            "telemetry.otlp_endpoint: must be null: this version does not export traces yet",
+            "telemetry: { otlp_endpoint: 'http://user:secret@c:4317' }",
+            "telemetry.otlp_endpoint: must hold no user and no password: put them into otlp_headers",
         ),
         (
             "server: {}\nserver: {}",

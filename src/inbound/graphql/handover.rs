@@ -7,9 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_graphql::parser::types::ExecutableDocument;
 use async_graphql::{Context, OutputType, Response};
+use futures_util::FutureExt as _;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
 
 use super::plan::Plans;
+use super::update::News;
+use crate::telemetry::trace;
 
 /// Where a resolver leaves its stream: request data. The place is gone once the operation is.
 #[derive(Clone, Debug)]
@@ -43,9 +46,8 @@ impl Slot {
     }
 }
 
-/// Tells updates as the field that is being resolved: what its resolver returns.
-///
-/// Where nobody takes streams over, the engine gets the updates themselves.
+/// Tells updates that have no spans of their own.
+#[cfg(test)]
 pub(super) fn tell<T>(
     ctx: &Context<'_>,
     updates: impl Stream<Item = T> + Send + 'static,
@@ -53,13 +55,38 @@ pub(super) fn tell<T>(
 where
     T: OutputType + 'static,
 {
+    tell_news(ctx, updates.map(|update| (update, None)))
+}
+
+/// Tells updates as the field that is being resolved: what its resolver returns. Each is told under the span of its
+/// delivery, where it comes with what that says.
+///
+/// Where nobody takes streams over, the engine gets the updates themselves.
+pub(super) fn tell_news<T>(
+    ctx: &Context<'_>,
+    updates: impl Stream<Item = (T, Option<Box<News>>)> + Send + 'static,
+) -> BoxStream<'static, T>
+where
+    T: OutputType + 'static,
+{
     let slot = ctx.data_opt::<Handover>().and_then(|handover| handover.0.upgrade());
-    let Some(slot) = slot else { return updates.boxed() };
+    let Some(slot) = slot else { return updates.map(|(update, _)| update).boxed() };
     let data = Arc::clone(&ctx.query_env.query_data);
     let plan = slot.plans.of(ctx, &slot.document);
+    let subscription = trace::Place::here().to_link();
     // boxed for as long as an update is being answered, which is no time for most
-    let responses =
-        updates.then(move |update| Box::pin(Arc::clone(&plan).execute(Arc::clone(&data), update))).boxed();
+    let responses = updates
+        .then(move |(update, news)| {
+            let answer = Arc::clone(&plan).execute(Arc::clone(&data), update);
+            match news {
+                None => answer.boxed(),
+                Some(news) => {
+                    let span = news.span(subscription.as_deref());
+                    async move { span.place().hold(answer).await }.boxed()
+                }
+            }
+        })
+        .boxed();
     slot.left.lock().unwrap_or_else(PoisonError::into_inner).push(responses);
     stream::empty().boxed()
 }

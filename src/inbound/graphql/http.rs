@@ -34,7 +34,7 @@ use crate::inbound::error::{Kind, Refusal};
 use crate::inbound::peer::Peer;
 use crate::inbound::porter::Porter;
 use crate::inbound::streams::{Full, Seat, Streams};
-use crate::telemetry::meters;
+use crate::telemetry::{meters, trace};
 
 pub(super) mod answers;
 pub(in crate::inbound) mod bearer;
@@ -189,6 +189,7 @@ pub(super) struct Prepared {
     fresh: Option<Box<Fresh>>,
     /// The jobs that a subscription watches, as they count against its client.
     watching: Option<Place>,
+    span: trace::Active,
 }
 
 /// A document to be held once the engine has found it valid.
@@ -237,9 +238,9 @@ impl Door {
     }
 
     async fn once(&self, prepared: Prepared, media: ResponseType) -> Response {
-        let Prepared { request, operation, document: _, fresh, watching: _ } = prepared;
+        let Prepared { request, operation, document: _, fresh, watching: _, span } = prepared;
         let began = Instant::now();
-        let response = (self.0.execute)(request).await;
+        let response = span.place().hold((self.0.execute)(request)).await;
         meters::operation(operation.word(), "http");
         meters::operation_took(operation.word(), began.elapsed());
         let executed = reply::was_executed(&response);
@@ -268,6 +269,7 @@ impl Door {
         let (document, fresh) = self.0.document(&text)?;
         let (operation, definition) = Operation::select(&document, parameters.operation_name.as_deref())?;
         permits(operation.kind)?;
+        let span = operation.span(&text);
         self.0.types.check(definition, &parameters.variables)?;
         let cost = self.0.limits.check_cost(&document, definition, &parameters.variables)?;
         let watching = match operation.kind {
@@ -290,7 +292,7 @@ impl Door {
             }
             (None, None) => None,
         };
-        Ok(Prepared { request, operation, document, fresh, watching })
+        Ok(Prepared { request, operation, document, fresh, watching, span })
     }
 }
 

@@ -4,8 +4,10 @@
 use async_graphql::parser::types::{
     DocumentOperations, ExecutableDocument, OperationDefinition, OperationType,
 };
+use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::inbound::error::{Kind, Refusal};
+use crate::telemetry::trace;
 
 /// The facts about the operation of a request. Reaches resolvers as request data, and layers as an
 /// extension of the HTTP response.
@@ -64,5 +66,18 @@ impl Operation {
             }
         };
         Ok((Self { kind: found.node.ty, name }, &found.node))
+    }
+
+    /// The span of the operation, which is of a document with this text.
+    pub(super) fn span(&self, text: &str) -> trace::Active {
+        let kind = match self.kind {
+            OperationType::Query => "query",
+            OperationType::Mutation => "mutation",
+            OperationType::Subscription => "subscription",
+        };
+        trace::operation(kind, self.name.as_deref(), || {
+            let hash = digest(&SHA256, text.as_bytes());
+            hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+        })
     }
 }

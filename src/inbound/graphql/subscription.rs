@@ -6,7 +6,7 @@ use futures_util::stream::{Stream, StreamExt as _};
 use crate::domain::principal::Principal;
 use crate::jobs::Jobs;
 
-use super::handover::tell;
+use super::handover::tell_news;
 use super::query::{JobFilter, JobRef, check_count};
 use super::scalars::Duration;
 use super::update::JobUpdate;
@@ -35,7 +35,7 @@ impl Subscriptions {
         let refs = refs.into_iter().map(Into::into).collect();
         let principal = ctx.data::<Principal>()?.clone();
         let updates = ctx.data::<Jobs>()?.watch(principal, refs, max_staleness.map(|max| max.0));
-        Ok(tell(ctx, updates.map(JobUpdate::from)))
+        Ok(tell_news(ctx, updates.map(JobUpdate::with_news)))
     }
 
     /// Every change of every job that you may see, from now on, whoever asked for it. Does not complete.
@@ -46,6 +46,7 @@ impl Subscriptions {
     ) -> Result<impl Stream<Item = JobUpdate> + use<>> {
         let principal = ctx.data::<Principal>()?.clone();
         let filter = filter.unwrap_or_default().into();
-        Ok(tell(ctx, ctx.data::<Jobs>()?.feed(principal, filter).map(JobUpdate::from)))
+        let updates = ctx.data::<Jobs>()?.feed(principal, filter);
+        Ok(tell_news(ctx, updates.map(JobUpdate::with_news)))
     }
 }

@@ -1,8 +1,13 @@
 //! What a subscription tells.
 
-use async_graphql::{Enum, SimpleObject};
+use std::time::Duration;
 
+use async_graphql::{Enum, SimpleObject};
+use opentelemetry::trace::SpanContext;
+
+use crate::domain::observation::Observation;
 use crate::jobs::watch::{self, Update};
+use crate::telemetry::trace;
 
 use super::job::JobResult;
 
@@ -29,6 +34,43 @@ pub struct JobUpdate {
     sequence: i32,
     /// Nothing more will be told of this job.
     is_final: bool,
+}
+
+/// What the span of a delivery says.
+#[derive(Debug)]
+pub(super) struct News {
+    observation: Observation,
+    kind: watch::UpdateKind,
+    sequence: u64,
+    age: Duration,
+}
+
+impl News {
+    /// What is to be said of the delivery of an update; nothing where no spans are made, or no job is told of.
+    fn of(update: &Update) -> Option<Box<Self>> {
+        let seen = update.answer.as_ref().ok().filter(|_| trace::is_on())?;
+        let (kind, sequence) = (update.kind, update.sequence);
+        Some(Box::new(Self { observation: seen.observation.clone(), kind, sequence, age: seen.age }))
+    }
+
+    /// The span of the delivery to a subscription.
+    pub(super) fn span(&self, subscription: Option<&SpanContext>) -> trace::Active {
+        let kind = match self.kind {
+            watch::UpdateKind::Snapshot => "snapshot",
+            watch::UpdateKind::Changed => "changed",
+            watch::UpdateKind::Ended => "ended",
+        };
+        let age = u64::try_from(self.age.as_millis()).unwrap_or(u64::MAX);
+        trace::deliver(&self.observation, kind, self.sequence, age, subscription)
+    }
+}
+
+impl JobUpdate {
+    /// An update, and what the span of its delivery says.
+    pub(super) fn with_news(update: Update) -> (Self, Option<Box<News>>) {
+        let news = News::of(&update);
+        (update.into(), news)
+    }
 }
 
 impl From<Update> for JobUpdate {

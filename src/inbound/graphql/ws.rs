@@ -16,6 +16,7 @@ use crate::inbound::access_log::Noted;
 use crate::inbound::error::{Kind, Refusal};
 use crate::inbound::peer::Peer;
 use crate::inbound::streams::{Room, Transport};
+use crate::telemetry::trace;
 
 mod message;
 mod operations;
@@ -69,7 +70,7 @@ pub(super) fn upgrade(door: &Door, mut request: Request) -> Result<Response, Ref
             drop(room);
         }
     };
-    streams.spawn(Box::pin(task));
+    streams.spawn(Box::pin(trace::Place::here().hold(task)));
 
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

@@ -41,6 +41,13 @@ impl BaseUrl {
     }
 }
 
+impl BaseUrl {
+    /// The host and the port.
+    pub(in crate::outbound) fn place(&self) -> (&str, u16) {
+        (self.0.host_str().unwrap_or_default(), self.0.port_or_known_default().unwrap_or_default())
+    }
+}
+
 /// The parameters of a call.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Query {
@@ -69,7 +76,18 @@ pub struct Call {
     pub max_body: usize,
 }
 
+/// The segments that are words of an API. Any other may be an id, and is not told.
+const WORDS: [&str; 4] = ["v1", "async-results", "query", "status"];
+
 impl Call {
+    /// The path behind the base, with `{id}` in the place of whatever is no word of an API.
+    pub(in crate::outbound) fn template(&self) -> String {
+        let segment = |segment: &String| {
+            WORDS.iter().find(|word| *word == segment).map_or("/{id}".to_owned(), |word| format!("/{word}"))
+        };
+        self.segments.iter().map(segment).collect()
+    }
+
     /// The URL without any credential; `None` when a segment would not stay one segment (F27, F28).
     pub(super) fn url(&self) -> Option<Url> {
         match &self.query {

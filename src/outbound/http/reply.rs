@@ -15,6 +15,9 @@ const LONGEST_PAUSE: Duration = Duration::from_hours(24);
 /// The shortest: "at once" would be a loop.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// The longest id of a request that is taken, in bytes.
+const REQUEST_ID_BYTES: usize = 64;
+
 /// A whole answer.
 #[derive(Clone, Debug)]
 pub struct Reply {
@@ -25,6 +28,7 @@ pub struct Reply {
     retry_after: Option<String>,
     user_hour_remaining: Option<u64>,
     rate_limit_remaining: Option<u64>,
+    request_id: Option<String>,
 }
 
 impl Reply {
@@ -42,6 +46,7 @@ impl Reply {
             retry_after: text(RETRY_AFTER.as_str()),
             user_hour_remaining: number("x-user-hour-limit-remaining"),
             rate_limit_remaining: number("x-ratelimit-remaining"),
+            request_id: text("x-request-id").filter(|id| is_harmless(id)),
         }
     }
 
@@ -61,10 +66,21 @@ impl Reply {
         self.user_hour_remaining.map(Duration::from_secs).map(bounded)
     }
 
+    /// What the upstream calls the request, by `X-Request-Id`, if it is short and plain.
+    pub fn request_id(&self) -> Option<&str> {
+        self.request_id.as_deref()
+    }
+
     /// Says whether `X-RateLimit-Remaining` is 0.
     pub fn hour_is_used_up(&self) -> bool {
         self.rate_limit_remaining == Some(0)
     }
+}
+
+/// Short, and only letters, digits, `-`, `_` and `.`: what an upstream says is not ours to spread.
+fn is_harmless(id: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    (1..=REQUEST_ID_BYTES).contains(&id.len()) && id.bytes().all(plain)
 }
 
 fn bounded(pause: Duration) -> Duration {

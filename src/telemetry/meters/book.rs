@@ -14,7 +14,8 @@ use super::{Word, Words, otlp};
 use crate::telemetry::trace;
 
 /// The book of this process.
-static BOOK: LazyLock<Vec<Page>> = LazyLock::new(|| Instrument::ALL.iter().map(|one| Page::new(*one)).collect());
+static BOOK: LazyLock<Vec<Page>> =
+    LazyLock::new(|| Instrument::ALL.iter().map(|one| Page::new(*one)).collect());
 
 /// What is held of one instrument.
 pub(super) enum Page {

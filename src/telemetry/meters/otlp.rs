@@ -74,7 +74,9 @@ pub(super) fn add(instrument: Instrument, words: &Words, count: u64) {
 pub(super) fn observe(instrument: Instrument, words: &Words, value: f64) {
     let told = TOLD.get().and_then(|told| told.get(instrument as usize));
     let Some(Told::Histogram(histogram)) = told else { return };
-    with_attributes(&Labels::new(instrument, words.clone()), |attributes| histogram.record(value, attributes));
+    with_attributes(&Labels::new(instrument, words.clone()), |attributes| {
+        histogram.record(value, attributes)
+    });
 }
 
 /// Hands on labels as a collector knows them, without an allocation.

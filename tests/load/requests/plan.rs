@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use jobgate::config::ClientConfig;
 use jobgate::outbound::identity::keys;
@@ -33,6 +35,8 @@ pub(crate) struct Plan {
     pub(crate) connections: u32,
     /// The only case to run.
     pub(crate) only: Option<String>,
+    /// Whether tracing is compared, and not the bare handler.
+    pub(crate) tracing: bool,
 }
 
 /// A folder for this run, removed with everything in it at the end.
@@ -55,7 +59,11 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<()> {
     cases.retain(|case| plan.only.as_ref().is_none_or(|only| only == case.name));
     ensure!(!cases.is_empty(), "no case has this name; leave --case out to run them all");
     for case in cases {
-        let gateway = Server::gateway(&config, (TOKEN, token.expose_secret())).await?;
+        if plan.tracing {
+            traced(plan, &case, &config, token.expose_secret(), &key, &mut report).await?;
+            continue;
+        }
+        let gateway = Server::gateway(&config, &[(TOKEN, token.expose_secret())]).await?;
         let request: Arc<[u8]> = request(&case, &key).into();
         // the first answer fills the cache, the second comes from it
         client::ask(gateway.address, &request).await?;
@@ -93,6 +101,78 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<()> {
     }
     simulator.stop().await;
     report.print()
+}
+
+/// Measures the same gateway with tracing off, at 1 % and at 100 %, each in a process of its own, in turn.
+async fn traced(
+    plan: &Plan,
+    case: &Case,
+    config: &Path,
+    token: &str,
+    key: &SecretString,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let collector = Collector::start().await?;
+    let request: Arc<[u8]> = request(case, key).into();
+    let mut servers = Vec::new();
+    let mut answer = Vec::new();
+    for (name, ratio) in [("off", None), ("1 %", Some("0.01")), ("100 %", Some("1"))] {
+        let mut env = vec![(TOKEN, token)];
+        if let Some(ratio) = ratio {
+            env.extend([
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.as_str()),
+                ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+                ("OTEL_TRACES_SAMPLER_ARG", ratio),
+                // room for what one core can make, so that exporting it is measured and not losing it
+                ("OTEL_BSP_MAX_QUEUE_SIZE", "65536"),
+                ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2048"),
+            ]);
+        }
+        let server = Server::gateway(config, &env).await?;
+        client::ask(server.address, &request).await?;
+        let (_, body) = client::ask(server.address, &request).await?;
+        case.check(&body).with_context(|| format!("case {}", case.name))?;
+        let expected = Arc::new(Expected::new(&body));
+        client::drive(server.address, &request, &expected, plan.connections, WARM_UP).await?;
+        servers.push((name, server, expected, Figures::default()));
+        answer = body;
+    }
+    for _ in 0..plan.rounds {
+        for (name, server, expected, figures) in &mut servers {
+            let before = server.cpu()?;
+            let time = Duration::from_secs(plan.seconds);
+            let load = client::drive(server.address, &request, expected, plan.connections, time).await?;
+            let cpu = server.cpu()?.since(before);
+            Report::round(case.name, name, &load, cpu)?;
+            figures.add(load, cpu);
+        }
+    }
+    let mut measured = Vec::new();
+    for (name, server, _, mut figures) in servers {
+        figures.memory = server.memory()?;
+        measured.push((name, figures));
+    }
+    report.modes(case, (request.len(), answer.len()), measured);
+    Ok(())
+}
+
+/// A collector that takes everything and looks at nothing.
+struct Collector {
+    url: String,
+    _task: JoinSet<()>,
+}
+
+impl Collector {
+    async fn start() -> anyhow::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let routes = axum::Router::new()
+            .fallback(async |_: axum::body::Bytes| [(http::header::CONTENT_TYPE, "application/x-protobuf")])
+            .layer(axum::extract::DefaultBodyLimit::disable());
+        let mut task = JoinSet::new();
+        task.spawn(async move { axum::serve(listener, routes).await.unwrap_or_default() });
+        Ok(Self { url, _task: task })
+    }
 }
 
 /// Both sides of the comparison get these bytes.

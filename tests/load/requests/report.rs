@@ -74,6 +74,25 @@ impl Report {
         self.row("", "ratio", &gateway.over(&bare), " ×");
     }
 
+    /// Adds the rows of a case by mode: what each costs over the first.
+    pub(super) fn modes(
+        &mut self,
+        case: &Case,
+        (request, answer): (usize, usize),
+        modes: Vec<(&str, Figures)>,
+    ) {
+        let mut label = format!("`{}` ({request} B in, {answer} B out)", case.name);
+        let mut first: Option<Row> = None;
+        for (name, figures) in modes {
+            let row = Row::of(figures);
+            self.row(&std::mem::take(&mut label), &format!("tracing {name}"), &row, "");
+            match &first {
+                None => first = Some(row),
+                Some(off) => self.row("", &format!("tracing {name}, ratio"), &row.over(off), " ×"),
+            }
+        }
+    }
+
     /// Prints the table.
     pub(super) fn print(self) -> anyhow::Result<()> {
         Ok(write!(io::stdout(), "{}", self.0)?)

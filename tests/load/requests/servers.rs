@@ -45,10 +45,10 @@ pub(super) struct Memory {
 }
 
 impl Server {
-    /// Starts `jobgate serve`, with the upstream's token in the environment variable that the configuration names.
-    pub(super) async fn gateway(config: &Path, (variable, token): (&str, &str)) -> anyhow::Result<Self> {
+    /// Starts `jobgate serve`, with these environment variables, of which one holds the upstream's token.
+    pub(super) async fn gateway(config: &Path, env: &[(&str, &str)]) -> anyhow::Result<Self> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_jobgate"));
-        command.arg("serve").arg("--config").arg(config).env(variable, token);
+        command.arg("serve").arg("--config").arg(config).envs(env.iter().copied());
         Self::start(command).await
     }
 

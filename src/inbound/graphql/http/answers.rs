@@ -15,7 +15,7 @@ use crate::inbound::client_limits::Place;
 use crate::inbound::error::{Kind, Refusal};
 use crate::inbound::graphql::handover::Slot;
 use crate::inbound::streams::Transport;
-use crate::telemetry::meters;
+use crate::telemetry::{meters, trace};
 
 /// One answer, as the JSON that every transport puts into its own frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,12 +51,14 @@ pub(in crate::inbound::graphql) struct Answers {
     fresh: Option<Box<Fresh>>,
     first: bool,
     _watching: Option<Place>,
+    /// The span of the operation, until it has begun: what goes on after that may take hours.
+    span: Option<Box<trace::Active>>,
 }
 
 impl Door {
     /// Hands an operation of any type to the engine. Nothing happens until the first answer is asked for.
     pub(in crate::inbound::graphql) fn run(&self, prepared: Prepared, transport: Transport) -> Answers {
-        let Prepared { request, operation, document, fresh, watching } = prepared;
+        let Prepared { request, operation, document, fresh, watching, span } = prepared;
         meters::operation(operation.word(), transport.word());
         let (request, slot) = if operation.kind == OperationType::Subscription {
             let slot = Slot::new(self.0.plans.clone(), document);
@@ -65,7 +67,8 @@ impl Door {
             (request, None)
         };
         let responses = (self.0.execute_stream)(request);
-        Answers { door: self.clone(), responses, slot, fresh, first: true, _watching: watching }
+        let span = span.boxed();
+        Answers { door: self.clone(), responses, slot, fresh, first: true, _watching: watching, span }
     }
 }
 
@@ -83,10 +86,17 @@ impl Answers {
     /// The next response: the engine's, and those of the streams that its resolvers left.
     fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Option<GraphqlResponse>> {
         loop {
-            let polled = self.responses.as_mut().poll_next(cx);
+            let polled = {
+                let _entered = self.span.as_ref().and_then(|span| span.place().enter());
+                self.responses.as_mut().poll_next(cx)
+            };
+            if polled.is_ready() {
+                self.span = None;
+            }
             let Some(left) = self.slot.as_ref().and_then(|slot| slot.take()) else { return polled };
             // a resolver was called, so the document is valid
             self.begun(true);
+            self.span = None;
             match polled {
                 Poll::Ready(None) => {
                     // the engine is done, and what it held is given back

@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use http::{HeaderMap, HeaderValue};
 use serde::Deserialize;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
@@ -11,6 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::inbound::graphql::http::body::Parameters;
 use crate::inbound::streams::EndReason;
+use crate::telemetry::trace::Place;
 
 /// Longest id of an operation, in bytes; clients send a UUID or a number.
 const MAX_ID: usize = 128;
@@ -96,6 +98,21 @@ fn string(json: &str) -> Option<Cow<'_, str>> {
 /// Says whether a member of a payload holds the credential: in any case, as a header's name would be.
 pub(super) fn is_credential(name: &str) -> bool {
     name.eq_ignore_ascii_case("authorization")
+}
+
+/// Where a payload says that the operations of its socket belong: its members `traceparent` and `tracestate`, as in HTTP.
+pub(super) fn place(payload: &Map<String, Value>) -> Option<Box<Place>> {
+    let mut headers = HeaderMap::new();
+    for name in ["traceparent", "tracestate"] {
+        let value = payload.get(name).and_then(Value::as_str);
+        if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
+            headers.insert(name, value);
+        }
+    }
+    if headers.is_empty() {
+        return None;
+    }
+    Some(Place::of_headers(&headers)).filter(Place::is_somewhere).map(Box::new)
 }
 
 /// The answer to a `ping` whose credential is taken.

@@ -23,6 +23,7 @@ use crate::inbound::graphql::http::answers::{Answer, Answers};
 use crate::inbound::graphql::http::body::Parameters;
 use crate::inbound::graphql::http::{Door, NoSeat, bearer};
 use crate::inbound::streams::{EndReason, OperationSeat, Seat, Transport};
+use crate::telemetry::trace::Place;
 
 /// Bytes read at once. Held and zeroed for each socket, so it is small: most messages of a client fit, a longer one grows it.
 const READ_BUFFER: usize = 1024;
@@ -54,6 +55,7 @@ where
         timer: Box::pin(sleep_until(init_until)),
         operations: Operations::default(),
         principal,
+        place: None,
         door,
         seat,
     };
@@ -71,6 +73,8 @@ struct Session<S> {
     seat: Seat,
     principal: Option<Principal>,
     operations: Operations,
+    /// Where its operations belong in the client's traces; none for where the upgrade does.
+    place: Option<Box<Place>>,
     timer: Pin<Box<Sleep>>,
     /// Until when the client must have sent its `connection_init`; none once it has.
     init_until: Option<Instant>,
@@ -190,6 +194,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             (presented, _) => self.recognise(presented.as_ref())?,
         };
         self.seat(principal)?;
+        self.place = message::place(payload);
         self.send(message::ACK.to_owned()).await
     }
 
@@ -261,6 +266,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 .with("limit", "max_operations_per_client")
         })?;
         self.door.client_limits().pace(&principal)?;
+        let _entered = self.place.as_ref().and_then(|place| place.enter());
         let prepared = self.door.prepare(parameters, principal, |_| Ok(()))?;
         Ok((self.door.run(prepared, Transport::WebSocket), seat))
     }

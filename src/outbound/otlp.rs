@@ -1,0 +1,145 @@
+//! The road to a collector: exporters of spans and of metrics by OTLP, over gRPC or over HTTP with the house's own client.
+//! Not here: what is exported, how it waits, and what becomes of it when nobody takes it.
+
+mod client;
+mod metrics;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use http::HeaderMap;
+use opentelemetry_otlp::tonic_types::metadata::MetadataMap;
+use opentelemetry_otlp::{
+    ExporterBuildError, MetricExporter, Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
+    WithTonicConfig as _,
+};
+use secrecy::{ExposeSecret as _, SecretString};
+
+pub use self::metrics::{Exporter as CountedMetrics, provider};
+use client::OtlpClient;
+
+/// Where one signal goes, and how.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The whole address: for HTTP the path of the signal is part of it.
+    pub endpoint: String,
+    /// By gRPC, or by HTTP.
+    pub grpc: bool,
+    /// Headers that go along, as `name=value` between commas.
+    pub headers: Option<SecretString>,
+}
+
+/// Why there is no exporter. Free of addresses and secrets.
+#[derive(Debug, thiserror::Error)]
+pub enum OtlpError {
+    /// The HTTP client cannot be built.
+    #[error("the http client could not be built")]
+    Client,
+    /// The text of the headers is no list of them.
+    #[error("the headers must be name=value between commas")]
+    Headers,
+    /// The exporter refuses what it is built with.
+    #[error("the exporter cannot be built: check the endpoint and its certificate authorities")]
+    Exporter,
+}
+
+impl From<ExporterBuildError> for OtlpError {
+    // what it says can repeat the endpoint
+    fn from(_: ExporterBuildError) -> Self {
+        Self::Exporter
+    }
+}
+
+/// An exporter of spans. For gRPC a runtime must be entered.
+///
+/// # Errors
+/// When it cannot be built; nobody is connected to yet.
+pub fn spans(target: &Target) -> Result<SpanExporter, OtlpError> {
+    let headers = target.headers()?;
+    let built = if target.grpc {
+        SpanExporter::builder()
+            .with_tonic()
+            .with_endpoint(&target.endpoint)
+            .with_metadata(metadata(headers))
+            .build()
+    } else {
+        SpanExporter::builder()
+            .with_http()
+            .with_protocol(Protocol::HttpBinary)
+            .with_http_client(OtlpClient::new()?)
+            .with_endpoint(&target.endpoint)
+            .with_headers(texts(&headers))
+            .build()
+    };
+    Ok(built?)
+}
+
+/// An exporter of metrics. For gRPC a runtime must be entered.
+///
+/// # Errors
+/// When it cannot be built; nobody is connected to yet.
+pub fn metrics(target: &Target) -> Result<MetricExporter, OtlpError> {
+    let headers = target.headers()?;
+    let built = if target.grpc {
+        MetricExporter::builder()
+            .with_tonic()
+            .with_endpoint(&target.endpoint)
+            .with_metadata(metadata(headers))
+            .build()
+    } else {
+        MetricExporter::builder()
+            .with_http()
+            .with_protocol(Protocol::HttpBinary)
+            .with_http_client(OtlpClient::new()?)
+            .with_endpoint(&target.endpoint)
+            .with_headers(texts(&headers))
+            .build()
+    };
+    Ok(built?)
+}
+
+impl Target {
+    fn headers(&self) -> Result<HeaderMap, OtlpError> {
+        let text = self.headers.as_ref().map_or("", |headers| headers.expose_secret());
+        let mut headers = HeaderMap::new();
+        for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').ok_or(OtlpError::Headers)?;
+            let name = http::HeaderName::try_from(name.trim()).map_err(|_| OtlpError::Headers)?;
+            let value = http::HeaderValue::try_from(value.trim()).map_err(|_| OtlpError::Headers)?;
+            headers.insert(name, value);
+        }
+        Ok(headers)
+    }
+}
+
+fn metadata(headers: HeaderMap) -> MetadataMap {
+    MetadataMap::from_headers(headers)
+}
+
+fn texts(headers: &HeaderMap) -> HashMap<String, String> {
+    let text = |value: &http::HeaderValue| value.to_str().map(ToOwned::to_owned).ok();
+    headers.iter().filter_map(|(name, value)| Some((name.to_string(), text(value)?))).collect()
+}
+
+/// The longest time of one export of metrics.
+const METRICS_WITHIN: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_pairs_between_commas() {
+        let target = |text: &str| Target {
+            endpoint: String::new(),
+            grpc: false,
+            headers: Some(SecretString::from(text.to_owned())),
+        };
+        let read = target("api-key=s=1, x-tenant = a ,").headers().unwrap();
+        assert_eq!((read["api-key"].as_bytes(), read["x-tenant"].as_bytes()), (&b"s=1"[..], &b"a"[..]));
+        for wrong in ["secret", "bad name=1", "a=\u{7f}"] {
+            let error = target(wrong).headers().unwrap_err().to_string();
+            assert_eq!(error, "the headers must be name=value between commas", "{wrong}");
+        }
+    }
+}

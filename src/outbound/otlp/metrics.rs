@@ -1,0 +1,61 @@
+//! Metrics on their way out: the library's reader asks on a thread of its own, so each export is polled with the runtime
+//! entered, ends in time, and is counted when it fails.
+
+use std::future::poll_fn;
+use std::time::Duration;
+
+use opentelemetry_otlp::MetricExporter;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
+use opentelemetry_sdk::metrics::data::ResourceMetrics;
+use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
+use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider, Temporality};
+use tokio::runtime::Handle;
+
+use super::METRICS_WITHIN;
+use crate::telemetry::trace::provider::metrics_dropped;
+
+/// An exporter that is polled in the runtime, and whose failures are counted.
+#[derive(Debug)]
+pub struct Exporter {
+    inner: MetricExporter,
+    runtime: Handle,
+}
+
+/// What meters are made by, and read by every minute or as `OTEL_METRIC_EXPORT_INTERVAL` says. A runtime must be entered.
+pub fn provider(exporter: MetricExporter, resource: Resource) -> SdkMeterProvider {
+    let exporter = Exporter { inner: exporter, runtime: Handle::current() };
+    let reader = PeriodicReader::builder(exporter).build();
+    SdkMeterProvider::builder().with_resource(resource).with_reader(reader).build()
+}
+
+impl PushMetricExporter for Exporter {
+    async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
+        let mut exporting = {
+            let _entered = self.runtime.enter();
+            Box::pin(tokio::time::timeout(METRICS_WITHIN, self.inner.export(metrics)))
+        };
+        let exported = poll_fn(|context| {
+            let _entered = self.runtime.enter();
+            exporting.as_mut().poll(context)
+        })
+        .await;
+        let exported = exported.unwrap_or(Err(OTelSdkError::Timeout(METRICS_WITHIN)));
+        if exported.is_err() {
+            metrics_dropped();
+        }
+        exported
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.inner.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.inner.shutdown_with_timeout(timeout)
+    }
+
+    fn temporality(&self) -> Temporality {
+        self.inner.temporality()
+    }
+}

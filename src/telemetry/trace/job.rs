@@ -1,0 +1,117 @@
+//! The trace of a job: its id, and those of its looks, come from the job's key by a keyed hash, so that every replica and
+//! every start of the process writes into the same trace, and names the same look alike.
+
+use std::cell::Cell;
+use std::fmt;
+
+use aws_lc_rs::hmac;
+use jiff::Timestamp;
+use opentelemetry::trace::{SpanId, TraceId};
+use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
+
+use crate::domain::id::JobKey;
+
+/// What the traces of jobs are named with.
+pub struct TraceKey(hmac::Key);
+
+impl TraceKey {
+    /// A key of some bytes; the same for all replicas.
+    pub fn new(bytes: &[u8]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, bytes))
+    }
+
+    /// The trace of a job.
+    pub(super) fn trace(&self, job: &JobKey) -> TraceId {
+        let tag = self.tag(job, b"job", &[]);
+        let mut id = [0; 16];
+        id.copy_from_slice(tag.as_ref().split_at(16).0);
+        TraceId::from_bytes(id)
+    }
+
+    /// The span of a look, by the times that the answer carries wherever it goes.
+    pub(super) fn look(&self, job: &JobKey, asked_at: Timestamp, observed_at: Timestamp) -> SpanId {
+        let times = [asked_at, observed_at].map(|time| time.as_nanosecond().to_be_bytes());
+        let tag = self.tag(job, b"look", &times.concat());
+        let mut id = [0; 8];
+        id.copy_from_slice(tag.as_ref().split_at(8).0);
+        SpanId::from_bytes(id)
+    }
+
+    fn tag(&self, job: &JobKey, what: &[u8], more: &[u8]) -> hmac::Tag {
+        let mut hash = hmac::Context::with_key(&self.0);
+        hash.update(what);
+        // neither name can hold a zero byte
+        hash.update(&[0]);
+        hash.update(job.source.as_str().as_bytes());
+        hash.update(&[0]);
+        hash.update(job.external_id.as_str().as_bytes());
+        hash.update(&[0]);
+        hash.update(more);
+        hash.sign()
+    }
+}
+
+impl fmt::Debug for TraceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TraceKey")
+    }
+}
+
+thread_local! {
+    /// The ids of the span that is being made on this thread, where they are not to be chance.
+    static GIVEN: Cell<(Option<TraceId>, Option<SpanId>)> = const { Cell::new((None, None)) };
+}
+
+/// Has what `make` makes be named so.
+pub(super) fn named<T>(trace: TraceId, span: Option<SpanId>, make: impl FnOnce() -> T) -> T {
+    GIVEN.set((Some(trace), span));
+    let made = make();
+    GIVEN.set((None, None));
+    made
+}
+
+/// Names spans: by chance, unless they are named already.
+#[derive(Debug, Default)]
+pub(super) struct Names(RandomIdGenerator);
+
+impl IdGenerator for Names {
+    fn new_trace_id(&self) -> TraceId {
+        GIVEN.get().0.unwrap_or_else(|| self.0.new_trace_id())
+    }
+
+    fn new_span_id(&self) -> SpanId {
+        GIVEN.get().1.unwrap_or_else(|| self.0.new_span_id())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::{ExternalId, SourceName};
+
+    fn job(source: &str, id: &str) -> JobKey {
+        let external_id = ExternalId::parse(id).unwrap();
+        JobKey { source: SourceName::parse(source).unwrap(), external_id }
+    }
+
+    #[test]
+    fn replicas_with_one_key_agree_and_others_do_not() {
+        let (one, other) = (TraceKey::new(b"shared"), TraceKey::new(b"another"));
+        let (a, b) = (job("mind", "a"), job("mind", "b"));
+        assert_eq!(one.trace(&a), TraceKey::new(b"shared").trace(&a));
+        assert_ne!(one.trace(&a), one.trace(&b));
+        assert_ne!(one.trace(&a), one.trace(&job("metrics", "a")));
+        assert_ne!(one.trace(&a), other.trace(&a));
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert_eq!(one.look(&a, at(1), at(2)), one.look(&a, at(1), at(2)));
+        assert_ne!(one.look(&a, at(1), at(2)), one.look(&a, at(1), at(3)));
+    }
+
+    #[test]
+    fn a_name_holds_for_what_is_made_and_no_longer() {
+        let names = Names::default();
+        let trace = TraceId::from_bytes([7; 16]);
+        assert_eq!(named(trace, None, || names.new_trace_id()), trace);
+        assert_ne!(names.new_trace_id(), trace);
+    }
+}

@@ -1,0 +1,206 @@
+//! What carries spans away: a bounded queue, one task that exports, and the count of what was lost on the way. A collector
+//! that is away, hangs or is slow costs spans, and nobody an answer. Not here: how they are exported, and where to.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use opentelemetry::Context;
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, Span, SpanData, SpanExporter, SpanProcessor};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::job::{Names, TraceKey};
+use super::{LIVE, Live};
+use crate::telemetry::limited::LimitedWarning;
+
+static TRACES_DROPPED: AtomicU64 = AtomicU64::new(0);
+static METRICS_DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// What was lost on the way to the collector since the start: spans, and exports of metrics; by the name of the signal.
+pub fn dropped() -> [(&'static str, u64); 2] {
+    [("traces", TRACES_DROPPED.load(Ordering::Relaxed)), ("metrics", METRICS_DROPPED.load(Ordering::Relaxed))]
+}
+
+/// Counts an export of metrics that failed.
+pub fn metrics_dropped() {
+    METRICS_DROPPED.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Which traces are exported.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// The share of traces that begin here, 0 to 1.
+    pub ratio: f64,
+    /// Whether a trace that another process began is exported where that one exports it.
+    pub parent_based: bool,
+}
+
+/// How spans wait, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batches {
+    /// Spans that may wait; the next one is lost.
+    pub queue: usize,
+    /// Spans in one export.
+    pub at_most: usize,
+    /// Time between two exports, if the queue does not fill before.
+    pub every: Duration,
+    /// Longest time of one export.
+    pub within: Duration,
+}
+
+impl Default for Batches {
+    fn default() -> Self {
+        Self { queue: 2048, at_most: 512, every: Duration::from_secs(5), within: Duration::from_secs(10) }
+    }
+}
+
+/// Spans that wait.
+struct Queue {
+    waiting: Mutex<VecDeque<SpanData>>,
+    wake: Notify,
+    batches: Batches,
+}
+
+impl Queue {
+    fn put(&self, span: SpanData) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() >= self.batches.queue {
+            drop(waiting);
+            TRACES_DROPPED.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        waiting.push_back(span);
+        let full = waiting.len() == self.batches.at_most;
+        drop(waiting);
+        if full {
+            self.wake.notify_one();
+        }
+    }
+
+    /// The oldest that fit one export.
+    fn take(&self) -> Vec<SpanData> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = waiting.len().min(self.batches.at_most);
+        waiting.drain(..count).collect()
+    }
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("batches", &self.batches).finish_non_exhaustive()
+    }
+}
+
+/// The end of the queue that spans are put in by.
+#[derive(Debug)]
+struct Intake(Arc<Queue>);
+
+impl SpanProcessor for Intake {
+    fn on_start(&self, _: &mut Span, _: &Context) {}
+
+    fn on_end(&self, span: SpanData) {
+        if span.span_context.is_sampled() {
+            self.0.put(span);
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+}
+
+/// The end of the queue that spans are exported from.
+#[derive(Debug)]
+pub struct Pump<E> {
+    queue: Arc<Queue>,
+    exporter: E,
+    failing: LimitedWarning,
+}
+
+/// Spans of an export that has not come through.
+struct Lost(u64);
+
+impl Drop for Lost {
+    fn drop(&mut self) {
+        TRACES_DROPPED.fetch_add(self.0, Ordering::Relaxed);
+    }
+}
+
+/// Has spans be made from now on. A second start is refused quietly: the first one holds, and its spans alone are exported.
+pub fn start<E: SpanExporter>(
+    mut exporter: E,
+    resource: Resource,
+    key: TraceKey,
+    sampling: Sampling,
+    batches: Batches,
+) -> Pump<E> {
+    exporter.set_resource(&resource);
+    let queue = Arc::new(Queue { waiting: Mutex::default(), wake: Notify::new(), batches });
+    let ratio = Sampler::TraceIdRatioBased(sampling.ratio);
+    let provider = SdkTracerProvider::builder()
+        .with_resource(resource)
+        .with_id_generator(Names::default())
+        .with_sampler(if sampling.parent_based { Sampler::ParentBased(Box::new(ratio)) } else { ratio })
+        .with_span_processor(Intake(Arc::clone(&queue)))
+        .build();
+    LIVE.set(Live { tracer: provider.tracer("jobgate"), key }).ok();
+    Pump { queue, exporter, failing: LimitedWarning::default() }
+}
+
+impl<E: SpanExporter> Pump<E> {
+    /// Exports until `stop` is cancelled, and then what is left, as long as that works.
+    pub async fn run(self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = self.queue.wake.notified() => {}
+                () = tokio::time::sleep(self.queue.batches.every) => {}
+            }
+            loop {
+                let batch = self.queue.take();
+                if batch.is_empty() {
+                    break;
+                }
+                let full = batch.len() == self.queue.batches.at_most;
+                let exported = tokio::select! {
+                    exported = self.export(batch) => exported,
+                    () = stop.cancelled() => return,
+                };
+                if !exported || !full {
+                    break;
+                }
+            }
+        }
+        loop {
+            let batch = self.queue.take();
+            if batch.is_empty() || !self.export(batch).await {
+                return;
+            }
+        }
+    }
+
+    /// Says whether it came through.
+    async fn export(&self, batch: Vec<SpanData>) -> bool {
+        let spans = batch.len() as u64;
+        // broken off is lost as well
+        let mut lost = Lost(spans);
+        let exported = tokio::time::timeout(self.queue.batches.within, self.exporter.export(batch)).await;
+        let came_through = matches!(exported, Ok(Ok(())));
+        if came_through {
+            lost.0 = 0;
+        } else if let Some(held_back) = self.failing.due() {
+            tracing::warn!(spans, held_back, "spans were lost: the collector does not take them");
+        }
+        came_through
+    }
+}

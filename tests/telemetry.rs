@@ -1,0 +1,341 @@
+//! Traces as a collector receives them: from real processes, over gRPC and over HTTP, asserted as data. What a span may be
+//! called and may say is the closed list of the code.
+
+mod outage;
+mod page;
+mod sink;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use jobgate::simulator::{Addresses, MindBridgeJob, Simulator};
+use jobgate::telemetry::trace::{Key, SPANS};
+use opentelemetry::metrics::MeterProvider as _;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_tungstenite::client_async;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+
+use crate::support::process::Process;
+use crate::support::redis::Redis;
+use crate::support::scratch::Scratch;
+use crate::support::server::{KEY, Setup, TOKEN, external};
+use crate::support::wire;
+use sink::{Got, Sink};
+
+/// The job, whose id is in URLs and variables and nowhere in a span.
+const JOB: &str = "65f0canary00000000000042";
+/// What the collector is shown, as a header.
+const HEADERS: &str = "x-api-key=cAnArY-collector";
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const PARENT: &str = "00f067aa0ba902b7";
+const OTHER_TRACE: &str = "aaaabbbbccccddddeeeeffff00001111";
+
+fn traceparent(trace: &str) -> String {
+    format!("00-{trace}-{PARENT}-01")
+}
+
+fn secrets() -> Vec<(&'static str, &'static str)> {
+    vec![
+        ("MIND_TOKEN", TOKEN),
+        ("METRICS_KEY", KEY),
+        ("OTLP_HEADERS", HEADERS),
+        ("OTEL_BSP_SCHEDULE_DELAY", "50"),
+    ]
+}
+
+/// The one span with this name that is also this.
+fn one<'a>(spans: &'a [Got], name: &str, is: impl Fn(&Got) -> bool) -> &'a Got {
+    let found: Vec<&Got> = spans.iter().filter(|span| span.name == name && is(span)).collect();
+    assert_eq!(found.len(), 1, "{name}: {found:#?} of {spans:#?}");
+    found[0]
+}
+
+/// No secret, no variable, no URL, nothing of what names a job; and no word but those of the list.
+fn assert_harmless(sink: &Sink, spans: &[Got]) {
+    let known = |key: &str| SPANS.iter().flat_map(|sort| sort.keys).any(|known| known.name() == key);
+    for span in spans {
+        assert!(span.said.keys().all(|key| known(key)), "{span:?}");
+    }
+    let (bytes, headers) = sink.bytes();
+    assert!(bytes.len() > 500, "there is something to search");
+    for canary in [TOKEN, KEY, JOB, "65f0canary", "://", "?json", "refs", "cAnArY", "Bearer", "query One"] {
+        let found = bytes.windows(canary.len()).any(|window| window.eq_ignore_ascii_case(canary.as_bytes()));
+        assert!(!found, "{canary} was exported: {spans:#?}");
+    }
+    assert!(headers.iter().any(|header| header == "x-api-key: cAnArY-collector"), "{headers:?}");
+}
+
+async fn ask(gateway: SocketAddr, trace: &str) -> Value {
+    let query = "query One($ref: JobRef!) { job(ref: $ref) { ... on Job { state } } }";
+    let body = json!({ "query": query, "variables": { "ref": external("mind", JOB) } }).to_string();
+    let parent = traceparent(trace);
+    let headers = [
+        ("content-type", "application/json"),
+        ("accept", "application/json"),
+        ("traceparent", parent.as_str()),
+    ];
+    wire::exchange(gateway, &wire::request("POST", "/graphql", &headers, &body)).await.data()
+}
+
+/// What a query leaves, told one way.
+async fn a_query_is_a_tree(sink: Sink, rest: &str, more: &[(&str, &str)]) {
+    let setup = Setup {
+        rest: format!("telemetry: {{ otlp_headers: {{ env: OTLP_HEADERS }}, {rest} }}"),
+        ..Setup::with(vec![MindBridgeJob::new(JOB, &[(0, "COMPLETE")])], vec![])
+    };
+    let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
+    let config = Scratch::new(&setup.yaml(&simulator.mindbridge_url(), &simulator.supermetrics_url()));
+    let mut env = secrets();
+    env.extend(more);
+    let mut process = Process::start(&["serve", "--config", config.path()], &env);
+    let gateway = process.address("public").await;
+    assert_eq!(ask(gateway, TRACE).await["job"]["state"], "SUCCEEDED");
+    assert_eq!(ask(gateway, OTHER_TRACE).await["job"]["state"], "SUCCEEDED");
+
+    let requests = |spans: &[Got]| spans.iter().filter(|span| span.name == "POST /graphql").count() == 2;
+    let spans = sink
+        .spans("two requests and a look", |all| requests(all) && all.iter().any(|it| it.name == "ingest"))
+        .await;
+    let of = |trace: &'static str| move |span: &Got| span.trace == trace;
+    let request = one(&spans, "POST /graphql", of(TRACE));
+    assert_eq!(request.parent, PARENT, "the client's own span");
+    assert_eq!((request.says("http.route"), request.says("http.response.status_code")), ("/graphql", "200"));
+    let operation = one(&spans, "query", of(TRACE));
+    assert_eq!((&operation.parent, operation.says("graphql.operation.name")), (&request.id, "One"));
+    assert_eq!(operation.says("graphql.document.hash").len(), 64);
+    let lookup = one(&spans, "lookup", of(TRACE));
+    assert_eq!((&lookup.parent, lookup.says("cache.outcome")), (&operation.id, "miss"));
+    assert_eq!((lookup.says("flight.role"), lookup.says("job.count")), ("leader", "1"));
+    let call = one(&spans, "GET /v1/async-results/{id}", of(TRACE));
+    assert_eq!((&call.parent, call.says("http.response.status_code")), (&lookup.id, "200"));
+    assert_eq!((call.says("server.address"), call.says("jobgate.source")), ("127.0.0.1", "mind"));
+    let hit = one(&spans, "lookup", of(OTHER_TRACE));
+    assert_eq!((hit.says("cache.outcome"), hit.says("flight.role")), ("hit", ""));
+    assert_eq!(
+        spans.iter().filter(|span| span.name.starts_with("GET")).count(),
+        1,
+        "the second asked nobody"
+    );
+
+    let look = one(&spans, "look", |_| true);
+    assert_eq!((look.says("job.state"), look.says("look.asker")), ("SUCCEEDED", "client"));
+    assert!(look.trace != TRACE && look.parent.is_empty(), "it begins the trace of the job: {look:?}");
+    assert_eq!(look.links, [(TRACE.to_owned(), call.id.clone())], "the call that asked");
+    let ingest = one(&spans, "ingest", |_| true);
+    assert_eq!((&ingest.parent, ingest.says("ingest.outcome")), (&look.id, "new"));
+    one(&spans, "store", |span| span.parent == ingest.id && span.says("store.operation") == "keep");
+    one(&spans, "store", |span| span.parent == lookup.id && span.says("store.operation") == "get");
+    assert_harmless(&sink, &spans);
+
+    process.signal("TERM").await;
+    let (status, said) = process.ended().await;
+    assert!(status.success() && !said.contains("spans were lost"), "{said}");
+}
+
+#[tokio::test]
+async fn a_query_is_a_tree_of_spans_over_grpc() {
+    let sink = Sink::grpc().await;
+    let rest = format!("otlp_protocol: grpc, otlp_endpoint: '{}'", sink.url());
+    // a quiet log takes no span away
+    a_query_is_a_tree(sink, &format!("{rest}, log_level: 'warn,jobgate::server=info'"), &[]).await;
+}
+
+#[tokio::test]
+async fn a_query_is_a_tree_of_spans_over_http_by_the_standard_variables() {
+    let sink = Sink::http().await;
+    let url = sink.url();
+    a_query_is_a_tree(
+        sink,
+        "",
+        &[("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()), ("OTEL_SERVICE_NAME", "gate")],
+    )
+    .await;
+}
+
+/// A subscription on a WebSocket whose `connection_init` brings a `traceparent`: the kinds of its updates, to its end.
+async fn watch(gateway: SocketAddr, trace: &str) -> Vec<String> {
+    let socket = TcpStream::connect(gateway).await.unwrap();
+    let mut request = "ws://localhost/graphql".into_client_request().unwrap();
+    request.headers_mut().insert("sec-websocket-protocol", "graphql-transport-ws".parse().unwrap());
+    let (mut socket, _) = client_async(request, socket).await.unwrap();
+    let query =
+        "subscription Watch($refs: [JobRef!]!) { jobUpdates(refs: $refs, maxStaleness: \"100ms\") { kind } }";
+    let payload = json!({ "query": query, "variables": { "refs": [external("mind", JOB)] } });
+    for message in [
+        json!({ "type": "connection_init", "payload": { "traceparent": traceparent(trace) } }),
+        json!({ "type": "subscribe", "id": "1", "payload": payload }),
+    ] {
+        socket.send(Message::text(message.to_string())).await.unwrap();
+    }
+    let mut kinds = Vec::new();
+    while let Some(Ok(message)) = socket.next().await {
+        let Ok(text) = message.to_text() else { continue };
+        let Ok(message) = serde_json::from_str::<Value>(text) else { continue };
+        match message["type"].as_str() {
+            Some("next") => {
+                kinds.push(message["payload"]["data"]["jobUpdates"]["kind"].as_str().unwrap().to_owned());
+            }
+            Some("complete") => break,
+            _ => {}
+        }
+    }
+    kinds
+}
+
+#[tokio::test]
+async fn a_job_is_one_trace_across_replicas_and_each_delivery_is_linked_to_its_look() {
+    let (redis, sink) = (Redis::start().await, Sink::http().await);
+    let rest = format!(
+        "store: {{ kind: redis, redis: {{ url: {{ env: REDIS_URL }}, lease: 3s }} }}\n\
+         follow: {{ fastest: 1s, slowest: 1s }}\n\
+         telemetry: {{ otlp_endpoint: '{}', otlp_headers: {{ env: OTLP_HEADERS }} }}",
+        sink.url()
+    );
+    let setup = Setup {
+        rest,
+        ..Setup::with(vec![MindBridgeJob::new(JOB, &[(0, "IN_PROGRESS"), (5, "COMPLETE")])], vec![])
+    };
+    let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
+    let config = Scratch::new(&setup.yaml(&simulator.mindbridge_url(), &simulator.supermetrics_url()));
+    let (url, mut replicas) = (redis.url(), Vec::new());
+    for instance in ["service.instance.id=a", "service.instance.id=b"] {
+        let mut env = secrets();
+        env.extend([("REDIS_URL", url.as_str()), ("OTEL_RESOURCE_ATTRIBUTES", instance)]);
+        let mut process = Process::start(&["serve", "--config", config.path()], &env);
+        let gateway = process.address("public").await;
+        replicas.push((process, gateway));
+    }
+    let began = Instant::now();
+    let (a, b) = tokio::join!(watch(replicas[0].1, TRACE), watch(replicas[1].1, OTHER_TRACE));
+    let watched = began.elapsed();
+    let told = a.len() + b.len();
+    assert!(a.len() > 1 && b.len() > 1, "{a:?} {b:?}");
+
+    let count = |spans: &[Got], name: &str| spans.iter().filter(|span| span.name == name).count();
+    let spans = sink
+        .spans("every delivery, and the look that saw the end", |all| {
+            let end = |span: &Got| span.name == "look" && span.says("job.state") == "SUCCEEDED";
+            count(all, "deliver") == told && all.iter().any(end)
+        })
+        .await;
+    let job = &spans.iter().find(|span| span.name == "look").unwrap().trace;
+    let looks: Vec<&Got> = spans.iter().filter(|span| span.name == "look").collect();
+    assert!(looks.len() > 2 && looks.iter().all(|look| look.trace == *job), "{looks:#?}");
+    let calls = |span: &Got| span.name.starts_with("GET /v1/async-results") || span.name.contains("/query");
+    for look in &looks {
+        let (trace, id) = &look.links[0];
+        let call = spans.iter().find(|span| span.id == *id).unwrap();
+        assert!(calls(call) && call.trace == *trace && call.trace != *job, "{look:?} {call:?}");
+        if look.says("look.asker") == "poll" {
+            one(&spans, "poll", |poll| {
+                poll.id == call.parent && poll.trace == *trace && poll.parent.is_empty()
+            });
+        }
+    }
+    for (instance, trace) in [("a", TRACE), ("b", OTHER_TRACE)] {
+        let subscription = one(&spans, "subscription", |span| span.trace == trace);
+        assert_eq!((subscription.parent.as_str(), subscription.instance.as_str()), (PARENT, instance));
+        let deliveries: Vec<&Got> =
+            spans.iter().filter(|span| span.name == "deliver" && span.instance == instance).collect();
+        assert!(deliveries.iter().any(|span| span.says("update.kind") == "ended"), "{deliveries:#?}");
+        for delivery in deliveries {
+            assert_eq!(delivery.trace, *job, "one trace a job");
+            let linked = |to: &Got| delivery.links.contains(&(to.trace.clone(), to.id.clone()));
+            assert!(linked(subscription), "{delivery:?}");
+            assert!(
+                looks.iter().any(|look| linked(look)),
+                "the look that brought it: {delivery:?} {looks:#?}"
+            );
+        }
+    }
+    let longest = spans.iter().max_by_key(|span| span.lasted).unwrap();
+    assert!(longest.lasted < watched / 2, "nothing lasts as a subscription does: {longest:?}");
+    assert_harmless(&sink, &spans);
+}
+
+/// An upstream that knows no job, and remembers the heads of its requests.
+async fn deaf_upstream(tasks: &mut JoinSet<()>) -> (String, Arc<Mutex<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let heads = Arc::new(Mutex::new(String::new()));
+    let heard = Arc::clone(&heads);
+    tasks.spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut head = vec![0; 4096];
+            let read = socket.read(&mut head).await.unwrap();
+            heard.lock().unwrap().push_str(&String::from_utf8_lossy(&head[..read]).to_lowercase());
+            let answer = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\nx-request-id: up-7\r\n\r\n";
+            socket.write_all(answer).await.unwrap();
+        }
+    });
+    (url, heads)
+}
+
+#[tokio::test]
+async fn an_upstream_is_told_of_the_trace_only_where_that_is_configured() {
+    let (mut tasks, sink) = (JoinSet::new(), Sink::http().await);
+    let ((told, told_heads), (untold, untold_heads)) =
+        (deaf_upstream(&mut tasks).await, deaf_upstream(&mut tasks).await);
+    let source = |url: &str, more: &str| {
+        format!(
+            "{{ upstream: mindbridge, base_url: '{url}', credential: {{ bearer: {{ env: MIND_TOKEN }} }}{more} }}"
+        )
+    };
+    let config = Scratch::new(&format!(
+        "server: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0 }}\nstore: {{ kind: memory }}\n\
+         sources: {{ told: {}, untold: {} }}\ntelemetry: {{ otlp_endpoint: '{}', sample_ratio: 0 }}",
+        source(&told, ", propagate_trace: true"),
+        source(&untold, ""),
+        sink.url()
+    ));
+    let mut process = Process::start(&["serve", "--config", config.path()], &secrets());
+    let gateway = process.address("public").await;
+    let parent = traceparent(TRACE);
+    for name in ["told", "untold"] {
+        let path = format!("/v1/jobs/{name}/{JOB}");
+        let answer =
+            wire::exchange(gateway, &wire::request("GET", &path, &[("traceparent", &parent)], "")).await;
+        assert_eq!(answer.status, 404, "{}", answer.body);
+    }
+    // the client's own decision goes before the ratio, for its own trace
+    let calls = |all: &[Got]| all.iter().filter(|span| span.name.starts_with("GET /v1/async")).count();
+    let spans = sink.spans("two calls", |all| calls(all) == 2).await;
+    let call = one(&spans, "GET /v1/async-results/{id}", |span| span.says("jobgate.source") == "told");
+    assert_eq!((call.says("upstream.request.id"), call.says("error.type")), ("up-7", "404"));
+    let expected = format!("traceparent: 00-{TRACE}-{}-01", call.id);
+    assert!(told_heads.lock().unwrap().contains(&expected), "{:?}", told_heads.lock().unwrap());
+    assert!(!untold_heads.lock().unwrap().contains("traceparent"), "{:?}", untold_heads.lock().unwrap());
+    assert!(spans.iter().all(|span| span.trace == TRACE), "the ratio of what begins here is 0: {spans:#?}");
+    assert!(spans.iter().any(|span| span.name == "GET /v1/jobs/{source}/{external_id}"), "{spans:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metrics_are_exported_both_ways() {
+    use jobgate::outbound::otlp::{self, Target};
+    for (sink, grpc) in [(Sink::http().await, false), (Sink::grpc().await, true)] {
+        let path = if grpc { "" } else { "/v1/metrics" };
+        let target = Target { endpoint: format!("{}{path}", sink.url()), grpc, headers: None };
+        let provider =
+            otlp::provider(otlp::metrics(&target).unwrap(), opentelemetry_sdk::Resource::builder().build());
+        provider.meter("test").u64_counter("test.counted").build().add(1, &[]);
+        // as the library's own thread does, outside the runtime
+        let ended = tokio::task::spawn_blocking(move || provider.shutdown());
+        tokio::time::timeout(Duration::from_secs(30), ended).await.unwrap().unwrap().unwrap();
+        assert!(sink.metrics().contains(&"test.counted".to_owned()), "{:?}", sink.metrics());
+    }
+}
+
+#[test]
+fn no_two_attributes_have_one_name() {
+    let mut names: Vec<&str> = SPANS.iter().flat_map(|sort| sort.keys).map(|key: &Key| key.name()).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), 25);
+}

@@ -1,0 +1,230 @@
+//! A real receiver of OTLP, over gRPC or over HTTP: what it was sent, span by span, and every byte of it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::routing::post;
+use http::{HeaderMap, header};
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
+    MetricsService, MetricsServiceServer,
+};
+use opentelemetry_proto::tonic::collector::metrics::v1::{
+    ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
+use prost::Message as _;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status};
+
+/// For how long a test waits for spans: only a broken exporter makes it.
+const LIMIT: Duration = Duration::from_secs(40);
+
+/// One span as it was received.
+#[derive(Clone, Debug)]
+pub(crate) struct Got {
+    pub(crate) instance: String,
+    pub(crate) name: String,
+    pub(crate) trace: String,
+    pub(crate) id: String,
+    pub(crate) parent: String,
+    pub(crate) said: BTreeMap<String, String>,
+    /// Trace and span of each.
+    pub(crate) links: Vec<(String, String)>,
+    pub(crate) lasted: Duration,
+}
+
+impl Got {
+    pub(crate) fn says(&self, key: &str) -> &str {
+        self.said.get(key).map_or("", String::as_str)
+    }
+}
+
+/// What was received.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Received {
+    spans: Arc<Mutex<Vec<Got>>>,
+    metrics: Arc<Mutex<Vec<String>>>,
+    bytes: Arc<Mutex<Vec<u8>>>,
+    headers: Arc<Mutex<Vec<String>>>,
+}
+
+/// A receiver at work. Dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Sink {
+    pub(crate) received: Received,
+    address: SocketAddr,
+    _tasks: JoinSet<()>,
+}
+
+impl Sink {
+    pub(crate) async fn http() -> Self {
+        let received = Received::default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let routes = Router::new()
+            .route("/v1/traces", post(traces))
+            .route("/v1/metrics", post(metrics))
+            .with_state(received.clone());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { axum::serve(listener, routes).await.unwrap() });
+        Self { received, address, _tasks: tasks }
+    }
+
+    pub(crate) async fn grpc() -> Self {
+        let received = Received::default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tonic::transport::Server::builder()
+            .add_service(TraceServiceServer::new(received.clone()))
+            .add_service(MetricsServiceServer::new(received.clone()))
+            .serve_with_incoming(TcpIncoming::from(listener));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { server.await.unwrap() });
+        Self { received, address, _tasks: tasks }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// All spans, once `enough` is content with them.
+    pub(crate) async fn spans(&self, what: &str, enough: impl Fn(&[Got]) -> bool + Send + Sync) -> Vec<Got> {
+        let wait = async {
+            let mut again = tokio::time::interval(Duration::from_millis(20));
+            loop {
+                again.tick().await;
+                let spans = self.received.spans.lock().unwrap().clone();
+                if enough(&spans) {
+                    return spans;
+                }
+            }
+        };
+        let spans = tokio::time::timeout(LIMIT, wait).await;
+        assert!(spans.is_ok(), "not received: {what}; but {:#?}", self.received.spans.lock().unwrap());
+        spans.unwrap()
+    }
+
+    /// The names of the metrics that were received.
+    pub(crate) fn metrics(&self) -> Vec<String> {
+        self.received.metrics.lock().unwrap().clone()
+    }
+
+    /// Every byte that was received, and every header apart from them.
+    pub(crate) fn bytes(&self) -> (Vec<u8>, Vec<String>) {
+        (self.received.bytes.lock().unwrap().clone(), self.received.headers.lock().unwrap().clone())
+    }
+}
+
+impl Received {
+    fn take_spans(&self, request: ExportTraceServiceRequest) {
+        let mut spans = self.spans.lock().unwrap();
+        for of_resource in request.resource_spans {
+            let resource = said(&of_resource.resource.unwrap().attributes);
+            assert!(resource.contains_key("service.name"), "{resource:?}");
+            let instance = resource["service.instance.id"].clone();
+            for span in of_resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
+                spans.push(Got {
+                    instance: instance.clone(),
+                    said: said(&span.attributes),
+                    trace: hex(&span.trace_id),
+                    id: hex(&span.span_id),
+                    parent: hex(&span.parent_span_id),
+                    links: span.links.iter().map(|link| (hex(&link.trace_id), hex(&link.span_id))).collect(),
+                    lasted: Duration::from_nanos(
+                        span.end_time_unix_nano.saturating_sub(span.start_time_unix_nano),
+                    ),
+                    name: span.name,
+                });
+            }
+        }
+    }
+
+    fn take_metrics(&self, request: ExportMetricsServiceRequest) {
+        let scopes = request.resource_metrics.into_iter().flat_map(|resource| resource.scope_metrics);
+        let names = scopes.flat_map(|scope| scope.metrics).map(|metric| metric.name);
+        self.metrics.lock().unwrap().extend(names);
+    }
+
+    fn note(&self, bytes: &[u8], headers: &HeaderMap) {
+        self.bytes.lock().unwrap().extend_from_slice(bytes);
+        let headers =
+            headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap_or_default()));
+        self.headers.lock().unwrap().extend(headers);
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn said(attributes: &[KeyValue]) -> BTreeMap<String, String> {
+    let text = |one: &KeyValue| match one.value.clone().unwrap().value.unwrap() {
+        any_value::Value::StringValue(text) => text,
+        any_value::Value::IntValue(number) => number.to_string(),
+        other => format!("{other:?}"),
+    };
+    attributes.iter().map(|one| (one.key.clone(), text(one))).collect()
+}
+
+const PROTOBUF: [(header::HeaderName, &str); 1] = [(header::CONTENT_TYPE, "application/x-protobuf")];
+
+async fn traces(
+    State(received): State<Received>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> ([(header::HeaderName, &'static str); 1], Vec<u8>) {
+    received.note(&body, &headers);
+    received.take_spans(ExportTraceServiceRequest::decode(body).unwrap());
+    (PROTOBUF, ExportTraceServiceResponse::default().encode_to_vec())
+}
+
+async fn metrics(
+    State(received): State<Received>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> ([(header::HeaderName, &'static str); 1], Vec<u8>) {
+    received.note(&body, &headers);
+    received.take_metrics(ExportMetricsServiceRequest::decode(body).unwrap());
+    (PROTOBUF, ExportMetricsServiceResponse::default().encode_to_vec())
+}
+
+#[tonic::async_trait]
+impl TraceService for Received {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let headers = request.metadata().clone().into_headers();
+        let request = request.into_inner();
+        self.note(&request.encode_to_vec(), &headers);
+        self.take_spans(request);
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+#[tonic::async_trait]
+impl MetricsService for Received {
+    async fn export(
+        &self,
+        request: Request<ExportMetricsServiceRequest>,
+    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
+        let headers = request.metadata().clone().into_headers();
+        let request = request.into_inner();
+        self.note(&request.encode_to_vec(), &headers);
+        self.take_metrics(request);
+        Ok(Response::new(ExportMetricsServiceResponse::default()))
+    }
+}
