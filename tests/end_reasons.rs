@@ -110,6 +110,25 @@ fn subscribe() -> Value {
     json!({ "id": "1", "type": "subscribe", "payload": payload })
 }
 
+/// One frame, masked with zeros.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match u16::try_from(payload.len()) {
+        Ok(short @ 0..126) => frame.push(0x80 | u8::try_from(short).unwrap()),
+        Ok(long) => {
+            frame.push(0x80 | 126);
+            frame.extend_from_slice(&long.to_be_bytes());
+        }
+        Err(_) => {
+            frame.push(0x80 | 127);
+            frame.extend_from_slice(&(payload.len() as u64).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&[0; 4]);
+    frame.extend_from_slice(payload);
+    frame
+}
+
 /// A WebSocket that does as it is told, and answers nothing by itself.
 struct Socket(TcpStream);
 
@@ -118,24 +137,9 @@ impl Socket {
         self.send(TEXT, message.to_string().as_bytes()).await;
     }
 
-    /// Sends one frame, masked with zeros.
     async fn send(&mut self, first: u8, payload: &[u8]) {
-        let mut frame = vec![first];
-        match u16::try_from(payload.len()) {
-            Ok(short @ 0..126) => frame.push(0x80 | u8::try_from(short).unwrap()),
-            Ok(long) => {
-                frame.push(0x80 | 126);
-                frame.extend(long.to_be_bytes());
-            }
-            Err(_) => {
-                frame.push(0x80 | 127);
-                frame.extend((payload.len() as u64).to_be_bytes());
-            }
-        }
-        frame.extend([0; 4]);
-        frame.extend(payload);
         // a gateway that has read enough may have closed before it has read all
-        self.0.write_all(&frame).await.ok();
+        self.0.write_all(&frame(first, payload)).await.ok();
     }
 
     /// The next frame; none at the end.
@@ -267,12 +271,9 @@ impl World {
             EndReason::SlowPeer => {
                 let mut socket = gateway.open(id, "jg_alice").await;
                 let echoed = json!({ "type": "ping", "payload": { "x": "x".repeat(MESSAGE - 100) } });
-                // each is answered with as much, and nothing of that is read
-                let flood = async {
-                    for _ in 0..1_000 {
-                        socket.say(&echoed).await;
-                    }
-                };
+                let echoed = frame(TEXT, echoed.to_string().as_bytes());
+                // each is answered with as much, and nothing of that is read: until the gateway takes no more, and then hangs up
+                let flood = async { while socket.0.write_all(&echoed).await.is_ok() {} };
                 tokio::time::timeout(LIMIT, flood).await.unwrap();
                 None
             }

@@ -106,7 +106,7 @@ pub fn level() -> Level {
 /// Puts what lasts back in force, once the while is over.
 pub(super) fn fall_back(now: Instant) {
     let mut state = lock();
-    if !state.for_now.as_ref().is_some_and(|(_, until)| *until <= now) {
+    if state.for_now.as_ref().is_none_or(|(_, until)| *until > now) {
         return;
     }
     state.for_now = None;
