@@ -65,7 +65,6 @@ impl Page {
 fn from_the_start(instrument: Instrument) -> Vec<Words> {
     let words: &[&'static str] = match instrument {
         Instrument::ConfigReloads => &["applied", "refused", "unchanged"],
-        Instrument::TelemetryDropped => &["spans", "metrics"],
         // those that alerts wait for
         Instrument::Errors => &["INTERNAL_SERVER_ERROR", "OVERLOADED"],
         Instrument::CacheReads => &["near", "store", "none"],
