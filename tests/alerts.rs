@@ -63,7 +63,9 @@ fn selected(expression: &str) -> Vec<&str> {
         let end = rest.find(|letter| !is_name(letter)).unwrap_or(rest.len());
         let (name, after) = rest.split_at(end);
         let quoted = after.starts_with('"') || after.starts_with("-.");
-        if after.starts_with('{') || (!quoted && (name.starts_with("jobgate_") || name.starts_with("process_"))) {
+        if after.starts_with('{')
+            || (!quoted && (name.starts_with("jobgate_") || name.starts_with("process_")))
+        {
             found.push(name);
         }
         rest = after;
@@ -94,7 +96,10 @@ fn each_alert_has_both_tests_a_severity_and_a_way_to_help() {
     for alert in &alerts {
         let name = alert["alert"].as_str().unwrap();
         assert!(names.insert(name.to_owned()), "{name} is there twice");
-        assert!(matches!(alert["labels"]["severity"].as_str(), Some("critical" | "warning" | "info")), "{name}");
+        assert!(
+            matches!(alert["labels"]["severity"].as_str(), Some("critical" | "warning" | "info")),
+            "{name}"
+        );
         for said in ["summary", "description"] {
             assert!(alert["annotations"][said].as_str().is_some_and(|text| text.len() > 10), "{name} {said}");
         }

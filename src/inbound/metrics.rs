@@ -78,7 +78,8 @@ fn format(headers: &HeaderMap) -> Format {
     let mut ranges = accepted.flat_map(|list| list.split(','));
     let names = |range: &str| {
         let mut parts = range.split(';').map(str::trim);
-        let named = parts.next().is_some_and(|media| media.eq_ignore_ascii_case("application/openmetrics-text"));
+        let named =
+            parts.next().is_some_and(|media| media.eq_ignore_ascii_case("application/openmetrics-text"));
         let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok());
         named && weight.is_none_or(|weight| weight > 0.0)
     };
@@ -180,7 +181,9 @@ mod tests {
             (Some("text/plain;version=0.0.4"), Format::Classic),
             (Some("application/openmetrics-text; version=1.0.0"), Format::OpenMetrics),
             (
-                Some("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1"),
+                Some(
+                    "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1",
+                ),
                 Format::OpenMetrics,
             ),
             (Some("application/openmetrics-text;q=0, text/plain"), Format::Classic),

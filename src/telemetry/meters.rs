@@ -9,9 +9,9 @@ mod otlp;
 mod process;
 mod readings;
 mod table;
-mod text;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::time::Duration;
 
@@ -309,11 +309,7 @@ pub fn found_told(source: &SourceName, since_found: Duration) {
 /// Notes how old the news of an update was when it was handed to a stream.
 pub fn news_told(source: &SourceName, news: News) {
     let basis = if news.said { "upstream" } else { "look" };
-    observe(
-        Instrument::NotificationLag,
-        [source.into(), basis.into(), Word::None],
-        news.lag.as_secs_f64(),
-    );
+    observe(Instrument::NotificationLag, [source.into(), basis.into(), Word::None], news.lag.as_secs_f64());
     observe(Instrument::LookInterval, one(source), news.between.as_secs_f64());
     found_told(source, news.since_found);
 }

@@ -90,19 +90,19 @@ impl PushMetricExporter for Collector {
         let mut told = self.0.lock().unwrap();
         for metric in metrics.scope_metrics().flat_map(|scope| scope.metrics()) {
             let (name, unit) = (metric.name(), metric.unit());
-            match metric.data() {
-                AggregatedMetrics::U64(MetricData::Sum(sum)) => told.extend(sum.data_points().map(|point| {
-                    let labels: Vec<String> =
-                        point.attributes().map(|one| format!("{}={}", one.key, one.value)).collect();
+            if let AggregatedMetrics::U64(MetricData::Sum(sum)) = metric.data() {
+                told.extend(sum.data_points().map(|point| {
+                    let labels = point.attributes().map(|one| format!("{}={}", one.key, one.value));
+                    let labels: Vec<String> = labels.collect();
                     format!("{name} {unit} {} {}", labels.join(","), point.value())
-                })),
-                AggregatedMetrics::F64(MetricData::Histogram(spread)) => {
-                    told.extend(spread.data_points().map(|point| format!("{name} {unit} {}", point.bounds().count())));
-                }
-                AggregatedMetrics::F64(MetricData::Gauge(gauge)) => {
-                    told.extend(gauge.data_points().map(|point| format!("{name} {unit} {}", point.value())));
-                }
-                _ => told.push(format!("{name} {unit}")),
+                }));
+            } else if let AggregatedMetrics::F64(MetricData::Histogram(spread)) = metric.data() {
+                let bounds = spread.data_points().map(|point| point.bounds().count());
+                told.extend(bounds.map(|bounds| format!("{name} {unit} {bounds}")));
+            } else if let AggregatedMetrics::F64(MetricData::Gauge(gauge)) = metric.data() {
+                told.extend(gauge.data_points().map(|point| format!("{name} {unit} {}", point.value())));
+            } else {
+                told.push(format!("{name} {unit}"));
             }
         }
         Ok(())
