@@ -75,7 +75,7 @@ pub(super) fn observe(instrument: Instrument, words: &Words, value: f64) {
     let told = TOLD.get().and_then(|told| told.get(instrument as usize));
     let Some(Told::Histogram(histogram)) = told else { return };
     with_attributes(&Labels::new(instrument, words.clone()), |attributes| {
-        histogram.record(value, attributes)
+        histogram.record(value, attributes);
     });
 }
 

@@ -177,7 +177,7 @@ impl Instrument {
 
     /// Its name without the ending that says that it counts.
     pub(super) fn stem(self) -> &'static str {
-        self.name().strip_suffix("_total").unwrap_or(self.name())
+        self.name().strip_suffix("_total").unwrap_or_else(|| self.name())
     }
 
     /// Its unit, as a collector knows it.

@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex};
 use opentelemetry::Context;
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState};
 use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData, ResourceMetrics};
+use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData, ResourceMetrics, ScopeMetrics};
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::metrics::{SdkMeterProvider, Temporality};
 
@@ -88,7 +88,7 @@ struct Collector(Arc<Mutex<Vec<String>>>);
 impl PushMetricExporter for Collector {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
         let mut told = self.0.lock().unwrap();
-        for metric in metrics.scope_metrics().flat_map(|scope| scope.metrics()) {
+        for metric in metrics.scope_metrics().flat_map(ScopeMetrics::metrics) {
             let (name, unit) = (metric.name(), metric.unit());
             if let AggregatedMetrics::U64(MetricData::Sum(sum)) = metric.data() {
                 told.extend(sum.data_points().map(|point| {
