@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::support::scratch::Scratch;
 
 /// What others tell of pods: kube-state-metrics, and the kubelet.
-const OTHERS: [&str; 4] = ["kube_", "kubelet_", "container_", "jobgate:"];
+const OTHERS: [&str; 3] = ["kube_", "kubelet_", "container_"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
