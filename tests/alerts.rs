@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use jobgate::telemetry::meters::{Instrument, Kind};
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use crate::support::scratch::Scratch;
 
 /// What others tell of pods: kube-state-metrics, and the kubelet.
-const OTHERS: [&str; 4] = ["kube_", "kubelet_", "container_", "jobgate:"];
+const OTHERS: [&str; 3] = ["kube_", "kubelet_", "container_"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
@@ -130,6 +132,17 @@ fn rules_and_dashboard_ask_for_what_exists() {
         }
     }
     assert!(expressions.len() > in_rules + 25, "the dashboard was read");
+    let as_rules: Vec<Value> = expressions
+        .iter()
+        .skip(in_rules)
+        .enumerate()
+        .map(|(place, expression)| {
+            let expression = expression.replace("$__rate_interval", "5m");
+            json!({ "record": format!("dashboard:expression{place}"), "expr": expression })
+        })
+        .collect();
+    let file = Scratch::new(&json!({ "groups": [{ "name": "dashboard", "rules": as_rules }] }).to_string());
+    promtool(&["check", "rules", file.path()]);
     let recorded: BTreeSet<String> =
         rules().iter().filter_map(|rule| rule["record"].as_str().map(ToOwned::to_owned)).collect();
     let ours = ours();

@@ -291,8 +291,8 @@ impl Watched {
             let news = News {
                 lag: since(found.changed_at, now),
                 said: found.said,
-                between: since(found.looked_before, found.found_at),
-                since_found: since(found.found_at, now),
+                between: since(found.looked_before, found.at),
+                since_found: since(found.at, now),
             };
             meters::news_told(&self.interest.key().source, news);
         }
