@@ -120,9 +120,8 @@ impl Live {
 pub struct RequestId(pub HeaderValue);
 
 /// Puts the layers around all routes and the fallback of a router. The first is the outermost.
-pub fn around(routes: Router, settings: Settings) -> Router {
-    let live = Live::new(&settings);
-    around_live(routes, &settings, live)
+pub fn around(routes: Router, settings: &Settings) -> Router {
+    around_live(routes, settings, Live::new(settings))
 }
 
 /// The same, with what can change under way.

@@ -11,9 +11,8 @@ use super::layers::{self, Live, Settings};
 use super::{page, rest};
 
 /// The public door.
-pub fn public(door: Door, jobs: Jobs, clients: ClientLimits, settings: Settings) -> Router {
-    let live = Live::new(&settings);
-    public_live(door, jobs, clients, &settings, live)
+pub fn public(door: Door, jobs: Jobs, clients: ClientLimits, settings: &Settings) -> Router {
+    public_live(door, jobs, clients, settings, Live::new(settings))
 }
 
 /// The same, with what can change under way.

@@ -90,7 +90,9 @@ impl Inner {
     fn poll(self: &Arc<Self>, source: &SourceName, due: &[JobKey]) {
         let Some(reader) = self.readers.get(source) else {
             // it went between the round and now: if it comes back, they are looked at again
-            due.iter().for_each(|key| self.following.rest(key));
+            for key in due {
+                self.following.rest(key);
+            }
             return;
         };
         for companions in due.chunks(reader.upstream().ids_a_request()) {

@@ -29,5 +29,5 @@ pub(crate) fn public(jobs: &Jobs) -> (Router, Streams) {
         wait,
         streams.clone(),
     );
-    (router::public(door, jobs.clone(), ClientLimits::default(), Settings::default()), streams)
+    (router::public(door, jobs.clone(), ClientLimits::default(), &Settings::default()), streams)
 }

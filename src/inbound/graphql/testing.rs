@@ -201,6 +201,6 @@ pub(super) fn house(settings: StreamSettings) -> House {
         streams.clone(),
     );
     let routes = Router::new().route("/graphql", door.clone().route());
-    let app = layers::around(routes, Settings::default());
+    let app = layers::around(routes, &Settings::default());
     House { app, door, streams, tasks, running, value, guests }
 }

@@ -20,7 +20,7 @@ fn app(settings: Settings) -> Router {
         .route("/panics", get(async || -> StatusCode { panic!("secret in a panic") }))
         .route("/hangs", get(pending::<StatusCode>))
         .route("/reads", post(read));
-    around(routes, settings)
+    around(routes, &settings)
 }
 
 fn get_request(path: &str) -> Request {

@@ -107,7 +107,9 @@ impl Slot {
     /// Notes that these were shown to the source before.
     pub(super) fn remember(&self, shown: Vec<Credential>) {
         let mut state = self.lock();
-        shown.into_iter().for_each(|credential| state.remember(credential));
+        for credential in shown {
+            state.remember(credential);
+        }
     }
 
     pub(super) fn current(&self) -> Option<Credential> {

@@ -62,7 +62,7 @@ mod tests {
         let before = config("sources: { a: SOURCE }");
         let next = config(
             "sources: { a: SOURCE, b: SOURCE }\nserver: { allowed_origins: ['https://c.example'], max_body: 1MiB }\n\
-             cache: { fresh_for: 1s, rows_for: 1s }\nlimits: { burst: 7 }\ntelemetry: { log_format: json }",
+             cache: { fresh_for: 1s, rows_for: 1s }\nlimits: { burst: 7000 }\ntelemetry: { log_format: json }",
         );
         let names = [
             "cache.fresh_for",
