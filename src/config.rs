@@ -50,8 +50,8 @@ pub use server::{ServerConfig, TlsConfig};
 pub use sources::{BudgetConfig, SourceConfig};
 pub use store::{StoreConfig, StoreKind};
 pub use streams::StreamsConfig;
-pub use telemetry::{LogFormat, OtlpProtocol, Ratio, TelemetryConfig};
 pub(crate) use telemetry::endpoint_fault;
+pub use telemetry::{LogFormat, OtlpProtocol, Ratio, TelemetryConfig};
 pub use tier::{RedisConfig, RedisMode};
 pub use watch_tokens::WatchTokensConfig;
 

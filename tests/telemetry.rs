@@ -76,8 +76,11 @@ async fn ask(gateway: SocketAddr, trace: &str) -> Value {
     let query = "query One($ref: JobRef!) { job(ref: $ref) { ... on Job { state } } }";
     let body = json!({ "query": query, "variables": { "ref": external("mind", JOB) } }).to_string();
     let parent = traceparent(trace);
-    let headers =
-        [("content-type", "application/json"), ("accept", "application/json"), ("traceparent", parent.as_str())];
+    let headers = [
+        ("content-type", "application/json"),
+        ("accept", "application/json"),
+        ("traceparent", parent.as_str()),
+    ];
     wire::exchange(gateway, &wire::request("POST", "/graphql", &headers, &body)).await.data()
 }
 
@@ -97,8 +100,9 @@ async fn a_query_is_a_tree(sink: Sink, rest: &str, more: &[(&str, &str)]) {
     assert_eq!(ask(gateway, OTHER_TRACE).await["job"]["state"], "SUCCEEDED");
 
     let requests = |spans: &[Got]| spans.iter().filter(|span| span.name == "POST /graphql").count() == 2;
-    let spans =
-        sink.spans("two requests and a look", |all| requests(all) && all.iter().any(|it| it.name == "ingest")).await;
+    let spans = sink
+        .spans("two requests and a look", |all| requests(all) && all.iter().any(|it| it.name == "ingest"))
+        .await;
     let of = |trace: &'static str| move |span: &Got| span.trace == trace;
     let request = one(&spans, "POST /graphql", of(TRACE));
     assert_eq!(request.parent, PARENT, "the client's own span");
@@ -114,7 +118,11 @@ async fn a_query_is_a_tree(sink: Sink, rest: &str, more: &[(&str, &str)]) {
     assert_eq!((call.says("server.address"), call.says("jobgate.source")), ("127.0.0.1", "mind"));
     let hit = one(&spans, "lookup", of(OTHER_TRACE));
     assert_eq!((hit.says("cache.outcome"), hit.says("flight.role")), ("hit", ""));
-    assert_eq!(spans.iter().filter(|span| span.name.starts_with("GET")).count(), 1, "the second asked nobody");
+    assert_eq!(
+        spans.iter().filter(|span| span.name.starts_with("GET")).count(),
+        1,
+        "the second asked nobody"
+    );
 
     let look = one(&spans, "look", |_| true);
     assert_eq!((look.says("job.state"), look.says("look.asker")), ("SUCCEEDED", "client"));
@@ -143,7 +151,12 @@ async fn a_query_is_a_tree_of_spans_over_grpc() {
 async fn a_query_is_a_tree_of_spans_over_http_by_the_standard_variables() {
     let sink = Sink::http().await;
     let url = sink.url();
-    a_query_is_a_tree(sink, "", &[("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()), ("OTEL_SERVICE_NAME", "gate")]).await;
+    a_query_is_a_tree(
+        sink,
+        "",
+        &[("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()), ("OTEL_SERVICE_NAME", "gate")],
+    )
+    .await;
 }
 
 /// A subscription on a WebSocket whose `connection_init` brings a `traceparent`: the kinds of its updates, to its end.
@@ -152,7 +165,8 @@ async fn watch(gateway: SocketAddr, trace: &str) -> Vec<String> {
     let mut request = "ws://localhost/graphql".into_client_request().unwrap();
     request.headers_mut().insert("sec-websocket-protocol", "graphql-transport-ws".parse().unwrap());
     let (mut socket, _) = client_async(request, socket).await.unwrap();
-    let query = "subscription Watch($refs: [JobRef!]!) { jobUpdates(refs: $refs, maxStaleness: \"100ms\") { kind } }";
+    let query =
+        "subscription Watch($refs: [JobRef!]!) { jobUpdates(refs: $refs, maxStaleness: \"100ms\") { kind } }";
     let payload = json!({ "query": query, "variables": { "refs": [external("mind", JOB)] } });
     for message in [
         json!({ "type": "connection_init", "payload": { "traceparent": traceparent(trace) } }),
@@ -184,7 +198,10 @@ async fn a_job_is_one_trace_across_replicas_and_each_delivery_is_linked_to_its_l
          telemetry: {{ otlp_endpoint: '{}', otlp_headers: {{ env: OTLP_HEADERS }} }}",
         sink.url()
     );
-    let setup = Setup { rest, ..Setup::with(vec![MindBridgeJob::new(JOB, &[(0, "IN_PROGRESS"), (5, "COMPLETE")])], vec![]) };
+    let setup = Setup {
+        rest,
+        ..Setup::with(vec![MindBridgeJob::new(JOB, &[(0, "IN_PROGRESS"), (5, "COMPLETE")])], vec![])
+    };
     let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
     let config = Scratch::new(&setup.yaml(&simulator.mindbridge_url(), &simulator.supermetrics_url()));
     let (url, mut replicas) = (redis.url(), Vec::new());
@@ -217,7 +234,9 @@ async fn a_job_is_one_trace_across_replicas_and_each_delivery_is_linked_to_its_l
         let call = spans.iter().find(|span| span.id == *id).unwrap();
         assert!(calls(call) && call.trace == *trace && call.trace != *job, "{look:?} {call:?}");
         if look.says("look.asker") == "poll" {
-            one(&spans, "poll", |poll| poll.id == call.parent && poll.trace == *trace && poll.parent.is_empty());
+            one(&spans, "poll", |poll| {
+                poll.id == call.parent && poll.trace == *trace && poll.parent.is_empty()
+            });
         }
     }
     for (instance, trace) in [("a", TRACE), ("b", OTHER_TRACE)] {
@@ -230,7 +249,10 @@ async fn a_job_is_one_trace_across_replicas_and_each_delivery_is_linked_to_its_l
             assert_eq!(delivery.trace, *job, "one trace a job");
             let linked = |to: &Got| delivery.links.contains(&(to.trace.clone(), to.id.clone()));
             assert!(linked(subscription), "{delivery:?}");
-            assert!(looks.iter().any(|look| linked(look)), "the look that brought it: {delivery:?} {looks:#?}");
+            assert!(
+                looks.iter().any(|look| linked(look)),
+                "the look that brought it: {delivery:?} {looks:#?}"
+            );
         }
     }
     let longest = spans.iter().max_by_key(|span| span.lasted).unwrap();
@@ -262,7 +284,9 @@ async fn an_upstream_is_told_of_the_trace_only_where_that_is_configured() {
     let ((told, told_heads), (untold, untold_heads)) =
         (deaf_upstream(&mut tasks).await, deaf_upstream(&mut tasks).await);
     let source = |url: &str, more: &str| {
-        format!("{{ upstream: mindbridge, base_url: '{url}', credential: {{ bearer: {{ env: MIND_TOKEN }} }}{more} }}")
+        format!(
+            "{{ upstream: mindbridge, base_url: '{url}', credential: {{ bearer: {{ env: MIND_TOKEN }} }}{more} }}"
+        )
     };
     let config = Scratch::new(&format!(
         "server: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0 }}\nstore: {{ kind: memory }}\n\
@@ -276,12 +300,14 @@ async fn an_upstream_is_told_of_the_trace_only_where_that_is_configured() {
     let parent = traceparent(TRACE);
     for name in ["told", "untold"] {
         let path = format!("/v1/jobs/{name}/{JOB}");
-        let answer = wire::exchange(gateway, &wire::request("GET", &path, &[("traceparent", &parent)], "")).await;
+        let answer =
+            wire::exchange(gateway, &wire::request("GET", &path, &[("traceparent", &parent)], "")).await;
         assert_eq!(answer.status, 404, "{}", answer.body);
     }
     // the client's own decision goes before the ratio, for its own trace
     let calls = |all: &[Got]| all.iter().filter(|span| span.name.starts_with("GET /v1/async")).count();
-    let spans = sink.spans("two calls", |all| calls(all) == 2).await;
+    let requests = |all: &[Got]| all.iter().filter(|span| span.name.starts_with("GET /v1/jobs/")).count();
+    let spans = sink.spans("two calls", |all| calls(all) == 2 && requests(all) == 2).await;
     let call = one(&spans, "GET /v1/async-results/{id}", |span| span.says("jobgate.source") == "told");
     assert_eq!((call.says("upstream.request.id"), call.says("error.type")), ("up-7", "404"));
     let expected = format!("traceparent: 00-{TRACE}-{}-01", call.id);
@@ -297,7 +323,8 @@ async fn metrics_are_exported_both_ways() {
     for (sink, grpc) in [(Sink::http().await, false), (Sink::grpc().await, true)] {
         let path = if grpc { "" } else { "/v1/metrics" };
         let target = Target { endpoint: format!("{}{path}", sink.url()), grpc, headers: None };
-        let provider = otlp::provider(otlp::metrics(&target).unwrap(), opentelemetry_sdk::Resource::builder().build());
+        let provider =
+            otlp::provider(otlp::metrics(&target).unwrap(), opentelemetry_sdk::Resource::builder().build());
         provider.meter("test").u64_counter("test.counted").build().add(1, &[]);
         // as the library's own thread does, outside the runtime
         let ended = tokio::task::spawn_blocking(move || provider.shutdown());

@@ -85,7 +85,11 @@ impl Ratio {
     const WHOLE: u32 = 1_000_000;
 
     /// A share of 0 to 1, to a millionth.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is checked to lie between 0 and 1")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it is checked to lie between 0 and 1"
+    )]
     pub fn new(share: f64) -> Option<Self> {
         let parts = (share * f64::from(Self::WHOLE)).round() as u32;
         (0.0..=1.0).contains(&share).then_some(Self { parts_per_million: parts })
@@ -127,7 +131,8 @@ impl JsonSchema for Ratio {
 
 impl RawTelemetry {
     pub(super) fn accept(self, faults: &mut Faults) -> TelemetryConfig {
-        let mut secret = |secret: Option<RawSecretRef>, path| secret.and_then(|secret| secret.accept(path, faults));
+        let mut secret =
+            |secret: Option<RawSecretRef>, path| secret.and_then(|secret| secret.accept(path, faults));
         let config = TelemetryConfig {
             log_format: self.log_format,
             log_level: self.log_level,

@@ -219,7 +219,8 @@ impl Inner {
                 let flight = Flight::new(Arc::clone(self), Arc::clone(&reader), asker.clone());
                 let task = flight.fly(companions, place.map(Arc::clone));
                 // what nobody waits for belongs to no request
-                let below = if *asker == Asker::Background { trace::Place::default() } else { trace::Place::here() };
+                let below =
+                    if *asker == Asker::Background { trace::Place::default() } else { trace::Place::here() };
                 self.spawner.spawn(TaskKind::Flight, Box::pin(below.hold(task)));
             }
         }

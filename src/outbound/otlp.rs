@@ -57,7 +57,11 @@ impl From<ExporterBuildError> for OtlpError {
 pub fn spans(target: &Target) -> Result<SpanExporter, OtlpError> {
     let headers = target.headers()?;
     let built = if target.grpc {
-        SpanExporter::builder().with_tonic().with_endpoint(&target.endpoint).with_metadata(metadata(headers)).build()
+        SpanExporter::builder()
+            .with_tonic()
+            .with_endpoint(&target.endpoint)
+            .with_metadata(metadata(headers))
+            .build()
     } else {
         SpanExporter::builder()
             .with_http()
@@ -77,7 +81,11 @@ pub fn spans(target: &Target) -> Result<SpanExporter, OtlpError> {
 pub fn metrics(target: &Target) -> Result<MetricExporter, OtlpError> {
     let headers = target.headers()?;
     let built = if target.grpc {
-        MetricExporter::builder().with_tonic().with_endpoint(&target.endpoint).with_metadata(metadata(headers)).build()
+        MetricExporter::builder()
+            .with_tonic()
+            .with_endpoint(&target.endpoint)
+            .with_metadata(metadata(headers))
+            .build()
     } else {
         MetricExporter::builder()
             .with_http()
@@ -91,6 +99,14 @@ pub fn metrics(target: &Target) -> Result<MetricExporter, OtlpError> {
 }
 
 impl Target {
+    /// Says whether the headers can be read.
+    ///
+    /// # Errors
+    /// When they cannot.
+    pub fn check(&self) -> Result<(), OtlpError> {
+        self.headers().map(drop)
+    }
+
     fn headers(&self) -> Result<HeaderMap, OtlpError> {
         let text = self.headers.as_ref().map_or("", |headers| headers.expose_secret());
         let mut headers = HeaderMap::new();

@@ -64,12 +64,9 @@ impl TaskKind {
     /// What the death of such a task means.
     pub const fn on_panic(self) -> OnPanic {
         match self {
-            Self::Flight
-            | Self::Poll
-            | Self::Resume
-            | Self::Connection
-            | Self::Stream
-            | Self::Telemetry => OnPanic::Contained,
+            Self::Flight | Self::Poll | Self::Resume | Self::Connection | Self::Stream | Self::Telemetry => {
+                OnPanic::Contained
+            }
             Self::Poller
             | Self::Replicas
             | Self::Keys

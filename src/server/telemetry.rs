@@ -80,6 +80,23 @@ impl Telling {
     }
 }
 
+/// Says whether what tells a collector could be started. Connects to nobody.
+///
+/// # Errors
+/// As [`Telling::start`] does.
+pub fn check(config: &Config, env: &Environment) -> anyhow::Result<()> {
+    let settings = Settings { config, env };
+    for signal in [&TRACES, &METRICS] {
+        if let Some(target) = settings.target(signal)? {
+            target.check().context("telemetry.otlp_headers")?;
+            settings.trace_key()?;
+            settings.sampling()?;
+            settings.batches()?;
+        }
+    }
+    Ok(())
+}
+
 /// The names of one signal in the variables, and its path.
 struct Signal {
     word: &'static str,
@@ -109,7 +126,8 @@ impl Settings<'_> {
     /// Where a signal goes; nowhere unless somebody says so.
     fn target(&self, signal: &Signal) -> anyhow::Result<Option<Target>> {
         let word = signal.word;
-        let disabled = self.variable("OTEL_SDK_DISABLED").is_some_and(|text| text.eq_ignore_ascii_case("true"));
+        let disabled =
+            self.variable("OTEL_SDK_DISABLED").is_some_and(|text| text.eq_ignore_ascii_case("true"));
         let none = self.variable(&format!("OTEL_{word}_EXPORTER")) == Some("none");
         let telemetry = &self.config.telemetry;
         let own = format!("OTEL_EXPORTER_OTLP_{word}_ENDPOINT");
@@ -165,7 +183,8 @@ impl Settings<'_> {
         if let Some(secret) = secret {
             return Ok(TraceKey::new(secret.expose_secret().as_bytes()));
         }
-        let sources = self.config.sources.iter().map(|(name, source)| format!("{name} {}\n", source.base_url));
+        let sources =
+            self.config.sources.iter().map(|(name, source)| format!("{name} {}\n", source.base_url));
         Ok(TraceKey::new(sources.collect::<String>().as_bytes()))
     }
 

@@ -32,7 +32,9 @@ async fn nobody_waits_for(collector: String, protocol: &str) {
         assert_eq!(wire::post(gateway, None, &body).await.data()["job"]["state"], "SUCCEEDED");
     }
     let lost = |metrics: &str| {
-        let line = metrics.lines().find(|line| line.starts_with("jobgate_telemetry_dropped_total{signal=\"traces\"}"));
+        let line = metrics
+            .lines()
+            .find(|line| line.starts_with("jobgate_telemetry_dropped_total{signal=\"traces\"}"));
         line.unwrap().rsplit(' ').next().unwrap().parse::<f64>().unwrap()
     };
     let counted = async {

@@ -8,7 +8,8 @@ const PAGE: &str = include_str!("../../docs/telemetry.md");
 
 #[test]
 fn the_page_says_of_spans_what_the_code_does() {
-    let mut spans = String::from("| span | kind | stands below | linked to | what it is |\n|---|---|---|---|---|\n");
+    let mut spans =
+        String::from("| span | kind | stands below | linked to | what it is |\n|---|---|---|---|---|\n");
     let mut keys: Vec<Key> = Vec::new();
     for sort in SPANS {
         let links = if sort.links.is_empty() { "–" } else { sort.links };
@@ -24,7 +25,10 @@ fn the_page_says_of_spans_what_the_code_does() {
     for key in keys {
         let (name, says) = key.row();
         let on = SPANS.iter().filter(|sort| sort.keys.contains(&key));
-        let on = on.map(|sort| format!("`{}`", sort.name.split(", ").next().unwrap())).collect::<Vec<_>>().join(", ");
+        let on = on
+            .map(|sort| format!("`{}`", sort.name.split(", ").next().unwrap()))
+            .collect::<Vec<_>>()
+            .join(", ");
         writeln!(attributes, "| `{name}` | {on} | {says} |").unwrap();
     }
     for table in [spans, attributes] {

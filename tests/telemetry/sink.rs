@@ -19,7 +19,9 @@ use opentelemetry_proto::tonic::collector::metrics::v1::{
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
 };
-use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use prost::Message as _;
 use tokio::net::TcpListener;
@@ -141,7 +143,9 @@ impl Received {
                     id: hex(&span.span_id),
                     parent: hex(&span.parent_span_id),
                     links: span.links.iter().map(|link| (hex(&link.trace_id), hex(&link.span_id))).collect(),
-                    lasted: Duration::from_nanos(span.end_time_unix_nano.saturating_sub(span.start_time_unix_nano)),
+                    lasted: Duration::from_nanos(
+                        span.end_time_unix_nano.saturating_sub(span.start_time_unix_nano),
+                    ),
                     name: span.name,
                 });
             }
@@ -156,7 +160,8 @@ impl Received {
 
     fn note(&self, bytes: &[u8], headers: &HeaderMap) {
         self.bytes.lock().unwrap().extend_from_slice(bytes);
-        let headers = headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap_or_default()));
+        let headers =
+            headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap_or_default()));
         self.headers.lock().unwrap().extend(headers);
     }
 }

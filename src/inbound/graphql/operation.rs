@@ -1,10 +1,10 @@
 //! Which operation of a document a request means, and the facts about it that others need: type and name.
 //! Not here: what it selects.
 
-use aws_lc_rs::digest::{SHA256, digest};
 use async_graphql::parser::types::{
     DocumentOperations, ExecutableDocument, OperationDefinition, OperationType,
 };
+use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::inbound::error::{Kind, Refusal};
 use crate::telemetry::trace;

@@ -64,7 +64,9 @@ impl Key {
             Self::Status => ("http.response.status_code", "the status of the answer"),
             Self::Error => ("error.type", "what went wrong, a word of a closed list or an HTTP status"),
             Self::OperationType => ("graphql.operation.type", "`query`, `mutation` or `subscription`"),
-            Self::OperationName => ("graphql.operation.name", "the operation's name in the document, at most 64 characters"),
+            Self::OperationName => {
+                ("graphql.operation.name", "the operation's name in the document, at most 64 characters")
+            }
             Self::DocumentHash => ("graphql.document.hash", "the SHA-256 of the document, in hexadecimal"),
             Self::Jobs => ("job.count", "how many jobs it is about"),
             Self::CacheOutcome => (
@@ -79,17 +81,27 @@ impl Key {
             Self::StoreOperation => ("store.operation", "`get`, `keep` or `missing`"),
             Self::Source => ("jobgate.source", "the name of the source"),
             Self::Upstream => ("jobgate.upstream", "`mindbridge` or `supermetrics`"),
-            Self::Template => ("url.template", "the path behind the source's `base_url`, with `{id}` in the place of an id"),
+            Self::Template => {
+                ("url.template", "the path behind the source's `base_url`, with `{id}` in the place of an id")
+            }
             Self::Address => ("server.address", "the host of the upstream"),
             Self::Port => ("server.port", "its port"),
-            Self::Resends => ("http.request.resend_count", "which further try of the same question this is; missing on the first"),
-            Self::UpstreamRequest => ("upstream.request.id", "what the upstream calls the request, if it says so"),
+            Self::Resends => (
+                "http.request.resend_count",
+                "which further try of the same question this is; missing on the first",
+            ),
+            Self::UpstreamRequest => {
+                ("upstream.request.id", "what the upstream calls the request, if it says so")
+            }
             Self::State => ("job.state", "the state of the job, a word of the schema"),
             Self::Asker => ("look.asker", "`poll` where the loop looked by itself, else `client`"),
             Self::Kept => ("ingest.outcome", "`new`, `older`, `missing`, `failed` or `lost_turn`"),
             Self::UpdateKind => ("update.kind", "`snapshot`, `changed` or `ended`"),
             Self::Sequence => ("update.sequence", "the number of the update"),
-            Self::Age => ("update.age_ms", "milliseconds from the end of the look that brought the news to the delivery"),
+            Self::Age => (
+                "update.age_ms",
+                "milliseconds from the end of the look that brought the news to the delivery",
+            ),
         }
     }
 

@@ -75,7 +75,12 @@ impl Report {
     }
 
     /// Adds the rows of a case by mode: what each costs over the first.
-    pub(super) fn modes(&mut self, case: &Case, (request, answer): (usize, usize), modes: Vec<(&str, Figures)>) {
+    pub(super) fn modes(
+        &mut self,
+        case: &Case,
+        (request, answer): (usize, usize),
+        modes: Vec<(&str, Figures)>,
+    ) {
         let mut label = format!("`{}` ({request} B in, {answer} B out)", case.name);
         let mut first: Option<Row> = None;
         for (name, figures) in modes {
