@@ -152,7 +152,7 @@ impl Collector for Metrics {
         ] {
             out.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&amount(value))?;
         }
-        let help = "Spans, and exports of metrics, that did not reach the collector, since the start";
+        let help = "Spans, and exports of metrics, that did not reach the collector, since the start.";
         let mut lost = out.encode_descriptor("jobgate_telemetry_dropped", help, None, MetricType::Counter)?;
         for (signal, count) in dropped() {
             lost.encode_family(&[("signal", signal)])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
