@@ -97,6 +97,9 @@ pub fn check(config: &Config, env: &Environment) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The variable that says which traces are exported.
+const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
+
 /// The names of one signal in the variables, and its path.
 struct Signal {
     word: &'static str,
@@ -192,7 +195,6 @@ impl Settings<'_> {
         if let Some(ratio) = self.config.telemetry.sample_ratio {
             return Ok(Sampling { ratio: ratio.get(), parent_based: true });
         }
-        const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
         let what = "a number from 0 to 1";
         let argument = || self.read("OTEL_TRACES_SAMPLER_ARG", what).map(|ratio| ratio.unwrap_or(1.0));
         let (ratio, parent_based) = match self.variable(SAMPLER) {
