@@ -167,7 +167,7 @@ impl Received {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
 }
 
 fn said(attributes: &[KeyValue]) -> BTreeMap<String, String> {
