@@ -306,7 +306,8 @@ async fn an_upstream_is_told_of_the_trace_only_where_that_is_configured() {
     }
     // the client's own decision goes before the ratio, for its own trace
     let calls = |all: &[Got]| all.iter().filter(|span| span.name.starts_with("GET /v1/async")).count();
-    let spans = sink.spans("two calls", |all| calls(all) == 2).await;
+    let requests = |all: &[Got]| all.iter().filter(|span| span.name.starts_with("GET /v1/jobs/")).count();
+    let spans = sink.spans("two calls", |all| calls(all) == 2 && requests(all) == 2).await;
     let call = one(&spans, "GET /v1/async-results/{id}", |span| span.says("jobgate.source") == "told");
     assert_eq!((call.says("upstream.request.id"), call.says("error.type")), ("up-7", "404"));
     let expected = format!("traceparent: 00-{TRACE}-{}-01", call.id);

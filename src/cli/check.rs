@@ -12,7 +12,7 @@ use crate::outbound::credentials::SecretFiles;
 use crate::outbound::system::SystemClock;
 use crate::ports::clock::Clock;
 use crate::ports::credentials::Credentials as _;
-use crate::server::{build, stores};
+use crate::server::{build, stores, telemetry};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -55,8 +55,12 @@ pub(super) fn run(
     if let Err(error) = &tier {
         terminal.complain(&format!("{error:#}"))?;
     }
+    let telling = telemetry::check(&config, env);
+    if let Err(error) = &telling {
+        terminal.complain(&format!("{error:#}"))?;
+    }
     let files = unreadable.is_empty() && faults.is_empty() && ended.is_empty();
-    let good = files && signing.is_ok() && tier.is_ok() && refused == 0;
+    let good = files && signing.is_ok() && tier.is_ok() && telling.is_ok() && refused == 0;
     if arguments.print {
         terminal.say(&format!("{:#}", config.effective()?))?;
     } else if good {

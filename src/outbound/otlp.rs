@@ -99,6 +99,14 @@ pub fn metrics(target: &Target) -> Result<MetricExporter, OtlpError> {
 }
 
 impl Target {
+    /// Says whether the headers can be read.
+    ///
+    /// # Errors
+    /// When they cannot.
+    pub fn check(&self) -> Result<(), OtlpError> {
+        self.headers().map(drop)
+    }
+
     fn headers(&self) -> Result<HeaderMap, OtlpError> {
         let text = self.headers.as_ref().map_or("", |headers| headers.expose_secret());
         let mut headers = HeaderMap::new();

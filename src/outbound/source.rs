@@ -451,6 +451,7 @@ fn end(span: trace::Active, sent: &Result<Reply, SendError>) {
         Ok(reply) => span.replied(reply.status, reply.request_id()),
         Err(error) => span.unanswered(error.word()),
     }
+    drop(span);
 }
 
 fn left(deadline: Instant) -> Duration {

@@ -80,6 +80,26 @@ impl Telling {
     }
 }
 
+/// Says whether what tells a collector could be started. Connects to nobody.
+///
+/// # Errors
+/// As [`Telling::start`] does.
+pub fn check(config: &Config, env: &Environment) -> anyhow::Result<()> {
+    let settings = Settings { config, env };
+    for signal in [&TRACES, &METRICS] {
+        if let Some(target) = settings.target(signal)? {
+            target.check().context("telemetry.otlp_headers")?;
+            settings.trace_key()?;
+            settings.sampling()?;
+            settings.batches()?;
+        }
+    }
+    Ok(())
+}
+
+/// The variable that says which traces are exported.
+const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
+
 /// The names of one signal in the variables, and its path.
 struct Signal {
     word: &'static str,
@@ -175,7 +195,6 @@ impl Settings<'_> {
         if let Some(ratio) = self.config.telemetry.sample_ratio {
             return Ok(Sampling { ratio: ratio.get(), parent_based: true });
         }
-        const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
         let what = "a number from 0 to 1";
         let argument = || self.read("OTEL_TRACES_SAMPLER_ARG", what).map(|ratio| ratio.unwrap_or(1.0));
         let (ratio, parent_based) = match self.variable(SAMPLER) {

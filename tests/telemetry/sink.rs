@@ -167,14 +167,19 @@ impl Received {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
 }
 
 fn said(attributes: &[KeyValue]) -> BTreeMap<String, String> {
-    let text = |one: &KeyValue| match one.value.clone().unwrap().value.unwrap() {
-        any_value::Value::StringValue(text) => text,
-        any_value::Value::IntValue(number) => number.to_string(),
-        other => format!("{other:?}"),
+    let text = |one: &KeyValue| {
+        let value = one.value.clone().unwrap().value.unwrap();
+        if let any_value::Value::StringValue(text) = value {
+            return text;
+        }
+        if let any_value::Value::IntValue(number) = value {
+            return number.to_string();
+        }
+        format!("{value:?}")
     };
     attributes.iter().map(|one| (one.key.clone(), text(one))).collect()
 }

@@ -1,6 +1,8 @@
 //! Which operation of a document a request means, and the facts about it that others need: type and name.
 //! Not here: what it selects.
 
+use std::fmt::Write as _;
+
 use async_graphql::parser::types::{
     DocumentOperations, ExecutableDocument, OperationDefinition, OperationType,
 };
@@ -77,7 +79,11 @@ impl Operation {
         };
         trace::operation(kind, self.name.as_deref(), || {
             let hash = digest(&SHA256, text.as_bytes());
-            hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+            hash.as_ref().iter().fold(String::new(), |mut hex, byte| {
+                // writing to a text cannot fail
+                write!(hex, "{byte:02x}").ok();
+                hex
+            })
         })
     }
 }

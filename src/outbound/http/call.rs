@@ -83,7 +83,10 @@ impl Call {
     /// The path behind the base, with `{id}` in the place of whatever is no word of an API.
     pub(in crate::outbound) fn template(&self) -> String {
         let segment = |segment: &String| {
-            WORDS.iter().find(|word| *word == segment).map_or("/{id}".to_owned(), |word| format!("/{word}"))
+            WORDS
+                .iter()
+                .find(|word| *word == segment)
+                .map_or_else(|| "/{id}".to_owned(), |word| format!("/{word}"))
         };
         self.segments.iter().map(segment).collect()
     }

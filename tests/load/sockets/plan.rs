@@ -82,7 +82,7 @@ async fn gateway(plan: &Plan, carrier: Carrier) -> anyhow::Result<Figures> {
     let scenario = Scenario { mindbridge, ..Scenario::default() };
     let simulator = Simulator::start(scenario, Addresses::ephemeral()).await?;
     let config = Scratch::new(&configuration(&simulator, plan.sockets))?;
-    let server = Server::gateway(&config.0, (TOKEN, token.expose_secret())).await?;
+    let server = Server::gateway(&config.0, &[(TOKEN, token.expose_secret())]).await?;
     let target = Target { address: server.address, carrier, bare: false, jobs: plan.jobs };
     let figures = measure(plan, &server, target, &Trigger::Simulator(&simulator), None).await;
     simulator.stop().await;
