@@ -27,6 +27,7 @@ mod redis_tier;
 mod redis_topologies;
 mod rest;
 mod restart;
+mod rollout;
 mod rotation;
 mod schema;
 mod streams;
