@@ -216,6 +216,8 @@ where
     });
     let mut serving = pin!(http.serve_connection(TokioIo::new(wire), service).with_upgrades());
     let ended = tokio::select! {
+        // first what has come: a request that is there already is no idle connection's
+        biased;
         ended = serving.as_mut() => ended,
         () = over => {
             serving.as_mut().graceful_shutdown();

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -15,7 +16,7 @@ use super::wire;
 
 /// How often each replica is asked.
 const EVERY: Duration = Duration::from_millis(50);
-/// What was heard longer ago is not believed: a balancer that had no air itself asks again before it sends anybody anywhere.
+/// What was heard longer ago is not believed: a balancer that had no air itself waits for the next answers.
 const FRESH: Duration = Duration::from_millis(300);
 
 /// A running balancer. Dropping it cuts every connection.
@@ -42,8 +43,9 @@ impl Balancer {
         let address = listener.local_addr().unwrap();
         let endpoints = Endpoints::default();
         let mut tasks = JoinSet::new();
-        tasks.spawn(watch(Arc::clone(&endpoints)));
-        tasks.spawn(balance(listener, Arc::clone(&endpoints)));
+        let (tell, news) = watch::channel(());
+        tasks.spawn(look(Arc::clone(&endpoints), tell));
+        tasks.spawn(balance(listener, Arc::clone(&endpoints), news));
         Self { address, endpoints, _tasks: tasks }
     }
 
@@ -63,7 +65,7 @@ impl Balancer {
     }
 }
 
-async fn watch(endpoints: Endpoints) {
+async fn look(endpoints: Endpoints, tell: watch::Sender<()>) {
     let mut again = tokio::time::interval(EVERY);
     loop {
         again.tick().await;
@@ -82,6 +84,7 @@ async fn watch(endpoints: Endpoints) {
                 endpoint.ready = ready;
             }
         }
+        tell.send_replace(());
     }
 }
 
@@ -95,14 +98,14 @@ async fn is_ready(admin: SocketAddr) -> bool {
     answer.starts_with(b"HTTP/1.1 200 ")
 }
 
-async fn balance(listener: TcpListener, endpoints: Endpoints) {
+async fn balance(listener: TcpListener, endpoints: Endpoints, news: watch::Receiver<()>) {
     let next = Arc::new(AtomicUsize::new(0));
     let mut connections = JoinSet::new();
     while let Ok((mut client, _)) = listener.accept().await {
         while connections.try_join_next().is_some() {}
-        let (endpoints, next) = (Arc::clone(&endpoints), Arc::clone(&next));
+        let (endpoints, next, news) = (Arc::clone(&endpoints), Arc::clone(&next), news.clone());
         connections.spawn(async move {
-            let to = choose(&endpoints, &next).await;
+            let to = choose(&endpoints, &next, news).await;
             let Ok(mut replica) = TcpStream::connect(to).await else { return };
             for side in [&client, &replica] {
                 side.set_nodelay(true).ok();
@@ -112,15 +115,18 @@ async fn balance(listener: TcpListener, endpoints: Endpoints) {
     }
 }
 
-async fn choose(endpoints: &Endpoints, next: &AtomicUsize) -> SocketAddr {
-    let mut again = tokio::time::interval(Duration::from_millis(5));
+async fn choose(endpoints: &Endpoints, next: &AtomicUsize, mut news: watch::Receiver<()>) -> SocketAddr {
+    let mut fresh = FRESH;
     loop {
-        again.tick().await;
-        let fresh = |endpoint: &&Endpoint| endpoint.ready.is_some_and(|asked| asked.elapsed() < FRESH);
-        let ready: Vec<SocketAddr> =
-            endpoints.lock().unwrap().iter().filter(fresh).map(|endpoint| endpoint.public).collect();
+        let known = endpoints.lock().unwrap().clone();
+        let is_ready = |endpoint: &&Endpoint| endpoint.ready.is_some_and(|asked| asked.elapsed() < fresh);
+        let ready: Vec<SocketAddr> = known.iter().filter(is_ready).map(|endpoint| endpoint.public).collect();
         if !ready.is_empty() {
             return ready[next.fetch_add(1, Ordering::Relaxed) % ready.len()];
         }
+        // what has just come is as fresh as it gets
+        news.mark_unchanged();
+        news.changed().await.ok();
+        fresh = Duration::MAX;
     }
 }

@@ -59,7 +59,6 @@ struct Record {
     strange: bool,
 }
 
-
 /// What became of a script that writes.
 enum Written {
     Done,
