@@ -338,6 +338,14 @@ def compose():
         image_name = service.get("image", "")
         if ":" not in image_name or image_name.endswith(":latest"):
             fault(f"compose.yaml: {name} names no version of its image")
+    for name, one in tree["configs"].items():
+        if "file" in one and not (ROOT / one["file"]).exists():
+            fault(f"compose.yaml: configs.{name}: {one['file']} is not there")
+        if isinstance(one.get("content"), str):
+            yaml.safe_load(one["content"])
+    told = shutil.which("promtool") and run(["promtool", "check", "config", "/dev/stdin"], input=tree["configs"]["prometheus"]["content"])
+    if told and told.returncode:
+        fault(f"compose.yaml: configs.prometheus: {told.stdout}{told.stderr}")
     return tree
 
 

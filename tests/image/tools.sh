@@ -9,7 +9,6 @@ runroot = "/run/jobgate-image"
 CONF
 cat >"$work/containers.conf" <<CONF
 [containers]
-cgroups = "disabled"
 default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]
 [engine]
 runtime = "runc"
