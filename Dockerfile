@@ -18,12 +18,10 @@ WORKDIR /build
 COPY rust-toolchain.toml /tmp/
 RUN grep -qx "channel = \"${RUST_VERSION}\"" /tmp/rust-toolchain.toml
 
-# The dependencies first, with empty sources in the place of ours: a layer that only Cargo.toml and Cargo.lock change. The empty tests and
-# benchmarks stay, since Cargo.toml names them.
+# The dependencies first, with empty sources in the place of ours: a layer that only Cargo.toml and Cargo.lock change. Tests and
+# benchmarks stay empty, since Cargo.toml names them.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir -p src tests benches \
- && echo 'fn main() {}' | tee src/main.rs tests/it.rs > /dev/null \
- && sed -n 's|^path = "\(benches/.*\)"|\1|p' Cargo.toml | while read -r bench; do echo 'fn main() {}' > "$bench"; done \
+RUN sed -n 's|^path = "\(.*\.rs\)"|\1|p' Cargo.toml | while read -r file; do mkdir -p "${file%/*}" && echo 'fn main() {}' > "$file"; done \
  && : > src/lib.rs \
  && cargo build --release --locked --bin jobgate \
  && rm -rf src

@@ -33,6 +33,7 @@ mod redis_topologies;
 mod reload;
 mod rest;
 mod restart;
+mod rollout;
 mod rotation;
 mod schema;
 mod streams;

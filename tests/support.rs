@@ -1,11 +1,13 @@
 //! What several test files share.
 
+pub(crate) mod balancer;
 pub(crate) mod crashes;
 pub(crate) mod door;
 pub(crate) mod loops;
 pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod redis;
+pub(crate) mod rollout;
 pub(crate) mod scale;
 pub(crate) mod scratch;
 pub(crate) mod server;

@@ -22,8 +22,8 @@ mod reason;
 pub use origins::Origins;
 pub use reason::EndReason;
 
-/// The slowest pace of a drain: fewer streams than fill the window end sooner than its end.
-const DRAIN_PACE: Duration = Duration::from_millis(20);
+/// The slowest pace of a drain: fewer streams than fill the window end sooner than its end. Ten that come back in a second are no load.
+const DRAIN_PACE: Duration = Duration::from_millis(100);
 /// How far the maximum age of a stream is spread, in each direction.
 const AGE_JITTER: f64 = 0.2;
 

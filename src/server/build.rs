@@ -41,7 +41,7 @@ use crate::ports::spawner::{Spawner, TaskKind};
 use crate::ports::store::StoreHealth;
 use crate::ports::upstream::JobReader;
 
-use super::listeners::{ConnectionLimits, Listener, Patience};
+use super::listeners::{ConnectionLimits, Ends, Listener, Patience};
 use super::reload::{Parts, Reload};
 use super::settings;
 use super::sources::Sources;
@@ -79,7 +79,8 @@ pub struct Gateway {
 pub struct Serving {
     readiness: Readiness,
     spawner: RuntimeSpawner,
-    drain: CancellationToken,
+    /// How the public door closes.
+    ends: Ends,
     /// Ends later than the drain begins: streams are told the news until they are closed.
     following: CancellationToken,
     /// Ends last: who asks whether we are ready is told that we are not, for as long as that can be said.
@@ -227,10 +228,10 @@ impl Gateway {
 
     /// Opens both doors. Returns at once; the gateway serves in the background.
     pub fn serve(self) -> Serving {
-        let drain = CancellationToken::new();
-        let start = |listener: Listener, limits, routes, tls, drain| {
+        let ends = Ends::default();
+        let start = |listener: Listener, limits, routes, tls, ends| {
             let spawner = Arc::new(self.spawner.clone());
-            let task = listener.serve(routes, tls, limits, spawner, drain);
+            let task = listener.serve(routes, tls, limits, spawner, ends);
             self.spawner.spawn(TaskKind::Listener, Box::pin(task));
         };
         tracing::info!(public = %self.public_addr(), admin = %self.admin_addr(), "listening");
@@ -250,16 +251,16 @@ impl Gateway {
         // a flood at the public door leaves the operators theirs
         let apart =
             ConnectionLimits { connections: Places::new(self.connections.size()), ..self.limits.clone() };
-        start(self.public, self.limits, self.routes, tls, drain.clone());
+        start(self.public, self.limits, self.routes, tls, ends.clone());
         start(
             self.admin,
             apart,
             probes::router(self.readiness.clone(), metrics, status),
             None,
-            probes_end.clone(),
+            Ends { closed: probes_end.clone(), idle: probes_end.clone(), ..Ends::default() },
         );
         if let Some(certificate) = self.certificate {
-            let task = certificate.keep_fresh(drain.clone());
+            let task = certificate.keep_fresh(ends.closed.clone());
             self.spawner.spawn(TaskKind::Certificate, Box::pin(task));
         }
         let following = CancellationToken::new();
@@ -273,7 +274,7 @@ impl Gateway {
         Serving {
             readiness: self.readiness,
             spawner: self.spawner,
-            drain,
+            ends,
             following,
             probes_end,
             drain_delay: self.drain_delay,
@@ -311,14 +312,17 @@ impl Serving {
         &self.reload
     }
 
-    /// Stops being ready, goes on for the configured delay, accepts no more, ends the streams over their window, and
-    /// waits until everything under way is finished.
+    /// Stops being ready, goes on for the configured delay, accepts no more, ends the streams over their window, closes idle
+    /// connections, and waits until everything under way is finished.
     pub async fn drain(&self) {
         self.readiness.set(false);
-        // Traffic still comes until everyone has heard that we are not ready.
+        // Traffic still comes until everyone has heard that we are not ready. Who keeps connections for further requests is sent
+        // away with each answer, so that hardly one is left when they are closed.
+        self.ends.leaving.cancel();
         tokio::time::sleep(self.drain_delay).await;
-        self.drain.cancel();
+        self.ends.closed.cancel();
         self.streams.drain(self.streams.settings().drain_window).await;
+        self.ends.idle.cancel();
         self.following.cancel();
         self.keys_end.cancel();
         self.probes_end.cancel();

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
@@ -56,6 +56,17 @@ pub struct ConnectionLimits {
     pub patience: Patience,
 }
 
+/// The end of a listener and of its connections, in steps that come one after the other. A clone means the same end.
+#[derive(Clone, Debug, Default)]
+pub struct Ends {
+    /// Everything is served on, and every answer says that it is the last on its connection.
+    pub leaving: CancellationToken,
+    /// No more connections are accepted. One with a request under way is closed behind the answer.
+    pub closed: CancellationToken,
+    /// Connections without a request are closed. Late, since a peer may be sending one just now and would lose it.
+    pub idle: CancellationToken,
+}
+
 impl Listener {
     /// Binds an address. Port 0 takes any free port.
     ///
@@ -74,36 +85,51 @@ impl Listener {
         self.local
     }
 
-    /// Serves until `drain` is cancelled; then accepts no more and lets each connection finish its request. With `tls` each
-    /// begins with a handshake.
+    /// Serves until told to close; then accepts no more than has knocked by then, and lets each connection finish its request.
+    /// With `tls` each begins with a handshake.
     pub async fn serve(
         self,
         router: Router,
         tls: Option<TlsAcceptor>,
         limits: ConnectionLimits,
         spawner: Arc<dyn Spawner>,
-        drain: CancellationToken,
+        ends: Ends,
     ) {
         let room = limits.connections.semaphore();
+        let house = House { router, patience: limits.patience, ends };
+        let begin = |stream, address, permit| {
+            let connection = peer::Connection { address, tls: tls.is_some() };
+            let serve = greet(stream, tls.clone(), connection, house.clone(), permit);
+            spawner.spawn(TaskKind::Connection, Box::pin(serve));
+        };
         loop {
             let accepted = tokio::select! {
-                () = drain.cancelled() => return,
+                () = house.ends.closed.cancelled() => break,
                 accepted = self.accept(room) => accepted,
             };
             match accepted {
-                Ok((stream, address, permit)) => {
-                    let connection = peer::Connection { address, tls: tls.is_some() };
-                    let house =
-                        House { router: router.clone(), patience: limits.patience, drain: drain.clone() };
-                    let serve = greet(stream, tls.clone(), connection, house, permit);
-                    spawner.spawn(TaskKind::Connection, Box::pin(serve));
-                }
+                Ok((stream, address, permit)) => begin(stream, address, permit),
                 Err(error) => {
                     tracing::warn!(listener = self.name, %error, "accept failed");
                     tokio::time::sleep(REST).await;
                 }
             }
         }
+        for (stream, address) in self.knocked() {
+            let Ok(permit) = Arc::clone(room).try_acquire_owned() else { return };
+            begin(stream, address, permit);
+        }
+    }
+
+    /// Those who stand in the system's queue: closing the door would throw them out.
+    fn knocked(self) -> impl Iterator<Item = (TcpStream, SocketAddr)> {
+        let socket = self.socket.into_std().ok();
+        std::iter::from_fn(move || {
+            // never waits: what tokio listens on is not blocking
+            let (stream, address) = socket.as_ref()?.accept().ok()?;
+            stream.set_nonblocking(true).ok()?;
+            Some((TcpStream::from_std(stream).ok()?, address))
+        })
     }
 
     /// Takes room first, so that a full house leaves newcomers to the system's queue.
@@ -118,10 +144,11 @@ impl Listener {
 }
 
 /// What a connection is served with.
+#[derive(Clone)]
 struct House {
     router: Router,
     patience: Patience,
-    drain: CancellationToken,
+    ends: Ends,
 }
 
 /// Sets a connection up, and serves it.
@@ -141,7 +168,7 @@ async fn greet(
     let Some(tls) = tls else { return serve(stream, connection, house, room).await };
     let shaken = tokio::select! {
         shaken = tokio::time::timeout(house.patience.header, tls.accept(stream)) => shaken,
-        () = house.drain.cancelled() => return,
+        () = house.ends.idle.cancelled() => return,
     };
     match shaken {
         Ok(Ok(stream)) => serve(stream, connection, house, room).await,
@@ -150,27 +177,39 @@ async fn greet(
     }
 }
 
+/// Resolves when a connection is to take no further request: behind the one under way, or late for one that is idle.
+async fn over(ends: Ends, turns: Turns) {
+    ends.closed.cancelled().await;
+    if !turns.under_way() {
+        ends.idle.cancelled().await;
+    }
+}
+
 async fn serve<IO>(io: IO, connection: peer::Connection, house: House, room: OwnedSemaphorePermit)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let House { router, patience, drain } = house;
+    let House { router, patience, ends } = house;
     let mut http = http1::Builder::new();
     // the wire has the deadlines: hyper's own would count an idle connection as a slow head
     http.header_read_timeout(None).max_buf_size(HEAD_MAX);
     let room = Room(Arc::new(room));
     let turns = Turns::default();
     let wire = Wire::new(io, patience, turns.clone());
+    let over = over(ends.clone(), turns.clone());
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         turns.begin();
         request.extensions_mut().insert(room.clone());
         request.extensions_mut().insert(connection);
         let answer = TowerToHyperService::new(router.clone()).call(request);
-        let turns = turns.clone();
+        let (turns, leaving) = (turns.clone(), ends.leaving.clone());
         async move {
-            let response = answer.await?;
+            let mut response = answer.await?;
             // what a connection becomes that is no HTTP any more has no next turn
             let stays = response.status() != StatusCode::SWITCHING_PROTOCOLS;
+            if stays && leaving.is_cancelled() {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
             Ok::<_, std::convert::Infallible>(
                 response.map(|body| if stays { turns.end_with(body) } else { body }),
             )
@@ -178,8 +217,10 @@ where
     });
     let mut serving = pin!(http.serve_connection(TokioIo::new(wire), service).with_upgrades());
     let ended = tokio::select! {
+        // first what has come: a request that is there already is no idle connection's
+        biased;
         ended = serving.as_mut() => ended,
-        () = drain.cancelled() => {
+        () = over => {
             serving.as_mut().graceful_shutdown();
             serving.await
         }

@@ -103,6 +103,20 @@ def judge(case, objects):
             continue
         if found["metadata"].get("namespace") != "jobs":
             fault(f"{name}: has no namespace")
+        containers = found.get("spec", {}).get("template", {}).get("spec", {}).get("containers", [])
+        for mount in (mount for one in containers for mount in one.get("volumeMounts", [])):
+            if "subPath" in mount:
+                fault(f"{name}: {mount['mountPath']} is mounted by subPath, and would never change")
+        for file, text in found.get("data", {}).items() if found["kind"] == "ConfigMap" else []:
+            if file.endswith(".json"):
+                boards(name, json.loads(text))
+
+
+def boards(name, board):
+    """A dashboard that Grafana can show: a title, a name for its address, and panels that ask something."""
+    asked = [target.get("expr") for panel in board["panels"] for target in panel.get("targets", [])]
+    if not (board["title"] and board["uid"] and asked and all(asked)):
+        fault(f"{name}: is no dashboard that asks for something")
 
 
 def custom(objects):
@@ -119,6 +133,8 @@ def missing(jobgate):
     for kind in ("embedded", "redis"):
         if f'"{kind}"' not in json.dumps(schema["store"]):
             lacking[f"store {kind}"] = ("store", None, f"kind: {kind}")
+    if "exports none" in json.dumps(schema["telemetry"]):
+        lacking["telemetry.otlp_endpoint"] = ("telemetry", "otlp_endpoint", r"\botlp_endpoint: http")
     if "tls" not in schema["server"]["properties"]:
         lacking["server.tls"] = ("server", "tls", r"\btls:")
     return lacking
@@ -126,19 +142,22 @@ def missing(jobgate):
 
 def with_files(text, root):
     """The configuration with every absolute path moved below a folder in which its file is there."""
+    tls = "s" if "ca_file: /" in text else ""
 
     def moved(match):
         file = root / match[2].strip("/")
         file.parent.mkdir(parents=True, exist_ok=True)
         if match[1].startswith("file"):
             url = match[2].endswith("/store/url")
-            file.write_text("redis://127.0.0.1:6379" if url else "not-a-secret", encoding="utf-8")
+            what = f"redis{tls}://127.0.0.1:6379" if url else "not-a-secret-and-as-long-as-one-must-be"
+            file.write_text(what, encoding="utf-8")
         elif not file.exists():
-            pair = ["-keyout", file.with_name("tls.key"), "-out", file.with_name("tls.crt")]
+            out = file if match[1].startswith("ca_file") else file.with_name("tls.crt")
+            pair = ["-keyout", file.with_name("tls.key"), "-out", out]
             run(["openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-subj", "/CN=a.example", "-days", "1", *pair])
         return f"{match[1]}{file}"
 
-    return re.sub(r"((?:file|cert|key)\b\W+)(/[\w./-]+)", moved, text)
+    return re.sub(r"((?:\b(?:ca_)?file|cert|key)\b\W+)(/[\w./-]+)", moved, text)
 
 
 def configured(case, objects, jobgate, lacking, env=None):
@@ -219,7 +238,8 @@ def commands(jobgate, objects):
 
 
 def live():
-    """With configReload live a new client or log level replaces no pod, another limit does; with restart both do."""
+    """With configReload live what jobgate takes up by itself replaces no pod, and all else does; with restart everything does. The
+    configuration is mounted as a folder, which alone follows a change."""
 
     def checksum(reload, config):
         laid = OUT / "live.yaml"
@@ -228,9 +248,20 @@ def live():
         return found and found[1]
 
     level = {"telemetry": {"log_level": "debug"}}
-    limit = {"server": {"max_requests": 7}}
-    for reload, config, same in [("live", level, True), ("live", limit, False), ("restart", level, False)]:
-        if (checksum(reload, config) == checksum(reload, {})) != same:
+    taken_up = [
+        level,
+        {"server": {"trusted_proxies": ["10.0.0.0/8"], "allowed_origins": ["https://a.example"]}},
+        {"cache": {"fresh_for": "3s"}},
+        {"limits": {"burst": 7}},
+        {"streams": {"max_age": "2h"}},
+        {"follow": {"fastest": "2s"}},
+    ]
+    replacing = [{"server": {"max_requests": 7}}, {"cache": {"max_bytes": "1MiB"}}, {"telemetry": {"log_format": "text"}}]
+    cases = [("live", config, True) for config in taken_up]
+    cases += [("live", config, False) for config in replacing] + [("restart", level, False)]
+    before = {reload: checksum(reload, {}) for reload in ("live", "restart")}
+    for reload, config, same in cases:
+        if (checksum(reload, config) == before[reload]) != same:
             fault(f"configReload {reload}: {config} {'replaces' if same else 'does not replace'} the pods")
 
 
@@ -307,6 +338,14 @@ def compose():
         image_name = service.get("image", "")
         if ":" not in image_name or image_name.endswith(":latest"):
             fault(f"compose.yaml: {name} names no version of its image")
+    for name, one in tree["configs"].items():
+        if "file" in one and not (ROOT / one["file"]).exists():
+            fault(f"compose.yaml: configs.{name}: {one['file']} is not there")
+        if isinstance(one.get("content"), str):
+            yaml.safe_load(one["content"])
+    told = shutil.which("promtool") and run(["promtool", "check", "config", "/dev/stdin"], input=tree["configs"]["prometheus"]["content"])
+    if told and told.returncode:
+        fault(f"compose.yaml: configs.prometheus: {told.stdout}{told.stderr}")
     return tree
 
 

@@ -145,8 +145,8 @@ def values(config):
             egress=shape(
                 upstreams=listed(BLOCK),
                 dns=shape(to=listed(THEIRS), port=PORT),
-                redis=shape(to=listed(THEIRS), port=PORT),
-                collector=shape(to=listed(THEIRS), port=PORT),
+                redis=shape(to=listed(THEIRS), ports=listed(PORT, minItems=1)),
+                collector=shape(to=listed(THEIRS), port=or_null(PORT)),
                 extra=listed(THEIRS),
             ),
         ),

@@ -161,6 +161,24 @@ impl Watcher {
         heard.unwrap()
     }
 
+    /// How the stream ends, whatever it says before, and however long that takes.
+    pub(crate) async fn until_over(&mut self) -> Heard {
+        loop {
+            let heard = match &mut self.0 {
+                Wire::WebSocket(socket) => hear(socket).await,
+                Wire::Sse(events) => events.hear().await,
+            };
+            if !matches!(heard, Heard::Update(_)) {
+                return heard;
+            }
+        }
+    }
+
+    /// Whether an event stream has come to its last chunk, and was not cut.
+    pub(crate) const fn is_whole(&self) -> bool {
+        matches!(&self.0, Wire::Sse(events) if events.ended)
+    }
+
     /// The next update.
     pub(crate) async fn update(&mut self) -> Value {
         let heard = self.hear().await;

@@ -55,10 +55,18 @@ key: source.{{ .source }}
 {{/* What must replace the pods when it changes: the whole configuration, or what jobgate cannot take up while it runs. */}}
 {{- define "jobgate.restartConfig" -}}
 {{- $config := include "jobgate.config" . | fromYaml -}}
-{{- if eq .Values.configReload "live" -}}
-{{- $telemetry := omit ($config.telemetry | default dict) "log_level" -}}
-{{- $_ := set $config "telemetry" $telemetry -}}
-{{- toYaml (omit $config "sources" "clients" "jwt" "limits") -}}
+{{- if and (eq .Values.configReload "live") (dig "watch_config" true $config.server) -}}
+{{- /* docs/configuration.md has the same list. */}}
+{{- $live := dict
+  "cache" (list "fresh_for" "missing_for" "rerun_check")
+  "server" (list "allowed_origins" "trusted_proxies")
+  "telemetry" (list "log_level") -}}
+{{- range $section, $keys := $live -}}
+{{- $rest := get $config $section | default dict -}}
+{{- range $keys -}}{{- $rest = omit $rest . -}}{{- end -}}
+{{- $_ := set $config $section $rest -}}
+{{- end -}}
+{{- toYaml (omit $config "sources" "credentials" "clients" "jwt" "limits" "streams" "follow") -}}
 {{- else -}}
 {{- toYaml $config -}}
 {{- end -}}
@@ -77,9 +85,14 @@ key: source.{{ .source }}
 {{- end -}}
 {{- $ports := list -}}
 {{- range compact $urls -}}
-{{- $parts := urlParse . -}}
-{{- $port := regexFind ":[0-9]+$" $parts.host | trimPrefix ":" -}}
-{{- $ports = append $ports (int ($port | default (eq $parts.scheme "http" | ternary "80" "443"))) -}}
+{{- $ports = append $ports (include "jobgate.portOf" . | int) -}}
 {{- end -}}
 {{- $ports | uniq | sortAlpha | toJson -}}
+{{- end -}}
+
+{{/* The port of a URL. */}}
+{{- define "jobgate.portOf" -}}
+{{- $parts := urlParse . -}}
+{{- $port := regexFind ":[0-9]+$" $parts.host | trimPrefix ":" -}}
+{{- $port | default (eq $parts.scheme "http" | ternary "80" "443") -}}
 {{- end -}}

@@ -6,11 +6,24 @@ use std::fmt;
 use aws_lc_rs::hmac;
 use secrecy::{ExposeSecret as _, SecretString};
 
+use crate::domain::id::JobKey;
+use crate::domain::observation::Observation;
+use crate::outbound::stores::record::{self, Unreadable};
+
 /// The first byte: how the rest is sealed.
 const BARE: u8 = 0;
 const SEALED: u8 = 1;
 /// The length of an HMAC-SHA-256.
 const TAG: usize = 32;
+
+/// What a record reads as.
+pub(super) enum Opened {
+    Whole(Observation),
+    /// Why it cannot be believed.
+    Damaged(&'static str),
+    /// It is whole, and of a newer version.
+    Strange,
+}
 
 /// Seals and opens.
 pub(super) struct Sealer {
@@ -33,6 +46,18 @@ impl Sealer {
         let Some(key) = &self.key else { return [&[BARE], body].concat() };
         let tag = hmac::sign(key, &covered(name, body));
         [&[SEALED], tag.as_ref(), body].concat()
+    }
+
+    /// Opens what lies under this name as the record of this job.
+    pub(super) fn open_record(&self, key: &JobKey, name: &str, bytes: &[u8]) -> Opened {
+        let Some(body) = self.open(name.as_bytes(), bytes) else {
+            return Opened::Damaged("is not sealed with this configuration's record_secret");
+        };
+        match record::read(key, &record::key_bytes(key), body) {
+            Ok(held) => Opened::Whole(held),
+            Err(Unreadable::Strange) => Opened::Strange,
+            Err(Unreadable::Damaged) => Opened::Damaged("is damaged"),
+        }
     }
 
     /// The body, if it was sealed with this secret under this name; without a secret, any that was not sealed.

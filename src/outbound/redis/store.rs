@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::ledger::Mirror;
 use super::link::Away;
-use super::seal::Sealer;
+use super::seal::{Opened, Sealer};
 use super::{Shared, counts};
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
@@ -48,6 +48,7 @@ pub struct RedisStore {
     dropped: AtomicU64,
     damaged: AtomicU64,
     failing: LimitedWarning,
+    newer: LimitedWarning,
     too_large: LimitedWarning,
 }
 
@@ -58,6 +59,8 @@ struct Record {
     point: u64,
     held: Option<Observation>,
     missing: bool,
+    /// Whether it is whole and of a newer version: a miss here, and left as it is.
+    strange: bool,
 }
 
 /// What became of a script that writes.
@@ -80,6 +83,7 @@ impl RedisStore {
             dropped: AtomicU64::new(0),
             damaged: AtomicU64::new(0),
             failing: LimitedWarning::default(),
+            newer: LimitedWarning::default(),
             too_large: LimitedWarning::default(),
         }
     }
@@ -94,24 +98,34 @@ impl RedisStore {
         let fields = redis::cmd("HMGET").arg(&name).arg("r").arg("n").arg("m").to_owned();
         let (bytes, point, missing): (Option<Vec<u8>>, Option<u64>, Option<u64>) =
             self.shared.link.ask(&fields).await?;
-        let held = bytes.and_then(|bytes| self.open(key, &name, &bytes));
-        Ok(Record { point: point.unwrap_or(0), missing: missing.is_some() && held.is_none(), held })
+        let (held, strange) = match bytes.map(|bytes| self.open(key, &name, &bytes)) {
+            Some(Opened::Whole(held)) => (Some(held), false),
+            Some(Opened::Strange) => (None, true),
+            Some(Opened::Damaged(_)) | None => (None, false),
+        };
+        let missing = missing.is_some() && held.is_none() && !strange;
+        Ok(Record { point: point.unwrap_or(0), missing, held, strange })
     }
 
-    /// Opens a record. One that fails its check is a miss, counted and never served.
-    fn open(&self, key: &JobKey, name: &str, bytes: &[u8]) -> Option<Observation> {
-        let why = match self.sealer.open(name.as_bytes(), bytes) {
-            Some(body) => match record::read(key, &record::key_bytes(key), body) {
-                Ok(held) => return Some(held),
-                Err(unreadable) => unreadable.to_string(),
-            },
-            None => "is not sealed with this configuration's record_secret".to_owned(),
-        };
-        self.damaged.fetch_add(1, Ordering::Relaxed);
-        if let Some(held_back) = self.failing.due() {
-            tracing::error!(job = %key, why, held_back, "a shared record cannot be read, and is left out");
+    /// Opens a record. One that fails its check is a miss, counted and never served; so is one of a newer version, which is
+    /// no fault.
+    fn open(&self, key: &JobKey, name: &str, bytes: &[u8]) -> Opened {
+        let opened = self.sealer.open_record(key, name, bytes);
+        match &opened {
+            Opened::Whole(_) => {}
+            Opened::Strange => {
+                if let Some(held_back) = self.newer.due() {
+                    tracing::warn!(job = %key, held_back, "a shared record was written by a newer version, and is left to it");
+                }
+            }
+            Opened::Damaged(why) => {
+                self.damaged.fetch_add(1, Ordering::Relaxed);
+                if let Some(held_back) = self.failing.due() {
+                    tracing::error!(job = %key, why, held_back, "a shared record cannot be read, and is left out");
+                }
+            }
         }
-        None
+        opened
     }
 
     /// The newest of what Redis and this process know, held in memory from now on.
@@ -127,7 +141,7 @@ impl RedisStore {
                 }
             }
             (Some(near), held) => {
-                if held.as_ref() != Some(&near) {
+                if held.as_ref() != Some(&near) && !record.strange {
                     self.write_later(&near);
                 }
                 Some(near)
@@ -189,7 +203,7 @@ impl RedisStore {
                 .await
                 .ok()
                 .and_then(|mut near| near.pop().flatten());
-            let Record { point, held: far, missing: _ } = self.read(&key).await?;
+            let Record { point, held: far, missing: _, strange } = self.read(&key).await?;
             if far.as_ref() == Some(&new) && fence == Fence::Alone {
                 // Written back by another replica before.
                 return Ok(Some(self.hold(new, far).await));
@@ -201,9 +215,14 @@ impl RedisStore {
             let held = if far_is_new { far.clone() } else { near };
             if let Some(held) = held.as_ref().filter(|held| **held != new && !new.supersedes(held)) {
                 self.shared.release(&key, fence).await;
-                let record = Record { point, held: far, missing: false };
+                let record = Record { point, held: far, missing: false, strange };
                 let newest = self.newest(&key, Some(held.clone()), record).await;
                 return Ok(Some(Kept::Older(newest.unwrap_or_else(|| held.clone()))));
+            }
+            if strange {
+                // Newer replicas know more of this job than could be written here: theirs stays.
+                self.shared.release(&key, fence).await;
+                return Ok(Some(self.hold(new, held).await));
             }
             if body.len() > self.max_record {
                 if let Some(held_back) = self.too_large.due() {
@@ -282,6 +301,12 @@ impl RedisStore {
         tracing::debug!(job = %key, "a turn was over before what it found was written; nothing of it is kept");
     }
 
+    /// Whether there is a record, readable or not.
+    async fn is_kept(&self, key: &JobKey) -> Result<bool, Away> {
+        let there = redis::cmd("HEXISTS").arg(self.shared.keys.job(key)).arg("r").to_owned();
+        self.shared.link.ask(&there).await
+    }
+
     /// Puts a job where lists and late readers find it. Done before it is written: a name without a record is harmless.
     async fn index(&self, bytes: &[u8]) -> Result<(), Away> {
         let now = now_ms().to_string();
@@ -336,6 +361,8 @@ impl RedisStore {
                 match held {
                     Some(held) if fits(filter, &held) => page.push(held),
                     Some(_) => {}
+                    // A record of a newer version is there all the same.
+                    None if self.is_kept(key).await? => {}
                     None => {
                         let gone = redis::cmd("ZREM").arg(&index).arg(record::key_bytes(key)).to_owned();
                         self.shared.link.ask::<i64>(&gone).await?;
@@ -442,6 +469,8 @@ impl JobStore for RedisStore {
         Box::pin(async move {
             let near = self.near.find(keys).await;
             let answers = keys.iter().zip(near).map(async |(key, near)| match self.read(key).await {
+                // What the others know is newer than ours, and cannot be read: who wants to know has to look.
+                Ok(Record { strange: true, .. }) => near.filter(|near| near.job.is_terminal()),
                 Ok(record) => self.newest(key, near, record).await,
                 Err(_) => near,
             });
@@ -470,7 +499,7 @@ impl JobStore for RedisStore {
     }
 }
 
-/// The time by this machine's clock, for scores that replicas compare within minutes. No answer depends on it.
+/// The time by this machine's clock, for scores that replicas compare within minutes.
 #[expect(clippy::disallowed_methods, reason = "a score, not a time that anybody is told")]
 fn now_ms() -> i64 {
     Timestamp::now().as_millisecond()

@@ -40,6 +40,11 @@ impl Turns {
         Body::new(Answer { body, turns: self.clone() })
     }
 
+    /// Whether a request is under way.
+    pub(super) fn under_way(&self) -> bool {
+        !self.now().is_multiple_of(2)
+    }
+
     fn now(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

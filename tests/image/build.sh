@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Builds the image from the Dockerfile as it is, and has check.sh run it as the chart would. By hand, as root, on Debian: it takes a release
+# build, which is too long for tests/all.sh. No registry of images is reached: the two base images are made here under the names
+# that the Dockerfile gives them, Debian's by mmdebstrap and Rust's of it and of this machine's toolchain. Crates come from this
+# machine's cargo home. Everything lies in target/image; what is there is used again.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+work="$PWD/target/image"
+mkdir -p "$work"
+# shellcheck source=tests/image/tools.sh
+. tests/image/tools.sh
+
+say() { printf '\n== %s\n' "$*"; }
+
+say "tools"
+missing=()
+for tool in buildah podman runc mmdebstrap; do command -v "$tool" >/dev/null || missing+=("$tool"); done
+[ "${#missing[@]}" = 0 ] || { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}"; }
+
+rust="$(sed -n 's/^ARG RUST_VERSION=//p' Dockerfile)"
+debian="$(sed -n 's/^ARG DEBIAN=//p' Dockerfile)"
+debian_image="docker.io/library/debian:$debian-slim"
+rust_image="docker.io/library/rust:$rust-slim-$debian"
+
+if ! buildah inspect --type image "$debian_image" >/dev/null 2>&1; then
+  say "$debian_image"
+  mmdebstrap --quiet --variant=minbase "$debian" "$work/debian.tar"
+  made="$(buildah from scratch)"
+  buildah add --quiet "$made" "$work/debian.tar" /
+  buildah commit --quiet --format docker "$made" "$debian_image"
+  buildah rm "$made" >/dev/null
+  rm "$work/debian.tar"
+fi
+
+if ! buildah inspect --type image "$rust_image" >/dev/null 2>&1; then
+  say "$rust_image"
+  made="$(buildah from --pull-never "$debian_image")"
+  buildah run "${network[@]}" "$made" -- sh -c \
+    'apt-get update -qq && apt-get install -y -qq --no-install-recommends ca-certificates gcc libc6-dev >/dev/null && rm -rf /var/lib/apt/lists/*'
+  sysroot="$(realpath "$(rustc "+$rust" --print sysroot)")"
+  for part in bin lib; do buildah copy --quiet "$made" "$sysroot/$part" "/usr/local/$part"; done
+  buildah config --env CARGO_HOME=/usr/local/cargo "$made"
+  buildah commit --quiet --format docker "$made" "$rust_image"
+  buildah rm "$made" >/dev/null
+fi
+
+say "image"
+# what is committed, so that nothing moves under a build that takes long
+rm -rf "$work/context" && mkdir "$work/context"
+git archive HEAD | tar -x -C "$work/context"
+cargo fetch --locked --quiet
+registry="$(realpath "${CARGO_HOME:-$HOME/.cargo}/registry")"
+version="$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)"
+nice -n 10 buildah bud "${network[@]}" --format docker --layers --pull-never --volume "$registry:/usr/local/cargo/registry:ro" \
+  --build-arg VERSION="$version" --build-arg REVISION="$(git rev-parse HEAD)" --build-arg CREATED="$(git log -1 --format=%cI)" \
+  --tag jobgate:check "$work/context"
+
+bash tests/image/check.sh

@@ -1,0 +1,88 @@
+//! Replaces three replicas one by one behind a balancer, thirty times, under requests and open streams. Prints what clients
+//! noticed and the 95 % bound; fails when a request failed, a stream was not told to come back, or too many came back at once.
+//! `cargo bench --bench rollout -- --rollouts 30`; with `--profile dev` it needs no release build. Needs redis-server.
+#![expect(dead_code, reason = "what the integration tests share; this program needs a part of it")]
+#![expect(clippy::unwrap_used, reason = "a tool that cannot go on says so by panicking")]
+
+#[path = "../support"]
+mod support {
+    pub(crate) mod balancer;
+    pub(crate) mod process;
+    pub(crate) mod redis;
+    pub(crate) mod rollout;
+    pub(crate) mod scratch;
+    pub(crate) mod server;
+    pub(crate) mod streams;
+    pub(crate) mod wire;
+}
+
+use std::io::Write as _;
+
+use clap::Parser as _;
+use support::rollout::{Outcome, Plan, TOLD};
+
+/// How many times the mean may come back at once.
+const PEAK: f64 = 3.0;
+
+#[derive(Debug, clap::Parser)]
+struct Arguments {
+    /// How often all replicas are replaced
+    #[arg(long, default_value_t = 30)]
+    rollouts: usize,
+    /// Replicas at the same time
+    #[arg(long, default_value_t = 3)]
+    replicas: usize,
+    /// Requests in a second
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pace: u32,
+    /// Streams, half WebSockets and half event streams
+    #[arg(long, default_value_t = 300)]
+    streams: usize,
+    /// Passed by cargo, and of no meaning here
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> anyhow::Result<()> {
+    let Arguments { rollouts, replicas, pace, streams, bench: _ } = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let plan = Plan { rollouts, replicas, pace, streams };
+    let outcome = runtime.block_on(support::rollout::run(plan, |so_far| print(so_far).unwrap_or_default()));
+    for failed in &outcome.failed {
+        writeln!(std::io::stdout(), "  {failed}")?;
+    }
+    let told: usize = TOLD.iter().filter_map(|how| outcome.ends.get(*how)).sum();
+    let ends: usize = outcome.ends.values().sum();
+    anyhow::ensure!(outcome.failed.is_empty(), "{} requests failed", outcome.failed.len());
+    anyhow::ensure!(told == ends, "{} streams ended without being told to come back", ends - told);
+    anyhow::ensure!(ends >= rollouts * streams, "{ends} ends: not every stream was closed in every rollout");
+    anyhow::ensure!(outcome.worst_peak <= PEAK, "{:.1} times the mean came back at once", outcome.worst_peak);
+    let bound = |tries: usize| 300.0 / f64::from(u32::try_from(tries.max(1)).unwrap_or(u32::MAX));
+    writeln!(
+        std::io::stdout(),
+        "with 95 % confidence fewer than {:.1} % of rollouts fail a request, and fewer than {:.4} % of requests",
+        bound(outcome.rollouts),
+        bound(outcome.requests),
+    )?;
+    Ok(())
+}
+
+fn print(so_far: &Outcome) -> std::io::Result<()> {
+    let Outcome {
+        rollouts,
+        requests,
+        reused,
+        failed,
+        crossed,
+        ends,
+        worst_peak,
+        shortest_spread,
+        longest_gap,
+    } = so_far;
+    writeln!(
+        std::io::stdout(),
+        "{rollouts} rollouts, {requests} requests ({reused} on kept connections), {} failed, {crossed} crossed a close and were asked again, ends of streams {ends:?}, \
+         peak {worst_peak:.2} of the mean, spread over {shortest_spread:?} at least, away {longest_gap:?} at most",
+        failed.len()
+    )
+}

@@ -1,0 +1,94 @@
+//! Replicas are replaced one by one behind a balancer, and no client is any the worse for it. `cargo bench --bench rollout` does the
+//! same thirty times.
+
+use std::time::Duration;
+
+use jobgate::simulator::{Addresses, MindBridgeJob, Simulator};
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::support::process::Process;
+use crate::support::rollout::{self, Plan, TOLD, WINDOW};
+use crate::support::scratch::Scratch;
+use crate::support::server::{KEY, Setup, TOKEN};
+use crate::support::streams::{Sse, Watcher};
+use crate::support::wire;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollout_fails_no_request_and_every_stream_is_told_and_comes_back() {
+    let plan = Plan { rollouts: 2, replicas: 3, pace: 100, streams: 90 };
+    let outcome = rollout::run(plan, |_| {}).await;
+    assert_eq!(outcome.failed, [""; 0], "of {} requests", outcome.requests);
+    assert!(outcome.crossed * 100 <= outcome.requests, "{} of {}", outcome.crossed, outcome.requests);
+    assert!(outcome.requests > 200 && outcome.reused > outcome.requests / 2, "{outcome:?}");
+    let told: usize = TOLD.iter().filter_map(|how| outcome.ends.get(*how)).sum();
+    assert_eq!(told, outcome.ends.values().sum::<usize>(), "{:?}", outcome.ends);
+    assert!(told >= plan.rollouts * plan.streams, "each of them, each time: {outcome:?}");
+    // the peak takes a quiet machine; that they are spread does not
+    assert!(outcome.shortest_spread.is_some_and(|spread| spread > WINDOW / 2), "{outcome:?}");
+}
+
+/// Whoever keeps a connection for further requests is sent away with an answer, not by a door that closes on a request; and
+/// what comes after the door is closed is still answered.
+#[tokio::test]
+async fn a_kept_connection_is_closed_behind_an_answer_that_says_so() {
+    let mut setup = Setup::with(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], Vec::new());
+    // the one stream holds the end up for longer than this test takes
+    setup.rest =
+        "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, drain_delay: 1s, drain_timeout: 1h }\n\
+                  streams: { drain_window: 10m }"
+            .to_owned();
+    let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
+    let config = Scratch::new(&setup.yaml(&simulator.mindbridge_url(), &simulator.supermetrics_url()));
+    let env = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY)];
+    let mut gateway = Process::start(&["serve", "--config", config.path()], &env);
+    let (public, admin) = (gateway.address("public").await, gateway.address("admin").await);
+    let mut streams = Vec::new();
+    for _ in 0..100 {
+        let mut stream = Watcher::open(public, Sse, &["a"]).await;
+        assert_eq!(stream.short().await, "SNAPSHOT RUNNING");
+        streams.push(stream);
+    }
+    let mut kept = [TcpStream::connect(public).await.unwrap(), TcpStream::connect(public).await.unwrap()];
+    for socket in &mut kept {
+        assert!(!ask(socket).await.contains("connection: close"));
+    }
+
+    gateway.signal("TERM").await;
+    gateway.find("the beginning of the end", |line| line.contains("stopping").then_some(())).await;
+    crate::redis_tier::until("it is not ready any more", || async {
+        (wire::get(admin, "/readyz").await.status == 503).then_some(())
+    })
+    .await;
+    let [first, second] = &mut kept;
+    assert!(ask(first).await.contains("connection: close"));
+    assert_eq!(first.read_u8().await.ok(), None, "and it is closed");
+    crate::redis_tier::until("the door is closed", || async {
+        TcpStream::connect(public).await.is_err().then_some(())
+    })
+    .await;
+    assert!(ask(second).await.contains("connection: close"), "a connection that slept is not cut");
+    assert_eq!(second.read_u8().await.ok(), None);
+    gateway.signal("TERM").await;
+    assert_eq!(gateway.ended().await.0.code(), Some(0));
+    drop(streams);
+}
+
+/// Asks on a connection that is kept: the head of the answer.
+async fn ask(socket: &mut TcpStream) -> String {
+    let body = json!({ "query": "{ __typename }" }).to_string();
+    let request = format!(
+        "POST /graphql HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let whole = async {
+        while !answer.ends_with(br#""Query"}}"#) {
+            assert!(socket.read_buf(&mut answer).await.unwrap() > 0, "cut");
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), whole).await.unwrap();
+    String::from_utf8(answer).unwrap()
+}

@@ -1,0 +1,132 @@
+//! A balancer of TCP connections as a Service with its endpoints is one: it asks each replica's `/readyz`, sends new connections
+//! to those that are ready in turn, and leaves the connections it has where they are. It tries nothing twice.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::wire;
+
+/// How often each replica is asked.
+const EVERY: Duration = Duration::from_millis(50);
+/// What was heard longer ago is not believed: a balancer that had no air itself waits for the next answers.
+const FRESH: Duration = Duration::from_millis(300);
+
+/// A running balancer. Dropping it cuts every connection.
+#[derive(Debug)]
+pub(crate) struct Balancer {
+    pub(crate) address: SocketAddr,
+    endpoints: Endpoints,
+    _tasks: JoinSet<()>,
+}
+
+type Endpoints = Arc<Mutex<Vec<Endpoint>>>;
+
+#[derive(Clone, Copy, Debug)]
+struct Endpoint {
+    public: SocketAddr,
+    admin: SocketAddr,
+    /// When it was asked and said that it is ready, if that is the last it said.
+    ready: Option<Instant>,
+}
+
+impl Balancer {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let endpoints = Endpoints::default();
+        let mut tasks = JoinSet::new();
+        let (tell, news) = watch::channel(());
+        tasks.spawn(look(Arc::clone(&endpoints), tell));
+        tasks.spawn(balance(listener, Arc::clone(&endpoints), news));
+        Self { address, endpoints, _tasks: tasks }
+    }
+
+    /// Takes a replica in; it gets connections once it is ready.
+    pub(crate) fn add(&self, public: SocketAddr, admin: SocketAddr) {
+        self.endpoints.lock().unwrap().push(Endpoint { public, admin, ready: None });
+    }
+
+    /// Forgets a replica.
+    pub(crate) fn remove(&self, public: SocketAddr) {
+        self.endpoints.lock().unwrap().retain(|endpoint| endpoint.public != public);
+    }
+
+    /// Whether a replica gets connections.
+    pub(crate) fn sends_to(&self, public: SocketAddr) -> bool {
+        self.endpoints.lock().unwrap().iter().any(|one| one.public == public && one.ready.is_some())
+    }
+}
+
+async fn look(endpoints: Endpoints, tell: watch::Sender<()>) {
+    let mut again = tokio::time::interval(EVERY);
+    loop {
+        again.tick().await;
+        let known = endpoints.lock().unwrap().clone();
+        let mut asking = JoinSet::new();
+        for endpoint in known {
+            asking.spawn(async move {
+                let asked = Instant::now();
+                let ready = tokio::time::timeout(Duration::from_secs(1), is_ready(endpoint.admin)).await;
+                (endpoint.public, (ready == Ok(true)).then_some(asked))
+            });
+        }
+        for (public, ready) in asking.join_all().await {
+            let mut endpoints = endpoints.lock().unwrap();
+            if let Some(endpoint) = endpoints.iter_mut().find(|endpoint| endpoint.public == public) {
+                endpoint.ready = ready;
+            }
+        }
+        tell.send_replace(());
+    }
+}
+
+async fn is_ready(admin: SocketAddr) -> bool {
+    let Ok(mut socket) = TcpStream::connect(admin).await else { return false };
+    if socket.write_all(&wire::request("GET", "/readyz", &[], "")).await.is_err() {
+        return false;
+    }
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).await.ok();
+    answer.starts_with(b"HTTP/1.1 200 ")
+}
+
+async fn balance(listener: TcpListener, endpoints: Endpoints, news: watch::Receiver<()>) {
+    let next = Arc::new(AtomicUsize::new(0));
+    let mut connections = JoinSet::new();
+    while let Ok((mut client, _)) = listener.accept().await {
+        while connections.try_join_next().is_some() {}
+        let (endpoints, next, news) = (Arc::clone(&endpoints), Arc::clone(&next), news.clone());
+        connections.spawn(async move {
+            let to = choose(&endpoints, &next, news).await;
+            let Ok(mut replica) = TcpStream::connect(to).await else { return };
+            for side in [&client, &replica] {
+                side.set_nodelay(true).ok();
+            }
+            copy_bidirectional(&mut client, &mut replica).await.ok();
+        });
+    }
+}
+
+async fn choose(endpoints: &Endpoints, next: &AtomicUsize, mut news: watch::Receiver<()>) -> SocketAddr {
+    let mut fresh = FRESH;
+    loop {
+        let known = endpoints.lock().unwrap().clone();
+        let is_ready = |endpoint: &&Endpoint| endpoint.ready.is_some_and(|asked| asked.elapsed() < fresh);
+        let ready: Vec<SocketAddr> = known.iter().filter(is_ready).map(|endpoint| endpoint.public).collect();
+        if !ready.is_empty() {
+            return ready[next.fetch_add(1, Ordering::Relaxed) % ready.len()];
+        }
+        // what has just come is as fresh as it gets
+        news.mark_unchanged();
+        news.changed().await.ok();
+        fresh = Duration::MAX;
+    }
+}

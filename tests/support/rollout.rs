@@ -1,0 +1,325 @@
+//! Replaces the replicas of a gateway one by one behind a balancer, again and again, while requests come at a steady pace and
+//! streams are open, and counts what any client noticed.
+
+use std::collections::BTreeMap;
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jobgate::simulator::{Addresses, MindBridgeJob, Simulator};
+use serde_json::json;
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::balancer::Balancer;
+use super::process::Process;
+use super::redis::Redis;
+use super::scratch::Scratch;
+use super::server::{ANY, KEY, Setup, TOKEN, external};
+use super::streams::{Carrier, Heard, Sse, Watcher, WebSocket, room_for, settles};
+
+/// How long a replica that was told to stop goes on accepting, and over what time its streams are ended.
+pub(crate) const DELAY: Duration = Duration::from_millis(1_500);
+pub(crate) const WINDOW: Duration = Duration::from_secs(2);
+/// Parts of the window in which the ends of streams are counted.
+const PARTS: u32 = 10;
+/// The longest for what only a hung gateway does not do.
+const LIMIT: Duration = Duration::from_secs(60);
+/// Connections that are kept for further requests, and requests under way at the same time.
+const KEPT: usize = 64;
+const UNDER_WAY: usize = 256;
+
+/// How much is done.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) rollouts: usize,
+    pub(crate) replicas: usize,
+    /// Requests in a second.
+    pub(crate) pace: u32,
+    /// Half of them WebSockets, half event streams.
+    pub(crate) streams: usize,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) rollouts: usize,
+    pub(crate) requests: usize,
+    /// Requests on a connection that had been used before.
+    pub(crate) reused: usize,
+    pub(crate) failed: Vec<String>,
+    /// Requests that came on a kept connection just as it was closed, and were asked again on one of their own: HTTP/1.1 lets
+    /// nobody rule that out, and every client that keeps connections does so (RFC 9112, 9.5). They are no failures, and rare.
+    pub(crate) crossed: usize,
+    /// How streams ended: told by the protocol to come back, or otherwise.
+    pub(crate) ends: BTreeMap<String, usize>,
+    /// Of all replicas that were stopped the worst: the most ends in a part of the window beside the mean.
+    pub(crate) worst_peak: f64,
+    /// The longest time between the first and the last end at one replica, the shortest of all replicas.
+    pub(crate) shortest_spread: Option<Duration>,
+    /// The longest time that a stream was away.
+    pub(crate) longest_gap: Duration,
+}
+
+/// What clients noticed so far.
+#[derive(Debug, Default)]
+struct Noticed {
+    outcome: Mutex<Outcome>,
+    /// When streams ended since this was last looked at.
+    ended: Mutex<Vec<Instant>>,
+    open: AtomicUsize,
+}
+
+struct Replica {
+    process: Process,
+    public: SocketAddr,
+}
+
+/// What became of a request that nobody began to answer.
+const CUT: &str = "closed without a word";
+
+/// The words for an end that a client knows to come back from.
+pub(crate) const TOLD: [&str; 2] = ["websocket 1012", "sse whole"];
+
+/// Rolls out as often as planned. `progress` is told after each.
+pub(crate) async fn run(plan: Plan, progress: impl Fn(&Outcome) + Send) -> Outcome {
+    // a stream has three ends in this process, and so has a connection for requests
+    room_for(8 * plan.streams + 2_000);
+    let redis = Redis::start().await;
+    let mut setup = Setup::with(
+        vec![
+            MindBridgeJob::new("runs", &[(0, "IN_PROGRESS")]),
+            MindBridgeJob::new("ended", &[(0, "COMPLETE")]),
+        ],
+        Vec::new(),
+    );
+    setup.rest = format!(
+        "server: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, drain_delay: {}ms, drain_timeout: 10m, \
+         request_timeout: 5m, header_timeout: 5m, body_timeout: 5m }}\n\
+         streams: {{ drain_window: {}ms, init_timeout: 1m }}\n\
+         store: {{ kind: redis, redis: {{ url: {{ env: REDIS_URL }} }} }}",
+        DELAY.as_millis(),
+        WINDOW.as_millis(),
+    );
+    let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
+    let config = Scratch::new(&setup.yaml(&simulator.mindbridge_url(), &simulator.supermetrics_url()));
+    let balancer = Balancer::start().await;
+    let mut replicas = Vec::new();
+    for _ in 0..plan.replicas {
+        replicas.push(start(&config, &redis, &balancer).await);
+    }
+
+    let noticed = Arc::new(Noticed::default());
+    let mut clients = JoinSet::new();
+    clients.spawn(requests(balancer.address, plan.pace, Arc::clone(&noticed)));
+    for number in 0..plan.streams {
+        let carrier = if number % 2 == 0 { WebSocket } else { Sse };
+        clients.spawn(stream(balancer.address, carrier, Arc::clone(&noticed)));
+    }
+    all_open(&noticed, plan.streams, &mut clients).await;
+
+    for _ in 0..plan.rollouts {
+        for place in 0..replicas.len() {
+            let next = start(&config, &redis, &balancer).await;
+            let old = std::mem::replace(&mut replicas[place], next);
+            stop(old, &balancer, &noticed).await;
+        }
+        all_open(&noticed, plan.streams, &mut clients).await;
+        let mut outcome = noticed.outcome.lock().unwrap();
+        outcome.rollouts += 1;
+        let so_far = outcome.clone();
+        drop(outcome);
+        progress(&so_far);
+    }
+    clients.shutdown().await;
+    let outcome = noticed.outcome.lock().unwrap().clone();
+    outcome
+}
+
+/// Waits until every stream is open. A client that went wrong ends the test with its own words.
+async fn all_open(noticed: &Noticed, streams: usize, clients: &mut JoinSet<()>) {
+    let open = async {
+        let mut again = tokio::time::interval(Duration::from_millis(10));
+        while noticed.open.load(Ordering::Relaxed) < streams {
+            again.tick().await;
+            if let Some(broken) = clients.try_join_next() {
+                broken.unwrap();
+            }
+        }
+    };
+    let all = tokio::time::timeout(LIMIT, open).await;
+    assert!(all.is_ok(), "{} of {streams} streams are open", noticed.open.load(Ordering::Relaxed));
+}
+
+async fn start(config: &Scratch, redis: &Redis, balancer: &Balancer) -> Replica {
+    let url = redis.url();
+    let env = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY), ("REDIS_URL", url.as_str())];
+    let mut process = Process::start(&["serve", "--config", config.path()], &env);
+    let (public, admin) = (process.address("public").await, process.address("admin").await);
+    balancer.add(public, admin);
+    settles("the new replica is ready", LIMIT, || balancer.sends_to(public)).await;
+    Replica { process, public }
+}
+
+/// Stops a replica as the kubelet does, and looks at how its streams ended.
+async fn stop(old: Replica, balancer: &Balancer, noticed: &Noticed) {
+    noticed.ended.lock().unwrap().clear();
+    old.process.signal("TERM").await;
+    let told = Instant::now() + DELAY;
+    let (status, said) = old.process.ended().await;
+    balancer.remove(old.public);
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert!(said.contains("stopped") && !said.contains("before everything was finished"), "{said}");
+
+    let ended = std::mem::take(&mut *noticed.ended.lock().unwrap());
+    let (Some(first), Some(last)) = (ended.iter().min(), ended.iter().max()) else { return };
+    let mut parts = [0_u32; PARTS as usize];
+    for at in &ended {
+        let part = at.saturating_duration_since(told).as_millis() * u128::from(PARTS) / WINDOW.as_millis();
+        parts[usize::try_from(part).unwrap().min(parts.len() - 1)] += 1;
+    }
+    let mean = f64::from(parts.iter().sum::<u32>()) / f64::from(PARTS);
+    let peak = f64::from(parts.into_iter().max().unwrap()) / mean;
+    let spread = *last - *first;
+    let mut outcome = noticed.outcome.lock().unwrap();
+    outcome.worst_peak = outcome.worst_peak.max(peak);
+    outcome.shortest_spread = Some(outcome.shortest_spread.map_or(spread, |before| before.min(spread)));
+}
+
+/// One stream after the other, each opened as soon as the one before is over.
+async fn stream(gateway: SocketAddr, carrier: Carrier, noticed: Arc<Noticed>) {
+    let mut away = None;
+    loop {
+        let mut watcher = Watcher::open(gateway, carrier, &["runs"]).await;
+        assert_eq!(watcher.short().await, "SNAPSHOT RUNNING");
+        noticed.open.fetch_add(1, Ordering::Relaxed);
+        if let Some(since) = away {
+            let mut outcome = noticed.outcome.lock().unwrap();
+            outcome.longest_gap = outcome.longest_gap.max(Instant::elapsed(&since));
+        }
+        let over = watcher.until_over().await;
+        let at = Instant::now();
+        away = Some(at);
+        noticed.open.fetch_sub(1, Ordering::Relaxed);
+        noticed.ended.lock().unwrap().push(at);
+        let how = match (carrier, over) {
+            (WebSocket, Heard::Over(Some(code))) => format!("websocket {code}"),
+            (Sse, Heard::Over(None)) if watcher.is_whole() => "sse whole".to_owned(),
+            (carrier, over) => format!("{carrier:?} {over:?}"),
+        };
+        *noticed.outcome.lock().unwrap().ends.entry(how).or_default() += 1;
+    }
+}
+
+/// Requests at a steady pace, over connections that are kept as a proxy keeps them: the one used last first.
+async fn requests(gateway: SocketAddr, pace: u32, noticed: Arc<Noticed>) {
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let bodies = ["runs", "ended"].map(|id| {
+        let query = format!("query($ref: JobRef!) {{ job(ref: $ref) {ANY} }}");
+        let body = json!({ "query": query, "variables": { "ref": external("mind", id) } }).to_string();
+        Arc::<str>::from(format!(
+            "POST /graphql HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+    });
+    let mut ticks = tokio::time::interval(Duration::from_secs(1) / pace);
+    // a machine without air gets fewer requests, not more at once
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut under_way = JoinSet::new();
+    for body in bodies.iter().cycle() {
+        ticks.tick().await;
+        while let Some(done) = under_way.try_join_next() {
+            done.unwrap();
+        }
+        if under_way.len() >= UNDER_WAY {
+            under_way.join_next().await.unwrap().unwrap();
+        }
+        let (kept, body, noticed) = (Arc::clone(&kept), Arc::clone(body), Arc::clone(&noticed));
+        under_way.spawn(async move {
+            let used = take(&kept);
+            let reused = used.is_some();
+            let within = |asked| tokio::time::timeout(LIMIT, asked);
+            let mut asked = within(ask(gateway, used, &body)).await;
+            let crossed = reused && matches!(&asked, Ok(Err(why)) if why == CUT);
+            if crossed {
+                asked = within(ask(gateway, None, &body)).await;
+            }
+            let asked = asked.unwrap_or_else(|_| Err("no answer at all".to_owned()));
+            let mut outcome = noticed.outcome.lock().unwrap();
+            outcome.requests += 1;
+            outcome.crossed += usize::from(crossed);
+            outcome.reused += usize::from(reused);
+            match asked {
+                Ok(Some(socket)) => {
+                    let mut kept = kept.lock().unwrap();
+                    if kept.len() < KEPT {
+                        kept.push(socket);
+                    }
+                }
+                Ok(None) => {}
+                Err(why) => outcome
+                    .failed
+                    .push(format!("on a connection {}: {why}", if reused { "kept" } else { "of its own" })),
+            }
+        });
+    }
+}
+
+/// A kept connection that the other side has not closed.
+fn take(kept: &Mutex<Vec<TcpStream>>) -> Option<TcpStream> {
+    let mut kept = kept.lock().unwrap();
+    loop {
+        let socket = kept.pop()?;
+        let peeked = SockRef::from(&socket).peek(&mut [MaybeUninit::uninit(); 1]);
+        if peeked.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock) {
+            return Some(socket);
+        }
+    }
+}
+
+/// Asks once, and gives the connection back if it may be used again.
+async fn ask(
+    gateway: SocketAddr,
+    used: Option<TcpStream>,
+    request: &str,
+) -> Result<Option<TcpStream>, String> {
+    let say = |what: &str, error: std::io::Error| format!("{what}: {error}");
+    let mut socket = match used {
+        Some(socket) => socket,
+        None => TcpStream::connect(gateway).await.map_err(|error| say("connecting", error))?,
+    };
+    socket.write_all(request.as_bytes()).await.map_err(|error| say("sending", error))?;
+    let mut answer = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&answer);
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let head = head.to_ascii_lowercase();
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            let length: usize =
+                length.and_then(|length| length.parse().ok()).ok_or(format!("no length: {head}"))?;
+            if body.len() >= length {
+                let good = head.starts_with("http/1.1 200 ")
+                    && !body.contains("\"errors\"")
+                    && (body.contains("\"RUNNING\"") || body.contains("\"SUCCEEDED\""));
+                return match good {
+                    true => Ok((!head.contains("connection: close")).then_some(socket)),
+                    false => Err(format!("{head}\n{body}")),
+                };
+            }
+        }
+        let read = socket.read_buf(&mut answer).await.map_err(|error| say("reading", error))?;
+        if read == 0 {
+            return Err(if answer.is_empty() {
+                CUT.to_owned()
+            } else {
+                "cut in the middle of the answer".to_owned()
+            });
+        }
+    }
+}
