@@ -29,6 +29,7 @@ mod rest;
 mod restart;
 mod rotation;
 mod schema;
+mod seeds;
 mod streams;
 mod streams_end;
 mod streams_load;

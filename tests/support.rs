@@ -2,6 +2,7 @@
 
 pub(crate) mod crashes;
 pub(crate) mod door;
+pub(crate) mod faults;
 pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod redis;

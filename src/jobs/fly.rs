@@ -20,6 +20,9 @@ use super::poller::Place;
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// The longest a flight waits for other replicas: longer than any caller does, and than one look may take.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// The longest a flight may take, longer than all that a source and a store need for themselves: one that a port never
+/// answers is lost then, and its jobs are looked at again.
+pub(super) const AT_MOST: Duration = Duration::from_mins(5);
 /// How often a turn may be lost between question and answer before the job is called unavailable.
 const TURNS_LOST: usize = 3;
 
@@ -39,8 +42,16 @@ impl Flight {
         Self { inner, reader, asker }
     }
 
-    /// Lands every ticket. A place among the polls is kept as long as the upstream is asked.
+    /// Lands every ticket, or loses those that take too long. A place among the polls is kept as long as the upstream is
+    /// asked.
     pub(super) async fn fly(self, tickets: Vec<Ticket<JobKey, Landing>>, place: Option<Arc<Place>>) {
+        let jobs = tickets.len();
+        if tokio::time::timeout(AT_MOST, Box::pin(self.land_all(tickets, place))).await.is_err() {
+            tracing::warn!(jobs, "a look was given up, because it was not answered for too long");
+        }
+    }
+
+    async fn land_all(self, tickets: Vec<Ticket<JobKey, Landing>>, place: Option<Arc<Place>>) {
         let keys: Vec<JobKey> = tickets.iter().map(|ticket| ticket.key().clone()).collect();
         // Nobody waits for a poll in particular: what another replica saw a moment ago will do.
         let unless = match &self.asker {

@@ -20,6 +20,7 @@ use crate::ports::upstream::{Asker, JobReader, LookError, RowPage, RowRange};
 
 use super::answer::Miss;
 use super::flight::Ticket;
+use super::fly::AT_MOST;
 use super::{Inner, Jobs};
 
 /// Rows read from the upstream at once.
@@ -103,7 +104,11 @@ impl Inner {
         }
         let (seat, ticket) = self.row_reads.board(&key);
         if let Some(ticket) = ticket {
-            let task = fetch(Arc::clone(self), Arc::clone(reader), ticket, asker);
+            let fetch = fetch(Arc::clone(self), Arc::clone(reader), ticket, asker);
+            let task = async move {
+                // One that is never answered is lost.
+                tokio::time::timeout(AT_MOST, fetch).await.ok();
+            };
             self.spawner.spawn(TaskKind::Flight, Box::pin(task));
         }
         let landed = tokio::time::timeout(self.freshness.answer_within, seat.landed()).await;

@@ -44,7 +44,7 @@ impl Clock for RuntimeClock {
     }
 }
 
-type Script = dyn Fn(&ExternalId) -> Result<Life, LookError> + Send + Sync;
+type Script = dyn Fn(&ExternalId) -> Result<Job, LookError> + Send + Sync;
 
 /// A source that answers by script and remembers what it was asked.
 pub(crate) struct ScriptedReader {
@@ -65,10 +65,12 @@ impl std::fmt::Debug for ScriptedReader {
 
 impl ScriptedReader {
     pub(crate) fn new(name: &str, upstream: Upstream, clock: Arc<dyn Clock>) -> Arc<Self> {
+        let source = name.to_owned();
+        let runs = move |id: &ExternalId| Ok(job(&source, id.as_str(), upstream, Life::Running));
         Arc::new(Self {
             name: SourceName::parse(name).unwrap(),
             upstream,
-            script: Mutex::new(Arc::new(|_| Ok(Life::Running))),
+            script: Mutex::new(Arc::new(runs)),
             latency: Mutex::new(Duration::from_millis(100)),
             clock,
             asked: Mutex::default(),
@@ -80,6 +82,15 @@ impl ScriptedReader {
     pub(crate) fn says(
         &self,
         script: impl Fn(&ExternalId) -> Result<Life, LookError> + Send + Sync + 'static,
+    ) {
+        let (name, upstream) = (self.name.clone(), self.upstream);
+        self.tells(move |id| script(id).map(|life| job(name.as_str(), id.as_str(), upstream, life)));
+    }
+
+    /// Answers with these jobs from now on.
+    pub(crate) fn tells(
+        &self,
+        script: impl Fn(&ExternalId) -> Result<Job, LookError> + Send + Sync + 'static,
     ) {
         *self.script.lock().unwrap() = Arc::new(script);
     }
@@ -128,12 +139,8 @@ impl JobReader for ScriptedReader {
             let latency = *self.latency.lock().unwrap();
             tokio::time::sleep(latency).await;
             let observed_at = self.clock.now();
-            let looks = ids.iter().zip(outcomes).map(|(id, outcome)| {
-                let name = self.name.as_str();
-                let outcome = outcome.map(|life| Arc::new(job(name, id.as_str(), self.upstream, life)));
-                Look { asked_at, observed_at, outcome }
-            });
-            looks.collect()
+            let looks = outcomes.into_iter().map(|outcome| outcome.map(Arc::new));
+            looks.map(|outcome| Look { asked_at, observed_at, outcome }).collect()
         })
     }
 
@@ -203,6 +210,17 @@ pub(crate) fn house_on(
     store: Arc<dyn JobStore>,
     ledger: Arc<dyn Ledger>,
 ) -> House {
+    house_with(follow, clock, store, ledger, |ports| ports)
+}
+
+/// The same, with something put before its ports.
+pub(crate) fn house_with(
+    follow: FollowSettings,
+    clock: Arc<dyn Clock>,
+    store: Arc<dyn JobStore>,
+    ledger: Arc<dyn Ledger>,
+    before: impl FnOnce(Ports) -> Ports,
+) -> House {
     let mind = ScriptedReader::new("mind", Upstream::MindBridge, Arc::clone(&clock));
     let metrics = ScriptedReader::new("metrics", Upstream::Supermetrics, Arc::clone(&clock));
     let day = Duration::from_hours(24);
@@ -218,7 +236,7 @@ pub(crate) fn house_on(
         clock,
         spawner: Arc::new(spawner.clone()),
     };
-    House { jobs: Jobs::new(ports, FRESHNESS, follow), mind, metrics, spawner }
+    House { jobs: Jobs::new(before(ports), FRESHNESS, follow), mind, metrics, spawner }
 }
 
 pub(crate) const FRESHNESS: Freshness = Freshness {

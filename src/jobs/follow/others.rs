@@ -13,13 +13,13 @@ impl Following {
     /// Takes in what another replica saw: tells the watchers, and plans the next look a little after the other's, so that
     /// whoever looked last looks next, and another steps in when it does not.
     pub(in crate::jobs) fn heard(&self, observation: &Observation) {
-        let mut state = self.lock();
+        let state = &mut *self.lock();
         let key = &observation.job.key;
         let Some(followed) = state.jobs.get_mut(key) else { return };
         followed.looking = false;
         followed.stand_by = true;
         followed.failures = 0;
-        followed.tell(|told| told.observe(observation));
+        followed.tell(&mut state.habits, |told| told.observe(observation));
         followed.give_up_if_due(&self.settings);
         state.plan(key, &self.settings, Duration::ZERO);
         self.wake.notify_one();

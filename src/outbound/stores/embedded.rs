@@ -11,6 +11,7 @@ use std::time::Duration;
 use moka::ops::compute::Op;
 
 use super::memory::{MemoryStore, Retention};
+use crate::domain::durations::{Durations, Habit};
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 use crate::ports::BoxFuture;
@@ -233,6 +234,15 @@ impl Ledger for EmbeddedStore {
 
     fn follow(&self, key: &JobKey, followed: bool) {
         self.shared.note(|inbox| inbox.mark(key, followed));
+    }
+
+    fn learned(&self) -> BoxFuture<'_, Result<Vec<(Habit, Durations)>, StoreError>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(blocking(move || shared.with_reader(Reader::learned).map(Option::unwrap_or_default)))
+    }
+
+    fn learn(&self, habit: &Habit, durations: &Durations) {
+        self.shared.note(|inbox| drop(inbox.learned.insert(habit.clone(), durations.clone())));
     }
 }
 

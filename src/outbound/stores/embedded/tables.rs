@@ -7,6 +7,7 @@ use std::ops::Bound;
 use redb::{Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, Table, TableDefinition};
 
 use super::file::Trouble;
+use crate::domain::durations::{Durations, Habit};
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 use crate::domain::state::JobState;
@@ -14,7 +15,7 @@ use crate::outbound::stores::record::{self, Unreadable};
 use crate::ports::ledger::{Labels, Remembered};
 
 /// The format of the tables. A version that changes what stands in them counts it up and brings older ones up to date.
-pub(super) const FORMAT: u64 = 1;
+pub(super) const FORMAT: u64 = 2;
 
 type Bytes = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
@@ -24,6 +25,8 @@ pub(super) const JOBS: Bytes = TableDefinition::new("jobs");
 const TRACKED: Bytes = TableDefinition::new("tracked");
 /// Followed jobs: the keys alone, sealed like the rest.
 const FOLLOWED: Bytes = TableDefinition::new("followed");
+/// What was learned of how long jobs take, by kind of job.
+const LEARNED: Bytes = TableDefinition::new("learned");
 /// Numbers about the whole.
 const META: TableDefinition<'static, &'static str, u64> = TableDefinition::new("meta");
 
@@ -37,6 +40,7 @@ pub(super) struct Batch {
     pub(super) jobs: Vec<Observation>,
     pub(super) tracked: BTreeMap<JobKey, Option<Labels>>,
     pub(super) followed: BTreeMap<JobKey, bool>,
+    pub(super) learned: BTreeMap<Habit, Durations>,
     /// Keys of records that were found damaged: removed, if they still are.
     pub(super) damaged: Vec<JobKey>,
     /// Keys of records that have had their time: removed, if they still have.
@@ -124,6 +128,20 @@ impl Reader {
         Ok(remembered)
     }
 
+    /// What was learned. Damaged entries are left out.
+    pub(super) fn learned(&self) -> Result<Vec<(Habit, Durations)>, Trouble> {
+        let mut learned = Vec::new();
+        for entry in self.0.open_table(LEARNED).map_err(Trouble::of)?.iter().map_err(Trouble::of)? {
+            let (key, held) = entry.map_err(Trouble::of)?;
+            let parts = record::open(key.value(), held.value(), 1).ok();
+            let parts = parts.and_then(|(_, parts)| serde_json::from_slice::<Vec<_>>(parts).ok());
+            learned.extend(
+                record::read_habit(key.value()).zip(parts.and_then(|parts| Durations::of_parts(&parts))),
+            );
+        }
+        Ok(learned)
+    }
+
     pub(super) fn totals(&self) -> Result<Totals, Trouble> {
         let meta = self.0.open_table(META).map_err(Trouble::of)?;
         let number = |name| Ok(meta.get(name).map_err(Trouble::of)?.map_or(0, |number| number.value()));
@@ -168,7 +186,7 @@ pub(super) fn write(database: &Database, batch: &Batch, outlives: Outlives<'_>) 
     let mut tracked = transaction.open_table(TRACKED).map_err(Trouble::of)?;
     for (key, labels) in &batch.tracked {
         let labels = labels.as_ref().map(|labels| serde_json::json!(labels).to_string());
-        put(&mut tracked, key, labels.as_deref().map(str::as_bytes))?;
+        put(&mut tracked, &record::key_bytes(key), labels.as_deref().map(str::as_bytes))?;
     }
     for key in forgotten {
         tracked.remove(key.as_slice()).map_err(Trouble::of)?;
@@ -176,9 +194,15 @@ pub(super) fn write(database: &Database, batch: &Batch, outlives: Outlives<'_>) 
     drop(tracked);
     let mut followed = transaction.open_table(FOLLOWED).map_err(Trouble::of)?;
     for (key, mark) in &batch.followed {
-        put(&mut followed, key, mark.then_some(&[]))?;
+        put(&mut followed, &record::key_bytes(key), mark.then_some(&[]))?;
     }
     drop(followed);
+    let mut learned = transaction.open_table(LEARNED).map_err(Trouble::of)?;
+    for (habit, durations) in &batch.learned {
+        let parts = serde_json::json!(durations.parts()).to_string();
+        put(&mut learned, &record::habit_bytes(habit), Some(parts.as_bytes()))?;
+    }
+    drop(learned);
     transaction.commit().map_err(Trouble::of)?;
     Ok(written)
 }
@@ -193,11 +217,13 @@ pub(super) fn bring_up_to_date(database: &Database) -> Result<(), Trouble> {
     };
     match found {
         FORMAT => return transaction.abort().map_err(Trouble::of),
+        // Before anything was learned: that table is all that is missing.
+        1 => {}
         // A new file, or one from before the totals were kept.
         0 => count_anew(&transaction)?,
         newer => return Err(Trouble::Newer(newer)),
     }
-    for table in [TRACKED, FOLLOWED] {
+    for table in [TRACKED, FOLLOWED, LEARNED] {
         transaction.open_table(table).map_err(Trouble::of)?;
     }
     transaction.open_table(META).map_err(Trouble::of)?.insert(FORMAT_KEY, FORMAT).map_err(Trouble::of)?;
@@ -269,19 +295,18 @@ pub(super) fn found(key: &JobKey, bytes: &[u8], held: &[u8]) -> Found {
     }
 }
 
-/// Puts an entry of the ledger, or removes it.
+/// Puts a small entry, or removes it.
 fn put(
     table: &mut Table<'_, &'static [u8], &'static [u8]>,
-    key: &JobKey,
+    key: &[u8],
     body: Option<&[u8]>,
 ) -> Result<(), Trouble> {
-    let key = record::key_bytes(key);
     match body {
         Some(body) => {
-            let sealed = record::seal(&key, &[FORMAT.to_be_bytes()[7]], body);
-            table.insert(key.as_slice(), sealed.as_slice()).map(drop).map_err(Trouble::of)
+            let sealed = record::seal(key, &[FORMAT.to_be_bytes()[7]], body);
+            table.insert(key, sealed.as_slice()).map(drop).map_err(Trouble::of)
         }
-        None => table.remove(key.as_slice()).map(drop).map_err(Trouble::of),
+        None => table.remove(key).map(drop).map_err(Trouble::of),
     }
 }
 

@@ -13,6 +13,7 @@ use super::file::{Care, Trouble, guarded};
 use super::prune;
 use super::shared::Shared;
 use super::tables::{self, Batch, Written};
+use crate::domain::durations::{Durations, Habit};
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 use crate::ports::ledger::Labels;
@@ -32,6 +33,7 @@ pub(super) struct Inbox {
     pub(super) behind: BTreeMap<JobKey, Observation>,
     pub(super) tracked: BTreeMap<JobKey, Option<Labels>>,
     pub(super) followed: BTreeMap<JobKey, bool>,
+    pub(super) learned: BTreeMap<Habit, Durations>,
     pub(super) damaged: Vec<JobKey>,
     pub(super) outlived: Vec<Vec<u8>>,
     urgent: Vec<Observation>,
@@ -50,6 +52,7 @@ impl Inbox {
         self.behind.is_empty()
             && self.tracked.is_empty()
             && self.followed.is_empty()
+            && self.learned.is_empty()
             && self.damaged.is_empty()
             && self.outlived.is_empty()
     }
@@ -66,6 +69,7 @@ impl Inbox {
             jobs: self.behind.values().chain(&self.urgent).cloned().collect(),
             tracked: self.tracked.clone(),
             followed: self.followed.clone(),
+            learned: self.learned.clone(),
             damaged: self.damaged.clone(),
             outlived: self.outlived.clone(),
         }
@@ -80,6 +84,7 @@ impl Inbox {
         }
         self.tracked.retain(|key, labels| written.tracked.get(key) != Some(labels));
         self.followed.retain(|key, mark| written.followed.get(key) != Some(mark));
+        self.learned.retain(|habit, durations| written.learned.get(habit) != Some(durations));
         self.damaged.retain(|key| !written.damaged.contains(key));
         self.outlived.clear();
     }

@@ -91,7 +91,7 @@ async fn a_newer_format_is_refused_and_left_as_it_is() {
     drop(disk.open().unwrap());
     with_format(&disk, Some(7));
     let told = disk.open().unwrap_err().to_string();
-    assert!(told.contains("has format 7, and this version reads formats up to 1"), "{told}");
+    assert!(told.contains("has format 7, and this version reads formats up to 2"), "{told}");
     assert!(told.starts_with("store.path: "), "{told}");
     assert_eq!(disk.files().len(), 1, "nothing was set aside");
     with_format(&disk, Some(1));
