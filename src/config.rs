@@ -48,7 +48,7 @@ pub use limits::LimitsConfig;
 pub use network::{Network, NoNetwork};
 pub use server::{ServerConfig, TlsConfig};
 pub use sources::{BudgetConfig, SourceConfig};
-pub use store::{StoreConfig, StoreKind};
+pub use store::{StoreConfig, StoreKind, StoredRows};
 pub use streams::StreamsConfig;
 pub use telemetry::{LogFormat, TelemetryConfig};
 pub use tier::{RedisConfig, RedisMode};

@@ -15,6 +15,8 @@ mod hostile;
 mod http_audit;
 mod identity;
 mod job_cli;
+mod kept_rows;
+mod learned;
 mod lookup;
 mod matrix;
 mod metrics;

@@ -14,8 +14,8 @@ use jobgate::jobs::Jobs;
 use jobgate::jobs::access::JobRef;
 use jobgate::jobs::track::Labels;
 use jobgate::jobs::watch::Update;
-use jobgate::outbound::stores::embedded::{EmbeddedStore, Settings};
-use jobgate::outbound::stores::memory::{MemoryStore, NoLedger, Retention};
+use jobgate::outbound::stores::embedded::{EmbeddedStore, RowLimits, Settings};
+use jobgate::outbound::stores::memory::{MemoryStore, NoLedger};
 use jobgate::ports::clock::Clock;
 use jobgate::ports::ledger::Ledger;
 use jobgate::ports::store::JobStore;
@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::faults::{Storm, ports};
-use crate::support::ports::{FOLLOW, House, RuntimeClock, house_with};
+use crate::support::ports::{FOLLOW, House, RuntimeClock, house_with, retention};
 use crate::support::scratch::ScratchFolder;
 
 mod disk;
@@ -37,7 +37,6 @@ const STORM: Duration = Duration::from_mins(2);
 const ANSWER: Duration = Duration::from_mins(2);
 /// Until when everything has come to its end: the last end upstream, and a look that hung when the faults stopped.
 const ALL_OVER: Duration = Duration::from_mins(30);
-const DAY: Duration = Duration::from_hours(24);
 
 #[test]
 fn whatever_befalls_the_ports_nothing_told_is_taken_back_and_nothing_hangs() {
@@ -130,11 +129,11 @@ fn house(
     folder: Option<&ScratchFolder>,
 ) -> (House, Vec<Arc<Gated>>) {
     let clock: Arc<dyn Clock> = Arc::new(RuntimeClock::default());
-    let retention = Retention { max_bytes: 64 << 20, finished: DAY, unfinished: DAY, missing: DAY };
     let (store, ledger): (Arc<dyn JobStore>, Arc<dyn Ledger>) = match folder {
-        None => (Arc::new(MemoryStore::new(retention)), Arc::new(NoLedger)),
+        None => (Arc::new(MemoryStore::new(retention())), Arc::new(NoLedger)),
         Some(folder) => {
-            let settings = Settings { path: folder.path().to_owned(), max_bytes: 64 << 20, retention };
+            let (path, max_bytes, rows) = (folder.path().to_owned(), 64 << 20, RowLimits::default());
+            let settings = Settings { path, max_bytes, rows, retention: retention() };
             let store = Arc::new(EmbeddedStore::open(settings, Arc::clone(&clock)).unwrap());
             (Arc::new(disk::Still(Arc::clone(&store))), Arc::new(disk::Still(store)))
         }

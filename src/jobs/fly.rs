@@ -78,7 +78,7 @@ impl Flight {
         let looks = self.look(&held).await;
         drop(place);
         let landings = turns.into_iter().zip(looks).map(async |((ticket, fence), look)| {
-            match self.inner.ingest.take(ticket.key(), look, fence).await {
+            match self.take(ticket.key(), look, fence).await {
                 Some(landing) => ticket.land(landing),
                 None => self.settle(ticket, Claim::Kept).await,
             }
@@ -97,6 +97,16 @@ impl Flight {
                 () = tokio::time::sleep(every) => self.inner.turns.renew(held).await,
             }
         }
+    }
+
+    /// Takes in what came of a look. The first rows of a followed job are read as soon as it is seen to have succeeded.
+    async fn take(&self, key: &JobKey, look: Look, fence: Fence) -> Option<Landing> {
+        let open = self.inner.following.is_open(key);
+        let landing = self.inner.ingest.take(key, look, fence).await?;
+        if let Some(observation) = landing.as_ref().ok().filter(|_| open) {
+            self.inner.read_ahead(&self.reader, observation);
+        }
+        Some(landing)
     }
 
     /// Lands one job with what another replica brings, or by looking after all.
@@ -123,7 +133,7 @@ impl Flight {
                 Some(Claim::Mine(fence)) => {
                     let look = self.look(&[(ticket.key().clone(), fence)]).await.pop();
                     let Some(look) = look else { break Err(unavailable()) };
-                    if let Some(landing) = self.inner.ingest.take(ticket.key(), look, fence).await {
+                    if let Some(landing) = self.take(ticket.key(), look, fence).await {
                         break landing;
                     }
                     lost += 1;

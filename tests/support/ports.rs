@@ -1,6 +1,6 @@
 //! Ports under a test's control: a clock that follows the paused runtime, and a reader that answers by script.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -55,6 +55,8 @@ pub(crate) struct ScriptedReader {
     clock: Arc<dyn Clock>,
     pub(crate) asked: Mutex<Vec<Vec<String>>>,
     pub(crate) rows_asked: AtomicUsize,
+    /// Whether the rows are forgotten.
+    pub(crate) rows_gone: AtomicBool,
 }
 
 impl std::fmt::Debug for ScriptedReader {
@@ -75,6 +77,7 @@ impl ScriptedReader {
             clock,
             asked: Mutex::default(),
             rows_asked: AtomicUsize::new(0),
+            rows_gone: AtomicBool::new(false),
         })
     }
 
@@ -152,6 +155,9 @@ impl JobReader for ScriptedReader {
     ) -> BoxFuture<'a, Result<RowPage, LookError>> {
         Box::pin(async move {
             self.rows_asked.fetch_add(1, Ordering::Relaxed);
+            if self.rows_gone.load(Ordering::Relaxed) {
+                return Err(LookError::NotFound);
+            }
             let raw = |text: String| serde_json::value::RawValue::from_string(text).unwrap();
             let rows =
                 (range.first..(range.first + range.count).min(2_500)).map(|row| vec![raw(row.to_string())]);
@@ -192,15 +198,15 @@ pub(crate) fn house() -> House {
 
 /// The same, following by other settings.
 pub(crate) fn house_that(follow: FollowSettings) -> House {
+    let store = Arc::new(MemoryStore::new(retention()));
+    house_on(follow, Arc::new(RuntimeClock::default()), store, Arc::new(NoLedger))
+}
+
+/// Everything for a day.
+pub(crate) const fn retention() -> Retention {
     let day = Duration::from_hours(24);
     let missing = Duration::from_mins(1);
-    let retention = Retention { max_bytes: 64 << 20, finished: day, unfinished: day, missing };
-    house_on(
-        follow,
-        Arc::new(RuntimeClock::default()),
-        Arc::new(MemoryStore::new(retention)),
-        Arc::new(NoLedger),
-    )
+    Retention { max_bytes: 64 << 20, finished: day, unfinished: day, missing }
 }
 
 /// The same, on what an earlier house may have left.

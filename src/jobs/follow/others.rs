@@ -35,6 +35,11 @@ impl Following {
         self.lock().jobs.contains_key(key)
     }
 
+    /// Whether a job is followed and has not ended.
+    pub(in crate::jobs) fn is_open(&self, key: &JobKey) -> bool {
+        self.lock().jobs.get(key).is_some_and(|followed| !followed.is_over())
+    }
+
     /// The jobs that are followed and have not ended.
     pub(in crate::jobs) fn open(&self) -> Vec<JobKey> {
         let state = self.lock();
