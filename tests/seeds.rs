@@ -9,21 +9,25 @@ use std::time::Duration;
 use fastrand::Rng;
 use futures_util::future::join_all;
 use futures_util::{FutureExt as _, StreamExt as _};
+use jobgate::domain::error::ProblemCode;
+use jobgate::domain::pace::Pace;
 use jobgate::domain::principal::Principal;
-use jobgate::jobs::Jobs;
+use jobgate::domain::state::JobState;
 use jobgate::jobs::access::JobRef;
 use jobgate::jobs::track::Labels;
 use jobgate::jobs::watch::Update;
+use jobgate::jobs::{FollowSettings, Jobs};
 use jobgate::outbound::stores::embedded::{EmbeddedStore, RowLimits, Settings};
 use jobgate::outbound::stores::memory::{MemoryStore, NoLedger};
 use jobgate::ports::clock::Clock;
 use jobgate::ports::ledger::Ledger;
 use jobgate::ports::store::JobStore;
+use jobgate::ports::upstream::LookError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::faults::{Storm, ports};
-use crate::support::ports::{FOLLOW, House, RuntimeClock, house_with, retention};
+use crate::support::faults::{Fault, Storm, ports};
+use crate::support::ports::{FOLLOW, House, RuntimeClock, house_with, reference, retention};
 use crate::support::scratch::ScratchFolder;
 
 mod disk;
@@ -31,8 +35,12 @@ mod world;
 
 use world::{Before, Gated, Gossip, Log, Middle, OneKey, PER_SECOND, Plan, rank, stage};
 
+const PACED: FollowSettings = FollowSettings {
+    pace: Pace { fastest: Duration::from_secs(2), slowest: Duration::from_secs(30) },
+    ..FOLLOW
+};
 /// For how long calls meet faults.
-const STORM: Duration = Duration::from_mins(2);
+const STORM: Duration = Duration::from_secs(90);
 /// For how long a client's question may take: what a store and a source may take together, several times over.
 const ANSWER: Duration = Duration::from_mins(2);
 /// Until when everything has come to its end: the last end upstream, and a look that hung when the faults stopped.
@@ -50,6 +58,23 @@ fn the_same_holds_before_a_file() {
     for seed in 1_000..1_012 {
         trial(seed, Some(ScratchFolder::new()));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_cannot_be_read_makes_no_job_missing() {
+    let store = Arc::new(MemoryStore::new(retention()));
+    let unreadable = Storm::only("store.get", Fault::Error);
+    let clock = Arc::new(RuntimeClock::default());
+    let before = |plain| ports::all(plain, &unreadable);
+    let house = house_with(FOLLOW, clock, store, Arc::new(NoLedger), before);
+    let (local, job) = (Principal::local(), reference("metrics", "j"));
+    assert!(house.jobs.lookup_one(&local, job.clone(), None).await.is_ok());
+    house.metrics.says(|_| Err(LookError::NotFound));
+    let asked = house.jobs.lookup_one(&local, job.clone(), Some(Duration::ZERO)).await;
+    assert_eq!(asked.unwrap_err().code, ProblemCode::Unavailable);
+    unreadable.stop();
+    let asked = house.jobs.lookup_one(&local, job, Some(Duration::ZERO)).await;
+    assert_eq!(asked.unwrap().observation.job.state(), JobState::Expired, "it was there");
 }
 
 fn trial(seed: u64, folder: Option<ScratchFolder>) {
@@ -77,8 +102,8 @@ async fn play(seed: u64, folder: Option<ScratchFolder>) -> Vec<String> {
 
     let mut watchers = Vec::new();
     for place in 0..world.plans.len() {
-        let late = Duration::from_millis(rng.u64(..150_000));
-        let fresh = rng.bool().then_some(Duration::from_secs(3));
+        let late = Duration::from_millis(rng.u64(..100_000));
+        let fresh = rng.bool().then_some(Duration::from_secs(5));
         watchers.push(watcher(&world, vec![place], Duration::from_millis(rng.u64(..9_000)), fresh));
         watchers.push(watcher(&world, vec![place, (place + 1) % world.plans.len()], late, None));
     }
@@ -141,7 +166,7 @@ fn house(
     let mut sources = Vec::new();
     let gossip =
         Gossip { keys: plans.iter().map(Plan::key).collect(), rng: Mutex::new(Rng::with_seed(rng.u64(..))) };
-    let house = house_with(FOLLOW, clock, store, ledger, |mut plain| {
+    let house = house_with(PACED, clock, store, ledger, |mut plain| {
         plain.feed = Arc::new(gossip);
         let credentials = ports::faulty(Arc::new(OneKey) as Arc<_>, storm);
         let entropy = ports::faulty(Arc::new(Middle) as Arc<_>, storm);

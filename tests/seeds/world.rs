@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use crate::support::ports::{IN_FORCE, failed, job, reference};
 
 /// What a source may be asked: calls in any second, and at the same time.
-pub(super) const PER_SECOND: usize = 6;
+pub(super) const PER_SECOND: usize = 2;
 const CONCURRENCY: u32 = 3;
 
 /// A job's whole life upstream.
@@ -65,7 +65,7 @@ impl Run {
 impl Plan {
     pub(super) fn draw(rng: &mut Rng, number: usize) -> Self {
         let metrics = number % 2 == 1;
-        let first = Run::draw(rng, 0, 180);
+        let first = Run::draw(rng, 0, 120);
         let ended = first.ends.as_secs();
         let again = metrics && rng.bool();
         let mut runs = vec![first];

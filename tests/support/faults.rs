@@ -61,6 +61,8 @@ pub(crate) struct Storm {
     raging: AtomicBool,
     /// How many of a hundred calls meet something.
     share: u32,
+    /// The one port that meets anything, and what; none for all.
+    only: Option<(&'static str, Fault)>,
     /// Of how many calls each thing was met.
     met: Mutex<BTreeMap<(&'static str, Fault), u32>>,
 }
@@ -70,7 +72,14 @@ impl Storm {
     pub(crate) fn seeded(seed: u64) -> Arc<Self> {
         let mut rng = Rng::with_seed(seed);
         let share = rng.u32(2..45);
-        Arc::new(Self { rng: Mutex::new(rng), raging: AtomicBool::new(true), share, met: Mutex::default() })
+        let (rng, raging) = (Mutex::new(rng), AtomicBool::new(true));
+        Arc::new(Self { rng, raging, share, only: None, met: Mutex::default() })
+    }
+
+    /// Each call of one port meets the same.
+    pub(crate) fn only(port: &'static str, fault: Fault) -> Arc<Self> {
+        let (rng, raging) = (Mutex::new(Rng::with_seed(0)), AtomicBool::new(true));
+        Arc::new(Self { rng, raging, share: 0, only: Some((port, fault)), met: Mutex::default() })
     }
 
     /// From now on no call meets anything; one that hangs still does.
@@ -96,6 +105,9 @@ impl Storm {
     fn next(&self, port: &'static str, may: &[Fault]) -> Option<Fault> {
         if !self.raging.load(Ordering::Relaxed) {
             return None;
+        }
+        if let Some((only, fault)) = self.only {
+            return (only == port).then_some(fault);
         }
         let mut rng = self.rng.lock().unwrap();
         let fault = (rng.u32(..100) < self.share).then(|| may[rng.usize(..may.len())])?;
