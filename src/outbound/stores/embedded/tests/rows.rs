@@ -1,5 +1,7 @@
 //! The first rows of a job: for as long as the run that they are of, and no more of them than there may be.
 
+use redb::ReadableTable as _;
+
 use super::*;
 
 async fn kept(store: &EmbeddedStore, of: &Observation, first: u32) -> Option<String> {
