@@ -51,17 +51,17 @@ async fn follow(durations: Vec<Duration>) -> Vec<(usize, f64)> {
 /// The first jobs, which nothing is known of, beside those that follow them.
 async fn compare(lasts: impl Fn(&mut Rng) -> f64) -> (Cost, Cost) {
     let mut rng = Rng::with_seed(7);
-    let durations: Vec<Duration> = (0..400).map(|_| Duration::from_secs_f64(lasts(&mut rng))).collect();
+    let durations: Vec<Duration> = (0..160).map(|_| Duration::from_secs_f64(lasts(&mut rng))).collect();
     let cost = |costs: &[(usize, f64)]| {
         Cost::of(costs.iter().map(|(looks, _)| looks).sum(), costs.iter().map(|(_, late)| *late).collect())
     };
     // Each of them by a gateway that has seen none before, so that both follow the same jobs.
     let mut unlearned = Vec::new();
-    for some in durations[100..].chunks(5) {
+    for some in durations[40..].chunks(5) {
         unlearned.extend(follow(some.to_vec()).await);
     }
     let learned = follow(durations).await;
-    (cost(&unlearned), cost(&learned[100..]))
+    (cost(&unlearned), cost(&learned[40..]))
 }
 
 /// A time around the middle, as far off it as a sum of dice.
