@@ -49,7 +49,7 @@ pub use limits::LimitsConfig;
 pub use network::{Network, NoNetwork};
 pub use server::{ServerConfig, TlsConfig};
 pub use sources::{BudgetConfig, SourceConfig};
-pub use store::{StoreConfig, StoreKind};
+pub use store::{StoreConfig, StoreKind, StoredRows};
 pub use streams::StreamsConfig;
 pub(crate) use telemetry::endpoint_fault;
 pub use telemetry::{AccessLog, LogFormat, OtlpProtocol, Ratio, TelemetryConfig, log_directives};

@@ -2,6 +2,7 @@
 
 pub mod details;
 pub mod duration;
+pub mod durations;
 pub mod error;
 pub mod id;
 pub mod job;

@@ -19,6 +19,8 @@ pub struct StoreConfig {
     /// The size of the file beyond which the oldest jobs go. Of the embedded store.
     #[serde(with = "Size::<{ 8 * MIB }, { 16 * 1024 * GIB }>")]
     pub max_bytes: usize,
+    /// How much of the rows of finished queries it keeps. Of the embedded store.
+    pub rows: StoredRows,
     /// The server that replicas share. Of the Redis store.
     pub redis: RedisConfig,
 }
@@ -35,7 +37,20 @@ pub(super) struct RawStore {
     /// The size of the file beyond which the oldest jobs go. Of the embedded store.
     #[serde(with = "Size::<{ 8 * MIB }, { 16 * 1024 * GIB }>")]
     max_bytes: usize,
+    rows: StoredRows,
     redis: RawRedis,
+}
+
+/// How much of the rows of finished queries is kept as long as their jobs are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StoredRows {
+    /// The most of one job, in whole stretches of a thousand rows from the first on; 0B keeps none.
+    #[serde(with = "Size::<0, GIB>")]
+    pub per_job: usize,
+    /// The most of all jobs; those that were kept first go.
+    #[serde(with = "Size::<MIB, { 16 * 1024 * GIB }>")]
+    pub max_bytes: usize,
 }
 
 words! {
@@ -52,10 +67,13 @@ words! {
 
 impl RawStore {
     pub(super) fn accept(self, faults: &mut Faults) -> StoreConfig {
-        let Self { kind, path, max_bytes, redis } = self;
+        let Self { kind, path, max_bytes, rows, redis } = self;
         if path.as_os_str().is_empty() {
             faults.add("store.path", "must be a folder, such as ./data");
         }
-        StoreConfig { kind, path, max_bytes, redis: redis.accept(kind, faults) }
+        if rows.max_bytes < rows.per_job {
+            faults.add("store.rows.max_bytes", "must not be less than store.rows.per_job");
+        }
+        StoreConfig { kind, path, max_bytes, rows, redis: redis.accept(kind, faults) }
     }
 }

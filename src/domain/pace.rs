@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::durations::Durations;
+
 /// The bounds of looking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
@@ -20,11 +22,21 @@ const PHASE: f64 = 0.2;
 impl Pace {
     /// The time from one look at a job to the next.
     ///
-    /// `age` is how long the job has been known unfinished; `tightest` is the freshest that any watcher asks for, which
+    /// `age` is how long the job has been in its state, as far as known; `learned` is how long others of its kind were, which
+    /// puts off looks in vain and brings forward those that something is expected of, within the same bounds; `tightest` is the freshest that any watcher asks for, which
     /// wins over the age but not over `fastest`; `failures` is how many looks in a row have failed, each doubling the
     /// time; `phase`, from 0 to 1, is the job's own, and spreads jobs that began together.
-    pub fn interval(&self, age: Duration, tightest: Option<Duration>, failures: u32, phase: f64) -> Duration {
-        let by_age = (age / SHARE).clamp(self.fastest, self.slowest.max(self.fastest));
+    pub fn interval(
+        &self,
+        age: Duration,
+        learned: Option<&Durations>,
+        tightest: Option<Duration>,
+        failures: u32,
+        phase: f64,
+    ) -> Duration {
+        let bounded = |wanted: Duration| wanted.clamp(self.fastest, self.slowest.max(self.fastest));
+        let usual = bounded(age / SHARE);
+        let by_age = learned.and_then(|learned| learned.interval(age, usual)).map_or(usual, bounded);
         let wanted = tightest.map_or(by_age, |tightest| by_age.min(tightest.max(self.fastest)));
         let backed_off = wanted.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX));
         backed_off.min(self.slowest.max(wanted)).mul_f64(1.0 - PHASE * phase.clamp(0.0, 1.0))
@@ -56,7 +68,7 @@ mod tests {
         ];
         for (age, tightest, failures, expected) in cases {
             assert_eq!(
-                PACE.interval(age, tightest, failures, 0.0),
+                PACE.interval(age, None, tightest, failures, 0.0),
                 expected,
                 "{age:?} {tightest:?} {failures}"
             );
@@ -65,9 +77,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_interval_keeps_its_bounds(age in 0_u64..10_000_000, tightest in proptest::option::of(0_u64..10_000), failures in 0_u32..100, phase in 0.0_f64..1.0) {
-            let interval = PACE.interval(s(age), tightest.map(s), failures, phase);
-            prop_assert!(interval >= s(1).mul_f64(0.8) && interval <= s(30), "{interval:?}");
+        fn an_interval_keeps_its_bounds(age in 0_u64..10_000_000, lasted in 0_u64..1_000_000, tightest in proptest::option::of(0_u64..10_000), failures in 0_u32..100, phase in 0.0_f64..1.0) {
+            let mut learned = Durations::default();
+            (0..20).for_each(|_| learned.learn(s(lasted)));
+            for learned in [None, Some(&learned)] {
+                let interval = PACE.interval(s(age), learned, tightest.map(s), failures, phase);
+                prop_assert!(interval >= s(1).mul_f64(0.8) && interval <= s(30), "{interval:?}");
+            }
         }
     }
 }

@@ -21,6 +21,9 @@ use crate::telemetry::trace::{self, Caller};
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// The longest a flight waits for other replicas: longer than any caller does, and than one look may take.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// The longest a flight may take, longer than all that a source and a store need for themselves: one that a port never
+/// answers is lost then, and its jobs are looked at again.
+pub(super) const AT_MOST: Duration = Duration::from_mins(5);
 /// How often a turn may be lost between question and answer before the job is called unavailable.
 const TURNS_LOST: usize = 3;
 
@@ -40,8 +43,16 @@ impl Flight {
         Self { inner, reader, asker }
     }
 
-    /// Lands every ticket. A place among the polls is kept as long as the upstream is asked.
+    /// Lands every ticket, or loses those that take too long. A place among the polls is kept as long as the upstream is
+    /// asked.
     pub(super) async fn fly(self, tickets: Vec<Ticket<JobKey, Landing>>, place: Option<Arc<Place>>) {
+        let jobs = tickets.len();
+        if tokio::time::timeout(AT_MOST, Box::pin(self.land_all(tickets, place))).await.is_err() {
+            tracing::warn!(jobs, "a look was given up, because it was not answered for too long");
+        }
+    }
+
+    async fn land_all(self, tickets: Vec<Ticket<JobKey, Landing>>, place: Option<Arc<Place>>) {
         let keys: Vec<JobKey> = tickets.iter().map(|ticket| ticket.key().clone()).collect();
         // Nobody waits for a poll in particular: what another replica saw a moment ago will do.
         let unless = match &self.asker {
@@ -80,12 +91,12 @@ impl Flight {
     /// Takes in what came of one look, in the trace of its job.
     async fn take(&self, key: &JobKey, look: Look, fence: Fence, caller: &Caller) -> Option<Landing> {
         if !trace::is_on() {
-            return self.inner.ingest.take(key, look, fence).await;
+            return self.ingest(key, look, fence).await;
         }
         let outcome = look.outcome.as_ref().map(|job| job.state().name()).map_err(LookError::word);
         let polled = self.asker == Asker::Background;
         let span = trace::look(key, (look.asked_at, look.observed_at), caller, polled, outcome);
-        span.place().hold(Box::pin(self.inner.ingest.take(key, look, fence))).await
+        span.place().hold(Box::pin(self.ingest(key, look, fence))).await
     }
 
     /// Asks the upstream, and renews the turns while it takes its time.
@@ -108,6 +119,16 @@ impl Flight {
                 () = tokio::time::sleep(every) => self.inner.turns.renew(held).await,
             }
         }
+    }
+
+    /// Takes in what came of a look. The first rows of a followed job are read as soon as it is seen to have succeeded.
+    async fn ingest(&self, key: &JobKey, look: Look, fence: Fence) -> Option<Landing> {
+        let open = self.inner.following.is_open(key);
+        let landing = self.inner.ingest.take(key, look, fence).await?;
+        if let Some(observation) = landing.as_ref().ok().filter(|_| open) {
+            self.inner.read_ahead(&self.reader, observation);
+        }
+        Some(landing)
     }
 
     /// Lands one job with what another replica brings, or by looking after all.

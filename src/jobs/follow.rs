@@ -4,6 +4,7 @@
 //! reader sees fewer values, never an old one for ever. All decisions are made here under one short lock, without
 //! awaiting; the loop that acts on them is `poller`.
 
+mod habits;
 mod interest;
 mod live;
 mod others;
@@ -22,6 +23,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::domain::durations::Durations;
 use crate::domain::error::ProblemCode;
 use crate::domain::id::{JobKey, SourceName};
 use crate::domain::observation::Observation;
@@ -32,8 +34,8 @@ use crate::ports::upstream::LookError;
 use crate::telemetry::meters;
 
 use super::answer::Miss;
+use habits::Habits;
 use tally::{Tallies, Tally};
-use told::Change;
 pub(super) use told::Told;
 
 /// How jobs are followed.
@@ -95,6 +97,7 @@ struct State {
     /// Those who were forgotten since the last round: the ledger is told after it.
     forgotten: Vec<JobKey>,
     tallies: Arc<Tallies>,
+    habits: Habits,
 }
 
 type Agenda = BTreeMap<(Instant, u64), JobKey>;
@@ -108,6 +111,10 @@ struct Followed {
     interests: BTreeMap<u64, Wish>,
     /// When the present state, or the lack of one, began.
     since: Instant,
+    /// When it was last seen in that state.
+    seen_at: Instant,
+    /// How long others like it stayed in that state.
+    learned: Option<Arc<Durations>>,
     failures: u32,
     /// The source asked not to be asked before this.
     paused_until: Option<Instant>,
@@ -177,10 +184,10 @@ impl Following {
     /// Takes in what was held when a watcher came, so that the watcher starts from it. No look was made, so trouble
     /// that was told stays.
     pub(super) fn offer(&self, observation: &Observation) {
-        let mut state = self.lock();
+        let state = &mut *self.lock();
         let key = &observation.job.key;
         if let Some(followed) = state.jobs.get_mut(key) {
-            followed.tell(|told| told.learn(observation));
+            followed.tell(&mut state.habits, |told| told.learn(observation));
             state.plan_if_idle(key, &self.settings());
             self.wake.notify_one();
         }
@@ -188,8 +195,9 @@ impl Following {
 
     /// Takes in what is held while a look is under way for a watcher who wants it newer: told if the look brings nothing.
     pub(super) fn recall(&self, older: &Observation) {
-        if let Some(followed) = self.lock().jobs.get_mut(&older.job.key) {
-            followed.tell(|told| told.recall(older));
+        let state = &mut *self.lock();
+        if let Some(followed) = state.jobs.get_mut(&older.job.key) {
+            followed.tell(&mut state.habits, |told| told.recall(older));
         }
     }
 
@@ -205,7 +213,7 @@ impl Following {
 
     /// Takes in what came of a look, whoever asked for it: tells the watchers, and plans the next look.
     pub(super) fn looked(&self, key: &JobKey, landing: Result<&Observation, Miss>) {
-        let mut state = self.lock();
+        let state = &mut *self.lock();
         let Some(followed) = state.jobs.get_mut(key) else { return };
         followed.looking = false;
         followed.stand_by = false;
@@ -217,7 +225,7 @@ impl Following {
         match landing {
             Ok(observation) => {
                 followed.failures = 0;
-                followed.tell(|told| told.observe(observation));
+                followed.tell(&mut state.habits, |told| told.observe(observation));
             }
             Err(miss) => {
                 followed.failures = followed.failures.saturating_add(1);
@@ -260,6 +268,9 @@ impl Following {
         }
         for key in std::mem::take(&mut state.forgotten) {
             self.ledger.follow(&key, false);
+        }
+        for (habit, durations) in state.habits.take_news() {
+            self.ledger.learn(&habit, &durations);
         }
         round
     }
@@ -437,6 +448,8 @@ impl Followed {
             news: watch::Sender::new(Told::default()),
             interests: BTreeMap::new(),
             since: Instant::now(),
+            seen_at: Instant::now(),
+            learned: None,
             failures: 0,
             paused_until: None,
             on_agenda: None,
@@ -444,20 +457,6 @@ impl Followed {
             stand_by: false,
             idle_since: None,
             tally: Tally::new(tallies),
-        }
-    }
-
-    /// Changes what is told; watchers wake only for a change that they would notice.
-    fn tell(&mut self, take_in: impl FnOnce(&mut Told) -> Change) {
-        let mut change = Change::Nothing;
-        self.news.send_if_modified(|told| {
-            change = take_in(told);
-            change != Change::Nothing
-        });
-        if change == Change::State {
-            self.since = Instant::now();
-            let state = self.news.borrow().state();
-            self.tally.set(state);
         }
     }
 
@@ -499,7 +498,8 @@ impl Followed {
 
     fn interval(&self, settings: &FollowSettings, now: Instant) -> Duration {
         let tightest = self.interests.values().filter_map(|wish| wish.max_staleness).min();
-        settings.pace.interval(now.duration_since(self.since), tightest, self.failures, self.phase)
+        let (age, learned) = (now.duration_since(self.since), self.learned.as_deref());
+        settings.pace.interval(age, learned, tightest, self.failures, self.phase)
     }
 }
 

@@ -3,13 +3,17 @@
 //! What the upstream has forgotten is decided here too, because only a gateway that remembers can tell "expired"
 //! from "never was" (`upstreams/supermetrics`, "Expiry").
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 use crate::ports::store::{JobStore, Kept, StoreError};
 use crate::ports::turns::{Fence, Turns};
-use crate::ports::upstream::{Look, LookError};
+use crate::ports::upstream::{Detail, Look, LookError};
 use crate::telemetry::limited::LimitedWarning;
 use crate::telemetry::meters;
 use crate::telemetry::trace::{self, StoreOperation};
@@ -21,6 +25,11 @@ use super::follow::Following;
 /// What a look came to once it was taken in: the newest truth held, or why there is none.
 pub(super) type Landing = Result<Observation, LookError>;
 
+/// How long a store may take to be read before it counts as failing.
+const READ_PATIENCE: Duration = Duration::from_secs(5);
+/// The most jobs held here because the store did not take them, about 1 kB each.
+const OWED_MAX: usize = 10_000;
+
 /// Takes observations in.
 #[derive(Debug)]
 pub(super) struct Ingest {
@@ -29,6 +38,14 @@ pub(super) struct Ingest {
     following: Arc<Following>,
     feeds: Arc<Feeds>,
     store_failing: LimitedWarning,
+    /// What was told though the store did not take it: part of what is held until it does, so that nothing told is taken back.
+    owed: Mutex<HashMap<JobKey, Observation>>,
+}
+
+/// Waits for a store to be read, as long as a caller can wait for it.
+pub(super) async fn patient<T>(read: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let read = tokio::time::timeout(READ_PATIENCE, read).await;
+    read.unwrap_or_else(|_| Err(StoreError("it did not answer in time".to_owned())))
 }
 
 impl Ingest {
@@ -38,7 +55,8 @@ impl Ingest {
         following: Arc<Following>,
         feeds: Arc<Feeds>,
     ) -> Self {
-        Self { store, turns, following, feeds, store_failing: LimitedWarning::default() }
+        let (store_failing, owed) = (LimitedWarning::default(), Mutex::default());
+        Self { store, turns, following, feeds, store_failing, owed }
     }
 
     /// Takes in what came of looking at one job in one turn, which it ends: keeps it before it is told.
@@ -81,23 +99,15 @@ impl Ingest {
         let Look { asked_at, observed_at, outcome } = look;
         match outcome {
             Ok(job) => self.keep(Observation::new(job, asked_at, observed_at), fence, span).await.map(Ok),
-            // A watched job is remembered by those who watch it, even when the store had to let it go.
-            Err(LookError::NotFound) => match self.held(key).await.or_else(|| self.following.seen(key)) {
-                Some(held) if held.job.is_terminal() => {
-                    span.kept("older");
+            Err(LookError::NotFound) => match self.ever_seen(key).await {
+                Err(error) => {
+                    span.kept("failed");
                     self.turns.release(key, fence).await;
-                    Some(Ok(held))
+                    Some(Err(error))
                 }
-                Some(held) => {
-                    let expired = Arc::new(held.job.expired());
-                    self.keep(Observation::new(expired, asked_at, observed_at), fence, span).await.map(Ok)
-                }
-                None => {
-                    span.kept("missing");
-                    let stored = trace::store(StoreOperation::Missing, 1);
-                    let noted = self.store.note_missing_under(key, fence).await;
-                    let noted = self.tolerate(stored.of_store(noted));
-                    noted.unwrap_or(true).then_some(Err(LookError::NotFound))
+                Ok(seen) => {
+                    let absence = self.take_absence(key, seen, (asked_at, observed_at), fence, span);
+                    absence.await
                 }
             },
             Err(error) => {
@@ -108,16 +118,89 @@ impl Ingest {
         }
     }
 
-    /// What is held for one job.
-    pub(super) async fn held(&self, key: &JobKey) -> Option<Observation> {
-        self.held_all(std::slice::from_ref(key)).await.pop().flatten()
+    /// What was ever seen of a job that its upstream does not know now. A watched job is remembered by those who watch it,
+    /// even when the store had to let it go; a store that cannot be read leaves open whether the job was ever there.
+    async fn ever_seen(&self, key: &JobKey) -> Result<Option<Observation>, LookError> {
+        let read = self.read(std::slice::from_ref(key)).await;
+        let unread = read.is_none();
+        match read.and_then(|mut held| held.pop().flatten()).or_else(|| self.owed().get(key).cloned()) {
+            None => match self.following.seen(key) {
+                None if unread => {
+                    let text =
+                        "the upstream knows no such job, and the store cannot say whether it was ever there";
+                    Err(LookError::Unavailable(Detail::new(text)))
+                }
+                seen => Ok(seen),
+            },
+            held => Ok(held),
+        }
+    }
+
+    async fn take_absence(
+        &self,
+        key: &JobKey,
+        seen: Option<Observation>,
+        (asked_at, observed_at): (Timestamp, Timestamp),
+        fence: Fence,
+        span: &trace::Active,
+    ) -> Option<Landing> {
+        match seen {
+            Some(held) if held.job.is_terminal() => {
+                span.kept("older");
+                self.turns.release(key, fence).await;
+                Some(Ok(held))
+            }
+            Some(held) => {
+                let expired = Arc::new(held.job.expired());
+                self.keep(Observation::new(expired, asked_at, observed_at), fence, span).await.map(Ok)
+            }
+            None => {
+                span.kept("missing");
+                let stored = trace::store(StoreOperation::Missing, 1);
+                let noted = self.tolerate(stored.of_store(self.store.note_missing_under(key, fence).await));
+                noted.unwrap_or(true).then_some(Err(LookError::NotFound))
+            }
+        }
     }
 
     /// What is held for each job: same order, same length. A store that fails is a miss.
     pub(super) async fn held_all(&self, keys: &[JobKey]) -> Vec<Option<Observation>> {
+        match self.read(keys).await {
+            Some(held) => held,
+            None => {
+                let owed = self.owed();
+                keys.iter().map(|key| owed.get(key).cloned()).collect()
+            }
+        }
+    }
+
+    /// The same; `None` when the store fails.
+    async fn read(&self, keys: &[JobKey]) -> Option<Vec<Option<Observation>>> {
         let stored = trace::store(StoreOperation::Get, keys.len());
-        let held = self.tolerate(stored.of_store(self.store.get(keys).await));
-        held.unwrap_or_else(|| vec![None; keys.len()])
+        let mut held = self.tolerate(stored.of_store(patient(self.store.get(keys)).await))?;
+        let owed = self.owed();
+        if !owed.is_empty() {
+            for (key, held) in keys.iter().zip(&mut held) {
+                let newer =
+                    owed.get(key).filter(|owed| held.as_ref().is_none_or(|held| owed.supersedes(held)));
+                if let Some(newer) = newer {
+                    *held = Some(newer.clone());
+                }
+            }
+        }
+        Some(held)
+    }
+
+    fn owed(&self) -> MutexGuard<'_, HashMap<JobKey, Observation>> {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Holds what the store did not take, unless there is too much of it.
+    fn owe(&self, new: &Observation) {
+        let mut owed = self.owed();
+        if owed.len() < OWED_MAX || owed.contains_key(&new.job.key) {
+            owed.insert(new.job.key.clone(), new.clone());
+        }
     }
 
     /// Takes a store's failure as a miss, with one rate-limited warning.
@@ -135,16 +218,29 @@ impl Ingest {
     }
 
     async fn keep(&self, new: Observation, fence: Fence, span: &trace::Active) -> Option<Observation> {
+        let owed = self.owed().get(&new.job.key).cloned();
+        // What the store still has to take, and is the newer truth, is offered in its stead.
+        let (new, owed) = match owed {
+            Some(owed) if !new.supersedes(&owed) => (owed.clone(), Some(owed)),
+            owed => (new, owed),
+        };
         let stored = trace::store(StoreOperation::Keep, 1);
         let kept = self.tolerate(stored.of_store(self.store.keep_under(new.clone(), fence).await));
         let replaced = match kept {
             Some(None) => return None,
             Some(Some(Kept::Older(held))) => {
                 span.kept("older");
+                self.owed().remove(&new.job.key);
                 return Some(held);
             }
-            Some(Some(Kept::New(replaced))) => replaced,
-            None => None,
+            Some(Some(Kept::New(replaced))) => {
+                self.owed().remove(&new.job.key);
+                owed.or(replaced)
+            }
+            None => {
+                self.owe(&new);
+                owed
+            }
         };
         span.kept("new");
         if new.job.is_terminal() {

@@ -21,7 +21,7 @@ use super::access::{JobRef, Target};
 use super::answer::{Answer, Miss, Seen, age};
 use super::flight::{Seat, Ticket};
 use super::fly::Flight;
-use super::ingest::Landing;
+use super::ingest::{Landing, patient};
 use super::judge::{Verdict, judge};
 use super::poller::Place;
 use super::{Inner, Jobs};
@@ -241,7 +241,7 @@ impl Inner {
 
     /// Says whether "no such job" was heard recently enough to be believed.
     async fn is_missing(&self, key: &JobKey, believed: Duration) -> bool {
-        let heard = self.ingest.tolerate(self.store.missing_for(key).await).flatten();
+        let heard = self.ingest.tolerate(patient(self.store.missing_for(key)).await).flatten();
         heard.is_some_and(|ago| ago <= believed)
     }
 }

@@ -28,6 +28,14 @@ pub(super) struct Place {
     following: Arc<Following>,
 }
 
+/// Jobs being looked at. Dropping it plans the next look at those of which nothing was told meanwhile: also when the look
+/// broke, or never began.
+#[derive(Debug)]
+struct Looking {
+    following: Arc<Following>,
+    keys: Vec<JobKey>,
+}
+
 impl Polls {
     /// Lets go of the count of a source that is gone. Places that are taken still give themselves back.
     pub(super) fn forget(&self, source: &SourceName) {
@@ -57,6 +65,14 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.taken.fetch_sub(1, Ordering::Relaxed);
         self.following.wake();
+    }
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        for key in &self.keys {
+            self.following.rest(key);
+        }
     }
 }
 
@@ -96,16 +112,18 @@ impl Inner {
             return;
         };
         for companions in due.chunks(reader.upstream().ids_a_request()) {
-            let place = self.polls.take(source, &self.following);
-            let task = look(Arc::clone(self), Arc::clone(&reader), companions.to_vec(), place);
+            let Some(place) = self.polls.take(source, &self.following) else { return };
+            let looking = Looking { following: Arc::clone(&self.following), keys: companions.to_vec() };
+            let task = look(Arc::clone(self), Arc::clone(&reader), looking, place);
             self.spawner.spawn(TaskKind::Poll, Box::pin(task));
         }
     }
 }
 
 /// Looks at some jobs by the same flights as callers do. What lands is told by `ingest`; what is lost, here.
-async fn look(inner: Arc<Inner>, reader: Arc<dyn JobReader>, keys: Vec<JobKey>, place: Place) {
+async fn look(inner: Arc<Inner>, reader: Arc<dyn JobReader>, looking: Looking, place: Place) {
     let mut leads = Leads::new();
+    let keys = &looking.keys;
     let seats: Vec<_> = keys.iter().map(|key| inner.board(key, &reader, &mut leads)).collect();
     // The place is that of asking the upstream: whoever waits for another replica takes none.
     let place = Arc::new(place);
@@ -113,9 +131,8 @@ async fn look(inner: Arc<Inner>, reader: Arc<dyn JobReader>, keys: Vec<JobKey>, 
     drop(place);
     let landings = join_all(seats.into_iter().map(super::flight::Seat::landed)).await;
     for (key, landing) in keys.iter().zip(landings) {
-        match landing {
-            Some(_) => inner.following.rest(key),
-            None => inner.following.looked(key, Err(Miss::Lost)),
+        if landing.is_none() {
+            inner.following.looked(key, Err(Miss::Lost));
         }
     }
 }

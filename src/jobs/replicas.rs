@@ -13,7 +13,7 @@ use crate::ports::ledger::{Labels, Remembered};
 use crate::ports::upstream::LookError;
 
 use super::Inner;
-use super::ingest::Landing;
+use super::ingest::{Landing, patient};
 
 /// Jobs read at once.
 const AT_ONCE: usize = 500;
@@ -124,7 +124,7 @@ impl Inner {
     }
 
     async fn read_up(&self, keys: &[JobKey], changed: impl Fn(usize) -> bool + Send) {
-        let read = self.ingest.tolerate(self.store.refresh(keys).await).unwrap_or_default();
+        let read = self.ingest.tolerate(patient(self.store.refresh(keys)).await).unwrap_or_default();
         for (place, observation) in read.into_iter().enumerate() {
             let Some(observation) = observation else { continue };
             // What this process has seen itself is no news from others.
@@ -138,7 +138,7 @@ impl Inner {
     /// What another replica has just kept of a job; `None` when it cannot be read after all.
     pub(super) async fn read_kept(&self, key: &JobKey) -> Option<Landing> {
         let keys = std::slice::from_ref(key);
-        let read = self.ingest.tolerate(self.store.refresh(keys).await)?.pop()?;
+        let read = self.ingest.tolerate(patient(self.store.refresh(keys)).await)?.pop()?;
         if let Some(observation) = read {
             self.ingest.hear(&observation, false);
             return Some(Ok(observation));

@@ -22,6 +22,8 @@ const AT_ONCE: usize = 1_000;
 
 /// Takes up what the ledger remembers, and holds on to what nobody else does until it has ended or `stop` is cancelled.
 pub(super) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
+    // First, so that what is resumed goes by it.
+    inner.following.learned_before(inner.ingest.tolerate(inner.ledger.learned().await).unwrap_or_default());
     let remembered = inner.ingest.tolerate(inner.ledger.remembered().await).unwrap_or_default();
     let held = inner.resume(remembered).await;
     if held.is_empty() {

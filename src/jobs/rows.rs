@@ -20,7 +20,8 @@ use crate::ports::upstream::{Asker, JobReader, LookError, RowPage, RowRange};
 use crate::telemetry::trace::Place;
 
 use super::answer::Miss;
-use super::flight::Ticket;
+use super::flight::{Seat, Ticket};
+use super::fly::AT_MOST;
 use super::{Inner, Jobs};
 
 /// Rows read from the upstream at once.
@@ -70,9 +71,8 @@ impl Jobs {
         // A page touches two stretches at most, since it is no longer than one.
         loop {
             let stretch = RowRange { first: at - at % STRETCH, count: STRETCH };
-            let wanted = RowKey { job: key.clone(), run: observation.observed_at, range: stretch };
             let asker = Asker::Client(principal.shared_name());
-            let read = self.inner.stretch(&reader, wanted, asker).await;
+            let read = self.inner.stretch(&reader, observation, stretch, asker).await;
             let read = read.map_err(|miss| row_problem(&miss, key))?;
             let skip = (at - stretch.first) as usize;
             let room = (start + first - at) as usize;
@@ -96,26 +96,67 @@ impl Inner {
     async fn stretch(
         self: &Arc<Self>,
         reader: &Arc<dyn JobReader>,
-        key: RowKey,
+        of: &Observation,
+        range: RowRange,
         asker: Asker,
     ) -> Result<Arc<RowPage>, Miss> {
+        let key = RowKey { job: of.job.key.clone(), run: of.observed_at, range };
         if let Some(held) = self.row_cache.get(&key).await {
             return Ok(held);
         }
-        let (seat, ticket) = self.row_reads.board(&key);
-        if let Some(ticket) = ticket {
-            let task = fetch(Arc::clone(self), Arc::clone(reader), ticket, asker);
-            self.spawner.spawn(TaskKind::Flight, Box::pin(Place::here().hold(task)));
-        }
+        let seat = self.read(reader, of, &key, asker);
         let landed = tokio::time::timeout(self.freshness().answer_within, seat.landed()).await;
         let landing = landed.map_err(|_| Miss::Impatient)?.ok_or(Miss::Lost)?;
         landing.map_err(Miss::Look)
     }
+
+    /// Reads the first rows of a job that was just seen to succeed, where they are kept: its upstream forgets them.
+    pub(super) fn read_ahead(self: &Arc<Self>, reader: &Arc<dyn JobReader>, of: &Observation) {
+        if of.job.state() == JobState::Succeeded && self.row_cache.keeps() {
+            let range = RowRange { first: 0, count: STRETCH };
+            let key = RowKey { job: of.job.key.clone(), run: of.observed_at, range };
+            drop(self.read(reader, of, &key, Asker::Background));
+        }
+    }
+
+    /// Has a stretch read, once for all who want it now.
+    fn read(
+        self: &Arc<Self>,
+        reader: &Arc<dyn JobReader>,
+        of: &Observation,
+        key: &RowKey,
+        asker: Asker,
+    ) -> Seat<Landing> {
+        let (seat, ticket) = self.row_reads.board(key);
+        if let Some(ticket) = ticket {
+            let fetch = fetch(Arc::clone(self), Arc::clone(reader), of.clone(), ticket, asker);
+            let task = async move {
+                // One that is never answered is lost.
+                tokio::time::timeout(AT_MOST, fetch).await.ok();
+            };
+            self.spawner.spawn(TaskKind::Flight, Box::pin(Place::here().hold(task)));
+        }
+        seat
+    }
 }
 
-async fn fetch(inner: Arc<Inner>, reader: Arc<dyn JobReader>, ticket: Ticket<RowKey, Landing>, asker: Asker) {
-    let RowKey { job, range, .. } = ticket.key();
-    let landing = reader.rows(&job.external_id, *range, &asker).await.map(Arc::new);
+async fn fetch(
+    inner: Arc<Inner>,
+    reader: Arc<dyn JobReader>,
+    of: Observation,
+    ticket: Ticket<RowKey, Landing>,
+    asker: Asker,
+) {
+    let range = ticket.key().range;
+    let landing = match reader.rows(&of.job.key.external_id, range, &asker).await {
+        Ok(page) => {
+            inner.row_cache.keep(&of, range, &page);
+            Ok(Arc::new(page))
+        }
+        // Gone upstream: what was kept of this run is all that there is.
+        Err(LookError::NotFound) => inner.row_cache.kept(&of, range).await.ok_or(LookError::NotFound),
+        Err(error) => Err(error),
+    };
     if let Ok(page) = &landing {
         inner.row_cache.put(ticket.key().clone(), Arc::clone(page)).await;
     }

@@ -6,6 +6,7 @@ use std::fmt::Debug;
 
 use super::BoxFuture;
 use super::store::StoreError;
+use crate::domain::durations::{Durations, Habit};
 use crate::domain::id::JobKey;
 
 /// Words that clients put on tracked jobs, by name.
@@ -31,4 +32,14 @@ pub trait Ledger: Debug + Send + Sync {
 
     /// Notes that a job is followed now, or no longer. Written by and by: never waits and never blocks.
     fn follow(&self, key: &JobKey, followed: bool);
+
+    /// What was learned of how long jobs take. Asked once, at the start. Nothing, where it is not kept.
+    fn learned(&self) -> BoxFuture<'_, Result<Vec<(Habit, Durations)>, StoreError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    /// Notes what is known by now of how long some jobs take. Written by and by: never waits and never blocks.
+    fn learn(&self, habit: &Habit, durations: &Durations) {
+        let _: (&Habit, &Durations) = (habit, durations);
+    }
 }

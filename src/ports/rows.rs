@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::BoxFuture;
 use super::upstream::{RowPage, RowRange};
 use crate::domain::id::JobKey;
+use crate::domain::observation::Observation;
 
 /// Which stretch of which run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -27,4 +28,21 @@ pub trait RowCache: Debug + Send + Sync {
 
     /// Holds a stretch for a while.
     fn put(&self, key: RowKey, page: Arc<RowPage>) -> BoxFuture<'_, ()>;
+
+    /// Says whether first rows are kept as long as their jobs are.
+    fn keeps(&self) -> bool {
+        false
+    }
+
+    /// Keeps a stretch of the rows of a job as long as the job, if it is among the first and there is room. Written by and
+    /// by: never waits and never blocks.
+    fn keep(&self, of: &Observation, range: RowRange, page: &RowPage) {
+        let _: (&Observation, RowRange, &RowPage) = (of, range, page);
+    }
+
+    /// The stretch, if it was kept, and the job has not run again since.
+    fn kept<'a>(&'a self, of: &'a Observation, range: RowRange) -> BoxFuture<'a, Option<Arc<RowPage>>> {
+        let _: (&Observation, RowRange) = (of, range);
+        Box::pin(async { None })
+    }
 }

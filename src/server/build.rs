@@ -32,7 +32,6 @@ use crate::outbound::identity::LiveIdentity;
 use crate::outbound::identity::jwt;
 use crate::outbound::identity::watch_tokens::WatchTokens;
 use crate::outbound::redis::Tier;
-use crate::outbound::stores::rows::MemoryRows;
 use crate::outbound::system::{RuntimeSpawner, SystemClock, ThreadEntropy};
 use crate::outbound::upstreams::{self, Means};
 use crate::ports::clock::Clock;
@@ -108,7 +107,7 @@ impl Gateway {
             tracing::error!(%problem, "source has no usable credential, it is left unconfigured");
         }
         let credentials = Arc::new(credentials);
-        let Stores { store, ledger, turns, feed, tier } = stores::open(config, env, &clock)?;
+        let Stores { store, ledger, turns, feed, rows, tier } = stores::open(config, env, &clock)?;
         let means = means(Arc::clone(&credentials) as Arc<dyn Credentials>, &clock, tier.clone())?;
         let sources = Sources::new(config, Arc::clone(&credentials), means)?;
         let rotation =
@@ -129,7 +128,7 @@ impl Gateway {
             ledger,
             turns,
             feed,
-            rows: Arc::new(MemoryRows::new(cache.rows_max_bytes as u64, cache.rows_for)),
+            rows,
             clock: Arc::clone(&clock),
             spawner: Arc::new(spawner.clone()),
         };

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use crate::config::{Config, Environment, RedisConfig, RedisMode, SecretRef, StoreKind};
+use crate::config::{Config, Environment, RedisConfig, RedisMode, SecretRef, StoreKind, StoredRows};
 use crate::outbound::credentials::secret;
 use crate::outbound::redis::{Mode, Settings as TierSettings, Tier};
-use crate::outbound::stores::embedded::{self, EmbeddedStore};
+use crate::outbound::stores::embedded::{self, EmbeddedStore, RowLimits};
 use crate::outbound::stores::memory::{MemoryStore, NoLedger, Retention};
+use crate::outbound::stores::rows::{KeptRows, MemoryRows};
 use crate::ports::clock::Clock;
 use crate::ports::feed::Feed;
 use crate::ports::ledger::Ledger;
+use crate::ports::rows::RowCache;
 use crate::ports::store::JobStore;
 use crate::ports::turns::{Alone, Turns};
 
@@ -21,33 +23,41 @@ pub(super) struct Stores {
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) turns: Arc<dyn Turns>,
     pub(super) feed: Arc<dyn Feed>,
+    pub(super) rows: Arc<dyn RowCache>,
     pub(super) tier: Option<Tier>,
 }
 
 /// Opens the configured store. Blocks on the disk, before anybody is served; connects to nobody.
 pub(super) fn open(config: &Config, env: &Environment, clock: &Arc<dyn Clock>) -> anyhow::Result<Stores> {
     let retention = retention(config);
-    let (store, ledger): (Arc<dyn JobStore>, Arc<dyn Ledger>) = match config.store.kind {
-        StoreKind::Memory => (Arc::new(MemoryStore::new(retention)), Arc::new(NoLedger)),
-        StoreKind::Embedded => {
-            let path = config.store.path.clone();
-            let settings = embedded::Settings { path, max_bytes: config.store.max_bytes as u64, retention };
-            let store = Arc::new(EmbeddedStore::open(settings, Arc::clone(clock))?);
-            (Arc::clone(&store) as Arc<dyn JobStore>, store as Arc<dyn Ledger>)
-        }
-        StoreKind::Redis => {
-            let tier = tier(&config.store.redis, env, retention)?;
-            let (store, turns) = (tier.store(), tier.turns());
-            return Ok(Stores {
-                store: Arc::clone(&store) as Arc<dyn JobStore>,
-                ledger: store,
-                turns: Arc::clone(&turns) as Arc<dyn Turns>,
-                feed: turns,
-                tier: Some(tier),
-            });
-        }
-    };
-    Ok(Stores { store, ledger, turns: Arc::new(Alone), feed: Arc::new(Alone), tier: None })
+    let rows = MemoryRows::new(config.cache.rows_max_bytes as u64, config.cache.rows_for);
+    let (store, ledger, rows): (Arc<dyn JobStore>, Arc<dyn Ledger>, Arc<dyn RowCache>) =
+        match config.store.kind {
+            StoreKind::Memory => (Arc::new(MemoryStore::new(retention)), Arc::new(NoLedger), Arc::new(rows)),
+            StoreKind::Embedded => {
+                let path = config.store.path.clone();
+                let StoredRows { per_job, max_bytes } = config.store.rows;
+                let limits = RowLimits { per_job: per_job as u64, max_bytes: max_bytes as u64 };
+                let max_bytes = config.store.max_bytes as u64;
+                let settings = embedded::Settings { path, max_bytes, rows: limits, retention };
+                let store = Arc::new(EmbeddedStore::open(settings, Arc::clone(clock))?);
+                let rows = Arc::new(KeptRows::new(rows, Arc::clone(&store)));
+                (Arc::clone(&store) as Arc<dyn JobStore>, store as Arc<dyn Ledger>, rows)
+            }
+            StoreKind::Redis => {
+                let tier = tier(&config.store.redis, env, retention)?;
+                let (store, turns) = (tier.store(), tier.turns());
+                return Ok(Stores {
+                    store: Arc::clone(&store) as Arc<dyn JobStore>,
+                    ledger: store,
+                    turns: Arc::clone(&turns) as Arc<dyn Turns>,
+                    feed: turns,
+                    rows: Arc::new(rows),
+                    tier: Some(tier),
+                });
+            }
+        };
+    Ok(Stores { store, ledger, turns: Arc::new(Alone), feed: Arc::new(Alone), rows, tier: None })
 }
 
 fn retention(config: &Config) -> Retention {

@@ -14,7 +14,7 @@ use jobgate::domain::details::{Details, EntityRef, MindBridgeDetails, UserInfo};
 use jobgate::domain::id::{ExternalId, JobKey, SourceName};
 use jobgate::domain::job::{Failure, Job, Life};
 use jobgate::domain::observation::Observation;
-use jobgate::outbound::stores::embedded::{EmbeddedStore, Settings};
+use jobgate::outbound::stores::embedded::{EmbeddedStore, RowLimits, Settings};
 use jobgate::outbound::stores::memory::Retention;
 use jobgate::outbound::system::SystemClock;
 use jobgate::ports::clock::Clock as _;
@@ -69,7 +69,8 @@ fn open(arguments: &Arguments, folder: &Path) -> anyhow::Result<EmbeddedStore> {
     let day = Duration::from_hours(24);
     let (max_bytes, missing) = (arguments.near << 20, Duration::from_secs(5));
     let retention = Retention { max_bytes, finished: 365 * day, unfinished: day, missing };
-    let settings = Settings { path: folder.to_owned(), max_bytes: u64::MAX, retention };
+    let settings =
+        Settings { path: folder.to_owned(), max_bytes: u64::MAX, rows: RowLimits::default(), retention };
     Ok(EmbeddedStore::open(settings, Arc::new(SystemClock))?)
 }
 

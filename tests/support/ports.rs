@@ -1,6 +1,6 @@
 //! Ports under a test's control: a clock that follows the paused runtime, and a reader that answers by script.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ impl Clock for RuntimeClock {
     }
 }
 
-type Script = dyn Fn(&ExternalId) -> Result<Life, LookError> + Send + Sync;
+type Script = dyn Fn(&ExternalId) -> Result<Job, LookError> + Send + Sync;
 
 /// A source that answers by script and remembers what it was asked.
 pub(crate) struct ScriptedReader {
@@ -55,6 +55,8 @@ pub(crate) struct ScriptedReader {
     clock: Arc<dyn Clock>,
     pub(crate) asked: Mutex<Vec<Vec<String>>>,
     pub(crate) rows_asked: AtomicUsize,
+    /// Whether the rows are forgotten.
+    pub(crate) rows_gone: AtomicBool,
 }
 
 impl std::fmt::Debug for ScriptedReader {
@@ -65,14 +67,17 @@ impl std::fmt::Debug for ScriptedReader {
 
 impl ScriptedReader {
     pub(crate) fn new(name: &str, upstream: Upstream, clock: Arc<dyn Clock>) -> Arc<Self> {
+        let source = name.to_owned();
+        let runs = move |id: &ExternalId| Ok(job(&source, id.as_str(), upstream, Life::Running));
         Arc::new(Self {
             name: SourceName::parse(name).unwrap(),
             upstream,
-            script: Mutex::new(Arc::new(|_| Ok(Life::Running))),
+            script: Mutex::new(Arc::new(runs)),
             latency: Mutex::new(Duration::from_millis(100)),
             clock,
             asked: Mutex::default(),
             rows_asked: AtomicUsize::new(0),
+            rows_gone: AtomicBool::new(false),
         })
     }
 
@@ -80,6 +85,15 @@ impl ScriptedReader {
     pub(crate) fn says(
         &self,
         script: impl Fn(&ExternalId) -> Result<Life, LookError> + Send + Sync + 'static,
+    ) {
+        let (name, upstream) = (self.name.clone(), self.upstream);
+        self.tells(move |id| script(id).map(|life| job(name.as_str(), id.as_str(), upstream, life)));
+    }
+
+    /// Answers with these jobs from now on.
+    pub(crate) fn tells(
+        &self,
+        script: impl Fn(&ExternalId) -> Result<Job, LookError> + Send + Sync + 'static,
     ) {
         *self.script.lock().unwrap() = Arc::new(script);
     }
@@ -128,12 +142,8 @@ impl JobReader for ScriptedReader {
             let latency = *self.latency.lock().unwrap();
             tokio::time::sleep(latency).await;
             let observed_at = self.clock.now();
-            let looks = ids.iter().zip(outcomes).map(|(id, outcome)| {
-                let name = self.name.as_str();
-                let outcome = outcome.map(|life| Arc::new(job(name, id.as_str(), self.upstream, life)));
-                Look { asked_at, observed_at, outcome }
-            });
-            looks.collect()
+            let looks = outcomes.into_iter().map(|outcome| outcome.map(Arc::new));
+            looks.map(|outcome| Look { asked_at, observed_at, outcome }).collect()
         })
     }
 
@@ -145,6 +155,9 @@ impl JobReader for ScriptedReader {
     ) -> BoxFuture<'a, Result<RowPage, LookError>> {
         Box::pin(async move {
             self.rows_asked.fetch_add(1, Ordering::Relaxed);
+            if self.rows_gone.load(Ordering::Relaxed) {
+                return Err(LookError::NotFound);
+            }
             let raw = |text: String| serde_json::value::RawValue::from_string(text).unwrap();
             let rows =
                 (range.first..(range.first + range.count).min(2_500)).map(|row| vec![raw(row.to_string())]);
@@ -186,15 +199,15 @@ pub(crate) fn house() -> House {
 
 /// The same, following by other settings.
 pub(crate) fn house_that(follow: FollowSettings) -> House {
+    let store = Arc::new(MemoryStore::new(retention()));
+    house_on(follow, Arc::new(RuntimeClock::default()), store, Arc::new(NoLedger))
+}
+
+/// Everything for a day.
+pub(crate) const fn retention() -> Retention {
     let day = Duration::from_hours(24);
     let missing = Duration::from_mins(1);
-    let retention = Retention { max_bytes: 64 << 20, finished: day, unfinished: day, missing };
-    house_on(
-        follow,
-        Arc::new(RuntimeClock::default()),
-        Arc::new(MemoryStore::new(retention)),
-        Arc::new(NoLedger),
-    )
+    Retention { max_bytes: 64 << 20, finished: day, unfinished: day, missing }
 }
 
 /// The same, on what an earlier house may have left.
@@ -203,6 +216,17 @@ pub(crate) fn house_on(
     clock: Arc<dyn Clock>,
     store: Arc<dyn JobStore>,
     ledger: Arc<dyn Ledger>,
+) -> House {
+    house_with(follow, clock, store, ledger, |ports| ports)
+}
+
+/// The same, with something put before its ports.
+pub(crate) fn house_with(
+    follow: FollowSettings,
+    clock: Arc<dyn Clock>,
+    store: Arc<dyn JobStore>,
+    ledger: Arc<dyn Ledger>,
+    before: impl FnOnce(Ports) -> Ports,
 ) -> House {
     let mind = ScriptedReader::new("mind", Upstream::MindBridge, Arc::clone(&clock));
     let metrics = ScriptedReader::new("metrics", Upstream::Supermetrics, Arc::clone(&clock));
@@ -219,7 +243,7 @@ pub(crate) fn house_on(
         clock,
         spawner: Arc::new(spawner.clone()),
     };
-    House { jobs: Jobs::new(ports, FRESHNESS, follow), mind, metrics, spawner }
+    House { jobs: Jobs::new(before(ports), FRESHNESS, follow), mind, metrics, spawner }
 }
 
 pub(crate) const FRESHNESS: Freshness = Freshness {

@@ -13,13 +13,13 @@ impl Following {
     /// Takes in what another replica saw: tells the watchers, and plans the next look a little after the other's, so that
     /// whoever looked last looks next, and another steps in when it does not.
     pub(in crate::jobs) fn heard(&self, observation: &Observation) {
-        let mut state = self.lock();
+        let state = &mut *self.lock();
         let key = &observation.job.key;
         let Some(followed) = state.jobs.get_mut(key) else { return };
         followed.looking = false;
         followed.stand_by = true;
         followed.failures = 0;
-        followed.tell(|told| told.observe(observation));
+        followed.tell(&mut state.habits, |told| told.observe(observation));
         followed.give_up_if_due(&self.settings());
         state.plan(key, &self.settings(), Duration::ZERO);
         self.wake.notify_one();
@@ -33,6 +33,11 @@ impl Following {
     /// Whether a job is followed.
     pub(in crate::jobs) fn follows(&self, key: &JobKey) -> bool {
         self.lock().jobs.contains_key(key)
+    }
+
+    /// Whether a job is followed and has not ended.
+    pub(in crate::jobs) fn is_open(&self, key: &JobKey) -> bool {
+        self.lock().jobs.get(key).is_some_and(|followed| !followed.is_over())
     }
 
     /// The jobs that are followed and have not ended.

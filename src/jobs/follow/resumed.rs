@@ -25,12 +25,12 @@ impl Following {
         held: Option<(&Observation, Duration)>,
     ) -> Interest {
         let interest = self.interest(key, client, None);
-        let mut state = self.lock();
+        let state = &mut *self.lock();
         let slowest = self.settings().pace.slowest;
         if let Some(followed) = state.jobs.get_mut(key) {
             let untouched = followed.news.borrow().is_empty() && followed.on_agenda.is_none();
             if let Some((observation, age)) = held {
-                followed.tell(|told| told.learn(observation));
+                followed.tell(&mut state.habits, |told| told.learn(observation));
                 let age = age.min(slowest * AGE_MAX);
                 followed.since = Instant::now().checked_sub(age).unwrap_or(followed.since);
             }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use moka::ops::compute::Op;
 
 use super::memory::{MemoryStore, Retention};
+use crate::domain::durations::{Durations, Habit};
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 use crate::ports::BoxFuture;
@@ -21,6 +22,7 @@ use crate::telemetry::meters::{self, CacheTier};
 
 mod file;
 mod prune;
+mod rows;
 mod shared;
 mod tables;
 #[cfg(test)]
@@ -29,6 +31,7 @@ mod writer;
 
 pub use file::OpenError;
 use file::Place;
+pub use rows::RowLimits;
 use shared::Shared;
 use tables::Reader;
 
@@ -42,6 +45,8 @@ pub struct Settings {
     pub path: PathBuf,
     /// The size of the file beyond which the oldest jobs go, in bytes.
     pub max_bytes: u64,
+    /// How much of the rows of jobs it may hold.
+    pub rows: RowLimits,
     /// How long jobs are kept, and what may be held of them in memory.
     pub retention: Retention,
 }
@@ -63,18 +68,19 @@ impl EmbeddedStore {
     /// # Errors
     /// When the folder cannot be used, another process holds the file, or a newer version wrote it.
     pub fn open(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        let Settings { path, max_bytes, retention } = settings;
-        Self::open_at(Place::new(path), max_bytes, retention, clock)
+        let Settings { path, max_bytes, rows, retention } = settings;
+        Self::open_at(Place::new(path), max_bytes, rows, retention, clock)
     }
 
     fn open_at(
         place: Place,
         max_bytes: u64,
+        rows: RowLimits,
         retention: Retention,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
         place.prepare()?;
-        let shared = Arc::new(Shared::new(place, max_bytes, retention, clock));
+        let shared = Arc::new(Shared::new(place, max_bytes, rows, retention, clock));
         shared.begin()?;
         let writing = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("jobgate-store".to_owned());
@@ -239,6 +245,15 @@ impl Ledger for EmbeddedStore {
 
     fn follow(&self, key: &JobKey, followed: bool) {
         self.shared.note(|inbox| inbox.mark(key, followed));
+    }
+
+    fn learned(&self) -> BoxFuture<'_, Result<Vec<(Habit, Durations)>, StoreError>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(blocking(move || shared.with_reader(Reader::learned).map(Option::unwrap_or_default)))
+    }
+
+    fn learn(&self, habit: &Habit, durations: &Durations) {
+        self.shared.note(|inbox| drop(inbox.learned.insert(habit.clone(), durations.clone())));
     }
 }
 

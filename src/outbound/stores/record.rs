@@ -4,7 +4,8 @@
 use aws_lc_rs::digest;
 use jiff::Timestamp;
 
-use crate::domain::id::JobKey;
+use crate::domain::durations::Habit;
+use crate::domain::id::{JobKey, SourceName};
 use crate::domain::observation::Observation;
 use crate::domain::state::JobState;
 
@@ -44,12 +45,32 @@ pub(in crate::outbound) fn key_bytes(key: &JobKey) -> Vec<u8> {
 
 /// Reads a key back.
 pub(in crate::outbound) fn read_key(bytes: &[u8]) -> Option<JobKey> {
-    use crate::domain::id::{ExternalId, SourceName};
+    use crate::domain::id::ExternalId;
     let (source, external_id) = std::str::from_utf8(bytes).ok()?.split_once('\0')?;
     Some(JobKey {
         source: SourceName::parse(source).ok()?,
         external_id: ExternalId::parse(external_id).ok()?,
     })
+}
+
+/// The bytes of a habit, told apart from those of any other.
+pub(super) fn habit_bytes(habit: &Habit) -> Vec<u8> {
+    let Habit { source, kind, running } = habit;
+    let state = if *running { "running" } else { "queued" };
+    let kind = kind.iter().flat_map(|kind| ["\0", kind]);
+    [source.as_str(), "\0", state].into_iter().chain(kind).collect::<String>().into_bytes()
+}
+
+/// Reads a habit back.
+pub(super) fn read_habit(bytes: &[u8]) -> Option<Habit> {
+    let (source, rest) = std::str::from_utf8(bytes).ok()?.split_once('\0')?;
+    let (state, kind) = rest.split_once('\0').map_or((rest, None), |(state, kind)| (state, Some(kind)));
+    let running = match state {
+        "running" => true,
+        "queued" => false,
+        _ => return None,
+    };
+    Some(Habit { source: SourceName::parse(source).ok()?, kind: kind.map(ToOwned::to_owned), running })
 }
 
 /// Writes an observation. `key` is that of its job, in bytes.

@@ -1,13 +1,16 @@
-//! Stretches of rows in memory, bounded by bytes, for a short while.
+//! Stretches of rows in memory, bounded by bytes, for a short while; and before a store with a file, the first of each job
+//! for as long as the job is kept.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use moka::future::Cache;
 
+use super::embedded::EmbeddedStore;
+use crate::domain::observation::Observation;
 use crate::ports::BoxFuture;
 use crate::ports::rows::{RowCache, RowKey};
-use crate::ports::upstream::RowPage;
+use crate::ports::upstream::{RowPage, RowRange};
 
 /// What a cell takes beside its text, in bytes.
 const CELL: usize = 16;
@@ -32,6 +35,57 @@ impl RowCache for MemoryRows {
     fn put(&self, key: RowKey, page: Arc<RowPage>) -> BoxFuture<'_, ()> {
         Box::pin(self.0.insert(key, page))
     }
+}
+
+/// Rows in memory, and the first of each job in the file of the store.
+#[derive(Debug)]
+pub struct KeptRows {
+    near: MemoryRows,
+    file: Arc<EmbeddedStore>,
+}
+
+impl KeptRows {
+    /// Puts a cache before the file of a store.
+    pub const fn new(near: MemoryRows, file: Arc<EmbeddedStore>) -> Self {
+        Self { near, file }
+    }
+}
+
+impl RowCache for KeptRows {
+    fn get<'a>(&'a self, key: &'a RowKey) -> BoxFuture<'a, Option<Arc<RowPage>>> {
+        self.near.get(key)
+    }
+
+    fn put(&self, key: RowKey, page: Arc<RowPage>) -> BoxFuture<'_, ()> {
+        self.near.put(key, page)
+    }
+
+    fn keeps(&self) -> bool {
+        self.file.keeps_rows()
+    }
+
+    fn keep(&self, of: &Observation, range: RowRange, page: &RowPage) {
+        if self.keeps() {
+            self.file.keep_rows(of, range.first, write(page));
+        }
+    }
+
+    fn kept<'a>(&'a self, of: &'a Observation, range: RowRange) -> BoxFuture<'a, Option<Arc<RowPage>>> {
+        Box::pin(async move {
+            let page = read(&self.file.rows(of, range.first).await?)?;
+            Some(Arc::new(page))
+        })
+    }
+}
+
+fn write(page: &RowPage) -> Vec<u8> {
+    let RowPage { header, rows, total } = page;
+    serde_json::to_vec(&(header, rows, total)).unwrap_or_else(|_| unreachable!("cells are JSON already"))
+}
+
+fn read(bytes: &[u8]) -> Option<RowPage> {
+    let (header, rows, total) = serde_json::from_slice(bytes).ok()?;
+    Some(RowPage { header, rows, total })
 }
 
 fn weight(page: &RowPage) -> u32 {

@@ -18,6 +18,8 @@ use crate::outbound::stores::record::{self, Head};
 const AT_ONCE: usize = 2_000;
 /// What is left of the allowed size after the oldest went, in hundredths: the next time is some way off.
 const LEAVE: u64 = 90;
+/// What is left of rows then.
+const ROWS_LEAVE: u64 = 80;
 /// Files smaller than this are not worth making smaller.
 const SMALL: u64 = 64 << 20;
 /// What lies in a file with less than one part in this many in use is moved together.
@@ -43,7 +45,11 @@ pub(super) fn look(shared: &Shared) {
         Ok(gone) => tracing::debug!(gone, "the store let go of old jobs"),
         Err(trouble) => tracing::debug!(%trouble, "the store could not look for old jobs"),
     }
-    let used = shared.counts.record_bytes.load(Ordering::Relaxed);
+    if let Err(trouble) = prune_rows(shared) {
+        tracing::debug!(%trouble, "the store could not look for old rows");
+    }
+    let used =
+        shared.counts.record_bytes.load(Ordering::Relaxed) + shared.counts.row_bytes.load(Ordering::Relaxed);
     if size > SMALL && used < size / SPARSE && !shared.is_stopping() {
         compact(shared);
     }
@@ -75,6 +81,30 @@ fn prune(shared: &Shared, size: u64) -> Result<usize, Trouble> {
         gone += shared.remove(&oldest, &goes)?;
     }
     Ok(gone)
+}
+
+/// Makes room for new rows, where there is little left: those that were kept first go.
+fn prune_rows(shared: &Shared) -> Result<(), Trouble> {
+    let max = shared.rows.max_bytes;
+    let mut held = shared.counts.row_bytes.load(Ordering::Relaxed);
+    if held <= max / 100 * LEAVE {
+        return Ok(());
+    }
+    let database = shared.database();
+    let Some(database) = database.as_ref() else { return Ok(()) };
+    let mut stretches = guarded(|| Reader::begin(database)?.stretches())?;
+    stretches.sort_by_key(|(_, kept_ms, _)| *kept_ms);
+    let mut batch = Batch::default();
+    for (key, _, size) in stretches {
+        if held <= max / 100 * ROWS_LEAVE {
+            break;
+        }
+        held = held.saturating_sub(size);
+        batch.rows_gone.push(key);
+    }
+    let written = guarded(|| super::tables::write(database, &batch, &|_| false))?;
+    shared.counts.note(written.totals, shared.place.size());
+    Ok(())
 }
 
 /// The hour up to which jobs must go so that a file of this size comes below its bound; none when it is.

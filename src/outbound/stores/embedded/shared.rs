@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockRead
 use redb::Database;
 
 use super::file::{Care, OpenError, Place, Trouble, guarded};
+use super::rows::RowLimits;
 use super::tables::{self, Found, Reader, Totals};
 use super::writer::Inbox;
 use crate::domain::id::JobKey;
@@ -24,6 +25,7 @@ pub(super) struct Shared {
     pub(super) place: Place,
     pub(super) retention: Retention,
     pub(super) max_bytes: u64,
+    pub(super) rows: RowLimits,
     pub(super) clock: Arc<dyn Clock>,
     /// None while the disk does not let it be opened.
     pub(super) database: RwLock<Option<Database>>,
@@ -46,22 +48,31 @@ pub(super) struct Counts {
     pub(super) file_bytes: AtomicU64,
     pub(super) record_bytes: AtomicU64,
     pub(super) jobs: AtomicU64,
+    pub(super) row_bytes: AtomicU64,
 }
 
 impl Counts {
     pub(super) fn note(&self, totals: Totals, file_bytes: u64) {
         self.record_bytes.store(totals.bytes, Ordering::Relaxed);
         self.jobs.store(totals.jobs, Ordering::Relaxed);
+        self.row_bytes.store(totals.rows, Ordering::Relaxed);
         self.file_bytes.store(file_bytes, Ordering::Relaxed);
     }
 }
 
 impl Shared {
-    pub(super) fn new(place: Place, max_bytes: u64, retention: Retention, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(
+        place: Place,
+        max_bytes: u64,
+        rows: RowLimits,
+        retention: Retention,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self {
             place,
             retention,
             max_bytes,
+            rows,
             clock,
             database: RwLock::new(None),
             inbox: Mutex::default(),
@@ -75,8 +86,16 @@ impl Shared {
 
     pub(super) fn health(&self) -> StoreHealth {
         let number = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let Counts { degraded, dropped, damaged, quarantined, file_bytes, record_bytes: _, jobs } =
-            &self.counts;
+        let Counts {
+            degraded,
+            dropped,
+            damaged,
+            quarantined,
+            file_bytes,
+            record_bytes: _,
+            jobs,
+            row_bytes: _,
+        } = &self.counts;
         StoreHealth {
             degraded: degraded.load(Ordering::Relaxed),
             unwritten: self.inbox().behind.len() as u64,

@@ -4,9 +4,13 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use redb::{Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, Table, TableDefinition};
+use redb::{
+    AccessGuard, Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, Table, TableDefinition,
+};
 
 use super::file::Trouble;
+use super::rows::{self, RowLimits, Rows, Stretch};
+use crate::domain::durations::{Durations, Habit};
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 use crate::domain::state::JobState;
@@ -14,7 +18,7 @@ use crate::outbound::stores::record::{self, Unreadable};
 use crate::ports::ledger::{Labels, Remembered};
 
 /// The format of the tables. A version that changes what stands in them counts it up and brings older ones up to date.
-pub(super) const FORMAT: u64 = 1;
+pub(super) const FORMAT: u64 = 2;
 
 type Bytes = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
@@ -24,12 +28,17 @@ pub(super) const JOBS: Bytes = TableDefinition::new("jobs");
 const TRACKED: Bytes = TableDefinition::new("tracked");
 /// Followed jobs: the keys alone, sealed like the rest.
 const FOLLOWED: Bytes = TableDefinition::new("followed");
+/// What was learned of how long jobs take, by kind of job.
+const LEARNED: Bytes = TableDefinition::new("learned");
+/// Stretches of rows, by job key and first row.
+pub(super) const ROWS: Bytes = TableDefinition::new("rows");
 /// Numbers about the whole.
 const META: TableDefinition<'static, &'static str, u64> = TableDefinition::new("meta");
 
 const FORMAT_KEY: &str = "format";
 const BYTES_KEY: &str = "bytes";
 const COUNT_KEY: &str = "jobs";
+const ROWS_KEY: &str = "rows";
 
 /// What is to be written together.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +46,11 @@ pub(super) struct Batch {
     pub(super) jobs: Vec<Observation>,
     pub(super) tracked: BTreeMap<JobKey, Option<Labels>>,
     pub(super) followed: BTreeMap<JobKey, bool>,
+    pub(super) learned: BTreeMap<Habit, Durations>,
+    pub(super) rows: Vec<Stretch>,
+    pub(super) row_limits: RowLimits,
+    /// Keys of stretches of rows that are to go.
+    pub(super) rows_gone: Vec<Vec<u8>>,
     /// Keys of records that were found damaged: removed, if they still are.
     pub(super) damaged: Vec<JobKey>,
     /// Keys of records that have had their time: removed, if they still have.
@@ -51,12 +65,14 @@ pub(super) struct Written {
     pub(super) totals: Totals,
 }
 
-/// How much lies in the table of jobs.
+/// How much lies in the tables of jobs and of rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Totals {
     /// Bytes of keys and records.
     pub(super) bytes: u64,
     pub(super) jobs: u64,
+    /// Bytes of rows.
+    pub(super) rows: u64,
 }
 
 /// What was found under a key.
@@ -107,6 +123,22 @@ impl Reader {
         Ok(())
     }
 
+    /// What lies under the key of a stretch of rows.
+    pub(super) fn stretch(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Trouble> {
+        let rows = self.0.open_table(ROWS).map_err(Trouble::of)?;
+        Ok(rows.get(key).map_err(Trouble::of)?.map(|held| held.value().to_vec()))
+    }
+
+    /// Every stretch of rows: its key, when it was kept, and its size.
+    pub(super) fn stretches(&self) -> Result<Vec<(Vec<u8>, i64, u64)>, Trouble> {
+        let one = |entry: Result<(AccessGuard<'_, _>, AccessGuard<'_, _>), redb::StorageError>| {
+            let (key, held): (AccessGuard<'_, &[u8]>, AccessGuard<'_, &[u8]>) = entry.map_err(Trouble::of)?;
+            let (key, held) = (key.value(), held.value());
+            Ok((key.to_vec(), rows::kept_ms(held), size(key, held)))
+        };
+        self.0.open_table(ROWS).map_err(Trouble::of)?.iter().map_err(Trouble::of)?.map(one).collect()
+    }
+
     /// What is tracked and followed. Damaged entries are left out.
     pub(super) fn remembered(&self) -> Result<Remembered, Trouble> {
         let mut remembered = Remembered::default();
@@ -124,10 +156,24 @@ impl Reader {
         Ok(remembered)
     }
 
+    /// What was learned. Damaged entries are left out.
+    pub(super) fn learned(&self) -> Result<Vec<(Habit, Durations)>, Trouble> {
+        let mut learned = Vec::new();
+        for entry in self.0.open_table(LEARNED).map_err(Trouble::of)?.iter().map_err(Trouble::of)? {
+            let (key, held) = entry.map_err(Trouble::of)?;
+            let parts = record::open(key.value(), held.value(), 1).ok();
+            let parts = parts.and_then(|(_, parts)| serde_json::from_slice::<Vec<_>>(parts).ok());
+            learned.extend(
+                record::read_habit(key.value()).zip(parts.and_then(|parts| Durations::of_parts(&parts))),
+            );
+        }
+        Ok(learned)
+    }
+
     pub(super) fn totals(&self) -> Result<Totals, Trouble> {
         let meta = self.0.open_table(META).map_err(Trouble::of)?;
         let number = |name| Ok(meta.get(name).map_err(Trouble::of)?.map_or(0, |number| number.value()));
-        Ok(Totals { bytes: number(BYTES_KEY)?, jobs: number(COUNT_KEY)? })
+        Ok(Totals { bytes: number(BYTES_KEY)?, jobs: number(COUNT_KEY)?, rows: number(ROWS_KEY)? })
     }
 }
 
@@ -140,7 +186,8 @@ pub(super) fn write(database: &Database, batch: &Batch, outlives: Outlives<'_>) 
     // Who has ended long ago takes its labels along; one that was only not heard of stays tracked.
     let mut forgotten = Vec::new();
     {
-        let mut jobs = Jobs { table: transaction.open_table(JOBS).map_err(Trouble::of)?, change: (0, 0) };
+        let table = transaction.open_table(JOBS).map_err(Trouble::of)?;
+        let mut jobs = Jobs { table, change: (0, 0), other_run: Vec::new() };
         for new in &batch.jobs {
             if !jobs.keep(new)? {
                 written.refused.push(new.job.key.clone());
@@ -160,15 +207,27 @@ pub(super) fn write(database: &Database, batch: &Batch, outlives: Outlives<'_>) 
                 goes
             })?;
         }
-        let (bytes, count) = jobs.change;
         let mut meta = transaction.open_table(META).map_err(Trouble::of)?;
+        let mut rows = Rows { table: transaction.open_table(ROWS).map_err(Trouble::of)?, change: 0 };
+        let in_all = meta.get(ROWS_KEY).map_err(Trouble::of)?.map_or(0, |number| number.value());
+        for job in &jobs.other_run {
+            rows.forget(job)?;
+        }
+        for key in &batch.rows_gone {
+            rows.remove(key)?;
+        }
+        for stretch in &batch.rows {
+            rows.keep(stretch, &jobs.found(stretch.key())?, batch.row_limits, in_all)?;
+        }
+        written.totals.rows = add(&mut meta, ROWS_KEY, rows.change)?;
+        let (bytes, count) = jobs.change;
         written.totals.bytes = add(&mut meta, BYTES_KEY, bytes)?;
         written.totals.jobs = add(&mut meta, COUNT_KEY, count)?;
     }
     let mut tracked = transaction.open_table(TRACKED).map_err(Trouble::of)?;
     for (key, labels) in &batch.tracked {
         let labels = labels.as_ref().map(|labels| serde_json::json!(labels).to_string());
-        put(&mut tracked, key, labels.as_deref().map(str::as_bytes))?;
+        put(&mut tracked, &record::key_bytes(key), labels.as_deref().map(str::as_bytes))?;
     }
     for key in forgotten {
         tracked.remove(key.as_slice()).map_err(Trouble::of)?;
@@ -176,9 +235,15 @@ pub(super) fn write(database: &Database, batch: &Batch, outlives: Outlives<'_>) 
     drop(tracked);
     let mut followed = transaction.open_table(FOLLOWED).map_err(Trouble::of)?;
     for (key, mark) in &batch.followed {
-        put(&mut followed, key, mark.then_some(&[]))?;
+        put(&mut followed, &record::key_bytes(key), mark.then_some(&[]))?;
     }
     drop(followed);
+    let mut learned = transaction.open_table(LEARNED).map_err(Trouble::of)?;
+    for (habit, durations) in &batch.learned {
+        let parts = serde_json::json!(durations.parts()).to_string();
+        put(&mut learned, &record::habit_bytes(habit), Some(parts.as_bytes()))?;
+    }
+    drop(learned);
     transaction.commit().map_err(Trouble::of)?;
     Ok(written)
 }
@@ -193,11 +258,13 @@ pub(super) fn bring_up_to_date(database: &Database) -> Result<(), Trouble> {
     };
     match found {
         FORMAT => return transaction.abort().map_err(Trouble::of),
+        // Before anything was learned and rows were kept: these tables are all that is missing.
+        1 => {}
         // A new file, or one from before the totals were kept.
         0 => count_anew(&transaction)?,
         newer => return Err(Trouble::Newer(newer)),
     }
-    for table in [TRACKED, FOLLOWED] {
+    for table in [TRACKED, FOLLOWED, LEARNED, ROWS] {
         transaction.open_table(table).map_err(Trouble::of)?;
     }
     transaction.open_table(META).map_err(Trouble::of)?.insert(FORMAT_KEY, FORMAT).map_err(Trouble::of)?;
@@ -222,6 +289,8 @@ fn count_anew(transaction: &redb::WriteTransaction) -> Result<(), Trouble> {
 struct Jobs<'a> {
     table: Table<'a, &'static [u8], &'static [u8]>,
     change: (i64, i64),
+    /// Those whose rows are of another run than what is held now.
+    other_run: Vec<Vec<u8>>,
 }
 
 impl Jobs<'_> {
@@ -230,10 +299,11 @@ impl Jobs<'_> {
         let key = record::key_bytes(&new.job.key);
         let held = self.table.get(key.as_slice()).map_err(Trouble::of)?;
         let held = held.map(|held| found(&new.job.key, &key, held.value()));
-        if let Some(Found::Held(held)) = held
-            && !new.supersedes(&held)
-        {
-            return Ok(held == *new);
+        match held {
+            Some(Found::Held(held)) if !new.supersedes(&held) => return Ok(held == *new),
+            Some(Found::Held(held)) if held.job.says_the_same(&new.job) => {}
+            Some(_) => self.other_run.push(key.clone()),
+            None => {}
         }
         let bytes = record::write(&key, new);
         let before = self.table.insert(key.as_slice(), bytes.as_slice()).map_err(Trouble::of)?;
@@ -245,12 +315,19 @@ impl Jobs<'_> {
         Ok(true)
     }
 
+    fn found(&self, key: &JobKey) -> Result<Found, Trouble> {
+        let bytes = record::key_bytes(key);
+        let held = self.table.get(bytes.as_slice()).map_err(Trouble::of)?;
+        Ok(held.map_or(Found::Nothing, |held| found(key, &bytes, held.value())))
+    }
+
     fn remove_if(&mut self, key: &[u8], goes: impl FnOnce(&[u8]) -> bool) -> Result<(), Trouble> {
         let goes = self.table.get(key).map_err(Trouble::of)?.is_some_and(|held| goes(held.value()));
         if goes {
             let gone = self.table.remove(key).map_err(Trouble::of)?;
             let gone = gone.map_or(0, |gone| size(key, gone.value()));
             self.count(-gone.cast_signed(), -1);
+            self.other_run.push(key.to_vec());
         }
         Ok(())
     }
@@ -269,19 +346,18 @@ pub(super) fn found(key: &JobKey, bytes: &[u8], held: &[u8]) -> Found {
     }
 }
 
-/// Puts an entry of the ledger, or removes it.
+/// Puts a small entry, or removes it.
 fn put(
     table: &mut Table<'_, &'static [u8], &'static [u8]>,
-    key: &JobKey,
+    key: &[u8],
     body: Option<&[u8]>,
 ) -> Result<(), Trouble> {
-    let key = record::key_bytes(key);
     match body {
         Some(body) => {
-            let sealed = record::seal(&key, &[FORMAT.to_be_bytes()[7]], body);
-            table.insert(key.as_slice(), sealed.as_slice()).map(drop).map_err(Trouble::of)
+            let sealed = record::seal(key, &[FORMAT.to_be_bytes()[7]], body);
+            table.insert(key, sealed.as_slice()).map(drop).map_err(Trouble::of)
         }
-        None => table.remove(key.as_slice()).map(drop).map_err(Trouble::of),
+        None => table.remove(key).map(drop).map_err(Trouble::of),
     }
 }
 

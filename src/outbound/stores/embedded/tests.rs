@@ -22,6 +22,7 @@ use crate::outbound::stores::testing::observation;
 mod damage;
 mod disk;
 mod restart;
+mod rows;
 
 /// A clock that a test sets.
 #[derive(Debug)]
@@ -103,6 +104,7 @@ struct Disk {
     clock: Arc<Dial>,
     retention: Retention,
     max_bytes: u64,
+    rows: RowLimits,
 }
 
 impl Disk {
@@ -115,6 +117,7 @@ impl Disk {
             clock: Arc::new(Dial(AtomicU64::new(NOW))),
             retention: Retention { max_bytes: 1 << 20, finished: 30 * DAY, unfinished: DAY, missing },
             max_bytes: u64::MAX,
+            rows: RowLimits { per_job: 1_000, max_bytes: 10_000 },
         }
     }
 
@@ -126,7 +129,7 @@ impl Disk {
 
     fn open(&self) -> Result<EmbeddedStore, OpenError> {
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
-        EmbeddedStore::open_at(self.place(), self.max_bytes, self.retention, clock)
+        EmbeddedStore::open_at(self.place(), self.max_bytes, self.rows, self.retention, clock)
     }
 
     fn file(&self) -> PathBuf {

@@ -12,8 +12,10 @@ use tokio::time::Instant;
 
 use super::file::{Care, Trouble, guarded};
 use super::prune;
+use super::rows::{RowLimits, Stretch};
 use super::shared::Shared;
 use super::tables::{self, Batch, Written};
+use crate::domain::durations::{Durations, Habit};
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 use crate::ports::ledger::Labels;
@@ -33,6 +35,9 @@ pub(super) struct Inbox {
     pub(super) behind: BTreeMap<JobKey, Observation>,
     pub(super) tracked: BTreeMap<JobKey, Option<Labels>>,
     pub(super) followed: BTreeMap<JobKey, bool>,
+    pub(super) learned: BTreeMap<Habit, Durations>,
+    pub(super) rows: Vec<Stretch>,
+    pub(super) rows_gone: Vec<Vec<u8>>,
     pub(super) damaged: Vec<JobKey>,
     pub(super) outlived: Vec<Vec<u8>>,
     urgent: Vec<Observation>,
@@ -51,6 +56,9 @@ impl Inbox {
         self.behind.is_empty()
             && self.tracked.is_empty()
             && self.followed.is_empty()
+            && self.learned.is_empty()
+            && self.rows.is_empty()
+            && self.rows_gone.is_empty()
             && self.damaged.is_empty()
             && self.outlived.is_empty()
     }
@@ -62,11 +70,15 @@ impl Inbox {
         }
     }
 
-    fn batch(&self) -> Batch {
+    fn batch(&self, row_limits: RowLimits) -> Batch {
         Batch {
+            row_limits,
+            rows: self.rows.clone(),
+            rows_gone: self.rows_gone.clone(),
             jobs: self.behind.values().chain(&self.urgent).cloned().collect(),
             tracked: self.tracked.clone(),
             followed: self.followed.clone(),
+            learned: self.learned.clone(),
             damaged: self.damaged.clone(),
             outlived: self.outlived.clone(),
         }
@@ -81,6 +93,9 @@ impl Inbox {
         }
         self.tracked.retain(|key, labels| written.tracked.get(key) != Some(labels));
         self.followed.retain(|key, mark| written.followed.get(key) != Some(mark));
+        self.learned.retain(|habit, durations| written.learned.get(habit) != Some(durations));
+        self.rows.retain(|stretch| !written.rows.contains(stretch));
+        self.rows_gone.retain(|key| !written.rows_gone.contains(key));
         self.damaged.retain(|key| !written.damaged.contains(key));
         self.outlived.clear();
     }
@@ -267,7 +282,7 @@ fn collect(shared: &Shared, degraded: bool, retry: Duration) -> Collected {
     }
     .unwrap_or_else(PoisonError::into_inner)
     .0;
-    let batch = inbox.batch();
+    let batch = inbox.batch(shared.rows);
     inbox.urgent.clear();
     let waiting = std::mem::take(&mut inbox.waiting);
     (batch, waiting, inbox.condemned.take(), inbox.stop)

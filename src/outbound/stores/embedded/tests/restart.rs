@@ -20,6 +20,16 @@ async fn a_restart_finds_jobs_labels_and_who_was_followed() {
     for (id, followed) in [("open", true), ("over", true), ("over", false), ("other", true)] {
         store.follow(&key("s", id), followed);
     }
+    let habits = [(None, false), (Some("EXPORT"), true), (Some(""), true)].map(|(kind, running)| Habit {
+        source: SourceName::parse("s").unwrap(),
+        kind: kind.map(ToOwned::to_owned),
+        running,
+    });
+    let mut learned = Durations::default();
+    for habit in &habits {
+        learned.learn(DAY / 5_000);
+        store.learn(habit, &learned);
+    }
     store.close().await;
     assert_eq!(
         store.keep(seen("late", Life::Running, 0)).await.unwrap(),
@@ -33,6 +43,9 @@ async fn a_restart_finds_jobs_labels_and_who_was_followed() {
     let remembered = store.remembered().await.unwrap();
     assert_eq!(remembered.tracked, [(key("s", "open"), labels), (key("s", "over"), Labels::new())]);
     assert_eq!(remembered.followed, [key("s", "open"), key("s", "other")]);
+    let known = store.learned().await.unwrap();
+    assert!(known.len() == 3 && habits.iter().all(|habit| known.iter().any(|(known, _)| known == habit)));
+    assert!(known.contains(&(habits[2].clone(), learned)));
 }
 
 #[test]
@@ -91,7 +104,7 @@ async fn a_newer_format_is_refused_and_left_as_it_is() {
     drop(disk.open().unwrap());
     with_format(&disk, Some(7));
     let told = disk.open().unwrap_err().to_string();
-    assert!(told.contains("has format 7, and this version reads formats up to 1"), "{told}");
+    assert!(told.contains("has format 7, and this version reads formats up to 2"), "{told}");
     assert!(told.starts_with("store.path: "), "{told}");
     assert_eq!(disk.files().len(), 1, "nothing was set aside");
     with_format(&disk, Some(1));

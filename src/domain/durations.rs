@@ -1,0 +1,216 @@
+//! How long jobs stay in a state, learned from those that came before, and what follows for the next look. Pure: who
+//! keeps it, and by what kinds of job, is not known here.
+
+use std::time::Duration;
+
+use super::id::SourceName;
+use super::job::Job;
+use super::state::JobState;
+
+/// Steps in each doubling of time: neighbouring steps lie 9 % apart.
+const STEPS: usize = 8;
+/// The end of the first step. Shorter times are not told apart.
+const FIRST: f64 = 0.25;
+/// As many as reach from a quarter of a second to three days.
+const BUCKETS: usize = 20 * STEPS;
+/// Fewer jobs than this have no say.
+const ENOUGH: u32 = 8;
+/// So many have all the say: beyond it what was learned before counts half, so that what changes is learned anew.
+const PLENTY: u32 = 256;
+/// A job that has lasted longer than all but this share is like none before it.
+const LIKE_NONE: f64 = 0.05;
+/// No look is made for a smaller chance than this.
+const WORTHWHILE: f64 = 0.03;
+/// With a greater chance than this a look is not put off.
+const TIMELY: f64 = 0.1;
+
+/// Whose durations they are: jobs of a kind in a state take alike.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Habit {
+    /// The source of the jobs.
+    pub source: SourceName,
+    /// The upstream's own kind of job, where it has kinds.
+    pub kind: Option<String>,
+    /// Whether it is about waiting or about running.
+    pub running: bool,
+}
+
+impl Habit {
+    /// The habit that a job is subject to; none for one that waits for nothing.
+    pub fn of(job: &Job) -> Option<Self> {
+        let running = match job.state() {
+            JobState::Queued => false,
+            JobState::Running => true,
+            JobState::Succeeded
+            | JobState::Failed
+            | JobState::Canceled
+            | JobState::Expired
+            | JobState::Unknown => return None,
+        };
+        let kind = job.kind().map(ToOwned::to_owned);
+        Some(Self { source: job.key.source.clone(), kind, running })
+    }
+}
+
+/// How long jobs of a kind stayed in a state: how many for each length of time, on a logarithmic scale.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Durations {
+    counts: Box<[u16; BUCKETS]>,
+    total: u32,
+}
+
+impl Default for Durations {
+    fn default() -> Self {
+        Self { counts: Box::new([0; BUCKETS]), total: 0 }
+    }
+}
+
+impl Durations {
+    /// Learns that a job stayed for this long.
+    pub fn learn(&mut self, lasted: Duration) {
+        if let Some(count) = self.counts.get_mut(bucket(lasted)) {
+            *count += 1;
+            self.total += 1;
+        }
+        if self.total >= PLENTY {
+            self.counts.iter_mut().for_each(|count| *count /= 2);
+            self.total = self.counts.iter().map(|count| u32::from(*count)).sum();
+        }
+    }
+
+    /// How long after `age` in a state the next look is due, when `usual` is what it would be without any knowledge; `None`
+    /// where nothing was learned that would say.
+    ///
+    /// Not before there is a fair chance that something has happened, and sooner than usual where much is to be expected.
+    pub fn interval(&self, age: Duration, usual: Duration) -> Option<Duration> {
+        let timely = self.until(age, TIMELY)?;
+        Some(self.until(age, WORTHWHILE)?.max(usual.min(timely)))
+    }
+
+    /// How long after `age` this share of the jobs that lasted so long have left the state.
+    fn until(&self, age: Duration, share: f64) -> Option<Duration> {
+        if self.total < ENOUGH {
+            return None;
+        }
+        let age = age.as_secs_f64();
+        let first = bucket(Duration::try_from_secs_f64(age).ok()?);
+        let (from, to) = (start(first), start(first + 1));
+        let rest = ((to - age) / (to - from)).clamp(0.0, 1.0);
+        let weight = |place: usize| {
+            let count = self.counts.get(place).map_or(0.0, |count| f64::from(*count));
+            if place == first { count * rest } else { count }
+        };
+        let left: f64 = (first..BUCKETS).map(weight).sum();
+        if left < f64::from(self.total) * LIKE_NONE {
+            return None;
+        }
+        let mut wanted = left * share;
+        for place in first..BUCKETS {
+            let here = weight(place);
+            let begins = start(place).max(age);
+            if here >= wanted && here > 0.0 {
+                let at = begins + (start(place + 1) - begins) * wanted / here;
+                return Duration::try_from_secs_f64(at - age).ok();
+            }
+            wanted -= here;
+        }
+        None
+    }
+
+    /// The counts that are not zero, each with its place: the form in which they are kept.
+    pub fn parts(&self) -> Vec<(u16, u16)> {
+        let places = 0_u16..;
+        let counts = places.zip(self.counts.iter().copied());
+        counts.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// Takes back what [`Durations::parts`] gave; `None` when it did not give that.
+    pub fn of_parts(parts: &[(u16, u16)]) -> Option<Self> {
+        let mut durations = Self::default();
+        for (place, count) in parts {
+            *durations.counts.get_mut(usize::from(*place))? = *count;
+        }
+        durations.total = durations.counts.iter().map(|count| u32::from(*count)).sum();
+        (durations.total < PLENTY).then_some(durations)
+    }
+}
+
+/// The place of a length of time.
+fn bucket(lasted: Duration) -> usize {
+    let lasted = lasted.as_secs_f64();
+    let (mut low, mut high) = (0, BUCKETS);
+    while low + 1 < high {
+        let middle = usize::midpoint(low, high);
+        if start(middle) <= lasted {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    low
+}
+
+/// Where a place begins, in seconds.
+fn start(place: usize) -> f64 {
+    if place == 0 { 0.0 } else { FIRST * (f64::from(u32::try_from(place).unwrap_or(0)) / 8.0).exp2() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn s(seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds)
+    }
+
+    fn learned(lasted: impl IntoIterator<Item = f64>) -> Durations {
+        let mut durations = Durations::default();
+        lasted.into_iter().for_each(|lasted| durations.learn(s(lasted)));
+        durations
+    }
+
+    #[test]
+    fn a_few_have_no_say_and_an_outlier_is_like_none() {
+        assert_eq!(learned([100.0; 7]).interval(s(0.0), s(1.0)), None);
+        let known = learned([100.0; 40]);
+        assert!(known.interval(s(0.0), s(1.0)).is_some());
+        assert_eq!(known.interval(s(120.0), s(12.0)), None, "longer than all before it");
+    }
+
+    #[test]
+    fn no_look_is_made_in_vain_and_the_expected_end_is_met() {
+        let known = learned([100.0; 40]);
+        let first = known.interval(s(0.0), s(1.0)).unwrap();
+        assert!((90.0..=105.0).contains(&first.as_secs_f64()), "{first:?}");
+        let near = known.interval(s(98.0), s(9.8)).unwrap();
+        assert!(near < s(1.5), "what would have been 10 s late: {near:?}");
+    }
+
+    #[test]
+    fn what_changes_is_learned_anew() {
+        let mut known = learned([100.0; 1_000]);
+        for _ in 0..1_000 {
+            known.learn(s(10.0));
+        }
+        let first = known.interval(s(0.0), s(1.0)).unwrap();
+        assert!(first < s(11.0), "{first:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_kept_is_what_was_learned(lasted in proptest::collection::vec(0.0_f64..1e7, 0..600)) {
+            let known = learned(lasted);
+            prop_assert!(known.total < PLENTY);
+            prop_assert_eq!(Durations::of_parts(&known.parts()), Some(known));
+        }
+
+        #[test]
+        fn a_share_takes_longer_the_larger_it_is(lasted in proptest::collection::vec(0.1_f64..1e5, 8..200), age in 0.0_f64..1e5) {
+            let known = learned(lasted);
+            if let (Some(less), Some(more)) = (known.until(s(age), 0.03), known.until(s(age), 0.5)) {
+                prop_assert!(less <= more, "{less:?} {more:?}");
+            }
+        }
+    }
+}

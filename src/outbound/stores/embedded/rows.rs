@@ -1,0 +1,203 @@
+//! The first rows of jobs, beside the jobs in the file: bounded for each job and in all, and gone with the run they are of.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use redb::{ReadableTable as _, Table};
+
+use super::file::Trouble;
+use super::shared::Shared;
+use super::tables::{Found, Reader};
+use super::{EmbeddedStore, blocking};
+use crate::domain::id::JobKey;
+use crate::domain::observation::Observation;
+use crate::domain::state::JobState;
+use crate::outbound::stores::record;
+
+/// Layout, and when it was kept.
+const HEAD: usize = 1 + 8;
+/// The layout of what follows the head.
+const LAYOUT: u8 = 1;
+/// The most stretches that wait to be written.
+const WAITING_MAX: usize = 32;
+
+/// How much of rows may lie in the file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RowLimits {
+    /// Of one job, in bytes; 0 for none.
+    pub per_job: u64,
+    /// Of all jobs, in bytes.
+    pub max_bytes: u64,
+}
+
+/// A stretch of rows to be written.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Stretch {
+    of: Observation,
+    first: u32,
+    kept_ms: i64,
+    body: Vec<u8>,
+}
+
+impl Stretch {
+    /// Whose rows it is of.
+    pub(super) fn key(&self) -> &JobKey {
+        &self.of.job.key
+    }
+}
+
+/// The table of rows under change, and by how many bytes it changed.
+pub(super) struct Rows<'a> {
+    pub(super) table: Table<'a, &'static [u8], &'static [u8]>,
+    pub(super) change: i64,
+}
+
+impl Rows<'_> {
+    /// Removes all rows of a job.
+    pub(super) fn forget(&mut self, job: &[u8]) -> Result<(), Trouble> {
+        let (from, to) = (place(job, 0), place(job, u32::MAX));
+        let mut gone = 0;
+        let goes = |key: &[u8], held: &[u8]| {
+            gone += size(key, held);
+            false
+        };
+        self.table.retain_in(from.as_slice()..=to.as_slice(), goes).map_err(Trouble::of)?;
+        self.change -= gone;
+        Ok(())
+    }
+
+    /// Removes one stretch.
+    pub(super) fn remove(&mut self, key: &[u8]) -> Result<(), Trouble> {
+        let gone = self.table.remove(key).map_err(Trouble::of)?;
+        self.change -= gone.map_or(0, |gone| size(key, gone.value()));
+        Ok(())
+    }
+
+    /// Keeps a stretch, if there is room and what the file holds of the job is the run that it is of.
+    pub(super) fn keep(
+        &mut self,
+        stretch: &Stretch,
+        held: &Found,
+        limits: RowLimits,
+        in_all: u64,
+    ) -> Result<(), Trouble> {
+        let Stretch { of, first, kept_ms, body } = stretch;
+        if !is_of(of, held) {
+            return Ok(());
+        }
+        let job = record::key_bytes(&of.job.key);
+        let key = place(&job, *first);
+        self.remove(&key)?;
+        let mut of_job = 0_i64;
+        for entry in self
+            .table
+            .range(place(&job, 0).as_slice()..=place(&job, u32::MAX).as_slice())
+            .map_err(Trouble::of)?
+        {
+            let (key, held) = entry.map_err(Trouble::of)?;
+            of_job += size(key.value(), held.value());
+        }
+        let head = [&[LAYOUT], kept_ms.to_be_bytes().as_slice()].concat();
+        let sealed = record::seal(&key, &head, body);
+        let more = size(&key, &sealed);
+        let fits = (of_job + more).cast_unsigned() <= limits.per_job
+            && in_all.saturating_add_signed(self.change + more) <= limits.max_bytes;
+        if fits {
+            self.table.insert(key.as_slice(), sealed.as_slice()).map_err(Trouble::of)?;
+            self.change += more;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the file holds the very run that rows are of.
+fn is_of(of: &Observation, held: &Found) -> bool {
+    match held {
+        Found::Held(held) => of.job.state() == JobState::Succeeded && held.job.says_the_same(&of.job),
+        Found::Nothing | Found::Damaged => false,
+    }
+}
+
+/// The key of a stretch. Those of a job lie together, and no key of a job begins with that of another and a zero.
+fn place(job: &[u8], first: u32) -> Vec<u8> {
+    [job, &[0], &first.to_be_bytes()].concat()
+}
+
+/// When a stretch was kept.
+pub(super) fn kept_ms(held: &[u8]) -> i64 {
+    held.get(1..HEAD).and_then(|at| at.try_into().ok()).map_or(0, i64::from_be_bytes)
+}
+
+pub(super) const fn size(key: &[u8], held: &[u8]) -> i64 {
+    (key.len() + held.len()).cast_signed() as i64
+}
+
+/// What was found where a stretch would be.
+pub(super) enum Lies {
+    Sound(Vec<u8>),
+    Nothing,
+    Damaged(Vec<u8>),
+}
+
+impl Reader {
+    /// The stretch of a job that begins with a row, read in one moment with the job itself.
+    pub(super) fn rows(&self, of: &Observation, first: u32) -> Result<Lies, Trouble> {
+        let job = self.get(std::slice::from_ref(&of.job.key))?.pop().unwrap_or(Found::Nothing);
+        if !is_of(of, &job) {
+            return Ok(Lies::Nothing);
+        }
+        let key = place(&record::key_bytes(&of.job.key), first);
+        let Some(held) = self.stretch(&key)? else { return Ok(Lies::Nothing) };
+        Ok(match record::open(&key, &held, HEAD) {
+            Ok((head, body)) if head.first() == Some(&LAYOUT) => Lies::Sound(body.to_vec()),
+            Ok(_) => Lies::Nothing,
+            Err(_) => Lies::Damaged(key),
+        })
+    }
+}
+
+impl Shared {
+    fn rows(&self, of: &Observation, first: u32) -> Option<Vec<u8>> {
+        // What waits of the job may be of another run than what is written.
+        if self.inbox().behind.contains_key(&of.job.key) {
+            return None;
+        }
+        match self.with_reader(|reader| reader.rows(of, first)).ok()?? {
+            Lies::Sound(body) => Some(body),
+            Lies::Nothing => None,
+            Lies::Damaged(key) => {
+                self.counts.damaged.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(job = %of.job.key, "damaged rows of the store are left out");
+                self.note(|inbox| inbox.rows_gone.push(key));
+                None
+            }
+        }
+    }
+}
+
+impl EmbeddedStore {
+    /// Says whether rows are kept.
+    pub fn keeps_rows(&self) -> bool {
+        self.shared.rows.per_job > 0
+    }
+
+    /// Has a stretch of rows written by and by.
+    pub fn keep_rows(&self, of: &Observation, first: u32, body: Vec<u8>) {
+        if body.len() as u64 > self.shared.rows.per_job {
+            return;
+        }
+        let stretch =
+            Stretch { of: of.clone(), first, kept_ms: self.shared.clock.now().as_millisecond(), body };
+        self.shared.note(|inbox| {
+            if inbox.rows.len() < WAITING_MAX {
+                inbox.rows.push(stretch);
+            }
+        });
+    }
+
+    /// The stretch of a job that begins with a row, if it was kept of this very run.
+    pub async fn rows(&self, of: &Observation, first: u32) -> Option<Vec<u8>> {
+        let (shared, of) = (Arc::clone(&self.shared), of.clone());
+        blocking(move || Ok(shared.rows(&of, first))).await.ok().flatten()
+    }
+}

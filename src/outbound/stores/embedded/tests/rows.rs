@@ -1,0 +1,111 @@
+//! The first rows of a job: for as long as the run that they are of, and no more of them than there may be.
+
+use redb::ReadableTable as _;
+
+use super::*;
+
+async fn kept(store: &EmbeddedStore, of: &Observation, first: u32) -> Option<String> {
+    Some(String::from_utf8(store.rows(of, first).await?).unwrap())
+}
+
+/// Has rows written, and waits until they are.
+async fn keep(store: &EmbeddedStore, of: &Observation, first: u32, body: &str) {
+    store.keep_rows(of, first, body.as_bytes().to_vec());
+    store.track(Vec::new()).await.unwrap();
+}
+
+#[tokio::test]
+async fn rows_live_as_long_as_their_run_and_across_a_restart() {
+    let disk = Disk::new();
+    let store = disk.open().unwrap();
+    let end = seen("j", Life::Succeeded, 9);
+    keep(&store, &end, 0, "too early").await;
+    assert_eq!(kept(&store, &end, 0).await, None, "of a job that the file does not know");
+    store.keep(end.clone()).await.unwrap();
+    keep(&store, &end, 0, "first").await;
+    keep(&store, &end, 1_000, "second").await;
+    store.close().await;
+    drop(store);
+
+    let store = disk.open().unwrap();
+    assert_eq!(kept(&store, &end, 0).await.as_deref(), Some("first"));
+    assert_eq!(kept(&store, &end, 1_000).await.as_deref(), Some("second"));
+    assert_eq!(kept(&store, &end, 2_000).await, None);
+    let seen_again = seen("j", Life::Succeeded, 8);
+    store.keep(seen_again.clone()).await.unwrap();
+    assert_eq!(kept(&store, &seen_again, 0).await.as_deref(), Some("first"), "the same end, seen again");
+    let mut other = Job::clone(&seen_again.job);
+    other.native_state = Some("of another run".to_owned());
+    let other = Observation::new(Arc::new(other), seen_again.asked_at, seen_again.observed_at);
+    assert_eq!(kept(&store, &other, 0).await, None, "asked for by who has seen another run");
+
+    store.keep(seen("j", Life::Running, 7)).await.unwrap();
+    let second = seen("j", Life::Succeeded, 6);
+    store.keep(second.clone()).await.unwrap();
+    assert_eq!(kept(&store, &second, 0).await, None, "those of the first run");
+    assert_eq!(store.shared.counts.row_bytes.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn there_are_no_more_rows_than_there_may_be() {
+    let mut disk = Disk::new();
+    disk.rows = RowLimits { per_job: 1_000, max_bytes: 3_000 };
+    let store = disk.open().unwrap();
+    let jobs: Vec<Observation> =
+        (0..9).map(|number| seen(&format!("j{number}"), Life::Succeeded, 9)).collect();
+    for job in &jobs {
+        store.keep(job.clone()).await.unwrap();
+        keep(&store, job, 0, &"x".repeat(600)).await;
+        disk.clock.0.fetch_add(1, Ordering::Relaxed);
+    }
+    keep(&store, &jobs[0], 1_000, &"x".repeat(600)).await;
+    assert_eq!(kept(&store, &jobs[0], 1_000).await, None, "more than one job may have");
+    let held = async || {
+        let mut held = 0;
+        for job in &jobs {
+            held += usize::from(kept(&store, job, 0).await.is_some());
+        }
+        held
+    };
+    assert_eq!(held().await, 4);
+    prune::look(&store.shared);
+    assert!(kept(&store, &jobs[0], 0).await.is_none(), "the first that were kept go first");
+    keep(&store, &jobs[8], 0, &"x".repeat(600)).await;
+    assert!(kept(&store, &jobs[8], 0).await.is_some(), "and make room");
+    assert!(store.shared.counts.row_bytes.load(Ordering::Relaxed) <= 3_000);
+
+    disk.clock.0.fetch_add(31 * 86_400, Ordering::Relaxed);
+    prune::look(&store.shared);
+    assert_eq!(store.shared.counts.row_bytes.load(Ordering::Relaxed), 0, "they go with their jobs");
+}
+
+#[tokio::test]
+async fn damaged_rows_are_left_out_and_removed() {
+    let disk = Disk::new();
+    let end = seen("j", Life::Succeeded, 9);
+    let store = disk.open().unwrap();
+    store.keep(end.clone()).await.unwrap();
+    keep(&store, &end, 0, "first").await;
+    store.close().await;
+    drop(store);
+    {
+        let database = redb::Database::create(disk.place().path()).unwrap();
+        let change = database.begin_write().unwrap();
+        {
+            let mut table = change.open_table(tables::ROWS).unwrap();
+            let (key, mut held) = {
+                let (key, held) = table.first().unwrap().unwrap();
+                (key.value().to_vec(), held.value().to_vec())
+            };
+            *held.last_mut().unwrap() ^= 1;
+            table.insert(key.as_slice(), held.as_slice()).unwrap();
+        }
+        change.commit().unwrap();
+    }
+    let store = disk.open().unwrap();
+    assert_eq!(kept(&store, &end, 0).await, None);
+    assert_eq!(store.health().damaged, 1);
+    store.track(Vec::new()).await.unwrap();
+    assert_eq!(kept(&store, &end, 0).await, None);
+    assert_eq!(store.health().damaged, 1, "it is gone");
+}

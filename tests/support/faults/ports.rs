@@ -1,0 +1,336 @@
+//! Every port with a storm before it. Each method says what may happen to it, and what failing looks like there.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jobgate::domain::id::{ExternalId, JobKey, SourceName};
+use jobgate::domain::observation::Observation;
+use jobgate::domain::principal::Principal;
+use jobgate::domain::source::{CredentialStatus, SourceStatus, Upstream};
+use jobgate::jobs::Ports;
+use jobgate::ports::BoxFuture;
+use jobgate::ports::clock::Clock;
+use jobgate::ports::credentials::{Credential, Credentials};
+use jobgate::ports::entropy::Entropy;
+use jobgate::ports::feed::{Feed, News};
+use jobgate::ports::identity::{Identity, NoToken, Refusal, WatchToken};
+use jobgate::ports::ledger::{Labels, Ledger, Remembered};
+use jobgate::ports::rows::{RowCache, RowKey};
+use jobgate::ports::spawner::{OnPanic, Spawner, TaskKind};
+use jobgate::ports::store::{JobStore, Kept, ListFilter, StoreError, StoreHealth};
+use jobgate::ports::turns::{Claim, Fence, Turns, Unless};
+use jobgate::ports::upstream::{Asker, Detail, JobReader, Look, LookError, RowPage, RowRange};
+use secrecy::SecretString;
+use std::collections::BTreeSet;
+
+use super::{ALL, AT_ONCE, CONTAINED, ENDING, Fault, Storm};
+
+/// A port with a storm before it.
+#[derive(Debug)]
+pub(crate) struct Faulty<P: ?Sized> {
+    inner: Arc<P>,
+    storm: Arc<Storm>,
+}
+
+/// A port with a storm before it.
+pub(crate) fn faulty<P: ?Sized>(inner: Arc<P>, storm: &Arc<Storm>) -> Arc<Faulty<P>> {
+    Arc::new(Faulty { inner, storm: Arc::clone(storm) })
+}
+
+/// All ports of the use cases with a storm before each.
+pub(crate) fn all(ports: Ports, storm: &Arc<Storm>) -> Ports {
+    let readers = ports.readers.into_iter();
+    Ports {
+        identity: faulty(ports.identity, storm),
+        readers: readers.map(|reader| faulty(reader, storm) as Arc<dyn JobReader>).collect(),
+        store: faulty(ports.store, storm),
+        ledger: faulty(ports.ledger, storm),
+        turns: faulty(ports.turns, storm),
+        feed: Arc::new(FaultyFeed { inner: faulty(ports.feed, storm), again: Mutex::default() }),
+        rows: faulty(ports.rows, storm),
+        clock: Arc::new(FaultyClock { inner: faulty(ports.clock, storm), ahead: AtomicU64::new(0) }),
+        spawner: faulty(ports.spawner, storm),
+    }
+}
+
+fn store_failed<T>() -> Result<T, StoreError> {
+    Err(StoreError("planted".to_owned()))
+}
+
+impl Faulty<dyn JobReader> {
+    fn trouble(&self) -> LookError {
+        let detail = || Detail::new("planted");
+        match self.storm.below(6) {
+            0 => LookError::Unavailable(detail()),
+            1 => LookError::TimedOut,
+            2 => LookError::Throttled { retry_after: Duration::from_secs(3) },
+            3 => LookError::CredentialRejected,
+            4 => LookError::Unconfigured,
+            _ => LookError::BadAnswer(detail()),
+        }
+    }
+}
+
+impl JobReader for Faulty<dyn JobReader> {
+    fn name(&self) -> &SourceName {
+        self.inner.name()
+    }
+
+    fn upstream(&self) -> Upstream {
+        self.inner.upstream()
+    }
+
+    fn look<'a>(&'a self, ids: &'a [ExternalId], asker: &'a Asker) -> BoxFuture<'a, Vec<Look>> {
+        let failed = || {
+            let at = Timestamp::UNIX_EPOCH;
+            let failed = |_| Look { asked_at: at, observed_at: at, outcome: Err(self.trouble()) };
+            ids.iter().map(failed).collect()
+        };
+        Box::pin(self.storm.around("look", ALL, || self.inner.look(ids, asker), failed))
+    }
+
+    fn rows<'a>(
+        &'a self,
+        id: &'a ExternalId,
+        range: RowRange,
+        asker: &'a Asker,
+    ) -> BoxFuture<'a, Result<RowPage, LookError>> {
+        let call = move || self.inner.rows(id, range, asker);
+        Box::pin(self.storm.around("rows", ALL, call, || Err(self.trouble())))
+    }
+
+    fn probe<'a>(&'a self, other: Option<&'a Credential>) -> BoxFuture<'a, Result<(), LookError>> {
+        let call = move || self.inner.probe(other);
+        Box::pin(self.storm.around("probe", ALL, call, || Err(self.trouble())))
+    }
+
+    fn status(&self) -> SourceStatus {
+        self.inner.status()
+    }
+}
+
+impl JobStore for Faulty<dyn JobStore> {
+    fn get<'a>(&'a self, keys: &'a [JobKey]) -> BoxFuture<'a, Result<Vec<Option<Observation>>, StoreError>> {
+        Box::pin(self.storm.around("store.get", CONTAINED, || self.inner.get(keys), store_failed))
+    }
+
+    fn keep(&self, new: Observation) -> BoxFuture<'_, Result<Kept, StoreError>> {
+        let call = move || self.inner.keep(new.clone());
+        Box::pin(self.storm.around("store.keep", ALL, call, store_failed))
+    }
+
+    fn note_missing<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<(), StoreError>> {
+        let call = move || self.inner.note_missing(key);
+        Box::pin(self.storm.around("store.note_missing", ALL, call, store_failed))
+    }
+
+    fn missing_for<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<Option<Duration>, StoreError>> {
+        let call = move || self.inner.missing_for(key);
+        Box::pin(self.storm.around("store.missing_for", ALL, call, store_failed))
+    }
+
+    fn list<'a>(
+        &'a self,
+        filter: &'a ListFilter,
+        after: Option<&'a JobKey>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Observation>, StoreError>> {
+        let call = move || self.inner.list(filter, after, limit);
+        Box::pin(self.storm.around("store.list", ALL, call, store_failed))
+    }
+
+    fn keep_under(&self, new: Observation, fence: Fence) -> BoxFuture<'_, Result<Option<Kept>, StoreError>> {
+        let call = move || self.inner.keep_under(new.clone(), fence);
+        Box::pin(self.storm.around("store.keep_under", ALL, call, store_failed))
+    }
+
+    fn note_missing_under<'a>(
+        &'a self,
+        key: &'a JobKey,
+        fence: Fence,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        let call = move || self.inner.note_missing_under(key, fence);
+        Box::pin(self.storm.around("store.note_missing_under", ALL, call, store_failed))
+    }
+
+    fn refresh<'a>(
+        &'a self,
+        keys: &'a [JobKey],
+    ) -> BoxFuture<'a, Result<Vec<Option<Observation>>, StoreError>> {
+        Box::pin(self.storm.around("store.refresh", CONTAINED, || self.inner.refresh(keys), store_failed))
+    }
+
+    fn health(&self) -> StoreHealth {
+        self.inner.health()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.storm.around("store.close", ENDING, || self.inner.close(), || ()))
+    }
+}
+
+impl Ledger for Faulty<dyn Ledger> {
+    fn remembered(&self) -> BoxFuture<'_, Result<Remembered, StoreError>> {
+        Box::pin(self.storm.around("ledger.remembered", ENDING, || self.inner.remembered(), store_failed))
+    }
+
+    fn track(&self, jobs: Vec<(JobKey, Option<Labels>)>) -> BoxFuture<'_, Result<(), StoreError>> {
+        let call = move || self.inner.track(jobs.clone());
+        Box::pin(self.storm.around("ledger.track", ALL, call, store_failed))
+    }
+
+    fn follow(&self, key: &JobKey, followed: bool) {
+        self.storm.at_once("ledger.follow", AT_ONCE, || self.inner.follow(key, followed), || ());
+    }
+}
+
+impl Turns for Faulty<dyn Turns> {
+    fn claim<'a>(&'a self, keys: &'a [JobKey], unless: Unless) -> BoxFuture<'a, Vec<Claim>> {
+        let theirs = Claim::Theirs { at_most: Duration::from_secs(1), seen: 0 };
+        let failed = move || vec![theirs; keys.len()];
+        Box::pin(self.storm.around("turns.claim", ALL, move || self.inner.claim(keys, unless), failed))
+    }
+
+    fn renew_every(&self) -> Duration {
+        self.inner.renew_every()
+    }
+
+    fn renew<'a>(&'a self, held: &'a [(JobKey, Fence)]) -> BoxFuture<'a, ()> {
+        Box::pin(self.storm.around("turns.renew", ALL, || self.inner.renew(held), || ()))
+    }
+
+    fn release<'a>(&'a self, key: &'a JobKey, fence: Fence) -> BoxFuture<'a, ()> {
+        Box::pin(self.storm.around("turns.release", ALL, move || self.inner.release(key, fence), || ()))
+    }
+}
+
+/// Hints that are lost, late, told twice or told backwards.
+#[derive(Debug)]
+struct FaultyFeed {
+    inner: Arc<Faulty<dyn Feed>>,
+    again: Mutex<Option<News>>,
+}
+
+impl Feed for FaultyFeed {
+    fn next(&self) -> BoxFuture<'_, News> {
+        Box::pin(async {
+            if let Some(again) = self.again.lock().unwrap().take() {
+                return again;
+            }
+            let Faulty { inner, storm } = &*self.inner;
+            let news = inner.next().await;
+            match (storm.next("feed", ENDING), news) {
+                (Some(Fault::Delay), news) => {
+                    tokio::time::sleep(storm.late()).await;
+                    news
+                }
+                (Some(Fault::Duplicate), news) => {
+                    *self.again.lock().unwrap() = Some(news.clone());
+                    news
+                }
+                (Some(Fault::Reorder), News::Hints(hints)) => News::Hints(hints.into_iter().rev().collect()),
+                (Some(Fault::Drop), _) => News::Hints(Vec::new()),
+                (Some(_), _) => News::Gap,
+                (None, news) => news,
+            }
+        })
+    }
+}
+
+impl RowCache for Faulty<dyn RowCache> {
+    fn get<'a>(&'a self, key: &'a RowKey) -> BoxFuture<'a, Option<Arc<RowPage>>> {
+        Box::pin(self.storm.around("rows.get", ALL, || self.inner.get(key), || None))
+    }
+
+    fn put(&self, key: RowKey, page: Arc<RowPage>) -> BoxFuture<'_, ()> {
+        let call = move || self.inner.put(key.clone(), Arc::clone(&page));
+        Box::pin(self.storm.around("rows.put", ALL, call, || ()))
+    }
+}
+
+impl Identity for Faulty<dyn Identity> {
+    fn recognise(&self, presented: Option<&SecretString>) -> Result<Principal, Refusal> {
+        let call = || self.inner.recognise(presented);
+        self.storm.at_once("identity.recognise", ALL, call, || Err(Refusal::Unknown))
+    }
+
+    fn stands(&self, principal: &Principal) -> bool {
+        self.storm.at_once("identity.stands", AT_ONCE, || self.inner.stands(principal), || false)
+    }
+
+    fn watch_token(
+        &self,
+        principal: &Principal,
+        jobs: &BTreeSet<JobKey>,
+        ttl: Duration,
+    ) -> Result<WatchToken, NoToken> {
+        let call = || self.inner.watch_token(principal, jobs, ttl);
+        self.storm.at_once("identity.watch_token", ALL, call, || Err(NoToken::NotMade))
+    }
+}
+
+/// A clock that jumps ahead.
+#[derive(Debug)]
+struct FaultyClock {
+    inner: Arc<Faulty<dyn Clock>>,
+    ahead: AtomicU64,
+}
+
+impl Clock for FaultyClock {
+    fn now(&self) -> Timestamp {
+        let Faulty { inner, storm } = &*self.inner;
+        let jump = storm.at_once("clock", &[Fault::Error], || 0, || storm.below(400) as u64);
+        let ahead = self.ahead.fetch_add(jump, Ordering::Relaxed) + jump;
+        inner.now() + Duration::from_millis(ahead)
+    }
+}
+
+impl Entropy for Faulty<dyn Entropy> {
+    fn unit(&self) -> f64 {
+        let extreme = || if self.storm.below(2) == 0 { 0.0 } else { 1.0 - f64::EPSILON };
+        self.storm.at_once("entropy", AT_ONCE, || self.inner.unit(), extreme)
+    }
+}
+
+impl Credentials for Faulty<dyn Credentials> {
+    fn current(&self, source: &SourceName) -> Option<Credential> {
+        self.storm.at_once("credentials.current", ALL, || self.inner.current(source), || None)
+    }
+
+    fn shown(&self, source: &SourceName) -> Vec<Credential> {
+        self.storm.at_once("credentials.shown", AT_ONCE, || self.inner.shown(source), Vec::new)
+    }
+
+    fn status(&self, source: &SourceName) -> CredentialStatus {
+        self.inner.status(source)
+    }
+}
+
+impl Spawner for Faulty<dyn Spawner> {
+    /// A task that the process can do without begins late, never begins, or breaks as it begins.
+    fn spawn(&self, kind: TaskKind, task: BoxFuture<'static, ()>) {
+        let may: &[Fault] = &[Fault::Delay, Fault::Drop, Fault::Panic];
+        let contained = kind.on_panic() == OnPanic::Contained && kind != TaskKind::Resume;
+        match contained.then(|| self.storm.next("spawner", may)).flatten() {
+            None => self.inner.spawn(kind, task),
+            Some(Fault::Delay) => {
+                let late = self.storm.late();
+                let later = async move {
+                    tokio::time::sleep(late).await;
+                    task.await;
+                };
+                self.inner.spawn(kind, Box::pin(later));
+            }
+            Some(Fault::Panic) => {
+                let breaks = async move {
+                    drop(task);
+                    super::planted();
+                };
+                self.inner.spawn(kind, Box::pin(breaks));
+            }
+            Some(_) => drop(task),
+        }
+    }
+}
