@@ -158,7 +158,7 @@ async fn a_redis_that_hangs_shows_in_the_metrics_until_it_is_back() {
         let said = wire::get(rig.admin, "/metrics").await.body;
         lines.iter().all(|line| said.lines().any(|one| one == *line)).then_some(())
     };
-    let up = ["jobgate_redis_up 1.0", "jobgate_redis_breaker_open 0.0", "jobgate_redis_replicas 1.0"];
+    let up = ["jobgate_redis_up 1", "jobgate_redis_breaker_open 0", "jobgate_redis_replicas 1"];
     until("it is up", || says(&up)).await;
     redis.signal("STOP");
     let down =
@@ -174,12 +174,17 @@ async fn a_redis_that_hangs_shows_in_the_metrics_until_it_is_back() {
     let ready = wire::get(rig.admin, "/readyz").await;
     assert_eq!((ready.status, ready.body.as_str()), (200, "ready\nredis: answers, 1 replicas\n"));
     let tier = rig.serving.store_health().tier.unwrap();
-    assert!(
-        tier.commands[2] + tier.commands[3] >= 2 && tier.connections >= 2 && tier.away_for.is_none(),
-        "{tier:?}"
-    );
-    let sent: u64 = tier.commands[..4].iter().sum();
-    assert_eq!(tier.durations.iter().sum::<u64>(), sent, "{tier:?}");
+    assert!(tier.connections >= 2 && tier.away_for.is_none(), "{tier:?}");
+    // of the whole process, in which other tests use Redis as well: more than nothing is what can be said
+    for counted in [
+        "jobgate_redis_commands_total{outcome=\"slow\"}",
+        "jobgate_redis_commands_total{outcome=\"done\"}",
+        "jobgate_redis_command_duration_seconds_count",
+    ] {
+        let value = |line: &str| Some(line.strip_prefix(counted)?.trim().parse::<f64>().unwrap());
+        let metrics = wire::get(rig.admin, "/metrics").await.body;
+        assert!(metrics.lines().find_map(value).unwrap() >= 1.0, "{counted}");
+    }
 }
 
 #[tokio::test]

@@ -112,7 +112,7 @@ impl Inner {
             return;
         };
         for companions in due.chunks(reader.upstream().ids_a_request()) {
-            let Some(place) = self.polls.take(source, &self.following) else { return };
+            let place = self.polls.take(source, &self.following);
             let looking = Looking { following: Arc::clone(&self.following), keys: companions.to_vec() };
             let task = look(Arc::clone(self), Arc::clone(&reader), looking, place);
             self.spawner.spawn(TaskKind::Poll, Box::pin(task));

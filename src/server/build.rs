@@ -112,7 +112,6 @@ impl Gateway {
         let sources = Sources::new(config, Arc::clone(&credentials), means)?;
         let rotation =
             Rotation::new(credentials, sources.readers(), Arc::clone(&clock), config.credentials.clone());
-        let cache = &config.cache;
         let keys_end = CancellationToken::new();
         let means = jwt::Means {
             clock: Arc::clone(&clock),
