@@ -1,3 +1,5 @@
+//! The table holds together, both texts say the same, and a collector is told what Prometheus is.
+
 use std::sync::{Arc, Mutex};
 
 use opentelemetry::Context;
