@@ -158,7 +158,7 @@ async fn a_redis_that_hangs_shows_in_the_metrics_until_it_is_back() {
         let said = wire::get(rig.admin, "/metrics").await.body;
         lines.iter().all(|line| said.lines().any(|one| one == *line)).then_some(())
     };
-    let up = ["jobgate_redis_up 1", "jobgate_redis_breaker_open 0", "jobgate_redis_replicas 1"];
+    let up = ["jobgate_redis_up 1.0", "jobgate_redis_breaker_open 0.0", "jobgate_redis_replicas 1.0"];
     until("it is up", || says(&up)).await;
     redis.signal("STOP");
     let down =

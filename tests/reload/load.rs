@@ -102,7 +102,7 @@ async fn change(gateway: &mut Gateway, number: usize) {
     gateway.process.signal("HUP").await;
     let in_force = format!("limits.burst, {}", "sources.mind.base_url");
     let process = &gateway.process;
-    settles(heard, Duration::from_secs(60), || {
+    settles(heard, Duration::from_mins(1), || {
         let said = process.said();
         said.lines().filter(|line| line.contains(heard) && line.contains(&in_force)).count() >= number
     })
@@ -114,12 +114,12 @@ async fn end(stream: &mut Watcher) -> String {
     loop {
         match stream.hear().await {
             Heard::Update(update) if update["kind"] == "CHANGED" => {
-                assert_eq!(super::state(&update), "RUNNING")
+                assert_eq!(super::state(&update), "RUNNING");
             }
             Heard::Update(update) => {
                 return format!("{} {}", update["kind"].as_str().unwrap(), super::state(&update));
             }
-            heard => return format!("{heard:?}"),
+            heard @ (Heard::Complete | Heard::Over(_)) => return format!("{heard:?}"),
         }
     }
 }

@@ -10,7 +10,7 @@ use tower::ServiceExt as _;
 
 use super::*;
 
-fn app(settings: Settings) -> Router {
+fn app(settings: &Settings) -> Router {
     let read = async |body: Body| match body.collect().await {
         Ok(_) => StatusCode::OK.into_response(),
         Err(_) => body_too_large(None).into_response(),
@@ -20,7 +20,7 @@ fn app(settings: Settings) -> Router {
         .route("/panics", get(async || -> StatusCode { panic!("secret in a panic") }))
         .route("/hangs", get(pending::<StatusCode>))
         .route("/reads", post(read));
-    around(routes, &settings)
+    around(routes, settings)
 }
 
 fn get_request(path: &str) -> Request {
@@ -50,7 +50,7 @@ async fn every_failure_is_json_with_a_code_and_the_common_headers() {
         (Request::post("/reads").body(streamed).unwrap(), (413, "PAYLOAD_TOO_LARGE")),
     ] {
         let path = request.uri().path().to_owned();
-        let response = app(settings.clone()).oneshot(request).await.unwrap();
+        let response = app(&settings).oneshot(request).await.unwrap();
         for (name, value) in [
             ("x-content-type-options", "nosniff"),
             ("referrer-policy", "no-referrer"),
@@ -68,7 +68,7 @@ async fn every_failure_is_json_with_a_code_and_the_common_headers() {
 async fn a_body_at_the_limit_is_read() {
     let settings = Settings { max_body: 10, ..Settings::default() };
     let request = Request::post("/reads").body(Body::from("1234567890")).unwrap();
-    assert_eq!(app(settings).oneshot(request).await.unwrap().status(), 200);
+    assert_eq!(app(&settings).oneshot(request).await.unwrap().status(), 200);
 }
 
 #[tokio::test(start_paused = true)]
@@ -78,7 +78,7 @@ async fn beyond_the_limit_a_request_is_turned_away_and_places_come_back() {
         retry_after: Duration::from_millis(1500),
         ..Settings::default()
     };
-    let app = app(settings);
+    let app = app(&settings);
     let mut hanging = std::pin::pin!(app.clone().oneshot(get_request("/hangs")));
     assert!(futures_util::poll!(&mut hanging).is_pending());
 
@@ -98,7 +98,7 @@ async fn a_request_id_is_taken_over_only_if_harmless() {
     {
         let request =
             Request::get("/fine").header("x-request-id", given.as_bytes()).body(Body::empty()).unwrap();
-        let response = app(Settings::default()).oneshot(request).await.unwrap();
+        let response = app(&Settings::default()).oneshot(request).await.unwrap();
         assert_eq!(response.headers()[REQUEST_ID].as_bytes() == given.as_bytes(), kept, "{given}");
     }
 }
