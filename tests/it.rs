@@ -25,6 +25,7 @@ mod redis_outage;
 mod redis_replicas;
 mod redis_tier;
 mod redis_topologies;
+mod redis_upgrade;
 mod rest;
 mod restart;
 mod rollout;
