@@ -40,9 +40,13 @@ async fn a_record_of_a_newer_version_is_a_miss_that_nobody_writes_over() {
     let ours = record(&redis).await;
     let newer = [
         ("another layout", rewritten(&ours, Some(2), |body| body)),
-        ("a state that is not known", rewritten(&ours, None, |body| body.replace("\"running\"", "\"paused\""))),
+        (
+            "a state that is not known",
+            rewritten(&ours, None, |body| body.replace("\"running\"", "\"paused\"")),
+        ),
     ];
     for (what, newer) in newer {
+        assert_ne!(newer, ours, "{what}");
         let _: i64 = redis.ask(redis::cmd("HSET").arg(NAME).arg("r").arg(&newer)).await;
         let old = tier(&redis);
         assert_eq!(held(&old, "a").await, None, "{what}: a miss");
@@ -54,7 +58,11 @@ async fn a_record_of_a_newer_version_is_a_miss_that_nobody_writes_over() {
             panic!("{what}: it may look for itself")
         };
         let end = seen("a", Life::Succeeded, 2);
-        assert_eq!(old.store().keep_under(end.clone(), fence).await.unwrap(), Some(Kept::New(None)), "{what}");
+        assert_eq!(
+            old.store().keep_under(end.clone(), fence).await.unwrap(),
+            Some(Kept::New(None)),
+            "{what}"
+        );
         assert_eq!(held(&old, "a").await, Some(end), "{what}: what it saw it holds for itself");
         old.store().note_missing(&key("a")).await.unwrap();
         old.store().close().await;
