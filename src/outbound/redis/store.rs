@@ -271,8 +271,8 @@ impl RedisStore {
         let epoch = epoch(fence);
         let (owner, channel, id) = (&self.shared.owner, self.shared.keys.feed(), key.node_id());
         let what: &[u8] = if changed { b"c" } else { b"r" };
-        let [point, keep, owner] = [&point, &keep, owner].map(|text| text.as_bytes());
-        let [epoch, channel, id] = [&epoch, &channel, &id].map(|text| text.as_bytes());
+        let [point, keep, owner] = [&point, &keep, owner].map(String::as_bytes);
+        let [epoch, channel, id] = [&epoch, &channel, &id].map(String::as_bytes);
         let arguments = [point, body, keep, owner, epoch, channel, what, id];
         let link = &self.shared.link;
         written(link.run(&link.scripts.keep, &[name], &arguments).await?)
