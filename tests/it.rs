@@ -32,6 +32,7 @@ mod redis_outage;
 mod redis_replicas;
 mod redis_tier;
 mod redis_topologies;
+mod redis_upgrade;
 mod reload;
 mod rest;
 mod restart;

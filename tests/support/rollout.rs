@@ -29,7 +29,7 @@ pub(crate) const WINDOW: Duration = Duration::from_secs(2);
 /// Parts of the window in which the ends of streams are counted.
 const PARTS: u32 = 10;
 /// The longest for what only a hung gateway does not do.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 /// Connections that are kept for further requests, and requests under way at the same time.
 const KEPT: usize = 64;
 const UNDER_WAY: usize = 256;
@@ -307,10 +307,8 @@ async fn ask(
                 let good = head.starts_with("http/1.1 200 ")
                     && !body.contains("\"errors\"")
                     && (body.contains("\"RUNNING\"") || body.contains("\"SUCCEEDED\""));
-                return match good {
-                    true => Ok((!head.contains("connection: close")).then_some(socket)),
-                    false => Err(format!("{head}\n{body}")),
-                };
+                let kept = !head.contains("connection: close");
+                return if good { Ok(kept.then_some(socket)) } else { Err(format!("{head}\n{body}")) };
             }
         }
         let read = socket.read_buf(&mut answer).await.map_err(|error| say("reading", error))?;
