@@ -165,13 +165,11 @@ impl Ingest {
 
     /// What is held for each job: same order, same length. A store that fails is a miss.
     pub(super) async fn held_all(&self, keys: &[JobKey]) -> Vec<Option<Observation>> {
-        match self.read(keys).await {
-            Some(held) => held,
-            None => {
-                let owed = self.owed();
-                keys.iter().map(|key| owed.get(key).cloned()).collect()
-            }
+        if let Some(held) = self.read(keys).await {
+            return held;
         }
+        let owed = self.owed();
+        keys.iter().map(|key| owed.get(key).cloned()).collect()
     }
 
     /// The same; `None` when the store fails.
