@@ -193,6 +193,11 @@ impl Jobs {
         self.inner.following.count()
     }
 
+    /// How many jobs are being followed, by the word of the state last seen.
+    pub fn followed_by_state(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+        self.inner.following.by_state().into_iter()
+    }
+
     /// Recognises a client by what it presents.
     ///
     /// # Errors

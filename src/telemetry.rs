@@ -2,3 +2,5 @@
 
 pub mod limited;
 pub mod log;
+pub mod meters;
+pub mod trace;

@@ -132,6 +132,8 @@ pub struct SourceStatus {
     pub budget: BudgetUse,
     /// No call is made before this time.
     pub throttled_until: Option<Timestamp>,
+    /// It failed several times in a row and is left alone.
+    pub breaker_open: bool,
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use tracing::Level;
 
 use crate::domain::error::ProblemCode;
+use crate::telemetry::meters;
 
 /// The media type of every refusal: its body is a well-formed GraphQL response.
 pub const GRAPHQL_RESPONSE: HeaderValue =
@@ -273,6 +274,7 @@ impl From<Refusal> for async_graphql::Error {
             values.set(name, async_graphql::Value::from_json(value).unwrap_or_default());
         }
         values.set("code", kind.code());
+        meters::error(kind.code());
         let mut error = Self::new(message);
         error.extensions = Some(values);
         error
@@ -297,6 +299,7 @@ impl IntoResponse for Refusal {
 /// Says a refusal in the log, at its kind's level.
 pub(super) fn log(kind: Kind, reason: &str) {
     let (status, code) = (kind.status().as_u16(), kind.code());
+    meters::error(code);
     match kind.level() {
         Level::ERROR => tracing::error!(status, code, reason, "request refused"),
         Level::WARN => tracing::warn!(status, code, reason, "request refused"),

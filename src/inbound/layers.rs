@@ -23,6 +23,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use super::bad_credentials::BadCredentials;
 use super::cors;
 use super::error::{Kind, Refusal};
+use super::metrics;
 use super::paced::{Pace, Paced};
 use super::peer::{Connection, Peer, TrustedProxies};
 use super::streams::Origins;
@@ -106,6 +107,8 @@ pub fn around(routes: Router, settings: Settings) -> Router {
             .layer(option_layer(secure))
             // answers depend on who asks and on the moment: no cache between may keep one
             .layer(fixed(header::CACHE_CONTROL, "no-store"))
+            // around all that can refuse, so that refusals count as well
+            .layer(from_fn(metrics::count))
             // before anything can fail, so that a failure can be found by its id
             .layer(from_fn(name))
             // before whatever looks at the peer

@@ -1,26 +1,22 @@
-//! `/metrics` on the operators' door: how things stand now, read when it is asked for, in the text that Prometheus reads.
-//! Nothing is counted here; a label is a source, a transport or a word of a closed list, never a job or a client.
+//! `/metrics` on the operators' door: what was counted, and how things stand now, in the text that Prometheus reads.
+//! Nothing is counted here: see `telemetry::meters`.
 
 mod redis;
 
-use std::fmt;
+use std::sync::Arc;
 
+use axum::extract::Request;
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::header;
+use http::{HeaderMap, StatusCode, header};
 use jiff::Timestamp;
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::registry::Registry;
+use tokio::time::Instant;
 
 use super::streams::Streams;
 use crate::domain::principal::Principal;
 use crate::domain::source::{CredentialState, SourceHealth, SourceStatus};
 use crate::jobs::Jobs;
-
-/// The media type of the text that `encode` writes.
-const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+use crate::telemetry::meters::{self, Door, Format, Instrument as I, Read, Readings, Word};
 
 /// Each health with its word.
 const HEALTHS: [(SourceHealth, &str); 6] = [
@@ -55,120 +51,116 @@ impl Metrics {
         Self { jobs, streams }
     }
 
-    /// The answer to a scrape.
-    pub(super) fn answer(&self) -> Response {
-        let mut registry = Registry::default();
-        registry.register_collector(Box::new(self.clone()));
-        let mut text = String::new();
-        match encode(&mut text, &registry) {
-            Ok(()) => ([(header::CONTENT_TYPE, MEDIA_TYPE)], text).into_response(),
+    /// Has a collector told how things stand, where one is.
+    pub fn tell_collector(&self) {
+        let read: Arc<dyn Read> = Arc::new(self.clone());
+        meters::attach_readings(&read);
+    }
+
+    /// The answer to a scrape, in the form that it asks for.
+    pub(super) fn answer(&self, headers: &HeaderMap) -> Response {
+        let format = format(headers);
+        match meters::write(format, self) {
+            Ok(text) => {
+                let headers =
+                    [(header::CONTENT_TYPE, format.media_type()), (header::VARY, header::ACCEPT.as_str())];
+                (headers, text).into_response()
+            }
             Err(error) => {
                 tracing::error!(%error, "the metrics cannot be written");
-                http::StatusCode::INTERNAL_SERVER_ERROR.into_response()
+                StatusCode::INTERNAL_SERVER_ERROR.into_response()
             }
         }
     }
 }
 
-impl Collector for Metrics {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let out = &mut encoder;
-        let seen = self.jobs.sources(&Principal::local());
-        let sources: Vec<&SourceStatus> = seen.iter().map(|source| &source.status).collect();
-        let each = |value: fn(&SourceStatus) -> Option<f64>| {
-            sources
-                .iter()
-                .filter_map(move |source| Some(([("source", source.name.as_str())], value(source)?)))
-        };
-        gauge(
-            out,
-            "jobgate_source_calls_in_flight",
-            "Calls under way.",
-            each(|it| Some(it.budget.in_flight.into())),
-        )?;
-        let help = "Calls that could start now before the hourly limit is reached.";
-        gauge(
-            out,
-            "jobgate_source_budget_left_this_hour",
-            help,
-            each(|it| Some(it.budget.left_this_hour.into())),
-        )?;
-        let help = "No call is made before this time, in seconds since 1970; missing while nothing holds calls back.";
-        gauge(
-            out,
-            "jobgate_source_throttled_until_timestamp_seconds",
-            help,
-            each(|it| it.throttled_until.map(seconds)),
-        )?;
-        let help =
-            "When the credential in force ends, in seconds since 1970; missing where that is not known.";
-        let end = |it: &SourceStatus| it.credential.expires_at.map(seconds);
-        gauge(out, "jobgate_source_credential_expiry_timestamp_seconds", help, each(end))?;
-        let help = "Since when the credential in force is, by this gateway, in seconds since 1970.";
-        let since = |it: &SourceStatus| it.credential.in_force_since.map(seconds);
-        gauge(out, "jobgate_source_credential_in_force_since_timestamp_seconds", help, each(since))?;
-        let states = sources.iter().flat_map(|source| {
-            CREDENTIALS.iter().map(|(state, word)| {
-                let is = source.credential.state == *state;
-                ([("source", source.name.as_str()), ("state", *word)], f64::from(u8::from(is)))
-            })
-        });
-        gauge(out, "jobgate_source_credential_state", "1 for the state that the credential is in.", states)?;
-        let healths = sources.iter().flat_map(|source| {
-            HEALTHS.iter().map(|(health, word)| {
-                let is = source.health == *health;
-                ([("source", source.name.as_str()), ("health", *word)], f64::from(u8::from(is)))
-            })
-        });
-        gauge(out, "jobgate_source_health", "1 for how the source is doing.", healths)?;
+/// `OpenMetrics` for who names it among what it accepts, unless by a weight of nothing.
+fn format(headers: &HeaderMap) -> Format {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut ranges = accepted.flat_map(|list| list.split(','));
+    let names = |range: &str| {
+        let mut parts = range.split(';').map(str::trim);
+        let named =
+            parts.next().is_some_and(|media| media.eq_ignore_ascii_case("application/openmetrics-text"));
+        let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok());
+        named && weight.is_none_or(|weight| weight > 0.0)
+    };
+    if ranges.any(names) { Format::OpenMetrics } else { Format::Classic }
+}
 
-        let counts = self.streams.counts();
-        let open = [("websocket", counts.websocket), ("sse", counts.sse), ("multipart", counts.multipart)];
-        let open = open.map(|(transport, count)| ([("transport", transport)], amount(count as u64)));
-        gauge(out, "jobgate_streams_open", "Streams that are open.", open)?;
+/// Counts each request with its answer, by the door that its path leads to.
+pub(super) async fn count(request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let method = request.method().clone();
+    let door = match request.uri().path() {
+        "/graphql" => Some(Door::Graphql),
+        path if path.starts_with("/v1/") => Some(Door::Rest),
+        _ => None,
+    };
+    let response = next.run(request).await;
+    let status = response.status();
+    let missed = if status == StatusCode::NOT_FOUND { Door::Nothing } else { Door::Page };
+    meters::request(door.unwrap_or(missed), method.as_str(), status.as_u16(), began.elapsed());
+    response
+}
 
-        let store = self.jobs.store_health();
-        let followed = self.jobs.followed() as u64;
-        for (name, help, value) in [
-            ("jobgate_jobs_followed", "Jobs that are looked at until they end.", followed),
-            (
-                "jobgate_store_degraded",
-                "1 while what is kept lies in memory alone.",
-                u64::from(store.degraded),
-            ),
-            ("jobgate_store_unwritten", "Things that wait to be written.", store.unwritten),
-            (
-                "jobgate_store_dropped",
-                "Things that could not wait for want of room, since the start.",
-                store.dropped,
-            ),
-            (
-                "jobgate_store_damaged",
-                "Damaged records that were met and removed, since the start.",
-                store.damaged,
-            ),
-            ("jobgate_store_quarantined", "Files set aside as damaged, since the start.", store.quarantined),
-            ("jobgate_store_size_bytes", "The size of what lies on disk.", store.bytes),
-            ("jobgate_store_jobs", "Jobs that lie on disk.", store.jobs),
-        ] {
-            out.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&amount(value))?;
+impl Read for Metrics {
+    fn read(&self, out: &mut Readings) {
+        for source in self.jobs.sources(&Principal::local()) {
+            read_source(&source.status, out);
         }
-        store.tier.map_or(Ok(()), |tier| redis::encode(out, &tier))
+        let counts = self.streams.counts();
+        for (transport, count) in
+            [("websocket", counts.websocket), ("sse", counts.sse), ("multipart", counts.multipart)]
+        {
+            out.put_for(I::StreamsOpen, transport, amount(count as u64));
+        }
+        for (state, count) in self.jobs.followed_by_state() {
+            out.put_for(I::JobsFollowed, state, amount(count));
+        }
+        let store = self.jobs.store_health();
+        for (instrument, value) in [
+            (I::CacheJobs, store.near),
+            (I::StoreDegraded, u64::from(store.degraded)),
+            (I::StoreUnwritten, store.unwritten),
+            (I::StoreDropped, store.dropped),
+            (I::StoreDamaged, store.damaged),
+            (I::StoreQuarantined, store.quarantined),
+            (I::StoreSize, store.bytes),
+            (I::StoreJobs, store.jobs),
+        ] {
+            out.put(instrument, amount(value));
+        }
+        if let Some(tier) = store.tier {
+            redis::read(&tier, out);
+        }
     }
 }
 
-/// Writes one gauge with its values by their labels.
-fn gauge<L: EncodeLabelSet>(
-    out: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    values: impl IntoIterator<Item = (L, f64)>,
-) -> fmt::Result {
-    let mut metric: MetricEncoder<'_> = out.encode_descriptor(name, help, None, MetricType::Gauge)?;
-    for (labels, value) in values {
-        metric.encode_family(&labels)?.encode_gauge(&value)?;
+fn read_source(source: &SourceStatus, out: &mut Readings) {
+    let name = &source.name;
+    for (instrument, value) in [
+        (I::SourceBreakerOpen, Some(f64::from(u8::from(source.breaker_open)))),
+        (I::SourceCallsInFlight, Some(source.budget.in_flight.into())),
+        (I::SourceConcurrency, Some(source.budget.concurrency.into())),
+        (I::SourceBudgetPerHour, Some(source.budget.per_hour.into())),
+        (I::SourceBudgetLeft, Some(source.budget.left_this_hour.into())),
+        (I::SourceThrottledUntil, source.throttled_until.map(seconds)),
+        (I::CredentialExpiry, source.credential.expires_at.map(seconds)),
+        (I::CredentialInForceSince, source.credential.in_force_since.map(seconds)),
+    ] {
+        if let Some(value) = value {
+            out.put_for(instrument, name, value);
+        }
     }
-    Ok(())
+    for (state, word) in CREDENTIALS {
+        let is = f64::from(u8::from(source.credential.state == state));
+        out.put_of(I::CredentialState, [name.into(), word.into(), Word::None], is);
+    }
+    for (health, word) in HEALTHS {
+        let is = f64::from(u8::from(source.health == health));
+        out.put_of(I::SourceHealth, [name.into(), word.into(), Word::None], is);
+    }
 }
 
 fn seconds(time: Timestamp) -> f64 {
@@ -178,4 +170,31 @@ fn seconds(time: Timestamp) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "Prometheus knows no other numbers")]
 fn amount(count: u64) -> f64 {
     count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn openmetrics_is_for_who_asks_for_it() {
+        for (accept, expected) in [
+            (None, Format::Classic),
+            (Some("*/*"), Format::Classic),
+            (Some("text/plain;version=0.0.4"), Format::Classic),
+            (Some("application/openmetrics-text; version=1.0.0"), Format::OpenMetrics),
+            (
+                Some(
+                    "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1",
+                ),
+                Format::OpenMetrics,
+            ),
+            (Some("application/openmetrics-text;q=0, text/plain"), Format::Classic),
+        ] {
+            let headers = accept.map(|accept| (header::ACCEPT, HeaderValue::from_static(accept)));
+            assert_eq!(format(&headers.into_iter().collect()), expected, "{accept:?}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 
 use super::metrics::Metrics;
 
@@ -32,7 +32,7 @@ pub fn router(readiness: Readiness, metrics: Metrics) -> Router {
     let remarks = metrics.clone();
     Router::new()
         .route("/livez", get(|| async { "alive\n" }))
-        .route("/metrics", get(move || std::future::ready(metrics.answer())))
+        .route("/metrics", get(move |headers: HeaderMap| std::future::ready(metrics.answer(&headers))))
         .route("/readyz", get(move |readiness| ready(readiness, remarks)))
         .with_state(readiness)
 }

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::domain::principal::Principal;
+use crate::telemetry::meters;
 
 mod origins;
 mod reason;
@@ -200,6 +201,7 @@ impl Streams {
         held.open.insert(id, Open { holder: holder.cloned(), end });
         *held.counts.of(transport) += 1;
         drop(held);
+        meters::stream_opened(transport.word());
         let settings = &self.0.settings;
         let spread = 1.0 + AGE_JITTER * (2.0 * fastrand::f64() - 1.0);
         Ok(Seat {
@@ -389,6 +391,7 @@ impl Drop for Seat {
             held.give_back(client, |usage| usage.streams -= 1);
         }
         drop(held);
+        meters::stream_ended(self.transport.word(), self.why.word());
         let client = self.client.as_deref();
         tracing::debug!(transport = self.transport.word(), reason = self.why.word(), client, "stream ended");
     }

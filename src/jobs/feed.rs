@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use futures_util::stream::{self, Stream};
 use tokio::sync::Notify;
@@ -12,6 +13,7 @@ use tokio::sync::Notify;
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 use crate::domain::principal::Principal;
+use crate::telemetry::meters;
 
 use super::Jobs;
 use super::access::{JobRef, may_see};
@@ -134,7 +136,11 @@ impl Jobs {
             let is_final = observation.job.is_terminal();
             let kind = if is_final { UpdateKind::Ended } else { UpdateKind::Changed };
             let reference = JobRef::Id(observation.job.key.node_id());
-            let answer = Ok(Seen::fresh(observation, inner.clock.now()));
+            let now = inner.clock.now();
+            meters::update_told(meters::Told::Feed);
+            let since = Duration::try_from(now.duration_since(observation.observed_at)).unwrap_or_default();
+            meters::found_told(&observation.job.key.source, since);
+            let answer = Ok(Seen::fresh(observation, now));
             Some((Update { reference, kind, answer, sequence, is_final }, (inner, reader)))
         })
     }
@@ -162,6 +168,8 @@ impl Reader {
         let key = observation.job.key.clone();
         if backlog.newest.insert(key.clone(), observation.clone()).is_none() {
             backlog.order.push_back(key);
+        } else {
+            meters::updates_coalesced(meters::Told::Feed, 1);
         }
         if backlog.order.len() > BACKLOG_MAX {
             *backlog = Backlog { overrun: true, ..Backlog::default() };

@@ -7,6 +7,7 @@
 mod interest;
 mod others;
 mod resumed;
+mod tally;
 mod told;
 mod turns;
 
@@ -26,8 +27,10 @@ use crate::domain::pace::Pace;
 use crate::domain::state::JobState;
 use crate::ports::ledger::Ledger;
 use crate::ports::upstream::LookError;
+use crate::telemetry::meters;
 
 use super::answer::Miss;
+use tally::{Tallies, Tally};
 use told::Change;
 pub(super) use told::Told;
 
@@ -89,6 +92,7 @@ struct State {
     numbers: u64,
     /// Those who were forgotten since the last round: the ledger is told after it.
     forgotten: Vec<JobKey>,
+    tallies: Arc<Tallies>,
 }
 
 type Agenda = BTreeMap<(Instant, u64), JobKey>;
@@ -110,6 +114,7 @@ struct Followed {
     /// Another replica made the last look: it is expected to make the next one too.
     stand_by: bool,
     idle_since: Option<Instant>,
+    tally: Tally,
 }
 
 /// Who is interested, and how fresh it has to be.
@@ -210,6 +215,8 @@ impl Following {
             Err(miss) => {
                 followed.failures = followed.failures.saturating_add(1);
                 followed.news.send_if_modified(|told| told.miss(miss));
+                let state = followed.news.borrow().state();
+                followed.tally.set(state);
             }
         }
         if !pause.is_zero() {
@@ -290,6 +297,11 @@ impl Following {
         }
     }
 
+    /// How many jobs are being followed, by the word of the state last seen.
+    pub(super) fn by_state(&self) -> [(&'static str, u64); tally::PLACES] {
+        self.lock().tallies.read()
+    }
+
     /// How many jobs are being followed.
     pub(super) fn count(&self) -> usize {
         self.lock().jobs.len()
@@ -310,7 +322,7 @@ impl State {
         let number = self.number();
         match self.jobs.entry(key.clone()) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => new.insert(Followed::new(number, key)),
+            Entry::Vacant(new) => new.insert(Followed::new(number, key, &self.tallies)),
         }
     }
 
@@ -396,13 +408,17 @@ impl State {
             return false;
         }
         followed.looking = true;
+        let late = followed.on_agenda.and_then(|due| Instant::now().checked_duration_since(due));
+        if let Some(late) = late {
+            meters::poll_lag(&key.source, late);
+        }
         self.set_agenda(key, None);
         true
     }
 }
 
 impl Followed {
-    fn new(number: u64, key: &JobKey) -> Self {
+    fn new(number: u64, key: &JobKey, tallies: &Arc<Tallies>) -> Self {
         Self {
             number,
             phase: phase(key),
@@ -415,6 +431,7 @@ impl Followed {
             looking: false,
             stand_by: false,
             idle_since: None,
+            tally: Tally::new(tallies),
         }
     }
 
@@ -427,6 +444,8 @@ impl Followed {
         });
         if change == Change::State {
             self.since = Instant::now();
+            let state = self.news.borrow().state();
+            self.tally.set(state);
         }
     }
 

@@ -11,6 +11,7 @@ use crate::ports::store::{JobStore, Kept, StoreError};
 use crate::ports::turns::{Fence, Turns};
 use crate::ports::upstream::{Look, LookError};
 use crate::telemetry::limited::LimitedWarning;
+use crate::telemetry::meters;
 
 use super::answer::Miss;
 use super::feed::Feeds;
@@ -106,6 +107,7 @@ impl Ingest {
         match result {
             Ok(value) => Some(value),
             Err(error) => {
+                meters::store_failed();
                 if let Some(held_back) = self.store_failing.due() {
                     tracing::warn!(%error, held_back, "job store failed, going on without it");
                 }

@@ -14,6 +14,7 @@ use crate::domain::observation::Observation;
 use crate::domain::principal::Principal;
 use crate::ports::spawner::TaskKind;
 use crate::ports::upstream::{Asker, JobReader, LookError};
+use crate::telemetry::meters::{self, Looked};
 
 use super::access::{JobRef, Target};
 use super::answer::{Answer, Miss, Seen, age};
@@ -134,6 +135,7 @@ impl Inner {
             let held = match held {
                 Some(unseen) if !self.may_see(principal, &unseen.job) => {
                     if age(&unseen, now) <= believed {
+                        meters::looked_up(Looked::BelievedMissing);
                         answers.insert(key.clone(), Ok(Seen::fresh(unseen, now)));
                         continue;
                     }
@@ -146,16 +148,20 @@ impl Inner {
             });
             match (verdict, held) {
                 (Verdict::Serve, Some(held)) => {
+                    meters::looked_up(Looked::Held);
                     answers.insert(key.clone(), Ok(Seen::fresh(held, now)));
                 }
                 (Verdict::ServeAndCheck, Some(held)) => {
+                    meters::looked_up(Looked::HeldAndChecked);
                     answers.insert(key.clone(), Ok(Seen::fresh(held, now)));
                     self.board(key, reader, &mut checks);
                 }
                 (_, None) if self.is_missing(key, believed).await => {
+                    meters::looked_up(Looked::BelievedMissing);
                     answers.insert(key.clone(), Err(Miss::Look(LookError::NotFound).problem(key)));
                 }
                 (_, held) => {
+                    meters::looked_up(Looked::Asked);
                     let seat = self.board(key, reader, &mut leads);
                     seats.push(Seated { key: key.clone(), seat, held });
                 }
@@ -190,6 +196,7 @@ impl Inner {
         leads: &mut Leads,
     ) -> Seat<Landing> {
         let (seat, ticket) = self.looks.board(key);
+        meters::flight(ticket.is_some());
         if let Some(ticket) = ticket {
             let (_, tickets) =
                 leads.entry(key.source.clone()).or_insert_with(|| (Arc::clone(reader), Vec::new()));

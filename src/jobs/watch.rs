@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, Stream, StreamExt as _};
+use jiff::Timestamp;
 use tokio::time::{Instant, Sleep};
 
 use crate::domain::error::{Problem, ProblemCode};
@@ -23,6 +24,7 @@ use super::follow::{Interest, Told};
 use super::lookup::{Boarded, Seated, Wanted};
 use super::{Inner, Jobs};
 use crate::ports::upstream::LookError;
+use crate::telemetry::meters::{self, News};
 
 /// Something to tell a watcher.
 #[derive(Clone, Debug)]
@@ -190,7 +192,8 @@ impl Jobs {
         let landings = landings.buffer_unordered(usize::MAX).boxed();
         let changes = watched.into_iter().map(|one| stream::unfold(one, Watched::next).map(Some).boxed());
         let told = stream::select_all(changes.chain(std::iter::once(landings)));
-        stream::iter(problems).chain(told.filter_map(std::future::ready))
+        let problems = stream::iter(problems).inspect(|_| meters::update_told(meters::Told::Watch));
+        problems.chain(told.filter_map(std::future::ready))
     }
 }
 
@@ -242,6 +245,7 @@ impl Watched {
         let (answer, last, is_final) = loop {
             let told = self.interest.read();
             if let Some(news) = self.news(&told) {
+                self.measure(&told);
                 break news;
             }
             match &mut self.patience {
@@ -257,6 +261,7 @@ impl Watched {
             (Some(_), false) => UpdateKind::Changed,
             (Some(_), true) => UpdateKind::Ended,
         };
+        meters::update_told(meters::Told::Watch);
         self.sequence += 1;
         if let Last::Seen(sequence) = last {
             self.sequence = self.sequence.max(sequence);
@@ -267,6 +272,24 @@ impl Watched {
         (self.last, self.over) = (Some(last), is_final);
         let (reference, sequence) = (self.reference.clone(), self.sequence);
         Some((Update { reference, kind, answer, sequence, is_final }, self))
+    }
+
+    /// Notes how old the news is that is about to be told, and how much of it was overtaken.
+    fn measure(&self, told: &Told) {
+        let Some(Last::Seen(before)) = self.last else { return };
+        meters::updates_coalesced(meters::Told::Watch, told.sequence.saturating_sub(before + 1));
+        if let Some(found) = told.found().filter(|found| found.sequence > before) {
+            let since =
+                |at, now: Timestamp| Duration::try_from(now.duration_since(at)).unwrap_or_default();
+            let now = self.inner.clock.now();
+            let news = News {
+                lag: since(found.changed_at, now),
+                said: found.said,
+                between: since(found.looked_before, found.found_at),
+                since_found: since(found.found_at, now),
+            };
+            meters::news_told(&self.interest.key().source, news);
+        }
     }
 
     /// What there is to tell that was not told yet, and whether it is the last.

@@ -20,6 +20,7 @@ use self::state::{State, Step};
 use crate::domain::id::SourceName;
 use crate::domain::source::{BudgetUse, SourceHealth};
 use crate::ports::upstream::Asker;
+use crate::telemetry::meters;
 
 /// What a caller is told who waited for a slot in vain: when is not known, so "in a moment".
 const SLOT_WAIT: Duration = Duration::from_secs(1);
@@ -48,6 +49,16 @@ pub enum Refusal {
     Broken(Duration),
 }
 
+impl From<&Refusal> for meters::Held {
+    fn from(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::Throttled(_) => Self::Throttled,
+            Refusal::Rejected => Self::Rejected,
+            Refusal::Broken(_) => Self::Broken,
+        }
+    }
+}
+
 /// How a call ended, as far as the gate cares.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Outcome {
@@ -73,6 +84,8 @@ pub struct Snapshot {
     pub budget: BudgetUse,
     /// How long no call will be made.
     pub closed_for: Option<Duration>,
+    /// Whether it failed several times in a row and is left alone.
+    pub breaker_open: bool,
 }
 
 /// The gate of one source. Shared by all its calls.
@@ -126,6 +139,21 @@ impl Gate {
         patience: Duration,
         showing: Showing,
     ) -> Result<Permit, Refusal> {
+        let began = Instant::now();
+        let entered = self.wait_with(asker, patience, showing).await;
+        meters::budget_waited(&self.name, began.elapsed());
+        if let Err(refusal) = &entered {
+            meters::call_held_back(&self.name, refusal.into());
+        }
+        entered
+    }
+
+    async fn wait_with(
+        self: &Arc<Self>,
+        asker: &Asker,
+        patience: Duration,
+        showing: Showing,
+    ) -> Result<Permit, Refusal> {
         let give_up = Instant::now() + patience.min(self.limits.max_wait);
         let place = Place::take(self, asker);
         loop {
@@ -134,9 +162,10 @@ impl Gate {
             let (wait, first) = match step {
                 Step::Go(trial) => {
                     let outcome = Outcome::Unknown;
-                    let mut permit = Permit { gate: Arc::clone(self), trial, outcome, slot: None };
+                    let mut permit = Permit { gate: Arc::clone(self), trial, outcome, began: now, slot: None };
                     // It leaves the queue only now, so that those behind it come after it here too.
                     permit.slot = self.enter_shared(give_up).await?;
+                    permit.began = Instant::now();
                     return Ok(permit);
                 }
                 Step::Refuse(refusal) => return Err(refusal),
@@ -239,6 +268,7 @@ impl Gate {
                 left_this_hour: state.hour.left(now),
             },
             closed_for: state.closed_for(now),
+            breaker_open: state.breaker.is_open(),
         }
     }
 
@@ -259,6 +289,8 @@ pub struct Permit {
     gate: Arc<Gate>,
     trial: Trial,
     outcome: Outcome,
+    /// When its turn came.
+    began: Instant,
     /// Its slot among all replicas.
     slot: Option<String>,
 }
@@ -280,6 +312,12 @@ struct Trial {
 }
 
 impl Permit {
+    /// Counts the call, by how it ended.
+    pub fn ended(self, end: meters::CallEnd) -> Self {
+        meters::upstream_call(&self.gate.name, end, self.began.elapsed());
+        self
+    }
+
     /// Ends the call and tells the gate how.
     pub fn finish(mut self, outcome: Outcome) {
         self.outcome = outcome;
@@ -296,6 +334,7 @@ impl Drop for Permit {
         state.leave(now, self.trial, self.outcome);
         if state.breaker.is_open() && !was_open {
             tracing::warn!(source = %name, "the source failed several times in a row and is left alone");
+            meters::breaker_opened(name);
         }
         if state.rejected.is_some() && !was_rejected {
             tracing::error!(source = %name, "the source refuses the configured credential");

@@ -19,6 +19,7 @@ use crate::ports::clock::Clock;
 use crate::ports::credentials::{Credential, Credentials};
 use crate::ports::entropy::Entropy;
 use crate::ports::upstream::{Asker, Detail, LookError};
+use crate::telemetry::meters::{self, CallEnd};
 
 /// Further tries after the first.
 const RETRIES: u32 = 2;
@@ -187,6 +188,7 @@ impl Source {
                     break;
                 }
                 tokio::time::sleep(pause).await;
+                meters::upstream_retry(&self.settings.name);
             }
             if left(deadline) <= LEAST_TIME {
                 break;
@@ -266,6 +268,7 @@ impl Source {
             credential: self.credential_status(health),
             budget: snapshot.budget,
             throttled_until: snapshot.closed_for.and_then(|wait| self.now().checked_add(wait).ok()),
+            breaker_open: snapshot.breaker_open,
         }
     }
 
@@ -286,44 +289,44 @@ impl Source {
         };
         match sent.map(|reply| judge(&reply)) {
             Ok(Verdict::Spoke(said)) => {
-                permit.finish(Outcome::Answered);
+                permit.ended(CallEnd::Answered).finish(Outcome::Answered);
                 Concluded::Final(said.map_err(AskError::Look))
             }
             Ok(Verdict::Throttled(retry_after)) => {
-                permit.finish(Outcome::Throttled(retry_after));
+                permit.ended(CallEnd::Throttled).finish(Outcome::Throttled(retry_after));
                 fail(LookError::Throttled { retry_after })
             }
             // it left with the one before
             Ok(Verdict::Rejected) if self.current().is_some_and(|current| !current.is(&credential)) => {
-                permit.finish(Outcome::Unknown);
+                permit.ended(CallEnd::Rejected).finish(Outcome::Unknown);
                 Concluded::Renewed
             }
             Ok(Verdict::Rejected) => {
                 self.refuse(credential);
-                permit.finish(Outcome::Rejected);
+                permit.ended(CallEnd::Rejected).finish(Outcome::Rejected);
                 fail(LookError::CredentialRejected)
             }
             Ok(Verdict::Sick(detail)) => {
-                permit.finish(failed());
+                permit.ended(CallEnd::Sick).finish(failed());
                 Concluded::Again(AskError::Look(LookError::Unavailable(detail)))
             }
             Err(SendError::TooLarge(cap)) => {
-                permit.finish(Outcome::Answered);
+                permit.ended(CallEnd::TooLarge).finish(Outcome::Answered);
                 Concluded::Final(Err(AskError::TooLarge(cap)))
             }
             Err(SendError::TimedOut(_)) => {
-                permit.finish(failed());
+                permit.ended(CallEnd::TimedOut).finish(failed());
                 fail(LookError::TimedOut)
             }
             Err(error @ (SendError::Connect(_) | SendError::Broken(_))) => {
-                permit.finish(failed());
+                permit.ended(CallEnd::Broken).finish(failed());
                 let source = Some(Arc::new(error) as _);
                 let detail = Detail { text: "no answer came back".to_owned(), source };
                 Concluded::Again(AskError::Look(LookError::Unavailable(detail)))
             }
             Err(error @ (SendError::Unsendable(_) | SendError::Path)) => {
                 tracing::error!(source = %self.settings.name, error = %error, "the call cannot be sent");
-                permit.finish(Outcome::Unknown);
+                permit.ended(CallEnd::Unsendable).finish(Outcome::Unknown);
                 fail(LookError::Unconfigured)
             }
         }

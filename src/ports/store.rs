@@ -43,6 +43,8 @@ pub struct StoreHealth {
     pub bytes: u64,
     /// How many jobs lie on disk.
     pub jobs: u64,
+    /// How many jobs are held in memory, about.
+    pub near: u64,
     /// How the server is that replicas share, where there is one.
     pub tier: Option<TierHealth>,
 }

@@ -34,9 +34,6 @@ impl CommandOutcome {
     }
 }
 
-/// The upper ends of the spans that commands are counted by, in milliseconds; beyond the last there is one more.
-pub const SPANS_MS: [u64; 10] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000];
-
 /// How the server that replicas share is doing. Counts are since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TierHealth {
@@ -54,10 +51,6 @@ pub struct TierHealth {
     pub emptied: u64,
     /// Commands by what became of them, in the order of [`CommandOutcome::ALL`].
     pub commands: [u64; CommandOutcome::ALL.len()],
-    /// Commands that were sent, by how long they took: up to each of [`SPANS_MS`], and longer.
-    pub durations: [u64; SPANS_MS.len() + 1],
-    /// How long all of them took together.
-    pub took: Duration,
     /// Turns that were taken over from another replica which did not end them.
     pub takeovers: u64,
     /// Writes that were refused because their turn was over.

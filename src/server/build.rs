@@ -227,9 +227,11 @@ impl Gateway {
         let probes_end = CancellationToken::new();
         let tls = self.certificate.as_ref().map(Certificate::acceptor);
         start(self.public, self.routes, tls, drain.clone());
+        let metrics = Metrics::new(self.jobs.clone(), self.streams.clone());
+        metrics.tell_collector();
         start(
             self.admin,
-            probes::router(self.readiness.clone(), Metrics::new(self.jobs.clone(), self.streams.clone())),
+            probes::router(self.readiness.clone(), metrics),
             None,
             probes_end.clone(),
         );

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::meters;
+
 /// At most one line in this time.
 const QUIET: Duration = Duration::from_secs(30);
 
@@ -22,6 +24,7 @@ impl LimitedWarning {
         let now = Instant::now();
         if last.is_some_and(|last| now.duration_since(last) < QUIET) {
             *held_back += 1;
+            meters::log_suppressed(1);
             return None;
         }
         *last = Some(now);

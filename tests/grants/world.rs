@@ -149,6 +149,7 @@ impl JobReader for Source {
             credential: IN_FORCE,
             budget,
             throttled_until: None,
+            breaker_open: false,
         }
     }
 }

@@ -166,6 +166,7 @@ impl JobReader for ScriptedReader {
             credential: IN_FORCE,
             budget,
             throttled_until: None,
+            breaker_open: false,
         }
     }
 }

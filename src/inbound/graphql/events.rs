@@ -38,7 +38,7 @@ pub(super) fn open(
     door.seat(&mut seat, client).map_err(no_seat)?;
     let operation = seat.operation().map_err(refusal)?;
     let source = match prepared {
-        Ok(prepared) => Source::Answers(door.run(prepared)),
+        Ok(prepared) => Source::Answers(door.run(prepared, transport)),
         Err(refusal) => Source::Refused(Some(Answer::refused(refusal))),
     };
     let quiet_until = Instant::now() + door.streams().settings().heartbeat;

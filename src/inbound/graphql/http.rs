@@ -18,6 +18,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use http::Method;
 use secrecy::SecretString;
+use tokio::time::Instant;
 
 use super::coerce::InputTypes;
 use super::documents::Documents;
@@ -32,6 +33,7 @@ use crate::inbound::error::{Kind, Refusal};
 use crate::inbound::peer::Peer;
 use crate::inbound::porter::Porter;
 use crate::inbound::streams::{Full, Seat, Streams};
+use crate::telemetry::meters;
 
 pub(super) mod answers;
 pub(in crate::inbound) mod bearer;
@@ -231,7 +233,10 @@ impl Door {
 
     async fn once(&self, prepared: Prepared, media: ResponseType) -> Response {
         let Prepared { request, operation, document: _, fresh, watching: _ } = prepared;
+        let began = Instant::now();
         let response = (self.0.execute)(request).await;
+        meters::operation(operation.word(), "http");
+        meters::operation_took(operation.word(), began.elapsed());
         let executed = reply::was_executed(&response);
         if executed && let Some(fresh) = fresh {
             self.0.keep(*fresh);

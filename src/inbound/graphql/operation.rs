@@ -18,6 +18,15 @@ pub struct Operation {
 }
 
 impl Operation {
+    /// The word of its type, for metrics.
+    pub(super) const fn word(&self) -> &'static str {
+        match self.kind {
+            OperationType::Query => "query",
+            OperationType::Mutation => "mutation",
+            OperationType::Subscription => "subscription",
+        }
+    }
+
     /// Finds the operation that a request means, as `GetOperation` of the GraphQL specification does.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use async_graphql::{Enum, Error, ErrorExtensions as _, ID, SimpleObject};
 use crate::domain::error::{Problem, ProblemCode, Retry};
 use crate::jobs::access::JobRef;
 use crate::jobs::answer;
+use crate::telemetry::meters;
 
 /// Why a job is not answered for.
 #[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]
@@ -97,6 +98,7 @@ impl From<JobRef> for ProblemRef {
 impl JobProblem {
     /// The problem of one reference.
     pub fn new(reference: JobRef, problem: Problem) -> Self {
+        meters::job_problem(problem.code);
         Self {
             reference: reference.into(),
             code: problem.code.into(),
@@ -117,6 +119,7 @@ fn retry_after_ms(retry: Retry) -> Option<i32> {
 
 /// A problem where the schema has no place for one: an entry of `errors`.
 pub(super) fn as_error(problem: &Problem) -> Error {
+    meters::error(problem.code.name());
     Error::new(&problem.message).extend_with(|_, extensions| {
         extensions.set("code", problem.code.name());
         if let Some(wait) = retry_after_ms(problem.retry) {
@@ -127,5 +130,6 @@ pub(super) fn as_error(problem: &Problem) -> Error {
 
 /// An argument that is out of its bounds.
 pub(super) fn bad_input(message: impl Into<String>) -> Error {
+    meters::error("BAD_USER_INPUT");
     Error::new(message).extend_with(|_, extensions| extensions.set("code", "BAD_USER_INPUT"))
 }

@@ -22,6 +22,37 @@ pub(in crate::jobs) struct Told {
     older: Option<Observation>,
     trouble: Option<Miss>,
     given_up: Option<ProblemCode>,
+    found: Option<Arc<Found>>,
+}
+
+/// The last change that a look found of a job that was known before: for saying how old the news is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::jobs) struct Found {
+    /// The number under which it was told.
+    pub(in crate::jobs) sequence: u64,
+    /// When it happened, by the upstream's clock; where that says nothing, when the look before was made.
+    pub(in crate::jobs) changed_at: Timestamp,
+    /// Whether the upstream said when.
+    pub(in crate::jobs) said: bool,
+    /// When the look before was made.
+    pub(in crate::jobs) looked_before: Timestamp,
+    /// When the answer was complete that held it.
+    pub(in crate::jobs) found_at: Timestamp,
+}
+
+impl Found {
+    fn new(held: &Observation, new: &Observation, sequence: u64) -> Self {
+        let said = |seen: &Observation| seen.job.finished_at.or(seen.job.updated_at);
+        // a time that did not move with the change is not the change's
+        let changed_at = said(new).filter(|at| said(held) != Some(*at));
+        Self {
+            sequence,
+            changed_at: changed_at.unwrap_or(held.asked_at),
+            said: changed_at.is_some(),
+            looked_before: held.asked_at,
+            found_at: new.observed_at,
+        }
+    }
 }
 
 /// What an observation changed.
@@ -60,9 +91,12 @@ impl Told {
             Some(_) => Change::Nothing,
             None => Change::State,
         };
-        self.seen = Some(new.clone());
+        let held = self.seen.replace(new.clone());
         self.older = None;
         self.sequence += u64::from(change != Change::Nothing);
+        if let Some(held) = held.filter(|_| change != Change::Nothing) {
+            self.found = Some(Arc::new(Found::new(&held, new, self.sequence)));
+        }
         change
     }
 
@@ -91,6 +125,11 @@ impl Told {
     /// What was last seen.
     pub(in crate::jobs) const fn seen(&self) -> Option<&Observation> {
         self.seen.as_ref()
+    }
+
+    /// The last change that was found.
+    pub(in crate::jobs) fn found(&self) -> Option<&Found> {
+        self.found.as_deref()
     }
 
     /// Takes in that a look brought nothing. Says whether that is news: the same trouble again is not.

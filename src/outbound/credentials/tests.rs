@@ -85,6 +85,7 @@ impl JobReader for Scripted {
             credential,
             budget: BudgetUse { per_second: 1, per_hour: 1, concurrency: 1, in_flight: 0, left_this_hour: 1 },
             throttled_until: None,
+            breaker_open: false,
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::ports::tier::{CommandOutcome, SPANS_MS, TierHealth};
+use crate::ports::tier::{CommandOutcome, TierHealth};
+use crate::telemetry::meters;
 
 /// The counts. Whoever meets something adds to them.
 #[derive(Debug, Default)]
@@ -14,8 +15,6 @@ pub(super) struct Counts {
     pub(super) fence_refusals: AtomicU64,
     pub(super) own_share: AtomicU64,
     commands: [AtomicU64; CommandOutcome::ALL.len()],
-    durations: [AtomicU64; SPANS_MS.len() + 1],
-    took_micros: AtomicU64,
 }
 
 /// Adds one.
@@ -27,12 +26,7 @@ impl Counts {
     /// Counts a command that was sent, and how long it took.
     pub(super) fn command(&self, outcome: CommandOutcome, took: Duration) {
         self.outcome(outcome);
-        let place = SPANS_MS.iter().take_while(|end| took > Duration::from_millis(**end)).count();
-        if let Some(span) = self.durations.get(place) {
-            add(span);
-        }
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.took_micros.fetch_add(micros, Ordering::Relaxed);
+        meters::redis_command_took(took);
     }
 
     /// Counts a command that was not sent.
@@ -54,8 +48,6 @@ impl Counts {
             connections: number(&self.connections),
             emptied: number(&self.emptied),
             commands: self.commands.each_ref().map(number),
-            durations: self.durations.each_ref().map(number),
-            took: Duration::from_micros(number(&self.took_micros)),
             takeovers: number(&self.takeovers),
             fence_refusals: number(&self.fence_refusals),
             own_share: number(&self.own_share),

@@ -22,6 +22,7 @@ use crate::ports::BoxFuture;
 use crate::ports::store::{JobStore, Kept, ListFilter, StoreError, StoreHealth};
 use crate::ports::turns::Fence;
 use crate::telemetry::limited::LimitedWarning;
+use crate::telemetry::meters::{self, CacheTier};
 
 /// How often a record is written anew that somebody else changed meanwhile.
 const TRIES: usize = 4;
@@ -353,15 +354,19 @@ impl RedisStore {
 impl JobStore for RedisStore {
     fn get<'a>(&'a self, keys: &'a [JobKey]) -> BoxFuture<'a, Result<Vec<Option<Observation>>, StoreError>> {
         Box::pin(async move {
-            let near = self.near.get(keys).await?;
+            let near = self.near.find(keys).await;
             let answers = keys.iter().zip(near).map(async |(key, near)| match near {
-                Some(near) if near.job.is_terminal() => Some(near),
+                Some(near) if near.job.is_terminal() => (Some(near), CacheTier::Near),
                 near => match self.read(key).await {
-                    Ok(record) => self.newest(key, near, record).await,
-                    Err(_) => near,
+                    Ok(record) => (self.newest(key, near, record).await, CacheTier::Store),
+                    Err(_) => (near, CacheTier::Near),
                 },
             });
-            Ok(join_all(answers).await)
+            let answers = join_all(answers).await.into_iter().map(|(held, tier)| {
+                meters::cache_reads(if held.is_some() { tier } else { CacheTier::None }, 1);
+                held
+            });
+            Ok(answers.collect())
         })
     }
 
@@ -397,8 +402,16 @@ impl JobStore for RedisStore {
 
     fn keep_under(&self, new: Observation, fence: Fence) -> BoxFuture<'_, Result<Option<Kept>, StoreError>> {
         Box::pin(async move {
-            match self.share(new.clone(), fence).await {
+            let shared = self.share(new.clone(), fence).await;
+            let lasts = self.shared.held.lasts(&new.job.key, fence);
+            self.shared.held.forget(&new.job.key, fence);
+            match shared {
                 Ok(kept) => Ok(kept),
+                // Redis cannot say whose turn it is. One that overslept its lease knows that itself.
+                Err(_) if !lasts => {
+                    self.refused(&new.job.key);
+                    Ok(None)
+                }
                 Err(_) => self.hold_alone(new).await.map(Some),
             }
         })
@@ -422,7 +435,9 @@ impl JobStore for RedisStore {
             let link = &self.shared.link;
             let name = self.shared.keys.job(key);
             let outcome = link.run(&link.scripts.missing, &[&name], &arguments).await.and_then(written);
-            if matches!(outcome, Ok(Written::TurnOver)) {
+            let lasts = self.shared.held.lasts(key, fence);
+            self.shared.held.forget(key, fence);
+            if matches!(outcome, Ok(Written::TurnOver)) || (outcome.is_err() && !lasts) {
                 self.refused(key);
                 return Ok(false);
             }
@@ -435,7 +450,7 @@ impl JobStore for RedisStore {
         keys: &'a [JobKey],
     ) -> BoxFuture<'a, Result<Vec<Option<Observation>>, StoreError>> {
         Box::pin(async move {
-            let near = self.near.get(keys).await?;
+            let near = self.near.find(keys).await;
             let answers = keys.iter().zip(near).map(async |(key, near)| match self.read(key).await {
                 Ok(record) => self.newest(key, near, record).await,
                 Err(_) => near,
@@ -452,6 +467,7 @@ impl JobStore for RedisStore {
             dropped: self.dropped.load(Ordering::Relaxed),
             damaged: self.damaged.load(Ordering::Relaxed),
             tier: Some(self.shared.health()),
+            near: self.near.count(),
             ..StoreHealth::default()
         }
     }

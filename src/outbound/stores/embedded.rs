@@ -17,6 +17,7 @@ use crate::ports::BoxFuture;
 use crate::ports::clock::Clock;
 use crate::ports::ledger::{Labels, Ledger, Remembered};
 use crate::ports::store::{JobStore, Kept, ListFilter, StoreError, StoreHealth};
+use crate::telemetry::meters::{self, CacheTier};
 
 mod file;
 mod prune;
@@ -129,16 +130,21 @@ impl JobStore for EmbeddedStore {
                 }
                 held.push(near);
             }
+            meters::cache_reads(CacheTier::Near, keys.len() - missed.len());
             if missed.is_empty() {
                 return Ok(held);
             }
             let wanted = missed.iter().filter_map(|(place, _)| keys.get(*place).cloned()).collect();
+            let (mut read_from_file, asked) = (0, missed.len());
             for ((place, kept_before), read) in missed.into_iter().zip(self.read(wanted).await?) {
                 if let (Some(slot), Some(read)) = (held.get_mut(place), read) {
                     self.hold(&read, kept_before).await;
                     *slot = Some(read);
+                    read_from_file += 1;
                 }
             }
+            meters::cache_reads(CacheTier::Store, read_from_file);
+            meters::cache_reads(CacheTier::None, asked - read_from_file);
             Ok(held)
         })
     }
@@ -196,7 +202,7 @@ impl JobStore for EmbeddedStore {
     }
 
     fn health(&self) -> StoreHealth {
-        self.shared.health()
+        StoreHealth { near: self.near.count(), ..self.shared.health() }
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

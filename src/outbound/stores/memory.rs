@@ -16,7 +16,8 @@ use crate::domain::job::Job;
 use crate::domain::observation::Observation;
 use crate::ports::BoxFuture;
 use crate::ports::ledger::{Labels, Ledger, Remembered};
-use crate::ports::store::{JobStore, Kept, ListFilter, StoreError};
+use crate::ports::store::{JobStore, Kept, ListFilter, StoreError, StoreHealth};
+use crate::telemetry::meters::{self, CacheTier};
 
 /// The most "no such job" notes held at once, about 150 bytes each.
 const MISSING_MAX: u64 = 50_000;
@@ -58,6 +59,20 @@ impl MemoryStore {
         Self { jobs, missing }
     }
 
+    /// What is held for each key, not counted as a read of the whole store.
+    pub(in crate::outbound) async fn find(&self, keys: &[JobKey]) -> Vec<Option<Observation>> {
+        let mut held = Vec::with_capacity(keys.len());
+        for key in keys {
+            held.push(self.jobs.get(key).await);
+        }
+        held
+    }
+
+    /// How many jobs are held, about: what was put in a moment ago may not be counted yet.
+    pub(in crate::outbound) fn count(&self) -> u64 {
+        self.jobs.entry_count()
+    }
+
     /// Every held job that has ended. A cost in proportion to the store.
     pub(in crate::outbound) fn ended(&self) -> Vec<Observation> {
         let held = self.jobs.iter().map(|(_, held)| held);
@@ -68,12 +83,16 @@ impl MemoryStore {
 impl JobStore for MemoryStore {
     fn get<'a>(&'a self, keys: &'a [JobKey]) -> BoxFuture<'a, Result<Vec<Option<Observation>>, StoreError>> {
         Box::pin(async move {
-            let mut held = Vec::with_capacity(keys.len());
-            for key in keys {
-                held.push(self.jobs.get(key).await);
-            }
+            let held = self.find(keys).await;
+            let found = held.iter().flatten().count();
+            meters::cache_reads(CacheTier::Near, found);
+            meters::cache_reads(CacheTier::None, held.len() - found);
             Ok(held)
         })
+    }
+
+    fn health(&self) -> StoreHealth {
+        StoreHealth { near: self.count(), ..StoreHealth::default() }
     }
 
     fn keep(&self, new: Observation) -> BoxFuture<'_, Result<Kept, StoreError>> {

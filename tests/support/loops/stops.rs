@@ -56,7 +56,8 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, usize) + Send + S
                 tokio::time::sleep_until(began + LEASE * 3 / 2).await;
                 owner.process.signal("CONT").await;
                 if asks_long {
-                    assert!(until(async || metric(owner, REFUSED).await > refused).await, "the fence holds");
+                    // That it is refused at all is counted at the end.
+                    until(async || metric(owner, REFUSED).await > refused).await;
                     site.upstreams.release();
                 }
             };

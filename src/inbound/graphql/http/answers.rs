@@ -14,6 +14,8 @@ use super::{Door, Fresh, Prepared, reply};
 use crate::inbound::client_limits::Place;
 use crate::inbound::error::{Kind, Refusal};
 use crate::inbound::graphql::handover::Slot;
+use crate::inbound::streams::Transport;
+use crate::telemetry::meters;
 
 /// One answer, as the JSON that every transport puts into its own frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,8 +55,9 @@ pub(in crate::inbound::graphql) struct Answers {
 
 impl Door {
     /// Hands an operation of any type to the engine. Nothing happens until the first answer is asked for.
-    pub(in crate::inbound::graphql) fn run(&self, prepared: Prepared) -> Answers {
+    pub(in crate::inbound::graphql) fn run(&self, prepared: Prepared, transport: Transport) -> Answers {
         let Prepared { request, operation, document, fresh, watching } = prepared;
+        meters::operation(operation.word(), transport.word());
         let (request, slot) = if operation.kind == OperationType::Subscription {
             let slot = Slot::new(self.0.plans.clone(), document);
             (request.data(slot.handover()), Some(slot))

@@ -22,7 +22,7 @@ use crate::inbound::error::{self, Kind, Refusal};
 use crate::inbound::graphql::http::answers::{Answer, Answers};
 use crate::inbound::graphql::http::body::Parameters;
 use crate::inbound::graphql::http::{Door, NoSeat, bearer};
-use crate::inbound::streams::{EndReason, OperationSeat, Seat};
+use crate::inbound::streams::{EndReason, OperationSeat, Seat, Transport};
 
 /// Bytes read at once. Held and zeroed for each socket, so it is small: most messages of a client fit, a longer one grows it.
 const READ_BUFFER: usize = 1024;
@@ -259,7 +259,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         })?;
         self.door.client_limits().pace(&principal)?;
         let prepared = self.door.prepare(parameters, principal, |_| Ok(()))?;
-        Ok((self.door.run(prepared), seat))
+        Ok((self.door.run(prepared, Transport::WebSocket), seat))
     }
 
     async fn send(&mut self, text: String) -> Next {

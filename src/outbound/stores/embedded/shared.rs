@@ -86,6 +86,7 @@ impl Shared {
             bytes: number(file_bytes),
             jobs: number(jobs),
             tier: None,
+            near: 0,
         }
     }
 

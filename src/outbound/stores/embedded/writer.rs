@@ -229,7 +229,8 @@ struct Old {
 impl Old {
     /// Begins when it is time, and the last time is over.
     fn look(&mut self, shared: &Arc<Shared>) {
-        if self.since.elapsed() < REST || self.looking.as_ref().is_some_and(|looking| !looking.is_finished()) {
+        if self.since.elapsed() < REST || self.looking.as_ref().is_some_and(|looking| !looking.is_finished())
+        {
             return;
         }
         self.since = Instant::now();

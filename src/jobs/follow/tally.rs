@@ -1,0 +1,91 @@
+//! How many jobs are followed in each state: counted as they change, so that saying it costs nothing, however many there are.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::domain::state::JobState;
+
+/// One for each state, and one for jobs of which nothing was learned yet.
+pub(super) const PLACES: usize = JobState::ALL.len() + 1;
+
+/// The counts, by place.
+#[derive(Debug, Default)]
+pub(super) struct Tallies([AtomicU64; PLACES]);
+
+/// The place of one followed job. Dropping it takes it out of the count.
+#[derive(Debug)]
+pub(super) struct Tally {
+    all: Arc<Tallies>,
+    state: Option<JobState>,
+}
+
+const fn place(state: Option<JobState>) -> usize {
+    match state {
+        None => 0,
+        Some(JobState::Queued) => 1,
+        Some(JobState::Running) => 2,
+        Some(JobState::Succeeded) => 3,
+        Some(JobState::Failed) => 4,
+        Some(JobState::Canceled) => 5,
+        Some(JobState::Expired) => 6,
+        Some(JobState::Unknown) => 7,
+    }
+}
+
+const WORDS: [&str; PLACES] =
+    ["unseen", "queued", "running", "succeeded", "failed", "canceled", "expired", "unknown"];
+
+impl Tallies {
+    /// Every place with its word.
+    pub(super) fn read(&self) -> [(&'static str, u64); PLACES] {
+        std::array::from_fn(|at| {
+            let count = self.0.get(at).map_or(0, |count| count.load(Ordering::Relaxed));
+            (WORDS.get(at).copied().unwrap_or_default(), count)
+        })
+    }
+
+    fn at(&self, state: Option<JobState>) -> &AtomicU64 {
+        self.0.get(place(state)).unwrap_or_else(|| unreachable!("there is a place for each state"))
+    }
+}
+
+impl Tally {
+    /// The place of a job of which nothing was learned yet.
+    pub(super) fn new(all: &Arc<Tallies>) -> Self {
+        all.at(None).fetch_add(1, Ordering::Relaxed);
+        Self { all: Arc::clone(all), state: None }
+    }
+
+    /// Moves it to the place of a state.
+    pub(super) fn set(&mut self, state: Option<JobState>) {
+        self.all.at(self.state).fetch_sub(1, Ordering::Relaxed);
+        self.all.at(state).fetch_add(1, Ordering::Relaxed);
+        self.state = state;
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        self.all.at(self.state).fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_job_is_counted_once_where_it_stands_and_not_after_it_is_forgotten() {
+        let all = Arc::new(Tallies::default());
+        let count = |word: &str| all.read().iter().find(|(at, _)| *at == word).map(|(_, count)| *count);
+        let mut jobs: Vec<Tally> = JobState::ALL.iter().map(|_| Tally::new(&all)).collect();
+        assert_eq!(count("unseen"), Some(7));
+        for (job, state) in jobs.iter_mut().zip(JobState::ALL) {
+            job.set(Some(state));
+            assert_eq!(count(&state.name().to_ascii_lowercase()), Some(1), "{state:?}");
+        }
+        assert_eq!(count("unseen"), Some(0));
+        drop(jobs);
+        assert!(all.read().iter().all(|(_, count)| *count == 0), "{:?}", all.read());
+    }
+}

@@ -1,0 +1,108 @@
+//! The same values for a collector. Nothing happens here until [`attach`]: telling nobody costs one look at a cell.
+
+use std::sync::{Arc, OnceLock};
+
+use opentelemetry::metrics::{Counter, Histogram, Meter};
+use opentelemetry::{KeyValue, Value, global};
+
+use super::book::Labels;
+use super::readings::{Read, Readings};
+use super::table::{Instrument, Kind};
+use super::{Word, Words, process};
+
+/// What names these metrics to a collector.
+const METER: &str = "jobgate";
+
+static TOLD: OnceLock<Vec<Told>> = OnceLock::new();
+
+enum Told {
+    Counter(Counter<u64>),
+    Histogram(Histogram<f64>),
+    Nothing,
+}
+
+/// Tells the collector of all counters and histograms from now on. Called once, after the global meter provider is set.
+pub fn attach() {
+    let meter = global::meter(METER);
+    let told = Instrument::ALL.iter().map(|one| Told::new(&meter, *one)).collect();
+    TOLD.set(told).ok();
+}
+
+/// Tells the collector of what is read, whenever it collects. Does nothing where none is attached.
+pub fn attach_readings(read: &Arc<dyn Read>) {
+    if TOLD.get().is_none() {
+        return;
+    }
+    let meter = global::meter(METER);
+    for instrument in Instrument::ALL.iter().copied() {
+        let read = Arc::clone(read);
+        let values = move |tell: &dyn Fn(f64, &[KeyValue])| {
+            let mut readings = Readings::default();
+            process::read(&mut readings);
+            read.read(&mut readings);
+            for (labels, value) in readings.of(instrument) {
+                with_attributes(labels, |attributes| tell(*value, attributes));
+            }
+        };
+        let (name, help, unit) = (instrument.stem(), instrument.help(), instrument.unit());
+        match instrument.kind() {
+            Kind::Gauge => {
+                let gauge = meter.f64_observable_gauge(name).with_description(help).with_unit(unit);
+                let callback = move |observer: &dyn opentelemetry::metrics::AsyncInstrument<f64>| {
+                    values(&|value, attributes| observer.observe(value, attributes));
+                };
+                drop(gauge.with_callback(callback).build());
+            }
+            Kind::ReadCounter => {
+                let counter = meter.f64_observable_counter(name).with_description(help).with_unit(unit);
+                let callback = move |observer: &dyn opentelemetry::metrics::AsyncInstrument<f64>| {
+                    values(&|value, attributes| observer.observe(value, attributes));
+                };
+                drop(counter.with_callback(callback).build());
+            }
+            Kind::Counter | Kind::Histogram(_) => {}
+        }
+    }
+}
+
+pub(super) fn add(instrument: Instrument, words: &Words, count: u64) {
+    let told = TOLD.get().and_then(|told| told.get(instrument as usize));
+    let Some(Told::Counter(counter)) = told else { return };
+    with_attributes(&Labels::new(instrument, words.clone()), |attributes| counter.add(count, attributes));
+}
+
+pub(super) fn observe(instrument: Instrument, words: &Words, value: f64) {
+    let told = TOLD.get().and_then(|told| told.get(instrument as usize));
+    let Some(Told::Histogram(histogram)) = told else { return };
+    with_attributes(&Labels::new(instrument, words.clone()), |attributes| histogram.record(value, attributes));
+}
+
+/// Hands on labels as a collector knows them, without an allocation.
+fn with_attributes(labels: &Labels, then: impl FnOnce(&[KeyValue])) {
+    let attributes: [KeyValue; 3] = std::array::from_fn(|place| {
+        let name = labels.names.get(place).copied().unwrap_or_default();
+        let value: Value = match labels.words.get(place) {
+            Some(Word::Of(word)) => (*word).into(),
+            Some(Word::Source(name)) => name.shared().into(),
+            Some(Word::None) | None => "".into(),
+        };
+        KeyValue::new(name, value)
+    });
+    then(attributes.get(..labels.names.len()).unwrap_or_default());
+}
+
+impl Told {
+    fn new(meter: &Meter, instrument: Instrument) -> Self {
+        let (name, help, unit) = (instrument.stem(), instrument.help(), instrument.unit());
+        match instrument.kind() {
+            Kind::Counter => {
+                Self::Counter(meter.u64_counter(name).with_description(help).with_unit(unit).build())
+            }
+            Kind::Histogram(bounds) => {
+                let histogram = meter.f64_histogram(name).with_description(help).with_unit(unit);
+                Self::Histogram(histogram.with_boundaries(bounds.to_vec()).build())
+            }
+            Kind::Gauge | Kind::ReadCounter => Self::Nothing,
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! How the process and its runtime stand, and which version it is.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use procfs::process::{LimitValue, Process};
+use tokio::runtime::Handle;
+
+use super::readings::Readings;
+use super::table::Instrument as I;
+
+static CONFIG_STALE: AtomicBool = AtomicBool::new(false);
+
+/// Notes whether the newest configuration is in force.
+pub(super) fn reloaded(in_force: bool) {
+    CONFIG_STALE.store(!in_force, Ordering::Relaxed);
+}
+
+/// Writes all of it. What this system does not tell is left out.
+pub(super) fn read(out: &mut Readings) {
+    out.put_for(I::BuildInfo, env!("CARGO_PKG_VERSION"), 1.0);
+    out.put(I::ConfigStale, f64::from(u8::from(CONFIG_STALE.load(Ordering::Relaxed))));
+    if let Ok(runtime) = Handle::try_current() {
+        let metrics = runtime.metrics();
+        let workers = metrics.num_workers();
+        let busy: f64 = (0..workers).map(|one| metrics.worker_total_busy_duration(one).as_secs_f64()).sum();
+        out.put(I::RuntimeWorkers, amount(workers as u64));
+        out.put(I::RuntimeTasks, amount(metrics.num_alive_tasks() as u64));
+        out.put(I::RuntimeQueue, amount(metrics.global_queue_depth() as u64));
+        out.put(I::RuntimeBusy, busy);
+    }
+    let Ok(process) = Process::myself() else { return };
+    if let Ok(stat) = process.stat() {
+        let ticks = amount(procfs::ticks_per_second());
+        out.put(I::ProcessCpu, amount(stat.utime + stat.stime) / ticks);
+        out.put(I::ProcessResident, amount(stat.rss * procfs::page_size()));
+        out.put(I::ProcessVirtual, amount(stat.vsize));
+        out.put(I::ProcessThreads, amount(u64::try_from(stat.num_threads).unwrap_or_default()));
+        if let Ok(boot) = procfs::boot_time_secs() {
+            out.put(I::ProcessStart, amount(boot) + amount(stat.starttime) / ticks);
+        }
+    }
+    if let Ok(count) = process.fd_count() {
+        out.put(I::ProcessFds, amount(count as u64));
+    }
+    if let Ok(limits) = process.limits()
+        && let LimitValue::Value(most) = limits.max_open_files.soft_limit
+    {
+        out.put(I::ProcessMaxFds, amount(most));
+    }
+}
+
+/// Prometheus knows no other numbers.
+#[expect(clippy::cast_precision_loss, reason = "a count above 2^53 is beyond what is shown")]
+pub(super) fn amount(count: u64) -> f64 {
+    count as f64
+}

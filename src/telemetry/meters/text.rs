@@ -1,0 +1,112 @@
+//! The text that Prometheus reads, in both of its forms: `OpenMetrics` with exemplars, and the older one without.
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use super::book::{Page, Trace};
+use super::process;
+use super::readings::{Read, Readings};
+use super::table::{Instrument, Kind};
+
+/// A form of the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `OpenMetrics` 1.0, with exemplars.
+    OpenMetrics,
+    /// The text format 0.0.4 of Prometheus.
+    Classic,
+}
+
+impl Format {
+    /// Its media type.
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Classic => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
+
+/// Writes every instrument that has a value, in the order of the table.
+///
+/// # Errors
+/// When the text cannot be written; none is known.
+pub fn write(format: Format, read: &dyn Read) -> Result<String, fmt::Error> {
+    let mut readings = Readings::default();
+    process::read(&mut readings);
+    read.read(&mut readings);
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Everything(readings)));
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(match format {
+        Format::OpenMetrics => text,
+        Format::Classic => classic(&text),
+    })
+}
+
+#[derive(Debug)]
+struct Everything(Readings);
+
+impl Collector for Everything {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for instrument in Instrument::ALL.iter().copied() {
+            let read = self.0.of(instrument);
+            let metric_type = match instrument.kind() {
+                Kind::Counter => MetricType::Counter,
+                Kind::Histogram(_) => MetricType::Histogram,
+                Kind::Gauge | Kind::ReadCounter if read.is_empty() => continue,
+                Kind::Gauge => MetricType::Gauge,
+                Kind::ReadCounter => MetricType::Counter,
+            };
+            let (name, help) = (instrument.stem(), instrument.help());
+            let mut metric = encoder.encode_descriptor(name, help, None, metric_type)?;
+            match Page::of(instrument) {
+                Page::Counter(family) => family.encode(metric)?,
+                Page::Histogram(family) => family.encode(metric)?,
+                Page::Read => {
+                    for (labels, value) in read {
+                        let mut one = metric.encode_family(labels)?;
+                        if metric_type_counts(instrument) {
+                            one.encode_counter::<Trace, f64, f64>(value, None)?;
+                        } else {
+                            one.encode_gauge(value)?;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn metric_type_counts(instrument: Instrument) -> bool {
+    instrument.kind() == Kind::ReadCounter
+}
+
+/// Makes the older form of what was written as `OpenMetrics`: a counter is called by its whole name everywhere, and there are
+/// neither exemplars nor a mark at the end. No label can hold the ` # ` before an exemplar: a label is a word of ours or the
+/// name of a source.
+fn classic(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut help = None;
+    for line in text.lines() {
+        if let Some(said) = line.strip_prefix("# HELP ") {
+            help = said.split_once(' ');
+        } else if let Some(said) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = said.split_once(' ').unwrap_or((said, "untyped"));
+            let ending = if kind == "counter" { "_total" } else { "" };
+            let help = help.map_or("", |(_, help)| help);
+            out.push_str(&format!("# HELP {name}{ending} {help}\n# TYPE {name}{ending} {kind}\n"));
+        } else if !line.starts_with('#') {
+            out.push_str(line.split(" # ").next().unwrap_or(line));
+            out.push('\n');
+        }
+    }
+    out
+}
