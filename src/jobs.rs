@@ -42,6 +42,7 @@ use crate::ports::upstream::JobReader;
 use access::Refusal;
 use feed::Feeds;
 use flight::Flights;
+pub use crate::ports::tier::{CommandOutcome, TierHealth};
 pub use follow::FollowSettings;
 use follow::Following;
 use ingest::Ingest;

@@ -1,7 +1,7 @@
 //! `/metrics` on the operators' door: what was counted, and how things stand now, in the text that Prometheus reads.
 //! Nothing is counted here: see `telemetry::meters`.
 
-mod redis;
+mod tier;
 
 use std::sync::Arc;
 
@@ -132,7 +132,7 @@ impl Read for Metrics {
             out.put(instrument, amount(value));
         }
         if let Some(tier) = store.tier {
-            redis::read(&tier, out);
+            tier::read(&tier, out);
         }
     }
 }

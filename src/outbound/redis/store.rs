@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use super::ledger::Mirror;
 use super::link::Away;
+use super::scripts::{epoch, millis};
 use super::seal::Sealer;
 use super::{Shared, counts};
 use crate::domain::id::JobKey;
@@ -484,18 +485,6 @@ impl JobStore for RedisStore {
 #[expect(clippy::disallowed_methods, reason = "a score, not a time that anybody is told")]
 fn now_ms() -> i64 {
     Timestamp::now().as_millisecond()
-}
-
-/// The epoch as a script reads it: nothing for a write without a turn.
-pub(super) fn epoch(fence: Fence) -> String {
-    match fence {
-        Fence::Alone => String::new(),
-        Fence::Epoch(epoch) => epoch.to_string(),
-    }
-}
-
-pub(super) fn millis(span: Duration) -> String {
-    span.as_millis().max(1).to_string()
 }
 
 fn written(code: i64) -> Result<Written, Away> {

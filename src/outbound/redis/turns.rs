@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::link::Away;
-use super::store::{epoch, millis};
+use super::scripts::{epoch, millis};
 use super::{Shared, counts};
 use crate::domain::id::JobKey;
 use crate::ports::BoxFuture;

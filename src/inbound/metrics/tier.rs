@@ -1,7 +1,7 @@
 //! What `/metrics` and `/readyz` say of the Redis that replicas share, where there is one.
 
 use super::{I, Metrics, Readings, amount};
-use crate::ports::tier::{CommandOutcome, TierHealth};
+use crate::jobs::{CommandOutcome, TierHealth};
 
 impl Metrics {
     /// What whoever asks for the readiness may want to know beside it, as lines.
