@@ -1,4 +1,4 @@
-//! Floor 2: what is seen from outside. Logs today; traces and metrics come with their own issue.
+//! Floor 2: what is seen from outside. Logs, traces and metrics.
 
 pub mod limited;
 pub mod log;

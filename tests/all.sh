@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need and runs them all: formatting, lints with warnings as errors, licences, every Rust test with
-# the independent clients that they start, and the chart. Needs rustup's cargo and, where Node.js, Chromium or Redis is missing, apt-get as root.
+# the independent clients that they start, and the chart. Needs rustup's cargo and, where Node.js, Chromium, Redis or promtool is missing, apt-get as root.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TERM_COLOR=never RUST_BACKTRACE=0
@@ -27,6 +27,11 @@ fi
 if ! command -v redis-server >/dev/null; then
   say "installing Redis"
   apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server
+fi
+
+if ! command -v promtool >/dev/null; then
+  say "installing Prometheus' tools"
+  apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus
 fi
 
 say "clients"

@@ -1,6 +1,7 @@
 //! The one integration-test binary: each file below is a part of it, so that the house is linked once.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
+mod alerts;
 mod architecture;
 mod caching;
 mod canary;

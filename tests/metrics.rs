@@ -1,9 +1,23 @@
-//! `/metrics` of a real gateway: every line is one that Prometheus reads, and says how things stand.
+//! `/metrics` of a real gateway: after known traffic it says exactly what happened, Prometheus' own tool finds nothing to say about
+//! it, and nothing that a client sends becomes a label.
+//!
+//! What is counted is counted for the process, so whatever is asked for exactly is asked of a process of its own.
 
-use jobgate::simulator::{MindBridgeJob, MindBridgeStep};
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
 
-use crate::support::server::Setup;
-use crate::support::streams::{Watcher, WebSocket};
+use futures_util::future::join_all;
+use jobgate::config::ClientConfig;
+use jobgate::outbound::identity::keys;
+use jobgate::simulator::{Addresses, MindBridgeJob, MindBridgeStep, Simulator, Upstream};
+use serde_json::json;
+
+use crate::support::process::Process;
+use crate::support::scratch::Scratch;
+use crate::support::server::{ANY, Setup, external};
+use crate::support::streams::{LIMIT, Sse, Watcher, WebSocket};
 use crate::support::wire;
 
 /// A bearer in the form of a JWT that ends on 1 January 2100 and is signed by nobody: `{"exp":4102444800}`.
@@ -18,20 +32,27 @@ async fn the_metrics_say_how_sources_streams_and_the_store_stand() {
     let mut watcher = Watcher::open(rig.public, WebSocket, &["a"]).await;
     assert_eq!(watcher.short().await, "SNAPSHOT RUNNING");
 
+    let modern = [("accept", "application/openmetrics-text; version=1.0.0")];
+    let modern = wire::exchange(rig.admin, &wire::request("GET", "/metrics", &modern, "")).await;
+    assert!(modern.head.contains("application/openmetrics-text; version=1.0.0"), "{}", modern.head);
+    assert!(modern.body.ends_with("# EOF\n"), "{}", modern.body);
     let reply = wire::get(rig.admin, "/metrics").await;
     assert_eq!(reply.status, 200);
-    assert!(reply.head.contains("application/openmetrics-text; version=1.0.0"), "{}", reply.head);
+    assert!(reply.head.contains("text/plain; version=0.0.4"), "{}", reply.head);
     for line in [
         "jobgate_source_credential_expiry_timestamp_seconds{source=\"mind\"} 4102444800.0",
         "jobgate_source_credential_state{source=\"mind\",state=\"in_force\"} 1.0",
         "jobgate_source_health{source=\"mind\",health=\"healthy\"} 1.0",
         "jobgate_source_health{source=\"metrics\",health=\"untried\"} 1.0",
+        "jobgate_source_breaker_open{source=\"mind\"} 0.0",
         "jobgate_streams_open{transport=\"websocket\"} 1.0",
-        "jobgate_jobs_followed 1.0",
+        "jobgate_jobs_followed{state=\"running\"} 1.0",
+        "jobgate_jobs_followed{state=\"unseen\"} 0.0",
         "jobgate_store_degraded 0.0",
-        "# EOF",
     ] {
-        assert!(reply.body.lines().any(|said| said == line), "{line} is missing:\n{}", reply.body);
+        for body in [&reply.body, &modern.body] {
+            assert!(body.lines().any(|said| said == line), "{line} is missing:\n{body}");
+        }
     }
     assert!(
         !reply.body.contains("credential_expiry_timestamp_seconds{source=\"metrics\"}"),
@@ -39,4 +60,230 @@ async fn the_metrics_say_how_sources_streams_and_the_store_stand() {
     );
     assert_eq!(wire::get(rig.public, "/metrics").await.status, 404, "the public door tells nobody");
     rig.upstreams.set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
+}
+
+/// A gateway in a process of its own, whose one client is `canary-client`.
+struct Own {
+    simulator: Simulator,
+    _process: Process,
+    _config: Scratch,
+    public: SocketAddr,
+    admin: SocketAddr,
+    key: String,
+}
+
+impl Own {
+    async fn start(jobs: Vec<MindBridgeJob>, more: &str) -> Self {
+        let key = "jg_canary".to_owned();
+        let hash = ClientConfig::hex(&keys::hash(&key));
+        let mut setup = Setup::with(jobs, vec![]);
+        setup.rest = format!(
+            "clients: [{{ name: canary-client, key_sha256: \"{hash}\", sources: [mind, metrics] }}]\n{more}"
+        );
+        let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
+        let config = Scratch::new(&setup.yaml(&simulator.mindbridge_url(), &simulator.supermetrics_url()));
+        let [token, upstream_key] = &setup.secrets;
+        let env = [("MIND_TOKEN", token.as_str()), ("METRICS_KEY", upstream_key)];
+        let mut process = Process::start(&["serve", "--config", config.path()], &env);
+        let (public, admin) = (process.address("public").await, process.address("admin").await);
+        Self { simulator, _process: process, _config: config, public, admin, key }
+    }
+
+    async fn scrape(&self) -> String {
+        let reply = wire::get(self.admin, "/metrics").await;
+        assert_eq!(reply.status, 200);
+        reply.body
+    }
+
+    /// The values by name and labels, as soon as they hold.
+    async fn settled(
+        &self,
+        holds: impl Fn(&BTreeMap<String, f64>) -> bool,
+    ) -> (String, BTreeMap<String, f64>) {
+        let settled = async {
+            loop {
+                let text = self.scrape().await;
+                let values = values(&text);
+                if holds(&values) {
+                    return (text, values);
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        let settled = tokio::time::timeout(LIMIT, settled).await;
+        assert!(settled.is_ok(), "the metrics never came to say so:\n{}", self.scrape().await);
+        settled.unwrap()
+    }
+
+    async fn ask(&self, body: &serde_json::Value) -> wire::Reply {
+        wire::post(self.public, Some(&self.key), body).await
+    }
+
+    async fn look(&self, id: &str) -> wire::Reply {
+        let query = format!("query($ref: JobRef!) {{ job(ref: $ref) {ANY} }}");
+        self.ask(&json!({ "query": query, "variables": { "ref": external("mind", id) } })).await
+    }
+
+    async fn get(&self, path: &str) -> wire::Reply {
+        let bearer = format!("Bearer {}", self.key);
+        wire::exchange(self.public, &wire::request("GET", path, &[("authorization", &bearer)], "")).await
+    }
+}
+
+fn values(text: &str) -> BTreeMap<String, f64> {
+    let samples = text.lines().filter(|line| !line.starts_with('#'));
+    samples
+        .map(|line| {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            (name.to_owned(), value.parse().unwrap())
+        })
+        .collect()
+}
+
+/// Has Prometheus' own tool read it.
+fn promtool_likes(text: &str) {
+    let mut command = Command::new("promtool");
+    let command = command.args(["check", "metrics"]).stdin(Stdio::piped());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    assert!(child.is_ok(), "promtool cannot be started: install the package prometheus ({child:?})");
+    let mut child = child.unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
+}
+
+#[tokio::test]
+async fn after_known_traffic_the_counters_say_exactly_what_happened() {
+    let jobs = vec![
+        MindBridgeJob::new("canary-done", &[(0, "COMPLETE")]),
+        MindBridgeJob::new("canary-runs", &[(0, "IN_PROGRESS")]),
+    ];
+    let own = Own::start(jobs, "").await;
+    for _ in 0..2 {
+        assert_eq!(own.look("canary-done").await.data()["job"]["state"], "SUCCEEDED");
+    }
+    assert_eq!(own.look("canary-none").await.data()["job"]["code"], "NOT_FOUND");
+    assert_eq!(own.ask(&json!({ "query": "{" })).await.status, 400);
+    assert_eq!(own.get("/v1/jobs/mind/canary-done").await.status, 200);
+    assert_eq!(own.get("/").await.status, 200);
+    assert_eq!(own.get("/canary-path").await.status, 404);
+    let watcher = Watcher::open_as(own.public, Sse, &["canary-done"], Some(&own.key)).await;
+    assert_eq!(watcher.rest().await, ["SNAPSHOT SUCCEEDED", "complete"]);
+    let mut watcher = Watcher::open_as(own.public, WebSocket, &["canary-runs"], Some(&own.key)).await;
+    assert_eq!(watcher.short().await, "SNAPSHOT RUNNING");
+    own.simulator.handle().set_state("canary-runs", MindBridgeStep::new("COMPLETE")).unwrap();
+    assert_eq!(watcher.short().await, "ENDED SUCCEEDED");
+    drop(watcher);
+
+    let left = "jobgate_streams_ended_total{transport=\"websocket\",reason=\"client_left\"}";
+    let (text, values) = own.settled(|values| values.contains_key(left)).await;
+    let calls = own.simulator.handle().record_of(Upstream::MindBridge).len();
+    for (name, value) in [
+        ("jobgate_http_requests_total{door=\"graphql\",method=\"POST\",status=\"2xx\"}", 4),
+        ("jobgate_http_requests_total{door=\"graphql\",method=\"POST\",status=\"4xx\"}", 1),
+        ("jobgate_http_requests_total{door=\"graphql\",method=\"GET\",status=\"1xx\"}", 1),
+        ("jobgate_http_requests_total{door=\"rest\",method=\"GET\",status=\"2xx\"}", 1),
+        ("jobgate_http_requests_total{door=\"page\",method=\"GET\",status=\"2xx\"}", 1),
+        ("jobgate_http_requests_total{door=\"nothing\",method=\"GET\",status=\"4xx\"}", 1),
+        ("jobgate_http_request_duration_seconds_count{door=\"graphql\"}", 6),
+        ("jobgate_graphql_operations_total{type=\"query\",transport=\"http\"}", 3),
+        ("jobgate_graphql_operations_total{type=\"subscription\",transport=\"sse\"}", 1),
+        ("jobgate_graphql_operations_total{type=\"subscription\",transport=\"websocket\"}", 1),
+        ("jobgate_graphql_operation_duration_seconds_count{type=\"query\"}", 3),
+        ("jobgate_errors_total{code=\"GRAPHQL_PARSE_FAILED\"}", 1),
+        ("jobgate_errors_total{code=\"NO_SUCH_PATH\"}", 1),
+        ("jobgate_job_problems_total{code=\"NOT_FOUND\"}", 1),
+        ("jobgate_upstream_calls_total{source=\"mind\",outcome=\"answered\"}", calls),
+        ("jobgate_upstream_call_duration_seconds_count{source=\"mind\"}", calls),
+        ("jobgate_upstream_budget_wait_seconds_count{source=\"mind\"}", calls),
+        ("jobgate_lookups_total{outcome=\"asked\"}", 3),
+        ("jobgate_lookups_total{outcome=\"held\"}", 3),
+        ("jobgate_lookups_total{outcome=\"believed_missing\"}", 0),
+        ("jobgate_flights_total{role=\"joined\"}", 0),
+        ("jobgate_updates_delivered_total{by=\"watch\"}", 3),
+        ("jobgate_updates_coalesced_total{by=\"watch\"}", 0),
+        ("jobgate_notification_lag_seconds_count{source=\"mind\",basis=\"upstream\"}", 1),
+        ("jobgate_notification_look_interval_seconds_count{source=\"mind\"}", 1),
+        ("jobgate_notification_found_to_told_seconds_count{source=\"mind\"}", 1),
+        ("jobgate_streams_opened_total{transport=\"sse\"}", 1),
+        ("jobgate_streams_opened_total{transport=\"websocket\"}", 1),
+        ("jobgate_streams_ended_total{transport=\"sse\",reason=\"completed\"}", 1),
+        (left, 1),
+        ("jobgate_streams_open{transport=\"websocket\"}", 0),
+        ("jobgate_store_failures_total", 0),
+        ("jobgate_config_reloads_total{outcome=\"refused\"}", 0),
+        ("jobgate_config_stale", 0),
+    ] {
+        // written out: a whole number is the same in both, and never compared as a float
+        let said = values.get(name).map(ToString::to_string);
+        assert_eq!(said, Some(value.to_string()), "{name}:\n{text}");
+    }
+    assert!(values["jobgate_flights_total{role=\"led\"}"] >= 3.0, "{text}");
+    assert!(values["jobgate_poll_lag_seconds_count{source=\"mind\"}"] >= 1.0, "{text}");
+    assert!(
+        values["jobgate_notification_lag_seconds_sum{source=\"mind\",basis=\"upstream\"}"] > 0.0,
+        "{text}"
+    );
+    assert!(!values.keys().any(|name| name.starts_with("jobgate_upstream_retries_total")), "{text}");
+    for name in ["process_cpu_seconds_total", "process_resident_memory_bytes", "process_start_time_seconds"] {
+        assert!(values[name] > 0.0, "{name}:\n{text}");
+    }
+    promtool_likes(&text);
+    for secret in ["canary", &own.key, crate::support::server::TOKEN] {
+        assert!(!text.contains(secret), "{secret} is told:\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_a_client_sends_becomes_a_label() {
+    /// Enough of each kind to see all that there is to see.
+    const FIRST: usize = 50;
+    const THEN: usize = 250;
+    let jobs = vec![MindBridgeJob::new("a", &[(0, "COMPLETE")])];
+    let limits = "limits: { requests_per_second: 10000, burst: 10000, bad_credentials_per_minute: 100000 }";
+    let own = Own::start(jobs, limits).await;
+    storm(&own, FIRST).await;
+    let before = names(&own.scrape().await);
+    storm(&own, THEN).await;
+    let text = own.scrape().await;
+    assert_eq!(names(&text), before, "a label was made of what was sent");
+    assert!(before.len() < 700, "{}:\n{text}", before.len());
+    for line in text.lines() {
+        assert!(!line.contains("canary"), "{line}");
+    }
+    promtool_likes(&text);
+}
+
+fn names(text: &str) -> Vec<String> {
+    values(text).into_keys().filter(|name| !name.contains("_bucket{")).collect()
+}
+
+/// So many requests of each kind: paths, methods, ids, names of operations, and codes that a client would have us say.
+async fn storm(own: &Own, count: usize) {
+    let word = || format!("canary{:x}", fastrand::u64(..));
+    let all: Vec<usize> = (0..count).collect();
+    for some in all.chunks(25) {
+        let bearer = format!("Bearer {}", own.key);
+        let sent = some.iter().map(|number| {
+            let (one, other) = (word(), word());
+            let bearer = bearer.clone();
+            async move {
+                let path =
+                    if number % 2 == 0 { format!("/{one}") } else { format!("/v1/jobs/{one}/{other}") };
+                let method = if number % 3 == 0 { "GET".to_owned() } else { one.to_uppercase() };
+                let headers = [("authorization", bearer.as_str()), ("origin", &format!("https://{other}"))];
+                wire::exchange(own.public, &wire::request(&method, &path, &headers, "")).await;
+                let bad = format!("Bearer {other}");
+                let headers = [("authorization", bad.as_str())];
+                wire::exchange(own.public, &wire::request("GET", "/v1/jobs/mind/a", &headers, "")).await;
+                own.look(&one).await;
+                let query = format!("query {one} {{ __typename @{other} }}");
+                own.ask(&json!({ "query": query, "operationName": other })).await;
+                let query = format!("query {one} {{ __typename }}");
+                own.ask(&json!({ "query": query, "operationName": one })).await;
+            }
+        });
+        join_all(sent).await;
+    }
 }

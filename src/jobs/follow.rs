@@ -297,11 +297,6 @@ impl Following {
         }
     }
 
-    /// How many jobs are being followed, by the word of the state last seen.
-    pub(super) fn by_state(&self) -> [(&'static str, u64); tally::PLACES] {
-        self.lock().tallies.read()
-    }
-
     /// How many jobs are being followed.
     pub(super) fn count(&self) -> usize {
         self.lock().jobs.len()

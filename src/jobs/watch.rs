@@ -279,14 +279,13 @@ impl Watched {
         let Some(Last::Seen(before)) = self.last else { return };
         meters::updates_coalesced(meters::Told::Watch, told.sequence.saturating_sub(before + 1));
         if let Some(found) = told.found().filter(|found| found.sequence > before) {
-            let since =
-                |at, now: Timestamp| Duration::try_from(now.duration_since(at)).unwrap_or_default();
+            let since = |at, now: Timestamp| Duration::try_from(now.duration_since(at)).unwrap_or_default();
             let now = self.inner.clock.now();
             let news = News {
                 lag: since(found.changed_at, now),
                 said: found.said,
-                between: since(found.looked_before, found.found_at),
-                since_found: since(found.found_at, now),
+                between: since(found.looked_before, found.at),
+                since_found: since(found.at, now),
             };
             meters::news_told(&self.interest.key().source, news);
         }

@@ -162,7 +162,8 @@ impl Gate {
             let (wait, first) = match step {
                 Step::Go(trial) => {
                     let outcome = Outcome::Unknown;
-                    let mut permit = Permit { gate: Arc::clone(self), trial, outcome, began: now, slot: None };
+                    let mut permit =
+                        Permit { gate: Arc::clone(self), trial, outcome, began: now, slot: None };
                     // It leaves the queue only now, so that those behind it come after it here too.
                     permit.slot = self.enter_shared(give_up).await?;
                     permit.began = Instant::now();

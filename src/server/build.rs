@@ -229,12 +229,7 @@ impl Gateway {
         start(self.public, self.routes, tls, drain.clone());
         let metrics = Metrics::new(self.jobs.clone(), self.streams.clone());
         metrics.tell_collector();
-        start(
-            self.admin,
-            probes::router(self.readiness.clone(), metrics),
-            None,
-            probes_end.clone(),
-        );
+        start(self.admin, probes::router(self.readiness.clone(), metrics), None, probes_end.clone());
         if let Some(certificate) = self.certificate {
             let task = certificate.keep_fresh(drain.clone());
             self.spawner.spawn(TaskKind::Certificate, Box::pin(task));

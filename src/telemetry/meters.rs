@@ -178,15 +178,6 @@ pub enum ReloadOutcome {
     Unchanged,
 }
 
-/// What is told to a collector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
-    /// Spans.
-    Spans,
-    /// Metrics.
-    Metrics,
-}
-
 /// Counts a request whose answer began after `took`.
 pub fn request(door: Door, method: &str, status: u16, took: Duration) {
     let door = match door {
@@ -357,15 +348,6 @@ pub fn reload(outcome: ReloadOutcome) {
 /// Counts lines that the log was spared.
 pub fn log_suppressed(lines: u64) {
     add(Instrument::LogLinesSuppressed, Words::default(), lines);
-}
-
-/// Counts what a collector was to be told and was not.
-pub fn telemetry_dropped(signal: Signal, count: u64) {
-    let signal = match signal {
-        Signal::Spans => "spans",
-        Signal::Metrics => "metrics",
-    };
-    add(Instrument::TelemetryDropped, one(signal), count);
 }
 
 fn one(word: impl Into<Word>) -> Words {

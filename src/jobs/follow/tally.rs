@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::domain::state::JobState;
 
+use super::Following;
+
 /// One for each state, and one for jobs of which nothing was learned yet.
 pub(super) const PLACES: usize = JobState::ALL.len() + 1;
 
@@ -46,6 +48,13 @@ impl Tallies {
 
     fn at(&self, state: Option<JobState>) -> &AtomicU64 {
         self.0.get(place(state)).unwrap_or_else(|| unreachable!("there is a place for each state"))
+    }
+}
+
+impl Following {
+    /// How many jobs are being followed, by the word of the state last seen.
+    pub(in crate::jobs) fn by_state(&self) -> [(&'static str, u64); PLACES] {
+        self.lock().tallies.read()
     }
 }
 

@@ -37,7 +37,7 @@ pub(in crate::jobs) struct Found {
     /// When the look before was made.
     pub(in crate::jobs) looked_before: Timestamp,
     /// When the answer was complete that held it.
-    pub(in crate::jobs) found_at: Timestamp,
+    pub(in crate::jobs) at: Timestamp,
 }
 
 impl Found {
@@ -50,7 +50,7 @@ impl Found {
             changed_at: changed_at.unwrap_or(held.asked_at),
             said: changed_at.is_some(),
             looked_before: held.asked_at,
-            found_at: new.observed_at,
+            at: new.observed_at,
         }
     }
 }

@@ -14,7 +14,8 @@ use super::{Word, Words, otlp};
 use crate::telemetry::trace;
 
 /// The book of this process.
-static BOOK: LazyLock<Vec<Page>> = LazyLock::new(|| Instrument::ALL.iter().map(|one| Page::new(*one)).collect());
+static BOOK: LazyLock<Vec<Page>> =
+    LazyLock::new(|| Instrument::ALL.iter().map(|one| Page::new(*one)).collect());
 
 /// What is held of one instrument.
 pub(super) enum Page {
@@ -61,18 +62,23 @@ impl Page {
     }
 }
 
-/// What is shown as 0 before it happens first, so that its first time is seen as a rise.
+/// What is shown as 0 before it happens first, so that its first time is seen as a rise; and whatever has no labels.
+const FROM_THE_START: &[(Instrument, &[&str])] = &[
+    (Instrument::ConfigReloads, &["applied", "refused", "unchanged"]),
+    // those that alerts wait for
+    (Instrument::Errors, &["INTERNAL_SERVER_ERROR", "OVERLOADED"]),
+    (Instrument::CacheReads, &["near", "store", "none"]),
+    (Instrument::Lookups, &["held", "held_and_checked", "believed_missing", "asked"]),
+    (Instrument::Flights, &["led", "joined"]),
+    (Instrument::UpdatesDelivered, &["watch", "feed"]),
+    (Instrument::UpdatesCoalesced, &["watch", "feed"]),
+];
+
 fn from_the_start(instrument: Instrument) -> Vec<Words> {
-    let words: &[&'static str] = match instrument {
-        Instrument::ConfigReloads => &["applied", "refused", "unchanged"],
-        Instrument::TelemetryDropped => &["spans", "metrics"],
-        Instrument::CacheReads => &["near", "store", "none"],
-        Instrument::Lookups => &["held", "held_and_checked", "believed_missing", "asked"],
-        Instrument::Flights => &["led", "joined"],
-        Instrument::UpdatesDelivered | Instrument::UpdatesCoalesced => &["watch", "feed"],
-        one if one.labels().is_empty() => return vec![Words::default()],
-        _ => &[],
-    };
+    if instrument.labels().is_empty() {
+        return vec![Words::default()];
+    }
+    let words = FROM_THE_START.iter().find(|(one, _)| *one == instrument).map_or(&[][..], |(_, words)| words);
     words.iter().map(|word| [Word::Of(word), Word::None, Word::None]).collect()
 }
 

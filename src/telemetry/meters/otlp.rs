@@ -51,14 +51,14 @@ pub fn attach_readings(read: &Arc<dyn Read>) {
                 let callback = move |observer: &dyn opentelemetry::metrics::AsyncInstrument<f64>| {
                     values(&|value, attributes| observer.observe(value, attributes));
                 };
-                drop(gauge.with_callback(callback).build());
+                let _told = gauge.with_callback(callback).build();
             }
             Kind::ReadCounter => {
                 let counter = meter.f64_observable_counter(name).with_description(help).with_unit(unit);
                 let callback = move |observer: &dyn opentelemetry::metrics::AsyncInstrument<f64>| {
                     values(&|value, attributes| observer.observe(value, attributes));
                 };
-                drop(counter.with_callback(callback).build());
+                let _told = counter.with_callback(callback).build();
             }
             Kind::Counter | Kind::Histogram(_) => {}
         }
@@ -74,7 +74,9 @@ pub(super) fn add(instrument: Instrument, words: &Words, count: u64) {
 pub(super) fn observe(instrument: Instrument, words: &Words, value: f64) {
     let told = TOLD.get().and_then(|told| told.get(instrument as usize));
     let Some(Told::Histogram(histogram)) = told else { return };
-    with_attributes(&Labels::new(instrument, words.clone()), |attributes| histogram.record(value, attributes));
+    with_attributes(&Labels::new(instrument, words.clone()), |attributes| {
+        histogram.record(value, attributes);
+    });
 }
 
 /// Hands on labels as a collector knows them, without an allocation.

@@ -167,8 +167,8 @@ instruments! {
         "1 while the newest configuration has a fault and an older one is in force.";
     LogLinesSuppressed: Kind::Counter, "jobgate_log_lines_suppressed_total", [],
         "Lines that the log was spared, because the same had been said a moment before.";
-    TelemetryDropped: Kind::Counter, "jobgate_telemetry_dropped_total", ["signal"],
-        "Spans, and batches of metrics, that a collector was to be told and was not.";
+    TelemetryDropped: Kind::ReadCounter, "jobgate_telemetry_dropped_total", ["signal"],
+        "Spans, and exports of metrics, that a collector was to be told and was not.";
 
     RuntimeWorkers: Kind::Gauge, "jobgate_runtime_workers", [], "Threads that run tasks.";
     RuntimeTasks: Kind::Gauge, "jobgate_runtime_tasks", [], "Tasks that are alive.";
@@ -206,7 +206,7 @@ impl Instrument {
 
     /// Its name without the ending that says that it counts.
     pub(super) fn stem(self) -> &'static str {
-        self.name().strip_suffix("_total").unwrap_or(self.name())
+        self.name().strip_suffix("_total").unwrap_or_else(|| self.name())
     }
 
     /// Its unit, as a collector knows it.

@@ -1,3 +1,14 @@
+//! The table holds together, both texts say the same, and a collector is told what Prometheus is.
+
+use std::sync::{Arc, Mutex};
+
+use opentelemetry::Context;
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState};
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData, ResourceMetrics, ScopeMetrics};
+use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
+use opentelemetry_sdk::metrics::{SdkMeterProvider, Temporality};
+
 use super::*;
 
 #[derive(Debug)]
@@ -41,9 +52,104 @@ fn what_has_not_happened_yet_is_shown_as_nothing() {
     for line in [
         "jobgate_store_failures_total ",
         "jobgate_config_reloads_total{outcome=\"refused\"} ",
-        "jobgate_telemetry_dropped_total{signal=\"spans\"} ",
         "process_resident_memory_bytes ",
     ] {
         assert!(text.lines().any(|said| said.starts_with(line)), "{line} is missing:\n{text}");
+    }
+}
+
+#[test]
+fn what_happens_in_a_trace_that_is_kept_carries_it_in_the_newer_text_alone() {
+    let (trace, span) = (TraceId::from(0xa1_u128), SpanId::from(0xb2_u64));
+    let within = |flags: TraceFlags| {
+        let span = SpanContext::new(trace, span, flags, true, TraceState::default());
+        let _context = Context::new().with_remote_span_context(span).attach();
+        error("EXEMPLAR");
+        operation_took("exemplar", Duration::from_millis(3));
+    };
+    let exemplars = |text: &str| text.matches("00000000000000a1").count();
+    within(TraceFlags::default());
+    assert_eq!(exemplars(&write(Format::OpenMetrics, &Nothing).unwrap()), 0, "a trace that nobody will find");
+    within(TraceFlags::SAMPLED);
+    // what is in no trace takes the last one's away from nobody
+    error("EXEMPLAR");
+    let text = write(Format::OpenMetrics, &Nothing).unwrap();
+    let line = text.lines().find(|line| line.starts_with("jobgate_errors_total{code=\"EXEMPLAR\"}")).unwrap();
+    let (id, span_id) = (trace.to_string(), span.to_string());
+    assert!(line.contains(&format!(" 3 # {{trace_id=\"{id}\",span_id=\"{span_id}\"}} 1")), "{line}");
+    assert_eq!(exemplars(&text), 2, "{text}");
+    let older = write(Format::Classic, &Nothing).unwrap();
+    assert!(older.contains("jobgate_errors_total{code=\"EXEMPLAR\"} 3\n"), "{older}");
+    assert_eq!(exemplars(&older), 0, "{older}");
+}
+
+/// What a collector was told, one line a value.
+#[derive(Clone, Debug, Default)]
+struct Collector(Arc<Mutex<Vec<String>>>);
+
+impl PushMetricExporter for Collector {
+    async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
+        let mut told = self.0.lock().unwrap();
+        for metric in metrics.scope_metrics().flat_map(ScopeMetrics::metrics) {
+            let (name, unit) = (metric.name(), metric.unit());
+            if let AggregatedMetrics::U64(MetricData::Sum(sum)) = metric.data() {
+                told.extend(sum.data_points().map(|point| {
+                    let labels = point.attributes().map(|one| format!("{}={}", one.key, one.value));
+                    let labels: Vec<String> = labels.collect();
+                    format!("{name} {unit} {} {}", labels.join(","), point.value())
+                }));
+            } else if let AggregatedMetrics::F64(MetricData::Histogram(spread)) = metric.data() {
+                let bounds = spread.data_points().map(|point| point.bounds().count());
+                told.extend(bounds.map(|bounds| format!("{name} {unit} {bounds}")));
+            } else if let AggregatedMetrics::F64(MetricData::Gauge(gauge)) = metric.data() {
+                told.extend(gauge.data_points().map(|point| format!("{name} {unit} {}", point.value())));
+            } else {
+                told.push(format!("{name} {unit}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn temporality(&self) -> Temporality {
+        Temporality::Cumulative
+    }
+}
+
+/// How one store stands.
+#[derive(Debug)]
+struct Degraded;
+
+impl Read for Degraded {
+    fn read(&self, out: &mut Readings) {
+        out.put(Instrument::StoreDegraded, 1.0);
+    }
+}
+
+#[test]
+fn a_collector_is_told_the_same() {
+    let collector = Collector::default();
+    let provider = SdkMeterProvider::builder().with_periodic_exporter(collector.clone()).build();
+    opentelemetry::global::set_meter_provider(provider.clone());
+    attach();
+    attach_readings(&(Arc::new(Degraded) as Arc<dyn Read>));
+    let source = SourceName::parse("told-to-a-collector").unwrap();
+    upstream_call(&source, CallEnd::Sick, Duration::from_millis(5));
+    provider.force_flush().unwrap();
+    let told = collector.0.lock().unwrap().clone();
+    for line in [
+        "jobgate_upstream_calls 1 source=told-to-a-collector,outcome=sick 1",
+        "jobgate_upstream_call_duration_seconds s 14",
+        "jobgate_store_degraded 1 1",
+        "process_cpu_seconds s",
+    ] {
+        assert!(told.iter().any(|said| said == line), "{line} is missing: {told:#?}");
     }
 }

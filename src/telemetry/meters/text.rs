@@ -4,14 +4,14 @@ use std::fmt;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::book::{Page, Trace};
-use super::process;
+use super::book::{Labels, Page, Trace};
 use super::readings::{Read, Readings};
 use super::table::{Instrument, Kind};
+use super::{Words, process};
 
 /// A form of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,25 +58,29 @@ impl Collector for Everything {
         for instrument in Instrument::ALL.iter().copied() {
             let read = self.0.of(instrument);
             let metric_type = match instrument.kind() {
-                Kind::Counter => MetricType::Counter,
                 Kind::Histogram(_) => MetricType::Histogram,
                 Kind::Gauge | Kind::ReadCounter if read.is_empty() => continue,
                 Kind::Gauge => MetricType::Gauge,
-                Kind::ReadCounter => MetricType::Counter,
+                Kind::Counter | Kind::ReadCounter => MetricType::Counter,
             };
             let (name, help) = (instrument.stem(), instrument.help());
             let mut metric = encoder.encode_descriptor(name, help, None, metric_type)?;
+            let bare = instrument.labels().is_empty();
+            let none = Labels::new(instrument, Words::default());
             match Page::of(instrument) {
+                // asked for without labels: a family would write empty braces
+                Page::Counter(family) if bare => family.get_or_create(&none).encode(metric)?,
                 Page::Counter(family) => family.encode(metric)?,
+                Page::Histogram(family) if bare => family.get_or_create(&none).encode(metric)?,
                 Page::Histogram(family) => family.encode(metric)?,
+                Page::Read if bare => {
+                    for (_, value) in read {
+                        encode_read(instrument, &mut metric, *value)?;
+                    }
+                }
                 Page::Read => {
                     for (labels, value) in read {
-                        let mut one = metric.encode_family(labels)?;
-                        if metric_type_counts(instrument) {
-                            one.encode_counter::<Trace, f64, f64>(value, None)?;
-                        } else {
-                            one.encode_gauge(value)?;
-                        }
+                        encode_read(instrument, &mut metric.encode_family(labels)?, *value)?;
                     }
                 }
             }
@@ -85,8 +89,12 @@ impl Collector for Everything {
     }
 }
 
-fn metric_type_counts(instrument: Instrument) -> bool {
-    instrument.kind() == Kind::ReadCounter
+fn encode_read(instrument: Instrument, metric: &mut MetricEncoder<'_>, value: f64) -> fmt::Result {
+    if instrument.kind() == Kind::ReadCounter {
+        metric.encode_counter::<Trace, f64, f64>(&value, None)
+    } else {
+        metric.encode_gauge(&value)
+    }
 }
 
 /// Makes the older form of what was written as `OpenMetrics`: a counter is called by its whole name everywhere, and there are
@@ -102,7 +110,7 @@ fn classic(text: &str) -> String {
             let (name, kind) = said.split_once(' ').unwrap_or((said, "untyped"));
             let ending = if kind == "counter" { "_total" } else { "" };
             let help = help.map_or("", |(_, help)| help);
-            out.push_str(&format!("# HELP {name}{ending} {help}\n# TYPE {name}{ending} {kind}\n"));
+            out.extend(["# HELP ", name, ending, " ", help, "\n# TYPE ", name, ending, " ", kind, "\n"]);
         } else if !line.starts_with('#') {
             out.push_str(line.split(" # ").next().unwrap_or(line));
             out.push('\n');

@@ -1,0 +1,179 @@
+//! Rules, dashboard and the page of metrics name what exists; each alert has tests that fire it and that leave it quiet, and Prometheus'
+//! own tool runs them.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use jobgate::telemetry::meters::{Instrument, Kind};
+use serde_json::{Value, json};
+
+use crate::support::scratch::Scratch;
+
+/// What others tell of pods: kube-state-metrics, and the kubelet.
+const OTHERS: [&str; 3] = ["kube_", "kubelet_", "container_"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap()
+}
+
+fn yaml(path: &str) -> Value {
+    serde_saphyr::from_str(&read(path)).unwrap()
+}
+
+fn promtool(args: &[&str]) {
+    let output = Command::new("promtool").args(args).current_dir(root()).output();
+    assert!(output.is_ok(), "promtool cannot be started: install the package prometheus ({output:?})");
+    let output = output.unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "promtool {args:?}:\n{}", String::from_utf8_lossy(&said));
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn rules() -> Vec<Value> {
+    let groups = yaml("charts/jobgate/files/alerts.yaml");
+    list(&groups["groups"]).iter().flat_map(|group| list(&group["rules"]).to_vec()).collect()
+}
+
+/// Every name under which Prometheus keeps something of ours.
+fn ours() -> BTreeSet<String> {
+    let each = Instrument::ALL.iter().flat_map(|one| {
+        let endings: &[&str] =
+            if matches!(one.kind(), Kind::Histogram(_)) { &["_bucket", "_sum", "_count"] } else { &[""] };
+        endings.iter().map(|ending| format!("{}{ending}", one.name()))
+    });
+    each.collect()
+}
+
+/// The names in an expression that something is selected by, and all else that looks like one of ours.
+fn selected(expression: &str) -> Vec<&str> {
+    let is_name = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | ':');
+    let mut found = Vec::new();
+    let mut rest = expression;
+    while let Some(start) = rest.find(is_name) {
+        rest = rest.split_at(start).1;
+        let end = rest.find(|letter| !is_name(letter)).unwrap_or(rest.len());
+        let (name, after) = rest.split_at(end);
+        let quoted = after.starts_with('"') || after.starts_with("-.");
+        if after.starts_with('{')
+            || (!quoted && (name.starts_with("jobgate_") || name.starts_with("process_")))
+        {
+            found.push(name);
+        }
+        rest = after;
+    }
+    found
+}
+
+#[test]
+fn rules_hold_and_each_fires_and_stays_quiet_as_its_tests_say() {
+    promtool(&["check", "rules", "charts/jobgate/files/alerts.yaml"]);
+    promtool(&["test", "rules", "tests/alerts/rules.test.yaml"]);
+}
+
+#[test]
+fn each_alert_has_both_tests_a_severity_and_a_way_to_help() {
+    let tests = yaml("tests/alerts/rules.test.yaml");
+    let (mut fires, mut quiet) = (BTreeSet::new(), BTreeSet::new());
+    for test in list(&tests["tests"]) {
+        let asked = list(&test["alert_rule_test"]);
+        let fired = asked.iter().any(|one| !list(&one["exp_alerts"]).is_empty());
+        let names = asked.iter().filter_map(|one| one["alertname"].as_str()).map(ToOwned::to_owned);
+        if fired { fires.extend(names) } else { quiet.extend(names) }
+    }
+    let help = read("docs/operations.md");
+    let alerts: Vec<Value> = rules().into_iter().filter(|rule| rule["alert"].is_string()).collect();
+    assert!(alerts.len() > 25, "the rules were read");
+    let mut names = BTreeSet::new();
+    for alert in &alerts {
+        let name = alert["alert"].as_str().unwrap();
+        assert!(names.insert(name.to_owned()), "{name} is there twice");
+        assert!(
+            matches!(alert["labels"]["severity"].as_str(), Some("critical" | "warning" | "info")),
+            "{name}"
+        );
+        for said in ["summary", "description"] {
+            assert!(alert["annotations"][said].as_str().is_some_and(|text| text.len() > 10), "{name} {said}");
+        }
+        let place = format!("docs/operations.md#{}", name.to_lowercase());
+        assert_eq!(alert["annotations"]["runbook"].as_str(), Some(place.as_str()), "{name}");
+        assert!(help.contains(&format!("\n### {name}\n")), "docs/operations.md does not explain {name}");
+    }
+    assert_eq!(fires, names, "each alert has a test that fires it");
+    assert_eq!(quiet, names, "each alert has a test that leaves it quiet");
+    let explained = help.lines().filter_map(|line| line.strip_prefix("### Jobgate"));
+    assert_eq!(explained.count(), names.len(), "docs/operations.md explains what is no alert");
+}
+
+#[test]
+fn rules_and_dashboard_ask_for_what_exists() {
+    let dashboard: Value = serde_json::from_str(&read("charts/jobgate/files/dashboard.json")).unwrap();
+    let mut expressions: Vec<String> =
+        rules().iter().filter_map(|rule| rule["expr"].as_str().map(ToOwned::to_owned)).collect();
+    let in_rules = expressions.len();
+    let mut ids = BTreeSet::new();
+    for panel in list(&dashboard["panels"]) {
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "the id of {} is there twice", panel["title"]);
+        if panel["type"] == "row" {
+            continue;
+        }
+        assert_eq!(panel["datasource"]["uid"], "${datasource}", "{}", panel["title"]);
+        assert!(!list(&panel["targets"]).is_empty(), "{}", panel["title"]);
+        for target in list(&panel["targets"]) {
+            expressions.push(target["expr"].as_str().unwrap().to_owned());
+        }
+    }
+    assert!(expressions.len() > in_rules + 25, "the dashboard was read");
+    let as_rules: Vec<Value> = expressions
+        .iter()
+        .skip(in_rules)
+        .enumerate()
+        .map(|(place, expression)| {
+            let expression = expression.replace("$__rate_interval", "5m");
+            json!({ "record": format!("dashboard:expression{place}"), "expr": expression })
+        })
+        .collect();
+    let file = Scratch::new(&json!({ "groups": [{ "name": "dashboard", "rules": as_rules }] }).to_string());
+    promtool(&["check", "rules", file.path()]);
+    let recorded: BTreeSet<String> =
+        rules().iter().filter_map(|rule| rule["record"].as_str().map(ToOwned::to_owned)).collect();
+    let ours = ours();
+    let mut used = BTreeSet::new();
+    for expression in &expressions {
+        let names = selected(expression);
+        assert!(!names.is_empty() || expression.contains("jobgate:"), "{expression}");
+        for name in names {
+            let known = ours.contains(name) || recorded.contains(name);
+            assert!(known || OTHERS.iter().any(|other| name.starts_with(other)), "{name} of {expression}");
+            used.insert(name.to_owned());
+        }
+    }
+    assert!(used.len() > 40, "{used:?}");
+}
+
+#[test]
+fn the_page_of_metrics_says_what_the_table_says() {
+    let page = read("docs/telemetry.md");
+    let section = page.split("\n## Metrics\n").nth(1).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let said: Vec<&str> = section.lines().filter(|line| line.starts_with("| `")).collect();
+    let row = |one: &Instrument| {
+        let kind = match one.kind() {
+            Kind::Counter | Kind::ReadCounter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram(_) => "histogram",
+        };
+        let labels: Vec<String> = one.labels().iter().map(|label| format!("`{label}`")).collect();
+        format!("| `{}` | {kind} | {} | {} |", one.name(), labels.join(", "), one.help())
+    };
+    let expected: Vec<String> = Instrument::ALL.iter().map(row).collect();
+    assert!(said == expected, "the table of docs/telemetry.md should be:\n{}", expected.join("\n"));
+}
