@@ -40,6 +40,7 @@ use crate::ports::store::{JobStore, StoreHealth};
 use crate::ports::turns::Turns;
 use crate::ports::upstream::JobReader;
 
+pub use crate::ports::tier::TierHealth;
 use access::Refusal;
 use feed::Feeds;
 use flight::Flights;

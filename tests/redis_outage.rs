@@ -12,7 +12,7 @@ use jobgate::ports::turns::{Claim, Fence, Turns as _, Unless};
 use jobgate::simulator::{MindBridgeJob, Upstream};
 use tokio::time::Instant;
 
-use crate::redis_tier::{held, key, run, seen, settings, until};
+use crate::redis_tier::{LEASE, held, key, run, seen, settings, until};
 use crate::support::redis::Redis;
 use crate::support::scale::{report, scale};
 use crate::support::scratch::Scratch;
@@ -218,4 +218,27 @@ async fn what_was_tracked_or_not_is_remembered_when_redis_is_emptied_or_was_away
     redis.signal("CONT");
     until("what was not to be tracked is not", || async { (remembered().await == ["b"]).then_some(()) })
         .await;
+}
+
+/// An owner that overslept its lease, and wakes up while Redis is away, cannot ask whose turn it is. It knows by its own clock.
+#[tokio::test]
+async fn who_overslept_a_turn_keeps_nothing_also_while_redis_is_away() {
+    let mut redis = Redis::start().await;
+    let one = Tier::new(settings(&redis.url())).unwrap();
+    let Claim::Mine(late) = one.turns().claim(&[key("a")], Unless::Never).await.pop().unwrap() else {
+        panic!("the first has the turn")
+    };
+    let claimed = Instant::now();
+    assert!(matches!(late, Fence::Epoch(_)));
+    redis.kill();
+    until("the lease is over", || async { (claimed.elapsed() > LEASE).then_some(()) }).await;
+    let stale = seen("a", Life::Running, 1);
+    assert_eq!(one.store().keep_under(stale, late).await.unwrap(), None);
+    assert_eq!(held(&one, "a").await, None);
+    assert!(!one.store().note_missing_under(&key("a"), late).await.unwrap());
+    let again = one.turns().claim(&[key("b")], Unless::Never).await;
+    assert_eq!(again, [Claim::Mine(Fence::Alone)]);
+    let fresh = seen("b", Life::Succeeded, 2);
+    assert!(one.store().keep_under(fresh.clone(), Fence::Alone).await.unwrap().is_some());
+    assert_eq!(held(&one, "b").await, Some(fresh));
 }

@@ -24,7 +24,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::support::redis::Redis;
 use crate::support::streams::LIMIT;
 
-const LEASE: Duration = Duration::from_millis(300);
+pub(crate) const LEASE: Duration = Duration::from_millis(300);
 
 pub(crate) fn settings(url: &str) -> Settings {
     let day = Duration::from_hours(24);

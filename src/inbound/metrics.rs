@@ -1,7 +1,7 @@
 //! `/metrics` on the operators' door: what was counted, and how things stand now, in the text that Prometheus reads.
 //! Nothing is counted here: see `telemetry::meters`.
 
-mod redis;
+mod tier;
 
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use super::streams::Streams;
 use crate::domain::principal::Principal;
 use crate::domain::source::{CredentialState, SourceHealth, SourceStatus};
 use crate::jobs::Jobs;
+use crate::telemetry::log;
 use crate::telemetry::meters::{self, Door, Format, Instrument as I, Read, Readings, Word};
 use crate::telemetry::trace::provider::dropped;
 
@@ -138,8 +139,9 @@ impl Read for Metrics {
             out.put(instrument, amount(value));
         }
         if let Some(tier) = store.tier {
-            redis::read(&tier, out);
+            tier::read(&tier, out);
         }
+        out.put(I::LogLinesDropped, amount(log::tally().dropped));
         for (signal, count) in dropped() {
             out.put_for(I::TelemetryDropped, signal, amount(count));
         }

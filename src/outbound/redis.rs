@@ -84,6 +84,8 @@ struct Shared {
     owner: String,
     lease: Duration,
     inbox: Inbox,
+    /// The turns that this process has.
+    held: turns::Held,
     /// How many replicas there are, by what was last known. At least 1.
     replicas: AtomicU32,
     /// Commands that nobody waits for.
@@ -118,6 +120,7 @@ impl Tier {
             owner: format!("{:016x}", fastrand::u64(..)),
             lease,
             inbox: Inbox::default(),
+            held: turns::Held::default(),
             replicas: AtomicU32::new(1),
             later,
             queue: AsyncMutex::new(queue),

@@ -15,6 +15,7 @@ use crate::outbound::credentials::secret;
 use crate::outbound::otlp::{self, Target};
 use crate::outbound::system::RuntimeSpawner;
 use crate::ports::spawner::{Spawner as _, TaskKind};
+use crate::telemetry::meters;
 use crate::telemetry::trace::TraceKey;
 use crate::telemetry::trace::provider::{self, Batches, Sampling};
 
@@ -58,6 +59,7 @@ impl Telling {
                 let exporter = otlp::metrics(&target).context("metrics cannot be exported")?;
                 let meters = otlp::provider(exporter, resource);
                 opentelemetry::global::set_meter_provider(meters.clone());
+                meters::attach();
                 Some(meters)
             }
             None => None,

@@ -17,6 +17,7 @@ mod support {
 }
 
 use std::io::Write as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::{Parser as _, ValueEnum};
 use support::crashes;
@@ -57,9 +58,14 @@ enum Loop {
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let progress = |tries: usize, bad: usize| {
+    let said = AtomicUsize::new(0);
+    let progress = |tries: usize, bad: &[String]| {
+        let mut out = std::io::stdout();
+        for one in bad.iter().skip(said.swap(bad.len(), Ordering::Relaxed)) {
+            writeln!(out, "{tries}: {one}").ok();
+        }
         if tries.is_multiple_of(20) {
-            writeln!(std::io::stdout(), "{tries} tries, {bad} bad").ok();
+            writeln!(out, "{tries} tries, {} bad", bad.len()).ok();
         }
     };
     let times = arguments.times;
@@ -74,10 +80,12 @@ fn main() -> anyhow::Result<()> {
             Loop::RedisEvict => outages::run(Blow::Evict, times, progress).await,
         }
     });
+    // What the last look of all found.
+    progress(outcome.tries, &outcome.bad);
     let mut out = std::io::stdout();
     let (tries, checked, bad) = (outcome.tries, outcome.checked, outcome.bad.len());
     writeln!(out, "{:?}: {tries} tries, {checked} answers checked, {bad} bad", arguments.what)?;
-    for one in outcome.notes.iter().chain(&outcome.bad) {
+    for one in &outcome.notes {
         writeln!(out, "  {one}")?;
     }
     anyhow::ensure!(bad == 0, "{bad} of {checked} answers were lost, older or changed");
@@ -91,8 +99,8 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn embedded(times: usize, progress: impl Fn(usize, usize)) -> Outcome {
-    let came = crashes::run(times, |so_far| progress(so_far.kills, so_far.lost.len())).await;
+async fn embedded(times: usize, progress: impl Fn(usize, &[String])) -> Outcome {
+    let came = crashes::run(times, |so_far| progress(so_far.kills, &so_far.lost)).await;
     let notes = vec![
         format!("{} ends told, {} files set aside", came.told, came.set_aside),
         format!("{} of {} tracked jobs followed again by the next process", came.followed, came.kills),

@@ -22,7 +22,7 @@ use super::server::{ANY, KEY, Setup, TOKEN, external, told};
 use super::wire;
 
 /// The longest that anything may take which is waited for: only a hung process makes it.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(40);
 /// Jobs that one request asks for.
 const AT_ONCE: usize = 100;
 

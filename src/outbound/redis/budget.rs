@@ -65,7 +65,7 @@ impl SharedBudget for RedisBudget {
 
     fn pause(&self, pause: Duration) {
         let [_, _, name] = &self.names;
-        let millis = super::store::millis(pause);
+        let millis = super::scripts::millis(pause);
         let mut command = redis::cmd("EVAL");
         command.arg(self.shared.link.scripts.pause.code).arg(1).arg(name).arg(millis);
         self.shared.later(command);

@@ -20,6 +20,9 @@ use crate::telemetry::meters;
 const THRESHOLD: u32 = 2;
 const BACKOFF: Backoff = Backoff { base: Duration::from_millis(250), cap: Duration::from_secs(2) };
 
+/// A limit that is noticed so much later than it was reached was noticed by a process that was stopped, or had no air.
+const LATE: Duration = Duration::from_millis(100);
+
 /// Redis did not do it, for all we know. It may have.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Away {
@@ -125,9 +128,7 @@ impl Link {
         arguments: &[&[u8]],
     ) -> Result<T, Away> {
         let trial = match self.breaker().enter(self.began.elapsed()) {
-            passage @ (Passage::Open | Passage::Try) => {
-                Trial { link: self, decides: passage == Passage::Try, ended: false }
-            }
+            passage @ (Passage::Open | Passage::Try) => Trial::new(self, passage == Passage::Try),
             Passage::Refused(_) => return Err(Away::Left),
         };
         self.run_in(trial, script, keys, arguments).await
@@ -198,6 +199,8 @@ impl Link {
                 trial.ended(None);
                 return Ok(value);
             }
+            // So late that it was this process which stood still: that says nothing of Redis.
+            Err(_) if trial.began.elapsed() > trial.link.timeout * 2 + LATE => return Err(Away::Slow),
             Err(_) => Away::Slow,
             Ok(Err((error, _))) => {
                 // A server's code alone: the text beside it may repeat what was sent.
@@ -260,7 +263,7 @@ impl Link {
             meters::redis_command("left", None);
             Err(Away::Left)
         } else {
-            Ok(Trial { link: self, decides: false, ended: false })
+            Ok(Trial::new(self, false))
         }
     }
 
@@ -279,9 +282,14 @@ struct Trial<'a> {
     /// It is the breaker's one try.
     decides: bool,
     ended: bool,
+    began: Instant,
 }
 
-impl Trial<'_> {
+impl<'a> Trial<'a> {
+    fn new(link: &'a Link, decides: bool) -> Self {
+        Self { link, decides, ended: false, began: Instant::now() }
+    }
+
     fn ended(mut self, trouble: Option<&Away>) {
         self.ended = true;
         let mut breaker = self.link.breaker();

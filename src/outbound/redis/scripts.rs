@@ -3,7 +3,11 @@
 //! The hash of a job: `r` the record, `n` when it was kept in microseconds (grows with every keep, also across an emptied
 //! server), `m` when the upstream knew no such job, `o`, `e` and `x` whose turn it is, its epoch, and when it ends.
 
+use std::time::Duration;
+
 use aws_lc_rs::digest;
+
+use crate::ports::turns::Fence;
 
 /// A script and the name Redis knows it by.
 #[derive(Debug)]
@@ -47,6 +51,19 @@ impl Default for Scripts {
             beat: Script::new(BEAT),
         }
     }
+}
+
+/// The epoch as a script reads it: nothing for a write without a turn.
+pub(super) fn epoch(fence: Fence) -> String {
+    match fence {
+        Fence::Alone => String::new(),
+        Fence::Epoch(epoch) => epoch.to_string(),
+    }
+}
+
+/// Whole milliseconds as a script reads them, at least one.
+pub(super) fn millis(span: Duration) -> String {
+    span.as_millis().max(1).to_string()
 }
 
 /// A script that writes in a turn: only while the turn is still the one that ARGV name, where they name one. KEYS job. ARGV

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use super::ledger::Mirror;
 use super::link::Away;
+use super::scripts::{epoch, millis};
 use super::seal::{Opened, Sealer};
 use super::{Shared, counts};
 use crate::domain::id::JobKey;
@@ -429,8 +430,16 @@ impl JobStore for RedisStore {
 
     fn keep_under(&self, new: Observation, fence: Fence) -> BoxFuture<'_, Result<Option<Kept>, StoreError>> {
         Box::pin(async move {
-            match self.share(new.clone(), fence).await {
+            let shared = self.share(new.clone(), fence).await;
+            let lasts = self.shared.held.lasts(&new.job.key, fence);
+            self.shared.held.forget(&new.job.key, fence);
+            match shared {
                 Ok(kept) => Ok(kept),
+                // Redis cannot say whose turn it is. One that overslept its lease knows that itself.
+                Err(_) if !lasts => {
+                    self.refused(&new.job.key);
+                    Ok(None)
+                }
                 Err(_) => self.hold_alone(new).await.map(Some),
             }
         })
@@ -454,7 +463,9 @@ impl JobStore for RedisStore {
             let link = &self.shared.link;
             let name = self.shared.keys.job(key);
             let outcome = link.run(&link.scripts.missing, &[&name], &arguments).await.and_then(written);
-            if matches!(outcome, Ok(Written::TurnOver)) {
+            let lasts = self.shared.held.lasts(key, fence);
+            self.shared.held.forget(key, fence);
+            if matches!(outcome, Ok(Written::TurnOver)) || (outcome.is_err() && !lasts) {
                 self.refused(key);
                 return Ok(false);
             }
@@ -503,18 +514,6 @@ impl JobStore for RedisStore {
 #[expect(clippy::disallowed_methods, reason = "a score, not a time that anybody is told")]
 fn now_ms() -> i64 {
     Timestamp::now().as_millisecond()
-}
-
-/// The epoch as a script reads it: nothing for a write without a turn.
-pub(super) fn epoch(fence: Fence) -> String {
-    match fence {
-        Fence::Alone => String::new(),
-        Fence::Epoch(epoch) => epoch.to_string(),
-    }
-}
-
-pub(super) fn millis(span: Duration) -> String {
-    span.as_millis().max(1).to_string()
 }
 
 fn written(code: i64) -> Result<Written, Away> {

@@ -1,17 +1,60 @@
 //! Whose turn it is: a lease on each job, with an epoch of the server's own clock that grows with every change of owner.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::time::Instant;
 
 use super::link::Away;
-use super::store::{epoch, millis};
+use super::scripts::{epoch, millis};
 use super::{Shared, counts};
 use crate::domain::id::JobKey;
 use crate::ports::BoxFuture;
 use crate::ports::feed::{Feed, News};
 use crate::ports::turns::{Claim, Fence, Turns, Unless};
+
+/// Beyond so many turns those that ran out are forgotten.
+const HELD_MAX: usize = 4_096;
+
+/// Until when this process may believe in its turns, by its own clock: for when the server cannot be asked. Earlier than the
+/// server says, because it is counted from before the question.
+#[derive(Debug, Default)]
+pub(super) struct Held(Mutex<HashMap<JobKey, (u64, Instant)>>);
+
+impl Held {
+    fn note(&self, key: &JobKey, epoch: u64, until: Instant) {
+        let mut held = self.lock();
+        if held.len() >= HELD_MAX {
+            let now = Instant::now();
+            held.retain(|_, (_, until)| *until > now);
+        }
+        held.insert(key.clone(), (epoch, until));
+    }
+
+    /// Whether a turn lasts, for all this process knows.
+    pub(super) fn lasts(&self, key: &JobKey, fence: Fence) -> bool {
+        match fence {
+            Fence::Alone => true,
+            Fence::Epoch(epoch) => {
+                self.lock().get(key).is_some_and(|(held, until)| *held == epoch && Instant::now() < *until)
+            }
+        }
+    }
+
+    /// Forgets a turn that has ended.
+    pub(super) fn forget(&self, key: &JobKey, fence: Fence) {
+        let mut held = self.lock();
+        if held.get(key).is_some_and(|(epoch, _)| fence == Fence::Epoch(*epoch)) {
+            held.remove(key);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<JobKey, (u64, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// The turns and the hints of the shared tier.
 #[derive(Clone, Debug)]
@@ -60,6 +103,7 @@ impl Shared {
         let arguments: [&[u8]; 4] =
             [self.owner.as_bytes(), lease.as_bytes(), mode.as_bytes(), value.as_bytes()];
         let name = self.keys.job(key);
+        let asked = Instant::now();
         let (what, first, second): (i64, u64, u64) =
             self.link.run(&self.link.scripts.claim, &[&name], &arguments).await?;
         Ok(match what {
@@ -67,6 +111,7 @@ impl Shared {
                 if second == 1 {
                     counts::add(&self.link.counts.takeovers);
                 }
+                self.held.note(key, first, asked + self.lease);
                 Claim::Mine(Fence::Epoch(first))
             }
             1 => Claim::Theirs { at_most: Duration::from_millis(first), seen: second },
@@ -75,16 +120,19 @@ impl Shared {
     }
 
     async fn renew(&self, key: &JobKey, fence: Fence) {
-        if let Fence::Epoch(_) = fence {
-            let (epoch, lease) = (epoch(fence), millis(self.lease));
+        if let Fence::Epoch(number) = fence {
+            let (epoch, lease, asked) = (epoch(fence), millis(self.lease), Instant::now());
             let arguments: [&[u8]; 3] = [self.owner.as_bytes(), epoch.as_bytes(), lease.as_bytes()];
             let name = self.keys.job(key);
             // A turn that is not renewed runs out, and then nothing can be written in it.
-            self.link.run::<i64>(&self.link.scripts.renew, &[&name], &arguments).await.ok();
+            if let Ok(1) = self.link.run::<i64>(&self.link.scripts.renew, &[&name], &arguments).await {
+                self.held.note(key, number, asked + self.lease);
+            }
         }
     }
 
     pub(super) async fn release(&self, key: &JobKey, fence: Fence) {
+        self.held.forget(key, fence);
         if let Fence::Epoch(_) = fence {
             let (epoch, channel, id) = (epoch(fence), self.keys.feed(), key.node_id());
             let arguments: [&[u8]; 4] =

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::telemetry::meters;
+
 use tokio::time::Instant;
 use tracing::Level;
 
@@ -86,6 +88,7 @@ pub(super) fn count(level: Level) {
 
 pub(super) fn held_back() {
     HELD_BACK.fetch_add(1, Ordering::Relaxed);
+    meters::log_suppressed(1);
 }
 
 pub(super) fn dropped() {

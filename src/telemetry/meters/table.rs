@@ -137,36 +137,38 @@ instruments! {
     RedisBreakerOpen: Kind::Gauge, "jobgate_redis_breaker_open", [],
         "1 while Redis is left alone, because it did not answer.";
     RedisAway: Kind::Gauge, "jobgate_redis_away_seconds", [],
-        "For how long it has been left alone; 0 while it is asked.";
+        "For how long Redis has been left alone; 0 while it is asked.";
     RedisReplicas: Kind::Gauge, "jobgate_redis_replicas", [],
         "Replicas that are there, by what was last known, this one included.";
     RedisBudgetFallback: Kind::Gauge, "jobgate_redis_budget_fallback", [],
         "1 while this replica keeps to its even share of the budgets, because the common ones are out of reach.";
+    RedisOwnShare: Kind::ReadCounter, "jobgate_redis_own_share_calls_total", [],
+        "Calls to sources counted against this replica's even share of a budget.";
     RedisConnections: Kind::ReadCounter, "jobgate_redis_connections_total", [],
         "Connections made for commands; each but the first came after a loss.";
     RedisFailovers: Kind::ReadCounter, "jobgate_redis_failovers_total", [],
         "Times when sentinels named another server than before.";
     RedisEmptied: Kind::ReadCounter, "jobgate_redis_emptied_total", [], "Times when Redis was found emptied.";
+    RedisCommands: Kind::Counter, "jobgate_redis_commands_total", ["outcome"],
+        "Commands by what became of them: done, refused by the server, failed on the way, too slow, left unsent.";
+    RedisCommandDuration: Kind::Histogram(QUICK), "jobgate_redis_command_duration_seconds", [],
+        "How long commands took that were sent.";
     RedisTakeovers: Kind::ReadCounter, "jobgate_redis_turn_takeovers_total", [],
         "Turns taken over from a replica that did not end them.";
     RedisFenceRefusals: Kind::ReadCounter, "jobgate_redis_fence_refusals_total", [],
         "Writes that were refused because their turn was over.";
-    RedisOwnShare: Kind::ReadCounter, "jobgate_redis_own_share_calls_total", [],
-        "Calls to sources counted against this replica's even share of a budget.";
     RedisHints: Kind::ReadCounter, "jobgate_redis_feed_hints_total", [], "Hints heard from other replicas.";
     RedisGaps: Kind::ReadCounter, "jobgate_redis_feed_gaps_total", [], "Times when hints may have been missed.";
     RedisReconciles: Kind::ReadCounter, "jobgate_redis_feed_reconciles_total", [],
         "Times when everything followed was read again.";
-    RedisCommands: Kind::Counter, "jobgate_redis_commands_total", ["outcome"],
-        "Commands by what became of them: done, refused by the server, failed, too slow, or left unsent.";
-    RedisCommandDuration: Kind::Histogram(QUICK), "jobgate_redis_command_duration_seconds", [],
-        "How long commands took that were sent.";
 
     ConfigReloads: Kind::Counter, "jobgate_config_reloads_total", ["outcome"], "New configurations, by what came of them.";
     ConfigStale: Kind::Gauge, "jobgate_config_stale", [],
         "1 while the newest configuration has a fault and an older one is in force.";
     LogLinesSuppressed: Kind::Counter, "jobgate_log_lines_suppressed_total", [],
         "Lines that the log was spared, because the same had been said a moment before.";
+    LogLinesDropped: Kind::ReadCounter, "jobgate_log_lines_dropped_total", [],
+        "Lines of the log that were lost, because nobody read standard error in time.";
     TelemetryDropped: Kind::ReadCounter, "jobgate_telemetry_dropped_total", ["signal"],
         "Spans, and exports of metrics, that a collector was to be told and was not.";
 

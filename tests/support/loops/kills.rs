@@ -81,7 +81,7 @@ impl Stage {
 }
 
 /// Kills a random one of three replicas so many times.
-pub(crate) async fn run(times: usize, progress: impl Fn(usize, usize) + Send + Sync) -> Outcome {
+pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send + Sync) -> Outcome {
     let site = Site::new(&[], LEASE).await;
     site.upstreams.push_fault(Fault::always(Upstream::MindBridge, FaultKind::SlowHeaders { delay: SLOW }));
     let mut replicas = vec![site.replica().await, site.replica().await, site.replica().await];
@@ -98,7 +98,7 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, usize) + Send + S
                 stage.bad.lock().unwrap().extend(bad);
             }
             checked += lately.len() * replicas.len();
-            progress(kill + 1, stage.bad.lock().unwrap().len());
+            progress(kill + 1, &stage.bad.lock().unwrap());
         }
     };
     tokio::select! {

@@ -32,7 +32,11 @@ const WHILE: Duration = Duration::from_millis(1_500);
 type Before = BTreeMap<(usize, String), Now>;
 
 /// Deals one kind of blow so many times.
-pub(crate) async fn run(blow: Blow, times: usize, progress: impl Fn(usize, usize) + Send + Sync) -> Outcome {
+pub(crate) async fn run(
+    blow: Blow,
+    times: usize,
+    progress: impl Fn(usize, &[String]) + Send + Sync,
+) -> Outcome {
     let kept: &[&str] = if blow == Blow::Kill { &["--appendonly", "yes"] } else { &[] };
     let mut site = Site::new(kept, Duration::from_secs(1)).await;
     let replicas = [site.replica().await, site.replica().await];
@@ -72,7 +76,7 @@ pub(crate) async fn run(blow: Blow, times: usize, progress: impl Fn(usize, usize
         checked += ask_all(&replicas, &ids, &mut before, &mut bad).await + told.len();
         on.iter().for_each(|id| site.ends(id));
         bad.extend(dealt);
-        progress(turn + 1, bad.len());
+        progress(turn + 1, &bad);
     }
     let notes = vec![format!(
         "a replica that had seen none of it told all the ends at most {longest:.1?} after the {WHILE:?} that followed"

@@ -14,7 +14,7 @@ const LEASE: Duration = Duration::from_secs(1);
 const REFUSED: &str = "jobgate_redis_fence_refusals_total";
 
 /// Stops the owner of a turn so many times.
-pub(crate) async fn run(times: usize, progress: impl Fn(usize, usize) + Send + Sync) -> Outcome {
+pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send + Sync) -> Outcome {
     let site = Site::new(&[], LEASE).await;
     let replicas = [site.replica().await, site.replica().await];
     let mut bad = Vec::new();
@@ -56,7 +56,8 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, usize) + Send + S
                 tokio::time::sleep_until(began + LEASE * 3 / 2).await;
                 owner.process.signal("CONT").await;
                 if asks_long {
-                    assert!(until(async || metric(owner, REFUSED).await > refused).await, "the fence holds");
+                    // That it is refused at all is counted at the end.
+                    until(async || metric(owner, REFUSED).await > refused).await;
                     site.upstreams.release();
                 }
             };
@@ -81,7 +82,7 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, usize) + Send + S
         for replica in &replicas {
             bad.extend(site.check(replica.address, &[(id.clone(), ended(&id))]).await);
         }
-        progress(number + 1, bad.len());
+        progress(number + 1, &bad);
     }
     let mut counts = [0.0, 0.0];
     for replica in &replicas {

@@ -1,8 +1,7 @@
 //! What `/metrics` and `/readyz` say of the Redis that replicas share, where there is one.
 
-use super::{Metrics, amount};
-use crate::ports::tier::TierHealth;
-use crate::telemetry::meters::{Instrument as I, Readings};
+use super::{I, Metrics, Readings, amount};
+use crate::jobs::TierHealth;
 
 impl Metrics {
     /// What whoever asks for the readiness may want to know beside it, as lines.
