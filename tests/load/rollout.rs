@@ -35,7 +35,7 @@ struct Arguments {
     /// Requests in a second
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pace: u32,
-    /// Streams, half WebSockets and half event streams
+    /// Streams, half by WebSocket and half event streams
     #[arg(long, default_value_t = 300)]
     streams: usize,
     /// Passed by cargo, and of no meaning here

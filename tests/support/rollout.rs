@@ -41,7 +41,7 @@ pub(crate) struct Plan {
     pub(crate) replicas: usize,
     /// Requests in a second.
     pub(crate) pace: u32,
-    /// Half of them WebSockets, half event streams.
+    /// Half of them by WebSocket, half event streams.
     pub(crate) streams: usize,
 }
 
@@ -124,9 +124,9 @@ pub(crate) async fn run(plan: Plan, progress: impl Fn(&Outcome) + Send) -> Outco
     all_open(&noticed, plan.streams, &mut clients).await;
 
     for _ in 0..plan.rollouts {
-        for place in 0..replicas.len() {
+        for replica in &mut replicas {
             let next = start(&config, &redis, &balancer).await;
-            let old = std::mem::replace(&mut replicas[place], next);
+            let old = std::mem::replace(replica, next);
             stop(old, &balancer, &noticed).await;
         }
         all_open(&noticed, plan.streams, &mut clients).await;
@@ -137,8 +137,7 @@ pub(crate) async fn run(plan: Plan, progress: impl Fn(&Outcome) + Send) -> Outco
         progress(&so_far);
     }
     clients.shutdown().await;
-    let outcome = noticed.outcome.lock().unwrap().clone();
-    outcome
+    std::mem::take(&mut *noticed.outcome.lock().unwrap())
 }
 
 /// Waits until every stream is open. A client that went wrong ends the test with its own words.
@@ -302,7 +301,7 @@ async fn ask(
             let head = head.to_ascii_lowercase();
             let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
             let length: usize =
-                length.and_then(|length| length.parse().ok()).ok_or(format!("no length: {head}"))?;
+                length.and_then(|length| length.parse().ok()).ok_or_else(|| format!("no length: {head}"))?;
             if body.len() >= length {
                 let good = head.starts_with("http/1.1 200 ")
                     && !body.contains("\"errors\"")
