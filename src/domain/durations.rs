@@ -184,7 +184,7 @@ mod tests {
         let first = known.interval(s(0.0), s(1.0)).unwrap();
         assert!((90.0..=105.0).contains(&first.as_secs_f64()), "{first:?}");
         let near = known.interval(s(98.0), s(9.8)).unwrap();
-        assert!(near < s(1.5), "what would have been 10 s late: {near:?}");
+        assert!(near < s(2.0), "what would have been 10 s late: {near:?}");
     }
 
     #[test]

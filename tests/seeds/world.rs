@@ -114,7 +114,9 @@ impl Plan {
         let end = self.runs.get(run).map(|run| match run.end {
             Life::Succeeded => JobState::Succeeded,
             Life::Failed(_) => JobState::Failed,
-            _ => JobState::Canceled,
+            Life::Canceled | Life::Queued | Life::Running | Life::Expired | Life::Unknown => {
+                JobState::Canceled
+            }
         });
         end == Some(state) || (state == JobState::Expired && self.gone.is_some())
     }

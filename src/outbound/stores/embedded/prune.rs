@@ -18,8 +18,6 @@ use crate::outbound::stores::record::{self, Head};
 const AT_ONCE: usize = 2_000;
 /// What is left of the allowed size after the oldest went, in hundredths: the next time is some way off.
 const LEAVE: u64 = 90;
-/// What is left of rows then.
-const ROWS_LEAVE: u64 = 80;
 /// Files smaller than this are not worth making smaller.
 const SMALL: u64 = 64 << 20;
 /// What lies in a file with less than one part in this many in use is moved together.
@@ -87,7 +85,9 @@ fn prune(shared: &Shared, size: u64) -> Result<usize, Trouble> {
 fn prune_rows(shared: &Shared) -> Result<(), Trouble> {
     let max = shared.rows.max_bytes;
     let mut held = shared.counts.row_bytes.load(Ordering::Relaxed);
-    if held <= max / 100 * LEAVE {
+    // Room for all that one job may have, and some.
+    let leave = max.saturating_sub(shared.rows.per_job).min(max / 100 * LEAVE);
+    if held <= leave {
         return Ok(());
     }
     let database = shared.database();
@@ -96,7 +96,7 @@ fn prune_rows(shared: &Shared) -> Result<(), Trouble> {
     stretches.sort_by_key(|(_, kept_ms, _)| *kept_ms);
     let mut batch = Batch::default();
     for (key, _, size) in stretches {
-        if held <= max / 100 * ROWS_LEAVE {
+        if held <= leave {
             break;
         }
         held = held.saturating_sub(size);
