@@ -137,13 +137,13 @@ pub fn router(readiness: Readiness, metrics: Metrics, status: Status) -> Router 
     Router::new()
         .route("/livez", get(|| async { "alive\n" }))
         .route("/metrics", get(move |headers: HeaderMap| std::future::ready(metrics.answer(&headers))))
-        .route("/readyz", get(move |readiness| ready(readiness, remarks)))
+        .route("/readyz", get(move |readiness| std::future::ready(ready(&readiness, &remarks))))
         .with_state(readiness)
         .merge(status::router(status))
         .merge(log_level::router())
 }
 
-async fn ready(State(readiness): State<Readiness>, metrics: Metrics) -> (StatusCode, String) {
+fn ready(State(readiness): &State<Readiness>, metrics: &Metrics) -> (StatusCode, String) {
     let traffic = readiness.traffic();
     let status = match traffic {
         Traffic::Ready => StatusCode::OK,
