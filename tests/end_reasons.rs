@@ -116,7 +116,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     match u16::try_from(payload.len()) {
         Ok(short @ 0..126) => frame.push(0x80 | u8::try_from(short).unwrap()),
         Ok(long) => {
-            frame.push(0x80 | 126);
+            frame.push(0x80 | 0x7e);
             frame.extend_from_slice(&long.to_be_bytes());
         }
         Err(_) => {
@@ -242,13 +242,15 @@ impl World {
                 gateway.process.signal("TERM").await;
                 socket.closed().await
             }
-            EndReason::TooOld => gateway.socket(id).await.closed().await,
+            EndReason::TooOld | EndReason::InitTimeout => gateway.socket(id).await.closed().await,
             EndReason::Overload => {
                 let mut held = Vec::new();
                 for _ in 0..STREAMS {
                     held.push(gateway.open("one-of-many", "jg_bob").await);
                 }
-                says(init("jg_bob")).await
+                let told = says(init("jg_bob")).await;
+                drop(held);
+                told
             }
             EndReason::CredentialExpired => {
                 let token = self.issuer.token("dave", SystemClock.now().as_second() + 8);
@@ -277,7 +279,6 @@ impl World {
                 tokio::time::timeout(LIMIT, flood).await.unwrap();
                 None
             }
-            EndReason::InitTimeout => gateway.socket(id).await.closed().await,
             EndReason::SecondInit => {
                 let mut socket = gateway.open(id, "jg_alice").await;
                 socket.say(&init("jg_alice")).await;

@@ -45,9 +45,10 @@ impl Found {
     fn take(&mut self, file: &str, level: &str, inside: TokenStream) {
         let mut items: Vec<Vec<TokenTree>> = vec![Vec::new()];
         for token in inside {
-            match &token {
-                TokenTree::Punct(punct) if punct.as_char() == ',' => items.push(Vec::new()),
-                _ => items.last_mut().unwrap().push(token),
+            if matches!(&token, TokenTree::Punct(punct) if punct.as_char() == ',') {
+                items.push(Vec::new());
+            } else {
+                items.last_mut().unwrap().push(token);
             }
         }
         items.retain(|item| !item.is_empty());
@@ -79,7 +80,7 @@ fn ends_item(token: &TokenTree) -> bool {
     match token {
         TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
         TokenTree::Punct(punct) => punct.as_char() == ';',
-        _ => false,
+        TokenTree::Ident(_) | TokenTree::Literal(_) => false,
     }
 }
 
@@ -108,7 +109,9 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
         let name = path.file_name().unwrap().to_str().unwrap();
         if path.is_dir() && !matches!(name, "tests" | "simulator") {
             files.extend(sources(&path));
-        } else if name.ends_with(".rs") && !matches!(name, "tests.rs" | "testing.rs" | "simulator.rs") {
+        } else if path.extension().is_some_and(|extension| extension == "rs")
+            && !matches!(name, "tests.rs" | "testing.rs" | "simulator.rs")
+        {
             files.push(path);
         }
     }

@@ -98,7 +98,7 @@ impl Own {
     /// The values by name and labels, as soon as they hold.
     async fn settled(
         &self,
-        holds: impl Fn(&BTreeMap<String, f64>) -> bool,
+        holds: impl Fn(&BTreeMap<String, f64>) -> bool + Sync,
     ) -> (String, BTreeMap<String, f64>) {
         let settled = async {
             loop {

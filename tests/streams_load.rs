@@ -30,7 +30,7 @@ async fn rig(ids: &[&str], streams: &str) -> Rig {
     );
     // a thousand watchers come while the first look is under way
     let source = "budget: { per_second: 10000, per_hour: 1000000, concurrency: 500 }, status_timeout: 2m";
-    Setup { rest, source, ..setup }.start().await
+    Setup { source, rest, ..setup }.start().await
 }
 
 /// The sixth look finds the end. How often the job was looked at, and how long the last four intervals were.

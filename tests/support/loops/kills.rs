@@ -132,8 +132,8 @@ async fn turn(stage: &Stage, replicas: &mut Vec<Replica>, kill: usize, gaps: &mu
     let victim = replicas.swap_remove(fastrand::usize(..replicas.len()));
     let ids: Vec<String> = (0..TRACKED).map(|number| format!("t{kill}n{number}")).collect();
     for id in &ids {
-    site.runs(id);
-}
+        site.runs(id);
+    }
     let refs: Vec<Value> = ids.iter().map(|id| external("mind", id)).collect();
     let (name, labels) = ("kill", format!("{kill}"));
     let track = "mutation($refs: [JobRef!]!, $labels: [LabelInput!]!) { trackJobs(input: { refs: $refs, labels: $labels }) { __typename } }";
@@ -163,8 +163,8 @@ async fn turn(stage: &Stage, replicas: &mut Vec<Replica>, kill: usize, gaps: &mu
         stage.bad.lock().unwrap().push(format!("{id} is tracked, and nobody looks at it"));
     }
     for id in &ids {
-    site.ends(id);
-}
+        site.ends(id);
+    }
     for replica in &*replicas {
         let list = "query($labels: [LabelInput!]!) { trackedJobs(first: 10, filter: { labels: $labels }) { nodes { externalId state failure { message } } } }";
         let all_ended = until(|| async {

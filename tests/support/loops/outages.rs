@@ -47,14 +47,14 @@ pub(crate) async fn run(
         let on: Vec<String> = (0..RUNNING).map(|number| format!("o{turn}r{number}")).collect();
         over.iter().chain(&on).for_each(|id| site.runs(id));
         for id in &over {
-    site.ends(id);
-}
+            site.ends(id);
+        }
         let ids: Vec<&str> = over.iter().chain(&on).map(String::as_str).collect();
         let mut before = Before::new();
         checked += ask_all(&replicas, &ids, &mut before, &mut bad).await;
         for id in &over {
-    site.forget(id);
-}
+            site.forget(id);
+        }
         let dealt = deal(blow, &mut site).await;
         let began = Instant::now();
         while began.elapsed() < WHILE {
@@ -79,8 +79,8 @@ pub(crate) async fn run(
         }
         checked += ask_all(&replicas, &ids, &mut before, &mut bad).await + told.len();
         for id in &on {
-    site.ends(id);
-}
+            site.ends(id);
+        }
         bad.extend(dealt);
         progress(turn + 1, &bad);
     }
