@@ -236,9 +236,19 @@ async fn who_overslept_a_turn_keeps_nothing_also_while_redis_is_away() {
     assert_eq!(one.store().keep_under(stale, late).await.unwrap(), None);
     assert_eq!(held(&one, "a").await, None);
     assert!(!one.store().note_missing_under(&key("a"), late).await.unwrap());
-    let again = one.turns().claim(&[key("b")], Unless::Never).await;
-    assert_eq!(again, [Claim::Mine(Fence::Alone)]);
+    // Nor may a look without a turn take longer than one with a turn: others may have looked meanwhile.
+    let alone = async || {
+        let claims = one.turns().claim(&[key("b")], Unless::Never).await;
+        assert_eq!(claims, [Claim::Mine(Fence::Alone)]);
+        Instant::now()
+    };
+    let claimed = alone().await;
+    until("as long as a lease", || async { (claimed.elapsed() > LEASE).then_some(()) }).await;
+    one.turns().renew(&[(key("b"), Fence::Alone)]).await;
+    let stale = seen("b", Life::Running, 1);
+    assert_eq!(one.store().keep_under(stale, Fence::Alone).await.unwrap(), None);
     let fresh = seen("b", Life::Succeeded, 2);
+    alone().await;
     assert!(one.store().keep_under(fresh.clone(), Fence::Alone).await.unwrap().is_some());
     assert_eq!(held(&one, "b").await, Some(fresh));
 }

@@ -430,7 +430,8 @@ impl JobStore for RedisStore {
 
     fn keep_under(&self, new: Observation, fence: Fence) -> BoxFuture<'_, Result<Option<Kept>, StoreError>> {
         Box::pin(async move {
-            let shared = self.share(new.clone(), fence).await;
+            let lasted = fence != Fence::Alone || self.shared.held.lasts(&new.job.key, fence);
+            let shared = if lasted { self.share(new.clone(), fence).await } else { Err(Away::Slow) };
             let lasts = self.shared.held.lasts(&new.job.key, fence);
             self.shared.held.forget(&new.job.key, fence);
             match shared {
@@ -451,6 +452,11 @@ impl JobStore for RedisStore {
         fence: Fence,
     ) -> BoxFuture<'a, Result<bool, StoreError>> {
         Box::pin(async move {
+            if fence == Fence::Alone && !self.shared.held.lasts(key, fence) {
+                self.shared.held.forget(key, fence);
+                self.refused(key);
+                return Ok(false);
+            }
             let (keep, epoch) = (millis(self.retention.missing), epoch(fence));
             let (channel, id) = (self.shared.keys.feed(), key.node_id());
             let arguments: [&[u8]; 5] = [

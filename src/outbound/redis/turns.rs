@@ -18,6 +18,9 @@ use crate::ports::turns::{Claim, Fence, Turns, Unless};
 /// Beyond so many turns those that ran out are forgotten.
 const HELD_MAX: usize = 4_096;
 
+/// Stands for the epoch of a look without a turn, because the server could not be asked for one. No turn has it.
+const ALONE: u64 = 0;
+
 /// Until when this process may believe in its turns, by its own clock: for when the server cannot be asked. Earlier than the
 /// server says, because it is counted from before the question.
 #[derive(Debug, Default)]
@@ -35,18 +38,29 @@ impl Held {
 
     /// Whether a turn lasts, for all this process knows.
     pub(super) fn lasts(&self, key: &JobKey, fence: Fence) -> bool {
+        let held = self.lock().get(key).copied();
         match fence {
-            Fence::Alone => true,
-            Fence::Epoch(epoch) => {
-                self.lock().get(key).is_some_and(|(held, until)| *held == epoch && Instant::now() < *until)
-            }
+            // What was not looked at by a claim, such as what is written back, has no end.
+            Fence::Alone => held.is_none_or(|(held, until)| held != ALONE || Instant::now() < until),
+            Fence::Epoch(epoch) => held.is_some_and(|(held, until)| held == epoch && Instant::now() < until),
+        }
+    }
+
+    /// Lets a look without a turn go on as long as one with a turn could, unless it has overslept.
+    fn extend(&self, key: &JobKey, lease: Duration) {
+        let now = Instant::now();
+        if let Some((ALONE, until)) = self.lock().get_mut(key)
+            && now < *until
+        {
+            *until = now + lease;
         }
     }
 
     /// Forgets a turn that has ended.
     pub(super) fn forget(&self, key: &JobKey, fence: Fence) {
         let mut held = self.lock();
-        if held.get(key).is_some_and(|(epoch, _)| fence == Fence::Epoch(*epoch)) {
+        let epoch = if let Fence::Epoch(epoch) = fence { epoch } else { ALONE };
+        if held.get(key).is_some_and(|(held, _)| *held == epoch) {
             held.remove(key);
         }
     }
@@ -65,7 +79,11 @@ impl Turns for RedisTurns {
         Box::pin(async move {
             let claims = keys.iter().map(async |key| {
                 // Nobody to ask: everyone looks for themselves, within their share of the budget.
-                self.0.claim(key, unless).await.unwrap_or(Claim::Mine(Fence::Alone))
+                let claim = self.0.claim(key, unless).await;
+                claim.unwrap_or_else(|_| {
+                    self.0.held.note(key, ALONE, Instant::now() + self.0.lease);
+                    Claim::Mine(Fence::Alone)
+                })
             });
             join_all(claims).await
         })
@@ -120,6 +138,9 @@ impl Shared {
     }
 
     async fn renew(&self, key: &JobKey, fence: Fence) {
+        if fence == Fence::Alone {
+            self.held.extend(key, self.lease);
+        }
         if let Fence::Epoch(number) = fence {
             let (epoch, lease, asked) = (epoch(fence), millis(self.lease), Instant::now());
             let arguments: [&[u8]; 3] = [self.owner.as_bytes(), epoch.as_bytes(), lease.as_bytes()];
