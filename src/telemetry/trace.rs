@@ -45,9 +45,6 @@ pub fn is_on() -> bool {
 
 /// The span that is being worked under: trace, span, and whether it is exported. For exemplars and lines of the log.
 pub fn current() -> Option<(TraceId, SpanId, bool)> {
-    if !is_on() {
-        return None;
-    }
     Context::map_current(|context| {
         let span = context.span();
         let span = span.span_context();

@@ -263,8 +263,8 @@ async fn a_drain_and_a_revocation_end_sockets_with_their_codes() {
     };
     let ends = clients.iter_mut().map(async |client| (client.end().await.0, start.elapsed()));
     let (took, ends) = tokio::join!(drained, futures_util::future::join_all(ends));
-    assert!(took <= SECOND + Duration::from_millis(10), "{took:?}");
+    assert!(took <= SECOND * 5 + Duration::from_millis(10), "{took:?}");
     assert!(ends.iter().all(|(code, _)| *code == Some(1012)), "{ends:?}");
-    let early = ends.iter().filter(|(_, at)| *at < SECOND / 2).count();
+    let early = ends.iter().filter(|(_, at)| *at < SECOND * 5 / 2).count();
     assert!((24..=26).contains(&early), "{early} of 50 in the first half");
 }
