@@ -33,11 +33,11 @@ pub fn router(readiness: Readiness, metrics: Metrics) -> Router {
     Router::new()
         .route("/livez", get(|| async { "alive\n" }))
         .route("/metrics", get(move |headers: HeaderMap| std::future::ready(metrics.answer(&headers))))
-        .route("/readyz", get(move |readiness| ready(readiness, remarks)))
+        .route("/readyz", get(move |readiness| std::future::ready(ready(readiness, &remarks))))
         .with_state(readiness)
 }
 
-async fn ready(State(readiness): State<Readiness>, metrics: Metrics) -> (StatusCode, String) {
+fn ready(State(readiness): State<Readiness>, metrics: &Metrics) -> (StatusCode, String) {
     let (status, word) = if readiness.is_ready() {
         (StatusCode::OK, "ready\n")
     } else {

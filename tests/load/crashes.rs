@@ -99,7 +99,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn embedded(times: usize, progress: impl Fn(usize, &[String])) -> Outcome {
+async fn embedded(times: usize, progress: impl Fn(usize, &[String]) + Send + Sync) -> Outcome {
     let came = crashes::run(times, |so_far| progress(so_far.kills, &so_far.lost)).await;
     let notes = vec![
         format!("{} ends told, {} files set aside", came.told, came.set_aside),

@@ -188,12 +188,12 @@ async fn watched(replica: SocketAddr, id: &str) -> Option<String> {
     );
     let body = json!({ "query": query, "variables": { "refs": [external("mind", id)] } }).to_string();
     let answer = exchange(replica, "text/event-stream", &body).await?;
-    let updates = answer.lines().filter_map(|line| {
+    let mut updates = answer.lines().filter_map(|line| {
         let event: Value = serde_json::from_str(line.strip_prefix("data: ")?).ok()?;
         let update = &event["data"]["jobUpdates"];
         (update["isFinal"] == true).then(|| told(&update["result"]))
     });
-    updates.last()
+    updates.next_back()
 }
 
 async fn exchange(replica: SocketAddr, accept: &str, body: &str) -> Option<String> {

@@ -10,11 +10,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 
+use super::Shared;
 use super::ledger::Mirror;
 use super::link::Away;
 use super::scripts::{epoch, millis};
 use super::seal::Sealer;
-use super::{Shared, counts};
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 use crate::outbound::stores::memory::{MemoryStore, Retention, fits};
@@ -272,15 +272,9 @@ impl RedisStore {
         let link = &self.shared.link;
         let written = written(link.run(&link.scripts.keep, &[name], &arguments).await?)?;
         if let Written::TurnOver = written {
-            self.refused(key);
+            self.shared.refused(key);
         }
         Ok(written)
-    }
-
-    /// Counts a write that came when its turn was over.
-    fn refused(&self, key: &JobKey) {
-        counts::add(&self.shared.link.counts.fence_refusals);
-        tracing::debug!(job = %key, "a turn was over before what it found was written; nothing of it is kept");
     }
 
     /// Puts a job where lists and late readers find it. Done before it is written: a name without a record is harmless.
@@ -403,17 +397,18 @@ impl JobStore for RedisStore {
 
     fn keep_under(&self, new: Observation, fence: Fence) -> BoxFuture<'_, Result<Option<Kept>, StoreError>> {
         Box::pin(async move {
-            let lasted = fence != Fence::Alone || self.shared.held.lasts(&new.job.key, fence);
-            let shared = if lasted { self.share(new.clone(), fence).await } else { Err(Away::Slow) };
-            let lasts = self.shared.held.lasts(&new.job.key, fence);
-            self.shared.held.forget(&new.job.key, fence);
+            let key = new.job.key.clone();
+            if fence == Fence::Alone && self.shared.overslept(&key, fence) {
+                return Ok(None);
+            }
+            let shared = self.share(new.clone(), fence).await;
+            // Redis cannot say whose turn it is. Who overslept knows that without it.
+            if shared.is_err() && self.shared.overslept(&key, fence) {
+                return Ok(None);
+            }
+            self.shared.held.forget(&key, fence);
             match shared {
                 Ok(kept) => Ok(kept),
-                // Redis cannot say whose turn it is. One that overslept its lease knows that itself.
-                Err(_) if !lasts => {
-                    self.refused(&new.job.key);
-                    Ok(None)
-                }
                 Err(_) => self.hold_alone(new).await.map(Some),
             }
         })
@@ -425,9 +420,7 @@ impl JobStore for RedisStore {
         fence: Fence,
     ) -> BoxFuture<'a, Result<bool, StoreError>> {
         Box::pin(async move {
-            if fence == Fence::Alone && !self.shared.held.lasts(key, fence) {
-                self.shared.held.forget(key, fence);
-                self.refused(key);
+            if fence == Fence::Alone && self.shared.overslept(key, fence) {
                 return Ok(false);
             }
             let (keep, epoch) = (millis(self.retention.missing), epoch(fence));
@@ -442,10 +435,12 @@ impl JobStore for RedisStore {
             let link = &self.shared.link;
             let name = self.shared.keys.job(key);
             let outcome = link.run(&link.scripts.missing, &[&name], &arguments).await.and_then(written);
-            let lasts = self.shared.held.lasts(key, fence);
+            if outcome.is_err() && self.shared.overslept(key, fence) {
+                return Ok(false);
+            }
             self.shared.held.forget(key, fence);
-            if matches!(outcome, Ok(Written::TurnOver)) || (outcome.is_err() && !lasts) {
-                self.refused(key);
+            if matches!(outcome, Ok(Written::TurnOver)) {
+                self.shared.refused(key);
                 return Ok(false);
             }
             self.near.note_missing(key).await.map(|()| true)

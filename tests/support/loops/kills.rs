@@ -131,7 +131,9 @@ async fn turn(stage: &Stage, replicas: &mut Vec<Replica>, kill: usize, gaps: &mu
     let site = &stage.site;
     let victim = replicas.swap_remove(fastrand::usize(..replicas.len()));
     let ids: Vec<String> = (0..TRACKED).map(|number| format!("t{kill}n{number}")).collect();
-    ids.iter().for_each(|id| site.runs(id));
+    for id in &ids {
+        site.runs(id);
+    }
     let refs: Vec<Value> = ids.iter().map(|id| external("mind", id)).collect();
     let (name, labels) = ("kill", format!("{kill}"));
     let track = "mutation($refs: [JobRef!]!, $labels: [LabelInput!]!) { trackJobs(input: { refs: $refs, labels: $labels }) { __typename } }";
@@ -149,9 +151,10 @@ async fn turn(stage: &Stage, replicas: &mut Vec<Replica>, kill: usize, gaps: &mu
         while !waiting.is_empty() {
             ticks.tick().await;
             for asked in site.upstreams.record() {
-                if asked.started > died && waiting.iter().any(|id| asked.ids.contains(id)) {
-                    gaps.push(asked.started - died);
+                if asked.started > died {
+                    let before = waiting.len();
                     waiting.retain(|id| !asked.ids.contains(id));
+                    gaps.extend((waiting.len()..before).map(|_| asked.started - died));
                 }
             }
         }
@@ -160,7 +163,9 @@ async fn turn(stage: &Stage, replicas: &mut Vec<Replica>, kill: usize, gaps: &mu
     for id in waiting {
         stage.bad.lock().unwrap().push(format!("{id} is tracked, and nobody looks at it"));
     }
-    ids.iter().for_each(|id| site.ends(id));
+    for id in &ids {
+        site.ends(id);
+    }
     for replica in &*replicas {
         let list = "query($labels: [LabelInput!]!) { trackedJobs(first: 10, filter: { labels: $labels }) { nodes { externalId state failure { message } } } }";
         let all_ended = until(|| async {

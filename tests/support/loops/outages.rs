@@ -45,12 +45,18 @@ pub(crate) async fn run(
     for turn in 0..times {
         let over: Vec<String> = (0..ENDED).map(|number| format!("o{turn}e{number}")).collect();
         let on: Vec<String> = (0..RUNNING).map(|number| format!("o{turn}r{number}")).collect();
-        over.iter().chain(&on).for_each(|id| site.runs(id));
-        over.iter().for_each(|id| site.ends(id));
+        for id in over.iter().chain(&on) {
+            site.runs(id);
+        }
+        for id in &over {
+            site.ends(id);
+        }
         let ids: Vec<&str> = over.iter().chain(&on).map(String::as_str).collect();
         let mut before = Before::new();
         checked += ask_all(&replicas, &ids, &mut before, &mut bad).await;
-        over.iter().for_each(|id| site.forget(id));
+        for id in &over {
+            site.forget(id);
+        }
         let dealt = deal(blow, &mut site).await;
         let began = Instant::now();
         while began.elapsed() < WHILE {
@@ -74,7 +80,9 @@ pub(crate) async fn run(
             bad.extend(site.check(third.address, &told).await);
         }
         checked += ask_all(&replicas, &ids, &mut before, &mut bad).await + told.len();
-        on.iter().for_each(|id| site.ends(id));
+        for id in &on {
+            site.ends(id);
+        }
         bad.extend(dealt);
         progress(turn + 1, &bad);
     }
