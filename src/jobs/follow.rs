@@ -4,6 +4,7 @@
 //! reader sees fewer values, never an old one for ever. All decisions are made here under one short lock, without
 //! awaiting; the loop that acts on them is `poller`.
 
+mod followed;
 mod habits;
 mod interest;
 mod live;
@@ -15,7 +16,6 @@ mod turns;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,11 +24,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::domain::durations::Durations;
-use crate::domain::error::ProblemCode;
 use crate::domain::id::{JobKey, SourceName};
 use crate::domain::observation::Observation;
 use crate::domain::pace::Pace;
-use crate::domain::state::JobState;
 use crate::ports::ledger::Ledger;
 use crate::ports::upstream::LookError;
 use crate::telemetry::meters;
@@ -438,74 +436,4 @@ impl State {
         self.set_agenda(key, None);
         true
     }
-}
-
-impl Followed {
-    fn new(number: u64, key: &JobKey, tallies: &Arc<Tallies>) -> Self {
-        Self {
-            number,
-            phase: phase(key),
-            news: watch::Sender::new(Told::default()),
-            interests: BTreeMap::new(),
-            since: Instant::now(),
-            seen_at: Instant::now(),
-            learned: None,
-            failures: 0,
-            paused_until: None,
-            on_agenda: None,
-            looking: false,
-            stand_by: false,
-            idle_since: None,
-            tally: Tally::new(tallies),
-        }
-    }
-
-    /// Gives up on a job that has been missing, unknown or in one state for longer than it is followed. A missing one is
-    /// looked for as long for the last who came as for the first.
-    fn give_up_if_due(&self, settings: &FollowSettings) {
-        let newest = self.interests.last_key_value().map(|(_, wish)| wish.since.elapsed());
-        let mut lasted = self.since.elapsed();
-        self.news.send_if_modified(|told| {
-            let (limit, why) = if told.is_missing() {
-                lasted = newest.map_or(lasted, |newest| lasted.min(newest));
-                (settings.missing_for, ProblemCode::NotFound)
-            } else if told.state() == Some(JobState::Unknown) {
-                (settings.unknown_for, ProblemCode::FollowLimit)
-            } else {
-                (settings.at_most, ProblemCode::FollowLimit)
-            };
-            let over = lasted >= limit && !told.is_over();
-            if over {
-                told.give_up(why);
-            }
-            over
-        });
-    }
-
-    fn is_over(&self) -> bool {
-        self.news.borrow().is_over()
-    }
-
-    /// Follows a job again that was given up: someone new asks. Says whether it was.
-    fn begin_anew(&mut self) -> bool {
-        let begins = self.news.send_if_modified(Told::begin_anew);
-        if begins {
-            self.since = Instant::now();
-            self.failures = 0;
-        }
-        begins
-    }
-
-    fn interval(&self, settings: &FollowSettings, now: Instant) -> Duration {
-        let tightest = self.interests.values().filter_map(|wish| wish.max_staleness).min();
-        let (age, learned) = (now.duration_since(self.since), self.learned.as_deref());
-        settings.pace.interval(age, learned, tightest, self.failures, self.phase)
-    }
-}
-
-/// The phase of a job, from 0 to 1: spreads jobs that began together, the same way in every process.
-fn phase(key: &JobKey) -> f64 {
-    let mut hasher = DefaultHasher::new();
-    key.hash(&mut hasher);
-    f64::from(u32::try_from(hasher.finish() >> 32).unwrap_or(0)) / f64::from(u32::MAX)
 }

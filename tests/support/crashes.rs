@@ -89,7 +89,7 @@ pub(crate) async fn ask(address: SocketAddr, ids: Vec<String>) -> Vec<(String, S
 }
 
 /// Kills a gateway so many times, each time after it told some ends and while it is about to tell more.
-pub(crate) async fn run(kills: usize, mut progress: impl FnMut(&Outcome)) -> Outcome {
+pub(crate) async fn run(kills: usize, mut progress: impl FnMut(&Outcome) + Send) -> Outcome {
     let folder = Folder::new();
     let simulator = Simulator::start(Setup::default().scenario, Addresses::ephemeral()).await.unwrap();
     let upstreams = simulator.handle();

@@ -2,22 +2,23 @@
 //! anything else is read again, because another replica may know better. What cannot be shared now is held here and
 //! written later, so an answer never goes back to an older one.
 
+mod lists;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use jiff::Timestamp;
 
+use super::Shared;
 use super::ledger::Mirror;
 use super::link::Away;
 use super::scripts::{epoch, millis};
 use super::seal::{Opened, Sealer};
-use super::{Shared, counts};
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
-use crate::outbound::stores::memory::{MemoryStore, Retention, fits};
+use crate::outbound::stores::memory::{MemoryStore, Retention};
 use crate::outbound::stores::record;
 use crate::ports::BoxFuture;
 use crate::ports::store::{JobStore, Kept, ListFilter, StoreError, StoreHealth};
@@ -31,8 +32,6 @@ const TRIES: usize = 4;
 const UNWRITTEN_MAX: usize = 100_000;
 /// Ends written back at the same time.
 const AT_ONCE: usize = 64;
-/// The least number of names read from the index at once.
-const PAGE: usize = 100;
 
 /// The jobs that replicas share.
 #[derive(Debug)]
@@ -291,91 +290,9 @@ impl RedisStore {
         let link = &self.shared.link;
         let written = written(link.run(&link.scripts.keep, &[name], &arguments).await?)?;
         if let Written::TurnOver = written {
-            self.refused(key);
+            self.shared.refused(key);
         }
         Ok(written)
-    }
-
-    /// Counts a write that came when its turn was over.
-    fn refused(&self, key: &JobKey) {
-        counts::add(&self.shared.link.counts.fence_refusals);
-        tracing::debug!(job = %key, "a turn was over before what it found was written; nothing of it is kept");
-    }
-
-    /// Whether there is a record, readable or not.
-    async fn is_kept(&self, key: &JobKey) -> Result<bool, Away> {
-        let there = redis::cmd("HEXISTS").arg(self.shared.keys.job(key)).arg("r").to_owned();
-        self.shared.link.ask(&there).await
-    }
-
-    /// Puts a job where lists and late readers find it. Done before it is written: a name without a record is harmless.
-    async fn index(&self, bytes: &[u8]) -> Result<(), Away> {
-        let now = now_ms().to_string();
-        let index = redis::cmd("ZADD").arg(self.shared.keys.index()).arg(0).arg(bytes).to_owned();
-        let recent = redis::cmd("ZADD").arg(self.shared.keys.recent()).arg(now).arg(bytes).to_owned();
-        let (index, recent) =
-            tokio::join!(self.shared.link.ask::<i64>(&index), self.shared.link.ask::<i64>(&recent));
-        index.and(recent).map(drop)
-    }
-
-    /// The jobs that changed within the last `within`, by the clocks of those who changed them; forgets much older ones.
-    pub(super) async fn changed_within(&self, within: Duration) -> Result<Vec<JobKey>, Away> {
-        let since = now_ms().saturating_sub(i64::try_from(within.as_millis()).unwrap_or(i64::MAX));
-        let recent = self.shared.keys.recent();
-        let forget = redis::cmd("ZREMRANGEBYSCORE")
-            .arg(&recent)
-            .arg("-inf")
-            .arg(since.saturating_sub(3_600_000))
-            .to_owned();
-        self.shared.link.ask::<i64>(&forget).await?;
-        let range = redis::cmd("ZRANGEBYSCORE").arg(&recent).arg(since).arg("+inf").to_owned();
-        let names: Vec<Vec<u8>> = self.shared.link.ask(&range).await?;
-        Ok(names.iter().filter_map(|name| record::read_key(name)).collect())
-    }
-
-    async fn list_shared(
-        &self,
-        filter: &ListFilter,
-        after: Option<&JobKey>,
-        limit: usize,
-    ) -> Result<Vec<Observation>, Away> {
-        let index = self.shared.keys.index();
-        let mut from =
-            after.map_or_else(|| b"-".to_vec(), |key| [b"(", &record::key_bytes(key)[..]].concat());
-        let mut page = Vec::new();
-        loop {
-            let size = limit.max(PAGE);
-            let range = redis::cmd("ZRANGEBYLEX")
-                .arg(&index)
-                .arg(&from)
-                .arg("+")
-                .arg("LIMIT")
-                .arg(0)
-                .arg(size)
-                .to_owned();
-            let names: Vec<Vec<u8>> = self.shared.link.ask(&range).await?;
-            let keys: Vec<JobKey> = names.iter().filter_map(|name| record::read_key(name)).collect();
-            let of_source = |key: &&JobKey| filter.sources.is_empty() || filter.sources.contains(&key.source);
-            let wanted: Vec<JobKey> = keys.iter().filter(of_source).cloned().collect();
-            let held = self.get(&wanted).await.unwrap_or_default();
-            for (key, held) in wanted.iter().zip(held) {
-                match held {
-                    Some(held) if fits(filter, &held) => page.push(held),
-                    Some(_) => {}
-                    // A record of a newer version is there all the same.
-                    None if self.is_kept(key).await? => {}
-                    None => {
-                        let gone = redis::cmd("ZREM").arg(&index).arg(record::key_bytes(key)).to_owned();
-                        self.shared.link.ask::<i64>(&gone).await?;
-                    }
-                }
-            }
-            let Some(last) = names.last().filter(|_| names.len() == size && page.len() < limit) else {
-                page.truncate(limit);
-                return Ok(page);
-            };
-            from = [b"(", &last[..]].concat();
-        }
     }
 }
 
@@ -430,17 +347,18 @@ impl JobStore for RedisStore {
 
     fn keep_under(&self, new: Observation, fence: Fence) -> BoxFuture<'_, Result<Option<Kept>, StoreError>> {
         Box::pin(async move {
-            let lasted = fence != Fence::Alone || self.shared.held.lasts(&new.job.key, fence);
-            let shared = if lasted { self.share(new.clone(), fence).await } else { Err(Away::Slow) };
-            let lasts = self.shared.held.lasts(&new.job.key, fence);
-            self.shared.held.forget(&new.job.key, fence);
+            let key = new.job.key.clone();
+            if fence == Fence::Alone && self.shared.overslept(&key, fence) {
+                return Ok(None);
+            }
+            let shared = self.share(new.clone(), fence).await;
+            // Redis cannot say whose turn it is. Who overslept knows that without it.
+            if shared.is_err() && self.shared.overslept(&key, fence) {
+                return Ok(None);
+            }
+            self.shared.held.forget(&key, fence);
             match shared {
                 Ok(kept) => Ok(kept),
-                // Redis cannot say whose turn it is. One that overslept its lease knows that itself.
-                Err(_) if !lasts => {
-                    self.refused(&new.job.key);
-                    Ok(None)
-                }
                 Err(_) => self.hold_alone(new).await.map(Some),
             }
         })
@@ -452,9 +370,7 @@ impl JobStore for RedisStore {
         fence: Fence,
     ) -> BoxFuture<'a, Result<bool, StoreError>> {
         Box::pin(async move {
-            if fence == Fence::Alone && !self.shared.held.lasts(key, fence) {
-                self.shared.held.forget(key, fence);
-                self.refused(key);
+            if fence == Fence::Alone && self.shared.overslept(key, fence) {
                 return Ok(false);
             }
             let (keep, epoch) = (millis(self.retention.missing), epoch(fence));
@@ -469,10 +385,12 @@ impl JobStore for RedisStore {
             let link = &self.shared.link;
             let name = self.shared.keys.job(key);
             let outcome = link.run(&link.scripts.missing, &[&name], &arguments).await.and_then(written);
-            let lasts = self.shared.held.lasts(key, fence);
+            if outcome.is_err() && self.shared.overslept(key, fence) {
+                return Ok(false);
+            }
             self.shared.held.forget(key, fence);
-            if matches!(outcome, Ok(Written::TurnOver)) || (outcome.is_err() && !lasts) {
-                self.refused(key);
+            if matches!(outcome, Ok(Written::TurnOver)) {
+                self.shared.refused(key);
                 return Ok(false);
             }
             self.near.note_missing(key).await.map(|()| true)
@@ -514,12 +432,6 @@ impl JobStore for RedisStore {
             self.shared.work_off_rest().await;
         })
     }
-}
-
-/// The time by this machine's clock, for scores that replicas compare within minutes.
-#[expect(clippy::disallowed_methods, reason = "a score, not a time that anybody is told")]
-fn now_ms() -> i64 {
-    Timestamp::now().as_millisecond()
 }
 
 fn written(code: i64) -> Result<Written, Away> {

@@ -37,7 +37,7 @@ impl Held {
     }
 
     /// Whether a turn lasts, for all this process knows.
-    pub(super) fn lasts(&self, key: &JobKey, fence: Fence) -> bool {
+    fn lasts(&self, key: &JobKey, fence: Fence) -> bool {
         let held = self.lock().get(key).copied();
         match fence {
             // What was not looked at by a claim, such as what is written back, has no end.
@@ -111,6 +111,22 @@ impl Feed for RedisTurns {
 }
 
 impl Shared {
+    /// Whether a turn has run out by this process's own clock; counts what was to be written in it as refused.
+    pub(super) fn overslept(&self, key: &JobKey, fence: Fence) -> bool {
+        let over = !self.held.lasts(key, fence);
+        if over {
+            self.held.forget(key, fence);
+            self.refused(key);
+        }
+        over
+    }
+
+    /// Counts a write that came when its turn was over.
+    pub(super) fn refused(&self, key: &JobKey) {
+        counts::add(&self.link.counts.fence_refusals);
+        tracing::debug!(job = %key, "a turn was over before what it found was written; nothing of it is kept");
+    }
+
     async fn claim(&self, key: &JobKey, unless: Unless) -> Result<Claim, Away> {
         let (mode, value) = match unless {
             Unless::KeptWithin(span) => ("w", millis(span)),

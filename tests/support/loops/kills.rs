@@ -151,9 +151,10 @@ async fn turn(stage: &Stage, replicas: &mut Vec<Replica>, kill: usize, gaps: &mu
         while !waiting.is_empty() {
             ticks.tick().await;
             for asked in site.upstreams.record() {
-                if asked.started > died && waiting.iter().any(|id| asked.ids.contains(id)) {
-                    gaps.push(asked.started - died);
+                if asked.started > died {
+                    let before = waiting.len();
                     waiting.retain(|id| !asked.ids.contains(id));
+                    gaps.extend((waiting.len()..before).map(|_| asked.started - died));
                 }
             }
         }

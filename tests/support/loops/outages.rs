@@ -45,7 +45,9 @@ pub(crate) async fn run(
     for turn in 0..times {
         let over: Vec<String> = (0..ENDED).map(|number| format!("o{turn}e{number}")).collect();
         let on: Vec<String> = (0..RUNNING).map(|number| format!("o{turn}r{number}")).collect();
-        over.iter().chain(&on).for_each(|id| site.runs(id));
+        for id in over.iter().chain(&on) {
+            site.runs(id);
+        }
         for id in &over {
             site.ends(id);
         }

@@ -1,0 +1,86 @@
+//! One followed job: when it is given up, begun anew, and looked at again.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::tally::{Tallies, Tally};
+use super::told::Told;
+use super::{FollowSettings, Followed};
+use crate::domain::error::ProblemCode;
+use crate::domain::id::JobKey;
+use crate::domain::state::JobState;
+
+impl Followed {
+    pub(super) fn new(number: u64, key: &JobKey, tallies: &Arc<Tallies>) -> Self {
+        Self {
+            number,
+            phase: phase(key),
+            news: watch::Sender::new(Told::default()),
+            interests: BTreeMap::new(),
+            since: Instant::now(),
+            seen_at: Instant::now(),
+            learned: None,
+            failures: 0,
+            paused_until: None,
+            on_agenda: None,
+            looking: false,
+            stand_by: false,
+            idle_since: None,
+            tally: Tally::new(tallies),
+        }
+    }
+
+    /// Gives up on a job that has been missing, unknown or in one state for longer than it is followed. A missing one is
+    /// looked for as long for the last who came as for the first.
+    pub(super) fn give_up_if_due(&self, settings: &FollowSettings) {
+        let newest = self.interests.last_key_value().map(|(_, wish)| wish.since.elapsed());
+        let mut lasted = self.since.elapsed();
+        self.news.send_if_modified(|told| {
+            let (limit, why) = if told.is_missing() {
+                lasted = newest.map_or(lasted, |newest| lasted.min(newest));
+                (settings.missing_for, ProblemCode::NotFound)
+            } else if told.state() == Some(JobState::Unknown) {
+                (settings.unknown_for, ProblemCode::FollowLimit)
+            } else {
+                (settings.at_most, ProblemCode::FollowLimit)
+            };
+            let over = lasted >= limit && !told.is_over();
+            if over {
+                told.give_up(why);
+            }
+            over
+        });
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.news.borrow().is_over()
+    }
+
+    /// Follows a job again that was given up: someone new asks. Says whether it was.
+    pub(super) fn begin_anew(&mut self) -> bool {
+        let begins = self.news.send_if_modified(Told::begin_anew);
+        if begins {
+            self.since = Instant::now();
+            self.failures = 0;
+        }
+        begins
+    }
+
+    pub(super) fn interval(&self, settings: &FollowSettings, now: Instant) -> Duration {
+        let tightest = self.interests.values().filter_map(|wish| wish.max_staleness).min();
+        let (age, learned) = (now.duration_since(self.since), self.learned.as_deref());
+        settings.pace.interval(age, learned, tightest, self.failures, self.phase)
+    }
+}
+
+/// The phase of a job, from 0 to 1: spreads jobs that began together, the same way in every process.
+fn phase(key: &JobKey) -> f64 {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    f64::from(u32::try_from(hasher.finish() >> 32).unwrap_or(0)) / f64::from(u32::MAX)
+}
