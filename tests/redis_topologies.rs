@@ -10,6 +10,7 @@ use jobgate::ports::turns::{Claim, Turns as _, Unless};
 
 use crate::redis_tier::{held, key, run, seen, settings, until};
 use crate::support::redis::{Redis, free_port};
+use crate::support::streams::LIMIT;
 
 /// One job kept and read by another replica, and one turn: what every kind must be able to do.
 async fn works(make: impl Fn() -> Tier + Send + Sync) {
@@ -28,7 +29,9 @@ async fn works(make: impl Fn() -> Tier + Send + Sync) {
     assert_eq!(hears.next().await, News::Gap, "it listens now");
     one.store().keep(seen("f", Life::Running, 9)).await.unwrap();
     let hint = Hint { key: key("f"), what: Done::Changed };
-    assert_eq!(hears.next().await, News::Hints(vec![hint]));
+    // The nodes of a cluster pass on by and by: what was kept before may be heard after.
+    let heard = async { while !matches!(hears.next().await, News::Hints(hints) if hints.contains(&hint)) {} };
+    assert!(tokio::time::timeout(LIMIT, heard).await.is_ok(), "the hint is heard");
 }
 
 #[tokio::test]

@@ -82,6 +82,15 @@ impl Process {
         assert!(sent.success());
     }
 
+    /// Whether every thread of it stands still. A signal to stop takes effect a moment after it was sent.
+    pub(crate) fn is_stopped(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id().unwrap())).unwrap();
+        threads.flatten().all(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+        })
+    }
+
     /// The command line as everybody on the machine can read it.
     pub(crate) fn command_line(&self) -> String {
         let bytes = std::fs::read(format!("/proc/{}/cmdline", self.child.id().unwrap())).unwrap();

@@ -49,6 +49,7 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send
         let stopping = async {
             assert!(until(async || asked(1, false)).await, "the owner asks");
             owner.process.signal("STOP").await;
+            assert!(until(async || owner.process.is_stopped()).await, "the owner stands still");
             let began = Instant::now();
             // What the upstream said before the end reaches the owner when it wakes up.
             site.upstreams.release();
@@ -94,7 +95,14 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send
         }
         let owners = owners.and_then(|mut now| now.pop()).map(|now| now.words);
         if owners.as_ref() != Some(&ended(&id)) {
-            bad.push(format!("{id} has ended, and its old owner says {owners:?}"));
+            // When it was asked for, and how that went: a look that was not held back says nothing of the fence.
+            let record = site.upstreams.record();
+            let asked: Vec<_> = record
+                .iter()
+                .filter(|asked| asked.ids.contains(&id))
+                .map(|asked| (asked.started.elapsed(), asked.ended.map(|at| at.elapsed()), asked.fault))
+                .collect();
+            bad.push(format!("{id} has ended, and its old owner says {owners:?}; asked for {asked:?} ago"));
         }
         site.forget(&id);
         for replica in &replicas {
