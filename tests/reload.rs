@@ -35,6 +35,7 @@ const BUDGET: &str = "per_second: 10000, per_hour: 1000000, concurrency: 500";
 struct Gateway {
     process: Process,
     public: SocketAddr,
+    admin: SocketAddr,
     upstreams: [Simulator; 2],
     folder: PathBuf,
     round: usize,
@@ -60,12 +61,17 @@ impl Gateway {
         let env = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY), ("OTHER_TOKEN", OTHER)];
         let mut process = Process::start(&["serve", "--config", &path], &env);
         let public = process.address("public").await;
-        Self { process, public, upstreams, folder, round: 0 }
+        let admin = process.address("admin").await;
+        Self { process, public, admin, upstreams, folder, round: 0 }
     }
 
     /// Puts another file in the place of the one before, as the kubelet does, and waits until that is in force.
     async fn change(&mut self, sources: &[&str], rest: &str, changed: &str) {
-        let heard = format!("changed=\"{changed}\"");
+        let heard = if changed.contains(' ') {
+            format!(" changed={changed:?} ")
+        } else {
+            format!(" changed={changed} ")
+        };
         let count = |process: &Process| {
             let said = process.said();
             said.lines().filter(|line| line.contains("is reloaded") && line.contains(&heard)).count()
@@ -299,7 +305,7 @@ async fn a_file_is_adopted_once_it_is_whole_and_what_it_names_is_there() {
     gateway.process.find("the refusal", heard("leaves nobody who is known")).await;
     assert_eq!(gateway.ask("alice", "mind", "b", None).await, "RUNNING");
     fs::write(&path, whole).unwrap();
-    gateway.process.find("the rest", heard("changed=\"limits.burst\"")).await;
+    gateway.process.find("the rest", heard(" changed=limits.burst ")).await;
 
     // a secret that comes after the file that names it
     let secret = gateway.folder.join("late-secret");

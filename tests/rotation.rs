@@ -192,7 +192,7 @@ async fn two_hundred_swaps_under_load_fail_nothing_and_leave_no_old_value_in_use
     };
     let load = join_all([ask("mind", "a"), ask("mind", "b"), ask("mind", "a"), ask("metrics", "q")]);
     let ((), counts) = tokio::join!(rotate, load);
-    assert!(counts.iter().all(|count| *count > 50), "{counts:?} requests");
+    assert!(counts.iter().all(|count| *count > 10), "{counts:?} requests");
 
     let mut used = BTreeSet::new();
     for asked in upstream.record_of(Upstream::MindBridge) {
