@@ -95,7 +95,8 @@ impl PushMetricExporter for Collector {
             if let AggregatedMetrics::U64(MetricData::Sum(sum)) = metric.data() {
                 told.extend(sum.data_points().map(|point| {
                     let labels = point.attributes().map(|one| format!("{}={}", one.key, one.value));
-                    let labels: Vec<String> = labels.collect();
+                    let mut labels: Vec<String> = labels.collect();
+                    labels.sort();
                     format!("{name} {unit} {} {}", labels.join(","), point.value())
                 }));
             } else if let AggregatedMetrics::F64(MetricData::Histogram(spread)) = metric.data() {
@@ -145,7 +146,7 @@ fn a_collector_is_told_the_same() {
     provider.force_flush().unwrap();
     let told = collector.0.lock().unwrap().clone();
     for line in [
-        "jobgate_upstream_calls 1 source=told-to-a-collector,outcome=sick 1",
+        "jobgate_upstream_calls 1 outcome=sick,source=told-to-a-collector 1",
         "jobgate_upstream_call_duration_seconds s 14",
         "jobgate_store_degraded 1 1",
         "process_cpu_seconds s",
