@@ -91,7 +91,7 @@ async fn a_thousand_abrupt_resets_leave_nothing_behind() {
 /// They stay connected and take nothing: a machine that went to sleep, or a tab that hangs.
 #[tokio::test]
 async fn a_socket_that_answers_no_ping_is_gone_after_two_of_them() {
-    let rig = rig(&["left", "kept"], "ping_interval: 1s, pong_timeout: 6s").await;
+    let rig = rig(&["left", "kept"], "ping_interval: 1s, pong_timeout: 6s, init_timeout: 1m").await;
     let mut lively = Watcher::open(rig.public, WebSocket, &["kept"]).await;
     assert_eq!(lively.short().await, "SNAPSHOT RUNNING");
     let alone = async {

@@ -196,9 +196,16 @@ impl Ingest {
     /// Holds what the store did not take, unless there is too much of it.
     fn owe(&self, new: &Observation) {
         let mut owed = self.owed();
-        if owed.len() < OWED_MAX || owed.contains_key(&new.job.key) {
-            owed.insert(new.job.key.clone(), new.clone());
+        if owed.len() >= OWED_MAX && !owed.contains_key(&new.job.key) {
+            // an end is never learned again, what goes on is
+            let going_on =
+                owed.values().find(|held| !held.job.is_terminal()).map(|held| held.job.key.clone());
+            match going_on.filter(|_| new.job.is_terminal()) {
+                Some(key) => owed.remove(&key),
+                None => return,
+            };
         }
+        owed.insert(new.job.key.clone(), new.clone());
     }
 
     /// Takes a store's failure as a miss, with one rate-limited warning.

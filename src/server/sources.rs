@@ -108,8 +108,7 @@ impl Sources {
         let mut sources = BTreeMap::new();
         for (name, source) in &next.sources {
             let before = held.get(name);
-            let now = before.filter(|held| held.gone.is_none());
-            if now.is_some_and(|held| held.config.upstream != source.upstream) {
+            if before.is_some_and(|held| held.config.upstream != source.upstream) {
                 let message = "cannot become another upstream while jobgate serves: give the source another name, or restart";
                 faults.push((format!("sources.{name}.upstream"), message.to_owned()));
                 continue;

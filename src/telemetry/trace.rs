@@ -14,7 +14,7 @@ use http::HeaderMap;
 use opentelemetry::context::{ContextGuard, FutureExt as _, WithContext};
 use opentelemetry::propagation::TextMapPropagator as _;
 use opentelemetry::trace::{
-    SpanBuilder, SpanContext, SpanId, Status, TraceContextExt as _, TraceId, Tracer as _,
+    SpanBuilder, SpanContext, SpanId, Status, TraceContextExt as _, TraceId, TraceState, Tracer as _,
 };
 use opentelemetry::{Context, KeyValue, StringValue, Value};
 use opentelemetry_http::HeaderExtractor;
@@ -110,17 +110,28 @@ impl Drop for Active {
     }
 }
 
+/// What headers name, without `tracestate`: every span would carry on what whoever asks has written there.
+fn named_by(headers: &HeaderMap) -> Context {
+    let named =
+        TraceContextPropagator::new().extract_with_context(&Context::new(), &HeaderExtractor(headers));
+    let span = named.span();
+    let span = span.span_context();
+    if !span.is_valid() {
+        return Context::new();
+    }
+    let plain = SpanContext::new(span.trace_id(), span.span_id(), span.trace_flags(), true, TraceState::NONE);
+    Context::new().with_remote_span_context(plain)
+}
+
 impl Place {
     /// What is worked under now.
     pub fn here() -> Self {
         Self(is_on().then(Context::current))
     }
 
-    /// The place that another process names by the W3C headers `traceparent` and `tracestate`; nowhere where it names none.
+    /// The place that another process names by the W3C header `traceparent`; nowhere where it names none.
     pub fn of_headers(headers: &HeaderMap) -> Self {
-        let read =
-            || TraceContextPropagator::new().extract_with_context(&Context::new(), &HeaderExtractor(headers));
-        Self(is_on().then(read))
+        Self(is_on().then(|| named_by(headers)))
     }
 
     /// Says whether there is a trace at all to go on with.
@@ -166,4 +177,28 @@ fn below(build: impl FnOnce() -> SpanBuilder) -> Active {
         return Active(None);
     }
     Context::map_current(|above| begin(above, build))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_names_a_place_and_writes_nothing_into_our_spans() {
+        let (trace, span) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
+        let mut headers = HeaderMap::new();
+        headers.insert("traceparent", format!("00-{trace}-{span}-01").parse().unwrap());
+        headers.insert("tracestate", "a=cAnaRy".parse().unwrap());
+        let context = named_by(&headers);
+        let there = context.span();
+        let there = there.span_context();
+        assert_eq!(
+            (there.trace_id().to_string().as_str(), there.span_id().to_string().as_str()),
+            (trace, span)
+        );
+        assert!(there.is_sampled() && there.is_remote());
+        assert_eq!(there.trace_state().header(), "");
+        headers.insert("traceparent", "00-0-0-01".parse().unwrap());
+        assert!(!named_by(&headers).span().span_context().is_valid());
+    }
 }

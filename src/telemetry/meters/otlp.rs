@@ -33,6 +33,7 @@ pub fn attach_readings(read: &Arc<dyn Read>) {
     if TOLD.get().is_none() {
         return;
     }
+    process::remember_runtime();
     let meter = global::meter(METER);
     for instrument in Instrument::ALL.iter().copied() {
         let read = Arc::clone(read);

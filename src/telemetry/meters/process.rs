@@ -1,5 +1,6 @@
 //! How the process and its runtime stand, and which version it is.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use procfs::process::{LimitValue, Process};
@@ -10,6 +11,16 @@ use super::table::Instrument as I;
 
 static CONFIG_STALE: AtomicBool = AtomicBool::new(false);
 
+/// Of whoever reads from a thread of its own, as a collector's does.
+static RUNTIME: OnceLock<Handle> = OnceLock::new();
+
+/// Remembers the runtime that this thread works in.
+pub(super) fn remember_runtime() {
+    if let Ok(runtime) = Handle::try_current() {
+        RUNTIME.set(runtime).ok();
+    }
+}
+
 /// Notes whether the newest configuration is in force.
 pub(super) fn reloaded(in_force: bool) {
     CONFIG_STALE.store(!in_force, Ordering::Relaxed);
@@ -19,7 +30,7 @@ pub(super) fn reloaded(in_force: bool) {
 pub(super) fn read(out: &mut Readings) {
     out.put_for(I::BuildInfo, env!("CARGO_PKG_VERSION"), 1.0);
     out.put(I::ConfigStale, f64::from(u8::from(CONFIG_STALE.load(Ordering::Relaxed))));
-    if let Ok(runtime) = Handle::try_current() {
+    if let Some(runtime) = Handle::try_current().ok().as_ref().or_else(|| RUNTIME.get()) {
         let metrics = runtime.metrics();
         let workers = metrics.num_workers();
         let busy: f64 = (0..workers).map(|one| metrics.worker_total_busy_duration(one).as_secs_f64()).sum();
