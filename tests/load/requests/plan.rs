@@ -196,6 +196,7 @@ fn configuration(simulator: &Simulator, key: &SecretString) -> String {
          clients:\n  - {{ name: bench, key_sha256: \"{hash}\", sources: [{SOURCE}] }}\n\
          cache: {{ fresh_for: 1h }}\n\
          store: {{ kind: memory }}\n\
+         limits: {{ requests_per_second: 1000000, burst: 1000000, concurrent_requests: 1000 }}\n\
          telemetry: {{ log_format: json }}\n",
         simulator.mindbridge_url()
     )
