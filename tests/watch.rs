@@ -1,5 +1,7 @@
 //! Watching on a paused clock: one asks for all, each end is told once, and nothing is asked for nobody.
 
+mod random;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -18,7 +20,6 @@ use jobgate::jobs::list::JobFilter;
 use jobgate::jobs::track::Labels;
 use jobgate::jobs::watch::{Update, UpdateKind};
 use jobgate::ports::upstream::{Detail, LookError};
-use proptest::prelude::*;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -461,62 +462,4 @@ async fn a_wait_that_ends_without_news_is_as_fresh_as_the_last_look() {
     let house = following();
     let answer = house.jobs.await_end(&Principal::local(), reference("mind", "a"), SECOND * 6).await.unwrap();
     assert!(answer.age < SECOND * 2, "{:?}", answer.age);
-}
-
-/// What happens to one job in a random run.
-#[derive(Clone, Copy, Debug)]
-enum Event {
-    Says(u8),
-    Watch,
-    Leave,
-    Look,
-    Wait(u8),
-}
-
-fn event() -> impl Strategy<Value = Event> {
-    prop_oneof![
-        (0_u8..6).prop_map(Event::Says),
-        Just(Event::Watch),
-        Just(Event::Leave),
-        Just(Event::Look),
-        (1_u8..40).prop_map(Event::Wait),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
-
-    #[test]
-    #[expect(clippy::disallowed_methods, reason = "the watchers live on a runtime that ends with the test")]
-    fn each_watcher_sees_a_forward_sequence_with_one_end(events in proptest::collection::vec(event(), 1..40)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(async {
-            let house = following();
-            let mut watchers = Vec::new();
-            for event in events {
-                match event {
-                    Event::Says(word) => house.mind.says(move |_| match word {
-                        0 => Ok(Life::Queued),
-                        1 => Ok(Life::Running),
-                        2 => Err(LookError::TimedOut),
-                        3 => Err(LookError::NotFound),
-                        4 => Err(LookError::Throttled { retry_after: SECOND * 5 }),
-                        _ => panic!("planted"),
-                    }),
-                    Event::Watch => watchers.push(tokio::spawn(watch(&house, &[("mind", "a")]).collect::<Vec<_>>())),
-                    Event::Leave => watchers.pop().into_iter().for_each(|watcher| watcher.abort()),
-                    Event::Look => drop(house.jobs.lookup_one(&Principal::local(), reference("mind", "a"), None).await),
-                    Event::Wait(seconds) => tokio::time::sleep(SECOND * u32::from(seconds)).await,
-                }
-            }
-            house.mind.says(|_| Ok(Life::Succeeded));
-            for watcher in watchers {
-                let told = watcher.await.unwrap();
-                assert_eq!(told.iter().filter(|update| update.is_final).count(), 1);
-                assert!(told.last().unwrap().is_final);
-                assert_eq!(told.iter().filter(|update| update.kind == UpdateKind::Snapshot).count(), 1);
-                assert!(told.windows(2).all(|pair| pair[0].sequence < pair[1].sequence));
-            }
-        });
-    }
 }

@@ -198,12 +198,13 @@ impl Ingest {
         let mut owed = self.owed();
         if owed.len() >= OWED_MAX && !owed.contains_key(&new.job.key) {
             // an end is never learned again, what goes on is
+            if !new.job.is_terminal() {
+                return;
+            }
             let going_on =
                 owed.values().find(|held| !held.job.is_terminal()).map(|held| held.job.key.clone());
-            match going_on.filter(|_| new.job.is_terminal()) {
-                Some(key) => owed.remove(&key),
-                None => return,
-            };
+            let Some(key) = going_on else { return };
+            owed.remove(&key);
         }
         owed.insert(new.job.key.clone(), new.clone());
     }

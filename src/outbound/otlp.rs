@@ -50,28 +50,35 @@ impl From<ExporterBuildError> for OtlpError {
     }
 }
 
+/// An exporter of one signal: the builders of both have the same steps, and no trait in common.
+macro_rules! exporter {
+    ($Exporter:ident, $target:expr) => {{
+        let target: &Target = $target;
+        let headers = target.headers()?;
+        if target.grpc {
+            $Exporter::builder()
+                .with_tonic()
+                .with_endpoint(&target.endpoint)
+                .with_metadata(metadata(headers))
+                .build()?
+        } else {
+            $Exporter::builder()
+                .with_http()
+                .with_protocol(Protocol::HttpBinary)
+                .with_http_client(OtlpClient::new()?)
+                .with_endpoint(&target.endpoint)
+                .with_headers(texts(&headers))
+                .build()?
+        }
+    }};
+}
+
 /// An exporter of spans. For gRPC a runtime must be entered.
 ///
 /// # Errors
 /// When it cannot be built; nobody is connected to yet.
 pub fn spans(target: &Target) -> Result<SpanExporter, OtlpError> {
-    let headers = target.headers()?;
-    let built = if target.grpc {
-        SpanExporter::builder()
-            .with_tonic()
-            .with_endpoint(&target.endpoint)
-            .with_metadata(metadata(headers))
-            .build()
-    } else {
-        SpanExporter::builder()
-            .with_http()
-            .with_protocol(Protocol::HttpBinary)
-            .with_http_client(OtlpClient::new()?)
-            .with_endpoint(&target.endpoint)
-            .with_headers(texts(&headers))
-            .build()
-    };
-    Ok(built?)
+    Ok(exporter!(SpanExporter, target))
 }
 
 /// An exporter of metrics. For gRPC a runtime must be entered.
@@ -79,23 +86,7 @@ pub fn spans(target: &Target) -> Result<SpanExporter, OtlpError> {
 /// # Errors
 /// When it cannot be built; nobody is connected to yet.
 pub fn metrics(target: &Target) -> Result<MetricExporter, OtlpError> {
-    let headers = target.headers()?;
-    let built = if target.grpc {
-        MetricExporter::builder()
-            .with_tonic()
-            .with_endpoint(&target.endpoint)
-            .with_metadata(metadata(headers))
-            .build()
-    } else {
-        MetricExporter::builder()
-            .with_http()
-            .with_protocol(Protocol::HttpBinary)
-            .with_http_client(OtlpClient::new()?)
-            .with_endpoint(&target.endpoint)
-            .with_headers(texts(&headers))
-            .build()
-    };
-    Ok(built?)
+    Ok(exporter!(MetricExporter, target))
 }
 
 impl Target {

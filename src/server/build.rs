@@ -179,7 +179,6 @@ impl Gateway {
             sources,
             clients: clients.clone(),
             layers: live.clone(),
-            clock,
         };
         Ok(Self {
             public: Listener::bind("public", "server.listen", server.listen).await?,

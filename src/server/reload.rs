@@ -6,9 +6,7 @@ pub(super) mod watch;
 
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use jiff::Timestamp;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::config::{Config, Environment, Faults};
 use crate::inbound::client_limits::ClientLimits;
@@ -19,7 +17,6 @@ use crate::inbound::streams::Streams;
 use crate::jobs::Jobs;
 use crate::outbound::credentials::rotation::Followers;
 use crate::outbound::identity::LiveIdentity;
-use crate::ports::clock::Clock;
 use crate::telemetry::log;
 use crate::telemetry::meters::{self, ReloadOutcome};
 
@@ -34,7 +31,6 @@ pub(super) struct Parts {
     pub(super) sources: Sources,
     pub(super) clients: ClientLimits,
     pub(super) layers: Live,
-    pub(super) clock: Arc<dyn Clock>,
 }
 
 /// What is in force, and how something else comes into force.
@@ -43,17 +39,9 @@ pub struct Reload {
     running: Mutex<Config>,
     env: Environment,
     parts: Parts,
-    last: Mutex<Option<Last>>,
+    /// What came of the last time that the configuration was read again; nothing while it is as at the start.
+    last: Mutex<Option<Reloaded>>,
     told: LastReload,
-}
-
-/// What came of the last time that the configuration was read again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Last {
-    /// When that was.
-    pub at: Timestamp,
-    /// What came of it.
-    pub outcome: Reloaded,
 }
 
 /// What came of reading the configuration again.
@@ -109,14 +97,13 @@ impl Reload {
         self.parts.sources.followed_by(followers);
     }
 
-    /// What came of the last time that the configuration was read again; nothing while it is as at the start.
-    pub fn last(&self) -> Option<Last> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn last(&self) -> MutexGuard<'_, Option<Reloaded>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the file is refused as it stands, so that a restart would fail.
     pub fn is_refused(&self) -> bool {
-        self.last().is_some_and(|last| matches!(last.outcome, Reloaded::Refused(_)))
+        matches!(&*self.last(), Some(Reloaded::Refused(_)))
     }
 
     /// Where the last outcome can be read.
@@ -144,9 +131,9 @@ impl Reload {
                 Reloaded::Refused(faults.iter().map(owned).collect())
             }
         };
-        let before = self.last();
+        let before = self.last().clone();
         let news = why == Why::Told
-            || match (&outcome, before.map(|last| last.outcome)) {
+            || match (&outcome, before) {
                 (
                     Reloaded::Done { changed, need_restart, .. },
                     Some(Reloaded::Done { need_restart: known, .. }),
@@ -161,8 +148,7 @@ impl Reload {
             let (counted, word) = outcome.told();
             meters::reload(counted);
             self.told.tell(word);
-            let last = Last { at: self.parts.clock.now(), outcome: outcome.clone() };
-            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
+            *self.last() = Some(outcome.clone());
         }
         outcome
     }
@@ -244,6 +230,6 @@ impl Reload {
 
 impl fmt::Debug for Reload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reload").field("last", &self.last()).finish_non_exhaustive()
+        f.debug_struct("Reload").field("last", &*self.last()).finish_non_exhaustive()
     }
 }

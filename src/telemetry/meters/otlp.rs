@@ -1,9 +1,11 @@
 //! The same values for a collector. Nothing happens here until [`attach`]: telling nobody costs one look at a cell.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use opentelemetry::metrics::{Counter, Histogram, Meter};
 use opentelemetry::{KeyValue, Value, global};
+use tokio::time::Instant;
 
 use super::book::Labels;
 use super::readings::{Read, Readings};
@@ -12,6 +14,9 @@ use super::{Word, Words, process};
 
 /// What names these metrics to a collector.
 const METER: &str = "jobgate";
+
+/// Within what time readings are those of one collection.
+const ONE_COLLECTION: Duration = Duration::from_millis(100);
 
 static TOLD: OnceLock<Vec<Told>> = OnceLock::new();
 
@@ -28,6 +33,29 @@ pub fn attach() {
     TOLD.set(told).ok();
 }
 
+/// What is read for one collection: it asks for each instrument by itself, and all of them are read together.
+struct Moment {
+    read: Arc<dyn Read>,
+    last: Mutex<Option<(Instant, Arc<Readings>)>>,
+}
+
+impl Moment {
+    fn readings(&self) -> Arc<Readings> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, readings)) = &*last
+            && at.elapsed() < ONE_COLLECTION
+        {
+            return Arc::clone(readings);
+        }
+        let mut readings = Readings::default();
+        process::read(&mut readings);
+        self.read.read(&mut readings);
+        let readings = Arc::new(readings);
+        *last = Some((Instant::now(), Arc::clone(&readings)));
+        readings
+    }
+}
+
 /// Tells the collector of what is read, whenever it collects. Does nothing where none is attached.
 pub fn attach_readings(read: &Arc<dyn Read>) {
     if TOLD.get().is_none() {
@@ -35,13 +63,11 @@ pub fn attach_readings(read: &Arc<dyn Read>) {
     }
     process::remember_runtime();
     let meter = global::meter(METER);
+    let moment = Arc::new(Moment { read: Arc::clone(read), last: Mutex::default() });
     for instrument in Instrument::ALL.iter().copied() {
-        let read = Arc::clone(read);
+        let moment = Arc::clone(&moment);
         let values = move |tell: &dyn Fn(f64, &[KeyValue])| {
-            let mut readings = Readings::default();
-            process::read(&mut readings);
-            read.read(&mut readings);
-            for (labels, value) in readings.of(instrument) {
+            for (labels, value) in moment.readings().of(instrument) {
                 with_attributes(labels, |attributes| tell(*value, attributes));
             }
         };
