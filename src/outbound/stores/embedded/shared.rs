@@ -141,14 +141,14 @@ impl Shared {
         &self,
         read: impl FnOnce(&Reader) -> Result<T, Trouble>,
     ) -> Result<Option<T>, StoreError> {
-        let outcome = {
+        let (outcome, file) = {
             let database = self.database();
             let Some(database) = database.as_ref() else { return Ok(None) };
-            guarded(|| read(&Reader::begin(database)?))
+            (guarded(|| read(&Reader::begin(database)?)), self.file())
         };
         outcome.map(Some).map_err(|trouble| {
             if let Trouble::Damaged(why) = &trouble {
-                self.condemn(why.clone());
+                self.condemn(file, why.clone());
             }
             StoreError(trouble.to_string())
         })

@@ -42,10 +42,13 @@ pub(super) struct Inbox {
     pub(super) outlived: Vec<Vec<u8>>,
     urgent: Vec<Observation>,
     waiting: Vec<oneshot::Sender<()>>,
-    /// The file was met damaged by a reader.
-    condemned: Option<String>,
+    /// A file was met damaged by a reader.
+    condemned: Option<Condemned>,
     stop: bool,
 }
+
+/// Which file is damaged, told by how many were set aside before it, and why.
+type Condemned = (u64, String);
 
 impl Inbox {
     fn is_urgent(&self) -> bool {
@@ -150,9 +153,14 @@ impl Shared {
         self.wake.notify_one();
     }
 
+    /// Which file is in use: how many were set aside before it. Holds for as long as the database is held.
+    pub(super) fn file(&self) -> u64 {
+        self.counts.quarantined.load(Ordering::Relaxed)
+    }
+
     /// Reports a file that a reader met damaged.
-    pub(super) fn condemn(&self, why: String) {
-        self.note(|inbox| inbox.condemned = Some(why));
+    pub(super) fn condemn(&self, file: u64, why: String) {
+        self.note(|inbox| inbox.condemned = Some((file, why)));
     }
 
     /// Has the writer write what waits, and end.
@@ -192,7 +200,8 @@ pub(super) fn run(shared: &Arc<Shared>) {
     loop {
         let degraded = shared.counts.degraded.load(Ordering::Relaxed);
         let (batch, waiting, condemned, stop) = collect(shared, degraded, retry);
-        if let Some(why) = condemned {
+        // Of two readers who met the same damage, the second may say so when there is a new file already.
+        if let Some((_, why)) = condemned.filter(|(file, _)| *file == shared.file()) {
             shared.replace_file(&why);
         }
         let outcome = shared.write(&batch);
@@ -265,7 +274,7 @@ impl Drop for Old {
     }
 }
 
-type Collected = (Batch, Vec<oneshot::Sender<()>>, Option<String>, bool);
+type Collected = (Batch, Vec<oneshot::Sender<()>>, Option<Condemned>, bool);
 
 /// Waits for something to write, and takes it: at once where somebody waits for it, in company where nobody does.
 fn collect(shared: &Shared, degraded: bool, retry: Duration) -> Collected {

@@ -181,11 +181,18 @@ async fn a_file_that_is_found_damaged_while_in_use_is_replaced_under_way() {
     let disk = Disk::new();
     let store = disk.open().unwrap();
     store.keep(seen("before", Life::Succeeded, 3)).await.unwrap();
-    store.shared.condemn("planted".to_owned());
+    store.shared.condemn(0, "planted".to_owned());
     let after = seen("after", Life::Succeeded, 2);
     store.keep(after.clone()).await.unwrap();
     assert_eq!((store.health().quarantined, disk.files().len()), (1, 2));
     assert!(held(&store, "before").await.is_some(), "memory still has it");
     store.near.jobs.invalidate_all();
-    assert_eq!((held(&store, "before").await, held(&store, "after").await), (None, Some(after)));
+    assert_eq!((held(&store, "before").await, held(&store, "after").await), (None, Some(after.clone())));
+
+    // another reader met the same damage, and comes to say so when it is mended
+    store.shared.condemn(0, "planted".to_owned());
+    store.keep(seen("more", Life::Succeeded, 1)).await.unwrap();
+    assert_eq!((store.health().quarantined, disk.files().len()), (1, 2));
+    store.near.jobs.invalidate_all();
+    assert_eq!(held(&store, "after").await, Some(after));
 }
