@@ -9,20 +9,20 @@ use jobgate::domain::job::Life;
 use jobgate::domain::pace::Pace;
 use jobgate::domain::principal::Principal;
 use jobgate::domain::state::JobState;
-use jobgate::jobs::FollowSettings;
 use jobgate::jobs::access::JobRef;
 use jobgate::jobs::track::Labels;
+use jobgate::jobs::{FollowSettings, Ports};
 use jobgate::outbound::stores::memory::{MemoryStore, Retention};
 use jobgate::ports::BoxFuture;
 use jobgate::ports::clock::Clock;
 use jobgate::ports::ledger::{Ledger, Remembered};
 use jobgate::ports::store::{JobStore, StoreError};
-use jobgate::ports::upstream::LookError;
+use jobgate::ports::upstream::{JobReader, LookError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::support;
-use crate::support::ports::{House, RuntimeClock, failed, house_on, reference};
+use crate::support::ports::{House, RuntimeClock, failed, house_on, house_with, reference};
 
 /// A pace that one source at one call a time keeps up with.
 const FOLLOW: FollowSettings = FollowSettings {
@@ -151,6 +151,49 @@ async fn tracked_and_followed_jobs_go_on_spread_out_and_end_with_their_jobs() {
         (0, 0),
         "{calls}: what has ended is left alone"
     );
+}
+
+/// A source that was not configured when the process began, and is now.
+#[tokio::test(start_paused = true)]
+async fn the_jobs_of_a_source_that_comes_later_go_on_when_it_does() {
+    let ground = Ground::new();
+    let (house, stop) = ground.start();
+    let labels = Labels::from([("team".to_owned(), "audit".to_owned())]);
+    let me = Principal::local();
+    house.jobs.track(&me, &refs("metrics", 0..3), &labels).await.unwrap();
+    let watching = house.jobs.watch(me.clone(), refs("metrics", 3..5), None);
+    let mut watching = Box::pin(watching);
+    futures_util::StreamExt::next(&mut watching).await.unwrap();
+    stop.cancel();
+    house.spawner.idle().await;
+    drop((watching, house));
+
+    let notes = Arc::clone(&ground.notes) as Arc<dyn Ledger>;
+    let without = |mut ports: Ports| {
+        ports.readers.retain(|reader| reader.name().as_str() == "mind");
+        ports
+    };
+    let house = house_with(FOLLOW, Arc::clone(&ground.clock), Arc::clone(&ground.store), notes, without);
+    house.jobs.start_following(CancellationToken::new());
+    tokio::time::sleep(FOLLOW.pace.slowest * 2).await;
+    assert_eq!(house.jobs.followed(), 0, "there is nobody to ask");
+
+    let all = || vec![Arc::clone(&house.mind) as Arc<dyn JobReader>, Arc::clone(&house.metrics) as _];
+    house.jobs.put_sources(all());
+    tokio::time::sleep(FOLLOW.pace.slowest + Duration::from_secs(2)).await;
+    let asked: BTreeSet<String> = house.metrics.asked.lock().unwrap().iter().flatten().cloned().collect();
+    assert_eq!(asked.len(), 5, "{asked:?}");
+    house.jobs.put_sources(all());
+    house.metrics.says(|_| Ok(Life::Succeeded));
+    tokio::time::sleep(FOLLOW.pace.slowest + FOLLOW.linger + Duration::from_secs(5)).await;
+    assert_eq!(house.jobs.followed(), 0, "all have ended");
+    let held = house.jobs.lookup(&me, &refs("metrics", 0..3), None).await;
+    assert!(held.iter().flatten().all(|seen| seen.observation.job.state() == JobState::Succeeded));
+    let key = JobKey {
+        source: SourceName::parse("metrics").unwrap(),
+        external_id: ExternalId::parse("j2").unwrap(),
+    };
+    assert_eq!(house.jobs.labels(&key), Some(labels), "and labels stay");
 }
 
 /// Only a gateway that remembers can tell "expired" from "never was", also across a restart.

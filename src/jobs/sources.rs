@@ -1,10 +1,11 @@
 //! Which sources there are and how use cases treat them, which another configuration can change under way. What is kept of
 //! a source that is taken out stays kept, as over a restart: if it comes back, its jobs are there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 
 use crate::domain::id::{JobKey, SourceName};
 use crate::ports::upstream::JobReader;
@@ -17,24 +18,38 @@ pub(super) type ByName = BTreeMap<SourceName, Arc<dyn JobReader>>;
 
 /// The sources that can be asked now.
 #[derive(Debug)]
-pub(super) struct Readers(ArcSwap<ByName>);
+pub(super) struct Readers {
+    now: ArcSwap<ByName>,
+    /// Told when there are others; one waits for it.
+    changed: Notify,
+}
 
 impl Readers {
     pub(super) fn new(readers: Vec<Arc<dyn JobReader>>) -> Self {
-        Self(ArcSwap::from_pointee(by_name(readers)))
+        Self { now: ArcSwap::from_pointee(by_name(readers)), changed: Notify::new() }
     }
 
     pub(super) fn get(&self, source: &SourceName) -> Option<Arc<dyn JobReader>> {
-        self.0.load().get(source).cloned()
+        self.now.load().get(source).cloned()
     }
 
     pub(super) fn contains_key(&self, source: &SourceName) -> bool {
-        self.0.load().contains_key(source)
+        self.now.load().contains_key(source)
     }
 
     /// All of them, as they are at this moment.
     pub(super) fn all(&self) -> Arc<ByName> {
-        self.0.load_full()
+        self.now.load_full()
+    }
+
+    /// What they are called.
+    pub(super) fn names(&self) -> BTreeSet<SourceName> {
+        self.now.load().keys().cloned().collect()
+    }
+
+    /// Resolves when there are others than when this last did. For one task alone; nothing is missed between two calls.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
     }
 }
 
@@ -48,14 +63,15 @@ impl Jobs {
     /// Who watches a job of a source that is gone is told that there is no such job, as its last news. Nobody else notices.
     pub fn put_sources(&self, readers: Vec<Arc<dyn JobReader>>) {
         let next = by_name(readers);
-        let before = self.inner.readers.0.swap(Arc::new(next));
+        let before = self.inner.readers.now.swap(Arc::new(next));
         let now = self.inner.readers.all();
         for source in before.keys().filter(|name| !now.contains_key(*name)) {
             self.inner.polls.forget(source);
             self.inner.following.stir_source(source);
         }
-        // those that have come may have something due
+        // those that have come may have something due, or to be gone on with
         self.inner.following.wake();
+        self.inner.readers.changed.notify_one();
     }
 
     /// Answers and follows by other rules from now on.

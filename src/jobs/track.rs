@@ -128,7 +128,7 @@ impl Tracking {
     }
 
     /// Follows a job anew that is tracked already, under the labels it has.
-    fn renew(&self, key: &JobKey, interest: Interest) {
+    pub(super) fn renew(&self, key: &JobKey, interest: Interest) {
         let before = self.lock().get_mut(key).and_then(|tracked| tracked.interest.replace(interest));
         drop(before);
     }
