@@ -130,7 +130,8 @@ impl Entropy for Zero {
     }
 }
 
-/// What a test's source may do, against a server of its own.
+/// What a test's source may do, against a server of its own. The times are long, since no machine is too slow for tests that
+/// are about something else.
 pub(crate) fn settings(url: &str) -> SourceSettings {
     SourceSettings {
         name: SourceName::parse("s").unwrap(),
@@ -138,9 +139,9 @@ pub(crate) fn settings(url: &str) -> SourceSettings {
         per_second: 1_000,
         per_hour: 100_000,
         concurrency: 8,
-        max_wait: Duration::from_secs(2),
-        status_timeout: Duration::from_secs(15),
-        rows_timeout: Duration::from_secs(30),
+        max_wait: Duration::from_mins(5),
+        status_timeout: Duration::from_mins(5),
+        rows_timeout: Duration::from_mins(5),
         max_status_body: 1 << 20,
         propagate_trace: false,
         max_rows_body: 4 << 20,

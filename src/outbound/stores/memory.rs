@@ -243,7 +243,7 @@ mod tests {
             max_bytes,
             finished: day,
             unfinished: day,
-            missing: Duration::from_secs(5),
+            missing: Duration::from_hours(1),
         })
     }
 

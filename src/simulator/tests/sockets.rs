@@ -35,11 +35,15 @@ async fn call(
 }
 
 async fn simulator() -> Simulator {
+    simulator_at(Addresses::ephemeral()).await
+}
+
+async fn simulator_at(addresses: Addresses) -> Simulator {
     let scenario = scenario(
         vec![MindBridgeJob::new("a", &[(0, "COMPLETE")])],
         vec![SupermetricsJob::new("q", &[(0, "RUNNING")])],
     );
-    Simulator::start(scenario, Addresses::ephemeral()).await.unwrap()
+    Simulator::start(scenario, addresses).await.unwrap()
 }
 
 #[tokio::test]
@@ -145,7 +149,9 @@ async fn the_control_endpoints_do_what_the_handle_does() {
 
 #[tokio::test]
 async fn stopping_closes_the_listeners_and_the_summary_keeps_the_secrets() {
-    let simulator = simulator().await;
+    // an address of this test alone: between the end and the new start nobody else takes its ports
+    let alone = SocketAddr::from(([127, 83, 105, 109], 0));
+    let simulator = simulator_at(Addresses { mindbridge: alone, supermetrics: alone }).await;
     let summary = simulator.to_string();
     assert!(summary.contains(&simulator.mindbridge_url()) && summary.contains("\n  a\n"), "{summary}");
     assert!(!format!("{summary}{simulator:?}").contains("planted"));

@@ -228,15 +228,16 @@ async fn a_probe_tells_a_taken_credential_from_a_refused_one() {
 #[tokio::test]
 async fn one_deadline_covers_every_try() {
     let server = Server::start(|_| {
-        std::thread::park_timeout(Duration::from_mins(1));
+        std::thread::park_timeout(Duration::from_mins(10));
         Vec::new()
     });
     let settings = SourceSettings { status_timeout: Duration::from_secs(1), ..settings(&server.url) };
     let reader = reader(Upstream::MindBridge, settings, means(OneKey::bearer("a-bearer-token")));
     let before = Instant::now();
     assert_eq!(one(&reader).await, "TimedOut");
-    assert!(before.elapsed() < Duration::from_secs(15));
-    assert_eq!(server.seen().len(), 1);
+    assert!(before.elapsed() < Duration::from_mins(5), "long before the server has done");
+    // none at all where the machine stood still for the second
+    assert!(server.seen().len() <= 1, "no second try");
 }
 
 /// The credential that is refused was replaced while the call was under way: nobody sees a refusal, and another try with

@@ -2,14 +2,14 @@
 
 use super::*;
 
-/// Waits for something that comes by itself.
+/// Waits for something that comes by itself. Tries to write are up to fifteen seconds apart, and a machine may be slow.
 async fn comes(what: &str, is: impl Fn() -> bool + Send + Sync) {
     let wait = async {
         while !is() {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    assert!(tokio::time::timeout(Duration::from_secs(20), wait).await.is_ok(), "{what}");
+    assert!(tokio::time::timeout(Duration::from_mins(2), wait).await.is_ok(), "{what}");
 }
 
 #[tokio::test]
@@ -68,8 +68,18 @@ async fn what_lies_on_a_disk_that_filled_up_can_still_be_read() {
     }
     store.near.jobs.invalidate_all();
     for job in &old {
-        let id = job.job.key.external_id.as_str();
-        assert_eq!(held(&store, id).await.as_ref(), Some(job));
+        let key = [job.job.key.clone()];
+        let read = async {
+            loop {
+                // while a further try to write fails, the file cannot be read until it is opened again
+                if let Ok(read) = store.get(&key).await {
+                    break read;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let read = tokio::time::timeout(Duration::from_mins(2), read).await;
+        assert_eq!(read.expect("it is read in the end"), [Some(job.clone())]);
     }
     disk.quota.0.store(u64::MAX, Ordering::Relaxed);
     comes("it heals", || !store.health().degraded).await;
