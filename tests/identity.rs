@@ -45,7 +45,7 @@ impl Gateway {
     async fn start(section: &str) -> Self {
         let mut setup = Setup::with(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], vec![]);
         let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
-        setup.rest = section.to_owned();
+        setup.rest = patient(section);
         let config = Scratch::new(&setup.yaml(&simulator.mindbridge_url(), &simulator.supermetrics_url()));
         let env = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY)];
         let mut process = Process::start(&["serve", "--config", config.path()], &env);
@@ -55,7 +55,7 @@ impl Gateway {
 
     /// Writes the configuration with another section, sends the signal, and waits until it was heard of.
     async fn reload(&mut self, section: &str, heard: &str) {
-        section.clone_into(&mut self.setup.rest);
+        self.setup.rest = patient(section);
         let (mind, metrics) = (self.simulator.mindbridge_url(), self.simulator.supermetrics_url());
         std::fs::write(self.config.path(), self.setup.yaml(&mind, &metrics)).unwrap();
         self.process.signal("HUP").await;
@@ -81,6 +81,11 @@ impl Gateway {
         assert_eq!(watcher.short().await, "SNAPSHOT RUNNING");
         watcher
     }
+}
+
+/// A section for clients of a busy machine, which take their time for the first message.
+fn patient(section: &str) -> String {
+    format!("streams: {{ init_timeout: 60s }}\n{section}")
 }
 
 /// How a stream ends that is ended from our side, by its carrier.

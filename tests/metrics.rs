@@ -27,6 +27,7 @@ const ENDS: &str = "e30.eyJleHAiOjQxMDI0NDQ4MDB9.c2ln";
 async fn the_metrics_say_how_sources_streams_and_the_store_stand() {
     let mut setup = Setup::with(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], vec![]);
     setup.secrets[0] = ENDS.to_owned();
+    setup.rest = "streams: { init_timeout: 60s }".to_owned();
     setup.scenario.mindbridge.token = ENDS.into();
     let rig = setup.start().await;
     let mut watcher = Watcher::open(rig.public, WebSocket, &["a"]).await;
