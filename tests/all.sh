@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need and runs them all: formatting, lints with warnings as errors, licences, every Rust test with
-# the independent clients that they start, and the chart. Needs rustup's cargo and, where Node.js, Chromium, Redis or promtool is missing, apt-get as root.
+# the independent clients that they start, and the chart. Needs rustup's cargo and, where Node.js, Chromium, Redis, promtool, kill, prlimit or openssl is missing, apt-get as root.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TERM_COLOR=never RUST_BACKTRACE=0
@@ -32,6 +32,12 @@ fi
 if ! command -v promtool >/dev/null; then
   say "installing Prometheus' tools"
   apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus
+fi
+
+# the programs that tests start by name; the shell has a kill of its own
+if ! type -P kill >/dev/null || ! type -P prlimit >/dev/null || ! type -P openssl >/dev/null; then
+  say "installing what the tests start"
+  apt-get update -qq && apt-get install -y -qq --no-install-recommends procps util-linux openssl
 fi
 
 say "clients"

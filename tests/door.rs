@@ -3,12 +3,14 @@
 
 use std::net::SocketAddr;
 
+use futures_util::future::join_all;
 use futures_util::{SinkExt as _, StreamExt as _};
 use jobgate::config::ClientConfig;
 use jobgate::outbound::identity::keys;
 use jobgate::simulator::{MindBridgeJob, Upstream};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
@@ -37,6 +39,8 @@ fn clients() -> String {
 async fn rig(rest: String) -> Rig {
     let mut jobs = ["a", "b", "c", "d"].map(|id| MindBridgeJob::new(id, &[(0, "IN_PROGRESS")])).to_vec();
     jobs.push(MindBridgeJob::new("done", &[(0, "COMPLETE")]));
+    // a client of a busy machine may take its time for its first message
+    let rest = format!("streams: {{ init_timeout: 60s }}\n{rest}");
     Setup { rest, ..Setup::with(jobs, vec![]) }.start().await
 }
 
@@ -226,12 +230,17 @@ async fn subscribe(
 async fn a_client_in_a_hurry_is_slowed_on_every_door_and_no_other_is() {
     let rig = rig(format!("limits: {{ requests_per_second: 1, burst: 6 }}\n{}", clients())).await;
     let body = json!({ "query": QUERY });
-    let mut replies = Vec::new();
-    for _ in 0..10 {
-        replies.push(wire::post(rig.public, Some("jg_busy"), &body).await);
+    let began = Instant::now();
+    let mut replies: Vec<Reply> = Vec::new();
+    // ten, and where the machine is slow as many more as come back to it meanwhile
+    while replies.len() < 10 || replies.iter().all(|reply| reply.status == 200) {
+        let some = (0..10).map(|_| wire::post(rig.public, Some("jg_busy"), &body));
+        replies.extend(join_all(some).await);
     }
     let refused: Vec<&Reply> = replies.iter().filter(|reply| reply.status != 200).collect();
-    assert!((3..=4).contains(&refused.len()), "{} of ten are refused after six", refused.len());
+    let let_in = u64::try_from(replies.len() - refused.len()).unwrap();
+    let at_most = 6 + began.elapsed().as_secs() + 1;
+    assert!((6..=at_most).contains(&let_in), "{let_in} of {} are let in", replies.len());
     for reply in refused {
         assert_eq!(reply.refusal(), (429, "TOO_MANY_REQUESTS".to_owned()));
         assert_eq!(header(reply, "retry-after"), Some("1"));
@@ -262,7 +271,8 @@ async fn a_client_in_a_hurry_is_slowed_on_every_door_and_no_other_is() {
 
 #[tokio::test]
 async fn who_waits_holds_a_place_of_its_own_client_alone() {
-    let rig = &rig(format!("limits: {{ concurrent_requests: 2, jobs_watched: 3 }}\n{}", clients())).await;
+    // the pace is not what is tested here, however often one asks again below
+    let rig = &rig(format!("limits: {{ concurrent_requests: 2, jobs_watched: 3, requests_per_second: 100000, burst: 100000 }}\n{}", clients())).await;
     let wait = |key: &'static str| async move {
         let authorization = format!("Bearer {key}");
         let headers = [("authorization", authorization.as_str()), ("prefer", "wait=25")];

@@ -9,6 +9,7 @@ use jobgate::simulator::{
     Addresses, MindBridgeJob, MindBridgeStep, Simulator, SupermetricsJob, SupermetricsStep,
 };
 use serde_json::Value;
+use tokio::net::TcpSocket;
 
 use crate::support::process::{Process, run};
 use crate::support::scratch::Scratch;
@@ -44,6 +45,20 @@ fn url(rig: &Rig) -> String {
 
 async fn job(rig: &Rig, args: &[&str]) -> (Option<i32>, String) {
     run(&[&["job"], args].concat(), &[("JOBGATE_URL", &url(rig))]).await
+}
+
+/// Runs a command that gives up after a second: the exit code, what it said, and its time. A slow machine needs more of that to
+/// come as far as to say these words, and is given more.
+async fn timed(args: &[&str], env: &[(&str, &str)], words: &str) -> (Option<i32>, String, &'static str) {
+    let mut ended = (None, String::new(), "");
+    for time in ["1s", "5s", "30s"] {
+        let (code, said) = run(&[&["job"], args, &["--timeout", time]].concat(), env).await;
+        ended = (code, said, time);
+        if ended.1.contains(words) {
+            break;
+        }
+    }
+    ended
 }
 
 fn watching(rig: &Rig, args: &[&str]) -> Process {
@@ -132,9 +147,11 @@ async fn await_says_nothing_but_the_end() {
     said.sort_unstable();
     assert_eq!((status.code(), said), (Some(0), vec!["mind/done SUCCEEDED", "mind/runs SUCCEEDED"]));
 
-    let (code, said) = job(&rig, &["await", "metrics/counted", "--timeout", "1s"]).await;
+    let await_it = ["await", "metrics/counted"];
+    let (code, said, time) = timed(&await_it, &[("JOBGATE_URL", &url(&rig))], "RUNNING 1/3").await;
     assert_eq!(code, Some(2), "{said}");
-    for words in ["the time is up after 1s", "metrics/counted RUNNING 1/3", "metrics/counted has not ended"] {
+    let up = format!("the time is up after {time}");
+    for words in [up.as_str(), "metrics/counted RUNNING 1/3", "metrics/counted has not ended"] {
         assert!(said.contains(words), "{words}: {said}");
     }
     let (code, said) = job(&rig, &["await", "mind/nowhere"]).await;
@@ -213,12 +230,13 @@ async fn a_key_comes_from_a_file_or_the_environment_and_is_shown_nowhere() {
 
 #[tokio::test]
 async fn a_gateway_that_is_not_there_is_told_apart_from_a_job_that_failed() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    // bound and not listened on: nobody else gets the port meanwhile
+    let nobody = TcpSocket::new_v4().unwrap();
+    nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let url = format!("http://{}", nobody.local_addr().unwrap());
-    drop(nobody);
-    for args in [&["get"][..], &["watch", "--timeout", "1s"], &["await", "--timeout", "1s"]] {
-        let (code, said) = run(&[&["job"], args, &["mind/done", "--url", &url]].concat(), &[]).await;
-        assert_eq!(code, Some(2), "{args:?}: {said}");
+    for mode in ["get", "watch", "await"] {
+        let (code, said, _) = timed(&[mode, "mind/done", "--url", &url], &[], "cannot be reached").await;
+        assert_eq!(code, Some(2), "{mode}: {said}");
         assert!(
             said.contains("cannot be reached") && said.contains("nothing was learned of mind/done"),
             "{said}"
@@ -238,10 +256,14 @@ async fn a_watcher_outlives_its_gateway() {
     let upstreams = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
     let yaml = setup.yaml(&upstreams.mindbridge_url(), &upstreams.supermetrics_url());
     let secrets = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY)];
-    let anywhere = Scratch::new(&yaml);
-    let mut gateway = Process::start(&["serve", "--config", anywhere.path()], &secrets);
-    let address = gateway.address("public").await.to_string();
+    // bound here as well and not listened on, so that nobody else gets the port between two gateways
+    let held = TcpSocket::new_v4().unwrap();
+    held.set_reuseaddr(true).unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = held.local_addr().unwrap().to_string();
     let same = Scratch::new(&yaml.replacen("127.0.0.1:0", &address, 1));
+    let mut gateway = Process::start(&["serve", "--config", same.path()], &secrets);
+    assert_eq!(gateway.address("public").await.to_string(), address);
 
     let url = format!("http://{address}");
     let mut watch = Process::start(&["job", "watch", "mind/runs", "mind/done", "--url", &url], &[]);

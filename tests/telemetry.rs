@@ -6,18 +6,19 @@ mod page;
 mod sink;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use jobgate::simulator::{Addresses, MindBridgeJob, Simulator};
+use jobgate::outbound::system::SystemClock;
+use jobgate::ports::clock::Clock as _;
+use jobgate::simulator::{Addresses, MindBridgeJob, MindBridgeStep, Simulator};
 use jobgate::telemetry::trace::{Key, SPANS};
 use opentelemetry::metrics::MeterProvider as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -26,6 +27,7 @@ use crate::support::process::Process;
 use crate::support::redis::Redis;
 use crate::support::scratch::Scratch;
 use crate::support::server::{KEY, Setup, TOKEN, external};
+use crate::support::streams::{LIMIT, settles};
 use crate::support::wire;
 use sink::{Got, Sink};
 
@@ -159,8 +161,9 @@ async fn a_query_is_a_tree_of_spans_over_http_by_the_standard_variables() {
     .await;
 }
 
-/// A subscription on a WebSocket whose `connection_init` brings a `traceparent`: the kinds of its updates, to its end.
-async fn watch(gateway: SocketAddr, trace: &str) -> Vec<String> {
+/// A subscription on a WebSocket whose `connection_init` brings a `traceparent`: the kinds of its updates, to its end. `begun`
+/// counts those that have had their first.
+async fn watch(gateway: SocketAddr, trace: &str, begun: &AtomicUsize) -> Vec<String> {
     let socket = TcpStream::connect(gateway).await.unwrap();
     let mut request = "ws://localhost/graphql".into_client_request().unwrap();
     request.headers_mut().insert("sec-websocket-protocol", "graphql-transport-ws".parse().unwrap());
@@ -180,6 +183,7 @@ async fn watch(gateway: SocketAddr, trace: &str) -> Vec<String> {
         let Ok(message) = serde_json::from_str::<Value>(text) else { continue };
         match message["type"].as_str() {
             Some("next") => {
+                begun.fetch_add(usize::from(kinds.is_empty()), Ordering::SeqCst);
                 kinds.push(message["payload"]["data"]["jobUpdates"]["kind"].as_str().unwrap().to_owned());
             }
             Some("complete") => break,
@@ -194,14 +198,11 @@ async fn a_job_is_one_trace_across_replicas_and_each_delivery_is_linked_to_its_l
     let (redis, sink) = (Redis::start().await, Sink::http().await);
     let rest = format!(
         "store: {{ kind: redis, redis: {{ url: {{ env: REDIS_URL }}, lease: 3s }} }}\n\
-         follow: {{ fastest: 1s, slowest: 1s }}\n\
+         follow: {{ fastest: 1s, slowest: 1s }}\nstreams: {{ init_timeout: 60s }}\n\
          telemetry: {{ otlp_endpoint: '{}', otlp_headers: {{ env: OTLP_HEADERS }} }}",
         sink.url()
     );
-    let setup = Setup {
-        rest,
-        ..Setup::with(vec![MindBridgeJob::new(JOB, &[(0, "IN_PROGRESS"), (5, "COMPLETE")])], vec![])
-    };
+    let setup = Setup { rest, ..Setup::with(vec![MindBridgeJob::new(JOB, &[(0, "IN_PROGRESS")])], vec![]) };
     let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
     let config = Scratch::new(&setup.yaml(&simulator.mindbridge_url(), &simulator.supermetrics_url()));
     let (url, mut replicas) = (redis.url(), Vec::new());
@@ -212,9 +213,19 @@ async fn a_job_is_one_trace_across_replicas_and_each_delivery_is_linked_to_its_l
         let gateway = process.address("public").await;
         replicas.push((process, gateway));
     }
-    let began = Instant::now();
-    let (a, b) = tokio::join!(watch(replicas[0].1, TRACE), watch(replicas[1].1, OTHER_TRACE));
-    let watched = began.elapsed();
+    let (begun, upstreams) = (AtomicUsize::new(0), simulator.handle());
+    // the job ends when both were told that it runs, and it was looked at some times since: between which moments both watch
+    let end = async {
+        settles("both are told", LIMIT, || begun.load(Ordering::SeqCst) == 2).await;
+        let from = SystemClock.now();
+        let looks = upstreams.asked(upstreams.record().len() + 3);
+        tokio::time::timeout(LIMIT, looks).await.unwrap();
+        let to = SystemClock.now();
+        upstreams.set_state(JOB, MindBridgeStep::new("COMPLETE")).unwrap();
+        (from, to)
+    };
+    let (a, b, (from, to)) =
+        tokio::join!(watch(replicas[0].1, TRACE, &begun), watch(replicas[1].1, OTHER_TRACE, &begun), end);
     let told = a.len() + b.len();
     assert!(a.len() > 1 && b.len() > 1, "{a:?} {b:?}");
 
@@ -255,8 +266,8 @@ async fn a_job_is_one_trace_across_replicas_and_each_delivery_is_linked_to_its_l
             );
         }
     }
-    let longest = spans.iter().max_by_key(|span| span.lasted).unwrap();
-    assert!(longest.lasted < watched / 2, "nothing lasts as a subscription does: {longest:?}");
+    let lasts = spans.iter().find(|span| span.began <= from && span.ended >= to);
+    assert!(lasts.is_none(), "nothing lasts as a subscription does: {lasts:?}");
     assert_harmless(&sink, &spans);
 }
 
@@ -328,7 +339,7 @@ async fn metrics_are_exported_both_ways() {
         provider.meter("test").u64_counter("test.counted").build().add(1, &[]);
         // as the library's own thread does, outside the runtime
         let ended = tokio::task::spawn_blocking(move || provider.shutdown());
-        tokio::time::timeout(Duration::from_secs(30), ended).await.unwrap().unwrap().unwrap();
+        tokio::time::timeout(LIMIT, ended).await.unwrap().unwrap().unwrap();
         assert!(sink.metrics().contains(&"test.counted".to_owned()), "{:?}", sink.metrics());
     }
 }

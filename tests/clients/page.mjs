@@ -4,13 +4,17 @@ import { AxeBuilder } from '@axe-core/playwright';
 import { chromium } from 'playwright-core';
 
 const [url, job, key] = process.argv.slice(2);
-const LIMIT = { timeout: 20_000 };
+// only what hangs takes as long: a machine with much to do starts a browser in a minute
+const TIMEOUT = 180_000;
+const LIMIT = { timeout: TIMEOUT };
 const browser = await chromium.launch({
   executablePath: '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+  timeout: TIMEOUT,
+  args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--disable-quic', '--no-first-run', '--disable-background-networking',
     '--disable-component-update', '--disable-sync'],
 });
 const context = await browser.newContext({ colorScheme: process.env.SCHEME ?? 'light' });
+context.setDefaultTimeout(TIMEOUT);
 const page = await context.newPage();
 const seen = { console: [], elsewhere: [], violations: [] };
 // the browser itself says that a socket was closed with 4403, and that is what is being tried
@@ -46,6 +50,7 @@ console.log(JSON.stringify({ before: seen.before }));
 // whoever started this now lets the job end
 await row.locator('.state', { hasText: 'succeeded' }).waitFor(LIMIT);
 seen.after = await row.locator('.state').innerText();
+await page.locator('#sources li').first().waitFor(LIMIT);
 seen.sources = await page.locator('#sources li').allInnerTexts();
 await page.locator('#show').selectOption('open');
 seen.hiddenByFilter = await row.isHidden();

@@ -15,27 +15,44 @@ use crate::support::server::Setup;
 use crate::support::streams::LIMIT;
 use crate::support::wire;
 
-const SECRETS: [(&str, &str); 2] = [("MIND_TOKEN", "t"), ("METRICS_KEY", "k")];
+/// Two threads whatever the machine has, since each holds memory of its own.
+const ENVIRONMENT: [(&str, &str); 3] =
+    [("MIND_TOKEN", "t"), ("METRICS_KEY", "k"), ("TOKIO_WORKER_THREADS", "2")];
 const TIMES: &str = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, idle_timeout: 3s, header_timeout: 1s, \
                      body_timeout: 4s, body_pace: 100B, write_timeout: 1s }";
+/// `header_timeout` and `idle_timeout` of these times: whoever was as slow itself is rightly given up.
+const HEADER: Duration = Duration::from_secs(1);
+const IDLE: Duration = Duration::from_secs(3);
 /// How late a busy machine may be.
-const LATE: Duration = Duration::from_secs(12);
+const LATE: Duration = Duration::from_secs(30);
 
 /// A gateway whose upstreams answer nobody.
 pub(super) async fn gateway(rest: &str) -> (Process, SocketAddr) {
     let config = Setup { rest: rest.to_owned(), ..Setup::default() };
     let config = Scratch::new(&config.yaml("http://127.0.0.1:1", "http://127.0.0.1:1"));
-    let mut gateway = Process::start(&["serve", "--config", config.path()], &SECRETS);
+    let mut gateway = Process::start(&["serve", "--config", config.path()], &ENVIRONMENT);
     let address = gateway.address("public").await;
     (gateway, address)
+}
+
+/// A connection on which this was sent at once, and when it was begun. Where the machine held us up meanwhile the gateway may
+/// have given up already, which proves nothing: then it is another one.
+async fn opened(to: SocketAddr, first: &[u8]) -> (TcpStream, Instant) {
+    loop {
+        let began = Instant::now();
+        let mut socket = TcpStream::connect(to).await.unwrap();
+        let sent = socket.write_all(first).await;
+        if began.elapsed() < HEADER / 2 {
+            sent.unwrap();
+            return (socket, began);
+        }
+    }
 }
 
 /// Sends what there is at once and then a piece each tenth of a second, until the other side closes: how long that took, and
 /// what it said.
 async fn dawdle(to: SocketAddr, first: &str, piece: &str) -> (Duration, String) {
-    let mut socket = TcpStream::connect(to).await.unwrap();
-    socket.write_all(first.as_bytes()).await.unwrap();
-    let began = Instant::now();
+    let (mut socket, began) = opened(to, first.as_bytes()).await;
     let (mut read, mut write) = socket.split();
     let mut said = Vec::new();
     let trickle = async {
@@ -60,9 +77,12 @@ async fn dawdle(to: SocketAddr, first: &str, piece: &str) -> (Duration, String) 
 /// Asks again and again until it is dropped, and counts in how many answers.
 async fn others_go_on(to: SocketAddr, answered: &mut u32) {
     loop {
+        let began = Instant::now();
         let reply = wire::post(to, None, &json!({ "query": "{ sources { name } }" })).await;
-        assert_eq!(reply.status, 200, "another client is not served: {}", reply.body);
-        *answered += 1;
+        // where the machine held this client up it was one that dawdles itself, and is not counted
+        let late = reply.status == 0 && began.elapsed() >= HEADER;
+        assert!(reply.status == 200 || late, "another client is not served: {} {}", reply.status, reply.body);
+        *answered += u32::from(!late);
     }
 }
 
@@ -71,7 +91,10 @@ async fn whoever_dawdles_is_given_up_and_the_others_are_served() {
     let (gateway, to) = gateway(TIMES).await;
     let head = "POST /graphql HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
     let announced = format!("{head}content-length: 2000\r\n\r\n");
+    let long = format!("{head}content-length: 200000\r\n\r\n");
     let chunked = format!("{head}transfer-encoding: chunked\r\n\r\n");
+    // the first of these keeps to the pace for longer than a whole body may take, however late the next ones are
+    let pieces = "x".repeat(400);
     let whole = "GET /nowhere HTTP/1.1\r\nhost: localhost\r\n\r\n";
     let second = Duration::from_secs(1);
     // what is sent, the time it is given, the status that is said
@@ -86,18 +109,24 @@ async fn whoever_dawdles_is_given_up_and_the_others_are_served() {
         (&announced, "x", second * 2, "408"),
         (&chunked, "1\r\nx\r\n", second * 2, "408"),
         // at the pace, and too long altogether
-        (&announced, "xxxxxxxxxxxxxxxxxxxx", second * 4, "408"),
+        (&long, pieces.as_str(), second * 4, "408"),
     ];
     let mut answered = 0;
-    let all = futures_util::future::join_all(cases.map(|(first, piece, given, status)| async move {
-        let (took, said) = dawdle(to, first, piece).await;
-        let case = format!("{first:?} {piece:?}: {took:?} {said}");
-        assert!(took + Duration::from_millis(100) >= given && took < given + LATE, "{case}");
-        assert_eq!(said.split(' ').nth(1).unwrap_or_default(), status, "{case}");
-    }));
-    tokio::select! {
-        _ = all => {}
-        () = others_go_on(to, &mut answered) => {}
+    // where the machine is so slow that the other one asks seldom, they dawdle once more
+    for _ in 0..5 {
+        let all = futures_util::future::join_all(cases.map(|(first, piece, given, status)| async move {
+            let (took, said) = dawdle(to, first, piece).await;
+            let case = format!("{first:?} {piece:?}: {took:?} {said}");
+            assert!(took + Duration::from_millis(100) >= given && took < given + LATE, "{case}");
+            assert_eq!(said.split(' ').nth(1).unwrap_or_default(), status, "{case}");
+        }));
+        tokio::select! {
+            _ = all => {}
+            () = others_go_on(to, &mut answered) => {}
+        }
+        if answered > 10 {
+            break;
+        }
     }
     assert!(answered > 10, "{answered}");
     drop(gateway);
@@ -126,20 +155,32 @@ async fn whoever_keeps_to_the_rules_outlives_every_deadline() {
     let stream = async {
         let headers = [("content-type", "application/json"), ("accept", "text/event-stream")];
         let body = json!({ "query": "subscription { jobFeed { sequence } }" }).to_string();
-        let mut socket = TcpStream::connect(to).await.unwrap();
-        socket.write_all(&wire::request("POST", "/graphql", &headers, &body)).await.unwrap();
+        let (mut socket, _) = opened(to, &wire::request("POST", "/graphql", &headers, &body)).await;
         let mut read = Vec::new();
         let quiet = tokio::time::timeout(Duration::from_secs(5), socket.read_to_end(&mut read)).await;
         assert!(quiet.is_err(), "a quiet stream was closed: {}", String::from_utf8_lossy(&read));
     };
     let keep = async {
-        let mut socket = TcpStream::connect(to).await.unwrap();
-        let mut beat = tokio::time::interval(Duration::from_secs(1));
-        for _ in 0..6 {
-            beat.tick().await;
-            socket.write_all(b"GET /nowhere HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+        let ask = b"GET /nowhere HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        let mut kept = 0;
+        while kept < 6 {
+            let (mut socket, mut asked) = opened(to, ask).await;
             let mut answer = [0; 4096];
-            assert!(socket.read(&mut answer).await.unwrap() > 0, "closed between two requests");
+            assert!(socket.read(&mut answer).await.unwrap() > 0, "the first request is not answered");
+            kept = 1;
+            let mut beat = tokio::time::interval(Duration::from_secs(1));
+            beat.tick().await;
+            while kept < 6 {
+                beat.tick().await;
+                let before = std::mem::replace(&mut asked, Instant::now());
+                let sent = socket.write_all(ask).await.is_ok();
+                if !sent || !socket.read(&mut answer).await.is_ok_and(|read| read > 0) {
+                    // where the machine held us up for so long, it was idle: once more from the start
+                    assert!(before.elapsed() >= IDLE, "closed between two requests");
+                    break;
+                }
+                kept += 1;
+            }
         }
     };
     tokio::join!(stream, keep);

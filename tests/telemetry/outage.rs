@@ -1,16 +1,14 @@
 //! A collector that is away, or hangs: nobody waits for it, what is lost is counted, and the process ends in time.
 
-use std::time::Duration;
-
 use jobgate::simulator::{Addresses, MindBridgeJob, Simulator};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::time::Instant;
 
 use super::secrets;
 use crate::support::process::Process;
-use crate::support::redis::free_port;
 use crate::support::scratch::Scratch;
 use crate::support::server::{Setup, external};
+use crate::support::streams::LIMIT;
 use crate::support::wire;
 use serde_json::json;
 
@@ -42,19 +40,22 @@ async fn nobody_waits_for(collector: String, protocol: &str) {
             wire::post(gateway, None, &body).await;
         }
     };
-    assert!(tokio::time::timeout(Duration::from_secs(30), counted).await.is_ok(), "what is lost is counted");
+    assert!(tokio::time::timeout(LIMIT, counted).await.is_ok(), "what is lost is counted");
 
     process.signal("TERM").await;
     let told = Instant::now();
     let (status, said) = process.ended().await;
     assert!(status.success(), "{said}");
     // longer than the drain and the farewell together, and far from the timeout of an export
-    assert!(told.elapsed() < Duration::from_secs(25), "{:?}: {said}", told.elapsed());
+    assert!(told.elapsed() < LIMIT, "{:?}: {said}", told.elapsed());
 }
 
 #[tokio::test]
 async fn a_collector_that_refuses_holds_nobody_up() {
-    nobody_waits_for(format!("http://127.0.0.1:{}", free_port()), "http/protobuf").await;
+    // bound and not listened on: nobody else gets the port meanwhile
+    let refuses = TcpSocket::new_v4().unwrap();
+    refuses.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    nobody_waits_for(format!("http://{}", refuses.local_addr().unwrap()), "http/protobuf").await;
 }
 
 #[tokio::test]

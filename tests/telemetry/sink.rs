@@ -10,6 +10,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::routing::post;
 use http::{HeaderMap, header};
+use jiff::Timestamp;
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
     MetricsService, MetricsServiceServer,
 };
@@ -30,7 +31,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
 /// For how long a test waits for spans: only a broken exporter makes it.
-const LIMIT: Duration = Duration::from_secs(40);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// One span as it was received.
 #[derive(Clone, Debug)]
@@ -43,7 +44,8 @@ pub(crate) struct Got {
     pub(crate) said: BTreeMap<String, String>,
     /// Trace and span of each.
     pub(crate) links: Vec<(String, String)>,
-    pub(crate) lasted: Duration,
+    pub(crate) began: Timestamp,
+    pub(crate) ended: Timestamp,
 }
 
 impl Got {
@@ -143,9 +145,8 @@ impl Received {
                     id: hex(&span.span_id),
                     parent: hex(&span.parent_span_id),
                     links: span.links.iter().map(|link| (hex(&link.trace_id), hex(&link.span_id))).collect(),
-                    lasted: Duration::from_nanos(
-                        span.end_time_unix_nano.saturating_sub(span.start_time_unix_nano),
-                    ),
+                    began: time(span.start_time_unix_nano),
+                    ended: time(span.end_time_unix_nano),
                     name: span.name,
                 });
             }
@@ -164,6 +165,10 @@ impl Received {
             headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap_or_default()));
         self.headers.lock().unwrap().extend(headers);
     }
+}
+
+fn time(nanos: u64) -> Timestamp {
+    Timestamp::from_nanosecond(nanos.into()).unwrap()
 }
 
 fn hex(bytes: &[u8]) -> String {
