@@ -7,6 +7,7 @@ use jobgate::simulator::{
 use serde_json::{Value, json};
 
 use crate::support::server::{Rig, Setup, external};
+use crate::support::streams::room_for;
 
 const MIND: Upstream = Upstream::MindBridge;
 const METRICS: Upstream = Upstream::Supermetrics;
@@ -75,7 +76,12 @@ async fn zero_offsets_that_mean_all_are_noticed_once() {
 
 #[tokio::test]
 async fn a_thousand_identical_questions_at_once_are_one_request() {
-    let rig = Setup { rest: "cache: { fresh_for: 1h }".to_owned(), ..two() }.start().await;
+    room_for(3_000);
+    // the first of them wait until the last have come
+    let rest = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, header_timeout: 5m, request_timeout: 10m }\n\
+                cache: { fresh_for: 1h }";
+    let source = "budget: { per_second: 10000, per_hour: 1000000, concurrency: 500 }, status_timeout: 9m";
+    let rig = Setup { source, rest: rest.to_owned(), ..two() }.start().await;
     for upstream in [MIND, METRICS] {
         rig.upstreams.push_fault(Fault::next(upstream, 1, FaultKind::Hold));
     }

@@ -1,5 +1,7 @@
 //! The query path from end to end: a question over HTTP, both upstreams over HTTP, and the whole answer.
 
+use std::time::Duration;
+
 use jobgate::config::ClientConfig;
 use jobgate::outbound::identity::keys;
 use jobgate::simulator::{
@@ -7,6 +9,7 @@ use jobgate::simulator::{
     SupermetricsJob, SupermetricsStep, Upstream, UserInfo,
 };
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::support::server::{Setup, external};
 use crate::support::wire;
@@ -28,11 +31,12 @@ const EVERYTHING: &str = "query($refs: [JobRef!]!) { jobs(refs: $refs) { __typen
         rows(first: 2) { header nodes { cells } pageInfo { hasNextPage hasPreviousPage } problem { code } } }
     ... on JobProblem { code message retryable retryAfterMs ref { id source externalId } } } }";
 
-/// Takes out what differs from run to run, after a look at whether it makes sense.
-fn steady(mut job: Value) -> Value {
+/// Takes out what differs from run to run, after a look at whether it makes sense: nothing is older than the question.
+fn steady(mut job: Value, asked: Instant) -> Value {
     let freshness = &mut job["freshness"];
     assert!(freshness["observedAt"].take().as_str().unwrap().ends_with('Z'));
-    assert!(freshness["ageMs"].take().as_i64().unwrap() < 10_000);
+    let age = Duration::from_millis(freshness["ageMs"].take().as_u64().unwrap());
+    assert!(age < asked.elapsed() + Duration::from_secs(10), "{age:?}");
     if job["__typename"] == "SupermetricsJob" {
         assert!(!job["requestId"].take().as_str().unwrap().is_empty());
     }
@@ -99,6 +103,7 @@ async fn every_field_of_both_upstreams_arrives() {
     let refs =
         [("mind", ID), ("mind", "failed"), ("metrics", "sales"), ("metrics", "growing"), ("mind", "nobody")];
     let refs = refs.map(|(source, id)| external(source, id));
+    let asked = Instant::now();
     let jobs = rig.ask(EVERYTHING, json!({ "refs": refs })).await.data()["jobs"].take();
     let jobs: Vec<Value> = jobs.as_array().unwrap().clone();
     let node_id = |at: usize| jobs[at]["id"].clone();
@@ -114,14 +119,14 @@ async fn every_field_of_both_upstreams_arrives() {
             "lastModifiedBy": { "userId": "u2", "userName": "Grace" }, "error": null, "errorMessage": null
         })
     };
-    assert_eq!(steady(jobs[0].clone()), mind(0, ID, "SUCCEEDED", "COMPLETE"));
+    assert_eq!(steady(jobs[0].clone(), asked), mind(0, ID, "SUCCEEDED", "COMPLETE"));
     let mut failed = mind(1, "failed", "FAILED", "ERROR");
     failed["error"] = json!("E7");
     failed["errorMessage"] = json!("no ledger");
     failed["failure"] = json!({ "code": null, "message": "E7" });
-    assert_eq!(steady(jobs[1].clone()), failed);
+    assert_eq!(steady(jobs[1].clone(), asked), failed);
 
-    let mut metrics = steady(jobs[2].clone());
+    let mut metrics = steady(jobs[2].clone(), asked);
     let cells = metrics["rows"]["nodes"].take();
     assert_eq!(cells.as_array().unwrap().len(), 2, "{cells}");
     assert_eq!(cells[0]["cells"][0], json!("2026-01-01"), "{cells}");
@@ -155,7 +160,7 @@ async fn every_field_of_both_upstreams_arrives() {
         "pageInfo": { "hasNextPage": true, "hasPreviousPage": false }, "problem": null
     });
     assert_eq!(metrics, sales);
-    assert_eq!(steady(jobs[3].clone()), supermetrics(3, "growing", "RUNNING", "RUNNING"));
+    assert_eq!(steady(jobs[3].clone(), asked), supermetrics(3, "growing", "RUNNING", "RUNNING"));
     assert_eq!(
         jobs[4],
         json!({
@@ -372,7 +377,8 @@ async fn the_demo_scenario_answers_about_every_job() {
     assert!(refs.len() >= 10);
     for answer in rig.look_at(&refs).await {
         let state = answer.split(' ').next().unwrap();
-        assert!(["QUEUED", "RUNNING", "SUCCEEDED", "UNKNOWN"].contains(&state), "{answer}");
+        // one of them fails after half a minute
+        assert!(["QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "UNKNOWN"].contains(&state), "{answer}");
     }
     rig.assert_well_behaved();
 }

@@ -13,7 +13,11 @@ async fn rig() -> Rig {
         MindBridgeJob::new("done", &[(0, "COMPLETE")]),
         MindBridgeJob::new("runs", &[(0, "IN_PROGRESS")]),
     ];
-    Setup::with(mind, vec![SupermetricsJob::new("done", &[(0, "SUCCESS")])]).start().await
+    // so that the longest wait that may be preferred is many looks long
+    let rest = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, request_timeout: 5m }\n\
+                follow: { fastest: 100ms }";
+    let setup = Setup::with(mind, vec![SupermetricsJob::new("done", &[(0, "SUCCESS")])]);
+    Setup { rest: rest.to_owned(), ..setup }.start().await
 }
 
 async fn get(rig: &Rig, path: &str, headers: &[(&str, &str)]) -> Reply {
@@ -85,7 +89,7 @@ async fn a_preferred_wait_answers_at_the_end() {
     let rig = rig().await;
     let upstreams = rig.upstreams.clone();
     let waiting = async {
-        let reply = get(&rig, "/v1/jobs/mind/runs", &[("prefer", "wait=20")]).await;
+        let reply = get(&rig, "/v1/jobs/mind/runs", &[("prefer", "wait=25")]).await;
         (
             reply.status,
             header(&reply, "preference-applied").map(ToOwned::to_owned),
@@ -97,7 +101,7 @@ async fn a_preferred_wait_answers_at_the_end() {
         upstreams.set_state("runs", MindBridgeStep::new("COMPLETE")).unwrap();
     };
     let (answer, ()) = tokio::join!(waiting, ending);
-    assert_eq!(answer, (200, Some("wait=20".to_owned()), "SUCCEEDED".into()));
+    assert_eq!(answer, (200, Some("wait=25".to_owned()), "SUCCEEDED".into()));
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use crate::support::process::Process;
 use crate::support::scratch::Scratch;
 use crate::support::server::Setup;
-use crate::support::streams::LIMIT;
+use crate::support::streams::{LIMIT, room_for};
 use crate::support::wire;
 
 const SECRETS: [(&str, &str); 2] = [("MIND_TOKEN", "t"), ("METRICS_KEY", "k")];
@@ -73,9 +73,11 @@ async fn gateway(rest: &str) -> (Process, SocketAddr) {
 
 #[tokio::test]
 async fn at_sigterm_every_stream_is_told_requests_finish_and_the_process_ends_with_0() {
-    // the half request is under way for longer than the window, so it may be slow
-    let slow = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, body_timeout: 60s, body_pace: 1B }\n\
-                streams: { drain_window: 2s }";
+    room_for(3_000);
+    // the half request is under way for longer than the window, so it may be slow; and so may whoever opens so many streams
+    let slow = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, header_timeout: 1m, body_timeout: 10m, \
+                body_pace: 1B, request_timeout: 10m, drain_timeout: 10m }\n\
+                streams: { drain_window: 10s, init_timeout: 1m, ping_interval: 10m }";
     let (gateway, address) = gateway(slow).await;
     let sockets = join_all((0..200).map(|_| websocket(address))).await;
     let events = join_all((0..50).map(|_| event_stream(address))).await;
@@ -96,7 +98,8 @@ async fn at_sigterm_every_stream_is_told_requests_finish_and_the_process_ends_wi
     assert!(sockets.iter().all(|(code, _)| *code == Some(1012)), "{sockets:?}");
     let first = sockets.iter().map(|(_, at)| *at).min().unwrap();
     let spread = sockets.iter().filter(|(_, at)| *at > first + Duration::from_millis(500)).count();
-    assert!(spread >= 50, "{spread} of 200 came later than the first quarter of the window");
+    // so few, since a machine that stands still for half of the window has all that fell into it come at once
+    assert!(spread >= 50, "{spread} of 200 came later than the first twentieth of the window");
     for text in events {
         assert!(text.ends_with(":\n\n\r\n0\r\n\r\n"), "an event stream ends whole, without complete: {text}");
     }
@@ -111,8 +114,11 @@ async fn at_sigterm_every_stream_is_told_requests_finish_and_the_process_ends_wi
 
 #[tokio::test]
 async fn a_second_signal_ends_the_process_at_once() {
-    let (mut gateway, address) = gateway("streams: { drain_window: 20s }").await;
-    // so many that the first signal alone would take seconds
+    room_for(3_000);
+    let long = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, header_timeout: 1m, drain_timeout: 10m }\n\
+                streams: { drain_window: 5m, init_timeout: 1m, ping_interval: 10m }";
+    let (mut gateway, address) = gateway(long).await;
+    // so many that the first signal alone would take 50 seconds, at ten a second
     let sockets = join_all((0..500).map(|_| websocket(address))).await;
     let start = Instant::now();
     gateway.signal("TERM").await;
@@ -120,14 +126,15 @@ async fn a_second_signal_ends_the_process_at_once() {
     gateway.find("the first signal", |line| line.contains("stopping").then_some(())).await;
     gateway.signal("TERM").await;
     let (ended, said) = gateway.ended().await;
-    assert!(start.elapsed() < Duration::from_secs(15), "{said}");
+    assert!(start.elapsed() < Duration::from_secs(40), "{said}");
     assert_eq!(ended.code(), Some(0), "{said}");
     drop(sockets);
 }
 
 #[tokio::test]
 async fn a_websocket_takes_the_place_of_a_connection_until_it_ends() {
-    let one = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, max_connections: 1 }";
+    let one = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, max_connections: 1 }\n\
+               streams: { init_timeout: 1m }";
     let (_gateway, address) = gateway(one).await;
     let held = websocket(address).await;
     let body = json!({ "query": "{ __typename }" });
@@ -140,7 +147,7 @@ async fn a_websocket_takes_the_place_of_a_connection_until_it_ends() {
 
 #[tokio::test]
 async fn a_client_that_vanishes_gives_its_place_back() {
-    let (_gateway, address) = gateway("streams: { max_streams_per_client: 1 }").await;
+    let (_gateway, address) = gateway("streams: { max_streams_per_client: 1, init_timeout: 1m }").await;
     // answered at once and closed, if there is room
     let headers = [("content-type", "application/json"), ("accept", "text/event-stream")];
     let body = json!({ "query": "{ __typename }" }).to_string();

@@ -43,7 +43,9 @@ fn the_older_text_names_counters_in_full_and_has_no_mark_at_its_end() {
     assert!(older.contains("# TYPE jobgate_log_lines_suppressed_total counter\n"), "{older}");
     assert!(!older.contains("# EOF") && !older.contains("# UNIT"));
     let values = |text: &str| text.lines().filter(|line| !line.starts_with('#')).count();
-    assert_eq!(values(&modern), values(&older));
+    // other tests count beside this one: a value that comes in between is in the later text alone
+    let later = write(Format::OpenMetrics, &Nothing).unwrap();
+    assert!((values(&modern)..=values(&later)).contains(&values(&older)), "{modern}\n{older}");
 }
 
 #[test]
