@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use jobgate::domain::job::Life;
-use jobgate::outbound::redis::Tier;
+use jobgate::outbound::redis::{Settings, Tier};
 use jobgate::ports::ledger::{Labels, Ledger as _};
 use jobgate::ports::store::{JobStore as _, Kept};
 use jobgate::ports::turns::{Claim, Fence, Turns as _, Unless};
 use jobgate::simulator::{MindBridgeJob, Upstream};
 use tokio::time::Instant;
 
-use crate::redis_tier::{LEASE, held, key, run, seen, settings, until};
+use crate::redis_tier::{LEASE, TIMEOUT, held, key, run, seen, settings, until};
 use crate::support::redis::Redis;
 use crate::support::scale::{report, scale};
 use crate::support::scratch::Scratch;
@@ -52,9 +52,12 @@ async fn without_redis_all_goes_on_at_once_and_it_is_written_back_to_an_empty_on
     assert_eq!(held(&one, "b").await, Some(seen("b", Life::Running, 1)));
     assert_eq!(held(&one, "nothing").await, None);
     assert_eq!(one.turns().claim(&[key("b")], Unless::Never).await, [Claim::Mine(Fence::Alone)]);
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?} for all of it", began.elapsed());
-    let health = one.store().health();
-    assert!(health.degraded && health.unwritten == 1, "{health:?}");
+    assert!(began.elapsed() < TIMEOUT, "{:?} for all of it", began.elapsed());
+    until("it says so", || async {
+        let health = one.store().health();
+        (health.degraded && health.unwritten == 1).then_some(())
+    })
+    .await;
 
     redis.restart_empty().await;
     let other = Tier::new(settings(&redis.url())).unwrap();
@@ -65,7 +68,7 @@ async fn without_redis_all_goes_on_at_once_and_it_is_written_back_to_an_empty_on
         })
         .await;
     }
-    assert!(!one.store().health().degraded);
+    until("it is well", || async { (!one.store().health().degraded).then_some(()) }).await;
 }
 
 /// A Redis that is stopped takes every connection and answers none: the worst kind of away.
@@ -77,36 +80,44 @@ async fn while_redis_hangs_every_question_is_answered() {
         let state = if number % 2 == 0 { "COMPLETE" } else { "IN_PROGRESS" };
         MindBridgeJob::new(&format!("job-{number}"), &[(0, state)])
     });
-    let rig = gateway(&redis, &url, jobs.collect()).await;
-    let question = async |number: usize| {
+    let jobs: Vec<MindBridgeJob> = jobs.collect();
+    let rig = gateway(&redis, &url, jobs.clone()).await;
+    // Without any Redis, and asked at the same time: how fast this machine is just now.
+    let control = Setup::with(jobs, Vec::new()).start().await;
+    let question = async |rig: &Rig, number: usize| {
         let number = number % 20;
         let began = Instant::now();
         let told = rig.look_within("mind", &format!("job-{number}"), Some("1s")).await;
         let right = told == if number.is_multiple_of(2) { "SUCCEEDED" } else { "RUNNING" };
         (right, told, began.elapsed())
     };
-    let mut before: Vec<Duration> = Vec::new();
     for number in 0..200 {
-        before.push(question(number).await.2);
+        question(&rig, number).await;
     }
     redis.signal("STOP");
     let stopped = Instant::now();
-    let (mut failed, mut during) = (Vec::new(), Vec::new());
-    while stopped.elapsed() < pause {
-        let some = join_all((0..5).map(|number| question(during.len() + number))).await;
+    let (mut failed, mut during, mut before) = (Vec::new(), Vec::new(), Vec::new());
+    while stopped.elapsed() < pause || during.len() < 50 {
+        let first = during.len();
+        let some = join_all((first..first + 5).map(|number| question(&rig, number))).await;
         for (right, told, took) in some {
             during.push(took);
             if !right {
                 failed.push(told);
             }
         }
+        let usual = join_all((first..first + 5).map(|number| question(&control, number))).await;
+        before.extend(usual.into_iter().map(|(_, _, took)| took));
     }
     assert_eq!(wire::get(rig.admin, "/readyz").await.status, 200, "ready throughout");
-    assert!(rig.serving.store_health().degraded, "and it says what is not as it should be");
+    until("it says what is not as it should be", || async {
+        rig.serving.store_health().degraded.then_some(())
+    })
+    .await;
     redis.signal("CONT");
     until("it heals by itself", || async { (!rig.serving.store_health().degraded).then_some(()) }).await;
     for number in 0..20 {
-        assert!(question(number).await.0);
+        assert!(question(&rig, number).await.0);
     }
     let p99 = |times: &mut Vec<Duration>| {
         times.sort();
@@ -120,13 +131,13 @@ async fn while_redis_hangs_every_question_is_answered() {
     let (usual, now) = (median(&before), median(&during));
     assert!(
         now < usual * 4 + Duration::from_millis(250),
-        "{now:?}, it was {usual:?}: who asks waits for a dead Redis"
+        "{now:?}, and {usual:?} without any: who asks waits for a dead Redis"
     );
 }
 
 #[expect(clippy::print_stderr, reason = "it is what the tool is run for")]
 fn report_p99(before: Duration, during: Duration) {
-    eprintln!("p99 of an answer: {before:?} before, {during:?} while redis hung");
+    eprintln!("p99 of an answer: {before:?} without any redis, {during:?} while it hung");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -171,10 +182,14 @@ async fn a_redis_that_hangs_shows_in_the_metrics_until_it_is_back() {
     assert!(tier.away_for.is_some() && tier.own_share > 0, "{tier:?}");
     redis.signal("CONT");
     until("it is up again", || says(&up)).await;
-    let ready = wire::get(rig.admin, "/readyz").await;
-    assert_eq!((ready.status, ready.body.as_str()), (200, "ready\nredis: answers, 1 replicas\n"));
+    until("it is well", || async {
+        let ready = wire::get(rig.admin, "/readyz").await;
+        let well = (ready.status, ready.body.as_str()) == (200, "ready\nredis: answers, 1 replicas\n");
+        (well && rig.serving.store_health().tier.unwrap().away_for.is_none()).then_some(())
+    })
+    .await;
     let tier = rig.serving.store_health().tier.unwrap();
-    assert!(tier.connections >= 2 && tier.away_for.is_none(), "{tier:?}");
+    assert!(tier.connections >= 2, "{tier:?}");
     // of the whole process, in which other tests use Redis as well: more than nothing is what can be said
     for counted in [
         "jobgate_redis_commands_total{outcome=\"slow\"}",
@@ -224,7 +239,7 @@ async fn what_was_tracked_or_not_is_remembered_when_redis_is_emptied_or_was_away
 #[tokio::test]
 async fn who_overslept_a_turn_keeps_nothing_also_while_redis_is_away() {
     let mut redis = Redis::start().await;
-    let one = Tier::new(settings(&redis.url())).unwrap();
+    let one = Tier::new(Settings { lease: LEASE, ..settings(&redis.url()) }).unwrap();
     let Claim::Mine(late) = one.turns().claim(&[key("a")], Unless::Never).await.pop().unwrap() else {
         panic!("the first has the turn")
     };
@@ -248,7 +263,11 @@ async fn who_overslept_a_turn_keeps_nothing_also_while_redis_is_away() {
     let stale = seen("b", Life::Running, 1);
     assert_eq!(one.store().keep_under(stale, Fence::Alone).await.unwrap(), None);
     let fresh = seen("b", Life::Succeeded, 2);
-    alone().await;
-    assert!(one.store().keep_under(fresh.clone(), Fence::Alone).await.unwrap().is_some());
+    // a busy machine may oversleep this one as well: then once more
+    until("a look in time is kept", || async {
+        alone().await;
+        one.store().keep_under(fresh.clone(), Fence::Alone).await.unwrap().map(drop)
+    })
+    .await;
     assert_eq!(held(&one, "b").await, Some(fresh));
 }

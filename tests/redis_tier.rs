@@ -2,6 +2,7 @@
 //! a tier of its own in this process; `redis_replicas` has real ones.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -24,7 +25,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::support::redis::Redis;
 use crate::support::streams::LIMIT;
 
+/// A turn that is to run out in a test.
 pub(crate) const LEASE: Duration = Duration::from_millis(300);
+/// A turn that runs out for nobody, however busy the machine is.
+const LONG: Duration = Duration::from_mins(5);
+/// How long one command may take.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) fn settings(url: &str) -> Settings {
     let day = Duration::from_hours(24);
@@ -35,14 +41,15 @@ pub(crate) fn settings(url: &str) -> Settings {
         sentinel_password: None,
         prefix: "test".to_owned(),
         record_secret: Some("a secret of the test".into()),
-        lease: LEASE,
-        timeout: Duration::from_secs(3),
+        lease: LONG,
+        // long enough for a busy machine: none of the servers is slow, but those that a test stops
+        timeout: TIMEOUT,
         max_record: 64 << 10,
         retention: Retention {
             max_bytes: 64 << 20,
             finished: day,
             unfinished: day,
-            missing: Duration::from_secs(5),
+            missing: Duration::from_mins(5),
         },
     }
 }
@@ -176,13 +183,11 @@ async fn a_record_that_fails_its_check_is_a_miss_and_never_served() {
 #[tokio::test]
 async fn a_job_has_one_turn_at_a_time_which_ends_with_what_is_kept() {
     let redis = Redis::start().await;
-    // long enough for a busy machine to be in time
-    let lease = LEASE * 10;
-    let [one, other] = [(), ()].map(|()| Tier::new(Settings { lease, ..settings(&redis.url()) }).unwrap());
+    let (one, other) = (tier(&redis), tier(&redis));
     let Claim::Mine(fence) = claim(&one, "a", Unless::Never).await else { panic!("the first has the turn") };
     let theirs = claim(&other, "a", Unless::Never).await;
     let Claim::Theirs { at_most, seen: before } = theirs else { panic!("{theirs:?}") };
-    assert!(at_most <= lease, "{at_most:?}");
+    assert!(at_most <= LONG, "{at_most:?}");
     assert!(
         matches!(claim(&other, "a", Unless::KeptSince(before)).await, Claim::Theirs { .. }),
         "nothing was kept"
@@ -209,9 +214,7 @@ async fn a_job_has_one_turn_at_a_time_which_ends_with_what_is_kept() {
 #[tokio::test]
 async fn that_a_job_is_missing_is_known_to_all_and_only_in_the_turn_it_was_found_in() {
     let redis = Redis::start().await;
-    // long enough for a busy machine to be in time
-    let lease = LEASE * 10;
-    let [one, other] = [(), ()].map(|()| Tier::new(Settings { lease, ..settings(&redis.url()) }).unwrap());
+    let (one, other) = (tier(&redis), tier(&redis));
     let Claim::Mine(fence) = claim(&one, "a", Unless::Never).await else { panic!("the first has the turn") };
     assert!(one.store().note_missing_under(&key("a"), fence).await.unwrap());
     assert_eq!(claim(&other, "a", Unless::KeptWithin(LIMIT)).await, Claim::Kept);
@@ -227,7 +230,8 @@ async fn that_a_job_is_missing_is_known_to_all_and_only_in_the_turn_it_was_found
 #[tokio::test]
 async fn of_sixty_writes_of_owners_that_overslept_none_is_accepted() {
     let redis = Redis::start().await;
-    let (one, other) = (tier(&redis), tier(&redis));
+    let one = Tier::new(Settings { lease: LEASE, ..settings(&redis.url()) }).unwrap();
+    let other = tier(&redis);
     let ids: Vec<String> = (0..60).map(|number| format!("job-{number}")).collect();
     let keys: Vec<JobKey> = ids.iter().map(|id| key(id)).collect();
     let claims = one.turns().claim(&keys, Unless::Never).await;
@@ -245,7 +249,6 @@ async fn of_sixty_writes_of_owners_that_overslept_none_is_accepted() {
                 return Some(());
             }
             let ended = seen(key.external_id.as_str(), Life::Succeeded, 5);
-            // On a machine without air this turn may be over as well: then once more.
             other.store().keep_under(ended, fence).await.unwrap().map(drop)
         })
         .await;
@@ -267,15 +270,60 @@ async fn a_turn_lasts_while_it_is_renewed() {
     // long enough for a busy machine to be in time
     let lease = LEASE * 10;
     let [one, other] = [(), ()].map(|()| Tier::new(Settings { lease, ..settings(&redis.url()) }).unwrap());
-    let Claim::Mine(fence) = claim(&one, "a", Unless::Never).await else { panic!("the first has the turn") };
+    let number = AtomicUsize::new(0);
+    until("a machine that does not stand still for a lease", || async {
+        let id = format!("a{}", number.fetch_add(1, Ordering::Relaxed));
+        renewed(&one, &other, lease, &id).await
+    })
+    .await;
+}
+
+/// Holds a turn for longer than a lease. `None` when this machine stood still for so long that the turn may be over: then
+/// what comes of it says nothing.
+async fn renewed(one: &Tier, other: &Tier, lease: Duration, id: &str) -> Option<()> {
     let began = Instant::now();
+    let mut last = began;
+    let mine = claim(one, id, Unless::Never).await;
+    let Claim::Mine(fence) = mine else { unreachable!("the first has the turn: {mine:?}") };
     let mut ticks = tokio::time::interval(one.turns().renew_every());
     while began.elapsed() < lease * 3 / 2 {
         ticks.tick().await;
-        one.turns().renew(&[(key("a"), fence)]).await;
-        assert!(matches!(claim(&other, "a", Unless::Never).await, Claim::Theirs { .. }));
+        let now = Instant::now();
+        one.turns().renew(&[(key(id), fence)]).await;
+        if last.elapsed() >= lease {
+            return None;
+        }
+        last = now;
+        let theirs = claim(other, id, Unless::Never).await;
+        if last.elapsed() >= lease {
+            return None;
+        }
+        assert!(matches!(theirs, Claim::Theirs { .. }), "{theirs:?}");
     }
-    assert!(one.store().keep_under(seen("a", Life::Running, 1), fence).await.unwrap().is_some());
+    let kept = one.store().keep_under(seen(id, Life::Running, 1), fence).await.unwrap();
+    if last.elapsed() >= lease {
+        return None;
+    }
+    assert!(kept.is_some());
+    Some(())
+}
+
+/// Waits until a tier that runs listens: what is sent from then on is heard.
+pub(crate) async fn listens(tier: &Tier) {
+    until("it listens", || async { (tier.store().health().tier?.gaps > 0).then_some(()) }).await;
+}
+
+/// The next hints. That some time has gone by is news as well, and on a busy machine it does.
+async fn hints(tier: &Tier) -> News {
+    let next = async {
+        loop {
+            let news = tier.turns().next().await;
+            if news != News::Gap {
+                return news;
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, next).await.unwrap()
 }
 
 #[tokio::test]
@@ -283,17 +331,18 @@ async fn replicas_hear_of_each_other_and_not_of_themselves() {
     let redis = Redis::start().await;
     let (one, _one_runs) = running(&redis);
     let (other, _other_runs) = running(&redis);
-    let (one_hears, other_hears) = (one.turns(), other.turns());
-    assert_eq!(one_hears.next().await, News::Gap, "what was sent before is not coming");
-    assert_eq!(other_hears.next().await, News::Gap);
+    for tier in [&one, &other] {
+        listens(tier).await;
+        assert_eq!(tier.turns().next().await, News::Gap, "what was sent before is not coming");
+    }
     one.store().keep(seen("a", Life::Running, 1)).await.unwrap();
     let hint = |what| News::Hints(vec![Hint { key: key("a"), what }]);
-    assert_eq!(other_hears.next().await, hint(Done::Changed));
+    assert_eq!(hints(&other).await, hint(Done::Changed));
     one.store().keep(seen("a", Life::Running, 2)).await.unwrap();
-    assert_eq!(other_hears.next().await, hint(Done::Renewed));
+    assert_eq!(hints(&other).await, hint(Done::Renewed));
     let labels = [("team".to_owned(), "x".to_owned())].into_iter().collect();
     other.store().track(vec![(key("a"), Some(labels))]).await.unwrap();
-    assert_eq!(one_hears.next().await, hint(Done::Tracked), "nothing of its own came before");
+    assert_eq!(hints(&one).await, hint(Done::Tracked), "nothing of its own came before");
     let remembered = one.store().remembered().await.unwrap();
     assert_eq!(remembered.tracked.len(), 1);
     other.store().track(vec![(key("a"), None)]).await.unwrap();
@@ -309,10 +358,14 @@ async fn a_budget_is_one_for_all_replicas() {
     let (one, other) = (tier(&redis).budget(&source), tier(&redis).budget(&source));
     let go = |taken: &Taken| matches!(taken, Taken::Go { .. });
     let wide = limits(6, 1_000, 100);
+    let began = Instant::now();
     let taken =
         join_all((0..20).map(|number| if number % 2 == 0 { one.take(&wide) } else { other.take(&wide) }))
             .await;
-    assert_eq!(taken.iter().filter(|taken| go(taken)).count(), 6, "{taken:?}");
+    // Six in any second: on a machine that took longer for the twenty it may be more.
+    let most = 6 * (usize::try_from(began.elapsed().as_secs()).unwrap() + 1);
+    let gone = taken.iter().filter(|taken| go(taken)).count();
+    assert!((6..=most).contains(&gone), "{gone} of at most {most}: {taken:?}");
     assert!(
         taken
             .iter()

@@ -25,8 +25,9 @@ async fn a_rollout_fails_no_request_and_every_stream_is_told_and_comes_back() {
     let told: usize = TOLD.iter().filter_map(|how| outcome.ends.get(*how)).sum();
     assert_eq!(told, outcome.ends.values().sum::<usize>(), "{:?}", outcome.ends);
     assert!(told >= plan.rollouts * plan.streams, "each of them, each time: {outcome:?}");
-    // the peak takes a quiet machine; that they are spread does not
-    assert!(outcome.shortest_spread.is_some_and(|spread| spread > WINDOW / 2), "{outcome:?}");
+    // the peak takes a quiet machine; that most are spread does not: one that stood still for a window saw one end at once
+    let usual = outcome.spreads.get(outcome.spreads.len() / 2);
+    assert!(usual.is_some_and(|spread| *spread > WINDOW / 2), "{outcome:?}");
 }
 
 /// Whoever keeps a connection for further requests is sent away with an answer, not by a door that closes on a request; and

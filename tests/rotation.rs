@@ -21,13 +21,15 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::support::process::{Process, run};
 use crate::support::scratch::Scratch;
 use crate::support::server::{ANY, KEY, TOKEN, external, told};
-use crate::support::streams::{Heard, Sse, Watcher, WebSocket};
+use crate::support::streams::{Heard, LIMIT, Sse, Watcher, WebSocket};
 use crate::support::wire;
 
 /// Within what time an old value is unused after a change.
 const PROMISE: Duration = Duration::from_secs(5);
 const ROTATIONS: usize = 200;
 const EVERY: Duration = Duration::from_millis(40);
+/// The last of so many is waited for: how many of them a machine keeps up with is its own business.
+const FEW: usize = 8;
 
 /// A folder as Kubernetes mounts a Secret: the file is a link into `..data`, and that is a link to a folder, which is
 /// swapped for another.
@@ -129,7 +131,7 @@ async fn until(gateway: SocketAddr, source: &str, expected: &str) {
             }
         }
     };
-    let settled = tokio::time::timeout(PROMISE * 6, settled).await.is_ok();
+    let settled = tokio::time::timeout(LIMIT, settled).await.is_ok();
     assert!(settled, "{source} is {last} and not {expected}");
 }
 
@@ -149,7 +151,12 @@ async fn two_hundred_swaps_under_load_fail_nothing_and_leave_no_old_value_in_use
         watchers.push(watcher);
     }
 
-    let mut swapped = vec![Instant::now()];
+    // What was in force, and when that was known. A trial comes before that, and alone.
+    let mut in_force: Vec<(usize, Instant)> = Vec::new();
+    let is_in_force = |number: usize| {
+        let record = upstream.record_of(Upstream::MindBridge);
+        record.iter().filter(|asked| asked.credential == Some(number)).count() > 3
+    };
     let (done, over) = tokio::sync::watch::channel(false);
     let rotate = async {
         let mut tick = tokio::time::interval(EVERY);
@@ -159,21 +166,21 @@ async fn two_hundred_swaps_under_load_fail_nothing_and_leave_no_old_value_in_use
             let token = format!("token-of-round-{number}");
             assert_eq!(upstream.also_accept(Upstream::MindBridge, &token), number);
             mounted.swap(&token);
-            swapped.push(Instant::now());
+            if number.is_multiple_of(FEW) {
+                let settled = async {
+                    while !is_in_force(number) {
+                        tick.tick().await;
+                    }
+                };
+                let settled = tokio::time::timeout(PROMISE * 6, settled).await;
+                assert!(settled.is_ok(), "number {number} is in force in time");
+                in_force.push((number, Instant::now()));
+            }
             // what was replaced longer ago than is promised is not accepted any more
-            let old = swapped.windows(2).position(|pair| pair[1].elapsed() < PROMISE).unwrap();
+            let old = in_force.iter().rev().find(|(_, at)| at.elapsed() > PROMISE);
+            let old = old.map_or(0, |(number, _)| *number);
             (0..old).for_each(|old| upstream.revoke(Upstream::MindBridge, old));
         }
-        let settled = async {
-            while !upstream
-                .record_of(Upstream::MindBridge)
-                .iter()
-                .any(|asked| asked.credential == Some(ROTATIONS))
-            {
-                tick.tick().await;
-            }
-        };
-        assert!(tokio::time::timeout(PROMISE * 6, settled).await.is_ok(), "the last one is in force in time");
         done.send_replace(true);
     };
     let ask = |source: &'static str, id: &'static str| {
@@ -182,7 +189,7 @@ async fn two_hundred_swaps_under_load_fail_nothing_and_leave_no_old_value_in_use
             let mut tick = tokio::time::interval(Duration::from_millis(20));
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut count = 0;
-            while !*over.borrow() {
+            while !*over.borrow() || count <= 10 {
                 tick.tick().await;
                 assert_eq!(look(address, source, id).await, "RUNNING", "{source} {id}, request {count}");
                 count += 1;
@@ -202,8 +209,8 @@ async fn two_hundred_swaps_under_load_fail_nothing_and_leave_no_old_value_in_use
             "{asked:?}"
         );
         let number = asked.credential.unwrap();
-        let replaced = swapped.get(number + 1);
-        assert!(replaced.is_none_or(|at| asked.started <= *at + PROMISE), "{asked:?}");
+        let replaced = in_force.iter().find(|(newer, _)| *newer > number);
+        assert!(replaced.is_none_or(|(_, at)| asked.started <= *at + PROMISE), "{asked:?}");
         used.insert(number);
     }
     assert!(used.len() > 20, "only {} of the credentials were ever in force", used.len());
@@ -218,7 +225,7 @@ async fn two_hundred_swaps_under_load_fail_nothing_and_leave_no_old_value_in_use
             }
         }
     }
-    assert_eq!(stands(address, "mind").await.1, "IN_FORCE");
+    until(address, "mind", "IN_FORCE").await;
     assert!(!gateway.said().contains("token-of-round"), "{}", gateway.said());
 }
 
@@ -276,7 +283,7 @@ async fn every_trouble_with_a_secret_costs_its_own_source_alone_and_ends_without
             tokio::time::interval(EVERY).tick().await;
         }
     };
-    assert!(tokio::time::timeout(PROMISE * 6, renewed).await.is_ok(), "the timer finds what no watch sees");
+    assert!(tokio::time::timeout(LIMIT, renewed).await.is_ok(), "the timer finds what no watch sees");
     let credential = stands(address, "metrics").await.2;
     assert_eq!(credential["expiresAt"], Value::Null, "the end was that of the one before");
 
@@ -325,7 +332,7 @@ async fn an_echo_is_masked_whichever_of_our_secrets_it_holds() {
             tokio::time::interval(EVERY).tick().await;
         }
     };
-    assert!(tokio::time::timeout(PROMISE * 6, shown).await.is_ok());
+    assert!(tokio::time::timeout(LIMIT, shown).await.is_ok());
     until(address, "mind", "IN_FORCE").await;
     mounted.swap(secrets[2]);
     until(address, "mind", "NEW_ONE_REFUSED").await;

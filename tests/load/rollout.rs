@@ -77,6 +77,7 @@ fn print(so_far: &Outcome) -> std::io::Result<()> {
         ends,
         worst_peak,
         shortest_spread,
+        spreads: _,
         longest_gap,
     } = so_far;
     writeln!(

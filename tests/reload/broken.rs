@@ -4,12 +4,11 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use jobgate::simulator::MindBridgeStep;
 
 use super::{BUDGET, Gateway, client, file, mind};
-use crate::support::streams::{Sse, Watcher, WebSocket, settles};
+use crate::support::streams::{LIMIT, Sse, Watcher, WebSocket, settles};
 
 /// What is put in the place of the file.
 enum Put {
@@ -106,7 +105,7 @@ async fn no_broken_file_is_adopted_and_each_says_where_and_what() {
         gateway.process.signal("HUP").await;
         let process = &gateway.process;
         let refused = || process.said().matches("was not reloaded").count() > number;
-        settles(name, Duration::from_secs(30), refused).await;
+        settles(name, LIMIT, refused).await;
         let said = process.said().split_off(before);
         let fault = |line: &str| line.contains("has a fault") && line.contains(place) && line.contains(fix);
         assert!(said.lines().any(fault), "{name}: {place} and {fix} are not in {said}");

@@ -33,7 +33,7 @@ async fn a_hundred_reloads_under_load_drop_no_stream_and_fail_no_request_and_lea
     let ask = async || {
         let query = format!("query($ref: JobRef!) {{ job(ref: $ref, maxStaleness: \"1ms\") {ANY} }}");
         let body = json!({ "query": query, "variables": { "ref": external("mind", "b") } });
-        while !done.load(Ordering::Relaxed) {
+        while !done.load(Ordering::Relaxed) || asked.load(Ordering::Relaxed) < RELOADS {
             let reply = wire::post(public, None, &body).await;
             assert_eq!(
                 (reply.status, told(&reply.data()["job"]).as_str()),

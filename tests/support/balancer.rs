@@ -18,6 +18,10 @@ use super::wire;
 const EVERY: Duration = Duration::from_millis(50);
 /// What was heard longer ago is not believed: a balancer that had no air itself waits for the next answers.
 const FRESH: Duration = Duration::from_millis(300);
+/// After so long it may be as it was, or gone: well within the time that a replica goes on accepting.
+const STALE: Duration = Duration::from_secs(1);
+/// How often somebody else is looked for then.
+const AGAIN: usize = 20;
 
 /// A running balancer. Dropping it cuts every connection.
 #[derive(Debug)]
@@ -105,8 +109,7 @@ async fn balance(listener: TcpListener, endpoints: Endpoints, news: watch::Recei
         while connections.try_join_next().is_some() {}
         let (endpoints, next, news) = (Arc::clone(&endpoints), Arc::clone(&next), news.clone());
         connections.spawn(async move {
-            let to = choose(&endpoints, &next, news).await;
-            let Ok(mut replica) = TcpStream::connect(to).await else { return };
+            let Some(mut replica) = connect(&endpoints, &next, news).await else { return };
             for side in [&client, &replica] {
                 side.set_nodelay(true).ok();
             }
@@ -115,12 +118,32 @@ async fn balance(listener: TcpListener, endpoints: Endpoints, news: watch::Recei
     }
 }
 
-async fn choose(endpoints: &Endpoints, next: &AtomicUsize, mut news: watch::Receiver<()>) -> SocketAddr {
+/// Connects to one that is ready. Tries nothing twice, unless this machine stood still meanwhile: who was ready so long ago may
+/// rightly be gone by now.
+async fn connect(endpoints: &Endpoints, next: &AtomicUsize, news: watch::Receiver<()>) -> Option<TcpStream> {
+    for _ in 0..AGAIN {
+        let (to, asked) = choose(endpoints, next, news.clone()).await;
+        let replica = TcpStream::connect(to).await.ok();
+        if asked.elapsed() < STALE {
+            return replica;
+        }
+    }
+    let (to, _) = choose(endpoints, next, news).await;
+    TcpStream::connect(to).await.ok()
+}
+
+/// A replica that is ready, and when it was asked.
+async fn choose(
+    endpoints: &Endpoints,
+    next: &AtomicUsize,
+    mut news: watch::Receiver<()>,
+) -> (SocketAddr, Instant) {
     let mut fresh = FRESH;
     loop {
         let known = endpoints.lock().unwrap().clone();
         let is_ready = |endpoint: &&Endpoint| endpoint.ready.is_some_and(|asked| asked.elapsed() < fresh);
-        let ready: Vec<SocketAddr> = known.iter().filter(is_ready).map(|endpoint| endpoint.public).collect();
+        let ready = known.iter().filter(is_ready).filter_map(|one| Some((one.public, one.ready?)));
+        let ready: Vec<(SocketAddr, Instant)> = ready.collect();
         if !ready.is_empty() {
             return ready[next.fetch_add(1, Ordering::Relaxed) % ready.len()];
         }

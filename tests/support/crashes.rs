@@ -162,7 +162,7 @@ async fn track(address: SocketAddr, upstreams: &Handle, id: &str) {
 async fn follows(upstreams: &Handle, id: &str) -> bool {
     let looked = || upstreams.record().iter().any(|asked| asked.ids.iter().any(|one| one == id));
     let mut again = tokio::time::interval(Duration::from_millis(20));
-    for _ in 0..1_500 {
+    for _ in 0..6_000 {
         again.tick().await;
         if looked() {
             upstreams.set_state(id, MindBridgeStep::new("COMPLETE")).unwrap();

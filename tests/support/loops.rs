@@ -22,7 +22,7 @@ use super::server::{ANY, KEY, Setup, TOKEN, external, told};
 use super::wire;
 
 /// The longest that anything may take which is waited for: only a hung process makes it.
-const LIMIT: Duration = Duration::from_secs(40);
+const LIMIT: Duration = Duration::from_mins(2);
 /// Jobs that one request asks for.
 const AT_ONCE: usize = 100;
 
@@ -77,7 +77,7 @@ impl Site {
     pub(crate) async fn new(arguments: &[&str], lease: Duration) -> Self {
         let redis = Redis::with(arguments).await;
         let rest = format!(
-            "store: {{ kind: redis, redis: {{ url: {{ env: REDIS_URL }}, record_secret: {{ env: RECORD_SECRET }}, lease: {}s }} }}\n\
+            "store: {{ kind: redis, redis: {{ url: {{ env: REDIS_URL }}, record_secret: {{ env: RECORD_SECRET }}, lease: {}s, timeout: 5s }} }}\n\
              follow: {{ fastest: 1s, slowest: 2s }}",
             lease.as_secs()
         );

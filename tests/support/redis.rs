@@ -1,13 +1,18 @@
 //! A real `redis-server` of a test's own: on a free port, with nothing on disk, and never outliving the test.
 
 use std::net::TcpListener;
+use std::ops::Range;
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use super::streams::settles;
-
 /// How long a server may take to come up: only a machine without air needs it.
-const LIMIT: Duration = Duration::from_mins(1);
+const LIMIT: Duration = Duration::from_mins(2);
+
+/// The ports that servers of a test's own get: below those that the system deals out by itself, so that no other socket has
+/// one before its server does, or while that is away for a moment; nor does a connection to one meet itself.
+const PORTS: Range<u16> = 12_000..32_000;
 
 /// A running server.
 #[derive(Debug)]
@@ -93,9 +98,11 @@ impl Redis {
         self.is_up().await;
     }
 
+    /// Waits until it answers: this one, and not another that was faster to take the port.
     async fn is_up(&self) {
-        let up = || std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok();
-        settles("redis-server listens", LIMIT, up).await;
+        let info: String = self.ask(redis::cmd("INFO").arg("server")).await;
+        let ours = format!("process_id:{}", self.child.id());
+        assert!(info.lines().any(|line| line == ours), "{ours} is not who listens on {}: {info}", self.port);
     }
 }
 
@@ -107,9 +114,14 @@ impl Drop for Redis {
     }
 }
 
-/// A port that nobody listens on just now.
+/// A port that nobody listens on just now, and that no other test of this process gets.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(fastrand::u16(..)));
+    let free = |_| {
+        let port = PORTS.start + NEXT.fetch_add(1, Ordering::Relaxed) % (PORTS.end - PORTS.start);
+        TcpListener::bind(("127.0.0.1", port)).is_ok().then_some(port)
+    };
+    (0..1_000).find_map(free).unwrap()
 }
 
 fn spawn(port: u16, arguments: &[String], dir: &std::path::Path) -> Child {

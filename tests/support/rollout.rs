@@ -24,12 +24,12 @@ use super::server::{ANY, KEY, Setup, TOKEN, external};
 use super::streams::{Carrier, Heard, Sse, Watcher, WebSocket, room_for, settles};
 
 /// How long a replica that was told to stop goes on accepting, and over what time its streams are ended.
-pub(crate) const DELAY: Duration = Duration::from_millis(1_500);
+pub(crate) const DELAY: Duration = Duration::from_secs(3);
 pub(crate) const WINDOW: Duration = Duration::from_secs(2);
 /// Parts of the window in which the ends of streams are counted.
 const PARTS: u32 = 10;
 /// The longest for what only a hung gateway does not do.
-const LIMIT: Duration = Duration::from_mins(1);
+const LIMIT: Duration = Duration::from_mins(2);
 /// Connections that are kept for further requests, and requests under way at the same time.
 const KEPT: usize = 64;
 const UNDER_WAY: usize = 256;
@@ -62,6 +62,8 @@ pub(crate) struct Outcome {
     pub(crate) worst_peak: f64,
     /// The longest time between the first and the last end at one replica, the shortest of all replicas.
     pub(crate) shortest_spread: Option<Duration>,
+    /// All of them, in order.
+    pub(crate) spreads: Vec<Duration>,
     /// The longest time that a stream was away.
     pub(crate) longest_gap: Duration,
 }
@@ -102,7 +104,7 @@ pub(crate) async fn run(plan: Plan, progress: impl Fn(&Outcome) + Send) -> Outco
         "server: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, drain_delay: {}ms, drain_timeout: 10m, \
          request_timeout: 5m, header_timeout: 5m, body_timeout: 5m }}\n\
          streams: {{ drain_window: {}ms, init_timeout: 1m }}\n\
-         store: {{ kind: redis, redis: {{ url: {{ env: REDIS_URL }} }} }}",
+         store: {{ kind: redis, redis: {{ url: {{ env: REDIS_URL }}, timeout: 5s }} }}",
         DELAY.as_millis(),
         WINDOW.as_millis(),
     );
@@ -121,15 +123,16 @@ pub(crate) async fn run(plan: Plan, progress: impl Fn(&Outcome) + Send) -> Outco
         let carrier = if number % 2 == 0 { WebSocket } else { Sse };
         clients.spawn(stream(balancer.address, carrier, Arc::clone(&noticed)));
     }
-    all_open(&noticed, plan.streams, &mut clients).await;
+    all_open(&noticed, plan.streams, 0, &mut clients).await;
 
-    for _ in 0..plan.rollouts {
+    for rollout in 1..=plan.rollouts {
         for replica in &mut replicas {
             let next = start(&config, &redis, &balancer).await;
             let old = std::mem::replace(replica, next);
             stop(old, &balancer, &noticed).await;
         }
-        all_open(&noticed, plan.streams, &mut clients).await;
+        // each has ended once at least, and its client has heard so
+        all_open(&noticed, plan.streams, rollout * plan.streams, &mut clients).await;
         let mut outcome = noticed.outcome.lock().unwrap();
         outcome.rollouts += 1;
         let so_far = outcome.clone();
@@ -140,11 +143,12 @@ pub(crate) async fn run(plan: Plan, progress: impl Fn(&Outcome) + Send) -> Outco
     std::mem::take(&mut *noticed.outcome.lock().unwrap())
 }
 
-/// Waits until every stream is open. A client that went wrong ends the test with its own words.
-async fn all_open(noticed: &Noticed, streams: usize, clients: &mut JoinSet<()>) {
+/// Waits until so many ends were heard of, and every stream is open. A client that went wrong ends the test with its own words.
+async fn all_open(noticed: &Noticed, streams: usize, ends: usize, clients: &mut JoinSet<()>) {
+    let heard = || noticed.outcome.lock().unwrap().ends.values().sum::<usize>();
     let open = async {
         let mut again = tokio::time::interval(Duration::from_millis(10));
-        while noticed.open.load(Ordering::Relaxed) < streams {
+        while heard() < ends || noticed.open.load(Ordering::Relaxed) < streams {
             again.tick().await;
             if let Some(broken) = clients.try_join_next() {
                 broken.unwrap();
@@ -186,6 +190,8 @@ async fn stop(old: Replica, balancer: &Balancer, noticed: &Noticed) {
     let peak = f64::from(parts.into_iter().max().unwrap()) / mean;
     let spread = *last - *first;
     let mut outcome = noticed.outcome.lock().unwrap();
+    let place = outcome.spreads.partition_point(|before| *before < spread);
+    outcome.spreads.insert(place, spread);
     outcome.worst_peak = outcome.worst_peak.max(peak);
     outcome.shortest_spread = Some(outcome.shortest_spread.map_or(spread, |before| before.min(spread)));
 }

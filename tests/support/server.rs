@@ -68,8 +68,10 @@ impl Setup {
             "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0 }"
         };
         let store = if rest.contains("store:") { "" } else { "store: { kind: memory }" };
+        // for a machine without air between a client's handshake and its first word
+        let streams = if rest.contains("streams:") { "" } else { "streams: { init_timeout: 1m }" };
         format!(
-            "{server}\n{store}\nsources:\n  \
+            "{server}\n{store}\n{streams}\nsources:\n  \
              mind: {{ upstream: mindbridge, base_url: \"{mindbridge}\", credential: {{ bearer: {{ env: MIND_TOKEN }} }}, {source} }}\n  \
              metrics: {{ upstream: supermetrics, base_url: \"{supermetrics}\", credential: {{ {form}: {{ env: METRICS_KEY }} }}, {source} }}\n\
              {rest}\n"
@@ -158,14 +160,14 @@ pub(crate) const ANY: &str = "{ __typename
     ... on JobProblem { code message retryable retryAfterMs } }";
 
 /// A job or a problem in short words: `RUNNING`, `FAILED E: why`, `THROTTLED after 30s`, `RUNNING, stale: TIMED_OUT`.
-/// A problem that cannot be helped by asking again ends in `for good`. Milliseconds are rounded to seconds, and beyond
-/// a minute to tens of them, since the gateway's own clock ran in between.
+/// A problem that cannot be helped by asking again ends in `for good`. Milliseconds are rounded up to seconds, and beyond
+/// a minute to tens of them, since the gateway's own clock ran in between; by a little more it may be dated differently.
 pub(crate) fn told(answer: &Value) -> String {
     let text = |value: &Value| value.as_str().map(ToOwned::to_owned);
     if let Some(code) = text(&answer["code"]) {
         let after = answer["retryAfterMs"].as_f64().map(|millis| {
             let seconds = millis / 1_000.0;
-            if seconds > 60.0 { (seconds / 10.0).round() * 10.0 } else { seconds.round() }
+            if seconds > 60.0 { ((seconds - 1.0) / 10.0).ceil() * 10.0 } else { (seconds - 0.1).ceil() }
         });
         return match (after, answer["retryable"].as_bool().unwrap()) {
             (Some(seconds), true) => format!("{code} after {seconds}s"),

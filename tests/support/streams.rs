@@ -4,6 +4,7 @@
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::process::Command;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -20,7 +21,7 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use super::server::{ANY, external, told};
 
 /// For how long a test waits for anything: only a hung gateway makes it.
-pub(crate) const LIMIT: Duration = Duration::from_mins(1);
+pub(crate) const LIMIT: Duration = Duration::from_mins(2);
 /// How many sockets are opened at the same time, so that the system's queue of newcomers holds them.
 const AT_ONCE: usize = 100;
 /// The system's receive buffer of a narrow watcher, in bytes.
@@ -273,6 +274,9 @@ pub(crate) async fn settles(what: &str, within: Duration, holds: impl Fn() -> bo
 
 /// Lets this process, and those it starts, have so many open files, where the system starts it with fewer.
 pub(crate) fn room_for(files: usize) {
+    // one at a time, so that none takes back what another has just raised
+    static RAISING: Mutex<()> = Mutex::new(());
+    let _raising = RAISING.lock().unwrap();
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
     let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     let soft = line.split_whitespace().nth(3).and_then(|soft| soft.parse().ok());

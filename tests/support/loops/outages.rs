@@ -42,6 +42,12 @@ pub(crate) async fn run(
     let replicas = [site.replica().await, site.replica().await];
     let third = site.replica().await;
     let (mut bad, mut checked, mut longest) = (Vec::new(), 0, Duration::ZERO);
+    // Only who has met this Redis can tell that another one is empty.
+    for replica in replicas.iter().chain([&third]) {
+        if !until(|| async { metric(replica, "jobgate_redis_replicas").await > 2.5 }).await {
+            bad.push(format!("{} does not find the others", replica.address));
+        }
+    }
     for turn in 0..times {
         let over: Vec<String> = (0..ENDED).map(|number| format!("o{turn}e{number}")).collect();
         let on: Vec<String> = (0..RUNNING).map(|number| format!("o{turn}r{number}")).collect();
