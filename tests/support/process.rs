@@ -49,14 +49,19 @@ impl Process {
         what: &str,
         read: impl Fn(&str) -> Option<T> + Send + Sync,
     ) -> T {
+        let mut looked = 0;
+        // each line once: who reads a long log again and again falls behind the one who writes it
+        let mut look = |said: &Mutex<String>| {
+            let new = said.lock().unwrap().get(looked..).unwrap().to_owned();
+            looked += new.len();
+            new.lines().find_map(&read)
+        };
         let search = async {
             loop {
                 self.news.borrow_and_update();
-                if let Some(found) = self.said().lines().find_map(&read) {
-                    return Some(found);
-                }
-                if self.news.changed().await.is_err() {
-                    return self.said().lines().find_map(&read);
+                let found = look(&self.said);
+                if found.is_some() || self.news.changed().await.is_err() {
+                    return found.or_else(|| look(&self.said));
                 }
             }
         };

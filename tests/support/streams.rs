@@ -24,6 +24,8 @@ use super::server::{ANY, external, told};
 pub(crate) const LIMIT: Duration = Duration::from_mins(2);
 /// How many sockets are opened at the same time, so that the system's queue of newcomers holds them.
 const AT_ONCE: usize = 100;
+/// More open files than all tests together need.
+const MOST_FILES: usize = 1 << 17;
 /// The system's receive buffer of a narrow watcher, in bytes.
 const NARROW: u32 = 4 * 1024;
 
@@ -272,16 +274,19 @@ pub(crate) async fn settles(what: &str, within: Duration, holds: impl Fn() -> bo
     assert!(tokio::time::timeout(within, settled).await.is_ok(), "not within {within:?}: {what}");
 }
 
-/// Lets this process, and those it starts, have so many open files, where the system starts it with fewer.
+/// Lets this process, and those it starts, have so many open files, where the system starts it with fewer: as many as it may,
+/// because the tests beside this one need theirs.
 pub(crate) fn room_for(files: usize) {
     // one at a time, so that none takes back what another has just raised
     static RAISING: Mutex<()> = Mutex::new(());
     let _raising = RAISING.lock().unwrap();
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
     let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
-    let soft = line.split_whitespace().nth(3).and_then(|soft| soft.parse().ok());
-    if soft.is_some_and(|soft: usize| soft < files) {
-        let (limit, process) = (format!("--nofile={files}:"), std::process::id().to_string());
+    let mut numbers = line.split_whitespace().skip(3).map(|number| number.parse().unwrap_or(usize::MAX));
+    let (soft, hard) = (numbers.next().unwrap(), numbers.next().unwrap());
+    if soft < files {
+        let most = hard.min(MOST_FILES).max(files);
+        let (limit, process) = (format!("--nofile={most}:"), std::process::id().to_string());
         let raised = Command::new("prlimit").args(["--pid", &process, &limit]).status();
         assert!(raised.is_ok_and(|raised| raised.success()), "raise the limit of open files to {files}");
     }
