@@ -42,6 +42,28 @@ async fn a_second_gateway_on_the_same_folder_is_told_why_it_cannot_start() {
     assert!(said.contains("store.path: cannot use /proc/nowhere/data"), "{said}");
 }
 
+/// As docs/operations.md has it: the file of a gateway that was stopped, put in place for another one.
+#[tokio::test]
+async fn a_copy_of_the_file_is_a_backup() {
+    let (folder, other) = (Folder::new(), Folder::new());
+    let simulator = Simulator::start(Setup::default().scenario, Addresses::ephemeral()).await.unwrap();
+    let ids: Vec<String> = (0..50).map(|number| format!("b{number}")).collect();
+    for id in &ids {
+        simulator.handle().add_job(ended(id));
+    }
+    let (gateway, address) = serve(&keeping(&folder.0, &simulator)).await;
+    let told = ask(address, ids.clone()).await;
+    gateway.signal("TERM").await;
+    assert_eq!(gateway.ended().await.0.code(), Some(0));
+    std::fs::copy(folder.0.join("jobs.redb"), other.0.join("jobs.redb")).unwrap();
+    for id in &ids {
+        simulator.handle().forget(Upstream::MindBridge, id);
+    }
+    let (_restored, address) = serve(&keeping(&other.0, &simulator)).await;
+    assert!(told.iter().all(|(id, words)| *words == format!("FAILED (the end of {id})")), "{told:?}");
+    assert_eq!(ask(address, ids).await, told);
+}
+
 /// A small disk of its own.
 struct SmallDisk(Folder);
 

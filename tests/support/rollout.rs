@@ -20,7 +20,7 @@ use super::balancer::Balancer;
 use super::process::Process;
 use super::redis::Redis;
 use super::scratch::Scratch;
-use super::server::{ANY, KEY, Setup, TOKEN, external};
+use super::server::{ANY, KEY, Setup, TOKEN, external, told};
 use super::streams::{Carrier, Heard, Sse, Watcher, WebSocket, room_for, settles};
 
 /// How long a replica that was told to stop goes on accepting, and over what time its streams are ended.
@@ -173,7 +173,7 @@ async fn start(config: &Scratch, redis: &Redis, balancer: &Balancer) -> Replica 
 async fn stop(old: Replica, balancer: &Balancer, noticed: &Noticed) {
     noticed.ended.lock().unwrap().clear();
     old.process.signal("TERM").await;
-    let told = Instant::now() + DELAY;
+    let begins = Instant::now() + DELAY;
     let (status, said) = old.process.ended().await;
     balancer.remove(old.public);
     assert_eq!(status.code(), Some(0), "{said}");
@@ -183,7 +183,7 @@ async fn stop(old: Replica, balancer: &Balancer, noticed: &Noticed) {
     let (Some(first), Some(last)) = (ended.iter().min(), ended.iter().max()) else { return };
     let mut parts = [0_u32; PARTS as usize];
     for at in &ended {
-        let part = at.saturating_duration_since(told).as_millis() * u128::from(PARTS) / WINDOW.as_millis();
+        let part = at.saturating_duration_since(begins).as_millis() * u128::from(PARTS) / WINDOW.as_millis();
         parts[usize::try_from(part).unwrap().min(parts.len() - 1)] += 1;
     }
     let mean = f64::from(parts.iter().sum::<u32>()) / f64::from(PARTS);
@@ -198,21 +198,26 @@ async fn stop(old: Replica, balancer: &Balancer, noticed: &Noticed) {
 
 /// One stream after the other, each opened as soon as the one before is over.
 async fn stream(gateway: SocketAddr, carrier: Carrier, noticed: Arc<Noticed>) {
-    let mut away = None;
+    let mut away: Option<Instant> = None;
     loop {
         let mut watcher = Watcher::open(gateway, carrier, &["runs"]).await;
-        assert_eq!(watcher.short().await, "SNAPSHOT RUNNING");
-        noticed.open.fetch_add(1, Ordering::Relaxed);
-        if let Some(since) = away {
-            let mut outcome = noticed.outcome.lock().unwrap();
-            outcome.longest_gap = outcome.longest_gap.max(Instant::elapsed(&since));
+        let mut heard = watcher.hear().await;
+        // where the machine stood still, the replica may be told to stop before it has said anything
+        if let Heard::Update(first) = &heard {
+            assert_eq!((&first["kind"], told(&first["result"])), (&"SNAPSHOT".into(), "RUNNING".to_owned()));
+            noticed.open.fetch_add(1, Ordering::Relaxed);
+            if let Some(since) = away {
+                let mut outcome = noticed.outcome.lock().unwrap();
+                outcome.longest_gap = outcome.longest_gap.max(since.elapsed());
+            }
+            heard = watcher.until_over().await;
+            noticed.open.fetch_sub(1, Ordering::Relaxed);
+            away = None;
         }
-        let over = watcher.until_over().await;
         let at = Instant::now();
-        away = Some(at);
-        noticed.open.fetch_sub(1, Ordering::Relaxed);
+        away.get_or_insert(at);
         noticed.ended.lock().unwrap().push(at);
-        let how = match (carrier, over) {
+        let how = match (carrier, heard) {
             (WebSocket, Heard::Over(Some(code))) => format!("websocket {code}"),
             (Sse, Heard::Over(None)) if watcher.is_whole() => "sse whole".to_owned(),
             (carrier, over) => format!("{carrier:?} {over:?}"),
