@@ -11,6 +11,8 @@ use std::path::PathBuf;
 use futures_util::future::join_all;
 use jobgate::config::ClientConfig;
 use jobgate::outbound::identity::keys;
+use jobgate::outbound::system::SystemClock;
+use jobgate::ports::clock::Clock as _;
 use jobgate::simulator::{Addresses, MindBridgeJob, MindBridgeStep, Scenario, Simulator, Upstream};
 use serde_json::{Value, json};
 
@@ -47,6 +49,8 @@ impl Gateway {
         let mut scenario = Scenario::default();
         scenario.mindbridge.jobs =
             ["a", "b"].map(|id| MindBridgeJob::new(id, &[(0, "IN_PROGRESS")])).into_iter().collect();
+        // of one time, so that a job is the same at both
+        scenario.start = Some(SystemClock.now());
         let mut upstreams = Vec::new();
         for _ in 0..2 {
             upstreams.push(Simulator::start(scenario.clone(), Addresses::ephemeral()).await.unwrap());
