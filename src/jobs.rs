@@ -169,7 +169,7 @@ impl Jobs {
     }
 
     /// Starts the loop that looks at followed jobs by itself, until `stop` is cancelled; and follows what was followed
-    /// before a restart.
+    /// before a restart, of a source that comes later when it does.
     pub fn start_following(&self, stop: CancellationToken) {
         let resume = resume::run(Arc::clone(&self.inner), stop.clone());
         self.inner.spawner.spawn(TaskKind::Resume, Box::pin(resume));

@@ -77,7 +77,7 @@ async fn zero_offsets_that_mean_all_are_noticed_once() {
 #[tokio::test]
 async fn a_thousand_identical_questions_at_once_are_one_request() {
     room_for(3_000);
-    // the first of them wait until the last have come
+    // nobody runs out of time on a slow machine
     let rest = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, header_timeout: 5m, request_timeout: 10m }\n\
                 cache: { fresh_for: 1h }";
     let source = "budget: { per_second: 10000, per_hour: 1000000, concurrency: 500 }, status_timeout: 9m";

@@ -248,8 +248,8 @@ async fn a_client_in_a_hurry_is_slowed_on_every_door_and_no_other_is() {
     }
     let busy = [("authorization", "Bearer jg_busy")];
     let reply = loop {
-        let reply = send(rig.public, "GET", "/v1/jobs/mind/a", &busy, "").await;
-        if reply.status != 200 {
+        let some = (0..10).map(|_| send(rig.public, "GET", "/v1/jobs/mind/a", &busy, ""));
+        if let Some(reply) = join_all(some).await.into_iter().find(|reply| reply.status != 200) {
             break reply;
         }
     };
@@ -257,6 +257,8 @@ async fn a_client_in_a_hurry_is_slowed_on_every_door_and_no_other_is() {
     assert!(header(&reply, "retry-after").is_some());
     let mut theirs = socket(rig.public, "jg_busy").await;
     let heard = loop {
+        // so that nothing is left for the next one, unless that comes a second later
+        join_all((0..10).map(|_| wire::post(rig.public, Some("jg_busy"), &body))).await;
         let heard = subscribe(&mut theirs, "s", &["a"]).await;
         if heard["type"] == "error" {
             break heard;

@@ -254,14 +254,14 @@ async fn a_file_without_anybody_opens_nothing_and_a_wait_ends_with_what_it_was_b
     assert_eq!(gateway.ask("jg_alice").await, "RUNNING");
     assert_eq!(wire::get(gateway.public, "/v1/jobs/mind/a").await.status, 401);
 
-    let query = format!("query($ref: JobRef!) {{ job: jobAwait(ref: $ref, timeout: \"20s\") {ANY} }}");
+    let query = format!("query($ref: JobRef!) {{ job: jobAwait(ref: $ref, timeout: \"25s\") {ANY} }}");
     let body = json!({ "query": query, "variables": { "ref": external("mind", "a") } }).to_string();
     let key = ("authorization", "Bearer jg_alice");
     let before = gateway.lookups().await;
     let mut waits = Vec::new();
     for request in [
         wire::request("POST", "/graphql", &[key, ("content-type", "application/json")], &body),
-        wire::request("GET", "/v1/jobs/mind/a", &[key, ("prefer", "wait=20")], ""),
+        wire::request("GET", "/v1/jobs/mind/a", &[key, ("prefer", "wait=25")], ""),
     ] {
         let mut socket = TcpStream::connect(gateway.public).await.unwrap();
         socket.write_all(&request).await.unwrap();

@@ -14,6 +14,7 @@ use tokio::net::TcpSocket;
 use crate::support::process::{Process, run};
 use crate::support::scratch::Scratch;
 use crate::support::server::{KEY, Rig, Setup, TOKEN};
+use crate::support::streams::LIMIT;
 
 /// Looks often, so that no test waits for long.
 const FOLLOW: &str = "follow: { fastest: 100ms, slowest: 1s, missing_for: 1s }";
@@ -140,7 +141,7 @@ async fn watch_tells_each_change_once_and_ends_with_the_last_job() {
 async fn await_says_nothing_but_the_end() {
     let rig = setup().start().await;
     let waits = watching(&rig, &["await", "mind/runs", "mind/done"]);
-    rig.upstreams.asked(3).await;
+    tokio::time::timeout(LIMIT, rig.upstreams.asked(3)).await.unwrap();
     rig.upstreams.set_state("runs", MindBridgeStep::new("COMPLETE")).unwrap();
     let (status, said) = waits.ended().await;
     let mut said = lines(&said);
@@ -277,7 +278,7 @@ async fn a_watcher_outlives_its_gateway() {
         gateway = Process::start(&["serve", "--config", same.path()], &secrets);
         assert_eq!(gateway.address("public").await.to_string(), address);
         // nobody else asks this gateway: a look upstream means that the watcher is back
-        upstreams.handle().asked(2).await;
+        tokio::time::timeout(LIMIT, upstreams.handle().asked(2)).await.unwrap();
     }
     upstreams.handle().set_state("runs", MindBridgeStep::new("COMPLETE")).unwrap();
     let (status, said) = watch.ended().await;

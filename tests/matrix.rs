@@ -20,6 +20,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use crate::support::process::Process;
 use crate::support::scratch::Scratch;
 use crate::support::server::{KEY, Setup, TOKEN, external};
+use crate::support::streams::LIMIT;
 use crate::support::tokens::Issuer;
 use crate::support::wire;
 
@@ -174,10 +175,13 @@ fn clients(revoked: bool) -> String {
 
 /// Knocks until this is said, and not so often that it would be for the knocking.
 async fn knock_until(visitor: &Visitor, gateway: SocketAddr, said: &str) {
-    let mut again = tokio::time::interval(Duration::from_millis(200));
-    while visitor.knock(gateway, Door::Rest, "a").await != said {
-        again.tick().await;
-    }
+    let knocking = async {
+        let mut again = tokio::time::interval(Duration::from_millis(200));
+        while visitor.knock(gateway, Door::Rest, "a").await != said {
+            again.tick().await;
+        }
+    };
+    assert!(tokio::time::timeout(LIMIT, knocking).await.is_ok(), "{said:?} is never said");
 }
 
 #[tokio::test]

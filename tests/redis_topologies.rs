@@ -158,7 +158,8 @@ async fn sentinels_lead_to_the_server_and_to_the_next_one_when_it_fails() {
     .await;
     first.kill();
     // Only now in a hurry: until here a server that a busy machine made wait was not to be taken for dead.
-    let hurry = redis::cmd("SENTINEL").arg(&["SET", "mymaster", "down-after-milliseconds", "500"]).to_owned();
+    let hurry =
+        redis::cmd("SENTINEL").arg(&["SET", "mymaster", "down-after-milliseconds", "3000"]).to_owned();
     let asked = redis::Client::open(format!("redis://:pa55@127.0.0.1:{port}")).unwrap();
     let mut asked = asked.get_multiplexed_async_connection().await.unwrap();
     let () = hurry.query_async(&mut asked).await.unwrap();

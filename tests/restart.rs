@@ -1,6 +1,7 @@
 //! After a restart, on a paused clock: what was tracked or followed goes on without anybody asking, spread out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -35,10 +36,15 @@ const FOLLOW: FollowSettings = FollowSettings {
 struct Notes {
     tracked: Mutex<BTreeMap<JobKey, Labels>>,
     followed: Mutex<BTreeSet<JobKey>>,
+    /// Cannot be read.
+    shut: AtomicBool,
 }
 
 impl Ledger for Notes {
     fn remembered(&self) -> BoxFuture<'_, Result<Remembered, StoreError>> {
+        if self.shut.load(Ordering::Relaxed) {
+            return Box::pin(async { Err(StoreError("shut".to_owned())) });
+        }
         let tracked = self.tracked.lock().unwrap().clone().into_iter().collect();
         let followed = self.followed.lock().unwrap().iter().cloned().collect();
         Box::pin(async { Ok(Remembered { tracked, followed }) })
@@ -179,10 +185,16 @@ async fn the_jobs_of_a_source_that_comes_later_go_on_when_it_does() {
     assert_eq!(house.jobs.followed(), 0, "there is nobody to ask");
 
     let all = || vec![Arc::clone(&house.mind) as Arc<dyn JobReader>, Arc::clone(&house.metrics) as _];
+    ground.notes.shut.store(true, Ordering::Relaxed);
     house.jobs.put_sources(all());
-    tokio::time::sleep(FOLLOW.pace.slowest + Duration::from_secs(2)).await;
+    tokio::time::sleep(FOLLOW.pace.slowest * 2).await;
+    assert_eq!(house.jobs.followed(), 0, "what is remembered cannot be read");
+    ground.notes.shut.store(false, Ordering::Relaxed);
+    tokio::time::sleep(FOLLOW.pace.slowest + Duration::from_secs(7)).await;
     let asked: BTreeSet<String> = house.metrics.asked.lock().unwrap().iter().flatten().cloned().collect();
     assert_eq!(asked.len(), 5, "{asked:?}");
+    // gone and there again, it has nothing new: whoever follows goes on
+    house.jobs.put_sources(vec![Arc::clone(&house.mind) as Arc<dyn JobReader>]);
     house.jobs.put_sources(all());
     house.metrics.says(|_| Ok(Life::Succeeded));
     tokio::time::sleep(FOLLOW.pace.slowest + FOLLOW.linger + Duration::from_secs(5)).await;

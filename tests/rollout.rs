@@ -1,8 +1,6 @@
 //! Replicas are replaced one by one behind a balancer, and no client is any the worse for it. `cargo bench --bench rollout` does the
 //! same thirty times.
 
-use std::time::Duration;
-
 use jobgate::simulator::{Addresses, MindBridgeJob, Simulator};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -12,7 +10,7 @@ use crate::support::process::Process;
 use crate::support::rollout::{self, Plan, TOLD, WINDOW};
 use crate::support::scratch::Scratch;
 use crate::support::server::{KEY, Setup, TOKEN};
-use crate::support::streams::{Sse, Watcher};
+use crate::support::streams::{LIMIT, all_hear, crowd};
 use crate::support::wire;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -35,22 +33,18 @@ async fn a_rollout_fails_no_request_and_every_stream_is_told_and_comes_back() {
 #[tokio::test]
 async fn a_kept_connection_is_closed_behind_an_answer_that_says_so() {
     let mut setup = Setup::with(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], Vec::new());
-    // the one stream holds the end up for longer than this test takes
+    // ten streams are told in a second at least: so many hold the end up for a minute
     setup.rest =
         "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, drain_delay: 1s, drain_timeout: 1h }\n\
-                  streams: { drain_window: 10m }"
+                  streams: { drain_window: 10m, init_timeout: 1m }"
             .to_owned();
     let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
     let config = Scratch::new(&setup.yaml(&simulator.mindbridge_url(), &simulator.supermetrics_url()));
     let env = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY)];
     let mut gateway = Process::start(&["serve", "--config", config.path()], &env);
     let (public, admin) = (gateway.address("public").await, gateway.address("admin").await);
-    let mut streams = Vec::new();
-    for _ in 0..100 {
-        let mut stream = Watcher::open(public, Sse, &["a"]).await;
-        assert_eq!(stream.short().await, "SNAPSHOT RUNNING");
-        streams.push(stream);
-    }
+    let mut streams = crowd(public, 600, &["a"]).await;
+    all_hear(&mut streams, "SNAPSHOT RUNNING").await;
     let mut kept = [TcpStream::connect(public).await.unwrap(), TcpStream::connect(public).await.unwrap()];
     for socket in &mut kept {
         assert!(!ask(socket).await.contains("connection: close"));
@@ -90,6 +84,6 @@ async fn ask(socket: &mut TcpStream) -> String {
             assert!(socket.read_buf(&mut answer).await.unwrap() > 0, "cut");
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), whole).await.unwrap();
+    tokio::time::timeout(LIMIT, whole).await.unwrap();
     String::from_utf8(answer).unwrap()
 }

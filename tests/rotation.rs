@@ -1,7 +1,6 @@
 //! Secrets that change while the gateway runs: the real binary, files on a real disk, and upstreams that accept several
 //! credentials and remember which one each request showed.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
@@ -153,6 +152,7 @@ async fn two_hundred_swaps_under_load_fail_nothing_and_leave_no_old_value_in_use
 
     // What was in force, and when that was known. A trial comes before that, and alone.
     let mut in_force: Vec<(usize, Instant)> = Vec::new();
+    let mut took = Vec::new();
     let is_in_force = |number: usize| {
         let record = upstream.record_of(Upstream::MindBridge);
         record.iter().filter(|asked| asked.credential == Some(number)).count() > 3
@@ -166,6 +166,7 @@ async fn two_hundred_swaps_under_load_fail_nothing_and_leave_no_old_value_in_use
             let token = format!("token-of-round-{number}");
             assert_eq!(upstream.also_accept(Upstream::MindBridge, &token), number);
             mounted.swap(&token);
+            let swapped = Instant::now();
             if number.is_multiple_of(FEW) {
                 let settled = async {
                     while !is_in_force(number) {
@@ -175,6 +176,7 @@ async fn two_hundred_swaps_under_load_fail_nothing_and_leave_no_old_value_in_use
                 let settled = tokio::time::timeout(PROMISE * 6, settled).await;
                 assert!(settled.is_ok(), "number {number} is in force in time");
                 in_force.push((number, Instant::now()));
+                took.push(swapped.elapsed());
             }
             // what was replaced longer ago than is promised is not accepted any more
             let old = in_force.iter().rev().find(|(_, at)| at.elapsed() > PROMISE);
@@ -201,7 +203,6 @@ async fn two_hundred_swaps_under_load_fail_nothing_and_leave_no_old_value_in_use
     let ((), counts) = tokio::join!(rotate, load);
     assert!(counts.iter().all(|count| *count > 10), "{counts:?} requests");
 
-    let mut used = BTreeSet::new();
     for asked in upstream.record_of(Upstream::MindBridge) {
         assert_eq!(
             (asked.auth, asked.status),
@@ -211,9 +212,10 @@ async fn two_hundred_swaps_under_load_fail_nothing_and_leave_no_old_value_in_use
         let number = asked.credential.unwrap();
         let replaced = in_force.iter().find(|(newer, _)| *newer > number);
         assert!(replaced.is_none_or(|(_, at)| asked.started <= *at + PROMISE), "{asked:?}");
-        used.insert(number);
     }
-    assert!(used.len() > 20, "only {} of the credentials were ever in force", used.len());
+    // the one in the middle, since a machine may stand still now and then
+    took.sort_unstable();
+    assert!(took[took.len() / 2] < PROMISE, "from a swap until it is in force: {took:?}");
 
     upstream.set_state("watched", MindBridgeStep::new("COMPLETE")).unwrap();
     for mut watcher in watchers {

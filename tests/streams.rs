@@ -80,12 +80,13 @@ async fn at_sigterm_every_stream_is_told_requests_finish_and_the_process_ends_wi
                 streams: { drain_window: 10s, init_timeout: 1m, ping_interval: 10m }";
     let (gateway, address) = gateway(slow).await;
     let sockets = join_all((0..200).map(|_| websocket(address))).await;
-    let events = join_all((0..50).map(|_| event_stream(address))).await;
     let mut half = TcpStream::connect(address).await.unwrap();
     let body = json!({ "query": "{ __typename }" }).to_string();
     let request = wire::request("POST", "/graphql", &[("content-type", "application/json")], &body);
     let (first, second) = request.split_at(request.len() - 5);
     half.write_all(first).await.unwrap();
+    // behind it in the queue of newcomers: when these are answered it was let in
+    let events = join_all((0..50).map(|_| event_stream(address))).await;
 
     let start = Instant::now();
     gateway.signal("TERM").await;
@@ -97,9 +98,9 @@ async fn at_sigterm_every_stream_is_told_requests_finish_and_the_process_ends_wi
     let (sockets, events) = tokio::join!(sockets, events);
     assert!(sockets.iter().all(|(code, _)| *code == Some(1012)), "{sockets:?}");
     let first = sockets.iter().map(|(_, at)| *at).min().unwrap();
-    let spread = sockets.iter().filter(|(_, at)| *at > first + Duration::from_millis(500)).count();
+    let spread = sockets.iter().filter(|(_, at)| *at > first + Duration::from_secs(2)).count();
     // so few, since a machine that stands still for half of the window has all that fell into it come at once
-    assert!(spread >= 50, "{spread} of 200 came later than the first twentieth of the window");
+    assert!(spread >= 50, "{spread} of 200 came later than the first fifth of the window");
     for text in events {
         assert!(text.ends_with(":\n\n\r\n0\r\n\r\n"), "an event stream ends whole, without complete: {text}");
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::id::{JobKey, SourceName};
@@ -22,23 +23,35 @@ const CLIENT: &str = "resumed";
 /// Jobs read from the store at once.
 const AT_ONCE: usize = 1_000;
 
+/// When what could not be read is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
+
 /// Takes up what the ledger remembers, and what it remembers of a source when that comes later. Holds on to what nobody else
 /// does until it has ended or `stop` is cancelled.
 pub(super) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
     // First, so that what is resumed goes by it.
     inner.following.learned_before(inner.ingest.tolerate(inner.ledger.learned().await).unwrap_or_default());
-    let mut sources = inner.readers.names();
-    let mut held: FuturesUnordered<_> = inner.take_up(|_| true).await.into_iter().map(ended).collect();
+    let mut known: Option<BTreeSet<SourceName>> = None;
+    let mut held = FuturesUnordered::new();
     loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            Some(()) = held.next() => continue,
-            () = inner.readers.changed() => {}
+        let now = inner.readers.names();
+        let nothing_new = known.as_ref().is_some_and(|known| now.is_subset(known));
+        let taken = if nothing_new { Some(Vec::new()) } else { inner.take_up(known.as_ref()).await };
+        let again = taken.is_none().then(|| Instant::now() + AGAIN);
+        held.extend(taken.into_iter().flatten().map(ended));
+        if again.is_none() {
+            known = Some(now);
+        } else if let Some(known) = &mut known {
+            // those whose jobs could not be read are new until they were
+            known.retain(|source| now.contains(source));
         }
-        let before = std::mem::replace(&mut sources, inner.readers.names());
-        let come: BTreeSet<SourceName> = sources.difference(&before).cloned().collect();
-        if !come.is_empty() {
-            held.extend(inner.take_up(|key| come.contains(&key.source)).await.into_iter().map(ended));
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Some(()) = held.next() => {}
+                () = inner.readers.changed() => break,
+                () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => break,
+            }
         }
     }
 }
@@ -51,12 +64,15 @@ async fn ended(mut interest: Interest) {
 }
 
 impl Inner {
-    /// Tracks what was tracked of some jobs, and returns the interests in what was followed beside that.
-    async fn take_up(&self, of: impl Fn(&JobKey) -> bool + Send) -> Vec<Interest> {
-        let remembered = self.ingest.tolerate(self.ledger.remembered().await).unwrap_or_default();
-        let Remembered { tracked, followed } = remembered;
-        let tracked: BTreeMap<JobKey, _> = tracked.into_iter().filter(|(key, _)| of(key)).collect();
-        let beside = followed.iter().filter(|key| of(key) && !tracked.contains_key(*key));
+    /// Tracks what was tracked, and returns the interests in what was followed beside that. After the first time only of the
+    /// sources that are not `known`, and only what nobody has taken up since. `None` when the ledger cannot be read.
+    async fn take_up(&self, known: Option<&BTreeSet<SourceName>>) -> Option<Vec<Interest>> {
+        let Remembered { tracked, followed } = self.ingest.tolerate(self.ledger.remembered().await)?;
+        let is_new = |key: &JobKey| known.is_none_or(|known| !known.contains(&key.source));
+        let tracked: BTreeMap<JobKey, _> = tracked.into_iter().filter(|(key, _)| is_new(key)).collect();
+        let beside = followed.iter().filter(|key| {
+            is_new(key) && !tracked.contains_key(*key) && (known.is_none() || !self.following.follows(key))
+        });
         let wanted: Vec<JobKey> = tracked.keys().chain(beside).cloned().collect();
         let mut interests = Vec::new();
         let mut labels = tracked;
@@ -70,10 +86,11 @@ impl Inner {
                     self.following.resume(key, CLIENT.into(), held)
                 });
                 match (labels.remove(key), interest) {
-                    (Some(labels), interest) if !self.tracking.holds(key) => {
+                    (Some(labels), interest) if known.is_none() && !self.tracking.holds(key) => {
                         self.tracking.restore(key.clone(), labels, interest);
                     }
-                    // A client has tracked it anew while this went on, or its source has come only now: its labels hold.
+                    // A client has tracked it anew while this went on, or its source has come only now: its labels hold. One
+                    // that was untracked meanwhile is left alone.
                     (Some(_), Some(interest)) => self.tracking.renew(key, interest),
                     (None, Some(interest)) => interests.push(interest),
                     (None, None) if over => self.ledger.follow(key, false),
@@ -82,9 +99,9 @@ impl Inner {
             }
         }
         if !interests.is_empty() {
-            tracing::info!(jobs = interests.len(), "following on what was followed before the restart");
+            tracing::info!(jobs = interests.len(), "following on what was followed before");
         }
-        interests
+        Some(interests)
     }
 
     /// How long a job has been in its state, as far as the upstream's own times tell.

@@ -47,7 +47,7 @@ impl Readers {
         self.now.load().keys().cloned().collect()
     }
 
-    /// Resolves when there are others than when this last did. For one task alone; nothing is missed between two calls.
+    /// Resolves when others may have been put since this last did. For one task alone; nothing is missed between two calls.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }

@@ -129,8 +129,14 @@ impl Tracking {
 
     /// Follows a job anew that is tracked already, under the labels it has.
     pub(super) fn renew(&self, key: &JobKey, interest: Interest) {
-        let before = self.lock().get_mut(key).and_then(|tracked| tracked.interest.replace(interest));
-        drop(before);
+        let mut jobs = self.lock();
+        let let_go = match jobs.get_mut(key) {
+            Some(tracked) => tracked.interest.replace(interest),
+            None => Some(interest),
+        };
+        drop(jobs);
+        // as above: not under this lock
+        drop(let_go);
     }
 
     /// Whether a job is tracked and carries all of some labels.

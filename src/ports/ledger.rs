@@ -23,7 +23,7 @@ pub struct Remembered {
 
 /// Remembers what is to be followed. One that fails forgets, and never fails a request.
 pub trait Ledger: Debug + Send + Sync {
-    /// Everything that was remembered. Asked once, at the start.
+    /// Everything that was remembered. Asked at the start, when a source comes, and by replicas now and then.
     fn remembered(&self) -> BoxFuture<'_, Result<Remembered, StoreError>>;
 
     /// Remembers tracked jobs with their labels, or with `None` forgets them. Resolves once that would survive a crash, or
@@ -33,7 +33,7 @@ pub trait Ledger: Debug + Send + Sync {
     /// Notes that a job is followed now, or no longer. Written by and by: never waits and never blocks.
     fn follow(&self, key: &JobKey, followed: bool);
 
-    /// What was learned of how long jobs take. Asked once, at the start. Nothing, where it is not kept.
+    /// What was learned of how long jobs take. Asked at the start, when a source comes, and by replicas now and then. Nothing, where it is not kept.
     fn learned(&self) -> BoxFuture<'_, Result<Vec<(Habit, Durations)>, StoreError>> {
         Box::pin(async { Ok(Vec::new()) })
     }

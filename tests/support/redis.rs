@@ -10,7 +10,7 @@ use std::time::Duration;
 /// How long a server may take to come up: only a machine without air needs it.
 const LIMIT: Duration = Duration::from_mins(2);
 
-/// The ports that servers of a test's own get: below those that the system deals out by itself, so that no other socket has
+/// The ports that servers of a test's own get: below those that a system deals out by itself unless told otherwise, so that no other socket has
 /// one before its server does, or while that is away for a moment; nor does a connection to one meet itself.
 const PORTS: Range<u16> = 12_000..32_000;
 

@@ -240,7 +240,7 @@ async fn requests(gateway: SocketAddr, pace: u32, noticed: Arc<Noticed>) {
     });
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / pace);
     // a machine without air gets fewer requests, not more at once
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut under_way = JoinSet::new();
     for body in bodies.iter().cycle() {
         ticks.tick().await;

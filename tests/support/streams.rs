@@ -4,7 +4,7 @@
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -279,7 +279,7 @@ pub(crate) async fn settles(what: &str, within: Duration, holds: impl Fn() -> bo
 pub(crate) fn room_for(files: usize) {
     // one at a time, so that none takes back what another has just raised
     static RAISING: Mutex<()> = Mutex::new(());
-    let _raising = RAISING.lock().unwrap();
+    let _raising = RAISING.lock().unwrap_or_else(PoisonError::into_inner);
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
     let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     let mut numbers = line.split_whitespace().skip(3).map(|number| number.parse().unwrap_or(usize::MAX));

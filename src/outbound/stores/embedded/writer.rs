@@ -160,7 +160,11 @@ impl Shared {
 
     /// Reports a file that a reader met damaged.
     pub(super) fn condemn(&self, file: u64, why: String) {
-        self.note(|inbox| inbox.condemned = Some((file, why)));
+        self.note(|inbox| {
+            if inbox.condemned.as_ref().is_none_or(|(known, _)| *known <= file) {
+                inbox.condemned = Some((file, why));
+            }
+        });
     }
 
     /// Has the writer write what waits, and end.
