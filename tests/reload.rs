@@ -179,6 +179,13 @@ async fn every_live_section_changes_under_streams_that_notice_nothing() {
     assert_eq!(gateway.ask("bob", "more", "b", None).await, "RUNNING");
     assert_eq!(gateway.ask("alice", "more", "b", None).await, "NOT_FOUND for good");
 
+    // who may read more keeps what is open, and so when that is taken back
+    let wide = format!("clients: [{}, {}]", client("alice", "[mind, more]"), client("bob", "[mind, more]"));
+    gateway.change(&[&small, &more], &wide, "clients").await;
+    assert_eq!(gateway.ask("alice", "more", "b", None).await, "RUNNING");
+    gateway.change(&[&small, &more], &both, "clients").await;
+    assert_eq!(gateway.ask("alice", "more", "b", None).await, "NOT_FOUND for good");
+
     // another place: what follows is asked there, with another credential once that is named
     let moved = mind(&gateway.url(1), "{ env: MIND_TOKEN }", BUDGET);
     let asked = |upstream: &Simulator| upstream.handle().record_of(Upstream::MindBridge).len();

@@ -46,7 +46,27 @@ pub struct Pass {
     pub carries_grant: bool,
 }
 
+impl Grant {
+    /// Says whether it allows all that another one does.
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::All, _) => true,
+            (Self::Sources(_), Self::All) => false,
+            (Self::Sources(these), Self::Sources(those)) => {
+                those.iter().all(|(source, scope)| these.get(source).is_some_and(|these| these.covers(scope)))
+            }
+        }
+    }
+}
+
 impl Scope {
+    /// Says whether all jobs of another scope are in it.
+    pub fn covers(&self, other: &Self) -> bool {
+        let kinds = self.kinds.is_empty() || (!other.kinds.is_empty() && other.kinds.is_subset(&self.kinds));
+        // whoever asks for more labels reaches fewer jobs
+        kinds && self.labels.iter().all(|(name, value)| other.labels.get(name) == Some(value))
+    }
+
     /// Says whether it is all jobs of the source.
     pub fn is_whole(&self) -> bool {
         self.kinds.is_empty() && self.labels.is_empty()
@@ -135,5 +155,47 @@ impl Principal {
     /// Says whether the client came in with a pass that reads and watches some jobs and changes nothing.
     pub const fn only_watches(&self) -> bool {
         self.pass.jobs.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope(kinds: &[&str], labels: &[(&str, &str)]) -> Scope {
+        let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Scope { kinds: kinds.iter().map(|kind| (*kind).to_owned()).collect(), labels: labels.collect() }
+    }
+
+    fn grant(sources: &[(&str, Scope)]) -> Grant {
+        let sources = sources.iter().map(|(name, scope)| (SourceName::parse(name).unwrap(), scope.clone()));
+        Grant::Sources(Arc::new(sources.collect()))
+    }
+
+    #[test]
+    fn a_grant_covers_what_allows_no_more() {
+        let whole = Scope::default();
+        let (a, b) = (scope(&["a"], &[]), scope(&["a", "b"], &[]));
+        let (red, deep_red) =
+            (scope(&[], &[("hue", "red")]), scope(&[], &[("hue", "red"), ("tone", "deep")]));
+        let of = |scope: &Scope| grant(&[("x", scope.clone())]);
+        let two = grant(&[("x", whole.clone()), ("y", whole.clone())]);
+        for (wide, narrow) in [
+            (Grant::All, two.clone()),
+            (two.clone(), of(&whole)),
+            (two, of(&deep_red)),
+            (of(&whole), of(&a)),
+            (of(&b), of(&a)),
+            (of(&red), of(&deep_red)),
+            (of(&a), grant(&[])),
+        ] {
+            assert!(wide.covers(&narrow) && wide.covers(&wide) && narrow.covers(&narrow));
+            assert!(!narrow.covers(&wide), "{narrow:?} covers {wide:?}");
+        }
+        let blue = scope(&[], &[("hue", "blue")]);
+        let c = scope(&["c"], &[]);
+        for (one, other) in [(&red, &blue), (&a, &c), (&a, &red)] {
+            assert!(!of(one).covers(&of(other)) && !of(other).covers(&of(one)), "{one:?} {other:?}");
+        }
     }
 }

@@ -51,10 +51,12 @@ impl ClientKeys {
         found.cloned()
     }
 
-    /// Says whether a client that was recognised by a key would be so now, with the same grant.
+    /// Says whether a client that was recognised by a key would be so now, and might read no less.
     pub(super) fn stands(&self, principal: &Principal) -> bool {
         let Some(hash) = principal.pass().fingerprint else { return false };
-        self.known.iter().any(|(known, now)| *known == hash && now == principal)
+        self.known.iter().any(|(known, now)| {
+            *known == hash && now.name() == principal.name() && now.grant().covers(principal.grant())
+        })
     }
 }
 
@@ -97,11 +99,14 @@ mod tests {
     fn a_principal_stands_as_long_as_its_key_and_its_grant_do() {
         let before = ClientKeys::new(&[client("a", &["jg_a", "jg_old"], "audit")]);
         let [kept, old] = ["jg_a", "jg_old"].map(|key| before.recognise(&key.into()).unwrap());
+        let mut more = client("a", &["jg_a", "jg_old"], "audit");
+        more.sources.insert(SourceName::parse("sales").unwrap(), Scope::default());
         for (clients, kept_stands, old_stands) in [
             (vec![client("a", &["jg_a", "jg_old"], "audit")], true, true),
             (vec![client("a", &["jg_a"], "audit")], true, false),
             (vec![client("a", &["jg_a", "jg_old"], "sales")], false, false),
             (vec![client("b", &["jg_a", "jg_old"], "audit")], false, false),
+            (vec![more], true, true),
             (vec![], false, false),
         ] {
             let now = ClientKeys::new(&clients);

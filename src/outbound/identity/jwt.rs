@@ -129,10 +129,7 @@ impl Issuers {
     pub(super) fn stand(&self, principal: &Principal) -> bool {
         let Some(issuer) = self.of(principal) else { return false };
         let good = principal.pass().expires.is_some_and(|expires| self.clock.now() < expires);
-        // what a token's own list narrowed is narrower still
-        let as_it_was = issuer.config.sources_claim.is_some()
-            || matches!(principal.grant(), Grant::Sources(sources) if *sources == issuer.sources);
-        good && as_it_was && issuer.grants(principal.grant())
+        good && issuer.grants(principal.grant())
     }
 
     /// Says whether what the holder of one of its tokens handed on is still the issuer's to grant.

@@ -156,7 +156,8 @@ impl WatchTokens {
     pub fn stands(principal: &Principal, now: Timestamp, grant_of: impl Fn(&str) -> Option<Grant>) -> bool {
         let pass = principal.pass();
         pass.expires.is_some_and(|until| now < until)
-            && (pass.carries_grant || grant_of(principal.name()).as_ref() == Some(principal.grant()))
+            && (pass.carries_grant
+                || grant_of(principal.name()).is_some_and(|now| now.covers(principal.grant())))
     }
 
     /// What a token says, if it is one of ours. The signature is compared in constant time, before anything is read.
