@@ -117,6 +117,9 @@ def boards(name, board):
     asked = [target.get("expr") for panel in board["panels"] for target in panel.get("targets", [])]
     if not (board["title"] and board["uid"] and asked and all(asked)):
         fault(f"{name}: is no dashboard that asks for something")
+    for one in board["templating"]["list"]:
+        if one["type"] == "query" and not one["query"].startswith("label_values(jobgate_"):
+            fault(f"{name}: the variable {one['name']} is empty where only the gateway is asked for metrics: {one['query']}")
 
 
 def custom(objects):
@@ -265,6 +268,28 @@ def live():
             fault(f"configReload {reload}: {config} {'replaces' if same else 'does not replace'} the pods")
 
 
+def names():
+    """Rules and dashboard tell the pods and the volumes of a release from those of a neighbour whose name begins alike."""
+    own = ["0", "12", "7d9f8c6b5-x7k2p", "5d59d67564-bq9wz"]
+    # a Deployment of the longest name: Kubernetes cuts what it makes names of to 58 letters
+    own += ["7d9f8x7k2p", "7d9f8c6b5x7k2p"]
+    foreign = ["eu-0", "redis-master-0", "eu-7d9f8c6b5-x7k2p", "redis-x7k2p", "redis-master-x7k2p", "test", "exporter", "28934820-eu"]
+    for file in ("alerts.yaml", "dashboard.json"):
+        text = (CHART / "files" / file).read_text(encoding="utf-8").replace('\\"', '"')
+        text = text.replace("$release", "jobgate").replace("RELEASE_NAME", "jobgate")
+        for label, lead, some in (("pod", "", own), ("persistentvolumeclaim", "data-", own[:2])):
+            asked = re.findall(rf'\b{label}=~?"([^"]*)"', text)
+            if not asked:
+                fault(f"{file}: nothing is asked by {label}")
+            for pattern in sorted(set(asked)):
+                for name in some:
+                    if not re.fullmatch(pattern, f"{lead}jobgate-{name}"):
+                        fault(f"{file}: {label} {pattern} leaves out {lead}jobgate-{name}")
+                for name in foreign:
+                    if re.fullmatch(pattern, f"{lead}jobgate-{name}"):
+                        fault(f"{file}: {label} {pattern} takes {lead}jobgate-{name} for ours")
+
+
 def lint():
     for helm in HELMS:
         for path in [None, *sorted((HERE / "values").glob("*.yaml"))]:
@@ -372,6 +397,7 @@ def main():
     print(f"   {len(paths)} sets of values rendered, {len(objects)} objects, {len(rows)} contradictions tried")
     if not write:
         live()
+        names()
         for helm in HELMS:
             told = run([helm, "lint", "--strict", CHART, "--values", OUT / "documented.yaml"])
             shown = template(helm, OUT / "documented.yaml")
