@@ -19,6 +19,7 @@ import yaml
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 CHART = ROOT / "charts/jobgate"
+TRIAL = ROOT / "config/trial"
 TOOLS = ROOT / "target/tools"
 OUT = ROOT / "target/chart"
 HELMS = [TOOLS / "bin/helm3", TOOLS / "bin/helm4"]
@@ -74,6 +75,18 @@ def written(jobgate, write):
         fault(f"Chart.yaml: appVersion is {chart['appVersion']}, Cargo.toml says {version}")
     if KUBES[0] not in chart["kubeVersion"]:
         fault(f"Chart.yaml: kubeVersion {chart['kubeVersion']} is not what is checked, {KUBES[0]}")
+
+
+def trial(write):
+    """The rules of the trial's Prometheus are the chart's, without those about what only a cluster knows."""
+    text = (CHART / "files/alerts.yaml").read_text(encoding="utf-8")
+    groups = yaml.safe_load(text.replace("RELEASE_NAMESPACE", "trial").replace("RELEASE_NAME", "jobgate"))["groups"]
+    kept = [group for group in groups if "kube" not in json.dumps(group)]
+    if len(kept) != len(groups) - 1:
+        fault("alerts.yaml: the rules that need a cluster's metrics are to be one group")
+    head = "# Made of charts/jobgate/files/alerts.yaml by tests/chart/write.sh, without the group that needs a cluster's metrics.\n"
+    made = yaml.safe_dump({"groups": kept}, sort_keys=False, allow_unicode=True, width=1000)
+    compare(TRIAL / "rules.yaml", head + made, write)
 
 
 def undescribed(values, schema, path=""):
@@ -358,20 +371,36 @@ def compose():
             if other not in services:
                 fault(f"compose.yaml: {name} depends on {other}, which is not there")
         for one in service.get("configs", []):
-            if one["source"] not in tree["configs"]:
+            held = tree["configs"].get(one["source"])
+            if held is None:
                 fault(f"compose.yaml: {name} uses the configuration {one['source']}, which is not there")
+            elif service.get("read_only") and "file" not in held:
+                fault(f"compose.yaml: {name} is read-only, and Compose writes {one['source']}, which is no file, into the container")
         image_name = service.get("image", "")
         if ":" not in image_name or image_name.endswith(":latest"):
             fault(f"compose.yaml: {name} names no version of its image")
     for name, one in tree["configs"].items():
         if "file" in one and not (ROOT / one["file"]).exists():
             fault(f"compose.yaml: configs.{name}: {one['file']} is not there")
-        if isinstance(one.get("content"), str):
-            yaml.safe_load(one["content"])
-    told = shutil.which("promtool") and run(["promtool", "check", "config", "/dev/stdin"], input=tree["configs"]["prometheus"]["content"])
+    told = shutil.which("promtool") and run(["promtool", "check", "config", TRIAL / "prometheus.yaml"])
     if told and told.returncode:
-        fault(f"compose.yaml: configs.prometheus: {told.stdout}{told.stderr}")
+        fault(f"{TRIAL / 'prometheus.yaml'}: {told.stdout}{told.stderr}")
+    mounted(tree)
     return tree
+
+
+def mounted(tree):
+    """What the trial's Prometheus loads and says of the gateway: the rules, and the labels that rules and dashboard ask for."""
+    config = yaml.safe_load((TRIAL / "prometheus.yaml").read_text(encoding="utf-8"))
+    there = {pathlib.PurePath(one["target"]).name: one["source"] for one in tree["services"]["prometheus"]["configs"]}
+    for file in config["rule_files"]:
+        if tree["configs"].get(there.get(file)) != {"file": f"config/trial/{file}"}:
+            fault(f"compose.yaml: prometheus has no {file}, which its configuration loads")
+    board = json.loads((CHART / "files/dashboard.json").read_text(encoding="utf-8"))
+    release = next(one["query"] for one in board["templating"]["list"] if one["name"] == "release")
+    for one in (one for job in config["scrape_configs"] for one in job["static_configs"]):
+        if one.get("labels") != {"namespace": "trial", "pod": f"{release}-0"}:
+            fault("config/trial/prometheus.yaml: the dashboard and the rules do not find the gateway by these labels")
 
 
 def main():
@@ -385,6 +414,7 @@ def main():
     (OUT / "rendered").mkdir(parents=True)
 
     written(jobgate, write)
+    trial(write)
     schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
     undescribed(yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8")), schema)
     lacking = missing(jobgate)
@@ -408,7 +438,7 @@ def main():
         lint()
         image()
         tree = compose()
-        config = yaml.safe_load(tree["configs"]["gateway"]["content"])
+        config = yaml.safe_load((ROOT / tree["configs"]["gateway"]["file"]).read_text(encoding="utf-8"))
         env = tree["services"]["gateway"]["environment"]
         configured("compose", [{"kind": "ConfigMap", "data": {"jobgate.yaml": json.dumps(config)}}], jobgate, lacking, env)
         policies()
