@@ -19,6 +19,7 @@ import yaml
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 CHART = ROOT / "charts/jobgate"
+TRIAL = ROOT / "config/trial"
 TOOLS = ROOT / "target/tools"
 OUT = ROOT / "target/chart"
 HELMS = [TOOLS / "bin/helm3", TOOLS / "bin/helm4"]
@@ -76,6 +77,18 @@ def written(jobgate, write):
         fault(f"Chart.yaml: kubeVersion {chart['kubeVersion']} is not what is checked, {KUBES[0]}")
 
 
+def trial(write):
+    """The rules of the trial's Prometheus are the chart's, without those about what only a cluster knows."""
+    text = (CHART / "files/alerts.yaml").read_text(encoding="utf-8")
+    groups = yaml.safe_load(text.replace("RELEASE_NAMESPACE", "trial").replace("RELEASE_NAME", "jobgate"))["groups"]
+    kept = [group for group in groups if "kube" not in json.dumps(group)]
+    if len(kept) != len(groups) - 1:
+        fault("alerts.yaml: the rules that need a cluster's metrics are to be one group")
+    head = "# Made of charts/jobgate/files/alerts.yaml by tests/chart/write.sh, without the group that needs a cluster's metrics.\n"
+    made = yaml.safe_dump({"groups": kept}, sort_keys=False, allow_unicode=True, width=1000)
+    compare(TRIAL / "rules.yaml", head + made, write)
+
+
 def undescribed(values, schema, path=""):
     """Values of values.yaml that the schema does not know, and properties of the schema that values.yaml does not show."""
     known = schema.get("properties")
@@ -117,6 +130,9 @@ def boards(name, board):
     asked = [target.get("expr") for panel in board["panels"] for target in panel.get("targets", [])]
     if not (board["title"] and board["uid"] and asked and all(asked)):
         fault(f"{name}: is no dashboard that asks for something")
+    for one in board["templating"]["list"]:
+        if one["type"] == "query" and not one["query"].startswith("label_values(jobgate_"):
+            fault(f"{name}: the variable {one['name']} is empty where only the gateway is asked for metrics: {one['query']}")
 
 
 def custom(objects):
@@ -265,6 +281,28 @@ def live():
             fault(f"configReload {reload}: {config} {'replaces' if same else 'does not replace'} the pods")
 
 
+def names():
+    """Rules and dashboard tell the pods and the volumes of a release from those of a neighbour whose name begins alike."""
+    own = ["0", "12", "7d9f8c6b5-x7k2p", "5d59d67564-bq9wz"]
+    # a Deployment of the longest name: Kubernetes cuts what it makes names of to 58 letters
+    own += ["7d9f8x7k2p", "7d9f8c6b5x7k2p"]
+    foreign = ["eu-0", "redis-master-0", "eu-7d9f8c6b5-x7k2p", "redis-x7k2p", "redis-master-x7k2p", "test", "exporter", "28934820-eu"]
+    for file in ("alerts.yaml", "dashboard.json"):
+        text = (CHART / "files" / file).read_text(encoding="utf-8").replace('\\"', '"')
+        text = text.replace("$release", "jobgate").replace("RELEASE_NAME", "jobgate")
+        for label, lead, some in (("pod", "", own), ("persistentvolumeclaim", "data-", own[:2])):
+            asked = re.findall(rf'\b{label}=~?"([^"]*)"', text)
+            if not asked:
+                fault(f"{file}: nothing is asked by {label}")
+            for pattern in sorted(set(asked)):
+                for name in some:
+                    if not re.fullmatch(pattern, f"{lead}jobgate-{name}"):
+                        fault(f"{file}: {label} {pattern} leaves out {lead}jobgate-{name}")
+                for name in foreign:
+                    if re.fullmatch(pattern, f"{lead}jobgate-{name}"):
+                        fault(f"{file}: {label} {pattern} takes {lead}jobgate-{name} for ours")
+
+
 def lint():
     for helm in HELMS:
         for path in [None, *sorted((HERE / "values").glob("*.yaml"))]:
@@ -333,20 +371,36 @@ def compose():
             if other not in services:
                 fault(f"compose.yaml: {name} depends on {other}, which is not there")
         for one in service.get("configs", []):
-            if one["source"] not in tree["configs"]:
+            held = tree["configs"].get(one["source"])
+            if held is None:
                 fault(f"compose.yaml: {name} uses the configuration {one['source']}, which is not there")
+            elif service.get("read_only") and "file" not in held:
+                fault(f"compose.yaml: {name} is read-only, and Compose writes {one['source']}, which is no file, into the container")
         image_name = service.get("image", "")
         if ":" not in image_name or image_name.endswith(":latest"):
             fault(f"compose.yaml: {name} names no version of its image")
     for name, one in tree["configs"].items():
         if "file" in one and not (ROOT / one["file"]).exists():
             fault(f"compose.yaml: configs.{name}: {one['file']} is not there")
-        if isinstance(one.get("content"), str):
-            yaml.safe_load(one["content"])
-    told = shutil.which("promtool") and run(["promtool", "check", "config", "/dev/stdin"], input=tree["configs"]["prometheus"]["content"])
+    told = shutil.which("promtool") and run(["promtool", "check", "config", TRIAL / "prometheus.yaml"])
     if told and told.returncode:
-        fault(f"compose.yaml: configs.prometheus: {told.stdout}{told.stderr}")
+        fault(f"{TRIAL / 'prometheus.yaml'}: {told.stdout}{told.stderr}")
+    mounted(tree)
     return tree
+
+
+def mounted(tree):
+    """What the trial's Prometheus loads and says of the gateway: the rules, and the labels that rules and dashboard ask for."""
+    config = yaml.safe_load((TRIAL / "prometheus.yaml").read_text(encoding="utf-8"))
+    there = {pathlib.PurePath(one["target"]).name: one["source"] for one in tree["services"]["prometheus"]["configs"]}
+    for file in config["rule_files"]:
+        if tree["configs"].get(there.get(file)) != {"file": f"config/trial/{file}"}:
+            fault(f"compose.yaml: prometheus has no {file}, which its configuration loads")
+    board = json.loads((CHART / "files/dashboard.json").read_text(encoding="utf-8"))
+    release = next(one["query"] for one in board["templating"]["list"] if one["name"] == "release")
+    for one in (one for job in config["scrape_configs"] for one in job["static_configs"]):
+        if one.get("labels") != {"namespace": "trial", "pod": f"{release}-0"}:
+            fault("config/trial/prometheus.yaml: the dashboard and the rules do not find the gateway by these labels")
 
 
 def main():
@@ -360,6 +414,7 @@ def main():
     (OUT / "rendered").mkdir(parents=True)
 
     written(jobgate, write)
+    trial(write)
     schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
     undescribed(yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8")), schema)
     lacking = missing(jobgate)
@@ -372,6 +427,7 @@ def main():
     print(f"   {len(paths)} sets of values rendered, {len(objects)} objects, {len(rows)} contradictions tried")
     if not write:
         live()
+        names()
         for helm in HELMS:
             told = run([helm, "lint", "--strict", CHART, "--values", OUT / "documented.yaml"])
             shown = template(helm, OUT / "documented.yaml")
@@ -382,7 +438,7 @@ def main():
         lint()
         image()
         tree = compose()
-        config = yaml.safe_load(tree["configs"]["gateway"]["content"])
+        config = yaml.safe_load((ROOT / tree["configs"]["gateway"]["file"]).read_text(encoding="utf-8"))
         env = tree["services"]["gateway"]["environment"]
         configured("compose", [{"kind": "ConfigMap", "data": {"jobgate.yaml": json.dumps(config)}}], jobgate, lacking, env)
         policies()
