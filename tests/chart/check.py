@@ -255,8 +255,11 @@ def live():
         {"limits": {"burst": 7}},
         {"streams": {"max_age": "2h"}},
         {"follow": {"fastest": "2s"}},
+        {"sources": {"audit": {"base_url": "https://other.example/api", "budget": {"per_second": 1}}}},
     ]
     replacing = [{"server": {"max_requests": 7}}, {"cache": {"max_bytes": "1MiB"}}, {"telemetry": {"log_format": "text"}}]
+    # Refused by every pod that runs: without a new one the change would never come.
+    replacing += [{"sources": {"audit": {"upstream": "supermetrics"}}}]
     cases = [("live", config, True) for config in taken_up]
     cases += [("live", config, False) for config in replacing] + [("restart", level, False)]
     before = {reload: checksum(reload, {}) for reload in ("live", "restart")}

@@ -66,7 +66,14 @@ key: source.{{ .source }}
 {{- range $keys -}}{{- $rest = omit $rest . -}}{{- end -}}
 {{- $_ := set $config $section $rest -}}
 {{- end -}}
-{{- toYaml (omit $config "sources" "credentials" "clients" "jwt" "limits" "streams" "follow") -}}
+{{- /* A file in which a source becomes another upstream is refused by those that run. A source more or less counts here as well: nothing
+tells what was there before, and its credential is a mount more or less anyway. */}}
+{{- $upstreams := dict -}}
+{{- range $name, $source := $config.sources -}}
+{{- $_ := set $upstreams $name $source.upstream -}}
+{{- end -}}
+{{- $_ := set $config "sources" $upstreams -}}
+{{- toYaml (omit $config "credentials" "clients" "jwt" "limits" "streams" "follow") -}}
 {{- else -}}
 {{- toYaml $config -}}
 {{- end -}}
