@@ -37,9 +37,9 @@ def run(command, **more):
     return subprocess.run([str(one) for one in command], capture_output=True, text=True, check=False, **more)
 
 
-def template(helm, *values, kube="1.37.0"):
+def template(helm, *values, kube="1.37.0", release=("gateway", "jobs")):
     files = [part for one in values for part in ("--values", one)]
-    return run([helm, "template", "gateway", CHART, "--namespace", "jobs", "--kube-version", kube, *files])
+    return run([helm, "template", release[0], CHART, "--namespace", release[1], "--kube-version", kube, *files])
 
 
 def compare(path, text, write):
@@ -89,7 +89,7 @@ def undescribed(values, schema, path=""):
         undescribed(values[key], known[key], f"{path}.{key}")
 
 
-def judge(case, objects):
+def judge(case, objects, namespace):
     for found in objects:
         name = f"{case}: {found.get('kind')} {found.get('metadata', {}).get('name')}"
         if found["apiVersion"].startswith(CUSTOM):
@@ -101,7 +101,7 @@ def judge(case, objects):
                 fault(f"{name} under {kube}: {error}")
         if found["kind"] == "Secret" or "creationTimestamp" in found["metadata"]:
             continue
-        if found["metadata"].get("namespace") != "jobs":
+        if found["metadata"].get("namespace") != namespace:
             fault(f"{name}: has no namespace")
         containers = found.get("spec", {}).get("template", {}).get("spec", {}).get("containers", [])
         for mount in (mount for one in containers for mount in one.get("volumeMounts", [])):
@@ -183,19 +183,21 @@ def configured(case, objects, jobgate, lacking, env=None):
 
 def case(path, jobgate, lacking, write):
     name = path.stem
-    first, second = (template(helm, path) for helm in HELMS)
+    # The release and the namespace of numbers.yaml are names that YAML takes for numbers, like all in it.
+    release = ("12345", "2024") if name == "numbers" else ("gateway", "jobs")
+    first, second = (template(helm, path, release=release) for helm in HELMS)
     if first.returncode or second.returncode:
         return fault(f"{name}: {first.stderr or second.stderr}") or []
     if yaml_of(first.stdout) != yaml_of(second.stdout):
         fault(f"{name}: the two Helms do not agree")
     compare(HERE / f"snapshots/{name}.yaml", first.stdout, write)
-    notes = run([HELMS[1], "install", "gateway", CHART, "--namespace", "jobs", "--dry-run=client", "--values", path])
+    notes = run([HELMS[1], "install", release[0], CHART, "--namespace", release[1], "--dry-run=client", "--values", path])
     said = notes.stdout.partition("\nNOTES:\n")[2]
     if not said:
         fault(f"{name}: no notes: {notes.stderr}")
     compare(HERE / f"snapshots/{name}.txt", said, write)
     objects = yaml_of(first.stdout)
-    judge(name, objects)
+    judge(name, objects, release[1])
     configured(name, objects, jobgate, lacking)
     (OUT / f"rendered/{name}.yaml").write_text(first.stdout, encoding="utf-8")
     return objects
@@ -266,6 +268,41 @@ def live():
     for reload, config, same in cases:
         if (checksum(reload, config) == before[reload]) != same:
             fault(f"configReload {reload}: {config} {'replaces' if same else 'does not replace'} the pods")
+
+
+def inline_redis():
+    """The URL of Redis in the values opens the way to its ports, and replaces the pods when it changes."""
+
+    def shown(url, more):
+        laid = OUT / "redis.yaml"
+        values = {"store": {"kind": "redis", "redis": {"inline": url}}, **more}
+        laid.write_text(yaml.safe_dump(values), encoding="utf-8")
+        told = template(HELMS[0], HERE / "values/smallest.yaml", laid)
+        by_kind = {one["kind"]: one for one in yaml_of(told.stdout)}
+        if told.returncode:
+            return fault(f"store.redis.inline {url}: {told.stderr}") or (None, None)
+        # The first rule is for names, the second for upstreams.
+        ports = [one["port"] for one in by_kind["NetworkPolicy"]["spec"]["egress"][2]["ports"]]
+        return ports, by_kind["Deployment"]["spec"]["template"]["metadata"]["annotations"].get("checksum/store")
+
+    sentinel = {"config": {"store": {"redis": {"mode": "sentinel", "sentinel_name": "jobs"}}}}
+    named = {"networkPolicy": {"egress": {"redis": {"ports": [7000]}}}}
+    cases = [
+        ("redis://a.example", {}, [6379]),
+        ("rediss://u:p%40:1/@a.example:6380/0?x=y:9", {}, [6380]),
+        ("redis://[::1]", {}, [6379]),
+        ("redis://[::1]:6381, redis://b.example:6382", {}, [6381, 6382]),
+        ("redis://a.example:26379,redis://b.example:26379", sentinel, [26379, 6379]),
+        ("redis://a.example:6380", named, [7000]),
+    ]
+    seen = set()
+    for url, more, ports in cases:
+        open_to, checksum = shown(url, more)
+        if open_to != ports:
+            fault(f"store.redis.inline {url}: the network policy opens {open_to}, not {ports}")
+        seen.add(checksum)
+    if None in seen or len(seen) != len(cases):
+        fault("store.redis.inline: another URL does not replace the pods")
 
 
 def lint():
@@ -375,6 +412,7 @@ def main():
     print(f"   {len(paths)} sets of values rendered, {len(objects)} objects, {len(rows)} contradictions tried")
     if not write:
         live()
+        inline_redis()
         for helm in HELMS:
             told = run([helm, "lint", "--strict", CHART, "--values", OUT / "documented.yaml"])
             shown = template(helm, OUT / "documented.yaml")

@@ -145,7 +145,7 @@ def values(config):
             egress=shape(
                 upstreams=listed(BLOCK),
                 dns=shape(to=listed(THEIRS), port=PORT),
-                redis=shape(to=listed(THEIRS), ports=listed(PORT, minItems=1)),
+                redis=shape(to=listed(THEIRS), ports=or_null(listed(PORT, minItems=1))),
                 collector=shape(to=listed(THEIRS), port=or_null(PORT)),
                 extra=listed(THEIRS),
             ),

@@ -1,4 +1,5 @@
-{{/* Names, labels, and the small arithmetic of durations and sizes. No object is made here. */}}
+{{/* Names, labels, and the small arithmetic of durations and sizes. No object is made here. Names are quoted wherever they are written: 2024 and
+on are names too. */}}
 
 {{- define "jobgate.fullname" -}}
 {{- if .Values.fullnameOverride -}}
@@ -31,8 +32,8 @@
 
 {{/* What never changes in the life of a release: selectors cannot. */}}
 {{- define "jobgate.selector" -}}
-app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: gateway
 {{- end -}}
 
@@ -50,8 +51,8 @@ app.kubernetes.io/component: gateway
 
 {{/* Name, namespace and labels of an object: (dict "root" $ "name" suffix "component" … "extra" …). */}}
 {{- define "jobgate.metadata" -}}
-name: {{ include "jobgate.fullname" .root }}{{ with .name }}-{{ . }}{{ end }}
-namespace: {{ .root.Release.Namespace }}
+name: {{ list (include "jobgate.fullname" .root) .name | compact | join "-" | quote }}
+namespace: {{ .root.Release.Namespace | quote }}
 labels:
   {{- include "jobgate.labels" . | nindent 2 }}
 {{- end -}}
