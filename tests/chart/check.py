@@ -305,6 +305,37 @@ def inline_redis():
         fault("store.redis.inline: another URL does not replace the pods")
 
 
+def nulls(schema):
+    """Whatever the schema lets go may be taken back with null: nothing falls over the gap, and it is still Kubernetes'. A plain number
+    of bytes is a size."""
+
+    def taken(node, given):
+        for key, below in node["properties"].items():
+            if key in node.get("required", []):
+                if below.get("properties") and key not in ("config", "podSecurityContext"):
+                    yield key, dict(taken(below, given.get(key) or {}))
+            elif key not in given and key != "global":
+                yield key, None
+
+    tree = {"config": dict.fromkeys(["server", "streams", "telemetry"])}
+    sized = {"resources": {"limits": {"memory": 1073741824}}}
+    for name in ("autoscaled", "numbers", "trial"):
+        base = HERE / f"values/{name}.yaml"
+        given = yaml.safe_load(base.read_text(encoding="utf-8"))
+        laid = OUT / f"nulls-{name}.yaml"
+        for more in ({}, sized):
+            whole = dict(taken(schema, given | more)) | tree | more
+            if name == "trial":
+                whole["store"] |= {"kind": "redis", "redis": {"existingSecret": None, "inline": "redis://a.example"}}
+            laid.write_text(yaml.safe_dump(whole), encoding="utf-8")
+            for helm in HELMS:
+                told = template(helm, base, laid)
+                if told.returncode:
+                    fault(f"{laid.name}: {helm.name}: {told.stderr}")
+                else:
+                    judge(laid.name, yaml_of(told.stdout), "jobs")
+
+
 def lint():
     for helm in HELMS:
         for path in [None, *sorted((HERE / "values").glob("*.yaml"))]:
@@ -413,6 +444,7 @@ def main():
     if not write:
         live()
         inline_redis()
+        nulls(schema)
         for helm in HELMS:
             told = run([helm, "lint", "--strict", CHART, "--values", OUT / "documented.yaml"])
             shown = template(helm, OUT / "documented.yaml")

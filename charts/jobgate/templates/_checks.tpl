@@ -43,7 +43,7 @@
 {{/* One place for each secret. */}}
 {{- define "jobgate.checkSecrets" -}}
 {{- range $name, $source := .Values.config.sources -}}
-{{- $from := get $.Values.sourceCredentials $name -}}
+{{- $from := get ($.Values.sourceCredentials | default dict) $name -}}
 {{- if and $from (hasKey $source "credential") -}}
 {{- fail (printf "config.sources.%s.credential: is given by sourceCredentials.%s as well: keep one" $name $name) -}}
 {{- end -}}
@@ -101,7 +101,7 @@
 {{- if and .Values.autoscaling.enabled (not (or .Values.autoscaling.targetCPU .Values.autoscaling.targetStreams)) -}}
 {{- fail "autoscaling: has nothing to go by: set targetCPU or targetStreams above 0" -}}
 {{- end -}}
-{{- with (.Values.resources.limits | default dict).memory -}}
+{{- with ((.Values.resources | default dict).limits | default dict).memory -}}
 {{- $cache := $.Values.config.cache | default dict -}}
 {{- $jobs := include "jobgate.bytes" ($cache.max_bytes | default "256MiB") | int64 -}}
 {{- $rows := include "jobgate.bytes" ($cache.rows_max_bytes | default "64MiB") | int64 -}}
@@ -162,9 +162,6 @@
 {{- end -}}
 {{- if and .Values.httpRoute.enabled .Values.tls.existingSecret -}}
 {{- fail "httpRoute: the Gateway would speak without TLS to pods that speak it (tls.existingSecret): let TLS end at the Gateway, or make a route with a BackendTLSPolicy of your own" -}}
-{{- end -}}
-{{- if and .Values.networkPolicy.enabled (not (dig "dns" "port" "" .Values.networkPolicy.egress)) -}}
-{{- fail "networkPolicy.egress.dns.port: is empty: name the port on which names are answered, mostly 53" -}}
 {{- end -}}
 {{- if and .Values.metrics.serviceMonitor.enabled .Values.networkPolicy.enabled (not .Values.networkPolicy.adminFrom) -}}
 {{- fail "networkPolicy.adminFrom: is empty, so the Prometheus of metrics.serviceMonitor could not reach the admin port: name its namespace" -}}

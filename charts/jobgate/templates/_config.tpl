@@ -107,7 +107,7 @@ tells what was there before, and its credential is a mount more or less anyway. 
 {{/* The ports of Redis as JSON. Not by urlParse: what it says to a URL that does not read would repeat the password. */}}
 {{- define "jobgate.redisPorts" -}}
 {{- $ports := list -}}
-{{- range regexSplit "[,\\s]+" (trim .Values.store.redis.inline) -1 | compact -}}
+{{- range regexSplit "[,\\s]+" (.Values.store.redis.inline | default "" | trim) -1 | compact -}}
 {{- $host := regexReplaceAll "[/?#].*$" (regexReplaceAll "^([a-z]+://)?(.*@)?" . "") "" -}}
 {{- $ports = append $ports (regexFind ":[0-9]+$" $host | trimPrefix ":" | default "6379") -}}
 {{- end -}}

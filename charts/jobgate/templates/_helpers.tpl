@@ -46,7 +46,7 @@ app.kubernetes.io/component: gateway
   "app.kubernetes.io/version" (.root.Values.image.tag | default .root.Chart.AppVersion | trunc 63)
   "app.kubernetes.io/managed-by" .root.Release.Service
   "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_") -}}
-{{- toYaml (merge $labels (.extra | default dict) .root.Values.labels) -}}
+{{- toYaml (merge $labels (.extra | default dict) (.root.Values.labels | default dict)) -}}
 {{- end -}}
 
 {{/* Name, namespace and labels of an object: (dict "root" $ "name" suffix "component" … "extra" …). */}}
@@ -68,7 +68,7 @@ labels:
 {{- mul $number $factor -}}
 {{- end -}}
 
-{{/* A size of the configuration, or a quantity of Kubernetes, in bytes. */}}
+{{/* A size of the configuration, or a quantity of Kubernetes, in bytes. A plain number comes as 1.073741824e+09. */}}
 {{- define "jobgate.bytes" -}}
 {{- $text := toString . -}}
 {{- $unit := regexFind "[A-Za-z]*$" $text -}}
@@ -77,12 +77,12 @@ labels:
 {{- if not (hasKey $factors $unit) -}}
 {{- fail (printf "%q is not a size: write a number with its unit, such as 512Mi" $text) -}}
 {{- end -}}
-{{- mulf (regexFind "^[0-9.]+" $text | float64) (get $factors $unit) | int64 -}}
+{{- mulf (regexFind "^[0-9.]+([eE][+-]?[0-9]+)?" $text | float64) (get $factors $unit) | int64 -}}
 {{- end -}}
 
 {{/* The seconds of a stopping pod: before the signal, and from the signal to the end. */}}
 {{- define "jobgate.stopSeconds" -}}
-{{- $drain := include "jobgate.millis" (.Values.config.server.drain_timeout | default "25s") | int64 -}}
+{{- $drain := include "jobgate.millis" ((.Values.config.server | default dict).drain_timeout | default "25s") | int64 -}}
 {{- add .Values.preStopSleep (div (add $drain 999) 1000) -}}
 {{- end -}}
 

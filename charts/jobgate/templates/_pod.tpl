@@ -98,8 +98,10 @@ spec:
           sleep:
             seconds: {{ .Values.preStopSleep }}
       {{- end }}
+      {{- with .Values.resources }}
       resources:
-        {{- toYaml .Values.resources | nindent 8 }}
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
       # Not a value: there is nothing in the image that needs less.
       securityContext:
         allowPrivilegeEscalation: false
@@ -154,12 +156,13 @@ spec:
           {{- end }}
     {{- end }}
     {{- if eq .Values.store.kind "redis" }}
+    {{- $url := .Values.store.redis.existingSecret | default (dict "name" (printf "%s-inline" $fullname) "key" "store.url") }}
     - name: store
       secret:
-        secretName: {{ .Values.store.redis.inline | empty | ternary .Values.store.redis.existingSecret.name (printf "%s-inline" $fullname) | quote }}
+        secretName: {{ $url.name | quote }}
         defaultMode: 0440
         items:
-          - key: {{ .Values.store.redis.inline | empty | ternary .Values.store.redis.existingSecret.key "store.url" | quote }}
+          - key: {{ $url.key | quote }}
             path: url
     {{- end }}
     {{- with .Values.tls.existingSecret }}
