@@ -38,9 +38,9 @@ def run(command, **more):
     return subprocess.run([str(one) for one in command], capture_output=True, text=True, check=False, **more)
 
 
-def template(helm, *values, kube="1.37.0"):
+def template(helm, *values, kube="1.37.0", release=("gateway", "jobs")):
     files = [part for one in values for part in ("--values", one)]
-    return run([helm, "template", "gateway", CHART, "--namespace", "jobs", "--kube-version", kube, *files])
+    return run([helm, "template", release[0], CHART, "--namespace", release[1], "--kube-version", kube, *files])
 
 
 def compare(path, text, write):
@@ -102,7 +102,7 @@ def undescribed(values, schema, path=""):
         undescribed(values[key], known[key], f"{path}.{key}")
 
 
-def judge(case, objects):
+def judge(case, objects, namespace):
     for found in objects:
         name = f"{case}: {found.get('kind')} {found.get('metadata', {}).get('name')}"
         if found["apiVersion"].startswith(CUSTOM):
@@ -114,7 +114,7 @@ def judge(case, objects):
                 fault(f"{name} under {kube}: {error}")
         if found["kind"] == "Secret" or "creationTimestamp" in found["metadata"]:
             continue
-        if found["metadata"].get("namespace") != "jobs":
+        if found["metadata"].get("namespace") != namespace:
             fault(f"{name}: has no namespace")
         containers = found.get("spec", {}).get("template", {}).get("spec", {}).get("containers", [])
         for mount in (mount for one in containers for mount in one.get("volumeMounts", [])):
@@ -199,19 +199,21 @@ def configured(case, objects, jobgate, lacking, env=None):
 
 def case(path, jobgate, lacking, write):
     name = path.stem
-    first, second = (template(helm, path) for helm in HELMS)
+    # The release and the namespace of numbers.yaml are names that YAML takes for numbers, like all in it.
+    release = ("12345", "2024") if name == "numbers" else ("gateway", "jobs")
+    first, second = (template(helm, path, release=release) for helm in HELMS)
     if first.returncode or second.returncode:
         return fault(f"{name}: {first.stderr or second.stderr}") or []
     if yaml_of(first.stdout) != yaml_of(second.stdout):
         fault(f"{name}: the two Helms do not agree")
     compare(HERE / f"snapshots/{name}.yaml", first.stdout, write)
-    notes = run([HELMS[1], "install", "gateway", CHART, "--namespace", "jobs", "--dry-run=client", "--values", path])
+    notes = run([HELMS[1], "install", release[0], CHART, "--namespace", release[1], "--dry-run=client", "--values", path])
     said = notes.stdout.partition("\nNOTES:\n")[2]
     if not said:
         fault(f"{name}: no notes: {notes.stderr}")
     compare(HERE / f"snapshots/{name}.txt", said, write)
     objects = yaml_of(first.stdout)
-    judge(name, objects)
+    judge(name, objects, release[1])
     configured(name, objects, jobgate, lacking)
     (OUT / f"rendered/{name}.yaml").write_text(first.stdout, encoding="utf-8")
     return objects
@@ -271,8 +273,11 @@ def live():
         {"limits": {"burst": 7}},
         {"streams": {"max_age": "2h"}},
         {"follow": {"fastest": "2s"}},
+        {"sources": {"audit": {"base_url": "https://other.example/api", "budget": {"per_second": 1}}}},
     ]
     replacing = [{"server": {"max_requests": 7}}, {"cache": {"max_bytes": "1MiB"}}, {"telemetry": {"log_format": "text"}}]
+    # Refused by every pod that runs: without a new one the change would never come.
+    replacing += [{"sources": {"audit": {"upstream": "supermetrics"}}}]
     cases = [("live", config, True) for config in taken_up]
     cases += [("live", config, False) for config in replacing] + [("restart", level, False)]
     before = {reload: checksum(reload, {}) for reload in ("live", "restart")}
@@ -301,6 +306,72 @@ def names():
                 for name in foreign:
                     if re.fullmatch(pattern, f"{lead}jobgate-{name}"):
                         fault(f"{file}: {label} {pattern} takes {lead}jobgate-{name} for ours")
+
+
+def inline_redis():
+    """The URL of Redis in the values opens the way to its ports, and replaces the pods when it changes."""
+
+    def shown(url, more):
+        laid = OUT / "redis.yaml"
+        values = {"store": {"kind": "redis", "redis": {"inline": url}}, **more}
+        laid.write_text(yaml.safe_dump(values), encoding="utf-8")
+        told = template(HELMS[0], HERE / "values/smallest.yaml", laid)
+        by_kind = {one["kind"]: one for one in yaml_of(told.stdout)}
+        if told.returncode:
+            return fault(f"store.redis.inline {url}: {told.stderr}") or (None, None)
+        # The first rule is for names, the second for upstreams.
+        ports = [one["port"] for one in by_kind["NetworkPolicy"]["spec"]["egress"][2]["ports"]]
+        return ports, by_kind["Deployment"]["spec"]["template"]["metadata"]["annotations"].get("checksum/store")
+
+    sentinel = {"config": {"store": {"redis": {"mode": "sentinel", "sentinel_name": "jobs"}}}}
+    named = {"networkPolicy": {"egress": {"redis": {"ports": [7000]}}}}
+    cases = [
+        ("redis://a.example", {}, [6379]),
+        ("rediss://u:p%40:1/@a.example:6380/0?x=y:9", {}, [6380]),
+        ("redis://[::1]", {}, [6379]),
+        ("redis://[::1]:6381, redis://b.example:6382", {}, [6381, 6382]),
+        ("redis://a.example:26379,redis://b.example:26379", sentinel, [26379, 6379]),
+        ("redis://a.example:6380", named, [7000]),
+    ]
+    seen = set()
+    for url, more, ports in cases:
+        open_to, checksum = shown(url, more)
+        if open_to != ports:
+            fault(f"store.redis.inline {url}: the network policy opens {open_to}, not {ports}")
+        seen.add(checksum)
+    if None in seen or len(seen) != len(cases):
+        fault("store.redis.inline: another URL does not replace the pods")
+
+
+def nulls(schema):
+    """Whatever the schema lets go may be taken back with null: nothing falls over the gap, and it is still Kubernetes'. A plain number
+    of bytes is a size."""
+
+    def taken(node, given):
+        for key, below in node["properties"].items():
+            if key in node.get("required", []):
+                if below.get("properties") and key not in ("config", "podSecurityContext"):
+                    yield key, dict(taken(below, given.get(key) or {}))
+            elif key not in given and key != "global":
+                yield key, None
+
+    tree = {"config": dict.fromkeys(["server", "streams", "telemetry"])}
+    sized = {"resources": {"limits": {"memory": 1073741824}}}
+    for name in ("autoscaled", "numbers", "trial"):
+        base = HERE / f"values/{name}.yaml"
+        given = yaml.safe_load(base.read_text(encoding="utf-8"))
+        laid = OUT / f"nulls-{name}.yaml"
+        for more in ({}, sized):
+            whole = dict(taken(schema, given | more)) | tree | more
+            if name == "trial":
+                whole["store"] |= {"kind": "redis", "redis": {"existingSecret": None, "inline": "redis://a.example"}}
+            laid.write_text(yaml.safe_dump(whole), encoding="utf-8")
+            for helm in HELMS:
+                told = template(helm, base, laid)
+                if told.returncode:
+                    fault(f"{laid.name}: {helm.name}: {told.stderr}")
+                else:
+                    judge(laid.name, yaml_of(told.stdout), "jobs")
 
 
 def lint():
@@ -428,6 +499,8 @@ def main():
     if not write:
         live()
         names()
+        inline_redis()
+        nulls(schema)
         for helm in HELMS:
             told = run([helm, "lint", "--strict", CHART, "--values", OUT / "documented.yaml"])
             shown = template(helm, OUT / "documented.yaml")

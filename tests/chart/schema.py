@@ -2,6 +2,7 @@
 `jobgate config-schema` says, so that a misspelt option is refused before anything reaches the cluster."""
 
 import json
+import re
 import sys
 
 
@@ -145,7 +146,7 @@ def values(config):
             egress=shape(
                 upstreams=listed(BLOCK),
                 dns=shape(to=listed(THEIRS), port=PORT),
-                redis=shape(to=listed(THEIRS), ports=listed(PORT, minItems=1)),
+                redis=shape(to=listed(THEIRS), ports=or_null(listed(PORT, minItems=1))),
                 collector=shape(to=listed(THEIRS), port=or_null(PORT)),
                 extra=listed(THEIRS),
             ),
@@ -178,6 +179,27 @@ def values(config):
     )
 
 
+def empty(node):
+    """Whether it may be left empty, so that the templates take null for none."""
+    if "anyOf" in node:
+        return any(map(empty, node["anyOf"]))
+    if node.get("type") == "object":
+        return "properties" not in node
+    if node.get("type") == "string":
+        return "enum" not in node and not node.get("minLength") and bool(re.search(node.get("pattern", ""), ""))
+    return not (node.get("type") == "integer" and node["minimum"])
+
+
+def whole_sections(node):
+    """Helm takes away what an overlay sets to null, and a template would fall over the gap: say that it must be there. The chart's
+    own defaults are laid below before anybody looks, so a file of one's own is as short as ever."""
+    node["required"] = [key for key, below in node["properties"].items() if key not in ("resources", "global") and not empty(below)]
+    for key, below in node["properties"].items():
+        if below.get("properties") and key not in ("config", "resources", "podSecurityContext"):
+            whole_sections(below)
+    return node
+
+
 def partial(node):
     """A configuration's schema without what only the whole file must have: the chart adds to it. A choice stays one."""
     if isinstance(node, list):
@@ -191,7 +213,7 @@ def partial(node):
 def main():
     config = partial(json.load(sys.stdin))
     whole_schema = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Values of the chart jobgate"}
-    whole_schema.update(values(config))
+    whole_schema.update(whole_sections(values(config)))
     json.dump(whole_schema, sys.stdout, indent=1, ensure_ascii=False)
     print()
 

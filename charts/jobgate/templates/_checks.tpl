@@ -27,6 +27,12 @@
 {{- if dig "store" "redis" "url" "" (.Values.config | toYaml | fromYaml) -}}
 {{- fail "config.store.redis.url: belongs to the chart: use store.redis" -}}
 {{- end -}}
+{{- range $name, $source := .Values.config.sources -}}
+{{- $loopback := regexMatch "(?i)^http://(localhost|127\\.[0-9.]+|\\[::1\\])([:/]|$)" ($source.base_url | default "") -}}
+{{- if and (hasPrefix "http://" ($source.base_url | default "" | lower)) (not $source.allow_plaintext) (not $loopback) -}}
+{{- fail (printf "config.sources.%s.base_url: must start with https://, or the credential crosses the network in the clear; allow_plaintext: true permits it" $name) -}}
+{{- end -}}
+{{- end -}}
 {{- range .Values.extraEnv -}}
 {{- if hasPrefix "JOBGATE_" .name -}}
 {{- fail (printf "extraEnv: %s would overrule the configuration behind the chart's back: put the option under config" .name) -}}
@@ -37,7 +43,7 @@
 {{/* One place for each secret. */}}
 {{- define "jobgate.checkSecrets" -}}
 {{- range $name, $source := .Values.config.sources -}}
-{{- $from := get $.Values.sourceCredentials $name -}}
+{{- $from := get ($.Values.sourceCredentials | default dict) $name -}}
 {{- if and $from (hasKey $source "credential") -}}
 {{- fail (printf "config.sources.%s.credential: is given by sourceCredentials.%s as well: keep one" $name $name) -}}
 {{- end -}}
@@ -95,7 +101,7 @@
 {{- if and .Values.autoscaling.enabled (not (or .Values.autoscaling.targetCPU .Values.autoscaling.targetStreams)) -}}
 {{- fail "autoscaling: has nothing to go by: set targetCPU or targetStreams above 0" -}}
 {{- end -}}
-{{- with (.Values.resources.limits | default dict).memory -}}
+{{- with ((.Values.resources | default dict).limits | default dict).memory -}}
 {{- $cache := $.Values.config.cache | default dict -}}
 {{- $jobs := include "jobgate.bytes" ($cache.max_bytes | default "256MiB") | int64 -}}
 {{- $rows := include "jobgate.bytes" ($cache.rows_max_bytes | default "64MiB") | int64 -}}
@@ -134,6 +140,9 @@
 {{- if not .Values.ingress.hosts -}}
 {{- fail "ingress.hosts: is empty: name the hosts" -}}
 {{- end -}}
+{{- if and (eq .Values.ingress.controller "alb") (gt (int .Values.ingress.idleTimeoutSeconds) 4000) -}}
+{{- fail (printf "ingress.idleTimeoutSeconds: %v is more than a load balancer of AWS takes: 4000 at most" (int .Values.ingress.idleTimeoutSeconds)) -}}
+{{- end -}}
 {{- if not (or .Values.ingress.tls .Values.ingress.allowPlaintext) -}}
 {{- fail "ingress.tls: is empty, so keys would cross the network in the clear: give a certificate, or set ingress.allowPlaintext where TLS ends further out" -}}
 {{- end -}}
@@ -141,7 +150,7 @@
 {{- $idle := mul .Values.ingress.idleTimeoutSeconds 1000 -}}
 {{- range $what, $duration := dict
   "config.server.request_timeout" ((.Values.config.server | default dict).request_timeout | default "30s")
-  "config.streams.ping_interval" ($streams.ping_interval | default "20s")
+  "config.streams.ping_interval" ($streams.ping_interval | default "25s")
   "config.streams.heartbeat" ($streams.heartbeat | default "15s") -}}
 {{- if le $idle (include "jobgate.millis" $duration | int64) -}}
 {{- fail (printf "ingress.idleTimeoutSeconds: must be above %s (%s), or the ingress cuts what is only waiting" $what $duration) -}}
@@ -150,6 +159,9 @@
 {{- end -}}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
 {{- fail "httpRoute.parentRefs: is empty: name the Gateway" -}}
+{{- end -}}
+{{- if and .Values.httpRoute.enabled .Values.tls.existingSecret -}}
+{{- fail "httpRoute: the Gateway would speak without TLS to pods that speak it (tls.existingSecret): let TLS end at the Gateway, or make a route with a BackendTLSPolicy of your own" -}}
 {{- end -}}
 {{- if and .Values.metrics.serviceMonitor.enabled .Values.networkPolicy.enabled (not .Values.networkPolicy.adminFrom) -}}
 {{- fail "networkPolicy.adminFrom: is empty, so the Prometheus of metrics.serviceMonitor could not reach the admin port: name its namespace" -}}

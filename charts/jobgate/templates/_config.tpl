@@ -7,14 +7,14 @@
 {{- define "jobgate.credentialSecret" -}}
 {{- $fullname := include "jobgate.fullname" .root -}}
 {{- if .from.existingSecret -}}
-name: {{ .from.existingSecret.name }}
-key: {{ .from.existingSecret.key }}
+name: {{ .from.existingSecret.name | quote }}
+key: {{ .from.existingSecret.key | quote }}
 {{- else if .from.externalSecret -}}
-name: {{ include "jobgate.externalName" . }}
+name: {{ include "jobgate.externalName" . | quote }}
 key: credential
 {{- else -}}
-name: {{ $fullname }}-inline
-key: source.{{ .source }}
+name: {{ printf "%s-inline" $fullname | quote }}
+key: {{ printf "source.%s" .source | quote }}
 {{- end -}}
 {{- end -}}
 
@@ -66,7 +66,14 @@ key: source.{{ .source }}
 {{- range $keys -}}{{- $rest = omit $rest . -}}{{- end -}}
 {{- $_ := set $config $section $rest -}}
 {{- end -}}
-{{- toYaml (omit $config "sources" "credentials" "clients" "jwt" "limits" "streams" "follow") -}}
+{{- /* A file in which a source becomes another upstream is refused by those that run. A source more or less counts here as well: nothing
+tells what was there before, and its credential is a mount more or less anyway. */}}
+{{- $upstreams := dict -}}
+{{- range $name, $source := $config.sources -}}
+{{- $_ := set $upstreams $name $source.upstream -}}
+{{- end -}}
+{{- $_ := set $config "sources" $upstreams -}}
+{{- toYaml (omit $config "credentials" "clients" "jwt" "limits" "streams" "follow") -}}
 {{- else -}}
 {{- toYaml $config -}}
 {{- end -}}
@@ -95,4 +102,18 @@ key: source.{{ .source }}
 {{- $parts := urlParse . -}}
 {{- $port := regexFind ":[0-9]+$" $parts.host | trimPrefix ":" -}}
 {{- $port | default (eq $parts.scheme "http" | ternary "80" "443") -}}
+{{- end -}}
+
+{{/* The ports of Redis as JSON. Not by urlParse: what it says to a URL that does not read would repeat the password. */}}
+{{- define "jobgate.redisPorts" -}}
+{{- $ports := list -}}
+{{- range regexSplit "[,\\s]+" (.Values.store.redis.inline | default "" | trim) -1 | compact -}}
+{{- $host := regexReplaceAll "[/?#].*$" (regexReplaceAll "^([a-z]+://)?(.*@)?" . "") "" -}}
+{{- $ports = append $ports (regexFind ":[0-9]+$" $host | trimPrefix ":" | default "6379") -}}
+{{- end -}}
+{{- /* Sentinels name a server that has a port of its own. */}}
+{{- if or (not $ports) (eq (dig "redis" "mode" "" (.Values.config.store | default dict)) "sentinel") -}}
+{{- $ports = append $ports "6379" -}}
+{{- end -}}
+{{- $ports | uniq | sortAlpha | toJson -}}
 {{- end -}}

@@ -1,4 +1,5 @@
-{{/* Names, labels, and the small arithmetic of durations and sizes. No object is made here. */}}
+{{/* Names, labels, and the small arithmetic of durations and sizes. No object is made here. Names are quoted wherever they are written: 2024 and
+on are names too. */}}
 
 {{- define "jobgate.fullname" -}}
 {{- if .Values.fullnameOverride -}}
@@ -31,8 +32,8 @@
 
 {{/* What never changes in the life of a release: selectors cannot. */}}
 {{- define "jobgate.selector" -}}
-app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: gateway
 {{- end -}}
 
@@ -45,13 +46,13 @@ app.kubernetes.io/component: gateway
   "app.kubernetes.io/version" (.root.Values.image.tag | default .root.Chart.AppVersion | trunc 63)
   "app.kubernetes.io/managed-by" .root.Release.Service
   "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_") -}}
-{{- toYaml (merge $labels (.extra | default dict) .root.Values.labels) -}}
+{{- toYaml (merge $labels (.extra | default dict) (.root.Values.labels | default dict)) -}}
 {{- end -}}
 
 {{/* Name, namespace and labels of an object: (dict "root" $ "name" suffix "component" … "extra" …). */}}
 {{- define "jobgate.metadata" -}}
-name: {{ include "jobgate.fullname" .root }}{{ with .name }}-{{ . }}{{ end }}
-namespace: {{ .root.Release.Namespace }}
+name: {{ list (include "jobgate.fullname" .root) .name | compact | join "-" | quote }}
+namespace: {{ .root.Release.Namespace | quote }}
 labels:
   {{- include "jobgate.labels" . | nindent 2 }}
 {{- end -}}
@@ -67,7 +68,7 @@ labels:
 {{- mul $number $factor -}}
 {{- end -}}
 
-{{/* A size of the configuration, or a quantity of Kubernetes, in bytes. */}}
+{{/* A size of the configuration, or a quantity of Kubernetes, in bytes. A plain number comes as 1.073741824e+09. */}}
 {{- define "jobgate.bytes" -}}
 {{- $text := toString . -}}
 {{- $unit := regexFind "[A-Za-z]*$" $text -}}
@@ -76,12 +77,12 @@ labels:
 {{- if not (hasKey $factors $unit) -}}
 {{- fail (printf "%q is not a size: write a number with its unit, such as 512Mi" $text) -}}
 {{- end -}}
-{{- mulf (regexFind "^[0-9.]+" $text | float64) (get $factors $unit) | int64 -}}
+{{- mulf (regexFind "^[0-9.]+([eE][+-]?[0-9]+)?" $text | float64) (get $factors $unit) | int64 -}}
 {{- end -}}
 
 {{/* The seconds of a stopping pod: before the signal, and from the signal to the end. */}}
 {{- define "jobgate.stopSeconds" -}}
-{{- $drain := include "jobgate.millis" (.Values.config.server.drain_timeout | default "25s") | int64 -}}
+{{- $drain := include "jobgate.millis" ((.Values.config.server | default dict).drain_timeout | default "25s") | int64 -}}
 {{- add .Values.preStopSleep (div (add $drain 999) 1000) -}}
 {{- end -}}
 

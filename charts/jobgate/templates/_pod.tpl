@@ -9,11 +9,15 @@ metadata:
     {{- omit (include "jobgate.labels" (dict "root" . "extra" .Values.podLabels) | fromYaml) "helm.sh/chart" | toYaml | nindent 4 }}
   annotations:
     checksum/config: {{ include "jobgate.restartConfig" . | sha256sum }}
+    {{- /* The URL of Redis is read at the start alone. What is in a Secret of somebody else's nobody here sees change. */}}
+    {{- with .Values.store.redis.inline }}
+    checksum/store: {{ sha256sum . }}
+    {{- end }}
     {{- with .Values.podAnnotations }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
 spec:
-  serviceAccountName: {{ include "jobgate.serviceAccount" . }}
+  serviceAccountName: {{ include "jobgate.serviceAccount" . | quote }}
   automountServiceAccountToken: false
   # Its variables (JOBGATE_PORT and the like) are nobody's business here.
   enableServiceLinks: false
@@ -22,7 +26,7 @@ spec:
     {{- toYaml . | nindent 4 }}
   {{- end }}
   {{- with .Values.priorityClassName }}
-  priorityClassName: {{ . }}
+  priorityClassName: {{ . | quote }}
   {{- end }}
   # More than jobgate takes to drain: tied to config.server.drain_timeout and checked.
   terminationGracePeriodSeconds: {{ include "jobgate.graceSeconds" . }}
@@ -60,7 +64,7 @@ spec:
   {{- end }}
   containers:
     - name: jobgate
-      image: {{ include "jobgate.image" . }}
+      image: {{ include "jobgate.image" . | quote }}
       imagePullPolicy: {{ .Values.image.pullPolicy }}
       args: [serve, --config, /etc/jobgate/jobgate.yaml]
       {{- with .Values.extraEnv }}
@@ -94,8 +98,10 @@ spec:
           sleep:
             seconds: {{ .Values.preStopSleep }}
       {{- end }}
+      {{- with .Values.resources }}
       resources:
-        {{- toYaml .Values.resources | nindent 8 }}
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
       # Not a value: there is nothing in the image that needs less.
       securityContext:
         allowPrivilegeEscalation: false
@@ -132,7 +138,7 @@ spec:
   volumes:
     - name: config
       configMap:
-        name: {{ $fullname }}
+        name: {{ $fullname | quote }}
     {{- if .Values.sourceCredentials }}
     - name: sources
       projected:
@@ -141,33 +147,34 @@ spec:
           {{- range $name, $from := .Values.sourceCredentials }}
           {{- $secret := include "jobgate.credentialSecret" (dict "root" $ "source" $name "from" $from) | fromYaml }}
           - secret:
-              name: {{ $secret.name }}
+              name: {{ $secret.name | quote }}
               # One source without its secret does not keep the others from being served; the log names it.
               optional: true
               items:
-                - key: {{ $secret.key }}
-                  path: {{ $name }}
+                - key: {{ $secret.key | quote }}
+                  path: {{ $name | quote }}
           {{- end }}
     {{- end }}
     {{- if eq .Values.store.kind "redis" }}
+    {{- $url := .Values.store.redis.existingSecret | default (dict "name" (printf "%s-inline" $fullname) "key" "store.url") }}
     - name: store
       secret:
-        secretName: {{ .Values.store.redis.inline | empty | ternary .Values.store.redis.existingSecret.name (printf "%s-inline" $fullname) }}
+        secretName: {{ $url.name | quote }}
         defaultMode: 0440
         items:
-          - key: {{ .Values.store.redis.inline | empty | ternary .Values.store.redis.existingSecret.key "store.url" }}
+          - key: {{ $url.key | quote }}
             path: url
     {{- end }}
     {{- with .Values.tls.existingSecret }}
     - name: tls
       secret:
-        secretName: {{ . }}
+        secretName: {{ . | quote }}
         defaultMode: 0440
     {{- end }}
     {{- if and (eq .Values.store.kind "embedded") .Values.store.persistence.existingClaim }}
     - name: data
       persistentVolumeClaim:
-        claimName: {{ .Values.store.persistence.existingClaim }}
+        claimName: {{ .Values.store.persistence.existingClaim | quote }}
     {{- end }}
     {{- with .Values.extraVolumes }}
     {{- toYaml . | nindent 4 }}
