@@ -68,22 +68,13 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn print(so_far: &Outcome) -> std::io::Result<()> {
-    let Outcome {
-        rollouts,
-        requests,
-        reused,
-        failed,
-        crossed,
-        ends,
-        worst_peak,
-        shortest_spread,
-        spreads: _,
-        longest_gap,
-    } = so_far;
+    let Outcome { rollouts, requests, reused, failed, crossed, ends, worst_peak, spreads, longest_gap } =
+        so_far;
     writeln!(
         std::io::stdout(),
         "{rollouts} rollouts, {requests} requests ({reused} on kept connections), {} failed, {crossed} crossed a close and were asked again, ends of streams {ends:?}, \
-         peak {worst_peak:.2} of the mean, spread over {shortest_spread:?} at least, away {longest_gap:?} at most",
-        failed.len()
+         peak {worst_peak:.2} of the mean, spread over {:?} at least, away {longest_gap:?} at most",
+        failed.len(),
+        spreads.first().copied().unwrap_or_default(),
     )
 }

@@ -60,9 +60,7 @@ pub(crate) struct Outcome {
     pub(crate) ends: BTreeMap<String, usize>,
     /// Of all replicas that were stopped the worst: the most ends in a part of the window beside the mean.
     pub(crate) worst_peak: f64,
-    /// The longest time between the first and the last end at one replica, the shortest of all replicas.
-    pub(crate) shortest_spread: Option<Duration>,
-    /// All of them, in order.
+    /// The time between the first and the last end at each replica that was stopped, the shortest first.
     pub(crate) spreads: Vec<Duration>,
     /// The longest time that a stream was away.
     pub(crate) longest_gap: Duration,
@@ -193,7 +191,6 @@ async fn stop(old: Replica, balancer: &Balancer, noticed: &Noticed) {
     let place = outcome.spreads.partition_point(|before| *before < spread);
     outcome.spreads.insert(place, spread);
     outcome.worst_peak = outcome.worst_peak.max(peak);
-    outcome.shortest_spread = Some(outcome.shortest_spread.map_or(spread, |before| before.min(spread)));
 }
 
 /// One stream after the other, each opened as soon as the one before is over.
