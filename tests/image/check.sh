@@ -55,7 +55,7 @@ printf demo-supermetrics-key >"$mounts/sources/marketing"
 common=(run --detach --pull never --read-only --read-only-tmpfs=false --cap-drop all --security-opt no-new-privileges
   --log-driver k8s-file)
 running=()
-end() { [ "${#running[@]}" = 0 ] || podman rm --force --time 1 "${running[@]}" >/dev/null 2>&1 || true; }
+end() { [ "${#running[@]}" = 0 ] || podman rm --force --depend --time 1 "${running[@]}" >/dev/null 2>&1 || true; }
 trap end EXIT
 
 # as the chart (user, group), and as a platform that chooses the ids (any user, group 0, and a supplementary group for the volume)
