@@ -33,7 +33,7 @@ pub trait Ledger: Debug + Send + Sync {
     /// Notes that a job is followed now, or no longer. Written by and by: never waits and never blocks.
     fn follow(&self, key: &JobKey, followed: bool);
 
-    /// What was learned of how long jobs take. Asked at the start, when a source comes, and by replicas now and then. Nothing, where it is not kept.
+    /// What was learned of how long jobs take. Asked once, at the start. Nothing, where it is not kept.
     fn learned(&self) -> BoxFuture<'_, Result<Vec<(Habit, Durations)>, StoreError>> {
         Box::pin(async { Ok(Vec::new()) })
     }

@@ -127,9 +127,8 @@ impl Issuers {
 
     /// Says whether a token that was good still is: it has not expired, and its issuer may still grant what it grants.
     pub(super) fn stand(&self, principal: &Principal) -> bool {
-        let Some(issuer) = self.of(principal) else { return false };
         let good = principal.pass().expires.is_some_and(|expires| self.clock.now() < expires);
-        good && issuer.grants(principal.grant())
+        good && self.back(principal)
     }
 
     /// Says whether what the holder of one of its tokens handed on is still the issuer's to grant.
