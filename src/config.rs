@@ -22,6 +22,7 @@ mod graphql;
 mod jwt;
 mod limits;
 mod network;
+mod poll;
 mod read;
 mod schema;
 mod server;
@@ -47,6 +48,7 @@ pub use graphql::{GraphqlConfig, Introspection, PersistedQueries, TrustedDocumen
 pub use jwt::{IssuerConfig, JwksRef, SigningAlgorithm};
 pub use limits::LimitsConfig;
 pub use network::{Network, NoNetwork};
+pub use poll::PollConfig;
 pub use server::{ServerConfig, TlsConfig};
 pub use sources::{BudgetConfig, SourceConfig};
 pub use store::{StoreConfig, StoreKind, StoredRows};
@@ -85,6 +87,8 @@ pub struct Config {
     pub cache: CacheConfig,
     /// How often a watched job is looked at, and for how long.
     pub follow: FollowConfig,
+    /// How jobs are polled.
+    pub poll: PollConfig,
     /// Where jobs are kept.
     pub store: StoreConfig,
     /// What jobgate says about itself.
@@ -111,6 +115,7 @@ struct RawConfig {
     streams: StreamsConfig,
     cache: CacheConfig,
     follow: FollowConfig,
+    poll: PollConfig,
     store: store::RawStore,
     telemetry: telemetry::RawTelemetry,
 }
@@ -225,7 +230,7 @@ impl Config {
         let store = raw.store.accept(faults);
         let watch_tokens = raw.watch_tokens.accept(faults);
         let telemetry = raw.telemetry.accept(faults);
-        let RawConfig { server, credentials, graphql, limits, streams, cache, follow, .. } = raw;
+        let RawConfig { server, credentials, graphql, limits, streams, cache, follow, poll, .. } = raw;
         Self {
             server,
             sources,
@@ -238,6 +243,7 @@ impl Config {
             streams,
             cache,
             follow,
+            poll,
             store,
             telemetry,
         }

@@ -73,7 +73,7 @@ tells what was there before, and its credential is a mount more or less anyway. 
 {{- $_ := set $upstreams $name $source.upstream -}}
 {{- end -}}
 {{- $_ := set $config "sources" $upstreams -}}
-{{- toYaml (omit $config "credentials" "clients" "jwt" "limits" "streams" "follow") -}}
+{{- toYaml (omit $config "credentials" "clients" "jwt" "limits" "streams" "follow" "poll") -}}
 {{- else -}}
 {{- toYaml $config -}}
 {{- end -}}

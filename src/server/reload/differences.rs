@@ -15,6 +15,7 @@ pub(super) fn take_over(running: &mut Config, next: &Config) {
     running.limits.clone_from(&next.limits);
     running.streams.clone_from(&next.streams);
     running.follow.clone_from(&next.follow);
+    running.poll.clone_from(&next.poll);
     running.cache.fresh_for = next.cache.fresh_for;
     running.cache.missing_for = next.cache.missing_for;
     running.cache.rerun_check = next.cache.rerun_check;
