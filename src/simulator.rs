@@ -26,7 +26,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 use self::world::World;
 pub use self::{
-    fault::{Answer, Body, Edit, Fault, FaultKind, RetryAfter},
+    fault::{Answer, Body, Edit, Fault, FaultKind, RetryAfter, Splice},
     handle::{Handle, Job, NoSuchJob, Step},
     record::{Asked, Auth},
     scenario::{

@@ -70,7 +70,7 @@ fn full() -> Setup {
         query: QueryMeta {
             start_date: "2026-01-01".to_owned(),
             end_date: "2026-03-31".to_owned(),
-            ds_accounts: vec!["123".to_owned(), "456".to_owned()],
+            ds_accounts: vec![json!("007"), json!(9_007_199_254_740_993_u64)],
         },
         result: ResultMeta {
             run_seconds: Some(12.5),
@@ -123,7 +123,7 @@ async fn every_field_of_both_upstreams_arrives() {
     let mut failed = mind(1, "failed", "FAILED", "ERROR");
     failed["error"] = json!("E7");
     failed["errorMessage"] = json!("no ledger");
-    failed["failure"] = json!({ "code": null, "message": "E7" });
+    failed["failure"] = json!({ "code": "E7", "message": "no ledger" });
     assert_eq!(steady(jobs[1].clone(), asked), failed);
 
     let mut metrics = steady(jobs[2].clone(), asked);
@@ -145,7 +145,7 @@ async fn every_field_of_both_upstreams_arrives() {
     sales["progress"] = json!({ "completed": 3, "total": 4 });
     sales["queue"] = json!({ "tasksScheduled": "5", "tasksRunning": "6" });
     sales["query"] = json!({
-        "startDate": "2026-01-01", "endDate": "2026-03-31", "accounts": ["123", "456"],
+        "startDate": "2026-01-01", "endDate": "2026-03-31", "accounts": ["007", 9_007_199_254_740_993_u64],
         "fields": [
             field(0, "Date", "string.time.date"), field(1, "Campaign", "string.text.value"),
             field(2, "Clicks", "int.number.value"), field(3, "Cost", "float.number.value")

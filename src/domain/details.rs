@@ -1,8 +1,9 @@
 //! What only one upstream says about a job, in typed form. Every field is optional: it is the upstream's to give.
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// What only one upstream says about a job.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -98,7 +99,7 @@ pub struct QueryMeta {
     /// Last day, as the vendor writes it.
     pub end_date: Option<String>,
     /// The data source accounts, each in the vendor's own form.
-    pub accounts: Vec<Value>,
+    pub accounts: Vec<JsonText>,
     /// The columns asked for.
     pub fields: Vec<QueryField>,
 }
@@ -133,4 +134,44 @@ pub struct QueryResult {
     pub cache_used: Option<bool>,
     /// When the vendor's cached data was fetched, where it says so in RFC 3339.
     pub cache_time: Option<Timestamp>,
+}
+
+/// One JSON value in the upstream's own spelling, without the blanks around and inside it: no digit of a number is lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JsonText(String);
+
+impl JsonText {
+    /// Takes a text as a value; `None` for one that is no JSON, or nested deeper than readers go.
+    pub fn parse(text: &str) -> Option<Self> {
+        serde_json::from_str::<Value>(text).ok()?;
+        let (mut in_text, mut escaped) = (false, false);
+        let is_kept = |c: &char| {
+            match c {
+                _ if escaped => escaped = false,
+                '\\' if in_text => escaped = true,
+                '"' => in_text = !in_text,
+                ' ' | '\t' | '\n' | '\r' => return in_text,
+                _ => {}
+            }
+            true
+        };
+        Some(Self(text.chars().filter(is_kept).collect()))
+    }
+
+    /// The value as JSON.
+    pub fn get(&self) -> &str {
+        &self.0
+    }
+
+    /// The value as JSON.
+    pub fn into_text(self) -> String {
+        self.0
+    }
+}
+
+impl Serialize for JsonText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let raw: &RawValue = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
+        raw.serialize(serializer)
+    }
 }

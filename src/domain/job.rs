@@ -66,6 +66,17 @@ pub struct Progress {
     pub total: u32,
 }
 
+impl Progress {
+    /// The largest number that the schema's `Int` holds.
+    const MAX: u32 = i32::MAX.cast_unsigned();
+
+    /// Parts done of parts known; `None` where either is beyond what clients can read.
+    pub fn new(completed: u64, total: u64) -> Option<Self> {
+        let count = |parts: u64| u32::try_from(parts).ok().filter(|parts| *parts <= Self::MAX);
+        Some(Self { completed: count(completed)?, total: count(total)? })
+    }
+}
+
 impl Job {
     /// A job of which nothing but its state is known beside what only its upstream says.
     pub const fn new(key: JobKey, life: Life, details: Details) -> Self {

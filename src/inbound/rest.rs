@@ -100,7 +100,7 @@ fn respond(seen: &Seen, headers: &HeaderMap, wait: Option<u64>) -> Response {
         return (StatusCode::NOT_MODIFIED, answer).into_response();
     }
     answer.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
-    (StatusCode::OK, answer, view::body(seen).to_string()).into_response()
+    (StatusCode::OK, answer, view::body(seen)).into_response()
 }
 
 /// The seconds of `Prefer: wait=…`, capped; anything else in the header is a preference that is not applied.

@@ -4,6 +4,7 @@
 //! back: a [`Reply`] with a counted body, or a [`SendError`] made of our words; `reqwest::Error` never gets past here,
 //! because it prints the whole URL (`crate-traps` F24). Not here: budgets, retries, what an answer means.
 
+mod body;
 mod call;
 mod fetch;
 mod mask;
@@ -14,12 +15,12 @@ mod tests;
 use std::error::Error as StdError;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, ClientBuilder, Request, Response};
+use reqwest::{Certificate, Client, ClientBuilder, Request, StatusCode};
 use secrecy::ExposeSecret as _;
 
+use self::body::{Collected, collect, readable};
 pub use self::call::{BaseUrl, BaseUrlError, Call, Query};
 pub use self::mask::Mask;
 pub use self::reply::Reply;
@@ -46,8 +47,13 @@ pub enum SendError {
     #[error("no complete answer within {} ms", .0.as_millis())]
     TimedOut(Duration),
     /// The decoded body is larger than the call's cap; reading stopped there.
-    #[error("the decoded body is larger than {0} bytes")]
-    TooLarge(usize),
+    #[error("the decoded body is larger than {cap} bytes")]
+    TooLarge {
+        /// The cap.
+        cap: usize,
+        /// The answer with the head of its body, at most as long as the cap.
+        head: Box<Reply>,
+    },
     /// The connection broke, the body was cut short, or its encoding is invalid.
     #[error("the answer broke off")]
     Broken(#[source] Stripped),
@@ -65,7 +71,7 @@ impl SendError {
         match self {
             Self::Connect(_) => "connect",
             Self::TimedOut(_) => "timeout",
-            Self::TooLarge(_) => "too_large",
+            Self::TooLarge { .. } => "too_large",
             Self::Broken(_) => "broken",
             Self::Unsendable(_) | Self::Path => "unsendable",
         }
@@ -171,7 +177,7 @@ impl HttpRoad {
             let response = self.client.execute(request).await.map_err(masked)?;
             let (status, headers) = (response.status(), response.headers().clone());
             let body = collect(response, call.max_body, masked).await?;
-            Ok(Reply::new(status, &headers, body, mask))
+            reply(status, &headers, body, call.max_body, mask)
         };
         let answer =
             tokio::time::timeout(timeout, exchange).await.unwrap_or(Err(SendError::TimedOut(timeout)));
@@ -217,20 +223,18 @@ fn sign(request: &mut Request, call: &Call, credential: &Credential) -> Result<(
     Ok(())
 }
 
-/// Reads the decoded body and stops at the cap: a small gzip file can decode to anything (F26).
-async fn collect(
-    mut response: Response,
+/// The answer; an error that holds its head where there is more than the cap allows.
+fn reply(
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: Collected,
     cap: usize,
-    convert: impl Fn(reqwest::Error) -> SendError,
-) -> Result<Bytes, SendError> {
-    let mut body = BytesMut::new();
-    while let Some(piece) = response.chunk().await.map_err(&convert)? {
-        if body.len() + piece.len() > cap {
-            return Err(SendError::TooLarge(cap));
-        }
-        body.extend_from_slice(&piece);
-    }
-    Ok(body.freeze())
+    mask: &Mask,
+) -> Result<Reply, SendError> {
+    let text = readable(body.bytes, cap);
+    let whole = body.whole && text.is_some();
+    let reply = Reply::new(status, headers, text.unwrap_or_default(), mask);
+    if whole { Ok(reply) } else { Err(SendError::TooLarge { cap, head: Box::new(reply) }) }
 }
 
 /// The one place where an error of the client becomes one of ours.

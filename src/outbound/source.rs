@@ -99,8 +99,13 @@ pub(super) enum Verdict<T> {
 /// Why a question has no answer.
 #[derive(Debug)]
 pub(super) enum AskError {
-    /// The answer was larger than the call's cap.
-    TooLarge(usize),
+    /// The answer was larger than the call's cap. Holds its head, which may say enough.
+    TooLarge {
+        /// The cap.
+        cap: usize,
+        /// The answer with the head of its body.
+        head: Box<Reply>,
+    },
     /// Any other reason.
     Look(LookError),
 }
@@ -108,7 +113,7 @@ pub(super) enum AskError {
 impl From<AskError> for LookError {
     fn from(error: AskError) -> Self {
         match error {
-            AskError::TooLarge(cap) => {
+            AskError::TooLarge { cap, head: _ } => {
                 Self::BadAnswer(Detail::new(format!("the answer is larger than {cap} bytes")))
             }
             AskError::Look(error) => error,
@@ -350,9 +355,9 @@ impl Source {
                 permit.ended(CallEnd::Sick).finish(failed());
                 Concluded::Again(AskError::Look(LookError::Unavailable(detail)))
             }
-            Err(SendError::TooLarge(cap)) => {
+            Err(SendError::TooLarge { cap, head }) => {
                 permit.ended(CallEnd::TooLarge).finish(Outcome::Answered);
-                Concluded::Final(Err(AskError::TooLarge(cap)))
+                Concluded::Final(Err(AskError::TooLarge { cap, head }))
             }
             Err(SendError::TimedOut(_)) => {
                 permit.ended(CallEnd::TimedOut).finish(failed());

@@ -9,6 +9,7 @@
 
 mod distinct;
 pub mod mindbridge;
+mod reason;
 pub mod supermetrics;
 mod wire;
 mod words;

@@ -123,6 +123,18 @@ pub enum FaultKind {
         /// How many blanks, decoded.
         bytes: u64,
     },
+    /// The true answer, gzip-encoded under another name for it, whatever `Accept-Encoding` says.
+    GzipAs {
+        /// The `Content-Encoding`.
+        encoding: String,
+    },
+    /// The true answer under another HTTP status.
+    Status {
+        /// The status.
+        status: u16,
+    },
+    /// The true answer, with bytes put in the place of a text: bytes that no JSON value can hold.
+    Splice(Splice),
     /// Repeats the client's credential: in an error body, or under 200 in a text field of the answer.
     EchoCredential {
         /// The HTTP status.
@@ -157,6 +169,9 @@ impl FaultKind {
             Self::SlowBody { .. } => "slow_body",
             Self::OversizedBody { .. } => "oversized_body",
             Self::GzipBomb { .. } => "gzip_bomb",
+            Self::GzipAs { .. } => "gzip_as",
+            Self::Status { .. } => "status",
+            Self::Splice(_) => "splice",
             Self::EchoCredential { .. } => "echo_credential",
             Self::Edit(_) => "edit",
             Self::Omit { .. } => "omit",
@@ -195,6 +210,11 @@ impl FaultKind {
     /// Problem details (RFC 9457, or `MindBridge`'s dialect of it) under this status.
     pub fn problem(status: u16, code: &str) -> Self {
         Self::answer(status, Body::Problem { code: Some(code.to_owned()), detail: None })
+    }
+
+    /// The true answer with a text replaced by bytes; see [`Splice`].
+    pub fn splice(find: &str, bytes: &[u8]) -> Self {
+        Self::Splice(Splice { find: find.to_owned(), bytes: bytes.to_vec() })
     }
 
     /// The true answer with the field at a pointer set; see [`Edit`].
@@ -274,6 +294,26 @@ pub enum Body {
         /// The body.
         text: String,
     },
+}
+
+/// Changes to the bytes of a true answer.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Splice {
+    /// The text that goes, where it first occurs; an empty one occurs at the start.
+    pub find: String,
+    /// What stands in its place.
+    pub bytes: Vec<u8>,
+}
+
+impl Splice {
+    /// Applies the change. An answer that does not hold the text stays as it is.
+    pub(super) fn apply(&self, answer: &str) -> Vec<u8> {
+        match answer.split_once(&self.find) {
+            Some((before, after)) => [before.as_bytes(), &self.bytes, after.as_bytes()].concat(),
+            None => answer.as_bytes().to_vec(),
+        }
+    }
 }
 
 /// Changes to a true answer, by JSON pointer. The segment `*` stands for every item of an array.

@@ -118,6 +118,9 @@ pub(super) async fn respond(
             | FaultKind::SlowBody { .. }
             | FaultKind::OversizedBody { .. }
             | FaultKind::GzipBomb { .. }
+            | FaultKind::GzipAs { .. }
+            | FaultKind::Status { .. }
+            | FaultKind::Splice(_)
             | FaultKind::EchoCredential { .. }
             | FaultKind::Edit(_)
             | FaultKind::Omit { .. }
@@ -168,6 +171,12 @@ fn compose(
         FaultKind::SlowBody { chunk, every } => (reply, Delivery::Drip { chunk: *chunk, every: *every }),
         FaultKind::OversizedBody { bytes } => (reply, Delivery::Padded(*bytes)),
         FaultKind::GzipBomb { bytes } => (reply, Delivery::Packed(*bytes)),
+        // the delivery names the encoding only where nothing else has named it
+        FaultKind::GzipAs { encoding } => {
+            (reply.with_header("content-encoding", encoding), Delivery::Packed(0))
+        }
+        FaultKind::Status { status } => (Reply { status: *status, ..reply }, Delivery::Whole),
+        FaultKind::Splice(splice) => (reply.spliced(splice), Delivery::Whole),
         FaultKind::Edit(edit) => {
             let mut reply = reply;
             reply.edit(|document| edit.apply(document));

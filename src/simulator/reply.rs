@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Frame;
 use serde_json::Value;
 
-use super::{Upstream, world::World};
+use super::{Splice, Upstream, world::World};
 
 /// The body type of every response. It fails only where a fault wants the connection cut.
 pub(super) type SimBody = UnsyncBoxBody<Bytes, io::Error>;
@@ -30,6 +30,7 @@ pub(super) enum Content {
     Empty,
     Json { content_type: &'static str, document: Value },
     Text { content_type: String, text: String },
+    Bytes { content_type: &'static str, bytes: Bytes },
 }
 
 /// How the bytes of an answer go out.
@@ -83,6 +84,15 @@ impl Reply {
         }
     }
 
+    /// Changes the bytes of a JSON answer.
+    pub(super) fn spliced(mut self, splice: &Splice) -> Self {
+        if let Content::Json { content_type, document } = self.content {
+            let bytes = splice.apply(&document.to_string()).into();
+            self.content = Content::Bytes { content_type, bytes };
+        }
+        self
+    }
+
     /// Turns the answer into a response. `flight` ends just before the last byte is handed over.
     pub(super) fn deliver(self, delivery: Delivery, flight: Flight) -> Response<SimBody> {
         let (content_type, bytes) = match self.content {
@@ -93,6 +103,7 @@ impl Reply {
             Content::Text { content_type, text } => {
                 (HeaderValue::from_str(&content_type).ok(), Bytes::from(text))
             }
+            Content::Bytes { content_type, bytes } => (HeaderValue::from_static(content_type).into(), bytes),
         };
         let mut headers = self.headers;
         if let Some(content_type) = content_type {
@@ -118,7 +129,7 @@ impl Reply {
             }
             Delivery::Padded(blanks) => padded(blanks, bytes, flight),
             Delivery::Packed(blanks) => {
-                headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+                headers.entry(header::CONTENT_ENCODING).or_insert(HeaderValue::from_static("gzip"));
                 let packed = Bytes::from(bomb::gzip(blanks, &bytes));
                 headers.insert(header::CONTENT_LENGTH, packed.len().into());
                 whole(packed, flight)

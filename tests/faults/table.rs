@@ -48,6 +48,11 @@ fn throttled(form: RetryAfter) -> FaultKind {
     FaultKind::throttled(Some(form))
 }
 
+/// An answer with a text of more than the largest status body in the middle.
+fn wide(before: &str, after: &str) -> FaultKind {
+    text(200, &format!("{before}{}{after}", "x".repeat(1_200_000)))
+}
+
 fn described(status: u16, code: &str, description: &str) -> FaultKind {
     let description = Some(description.to_owned());
     FaultKind::answer(status, Body::Envelope { code: code.to_owned(), message: None, description })
@@ -101,7 +106,49 @@ fn both(too_large: &Calls) -> Vec<Row> {
         // crate trap F26: small on the wire, large in memory
         row("a gzip bomb", FaultKind::GzipBomb { bytes: 64 << 20 }, "BAD_ANSWER", too_large.clone()),
         row("a redirect", FaultKind::Redirect { to: "/elsewhere".to_owned() }, "BAD_ANSWER", ONCE),
+        row(
+            "429 until a date of another clock",
+            dated(ANOTHER_CLOCK, "Sun, 06 Nov 1994 09:49:44 GMT"),
+            "THROTTLED after 7s",
+            CLOSED,
+        ),
+        row(
+            "429 until a date of RFC 850",
+            dated(ANOTHER_CLOCK, "Sunday, 06-Nov-94 09:49:44 GMT"),
+            "THROTTLED after 7s",
+            CLOSED,
+        ),
+        row(
+            "429 until a date of asctime",
+            dated("Sun Nov  6 09:49:37 1994", "Sun Nov  6 09:49:44 1994"),
+            "THROTTLED after 7s",
+            CLOSED,
+        ),
+        row("x-gzip", FaultKind::GzipAs { encoding: "x-gzip".to_owned() }, "RUNNING", ONCE),
+        row("gzip in capitals", FaultKind::GzipAs { encoding: "GZIP".to_owned() }, "RUNNING", ONCE),
+        row(
+            "an encoding that was not accepted",
+            FaultKind::GzipAs { encoding: "br".to_owned() },
+            "BAD_ANSWER",
+            ONCE,
+        ),
+        row("a good body under 201", FaultKind::Status { status: 201 }, "RUNNING", ONCE),
+        row("a good body under 202", FaultKind::Status { status: 202 }, "RUNNING", ONCE),
+        row("a good body under 203", FaultKind::Status { status: 203 }, "RUNNING", ONCE),
+        row("a good body under 206", FaultKind::Status { status: 206 }, "RUNNING", ONCE),
+        row("204", status(204), "BAD_ANSWER", ONCE),
+        row("a byte order mark", FaultKind::splice("", b"\xEF\xBB\xBF"), "RUNNING", ONCE),
     ]
+}
+
+/// Far from the clock of this process.
+const ANOTHER_CLOCK: &str = "Sun, 06 Nov 1994 09:49:37 GMT";
+
+/// 429 until a date, in an answer with a date of its own.
+fn dated(date: &str, until: &str) -> FaultKind {
+    let headers = BTreeMap::from([("date".to_owned(), date.to_owned())]);
+    let retry_after = Some(RetryAfter::Text(until.to_owned()));
+    FaultKind::Answer(Answer { status: 429, headers, retry_after, body: Body::Empty })
 }
 
 /// `upstreams/mindbridge`: reading one job.
@@ -118,6 +165,25 @@ pub(crate) fn mindbridge() -> Vec<Row> {
         row("both hints", hour_and_retry, "THROTTLED after 7s", CLOSED),
         row("404 as problem details", FaultKind::problem(404, "NOT_FOUND"), "NOT_FOUND for good", ONCE),
         row("404 empty", status(404), "NOT_FOUND for good", ONCE),
+        row("the id in capitals", FaultKind::splice("\"new\"", b"\"NEW\""), "RUNNING", ONCE),
+        row(
+            "a latin-1 byte in a text",
+            FaultKind::splice("\"type\":\"", b"\"error\":\"caf\xE9\",\"type\":\"\xE9"),
+            "RUNNING",
+            ONCE,
+        ),
+        row("half a character in a text", FaultKind::splice("\"type\":\"", br#""error":"\ud800","type":"\udc00"#), "RUNNING", ONCE),
+        row("a raw line break in a text", FaultKind::splice("\"type\":\"", b"\"type\":\"one\ntwo"), "RUNNING", ONCE),
+        row("a version as text", FaultKind::set("/version", json!("7")), "RUNNING", ONCE),
+        row(
+            "failed with a code and a message",
+            text(200, r#"{"status":"ERROR","error":"INGESTION_FAILED","errorMessage":"column 7 is not a date"}"#),
+            "FAILED (INGESTION_FAILED: column 7 is not a date)",
+            ONCE,
+        ),
+        row("a long message behind the status", wide(r#"{"status":"ERROR","error":"TOO_LONG","errorMessage":""#, r#""}"#), "FAILED (TOO_LONG: TOO_LONG)", ONCE),
+        row("a long message before the status", wide(r#"{"errorMessage":""#, r#"","status":"ERROR"}"#), "BAD_ANSWER", ONCE),
+        row("empty values for structures", text(200, r#"{"status":"IN_PROGRESS","createdUserInfo":[],"lastModifiedUserInfo":"","entityId":false,"error":[],"errorMessage":{}}"#), "RUNNING", ONCE),
         row("an unknown status", FaultKind::set("/status", json!("AWAITING")), "UNKNOWN (AWAITING)", ONCE),
         row("no status", FaultKind::remove("/status"), "UNKNOWN ()", ONCE),
         row("a status in small letters", FaultKind::set("/status", json!("in_progress")), "RUNNING", ONCE),
@@ -221,6 +287,22 @@ pub(crate) fn supermetrics() -> Vec<Row> {
             "RUNNING",
             ONCE,
         ),
+        row("the id in another case", FaultKind::splice("\"new\"", b"\"NEW\""), "RUNNING", ONCE),
+        row("an empty list for an error", FaultKind::set("/error", json!([])), "RUNNING", ONCE),
+        row("an empty object for an error", FaultKind::set("/error", json!({})), "RUNNING", ONCE),
+        row("an empty text for an error", FaultKind::set("/error", json!("")), "RUNNING", ONCE),
+        row("an error that says nothing", FaultKind::set("/error", json!({"code": 0, "message": ""})), "RUNNING", ONCE),
+        row("empty values for structures", text(200, r#"{"error":false,"meta":{"status_code":"SUCCESS","progress":[],"workflow":"","query":false,"result":[],"paginate":[]},"data":[]}"#), "SUCCEEDED", ONCE),
+        row("an empty list for the meta", text(200, r#"{"meta":[],"data":[]}"#), "BAD_ANSWER", ONCE),
+        row("a latin-1 byte in a text", FaultKind::splice("\"request_id\":\"", b"\"request_id\":\"caf\xE9"), "RUNNING", ONCE),
+        row("half a character in a text", FaultKind::splice("\"request_id\":\"", br#""request_id":"\ud800"#), "RUNNING", ONCE),
+        row("numbers as text", text(200, r#"{"meta":{"status_code":"RUNNING","progress":{"queries_ready":"1","queries_total":"2"}}}"#), "RUNNING", ONCE),
+        row("more sub-queries than an Int holds", FaultKind::set("/meta/progress/queries_total", json!(4_294_967_297_u64)), "RUNNING", ONCE),
+        row("a failure with a reason in meta.error", text(200, r#"{"meta":{"status_code":"FAILURE","error":{"code":"QUERY_X","message":"why"}}}"#), "FAILED (QUERY_X: why)", ONCE),
+        row("a failure with a reason in meta.error_info", text(200, r#"{"meta":{"status_code":"FAILURE","error_info":"why"}}"#), "FAILED (why)", ONCE),
+        // the ends 0 and 1 bring the same wide row
+        row("a row that is too wide", wide(r#"{"meta":{"status_code":"SUCCESS"},"data":[[""#, r#""]]}"#), "SUCCEEDED", (2, 2..=2)),
+        row("a wide row before the meta", wide(r#"{"data":[[""#, r#""]],"meta":{"status_code":"SUCCESS"}}"#), "BAD_ANSWER", (3, 3..=3)),
         row("progress of another form", FaultKind::set("/meta/progress", json!([1, 2])), "RUNNING", ONCE),
     ]);
     rows

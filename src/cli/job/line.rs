@@ -41,6 +41,8 @@ fn of_job(job: &Job) -> String {
 
 fn of_failure(failure: &Failure) -> Option<Cow<'_, str>> {
     match (failure.code.as_deref(), failure.message.as_deref()) {
+        // a code without a message stands for both
+        (Some(code), Some(message)) if code == message => Some(visible(code)),
         (Some(code), Some(message)) => Some(format!("{}: {}", visible(code), visible(message)).into()),
         (Some(one), None) | (None, Some(one)) => Some(visible(one)),
         (None, None) => None,

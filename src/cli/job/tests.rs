@@ -42,6 +42,7 @@ fn a_line_says_it_all_and_moves_no_cursor() {
         (json!({ "progress": { "completed": 0, "total": 0 } }), "RUNNING"),
         (json!({ "state": "UNKNOWN", "nativeState": "AWAITING_REVIEW" }), "UNKNOWN (AWAITING_REVIEW)"),
         (json!({ "state": "FAILED", "failure": { "code": "E1", "message": "a\nb" } }), "FAILED E1: a b"),
+        (json!({ "state": "FAILED", "failure": { "code": "E1", "message": "E1" } }), "FAILED E1"),
         (json!({ "state": "FAILED", "failure": { "code": null, "message": "why" } }), "FAILED why"),
         (json!({ "state": "FAILED", "failure": { "code": "E1", "message": null } }), "FAILED E1"),
         (json!({ "state": "FAILED", "failure": { "code": null, "message": null } }), "FAILED"),

@@ -37,12 +37,12 @@ job_object! {
             self.details()?.last_modified_by.as_ref().map(UserInfo::from)
         }
 
-        /// The vendor's `error`, verbatim. `failure.message` is the one of the two that is set.
+        /// The vendor's `error`, verbatim. `failure` holds both: what looks like a code as `code`, the other as `message`.
         async fn error(&self) -> Option<String> {
             self.details()?.error.clone()
         }
 
-        /// The vendor's `errorMessage`, verbatim. `failure.message` is the one of the two that is set.
+        /// The vendor's `errorMessage`, verbatim. `failure` holds both: what looks like a code as `code`, the other as `message`.
         async fn error_message(&self) -> Option<String> {
             self.details()?.error_message.clone()
         }

@@ -110,9 +110,9 @@ impl Json {
         Self(value)
     }
 
-    /// A value that was parsed on its way.
-    pub fn parsed(value: &serde_json::Value) -> Option<Self> {
-        serde_json::value::to_raw_value(value).ok().map(Self)
+    /// A value in its own text.
+    pub fn text(text: &str) -> Option<Self> {
+        RawValue::from_string(text.to_owned()).ok().map(Self)
     }
 }
 

@@ -128,7 +128,7 @@ impl From<&details::QueryMeta> for QueryMeta {
         Self {
             start_date: query.start_date.clone(),
             end_date: query.end_date.clone(),
-            accounts: query.accounts.iter().filter_map(Json::parsed).collect(),
+            accounts: query.accounts.iter().filter_map(|account| Json::text(account.get())).collect(),
             fields: query.fields.iter().map(QueryField::from).collect(),
         }
     }

@@ -117,7 +117,7 @@ function show(job) {
       element('small', {}, nativeState ?? '')),
     element('td', {}, ...progress(job)),
     row.seen,
-    element('td', {}, job.failure ? [job.failure.code, job.failure.message].filter(Boolean).join(': ') : ''),
+    element('td', {}, job.failure ? [...new Set([job.failure.code, job.failure.message].filter(Boolean))].join(': ') : ''),
   );
   age(row);
   // the newest change on top; a table that jumps while it is read would be worse than one a little out of order

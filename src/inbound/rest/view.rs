@@ -1,40 +1,43 @@
 //! A job as plain JSON: the fields of the GraphQL schema under the same names.
 
+use std::sync::Arc;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::domain::details::Details;
-use crate::domain::job::Job;
+use crate::domain::details::{Details, MindBridgeDetails, SupermetricsDetails};
+use crate::domain::job::{Failure, Progress};
+use crate::domain::observation::Observation;
 use crate::jobs::answer::Seen;
 
 /// Seconds to wait before asking again about a job that nobody follows.
 const ASK_AGAIN: u64 = 5;
 
-/// The whole answer.
-pub(super) fn body(seen: &Seen) -> Value {
-    let mut body = facts(&seen.observation.job);
-    body["freshness"] = json!({
+/// The whole answer. Written at once and not by way of values, which would round the digits of large numbers.
+pub(super) fn body(seen: &Seen) -> String {
+    let freshness = json!({
         "observedAt": seen.observation.observed_at,
         "ageMs": u64::try_from(seen.age.as_millis()).unwrap_or(u64::MAX),
         "isStale": seen.stale.is_some(),
         "staleReason": seen.stale.map(crate::jobs::answer::StaleReason::name),
         "nextPollAt": seen.next_look,
     });
-    body
+    write(&Body { facts: Facts::of(&seen.observation), freshness })
 }
 
 /// A weak tag over what the job says: two answers that differ only in age, or in the request that brought them, are
 /// the same to a reader.
 pub(super) fn etag(seen: &Seen) -> String {
-    let mut facts = facts(&seen.observation.job);
-    if let Some(details) = facts.get_mut("supermetrics").and_then(Value::as_object_mut) {
-        details.remove("requestId");
-        details.remove("queue");
+    let mut observation = seen.observation.clone();
+    if let Details::Supermetrics(details) = &mut Arc::make_mut(&mut observation.job).details {
+        (details.request_id, details.queue) = (None, None);
     }
-    facts["isStale"] = seen.stale.is_some().into();
-    let hash = digest(&SHA256, facts.to_string().as_bytes());
+    let facts = write(&(Facts::of(&observation), seen.stale.is_some()));
+    let hash = digest(&SHA256, facts.as_bytes());
     let (short, _) = hash.as_ref().split_at(hash.as_ref().len() / 2);
     format!("W/\"{}\"", URL_SAFE_NO_PAD.encode(short))
 }
@@ -46,24 +49,56 @@ pub(super) fn worth_asking_in(seen: &Seen) -> u64 {
     left.unwrap_or(ASK_AGAIN).max(1)
 }
 
-fn facts(job: &Job) -> Value {
-    let (mindbridge, supermetrics) = match &job.details {
-        Details::MindBridge(details) => (Some(details), None),
-        Details::Supermetrics(details) => (None, Some(details)),
-    };
-    json!({
-        "id": job.key.node_id(),
-        "source": job.key.source.as_str(),
-        "externalId": job.key.external_id.as_str(),
-        "state": job.state().name(),
-        "isTerminal": job.is_terminal(),
-        "nativeState": job.native_state,
-        "createdAt": job.created_at,
-        "updatedAt": job.updated_at,
-        "finishedAt": job.finished_at,
-        "progress": job.progress,
-        "failure": job.failure(),
-        "mindbridge": mindbridge,
-        "supermetrics": supermetrics,
-    })
+fn write(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_else(|_| unreachable!("texts, numbers and JSON print"))
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    #[serde(flatten)]
+    facts: Facts<'a>,
+    freshness: Value,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Facts<'a> {
+    id: String,
+    source: &'a str,
+    external_id: &'a str,
+    state: &'static str,
+    is_terminal: bool,
+    native_state: Option<&'a str>,
+    created_at: Option<Timestamp>,
+    updated_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+    progress: Option<Progress>,
+    failure: Option<&'a Failure>,
+    mindbridge: Option<&'a MindBridgeDetails>,
+    supermetrics: Option<&'a SupermetricsDetails>,
+}
+
+impl<'a> Facts<'a> {
+    fn of(observation: &'a Observation) -> Self {
+        let job = &*observation.job;
+        let (mindbridge, supermetrics) = match &job.details {
+            Details::MindBridge(details) => (Some(&**details), None),
+            Details::Supermetrics(details) => (None, Some(&**details)),
+        };
+        Self {
+            id: job.key.node_id(),
+            source: job.key.source.as_str(),
+            external_id: job.key.external_id.as_str(),
+            state: job.state().name(),
+            is_terminal: job.is_terminal(),
+            native_state: job.native_state.as_deref(),
+            created_at: job.created_at,
+            updated_at: job.updated_at,
+            finished_at: job.finished_at,
+            progress: job.progress,
+            failure: job.failure(),
+            mindbridge,
+            supermetrics,
+        }
+    }
 }

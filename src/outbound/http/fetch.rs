@@ -6,7 +6,7 @@ use reqwest::header::{ACCEPT, HeaderValue};
 use reqwest::{Method, Request};
 use url::Url;
 
-use super::{HttpRoad, Mask, Reply, SendError, Stripped, chain, collect};
+use super::{HttpRoad, Mask, Reply, SendError, Stripped, chain, collect, reply};
 
 impl HttpRoad {
     /// Gets what is at a URL, with no credential, at most `max_body` decoded bytes, and all of it within `timeout`.
@@ -24,7 +24,7 @@ impl HttpRoad {
             let (status, headers) = (response.status(), response.headers().clone());
             let body = collect(response, max_body, convert).await?;
             // no credential went along, so none can come back
-            Ok(Reply::new(status, &headers, body, &Mask::default()))
+            reply(status, &headers, body, max_body, &Mask::default())
         };
         tokio::time::timeout(timeout, exchange).await.unwrap_or(Err(SendError::TimedOut(timeout)))
     }

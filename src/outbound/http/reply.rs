@@ -6,7 +6,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
 use reqwest::StatusCode;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
 use super::mask::Mask;
 
@@ -26,6 +26,8 @@ pub struct Reply {
     /// The decoded body, our own secrets masked.
     pub body: Bytes,
     retry_after: Option<String>,
+    /// When it was written, by the upstream's clock.
+    date: Option<Timestamp>,
     user_hour_remaining: Option<u64>,
     rate_limit_remaining: Option<u64>,
     request_id: Option<String>,
@@ -44,6 +46,7 @@ impl Reply {
             status,
             body: mask.bytes(body),
             retry_after: text(RETRY_AFTER.as_str()),
+            date: text(DATE.as_str()).and_then(|text| http_date(&text)),
             user_hour_remaining: number("x-user-hour-limit-remaining"),
             rate_limit_remaining: number("x-ratelimit-remaining"),
             request_id: text("x-request-id").filter(|id| is_harmless(id)),
@@ -51,14 +54,18 @@ impl Reply {
     }
 
     /// How long `Retry-After` asks to wait, as seconds or as an HTTP date; between one second and a day.
+    ///
+    /// A date is measured from the answer's own `Date`: both were written by one clock, which need not agree with ours.
+    /// `now` is taken where the answer has none.
     pub fn retry_after(&self, now: Timestamp) -> Option<Duration> {
         let text = self.retry_after.as_deref()?;
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
             // a number too large to read is a long time
             return Some(bounded(Duration::from_secs(text.parse().unwrap_or(u64::MAX))));
         }
-        let until = DateTimeParser::new().relaxed_weekday(true).parse_timestamp(text).ok()?;
-        Some(bounded(Duration::try_from(until.duration_since(now)).unwrap_or_default()))
+        let until = http_date(text)?;
+        let from = self.date.unwrap_or(now);
+        Some(bounded(Duration::try_from(until.duration_since(from)).unwrap_or_default()))
     }
 
     /// The seconds that `X-User-Hour-Limit-Remaining` asks to wait (MindBridge, "Limits and errors").
@@ -83,6 +90,13 @@ fn is_harmless(id: &str) -> bool {
     (1..=REQUEST_ID_BYTES).contains(&id.len()) && id.bytes().all(plain)
 }
 
+/// A date in the form of today or in one of the two obsolete ones (RFC 9110, section 5.6.7).
+fn http_date(text: &str) -> Option<Timestamp> {
+    let relaxed = || DateTimeParser::new().relaxed_weekday(true).parse_timestamp(text).ok();
+    let strict = httpdate::parse_http_date(text).ok().and_then(|time| Timestamp::try_from(time).ok());
+    strict.or_else(relaxed)
+}
+
 fn bounded(pause: Duration) -> Duration {
     pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
 }
@@ -104,6 +118,8 @@ mod tests {
             ("Sun, 06 Nov 1994 08:50:07 GMT", Some(30)),
             ("Sun, 06 Nov 1994 08:00:00 GMT", Some(1)),
             ("Sun, 06 Nov 2094 08:00:00 GMT", Some(86_400)),
+            ("Sunday, 06-Nov-94 08:50:07 GMT", Some(30)),
+            ("Sun Nov  6 08:50:07 1994", Some(30)),
             ("-5", None),
             ("soon", None),
             ("", None),
@@ -114,6 +130,29 @@ mod tests {
             headers.insert(RETRY_AFTER, HeaderValue::from_str(text).unwrap());
             let reply = Reply::new(StatusCode::TOO_MANY_REQUESTS, &headers, Bytes::new(), &Mask::default());
             assert_eq!(reply.retry_after(now), expected.map(Duration::from_secs), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_date_is_measured_from_the_answers_own_date() {
+        let now: Timestamp = "1994-11-06T08:49:37Z".parse().unwrap();
+        let cases = [
+            (Some("Sun, 06 Nov 1994 09:49:37 GMT"), "Sun, 06 Nov 1994 09:49:47 GMT", 10),
+            (Some("Sun, 06 Nov 1994 07:49:37 GMT"), "Sun, 06 Nov 1994 07:49:47 GMT", 10),
+            (Some("Sunday, 06-Nov-94 09:49:37 GMT"), "Sun Nov  6 09:49:47 1994", 10),
+            (Some("yesterday"), "Sun, 06 Nov 1994 08:49:47 GMT", 10),
+            (None, "Sun, 06 Nov 1994 08:49:47 GMT", 10),
+            (Some("Sun, 06 Nov 1994 09:49:37 GMT"), "10", 10),
+            (Some("Sun, 06 Nov 1994 09:49:37 GMT"), "Sun, 06 Nov 1994 08:49:37 GMT", 1),
+        ];
+        for (date, until, expected) in cases {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(until));
+            if let Some(date) = date {
+                headers.insert(DATE, HeaderValue::from_static(date));
+            }
+            let reply = Reply::new(StatusCode::TOO_MANY_REQUESTS, &headers, Bytes::new(), &Mask::default());
+            assert_eq!(reply.retry_after(now), Some(Duration::from_secs(expected)), "{date:?} {until}");
         }
     }
 }

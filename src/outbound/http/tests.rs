@@ -57,11 +57,25 @@ fn bomb(megabytes: usize) -> Vec<u8> {
 async fn a_gzip_bomb_is_stopped_at_the_cap() {
     let bomb = bomb(64);
     assert!(bomb.len() < 1 << 18, "it is small on the wire");
-    let server = Server::start(move |_| answer(200, "content-encoding: gzip\r\n", &bomb));
-    let sent = send(&call(&server.url, &["a"]), &bearer()).await;
-    assert!(matches!(sent, Err(SendError::TooLarge(1_048_576))), "{sent:?}");
-    let roomy = Call { max_body: 64 << 20, ..call(&server.url, &["a"]) };
-    assert_eq!(send(&roomy, &bearer()).await.unwrap().body.len(), 64 << 20);
+    for encoding in ["gzip", "x-gzip"] {
+        let (bomb, header) = (bomb.clone(), format!("content-encoding: {encoding}\r\n"));
+        let server = Server::start(move |_| answer(200, &header, &bomb));
+        let sent = send(&call(&server.url, &["a"]), &bearer()).await;
+        let Err(SendError::TooLarge { cap, head }) = sent else { unreachable!("{encoding}: {sent:?}") };
+        assert_eq!((cap, head.body.len()), (1 << 20, 1 << 20), "{encoding}");
+        let roomy = Call { max_body: 64 << 20, ..call(&server.url, &["a"]) };
+        assert_eq!(send(&roomy, &bearer()).await.unwrap().body.len(), 64 << 20, "{encoding}");
+    }
+}
+
+#[tokio::test]
+async fn half_a_gzip_body_is_a_broken_answer() {
+    for encoding in ["gzip", "x-gzip"] {
+        let (half, header) = (bomb(1)[..500].to_vec(), format!("content-encoding: {encoding}\r\n"));
+        let server = Server::start(move |_| answer(200, &header, &half));
+        let sent = send(&call(&server.url, &["a"]), &bearer()).await;
+        assert!(matches!(sent, Err(SendError::Broken(_))), "{encoding}: {sent:?}");
+    }
 }
 
 #[tokio::test]

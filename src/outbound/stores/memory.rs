@@ -216,7 +216,7 @@ fn weight(key: &JobKey, job: &Job) -> u32 {
                 let fields = query.fields.iter().map(|field| {
                     size_of_val(field) + text(&field.id) + text(&field.name) + text(&field.data_type)
                 });
-                let accounts = query.accounts.iter().map(|account| 32 + account.to_string().len());
+                let accounts = query.accounts.iter().map(|account| 32 + account.get().len());
                 fields.chain(accounts).sum::<usize>() + text(&query.start_date) + text(&query.end_date)
             });
             size_of_val(&**details) + text(&details.request_id) + text(&details.schedule_id) + query

@@ -7,7 +7,7 @@ use proptest::option::of;
 use proptest::prelude::*;
 
 use crate::domain::details::{
-    Details, EntityRef, LicenceQueue, MindBridgeDetails, QueryField, QueryMeta, QueryResult,
+    Details, EntityRef, JsonText, LicenceQueue, MindBridgeDetails, QueryField, QueryMeta, QueryResult,
     SupermetricsDetails, UserInfo,
 };
 use crate::domain::id::{ExternalId, JobKey, SourceName};
@@ -91,7 +91,13 @@ fn mind() -> impl Strategy<Value = MindBridgeDetails> {
 fn metrics() -> impl Strategy<Value = SupermetricsDetails> {
     let field = (of(TEXT), of(TEXT), of(TEXT), of(any::<i64>()))
         .prop_map(|(id, name, data_type, data_column)| QueryField { id, name, data_type, data_column });
-    let accounts = prop::collection::vec(TEXT.prop_map(serde_json::Value::from), 0..3);
+    let account = prop_oneof![
+        TEXT.prop_map(|text| serde_json::Value::from(text).to_string()),
+        Just("18446744073709551616".to_owned()),
+        Just(r#"{"id":"\u0041"}"#.to_owned()),
+    ]
+    .prop_map(|text| JsonText::parse(&text).unwrap());
+    let accounts = prop::collection::vec(account, 0..3);
     let query = (of(TEXT), of(TEXT), accounts, prop::collection::vec(field, 0..3)).prop_map(
         |(start_date, end_date, accounts, fields)| QueryMeta { start_date, end_date, accounts, fields },
     );

@@ -21,13 +21,13 @@ use tokio::time::Instant;
 use self::wire::AsyncResult;
 use super::contained;
 use super::distinct::Distinct;
-use super::wire::object;
+use super::wire::{is_same_id, object, whole_members};
 use super::words::Words;
 use crate::domain::id::{ExternalId, JobKey, SourceName};
 use crate::domain::job::{Job, Life};
 use crate::domain::source::{SourceStatus, Upstream};
 use crate::outbound::http::{Call, Query, Reply};
-use crate::outbound::source::{Source, Told, Verdict};
+use crate::outbound::source::{AskError, Source, Verdict};
 use crate::ports::BoxFuture;
 use crate::ports::credentials::Credential;
 use crate::ports::upstream::{Asker, Detail, JobReader, Look, LookError, RowPage, RowRange};
@@ -81,7 +81,8 @@ impl JobReader for MindBridge {
         Box::pin(async move {
             let call = self.call(Method::GET, vec![NO_JOB.to_owned()]);
             let judge = |reply: &Reply| match reply.status {
-                StatusCode::OK | StatusCode::NOT_FOUND => Verdict::Spoke(Ok(())),
+                StatusCode::NOT_FOUND => Verdict::Spoke(Ok(())),
+                status if status.is_success() => Verdict::Spoke(Ok(())),
                 _ => self.judge_error(reply),
             };
             self.source.probe(other, &call, self.deadline(), judge).await
@@ -127,18 +128,35 @@ impl MindBridge {
     async fn get(&self, id: &ExternalId, asker: &Asker, deadline: Instant) -> Look {
         let call = self.call(Method::GET, vec![id.as_str().to_owned()]);
         let judge = |reply: &Reply| match reply.status {
-            StatusCode::OK => Verdict::Spoke(self.read_one(id, reply)),
+            status if status.is_success() => Verdict::Spoke(self.read_one(id, &reply.body)),
             StatusCode::NOT_FOUND => Verdict::Spoke(Err(LookError::NotFound)),
             _ => self.judge_error(reply),
         };
-        look(self.source.ask(asker, &call, deadline, judge).await)
+        let told = self.source.ask(asker, &call, deadline, judge).await;
+        let outcome = told.outcome.or_else(|error| self.read_head(id, error));
+        Look { asked_at: told.asked_at, observed_at: told.observed_at, outcome }
     }
 
-    fn read_one(&self, id: &ExternalId, reply: &Reply) -> Result<Arc<Job>, LookError> {
-        let wire: AsyncResult = object(&reply.body)
+    /// The job as the head of an answer describes it that is too large to be read to its end: a long text must not keep
+    /// a job from ending. The head has to say the status.
+    fn read_head(&self, id: &ExternalId, error: AskError) -> Result<Arc<Job>, LookError> {
+        if let AskError::TooLarge { head, .. } = &error
+            && head.status.is_success()
+            && let Some(members) = whole_members(&head.body)
+            && object::<AsyncResult>(&members).is_some_and(|wire| wire.status.is_some())
+        {
+            return self.read_one(id, &members);
+        }
+        Err(error.into())
+    }
+
+    fn read_one(&self, id: &ExternalId, body: &[u8]) -> Result<Arc<Job>, LookError> {
+        let wire: AsyncResult = object(body)
             .ok_or_else(|| bad_answer("the body is not a JSON object that describes an async result"))?;
         match wire.id.as_deref() {
-            Some(told) if told != id.as_str() => Err(bad_answer("the answer describes another id")),
+            Some(told) if !is_same_id(told, id.as_str()) => {
+                Err(bad_answer("the answer describes another id"))
+            }
             // older pages show the id as an empty object: an artefact, not another job
             Some(_) | None => self.job(id, wire),
         }
@@ -210,10 +228,6 @@ impl MindBridge {
             max_body: self.source.settings.max_status_body,
         }
     }
-}
-
-fn look(told: Told<Arc<Job>>) -> Look {
-    Look { asked_at: told.asked_at, observed_at: told.observed_at, outcome: told.outcome.map_err(Into::into) }
 }
 
 fn bad_answer(text: &str) -> LookError {

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use self::classify::{Meaning, classify};
 use self::wire::{Meta, Rows};
 use super::distinct::Distinct;
-use super::wire::object;
+use super::wire::{is_same_id, object, whole_members};
 use super::words::Words;
 use crate::domain::id::{ExternalId, JobKey, SourceName};
 use crate::domain::job::{Job, Life};
@@ -36,6 +36,8 @@ use crate::ports::upstream::{Asker, Detail, JobReader, Look, LookError, RowPage,
 const DEFAULT_PAUSE: Duration = Duration::from_secs(30);
 /// How long nothing is asked after the upstream said that its hourly limit is used up; it does not say until when.
 const USED_UP_PAUSE: Duration = Duration::from_mins(1);
+/// An offset that no row has: a query has at most a million rows.
+const BEHIND_ALL_ROWS: u32 = 1_000_000;
 /// An id that no query has, for [`JobReader::probe`].
 const NO_JOB: &str = "00000000000000000000000000000000";
 
@@ -131,11 +133,42 @@ impl Supermetrics {
     /// Looks at one job.
     async fn look_at(&self, id: &ExternalId, asker: &Asker) -> Look {
         let judge = |reply: &Reply| self.judge(reply, |meaning| self.read(id, meaning));
-        let told = self.ask(id.as_str(), asker, (0, 0), self.status_bounds(), judge).await;
+        let bounds = self.status_bounds();
+        let mut told = self.ask(id.as_str(), asker, (0, 0), bounds, judge).await;
+        let job = match &told.outcome {
+            Err(AskError::TooLarge { head, .. }) => self.read_head(id, head),
+            Ok(_) | Err(AskError::Look(_)) => None,
+        };
+        match (job, &told.outcome) {
+            (Some(job), _) => told.outcome = Ok(job),
+            // its first row alone is too large, and stands before the status: behind the last row there is none
+            (None, Err(AskError::TooLarge { head, .. }))
+                if head.body.trim_ascii_start().starts_with(b"{") =>
+            {
+                let call = self.call(id.as_str(), BEHIND_ALL_ROWS, BEHIND_ALL_ROWS, bounds.max_body);
+                told = self.source.ask(asker, &call, bounds.deadline, judge).await;
+            }
+            (None, _) => {}
+        }
         Look {
             asked_at: told.asked_at,
             observed_at: told.observed_at,
             outcome: told.outcome.map_err(Into::into),
+        }
+    }
+
+    /// The job as the head of an answer describes it that is too large to be read to its end: a wide row must not keep a
+    /// query from ending.
+    fn read_head(&self, id: &ExternalId, head: &Reply) -> Option<Arc<Job>> {
+        match classify(head.status, &whole_members(&head.body)?) {
+            meaning @ Meaning::Status(_) => self.read(id, meaning).ok(),
+            Meaning::QueryFailed(..)
+            | Meaning::NotFound
+            | Meaning::Rejected
+            | Meaning::Forbidden
+            | Meaning::Limited
+            | Meaning::Sick(_)
+            | Meaning::Odd(_) => None,
         }
     }
 
@@ -184,7 +217,7 @@ impl Supermetrics {
         let end = if known { last.max(1) } else { last };
         let call = self.call(id, first, end, bounds.max_body);
         let told = self.source.ask(asker, &call, bounds.deadline, &judge).await;
-        if end > 0 || !matches!(told.outcome, Err(AskError::TooLarge(_))) {
+        if end > 0 || !matches!(told.outcome, Err(AskError::TooLarge { .. })) {
             return told;
         }
         let call = self.call(id, first, 1, bounds.max_body);
@@ -252,7 +285,7 @@ fn settle(meaning: Meaning) -> Result<Said, LookError> {
 /// An answer about another query is none.
 fn check_echo(id: &ExternalId, meta: &Meta) -> Result<(), LookError> {
     match meta.schedule_id.as_deref() {
-        Some(told) if told != id.as_str() => {
+        Some(told) if !is_same_id(told, id.as_str()) => {
             Err(LookError::BadAnswer(Detail::new("the answer describes another id")))
         }
         Some(_) | None => Ok(()),

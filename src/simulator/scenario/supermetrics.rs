@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::fmt::serde::unsigned_duration::friendly::compact as period;
 use secrecy::SecretString;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::simulator::life::Family;
 
@@ -242,8 +243,8 @@ pub struct QueryMeta {
     pub start_date: String,
     /// The last day asked for.
     pub end_date: String,
-    /// The data source accounts.
-    pub ds_accounts: Vec<String>,
+    /// The data source accounts, each of any form.
+    pub ds_accounts: Vec<Value>,
 }
 
 impl Default for QueryMeta {
@@ -251,7 +252,7 @@ impl Default for QueryMeta {
         Self {
             start_date: "2026-01-01".to_owned(),
             end_date: "2026-01-31".to_owned(),
-            ds_accounts: vec!["1234567890".to_owned()],
+            ds_accounts: vec!["1234567890".into()],
         }
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::domain::details::{
-    Details, EntityRef, LicenceQueue, MindBridgeDetails, QueryField, QueryMeta, QueryResult,
+    Details, EntityRef, JsonText, LicenceQueue, MindBridgeDetails, QueryField, QueryMeta, QueryResult,
     SupermetricsDetails, UserInfo,
 };
 use crate::domain::id::JobKey;
@@ -91,6 +91,9 @@ struct Query {
     end: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     accounts: Vec<Value>,
+    /// The accounts as texts, where one of them would not come out of `accounts` as it was.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    exact: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     fields: Vec<Field>,
 }
@@ -164,7 +167,7 @@ pub(super) fn read(key: &JobKey, bytes: &[u8]) -> Option<Observation> {
         created_at: body.created,
         updated_at: body.updated,
         finished_at: body.finished,
-        progress: body.progress.map(|(completed, total)| Progress { completed, total }),
+        progress: body.progress.and_then(|(completed, total)| Progress::new(completed.into(), total.into())),
         ..Job::new(key.clone(), life, details)
     };
     Some(Observation::new(Arc::new(job), body.asked, body.seen))
@@ -193,6 +196,27 @@ fn life(word: &str, failure: Failure) -> Option<Life> {
         "unknown" => Life::Unknown,
         _ => return None,
     })
+}
+
+/// Accounts as values, as every version reads them, and as texts where a value would not keep them whole.
+fn write_accounts(accounts: Vec<JsonText>) -> (Vec<Value>, Vec<String>) {
+    let values: Vec<Value> =
+        accounts.iter().filter_map(|account| serde_json::from_str(account.get()).ok()).collect();
+    let is_exact = values.len() == accounts.len()
+        && values
+            .iter()
+            .zip(&accounts)
+            .all(|(value, account)| serde_json::to_string(value).is_ok_and(|text| text == account.get()));
+    let exact = if is_exact { Vec::new() } else { accounts.into_iter().map(JsonText::into_text).collect() };
+    (values, exact)
+}
+
+fn read_accounts(values: &[Value], exact: &[String]) -> Vec<JsonText> {
+    if exact.is_empty() {
+        values.iter().filter_map(|value| JsonText::parse(&value.to_string())).collect()
+    } else {
+        exact.iter().filter_map(|text| JsonText::parse(text)).collect()
+    }
 }
 
 impl From<&MindBridgeDetails> for Mind {
@@ -247,10 +271,12 @@ impl From<&SupermetricsDetails> for Metrics {
                     data_type,
                     column: data_column,
                 };
+                let (accounts, exact) = write_accounts(accounts);
                 Query {
                     start: start_date,
                     end: end_date,
                     accounts,
+                    exact,
                     fields: fields.into_iter().map(field).collect(),
                 }
             }),
@@ -286,10 +312,10 @@ impl From<Metrics> for SupermetricsDetails {
             schedule_id: schedule,
             queue: queue
                 .map(|(tasks_scheduled, tasks_running)| LicenceQueue { tasks_scheduled, tasks_running }),
-            query: query.map(|Query { start, end, accounts, fields }| QueryMeta {
+            query: query.map(|Query { start, end, accounts, exact, fields }| QueryMeta {
                 start_date: start,
                 end_date: end,
-                accounts,
+                accounts: read_accounts(&accounts, &exact),
                 fields: fields.into_iter().map(field).collect(),
             }),
             result: result.map(|Outcome { rows, columns, seconds, sampled, cached, cached_at }| {

@@ -4,6 +4,7 @@ use super::wire::{AsyncResult, UserInfo as WireUser};
 use crate::domain::details::{Details, EntityRef, MindBridgeDetails, UserInfo};
 use crate::domain::id::JobKey;
 use crate::domain::job::{Failure, Job, Life};
+use crate::outbound::upstreams::reason::failure;
 use crate::outbound::upstreams::wire::{timestamp, told};
 
 /// The job that an async result describes. There is no progress and no time of the end in it.
@@ -12,9 +13,8 @@ pub(super) fn job(key: JobKey, wire: AsyncResult) -> Job {
         .then_some(EntityRef { id: wire.entity_id, entity_type: wire.entity_type });
     Job {
         key,
-        life: life(wire.status.as_deref(), || Failure {
-            code: None,
-            message: told(wire.error.as_ref()).or_else(|| told(wire.error_message.as_ref())),
+        life: life(wire.status.as_deref(), || {
+            failure(told(wire.error.as_ref()), told(wire.error_message.as_ref()))
         }),
         native_state: wire.status,
         created_at: timestamp(wire.creation_date.as_deref()),
@@ -112,7 +112,7 @@ mod tests {
         .unwrap();
         assert_eq!(job.created_at, Some("2024-05-01T10:00:00.5Z".parse().unwrap()));
         assert_eq!(job.updated_at, Some("2024-05-01T10:00:00Z".parse().unwrap()));
-        assert_eq!(job.failure().unwrap().message.as_deref(), Some("it broke"));
+        assert_eq!(job.failure().unwrap().message.as_deref(), Some("it broke: in the middle"));
         let expected = MindBridgeDetails {
             version: Some(9_007_199_254_740_993),
             kind: Some("A_NEW_KIND".to_owned()),
@@ -132,7 +132,7 @@ mod tests {
     fn a_field_of_the_wrong_type_is_a_missing_field() {
         let deep = format!("{}{}", "[".repeat(5_000), "]".repeat(5_000));
         for value in ["{}", "[]", "null", "1e999", "true", "3.5", "99999999999999999999999", deep.as_str()] {
-            let fields = ["id", "version", "creationDate", "createdUserInfo", "type", "entityId", "error"];
+            let fields = ["version", "creationDate", "createdUserInfo", "type", "error", "errorMessage"];
             let text: Vec<String> = fields.iter().map(|name| format!("\"{name}\":{value}")).collect();
             let job = read(&format!("{{{},\"status\":\"ERROR\"}}", text.join(","))).unwrap();
             assert_eq!(job.life, Life::Failed(Failure::default()), "{value}");
@@ -144,14 +144,21 @@ mod tests {
     #[test]
     fn either_error_field_can_be_the_one_that_is_set() {
         let cases = [
-            (json!({"status": "ERROR", "error": "a", "errorMessage": "b"}), Some("a")),
-            (json!({"status": "ERROR", "error": " ", "errorMessage": "b"}), Some("b")),
-            (json!({"status": "ERROR", "errorMessage": "b"}), Some("b")),
-            (json!({"status": "ERROR"}), None),
+            (json!({"error": "INGESTION_FAILED", "errorMessage": "b"}), Some("INGESTION_FAILED"), Some("b")),
+            (json!({"error": "a", "errorMessage": "b"}), None, Some("a: b")),
+            (json!({"error": " ", "errorMessage": "b"}), None, Some("b")),
+            (json!({"error": [], "errorMessage": "b"}), None, Some("b")),
+            (json!({"errorMessage": "b"}), None, Some("b")),
+            (json!({"error": "A_B"}), Some("A_B"), Some("A_B")),
+            (json!({"error": {"reason": "b"}}), None, Some(r#"{"reason":"b"}"#)),
+            (json!({"error": [], "errorMessage": {}}), None, None),
+            (json!({}), None, None),
         ];
-        for (wire, message) in cases {
+        for (mut wire, code, message) in cases {
+            wire["status"] = json!("ERROR");
             let job = read(&wire.to_string()).unwrap();
-            assert_eq!(job.failure().unwrap().message.as_deref(), message, "{wire}");
+            let failure = job.failure().unwrap();
+            assert_eq!((failure.code.as_deref(), failure.message.as_deref()), (code, message), "{wire}");
         }
         let kept = read(r#"{"status":"IN_PROGRESS","error":"a warning"}"#).unwrap();
         assert_eq!(kept.failure(), None);

@@ -12,7 +12,7 @@ use crate::domain::id::ExternalId;
 use crate::domain::source::Upstream;
 use crate::outbound::http::{Query, Reply};
 use crate::outbound::source::{Told, Verdict};
-use crate::outbound::upstreams::wire::object;
+use crate::outbound::upstreams::wire::{is_same_id, object};
 use crate::ports::upstream::{Asker, Look, LookError};
 
 /// What came of asking for one page.
@@ -80,7 +80,7 @@ impl MindBridge {
         call.query = Query::Pairs(vec![("page", number.to_string()), ("size", size.to_string())]);
         call.body = Some(json!({ "id": { "$in": ids.iter().map(|id| id.as_str()).collect::<Vec<_>>() } }));
         let judge = |reply: &Reply| match reply.status {
-            StatusCode::OK => Verdict::Spoke(
+            status if status.is_success() => Verdict::Spoke(
                 object(&reply.body)
                     .map(Paged::Page)
                     .ok_or_else(|| bad_answer("the body is not a page of async results")),
@@ -106,5 +106,11 @@ fn goes_on(page: &Page, number: usize, used: u64) -> bool {
 
 /// The id that an item of a page is about, if it is one of those still open. An item without an id is of no use.
 fn known<'a>(wire: &AsyncResult, open: &mut HashMap<&str, &'a ExternalId>) -> Option<&'a ExternalId> {
-    open.remove(wire.id.as_deref()?)
+    let told = wire.id.as_deref()?;
+    open.remove(told).or_else(|| {
+        let mut same = open.keys().filter(|asked| is_same_id(told, asked)).copied();
+        // two that differ in case alone cannot be told apart by an answer in a third spelling
+        let only = same.next().filter(|_| same.next().is_none())?;
+        open.remove(only)
+    })
 }

@@ -2,15 +2,17 @@
 
 use serde::Deserialize;
 
-use crate::outbound::upstreams::wire::{tolerant, tolerant_object, tolerant_objects};
+use crate::outbound::upstreams::wire::{
+    id, text_or_json, tolerant, tolerant_object, tolerant_objects, whole,
+};
 
 /// One async result. Every field is optional; `id` has been seen as `{}` in documentation.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct AsyncResult {
-    #[serde(deserialize_with = "tolerant")]
+    #[serde(deserialize_with = "id")]
     pub(super) id: Option<String>,
-    #[serde(deserialize_with = "tolerant")]
+    #[serde(deserialize_with = "whole")]
     pub(super) version: Option<i64>,
     #[serde(deserialize_with = "tolerant")]
     pub(super) creation_date: Option<String>,
@@ -24,13 +26,13 @@ pub(super) struct AsyncResult {
     pub(super) kind: Option<String>,
     #[serde(deserialize_with = "tolerant")]
     pub(super) status: Option<String>,
-    #[serde(deserialize_with = "tolerant")]
+    #[serde(deserialize_with = "id")]
     pub(super) entity_id: Option<String>,
     #[serde(deserialize_with = "tolerant")]
     pub(super) entity_type: Option<String>,
-    #[serde(deserialize_with = "tolerant")]
+    #[serde(deserialize_with = "text_or_json")]
     pub(super) error: Option<String>,
-    #[serde(deserialize_with = "tolerant")]
+    #[serde(deserialize_with = "text_or_json")]
     pub(super) error_message: Option<String>,
 }
 
@@ -38,7 +40,7 @@ pub(super) struct AsyncResult {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct UserInfo {
-    #[serde(deserialize_with = "tolerant")]
+    #[serde(deserialize_with = "id")]
     pub(super) user_id: Option<String>,
     #[serde(deserialize_with = "tolerant")]
     pub(super) user_name: Option<String>,
@@ -51,8 +53,8 @@ pub(super) struct Page {
     /// The one field without which this is no page.
     #[serde(deserialize_with = "tolerant_objects")]
     pub(super) content: Vec<AsyncResult>,
-    #[serde(default, deserialize_with = "tolerant")]
+    #[serde(default, deserialize_with = "whole")]
     pub(super) total_pages: Option<u64>,
-    #[serde(default, deserialize_with = "tolerant")]
+    #[serde(default, deserialize_with = "whole")]
     pub(super) total_elements: Option<u64>,
 }

@@ -10,20 +10,36 @@ use crate::outbound::upstreams::wire::{timestamp, told};
 
 /// The job that a status answer describes. There are no dates of the run in it.
 pub(super) fn job(key: JobKey, meta: Meta) -> Job {
-    let life = life(meta.status_code.as_deref());
+    let mut life = life(meta.status_code.as_deref());
+    if let Life::Failed(why) = &mut life {
+        *why = failure(&[meta.error.as_ref(), meta.error_info.as_ref()]);
+    }
     build(key, life, meta)
 }
 
 /// The job whose query failed, as an `error` with one of the query's own codes tells it.
 pub(super) fn failed(key: JobKey, meta: Meta, error: &ErrorBody) -> Job {
-    let message = told(error.description.as_ref()).or_else(|| told(error.message.as_ref()));
-    build(key, Life::Failed(Failure { code: error.code.clone(), message }), meta)
+    let failure = failure(&[Some(error), meta.error.as_ref(), meta.error_info.as_ref()]);
+    build(key, Life::Failed(failure), meta)
+}
+
+/// The failure that these reasons describe: the first code, and the first message in words; one that only repeats the
+/// code counts where there is no other.
+fn failure(reasons: &[Option<&ErrorBody>]) -> Failure {
+    let reasons = || reasons.iter().flatten();
+    let code = reasons().find_map(|reason| told(reason.code.as_ref()));
+    let messages = || {
+        reasons()
+            .flat_map(|reason| [&reason.description, &reason.message])
+            .filter_map(|text| told(text.as_ref()))
+    };
+    let in_words = messages().find(|text| Some(text) != code.as_ref());
+    Failure { message: in_words.or_else(|| messages().next()), code }
 }
 
 fn build(key: JobKey, life: Life, meta: Meta) -> Job {
-    let progress = meta.progress.and_then(|progress| {
-        Some(Progress { completed: progress.queries_ready?, total: progress.queries_total? })
-    });
+    let progress =
+        meta.progress.and_then(|progress| Progress::new(progress.queries_ready?, progress.queries_total?));
     let queue = meta.workflow.map(|workflow| LicenceQueue {
         tasks_scheduled: workflow.tasks_scheduled,
         tasks_running: workflow.tasks_running,
@@ -68,7 +84,7 @@ fn query(wire: WireQuery) -> QueryMeta {
     QueryMeta {
         start_date: wire.start_date,
         end_date: wire.end_date,
-        accounts: wire.ds_accounts.unwrap_or_default(),
+        accounts: wire.ds_accounts,
         fields: wire.fields.into_iter().map(field).collect(),
     }
 }
@@ -87,6 +103,7 @@ fn result(wire: &ResultMeta) -> QueryResult {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::details::JsonText;
     use crate::domain::id::{ExternalId, SourceName};
     use crate::domain::state::JobState;
     use crate::outbound::testing::any_json;
@@ -170,7 +187,10 @@ mod tests {
             query: Some(QueryMeta {
                 start_date: Some("2024-01-01".to_owned()),
                 end_date: Some("2024-01-31".to_owned()),
-                accounts: vec![json!({"id": "a"}), json!("b")],
+                accounts: [r#"{"id":"a"}"#, r#""b""#]
+                    .iter()
+                    .filter_map(|text| JsonText::parse(text))
+                    .collect(),
                 fields: vec![QueryField {
                     id: Some("f".to_owned()),
                     name: Some("Name".to_owned()),
@@ -201,7 +221,12 @@ mod tests {
             let job = read(&text).unwrap();
             assert_eq!(job.life, Life::Running, "{value}");
             assert_eq!(job.progress, None, "{value}");
-            assert_eq!(details(job), SupermetricsDetails::default(), "{value}");
+            let SupermetricsDetails { request_id, schedule_id, .. } = details(job.clone());
+            // a whole number is read as an id, digit by digit
+            let number = value.bytes().all(|digit| digit.is_ascii_digit()).then_some(value);
+            assert_eq!((request_id.as_deref(), schedule_id.as_deref()), (number, number), "{value}");
+            let expected = SupermetricsDetails { request_id, schedule_id, ..Default::default() };
+            assert_eq!(details(job), expected, "{value}");
             let text = format!(
                 r#"{{"meta":{{"progress":{{"queries_ready":{value},"queries_total":1}},"result":{{"total_rows":{value}}}}}}}"#
             );
@@ -227,6 +252,61 @@ mod tests {
             let failure = job.failure().unwrap();
             assert_eq!(failure.code.as_deref(), Some("QUERY_ACCOUNT_UNAVAILABLE"));
             assert_eq!(failure.message.as_deref(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn a_reason_is_found_wherever_and_however_it_is_written() {
+        let why = "The account is gone";
+        let cases = [
+            (json!({"error": {"code": "QUERY_X", "message": why}}), Some("QUERY_X"), Some(why)),
+            (json!({"error": {"message": why}}), None, Some(why)),
+            (json!({"error": {"code": 42, "description": why}}), Some("42"), Some(why)),
+            (
+                json!({"error": {"code": "QUERY_X", "message": "QUERY_X", "description": why}}),
+                Some("QUERY_X"),
+                Some(why),
+            ),
+            (json!({"error": why}), None, Some(why)),
+            (json!({"error": "QUERY_X"}), Some("QUERY_X"), Some("QUERY_X")),
+            (json!({"error": [{"code": "QUERY_X", "message": why}]}), Some("QUERY_X"), Some(why)),
+            (json!({"error": [why]}), None, Some(why)),
+            (
+                json!({"error_info": {"error_code": "QUERY_X", "error_message": why}}),
+                Some("QUERY_X"),
+                Some(why),
+            ),
+            (json!({"error_info": {"detail": why}}), None, Some(why)),
+            (json!({"error": "QUERY_X", "error_info": why}), Some("QUERY_X"), Some(why)),
+            (json!({"error": [], "error_info": {"message": why}}), None, Some(why)),
+            (json!({"error": {"code": "QUERY_X"}}), Some("QUERY_X"), None),
+            (json!({"error": {}, "error_info": ""}), None, None),
+            (json!({"error": true}), None, None),
+            (json!({}), None, None),
+        ];
+        for (mut meta, code, message) in cases {
+            meta["status_code"] = json!("FAILURE");
+            let job = read(&json!({ "meta": meta }).to_string()).unwrap();
+            let failure = job.failure().unwrap();
+            assert_eq!((failure.code.as_deref(), failure.message.as_deref()), (code, message), "{meta}");
+        }
+    }
+
+    #[test]
+    fn progress_beyond_what_clients_read_is_none() {
+        let cases = [
+            (json!([1, "2"]), Some((1, 2))),
+            (json!([0, 2_147_483_647_i64]), Some((0, 2_147_483_647))),
+            (json!([0, 2_147_483_648_i64]), None),
+            (json!(["4294967296", 1]), None),
+            (json!([-1, 1]), None),
+            (json!([null, 1]), None),
+        ];
+        for (pair, expected) in cases {
+            let progress = json!({"queries_ready": pair[0], "queries_total": pair[1]});
+            let job =
+                read(&json!({"meta": {"status_code": "RUNNING", "progress": progress}}).to_string()).unwrap();
+            assert_eq!(job.progress.map(|progress| (progress.completed, progress.total)), expected, "{pair}");
         }
     }
 

@@ -104,6 +104,26 @@ async fn an_end_of_zero_that_is_read_as_unset_is_noticed_once() {
 }
 
 #[tokio::test]
+async fn a_wide_first_row_does_not_keep_a_query_from_ending() {
+    let wide = "x".repeat(2 << 20);
+    for meta_first in [true, false] {
+        let wide = wide.clone();
+        let server = Server::start(move |seen| {
+            let data =
+                if seen.json()["offset_start"] == 0 { format!("[[\"{wide}\"]]") } else { "[]".to_owned() };
+            let meta = r#"{"schedule_id":"j","status_code":"SUCCESS"}"#;
+            let (meta, data) = (format!("\"meta\":{meta}"), format!("\"data\":{data}"));
+            let body = if meta_first { format!("{{{meta},{data}}}") } else { format!("{{{data},{meta}}}") };
+            answer(200, "", &body)
+        });
+        assert_eq!(one(&open(&server)).await, "Succeeded");
+        let asked: Vec<_> = server.seen().iter().map(|seen| seen.json()["offset_start"].clone()).collect();
+        let expected = if meta_first { vec![0, 0] } else { vec![0, 0, 1_000_000] };
+        assert_eq!(asked, expected, "an answer with the status at its head needs no other");
+    }
+}
+
+#[tokio::test]
 async fn many_ids_are_asked_about_once_each_and_keep_their_order() {
     let server = Server::start(|seen| {
         let id = seen.json()["schedule_id"].clone();

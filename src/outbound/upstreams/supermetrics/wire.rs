@@ -1,10 +1,13 @@
 //! Supermetrics' words, as they come over the wire ("Reading one job", "Errors"). No meaning is given here.
 
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::outbound::upstreams::wire::{object, tolerant, tolerant_object, tolerant_objects};
+use crate::domain::details::JsonText;
+use crate::outbound::upstreams::reason::is_code;
+use crate::outbound::upstreams::wire::{
+    flag, id, number, object, says_nothing, tolerant, tolerant_object, tolerant_objects, values, whole,
+};
 
 /// Any answer: a status, envelope 1, or problem details (RFC 9457). Every field is optional; `data` is not read here.
 #[derive(Debug, Default, Deserialize)]
@@ -12,35 +15,49 @@ use crate::outbound::upstreams::wire::{object, tolerant, tolerant_object, tolera
 pub(super) struct Answer {
     #[serde(deserialize_with = "tolerant_object")]
     pub(super) meta: Option<Meta>,
-    #[serde(deserialize_with = "error")]
+    #[serde(deserialize_with = "reason")]
     pub(super) error: Option<ErrorBody>,
     /// Of problem details: the HTTP status again.
-    #[serde(deserialize_with = "tolerant")]
+    #[serde(deserialize_with = "whole")]
     pub(super) status: Option<u16>,
     /// Of problem details.
     #[serde(deserialize_with = "tolerant")]
     pub(super) title: Option<String>,
 }
 
-/// The `error` object. Its presence alone makes the answer an error.
-#[derive(Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(default)]
+/// A reason, in whichever shape it came. A value that stands for nothing is none, see `says_nothing`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ErrorBody {
-    #[serde(deserialize_with = "tolerant")]
     pub(super) code: Option<String>,
-    #[serde(deserialize_with = "tolerant")]
     pub(super) message: Option<String>,
-    #[serde(deserialize_with = "tolerant")]
     pub(super) description: Option<String>,
+}
+
+/// The members of a reason that is an object.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Reason {
+    #[serde(deserialize_with = "id")]
+    code: Option<String>,
+    #[serde(deserialize_with = "id")]
+    error_code: Option<String>,
+    #[serde(deserialize_with = "tolerant")]
+    message: Option<String>,
+    #[serde(deserialize_with = "tolerant")]
+    error_message: Option<String>,
+    #[serde(deserialize_with = "tolerant")]
+    description: Option<String>,
+    #[serde(deserialize_with = "tolerant")]
+    detail: Option<String>,
 }
 
 /// What a status answer says about the query.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Meta {
-    #[serde(deserialize_with = "tolerant")]
+    #[serde(deserialize_with = "id")]
     pub(super) request_id: Option<String>,
-    #[serde(deserialize_with = "tolerant")]
+    #[serde(deserialize_with = "id")]
     pub(super) schedule_id: Option<String>,
     #[serde(deserialize_with = "tolerant")]
     pub(super) status_code: Option<String>,
@@ -52,6 +69,12 @@ pub(super) struct Meta {
     pub(super) query: Option<QueryMeta>,
     #[serde(deserialize_with = "tolerant_object")]
     pub(super) result: Option<ResultMeta>,
+    /// Why the query failed: one of two places beside `error` where a reason may stand.
+    #[serde(deserialize_with = "reason")]
+    pub(super) error: Option<ErrorBody>,
+    /// The other one.
+    #[serde(deserialize_with = "reason")]
+    pub(super) error_info: Option<ErrorBody>,
     // `paginate` is left out on purpose: its links may hold an api key
 }
 
@@ -59,19 +82,19 @@ pub(super) struct Meta {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Progress {
-    #[serde(deserialize_with = "tolerant")]
-    pub(super) queries_ready: Option<u32>,
-    #[serde(deserialize_with = "tolerant")]
-    pub(super) queries_total: Option<u32>,
+    #[serde(deserialize_with = "whole")]
+    pub(super) queries_ready: Option<u64>,
+    #[serde(deserialize_with = "whole")]
+    pub(super) queries_total: Option<u64>,
 }
 
 /// The licence queue.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Workflow {
-    #[serde(deserialize_with = "tolerant")]
+    #[serde(deserialize_with = "whole")]
     pub(super) tasks_scheduled: Option<i64>,
-    #[serde(deserialize_with = "tolerant")]
+    #[serde(deserialize_with = "whole")]
     pub(super) tasks_running: Option<i64>,
 }
 
@@ -83,23 +106,34 @@ pub(super) struct QueryMeta {
     pub(super) start_date: Option<String>,
     #[serde(deserialize_with = "tolerant")]
     pub(super) end_date: Option<String>,
-    #[serde(deserialize_with = "tolerant")]
-    pub(super) ds_accounts: Option<Vec<Value>>,
+    #[serde(deserialize_with = "values")]
+    pub(super) ds_accounts: Vec<JsonText>,
     #[serde(deserialize_with = "tolerant_objects")]
     pub(super) fields: Vec<Field>,
+    #[serde(deserialize_with = "tolerant_object")]
+    pub(super) settings: Option<QuerySettings>,
+}
+
+/// How the query was to be answered.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct QuerySettings {
+    /// The rows have no header row.
+    #[serde(deserialize_with = "flag")]
+    pub(super) no_headers: Option<bool>,
 }
 
 /// One column.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Field {
-    #[serde(rename = "field_id", deserialize_with = "tolerant")]
+    #[serde(rename = "field_id", deserialize_with = "id")]
     pub(super) id: Option<String>,
     #[serde(rename = "field_name", deserialize_with = "tolerant")]
     pub(super) name: Option<String>,
     #[serde(deserialize_with = "tolerant")]
     pub(super) data_type: Option<String>,
-    #[serde(deserialize_with = "tolerant")]
+    #[serde(deserialize_with = "whole")]
     pub(super) data_column: Option<i64>,
 }
 
@@ -107,15 +141,15 @@ pub(super) struct Field {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ResultMeta {
-    #[serde(deserialize_with = "tolerant")]
+    #[serde(deserialize_with = "whole")]
     pub(super) total_rows: Option<i64>,
-    #[serde(deserialize_with = "tolerant")]
+    #[serde(deserialize_with = "whole")]
     pub(super) total_columns: Option<i64>,
-    #[serde(deserialize_with = "tolerant")]
+    #[serde(deserialize_with = "number")]
     pub(super) run_seconds: Option<f64>,
-    #[serde(deserialize_with = "tolerant")]
+    #[serde(deserialize_with = "flag")]
     pub(super) data_sampled: Option<bool>,
-    #[serde(deserialize_with = "tolerant")]
+    #[serde(deserialize_with = "flag")]
     pub(super) cache_used: Option<bool>,
     #[serde(deserialize_with = "tolerant")]
     pub(super) cache_time: Option<String>,
@@ -128,11 +162,45 @@ pub(super) struct Rows {
     pub(super) data: Option<Vec<Vec<Box<RawValue>>>>,
 }
 
-/// Reads `error`: null and false are none, an object is read, and anything else is an error that says nothing more.
-fn error<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ErrorBody>, D::Error> {
+/// Reads a reason: an object with a code, a message, a description; a text; or a list of such.
+fn reason<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ErrorBody>, D::Error> {
     let raw: &'de RawValue = Deserialize::deserialize(deserializer)?;
-    Ok(match raw.get() {
-        "null" | "false" => None,
-        text => Some(object(text.as_bytes()).unwrap_or_default()),
-    })
+    Ok(read_reason(raw.get()))
+}
+
+/// A value that says something and is of no known shape is a reason without words.
+fn read_reason(raw: &str) -> Option<ErrorBody> {
+    if says_nothing(raw) {
+        return None;
+    }
+    let read = match raw.bytes().next() {
+        Some(b'{') => object(raw.as_bytes()).map(of_object),
+        Some(b'"') => serde_json::from_str(raw).ok().map(of_text),
+        Some(b'[') => {
+            let items: Option<Vec<&RawValue>> = serde_json::from_str(raw).ok();
+            let first =
+                items.unwrap_or_default().into_iter().map(RawValue::get).find(|item| !says_nothing(item));
+            // a list in a list is of no known shape
+            first.filter(|item| !item.starts_with('[')).and_then(read_reason)
+        }
+        _ => None,
+    };
+    Some(read.unwrap_or_default())
+}
+
+fn of_object(reason: Reason) -> ErrorBody {
+    let Reason { code, error_code, message, error_message, description, detail } = reason;
+    ErrorBody {
+        code: code.or(error_code),
+        message: message.or(error_message),
+        description: description.or(detail),
+    }
+}
+
+fn of_text(text: String) -> ErrorBody {
+    ErrorBody {
+        code: Some(text.clone()).filter(|text| is_code(text)),
+        message: Some(text),
+        description: None,
+    }
 }

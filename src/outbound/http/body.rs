@@ -1,0 +1,216 @@
+//! Reads a body up to a cap, undoes the encodings that the client library leaves alone, and makes the text readable.
+//!
+//! One wrong byte must not cost a whole answer: what a JSON reader would refuse inside a text is replaced in that text
+//! alone. What is wrong outside of texts stays as it is, and fails where it is parsed.
+
+use std::io::{self, Write as _};
+
+use bytes::Bytes;
+use flate2::write::MultiGzDecoder;
+use reqwest::Response;
+use reqwest::header::{CONTENT_ENCODING, HeaderMap};
+
+use super::{SendError, Stripped};
+
+/// A decoded body, or as much of it as the cap allows.
+pub(super) struct Collected {
+    pub(super) bytes: Bytes,
+    /// Whether this is all of it.
+    pub(super) whole: bool,
+}
+
+/// Reads the decoded body and stops at the cap: a small gzip file can decode to anything (F26).
+pub(super) async fn collect(
+    mut response: Response,
+    cap: usize,
+    convert: impl Fn(reqwest::Error) -> SendError,
+) -> Result<Collected, SendError> {
+    let mut sink = Sink::new(response.headers(), cap);
+    while let Some(piece) = response.chunk().await.map_err(&convert)? {
+        let written = sink.write(&piece);
+        if sink.capped().overflows {
+            return Ok(sink.into_head());
+        }
+        written.map_err(|error| broken(&error))?;
+    }
+    sink.finish()
+}
+
+fn broken(error: &io::Error) -> SendError {
+    SendError::Broken(Stripped(format!("its gzip encoding is invalid: {}", error.kind())))
+}
+
+/// Where the pieces of a body go. The client library decodes `gzip` by exactly this name; its older name and other
+/// spellings arrive here encoded.
+enum Sink {
+    Plain(Capped),
+    Gzip(Box<MultiGzDecoder<Capped>>),
+}
+
+impl Sink {
+    fn new(headers: &HeaderMap, cap: usize) -> Self {
+        let capped = Capped { bytes: Vec::new(), cap, overflows: false };
+        let encoding =
+            headers.get(CONTENT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let is_gzip = ["gzip", "x-gzip"].iter().any(|name| encoding.trim().eq_ignore_ascii_case(name));
+        if is_gzip { Self::Gzip(Box::new(MultiGzDecoder::new(capped))) } else { Self::Plain(capped) }
+    }
+
+    fn write(&mut self, piece: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Plain(capped) => capped.write_all(piece),
+            Self::Gzip(decoder) => decoder.write_all(piece),
+        }
+    }
+
+    fn capped(&self) -> &Capped {
+        match self {
+            Self::Plain(capped) => capped,
+            Self::Gzip(decoder) => decoder.get_ref(),
+        }
+    }
+
+    fn into_head(self) -> Collected {
+        let bytes = match self {
+            Self::Plain(capped) => capped.bytes,
+            Self::Gzip(mut decoder) => std::mem::take(&mut decoder.get_mut().bytes),
+        };
+        Collected { bytes: bytes.into(), whole: false }
+    }
+
+    fn finish(mut self) -> Result<Collected, SendError> {
+        if let Self::Gzip(decoder) = &mut self {
+            let finished = decoder.try_finish();
+            if !decoder.get_ref().overflows {
+                finished.map_err(|error| broken(&error))?;
+            }
+        }
+        let whole = !self.capped().overflows;
+        Ok(Collected { whole, ..self.into_head() })
+    }
+}
+
+/// Takes bytes up to a cap.
+struct Capped {
+    bytes: Vec<u8>,
+    cap: usize,
+    overflows: bool,
+}
+
+impl io::Write for Capped {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        let taken = piece.len().min(self.cap - self.bytes.len());
+        self.bytes.extend_from_slice(&piece[..taken]);
+        if taken == 0 && !piece.is_empty() {
+            self.overflows = true;
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The byte order mark in UTF-8.
+const MARK: &[u8] = b"\xEF\xBB\xBF";
+/// The replacement character as JSON escapes it: as long as the escape of the lone surrogate that it replaces.
+const REPLACEMENT: &[u8] = b"\\ufffd";
+
+/// The body as UTF-8 without a byte order mark. A byte that is no UTF-8 and the escape of half a character become the
+/// replacement character; a control character inside a text is escaped. `None` when the result is larger than the cap.
+pub(super) fn readable(body: Bytes, cap: usize) -> Option<Bytes> {
+    let body = if body.starts_with(MARK) { body.slice(MARK.len()..) } else { body };
+    let body = match std::str::from_utf8(&body) {
+        Ok(_) => body,
+        Err(_) => String::from_utf8_lossy(&body).into_owned().into(),
+    };
+    let body =
+        if matches!(body.trim_ascii_start().first(), Some(b'{' | b'[')) { repaired(body) } else { body };
+    (body.len() <= cap).then_some(body)
+}
+
+fn repaired(text: Bytes) -> Bytes {
+    let (mut whole, mut kept, mut at, mut inside) = (Vec::new(), 0, 0, false);
+    let stops = |byte: &u8| matches!(byte, b'"' | b'\\' | ..0x20);
+    while let Some(step) = text[at..].iter().position(stops) {
+        at += step;
+        let (length, instead) = match text[at] {
+            b'"' => {
+                inside = !inside;
+                (1, None)
+            }
+            b'\\' => escape(&text[at..]),
+            control if inside => (1, Some(format!("\\u{control:04x}").into_bytes())),
+            _ => (1, None),
+        };
+        if let Some(instead) = instead {
+            whole.extend_from_slice(&text[kept..at]);
+            whole.extend_from_slice(&instead);
+            kept = at + length;
+        }
+        at += length;
+    }
+    if kept == 0 {
+        return text;
+    }
+    whole.extend_from_slice(&text[kept..]);
+    whole.into()
+}
+
+/// The length of the escape that the text begins with, and what is to be written in its place.
+fn escape(text: &[u8]) -> (usize, Option<Vec<u8>>) {
+    let unit = |text: &[u8]| {
+        let digits = text.strip_prefix(b"\\u")?.get(..4)?;
+        u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    };
+    match unit(text) {
+        Some(0xD800..=0xDBFF) if matches!(text.get(6..).and_then(unit), Some(0xDC00..=0xDFFF)) => (12, None),
+        Some(0xD800..=0xDFFF) => (6, Some(REPLACEMENT.to_vec())),
+        Some(_) => (6, None),
+        None => (2.min(text.len()), None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &'static [u8]) -> Option<serde_json::Value> {
+        serde_json::from_slice(&readable(Bytes::from_static(text), 1_000).unwrap()).ok()
+    }
+
+    #[test]
+    fn one_wrong_byte_costs_no_more_than_its_own_text() {
+        let cases: [(&'static [u8], &str); 10] = [
+            (b"\xEF\xBB\xBF{\"a\":\"b\"}", "b"),
+            (b"{\"a\":\"caf\xE9\"}", "caf\u{fffd}"),
+            (br#"{"a":"x\ud800y"}"#, "x\u{fffd}y"),
+            (br#"{"a":"x\udc00"}"#, "x\u{fffd}"),
+            (br#"{"a":"\ud83d\ud83d\ude00"}"#, "\u{fffd}\u{1f600}"),
+            (br#"{"a":"\uD83D\uDE00 \u0041"}"#, "\u{1f600} A"),
+            (br#"{"a":"\\ud800"}"#, r"\ud800"),
+            (b"{\n\t\"a\": \"one\ttwo\nthree\x01\"\r\n}", "one\ttwo\nthree\u{1}"),
+            (br#"{"\ud800":1,"a":"\"\ud800\""}"#, "\"\u{fffd}\""),
+            (b"{\"a\":\"\xEF\xBB\xBF\"}", "\u{feff}"),
+        ];
+        for (body, expected) in cases {
+            assert_eq!(read(body).unwrap()["a"], expected, "{}", String::from_utf8_lossy(body));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_outside_of_texts_stays_wrong() {
+        for body in [&b"{\"a\":\xE9}"[..], b"{\"a\":\"b", b"{\"a\":\"\\", b"{\"a\":\"\\u12", b"<\xE9>", b""] {
+            assert_eq!(read(body), None, "{}", String::from_utf8_lossy(body));
+        }
+    }
+
+    #[test]
+    fn a_repaired_body_is_held_to_the_same_cap() {
+        let body = Bytes::from_static(b"{\"a\":\"\xE9\xE9\"}");
+        assert!(readable(body.clone(), body.len() + 3).is_none());
+        assert!(readable(body.clone(), body.len() + 4).is_some());
+    }
+}
