@@ -45,14 +45,15 @@ async fn two_hundred_jobs_of_one_source_cost_as_many_requests_as_pages() {
 
 #[tokio::test]
 async fn a_tenant_that_refuses_the_query_is_asked_one_by_one_and_not_tried_again() {
-    let (jobs, refs) = many(20);
+    let (jobs, refs) = many(30);
     for status in [403, 404, 405] {
         let mut setup = Setup::with(jobs.clone(), vec![]);
         setup.scenario.mindbridge.refuse_query = Some(status);
         let rig = setup.start().await;
         assert_eq!(rig.look_at(&refs[..10]).await, vec!["RUNNING"; 10]);
-        assert_eq!(rig.look_at(&refs[10..]).await, vec!["RUNNING"; 10]);
-        assert_eq!(endpoints(&rig), (1, 20), "{status}");
+        assert_eq!(rig.look_at(&refs[10..20]).await, vec!["RUNNING"; 10]);
+        assert_eq!(rig.look_at(&refs[20..]).await, vec!["RUNNING"; 10]);
+        assert_eq!(endpoints(&rig), (2, 30), "{status}: two refusals in a row");
         rig.assert_well_behaved();
     }
 }

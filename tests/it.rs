@@ -48,4 +48,5 @@ mod streams_quiet;
 mod streams_trouble;
 mod support;
 mod telemetry;
+mod vanished;
 mod watch;

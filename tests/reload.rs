@@ -2,6 +2,7 @@
 
 mod broken;
 mod load;
+mod typo;
 
 use std::fs;
 use std::net::SocketAddr;

@@ -6,35 +6,57 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::job::Job;
+use super::state::JobState;
 
 /// A job as answered to one question.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observation {
     /// The job, shared because many readers hold it.
     pub job: Arc<Job>,
-    /// When the question left us.
+    /// When the question left us. Of EXPIRED: when the question left that showed this run for the last time.
     pub asked_at: Timestamp,
     /// When the answer was complete. Never before `asked_at`.
     pub observed_at: Timestamp,
+    /// How many rollbacks of the upstream had been accepted for this job when this answer came: what carries more of them
+    /// is newer whatever its counter says, because the counter itself was set back.
+    pub rollbacks: u32,
 }
 
 impl Observation {
     /// An answer and the two times it lies between. A clock that stepped back in between is read as no time at all.
     pub fn new(job: Arc<Job>, asked_at: Timestamp, observed_at: Timestamp) -> Self {
-        Self { job, asked_at, observed_at: observed_at.max(asked_at) }
+        Self { job, asked_at, observed_at: observed_at.max(asked_at), rollbacks: 0 }
+    }
+
+    /// The same run, forgotten by its upstream before another terminal state of it was seen.
+    ///
+    /// EXPIRED says nothing about any later run, so it takes the place of `self` in the order, whenever it was found out.
+    #[must_use]
+    pub fn expired(&self, observed_at: Timestamp) -> Self {
+        let expired = Self::new(Arc::new(self.job.expired()), self.asked_at, observed_at);
+        Self { rollbacks: self.rollbacks, ..expired }
+    }
+
+    /// The same answer, given after this many accepted rollbacks.
+    #[must_use]
+    pub fn after_rollbacks(self, rollbacks: u32) -> Self {
+        Self { rollbacks, ..self }
     }
 
     /// Says whether this observation replaces the held one.
     ///
-    /// Where both carry the upstream's own counter and it differs, the larger wins. Else the later *moment of truth*
-    /// wins, with an end before no end at the same moment. An end is true from the answer on: its moment is
-    /// `observed_at`. Anything else was true at the latest when it was asked: its moment is `asked_at`.
+    /// The one with more accepted rollbacks wins. Else, where both carry the upstream's own counter and it differs, the
+    /// larger wins. Else the later *moment of truth* wins: a terminal state is true from the answer on, so its moment is
+    /// `observed_at`; anything else was true at the latest when it was asked for, so its moment is `asked_at`; and EXPIRED
+    /// has the moment of the last answer that showed its run. At the same moment a terminal state wins over EXPIRED, and
+    /// EXPIRED over what has not ended.
     ///
     /// From that one key follow the rules of the design: a question sent after the held answer arrived wins (so a
-    /// second run shows itself); an answer older than the held question loses; where the two overlap, an end beats
-    /// no end, and of two ends the later answer wins. Of two overlapping answers that are no end, the later *question*
-    /// wins: taking the later answer would let three answers beat each other in a ring, and then the order of arrival
-    /// would matter.
+    /// second run shows itself); an answer older than the held question loses; where the two overlap, a terminal state
+    /// beats one that is not, and of two terminal states the later answer wins. EXPIRED loses to every other terminal state
+    /// of its run, whatever the times, since none of them can have been observed before the run was last seen unfinished.
+    /// Of two overlapping answers that are not terminal, the later *question* wins: taking the later answer would let three
+    /// answers beat each other in a ring, and then the order of arrival would matter.
     pub fn supersedes(&self, held: &Self) -> bool {
         self.compare(held) == Ordering::Greater
     }
@@ -42,18 +64,33 @@ impl Observation {
     /// Orders two observations of one job by the rule of [`Observation::supersedes`]; total among those that all
     /// carry a counter, and among those of which none does.
     pub fn compare(&self, other: &Self) -> Ordering {
-        let by_counter = match (self.job.counter(), other.job.counter()) {
-            (Some(ours), Some(theirs)) => ours.cmp(&theirs),
-            (Some(_) | None, None) | (None, Some(_)) => Ordering::Equal,
-        };
-        by_counter.then_with(|| self.moment().cmp(&other.moment()))
+        let by_rollbacks = self.rollbacks.cmp(&other.rollbacks);
+        by_rollbacks
+            .then_with(|| self.compare_counters(other))
+            .then_with(|| self.moment().cmp(&other.moment()))
     }
 
-    /// The moment of truth, then whether it is an end, then the answer's time to make it total.
-    fn moment(&self) -> (Timestamp, bool, Timestamp) {
-        let terminal = self.job.is_terminal();
-        let moment = if terminal { self.observed_at } else { self.asked_at };
-        (moment, terminal, self.observed_at)
+    /// Says whether this answer carries a lower counter than the held one, of the same number of accepted rollbacks: the
+    /// upstream contradicts what it said before.
+    pub fn contradicts(&self, held: &Self) -> bool {
+        self.rollbacks == held.rollbacks && self.compare_counters(held) == Ordering::Less
+    }
+
+    fn compare_counters(&self, other: &Self) -> Ordering {
+        match (self.job.counter(), other.job.counter()) {
+            (Some(ours), Some(theirs)) => ours.cmp(&theirs),
+            (Some(_) | None, None) | (None, Some(_)) => Ordering::Equal,
+        }
+    }
+
+    /// The moment of truth, then what wins at the same moment, then the answer's time to make it total.
+    fn moment(&self) -> (Timestamp, u8, Timestamp) {
+        let (moment, rank) = match self.job.state() {
+            JobState::Queued | JobState::Running | JobState::Unknown => (self.asked_at, 0),
+            JobState::Expired => (self.asked_at, 1),
+            JobState::Succeeded | JobState::Failed | JobState::Canceled => (self.observed_at, 2),
+        };
+        (moment, rank, self.observed_at)
     }
 }
 
@@ -149,6 +186,48 @@ mod tests {
                 true,
             ),
             (
+                "more accepted rollbacks win whatever the counter and the times",
+                seen(Life::Running, Some(1), 1, 2).after_rollbacks(1),
+                seen(Life::Succeeded, Some(9), 8, 9),
+                true,
+            ),
+            (
+                "fewer accepted rollbacks lose whatever the counter and the times",
+                seen(Life::Succeeded, Some(9), 8, 9),
+                seen(Life::Running, Some(1), 1, 2).after_rollbacks(1),
+                false,
+            ),
+            (
+                "EXPIRED loses to a success that was observed long before it",
+                seen(Life::Running, None, 1, 2).expired(at(90)),
+                seen(Life::Succeeded, None, 3, 4),
+                false,
+            ),
+            (
+                "a success that arrives after EXPIRED wins though it is older",
+                seen(Life::Succeeded, None, 3, 4),
+                seen(Life::Running, None, 1, 2).expired(at(90)),
+                true,
+            ),
+            (
+                "EXPIRED of a second run wins over the end of the first",
+                seen(Life::Running, None, 5, 6).expired(at(90)),
+                seen(Life::Succeeded, None, 3, 4),
+                true,
+            ),
+            (
+                "EXPIRED replaces the last that was seen of its run",
+                seen(Life::Running, None, 1, 2).expired(at(90)),
+                seen(Life::Running, None, 1, 2),
+                true,
+            ),
+            (
+                "a run that begins after EXPIRED shows itself",
+                seen(Life::Queued, None, 91, 92),
+                seen(Life::Running, None, 1, 2).expired(at(90)),
+                true,
+            ),
+            (
                 "the same answer does not replace itself",
                 seen(Life::Running, None, 1, 2),
                 seen(Life::Running, None, 1, 2),
@@ -172,8 +251,15 @@ mod tests {
     }
 
     fn history(counted: bool) -> impl Strategy<Value = Vec<Observation>> {
-        let one = (life(), 0_i64..4, 0_i64..40, 0_i64..20).prop_map(move |(life, count, asked, took)| {
-            seen(life, counted.then_some(count), asked, asked + took)
+        let one = (life(), 0_i64..4, 0_i64..40, 0_i64..20, 0_u32..3);
+        let one = one.prop_map(move |(life, count, asked, took, rollbacks)| {
+            let counter = counted.then_some(count);
+            let rollbacks = if counted { rollbacks } else { 0 };
+            if life == Life::Expired {
+                let last = seen(Life::Running, counter, asked, asked).after_rollbacks(rollbacks);
+                return last.expired(at(asked + took));
+            }
+            seen(life, counter, asked, asked + took).after_rollbacks(rollbacks)
         });
         proptest::collection::vec(one, 1..8)
     }
@@ -215,6 +301,30 @@ mod tests {
             let held = seen(Life::Succeeded, None, end, end + took);
             for new in other.iter().filter(|new| !new.job.is_terminal() && new.asked_at <= held.observed_at) {
                 prop_assert!(!new.supersedes(&held));
+            }
+        }
+
+        #[test]
+        fn expired_loses_to_any_end_of_its_run(
+            last in 0_i64..40, gone in 0_i64..99, ended in 0_i64..99, took in 0_i64..20, failed in any::<bool>()
+        ) {
+            let expired = seen(Life::Running, None, last, last).expired(at(gone));
+            // the run was seen unfinished at `last`, so its end was observed then at the earliest
+            let observed = last + ended;
+            let life = if failed { Life::Failed(Failure::default()) } else { Life::Succeeded };
+            let end = seen(life, None, observed - took, observed);
+            prop_assert!(end.supersedes(&expired));
+            prop_assert!(!expired.supersedes(&end));
+        }
+
+        #[test]
+        fn no_three_answers_beat_each_other_in_a_ring(a in history(false), b in history(true)) {
+            for seen in [a, b] {
+                for one in &seen {
+                    for two in seen.iter().filter(|two| two.supersedes(one)) {
+                        prop_assert!(seen.iter().all(|three| !three.supersedes(two) || three.supersedes(one)));
+                    }
+                }
             }
         }
 

@@ -30,6 +30,15 @@ impl Upstream {
         }
     }
 
+    /// Says whether the upstream documents that it forgets a job, with a code of its own for it. Where it does not, that a
+    /// job is not found says nothing about the job's state.
+    pub const fn documents_expiry(self) -> bool {
+        match self {
+            Self::MindBridge => false,
+            Self::Supermetrics => true,
+        }
+    }
+
     /// How many jobs one request can ask about (MindBridge "Reading many jobs in one request").
     pub const fn ids_a_request(self) -> usize {
         match self {

@@ -95,17 +95,24 @@ pub enum Miss {
 }
 
 impl Miss {
-    /// The reason to put beside an older answer; `None` when there must not be one.
-    pub(super) const fn stale_reason(&self) -> Option<StaleReason> {
+    /// Whether the upstream knows no such job now.
+    pub(super) const fn is_not_found(&self) -> bool {
+        matches!(self, Self::Look(LookError::NotFound))
+    }
+
+    /// The reason to put beside an older answer.
+    ///
+    /// That a job is not found although it was seen is an answer that does not fit: ingest has made EXPIRED of it where
+    /// the upstream documents that it forgets jobs.
+    pub(super) const fn stale_reason(&self) -> StaleReason {
         match self {
-            Self::Look(LookError::NotFound) => None,
-            Self::Look(LookError::Throttled { .. }) => Some(StaleReason::Throttled),
-            Self::Look(LookError::Unavailable(_)) => Some(StaleReason::Unavailable),
-            Self::Look(LookError::TimedOut) | Self::Impatient => Some(StaleReason::TimedOut),
-            Self::Look(LookError::CredentialRejected) => Some(StaleReason::CredentialRejected),
-            Self::Look(LookError::Unconfigured) => Some(StaleReason::Unconfigured),
-            Self::Look(LookError::BadAnswer(_)) => Some(StaleReason::BadAnswer),
-            Self::Lost => Some(StaleReason::Internal),
+            Self::Look(LookError::NotFound | LookError::BadAnswer(_)) => StaleReason::BadAnswer,
+            Self::Look(LookError::Throttled { .. }) => StaleReason::Throttled,
+            Self::Look(LookError::Unavailable(_)) => StaleReason::Unavailable,
+            Self::Look(LookError::TimedOut) | Self::Impatient => StaleReason::TimedOut,
+            Self::Look(LookError::CredentialRejected) => StaleReason::CredentialRejected,
+            Self::Look(LookError::Unconfigured) => StaleReason::Unconfigured,
+            Self::Lost => StaleReason::Internal,
         }
     }
 

@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use crate::domain::id::{ExternalId, JobKey};
+use crate::ports::spawner::TaskKind;
 use crate::ports::turns::{Claim, Fence, Unless};
 use crate::ports::upstream::{Asker, Detail, JobReader, Look, LookError};
 
@@ -128,7 +129,21 @@ impl Flight {
         if let Some(observation) = landing.as_ref().ok().filter(|_| open) {
             self.inner.read_ahead(&self.reader, observation);
         }
+        if matches!(landing, Err(LookError::NotFound)) && self.inner.following.lacks_proof(key) {
+            self.probe();
+        }
         Some(landing)
+    }
+
+    /// Asks the source for a sign that it is the one that is meant, since it does not find what it showed before.
+    fn probe(&self) {
+        let (inner, reader) = (Arc::clone(&self.inner), Arc::clone(&self.reader));
+        let probe = async move {
+            if reader.probe(None).await.is_ok() {
+                inner.following.proved(reader.name());
+            }
+        };
+        self.inner.spawner.spawn(TaskKind::Poll, Box::pin(trace::Place::default().hold(probe)));
     }
 
     /// Lands one job with what another replica brings, or by looking after all.

@@ -13,6 +13,7 @@ mod resumed;
 mod tally;
 mod told;
 mod turns;
+mod vanished;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -35,6 +36,7 @@ use super::answer::Miss;
 use habits::Habits;
 use tally::{Tallies, Tally};
 pub(super) use told::Told;
+use vanished::Proofs;
 
 /// How jobs are followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +98,7 @@ struct State {
     forgotten: Vec<JobKey>,
     tallies: Arc<Tallies>,
     habits: Habits,
+    proofs: Proofs,
 }
 
 type Agenda = BTreeMap<(Instant, u64), JobKey>;
@@ -114,6 +117,8 @@ struct Followed {
     /// How long others like it stayed in that state.
     learned: Option<Arc<Durations>>,
     failures: u32,
+    /// Since when the upstream does not find it, though it was seen.
+    vanished_since: Option<Instant>,
     /// The source asked not to be asked before this.
     paused_until: Option<Instant>,
     on_agenda: Option<Instant>,
@@ -212,6 +217,9 @@ impl Following {
     /// Takes in what came of a look, whoever asked for it: tells the watchers, and plans the next look.
     pub(super) fn looked(&self, key: &JobKey, landing: Result<&Observation, Miss>) {
         let state = &mut *self.lock();
+        if landing.is_ok() {
+            state.proofs.answered(&key.source);
+        }
         let Some(followed) = state.jobs.get_mut(key) else { return };
         followed.looking = false;
         followed.stand_by = false;
@@ -220,6 +228,8 @@ impl Following {
             Err(Miss::Look(LookError::Throttled { retry_after })) => *retry_after,
             Ok(_) | Err(_) => Duration::ZERO,
         };
+        // Any answer but "not found" ends that; no answer, or a pause, does not.
+        let found = matches!(landing, Ok(_) | Err(Miss::Look(LookError::BadAnswer(_))));
         match landing {
             Ok(observation) => {
                 followed.failures = 0;
@@ -235,7 +245,8 @@ impl Following {
         if !pause.is_zero() {
             followed.paused_until = Some(Instant::now() + pause);
         }
-        followed.give_up_if_due(&self.settings());
+        followed.note_vanished(found);
+        state.give_up_if_due(key, &self.settings());
         state.plan(key, &self.settings(), pause);
         self.wake.notify_one();
     }

@@ -105,10 +105,7 @@ impl Ingest {
                     self.turns.release(key, fence).await;
                     Some(Err(error))
                 }
-                Ok(seen) => {
-                    let absence = self.take_absence(key, seen, (asked_at, observed_at), fence, span);
-                    absence.await
-                }
+                Ok(seen) => self.take_absence(key, seen, observed_at, fence, span).await,
             },
             Err(error) => {
                 span.kept("failed");
@@ -140,7 +137,7 @@ impl Ingest {
         &self,
         key: &JobKey,
         seen: Option<Observation>,
-        (asked_at, observed_at): (Timestamp, Timestamp),
+        observed_at: Timestamp,
         fence: Fence,
         span: &trace::Active,
     ) -> Option<Landing> {
@@ -150,9 +147,15 @@ impl Ingest {
                 self.turns.release(key, fence).await;
                 Some(Ok(held))
             }
-            Some(held) => {
-                let expired = Arc::new(held.job.expired());
-                self.keep(Observation::new(expired, asked_at, observed_at), fence, span).await.map(Ok)
+            Some(held) if held.job.upstream().documents_expiry() => {
+                self.keep(held.expired(observed_at), fence, span).await.map(Ok)
+            }
+            // Not found says nothing about the state: what is held stays, and whoever wants it newer is told why it is not.
+            Some(_) => {
+                span.kept("not_found");
+                self.turns.release(key, fence).await;
+                self.tolerate(self.store.note_missing(key).await);
+                Some(Err(LookError::NotFound))
             }
             None => {
                 span.kept("missing");

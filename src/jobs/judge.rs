@@ -19,8 +19,8 @@ pub(super) enum Verdict {
 
 /// Judges a job held for `age`, for a caller who allows an unfinished one to be `allowed` old.
 ///
-/// An end is always fresh: no caller waits for it to be asked again. But an id that can run again (Supermetrics), or
-/// that may only have been out of sight (EXPIRED), is looked at again in the background every `rerun_check`.
+/// An end is always fresh: no caller waits for it to be asked again. But an id that can run again, or that may only have
+/// been out of sight (EXPIRED, which only Supermetrics makes), is looked at again in the background every `rerun_check`.
 pub(super) fn judge(
     job: &Job,
     upstream: Upstream,
@@ -55,8 +55,8 @@ mod tests {
             (Life::Succeeded, Supermetrics, 300, 0, Verdict::Serve),
             (Life::Succeeded, Supermetrics, 301, 0, Verdict::ServeAndCheck),
             (Life::Canceled, Supermetrics, 301, 0, Verdict::ServeAndCheck),
-            (Life::Expired, MindBridge, 301, 0, Verdict::ServeAndCheck),
-            (Life::Expired, MindBridge, 300, 0, Verdict::Serve),
+            (Life::Expired, Supermetrics, 301, 0, Verdict::ServeAndCheck),
+            (Life::Expired, Supermetrics, 300, 0, Verdict::Serve),
         ];
         for (life, upstream, age, allowed, expected) in cases {
             let details = match upstream {

@@ -166,9 +166,18 @@ impl Inner {
                     answers.insert(key.clone(), Ok(Seen::fresh(held, now)));
                     self.board(key, reader, &mut checks);
                 }
-                (_, None) if self.is_missing(key, believed).await => {
+                // One that is held can be missing only where that says nothing about its state.
+                (_, held)
+                    if (held.is_none() || !reader.upstream().documents_expiry())
+                        && self.is_missing(key, believed).await =>
+                {
                     meters::looked_up(Looked::BelievedMissing);
-                    answers.insert(key.clone(), Err(Miss::Look(LookError::NotFound).problem(key)));
+                    let miss = Miss::Look(LookError::NotFound);
+                    let answer = match held {
+                        Some(held) => Ok(Seen::stale(held, now, Some(miss.stale_reason()))),
+                        None => Err(miss.problem(key)),
+                    };
+                    answers.insert(key.clone(), answer);
                 }
                 (_, held) => {
                     meters::looked_up(Looked::Asked);
@@ -191,9 +200,9 @@ impl Inner {
         let now = self.clock.now();
         let answer = match landing.and_then(|landing| landing.map_err(Miss::Look)) {
             Ok(observation) => Ok(Seen::fresh(observation, now)),
-            Err(miss) => match (miss.stale_reason(), held) {
-                (Some(reason), Some(held)) => Ok(Seen::stale(held, now, Some(reason))),
-                (_, _) => Err(miss.problem(&key)),
+            Err(miss) => match held {
+                Some(held) => Ok(Seen::stale(held, now, Some(miss.stale_reason()))),
+                None => Err(miss.problem(&key)),
             },
         };
         (key, answer)

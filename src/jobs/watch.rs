@@ -19,7 +19,7 @@ use crate::domain::id::JobKey;
 use crate::domain::principal::Principal;
 
 use super::access::{JobRef, Target, not_found};
-use super::answer::{Answer, Miss, Seen};
+use super::answer::{Answer, Miss, Seen, StaleReason};
 use super::follow::{Interest, Told};
 use super::lookup::{Boarded, Seated, Wanted};
 use super::{Inner, Jobs};
@@ -208,6 +208,11 @@ impl Inner {
     /// Hands what a lookup brought to the followed job, for what came without a look: held, or believed missing.
     pub(super) fn settle(&self, key: &JobKey, answer: &Answer) {
         match answer {
+            // not found a moment ago, or not understood: what is held is told with that
+            Ok(Seen { observation, stale: Some(StaleReason::BadAnswer), .. }) => {
+                self.following.recall(observation);
+                self.following.offer_nothing(key, Miss::Look(LookError::NotFound));
+            }
             Ok(seen) => self.following.offer(&seen.observation),
             Err(Problem { code: ProblemCode::NotFound, .. }) => {
                 self.following.offer_nothing(key, Miss::Look(LookError::NotFound));

@@ -202,6 +202,12 @@ impl FaultKind {
         Self::answer(status, Body::Html)
     }
 
+    /// What an ingress without a route answers, with this status: a line of plain text.
+    pub fn no_route(status: u16) -> Self {
+        let text = format!("default backend - {status}");
+        Self::answer(status, Body::Text { content_type: "text/plain; charset=utf-8".to_owned(), text })
+    }
+
     /// Supermetrics' own error envelope under this status, 200 included.
     pub fn envelope(status: u16, code: &str) -> Self {
         Self::answer(status, Body::Envelope { code: code.to_owned(), message: None, description: None })

@@ -25,7 +25,7 @@ use jobgate::ports::credentials::Credential;
 use jobgate::ports::ledger::Ledger;
 use jobgate::ports::store::JobStore;
 use jobgate::ports::turns::Alone;
-use jobgate::ports::upstream::{Asker, JobReader, Look, LookError, RowPage, RowRange};
+use jobgate::ports::upstream::{Asker, Detail, JobReader, Look, LookError, RowPage, RowRange};
 use tokio::time::Instant;
 
 /// A clock that follows the runtime's timers, so that a paused runtime stands still as a whole.
@@ -57,6 +57,9 @@ pub(crate) struct ScriptedReader {
     pub(crate) rows_asked: AtomicUsize,
     /// Whether the rows are forgotten.
     pub(crate) rows_gone: AtomicBool,
+    /// Whether the probe is answered by something else than the upstream.
+    pub(crate) probe_fails: AtomicBool,
+    pub(crate) probes: AtomicUsize,
 }
 
 impl std::fmt::Debug for ScriptedReader {
@@ -78,6 +81,8 @@ impl ScriptedReader {
             asked: Mutex::default(),
             rows_asked: AtomicUsize::new(0),
             rows_gone: AtomicBool::new(false),
+            probe_fails: AtomicBool::new(false),
+            probes: AtomicUsize::new(0),
         })
     }
 
@@ -166,7 +171,11 @@ impl JobReader for ScriptedReader {
     }
 
     fn probe<'a>(&'a self, _: Option<&'a Credential>) -> BoxFuture<'a, Result<(), LookError>> {
-        Box::pin(async { Ok(()) })
+        self.probes.fetch_add(1, Ordering::Relaxed);
+        let fails = self.probe_fails.load(Ordering::Relaxed);
+        let text = "the probe was answered by a proxy";
+        let told = if fails { Err(LookError::BadAnswer(Detail::new(text))) } else { Ok(()) };
+        Box::pin(std::future::ready(told))
     }
 
     fn status(&self) -> SourceStatus {

@@ -26,6 +26,7 @@ impl Followed {
             seen_at: Instant::now(),
             learned: None,
             failures: 0,
+            vanished_since: None,
             paused_until: None,
             on_agenda: None,
             looking: false,
@@ -36,14 +37,17 @@ impl Followed {
     }
 
     /// Gives up on a job that has been missing, unknown or in one state for longer than it is followed. A missing one is
-    /// looked for as long for the last who came as for the first.
-    pub(super) fn give_up_if_due(&self, settings: &FollowSettings) {
+    /// looked for as long for the last who came as for the first; one that has vanished only where that is `proven`.
+    pub(super) fn give_up_if_due(&self, settings: &FollowSettings, proven: bool) {
         let newest = self.interests.last_key_value().map(|(_, wish)| wish.since.elapsed());
+        let vanished = self.vanished_for().filter(|vanished| proven && *vanished >= settings.missing_for);
         let mut lasted = self.since.elapsed();
         self.news.send_if_modified(|told| {
             let (limit, why) = if told.is_missing() {
                 lasted = newest.map_or(lasted, |newest| lasted.min(newest));
                 (settings.missing_for, ProblemCode::NotFound)
+            } else if told.has_vanished() && vanished.is_some() {
+                (Duration::ZERO, ProblemCode::NotFound)
             } else if told.state() == Some(JobState::Unknown) {
                 (settings.unknown_for, ProblemCode::FollowLimit)
             } else {
@@ -66,6 +70,7 @@ impl Followed {
         let begins = self.news.send_if_modified(Told::begin_anew);
         if begins {
             self.since = Instant::now();
+            self.vanished_since = None;
             self.failures = 0;
         }
         begins

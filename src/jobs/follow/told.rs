@@ -105,7 +105,7 @@ impl Told {
         if self.seen.is_some() {
             return Change::Nothing;
         }
-        if self.trouble.as_ref().is_some_and(|miss| miss.stale_reason().is_some()) {
+        if self.trouble.is_some() {
             return self.learn(older);
         }
         self.older = Some(older.clone());
@@ -134,10 +134,11 @@ impl Told {
 
     /// Takes in that a look brought nothing. Says whether that is news: the same trouble again is not.
     pub(super) fn miss(&mut self, miss: Miss) -> bool {
-        let kind = |miss: &Miss| miss.stale_reason();
-        if self.seen.is_none() && miss.stale_reason().is_some() {
+        if self.seen.is_none() {
             self.seen = self.older.take();
         }
+        let unseen = self.seen.is_none();
+        let kind = |miss: &Miss| (miss.stale_reason(), unseen && miss.is_not_found());
         let news = !self.is_over() && self.trouble.as_ref().map(kind) != Some(kind(&miss));
         self.trouble = Some(miss);
         self.sequence += u64::from(news);
@@ -152,7 +153,13 @@ impl Told {
 
     /// Whether the upstream does not know the job, and never did.
     pub(super) fn is_missing(&self) -> bool {
-        self.seen.is_none() && matches!(self.trouble, Some(Miss::Look(LookError::NotFound)))
+        self.seen.is_none() && self.trouble.as_ref().is_some_and(Miss::is_not_found)
+    }
+
+    /// Whether the upstream does not find the job any more, and nothing is known of how it ended.
+    pub(super) fn has_vanished(&self) -> bool {
+        self.seen.as_ref().is_some_and(|seen| !seen.job.is_terminal())
+            && self.trouble.as_ref().is_some_and(Miss::is_not_found)
     }
 
     /// The state last seen.
@@ -187,7 +194,9 @@ impl Told {
     pub(in crate::jobs) fn answer(&self, key: &JobKey, now: Timestamp) -> Answer {
         match (&self.seen, &self.trouble, self.given_up) {
             (_, _, Some(code)) => Err(given_up(key, code)),
-            (Some(seen), Some(trouble), None) => Ok(Seen::stale(seen.clone(), now, trouble.stale_reason())),
+            (Some(seen), Some(trouble), None) => {
+                Ok(Seen::stale(seen.clone(), now, Some(trouble.stale_reason())))
+            }
             (Some(seen), None, None) => Ok(Seen::fresh(seen.clone(), now)),
             (None, Some(trouble), None) => Err(trouble.problem(key)),
             (None, None, None) => Err(Miss::Impatient.problem(key)),

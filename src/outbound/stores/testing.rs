@@ -22,17 +22,22 @@ pub(in crate::outbound) fn observation(
     id: &'static str,
 ) -> impl Strategy<Value = Observation> {
     let job = (source, id, life(), details(), of(TEXT), times(), of((0_u32..9, 0_u32..9)));
-    (job, 0_i64..60_000, 0_i64..60_000).prop_map(
-        |((source, id, life, details, native, times, progress), asked, took)| {
+    (job, 0_i64..60_000, 0_i64..60_000, 0_u32..2).prop_map(
+        |((source, id, life, details, native, times, progress), asked, took, rollbacks)| {
             let key = JobKey {
                 source: SourceName::parse(&source).unwrap(),
                 external_id: ExternalId::parse(&id).unwrap(),
             };
             let [created_at, updated_at, finished_at] = times;
             let progress = progress.map(|(completed, total)| Progress { completed, total });
+            // no upstream but Supermetrics makes it, and what earlier versions kept of it is read as something else
+            let life = match (life, &details) {
+                (Life::Expired, Details::MindBridge(_)) => Life::Running,
+                (life, _) => life,
+            };
             let new = Job::new(key, life, details);
             let job = Job { native_state: native, created_at, updated_at, finished_at, progress, ..new };
-            Observation::new(Arc::new(job), at(asked), at(asked + took))
+            Observation::new(Arc::new(job), at(asked), at(asked + took)).after_rollbacks(rollbacks)
         },
     )
 }

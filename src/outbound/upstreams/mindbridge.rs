@@ -5,19 +5,22 @@
 //! endpoint is asked one job at a time.
 
 mod normalize;
+mod problem;
 mod query;
 #[cfg(test)]
 mod tests;
 mod wire;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
 use tokio::time::Instant;
 
+use self::problem::is_own_error;
+use self::query::QueryEndpoint;
 use self::wire::AsyncResult;
 use super::contained;
 use super::distinct::Distinct;
@@ -34,8 +37,6 @@ use crate::ports::upstream::{Asker, Detail, JobReader, Look, LookError, RowPage,
 
 /// What a 429 without any hint means: "retry after about 30 s".
 const DEFAULT_PAUSE: Duration = Duration::from_secs(30);
-/// How long a refused query endpoint is not tried again.
-const QUERY_REFUSED_FOR: Duration = Duration::from_mins(10);
 /// An id that no job has, for [`JobReader::probe`].
 const NO_JOB: &str = "000000000000000000000000";
 
@@ -44,7 +45,7 @@ const NO_JOB: &str = "000000000000000000000000";
 pub struct MindBridge {
     source: Source,
     words: Words,
-    query_refused: Mutex<Option<Instant>>,
+    query_endpoint: QueryEndpoint,
 }
 
 impl JobReader for MindBridge {
@@ -75,15 +76,14 @@ impl JobReader for MindBridge {
         Box::pin(std::future::ready(Err(LookError::NotFound)))
     }
 
-    /// Reads a job that cannot exist: whoever says "not found" has taken the credential. A wrong path under the right
-    /// host says the same, so this proves less about the base URL than about the credential.
+    /// Reads a job that cannot exist: a "not found" in MindBridge's own words has taken the credential. A wrong path under
+    /// the right host may say the same, so this proves less about the base URL than about the credential.
     fn probe<'a>(&'a self, other: Option<&'a Credential>) -> BoxFuture<'a, Result<(), LookError>> {
         Box::pin(async move {
             let call = self.call(Method::GET, vec![NO_JOB.to_owned()]);
-            let judge = |reply: &Reply| match reply.status {
-                StatusCode::NOT_FOUND => Verdict::Spoke(Ok(())),
-                status if status.is_success() => Verdict::Spoke(Ok(())),
-                _ => self.judge_error(reply),
+            let judge = |reply: &Reply| match self.judge_one(reply, |_| Ok(())) {
+                Verdict::Spoke(Err(LookError::NotFound)) => Verdict::Spoke(Ok(())),
+                verdict => verdict,
             };
             self.source.probe(other, &call, self.deadline(), judge).await
         })
@@ -96,7 +96,7 @@ impl JobReader for MindBridge {
 
 impl MindBridge {
     pub(super) fn new(source: Source) -> Self {
-        Self { source, words: Words::default(), query_refused: Mutex::new(None) }
+        Self { source, words: Words::default(), query_endpoint: QueryEndpoint::default() }
     }
 
     /// When a question that is asked now must have its answer, with all its pages and tries.
@@ -108,7 +108,7 @@ impl MindBridge {
     async fn look_at(&self, ids: &[&ExternalId], asker: &Asker, deadline: Instant) -> Vec<Look> {
         let mut looks = match ids {
             [_] => HashMap::new(),
-            _ if self.query_is_refused() => HashMap::new(),
+            _ if self.query_endpoint.is_off() => HashMap::new(),
             _ => self.query(ids, asker, deadline).await,
         };
         // what the query did not settle is settled one by one; the gate bounds how fast
@@ -127,32 +127,46 @@ impl MindBridge {
     /// Looks at one job.
     async fn get(&self, id: &ExternalId, asker: &Asker, deadline: Instant) -> Look {
         let call = self.call(Method::GET, vec![id.as_str().to_owned()]);
-        let judge = |reply: &Reply| match reply.status {
-            status if status.is_success() => Verdict::Spoke(self.read_one(id, &reply.body)),
-            StatusCode::NOT_FOUND => Verdict::Spoke(Err(LookError::NotFound)),
-            _ => self.judge_error(reply),
-        };
+        let judge = |reply: &Reply| self.judge_one(reply, |wire| self.read_one(id, wire));
         let told = self.source.ask(asker, &call, deadline, judge).await;
         let outcome = told.outcome.or_else(|error| self.read_head(id, error));
         Look { asked_at: told.asked_at, observed_at: told.observed_at, outcome }
     }
 
+    /// What the answer to a read of one job means. That there is no such job is only what MindBridge's own error says:
+    /// anybody on the way may answer 404.
+    fn judge_one<T>(
+        &self,
+        reply: &Reply,
+        read: impl FnOnce(AsyncResult) -> Result<T, LookError>,
+    ) -> Verdict<T> {
+        match reply.status {
+            status if status.is_success() => {
+                let wire = object(&reply.body).filter(AsyncResult::is_one);
+                let text = "the body is not a JSON object that describes an async result; check base_url";
+                Verdict::Spoke(wire.ok_or_else(|| bad_answer(text)).and_then(read))
+            }
+            status @ (StatusCode::NOT_FOUND | StatusCode::GONE) if is_own_error(status, &reply.body) => {
+                Verdict::Spoke(Err(LookError::NotFound))
+            }
+            _ => self.judge_error(reply),
+        }
+    }
+
     /// The job as the head of an answer describes it that is too large to be read to its end: a long text must not keep
-    /// a job from ending. The head has to say the status.
+    /// a job from ending. The head has to say the status, and which job or version it is.
     fn read_head(&self, id: &ExternalId, error: AskError) -> Result<Arc<Job>, LookError> {
         if let AskError::TooLarge { head, .. } = &error
             && head.status.is_success()
             && let Some(members) = whole_members(&head.body)
-            && object::<AsyncResult>(&members).is_some_and(|wire| wire.status.is_some())
+            && let Some(wire) = object(&members).filter(AsyncResult::is_one)
         {
-            return self.read_one(id, &members);
+            return self.read_one(id, wire);
         }
         Err(error.into())
     }
 
-    fn read_one(&self, id: &ExternalId, body: &[u8]) -> Result<Arc<Job>, LookError> {
-        let wire: AsyncResult = object(body)
-            .ok_or_else(|| bad_answer("the body is not a JSON object that describes an async result"))?;
+    fn read_one(&self, id: &ExternalId, wire: AsyncResult) -> Result<Arc<Job>, LookError> {
         match wire.id.as_deref() {
             Some(told) if !is_same_id(told, id.as_str()) => {
                 Err(bad_answer("the answer describes another id"))
@@ -172,7 +186,7 @@ impl MindBridge {
         Ok(Arc::new(job))
     }
 
-    /// What any status but the expected ones means. The body is not read: which statuses carry one is not documented.
+    /// What any status but the expected ones means. The body is not required: which statuses carry one is not documented.
     fn judge_error<T>(&self, reply: &Reply) -> Verdict<T> {
         let status = reply.status;
         if status == StatusCode::UNAUTHORIZED {
@@ -189,30 +203,14 @@ impl MindBridge {
             Verdict::Spoke(Err(bad_answer(
                 "it answered with a redirect, which is not followed; check base_url",
             )))
-        } else {
+        } else if is_own_error(status, &reply.body) {
             Verdict::Spoke(Err(bad_answer(&format!("it answered {}", status.as_u16()))))
-        }
-    }
-
-    fn query_is_refused(&self) -> bool {
-        let mut refused = self.query_refused.lock().unwrap_or_else(PoisonError::into_inner);
-        if refused.is_some_and(|at| at.elapsed() >= QUERY_REFUSED_FOR) {
-            *refused = None;
-        }
-        refused.is_some()
-    }
-
-    /// Remembers that the query endpoint is refused, and says so once.
-    fn refuse_query(&self, status: StatusCode) {
-        let mut refused = self.query_refused.lock().unwrap_or_else(PoisonError::into_inner);
-        let news = refused.replace(Instant::now()).is_none();
-        drop(refused);
-        if news {
-            tracing::warn!(
-                source = %self.name(),
-                status = status.as_u16(),
-                "the source refuses the query endpoint; jobs are read one by one"
+        } else {
+            let text = format!(
+                "it answered {} without MindBridge's own JSON error: a proxy's answer perhaps; check base_url",
+                status.as_u16()
             );
+            Verdict::Spoke(Err(bad_answer(&text)))
         }
     }
 

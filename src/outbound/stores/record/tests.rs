@@ -38,6 +38,35 @@ fn a_record_with_more_than_this_version_knows_is_read_and_one_with_an_unknown_st
     assert_eq!(read(&key, &bytes, &sealed(other)), Err(Unreadable::Strange));
 }
 
+/// Earlier versions made MindBridge jobs EXPIRED by a 404, and knew of no rollbacks.
+#[test]
+fn an_expired_mindbridge_record_reads_as_what_was_last_seen() {
+    let key =
+        JobKey { source: SourceName::parse("s").unwrap(), external_id: ExternalId::parse("j").unwrap() };
+    let bytes = key_bytes(&key);
+    let read_back = |body: serde_json::Value| {
+        let sealed = seal(&bytes, &[LAYOUT; HEAD], body.to_string().as_bytes());
+        read(&key, &bytes, &sealed).unwrap()
+    };
+    let (asked, seen, changed) = ("2026-01-02T00:00:00Z", "2026-01-02T00:00:01Z", "2026-01-01T00:00:00Z");
+    let cases = [
+        (json!("IN_PROGRESS"), json!(changed), JobState::Running, changed),
+        (json!("in_progress"), json!(null), JobState::Running, asked),
+        (json!("HELD"), json!("2027-01-01T00:00:00Z"), JobState::Unknown, asked),
+        (json!(null), json!(null), JobState::Unknown, asked),
+    ];
+    for (native, updated, state, at) in cases {
+        let body = json!({ "asked": asked, "seen": seen, "life": "expired", "native": native,
+            "updated": updated, "mindbridge": { "version": 3 } });
+        let held = read_back(body);
+        assert_eq!((held.job.state(), held.rollbacks), (state, 0), "{native}");
+        let at = at.parse().unwrap();
+        assert_eq!((held.asked_at, held.observed_at), (at, at), "{native}");
+    }
+    let query = json!({ "asked": asked, "seen": seen, "life": "expired", "supermetrics": {} });
+    assert_eq!(read_back(query).job.state(), JobState::Expired, "where it is documented, it stays");
+}
+
 proptest! {
     #[test]
     fn what_is_written_reads_back_and_what_is_altered_does_not(

@@ -34,6 +34,8 @@ struct Body {
     finished: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     progress: Option<(u32, u32)>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    rollbacks: u32,
     #[serde(flatten)]
     details: WireDetails,
 }
@@ -131,7 +133,7 @@ struct Outcome {
 
 /// Writes the body of a record.
 pub(super) fn write(observation: &Observation) -> Vec<u8> {
-    let Observation { job, asked_at, observed_at } = observation;
+    let Observation { job, asked_at, observed_at, rollbacks } = observation;
     let Job { key: _, life, native_state, created_at, updated_at, finished_at, progress, details } = &**job;
     let (code, message) =
         job.failure().map_or((None, None), |failure| (failure.code.clone(), failure.message.clone()));
@@ -146,6 +148,7 @@ pub(super) fn write(observation: &Observation) -> Vec<u8> {
         updated: *updated_at,
         finished: *finished_at,
         progress: progress.map(|Progress { completed, total }| (completed, total)),
+        rollbacks: *rollbacks,
         details: match details {
             Details::MindBridge(details) => WireDetails::MindBridge(Mind::from(&**details)),
             Details::Supermetrics(details) => WireDetails::Supermetrics(Metrics::from(&**details)),
@@ -162,7 +165,7 @@ pub(super) fn read(key: &JobKey, bytes: &[u8]) -> Option<Observation> {
         WireDetails::MindBridge(details) => Details::MindBridge(Box::new(details.into())),
         WireDetails::Supermetrics(details) => Details::Supermetrics(Box::new(details.into())),
     };
-    let job = Job {
+    let mut job = Job {
         native_state: body.native,
         created_at: body.created,
         updated_at: body.updated,
@@ -170,7 +173,22 @@ pub(super) fn read(key: &JobKey, bytes: &[u8]) -> Option<Observation> {
         progress: body.progress.and_then(|(completed, total)| Progress::new(completed.into(), total.into())),
         ..Job::new(key.clone(), life, details)
     };
-    Some(Observation::new(Arc::new(job), body.asked, body.seen))
+    let (mut asked, mut seen) = (body.asked, body.seen);
+    if job.life == Life::Expired && !job.upstream().documents_expiry() {
+        // Earlier versions took any 404 for the end of a job. What the upstream itself said last is left of it, as old as
+        // that, so that the next read fetches it again.
+        let was_running =
+            job.native_state.as_deref().is_some_and(|word| word.eq_ignore_ascii_case("IN_PROGRESS"));
+        job.life = if was_running { Life::Running } else { Life::Unknown };
+        asked = job.updated_at.or(job.created_at).map_or(asked, |known| known.min(asked));
+        seen = asked;
+    }
+    Some(Observation::new(Arc::new(job), asked, seen).after_rollbacks(body.rollbacks))
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 const fn word(life: &Life) -> &'static str {

@@ -1,19 +1,72 @@
 //! Many jobs by one request: the query endpoint, its pages, and what is made of ids that are not on them.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::problem::is_own_error;
 use super::wire::{AsyncResult, Page};
 use super::{MindBridge, bad_answer};
-use crate::domain::id::ExternalId;
+use crate::domain::id::{ExternalId, SourceName};
 use crate::domain::source::Upstream;
 use crate::outbound::http::{Query, Reply};
 use crate::outbound::source::{Told, Verdict};
 use crate::outbound::upstreams::wire::{is_same_id, object};
 use crate::ports::upstream::{Asker, Look, LookError};
+
+/// How long a query endpoint that was refused is not tried again.
+const OFF_FOR: Duration = Duration::from_mins(10);
+/// How many refusals in a row switch it off: one may be a slip.
+const REFUSALS: u32 = 2;
+
+/// Whether the tenant offers the query endpoint.
+#[derive(Debug, Default)]
+pub(super) struct QueryEndpoint(Mutex<Refusals>);
+
+#[derive(Debug, Default)]
+struct Refusals {
+    in_a_row: u32,
+    off_since: Option<Instant>,
+}
+
+impl QueryEndpoint {
+    /// Says whether jobs are read one by one for now.
+    pub(super) fn is_off(&self) -> bool {
+        let mut refusals = self.lock();
+        if refusals.off_since.is_some_and(|since| since.elapsed() >= OFF_FOR) {
+            refusals.off_since = None;
+        }
+        refusals.off_since.is_some()
+    }
+
+    fn answered(&self) {
+        self.lock().in_a_row = 0;
+    }
+
+    /// Notes a refusal in MindBridge's own words. The second in a row switches the endpoint off, and is logged.
+    fn refused(&self, source: &SourceName, status: StatusCode) {
+        let mut refusals = self.lock();
+        refusals.in_a_row = refusals.in_a_row.saturating_add(1);
+        let off = refusals.in_a_row >= REFUSALS && refusals.off_since.replace(Instant::now()).is_none();
+        let news = off && refusals.in_a_row == REFUSALS;
+        drop(refusals);
+        if news {
+            tracing::warn!(
+                %source,
+                status = status.as_u16(),
+                "the source refuses the query endpoint; jobs are read one by one"
+            );
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Refusals> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// What came of asking for one page.
 enum Paged {
@@ -41,9 +94,12 @@ impl MindBridge {
             let told = self.page(ids, number, asker, deadline).await;
             let (asked_at, observed_at) = (told.asked_at, told.observed_at);
             let page = match told.outcome.map_err(LookError::from) {
-                Ok(Paged::Page(page)) => page,
+                Ok(Paged::Page(page)) => {
+                    self.query_endpoint.answered();
+                    page
+                }
                 Ok(Paged::Refused(status)) => {
-                    self.refuse_query(status);
+                    self.query_endpoint.refused(&self.source.settings.name, status);
                     break;
                 }
                 Err(error) => {
@@ -58,7 +114,12 @@ impl MindBridge {
             let more = goes_on(&page, number, used);
             for wire in page.content {
                 if let Some(id) = known(&wire, &mut open) {
-                    looks.insert(id.clone(), Look { asked_at, observed_at, outcome: self.job(id, wire) });
+                    let outcome = if wire.is_one() {
+                        self.job(id, wire)
+                    } else {
+                        Err(bad_answer("an item of the page is not an async result: it has no status"))
+                    };
+                    looks.insert(id.clone(), Look { asked_at, observed_at, outcome });
                 }
             }
             if open.is_empty() || open.len() == before || !more {
@@ -85,8 +146,11 @@ impl MindBridge {
                     .map(Paged::Page)
                     .ok_or_else(|| bad_answer("the body is not a page of async results")),
             ),
-            StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {
-                Verdict::Spoke(Ok(Paged::Refused(reply.status)))
+            // anybody on the way may answer so: only MindBridge itself can refuse its endpoint
+            status @ (StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED)
+                if is_own_error(status, &reply.body) =>
+            {
+                Verdict::Spoke(Ok(Paged::Refused(status)))
             }
             _ => self.judge_error(reply),
         };

@@ -8,6 +8,8 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 
 const DONE: &str = r#"{"id":"j","status":"COMPLETE"}"#;
+/// MindBridge's own "not found".
+const MISSING: &str = r#"{"title":"Not Found","status":404,"problems":[{"problemType":"NOT_FOUND"}]}"#;
 
 fn open(server: &Server) -> Arc<dyn JobReader> {
     reader(Upstream::MindBridge, settings(&server.url), means(OneKey::bearer("a-bearer-token")))
@@ -27,7 +29,7 @@ fn tenant(size: usize, totals: bool, hidden: fn(&str) -> bool) -> impl Fn(&Seen)
         let Some(query) = seen.target().split_once("/query?") else {
             let (_, id) = seen.target().rsplit_once('/').unwrap();
             return if hidden(id) {
-                answer(404, "", "")
+                answer(404, "", MISSING)
             } else {
                 json(200, &json!({"id": id, "status": "COMPLETE"}))
             };
@@ -57,10 +59,14 @@ fn tenant(size: usize, totals: bool, hidden: fn(&str) -> bool) -> impl Fn(&Seen)
 
 #[tokio::test]
 async fn every_answer_to_one_read_has_its_meaning_and_its_number_of_calls() {
-    let cases: [(u16, &str, &str, &str, usize); 19] = [
+    let cases: [(u16, &str, &str, &str, usize); 27] = [
         (200, "", DONE, "Succeeded", 1),
-        (200, "", r#"{"id":{},"status":"ERROR"}"#, "Failed", 1),
-        (200, "", r#"{"status":"ON_HOLD"}"#, "Unknown", 1),
+        (200, "", r#"{"id":{},"status":"ERROR","version":0}"#, "Failed", 1),
+        (200, "", r#"{"id":{},"status":"ERROR"}"#, "BadAnswer", 1),
+        (200, "", r#"{"id":"j","status":"ON_HOLD"}"#, "Unknown", 1),
+        (200, "", r#"{"id":"j"}"#, "BadAnswer", 1),
+        (200, "", r#"{"id":"j","status":" ","version":1}"#, "BadAnswer", 1),
+        (200, "", "{}", "BadAnswer", 1),
         (200, "", r#"{"id":"another","status":"COMPLETE"}"#, "BadAnswer", 1),
         (200, "", "<html>", "BadAnswer", 1),
         (200, "", "[]", "BadAnswer", 1),
@@ -69,7 +75,11 @@ async fn every_answer_to_one_read_has_its_meaning_and_its_number_of_calls() {
         (400, "", "{}", "BadAnswer", 1),
         (401, "", "", "CredentialRejected", 1),
         (403, "", "", "CredentialRejected", 1),
-        (404, "", "<html>", "NotFound", 1),
+        (404, "", MISSING, "NotFound", 1),
+        (410, "", r#"{"title":"Gone","status":410}"#, "NotFound", 1),
+        (404, "", "<html>", "BadAnswer", 1),
+        (404, "", "", "BadAnswer", 1),
+        (410, "", MISSING, "BadAnswer", 1),
         (429, "", "<html>", "Throttled 30", 1),
         (429, "retry-after: 7\r\n", "", "Throttled 7", 1),
         (429, "x-user-hour-limit-remaining: 99\r\n", "", "Throttled 99", 1),
@@ -173,7 +183,7 @@ async fn an_id_on_no_page_is_confirmed_before_it_is_called_missing() {
     assert_eq!(server.seen().len(), 2 + 6);
     // a query that hides what a read shows does not lose it
     let server = Server::start(|seen| match seen.body.as_str() {
-        "" => answer(200, "", r#"{"status":"COMPLETE"}"#),
+        "" => answer(200, "", r#"{"version":1,"status":"COMPLETE"}"#),
         _ => json(200, &json!({"content": [{"id": {}, "status": "ERROR"}, 7, null], "totalPages": 900})),
     });
     let looks = open(&server).look(&ids(3), &Asker::Operator).await;
@@ -181,19 +191,58 @@ async fn an_id_on_no_page_is_confirmed_before_it_is_called_missing() {
     assert_eq!(server.seen().len(), 1 + 3, "pages that bring nothing new are not turned");
 }
 
+/// A tenant that refuses its query endpoint as `refusals` says, one call after the other, and has every job.
+fn refusing(refusals: Vec<Option<(u16, String)>>) -> impl Fn(&Seen) -> Vec<u8> {
+    let left = Mutex::new(refusals.into_iter());
+    move |seen| {
+        if seen.body.is_empty() {
+            return answer(200, "", r#"{"version":1,"status":"COMPLETE"}"#);
+        }
+        match left.lock().unwrap().next().flatten() {
+            Some((status, body)) => answer(status, "", &body),
+            None => tenant(100, true, |_| false)(seen),
+        }
+    }
+}
+
+fn own_error(status: u16) -> Option<(u16, String)> {
+    Some((status, json!({"title": "Refused", "status": status}).to_string()))
+}
+
 #[tokio::test]
-async fn a_refused_query_endpoint_is_remembered() {
+async fn two_own_refusals_in_a_row_switch_batches_off() {
     for status in [403, 404, 405] {
-        let server = Server::start(move |seen| match seen.body.as_str() {
-            "" => answer(200, "", r#"{"status":"COMPLETE"}"#),
-            _ => answer(status, "", ""),
-        });
+        let server = Server::start(refusing(vec![own_error(status), own_error(status)]));
         let reader = open(&server);
-        for calls in [1 + 5, 1 + 5 + 5] {
+        for calls in [1 + 5, 1 + 5 + 1 + 5, 1 + 5 + 1 + 5 + 5] {
             let looks = reader.look(&ids(5), &Asker::Operator).await;
             assert!(looks.iter().all(|look| word(&look.outcome) == "Succeeded"));
             assert_eq!(server.seen().len(), calls, "{status}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_page_between_two_refusals_keeps_batches_on() {
+    let server = Server::start(refusing(vec![own_error(404), None, own_error(404), None]));
+    let reader = open(&server);
+    for calls in [1 + 5, 1, 1 + 5, 1] {
+        let before = server.seen().len();
+        assert_eq!(reader.look(&ids(5), &Asker::Operator).await.len(), 5);
+        assert_eq!(server.seen().len() - before, calls);
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_refusal_never_switches_batches_off() {
+    let foreign = |status| Some((status, "default backend - 404".to_owned()));
+    let server = Server::start(refusing(vec![foreign(404), foreign(405), foreign(404), None]));
+    let reader = open(&server);
+    for (calls, expected) in [(1, "BadAnswer"), (1, "BadAnswer"), (1, "BadAnswer"), (1, "Running")] {
+        let before = server.seen().len();
+        let looks = reader.look(&ids(5), &Asker::Operator).await;
+        assert!(looks.iter().all(|look| word(&look.outcome) == expected), "{looks:?}");
+        assert_eq!(server.seen().len() - before, calls);
     }
 }
 
@@ -211,14 +260,20 @@ async fn a_query_that_fails_fails_for_every_id_it_asked_for() {
 
 #[tokio::test]
 async fn a_probe_tells_a_taken_credential_from_a_refused_one() {
-    for (status, expected) in [
-        (404, "ok"),
-        (200, "ok"),
-        (401, "CredentialRejected"),
-        (403, "CredentialRejected"),
-        (500, "Unavailable"),
+    let own = json!({"id": NO_JOB, "status": "COMPLETE"}).to_string();
+    for (status, body, expected) in [
+        (404, MISSING, "ok"),
+        (200, own.as_str(), "ok"),
+        (404, "", "BadAnswer"),
+        (404, "<html>", "BadAnswer"),
+        (200, "<html>", "BadAnswer"),
+        (200, "{}", "BadAnswer"),
+        (401, "", "CredentialRejected"),
+        (403, "", "CredentialRejected"),
+        (500, "", "Unavailable"),
     ] {
-        let server = Server::start(move |_| answer(status, "", ""));
+        let body = body.to_owned();
+        let server = Server::start(move |_| answer(status, "", &body));
         let probe = open(&server).probe(None).await;
         let told = probe.map_or_else(|error| word(&Err(error)), |()| "ok".to_owned());
         assert_eq!(told, expected, "{status}");
@@ -271,7 +326,7 @@ async fn a_call_refused_with_the_one_before_is_asked_again_with_the_new_one() {
 async fn another_credential_is_tried_without_consequence_for_the_one_in_force() {
     let server = Server::start(|seen| {
         if seen.head.contains("Bearer good-token") {
-            json(404, &serde_json::json!({}))
+            answer(404, "", MISSING)
         } else {
             json(401, &serde_json::json!({}))
         }

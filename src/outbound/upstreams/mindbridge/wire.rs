@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::outbound::upstreams::wire::{
-    id, text_or_json, tolerant, tolerant_object, tolerant_objects, whole,
+    id, text_or_json, told, tolerant, tolerant_object, tolerant_objects, whole,
 };
 
 /// One async result. Every field is optional; `id` has been seen as `{}` in documentation.
@@ -34,6 +34,14 @@ pub(super) struct AsyncResult {
     pub(super) error: Option<String>,
     #[serde(deserialize_with = "text_or_json")]
     pub(super) error_message: Option<String>,
+}
+
+impl AsyncResult {
+    /// Says whether this is an async result at all, and no other JSON that happens to have a `status`: it says where the
+    /// job is, and which one it is or which version of it. One of the two will do, because the id was seen as `{}`.
+    pub(super) fn is_one(&self) -> bool {
+        told(self.status.as_ref()).is_some() && (self.id.is_some() || self.version.is_some())
+    }
 }
 
 /// A person.

@@ -1,0 +1,106 @@
+//! Jobs that were seen and that their upstream does not find any more, though it documents no expiry: followed for a while
+//! longer, and given up only while the upstream answers otherwise. A base URL that leads elsewhere finds nothing at all.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::domain::id::{JobKey, SourceName};
+
+use super::{FollowSettings, Followed, Following, State};
+
+/// When each source last proved that it is the one that is meant.
+#[derive(Debug, Default)]
+pub(super) struct Proofs(HashMap<SourceName, Proof>);
+
+#[derive(Debug, Default)]
+struct Proof {
+    /// It answered for a job of its own, or the probe.
+    answered: Option<Instant>,
+    /// The probe was sent.
+    probed: Option<Instant>,
+}
+
+impl Proofs {
+    /// Notes that a source answered as itself.
+    pub(super) fn answered(&mut self, source: &SourceName) {
+        match self.0.get_mut(source) {
+            Some(proof) => proof.answered = Some(Instant::now()),
+            None => {
+                let proof = Proof { answered: Some(Instant::now()), probed: None };
+                self.0.insert(source.clone(), proof);
+            }
+        }
+    }
+
+    /// Says whether a source answered as itself at this time or later.
+    pub(super) fn answered_since(&self, source: &SourceName, since: Instant) -> bool {
+        self.0.get(source).and_then(|proof| proof.answered).is_some_and(|answered| answered >= since)
+    }
+
+    /// Says whether a source may be probed now: not more often than this.
+    fn may_probe(&mut self, source: &SourceName, every: Duration) -> bool {
+        let proof = self.0.entry(source.clone()).or_default();
+        let may = proof.probed.is_none_or(|probed| probed.elapsed() >= every);
+        if may {
+            proof.probed = Some(Instant::now());
+        }
+        may
+    }
+}
+
+impl Followed {
+    /// Notes what a look brought: since when the job is not found. A look without an answer says nothing about that.
+    pub(super) fn note_vanished(&mut self, found: bool) {
+        if self.news.borrow().has_vanished() {
+            self.vanished_since.get_or_insert_with(Instant::now);
+        } else if found {
+            self.vanished_since = None;
+        }
+    }
+
+    /// For how long a job has not been found that was seen before, as long for the last who came as for the first.
+    pub(super) fn vanished_for(&self) -> Option<Duration> {
+        let vanished = self.vanished_since?.elapsed();
+        let newest = self.interests.last_key_value().map(|(_, wish)| wish.since.elapsed());
+        Some(newest.map_or(vanished, |newest| vanished.min(newest)))
+    }
+}
+
+impl State {
+    /// Gives up on a job that is due for it.
+    pub(super) fn give_up_if_due(&self, key: &JobKey, settings: &FollowSettings) {
+        let Some(followed) = self.jobs.get(key) else { return };
+        let proven =
+            followed.vanished_since.is_some_and(|since| self.proofs.answered_since(&key.source, since));
+        followed.give_up_if_due(settings, proven);
+    }
+}
+
+impl Following {
+    /// Says whether a job would be given up as vanished if its source proved that it is the one that is meant: then the
+    /// source is to be probed, once for all of its jobs.
+    pub(in crate::jobs) fn lacks_proof(&self, key: &JobKey) -> bool {
+        let (state, settings) = (&mut *self.lock(), self.settings());
+        let due = state.jobs.get(key).is_some_and(|followed| {
+            !followed.is_over()
+                && followed.vanished_for().is_some_and(|vanished| vanished >= settings.missing_for)
+        });
+        due && state.proofs.may_probe(&key.source, settings.pace.slowest)
+    }
+
+    /// Takes in that a source answered its probe: what has vanished from it for long enough is given up.
+    pub(in crate::jobs) fn proved(&self, source: &SourceName) {
+        let (state, settings) = (&mut *self.lock(), self.settings());
+        state.proofs.answered(source);
+        let vanished = state.jobs.iter().filter(|(key, followed)| {
+            key.source == *source && followed.vanished_since.is_some() && !followed.is_over()
+        });
+        for key in vanished.map(|(key, _)| key.clone()).collect::<Vec<JobKey>>() {
+            state.give_up_if_due(&key, &settings);
+            state.plan(&key, &settings, Duration::ZERO);
+        }
+        self.wake();
+    }
+}

@@ -1,0 +1,41 @@
+//! A base URL with a typo: whatever answers there says nothing about the jobs, and nothing is lost when it is put right.
+
+use super::{BUDGET, Gateway, mind};
+use crate::support::streams::{Sse, Watcher, WebSocket};
+
+const PACE: &str = "follow: { fastest: 100ms, slowest: 1s }";
+
+#[tokio::test]
+async fn a_typo_in_base_url_ends_no_job() {
+    let mut gateway = Gateway::start(PACE).await;
+    let mut streams = Vec::new();
+    for carrier in [WebSocket, Sse] {
+        let mut stream = Watcher::open_as(gateway.public, carrier, &["a"], None).await;
+        assert_eq!(stream.short().await, "SNAPSHOT RUNNING");
+        streams.push(stream);
+    }
+    let good = mind(&gateway.url(0), "{ env: MIND_TOKEN }", BUDGET);
+    let path = gateway.url(0).replace("/api", "/apj");
+    let host = gateway.upstreams[0].supermetrics_url();
+    for typo in [path, host] {
+        let bad = mind(&typo, "{ env: MIND_TOKEN }", BUDGET);
+        gateway.change(&[&bad], PACE, "sources.mind.base_url").await;
+        let read = gateway.ask("", "mind", "a", Some("0ms")).await;
+        assert_eq!(read, "RUNNING, stale: BAD_ANSWER", "{typo}");
+        gateway.change(&[&good], PACE, "sources.mind.base_url").await;
+        assert_eq!(gateway.ask("", "mind", "a", Some("0ms")).await, "RUNNING", "{typo}");
+    }
+    gateway.upstreams[0]
+        .handle()
+        .set_state("a", jobgate::simulator::MindBridgeStep::new("COMPLETE"))
+        .unwrap();
+    for mut stream in streams {
+        loop {
+            let told = stream.short().await;
+            if told == "ENDED SUCCEEDED" {
+                break;
+            }
+            assert!(told.starts_with("CHANGED RUNNING"), "{told}");
+        }
+    }
+}
