@@ -4,6 +4,7 @@
 pub mod access;
 pub mod answer;
 mod feed;
+mod first_requests;
 mod flight;
 mod fly;
 mod follow;
@@ -15,6 +16,7 @@ pub mod pass;
 mod poller;
 mod replicas;
 mod resume;
+mod rollback;
 pub mod rows;
 mod sources;
 pub mod track;
@@ -43,6 +45,7 @@ use crate::ports::upstream::JobReader;
 pub use crate::ports::tier::TierHealth;
 use access::Refusal;
 use feed::Feeds;
+use first_requests::FirstRequests;
 use flight::Flights;
 pub use follow::FollowSettings;
 use follow::Following;
@@ -129,6 +132,7 @@ struct Inner {
     feeds: Arc<Feeds>,
     tracking: Arc<Tracking>,
     ingest: Ingest,
+    first_requests: FirstRequests,
     looks: Flights<JobKey, ingest::Landing>,
     row_reads: Flights<RowKey, rows::Landing>,
 }
@@ -162,6 +166,7 @@ impl Jobs {
                 clock: ports.clock,
                 spawner: ports.spawner,
                 freshness: ArcSwap::from_pointee(freshness),
+                first_requests: FirstRequests::default(),
                 looks: Flights::default(),
                 row_reads: Flights::default(),
             }),

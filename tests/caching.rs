@@ -125,6 +125,6 @@ async fn two_spellings_are_two_jobs() {
     let refs = refs.map(|(source, id)| external(source, id));
     assert_eq!(
         rig.look_at(&refs).await,
-        ["RUNNING", "SUCCEEDED", "NOT_FOUND for good", "RUNNING", "FAILED ()"]
+        ["RUNNING", "SUCCEEDED", "NOT_FOUND after 5s", "RUNNING", "FAILED ()"]
     );
 }

@@ -262,7 +262,7 @@ async fn only_a_documented_expiry_makes_a_job_expired() {
             let expected = if upstream == METRICS { "EXPIRED" } else { "RUNNING, stale: BAD_ANSWER" };
             assert_eq!(rig.look_within(name, "run", Some("0ms")).await, expected);
             assert_eq!(rig.look_within(name, "done", Some("0ms")).await, "SUCCEEDED");
-            assert_eq!(rig.look(name, "new").await, "NOT_FOUND for good");
+            assert_eq!(rig.look(name, "new").await, "NOT_FOUND after 5s");
         }
     }
 }

@@ -164,7 +164,7 @@ async fn every_field_of_both_upstreams_arrives() {
     assert_eq!(
         jobs[4],
         json!({
-            "__typename": "JobProblem", "code": "NOT_FOUND", "retryable": false, "retryAfterMs": null,
+            "__typename": "JobProblem", "code": "NOT_FOUND", "retryable": true, "retryAfterMs": 5000,
             "message": "no job \"nobody\" in source \"mind\" that this client may read",
             "ref": { "id": null, "source": "mind", "externalId": "nobody" }
         })
@@ -311,7 +311,7 @@ async fn a_list_of_references_has_one_to_two_hundred() {
         }
     }
     assert_eq!(rig.upstreams.record(), []);
-    assert_eq!(rig.look_at(&vec![external("mind", "a"); 200]).await, vec!["NOT_FOUND for good"; 200]);
+    assert_eq!(rig.look_at(&vec![external("mind", "a"); 200]).await, vec!["NOT_FOUND after 5s"; 200]);
     assert_eq!(rig.calls(MIND), 1, "a job named many times is asked for once");
 }
 

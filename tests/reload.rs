@@ -178,14 +178,14 @@ async fn every_live_section_changes_under_streams_that_notice_nothing() {
     assert_eq!(gateway.ask("bob", "more", "b", None).await, "UNAUTHENTICATED");
     gateway.change(&[&small, &more], &both, "clients, sources.more").await;
     assert_eq!(gateway.ask("bob", "more", "b", None).await, "RUNNING");
-    assert_eq!(gateway.ask("alice", "more", "b", None).await, "NOT_FOUND for good");
+    assert_eq!(gateway.ask("alice", "more", "b", None).await, "NOT_FOUND after 5s");
 
     // who may read more keeps what is open, and so when that is taken back
     let wide = format!("clients: [{}, {}]", client("alice", "[mind, more]"), client("bob", "[mind, more]"));
     gateway.change(&[&small, &more], &wide, "clients").await;
     assert_eq!(gateway.ask("alice", "more", "b", None).await, "RUNNING");
     gateway.change(&[&small, &more], &both, "clients").await;
-    assert_eq!(gateway.ask("alice", "more", "b", None).await, "NOT_FOUND for good");
+    assert_eq!(gateway.ask("alice", "more", "b", None).await, "NOT_FOUND after 5s");
 
     // another place: what follows is asked there, with another credential once that is named
     let moved = mind(&gateway.url(1), "{ env: MIND_TOKEN }", BUDGET);
@@ -268,7 +268,7 @@ async fn every_live_section_changes_under_streams_that_notice_nothing() {
             heard @ (Heard::Complete | Heard::Over(_)) => assert_ne!(heard, Heard::Complete),
         }
     }
-    assert_eq!(gateway.ask("bob", "more", "b", None).await, "NOT_FOUND for good");
+    assert_eq!(gateway.ask("bob", "more", "b", None).await, "NOT_FOUND after 5s");
 
     gateway.upstreams[1].handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
     for stream in &mut streams {
@@ -298,7 +298,7 @@ async fn a_source_that_goes_ends_what_watched_it_and_comes_back_with_its_use() {
         assert_eq!(stream.short().await, "ENDED NOT_FOUND for good");
         assert_eq!(stream.hear().await, Heard::Complete);
     }
-    assert_eq!(gateway.ask("", "mind", "b", None).await, "NOT_FOUND for good");
+    assert_eq!(gateway.ask("", "mind", "b", None).await, "NOT_FOUND after 5s");
     let low =
         mind(&gateway.url(0), "{ env: MIND_TOKEN }", "per_second: 9000, per_hour: 999, concurrency: 50");
     gateway.change(&[&low, &more], "", "sources.mind").await;

@@ -65,7 +65,7 @@ impl Jobs {
 
     /// Reads a reference and checks the grant, as far as it can be checked without an answer. Makes no call.
     pub(super) fn resolve(&self, principal: &Principal, reference: &JobRef) -> Result<Target, Problem> {
-        let key = read(reference)?;
+        let key = key_of(reference)?;
         let reader = self.inner.readers.get(&key.source);
         let Some(reader) = reader.filter(|_| may_ask(principal, &key, &self.inner.tracking)) else {
             return Err(not_found(&key));
@@ -111,7 +111,8 @@ pub(super) fn not_found(key: &JobKey) -> Problem {
     Problem::new(ProblemCode::NotFound, Retry::Never, message)
 }
 
-fn read(reference: &JobRef) -> Result<JobKey, Problem> {
+/// The job that a reference names, whether or not there is one.
+pub(super) fn key_of(reference: &JobRef) -> Result<JobKey, Problem> {
     match reference {
         JobRef::Id(text) => JobKey::from_node_id(text).map_err(|error| invalid("id", error)),
         JobRef::External { source, external_id } => Ok(JobKey {

@@ -51,6 +51,8 @@ pub struct FollowSettings {
     pub unknown_for: Duration,
     /// How long to follow a job that stays in one state.
     pub at_most: Duration,
+    /// How long an upstream has to repeat a lower version of a job before it is believed.
+    pub verify_interval: Duration,
 }
 
 /// All followed jobs.
@@ -236,7 +238,10 @@ impl Following {
                 followed.tell(&mut state.habits, |told| told.observe(observation));
             }
             Err(miss) => {
-                followed.failures = followed.failures.saturating_add(1);
+                // a lower version is an answer: the next look is due as usual
+                if !matches!(miss, Miss::Look(LookError::ConflictingVersion)) {
+                    followed.failures = followed.failures.saturating_add(1);
+                }
                 followed.news.send_if_modified(|told| told.miss(miss));
                 let state = followed.news.borrow().state();
                 followed.tally.set(state);
@@ -294,6 +299,11 @@ impl Following {
     /// How long to look for a job that the upstream does not know.
     pub(super) fn missing_for(&self) -> Duration {
         self.settings().missing_for
+    }
+
+    /// The shortest time between two looks at one job.
+    pub(super) fn fastest(&self) -> Duration {
+        self.settings().pace.fastest
     }
 
     /// Resolves when there may be something new to do.

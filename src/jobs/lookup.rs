@@ -88,7 +88,10 @@ impl Jobs {
             Some(answer) => self.inner.shown(principal, answer.clone()),
             None => unreachable!("every wanted job is answered"),
         };
-        targets.into_iter().map(pick).collect()
+        let told = |(reference, target): (&JobRef, _)| {
+            pick(target).map_err(|problem| self.inner.retryable_ref(principal, reference, problem))
+        };
+        refs.iter().zip(targets).map(told).collect()
     }
 }
 
@@ -154,6 +157,10 @@ impl Inner {
                 held => held,
             };
             let verdict = held.as_ref().map_or(Verdict::Ask, |held| {
+                // what the upstream contradicts is not fresh, however new it is
+                if !held.job.is_terminal() && self.ingest.is_contradicted(held) {
+                    return Verdict::Ask;
+                }
                 judge(&held.job, reader.upstream(), age(held, now), allowed, freshness.rerun_check)
             });
             match (verdict, held) {

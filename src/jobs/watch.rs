@@ -106,10 +106,12 @@ impl Jobs {
 
     /// Waits for the end of a job, at most `timeout`: then for the state reached.
     ///
-    /// A reference that cannot be read and a job that nobody knows are answered at once. Nobody waits for longer than what
-    /// they came in with holds; who lost it meanwhile is answered as if there were no such job. Cancel safe.
+    /// A job that is not found is waited for as a watcher waits, since it may have been made a moment ago; a reference that
+    /// cannot be read is answered at once. Nobody waits for longer than what they came in with holds; who lost it meanwhile
+    /// is answered as if there were no such job. Cancel safe.
     pub async fn await_end(&self, principal: &Principal, reference: JobRef, timeout: Duration) -> Answer {
-        let target = self.resolve(principal, &reference)?;
+        let target = self.resolve(principal, &reference);
+        let target = target.map_err(|problem| self.inner.retryable_ref(principal, &reference, problem))?;
         let stood = self.still_stands(principal);
         let holds = self.pass_left(principal).unwrap_or(Duration::MAX);
         let deadline = Instant::now() + timeout.min(self.inner.freshness().answer_within).min(holds);
@@ -120,22 +122,37 @@ impl Jobs {
             Ok(answers) => answers.iter().for_each(|(key, answer)| self.inner.settle(key, answer)),
             Err(_) => self.inner.following.offer_nothing(&key, Miss::Impatient),
         }
+        // Counted from when this caller would have been told, so that it ends alike whatever others know of the job.
+        let mut missing_until = None;
         loop {
             let told = interest.read();
             if self.inner.is_gone(&key) {
                 return Err(not_found(&key));
             }
-            let decided = match self.inner.view(principal, &told, &key) {
-                View::Nothing => false,
-                View::Unseen(problem) => {
-                    matches!(problem.code, ProblemCode::NotFound | ProblemCode::FollowLimit)
-                }
-                View::Seen => told.is_over(),
+            let until = match self.inner.view(principal, &told, &key) {
+                View::Seen if told.is_over() => None,
+                View::Nothing | View::Seen => Some(deadline),
+                View::Unseen(problem) => match problem.code {
+                    ProblemCode::FollowLimit => None,
+                    ProblemCode::NotFound => {
+                        let missing_for = self.inner.following.missing_for();
+                        let until = *missing_until.get_or_insert_with(|| Instant::now() + missing_for);
+                        Some(deadline.min(until))
+                    }
+                    ProblemCode::Expired
+                    | ProblemCode::InvalidRef
+                    | ProblemCode::Throttled
+                    | ProblemCode::Unavailable
+                    | ProblemCode::TimedOut
+                    | ProblemCode::CredentialRejected
+                    | ProblemCode::Unconfigured
+                    | ProblemCode::BadAnswer
+                    | ProblemCode::Internal => Some(deadline),
+                },
             };
-            let waited = if decided {
-                Err(())
-            } else {
-                tokio::time::timeout_at(deadline, interest.changed()).await.map_err(drop)
+            let waited = match until {
+                Some(until) => tokio::time::timeout_at(until, interest.changed()).await.map_err(drop),
+                None => Err(()),
             };
             if waited.is_err() {
                 // Read anew: a look that brought no change renews the time of what is told, and wakes nobody.
@@ -145,8 +162,10 @@ impl Jobs {
                 {
                     return Err(not_found(&key));
                 }
+                let waited_it_out = missing_until.is_some_and(|until| until <= Instant::now());
                 return match self.inner.view(principal, &told, &key) {
-                    View::Unseen(problem) => Err(problem),
+                    View::Unseen(problem) if waited_it_out => Err(problem),
+                    View::Unseen(problem) => Err(self.inner.retryable(principal, &key, problem)),
                     View::Nothing | View::Seen => self.inner.told(&told, &key),
                 };
             }
@@ -282,6 +301,10 @@ impl Watched {
         let waits = last == Last::Unseen(ProblemCode::NotFound) && !is_final;
         self.patience = waits.then(|| Box::pin(tokio::time::sleep(self.inner.following.missing_for())));
         (self.last, self.over) = (Some(last), is_final);
+        let key = self.interest.key();
+        // the last word is spoken when the time is over in which asking again helps
+        let retryable = |problem| self.inner.retryable(&self.principal, key, problem);
+        let answer = if is_final { answer } else { answer.map_err(retryable) };
         let (reference, sequence) = (self.reference.clone(), self.sequence);
         Some((Update { reference, kind, answer, sequence, is_final }, self))
     }

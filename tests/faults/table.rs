@@ -173,7 +173,7 @@ pub(crate) fn mindbridge() -> Vec<Row> {
     rows.extend([
         row("the hourly limit", FaultKind::hour_limit(1200), "THROTTLED after 1200s", CLOSED),
         row("both hints", hour_and_retry, "THROTTLED after 7s", CLOSED),
-        row("404 as problem details", FaultKind::problem(404, "NOT_FOUND"), "NOT_FOUND for good", ONCE),
+        row("404 as problem details", FaultKind::problem(404, "NOT_FOUND"), "NOT_FOUND after 5s", ONCE),
         row("the id in capitals", FaultKind::splice("\"new\"", b"\"NEW\""), "RUNNING", ONCE),
         row(
             "a latin-1 byte in a text",
@@ -193,7 +193,7 @@ pub(crate) fn mindbridge() -> Vec<Row> {
         row("a long message behind the status", wide(r#"{"version":2,"status":"ERROR","error":"TOO_LONG","errorMessage":""#, r#""}"#), "FAILED (TOO_LONG: TOO_LONG)", ONCE),
         row("a long message before the status", wide(r#"{"errorMessage":""#, r#"","status":"ERROR"}"#), "BAD_ANSWER", ONCE),
         row("empty values for structures", text(200, r#"{"version":2,"status":"IN_PROGRESS","createdUserInfo":[],"lastModifiedUserInfo":"","entityId":false,"error":[],"errorMessage":{}}"#), "RUNNING", ONCE),
-        row("410 as problem details", FaultKind::problem(410, "GONE"), "NOT_FOUND for good", ONCE),
+        row("410 as problem details", FaultKind::problem(410, "GONE"), "NOT_FOUND after 5s", ONCE),
         row("200 and an error", text(200, r#"{"status":"error","message":"down"}"#), "BAD_ANSWER", ONCE),
         row("200 and problem details", FaultKind::problem(200, "NOT_FOUND"), "BAD_ANSWER", ONCE),
         row("an unknown status", FaultKind::set("/status", json!("AWAITING")), "UNKNOWN (AWAITING)", ONCE),
@@ -264,10 +264,10 @@ pub(crate) fn supermetrics() -> Vec<Row> {
         row("403 LICENSE_EXPIRED", envelope(403, "LICENSE_EXPIRED"), "CREDENTIAL_REJECTED", CLOSED),
         row("403 with another code", envelope(403, "FORBIDDEN"), "CREDENTIAL_REJECTED", ONCE),
         row("API_KEY_INVALID inside a 200", envelope(200, "API_KEY_INVALID"), "CREDENTIAL_REJECTED", CLOSED),
-        row("STATUS_NOT_FOUND under 400", envelope(400, "STATUS_NOT_FOUND"), "NOT_FOUND for good", ONCE),
-        row("STATUS_NOT_FOUND under 404", envelope(404, "STATUS_NOT_FOUND"), "NOT_FOUND for good", ONCE),
-        row("STATUS_NOT_FOUND under 500", envelope(500, "STATUS_NOT_FOUND"), "NOT_FOUND for good", ONCE),
-        row("STATUS_NOT_FOUND inside a 200", envelope(200, "STATUS_NOT_FOUND"), "NOT_FOUND for good", ONCE),
+        row("STATUS_NOT_FOUND under 400", envelope(400, "STATUS_NOT_FOUND"), "NOT_FOUND after 5s", ONCE),
+        row("STATUS_NOT_FOUND under 404", envelope(404, "STATUS_NOT_FOUND"), "NOT_FOUND after 5s", ONCE),
+        row("STATUS_NOT_FOUND under 500", envelope(500, "STATUS_NOT_FOUND"), "NOT_FOUND after 5s", ONCE),
+        row("STATUS_NOT_FOUND inside a 200", envelope(200, "STATUS_NOT_FOUND"), "NOT_FOUND after 5s", ONCE),
         row("404 as problem details", FaultKind::problem(404, "NOT_FOUND"), "BAD_ANSWER", ONCE),
         row("410 as problem details", FaultKind::problem(410, "GONE"), "BAD_ANSWER", ONCE),
         row("400 with another code", envelope(400, "PARAMETER_INVALID"), "BAD_ANSWER", ONCE),
@@ -326,7 +326,7 @@ type QueryRow = (&'static str, FaultKind, [&'static str; 3], (usize, usize));
 
 /// `upstreams/mindbridge`: reading many jobs in one request. Two run, and the third does not exist.
 pub(crate) fn mindbridge_query() -> Vec<QueryRow> {
-    let good = ["RUNNING", "RUNNING", "NOT_FOUND for good"];
+    let good = ["RUNNING", "RUNNING", "NOT_FOUND after 5s"];
     let page = |text: &str| self::text(200, text);
     vec![
         ("an id that is absent is confirmed", FaultKind::PageSize { size: 100 }, good, (1, 1)),
@@ -341,7 +341,7 @@ pub(crate) fn mindbridge_query() -> Vec<QueryRow> {
         (
             "an item without a status",
             FaultKind::remove("/content/0/status"),
-            ["BAD_ANSWER", "RUNNING", "NOT_FOUND for good"],
+            ["BAD_ANSWER", "RUNNING", "NOT_FOUND after 5s"],
             (1, 1),
         ),
         ("ids that are objects", FaultKind::set("/content/*/id", json!({})), good, (1, 3)),

@@ -117,8 +117,8 @@ impl Query {
             .collect())
     }
 
-    /// One job at its end, or as it stands when the time is up: for scripts, and for networks without streams. A job
-    /// that nobody knows is answered at once.
+    /// One job at its end, or as it stands when the time is up: for scripts, and for networks without streams. A job that is
+    /// not found is waited for, since it may have been made a moment ago.
     async fn job_await(
         &self,
         ctx: &Context<'_>,

@@ -1,0 +1,119 @@
+//! When a client first asked for an id that is not found: one that was made a moment ago may not be shown yet, so asking
+//! again helps for a while.
+//!
+//! Counted for each client alone: whether somebody else asked before is nobody's business.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::domain::error::{Problem, ProblemCode, Retry};
+use crate::domain::id::JobKey;
+use crate::domain::principal::Principal;
+
+use super::Inner;
+use super::access::{JobRef, key_of};
+
+/// The most requests that are remembered, about 300 bytes each. Beyond it the first ones begin anew.
+const REMEMBERED_MAX: usize = 20_000;
+
+/// A client and the job it asked for.
+type Request = (Arc<str>, JobKey);
+
+/// The first requests for ids that were not found.
+#[derive(Debug, Default)]
+pub(super) struct FirstRequests(Mutex<Remembered>);
+
+#[derive(Debug, Default)]
+struct Remembered {
+    first: HashMap<Arc<Request>, Instant>,
+    /// In the order of their coming.
+    order: VecDeque<Arc<Request>>,
+}
+
+impl FirstRequests {
+    /// Says how long ago a client first asked for an id; not at all, if this is the first time.
+    fn since(&self, client: Arc<str>, key: &JobKey) -> Duration {
+        let request = (client, key.clone());
+        let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(first) = remembered.first.get(&request) {
+            return first.elapsed();
+        }
+        if remembered.order.len() >= REMEMBERED_MAX {
+            let oldest = remembered.order.pop_front();
+            oldest.and_then(|oldest| remembered.first.remove(&oldest));
+        }
+        let request = Arc::new(request);
+        remembered.order.push_back(Arc::clone(&request));
+        remembered.first.insert(request, Instant::now());
+        Duration::ZERO
+    }
+}
+
+impl Inner {
+    /// The problem as a client is told of it: an id that is not found and that the client first asked for less than
+    /// `missing_for` ago is worth asking for again.
+    ///
+    /// When depends on nothing but the configuration, so that a job that is out of sight is answered as a missing one is.
+    pub(super) fn retryable(&self, principal: &Principal, key: &JobKey, problem: Problem) -> Problem {
+        if problem.code != ProblemCode::NotFound {
+            return problem;
+        }
+        let missing_for = self.following.missing_for();
+        if self.first_requests.since(principal.shared_name(), key) >= missing_for {
+            return problem;
+        }
+        let again = self.freshness().missing_for.max(self.following.fastest()).min(missing_for);
+        Problem { retry: Retry::After(again), ..problem }
+    }
+
+    /// The same for a reference as the client wrote it.
+    pub(super) fn retryable_ref(
+        &self,
+        principal: &Principal,
+        reference: &JobRef,
+        problem: Problem,
+    ) -> Problem {
+        match key_of(reference) {
+            Ok(key) => self.retryable(principal, &key, problem),
+            Err(_) => problem,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::{ExternalId, SourceName};
+
+    fn key(id: &str) -> JobKey {
+        JobKey { source: SourceName::parse("s").unwrap(), external_id: ExternalId::parse(id).unwrap() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_client_has_its_own_first_request() {
+        let requests = FirstRequests::default();
+        assert_eq!(requests.since("one".into(), &key("a")), Duration::ZERO);
+        tokio::time::advance(Duration::from_secs(7)).await;
+        assert_eq!(requests.since("one".into(), &key("a")), Duration::from_secs(7));
+        assert_eq!(requests.since("other".into(), &key("a")), Duration::ZERO);
+        assert_eq!(requests.since("one".into(), &key("b")), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_remembered_of_requests_is_bounded() {
+        let requests = FirstRequests::default();
+        for number in 0..REMEMBERED_MAX + 10 {
+            requests.since("one".into(), &key(&format!("j{number}")));
+        }
+        let remembered = requests.0.lock().unwrap();
+        assert_eq!((remembered.first.len(), remembered.order.len()), (REMEMBERED_MAX, REMEMBERED_MAX));
+        drop(remembered);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let last = key(&format!("j{}", REMEMBERED_MAX + 9));
+        assert_eq!(requests.since("one".into(), &last), Duration::from_secs(1), "the last is remembered");
+        assert_eq!(requests.since("one".into(), &key("j0")), Duration::ZERO, "the first went");
+    }
+}
