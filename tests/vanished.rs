@@ -58,6 +58,7 @@ async fn a_vanished_job_keeps_its_state_and_heals() {
         assert_eq!(look(&house, "a").await, (Ok(JobState::Running), STALE));
     }
     house.mind.says(|_| Ok(Life::Succeeded));
+    tokio::time::advance(SECOND).await;
     assert_eq!(look(&house, "a").await, (Ok(JobState::Succeeded), None));
 }
 

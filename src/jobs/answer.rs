@@ -43,6 +43,8 @@ pub enum StaleReason {
     Unconfigured,
     /// The source's answer could not be understood.
     BadAnswer,
+    /// The upstream reports a lower version of the job than before, and has not yet done so for long enough to be believed.
+    ConflictingVersion,
     /// A fault of this gateway.
     Internal,
     /// Nobody was asked: a list shows what is held.
@@ -59,6 +61,7 @@ impl StaleReason {
             Self::CredentialRejected => "CREDENTIAL_REJECTED",
             Self::Unconfigured => "UNCONFIGURED",
             Self::BadAnswer => "BAD_ANSWER",
+            Self::ConflictingVersion => "CONFLICTING_VERSION",
             Self::Internal => "INTERNAL",
             Self::NotAsked => "NOT_ASKED",
         }
@@ -112,6 +115,7 @@ impl Miss {
             Self::Look(LookError::TimedOut) | Self::Impatient => StaleReason::TimedOut,
             Self::Look(LookError::CredentialRejected) => StaleReason::CredentialRejected,
             Self::Look(LookError::Unconfigured) => StaleReason::Unconfigured,
+            Self::Look(LookError::ConflictingVersion) => StaleReason::ConflictingVersion,
             Self::Lost => StaleReason::Internal,
         }
     }
@@ -150,7 +154,8 @@ impl Miss {
                 Retry::Whenever,
                 format!("source \"{source}\" did not answer in time"),
             ),
-            Self::Look(LookError::BadAnswer(_)) => (
+            // without what is held, which has the higher version, there is nothing to answer with
+            Self::Look(LookError::BadAnswer(_) | LookError::ConflictingVersion) => (
                 ProblemCode::BadAnswer,
                 Retry::Whenever,
                 format!("the answer of source \"{source}\" could not be understood"),

@@ -21,6 +21,7 @@ use crate::telemetry::trace::{self, StoreOperation};
 use super::answer::Miss;
 use super::feed::Feeds;
 use super::follow::Following;
+use super::rollback::LowerVersions;
 
 /// What a look came to once it was taken in: the newest truth held, or why there is none.
 pub(super) type Landing = Result<Observation, LookError>;
@@ -40,6 +41,7 @@ pub(super) struct Ingest {
     store_failing: LimitedWarning,
     /// What was told though the store did not take it: part of what is held until it does, so that nothing told is taken back.
     owed: Mutex<HashMap<JobKey, Observation>>,
+    lower: LowerVersions,
 }
 
 /// Waits for a store to be read, as long as a caller can wait for it.
@@ -56,7 +58,7 @@ impl Ingest {
         feeds: Arc<Feeds>,
     ) -> Self {
         let (store_failing, owed) = (LimitedWarning::default(), Mutex::default());
-        Self { store, turns, following, feeds, store_failing, owed }
+        Self { store, turns, following, feeds, store_failing, owed, lower: LowerVersions::default() }
     }
 
     /// Takes in what came of looking at one job in one turn, which it ends: keeps it before it is told.
@@ -98,7 +100,7 @@ impl Ingest {
     ) -> Option<Landing> {
         let Look { asked_at, observed_at, outcome } = look;
         match outcome {
-            Ok(job) => self.keep(Observation::new(job, asked_at, observed_at), fence, span).await.map(Ok),
+            Ok(job) => self.keep_answer(Observation::new(job, asked_at, observed_at), fence, span).await,
             Err(LookError::NotFound) => match self.ever_seen(key).await {
                 Err(error) => {
                     span.kept("failed");
@@ -115,21 +117,21 @@ impl Ingest {
         }
     }
 
-    /// What was ever seen of a job that its upstream does not know now. A watched job is remembered by those who watch it,
-    /// even when the store had to let it go; a store that cannot be read leaves open whether the job was ever there.
+    /// The newest that was ever seen of a job that its upstream does not know now. A watched job is remembered by those who
+    /// watch it, even when the store had to let it go or never took it: EXPIRED must be that of the run they were told of. A
+    /// store that cannot be read leaves open whether the job was ever there.
     async fn ever_seen(&self, key: &JobKey) -> Result<Option<Observation>, LookError> {
         let read = self.read(std::slice::from_ref(key)).await;
         let unread = read.is_none();
-        match read.and_then(|mut held| held.pop().flatten()).or_else(|| self.owed().get(key).cloned()) {
-            None => match self.following.seen(key) {
-                None if unread => {
-                    let text =
-                        "the upstream knows no such job, and the store cannot say whether it was ever there";
-                    Err(LookError::Unavailable(Detail::new(text)))
-                }
-                seen => Ok(seen),
-            },
-            held => Ok(held),
+        let held = read.and_then(|mut held| held.pop().flatten()).or_else(|| self.owed().get(key).cloned());
+        match (held, self.following.seen(key)) {
+            (None, None) if unread => {
+                let text =
+                    "the upstream knows no such job, and the store cannot say whether it was ever there";
+                Err(LookError::Unavailable(Detail::new(text)))
+            }
+            (Some(held), Some(told)) if told.supersedes(&held) => Ok(Some(told)),
+            (held, told) => Ok(held.or(told)),
         }
     }
 
@@ -148,7 +150,7 @@ impl Ingest {
                 Some(Ok(held))
             }
             Some(held) if held.job.upstream().documents_expiry() => {
-                self.keep(held.expired(observed_at), fence, span).await.map(Ok)
+                self.keep(held.expired(observed_at), Some(fence), span).await.map(Ok)
             }
             // Not found says nothing about the state: what is held stays, and whoever wants it newer is told why it is not.
             Some(_) => {
@@ -226,7 +228,46 @@ impl Ingest {
         }
     }
 
-    async fn keep(&self, new: Observation, fence: Fence, span: &trace::Active) -> Option<Observation> {
+    /// Keeps an answer of the upstream, unless it contradicts what the upstream reported before.
+    async fn keep_answer(&self, answer: Observation, fence: Fence, span: &trace::Active) -> Option<Landing> {
+        let key = answer.job.key.clone();
+        let known = answer.job.counter().and_then(|_| self.following.seen(&key));
+        let mut answer = answer.after_rollbacks(known.map_or(0, |known| known.rollbacks));
+        let mut held = self.keep(answer.clone(), Some(fence), span).await?;
+        if held.rollbacks > answer.rollbacks {
+            // What is held came after accepted rollbacks, and so does an answer to a question asked just now. The turn has
+            // ended with the first try, and is not needed: it is compared again where it is kept.
+            answer = answer.after_rollbacks(held.rollbacks);
+            held = self.keep(answer.clone(), None, span).await?;
+        }
+        if !answer.contradicts(&held) {
+            self.lower.settled(&key);
+            return Some(Ok(held));
+        }
+        if !self.lower.reported(&held, self.following.settings().verify_interval) {
+            span.kept("conflicting_version");
+            return Some(Err(LookError::ConflictingVersion));
+        }
+        let (from, to) = (held.job.counter(), answer.job.counter());
+        tracing::warn!(job = %key, from, to, "the source repeated a lower version of a job; it is accepted");
+        self.lower.settled(&key);
+        let accepted = answer.after_rollbacks(held.rollbacks.saturating_add(1));
+        self.keep(accepted, None, span).await.map(Ok)
+    }
+
+    /// Says whether the last that the upstream reported of a job contradicts what is held of it.
+    pub(super) fn is_contradicted(&self, held: &Observation) -> bool {
+        self.lower.contradict(held)
+    }
+
+    /// Keeps an observation, in a turn or without one, and tells of it. Gives what is held then; `None` when the turn was
+    /// over.
+    async fn keep(
+        &self,
+        new: Observation,
+        fence: Option<Fence>,
+        span: &trace::Active,
+    ) -> Option<Observation> {
         let owed = self.owed().get(&new.job.key).cloned();
         // What the store still has to take, and is the newer truth, is offered in its stead.
         let (new, owed) = match owed {
@@ -234,7 +275,11 @@ impl Ingest {
             owed => (new, owed),
         };
         let stored = trace::store(StoreOperation::Keep, 1);
-        let kept = self.tolerate(stored.of_store(self.store.keep_under(new.clone(), fence).await));
+        let kept = match fence {
+            Some(fence) => self.store.keep_under(new.clone(), fence).await,
+            None => self.store.keep(new.clone()).await.map(Some),
+        };
+        let kept = self.tolerate(stored.of_store(kept));
         let replaced = match kept {
             Some(None) => return None,
             Some(Some(Kept::Older(held))) => {

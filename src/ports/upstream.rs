@@ -63,6 +63,9 @@ pub enum LookError {
     /// It answered with something that cannot be understood.
     #[error("the upstream's answer could not be understood")]
     BadAnswer(#[source] Detail),
+    /// It answered with a lower version of the job than before. No adapter says so: it takes a memory to notice.
+    #[error("the upstream reports a lower version of the job than before")]
+    ConflictingVersion,
 }
 
 impl LookError {
@@ -76,6 +79,7 @@ impl LookError {
             Self::Unavailable(_) => "unavailable",
             Self::TimedOut => "timed_out",
             Self::BadAnswer(_) => "bad_answer",
+            Self::ConflictingVersion => "conflicting_version",
         }
     }
 }

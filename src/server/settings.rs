@@ -47,6 +47,7 @@ pub(super) const fn follow(config: &Config) -> FollowSettings {
         missing_for: config.follow.missing_for,
         unknown_for: config.follow.unknown_for,
         at_most: config.follow.at_most,
+        verify_interval: config.poll.verify_interval,
     }
 }
 

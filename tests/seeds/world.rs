@@ -118,7 +118,8 @@ impl Plan {
                 JobState::Canceled
             }
         });
-        end == Some(state) || (state == JobState::Expired && self.gone.is_some())
+        end == Some(state)
+            || (state == JobState::Expired && self.gone.is_some() && self.upstream == Upstream::Supermetrics)
     }
 }
 
@@ -181,7 +182,9 @@ impl Log {
         let (run, state) = match answer {
             Ok(seen) => stage(&seen.observation.job),
             Err(problem) if problem.code == ProblemCode::NotFound => {
-                if before.end.is_some() || before.seen || plan.is_there(now) {
+                // one that was seen may vanish where no expiry is documented
+                let may_vanish = plan.upstream == Upstream::MindBridge;
+                if before.end.is_some() || (before.seen && !may_vanish) || plan.is_there(now) {
                     self.fault(format!("{id} is called missing at {now:?}, {before:?}"));
                 }
                 return;

@@ -268,6 +268,7 @@ pub(crate) const FOLLOW: FollowSettings = FollowSettings {
     missing_for: Duration::from_mins(1),
     unknown_for: Duration::from_hours(1),
     at_most: Duration::from_hours(24),
+    verify_interval: Duration::from_mins(10),
 };
 
 pub(crate) fn reference(source: &str, id: &str) -> JobRef {

@@ -81,7 +81,7 @@ fn a_bad_section_gets_one_line_that_names_the_option_and_the_fix() {
         ("sever: {}", "sever: is not an option; did you mean server?"),
         (
             "rates: {}",
-            "rates: is not an option; known here are server, sources, credentials, clients, jwt, watch_tokens, graphql, limits, streams, cache, follow, store, telemetry",
+            "rates: is not an option; known here are server, sources, credentials, clients, jwt, watch_tokens, graphql, limits, streams, cache, follow, poll, store, telemetry",
         ),
         ("graphql: { introspection: yes }", "graphql.introspection: must be auto, on or off"),
         ("graphql: { max_depth: '12' }", "graphql.max_depth: must be a whole number from 1 to 100"),

@@ -51,6 +51,9 @@ pub enum StaleReason {
     Unconfigured,
     /// The source's answer could not be understood.
     BadAnswer,
+    /// The source reports a lower version of the job than before, as after a restored backup. The higher version is shown
+    /// until the source has repeated the lower one for long enough.
+    ConflictingVersion,
     /// A fault of the gateway.
     Internal,
     /// Nobody was asked: a list shows what is held.

@@ -8,7 +8,7 @@ use super::{FollowSettings, Following};
 
 impl Following {
     /// How jobs are followed now.
-    pub(super) fn settings(&self) -> FollowSettings {
+    pub(in crate::jobs) fn settings(&self) -> FollowSettings {
         **self.settings.load()
     }
 

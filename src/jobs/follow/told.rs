@@ -116,7 +116,10 @@ impl Told {
     pub(super) fn begin_anew(&mut self) -> bool {
         let was = self.given_up.take().is_some();
         if was {
-            self.trouble = None;
+            // what is known of it is no fresher for being asked for again
+            if self.seen.is_none() {
+                self.trouble = None;
+            }
             self.sequence += 1;
         }
         was

@@ -95,9 +95,10 @@ impl Key {
             }
             Self::State => ("job.state", "the state of the job, a word of the schema"),
             Self::Asker => ("look.asker", "`poll` where the loop looked by itself, else `client`"),
-            Self::Kept => {
-                ("ingest.outcome", "`new`, `older`, `missing`, `not_found`, `failed` or `lost_turn`")
-            }
+            Self::Kept => (
+                "ingest.outcome",
+                "`new`, `older`, `missing`, `not_found`, `conflicting_version`, `failed` or `lost_turn`",
+            ),
             Self::UpdateKind => ("update.kind", "`snapshot`, `changed` or `ended`"),
             Self::Sequence => ("update.sequence", "the number of the update"),
             Self::Age => (

@@ -89,7 +89,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_body_is_judged(body in any_json(&["type", "title", "status", "origin", "problems"])) {
+        fn any_body_is_judged(body in any_json(&["type", "title", "status", "origin", "problems"], &["Not Found"], 3)) {
             is_own_error(StatusCode::NOT_FOUND, body.to_string().as_bytes());
         }
     }

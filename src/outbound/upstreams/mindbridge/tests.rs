@@ -6,6 +6,7 @@ use crate::outbound::testing::{OneKey, Seen, Server, answer, id, json, means, se
 use crate::outbound::upstreams::{Account, SourceSettings, reader};
 use secrecy::SecretString;
 use serde_json::{Value, json};
+use std::sync::Mutex;
 
 const DONE: &str = r#"{"id":"j","status":"COMPLETE"}"#;
 /// MindBridge's own "not found".

@@ -1,0 +1,126 @@
+//! Lower versions: what to do when an upstream reports a job with a lower version than it did before.
+//!
+//! A restored backup reports lower versions from then on; a lagging node of the upstream does so for a moment. So a lower
+//! version is accepted only when nothing else was reported for `poll.verify_interval`. What was reported so far is kept here,
+//! beside the observation and not in it, so that `Observation::supersedes` stays a pure order. An accepted rollback is
+//! written as an observation with one more in [`Observation::rollbacks`], which is compared before the version: every
+//! store and every replica takes it by the same rule, and the higher version of before can never come back.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::domain::id::JobKey;
+use crate::domain::observation::Observation;
+
+/// The most jobs of which lower versions are remembered, about 200 bytes each. Beyond it the oldest begins anew.
+const REMEMBERED_MAX: usize = 10_000;
+
+/// The jobs of which a lower version was reported last.
+#[derive(Debug, Default)]
+pub(super) struct LowerVersions(Mutex<HashMap<JobKey, Reported>>);
+
+/// Since when an upstream has reported nothing but lower versions.
+#[derive(Clone, Copy, Debug)]
+struct Reported {
+    since: Instant,
+    /// When the contradicted observation was made. It is renewed by whatever replica is told its version again, and that
+    /// ends the series.
+    contradicted: Timestamp,
+}
+
+impl LowerVersions {
+    /// Notes that an answer contradicts `held`. Says whether it is to be accepted, because the upstream has repeated lower
+    /// versions for this long and nothing else.
+    pub(super) fn reported(&self, held: &Observation, verify_interval: Duration) -> bool {
+        let key = &held.job.key;
+        let mut all = self.lock();
+        if let Some(series) = all.get(key).filter(|series| series.contradicted == held.observed_at) {
+            return series.since.elapsed() >= verify_interval;
+        }
+        if all.len() >= REMEMBERED_MAX && !all.contains_key(key) {
+            let oldest = all.iter().min_by_key(|(_, series)| series.since).map(|(key, _)| key.clone());
+            oldest.and_then(|oldest| all.remove(&oldest));
+        }
+        all.insert(key.clone(), Reported { since: Instant::now(), contradicted: held.observed_at });
+        false
+    }
+
+    /// Says whether the last that an upstream reported contradicts `held`.
+    pub(super) fn contradict(&self, held: &Observation) -> bool {
+        let all = self.lock();
+        !all.is_empty()
+            && all.get(&held.job.key).is_some_and(|series| series.contradicted == held.observed_at)
+    }
+
+    /// Forgets what was reported of a job, since it does not contradict what is held now.
+    pub(super) fn settled(&self, key: &JobKey) {
+        let mut all = self.lock();
+        if !all.is_empty() {
+            all.remove(key);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<JobKey, Reported>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    use crate::domain::details::Details;
+    use crate::domain::id::{ExternalId, SourceName};
+    use crate::domain::job::{Job, Life};
+
+    const INTERVAL: Duration = Duration::from_mins(10);
+
+    fn held(id: &str, second: i64) -> Observation {
+        let key =
+            JobKey { source: SourceName::parse("s").unwrap(), external_id: ExternalId::parse(id).unwrap() };
+        let job = Job::new(key, Life::Running, Details::MindBridge(Box::default()));
+        let at = Timestamp::from_second(second).unwrap();
+        Observation::new(Arc::new(job), at, at)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_series_is_accepted_after_the_interval() {
+        let lower = LowerVersions::default();
+        let held = held("a", 1);
+        for _ in 0..10 {
+            assert!(!lower.reported(&held, INTERVAL));
+            assert!(lower.contradict(&held));
+            tokio::time::advance(INTERVAL / 10).await;
+        }
+        assert!(lower.reported(&held, INTERVAL));
+        lower.settled(&held.job.key);
+        assert!(!lower.contradict(&held));
+        assert!(!lower.reported(&held, INTERVAL), "then it begins anew");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewed_higher_version_ends_the_series() {
+        let lower = LowerVersions::default();
+        assert!(!lower.reported(&held("a", 1), INTERVAL));
+        tokio::time::advance(INTERVAL * 2).await;
+        assert!(!lower.reported(&held("a", 2), INTERVAL), "another replica was told it again");
+        tokio::time::advance(INTERVAL).await;
+        assert!(lower.reported(&held("a", 2), INTERVAL));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_remembered_is_bounded() {
+        let lower = LowerVersions::default();
+        for number in 0..REMEMBERED_MAX + 50 {
+            lower.reported(&held(&format!("j{number}"), 1), INTERVAL);
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        assert_eq!(lower.lock().len(), REMEMBERED_MAX);
+        assert!(!lower.contradict(&held("j0", 1)), "the oldest went first");
+    }
+}

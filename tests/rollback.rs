@@ -1,0 +1,240 @@
+//! Versions that go down: kept out until the upstream has repeated them for `poll.verify_interval`, and then taken, so that
+//! nothing is served as fresh that the upstream contradicts.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::stream::StreamExt as _;
+use jobgate::domain::details::{Details, MindBridgeDetails};
+use jobgate::domain::job::{Job, Life};
+use jobgate::domain::observation::Observation;
+use jobgate::domain::principal::Principal;
+use jobgate::domain::source::Upstream;
+use jobgate::domain::state::JobState;
+use jobgate::jobs::answer::{Seen, StaleReason};
+use jobgate::outbound::redis::Tier;
+use jobgate::outbound::stores::memory::{MemoryStore, NoLedger};
+use jobgate::ports::store::{JobStore as _, Kept};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::redis_tier::{held, key, settings};
+use crate::support::ports::{FOLLOW, House, RuntimeClock, house, house_on, job, reference, retention};
+use crate::support::redis::Redis;
+
+const SECOND: Duration = Duration::from_secs(1);
+const CONFLICT: Option<StaleReason> = Some(StaleReason::ConflictingVersion);
+
+fn versioned(version: i64, life: Life) -> Job {
+    let details = MindBridgeDetails { version: Some(version), ..MindBridgeDetails::default() };
+    Job { details: Details::MindBridge(Box::new(details)), ..job("mind", "a", Upstream::MindBridge, life) }
+}
+
+fn report(house: &House, version: i64, life: Life) {
+    house.mind.tells(move |_| Ok(versioned(version, life.clone())));
+}
+
+/// Reads once what was read before is no answer any more to who wants it new.
+async fn read_new(house: &House) -> Seen {
+    tokio::time::sleep(SECOND).await;
+    read(house, Some(Duration::ZERO)).await
+}
+
+async fn read(house: &House, max: Option<Duration>) -> Seen {
+    house.jobs.lookup_one(&Principal::local(), reference("mind", "a"), max).await.unwrap()
+}
+
+fn short(seen: &Seen) -> (Option<i64>, JobState, Option<StaleReason>) {
+    (seen.observation.job.counter(), seen.observation.job.state(), seen.stale)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeated_lower_version_is_accepted_after_the_interval() {
+    let house = house();
+    report(&house, 10, Life::Running);
+    assert_eq!(short(&read(&house, None).await), (Some(10), JobState::Running, None));
+    report(&house, 4, Life::Succeeded);
+    let start = Instant::now();
+    while start.elapsed() < FOLLOW.verify_interval - SECOND * 30 {
+        tokio::time::sleep(SECOND * 30).await;
+        let held = (Some(10), JobState::Running, CONFLICT);
+        assert_eq!(short(&read(&house, Some(Duration::ZERO)).await), held);
+        // also for who would take an older answer
+        assert_eq!(short(&read(&house, Some(SECOND * 86_400)).await), held);
+    }
+    tokio::time::sleep(SECOND * 60).await;
+    assert_eq!(short(&read(&house, Some(Duration::ZERO)).await), (Some(4), JobState::Succeeded, None));
+    assert_eq!(short(&read(&house, None).await), (Some(4), JobState::Succeeded, None), "and it stays");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lagging_node_of_the_upstream_is_never_believed() {
+    let house = house();
+    let start = Instant::now();
+    // the true version comes every fifth minute
+    house.mind.tells(move |_| {
+        let minute = start.elapsed().as_secs() / 60;
+        Ok(versioned(if minute.is_multiple_of(5) { 10 } else { 4 }, Life::Running))
+    });
+    for minute in 0..240_u64 {
+        let seen = read(&house, Some(Duration::ZERO)).await;
+        let stale = if minute.is_multiple_of(5) { None } else { CONFLICT };
+        assert_eq!(short(&seen), (Some(10), JobState::Running, stale), "{minute}");
+        tokio::time::sleep(SECOND * 60 - start.elapsed().subsec_nanos() * Duration::from_nanos(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_follows_a_rollback_counts_from_there() {
+    let house = house();
+    report(&house, 10, Life::Running);
+    read(&house, None).await;
+    for round in 0..3 {
+        report(&house, 3, Life::Running);
+        for _ in 0..2 {
+            assert_eq!(short(&read_new(&house).await).2, CONFLICT, "{round}");
+            tokio::time::sleep(FOLLOW.verify_interval / 2 + SECOND).await;
+        }
+        assert_eq!(short(&read_new(&house).await), (Some(3), JobState::Running, None));
+        // higher versions are news at once
+        for version in 4..8 {
+            report(&house, version, Life::Running);
+            let seen = read_new(&house).await;
+            assert_eq!(short(&seen), (Some(version), JobState::Running, None), "{round}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn watchers_are_told_of_the_conflict_and_of_its_end() {
+    let house = house();
+    house.jobs.start_following(CancellationToken::new());
+    report(&house, 10, Life::Running);
+    let watching = house.jobs.watch(Principal::local(), vec![reference("mind", "a")], None);
+    let mut watching = watching.boxed();
+    let mut told = vec![watching.next().await.unwrap()];
+    report(&house, 4, Life::Succeeded);
+    let start = Instant::now();
+    told.extend(watching.collect::<Vec<_>>().await);
+    let told: Vec<_> =
+        told.iter().map(|update| (short(update.answer.as_ref().unwrap()), update.is_final)).collect();
+    let expected = [
+        ((Some(10), JobState::Running, None), false),
+        ((Some(10), JobState::Running, CONFLICT), false),
+        ((Some(4), JobState::Succeeded, None), true),
+    ];
+    assert_eq!(told, expected);
+    let late = start.elapsed() - FOLLOW.verify_interval;
+    assert!(late < SECOND * 65, "polls go on at their pace: {late:?}");
+}
+
+/// Two replicas on one store: what either is told counts for both.
+#[tokio::test(start_paused = true)]
+async fn replicas_take_a_rollback_and_its_denial_from_each_other() {
+    let (clock, store) = (Arc::new(RuntimeClock::default()), Arc::new(MemoryStore::new(retention())));
+    let replica = || house_on(FOLLOW, Arc::clone(&clock) as _, Arc::clone(&store) as _, Arc::new(NoLedger));
+    let [one, other] = [replica(), replica()];
+    report(&one, 10, Life::Running);
+    read(&one, None).await;
+    report(&one, 4, Life::Running);
+    assert_eq!(short(&read_new(&one).await).2, CONFLICT);
+    tokio::time::sleep(FOLLOW.verify_interval).await;
+    // the other is told the higher version again: the interval begins anew for both
+    report(&other, 10, Life::Running);
+    assert_eq!(short(&read_new(&other).await), (Some(10), JobState::Running, None));
+    assert_eq!(short(&read_new(&one).await).2, CONFLICT);
+    tokio::time::sleep(FOLLOW.verify_interval).await;
+    assert_eq!(short(&read_new(&one).await), (Some(4), JobState::Running, None));
+    report(&other, 4, Life::Running);
+    for _ in 0..3 {
+        tokio::time::sleep(SECOND).await;
+        assert_eq!(short(&read_new(&other).await), (Some(4), JobState::Running, None), "taken at once");
+        assert_eq!(short(&read_new(&one).await), (Some(4), JobState::Running, None));
+    }
+    report(&other, 5, Life::Succeeded);
+    assert_eq!(short(&read_new(&other).await), (Some(5), JobState::Succeeded, None));
+    assert_eq!(short(&read_new(&one).await), (Some(5), JobState::Succeeded, None));
+}
+
+#[tokio::test]
+async fn an_accepted_rollback_stays_in_every_tier_of_redis() {
+    let redis = Redis::start().await;
+    let tier = || Tier::new(settings(&redis.url())).unwrap();
+    let [one, other, third] = [tier(), tier(), tier()];
+    let seen = |version, second: i64, rollbacks| {
+        let mut job = versioned(version, Life::Running);
+        job.key = key("a");
+        let at = jiff::Timestamp::from_second(1_700_000_000 + second).unwrap();
+        Observation::new(Arc::new(job), at, at).after_rollbacks(rollbacks)
+    };
+    let (before, after) = (seen(10, 1, 0), seen(4, 2, 1));
+    assert_eq!(one.store().keep(before.clone()).await.unwrap(), Kept::New(None));
+    assert_eq!(held(&other, "a").await, Some(before.clone()));
+    assert_eq!(other.store().keep(after.clone()).await.unwrap(), Kept::New(Some(before)));
+    for tier in [&one, &other, &third] {
+        assert_eq!(held(tier, "a").await, Some(after.clone()));
+        let late = tier.store().keep(seen(10, 9, 0)).await.unwrap();
+        assert_eq!(late, Kept::Older(after.clone()), "a record of before never comes back");
+    }
+    let next = seen(5, 10, 1);
+    assert_eq!(one.store().keep(next.clone()).await.unwrap(), Kept::New(Some(after)));
+    assert_eq!(held(&third, "a").await, Some(next));
+}
+
+/// 2,000 reads while versions go up and down: whatever is called fresh is what the upstream said last.
+#[tokio::test(start_paused = true)]
+async fn no_read_is_wrongly_fresh_while_versions_go_up_and_down() {
+    let mut rng = fastrand::Rng::with_seed(20_261_129);
+    let house = house();
+    let reported = Arc::new(Mutex::new((10_i64, Instant::now())));
+    let now = Arc::clone(&reported);
+    house.mind.tells(move |_| Ok(versioned(now.lock().unwrap().0, Life::Running)));
+    let (mut fresh, mut stale, mut accepted, mut wrong) = (0, 0, 0, Vec::new());
+    let mut served = 10;
+    // since when nothing but lower versions than the one served was reported, as far as anybody read
+    let mut lower_since: Option<Instant> = None;
+    for number in 0..2_000 {
+        if rng.u32(..100) < 12 {
+            let mut reported = reported.lock().unwrap();
+            let step = rng.i64(1..6);
+            *reported =
+                (if rng.bool() { reported.0 + step } else { (reported.0 - step).max(0) }, Instant::now());
+        }
+        tokio::time::sleep(Duration::from_millis(rng.u64(0..90_000))).await;
+        let max = if rng.bool() { Some(Duration::ZERO) } else { None };
+        let calls = house.mind.calls();
+        let seen = read(&house, max).await;
+        let asked = house.mind.calls() > calls;
+        let (said, changed) = *reported.lock().unwrap();
+        let version = seen.observation.job.counter().unwrap();
+        match seen.stale {
+            None => {
+                fresh += 1;
+                let known = if asked { version == said } else { version == said || seen.age <= SECOND * 2 };
+                let overtaken = !asked && changed.elapsed() > seen.age && version != said;
+                if !known || overtaken {
+                    wrong.push((number, version, said));
+                }
+                if version < served {
+                    accepted += 1;
+                    let lasted = lower_since.map(|since| since.elapsed());
+                    assert!(lasted >= Some(FOLLOW.verify_interval), "{number}: {lasted:?}");
+                }
+                if asked {
+                    (served, lower_since) = (version, None);
+                }
+            }
+            CONFLICT => {
+                stale += 1;
+                lower_since.get_or_insert_with(Instant::now);
+                assert!(version == served && said < served, "{number}: {version} {said} {served}");
+            }
+            other => assert_eq!(other, CONFLICT, "{number}"),
+        }
+    }
+    assert_eq!(wrong, [], "fresh: {fresh}, stale: {stale}, accepted: {accepted}");
+    assert!(
+        fresh > 500 && stale > 200 && accepted > 20,
+        "fresh: {fresh}, stale: {stale}, accepted: {accepted}"
+    );
+}
