@@ -220,7 +220,7 @@ impl Jobs {
     /// For how long what a client came in with holds from now on; none while it is not taken back.
     pub fn pass_left(&self, principal: &Principal) -> Option<Duration> {
         let expires = principal.pass().expires?;
-        Some(Duration::try_from(expires.duration_since(self.inner.clock.now())).unwrap_or_default())
+        Some(Duration::try_from(expires.duration_since(self.inner.clock.time_of_day())).unwrap_or_default())
     }
 
     /// The sources of which a client may read something, by name.

@@ -6,6 +6,7 @@ mod architecture;
 mod caching;
 mod canary;
 mod clients_streams;
+mod clocks;
 mod crashes;
 mod docs;
 mod door;

@@ -15,6 +15,7 @@ use jobgate::outbound::gate::Limits;
 use jobgate::outbound::gate::shared::Taken;
 use jobgate::outbound::redis::{Mode, Settings, Tier};
 use jobgate::outbound::stores::memory::Retention;
+use jobgate::outbound::system::SystemClock;
 use jobgate::ports::feed::{Done, Feed as _, Hint, News};
 use jobgate::ports::ledger::Ledger as _;
 use jobgate::ports::store::{JobStore as _, Kept, ListFilter};
@@ -51,6 +52,7 @@ pub(crate) fn settings(url: &str) -> Settings {
             unfinished: day,
             missing: Duration::from_mins(5),
         },
+        clock: Arc::new(SystemClock),
     }
 }
 

@@ -1,5 +1,7 @@
 //! An answer with its time, and the one rule that says which of two answers is the newer truth.
 
+mod clamp;
+
 use std::cmp::Ordering;
 use std::sync::Arc;
 

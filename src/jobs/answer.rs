@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use crate::domain::error::{Problem, ProblemCode, Retry};
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
+use crate::ports::clock::Reading;
 use crate::ports::upstream::LookError;
 
 use super::access::not_found;
@@ -20,6 +21,8 @@ pub type Answer = Result<Seen, Problem>;
 pub struct Seen {
     /// The job as it was answered.
     pub observation: Observation,
+    /// When the answer was complete, as a time of day.
+    pub observed_at: Timestamp,
     /// How long ago that was.
     pub age: Duration,
     /// Why it is older than asked for; `None` when it is not.
@@ -70,20 +73,25 @@ impl StaleReason {
 
 impl Seen {
     /// An observation as fresh as asked for.
-    pub(super) fn fresh(observation: Observation, now: Timestamp) -> Self {
-        Self { age: age(&observation, now), observation, stale: None, next_look: None }
+    pub(super) fn fresh(observation: Observation, now: Reading) -> Self {
+        Self::new(observation, now, None)
     }
 
     /// An observation that could not be renewed. An end needs no renewing, whatever went wrong.
-    pub(super) fn stale(observation: Observation, now: Timestamp, reason: Option<StaleReason>) -> Self {
+    pub(super) fn stale(observation: Observation, now: Reading, reason: Option<StaleReason>) -> Self {
         let stale = reason.filter(|_| !observation.job.is_terminal());
-        Self { age: age(&observation, now), observation, stale, next_look: None }
+        Self::new(observation, now, stale)
+    }
+
+    fn new(observation: Observation, now: Reading, stale: Option<StaleReason>) -> Self {
+        let (age, observed_at) = (age(&observation, now), now.date(observation.observed_at));
+        Self { age, observed_at, observation, stale, next_look: None }
     }
 }
 
-/// How old an observation is. A clock that stepped back makes it new, not negative.
-pub(super) fn age(observation: &Observation, now: Timestamp) -> Duration {
-    Duration::try_from(now.duration_since(observation.observed_at)).unwrap_or_default()
+/// How old an observation is: both times are process time, so a system clock that is set changes no age.
+pub(super) fn age(observation: &Observation, now: Reading) -> Duration {
+    Duration::try_from(now.now.duration_since(observation.observed_at)).unwrap_or_default()
 }
 
 /// Why a fetch brought nothing, seen from the use cases.

@@ -5,7 +5,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
 
 use futures_util::stream::{self, Stream};
 use tokio::sync::Notify;
@@ -17,7 +16,7 @@ use crate::telemetry::meters;
 
 use super::Jobs;
 use super::access::{JobRef, may_see};
-use super::answer::Seen;
+use super::answer::{Seen, age};
 use super::list::JobFilter;
 use super::track::Tracking;
 use super::watch::{Update, UpdateKind};
@@ -129,17 +128,16 @@ impl Jobs {
     /// Every change from now on that the client may see and the filter lets through. Ends only for a reader who has
     /// fallen too far behind.
     pub fn feed(&self, principal: Principal, filter: JobFilter) -> impl Stream<Item = Update> + Send + use<> {
-        let reader = self.inner.feeds.join(principal, filter);
+        let reader = self.inner.feeds.join(principal, filter.undated(self.inner.clock.reading()));
         let inner = Arc::clone(&self.inner);
         stream::unfold((inner, reader), async |(inner, reader)| {
             let (observation, sequence) = reader.take(&inner.tracking).await?;
             let is_final = observation.job.is_terminal();
             let kind = if is_final { UpdateKind::Ended } else { UpdateKind::Changed };
             let reference = JobRef::Id(observation.job.key.node_id());
-            let now = inner.clock.now();
+            let now = inner.clock.reading();
             meters::update_told(meters::Told::Feed);
-            let since = Duration::try_from(now.duration_since(observation.observed_at)).unwrap_or_default();
-            meters::found_told(&observation.job.key.source, since);
+            meters::found_told(&observation.job.key.source, age(&observation, now));
             let answer = Ok(Seen::fresh(observation, now));
             Some((Update { reference, kind, answer, sequence, is_final }, (inner, reader)))
         })

@@ -9,6 +9,7 @@ use crate::domain::id::{JobKey, SourceName};
 use crate::domain::observation::Observation;
 use crate::domain::principal::Principal;
 use crate::domain::state::JobState;
+use crate::ports::clock::Reading;
 use crate::ports::store::ListFilter;
 
 use super::answer::{Seen, StaleReason, age};
@@ -41,6 +42,11 @@ pub struct JobFilter {
 }
 
 impl JobFilter {
+    /// The same filter by process time.
+    pub(super) fn undated(self, now: Reading) -> Self {
+        Self { observed_since: self.observed_since.map(|since| now.undate(since)), ..self }
+    }
+
     /// Whether an observation fits, labels aside.
     pub(super) fn lets_through(&self, observation: &Observation) -> bool {
         let job = &observation.job;
@@ -75,10 +81,11 @@ impl Jobs {
             return Ok(JobPage { jobs: Vec::new(), has_next: false });
         }
         let limit = first.saturating_add(1);
+        let filter = &filter.clone().undated(self.inner.clock.reading());
         let mut held = self.inner.visible(principal, filter, &sources, after.as_ref(), limit).await?;
         let has_next = held.len() > first;
         held.truncate(first);
-        let now = self.inner.clock.now();
+        let now = self.inner.clock.reading();
         let fresh_for = self.inner.freshness().fresh_for;
         let jobs = held.into_iter().map(|observation| {
             if age(&observation, now) <= fresh_for {

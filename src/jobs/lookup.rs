@@ -137,7 +137,7 @@ impl Inner {
         let freshness = self.freshness();
         let allowed = max_staleness.unwrap_or(freshness.fresh_for);
         let believed = max_staleness.unwrap_or(freshness.missing_for);
-        let now = self.clock.now();
+        let now = self.clock.reading();
 
         let mut answers = HashMap::with_capacity(keys.len());
         let mut seats = Vec::new();
@@ -204,7 +204,7 @@ impl Inner {
         let Seated { key, seat, held } = seated;
         let landed = tokio::time::timeout_at(deadline, seat.landed()).await;
         let landing = landed.map_err(|_| Miss::Impatient).and_then(|landed| landed.ok_or(Miss::Lost));
-        let now = self.clock.now();
+        let now = self.clock.reading();
         let answer = match landing.and_then(|landing| landing.map_err(Miss::Look)) {
             Ok(observation) => Ok(Seen::fresh(observation, now)),
             Err(miss) => match held {
@@ -252,7 +252,7 @@ impl Inner {
 
     /// When a followed job will be looked at again.
     pub(super) fn next_look(&self, key: &JobKey) -> Option<Timestamp> {
-        self.clock.now().checked_add(self.following.next_look(key)?).ok()
+        self.clock.time_of_day().checked_add(self.following.next_look(key)?).ok()
     }
 
     /// Says whether "no such job" was heard recently enough to be believed.

@@ -107,7 +107,10 @@ impl Inner {
     /// How long a job has been in its state, as far as the upstream's own times tell.
     pub(super) fn lasted(&self, held: &Observation) -> Duration {
         let job = &held.job;
-        let since = job.updated_at.or(job.created_at).unwrap_or(held.asked_at);
-        Duration::try_from(self.clock.now().duration_since(since)).unwrap_or_default()
+        let lasted = match job.updated_at.or(job.created_at) {
+            Some(since) => self.clock.time_of_day().duration_since(since),
+            None => self.clock.now().duration_since(held.asked_at),
+        };
+        Duration::try_from(lasted).unwrap_or_default()
     }
 }

@@ -252,7 +252,7 @@ impl Inner {
 
     /// What is told of a job to a client who may see it.
     fn told(&self, told: &Told, key: &JobKey) -> Answer {
-        let answer = told.answer(key, self.clock.now());
+        let answer = told.answer(key, self.clock.reading());
         answer.map(|seen| Seen { next_look: self.next_look(key), ..seen })
     }
 }
@@ -315,9 +315,12 @@ impl Watched {
         meters::updates_coalesced(meters::Told::Watch, told.sequence.saturating_sub(before + 1));
         if let Some(found) = told.found().filter(|found| found.sequence > before) {
             let since = |at, now: Timestamp| Duration::try_from(now.duration_since(at)).unwrap_or_default();
-            let now = self.inner.clock.now();
+            let reading = self.inner.clock.reading();
+            let now = reading.now;
+            // What the upstream says is dated by its clock, which is right; what we saw, by process time.
+            let told_at = if found.said { reading.date(now) } else { now };
             let news = News {
-                lag: since(found.changed_at, now),
+                lag: since(found.changed_at, told_at),
                 said: found.said,
                 between: since(found.looked_before, found.at),
                 since_found: since(found.at, now),

@@ -169,7 +169,7 @@ impl Gateway {
 
     fn retry_after(&self, response: &Response) -> Option<Duration> {
         let reply = Reply::new(response.status(), response.headers(), bytes::Bytes::new(), &Mask::default());
-        reply.retry_after(self.clock.now())
+        reply.retry_after(self.clock.time_of_day())
     }
 }
 

@@ -5,6 +5,7 @@
 mod beat;
 mod budget;
 mod counts;
+mod dating;
 mod feed;
 mod keys;
 mod ledger;
@@ -29,9 +30,11 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::id::SourceName;
 use crate::outbound::gate::shared::SharedBudget;
 use crate::outbound::stores::memory::Retention;
+use crate::ports::clock::Clock;
 use crate::ports::tier::TierHealth;
 
 pub use budget::RedisBudget;
+use dating::Dating;
 use feed::Inbox;
 use keys::Keys;
 use link::Link;
@@ -62,6 +65,8 @@ pub struct Settings {
     pub max_record: usize,
     /// How long jobs are kept, and what of them in memory.
     pub retention: Retention,
+    /// What observations are stamped with.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// The most commands that nobody waits for, and how many of them go at once.
@@ -86,6 +91,8 @@ struct Shared {
     inbox: Inbox,
     /// The turns that this process has.
     held: turns::Held,
+    /// How the times of records are written and read.
+    dating: Dating,
     /// How many replicas there are, by what was last known. At least 1.
     replicas: AtomicU32,
     /// Commands that nobody waits for.
@@ -110,6 +117,7 @@ impl Tier {
             timeout,
             max_record,
             retention,
+            clock,
         } = settings;
         let topology =
             topology::Topology::new(&urls, mode, authorities.as_deref(), sentinel_password, timeout)?;
@@ -122,6 +130,7 @@ impl Tier {
             inbox: Inbox::default(),
             held: turns::Held::default(),
             replicas: AtomicU32::new(1),
+            dating: Dating::new(clock),
             later,
             queue: AsyncMutex::new(queue),
         });
@@ -169,6 +178,7 @@ impl Shared {
         let heard = self.inbox.heard();
         TierHealth {
             replicas: self.replicas.load(Ordering::Relaxed),
+            clock_ahead_ms: self.dating.ahead_ms(),
             hints: heard.hints,
             gaps: heard.gaps,
             reconciled: heard.reconciled,

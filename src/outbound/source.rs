@@ -192,7 +192,13 @@ impl Source {
         self.upstream
     }
 
+    /// The time of day: for what an upstream dates, and for what people read.
     pub(super) fn now(&self) -> Timestamp {
+        self.means.clock.time_of_day()
+    }
+
+    /// Process time: for the times of an observation.
+    fn moment(&self) -> Timestamp {
         self.means.clock.now()
     }
 
@@ -215,7 +221,7 @@ impl Source {
     where
         T: Send,
     {
-        let mut asked_at = self.now();
+        let mut asked_at = self.moment();
         let mut last = None;
         let mut renewed = false;
         let mut attempt = 0;
@@ -242,7 +248,7 @@ impl Source {
             if attempt == 0 {
                 self.gate.earn_retry();
             }
-            asked_at = self.now();
+            asked_at = self.moment();
             let span = tracing::info_span!("upstream.call", source = %self.settings.name, attempt);
             let mask = self.mask(&credential);
             let road = self.means.road.as_ref();
@@ -252,7 +258,7 @@ impl Source {
             let sent = traced.place().hold(send).instrument(span).await;
             end(traced, &sent);
             match self.conclude(permit, credential, sent, &judge) {
-                Concluded::Final(outcome) => return Told { asked_at, observed_at: self.now(), outcome },
+                Concluded::Final(outcome) => return Told { asked_at, observed_at: self.moment(), outcome },
                 Concluded::Again(error) => {
                     last = Some(error);
                     attempt += 1;
@@ -266,7 +272,7 @@ impl Source {
             }
         }
         let error = last.unwrap_or_else(|| AskError::Look(LookError::TimedOut));
-        Told { asked_at, observed_at: self.now(), outcome: Err(error) }
+        Told { asked_at, observed_at: self.moment(), outcome: Err(error) }
     }
 
     /// Asks one harmless question for the operator: with the credential in force as [`Source::ask`] does, with another

@@ -1,30 +1,75 @@
 //! The machine itself: its clock, its chance, and the one place that starts tasks.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use rustix::time::{ClockId, clock_gettime};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::ports::BoxFuture;
-use crate::ports::clock::Clock;
+use crate::ports::clock::{Clock, whole_millis};
 use crate::ports::entropy::Entropy;
 use crate::ports::spawner::{OnPanic, Spawner, TaskKind};
+
+/// A difference between the system clock and what is known of it, beyond which it has stepped. Less is what two readings
+/// one after the other differ by on a busy machine.
+const STEP: SignedDuration = SignedDuration::from_secs(1);
+/// Readings that took longer than this are not compared: the process was stopped in between.
+const STOPPED: Duration = Duration::from_millis(100);
+
+/// The system clock and the monotonic clock at the first reading: process time counts from there.
+static START: LazyLock<(Timestamp, Duration)> = LazyLock::new(|| (system_time(), monotonic()));
+/// How far the system clock is ahead of process time since its last step, in milliseconds.
+static CORRECTION: AtomicI64 = AtomicI64::new(0);
 
 /// The machine's clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the clock port's one implementation over the machine"
-    )]
     fn now(&self) -> Timestamp {
-        Timestamp::now()
+        let (start, began) = *START;
+        start.checked_add(monotonic().saturating_sub(began)).unwrap_or(start)
     }
+
+    fn time_of_day(&self) -> Timestamp {
+        system_time()
+    }
+
+    fn correction(&self) -> SignedDuration {
+        let held = SignedDuration::from_millis(CORRECTION.load(Ordering::Relaxed));
+        let (before, now) = (monotonic(), self.now());
+        let measured = whole_millis(system_time().duration_since(now));
+        let took = monotonic().saturating_sub(before);
+        if took > STOPPED || measured.saturating_sub(held).abs() <= STEP {
+            return held;
+        }
+        let millis = i64::try_from(measured.as_millis()).unwrap_or(0);
+        CORRECTION.store(millis, Ordering::Relaxed);
+        tracing::warn!(
+            step_ms = millis.saturating_sub(i64::try_from(held.as_millis()).unwrap_or(0)),
+            "the system clock was set; ages go on by the monotonic clock, and dates follow the system clock"
+        );
+        measured
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the clock port's one implementation over the machine")]
+fn system_time() -> Timestamp {
+    Timestamp::now()
+}
+
+/// The time since the machine was started, the time that it was suspended included: what was seen before a suspension is
+/// old after it.
+fn monotonic() -> Duration {
+    let since = clock_gettime(ClockId::Boottime);
+    Duration::new(u64::try_from(since.tv_sec).unwrap_or(0), u32::try_from(since.tv_nsec).unwrap_or(0))
 }
 
 /// The thread's fast random numbers.

@@ -1,11 +1,63 @@
-//! The time of day. Waiting is the runtime's business: its timers stand still in tests.
+//! The time. Waiting is the runtime's business: its timers stand still in tests.
+//!
+//! There are two times, because the system clock can be wrong and is corrected in steps:
+//!
+//! * [`Clock::now`] is *process time*: the system clock as it was at the start, plus the monotonic time since. It never
+//!   goes back and never jumps. Every observation is stamped with it and every age is measured by it.
+//! * [`Clock::time_of_day`] is the system clock as it is now. It is for what others date: expiries of tokens and
+//!   credentials, `Retry-After`, times of an upstream, and what people read.
+//!
+//! [`Reading::date`] turns the first into the second. What leaves the process (a record, an answer) is dated this way, so
+//! it has the right time also after the system clock was corrected; what enters is clamped, because whoever wrote it may
+//! have had a wrong clock (`Observation::clamped`).
 
 use std::fmt::Debug;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
-/// Tells the time of day.
+/// Tells the time.
 pub trait Clock: Debug + Send + Sync {
-    /// The time now, by this machine.
+    /// Process time: see the head of this file.
     fn now(&self) -> Timestamp;
+
+    /// The time of day by the system clock, which can step in either direction.
+    fn time_of_day(&self) -> Timestamp {
+        self.now()
+    }
+
+    /// What to add to process time to get the time of day, to the millisecond. Changes only when the system clock steps.
+    fn correction(&self) -> SignedDuration {
+        whole_millis(self.time_of_day().duration_since(self.now()))
+    }
+
+    /// Process time with its correction.
+    fn reading(&self) -> Reading {
+        Reading { now: self.now(), correction: self.correction() }
+    }
+}
+
+/// Process time, and how to date it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Process time.
+    pub now: Timestamp,
+    /// What to add to process time to get the time of day.
+    pub correction: SignedDuration,
+}
+
+impl Reading {
+    /// The time of day of a moment of process time.
+    pub fn date(&self, at: Timestamp) -> Timestamp {
+        at.checked_add(self.correction).unwrap_or(at)
+    }
+
+    /// The moment of process time at a time of day.
+    pub fn undate(&self, at: Timestamp) -> Timestamp {
+        at.checked_sub(self.correction).unwrap_or(at)
+    }
+}
+
+/// A span without its fractions of a millisecond, so that two measurements of the same step are equal.
+pub fn whole_millis(span: SignedDuration) -> SignedDuration {
+    SignedDuration::from_millis(i64::try_from(span.as_millis()).unwrap_or(0))
 }

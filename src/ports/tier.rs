@@ -12,6 +12,8 @@ pub struct TierHealth {
     pub away_for: Option<Duration>,
     /// How many replicas there are, by what was last known, this one included.
     pub replicas: u32,
+    /// How far its clock is ahead of this process's, in milliseconds, as far as that was measured.
+    pub clock_ahead_ms: i64,
     /// Connections made for commands: each but the first came after a loss.
     pub connections: u64,
     /// Times when sentinels named another server than before.

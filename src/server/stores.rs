@@ -10,6 +10,7 @@ use crate::outbound::redis::{Mode, Settings as TierSettings, Tier};
 use crate::outbound::stores::embedded::{self, EmbeddedStore, RowLimits};
 use crate::outbound::stores::memory::{MemoryStore, NoLedger, Retention};
 use crate::outbound::stores::rows::{KeptRows, MemoryRows};
+use crate::outbound::system::SystemClock;
 use crate::ports::clock::Clock;
 use crate::ports::feed::Feed;
 use crate::ports::ledger::Ledger;
@@ -45,7 +46,7 @@ pub(super) fn open(config: &Config, env: &Environment, clock: &Arc<dyn Clock>) -
                 (Arc::clone(&store) as Arc<dyn JobStore>, store as Arc<dyn Ledger>, rows)
             }
             StoreKind::Redis => {
-                let tier = tier(&config.store.redis, env, retention)?;
+                let tier = tier(&config.store.redis, env, retention, clock)?;
                 let (store, turns) = (tier.store(), tier.turns());
                 return Ok(Stores {
                     store: Arc::clone(&store) as Arc<dyn JobStore>,
@@ -76,13 +77,21 @@ fn retention(config: &Config) -> Retention {
 /// When a secret or a file cannot be read, or an address cannot be used; names the option.
 pub fn check_tier(config: &Config, env: &Environment) -> anyhow::Result<()> {
     match config.store.kind {
-        StoreKind::Redis => tier(&config.store.redis, env, retention(config)).map(drop),
+        StoreKind::Redis => {
+            let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+            tier(&config.store.redis, env, retention(config), &clock).map(drop)
+        }
         StoreKind::Embedded | StoreKind::Memory => Ok(()),
     }
 }
 
 /// Makes ready what replicas share. Reads the secrets it names.
-fn tier(config: &RedisConfig, env: &Environment, retention: Retention) -> anyhow::Result<Tier> {
+fn tier(
+    config: &RedisConfig,
+    env: &Environment,
+    retention: Retention,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Tier> {
     let read = |path: &'static str, reference: &Option<SecretRef>| match reference {
         Some(reference) => {
             secret::read(reference, env).with_context(|| format!("{path}: {reference}")).map(Some)
@@ -115,6 +124,7 @@ fn tier(config: &RedisConfig, env: &Environment, retention: Retention) -> anyhow
         timeout: config.timeout,
         max_record: config.max_record,
         retention,
+        clock: Arc::clone(clock),
     };
     Tier::new(settings).context("store.redis")
 }

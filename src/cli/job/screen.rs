@@ -125,7 +125,7 @@ impl<'t, 'o> Screen<'t, 'o> {
 
     fn line(&mut self, job: &Entry, answer: &Answer, is_final: bool) -> Result<()> {
         let Self { bars, terminal, clock, .. } = self;
-        let line = format!("{:.0} {} {}", clock.now(), job.label(), line::text(answer, is_final));
+        let line = format!("{:.0} {} {}", clock.time_of_day(), job.label(), line::text(answer, is_final));
         aside(bars.as_ref(), || terminal.say(&line))
     }
 }

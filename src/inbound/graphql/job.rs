@@ -162,7 +162,7 @@ impl From<&job::Failure> for JobFailure {
 impl From<&Seen> for Freshness {
     fn from(seen: &Seen) -> Self {
         Self {
-            observed_at: DateTime(seen.observation.observed_at),
+            observed_at: DateTime(seen.observed_at),
             age_ms: i32::try_from(seen.age.as_millis()).unwrap_or(i32::MAX),
             is_stale: seen.stale.is_some(),
             stale_reason: seen.stale.map(StaleReason::from),

@@ -20,7 +20,7 @@ const ASK_AGAIN: u64 = 5;
 /// The whole answer. Written at once and not by way of values, which would round the digits of large numbers.
 pub(super) fn body(seen: &Seen) -> String {
     let freshness = json!({
-        "observedAt": seen.observation.observed_at,
+        "observedAt": seen.observed_at,
         "ageMs": u64::try_from(seen.age.as_millis()).unwrap_or(u64::MAX),
         "isStale": seen.stale.is_some(),
         "staleReason": seen.stale.map(crate::jobs::answer::StaleReason::name),
@@ -44,7 +44,7 @@ pub(super) fn etag(seen: &Seen) -> String {
 
 /// Whole seconds until it is worth asking again: when the gateway itself will look, or a usual while; at least one.
 pub(super) fn worth_asking_in(seen: &Seen) -> u64 {
-    let until = seen.next_look.map(|next| next.duration_since(seen.observation.observed_at).as_secs());
+    let until = seen.next_look.map(|next| next.duration_since(seen.observed_at).as_secs());
     let left = until.map(|seconds| u64::try_from(seconds).unwrap_or(0).saturating_sub(seen.age.as_secs()));
     left.unwrap_or(ASK_AGAIN).max(1)
 }

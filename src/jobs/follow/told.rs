@@ -6,6 +6,7 @@ use crate::domain::error::{Problem, ProblemCode, Retry};
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 use crate::domain::state::JobState;
+use crate::ports::clock::Reading;
 use crate::ports::upstream::LookError;
 
 use crate::jobs::access::not_found;
@@ -194,7 +195,7 @@ impl Told {
     }
 
     /// What a client is told who may see the job.
-    pub(in crate::jobs) fn answer(&self, key: &JobKey, now: Timestamp) -> Answer {
+    pub(in crate::jobs) fn answer(&self, key: &JobKey, now: Reading) -> Answer {
         match (&self.seen, &self.trouble, self.given_up) {
             (_, _, Some(code)) => Err(given_up(key, code)),
             (Some(seen), Some(trouble), None) => {

@@ -144,7 +144,7 @@ struct Follower {
 
 impl Follower {
     async fn follow(mut self) {
-        self.slot.start(self.clock.now());
+        self.slot.start(self.clock.time_of_day());
         loop {
             let news = match self.reference.clone() {
                 SecretRef::File(path) => self.look(path).await,
@@ -166,7 +166,7 @@ impl Follower {
     async fn look(&mut self, path: PathBuf) -> News {
         let Some(read) = read(path.clone()).await else { return News::Settled };
         let refused = self.reader.status().credential.state == CredentialState::Refused;
-        let now = self.clock.now();
+        let now = self.clock.time_of_day();
         match self.slot.take(read, refused, now) {
             Taken::InForce => {
                 self.alarm = Alarm::default();
@@ -212,7 +212,7 @@ impl Follower {
                 }
             }
         };
-        let now = self.clock.now();
+        let now = self.clock.time_of_day();
         let slot = &self.slot;
         let pause = match told {
             Ok(()) => {
@@ -275,7 +275,7 @@ impl Follower {
     /// Warns once of each step that the end comes nearer.
     fn warn_of_the_end(&mut self) {
         let end = self.slot.status().expires_at;
-        let near = nearness(self.clock.now(), end, self.settings.warn_before);
+        let near = nearness(self.clock.time_of_day(), end, self.settings.warn_before);
         if self.warned.0 != end {
             self.warned = (end, Nearness::Far);
         }

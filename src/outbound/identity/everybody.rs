@@ -67,7 +67,7 @@ impl Everybody {
 impl Identity for Everybody {
     fn recognise(&self, presented: Option<&SecretString>) -> Result<Principal, Refusal> {
         if let Some(token) = presented.filter(|token| WatchTokens::is_one(token.expose_secret())) {
-            let read = self.passes.read(token, self.clock.now(), |name| self.grant_of(name));
+            let read = self.passes.read(token, self.clock.time_of_day(), |name| self.grant_of(name));
             return read
                 .and_then(|holder| if self.backs(&holder) { Ok(holder) } else { Err(Refusal::Unknown) });
         }
@@ -86,7 +86,7 @@ impl Identity for Everybody {
 
     fn stands(&self, principal: &Principal) -> bool {
         if principal.only_watches() {
-            let good = WatchTokens::stands(principal, self.clock.now(), |name| self.grant_of(name));
+            let good = WatchTokens::stands(principal, self.clock.time_of_day(), |name| self.grant_of(name));
             return good && self.backs(principal);
         }
         if principal.pass().fingerprint.is_none() {
@@ -101,7 +101,7 @@ impl Identity for Everybody {
         jobs: &BTreeSet<JobKey>,
         ttl: Duration,
     ) -> Result<WatchToken, NoToken> {
-        self.passes.mint(principal, jobs, ttl, self.clock.now(), |name| self.grant_of(name))
+        self.passes.mint(principal, jobs, ttl, self.clock.time_of_day(), |name| self.grant_of(name))
     }
 }
 

@@ -122,12 +122,12 @@ impl Issuers {
     pub(super) fn recognise(&self, text: &str) -> Result<Principal, Bad> {
         let token = Unchecked::read(text).ok_or(Bad::Form)?;
         let issuer = self.all.iter().find(|issuer| Some(issuer.config.issuer.as_str()) == token.issuer());
-        issuer.ok_or(Bad::Issuer)?.accept(token, keys::hash(text), self.clock.now())
+        issuer.ok_or(Bad::Issuer)?.accept(token, keys::hash(text), self.clock.time_of_day())
     }
 
     /// Says whether a token that was good still is: it has not expired, and its issuer may still grant what it grants.
     pub(super) fn stand(&self, principal: &Principal) -> bool {
-        let good = principal.pass().expires.is_some_and(|expires| self.clock.now() < expires);
+        let good = principal.pass().expires.is_some_and(|expires| self.clock.time_of_day() < expires);
         good && self.back(principal)
     }
 

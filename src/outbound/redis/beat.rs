@@ -26,8 +26,11 @@ pub(super) async fn beat(shared: &Arc<Shared>, store: &Arc<RedisStore>) {
         let arguments: [&[u8]; 4] =
             [shared.owner.as_bytes(), MISSED_AFTER, fresh.as_bytes(), channel.as_bytes()];
         let link = &shared.link;
-        let beat = link.probe::<(String, String)>(&link.scripts.beat, &[&members, &mark], &arguments).await;
-        if let Ok((count, mark)) = beat {
+        let sent = shared.dating.now();
+        let beat =
+            link.probe::<(String, String, i64)>(&link.scripts.beat, &[&members, &mark], &arguments).await;
+        if let Ok((count, mark, server_us)) = beat {
+            shared.dating.measure(sent, server_us);
             shared.replicas.store(count.parse().unwrap_or(1).max(1), Ordering::Relaxed);
             let emptied = born.as_ref().is_some_and(|born| *born != mark);
             if emptied {

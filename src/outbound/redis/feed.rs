@@ -21,7 +21,7 @@ const SLOWLY: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(4);
 /// The most hints that wait; beyond that everything followed is read again, which is cheaper.
 const WAITING_MAX: usize = 10_000;
-/// What the clocks of replicas may differ by.
+/// What may lie between a change and its place among the recent ones.
 const CLOCKS: Duration = Duration::from_secs(30);
 const RECONNECT: Backoff = Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(2) };
 

@@ -177,12 +177,14 @@ if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) then redis.call('SET', KEYS[1
 return 1";
 
 /// KEYS members, born. ARGV this replica, ms until it is missed, a mark for an empty server, channel. Gives how many there
-/// are, and the mark. The message proves that the way of the hints is open.
+/// are, the mark, and the server's time in microseconds. The message proves that the way of the hints is open.
 const BEAT: &str = "
 local t = redis.call('TIME')
 local us = t[1] * 1000000 + t[2]
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', us))
-redis.call('ZADD', KEYS[1], string.format('%.0f', us + tonumber(ARGV[2]) * 1000), ARGV[1])
+local missed = string.format('%.0f', us + tonumber(ARGV[2]) * 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '(' .. missed, '+inf')
+redis.call('ZADD', KEYS[1], missed, ARGV[1])
 redis.call('SET', KEYS[2], ARGV[3], 'NX')
 redis.call('PUBLISH', ARGV[4], ARGV[1] .. ' b -')
-return {tostring(redis.call('ZCARD', KEYS[1])), redis.call('GET', KEYS[2])}";
+return {tostring(redis.call('ZCARD', KEYS[1])), redis.call('GET', KEYS[2]), string.format('%.0f', us)}";

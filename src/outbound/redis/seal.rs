@@ -7,8 +7,7 @@ use aws_lc_rs::hmac;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::domain::id::JobKey;
-use crate::domain::observation::Observation;
-use crate::outbound::stores::record::{self, Unreadable};
+use crate::outbound::stores::record::{self, Dated, Frame, Unreadable};
 
 /// The first byte: how the rest is sealed.
 const BARE: u8 = 0;
@@ -18,7 +17,7 @@ const TAG: usize = 32;
 
 /// What a record reads as.
 pub(super) enum Opened {
-    Whole(Observation),
+    Whole(Dated),
     /// Why it cannot be believed.
     Damaged(&'static str),
     /// It is whole, and of a newer version.
@@ -49,11 +48,11 @@ impl Sealer {
     }
 
     /// Opens what lies under this name as the record of this job.
-    pub(super) fn open_record(&self, key: &JobKey, name: &str, bytes: &[u8]) -> Opened {
+    pub(super) fn open_record(&self, key: &JobKey, name: &str, bytes: &[u8], frame: &Frame) -> Opened {
         let Some(body) = self.open(name.as_bytes(), bytes) else {
             return Opened::Damaged("is not sealed with this configuration's record_secret");
         };
-        match record::read(key, &record::key_bytes(key), body) {
+        match record::read(key, &record::key_bytes(key), body, frame) {
             Ok(held) => Opened::Whole(held),
             Err(Unreadable::Strange) => Opened::Strange,
             Err(Unreadable::Damaged) => Opened::Damaged("is damaged"),

@@ -93,13 +93,14 @@ impl RedisStore {
         self.sealer.has_secret()
     }
 
-    async fn read(&self, key: &JobKey) -> Result<Record, Away> {
+    /// Reads what Redis holds, beside what this process holds.
+    async fn read(&self, key: &JobKey, near: Option<&Observation>) -> Result<Record, Away> {
         let name = self.shared.keys.job(key);
         let fields = redis::cmd("HMGET").arg(&name).arg("r").arg("n").arg("m").to_owned();
         let (bytes, point, missing): (Option<Vec<u8>>, Option<u64>, Option<u64>) =
             self.shared.link.ask(&fields).await?;
         let (held, strange) = match bytes.map(|bytes| self.open(key, &name, &bytes)) {
-            Some(Opened::Whole(held)) => (Some(held), false),
+            Some(Opened::Whole(held)) => (Some(self.shared.dating.read(held, near)), false),
             Some(Opened::Strange) => (None, true),
             Some(Opened::Damaged(_)) | None => (None, false),
         };
@@ -110,7 +111,7 @@ impl RedisStore {
     /// Opens a record. One that fails its check is a miss, counted and never served; so is one of a newer version, which is
     /// no fault.
     fn open(&self, key: &JobKey, name: &str, bytes: &[u8]) -> Opened {
-        let opened = self.sealer.open_record(key, name, bytes);
+        let opened = self.sealer.open_record(key, name, bytes, &self.shared.dating.frame());
         match &opened {
             Opened::Whole(_) => {}
             Opened::Strange => {
@@ -195,7 +196,8 @@ impl RedisStore {
         let key = new.job.key.clone();
         let bytes = record::key_bytes(&key);
         let name = self.shared.keys.job(&key);
-        let body = self.sealer.seal(name.as_bytes(), &record::write(&bytes, &new));
+        let body =
+            self.sealer.seal(name.as_bytes(), &record::write(&bytes, &new, &self.shared.dating.frame()));
         for _ in 0..TRIES {
             let near = self
                 .near
@@ -203,7 +205,7 @@ impl RedisStore {
                 .await
                 .ok()
                 .and_then(|mut near| near.pop().flatten());
-            let Record { point, held: far, missing: _, strange } = self.read(&key).await?;
+            let Record { point, held: far, missing: _, strange } = self.read(&key, near.as_ref()).await?;
             if far.as_ref() == Some(&new) && fence == Fence::Alone {
                 // Written back by another replica before.
                 return Ok(Some(self.hold(new, far).await));
@@ -302,7 +304,7 @@ impl JobStore for RedisStore {
             let near = self.near.find(keys).await;
             let answers = keys.iter().zip(near).map(async |(key, near)| match near {
                 Some(near) if near.job.is_terminal() => (Some(near), CacheTier::Near),
-                near => match self.read(key).await {
+                near => match self.read(key, near.as_ref()).await {
                     Ok(record) => (self.newest(key, near, record).await, CacheTier::Store),
                     Err(_) => (near, CacheTier::Near),
                 },
@@ -403,12 +405,13 @@ impl JobStore for RedisStore {
     ) -> BoxFuture<'a, Result<Vec<Option<Observation>>, StoreError>> {
         Box::pin(async move {
             let near = self.near.find(keys).await;
-            let answers = keys.iter().zip(near).map(async |(key, near)| match self.read(key).await {
-                // What the others know is newer than ours, and cannot be read: who wants to know has to look.
-                Ok(Record { strange: true, .. }) => near.filter(|near| near.job.is_terminal()),
-                Ok(record) => self.newest(key, near, record).await,
-                Err(_) => near,
-            });
+            let answers =
+                keys.iter().zip(near).map(async |(key, near)| match self.read(key, near.as_ref()).await {
+                    // What the others know is newer than ours, and cannot be read: who wants to know has to look.
+                    Ok(Record { strange: true, .. }) => near.filter(|near| near.job.is_terminal()),
+                    Ok(record) => self.newest(key, near, record).await,
+                    Err(_) => near,
+                });
             Ok(join_all(answers).await)
         })
     }

@@ -2,7 +2,7 @@
 //! by versions that know more or fewer fields. No domain type is written directly, so that renaming one changes no file.
 
 use aws_lc_rs::digest;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::durations::Habit;
 use crate::domain::id::{JobKey, SourceName};
@@ -17,6 +17,40 @@ const LAYOUT: u8 = 1;
 const HEAD: usize = 1 + 1 + 8;
 /// The first bytes of a SHA-256: enough against chance. It is no authentication.
 const SUM: usize = 16;
+
+/// How the times of this process and those in records relate. Records hold times of day; a record that this very run of
+/// the process wrote is read back to the times that it was written from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::outbound) struct Frame {
+    /// This run of the process among all that write.
+    pub(in crate::outbound) run: u64,
+    /// What is added to process time where it is written, in milliseconds.
+    pub(in crate::outbound) shift: i64,
+    /// What is taken from the times that other runs wrote, in milliseconds.
+    pub(in crate::outbound) others: i64,
+}
+
+impl Frame {
+    /// The frame of a process whose time is the time of day.
+    #[cfg(test)]
+    pub(in crate::outbound) const fn plain(run: u64) -> Self {
+        Self { run, shift: 0, others: 0 }
+    }
+}
+
+/// Moves a time by milliseconds.
+pub(in crate::outbound) fn moved(at: Timestamp, millis: i64) -> Timestamp {
+    at.checked_add(SignedDuration::from_millis(millis)).unwrap_or(at)
+}
+
+/// A record as it was read.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::outbound) struct Dated {
+    /// What was observed, in process time. Not clamped.
+    pub(in crate::outbound) observation: Observation,
+    /// Whether this very run of the process wrote it.
+    pub(in crate::outbound) is_own: bool,
+}
 
 /// Why a record does not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -74,12 +108,13 @@ pub(super) fn read_habit(bytes: &[u8]) -> Option<Habit> {
 }
 
 /// Writes an observation. `key` is that of its job, in bytes.
-pub(in crate::outbound) fn write(key: &[u8], observation: &Observation) -> Vec<u8> {
+pub(in crate::outbound) fn write(key: &[u8], observation: &Observation, frame: &Frame) -> Vec<u8> {
     let mut head = [0; HEAD];
     head[0] = LAYOUT;
     head[1] = code(observation.job.state());
-    head[2..].copy_from_slice(&observation.observed_at.as_millisecond().to_be_bytes());
-    seal(key, &head, &wire::write(observation))
+    let observed_ms = observation.observed_at.as_millisecond().saturating_add(frame.shift);
+    head[2..].copy_from_slice(&observed_ms.to_be_bytes());
+    seal(key, &head, &wire::write(observation, frame))
 }
 
 /// Reads an observation back.
@@ -90,12 +125,13 @@ pub(in crate::outbound) fn read(
     key: &JobKey,
     key_bytes: &[u8],
     bytes: &[u8],
-) -> Result<Observation, Unreadable> {
+    frame: &Frame,
+) -> Result<Dated, Unreadable> {
     let (head, body) = open(key_bytes, bytes, HEAD)?;
     if head.first() != Some(&LAYOUT) {
         return Err(Unreadable::Strange);
     }
-    wire::read(key, body).ok_or(Unreadable::Strange)
+    wire::read(key, body, frame).ok_or(Unreadable::Strange)
 }
 
 /// Reads what stands at the head of a record. `None` when it is too short to have one.

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use super::RedisStore;
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
@@ -24,7 +22,7 @@ impl RedisStore {
 
     /// Puts a job where lists and late readers find it. Done before it is written: a name without a record is harmless.
     pub(super) async fn index(&self, bytes: &[u8]) -> Result<(), Away> {
-        let now = now_ms().to_string();
+        let now = self.shared.dating.server_ms().to_string();
         let index = redis::cmd("ZADD").arg(self.shared.keys.index()).arg(0).arg(bytes).to_owned();
         let recent = redis::cmd("ZADD").arg(self.shared.keys.recent()).arg(now).arg(bytes).to_owned();
         let (index, recent) =
@@ -32,12 +30,16 @@ impl RedisStore {
         index.and(recent).map(drop)
     }
 
-    /// The jobs that changed within the last `within`, by the clocks of those who changed them; forgets much older ones.
+    /// The jobs that changed within the last `within`, by the server's clock; forgets much older ones.
     pub(in crate::outbound::redis) async fn changed_within(
         &self,
         within: Duration,
     ) -> Result<Vec<JobKey>, Away> {
-        let since = now_ms().saturating_sub(i64::try_from(within.as_millis()).unwrap_or(i64::MAX));
+        let since = self
+            .shared
+            .dating
+            .server_ms()
+            .saturating_sub(i64::try_from(within.as_millis()).unwrap_or(i64::MAX));
         let recent = self.shared.keys.recent();
         let forget = redis::cmd("ZREMRANGEBYSCORE")
             .arg(&recent)
@@ -94,10 +96,4 @@ impl RedisStore {
             from = [b"(", &last[..]].concat();
         }
     }
-}
-
-/// The time by this machine's clock, for scores that replicas compare within minutes.
-#[expect(clippy::disallowed_methods, reason = "a score, not a time that anybody is told")]
-fn now_ms() -> i64 {
-    Timestamp::now().as_millisecond()
 }

@@ -54,7 +54,7 @@ pub(super) fn look(shared: &Shared) {
 }
 
 fn prune(shared: &Shared, size: u64) -> Result<usize, Trouble> {
-    let now = shared.clock.now();
+    let now = shared.retained_by();
     let mut by_hour: BTreeMap<i64, u64> = BTreeMap::new();
     let mut outlived = Vec::new();
     shared.walk(&mut |key, held| {
@@ -92,7 +92,7 @@ fn prune_rows(shared: &Shared) -> Result<(), Trouble> {
     }
     let database = shared.database();
     let Some(database) = database.as_ref() else { return Ok(()) };
-    let mut stretches = guarded(|| Reader::begin(database)?.stretches())?;
+    let mut stretches = guarded(|| Reader::begin(database, shared.dating())?.stretches())?;
     stretches.sort_by_key(|(_, kept_ms, _)| *kept_ms);
     let mut batch = Batch::default();
     for (key, _, size) in stretches {
@@ -102,7 +102,7 @@ fn prune_rows(shared: &Shared) -> Result<(), Trouble> {
         held = held.saturating_sub(size);
         batch.rows_gone.push(key);
     }
-    let written = guarded(|| super::tables::write(database, &batch, &|_| false))?;
+    let written = guarded(|| super::tables::write(database, &batch, &|_| false, shared.dating()))?;
     shared.counts.note(written.totals, shared.place.size());
     Ok(())
 }
@@ -132,7 +132,7 @@ impl Shared {
             seen += 1;
             visit(key, held) && !(seen.is_multiple_of(AT_ONCE) && self.is_stopping())
         };
-        guarded(|| Reader::begin(database)?.walk(Bound::Unbounded, Bound::Unbounded, visit))
+        guarded(|| Reader::begin(database, self.dating())?.walk(Bound::Unbounded, Bound::Unbounded, visit))
     }
 
     /// Removes records in several commits.
@@ -144,7 +144,7 @@ impl Shared {
             let batch = Batch { outlived: some.to_vec(), ..Batch::default() };
             let database = self.database();
             let Some(database) = database.as_ref() else { return Ok(0) };
-            let written = guarded(|| super::tables::write(database, &batch, goes))?;
+            let written = guarded(|| super::tables::write(database, &batch, goes, self.dating()))?;
             self.counts.note(written.totals, self.place.size());
         }
         Ok(keys.len())

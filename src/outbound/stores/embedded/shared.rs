@@ -5,16 +5,17 @@ use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
+use jiff::Timestamp;
 use redb::Database;
 
 use super::file::{Care, OpenError, Place, Trouble, guarded};
 use super::rows::RowLimits;
-use super::tables::{self, Found, Reader, Totals};
+use super::tables::{self, Dating, Found, Reader, Totals};
 use super::writer::Inbox;
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 use crate::outbound::stores::memory::{Retention, fits};
-use crate::outbound::stores::record;
+use crate::outbound::stores::record::{self, Frame};
 use crate::ports::clock::Clock;
 use crate::ports::store::{ListFilter, StoreError, StoreHealth};
 use crate::telemetry::limited::LimitedWarning;
@@ -27,6 +28,8 @@ pub(super) struct Shared {
     pub(super) max_bytes: u64,
     pub(super) rows: RowLimits,
     pub(super) clock: Arc<dyn Clock>,
+    /// This run of the process, and when it began in process time.
+    run: (u64, Timestamp),
     /// None while the disk does not let it be opened.
     pub(super) database: RwLock<Option<Database>>,
     pub(super) inbox: Mutex<Inbox>,
@@ -73,6 +76,7 @@ impl Shared {
             retention,
             max_bytes,
             rows,
+            run: (fastrand::u64(1..), clock.now()),
             clock,
             database: RwLock::new(None),
             inbox: Mutex::default(),
@@ -107,6 +111,20 @@ impl Shared {
             near: 0,
             tier: None,
         }
+    }
+
+    /// How the times of records are written and read now.
+    pub(super) fn dating(&self) -> Dating {
+        let (run, began) = self.run;
+        let shift = i64::try_from(self.clock.correction().as_millis()).unwrap_or(0);
+        // What other runs wrote is not moved: which of the two clocks was right is not known, and later than the start of
+        // this run it cannot be.
+        Dating { frame: Frame { run, shift, others: 0 }, began }
+    }
+
+    /// The time by which records are let go: the earlier of the two, because a clock that is ahead must not empty the file.
+    pub(super) fn retained_by(&self) -> Timestamp {
+        self.clock.now().min(self.clock.time_of_day())
     }
 
     /// Opens the file for the first time.
@@ -144,7 +162,7 @@ impl Shared {
         let (outcome, file) = {
             let database = self.database();
             let Some(database) = database.as_ref() else { return Ok(None) };
-            (guarded(|| read(&Reader::begin(database)?)), self.file())
+            (guarded(|| read(&Reader::begin(database, self.dating())?)), self.file())
         };
         outcome.map(Some).map_err(|trouble| {
             if let Trouble::Damaged(why) = &trouble {
@@ -198,7 +216,7 @@ impl Shared {
                 .map(|(key, job)| (key.clone(), job.clone()))
                 .collect()
         };
-        let now = self.clock.now();
+        let (now, dating) = (self.clock.now(), self.dating());
         let mut page = Vec::new();
         let take = |one: Observation, page: &mut Vec<Observation>| {
             if fits(filter, &one) && !self.is_outlived(&one, now) {
@@ -227,7 +245,7 @@ impl Shared {
                 {
                     return true;
                 }
-                let newest = match (waits, tables::found(&key, bytes, held)) {
+                let newest = match (waits, tables::found(&key, bytes, held, dating)) {
                     (Some(waits), Found::Held(held)) if held.supersedes(&waits) => Some(held),
                     (Some(waits), _) => Some(waits),
                     (None, Found::Held(held)) => Some(held),
@@ -246,7 +264,7 @@ impl Shared {
         Ok(page)
     }
 
-    fn is_outlived(&self, held: &Observation, now: jiff::Timestamp) -> bool {
+    fn is_outlived(&self, held: &Observation, now: Timestamp) -> bool {
         let head =
             record::Head { state: Some(held.job.state()), observed_ms: held.observed_at.as_millisecond() };
         self.retention.outlived(head, now)

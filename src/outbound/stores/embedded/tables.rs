@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
+use jiff::Timestamp;
 use redb::{
     AccessGuard, Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, Table, TableDefinition,
 };
@@ -14,7 +15,7 @@ use crate::domain::durations::{Durations, Habit};
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 use crate::domain::state::JobState;
-use crate::outbound::stores::record::{self, Unreadable};
+use crate::outbound::stores::record::{self, Frame, Unreadable};
 use crate::ports::ledger::{Labels, Remembered};
 
 /// The format of the tables. A version that changes what stands in them counts it up and brings older ones up to date.
@@ -57,6 +58,14 @@ pub(super) struct Batch {
     pub(super) outlived: Vec<Vec<u8>>,
 }
 
+/// How the times of records are read: those of this run as they were, any other's not later than the start of this run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dating {
+    pub(super) frame: Frame,
+    /// When this run began, in process time.
+    pub(super) began: Timestamp,
+}
+
 /// What came of writing.
 #[derive(Debug, Default)]
 pub(super) struct Written {
@@ -88,20 +97,23 @@ pub(super) enum Found {
 pub(super) type Outlives<'a> = &'a dyn Fn(record::Head) -> bool;
 
 /// Reads records of one moment.
-pub(super) struct Reader(ReadTransaction);
+pub(super) struct Reader {
+    transaction: ReadTransaction,
+    dating: Dating,
+}
 
 impl Reader {
-    pub(super) fn begin(database: &Database) -> Result<Self, Trouble> {
-        Ok(Self(database.begin_read().map_err(Trouble::of)?))
+    pub(super) fn begin(database: &Database, dating: Dating) -> Result<Self, Trouble> {
+        Ok(Self { transaction: database.begin_read().map_err(Trouble::of)?, dating })
     }
 
     /// What is held for each key: same order, same length.
     pub(super) fn get(&self, keys: &[JobKey]) -> Result<Vec<Found>, Trouble> {
-        let jobs = self.0.open_table(JOBS).map_err(Trouble::of)?;
+        let jobs = self.transaction.open_table(JOBS).map_err(Trouble::of)?;
         let one = |key: &JobKey| {
             let bytes = record::key_bytes(key);
             let held = jobs.get(bytes.as_slice()).map_err(Trouble::of)?;
-            Ok(held.map_or(Found::Nothing, |held| found(key, &bytes, held.value())))
+            Ok(held.map_or(Found::Nothing, |held| found(key, &bytes, held.value(), self.dating)))
         };
         keys.iter().map(one).collect()
     }
@@ -113,7 +125,7 @@ impl Reader {
         to: Bound<&[u8]>,
         mut visit: impl FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), Trouble> {
-        let jobs = self.0.open_table(JOBS).map_err(Trouble::of)?;
+        let jobs = self.transaction.open_table(JOBS).map_err(Trouble::of)?;
         for entry in jobs.range::<&[u8]>((from, to)).map_err(Trouble::of)? {
             let (key, held) = entry.map_err(Trouble::of)?;
             if !visit(key.value(), held.value()) {
@@ -125,7 +137,7 @@ impl Reader {
 
     /// What lies under the key of a stretch of rows.
     pub(super) fn stretch(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Trouble> {
-        let rows = self.0.open_table(ROWS).map_err(Trouble::of)?;
+        let rows = self.transaction.open_table(ROWS).map_err(Trouble::of)?;
         Ok(rows.get(key).map_err(Trouble::of)?.map(|held| held.value().to_vec()))
     }
 
@@ -136,19 +148,27 @@ impl Reader {
             let (key, held) = (key.value(), held.value());
             Ok((key.to_vec(), rows::kept_ms(held), size(key, held)))
         };
-        self.0.open_table(ROWS).map_err(Trouble::of)?.iter().map_err(Trouble::of)?.map(one).collect()
+        self.transaction
+            .open_table(ROWS)
+            .map_err(Trouble::of)?
+            .iter()
+            .map_err(Trouble::of)?
+            .map(one)
+            .collect()
     }
 
     /// What is tracked and followed. Damaged entries are left out.
     pub(super) fn remembered(&self) -> Result<Remembered, Trouble> {
         let mut remembered = Remembered::default();
-        for entry in self.0.open_table(TRACKED).map_err(Trouble::of)?.iter().map_err(Trouble::of)? {
+        for entry in self.transaction.open_table(TRACKED).map_err(Trouble::of)?.iter().map_err(Trouble::of)? {
             let (key, labels) = entry.map_err(Trouble::of)?;
             let read = record::open(key.value(), labels.value(), 1).ok();
             let labels = read.and_then(|(_, labels)| serde_json::from_slice(labels).ok());
             remembered.tracked.extend(record::read_key(key.value()).zip(labels));
         }
-        for entry in self.0.open_table(FOLLOWED).map_err(Trouble::of)?.iter().map_err(Trouble::of)? {
+        for entry in
+            self.transaction.open_table(FOLLOWED).map_err(Trouble::of)?.iter().map_err(Trouble::of)?
+        {
             let (key, mark) = entry.map_err(Trouble::of)?;
             let sound = record::open(key.value(), mark.value(), 1).is_ok();
             remembered.followed.extend(record::read_key(key.value()).filter(|_| sound));
@@ -159,7 +179,7 @@ impl Reader {
     /// What was learned. Damaged entries are left out.
     pub(super) fn learned(&self) -> Result<Vec<(Habit, Durations)>, Trouble> {
         let mut learned = Vec::new();
-        for entry in self.0.open_table(LEARNED).map_err(Trouble::of)?.iter().map_err(Trouble::of)? {
+        for entry in self.transaction.open_table(LEARNED).map_err(Trouble::of)?.iter().map_err(Trouble::of)? {
             let (key, held) = entry.map_err(Trouble::of)?;
             let parts = record::open(key.value(), held.value(), 1).ok();
             let parts = parts.and_then(|(_, parts)| serde_json::from_slice::<Vec<_>>(parts).ok());
@@ -171,14 +191,19 @@ impl Reader {
     }
 
     pub(super) fn totals(&self) -> Result<Totals, Trouble> {
-        let meta = self.0.open_table(META).map_err(Trouble::of)?;
+        let meta = self.transaction.open_table(META).map_err(Trouble::of)?;
         let number = |name| Ok(meta.get(name).map_err(Trouble::of)?.map_or(0, |number| number.value()));
         Ok(Totals { bytes: number(BYTES_KEY)?, jobs: number(COUNT_KEY)?, rows: number(ROWS_KEY)? })
     }
 }
 
 /// Writes a batch, all of it or nothing; what is written is on the disk when this returns.
-pub(super) fn write(database: &Database, batch: &Batch, outlives: Outlives<'_>) -> Result<Written, Trouble> {
+pub(super) fn write(
+    database: &Database,
+    batch: &Batch,
+    outlives: Outlives<'_>,
+    dating: Dating,
+) -> Result<Written, Trouble> {
     let mut transaction = database.begin_write().map_err(Trouble::of)?;
     // The state of the allocator goes with each commit, so that opening after a crash need not rebuild it.
     transaction.set_quick_repair(true);
@@ -187,7 +212,7 @@ pub(super) fn write(database: &Database, batch: &Batch, outlives: Outlives<'_>) 
     let mut forgotten = Vec::new();
     {
         let table = transaction.open_table(JOBS).map_err(Trouble::of)?;
-        let mut jobs = Jobs { table, change: (0, 0), other_run: Vec::new() };
+        let mut jobs = Jobs { table, change: (0, 0), other_run: Vec::new(), dating };
         for new in &batch.jobs {
             if !jobs.keep(new)? {
                 written.refused.push(new.job.key.clone());
@@ -195,7 +220,7 @@ pub(super) fn write(database: &Database, batch: &Batch, outlives: Outlives<'_>) 
         }
         for key in &batch.damaged {
             let bytes = record::key_bytes(key);
-            jobs.remove_if(&bytes, |held| found(key, &bytes, held) == Found::Damaged)?;
+            jobs.remove_if(&bytes, |held| found(key, &bytes, held, dating) == Found::Damaged)?;
         }
         for key in &batch.outlived {
             jobs.remove_if(key, |held| {
@@ -291,6 +316,7 @@ struct Jobs<'a> {
     change: (i64, i64),
     /// Those whose rows are of another run than what is held now.
     other_run: Vec<Vec<u8>>,
+    dating: Dating,
 }
 
 impl Jobs<'_> {
@@ -298,14 +324,14 @@ impl Jobs<'_> {
     fn keep(&mut self, new: &Observation) -> Result<bool, Trouble> {
         let key = record::key_bytes(&new.job.key);
         let held = self.table.get(key.as_slice()).map_err(Trouble::of)?;
-        let held = held.map(|held| found(&new.job.key, &key, held.value()));
+        let held = held.map(|held| found(&new.job.key, &key, held.value(), self.dating));
         match held {
             Some(Found::Held(held)) if !new.supersedes(&held) => return Ok(held == *new),
             Some(Found::Held(held)) if held.job.says_the_same(&new.job) => {}
             Some(_) => self.other_run.push(key.clone()),
             None => {}
         }
-        let bytes = record::write(&key, new);
+        let bytes = record::write(&key, new, &self.dating.frame);
         let before = self.table.insert(key.as_slice(), bytes.as_slice()).map_err(Trouble::of)?;
         let before = before.map(|before| size(&key, before.value()));
         self.count(size(&key, &bytes).cast_signed(), 1);
@@ -318,7 +344,7 @@ impl Jobs<'_> {
     fn found(&self, key: &JobKey) -> Result<Found, Trouble> {
         let bytes = record::key_bytes(key);
         let held = self.table.get(bytes.as_slice()).map_err(Trouble::of)?;
-        Ok(held.map_or(Found::Nothing, |held| found(key, &bytes, held.value())))
+        Ok(held.map_or(Found::Nothing, |held| found(key, &bytes, held.value(), self.dating)))
     }
 
     fn remove_if(&mut self, key: &[u8], goes: impl FnOnce(&[u8]) -> bool) -> Result<(), Trouble> {
@@ -338,9 +364,10 @@ impl Jobs<'_> {
 }
 
 /// What lies under a key. A record that this version cannot understand stays for one that can.
-pub(super) fn found(key: &JobKey, bytes: &[u8], held: &[u8]) -> Found {
-    match record::read(key, bytes, held) {
-        Ok(held) => Found::Held(held),
+pub(super) fn found(key: &JobKey, bytes: &[u8], held: &[u8], dating: Dating) -> Found {
+    match record::read(key, bytes, held, &dating.frame) {
+        Ok(held) if held.is_own => Found::Held(held.observation),
+        Ok(held) => Found::Held(held.observation.clamped(dating.began)),
         Err(Unreadable::Strange) => Found::Nothing,
         Err(Unreadable::Damaged) => Found::Damaged,
     }

@@ -329,9 +329,9 @@ impl Shared {
         let Some(database) = database.as_ref() else {
             return Err(Trouble::Disk("the file is not open".to_owned()));
         };
-        let now = self.clock.now();
+        let now = self.retained_by();
         let outlives = |head| self.retention.outlived(head, now);
-        let written = guarded(|| tables::write(database, batch, &outlives))?;
+        let written = guarded(|| tables::write(database, batch, &outlives, self.dating()))?;
         self.counts.note(written.totals, self.place.size());
         Ok(written)
     }
@@ -356,7 +356,7 @@ impl Shared {
         };
         guarded(close).ok();
         self.counts.quarantined.fetch_add(1, Ordering::Relaxed);
-        let aside = match self.place.quarantine(self.clock.now()) {
+        let aside = match self.place.quarantine(self.clock.time_of_day()) {
             Ok(aside) => aside,
             Err(error) => {
                 tracing::error!(why, %error, "the store's file is damaged and cannot be set aside");

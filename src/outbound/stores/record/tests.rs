@@ -30,12 +30,12 @@ fn a_record_with_more_than_this_version_knows_is_read_and_one_with_an_unknown_st
     let (asked, seen) = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z");
     let more = json!({ "asked": asked, "seen": seen, "life": "failed", "colour": 7,
         "mindbridge": { "version": 3, "shape": [] } });
-    let read_back = read(&key, &bytes, &sealed(more)).unwrap();
+    let read_back = read(&key, &bytes, &sealed(more), &Frame::plain(1)).unwrap().observation;
     assert_eq!((read_back.job.counter(), read_back.job.state()), (Some(3), JobState::Failed));
     let strange = json!({ "asked": asked, "seen": seen, "life": "sleeping", "mindbridge": {} });
-    assert_eq!(read(&key, &bytes, &sealed(strange)), Err(Unreadable::Strange));
+    assert_eq!(read(&key, &bytes, &sealed(strange), &Frame::plain(1)), Err(Unreadable::Strange));
     let other = json!({ "asked": asked, "seen": seen, "life": "failed", "another": {} });
-    assert_eq!(read(&key, &bytes, &sealed(other)), Err(Unreadable::Strange));
+    assert_eq!(read(&key, &bytes, &sealed(other), &Frame::plain(1)), Err(Unreadable::Strange));
 }
 
 /// Earlier versions made MindBridge jobs EXPIRED by a 404, and knew of no rollbacks.
@@ -70,20 +70,27 @@ fn an_expired_mindbridge_record_reads_as_what_was_last_seen() {
 proptest! {
     #[test]
     fn what_is_written_reads_back_and_what_is_altered_does_not(
-        observation in observation("[a-c]", "[a-c]{1,2}"), place in any::<prop::sample::Index>(), bit in 0_u8..8
+        observation in observation("[a-c]", "[a-c]{1,2}"), place in any::<prop::sample::Index>(), bit in 0_u8..8,
+        run in 1_u64.., shift in -100_000_000_i64..100_000_000
     ) {
         let key = observation.job.key.clone();
         let bytes = key_bytes(&key);
-        let mut record = write(&bytes, &observation);
+        let frame = Frame { run, shift, others: 0 };
+        let mut record = write(&bytes, &observation, &frame);
         let head = head(&record).unwrap();
         prop_assert_eq!(head.state, Some(observation.job.state()));
-        prop_assert_eq!(head.observed_ms, observation.observed_at.as_millisecond());
-        prop_assert_eq!(read(&key, &bytes, &record), Ok(observation));
+        prop_assert_eq!(head.observed_ms, observation.observed_at.as_millisecond() + shift, "a time of day");
+        let own = Frame { shift: 7, ..frame };
+        let back = Dated { observation: observation.clone(), is_own: true };
+        prop_assert_eq!(read(&key, &bytes, &record, &own), Ok(back), "whatever the correction is by now");
+        let other = Frame { run: run - 1, shift: 7, others: shift };
+        let back = Dated { observation, is_own: false };
+        prop_assert_eq!(read(&key, &bytes, &record, &other), Ok(back));
         let other = JobKey { external_id: ExternalId::parse("other").unwrap(), ..key.clone() };
-        prop_assert_eq!(read(&other, &key_bytes(&other), &record), Err(Unreadable::Damaged));
-        prop_assert_eq!(read(&key, &bytes, &record[..place.index(record.len())]), Err(Unreadable::Damaged));
+        prop_assert_eq!(read(&other, &key_bytes(&other), &record, &frame), Err(Unreadable::Damaged));
+        prop_assert_eq!(read(&key, &bytes, &record[..place.index(record.len())], &frame), Err(Unreadable::Damaged));
         let place = place.index(record.len());
         record[place] ^= 1 << bit;
-        prop_assert_eq!(read(&key, &bytes, &record), Err(Unreadable::Damaged));
+        prop_assert_eq!(read(&key, &bytes, &record, &frame), Err(Unreadable::Damaged));
     }
 }

@@ -14,11 +14,17 @@ use crate::domain::details::{
 use crate::domain::id::JobKey;
 use crate::domain::job::{Failure, Job, Life, Progress};
 use crate::domain::observation::Observation;
+use crate::outbound::stores::record::{Dated, Frame, moved};
 
 #[derive(Serialize, Deserialize)]
 struct Body {
     asked: Timestamp,
     seen: Timestamp,
+    /// Which run of a process wrote it, and how far its times are from that run's own; absent in older records.
+    #[serde(default, skip_serializing_if = "is_unnamed")]
+    run: u64,
+    #[serde(default, skip_serializing_if = "is_level")]
+    shift: i64,
     life: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     code: Option<String>,
@@ -132,14 +138,16 @@ struct Outcome {
 }
 
 /// Writes the body of a record.
-pub(super) fn write(observation: &Observation) -> Vec<u8> {
+pub(super) fn write(observation: &Observation, frame: &Frame) -> Vec<u8> {
     let Observation { job, asked_at, observed_at, rollbacks } = observation;
     let Job { key: _, life, native_state, created_at, updated_at, finished_at, progress, details } = &**job;
     let (code, message) =
         job.failure().map_or((None, None), |failure| (failure.code.clone(), failure.message.clone()));
     let body = Body {
-        asked: *asked_at,
-        seen: *observed_at,
+        asked: moved(*asked_at, frame.shift),
+        seen: moved(*observed_at, frame.shift),
+        run: frame.run,
+        shift: frame.shift,
         life: word(life).to_owned(),
         code,
         message,
@@ -158,7 +166,7 @@ pub(super) fn write(observation: &Observation) -> Vec<u8> {
 }
 
 /// Reads the body of a record; `None` when it says what this version does not know.
-pub(super) fn read(key: &JobKey, bytes: &[u8]) -> Option<Observation> {
+pub(super) fn read(key: &JobKey, bytes: &[u8], frame: &Frame) -> Option<Dated> {
     let body: Body = serde_json::from_slice(bytes).ok()?;
     let life = life(&body.life, Failure { code: body.code, message: body.message })?;
     let details = match body.details {
@@ -173,7 +181,9 @@ pub(super) fn read(key: &JobKey, bytes: &[u8]) -> Option<Observation> {
         progress: body.progress.and_then(|(completed, total)| Progress::new(completed.into(), total.into())),
         ..Job::new(key.clone(), life, details)
     };
-    let (mut asked, mut seen) = (body.asked, body.seen);
+    let is_own = body.run == frame.run;
+    let back = if is_own { body.shift } else { frame.others }.saturating_neg();
+    let (mut asked, mut seen) = (moved(body.asked, back), moved(body.seen, back));
     if job.life == Life::Expired && !job.upstream().documents_expiry() {
         // Earlier versions took any 404 for the end of a job. What the upstream itself said last is left of it, as old as
         // that, so that the next read fetches it again.
@@ -183,12 +193,23 @@ pub(super) fn read(key: &JobKey, bytes: &[u8]) -> Option<Observation> {
         asked = job.updated_at.or(job.created_at).map_or(asked, |known| known.min(asked));
         seen = asked;
     }
-    Some(Observation::new(Arc::new(job), asked, seen).after_rollbacks(body.rollbacks))
+    let observation = Observation::new(Arc::new(job), asked, seen).after_rollbacks(body.rollbacks);
+    Some(Dated { observation, is_own })
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 const fn is_zero(number: &u32) -> bool {
     *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_unnamed(run: &u64) -> bool {
+    *run == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_level(shift: &i64) -> bool {
+    *shift == 0
 }
 
 const fn word(life: &Life) -> &'static str {

@@ -1,0 +1,85 @@
+//! An observation that another process dated. Its clock may have been wrong, and then its times cannot be compared with ours.
+//!
+//! A time that is too late to be true is clamped when the observation is read, so that inside a process no observation is
+//! from the future, and [`Observation::supersedes`] needs no clock.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::Observation;
+
+/// What the clocks of two machines may differ by. A time that is later than now by no more than this is taken for now.
+const CLOCK_SKEW: Duration = Duration::from_secs(1);
+/// The age of an observation from the future, which is not known: older than any caller allows.
+const UNKNOWN_AGE: Duration = Duration::from_hours(12);
+
+impl Observation {
+    /// Says whether this was dated by a clock that was ahead: it cannot have been made later than `latest`.
+    pub fn is_from_future(&self, latest: Timestamp) -> bool {
+        latest.checked_add(CLOCK_SKEW).is_ok_and(|limit| self.observed_at > limit)
+    }
+
+    /// The same observation with times that can be true, for one that was made at `latest` or before.
+    ///
+    /// From the future, a terminal state counts from `latest`: a fetch from before then does not take it back, any later
+    /// one replaces it. Any other state is stale, and every fetch replaces it.
+    #[must_use]
+    pub fn clamped(self, latest: Timestamp) -> Self {
+        let late = self.is_from_future(latest) && !self.job.is_terminal();
+        let limit = if late { latest.checked_sub(UNKNOWN_AGE).unwrap_or(latest) } else { latest };
+        Self { asked_at: self.asked_at.min(limit), observed_at: self.observed_at.min(limit), ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::details::Details;
+    use crate::domain::id::{ExternalId, JobKey, SourceName};
+    use crate::domain::job::{Job, Life};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_000_000 + second).unwrap()
+    }
+
+    fn seen(life: Life, second: i64) -> Observation {
+        let key =
+            JobKey { source: SourceName::parse("s").unwrap(), external_id: ExternalId::parse("j").unwrap() };
+        let job = Job::new(key, life, Details::Supermetrics(Box::default()));
+        Observation::new(Arc::new(job), at(second), at(second))
+    }
+
+    #[test]
+    fn a_time_that_can_be_true_stays() {
+        for second in [-10, 0] {
+            let one = seen(Life::Running, second);
+            assert_eq!(one.clone().clamped(at(0)), one);
+        }
+    }
+
+    #[test]
+    fn a_small_skew_is_read_as_now() {
+        let read = seen(Life::Running, 1).clamped(at(0));
+        assert_eq!((read.asked_at, read.observed_at), (at(0), at(0)));
+    }
+
+    #[test]
+    fn an_unfinished_state_from_the_future_loses_to_every_fetch() {
+        let held = seen(Life::Running, 3_600).clamped(at(0));
+        assert!(at(0).duration_since(held.observed_at).as_hours() >= 12, "and is stale");
+        for life in [Life::Running, Life::Queued, Life::Succeeded] {
+            assert!(seen(life, -60).supersedes(&held));
+            assert!(!held.supersedes(&seen(Life::Running, -60)));
+        }
+    }
+
+    #[test]
+    fn a_terminal_state_from_the_future_counts_from_when_it_is_read() {
+        let held = seen(Life::Succeeded, 3_600).clamped(at(0));
+        assert!(!seen(Life::Running, -1).supersedes(&held), "fetched before it was read");
+        assert!(seen(Life::Running, 1).supersedes(&held), "another run");
+    }
+}

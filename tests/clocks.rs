@@ -1,0 +1,296 @@
+//! A system clock that is wrong and is set right, in either direction, and replicas whose clocks differ: no age, no order
+//! and no answer depends on it. `tests/load/clocks.sh` does the same to a real process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use jiff::{SignedDuration, Timestamp};
+use jobgate::domain::job::Life;
+use jobgate::domain::observation::Observation;
+use jobgate::domain::principal::Principal;
+use jobgate::domain::state::JobState;
+use jobgate::jobs::answer::Seen;
+use jobgate::outbound::redis::{Settings, Tier};
+use jobgate::outbound::stores::embedded::{self, EmbeddedStore, RowLimits};
+use jobgate::outbound::stores::memory::{MemoryStore, NoLedger};
+use jobgate::outbound::system::SystemClock;
+use jobgate::ports::clock::Clock;
+use jobgate::ports::ledger::Ledger;
+use jobgate::ports::store::{JobStore, Kept};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::redis_tier::{key, run, seen, settings, until};
+use crate::support::ports::{FOLLOW, House, house_on, reference, retention};
+use crate::support::redis::Redis;
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: i64 = 3_600;
+/// What the clock is set by: an hour and a day, forwards and back.
+const STEPS: [i64; 4] = [HOUR, -HOUR, 24 * HOUR, -24 * HOUR];
+
+/// A machine whose system clock a test sets. Its monotonic clock is the runtime's.
+#[derive(Debug)]
+struct Machine {
+    start: Timestamp,
+    began: Instant,
+    set_by: AtomicI64,
+}
+
+impl Machine {
+    /// Started when its system clock was ahead by so many seconds.
+    fn ahead(seconds: i64) -> Arc<Self> {
+        let start = Timestamp::from_second(1_700_000_000 + seconds).unwrap();
+        Arc::new(Self { start, began: Instant::now(), set_by: AtomicI64::new(0) })
+    }
+
+    fn set_by(&self, seconds: i64) {
+        self.set_by.fetch_add(seconds, Ordering::Relaxed);
+    }
+}
+
+impl Clock for Machine {
+    fn now(&self) -> Timestamp {
+        self.start + self.began.elapsed()
+    }
+
+    fn time_of_day(&self) -> Timestamp {
+        self.now() + SignedDuration::from_secs(self.set_by.load(Ordering::Relaxed))
+    }
+}
+
+fn on(machine: &Arc<Machine>, store: Arc<dyn JobStore>, ledger: Arc<dyn Ledger>) -> House {
+    house_on(FOLLOW, Arc::clone(machine) as Arc<dyn Clock>, store, ledger)
+}
+
+async fn fresh(house: &House, id: &str) -> Seen {
+    let max = Some(Duration::ZERO);
+    house.jobs.lookup_one(&Principal::local(), reference("mind", id), max).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_makes_no_old_answer_fresh() {
+    for step in STEPS {
+        let machine = Machine::ahead(0);
+        let house = on(&machine, Arc::new(MemoryStore::new(retention())), Arc::new(NoLedger));
+        assert_eq!(fresh(&house, "a").await.observation.job.state(), JobState::Running);
+        tokio::time::advance(SECOND * 5).await;
+        machine.set_by(step);
+        house.mind.says(|_| Ok(Life::Succeeded));
+        let answer = fresh(&house, "a").await;
+        assert_eq!(answer.observation.job.state(), JobState::Succeeded, "{step}");
+        assert_eq!(house.mind.calls(), 2, "{step}");
+        assert_eq!((answer.age, answer.observed_at), (Duration::ZERO, machine.time_of_day()), "{step}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_age_counts_on_over_a_clock_that_is_set() {
+    for step in STEPS {
+        let machine = Machine::ahead(0);
+        let house = on(&machine, Arc::new(MemoryStore::new(retention())), Arc::new(NoLedger));
+        fresh(&house, "a").await;
+        machine.set_by(step);
+        tokio::time::advance(SECOND * 7).await;
+        let answer =
+            house.jobs.lookup_one(&Principal::local(), reference("mind", "a"), Some(SECOND * 7)).await;
+        let answer = answer.unwrap();
+        assert_eq!((answer.age, house.mind.calls()), (SECOND * 7, 1), "{step}");
+        assert_eq!(answer.observed_at + SECOND * 7, machine.time_of_day(), "{step}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn watchers_hear_each_end_while_the_clock_is_set_again_and_again() {
+    const JOBS: u64 = 40;
+    let machine = Machine::ahead(0);
+    let house = on(&machine, Arc::new(MemoryStore::new(retention())), Arc::new(NoLedger));
+    house.jobs.start_following(CancellationToken::new());
+    let began = Instant::now();
+    house.mind.says(move |id| {
+        let number: u64 = id.as_str().trim_start_matches("job").parse().unwrap();
+        let over = began.elapsed() >= SECOND * u32::try_from(5 + number).unwrap();
+        Ok(if over { Life::Succeeded } else { Life::Running })
+    });
+    let refs = (0..JOBS).map(|number| reference("mind", &format!("job{number}"))).collect();
+    let mut updates = house.jobs.watch(Principal::local(), refs, None).boxed();
+    let mut ends = Vec::new();
+    let mut steps = STEPS.into_iter().cycle();
+    let mut set = tokio::time::interval(SECOND * 3);
+    loop {
+        tokio::select! {
+            update = updates.next() => match update {
+                Some(update) if update.is_final => {
+                    let answer = update.answer.unwrap();
+                    assert!(answer.age < SECOND && answer.stale.is_none(), "{answer:?}");
+                    assert_eq!(answer.observation.job.state(), JobState::Succeeded);
+                    ends.push(began.elapsed());
+                }
+                Some(update) => assert!(update.answer.unwrap().age <= SECOND),
+                None => break,
+            },
+            _ = set.tick() => machine.set_by(steps.next().unwrap()),
+        }
+    }
+    assert_eq!(ends.len(), usize::try_from(JOBS).unwrap());
+    // At the slowest pace a job of this age is polled every few seconds.
+    for (number, at) in ends.iter().enumerate() {
+        let ended = SECOND * u32::try_from(5 + number).unwrap();
+        assert!(*at < ended + SECOND * 15, "the {number}th end at {at:?}");
+    }
+}
+
+/// A folder for a store, removed when it is dropped.
+struct Folder(std::path::PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        Self(std::env::temp_dir().join(format!(
+            "jobgate-clocks-{}-{:x}",
+            std::process::id(),
+            fastrand::u64(..)
+        )))
+    }
+
+    fn open(&self, machine: &Arc<Machine>) -> Arc<EmbeddedStore> {
+        let settings = embedded::Settings {
+            path: self.0.clone(),
+            max_bytes: 64 << 20,
+            rows: RowLimits::default(),
+            retention: retention(),
+        };
+        Arc::new(EmbeddedStore::open(settings, Arc::clone(machine) as Arc<dyn Clock>).unwrap())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_wrong_clock_dated_is_fetched_again_after_a_restart() {
+    for ahead in [HOUR, 20 * HOUR] {
+        let folder = Folder::new();
+        let before = Machine::ahead(ahead);
+        let store = folder.open(&before);
+        let house = on(&before, Arc::clone(&store) as Arc<_>, Arc::clone(&store) as Arc<_>);
+        fresh(&house, "a").await;
+        store.close().await;
+        drop((house, store));
+
+        // Its clock is right, so the record is from the future, and stays unbelieved when its time has come.
+        let after = Machine::ahead(0);
+        let store = folder.open(&after);
+        tokio::time::advance(Duration::from_secs(ahead.unsigned_abs()) + SECOND).await;
+        let house = on(&after, Arc::clone(&store) as Arc<_>, Arc::clone(&store) as Arc<_>);
+        house.mind.says(|_| Ok(Life::Succeeded));
+        let principal = Principal::local();
+        let answer =
+            house.jobs.lookup_one(&principal, reference("mind", "a"), Some(SECOND * 60)).await.unwrap();
+        assert_eq!(answer.observation.job.state(), JobState::Succeeded, "{ahead}");
+        store.close().await;
+        drop((house, store));
+
+        let store = folder.open(&Machine::ahead(2 * ahead));
+        let held = store.get(&[key("a")]).await.unwrap().pop().unwrap().unwrap();
+        assert_eq!(held.job.state(), JobState::Succeeded, "the new fetch was kept in the file too");
+        store.close().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_a_wrong_clock_dated_is_kept_and_gives_way_to_the_next_run() {
+    let folder = Folder::new();
+    let before = Machine::ahead(HOUR);
+    let store = folder.open(&before);
+    let house = on(&before, Arc::clone(&store) as Arc<_>, Arc::clone(&store) as Arc<_>);
+    house.mind.says(|_| Ok(Life::Succeeded));
+    fresh(&house, "a").await;
+    store.close().await;
+    drop((house, store));
+
+    let after = Machine::ahead(0);
+    let store = folder.open(&after);
+    let asked_before = seen("a", Life::Running, -1);
+    assert!(matches!(store.keep(asked_before).await.unwrap(), Kept::Older(_)), "it is not taken back");
+    let again = seen("a", Life::Running, 1);
+    assert!(matches!(store.keep(again.clone()).await.unwrap(), Kept::New(Some(_))), "another run");
+    store.close().await;
+    drop(store);
+    let store = folder.open(&Machine::ahead(10));
+    assert_eq!(store.get(&[key("a")]).await.unwrap(), [Some(again)]);
+    store.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumps_ahead_empties_no_store() {
+    let folder = Folder::new();
+    let machine = Machine::ahead(0);
+    let store = folder.open(&machine);
+    let held = seen("a", Life::Running, 0);
+    store.keep(held.clone()).await.unwrap();
+    store.close().await;
+    drop(store);
+    let machine = Machine::ahead(1);
+    let store = folder.open(&machine);
+    machine.set_by(365 * 24 * HOUR);
+    assert_eq!(store.get(&[key("a")]).await.unwrap(), [Some(held)]);
+    store.close().await;
+}
+
+/// The clock of this machine, and so far ahead.
+#[derive(Debug)]
+struct Ahead(SignedDuration);
+
+impl Clock for Ahead {
+    fn now(&self) -> Timestamp {
+        SystemClock.now() + self.0
+    }
+}
+
+fn replica(redis: &Redis, ahead: i64) -> Tier {
+    let clock = Arc::new(Ahead(SignedDuration::from_secs(ahead)));
+    Tier::new(Settings { clock, ..settings(&redis.url()) }).unwrap()
+}
+
+/// An observation of this moment by the clock of a replica.
+fn seen_now(life: Life, ahead: i64) -> Observation {
+    let at = Ahead(SignedDuration::from_secs(ahead)).now();
+    let seen = seen("a", life, 0);
+    Observation::new(seen.job, at, at)
+}
+
+#[tokio::test]
+async fn the_clocks_of_replicas_do_not_matter_to_what_they_share() {
+    let redis = Redis::start().await;
+    let ahead = [120, 0, -120];
+    let tiers = ahead.map(|ahead| replica(&redis, ahead));
+    let _run: Vec<_> = tiers.iter().map(run).collect();
+    for (tier, ahead) in tiers.iter().zip(ahead) {
+        let measured = || async {
+            ((tier.store().health().tier?.clock_ahead_ms + ahead * 1_000).abs() < 1_000).then_some(())
+        };
+        until("its clock is compared with that of redis", measured).await;
+    }
+    for (writer, of_writer) in tiers.iter().zip(ahead) {
+        let written = seen_now(Life::Running, of_writer);
+        writer.store().keep(written).await.unwrap();
+        for (reader, of_reader) in tiers.iter().zip(ahead) {
+            let read = reader.store().refresh(&[key("a")]).await.unwrap().pop().unwrap().unwrap();
+            let now = Ahead(SignedDuration::from_secs(of_reader)).now();
+            let age = now.duration_since(read.observed_at);
+            assert!(
+                age >= SignedDuration::ZERO && age < SignedDuration::from_secs(30),
+                "{age:?} {of_writer} {of_reader}"
+            );
+        }
+    }
+    let end = seen_now(Life::Succeeded, -120);
+    assert!(matches!(tiers[2].store().keep(end).await.unwrap(), Kept::New(_)), "the one behind is heard too");
+    let read = tiers[0].store().refresh(&[key("a")]).await.unwrap().pop().unwrap().unwrap();
+    assert_eq!(read.job.state(), JobState::Succeeded);
+}
