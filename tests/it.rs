@@ -43,6 +43,7 @@ mod rollout;
 mod rotation;
 mod schema;
 mod seeds;
+mod store_refusals;
 mod streams;
 mod streams_end;
 mod streams_load;

@@ -1,5 +1,6 @@
 //! A few turns of the loops that `cargo bench --bench crashes -- --loop NAME` runs at full size.
 
+use crate::support::loops::disagreements::{self, Outage};
 use crate::support::loops::outages::Blow;
 use crate::support::loops::{Outcome, kills, outages, stops};
 
@@ -22,5 +23,12 @@ async fn an_owner_that_was_stopped_beyond_its_lease_writes_nothing() {
 async fn whatever_redis_loses_no_answer_goes_back() {
     for blow in [Blow::Kill, Blow::Flush, Blow::Empty, Blow::Evict] {
         assert_good(&outages::run(blow, 1, |_, _| {}).await, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_agree_after_an_outage_and_keep_the_budget() {
+    for outage in [Outage::Kill, Outage::Stop, Outage::Flush, Outage::ReadOnly, Outage::OutOfMemory] {
+        assert_good(&disagreements::run(outage, 1, |_, _| {}).await, 1);
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use jobgate::domain::job::Life;
 use jobgate::outbound::redis::{Settings, Tier};
+use jobgate::ports::feed::{Feed as _, News};
 use jobgate::ports::ledger::{Labels, Ledger as _};
 use jobgate::ports::store::{JobStore as _, Kept};
 use jobgate::ports::turns::{Claim, Fence, Turns as _, Unless};
@@ -270,4 +271,35 @@ async fn who_overslept_a_turn_keeps_nothing_also_while_redis_is_away() {
     })
     .await;
     assert_eq!(held(&one, "b").await, Some(fresh));
+}
+
+/// What Redis was made to forget, as a server does that comes back with an older state, is compared when the connection is
+/// back: also an end that was written long ago, and on all replicas.
+#[tokio::test]
+async fn ends_are_reconciled_after_a_broken_connection() {
+    let redis = Redis::start().await;
+    let [one, other] = [(), ()].map(|()| Tier::new(settings(&redis.url())).unwrap());
+    let _run = [run(&one), run(&other)];
+    let (worse, better) = (seen("a", Life::Canceled, 1), seen("a", Life::Succeeded, 2));
+    one.store().keep(better.clone()).await.unwrap();
+    until("both are there", || async {
+        let there: u64 = redis.ask(redis::cmd("ZCARD").arg("test:v1:{members}")).await;
+        (there == 2).then_some(())
+    })
+    .await;
+    let () = redis.ask(redis::cmd("DEL").arg("test:v1:{mind/a}")).await;
+    other.store().keep(worse.clone()).await.unwrap();
+    assert_eq!(held(&other, "a").await, Some(worse), "an end is answered from memory");
+    let _: u64 = redis.ask(redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal")).await;
+    until("the other learns the better answer", || async {
+        // What the jobs do with a hint.
+        let heard = tokio::time::timeout(Duration::from_millis(100), other.turns().next()).await;
+        if let Ok(News::Hints(hints)) = heard {
+            let keys: Vec<_> = hints.into_iter().map(|hint| hint.key).collect();
+            other.store().refresh(&keys).await.unwrap();
+        }
+        (held(&other, "a").await.as_ref() == Some(&better)).then_some(())
+    })
+    .await;
+    assert_eq!(held(&Tier::new(settings(&redis.url())).unwrap(), "a").await, Some(better));
 }

@@ -12,7 +12,7 @@ use jobgate::domain::id::{ExternalId, JobKey, SourceName};
 use jobgate::domain::job::{Job, Life};
 use jobgate::domain::observation::Observation;
 use jobgate::outbound::gate::Limits;
-use jobgate::outbound::gate::shared::Taken;
+use jobgate::outbound::gate::shared::{SharedBudget, Taken};
 use jobgate::outbound::redis::{Mode, Settings, Tier};
 use jobgate::outbound::stores::memory::Retention;
 use jobgate::outbound::system::SystemClock;
@@ -382,4 +382,90 @@ async fn a_budget_is_one_for_all_replicas() {
         matches!(other.take(&limits(1_000, 1_000, 100)).await, Taken::Paused(left) if left > Duration::from_mins(4)).then_some(())
     })
     .await;
+}
+
+/// Takes as many calls as go at once, and says how many went.
+async fn spend(budgets: &[Arc<dyn SharedBudget>], limits: &Limits, at_most: usize) -> usize {
+    let mut went = 0;
+    for number in 0..200 {
+        if went >= at_most {
+            break;
+        }
+        if let Taken::Go(slot) = budgets[number % budgets.len()].take(limits).await {
+            went += 1;
+            slot.into_iter().for_each(|slot| budgets[number % budgets.len()].give_back(slot));
+        }
+    }
+    went
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flushed_redis_gives_no_hour_twice() {
+    const PER_HOUR: u32 = 30;
+    let limits = Limits {
+        per_second: 10_000,
+        per_hour: PER_HOUR,
+        concurrency: 500,
+        max_wait: Duration::from_secs(10),
+    };
+    let redis = Redis::start().await;
+    let tiers = [(), (), ()].map(|()| tier(&redis));
+    let source = SourceName::parse("tight").unwrap();
+    let budgets = tiers.each_ref().map(|tier| tier.budget(&source));
+    let _run = tiers.each_ref().map(run);
+    until("all know of each other, and share one count", || async {
+        let known =
+            tiers.iter().all(|tier| tier.store().health().tier.is_some_and(|tier| tier.replicas == 3));
+        known.then_some(())
+    })
+    .await;
+    let spent = AtomicUsize::new(0);
+    until("most of the hour is spent", || async {
+        let more = spend(&budgets, &limits, 21_usize.saturating_sub(spent.load(Ordering::Relaxed))).await;
+        (spent.fetch_add(more, Ordering::Relaxed) + more >= 21).then_some(())
+    })
+    .await;
+    until("each knows what all have left", || async {
+        budgets.iter().all(|budget| budget.left(&limits) == 9).then_some(())
+    })
+    .await;
+    let flushed = Instant::now();
+    let () = redis.ask(&redis::cmd("FLUSHALL")).await;
+    // Long enough for every replica to put back what it knows, and for the common count to decide again.
+    while flushed.elapsed() < Duration::from_secs(12) {
+        spent.fetch_add(spend(&budgets, &limits, 100).await, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let went = spent.load(Ordering::Relaxed);
+    assert!(went <= usize::try_from(PER_HOUR).unwrap(), "{went} calls of {PER_HOUR}");
+    assert!(went >= 27, "and what was left is still there: {went}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_made_without_redis_count_when_it_is_back() {
+    let limits =
+        Limits { per_second: 10_000, per_hour: 30, concurrency: 500, max_wait: Duration::from_secs(10) };
+    let redis = Redis::start().await;
+    let tiers = [(), ()].map(|()| tier(&redis));
+    let source = SourceName::parse("tight").unwrap();
+    let budgets = tiers.each_ref().map(|tier| tier.budget(&source));
+    let _run = tiers.each_ref().map(run);
+    until("both know of each other", || async {
+        tiers
+            .iter()
+            .all(|tier| tier.store().health().tier.is_some_and(|tier| tier.replicas == 2))
+            .then_some(())
+    })
+    .await;
+    let () = redis.ask(&redis::cmd("CONFIG").arg("SET").arg("min-replicas-to-write").arg(1).to_owned()).await;
+    let went = spend(&budgets, &limits, 100).await;
+    assert!(went > 20 && went <= 30, "each its share: {went}");
+    let () = redis.ask(&redis::cmd("CONFIG").arg("SET").arg("min-replicas-to-write").arg(0).to_owned()).await;
+    let back = Instant::now();
+    let mut more = 0;
+    while back.elapsed() < Duration::from_secs(12) {
+        more += spend(&budgets, &limits, 100).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(went + more <= 30, "{went} without redis, and {more} after");
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::Notify;
 
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
@@ -30,6 +31,8 @@ pub(super) type Landing = Result<Observation, LookError>;
 const READ_PATIENCE: Duration = Duration::from_secs(5);
 /// The most jobs held here because the store did not take them, about 1 kB each.
 const OWED_MAX: usize = 10_000;
+/// How long until they are offered to it again.
+const OFFER_AGAIN: Duration = Duration::from_secs(2);
 
 /// Takes observations in.
 #[derive(Debug)]
@@ -42,6 +45,8 @@ pub(super) struct Ingest {
     /// What was told though the store did not take it: part of what is held until it does, so that nothing told is taken back.
     owed: Mutex<HashMap<JobKey, Observation>>,
     lower: LowerVersions,
+    /// Wakes whoever offers it to the store again.
+    owes: Notify,
 }
 
 /// Waits for a store to be read, as long as a caller can wait for it.
@@ -57,8 +62,8 @@ impl Ingest {
         following: Arc<Following>,
         feeds: Arc<Feeds>,
     ) -> Self {
-        let (store_failing, owed) = (LimitedWarning::default(), Mutex::default());
-        Self { store, turns, following, feeds, store_failing, owed, lower: LowerVersions::default() }
+        let (store_failing, owed, owes) = (LimitedWarning::default(), Mutex::default(), Notify::new());
+        Self { store, turns, following, feeds, store_failing, owed, lower: LowerVersions::default(), owes }
     }
 
     /// Takes in what came of looking at one job in one turn, which it ends: keeps it before it is told.
@@ -212,6 +217,44 @@ impl Ingest {
             owed.remove(&key);
         }
         owed.insert(new.job.key.clone(), new.clone());
+        drop(owed);
+        self.owes.notify_one();
+    }
+
+    /// Offers what the store did not take to it again, until it does, for ever.
+    pub(super) async fn offer_owed(&self) {
+        loop {
+            while self.owed().is_empty() {
+                self.owes.notified().await;
+            }
+            tokio::time::sleep(OFFER_AGAIN).await;
+            let keys: Vec<JobKey> = self.owed().keys().cloned().collect();
+            for key in keys {
+                if !self.offer(&key).await {
+                    // It still fails: no need to try all of them.
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Offers one job to the store again. False when the store does not take anything.
+    async fn offer(&self, key: &JobKey) -> bool {
+        let Some(offered) = self.owed().get(key).cloned() else { return true };
+        let Some(kept) = self.tolerate(patient(self.store.keep(offered.clone())).await) else { return false };
+        {
+            let mut owed = self.owed();
+            if owed.get(key) == Some(&offered) {
+                owed.remove(key);
+            }
+        }
+        if let Kept::Older(held) = kept
+            && held != offered
+        {
+            // The store has learned better meanwhile: those who were told otherwise are told.
+            self.hear(&held, true);
+        }
+        true
     }
 
     /// Takes a store's failure as a miss, with one rate-limited warning.

@@ -65,8 +65,15 @@ impl Drop for Listening<'_> {
     }
 }
 
-/// Hears other replicas until `stop` is cancelled.
+/// Hears other replicas until `stop` is cancelled, and beside offers the store what it did not take.
 pub(super) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
+    tokio::select! {
+        () = listen(&inner, stop) => {}
+        () = inner.ingest.offer_owed() => {}
+    }
+}
+
+async fn listen(inner: &Arc<Inner>, stop: CancellationToken) {
     let mut tracked = BTreeSet::new();
     let mut gaps = 0_u32;
     loop {

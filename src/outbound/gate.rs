@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use self::shared::{Share, SharedBudget, Taken};
+use self::shared::{SharedBudget, Taken};
 use self::state::{State, Step};
 use crate::domain::id::SourceName;
 use crate::domain::source::{BudgetUse, SourceHealth};
@@ -96,14 +96,13 @@ pub struct Gate {
     state: Mutex<State>,
     /// Asked after the gate's own budget, where replicas share one.
     shared: Option<Arc<dyn SharedBudget>>,
-    share: Mutex<Share>,
 }
 
 impl Gate {
     /// An open gate for the source called `name`, whose budget is shared with other replicas if there is a `shared` one.
     pub fn new(name: SourceName, limits: Limits, shared: Option<Arc<dyn SharedBudget>>) -> Arc<Self> {
         let state = Mutex::new(State::new(&limits));
-        Arc::new(Self { name, epoch: Instant::now(), state, shared, share: Mutex::default() })
+        Arc::new(Self { name, epoch: Instant::now(), state, shared })
     }
 
     /// Waits for the turn of one call, at most `patience` and the limits' `max_wait`.
@@ -189,34 +188,15 @@ impl Gate {
         let Some(shared) = &self.shared else { return Ok(None) };
         loop {
             let limits = self.limits();
-            let taken = shared.take(&limits).await;
-            let now = Instant::now();
-            let wait = {
-                let since = self.since(now);
-                let mut share = self.share.lock().unwrap_or_else(PoisonError::into_inner);
-                match taken {
-                    Taken::Go { slot, left } => {
-                        share.take(since);
-                        share.told(since, left);
-                        return Ok(Some(slot));
-                    }
-                    Taken::Away(replicas) => {
-                        let wait = share.wait(since, &limits, replicas);
-                        if wait.is_zero() {
-                            share.take(since);
-                            return Ok(None);
-                        }
-                        wait
-                    }
-                    Taken::Wait(wait) => wait,
-                    Taken::Paused(pause) => {
-                        drop(share);
-                        self.pause_here(pause);
-                        return Err(Refusal::Throttled(pause));
-                    }
+            let wait = match shared.take(&limits).await {
+                Taken::Go(slot) => return Ok(slot),
+                Taken::Wait(wait) => wait,
+                Taken::Paused(pause) => {
+                    self.pause_here(pause);
+                    return Err(Refusal::Throttled(pause));
                 }
             };
-            if now + wait > give_up {
+            if Instant::now() + wait > give_up {
                 return Err(Refusal::Throttled(wait.max(SLOT_WAIT)));
             }
             tokio::time::sleep(wait).await;
@@ -276,11 +256,17 @@ impl Gate {
                 per_hour: state.limits.per_hour,
                 concurrency: state.limits.concurrency,
                 in_flight: state.in_flight,
-                left_this_hour: state.hour.left(now),
+                left_this_hour: self.left_this_hour(now, &state),
             },
             closed_for: state.closed_for(now),
             breaker_open: state.breaker.is_open(),
         }
+    }
+
+    /// What is left of the hour for all replicas, and for this one by its own count.
+    fn left_this_hour(&self, now: Duration, state: &State) -> u32 {
+        let own = state.hour.left(now);
+        self.shared.as_ref().map_or(own, |shared| shared.left(&state.limits).min(own))
     }
 
     fn limits(&self) -> Limits {

@@ -10,6 +10,7 @@ mod feed;
 mod keys;
 mod ledger;
 mod link;
+mod repair;
 mod scripts;
 mod seal;
 mod store;
@@ -38,6 +39,7 @@ use dating::Dating;
 use feed::Inbox;
 use keys::Keys;
 use link::Link;
+use repair::Repair;
 use seal::Sealer;
 pub use store::RedisStore;
 pub use topology::{BadAddress, Mode};
@@ -93,6 +95,10 @@ struct Shared {
     held: turns::Held,
     /// How the times of records are written and read.
     dating: Dating,
+    /// What there is to reconcile.
+    repair: Repair,
+    /// The budgets that are kept in step with the other replicas.
+    budgets: budget::Budgets,
     /// How many replicas there are, by what was last known. At least 1.
     replicas: AtomicU32,
     /// Commands that nobody waits for.
@@ -130,6 +136,8 @@ impl Tier {
             inbox: Inbox::default(),
             held: turns::Held::default(),
             replicas: AtomicU32::new(1),
+            budgets: budget::Budgets::default(),
+            repair: Repair::default(),
             dating: Dating::new(clock),
             later,
             queue: AsyncMutex::new(queue),
@@ -151,11 +159,13 @@ impl Tier {
 
     /// The budget of one source.
     pub fn budget(&self, source: &SourceName) -> Arc<dyn SharedBudget> {
-        Arc::new(RedisBudget::new(Arc::clone(&self.shared), source))
+        let budget = Arc::new(RedisBudget::new(Arc::clone(&self.shared), source));
+        self.shared.budgets.add(&budget);
+        budget
     }
 
-    /// Keeps the tier alive until `stop` is cancelled: says that this replica is there, listens for hints, gives back
-    /// slots, and writes back what the tier has lost. Then takes its leave.
+    /// Keeps the tier alive until `stop` is cancelled: says that this replica is there, listens for hints, gives back slots,
+    /// keeps the budgets in step, and reconciles the jobs after an outage. Then takes its leave.
     pub async fn run(self, stop: CancellationToken) {
         if !self.store.is_sealed() {
             tracing::warn!(
@@ -163,10 +173,12 @@ impl Tier {
             );
         }
         let listening = feed::listen(&self.shared, &self.store);
-        let beating = beat::beat(&self.shared, &self.store);
+        let beating = beat::beat(&self.shared);
+        let repairing = repair::run(&self.shared, &self.store);
+        let budgets = budget::keep_in_step(&self.shared);
         tokio::select! {
             () = stop.cancelled() => {}
-            () = async { tokio::join!(listening, beating, self.shared.work_off()); } => {}
+            () = async { tokio::join!(listening, beating, repairing, budgets, self.shared.work_off()); } => {}
         }
         beat::leave(&self.shared).await;
     }

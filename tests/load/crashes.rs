@@ -21,8 +21,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::{Parser as _, ValueEnum};
 use support::crashes;
+use support::loops::disagreements::Outage;
 use support::loops::outages::Blow;
-use support::loops::{Outcome, kills, outages, stops};
+use support::loops::{Outcome, clock_steps, disagreements, kills, outages, stops};
 
 #[derive(Debug, clap::Parser)]
 struct Arguments {
@@ -53,6 +54,18 @@ enum Loop {
     RedisEmpty,
     /// A Redis without memory for anything, for a moment
     RedisEvict,
+    /// Replicas that learn different things while Redis is killed, and a budget that they share
+    DisagreeKill,
+    /// The same while it is stopped
+    DisagreeStop,
+    /// The same around FLUSHALL
+    DisagreeFlush,
+    /// The same while it takes no writes
+    DisagreeReadOnly,
+    /// The same while it has no memory left
+    DisagreeMemory,
+    /// The system clock of a process set by an hour or a day, again and again
+    ClockSteps,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -78,6 +91,12 @@ fn main() -> anyhow::Result<()> {
             Loop::RedisFlush => outages::run(Blow::Flush, times, progress).await,
             Loop::RedisEmpty => outages::run(Blow::Empty, times, progress).await,
             Loop::RedisEvict => outages::run(Blow::Evict, times, progress).await,
+            Loop::DisagreeKill => disagreements::run(Outage::Kill, times, progress).await,
+            Loop::DisagreeStop => disagreements::run(Outage::Stop, times, progress).await,
+            Loop::DisagreeFlush => disagreements::run(Outage::Flush, times, progress).await,
+            Loop::DisagreeReadOnly => disagreements::run(Outage::ReadOnly, times, progress).await,
+            Loop::ClockSteps => clock_steps::run(times, progress).await,
+            Loop::DisagreeMemory => disagreements::run(Outage::OutOfMemory, times, progress).await,
         }
     });
     // What the last look of all found.

@@ -1,6 +1,12 @@
 //! Whole processes, stopped and killed again and again under load, and what came of it: the parts that the loops share.
 //! `cargo bench --bench crashes` runs them at full size, the suite a few turns of each.
 
+#[cfg_attr(
+    test,
+    expect(dead_code, reason = "only the benches run it: a machine of the suite may have no libfaketime")
+)]
+pub(crate) mod clock_steps;
+pub(crate) mod disagreements;
 pub(crate) mod kills;
 pub(crate) mod outages;
 pub(crate) mod stops;

@@ -1,51 +1,71 @@
-//! Says once a second that this replica is there, and learns how many others are; notices that Redis was emptied, and
-//! writes back what it lost; and says at start what about this Redis is not as it should be.
+//! Says once a second that this replica is there, and learns how many others are; notices that Redis was away or was emptied,
+//! and has it repaired; and says at start what about this Redis is not as it should be.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use redis::Value;
 
-use super::store::RedisStore;
 use super::{Shared, counts};
 
 /// How often, and how long until a replica is missed that does not.
 const EVERY: Duration = Duration::from_secs(1);
 const MISSED_AFTER: &[u8] = b"5000";
+/// The replicas are as many as were there in one of so many beats: after an outage the first to be back finds the others
+/// missing, and a share that is too large costs more than one that is too small for a while.
+const REMEMBERED: usize = 10;
 /// The oldest server that this was written for.
 const OLDEST: (u32, u32) = (6, 0);
 
+/// How many replicas there were in the last beats that were answered.
+#[derive(Debug, Default)]
+struct Replicas(VecDeque<u32>);
+
+impl Replicas {
+    /// Takes in how many were there, and says how many to count with.
+    fn count(&mut self, there: u32) -> u32 {
+        self.0.push_back(there);
+        if self.0.len() > REMEMBERED {
+            self.0.pop_front();
+        }
+        self.0.iter().copied().max().unwrap_or(1).max(1)
+    }
+}
+
 /// Beats for ever.
-pub(super) async fn beat(shared: &Arc<Shared>, store: &Arc<RedisStore>) {
+pub(super) async fn beat(shared: &Arc<Shared>) {
     let mut born: Option<String> = None;
+    let mut replicas = Replicas::default();
+    let mut every = tokio::time::interval(EVERY);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
+        every.tick().await;
         let [members, mark] = shared.keys.members();
         let channel = shared.keys.feed();
         let fresh = format!("{:016x}", fastrand::u64(..));
         let arguments: [&[u8]; 4] =
             [shared.owner.as_bytes(), MISSED_AFTER, fresh.as_bytes(), channel.as_bytes()];
         let link = &shared.link;
-        let sent = shared.dating.now();
+        let (sent, faults) = (shared.dating.now(), link.faults());
         let beat =
             link.probe::<(String, String, i64)>(&link.scripts.beat, &[&members, &mark], &arguments).await;
-        if let Ok((count, mark, server_us)) = beat {
-            shared.dating.measure(sent, server_us);
-            shared.replicas.store(count.parse().unwrap_or(1).max(1), Ordering::Relaxed);
-            let emptied = born.as_ref().is_some_and(|born| *born != mark);
-            if emptied {
-                counts::add(&link.counts.emptied);
-                tracing::warn!(
-                    "redis has been emptied; what this process holds of ended and of tracked jobs is written back"
-                );
-            }
-            if born.as_ref() != Some(&mark) {
-                look_at_server(shared).await;
-                born = Some(mark);
-            }
-            store.write_back(emptied).await;
+        let Ok((count, mark, server_us)) = beat else { continue };
+        shared.dating.measure(sent, server_us);
+        shared.replicas.store(replicas.count(count.parse().unwrap_or(1)), Ordering::Relaxed);
+        let emptied = born.as_ref().is_some_and(|born| *born != mark);
+        if emptied {
+            counts::add(&link.counts.emptied);
+            tracing::warn!(
+                "redis has been emptied; what this process holds of ended and of tracked jobs is written back"
+            );
         }
-        tokio::time::sleep(EVERY).await;
+        shared.repair.request(faults, emptied);
+        if born.as_ref() != Some(&mark) {
+            look_at_server(shared).await;
+            born = Some(mark);
+        }
     }
 }
 
@@ -97,4 +117,19 @@ fn collect(value: &Value, text: &mut String) {
         _ => {}
     }
     text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replicas_that_are_not_back_yet_are_counted_and_dead_ones_forgotten() {
+        let mut replicas = Replicas::default();
+        assert_eq!(replicas.count(3), 3);
+        assert_eq!(replicas.count(1), 3, "the first one back");
+        assert_eq!(replicas.count(4), 4);
+        let later: Vec<u32> = (0..REMEMBERED).map(|_| replicas.count(2)).collect();
+        assert_eq!((later.first(), later.last()), (Some(&4), Some(&2)));
+    }
 }

@@ -1,73 +1,288 @@
 //! The budget of one source, counted where all replicas see it: exact over any second and any hour, by the server's clock.
+//!
+//! Each replica learns once a second of all calls, and reports those that it made while the server was away. So the common
+//! count can be restored after it was lost (emptied, restored from an older state, or past a step of the server's clock):
+//! it has a mark, and whoever finds another mark than before puts back what it knows of before calling again.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use tokio::time::Instant;
+
+use super::link::Away;
 use super::{Shared, counts};
 use crate::domain::id::SourceName;
 use crate::outbound::gate::Limits;
-use crate::outbound::gate::shared::{SharedBudget, Taken};
+use crate::outbound::gate::shared::{SharedBudget, Taken, Window};
 use crate::ports::BoxFuture;
 
 /// A slot is free by itself after this long, if its replica died with it. Longer than any call.
 const SLOT_MS: &[u8] = b"120000";
 /// How soon to ask again when all slots are taken.
 const SLOT_WAIT: Duration = Duration::from_millis(25);
+/// How often a replica learns of the calls of the others.
+const EVERY: Duration = Duration::from_secs(1);
+/// A common count that began less than this ago may lack what others still have to put back.
+const YOUNG: Duration = Duration::from_secs(5);
+/// How often a call is tried that meets another common count each time.
+const TRIES: usize = 3;
 
 /// The shared budget of one source.
 #[derive(Debug)]
 pub struct RedisBudget {
     shared: Arc<Shared>,
-    names: [String; 3],
+    /// The calls, the slots, the pause, and what is known of the count.
+    names: [String; 4],
+    began: Instant,
+    known: Mutex<Known>,
+    /// Held by whoever synchronises.
+    syncing: tokio::sync::Mutex<()>,
+}
+
+/// What this replica knows of the common count.
+#[derive(Debug, Default)]
+struct Known {
+    /// The mark of the count; empty until it was met.
+    mark: String,
+    window: Window,
+}
+
+/// The budgets of this process, each for as long as its source is there.
+#[derive(Debug, Default)]
+pub(super) struct Budgets(Mutex<Vec<Weak<RedisBudget>>>);
+
+impl Budgets {
+    pub(super) fn add(&self, budget: &Arc<RedisBudget>) {
+        self.lock().push(Arc::downgrade(budget));
+    }
+
+    fn all(&self) -> Vec<Arc<RedisBudget>> {
+        let mut budgets = self.lock();
+        budgets.retain(|budget| budget.strong_count() > 0);
+        budgets.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<RedisBudget>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Synchronises all budgets once a second, for ever.
+pub(super) async fn keep_in_step(shared: &Arc<Shared>) {
+    loop {
+        join_all(shared.budgets.all().iter().map(async |budget| budget.sync(None).await.ok())).await;
+        tokio::time::sleep(EVERY).await;
+    }
 }
 
 impl RedisBudget {
     pub(super) fn new(shared: Arc<Shared>, source: &SourceName) -> Self {
         let names = shared.keys.budget(source);
-        Self { shared, names }
+        Self {
+            shared,
+            names,
+            began: Instant::now(),
+            known: Mutex::default(),
+            syncing: tokio::sync::Mutex::default(),
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn replicas(&self) -> u32 {
+        self.shared.replicas.load(Ordering::Relaxed)
+    }
+
+    /// Learns of the calls of all replicas, reports those that are not in the common count, and puts back what that has lost.
+    ///
+    /// With `unlike`, only if the count that is known is still that one.
+    async fn sync(&self, unlike: Option<&str>) -> Result<(), Away> {
+        let _one = self.syncing.lock().await;
+        if unlike.is_some_and(|mark| self.known().mark != mark) {
+            return Ok(());
+        }
+        let outcome = self.sync_once().await;
+        if outcome.is_err() {
+            let now = self.now();
+            self.known().window.go_alone(now);
+        }
+        outcome
+    }
+
+    async fn sync_once(&self) -> Result<(), Away> {
+        let [calls, _, _, meta] = self.names.each_ref().map(String::as_str);
+        let link = &self.shared.link;
+        let sent = self.now();
+        let (mark, sequence, unreported, sure) = {
+            let known = self.known();
+            let window = &known.window;
+            let sure = window.sure(sent);
+            (
+                known.mark.clone(),
+                window.sequence().unwrap_or(0).to_string(),
+                window.unreported(),
+                sure.to_string(),
+            )
+        };
+        let fresh = format!("{:016x}", fastrand::u64(..));
+        let mut arguments: Vec<Vec<u8>> = [mark.as_str(), &sequence, &sure, &fresh, &self.shared.owner]
+            .map(|text| text.as_bytes().to_vec())
+            .into();
+        for call in &unreported {
+            arguments.push(micros(sent.saturating_sub(*call)).into_bytes());
+            // Its name: one that was reported without our hearing of it is not counted twice.
+            arguments.push(call.as_nanos().to_string().into_bytes());
+        }
+        let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
+        let said =
+            link.run::<(String, u64, u64, u32)>(&link.scripts.sync, &[calls, meta], &arguments).await?;
+        let (found, sequence, age_ms, counted) = said;
+        let restore = {
+            let now = self.now();
+            let mut known = self.known();
+            known.window.reported(&unreported);
+            let restore = if found == mark {
+                known.window.told(now, sequence, unreported.len());
+                None
+            } else if mark.is_empty() {
+                let unknown = counted.saturating_sub(u32::try_from(unreported.len()).unwrap_or(u32::MAX));
+                known.window.begin(now, sequence, unknown);
+                known.mark.clone_from(&found);
+                None
+            } else {
+                Some(known.window.newest_first(now))
+            };
+            match YOUNG.checked_sub(Duration::from_millis(age_ms)) {
+                Some(still) => known.window.is_young(now, still),
+                None => known.window.is_back(now),
+            }
+            restore
+        };
+        let Some(restore) = restore else { return Ok(()) };
+        let now = self.now();
+        let mut arguments: Vec<Vec<u8>> =
+            vec![found.clone().into_bytes(), self.shared.owner.clone().into_bytes()];
+        for calls in &restore {
+            arguments.push(micros(now.saturating_sub(calls.at)).into_bytes());
+            arguments.push(calls.count.to_string().into_bytes());
+        }
+        let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
+        let (sequence, newer, put) =
+            link.run::<(u64, u32, u32)>(&link.scripts.restore, &[calls, meta], &arguments).await?;
+        let now = self.now();
+        let mut known = self.known();
+        known.mark = found;
+        known.window.begin(now, sequence, newer);
+        known.window.go_alone(now);
+        known.window.is_back(now);
+        drop(known);
+        tracing::warn!(
+            calls = put,
+            "the common count of calls was lost; what this process knows of it was put back"
+        );
+        Ok(())
+    }
+
+    /// Asks the common count for one call: 0 and nothing | 1 and ms to wait | 2 and ms of the pause | 3 for no free slot | 4
+    /// for another count than the one that is known.
+    async fn ask(&self, limits: &Limits, slot: &str, mark: &str) -> Result<(i64, u64), Away> {
+        let [per_second, per_hour, concurrency] =
+            [limits.per_second, limits.per_hour, limits.concurrency].map(|limit| limit.max(1).to_string());
+        let arguments: [&[u8]; 6] = [
+            per_second.as_bytes(),
+            per_hour.as_bytes(),
+            concurrency.as_bytes(),
+            slot.as_bytes(),
+            SLOT_MS,
+            mark.as_bytes(),
+        ];
+        let (link, names) = (&self.shared.link, self.names.each_ref().map(String::as_str));
+        let (code, value) = link.run::<(i64, u64)>(&link.scripts.take, &names, &arguments).await?;
+        if code == 0 {
+            let now = self.now();
+            self.known().window.told(now, value, 0);
+        }
+        Ok((code, value))
+    }
+
+    async fn take_one(&self, limits: &Limits) -> Taken {
+        let slot = format!("{}{:016x}", self.shared.owner, fastrand::u64(..));
+        for _ in 0..TRIES {
+            let (at, mark) = {
+                let (now, mut known) = (self.now(), self.known());
+                let wait = known.window.wait(now, limits, self.replicas());
+                if !wait.is_zero() {
+                    return Taken::Wait(wait);
+                }
+                known.window.take(now);
+                (now, known.mark.clone())
+            };
+            let asked = self.ask(limits, &slot, &mark).await;
+            if !matches!(asked, Ok((0, _))) {
+                self.known().window.untake(at);
+            }
+            match asked {
+                Ok((0, _)) => return Taken::Go(Some(slot)),
+                Ok((1, wait)) => return Taken::Wait(Duration::from_millis(wait.max(1))),
+                Ok((2, pause)) => return Taken::Paused(Duration::from_millis(pause)),
+                Ok((4, _)) => {
+                    if self.sync(Some(&mark)).await.is_err() {
+                        return self.take_alone(limits);
+                    }
+                }
+                Ok(_) => return Taken::Wait(SLOT_WAIT),
+                Err(_) => return self.take_alone(limits),
+            }
+        }
+        Taken::Wait(SLOT_WAIT)
+    }
+
+    /// Takes a call out of this replica's share, because the common count is out of reach.
+    fn take_alone(&self, limits: &Limits) -> Taken {
+        counts::add(&self.shared.link.counts.own_share);
+        let now = self.now();
+        let mut known = self.known();
+        known.window.go_alone(now);
+        let wait = known.window.wait(now, limits, self.replicas());
+        if wait.is_zero() {
+            known.window.take_alone(now);
+            return Taken::Go(None);
+        }
+        Taken::Wait(wait)
     }
 }
 
 impl SharedBudget for RedisBudget {
     fn take<'a>(&'a self, limits: &'a Limits) -> BoxFuture<'a, Taken> {
-        Box::pin(async move {
-            let link = &self.shared.link;
-            let [per_second, per_hour, concurrency] =
-                [limits.per_second, limits.per_hour, limits.concurrency]
-                    .map(|limit| limit.max(1).to_string());
-            let slot = format!("{}{:016x}", self.shared.owner, fastrand::u64(..));
-            let arguments: [&[u8]; 5] = [
-                per_second.as_bytes(),
-                per_hour.as_bytes(),
-                concurrency.as_bytes(),
-                slot.as_bytes(),
-                SLOT_MS,
-            ];
-            let names = self.names.each_ref().map(String::as_str);
-            match link.run::<(i64, u64)>(&link.scripts.take, &names, &arguments).await {
-                Ok((0, left)) => Taken::Go { slot, left: u32::try_from(left).unwrap_or(u32::MAX) },
-                Ok((1, wait)) => Taken::Wait(Duration::from_millis(wait.max(1))),
-                Ok((2, pause)) => Taken::Paused(Duration::from_millis(pause)),
-                Ok(_) => Taken::Wait(SLOT_WAIT),
-                Err(_) => {
-                    counts::add(&link.counts.own_share);
-                    Taken::Away(self.shared.replicas.load(Ordering::Relaxed))
-                }
-            }
-        })
+        Box::pin(self.take_one(limits))
+    }
+
+    fn left(&self, limits: &Limits) -> u32 {
+        self.known().window.left(self.now(), limits.per_hour)
     }
 
     fn give_back(&self, slot: String) {
-        let [_, slots, _] = &self.names;
+        let [_, slots, _, _] = &self.names;
         self.shared.later(redis::cmd("ZREM").arg(slots).arg(slot).to_owned());
     }
 
     fn pause(&self, pause: Duration) {
-        let [_, _, name] = &self.names;
+        let [_, _, name, _] = &self.names;
         let millis = super::scripts::millis(pause);
         let mut command = redis::cmd("EVAL");
         command.arg(self.shared.link.scripts.pause.code).arg(1).arg(name).arg(millis);
         self.shared.later(command);
     }
+}
+
+fn micros(span: Duration) -> String {
+    span.as_micros().to_string()
 }

@@ -9,6 +9,8 @@ use crate::ports::tier::TierHealth;
 pub(super) struct Counts {
     pub(super) connections: AtomicU64,
     pub(super) emptied: AtomicU64,
+    /// Commands that were not done, for whatever reason.
+    pub(super) faults: AtomicU64,
     pub(super) takeovers: AtomicU64,
     pub(super) fence_refusals: AtomicU64,
     pub(super) own_share: AtomicU64,

@@ -76,7 +76,7 @@ impl Inbox {
         }
     }
 
-    fn put(&self, hint: Hint) {
+    pub(super) fn put(&self, hint: Hint) {
         let mut state = self.lock();
         state.counts.hints += 1;
         if state.hints.len() < WAITING_MAX {

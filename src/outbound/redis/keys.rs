@@ -47,9 +47,9 @@ impl Keys {
         [format!("{}:{{members}}", self.prefix), format!("{}:{{members}}:born", self.prefix)]
     }
 
-    /// The calls to a source, its calls under way, and its pause.
-    pub(super) fn budget(&self, source: &SourceName) -> [String; 3] {
+    /// The calls to a source, its calls under way, its pause, and what is known of the count of its calls.
+    pub(super) fn budget(&self, source: &SourceName) -> [String; 4] {
         let base = format!("{}:{{budget/{}}}", self.prefix, source.as_str());
-        [format!("{base}:calls"), format!("{base}:slots"), format!("{base}:pause")]
+        ["calls", "slots", "pause", "count"].map(|part| format!("{base}:{part}"))
     }
 }

@@ -85,6 +85,11 @@ impl Link {
         }
     }
 
+    /// How many commands have failed since the start: more than before means that there was an outage, however short.
+    pub(super) fn faults(&self) -> u64 {
+        self.counts.faults.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     /// Says whether Redis is left alone just now.
     pub(super) fn is_open(&self) -> bool {
         self.breaker().is_open()
@@ -200,8 +205,14 @@ impl Link {
                 return Ok(value);
             }
             // So late that it was this process which stood still: that says nothing of Redis.
-            Err(_) if trial.began.elapsed() > trial.link.timeout * 2 + LATE => return Err(Away::Slow),
-            Err(_) => Away::Slow,
+            Err(_) if trial.began.elapsed() > trial.link.timeout * 2 + LATE => {
+                trial.failed();
+                return Err(Away::Slow);
+            }
+            Err(_) => {
+                trial.failed();
+                Away::Slow
+            }
             Ok(Err((error, _))) => {
                 // A server's code alone: the text beside it may repeat what was sent.
                 let said = if error.is_io_error() {
@@ -210,6 +221,7 @@ impl Link {
                     error.code().map_or_else(|| error.category().to_owned(), ToOwned::to_owned)
                 };
                 let away = Away::Failed(said);
+                trial.failed();
                 if !is_trouble(&error) {
                     trial.ended(None);
                     return Err(away);
@@ -288,6 +300,10 @@ struct Trial<'a> {
 impl<'a> Trial<'a> {
     fn new(link: &'a Link, decides: bool) -> Self {
         Self { link, decides, ended: false, began: Instant::now() }
+    }
+
+    fn failed(&self) {
+        add(&self.link.counts.faults);
     }
 
     fn ended(mut self, trouble: Option<&Away>) {

@@ -34,6 +34,8 @@ pub(super) struct Scripts {
     pub(super) keep: Script,
     pub(super) missing: Script,
     pub(super) take: Script,
+    pub(super) sync: Script,
+    pub(super) restore: Script,
     pub(super) pause: Script,
     pub(super) beat: Script,
 }
@@ -47,6 +49,8 @@ impl Default for Scripts {
             keep: Script::new(KEEP),
             missing: Script::new(MISSING),
             take: Script::new(TAKE),
+            sync: Script::new(SYNC),
+            restore: Script::new(RESTORE),
             pause: Script::new(PAUSE),
             beat: Script::new(BEAT),
         }
@@ -91,20 +95,21 @@ end",
 }
 
 /// KEYS job. ARGV owner, lease ms, "w" within ms | "a" after n | "-". Gives 0, the epoch, and 1 where
-/// another's turn had run out | 1, ms left and n | 2.
+/// another's turn had run out | 1, ms left and n | 2. After a step of the server's clock back a turn that would last for
+/// longer than any does is over, and what was kept in the future was not kept lately.
 const CLAIM: &str = "
 local t = redis.call('TIME')
 local us = t[1] * 1000000 + t[2]
 local h = redis.call('HMGET', KEYS[1], 'n', 'o', 'e', 'x')
 local n = tonumber(h[1] or '0')
-if ARGV[3] == 'w' and n > 0 and us - n < tonumber(ARGV[4]) * 1000 then return {2, '0', '0'} end
+if ARGV[3] == 'w' and n > 0 and n <= us and us - n < tonumber(ARGV[4]) * 1000 then return {2, '0', '0'} end
 if ARGV[3] == 'a' and n > tonumber(ARGV[4]) then return {2, '0', '0'} end
 local x = tonumber(h[4] or '0')
-if h[2] and h[2] ~= ARGV[1] and x > us then
+local lease = tonumber(ARGV[2])
+if h[2] and h[2] ~= ARGV[1] and x > us and x <= us + lease * 2000 then
   return {1, string.format('%.0f', math.ceil((x - us) / 1000)), string.format('%.0f', n)}
 end
 local e = string.format('%.0f', math.max(us, tonumber(h[3] or '0') + 1))
-local lease = tonumber(ARGV[2])
 redis.call('HSET', KEYS[1], 'o', ARGV[1], 'e', e, 'x', string.format('%.0f', us + lease * 1000))
 if redis.call('PTTL', KEYS[1]) < lease * 2 then redis.call('PEXPIRE', KEYS[1], lease * 2) end
 return {0, e, (h[2] and h[2] ~= ARGV[1]) and '1' or '0'}";
@@ -146,13 +151,15 @@ redis.call('HSET', KEYS[1], 'm', string.format('%.0f', us))
 return kept(ARGV[3], 'r', ARGV[4], ARGV[5])"
 );
 
-/// KEYS calls, slots, pause. ARGV per second, per hour, concurrency, this call, ms until its slot is free by itself.
-/// Gives 0 and what is left of the hour | 1 and ms to wait | 2 and ms of the pause | 3 for no free slot.
+/// KEYS calls, slots, pause, meta. ARGV per second, per hour, concurrency, this call, ms until its slot is free by itself, the
+/// mark of the count that is known. Gives 0 and how many calls were ever counted | 1 and ms to wait | 2 and ms of the pause |
+/// 3 for no free slot | 4 for another count than that.
 const TAKE: &str = "
 local t = redis.call('TIME')
 local us = t[1] * 1000000 + t[2]
 local p = redis.call('PTTL', KEYS[3])
 if p > 0 then return {2, p} end
+if redis.call('HGET', KEYS[4], 'mark') ~= ARGV[6] then return {4, 0} end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', us - 3600000000))
 local function wait(limit, window)
   local from = '(' .. string.format('%.0f', us - window)
@@ -163,13 +170,68 @@ local function wait(limit, window)
 end
 local w = math.max(wait(tonumber(ARGV[1]), 1000000), wait(tonumber(ARGV[2]), 3600000000))
 if w > 0 then return {1, math.ceil(w / 1000)} end
+local free = string.format('%.0f', us + tonumber(ARGV[5]) * 1000)
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', us))
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '(' .. free, '+inf')
 if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[3]) then return {3, 0} end
-redis.call('ZADD', KEYS[2], string.format('%.0f', us + tonumber(ARGV[5]) * 1000), ARGV[4])
+redis.call('ZADD', KEYS[2], free, ARGV[4])
 redis.call('PEXPIRE', KEYS[2], ARGV[5])
 redis.call('ZADD', KEYS[1], string.format('%.0f', us), ARGV[4])
 redis.call('PEXPIRE', KEYS[1], 3600000)
-return {0, math.max(0, tonumber(ARGV[2]) - redis.call('ZCARD', KEYS[1]))}";
+return {0, redis.call('HINCRBY', KEYS[4], 'seq', 1)}";
+
+/// KEYS calls, meta. ARGV the mark that is known or nothing, how many calls were known to be ever counted, how many of the
+/// hour surely are, a mark for a new count, this replica; then for each call that it made alone how long ago in
+/// microseconds, and its name. Gives the mark, how many calls were ever counted, the age of the count in ms, and the calls
+/// of the hour. A count that has less than it had is a new one. After a step of the server's clock back, calls from the
+/// future count as made now.
+const SYNC: &str = "
+local t = redis.call('TIME')
+local us = t[1] * 1000000 + t[2]
+local now = string.format('%.0f', us)
+local h = redis.call('HMGET', KEYS[2], 'mark', 'seq', 'born')
+local mark, seq, born = h[1], tonumber(h[2] or '0'), tonumber(h[3] or '0')
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf')) do
+  redis.call('ZADD', KEYS[1], now, name)
+end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', us - 3600000000))
+local counted = redis.call('ZCARD', KEYS[1])
+local known = tonumber(ARGV[2])
+if not mark or (mark == ARGV[1] and (seq < known or counted < tonumber(ARGV[3]))) then
+  mark, seq, born = ARGV[4], math.max(seq, known), us
+end
+if born > us then born = us end
+for i = 6, #ARGV, 2 do
+  local at = string.format('%.0f', us - tonumber(ARGV[i]))
+  seq = seq + redis.call('ZADD', KEYS[1], 'NX', at, ARGV[5] .. ':' .. ARGV[i + 1])
+end
+redis.call('HSET', KEYS[2], 'mark', mark, 'seq', string.format('%.0f', seq), 'born', string.format('%.0f', born))
+redis.call('PEXPIRE', KEYS[2], 7200000)
+redis.call('PEXPIRE', KEYS[1], 3600000)
+return {mark, seq, math.floor((us - born) / 1000), redis.call('ZCARD', KEYS[1])}";
+
+/// KEYS calls, meta. ARGV the mark of the count, this replica; then the calls of the hour that it knows, the newest first: how
+/// long ago in microseconds, and how many. Puts back as many as the count lacks of those from before it began. Gives how many
+/// calls were ever counted, how many were made since the count began, and how many were put back.
+const RESTORE: &str = "
+local t = redis.call('TIME')
+local us = t[1] * 1000000 + t[2]
+local h = redis.call('HMGET', KEYS[2], 'mark', 'seq', 'born')
+if h[1] ~= ARGV[1] then return {tonumber(h[2] or '0'), 0, 0} end
+local born = tonumber(h[3])
+local hour = '(' .. string.format('%.0f', us - 3600000000)
+local need = -redis.call('ZCOUNT', KEYS[1], hour, string.format('%.0f', born))
+for i = 3, #ARGV, 2 do need = need + tonumber(ARGV[i + 1]) end
+local put = 0
+for i = 3, #ARGV, 2 do
+  local at = string.format('%.0f', math.min(us - tonumber(ARGV[i]), born))
+  for _ = 1, math.min(need - put, tonumber(ARGV[i + 1])) do
+    put = put + 1
+    redis.call('ZADD', KEYS[1], at, string.format('%s:%.0f:%d', ARGV[2], us, put))
+  end
+end
+redis.call('PEXPIRE', KEYS[1], 3600000)
+return {tonumber(h[2] or '0'), redis.call('ZCOUNT', KEYS[1], '(' .. string.format('%.0f', born), '+inf'), put}";
 
 /// KEYS pause. ARGV ms. A longer pause stays.
 const PAUSE: &str = "

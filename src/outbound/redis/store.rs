@@ -63,6 +63,17 @@ struct Record {
     strange: bool,
 }
 
+/// What came of comparing an end with what Redis holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reconciled {
+    /// Both say the same, or what Redis holds cannot be compared.
+    Same,
+    /// Redis has what this process holds now.
+    Pushed,
+    /// This process holds what Redis has now.
+    Pulled,
+}
+
 /// What became of a script that writes.
 enum Written {
     Done,
@@ -168,14 +179,36 @@ impl RedisStore {
         self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes what Redis does not have of the tracked jobs and of the ends; with `all`, every end held here, because Redis was emptied.
-    pub(super) async fn write_back(&self, all: bool) {
-        self.write_back_tracked(all).await;
-        if all {
-            for held in self.near.ended() {
-                self.write_later(&held);
+    /// Every ended job that this process holds, and those that Redis is to have though memory had no room for them.
+    pub(super) fn ended(&self) -> Vec<Observation> {
+        let mut ended = self.near.ended();
+        ended.extend(self.unwritten().values().cloned());
+        ended
+    }
+
+    /// Compares an end that this process holds with what Redis holds, and has the one that supersedes the other in both.
+    pub(super) async fn reconcile(&self, held: &Observation) -> Result<Reconciled, Away> {
+        let key = &held.job.key;
+        let Record { held: far, strange, .. } = self.read(key, Some(held)).await?;
+        match far {
+            _ if strange => Ok(Reconciled::Same),
+            Some(far) if far.job.says_the_same(&held.job) && far.rollbacks == held.rollbacks => {
+                Ok(Reconciled::Same)
+            }
+            Some(far) if far.supersedes(held) => {
+                self.unwritten().remove(key);
+                self.near.keep(far).await.ok();
+                Ok(Reconciled::Pulled)
+            }
+            Some(_) | None => {
+                self.share(held.clone(), Fence::Alone).await?;
+                Ok(Reconciled::Pushed)
             }
         }
+    }
+
+    /// Writes the ends that Redis does not have.
+    pub(super) async fn write_back(&self) {
         let waiting: Vec<Observation> = std::mem::take(&mut *self.unwritten()).into_values().collect();
         if waiting.is_empty() {
             return;
@@ -233,7 +266,9 @@ impl RedisStore {
                 self.shared.release(&key, fence).await;
                 return Ok(Some(self.hold(new, held).await));
             }
-            let changed = held.as_ref().is_none_or(|held| !held.job.says_the_same(&new.job)) || far.is_none();
+            // What the others read there counts too: it may be worse than what this process holds.
+            let differs = |held: &Observation| !held.job.says_the_same(&new.job);
+            let changed = held.as_ref().is_none_or(differs) || far.as_ref().is_none_or(differs);
             if changed {
                 self.index(&bytes).await?;
             }
@@ -431,7 +466,8 @@ impl JobStore for RedisStore {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            self.write_back(false).await;
+            self.write_back_tracked(false).await;
+            self.write_back().await;
             self.shared.work_off_rest().await;
         })
     }

@@ -46,7 +46,7 @@ fn an_expired_mindbridge_record_reads_as_what_was_last_seen() {
     let bytes = key_bytes(&key);
     let read_back = |body: serde_json::Value| {
         let sealed = seal(&bytes, &[LAYOUT; HEAD], body.to_string().as_bytes());
-        read(&key, &bytes, &sealed).unwrap()
+        read(&key, &bytes, &sealed, &Frame::plain(1)).unwrap().observation
     };
     let (asked, seen, changed) = ("2026-01-02T00:00:00Z", "2026-01-02T00:00:01Z", "2026-01-01T00:00:00Z");
     let cases = [

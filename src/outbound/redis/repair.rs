@@ -1,0 +1,90 @@
+//! Reconciles the jobs after an outage: what this process holds of ended jobs is compared with the shared records, and of two
+//! that differ the one that supersedes the other is the answer of all replicas from then on. So it does not matter which
+//! writes were refused or lost, nor to which replica an upstream said what.
+//!
+//! It has a task of its own, works in small batches with pauses in between, and holds nothing that memory does not hold
+//! anyway.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::Shared;
+use super::link::Away;
+use super::store::{Reconciled, RedisStore};
+use crate::ports::feed::{Done, Hint};
+
+/// Jobs compared at the same time, and the pause after them.
+const AT_ONCE: usize = 64;
+const PAUSE: Duration = Duration::from_millis(5);
+/// The shortest time from one whole comparison to the next: a Redis that fails now and then costs no more than this.
+const APART: Duration = Duration::from_secs(4);
+
+/// What there is to reconcile.
+#[derive(Debug, Default)]
+pub(super) struct Repair {
+    /// The failed commands up to which everything was compared.
+    seen: AtomicU64,
+    /// Everything is to be compared.
+    all: AtomicBool,
+    emptied: AtomicBool,
+    wake: Notify,
+}
+
+impl Repair {
+    /// Takes in that Redis answers, and how many commands had failed before it did.
+    pub(super) fn request(&self, faults: u64, emptied: bool) {
+        if self.seen.swap(faults, Ordering::Relaxed) != faults || emptied {
+            self.all.store(true, Ordering::Relaxed);
+        }
+        self.emptied.fetch_or(emptied, Ordering::Relaxed);
+        self.wake.notify_one();
+    }
+}
+
+/// Reconciles for ever, whenever Redis answers.
+pub(super) async fn run(shared: &Arc<Shared>, store: &Arc<RedisStore>) {
+    let mut last: Option<Instant> = None;
+    loop {
+        shared.repair.wake.notified().await;
+        store.write_back_tracked(shared.repair.emptied.swap(false, Ordering::Relaxed)).await;
+        let due = last.is_none_or(|last| last.elapsed() >= APART);
+        if due && shared.repair.all.swap(false, Ordering::Relaxed) {
+            last = Some(Instant::now());
+            if compare_all(shared, store).await.is_err() {
+                // Whatever is left is compared when Redis is back.
+                shared.repair.all.store(true, Ordering::Relaxed);
+            }
+        }
+        store.write_back().await;
+    }
+}
+
+/// Compares every ended job that this process holds.
+async fn compare_all(shared: &Arc<Shared>, store: &Arc<RedisStore>) -> Result<(), Away> {
+    let held = store.ended();
+    let (mut pushed, mut pulled) = (0_usize, 0_usize);
+    for some in held.chunks(AT_ONCE) {
+        let compared = join_all(some.iter().map(|held| store.reconcile(held))).await;
+        for (held, outcome) in some.iter().zip(compared) {
+            match outcome? {
+                Reconciled::Same => {}
+                Reconciled::Pushed => pushed += 1,
+                Reconciled::Pulled => {
+                    pulled += 1;
+                    // As if the other replica had said so just now: watchers and feeds are told.
+                    shared.inbox.put(Hint { key: held.job.key.clone(), what: Done::Changed });
+                }
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    if pushed + pulled > 0 {
+        tracing::info!(jobs = held.len(), pushed, pulled, "ended jobs were reconciled with redis");
+    }
+    Ok(())
+}

@@ -1,0 +1,140 @@
+//! A real process whose system clock is set again and again, an hour or a day forwards or back, while jobs end under load.
+//! It needs libfaketime.
+
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::future::{join, join_all};
+use jiff::{SignedDuration, Timestamp};
+use jobgate::outbound::system::SystemClock;
+use jobgate::ports::clock::Clock as _;
+use jobgate::simulator::{Addresses, MindBridgeJob, MindBridgeStep, Simulator};
+use serde_json::{Value, json};
+
+use super::super::process::Process;
+use super::super::scratch::Scratch;
+use super::super::server::{KEY, Setup, TOKEN, external};
+use super::{Outcome, Replica, ask, watched};
+
+const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+/// What the clock can be ahead by, in seconds.
+const OFFSETS: [i64; 5] = [0, 3_600, -3_600, 86_400, -86_400];
+/// Jobs of each kind in one turn.
+const JOBS: usize = 5;
+/// Of so many turns one begins with a restart.
+const RESTARTS: usize = 4;
+
+/// Sets the clock so many times.
+pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send + Sync) -> Outcome {
+    assert!(Path::new(LIBRARY).exists(), "{LIBRARY} is not there: install the package faketime");
+    let simulator = Simulator::start(Setup::default().scenario, Addresses::ephemeral()).await.unwrap();
+    let upstreams = simulator.handle();
+    let folder =
+        std::env::temp_dir().join(format!("jobgate-steps-{}-{:x}", std::process::id(), fastrand::u64(..)));
+    let rest = format!("store: {{ kind: embedded, path: \"{}\" }}", folder.display());
+    let setup = Setup { rest, ..Setup::default() };
+    let config = Scratch::new(&setup.yaml(&simulator.mindbridge_url(), &simulator.supermetrics_url()));
+    let clock = Scratch::new("+0");
+    let mut gateway = start(&config, &clock).await;
+    let (mut bad, mut checked, mut offset, mut restarts) = (Vec::new(), 0, 0, 0);
+    for turn in 0..times {
+        let ids: Vec<String> = (0..JOBS).map(|number| format!("t{turn}n{number}")).collect();
+        for id in &ids {
+            upstreams.add_job(MindBridgeJob::new(id, &[(0, "IN_PROGRESS")]));
+        }
+        let mut check = |when: &str, told: &[Value], state: &str, offset: i64, bad: &mut Vec<String>| {
+            checked += told.len();
+            let wrong = told.iter().filter(|one| is_wrong(one, state, offset));
+            bad.extend(wrong.map(|one| {
+                format!("turn {turn}, clock {offset} s ahead, {when}: {one} where {state} is right")
+            }));
+        };
+        check("before", &look(&gateway, &ids, "0ms").await, "RUNNING", offset, &mut bad);
+        if turn % RESTARTS == RESTARTS - 1 {
+            // What is unfinished is written by and by.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            gateway.process.signal("KILL").await;
+            gateway.process.ended().await;
+            restarts += 1;
+            offset = set(&clock, offset);
+            gateway = start(&config, &clock).await;
+        } else {
+            offset = set(&clock, offset);
+        }
+        // One is watched while it ends, the others are asked for.
+        let end = async {
+            tokio::time::sleep(Duration::from_millis(fastrand::u64(0..1_500))).await;
+            for id in &ids {
+                upstreams.set_state(id, MindBridgeStep::new("COMPLETE")).unwrap();
+            }
+            look(&gateway, &ids[1..], "0ms").await
+        };
+        let (told, last) = join(end, watched(gateway.address, &ids[0])).await;
+        check("after, allowing nothing", &told, "SUCCEEDED", offset, &mut bad);
+        if last.as_deref() != Some("SUCCEEDED") {
+            bad.push(format!("turn {turn}: the watcher was told {last:?} as the last"));
+        }
+        // What was seen before may be this old by now, and no older.
+        let id = format!("a{turn}");
+        upstreams.add_job(MindBridgeJob::new(&id, &[(0, "IN_PROGRESS")]));
+        let ids = [id];
+        check("a second one", &look(&gateway, &ids, "0ms").await, "RUNNING", offset, &mut bad);
+        upstreams.set_state(&ids[0], MindBridgeStep::new("COMPLETE")).unwrap();
+        offset = set(&clock, offset);
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        let loads = join_all((0..4).map(|_| look(&gateway, &ids, "1s"))).await;
+        for told in loads {
+            check("allowing a second", &told, "SUCCEEDED", offset, &mut bad);
+        }
+        progress(turn + 1, &bad);
+    }
+    let notes = vec![format!(
+        "{} times the clock was set, {restarts} of them while the process was restarted",
+        2 * times
+    )];
+    gateway.process.signal("KILL").await;
+    gateway.process.ended().await;
+    std::fs::remove_dir_all(&folder).ok();
+    simulator.stop().await;
+    Outcome { tries: times, checked, bad, notes }
+}
+
+/// Whether an answer has another state, is stale or old, or is not dated by the clock as it is now.
+fn is_wrong(one: &Value, state: &str, offset: i64) -> bool {
+    let now = SystemClock.time_of_day() + SignedDuration::from_secs(offset);
+    let freshness = &one["freshness"];
+    let at: Option<Timestamp> = freshness["observedAt"].as_str().and_then(|at| at.parse().ok());
+    let off = at.map_or(i64::MAX, |at| now.duration_since(at).as_secs().abs());
+    let age = freshness["ageMs"].as_i64().unwrap_or(i64::MAX);
+    one["state"] != state || freshness["isStale"] != false || age > 5_000 || off > 10
+}
+
+async fn start(config: &Scratch, clock: &Scratch) -> Replica {
+    let env = [
+        ("MIND_TOKEN", TOKEN),
+        ("METRICS_KEY", KEY),
+        ("LD_PRELOAD", LIBRARY),
+        ("FAKETIME_TIMESTAMP_FILE", clock.path()),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ("FAKETIME_NO_CACHE", "1"),
+    ];
+    let mut process = Process::start(&["serve", "--config", config.path()], &env);
+    let (address, admin) = (process.address("public").await, process.address("admin").await);
+    Replica { process, address, admin }
+}
+
+/// Sets the clock to another offset.
+fn set(clock: &Scratch, before: i64) -> i64 {
+    let others: Vec<i64> = OFFSETS.into_iter().filter(|offset| *offset != before).collect();
+    let offset = fastrand::choice(&others).copied().unwrap_or(0);
+    std::fs::write(clock.path(), format!("{offset:+}")).unwrap();
+    offset
+}
+
+async fn look(gateway: &Replica, ids: &[String], max: &str) -> Vec<Value> {
+    let refs: Vec<Value> = ids.iter().map(|id| external("mind", id)).collect();
+    let query = "query($refs: [JobRef!]!, $max: Duration) { jobs(refs: $refs, maxStaleness: $max) { \
+                 ... on Job { externalId state freshness { observedAt ageMs isStale } } ... on JobProblem { code } } }";
+    let data = ask(gateway.address, query, json!({ "refs": refs, "max": max })).await;
+    data.and_then(|mut data| data["jobs"].take().as_array().cloned()).unwrap_or_default()
+}
