@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use jobgate::simulator::{
-    Answer, Body, Endpoint, Fault, FaultKind, MindBridgeJob, RetryAfter, SupermetricsJob, Upstream,
+    Answer, Body, Edit, Endpoint, Fault, FaultKind, MindBridgeJob, RetryAfter, SupermetricsJob, Upstream,
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -232,6 +232,10 @@ async fn a_source_says_how_it_is_doing() {
         (FaultKind::throttled(Some(RetryAfter::Seconds(3_600))), "THROTTLED", true),
         (FaultKind::problem(401, "UNAUTHORIZED"), "CREDENTIAL_REJECTED", true),
         (FaultKind::html(502), "UNAVAILABLE", false),
+        (FaultKind::html(200), "DEGRADED", false),
+        (FaultKind::html(403), "DEGRADED", false),
+        (FaultKind::html(410), "DEGRADED", false),
+        (FaultKind::Redirect { to: "/login".to_owned() }, "DEGRADED", false),
     ];
     for (fault, expected, until) in cases {
         let rig = setup().start().await;
@@ -241,6 +245,111 @@ async fn a_source_says_how_it_is_doing() {
         rig.upstreams.push_fault(Fault::always(MIND, fault));
         rig.look("mind", "newer").await;
         assert_eq!(health(&rig).await, said(expected, until));
+    }
+}
+
+/// One job's oddity is its own: the source is healthy once another job reads well, and stays so.
+#[tokio::test]
+async fn one_odd_job_does_not_keep_its_source_degraded() {
+    let query = "{ sources { name health lastError { kind } } }";
+    for (upstream, fault, kind) in [
+        (MIND, FaultKind::html(403), "FOREIGN_ANSWER"),
+        (MIND, FaultKind::set("/id", json!("another")), "BAD_ANSWER"),
+        (METRICS, FaultKind::set("/meta/schedule_id", json!("another")), "BAD_ANSWER"),
+    ] {
+        let rig = setup().start().await;
+        let name = source(upstream);
+        rig.upstreams.push_fault(Fault::always(upstream, fault).for_ids(&["new"]));
+        rig.look(name, "new").await;
+        for _ in 0..3 {
+            assert_eq!(rig.look_within(name, "run", Some("0ms")).await, "RUNNING");
+            assert_eq!(rig.look_within(name, "new", Some("0ms")).await, "BAD_ANSWER");
+            let sources = rig.ask(query, Value::Null).await.data()["sources"].take();
+            let of = sources.as_array().unwrap().iter().find(|it| it["name"] == name).unwrap();
+            let expected = json!({ "name": name, "health": "HEALTHY", "lastError": { "kind": kind } });
+            assert_eq!(*of, expected);
+        }
+    }
+}
+
+/// Why an answer was refused is said by the source, with what the upstream said, and without our secrets.
+#[tokio::test]
+async fn the_last_error_says_what_the_upstream_said() {
+    let query = "{ sources { name lastError { at kind message } } }";
+    let problem = Body::Problem { code: None, detail: Some("the id is too long".to_owned()) };
+    let cases = [
+        (FaultKind::answer(400, problem), "BAD_ANSWER", "too long"),
+        (
+            FaultKind::Redirect { to: "https://sso.example/login?state=x".to_owned() },
+            "REDIRECT",
+            "\"https://sso.example/login\"",
+        ),
+        (FaultKind::html(200), "FOREIGN_ANSWER", "JSON"),
+        (FaultKind::html(502), "SERVER_ERROR", "502"),
+        (FaultKind::OversizedBody { bytes: 2 << 20 }, "TOO_LARGE", "larger than"),
+        (FaultKind::EchoCredential { status: 401 }, "CREDENTIAL_REJECTED", "[redacted]"),
+        (FaultKind::throttled(Some(RetryAfter::Seconds(7))), "THROTTLED", "429"),
+        (FaultKind::CloseBeforeHeaders, "BROKEN", "broke off"),
+    ];
+    for (fault, kind, said) in cases {
+        for upstream in [MIND, METRICS] {
+            let rig = setup().start().await;
+            rig.upstreams.push_fault(Fault::always(upstream, fault.clone()));
+            rig.look(source(upstream), "new").await;
+            let sources = rig.ask(query, Value::Null).await.data()["sources"].take();
+            let of = sources.as_array().unwrap().iter().find(|it| it["name"] == source(upstream)).unwrap();
+            let error = &of["lastError"];
+            assert_eq!(error["kind"], kind, "{fault:?}: {error}");
+            assert!(error["message"].as_str().unwrap().contains(said), "{fault:?}: {error}");
+            assert!(error["at"].is_string());
+        }
+    }
+}
+
+/// Jobs with a text of so many bytes, in a batch and alone.
+fn long_text(bytes: usize) -> FaultKind {
+    let text = json!("x".repeat(bytes));
+    let places = ["/content/*/errorMessage", "/errorMessage"];
+    let set = places.map(|place| (place.to_owned(), text.clone())).into_iter().collect();
+    FaultKind::Edit(Edit { set, remove: Vec::new() })
+}
+
+/// One job of a batch that makes the whole answer unreadable costs the others nothing, and costs the next read little.
+#[tokio::test]
+async fn a_job_that_spoils_its_batch_is_read_alone() {
+    let names: Vec<String> = (0..50).map(|number| format!("job{number}")).collect();
+    let kinds = [
+        FaultKind::OversizedBody { bytes: 2 << 20 },
+        FaultKind::MalformedJson,
+        FaultKind::problem(400, "BAD_REQUEST"),
+        FaultKind::problem(413, "TOO_LARGE"),
+        FaultKind::problem(422, "UNPROCESSABLE"),
+        long_text(1_200_000),
+    ];
+    let query = "query($refs: [JobRef!]!) { jobs(refs: $refs, maxStaleness: \"0ms\") { __typename ... on Job { state } ... on JobProblem { code } } }";
+    let refs: Vec<Value> = names.iter().map(|id| external("mind", id)).collect();
+    for (fault, everywhere) in kinds.into_iter().flat_map(|fault| [(fault.clone(), true), (fault, false)]) {
+        let mut setup = setup();
+        setup.scenario.mindbridge.jobs =
+            names.iter().map(|id| MindBridgeJob::new(id, &[(0, "IN_PROGRESS")])).collect();
+        let rig = setup.start().await;
+        let spoil = Fault::always(MIND, fault.clone()).for_ids(&["job17"]);
+        rig.upstreams.push_fault(if everywhere { spoil } else { spoil.on(Endpoint::Query) });
+        // how often a batch is halved depends on the job's place in it
+        let mut most = 13;
+        for reads in [1, 2] {
+            let jobs = rig.ask(query, json!({ "refs": refs })).await.data()["jobs"].take();
+            for (name, job) in names.iter().zip(jobs.as_array().unwrap()) {
+                if name == "job17" && everywhere {
+                    assert_ne!(job["state"], "UNKNOWN", "{fault:?}: {job}");
+                } else {
+                    assert_eq!(job["state"], "RUNNING", "{fault:?} {name}: {job}");
+                }
+            }
+            let asked = (rig.asked(Endpoint::Query).len(), rig.asked(Endpoint::One).len());
+            assert!(asked.0 <= most && asked.1 == reads, "{fault:?}: {asked:?}, at most {most} and {reads}");
+            most = asked.0 + 1;
+        }
     }
 }
 

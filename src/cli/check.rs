@@ -87,16 +87,19 @@ fn try_online(
 ) -> anyhow::Result<usize> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let readers = build::readers(config, Arc::new(credentials), &clock, None)?;
-    let probes = readers.iter().map(async |reader| (reader.name(), reader.probe(None).await));
+    let probes = readers.iter().map(async |reader| (reader, reader.probe(None).await));
     let probed = super::runtime()?.block_on(join_all(probes));
     let mut refused = 0;
-    for (name, outcome) in probed {
+    for (reader, outcome) in probed {
+        let name = reader.name();
         match outcome {
             Ok(()) => terminal.say(&format!("sources.{name}: answers, and takes the credential"))?,
             Err(error) => {
                 refused += 1;
-                let error = anyhow::Error::new(error);
-                terminal.complain(&format!("sources.{name}: {error:#}"))?;
+                // what the source said is in its last error; without one no call was made
+                let why =
+                    reader.status().last_error.map_or_else(String::new, |last| format!(": {}", last.message));
+                terminal.complain(&format!("sources.{name}: {error}{why}"))?;
             }
         }
     }

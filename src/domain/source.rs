@@ -73,12 +73,77 @@ pub enum SourceHealth {
     Untried,
     /// It asked us to wait, or its budget is used up.
     Throttled,
+    /// It answers, and the answers cannot be used.
+    Degraded,
     /// Its last calls failed.
     Unavailable,
     /// It refuses our credential.
     CredentialRejected,
     /// Its credential could not be read, so nothing is asked.
     Unconfigured,
+}
+
+/// Why a call brought no usable answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceErrorKind {
+    /// No connection: name or network.
+    Connect,
+    /// No connection, because of TLS.
+    Tls,
+    /// No complete answer in time.
+    TimedOut,
+    /// The connection broke before the answer was complete.
+    Broken,
+    /// It answered with an error of its own.
+    ServerError,
+    /// It answered with a redirect.
+    Redirect,
+    /// Something else than the API answered, such as a proxy with a page.
+    ForeignAnswer,
+    /// The answer cannot be understood.
+    BadAnswer,
+    /// The answer is larger than is read.
+    TooLarge,
+    /// It rejects the credential.
+    CredentialRejected,
+    /// It refuses this call.
+    Refused,
+    /// It asked for a pause.
+    Throttled,
+    /// The call cannot be made from what is configured.
+    Unsendable,
+}
+
+impl SourceErrorKind {
+    /// The word in the log and on the status page.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::TimedOut => "timed_out",
+            Self::Broken => "broken",
+            Self::ServerError => "server_error",
+            Self::Redirect => "redirect",
+            Self::ForeignAnswer => "foreign_answer",
+            Self::BadAnswer => "bad_answer",
+            Self::TooLarge => "too_large",
+            Self::CredentialRejected => "credential_rejected",
+            Self::Refused => "refused",
+            Self::Throttled => "throttled",
+            Self::Unsendable => "unsendable",
+        }
+    }
+}
+
+/// The last call of a source that brought no usable answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceError {
+    /// When.
+    pub at: Timestamp,
+    /// Of which kind.
+    pub kind: SourceErrorKind,
+    /// One bounded line without secrets: what is wrong, and what the upstream said.
+    pub message: String,
 }
 
 /// What a source may be asked, and how much of it is in use.
@@ -143,6 +208,8 @@ pub struct SourceStatus {
     pub throttled_until: Option<Timestamp>,
     /// It failed several times in a row and is left alone.
     pub breaker_open: bool,
+    /// The last call without a usable answer; it may be long ago.
+    pub last_error: Option<SourceError>,
 }
 
 #[cfg(test)]

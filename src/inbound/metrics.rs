@@ -21,10 +21,11 @@ use crate::telemetry::meters::{self, Door, Format, Instrument as I, Read, Readin
 use crate::telemetry::trace::provider::dropped;
 
 /// Each health with its word.
-pub(super) const HEALTHS: [(SourceHealth, &str); 6] = [
+pub(super) const HEALTHS: [(SourceHealth, &str); 7] = [
     (SourceHealth::Healthy, "healthy"),
     (SourceHealth::Untried, "untried"),
     (SourceHealth::Throttled, "throttled"),
+    (SourceHealth::Degraded, "degraded"),
     (SourceHealth::Unavailable, "unavailable"),
     (SourceHealth::CredentialRejected, "credential_rejected"),
     (SourceHealth::Unconfigured, "unconfigured"),

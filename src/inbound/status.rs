@@ -84,6 +84,9 @@ impl Status {
                     "callsInFlight": source.budget.in_flight,
                     "callsLeftThisHour": source.budget.left_this_hour,
                     "throttledUntil": source.throttled_until.map(|time| time.to_string()),
+                    "lastError": source.last_error.as_ref().map(|error| json!({
+                        "at": error.at.to_string(), "kind": error.kind.word(), "message": error.message,
+                    })),
                 })
             })
             .collect();

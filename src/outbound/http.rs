@@ -40,9 +40,12 @@ pub struct RoadError(String);
 /// Why no whole answer came back. Free of URLs and secrets.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// No connection: name, network or TLS, or it took longer than [`CONNECT_TIMEOUT`].
+    /// No connection: name or network, or it took longer than [`CONNECT_TIMEOUT`].
     #[error("could not connect")]
     Connect(#[source] Stripped),
+    /// No connection, because of TLS: most often a certificate that nobody here trusts.
+    #[error("could not connect, because of TLS")]
+    Tls(#[source] Stripped),
     /// Headers and body were not complete within the call's timeout.
     #[error("no complete answer within {} ms", .0.as_millis())]
     TimedOut(Duration),
@@ -69,12 +72,17 @@ impl SendError {
     /// One word for it, of a closed list.
     pub const fn word(&self) -> &'static str {
         match self {
-            Self::Connect(_) => "connect",
+            Self::Connect(_) | Self::Tls(_) => "connect",
             Self::TimedOut(_) => "timeout",
             Self::TooLarge { .. } => "too_large",
             Self::Broken(_) => "broken",
             Self::Unsendable(_) | Self::Path => "unsendable",
         }
+    }
+
+    /// It and all below it, as one line.
+    pub(in crate::outbound) fn whole(&self) -> String {
+        chain(self)
     }
 }
 
@@ -239,9 +247,27 @@ fn reply(
 
 /// The one place where an error of the client becomes one of ours.
 fn convert(error: reqwest::Error, mask: &Mask) -> SendError {
-    let connect = error.is_connect();
+    let (connect, tls) = (error.is_connect(), is_tls(&error));
     let stripped = Stripped(mask.text(chain(&error.without_url())));
-    if connect { SendError::Connect(stripped) } else { SendError::Broken(stripped) }
+    match (connect, tls) {
+        (true, true) => SendError::Tls(stripped),
+        (true, false) => SendError::Connect(stripped),
+        (false, _) => SendError::Broken(stripped),
+    }
+}
+
+/// Says whether TLS is at the bottom of an error.
+fn is_tls(error: &(dyn StdError + 'static)) -> bool {
+    let mut below = Some(error);
+    while let Some(error) = below {
+        if error.is::<rustls::Error>() {
+            return true;
+        }
+        // an I/O error does not name what it wraps as its source
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        below = wrapped.map_or_else(|| error.source(), |wrapped| Some(wrapped as _));
+    }
+    false
 }
 
 /// An error and all below it, as one line.

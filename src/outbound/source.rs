@@ -2,6 +2,10 @@
 //!
 //! The adapters say what to ask and judge what came back; everything that is the same for all upstreams is here.
 
+mod answers;
+mod conclude;
+mod reason;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,17 +13,19 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::gate::{Gate, Limits, Outcome, Permit, Refusal};
+use self::answers::{About, Answers};
+use self::conclude::Concluded;
+use super::gate::{Gate, Limits, Permit, Refusal};
 use super::http::{BaseUrl, Call, HttpRoad, Mask, Reply, SendError};
 use super::redis::Tier;
-use crate::domain::id::SourceName;
+use crate::domain::id::{ExternalId, SourceName};
 use crate::domain::schedule::Backoff;
 use crate::domain::source::{CredentialState, CredentialStatus, SourceHealth, SourceStatus, Upstream};
 use crate::ports::clock::Clock;
 use crate::ports::credentials::{Credential, Credentials};
 use crate::ports::entropy::Entropy;
 use crate::ports::upstream::{Asker, Detail, LookError};
-use crate::telemetry::meters::{self, CallEnd};
+use crate::telemetry::meters;
 use crate::telemetry::trace;
 
 /// Further tries after the first.
@@ -151,13 +157,18 @@ pub struct Account {
     gate: Arc<Gate>,
     /// The credential that was refused last, to notice that it has been changed, and since when it is.
     refused: Arc<Mutex<Option<(Credential, Timestamp)>>>,
+    answers: Arc<Answers>,
 }
 
 impl Account {
     /// One of which nothing was used up, shared with other replicas where there is a tier.
     pub fn new(settings: &SourceSettings, tier: Option<&Tier>) -> Self {
         let shared = tier.map(|tier| tier.budget(&settings.name));
-        Self { gate: Gate::new(settings.name.clone(), settings.limits(), shared), refused: Arc::default() }
+        Self {
+            gate: Gate::new(settings.name.clone(), settings.limits(), shared),
+            refused: Arc::default(),
+            answers: Arc::default(),
+        }
     }
 
     /// Holds to these limits from now on. What was used up stays used up.
@@ -169,6 +180,7 @@ impl Account {
     pub fn forget_the_place(&self) {
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.gate.forget_the_place();
+        self.answers.forget();
     }
 }
 
@@ -180,12 +192,13 @@ pub(super) struct Source {
     gate: Arc<Gate>,
     means: Means,
     refused: Arc<Mutex<Option<(Credential, Timestamp)>>>,
+    answers: Arc<Answers>,
 }
 
 impl Source {
     pub(super) fn new(upstream: Upstream, settings: SourceSettings, means: Means, account: Account) -> Self {
-        let Account { gate, refused } = account;
-        Self { settings, upstream, gate, means, refused }
+        let Account { gate, refused, answers } = account;
+        Self { settings, upstream, gate, means, refused, answers }
     }
 
     pub(super) fn upstream(&self) -> Upstream {
@@ -257,7 +270,8 @@ impl Source {
             let send = road.send_in_trace(call, left(deadline), &credential, &mask, trace);
             let sent = traced.place().hold(send).instrument(span).await;
             end(traced, &sent);
-            match self.conclude(permit, credential, sent, &judge) {
+            let about = call.about.as_deref().map_or(About::Many, About::Job);
+            match self.conclude(permit, credential, about, sent, &judge) {
                 Concluded::Final(outcome) => return Told { asked_at, observed_at: self.moment(), outcome },
                 Concluded::Again(error) => {
                     last = Some(error);
@@ -299,11 +313,16 @@ impl Source {
             Verdict::Rejected => Verdict::Spoke(Err(LookError::CredentialRejected)),
             verdict @ (Verdict::Spoke(_) | Verdict::Throttled(_) | Verdict::Sick(_)) => verdict,
         };
-        match self.conclude(permit, other.clone(), sent, judge) {
+        match self.conclude(permit, other.clone(), About::Trial, sent, judge) {
             Concluded::Final(outcome) => outcome.map_err(Into::into),
             Concluded::Again(error) => Err(error.into()),
             Concluded::Renewed => Err(LookError::CredentialRejected),
         }
+    }
+
+    /// Takes in that an answer about a job could be used, though it could not be read to its end.
+    pub(super) fn read_after_all(&self, id: &ExternalId) {
+        self.usable(About::Job(id.as_str()));
     }
 
     /// How the source is doing now.
@@ -311,7 +330,13 @@ impl Source {
         // first: a credential that has been replaced is not held against the source any more
         let current = self.credential();
         let snapshot = self.gate.snapshot();
-        let health = if current.is_some() { snapshot.health } else { SourceHealth::Unconfigured };
+        let health = if current.is_none() {
+            SourceHealth::Unconfigured
+        } else if snapshot.health == SourceHealth::Healthy && self.answers.are_unusable() {
+            SourceHealth::Degraded
+        } else {
+            snapshot.health
+        };
         SourceStatus {
             name: self.settings.name.clone(),
             upstream: self.upstream,
@@ -320,66 +345,7 @@ impl Source {
             budget: snapshot.budget,
             throttled_until: snapshot.closed_for.and_then(|wait| self.now().checked_add(wait).ok()),
             breaker_open: snapshot.breaker_open,
-        }
-    }
-
-    /// Ends a try: tells the gate, and says whether another one may help.
-    fn conclude<T>(
-        &self,
-        permit: Permit,
-        credential: Credential,
-        sent: Result<Reply, SendError>,
-        judge: impl Fn(&Reply) -> Verdict<T>,
-    ) -> Concluded<T> {
-        let fail = |error| Concluded::Final(Err(AskError::Look(error)));
-        let failed = || Outcome::Failed(self.means.entropy.unit());
-        // Whatever ails it, an upstream that says when to come back is taken at its word, for all of its calls.
-        let judge = |reply: &Reply| match (judge(reply), reply.retry_after(self.now())) {
-            (Verdict::Sick(_), Some(pause)) => Verdict::Throttled(pause),
-            (verdict, _) => verdict,
-        };
-        match sent.map(|reply| judge(&reply)) {
-            Ok(Verdict::Spoke(said)) => {
-                permit.ended(CallEnd::Answered).finish(Outcome::Answered);
-                Concluded::Final(said.map_err(AskError::Look))
-            }
-            Ok(Verdict::Throttled(retry_after)) => {
-                permit.ended(CallEnd::Throttled).finish(Outcome::Throttled(retry_after));
-                fail(LookError::Throttled { retry_after })
-            }
-            // it left with the one before
-            Ok(Verdict::Rejected) if self.current().is_some_and(|current| !current.is(&credential)) => {
-                permit.ended(CallEnd::Rejected).finish(Outcome::Unknown);
-                Concluded::Renewed
-            }
-            Ok(Verdict::Rejected) => {
-                self.refuse(credential);
-                permit.ended(CallEnd::Rejected).finish(Outcome::Rejected);
-                fail(LookError::CredentialRejected)
-            }
-            Ok(Verdict::Sick(detail)) => {
-                permit.ended(CallEnd::Sick).finish(failed());
-                Concluded::Again(AskError::Look(LookError::Unavailable(detail)))
-            }
-            Err(SendError::TooLarge { cap, head }) => {
-                permit.ended(CallEnd::TooLarge).finish(Outcome::Answered);
-                Concluded::Final(Err(AskError::TooLarge { cap, head }))
-            }
-            Err(SendError::TimedOut(_)) => {
-                permit.ended(CallEnd::TimedOut).finish(failed());
-                fail(LookError::TimedOut)
-            }
-            Err(error @ (SendError::Connect(_) | SendError::Broken(_))) => {
-                permit.ended(CallEnd::Broken).finish(failed());
-                let source = Some(Arc::new(error) as _);
-                let detail = Detail { text: "no answer came back".to_owned(), source };
-                Concluded::Again(AskError::Look(LookError::Unavailable(detail)))
-            }
-            Err(error @ (SendError::Unsendable(_) | SendError::Path)) => {
-                tracing::error!(source = %self.settings.name, error = %error, "the call cannot be sent");
-                permit.ended(CallEnd::Unsendable).finish(Outcome::Unknown);
-                fail(LookError::Unconfigured)
-            }
+            last_error: self.answers.last_error(),
         }
     }
 
@@ -467,12 +433,4 @@ fn end(span: trace::Active, sent: &Result<Reply, SendError>) {
 
 fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
-}
-
-/// The end of one try.
-enum Concluded<T> {
-    Final(Result<T, AskError>),
-    Again(AskError),
-    /// The credential was refused, and another one has come into force since.
-    Renewed,
 }

@@ -73,8 +73,12 @@ pub enum CallEnd {
     Throttled,
     /// It refused our credential.
     Rejected,
-    /// It answered with a fault of its own, or not as it should.
+    /// It answered with a fault of its own, or refused the call for another reason than the credential.
     Sick,
+    /// The credential may not make this one call.
+    Forbidden,
+    /// The answer cannot be understood.
+    BadAnswer,
     /// The answer was larger than is read.
     TooLarge,
     /// No whole answer came in time.
@@ -93,6 +97,8 @@ impl CallEnd {
             Self::Throttled => "throttled",
             Self::Rejected => "rejected",
             Self::Sick => "sick",
+            Self::Forbidden => "forbidden",
+            Self::BadAnswer => "bad_answer",
             Self::TooLarge => "too_large",
             Self::TimedOut => "timed_out",
             Self::Broken => "broken",

@@ -35,6 +35,9 @@ const CLOSED: Calls = (1, 0..=0);
 /// retry may come in time to be the breaker's trial.
 const RETRIED: Calls = (3, 2..=3);
 
+/// A job is denied, and the read of one that could be read before is the evidence that all are; once for both jobs.
+const DENIED: Calls = (2, 1..=1);
+
 fn status(status: u16) -> FaultKind {
     FaultKind::answer(status, Body::Empty)
 }
@@ -83,7 +86,8 @@ fn both(too_large: &Calls) -> Vec<Row> {
         row("401 as problem details", FaultKind::problem(401, "UNAUTHORIZED"), "CREDENTIAL_REJECTED", CLOSED),
         row("401 empty", status(401), "CREDENTIAL_REJECTED", CLOSED),
         row("401 that echoes", FaultKind::EchoCredential { status: 401 }, "CREDENTIAL_REJECTED", CLOSED),
-        row("403 as a page", FaultKind::html(403), "CREDENTIAL_REJECTED", ONCE),
+        row("403 as a page", FaultKind::html(403), "BAD_ANSWER", ONCE),
+        row("403 empty", status(403), "CREDENTIAL_REJECTED", ONCE),
         row("400 as problem details", FaultKind::problem(400, "BAD_REQUEST"), "BAD_ANSWER", ONCE),
         row("500 as problem details", FaultKind::problem(500, "INTERNAL"), "UNAVAILABLE", RETRIED),
         row("500 empty", status(500), "UNAVAILABLE", RETRIED),
@@ -249,6 +253,15 @@ pub(crate) fn supermetrics() -> Vec<Row> {
     };
     let day = Some(RetryAfter::Seconds(86_400));
     let envelope = FaultKind::envelope;
+    let waiting = |code: &str| {
+        let body = Body::Envelope { code: code.to_owned(), message: None, description: None };
+        let retry_after = Some(RetryAfter::Seconds(7));
+        FaultKind::Answer(Answer { status: 429, headers: BTreeMap::new(), retry_after, body })
+    };
+    let beside_failure = |status, code: &str| {
+        let body = format!(r#"{{"meta":{{"status_code":"FAILURE"}},"error":{{"code":"{code}"}}}}"#);
+        text(status, &body)
+    };
     let failed = "FAILED (QUERY_ACCOUNT_UNAVAILABLE: log in again)";
     let account = |status| described(status, "QUERY_ACCOUNT_UNAVAILABLE", "log in again");
     let word = |word: &str| FaultKind::set("/meta/status_code", json!(word));
@@ -275,6 +288,19 @@ pub(crate) fn supermetrics() -> Vec<Row> {
         row("the query's own error under 400", account(400), failed, ONCE),
         row("the query's own error inside a 200", account(200), failed, ONCE),
         row("a query error with a code alone", envelope(500, "QUERY_X"), "FAILED (QUERY_X: QUERY_X)", ONCE),
+        row("ACCOUNT_NOT_FOUND", envelope(500, "ACCOUNT_NOT_FOUND"), "FAILED (ACCOUNT_NOT_FOUND: ACCOUNT_NOT_FOUND)", ONCE),
+        row("QUERY_ERROR under 429", envelope(429, "QUERY_ERROR"), "FAILED (QUERY_ERROR: QUERY_ERROR)", ONCE),
+        row("FAILURE beside PERMISSION_DENIED", beside_failure(200, "PERMISSION_DENIED"), "FAILED (PERMISSION_DENIED)", ONCE),
+        row("FAILURE beside LICENSE_EXPIRED", beside_failure(403, "LICENSE_EXPIRED"), "FAILED (LICENSE_EXPIRED)", ONCE),
+        row("FAILURE beside an unknown code", beside_failure(500, "INTERNAL_ERROR"), "FAILED (INTERNAL_ERROR)", ONCE),
+        row("FAILURE under 500", text(500, r#"{"meta":{"status_code":"FAILURE"}}"#), "FAILED ()", ONCE),
+        row("every job denied", envelope(500, "PERMISSION_DENIED"), "UNAVAILABLE", DENIED),
+        row("every job over its rows", envelope(403, "LICENSE_ROW_LIMIT_EXCEEDED"), "UNAVAILABLE", DENIED),
+        row("every job over its accounts", envelope(403, "LICENSE_ACCOUNT_LIMIT_EXCEEDED"), "UNAVAILABLE", DENIED),
+        row("queries suspended", envelope(403, "LICENSE_QUERIES_SUSPENDED"), "UNAVAILABLE", DENIED),
+        row("no license", envelope(500, "LICENSE_NOT_FOUND"), "UNAVAILABLE", DENIED),
+        row("our address is refused", envelope(403, "ACCESS_DENIED_IP"), "UNAVAILABLE", ONCE),
+        row("one query's limit", waiting("LICENSE_ROW_LIMIT_EXCEEDED"), "THROTTLED after 7s", ONCE),
         row("500 with another code", envelope(500, "INTERNAL_ERROR"), "UNAVAILABLE", RETRIED),
         row("another code inside a 200", envelope(200, "INTERNAL_ERROR"), "UNAVAILABLE", RETRIED),
         row("an error that is a text", text(200, r#"{"error":"oops"}"#), "UNAVAILABLE", RETRIED),
@@ -322,6 +348,9 @@ pub(crate) fn supermetrics() -> Vec<Row> {
     rows
 }
 
+/// A batch of three that no part of can be read by a query: three, two, and each alone; then a read of each.
+const SPLIT: (usize, usize) = (5, 3);
+
 type QueryRow = (&'static str, FaultKind, [&'static str; 3], (usize, usize));
 
 /// `upstreams/mindbridge`: reading many jobs in one request. Two run, and the third does not exist.
@@ -349,13 +378,16 @@ pub(crate) fn mindbridge_query() -> Vec<QueryRow> {
         ("a number of pages that lies", FaultKind::set("/totalPages", json!(u64::MAX)), good, (2, 1)),
         ("429", throttled(RetryAfter::Seconds(7)), ["THROTTLED after 7s"; 3], (1, 0)),
         ("401", status(401), ["CREDENTIAL_REJECTED"; 3], (1, 0)),
-        ("400", FaultKind::problem(400, "BAD_REQUEST"), ["BAD_ANSWER"; 3], (1, 0)),
+        ("400", FaultKind::problem(400, "BAD_REQUEST"), good, SPLIT),
+        ("413", FaultKind::html(413), good, SPLIT),
+        ("422", status(422), good, SPLIT),
         ("502", FaultKind::html(502), ["UNAVAILABLE"; 3], (3, 0)),
-        ("half a document", FaultKind::MalformedJson, ["BAD_ANSWER"; 3], (1, 0)),
+        ("half a document", FaultKind::MalformedJson, good, SPLIT),
+        ("a page", FaultKind::html(200), ["BAD_ANSWER"; 3], (1, 0)),
         ("half the promised body", FaultKind::TruncatedBody, ["UNAVAILABLE"; 3], (3, 0)),
-        ("no content at all", FaultKind::remove("/content"), ["BAD_ANSWER"; 3], (1, 0)),
+        ("no content at all", FaultKind::remove("/content"), good, SPLIT),
         ("a list", page("[]"), ["BAD_ANSWER"; 3], (1, 0)),
-        ("2 MiB", FaultKind::OversizedBody { bytes: 2 << 20 }, ["BAD_ANSWER"; 3], (1, 0)),
+        ("2 MiB", FaultKind::OversizedBody { bytes: 2 << 20 }, good, SPLIT),
         ("a redirect", FaultKind::Redirect { to: "/elsewhere".to_owned() }, ["BAD_ANSWER"; 3], (1, 0)),
     ]
 }

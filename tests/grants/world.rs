@@ -150,6 +150,7 @@ impl JobReader for Source {
             budget,
             throttled_until: None,
             breaker_open: false,
+            last_error: None,
         }
     }
 }

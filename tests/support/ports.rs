@@ -189,6 +189,7 @@ impl JobReader for ScriptedReader {
             budget,
             throttled_until: None,
             breaker_open: false,
+            last_error: None,
         }
     }
 }

@@ -28,12 +28,57 @@ pub enum SourceHealth {
     Untried,
     /// It asked the gateway to wait, or its budget is used up.
     Throttled,
+    /// It answers, and its answers cannot be used: they do not come from the API, or cannot be understood.
+    Degraded,
     /// Its last calls failed.
     Unavailable,
     /// It refuses the gateway's credential.
     CredentialRejected,
     /// Its credential could not be read, so nothing is asked.
     Unconfigured,
+}
+
+/// Why a call to a source brought no usable answer.
+#[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]
+#[graphql(remote = "source::SourceErrorKind")]
+pub enum SourceErrorKind {
+    /// No connection: the name cannot be resolved, or nothing answers at the address.
+    Connect,
+    /// No connection, because of TLS, such as a certificate that is not trusted.
+    Tls,
+    /// No complete answer in time.
+    TimedOut,
+    /// The connection broke before the answer was complete.
+    Broken,
+    /// An error of the source's own.
+    ServerError,
+    /// A redirect, which is not followed.
+    Redirect,
+    /// An answer of something other than the API, such as a proxy's page.
+    ForeignAnswer,
+    /// An answer that cannot be understood.
+    BadAnswer,
+    /// An answer that is larger than the gateway reads.
+    TooLarge,
+    /// The source rejects the gateway's credential.
+    CredentialRejected,
+    /// The source refuses one call, and goes on with others.
+    Refused,
+    /// The source asked for a pause.
+    Throttled,
+    /// The call cannot be made from what is configured.
+    Unsendable,
+}
+
+/// The last call to a source that brought no usable answer.
+#[derive(Clone, Debug, SimpleObject)]
+pub struct SourceError {
+    /// When it happened.
+    at: DateTime,
+    /// Why there was no usable answer.
+    kind: SourceErrorKind,
+    /// What was wrong, and what the source said, in one line without secrets.
+    message: String,
 }
 
 /// How the gateway's credential for a source stands. A new value is tried before it comes into force.
@@ -82,6 +127,9 @@ pub struct Source {
     budget: Option<SourceBudget>,
     /// No call is made before this time.
     throttled_until: Option<DateTime>,
+    /// The last call without a usable answer, which may be long ago; null if there was none, or when you may read only
+    /// some of the source's jobs.
+    last_error: Option<SourceError>,
 }
 
 /// What a source may be asked. All callers and all retries share it.
@@ -115,7 +163,14 @@ impl From<SourceView> for Source {
                 left_this_hour,
             }),
             throttled_until: status.throttled_until.map(DateTime),
+            last_error: status.last_error.filter(|_| shows_budget).map(Into::into),
         }
+    }
+}
+
+impl From<source::SourceError> for SourceError {
+    fn from(error: source::SourceError) -> Self {
+        Self { at: DateTime(error.at), kind: error.kind.into(), message: error.message }
     }
 }
 

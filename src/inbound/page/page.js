@@ -16,13 +16,13 @@ const JOB = `
   ... on MindBridgeJob { kind }`;
 const PROBLEM = '... on JobProblem { message }';
 const START = `query Start { trackedJobs(first: 100) { nodes { ${JOB} } } }`;
-const SOURCES = 'query Sources { sources { name upstream health throttledUntil } }';
+const SOURCES = 'query Sources { sources { name upstream health throttledUntil lastError { message } } }';
 const FEED = `subscription Feed { jobFeed { result { ${JOB} } } }`;
 const WATCH = `subscription Watch($ref: JobRef!) { jobUpdates(refs: [$ref]) { result { ${JOB} ${PROBLEM} } } }`;
 
 const TONES = {
   SUCCEEDED: 'good', FAILED: 'bad', EXPIRED: 'bad', RUNNING: 'busy', QUEUED: 'busy', UNKNOWN: 'wait',
-  HEALTHY: 'good', UNAVAILABLE: 'bad', CREDENTIAL_REJECTED: 'bad', UNCONFIGURED: 'bad', THROTTLED: 'wait',
+  HEALTHY: 'good', UNAVAILABLE: 'bad', DEGRADED: 'bad', CREDENTIAL_REJECTED: 'bad', UNCONFIGURED: 'bad', THROTTLED: 'wait',
 };
 
 const $ = (id) => document.getElementById(id);
@@ -77,9 +77,10 @@ function askSources() {
 }
 
 function showSources(sources) {
-  $('sources').replaceChildren(...sources.map(({ name, upstream, health, throttledUntil }) => {
+  $('sources').replaceChildren(...sources.map(({ name, upstream, health, throttledUntil, lastError }) => {
     const until = throttledUntil ? ` until ${clock(throttledUntil)}` : '';
-    return element('li', {}, name, ' ', element('span', { tone: TONES[health] ?? '' }, `${upstream.toLowerCase()}, ${word(health)}${until}`));
+    const why = lastError && health !== 'HEALTHY' ? `: ${lastError.message}` : '';
+    return element('li', {}, name, ' ', element('span', { tone: TONES[health] ?? '' }, `${upstream.toLowerCase()}, ${word(health)}${until}${why}`));
   }));
 }
 

@@ -86,6 +86,7 @@ impl JobReader for Scripted {
             budget: BudgetUse { per_second: 1, per_hour: 1, concurrency: 1, in_flight: 0, left_this_hour: 1 },
             throttled_until: None,
             breaker_open: false,
+            last_error: None,
         }
     }
 }

@@ -74,6 +74,8 @@ pub struct Call {
     pub body: Option<Value>,
     /// The largest decoded body that is read, in bytes.
     pub max_body: usize,
+    /// The one job that is asked about, if it is one.
+    pub about: Option<String>,
 }
 
 /// The segments that are words of an API. Any other may be an id, and is not told.

@@ -6,7 +6,7 @@ use reqwest::header::{ACCEPT, HeaderValue};
 use reqwest::{Method, Request};
 use url::Url;
 
-use super::{HttpRoad, Mask, Reply, SendError, Stripped, chain, collect, reply};
+use super::{HttpRoad, Mask, Reply, SendError, collect, convert, reply};
 
 impl HttpRoad {
     /// Gets what is at a URL, with no credential, at most `max_body` decoded bytes, and all of it within `timeout`.
@@ -20,9 +20,9 @@ impl HttpRoad {
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
         let exchange = async {
             #[expect(clippy::disallowed_methods, reason = "the one send, for what needs no credential")]
-            let response = self.client.execute(request).await.map_err(convert)?;
+            let response = self.client.execute(request).await.map_err(bare)?;
             let (status, headers) = (response.status(), response.headers().clone());
-            let body = collect(response, max_body, convert).await?;
+            let body = collect(response, max_body, bare).await?;
             // no credential went along, so none can come back
             reply(status, &headers, body, max_body, &Mask::default())
         };
@@ -30,8 +30,7 @@ impl HttpRoad {
     }
 }
 
-fn convert(error: reqwest::Error) -> SendError {
-    let connect = error.is_connect();
-    let stripped = Stripped(chain(&error.without_url()));
-    if connect { SendError::Connect(stripped) } else { SendError::Broken(stripped) }
+/// No credential went along, so there is none to mask.
+fn bare(error: reqwest::Error) -> SendError {
+    convert(error, &Mask::default())
 }

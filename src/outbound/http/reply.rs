@@ -6,7 +6,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
 use reqwest::StatusCode;
-use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+use reqwest::header::{DATE, HeaderMap, LOCATION, RETRY_AFTER};
+use url::Url;
 
 use super::mask::Mask;
 
@@ -31,6 +32,7 @@ pub struct Reply {
     user_hour_remaining: Option<u64>,
     rate_limit_remaining: Option<u64>,
     request_id: Option<String>,
+    location: Option<String>,
 }
 
 impl Reply {
@@ -50,6 +52,7 @@ impl Reply {
             user_hour_remaining: number("x-user-hour-limit-remaining"),
             rate_limit_remaining: number("x-ratelimit-remaining"),
             request_id: text("x-request-id").filter(|id| is_harmless(id)),
+            location: text(LOCATION.as_str()).filter(|_| status.is_redirection()).map(|at| place(&at)),
         }
     }
 
@@ -78,6 +81,11 @@ impl Reply {
         self.request_id.as_deref()
     }
 
+    /// Where a redirect points to, without what may be secret in it: user, query and fragment.
+    pub fn location(&self) -> Option<&str> {
+        self.location.as_deref()
+    }
+
     /// Says whether `X-RateLimit-Remaining` is 0.
     pub fn hour_is_used_up(&self) -> bool {
         self.rate_limit_remaining == Some(0)
@@ -95,6 +103,16 @@ fn http_date(text: &str) -> Option<Timestamp> {
     let relaxed = || DateTimeParser::new().relaxed_weekday(true).parse_timestamp(text).ok();
     let strict = httpdate::parse_http_date(text).ok().and_then(|time| Timestamp::try_from(time).ok());
     strict.or_else(relaxed)
+}
+
+/// The part of a URL that names a place.
+fn place(location: &str) -> String {
+    let path = location.split(['?', '#']).next().unwrap_or_default();
+    let Ok(mut url) = Url::parse(path) else { return path.to_owned() };
+    // where a URL cannot have them, there are none
+    url.set_username("").ok();
+    url.set_password(None).ok();
+    url.to_string()
 }
 
 fn bounded(pause: Duration) -> Duration {

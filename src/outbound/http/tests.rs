@@ -28,6 +28,7 @@ fn call(base: &str, segments: &[&str]) -> Call {
         query: Query::Json(serde_json::Map::new()),
         body: None,
         max_body: 1 << 20,
+        about: None,
     }
 }
 
@@ -243,4 +244,32 @@ fn a_base_url_with_more_than_a_place_in_it_is_refused() {
     for (text, expected) in cases {
         assert_eq!(BaseUrl::new(Url::parse(text).unwrap()).err(), expected, "{text}");
     }
+}
+
+#[tokio::test]
+async fn an_untrusted_certificate_is_named_as_the_reason() {
+    let road = HttpRoad::new().unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let call = call(&format!("https://127.0.0.1:{}", listener.local_addr().unwrap().port()), &["a"]);
+    let serve = async {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            acceptor.accept(stream).await.ok();
+        }
+    };
+    let (credential, mask) = (bearer(), Mask::default());
+    let sent = tokio::select! {
+        () = serve => unreachable!("it serves for ever"),
+        sent = road.send(&call, Duration::from_mins(5), &credential, &mask) => sent,
+    };
+    let error = sent.unwrap_err();
+    assert!(matches!(error, SendError::Tls(_)), "{error:?}");
+    assert!(error.whole().contains("UnknownIssuer"), "{}", error.whole());
 }

@@ -7,6 +7,7 @@
 mod normalize;
 mod problem;
 mod query;
+mod split;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 
 use self::problem::is_own_error;
 use self::query::QueryEndpoint;
+use self::split::ReadAlone;
 use self::wire::AsyncResult;
 use super::contained;
 use super::distinct::Distinct;
@@ -46,6 +48,7 @@ pub struct MindBridge {
     source: Source,
     words: Words,
     query_endpoint: QueryEndpoint,
+    alone: ReadAlone,
 }
 
 impl JobReader for MindBridge {
@@ -96,7 +99,8 @@ impl JobReader for MindBridge {
 
 impl MindBridge {
     pub(super) fn new(source: Source) -> Self {
-        Self { source, words: Words::default(), query_endpoint: QueryEndpoint::default() }
+        let (query_endpoint, alone) = (QueryEndpoint::default(), ReadAlone::default());
+        Self { source, words: Words::default(), query_endpoint, alone }
     }
 
     /// When a question that is asked now must have its answer, with all its pages and tries.
@@ -106,10 +110,11 @@ impl MindBridge {
 
     /// Looks at up to a chunk of different ids: same order, same length.
     async fn look_at(&self, ids: &[&ExternalId], asker: &Asker, deadline: Instant) -> Vec<Look> {
-        let mut looks = match ids {
-            [_] => HashMap::new(),
+        let together: Vec<&ExternalId> = ids.iter().copied().filter(|id| !self.alone.holds(id)).collect();
+        let mut looks = match together.as_slice() {
+            [] | [_] => HashMap::new(),
             _ if self.query_endpoint.is_off() => HashMap::new(),
-            _ => self.query(ids, asker, deadline).await,
+            together => self.query_in_parts(together, asker, deadline).await,
         };
         // what the query did not settle is settled one by one; the gate bounds how fast
         join_all(ids.iter().map(|id| {
@@ -161,6 +166,7 @@ impl MindBridge {
             && let Some(members) = whole_members(&head.body)
             && let Some(wire) = object(&members).filter(AsyncResult::is_one)
         {
+            self.source.read_after_all(id);
             return self.read_one(id, wire);
         }
         Err(error.into())
@@ -191,6 +197,10 @@ impl MindBridge {
         let status = reply.status;
         if status == StatusCode::UNAUTHORIZED {
             Verdict::Rejected
+        } else if status == StatusCode::FORBIDDEN && is_page(&reply.body) {
+            Verdict::Spoke(Err(bad_answer(
+                "it answered 403 with a body that is no JSON object: a firewall or a proxy perhaps",
+            )))
         } else if status == StatusCode::FORBIDDEN {
             // the token is good for other jobs perhaps, so the source goes on
             Verdict::Spoke(Err(LookError::CredentialRejected))
@@ -215,6 +225,7 @@ impl MindBridge {
     }
 
     fn call(&self, method: Method, more: Vec<String>) -> Call {
+        let about = more.first().filter(|_| method == Method::GET).cloned();
         let mut segments = vec!["v1".to_owned(), "async-results".to_owned()];
         segments.extend(more);
         Call {
@@ -224,8 +235,15 @@ impl MindBridge {
             query: Query::None,
             body: None,
             max_body: self.source.settings.max_status_body,
+            about,
         }
     }
+}
+
+/// Says whether a body is something else than an error of an API, which sends a JSON object or nothing.
+fn is_page(body: &[u8]) -> bool {
+    let body = body.trim_ascii();
+    !body.is_empty() && !body.starts_with(b"{")
 }
 
 fn bad_answer(text: &str) -> LookError {

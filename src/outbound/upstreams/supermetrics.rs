@@ -4,13 +4,15 @@
 //! page repeats the header. Not here: `paginate` links, which may hold a key and are never followed.
 
 mod classify;
+mod codes;
 mod normalize;
+mod readable;
 #[cfg(test)]
 mod tests;
 mod wire;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -19,7 +21,8 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use self::classify::{Meaning, classify};
-use self::wire::{Meta, Rows};
+use self::readable::{Evidence, Readable};
+use self::wire::{ErrorBody, Meta, Rows};
 use super::distinct::Distinct;
 use super::wire::{is_same_id, object, whole_members};
 use super::words::Words;
@@ -48,6 +51,7 @@ pub struct Supermetrics {
     words: Words,
     /// It was seen to read `offset_end: 0` as "not set", and to send all rows.
     zero_is_unset: AtomicBool,
+    readable: Readable,
 }
 
 impl JobReader for Supermetrics {
@@ -123,24 +127,43 @@ struct Bounds {
 }
 
 /// What a meaning that is an answer says: the meta, and the reason if the query failed.
-type Said = (Meta, Option<wire::ErrorBody>);
+type Said = (Meta, Option<ErrorBody>);
 
 impl Supermetrics {
     pub(super) fn new(source: Source) -> Self {
-        Self { source, words: Words::default(), zero_is_unset: AtomicBool::new(false) }
+        Self {
+            source,
+            words: Words::default(),
+            zero_is_unset: AtomicBool::new(false),
+            readable: Readable::default(),
+        }
     }
 
-    /// Looks at one job.
+    /// Looks at one job. An error that may speak of this job or of all of them ends the job only where another one can
+    /// be read: then the job is what is refused.
     async fn look_at(&self, id: &ExternalId, asker: &Asker) -> Look {
-        let judge = |reply: &Reply| self.judge(reply, |meaning| self.read(id, meaning));
-        let bounds = self.status_bounds();
+        let (began, bounds) = (Instant::now(), self.status_bounds());
+        let denied = Mutex::new(None);
+        let judge = |reply: &Reply| {
+            self.judge(reply, |meaning| {
+                if let Meaning::Denied(meta, error) = meaning {
+                    let text = denial(&error);
+                    *denied.lock().unwrap_or_else(PoisonError::into_inner) = Some((meta, error));
+                    return Err(LookError::Unavailable(Detail::new(text)));
+                }
+                self.read(id, meaning)
+            })
+        };
         let mut told = self.ask(id.as_str(), asker, (0, 0), bounds, judge).await;
         let job = match &told.outcome {
             Err(AskError::TooLarge { head, .. }) => self.read_head(id, head),
             Ok(_) | Err(AskError::Look(_)) => None,
         };
         match (job, &told.outcome) {
-            (Some(job), _) => told.outcome = Ok(job),
+            (Some(job), _) => {
+                self.source.read_after_all(id);
+                told.outcome = Ok(job);
+            }
             // its first row alone is too large, and stands before the status: behind the last row there is none
             (None, Err(AskError::TooLarge { head, .. }))
                 if head.body.trim_ascii_start().starts_with(b"{") =>
@@ -150,11 +173,44 @@ impl Supermetrics {
             }
             (None, _) => {}
         }
-        Look {
-            asked_at: told.asked_at,
-            observed_at: told.observed_at,
-            outcome: told.outcome.map_err(Into::into),
+        let mut outcome = told.outcome.map_err(LookError::from);
+        let denied = denied.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match (&outcome, denied) {
+            (Ok(job), _) if job.failure().is_none() => self.readable.note(id, began),
+            (Err(LookError::Unavailable(_)), Some((meta, error))) => {
+                if self.another_reads(id, began, asker, bounds).await {
+                    outcome = check_echo(id, &meta).map(|()| self.failed(id, meta, &error));
+                }
+            }
+            (Ok(_) | Err(_), _) => {}
         }
+        Look { asked_at: told.asked_at, observed_at: told.observed_at, outcome }
+    }
+
+    /// Says whether a job other than `id` can be read: one that was read since, or else one read of a job that could be
+    /// read before.
+    async fn another_reads(&self, id: &ExternalId, since: Instant, asker: &Asker, bounds: Bounds) -> bool {
+        let other = match self.readable.evidence(id, since) {
+            Evidence::OthersRead => return true,
+            Evidence::None => return false,
+            Evidence::Check(other) => other,
+        };
+        let began = Instant::now();
+        let judge = |reply: &Reply| self.judge(reply, |meaning| self.read(&other, meaning));
+        let read = self.ask(other.as_str(), asker, (0, 0), bounds, judge).await.outcome;
+        let reads = read.is_ok_and(|job| job.failure().is_none());
+        if reads {
+            self.readable.note(&other, began);
+        }
+        reads
+    }
+
+    fn failed(&self, id: &ExternalId, meta: Meta, error: &ErrorBody) -> Arc<Job> {
+        Arc::new(normalize::failed(self.key(id), meta, error))
+    }
+
+    fn key(&self, id: &ExternalId) -> JobKey {
+        JobKey { source: self.name().clone(), external_id: id.clone() }
     }
 
     /// The job as the head of an answer describes it that is too large to be read to its end: a wide row must not keep a
@@ -163,10 +219,13 @@ impl Supermetrics {
         match classify(head.status, &whole_members(&head.body)?) {
             meaning @ Meaning::Status(_) => self.read(id, meaning).ok(),
             Meaning::QueryFailed(..)
+            | Meaning::Denied(..)
+            | Meaning::QueryLimited
             | Meaning::NotFound
             | Meaning::Rejected
             | Meaning::Forbidden
             | Meaning::Limited
+            | Meaning::Trouble(_)
             | Meaning::Sick(_)
             | Meaning::Odd(_) => None,
         }
@@ -190,15 +249,16 @@ impl Supermetrics {
     fn read(&self, id: &ExternalId, meaning: Meaning) -> Result<Arc<Job>, LookError> {
         let (meta, error) = settle(meaning)?;
         check_echo(id, &meta)?;
-        let key = JobKey { source: self.name().clone(), external_id: id.clone() };
-        let job = match error {
-            Some(error) => normalize::failed(key, meta, &error),
-            None => normalize::job(key, meta),
-        };
+        let Some(error) = error else { return Ok(self.alive(id, meta)) };
+        Ok(self.failed(id, meta, &error))
+    }
+
+    fn alive(&self, id: &ExternalId, meta: Meta) -> Arc<Job> {
+        let job = normalize::job(self.key(id), meta);
         if job.life == Life::Unknown {
             self.words.note(self.name(), job.native_state.as_deref());
         }
-        Ok(Arc::new(job))
+        Arc::new(job)
     }
 
     /// Asks for the status of a query with a stretch of its rows, both ends included.
@@ -240,6 +300,7 @@ impl Supermetrics {
             query: Query::Json(parameters),
             body: None,
             max_body,
+            about: Some(id.to_owned()),
         }
     }
 
@@ -251,16 +312,23 @@ impl Supermetrics {
         }
         match classify(reply.status, &reply.body) {
             Meaning::Rejected => Verdict::Rejected,
-            Meaning::Limited => {
-                Verdict::Throttled(reply.retry_after(self.source.now()).unwrap_or(DEFAULT_PAUSE))
+            Meaning::Limited => Verdict::Throttled(self.pause(reply)),
+            Meaning::QueryLimited => {
+                Verdict::Spoke(Err(LookError::Throttled { retry_after: self.pause(reply) }))
             }
             Meaning::Sick(text) => Verdict::Sick(Detail::new(text)),
             meaning @ (Meaning::Status(_)
             | Meaning::QueryFailed(..)
+            | Meaning::Denied(..)
             | Meaning::NotFound
             | Meaning::Forbidden
+            | Meaning::Trouble(_)
             | Meaning::Odd(_)) => Verdict::Spoke(read(meaning)),
         }
+    }
+
+    fn pause(&self, reply: &Reply) -> Duration {
+        reply.retry_after(self.source.now()).unwrap_or(DEFAULT_PAUSE)
     }
 
     fn status_bounds(&self) -> Bounds {
@@ -276,10 +344,16 @@ fn settle(meaning: Meaning) -> Result<Said, LookError> {
         Meaning::QueryFailed(meta, error) => Ok((meta, Some(error))),
         Meaning::NotFound => Err(LookError::NotFound),
         Meaning::Rejected | Meaning::Forbidden => Err(LookError::CredentialRejected),
-        Meaning::Limited => Err(LookError::Throttled { retry_after: DEFAULT_PAUSE }),
-        Meaning::Sick(text) => Err(LookError::Unavailable(Detail::new(text))),
+        Meaning::Limited | Meaning::QueryLimited => Err(LookError::Throttled { retry_after: DEFAULT_PAUSE }),
+        Meaning::Denied(_, error) => Err(LookError::Unavailable(Detail::new(denial(&error)))),
+        Meaning::Sick(text) | Meaning::Trouble(text) => Err(LookError::Unavailable(Detail::new(text))),
         Meaning::Odd(text) => Err(LookError::BadAnswer(Detail::new(text))),
     }
+}
+
+fn denial(error: &ErrorBody) -> String {
+    let code: String = error.code.as_deref().unwrap_or_default().chars().take(60).collect();
+    format!("it refuses the query: {code:?}")
 }
 
 /// An answer about another query is none.

@@ -1,6 +1,7 @@
 //! Many jobs by one request: the query endpoint, its pages, and what is made of ids that are not on them.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,12 +10,13 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::problem::is_own_error;
+use super::split::Failed;
 use super::wire::{AsyncResult, Page};
 use super::{MindBridge, bad_answer};
 use crate::domain::id::{ExternalId, SourceName};
 use crate::domain::source::Upstream;
 use crate::outbound::http::{Query, Reply};
-use crate::outbound::source::{Told, Verdict};
+use crate::outbound::source::{AskError, Told, Verdict};
 use crate::outbound::upstreams::wire::{is_same_id, object};
 use crate::ports::upstream::{Asker, Look, LookError};
 
@@ -77,21 +79,20 @@ enum Paged {
 impl MindBridge {
     /// Looks at several different ids, page after page.
     ///
-    /// Settles every id that is on a page, and, where a page cannot be had, all that are left with its error. An id
-    /// that is on no page is *not* settled: the caller confirms it. Where the endpoint is refused, the rest is not
-    /// settled either.
-    pub(super) async fn query(
+    /// Settles every id that is on a page, and gives back those that are left where a page cannot be had. An id that is
+    /// on no page is in neither: the caller confirms it. Where the endpoint is refused, nor is the rest.
+    pub(super) async fn query<'a>(
         &self,
-        ids: &[&ExternalId],
+        ids: &[&'a ExternalId],
         asker: &Asker,
         deadline: Instant,
-    ) -> HashMap<ExternalId, Look> {
+    ) -> (HashMap<ExternalId, Look>, Option<Failed<'a>>) {
         let mut open: HashMap<&str, &ExternalId> = ids.iter().map(|id| (id.as_str(), *id)).collect();
         let mut looks = HashMap::with_capacity(ids.len());
         let mut used = 0;
         // every page must bring something new, so there are at most as many pages as ids
         for number in 0..ids.len() {
-            let told = self.page(ids, number, asker, deadline).await;
+            let (told, splits) = self.page(ids, number, asker, deadline).await;
             let (asked_at, observed_at) = (told.asked_at, told.observed_at);
             let page = match told.outcome.map_err(LookError::from) {
                 Ok(Paged::Page(page)) => {
@@ -103,10 +104,9 @@ impl MindBridge {
                     break;
                 }
                 Err(error) => {
-                    for (_, id) in open.drain() {
-                        looks.insert(id.clone(), Look { asked_at, observed_at, outcome: Err(error.clone()) });
-                    }
-                    break;
+                    let ids = ids.iter().copied().filter(|id| open.contains_key(id.as_str())).collect();
+                    let look = Look { asked_at, observed_at, outcome: Err(error) };
+                    return (looks, Some(Failed { ids, look, splits }));
                 }
             };
             used += page.content.len() as u64;
@@ -126,21 +126,37 @@ impl MindBridge {
                 break;
             }
         }
-        looks
+        (looks, None)
     }
 
+    /// Asks for one page. Says besides whether one of the jobs may be the reason that it cannot be read.
     async fn page(
         &self,
         ids: &[&ExternalId],
         number: usize,
         asker: &Asker,
         deadline: Instant,
-    ) -> Told<Paged> {
+    ) -> (Told<Paged>, bool) {
         let mut call = self.call(Method::POST, vec!["query".to_owned()]);
         let size = Upstream::MindBridge.ids_a_request();
         call.query = Query::Pairs(vec![("page", number.to_string()), ("size", size.to_string())]);
         call.body = Some(json!({ "id": { "$in": ids.iter().map(|id| id.as_str()).collect::<Vec<_>>() } }));
-        let judge = |reply: &Reply| match reply.status {
+        let splits = AtomicBool::new(false);
+        let judge = |reply: &Reply| {
+            splits.store(may_be_one_job(reply), Ordering::Relaxed);
+            self.judge_page(reply)
+        };
+        let told = self.source.ask(asker, &call, deadline, judge).await;
+        let splits = match &told.outcome {
+            Err(AskError::TooLarge { .. }) => true,
+            Err(AskError::Look(LookError::BadAnswer(_))) => splits.into_inner(),
+            Ok(_) | Err(AskError::Look(_)) => false,
+        };
+        (told, splits)
+    }
+
+    fn judge_page(&self, reply: &Reply) -> Verdict<Paged> {
+        match reply.status {
             status if status.is_success() => Verdict::Spoke(
                 object(&reply.body)
                     .map(Paged::Page)
@@ -153,8 +169,16 @@ impl MindBridge {
                 Verdict::Spoke(Ok(Paged::Refused(status)))
             }
             _ => self.judge_error(reply),
-        };
-        self.source.ask(asker, &call, deadline, judge).await
+        }
+    }
+}
+
+/// Says whether an answer that cannot be read may be so because of one of the jobs it is about. A page of a proxy and a
+/// redirect are not, and every part of the batch would bring the same.
+fn may_be_one_job(reply: &Reply) -> bool {
+    match reply.status {
+        StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY => true,
+        status => status.is_success() && reply.body.trim_ascii_start().starts_with(b"{"),
     }
 }
 

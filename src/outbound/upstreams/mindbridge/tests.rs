@@ -250,7 +250,13 @@ async fn a_foreign_refusal_never_switches_batches_off() {
 #[tokio::test]
 async fn a_query_that_fails_fails_for_every_id_it_asked_for() {
     for (status, expected, calls) in
-        [(500, "Unavailable", 3), (429, "Throttled 30", 1), (400, "BadAnswer", 1)]
+        // of a source that answers nothing else three jobs are tried alone
+        [
+            (500, "Unavailable", 3),
+            (429, "Throttled 30", 1),
+            (302, "BadAnswer", 1),
+            (400, "BadAnswer", 7 + 3),
+        ]
     {
         let server = Server::start(move |_| answer(status, "", ""));
         let looks = open(&server).look(&ids(5), &Asker::Operator).await;
@@ -352,4 +358,67 @@ async fn another_credential_is_tried_without_consequence_for_the_one_in_force() 
         assert_eq!(reader.status().credential.state == CredentialState::Refused, refused);
         assert_eq!(reader.status().credential.since.is_some(), refused);
     }
+}
+
+/// A tenant whose query endpoint refuses every batch that names one of `spoilers`; so does a read of one of them where
+/// they are bad `everywhere`.
+fn spoiled(spoilers: &'static [&'static str], everywhere: bool) -> impl Fn(&Seen) -> Vec<u8> {
+    move |seen| {
+        let asked = |id: &str| {
+            if seen.body.is_empty() {
+                seen.target().ends_with(&format!("/{id}"))
+            } else {
+                seen.body.contains(&format!("\"{id}\""))
+            }
+        };
+        if (everywhere || !seen.body.is_empty()) && spoilers.iter().any(|id| asked(id)) {
+            return json(400, &json!({"title": "Bad Request", "status": 400, "detail": "an id is bad"}));
+        }
+        tenant(100, true, |_| false)(seen)
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_cannot_be_read_is_split_and_remembered() {
+    for (spoilers, everywhere, calls) in [
+        (&["job17"] as &[_], true, [13 + 1, 1 + 1]),
+        (&["job17"], false, [13 + 1, 1 + 1]),
+        (&["job0", "job49"], true, [21 + 2, 1 + 2]),
+    ] {
+        let server = Server::start(spoiled(spoilers, everywhere));
+        let reader = open(&server);
+        let wanted = ids(50);
+        for calls in calls {
+            let before = server.seen().len();
+            for (id, look) in wanted.iter().zip(reader.look(&wanted, &Asker::Operator).await) {
+                let expected = match (spoilers.contains(&id.as_str()), everywhere) {
+                    (false, _) => "Running",
+                    (true, true) => "BadAnswer",
+                    (true, false) => "Succeeded",
+                };
+                assert_eq!(word(&look.outcome), expected, "{id}");
+            }
+            assert_eq!(server.seen().len() - before, calls, "{spoilers:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_batch_with_many_spoilers_costs_a_bounded_number_of_calls() {
+    const MANY: [&str; 10] =
+        ["job3", "job13", "job23", "job33", "job43", "job53", "job63", "job73", "job83", "job93"];
+    let server = Server::start(spoiled(&MANY, false));
+    let wanted = ids(100);
+    let looks = open(&server).look(&wanted, &Asker::Operator).await;
+    for (id, look) in wanted.iter().zip(&looks) {
+        assert!(look.outcome.is_ok(), "{id}: {look:?}");
+    }
+    let seen = server.seen();
+    let queries = seen.iter().filter(|seen| !seen.body.is_empty()).count();
+    assert!(queries <= 48 && seen.len() <= 48 + 100, "{queries} of {}", seen.len());
+    // a source of which nothing can be read at all is not asked for each job
+    let server = Server::start(|_| answer(200, "", r#"{"message":"mainten"#));
+    let looks = open(&server).look(&wanted, &Asker::Operator).await;
+    assert!(looks.iter().all(|look| word(&look.outcome) == "BadAnswer"));
+    assert!(server.seen().len() < 30, "{}", server.seen().len());
 }

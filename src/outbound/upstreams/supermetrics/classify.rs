@@ -2,7 +2,10 @@
 
 use reqwest::StatusCode;
 
+use super::codes::{CodeMeaning, meaning};
+use super::normalize;
 use super::wire::{Answer, ErrorBody, Meta};
+use crate::domain::job::Life;
 use crate::outbound::upstreams::wire::object;
 
 /// What an answer means.
@@ -12,6 +15,10 @@ pub(super) enum Meaning {
     Status(Meta),
     /// The query itself failed, told as an error. An answer, and asking again brings the same.
     QueryFailed(Meta, ErrorBody),
+    /// The query is refused. It has failed, unless all the others are refused too.
+    Denied(Meta, ErrorBody),
+    /// The query itself must wait, and no other.
+    QueryLimited,
     /// No such query, or no longer.
     NotFound,
     /// The key is refused, for every call.
@@ -20,17 +27,25 @@ pub(super) enum Meaning {
     Forbidden,
     /// A limit is used up, for every call.
     Limited,
+    /// The source refuses its calls, whatever they ask for. Asking again at once does not help. Carries words for the log.
+    Trouble(String),
     /// Not well, or an error nobody has listed; asking again may help. Carries words for the log.
     Sick(String),
     /// Understood by nobody, and the same again next time. Carries words for the log.
     Odd(String),
 }
 
-/// Says what an answer means ("Errors"): an `error` object wins over any HTTP status, and no body need be JSON.
+/// Says what an answer means ("Errors"): an `error` object wins over any HTTP status, and no body need be JSON. A query
+/// that the answer itself reports as failed has failed, whatever else is said.
 pub(super) fn classify(status: StatusCode, body: &[u8]) -> Meaning {
     match object::<Answer>(body) {
+        Some(Answer { meta: Some(meta), error: Some(error), .. }) if has_failed(&meta) => {
+            Meaning::QueryFailed(meta, error)
+        }
         Some(Answer { meta, error: Some(error), .. }) => by_code(status, meta.unwrap_or_default(), error),
-        Some(Answer { meta: Some(meta), .. }) if status.is_success() && meta.status_code.is_some() => {
+        Some(Answer { meta: Some(meta), .. })
+            if has_failed(&meta) || status.is_success() && meta.status_code.is_some() =>
+        {
             Meaning::Status(meta)
         }
         // problem details under 200 say in their body what the status should have been
@@ -39,33 +54,49 @@ pub(super) fn classify(status: StatusCode, body: &[u8]) -> Meaning {
             title.as_deref(),
         ),
         Some(Answer { title, .. }) => by_status(status, title.as_deref()),
+        None if status == StatusCode::FORBIDDEN && !body.trim_ascii().is_empty() => {
+            Meaning::Odd("it answered 403 with a body that is no JSON object".to_owned())
+        }
         None => by_status(status, None),
     }
 }
 
+fn has_failed(meta: &Meta) -> bool {
+    matches!(normalize::life(meta.status_code.as_deref()), Life::Failed(_))
+}
+
+/// What an error with a code means: by the one table, and by the HTTP status where the table does not know the code.
 fn by_code(status: StatusCode, meta: Meta, error: ErrorBody) -> Meaning {
-    let code = error.code.as_deref().unwrap_or_default().to_ascii_uppercase();
-    match code.as_str() {
-        "STATUS_NOT_FOUND" => Meaning::NotFound,
-        "ACCESS_TOKEN_INVALID" | "LICENSE_EXPIRED" => Meaning::Rejected,
-        key if key.starts_with("API_KEY_") => Meaning::Rejected,
-        limit if limit.ends_with("_LIMIT_EXCEEDED") => Meaning::Limited,
-        _ if status == StatusCode::TOO_MANY_REQUESTS => Meaning::Limited,
-        query if query.starts_with("QUERY_") => Meaning::QueryFailed(meta, error),
+    let code = error.code.as_deref().unwrap_or_default().trim().to_ascii_uppercase();
+    let limited = status == StatusCode::TOO_MANY_REQUESTS;
+    match meaning(&code) {
+        Some(CodeMeaning::NotFound) => Meaning::NotFound,
+        Some(CodeMeaning::JobFailed) if limited && code.ends_with("_LIMIT_EXCEEDED") => Meaning::QueryLimited,
+        Some(CodeMeaning::JobFailed) => Meaning::QueryFailed(meta, error),
+        Some(CodeMeaning::JobFailedIfOthersRead) if limited => Meaning::QueryLimited,
+        Some(CodeMeaning::JobFailedIfOthersRead) => Meaning::Denied(meta, error),
+        Some(CodeMeaning::SourcePaused) => Meaning::Limited,
+        Some(CodeMeaning::CredentialRejected) => Meaning::Rejected,
+        Some(CodeMeaning::UpstreamTrouble) => Meaning::Trouble(words(status, Some(&code))),
         // an error under a status that means well is one without a listed status, and those are 500
-        _ if status.is_success() => by_status(StatusCode::INTERNAL_SERVER_ERROR, Some(&code)),
-        _ => by_status(status, Some(&code)),
+        None if status.is_success() => by_status(StatusCode::INTERNAL_SERVER_ERROR, Some(&code)),
+        None => by_status(status, Some(&code)),
     }
 }
 
-fn by_status(status: StatusCode, word: Option<&str>) -> Meaning {
-    let text = || match word {
+/// The status and a word of the answer, for the log.
+pub(super) fn words(status: StatusCode, word: Option<&str>) -> String {
+    match word {
         // the debug form keeps control characters out of the log; the length is bounded for the same reason
         Some(word) if !word.is_empty() => {
             format!("it answered {} {:?}", status.as_u16(), word.chars().take(60).collect::<String>())
         }
         Some(_) | None => format!("it answered {}", status.as_u16()),
-    };
+    }
+}
+
+fn by_status(status: StatusCode, word: Option<&str>) -> Meaning {
+    let text = || words(status, word);
     match status {
         StatusCode::UNAUTHORIZED => Meaning::Rejected,
         StatusCode::FORBIDDEN => Meaning::Forbidden,
@@ -89,6 +120,9 @@ mod tests {
         match meaning {
             Meaning::Status(_) => "status",
             Meaning::QueryFailed(..) => "query failed",
+            Meaning::Denied(..) => "denied",
+            Meaning::QueryLimited => "query limited",
+            Meaning::Trouble(_) => "trouble",
             Meaning::NotFound => "not found",
             Meaning::Rejected => "rejected",
             Meaning::Forbidden => "forbidden",
@@ -101,6 +135,8 @@ mod tests {
     #[test]
     fn the_body_is_read_before_the_status() {
         let error = |code: &str| format!(r#"{{"meta":{{"request_id":"r"}},"error":{{"code":"{code}"}}}}"#);
+        let beside_failure =
+            |code: &str| format!(r#"{{"meta":{{"status_code":"FAILURE"}},"error":{{"code":"{code}"}}}}"#);
         let html = "<html>Bad Gateway</html>".to_owned();
         let running = r#"{"meta":{"status_code":"RUNNING"},"error":null}"#.to_owned();
         let problem = |status: u16| format!(r#"{{"type":"x","title":"T","status":{status},"detail":"d"}}"#);
@@ -121,13 +157,32 @@ mod tests {
             (403, error("LICENSE_EXPIRED"), "rejected"),
             (401, html.clone(), "rejected"),
             (401, problem(401), "rejected"),
-            (403, html.clone(), "forbidden"),
+            (403, html.clone(), "odd"),
+            (403, String::new(), "forbidden"),
             (403, error("SOMETHING_ELSE"), "forbidden"),
             (429, String::new(), "limited"),
             (429, problem(429), "limited"),
             (429, error("LICENSE_DAILY_QUERY_LIMIT_EXCEEDED"), "limited"),
             (200, error("LICENSE_DAILY_QUERY_LIMIT_EXCEEDED"), "limited"),
-            (429, error("QUERY_RATE"), "limited"),
+            (429, error("ANYTHING"), "limited"),
+            (429, error("QUERY_ERROR"), "query failed"),
+            (429, error("QUERY_ROW_LIMIT_EXCEEDED"), "query limited"),
+            (429, error("LICENSE_ROW_LIMIT_EXCEEDED"), "query limited"),
+            (403, error("LICENSE_ROW_LIMIT_EXCEEDED"), "denied"),
+            (403, error("LICENSE_ACCOUNT_LIMIT_EXCEEDED"), "denied"),
+            (403, error("LICENSE_QUERIES_SUSPENDED"), "denied"),
+            (403, error("ACCESS_DENIED_IP"), "trouble"),
+            (500, error("PERMISSION_DENIED"), "denied"),
+            (500, error("LICENSE_NOT_FOUND"), "denied"),
+            (500, error("LICENSE_ACCESS_DATA_SOURCE"), "denied"),
+            (500, error("ACCOUNT_NOT_FOUND"), "query failed"),
+            (400, error("ACCOUNT_ID_INVALID"), "denied"),
+            (400, error("SETTING_KEY_INVALID"), "denied"),
+            (200, beside_failure("PERMISSION_DENIED"), "query failed"),
+            (403, beside_failure("LICENSE_EXPIRED"), "query failed"),
+            (200, beside_failure("INTERNAL_ERROR"), "query failed"),
+            (500, beside_failure("STATUS_NOT_FOUND"), "query failed"),
+            (500, r#"{"meta":{"status_code":"FAILURE"}}"#.to_owned(), "status"),
             (500, error("QUERY_ACCOUNT_UNAVAILABLE"), "query failed"),
             (200, error("QUERY_TIMEOUT"), "query failed"),
             (400, error("QUERY_INVALID"), "query failed"),

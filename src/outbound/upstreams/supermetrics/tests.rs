@@ -35,6 +35,16 @@ async fn every_answer_to_a_poll_has_its_meaning_and_its_number_of_calls() {
         (error(500, "QUERY_ACCOUNT_UNAVAILABLE"), "Failed", 1),
         (error(401, "API_KEY_INVALID"), "CredentialRejected", 1),
         (error(403, "SOMETHING"), "CredentialRejected", 1),
+        (answer(403, "", ""), "CredentialRejected", 1),
+        (answer(403, "", "<html>"), "BadAnswer", 1),
+        (error(403, "LICENSE_ROW_LIMIT_EXCEEDED"), "Unavailable", 1),
+        (error(403, "LICENSE_ACCOUNT_LIMIT_EXCEEDED"), "Unavailable", 1),
+        (error(403, "LICENSE_QUERIES_SUSPENDED"), "Unavailable", 1),
+        (error(403, "ACCESS_DENIED_IP"), "Unavailable", 1),
+        (error(500, "PERMISSION_DENIED"), "Unavailable", 1),
+        (error(500, "ACCOUNT_NOT_FOUND"), "Failed", 1),
+        (error(429, "QUERY_ERROR"), "Failed", 1),
+        (error(429, "LICENSE_ROW_LIMIT_EXCEEDED"), "Throttled 30", 1),
         (error(429, "LICENSE_DAILY_QUERY_LIMIT_EXCEEDED"), "Throttled 30", 1),
         (answer(429, "retry-after: 86400\r\n", ""), "Throttled 86400", 1),
         (answer(502, "", "<html>"), "Unavailable", 3),
@@ -218,4 +228,71 @@ async fn a_probe_tells_a_taken_credential_from_a_refused_one() {
         let probe = open(&server).probe(None).await;
         assert_eq!(probe.map_or_else(|error| word(&Err(error)), |()| "ok".to_owned()), expected);
     }
+}
+
+/// A source of which every job but those in `readable` is denied with `code`.
+fn denying(code: &'static str, readable: &'static [&'static str]) -> (Server, Arc<Mutex<bool>>) {
+    let lost = Arc::new(Mutex::new(false));
+    let all = Arc::clone(&lost);
+    let server = Server::start(move |seen| {
+        let asked = seen.json()["schedule_id"].as_str().unwrap().to_owned();
+        if readable.contains(&asked.as_str()) && !*all.lock().unwrap() {
+            return json(200, &json!({"meta": {"schedule_id": asked, "status_code": "RUNNING"}}));
+        }
+        error(403, code)
+    });
+    (server, lost)
+}
+
+async fn look(reader: &Arc<dyn JobReader>, job: &str) -> String {
+    word(&reader.look(&[id(job)], &Asker::Operator).await[0].outcome)
+}
+
+#[tokio::test]
+async fn a_denied_job_fails_while_another_job_reads_well() {
+    for code in ["PERMISSION_DENIED", "LICENSE_ROW_LIMIT_EXCEEDED", "LICENSE_ACCOUNT_LIMIT_EXCEEDED"] {
+        let (server, _) = denying(code, &["good"]);
+        let reader = open(&server);
+        assert_eq!(look(&reader, "denied").await, "Unavailable", "{code}: nothing else is known");
+        assert_eq!(look(&reader, "good").await, "Running");
+        let looks = reader.look(&[id("denied")], &Asker::Operator).await;
+        let job = looks[0].outcome.as_ref().unwrap();
+        assert_eq!(job.failure().unwrap().code.as_deref(), Some(code));
+        assert_eq!(server.seen().len(), 4, "one read of the other job is the evidence");
+        assert_eq!(look(&reader, "good").await, "Running", "{code}: no other job waits");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_permission_ends_no_job() {
+    for code in ["PERMISSION_DENIED", "LICENSE_QUERIES_SUSPENDED"] {
+        let (server, lost) = denying(code, &["a", "b", "c"]);
+        let reader = open(&server);
+        for job in ["a", "b", "c"] {
+            assert_eq!(look(&reader, job).await, "Running");
+        }
+        *lost.lock().unwrap() = true;
+        for _ in 0..3 {
+            for job in ["a", "b", "c"] {
+                assert_eq!(look(&reader, job).await, "Unavailable", "{code} {job}");
+            }
+        }
+        assert_eq!(server.seen().len(), 3 + 9 + 1, "one check for all of them");
+        *lost.lock().unwrap() = false;
+        for job in ["a", "b", "c"] {
+            assert_eq!(look(&reader, job).await, "Running", "{code} {job}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_limit_of_one_query_holds_back_that_query_alone() {
+    let server = Server::start(|seen| match seen.json()["schedule_id"].as_str() {
+        Some("limited") => json(429, &json!({"error": {"code": "LICENSE_ROW_LIMIT_EXCEEDED"}})),
+        _ => json(200, &json!({"meta": {"status_code": "RUNNING"}})),
+    });
+    let reader = open(&server);
+    assert_eq!(look(&reader, "limited").await, "Throttled 30");
+    assert_eq!(look(&reader, "other").await, "Running");
+    assert!(reader.status().throttled_until.is_none());
 }

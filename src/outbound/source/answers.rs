@@ -1,0 +1,220 @@
+//! Whether the answers of a source can be used, and the last error: what its health shows beside the limiter's state.
+//!
+//! An answer that cannot be used is the fault of one job or of the source. The source is DEGRADED after one answer that
+//! does not come from the API (a page, a redirect), after unusable answers about two jobs with no usable one in between,
+//! and after any unusable one if none has been usable for [`QUIET`]. The next usable answer ends it, and so do
+//! [`HOLDS`] without another unusable one. A job whose answers stay unusable while those about another are usable is odd
+//! by itself, and counts no more until an answer about it is usable.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::domain::source::SourceError;
+
+/// For how long a usable answer speaks against one about another job that is not.
+const QUIET: Duration = Duration::from_mins(1);
+/// How long an unusable answer counts.
+const HOLDS: Duration = Duration::from_mins(10);
+/// How many jobs are remembered as odd by themselves; beyond these a further one counts for its source.
+const ODD_JOBS: usize = 256;
+/// Suspects beyond this many change nothing.
+const SUSPECTS: usize = 8;
+/// After this time an error that is the same as the one before is logged again.
+const LOG_AGAIN: Duration = Duration::from_mins(10);
+
+/// What a call is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum About<'a> {
+    /// One job.
+    Job(&'a str),
+    /// Several jobs at once.
+    Many,
+    /// Nothing of the source's state: a credential that is not used yet is tried.
+    Trial,
+}
+
+/// What the last answers of a source were worth.
+#[derive(Debug, Default)]
+pub(super) struct Answers(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// What the unusable answers since the last usable one were about; the empty text for several jobs at once.
+    suspects: BTreeSet<String>,
+    odd_jobs: BTreeSet<String>,
+    usable_at: Option<Instant>,
+    unusable_at: Option<Instant>,
+    degraded: bool,
+    last_error: Option<SourceError>,
+    logged_at: Option<Instant>,
+}
+
+impl Answers {
+    /// Takes in an answer that can be used. Says whether the source was DEGRADED until now.
+    pub(super) fn usable(&self, about: About<'_>) -> bool {
+        let mut state = self.lock();
+        let State { suspects, odd_jobs, .. } = &mut *state;
+        let own = match about {
+            About::Job(job) => job,
+            About::Many => "",
+            About::Trial => return false,
+        };
+        odd_jobs.remove(own);
+        for job in std::mem::take(suspects) {
+            if !job.is_empty() && job != own && odd_jobs.len() < ODD_JOBS {
+                odd_jobs.insert(job);
+            }
+        }
+        state.usable_at = Some(Instant::now());
+        std::mem::take(&mut state.degraded)
+    }
+
+    /// Takes in an answer that cannot be used; `foreign` if it does not come from the API. Says whether the source is
+    /// DEGRADED from now on.
+    pub(super) fn unusable(&self, about: About<'_>, foreign: bool) -> bool {
+        let mut state = self.lock();
+        let job = match about {
+            About::Job(job) if state.odd_jobs.contains(job) => return false,
+            About::Job(job) => job,
+            About::Many => "",
+            About::Trial => return false,
+        };
+        if state.suspects.len() < SUSPECTS {
+            state.suspects.insert(job.to_owned());
+        }
+        let now = Instant::now();
+        let was = state.is_degraded(now);
+        state.unusable_at = Some(now);
+        let quiet = state.usable_at.is_none_or(|at| now.saturating_duration_since(at) >= QUIET);
+        state.degraded = was || foreign || quiet || state.suspects.len() > 1;
+        state.degraded && !was
+    }
+
+    /// Says whether the source is DEGRADED.
+    pub(super) fn are_unusable(&self) -> bool {
+        self.lock().is_degraded(Instant::now())
+    }
+
+    /// Takes in an error. Says whether it is to be logged: it differs from the one before, or that one was long ago.
+    pub(super) fn note(&self, error: SourceError) -> bool {
+        let mut state = self.lock();
+        let now = Instant::now();
+        let same = |last: &SourceError| last.kind == error.kind && last.message == error.message;
+        let recent = state.logged_at.is_some_and(|at| now.saturating_duration_since(at) < LOG_AGAIN);
+        let news = !(recent && state.last_error.as_ref().is_some_and(same));
+        if news {
+            state.logged_at = Some(now);
+        }
+        state.last_error = Some(error);
+        news
+    }
+
+    /// The last error.
+    pub(super) fn last_error(&self) -> Option<SourceError> {
+        self.lock().last_error.clone()
+    }
+
+    /// Forgets everything, because another place is asked from now on.
+    pub(super) fn forget(&self) {
+        *self.lock() = State::default();
+    }
+
+    /// No code that can panic runs under this lock, and each change under it is whole.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn is_degraded(&self, now: Instant) -> bool {
+        self.degraded && self.unusable_at.is_some_and(|at| now.saturating_duration_since(at) < HOLDS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::source::SourceErrorKind;
+
+    const A: About<'_> = About::Job("a");
+    const B: About<'_> = About::Job("b");
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_from_elsewhere_degrades_the_source_at_once() {
+        let answers = Answers::default();
+        answers.usable(A);
+        assert!(answers.unusable(B, true));
+        assert!(!answers.unusable(B, true), "said once");
+        assert!(answers.are_unusable());
+        assert!(answers.usable(A));
+        assert!(!answers.are_unusable());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_odd_job_does_not_degrade_its_source() {
+        let answers = Answers::default();
+        answers.usable(A);
+        for _ in 0..9 {
+            assert!(!answers.unusable(B, false));
+            answers.usable(A);
+            assert!(!answers.unusable(B, true), "not even by a page: it is known to be odd");
+            tokio::time::advance(QUIET * 2).await;
+            assert!(!answers.unusable(B, false));
+        }
+        assert!(answers.unusable(A, false), "the source has not been usable for long");
+        assert!(answers.usable(B));
+        assert!(answers.unusable(B, true), "it is not odd any more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn unusable_answers_about_two_jobs_degrade_it() {
+        let answers = Answers::default();
+        answers.usable(A);
+        assert!(!answers.unusable(A, false));
+        assert!(!answers.unusable(A, false));
+        assert!(answers.unusable(B, false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_was_never_usable_is_degraded_by_one() {
+        let answers = Answers::default();
+        assert!(answers.unusable(A, false));
+        tokio::time::advance(HOLDS).await;
+        assert!(!answers.are_unusable(), "not for ever");
+        assert!(!answers.unusable(About::Trial, true));
+        assert!(answers.unusable(About::Many, false));
+        answers.forget();
+        assert!(!answers.are_unusable());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_jobs_that_are_remembered_are_bounded() {
+        let answers = Answers::default();
+        for number in 0..10_000 {
+            answers.unusable(About::Job(&format!("job{number}")), false);
+            if number % 5 == 0 {
+                answers.usable(A);
+            }
+        }
+        let state = answers.lock();
+        assert!(state.odd_jobs.len() <= ODD_JOBS && state.suspects.len() <= SUSPECTS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_is_logged_once_per_change() {
+        let answers = Answers::default();
+        let error = |message: &str| SourceError {
+            at: jiff::Timestamp::UNIX_EPOCH,
+            kind: SourceErrorKind::BadAnswer,
+            message: message.to_owned(),
+        };
+        let logged = ["one", "one", "two", "two", "one"].map(|message| answers.note(error(message)));
+        assert_eq!(logged, [true, false, true, false, true]);
+        tokio::time::advance(LOG_AGAIN).await;
+        assert!(answers.note(error("one")));
+        assert_eq!(answers.last_error().unwrap().message, "one");
+    }
+}

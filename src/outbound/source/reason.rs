@@ -1,0 +1,177 @@
+//! Why an answer was refused, in one bounded line: for the log, the status page and `lastError`. What the upstream said was
+//! masked when it came in; here it is shortened, and what could break a line or a terminal is escaped.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use crate::outbound::http::Reply;
+
+/// Characters of the whole line.
+const LINE: usize = 300;
+/// Characters of what the upstream said in it.
+const SAID: usize = 160;
+/// A longer body is not searched for a reason.
+const BODY: usize = 64 * 1024;
+/// Bytes at the beginning of a page that are searched for its title.
+const TITLE_WITHIN: usize = 4 * 1024;
+
+/// Says whether an answer cannot come from the API, which sends JSON objects and does not redirect.
+pub(super) fn is_foreign(reply: &Reply) -> bool {
+    let body = reply.body.trim_ascii_start();
+    reply.status.is_redirection() || !body.is_empty() && !body.starts_with(b"{") && !body.starts_with(b"[")
+}
+
+/// One line of `text`, with what the reply itself adds to it.
+pub(super) fn line(text: &str, reply: &Reply) -> String {
+    let mut line = clean(text, LINE);
+    let added = if let Some(location) = reply.location() {
+        Some(("it points to", clean(location, SAID)))
+    } else if let Some(said) = said(&reply.body) {
+        Some(("it said", clean(&said, SAID)))
+    } else {
+        title(&reply.body).map(|title| ("the title of the page is", clean(&title, SAID)))
+    };
+    if let Some((by, words)) = added {
+        write!(line, "; {by} \"{words}\"").ok();
+    }
+    line
+}
+
+/// The text without what breaks a line, shortened to so many characters.
+pub(super) fn clean(text: &str, most: usize) -> String {
+    let mut cleaned = String::new();
+    let mut letters = text.trim().chars();
+    for letter in letters.by_ref().take(most) {
+        if letter.is_control() || turns_or_breaks(letter) {
+            write!(cleaned, "\\u{:04x}", u32::from(letter)).ok();
+        } else {
+            cleaned.push(letter);
+        }
+    }
+    if letters.next().is_some() {
+        cleaned.push('…');
+    }
+    cleaned
+}
+
+/// Line and paragraph separators, and what changes the direction of a text.
+const fn turns_or_breaks(letter: char) -> bool {
+    matches!(letter, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// What a JSON error says, wherever the usual forms put it: both upstreams' envelopes, problem details, and those of
+/// gateways.
+fn said(body: &[u8]) -> Option<String> {
+    if body.len() > BODY || !body.trim_ascii_start().starts_with(b"{") {
+        return None;
+    }
+    let body: Value = serde_json::from_slice(body).ok()?;
+    let at =
+        |pointer: &str| body.pointer(pointer).and_then(Value::as_str).filter(|text| !text.trim().is_empty());
+    let first = |pointers: &[&str]| pointers.iter().find_map(|pointer| at(pointer));
+    let code = first(&["/error/code", "/code", "/problems/0/problemType"]);
+    let text = first(&[
+        "/error/description",
+        "/error/message",
+        "/detail",
+        "/problems/0/reason",
+        "/message",
+        "/error_description",
+        "/error",
+        "/title",
+    ]);
+    match (code, text) {
+        (Some(code), Some(text)) if code != text => Some(format!("{code}: {text}")),
+        (Some(text), _) | (None, Some(text)) => Some(text.to_owned()),
+        (None, None) => None,
+    }
+}
+
+/// The title of a page.
+fn title(body: &[u8]) -> Option<String> {
+    let head = String::from_utf8_lossy(body.get(..TITLE_WITHIN).unwrap_or(body));
+    // of the same length in both spellings, so that a place in one is the same place in the other
+    let small = head.to_ascii_lowercase();
+    let start = small.find("<title")?;
+    let start = start + small.get(start..)?.find('>')? + 1;
+    let end = start + small.get(start..)?.find("</title")?;
+    head.get(start..end).map(str::trim).filter(|title| !title.is_empty()).map(ToOwned::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use reqwest::StatusCode;
+    use reqwest::header::{HeaderMap, HeaderValue, LOCATION};
+
+    use super::*;
+    use crate::outbound::http::Mask;
+
+    fn reply(status: u16, location: Option<&'static str>, body: &str) -> Reply {
+        let mut headers = HeaderMap::new();
+        if let Some(location) = location {
+            headers.insert(LOCATION, HeaderValue::from_static(location));
+        }
+        let status = StatusCode::from_u16(status).unwrap();
+        Reply::new(status, &headers, Bytes::from(body.to_owned()), &Mask::default())
+    }
+
+    #[test]
+    fn the_line_holds_what_the_answer_says() {
+        let cases = [
+            (
+                reply(400, None, r#"{"title":"Bad Request","detail":"id is too long"}"#),
+                r#"x; it said "id is too long""#,
+            ),
+            (
+                reply(403, None, r#"{"error":{"code":"A_B","message":"A_B","description":"no"}}"#),
+                r#"x; it said "A_B: no""#,
+            ),
+            (reply(400, None, r#"{"problems":[{"problemType":"P","reason":"r"}]}"#), r#"x; it said "P: r""#),
+            (reply(500, None, r#"{"error":"oops"}"#), r#"x; it said "oops""#),
+            (reply(500, None, r#"{"error":{"code":"A_B","message":"A_B"}}"#), r#"x; it said "A_B""#),
+            (
+                reply(302, Some("https://me:pw@sso.example/login?state=s3cret#x"), "<html>"),
+                r#"x; it points to "https://sso.example/login""#,
+            ),
+            (reply(307, Some("/login?next=s3cret"), ""), r#"x; it points to "/login""#),
+            (
+                reply(200, None, "<!doctype html><HTML><TITLE a=b> Sign in\n</TITLE>"),
+                r#"x; the title of the page is "Sign in""#,
+            ),
+            (reply(200, None, "<html><title>unfinished"), "x"),
+            (reply(200, None, ""), "x"),
+            (
+                reply(400, None, r#"{"detail":"a\u001b[31m\nb\u202ec"}"#),
+                r#"x; it said "a\u001b[31m\u000ab\u202ec""#,
+            ),
+        ];
+        for (reply, expected) in cases {
+            assert_eq!(line("x", &reply), expected, "{reply:?}");
+        }
+    }
+
+    #[test]
+    fn the_line_is_bounded() {
+        let long = format!(r#"{{"detail":"{}"}}"#, "é".repeat(30_000));
+        let line = line(&"y".repeat(9_000), &reply(400, None, &long));
+        assert!(line.chars().count() < LINE + SAID + 20, "{}", line.len());
+        assert!(line.contains("y…; it said \"é") && line.ends_with("é…\""), "{line}");
+    }
+
+    #[test]
+    fn only_json_that_is_no_redirect_comes_from_the_api() {
+        for (reply, expected) in [
+            (reply(200, None, "<html>"), true),
+            (reply(403, None, "Forbidden"), true),
+            (reply(302, None, r#"{"a":1}"#), true),
+            (reply(200, None, ""), false),
+            (reply(404, None, ""), false),
+            (reply(400, None, " {\"a\":1}"), false),
+            (reply(200, None, "[]"), false),
+        ] {
+            assert_eq!(is_foreign(&reply), expected, "{reply:?}");
+        }
+    }
+}

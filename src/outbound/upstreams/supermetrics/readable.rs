@@ -1,0 +1,91 @@
+//! Which jobs can be read, as evidence against an error that names one job: a lost permission concerns all of them.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::domain::id::ExternalId;
+
+/// How long the result of a check that found no readable job is believed.
+const CHECK_HOLDS: Duration = Duration::from_secs(30);
+
+/// The jobs that were read last. Two are enough: one of them is another than the job in question.
+#[derive(Debug, Default)]
+pub(super) struct Readable {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The newest last, with the time at which its request began.
+    last: Vec<(ExternalId, Instant)>,
+    /// When another job was read for the sake of evidence, without success so far.
+    checked: Option<Instant>,
+}
+
+/// What is known about the other jobs of the source.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Evidence {
+    /// Another one was read since.
+    OthersRead,
+    /// This one could be read before; a read of it decides.
+    Check(ExternalId),
+    /// None is known that could be read, or a check a moment ago found none.
+    None,
+}
+
+impl Readable {
+    /// Takes in that a job was read by a request that began at `asked`.
+    pub(super) fn note(&self, id: &ExternalId, asked: Instant) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.last.retain(|(other, _)| other != id);
+        if state.last.len() > 1 {
+            state.last.remove(0);
+        }
+        state.last.push((id.clone(), asked));
+        state.checked = None;
+    }
+
+    /// Says whether a job other than `id` was read since `asked`. After [`Evidence::Check`] it answers
+    /// [`Evidence::None`] for a while, unless the check succeeds and is noted.
+    pub(super) fn evidence(&self, id: &ExternalId, asked: Instant) -> Evidence {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((other, at)) = state.last.iter().rev().find(|(other, _)| other != id).cloned() else {
+            return Evidence::None;
+        };
+        if at >= asked {
+            return Evidence::OthersRead;
+        }
+        if state.checked.is_some_and(|checked| checked.elapsed() < CHECK_HOLDS) {
+            return Evidence::None;
+        }
+        state.checked = Some(Instant::now());
+        Evidence::Check(other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbound::testing::id;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_another_job_read_since_is_evidence() {
+        let readable = Readable::default();
+        let (a, b) = (id("a"), id("b"));
+        assert_eq!(readable.evidence(&a, Instant::now()), Evidence::None);
+        readable.note(&a, Instant::now());
+        assert_eq!(readable.evidence(&a, Instant::now()), Evidence::None, "its own reads prove nothing");
+        readable.note(&b, Instant::now());
+        assert_eq!(readable.evidence(&a, Instant::now()), Evidence::OthersRead);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let asked = Instant::now();
+        assert_eq!(readable.evidence(&a, asked), Evidence::Check(b.clone()), "read before");
+        assert_eq!(readable.evidence(&a, asked), Evidence::None, "one check at a time");
+        tokio::time::advance(CHECK_HOLDS).await;
+        assert_eq!(readable.evidence(&a, asked), Evidence::Check(b.clone()));
+        readable.note(&b, asked);
+        assert_eq!(readable.evidence(&a, asked), Evidence::OthersRead);
+    }
+}
