@@ -95,7 +95,9 @@ impl MindBridge {
             }
         }
         if readable {
-            alone.into_iter().for_each(|id| self.alone.add(id));
+            for id in alone {
+                self.alone.add(id);
+            }
         }
         for failed in left {
             if readable {
