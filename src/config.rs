@@ -14,6 +14,7 @@ mod cache;
 mod clients;
 mod credential;
 mod credentials;
+mod egress;
 mod environment;
 mod fault;
 mod file;
@@ -23,6 +24,7 @@ mod jwt;
 mod limits;
 mod network;
 mod poll;
+mod proxies;
 mod read;
 mod schema;
 mod server;
@@ -41,6 +43,7 @@ pub use cache::CacheConfig;
 pub use clients::ClientConfig;
 pub use credential::{CredentialConfig, CredentialRef, SecretRef};
 pub use credentials::CredentialsConfig;
+pub use egress::{EgressConfig, ProxyConfig};
 pub use environment::{Environment, FILE_VARIABLE, KEY_VARIABLE, NoText, URL_VARIABLE};
 pub use fault::Faults;
 pub use follow::FollowConfig;
@@ -49,6 +52,7 @@ pub use jwt::{IssuerConfig, JwksRef, SigningAlgorithm};
 pub use limits::LimitsConfig;
 pub use network::{Network, NoNetwork};
 pub use poll::PollConfig;
+pub use proxies::{EnvironmentProxies, EnvironmentProxy, ProxyFault};
 pub use server::{ServerConfig, TlsConfig};
 pub use sources::{BudgetConfig, SourceConfig};
 pub use store::{StoreConfig, StoreKind, StoredRows};
@@ -192,7 +196,23 @@ impl Config {
         let names: BTreeSet<String> = names.into_iter().flat_map(|map| map.keys().cloned()).collect();
         let Some(raw) = read::read(tree, &defaults, &mut faults) else { return Err(faults) };
         let config = Self::accept(raw, &names, &mut faults);
+        config.check_proxies(env, &mut faults);
         faults.or(config)
+    }
+
+    /// Checks the proxies that the environment names for what is called without one of the configuration.
+    fn check_proxies(&self, env: &Environment, faults: &mut Faults) {
+        let proxies = EnvironmentProxies::read(env);
+        let sources = self.sources.values().filter(|source| source.egress.proxy.is_none());
+        let issuers = self.jwt.iter().filter_map(|issuer| match &issuer.jwks {
+            JwksRef::Url(url) => Some(url),
+            JwksRef::File(_) => None,
+        });
+        for url in sources.map(|source| &source.base_url).chain(issuers) {
+            if let Err(fault) = proxies.for_url(url) {
+                faults.add(fault.variable, fault.message);
+            }
+        }
     }
 
     fn accept(raw: RawConfig, names: &BTreeSet<String>, faults: &mut Faults) -> Self {

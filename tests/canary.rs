@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use self::doors::knock;
 use self::scanner::{Canary, found};
 use self::storm::{Storm, yaml};
+use crate::support::egress::{Authority, Proxy};
 use crate::support::process::{Process, run};
 use crate::support::scratch::Scratch;
 use crate::support::server::{ANY, told};
@@ -40,6 +41,9 @@ mod storm;
 const WORDS: [&str; 6] =
     ["THROTTLED", "CREDENTIAL_REJECTED", "UNAVAILABLE", "TIMED_OUT", "BAD_ANSWER", "UNCONFIGURED"];
 
+/// A proxy that nobody listens at.
+const NO_PROXY: &str = "http://127.0.0.1:1";
+
 /// All the canaries of a run.
 struct Planted {
     token: Canary,
@@ -51,11 +55,29 @@ struct Planted {
     client: Canary,
     /// A client key that nobody has.
     stranger: Canary,
+    /// The password of a proxy that a source names.
+    proxy: Canary,
+    /// The password of a proxy that the environment names.
+    environment_proxy: Canary,
+    /// The key of a certificate that is shown to upstreams.
+    certificate_key: Canary,
+    proxy_file: Scratch,
+    certificate: Scratch,
+    key_file: Scratch,
 }
 
 impl Planted {
     fn new() -> Self {
+        let issued = Authority::new().client();
+        let middle = issued.key.lines().nth(2).unwrap().to_owned();
+        let proxy = Canary::new("the proxy's password", "");
         Self {
+            proxy_file: Scratch::new(&format!("gateway:{}", proxy.secret)),
+            certificate: Scratch::new(&issued.cert),
+            key_file: Scratch::new(&issued.key),
+            proxy,
+            environment_proxy: Canary::new("the password of the environment's proxy", ""),
+            certificate_key: Canary::of("the certificate's key", middle.clone(), &middle),
             token: Canary::new("the token", ""),
             api_key: Canary::new("the api key", ""),
             refused: Canary::new("the refused token", ""),
@@ -65,19 +87,43 @@ impl Planted {
         }
     }
 
-    fn all(&self) -> [&Canary; 6] {
-        [&self.token, &self.api_key, &self.refused, &self.broken, &self.client, &self.stranger]
+    fn all(&self) -> [&Canary; 9] {
+        let Self { token, api_key, refused, broken, client, stranger, .. } = self;
+        let Self { proxy, environment_proxy, certificate_key, .. } = self;
+        [token, api_key, refused, broken, client, stranger, proxy, environment_proxy, certificate_key]
+    }
+
+    /// Options of a source that is called through a proxy, or shows a certificate.
+    fn ways_out(&self, proxy: &str) -> [String; 3] {
+        let credential = format!("proxy_credential: {{ file: \"{}\" }}", self.proxy_file.path());
+        let pair =
+            format!("client_cert: \"{}\", client_key: \"{}\"", self.certificate.path(), self.key_file.path());
+        [
+            format!("proxy: \"{proxy}\", {credential}, allow_plaintext: true"),
+            format!("proxy: \"{proxy}\", {credential}, {pair}"),
+            // a file that holds a secret in the place of a certificate
+            format!("proxy: none, ca_file: \"{}\"", self.key_file.path()),
+        ]
     }
 
     fn environment(&self) -> Vec<(&'static str, String)> {
         vec![
             ("METRICS_KEY", self.api_key.secret.clone()),
             ("REFUSED_TOKEN", self.refused.secret.clone()),
+            (
+                "HTTPS_PROXY",
+                format!("http://gateway:{}@127.0.0.1:1", encoded(&self.environment_proxy.secret)),
+            ),
             ("BROKEN_TOKEN", format!("{}\nand a second line", self.broken.secret)),
             // for the host that does not exist, where no server of names answers: the end waits for the system to give it up
             ("RES_OPTIONS", "timeout:1 attempts:1".to_owned()),
         ]
     }
+}
+
+fn encoded(text: &str) -> String {
+    let one = |byte: u8| format!("%{byte:02X}");
+    text.bytes().map(one).collect::<Vec<_>>().concat()
 }
 
 async fn simulator(planted: &Planted) -> Simulator {
@@ -103,7 +149,10 @@ async fn search(format: &str) {
     let simulator = simulator(&planted).await;
     let token_file = Scratch::new(&planted.token.secret);
     let urls = [simulator.mindbridge_url(), simulator.supermetrics_url()];
-    let storm = Storm::new(&planted, token_file.path(), [&urls[0], &urls[1]]);
+    // one that refuses every credential, and repeats it
+    let nowhere = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+    let proxy = Proxy::start(Some("nobody"), nowhere, nowhere).await;
+    let storm = Storm::new(&planted, token_file.path(), [&urls[0], &urls[1]], &proxy.url());
     let upstreams = simulator.handle();
     storm.mind.iter().for_each(|job| upstreams.add_job(job.clone()));
     storm.metrics.iter().for_each(|job| upstreams.add_job(job.clone()));
@@ -185,6 +234,10 @@ async fn search(format: &str) {
     for word in WORDS {
         assert!(is_told(&told_all, word), "{word} was never told: {told_all:?}");
     }
+    assert!(
+        proxy.passed().iter().any(|passed| passed.credential.is_some()),
+        "the proxy was shown its password"
+    );
     for word in ["TRACE", "hyper_util", "sending a request", "refuses the configured credential"] {
         assert!(log.contains(word), "the log does not hold {word:?}");
     }
@@ -197,7 +250,7 @@ async fn no_planted_secret_is_printed_by_check() {
     let simulator = simulator(&planted).await;
     let token_file = Scratch::new(&planted.token.secret);
     let urls = [simulator.mindbridge_url(), simulator.supermetrics_url()];
-    let storm = Storm::new(&planted, token_file.path(), [&urls[0], &urls[1]]);
+    let storm = Storm::new(&planted, token_file.path(), [&urls[0], &urls[1]], NO_PROXY);
     storm
         .faults
         .iter()
@@ -260,7 +313,7 @@ async fn no_type_prints_a_secret() {
     let simulator = simulator(&planted).await;
     let token_file = Scratch::new(&planted.token.secret);
     let urls = [simulator.mindbridge_url(), simulator.supermetrics_url()];
-    let storm = Storm::new(&planted, token_file.path(), [&urls[0], &urls[1]]);
+    let storm = Storm::new(&planted, token_file.path(), [&urls[0], &urls[1]], NO_PROXY);
     let env: Environment = planted.environment().into_iter().collect();
     let config = Config::from_yaml(&yaml(&planted, &storm, "text"), &env).unwrap();
     let (files, unreadable) = SecretFiles::read(&config.sources, &env);

@@ -220,8 +220,12 @@ async fn a_hundred_thousand_unknown_keys_cause_no_more_than_one_request_for_keys
     let config = Config::from_yaml(&yaml, &Environment::default()).unwrap();
     let spawner = RuntimeSpawner::default();
     let stop = tokio_util::sync::CancellationToken::new();
-    let means =
-        Means { clock: Arc::new(SystemClock), spawner: Arc::new(spawner.clone()), stop: stop.clone() };
+    let means = Means {
+        clock: Arc::new(SystemClock),
+        spawner: Arc::new(spawner.clone()),
+        stop: stop.clone(),
+        env: Environment::default(),
+    };
     let identity = LiveIdentity::new(&config, WatchTokens::of_this_process().unwrap(), means).unwrap();
     let good = issuer.token("alice", SystemClock.now().as_second() + 600).into();
     settles("the keys are there", LIMIT, || identity.recognise(Some(&good)).is_ok()).await;

@@ -10,6 +10,7 @@ mod clocks;
 mod crashes;
 mod docs;
 mod door;
+mod egress;
 mod end_reasons;
 mod faults;
 mod grants;

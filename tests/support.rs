@@ -3,6 +3,7 @@
 pub(crate) mod balancer;
 pub(crate) mod crashes;
 pub(crate) mod door;
+pub(crate) mod egress;
 pub(crate) mod faults;
 pub(crate) mod loops;
 pub(crate) mod ports;

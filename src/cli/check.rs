@@ -38,7 +38,7 @@ pub(super) fn run(
     for secret in &unreadable {
         terminal.complain(secret)?;
     }
-    let faults = build::faults_of_files(&config);
+    let faults = build::faults_of_files(&config, env);
     for fault in &faults {
         terminal.complain(fault)?;
     }
@@ -50,7 +50,7 @@ pub(super) fn run(
     for line in &ended {
         terminal.complain(line)?;
     }
-    let refused = if arguments.online { try_online(&config, credentials, terminal)? } else { 0 };
+    let refused = if arguments.online { try_online(&config, env, credentials, terminal)? } else { 0 };
     let tier = stores::check_tier(&config, env);
     if let Err(error) = &tier {
         terminal.complain(&format!("{error:#}"))?;
@@ -82,11 +82,12 @@ fn ended(config: &Config, credentials: &SecretFiles) -> Vec<String> {
 /// Tries each source, says how it went, and counts those that refused.
 fn try_online(
     config: &Config,
+    env: &Environment,
     credentials: SecretFiles,
     terminal: &mut Terminal<'_>,
 ) -> anyhow::Result<usize> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let readers = build::readers(config, Arc::new(credentials), &clock, None)?;
+    let readers = build::readers(config, env, Arc::new(credentials), &clock, None)?;
     let probes = readers.iter().map(async |reader| (reader, reader.probe(None).await));
     let probed = super::runtime()?.block_on(join_all(probes));
     let mut refused = 0;

@@ -8,7 +8,8 @@ use serde_path_to_error::{Path, Segment};
 use super::fault::Faults;
 
 /// Options below which a key may be a secret that lost its place.
-const SECRETS: [&str; 4] = ["credential", "url", "record_secret", "sentinel_password"];
+const SECRETS: [&str; 6] =
+    ["credential", "proxy_credential", "url", "password", "record_secret", "sentinel_password"];
 
 /// Reads a tree. `None` only when the tree cannot be put right, which leaves a fault behind.
 pub(super) fn read<T: DeserializeOwned>(mut tree: Value, defaults: &Value, faults: &mut Faults) -> Option<T> {

@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
-use super::credential::{CredentialConfig, RawCredential};
+use super::credential::{CredentialConfig, RawCredential, RawSecretRef};
+use super::egress::{EgressConfig, RawEgress};
 use super::fault::Faults;
 use super::server::ServerConfig;
 use super::values::{Count, GIB, HOUR, KIB, Size, Span, shown, words};
@@ -43,6 +44,9 @@ pub struct SourceConfig {
     pub max_rows_body: usize,
     /// Whether it is told which trace a call belongs to.
     pub propagate_trace: bool,
+    /// How its calls leave.
+    #[serde(flatten)]
+    pub egress: EgressConfig,
 }
 
 /// What a source may be asked, by lookups, polls and retries together.
@@ -110,6 +114,17 @@ pub(super) struct RawSource {
     max_rows_body: usize,
     /// Whether it is told, by the header `traceparent`, which trace a call belongs to.
     propagate_trace: bool,
+    /// The proxy for its calls, such as `http://proxy.example:3128`, or `none`. Without it `HTTPS_PROXY`,
+    /// `HTTP_PROXY` and `NO_PROXY` of the environment hold.
+    proxy: Option<String>,
+    /// Where `user:password` for the proxy are.
+    proxy_credential: Option<RawSecretRef>,
+    /// Path of a file with the authorities, in PEM form, that may vouch for the upstream in place of the built-in ones.
+    ca_file: Option<String>,
+    /// Path of the certificate, in PEM form, that is shown to an upstream that asks for one.
+    client_cert: Option<String>,
+    /// Path of the key of that certificate, in PEM form.
+    client_key: Option<String>,
 }
 
 impl Default for RawSource {
@@ -125,6 +140,11 @@ impl Default for RawSource {
             max_status_body: 1 << 20,
             max_rows_body: 64 << 20,
             propagate_trace: false,
+            proxy: None,
+            proxy_credential: None,
+            ca_file: None,
+            client_cert: None,
+            client_key: None,
         }
     }
 }
@@ -160,6 +180,14 @@ impl RawSource {
             faults.add(at, "is missing: write { bearer: { file: /path } } or { bearer: { env: NAME } }");
             None
         };
+        let egress = RawEgress {
+            proxy: self.proxy,
+            proxy_credential: self.proxy_credential,
+            ca_file: self.ca_file,
+            client_cert: self.client_cert,
+            client_key: self.client_key,
+        };
+        let egress = egress.accept(path, base_url.as_ref(), faults);
         Some(SourceConfig {
             upstream: upstream?,
             base_url: base_url?,
@@ -171,6 +199,7 @@ impl RawSource {
             max_status_body: self.max_status_body,
             max_rows_body: self.max_rows_body,
             propagate_trace: self.propagate_trace,
+            egress,
         })
     }
 }

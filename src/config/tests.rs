@@ -9,6 +9,7 @@ use super::{Config, CredentialRef, Environment, Introspection, SecretRef, tree};
 use crate::domain::principal::Scope;
 use crate::domain::source::Upstream;
 
+mod egress;
 mod faults;
 
 /// An issuer with what it needs and no more.
@@ -250,6 +251,8 @@ fn the_default_file_holds_every_option_of_the_schema_and_no_other() {
         "sources.*.credential.api_key.env",
         // and it has no default
         "sources.*.credential.expires_at",
+        "sources.*.proxy_credential.file",
+        "sources.*.proxy_credential.env",
         // what stands below an option that is off by default
         "server.tls.cert",
         "server.tls.key",
@@ -264,6 +267,8 @@ fn the_default_file_holds_every_option_of_the_schema_and_no_other() {
         "url.env",
         "record_secret.file",
         "record_secret.env",
+        "password.file",
+        "password.env",
         "sentinel_password.file",
         "sentinel_password.env",
     ] {

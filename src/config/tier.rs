@@ -16,6 +16,8 @@ use super::values::{KIB, MIB, MINUTE, SECOND, Size, Span, words};
 pub struct RedisConfig {
     /// Where its URLs are to be found; present when it is the kind of store.
     pub url: Option<SecretRef>,
+    /// Where the password of the server is to be found, if it is not in the URL.
+    pub password: Option<SecretRef>,
     /// What stands there.
     pub mode: RedisMode,
     /// The name by which sentinels know the server.
@@ -58,6 +60,8 @@ pub(super) struct RawRedis {
     /// Where the URL is to be found: `redis://` or, with TLS, `rediss://`, with `user:password@` before the host where needed.
     /// For sentinels and clusters several between commas, all with the same user and password.
     url: Option<RawSecretRef>,
+    /// Where the password of the server is to be found, if the URL holds none: then it may stand apart and be of any characters.
+    password: Option<RawSecretRef>,
     /// What stands there: `single`, `sentinel` or `cluster`.
     mode: RedisMode,
     /// The name by which sentinels know the server.
@@ -86,6 +90,7 @@ impl RawRedis {
     pub(super) fn accept(self, kind: StoreKind, faults: &mut Faults) -> RedisConfig {
         let Self {
             url,
+            password,
             mode,
             sentinel_name,
             sentinel_password,
@@ -109,6 +114,7 @@ impl RawRedis {
         }
         RedisConfig {
             url: url.and_then(|url| url.accept("store.redis.url", faults)),
+            password: password.and_then(|one| one.accept("store.redis.password", faults)),
             mode,
             sentinel_name,
             sentinel_password: sentinel_password

@@ -6,24 +6,34 @@
 
 mod body;
 mod call;
+mod egress;
 mod fetch;
 mod mask;
 mod reply;
+mod roads;
 #[cfg(test)]
 mod tests;
 
 use std::error::Error as StdError;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, ClientBuilder, Request, StatusCode};
 use secrecy::ExposeSecret as _;
+use url::Url;
 
 use self::body::{Collected, collect, readable};
 pub use self::call::{BaseUrl, BaseUrlError, Call, Query};
+use self::egress::Ready;
+pub use self::egress::{Egress, EgressError};
 pub use self::mask::Mask;
 pub use self::reply::Reply;
+pub use self::roads::Roads;
+use crate::config::{Environment, EnvironmentProxies};
 use crate::ports::credentials::Credential;
 
 /// How long a connection may take to open.
@@ -31,6 +41,10 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long an idle connection is kept, below what load balancers commonly allow (60 s).
 const IDLE: Duration = Duration::from_secs(45);
+
+/// What a proxy's 407 means.
+const PROXY_REFUSES: &str =
+    "the proxy refuses the credential (407): put the user:password that it takes into proxy_credential";
 
 /// The client could not be built: a fault of this machine's TLS set-up.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +77,9 @@ pub enum SendError {
     /// Nothing was sent: the credential cannot be carried by this call.
     #[error("the credential cannot be sent: {0}")]
     Unsendable(&'static str),
+    /// Nothing was sent: the files that say how calls leave cannot be used.
+    #[error("no call can leave")]
+    Egress(#[source] EgressError),
     /// Nothing was sent: a path segment would have left its place.
     #[error("a path segment would leave its place in the url")]
     Path,
@@ -76,7 +93,7 @@ impl SendError {
             Self::TimedOut(_) => "timeout",
             Self::TooLarge { .. } => "too_large",
             Self::Broken(_) => "broken",
-            Self::Unsendable(_) | Self::Path => "unsendable",
+            Self::Egress(_) | Self::Unsendable(_) | Self::Path => "unsendable",
         }
     }
 
@@ -91,24 +108,25 @@ impl SendError {
 #[error("{0}")]
 pub struct Stripped(String);
 
-/// The client that every call to an upstream goes through. One for all sources: connections are pooled by host.
-#[derive(Debug)]
+/// The client that calls go through which leave alike (see [`Egress`]). Connections are pooled by host.
 pub struct HttpRoad {
-    client: Client,
+    egress: Egress,
+    env: Arc<Environment>,
+    current: ArcSwap<Result<Ready, EgressError>>,
+    /// Tells what the client is made of.
+    seen: Mutex<Option<[u8; 32]>>,
 }
 
 /// What every client of this process has in common: it goes where it is told and nowhere else. No redirects, no referer, no
-/// proxy from the environment, no hidden retries; HTTP/1.1; the machine's roots and the compiled-in ones.
+/// proxy that nobody named, no hidden retries; HTTP/1.1. Whom it trusts is for the caller to say.
 ///
 /// Installs the process's TLS crypto provider if none is installed yet.
 #[expect(clippy::disallowed_methods, reason = "this is where clients are built")]
-pub(super) fn strict_client() -> ClientBuilder {
+fn trusting_nobody() -> ClientBuilder {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         // losing the race to another thread is as good: some provider is installed then
         rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     }
-    let roots =
-        webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().filter_map(|der| Certificate::from_der(der).ok());
     Client::builder()
         .redirect(Policy::none())
         .referer(false)
@@ -117,27 +135,85 @@ pub(super) fn strict_client() -> ClientBuilder {
         .http1_only()
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
-        .tls_certs_merge(roots)
+}
+
+/// The compiled-in Mozilla roots, so that it also works where the machine has no store.
+fn compiled_in_roots() -> impl Iterator<Item = Certificate> {
+    webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().filter_map(|der| Certificate::from_der(der).ok())
+}
+
+/// A client that goes straight to where it is told and trusts the machine's roots and the compiled-in ones.
+pub(super) fn strict_client() -> ClientBuilder {
+    trusting_nobody().tls_certs_merge(compiled_in_roots())
 }
 
 impl HttpRoad {
-    /// Builds the client.
+    /// Builds a client that goes straight to where it is told.
     ///
-    /// No redirects and no referer (F25: both can carry a key to another host), no cookies, no retries of its own, and
-    /// no proxy from the environment: where a call goes is the configuration's to say alone. Certificates are checked
-    /// against the machine's store and the compiled-in Mozilla roots, so that it also works where no store exists.
-    /// Installs the process's TLS crypto provider if none is installed yet.
+    /// No redirects and no referer (F25: both can carry a key to another host), no cookies and no retries of its own.
+    /// Certificates are checked against the machine's store and the compiled-in Mozilla roots, so that it also works where no
+    /// store exists. Installs the process's TLS crypto provider if none is installed yet.
     ///
     /// # Errors
     /// When TLS cannot be set up on this machine.
     pub fn new() -> Result<Self, RoadError> {
-        let client = strict_client()
-            .user_agent(concat!("jobgate/", env!("CARGO_PKG_VERSION")))
-            .gzip(true)
-            .pool_idle_timeout(IDLE)
-            .build()
-            .map_err(|error| RoadError(chain(&error.without_url())))?;
-        Ok(Self { client })
+        Self::open(Egress::direct(), Arc::default()).usable()
+    }
+
+    /// Builds a client for calls to a URL, through the proxy that the environment names for it.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up on this machine, or the environment names no usable proxy.
+    pub fn to(url: &Url, env: &Environment) -> Result<Self, RoadError> {
+        let egress = Egress::by_environment(url, &EnvironmentProxies::read(env));
+        Self::open(egress, Arc::new(env.clone())).usable()
+    }
+
+    /// Builds a client, or remembers why it cannot be built yet. Blocks on the disk.
+    fn open(egress: Egress, env: Arc<Environment>) -> Self {
+        let (seen, current) = Self::read(&egress, &env);
+        Self { egress, env, current: ArcSwap::from_pointee(current), seen: Mutex::new(seen) }
+    }
+
+    fn read(egress: &Egress, env: &Environment) -> (Option<[u8; 32]>, Result<Ready, EgressError>) {
+        match egress.read(env) {
+            Ok(material) => (Some(material.digest), egress.client(&material)),
+            Err(error) => (None, Err(error)),
+        }
+    }
+
+    fn usable(self) -> Result<Self, RoadError> {
+        match self.fault() {
+            None => Ok(self),
+            Some(fault) => Err(RoadError(fault.to_string())),
+        }
+    }
+
+    /// How calls leave.
+    pub(super) const fn egress(&self) -> &Egress {
+        &self.egress
+    }
+
+    /// Why no call can leave, if none can.
+    pub fn fault(&self) -> Option<EgressError> {
+        self.current.load().as_ref().as_ref().err().cloned()
+    }
+
+    /// Reads the files again. Takes what is new and good, for connections from now on; what is not good changes nothing. Says
+    /// whether it took something. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When what is there now cannot be used.
+    fn refresh(&self) -> Result<bool, EgressError> {
+        let material = self.egress.read(&self.env)?;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if *seen == Some(material.digest) && self.fault().is_none() {
+            return Ok(false);
+        }
+        let ready = self.egress.client(&material)?;
+        *seen = Some(material.digest);
+        self.current.store(Arc::new(Ok(ready)));
+        Ok(true)
     }
 
     /// Sends a call and reads its whole answer, within `timeout` for everything from the connection to the last byte.
@@ -169,6 +245,9 @@ impl HttpRoad {
         mask: &Mask,
         traceparent: Option<HeaderValue>,
     ) -> Result<Reply, SendError> {
+        let current = self.current.load_full();
+        let ready = current.as_ref().as_ref().map_err(|fault| SendError::Egress(fault.clone()))?;
+        let mask = &mask.and(&ready.mask);
         let mut request = request(call)?;
         if let Some(traceparent) = traceparent {
             request.headers_mut().insert("traceparent", traceparent);
@@ -182,8 +261,9 @@ impl HttpRoad {
         let masked = |error: reqwest::Error| convert(error, mask);
         let exchange = async {
             #[expect(clippy::disallowed_methods, reason = "this is the one send")]
-            let response = self.client.execute(request).await.map_err(masked)?;
+            let response = ready.client.execute(request).await.map_err(masked)?;
             let (status, headers) = (response.status(), response.headers().clone());
+            refused_by_proxy(ready, status)?;
             let body = collect(response, call.max_body, masked).await?;
             reply(status, &headers, body, call.max_body, mask)
         };
@@ -245,10 +325,18 @@ fn reply(
     if whole { Ok(reply) } else { Err(SendError::TooLarge { cap, head: Box::new(reply) }) }
 }
 
+/// Says so if the proxy and not the upstream answered: 407 is a proxy's alone.
+fn refused_by_proxy(ready: &Ready, status: StatusCode) -> Result<(), SendError> {
+    if ready.proxied && status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+        return Err(SendError::Connect(Stripped(PROXY_REFUSES.to_owned())));
+    }
+    Ok(())
+}
+
 /// The one place where an error of the client becomes one of ours.
 fn convert(error: reqwest::Error, mask: &Mask) -> SendError {
     let (connect, tls) = (error.is_connect(), is_tls(&error));
-    let stripped = Stripped(mask.text(chain(&error.without_url())));
+    let stripped = Stripped(explained(mask.text(chain(&error.without_url()))));
     match (connect, tls) {
         (true, true) => SendError::Tls(stripped),
         (true, false) => SendError::Connect(stripped),
@@ -270,8 +358,30 @@ fn is_tls(error: &(dyn StdError + 'static)) -> bool {
     false
 }
 
+/// What the client says in its own words, with ours before it where they tell what to do.
+fn explained(text: String) -> String {
+    let known = [
+        ("proxy authorization required", PROXY_REFUSES),
+        ("tunnel error: unsuccessful", "the proxy opens no tunnel to the upstream"),
+        ("tunnel error: failed to create", "the proxy cannot be reached"),
+        ("tunnel error: unexpected end of file", "the proxy closed the connection without an answer"),
+        ("CertificateRequired", "the upstream requires a client certificate: set client_cert and client_key"),
+    ];
+    let found = known.iter().find(|(part, _)| text.contains(part));
+    match found {
+        Some((_, ours)) => format!("{ours}: {text}"),
+        None => text,
+    }
+}
+
+impl fmt::Debug for HttpRoad {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpRoad").field("egress", &self.egress).finish_non_exhaustive()
+    }
+}
+
 /// An error and all below it, as one line.
-fn chain(error: &dyn StdError) -> String {
+pub(in crate::outbound) fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut below = error.source();
     while let Some(error) = below {

@@ -77,7 +77,7 @@ impl SourceSettings {
 /// What the world lends to every source.
 #[derive(Clone, Debug)]
 pub struct Means {
-    /// The one client.
+    /// The client; a source whose calls leave another way has its own.
     pub road: Arc<HttpRoad>,
     /// The secrets.
     pub credentials: Arc<dyn Credentials>,

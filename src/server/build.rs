@@ -27,7 +27,7 @@ use crate::jobs::{Jobs, Ports};
 use crate::outbound::credentials::SecretFiles;
 use crate::outbound::credentials::rotation::Rotation;
 use crate::outbound::credentials::secret;
-use crate::outbound::http::HttpRoad;
+use crate::outbound::http::{HttpRoad, Roads};
 use crate::outbound::identity::LiveIdentity;
 use crate::outbound::identity::jwt;
 use crate::outbound::identity::watch_tokens::WatchTokens;
@@ -70,6 +70,7 @@ pub struct Gateway {
     /// Ends the tasks that keep issuers' keys fresh.
     keys_end: CancellationToken,
     rotation: Rotation,
+    roads: Arc<Roads>,
     drain_delay: Duration,
 }
 
@@ -109,7 +110,8 @@ impl Gateway {
         let credentials = Arc::new(credentials);
         let Stores { store, ledger, turns, feed, rows, tier } = stores::open(config, env, &clock)?;
         let means = means(Arc::clone(&credentials) as Arc<dyn Credentials>, &clock, tier.clone())?;
-        let sources = Sources::new(config, Arc::clone(&credentials), means)?;
+        let roads = Arc::new(Roads::new(env, config.credentials.reread));
+        let sources = Sources::new(config, Arc::clone(&credentials), Arc::clone(&roads), means)?;
         let rotation =
             Rotation::new(credentials, sources.readers(), Arc::clone(&clock), config.credentials.clone());
         let keys_end = CancellationToken::new();
@@ -117,6 +119,7 @@ impl Gateway {
             clock: Arc::clone(&clock),
             spawner: Arc::new(spawner.clone()),
             stop: keys_end.clone(),
+            env: env.clone(),
         };
         let identity = LiveIdentity::new(config, watch_tokens(config, env)?, means)
             .context("the keys of issuers cannot be read")?;
@@ -204,6 +207,7 @@ impl Gateway {
             streams,
             tier,
             rotation,
+            roads,
             drain_delay: server.drain_delay,
         })
     }
@@ -267,6 +271,7 @@ impl Gateway {
         self.jobs.start_following(following.clone());
         let followers = self.rotation.start(Arc::new(self.spawner.clone()), following.clone());
         self.reload.serves(followers);
+        self.spawner.spawn(TaskKind::Rotation, Box::pin(self.roads.follow(following.clone())));
         self.readiness.set(true);
         Serving {
             readiness: self.readiness,
@@ -349,14 +354,17 @@ pub fn watch_tokens(config: &Config, env: &Environment) -> anyhow::Result<WatchT
 /// When the HTTP client cannot be built on this machine, or a base URL cannot be built upon.
 pub fn readers(
     config: &Config,
+    env: &Environment,
     credentials: Arc<dyn Credentials>,
     clock: &Arc<dyn Clock>,
     tier: Option<Tier>,
 ) -> anyhow::Result<Vec<Arc<dyn JobReader>>> {
     let means = means(credentials, clock, tier)?;
+    let roads = Roads::new(env, config.credentials.reread);
     let ready = |(name, source): (&SourceName, &SourceConfig)| {
         let settings = settings::source(name, source).with_context(|| format!("sources.{name}.base_url"))?;
-        Ok(upstreams::reader(source.upstream, settings, means.clone()))
+        let means = Means { road: roads.road(source), ..means.clone() };
+        Ok(upstreams::reader(source.upstream, settings, means))
     };
     config.sources.iter().map(ready).collect()
 }
@@ -372,12 +380,18 @@ fn known_documents(config: &Config) -> anyhow::Result<KnownDocuments> {
     Ok(KnownDocuments::new(Some(manifest), trusted.only, automatic))
 }
 
-/// Says what is wrong with the files that a configuration names, its secrets apart: the certificate and the manifest.
-pub fn faults_of_files(config: &Config) -> Vec<String> {
+/// Says what is wrong with the files that a configuration names, the credentials of sources apart: the certificate, the manifest,
+/// and what says how calls to sources leave.
+pub fn faults_of_files(config: &Config, env: &Environment) -> Vec<String> {
+    let roads = Roads::new(env, config.credentials.reread);
+    let calls = config.sources.iter().filter_map(|(name, source)| {
+        let fault = roads.road(source).fault()?;
+        Some(format!("sources.{name}.{fault}"))
+    });
     let certificate = config.server.tls.as_ref().map(Certificate::read).transpose().map(drop);
     let documents = known_documents(config).map(drop);
     let faults = [certificate, documents].into_iter().filter_map(Result::err);
-    faults.map(|fault| format!("{fault:#}")).collect()
+    faults.map(|fault| format!("{fault:#}")).chain(calls).collect()
 }
 
 /// What the world lends to every source.

@@ -14,6 +14,7 @@ use crate::domain::id::SourceName;
 use crate::jobs::Jobs;
 use crate::outbound::credentials::rotation::Followers;
 use crate::outbound::credentials::{NextSecrets, SecretFiles};
+use crate::outbound::http::{HttpRoad, Roads};
 use crate::outbound::upstreams::{self, Account, Means, SourceSettings};
 use crate::ports::credentials::Credentials;
 use crate::ports::upstream::JobReader;
@@ -27,6 +28,7 @@ const REMEMBERED: Duration = Duration::from_hours(1);
 pub(super) struct Sources {
     means: Means,
     secrets: Arc<SecretFiles>,
+    roads: Arc<Roads>,
     held: Mutex<BTreeMap<SourceName, Held>>,
     /// Whoever follows the secrets, from when the gateway serves.
     followers: OnceLock<Followers>,
@@ -60,23 +62,32 @@ struct Ready {
 enum Change {
     /// It is the same place, asked otherwise.
     Manner,
-    /// It is new, another place, or it is shown another credential: how it did so far says nothing.
+    /// It is new, another place, called another way, or it is shown another credential: how it did so far says nothing.
     Place,
 }
 
 impl Sources {
     /// Makes the sources of a configuration ready to be asked.
-    pub(super) fn new(config: &Config, secrets: Arc<SecretFiles>, means: Means) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        config: &Config,
+        secrets: Arc<SecretFiles>,
+        roads: Arc<Roads>,
+        means: Means,
+    ) -> anyhow::Result<Self> {
         let mut held = BTreeMap::new();
         for (name, source) in &config.sources {
             let settings =
                 settings::source(name, source).with_context(|| format!("sources.{name}.base_url"))?;
             let account = Account::new(&settings, means.tier.as_ref());
-            let means = Means { credentials: secrets.of(name), ..means.clone() };
+            let road = roads.road(source);
+            if let Some(problem) = road.fault() {
+                tracing::error!(source = %name, %problem, "the source cannot be called until this is mended");
+            }
+            let means = Means { credentials: secrets.of(name), road, ..means.clone() };
             let reader = upstreams::reader_on(source.upstream, settings, means, account.clone());
             held.insert(name.clone(), Held { config: source.clone(), account, reader, gone: None });
         }
-        Ok(Self { means, secrets, held: Mutex::new(held), followers: OnceLock::new() })
+        Ok(Self { means, secrets, roads, held: Mutex::new(held), followers: OnceLock::new() })
     }
 
     /// All of them.
@@ -120,7 +131,13 @@ impl Sources {
                     continue;
                 }
             };
-            let ready = self.ready(name, source, settings, before, secrets.of(name));
+            let road = self.roads.road(source);
+            let as_before = before.is_some_and(|held| held.config.egress == source.egress);
+            if let Some(fault) = road.fault().filter(|_| !as_before) {
+                faults.push((format!("sources.{name}.{}", fault.option), fault.message));
+                continue;
+            }
+            let ready = self.ready(name, source, settings, before, (secrets.of(name), road));
             sources.insert(name.clone(), ready);
         }
         drop(held);
@@ -133,13 +150,17 @@ impl Sources {
         source: &SourceConfig,
         settings: SourceSettings,
         before: Option<&Held>,
-        credentials: Arc<dyn Credentials>,
+        (credentials, road): (Arc<dyn Credentials>, Arc<HttpRoad>),
     ) -> Ready {
         let config = source.clone();
         let known = before.filter(|held| held.config.upstream == source.upstream);
         let change = match known.filter(|held| held.gone.is_none()).map(|held| &held.config) {
             Some(held) if held == source => None,
-            Some(held) if held.base_url == source.base_url && held.credential == source.credential => {
+            Some(held)
+                if held.base_url == source.base_url
+                    && held.credential == source.credential
+                    && held.egress == source.egress =>
+            {
                 Some(Change::Manner)
             }
             Some(_) | None => Some(Change::Place),
@@ -151,7 +172,7 @@ impl Sources {
         let tier = self.means.tier.as_ref();
         let account = known.map_or_else(|| Account::new(&settings, tier), |held| held.account.clone());
         tracing::debug!(source = %name, ?change, "a source is made ready");
-        let means = Means { credentials, ..self.means.clone() };
+        let means = Means { credentials, road, ..self.means.clone() };
         let reader = upstreams::reader_on(source.upstream, settings.clone(), means, account.clone());
         Ready { config, settings, account, reader, change }
     }
@@ -160,6 +181,7 @@ impl Sources {
     pub(super) fn put(&self, next: Next, jobs: &Jobs, config: &Config, anew: bool) {
         let Next { secrets, sources } = next;
         self.secrets.put(secrets);
+        self.roads.set_interval(config.credentials.reread);
         let mut held = self.lock();
         let now = Instant::now();
         for (name, held) in held.iter_mut().filter(|(name, _)| !sources.contains_key(*name)) {

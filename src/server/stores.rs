@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
 
 use crate::config::{Config, Environment, RedisConfig, RedisMode, SecretRef, StoreKind, StoredRows};
 use crate::outbound::credentials::secret;
@@ -85,6 +87,25 @@ pub fn check_tier(config: &Config, env: &Environment) -> anyhow::Result<()> {
     }
 }
 
+/// The URLs with the password that stands apart from them.
+fn with_password(urls: &SecretString, password: &SecretString) -> anyhow::Result<SecretString> {
+    let split = |letter: char| letter == ',' || letter.is_whitespace();
+    let mut whole = Vec::new();
+    for text in urls.expose_secret().split(split).filter(|text| !text.is_empty()) {
+        // one that does not read is named as such later, by the option that holds it
+        let Ok(mut url) = Url::parse(text) else { return Ok(urls.clone()) };
+        anyhow::ensure!(
+            url.password().is_none(),
+            "store.redis.url holds a password as well: keep one of the two"
+        );
+        if url.set_password(Some(password.expose_secret())).is_err() {
+            return Ok(urls.clone());
+        }
+        whole.push(String::from(url));
+    }
+    Ok(SecretString::from(whole.join(",")))
+}
+
 /// Makes ready what replicas share. Reads the secrets it names.
 fn tier(
     config: &RedisConfig,
@@ -99,6 +120,10 @@ fn tier(
         None => Ok(None),
     };
     let urls = read("store.redis.url", &config.url)?.context("store.redis.url: is empty")?;
+    let urls = match read("store.redis.password", &config.password)? {
+        Some(password) => with_password(&urls, &password).context("store.redis.password")?,
+        None => urls,
+    };
     let record_secret = read("store.redis.record_secret", &config.record_secret)?;
     let sentinel_password = read("store.redis.sentinel_password", &config.sentinel_password)?;
     let authorities = match &config.ca_file {
@@ -127,4 +152,25 @@ fn tier(
         clock: Arc::clone(clock),
     };
     Tier::new(settings).context("store.redis")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_that_stands_apart_is_put_into_every_url() {
+        let whole = |urls: &str, password: &str| {
+            let both = with_password(&SecretString::from(urls), &SecretString::from(password));
+            both.map(|urls| urls.expose_secret().to_owned()).map_err(|error| error.to_string())
+        };
+        assert_eq!(whole("redis://h", "a/b@c").unwrap(), "redis://:a%2Fb%40c@h");
+        assert_eq!(
+            whole("rediss://me@a:1,rediss://me@b:2/3", "p:w#").unwrap(),
+            "rediss://me:p%3Aw%23@a:1,rediss://me:p%3Aw%23@b:2/3"
+        );
+        assert_eq!(whole("no url", "p").unwrap(), "no url");
+        let refused = whole("redis://me:cAnaRy@h", "cAnaRy").unwrap_err();
+        assert_eq!(refused, "store.redis.url holds a password as well: keep one of the two");
+    }
 }

@@ -29,7 +29,7 @@ const MIND: Upstream = Upstream::MindBridge;
 const METRICS: Upstream = Upstream::Supermetrics;
 
 impl Storm {
-    pub(super) fn new(planted: &Planted, token_file: &str, simulator: [&str; 2]) -> Self {
+    pub(super) fn new(planted: &Planted, token_file: &str, simulator: [&str; 2], proxy: &str) -> Self {
         let mut storm =
             Self { faults: vec![], sources: String::new(), refs: vec![], mind: vec![], metrics: vec![] };
         let bearer = format!("bearer: {{ file: \"{token_file}\" }}");
@@ -67,6 +67,14 @@ impl Storm {
         ] {
             storm.place(MIND, url, credential, 1);
         }
+        let [plain, tunnel, broken] = planted.ways_out(proxy);
+        for (url, options) in [
+            ("http://upstream.example/api", plain),
+            ("https://upstream.example/api", tunnel),
+            ("https://upstream.example/api", broken),
+        ] {
+            storm.place_with(MIND, url, &bearer, 1, &options);
+        }
         storm
     }
 
@@ -78,12 +86,24 @@ impl Storm {
 
     /// A source of its own and the ids of its jobs.
     fn place(&mut self, upstream: Upstream, url: &str, credential: &str, jobs: usize) -> Vec<String> {
+        self.place_with(upstream, url, credential, jobs, "allow_plaintext: false")
+    }
+
+    /// The same with more options.
+    fn place_with(
+        &mut self,
+        upstream: Upstream,
+        url: &str,
+        credential: &str,
+        jobs: usize,
+        options: &str,
+    ) -> Vec<String> {
         // a finished job is not asked for again: only the first few, so that there are rows to read
         let word = if self.metrics.len() < ROWS { "SUCCESS" } else { "RUNNING" };
         let number = self.refs.len();
         let name = format!("{}{number}", if upstream == MIND { "m" } else { "s" });
         let line = format!(
-            "  {name}: {{ upstream: {}, base_url: \"{url}\", credential: {{ {credential} }}, status_timeout: 1s, \
+            "  {name}: {{ upstream: {}, base_url: \"{url}\", credential: {{ {credential} }}, status_timeout: 1s, {options}, \
              budget: {{ per_second: 1000, per_hour: 100000, concurrency: 100 }} }}",
             upstream.as_str()
         );

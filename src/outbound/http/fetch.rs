@@ -6,7 +6,7 @@ use reqwest::header::{ACCEPT, HeaderValue};
 use reqwest::{Method, Request};
 use url::Url;
 
-use super::{HttpRoad, Mask, Reply, SendError, collect, convert, reply};
+use super::{HttpRoad, Reply, SendError, collect, convert, refused_by_proxy, reply};
 
 impl HttpRoad {
     /// Gets what is at a URL, with no credential, at most `max_body` decoded bytes, and all of it within `timeout`.
@@ -16,21 +16,20 @@ impl HttpRoad {
     /// # Errors
     /// When no whole answer came back.
     pub async fn fetch(&self, url: &Url, max_body: usize, timeout: Duration) -> Result<Reply, SendError> {
+        let current = self.current.load_full();
+        let ready = current.as_ref().as_ref().map_err(|fault| SendError::Egress(fault.clone()))?;
         let mut request = Request::new(Method::GET, url.clone());
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let masked = |error: reqwest::Error| convert(error, &ready.mask);
         let exchange = async {
             #[expect(clippy::disallowed_methods, reason = "the one send, for what needs no credential")]
-            let response = self.client.execute(request).await.map_err(bare)?;
+            let response = ready.client.execute(request).await.map_err(masked)?;
             let (status, headers) = (response.status(), response.headers().clone());
-            let body = collect(response, max_body, bare).await?;
-            // no credential went along, so none can come back
-            reply(status, &headers, body, max_body, &Mask::default())
+            refused_by_proxy(ready, status)?;
+            let body = collect(response, max_body, masked).await?;
+            // no credential but the proxy's went along, so no other can come back
+            reply(status, &headers, body, max_body, &ready.mask)
         };
         tokio::time::timeout(timeout, exchange).await.unwrap_or(Err(SendError::TimedOut(timeout)))
     }
-}
-
-/// No credential went along, so there is none to mask.
-fn bare(error: reqwest::Error) -> SendError {
-    convert(error, &Mask::default())
 }

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use secrecy::{ExposeSecret as _, SecretSlice};
+use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 
 use crate::ports::credentials::Credential;
 
@@ -39,15 +39,24 @@ enum Reading {
 impl Mask {
     /// A mask for these credentials.
     pub fn new<'a>(credentials: impl IntoIterator<Item = &'a Credential>) -> Self {
+        Self::of_secrets(credentials.into_iter().map(Credential::secret))
+    }
+
+    /// A mask for these texts.
+    pub(super) fn of_secrets<'a>(texts: impl IntoIterator<Item = &'a SecretString>) -> Self {
         let mut secrets: Vec<SecretSlice<u8>> = Vec::new();
-        for credential in credentials {
-            let secret: Vec<u8> =
-                credential.secret().expose_secret().bytes().filter(|byte| *byte != b'\\').collect();
+        for text in texts {
+            let secret: Vec<u8> = text.expose_secret().bytes().filter(|byte| *byte != b'\\').collect();
             if secret.len() >= SHORTEST && secrets.iter().all(|held| held.expose_secret() != secret) {
                 secrets.push(SecretSlice::from(secret));
             }
         }
         Self { secrets }
+    }
+
+    /// A mask for what either covers.
+    pub(super) fn and(&self, other: &Self) -> Self {
+        Self { secrets: self.secrets.iter().chain(&other.secrets).cloned().collect() }
     }
 
     /// The same bytes with every secret replaced. One pass, whatever the number of secrets; where several fit, the longest.
@@ -146,7 +155,6 @@ fn hex(high: u8, low: u8) -> Option<u8> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use secrecy::SecretString;
     use url::form_urlencoded::byte_serialize;
 
     fn mask(secrets: &[&str]) -> Mask {

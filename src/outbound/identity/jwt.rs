@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use self::keyring::Keyring;
 use self::token::{Claims, Unchecked};
 use super::keys;
-use crate::config::{IssuerConfig, SigningAlgorithm};
+use crate::config::{Environment, IssuerConfig, SigningAlgorithm};
 use crate::domain::id::SourceName;
 use crate::domain::principal::{Grant, Pass, Principal, Scope};
 use crate::outbound::http::RoadError;
@@ -41,6 +41,8 @@ pub struct Means {
     pub spawner: Arc<dyn Spawner>,
     /// Ends all of them.
     pub stop: CancellationToken,
+    /// Names the proxy that keys are read through, if any.
+    pub env: Environment,
 }
 
 /// The issuers of the configuration, with the keys of each.
@@ -93,7 +95,7 @@ impl Issuers {
                 Some(same) if same.config.refresh == config.refresh => Arc::clone(&same.keys),
                 _ => {
                     let known = same.map(|same| same.keys.keys()).unwrap_or_default();
-                    let place = keyring::place(&config.jwks)?;
+                    let place = keyring::place(&config.jwks, &means.env)?;
                     let (spawner, stop) = (&*means.spawner, &means.stop);
                     Arc::new(Keyring::start(&config.issuer, place, config.refresh, known, spawner, stop))
                 }

@@ -89,7 +89,7 @@ impl Source {
             SendError::Connect(_) => SourceErrorKind::Connect,
             SendError::Tls(_) => SourceErrorKind::Tls,
             SendError::Broken(_) => SourceErrorKind::Broken,
-            SendError::Unsendable(_) | SendError::Path => SourceErrorKind::Unsendable,
+            SendError::Egress(_) | SendError::Unsendable(_) | SendError::Path => SourceErrorKind::Unsendable,
         };
         self.note(kind, about, reason::clean(&error.whole(), MESSAGE));
         match error {
@@ -107,6 +107,12 @@ impl Source {
                 let source = Some(Arc::new(error) as _);
                 let detail = Detail { text: "no answer came back".to_owned(), source };
                 Concluded::Again(AskError::Look(LookError::Unavailable(detail)))
+            }
+            error @ SendError::Egress(_) => {
+                permit.ended(CallEnd::Unsendable).finish(Outcome::Unknown);
+                let source = Some(Arc::new(error) as _);
+                let text = "the source cannot be called".to_owned();
+                fail(LookError::Unavailable(Detail { text, source }))
             }
             error @ (SendError::Unsendable(_) | SendError::Path) => {
                 tracing::error!(source = %self.settings.name, error = %error, "the call cannot be sent");

@@ -16,8 +16,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use url::Url;
 
 use super::keyset::KeySet;
-use crate::config::JwksRef;
-use crate::outbound::http::{HttpRoad, RoadError};
+use crate::config::{Environment, JwksRef};
+use crate::outbound::http::{HttpRoad, RoadError, chain};
 use crate::ports::BoxFuture;
 use crate::ports::spawner::{Spawner, TaskKind};
 use crate::telemetry::limited::LimitedWarning;
@@ -122,13 +122,16 @@ impl Shared {
     }
 }
 
-/// A place as configured.
+/// A place as configured. Where it is a URL, the proxy holds that the environment names.
 ///
 /// # Errors
-/// When the HTTP client cannot be built on this machine.
-pub(super) fn place(jwks: &JwksRef) -> Result<Box<dyn Place>, RoadError> {
+/// When the HTTP client cannot be built on this machine, or the environment names no usable proxy.
+pub(super) fn place(jwks: &JwksRef, env: &Environment) -> Result<Box<dyn Place>, RoadError> {
     Ok(match jwks {
-        JwksRef::Url(url) => Box::new(Remote { road: HttpRoad::new()?, url: url.clone() }),
+        JwksRef::Url(url) => {
+            let road = HttpRoad::to(url, env)?;
+            Box::new(Remote { road, url: url.clone() })
+        }
         JwksRef::File(path) => Box::new(Local(path.clone())),
     })
 }
@@ -143,7 +146,7 @@ impl Place for Remote {
     fn read(&self) -> BoxFuture<'_, Result<Bytes, String>> {
         Box::pin(async {
             let reply = self.road.fetch(&self.url, SET_MAX, LOOK_TIMEOUT).await;
-            let reply = reply.map_err(|error| error.to_string())?;
+            let reply = reply.map_err(|error| chain(&error))?;
             if reply.status.is_success() {
                 Ok(reply.body)
             } else {

@@ -1,0 +1,90 @@
+//! The clients of all sources: one for each way that calls leave, and the task that reads their files again.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{Egress, HttpRoad};
+use crate::config::{Environment, EnvironmentProxies, SourceConfig};
+use crate::telemetry::limited::LimitedWarning;
+
+/// The clients that are in use. A source keeps its own; what no source keeps is forgotten.
+pub struct Roads {
+    env: Arc<Environment>,
+    proxies: EnvironmentProxies,
+    held: Mutex<Vec<Weak<HttpRoad>>>,
+    /// How often the files are read again.
+    every: watch::Sender<Duration>,
+}
+
+impl Roads {
+    /// With the variables of the environment, and how often files are read again.
+    pub fn new(env: &Environment, every: Duration) -> Self {
+        let proxies = EnvironmentProxies::read(env);
+        let every = watch::Sender::new(every);
+        Self { env: Arc::new(env.clone()), proxies, held: Mutex::default(), every }
+    }
+
+    /// The client for a source, shared with those whose calls leave alike. Blocks on the disk where it is a new one.
+    pub fn road(&self, source: &SourceConfig) -> Arc<HttpRoad> {
+        let egress = Egress::new(&source.egress, &source.base_url, &self.proxies);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|road| road.strong_count() > 0);
+        if let Some(same) = held.iter().filter_map(Weak::upgrade).find(|road| *road.egress() == egress) {
+            return same;
+        }
+        let road = Arc::new(HttpRoad::open(egress, Arc::clone(&self.env)));
+        held.push(Arc::downgrade(&road));
+        road
+    }
+
+    /// Reads the files so often from now on.
+    pub fn set_interval(&self, every: Duration) {
+        self.every.send_if_modified(|held| std::mem::replace(held, every) != every);
+    }
+
+    /// Reads the files again and again, until `end`.
+    pub async fn follow(self: Arc<Self>, end: CancellationToken) {
+        let warning = LimitedWarning::default();
+        let mut every = self.every.subscribe();
+        loop {
+            let pause = *every.borrow_and_update();
+            tokio::select! {
+                () = end.cancelled() => return,
+                _ = every.changed() => continue,
+                () = tokio::time::sleep(pause) => {}
+            }
+            for road in self.with_files() {
+                let renewed = tokio::task::spawn_blocking(move || road.refresh()).await;
+                match renewed {
+                    Ok(Ok(false)) | Err(_) => {}
+                    Ok(Ok(true)) => tracing::info!(
+                        "the proxy's credential or the certificates of sources are renewed; new connections use them"
+                    ),
+                    Ok(Err(error)) => {
+                        if let Some(held_back) = warning.due() {
+                            tracing::warn!(
+                                reason = %error, held_back,
+                                "the files for calls to sources cannot be used; what was read before stays in force"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn with_files(&self) -> Vec<Arc<HttpRoad>> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.iter().filter_map(Weak::upgrade).filter(|road| road.egress().has_files()).collect()
+    }
+}
+
+impl fmt::Debug for Roads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Roads").field("proxies", &self.proxies).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,358 @@
+//! How calls leave: through proxies, to upstreams with certificates of private authorities, with a certificate of our own. The
+//! upstream's name is known to no server of names, so what arrives has passed the proxy.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use jobgate::config::{Config, Environment};
+use jobgate::server::build::Gateway;
+use jobgate::server::reload::{Reloaded, Why};
+use jobgate::simulator::{Addresses, MindBridgeJob, Scenario, Simulator, Upstream};
+use url::Url;
+
+use crate::support::egress::{Authority, HOST, Issued, Proxy, TlsEnd};
+use crate::support::process::{Process, run};
+use crate::support::scratch::{Scratch, ScratchFolder};
+use crate::support::server::{Rig, TOKEN};
+use crate::support::streams::LIMIT;
+
+const USER: &str = "gateway:p4ss-w0rd-0f-the-pr0xy";
+
+/// An upstream behind TLS behind a proxy.
+struct World {
+    simulator: Simulator,
+    authority: Authority,
+    tls: TlsEnd,
+    proxy: Proxy,
+    ca_file: Scratch,
+    credential: Scratch,
+}
+
+impl World {
+    async fn new(wanted: Option<&str>) -> Self {
+        let authority = Authority::new();
+        let shown = authority.server(HOST);
+        Self::showing(authority, &shown, None, wanted).await
+    }
+
+    async fn showing(
+        authority: Authority,
+        shown: &Issued,
+        clients: Option<&Authority>,
+        wanted: Option<&str>,
+    ) -> Self {
+        let mut scenario = Scenario::default();
+        scenario.mindbridge.jobs = vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])];
+        let simulator = Simulator::start(scenario, Addresses::ephemeral()).await.unwrap();
+        let behind = address(&simulator);
+        let tls = TlsEnd::start(shown, clients, behind).await;
+        let proxy = Proxy::start(wanted, tls.address, behind).await;
+        let (ca_file, credential) = (Scratch::new(&authority.pem()), Scratch::new(USER));
+        Self { simulator, authority, tls, proxy, ca_file, credential }
+    }
+
+    /// The base URL of the upstream, at the name that only the proxy knows.
+    fn base_url(&self, scheme: &str) -> String {
+        let mut url = Url::parse(&self.simulator.mindbridge_url()).unwrap();
+        url.set_host(Some(HOST)).unwrap();
+        url.set_port(None).unwrap();
+        url.to_string().replacen("http", scheme, 1)
+    }
+
+    fn yaml(&self, scheme: &str, options: &str) -> String {
+        let options = options
+            .replace("PROXY", &self.proxy.url())
+            .replace("USER", &format!("{{ file: '{}' }}", self.credential.path()))
+            .replace("CA", self.ca_file.path());
+        format!(
+            "server: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0 }}\nstore: {{ kind: memory }}\n\
+             credentials: {{ reread: 100ms }}\nsources:\n  mind: {{ upstream: mindbridge, base_url: '{}', \
+             credential: {{ bearer: {{ env: MIND_TOKEN }} }}, allow_plaintext: true, {options} }}\n",
+            self.base_url(scheme)
+        )
+    }
+
+    /// What `check --online` says of the source.
+    async fn check(&self, scheme: &str, options: &str, env: &[(&str, &str)]) -> String {
+        let config = Scratch::new(&self.yaml(scheme, options));
+        let env = [&[("MIND_TOKEN", TOKEN), ("RES_OPTIONS", "timeout:1 attempts:1")], env].concat();
+        let (_, said) = run(&["check", "--config", config.path(), "--online"], &env).await;
+        for secret in [TOKEN, "p4ss-w0rd"] {
+            assert!(!said.contains(secret), "{said}");
+        }
+        said.lines().next().unwrap_or_default().to_owned()
+    }
+
+    fn calls(&self) -> usize {
+        self.simulator.handle().record_of(Upstream::MindBridge).len()
+    }
+
+    async fn gateway(self, options: &str) -> (Rig, Self) {
+        let env: Environment = [("MIND_TOKEN", TOKEN)].into_iter().collect();
+        let config = Config::from_yaml(&self.yaml("https", options), &env).unwrap();
+        let gateway = Gateway::build(&config, &env).await.unwrap();
+        let (public, admin) = (gateway.public_addr(), gateway.admin_addr());
+        let simulator = Simulator::start(Scenario::default(), Addresses::ephemeral()).await.unwrap();
+        let rig = Rig { upstreams: simulator.handle(), simulator, public, admin, serving: gateway.serve() };
+        (rig, self)
+    }
+}
+
+fn address(simulator: &Simulator) -> SocketAddr {
+    let url = Url::parse(&simulator.mindbridge_url()).unwrap();
+    url.socket_addrs(|| None).unwrap()[0]
+}
+
+const ANSWERS: &str = "sources.mind: answers, and takes the credential";
+
+#[tokio::test]
+async fn https_calls_pass_the_proxy_in_a_tunnel() {
+    let world = World::new(Some(USER)).await;
+    let options = "proxy: 'PROXY', proxy_credential: USER, ca_file: 'CA'";
+    assert_eq!(world.check("https", options, &[]).await, ANSWERS);
+    assert_eq!(world.calls(), 1);
+    let passed = world.proxy.passed();
+    assert_eq!(passed.len(), 1, "{passed:?}");
+    assert_eq!(passed[0].line, format!("CONNECT {HOST}:443"));
+    assert_eq!(passed[0].credential.as_deref(), Some(USER));
+    assert!(!passed[0].head.contains(TOKEN), "the proxy never sees the upstream's credential");
+    let asked = &world.simulator.handle().record()[0];
+    assert_eq!(asked.violation, None, "{asked:?}");
+}
+
+#[tokio::test]
+async fn http_calls_pass_the_proxy_as_they_are() {
+    let world = World::new(Some(USER)).await;
+    assert_eq!(world.check("http", "proxy: 'PROXY', proxy_credential: USER", &[]).await, ANSWERS);
+    assert_eq!(world.calls(), 1);
+    let passed = world.proxy.passed();
+    assert_eq!(passed.len(), 1, "{passed:?}");
+    assert!(passed[0].line.contains(&format!(" http://{HOST}/")), "{passed:?}");
+    assert_eq!(passed[0].credential.as_deref(), Some(USER));
+}
+
+#[tokio::test]
+async fn the_environment_names_the_proxy_where_none_is_set() {
+    let world = World::new(Some(USER)).await;
+    let named = world.proxy.url().replace("http://", &format!("http://{USER}@"));
+    let named = named.as_str();
+    let good: [(&str, &[(&str, &str)]); 4] = [
+        ("https", &[("HTTPS_PROXY", named), ("HTTP_PROXY", "http://127.0.0.1:1")]),
+        ("https", &[("https_proxy", named), ("NO_PROXY", "other.example")]),
+        ("http", &[("HTTP_PROXY", named), ("HTTPS_PROXY", "http://127.0.0.1:1")]),
+        ("http", &[("http_proxy", named)]),
+    ];
+    for (scheme, env) in good {
+        let ca_file = if scheme == "https" { "ca_file: 'CA'" } else { "" };
+        assert_eq!(world.check(scheme, ca_file, env).await, ANSWERS, "{env:?}");
+    }
+    let passed = world.proxy.passed().len();
+    assert_eq!(passed, 4);
+    for (options, env) in [
+        ("ca_file: 'CA'", [("HTTPS_PROXY", named), ("NO_PROXY", HOST)]),
+        ("ca_file: 'CA'", [("HTTPS_PROXY", named), ("no_proxy", ".example")]),
+        ("ca_file: 'CA', proxy: none", [("HTTPS_PROXY", named), ("NO_PROXY", "")]),
+    ] {
+        let said = world.check("https", options, &env).await;
+        assert!(said.contains("could not connect"), "{said}");
+        assert_eq!(world.proxy.passed().len(), passed, "{env:?}");
+    }
+    let said = world.check("https", "ca_file: 'CA'", &[("HTTPS_PROXY", "socks5://p4ss-w0rd@h:1")]).await;
+    assert!(said.starts_with("HTTPS_PROXY: must be a URL of a proxy"), "{said}");
+}
+
+#[tokio::test]
+async fn a_proxy_that_refuses_is_named_as_such() {
+    let world = World::new(Some("somebody:else")).await;
+    let options = "proxy: 'PROXY', proxy_credential: USER";
+    for (scheme, options) in [("https", format!("{options}, ca_file: 'CA'")), ("http", options.to_owned())] {
+        let said = world.check(scheme, &options, &[]).await;
+        assert!(said.contains("the proxy refuses the credential (407)"), "{said}");
+    }
+    assert_eq!(world.calls(), 0);
+    let said = world.check("https", "proxy: 'http://127.0.0.1:1'", &[]).await;
+    assert!(said.contains("the proxy cannot be reached"), "{said}");
+    let said = world.check("http", "proxy: 'http://127.0.0.1:1'", &[]).await;
+    assert!(said.contains("could not connect"), "{said}");
+    assert_eq!(world.calls(), 0, "nothing goes past the proxy");
+}
+
+#[tokio::test]
+async fn the_upstream_is_verified_through_the_proxy() {
+    let authority = Authority::new();
+    let stranger = Scratch::new(&Authority::new().pem());
+    let good = authority.server(HOST);
+    let other_name = authority.server("other.example");
+    let expired = authority.expired(HOST);
+    let world = World::showing(authority, &good, None, None).await;
+    for (shown, ca_file, reason) in [
+        (&good, "", "UnknownIssuer"),
+        (&good, &format!(", ca_file: '{}'", stranger.path()), "UnknownIssuer"),
+        (&other_name, ", ca_file: 'CA'", "not valid for name"),
+        (&expired, ", ca_file: 'CA'", "certificate expired"),
+    ] {
+        world.tls.change(shown, None);
+        let said = world.check("https", &format!("proxy: 'PROXY'{ca_file}"), &[]).await;
+        assert!(said.contains(reason), "{said} instead of {reason}");
+    }
+    assert_eq!(world.calls(), 0);
+    world.tls.change(&good, None);
+    assert_eq!(world.check("https", "proxy: 'PROXY', ca_file: 'CA'", &[]).await, ANSWERS);
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_shown_where_one_is_required() {
+    let authority = Authority::new();
+    let clients = Authority::new();
+    let (shown, good, bad) = (authority.server(HOST), clients.client(), Authority::new().client());
+    let world = World::showing(authority, &shown, Some(&clients), None).await;
+    let said = world.check("https", "proxy: 'PROXY', ca_file: 'CA'", &[]).await;
+    assert!(said.contains("requires a client certificate: set client_cert and client_key"), "{said}");
+    for (issued, expected) in [(&bad, "UnknownCA"), (&good, ANSWERS)] {
+        let (cert, key) = (Scratch::new(&issued.cert), Scratch::new(&issued.key));
+        let options = format!(
+            "proxy: 'PROXY', ca_file: 'CA', client_cert: '{}', client_key: '{}'",
+            cert.path(),
+            key.path()
+        );
+        let said = world.check("https", &options, &[]).await;
+        assert!(said.contains(expected), "{said} instead of {expected}");
+    }
+    assert_eq!(world.calls(), 1);
+}
+
+#[tokio::test]
+async fn check_names_files_that_cannot_be_used() {
+    let world = World::new(None).await;
+    let issued = world.authority.client();
+    let other = world.authority.client();
+    let [cert, key, other_key] = [&issued.cert, &issued.key, &other.key].map(|text| Scratch::new(text));
+    let junk = Scratch::new("p4ss-w0rd, and no PEM");
+    let folder = ScratchFolder::new();
+    let pair = |cert: &str, key: &str| format!("client_cert: '{cert}', client_key: '{key}'");
+    for (options, option, path, reason) in [
+        ("ca_file: /no/such/ca.crt".to_owned(), "ca_file", "/no/such/ca.crt", "cannot be read"),
+        (format!("ca_file: '{}'", junk.path()), "ca_file", junk.path(), "holds no certificate"),
+        (format!("ca_file: '{}'", folder.path().display()), "ca_file", "", "is not a regular file"),
+        (pair(junk.path(), key.path()), "client_cert", junk.path(), "holds no certificate"),
+        (pair(cert.path(), junk.path()), "client_key", junk.path(), "holds no private key"),
+        (
+            pair(cert.path(), other_key.path()),
+            "client_key",
+            other_key.path(),
+            "is not the key of client_cert",
+        ),
+        (pair(cert.path(), "/no/such/key"), "client_key", "/no/such/key", "cannot be read"),
+        (
+            format!("proxy: 'PROXY', proxy_credential: {{ file: '{}' }}", junk.path()),
+            "proxy_credential",
+            junk.path(),
+            "must hold user:password",
+        ),
+        (
+            "proxy: 'PROXY', proxy_credential: { env: NO_SUCH }".to_owned(),
+            "proxy_credential",
+            "NO_SUCH",
+            "is not set",
+        ),
+    ] {
+        let said = world.check("https", &options, &[]).await;
+        let named = format!("sources.mind.{option}: ");
+        assert!(
+            said.starts_with(&named) && said.contains(path) && said.contains(reason),
+            "{options}: {said}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn certificates_are_renewed_without_a_restart() {
+    let (old, old_clients) = (Authority::new(), Authority::new());
+    let (new, new_clients) = (Authority::new(), Authority::new());
+    let (shown, first, second) = (old.server(HOST), old_clients.client(), new_clients.client());
+    let world = World::showing(old, &shown, Some(&old_clients), Some(USER)).await;
+    let (cert, key) = (Scratch::new(&first.cert), Scratch::new(&first.key));
+    let options = format!(
+        "proxy: 'PROXY', proxy_credential: USER, ca_file: 'CA', client_cert: '{}', client_key: '{}'",
+        cert.path(),
+        key.path()
+    );
+    let (rig, world) = world.gateway(&options).await;
+    assert_eq!(rig.look_within("mind", "a", Some("0ms")).await, "RUNNING");
+    world.tls.change(&new.server(HOST), Some(&new_clients));
+    assert_eq!(rig.look_within("mind", "a", Some("0ms")).await, "RUNNING, stale: UNAVAILABLE");
+    // half of a change is none, and a bad file changes nothing
+    std::fs::write(key.path(), "no key").unwrap();
+    std::fs::write(world.ca_file.path(), new.pem()).unwrap();
+    assert_eq!(rig.look_within("mind", "a", Some("0ms")).await, "RUNNING, stale: UNAVAILABLE");
+    std::fs::write(cert.path(), &second.cert).unwrap();
+    std::fs::write(key.path(), &second.key).unwrap();
+    again(&rig, "RUNNING").await;
+}
+
+#[tokio::test]
+async fn another_way_out_is_put_in_force_by_a_reload() {
+    let (rig, world) = World::new(None).await.gateway("proxy: 'PROXY'").await;
+    assert_eq!(rig.look("mind", "a").await, "UNAVAILABLE");
+    let env: Environment = [("MIND_TOKEN", TOKEN)].into_iter().collect();
+    let adopt = |options: &str| {
+        let config = Config::from_yaml(&world.yaml("https", options), &env);
+        rig.serving.reload().adopt(config, Why::Told)
+    };
+    let Reloaded::Refused(faults) = adopt("proxy: 'PROXY', ca_file: /no/such/ca.crt") else {
+        panic!("a file that is not there")
+    };
+    assert_eq!(faults[0].0, "sources.mind.ca_file");
+    assert!(faults[0].1.contains("/no/such/ca.crt"), "{faults:?}");
+    let Reloaded::Done { changed, need_restart, .. } = adopt("proxy: 'PROXY', ca_file: 'CA'") else {
+        panic!("a good file")
+    };
+    assert_eq!((changed, need_restart), (vec!["sources.mind.ca_file".to_owned()], vec![]));
+    assert_eq!(rig.look("mind", "a").await, "RUNNING");
+}
+
+/// Looks until it is answered so.
+async fn again(rig: &Rig, expected: &str) {
+    let mut last = String::new();
+    let settled = async {
+        let mut tick = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            tick.tick().await;
+            last = rig.look_within("mind", "a", Some("0ms")).await;
+            if last == expected {
+                return;
+            }
+        }
+    };
+    let settled = tokio::time::timeout(LIMIT, settled).await.is_ok();
+    assert!(settled, "it is {last}");
+}
+
+#[tokio::test]
+async fn a_proxy_that_speaks_tls_is_verified_as_well() {
+    let world = World::new(Some(USER)).await;
+    let stranger = Authority::new();
+    let good = world.authority.server("127.0.0.1");
+    let front = TlsEnd::start(&stranger.server("127.0.0.1"), None, world.proxy.address).await;
+    let options = format!("proxy: 'https://{}', proxy_credential: USER, ca_file: 'CA'", front.address);
+    let said = world.check("https", &options, &[]).await;
+    assert!(said.contains("UnknownIssuer"), "{said}");
+    assert_eq!(world.proxy.passed(), []);
+    front.change(&good, None);
+    assert_eq!(world.check("https", &options, &[]).await, ANSWERS);
+    assert_eq!(world.proxy.passed()[0].credential.as_deref(), Some(USER));
+}
+
+#[tokio::test]
+async fn keys_of_issuers_are_read_through_the_environments_proxy() {
+    let world = World::new(None).await;
+    let jwt = "jwt: [{ issuer: 'https://login.example', audience: jobgate, sources: [mind], jwks: { url: 'https://login.example/keys' } }]\n";
+    let config = Scratch::new(&format!("{}{jwt}", world.yaml("https", "proxy: none, ca_file: 'CA'")));
+    let env = [("MIND_TOKEN", TOKEN), ("HTTPS_PROXY", &world.proxy.url())];
+    let mut gateway = Process::start(&["serve", "--config", config.path()], &env);
+    // the tunnel leads to a server of another name
+    let warned = |line: &str| line.contains("keys not read").then(|| line.to_owned());
+    let line = gateway.find("a warning", warned).await;
+    assert!(line.contains("UnknownIssuer"), "{line}");
+    assert_eq!(world.proxy.passed()[0].line, "CONNECT login.example:443");
+}
