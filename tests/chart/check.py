@@ -3,6 +3,7 @@ Kubernetes and of the custom resources, gives a configuration that jobgate itsel
 refused.yaml is refused with its reason. With --write it writes snapshots, schema and README in the place of comparing them."""
 
 import argparse
+import base64
 import concurrent.futures
 import difflib
 import json
@@ -164,8 +165,8 @@ def with_files(text, root):
         file = root / match[2].strip("/")
         file.parent.mkdir(parents=True, exist_ok=True)
         if match[1].startswith("file"):
-            url = match[2].endswith("/store/url")
-            what = f"redis{tls}://127.0.0.1:6379" if url else "not-a-secret-and-as-long-as-one-must-be"
+            known = {"store/url": f"redis{tls}://127.0.0.1:6379", "proxy": "user:not-a-secret"}
+            what = next((what for end, what in known.items() if match[2].endswith(f"/{end}")), "not-a-secret-and-as-long-as-one-must-be")
             file.write_text(what, encoding="utf-8")
         elif not file.exists():
             out = file if match[1].startswith("ca_file") else file.with_name("tls.crt")
@@ -248,7 +249,7 @@ def commands(jobgate, objects):
     given = set(re.findall(r'CMD \[(?:"/usr/bin/jobgate", )?"([a-z-]+)"', (ROOT / "Dockerfile").read_text(encoding="utf-8")))
     for found in objects:
         pod = found if found["kind"] == "Pod" else found.get("spec", {}).get("template", {})
-        given |= {one["args"][0] for one in pod.get("spec", {}).get("containers", [])}
+        given |= {one["args"][0] for one in pod.get("spec", {}).get("containers", []) if "jobgate" in one["image"] and "args" in one}
     if not {"serve", "health"} <= given:
         fault(f"the commands were not found: {given}")
     for command in sorted(given - known):
@@ -274,6 +275,8 @@ def live():
         {"streams": {"max_age": "2h"}},
         {"follow": {"fastest": "2s"}},
         {"sources": {"audit": {"base_url": "https://other.example/api", "budget": {"per_second": 1}}}},
+        {"sources": {"audit": {"proxy": "http://proxy.example:3128"}}},
+        {"poll": {"verify_interval": "20m"}},
     ]
     replacing = [{"server": {"max_requests": 7}}, {"cache": {"max_bytes": "1MiB"}}, {"telemetry": {"log_format": "text"}}]
     # Refused by every pod that runs: without a new one the change would never come.
@@ -341,6 +344,100 @@ def inline_redis():
         seen.add(checksum)
     if None in seen or len(seen) != len(cases):
         fault("store.redis.inline: another URL does not replace the pods")
+
+
+def parent(write):
+    """As a dependency: a parent chart with the condition jobgate.enabled makes all of it or nothing, its registry and its Secrets for
+    the registry hold for every pod, and what it says for its other charts is none of ours."""
+    folder = OUT / "parent"
+    shutil.copytree(HERE / "parent", folder)
+    shutil.copytree(CHART, folder / "charts/jobgate")
+    rendered = {}
+    for helm in HELMS:
+        for enabled in ("true", "false"):
+            told = run([helm, "template", "gateway", folder, "--namespace", "jobs", "--set", f"jobgate.enabled={enabled}"])
+            if told.returncode:
+                return fault(f"parent, enabled {enabled}: {helm.name}: {told.stderr}")
+            rendered[helm.name, enabled] = told.stdout
+        told = run([helm, "lint", "--strict", folder])
+        if told.returncode:
+            fault(f"parent: {helm.name} lint: {told.stdout}{told.stderr}")
+    for enabled in ("true", "false"):
+        first, second = (yaml_of(rendered[helm.name, enabled]) for helm in HELMS)
+        if first != second:
+            fault(f"parent, enabled {enabled}: the two Helms do not agree")
+    kinds = sorted(one["kind"] for one in yaml_of(rendered["helm3", "false"]))
+    if kinds != ["ConfigMap"]:
+        fault(f"parent, enabled false: makes {kinds}, not its own ConfigMap alone")
+    objects = yaml_of(rendered["helm3", "true"])
+    judge("parent", objects, "jobs")
+    pods = [one for one in objects if one["kind"] in ("StatefulSet", "Pod")]
+    for one in pods:
+        spec = one["spec"]["template"]["spec"] if one["kind"] == "StatefulSet" else one["spec"]
+        images = {container["image"].rpartition(":")[0] for container in spec["containers"]}
+        if images != {"registry.example:5000/mirror/jobgate"} or spec.get("imagePullSecrets") != [{"name": "own"}, {"name": "mirror"}]:
+            fault(f"parent: {one['kind']}: {images} {spec.get('imagePullSecrets')}")
+    if len(pods) != 2:
+        fault(f"parent, enabled true: makes {len(pods)} pods")
+    compare(HERE / "snapshots/parent.yaml", rendered["helm3", "true"], write)
+
+
+def proxies():
+    """The network policy opens the way to the proxy that a source or a variable names, and to an upstream only where it is called without."""
+
+    def ports(values):
+        laid = OUT / "proxies.yaml"
+        laid.write_text(yaml.safe_dump(values), encoding="utf-8")
+        told = template(HELMS[0], HERE / "values/smallest.yaml", laid)
+        if told.returncode:
+            return fault(f"proxies {values}: {told.stderr}")
+        policy = next(one for one in yaml_of(told.stdout) if one["kind"] == "NetworkPolicy")
+        # The first rule is for names.
+        return [[one["port"] for one in rule["ports"]] for rule in policy["spec"]["egress"][1:]]
+
+    def source(proxy):
+        return {"config": {"sources": {"audit": {"proxy": proxy}}}}
+
+    def variable(name, value):
+        return {"extraEnv": [{"name": name, "value": value}]}
+
+    named = {"networkPolicy": {"egress": {"proxy": {"ports": [3129]}}}}
+    cases = [
+        ({}, [[443]]),
+        (source("none"), [[443]]),
+        (source("http://proxy.example:3128"), [[3128]]),
+        (source("http://proxy.example"), [[80]]),
+        (source("https://proxy.example/"), [[443]]),
+        (source("http://proxy.example:3128") | named, [[3129]]),
+        (variable("HTTPS_PROXY", "http://u:p%40:1@proxy.example:3128/"), [[443], [3128]]),
+        (variable("https_proxy", "proxy.example:8080"), [[443], [8080]]),
+        (variable("NO_PROXY", "a.example:8080"), [[443]]),
+        ({"envFrom": [{"secretRef": {"name": "proxies"}}]} | named, [[443], [3129]]),
+    ]
+    for values, expected in cases:
+        opened = ports(values)
+        if opened != expected:
+            fault(f"proxies {values}: the network policy opens {opened}, not {expected}")
+
+
+def redis_host():
+    """A host of Redis and a password that stands apart make what jobgate takes: a URL without the password, and a file of its own."""
+    laid = OUT / "redis-host.yaml"
+    for more, url, port in [
+        ({}, "redis://redis.example:6379", 6379),
+        ({"tls": True, "port": 6380, "username": "jobgate"}, "rediss://jobgate@redis.example:6380", 6380),
+    ]:
+        redis = {"host": "redis.example", "passwordSecret": {"name": "redis", "key": "password"}} | more
+        laid.write_text(yaml.safe_dump({"store": {"kind": "redis", "redis": redis}}), encoding="utf-8")
+        told = template(HELMS[0], HERE / "values/smallest.yaml", laid)
+        by_kind = {one["kind"]: one for one in yaml_of(told.stdout)}
+        if told.returncode:
+            fault(f"redis host: {told.stderr}")
+            continue
+        made = base64.b64decode(by_kind["Secret"]["data"]["store.url"]).decode()
+        opened = by_kind["NetworkPolicy"]["spec"]["egress"][2]["ports"][0]["port"]
+        if (made, opened) != (url, port):
+            fault(f"redis host: makes {made} on {opened}, not {url}")
 
 
 def nulls(schema):
@@ -496,8 +593,11 @@ def main():
         objects = [one for found in pool.map(lambda path: case(path, jobgate, lacking, write), paths) for one in found]
         list(pool.map(lambda pair: refused(*pair), enumerate(rows)))
     print(f"   {len(paths)} sets of values rendered, {len(objects)} objects, {len(rows)} contradictions tried")
+    parent(write)
     if not write:
         live()
+        proxies()
+        redis_host()
         names()
         inline_redis()
         nulls(schema)

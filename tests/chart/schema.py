@@ -42,6 +42,10 @@ HOST = text(minLength=1, pattern=r"^(\*\.)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
 KEY_IN_SECRET = shape(
     needed=["name", "key"], name=text(minLength=1, maxLength=253), key=text(minLength=1, pattern="^[-._a-zA-Z0-9]+$")
 )
+# A number or a boolean there would be refused by Kubernetes.
+ENV = shape(needed=["name"], name=text(minLength=1), value=text(), valueFrom=THEIRS)
+CONTAINER = {"type": "object", "required": ["name"], "properties": {"name": text(minLength=1)}}
+MAYBE_KEY_IN_SECRET = {"anyOf": [{"type": "object", "maxProperties": 0}, KEY_IN_SECRET]}
 BLOCK = shape(needed=["cidr"], cidr=text(minLength=3), **{"except": listed(text())})
 
 
@@ -61,7 +65,17 @@ SOURCE_CREDENTIAL = shape(
 
 def values(config):
     return shape(
-        **{"global": THEIRS},
+        # A parent chart's other charts have theirs there.
+        **{
+            "global": {
+                "type": "object",
+                "properties": {
+                    "imageRegistry": text(),
+                    "imagePullSecrets": listed({"anyOf": [NAME, shape(needed=["name"], name=NAME)]}),
+                },
+            }
+        },
+        enabled=FLAG,
         nameOverride=NAME,
         fullnameOverride=NAME,
         labels=WORDS,
@@ -78,6 +92,13 @@ def values(config):
             "propertyNames": {"pattern": "^[a-z0-9_-]{1,63}$"},
             "additionalProperties": SOURCE_CREDENTIAL,
         },
+        sourceEgress={
+            "type": "object",
+            "propertyNames": {"pattern": "^[a-z0-9_-]{1,63}$"},
+            "additionalProperties": shape(
+                proxyCredential=or_null(KEY_IN_SECRET), ca=or_null(KEY_IN_SECRET), clientCertificate=or_null(NAME)
+            ),
+        },
         externalSecrets=shape(storeName=NAME, storeKind=one_of("SecretStore", "ClusterSecretStore"), refreshInterval=SHORT),
         configReload=one_of("restart", "live"),
         store=shape(
@@ -90,8 +111,13 @@ def values(config):
                 whenDeleted=one_of("Retain", "Delete"),
             ),
             redis=shape(
-                existingSecret={"anyOf": [{"type": "object", "maxProperties": 0}, KEY_IN_SECRET]},
+                existingSecret=MAYBE_KEY_IN_SECRET,
                 inline=text(pattern="^$|^rediss?://"),
+                host=text(pattern=r"^$|^\[[0-9a-fA-F:.]+\]$|^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?$"),
+                port=PORT,
+                tls=FLAG,
+                username=text(pattern="^[-A-Za-z0-9._~]*$"),
+                passwordSecret=MAYBE_KEY_IN_SECRET,
             ),
         ),
         replicas=whole(1, 1000),
@@ -112,12 +138,23 @@ def values(config):
         resources=shape(requests=THEIRS, limits=THEIRS, claims=listed(THEIRS)),
         listenAddress=one_of("0.0.0.0", "[::]"),
         tls=shape(existingSecret=NAME),
-        service=shape(type=one_of("ClusterIP", "NodePort", "LoadBalancer"), port=PORT, annotations=WORDS),
+        service=shape(
+            type=one_of("ClusterIP", "NodePort", "LoadBalancer"),
+            port=PORT,
+            annotations=WORDS,
+            externalTrafficPolicy=text(pattern="^(|Cluster|Local)$"),
+            ipFamilyPolicy=text(pattern="^(|SingleStack|PreferDualStack|RequireDualStack)$"),
+            ipFamilies=listed(one_of("IPv4", "IPv6"), uniqueItems=True, maxItems=2),
+            loadBalancerClass=text(),
+            loadBalancerSourceRanges=listed(text(pattern="^[0-9a-fA-F:.]+/[0-9]+$")),
+        ),
         ingress=shape(
             enabled=FLAG,
             className=NAME,
             controller=one_of("nginx", "haproxy", "alb", "other"),
             hosts=listed(HOST, uniqueItems=True),
+            path=text(pattern="^/"),
+            pathType=one_of("Prefix", "Exact", "ImplementationSpecific"),
             tls=listed(shape(hosts=listed(HOST), secretName=NAME)),
             allowPlaintext=FLAG,
             idleTimeoutSeconds=whole(1, 86400),
@@ -147,13 +184,20 @@ def values(config):
                 upstreams=listed(BLOCK),
                 dns=shape(to=listed(THEIRS), port=PORT),
                 redis=shape(to=listed(THEIRS), ports=or_null(listed(PORT, minItems=1))),
+                proxy=shape(to=listed(THEIRS), ports=or_null(listed(PORT, minItems=1))),
                 collector=shape(to=listed(THEIRS), port=or_null(PORT)),
                 extra=listed(THEIRS),
             ),
         ),
         serviceAccount=shape(create=FLAG, name=NAME, annotations=WORDS),
         metrics=shape(
-            serviceMonitor=shape(enabled=FLAG, interval=SHORT, labels=WORDS),
+            serviceMonitor=shape(
+                enabled=FLAG,
+                interval=SHORT,
+                labels=WORDS,
+                relabelings=listed(THEIRS),
+                metricRelabelings=listed(THEIRS),
+            ),
             prometheusRule=shape(enabled=FLAG, labels=WORDS, extraGroups=listed(THEIRS)),
             dashboard=shape(enabled=FLAG, labels=WORDS),
         ),
@@ -166,6 +210,7 @@ def values(config):
             "properties": {"runAsNonRoot": {"const": True}},
             "required": ["runAsNonRoot"],
         },
+        annotations=WORDS,
         podAnnotations=WORDS,
         podLabels=WORDS,
         nodeSelector=WORDS,
@@ -173,7 +218,11 @@ def values(config):
         affinity=THEIRS,
         priorityClassName=NAME,
         hostAliases=listed(THEIRS),
-        extraEnv=listed({"type": "object", "required": ["name"]}),
+        dnsConfig=THEIRS,
+        extraEnv=listed(ENV),
+        envFrom=listed(THEIRS),
+        initContainers=listed(CONTAINER),
+        extraContainers=listed(CONTAINER),
         extraVolumes=listed(THEIRS),
         extraVolumeMounts=listed(THEIRS),
     )
@@ -195,7 +244,7 @@ def whole_sections(node):
     own defaults are laid below before anybody looks, so a file of one's own is as short as ever."""
     node["required"] = [key for key, below in node["properties"].items() if key not in ("resources", "global") and not empty(below)]
     for key, below in node["properties"].items():
-        if below.get("properties") and key not in ("config", "resources", "podSecurityContext"):
+        if below.get("properties") and key not in ("global", "config", "resources", "podSecurityContext"):
             whole_sections(below)
     return node
 

@@ -3,9 +3,12 @@
 {{- define "jobgate.checks" -}}
 {{- include "jobgate.checkWho" . -}}
 {{- include "jobgate.checkSecrets" . -}}
+{{- include "jobgate.checkEgress" . -}}
 {{- include "jobgate.checkStore" . -}}
 {{- include "jobgate.checkStop" . -}}
 {{- include "jobgate.checkDoors" . -}}
+{{- include "jobgate.checkService" . -}}
+{{- include "jobgate.checkPod" . -}}
 {{- end -}}
 
 {{/* Whom it asks, who may ask, and what belongs to the chart. */}}
@@ -37,6 +40,83 @@
 {{- if hasPrefix "JOBGATE_" .name -}}
 {{- fail (printf "extraEnv: %s would overrule the configuration behind the chart's back: put the option under config" .name) -}}
 {{- end -}}
+{{- end -}}
+{{- range .Values.envFrom -}}
+{{- if hasPrefix "JOBGATE_" (.prefix | default "") -}}
+{{- fail (printf "envFrom: the prefix %s would overrule the configuration behind the chart's back: put the options under config" .prefix) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* How calls leave. No URL of a proxy is repeated: it may hold a password in the wrong place. */}}
+{{- define "jobgate.checkEgress" -}}
+{{- range $name, $source := .Values.config.sources -}}
+{{- if regexMatch "^[A-Za-z]+://[^/]*@" ($source.proxy | default "") -}}
+{{- fail (printf "config.sources.%s.proxy: must hold no user and no password: put them into a Secret and name it in sourceEgress.%s.proxyCredential" $name $name) -}}
+{{- end -}}
+{{- end -}}
+{{- range $name, $from := .Values.sourceEgress -}}
+{{- if not (hasKey $.Values.config.sources $name) -}}
+{{- fail (printf "sourceEgress.%s: config.sources has no such source: add it, or remove this" $name) -}}
+{{- end -}}
+{{- $source := get $.Values.config.sources $name -}}
+{{- range $value, $options := dict "proxyCredential" (list "proxy_credential") "ca" (list "ca_file") "clientCertificate" (list "client_cert" "client_key") -}}
+{{- range $option := $options -}}
+{{- if and (get $from $value) (get $source $option) -}}
+{{- fail (printf "config.sources.%s.%s: is given by sourceEgress.%s.%s as well: keep one" $name $option $name $value) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $proxy := $source.proxy | default "none" -}}
+{{- if and $from.proxyCredential (eq $proxy "none") -}}
+{{- fail (printf "sourceEgress.%s.proxyCredential: config.sources.%s.proxy names no proxy: add it, or remove this" $name $name) -}}
+{{- end -}}
+{{- if hasPrefix "http://" ($source.base_url | default "" | lower) -}}
+{{- if $from.clientCertificate -}}
+{{- fail (printf "sourceEgress.%s.clientCertificate: is never shown, since config.sources.%s.base_url is http://: use https://, or remove this" $name $name) -}}
+{{- end -}}
+{{- if and $from.ca (not (hasPrefix "https://" $proxy)) -}}
+{{- fail (printf "sourceEgress.%s.ca: is never used, since config.sources.%s.base_url is http://: use https://, or remove this" $name $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What a Service can be. */}}
+{{- define "jobgate.checkService" -}}
+{{- $service := .Values.service -}}
+{{- if and $service.externalTrafficPolicy (eq $service.type "ClusterIP") -}}
+{{- fail "service.externalTrafficPolicy: is for NodePort and LoadBalancer alone: set service.type, or remove it" -}}
+{{- end -}}
+{{- range list "loadBalancerClass" "loadBalancerSourceRanges" -}}
+{{- if and (get $service .) (ne $service.type "LoadBalancer") -}}
+{{- fail (printf "service.%s: is for LoadBalancer alone, but service.type is %s: set it to LoadBalancer, or remove this" . $service.type) -}}
+{{- end -}}
+{{- end -}}
+{{- if and (eq (len ($service.ipFamilies | default list)) 2) (not (hasSuffix "DualStack" ($service.ipFamilyPolicy | default ""))) -}}
+{{- fail "service.ipFamilies: two need an ipFamilyPolicy of PreferDualStack or RequireDualStack" -}}
+{{- end -}}
+{{- $six := or (has "IPv6" ($service.ipFamilies | default list)) (hasSuffix "DualStack" ($service.ipFamilyPolicy | default "")) -}}
+{{- if and $six (eq .Values.listenAddress "0.0.0.0") -}}
+{{- fail "service: would send IPv6 to pods that listen on IPv4 alone: set listenAddress to \"[::]\"" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What belongs to a parent chart, and what to the pod. */}}
+{{- define "jobgate.checkPod" -}}
+{{- if eq (toString .Values.enabled) "false" -}}
+{{- fail "enabled: false keeps nothing from being made here: give the dependency of the parent chart the condition jobgate.enabled, or remove this" -}}
+{{- end -}}
+{{- $registry := regexFind "^([^/]*[.:][^/]*|localhost)/" .Values.image.repository -}}
+{{- if and (.Values.global | default dict).imageRegistry $registry -}}
+{{- fail (printf "image.repository: names the registry %s, and global.imageRegistry names one too: leave it out of image.repository, or empty the global one" (trimSuffix "/" $registry)) -}}
+{{- end -}}
+{{- $names := list "jobgate" -}}
+{{- range concat (.Values.initContainers | default list) (.Values.extraContainers | default list) -}}
+{{- if has .name $names -}}
+{{- fail (printf "extraContainers, initContainers: the name %s is taken: give the container another one" .name) -}}
+{{- end -}}
+{{- $names = append $names .name -}}
 {{- end -}}
 {{- end -}}
 
@@ -86,13 +166,25 @@
 {{- fail (printf "store.persistence.existingClaim: store.kind %s keeps nothing on a volume: use store.kind embedded, or remove the claim" $kind) -}}
 {{- end -}}
 {{- $redis := .Values.store.redis -}}
-{{- if and (eq $kind "redis") (not (or $redis.existingSecret $redis.inline)) -}}
-{{- fail "store.redis: is empty: say where the URL of Redis is, such as { existingSecret: { name: …, key: … } }" -}}
+{{- $ways := list -}}
+{{- range list "existingSecret" "host" "inline" -}}
+{{- if get $redis . -}}{{- $ways = append $ways . -}}{{- end -}}
 {{- end -}}
-{{- if and $redis.existingSecret $redis.inline -}}
-{{- fail "store.redis: has both existingSecret and inline: keep one" -}}
+{{- if and (eq $kind "redis") (not $ways) -}}
+{{- fail "store.redis: is empty: say where the URL of Redis is, such as { existingSecret: { name: …, key: … } }, or its host" -}}
 {{- end -}}
-{{- if and (ne $kind "redis") (or $redis.existingSecret $redis.inline) -}}
+{{- if gt (len $ways) 1 -}}
+{{- fail (printf "store.redis: has both %s: keep one" (join " and " $ways)) -}}
+{{- end -}}
+{{- range list "username" "passwordSecret" "tls" -}}
+{{- if and (get $redis .) (not $redis.host) -}}
+{{- fail (printf "store.redis.%s: goes with store.redis.host: give the host, or put it into the URL" .) -}}
+{{- end -}}
+{{- end -}}
+{{- if dig "redis" "password" "" ($.Values.config.store | default dict) -}}
+{{- fail "config.store.redis.password: belongs to the chart: use store.redis.passwordSecret" -}}
+{{- end -}}
+{{- if and (ne $kind "redis") $ways -}}
 {{- fail (printf "store.redis: is given, but store.kind is %s: use store.kind redis, or remove it" $kind) -}}
 {{- end -}}
 {{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}

@@ -42,11 +42,29 @@ key: {{ printf "source.%s" .source | quote }}
 {{- end -}}
 {{- $_ := set (get $config.sources $name) "credential" $credential -}}
 {{- end -}}
+{{- range $name, $from := .Values.sourceEgress -}}
+{{- $source := get $config.sources $name -}}
+{{- $folder := printf "%s/egress/%s" $secrets $name -}}
+{{- if $from.proxyCredential -}}
+{{- $_ := set $source "proxy_credential" (dict "file" (printf "%s/proxy" $folder)) -}}
+{{- end -}}
+{{- if $from.ca -}}
+{{- $_ := set $source "ca_file" (printf "%s/ca.crt" $folder) -}}
+{{- end -}}
+{{- if $from.clientCertificate -}}
+{{- $_ := set $source "client_cert" (printf "%s/tls.crt" $folder) -}}
+{{- $_ := set $source "client_key" (printf "%s/tls.key" $folder) -}}
+{{- end -}}
+{{- end -}}
 {{- $store := dict "kind" .Values.store.kind -}}
 {{- if eq .Values.store.kind "embedded" -}}
 {{- $_ := set $store "path" "/var/lib/jobgate/store" -}}
 {{- else if eq .Values.store.kind "redis" -}}
-{{- $_ := set $store "redis" (dict "url" (dict "file" (printf "%s/store/url" $secrets))) -}}
+{{- $redis := dict "url" (dict "file" (printf "%s/store/url" $secrets)) -}}
+{{- if .Values.store.redis.passwordSecret -}}
+{{- $_ := set $redis "password" (dict "file" (printf "%s/store/password" $secrets)) -}}
+{{- end -}}
+{{- $_ := set $store "redis" $redis -}}
 {{- end -}}
 {{- $_ := set $config "store" (merge $store ($config.store | default dict)) -}}
 {{- toYaml $config -}}
@@ -83,7 +101,9 @@ tells what was there before, and its credential is a mount more or less anyway. 
 {{- define "jobgate.calledPorts" -}}
 {{- $urls := list -}}
 {{- range .Values.config.sources -}}
+{{- if has (.proxy | default "none") (list "none") -}}
 {{- $urls = append $urls .base_url -}}
+{{- end -}}
 {{- end -}}
 {{- range .Values.config.jwt -}}
 {{- with (.jwks | default dict).url -}}
@@ -97,6 +117,60 @@ tells what was there before, and its credential is a mount more or less anyway. 
 {{- $ports | uniq | sortAlpha | toJson -}}
 {{- end -}}
 
+{{/* The ports of the proxies that sources and variables name, as JSON. Those of variables not by urlParse: they may hold a password. */}}
+{{- define "jobgate.proxyPorts" -}}
+{{- $ports := list -}}
+{{- range .Values.config.sources -}}
+{{- if not (has (.proxy | default "none") (list "none")) -}}
+{{- $ports = append $ports (include "jobgate.portOf" .proxy) -}}
+{{- end -}}
+{{- end -}}
+{{- range .Values.extraEnv -}}
+{{- if and (has (upper .name) (list "HTTPS_PROXY" "HTTP_PROXY")) .value -}}
+{{- $host := regexReplaceAll "[/?#].*$" (regexReplaceAll "^([A-Za-z]+://)?(.*@)?" .value "") "" -}}
+{{- $ports = append $ports (regexFind ":[0-9]+$" $host | trimPrefix ":" | default (hasPrefix "https://" .value | ternary "443" "80")) -}}
+{{- end -}}
+{{- end -}}
+{{- $ports | uniq | sortAlpha | toJson -}}
+{{- end -}}
+
+{{/* What the projected volume of sourceEgress is made of; nothing without any. */}}
+{{- define "jobgate.egressSecrets" -}}
+{{- $all := list -}}
+{{- range $name, $from := .Values.sourceEgress -}}
+{{- $single := dict "proxy" $from.proxyCredential "ca.crt" $from.ca -}}
+{{- range $file, $secret := $single -}}
+{{- if $secret -}}
+{{- $item := dict "key" $secret.key "path" (printf "%s/%s" $name $file) -}}
+{{- $all = append $all (dict "secret" (dict "name" $secret.name "optional" true "items" (list $item))) -}}
+{{- end -}}
+{{- end -}}
+{{- with $from.clientCertificate -}}
+{{- $items := list -}}
+{{- range $file := list "tls.crt" "tls.key" -}}
+{{- $items = append $items (dict "key" $file "path" (printf "%s/%s" $name $file)) -}}
+{{- end -}}
+{{- $all = append $all (dict "secret" (dict "name" . "optional" true "items" $items)) -}}
+{{- end -}}
+{{- end -}}
+{{- with $all -}}
+{{- toYaml . -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The URL of Redis as far as the values hold it, for the chart's own Secret. */}}
+{{- define "jobgate.redisUrl" -}}
+{{- with .Values.store.redis -}}
+{{- if .host -}}
+{{- $user := "" -}}
+{{- with .username -}}{{- $user = printf "%s@" . -}}{{- end -}}
+{{- printf "%s://%s%s:%v" (.tls | ternary "rediss" "redis") $user .host .port -}}
+{{- else -}}
+{{- .inline -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The port of a URL. */}}
 {{- define "jobgate.portOf" -}}
 {{- $parts := urlParse . -}}
@@ -107,7 +181,7 @@ tells what was there before, and its credential is a mount more or less anyway. 
 {{/* The ports of Redis as JSON. Not by urlParse: what it says to a URL that does not read would repeat the password. */}}
 {{- define "jobgate.redisPorts" -}}
 {{- $ports := list -}}
-{{- range regexSplit "[,\\s]+" (.Values.store.redis.inline | default "" | trim) -1 | compact -}}
+{{- range regexSplit "[,\\s]+" (include "jobgate.redisUrl" . | trim) -1 | compact -}}
 {{- $host := regexReplaceAll "[/?#].*$" (regexReplaceAll "^([a-z]+://)?(.*@)?" . "") "" -}}
 {{- $ports = append $ports (regexFind ":[0-9]+$" $host | trimPrefix ":" | default "6379") -}}
 {{- end -}}

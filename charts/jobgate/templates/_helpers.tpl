@@ -23,10 +23,23 @@ on are names too. */}}
 {{- end -}}
 
 {{- define "jobgate.image" -}}
+{{- $registry := (.Values.global | default dict).imageRegistry | default "" | trimSuffix "/" -}}
+{{- $repository := list $registry .Values.image.repository | compact | join "/" -}}
 {{- if .Values.image.digest -}}
-{{- printf "%s@%s" .Values.image.repository .Values.image.digest -}}
+{{- printf "%s@%s" $repository .Values.image.digest -}}
 {{- else -}}
-{{- printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) -}}
+{{- printf "%s:%s" $repository (.Values.image.tag | default .Chart.AppVersion) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The Secrets for the registry, as a list; nothing without any. */}}
+{{- define "jobgate.pullSecrets" -}}
+{{- $all := list -}}
+{{- range concat (.Values.image.pullSecrets | default list) ((.Values.global | default dict).imagePullSecrets | default list) -}}
+{{- $all = append $all (dict "name" (kindIs "map" . | ternary . (dict "name" .)).name) -}}
+{{- end -}}
+{{- with $all | uniq -}}
+{{- toYaml . -}}
 {{- end -}}
 {{- end -}}
 

@@ -10,7 +10,7 @@ metadata:
   annotations:
     checksum/config: {{ include "jobgate.restartConfig" . | sha256sum }}
     {{- /* The URL of Redis is read at the start alone. What is in a Secret of somebody else's nobody here sees change. */}}
-    {{- with .Values.store.redis.inline }}
+    {{- with include "jobgate.redisUrl" . }}
     checksum/store: {{ sha256sum . }}
     {{- end }}
     {{- with .Values.podAnnotations }}
@@ -21,9 +21,9 @@ spec:
   automountServiceAccountToken: false
   # Its variables (JOBGATE_PORT and the like) are nobody's business here.
   enableServiceLinks: false
-  {{- with .Values.image.pullSecrets }}
+  {{- with include "jobgate.pullSecrets" . }}
   imagePullSecrets:
-    {{- toYaml . | nindent 4 }}
+    {{- . | nindent 4 }}
   {{- end }}
   {{- with .Values.priorityClassName }}
   priorityClassName: {{ . | quote }}
@@ -62,6 +62,14 @@ spec:
   hostAliases:
     {{- toYaml . | nindent 4 }}
   {{- end }}
+  {{- with .Values.dnsConfig }}
+  dnsConfig:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.initContainers }}
+  initContainers:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
   containers:
     - name: jobgate
       image: {{ include "jobgate.image" . | quote }}
@@ -69,6 +77,10 @@ spec:
       args: [serve, --config, /etc/jobgate/jobgate.yaml]
       {{- with .Values.extraEnv }}
       env:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with .Values.envFrom }}
+      envFrom:
         {{- toYaml . | nindent 8 }}
       {{- end }}
       ports:
@@ -118,6 +130,11 @@ spec:
           mountPath: {{ $secrets }}/sources
           readOnly: true
         {{- end }}
+        {{- if include "jobgate.egressSecrets" . }}
+        - name: egress
+          mountPath: {{ $secrets }}/egress
+          readOnly: true
+        {{- end }}
         {{- if eq .Values.store.kind "redis" }}
         - name: store
           mountPath: {{ $secrets }}/store
@@ -135,6 +152,9 @@ spec:
         {{- with .Values.extraVolumeMounts }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
+    {{- with .Values.extraContainers }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
   volumes:
     - name: config
       configMap:
@@ -155,15 +175,38 @@ spec:
                   path: {{ $name | quote }}
           {{- end }}
     {{- end }}
+    {{- with include "jobgate.egressSecrets" . }}
+    - name: egress
+      projected:
+        defaultMode: 0440
+        sources:
+          {{- . | nindent 10 }}
+    {{- end }}
     {{- if eq .Values.store.kind "redis" }}
     {{- $url := .Values.store.redis.existingSecret | default (dict "name" (printf "%s-inline" $fullname) "key" "store.url") }}
     - name: store
+      {{- with .Values.store.redis.passwordSecret }}
+      projected:
+        defaultMode: 0440
+        sources:
+          - secret:
+              name: {{ $url.name | quote }}
+              items:
+                - key: {{ $url.key | quote }}
+                  path: url
+          - secret:
+              name: {{ .name | quote }}
+              items:
+                - key: {{ .key | quote }}
+                  path: password
+      {{- else }}
       secret:
         secretName: {{ $url.name | quote }}
         defaultMode: 0440
         items:
           - key: {{ $url.key | quote }}
             path: url
+      {{- end }}
     {{- end }}
     {{- with .Values.tls.existingSecret }}
     - name: tls
