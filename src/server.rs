@@ -1,6 +1,7 @@
 //! Floor 5, the composition root: from a valid configuration to a running gateway, and to its orderly end.
 
 pub mod build;
+mod handles;
 pub mod lifecycle;
 pub mod listeners;
 pub mod reload;

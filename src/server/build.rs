@@ -40,6 +40,7 @@ use crate::ports::spawner::{Spawner, TaskKind};
 use crate::ports::store::StoreHealth;
 use crate::ports::upstream::JobReader;
 
+use super::handles;
 use super::listeners::{ConnectionLimits, Ends, Listener, Patience};
 use super::reload::{Parts, Reload};
 use super::settings;
@@ -62,6 +63,7 @@ pub struct Gateway {
     readiness: Readiness,
     requests: Places,
     connections: Places,
+    admin_connections: usize,
     started: (Timestamp, Instant),
     spawner: RuntimeSpawner,
     streams: Streams,
@@ -157,7 +159,8 @@ impl Gateway {
         door.check_listed().map_err(|fault| anyhow::anyhow!("{MANIFEST}: {fault}"))?;
         let certificate = server.tls.as_ref().map(Certificate::read).transpose()?;
         let requests = Places::new(server.max_requests);
-        let connections = Places::new(server.max_connections);
+        let shares = handles::share(config, handles::raise());
+        let connections = Places::new(shares.public);
         let layers = Settings {
             max_body: server.max_body,
             pace: BodyPace {
@@ -202,6 +205,7 @@ impl Gateway {
             readiness: Readiness::over(vec![requests.clone(), connections.clone()]),
             requests,
             connections,
+            admin_connections: shares.admin,
             started: (started, Instant::now()),
             spawner,
             streams,
@@ -251,7 +255,7 @@ impl Gateway {
         };
         // a flood at the public door leaves the operators theirs
         let apart =
-            ConnectionLimits { connections: Places::new(self.connections.size()), ..self.limits.clone() };
+            ConnectionLimits { connections: Places::new(self.admin_connections), ..self.limits.clone() };
         start(self.public, self.limits, self.routes, tls, ends.clone());
         start(
             self.admin,

@@ -24,7 +24,17 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `jobgate` with these arguments and no environment but this.
     pub(crate) fn start(args: &[&str], env: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_jobgate"));
+        Self::spawn(Command::new(env!("CARGO_BIN_EXE_jobgate")), args, env)
+    }
+
+    /// The same with so many files that it may open, and so many that it may raise that to.
+    pub(crate) fn limited(soft: u32, hard: u32, args: &[&str], env: &[(&str, &str)]) -> Self {
+        let mut command = Command::new("/usr/bin/prlimit");
+        command.arg(format!("--nofile={soft}:{hard}")).arg(env!("CARGO_BIN_EXE_jobgate"));
+        Self::spawn(command, args, env)
+    }
+
+    fn spawn(mut command: Command, args: &[&str], env: &[(&str, &str)]) -> Self {
         command.args(args).env_clear().envs(env.iter().copied()).kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();

@@ -1,0 +1,81 @@
+//! How many files and sockets the process may have open, and who gets how many: each connection of a client takes one, and
+//! what is left must be enough for the operators' connections, upstreams, the store and files.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::config::Config;
+
+/// Kept back for everything that is not a connection to a client or to a source: the store, Redis, the collector, issuers'
+/// keys, the files of secrets and their watch, and the runtime's own.
+const OTHER: usize = 64;
+/// Connections of operators, as far as an eighth of all handles goes.
+const ADMIN: std::ops::RangeInclusive<usize> = 8..=256;
+/// Where the limit is so low that nothing would be left, clients have this part of it all the same.
+const LEAST_PART: usize = 4;
+
+/// Connections at the same time, by listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shares {
+    pub(super) public: usize,
+    pub(super) admin: usize,
+}
+
+/// Raises the soft limit to the hard one, and returns what holds now; none where there is no limit.
+pub(super) fn raise() -> Option<usize> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let limit = match raised {
+        Ok(()) => maximum,
+        Err(error) => {
+            tracing::debug!(%error, "the limit of open files stays as it is");
+            current
+        }
+    };
+    Some(usize::try_from(limit?).unwrap_or(usize::MAX))
+}
+
+/// Shares the handles out, and warns where the configured connections do not fit.
+pub(super) fn share(config: &Config, limit: Option<usize>) -> Shares {
+    let sources = config.sources.values();
+    let upstream: usize = sources.map(|source| source.budget.concurrency as usize).sum();
+    let configured = config.server.max_connections;
+    let shares = shares(configured, upstream, limit);
+    if let Some(limit) = limit.filter(|_| shares.public < configured) {
+        let served = shares.public;
+        tracing::warn!(
+            configured,
+            served,
+            limit,
+            "server.max_connections does not fit into the limit of open files, fewer connections are served; raise the limit, or lower the option"
+        );
+    }
+    shares
+}
+
+fn shares(configured: usize, upstream: usize, limit: Option<usize>) -> Shares {
+    let limit = limit.unwrap_or(usize::MAX);
+    let admin = (limit / 8).clamp(*ADMIN.start(), *ADMIN.end());
+    let left = limit.saturating_sub(OTHER + admin).saturating_sub(upstream);
+    Shares { public: configured.min(left.max(limit / LEAST_PART).max(1)), admin }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_get_what_the_others_do_not_need() {
+        for (configured, upstream, limit, public, admin) in [
+            (10_000, 16, None, 10_000, 256),
+            (10_000, 16, Some(20_000), 10_000, 256),
+            (10_000, 16, Some(4_096), 4_096 - 64 - 256 - 16, 256),
+            (10_000, 16, Some(256), 256 - 64 - 32 - 16, 32),
+            (100, 16, Some(256), 100, 32),
+            (10_000, 500, Some(256), 64, 32),
+            (10_000, 16, Some(64), 16, 8),
+        ] {
+            let found = shares(configured, upstream, limit);
+            assert_eq!(found, Shares { public, admin }, "{configured} {upstream} {limit:?}");
+        }
+    }
+}
