@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need and runs them all: formatting, lints with warnings as errors, licences, every Rust test with
-# the independent clients that they start, and the chart. Needs rustup's cargo and, where Node.js, Chromium, Redis, promtool, kill, prlimit or openssl is missing, apt-get as root.
+# the independent clients that they start, and the chart. Needs rustup's cargo and, where Node.js, Python, Chromium, Redis, nginx, haproxy, promtool, kill, prlimit or openssl is missing, apt-get as root.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TERM_COLOR=never RUST_BACKTRACE=0
@@ -34,6 +34,11 @@ if ! command -v promtool >/dev/null; then
   apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus
 fi
 
+if [ ! -x /usr/sbin/nginx ] || [ ! -x /usr/sbin/haproxy ]; then
+  say "installing the proxies"
+  apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light haproxy
+fi
+
 # the programs that tests start by name; the shell has a kill of its own
 if ! type -P kill >/dev/null || ! type -P prlimit >/dev/null || ! type -P openssl >/dev/null; then
   say "installing what the tests start"
@@ -42,6 +47,11 @@ fi
 
 say "clients"
 (cd tests/clients && npm ci --no-fund --no-audit --silent)
+if ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
+  apt-get update -qq && apt-get install -y -qq python3-venv
+fi
+[ -x target/tools/clients/bin/python ] || python3 -m venv target/tools/clients
+target/tools/clients/bin/pip install --quiet --disable-pip-version-check --no-compile -r tests/clients/requirements.txt
 
 say "format"
 cargo fmt --check

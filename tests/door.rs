@@ -19,6 +19,9 @@ use crate::support::wire::{self, Reply};
 
 mod documents;
 mod floods;
+mod handles;
+mod proxies;
+mod refusals;
 mod slow;
 pub(crate) mod tls;
 
@@ -145,7 +148,19 @@ async fn an_allowed_page_may_ask_send_its_key_and_read_every_answer() {
         assert_eq!(header(&reply, "access-control-allow-origin"), Some(ALLOWED));
         assert_eq!(header(&reply, "access-control-allow-methods"), Some("GET, HEAD, POST"));
         let headers = header(&reply, "access-control-allow-headers").unwrap();
-        assert!(["authorization", "content-type", "prefer"].iter().all(|name| headers.contains(name)));
+        assert_eq!(headers, asked[2].1, "{path}");
+    }
+    // a browser that names none, and those that monitoring in a page adds
+    let [origin, method, _] = asked;
+    let reply = send(rig.public, "OPTIONS", "/graphql", &[origin, method], "").await;
+    let headers = header(&reply, "access-control-allow-headers").unwrap();
+    assert!(["authorization", "content-type", "prefer"].iter().all(|name| headers.contains(name)));
+    let added = "authorization,baggage,graphql-require-preflight,sentry-trace,x-requested-with";
+    let reply = send(rig.public, "OPTIONS", "/graphql", &[origin, method, (asked[2].0, added)], "").await;
+    assert_eq!(header(&reply, "access-control-allow-headers"), Some(added));
+    for odd in ["a b", "x\u{1}y", "a,,b", &"x-long,".repeat(1_000)] {
+        let reply = send(rig.public, "OPTIONS", "/graphql", &[origin, method, (asked[2].0, odd)], "").await;
+        assert_ne!(header(&reply, "access-control-allow-headers"), Some(odd));
     }
     let foreign = [("origin", "https://evil.example"), asked[1], asked[2]];
     let reply = send(rig.public, "OPTIONS", "/graphql", &foreign, "").await;
@@ -169,6 +184,8 @@ async fn an_allowed_page_may_ask_send_its_key_and_read_every_answer() {
         assert_eq!(reply.status, status, "{method} {path}");
         assert_eq!(header(&reply, "access-control-allow-origin"), Some(ALLOWED), "{method} {path}");
         assert_eq!(header(&reply, "vary"), Some("origin"), "{method} {path}");
+        let challenge = (status == 401).then_some("Bearer error=\"invalid_token\"");
+        assert_eq!(header(&reply, "www-authenticate"), challenge, "{method} {path}");
         assert!(header(&reply, "access-control-expose-headers").unwrap().contains("retry-after"));
         assert_eq!(header(&reply, "access-control-allow-credentials"), None, "keys ride in a header");
         for (name, value) in [
@@ -352,6 +369,7 @@ async fn bad_credentials_are_counted_by_the_address_that_can_be_believed() {
         assert_eq!(knock(&rig, "jg_calm", "203.0.113.1").await.status, 200, "others share that address");
         let none = send(rig.public, "POST", "/graphql", &[("content-type", "application/json")], &body).await;
         assert_eq!(none.status, 401, "no credential is no guess");
+        assert_eq!(header(&none, "www-authenticate"), Some("Bearer"), "and has no error code");
         assert_eq!(rig.calls(Upstream::MindBridge), 1);
     }
 }

@@ -1,6 +1,7 @@
 //! Accepts connections: a cap on how many, TLS where it is configured, deadlines for a silent or slow peer, and a graceful
 //! end. Our own loop, because `axum::serve` has no such deadlines.
 
+mod remainder;
 mod wire;
 
 use std::net::SocketAddr;
@@ -28,6 +29,7 @@ use crate::inbound::probes::Places;
 use crate::inbound::streams::Room;
 use crate::ports::spawner::{Spawner, TaskKind};
 
+use remainder::Remainder;
 pub use wire::Patience;
 use wire::{Turns, Wire};
 
@@ -195,24 +197,34 @@ where
     http.header_read_timeout(None).max_buf_size(HEAD_MAX);
     let room = Room(Arc::new(room));
     let turns = Turns::default();
-    let wire = Wire::new(io, patience, turns.clone());
+    let wire = Wire::new(io, patience, HEAD_MAX, turns.clone());
     let over = over(ends.clone(), turns.clone());
-    let service = service_fn(move |mut request: http::Request<Incoming>| {
+    let remainder = Remainder::default();
+    let service = service_fn(move |request: http::Request<Incoming>| {
         turns.begin();
+        let (head, body) = request.into_parts();
+        let body = remainder.lend(&head.headers, body);
+        let mut request = http::Request::from_parts(head, body);
         request.extensions_mut().insert(room.clone());
         request.extensions_mut().insert(connection);
         let answer = TowerToHyperService::new(router.clone()).call(request);
-        let (turns, leaving) = (turns.clone(), ends.leaving.clone());
+        let (turns, leaving, remainder) = (turns.clone(), ends.leaving.clone(), remainder.clone());
         async move {
             let mut response = answer.await?;
             // what a connection becomes that is no HTTP any more has no next turn
-            let stays = response.status() != StatusCode::SWITCHING_PROTOCOLS;
-            if stays && leaving.is_cancelled() {
-                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                turns.upgrade();
+                return Ok::<_, std::convert::Infallible>(response);
             }
-            Ok::<_, std::convert::Infallible>(
-                response.map(|body| if stays { turns.end_with(body) } else { body }),
-            )
+            // whoever was too slow is not waited for again
+            let reusable = remainder.drain(response.status() != StatusCode::REQUEST_TIMEOUT).await;
+            if !reusable {
+                turns.linger();
+            }
+            if !reusable || leaving.is_cancelled() {
+                response.headers_mut().append(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response.map(|body| turns.end_with(body)))
         }
     });
     let mut serving = pin!(http.serve_connection(TokioIo::new(wire), service).with_upgrades());

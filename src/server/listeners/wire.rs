@@ -1,11 +1,12 @@
 //! One connection's bytes under deadlines: an idle one, one whose head comes slowly, and one that takes nothing of what is
-//! sent to it end in an error. What a request's body may take is the layers' business.
+//! sent to it end in an error. What a request's body may take is the layers' business. A connection that is closed while
+//! its peer still sends reads on for a little, since a reset would overtake the answer.
 
 use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -25,19 +26,46 @@ pub struct Patience {
     pub write: Duration,
 }
 
-/// Whether a request is under way, as the number of changes: even is no, odd is yes.
+/// How long a connection that is closed reads on for a peer that still sends, and how much.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 16 * 1024 * 1024;
+
+/// The names of an upgrade's answer as RFC 6455 spells them. A client that compares them by case finds no others.
+const SPELLED: [&[u8]; 2] = [b"Sec-WebSocket-Protocol", b"Sec-WebSocket-Accept"];
+
+/// What becomes of a connection's requests, as its service tells the bytes below.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Turns(Arc<AtomicU64>);
+pub(super) struct Turns(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Whether a request is under way, as the number of changes: even is no, odd is yes.
+    changes: AtomicU64,
+    /// The answer is sent before its request was read.
+    lingers: AtomicBool,
+    /// The next head that is sent is that of an upgrade.
+    upgrades: AtomicBool,
+}
 
 impl Turns {
     /// A head is complete.
     pub(super) fn begin(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.0.changes.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Ends the turn when this body has been sent, or is dropped.
     pub(super) fn end_with(&self, body: Body) -> Body {
         Body::new(Answer { body, turns: self.clone() })
+    }
+
+    /// The peer may still send when the connection is closed.
+    pub(super) fn linger(&self) {
+        self.0.lingers.store(true, Ordering::Relaxed);
+    }
+
+    /// The connection becomes another protocol's.
+    pub(super) fn upgrade(&self) {
+        self.0.upgrades.store(true, Ordering::Relaxed);
     }
 
     /// Whether a request is under way.
@@ -46,7 +74,7 @@ impl Turns {
     }
 
     fn now(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.changes.load(Ordering::Relaxed)
     }
 }
 
@@ -78,7 +106,7 @@ impl HttpBody for Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        self.turns.0.fetch_add(1, Ordering::Relaxed);
+        self.turns.0.changes.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -86,11 +114,15 @@ impl Drop for Answer {
 pub(super) struct Wire<IO> {
     io: IO,
     patience: Patience,
+    /// The most bytes of a head.
+    head_max: usize,
     turns: Turns,
     /// The turn that the reading deadline was set for.
     seen: u64,
-    /// Whether the first byte of a head is there.
-    begun: bool,
+    /// How much of a head is there.
+    head: usize,
+    /// Since when the sending side is closed, and how much was read since.
+    lingering: Option<(Instant, usize)>,
     read_by: Option<Instant>,
     write_by: Option<Instant>,
     reading: Alarm,
@@ -98,13 +130,15 @@ pub(super) struct Wire<IO> {
 }
 
 impl<IO> Wire<IO> {
-    pub(super) fn new(io: IO, patience: Patience, turns: Turns) -> Self {
+    pub(super) fn new(io: IO, patience: Patience, head_max: usize, turns: Turns) -> Self {
         Self {
             io,
             patience,
+            head_max,
             seen: turns.now(),
             turns,
-            begun: false,
+            head: 0,
+            lingering: None,
             read_by: Some(Instant::now() + patience.header),
             write_by: None,
             reading: Alarm::default(),
@@ -117,7 +151,7 @@ impl<IO> Wire<IO> {
         let turn = self.turns.now();
         if turn != self.seen {
             self.seen = turn;
-            self.begun = false;
+            self.head = 0;
             self.read_by = turn.is_multiple_of(2).then(|| Instant::now() + self.patience.idle);
         }
     }
@@ -134,6 +168,52 @@ impl<IO> Wire<IO> {
     }
 }
 
+impl<IO: AsyncRead + Unpin> Wire<IO> {
+    /// Reads on behind the close of the sending side, while the peer sends what nobody wants.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (since, mut read) = *self.lingering.get_or_insert_with(|| (Instant::now(), 0));
+        let mut scratch = [0; 4096];
+        loop {
+            let mut part = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut self.io).poll_read(cx, &mut part) {
+                Poll::Ready(Ok(())) if !part.filled().is_empty() && read < LINGER_BYTES => {
+                    read += part.filled().len();
+                    self.lingering = Some((since, read));
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+        }
+        // a head that broke off, a body that nobody read, or bytes that came behind: there may be more of them
+        if self.head > 0 || read > 0 || self.turns.0.lingers.load(Ordering::Relaxed) {
+            ready!(self.reading.poll(since + LINGER, cx));
+        }
+        Poll::Ready(())
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> Wire<IO> {
+    /// Sends the head of an upgrade with its names as RFC 6455 spells them.
+    fn write_spelled(&mut self, cx: &mut Context<'_>, head: &[u8]) -> Poll<io::Result<usize>> {
+        let mut head = head.to_vec();
+        for name in SPELLED {
+            let found = head.windows(name.len()).position(|part| part.eq_ignore_ascii_case(name));
+            if let Some(place) = found.and_then(|at| head.get_mut(at..at + name.len())) {
+                place.copy_from_slice(name);
+            }
+        }
+        let written = ready!(Pin::new(&mut self.io).poll_write(cx, &head));
+        if written.as_ref().is_ok_and(|written| *written == head.len()) {
+            self.turns.0.upgrades.store(false, Ordering::Relaxed);
+        }
+        Poll::Ready(written)
+    }
+
+    fn upgrades(&self) -> bool {
+        self.turns.0.upgrades.load(Ordering::Relaxed)
+    }
+}
+
 fn late(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, what)
 }
@@ -146,24 +226,40 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Wire<IO> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         this.notice();
+        let Some(by) = this.read_by else { return Pin::new(&mut this.io).poll_read(cx, buf) };
         let before = buf.filled().len();
-        if let Poll::Ready(read) = Pin::new(&mut this.io).poll_read(cx, buf) {
-            if this.read_by.is_some() && !this.begun && buf.filled().len() > before {
-                this.begun = true;
+        let room = this.head_max.saturating_sub(this.head).max(1);
+        let polled = if buf.remaining() <= room {
+            Pin::new(&mut this.io).poll_read(cx, buf)
+        } else {
+            // hyper lets a longer head pass if it comes all at once
+            let mut part = ReadBuf::new(buf.initialize_unfilled_to(room));
+            let polled = Pin::new(&mut this.io).poll_read(cx, &mut part);
+            let more = part.filled().len();
+            buf.advance(more);
+            polled
+        };
+        let more = buf.filled().len() - before;
+        if let Poll::Ready(read) = polled {
+            if this.head == 0 && more > 0 {
                 this.read_by = Some(Instant::now() + this.patience.header);
             }
+            this.head += more;
             return Poll::Ready(read);
         }
-        let Some(by) = this.read_by else { return Poll::Pending };
         ready!(this.reading.poll(by, cx));
-        let what = if this.begun { "the head did not come in time" } else { "nothing came in time" };
+        let what = if this.head > 0 { "the head did not come in time" } else { "nothing came in time" };
         Poll::Ready(Err(late(what)))
     }
 }
 
-impl<IO: AsyncWrite + Unpin> AsyncWrite for Wire<IO> {
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.io).poll_write(cx, buf);
+        let polled = if self.upgrades() {
+            self.write_spelled(cx, buf)
+        } else {
+            Pin::new(&mut self.io).poll_write(cx, buf)
+        };
         self.wrote(polled, cx)
     }
 
@@ -179,8 +275,12 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Wire<IO> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.io).poll_shutdown(cx);
-        self.wrote(polled, cx)
+        if self.lingering.is_none() {
+            self.notice();
+            let polled = Pin::new(&mut self.io).poll_shutdown(cx);
+            ready!(self.wrote(polled, cx))?;
+        }
+        self.poll_linger(cx).map(Ok)
     }
 
     fn poll_write_vectored(
@@ -188,6 +288,10 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Wire<IO> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.upgrades() {
+            let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
+            return self.poll_write(cx, first);
+        }
         let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
         self.wrote(polled, cx)
     }
@@ -229,10 +333,12 @@ mod tests {
         write: Duration::from_secs(20),
     };
 
+    const HEAD_MAX: usize = 1000;
+
     fn wire() -> (Wire<DuplexStream>, DuplexStream, Turns) {
         let (near, far) = tokio::io::duplex(100);
         let turns = Turns::default();
-        (Wire::new(near, PATIENCE, turns.clone()), far, turns)
+        (Wire::new(near, PATIENCE, HEAD_MAX, turns.clone()), far, turns)
     }
 
     /// The second in which reading gives up, while a byte comes each second if the peer trickles.
@@ -294,5 +400,43 @@ mod tests {
         };
         let (written, ()) = tokio::join!(wire.write_all(&[0; 2000]), slow);
         written.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_closed_connection_reads_on_for_a_peer_that_may_still_send() {
+        for (lingers, sends, hangs_up, expected) in [
+            (false, false, false, 0),
+            (false, true, false, LINGER.as_secs()),
+            (true, false, false, LINGER.as_secs()),
+            (true, true, true, 0),
+        ] {
+            let (mut wire, mut far, turns) = wire();
+            turns.begin();
+            if lingers {
+                turns.linger();
+            }
+            if sends {
+                far.write_all(b"more").await.unwrap();
+            }
+            let far = (!hangs_up).then_some(far);
+            let began = Instant::now();
+            wire.shutdown().await.unwrap();
+            assert_eq!(began.elapsed().as_secs(), expected, "{lingers} {sends} {hangs_up}");
+            drop(far);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_head_of_an_upgrade_is_spelled_as_in_rfc_6455() {
+        let (mut wire, mut far, turns) = wire();
+        turns.upgrade();
+        let head = "HTTP/1.1 101 S\r\nsec-websocket-protocol: a\r\nsec-websocket-accept: b\r\n\r\n";
+        let spelled = "HTTP/1.1 101 S\r\nSec-WebSocket-Protocol: a\r\nSec-WebSocket-Accept: b\r\n\r\n";
+        for expected in [spelled, head] {
+            wire.write_all(head.as_bytes()).await.unwrap();
+            let mut sent = vec![0; head.len()];
+            far.read_exact(&mut sent).await.unwrap();
+            assert_eq!(String::from_utf8(sent).unwrap(), expected);
+        }
     }
 }
