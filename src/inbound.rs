@@ -6,6 +6,7 @@ pub mod client_limits;
 mod cors;
 pub mod error;
 pub mod graphql;
+mod host;
 pub mod layers;
 mod log_level;
 pub mod metrics;

@@ -80,6 +80,11 @@ async fn an_unfinished_job_says_when_to_come_back_and_an_unchanged_one_saves_its
     let tag = header(&first, "etag").unwrap().to_owned();
     let again = get(&rig, "/v1/jobs/mind/runs", &[("if-none-match", &tag)]).await;
     assert_eq!((again.status, again.body.as_str()), (304, ""));
+    let strong = tag.trim_start_matches("W/");
+    let list = format!("\"x,y\", {strong}");
+    for known in [strong, &list, "*"] {
+        assert_eq!(get(&rig, "/v1/jobs/mind/runs", &[("if-none-match", known)]).await.status, 304, "{known}");
+    }
     let other = get(&rig, "/v1/jobs/mind/done", &[("if-none-match", &tag)]).await;
     assert_eq!(other.status, 200);
 }
@@ -102,6 +107,38 @@ async fn a_preferred_wait_answers_at_the_end() {
     };
     let (answer, ()) = tokio::join!(waiting, ending);
     assert_eq!(answer, (200, Some("wait=25".to_owned()), "SUCCEEDED".into()));
+}
+
+#[tokio::test]
+async fn no_wait_is_an_answer_like_any_other() {
+    let rig = rig().await;
+    let reply = get(&rig, "/v1/jobs/mind/runs", &[("prefer", "wait=0")]).await;
+    assert_eq!((reply.status, header(&reply, "preference-applied")), (200, Some("wait=0")));
+    assert_eq!(reply.json()["state"], "RUNNING");
+    let query = r#"{ jobAwait(ref: { external: { source: "mind", externalId: "runs" } }, timeout: "0ms") { ... on Job { state } } }"#;
+    let answer = wire::post(rig.public, None, &serde_json::json!({ "query": query })).await;
+    assert_eq!(answer.data()["jobAwait"]["state"], "RUNNING");
+}
+
+#[tokio::test]
+async fn the_described_pattern_of_ids_is_the_one_that_is_read() {
+    let document: Value = serde_saphyr::from_str(include_str!("../schema/openapi.yaml")).unwrap();
+    let parameters =
+        document["paths"]["/v1/jobs/{source}/{externalId}"]["get"]["parameters"].as_array().unwrap();
+    let schema = &parameters.iter().find(|one| one["name"] == "externalId").unwrap()["schema"];
+    let pattern = regex::Regex::new(schema["pattern"].as_str().unwrap()).unwrap();
+    let most = usize::try_from(schema["maxLength"].as_u64().unwrap()).unwrap();
+    let rig = rig().await;
+    let long = "a".repeat(200);
+    let longer = "a".repeat(201);
+    for id in
+        ["a", "A-_.~:9", "...a", "a..", ".", "...", "a b", "a/b", "a%", "é", "a;b", "a@b", &long, &longer]
+    {
+        let encoded: String = url::form_urlencoded::byte_serialize(id.as_bytes()).collect();
+        let path = format!("/v1/jobs/mind/{}", encoded.replace('+', "%20"));
+        let described = pattern.is_match(id) && id.len() <= most;
+        assert_eq!(get(&rig, &path, &[]).await.status != 422, described, "{id}");
+    }
 }
 
 #[tokio::test]

@@ -97,7 +97,7 @@ fn method(method: &Method) -> &'static str {
 /// What a path leads to, without what a client put into it.
 fn route(path: &str) -> &'static str {
     match path {
-        "/graphql" => "/graphql",
+        "/graphql" | "/graphql/" => "/graphql",
         "/" | "/page.css" | "/page.js" | "/socket.js" => "page",
         job if job.starts_with("/v1/jobs/") => "/v1/jobs/{source}/{externalId}",
         _ => "none",
@@ -200,7 +200,8 @@ mod tests {
     fn what_a_client_makes_up_is_in_no_line() {
         for (path, expected) in [
             ("/graphql", "/graphql"),
-            ("/graphql/", "none"),
+            ("/graphql/", "/graphql"),
+            ("/graphql//", "none"),
             ("/v1/jobs/mind/secret", "/v1/jobs/{source}/{externalId}"),
             ("/page.js", "page"),
             ("/cAnaRy", "none"),

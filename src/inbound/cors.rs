@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use super::error::{Kind, Refusal};
 use super::layers::refuse;
 use super::peer::Peer;
+use super::router::is_graphql;
 use super::streams::Origins;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -20,13 +21,18 @@ const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 /// What a page may send that is not allowed to all.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST");
+/// The headers that a page may send where its browser names none.
 const HEADERS: HeaderValue = HeaderValue::from_static(
     "accept, apollo-require-preflight, apollographql-client-name, apollographql-client-version, authorization, \
      content-type, if-none-match, last-event-id, prefer, traceparent, tracestate, x-request-id",
 );
+/// The longest list of headers that is allowed as it was asked for.
+const HEADERS_BYTES: usize = 4096;
 /// What a page may read that is not shown to all.
 const EXPOSED: HeaderValue =
     HeaderValue::from_static("allow, etag, preference-applied, retry-after, www-authenticate, x-request-id");
+/// What of the question the permission depends on, beside the origin.
+const ASKED: HeaderValue = HeaderValue::from_static("access-control-request-headers");
 /// For how many seconds a browser may remember what it was allowed.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
@@ -52,7 +58,7 @@ pub(super) async fn guard(
             vary(&mut response);
             return response;
         }
-        (Ok(()), Some(_)) if is_preflight(&request) => permission(),
+        (Ok(()), Some(_)) if is_preflight(&request) => permission(headers),
         (Ok(()), _) => next.run(request).await,
     };
     vary(&mut response);
@@ -67,7 +73,7 @@ pub(super) async fn guard(
 /// may still follow a link to a page.
 fn same_site(path: &str, headers: &HeaderMap, method: &Method) -> Result<(), Refusal> {
     let foreign = headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site" || site == "same-site");
-    let runs_something = path == "/graphql" || path.starts_with("/v1/");
+    let runs_something = is_graphql(path) || path.starts_with("/v1/");
     let link = *method == Method::GET && headers.get(SEC_FETCH_MODE).is_some_and(|mode| mode == "navigate");
     if !foreign || headers.contains_key(header::ORIGIN) || (link && !runs_something) {
         return Ok(());
@@ -81,17 +87,29 @@ fn is_preflight(request: &Request) -> bool {
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-fn permission() -> Response {
+/// Allows a page whose origin may call every header that it asks for: monitoring in a page adds its own, and none of them
+/// lets it do more.
+fn permission(asked: &HeaderMap) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().append(header::VARY, ASKED);
     for (name, value) in [
         (header::ACCESS_CONTROL_ALLOW_METHODS, METHODS),
-        (header::ACCESS_CONTROL_ALLOW_HEADERS, HEADERS),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, requested(asked).unwrap_or(HEADERS)),
         (header::ACCESS_CONTROL_MAX_AGE, MAX_AGE),
     ] {
         response.headers_mut().insert(name, value);
     }
     response
+}
+
+/// The headers that a browser asks for, if they are a list of names of a bearable length.
+fn requested(asked: &HeaderMap) -> Option<HeaderValue> {
+    let mut lists = asked.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS).iter();
+    let (list, None) = (lists.next()?, lists.next()) else { return None };
+    let is_name = |name: &str| HeaderName::from_bytes(name.trim().as_bytes()).is_ok();
+    let names = list.to_str().ok().filter(|names| names.len() <= HEADERS_BYTES)?;
+    names.split(',').all(is_name).then(|| list.clone())
 }
 
 /// Every answer depends on the origin: that none was allowed too.

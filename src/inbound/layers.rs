@@ -24,6 +24,7 @@ use super::access_log;
 use super::bad_credentials::BadCredentials;
 use super::cors;
 use super::error::{Kind, Refusal};
+use super::host;
 use super::metrics;
 use super::paced::{Pace, Paced};
 use super::peer::{Connection, Peer, TrustedProxies};
@@ -216,14 +217,17 @@ fn in_form(plain: bool, refusal: Refusal) -> Response {
     if plain { refusal.into_problem() } else { refusal.into_response() }
 }
 
-/// Puts on a request where it came from, for those who want to know.
+/// Puts on a request where it came from, for those who want to know, and settles for which host it is.
 async fn locate(
     State(proxies): State<Arc<ArcSwap<TrustedProxies>>>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    if let Some(connection) = request.extensions().get::<Connection>() {
-        let peer = proxies.load().peer(*connection, request.headers());
+    if let Some(connection) = request.extensions().get::<Connection>().copied() {
+        if let Err(refusal) = host::settle(&mut request) {
+            return refuse(request.uri().path(), refusal);
+        }
+        let peer = proxies.load().peer(connection, request.headers());
         request.extensions_mut().insert(peer);
     }
     next.run(request).await

@@ -101,7 +101,7 @@ pub(super) async fn count(request: Request, next: Next) -> Response {
     let began = Instant::now();
     let method = request.method().clone();
     let door = match request.uri().path() {
-        "/graphql" => Some(Door::Graphql),
+        "/graphql" | "/graphql/" => Some(Door::Graphql),
         path if path.starts_with("/v1/") => Some(Door::Rest),
         _ => None,
     };

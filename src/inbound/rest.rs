@@ -21,6 +21,7 @@ use crate::inbound::access_log::Noted;
 use crate::inbound::client_limits::ClientLimits;
 use crate::inbound::error::{Kind, Refusal};
 use crate::inbound::graphql::http::bearer;
+use crate::inbound::porter;
 use crate::jobs::Jobs;
 use crate::jobs::access::JobRef;
 use crate::jobs::answer::Seen;
@@ -62,9 +63,7 @@ async fn answer(
         return Err(Refusal::method("GET, HEAD", "a job is read with GET"));
     }
     let presented = bearer::token(headers)?;
-    let principal = jobs
-        .authenticate(presented.as_ref())
-        .map_err(|refusal| Refusal::unauthenticated(refusal.to_string()))?;
+    let principal = jobs.authenticate(presented.as_ref()).map_err(porter::unknown)?;
     Noted::client(extensions, principal.name());
     let _place = limits.admit(&principal)?;
     let Ok(Path((source, external_id))) = path else {
@@ -95,12 +94,27 @@ fn respond(seen: &Seen, headers: &HeaderMap, wait: Option<u64>) -> Response {
     if !seen.observation.job.is_terminal() {
         answer.insert(header::RETRY_AFTER, HeaderValue::from(view::worth_asking_in(seen)));
     }
-    let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    if known.flat_map(|list| list.split(',')).any(|one| one.trim() == etag || one.trim() == "*") {
+    if is_known(headers, &etag) {
         return (StatusCode::NOT_MODIFIED, answer).into_response();
     }
     answer.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
     (StatusCode::OK, answer, view::body(seen)).into_response()
+}
+
+/// Whether `If-None-Match` names this state, or any: compared weakly, as RFC 9110 asks.
+fn is_known(headers: &HeaderMap, etag: &str) -> bool {
+    let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    known.flat_map(entity_tags).any(|one| one == "*" || one == etag.trim_start_matches("W/"))
+}
+
+/// The tags of a list, without the mark of the weak ones. A comma inside of quotes belongs to the tag.
+fn entity_tags(list: &str) -> impl Iterator<Item = &str> {
+    let mut quoted = false;
+    let each = list.split(move |character| {
+        quoted ^= character == '"';
+        character == ',' && !quoted
+    });
+    each.map(|one| one.trim().trim_start_matches("W/"))
 }
 
 /// The seconds of `Prefer: wait=…`, capped; anything else in the header is a preference that is not applied.
@@ -149,6 +163,26 @@ impl Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn entity_tags_are_compared_weakly() {
+        for (sent, known) in [
+            (&[r#"W/"a""#][..], true),
+            (&[r#""a""#], true),
+            (&[r#""x", W/"y",W/"a""#], true),
+            (&[r#""x""#, r#""a""#], true),
+            (&["*"], true),
+            (&[], false),
+            (&["a"], false),
+            (&[r#"w/"a""#], false),
+            (&[r#"W/"A""#], false),
+            (&[r#""x,W/"a","#], false),
+            (&[r#""x, "a", y""#], false),
+        ] {
+            let headers = sent.iter().map(|value| (header::IF_NONE_MATCH, HeaderValue::from_static(value)));
+            assert_eq!(is_known(&headers.collect(), r#"W/"a""#), known, "{sent:?}");
+        }
+    }
 
     #[test]
     fn a_wait_is_read_wherever_it_stands_and_capped() {

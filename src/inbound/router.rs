@@ -10,6 +10,11 @@ use super::graphql::http::Door;
 use super::layers::{self, Live, Settings};
 use super::{page, rest};
 
+/// Whether a path leads to GraphQL. Many a client writes the slash.
+pub(super) fn is_graphql(path: &str) -> bool {
+    matches!(path, "/graphql" | "/graphql/")
+}
+
 /// The public door.
 pub fn public(door: Door, jobs: Jobs, clients: ClientLimits, settings: &Settings) -> Router {
     public_live(door, jobs, clients, settings, Live::new(settings))
@@ -18,7 +23,8 @@ pub fn public(door: Door, jobs: Jobs, clients: ClientLimits, settings: &Settings
 /// The same, with what can change under way.
 pub fn public_live(door: Door, jobs: Jobs, clients: ClientLimits, settings: &Settings, live: Live) -> Router {
     let routes = Router::new()
-        .route("/graphql", door.route())
+        .route("/graphql", door.clone().route())
+        .route("/graphql/", door.route())
         .merge(rest::router(jobs, clients))
         .merge(page::router())
         .fallback(async || {

@@ -21,7 +21,7 @@ pub(super) async fn request(request: Request, next: Next) -> Response {
 pub(super) fn route(path: &str) -> Option<&'static str> {
     match path {
         "/" => return Some("/"),
-        "/graphql" => return Some("/graphql"),
+        "/graphql" | "/graphql/" => return Some("/graphql"),
         "/page.js" => return Some("/page.js"),
         "/page.css" => return Some("/page.css"),
         "/socket.js" => return Some("/socket.js"),
@@ -47,7 +47,8 @@ mod tests {
             ("/v1/jobs/mind", Some("/v1/{*rest}")),
             ("/v1/jobs/mind/a/b", Some("/v1/{*rest}")),
             ("/v1/", Some("/v1/{*rest}")),
-            ("/graphql/", None),
+            ("/graphql/", Some("/graphql")),
+            ("/graphql//", None),
             ("/secret", None),
             ("", None),
         ] {

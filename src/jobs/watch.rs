@@ -108,8 +108,11 @@ impl Jobs {
     ///
     /// A job that is not found is waited for as a watcher waits, since it may have been made a moment ago; a reference that
     /// cannot be read is answered at once. Nobody waits for longer than what they came in with holds; who lost it meanwhile
-    /// is answered as if there were no such job. Cancel safe.
+    /// is answered as if there were no such job. Without a time to wait it is one lookup like any other. Cancel safe.
     pub async fn await_end(&self, principal: &Principal, reference: JobRef, timeout: Duration) -> Answer {
+        if timeout.is_zero() {
+            return self.lookup_one(principal, reference, None).await;
+        }
         let target = self.resolve(principal, &reference);
         let target = target.map_err(|problem| self.inner.retryable_ref(principal, &reference, problem))?;
         let stood = self.still_stands(principal);

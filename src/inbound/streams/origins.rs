@@ -30,7 +30,8 @@ impl Origins {
         if fits {
             return Ok(());
         }
-        let message = "pages of this origin may not call the gateway; the operator lists those that may in server.allowed_origins";
+        let message = "the header origin names a page that may not call this gateway; add that origin to \
+            server.allowed_origins, or send no origin from a program that is no browser";
         Err(Refusal::new(Kind::OriginNotAllowed, message))
     }
 
