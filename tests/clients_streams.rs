@@ -1,4 +1,4 @@
-//! The npm clients `graphql-ws` and `graphql-sse`, as published, against a real gateway on a real socket.
+//! The usual clients from npm and PyPI, as published and with their default options, against a real gateway on a real socket.
 //! `tests/all.sh` installs them.
 
 use std::path::Path;
@@ -12,8 +12,15 @@ use tokio::process::{Child, ChildStdout, Command};
 
 use crate::support::server::{Rig, Setup, external};
 
+/// By the object type: without `possibleTypes` Apollo's cache keeps nothing of a fragment on an interface.
 const FOLLOW: &str = "subscription($refs: [JobRef!]!) { jobUpdates(refs: $refs) {
-    kind isFinal result { ... on Job { state } ... on JobProblem { code } } } }";
+    kind isFinal result { ... on MindBridgeJob { state } ... on JobProblem { code } } } }";
+
+/// The clients of `tests/clients/subscribe.mjs`.
+const NPM: [&str; 7] =
+    ["graphql-ws", "graphql-sse", "apollo-ws", "apollo-multipart", "urql-ws", "urql-fetch", "relay-ws"];
+/// Those of `tests/clients/subscribe.py`.
+const PYPI: [&str; 2] = ["gql-websockets", "gql-aiohttp"];
 
 /// A client at work.
 struct Client {
@@ -22,17 +29,23 @@ struct Client {
 }
 
 impl Client {
-    fn start(rig: &Rig, transport: &str, query: &str, key: Option<&str>) -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
-        let package = folder.join("node_modules/graphql-ws/package.json");
-        let missing = "is missing: run `npm ci` in tests/clients, or tests/all.sh";
-        assert!(package.exists(), "{} {missing}", package.display());
-        let mut command = Command::new("node");
-        command.arg(folder.join("subscribe.mjs")).arg(transport).arg(format!("{}/graphql", rig.public));
+    fn start(rig: &Rig, client: &str, query: &str, key: Option<&str>) -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let folder = root.join("tests/clients");
+        let (program, script, package) = if PYPI.contains(&client) {
+            let program = root.join("target/tools/clients/bin/python");
+            (program.clone(), folder.join("subscribe.py"), program)
+        } else {
+            let package = folder.join("node_modules/relay-runtime/package.json");
+            ("node".into(), folder.join("subscribe.mjs"), package)
+        };
+        assert!(package.exists(), "{} is missing: run tests/all.sh, which installs it", package.display());
+        let mut command = Command::new(program);
+        command.arg(script).arg(client).arg(format!("{}/graphql", rig.public));
         command.arg(query).arg(json!({ "refs": [external("mind", "a")] }).to_string());
         command.args(key.map(|key| format!("Bearer {key}")));
         let spawned = command.stdout(std::process::Stdio::piped()).kill_on_drop(true).spawn();
-        assert!(spawned.is_ok(), "node does not start ({spawned:?}): install Node.js, or run tests/all.sh");
+        assert!(spawned.is_ok(), "{client} does not start ({spawned:?}): run tests/all.sh");
         let mut child = spawned.unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { child, lines }
@@ -68,20 +81,21 @@ fn setup(rest: &str) -> Setup {
 }
 
 #[tokio::test]
-async fn the_npm_clients_follow_a_job_to_complete() {
+async fn stock_clients_follow_a_job_to_complete() {
     let rig = setup("").start().await;
-    let mut clients = ["ws", "sse"].map(|transport| Client::start(&rig, transport, FOLLOW, None));
-    for client in &mut clients {
-        assert_eq!(client.update().await, ["SNAPSHOT", "RUNNING", "false"]);
+    let all = NPM.into_iter().chain(PYPI);
+    let mut clients: Vec<_> = all.map(|name| (name, Client::start(&rig, name, FOLLOW, None))).collect();
+    for (name, client) in &mut clients {
+        assert_eq!(client.update().await, ["SNAPSHOT", "RUNNING", "false"], "{name}");
     }
     rig.upstreams.set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
-    for mut client in clients {
-        assert_eq!(client.update().await, ["ENDED", "SUCCEEDED", "true"]);
-        assert_eq!(client.next().await, json!({ "end": "complete" }));
+    for (name, mut client) in clients {
+        assert_eq!(client.update().await, ["ENDED", "SUCCEEDED", "true"], "{name}");
+        assert_eq!(client.next().await, json!({ "end": "complete" }), "{name}");
         client.over().await;
     }
     // whoever comes later gets the end at once
-    for transport in ["ws", "sse"] {
+    for transport in ["graphql-ws", "graphql-sse"] {
         let mut client = Client::start(&rig, transport, FOLLOW, None);
         assert_eq!(client.update().await, ["SNAPSHOT", "SUCCEEDED", "true"]);
         assert_eq!(client.next().await, json!({ "end": "complete" }));
@@ -89,26 +103,40 @@ async fn the_npm_clients_follow_a_job_to_complete() {
 }
 
 #[tokio::test]
-async fn the_npm_clients_understand_how_they_are_refused() {
+async fn stock_clients_understand_how_they_are_refused() {
     let hash = ClientConfig::hex(&keys::hash("jg_ui"));
     let rest = format!("clients: [{{ name: ui, key_sha256: \"{hash}\", sources: [mind] }}]");
     let rig = setup(&rest).start().await;
     let invalid = "subscription { unknown }";
-    for (transport, query, key, end) in [
-        ("ws", invalid, "jg_ui", json!({ "end": "error", "errors": ["GRAPHQL_VALIDATION_FAILED"] })),
-        ("ws", FOLLOW, "jg_other", json!({ "end": "error", "code": 4403 })),
-        ("sse", FOLLOW, "jg_other", json!({ "end": "error", "status": 401 })),
+    let unknown = "Unauthorized: the client key or token is not known here";
+    let missing = "Unauthorized: none was sent; put \"authorization\": \"Bearer <key>\" into the payload of connection_init";
+    for (client, query, key, end) in [
+        (
+            "graphql-ws",
+            invalid,
+            Some("jg_ui"),
+            json!({ "end": "error", "errors": ["GRAPHQL_VALIDATION_FAILED"] }),
+        ),
+        ("graphql-ws", FOLLOW, Some("jg_other"), json!({ "end": "error", "code": 4401, "reason": unknown })),
+        ("graphql-ws", FOLLOW, None, json!({ "end": "error", "code": 4401, "reason": missing })),
+        ("graphql-sse", FOLLOW, Some("jg_other"), json!({ "end": "error", "status": 401 })),
     ] {
-        let mut client = Client::start(&rig, transport, query, Some(key));
-        assert_eq!(client.next().await, end, "{transport} {key} {query}");
+        let mut client = Client::start(&rig, client, query, key);
+        assert_eq!(client.next().await, end, "{key:?} {query}");
         client.over().await;
     }
+    for (client, why) in [("gql-websockets", unknown), ("gql-aiohttp", "closed")] {
+        let mut client = Client::start(&rig, client, FOLLOW, Some("jg_other"));
+        let end = client.next().await;
+        assert!(end["end"] == "error" && end["why"].as_str().unwrap().contains(why), "{end}");
+    }
     // on an event stream the protocol has no other form for it than an answer
-    let mut client = Client::start(&rig, "sse", invalid, Some("jg_ui"));
+    let mut client = Client::start(&rig, "graphql-sse", invalid, Some("jg_ui"));
     assert_eq!(client.next().await["errors"][0]["extensions"]["code"], "GRAPHQL_VALIDATION_FAILED");
     assert_eq!(client.next().await, json!({ "end": "complete" }));
-    for transport in ["ws", "sse"] {
-        let mut client = Client::start(&rig, transport, FOLLOW, Some("jg_ui"));
-        assert_eq!(client.update().await, ["SNAPSHOT", "RUNNING", "false"]);
+    let all = NPM.into_iter().chain(PYPI);
+    let clients: Vec<_> = all.map(|name| (name, Client::start(&rig, name, FOLLOW, Some("jg_ui")))).collect();
+    for (name, mut client) in clients {
+        assert_eq!(client.update().await, ["SNAPSHOT", "RUNNING", "false"], "{name}");
     }
 }

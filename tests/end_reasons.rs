@@ -19,7 +19,7 @@ use crate::support::process::Process;
 use crate::support::scratch::Scratch;
 use crate::support::server::{KEY, Setup, TOKEN, external};
 use crate::support::streams::LIMIT;
-use crate::support::tokens::Issuer;
+use crate::support::tokens::{AUDIENCE, ISSUER, Issuer};
 use crate::support::wire;
 
 const TEXT: u8 = 0x81;
@@ -272,7 +272,20 @@ impl World {
                 gateway.process.signal("HUP").await;
                 socket.closed().await
             }
-            EndReason::Forbidden => says(init("jg_nobody")).await,
+            EndReason::CredentialMissing => says(json!({ "type": "connection_init" })).await,
+            EndReason::CredentialMalformed => {
+                says(json!({ "type": "connection_init", "payload": { "authorization": 7 } })).await
+            }
+            EndReason::CredentialUnknown => says(init("jg_nobody")).await,
+            EndReason::CredentialUnverified => {
+                says(init(&self.issuer.signed("k2", &json!({ "iss": ISSUER, "aud": AUDIENCE })))).await
+            }
+            EndReason::Forbidden => {
+                let mut socket = gateway.open(id, "jg_alice").await;
+                let payload = json!({ "authorization": "Bearer jg_bob" });
+                socket.say(&json!({ "type": "ping", "payload": payload })).await;
+                socket.closed().await
+            }
             // it answers no ping
             EndReason::DeadPeer => gateway.open(id, "jg_alice").await.closed().await,
             EndReason::SlowPeer => {
@@ -298,6 +311,7 @@ impl World {
             }
             EndReason::NotJson => sends(TEXT, b"no").await,
             EndReason::NoType => says(json!({ "id": "1" })).await,
+            EndReason::LegacyProtocol => says(json!({ "type": "start", "id": "1", "payload": {} })).await,
             EndReason::UnknownType => says(json!({ "type": "next", "id": "1" })).await,
             EndReason::WrongShape => says(json!({ "type": "complete" })).await,
             EndReason::Binary => sends(BINARY, b"{}").await,

@@ -236,7 +236,7 @@ async fn a_hundred_thousand_unknown_keys_cause_no_more_than_one_request_for_keys
         let kid = format!("{number:x}-{:x}", fastrand::u64(..));
         let header = base64(json!({ "alg": "ES256", "kid": kid }).to_string());
         let hostile = format!("{header}.{rest}").into();
-        assert_eq!(identity.recognise(Some(&hostile)), Err(Refusal::Unknown));
+        assert_eq!(identity.recognise(Some(&hostile)), Err(Refusal::Unverified));
         if number % 100 == 0 {
             tokio::task::yield_now().await;
         }

@@ -44,12 +44,18 @@ pub enum Kind {
     BadInput,
     /// The client presented no key, or none that is known.
     Unauthenticated,
+    /// The token that the client presented was good.
+    CredentialExpired,
+    /// The token that the client presented may be good later.
+    CredentialUnverified,
     /// The credential that was presented is good, and not for this.
     NotPermitted,
     /// A page of this origin may not call the gateway.
     OriginNotAllowed,
     /// An upgrade that is not one to `graphql-transport-ws`.
     BadUpgrade,
+    /// The handshake of a WebSocket that does not ask for the upgrade, or for another version.
+    UpgradeRequired,
     /// The client has as many operations under way as it may.
     TooManyOperations,
     /// The client, or the address it comes from, takes more than it may.
@@ -100,10 +106,13 @@ impl Kind {
                 (S::UNPROCESSABLE_ENTITY, "SUBSCRIPTION_NEEDS_STREAM", Level::DEBUG)
             }
             Self::BadInput => (S::UNPROCESSABLE_ENTITY, "BAD_USER_INPUT", Level::DEBUG),
-            Self::Unauthenticated => (S::UNAUTHORIZED, "UNAUTHENTICATED", Level::INFO),
+            Self::Unauthenticated | Self::CredentialExpired | Self::CredentialUnverified => {
+                (S::UNAUTHORIZED, "UNAUTHENTICATED", Level::INFO)
+            }
             Self::NotPermitted => (S::FORBIDDEN, "FORBIDDEN", Level::INFO),
             Self::OriginNotAllowed => (S::FORBIDDEN, "ORIGIN_NOT_ALLOWED", Level::INFO),
             Self::BadUpgrade => (S::BAD_REQUEST, "BAD_UPGRADE", Level::DEBUG),
+            Self::UpgradeRequired => (S::UPGRADE_REQUIRED, "UPGRADE_REQUIRED", Level::INFO),
             Self::TooManyOperations => (S::TOO_MANY_REQUESTS, "TOO_MANY_OPERATIONS", Level::INFO),
             // a client in a hurry brings many of them, and a line for each would be load of its own
             Self::TooManyRequests => (S::TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS", Level::DEBUG),
@@ -171,20 +180,42 @@ struct Said {
     message: Cow<'static, str>,
     locations: Vec<Pos>,
     extensions: Map<String, Value>,
-    header: Option<(HeaderName, HeaderValue)>,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Refusal {
     /// A refusal with a message: lower case, concrete, naming the field and the fix.
     pub fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
         let message = shortened(message.into());
-        Self(Box::new(Said { kind, message, locations: Vec::new(), extensions: Map::new(), header: None }))
+        Self(Box::new(Said {
+            kind,
+            message,
+            locations: Vec::new(),
+            extensions: Map::new(),
+            headers: Vec::new(),
+        }))
     }
 
-    /// 401, with the challenge that RFC 9110 asks for.
+    /// 401 where no bearer token was sent, with the challenge that RFC 9110 asks for.
     pub fn unauthenticated(message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(Kind::Unauthenticated, message)
-            .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+        Self::challenge(Kind::Unauthenticated, message, "Bearer")
+    }
+
+    /// 401 where a bearer token was sent and is not good, with the challenge of RFC 6750.
+    pub fn invalid_token(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::challenge(kind, message, "Bearer error=\"invalid_token\"")
+    }
+
+    fn challenge(kind: Kind, message: impl Into<Cow<'static, str>>, challenge: &'static str) -> Self {
+        Self::new(kind, message).with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+    }
+
+    /// 426, to a client that means a WebSocket.
+    pub fn upgrade_required(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Kind::UpgradeRequired, message)
+            .with_header(header::UPGRADE, HeaderValue::from_static("websocket"))
+            .with_header(header::CONNECTION, HeaderValue::from_static("upgrade"))
+            .with_header(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))
     }
 
     /// 405, with the methods that would do.
@@ -231,11 +262,11 @@ impl Refusal {
 
     /// Ends the refusal, with a body made of its message by another door: said in the log, with status and header.
     pub(super) fn into_response_with(self, body: impl FnOnce(&str) -> String) -> Response {
-        let Said { kind, message, header, .. } = *self.0;
+        let Said { kind, message, headers, .. } = *self.0;
         log(kind, &message);
         let mut response = Response::new(Body::from(body(&message)));
         *response.status_mut() = kind.status();
-        response.headers_mut().extend(header);
+        response.headers_mut().extend(headers);
         response
     }
 
@@ -245,14 +276,14 @@ impl Refusal {
     }
 
     fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.0.header = Some((name, value));
+        self.0.headers.push((name, value));
         self
     }
 }
 
 impl Said {
     fn into_json(self) -> Value {
-        let Self { kind, message, locations, mut extensions, header: _ } = self;
+        let Self { kind, message, locations, mut extensions, headers: _ } = self;
         log(kind, &message);
         extensions.insert("code".to_owned(), kind.code().into());
         let mut error = json!({ "message": message });
@@ -285,13 +316,11 @@ impl From<Refusal> for async_graphql::Error {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut said = self.0;
-        let (kind, header) = (said.kind, said.header.take());
+        let (kind, headers) = (said.kind, std::mem::take(&mut said.headers));
         let mut response = Response::new(Body::from(json!({ "errors": [said.into_json()] }).to_string()));
         *response.status_mut() = kind.status();
         response.headers_mut().insert(header::CONTENT_TYPE, GRAPHQL_RESPONSE);
-        if let Some((name, value)) = header {
-            response.headers_mut().insert(name, value);
-        }
+        response.headers_mut().extend(headers);
         response
     }
 }

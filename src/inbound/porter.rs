@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::error::Refusal;
+use super::error::{Kind, Refusal};
 use crate::domain::principal::Principal;
 use crate::jobs::Jobs;
+use crate::jobs::access;
 
 /// Recognises clients at a door.
 ///
@@ -40,9 +41,21 @@ impl<F: Fn(Option<&SecretString>) -> Result<Principal, Refusal> + Send + Sync> P
     }
 }
 
+/// The refusal of a client that is not let in.
+pub(super) fn unknown(refusal: access::Refusal) -> Refusal {
+    match refusal {
+        access::Refusal::Missing => Refusal::unauthenticated(refusal.to_string()),
+        access::Refusal::Unknown => Refusal::invalid_token(Kind::Unauthenticated, refusal.to_string()),
+        access::Refusal::Expired => Refusal::invalid_token(Kind::CredentialExpired, refusal.to_string()),
+        access::Refusal::Unverified => {
+            Refusal::invalid_token(Kind::CredentialUnverified, refusal.to_string())
+        }
+    }
+}
+
 impl Porter for Jobs {
     fn recognise(&self, presented: Option<&SecretString>) -> Result<Principal, Refusal> {
-        self.authenticate(presented).map_err(|refusal| Refusal::unauthenticated(refusal.to_string()))
+        self.authenticate(presented).map_err(unknown)
     }
 
     fn left(&self, principal: &Principal) -> Option<Duration> {

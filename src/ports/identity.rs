@@ -21,6 +21,12 @@ pub enum Refusal {
     /// What was presented is not known here.
     #[error("the presented client key or token is not known here")]
     Unknown,
+    /// The token that was presented is genuine, and no longer valid.
+    #[error("the presented token has expired; present a new one")]
+    Expired,
+    /// The token that was presented is not valid yet, or is signed by a key that its issuer's list does not hold yet.
+    #[error("the presented token cannot be checked yet, or is not valid yet; try again shortly")]
+    Unverified,
 }
 
 /// A pass for some jobs, and until when it holds.

@@ -17,7 +17,7 @@ const context = await browser.newContext({ colorScheme: process.env.SCHEME ?? 'l
 context.setDefaultTimeout(TIMEOUT);
 const page = await context.newPage();
 const seen = { console: [], elsewhere: [], violations: [] };
-// the browser itself says that a socket was closed with 4403, and that is what is being tried
+// the browser itself says that a socket was closed with 4401, and that is what is being tried
 page.on('console', (line) => ['error', 'warning'].includes(line.type()) && seen.console.push(line.text()));
 page.on('pageerror', (error) => seen.console.push(String(error)));
 page.on('request', (request) => new URL(request.url()).host !== new URL(url).host

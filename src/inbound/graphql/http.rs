@@ -177,7 +177,7 @@ pub(super) enum NoSeat {
 
 async fn serve(State(door): State<Door>, request: Request) -> Response {
     let answer =
-        if ws::is_upgrade(&request) { ws::upgrade(&door, request) } else { door.answer(request).await };
+        if ws::is_handshake(&request) { ws::upgrade(&door, request) } else { door.answer(request).await };
     answer.unwrap_or_else(IntoResponse::into_response)
 }
 

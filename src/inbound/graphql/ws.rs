@@ -27,15 +27,22 @@ mod tests;
 /// The one subprotocol. The legacy `graphql-ws` is another language under nearly the same name.
 const PROTOCOL: &str = "graphql-transport-ws";
 
-/// Says whether a request asks to become a WebSocket.
-pub(super) fn is_upgrade(request: &Request) -> bool {
-    request.method() == Method::GET && lists(request.headers(), &header::UPGRADE, "websocket")
+/// What to do where the handshake came without the request for the upgrade.
+const NO_UPGRADE: &str = "this is the handshake of a websocket without its upgrade: a proxy on the way removed the headers \
+    upgrade and connection; let the proxy pass them on (nginx: proxy_http_version 1.1, proxy_set_header Upgrade \
+    $http_upgrade, proxy_set_header Connection \"upgrade\"), or subscribe by text/event-stream";
+
+/// Says whether a request is the handshake of a WebSocket, also one whose upgrade was lost on the way.
+pub(super) fn is_handshake(request: &Request) -> bool {
+    let headers = request.headers();
+    request.method() == Method::GET
+        && (lists(headers, &header::UPGRADE, "websocket") || headers.contains_key(header::SEC_WEBSOCKET_KEY))
 }
 
 /// Answers 101 and starts the session, or refuses.
 ///
 /// # Errors
-/// 403 for the page's origin, 400 for the handshake or the subprotocol, 401 for a credential in the header, 429 where the
+/// 403 for the page's origin, 426 for an upgrade that was lost or of another version, 400 for the handshake or the subprotocol, 401 for a credential in the header, 429 where the
 /// client holds as many streams as it may or asks too fast, 503 where the process drains.
 pub(super) fn upgrade(door: &Door, mut request: Request) -> Result<Response, Refusal> {
     let headers = request.headers();
@@ -87,11 +94,11 @@ pub(super) fn upgrade(door: &Door, mut request: Request) -> Result<Response, Ref
 
 /// Checks the opening handshake of RFC 6455, and gives the client's key.
 fn handshake(headers: &HeaderMap) -> Result<String, Refusal> {
-    if !lists(headers, &header::CONNECTION, "upgrade") {
-        return Err(bad("connection must be upgrade"));
+    if !lists(headers, &header::UPGRADE, "websocket") || !lists(headers, &header::CONNECTION, "upgrade") {
+        return Err(Refusal::upgrade_required(NO_UPGRADE));
     }
     if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-        return Err(bad("sec-websocket-version must be 13"));
+        return Err(Refusal::upgrade_required("sec-websocket-version must be 13"));
     }
     let key = headers.get(header::SEC_WEBSOCKET_KEY).and_then(|key| key.to_str().ok());
     let key = key.filter(|key| STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16));

@@ -2,9 +2,10 @@
 // Knows nothing of jobs.
 
 const LONGEST_PAUSE_MS = 30_000;
-const FORBIDDEN = 4403;
+/** The credential is missing or not good. */
+const FORBIDDEN = new Set([4401, 4403]);
 /** Close codes after which trying again would bring the same. */
-const OUR_FAULT = new Set([4400, 4401, 4406, 4409, 4429]);
+const OUR_FAULT = new Set([4400, 4406, 4409, 4429]);
 
 export class Socket {
   #url;
@@ -82,7 +83,7 @@ export class Socket {
   #closed(code, reason) {
     this.#acknowledged = false;
     if (this.#url === null) return;
-    if (code === FORBIDDEN) {
+    if (FORBIDDEN.has(code)) {
       this.#tell('forbidden', reason);
     } else if (OUR_FAULT.has(code)) {
       this.#tell('closed', reason || `closed with code ${code}`);

@@ -18,7 +18,15 @@ pub enum EndReason {
     CredentialExpired,
     /// What the client may see was taken back.
     Revoked,
-    /// The client presented no credential, or none that is known.
+    /// The client presented no credential, and one is needed.
+    CredentialMissing,
+    /// The client presented something that is not one bearer token.
+    CredentialMalformed,
+    /// The credential that the client presented is not known.
+    CredentialUnknown,
+    /// The token that the client presented cannot be checked yet, or is not valid yet.
+    CredentialUnverified,
+    /// The credential is good, and not for what the client wants with it.
     Forbidden,
     /// The peer did not answer a ping.
     DeadPeer,
@@ -36,6 +44,8 @@ pub enum EndReason {
     NotJson,
     /// A message that is not an object with a `type`.
     NoType,
+    /// A message of the legacy protocol.
+    LegacyProtocol,
     /// A message of a type that a client does not send.
     UnknownType,
     /// A message whose members are not as its type asks.
@@ -66,7 +76,7 @@ const fn said(word: &'static str, code: u16, reason: &'static str) -> Row {
 
 impl EndReason {
     /// Every reason, for tables and tests.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 27] = [
         Self::Completed,
         Self::ClientLeft,
         Self::Drained,
@@ -74,6 +84,10 @@ impl EndReason {
         Self::Overload,
         Self::CredentialExpired,
         Self::Revoked,
+        Self::CredentialMissing,
+        Self::CredentialMalformed,
+        Self::CredentialUnknown,
+        Self::CredentialUnverified,
         Self::Forbidden,
         Self::DeadPeer,
         Self::SlowPeer,
@@ -83,6 +97,7 @@ impl EndReason {
         Self::DuplicateId,
         Self::NotJson,
         Self::NoType,
+        Self::LegacyProtocol,
         Self::UnknownType,
         Self::WrongShape,
         Self::Binary,
@@ -92,7 +107,8 @@ impl EndReason {
     ];
 
     /// The whole table. Clients of `graphql-transport-ws` come back after 1012, 1013, 4403 and 4408, and stop for good at
-    /// 1002, 1007, 1009 and the other 44xx: so a policy of ours is never told by one of those.
+    /// 1002, 1007, 1009 and the other 44xx: so a policy of ours is never told by one of those, and a credential that will
+    /// not be good the next time either is.
     const fn row(self) -> Row {
         match self {
             Self::Completed => quiet("completed"),
@@ -102,7 +118,27 @@ impl EndReason {
             Self::Overload => said("overload", 1013, "too many streams; connect again later"),
             Self::CredentialExpired => said("credential_expired", 4403, "Forbidden: the credential expired"),
             Self::Revoked => said("revoked", 4403, "Forbidden: the grant was taken back"),
-            Self::Forbidden => said("forbidden", 4403, "Forbidden"),
+            Self::CredentialMissing => said(
+                "credential_missing",
+                4401,
+                "Unauthorized: none was sent; put \"authorization\": \"Bearer <key>\" into the payload of connection_init",
+            ),
+            Self::CredentialMalformed => said(
+                "credential_malformed",
+                4401,
+                "Unauthorized: authorization must be one text, \"Bearer <client key or token>\"",
+            ),
+            Self::CredentialUnknown => {
+                said("credential_unknown", 4401, "Unauthorized: the client key or token is not known here")
+            }
+            Self::CredentialUnverified => said(
+                "credential_unverified",
+                4403,
+                "Forbidden: the token cannot be checked yet, or is not valid yet; connect again",
+            ),
+            Self::Forbidden => {
+                said("forbidden", 4403, "Forbidden: only the same client with the same rights may renew")
+            }
             Self::DeadPeer => quiet("dead_peer"),
             Self::SlowPeer => quiet("slow_peer"),
             Self::InitTimeout => said("init_timeout", 4408, "Connection initialisation timeout"),
@@ -111,6 +147,11 @@ impl EndReason {
             Self::DuplicateId => said("duplicate_id", 4409, "Subscriber for this id already exists"),
             Self::NotJson => said("not_json", 4400, "the message is not json"),
             Self::NoType => said("no_type", 4400, "the message is not an object with a string \"type\""),
+            Self::LegacyProtocol => said(
+                "legacy_protocol",
+                4400,
+                "the message is of the legacy protocol subscriptions-transport-ws; speak graphql-transport-ws",
+            ),
             Self::UnknownType => said("unknown_type", 4400, "no client sends a message of this type"),
             Self::WrongShape => said("wrong_shape", 4400, "the members do not fit the message's type"),
             Self::Binary => said("binary", 4400, "messages must be text, not binary"),
@@ -152,6 +193,7 @@ mod tests {
             EndReason::TooOld,
             EndReason::Overload,
             EndReason::CredentialExpired,
+            EndReason::CredentialUnverified,
             EndReason::Revoked,
         ] {
             assert!(matches!(reason.close(), Some((1012 | 1013 | 4403, _))), "{reason:?}");

@@ -78,7 +78,7 @@ impl Identity for Everybody {
         if Issuers::looks_like_token(presented.expose_secret()) {
             return self.issuers.recognise(presented.expose_secret()).map_err(|reason| {
                 tracing::debug!(%reason, "a token is refused");
-                Refusal::Unknown
+                reason.into()
             });
         }
         self.keys.recognise(presented).ok_or(Refusal::Unknown)

@@ -23,6 +23,7 @@ use crate::domain::id::SourceName;
 use crate::domain::principal::{Grant, Pass, Principal, Scope};
 use crate::outbound::http::RoadError;
 use crate::ports::clock::Clock;
+use crate::ports::identity::Refusal;
 use crate::ports::spawner::Spawner;
 
 /// The longest name of a key, in bytes.
@@ -81,6 +82,24 @@ pub(super) enum Bad {
     Name,
     #[error("it holds no list of sources where one is asked for")]
     Sources,
+}
+
+impl From<Bad> for Refusal {
+    fn from(bad: Bad) -> Self {
+        match bad {
+            // the signature was found to be good before
+            Bad::Expired => Self::Expired,
+            // an issuer changes its keys, and a gateway that has just started has read none
+            Bad::Key | Bad::TooEarly => Self::Unverified,
+            Bad::Form
+            | Bad::Issuer
+            | Bad::Algorithm
+            | Bad::Signature
+            | Bad::Audience
+            | Bad::Name
+            | Bad::Sources => Self::Unknown,
+        }
+    }
 }
 
 impl Issuers {

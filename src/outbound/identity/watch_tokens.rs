@@ -133,7 +133,7 @@ impl WatchTokens {
         let text = presented.expose_secret();
         let says = self.verified(text).ok_or(Refusal::Unknown)?;
         let expires = Timestamp::from_second(says.until).ok().filter(|until| now < *until);
-        let expires = expires.ok_or(Refusal::Unknown)?;
+        let expires = expires.ok_or(Refusal::Expired)?;
         let jobs = says.keys().ok_or(Refusal::Unknown)?;
         let carries_grant = matches!(says.by, Maker::Carried(..));
         let (name, grant) = match says.by {

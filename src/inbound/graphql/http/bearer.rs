@@ -3,7 +3,7 @@
 use http::{HeaderMap, header};
 use secrecy::SecretString;
 
-use crate::inbound::error::Refusal;
+use crate::inbound::error::{Kind, Refusal};
 
 /// Longest `Authorization` header that is looked at, in bytes.
 const MAX_BYTES: usize = 8 * 1024;
@@ -16,16 +16,30 @@ pub(in crate::inbound) fn token(headers: &HeaderMap) -> Result<Option<SecretStri
     let mut sent = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = sent.next() else { return Ok(None) };
     if sent.next().is_some() {
-        return Err(Refusal::unauthenticated("the authorization header is sent twice; send it once"));
+        return Err(Refusal::invalid_token(
+            Kind::Unauthenticated,
+            "the authorization header is sent twice; send it once",
+        ));
     }
     if value.len() > MAX_BYTES {
-        return Err(Refusal::unauthenticated("the authorization header is longer than 8 KiB"));
+        return Err(Refusal::invalid_token(
+            Kind::Unauthenticated,
+            "the authorization header is longer than 8 KiB",
+        ));
     }
     match value.to_str().ok().and_then(from_text) {
         Some(token) => Ok(Some(token)),
-        None => Err(Refusal::unauthenticated(
-            "the authorization header must read \"Bearer <client key or token>\"",
-        )),
+        None => {
+            let message = "the authorization header must read \"Bearer <client key or token>\"";
+            let scheme =
+                value.as_bytes().get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer"));
+            // another scheme is no bearer token, so there is none to be invalid
+            Err(if scheme {
+                Refusal::invalid_token(Kind::Unauthenticated, message)
+            } else {
+                Refusal::unauthenticated(message)
+            })
+        }
     }
 }
 
@@ -37,13 +51,36 @@ pub(in crate::inbound::graphql) fn from_text(text: &str) -> Option<SecretString>
     (scheme.eq_ignore_ascii_case("bearer") && one).then(|| SecretString::from(token))
 }
 
+/// The same, where the scheme may be left out: a payload has no other.
+pub(in crate::inbound::graphql) fn from_payload(text: &str) -> Option<SecretString> {
+    let bare = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let scheme = text.eq_ignore_ascii_case("bearer");
+    if bare && !scheme { Some(SecretString::from(text)) } else { from_text(text) }
+}
+
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
     use secrecy::ExposeSecret;
 
     use super::*;
-    use crate::inbound::error::Kind;
+
+    #[test]
+    fn a_payload_may_leave_the_scheme_out() {
+        for (text, expected) in [
+            ("Bearer jg_a", Some("jg_a")),
+            ("jg_a", Some("jg_a")),
+            ("Bearer", None),
+            ("bearer ", None),
+            ("Basic abc", None),
+            ("jg_a jg_b", None),
+            (" jg_a", None),
+            ("", None),
+            ("é", None),
+        ] {
+            assert_eq!(from_payload(text).as_ref().map(ExposeSecret::expose_secret), expected, "{text:?}");
+        }
+    }
 
     #[test]
     fn only_one_well_formed_bearer_is_a_token() {

@@ -5,11 +5,13 @@
 use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderValue};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use crate::inbound::graphql::http::bearer;
 use crate::inbound::graphql::http::body::Parameters;
 use crate::inbound::streams::EndReason;
 use crate::telemetry::trace::Place;
@@ -72,7 +74,7 @@ impl ClientMessage {
         match &*kind {
             "connection_init" => Ok(Self::Init(object()?)),
             "ping" => object().map(|object| {
-                if object.keys().any(|name| is_credential(name)) {
+                if credentials(&object).next().is_some() {
                     Self::Renew(object)
                 } else {
                     Self::Ping(payload.map(ToOwned::to_owned))
@@ -84,6 +86,7 @@ impl ClientMessage {
                 Ok(Self::Subscribe { id: id()?, parameters: parameters.map_err(|_| EndReason::WrongShape)? })
             }
             "complete" => Ok(Self::Complete { id: id()? }),
+            "start" | "stop" | "connection_terminate" => Err(EndReason::LegacyProtocol),
             _ => Err(EndReason::UnknownType),
         }
     }
@@ -95,9 +98,25 @@ fn string(json: &str) -> Option<Cow<'_, str>> {
     serde_json::from_str::<Text<'_>>(json).ok().map(|text| text.0)
 }
 
-/// Says whether a member of a payload holds the credential: in any case, as a header's name would be.
-pub(super) fn is_credential(name: &str) -> bool {
-    name.eq_ignore_ascii_case("authorization")
+/// The members of a payload that hold a credential: `authorization` in any case, as a header's name would be, there or in
+/// the member `headers`.
+fn credentials(payload: &Map<String, Value>) -> impl Iterator<Item = &Value> {
+    let headers = payload.get("headers").and_then(Value::as_object).into_iter().flatten();
+    let named = payload.iter().chain(headers).filter(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+    named.map(|(_, value)| value).filter(|value| !value.is_null())
+}
+
+/// The credential of a payload, if it holds one; it may be there more than once if it is the same.
+pub(super) fn credential(payload: &Map<String, Value>) -> Result<Option<SecretString>, EndReason> {
+    let mut each = credentials(payload)
+        .map(|value| value.as_str().and_then(bearer::from_payload).ok_or(EndReason::CredentialMalformed));
+    let Some(first) = each.next().transpose()? else { return Ok(None) };
+    for other in each {
+        if other?.expose_secret() != first.expose_secret() {
+            return Err(EndReason::CredentialMalformed);
+        }
+    }
+    Ok(Some(first))
 }
 
 /// Where a payload says that the operations of its socket belong: its members `traceparent` and `tracestate`, as in HTTP.

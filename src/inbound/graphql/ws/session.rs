@@ -21,7 +21,7 @@ use crate::domain::principal::Principal;
 use crate::inbound::error::{self, Kind, Refusal};
 use crate::inbound::graphql::http::answers::{Answer, Answers};
 use crate::inbound::graphql::http::body::Parameters;
-use crate::inbound::graphql::http::{Door, NoSeat, bearer};
+use crate::inbound::graphql::http::{Door, NoSeat};
 use crate::inbound::streams::{EndReason, OperationSeat, Seat, Transport};
 use crate::telemetry::trace::Place;
 
@@ -189,7 +189,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         if self.init_until.take().is_none() {
             return Err(EndReason::SecondInit);
         }
-        let principal = match (presented(payload)?, self.principal.take()) {
+        let principal = match (message::credential(payload)?, self.principal.take()) {
             (None, Some(principal)) => principal,
             (presented, _) => self.recognise(presented.as_ref())?,
         };
@@ -201,7 +201,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Takes a credential in the place of the one that the socket was opened with, from the same client with the same rights:
     /// whatever is under way was let in by those.
     async fn renew(&mut self, payload: &Map<String, Value>) -> Next {
-        let fresh = self.recognise(presented(payload)?.as_ref())?;
+        let fresh = self.recognise(message::credential(payload)?.as_ref())?;
         let acknowledged = self.init_until.is_none();
         let same = self.principal.as_ref().is_some_and(|held| held.is_same_client(&fresh));
         if !acknowledged || !same {
@@ -215,8 +215,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     fn recognise(&self, presented: Option<&SecretString>) -> Result<Principal, EndReason> {
         self.door.authenticate(presented).map_err(|refusal| {
-            error::log(refusal.kind(), "the message holds no credential that is known here");
-            EndReason::Forbidden
+            error::log(refusal.kind(), "the message holds no credential that is good");
+            match (refusal.kind(), presented) {
+                (Kind::CredentialExpired, _) => EndReason::CredentialExpired,
+                (Kind::CredentialUnverified, _) => EndReason::CredentialUnverified,
+                (_, None) => EndReason::CredentialMissing,
+                (_, Some(_)) => EndReason::CredentialUnknown,
+            }
         })
     }
 
@@ -295,18 +300,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         // there was no room, and the peer made some: it reads, and what it said meanwhile was not looked at
         self.lives();
         Ok(())
-    }
-}
-
-/// The credential of a payload, if it holds one.
-fn presented(payload: &Map<String, Value>) -> Result<Option<SecretString>, EndReason> {
-    let mut given = payload.iter().filter(|(name, _)| message::is_credential(name));
-    match (given.next(), given.next()) {
-        (None, _) => Ok(None),
-        (Some((_, value)), None) => {
-            value.as_str().and_then(bearer::from_text).map(Some).ok_or(EndReason::Forbidden)
-        }
-        (Some(_), Some(_)) => Err(EndReason::Forbidden),
     }
 }
 

@@ -42,7 +42,7 @@ fn a_token_opens_its_jobs_as_far_as_its_maker_may_read_them_now() {
         assert_eq!(principal.may_ask(&job), may, "{job}");
     }
     assert_eq!(principal.pass().fingerprint, Some(keys::hash(made.token.expose_secret())));
-    assert_eq!(read(at(60), &only(&ui())), Err(Refusal::Unknown), "its time is up");
+    assert_eq!(read(at(60), &only(&ui())), Err(Refusal::Expired), "its time is up");
     assert_eq!(read(at(1), &nobody), Err(Refusal::Unknown), "its maker is gone");
     let narrower = Principal::new("ui", [SourceName::parse("other").unwrap()]);
     assert!(!read(at(1), &only(&narrower)).unwrap().may_ask(&key("audit", "a")), "its maker lost the source");
@@ -75,7 +75,7 @@ fn whoever_is_listed_nowhere_hands_on_its_own_grant_and_no_more_time_than_it_has
         assert!(!principal.may_read(&sales), "the sources of the jobs alone are handed on");
         assert!(WatchTokens::stands(&principal, at(29), nobody));
         assert!(!WatchTokens::stands(&principal, at(30), nobody));
-        assert_eq!(tokens().read(&made.token, at(30), nobody), Err(Refusal::Unknown));
+        assert_eq!(tokens().read(&made.token, at(30), nobody), Err(Refusal::Expired));
     }
     let all = Principal::local().holding(Pass { expires: Some(at(30)), ..Pass::default() });
     assert_eq!(tokens().mint(&all, &jobs, MINUTE, at(0), nobody).unwrap_err(), NoToken::NotMade);

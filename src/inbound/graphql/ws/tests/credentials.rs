@@ -53,22 +53,23 @@ async fn a_credential_is_renewed_by_a_ping_and_the_socket_lasts_as_long_as_the_n
 #[tokio::test(start_paused = true)]
 async fn only_the_same_client_with_the_same_rights_renews() {
     let house = house(StreamSettings::default());
-    for (what, message) in [
-        ("an unknown credential", ping("wrong")),
-        ("another client", ping("other")),
-        ("another grant", ping("more-600")),
-        ("no text", r#"{"type":"ping","payload":{"authorization":7}}"#.to_owned()),
-        ("no bearer", r#"{"type":"ping","payload":{"authorization":"key-600"}}"#.to_owned()),
+    for (what, message, expected) in [
+        ("an unknown credential", ping("wrong"), 4401),
+        ("another client", ping("other"), 4403),
+        ("another grant", ping("more-600"), 4403),
+        ("no text", r#"{"type":"ping","payload":{"authorization":7}}"#.to_owned(), 4401),
+        ("no bearer", r#"{"type":"ping","payload":{"authorization":"Basic key-600"}}"#.to_owned(), 4401),
         (
             "two of them",
-            r#"{"type":"ping","payload":{"authorization":"Bearer key","Authorization":"Bearer key"}}"#
+            r#"{"type":"ping","payload":{"authorization":"Bearer key","headers":{"Authorization":"Bearer other"}}}"#
                 .to_owned(),
+            4401,
         ),
     ] {
         let mut client = house.with_token("key-600").await;
         client.say(&message).await;
         let (code, lasted) = client.end().await;
-        assert_eq!((code, lasted < SECOND), (Some(4403), true), "{what}: {lasted:?}");
+        assert_eq!((code, lasted < SECOND), (Some(expected), true), "{what}: {lasted:?}");
     }
     let mut early = house.socket().await;
     early.say(&ping("key-600")).await;

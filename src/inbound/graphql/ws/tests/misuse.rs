@@ -20,7 +20,7 @@ use Do::{Binary, Frame, Long, LongFragments, LongPing, Nothing, Say, SayAll};
 const QUIET: &str = r#"{"id":"1","type":"subscribe","payload":{"query":"subscription{quiet}"}}"#;
 
 /// Before the acknowledgement.
-const BEFORE: [(Do, u16); 20] = [
+const BEFORE: [(Do, u16); 23] = [
     (Nothing, 4408),
     (Say(""), 4400),
     (Say("hello"), 4400),
@@ -37,14 +37,17 @@ const BEFORE: [(Do, u16); 20] = [
     (Say(r#"{"type":"start","id":"1","payload":{"query":"{hello}"}}"#), 4400),
     (Binary, 4400),
     (Say(QUIET), 4401),
-    (Say(r#"{"type":"connection_init","payload":{"authorization":"Bearer wrong"}}"#), 4403),
-    (Say(r#"{"type":"connection_init","payload":{"authorization":"key"}}"#), 4403),
-    (Say(r#"{"type":"connection_init","payload":{"authorization":{"bearer":"key"}}}"#), 4403),
+    (Say(r#"{"type":"stop","id":"1"}"#), 4400),
+    (Say(r#"{"type":"connection_init","payload":{"authorization":"Bearer wrong"}}"#), 4401),
+    (Say(r#"{"type":"connection_init","payload":{"authorization":"wrong"}}"#), 4401),
+    (Say(r#"{"type":"connection_init","payload":{"headers":{"Authorization":"Bearer wrong"}}}"#), 4401),
+    (Say(r#"{"type":"connection_init","payload":{"authorization":"Basic key"}}"#), 4401),
+    (Say(r#"{"type":"connection_init","payload":{"authorization":{"bearer":"key"}}}"#), 4401),
     (
         Say(
             r#"{"type":"connection_init","payload":{"authorization":"Bearer key","Authorization":"Bearer other"}}"#,
         ),
-        4403,
+        4401,
     ),
 ];
 

@@ -47,12 +47,21 @@ async fn an_upgrade_is_refused_with_a_status_before_it_is_one() {
         (&[("sec-websocket-protocol", "graphql-ws")], 400, "BAD_UPGRADE"),
         (&[("sec-websocket-protocol", "")], 400, "BAD_UPGRADE"),
         (&[("sec-websocket-protocol", "GraphQL-Transport-WS")], 400, "BAD_UPGRADE"),
-        (&[("sec-websocket-version", "12")], 400, "BAD_UPGRADE"),
+        (&[("sec-websocket-version", "12")], 426, "UPGRADE_REQUIRED"),
+        (&[("sec-websocket-version", "")], 426, "UPGRADE_REQUIRED"),
         (&[("sec-websocket-key", "")], 400, "BAD_UPGRADE"),
         (&[("sec-websocket-key", "c2hvcnQ=")], 400, "BAD_UPGRADE"),
-        (&[("connection", "close")], 400, "BAD_UPGRADE"),
-        // no upgrade at all, so an ordinary request without a query
-        (&[("upgrade", "h2c")], 422, "BAD_REQUEST"),
+        // what a proxy leaves of it that does not pass on what is meant for one hop
+        (&[("connection", "close")], 426, "UPGRADE_REQUIRED"),
+        (&[("upgrade", "")], 426, "UPGRADE_REQUIRED"),
+        (&[("upgrade", "h2c")], 426, "UPGRADE_REQUIRED"),
+        (
+            &[("upgrade", ""), ("connection", "close"), ("authorization", "Bearer wrong")],
+            426,
+            "UPGRADE_REQUIRED",
+        ),
+        // no handshake at all, so an ordinary request without a query
+        (&[("upgrade", ""), ("sec-websocket-key", "")], 422, "BAD_REQUEST"),
     ] {
         let response = house.app.clone().oneshot(request(changes)).await.unwrap();
         assert_eq!(response.status(), status, "{changes:?}");
@@ -62,9 +71,18 @@ async fn an_upgrade_is_refused_with_a_status_before_it_is_one() {
             continue;
         }
         assert_eq!(response.headers().contains_key("retry-after"), status == 429, "{changes:?}");
+        if status == 426 {
+            for (name, value) in
+                [("upgrade", "websocket"), ("connection", "upgrade"), ("sec-websocket-version", "13")]
+            {
+                assert_eq!(response.headers()[name], value, "{changes:?}");
+            }
+        }
         let body = axum::body::to_bytes(response.into_body(), 4096).await.unwrap();
         let body: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["errors"][0]["extensions"]["code"], code, "{changes:?}");
+        let message = body["errors"][0]["message"].as_str().unwrap();
+        assert_eq!(message.contains("server.allowed_origins"), status == 403, "{message}");
     }
     drop(held);
     house.idle().await;
@@ -91,6 +109,30 @@ async fn connect(house: &House, authorization: Option<&str>) -> Result<Client, E
 }
 
 #[tokio::test(start_paused = true)]
+async fn every_clear_spelling_of_a_credential_is_taken() {
+    let house = house(StreamSettings::default());
+    for (payload, name) in [
+        (json!({ "Authorization": "Bearer key" }), "ui"),
+        (json!({ "AUTHORIZATION": "bearer key" }), "ui"),
+        (json!({ "authorization": "key" }), "ui"),
+        (json!({ "headers": { "Authorization": "Bearer key" } }), "ui"),
+        (json!({ "headers": { "authorization": "key", "x-other": "a" } }), "ui"),
+        (json!({ "authorization": "Bearer key", "Authorization": "Bearer key" }), "ui"),
+        (json!({ "authorization": "key", "headers": { "Authorization": "Bearer key" } }), "ui"),
+        // nothing that is a credential
+        (json!({ "authorization": null, "headers": null }), "local"),
+        (json!({ "headers": "Bearer key", "authToken": "key" }), "local"),
+    ] {
+        let mut client = connect(&house, None).await.unwrap();
+        client.say(&json!({ "type": "connection_init", "payload": payload }).to_string()).await;
+        client.hear().await;
+        client.subscribe("1", "{hello}").await;
+        assert_eq!(client.hear().await["payload"]["data"]["hello"], format!("hello {name}"), "{payload}");
+    }
+    house.idle().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_header_and_the_payload_are_equal_in_effect() {
     let house = house(StreamSettings::default());
     for (header, payload, name) in [
@@ -105,7 +147,7 @@ async fn the_header_and_the_payload_are_equal_in_effect() {
         let payload = payload.map(|token| json!({ "authorization": token }));
         client.say(&json!({ "type": "connection_init", "payload": payload }).to_string()).await;
         let Some(name) = name else {
-            assert_eq!(client.end().await.0, Some(4403));
+            assert_eq!(client.end().await.0, Some(4401));
             continue;
         };
         client.hear().await;
