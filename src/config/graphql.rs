@@ -37,6 +37,10 @@ pub struct GraphqlConfig {
     /// Highest cost of an operation, where one unit is one call that an upstream could get.
     #[serde(with = "Count::<1, 1_000_000>")]
     pub max_cost: usize,
+    /// Most values that the answer to an operation may hold: fields and list items, multiplied by duplicates, pages, aliases
+    /// and levels.
+    #[serde(with = "Count::<1, 100_000_000>")]
+    pub max_answer_cost: usize,
 }
 
 words! {

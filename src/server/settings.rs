@@ -91,6 +91,7 @@ pub(super) fn documents(config: &Config) -> Limits {
         max_root_fields: graphql.max_root_fields,
         max_directives: graphql.max_directives,
         max_cost: graphql.max_cost as u64,
+        max_answer_cost: graphql.max_answer_cost as u64,
         introspection: config.allows_introspection(),
     }
 }

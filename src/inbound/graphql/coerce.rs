@@ -1,29 +1,37 @@
 //! Whether the variables of a request coerce to their declared types, judged before anything executes (GraphQL,
 //! "Coercing Variable Values"). The engine finds most of it only when a resolver asks, after earlier mutations have run.
-//! Not here: values written into fields of the document, and where a variable may stand; those are validation's.
+//! So are the values written into the document and the places that variables are used at, in `position`, since the
+//! engine's validation misses some of both.
 
 use std::collections::{HashMap, HashSet};
 
 use async_graphql::parser::types::{
-    BaseType, ExecutableDocument, InputObjectType, OperationDefinition, Type, TypeDefinition, TypeKind,
-    TypeSystemDefinition,
+    BaseType, ExecutableDocument, InputValueDefinition, OperationDefinition, OperationType, Type,
+    TypeDefinition, TypeKind, TypeSystemDefinition,
 };
 use async_graphql::parser::{self, parse_schema};
-use async_graphql::{Name, Value, Variables};
+use async_graphql::{Name, Positioned, Value, Variables};
 
 use crate::inbound::error::{Kind, Refusal};
 
+mod output;
 mod path;
+mod position;
 mod value;
 
+pub(super) use output::OutputField;
+use output::Outputs;
 use path::Path;
 
 /// Reads the text of a scalar, or says what it must be: `must be …`.
 pub type TextScalar = fn(&str) -> Result<(), String>;
 
-/// The input types of a schema, by name.
+/// The input types of a schema, by name, and what takes them: the arguments of its fields and directives.
 #[derive(Debug)]
-pub struct InputTypes(HashMap<Name, InputType>);
+pub struct InputTypes {
+    types: HashMap<Name, InputType>,
+    outputs: Outputs,
+}
 
 #[derive(Debug)]
 enum InputType {
@@ -47,6 +55,13 @@ struct Field {
     required: bool,
 }
 
+impl Field {
+    /// Whether the schema has a default for a value that must not be null.
+    const fn has_default(&self) -> bool {
+        !self.of.nullable && !self.required
+    }
+}
+
 impl InputTypes {
     /// Reads the input types of a schema from its text. `scalars` are those of its own that are strings of a
     /// form; any other takes every value.
@@ -55,14 +70,32 @@ impl InputTypes {
     /// When the text is not a schema.
     pub fn from_sdl(sdl: &str, scalars: &[(&str, TextScalar)]) -> Result<Self, parser::Error> {
         let mut types: HashMap<Name, InputType> = value::built_in().into_iter().collect();
+        let mut outputs = Outputs::default();
         for definition in parse_schema(sdl)?.definitions {
+            outputs.read(&definition);
             if let TypeSystemDefinition::Type(definition) = definition
                 && let Some(of) = input_type(&definition.node, scalars)
             {
                 types.insert(definition.node.name.node, of);
             }
         }
-        Ok(Self(types))
+        Ok(Self { types, outputs })
+    }
+
+    /// The root type of an operation.
+    pub(super) fn root(&self, kind: OperationType) -> Option<&Name> {
+        self.outputs.root(kind)
+    }
+
+    /// What a type has under the name of a field.
+    pub(super) fn output(&self, parent: &Name, field: &Name) -> Option<&OutputField> {
+        self.outputs.get(parent)?.fields.get(field)
+    }
+
+    /// Every composite type with its name, in no order.
+    #[cfg(test)]
+    pub(super) fn outputs(&self) -> impl Iterator<Item = (&Name, &output::OutputType)> {
+        self.outputs.iter()
     }
 
     /// Checks that no operation of a document declares a variable as a list of something that is no input type.
@@ -76,7 +109,7 @@ impl InputTypes {
         for definition in definitions {
             let (name, of) = (&definition.node.name.node, &definition.node.var_type.node);
             if let BaseType::List(item) = &of.base
-                && !self.0.contains_key(innermost(item))
+                && !self.types.contains_key(innermost(item))
             {
                 let message = format!(
                     "variable \"${name}\" of type \"{of}\" is a list of no input type; correct its type"
@@ -144,14 +177,14 @@ fn input_type(definition: &TypeDefinition, scalars: &[(&str, TextScalar)]) -> Op
         }
         TypeKind::InputObject(of) => {
             let one_of = definition.directives.iter().any(|directive| directive.node.name.node == "oneOf");
-            Some(InputType::Object { fields: fields(of), one_of })
+            Some(InputType::Object { fields: fields(&of.fields), one_of })
         }
         TypeKind::Object(_) | TypeKind::Interface(_) | TypeKind::Union(_) => None,
     }
 }
 
-fn fields(of: &InputObjectType) -> Vec<Field> {
-    let fields = of.fields.iter().map(|field| {
+fn fields(definitions: &[Positioned<InputValueDefinition>]) -> Vec<Field> {
+    let fields = definitions.iter().map(|field| {
         let of = field.node.ty.node.clone();
         let required = !of.nullable && field.node.default_value.is_none();
         Field { name: field.node.name.node.clone(), of, required }

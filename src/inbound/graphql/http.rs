@@ -271,7 +271,13 @@ impl Door {
         permits(operation.kind)?;
         let span = operation.span(&text);
         self.0.types.check(definition, &parameters.variables)?;
+        // what a document without variables holds was checked when it was first sent
+        if fresh.is_some() || !definition.variable_definitions.is_empty() {
+            self.0.types.check_positions(&document, definition, &parameters.variables)?;
+        }
         let cost = self.0.limits.check_cost(&document, definition, &parameters.variables)?;
+        let limits = &self.0.limits;
+        limits.check_answer_cost(&self.0.types, &document, definition, &parameters.variables)?;
         let watching = match operation.kind {
             OperationType::Subscription => Some(self.client_limits().watch(&principal, cost)?),
             OperationType::Query | OperationType::Mutation => None,

@@ -4,8 +4,10 @@
 use async_graphql::Variables;
 use async_graphql::parser::types::{ExecutableDocument, OperationDefinition};
 
+use super::coerce::InputTypes;
 use crate::inbound::error::{Kind, Refusal};
 
+mod answer;
 mod cost;
 mod tokens;
 mod walk;
@@ -25,6 +27,8 @@ pub struct Limits {
     pub max_directives: usize,
     /// Upstream calls that the operation could cause at most.
     pub max_cost: u64,
+    /// Values that the answer could hold at most.
+    pub max_answer_cost: u64,
     /// Whether the schema itself may be asked for. The engine alone would answer `null` where that cannot be.
     pub introspection: bool,
 }
@@ -38,6 +42,7 @@ impl Default for Limits {
             max_root_fields: 20,
             max_directives: 20,
             max_cost: 1000,
+            max_answer_cost: 100_000,
             introspection: true,
         }
     }
@@ -82,6 +87,33 @@ impl Limits {
         let cost = cost::of(document, operation, variables);
         if cost > self.max_cost {
             let refusal = exceeded(Kind::DocumentTooComplex, "max_cost", self.max_cost, "upstream calls");
+            return Err(refusal.with("cost", cost));
+        }
+        Ok(cost)
+    }
+}
+
+impl Limits {
+    /// Adds up the values that the answer to an operation could hold at most: duplicates, pages, aliases and levels
+    /// multiply. `@skip` and `@include` are taken as "included". Expects a document that passed [`Self::check_shape`].
+    ///
+    /// # Errors
+    /// When there are more than `max_answer_cost`.
+    pub fn check_answer_cost(
+        &self,
+        types: &InputTypes,
+        document: &ExecutableDocument,
+        operation: &OperationDefinition,
+        variables: &Variables,
+    ) -> Result<u64, Refusal> {
+        let cost = answer::of(types, document, operation, variables);
+        if cost > self.max_answer_cost {
+            let refusal = exceeded(
+                Kind::DocumentTooComplex,
+                "max_answer_cost",
+                self.max_answer_cost,
+                "values in an answer",
+            );
             return Err(refusal.with("cost", cost));
         }
         Ok(cost)

@@ -1,5 +1,5 @@
-//! Where in the variables a value stands, as it is told to the client: `variables.refs[3].external`. Borrowed step by
-//! step on the way down, so that a path costs nothing until it is told.
+//! The path of a value in the variables or in an argument, for messages: `variables.refs[3].external`, `jobs.refs[0]`.
+//! Borrowed step by step on the way down, so that a path costs nothing until it is written.
 
 use std::fmt;
 
@@ -11,6 +11,8 @@ pub(super) enum Path<'a> {
     Variable(&'a Name),
     /// The default of a variable in the document.
     Default(&'a Name),
+    /// An argument in the document, of a field or of a directive, whose name begins with `@`.
+    Argument(&'a str, &'a Name),
     /// A field of an input object.
     Field(&'a Self, &'a Name),
     /// An item of a list.
@@ -33,6 +35,7 @@ impl fmt::Display for Path<'_> {
         match self {
             Self::Variable(name) => write!(f, "variables.{name}"),
             Self::Default(name) => write!(f, "the default of ${name}"),
+            Self::Argument(of, name) => write!(f, "{of}.{name}"),
             Self::Field(parent, name) => write!(f, "{parent}.{name}"),
             Self::Item(parent, index) => write!(f, "{parent}[{index}]"),
         }

@@ -25,7 +25,9 @@ fn even(text: &str) -> Result<(), String> {
 fn judge(types: &InputTypes, document: &str, variables: &Json) -> Result<(), (Kind, String)> {
     let document = parse_query(document).unwrap();
     let (_, operation) = Operation::select(&document, None).unwrap();
-    types.check(operation, &Variables::from_json(variables.clone())).map_err(|refusal| {
+    let variables = Variables::from_json(variables.clone());
+    let checked = types.check(operation, &variables);
+    checked.and_then(|()| types.check_positions(&document, operation, &variables)).map_err(|refusal| {
         let kind = refusal.kind();
         (kind, refusal.into_json()["message"].as_str().unwrap().to_owned())
     })
@@ -277,3 +279,5 @@ fn what_passes_does_not_fail_in_the_engine() {
         }
     });
 }
+
+mod position;

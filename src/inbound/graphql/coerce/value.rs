@@ -8,10 +8,10 @@ use super::path::Path;
 use super::{Field, InputType, InputTypes};
 
 /// How deep a value may be nested. No input type of the schema holds itself, so none comes near.
-const MAX_DEPTH: usize = 64;
+pub(super) const MAX_DEPTH: usize = 64;
 
 /// Longest name of an unknown field that is told back, in characters.
-const NAME_CHARS: usize = 64;
+pub(super) const NAME_CHARS: usize = 64;
 
 /// The scalars of the specification.
 pub(super) fn built_in() -> [(Name, InputType); 5] {
@@ -57,7 +57,7 @@ impl InputTypes {
     }
 
     fn coerces_to_named(&self, value: &Value, name: &Name, at: &Path<'_>) -> Result<(), String> {
-        match self.0.get(name) {
+        match self.types.get(name) {
             // no input type: validation says so
             None | Some(InputType::Opaque) => Ok(()),
             Some(InputType::BuiltIn { fits, .. }) if fits(value) => Ok(()),
@@ -109,7 +109,7 @@ impl InputTypes {
 }
 
 /// A type's name as people say it: `an Int`, `a String!`.
-fn article(of: &impl ToString) -> String {
+pub(super) fn article(of: &impl ToString) -> String {
     let name = of.to_string();
     let article = if name.starts_with(['A', 'E', 'I', 'O', 'a', 'e', 'i', 'o']) { "an" } else { "a" };
     format!("{article} {name}")

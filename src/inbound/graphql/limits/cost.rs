@@ -7,9 +7,9 @@ use async_graphql::parser::types::{ExecutableDocument, Field, OperationDefinitio
 use async_graphql::{Name, Value, Variables};
 
 /// What a list counts for when its length cannot be read off: the most that the schema takes.
-const MOST_REFS: u64 = 200;
+pub(super) const MOST_REFS: u64 = 200;
 /// The same for a page of a connection.
-const MOST_PAGE: u64 = 100;
+pub(super) const MOST_PAGE: u64 = 100;
 
 /// What a field costs, and how many jobs its selections apply to.
 enum Rule {
@@ -46,7 +46,18 @@ pub(super) fn of(
     operation: &OperationDefinition,
     variables: &Variables,
 ) -> u64 {
-    Sum { document, operation, variables }.set(&operation.selection_set.node, 1, true)
+    Sum { document, arguments: Arguments { operation, variables } }.set(
+        &operation.selection_set.node,
+        1,
+        true,
+    )
+}
+
+/// The arguments of the fields of an operation.
+#[derive(Clone, Copy)]
+pub(super) struct Arguments<'a> {
+    pub(super) operation: &'a OperationDefinition,
+    pub(super) variables: &'a Variables,
 }
 
 /// What an argument is given as.
@@ -58,8 +69,7 @@ enum Argument<'a> {
 
 struct Sum<'a> {
     document: &'a ExecutableDocument,
-    operation: &'a OperationDefinition,
-    variables: &'a Variables,
+    arguments: Arguments<'a>,
 }
 
 impl Sum<'_> {
@@ -81,19 +91,21 @@ impl Sum<'_> {
         let (calls, below) = match rule(field.name.node.as_str(), at_root) {
             Rule::One => (1, 1),
             Rule::EachOf(argument) => {
-                let items = self.items(field, argument);
+                let items = self.arguments.items(field, argument);
                 (items, items)
             }
-            Rule::Page(argument) => (0, self.page(field, argument)),
+            Rule::Page(argument) => (0, self.arguments.page(field, argument)),
             Rule::Most => (MOST_REFS, MOST_REFS),
             Rule::EachJob => (jobs, jobs),
             Rule::Free => (0, jobs),
         };
         calls.saturating_add(self.set(&field.selection_set.node, below, false))
     }
+}
 
+impl Arguments<'_> {
     /// The length of a list argument. A single value counts as a list of one, as the language has it.
-    fn items(&self, field: &Field, argument: &str) -> u64 {
+    pub(super) fn items(&self, field: &Field, argument: &str) -> u64 {
         match self.argument(field, argument) {
             Argument::Absent | Argument::Literal(Value::Null) => 0,
             Argument::Variable(None | Some(Value::Null)) => MOST_REFS,
@@ -103,7 +115,8 @@ impl Sum<'_> {
         }
     }
 
-    fn page(&self, field: &Field, argument: &str) -> u64 {
+    /// The size of a page.
+    pub(super) fn page(&self, field: &Field, argument: &str) -> u64 {
         let number = match self.argument(field, argument) {
             Argument::Literal(Value::Number(number)) => number.as_u64(),
             Argument::Variable(Some(Value::Number(number))) => number.as_u64(),

@@ -1,0 +1,144 @@
+//! The fields of the object, interface and union types of a schema, with their types and arguments.
+
+use std::collections::HashMap;
+
+use async_graphql::parser::types::{
+    FieldDefinition, OperationType, Type, TypeDefinition, TypeKind, TypeSystemDefinition,
+};
+use async_graphql::{Name, Positioned};
+
+use super::{Field, fields, innermost};
+
+/// What can be selected, by the name of its type, and what directives take.
+#[derive(Debug, Default)]
+pub(in crate::inbound::graphql) struct Outputs {
+    types: HashMap<Name, OutputType>,
+    directives: HashMap<Name, Vec<Field>>,
+    query: Option<Name>,
+    mutation: Option<Name>,
+    subscription: Option<Name>,
+}
+
+/// One composite type.
+#[derive(Debug)]
+pub(in crate::inbound::graphql) struct OutputType {
+    pub(in crate::inbound::graphql) fields: HashMap<Name, OutputField>,
+    /// The members of a union.
+    members: Vec<Name>,
+    implements: Vec<Name>,
+    /// Whether a value has another type than this one: an interface or a union.
+    is_abstract: bool,
+}
+
+/// One field of a composite type.
+#[derive(Debug)]
+pub(in crate::inbound::graphql) struct OutputField {
+    pub(in crate::inbound::graphql) of: Type,
+    pub(super) arguments: Vec<Field>,
+}
+
+impl Outputs {
+    pub(super) fn read(&mut self, definition: &TypeSystemDefinition) {
+        match definition {
+            TypeSystemDefinition::Schema(schema) => {
+                let name = |name: &Option<Positioned<Name>>| name.as_ref().map(|name| name.node.clone());
+                self.query = name(&schema.node.query);
+                self.mutation = name(&schema.node.mutation);
+                self.subscription = name(&schema.node.subscription);
+            }
+            TypeSystemDefinition::Directive(directive) => {
+                let arguments = fields(&directive.node.arguments);
+                self.directives.insert(directive.node.name.node.clone(), arguments);
+            }
+            TypeSystemDefinition::Type(definition) => {
+                if let Some(of) = output_type(&definition.node) {
+                    self.types.insert(definition.node.name.node.clone(), of);
+                }
+            }
+        }
+    }
+
+    /// The root type of an operation.
+    pub(in crate::inbound::graphql) fn root(&self, kind: OperationType) -> Option<&Name> {
+        match kind {
+            OperationType::Query => self.query.as_ref(),
+            OperationType::Mutation => self.mutation.as_ref(),
+            OperationType::Subscription => self.subscription.as_ref(),
+        }
+    }
+
+    pub(in crate::inbound::graphql) fn get(&self, name: &Name) -> Option<&OutputType> {
+        self.types.get(name)
+    }
+
+    /// Every composite type with its name, in no order.
+    #[cfg(test)]
+    pub(in crate::inbound::graphql) fn iter(&self) -> impl Iterator<Item = (&Name, &OutputType)> {
+        self.types.iter()
+    }
+
+    pub(super) fn directive(&self, name: &Name) -> Option<&[Field]> {
+        self.directives.get(name).map(Vec::as_slice)
+    }
+
+    /// The type that a fragment must be on to select a field that an abstract type does not have, but a type of its
+    /// values has: an interface before an object.
+    pub(super) fn fragment_for(&self, parent: &Name, field: &Name) -> Option<&Name> {
+        let of = self.types.get(parent).filter(|of| of.is_abstract && !of.fields.contains_key(field))?;
+        let related = |name: &Name, candidate: &OutputType| {
+            candidate.implements.contains(parent)
+                || of.members.contains(name)
+                || of.members.iter().any(|member| {
+                    self.types.get(member).is_some_and(|member| member.implements.contains(name))
+                })
+        };
+        let candidates = self.types.iter().filter(|(name, candidate)| {
+            candidate.fields.contains_key(field) && *name != parent && related(name, candidate)
+        });
+        candidates.min_by_key(|(name, candidate)| (!candidate.is_abstract, *name)).map(|(name, _)| name)
+    }
+}
+
+impl OutputField {
+    /// Whether it has an argument of this name.
+    #[cfg(test)]
+    pub(in crate::inbound::graphql) fn takes(&self, argument: &str) -> bool {
+        self.arguments.iter().any(|field| field.name == argument)
+    }
+
+    /// The name of the type without its lists.
+    pub(in crate::inbound::graphql) fn innermost(&self) -> &Name {
+        innermost(&self.of)
+    }
+}
+
+fn output_type(definition: &TypeDefinition) -> Option<OutputType> {
+    let names = |names: &[Positioned<Name>]| names.iter().map(|name| name.node.clone()).collect();
+    let selectable = |fields: &[Positioned<FieldDefinition>]| fields.iter().map(output_field).collect();
+    match &definition.kind {
+        TypeKind::Object(of) => Some(OutputType {
+            fields: selectable(&of.fields),
+            members: Vec::new(),
+            implements: names(&of.implements),
+            is_abstract: false,
+        }),
+        TypeKind::Interface(of) => Some(OutputType {
+            fields: selectable(&of.fields),
+            members: Vec::new(),
+            implements: names(&of.implements),
+            is_abstract: true,
+        }),
+        TypeKind::Union(of) => Some(OutputType {
+            fields: HashMap::new(),
+            members: names(&of.members),
+            implements: Vec::new(),
+            is_abstract: true,
+        }),
+        TypeKind::Scalar | TypeKind::Enum(_) | TypeKind::InputObject(_) => None,
+    }
+}
+
+fn output_field(field: &Positioned<FieldDefinition>) -> (Name, OutputField) {
+    let FieldDefinition { name, ty, arguments, .. } = &field.node;
+    (name.node.clone(), OutputField { of: ty.node.clone(), arguments: fields(arguments) })
+}
