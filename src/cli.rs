@@ -130,7 +130,7 @@ fn tell(error: &anyhow::Error, terminal: &mut Terminal<'_>) {
 fn dispatch(command: Command, env: &Environment, terminal: &mut Terminal<'_>) -> anyhow::Result<Exit> {
     match command {
         Command::Serve(arguments) => serve::run(&arguments, env, terminal),
-        Command::Demo(arguments) => demo::run(&arguments, terminal),
+        Command::Demo(arguments) => demo::run(&arguments, env, terminal),
         Command::Simulate(arguments) => simulate::run(&arguments, terminal),
         Command::Schema => schema::run(terminal),
         Command::Check(arguments) => check::run(&arguments, env, terminal),

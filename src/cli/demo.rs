@@ -15,11 +15,16 @@ use crate::jobs::access::JobRef;
 use crate::jobs::track::Labels;
 use crate::server::build::Gateway;
 use crate::server::lifecycle;
+use crate::server::telemetry::Telling;
 use crate::simulator::{Addresses, Handle, Scenario, Simulator, Upstream};
 
 /// The environment variables that carry the simulators' credentials to the gateway, as an operator's would.
 const CREDENTIALS: [(&str, &str); 2] =
     [("DEMO_MINDBRIDGE_TOKEN", "demo-mindbridge-token"), ("DEMO_SUPERMETRICS_KEY", "demo-supermetrics-key")];
+
+/// The variables of the settings that the command line has as well.
+const LISTEN: &str = "JOBGATE_SERVER__LISTEN";
+const ADMIN_LISTEN: &str = "JOBGATE_SERVER__ADMIN_LISTEN";
 
 /// What the README asks for: a job of each upstream.
 const QUERY: &str = r#"{ jobs(refs: [{ external: { source: "audit", externalId: "65f0c0ffee00000000000001" } }, { external: { source: "marketing", externalId: "demo_sales_2026" } }]) { __typename ... on Job { externalId state nativeState progress { completed total } } } }"#;
@@ -29,21 +34,42 @@ const BIRTHS_EVERY: Duration = Duration::from_secs(3);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Where the gateway listens
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
-    listen: SocketAddr,
-    /// Where its probes listen
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
-    admin_listen: SocketAddr,
+    /// Where the gateway listens [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Where its probes listen [default: 127.0.0.1:9090]
+    #[arg(long, value_name = "ADDRESS")]
+    admin_listen: Option<SocketAddr>,
 }
 
-pub(super) fn run(arguments: &Arguments, terminal: &mut Terminal<'_>) -> anyhow::Result<Exit> {
+impl Arguments {
+    /// The environment of the gateway: an option of the command line goes before the variable of the same setting.
+    fn environment(&self, env: &Environment) -> Environment {
+        let mut env = env.clone();
+        for (name, value) in CREDENTIALS {
+            env = env.with(name, value);
+        }
+        for (variable, given) in [(LISTEN, self.listen), (ADMIN_LISTEN, self.admin_listen)] {
+            if given.is_some() {
+                env = env.without(variable);
+            }
+        }
+        env
+    }
+}
+
+pub(super) fn run(
+    arguments: &Arguments,
+    env: &Environment,
+    terminal: &mut Terminal<'_>,
+) -> anyhow::Result<Exit> {
     let runtime = super::runtime()?;
     let ended = runtime.block_on(async {
         let simulator = Simulator::start(Scenario::demo(), Addresses::ephemeral()).await?;
-        let env: Environment = CREDENTIALS.into_iter().collect();
+        let env = arguments.environment(env);
         let config = Config::from_yaml(&configuration(&simulator, arguments)?, &env)?;
         let _log = super::serve::start_log(&config.telemetry)?;
+        let telling = Telling::start(&config, &env)?;
         let gateway = Gateway::build(&config, &env).await?;
         let address = gateway.public_addr();
         let body = serde_json::json!({ "query": QUERY });
@@ -57,6 +83,7 @@ pub(super) fn run(arguments: &Arguments, terminal: &mut Terminal<'_>) -> anyhow:
             ended = lifecycle::run(gateway, config.server.drain_timeout, None) => ended?,
             never = births => match never {},
         };
+        telling.end().await;
         simulator.stop().await;
         Ok(ended.into())
     });
@@ -85,7 +112,8 @@ async fn track_births(jobs: Jobs, upstreams: Handle) -> Infallible {
 
 /// The configuration that an operator would write for the two simulators.
 fn configuration(simulator: &Simulator, arguments: &Arguments) -> Result<String, std::fmt::Error> {
-    let Arguments { listen, admin_listen } = arguments;
+    let address = |given: Option<SocketAddr>, port| given.unwrap_or_else(|| ([127, 0, 0, 1], port).into());
+    let (listen, admin_listen) = (address(arguments.listen, 8080), address(arguments.admin_listen, 9090));
     let mut yaml = String::new();
     writeln!(yaml, "server: {{ listen: \"{listen}\", admin_listen: \"{admin_listen}\" }}")?;
     writeln!(yaml, "store: {{ kind: memory }}")?;
@@ -101,4 +129,34 @@ fn configuration(simulator: &Simulator, arguments: &Arguments) -> Result<String,
         )?;
     }
     Ok(yaml)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_demo_reads_the_environment_and_options_go_first() {
+        let simulator = Simulator::start(Scenario::demo(), Addresses::ephemeral()).await.unwrap();
+        let env: Environment =
+            [(LISTEN, "127.0.0.1:1"), (ADMIN_LISTEN, "127.0.0.1:2"), ("JOBGATE_GRAPHQL__MAX_DEPTH", "7")]
+                .into_iter()
+                .collect();
+        let config = |arguments: &Arguments, env: &Environment| {
+            let env = arguments.environment(env);
+            Config::from_yaml(&configuration(&simulator, arguments).unwrap(), &env).unwrap()
+        };
+        let plain = config(&Arguments { listen: None, admin_listen: None }, &Environment::default());
+        assert_eq!(plain.server.listen, address("127.0.0.1:8080"));
+        assert_eq!(plain.server.admin_listen, address("127.0.0.1:9090"));
+        let given = config(&Arguments { listen: Some(address("127.0.0.1:3")), admin_listen: None }, &env);
+        assert_eq!(given.server.listen, address("127.0.0.1:3"));
+        assert_eq!(given.server.admin_listen, address("127.0.0.1:2"));
+        assert_eq!(given.graphql.max_depth, 7);
+        simulator.stop().await;
+    }
 }

@@ -47,6 +47,20 @@ impl Environment {
         value.as_ref().map(SecretString::expose_secret).ok_or(NoText::NotUnicode)
     }
 
+    /// The same, with a variable set.
+    #[must_use]
+    pub fn with(mut self, name: &str, text: &str) -> Self {
+        self.variables.insert(name.to_owned(), Some(text.to_owned().into()));
+        self
+    }
+
+    /// The same, without a variable.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.variables.remove(name);
+        self
+    }
+
     /// The names of all variables that start with `prefix`, sorted.
     pub(super) fn names<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
         self.variables.keys().map(String::as_str).filter(move |name| name.starts_with(prefix))

@@ -88,7 +88,12 @@ impl ServerConfig {
 
     pub(super) fn check(&self, faults: &mut Faults) {
         for (index, origin) in self.allowed_origins.iter().enumerate() {
-            if !is_origin(origin) {
+            if origin.contains('*') {
+                faults.add(
+                    format!("server.allowed_origins[{index}]"),
+                    "must be one origin: a pattern is not matched, so list each origin by itself",
+                );
+            } else if !is_origin(origin) {
                 faults.add(
                     format!("server.allowed_origins[{index}]"),
                     "must be an origin as a browser sends it, https://host or https://host:port",

@@ -27,6 +27,15 @@ pub const LABEL_MAX: usize = 63;
 /// Jobs that are tracked from now on, with their labels, and jobs that no longer are: what the ledger is told.
 type Noted = Vec<(JobKey, Option<Labels>)>;
 
+/// What came of tracking jobs.
+#[derive(Debug)]
+pub struct TrackReport {
+    /// Each job as it stands: same order, same length.
+    pub answers: Vec<Answer>,
+    /// Whether the ledger has taken what is tracked, as far as it keeps anything.
+    pub is_stored: bool,
+}
+
 /// All tracked jobs.
 #[derive(Debug, Default)]
 pub(super) struct Tracking {
@@ -169,6 +178,19 @@ impl Jobs {
         refs: &[JobRef],
         labels: &Labels,
     ) -> Result<Vec<Answer>, Problem> {
+        self.track_and_report(principal, refs, labels).await.map(|tracking| tracking.answers)
+    }
+
+    /// The same, and whether the ledger has taken what is tracked.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn track_and_report(
+        &self,
+        principal: &Principal,
+        refs: &[JobRef],
+        labels: &Labels,
+    ) -> Result<TrackReport, Problem> {
         check(labels)?;
         let mut noted = Noted::new();
         let mut room = self.inner.tracking.room(principal, &mut noted);
@@ -180,7 +202,7 @@ impl Jobs {
             }
         }
         // Before the client hears of it: what it is told is tracked stays tracked.
-        self.inner.note(std::mem::take(&mut noted)).await;
+        let mut is_stored = self.inner.note(std::mem::take(&mut noted)).await;
         if !fits {
             return Err(no_room());
         }
@@ -206,8 +228,8 @@ impl Jobs {
                 self.inner.tracking.ended(&target.key);
             }
         }
-        self.inner.note(noted).await;
-        if fits { Ok(answers) } else { Err(no_room()) }
+        is_stored &= self.inner.note(noted).await;
+        if fits { Ok(TrackReport { answers, is_stored }) } else { Err(no_room()) }
     }
 
     /// Stops following jobs for their own sake; whoever watches them still does. Says how many were tracked.
@@ -267,11 +289,10 @@ impl Jobs {
 }
 
 impl Inner {
-    /// Has the ledger remember, or forget. One that fails costs a restart its memory, and nobody an answer.
-    async fn note(&self, jobs: Noted) {
-        if !jobs.is_empty() {
-            self.ingest.tolerate(self.ledger.track(jobs).await);
-        }
+    /// Has the ledger remember, or forget. One that fails costs a restart its memory, and nobody an answer. Says whether it
+    /// has taken it.
+    async fn note(&self, jobs: Noted) -> bool {
+        jobs.is_empty() || self.ingest.tolerate(self.ledger.track(jobs).await).is_some()
     }
 }
 

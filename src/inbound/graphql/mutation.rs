@@ -9,7 +9,7 @@ use crate::inbound::error::{Kind, Refusal};
 use crate::jobs::Jobs;
 use crate::jobs::access::{self, WatchOnly};
 use crate::jobs::pass::{NoToken, PassError, WatchToken};
-use crate::jobs::track::Labels;
+use crate::jobs::track::{Labels, TrackReport};
 
 use super::job::JobResult;
 use super::problem::{as_error, bad_input};
@@ -39,8 +39,12 @@ pub struct TrackJobsInput {
 /// What came of tracking.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct TrackJobsPayload {
-    /// Each job as it stands: same order, same length. What cannot be read is not tracked.
+    /// Each job as it stands: same order, same length. A job that its source does not know yet is tracked too, unless you
+    /// may read only some jobs of the source. A malformed reference is not tracked, nor is one to a source that you may
+    /// not read.
     results: Vec<JobResult>,
+    /// Whether the gateway's store has taken this. False when the write failed: the jobs are tracked until a restart.
+    is_stored: bool,
 }
 
 /// Which jobs to track no longer.
@@ -96,14 +100,14 @@ impl Mutation {
         check_count("refs", input.refs.len())?;
         let refs: Vec<access::JobRef> = input.refs.into_iter().map(Into::into).collect();
         let labels: Labels = input.labels.into_iter().map(|label| (label.name, label.value)).collect();
-        let answers = ctx.data::<Jobs>()?.track(principal, &refs, &labels).await;
-        let answers = answers.map_err(|problem| {
+        let tracked = ctx.data::<Jobs>()?.track_and_report(principal, &refs, &labels).await;
+        let TrackReport { answers, is_stored } = tracked.map_err(|problem| {
             let labels_are_bad = problem.code == ProblemCode::InvalidRef;
             if labels_are_bad { bad_input(problem.message) } else { as_error(&problem) }
         })?;
         let results =
             refs.into_iter().zip(answers).map(|(reference, answer)| JobResult::new(reference, answer));
-        Ok(TrackJobsPayload { results: results.collect() })
+        Ok(TrackJobsPayload { results: results.collect(), is_stored })
     }
 
     /// Stops following jobs for their own sake. Whoever watches them still does, and what is held of them stays.

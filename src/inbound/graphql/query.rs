@@ -208,6 +208,10 @@ fn node(answer: Answer) -> Option<Result<Node>> {
 pub(super) fn check_count(field: &str, count: usize) -> Result<()> {
     if (1..=REFS_MAX).contains(&count) {
         Ok(())
+    } else if count == 0 {
+        Err(bad_input(format!(
+            "{field} is empty; give 1 to {REFS_MAX} entries, or leave out the field that takes them"
+        )))
     } else {
         Err(bad_input(format!("{field} must hold 1 to {REFS_MAX} entries, not {count}; split the list")))
     }

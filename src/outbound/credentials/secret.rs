@@ -11,6 +11,11 @@ use crate::config::{Environment, NoText, SecretRef};
 /// The longest secret, in bytes: what still fits into a request's headers.
 const LONGEST: usize = 8 * 1024;
 
+/// What is copied along with a token from a header.
+const SCHEMES: [&str; 2] = ["Bearer", "Basic"];
+/// What an editor or a template puts around a text.
+const QUOTES: [char; 2] = ['"', '\''];
+
 /// What is wrong with a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum BadSecret {
@@ -26,6 +31,12 @@ pub enum BadSecret {
     /// More than 8 KiB.
     #[error("holds more than 8KiB: put the secret there and nothing else")]
     TooLong,
+    /// The scheme of a header before the secret.
+    #[error("begins with the word \"{0}\": put the secret there without it, since the gateway adds it")]
+    Scheme(&'static str),
+    /// Quotes around the secret.
+    #[error("has quotes around the secret: put the secret there without them")]
+    Quoted,
     /// A character that no header can carry, such as a second line.
     #[error("holds a character that is not printable ASCII: put the secret there and nothing else")]
     NotPrintable,
@@ -59,11 +70,22 @@ fn checked(text: &str) -> Result<SecretString, BadSecret> {
         Err(BadSecret::Empty)
     } else if text.len() > LONGEST {
         Err(BadSecret::TooLong)
+    } else if let Some(scheme) = SCHEMES.into_iter().find(|scheme| begins_with_word(text, scheme)) {
+        Err(BadSecret::Scheme(scheme))
+    } else if QUOTES
+        .into_iter()
+        .any(|quote| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote))
+    {
+        Err(BadSecret::Quoted)
     } else if text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
         Ok(SecretString::from(text))
     } else {
         Err(BadSecret::NotPrintable)
     }
+}
+
+fn begins_with_word(text: &str, word: &str) -> bool {
+    text.split_once(' ').is_some_and(|(first, _)| first.eq_ignore_ascii_case(word))
 }
 
 #[cfg(test)]
@@ -75,7 +97,7 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("jobgate-secrets-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         let long = "cAnaRy".repeat(2_000);
-        let cases: [(&str, &[u8], Result<&str, &str>); 8] = [
+        let cases: [(&str, &[u8], Result<&str, &str>); 15] = [
             ("plain", b"cAnaRy", Ok("cAnaRy")),
             ("newline", b" cAnaRy\r\n", Ok("cAnaRy")),
             ("empty", b" \n", Err("is empty")),
@@ -84,6 +106,13 @@ mod tests {
             ("accent", "cAnaRyé".as_bytes(), Err("not printable ASCII")),
             ("binary", b"cAnaRy\xff", Err("not printable ASCII")),
             ("long", long.as_bytes(), Err("more than 8KiB")),
+            ("bearer", b"Bearer cAnaRy\n", Err("begins with the word \"Bearer\"")),
+            ("lower", b"bearer cAnaRy", Err("begins with the word \"Bearer\"")),
+            ("basic", b"Basic cAnaRy", Err("begins with the word \"Basic\"")),
+            ("word", b"Bearer", Ok("Bearer")),
+            ("quoted", b"\"cAnaRy\"\n", Err("has quotes around")),
+            ("single", b"'cAnaRy'", Err("has quotes around")),
+            ("inside", b"cAn\"aRy", Ok("cAn\"aRy")),
         ];
         for (name, content, expected) in cases {
             let path = dir.join(name);

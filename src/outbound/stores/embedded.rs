@@ -79,6 +79,12 @@ impl EmbeddedStore {
         retention: Retention,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
+        if place.is_empty() {
+            tracing::warn!(
+                path = %place.path().display(),
+                "store file is empty, so nothing is known from before; restore a copy of it if there is one"
+            );
+        }
         place.prepare()?;
         let shared = Arc::new(Shared::new(place, max_bytes, rows, retention, clock));
         shared.begin()?;

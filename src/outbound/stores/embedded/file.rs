@@ -103,6 +103,11 @@ impl Place {
         Ok(())
     }
 
+    /// Whether there is a file without a byte: no process of ours leaves one behind for longer than it takes to begin it.
+    pub(super) fn is_empty(&self) -> bool {
+        fs::metadata(self.path()).is_ok_and(|file| file.len() == 0)
+    }
+
     /// The file.
     pub(super) fn path(&self) -> PathBuf {
         self.folder.join(NAME)
