@@ -13,7 +13,7 @@ use jobgate::domain::state::JobState;
 use jobgate::jobs::access::JobRef;
 use jobgate::jobs::track::Labels;
 use jobgate::jobs::{FollowSettings, Ports};
-use jobgate::outbound::stores::memory::{MemoryStore, Retention};
+use jobgate::outbound::stores::memory::{MemoryStore, NoLedger, Retention};
 use jobgate::ports::BoxFuture;
 use jobgate::ports::clock::Clock;
 use jobgate::ports::ledger::{Ledger, Remembered};
@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::support;
-use crate::support::ports::{House, RuntimeClock, failed, house_on, house_with, reference};
+use crate::support::ports::{House, RuntimeClock, failed, house_on, house_with, reference, retention};
 
 /// A pace that one source at one call a time keeps up with.
 const FOLLOW: FollowSettings = FollowSettings {
@@ -225,4 +225,35 @@ async fn what_was_seen_before_the_restart_and_is_gone_upstream_has_expired() {
     let states: Vec<Option<JobState>> =
         states.into_iter().map(|answer| answer.ok().map(|seen| seen.observation.job.state())).collect();
     assert_eq!(states, [Some(JobState::Expired), Some(JobState::Failed), None]);
+}
+
+/// A disk that takes nothing.
+#[derive(Debug)]
+struct FullDisk;
+
+impl Ledger for FullDisk {
+    fn remembered(&self) -> BoxFuture<'_, Result<Remembered, StoreError>> {
+        Box::pin(std::future::ready(Ok(Remembered::default())))
+    }
+
+    fn track(&self, _: Vec<(JobKey, Option<Labels>)>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(std::future::ready(Err(StoreError("no space left".to_owned()))))
+    }
+
+    fn follow(&self, _: &JobKey, _: bool) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn tracking_reports_that_the_store_did_not_take_it() {
+    let store = Arc::new(MemoryStore::new(retention()));
+    let refs = [reference("mind", "a")];
+    for (ledger, is_stored) in
+        [(Arc::new(FullDisk) as Arc<dyn Ledger>, false), (Arc::new(NoLedger) as Arc<dyn Ledger>, true)]
+    {
+        let house = house_on(FOLLOW, Arc::new(RuntimeClock::default()), Arc::clone(&store) as _, ledger);
+        let report = house.jobs.track_and_report(&Principal::local(), &refs, &Labels::new()).await.unwrap();
+        assert_eq!(report.is_stored, is_stored);
+        let key = &report.answers[0].as_ref().unwrap().observation.job.key;
+        assert_eq!(house.jobs.labels(key), Some(Labels::new()), "it is tracked all the same");
+    }
 }

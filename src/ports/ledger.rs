@@ -26,8 +26,8 @@ pub trait Ledger: Debug + Send + Sync {
     /// Everything that was remembered. Asked at the start, when a source comes, and by replicas now and then.
     fn remembered(&self) -> BoxFuture<'_, Result<Remembered, StoreError>>;
 
-    /// Remembers tracked jobs with their labels, or with `None` forgets them. Resolves once that would survive a crash, or
-    /// cannot be had now.
+    /// Remembers tracked jobs with their labels, or with `None` forgets them. Resolves once that would survive a crash; an
+    /// error where that cannot be had now.
     fn track(&self, jobs: Vec<(JobKey, Option<Labels>)>) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Notes that a job is followed now, or no longer. Written by and by: never waits and never blocks.

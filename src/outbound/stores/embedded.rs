@@ -244,8 +244,8 @@ impl Ledger for EmbeddedStore {
         self.shared.note(|inbox| inbox.tracked.extend(jobs));
         let written = self.shared.flush();
         Box::pin(async move {
-            written.await.ok();
-            Ok(())
+            let message = "what is tracked cannot be written now, and waits in memory";
+            written.await.map_err(|_| StoreError(message.to_owned()))
         })
     }
 

@@ -135,7 +135,7 @@ impl Shared {
         heard
     }
 
-    /// Has everything that waits written now.
+    /// Has everything that waits written now. The receiver hears when it is, and fails when it cannot be.
     pub(super) fn flush(&self) -> oneshot::Receiver<()> {
         let (done, heard) = oneshot::channel();
         let mut inbox = self.inbox();
@@ -209,6 +209,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
             shared.replace_file(&why);
         }
         let outcome = shared.write(&batch);
+        let is_written = outcome.is_ok();
         let mut inbox = shared.inbox();
         match outcome {
             Ok(written) => {
@@ -239,7 +240,14 @@ pub(super) fn run(shared: &Arc<Shared>) {
         }
         // Those whose jobs were put to wait by a failing disk hear it only now, when all others can read them.
         drop(inbox);
-        drop(waiting);
+        if is_written {
+            for done in waiting {
+                // who does not wait any more need not know
+                done.send(()).ok();
+            }
+        } else {
+            drop(waiting);
+        }
         if stop {
             return;
         }

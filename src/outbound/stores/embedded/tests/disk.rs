@@ -27,7 +27,7 @@ async fn a_full_disk_fails_nobody_and_heals() {
     for job in &during {
         assert_eq!(store.keep(job.clone()).await.unwrap(), Kept::New(None));
     }
-    store.track(vec![(key("s", "d1"), Some(Labels::new()))]).await.unwrap();
+    store.track(vec![(key("s", "d1"), Some(Labels::new()))]).await.unwrap_err();
     comes("the trouble shows", || store.health().degraded).await;
     store.near.jobs.invalidate_all();
     for job in &during {
