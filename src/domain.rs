@@ -10,5 +10,6 @@ pub mod observation;
 pub mod pace;
 pub mod principal;
 pub mod schedule;
+pub mod sightings;
 pub mod source;
 pub mod state;

@@ -70,6 +70,26 @@ async fn a_caller_who_hangs_up_does_not_cancel_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_says_since_when_its_state_is_known() {
+    let house = house();
+    let mut times = Vec::new();
+    for life in [Life::Queued, Life::Running, Life::Running, Life::Succeeded] {
+        house.mind.says(move |_| Ok(life.clone()));
+        let seen =
+            house.jobs.lookup_one(&Principal::local(), reference("mind", "a"), Some(Duration::ZERO)).await;
+        let seen = seen.unwrap().observation;
+        let known = seen.sightings;
+        times.push((seen.observed_at, known.first_seen_at, known.state_since, known.terminal_seen_at));
+        tokio::time::advance(SECOND * 10).await;
+    }
+    let at: Vec<_> = times.iter().map(|(observed_at, ..)| *observed_at).collect();
+    let expected = [(0, None), (1, None), (1, None), (3, Some(at[3]))];
+    let expected =
+        expected.iter().zip(&at).map(|((since, end), seen)| (*seen, Some(at[0]), Some(at[*since]), *end));
+    assert_eq!(times, expected.collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unfinished_job_is_as_old_as_allowed() {
     let house = house();
     look(&house, "mind", "a").await.unwrap();

@@ -21,7 +21,7 @@ const ID: &str = "65f0c0ffee00000000000001";
 /// Everything the schema can say of a job.
 const EVERYTHING: &str = "query($refs: [JobRef!]!) { jobs(refs: $refs) { __typename
     ... on Job { id source { name upstream } externalId state isTerminal nativeState createdAt updatedAt finishedAt
-        progress { completed total } failure { code message }
+        firstSeenAt stateSince terminalSeenAt progress { completed total } failure { code message }
         freshness { observedAt ageMs isStale staleReason nextPollAt } }
     ... on MindBridgeJob { kind entity { id type } version createdBy { userId userName }
         lastModifiedBy { userId userName } error errorMessage }
@@ -37,6 +37,10 @@ fn steady(mut job: Value, asked: Instant) -> Value {
     assert!(freshness["observedAt"].take().as_str().unwrap().ends_with('Z'));
     let age = Duration::from_millis(freshness["ageMs"].take().as_u64().unwrap());
     assert!(age < asked.elapsed() + Duration::from_secs(10), "{age:?}");
+    let [first, since, terminal] = ["firstSeenAt", "stateSince", "terminalSeenAt"]
+        .map(|name| job[name].take().as_str().map(str::to_owned));
+    assert!(first.is_some() && first == since, "{job}");
+    assert_eq!(terminal, first.filter(|_| job["isTerminal"] == true), "{job}");
     if job["__typename"] == "SupermetricsJob" {
         assert!(!job["requestId"].take().as_str().unwrap().is_empty());
     }
@@ -113,7 +117,7 @@ async fn every_field_of_both_upstreams_arrives() {
         json!({
             "__typename": "MindBridgeJob", "id": node_id(at), "source": { "name": "mind", "upstream": "MINDBRIDGE" },
             "externalId": id, "state": state, "isTerminal": true, "nativeState": native, "createdAt": born,
-            "updatedAt": born, "finishedAt": null, "progress": null, "failure": null, "freshness": fresh,
+            "updatedAt": born, "finishedAt": null, "firstSeenAt": null, "stateSince": null, "terminalSeenAt": null, "progress": null, "failure": null, "freshness": fresh,
             "kind": "ANALYSIS_RUN", "entity": { "id": "e1", "type": "ANALYSIS_RESULT" },
             "version": "9007199254740993", "createdBy": { "userId": "u1", "userName": "Ada" },
             "lastModifiedBy": { "userId": "u2", "userName": "Grace" }, "error": null, "errorMessage": null
@@ -136,7 +140,7 @@ async fn every_field_of_both_upstreams_arrives() {
             "__typename": "SupermetricsJob", "id": node_id(at),
             "source": { "name": "metrics", "upstream": "SUPERMETRICS" }, "externalId": id, "state": state,
             "isTerminal": state != "RUNNING", "nativeState": native, "createdAt": null, "updatedAt": null,
-            "finishedAt": null, "progress": { "completed": 0, "total": 1 }, "failure": null, "freshness": fresh,
+            "finishedAt": null, "firstSeenAt": null, "stateSince": null, "terminalSeenAt": null, "progress": { "completed": 0, "total": 1 }, "failure": null, "freshness": fresh,
             "requestId": null, "scheduleId": id, "queue": { "tasksScheduled": "0", "tasksRunning": "0" },
             "query": null, "result": null, "rows": null
         })
@@ -264,7 +268,8 @@ async fn rows_are_read_by_page_and_each_stretch_once() {
     assert_eq!(days, expected.collect::<Vec<_>>(), "every row once, in order");
     let offsets: Vec<_> = rig.upstreams.record().iter().map(|asked| asked.offsets).collect();
     let asked = |first, last| (Some(first), Some(last));
-    assert_eq!(offsets, [asked(0, 0), asked(0, 999), asked(1_000, 1_999)], "a cheap look, and two stretches");
+    let expected = [asked(0, 0), asked(0, 999), asked(1_000, 1_999), asked(1_000_000, 1_000_000)];
+    assert_eq!(offsets, expected, "a cheap look, two stretches, and whether offsets are honoured");
     rig.assert_well_behaved();
 }
 

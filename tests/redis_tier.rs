@@ -113,6 +113,35 @@ pub(crate) async fn until<T, F: Future<Output = Option<T>> + Send>(
 }
 
 #[tokio::test]
+async fn replicas_agree_on_when_a_run_was_first_seen() {
+    let redis = Redis::start().await;
+    let (one, other) = (tier(&redis), tier(&redis));
+    let (first, second, last) =
+        (seen("a", Life::Queued, 10), seen("a", Life::Running, 20), seen("a", Life::Succeeded, 30));
+    one.store().keep(first.clone()).await.unwrap();
+    other.store().keep(second.clone()).await.unwrap();
+    one.store().keep(last.clone()).await.unwrap();
+    for replica in [&one, &other, &tier(&redis)] {
+        let held = held(replica, "a").await.unwrap();
+        assert_eq!(held, last);
+        let sightings = held.sightings;
+        assert_eq!(sightings.first_seen_at, Some(first.observed_at));
+        assert_eq!(sightings.state_since, Some(last.observed_at));
+        assert_eq!(sightings.terminal_seen_at, Some(last.observed_at));
+    }
+    let rerun = seen("a", Life::Running, 40);
+    other.store().keep(rerun.clone()).await.unwrap();
+    let held = held(&one, "a").await;
+    // the end is held in memory; whoever has to read sees the new run
+    assert_eq!(held, Some(last));
+    let held = self::held(&tier(&redis), "a").await.unwrap();
+    assert_eq!(
+        (held.sightings.first_seen_at, held.sightings.terminal_seen_at),
+        (Some(rerun.observed_at), None)
+    );
+}
+
+#[tokio::test]
 async fn what_one_replica_keeps_all_hold_and_an_older_answer_never_comes_back() {
     let redis = Redis::start().await;
     let (one, other) = (tier(&redis), tier(&redis));

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::job::Job;
+use super::sightings::Sightings;
 use super::state::JobState;
 
 /// A job as answered to one question.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Observation {
     /// The job, shared because many readers hold it.
     pub job: Arc<Job>,
@@ -22,12 +23,25 @@ pub struct Observation {
     /// How many rollbacks of the upstream had been accepted for this job when this answer came: what carries more of them
     /// is newer whatever its counter says, because the counter itself was set back.
     pub rollbacks: u32,
+    /// When this run and its state were first seen: kept along, no part of the answer.
+    pub sightings: Sightings,
+}
+
+impl PartialEq for Observation {
+    /// Two observations of one answer are equal, whatever else was seen of its run.
+    fn eq(&self, other: &Self) -> bool {
+        let Self { job, asked_at, observed_at, rollbacks, sightings: _ } = self;
+        (job, asked_at, observed_at, rollbacks)
+            == (&other.job, &other.asked_at, &other.observed_at, &other.rollbacks)
+    }
 }
 
 impl Observation {
     /// An answer and the two times it lies between. A clock that stepped back in between is read as no time at all.
     pub fn new(job: Arc<Job>, asked_at: Timestamp, observed_at: Timestamp) -> Self {
-        Self { job, asked_at, observed_at: observed_at.max(asked_at), rollbacks: 0 }
+        let observed_at = observed_at.max(asked_at);
+        let sightings = Sightings::first(job.state(), observed_at);
+        Self { job, asked_at, observed_at, rollbacks: 0, sightings }
     }
 
     /// The same run, forgotten by its upstream before another terminal state of it was seen.
@@ -43,6 +57,14 @@ impl Observation {
     #[must_use]
     pub fn after_rollbacks(self, rollbacks: u32) -> Self {
         Self { rollbacks, ..self }
+    }
+
+    /// This observation in the place of the held one: it takes over when its run and its state were first seen.
+    #[must_use]
+    pub fn replacing(self, held: Option<&Self>) -> Self {
+        let Some(held) = held else { return self };
+        let sightings = self.sightings.replacing(self.job.state(), held.sightings, held.job.state());
+        Self { sightings, ..self }
     }
 
     /// Says whether this observation replaces the held one.

@@ -335,10 +335,11 @@ impl Ingest {
                 owed.or(replaced)
             }
             None => {
-                self.owe(&new);
+                self.owe(&new.clone().replacing(owed.as_ref()));
                 owed
             }
         };
+        let new = new.replacing(replaced.as_ref());
         span.kept("new");
         if new.job.is_terminal() {
             self.feeds.tracking().ended(&new.job.key);

@@ -70,6 +70,21 @@ pub enum Node {
     ),
     field(name = "finished_at", ty = "Option<DateTime>", desc = "When it ended, by the upstream's clock."),
     field(
+        name = "first_seen_at",
+        ty = "Option<DateTime>",
+        desc = "When this gateway first saw this run, by its own clock; null when it is not known."
+    ),
+    field(
+        name = "state_since",
+        ty = "Option<DateTime>",
+        desc = "When this gateway first saw the present state, by its own clock; null when it is not known."
+    ),
+    field(
+        name = "terminal_seen_at",
+        ty = "Option<DateTime>",
+        desc = "When this gateway first saw this run in a terminal state, by its own clock; null until then."
+    ),
+    field(
         name = "progress",
         ty = "Option<JobProgress>",
         desc = "How far it is; null when the upstream does not say."
@@ -234,6 +249,21 @@ macro_rules! job_object {
             /// When it ended, by the upstream's clock.
             pub async fn finished_at(&self) -> Option<$crate::inbound::graphql::scalars::DateTime> {
                 self.job().finished_at.map($crate::inbound::graphql::scalars::DateTime)
+            }
+
+            /// When this gateway first saw this run, by its own clock; null when it is not known.
+            pub async fn first_seen_at(&self) -> Option<$crate::inbound::graphql::scalars::DateTime> {
+                self.0.observation.sightings.first_seen_at.map($crate::inbound::graphql::scalars::DateTime)
+            }
+
+            /// When this gateway first saw the present state, by its own clock; null when it is not known.
+            pub async fn state_since(&self) -> Option<$crate::inbound::graphql::scalars::DateTime> {
+                self.0.observation.sightings.state_since.map($crate::inbound::graphql::scalars::DateTime)
+            }
+
+            /// When this gateway first saw this run in a terminal state, by its own clock; null until then.
+            pub async fn terminal_seen_at(&self) -> Option<$crate::inbound::graphql::scalars::DateTime> {
+                self.0.observation.sightings.terminal_seen_at.map($crate::inbound::graphql::scalars::DateTime)
             }
 
             /// How far it is; null when the upstream does not say.

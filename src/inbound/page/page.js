@@ -9,7 +9,7 @@ const SOURCES_EVERY_MS = 10_000;
 const JOB = `
   __typename
   ... on Job {
-    id externalId source { name } state isTerminal nativeState
+    id externalId source { name } state isTerminal nativeState stateSince
     progress { completed total } failure { code message }
     freshness { observedAt isStale staleReason }
   }
@@ -110,11 +110,12 @@ function show(job) {
     rows.set(job.id, row);
     forgetOldest();
   }
-  const { state, nativeState, source, externalId, kind } = job;
+  const { state, nativeState, stateSince, source, externalId, kind } = job;
   row.job = job;
   row.line.replaceChildren(
     element('td', {}, externalId, element('small', {}, kind ? `${source.name}, ${kind}` : source.name)),
-    element('td', {}, element('span', { class: 'state', tone: TONES[state] ?? '' }, word(state)),
+    element('td', stateSince ? { title: `since ${clock(stateSince)}` } : {},
+      element('span', { class: 'state', tone: TONES[state] ?? '' }, word(state)),
       element('small', {}, nativeState ?? '')),
     element('td', {}, ...progress(job)),
     row.seen,

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::domain::details::{Details, MindBridgeDetails, SupermetricsDetails};
 use crate::domain::job::{Failure, Progress};
 use crate::domain::observation::Observation;
+use crate::domain::sightings::Sightings;
 use crate::jobs::answer::Seen;
 
 /// Seconds to wait before asking again about a job that nobody follows.
@@ -32,7 +33,8 @@ pub(super) fn body(seen: &Seen) -> String {
 /// A weak tag over what the job says: two answers that differ only in age, or in the request that brought them, are
 /// the same to a reader.
 pub(super) fn etag(seen: &Seen) -> String {
-    let mut observation = seen.observation.clone();
+    // another replica may have seen it earlier
+    let mut observation = Observation { sightings: Sightings::default(), ..seen.observation.clone() };
     if let Details::Supermetrics(details) = &mut Arc::make_mut(&mut observation.job).details {
         (details.request_id, details.queue) = (None, None);
     }
@@ -72,6 +74,9 @@ struct Facts<'a> {
     created_at: Option<Timestamp>,
     updated_at: Option<Timestamp>,
     finished_at: Option<Timestamp>,
+    first_seen_at: Option<Timestamp>,
+    state_since: Option<Timestamp>,
+    terminal_seen_at: Option<Timestamp>,
     progress: Option<Progress>,
     failure: Option<&'a Failure>,
     mindbridge: Option<&'a MindBridgeDetails>,
@@ -95,6 +100,9 @@ impl<'a> Facts<'a> {
             created_at: job.created_at,
             updated_at: job.updated_at,
             finished_at: job.finished_at,
+            first_seen_at: observation.sightings.first_seen_at,
+            state_since: observation.sightings.state_since,
+            terminal_seen_at: observation.sightings.terminal_seen_at,
             progress: job.progress,
             failure: job.failure(),
             mindbridge,

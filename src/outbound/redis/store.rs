@@ -229,8 +229,6 @@ impl RedisStore {
         let key = new.job.key.clone();
         let bytes = record::key_bytes(&key);
         let name = self.shared.keys.job(&key);
-        let body =
-            self.sealer.seal(name.as_bytes(), &record::write(&bytes, &new, &self.shared.dating.frame()));
         for _ in 0..TRIES {
             let near = self
                 .near
@@ -254,6 +252,8 @@ impl RedisStore {
                 let newest = self.newest(&key, Some(held.clone()), record).await;
                 return Ok(Some(Kept::Older(newest.unwrap_or_else(|| held.clone()))));
             }
+            let new = new.clone().replacing(held.as_ref());
+            let body = self.sealer.seal(name.as_bytes(), &record::write(&bytes, &new, &self.shared.dating.frame()));
             if strange {
                 // Newer replicas know more of this job than could be written here: theirs stays.
                 self.shared.release(&key, fence).await;
@@ -292,8 +292,8 @@ impl RedisStore {
     /// Holds what cannot be shared now.
     async fn hold_alone(&self, new: Observation) -> Result<Kept, StoreError> {
         let kept = self.near.keep(new.clone()).await?;
-        if matches!(kept, Kept::New(_)) {
-            self.write_later(&new);
+        if let Kept::New(replaced) = &kept {
+            self.write_later(&new.replacing(replaced.as_ref()));
         }
         Ok(kept)
     }

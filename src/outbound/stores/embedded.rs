@@ -179,6 +179,7 @@ impl JobStore for EmbeddedStore {
                     return if is_near { Op::Nop } else { Op::Put(held.clone()) };
                 }
                 let was_over = held.as_ref().is_some_and(|held| held.job.is_terminal());
+                let new = new.clone().replacing(held.as_ref());
                 if new.job.is_terminal() || was_over {
                     // Either end of the line means: it is written, or nobody can write it now.
                     self.shared.write_now(new.clone()).await.ok();
@@ -187,7 +188,7 @@ impl JobStore for EmbeddedStore {
                 }
                 self.stripe(&key).fetch_add(1, Ordering::SeqCst);
                 *told = Kept::New(held);
-                Op::Put(new.clone())
+                Op::Put(new)
             };
             self.near.jobs.entry_by_ref(&key).and_compute_with(compare).await;
             self.near.missing.invalidate(&key).await;

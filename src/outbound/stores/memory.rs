@@ -103,7 +103,7 @@ impl JobStore for MemoryStore {
                 let held = held.map(moka::Entry::into_value);
                 let op = match &held {
                     Some(held) if !new.supersedes(held) => Op::Nop,
-                    Some(_) | None => Op::Put(new.clone()),
+                    held => Op::Put(new.clone().replacing(held.as_ref())),
                 };
                 replaced = held;
                 std::future::ready(op)
@@ -234,6 +234,7 @@ mod tests {
 
     use crate::domain::id::{ExternalId, SourceName};
     use crate::domain::job::Life;
+    use crate::domain::sightings::Sightings;
     use crate::domain::state::JobState;
     use jiff::Timestamp;
 
@@ -267,6 +268,27 @@ mod tests {
         let again = seen("a", "1", Life::Running, 3);
         assert_eq!(store.keep(again.clone()).await.unwrap(), Kept::New(Some(new)), "a second run");
         assert_eq!(store.get(std::slice::from_ref(&again.job.key)).await.unwrap(), [Some(again)]);
+    }
+
+    #[tokio::test]
+    async fn when_a_run_was_first_seen_stays_with_it() {
+        let store = store(1 << 20);
+        let steps = [
+            (Life::Queued, 1, [Some(1), Some(1), None]),
+            (Life::Running, 2, [Some(1), Some(2), None]),
+            (Life::Running, 3, [Some(1), Some(2), None]),
+            (Life::Succeeded, 4, [Some(1), Some(4), Some(4)]),
+            (Life::Succeeded, 5, [Some(1), Some(4), Some(4)]),
+            (Life::Running, 6, [Some(6), Some(6), None]),
+        ];
+        for (life, second, expected) in steps {
+            let new = seen("a", "1", life, second);
+            store.keep(new.clone()).await.unwrap();
+            let held = store.get(std::slice::from_ref(&new.job.key)).await.unwrap()[0].clone().unwrap();
+            let Sightings { first_seen_at, state_since, terminal_seen_at } = held.sightings;
+            let times = [first_seen_at, state_since, terminal_seen_at].map(|at| at.map(Timestamp::as_second));
+            assert_eq!(times, expected, "at {second}");
+        }
     }
 
     #[tokio::test]

@@ -325,13 +325,17 @@ impl Jobs<'_> {
         let key = record::key_bytes(&new.job.key);
         let held = self.table.get(key.as_slice()).map_err(Trouble::of)?;
         let held = held.map(|held| found(&new.job.key, &key, held.value(), self.dating));
-        match held {
-            Some(Found::Held(held)) if !new.supersedes(&held) => return Ok(held == *new),
+        match &held {
+            Some(Found::Held(held)) if !new.supersedes(held) => return Ok(*held == *new),
             Some(Found::Held(held)) if held.job.says_the_same(&new.job) => {}
             Some(_) => self.other_run.push(key.clone()),
             None => {}
         }
-        let bytes = record::write(&key, new, &self.dating.frame);
+        let held = match &held {
+            Some(Found::Held(held)) => Some(held),
+            Some(Found::Nothing | Found::Damaged) | None => None,
+        };
+        let bytes = record::write(&key, &new.clone().replacing(held), &self.dating.frame);
         let before = self.table.insert(key.as_slice(), bytes.as_slice()).map_err(Trouble::of)?;
         let before = before.map(|before| size(&key, before.value()));
         self.count(size(&key, &bytes).cast_signed(), 1);

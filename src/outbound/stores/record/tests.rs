@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::domain::id::{ExternalId, SourceName};
+use crate::domain::sightings::Sightings;
 use crate::outbound::stores::testing::observation;
 
 #[test]
@@ -32,6 +33,11 @@ fn a_record_with_more_than_this_version_knows_is_read_and_one_with_an_unknown_st
         "mindbridge": { "version": 3, "shape": [] } });
     let read_back = read(&key, &bytes, &sealed(more), &Frame::plain(1)).unwrap().observation;
     assert_eq!((read_back.job.counter(), read_back.job.state()), (Some(3), JobState::Failed));
+    assert_eq!(
+        read_back.sightings,
+        Sightings::default(),
+        "an earlier version did not write when it was first seen"
+    );
     let strange = json!({ "asked": asked, "seen": seen, "life": "sleeping", "mindbridge": {} });
     assert_eq!(read(&key, &bytes, &sealed(strange), &Frame::plain(1)), Err(Unreadable::Strange));
     let other = json!({ "asked": asked, "seen": seen, "life": "failed", "another": {} });
@@ -81,11 +87,14 @@ proptest! {
         prop_assert_eq!(head.state, Some(observation.job.state()));
         prop_assert_eq!(head.observed_ms, observation.observed_at.as_millisecond() + shift, "a time of day");
         let own = Frame { shift: 7, ..frame };
+        let read_back = read(&key, &bytes, &record, &own).unwrap();
+        prop_assert_eq!(read_back.observation.sightings, observation.sightings);
         let back = Dated { observation: observation.clone(), is_own: true };
-        prop_assert_eq!(read(&key, &bytes, &record, &own), Ok(back), "whatever the correction is by now");
+        prop_assert_eq!(read_back, back, "whatever the correction is by now");
         let other = Frame { run: run - 1, shift: 7, others: shift };
-        let back = Dated { observation, is_own: false };
-        prop_assert_eq!(read(&key, &bytes, &record, &other), Ok(back));
+        let read_back = read(&key, &bytes, &record, &other).unwrap();
+        prop_assert_eq!(read_back.observation.sightings, observation.sightings);
+        prop_assert_eq!(read_back, Dated { observation, is_own: false });
         let other = JobKey { external_id: ExternalId::parse("other").unwrap(), ..key.clone() };
         prop_assert_eq!(read(&other, &key_bytes(&other), &record, &frame), Err(Unreadable::Damaged));
         prop_assert_eq!(read(&key, &bytes, &record[..place.index(record.len())], &frame), Err(Unreadable::Damaged));

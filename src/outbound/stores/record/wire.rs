@@ -14,6 +14,7 @@ use crate::domain::details::{
 use crate::domain::id::JobKey;
 use crate::domain::job::{Failure, Job, Life, Progress};
 use crate::domain::observation::Observation;
+use crate::domain::sightings::Sightings;
 use crate::outbound::stores::record::{Dated, Frame, moved};
 
 #[derive(Serialize, Deserialize)]
@@ -21,11 +22,18 @@ struct Body {
     asked: Timestamp,
     seen: Timestamp,
     /// Which run of a process wrote it, and how far its times are from that run's own; absent in older records.
-    #[serde(default, skip_serializing_if = "is_unnamed")]
+    #[serde(default, skip_serializing_if = "is_default")]
     run: u64,
-    #[serde(default, skip_serializing_if = "is_level")]
+    #[serde(default, skip_serializing_if = "is_default")]
     shift: i64,
     life: String,
+    /// When the run was first seen, when its state, and when a terminal state of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    since: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ended: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     code: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -40,7 +48,7 @@ struct Body {
     finished: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     progress: Option<(u32, u32)>,
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     rollbacks: u32,
     #[serde(flatten)]
     details: WireDetails,
@@ -139,7 +147,9 @@ struct Outcome {
 
 /// Writes the body of a record.
 pub(super) fn write(observation: &Observation, frame: &Frame) -> Vec<u8> {
-    let Observation { job, asked_at, observed_at, rollbacks } = observation;
+    let Observation { job, asked_at, observed_at, rollbacks, sightings } = observation;
+    let Sightings { first_seen_at, state_since, terminal_seen_at } = sightings;
+    let dated = |at: &Option<Timestamp>| at.map(|at| moved(at, frame.shift));
     let Job { key: _, life, native_state, created_at, updated_at, finished_at, progress, details } = &**job;
     let (code, message) =
         job.failure().map_or((None, None), |failure| (failure.code.clone(), failure.message.clone()));
@@ -149,6 +159,9 @@ pub(super) fn write(observation: &Observation, frame: &Frame) -> Vec<u8> {
         run: frame.run,
         shift: frame.shift,
         life: word(life).to_owned(),
+        first: dated(first_seen_at),
+        since: dated(state_since),
+        ended: dated(terminal_seen_at),
         code,
         message,
         native: native_state.clone(),
@@ -193,23 +206,17 @@ pub(super) fn read(key: &JobKey, bytes: &[u8], frame: &Frame) -> Option<Dated> {
         asked = job.updated_at.or(job.created_at).map_or(asked, |known| known.min(asked));
         seen = asked;
     }
-    let observation = Observation::new(Arc::new(job), asked, seen).after_rollbacks(body.rollbacks);
-    Some(Dated { observation, is_own })
+    let sightings = Sightings {
+        first_seen_at: body.first.map(|at| moved(at, back)),
+        state_since: body.since.map(|at| moved(at, back)),
+        terminal_seen_at: body.ended.map(|at| moved(at, back)),
+    };
+    let observation = Observation { sightings, ..Observation::new(Arc::new(job), asked, seen) };
+    Some(Dated { observation: observation.after_rollbacks(body.rollbacks), is_own })
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-const fn is_zero(number: &u32) -> bool {
-    *number == 0
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-const fn is_unnamed(run: &u64) -> bool {
-    *run == 0
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-const fn is_level(shift: &i64) -> bool {
-    *shift == 0
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 const fn word(life: &Life) -> &'static str {

@@ -48,6 +48,25 @@ async fn a_restart_finds_jobs_labels_and_who_was_followed() {
     assert!(known.contains(&(habits[2].clone(), learned)));
 }
 
+#[tokio::test]
+async fn when_a_run_was_first_seen_outlives_a_restart() {
+    let disk = Disk::new();
+    let (queued, running) = (seen("a", Life::Queued, 3), seen("a", Life::Running, 2));
+    let ended = seen("a", Life::Canceled, 1);
+    for (new, first, since) in
+        [(&queued, &queued, &queued), (&running, &queued, &running), (&ended, &queued, &ended)]
+    {
+        let store = disk.open().unwrap();
+        store.keep(new.clone()).await.unwrap();
+        store.close().await;
+        drop(store);
+        let held = held(&disk.open().unwrap(), "a").await.unwrap();
+        assert_eq!(held.sightings.first_seen_at, Some(first.observed_at));
+        assert_eq!(held.sightings.state_since, Some(since.observed_at));
+        assert_eq!(held.sightings.terminal_seen_at, Some(ended.observed_at).filter(|_| held == ended));
+    }
+}
+
 #[test]
 fn the_folder_and_the_file_are_for_this_user_alone() {
     let disk = Disk::new();

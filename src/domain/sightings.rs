@@ -1,0 +1,119 @@
+//! When this gateway first saw a run of a job, its present state and its terminal state: the times that we know ourselves,
+//! since upstreams give few.
+
+use jiff::Timestamp;
+
+use super::state::JobState;
+
+/// When a run was first seen, by our clock. A time that is not known is absent: records of earlier versions have none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sightings {
+    /// When an answer first showed this run.
+    pub first_seen_at: Option<Timestamp>,
+    /// When an answer first showed the present state.
+    pub state_since: Option<Timestamp>,
+    /// When an answer first showed a terminal state of this run; absent until then.
+    pub terminal_seen_at: Option<Timestamp>,
+}
+
+impl Sightings {
+    /// Those of a run that one answer shows for the first time.
+    pub fn first(state: JobState, at: Timestamp) -> Self {
+        let terminal_seen_at = state.is_terminal().then_some(at);
+        Self { first_seen_at: Some(at), state_since: Some(at), terminal_seen_at }
+    }
+
+    /// Those of an answer in this state that replaces a held one, of which these are known.
+    ///
+    /// What has not ended after a terminal state is another run, and begins anew. Within a run the earliest time counts. A
+    /// terminal state after EXPIRED is the first one that the upstream stated.
+    #[must_use]
+    pub fn replacing(self, state: JobState, held: Self, held_state: JobState) -> Self {
+        if held_state.is_terminal() && !state.is_terminal() {
+            return self;
+        }
+        let still_terminal =
+            held_state.is_terminal() && (held_state != JobState::Expired || state == JobState::Expired);
+        Self {
+            first_seen_at: earlier(self.first_seen_at, held.first_seen_at),
+            state_since: if state == held_state {
+                earlier(self.state_since, held.state_since)
+            } else {
+                self.state_since
+            },
+            terminal_seen_at: if still_terminal {
+                earlier(self.terminal_seen_at, held.terminal_seen_at)
+            } else {
+                self.terminal_seen_at
+            },
+        }
+    }
+}
+
+/// The earlier of the two; not known where it is not known when the held answer was first seen.
+fn earlier(new: Option<Timestamp>, held: Option<Timestamp>) -> Option<Timestamp> {
+    held.map(|held| new.map_or(held, |new| new.min(held)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    /// Folds states seen at the seconds 1, 2, 3 and so on, and gives the three times.
+    fn fold(states: &[JobState]) -> [Option<i64>; 3] {
+        let mut seen =
+            states.iter().zip(1..).map(|(state, second)| (*state, Sightings::first(*state, at(second))));
+        let (first_state, first) = seen.next().unwrap();
+        let (_, last) = seen.fold((first_state, first), |(held_state, held), (state, new)| {
+            (state, new.replacing(state, held, held_state))
+        });
+        [last.first_seen_at, last.state_since, last.terminal_seen_at].map(|at| at.map(Timestamp::as_second))
+    }
+
+    #[test]
+    fn each_time_is_that_of_the_first_sight() {
+        use JobState::{Expired, Failed, Queued, Running, Succeeded, Unknown};
+        let cases: [(&[JobState], [Option<i64>; 3]); 10] = [
+            (&[Queued], [Some(1), Some(1), None]),
+            (&[Queued, Queued, Queued], [Some(1), Some(1), None]),
+            (&[Queued, Running, Running], [Some(1), Some(2), None]),
+            (&[Queued, Running, Queued], [Some(1), Some(3), None]),
+            (&[Running, Succeeded, Succeeded], [Some(1), Some(2), Some(2)]),
+            (&[Succeeded], [Some(1), Some(1), Some(1)]),
+            (&[Running, Succeeded, Failed], [Some(1), Some(3), Some(2)]),
+            (&[Running, Expired, Succeeded], [Some(1), Some(3), Some(3)]),
+            (&[Running, Succeeded, Queued, Running], [Some(3), Some(4), None]),
+            (&[Running, Unknown, Expired, Expired], [Some(1), Some(3), Some(3)]),
+        ];
+        for (states, expected) in cases {
+            assert_eq!(fold(states), expected, "{states:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_known_stays_unknown_within_the_run() {
+        let unknown = Sightings::default();
+        let new = |state| Sightings::first(state, at(9));
+        let running = new(JobState::Running).replacing(JobState::Running, unknown, JobState::Running);
+        assert_eq!(running, unknown);
+        let ended = new(JobState::Failed).replacing(JobState::Failed, unknown, JobState::Running);
+        assert_eq!(
+            ended,
+            Sightings { first_seen_at: None, state_since: Some(at(9)), terminal_seen_at: Some(at(9)) }
+        );
+        let again = new(JobState::Queued).replacing(JobState::Queued, ended, JobState::Failed);
+        assert_eq!(again, new(JobState::Queued));
+    }
+
+    #[test]
+    fn replacing_twice_changes_nothing() {
+        let held = Sightings::first(JobState::Running, at(1));
+        let once =
+            Sightings::first(JobState::Running, at(5)).replacing(JobState::Running, held, JobState::Running);
+        assert_eq!(once.replacing(JobState::Running, held, JobState::Running), once);
+    }
+}
