@@ -42,6 +42,7 @@ mod restart;
 mod rollback;
 mod rollout;
 mod rotation;
+mod rows;
 mod schema;
 mod seeds;
 mod store_refusals;

@@ -4,11 +4,13 @@
 //! costs few requests and two clients cost those of one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::value::RawValue;
 
+use crate::domain::details::Details;
 use crate::domain::error::{Problem, ProblemCode, Retry};
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
@@ -26,6 +28,8 @@ use super::{Inner, Jobs};
 
 /// Rows read from the upstream at once.
 const STRETCH: u32 = 1_000;
+/// When rows that were missing are worth another read.
+const ROWS_AGAIN: Duration = Duration::from_secs(5);
 /// The most rows a query can have (`upstreams/supermetrics`, "Cheap polls, and rows").
 const ROWS_MAX: u32 = 1_000_000;
 
@@ -40,6 +44,8 @@ pub struct Rows {
     pub rows: Vec<(String, Vec<Box<RawValue>>)>,
     /// Whether more follow.
     pub has_next: bool,
+    /// Why rows are missing that the upstream reports. They are no end: the same page may be read again.
+    pub problem: Option<Problem>,
 }
 
 impl Jobs {
@@ -81,11 +87,14 @@ impl Jobs {
                 at += 1;
                 page.rows.push((cursor(at), row.clone()));
             }
-            let ended = read.total.map_or(read.rows.len() < STRETCH as usize, |total| at >= total)
-                || at >= ROWS_MAX
-                || read.rows.len() <= skip;
+            let ended =
+                read.total.map_or(read.rows.len() < STRETCH as usize, |total| at >= total) || at >= ROWS_MAX;
             page.has_next = !ended;
             if ended || at >= start + first {
+                return Ok(Some(page));
+            }
+            if !read.is_whole(stretch) {
+                page.problem = Some(incomplete(key, &read, stretch));
                 return Ok(Some(page));
             }
         }
@@ -150,17 +159,41 @@ async fn fetch(
     let range = ticket.key().range;
     let landing = match reader.rows(&of.job.key.external_id, range, &asker).await {
         Ok(page) => {
-            inner.row_cache.keep(&of, range, &page);
+            let page = RowPage { total: page.total.or_else(|| reported(&of)), ..page };
+            // what is missing may be there in a moment, so only what is whole is held
+            if page.is_whole(range) {
+                inner.row_cache.keep(&of, range, &page);
+            }
             Ok(Arc::new(page))
         }
         // Gone upstream: what was kept of this run is all that there is.
         Err(LookError::NotFound) => inner.row_cache.kept(&of, range).await.ok_or(LookError::NotFound),
         Err(error) => Err(error),
     };
-    if let Ok(page) = &landing {
+    if let Ok(page) = landing.as_ref()
+        && page.is_whole(range)
+    {
         inner.row_cache.put(ticket.key().clone(), Arc::clone(page)).await;
     }
     ticket.land(landing);
+}
+
+/// How many rows a job has by its own status.
+fn reported(of: &Observation) -> Option<u32> {
+    match &of.job.details {
+        Details::Supermetrics(details) => u32::try_from(details.result.as_ref()?.total_rows?).ok(),
+        Details::MindBridge(_) => None,
+    }
+}
+
+/// The upstream gave fewer rows than it reports. It may not have written all of them yet.
+fn incomplete(key: &JobKey, read: &RowPage, range: RowRange) -> Problem {
+    let (came, total) = (read.rows.len(), read.total.unwrap_or_default());
+    let message = format!(
+        "source \"{}\" reports {total} rows and gave only {came} from row {} on; read the same page again in a moment",
+        key.source, range.first
+    );
+    Problem::new(ProblemCode::BadAnswer, Retry::After(ROWS_AGAIN), message)
 }
 
 /// A job we hold as finished, whose rows are gone, was there: its rows have expired.

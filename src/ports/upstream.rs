@@ -111,15 +111,24 @@ pub struct RowRange {
     pub count: u32,
 }
 
-/// Rows as they came. Cells keep the upstream's bytes (`1.10` stays `1.10`).
+/// Rows as they came. Cells keep the upstream's bytes (`1.10` stays `1.10`). There may be fewer than the upstream
+/// reports: see [`RowPage::is_whole`].
 #[derive(Clone, Debug)]
 pub struct RowPage {
     /// The header row.
     pub header: Vec<Box<RawValue>>,
-    /// The rows, without the header; fewer than asked for only at the end.
+    /// The rows, without the header.
     pub rows: Vec<Vec<Box<RawValue>>>,
     /// How many rows there are in all, where the upstream says so.
     pub total: Option<u32>,
+}
+
+impl RowPage {
+    /// Says whether this holds all rows of a range that there are, as far as the upstream says how many there are.
+    pub fn is_whole(&self, range: RowRange) -> bool {
+        let there = self.total.map_or(0, |total| total.saturating_sub(range.first).min(range.count));
+        self.rows.len() >= there as usize
+    }
 }
 
 /// One source, ready to be asked. Budget, pauses, retries and the credential are its own business.

@@ -166,7 +166,7 @@ fn status(world: &World, question: &Question, id: &str, seen: &Seen) -> Reply {
     let mut data = Vec::new();
     if step.status.eq_ignore_ascii_case("SUCCESS") {
         let total = job.rows.count;
-        let window = window(world, question.offsets, total);
+        let window = window(world, question.offsets, job.rows.readable.unwrap_or(total).min(total));
         let run_seconds = job.result.run_seconds.unwrap_or(ran_for.as_secs_f64());
         put("query", query_meta(job));
         put(
@@ -181,7 +181,9 @@ fn status(world: &World, question: &Question, id: &str, seen: &Seen) -> Reply {
             }),
         );
         put("paginate", paginate(question, id, &window, total));
-        data.push(rows::header(&job.rows));
+        if !job.query.no_headers {
+            data.push(rows::header(&job.rows));
+        }
         // Each run has its own cells, and each page of a run the same.
         let seed = world.seed() ^ run.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         data.extend(window.map(|row| rows::row(&job.rows, seed, row)));
@@ -191,12 +193,16 @@ fn status(world: &World, question: &Question, id: &str, seen: &Seen) -> Reply {
 
 /// The rows asked for: both offsets inclusive, everything when they are not given.
 fn window(world: &World, (start, end): (Option<u64>, Option<u64>), total: u64) -> std::ops::Range<u64> {
-    let zero_means_all = world.lock().scenario.supermetrics.zero_offsets_mean_all;
-    if zero_means_all && start.unwrap_or(0) == 0 && end.unwrap_or(0) == 0 {
-        return 0..total;
-    }
-    let start = start.unwrap_or(0);
-    start.min(total)..end.map_or(total, |end| end.saturating_add(1).min(total))
+    let state = world.lock();
+    let account = &state.scenario.supermetrics;
+    let zero_is_unset = account.zero_offsets_mean_all && start.unwrap_or(0) == 0 && end.unwrap_or(0) == 0;
+    let window = if account.ignores_offsets || zero_is_unset {
+        0..total
+    } else {
+        start.unwrap_or(0).min(total)..end.map_or(total, |end| end.saturating_add(1).min(total))
+    };
+    let most = account.rows_per_answer.unwrap_or(u64::MAX);
+    window.start..window.end.min(window.start.saturating_add(most))
 }
 
 fn query_meta(job: &SupermetricsJob) -> Value {
@@ -205,6 +211,7 @@ fn query_meta(job: &SupermetricsJob) -> Value {
         "start_date": job.query.start_date,
         "end_date": job.query.end_date,
         "ds_accounts": job.query.ds_accounts,
+        "settings": {"no_headers": job.query.no_headers},
         "fields": fields,
     })
 }

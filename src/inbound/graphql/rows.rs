@@ -16,7 +16,7 @@ use super::scalars::Json;
 /// A page of rows.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct RowConnection {
-    /// The header row: the names of the columns.
+    /// The names of the columns: the header row, or the names of the fields where the query has no header row.
     header: Vec<Json>,
     /// The rows with their cursors.
     edges: Vec<RowEdge>,
@@ -24,7 +24,8 @@ pub struct RowConnection {
     nodes: Vec<Row>,
     /// Where this page stands among the others.
     page_info: PageInfo,
-    /// Why there are no rows here, if the upstream did not give any: EXPIRED once it no longer keeps them.
+    /// Why rows are missing here: `EXPIRED` once the upstream no longer keeps them, `BAD_ANSWER` where it gave fewer rows than
+    /// it reports. Rows that are missing are no end: read the same page again.
     problem: Option<JobProblem>,
 }
 
@@ -55,14 +56,14 @@ pub(super) async fn read_rows(
 ) -> async_graphql::Result<Option<RowConnection>> {
     let read = ctx.data::<Jobs>()?.rows(ctx.data()?, observation, first, after.as_deref()).await;
     match read {
-        Ok(rows) => Ok(rows.map(|rows| RowConnection::new(rows, after))),
+        Ok(rows) => Ok(rows.map(|rows| RowConnection::new(observation, rows, after))),
         Err(problem) if problem.code == ProblemCode::InvalidRef => Err(as_error(&problem)),
         Err(problem) => Ok(Some(RowConnection::without_rows(observation, problem))),
     }
 }
 
 impl RowConnection {
-    fn new(rows: Rows, after: Option<String>) -> Self {
+    fn new(observation: &Observation, rows: Rows, after: Option<String>) -> Self {
         let edges: Vec<RowEdge> = rows
             .rows
             .into_iter()
@@ -75,15 +76,19 @@ impl RowConnection {
             end_cursor: edges.last().map(|edge| edge.cursor.clone()).or(after),
         };
         let nodes = edges.iter().map(|edge| edge.node.clone()).collect();
-        Self { header: json(rows.header), edges, nodes, page_info, problem: None }
+        let problem = rows.problem.map(|problem| row_problem(observation, problem));
+        Self { header: json(rows.header), edges, nodes, page_info, problem }
     }
 
     fn without_rows(observation: &Observation, problem: Problem) -> Self {
-        let reference = JobRef::Id(observation.job.key.node_id());
-        let problem = Some(JobProblem::new(reference, problem));
+        let problem = Some(row_problem(observation, problem));
         let page_info = PageInfo::default();
         Self { header: Vec::new(), edges: Vec::new(), nodes: Vec::new(), page_info, problem }
     }
+}
+
+fn row_problem(observation: &Observation, problem: Problem) -> JobProblem {
+    JobProblem::new(JobRef::Id(observation.job.key.node_id()), problem)
 }
 
 fn json(cells: Vec<Box<RawValue>>) -> Vec<Json> {

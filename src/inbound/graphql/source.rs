@@ -136,32 +136,25 @@ pub struct Source {
 #[derive(Clone, Copy, Debug, SimpleObject)]
 pub struct SourceBudget {
     /// Calls in any second.
-    per_second: u32,
+    per_second: i32,
     /// Calls in any hour.
-    per_hour: u32,
+    per_hour: i32,
     /// Calls at the same time.
-    concurrency: u32,
+    concurrency: i32,
     /// Calls under way now.
-    in_flight: u32,
+    in_flight: i32,
     /// Calls left before the hourly limit is reached.
-    left_this_hour: u32,
+    left_this_hour: i32,
 }
 
 impl From<SourceView> for Source {
     fn from(SourceView { status, shows_budget }: SourceView) -> Self {
-        let BudgetUse { per_second, per_hour, concurrency, in_flight, left_this_hour } = status.budget;
         Self {
             name: status.name.as_str().to_owned(),
             upstream: status.upstream.into(),
             health: status.health.into(),
             credential: status.credential.into(),
-            budget: shows_budget.then_some(SourceBudget {
-                per_second,
-                per_hour,
-                concurrency,
-                in_flight,
-                left_this_hour,
-            }),
+            budget: shows_budget.then(|| status.budget.into()),
             throttled_until: status.throttled_until.map(DateTime),
             last_error: status.last_error.filter(|_| shows_budget).map(Into::into),
         }
@@ -174,6 +167,21 @@ impl From<source::SourceError> for SourceError {
     }
 }
 
+impl From<BudgetUse> for SourceBudget {
+    /// A number beyond what an `Int` holds becomes the largest one.
+    fn from(budget: BudgetUse) -> Self {
+        let BudgetUse { per_second, per_hour, concurrency, in_flight, left_this_hour } = budget;
+        let int = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+        Self {
+            per_second: int(per_second),
+            per_hour: int(per_hour),
+            concurrency: int(concurrency),
+            in_flight: int(in_flight),
+            left_this_hour: int(left_this_hour),
+        }
+    }
+}
+
 impl From<CredentialStatus> for SourceCredential {
     fn from(status: CredentialStatus) -> Self {
         Self {
@@ -182,5 +190,25 @@ impl From<CredentialStatus> for SourceCredential {
             in_force_since: status.in_force_since.map(DateTime),
             expires_at: status.expires_at.map(DateTime),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_beyond_an_int_is_the_largest_int() {
+        let most = u32::MAX;
+        let budget = BudgetUse {
+            per_second: 7,
+            per_hour: most,
+            concurrency: most,
+            in_flight: 0,
+            left_this_hour: most,
+        };
+        let SourceBudget { per_second, per_hour, concurrency, in_flight, left_this_hour } = budget.into();
+        assert_eq!((per_second, in_flight), (7, 0));
+        assert_eq!([per_hour, concurrency, left_this_hour], [i32::MAX; 3]);
     }
 }

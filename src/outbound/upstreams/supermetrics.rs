@@ -7,6 +7,7 @@ mod classify;
 mod codes;
 mod normalize;
 mod readable;
+mod rows;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -22,9 +23,9 @@ use tokio::time::Instant;
 
 use self::classify::{Meaning, classify};
 use self::readable::{Evidence, Readable};
-use self::wire::{ErrorBody, Meta, Rows};
+use self::wire::{ErrorBody, Meta};
 use super::distinct::Distinct;
-use super::wire::{is_same_id, object, whole_members};
+use super::wire::{is_same_id, whole_members};
 use super::words::Words;
 use crate::domain::id::{ExternalId, JobKey, SourceName};
 use crate::domain::job::{Job, Life};
@@ -52,6 +53,8 @@ pub struct Supermetrics {
     /// It was seen to read `offset_end: 0` as "not set", and to send all rows.
     zero_is_unset: AtomicBool,
     readable: Readable,
+    /// It was seen to give no rows behind the last one.
+    honours_offsets: AtomicBool,
 }
 
 impl JobReader for Supermetrics {
@@ -72,31 +75,14 @@ impl JobReader for Supermetrics {
     }
 
     /// Reads rows of a query that succeeded. One in any other state has none, and answers [`LookError::NotFound`] like
-    /// one that is gone. Never gives more rows than asked for, whatever comes; where fewer come although there are
-    /// more, asks on.
+    /// one that is gone.
     fn rows<'a>(
         &'a self,
         id: &'a ExternalId,
         range: RowRange,
         asker: &'a Asker,
     ) -> BoxFuture<'a, Result<RowPage, LookError>> {
-        Box::pin(async move {
-            let deadline = Instant::now() + self.source.settings.rows_timeout;
-            let mut page = self.some_rows(id, range, asker, deadline).await?;
-            loop {
-                let got = u32::try_from(page.rows.len()).unwrap_or(u32::MAX);
-                let next = range.first.saturating_add(got);
-                if got >= range.count || page.total.is_none_or(|total| next >= total) {
-                    return Ok(page);
-                }
-                let rest = RowRange { first: next, count: range.count - got };
-                let more = self.some_rows(id, rest, asker, deadline).await?;
-                if more.rows.is_empty() {
-                    return Ok(page);
-                }
-                page.rows.extend(more.rows);
-            }
-        })
+        Box::pin(self.read_all(id, range, asker))
     }
 
     /// Asks for a query that cannot exist: whoever says so has taken the credential.
@@ -136,6 +122,7 @@ impl Supermetrics {
             words: Words::default(),
             zero_is_unset: AtomicBool::new(false),
             readable: Readable::default(),
+            honours_offsets: AtomicBool::new(false),
         }
     }
 
@@ -229,21 +216,6 @@ impl Supermetrics {
             | Meaning::Sick(_)
             | Meaning::Odd(_) => None,
         }
-    }
-
-    /// Reads as many of the rows as one answer holds.
-    async fn some_rows(
-        &self,
-        id: &ExternalId,
-        range: RowRange,
-        asker: &Asker,
-        deadline: Instant,
-    ) -> Result<RowPage, LookError> {
-        let last = range.first.saturating_add(range.count.saturating_sub(1));
-        let judge = |reply: &Reply| self.judge(reply, |meaning| read_rows(id, meaning, range, &reply.body));
-        let bounds = Bounds { deadline, max_body: self.source.settings.max_rows_body };
-        let told = self.ask(id.as_str(), asker, (range.first, last), bounds, judge).await;
-        told.outcome.map_err(Into::into)
     }
 
     fn read(&self, id: &ExternalId, meaning: Meaning) -> Result<Arc<Job>, LookError> {
@@ -364,20 +336,4 @@ fn check_echo(id: &ExternalId, meta: &Meta) -> Result<(), LookError> {
         }
         Some(_) | None => Ok(()),
     }
-}
-
-fn read_rows(id: &ExternalId, meaning: Meaning, range: RowRange, body: &[u8]) -> Result<RowPage, LookError> {
-    let (meta, error) = settle(meaning)?;
-    check_echo(id, &meta)?;
-    let total = meta.result.as_ref().and_then(|result| result.total_rows);
-    if error.is_some() || normalize::life(meta.status_code.as_deref()) != Life::Succeeded {
-        return Err(LookError::NotFound);
-    }
-    let read: Rows = object(body).ok_or_else(|| {
-        LookError::BadAnswer(Detail::new("data is not a list of rows, each a list of cells"))
-    })?;
-    let mut rows = read.data.unwrap_or_default().into_iter();
-    let header = rows.next().unwrap_or_default();
-    let rows = rows.take(range.count as usize).collect();
-    Ok(RowPage { header, rows, total: total.and_then(|total| u32::try_from(total).ok()) })
 }

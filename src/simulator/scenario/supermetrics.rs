@@ -25,6 +25,10 @@ pub struct Supermetrics {
     pub not_found_status: u16,
     /// Reads the offsets 0 and 0 as unset, and so sends the whole result.
     pub zero_offsets_mean_all: bool,
+    /// Sends the first rows whatever offsets are asked for.
+    pub ignores_offsets: bool,
+    /// The most rows in one answer; no limit when absent.
+    pub rows_per_answer: Option<u64>,
     /// Requests allowed within any one second; 429 beyond.
     pub limit_per_second: Option<u32>,
     /// Requests allowed in an hour: sends `X-RateLimit-*` with every answer, 429 beyond.
@@ -39,6 +43,8 @@ impl Default for Supermetrics {
             latency: Duration::ZERO,
             not_found_status: 404,
             zero_offsets_mean_all: false,
+            ignores_offsets: false,
+            rows_per_answer: None,
             limit_per_second: None,
             hourly_limit: None,
         }
@@ -187,6 +193,8 @@ const fn internal_server_error() -> u16 {
 pub struct Rows {
     /// How many rows there are, the header not counted.
     pub count: u64,
+    /// How many of them can be read; all when absent.
+    pub readable: Option<u64>,
     /// The columns, in order.
     pub columns: Vec<Column>,
 }
@@ -200,7 +208,7 @@ impl Default for Rows {
             column("Clicks", ColumnKind::Integer),
             column("Cost", ColumnKind::Decimal),
         ];
-        Self { count: 10, columns }
+        Self { count: 10, readable: None, columns }
     }
 }
 
@@ -245,6 +253,8 @@ pub struct QueryMeta {
     pub end_date: String,
     /// The data source accounts, each of any form.
     pub ds_accounts: Vec<Value>,
+    /// The rows have no header row.
+    pub no_headers: bool,
 }
 
 impl Default for QueryMeta {
@@ -253,6 +263,7 @@ impl Default for QueryMeta {
             start_date: "2026-01-01".to_owned(),
             end_date: "2026-01-31".to_owned(),
             ds_accounts: vec!["1234567890".into()],
+            no_headers: false,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The adapter against a scripted server on a real socket: what it asks, how often, and what it makes of the answers.
 
 use super::*;
+use crate::outbound::source::SourceSettings;
 use crate::outbound::testing::{OneKey, Server, answer, id, json, means, settings, word};
 use crate::outbound::upstreams::reader;
 use serde_json::json;
@@ -150,10 +151,11 @@ async fn many_ids_are_asked_about_once_each_and_keep_their_order() {
 
 #[tokio::test]
 async fn rows_come_without_the_header_in_the_upstreams_own_bytes_and_never_too_many() {
-    let server = Server::start(|_| {
-        let body = r#"{"meta":{"status_code":"SUCCESS","result":{"total_rows":5}},
-            "data":[["n","v"],[1.10,"\u0041"],[18446744073709551616,null],[3,{"b":1, "a":2}]]}"#;
-        answer(200, "", body)
+    let server = Server::start(|seen| {
+        let rows = r#",[1.10,"\u0041"],[18446744073709551616,null],[3,{"b":1, "a":2}]"#;
+        let rows = if seen.json()["offset_start"] == 2 { rows } else { "" };
+        let meta = r#"{"status_code":"SUCCESS","result":{"total_rows":5}}"#;
+        answer(200, "", format!(r#"{{"meta":{meta},"data":[["n","v"]{rows}]}}"#))
     });
     let page = open(&server).rows(&id("j"), RowRange { first: 2, count: 2 }, &Asker::Operator).await.unwrap();
     let text = |row: &[Box<serde_json::value::RawValue>]| -> Vec<String> {
@@ -186,6 +188,89 @@ async fn a_short_page_of_rows_is_read_on_to_its_end() {
         let expected: Vec<String> = (10..10 + expected).map(|row: u64| row.to_string()).collect();
         assert_eq!(read, expected);
     }
+}
+
+/// A query of 50 rows; `window` says which of them come for the offsets asked for.
+fn fifty(
+    no_headers: bool,
+    window: impl Fn(u64, u64) -> std::ops::Range<u64> + Send + Sync + 'static,
+) -> Server {
+    Server::start(move |seen| {
+        let number = |name: &str| seen.json()[name].as_u64().unwrap();
+        let rows = window(number("offset_start"), number("offset_end") + 1).map(|row| json!([row]));
+        let header = (!no_headers).then(|| json!(["header"]));
+        let fields = json!([{"field_id": "f", "field_name": "name", "data_column": 0}]);
+        let query = json!({"fields": fields, "settings": {"no_headers": no_headers}});
+        let meta = json!({"status_code": "SUCCESS", "query": query, "result": {"total_rows": 50}});
+        json(200, &json!({"meta": meta, "data": header.into_iter().chain(rows).collect::<Vec<_>>()}))
+    })
+}
+
+async fn rows_of(server: &Server, first: u32, count: u32) -> (String, String, usize) {
+    let read = open(server).rows(&id("j"), RowRange { first, count }, &Asker::Operator).await;
+    let calls = server.seen().len();
+    match read {
+        Err(error) => (String::new(), word(&Err(error)), calls),
+        Ok(page) => {
+            let rows: Vec<&str> = page.rows.iter().map(|row| row[0].get()).collect();
+            let span = match &rows[..] {
+                [] => "none".to_owned(),
+                [first, .., last] => format!("{first} to {last}, {}", rows.len()),
+                [one] => format!("{one} alone"),
+            };
+            (page.header.iter().map(|cell| cell.get()).collect(), span, calls)
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_query_without_a_header_row_loses_no_row() {
+    let server = fifty(true, |start, end| start.min(50)..end.min(50));
+    assert_eq!(rows_of(&server, 0, 30).await, ("\"name\"".to_owned(), "0 to 29, 30".to_owned(), 1));
+    let server = fifty(true, |start, end| start.min(50)..end.min(50));
+    assert_eq!(rows_of(&server, 30, 30).await, ("\"name\"".to_owned(), "30 to 49, 20".to_owned(), 2));
+}
+
+#[tokio::test]
+async fn a_source_that_ignores_offsets_repeats_no_row() {
+    // all rows each time hold those asked for
+    let all = fifty(false, |_, _| 0..50);
+    assert_eq!(rows_of(&all, 20, 10).await.1, "20 to 29, 10");
+    // the first rows each time do not
+    for most in [10, 30] {
+        let first = fifty(false, move |start, end| 0..(end - start).min(most));
+        assert_eq!(rows_of(&first, 0, 10).await.1, "0 to 9, 10");
+        let first = fifty(false, move |start, end| 0..(end - start).min(most));
+        assert_eq!(rows_of(&first, 20, 10).await.1, "BadAnswer");
+    }
+    let short = fifty(false, |_, _| 0..7);
+    assert_eq!(rows_of(&short, 0, 20).await.1, "BadAnswer", "the second part would be the first again");
+}
+
+#[tokio::test]
+async fn whether_offsets_are_honoured_is_asked_once() {
+    let server = fifty(false, |start, end| start.min(50)..end.min(50));
+    let reader = open(&server);
+    for calls in [2, 3, 4] {
+        let page = reader.rows(&id("j"), RowRange { first: 40, count: 5 }, &Asker::Operator).await.unwrap();
+        assert_eq!((page.rows.len(), page.rows[0][0].get(), server.seen().len()), (5, "40", calls));
+    }
+}
+
+#[tokio::test]
+async fn rows_that_are_too_wide_together_are_read_in_smaller_parts() {
+    let server = Server::start(|seen| {
+        let number = |name: &str| seen.json()[name].as_u64().unwrap();
+        let end = (number("offset_end") + 1).min(20);
+        let rows = (number("offset_start")..end).map(|row| json!([row, "x".repeat(400_000)]));
+        let data: Vec<Value> = [json!(["n", "wide"])].into_iter().chain(rows).collect();
+        json(200, &json!({"meta": {"status_code": "SUCCESS", "result": {"total_rows": 20}}, "data": data}))
+    });
+    let settings = SourceSettings { max_rows_body: 1 << 20, ..settings(&server.url) };
+    let reader = reader(Upstream::Supermetrics, settings, means(OneKey::api_key(KEY)));
+    let page = reader.rows(&id("j"), RowRange { first: 0, count: 20 }, &Asker::Operator).await.unwrap();
+    let read: Vec<String> = page.rows.iter().map(|row| row[0].get().to_owned()).collect();
+    assert_eq!(read, (0..20).map(|row| row.to_string()).collect::<Vec<_>>());
 }
 
 #[tokio::test]

@@ -1,0 +1,159 @@
+//! Reads the rows of a query, part by part, and takes no part for another one.
+//!
+//! Not documented: whether a query can be without a header row, whether offsets are honoured, and how many rows one answer
+//! holds. So the header is taken as `meta.query.settings` says, a part is asked on for until it is whole, and before rows
+//! from the middle are believed, the source has to show once that it gives none behind the last.
+
+use std::sync::atomic::Ordering;
+
+use serde_json::value::{RawValue, to_raw_value};
+use tokio::time::Instant;
+
+use super::classify::Meaning;
+use super::wire::{Field, Meta, Rows};
+use super::{BEHIND_ALL_ROWS, Bounds, Supermetrics, check_echo, normalize, settle};
+use crate::domain::id::ExternalId;
+use crate::domain::job::Life;
+use crate::outbound::http::Reply;
+use crate::outbound::source::AskError;
+use crate::outbound::upstreams::wire::object;
+use crate::ports::upstream::{Asker, Detail, LookError, RowPage, RowRange};
+
+/// By how much a part is made smaller whose answer is too large.
+const SMALLER: u32 = 8;
+
+/// The rows of one answer.
+struct Part {
+    page: RowPage,
+    /// Whether these are the rows asked for by what the answer itself says.
+    is_sure: bool,
+}
+
+impl Supermetrics {
+    /// Reads rows until all that were asked for are there, the last one is, or none come. Never gives more than asked for.
+    pub(super) async fn read_all(
+        &self,
+        id: &ExternalId,
+        range: RowRange,
+        asker: &Asker,
+    ) -> Result<RowPage, LookError> {
+        let deadline = Instant::now() + self.source.settings.rows_timeout;
+        let bounds = Bounds { deadline, max_body: self.source.settings.max_rows_body };
+        let mut page = RowPage { header: Vec::new(), rows: Vec::new(), total: None };
+        let mut most = range.count;
+        loop {
+            let got = u32::try_from(page.rows.len()).unwrap_or(u32::MAX);
+            let next = range.first.saturating_add(got);
+            if got >= range.count || page.total.is_some_and(|total| next >= total) {
+                return Ok(page);
+            }
+            let part = RowRange { first: next, count: most.min(range.count - got) };
+            let part = match self.read_part(id, part, asker, bounds).await {
+                Err(AskError::TooLarge { .. }) if most > 1 => {
+                    most = (most / SMALLER).max(1);
+                    continue;
+                }
+                read => read?,
+            };
+            if page.header.is_empty() {
+                page.header = part.header;
+            }
+            page.total = part.total.or(page.total);
+            if part.rows.is_empty() {
+                return Ok(page);
+            }
+            page.rows.extend(part.rows);
+        }
+    }
+
+    /// Reads as many of the rows as one answer holds.
+    async fn read_part(
+        &self,
+        id: &ExternalId,
+        range: RowRange,
+        asker: &Asker,
+        bounds: Bounds,
+    ) -> Result<RowPage, AskError> {
+        let last = range.first.saturating_add(range.count.saturating_sub(1));
+        let judge = |reply: &Reply| self.judge(reply, |meaning| read_rows(id, meaning, range, &reply.body));
+        let told = self.ask(id.as_str(), asker, (range.first, last), bounds, judge).await;
+        let Part { page, is_sure } = told.outcome?;
+        if is_sure || self.honours_offsets(id, asker, bounds).await? {
+            return Ok(page);
+        }
+        let text = "the source ignores offset_start and repeats its first rows; only those can be read";
+        Err(AskError::Look(LookError::BadAnswer(Detail::new(text))))
+    }
+
+    /// Says whether the source goes by offsets: if so, it has no rows behind the last. Asked once.
+    async fn honours_offsets(
+        &self,
+        id: &ExternalId,
+        asker: &Asker,
+        bounds: Bounds,
+    ) -> Result<bool, AskError> {
+        if self.honours_offsets.load(Ordering::Relaxed) {
+            return Ok(true);
+        }
+        let call = self.call(id.as_str(), BEHIND_ALL_ROWS, BEHIND_ALL_ROWS, bounds.max_body);
+        let gives_none = |meaning, reply: &Reply| match meaning {
+            // whoever refuses such an offset has read it
+            Meaning::Odd(_) | Meaning::QueryFailed(..) => Ok(true),
+            meaning @ (Meaning::Status(_)
+            | Meaning::NotFound
+            | Meaning::Rejected
+            | Meaning::Forbidden
+            | Meaning::Limited
+            | Meaning::Sick(_)) => {
+                let range = RowRange { first: 0, count: 1 };
+                read_rows(id, meaning, range, &reply.body).map(|part| part.page.rows.is_empty())
+            }
+        };
+        let judge = |reply: &Reply| self.judge(reply, |meaning| gives_none(meaning, reply));
+        let honours = match self.source.ask(asker, &call, bounds.deadline, judge).await.outcome {
+            Err(AskError::TooLarge { .. }) => false,
+            answered => answered?,
+        };
+        self.honours_offsets.fetch_or(honours, Ordering::Relaxed);
+        Ok(honours)
+    }
+}
+
+fn read_rows(id: &ExternalId, meaning: Meaning, range: RowRange, body: &[u8]) -> Result<Part, LookError> {
+    let (meta, error) = settle(meaning)?;
+    check_echo(id, &meta)?;
+    let total = meta.result.as_ref().and_then(|result| result.total_rows);
+    let total = total.and_then(|total| u32::try_from(total).ok());
+    if error.is_some() || normalize::life(meta.status_code.as_deref()) != Life::Succeeded {
+        return Err(LookError::NotFound);
+    }
+    let read: Rows = object(body).ok_or_else(|| {
+        LookError::BadAnswer(Detail::new("data is not a list of rows, each a list of cells"))
+    })?;
+    let mut rows = read.data.unwrap_or_default();
+    let header = if has_header(&meta) {
+        if rows.is_empty() { Vec::new() } else { rows.remove(0) }
+    } else {
+        names(&meta, rows.first().map_or(0, Vec::len))
+    };
+    let came = rows.len();
+    let are_all = came > range.count as usize && total.is_some_and(|total| came == total as usize);
+    // an answer that holds all rows whatever was asked for holds these too
+    let before = if are_all { range.first as usize } else { 0 };
+    let rows = rows.into_iter().skip(before).take(range.count as usize).collect();
+    Ok(Part { page: RowPage { header, rows, total }, is_sure: range.first == 0 || came == 0 || are_all })
+}
+
+fn has_header(meta: &Meta) -> bool {
+    let settings = meta.query.as_ref().and_then(|query| query.settings.as_ref());
+    settings.and_then(|settings| settings.no_headers) != Some(true)
+}
+
+/// The names of the columns by the fields of the query, where there is one for each.
+fn names(meta: &Meta, columns: usize) -> Vec<Box<RawValue>> {
+    let mut fields: Vec<&Field> = meta.query.iter().flat_map(|query| &query.fields).collect();
+    fields.sort_by_key(|field| field.data_column);
+    let name = |field: &&Field| to_raw_value(field.name.as_ref().or(field.id.as_ref())?).ok();
+    let names: Vec<_> = fields.iter().filter_map(name).collect();
+    if names.len() == columns { names } else { Vec::new() }
+}
