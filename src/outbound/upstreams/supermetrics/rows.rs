@@ -100,10 +100,13 @@ impl Supermetrics {
             // whoever refuses such an offset has read it
             Meaning::Odd(_) | Meaning::QueryFailed(..) => Ok(true),
             meaning @ (Meaning::Status(_)
+            | Meaning::Denied(..)
+            | Meaning::QueryLimited
             | Meaning::NotFound
             | Meaning::Rejected
             | Meaning::Forbidden
             | Meaning::Limited
+            | Meaning::Trouble(_)
             | Meaning::Sick(_)) => {
                 let range = RowRange { first: 0, count: 1 };
                 read_rows(id, meaning, range, &reply.body).map(|part| part.page.rows.is_empty())
