@@ -75,6 +75,7 @@ fn full() -> Setup {
             start_date: "2026-01-01".to_owned(),
             end_date: "2026-03-31".to_owned(),
             ds_accounts: vec![json!("007"), json!(9_007_199_254_740_993_u64)],
+            ..QueryMeta::default()
         },
         result: ResultMeta {
             run_seconds: Some(12.5),
