@@ -3,6 +3,7 @@
 
 mod alerts;
 mod architecture;
+mod budget;
 mod caching;
 mod canary;
 mod clients_streams;

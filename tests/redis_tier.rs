@@ -384,8 +384,13 @@ async fn replicas_hear_of_each_other_and_not_of_themselves() {
 async fn a_budget_is_one_for_all_replicas() {
     let redis = Redis::start().await;
     let source = SourceName::parse("mind").unwrap();
-    let limits =
-        |per_second, per_hour, concurrency| Limits { per_second, per_hour, concurrency, max_wait: LIMIT };
+    let limits = |per_second, per_hour, concurrency| Limits {
+        per_second,
+        per_hour,
+        caller_share: 20,
+        concurrency,
+        max_wait: LIMIT,
+    };
     let (one, other) = (tier(&redis).budget(&source), tier(&redis).budget(&source));
     let go = |taken: &Taken| matches!(taken, Taken::Go { .. });
     let wide = limits(6, 1_000, 100);

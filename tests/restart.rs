@@ -91,8 +91,12 @@ impl Ground {
 
     /// A new process on what an earlier one left, and how to end it.
     fn start(&self) -> (House, CancellationToken) {
+        self.start_following_by(FOLLOW)
+    }
+
+    fn start_following_by(&self, follow: FollowSettings) -> (House, CancellationToken) {
         let notes = Arc::clone(&self.notes) as Arc<dyn Ledger>;
-        let house = house_on(FOLLOW, Arc::clone(&self.clock), Arc::clone(&self.store), notes);
+        let house = house_on(follow, Arc::clone(&self.clock), Arc::clone(&self.store), notes);
         let stop = CancellationToken::new();
         house.jobs.start_following(stop.clone());
         (house, stop)
@@ -255,5 +259,43 @@ async fn tracking_reports_that_the_store_did_not_take_it() {
         assert_eq!(report.is_stored, is_stored);
         let key = &report.answers[0].as_ref().unwrap().observation.job.key;
         assert_eq!(house.jobs.labels(key), Some(Labels::new()), "it is tracked all the same");
+    }
+}
+
+/// Jobs that are watched over a restart, and end two seconds after it: how late each watcher is told.
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_after_a_restart_is_told_in_time() {
+    for source in ["mind", "metrics"] {
+        let ground = Ground::new();
+        let follow = support::ports::FOLLOW;
+        let (house, stop) = ground.start_following_by(follow);
+        let me = Principal::local();
+        let mut watching = Box::pin(house.jobs.watch(me.clone(), refs(source, 0..8), None));
+        futures_util::StreamExt::next(&mut watching).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        stop.cancel();
+        house.spawner.idle().await;
+        drop((watching, house));
+
+        let (house, _stop) = ground.start_following_by(follow);
+        let ends = Instant::now() + Duration::from_secs(2);
+        for reader in [&house.mind, &house.metrics] {
+            reader.says(move |_| Ok(if Instant::now() < ends { Life::Running } else { Life::Succeeded }));
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let watched = house.jobs.watch(me.clone(), refs(source, 0..4), None);
+        let watched = futures_util::StreamExt::collect::<Vec<_>>(watched);
+        let waited = futures_util::future::join_all(refs(source, 4..8).into_iter().map(|one| {
+            let (jobs, me) = (house.jobs.clone(), me.clone());
+            async move { jobs.await_end(&me, one, Duration::from_secs(20)).await }
+        }));
+        let (told, answers) = tokio::join!(watched, waited);
+        assert_eq!(told.iter().filter(|update| update.is_final).count(), 4);
+        for answer in answers {
+            assert_eq!(answer.unwrap().observation.job.state(), JobState::Succeeded);
+        }
+        let late = Instant::now() - ends;
+        // `metrics` takes one call at a time, of 100 ms each
+        assert!(late <= Duration::from_millis(2_200), "{source}: {late:?} late");
     }
 }

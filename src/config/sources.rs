@@ -60,6 +60,10 @@ pub struct BudgetConfig {
     /// Most calls in any hour.
     #[serde(with = "Count::<1, 10_000_000>")]
     pub per_hour: u32,
+    /// The part of the hour's calls that is kept for callers and first lookups, in percent; polls share the rest, spread over
+    /// the hour.
+    #[serde(with = "Count::<0, 90>")]
+    pub caller_share: u32,
     /// Most calls at the same time.
     #[serde(with = "Count::<1, 1_000>")]
     pub concurrency: u32,
@@ -70,7 +74,13 @@ pub struct BudgetConfig {
 
 impl Default for BudgetConfig {
     fn default() -> Self {
-        Self { per_second: 10, per_hour: 5_000, concurrency: 8, max_wait: Duration::from_secs(10) }
+        Self {
+            per_second: 10,
+            per_hour: 5_000,
+            caller_share: 20,
+            concurrency: 8,
+            max_wait: Duration::from_secs(10),
+        }
     }
 }
 

@@ -85,8 +85,15 @@ pub struct Breaker {
     backoff: Backoff,
     failures: u32,
     openings: u32,
-    open_until: Option<Duration>,
+    open: Option<Opening>,
     trying: bool,
+}
+
+/// When it opened last, and until when.
+#[derive(Clone, Copy, Debug)]
+struct Opening {
+    at: Duration,
+    until: Duration,
 }
 
 /// What a breaker says to a call.
@@ -103,14 +110,7 @@ pub enum Passage {
 impl Breaker {
     /// A breaker that opens after `threshold` failures in a row and stays so by `backoff`.
     pub fn new(threshold: u32, backoff: Backoff) -> Self {
-        Self {
-            threshold: threshold.max(1),
-            backoff,
-            failures: 0,
-            openings: 0,
-            open_until: None,
-            trying: false,
-        }
+        Self { threshold: threshold.max(1), backoff, failures: 0, openings: 0, open: None, trying: false }
     }
 
     /// Closes it and forgets every failure, because it is another place that is asked now.
@@ -120,20 +120,26 @@ impl Breaker {
 
     /// Asks whether a call may go at `now`.
     pub fn enter(&mut self, now: Duration) -> Passage {
-        match self.open_until {
-            None => Passage::Open,
-            Some(until) if now < until => Passage::Refused(until.saturating_sub(now)),
-            Some(_) if self.trying => Passage::Refused(self.backoff.base),
-            Some(_) => {
+        self.enter_within(now, None)
+    }
+
+    /// The same for a call that may be the one try when `at_most` has passed since the last failure, though the breaker would
+    /// stay open longer.
+    pub fn enter_within(&mut self, now: Duration, at_most: Option<Duration>) -> Passage {
+        match self.refused_within(now, at_most) {
+            Some(wait) => Passage::Refused(wait),
+            None if self.open.is_some() => {
                 self.trying = true;
                 Passage::Try
             }
+            None => Passage::Open,
         }
     }
 
-    /// How long calls are refused from `now` on, without entering; `None` when one may go.
-    pub fn refused(&self, now: Duration) -> Option<Duration> {
-        let until = self.open_until?;
+    /// How long such calls are refused from `now` on, without entering; `None` when one may go.
+    pub fn refused_within(&self, now: Duration, at_most: Option<Duration>) -> Option<Duration> {
+        let Opening { at, until } = self.open?;
+        let until = at_most.map_or(until, |at_most| until.min(at + at_most));
         if now < until { Some(until.saturating_sub(now)) } else { self.trying.then_some(self.backoff.base) }
     }
 
@@ -141,7 +147,7 @@ impl Breaker {
     pub fn succeeded(&mut self) {
         self.failures = 0;
         self.openings = 0;
-        self.open_until = None;
+        self.open = None;
         self.trying = false;
     }
 
@@ -152,7 +158,7 @@ impl Breaker {
         self.failures = self.failures.saturating_add(1);
         if self.trying || self.failures >= self.threshold {
             let wait = self.backoff.wait(self.openings, 0.5 + unit / 2.0);
-            self.open_until = Some(now + wait);
+            self.open = Some(Opening { at: now, until: now + wait });
             self.openings = self.openings.saturating_add(1);
             self.trying = false;
         }
@@ -165,7 +171,7 @@ impl Breaker {
 
     /// Says whether calls are being refused.
     pub const fn is_open(&self) -> bool {
-        self.open_until.is_some()
+        self.open.is_some()
     }
 }
 
@@ -283,6 +289,21 @@ mod tests {
         assert_eq!(breaker.enter(now), Passage::Try);
         breaker.succeeded();
         assert_eq!(breaker.enter(now), Passage::Open);
+    }
+
+    #[test]
+    fn a_breaker_is_tried_sooner_while_someone_waits() {
+        let mut breaker = Breaker::new(1, Backoff { base: SECOND, cap: SECOND * 60 });
+        let (mut now, soon) = (Duration::ZERO, Some(SECOND * 5));
+        breaker.failed(now, 1.0);
+        for expected in [1, 2, 4, 5, 5, 5] {
+            assert_eq!(breaker.refused_within(now, soon), Some(SECOND * expected));
+            now += SECOND * expected;
+            assert_eq!(breaker.enter_within(now, soon), Passage::Try);
+            assert_eq!(breaker.enter_within(now, soon), Passage::Refused(SECOND), "one try at a time");
+            breaker.failed(now, 1.0);
+        }
+        assert_eq!(breaker.refused_within(now, None), Some(SECOND * 60), "nobody waits");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod habits;
 mod interest;
 mod live;
 mod others;
+mod pacing;
 mod resumed;
 mod tally;
 mod told;
@@ -34,6 +35,9 @@ use crate::telemetry::meters;
 
 use super::answer::Miss;
 use habits::Habits;
+use pacing::SourcePolls;
+pub(super) use pacing::{Demand, Room};
+pub(super) use resumed::Held;
 use tally::{Tallies, Tally};
 pub(super) use told::Told;
 use vanished::Proofs;
@@ -74,15 +78,6 @@ pub(super) struct Interest {
     news: watch::Receiver<Told>,
 }
 
-/// How much may be looked at of one source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Room {
-    /// Jobs in all.
-    pub(super) jobs: usize,
-    /// Jobs that fit one request.
-    pub(super) a_request: usize,
-}
-
 /// Jobs to look at now, and when there is more to do.
 #[derive(Debug, Default)]
 pub(super) struct Round {
@@ -95,6 +90,7 @@ struct State {
     jobs: HashMap<JobKey, Followed>,
     /// What to do when: for each source, by time and the job's number.
     agenda: HashMap<SourceName, Agenda>,
+    polls: HashMap<SourceName, SourcePolls>,
     numbers: u64,
     /// Those who were forgotten since the last round: the ledger is told after it.
     forgotten: Vec<JobKey>,
@@ -108,6 +104,7 @@ type Agenda = BTreeMap<(Instant, u64), JobKey>;
 #[derive(Debug)]
 struct Followed {
     number: u64,
+    source: SourceName,
     phase: f64,
     news: watch::Sender<Told>,
     /// By number: the first is the oldest.
@@ -121,6 +118,10 @@ struct Followed {
     failures: u32,
     /// Since when the upstream does not find it, though it was seen.
     vanished_since: Option<Instant>,
+    /// The last look failed by trouble of the source.
+    outage: bool,
+    /// Followed on after a restart, and neither looked at nor watched since.
+    resumed: bool,
     /// The source asked not to be asked before this.
     paused_until: Option<Instant>,
     on_agenda: Option<Instant>,
@@ -137,6 +138,8 @@ struct Wish {
     client: Arc<str>,
     max_staleness: Option<Duration>,
     since: Instant,
+    /// Someone waits for what is told; otherwise the job is only followed to its end.
+    watches: bool,
 }
 
 impl Following {
@@ -149,32 +152,53 @@ impl Following {
         })
     }
 
-    /// Registers interest in a job. Done before anything of it is read, so that an end in between is not missed.
+    /// Registers the interest of someone who watches a job. Done before anything of it is read, so that an end in between is
+    /// not missed.
     pub(super) fn interest(
         self: &Arc<Self>,
         key: &JobKey,
         client: Arc<str>,
         max: Option<Duration>,
     ) -> Interest {
+        self.register(key, client, max, true)
+    }
+
+    /// Registers the interest of someone who wants a job followed to its end, and waits for nothing.
+    pub(super) fn unwatched_interest(self: &Arc<Self>, key: &JobKey, client: Arc<str>) -> Interest {
+        self.register(key, client, None, false)
+    }
+
+    fn register(
+        self: &Arc<Self>,
+        key: &JobKey,
+        client: Arc<str>,
+        max: Option<Duration>,
+        watches: bool,
+    ) -> Interest {
         let mut state = self.lock();
         let number = state.number();
         if !state.jobs.contains_key(key) {
             self.ledger.follow(key, true);
         }
+        let now = Instant::now();
+        state.count_watcher(key, watches);
         let followed = state.follow(key);
-        followed.interests.insert(number, Wish { client, max_staleness: max, since: Instant::now() });
+        followed.interests.insert(number, Wish { client, max_staleness: max, since: now, watches });
         let was_idle = followed.idle_since.take().is_some();
         let begins_anew = followed.begin_anew();
+        let comes_back = watches && std::mem::take(&mut followed.resumed);
         let news = followed.news.subscribe();
         if was_idle && followed.is_over() {
             // What stood on the agenda was to forget it.
             state.set_agenda(key, None);
-        } else if let Some(planned) = followed.on_agenda.filter(|_| was_idle || begins_anew || max.is_some())
+        } else if let Some(planned) =
+            followed.on_agenda.filter(|_| was_idle || begins_anew || comes_back || max.is_some())
         {
             // This watcher may want it fresher than those before. A look is only ever brought forward here: newcomers
             // must not put it off, nor end a pause.
-            let now = Instant::now();
-            let wished = now + followed.interval(&self.settings(), now);
+            let interval = followed.interval(&self.settings(), now);
+            // One who comes back after a restart finds it polled as if it had been watched all along.
+            let wished = if comes_back { (followed.seen_at + interval).max(now) } else { now + interval };
             let at = if followed.paused_until.is_some_and(|until| until > now) {
                 planned
             } else {
@@ -222,10 +246,18 @@ impl Following {
         if landing.is_ok() {
             state.proofs.answered(&key.source);
         }
-        let Some(followed) = state.jobs.get_mut(key) else { return };
+        let Some(followed) = state.jobs.get_mut(key) else {
+            // The loop takes in that the source is well again, whoever found it so.
+            if landing.is_ok() && state.is_broken(&key.source) {
+                self.wake.notify_one();
+            }
+            return;
+        };
         followed.looking = false;
         followed.stand_by = false;
+        followed.resumed = false;
         followed.paused_until = None;
+        followed.outage = matches!(landing, Err(Miss::Look(LookError::Unavailable(_) | LookError::TimedOut)));
         let pause = match &landing {
             Err(Miss::Look(LookError::Throttled { retry_after })) => *retry_after,
             Ok(_) | Err(_) => Duration::ZERO,
@@ -258,27 +290,31 @@ impl Following {
 
     /// Takes what is due now, as many jobs of each source as `room` says, and forgets whom nobody watches any more.
     ///
-    /// A source without room costs nothing here: what is due of it waits for a wake.
+    /// A source without room costs nothing here: what is due of it waits for a wake, or until the room opens.
     /// Of a source that is gone nothing is looked at; who watched it is forgotten all the same.
-    pub(super) fn round(&self, room: impl Fn(&SourceName) -> Option<Room>) -> Round {
+    pub(super) fn round(&self, room: impl Fn(&SourceName, Demand) -> Option<Room>) -> Round {
         let (now, settings) = (Instant::now(), self.settings());
         let mut round = Round::default();
         let mut state = self.lock();
         let sources: Vec<SourceName> = state.agenda.keys().cloned().collect();
         for source in sources {
-            match room(&source) {
-                Some(room) if room.jobs > 0 => {
-                    let chosen = state.choose(&source, room, now, &settings);
+            let mut opens = None;
+            if let Some(room) = room(&source, state.demand(&source, &settings)) {
+                state.take_in(&source, &room, now, &settings);
+                if room.jobs > 0 {
+                    let chosen = state.choose(&source, &room, now, &settings);
                     if !chosen.is_empty() {
+                        state.note_request(&source, &room, now);
                         round.due.insert(source.clone(), chosen);
                     }
                 }
-                Some(_) => {}
-                None => drop(state.ripe(&source, now, &settings)),
+                opens = state.opens(&source, &room, now);
+            } else {
+                drop(state.ripe(&source, now, &settings));
             }
             let later = state.agenda.get(&source).and_then(|agenda| agenda.range((now, u64::MAX)..).next());
             let next = later.map(|((at, _), _)| *at);
-            round.next = round.next.into_iter().chain(next).min();
+            round.next = round.next.into_iter().chain(next).chain(opens).min();
         }
         for key in std::mem::take(&mut state.forgotten) {
             self.ledger.follow(&key, false);
@@ -314,13 +350,6 @@ impl Following {
     /// Has the loop look at the agenda again.
     pub(super) fn wake(&self) {
         self.wake.notify_one();
-    }
-
-    /// How long until the next look at a job; `None` when none is planned.
-    pub(super) fn next_look(&self, key: &JobKey) -> Option<Duration> {
-        let state = self.lock();
-        let followed = state.jobs.get(key).filter(|followed| !followed.is_over())?;
-        Some(followed.on_agenda?.saturating_duration_since(Instant::now()))
     }
 
     /// What was last seen of a followed job.
@@ -374,22 +403,6 @@ impl State {
         }
     }
 
-    /// Chooses what to look at of one source, and marks it as being looked at. Clients take turns.
-    fn choose(
-        &mut self,
-        source: &SourceName,
-        room: Room,
-        now: Instant,
-        settings: &FollowSettings,
-    ) -> Vec<JobKey> {
-        let due = self.ripe(source, now, settings);
-        let mut chosen = turns::take_turns(due, room.jobs, |key| self.client_of(key));
-        let seats = chosen.len().next_multiple_of(room.a_request.max(1)).min(room.jobs);
-        chosen.extend(self.companions(source, seats - chosen.len(), now, settings));
-        chosen.retain(|key| self.start_looking(key, settings));
-        chosen
-    }
-
     /// Plans the next look, not before `pause` is over. A job that is over is only planned to be forgotten.
     fn plan(&mut self, key: &JobKey, settings: &FollowSettings, pause: Duration) {
         let Some(followed) = self.jobs.get(key).filter(|followed| !followed.looking) else { return };
@@ -401,7 +414,7 @@ impl State {
             let paused =
                 if pause.is_zero() { pause } else { pause + settings.pace.fastest.mul_f64(followed.phase) };
             let stand_by = if followed.stand_by { settings.stand_by() } else { Duration::ZERO };
-            let next = now + followed.interval(settings, now).max(paused) + stand_by;
+            let next = now + self.interval(followed, settings, now).max(paused) + stand_by;
             Some(followed.idle_since.map_or(next, |since| next.min(since + settings.linger)))
         };
         self.set_agenda(key, at);

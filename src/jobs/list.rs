@@ -88,11 +88,13 @@ impl Jobs {
         let now = self.inner.clock.reading();
         let fresh_for = self.inner.freshness().fresh_for;
         let jobs = held.into_iter().map(|observation| {
-            if age(&observation, now) <= fresh_for {
+            let next_look = self.inner.next_look(&observation.job.key);
+            let seen = if age(&observation, now) <= fresh_for {
                 Seen::fresh(observation, now)
             } else {
                 Seen::stale(observation, now, Some(StaleReason::NotAsked))
-            }
+            };
+            Seen { next_look, ..seen }
         });
         Ok(JobPage { jobs: jobs.collect(), has_next })
     }

@@ -171,7 +171,9 @@ impl Inner {
                 (Verdict::ServeAndCheck, Some(held)) => {
                     meters::looked_up(Looked::HeldAndChecked);
                     answers.insert(key.clone(), Ok(Seen::fresh(held, now)));
-                    self.board(key, reader, &mut checks);
+                    if reader.take_recheck() {
+                        self.board(key, reader, &mut checks);
+                    }
                 }
                 // One that is held can be missing only where that says nothing about its state.
                 (_, held)

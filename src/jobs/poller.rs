@@ -4,22 +4,37 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::id::{JobKey, SourceName};
 use crate::ports::spawner::TaskKind;
-use crate::ports::upstream::{Asker, JobReader};
+use crate::ports::upstream::{Asker, JobReader, PollDemand, PollPacing};
 
 use super::Inner;
 use super::answer::Miss;
-use super::follow::{Following, Room};
+use super::follow::{Demand, Following, Room};
 use super::lookup::Leads;
 
-/// The polls under way, by source.
+const HOUR: Duration = Duration::from_hours(1);
+
+/// The polls, by source.
 #[derive(Debug, Default)]
-pub(super) struct Polls(Mutex<BTreeMap<SourceName, Arc<AtomicUsize>>>);
+pub(super) struct Polls(Mutex<BTreeMap<SourceName, OfSource>>);
+
+/// The polls of one source.
+#[derive(Debug, Default)]
+struct OfSource {
+    /// Those under way.
+    taken: Arc<AtomicUsize>,
+    /// When the last one started.
+    last: Option<Instant>,
+    /// Whether its circuit breaker was open when last looked at.
+    broken: bool,
+}
 
 /// A place among the polls of a source. Dropping it frees the place and wakes the loop.
 #[derive(Debug)]
@@ -42,21 +57,41 @@ impl Polls {
         self.lock().remove(source);
     }
 
-    /// How many jobs of a source may be looked at now: half of its concurrency is left to callers who wait.
-    fn room(&self, reader: &dyn JobReader) -> Room {
-        let places = (reader.status().budget.concurrency as usize / 2).max(1);
-        let taken = self.lock().get(reader.name()).map_or(0, |taken| taken.load(Ordering::Relaxed));
+    /// How many jobs of a source may be looked at now: half of its concurrency is left to callers who wait, and while the
+    /// hour's budget is short, requests start one by one.
+    fn room(&self, reader: &dyn JobReader, demand: Demand) -> Room {
         let a_request = reader.upstream().ids_a_request();
-        Room { jobs: places.saturating_sub(taken) * a_request, a_request }
+        let polls = HOUR.as_millis() / demand.slowest.as_millis().max(1);
+        let calls = polls * demand.jobs.div_ceil(a_request) as u128;
+        let calls_per_hour = u32::try_from(calls).unwrap_or(u32::MAX);
+        let demand = PollDemand { calls_per_hour, awaited: demand.awaited };
+        let PollPacing { spacing, closed_for, broken_for } = reader.pace_polls(demand);
+        let places = (reader.status().budget.concurrency as usize / 2).max(1);
+
+        let (now, mut sources) = (Instant::now(), self.lock());
+        let of = sources.entry(reader.name().clone()).or_default();
+        let recovered = std::mem::replace(&mut of.broken, broken_for.is_some()) && broken_for.is_none();
+        let opens = of.last.map_or(now, |last| last + spacing).max(now + closed_for);
+        let opens = Some(opens).filter(|opens| *opens > now);
+        let free = places.saturating_sub(of.taken.load(Ordering::Relaxed));
+        let requests = match opens {
+            Some(_) => 0,
+            None if spacing.is_zero() => free,
+            None => free.min(1),
+        };
+        Room { jobs: requests * a_request, a_request, spacing, opens, broken_for, recovered }
     }
 
     fn take(&self, source: &SourceName, following: &Arc<Following>) -> Place {
-        let taken = Arc::clone(self.lock().entry(source.clone()).or_default());
+        let mut sources = self.lock();
+        let of = sources.entry(source.clone()).or_default();
+        of.last = Some(Instant::now());
+        let taken = Arc::clone(&of.taken);
         taken.fetch_add(1, Ordering::Relaxed);
         Place { taken, following: Arc::clone(following) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<SourceName, Arc<AtomicUsize>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<SourceName, OfSource>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -79,7 +114,7 @@ impl Drop for Looking {
 /// Looks at what is due, until told to stop.
 pub(super) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
     loop {
-        let round = inner.following.round(|source| inner.room(source));
+        let round = inner.following.round(|source, demand| inner.room(source, demand));
         for (source, due) in round.due {
             inner.poll(&source, &due);
         }
@@ -98,8 +133,8 @@ pub(super) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
 }
 
 impl Inner {
-    fn room(&self, source: &SourceName) -> Option<Room> {
-        self.readers.get(source).map(|reader| self.polls.room(reader.as_ref()))
+    fn room(&self, source: &SourceName, demand: Demand) -> Option<Room> {
+        self.readers.get(source).map(|reader| self.polls.room(reader.as_ref(), demand))
     }
 
     /// Starts looking at jobs of one source, one task a request.

@@ -182,7 +182,7 @@ impl Inner {
                 let over = held.as_ref().is_some_and(|held| held.job.is_terminal());
                 let follows = !over && self.readers.contains_key(&key.source);
                 let interest = follows.then(|| {
-                    let held = held.as_ref().map(|held| (held, self.lasted(held)));
+                    let held = held.as_ref().map(|held| self.held(held));
                     self.following.resume(key, CLIENT.into(), held)
                 });
                 self.tracking.restore(key.clone(), labels.clone(), interest);

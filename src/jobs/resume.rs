@@ -16,7 +16,8 @@ use crate::domain::observation::Observation;
 use crate::ports::ledger::Remembered;
 
 use super::Inner;
-use super::follow::Interest;
+use super::answer::age;
+use super::follow::{Held, Interest};
 
 /// In whose name resumed jobs take their turns: one among the clients, however many there are.
 const CLIENT: &str = "resumed";
@@ -82,7 +83,7 @@ impl Inner {
                 // A source that was taken out of the configuration may come back: its jobs stay in the ledger.
                 let follows = !over && self.readers.contains_key(&key.source);
                 let interest = follows.then(|| {
-                    let held = held.as_ref().map(|held| (held, self.lasted(held)));
+                    let held = held.as_ref().map(|held| self.held(held));
                     self.following.resume(key, CLIENT.into(), held)
                 });
                 match (labels.remove(key), interest) {
@@ -104,8 +105,13 @@ impl Inner {
         Some(interests)
     }
 
+    /// What is known of a job that is followed on.
+    pub(super) fn held<'a>(&self, held: &'a Observation) -> Held<'a> {
+        Held { observation: held, lasted: self.lasted(held), age: age(held, self.clock.reading()) }
+    }
+
     /// How long a job has been in its state, as far as the upstream's own times tell.
-    pub(super) fn lasted(&self, held: &Observation) -> Duration {
+    fn lasted(&self, held: &Observation) -> Duration {
         let job = &held.job;
         let lasted = match job.updated_at.or(job.created_at) {
             Some(since) => self.clock.time_of_day().duration_since(since),

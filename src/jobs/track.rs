@@ -219,7 +219,8 @@ impl Jobs {
                 if scope.labels.is_empty() {
                     fits &= self.put(&target.key, principal, labels, &mut room, &mut noted);
                 } else {
-                    let interest = self.inner.following.interest(&target.key, principal.shared_name(), None);
+                    let interest =
+                        self.inner.following.unwatched_interest(&target.key, principal.shared_name());
                     self.inner.tracking.renew(&target.key, interest);
                 }
             }
@@ -272,7 +273,7 @@ impl Jobs {
         noted: &mut Noted,
     ) -> bool {
         let client = principal.shared_name();
-        let interest = self.inner.following.interest(key, Arc::clone(&client), None);
+        let interest = self.inner.following.unwatched_interest(key, Arc::clone(&client));
         let tracked = Tracked { labels: labels.clone(), by: Some(client), interest: Some(interest) };
         let fits = self.inner.tracking.put(key.clone(), tracked, room);
         if fits {

@@ -17,9 +17,10 @@ use tokio::time::Instant;
 
 use self::shared::{SharedBudget, Taken};
 use self::state::{State, Step};
+use crate::domain::budget::CallOrigin;
 use crate::domain::id::SourceName;
 use crate::domain::source::{BudgetUse, SourceHealth};
-use crate::ports::upstream::Asker;
+use crate::ports::upstream::{Asker, PollDemand, PollPacing};
 use crate::telemetry::meters;
 
 /// What a caller is told who waited for a slot in vain: when is not known, so "in a moment".
@@ -32,6 +33,8 @@ pub struct Limits {
     pub per_second: u32,
     /// Calls in any hour.
     pub per_hour: u32,
+    /// The part of the hour's calls that is kept for callers, in percent.
+    pub caller_share: u32,
     /// Calls at the same time.
     pub concurrency: u32,
     /// How long a call may wait for its turn.
@@ -189,7 +192,11 @@ impl Gate {
         loop {
             let limits = self.limits();
             let wait = match shared.take(&limits).await {
-                Taken::Go(slot) => return Ok(slot),
+                Taken::Go(slot) => {
+                    let now = self.since(Instant::now());
+                    self.lock().shares.set_shared(now, shared.replicas(), shared.left(&limits));
+                    return Ok(slot);
+                }
                 Taken::Wait(wait) => wait,
                 Taken::Paused(pause) => {
                     self.pause_here(pause);
@@ -243,6 +250,25 @@ impl Gate {
     /// Forgets that the credential was refused, because it is another one now.
     pub fn forgive(&self) {
         self.lock().rejected = None;
+    }
+
+    /// What polls have to keep to now, given what they need.
+    pub fn pace_polls(&self, demand: PollDemand) -> PollPacing {
+        let now = self.since(Instant::now());
+        let mut state = self.lock();
+        state.shares.set_demand(demand.calls_per_hour);
+        state.awaited = demand.awaited;
+        PollPacing {
+            spacing: state.shares.spacing(now),
+            closed_for: state.shares.wait(now, CallOrigin::Background),
+            broken_for: state.breaker.is_open().then(|| state.broken_for(now, &Asker::Background)),
+        }
+    }
+
+    /// Takes the place of one background call that is no poll, if there may be one now.
+    pub fn take_recheck(&self) -> bool {
+        let now = self.since(Instant::now());
+        self.lock().shares.take_recheck(now)
     }
 
     /// How the source is doing now.

@@ -24,7 +24,7 @@ use crate::domain::source::{CredentialState, CredentialStatus, SourceHealth, Sou
 use crate::ports::clock::Clock;
 use crate::ports::credentials::{Credential, Credentials};
 use crate::ports::entropy::Entropy;
-use crate::ports::upstream::{Asker, Detail, LookError};
+use crate::ports::upstream::{Asker, Detail, LookError, PollDemand, PollPacing};
 use crate::telemetry::meters;
 use crate::telemetry::trace;
 
@@ -47,6 +47,8 @@ pub struct SourceSettings {
     pub per_second: u32,
     /// Calls in any hour.
     pub per_hour: u32,
+    /// The part of the hour's calls that is kept for callers, in percent.
+    pub caller_share: u32,
     /// Calls at the same time.
     pub concurrency: u32,
     /// How long a call may wait for its turn.
@@ -68,6 +70,7 @@ impl SourceSettings {
         Limits {
             per_second: self.per_second,
             per_hour: self.per_hour,
+            caller_share: self.caller_share,
             concurrency: self.concurrency,
             max_wait: self.max_wait,
         }
@@ -323,6 +326,16 @@ impl Source {
     /// Takes in that an answer about a job could be used, though it could not be read to its end.
     pub(super) fn read_after_all(&self, id: &ExternalId) {
         self.usable(About::Job(id.as_str()));
+    }
+
+    /// What polls have to keep to now, given what they need.
+    pub(super) fn pace_polls(&self, demand: PollDemand) -> PollPacing {
+        self.gate.pace_polls(demand)
+    }
+
+    /// Takes the place of one background call that is no poll, if there may be one now.
+    pub(super) fn take_recheck(&self) -> bool {
+        self.gate.take_recheck()
     }
 
     /// How the source is doing now.

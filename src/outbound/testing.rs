@@ -138,6 +138,7 @@ pub(crate) fn settings(url: &str) -> SourceSettings {
         base_url: BaseUrl::new(url.parse().unwrap()).unwrap(),
         per_second: 1_000,
         per_hour: 100_000,
+        caller_share: 20,
         concurrency: 8,
         max_wait: Duration::from_mins(5),
         status_timeout: Duration::from_mins(5),

@@ -25,6 +25,26 @@ pub enum Asker {
     Client(Arc<str>),
 }
 
+/// What the polls of a source need.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PollDemand {
+    /// Calls an hour, when each job is polled as seldom as it may be.
+    pub calls_per_hour: u32,
+    /// Whether someone watches one of the jobs.
+    pub awaited: bool,
+}
+
+/// What the polls of a source have to keep to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PollPacing {
+    /// How far apart polls have to start, so that the hour's budget lasts; zero while there is plenty.
+    pub spacing: Duration,
+    /// For how long none may start, because what is left is kept for callers.
+    pub closed_for: Duration,
+    /// The circuit breaker is open: for how long no call may try whether the source is well again.
+    pub broken_for: Option<Duration>,
+}
+
 /// What came of looking at one job.
 #[derive(Clone, Debug)]
 pub struct Look {
@@ -157,4 +177,14 @@ pub trait JobReader: Debug + Send + Sync {
 
     /// How the source is doing now.
     fn status(&self) -> SourceStatus;
+
+    /// Takes in what the polls of the source need, and says what they have to keep to.
+    fn pace_polls(&self, _demand: PollDemand) -> PollPacing {
+        PollPacing::default()
+    }
+
+    /// Takes the place of one background call that is no poll, if there may be one now: few while polls are spaced.
+    fn take_recheck(&self) -> bool {
+        true
+    }
 }

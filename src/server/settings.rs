@@ -21,6 +21,7 @@ pub(super) fn source(name: &SourceName, source: &SourceConfig) -> Result<SourceS
         base_url: BaseUrl::new(source.base_url.clone())?,
         per_second: source.budget.per_second,
         per_hour: source.budget.per_hour,
+        caller_share: source.budget.caller_share,
         concurrency: source.budget.concurrency,
         max_wait: source.budget.max_wait,
         status_timeout: source.status_timeout,

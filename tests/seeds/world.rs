@@ -235,6 +235,7 @@ impl Gated {
         let limits = Limits {
             per_second: u32::try_from(PER_SECOND).unwrap(),
             per_hour: 4_000,
+            caller_share: 20,
             concurrency: CONCURRENCY,
             max_wait: Duration::from_secs(10),
         };

@@ -14,6 +14,7 @@ use jobgate::domain::source::{
 };
 use jobgate::jobs::access::JobRef;
 use jobgate::jobs::{FollowSettings, Freshness, Jobs, Ports};
+use jobgate::outbound::gate::{Gate, Limits, Outcome};
 use jobgate::outbound::identity::everybody::Everybody;
 use jobgate::outbound::identity::watch_tokens::WatchTokens;
 use jobgate::outbound::stores::memory::{MemoryStore, NoLedger, Retention};
@@ -25,7 +26,9 @@ use jobgate::ports::credentials::Credential;
 use jobgate::ports::ledger::Ledger;
 use jobgate::ports::store::JobStore;
 use jobgate::ports::turns::Alone;
-use jobgate::ports::upstream::{Asker, Detail, JobReader, Look, LookError, RowPage, RowRange};
+use jobgate::ports::upstream::{
+    Asker, Detail, JobReader, Look, LookError, PollDemand, PollPacing, RowPage, RowRange,
+};
 use tokio::time::Instant;
 
 /// A clock that follows the runtime's timers, so that a paused runtime stands still as a whole.
@@ -52,6 +55,8 @@ pub(crate) struct ScriptedReader {
     upstream: Upstream,
     script: Mutex<Arc<Script>>,
     latency: Mutex<Duration>,
+    /// What it may be asked, where that is limited.
+    gate: Mutex<Option<Arc<Gate>>>,
     clock: Arc<dyn Clock>,
     pub(crate) asked: Mutex<Vec<Vec<String>>>,
     pub(crate) rows_asked: AtomicUsize,
@@ -77,6 +82,7 @@ impl ScriptedReader {
             upstream,
             script: Mutex::new(Arc::new(runs)),
             latency: Mutex::new(Duration::from_millis(100)),
+            gate: Mutex::default(),
             clock,
             asked: Mutex::default(),
             rows_asked: AtomicUsize::new(0),
@@ -106,6 +112,15 @@ impl ScriptedReader {
     /// Takes this long for a call from now on.
     pub(crate) fn takes(&self, latency: Duration) {
         *self.latency.lock().unwrap() = latency;
+    }
+
+    /// May be asked so much from now on.
+    pub(crate) fn holds_to(&self, limits: Limits) {
+        *self.gate.lock().unwrap() = Some(Gate::new(self.name.clone(), limits, None));
+    }
+
+    fn gate(&self) -> Option<Arc<Gate>> {
+        self.gate.lock().unwrap().clone()
     }
 
     /// How many calls were made.
@@ -138,8 +153,20 @@ impl JobReader for ScriptedReader {
         self.upstream
     }
 
-    fn look<'a>(&'a self, ids: &'a [ExternalId], _: &'a Asker) -> BoxFuture<'a, Vec<Look>> {
+    fn look<'a>(&'a self, ids: &'a [ExternalId], asker: &'a Asker) -> BoxFuture<'a, Vec<Look>> {
         Box::pin(async move {
+            let permit = match self.gate() {
+                None => None,
+                Some(gate) => match gate.enter(asker, Duration::from_secs(15)).await {
+                    Ok(permit) => Some(permit),
+                    Err(refusal) => {
+                        let (asked_at, observed_at) = (self.clock.now(), self.clock.now());
+                        let refused = |_| Err(LookError::from(refusal));
+                        let refused = ids.iter().map(refused);
+                        return refused.map(|outcome| Look { asked_at, observed_at, outcome }).collect();
+                    }
+                },
+            };
             self.asked.lock().unwrap().push(ids.iter().map(ToString::to_string).collect());
             let asked_at = self.clock.now();
             let script = Arc::clone(&self.script.lock().unwrap());
@@ -147,6 +174,11 @@ impl JobReader for ScriptedReader {
             let latency = *self.latency.lock().unwrap();
             tokio::time::sleep(latency).await;
             let observed_at = self.clock.now();
+            let failed =
+                matches!(outcomes.first(), Some(Err(LookError::Unavailable(_) | LookError::TimedOut)));
+            if let Some(permit) = permit {
+                permit.finish(if failed { Outcome::Failed(1.0) } else { Outcome::Answered });
+            }
             let looks = outcomes.into_iter().map(|outcome| outcome.map(Arc::new));
             looks.map(|outcome| Look { asked_at, observed_at, outcome }).collect()
         })
@@ -176,6 +208,14 @@ impl JobReader for ScriptedReader {
         let text = "the probe was answered by a proxy";
         let told = if fails { Err(LookError::BadAnswer(Detail::new(text))) } else { Ok(()) };
         Box::pin(std::future::ready(told))
+    }
+
+    fn pace_polls(&self, demand: PollDemand) -> PollPacing {
+        self.gate().map(|gate| gate.pace_polls(demand)).unwrap_or_default()
+    }
+
+    fn take_recheck(&self) -> bool {
+        self.gate().is_none_or(|gate| gate.take_recheck())
     }
 
     fn status(&self) -> SourceStatus {

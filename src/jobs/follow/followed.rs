@@ -19,6 +19,7 @@ impl Followed {
     pub(super) fn new(number: u64, key: &JobKey, tallies: &Arc<Tallies>) -> Self {
         Self {
             number,
+            source: key.source.clone(),
             phase: phase(key),
             news: watch::Sender::new(Told::default()),
             interests: BTreeMap::new(),
@@ -27,6 +28,8 @@ impl Followed {
             learned: None,
             failures: 0,
             vanished_since: None,
+            outage: false,
+            resumed: false,
             paused_until: None,
             on_agenda: None,
             looking: false,
@@ -74,6 +77,11 @@ impl Followed {
             self.failures = 0;
         }
         begins
+    }
+
+    /// Whether someone waits for what is told of it.
+    pub(super) fn is_watched(&self) -> bool {
+        self.interests.values().any(|wish| wish.watches)
     }
 
     pub(super) fn interval(&self, settings: &FollowSettings, now: Instant) -> Duration {

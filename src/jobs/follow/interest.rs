@@ -31,7 +31,9 @@ impl Drop for Interest {
         let linger = self.following.settings().linger;
         let mut state = self.following.lock();
         let Some(followed) = state.jobs.get_mut(&self.key) else { return };
-        followed.interests.remove(&self.number);
+        let watched = followed.interests.remove(&self.number).is_some_and(|wish| wish.watches);
+        state.discount_watcher(&self.key, watched);
+        let Some(followed) = state.jobs.get_mut(&self.key) else { return };
         if followed.interests.is_empty() {
             let now = Instant::now();
             followed.idle_since = Some(now);

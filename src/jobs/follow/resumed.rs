@@ -13,28 +13,42 @@ use super::{Following, Interest};
 /// Beyond this many of the slowest interval, the age of a job changes its pace no more.
 const AGE_MAX: u32 = 10;
 
+/// What is known of a job that is followed on.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::jobs) struct Held<'a> {
+    /// What was seen last.
+    pub(in crate::jobs) observation: &'a Observation,
+    /// How long the job has been in that state.
+    pub(in crate::jobs) lasted: Duration,
+    /// How long ago it was seen.
+    pub(in crate::jobs) age: Duration,
+}
+
 impl Following {
-    /// Follows a job as before a restart. `held` is what is still known of it, unfinished, and how long it has been so.
+    /// Follows a job as before a restart. `held` is what is still known of it, unfinished.
     ///
     /// Its first look falls anywhere within the slowest interval, by the job's own phase, so that all that is resumed at once
-    /// does not come at once; whoever asks meanwhile brings it forward. Its pace is that of its age, not of a new job.
+    /// does not come at once; whoever comes back to watch it brings it forward to when it would have been looked at without the
+    /// restart. Its pace is that of its age, not of a new job.
     pub(in crate::jobs) fn resume(
         self: &Arc<Self>,
         key: &JobKey,
         client: Arc<str>,
-        held: Option<(&Observation, Duration)>,
+        held: Option<Held<'_>>,
     ) -> Interest {
-        let interest = self.interest(key, client, None);
+        let interest = self.unwatched_interest(key, client);
         let state = &mut *self.lock();
         let slowest = self.settings().pace.slowest;
         if let Some(followed) = state.jobs.get_mut(key) {
             let untouched = followed.news.borrow().is_empty() && followed.on_agenda.is_none();
-            if let Some((observation, age)) = held {
+            if let Some(Held { observation, lasted, age }) = held {
                 followed.tell(&mut state.habits, |told| told.learn(observation));
-                let age = age.min(slowest * AGE_MAX);
-                followed.since = Instant::now().checked_sub(age).unwrap_or(followed.since);
+                let ago = |time: Duration| Instant::now().checked_sub(time.min(slowest * AGE_MAX));
+                followed.since = ago(lasted).unwrap_or(followed.since);
+                followed.seen_at = ago(age).unwrap_or(followed.seen_at);
             }
             if untouched && !followed.looking {
+                followed.resumed = true;
                 let at = Instant::now() + slowest.mul_f64(followed.phase);
                 state.set_agenda(key, Some(at));
                 self.wake();

@@ -39,6 +39,9 @@ pub trait SharedBudget: Debug + Send + Sync {
     /// How many calls all replicas together have left this hour, as far as this one knows.
     fn left(&self, limits: &Limits) -> u32;
 
+    /// How many replicas share it, as far as this one knows; at least 1.
+    fn replicas(&self) -> u32;
+
     /// Gives back the slot of a call that is over. Does not wait.
     fn give_back(&self, slot: String);
 
@@ -263,7 +266,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn limits(per_second: u32, per_hour: u32) -> Limits {
-        Limits { per_second, per_hour, concurrency: 1, max_wait: SECOND }
+        Limits { per_second, per_hour, caller_share: 20, concurrency: 1, max_wait: SECOND }
     }
 
     /// A window that is alone from the start.

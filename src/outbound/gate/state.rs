@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::queue::Queue;
 use super::{Limits, Outcome, Refusal, Showing, Trial};
+use crate::domain::budget::{CallOrigin, HourShares};
 use crate::domain::schedule::{Backoff, Breaker, Passage, Rate, RetryBudget};
 use crate::domain::source::SourceHealth;
 use crate::ports::upstream::Asker;
@@ -11,6 +12,8 @@ use crate::ports::upstream::Asker;
 /// Failures in a row until the breaker opens, and how long it stays so.
 const BREAKER_THRESHOLD: u32 = 5;
 const BREAKER_BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_mins(1) };
+/// How long it stays open at most while someone waits for an answer or watches a job.
+const BREAKER_AWAITED: Duration = Duration::from_secs(5);
 /// Retries: one in five calls, and a few to begin with.
 const RETRY_SHARE: f64 = 0.2;
 const RETRY_FLOOR: f64 = 10.0;
@@ -49,11 +52,14 @@ pub(super) struct State {
     pub(super) limits: Limits,
     second: Rate,
     pub(super) hour: Rate,
+    pub(super) shares: HourShares,
     pub(super) in_flight: u32,
     pub(super) queue: Queue,
     paused_until: Option<Duration>,
     pub(super) rejected: Option<Rejected>,
     pub(super) breaker: Breaker,
+    /// Someone watches jobs of the source: its polls try again as soon as a caller does.
+    pub(super) awaited: bool,
     pub(super) retries: RetryBudget,
     last: Last,
 }
@@ -64,11 +70,13 @@ impl State {
             limits: *limits,
             second: Rate::new(limits.per_second, Duration::from_secs(1)),
             hour: Rate::new(limits.per_hour, Duration::from_hours(1)),
+            shares: HourShares::new(limits.per_hour, limits.caller_share),
             in_flight: 0,
             queue: Queue::default(),
             paused_until: None,
             rejected: None,
             breaker: Breaker::new(BREAKER_THRESHOLD, BREAKER_BACKOFF),
+            awaited: false,
             retries: RetryBudget::new(RETRY_SHARE, RETRY_FLOOR),
             last: Last::Nothing,
         }
@@ -79,6 +87,7 @@ impl State {
         self.limits = limits;
         self.second.allow(limits.per_second);
         self.hour.allow(limits.per_hour);
+        self.shares.allow(limits.per_hour, limits.caller_share);
         self.queue.wake_first();
     }
 
@@ -93,17 +102,18 @@ impl State {
     /// Decides about the call with this place in the queue. If it may go, it takes slot and budget and leaves the
     /// queue; whoever is next looks when the call's place is dropped.
     pub(super) fn consider(&mut self, now: Duration, asker: &Asker, id: u64, showing: Showing) -> Step {
-        match self.refusal(now) {
+        match self.refusal(now, asker) {
             Some(Refusal::Rejected) if showing == Showing::Another => {}
             Some(refusal) => return Step::Refuse(refusal),
             None => {}
         }
         let ahead = self.queue.ahead(asker, id);
-        let at_least = self.second.wait_behind(now, ahead).max(self.hour.wait_behind(now, ahead));
+        let rates = self.second.wait_behind(now, ahead).max(self.hour.wait_behind(now, ahead));
+        let at_least = rates.max(self.shares.wait(now, origin(asker)));
         if ahead > 0 || !at_least.is_zero() || self.in_flight >= self.limits.concurrency.max(1) {
             return Step::Wait { at_least, first: ahead == 0 };
         }
-        let breaker = match self.breaker.enter(now) {
+        let breaker = match self.breaker.enter_within(now, self.open_at_most(asker)) {
             Passage::Open => false,
             Passage::Try => true,
             Passage::Refused(wait) => return Step::Refuse(Refusal::Broken(wait)),
@@ -114,6 +124,7 @@ impl State {
         }
         self.second.take(now);
         self.hour.take(now);
+        self.shares.take(now, origin(asker));
         self.in_flight += 1;
         self.queue.go(asker, id);
         Step::Go(Trial { breaker, credential })
@@ -183,21 +194,48 @@ impl State {
     /// How long no call will be made, for whatever reason.
     pub(super) fn closed_for(&self, now: Duration) -> Option<Duration> {
         let rejected = self.rejected.map(|rejected| rejected.until.saturating_sub(now));
-        let reasons = [self.pause_left(now), Some(self.hour.wait(now)), rejected, self.breaker.refused(now)];
+        let at_most = self.awaited.then_some(BREAKER_AWAITED);
+        let reasons = [
+            self.pause_left(now),
+            Some(self.hour.wait(now)),
+            rejected,
+            self.breaker.refused_within(now, at_most),
+        ];
         reasons.into_iter().flatten().max().filter(|wait| !wait.is_zero())
     }
 
-    fn refusal(&self, now: Duration) -> Option<Refusal> {
+    /// How long the open breaker refuses calls of this asker from `now` on.
+    pub(super) fn broken_for(&self, now: Duration, asker: &Asker) -> Duration {
+        self.breaker.refused_within(now, self.open_at_most(asker)).unwrap_or_default()
+    }
+
+    /// How long the breaker stays open at most after a failure, for this asker.
+    fn open_at_most(&self, asker: &Asker) -> Option<Duration> {
+        match asker {
+            Asker::Background if !self.awaited => None,
+            Asker::Background | Asker::Operator | Asker::Client(_) => Some(BREAKER_AWAITED),
+        }
+    }
+
+    fn refusal(&self, now: Duration, asker: &Asker) -> Option<Refusal> {
         if let Some(left) = self.pause_left(now) {
             return Some(Refusal::Throttled(left));
         }
         if self.rejected.is_some_and(|rejected| rejected.trying || now < rejected.until) {
             return Some(Refusal::Rejected);
         }
-        self.breaker.refused(now).map(Refusal::Broken)
+        self.breaker.refused_within(now, self.open_at_most(asker)).map(Refusal::Broken)
     }
 
     fn pause_left(&self, now: Duration) -> Option<Duration> {
         self.paused_until?.checked_sub(now).filter(|left| !left.is_zero())
+    }
+}
+
+/// From whose share a call is taken.
+const fn origin(asker: &Asker) -> CallOrigin {
+    match asker {
+        Asker::Background => CallOrigin::Background,
+        Asker::Operator | Asker::Client(_) => CallOrigin::Caller,
     }
 }

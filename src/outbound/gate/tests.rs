@@ -9,7 +9,11 @@ use tokio::task::JoinSet;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn gate(per_second: u32, per_hour: u32, concurrency: u32, max_wait: Duration) -> Arc<Gate> {
-    Gate::new(SourceName::parse("s").unwrap(), Limits { per_second, per_hour, concurrency, max_wait }, None)
+    Gate::new(
+        SourceName::parse("s").unwrap(),
+        Limits { per_second, per_hour, caller_share: 20, concurrency, max_wait },
+        None,
+    )
 }
 
 fn wide() -> Arc<Gate> {
@@ -223,8 +227,13 @@ async fn other_limits_hold_at_once_and_what_was_used_stays_used() {
     for _ in 0..4 {
         once(&gate, Outcome::Answered).await.unwrap();
     }
-    let limits =
-        |per_hour, concurrency| Limits { per_second: 100, per_hour, concurrency, max_wait: SECOND * 2 };
+    let limits = |per_hour, concurrency| Limits {
+        per_second: 100,
+        per_hour,
+        caller_share: 20,
+        concurrency,
+        max_wait: SECOND * 2,
+    };
     for (per_hour, left) in [(5, 1), (4, 0), (2, 0), (20, 16)] {
         gate.set_limits(limits(per_hour, 1));
         assert_eq!(gate.snapshot().budget.left_this_hour, left, "of {per_hour}");

@@ -97,10 +97,6 @@ impl RedisBudget {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn replicas(&self) -> u32 {
-        self.shared.replicas.load(Ordering::Relaxed)
-    }
-
     /// Learns of the calls of all replicas, reports those that are not in the common count, and puts back what that has lost.
     ///
     /// With `unlike`, only if the count that is known is still that one.
@@ -263,6 +259,10 @@ impl RedisBudget {
 impl SharedBudget for RedisBudget {
     fn take<'a>(&'a self, limits: &'a Limits) -> BoxFuture<'a, Taken> {
         Box::pin(self.take_one(limits))
+    }
+
+    fn replicas(&self) -> u32 {
+        self.shared.replicas.load(Ordering::Relaxed).max(1)
     }
 
     fn left(&self, limits: &Limits) -> u32 {

@@ -35,7 +35,9 @@ use crate::outbound::http::{Call, Query, Reply};
 use crate::outbound::source::{AskError, Source, Verdict};
 use crate::ports::BoxFuture;
 use crate::ports::credentials::Credential;
-use crate::ports::upstream::{Asker, Detail, JobReader, Look, LookError, RowPage, RowRange};
+use crate::ports::upstream::{
+    Asker, Detail, JobReader, Look, LookError, PollDemand, PollPacing, RowPage, RowRange,
+};
 
 /// What a 429 without any hint means: "retry after about 30 s".
 const DEFAULT_PAUSE: Duration = Duration::from_secs(30);
@@ -94,6 +96,14 @@ impl JobReader for MindBridge {
 
     fn status(&self) -> SourceStatus {
         self.source.status()
+    }
+
+    fn pace_polls(&self, demand: PollDemand) -> PollPacing {
+        self.source.pace_polls(demand)
+    }
+
+    fn take_recheck(&self) -> bool {
+        self.source.take_recheck()
     }
 }
 

@@ -34,7 +34,9 @@ use crate::outbound::http::{Call, Query, Reply};
 use crate::outbound::source::{AskError, Source, Told, Verdict};
 use crate::ports::BoxFuture;
 use crate::ports::credentials::Credential;
-use crate::ports::upstream::{Asker, Detail, JobReader, Look, LookError, RowPage, RowRange};
+use crate::ports::upstream::{
+    Asker, Detail, JobReader, Look, LookError, PollDemand, PollPacing, RowPage, RowRange,
+};
 
 /// What a limit without `Retry-After` means.
 const DEFAULT_PAUSE: Duration = Duration::from_secs(30);
@@ -102,6 +104,14 @@ impl JobReader for Supermetrics {
 
     fn status(&self) -> SourceStatus {
         self.source.status()
+    }
+
+    fn pace_polls(&self, demand: PollDemand) -> PollPacing {
+        self.source.pace_polls(demand)
+    }
+
+    fn take_recheck(&self) -> bool {
+        self.source.take_recheck()
     }
 }
 

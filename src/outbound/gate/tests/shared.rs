@@ -23,6 +23,10 @@ impl SharedBudget for Script {
         7
     }
 
+    fn replicas(&self) -> u32 {
+        1
+    }
+
     fn give_back(&self, slot: String) {
         self.given_back.lock().unwrap().push(slot);
     }
@@ -35,7 +39,8 @@ impl SharedBudget for Script {
 fn gate_that(says: impl IntoIterator<Item = Taken>) -> (Arc<Gate>, Arc<Script>) {
     let script = Arc::new(Script::default());
     script.says.lock().unwrap().extend(says);
-    let limits = Limits { per_second: 6, per_hour: 600, concurrency: 100, max_wait: SECOND * 10 };
+    let limits =
+        Limits { per_second: 6, per_hour: 600, caller_share: 20, concurrency: 100, max_wait: SECOND * 10 };
     let shared = Some(Arc::clone(&script) as Arc<dyn SharedBudget>);
     (Gate::new(SourceName::parse("s").unwrap(), limits, shared), script)
 }

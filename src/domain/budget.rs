@@ -1,0 +1,372 @@
+//! How the calls of an hour are shared: a part is kept for callers, and background calls are spread over what is left of the
+//! hour. Pure: time comes in as an argument.
+//!
+//! The hour is a sliding one: a call counts from its start until an hour later. So "what is left of the hour" is a curve: the
+//! calls that fit now, and those that fit again as earlier ones leave the window. [`HourShares::spacing`] takes the shortest
+//! even spacing that this curve bears to its end, so no call of that spacing ever waits for the window.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+const HOUR: Duration = Duration::from_hours(1);
+/// Calls are counted by slices of this length, in seconds. One call counts for up to a slice more than an hour, never less.
+const SLICE: u64 = 10;
+/// While the even spacing is at most this much longer than that of an untouched budget, background calls are not spaced.
+const FREE: f64 = 1.0 / 6.0;
+/// From here on they keep the even spacing; in between, a growing part of it.
+const FULL: f64 = 1.0 / 3.0;
+/// One background call in so many may be another one than a poll while background calls are spaced.
+const RECHECK_EVERY: u32 = 10;
+
+/// For whom a call is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallOrigin {
+    /// Someone waits for it.
+    Caller,
+    /// A poll, or a re-check.
+    Background,
+}
+
+/// The calls of the last hour, by origin, and what is left for each.
+#[derive(Clone, Debug)]
+pub struct HourShares {
+    per_hour: u32,
+    kept: u32,
+    /// Calls an hour that polls need at least.
+    demand: u32,
+    /// How many processes share the budget, and the calls of the others that still count.
+    replicas: u32,
+    others: u32,
+    slices: VecDeque<Slice>,
+    rechecked: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Slice {
+    number: u64,
+    used: Used,
+}
+
+/// Calls that count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Used {
+    callers: u32,
+    background: u32,
+}
+
+impl HourShares {
+    /// Shares `per_hour` calls, of which `caller_share` percent are kept for callers.
+    pub fn new(per_hour: u32, caller_share: u32) -> Self {
+        let (kept, slices) = (0, VecDeque::new());
+        let mut shares = Self { per_hour, kept, demand: 0, replicas: 1, others: 0, slices, rechecked: None };
+        shares.allow(per_hour, caller_share);
+        shares
+    }
+
+    /// Shares another number of calls from now on. Those that were counted stay so.
+    pub fn allow(&mut self, per_hour: u32, caller_share: u32) {
+        self.per_hour = per_hour.max(1);
+        let kept = u64::from(self.per_hour) * u64::from(caller_share.min(100)) / 100;
+        self.kept = u32::try_from(kept).unwrap_or(u32::MAX).min(self.per_hour - 1);
+    }
+
+    /// Takes in how many calls an hour the polls need at least: callers leave so much, up to half of what is not kept for them.
+    pub const fn set_demand(&mut self, calls_per_hour: u32) {
+        self.demand = calls_per_hour;
+    }
+
+    /// Takes in how many processes share the budget, and how many calls are `left` for all of them at `now`.
+    pub fn set_shared(&mut self, now: Duration, replicas: u32, left: u32) {
+        self.replicas = replicas.max(1);
+        let used = self.used(now);
+        self.others = self.per_hour.saturating_sub(left).saturating_sub(used.callers + used.background);
+    }
+
+    /// Counts one call at `now`.
+    pub fn take(&mut self, now: Duration, origin: CallOrigin) {
+        while self.slices.front().is_some_and(|slice| slice.counts_until() <= now) {
+            self.slices.pop_front();
+        }
+        let number = now.as_secs() / SLICE;
+        if self.slices.back().is_none_or(|last| last.number < number) {
+            self.slices.push_back(Slice { number, used: Used::default() });
+        }
+        if let Some(slice) = self.slices.back_mut() {
+            match origin {
+                CallOrigin::Caller => slice.used.callers += 1,
+                CallOrigin::Background => slice.used.background += 1,
+            }
+        }
+    }
+
+    /// How long to wait from `now` until one call of this origin fits beside the share of the other.
+    pub fn wait(&self, now: Duration, origin: CallOrigin) -> Duration {
+        let fits = |used: Used| match origin {
+            CallOrigin::Caller => self.caller_fits(used),
+            CallOrigin::Background => self.for_background(used) > 0,
+        };
+        if fits(self.used(now)) {
+            return Duration::ZERO;
+        }
+        let fitting = self.later(now).find(|(_, used)| fits(*used));
+        fitting.map_or(HOUR, |(at, _)| at.saturating_sub(now))
+    }
+
+    /// How far apart background calls have to start from `now` on; zero while there is plenty.
+    ///
+    /// At most 4/3 of an hour divided by the background's share while callers keep to theirs: nothing is spaced before the
+    /// even spacing is 7/6 of that, and calls that keep an even spacing do not make it longer.
+    pub fn spacing(&self, now: Duration) -> Duration {
+        let even = self.even_spacing(now);
+        let untouched = HOUR / self.background_share();
+        let strain = even.as_secs_f64() / untouched.as_secs_f64() - 1.0;
+        even.mul_f64(((strain - FREE) / (FULL - FREE)).clamp(0.0, 1.0))
+    }
+
+    /// Takes one background call that is no poll, if there may be one now: any while there is plenty, else one in a while.
+    pub fn take_recheck(&mut self, now: Duration) -> bool {
+        let spacing = self.spacing(now);
+        let due = self.rechecked.is_none_or(|at| at + spacing * RECHECK_EVERY <= now);
+        let fits = self.wait(now, CallOrigin::Background).is_zero();
+        if due && fits {
+            self.rechecked = Some(now);
+        }
+        due && fits
+    }
+
+    /// The shortest even spacing for which every call finds its place.
+    fn even_spacing(&self, now: Duration) -> Duration {
+        let mut left = self.for_background(self.used(now));
+        let mut spacing = Duration::ZERO;
+        let mut reached = now;
+        let returns = self.later(now).map(|(at, used)| (at, self.for_background(used)));
+        for (until, then) in returns {
+            if left > 0 {
+                spacing = spacing.max(until.saturating_sub(now) / left);
+            }
+            (left, reached) = (then, until);
+        }
+        // Whatever is used now has left the window by the end of the coming hour.
+        let end = reached.saturating_sub(now).max(HOUR);
+        spacing.max(end / left.max(1))
+    }
+
+    /// The calls that the background may make in an hour, all told.
+    fn background_share(&self) -> u32 {
+        ((self.per_hour - self.kept) / self.replicas).max(1)
+    }
+
+    /// How many background calls fit when so many calls count: those that are kept for callers stay free.
+    fn for_background(&self, used: Used) -> u32 {
+        let own = self.background_share().saturating_sub(used.background);
+        let kept = self.kept.saturating_sub(used.callers);
+        let all = self.free(used).saturating_sub(kept) / self.replicas;
+        own.min(all)
+    }
+
+    /// Whether a caller's call fits: within the callers' share always, beyond it while polls keep what they need.
+    fn caller_fits(&self, used: Used) -> bool {
+        let needed = self.demand.min(self.background_share() / 2).saturating_sub(used.background);
+        used.callers < self.kept / self.replicas
+            || needed == 0
+            || self.free(used) > needed.saturating_mul(self.replicas)
+    }
+
+    fn free(&self, used: Used) -> u32 {
+        let all = used.callers.saturating_add(used.background).saturating_add(self.others);
+        self.per_hour.saturating_sub(all)
+    }
+
+    /// What counts at `now`.
+    fn used(&self, now: Duration) -> Used {
+        self.counting(now).fold(Used::default(), |all, slice| Used {
+            callers: all.callers.saturating_add(slice.used.callers),
+            background: all.background.saturating_add(slice.used.background),
+        })
+    }
+
+    /// The times after `now` at which calls leave the window, and what still counts from then on.
+    fn later(&self, now: Duration) -> impl Iterator<Item = (Duration, Used)> {
+        self.counting(now).scan(self.used(now), |used, slice| {
+            used.callers -= slice.used.callers.min(used.callers);
+            used.background -= slice.used.background.min(used.background);
+            Some((slice.counts_until(), *used))
+        })
+    }
+
+    fn counting(&self, now: Duration) -> impl Iterator<Item = &Slice> {
+        self.slices.iter().filter(move |slice| slice.counts_until() > now)
+    }
+}
+
+impl Slice {
+    const fn counts_until(&self) -> Duration {
+        Duration::from_secs((self.number + 1) * SLICE).saturating_add(HOUR)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const STEP: Duration = Duration::from_secs(3);
+
+    /// Makes background calls as often as they may be made, once a step at most, and returns when they were made.
+    fn saturate(
+        shares: &mut HourShares,
+        from: Duration,
+        to: Duration,
+        mut at: impl FnMut(&mut HourShares, Duration),
+    ) -> Vec<Duration> {
+        let (mut now, mut calls): (_, Vec<Duration>) = (from, Vec::new());
+        while now < to {
+            at(shares, now);
+            let spaced = calls.last().is_none_or(|last| *last + shares.spacing(now) <= now);
+            if spaced && shares.wait(now, CallOrigin::Background).is_zero() {
+                shares.take(now, CallOrigin::Background);
+                calls.push(now);
+            }
+            now += STEP;
+        }
+        calls
+    }
+
+    fn most_within_an_hour(calls: &[Duration]) -> usize {
+        let within = |(index, first): (usize, &Duration)| {
+            calls[index..].iter().take_while(|at| **at < *first + HOUR).count()
+        };
+        calls.iter().enumerate().map(within).max().unwrap_or(0)
+    }
+
+    #[test]
+    fn a_share_of_the_hour_is_kept_for_callers() {
+        for (per_hour, share, background) in
+            [(250, 20, 200), (5_000, 20, 4_000), (100, 0, 100), (10, 90, 1), (1, 20, 1)]
+        {
+            let mut shares = HourShares::new(per_hour, share);
+            let mut made = 0;
+            while shares.wait(SECOND, CallOrigin::Background).is_zero() {
+                shares.take(SECOND, CallOrigin::Background);
+                made += 1;
+            }
+            assert_eq!(made, background, "of {per_hour} at {share} %");
+            for _ in 0..per_hour - background {
+                assert_eq!(shares.wait(SECOND, CallOrigin::Caller), Duration::ZERO);
+                shares.take(SECOND, CallOrigin::Caller);
+            }
+        }
+    }
+
+    #[test]
+    fn callers_beyond_their_share_leave_what_polls_need() {
+        for (demand, most) in [(0, 250), (30, 220), (10_000, 150)] {
+            let mut shares = HourShares::new(250, 20);
+            shares.set_demand(demand);
+            let mut made = 0;
+            while made < 250 && shares.wait(SECOND, CallOrigin::Caller).is_zero() {
+                shares.take(SECOND, CallOrigin::Caller);
+                made += 1;
+            }
+            assert_eq!(made, most, "with a demand of {demand}");
+        }
+    }
+
+    #[test]
+    fn a_plentiful_budget_is_not_spaced() {
+        let mut shares = HourShares::new(5_000, 20);
+        for call in 0..500 {
+            let now = Duration::from_millis(call * 200);
+            assert_eq!(shares.spacing(now), Duration::ZERO, "after {call} calls");
+            shares.take(now, CallOrigin::Background);
+        }
+    }
+
+    #[test]
+    fn a_demand_below_the_share_is_never_spaced() {
+        let mut shares = HourShares::new(5_000, 20);
+        let mut now = Duration::ZERO;
+        while now < HOUR * 3 {
+            assert_eq!(shares.spacing(now), Duration::ZERO, "at {now:?}");
+            shares.take(now, CallOrigin::Background);
+            now += Duration::from_millis(1_000);
+        }
+    }
+
+    #[test]
+    fn what_other_replicas_used_is_not_used_again() {
+        let mut shares = HourShares::new(3_000, 20);
+        shares.set_shared(SECOND, 3, 3_000);
+        assert_eq!(shares.for_background(Used::default()), 800, "a third");
+        shares.set_shared(SECOND, 3, 660);
+        assert_eq!(shares.for_background(Used::default()), 20, "a third of what is not kept");
+        shares.set_shared(SECOND, 3, 600);
+        assert!(!shares.wait(SECOND, CallOrigin::Background).is_zero());
+        assert_eq!(shares.wait(SECOND, CallOrigin::Caller), Duration::ZERO);
+    }
+
+    #[test]
+    fn spaced_rechecks_take_one_background_call_in_ten() {
+        let mut shares = HourShares::new(1_000, 20);
+        let mut rechecks = Vec::new();
+        let polls = saturate(&mut shares, Duration::ZERO, HOUR * 2, |shares, now| {
+            if now > HOUR && !shares.spacing(now).is_zero() && shares.take_recheck(now) {
+                shares.take(now, CallOrigin::Background);
+                rechecks.push(now);
+            }
+        });
+        let polls = polls.iter().filter(|at| **at > HOUR).count();
+        assert!(rechecks.len() >= 20 && rechecks.len() <= polls / 8, "{} beside {polls}", rechecks.len());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
+
+        #[test]
+        fn background_calls_keep_their_bound_and_callers_their_share(
+            per_hour in 20_u32..600, share in 0_u32..60, seed in any::<u64>(), bursts in 0_u32..20
+        ) {
+            let mut shares = HourShares::new(per_hour, share);
+            shares.set_demand(u32::MAX);
+            let kept = per_hour * share / 100;
+            let (mut made, mut refused) = (Vec::<Duration>::new(), None);
+            let calls = saturate(&mut shares, Duration::ZERO, HOUR * 3, |shares, now| {
+                // Callers come in bursts, at times that the seed gives, and keep to their share of any 61 minutes.
+                let bursts_now = (now.as_secs() ^ seed) % 200 < u64::from(bursts);
+                let recent = made.iter().filter(|at| **at + HOUR + SECOND * 60 > now).count();
+                for _ in recent..if bursts_now { kept as usize } else { 0 } {
+                    if !shares.wait(now, CallOrigin::Caller).is_zero() {
+                        refused = Some(now);
+                    }
+                    shares.take(now, CallOrigin::Caller);
+                    made.push(now);
+                }
+            });
+            prop_assert_eq!(refused, None, "callers keep to their share");
+            let background = (per_hour - kept) as usize;
+            prop_assert!(most_within_an_hour(&calls) <= background);
+            let longest = calls.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(HOUR * 3);
+            let bound = HOUR.mul_f64(4.0 / 3.0 * 1.05) / (per_hour - kept) + STEP * 2;
+            prop_assert!(longest <= bound, "{longest:?} of {bound:?}");
+            prop_assert!(calls.len() + 2 >= background * 5 / 2, "{} in three hours of {background}", calls.len());
+        }
+
+        #[test]
+        fn even_when_callers_take_all_they_can_polls_go_on(per_hour in 40_u32..600, share in 0_u32..60) {
+            let mut shares = HourShares::new(per_hour, share);
+            shares.set_demand(u32::MAX);
+            let calls = saturate(&mut shares, Duration::ZERO, HOUR * 3, |shares, now| {
+                for _ in 0..5 {
+                    if shares.wait(now, CallOrigin::Caller).is_zero() && shares.free(shares.used(now)) > 0 {
+                        shares.take(now, CallOrigin::Caller);
+                    }
+                }
+            });
+            let longest = calls.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(HOUR * 3);
+            // Half of their share is theirs whatever callers do: twice the spacing, and what callers take meanwhile.
+            let bound = HOUR * 4 / (per_hour - per_hour * share / 100) + STEP * 2;
+            prop_assert!(longest <= bound, "{longest:?} of {bound:?}");
+        }
+    }
+}

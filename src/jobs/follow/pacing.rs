@@ -1,0 +1,256 @@
+//! Which jobs are looked at when a source takes fewer looks than are due: spaced over the hour's budget, or one at a time while
+//! its circuit breaker is open.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::domain::id::{JobKey, SourceName};
+
+use super::turns::{Turns, take_turns};
+use super::{Agenda, FollowSettings, Followed, Following, State};
+
+/// After trouble of the source a watched job is looked at again within this time, a few times.
+const RETRY_WATCHED: Duration = Duration::from_secs(5);
+/// So many times: what fails for longer is looked at as seldom as any job.
+const RETRIES_WATCHED: u32 = 5;
+/// For so long an order of the jobs that are due is good enough to foretell from.
+const ORDER_LASTS: Duration = Duration::from_millis(250);
+
+/// What the jobs of one source need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::jobs) struct Demand {
+    /// Jobs that wait for their next look.
+    pub(in crate::jobs) jobs: usize,
+    /// Whether someone watches one of them.
+    pub(in crate::jobs) awaited: bool,
+    /// The longest time between two looks at one.
+    pub(in crate::jobs) slowest: Duration,
+}
+
+/// How much may be looked at of one source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::jobs) struct Room {
+    /// Jobs in all.
+    pub(in crate::jobs) jobs: usize,
+    /// Jobs that fit one request.
+    pub(in crate::jobs) a_request: usize,
+    /// How far apart requests start; zero while the budget is plentiful.
+    pub(in crate::jobs) spacing: Duration,
+    /// No request starts before this.
+    pub(in crate::jobs) opens: Option<Instant>,
+    /// The circuit breaker is open, for at least this long.
+    pub(in crate::jobs) broken_for: Option<Duration>,
+    /// It was open, and has closed.
+    pub(in crate::jobs) recovered: bool,
+}
+
+/// What is known of the looks at one source.
+#[derive(Debug, Default)]
+pub(super) struct SourcePolls {
+    /// Interests of those who watch.
+    watchers: usize,
+    turns: Turns<Option<Arc<str>>>,
+    slots: Option<Slots>,
+    broken: bool,
+    /// The job that is looked at to see whether the source is well again.
+    probe: Option<JobKey>,
+}
+
+/// When the next requests start.
+#[derive(Debug)]
+struct Slots {
+    next: Instant,
+    spacing: Duration,
+    a_request: usize,
+    /// The agenda in its order, as it was a moment ago.
+    order: Vec<(Instant, u64)>,
+    made: Option<Instant>,
+}
+
+impl Following {
+    /// How long until the next look at a job; `None` when none is planned. While looks are spaced, as far as it can be
+    /// foretold: what is due longest goes first.
+    pub(in crate::jobs) fn next_look(&self, key: &JobKey) -> Option<Duration> {
+        let state = &mut *self.lock();
+        let followed = state.jobs.get(key).filter(|followed| !followed.is_over())?;
+        let (planned, now) = (followed.on_agenda?, Instant::now());
+        let slots = state.polls.get_mut(&key.source).and_then(|polls| polls.slots.as_mut());
+        let at = match (slots, state.agenda.get(&key.source)) {
+            (Some(slots), Some(agenda)) => {
+                slots.expected((planned, followed.number), followed.failures > 0, agenda, now)
+            }
+            (_, _) => planned,
+        };
+        Some(at.saturating_duration_since(now))
+    }
+}
+
+impl State {
+    /// What the jobs of one source need.
+    pub(super) fn demand(&self, source: &SourceName, settings: &FollowSettings) -> Demand {
+        Demand {
+            jobs: self.agenda.get(source).map_or(0, Agenda::len),
+            awaited: self.polls.get(source).is_some_and(|polls| polls.watchers > 0),
+            slowest: settings.pace.slowest,
+        }
+    }
+
+    pub(super) fn count_watcher(&mut self, key: &JobKey, watches: bool) {
+        self.polls.entry(key.source.clone()).or_default().watchers += usize::from(watches);
+    }
+
+    pub(super) fn discount_watcher(&mut self, key: &JobKey, watches: bool) {
+        if let Some(polls) = self.polls.get_mut(&key.source) {
+            polls.watchers = polls.watchers.saturating_sub(usize::from(watches));
+        }
+    }
+
+    pub(super) fn is_broken(&self, source: &SourceName) -> bool {
+        self.polls.get(source).is_some_and(|polls| polls.broken)
+    }
+
+    /// Takes in what may be looked at of a source. When its circuit breaker has closed, what waited for that is due.
+    pub(super) fn take_in(
+        &mut self,
+        source: &SourceName,
+        room: &Room,
+        now: Instant,
+        settings: &FollowSettings,
+    ) {
+        let polls = self.polls.entry(source.clone()).or_default();
+        polls.broken = room.broken_for.is_some();
+        if room.spacing.is_zero() && room.opens.is_none() {
+            polls.slots = None;
+        } else {
+            let next = room.opens.unwrap_or(now);
+            let (spacing, a_request) = (room.spacing, room.a_request.max(1));
+            polls.slots = Some(Slots { next, spacing, a_request, order: Vec::new(), made: None });
+        }
+        if room.recovered {
+            self.recover(source, now, settings);
+        }
+    }
+
+    /// Takes in that a request starts.
+    pub(super) fn note_request(&mut self, source: &SourceName, room: &Room, now: Instant) {
+        if let Some(slots) = self.polls.get_mut(source).and_then(|polls| polls.slots.as_mut()) {
+            slots.next = now + room.spacing;
+        }
+    }
+
+    /// When there is more to do of a source, beside what becomes due: what is due already waits for the room to open, and a
+    /// source whose circuit breaker is open for its next try.
+    pub(super) fn opens(&self, source: &SourceName, room: &Room, now: Instant) -> Option<Instant> {
+        let first = self.agenda.get(source).and_then(|agenda| agenda.first_key_value());
+        let is_due = first.is_some_and(|((at, _), _)| *at <= now);
+        let opens = room.opens.filter(|_| is_due);
+        let tries = room.broken_for.filter(|wait| !wait.is_zero() && self.probe_of(source).is_some());
+        let tries = tries.map(|wait| (now + wait).max(room.opens.unwrap_or(now)));
+        opens.into_iter().chain(tries).min()
+    }
+
+    /// Chooses what to look at of one source, and marks it as being looked at. Clients take turns.
+    pub(super) fn choose(
+        &mut self,
+        source: &SourceName,
+        room: &Room,
+        now: Instant,
+        settings: &FollowSettings,
+    ) -> Vec<JobKey> {
+        let spaced = !room.spacing.is_zero();
+        let mut due = self.ripe(source, now, settings);
+        if due.is_empty() && room.broken_for.is_some_and(|wait| wait.is_zero()) {
+            due.extend(self.probe_of(source));
+            self.polls.entry(source.clone()).or_default().probe = due.first().cloned();
+        }
+        let mut chosen = if spaced {
+            let mut turns = self.polls.get_mut(source).map(|polls| std::mem::take(&mut polls.turns));
+            let turns = turns.get_or_insert_default();
+            let chosen = turns.choose(due, room.jobs, |key| self.client_of(key));
+            self.polls.entry(source.clone()).or_default().turns = std::mem::take(turns);
+            chosen
+        } else {
+            take_turns(due, room.jobs, |key| self.client_of(key))
+        };
+        let seats = chosen.len().next_multiple_of(room.a_request.max(1)).min(room.jobs);
+        let free = seats.saturating_sub(chosen.len());
+        if spaced {
+            chosen.extend(self.next_on_agenda(source, free, now));
+        } else {
+            chosen.extend(self.companions(source, free, now, settings));
+        }
+        chosen.retain(|key| self.start_looking(key, settings));
+        chosen
+    }
+
+    /// The time to the next look at a job. One that someone watches is looked at soon after trouble of its source; while the
+    /// circuit breaker is open, that is the business of the one try.
+    pub(super) fn interval(&self, followed: &Followed, settings: &FollowSettings, now: Instant) -> Duration {
+        let interval = followed.interval(settings, now);
+        let soon = followed.outage
+            && followed.failures <= RETRIES_WATCHED
+            && followed.is_watched()
+            && !self.is_broken(&followed.source);
+        if soon { interval.min(RETRY_WATCHED.max(settings.pace.fastest)) } else { interval }
+    }
+
+    /// The job to look at next though it is not due, to see whether the source is well again: one that someone watches.
+    /// None while the one before is still looked at.
+    fn probe_of(&self, source: &SourceName) -> Option<JobKey> {
+        let polls = self.polls.get(source).filter(|polls| polls.watchers > 0)?;
+        let probed = polls.probe.as_ref().and_then(|key| self.jobs.get(key));
+        if probed.is_some_and(|followed| followed.looking) {
+            return None;
+        }
+        let mut agenda = self.agenda.get(source)?.values();
+        let waits = |key: &&JobKey| {
+            self.jobs.get(*key).is_some_and(|followed| followed.outage && followed.is_watched())
+        };
+        agenda.find(waits).cloned()
+    }
+
+    /// Those that a spaced request takes along, at no cost, though they are not due: the next ones. What failed keeps its time.
+    fn next_on_agenda(&self, source: &SourceName, seats: usize, now: Instant) -> Vec<JobKey> {
+        let Some(agenda) = self.agenda.get(source) else { return Vec::new() };
+        let later = agenda.range((now, u64::MAX)..).map(|(_, key)| key);
+        let well = |key: &&JobKey| {
+            self.jobs
+                .get(*key)
+                .is_some_and(|followed| followed.failures == 0 && followed.paused_until.is_none())
+        };
+        later.filter(well).take(seats).cloned().collect()
+    }
+
+    /// Has everything looked at that waited because of the source's trouble, spread over the shortest interval.
+    fn recover(&mut self, source: &SourceName, now: Instant, settings: &FollowSettings) {
+        let mut due = Vec::new();
+        for (key, followed) in &mut self.jobs {
+            if key.source == *source && std::mem::take(&mut followed.outage) {
+                followed.failures = 0;
+                let at = now + settings.pace.fastest.mul_f64(followed.phase);
+                due.extend(followed.on_agenda.map(|planned| (key.clone(), planned.min(at))));
+            }
+        }
+        for (key, at) in due {
+            self.set_agenda(&key, Some(at));
+        }
+    }
+}
+
+impl Slots {
+    /// When the job with this place on the agenda is looked at. A request with seats left takes along what is not due, unless
+    /// it failed.
+    fn expected(&mut self, place: (Instant, u64), failed: bool, agenda: &Agenda, now: Instant) -> Instant {
+        if self.made.is_none_or(|made| made + ORDER_LASTS <= now) {
+            self.order = agenda.keys().copied().collect();
+            self.made = Some(now);
+        }
+        let before = self.order.partition_point(|other| *other < place) / self.a_request;
+        let slot = self.next + self.spacing.saturating_mul(u32::try_from(before).unwrap_or(u32::MAX));
+        let first = self.order.get(before * self.a_request).map_or(place.0, |(at, _)| *at);
+        let due = if failed || self.spacing.is_zero() { place.0 } else { first.min(place.0) };
+        slot.max(due)
+    }
+}

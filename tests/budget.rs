@@ -1,0 +1,210 @@
+//! The budget of an hour on a paused clock: polls are spread over it, callers keep their share, and a source in trouble is tried
+//! again soon where someone waits for it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::stream::StreamExt as _;
+use jobgate::domain::id::SourceName;
+use jobgate::domain::job::Life;
+use jobgate::domain::principal::Principal;
+use jobgate::domain::state::JobState;
+use jobgate::jobs::access::JobRef;
+use jobgate::jobs::answer::StaleReason;
+use jobgate::jobs::list::JobFilter;
+use jobgate::outbound::gate::Limits;
+use jobgate::ports::upstream::{Detail, LookError};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::ports::{House, ScriptedReader, house, reference};
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_hours(1);
+
+const fn limits(per_hour: u32) -> Limits {
+    Limits { per_second: 10, per_hour, caller_share: 20, concurrency: 8, max_wait: Duration::from_secs(10) }
+}
+
+/// When each id was asked about.
+type Log = Arc<Mutex<BTreeMap<String, Vec<Instant>>>>;
+
+/// Notes what a reader is asked; its jobs run until `ends` says that they have ended.
+fn log(reader: &ScriptedReader, ends: impl Fn(&str) -> bool + Send + Sync + 'static) -> Log {
+    let log = Log::default();
+    let asked = Arc::clone(&log);
+    reader.says(move |id| {
+        asked.lock().unwrap().entry(id.to_string()).or_default().push(Instant::now());
+        Ok(if ends(id.as_str()) { Life::Succeeded } else { Life::Running })
+    });
+    log
+}
+
+fn refs(source: &str, range: std::ops::Range<usize>) -> Vec<JobRef> {
+    range.map(|number| reference(source, &format!("j{number}"))).collect()
+}
+
+fn client(name: &str) -> Principal {
+    Principal::new(name, ["mind", "metrics"].map(|source| SourceName::parse(source).unwrap()))
+}
+
+/// Watches jobs for one client as long as the test lasts.
+fn keep_watching(house: &House, name: &str, refs: Vec<JobRef>) {
+    let mut updates = Box::pin(house.jobs.watch(client(name), refs, None));
+    #[expect(clippy::disallowed_methods, reason = "a test's own task")]
+    tokio::spawn(async move { while updates.next().await.is_some() {} });
+}
+
+/// The longest time between two polls of one job, the ends of the time looked at counted too.
+fn longest_gap(log: &Log, from: Instant, jobs: usize) -> Duration {
+    let log = log.lock().unwrap();
+    let watched = log.iter().filter(|(id, _)| id.starts_with('j'));
+    let gaps = watched.clone().flat_map(|(_, asked)| {
+        let ends = [Instant::now()];
+        let times: Vec<Instant> = [from].into_iter().chain(asked.iter().copied()).chain(ends).collect();
+        times.windows(2).map(|pair| pair[1] - pair[0]).collect::<Vec<_>>()
+    });
+    assert_eq!(watched.count(), jobs, "every job was asked about");
+    gaps.max().unwrap()
+}
+
+/// One hour with ten times too many jobs of each upstream, watched by clients of very different size, while a caller asks for
+/// other jobs.
+#[tokio::test(start_paused = true)]
+async fn an_hour_with_too_many_jobs_keeps_every_bound() {
+    let house = house();
+    house.metrics.holds_to(limits(1_000));
+    house.mind.holds_to(limits(60));
+    let (queries, results) = (log(&house.metrics, |_| false), log(&house.mind, |_| false));
+    let start = Instant::now();
+    keep_watching(&house, "large", refs("metrics", 0..90));
+    keep_watching(&house, "small", vec![reference("metrics", "j90")]);
+    for number in 91..100 {
+        keep_watching(&house, &format!("other {number}"), vec![reference("metrics", &format!("j{number}"))]);
+    }
+    keep_watching(&house, "large", refs("mind", 0..446));
+    for number in 446..450 {
+        keep_watching(&house, &format!("other {number}"), vec![reference("mind", &format!("j{number}"))]);
+    }
+    house.jobs.start_following(CancellationToken::new());
+    // What is left of the callers' share: 200 calls less the 100 first ones of the watchers.
+    for number in 0..95 {
+        tokio::time::sleep(Duration::from_secs(37)).await;
+        let one = [reference("metrics", &format!("x{number}"))];
+        let answer = house.jobs.lookup(&client("caller"), &one, None).await.pop().unwrap();
+        assert_eq!(answer.unwrap().stale, None, "caller {number} at {:?}", start.elapsed());
+    }
+    tokio::time::sleep_until(start + HOUR).await;
+    let background = 800;
+    let bound = HOUR * 2 * 100 / background;
+    let longest = longest_gap(&queries, start, 100);
+    assert!(longest <= bound, "{longest:?} of {bound:?}");
+    assert!(house.metrics.calls() <= 1_000, "{} calls", house.metrics.calls());
+    assert!(house.metrics.calls() >= 900, "the hour is used: {} calls", house.metrics.calls());
+    let (background, requests) = (48, 5);
+    let bound = HOUR * 2 * requests / background;
+    let longest = longest_gap(&results, start, 450);
+    assert!(longest <= bound, "{longest:?} of {bound:?}");
+    assert!(house.mind.calls() <= 60, "{} calls", house.mind.calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_end_is_told_though_the_hour_is_short() {
+    let house = house();
+    house.metrics.holds_to(limits(250));
+    let start = Instant::now();
+    log(&house.metrics, move |id| id.starts_with('j') && start.elapsed() > SECOND * 60);
+    house.jobs.start_following(CancellationToken::new());
+    let mut updates = Box::pin(house.jobs.watch(client("watcher"), refs("metrics", 0..30), None));
+    let mut ended = 0;
+    while let Some(update) = updates.next().await {
+        ended += usize::from(
+            update.is_final && update.answer.unwrap().observation.job.state() == JobState::Succeeded,
+        );
+    }
+    let bound = SECOND * 60 + HOUR * 2 * 30 / 200;
+    assert_eq!(ended, 30);
+    assert!(start.elapsed() <= bound, "{:?} of {bound:?}", start.elapsed());
+    let one = [reference("metrics", "x")];
+    assert_eq!(house.jobs.lookup(&client("another"), &one, None).await[0].as_ref().unwrap().stale, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nextpollat_is_when_the_next_poll_comes() {
+    for (per_hour, jobs, within) in [(250, 30, 60), (100_000, 30, 2)] {
+        let house = house();
+        house.metrics.holds_to(limits(per_hour));
+        let asked = log(&house.metrics, |_| false);
+        house.jobs.start_following(CancellationToken::new());
+        keep_watching(&house, "watcher", refs("metrics", 0..jobs));
+        tokio::time::sleep(SECOND * 900).await;
+        let page = house.jobs.list(&client("reader"), &JobFilter::default(), 100, None).await.unwrap();
+        let (now, seen_at) = (Instant::now(), page.jobs[0].observation.observed_at);
+        let now_at = seen_at + page.jobs[0].age;
+        tokio::time::sleep(SECOND * 1_200).await;
+        let asked = asked.lock().unwrap();
+        let mut foretold = 0;
+        for job in &page.jobs {
+            let Some(next) = job.next_look else { continue };
+            let next = Duration::try_from(next.duration_since(now_at)).unwrap_or_default();
+            let id = job.observation.job.key.external_id.to_string();
+            let came = asked[&id].iter().find(|at| **at >= now).unwrap().duration_since(now);
+            assert!(came.abs_diff(next) <= SECOND * within, "{id}: foretold {next:?}, came {came:?}");
+            foretold += 1;
+        }
+        assert!(foretold >= jobs - 1, "{foretold} of {jobs}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plentiful_hour_is_polled_as_without_a_budget() {
+    let mut calls = Vec::new();
+    for limited in [false, true] {
+        let house = house();
+        if limited {
+            house.metrics.holds_to(limits(5_000));
+        }
+        log(&house.metrics, |_| false);
+        house.jobs.start_following(CancellationToken::new());
+        keep_watching(&house, "watcher", refs("metrics", 0..10));
+        tokio::time::sleep(HOUR).await;
+        calls.push(house.metrics.calls());
+    }
+    assert!(calls[0].abs_diff(calls[1]) * 50 <= calls[0], "{calls:?}");
+}
+
+/// A source that fails for `outage` while one job is watched; then when the job's end is told, after the source is well again.
+async fn told_after(outage: Duration, watchers: usize) -> (Duration, usize) {
+    let house = house();
+    house.metrics.holds_to(limits(100_000));
+    house.metrics.takes(SECOND / 100);
+    let start = Instant::now();
+    house.metrics.says(move |_| {
+        let now = start.elapsed();
+        if now < SECOND * 2 {
+            Ok(Life::Running)
+        } else if now < SECOND * 2 + outage {
+            Err(LookError::Unavailable(Detail::new("down")))
+        } else {
+            Ok(Life::Succeeded)
+        }
+    });
+    house.jobs.start_following(CancellationToken::new());
+    let updates = house.jobs.watch(client("watcher"), refs("metrics", 0..watchers), None);
+    let stale = |reason| reason == Some(StaleReason::Unavailable);
+    let told: Vec<_> = updates.collect().await;
+    let told_stale = told.iter().filter(|update| stale(update.answer.as_ref().unwrap().stale)).count();
+    assert!(told_stale >= watchers, "each is told of the outage: {told_stale}");
+    (start.elapsed() - outage - SECOND * 2, house.metrics.calls())
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_a_watched_source_is_polled_within_seconds() {
+    for (outage, watchers) in [(90, 1), (300, 1), (300, 40), (1_000, 3)] {
+        let (late, calls) = told_after(SECOND * outage, watchers).await;
+        assert!(late <= SECOND * 8, "{late:?} after {outage} s with {watchers} jobs");
+        let probes = usize::try_from(outage).unwrap() / 4 + 20;
+        assert!(calls <= probes + 4 * watchers, "no hammering: {calls} calls in {outage} s");
+    }
+}
