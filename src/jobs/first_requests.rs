@@ -108,9 +108,11 @@ mod tests {
         for number in 0..REMEMBERED_MAX + 10 {
             requests.since("one".into(), &key(&format!("j{number}")));
         }
-        let remembered = requests.0.lock().unwrap();
-        assert_eq!((remembered.first.len(), remembered.order.len()), (REMEMBERED_MAX, REMEMBERED_MAX));
-        drop(remembered);
+        let remembered = {
+            let remembered = requests.0.lock().unwrap();
+            (remembered.first.len(), remembered.order.len())
+        };
+        assert_eq!(remembered, (REMEMBERED_MAX, REMEMBERED_MAX));
         tokio::time::advance(Duration::from_secs(1)).await;
         let last = key(&format!("j{}", REMEMBERED_MAX + 9));
         assert_eq!(requests.since("one".into(), &last), Duration::from_secs(1), "the last is remembered");

@@ -15,13 +15,17 @@ impl Following {
     pub(in crate::jobs) fn heard(&self, observation: &Observation) {
         let state = &mut *self.lock();
         let key = &observation.job.key;
-        state.proofs.answered(&key.source);
         let Some(followed) = state.jobs.get_mut(key) else { return };
         followed.looking = false;
         followed.stand_by = true;
-        followed.failures = 0;
-        followed.tell(&mut state.habits, |told| told.observe(observation));
-        followed.note_vanished(true);
+        // what was known before is no sign that the upstream answers
+        let is_new = followed.news.borrow().seen().is_none_or(|seen| observation.supersedes(seen));
+        if is_new {
+            state.proofs.answered(&key.source);
+            followed.failures = 0;
+            followed.tell(&mut state.habits, |told| told.observe(observation));
+            followed.note_vanished(true);
+        }
         state.give_up_if_due(key, &self.settings());
         state.plan(key, &self.settings(), Duration::ZERO);
         self.wake.notify_one();

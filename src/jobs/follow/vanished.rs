@@ -25,12 +25,11 @@ struct Proof {
 impl Proofs {
     /// Notes that a source answered as itself.
     pub(super) fn answered(&mut self, source: &SourceName) {
-        match self.0.get_mut(source) {
-            Some(proof) => proof.answered = Some(Instant::now()),
-            None => {
-                let proof = Proof { answered: Some(Instant::now()), probed: None };
-                self.0.insert(source.clone(), proof);
-            }
+        // looked up first: the name is copied once for each source, and not with each answer
+        if let Some(proof) = self.0.get_mut(source) {
+            proof.answered = Some(Instant::now());
+        } else {
+            self.0.insert(source.clone(), Proof { answered: Some(Instant::now()), probed: None });
         }
     }
 

@@ -88,7 +88,10 @@ impl JobReader for MindBridge {
             let call = self.call(Method::GET, vec![NO_JOB.to_owned()]);
             let judge = |reply: &Reply| match self.judge_one(reply, |_| Ok(())) {
                 Verdict::Spoke(Err(LookError::NotFound)) => Verdict::Spoke(Ok(())),
-                verdict => verdict,
+                verdict @ (Verdict::Spoke(_)
+                | Verdict::Rejected
+                | Verdict::Throttled(_)
+                | Verdict::Sick(_)) => verdict,
             };
             self.source.probe(other, &call, self.deadline(), judge).await
         })

@@ -206,14 +206,14 @@ fn refusing(refusals: Vec<Option<(u16, String)>>) -> impl Fn(&Seen) -> Vec<u8> {
     }
 }
 
-fn own_error(status: u16) -> Option<(u16, String)> {
-    Some((status, json!({"title": "Refused", "status": status}).to_string()))
+fn own_error(status: u16) -> (u16, String) {
+    (status, json!({"title": "Refused", "status": status}).to_string())
 }
 
 #[tokio::test]
 async fn two_own_refusals_in_a_row_switch_batches_off() {
     for status in [403, 404, 405] {
-        let server = Server::start(refusing(vec![own_error(status), own_error(status)]));
+        let server = Server::start(refusing(vec![Some(own_error(status)), Some(own_error(status))]));
         let reader = open(&server);
         for calls in [1 + 5, 1 + 5 + 1 + 5, 1 + 5 + 1 + 5 + 5] {
             let looks = reader.look(&ids(5), &Asker::Operator).await;
@@ -225,7 +225,7 @@ async fn two_own_refusals_in_a_row_switch_batches_off() {
 
 #[tokio::test]
 async fn a_page_between_two_refusals_keeps_batches_on() {
-    let server = Server::start(refusing(vec![own_error(404), None, own_error(404), None]));
+    let server = Server::start(refusing(vec![Some(own_error(404)), None, Some(own_error(404)), None]));
     let reader = open(&server);
     for calls in [1 + 5, 1, 1 + 5, 1] {
         let before = server.seen().len();
