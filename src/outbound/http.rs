@@ -22,7 +22,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, ClientBuilder, Request, StatusCode};
+use reqwest::{Certificate, Client, ClientBuilder, Request, Response, StatusCode};
 use secrecy::ExposeSecret as _;
 use url::Url;
 
@@ -262,8 +262,8 @@ impl HttpRoad {
         let exchange = async {
             #[expect(clippy::disallowed_methods, reason = "this is the one send")]
             let response = ready.client.execute(request).await.map_err(masked)?;
+            refused_by_proxy(ready, &response)?;
             let (status, headers) = (response.status(), response.headers().clone());
-            refused_by_proxy(ready, status)?;
             let body = collect(response, call.max_body, masked).await?;
             reply(status, &headers, body, call.max_body, mask)
         };
@@ -325,9 +325,10 @@ fn reply(
     if whole { Ok(reply) } else { Err(SendError::TooLarge { cap, head: Box::new(reply) }) }
 }
 
-/// Says so if the proxy and not the upstream answered: 407 is a proxy's alone.
-fn refused_by_proxy(ready: &Ready, status: StatusCode) -> Result<(), SendError> {
-    if ready.proxied && status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+/// Says so if the proxy and not the upstream answered: outside of a tunnel 407 is a proxy's alone.
+fn refused_by_proxy(ready: &Ready, response: &Response) -> Result<(), SendError> {
+    let refused = response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED;
+    if ready.proxied && refused && response.url().scheme() == "http" {
         return Err(SendError::Connect(Stripped(PROXY_REFUSES.to_owned())));
     }
     Ok(())

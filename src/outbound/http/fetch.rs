@@ -24,8 +24,8 @@ impl HttpRoad {
         let exchange = async {
             #[expect(clippy::disallowed_methods, reason = "the one send, for what needs no credential")]
             let response = ready.client.execute(request).await.map_err(masked)?;
+            refused_by_proxy(ready, &response)?;
             let (status, headers) = (response.status(), response.headers().clone());
-            refused_by_proxy(ready, status)?;
             let body = collect(response, max_body, masked).await?;
             // no credential but the proxy's went along, so no other can come back
             reply(status, &headers, body, max_body, &ready.mask)
