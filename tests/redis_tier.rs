@@ -477,8 +477,13 @@ async fn a_flushed_redis_gives_no_hour_twice() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_made_without_redis_count_when_it_is_back() {
-    let limits =
-        Limits { per_second: 10_000, per_hour: 30, concurrency: 500, max_wait: Duration::from_secs(10) };
+    let limits = Limits {
+        per_second: 10_000,
+        per_hour: 30,
+        caller_share: 20,
+        concurrency: 500,
+        max_wait: Duration::from_secs(10),
+    };
     let redis = Redis::start().await;
     let tiers = [(), ()].map(|()| tier(&redis));
     let source = SourceName::parse("tight").unwrap();

@@ -253,7 +253,8 @@ impl RedisStore {
                 return Ok(Some(Kept::Older(newest.unwrap_or_else(|| held.clone()))));
             }
             let new = new.clone().replacing(held.as_ref());
-            let body = self.sealer.seal(name.as_bytes(), &record::write(&bytes, &new, &self.shared.dating.frame()));
+            let body =
+                self.sealer.seal(name.as_bytes(), &record::write(&bytes, &new, &self.shared.dating.frame()));
             if strange {
                 // Newer replicas know more of this job than could be written here: theirs stays.
                 self.shared.release(&key, fence).await;
