@@ -1,4 +1,4 @@
-//! The usual clients from npm and PyPI, as published and with their default options, against a real gateway on a real socket.
+//! The usual clients from npm and `PyPI`, as published and with their default options, against a real gateway on a real socket.
 //! `tests/all.sh` installs them.
 
 use std::path::Path;

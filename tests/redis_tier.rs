@@ -427,7 +427,9 @@ async fn spend(budgets: &[Arc<dyn SharedBudget>], limits: &Limits, at_most: usiz
         }
         if let Taken::Go(slot) = budgets[number % budgets.len()].take(limits).await {
             went += 1;
-            slot.into_iter().for_each(|slot| budgets[number % budgets.len()].give_back(slot));
+            if let Some(slot) = slot {
+                budgets[number % budgets.len()].give_back(slot);
+            }
         }
     }
     went
@@ -439,6 +441,7 @@ async fn a_flushed_redis_gives_no_hour_twice() {
     let limits = Limits {
         per_second: 10_000,
         per_hour: PER_HOUR,
+        caller_share: 20,
         concurrency: 500,
         max_wait: Duration::from_secs(10),
     };

@@ -290,7 +290,7 @@ mod tests {
         while now < HOUR * 3 {
             assert_eq!(shares.spacing(now), Duration::ZERO, "at {now:?}");
             shares.take(now, CallOrigin::Background);
-            now += Duration::from_millis(1_000);
+            now += SECOND;
         }
     }
 
@@ -346,7 +346,7 @@ mod tests {
             prop_assert_eq!(refused, None, "callers keep to their share");
             let background = (per_hour - kept) as usize;
             prop_assert!(most_within_an_hour(&calls) <= background);
-            let longest = calls.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(HOUR * 3);
+            let longest = calls.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max().unwrap_or(HOUR * 3);
             let bound = HOUR.mul_f64(4.0 / 3.0 * 1.05) / (per_hour - kept) + STEP * 2;
             prop_assert!(longest <= bound, "{longest:?} of {bound:?}");
             prop_assert!(calls.len() + 2 >= background * 5 / 2, "{} in three hours of {background}", calls.len());
@@ -363,7 +363,7 @@ mod tests {
                     }
                 }
             });
-            let longest = calls.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(HOUR * 3);
+            let longest = calls.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max().unwrap_or(HOUR * 3);
             // Half of their share is theirs whatever callers do: twice the spacing, and what callers take meanwhile.
             let bound = HOUR * 4 / (per_hour - per_hour * share / 100) + STEP * 2;
             prop_assert!(longest <= bound, "{longest:?} of {bound:?}");

@@ -102,6 +102,7 @@ struct State {
 type Agenda = BTreeMap<(Instant, u64), JobKey>;
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and any of them may hold")]
 struct Followed {
     number: u64,
     source: SourceName,

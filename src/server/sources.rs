@@ -172,7 +172,7 @@ impl Sources {
         let tier = self.means.tier.as_ref();
         let account = known.map_or_else(|| Account::new(&settings, tier), |held| held.account.clone());
         tracing::debug!(source = %name, ?change, "a source is made ready");
-        let means = Means { credentials, road, ..self.means.clone() };
+        let means = Means { road, credentials, ..self.means.clone() };
         let reader = upstreams::reader_on(source.upstream, settings.clone(), means, account.clone());
         Ready { config, settings, account, reader, change }
     }

@@ -120,7 +120,7 @@ async fn no_refusal_becomes_a_502_behind_a_proxy() {
                 2 => ("POST /nowhere", &[JSON]),
                 _ => ("POST /graphql", &["content-type: text/plain", "authorization: Bearer jg_busy"]),
             };
-            long(line, headers, number % 2 == 0)
+            long(line, headers, number.is_multiple_of(2))
         };
         let bad = join_all((0..CLIENTS).map(|_| send(proxy, each, refused)));
         let others = join_all((0..CLIENTS).map(|_| send(proxy, each, |_| good())));

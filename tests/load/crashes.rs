@@ -16,6 +16,8 @@ mod support {
     pub(crate) mod wire;
 }
 
+mod clock_steps;
+
 use std::io::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -23,7 +25,7 @@ use clap::{Parser as _, ValueEnum};
 use support::crashes;
 use support::loops::disagreements::Outage;
 use support::loops::outages::Blow;
-use support::loops::{Outcome, clock_steps, disagreements, kills, outages, stops};
+use support::loops::{Outcome, disagreements, kills, outages, stops};
 
 #[derive(Debug, clap::Parser)]
 struct Arguments {

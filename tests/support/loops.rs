@@ -1,11 +1,6 @@
 //! Whole processes, stopped and killed again and again under load, and what came of it: the parts that the loops share.
 //! `cargo bench --bench crashes` runs them at full size, the suite a few turns of each.
 
-#[cfg_attr(
-    test,
-    expect(dead_code, reason = "only the benches run it: a machine of the suite may have no libfaketime")
-)]
-pub(crate) mod clock_steps;
 pub(crate) mod disagreements;
 pub(crate) mod kills;
 pub(crate) mod outages;
@@ -178,7 +173,7 @@ async fn look(replica: SocketAddr, ids: &[&str], max: Option<&str>) -> Option<Ve
 }
 
 /// Asks anything. `None` when the replica is gone, or dies before it has answered.
-async fn ask(replica: SocketAddr, query: &str, variables: Value) -> Option<Value> {
+pub(crate) async fn ask(replica: SocketAddr, query: &str, variables: Value) -> Option<Value> {
     let body = json!({ "query": query, "variables": variables }).to_string();
     let answer = exchange(replica, "application/json", &body).await?;
     let (_, body) = answer.split_once("\r\n\r\n")?;
@@ -188,7 +183,7 @@ async fn ask(replica: SocketAddr, query: &str, variables: Value) -> Option<Value
 }
 
 /// What a subscription tells of a job until it is over, or the replica is: the words of the last update that was final.
-async fn watched(replica: SocketAddr, id: &str) -> Option<String> {
+pub(crate) async fn watched(replica: SocketAddr, id: &str) -> Option<String> {
     let query = format!(
         "subscription($refs: [JobRef!]!) {{ jobUpdates(refs: $refs, maxStaleness: \"100ms\") {{ isFinal result {ANY} }} }}"
     );

@@ -328,7 +328,9 @@ mod tests {
                 match what {
                     0 => {
                         away = true;
-                        windows.iter_mut().for_each(|window| window.go_alone(now));
+                        for window in &mut windows {
+                            window.go_alone(now);
+                        }
                     }
                     1 => away = false,
                     _ => {}

@@ -27,20 +27,17 @@ pub(in crate::inbound) fn token(headers: &HeaderMap) -> Result<Option<SecretStri
             "the authorization header is longer than 8 KiB",
         ));
     }
-    match value.to_str().ok().and_then(from_text) {
-        Some(token) => Ok(Some(token)),
-        None => {
-            let message = "the authorization header must read \"Bearer <client key or token>\"";
-            let scheme =
-                value.as_bytes().get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer"));
-            // another scheme is no bearer token, so there is none to be invalid
-            Err(if scheme {
-                Refusal::invalid_token(Kind::Unauthenticated, message)
-            } else {
-                Refusal::unauthenticated(message)
-            })
-        }
+    if let Some(token) = value.to_str().ok().and_then(from_text) {
+        return Ok(Some(token));
     }
+    let message = "the authorization header must read \"Bearer <client key or token>\"";
+    let scheme = value.as_bytes().get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer"));
+    // another scheme is no bearer token, so there is none to be invalid
+    Err(if scheme {
+        Refusal::invalid_token(Kind::Unauthenticated, message)
+    } else {
+        Refusal::unauthenticated(message)
+    })
 }
 
 /// Gives the token of a text that reads `Bearer <token>`.

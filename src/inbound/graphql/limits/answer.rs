@@ -191,8 +191,9 @@ mod tests {
     fn each_factor_multiplies_the_cost() {
         let rows = |refs: usize, page: usize, aliases: usize, inside: &str| {
             let refs: Vec<_> = (0..refs).map(|_| "{id:1}").collect();
-            let rows: String =
-                (0..aliases).map(|alias| format!("r{alias}: rows(first: {page}) {{ {inside} }} ")).collect();
+            let rows: Vec<_> =
+                (0..aliases).map(|alias| format!("r{alias}: rows(first: {page}) {{ {inside} }}")).collect();
+            let rows = rows.join(" ");
             cost(&format!("{{ jobs(refs: [{}]) {{ ... on SupermetricsJob {{ {rows} }} }} }}", refs.join(",")))
         };
         let nodes = "nodes { cells }";
@@ -221,7 +222,7 @@ mod tests {
         assert!(one < limit, "{one}");
         let often: String = (0..20)
             .map(|alias| tools.replacen("__schema", &format!("a{alias}: __schema"), 1))
-            .map(|text| text[1..text.len() - 1].to_owned())
+            .map(|text| text.trim_start_matches('{').strip_suffix('}').unwrap().to_owned())
             .collect();
         assert!(cost(&format!("{{ {often} }}")) > limit);
     }

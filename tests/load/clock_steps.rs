@@ -11,10 +11,10 @@ use jobgate::ports::clock::Clock as _;
 use jobgate::simulator::{Addresses, MindBridgeJob, MindBridgeStep, Simulator};
 use serde_json::{Value, json};
 
-use super::super::process::Process;
-use super::super::scratch::Scratch;
-use super::super::server::{KEY, Setup, TOKEN, external};
-use super::{Outcome, Replica, ask, watched};
+use crate::support::loops::{Outcome, Replica, ask, watched};
+use crate::support::process::Process;
+use crate::support::scratch::Scratch;
+use crate::support::server::{KEY, Setup, TOKEN, external};
 
 const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 /// What the clock can be ahead by, in seconds.
