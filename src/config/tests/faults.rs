@@ -55,8 +55,12 @@ fn a_bad_section_gets_one_line_that_names_the_option_and_the_fix() {
             "server.admin_listen: takes the port of server.listen: choose another port",
         ),
         (
-            "server: { allowed_origins: ['*'] }",
+            "server: { allowed_origins: ['app.example'] }",
             "server.allowed_origins[0]: must be an origin as a browser sends it, https://host or https://host:port",
+        ),
+        (
+            "server: { allowed_origins: ['https://*.example.com'] }",
+            "server.allowed_origins[0]: must be one origin: a pattern is not matched, so list each origin by itself",
         ),
         (
             "server: { trusted_proxies: [10.0.0.0/33] }",

@@ -6,6 +6,7 @@ use super::*;
 
 /// A schema whose fields take every kind of place.
 const PLACES: &str = "
+    schema { query: Query }
     directive @skip(if: Boolean!) on FIELD
     scalar Even
     enum Colour { RED GREEN }
@@ -257,5 +258,5 @@ fn no_mutation_runs_in_a_request_that_later_fails() {
             }
         }
     });
-    assert!(accepted.get() > 50, "the generator makes too few good documents: {}", accepted.get());
+    assert!(accepted.get() > 20, "the generator makes too few good documents: {}", accepted.get());
 }
