@@ -109,7 +109,8 @@ impl<'a> Sum<'a> {
         let items = match (of, place.parent) {
             (Some(of), Some(parent)) if matches!(of.of.base, BaseType::List(_)) => {
                 Some(match length(parent, name).unwrap_or(Length::Items(UNDECLARED)) {
-                    Length::Of(argument) => self.arguments.items(field, argument),
+                    // of more than the schema takes nothing is answered
+                    Length::Of(argument) => self.arguments.items(field, argument).min(MOST_REFS),
                     Length::Page => place.page,
                     Length::Items(items) => items,
                 })
@@ -120,10 +121,9 @@ impl<'a> Sum<'a> {
         // the field, and the items of its list
         let times = place.times.saturating_mul(items.unwrap_or(1));
         let own = place.times.saturating_add(items.map_or(0, |_| times));
-        let page = if field.get_argument("first").is_some() {
-            self.arguments.page(field, "first")
-        } else {
-            place.page
+        let page = match field.get_argument("first") {
+            Some(_) => self.arguments.page(field, "first").min(MOST_PAGE),
+            None => place.page,
         };
         let below = Place { parent: of.map(OutputField::innermost), times, page };
         own.saturating_add(self.set(&field.selection_set.node, below))
