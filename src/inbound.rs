@@ -1,6 +1,7 @@
 //! Floor 4, the doors in. Each opens on a use case of `jobs`; none sees `outbound` or `ports`.
 
 pub mod access_log;
+pub mod answer_memory;
 pub mod bad_credentials;
 pub mod client_limits;
 mod cors;

@@ -12,6 +12,11 @@ use super::fault::Faults;
 use super::network::Network;
 use super::values::{Address, Count, GIB, HOUR, KIB, SECOND, Size, Span};
 
+/// The shortest limit of an answer: an answer about 200 jobs fits.
+const ANSWER: u64 = 64 * KIB;
+/// The most memory of answers that can be given.
+const TIB: u64 = 1024 * GIB;
+
 /// Where jobgate listens, and how long and how much it lets a caller have.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -52,6 +57,12 @@ pub struct ServerConfig {
     /// Largest request body, in bytes. A GraphQL document with 200 references needs about 20KiB.
     #[serde(with = "Size::<KIB, GIB>")]
     pub max_body: usize,
+    /// Longest answer, in bytes of JSON. A longer one is refused, since rows and texts of an upstream have any length.
+    #[serde(with = "Size::<ANSWER, GIB>")]
+    pub max_answer_bytes: usize,
+    /// Memory of all answers that are being built or sent. When none is left, a further request is refused with 503.
+    #[serde(with = "Size::<ANSWER, TIB>")]
+    pub answer_memory: usize,
     /// Most connections open at the same time on the public door. Each one costs a file handle.
     #[serde(with = "Count::<1, 1_000_000>")]
     pub max_connections: usize,
@@ -104,6 +115,12 @@ impl ServerConfig {
         let one_ip = public.ip() == admin.ip() || public.ip().is_unspecified() || admin.ip().is_unspecified();
         if public.port() != 0 && public.port() == admin.port() && one_ip {
             faults.add("server.admin_listen", "takes the port of server.listen: choose another port");
+        }
+        if self.answer_memory / 4 < self.max_answer_bytes {
+            faults.add(
+                "server.answer_memory",
+                "must be at least 4 times server.max_answer_bytes, which is in memory twice while it is built",
+            );
         }
         if self.drain_delay >= self.drain_timeout {
             faults.add(

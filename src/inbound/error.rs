@@ -36,6 +36,8 @@ pub enum Kind {
     DocumentTooLarge,
     /// The document asks for more than one request may.
     DocumentTooComplex,
+    /// The answer is longer than one may be.
+    AnswerTooLarge,
     /// No operation, or more than one, answers to the request.
     OperationUnresolved,
     /// A subscription was sent where one response is given.
@@ -99,6 +101,7 @@ impl Kind {
             Self::DocumentInvalid => (S::UNPROCESSABLE_ENTITY, "GRAPHQL_VALIDATION_FAILED", Level::DEBUG),
             Self::DocumentTooLarge => (S::UNPROCESSABLE_ENTITY, "DOCUMENT_TOO_LARGE", Level::INFO),
             Self::DocumentTooComplex => (S::UNPROCESSABLE_ENTITY, "DOCUMENT_TOO_COMPLEX", Level::INFO),
+            Self::AnswerTooLarge => (S::UNPROCESSABLE_ENTITY, "ANSWER_TOO_LARGE", Level::INFO),
             Self::OperationUnresolved => {
                 (S::UNPROCESSABLE_ENTITY, "OPERATION_RESOLUTION_FAILURE", Level::DEBUG)
             }

@@ -18,6 +18,7 @@ use serde_json::{Map, Value};
 use crate::domain::error::{Problem, Retry};
 use crate::domain::principal::Principal;
 use crate::inbound::access_log::Noted;
+use crate::inbound::answer_memory::AnswerMemory;
 use crate::inbound::client_limits::ClientLimits;
 use crate::inbound::error::{Kind, Refusal};
 use crate::inbound::graphql::http::bearer;
@@ -32,28 +33,30 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 const WAIT_MAX: u64 = 25;
 
 /// The routes of this door.
-pub fn router(jobs: Jobs, limits: ClientLimits) -> Router {
+pub fn router(jobs: Jobs, limits: ClientLimits, memory: AnswerMemory) -> Router {
     let nothing =
         async || Refusal::new(Kind::NoSuchPath, "a job is at /v1/jobs/{source}/{externalId}").into_problem();
     Router::new()
         .route("/v1/jobs/{source}/{external_id}", any(serve))
         .route("/v1/{*rest}", any(nothing))
-        .with_state((jobs, limits))
+        .with_state((jobs, limits, memory))
 }
 
 async fn serve(
-    State((jobs, limits)): State<(Jobs, ClientLimits)>,
+    State((jobs, limits, memory)): State<(Jobs, ClientLimits, AnswerMemory)>,
     method: Method,
     headers: HeaderMap,
     extensions: Extensions,
     path: Result<Path<(String, String)>, PathRejection>,
 ) -> Response {
-    answer(&jobs, &limits, &method, &headers, &extensions, path).await.unwrap_or_else(Refusal::into_problem)
+    let answered = answer(&jobs, &limits, &memory, &method, &headers, &extensions, path).await;
+    answered.unwrap_or_else(Refusal::into_problem)
 }
 
 async fn answer(
     jobs: &Jobs,
     limits: &ClientLimits,
+    memory: &AnswerMemory,
     method: &Method,
     headers: &HeaderMap,
     extensions: &Extensions,
@@ -72,7 +75,7 @@ async fn answer(
     let wait = preferred_wait(headers);
     let seen =
         look(jobs, &principal, JobRef::External { source, external_id }, wait).await.map_err(refuse)?;
-    Ok(respond(&seen, headers, wait))
+    respond(&seen, headers, wait, memory)
 }
 
 async fn look(jobs: &Jobs, principal: &Principal, job: JobRef, wait: Option<u64>) -> Result<Seen, Problem> {
@@ -82,7 +85,12 @@ async fn look(jobs: &Jobs, principal: &Principal, job: JobRef, wait: Option<u64>
     }
 }
 
-fn respond(seen: &Seen, headers: &HeaderMap, wait: Option<u64>) -> Response {
+fn respond(
+    seen: &Seen,
+    headers: &HeaderMap,
+    wait: Option<u64>,
+    memory: &AnswerMemory,
+) -> Result<Response, Refusal> {
     let mut answer = HeaderMap::new();
     let etag = view::etag(seen);
     if let Ok(etag) = HeaderValue::try_from(&etag) {
@@ -95,10 +103,11 @@ fn respond(seen: &Seen, headers: &HeaderMap, wait: Option<u64>) -> Response {
         answer.insert(header::RETRY_AFTER, HeaderValue::from(view::worth_asking_in(seen)));
     }
     if is_known(headers, &etag) {
-        return (StatusCode::NOT_MODIFIED, answer).into_response();
+        return Ok((StatusCode::NOT_MODIFIED, answer).into_response());
     }
     answer.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
-    (StatusCode::OK, answer, view::body(seen)).into_response()
+    let body = memory.send(view::body(seen).into_bytes())?;
+    Ok((StatusCode::OK, answer, body).into_response())
 }
 
 /// Whether `If-None-Match` names this state, or any: compared weakly, as RFC 9110 asks.

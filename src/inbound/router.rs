@@ -23,9 +23,9 @@ pub fn public(door: Door, jobs: Jobs, clients: ClientLimits, settings: &Settings
 /// The same, with what can change under way.
 pub fn public_live(door: Door, jobs: Jobs, clients: ClientLimits, settings: &Settings, live: Live) -> Router {
     let routes = Router::new()
+        .merge(rest::router(jobs, clients, door.memory().clone()))
         .route("/graphql", door.clone().route())
         .route("/graphql/", door.route())
-        .merge(rest::router(jobs, clients))
         .merge(page::router())
         .fallback(async || {
             Refusal::new(

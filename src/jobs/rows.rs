@@ -3,6 +3,7 @@
 //! The upstream is asked for whole stretches, which are held for a while, so that a client who pages through them
 //! costs few requests and two clients cost those of one.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,13 +40,34 @@ pub(super) type Landing = Result<Arc<RowPage>, LookError>;
 #[derive(Clone, Debug, Default)]
 pub struct Rows {
     /// The header row.
-    pub header: Vec<Box<RawValue>>,
+    pub header: Cells,
     /// Each row with the cursor behind it.
-    pub rows: Vec<(String, Vec<Box<RawValue>>)>,
+    pub rows: Vec<(String, Cells)>,
     /// Whether more follow.
     pub has_next: bool,
     /// Why rows are missing that the upstream reports. They are no end: the same page may be read again.
     pub problem: Option<Problem>,
+}
+
+/// The cells of one row, shared with whoever else reads it: copied nowhere but into an answer.
+#[derive(Clone, Debug, Default)]
+pub struct Cells {
+    /// What was read at once; the default has none.
+    page: Option<Arc<RowPage>>,
+    /// The row; none for the header.
+    row: Option<usize>,
+}
+
+impl Deref for Cells {
+    type Target = [Box<RawValue>];
+
+    fn deref(&self) -> &Self::Target {
+        let Some(page) = &self.page else { return &[] };
+        match self.row {
+            None => &page.header,
+            Some(row) => page.rows.get(row).map_or(&[], Vec::as_slice),
+        }
+    }
 }
 
 impl Jobs {
@@ -82,10 +104,10 @@ impl Jobs {
             let read = read.map_err(|miss| row_problem(&miss, key))?;
             let skip = (at - stretch.first) as usize;
             let room = (start + first - at) as usize;
-            page.header.clone_from(&read.header);
-            for row in read.rows.iter().skip(skip).take(room) {
+            page.header = Cells { page: Some(Arc::clone(&read)), row: None };
+            for row in (0..read.rows.len()).skip(skip).take(room) {
                 at += 1;
-                page.rows.push((cursor(at), row.clone()));
+                page.rows.push((cursor(at), Cells { page: Some(Arc::clone(&read)), row: Some(row) }));
             }
             let ended =
                 read.total.map_or(read.rows.len() < STRETCH as usize, |total| at >= total) || at >= ROWS_MAX;

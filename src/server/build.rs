@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Environment, PersistedQueries, SourceConfig};
 use crate::domain::id::SourceName;
+use crate::inbound::answer_memory::AnswerMemory;
 use crate::inbound::client_limits::ClientLimits;
 use crate::inbound::graphql::http::{Admission, Door};
 use crate::inbound::graphql::known::{KnownDocuments, Manifest};
@@ -146,7 +147,11 @@ impl Gateway {
         };
         let types = schema::input_types().context("read the input types of the schema")?;
         let clients = ClientLimits::new(settings::clients(config));
-        let admission = Admission { clients: clients.clone(), documents: known_documents(config)? };
+        let admission = Admission {
+            clients: clients.clone(),
+            documents: known_documents(config)?,
+            memory: AnswerMemory::new(server.max_answer_bytes, server.answer_memory),
+        };
         let door = Door::new(
             schema,
             types,

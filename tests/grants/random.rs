@@ -9,6 +9,7 @@ use http_body_util::BodyExt as _;
 use jobgate::config::ClientConfig;
 use jobgate::domain::principal::{Principal, Scope};
 use jobgate::domain::source::Upstream;
+use jobgate::inbound::answer_memory::AnswerMemory;
 use jobgate::inbound::client_limits::ClientLimits;
 use jobgate::inbound::graphql::schema::{self, GatewaySchema};
 use jobgate::inbound::rest;
@@ -226,7 +227,7 @@ impl Truth {
 
     /// The door without GraphQL.
     async fn rest(&mut self) {
-        let door = rest::router(self.world.jobs.clone(), ClientLimits::default());
+        let door = rest::router(self.world.jobs.clone(), ClientLimits::default(), AnswerMemory::default());
         for (_, secret, model) in self.clients.clone() {
             for (source, id) in self.refs.clone() {
                 let request = http::Request::get(format!("/v1/jobs/{source}/{id}"));

@@ -33,10 +33,9 @@ fn a_bad_way_out_gets_one_line_that_names_the_option_and_the_fix() {
     ] {
         let yaml = source(&format!("{SOURCE}, {options}"));
         let faults = read(&yaml, &[]).unwrap_err();
-        assert!(
-            faults.starts_with(&format!("sources.audit.{line}")) && !faults.contains("cAnaRy"),
-            "{faults}"
-        );
+        let line = format!("sources.audit.{line}");
+        assert!(faults.lines().any(|fault| fault.starts_with(&line)), "{faults}");
+        assert!(!faults.contains("cAnaRy"), "{faults}");
     }
     let plain = SOURCE.replace("https://a.example", "http://localhost:1");
     for (options, fault) in [

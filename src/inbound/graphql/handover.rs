@@ -6,12 +6,13 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_graphql::parser::types::ExecutableDocument;
-use async_graphql::{Context, OutputType, Response};
+use async_graphql::{Context, OutputType, Pos, Response};
 use futures_util::FutureExt as _;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
 
 use super::plan::Plans;
 use super::update::News;
+use crate::inbound::answer_memory::{AnswerMemory, Meter};
 use crate::telemetry::trace;
 
 /// Where a resolver leaves its stream: request data. The place is gone once the operation is.
@@ -22,13 +23,21 @@ pub(super) struct Handover(Weak<Slot>);
 pub(super) struct Slot {
     plans: Plans,
     document: Arc<ExecutableDocument>,
+    memory: AnswerMemory,
+    /// The most values of an update.
+    values: u64,
     left: Mutex<Vec<BoxStream<'static, Response>>>,
 }
 
 impl Slot {
     /// A place for the streams of one operation of a document.
-    pub(super) fn new(plans: Plans, document: Arc<ExecutableDocument>) -> Arc<Self> {
-        Arc::new(Self { plans, document, left: Mutex::default() })
+    pub(super) fn new(
+        plans: Plans,
+        document: Arc<ExecutableDocument>,
+        memory: AnswerMemory,
+        values: u64,
+    ) -> Arc<Self> {
+        Arc::new(Self { plans, document, memory, values, left: Mutex::default() })
     }
 
     /// What resolvers are given to find it.
@@ -74,10 +83,12 @@ where
     let data = Arc::clone(&ctx.query_env.query_data);
     let plan = slot.plans.of(ctx, &slot.document);
     let subscription = trace::Place::here().to_link();
+    let (memory, values) = (slot.memory.clone(), slot.values);
     // boxed for as long as an update is being answered, which is no time for most
     let responses = updates
         .then(move |(update, news)| {
             let answer = Arc::clone(&plan).execute(Arc::clone(&data), update);
+            let answer = metered(memory.begin_update(values), answer);
             match news {
                 None => answer.boxed(),
                 Some(news) => {
@@ -89,6 +100,18 @@ where
         .boxed();
     slot.left.lock().unwrap_or_else(PoisonError::into_inner).push(responses);
     stream::empty().boxed()
+}
+
+/// Answers an update within its memory, or says why it cannot be told.
+async fn metered(meter: Arc<Meter>, answer: impl Future<Output = Response>) -> Response {
+    let response = Arc::clone(&meter).around(answer).await;
+    match meter.refusal() {
+        None => response,
+        Some(refusal) => {
+            let error = async_graphql::Error::from(refusal).into_server_error(Pos::default());
+            Response::from_errors(vec![error])
+        }
+    }
 }
 
 impl fmt::Debug for Slot {

@@ -29,6 +29,7 @@ use super::plan::Plans;
 use super::{events, ws};
 use crate::domain::principal::Principal;
 use crate::inbound::access_log::Noted;
+use crate::inbound::answer_memory::{AnswerMemory, Meter};
 use crate::inbound::client_limits::{ClientLimits, Place};
 use crate::inbound::error::{Kind, Refusal};
 use crate::inbound::peer::Peer;
@@ -57,6 +58,8 @@ pub struct Admission {
     pub clients: ClientLimits,
     /// The documents that are known by an id, and whether there are others.
     pub documents: KnownDocuments,
+    /// The memory of answers.
+    pub memory: AnswerMemory,
 }
 
 /// The door to one schema. A clone is cheap and shares the held documents.
@@ -128,6 +131,11 @@ impl Door {
         &self.0.streams
     }
 
+    /// The memory of answers.
+    pub(in crate::inbound) fn memory(&self) -> &AnswerMemory {
+        &self.0.admission.memory
+    }
+
     /// What one client may take.
     pub(super) fn client_limits(&self) -> &ClientLimits {
         &self.0.admission.clients
@@ -189,6 +197,10 @@ pub(super) struct Prepared {
     fresh: Option<Box<Fresh>>,
     /// The jobs that a subscription watches, as they count against its client.
     watching: Option<Place>,
+    /// The most values of an answer.
+    values: u64,
+    /// The memory of the answer; each update of a subscription has its own.
+    meter: Option<Arc<Meter>>,
     span: trace::Active,
 }
 
@@ -238,16 +250,21 @@ impl Door {
     }
 
     async fn once(&self, prepared: Prepared, media: ResponseType) -> Response {
-        let Prepared { request, operation, document: _, fresh, watching: _, span } = prepared;
+        let Prepared { request, operation, document: _, fresh, watching: _, values, meter, span } = prepared;
+        let meter = meter.unwrap_or_else(|| self.memory().begin_update(values));
         let began = Instant::now();
-        let response = span.place().hold((self.0.execute)(request)).await;
+        let executing = Arc::clone(&meter).around((self.0.execute)(request));
+        let response = span.place().hold(executing).await;
         meters::operation(operation.word(), "http");
         meters::operation_took(operation.word(), began.elapsed());
         let executed = reply::was_executed(&response);
         if executed && let Some(fresh) = fresh {
             self.0.keep(*fresh);
         }
-        let mut response: http::Response<Body> = reply::render(response, executed, media);
+        let mut response: http::Response<Body> = match meter.refusal() {
+            None => reply::render(response, executed, media, meter),
+            Some(refusal) => refusal.into_response(),
+        };
         response.extensions_mut().insert(operation);
         response
     }
@@ -277,10 +294,14 @@ impl Door {
         }
         let cost = self.0.limits.check_cost(&document, definition, &parameters.variables)?;
         let limits = &self.0.limits;
-        limits.check_answer_cost(&self.0.types, &document, definition, &parameters.variables)?;
+        let values = limits.check_answer_cost(&self.0.types, &document, definition, &parameters.variables)?;
         let watching = match operation.kind {
             OperationType::Subscription => Some(self.client_limits().watch(&principal, cost)?),
             OperationType::Query | OperationType::Mutation => None,
+        };
+        let meter = match operation.kind {
+            OperationType::Subscription => None,
+            OperationType::Query | OperationType::Mutation => Some(self.memory().begin(values)?),
         };
 
         // the text stays here: the engine needs only what was parsed from it
@@ -298,7 +319,7 @@ impl Door {
             }
             (None, None) => None,
         };
-        Ok(Prepared { request, operation, document, fresh, watching, span })
+        Ok(Prepared { request, operation, document, fresh, watching, values, meter, span })
     }
 }
 

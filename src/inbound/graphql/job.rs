@@ -11,7 +11,7 @@ use crate::jobs::answer::{Answer, Seen};
 
 use super::mindbridge::MindBridgeJob;
 use super::problem::{JobProblem, StaleReason};
-use super::scalars::DateTime;
+use super::scalars::{DateTime, Text};
 use super::source::Source;
 use super::supermetrics::SupermetricsJob;
 
@@ -59,7 +59,7 @@ pub enum Node {
     field(name = "is_terminal", ty = "bool", desc = "Whether this run will not change any more."),
     field(
         name = "native_state",
-        ty = "Option<String>",
+        ty = "Option<Text>",
         desc = "The upstream's own word for its state, verbatim; a list that grows."
     ),
     field(name = "created_at", ty = "Option<DateTime>", desc = "When it was made, by the upstream's clock."),
@@ -123,9 +123,9 @@ pub struct JobProgress {
 #[derive(Clone, Debug, SimpleObject)]
 pub struct JobFailure {
     /// The upstream's code, where it gives one.
-    code: Option<String>,
+    code: Option<Text>,
     /// The upstream's message, where it gives one.
-    message: Option<String>,
+    message: Option<Text>,
 }
 
 /// How fresh an answer is.
@@ -170,7 +170,7 @@ impl From<job::Progress> for JobProgress {
 
 impl From<&job::Failure> for JobFailure {
     fn from(failure: &job::Failure) -> Self {
-        Self { code: failure.code.clone(), message: failure.message.clone() }
+        Self { code: failure.code.clone().map(Into::into), message: failure.message.clone().map(Into::into) }
     }
 }
 
@@ -232,8 +232,8 @@ macro_rules! job_object {
             }
 
             /// The upstream's own word for its state, verbatim; a list that grows.
-            pub async fn native_state(&self) -> Option<String> {
-                self.job().native_state.clone()
+            pub async fn native_state(&self) -> Option<$crate::inbound::graphql::scalars::Text> {
+                self.job().native_state.clone().map(Into::into)
             }
 
             /// When it was made, by the upstream's clock.

@@ -5,7 +5,7 @@ use async_graphql::SimpleObject;
 use crate::domain::details::{self, Details, MindBridgeDetails};
 
 use super::job::job_object;
-use super::scalars::Int64;
+use super::scalars::{Int64, Text};
 
 job_object! {
     /// An async result of MindBridge: an analysis, an ingestion, an export.
@@ -13,8 +13,8 @@ job_object! {
         /// The vendor's word for the kind of job; a list that grows. Known today: `ANALYSIS_RUN`,
         /// `ANALYSIS_SOURCE_INGESTION`, `ADMIN_REPORT`, `DATA_TABLE_EXPORT`, `ANALYSIS_ROLL_FORWARD`, `GDPDU_UNPACK_JOB`,
         /// `ACCOUNT_GROUPING_EXPORT`, `ACCOUNT_MAPPING_EXPORT`, `DATA_TRANSFORMATION_JOB`.
-        async fn kind(&self) -> Option<String> {
-            self.details()?.kind.clone()
+        async fn kind(&self) -> Option<Text> {
+            self.details()?.kind.clone().map(Into::into)
         }
 
         /// What the job worked on or produced; its meaning depends on its type.
@@ -38,13 +38,13 @@ job_object! {
         }
 
         /// The vendor's `error`, verbatim. `failure` holds both: what looks like a code as `code`, the other as `message`.
-        async fn error(&self) -> Option<String> {
-            self.details()?.error.clone()
+        async fn error(&self) -> Option<Text> {
+            self.details()?.error.clone().map(Into::into)
         }
 
         /// The vendor's `errorMessage`, verbatim. `failure` holds both: what looks like a code as `code`, the other as `message`.
-        async fn error_message(&self) -> Option<String> {
-            self.details()?.error_message.clone()
+        async fn error_message(&self) -> Option<Text> {
+            self.details()?.error_message.clone().map(Into::into)
         }
     }
 }
@@ -62,29 +62,35 @@ impl MindBridgeJob {
 #[derive(Clone, Debug, SimpleObject)]
 pub struct EntityRef {
     /// The vendor's id of it.
-    id: Option<String>,
+    id: Option<Text>,
     /// The vendor's word for its type, such as `ANALYSIS_RESULT`; a list that grows.
     #[graphql(name = "type")]
-    entity_type: Option<String>,
+    entity_type: Option<Text>,
 }
 
 /// A person in MindBridge.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct UserInfo {
     /// The vendor's id of the person.
-    user_id: Option<String>,
+    user_id: Option<Text>,
     /// The name shown to people.
-    user_name: Option<String>,
+    user_name: Option<Text>,
 }
 
 impl From<&details::EntityRef> for EntityRef {
     fn from(entity: &details::EntityRef) -> Self {
-        Self { id: entity.id.clone(), entity_type: entity.entity_type.clone() }
+        Self {
+            id: entity.id.clone().map(Into::into),
+            entity_type: entity.entity_type.clone().map(Into::into),
+        }
     }
 }
 
 impl From<&details::UserInfo> for UserInfo {
     fn from(user: &details::UserInfo) -> Self {
-        Self { user_id: user.user_id.clone(), user_name: user.user_name.clone() }
+        Self {
+            user_id: user.user_id.clone().map(Into::into),
+            user_name: user.user_name.clone().map(Into::into),
+        }
     }
 }

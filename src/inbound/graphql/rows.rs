@@ -1,23 +1,22 @@
 //! The rows of a finished query as a connection.
 
 use async_graphql::{Context, SimpleObject};
-use serde_json::value::RawValue;
 
 use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::observation::Observation;
 use crate::jobs::Jobs;
 use crate::jobs::access::JobRef;
-use crate::jobs::rows::Rows;
+use crate::jobs::rows::{Cells, Rows};
 
 use super::connection::PageInfo;
 use super::problem::{JobProblem, as_error};
-use super::scalars::Json;
+use super::scalars::JsonRow;
 
 /// A page of rows.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct RowConnection {
     /// The names of the columns: the header row, or the names of the fields where the query has no header row.
-    header: Vec<Json>,
+    header: JsonRow,
     /// The rows with their cursors.
     edges: Vec<RowEdge>,
     /// The rows alone.
@@ -42,7 +41,7 @@ pub struct RowEdge {
 #[derive(Clone, Debug, SimpleObject)]
 pub struct Row {
     /// The cells, in the order of the header.
-    cells: Vec<Json>,
+    cells: JsonRow,
 }
 
 /// Reads a page of rows; `None` while there are none yet.
@@ -67,7 +66,7 @@ impl RowConnection {
         let edges: Vec<RowEdge> = rows
             .rows
             .into_iter()
-            .map(|(cursor, cells)| RowEdge { cursor, node: Row { cells: json(cells) } })
+            .map(|(cursor, cells)| RowEdge { cursor, node: Row { cells: JsonRow(cells) } })
             .collect();
         let page_info = PageInfo {
             has_next_page: rows.has_next,
@@ -77,20 +76,16 @@ impl RowConnection {
         };
         let nodes = edges.iter().map(|edge| edge.node.clone()).collect();
         let problem = rows.problem.map(|problem| row_problem(observation, problem));
-        Self { header: json(rows.header), edges, nodes, page_info, problem }
+        Self { header: JsonRow(rows.header), edges, nodes, page_info, problem }
     }
 
     fn without_rows(observation: &Observation, problem: Problem) -> Self {
         let problem = Some(row_problem(observation, problem));
         let page_info = PageInfo::default();
-        Self { header: Vec::new(), edges: Vec::new(), nodes: Vec::new(), page_info, problem }
+        Self { header: JsonRow(Cells::default()), edges: Vec::new(), nodes: Vec::new(), page_info, problem }
     }
 }
 
 fn row_problem(observation: &Observation, problem: Problem) -> JobProblem {
     JobProblem::new(JobRef::Id(observation.job.key.node_id()), problem)
-}
-
-fn json(cells: Vec<Box<RawValue>>) -> Vec<Json> {
-    cells.into_iter().map(Json::raw).collect()
 }

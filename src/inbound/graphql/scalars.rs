@@ -1,13 +1,21 @@
 //! Scalars of our own, where the built-in ones would lose something.
 
+use std::borrow::Cow;
 use std::time::Duration as StdDuration;
 
-use async_graphql::{InputValueError, InputValueResult, Name, Scalar, ScalarType, Value};
+use async_graphql::parser::types::Field;
+use async_graphql::registry::Registry;
+use async_graphql::{
+    ContextSelectionSet, InputValueError, InputValueResult, Name, OutputType, Positioned, Scalar, ScalarType,
+    ServerError, ServerResult, Value,
+};
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 
 use super::coerce::TextScalar;
 use crate::domain::duration;
+use crate::inbound::answer_memory::charge;
+use crate::jobs::rows::Cells;
 
 /// A moment in RFC 3339 form, in UTC, such as `2026-11-21T19:10:00Z`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,11 +113,6 @@ pub(super) const TEXTS: [(&str, TextScalar); 3] = [
 pub struct Json(Box<RawValue>);
 
 impl Json {
-    /// A value whose bytes were kept.
-    pub fn raw(value: Box<RawValue>) -> Self {
-        Self(value)
-    }
-
     /// A value in its own text.
     pub fn text(text: &str) -> Option<Self> {
         RawValue::from_string(text.to_owned()).ok().map(Self)
@@ -126,8 +129,80 @@ impl ScalarType for Json {
         Err(InputValueError::expected_type(value))
     }
 
+    /// What does not fit into the answer is left out: the whole answer is refused then.
     fn to_value(&self) -> Value {
-        let text = Value::String(self.0.get().to_owned());
-        Value::Object([(Name::new(VERBATIM), text)].into_iter().collect())
+        let text = self.0.get();
+        if charge(text.len() + MAP_BYTES) { verbatim(text.to_owned()) } else { Value::Null }
     }
+}
+
+/// What a map of one member takes beside its text, roughly.
+const MAP_BYTES: usize = 100;
+
+fn verbatim(text: String) -> Value {
+    Value::Object([(Name::new(VERBATIM), Value::String(text))].into_iter().collect())
+}
+
+/// A text of an upstream. It has any length, so it is counted where it goes into an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text(String);
+
+impl From<String> for Text {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl OutputType for Text {
+    fn type_name() -> Cow<'static, str> {
+        <String as OutputType>::type_name()
+    }
+
+    fn create_type_info(registry: &mut Registry) -> String {
+        <String as OutputType>::create_type_info(registry)
+    }
+
+    async fn resolve(&self, _: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
+        if charge(self.0.len()) { Ok(Value::String(self.0.clone())) } else { Err(does_not_fit(field)) }
+    }
+}
+
+/// The cells of a row, written as one value: one for each would take ten times as much.
+#[derive(Clone, Debug)]
+pub struct JsonRow(pub(super) Cells);
+
+impl OutputType for JsonRow {
+    fn type_name() -> Cow<'static, str> {
+        <Vec<Json> as OutputType>::type_name()
+    }
+
+    fn qualified_type_name() -> String {
+        <Vec<Json> as OutputType>::qualified_type_name()
+    }
+
+    fn create_type_info(registry: &mut Registry) -> String {
+        <Vec<Json> as OutputType>::create_type_info(registry)
+    }
+
+    async fn resolve(&self, _: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
+        let bytes = self.0.iter().map(|cell| cell.get().len() + 1).sum::<usize>() + 2;
+        if !charge(bytes + MAP_BYTES) {
+            return Err(does_not_fit(field));
+        }
+        let mut text = String::with_capacity(bytes);
+        text.push('[');
+        for (index, cell) in self.0.iter().enumerate() {
+            if index > 0 {
+                text.push(',');
+            }
+            text.push_str(cell.get());
+        }
+        text.push(']');
+        Ok(verbatim(text))
+    }
+}
+
+/// Why a field has no value. The answer is refused as a whole, so no client reads it.
+fn does_not_fit(field: &Positioned<Field>) -> ServerError {
+    ServerError::new("the answer is too large", Some(field.pos))
 }

@@ -7,19 +7,19 @@ use crate::domain::details::{self, Details, SupermetricsDetails};
 use super::connection::page_size;
 use super::job::job_object;
 use super::rows::{RowConnection, read_rows};
-use super::scalars::{DateTime, Int64, Json};
+use super::scalars::{DateTime, Int64, Json, Text};
 
 job_object! {
     /// A query of Supermetrics.
     SupermetricsJob {
         /// The id of the HTTP request that brought this answer; new each time. The vendor's support asks for it.
-        async fn request_id(&self) -> Option<String> {
-            self.details()?.request_id.clone()
+        async fn request_id(&self) -> Option<Text> {
+            self.details()?.request_id.clone().map(Into::into)
         }
 
         /// The vendor's echo of the query's id, `schedule_id`.
-        async fn schedule_id(&self) -> Option<String> {
-            self.details()?.schedule_id.clone()
+        async fn schedule_id(&self) -> Option<Text> {
+            self.details()?.schedule_id.clone().map(Into::into)
         }
 
         /// The whole licence's queue, not this query's.
@@ -75,9 +75,9 @@ pub struct LicenceQueue {
 #[derive(Clone, Debug, SimpleObject)]
 pub struct QueryMeta {
     /// First day, as the vendor writes it.
-    start_date: Option<String>,
+    start_date: Option<Text>,
     /// Last day, as the vendor writes it.
-    end_date: Option<String>,
+    end_date: Option<Text>,
     /// The data source accounts, each in the vendor's own form.
     accounts: Vec<Json>,
     /// The columns asked for.
@@ -88,11 +88,11 @@ pub struct QueryMeta {
 #[derive(Clone, Debug, SimpleObject)]
 pub struct QueryField {
     /// The vendor's id of the field.
-    id: Option<String>,
+    id: Option<Text>,
     /// Its name for people.
-    name: Option<String>,
+    name: Option<Text>,
     /// The vendor's data type.
-    data_type: Option<String>,
+    data_type: Option<Text>,
     /// The position of its column in the rows, from 0.
     data_column: Option<Int64>,
 }
@@ -126,8 +126,8 @@ impl From<&details::LicenceQueue> for LicenceQueue {
 impl From<&details::QueryMeta> for QueryMeta {
     fn from(query: &details::QueryMeta) -> Self {
         Self {
-            start_date: query.start_date.clone(),
-            end_date: query.end_date.clone(),
+            start_date: query.start_date.clone().map(Into::into),
+            end_date: query.end_date.clone().map(Into::into),
             accounts: query.accounts.iter().filter_map(|account| Json::text(account.get())).collect(),
             fields: query.fields.iter().map(QueryField::from).collect(),
         }
@@ -137,9 +137,9 @@ impl From<&details::QueryMeta> for QueryMeta {
 impl From<&details::QueryField> for QueryField {
     fn from(field: &details::QueryField) -> Self {
         Self {
-            id: field.id.clone(),
-            name: field.name.clone(),
-            data_type: field.data_type.clone(),
+            id: field.id.clone().map(Into::into),
+            name: field.name.clone().map(Into::into),
+            data_type: field.data_type.clone().map(Into::into),
             data_column: field.data_column.map(Int64),
         }
     }

@@ -11,6 +11,7 @@ use async_graphql::parser::types::OperationType;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
 
 use super::{Door, Fresh, Prepared, reply};
+use crate::inbound::answer_memory::Meter;
 use crate::inbound::client_limits::Place;
 use crate::inbound::error::{Kind, Refusal};
 use crate::inbound::graphql::handover::Slot;
@@ -50,6 +51,10 @@ pub(in crate::inbound::graphql) struct Answers {
     /// The document, until it is known to be valid.
     fresh: Option<Box<Fresh>>,
     first: bool,
+    /// The memory of the answer, until it is written.
+    meter: Option<Arc<Meter>>,
+    /// The memory of what was written last, until more is asked for.
+    sending: Option<Arc<Meter>>,
     _watching: Option<Place>,
     /// The span of the operation, until it has begun: what goes on after that may take hours.
     span: Option<Box<trace::Active>>,
@@ -58,17 +63,27 @@ pub(in crate::inbound::graphql) struct Answers {
 impl Door {
     /// Hands an operation of any type to the engine. Nothing happens until the first answer is asked for.
     pub(in crate::inbound::graphql) fn run(&self, prepared: Prepared, transport: Transport) -> Answers {
-        let Prepared { request, operation, document, fresh, watching, span } = prepared;
+        let Prepared { request, operation, document, fresh, watching, values, meter, span } = prepared;
         meters::operation(operation.word(), transport.word());
         let (request, slot) = if operation.kind == OperationType::Subscription {
-            let slot = Slot::new(self.0.plans.clone(), document);
+            let slot = Slot::new(self.0.plans.clone(), document, self.memory().clone(), values);
             (request.data(slot.handover()), Some(slot))
         } else {
             (request, None)
         };
         let responses = (self.0.execute_stream)(request);
         let span = span.boxed();
-        Answers { door: self.clone(), responses, slot, fresh, first: true, _watching: watching, span }
+        Answers {
+            door: self.clone(),
+            responses,
+            slot,
+            fresh,
+            first: true,
+            meter,
+            sending: None,
+            _watching: watching,
+            span,
+        }
     }
 }
 
@@ -88,7 +103,11 @@ impl Answers {
         loop {
             let polled = {
                 let _entered = self.span.as_ref().and_then(|span| span.place().enter());
-                self.responses.as_mut().poll_next(cx)
+                let responses = self.responses.as_mut();
+                match &self.meter {
+                    Some(meter) => meter.within(|| responses.poll_next(cx)),
+                    None => responses.poll_next(cx),
+                }
             };
             if polled.is_ready() {
                 self.span = None;
@@ -118,22 +137,40 @@ impl Answers {
         // the engine refuses only before it begins
         let executed = !self.first || reply::was_executed(&response);
         self.begun(executed);
+        // of a query or a mutation; an update that does not fit is refused where it is built
+        let meter = self.meter.take();
+        if let Some(refusal) = meter.as_ref().and_then(|meter| meter.refusal()) {
+            return Answer::refused(refusal);
+        }
         reply::finish(&mut response, executed);
-        let written = if executed {
-            reply::to_json(&response, true).map(Answer::Result)
-        } else {
-            serde_json::to_vec(&response.errors).map(Answer::Refused)
-        };
-        written.unwrap_or_else(|_| {
-            Answer::refused(Refusal::new(Kind::Internal, "the answer could not be written as json"))
-        })
+        if !executed {
+            return serde_json::to_vec(&response.errors).map_or_else(
+                |_| Answer::refused(Refusal::new(Kind::Internal, "the answer could not be written as json")),
+                Answer::Refused,
+            );
+        }
+        let memory = self.door.memory();
+        match reply::to_json(&response, true, memory) {
+            Some(json) => {
+                self.sending = Some(memory.hold(json.capacity()));
+                Answer::Result(json)
+            }
+            None if meter.is_some() => Answer::refused(memory.too_large()),
+            None => Answer::Result(too_large(memory.too_large())),
+        }
     }
+}
+
+/// An update that is longer than an answer may be: the stream goes on.
+fn too_large(refusal: Refusal) -> Vec<u8> {
+    serde_json::json!({ "errors": [refusal.into_json()], "data": null }).to_string().into_bytes()
 }
 
 impl Stream for Answers {
     type Item = Answer;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Answer>> {
+        self.sending = None;
         self.poll_response(cx).map(|response| response.map(|response| self.write(response)))
     }
 }

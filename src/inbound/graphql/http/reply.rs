@@ -2,6 +2,7 @@
 //! nothing of a fault's own words.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_graphql::parser;
 use async_graphql::{ErrorExtensionValues, Response as GraphqlResponse, ServerError, Value};
@@ -11,6 +12,7 @@ use http::{StatusCode, header};
 use serde::Serialize;
 
 use super::negotiate::ResponseType;
+use crate::inbound::answer_memory::{AnswerMemory, Meter};
 use crate::inbound::error::{self, GRAPHQL_RESPONSE, Kind, Refusal};
 
 /// Most errors that one response lists; a document can hold hundreds of mistakes.
@@ -44,24 +46,31 @@ pub(super) fn finish(response: &mut GraphqlResponse, executed: bool) {
     }
 }
 
-/// Writes a finished answer as JSON.
-pub(super) fn to_json(response: &GraphqlResponse, executed: bool) -> serde_json::Result<Vec<u8>> {
+/// Writes a finished answer as JSON; nothing where it is longer than an answer may be.
+pub(super) fn to_json(response: &GraphqlResponse, executed: bool, memory: &AnswerMemory) -> Option<Vec<u8>> {
     let data = executed.then_some(&response.data);
-    serde_json::to_vec(&Reply { errors: &response.errors, data, extensions: &response.extensions })
+    let reply = Reply { errors: &response.errors, data, extensions: &response.extensions };
+    memory.write(|json| serde_json::to_writer(json, &reply))
 }
 
 /// Turns the engine's answer into ours.
-pub(super) fn render(mut response: GraphqlResponse, executed: bool, media: ResponseType) -> Response {
+pub(super) fn render(
+    mut response: GraphqlResponse,
+    executed: bool,
+    media: ResponseType,
+    meter: Arc<Meter>,
+) -> Response {
     finish(&mut response, executed);
     let (status, content_type) = match (executed, response.errors.is_empty()) {
         (false, _) => (Kind::DocumentInvalid.status(), GRAPHQL_RESPONSE),
         (true, false) if media == ResponseType::Graphql => (partial(), media.content_type()),
         (true, _) => (StatusCode::OK, media.content_type()),
     };
-    let Ok(body) = to_json(&response, executed) else {
-        return Refusal::new(Kind::Internal, "the answer could not be written as json").into_response();
+    let Some(body) = to_json(&response, executed, meter.memory()) else {
+        return meter.memory().too_large().into_response();
     };
-    let mut rendered = Response::new(Body::from(body));
+    drop(response);
+    let mut rendered = Response::new(Body::from(meter.sent(body)));
     *rendered.status_mut() = status;
     rendered.headers_mut().insert(header::CONTENT_TYPE, content_type);
     rendered

@@ -65,6 +65,10 @@ struct House {
 }
 
 fn house() -> House {
+    house_with(Admission::default())
+}
+
+fn house_with(admission: Admission) -> House {
     let calls = Arc::new(AtomicUsize::new(0));
     let schema = Schema::build(Query, Mutation, EmptySubscription).data(Arc::clone(&calls)).finish();
     let authenticate = |token: Option<&SecretString>| match token.map(ExposeSecret::expose_secret) {
@@ -78,7 +82,7 @@ fn house() -> House {
         types,
         authenticate,
         Limits::default(),
-        Admission::default(),
+        admission,
         Duration::from_secs(10),
         streams,
     );

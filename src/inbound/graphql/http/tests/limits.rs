@@ -38,3 +38,31 @@ async fn a_document_of_mistakes_gets_a_short_answer() {
         assert!(answer.text.len() < 15_000, "{}", answer.text.len());
     }
 }
+
+#[tokio::test]
+async fn an_answer_longer_than_allowed_is_refused() {
+    let memory = AnswerMemory::new(200, usize::MAX);
+    let house = house_with(Admission { memory: memory.clone(), ..Admission::default() });
+    assert_eq!(house.post(query("{hello}")).await.status, 200);
+    let aliases: String = (0..15).map(|alias| format!(" a{alias}:hello")).collect();
+    let answer = house.post(query(&format!("{{{aliases}}}"))).await;
+    assert_eq!((answer.status, answer.code()), (422, "ANSWER_TOO_LARGE"), "{}", answer.text);
+    assert!(answer.text.contains("200 bytes"), "{}", answer.text);
+    assert_eq!(memory.used(), 0, "what was reserved is given back");
+}
+
+#[tokio::test]
+async fn without_memory_for_it_a_request_is_refused_at_once() {
+    let memory = AnswerMemory::new(1 << 20, 480);
+    let house = house_with(Admission { memory: memory.clone(), ..Admission::default() });
+    let other = memory.begin(3).unwrap();
+    let calls = house.calls.load(Ordering::SeqCst);
+    let answer = house.post(query("{a:hello b:hello}")).await;
+    assert_eq!((answer.status, answer.code()), (503, "OVERLOADED"), "{}", answer.text);
+    assert_eq!(answer.headers[header::RETRY_AFTER], "1");
+    // counted where it was not begun: nothing ran
+    assert_eq!(house.calls.load(Ordering::SeqCst), calls);
+    drop(other);
+    assert_eq!(house.post(query("{a:hello b:hello}")).await.status, 200);
+    assert_eq!(memory.used(), 0);
+}
