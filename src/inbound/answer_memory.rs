@@ -281,12 +281,13 @@ mod tests {
     #[test]
     fn all_answers_share_the_memory_and_give_it_back() {
         let memory = AnswerMemory::new(usize::MAX, 100 * VALUE_BYTES);
-        let first = memory.begin(60).unwrap();
-        assert_eq!(memory.begin(41).unwrap_err().kind(), Kind::Overloaded);
-        let second = memory.begin(40).unwrap();
+        // one answer reserves half of it at most
+        let (first, second) = (memory.begin(60).unwrap(), memory.begin(40).unwrap());
+        assert_eq!(memory.begin(11).unwrap_err().kind(), Kind::Overloaded);
+        let third = memory.begin(10).unwrap();
         assert!(!second.within(|| charge(10)));
         assert_eq!(second.refusal().unwrap().kind(), Kind::Overloaded);
-        drop(second);
+        drop((second, third));
         assert!(first.within(|| charge(10)));
         let sent = first.sent(vec![b'x'; 10]);
         assert_eq!((memory.used(), &sent[..3]), (10, b"xxx".as_slice()));

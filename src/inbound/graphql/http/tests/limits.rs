@@ -55,14 +55,14 @@ async fn an_answer_longer_than_allowed_is_refused() {
 async fn without_memory_for_it_a_request_is_refused_at_once() {
     let memory = AnswerMemory::new(1 << 20, 480);
     let house = house_with(Admission { memory: memory.clone(), ..Admission::default() });
-    let other = memory.begin(3).unwrap();
+    let others = [memory.begin(3).unwrap(), memory.begin(3).unwrap()];
     let calls = house.calls.load(Ordering::SeqCst);
     let answer = house.post(query("{a:hello b:hello}")).await;
     assert_eq!((answer.status, answer.code()), (503, "OVERLOADED"), "{}", answer.text);
     assert_eq!(answer.headers[header::RETRY_AFTER], "1");
     // counted where it was not begun: nothing ran
     assert_eq!(house.calls.load(Ordering::SeqCst), calls);
-    drop(other);
+    drop(others);
     assert_eq!(house.post(query("{a:hello b:hello}")).await.status, 200);
     assert_eq!(memory.used(), 0);
 }
