@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::stream::StreamExt as _;
+use jobgate::domain::error::ProblemCode;
 use jobgate::domain::id::SourceName;
 use jobgate::domain::job::Life;
 use jobgate::domain::principal::Principal;
@@ -13,6 +14,7 @@ use jobgate::domain::state::JobState;
 use jobgate::jobs::access::JobRef;
 use jobgate::jobs::answer::StaleReason;
 use jobgate::jobs::list::JobFilter;
+use jobgate::jobs::watch::Update;
 use jobgate::outbound::gate::Limits;
 use jobgate::ports::upstream::{Detail, LookError};
 use tokio::time::Instant;
@@ -192,9 +194,13 @@ async fn told_after(outage: Duration, watchers: usize) -> (Duration, usize) {
     });
     house.jobs.start_following(CancellationToken::new());
     let updates = house.jobs.watch(client("watcher"), refs("metrics", 0..watchers), None);
-    let stale = |reason| reason == Some(StaleReason::Unavailable);
     let told: Vec<_> = updates.collect().await;
-    let told_stale = told.iter().filter(|update| stale(update.answer.as_ref().unwrap().stale)).count();
+    let tells_outage = |update: &&Update| match &update.answer {
+        Ok(seen) => seen.stale == Some(StaleReason::Unavailable),
+        // not seen before it began
+        Err(problem) => problem.code == ProblemCode::Unavailable,
+    };
+    let told_stale = told.iter().filter(tells_outage).count();
     assert!(told_stale >= watchers, "each is told of the outage: {told_stale}");
     (start.elapsed().saturating_sub(outage + SECOND * 2), house.metrics.calls())
 }

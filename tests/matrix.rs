@@ -154,8 +154,9 @@ fn word(status: u16, body: &str) -> String {
 /// What a door says to whom it does not know, to a page of elsewhere, and about what may not be read.
 fn expected(door: Door, why: &str) -> String {
     let text = match (door, why) {
-        (Door::WebSocket | Door::Page, "unknown") => "4403",
-        (_, "unknown") => "401 UNAUTHENTICATED",
+        (Door::WebSocket | Door::Page, "unknown") => "4401",
+        (Door::WebSocket | Door::Page, "expired") => "4403",
+        (_, "unknown" | "expired") => "401 UNAUTHENTICATED",
         (_, "foreign page") => "403 ORIGIN_NOT_ALLOWED",
         (Door::Rest, _) => "404 NOT_FOUND",
         (_, _) => "NOT_FOUND",
@@ -243,7 +244,7 @@ async fn nobody_comes_in_by_any_door() {
         ("unknown", Visitor::with("jg_bad")),
         ("unknown", Visitor::with("a.b.c")),
         ("unknown", Visitor::with("jgw_a.b")),
-        ("unknown", expired),
+        ("expired", expired),
         ("unknown", taken_back),
         ("not granted", Visitor::with("jg_sales")),
         ("foreign page", Visitor { origin: Some(FOREIGN), ..Visitor::with("jg_good") }),

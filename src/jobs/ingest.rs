@@ -4,9 +4,11 @@
 //! from "never was" (`upstreams/supermetrics`, "Expiry").
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
@@ -230,7 +232,9 @@ impl Ingest {
             tokio::time::sleep(OFFER_AGAIN).await;
             let keys: Vec<JobKey> = self.owed().keys().cloned().collect();
             for key in keys {
-                if !self.offer(&key).await {
+                // This loop outlives a store that panics: one that breaks has not taken it either.
+                let taken = AssertUnwindSafe(self.offer(&key)).catch_unwind().await;
+                if !taken.unwrap_or(false) {
                     // It still fails: no need to try all of them.
                     break;
                 }
