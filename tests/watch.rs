@@ -49,6 +49,11 @@ fn short(update: &Update) -> Short {
     (update.kind, state, stale, update.is_final)
 }
 
+/// What a reader of the feed is told next.
+async fn next(feed: &mut (impl Stream<Item = Update> + Unpin)) -> Short {
+    short(&tokio::time::timeout(SECOND * 600, feed.next()).await.expect("an update").unwrap())
+}
+
 /// A job that runs for a while and then succeeds, by the paused clock.
 fn succeeds_after(house: &House, span: Duration) {
     let start = Instant::now();
@@ -364,6 +369,31 @@ async fn the_feed_tells_every_change_one_may_see_whoever_looked() {
         (UpdateKind::Ended, Ok(JobState::Succeeded), None, true),
         "the same again is no change"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_feed_tells_an_outage_once_and_its_end_once() {
+    let house = following();
+    let feed = |filter| house.jobs.feed(Principal::local(), filter).boxed();
+    let mut reader = feed(JobFilter::default());
+    let mut filtered = feed(JobFilter { states: vec![JobState::Queued], ..JobFilter::default() });
+    let mut watcher = watch(&house, &[("mind", "a")]);
+    watcher.next().await.unwrap();
+    let running = |stale| (UpdateKind::Changed, Ok(JobState::Running), stale, false);
+    assert_eq!(next(&mut reader).await, running(None));
+    let outage = || LookError::Unavailable(Detail::new("planted"));
+    for _ in 0..2 {
+        house.mind.says(move |_| Err(outage()));
+        let mut unheld = watch(&house, &[("mind", "unheld")]);
+        assert_eq!(next(&mut reader).await, running(Some(StaleReason::Unavailable)));
+        assert_eq!(unheld.next().await.unwrap().answer.unwrap_err().code, ProblemCode::Unavailable);
+        drop(unheld);
+        assert!(tokio::time::timeout(SECOND * 60, reader.next()).await.is_err(), "told once");
+        house.mind.says(move |id| if id.as_str() == "a" { Ok(Life::Running) } else { Err(outage()) });
+        assert_eq!(next(&mut reader).await, running(None));
+        assert!(tokio::time::timeout(SECOND * 60, reader.next()).await.is_err(), "told once");
+    }
+    assert!(tokio::time::timeout(SECOND, filtered.next()).await.is_err(), "the filter holds");
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,6 +16,14 @@ use super::access::not_found;
 /// What came of one reference.
 pub type Answer = Result<Seen, Problem>;
 
+/// The newest that was seen of a job, and why it is older than asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) observation: Observation,
+    /// `None` while it is fresh.
+    pub(super) stale: Option<StaleReason>,
+}
+
 /// A job, and how fresh what we say of it is.
 #[derive(Clone, Debug)]
 pub struct Seen {

@@ -1,4 +1,5 @@
-//! The feed: every change a client may see, of any job, whoever looked.
+//! The feed: every change a client may see, of any job, whoever looked; also that what is known of a followed job is
+//! stale, and that it is fresh again.
 //!
 //! Each reader holds the newest of every job that changed since it read last: a slow reader gets fewer updates, never
 //! an old one, and takes at most [`BACKLOG_MAX`] jobs of memory. One that falls behind further is ended, and told so.
@@ -16,7 +17,7 @@ use crate::telemetry::meters;
 
 use super::Jobs;
 use super::access::{JobRef, may_see};
-use super::answer::{Seen, age};
+use super::answer::{Known, Seen, age};
 use super::list::JobFilter;
 use super::track::Tracking;
 use super::watch::{Update, UpdateKind};
@@ -36,8 +37,8 @@ pub(super) struct Feeds {
 /// full the older one is forgotten.
 #[derive(Debug, Default)]
 struct Published {
-    newer: HashMap<JobKey, Observation>,
-    older: HashMap<JobKey, Observation>,
+    newer: HashMap<JobKey, Known>,
+    older: HashMap<JobKey, Known>,
 }
 
 /// The most jobs in each half; what they hold is shared with the store.
@@ -54,7 +55,7 @@ struct Reader {
 #[derive(Debug, Default)]
 struct Backlog {
     order: VecDeque<JobKey>,
-    newest: HashMap<JobKey, Observation>,
+    newest: HashMap<JobKey, Known>,
     sequence: u64,
     overrun: bool,
 }
@@ -67,10 +68,40 @@ impl Feeds {
     /// Tells a change that another replica found, unless it was told already or is older than what was.
     pub(super) fn publish_once(&self, observation: &Observation) {
         let told = self.published().of(&observation.job.key);
-        let news = told
-            .is_none_or(|told| observation.supersedes(&told) && !observation.job.says_the_same(&told.job));
+        let news = told.is_none_or(|told| {
+            observation.supersedes(&told.observation)
+                && (told.stale.is_some() || !observation.job.says_the_same(&told.observation.job))
+        });
         if news {
             self.publish(observation);
+        }
+    }
+
+    /// Tells that a job turned stale, or fresh again, unless that was told already.
+    pub(super) fn turned(&self, turned: Option<Known>) {
+        let Some(Known { observation, stale }) = turned else { return };
+        let told = self.published().of(&observation.job.key);
+        let (observation, news) = match told {
+            Some(told) if told.observation.supersedes(&observation) => {
+                (told.observation, told.stale != stale)
+            }
+            Some(told) => {
+                let same = told.stale == stale && observation.job.says_the_same(&told.observation.job);
+                (observation, !same)
+            }
+            None => (observation, true),
+        };
+        if news {
+            let stale = stale.filter(|_| !observation.job.is_terminal());
+            self.tell(&Known { observation, stale });
+        }
+    }
+
+    /// Takes in that the source answered for a job: one that was told to be stale, and is not followed any more, is fresh.
+    pub(super) fn renewed(&self, observation: &Observation) {
+        let was_stale = self.published().of(&observation.job.key).is_some_and(|told| told.stale.is_some());
+        if was_stale {
+            self.turned(Some(Known { observation: observation.clone(), stale: None }));
         }
     }
 
@@ -80,14 +111,19 @@ impl Feeds {
 
     /// Tells a change to every reader who may see it.
     pub(super) fn publish(&self, observation: &Observation) {
-        self.published().put(observation);
+        self.tell(&Known { observation: observation.clone(), stale: None });
+    }
+
+    fn tell(&self, known: &Known) {
+        self.published().put(known);
+        let observation = &known.observation;
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         readers.retain(|reader| {
             let Some(reader) = reader.upgrade() else { return false };
             if !reader.may_see(observation, &self.tracking) {
                 reader.withdraw(&observation.job.key);
             } else if reader.wants(observation, &self.tracking) {
-                reader.put(observation);
+                reader.put(known);
             }
             true
         });
@@ -112,15 +148,15 @@ impl Feeds {
 }
 
 impl Published {
-    fn of(&self, key: &JobKey) -> Option<Observation> {
+    fn of(&self, key: &JobKey) -> Option<Known> {
         self.newer.get(key).or_else(|| self.older.get(key)).cloned()
     }
 
-    fn put(&mut self, observation: &Observation) {
+    fn put(&mut self, known: &Known) {
         if self.newer.len() >= PUBLISHED_MAX {
             self.older = std::mem::take(&mut self.newer);
         }
-        self.newer.insert(observation.job.key.clone(), observation.clone());
+        self.newer.insert(known.observation.job.key.clone(), known.clone());
     }
 }
 
@@ -131,14 +167,16 @@ impl Jobs {
         let reader = self.inner.feeds.join(principal, filter.undated(self.inner.clock.reading()));
         let inner = Arc::clone(&self.inner);
         stream::unfold((inner, reader), async |(inner, reader)| {
-            let (observation, sequence) = reader.take(&inner.tracking).await?;
+            let (Known { observation, stale }, sequence) = reader.take(&inner.tracking).await?;
             let is_final = observation.job.is_terminal();
             let kind = if is_final { UpdateKind::Ended } else { UpdateKind::Changed };
             let reference = JobRef::Id(observation.job.key.node_id());
             let now = inner.clock.reading();
             meters::update_told(meters::Told::Feed);
-            meters::found_told(&observation.job.key.source, age(&observation, now));
-            let answer = Ok(Seen::fresh(observation, now));
+            if stale.is_none() {
+                meters::found_told(&observation.job.key.source, age(&observation, now));
+            }
+            let answer = Ok(Seen::stale(observation, now, stale));
             Some((Update { reference, kind, answer, sequence, is_final }, (inner, reader)))
         })
     }
@@ -161,10 +199,10 @@ impl Reader {
         }
     }
 
-    fn put(&self, observation: &Observation) {
+    fn put(&self, known: &Known) {
         let mut backlog = self.backlog.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = observation.job.key.clone();
-        if backlog.newest.insert(key.clone(), observation.clone()).is_none() {
+        let key = known.observation.job.key.clone();
+        if backlog.newest.insert(key.clone(), known.clone()).is_none() {
             backlog.order.push_back(key);
         } else {
             meters::updates_coalesced(meters::Told::Feed, 1);
@@ -179,11 +217,11 @@ impl Reader {
     /// The oldest waiting job with its newest state; `None` for a reader who was overrun. Cancel safe.
     ///
     /// A job that went out of sight while it waited is passed over without a gap in the numbers.
-    async fn take(&self, tracking: &Tracking) -> Option<(Observation, u64)> {
-        let may_see = |observation: &Observation| self.may_see(observation, tracking);
+    async fn take(&self, tracking: &Tracking) -> Option<(Known, u64)> {
+        let may_see = |known: &Known| self.may_see(&known.observation, tracking);
         loop {
             match self.backlog.lock().unwrap_or_else(PoisonError::into_inner).next(may_see) {
-                Next::Job(observation, sequence) => return Some((observation, sequence)),
+                Next::Job(known, sequence) => return Some((known, sequence)),
                 Next::Overrun => return None,
                 Next::Nothing => {}
             }
@@ -194,20 +232,20 @@ impl Reader {
 
 /// What a reader finds.
 enum Next {
-    Job(Observation, u64),
+    Job(Known, u64),
     Nothing,
     Overrun,
 }
 
 impl Backlog {
-    fn next(&mut self, may_see: impl Fn(&Observation) -> bool) -> Next {
+    fn next(&mut self, may_see: impl Fn(&Known) -> bool) -> Next {
         if self.overrun {
             return Next::Overrun;
         }
         while let Some(key) = self.order.pop_front() {
-            let Some(observation) = self.newest.remove(&key).filter(&may_see) else { continue };
+            let Some(known) = self.newest.remove(&key).filter(&may_see) else { continue };
             self.sequence += 1;
-            return Next::Job(observation, self.sequence);
+            return Next::Job(known, self.sequence);
         }
         Next::Nothing
     }

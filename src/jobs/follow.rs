@@ -33,7 +33,7 @@ use crate::ports::ledger::Ledger;
 use crate::ports::upstream::LookError;
 use crate::telemetry::meters;
 
-use super::answer::Miss;
+use super::answer::{Known, Miss};
 use habits::Habits;
 use pacing::SourcePolls;
 pub(super) use pacing::{Demand, Room};
@@ -212,37 +212,42 @@ impl Following {
     }
 
     /// Takes in what was held when a watcher came, so that the watcher starts from it. No look was made, so trouble
-    /// that was told stays.
-    pub(super) fn offer(&self, observation: &Observation) {
+    /// that was told stays. This and the next three give what is known of the job when it turns stale or fresh by it.
+    pub(super) fn offer(&self, observation: &Observation) -> Option<Known> {
         let state = &mut *self.lock();
         let key = &observation.job.key;
-        if let Some(followed) = state.jobs.get_mut(key) {
-            followed.tell(&mut state.habits, |told| told.learn(observation));
-            state.plan_if_idle(key, &self.settings());
-            self.wake.notify_one();
-        }
+        let followed = state.jobs.get_mut(key)?;
+        let before = followed.stale();
+        followed.tell(&mut state.habits, |told| told.learn(observation));
+        let turned = followed.turned(before);
+        state.plan_if_idle(key, &self.settings());
+        self.wake.notify_one();
+        turned
     }
 
     /// Takes in what is held while a look is under way for a watcher who wants it newer: told if the look brings nothing.
-    pub(super) fn recall(&self, older: &Observation) {
+    pub(super) fn recall(&self, older: &Observation) -> Option<Known> {
         let state = &mut *self.lock();
-        if let Some(followed) = state.jobs.get_mut(&older.job.key) {
-            followed.tell(&mut state.habits, |told| told.recall(older));
-        }
+        let followed = state.jobs.get_mut(&older.job.key)?;
+        let before = followed.stale();
+        followed.tell(&mut state.habits, |told| told.recall(older));
+        followed.turned(before)
     }
 
     /// Takes in that a watcher found nothing, without a look: believed from before, or not awaited.
-    pub(super) fn offer_nothing(&self, key: &JobKey, miss: Miss) {
+    pub(super) fn offer_nothing(&self, key: &JobKey, miss: Miss) -> Option<Known> {
         let mut state = self.lock();
-        if let Some(followed) = state.jobs.get_mut(key) {
-            followed.news.send_if_modified(|told| told.is_empty() && told.miss(miss));
-            state.plan_if_idle(key, &self.settings());
-            self.wake.notify_one();
-        }
+        let followed = state.jobs.get_mut(key)?;
+        let before = followed.stale();
+        followed.news.send_if_modified(|told| told.is_empty() && told.miss(miss));
+        let turned = followed.turned(before);
+        state.plan_if_idle(key, &self.settings());
+        self.wake.notify_one();
+        turned
     }
 
     /// Takes in what came of a look, whoever asked for it: tells the watchers, and plans the next look.
-    pub(super) fn looked(&self, key: &JobKey, landing: Result<&Observation, Miss>) {
+    pub(super) fn looked(&self, key: &JobKey, landing: Result<&Observation, Miss>) -> Option<Known> {
         let state = &mut *self.lock();
         if landing.is_ok() {
             state.proofs.answered(&key.source);
@@ -252,8 +257,9 @@ impl Following {
             if landing.is_ok() && state.is_broken(&key.source) {
                 self.wake.notify_one();
             }
-            return;
+            return None;
         };
+        let before = followed.stale();
         followed.looking = false;
         followed.stand_by = false;
         followed.resumed = false;
@@ -284,9 +290,11 @@ impl Following {
             followed.paused_until = Some(Instant::now() + pause);
         }
         followed.note_vanished(found);
+        let turned = followed.turned(before);
         state.give_up_if_due(key, &self.settings());
         state.plan(key, &self.settings(), pause);
         self.wake.notify_one();
+        turned
     }
 
     /// Takes what is due now, as many jobs of each source as `room` says, and forgets whom nobody watches any more.

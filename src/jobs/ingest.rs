@@ -78,24 +78,29 @@ impl Ingest {
             span.kept("lost_turn");
             return None;
         };
-        self.following.looked(key, landing.as_ref().map_err(|error| Miss::Look(error.clone())));
+        let looked = landing.as_ref().map_err(|error| Miss::Look(error.clone()));
+        self.feeds.turned(self.following.looked(key, looked));
+        if let Ok(observation) = &landing {
+            self.feeds.renewed(observation);
+        }
         Some(landing)
     }
 
     /// Takes in what another replica has kept. `changed` when it said that this is something new.
     pub(super) fn hear(&self, observation: &Observation, changed: bool) {
-        self.following.heard(observation);
+        let turned = self.following.heard(observation);
         if observation.job.is_terminal() {
             self.feeds.tracking().ended(&observation.job.key);
         }
         if changed {
             self.feeds.publish_once(observation);
         }
+        self.feeds.turned(turned);
     }
 
     /// Takes in that another replica found no such job.
     pub(super) fn hear_missing(&self, key: &JobKey) {
-        self.following.looked(key, Err(Miss::Look(LookError::NotFound)));
+        self.feeds.turned(self.following.looked(key, Err(Miss::Look(LookError::NotFound))));
     }
 
     async fn compare_and_keep(

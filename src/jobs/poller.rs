@@ -167,7 +167,7 @@ async fn look(inner: Arc<Inner>, reader: Arc<dyn JobReader>, looking: Looking, p
     let landings = join_all(seats.into_iter().map(super::flight::Seat::landed)).await;
     for (key, landing) in keys.iter().zip(landings) {
         if landing.is_none() {
-            inner.following.looked(key, Err(Miss::Lost));
+            inner.feeds.turned(inner.following.looked(key, Err(Miss::Lost)));
         }
     }
 }

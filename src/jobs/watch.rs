@@ -123,7 +123,7 @@ impl Jobs {
         let first = self.inner.answer(Wanted::from([(key.clone(), reader)]), principal, None);
         match tokio::time::timeout_at(deadline, first).await {
             Ok(answers) => answers.iter().for_each(|(key, answer)| self.inner.settle(key, answer)),
-            Err(_) => self.inner.following.offer_nothing(&key, Miss::Impatient),
+            Err(_) => self.inner.feeds.turned(self.inner.following.offer_nothing(&key, Miss::Impatient)),
         }
         // Counted from when this caller would have been told, so that it ends alike whatever others know of the job.
         let mut missing_until = None;
@@ -207,7 +207,8 @@ impl Jobs {
             self.inner.settle(key, answer);
         }
         // What a look does not bring is told as it was held, and not as trouble first.
-        seats.iter().filter_map(Seated::held).for_each(|older| self.inner.following.recall(older));
+        let held = seats.iter().filter_map(Seated::held);
+        held.for_each(|older| self.inner.feeds.turned(self.inner.following.recall(older)));
         // Each landing is told as it comes, so that a slow source holds back nobody else's news.
         let inner = Arc::clone(&self.inner);
         let landings = stream::iter(seats).map(move |seated| {
@@ -229,18 +230,19 @@ impl Jobs {
 impl Inner {
     /// Hands what a lookup brought to the followed job, for what came without a look: held, or believed missing.
     pub(super) fn settle(&self, key: &JobKey, answer: &Answer) {
-        match answer {
+        let turned = match answer {
             // not found a moment ago, or not understood: what is held is told with that
             Ok(Seen { observation, stale: Some(StaleReason::BadAnswer), .. }) => {
-                self.following.recall(observation);
-                self.following.offer_nothing(key, Miss::Look(LookError::NotFound));
+                self.feeds.turned(self.following.recall(observation));
+                self.following.offer_nothing(key, Miss::Look(LookError::NotFound))
             }
             Ok(seen) => self.following.offer(&seen.observation),
             Err(Problem { code: ProblemCode::NotFound, .. }) => {
-                self.following.offer_nothing(key, Miss::Look(LookError::NotFound));
+                self.following.offer_nothing(key, Miss::Look(LookError::NotFound))
             }
             Err(_) => self.following.offer_nothing(key, Miss::Impatient),
-        }
+        };
+        self.feeds.turned(turned);
     }
 }
 

@@ -38,7 +38,8 @@ impl Subscriptions {
         Ok(tell_news(ctx, updates.map(JobUpdate::with_news)))
     }
 
-    /// Every change of every job that you may see, from now on, whoever asked for it. Does not complete.
+    /// Every change of every job that you may see, from now on, whoever asked for it; also when what is known of a followed
+    /// job turns stale, and when it is fresh again. Does not complete.
     async fn job_feed(
         &self,
         ctx: &Context<'_>,

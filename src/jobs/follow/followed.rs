@@ -14,6 +14,7 @@ use super::{FollowSettings, Followed};
 use crate::domain::error::ProblemCode;
 use crate::domain::id::JobKey;
 use crate::domain::state::JobState;
+use crate::jobs::answer::{Known, StaleReason};
 
 impl Followed {
     pub(super) fn new(number: u64, key: &JobKey, tallies: &Arc<Tallies>) -> Self {
@@ -66,6 +67,20 @@ impl Followed {
 
     pub(super) fn is_over(&self) -> bool {
         self.news.borrow().is_over()
+    }
+
+    /// Why what was last seen of it is stale; `None` while it is not.
+    pub(super) fn stale(&self) -> Option<StaleReason> {
+        self.news.borrow().stale()
+    }
+
+    /// What is known of it, if it turned stale or fresh since it was as `before`, or is stale for another reason.
+    pub(super) fn turned(&self, before: Option<StaleReason>) -> Option<Known> {
+        let told = self.news.borrow();
+        let stale = told.stale();
+        let observation = told.seen().filter(|_| stale != before).cloned();
+        drop(told);
+        observation.map(|observation| Known { observation, stale })
     }
 
     /// Follows a job again that was given up: someone new asks. Says whether it was.

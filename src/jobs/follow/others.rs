@@ -6,16 +6,19 @@ use tokio::time::Instant;
 
 use crate::domain::id::{JobKey, SourceName};
 use crate::domain::observation::Observation;
+use crate::jobs::answer::Known;
 
 use super::{FollowSettings, Following, State};
 
 impl Following {
     /// Takes in what another replica saw: tells the watchers, and plans the next look a little after the other's, so that
     /// whoever looked last looks next, and another steps in when it does not.
-    pub(in crate::jobs) fn heard(&self, observation: &Observation) {
+    /// Gives what is known when it is fresh again.
+    pub(in crate::jobs) fn heard(&self, observation: &Observation) -> Option<Known> {
         let state = &mut *self.lock();
         let key = &observation.job.key;
-        let Some(followed) = state.jobs.get_mut(key) else { return };
+        let followed = state.jobs.get_mut(key)?;
+        let before = followed.stale();
         followed.looking = false;
         followed.stand_by = true;
         // what was known before is no sign that the upstream answers
@@ -26,9 +29,11 @@ impl Following {
             followed.tell(&mut state.habits, |told| told.observe(observation));
             followed.note_vanished(true);
         }
+        let turned = followed.turned(before);
         state.give_up_if_due(key, &self.settings());
         state.plan(key, &self.settings(), Duration::ZERO);
         self.wake.notify_one();
+        turned
     }
 
     /// How recent a look of another replica has to be to spare one of our own.

@@ -10,7 +10,7 @@ use crate::ports::clock::Reading;
 use crate::ports::upstream::LookError;
 
 use crate::jobs::access::not_found;
-use crate::jobs::answer::{Answer, Miss, Seen};
+use crate::jobs::answer::{Answer, Miss, Seen, StaleReason};
 use jiff::Timestamp;
 
 /// What was last told of a job.
@@ -164,6 +164,12 @@ impl Told {
     pub(super) fn has_vanished(&self) -> bool {
         self.seen.as_ref().is_some_and(|seen| !seen.job.is_terminal())
             && self.trouble.as_ref().is_some_and(Miss::is_not_found)
+    }
+
+    /// Why what was last seen is stale; `None` where it is not, needs no renewing, or was never seen.
+    pub(super) fn stale(&self) -> Option<StaleReason> {
+        let open = self.seen.as_ref().is_some_and(|seen| !seen.job.is_terminal());
+        self.trouble.as_ref().filter(|_| open).map(Miss::stale_reason)
     }
 
     /// The state last seen.
