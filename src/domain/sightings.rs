@@ -23,6 +23,16 @@ impl Sightings {
         Self { first_seen_at: Some(at), state_since: Some(at), terminal_seen_at }
     }
 
+    /// The same with each known time changed.
+    #[must_use]
+    pub fn map(self, change: impl Fn(Timestamp) -> Timestamp) -> Self {
+        Self {
+            first_seen_at: self.first_seen_at.map(&change),
+            state_since: self.state_since.map(&change),
+            terminal_seen_at: self.terminal_seen_at.map(&change),
+        }
+    }
+
     /// Those of an answer in this state that replaces a held one, of which these are known.
     ///
     /// What has not ended after a terminal state is another run, and begins anew. Within a run the earliest time counts. A

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use crate::domain::error::{Problem, ProblemCode, Retry};
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
+use crate::domain::sightings::Sightings;
 use crate::ports::clock::Reading;
 use crate::ports::upstream::LookError;
 
@@ -31,7 +32,9 @@ pub struct Seen {
     pub observation: Observation,
     /// When the answer was complete, as a time of day.
     pub observed_at: Timestamp,
-    /// How long ago that was.
+    /// When the run and its state were first seen, as times of day.
+    pub sightings: Sightings,
+    /// How long ago the answer was complete.
     pub age: Duration,
     /// Why it is older than asked for; `None` when it is not.
     pub stale: Option<StaleReason>,
@@ -93,7 +96,8 @@ impl Seen {
 
     fn new(observation: Observation, now: Reading, stale: Option<StaleReason>) -> Self {
         let (age, observed_at) = (age(&observation, now), now.date(observation.observed_at));
-        Self { age, observed_at, observation, stale, next_look: None }
+        let sightings = observation.sightings.map(|at| now.date(at));
+        Self { age, observed_at, sightings, observation, stale, next_look: None }
     }
 }
 
@@ -184,6 +188,32 @@ impl Miss {
         match self {
             Self::Look(error) => Problem { cause: Some(Arc::new(error.clone())), ..problem },
             Self::Impatient | Self::Lost => problem,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::domain::details::Details;
+    use crate::domain::id::{ExternalId, SourceName};
+    use crate::domain::job::{Job, Life};
+
+    #[test]
+    fn times_of_first_sight_are_dated_as_the_observation_is() {
+        let key =
+            JobKey { source: SourceName::parse("s").unwrap(), external_id: ExternalId::parse("j").unwrap() };
+        let job = Job::new(key, Life::Succeeded, Details::Supermetrics(Box::default()));
+        let at = |second| Timestamp::from_second(1_000_000 + second).unwrap();
+        let observation = Observation::new(Arc::new(job), at(0), at(0));
+        for step in [-3_600, 0, 3_600] {
+            let now = Reading { now: at(5), correction: SignedDuration::from_secs(step) };
+            let seen = Seen::fresh(observation.clone(), now);
+            let dated = Some(at(step));
+            let expected = Sightings { first_seen_at: dated, state_since: dated, terminal_seen_at: dated };
+            assert_eq!((seen.observed_at, seen.sightings), (at(step), expected));
         }
     }
 }

@@ -28,7 +28,13 @@ impl Observation {
     pub fn clamped(self, latest: Timestamp) -> Self {
         let late = self.is_from_future(latest) && !self.job.is_terminal();
         let limit = if late { latest.checked_sub(UNKNOWN_AGE).unwrap_or(latest) } else { latest };
-        Self { asked_at: self.asked_at.min(limit), observed_at: self.observed_at.min(limit), ..self }
+        let sightings = self.sightings.map(|at| at.min(limit));
+        Self {
+            asked_at: self.asked_at.min(limit),
+            observed_at: self.observed_at.min(limit),
+            sightings,
+            ..self
+        }
     }
 }
 
@@ -64,6 +70,25 @@ mod tests {
     fn a_small_skew_is_read_as_now() {
         let read = seen(Life::Running, 1).clamped(at(0));
         assert_eq!((read.asked_at, read.observed_at), (at(0), at(0)));
+    }
+
+    #[test]
+    fn no_time_of_first_sight_is_later_than_the_answer() {
+        for life in [Life::Running, Life::Succeeded] {
+            let mut held = seen(life, 3_600);
+            held.sightings.first_seen_at = Some(at(-90_000));
+            let read = held.clone().clamped(at(0));
+            let mut expected = held.sightings.map(|_| read.observed_at);
+            expected.first_seen_at = Some(at(-90_000));
+            assert_eq!(read.sightings, expected);
+        }
+        let mut held = seen(Life::Running, -10);
+        held.sightings.state_since = Some(at(3_600));
+        assert_eq!(
+            held.clamped(at(0)).sightings.state_since,
+            Some(at(0)),
+            "the answer's own time can be true"
+        );
     }
 
     #[test]

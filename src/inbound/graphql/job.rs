@@ -253,17 +253,17 @@ macro_rules! job_object {
 
             /// When this gateway first saw this run, by its own clock; null when it is not known.
             pub async fn first_seen_at(&self) -> Option<$crate::inbound::graphql::scalars::DateTime> {
-                self.0.observation.sightings.first_seen_at.map($crate::inbound::graphql::scalars::DateTime)
+                self.0.sightings.first_seen_at.map($crate::inbound::graphql::scalars::DateTime)
             }
 
             /// When this gateway first saw the present state, by its own clock; null when it is not known.
             pub async fn state_since(&self) -> Option<$crate::inbound::graphql::scalars::DateTime> {
-                self.0.observation.sightings.state_since.map($crate::inbound::graphql::scalars::DateTime)
+                self.0.sightings.state_since.map($crate::inbound::graphql::scalars::DateTime)
             }
 
             /// When this gateway first saw this run in a terminal state, by its own clock; null until then.
             pub async fn terminal_seen_at(&self) -> Option<$crate::inbound::graphql::scalars::DateTime> {
-                self.0.observation.sightings.terminal_seen_at.map($crate::inbound::graphql::scalars::DateTime)
+                self.0.sightings.terminal_seen_at.map($crate::inbound::graphql::scalars::DateTime)
             }
 
             /// How far it is; null when the upstream does not say.

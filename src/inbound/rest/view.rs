@@ -27,18 +27,18 @@ pub(super) fn body(seen: &Seen) -> String {
         "staleReason": seen.stale.map(crate::jobs::answer::StaleReason::name),
         "nextPollAt": seen.next_look,
     });
-    write(&Body { facts: Facts::of(&seen.observation), freshness })
+    write(&Body { facts: Facts::of(&seen.observation, seen.sightings), freshness })
 }
 
 /// A weak tag over what the job says: two answers that differ only in age, or in the request that brought them, are
 /// the same to a reader.
 pub(super) fn etag(seen: &Seen) -> String {
-    // another replica may have seen it earlier
-    let mut observation = Observation { sightings: Sightings::default(), ..seen.observation.clone() };
+    let mut observation = seen.observation.clone();
     if let Details::Supermetrics(details) = &mut Arc::make_mut(&mut observation.job).details {
         (details.request_id, details.queue) = (None, None);
     }
-    let facts = write(&(Facts::of(&observation), seen.stale.is_some()));
+    // another replica may have seen it earlier
+    let facts = write(&(Facts::of(&observation, Sightings::default()), seen.stale.is_some()));
     let hash = digest(&SHA256, facts.as_bytes());
     let (short, _) = hash.as_ref().split_at(hash.as_ref().len() / 2);
     format!("W/\"{}\"", URL_SAFE_NO_PAD.encode(short))
@@ -84,7 +84,7 @@ struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
-    fn of(observation: &'a Observation) -> Self {
+    fn of(observation: &'a Observation, sightings: Sightings) -> Self {
         let job = &*observation.job;
         let (mindbridge, supermetrics) = match &job.details {
             Details::MindBridge(details) => (Some(&**details), None),
@@ -100,9 +100,9 @@ impl<'a> Facts<'a> {
             created_at: job.created_at,
             updated_at: job.updated_at,
             finished_at: job.finished_at,
-            first_seen_at: observation.sightings.first_seen_at,
-            state_since: observation.sightings.state_since,
-            terminal_seen_at: observation.sightings.terminal_seen_at,
+            first_seen_at: sightings.first_seen_at,
+            state_since: sightings.state_since,
+            terminal_seen_at: sightings.terminal_seen_at,
             progress: job.progress,
             failure: job.failure(),
             mindbridge,
