@@ -165,9 +165,16 @@ impl Ingest {
                 self.keep(held.expired(observed_at), Some(fence), span).await.map(Ok)
             }
             // Not found says nothing about the state: what is held stays, and whoever wants it newer is told why it is not.
-            Some(_) => {
-                span.kept("not_found");
+            Some(held) => {
                 self.turns.release(key, fence).await;
+                // Another replica may have seen it end without this one having been notified yet.
+                let shared = self.tolerate(patient(self.store.refresh(std::slice::from_ref(key))).await);
+                let shared = shared.and_then(|mut shared| shared.pop().flatten());
+                if let Some(newer) = shared.filter(|shared| shared.supersedes(&held)) {
+                    span.kept("older");
+                    return Some(Ok(newer));
+                }
+                span.kept("not_found");
                 self.tolerate(self.store.note_missing(key).await);
                 Some(Err(LookError::NotFound))
             }
@@ -294,6 +301,10 @@ impl Ingest {
         }
         if !answer.contradicts(&held) {
             self.lower.settled(&key);
+            return Some(Ok(held));
+        }
+        if answer.asked_at < held.observed_at {
+            // Asked for before the higher version was seen: an older answer, as it says itself, and no contradiction.
             return Some(Ok(held));
         }
         if !self.lower.reported(&held, self.following.settings().verify_interval) {

@@ -44,7 +44,7 @@ async fn an_answer_longer_than_allowed_is_refused() {
     let memory = AnswerMemory::new(200, usize::MAX);
     let house = house_with(Admission { memory: memory.clone(), ..Admission::default() });
     assert_eq!(house.post(query("{hello}")).await.status, 200);
-    let aliases: String = (0..15).map(|alias| format!(" a{alias}:hello")).collect();
+    let aliases = (0..15).map(|alias| format!("a{alias}:hello")).collect::<Vec<_>>().join(" ");
     let answer = house.post(query(&format!("{{{aliases}}}"))).await;
     assert_eq!((answer.status, answer.code()), (422, "ANSWER_TOO_LARGE"), "{}", answer.text);
     assert!(answer.text.contains("200 bytes"), "{}", answer.text);
