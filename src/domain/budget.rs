@@ -9,6 +9,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_hours(1);
+/// When the calls of other processes leave the window is not known here: it is worth another look after this long.
+const OTHERS_AGAIN: Duration = Duration::from_secs(30);
 /// Calls are counted by slices of this length, in seconds. One call counts for up to a slice more than an hour, never less.
 const SLICE: u64 = 10;
 /// While the even spacing is at most this much longer than that of an untouched budget, background calls are not spaced.
@@ -109,7 +111,8 @@ impl HourShares {
             return Duration::ZERO;
         }
         let fitting = self.later(now).find(|(_, used)| fits(*used));
-        fitting.map_or(HOUR, |(at, _)| at.saturating_sub(now))
+        let wait = fitting.map_or(HOUR, |(at, _)| at.saturating_sub(now));
+        if self.others > 0 { wait.min(OTHERS_AGAIN) } else { wait }
     }
 
     /// How far apart background calls have to start from `now` on; zero while there is plenty.

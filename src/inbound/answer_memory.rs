@@ -50,6 +50,8 @@ pub struct Meter {
     memory: AnswerMemory,
     reserved: AtomicUsize,
     values: usize,
+    /// What it may reserve also when no memory is left.
+    overdraft: usize,
     text: AtomicUsize,
     fault: AtomicU8,
 }
@@ -81,7 +83,7 @@ impl AnswerMemory {
         let bytes = usize::try_from(values).unwrap_or(usize::MAX).saturating_mul(VALUE_BYTES);
         let bytes = bytes.min(UPDATE_BYTES);
         self.0.used.fetch_add(bytes, Ordering::Relaxed);
-        self.meter(bytes)
+        self.meter_with(bytes, UPDATE_BYTES)
     }
 
     /// Holds the memory of an update that is written as JSON, until it is sent.
@@ -117,10 +119,15 @@ impl AnswerMemory {
     }
 
     fn meter(&self, reserved: usize) -> Arc<Meter> {
+        self.meter_with(reserved, 0)
+    }
+
+    fn meter_with(&self, reserved: usize, overdraft: usize) -> Arc<Meter> {
         Arc::new(Meter {
             memory: self.clone(),
             reserved: AtomicUsize::new(reserved),
             values: reserved,
+            overdraft,
             text: AtomicUsize::new(0),
             fault: AtomicU8::new(FITS),
         })
@@ -159,6 +166,9 @@ impl Meter {
         let taken = if self.memory.reserve(more) {
             more
         } else if self.memory.reserve(missing) {
+            missing
+        } else if reserved.saturating_add(missing) <= self.overdraft {
+            self.memory.0.used.fetch_add(missing, Ordering::Relaxed);
             missing
         } else {
             self.fault.store(NO_MEMORY, Ordering::Relaxed);
@@ -302,6 +312,7 @@ mod tests {
     fn a_usual_update_is_never_refused() {
         let memory = AnswerMemory::new(usize::MAX, 10);
         let update = memory.begin_update(60);
+        assert!(update.within(|| charge(1_000) && charge(10_000)), "its texts have room");
         assert!(update.refusal().is_none());
         drop((update, memory.hold(500)));
         assert_eq!(memory.used(), 0);

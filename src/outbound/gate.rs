@@ -256,6 +256,11 @@ impl Gate {
     pub fn pace_polls(&self, demand: PollDemand) -> PollPacing {
         let now = self.since(Instant::now());
         let mut state = self.lock();
+        if let Some(shared) = &self.shared {
+            // A replica whose own calls are not granted learns here what the others have left it.
+            let limits = state.limits;
+            state.shares.set_shared(now, shared.replicas(), shared.left(&limits));
+        }
         state.shares.set_demand(demand.calls_per_hour);
         state.awaited = demand.awaited;
         PollPacing {

@@ -15,7 +15,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy, copy_bidirectional, sink};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -207,7 +207,14 @@ impl TlsEnd {
             while let Ok((stream, _)) = listener.accept().await {
                 let acceptor = TlsAcceptor::from(Arc::clone(&held.lock().unwrap()));
                 connections.lock().unwrap().spawn(async move {
-                    let Ok(mut client) = acceptor.accept(stream).await else { return };
+                    let mut client = match acceptor.accept(stream).into_fallible().await {
+                        Ok(client) => client,
+                        Err((_, mut refused)) => {
+                            // Closed with a request unread, the connection is reset, and the peer may lose the alert.
+                            copy(&mut refused, &mut sink()).await.ok();
+                            return;
+                        }
+                    };
                     let Ok(mut upstream) = TcpStream::connect(behind).await else { return };
                     copy_bidirectional(&mut client, &mut upstream).await.ok();
                 });
