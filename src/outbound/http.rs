@@ -367,6 +367,11 @@ fn explained(text: String) -> String {
         ("tunnel error: failed to create", "the proxy cannot be reached"),
         ("tunnel error: unexpected end of file", "the proxy closed the connection without an answer"),
         ("CertificateRequired", "the upstream requires a client certificate: set client_cert and client_key"),
+        // TLS 1.3 checks it after the handshake, and the client drops the alert when it comes before the request is sent
+        (
+            "operation was canceled",
+            "the upstream closed the connection before the request was sent; if it requires a client certificate, check client_cert and client_key",
+        ),
     ];
     let found = known.iter().find(|(part, _)| text.contains(part));
     match found {

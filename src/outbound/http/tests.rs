@@ -273,3 +273,12 @@ async fn an_untrusted_certificate_is_named_as_the_reason() {
     assert!(matches!(error, SendError::Tls(_)), "{error:?}");
     assert!(error.whole().contains("UnknownIssuer"), "{}", error.whole());
 }
+
+#[test]
+fn a_connection_dropped_before_the_request_is_explained() {
+    let text = "client error (Canceled): operation was canceled: connection was not ready";
+    let explained = explained(text.to_owned());
+    assert!(explained.starts_with("the upstream closed the connection before the request was sent"));
+    assert!(explained.contains("client_cert") && explained.ends_with(text), "{explained}");
+    assert_eq!(super::explained("anything else".to_owned()), "anything else");
+}
