@@ -237,11 +237,39 @@ impl Source {
     where
         T: Send,
     {
+        self.ask_again(asker, call, deadline, RETRIES, judge).await
+    }
+
+    /// Asks as [`Source::ask`] does, and never again.
+    pub(super) async fn ask_once<T>(
+        &self,
+        asker: &Asker,
+        call: &Call,
+        deadline: Instant,
+        judge: impl Fn(&Reply) -> Verdict<T> + Send + Sync,
+    ) -> Told<T>
+    where
+        T: Send,
+    {
+        self.ask_again(asker, call, deadline, 0, judge).await
+    }
+
+    async fn ask_again<T>(
+        &self,
+        asker: &Asker,
+        call: &Call,
+        deadline: Instant,
+        retries: u32,
+        judge: impl Fn(&Reply) -> Verdict<T> + Send + Sync,
+    ) -> Told<T>
+    where
+        T: Send,
+    {
         let mut asked_at = self.moment();
         let mut last = None;
         let mut renewed = false;
         let mut attempt = 0;
-        while attempt <= RETRIES {
+        while attempt <= retries {
             if attempt > 0 {
                 let pause = BETWEEN_TRIES.wait(attempt - 1, self.means.entropy.unit());
                 if Instant::now() + pause >= deadline || !self.gate.spend_retry() {

@@ -5,6 +5,7 @@
 //! endpoint is asked one job at a time.
 
 mod normalize;
+mod parts;
 mod problem;
 mod query;
 mod split;
@@ -20,6 +21,7 @@ use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
 use tokio::time::Instant;
 
+use self::parts::OpenParts;
 use self::problem::is_own_error;
 use self::query::QueryEndpoint;
 use self::split::ReadAlone;
@@ -51,6 +53,7 @@ pub struct MindBridge {
     words: Words,
     query_endpoint: QueryEndpoint,
     alone: ReadAlone,
+    parts: OpenParts,
 }
 
 impl JobReader for MindBridge {
@@ -86,14 +89,7 @@ impl JobReader for MindBridge {
     fn probe<'a>(&'a self, other: Option<&'a Credential>) -> BoxFuture<'a, Result<(), LookError>> {
         Box::pin(async move {
             let call = self.call(Method::GET, vec![NO_JOB.to_owned()]);
-            let judge = |reply: &Reply| match self.judge_one(reply, |_| Ok(())) {
-                Verdict::Spoke(Err(LookError::NotFound)) => Verdict::Spoke(Ok(())),
-                verdict @ (Verdict::Spoke(_)
-                | Verdict::Rejected
-                | Verdict::Throttled(_)
-                | Verdict::Sick(_)) => verdict,
-            };
-            self.source.probe(other, &call, self.deadline(), judge).await
+            self.source.probe(other, &call, self.deadline(), |reply| self.judge_probe(reply)).await
         })
     }
 
@@ -112,8 +108,13 @@ impl JobReader for MindBridge {
 
 impl MindBridge {
     pub(super) fn new(source: Source) -> Self {
-        let (query_endpoint, alone) = (QueryEndpoint::default(), ReadAlone::default());
-        Self { source, words: Words::default(), query_endpoint, alone }
+        Self {
+            source,
+            words: Words::default(),
+            query_endpoint: QueryEndpoint::default(),
+            alone: ReadAlone::default(),
+            parts: OpenParts::default(),
+        }
     }
 
     /// When a question that is asked now must have its answer, with all its pages and tries.
@@ -171,6 +172,16 @@ impl MindBridge {
         }
     }
 
+    /// What the answer to a read of [`NO_JOB`] means.
+    fn judge_probe(&self, reply: &Reply) -> Verdict<()> {
+        match self.judge_one(reply, |_| Ok(())) {
+            Verdict::Spoke(Err(LookError::NotFound)) => Verdict::Spoke(Ok(())),
+            verdict @ (Verdict::Spoke(_) | Verdict::Rejected | Verdict::Throttled(_) | Verdict::Sick(_)) => {
+                verdict
+            }
+        }
+    }
+
     /// The job as the head of an answer describes it that is too large to be read to its end: a long text must not keep
     /// a job from ending. The head has to say the status, and which job or version it is.
     fn read_head(&self, id: &ExternalId, error: AskError) -> Result<Arc<Job>, LookError> {
@@ -186,7 +197,7 @@ impl MindBridge {
     }
 
     fn read_one(&self, id: &ExternalId, wire: AsyncResult) -> Result<Arc<Job>, LookError> {
-        match wire.id.as_deref() {
+        match wire.id.text.as_deref() {
             Some(told) if !is_same_id(told, id.as_str()) => {
                 Err(bad_answer("the answer describes another id"))
             }

@@ -4,7 +4,7 @@
 use reqwest::StatusCode;
 use serde::Deserialize;
 
-use crate::outbound::upstreams::wire::{object, told, tolerant};
+use crate::outbound::upstreams::wire::{object, told, tolerant, whole};
 
 /// The members of MindBridge's dialect of RFC 7807 that tell it from other JSON.
 #[derive(Default, Deserialize)]
@@ -14,7 +14,7 @@ struct Document {
     kind: Option<String>,
     #[serde(deserialize_with = "tolerant")]
     title: Option<String>,
-    #[serde(deserialize_with = "tolerant")]
+    #[serde(deserialize_with = "whole")]
     status: Option<u16>,
     #[serde(deserialize_with = "tolerant")]
     instance: Option<String>,
@@ -62,6 +62,8 @@ mod tests {
             (json!({"title": "Not Found", "type": "about:blank"}).to_string(), true),
             (json!({"title": "Not Found", "origin": "api"}).to_string(), true),
             (json!({"problems": [{"problemType": "NOT_FOUND"}]}).to_string(), true),
+            (json!({"title": "Not Found", "status": "404"}).to_string(), true),
+            (json!({"title": "Not Found", "status": "503"}).to_string(), false),
             (json!({"title": "Not Found", "status": 503}).to_string(), false),
             (json!({"title": "Not Found"}).to_string(), false),
             (json!({"title": " ", "status": 404}).to_string(), false),

@@ -10,19 +10,19 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::problem::is_own_error;
-use super::split::Failed;
+use super::split::{Cause, Failed};
 use super::wire::{AsyncResult, Page};
-use super::{MindBridge, bad_answer};
+use super::{MindBridge, NO_JOB, bad_answer};
 use crate::domain::id::{ExternalId, SourceName};
 use crate::domain::source::Upstream;
 use crate::outbound::http::{Query, Reply};
 use crate::outbound::source::{AskError, Told, Verdict};
 use crate::outbound::upstreams::wire::{is_same_id, object};
-use crate::ports::upstream::{Asker, Look, LookError};
+use crate::ports::upstream::{Asker, JobReader as _, Look, LookError};
 
 /// How long a query endpoint that was refused is not tried again.
 const OFF_FOR: Duration = Duration::from_mins(10);
-/// How many refusals in a row switch it off: one may be a slip.
+/// How many refusals in a row switch it off: one may be a slip. So do as many by a proxy while single reads are answered.
 const REFUSALS: u32 = 2;
 
 /// Whether the tenant offers the query endpoint.
@@ -31,8 +31,28 @@ pub(super) struct QueryEndpoint(Mutex<Refusals>);
 
 #[derive(Debug, Default)]
 struct Refusals {
-    in_a_row: u32,
+    /// By MindBridge itself.
+    own: InARow,
+    /// By a proxy on the way.
+    foreign: InARow,
     off_since: Option<Instant>,
+}
+
+/// Refusals with no page in between.
+#[derive(Debug, Default)]
+struct InARow {
+    count: u32,
+    noted_at: Option<Instant>,
+}
+
+impl InARow {
+    /// Counts the refusal of a query that began then. Queries that are sent at the same time count once.
+    fn add(&mut self, began: Instant) {
+        if self.noted_at.is_none_or(|noted| began >= noted) {
+            self.count = self.count.saturating_add(1);
+            self.noted_at = Some(Instant::now());
+        }
+    }
 }
 
 impl QueryEndpoint {
@@ -46,21 +66,42 @@ impl QueryEndpoint {
     }
 
     fn answered(&self) {
-        self.lock().in_a_row = 0;
+        let mut refusals = self.lock();
+        (refusals.own, refusals.foreign) = (InARow::default(), InARow::default());
     }
 
     /// Notes a refusal in MindBridge's own words. The second in a row switches the endpoint off, and is logged.
-    fn refused(&self, source: &SourceName, status: StatusCode) {
+    fn refused(&self, source: &SourceName, status: StatusCode, began: Instant) {
         let mut refusals = self.lock();
-        refusals.in_a_row = refusals.in_a_row.saturating_add(1);
-        let off = refusals.in_a_row >= REFUSALS && refusals.off_since.replace(Instant::now()).is_none();
-        let news = off && refusals.in_a_row == REFUSALS;
+        refusals.own.add(began);
+        let off = refusals.own.count >= REFUSALS && refusals.off_since.replace(Instant::now()).is_none();
+        let news = off && refusals.own.count == REFUSALS;
         drop(refusals);
         if news {
             tracing::warn!(
                 %source,
                 status = status.as_u16(),
                 "the source refuses the query endpoint; jobs are read one by one"
+            );
+        }
+    }
+
+    /// Notes a refusal that does not come from MindBridge. Says whether there were enough in a row.
+    fn refused_by_another(&self, began: Instant) -> bool {
+        let mut refusals = self.lock();
+        refusals.foreign.add(began);
+        refusals.foreign.count >= REFUSALS
+    }
+
+    /// Switches the endpoint off, because a proxy refuses it and single reads are answered.
+    fn switch_off(&self, source: &SourceName) {
+        let mut refusals = self.lock();
+        let news = refusals.off_since.replace(Instant::now()).is_none() && refusals.foreign.count == REFUSALS;
+        drop(refusals);
+        if news {
+            tracing::warn!(
+                %source,
+                "a proxy refuses the query endpoint and single reads are answered; jobs are read one by one"
             );
         }
     }
@@ -81,18 +122,23 @@ impl MindBridge {
     ///
     /// Settles every id that is on a page, and gives back those that are left where a page cannot be had. An id that is
     /// on no page is in neither: the caller confirms it. Where the endpoint is refused, nor is the rest.
+    ///
+    /// While it `isolates` what spoils a batch of a source that is known to answer, a server error is an answer about
+    /// these ids: it is not tried again, and no failure of the source.
     pub(super) async fn query<'a>(
         &self,
         ids: &[&'a ExternalId],
         asker: &Asker,
         deadline: Instant,
+        isolates: bool,
     ) -> (HashMap<ExternalId, Look>, Option<Failed<'a>>) {
+        let began = Instant::now();
         let mut open: HashMap<&str, &ExternalId> = ids.iter().map(|id| (id.as_str(), *id)).collect();
         let mut looks = HashMap::with_capacity(ids.len());
         let mut used = 0;
         // every page must bring something new, so there are at most as many pages as ids
         for number in 0..ids.len() {
-            let (told, splits) = self.page(ids, number, asker, deadline).await;
+            let (told, cause) = self.page(ids, number, asker, deadline, isolates).await;
             let (asked_at, observed_at) = (told.asked_at, told.observed_at);
             let page = match told.outcome.map_err(LookError::from) {
                 Ok(Paged::Page(page)) => {
@@ -100,13 +146,21 @@ impl MindBridge {
                     page
                 }
                 Ok(Paged::Refused(status)) => {
-                    self.query_endpoint.refused(&self.source.settings.name, status);
+                    self.query_endpoint.refused(self.name(), status, began);
+                    break;
+                }
+                Err(_)
+                    if cause == Cause::Foreign
+                        && self.query_endpoint.refused_by_another(began)
+                        && self.answers(asker, deadline).await =>
+                {
+                    self.query_endpoint.switch_off(self.name());
                     break;
                 }
                 Err(error) => {
                     let ids = ids.iter().copied().filter(|id| open.contains_key(id.as_str())).collect();
                     let look = Look { asked_at, observed_at, outcome: Err(error) };
-                    return (looks, Some(Failed { ids, look, splits }));
+                    return (looks, Some(Failed { ids, look, cause }));
                 }
             };
             used += page.content.len() as u64;
@@ -129,30 +183,61 @@ impl MindBridge {
         (looks, None)
     }
 
-    /// Asks for one page. Says besides whether one of the jobs may be the reason that it cannot be read.
+    /// Asks for one page. Says besides what may be the reason that it cannot be read.
     async fn page(
         &self,
         ids: &[&ExternalId],
         number: usize,
         asker: &Asker,
         deadline: Instant,
-    ) -> (Told<Paged>, bool) {
+        isolates: bool,
+    ) -> (Told<Paged>, Cause) {
         let mut call = self.call(Method::POST, vec!["query".to_owned()]);
         let size = Upstream::MindBridge.ids_a_request();
         call.query = Query::Pairs(vec![("page", number.to_string()), ("size", size.to_string())]);
         call.body = Some(json!({ "id": { "$in": ids.iter().map(|id| id.as_str()).collect::<Vec<_>>() } }));
-        let splits = AtomicBool::new(false);
+        let (splits, foreign) = (AtomicBool::new(false), AtomicBool::new(false));
         let judge = |reply: &Reply| {
-            splits.store(may_be_one_job(reply), Ordering::Relaxed);
-            self.judge_page(reply)
+            let may_be_one_job = may_be_one_job(reply);
+            let verdict = match self.judge_page(reply) {
+                Verdict::Sick(detail) if isolates && reply.retry_after(self.source.now()).is_none() => {
+                    Verdict::Spoke(Err(LookError::Unavailable(detail)))
+                }
+                verdict => verdict,
+            };
+            splits.store(may_be_one_job, Ordering::Relaxed);
+            let refused = matches!(
+                verdict,
+                Verdict::Spoke(Err(LookError::BadAnswer(_) | LookError::CredentialRejected))
+            );
+            let own = is_own_error(reply.status, &reply.body);
+            foreign.store(refused && !may_be_one_job && !own, Ordering::Relaxed);
+            verdict
         };
-        let told = self.source.ask(asker, &call, deadline, judge).await;
-        let splits = match &told.outcome {
-            Err(AskError::TooLarge { .. }) => true,
-            Err(AskError::Look(LookError::BadAnswer(_))) => splits.into_inner(),
-            Ok(_) | Err(AskError::Look(_)) => false,
+        let told = if isolates {
+            self.source.ask_once(asker, &call, deadline, judge).await
+        } else {
+            self.source.ask(asker, &call, deadline, judge).await
         };
-        (told, splits)
+        let cause = match &told.outcome {
+            Err(AskError::TooLarge { .. }) => Cause::OneJob,
+            Err(AskError::Look(LookError::BadAnswer(_))) if splits.load(Ordering::Relaxed) => Cause::OneJob,
+            Err(AskError::Look(LookError::BadAnswer(_) | LookError::CredentialRejected))
+                if foreign.load(Ordering::Relaxed) =>
+            {
+                Cause::Foreign
+            }
+            Err(AskError::Look(LookError::Unavailable(_))) => Cause::Sick,
+            Err(AskError::Look(LookError::TimedOut)) => Cause::TimedOut,
+            Ok(_) | Err(AskError::Look(_)) => Cause::Source,
+        };
+        (told, cause)
+    }
+
+    /// Says whether the source answers a single read in MindBridge's own words. Costs one call.
+    pub(super) async fn answers(&self, asker: &Asker, deadline: Instant) -> bool {
+        let call = self.call(Method::GET, vec![NO_JOB.to_owned()]);
+        self.source.ask_once(asker, &call, deadline, |reply| self.judge_probe(reply)).await.outcome.is_ok()
     }
 
     fn judge_page(&self, reply: &Reply) -> Verdict<Paged> {
@@ -163,7 +248,10 @@ impl MindBridge {
                     .ok_or_else(|| bad_answer("the body is not a page of async results")),
             ),
             // anybody on the way may answer so: only MindBridge itself can refuse its endpoint
-            status @ (StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED)
+            status @ (StatusCode::FORBIDDEN
+            | StatusCode::NOT_FOUND
+            | StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::GONE)
                 if is_own_error(status, &reply.body) =>
             {
                 Verdict::Spoke(Ok(Paged::Refused(status)))
@@ -194,7 +282,7 @@ fn goes_on(page: &Page, number: usize, used: u64) -> bool {
 
 /// The id that an item of a page is about, if it is one of those still open. An item without an id is of no use.
 fn known<'a>(wire: &AsyncResult, open: &mut HashMap<&str, &'a ExternalId>) -> Option<&'a ExternalId> {
-    let told = wire.id.as_deref()?;
+    let told = wire.id.text.as_deref()?;
     open.remove(told).or_else(|| {
         let mut same = open.keys().filter(|asked| is_same_id(told, asked)).copied();
         // two that differ in case alone cannot be told apart by an answer in a third spelling

@@ -44,6 +44,21 @@ impl ReadAlone {
     }
 }
 
+/// What may be the reason that a batch has no page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// One of the jobs.
+    OneJob,
+    /// One of the jobs, or an outage: the source did not answer, or with a server error.
+    Sick,
+    /// The same, and the time is over.
+    TimedOut,
+    /// A proxy that refuses the query endpoint.
+    Foreign,
+    /// The source, which answers no other batch either.
+    Source,
+}
+
 /// Why a batch has no page.
 #[derive(Debug)]
 pub(super) struct Failed<'a> {
@@ -51,8 +66,18 @@ pub(super) struct Failed<'a> {
     pub(super) ids: Vec<&'a ExternalId>,
     /// The answer they have so far.
     pub(super) look: Look,
-    /// Whether one of the jobs may be the reason.
-    pub(super) splits: bool,
+    pub(super) cause: Cause,
+}
+
+/// What the queries of one batch brought so far.
+#[derive(Default)]
+struct Progress<'a> {
+    looks: HashMap<ExternalId, Look>,
+    queries: usize,
+    /// Something of the batch was read.
+    readable: bool,
+    /// The parts without a page.
+    failed: Vec<Failed<'a>>,
 }
 
 impl MindBridge {
@@ -64,58 +89,111 @@ impl MindBridge {
         asker: &Asker,
         deadline: Instant,
     ) -> HashMap<ExternalId, Look> {
-        let mut looks = HashMap::with_capacity(ids.len());
-        let mut parts = vec![ids.to_vec()];
+        let mut progress = Progress::default();
         // what is left over when there were too many queries
         let mut left: Vec<Failed<'_>> = Vec::new();
         let mut alone: Vec<&ExternalId> = Vec::new();
-        let (mut queries, mut readable) = (0, false);
-        while let Some(part) = parts.pop() {
-            queries += 1;
-            let (settled, failed) = self.query(&part, asker, deadline).await;
-            readable |= failed.is_none() || !settled.is_empty();
-            looks.extend(settled);
-            let Some(failed) = failed else { continue };
+        // whether the source answers though a batch brought a server error
+        let mut answers = None;
+        self.query_parts(self.parts.divide(ids), &mut progress, asker, deadline, false).await;
+        while let Some(failed) = progress.failed.pop() {
+            let (readable, queries) = (progress.readable, progress.queries + progress.failed.len());
+            let is_sick = failed.cause == Cause::Sick;
+            if is_sick && answers.is_none() {
+                answers = Some(readable || self.answers(asker, deadline).await);
+            }
             match failed.ids.as_slice() {
-                _ if !failed.splits => settle(&mut looks, &failed),
+                _ if matches!(failed.cause, Cause::Source | Cause::Foreign) => settle(&mut progress, &failed),
+                // an outage: no part brings more
+                _ if is_sick && answers != Some(true) => settle(&mut progress, &failed),
+                ids if failed.cause == Cause::TimedOut => {
+                    self.narrow(ids, readable);
+                    settle(&mut progress, &failed);
+                }
                 _ if !readable && alone.len() >= HOPELESS => left.push(failed),
                 // the batch itself is not the reason where it had but one
                 [one] => {
                     let look = self.get(one, asker, deadline).await;
-                    readable |= matches!(look.outcome, Ok(_) | Err(LookError::NotFound));
+                    progress.readable |= matches!(look.outcome, Ok(_) | Err(LookError::NotFound));
                     alone.push(one);
-                    looks.insert((*one).clone(), look);
+                    progress.looks.insert((*one).clone(), look);
                 }
-                _ if queries + parts.len() + 2 > QUERIES => left.push(failed),
+                _ if queries + 2 > QUERIES => left.push(failed),
                 ids => {
                     let (first, second) = ids.split_at(ids.len().div_ceil(2));
-                    parts.push(second.to_vec());
-                    parts.push(first.to_vec());
+                    self.parts.note(first);
+                    self.parts.note(second);
+                    let halves = vec![second.to_vec(), first.to_vec()];
+                    self.query_parts(halves, &mut progress, asker, deadline, is_sick).await;
                 }
             }
         }
-        if readable {
+        let Progress { looks, readable, .. } = &mut progress;
+        if *readable {
+            self.parts.forget(&alone);
             for id in alone {
                 self.alone.add(id);
             }
+        } else if !left.is_empty() {
+            // the source is the reason
+            self.parts.forget(ids);
         }
         for failed in left {
-            if readable {
+            if *readable {
                 // one by one, as where there is no query endpoint; the gate bounds how fast
                 let reads =
                     failed.ids.iter().map(async |id| ((*id).clone(), self.get(id, asker, deadline).await));
                 looks.extend(join_all(reads).await);
             } else {
-                settle(&mut looks, &failed);
+                looks.extend(failed.ids.iter().map(|id| ((*id).clone(), failed.look.clone())));
             }
         }
-        looks
+        progress.looks
+    }
+
+    /// Queries parts at the same time. The last one that fails is split next.
+    async fn query_parts<'a>(
+        &self,
+        parts: Vec<Vec<&'a ExternalId>>,
+        progress: &mut Progress<'a>,
+        asker: &Asker,
+        deadline: Instant,
+        isolates: bool,
+    ) {
+        let asked = join_all(parts.iter().map(|part| self.query(part, asker, deadline, isolates))).await;
+        for (part, (settled, failed)) in parts.iter().zip(asked) {
+            progress.queries += 1;
+            progress.readable |= failed.is_none() || !settled.is_empty();
+            progress.looks.extend(settled);
+            match failed {
+                Some(failed) => progress.failed.push(failed),
+                None => self.parts.forget(part),
+            }
+        }
+    }
+
+    /// Remembers to query the halves of a part that brought no answer in time. Not again where nothing was readable
+    /// beside it: that may be an outage, and more parts would be more calls to a source that does not answer.
+    fn narrow(&self, ids: &[&ExternalId], readable: bool) {
+        match ids {
+            [one] if readable => {
+                self.parts.forget(ids);
+                self.alone.add(one);
+            }
+            [] | [_] => {}
+            _ if !readable && self.parts.hold(ids) => {}
+            ids => {
+                let (first, second) = ids.split_at(ids.len().div_ceil(2));
+                self.parts.note(first);
+                self.parts.note(second);
+            }
+        }
     }
 }
 
 /// Gives each id of a batch the answer of the batch.
-fn settle(looks: &mut HashMap<ExternalId, Look>, failed: &Failed<'_>) {
-    looks.extend(failed.ids.iter().map(|id| ((*id).clone(), failed.look.clone())));
+fn settle(progress: &mut Progress<'_>, failed: &Failed<'_>) {
+    progress.looks.extend(failed.ids.iter().map(|id| ((*id).clone(), failed.look.clone())));
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The adapter against a scripted server on a real socket: what it asks, how often, and what it makes of the answers.
 
+mod isolation;
+
 use super::*;
 use crate::domain::source::{CredentialState, SourceHealth};
 use crate::outbound::testing::{OneKey, Seen, Server, answer, id, json, means, settings, word};
@@ -60,12 +62,16 @@ fn tenant(size: usize, totals: bool, hidden: fn(&str) -> bool) -> impl Fn(&Seen)
 
 #[tokio::test]
 async fn every_answer_to_one_read_has_its_meaning_and_its_number_of_calls() {
-    let cases: [(u16, &str, &str, &str, usize); 27] = [
+    let cases: [(u16, &str, &str, &str, usize); 31] = [
         (200, "", DONE, "Succeeded", 1),
         (200, "", r#"{"id":{},"status":"ERROR","version":0}"#, "Failed", 1),
         (200, "", r#"{"id":{},"status":"ERROR"}"#, "BadAnswer", 1),
         (200, "", r#"{"id":"j","status":"ON_HOLD"}"#, "Unknown", 1),
         (200, "", r#"{"id":"j"}"#, "BadAnswer", 1),
+        (200, "", r#"{"status":"error","version":"1.0","message":"down"}"#, "BadAnswer", 1),
+        (200, "", r#"{"id":null,"status":"error","version":1}"#, "BadAnswer", 1),
+        (200, "", r#"{"status":"ERROR","version":1,"entityId":"e"}"#, "Failed", 1),
+        (404, "", r#"{"title":"Not Found","status":"404"}"#, "NotFound", 1),
         (200, "", r#"{"id":"j","status":" ","version":1}"#, "BadAnswer", 1),
         (200, "", "{}", "BadAnswer", 1),
         (200, "", r#"{"id":"another","status":"COMPLETE"}"#, "BadAnswer", 1),
@@ -184,7 +190,7 @@ async fn an_id_on_no_page_is_confirmed_before_it_is_called_missing() {
     assert_eq!(server.seen().len(), 2 + 6);
     // a query that hides what a read shows does not lose it
     let server = Server::start(|seen| match seen.body.as_str() {
-        "" => answer(200, "", r#"{"version":1,"status":"COMPLETE"}"#),
+        "" => answer(200, "", r#"{"id":{},"version":1,"status":"COMPLETE"}"#),
         _ => json(200, &json!({"content": [{"id": {}, "status": "ERROR"}, 7, null], "totalPages": 900})),
     });
     let looks = open(&server).look(&ids(3), &Asker::Operator).await;
@@ -197,7 +203,7 @@ fn refusing(refusals: Vec<Option<(u16, String)>>) -> impl Fn(&Seen) -> Vec<u8> {
     let left = Mutex::new(refusals.into_iter());
     move |seen| {
         if seen.body.is_empty() {
-            return answer(200, "", r#"{"version":1,"status":"COMPLETE"}"#);
+            return answer(200, "", r#"{"id":{},"version":1,"status":"COMPLETE"}"#);
         }
         match left.lock().unwrap().next().flatten() {
             Some((status, body)) => answer(status, "", &body),
@@ -212,7 +218,7 @@ fn own_error(status: u16) -> (u16, String) {
 
 #[tokio::test]
 async fn two_own_refusals_in_a_row_switch_batches_off() {
-    for status in [403, 404, 405] {
+    for status in [403, 404, 405, 410] {
         let server = Server::start(refusing(vec![Some(own_error(status)), Some(own_error(status))]));
         let reader = open(&server);
         for calls in [1 + 5, 1 + 5 + 1 + 5, 1 + 5 + 1 + 5 + 5] {
@@ -235,24 +241,66 @@ async fn a_page_between_two_refusals_keeps_batches_on() {
 }
 
 #[tokio::test]
-async fn a_foreign_refusal_never_switches_batches_off() {
-    let foreign = |status| Some((status, "default backend - 404".to_owned()));
-    let server = Server::start(refusing(vec![foreign(404), foreign(405), foreign(404), None]));
+async fn one_foreign_refusal_keeps_batches_on() {
+    for body in ["default backend - 404", r#"{"message":"no Route matched"}"#, ""] {
+        let foreign = |status| Some((status, body.to_owned()));
+        let server = Server::start(refusing(vec![foreign(404), None, foreign(403), None]));
+        let reader = open(&server);
+        for _ in 0..2 {
+            assert!(reader.look(&ids(5), &Asker::Operator).await[0].outcome.is_err());
+            assert_eq!(word(&reader.look(&ids(5), &Asker::Operator).await[0].outcome), "Running");
+        }
+        assert_eq!(server.seen().len(), 4, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn foreign_refusals_read_one_by_one_where_reads_answer() {
+    for (status, body) in [(404, "<html>"), (403, "<html>"), (302, ""), (200, "<html>"), (405, "{}")] {
+        let server = Server::start(refusing(vec![Some((status, body.to_owned())); 9]));
+        let reader = open(&server);
+        for (calls, expected) in [(1, None), (1 + 1 + 5, Some("Succeeded")), (5, Some("Succeeded"))] {
+            let before = server.seen().len();
+            let looks = reader.look(&ids(5), &Asker::Operator).await;
+            for look in looks {
+                assert!(expected.map_or(look.outcome.is_err(), |expected| word(&look.outcome) == expected));
+            }
+            assert_eq!(server.seen().len() - before, calls, "{status} {body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_refuses_all_keeps_batches_on() {
+    let server = Server::start(|_| answer(404, "", "default backend - 404"));
     let reader = open(&server);
-    for (calls, expected) in [(1, "BadAnswer"), (1, "BadAnswer"), (1, "BadAnswer"), (1, "Running")] {
+    for calls in [1, 1 + 1, 1 + 1] {
         let before = server.seen().len();
-        let looks = reader.look(&ids(5), &Asker::Operator).await;
-        assert!(looks.iter().all(|look| word(&look.outcome) == expected), "{looks:?}");
+        let looks = reader.look(&ids(50), &Asker::Operator).await;
+        assert!(looks.iter().all(|look| word(&look.outcome) == "BadAnswer"));
         assert_eq!(server.seen().len() - before, calls);
+    }
+}
+
+#[tokio::test]
+async fn batches_sent_together_count_as_one_refusal() {
+    let own = Server::start(refusing(vec![Some(own_error(404)), Some(own_error(404))]));
+    let foreign = Some((404, "<html>".to_owned()));
+    for server in [own, Server::start(refusing(vec![foreign.clone(), foreign]))] {
+        let reader = open(&server);
+        reader.look(&ids(150), &Asker::Operator).await;
+        let before = server.seen().len();
+        reader.look(&ids(150), &Asker::Operator).await;
+        assert_eq!(server.seen().len() - before, 2, "batches are on");
     }
 }
 
 #[tokio::test]
 async fn a_query_that_fails_fails_for_every_id_it_asked_for() {
     for (status, expected, calls) in
-        // of a source that answers nothing else three jobs are tried alone
+        // of a source that answers nothing else three jobs are tried alone; a server error is checked by a read
         [
-            (500, "Unavailable", 3),
+            (500, "Unavailable", 3 + 1),
             (429, "Throttled 30", 1),
             (302, "BadAnswer", 1),
             (400, "BadAnswer", 7 + 3),
@@ -358,67 +406,4 @@ async fn another_credential_is_tried_without_consequence_for_the_one_in_force() 
         assert_eq!(reader.status().credential.state == CredentialState::Refused, refused);
         assert_eq!(reader.status().credential.since.is_some(), refused);
     }
-}
-
-/// A tenant whose query endpoint refuses every batch that names one of `spoilers`; so does a read of one of them where
-/// they are bad `everywhere`.
-fn spoiled(spoilers: &'static [&'static str], everywhere: bool) -> impl Fn(&Seen) -> Vec<u8> {
-    move |seen| {
-        let asked = |id: &str| {
-            if seen.body.is_empty() {
-                seen.target().ends_with(&format!("/{id}"))
-            } else {
-                seen.body.contains(&format!("\"{id}\""))
-            }
-        };
-        if (everywhere || !seen.body.is_empty()) && spoilers.iter().any(|id| asked(id)) {
-            return json(400, &json!({"title": "Bad Request", "status": 400, "detail": "an id is bad"}));
-        }
-        tenant(100, true, |_| false)(seen)
-    }
-}
-
-#[tokio::test]
-async fn a_batch_that_cannot_be_read_is_split_and_remembered() {
-    for (spoilers, everywhere, calls) in [
-        (&["job17"] as &[_], true, [13 + 1, 1 + 1]),
-        (&["job17"], false, [13 + 1, 1 + 1]),
-        (&["job0", "job49"], true, [21 + 2, 1 + 2]),
-    ] {
-        let server = Server::start(spoiled(spoilers, everywhere));
-        let reader = open(&server);
-        let wanted = ids(50);
-        for calls in calls {
-            let before = server.seen().len();
-            for (id, look) in wanted.iter().zip(reader.look(&wanted, &Asker::Operator).await) {
-                let expected = match (spoilers.contains(&id.as_str()), everywhere) {
-                    (false, _) => "Running",
-                    (true, true) => "BadAnswer",
-                    (true, false) => "Succeeded",
-                };
-                assert_eq!(word(&look.outcome), expected, "{id}");
-            }
-            assert_eq!(server.seen().len() - before, calls, "{spoilers:?}");
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_batch_with_many_spoilers_costs_a_bounded_number_of_calls() {
-    const MANY: [&str; 10] =
-        ["job3", "job13", "job23", "job33", "job43", "job53", "job63", "job73", "job83", "job93"];
-    let server = Server::start(spoiled(&MANY, false));
-    let wanted = ids(100);
-    let looks = open(&server).look(&wanted, &Asker::Operator).await;
-    for (id, look) in wanted.iter().zip(&looks) {
-        assert!(look.outcome.is_ok(), "{id}: {look:?}");
-    }
-    let seen = server.seen();
-    let queries = seen.iter().filter(|seen| !seen.body.is_empty()).count();
-    assert!(queries <= 48 && seen.len() <= 48 + 100, "{queries} of {}", seen.len());
-    // a source of which nothing can be read at all is not asked for each job
-    let server = Server::start(|_| answer(200, "", r#"{"message":"mainten"#));
-    let looks = open(&server).look(&wanted, &Asker::Operator).await;
-    assert!(looks.iter().all(|look| word(&look.outcome) == "BadAnswer"));
-    assert!(server.seen().len() < 30, "{}", server.seen().len());
 }

@@ -1,6 +1,7 @@
 //! MindBridge's words, as they come over the wire ("Reading one job", "Reading many jobs"). No meaning is given here.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 use crate::outbound::upstreams::wire::{
     id, text_or_json, told, tolerant, tolerant_object, tolerant_objects, whole,
@@ -10,8 +11,8 @@ use crate::outbound::upstreams::wire::{
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct AsyncResult {
-    #[serde(deserialize_with = "id")]
-    pub(super) id: Option<String>,
+    #[serde(deserialize_with = "result_id")]
+    pub(super) id: ResultId,
     #[serde(deserialize_with = "whole")]
     pub(super) version: Option<i64>,
     #[serde(deserialize_with = "tolerant")]
@@ -38,10 +39,34 @@ pub(super) struct AsyncResult {
 
 impl AsyncResult {
     /// Says whether this is an async result at all, and no other JSON that happens to have a `status`: it says where the
-    /// job is, and which one it is or which version of it. One of the two will do, because the id was seen as `{}`.
+    /// job is, and which one it is. A version will do in place of an id that is shown as `{}`, or left out beside another
+    /// member that is MindBridge's own. Other services have a `status` and a `version` too.
     pub(super) fn is_one(&self) -> bool {
-        told(self.status.as_ref()).is_some() && (self.id.is_some() || self.version.is_some())
+        let versioned = self.version.is_some() && (self.id.is_object || self.has_own_member());
+        told(self.status.as_ref()).is_some() && (self.id.text.is_some() || versioned)
     }
+
+    fn has_own_member(&self) -> bool {
+        [&self.creation_date, &self.last_modified_date, &self.entity_id, &self.entity_type]
+            .into_iter()
+            .any(Option::is_some)
+            || self.created_user_info.is_some()
+            || self.last_modified_user_info.is_some()
+    }
+}
+
+/// The id of an async result, in one of its two shapes.
+#[derive(Debug, Default)]
+pub(super) struct ResultId {
+    pub(super) text: Option<String>,
+    /// It is shown as `{}`, which says nothing about the job.
+    pub(super) is_object: bool,
+}
+
+fn result_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ResultId, D::Error> {
+    let raw: &'de RawValue = Deserialize::deserialize(deserializer)?;
+    let is_object = raw.get().starts_with('{');
+    Ok(ResultId { text: id(raw).ok().flatten(), is_object })
 }
 
 /// A person.

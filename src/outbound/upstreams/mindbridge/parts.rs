@@ -1,0 +1,95 @@
+//! The parts in which jobs are queried whose batch had no page. They are kept from one poll to the next, so that a split
+//! that the time of a poll did not suffice for goes on where it ended.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::domain::id::ExternalId;
+
+/// How many jobs are remembered, and for how long.
+const MOST: usize = 1_000;
+const REMEMBERED_FOR: Duration = Duration::from_mins(10);
+
+/// Which jobs are queried together, where that is fewer than all.
+#[derive(Debug, Default)]
+pub(super) struct OpenParts(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// The number of the next part.
+    next: u64,
+    of: HashMap<ExternalId, (u64, Instant)>,
+}
+
+impl OpenParts {
+    /// Divides a batch into the parts that are queried; those of no part are together.
+    pub(super) fn divide<'a>(&self, ids: &[&'a ExternalId]) -> Vec<Vec<&'a ExternalId>> {
+        let state = self.lock();
+        let mut parts: BTreeMap<Option<u64>, Vec<&'a ExternalId>> = BTreeMap::new();
+        for id in ids {
+            let part = state.of.get(*id).filter(|(_, since)| since.elapsed() < REMEMBERED_FOR);
+            parts.entry(part.map(|(number, _)| *number)).or_default().push(id);
+        }
+        parts.into_values().collect()
+    }
+
+    /// Remembers that these jobs are queried together, and without others.
+    pub(super) fn note(&self, ids: &[&ExternalId]) {
+        let mut state = self.lock();
+        if state.of.len() + ids.len() > MOST {
+            state.of.retain(|_, (_, since)| since.elapsed() < REMEMBERED_FOR);
+        }
+        let number = state.next;
+        state.next = number.wrapping_add(1);
+        for id in ids {
+            if state.of.len() < MOST || state.of.contains_key(*id) {
+                state.of.insert((*id).clone(), (number, Instant::now()));
+            }
+        }
+    }
+
+    /// Says whether any of these jobs is in a part.
+    pub(super) fn hold(&self, ids: &[&ExternalId]) -> bool {
+        let state = self.lock();
+        ids.iter().any(|id| state.of.contains_key(*id))
+    }
+
+    /// Queries these jobs with all others again.
+    pub(super) fn forget(&self, ids: &[&ExternalId]) {
+        let mut state = self.lock();
+        for id in ids {
+            state.of.remove(*id);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbound::testing::id;
+
+    #[tokio::test(start_paused = true)]
+    async fn parts_are_kept_bounded_and_forgotten() {
+        let all: Vec<ExternalId> = (0..MOST + 10).map(|number| id(&format!("job{number}"))).collect();
+        let ids: Vec<&ExternalId> = all.iter().collect();
+        let parts = OpenParts::default();
+        parts.note(&ids[..2]);
+        parts.note(&ids[2..3]);
+        assert_eq!(parts.divide(&ids[..5]), [ids[3..5].to_vec(), ids[..2].to_vec(), ids[2..3].to_vec()]);
+        parts.forget(&ids[..2]);
+        assert_eq!(parts.divide(&ids[..3]), [ids[..2].to_vec(), ids[2..3].to_vec()]);
+        parts.note(&ids);
+        assert_eq!(parts.lock().of.len(), MOST);
+        tokio::time::advance(REMEMBERED_FOR).await;
+        assert_eq!(parts.divide(&ids), [ids.clone()]);
+        parts.note(&ids[MOST..]);
+        assert_eq!(parts.lock().of.len(), 10, "the old ones make room");
+    }
+}

@@ -1,0 +1,164 @@
+//! A batch that one of its jobs spoils: what is read all the same, with how many calls, and what is remembered.
+
+use super::*;
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A tenant whose query endpoint refuses every batch that names one of `spoilers`; so does a read of one of them where
+/// they are bad `everywhere`.
+fn spoiled(spoilers: &'static [&'static str], everywhere: bool) -> impl Fn(&Seen) -> Vec<u8> {
+    move |seen| {
+        let asked = |id: &str| {
+            if seen.body.is_empty() {
+                seen.target().ends_with(&format!("/{id}"))
+            } else {
+                seen.body.contains(&format!("\"{id}\""))
+            }
+        };
+        if (everywhere || !seen.body.is_empty()) && spoilers.iter().any(|id| asked(id)) {
+            return json(400, &json!({"title": "Bad Request", "status": 400, "detail": "an id is bad"}));
+        }
+        tenant(100, true, |_| false)(seen)
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_cannot_be_read_is_split_and_remembered() {
+    for (spoilers, everywhere, calls) in [
+        (&["job17"] as &[_], true, [13 + 1, 1 + 1]),
+        (&["job17"], false, [13 + 1, 1 + 1]),
+        (&["job0", "job49"], true, [21 + 2, 1 + 2]),
+    ] {
+        let server = Server::start(spoiled(spoilers, everywhere));
+        let reader = open(&server);
+        let wanted = ids(50);
+        for calls in calls {
+            let before = server.seen().len();
+            for (id, look) in wanted.iter().zip(reader.look(&wanted, &Asker::Operator).await) {
+                let expected = match (spoilers.contains(&id.as_str()), everywhere) {
+                    (false, _) => "Running",
+                    (true, true) => "BadAnswer",
+                    (true, false) => "Succeeded",
+                };
+                assert_eq!(word(&look.outcome), expected, "{id}");
+            }
+            assert_eq!(server.seen().len() - before, calls, "{spoilers:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_batch_with_many_spoilers_costs_a_bounded_number_of_calls() {
+    const MANY: [&str; 10] =
+        ["job3", "job13", "job23", "job33", "job43", "job53", "job63", "job73", "job83", "job93"];
+    let server = Server::start(spoiled(&MANY, false));
+    let wanted = ids(100);
+    let looks = open(&server).look(&wanted, &Asker::Operator).await;
+    for (id, look) in wanted.iter().zip(&looks) {
+        assert!(look.outcome.is_ok(), "{id}: {look:?}");
+    }
+    let seen = server.seen();
+    let queries = seen.iter().filter(|seen| !seen.body.is_empty()).count();
+    assert!(queries <= 48 && seen.len() <= 48 + 100, "{queries} of {}", seen.len());
+    // a source of which nothing can be read at all is not asked for each job
+    let server = Server::start(|_| answer(200, "", r#"{"message":"mainten"#));
+    let looks = open(&server).look(&wanted, &Asker::Operator).await;
+    assert!(looks.iter().all(|look| word(&look.outcome) == "BadAnswer"));
+    assert!(server.seen().len() < 30, "{}", server.seen().len());
+}
+
+/// A tenant that answers `fault` to every query that names one of `spoilers`, and reads each job alone.
+fn broken_by(spoilers: &'static [&'static str], fault: Vec<u8>) -> impl Fn(&Seen) -> Vec<u8> {
+    move |seen| {
+        let is_spoiled = spoilers.iter().any(|id| seen.body.contains(&format!("\"{id}\"")));
+        if is_spoiled {
+            return fault.clone();
+        }
+        tenant(100, true, |_| false)(seen)
+    }
+}
+
+#[tokio::test]
+async fn a_server_error_of_one_job_is_isolated_and_remembered() {
+    for fault in [answer(500, "", ""), answer(502, "", "<html>")] {
+        let server = Server::start(broken_by(&["job17"], fault));
+        let reader = open(&server);
+        // three tries of the batch, one read as a check, twelve parts and a read; then the batch without the job
+        for calls in [3 + 1 + 12 + 1, 1 + 1] {
+            let before = server.seen().len();
+            let looks = reader.look(&ids(50), &Asker::Operator).await;
+            for (id, look) in ids(50).iter().zip(looks) {
+                let expected = if id.as_str() == "job17" { "Succeeded" } else { "Running" };
+                assert_eq!(word(&look.outcome), expected, "{id}");
+            }
+            assert_eq!(server.seen().len() - before, calls);
+        }
+        assert_eq!(reader.status().health, SourceHealth::Healthy);
+    }
+}
+
+#[tokio::test]
+async fn an_outage_costs_no_call_for_each_job() {
+    let down = Arc::new(AtomicBool::new(true));
+    let server = {
+        let down = Arc::clone(&down);
+        Server::start(move |seen| {
+            if down.load(Ordering::Relaxed) {
+                answer(500, "", "")
+            } else {
+                tenant(100, true, |_| false)(seen)
+            }
+        })
+    };
+    let reader = open(&server);
+    let looks = reader.look(&ids(100), &Asker::Operator).await;
+    assert!(looks.iter().all(|look| word(&look.outcome) == "Unavailable"));
+    assert_eq!(server.seen().len(), 3 + 1);
+}
+
+/// The jobs that every query names, in the order of the queries.
+fn queried(seen: &[Seen]) -> Vec<HashSet<String>> {
+    let ids = |seen: &Seen| {
+        let body: Value = serde_json::from_str(&seen.body).ok()?;
+        let ids = body["id"]["$in"].as_array()?.iter();
+        Some(ids.filter_map(Value::as_str).map(str::to_owned).collect())
+    };
+    seen.iter().filter_map(ids).collect()
+}
+
+/// The first of eight jobs lets a query run out of time. Each poll knows it better, and the others are read.
+#[tokio::test]
+async fn a_split_without_time_goes_on_with_the_next_poll() {
+    let server = Server::start(|seen| {
+        if seen.body.contains("\"job0\"") {
+            std::thread::park_timeout(Duration::from_mins(10));
+            return Vec::new();
+        }
+        tenant(100, true, |_| false)(seen)
+    });
+    let settings = SourceSettings { status_timeout: Duration::from_secs(2), ..settings(&server.url) };
+    let reader = reader(Upstream::MindBridge, settings, means(OneKey::bearer("a-bearer-token")));
+    for lost in [8, 4, 2, 1, 0] {
+        let looks = reader.look(&ids(8), &Asker::Operator).await;
+        let late = looks.iter().filter(|look| word(&look.outcome) == "TimedOut").count();
+        assert_eq!(late, lost, "{:?}", queried(&server.seen()));
+    }
+    let before = queried(&server.seen()).len();
+    reader.look(&ids(8), &Asker::Operator).await;
+    let after = queried(&server.seen());
+    assert_eq!((after.len() - before, after[before].len()), (1, 7), "one batch again, without the job");
+}
+
+#[tokio::test]
+async fn a_source_that_is_late_costs_no_call_for_each_job() {
+    let server = Server::start(|_| {
+        std::thread::park_timeout(Duration::from_mins(10));
+        Vec::new()
+    });
+    let settings = SourceSettings { status_timeout: Duration::from_millis(500), ..settings(&server.url) };
+    let reader = reader(Upstream::MindBridge, settings, means(OneKey::bearer("a-bearer-token")));
+    for _ in 0..4 {
+        reader.look(&ids(64), &Asker::Operator).await;
+    }
+    assert!(server.seen().len() <= 1 + 3 * 2, "{}", server.seen().len());
+}
