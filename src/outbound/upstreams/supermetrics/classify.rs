@@ -38,7 +38,7 @@ pub(super) enum Meaning {
 /// Says what an answer means ("Errors"): an `error` object wins over any HTTP status, and no body need be JSON. A query
 /// that the answer itself reports as failed has failed, whatever else is said.
 pub(super) fn classify(status: StatusCode, body: &[u8]) -> Meaning {
-    match object::<Answer>(body) {
+    match object::<Answer>(body).map(place_reason) {
         Some(Answer { meta: Some(meta), error: Some(error), .. }) if has_failed(&meta) => {
             Meaning::QueryFailed(meta, error)
         }
@@ -59,6 +59,28 @@ pub(super) fn classify(status: StatusCode, body: &[u8]) -> Meaning {
         }
         None => by_status(status, None),
     }
+}
+
+/// Moves an `error_info` beside the meta to where it counts: to the reasons of a query that has a status, else it is the
+/// error.
+fn place_reason(mut answer: Answer) -> Answer {
+    if let Some(info) = answer.error_info.take() {
+        match &mut answer.meta {
+            Some(meta) if meta.status_code.is_some() => {
+                meta.error_info = meta.error_info.take().or(Some(info))
+            }
+            Some(_) | None => answer.error = answer.error.or(Some(info)),
+        }
+    }
+    answer
+}
+
+/// Says whether a body is an error in the API's own JSON.
+pub(super) fn is_own_error(body: &[u8]) -> bool {
+    object::<Answer>(body).map(place_reason).is_some_and(|answer| {
+        let coded = answer.error.is_some_and(|error| error.code.is_some());
+        coded || answer.title.is_some() && answer.status.is_some()
+    })
 }
 
 fn has_failed(meta: &Meta) -> bool {
@@ -186,6 +208,11 @@ mod tests {
             (500, error("QUERY_ACCOUNT_UNAVAILABLE"), "query failed"),
             (200, error("QUERY_TIMEOUT"), "query failed"),
             (400, error("QUERY_INVALID"), "query failed"),
+            (403, error("LICENSE_FIELD_LIMIT_EXCEEDED"), "denied"),
+            (429, error("LICENSE_FIELD_LIMIT_EXCEEDED"), "query limited"),
+            (500, r#"{"error_info":{"code":"QUERY_X"}}"#.to_owned(), "query failed"),
+            (200, r#"{"meta":{"status_code":"FAILURE"},"error_info":"why"}"#.to_owned(), "status"),
+            (200, r#"{"meta":{"status_code":"RUNNING"},"error_info":"why"}"#.to_owned(), "status"),
             (500, error("INTERNAL_ERROR"), "sick"),
             (200, error("INTERNAL_ERROR"), "sick"),
             (200, r#"{"error":"oops"}"#.to_owned(), "sick"),

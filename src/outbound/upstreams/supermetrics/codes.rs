@@ -35,17 +35,16 @@ impl CodeMeaning {
 
 /// Codes, `*` for any text, and their meaning. The first row that fits counts; a code in no row is judged by the HTTP
 /// status.
-const TABLE: [(&str, CodeMeaning); 14] = [
+const TABLE: [(&str, CodeMeaning); 13] = [
     ("STATUS_NOT_FOUND", CodeMeaning::NotFound),
     ("QUERY_*", CodeMeaning::JobFailed),
     ("ACCOUNT_NOT_FOUND", CodeMeaning::JobFailed),
     ("API_KEY_*", CodeMeaning::CredentialRejected),
     ("ACCESS_TOKEN_INVALID", CodeMeaning::CredentialRejected),
     ("LICENSE_EXPIRED", CodeMeaning::CredentialRejected),
-    ("LICENSE_ROW_LIMIT_EXCEEDED", CodeMeaning::JobFailedIfOthersRead),
-    ("LICENSE_ACCOUNT_LIMIT_EXCEEDED", CodeMeaning::JobFailedIfOthersRead),
-    ("*_LIMIT_EXCEEDED", CodeMeaning::SourcePaused),
+    ("LICENSE_DAILY_*", CodeMeaning::SourcePaused),
     ("LICENSE_*", CodeMeaning::JobFailedIfOthersRead),
+    ("*_LIMIT_EXCEEDED", CodeMeaning::SourcePaused),
     ("PERMISSION_DENIED", CodeMeaning::JobFailedIfOthersRead),
     ("ACCOUNT_ID_INVALID", CodeMeaning::JobFailedIfOthersRead),
     ("SETTING_KEY_INVALID", CodeMeaning::JobFailedIfOthersRead),
@@ -85,6 +84,8 @@ mod tests {
             ("LICENSE_DAILY_QUERY_LIMIT_EXCEEDED", Some(CodeMeaning::SourcePaused)),
             ("LICENSE_ROW_LIMIT_EXCEEDED", Some(CodeMeaning::JobFailedIfOthersRead)),
             ("LICENSE_ACCOUNT_LIMIT_EXCEEDED", Some(CodeMeaning::JobFailedIfOthersRead)),
+            ("LICENSE_FIELD_LIMIT_EXCEEDED", Some(CodeMeaning::JobFailedIfOthersRead)),
+            ("API_RATE_LIMIT_EXCEEDED", Some(CodeMeaning::SourcePaused)),
             ("LICENSE_HISTORICAL_RANGE_EXCEEDED", Some(CodeMeaning::JobFailedIfOthersRead)),
             ("LICENSE_QUERIES_SUSPENDED", Some(CodeMeaning::JobFailedIfOthersRead)),
             ("LICENSE_NOT_FOUND", Some(CodeMeaning::JobFailedIfOthersRead)),

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::Instant;
 
-use super::classify::Meaning;
+use super::classify::{Meaning, is_own_error};
 use super::wire::{Field, Meta, Rows};
 use super::{BEHIND_ALL_ROWS, Bounds, Supermetrics, check_echo, normalize, settle};
 use crate::domain::id::ExternalId;
@@ -31,6 +31,8 @@ struct Part {
 
 impl Supermetrics {
     /// Reads rows until all that were asked for are there, the last one is, or none come. Never gives more than asked for.
+    ///
+    /// Gathers no more parts once they hold as many bytes as one answer may: then the page is short.
     pub(super) async fn read_all(
         &self,
         id: &ExternalId,
@@ -40,12 +42,17 @@ impl Supermetrics {
         let deadline = Instant::now() + self.source.settings.rows_timeout;
         let bounds = Bounds { deadline, max_body: self.source.settings.max_rows_body };
         let mut page = RowPage { header: Vec::new(), rows: Vec::new(), total: None };
-        let mut most = range.count;
+        let (mut most, mut gathered) = (range.count, 0);
         loop {
             let got = u32::try_from(page.rows.len()).unwrap_or(u32::MAX);
             let next = range.first.saturating_add(got);
             if got >= range.count || page.total.is_some_and(|total| next >= total) {
                 return Ok(page);
+            }
+            if gathered >= bounds.max_body {
+                let text = "the rows asked for are larger than max_rows_body; ask for fewer";
+                // by the total everybody sees that rows are missing
+                return if page.total.is_some() { Ok(page) } else { Err(bad_answer(text)) };
             }
             let part = RowRange { first: next, count: most.min(range.count - got) };
             let part = match self.read_part(id, part, asker, bounds).await {
@@ -58,10 +65,11 @@ impl Supermetrics {
             if page.header.is_empty() {
                 page.header = part.header;
             }
-            page.total = part.total.or(page.total);
+            page.total = part.total.max(page.total);
             if part.rows.is_empty() {
                 return Ok(page);
             }
+            gathered += part.rows.iter().flatten().map(|cell| cell.get().len()).sum::<usize>();
             page.rows.extend(part.rows);
         }
     }
@@ -82,7 +90,7 @@ impl Supermetrics {
             return Ok(page);
         }
         let text = "the source ignores offset_start and repeats its first rows; only those can be read";
-        Err(AskError::Look(LookError::BadAnswer(Detail::new(text))))
+        Err(AskError::Look(bad_answer(text)))
     }
 
     /// Says whether the source goes by offsets: if so, it has no rows behind the last. Asked once.
@@ -97,8 +105,10 @@ impl Supermetrics {
         }
         let call = self.call(id.as_str(), BEHIND_ALL_ROWS, BEHIND_ALL_ROWS, bounds.max_body);
         let gives_none = |meaning, reply: &Reply| match meaning {
-            // whoever refuses such an offset has read it
-            Meaning::Odd(_) | Meaning::QueryFailed(..) => Ok(true),
+            // the API that refuses such an offset has read it; a page or a redirect comes from anybody
+            Meaning::QueryFailed(..) => Ok(true),
+            Meaning::Odd(_) if reply.status.is_client_error() && is_own_error(&reply.body) => Ok(true),
+            Meaning::Odd(text) => Err(bad_answer(&text)),
             meaning @ (Meaning::Status(_)
             | Meaning::Denied(..)
             | Meaning::QueryLimited
@@ -130,9 +140,8 @@ fn read_rows(id: &ExternalId, meaning: Meaning, range: RowRange, body: &[u8]) ->
     if error.is_some() || normalize::life(meta.status_code.as_deref()) != Life::Succeeded {
         return Err(LookError::NotFound);
     }
-    let read: Rows = object(body).ok_or_else(|| {
-        LookError::BadAnswer(Detail::new("data is not a list of rows, each a list of cells"))
-    })?;
+    let read: Rows =
+        object(body).ok_or_else(|| bad_answer("data is not a list of rows, each a list of cells"))?;
     let mut rows = read.data.unwrap_or_default();
     let header = if has_header(&meta) {
         if rows.is_empty() { Vec::new() } else { rows.remove(0) }
@@ -145,6 +154,10 @@ fn read_rows(id: &ExternalId, meaning: Meaning, range: RowRange, body: &[u8]) ->
     let before = if are_all { range.first as usize } else { 0 };
     let rows = rows.into_iter().skip(before).take(range.count as usize).collect();
     Ok(Part { page: RowPage { header, rows, total }, is_sure: range.first == 0 || came == 0 || are_all })
+}
+
+fn bad_answer(text: &str) -> LookError {
+    LookError::BadAnswer(Detail::new(text))
 }
 
 fn has_header(meta: &Meta) -> bool {

@@ -268,9 +268,86 @@ async fn rows_that_are_too_wide_together_are_read_in_smaller_parts() {
     });
     let settings = SourceSettings { max_rows_body: 1 << 20, ..settings(&server.url) };
     let reader = reader(Upstream::Supermetrics, settings, means(OneKey::api_key(KEY)));
-    let page = reader.rows(&id("j"), RowRange { first: 0, count: 20 }, &Asker::Operator).await.unwrap();
-    let read: Vec<String> = page.rows.iter().map(|row| row[0].get().to_owned()).collect();
+    let (mut read, mut pages) = (Vec::new(), 0);
+    while read.len() < 20 {
+        let first = u32::try_from(read.len()).unwrap();
+        let range = RowRange { first, count: 20 - first };
+        let page = reader.rows(&id("j"), range, &Asker::Operator).await.unwrap();
+        let bytes: usize = page.rows.iter().flatten().map(|cell| cell.get().len()).sum();
+        assert!(bytes < 2 << 20, "the parts of a page are bounded: {bytes}");
+        assert_eq!(page.is_whole(range), read.len() + page.rows.len() == 20);
+        read.extend(page.rows.iter().map(|row| row[0].get().to_owned()));
+        pages += 1;
+    }
     assert_eq!(read, (0..20).map(|row| row.to_string()).collect::<Vec<_>>());
+    assert!(pages > 1, "{pages}");
+}
+
+/// Only the API shows whether it goes by offsets, and what a page showed instead is not remembered.
+#[tokio::test]
+async fn a_page_says_nothing_about_offsets() {
+    let redirect = answer(302, "location: /login\r\n", "");
+    let own = json(400, &json!({"error": {"code": "PARAMETER_INVALID"}}));
+    for (reply, expected) in [
+        (answer(404, "", "<html>"), "BadAnswer"),
+        (answer(200, "", "<html>"), "BadAnswer"),
+        (answer(400, "", "{}"), "BadAnswer"),
+        (redirect, "BadAnswer"),
+        (own, "Succeeded"),
+    ] {
+        let page = Mutex::new(Some(reply));
+        let server = Server::start(move |seen| {
+            let number = |name: &str| seen.json()[name].as_u64().unwrap();
+            let (start, end) = (number("offset_start"), number("offset_end") + 1);
+            if start >= 1_000_000
+                && let Some(page) = page.lock().unwrap().take()
+            {
+                return page;
+            }
+            // it ignores offset_start
+            let rows = (0..(end - start).min(10)).map(|row| json!([row]));
+            let data: Vec<Value> = [json!(["n"])].into_iter().chain(rows).collect();
+            json(
+                200,
+                &json!({"meta": {"status_code": "SUCCESS", "result": {"total_rows": 50}}, "data": data}),
+            )
+        });
+        let reader = open(&server);
+        for _ in 0..2 {
+            let read = reader.rows(&id("j"), RowRange { first: 20, count: 10 }, &Asker::Operator).await;
+            let told = read.map_or_else(|error| word(&Err(error)), |_| "Succeeded".to_owned());
+            assert_eq!(told, expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_two_totals_the_larger_one_counts() {
+    let server = Server::start(|seen| {
+        let start = seen.json()["offset_start"].as_u64().unwrap();
+        let total = if start == 0 { 20 } else { 12 };
+        let rows = (start..(start + 10).min(15)).map(|row| json!([row]));
+        let data: Vec<Value> = [json!(["n"])].into_iter().chain(rows).collect();
+        json(200, &json!({"meta": {"status_code": "SUCCESS", "result": {"total_rows": total}}, "data": data}))
+    });
+    let range = RowRange { first: 0, count: 20 };
+    let page = open(&server).rows(&id("j"), range, &Asker::Operator).await.unwrap();
+    assert_eq!((page.rows.len(), page.total, page.is_whole(range)), (15, Some(20), false));
+}
+
+#[tokio::test]
+async fn parts_without_a_total_are_bounded_too() {
+    let server = Server::start(|seen| {
+        let start = seen.json()["offset_start"].as_u64().unwrap();
+        let rows = if start < 1_000_000 { vec![json!(["x".repeat(400_000)])] } else { vec![] };
+        let data: Vec<Value> = [json!(["n"])].into_iter().chain(rows).collect();
+        json(200, &json!({"meta": {"status_code": "SUCCESS"}, "data": data}))
+    });
+    let settings = SourceSettings { max_rows_body: 1 << 20, ..settings(&server.url) };
+    let reader = reader(Upstream::Supermetrics, settings, means(OneKey::api_key(KEY)));
+    let read = reader.rows(&id("j"), RowRange { first: 0, count: 1_000 }, &Asker::Operator).await;
+    assert!(matches!(read, Err(LookError::BadAnswer(detail)) if detail.text.contains("ask for fewer")));
+    assert!(server.seen().len() <= 3 + 1);
 }
 
 #[tokio::test]

@@ -17,6 +17,9 @@ pub(super) struct Answer {
     pub(super) meta: Option<Meta>,
     #[serde(deserialize_with = "reason")]
     pub(super) error: Option<ErrorBody>,
+    /// Another place where a reason may stand.
+    #[serde(deserialize_with = "reason")]
+    pub(super) error_info: Option<ErrorBody>,
     /// Of problem details: the HTTP status again.
     #[serde(deserialize_with = "whole")]
     pub(super) status: Option<u16>,
