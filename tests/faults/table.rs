@@ -196,8 +196,10 @@ pub(crate) fn mindbridge() -> Vec<Row> {
         ),
         row("a long message behind the status", wide(r#"{"version":2,"status":"ERROR","error":"TOO_LONG","errorMessage":""#, r#""}"#), "FAILED (TOO_LONG: TOO_LONG)", ONCE),
         row("a long message before the status", wide(r#"{"errorMessage":""#, r#"","status":"ERROR"}"#), "BAD_ANSWER", ONCE),
-        row("empty values for structures", text(200, r#"{"version":2,"status":"IN_PROGRESS","createdUserInfo":[],"lastModifiedUserInfo":"","entityId":false,"error":[],"errorMessage":{}}"#), "RUNNING", ONCE),
+        row("empty values for structures", text(200, r#"{"id":{},"version":2,"status":"IN_PROGRESS","createdUserInfo":[],"lastModifiedUserInfo":"","entityId":false,"error":[],"errorMessage":{}}"#), "RUNNING", ONCE),
         row("410 as problem details", FaultKind::problem(410, "GONE"), "NOT_FOUND after 5s", ONCE),
+        row("a version and an error of another service", text(200, r#"{"status":"error","version":"1.0","message":"down"}"#), "BAD_ANSWER", ONCE),
+        row("a status as text in problem details", text(404, r#"{"title":"Not Found","status":"404"}"#), "NOT_FOUND after 5s", ONCE),
         row("200 and an error", text(200, r#"{"status":"error","message":"down"}"#), "BAD_ANSWER", ONCE),
         row("200 and problem details", FaultKind::problem(200, "NOT_FOUND"), "BAD_ANSWER", ONCE),
         row("an unknown status", FaultKind::set("/status", json!("AWAITING")), "UNKNOWN (AWAITING)", ONCE),
@@ -222,19 +224,19 @@ pub(crate) fn mindbridge() -> Vec<Row> {
         row("dates that are none", FaultKind::set("/creationDate", json!("yesterday")), "RUNNING", ONCE),
         row(
             "failed with error",
-            text(200, r#"{"version":2,"status":"ERROR","error":"why"}"#),
+            text(200, r#"{"id":{},"version":2,"status":"ERROR","error":"why"}"#),
             "FAILED (why)",
             ONCE,
         ),
         row(
             "failed with errorMessage",
-            text(200, r#"{"version":2,"status":"ERROR","errorMessage":"why"}"#),
+            text(200, r#"{"id":{},"version":2,"status":"ERROR","errorMessage":"why"}"#),
             "FAILED (why)",
             ONCE,
         ),
         row(
             "failed with an empty error",
-            text(200, r#"{"version":2,"status":"ERROR","error":"","errorMessage":"why"}"#),
+            text(200, r#"{"id":{},"version":2,"status":"ERROR","error":"","errorMessage":"why"}"#),
             "FAILED (why)",
             ONCE,
         ),
@@ -297,6 +299,7 @@ pub(crate) fn supermetrics() -> Vec<Row> {
         row("every job denied", envelope(500, "PERMISSION_DENIED"), "UNAVAILABLE", DENIED),
         row("every job over its rows", envelope(403, "LICENSE_ROW_LIMIT_EXCEEDED"), "UNAVAILABLE", DENIED),
         row("every job over its accounts", envelope(403, "LICENSE_ACCOUNT_LIMIT_EXCEEDED"), "UNAVAILABLE", DENIED),
+        row("every job over a limit without a row", envelope(403, "LICENSE_FIELD_LIMIT_EXCEEDED"), "UNAVAILABLE", DENIED),
         row("queries suspended", envelope(403, "LICENSE_QUERIES_SUSPENDED"), "UNAVAILABLE", DENIED),
         row("no license", envelope(500, "LICENSE_NOT_FOUND"), "UNAVAILABLE", DENIED),
         row("our address is refused", envelope(403, "ACCESS_DENIED_IP"), "UNAVAILABLE", ONCE),
@@ -340,6 +343,8 @@ pub(crate) fn supermetrics() -> Vec<Row> {
         row("more sub-queries than an Int holds", FaultKind::set("/meta/progress/queries_total", json!(4_294_967_297_u64)), "RUNNING", ONCE),
         row("a failure with a reason in meta.error", text(200, r#"{"meta":{"status_code":"FAILURE","error":{"code":"QUERY_X","message":"why"}}}"#), "FAILED (QUERY_X: why)", ONCE),
         row("a failure with a reason in meta.error_info", text(200, r#"{"meta":{"status_code":"FAILURE","error_info":"why"}}"#), "FAILED (why)", ONCE),
+        row("a failure with a reason in error_info", text(200, r#"{"meta":{"status_code":"FAILURE"},"error_info":{"code":"QUERY_X","message":"why"}}"#), "FAILED (QUERY_X: why)", ONCE),
+        row("a failure with a text in error_info", text(200, r#"{"meta":{"status_code":"FAILURE"},"error_info":"why"}"#), "FAILED (why)", ONCE),
         // the ends 0 and 1 bring the same wide row
         row("a row that is too wide", wide(r#"{"meta":{"status_code":"SUCCESS"},"data":[[""#, r#""]]}"#), "SUCCEEDED", (2, 2..=2)),
         row("a wide row before the meta", wide(r#"{"data":[[""#, r#""]],"meta":{"status_code":"SUCCESS"}}"#), "BAD_ANSWER", (3, 3..=3)),
@@ -350,6 +355,9 @@ pub(crate) fn supermetrics() -> Vec<Row> {
 
 /// A batch of three that no part of can be read by a query: three, two, and each alone; then a read of each.
 const SPLIT: (usize, usize) = (5, 3);
+
+/// The same after three tries of the batch, and a read as a check that the source answers.
+const SICK: (usize, usize) = (7, 4);
 
 type QueryRow = (&'static str, FaultKind, [&'static str; 3], (usize, usize));
 
@@ -364,6 +372,7 @@ pub(crate) fn mindbridge_query() -> Vec<QueryRow> {
         ("403: one by one", FaultKind::problem(403, "FORBIDDEN"), good, (1, 3)),
         ("404: one by one", FaultKind::problem(404, "NOT_FOUND"), good, (1, 3)),
         ("405: one by one", FaultKind::problem(405, "METHOD_NOT_ALLOWED"), good, (1, 3)),
+        ("410: one by one", FaultKind::problem(410, "GONE"), good, (1, 3)),
         ("404 of an ingress", FaultKind::no_route(404), ["BAD_ANSWER"; 3], (1, 0)),
         ("404 empty", status(404), ["BAD_ANSWER"; 3], (1, 0)),
         ("405 as a page", FaultKind::html(405), ["BAD_ANSWER"; 3], (1, 0)),
@@ -381,10 +390,10 @@ pub(crate) fn mindbridge_query() -> Vec<QueryRow> {
         ("400", FaultKind::problem(400, "BAD_REQUEST"), good, SPLIT),
         ("413", FaultKind::html(413), good, SPLIT),
         ("422", status(422), good, SPLIT),
-        ("502", FaultKind::html(502), ["UNAVAILABLE"; 3], (3, 0)),
+        ("502", FaultKind::html(502), good, SICK),
         ("half a document", FaultKind::MalformedJson, good, SPLIT),
         ("a page", FaultKind::html(200), ["BAD_ANSWER"; 3], (1, 0)),
-        ("half the promised body", FaultKind::TruncatedBody, ["UNAVAILABLE"; 3], (3, 0)),
+        ("half the promised body", FaultKind::TruncatedBody, good, SICK),
         ("no content at all", FaultKind::remove("/content"), good, SPLIT),
         ("a list", page("[]"), ["BAD_ANSWER"; 3], (1, 0)),
         ("2 MiB", FaultKind::OversizedBody { bytes: 2 << 20 }, good, SPLIT),
