@@ -288,8 +288,8 @@ impl Door {
         permits(operation.kind)?;
         let span = operation.span(&text);
         self.0.types.check(definition, &parameters.variables)?;
-        // what a document without variables holds was checked when it was first sent
-        if fresh.is_some() || !definition.variable_definitions.is_empty() {
+        // an operation without variables was checked with its document
+        if !definition.variable_definitions.is_empty() {
             self.0.types.check_positions(&document, definition, &parameters.variables)?;
         }
         let cost = self.0.limits.check_cost(&document, definition, &parameters.variables)?;
@@ -340,6 +340,7 @@ impl Inner {
         let document = parse_query(text).map_err(|error| reply::unparsable(&error))?;
         self.limits.check_shape(&document)?;
         self.types.check_declared(&document)?;
+        self.types.check_constant(&document)?;
         Ok((Arc::new(document), Some(tokens)))
     }
 }

@@ -21,6 +21,20 @@ struct Fault {
 }
 
 impl InputTypes {
+    /// Checks the arguments of every operation of a document that has no variables, whichever of them a request means: so
+    /// once for each text. Of an operation with variables, all are checked with each request.
+    ///
+    /// # Errors
+    /// At the first that does not fit.
+    pub(in crate::inbound::graphql) fn check_constant(
+        &self,
+        document: &ExecutableDocument,
+    ) -> Result<(), Refusal> {
+        let operations = document.operations.iter().map(|(_, operation)| &operation.node);
+        let mut constant = operations.filter(|operation| operation.variable_definitions.is_empty());
+        constant.try_for_each(|operation| self.check_positions(document, operation, &Variables::default()))
+    }
+
     /// Checks the arguments of an operation and its fragments, of which the variables are already checked by
     /// [`Self::check`]. Bounded by the walk that the document passed before. Names that the schema does not have
     /// are left to validation.

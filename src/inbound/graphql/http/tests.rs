@@ -53,8 +53,9 @@ struct Mutation;
 
 #[Object]
 impl Mutation {
-    async fn touch(&self) -> bool {
-        true
+    async fn touch(&self, ctx: &Context<'_>, n: Option<i32>) -> bool {
+        ctx.data_unchecked::<Arc<AtomicUsize>>().fetch_add(1, Ordering::SeqCst);
+        n.is_none()
     }
 }
 
@@ -229,6 +230,40 @@ async fn a_document_is_parsed_once_if_it_is_valid_and_variables_are_judged_each_
     assert!(house.door.0.documents.get(text).is_some());
     assert_eq!(house.post(query("{unknown}")).await.status, 422);
     assert!(house.door.0.documents.get("{unknown}").is_none());
+}
+
+/// The engine takes any whole number for an `Int`, and fails when it calls the resolver.
+#[tokio::test]
+async fn a_held_document_runs_no_half_of_another_operation() {
+    let bad = "mutation B{a:touch b:touch(n:99999999999)}";
+    let with_fragment = "mutation B{...F} fragment F on Mutation{a:touch b:touch(n:99999999999)}";
+    for bad in [bad, with_fragment] {
+        let house = house();
+        let text = format!("query A{{kind}} {bad} mutation C($n:Int){{a:touch b:touch(n:$n)}}");
+        let ask = |name: &str, n: Value| {
+            json!({ "query": text, "operationName": name, "variables": { "n": n } }).to_string()
+        };
+        for name in ["A", "B", "A", "B", "C"] {
+            let answer = house.post(ask(name, json!(1))).await;
+            let is = (answer.status, answer.code());
+            assert_eq!(is, (422, "GRAPHQL_VALIDATION_FAILED"), "{name} {}", answer.text);
+            let stream =
+                house.app.clone().oneshot(post("text/event-stream", ask(name, json!(1)))).await.unwrap();
+            let events = stream.into_body().collect().await.unwrap().to_bytes();
+            let events = String::from_utf8(events.to_vec()).unwrap();
+            assert!(events.contains("GRAPHQL_VALIDATION_FAILED"), "{name} {events}");
+        }
+        assert_eq!(house.calls.load(Ordering::SeqCst), 0);
+    }
+    let house = house();
+    let text = "query A{kind} mutation C($n:Int!){a:touch b:touch(n:$n)}";
+    for (name, n, status) in
+        [("A", json!(1), 200), ("C", json!(99_999_999_999_u64), 422), ("C", json!(null), 422)]
+    {
+        let body = json!({ "query": text, "operationName": name, "variables": { "n": n } });
+        assert_eq!(house.post(body.to_string()).await.status, status, "{name}");
+    }
+    assert_eq!(house.calls.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]
