@@ -3,8 +3,10 @@
 pub mod access_log;
 pub mod answer_memory;
 pub mod bad_credentials;
+mod by_client;
 pub mod client_limits;
 mod cors;
+pub mod cpu_limiter;
 pub mod error;
 pub mod graphql;
 mod host;

@@ -2,7 +2,7 @@
 //! value to the last byte that is sent. What does not fit is refused at once and never waits, so that nothing blocks.
 //!
 //! An answer reserves what its values take before it is built. Texts of an upstream and rows are counted when they are
-//! put into it, since nobody knows their size before.
+//! put into it, since nobody knows their size before. The answers to one client take half of the memory at most.
 
 use std::fmt;
 use std::io;
@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::by_client::ByClient;
 use super::error::{Kind, Refusal};
+use crate::domain::principal::Principal;
 
 /// What a value of an answer takes while it is built, beside its text, roughly: an entry of a map, a name, a number.
 const VALUE_BYTES: usize = 160;
@@ -28,6 +30,7 @@ const WAIT: Duration = Duration::from_secs(1);
 const FITS: u8 = 0;
 const TOO_LARGE: u8 = 1;
 const NO_MEMORY: u8 = 2;
+const CLIENT_FULL: u8 = 3;
 
 tokio::task_local! {
     /// The meter of the answer that is being built.
@@ -42,12 +45,22 @@ struct Inner {
     max_answer: usize,
     max: usize,
     used: AtomicUsize,
+    /// What the answers to each client take.
+    clients: ByClient<AtomicUsize>,
+}
+
+/// The memory as one client may use it. A clone is cheap.
+#[derive(Clone, Debug)]
+pub(super) struct ClientMemory {
+    memory: AnswerMemory,
+    /// What its answers take; none for a local client, which has no share.
+    used: Option<Arc<AtomicUsize>>,
 }
 
 /// What one answer takes; dropping the last one gives it back.
 #[derive(Debug)]
 pub struct Meter {
-    memory: AnswerMemory,
+    of: ClientMemory,
     reserved: AtomicUsize,
     values: usize,
     /// What it may reserve also when no memory is left.
@@ -59,7 +72,7 @@ pub struct Meter {
 impl AnswerMemory {
     /// At most `max_answer` bytes for one answer, as JSON, and `max` for all that are being built or sent.
     pub fn new(max_answer: usize, max: usize) -> Self {
-        Self(Arc::new(Inner { max_answer, max, used: AtomicUsize::new(0) }))
+        Self(Arc::new(Inner { max_answer, max, used: AtomicUsize::new(0), clients: ByClient::default() }))
     }
 
     /// Bytes reserved now.
@@ -67,47 +80,21 @@ impl AnswerMemory {
         self.0.used.load(Ordering::Relaxed)
     }
 
-    /// Begins an answer of at most so many values.
-    ///
-    /// # Errors
-    /// 503, when there is no memory left for it.
-    pub(super) fn begin(&self, values: u64) -> Result<Arc<Meter>, Refusal> {
-        let bytes = usize::try_from(values).unwrap_or(usize::MAX).saturating_mul(VALUE_BYTES);
-        // a limit of values that no memory could hold must not refuse everything
-        let bytes = bytes.min(self.0.max / 2);
-        if self.reserve(bytes) { Ok(self.meter(bytes)) } else { Err(no_memory()) }
+    /// The memory as a client may use it.
+    pub(super) fn of(&self, client: &Principal) -> ClientMemory {
+        let used = self.0.clients.of(client, || AtomicUsize::new(0));
+        ClientMemory { memory: self.clone(), used }
     }
 
-    /// Begins the answer to an update. A usual one is never refused.
-    pub(super) fn begin_update(&self, values: u64) -> Arc<Meter> {
-        let bytes = usize::try_from(values).unwrap_or(usize::MAX).saturating_mul(VALUE_BYTES);
-        let bytes = bytes.min(UPDATE_BYTES);
-        self.0.used.fetch_add(bytes, Ordering::Relaxed);
-        self.meter_with(bytes, UPDATE_BYTES)
-    }
-
-    /// Holds the memory of an update that is written as JSON, until it is sent.
-    pub(super) fn hold(&self, bytes: usize) -> Arc<Meter> {
-        self.0.used.fetch_add(bytes, Ordering::Relaxed);
-        self.meter(bytes)
+    /// What the answers to one client may take.
+    fn share(&self) -> usize {
+        self.0.max / 2
     }
 
     /// Writes JSON that is no longer than an answer may be, or gives nothing.
     pub(super) fn write(&self, write: impl FnOnce(&mut Capped) -> serde_json::Result<()>) -> Option<Vec<u8>> {
         let mut json = Capped { bytes: Vec::with_capacity(512), max: self.0.max_answer };
         write(&mut json).ok().map(|()| json.bytes)
-    }
-
-    /// The JSON of an answer that was built without a meter, as it is sent.
-    ///
-    /// # Errors
-    /// When it is longer than one may be, or there is no memory left for it.
-    pub(super) fn send(&self, json: Vec<u8>) -> Result<Bytes, Refusal> {
-        if json.len() > self.0.max_answer {
-            return Err(self.too_large());
-        }
-        let bytes = json.capacity();
-        if self.reserve(bytes) { Ok(self.meter(bytes).sent(json)) } else { Err(no_memory()) }
     }
 
     /// The refusal of an answer that is longer than one may be.
@@ -118,13 +105,59 @@ impl AnswerMemory {
         Refusal::new(Kind::AnswerTooLarge, message).with("limit", "max_answer_bytes").with("value", max)
     }
 
-    fn meter(&self, reserved: usize) -> Arc<Meter> {
-        self.meter_with(reserved, 0)
+    fn refusal(&self, fault: u8) -> Option<Refusal> {
+        match fault {
+            FITS => None,
+            NO_MEMORY => Some(no_memory()),
+            CLIENT_FULL => {
+                let message = "the answers to this client take as much memory as one client may have, half of \
+                               server.answer_memory; wait for them, or ask for fewer jobs, rows or fields at a time";
+                let refusal = Refusal::new(Kind::TooManyRequests, message).retry_after(WAIT);
+                Some(refusal.with("limit", "answer_memory_per_client").with("value", self.share()))
+            }
+            _ => Some(self.too_large()),
+        }
+    }
+}
+
+impl ClientMemory {
+    /// Begins an answer of at most so many values.
+    ///
+    /// # Errors
+    /// 503, when there is no memory left for it; 429, when the client's share is used up.
+    pub(super) fn begin(&self, values: u64) -> Result<Arc<Meter>, Refusal> {
+        // a limit of values that no share could hold must not refuse everything
+        let bytes = bytes_of(values).min(self.memory.share() / 2);
+        self.reserve(bytes).map_err(|fault| self.refused(fault))?;
+        Ok(self.meter(bytes, 0))
     }
 
-    fn meter_with(&self, reserved: usize, overdraft: usize) -> Arc<Meter> {
+    /// Begins the answer to an update. A usual one is never refused: it takes `UPDATE_BYTES` in any case, until it is sent.
+    pub(super) fn begin_update(&self, values: u64) -> Arc<Meter> {
+        let bytes = bytes_of(values).min(UPDATE_BYTES);
+        self.add(bytes);
+        self.meter(bytes, UPDATE_BYTES)
+    }
+
+    /// The JSON of an answer that was built without a meter, as it is sent.
+    ///
+    /// # Errors
+    /// When it is longer than one may be, or there is no memory left for it.
+    pub(super) fn send(&self, json: Vec<u8>) -> Result<Bytes, Refusal> {
+        if json.len() > self.memory.0.max_answer {
+            return Err(self.memory.too_large());
+        }
+        self.reserve(json.capacity()).map_err(|fault| self.refused(fault))?;
+        Ok(self.meter(json.capacity(), 0).sent(json))
+    }
+
+    fn refused(&self, fault: u8) -> Refusal {
+        self.memory.refusal(fault).unwrap_or_else(no_memory)
+    }
+
+    fn meter(&self, reserved: usize, overdraft: usize) -> Arc<Meter> {
         Arc::new(Meter {
-            memory: self.clone(),
+            of: self.clone(),
             reserved: AtomicUsize::new(reserved),
             values: reserved,
             overdraft,
@@ -133,11 +166,42 @@ impl AnswerMemory {
         })
     }
 
-    fn reserve(&self, bytes: usize) -> bool {
-        let Inner { max, used, .. } = &*self.0;
-        let more = |used: usize| used.checked_add(bytes).filter(|used| used <= max);
-        used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    /// Takes so many bytes, or says why not.
+    fn reserve(&self, bytes: usize) -> Result<(), u8> {
+        let take = |used: &AtomicUsize, max: usize| {
+            let more = |used: usize| used.checked_add(bytes).filter(|used| *used <= max);
+            used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+        };
+        if let Some(used) = &self.used
+            && !take(used, self.memory.share())
+        {
+            return Err(CLIENT_FULL);
+        }
+        if take(&self.memory.0.used, self.memory.0.max) {
+            return Ok(());
+        }
+        if let Some(used) = &self.used {
+            used.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        Err(NO_MEMORY)
     }
+
+    /// Takes bytes whether or not they are left.
+    fn add(&self, bytes: usize) {
+        for used in self.used.as_deref().into_iter().chain([&self.memory.0.used]) {
+            used.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    fn give_back(&self, bytes: usize) {
+        for used in self.used.as_deref().into_iter().chain([&self.memory.0.used]) {
+            used.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+fn bytes_of(values: u64) -> usize {
+    usize::try_from(values).unwrap_or(usize::MAX).saturating_mul(VALUE_BYTES)
 }
 
 impl Default for AnswerMemory {
@@ -153,7 +217,7 @@ impl Meter {
             return false;
         }
         let text = self.text.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        if text > self.memory.0.max_answer {
+        if text > self.of.memory.0.max_answer {
             self.fault.store(TOO_LARGE, Ordering::Relaxed);
             return false;
         }
@@ -163,16 +227,18 @@ impl Meter {
             return true;
         }
         let more = missing.max(STEP);
-        let taken = if self.memory.reserve(more) {
+        let taken = if self.of.reserve(more).is_ok() {
             more
-        } else if self.memory.reserve(missing) {
-            missing
-        } else if reserved.saturating_add(missing) <= self.overdraft {
-            self.memory.0.used.fetch_add(missing, Ordering::Relaxed);
-            missing
         } else {
-            self.fault.store(NO_MEMORY, Ordering::Relaxed);
-            return false;
+            match self.of.reserve(missing) {
+                Ok(()) => {}
+                Err(_) if reserved.saturating_add(missing) <= self.overdraft => self.of.add(missing),
+                Err(fault) => {
+                    self.fault.store(fault, Ordering::Relaxed);
+                    return false;
+                }
+            }
+            missing
         };
         self.reserved.fetch_add(taken, Ordering::Relaxed);
         true
@@ -180,16 +246,12 @@ impl Meter {
 
     /// The memory of all answers.
     pub(super) const fn memory(&self) -> &AnswerMemory {
-        &self.memory
+        &self.of.memory
     }
 
     /// Why the answer cannot be given, if something did not fit into it.
     pub(super) fn refusal(&self) -> Option<Refusal> {
-        match self.fault.load(Ordering::Relaxed) {
-            FITS => None,
-            NO_MEMORY => Some(no_memory()),
-            _ => Some(self.memory.too_large()),
-        }
+        self.of.memory.refusal(self.fault.load(Ordering::Relaxed))
     }
 
     /// Builds a part of the answer under this meter.
@@ -204,17 +266,21 @@ impl Meter {
 
     /// The answer as it is sent: keeps its memory reserved until it is.
     pub(super) fn sent(self: Arc<Self>, json: Vec<u8>) -> Bytes {
-        let before = self.reserved.swap(json.capacity(), Ordering::Relaxed);
-        let used = &self.memory.0.used;
-        used.fetch_add(json.capacity(), Ordering::Relaxed);
-        used.fetch_sub(before, Ordering::Relaxed);
+        self.written(json.capacity());
         Bytes::from_owner(Sent { json, _meter: self })
+    }
+
+    /// The answer is written as so many bytes of JSON, and its values are gone.
+    pub(super) fn written(&self, bytes: usize) {
+        let before = self.reserved.swap(bytes, Ordering::Relaxed);
+        self.of.add(bytes);
+        self.of.give_back(before);
     }
 }
 
 impl Drop for Meter {
     fn drop(&mut self) {
-        self.memory.0.used.fetch_sub(*self.reserved.get_mut(), Ordering::Relaxed);
+        self.of.give_back(*self.reserved.get_mut());
     }
 }
 
@@ -273,12 +339,14 @@ impl fmt::Debug for AnswerMemory {
 
 #[cfg(test)]
 mod tests {
+    use axum::response::IntoResponse as _;
+
     use super::*;
 
     #[test]
     fn an_answer_longer_than_allowed_is_refused() {
         let memory = AnswerMemory::new(1000, usize::MAX);
-        let meter = memory.begin(1).unwrap();
+        let meter = memory.of(&Principal::local()).begin(1).unwrap();
         assert!(meter.within(|| charge(600) && charge(400)));
         assert!(meter.refusal().is_none());
         assert!(!meter.within(|| charge(1)));
@@ -291,13 +359,15 @@ mod tests {
     #[test]
     fn all_answers_share_the_memory_and_give_it_back() {
         let memory = AnswerMemory::new(usize::MAX, 100 * VALUE_BYTES);
-        // one answer reserves half of it at most
-        let (first, second) = (memory.begin(60).unwrap(), memory.begin(40).unwrap());
-        assert_eq!(memory.begin(11).unwrap_err().kind(), Kind::Overloaded);
-        let third = memory.begin(10).unwrap();
+        let local = memory.of(&Principal::local());
+        // the values of one answer reserve a quarter of it at most
+        let (first, second) = (local.begin(60).unwrap(), local.begin(25).unwrap());
+        let others = [local.begin(25).unwrap(), local.begin(15).unwrap()];
+        assert_eq!(local.begin(11).unwrap_err().kind(), Kind::Overloaded);
+        let third = local.begin(10).unwrap();
         assert!(!second.within(|| charge(10)));
         assert_eq!(second.refusal().unwrap().kind(), Kind::Overloaded);
-        drop((second, third));
+        drop((second, third, others));
         assert!(first.within(|| charge(10)));
         let sent = first.sent(vec![b'x'; 10]);
         assert_eq!((memory.used(), &sent[..3]), (10, b"xxx".as_slice()));
@@ -311,11 +381,34 @@ mod tests {
     #[test]
     fn a_usual_update_is_never_refused() {
         let memory = AnswerMemory::new(usize::MAX, 10);
-        let update = memory.begin_update(60);
-        assert!(update.within(|| charge(1_000) && charge(10_000)), "its texts have room");
-        assert!(update.refusal().is_none());
-        drop((update, memory.hold(500)));
-        assert_eq!(memory.used(), 0);
+        for client in [Principal::local(), Principal::new("a", [])] {
+            let update = memory.of(&client).begin_update(60);
+            assert!(update.within(|| charge(1_000) && charge(10_000)), "its texts have room");
+            assert!(update.refusal().is_none());
+            update.written(700);
+            assert_eq!(memory.used(), 700, "it is counted once until it is sent");
+            drop(update);
+            assert_eq!(memory.used(), 0);
+        }
+    }
+
+    #[test]
+    fn one_client_takes_at_most_half_of_the_memory() {
+        let memory = AnswerMemory::new(usize::MAX, 100 * VALUE_BYTES);
+        let (busy, calm) = (memory.of(&Principal::new("busy", [])), memory.of(&Principal::new("calm", [])));
+        let held = [busy.begin(25).unwrap(), busy.begin(24).unwrap()];
+        let refused = memory.of(&Principal::new("busy", [])).begin(2).unwrap_err();
+        assert_eq!(refused.kind(), Kind::TooManyRequests);
+        assert!(refused.message().contains("server.answer_memory"), "{}", refused.message());
+        assert_eq!(refused.into_response().headers()["retry-after"], "1");
+        assert_eq!(busy.send(vec![b'x'; 2 * VALUE_BYTES]).unwrap_err().kind(), Kind::TooManyRequests);
+        let last = busy.begin(1).unwrap();
+        assert!(!last.within(|| charge(1)), "nor by its texts");
+        assert_eq!(last.refusal().unwrap().kind(), Kind::TooManyRequests);
+        let others = [calm.begin(25).unwrap(), calm.begin(25).unwrap()];
+        assert_eq!(memory.used(), 100 * VALUE_BYTES);
+        drop((held, last, others));
+        assert_eq!((memory.used(), busy.used.unwrap().load(Ordering::Relaxed)), (0, 0));
     }
 
     #[test]

@@ -39,6 +39,8 @@ const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-
 /// Longest request id that is taken over from the client.
 const REQUEST_ID_BYTES: usize = 64;
 
+/// What a client that waited for too long is told to wait.
+const AGAIN: Duration = Duration::from_secs(1);
 /// How often at most the log is told of requests that were turned away.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
@@ -300,8 +302,9 @@ async fn in_time(State(deadline): State<Duration>, request: Request, next: Next)
             plain,
             Refusal::new(
                 Kind::DeadlineExceeded,
-                format!("no answer within {deadline:?}; ask for fewer jobs in one request"),
-            ),
+                format!("no answer within {deadline:?}; ask for fewer jobs in one request, or again later"),
+            )
+            .retry_after(AGAIN),
         ),
     }
 }

@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use crate::domain::error::{Problem, Retry};
 use crate::domain::principal::Principal;
 use crate::inbound::access_log::Noted;
-use crate::inbound::answer_memory::AnswerMemory;
+use crate::inbound::answer_memory::{AnswerMemory, ClientMemory};
 use crate::inbound::client_limits::ClientLimits;
 use crate::inbound::error::{Kind, Refusal};
 use crate::inbound::graphql::http::bearer;
@@ -75,7 +75,7 @@ async fn answer(
     let wait = preferred_wait(headers);
     let seen =
         look(jobs, &principal, JobRef::External { source, external_id }, wait).await.map_err(refuse)?;
-    respond(&seen, headers, wait, memory)
+    respond(&seen, headers, wait, &memory.of(&principal))
 }
 
 async fn look(jobs: &Jobs, principal: &Principal, job: JobRef, wait: Option<u64>) -> Result<Seen, Problem> {
@@ -89,7 +89,7 @@ fn respond(
     seen: &Seen,
     headers: &HeaderMap,
     wait: Option<u64>,
-    memory: &AnswerMemory,
+    memory: &ClientMemory,
 ) -> Result<Response, Refusal> {
     let mut answer = HeaderMap::new();
     let etag = view::etag(seen);

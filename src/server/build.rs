@@ -1,7 +1,9 @@
 //! Builds the gateway: one straight function from a valid configuration to something that can be served.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -13,6 +15,7 @@ use crate::config::{Config, Environment, PersistedQueries, SourceConfig};
 use crate::domain::id::SourceName;
 use crate::inbound::answer_memory::AnswerMemory;
 use crate::inbound::client_limits::ClientLimits;
+use crate::inbound::cpu_limiter::CpuLimiter;
 use crate::inbound::graphql::http::{Admission, Door};
 use crate::inbound::graphql::known::{KnownDocuments, Manifest};
 use crate::inbound::graphql::schema;
@@ -147,10 +150,12 @@ impl Gateway {
         };
         let types = schema::input_types().context("read the input types of the schema")?;
         let clients = ClientLimits::new(settings::clients(config));
+        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let admission = Admission {
             clients: clients.clone(),
             documents: known_documents(config)?,
             memory: AnswerMemory::new(server.max_answer_bytes, server.answer_memory),
+            cpu: CpuLimiter::new(cores.saturating_sub(1)),
         };
         let door = Door::new(
             schema,

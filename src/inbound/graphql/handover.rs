@@ -12,18 +12,35 @@ use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
 
 use super::plan::Plans;
 use super::update::News;
-use crate::inbound::answer_memory::{AnswerMemory, Meter};
+use crate::inbound::answer_memory::{ClientMemory, Meter};
 use crate::telemetry::trace;
 
 /// Where a resolver leaves its stream: request data. The place is gone once the operation is.
 #[derive(Clone, Debug)]
 pub(super) struct Handover(Weak<Slot>);
 
+/// The memory of the update that was answered last, from whoever answers it to whoever sends it. A clone is the same one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LastUpdate(Arc<Mutex<Option<Arc<Meter>>>>);
+
+impl LastUpdate {
+    fn put(&self, meter: Arc<Meter>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(meter);
+    }
+
+    /// Takes it over.
+    pub(super) fn take(&self) -> Option<Arc<Meter>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 /// The place itself, which whoever runs the operation holds.
 pub(super) struct Slot {
     plans: Plans,
     document: Arc<ExecutableDocument>,
-    memory: AnswerMemory,
+    memory: ClientMemory,
+    /// The memory of the update that was answered last.
+    last: LastUpdate,
     /// The most values of an update.
     values: u64,
     left: Mutex<Vec<BoxStream<'static, Response>>>,
@@ -34,10 +51,22 @@ impl Slot {
     pub(super) fn new(
         plans: Plans,
         document: Arc<ExecutableDocument>,
-        memory: AnswerMemory,
+        memory: ClientMemory,
         values: u64,
     ) -> Arc<Self> {
-        Arc::new(Self { plans, document, memory, values, left: Mutex::default() })
+        Arc::new(Self {
+            plans,
+            document,
+            memory,
+            last: LastUpdate::default(),
+            values,
+            left: Mutex::default(),
+        })
+    }
+
+    /// The memory of the update that was answered last.
+    pub(super) fn last(&self) -> LastUpdate {
+        self.last.clone()
     }
 
     /// What resolvers are given to find it.
@@ -83,12 +112,12 @@ where
     let data = Arc::clone(&ctx.query_env.query_data);
     let plan = slot.plans.of(ctx, &slot.document);
     let subscription = trace::Place::here().to_link();
-    let (memory, values) = (slot.memory.clone(), slot.values);
+    let (memory, values, last) = (slot.memory.clone(), slot.values, slot.last());
     // boxed for as long as an update is being answered, which is no time for most
     let responses = updates
         .then(move |(update, news)| {
             let answer = Arc::clone(&plan).execute(Arc::clone(&data), update);
-            let answer = metered(memory.begin_update(values), answer);
+            let answer = metered(memory.begin_update(values), last.clone(), answer);
             match news {
                 None => answer.boxed(),
                 Some(news) => {
@@ -103,10 +132,13 @@ where
 }
 
 /// Answers an update within its memory, or says why it cannot be told.
-async fn metered(meter: Arc<Meter>, answer: impl Future<Output = Response>) -> Response {
+async fn metered(meter: Arc<Meter>, last: LastUpdate, answer: impl Future<Output = Response>) -> Response {
     let response = Arc::clone(&meter).around(answer).await;
     match meter.refusal() {
-        None => response,
+        None => {
+            last.put(meter);
+            response
+        }
         Some(refusal) => {
             let error = async_graphql::Error::from(refusal).into_server_error(Pos::default());
             Response::from_errors(vec![error])

@@ -29,8 +29,9 @@ use super::plan::Plans;
 use super::{events, ws};
 use crate::domain::principal::Principal;
 use crate::inbound::access_log::Noted;
-use crate::inbound::answer_memory::{AnswerMemory, Meter};
+use crate::inbound::answer_memory::{AnswerMemory, ClientMemory};
 use crate::inbound::client_limits::{ClientLimits, Place};
+use crate::inbound::cpu_limiter::{CpuGate, CpuLimiter};
 use crate::inbound::error::{Kind, Refusal};
 use crate::inbound::peer::Peer;
 use crate::inbound::porter::Porter;
@@ -60,6 +61,8 @@ pub struct Admission {
     pub documents: KnownDocuments,
     /// The memory of answers.
     pub memory: AnswerMemory,
+    /// How many large answers are computed at the same time.
+    pub cpu: CpuLimiter,
 }
 
 /// The door to one schema. A clone is cheap and shares the held documents.
@@ -199,8 +202,10 @@ pub(super) struct Prepared {
     watching: Option<Place>,
     /// The most values of an answer.
     values: u64,
-    /// The memory of the answer; each update of a subscription has its own.
-    meter: Option<Arc<Meter>>,
+    /// The memory as its client may use it.
+    memory: ClientMemory,
+    /// What a large answer needs a permit of for each step.
+    cpu: Option<CpuGate>,
     span: trace::Active,
 }
 
@@ -245,13 +250,23 @@ impl Door {
                 };
                 events::open(self, transport, &client, prepared)
             }
-            (Form::Single(media), prepared) => Ok(self.once(prepared?, media).await),
+            (Form::Single(media), prepared) => {
+                let mut prepared = prepared?;
+                match prepared.cpu.take() {
+                    None => Ok(self.once(prepared, media).await),
+                    Some(gate) => Ok(gate.around(self.once(prepared, media)).boxed().await),
+                }
+            }
         }
     }
 
     async fn once(&self, prepared: Prepared, media: ResponseType) -> Response {
-        let Prepared { request, operation, document: _, fresh, watching: _, values, meter, span } = prepared;
-        let meter = meter.unwrap_or_else(|| self.memory().begin_update(values));
+        let Prepared { request, operation, fresh, values, memory, span, .. } = prepared;
+        // here, so that a large answer that waits for its permit holds none
+        let meter = match memory.begin(values) {
+            Ok(meter) => meter,
+            Err(refusal) => return refusal.into_response(),
+        };
         let began = Instant::now();
         let executing = Arc::clone(&meter).around((self.0.execute)(request));
         let response = span.place().hold(executing).await;
@@ -299,10 +314,8 @@ impl Door {
             OperationType::Subscription => Some(self.client_limits().watch(&principal, cost)?),
             OperationType::Query | OperationType::Mutation => None,
         };
-        let meter = match operation.kind {
-            OperationType::Subscription => None,
-            OperationType::Query | OperationType::Mutation => Some(self.memory().begin(values)?),
-        };
+        let memory = self.memory().of(&principal);
+        let cpu = self.0.admission.cpu.gate(&principal, values);
 
         // the text stays here: the engine needs only what was parsed from it
         let mut request = GraphqlRequest::new("").variables(parameters.variables);
@@ -319,7 +332,7 @@ impl Door {
             }
             (None, None) => None,
         };
-        Ok(Prepared { request, operation, document, fresh, watching, values, meter, span })
+        Ok(Prepared { request, operation, document, fresh, watching, values, memory, cpu, span })
     }
 }
 

@@ -86,7 +86,11 @@ async fn beyond_the_limit_a_request_is_turned_away_and_places_come_back() {
     assert_eq!(response.headers()["retry-after"], "2");
     assert_eq!(refused(response).await, (503, "OVERLOADED".to_owned()));
 
-    assert_eq!(hanging.await.unwrap().status(), 504);
+    let hanging = hanging.await.unwrap();
+    assert_eq!(
+        (hanging.status().as_u16(), &hanging.headers()[header::RETRY_AFTER]),
+        (504, &HeaderValue::from(1))
+    );
     assert_eq!(app.oneshot(get_request("/fine")).await.unwrap().status(), 200);
 }
 

@@ -4,17 +4,18 @@ use std::fmt;
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use async_graphql::Response as GraphqlResponse;
 use async_graphql::parser::types::OperationType;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
 
 use super::{Door, Fresh, Prepared, reply};
-use crate::inbound::answer_memory::Meter;
+use crate::inbound::answer_memory::{ClientMemory, Meter};
 use crate::inbound::client_limits::Place;
+use crate::inbound::cpu_limiter::CpuGate;
 use crate::inbound::error::{Kind, Refusal};
-use crate::inbound::graphql::handover::Slot;
+use crate::inbound::graphql::handover::{LastUpdate, Slot};
 use crate::inbound::streams::Transport;
 use crate::telemetry::{meters, trace};
 
@@ -51,10 +52,16 @@ pub(in crate::inbound::graphql) struct Answers {
     /// The document, until it is known to be valid.
     fresh: Option<Box<Fresh>>,
     first: bool,
+    /// What the memory of the answer is reserved from, of a query or a mutation that has not begun.
+    begins: Option<(ClientMemory, u64)>,
     /// The memory of the answer, until it is written.
     meter: Option<Arc<Meter>>,
+    /// The memory of the update that was answered last.
+    last: Option<LastUpdate>,
     /// The memory of what was written last, until more is asked for.
     sending: Option<Arc<Meter>>,
+    /// What a large answer needs a permit of for each step.
+    cpu: Option<CpuGate>,
     _watching: Option<Place>,
     /// The span of the operation, until it has begun: what goes on after that may take hours.
     span: Option<Box<trace::Active>>,
@@ -63,14 +70,15 @@ pub(in crate::inbound::graphql) struct Answers {
 impl Door {
     /// Hands an operation of any type to the engine. Nothing happens until the first answer is asked for.
     pub(in crate::inbound::graphql) fn run(&self, prepared: Prepared, transport: Transport) -> Answers {
-        let Prepared { request, operation, document, fresh, watching, values, meter, span } = prepared;
+        let Prepared { request, operation, document, fresh, watching, values, memory, cpu, span } = prepared;
         meters::operation(operation.word(), transport.word());
-        let (request, slot) = if operation.kind == OperationType::Subscription {
-            let slot = Slot::new(self.0.plans.clone(), document, self.memory().clone(), values);
-            (request.data(slot.handover()), Some(slot))
+        let (request, slot, begins) = if operation.kind == OperationType::Subscription {
+            let slot = Slot::new(self.0.plans.clone(), document, memory, values);
+            (request.data(slot.handover()), Some(slot), None)
         } else {
-            (request, None)
+            (request, None, Some((memory, values)))
         };
+        let last = slot.as_ref().map(|slot| slot.last());
         let responses = (self.0.execute_stream)(request);
         let span = span.boxed();
         Answers {
@@ -79,8 +87,11 @@ impl Door {
             slot,
             fresh,
             first: true,
-            meter,
+            begins,
+            meter: None,
+            last,
             sending: None,
+            cpu,
             _watching: watching,
             span,
         }
@@ -142,6 +153,7 @@ impl Answers {
         if let Some(refusal) = meter.as_ref().and_then(|meter| meter.refusal()) {
             return Answer::refused(refusal);
         }
+        let of_update = self.last.as_ref().and_then(LastUpdate::take);
         reply::finish(&mut response, executed);
         if !executed {
             return serde_json::to_vec(&response.errors).map_or_else(
@@ -152,7 +164,10 @@ impl Answers {
         let memory = self.door.memory();
         match reply::to_json(&response, true, memory) {
             Some(json) => {
-                self.sending = Some(memory.hold(json.capacity()));
+                self.sending = meter.or(of_update);
+                if let Some(meter) = &self.sending {
+                    meter.written(json.capacity());
+                }
                 Answer::Result(json)
             }
             None if meter.is_some() => Answer::refused(memory.too_large()),
@@ -171,6 +186,16 @@ impl Stream for Answers {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Answer>> {
         self.sending = None;
+        let _permit = match &mut self.cpu {
+            Some(gate) => Some(ready!(gate.poll_permit(cx))),
+            None => None,
+        };
+        if let Some((memory, values)) = self.begins.take() {
+            match memory.begin(values) {
+                Ok(meter) => self.meter = Some(meter),
+                Err(refusal) => return Poll::Ready(Some(Answer::refused(refusal))),
+            }
+        }
         self.poll_response(cx).map(|response| response.map(|response| self.write(response)))
     }
 }

@@ -44,6 +44,10 @@ impl Query {
     async fn nested(&self) -> Self {
         Self
     }
+    /// A list that is counted as 200 items.
+    async fn list(&self) -> Vec<Self> {
+        Vec::new()
+    }
     async fn jobs(&self, refs: Vec<i32>, #[graphql(validator(maximum = 9))] n: Option<i32>) -> i32 {
         i32::try_from(refs.len()).unwrap() + n.unwrap_or(0)
     }
@@ -74,6 +78,7 @@ fn house_with(admission: Admission) -> House {
     let schema = Schema::build(Query, Mutation, EmptySubscription).data(Arc::clone(&calls)).finish();
     let authenticate = |token: Option<&SecretString>| match token.map(ExposeSecret::expose_secret) {
         None | Some("key") => Ok(Principal::local()),
+        Some("busy") => Ok(Principal::new("busy", [])),
         Some(_) => Err(Refusal::unauthenticated("the presented client key is not known here")),
     };
     let streams = Streams::new(crate::inbound::streams::StreamSettings::default(), drop);
@@ -118,6 +123,12 @@ impl House {
 
     async fn post(&self, body: impl Into<Body>) -> Answer {
         self.ask(post("application/graphql-response+json", body)).await
+    }
+
+    async fn post_as(&self, token: &str, body: impl Into<Body>) -> Answer {
+        let mut request = post("application/json", body);
+        request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        self.ask(request).await
     }
 
     async fn get(&self, query: &str) -> Answer {

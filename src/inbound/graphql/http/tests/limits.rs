@@ -1,6 +1,11 @@
 //! Documents that ask for too much: nothing runs, and the answer is short and names the limit.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
 use super::*;
+use crate::inbound::cpu_limiter::LARGE_VALUES;
 
 #[tokio::test]
 async fn what_exceeds_a_limit_runs_nothing_and_names_the_limit() {
@@ -55,7 +60,8 @@ async fn an_answer_longer_than_allowed_is_refused() {
 async fn without_memory_for_it_a_request_is_refused_at_once() {
     let memory = AnswerMemory::new(1 << 20, 480);
     let house = house_with(Admission { memory: memory.clone(), ..Admission::default() });
-    let others = [memory.begin(3).unwrap(), memory.begin(3).unwrap()];
+    let local = memory.of(&Principal::local());
+    let others = [(); 4].map(|()| local.begin(1).unwrap());
     let calls = house.calls.load(Ordering::SeqCst);
     let answer = house.post(query("{a:hello b:hello}")).await;
     assert_eq!((answer.status, answer.code()), (503, "OVERLOADED"), "{}", answer.text);
@@ -64,5 +70,54 @@ async fn without_memory_for_it_a_request_is_refused_at_once() {
     assert_eq!(house.calls.load(Ordering::SeqCst), calls);
     drop(others);
     assert_eq!(house.post(query("{a:hello b:hello}")).await.status, 200);
+    assert_eq!(memory.used(), 0);
+}
+
+/// Polls everything that can go on, and says whether the request is answered.
+async fn is_answered(request: &mut (impl Future + Unpin)) -> bool {
+    poll_fn(|cx| Poll::Ready(request.poll_unpin(cx).is_ready())).await
+}
+
+#[tokio::test]
+async fn a_large_answer_waits_for_a_permit_and_a_small_one_does_not() {
+    let cpu = CpuLimiter::new(1);
+    let house = house_with(Admission { cpu: cpu.clone(), ..Admission::default() });
+    let large = query("{list{list{hello}}}");
+    for accept in ["application/json", "text/event-stream"] {
+        let mut gate = cpu.gate(&Principal::local(), LARGE_VALUES + 1).unwrap();
+        let permit = poll_fn(|cx| gate.poll_permit(cx)).await;
+        let asked = async {
+            let response = house.app.clone().oneshot(post(accept, large.clone())).await.unwrap();
+            response.into_body().collect().await.unwrap().to_bytes()
+        };
+        let mut asked = pin!(asked);
+        assert!(!is_answered(&mut asked).await, "{accept}");
+        assert_eq!(house.post(query("{hello}")).await.status, 200, "{accept}");
+        assert!(!is_answered(&mut asked).await, "{accept}");
+        drop(permit);
+        let bytes = asked.await;
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(text.contains("\"list\":[]"), "{accept} {text}");
+    }
+}
+
+#[tokio::test]
+async fn one_client_cannot_reserve_the_memory_of_others() {
+    let memory = AnswerMemory::new(1 << 20, 1 << 20);
+    let busy = memory.of(&Principal::new("busy", []));
+    let house = house_with(Admission { memory: memory.clone(), ..Admission::default() });
+    let held: Vec<_> =
+        [1_000, 10, 1].iter().flat_map(|values| std::iter::from_fn(|| busy.begin(*values).ok())).collect();
+    assert!(held.len() > 1 && memory.used() <= 1 << 19, "{}", memory.used());
+    assert_eq!(house.post(query("{list{hello}}")).await.status, 200);
+    for body in [query("{hello}"), query("{list{hello}}")] {
+        let answer = house.post_as("busy", body).await;
+        let is = (answer.status, answer.code());
+        assert_eq!(is, (429, "TOO_MANY_REQUESTS"), "{}", answer.text);
+        assert_eq!(answer.headers[header::RETRY_AFTER], "1");
+        assert_eq!(answer.body["errors"][0]["extensions"]["limit"], "answer_memory_per_client");
+    }
+    drop(held);
+    assert_eq!(house.post_as("busy", query("{list{hello}}")).await.status, 200);
     assert_eq!(memory.used(), 0);
 }

@@ -1,0 +1,58 @@
+//! One value for each client that has something under way, forgotten once nobody holds it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use crate::domain::principal::{Grant, Principal};
+
+/// The values by the name of the client.
+#[derive(Debug)]
+pub(super) struct ByClient<T>(Mutex<HashMap<Arc<str>, Weak<T>>>);
+
+impl<T> Default for ByClient<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> ByClient<T> {
+    /// The value of a client. None for a local one, which has no other client to take anything from.
+    pub(super) fn of(&self, client: &Principal, new: impl FnOnce() -> T) -> Option<Arc<T>> {
+        if matches!(client.grant(), Grant::All) {
+            return None;
+        }
+        let name = client.shared_name();
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(value) = held.get(&name).and_then(Weak::upgrade) {
+            return Some(value);
+        }
+        if held.len() == held.capacity() {
+            // before it grows: those that nobody holds any more
+            held.retain(|_, value| value.strong_count() > 0);
+        }
+        let value = Arc::new(new());
+        held.insert(name, Arc::downgrade(&value));
+        Some(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_has_one_value_while_it_is_held() {
+        let clients = ByClient::default();
+        let client = |name: &str| Principal::new(name, []);
+        let held = clients.of(&client("a"), || 1).unwrap();
+        assert_eq!(clients.of(&client("a"), || 2).as_deref(), Some(&1));
+        assert_eq!(clients.of(&client("b"), || 2).as_deref(), Some(&2));
+        assert_eq!(clients.of(&Principal::local(), || 3), None);
+        drop(held);
+        assert_eq!(clients.of(&client("a"), || 4).as_deref(), Some(&4));
+        for number in 0..1000 {
+            drop(clients.of(&client(&number.to_string()), || 5));
+        }
+        assert!(clients.0.lock().unwrap().len() < 100);
+    }
+}

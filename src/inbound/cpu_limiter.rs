@@ -1,0 +1,201 @@
+//! How many large answers are computed at the same time, in total and for one client, so that a core is left for small
+//! ones. An answer takes a permit for each step of its work and gives it back while it waits for an upstream.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use super::by_client::ByClient;
+use crate::domain::principal::Principal;
+
+/// An answer of more values is large: it takes a core for milliseconds.
+pub(super) const LARGE_VALUES: u64 = 5_000;
+
+/// The permits of large answers. A clone is cheap and means the same permits. The default bounds nothing.
+#[derive(Clone, Default)]
+pub struct CpuLimiter(Option<Arc<Inner>>);
+
+struct Inner {
+    all: Arc<Semaphore>,
+    clients: ByClient<Semaphore>,
+    released: Notify,
+}
+
+/// What one large answer takes its permits from.
+pub(super) struct CpuGate {
+    limiter: Arc<Inner>,
+    client: Option<Arc<Semaphore>>,
+    waiting: Option<BoxFuture<'static, CpuPermit>>,
+}
+
+/// One step of a large answer; dropping it lets another one go on.
+pub(super) struct CpuPermit {
+    limiter: Arc<Inner>,
+    held: Option<(OwnedSemaphorePermit, Option<OwnedSemaphorePermit>)>,
+}
+
+impl CpuLimiter {
+    /// At most so many at the same time, and one of each client.
+    pub fn new(at_once: usize) -> Self {
+        let all = Arc::new(Semaphore::new(at_once.max(1)));
+        Self(Some(Arc::new(Inner { all, clients: ByClient::default(), released: Notify::new() })))
+    }
+
+    /// What an answer of so many values takes its permits from; none if it is not large.
+    pub(super) fn gate(&self, client: &Principal, values: u64) -> Option<CpuGate> {
+        let limiter = Arc::clone(self.0.as_ref().filter(|_| values > LARGE_VALUES)?);
+        let client = limiter.clients.of(client, || Semaphore::new(1));
+        Some(CpuGate { limiter, client, waiting: None })
+    }
+}
+
+impl CpuGate {
+    /// Waits for a permit. A waiter that is not polled any more, such as a stream whose peer does not read, holds none.
+    pub(super) fn poll_permit(&mut self, cx: &mut Context<'_>) -> Poll<CpuPermit> {
+        let Self { limiter, client, waiting } = self;
+        let next = waiting.get_or_insert_with(|| acquire(Arc::clone(limiter), client.clone()).boxed());
+        let permit = ready!(next.as_mut().poll(cx));
+        *waiting = None;
+        Poll::Ready(permit)
+    }
+
+    /// Does work whose every step has a permit.
+    pub(super) async fn around<F: Future>(mut self, work: F) -> F::Output {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            let _permit = ready!(self.poll_permit(cx));
+            work.as_mut().poll(cx)
+        })
+        .await
+    }
+}
+
+async fn acquire(limiter: Arc<Inner>, client: Option<Arc<Semaphore>>) -> CpuPermit {
+    loop {
+        // before the attempt, so that no release is missed
+        let released = limiter.released.notified();
+        if let Some(held) = attempt(&limiter, client.as_ref()) {
+            return CpuPermit { limiter: Arc::clone(&limiter), held: Some(held) };
+        }
+        released.await;
+    }
+}
+
+fn attempt(
+    limiter: &Inner,
+    client: Option<&Arc<Semaphore>>,
+) -> Option<(OwnedSemaphorePermit, Option<OwnedSemaphorePermit>)> {
+    let client = match client {
+        Some(client) => Some(Arc::clone(client).try_acquire_owned().ok()?),
+        None => None,
+    };
+    Some((Arc::clone(&limiter.all).try_acquire_owned().ok()?, client))
+}
+
+impl Drop for CpuPermit {
+    fn drop(&mut self) {
+        self.held = None;
+        self.limiter.released.notify_waiters();
+    }
+}
+
+impl fmt::Debug for CpuLimiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let free = self.0.as_ref().map(|inner| inner.all.available_permits());
+        f.debug_struct("CpuLimiter").field("free", &free).finish()
+    }
+}
+
+impl fmt::Debug for CpuGate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CpuGate").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for CpuPermit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CpuPermit").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::{join_all, pending};
+    use futures_util::task::noop_waker;
+
+    use super::*;
+
+    const LARGE: u64 = LARGE_VALUES + 1;
+
+    fn client(name: &str) -> Principal {
+        Principal::new(name, [])
+    }
+
+    fn poll(gate: &mut CpuGate) -> Option<CpuPermit> {
+        match gate.poll_permit(&mut Context::from_waker(&noop_waker())) {
+            Poll::Ready(permit) => Some(permit),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn as_many_large_answers_as_permits_and_one_a_client() {
+        let limiter = CpuLimiter::new(2);
+        let gate = |name: &str| limiter.gate(&client(name), LARGE).unwrap();
+        let (mut first, mut second, mut other, mut third) = (gate("a"), gate("a"), gate("b"), gate("c"));
+        let held = poll(&mut first).unwrap();
+        assert!(poll(&mut second).is_none(), "one of each client");
+        let of_other = poll(&mut other).unwrap();
+        assert!(poll(&mut third).is_none(), "two in total");
+        drop(held);
+        // `second` waits without being polled, and keeps nobody else from going on
+        let of_third = poll(&mut third).unwrap();
+        assert!(poll(&mut second).is_none());
+        drop((of_other, of_third));
+        assert!(poll(&mut second).is_some());
+    }
+
+    #[test]
+    fn a_small_answer_needs_no_permit() {
+        assert!(CpuLimiter::new(1).gate(&client("a"), LARGE_VALUES).is_none());
+        assert!(CpuLimiter::default().gate(&client("a"), LARGE).is_none());
+    }
+
+    #[test]
+    fn local_callers_share_only_the_total() {
+        let limiter = CpuLimiter::new(2);
+        let gate = || limiter.gate(&Principal::local(), LARGE).unwrap();
+        let (mut first, mut second, mut third) = (gate(), gate(), gate());
+        let held = (poll(&mut first), poll(&mut second));
+        assert!(held.0.is_some() && held.1.is_some() && poll(&mut third).is_none());
+    }
+
+    #[test]
+    fn an_answer_that_waits_for_an_upstream_holds_no_permit() {
+        let limiter = CpuLimiter::new(1);
+        let waits = limiter.gate(&client("a"), LARGE).unwrap().around(pending::<()>());
+        let mut waits = pin!(waits);
+        assert!(waits.as_mut().poll(&mut Context::from_waker(&noop_waker())).is_pending());
+        assert!(poll(&mut limiter.gate(&client("a"), LARGE).unwrap()).is_some());
+    }
+
+    #[tokio::test]
+    async fn every_large_answer_gets_its_permit() {
+        let limiter = CpuLimiter::new(1);
+        let work = (0..50).map(|index| {
+            let gate = limiter.gate(&client(&format!("c{}", index % 3)), LARGE).unwrap();
+            gate.around(async {
+                for _ in 0..3 {
+                    tokio::task::yield_now().await;
+                }
+            })
+        });
+        assert_eq!(join_all(work).await.len(), 50);
+    }
+}
