@@ -197,9 +197,10 @@
 {{- $cache := $.Values.config.cache | default dict -}}
 {{- $jobs := include "jobgate.bytes" ($cache.max_bytes | default "256MiB") | int64 -}}
 {{- $rows := include "jobgate.bytes" ($cache.rows_max_bytes | default "64MiB") | int64 -}}
-{{- $least := add $jobs $rows 134217728 -}}
+{{- $answers := include "jobgate.bytes" (($.Values.config.server | default dict).answer_memory | default "256MiB") | int64 -}}
+{{- $least := add $jobs $rows $answers 134217728 -}}
 {{- if lt (include "jobgate.bytes" . | int64) $least -}}
-{{- fail (printf "resources.limits.memory: %v is too little for cache.max_bytes, cache.rows_max_bytes and 128Mi for the rest: give at least %dMi, or shrink the caches" . (div (add $least 1048575) 1048576)) -}}
+{{- fail (printf "resources.limits.memory: %v is too little for cache.max_bytes, cache.rows_max_bytes, server.answer_memory and 128Mi for the rest: give at least %dMi, or shrink one of them" . (div (add $least 1048575) 1048576)) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
