@@ -226,7 +226,7 @@ async fn a_source_says_how_it_is_doing() {
             .collect::<Vec<_>>()
     };
     let said = |health: &str, until: bool| {
-        vec![(json!("metrics"), json!("UNTRIED"), false), (json!("mind"), json!(health), until)]
+        vec![(json!("metrics"), json!("UNKNOWN"), false), (json!("mind"), json!(health), until)]
     };
     let cases = [
         (FaultKind::throttled(Some(RetryAfter::Seconds(3_600))), "THROTTLED", true),
@@ -239,7 +239,7 @@ async fn a_source_says_how_it_is_doing() {
     ];
     for (fault, expected, until) in cases {
         let rig = setup().start().await;
-        assert_eq!(health(&rig).await, said("UNTRIED", false));
+        assert_eq!(health(&rig).await, said("UNKNOWN", false));
         rig.look("mind", "new").await;
         assert_eq!(health(&rig).await, said("HEALTHY", false));
         rig.upstreams.push_fault(Fault::always(MIND, fault));

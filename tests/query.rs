@@ -192,9 +192,9 @@ async fn both_forms_of_the_credential_are_sent_where_they_belong() {
 #[tokio::test]
 async fn a_job_is_found_by_its_opaque_id_and_in_the_list_of_held_ones() {
     let rig = full().start().await;
-    let list = "query($filter: JobFilter, $after: String) { trackedJobs(filter: $filter, first: 1, after: $after) {
+    let list = "query($filter: JobFilter, $after: String) { jobList(filter: $filter, first: 1, after: $after) {
         edges { cursor } nodes { externalId state freshness { staleReason } } pageInfo { hasNextPage endCursor } } }";
-    let held = async |variables: Value| rig.ask(list, variables).await.data()["trackedJobs"].take();
+    let held = async |variables: Value| rig.ask(list, variables).await.data()["jobList"].take();
     assert_eq!(held(json!({})).await["nodes"], json!([]));
     rig.look_at(&[external("mind", ID), external("metrics", "growing")]).await;
 

@@ -231,9 +231,9 @@ async fn a_tracked_job_is_followed_to_its_end_by_the_others_when_its_replica_die
     site.simulator.handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
     // A list asks no upstream: what it shows was found by following.
     until("the other finds the end", || async {
-        let list = "{ trackedJobs(first: 5, filter: { labels: [{ name: \"team\", value: \"x\" }] }) { nodes { state } } }";
+        let list = "{ jobList(first: 5, filter: { labels: [{ name: \"team\", value: \"x\" }] }) { nodes { state } } }";
         let list = ask(other, list, Value::Null).await;
-        (list["trackedJobs"]["nodes"][0]["state"] == "SUCCEEDED").then_some(())
+        (list["jobList"]["nodes"][0]["state"] == "SUCCEEDED").then_some(())
     })
     .await;
 }

@@ -109,7 +109,7 @@ async fn look(gateway: SocketAddr, source: &str, id: &str) -> String {
 
 /// How a source stands: its health, and the state of its credential.
 async fn stands(gateway: SocketAddr, source: &str) -> (String, String, Value) {
-    let query = "{ sources { name health credential { state since inForceSince expiresAt } } }";
+    let query = "{ sources { name health credential { state since activeSince expiresAt } } }";
     let data = wire::post(gateway, None, &json!({ "query": query })).await.data();
     let all = data["sources"].as_array().unwrap();
     let found = all.iter().find(|held| held["name"] == source).unwrap();
@@ -227,7 +227,7 @@ async fn two_hundred_swaps_under_load_fail_nothing_and_leave_no_old_value_in_use
             }
         }
     }
-    until(address, "mind", "IN_FORCE").await;
+    until(address, "mind", "ACTIVE").await;
     assert!(!gateway.said().contains("token-of-round"), "{}", gateway.said());
 }
 
@@ -258,24 +258,24 @@ async fn every_trouble_with_a_secret_costs_its_own_source_alone_and_ends_without
     gateway.find("a warning", |line| line.contains("the credential ends soon").then_some(())).await;
 
     mounted.swap(TOKEN);
-    until(address, "mind", "IN_FORCE").await;
+    until(address, "mind", "ACTIVE").await;
     assert_eq!(look(address, "mind", "a").await, "RUNNING");
 
     mounted.swap("a-token-that-nobody-knows");
-    until(address, "mind", "NEW_ONE_REFUSED").await;
+    until(address, "mind", "PENDING_REJECTED").await;
     mounted.swap("two\nlines-of-a-token");
-    until(address, "mind", "NEW_ONE_UNUSABLE").await;
+    until(address, "mind", "PENDING_INVALID").await;
     assert_eq!(look(address, "mind", "a").await, "RUNNING", "the one before is in force");
     let named = |line: &str| (line.contains("the one before stays") && line.contains("/token")).then_some(());
     gateway.find("an alarm that names the file", named).await;
 
     upstream.set_credential(Upstream::MindBridge, "the-next-token");
     assert_eq!(look(address, "mind", "a").await, "RUNNING, stale: CREDENTIAL_REJECTED");
-    until(address, "mind", "REFUSED").await;
+    until(address, "mind", "REJECTED").await;
     assert_eq!(stands(address, "mind").await.0, "CREDENTIAL_REJECTED");
     assert_eq!(look(address, "metrics", "q").await, "RUNNING", "another source is not concerned");
     mounted.swap("the-next-token");
-    until(address, "mind", "IN_FORCE").await;
+    until(address, "mind", "ACTIVE").await;
     assert_eq!(look(address, "mind", "a").await, "RUNNING");
 
     upstream.set_credential(Upstream::Supermetrics, "the-next-key");
@@ -335,9 +335,9 @@ async fn an_echo_is_masked_whichever_of_our_secrets_it_holds() {
         }
     };
     assert!(tokio::time::timeout(LIMIT, shown).await.is_ok());
-    until(address, "mind", "IN_FORCE").await;
+    until(address, "mind", "ACTIVE").await;
     mounted.swap(secrets[2]);
-    until(address, "mind", "NEW_ONE_REFUSED").await;
+    until(address, "mind", "PENDING_REJECTED").await;
 
     let echo = format!("{} {} {}", secrets[0], secrets[1], secrets[2]);
     let body = json!({ "id": "a", "status": "ERROR", "type": echo, "error": echo, "entityId": echo });

@@ -61,7 +61,7 @@ pub enum StaleReason {
     ConflictingVersion,
     /// A fault of this gateway.
     Internal,
-    /// Nobody was asked: a list shows what is held.
+    /// The result was read from the store without a request to the source.
     NotAsked,
 }
 
@@ -77,7 +77,7 @@ impl StaleReason {
             Self::BadAnswer => "BAD_ANSWER",
             Self::ConflictingVersion => "CONFLICTING_VERSION",
             Self::Internal => "INTERNAL",
-            Self::NotAsked => "NOT_ASKED",
+            Self::NotAsked => "NOT_REFRESHED",
         }
     }
 }

@@ -227,7 +227,7 @@ async fn ask_everywhere(gateway: SocketAddr, credential: &str) -> Vec<String> {
         let track = "mutation($ref: JobRef!) { trackJobs(input: { refs: [$ref], labels: { a: \"b\" } }) { __typename } }";
         let rows = "query($ref: JobRef!) { job(ref: $ref) { ... on SupermetricsJob { rows(first: 3) { nodes { cells } problem { message } } } } }";
         let list =
-            format!("{{ trackedJobs {{ nodes {ANY} }} sources {{ name health credential {{ state }} }} }}");
+            format!("{{ jobList {{ nodes {ANY} }} sources {{ name health credential {{ state }} }} }}");
         for query in [job.as_str(), track, rows, &list] {
             said.push(send("POST", "/graphql", json, &body(query)).await);
         }
@@ -310,11 +310,11 @@ async fn search(format: &str) {
             }
         };
         assert!(tokio::time::timeout(LIMIT, taken).await.is_ok(), "{source} is not asked with the new one");
-        until(address, key, source, "IN_FORCE").await;
+        until(address, key, source, "ACTIVE").await;
         fs::write(file.path(), &secrets[2].secret).unwrap();
-        until(address, key, source, "NEW_ONE_REFUSED").await;
+        until(address, key, source, "PENDING_REJECTED").await;
         fs::write(file.path(), format!("{}\nand a second line", planted.unusable.secret)).unwrap();
-        until(address, key, source, "NEW_ONE_UNUSABLE").await;
+        until(address, key, source, "PENDING_INVALID").await;
     }
     for fault in echoes(&planted) {
         upstreams.push_fault(fault);

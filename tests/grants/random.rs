@@ -244,7 +244,7 @@ impl Truth {
     /// Lists: all that is held of what may be seen, in order, whatever the size of a page; and the sources.
     async fn lists(&mut self) {
         self.world.look_at_all().await;
-        let query = "query($first: Int!, $after: String) { sources { name } trackedJobs(first: $first, after: $after) {
+        let query = "query($first: Int!, $after: String) { sources { name } jobList(first: $first, after: $after) {
             edges { cursor labels { value } node { externalId nativeState source { name } } } pageInfo { hasNextPage endCursor } } }";
         for (principal, _, model) in self.clients.clone() {
             let expected: Vec<(String, String)> =
@@ -260,12 +260,12 @@ impl Truth {
                         .filter_map(|one| one["name"].as_str())
                         .collect();
                     assert_eq!(sources, model.keys().map(String::as_str).collect::<Vec<_>>());
-                    let page = &page["trackedJobs"];
+                    let page = &page["jobList"];
                     let edges = page["edges"].as_array().unwrap();
                     for edge in edges {
                         let [source, id] = [&edge["node"]["source"]["name"], &edge["node"]["externalId"]]
                             .map(|text| text.as_str().unwrap().to_owned());
-                        self.check(&model, &source, &id, edge, &Value::Null, "trackedJobs");
+                        self.check(&model, &source, &id, edge, &Value::Null, "jobList");
                         listed.push((source, id));
                     }
                     let more = page["pageInfo"]["hasNextPage"].as_bool().unwrap();

@@ -111,11 +111,11 @@ async fn a_token_for_one_job_reads_no_other_by_any_path() {
         "nothing is asked for others"
     );
 
-    let listed = ask(&schema, &holder, "{ trackedJobs(first: 100) { nodes { externalId source { name } } pageInfo { hasNextPage } } sources { name budget { inFlight } } }", json!({})).await;
+    let listed = ask(&schema, &holder, "{ jobList(first: 100) { nodes { externalId source { name } } pageInfo { hasNextPage } } sources { name budget { inFlight } } }", json!({})).await;
     assert_eq!(
         listed["data"],
         json!({
-            "trackedJobs": {
+            "jobList": {
                 "nodes": [
                     { "externalId": "mine", "source": { "name": "metrics" } },
                     { "externalId": "mine", "source": { "name": "mind" } },

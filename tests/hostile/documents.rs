@@ -38,13 +38,13 @@ async fn hostile_documents_run_nothing() {
         ("{ ...a } fragment a on Query { ...b } fragment b on Query { ...a }".to_owned(), invalid),
         (
             format!(
-                "{{ trackedJobs(first: 100) {{ nodes {{ ... on SupermetricsJob {{ {} }} }} }} {job} }}",
+                "{{ jobList(first: 100) {{ nodes {{ ... on SupermetricsJob {{ {} }} }} }} {job} }}",
                 many(11, |n| format!("r{n}: rows(first: 1) {{ header }} "))
             ),
             complex,
         ),
-        (format!("{{ trackedJobs(first: 99999999999999999999) {{ nodes {{ id }} }} {job} }}"), invalid),
-        (format!("{{ trackedJobs(first: 1.5) {{ nodes {{ id }} }} {job} }}"), invalid),
+        (format!("{{ jobList(first: 99999999999999999999) {{ nodes {{ id }} }} {job} }}"), invalid),
+        (format!("{{ jobList(first: 1.5) {{ nodes {{ id }} }} {job} }}"), invalid),
         (format!("{{ node(id: {{}}) {{ id }} {job} }}"), invalid),
         (
             format!(
@@ -75,7 +75,7 @@ async fn hostile_documents_run_nothing() {
 #[tokio::test]
 async fn wrong_variables_run_nothing() {
     let rig = Setup::default().start().await;
-    let query = "query($ref: JobRef!, $max: Duration, $first: Int = 1) { job(ref: $ref, maxStaleness: $max) { __typename } trackedJobs(first: $first) { nodes { id } } }";
+    let query = "query($ref: JobRef!, $max: Duration, $first: Int = 1) { job(ref: $ref, maxStaleness: $max) { __typename } jobList(first: $first) { nodes { id } } }";
     let good = external("mind", "a");
     let both = json!({ "id": "x", "external": { "source": "mind", "externalId": "a" } });
     let cases = [
@@ -110,9 +110,8 @@ async fn wrong_variables_run_nothing() {
     }
     assert_eq!(rig.upstreams.record(), []);
     for first in [0, 101, -1, i32::MAX] {
-        let answer = rig
-            .ask("query($n: Int!) { trackedJobs(first: $n) { nodes { id } } }", json!({ "n": first }))
-            .await;
+        let answer =
+            rig.ask("query($n: Int!) { jobList(first: $n) { nodes { id } } }", json!({ "n": first })).await;
         let error = &answer.json()["errors"][0];
         assert_eq!(error["extensions"]["code"], "BAD_USER_INPUT", "{first}: {}", answer.body);
         assert!(error["message"].as_str().unwrap().contains("100"), "{}", answer.body);
@@ -146,8 +145,8 @@ async fn a_mutation_whose_variables_do_not_coerce_changes_nothing() {
         assert_eq!(answer.refusal(), (422, code.to_owned()), "{variables}: {}", answer.body);
     }
     assert_eq!(rig.upstreams.record(), []);
-    let held = rig.ask("{ trackedJobs(first: 10) { nodes { id } } }", Value::Null).await;
-    assert_eq!(held.data()["trackedJobs"]["nodes"], json!([]));
+    let held = rig.ask("{ jobList(first: 10) { nodes { id } } }", Value::Null).await;
+    assert_eq!(held.data()["jobList"]["nodes"], json!([]));
     // the same with a value that coerces runs
     let answer = rig.ask(&mutation("$d: [JobRef!]!", "$d"), json!({ "d": external("mind", "b") })).await;
     assert_eq!(answer.data()["trackJobs"]["results"][0]["__typename"], "MindBridgeJob", "{}", answer.body);

@@ -58,7 +58,7 @@ def p99(seconds, until=None):
     took, end = [], time.monotonic() + seconds
     while time.monotonic() < end and (until is None or until()):
         began = time.monotonic()
-        status, _ = ask("{ trackedJobs(first: 10) { nodes { id state } } }")
+        status, _ = ask("{ jobList(first: 10) { nodes { id state } } }")
         took.append((time.monotonic() - began, status))
         time.sleep(0.005)
     failed = sum(1 for _, status in took if status != 200)
@@ -88,10 +88,10 @@ def trial(pid):
     source = 'filter: { states: [SUCCEEDED], sources: ["marketing"] }'
     for _ in range(60):
         time.sleep(1)
-        status, body = ask("{ trackedJobs(first: 1, %s) { nodes { id } } }" % source)
-        if status == 200 and json.loads(body)["data"]["trackedJobs"]["nodes"]:
+        status, body = ask("{ jobList(first: 1, %s) { nodes { id } } }" % source)
+        if status == 200 and json.loads(body)["data"]["jobList"]["nodes"]:
             break
-    job = json.loads(body)["data"]["trackedJobs"]["nodes"][0]["id"]
+    job = json.loads(body)["data"]["jobList"]["nodes"][0]["id"]
     rows = " ".join(
         "r%d: rows(first: 100) { header nodes { cells } edges { cursor node { cells } } }" % n for n in range(4)
     )

@@ -1,4 +1,4 @@
-//! Pages: what all connections share, and the connection of jobs.
+//! Pagination: the types that all connections share, and the connection of jobs.
 
 use async_graphql::SimpleObject;
 
@@ -11,46 +11,46 @@ use super::job::Job;
 use super::mutation::Label;
 use super::problem::bad_input;
 
-/// The most entries of one page.
+/// The maximum number of entries of a page.
 pub const PAGE_MAX: u32 = 100;
 
-/// Where a page stands among the others.
+/// Information about pagination in a connection.
 #[derive(Clone, Debug, Default, SimpleObject)]
 pub struct PageInfo {
-    /// Whether more follow.
+    /// Whether there are more items after this page.
     pub(super) has_next_page: bool,
-    /// Whether this page was asked for behind another one.
+    /// Whether there are items before this page. True if `after` was given.
     pub(super) has_previous_page: bool,
-    /// The cursor of the first entry.
+    /// The cursor of the first item of this page. Null if the page is empty.
     pub(super) start_cursor: Option<String>,
-    /// The cursor of the last entry: pass it as `after` to go on.
+    /// The cursor of the last item of this page; use it as `after` to read the next page. Null if there is none.
     pub(super) end_cursor: Option<String>,
 }
 
-/// A page of jobs, in the order of source and external id.
+/// A page of jobs, ordered by source and external ID.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct JobConnection {
-    /// The jobs with their cursors.
+    /// A list of edges.
     edges: Vec<JobEdge>,
-    /// The jobs alone.
+    /// A list of jobs.
     nodes: Vec<Job>,
-    /// Where this page stands among the others.
+    /// Information to aid in pagination.
     page_info: PageInfo,
 }
 
-/// A job and the cursor behind it.
+/// An edge in a connection.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct JobEdge {
-    /// Goes on behind this job.
+    /// A cursor for use in pagination.
     cursor: String,
-    /// The job.
+    /// The job at the end of the edge.
     node: Job,
-    /// The labels of the job, if it is tracked.
+    /// The labels of the job. Empty if the job is not tracked.
     labels: Vec<Label>,
 }
 
 impl JobConnection {
-    /// A page, with what `labels` says of each job.
+    /// A page, with the labels of each job.
     pub(super) fn new(
         page: JobPage,
         after: Option<String>,

@@ -1,4 +1,4 @@
-//! The job interface: what can be said of a job whatever upstream it lives in.
+//! The `Job` interface: the fields that the jobs of all upstreams have.
 
 use async_graphql::{Context, Enum, ID, Interface, SimpleObject, Union};
 
@@ -15,30 +15,34 @@ use super::scalars::{DateTime, Text};
 use super::source::Source;
 use super::supermetrics::SupermetricsJob;
 
-/// Where a job is in its life. A closed list: a word of the upstream's that is not known here is UNKNOWN, and stands
-/// in `nativeState`.
+/// The possible states of a job, the same for all upstreams. An upstream's state that the gateway does not know is
+/// `UNKNOWN`; `nativeState` has the original value.
 #[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]
 #[graphql(remote = "state::JobState")]
 pub enum JobState {
-    /// Waiting for its turn.
+    /// The job is waiting to run.
     Queued,
-    /// Being worked on.
+    /// The job is running.
     Running,
-    /// Ended well. Terminal.
+    /// The job completed successfully. Terminal.
     Succeeded,
-    /// Ended, and did not do what was asked; `failure` says why. Terminal.
+    /// The job completed with an error; see `failure`. Terminal.
     Failed,
-    /// Stopped by someone before its end. Terminal.
+    /// The job was stopped before it completed. Terminal.
     Canceled,
-    /// Seen before, now gone upstream, and no end was ever seen. Terminal.
+    /// The upstream no longer keeps the job, and the gateway did not observe another terminal state. Terminal.
     Expired,
-    /// The upstream used a word that is not known here; see `nativeState`. Not terminal.
+    /// The upstream reports a state that the gateway does not know; see `nativeState`. Not terminal.
     Unknown,
 }
 
-/// Anything with an id.
+/// An object with an ID.
 #[derive(Clone, Debug, Interface)]
-#[graphql(field(name = "id", ty = "ID", desc = "An opaque id. Knowing it authorises nothing."))]
+#[graphql(field(
+    name = "id",
+    ty = "ID",
+    desc = "The global node ID of the object. Knowing an ID does not grant access."
+))]
 pub enum Node {
     /// A job of any upstream.
     Job(Job),
@@ -48,49 +52,73 @@ pub enum Node {
     SupermetricsJob(SupermetricsJob),
 }
 
-/// A job of any upstream, as it was last answered for.
+/// A job of any upstream, as of the last observation.
 #[derive(Clone, Debug, Interface)]
 #[expect(clippy::duplicated_attributes, reason = "fields of the same type repeat it")]
 #[graphql(
-    field(name = "id", ty = "ID", desc = "An opaque id. Knowing it authorises nothing."),
-    field(name = "source", ty = "Source", desc = "The source that knows the job."),
-    field(name = "external_id", ty = "String", desc = "The upstream's own id, as in its API."),
-    field(name = "state", ty = "JobState", desc = "Where the job is in its life."),
-    field(name = "is_terminal", ty = "bool", desc = "Whether this run will not change any more."),
+    field(
+        name = "id",
+        ty = "ID",
+        desc = "The global node ID of the object. Knowing an ID does not grant access."
+    ),
+    field(name = "source", ty = "Source", desc = "The source that the job belongs to."),
+    field(name = "external_id", ty = "String", desc = "The ID of the job in the upstream's API."),
+    field(name = "state", ty = "JobState", desc = "The state of the job."),
+    field(
+        name = "is_terminal",
+        ty = "bool",
+        desc = "Whether the state is terminal. A terminal run does not change any more."
+    ),
     field(
         name = "native_state",
         ty = "Option<Text>",
-        desc = "The upstream's own word for its state, verbatim; a list that grows."
+        desc = "The state as the upstream reports it, verbatim. Upstreams can add values at any time. Null if\n\
+                    the upstream reports none."
     ),
-    field(name = "created_at", ty = "Option<DateTime>", desc = "When it was made, by the upstream's clock."),
+    field(
+        name = "created_at",
+        ty = "Option<DateTime>",
+        desc = "The date and time when the job was created, by the upstream's clock. Null if the upstream does not report it."
+    ),
     field(
         name = "updated_at",
         ty = "Option<DateTime>",
-        desc = "When it changed last, by the upstream's clock."
+        desc = "The date and time when the job was last updated, by the upstream's clock. Null if the upstream\n\
+                    does not report it."
     ),
-    field(name = "finished_at", ty = "Option<DateTime>", desc = "When it ended, by the upstream's clock."),
+    field(
+        name = "finished_at",
+        ty = "Option<DateTime>",
+        desc = "The date and time when the job finished, by the upstream's clock. Null if the job is not\n\
+                    terminal or the upstream does not report it."
+    ),
     field(
         name = "first_seen_at",
         ty = "Option<DateTime>",
-        desc = "When this gateway first saw this run, by its own clock; null when it is not known."
+        desc = "The date and time when the gateway first observed this run, by the gateway's clock. Null if unknown."
     ),
     field(
         name = "state_since",
         ty = "Option<DateTime>",
-        desc = "When this gateway first saw the present state, by its own clock; null when it is not known."
+        desc = "The date and time when the gateway first observed the current state, by the gateway's clock. Null if unknown."
     ),
     field(
         name = "terminal_seen_at",
         ty = "Option<DateTime>",
-        desc = "When this gateway first saw this run in a terminal state, by its own clock; null until then."
+        desc = "The date and time when the gateway first observed a terminal state of this run, by the gateway's\n\
+                    clock. Null if the job is not terminal."
     ),
     field(
         name = "progress",
         ty = "Option<JobProgress>",
-        desc = "How far it is; null when the upstream does not say."
+        desc = "The progress of the job. Null if the upstream does not report it."
     ),
-    field(name = "failure", ty = "Option<JobFailure>", desc = "Why it failed; null unless it did."),
-    field(name = "freshness", ty = "Freshness", desc = "How fresh all of this is.")
+    field(
+        name = "failure",
+        ty = "Option<JobFailure>",
+        desc = "The failure as the upstream reports it. Null if the job did not fail."
+    ),
+    field(name = "freshness", ty = "Freshness", desc = "The age of this result.")
 )]
 pub enum Job {
     /// A job of MindBridge.
@@ -99,47 +127,47 @@ pub enum Job {
     SupermetricsJob(SupermetricsJob),
 }
 
-/// A job, or why it is not answered for.
+/// The result for a job reference: the job, or the reason why there is none.
 #[derive(Clone, Debug, Union)]
 pub enum JobResult {
     /// A job of MindBridge.
     MindBridgeJob(MindBridgeJob),
     /// A job of Supermetrics.
     SupermetricsJob(SupermetricsJob),
-    /// Why it is not answered for.
+    /// The reason why there is no job.
     JobProblem(JobProblem),
 }
 
-/// Parts done and parts known of. The total may grow while the job runs, so this is no percentage.
+/// The progress of a job, as a number of parts. It cannot be shown as a percentage, because the total can grow.
 #[derive(Clone, Copy, Debug, SimpleObject)]
 pub struct JobProgress {
-    /// Parts done.
+    /// The number of completed parts.
     completed: u32,
-    /// Parts known of so far.
+    /// The number of known parts. Can grow while the job runs.
     total: u32,
 }
 
-/// Why a job failed, in the upstream's words.
+/// The failure of a job, as the upstream reports it.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct JobFailure {
-    /// The upstream's code, where it gives one.
+    /// The error code. Null if the upstream reports none.
     code: Option<Text>,
-    /// The upstream's message, where it gives one.
+    /// The error message. Null if the upstream reports none.
     message: Option<Text>,
 }
 
-/// How fresh an answer is.
+/// The age of a result, and whether it is stale.
 #[derive(Clone, Copy, Debug, SimpleObject)]
 pub struct Freshness {
-    /// When the upstream's answer was complete, by the gateway's clock.
+    /// The date and time when the gateway received the upstream's response, by the gateway's clock.
     observed_at: DateTime,
-    /// How long ago that was, in milliseconds.
+    /// The time since `observedAt`, in milliseconds.
     age_ms: i32,
-    /// Whether it is older than asked for. A terminal job never is.
+    /// Whether the result is older than requested. A terminal job is never stale.
     is_stale: bool,
-    /// Why it is older than asked for.
+    /// The reason why the result is stale. Null if it is not stale.
     stale_reason: Option<StaleReason>,
-    /// When the gateway will look again by itself; null when nobody follows the job.
+    /// The date and time of the next scheduled poll. Null if no poll is scheduled.
     next_poll_at: Option<DateTime>,
 }
 
@@ -186,11 +214,13 @@ impl From<&Seen> for Freshness {
     }
 }
 
-/// The source of a job. The job was answered for, so its source may be read.
+/// The source of a job. The client was allowed to read the job, so it may read the source.
 pub(super) fn source_of(ctx: &Context<'_>, seen: &Seen) -> async_graphql::Result<Source> {
     let name = &seen.observation.job.key.source;
     let status = ctx.data::<Jobs>()?.source(ctx.data()?, name);
-    status.map(Source::from).ok_or_else(|| async_graphql::Error::new("the source of this job is gone"))
+    status
+        .map(Source::from)
+        .ok_or_else(|| async_graphql::Error::new("the source of this job is no longer configured"))
 }
 
 /// Writes an object of the schema over a [`Seen`]: the fields of the `Job` interface, and those of its own.
@@ -203,12 +233,12 @@ macro_rules! job_object {
         $(#[$doc])*
         #[async_graphql::Object]
         impl $name {
-            /// An opaque id. Knowing it authorises nothing.
+            /// The global node ID of the object. Knowing an ID does not grant access.
             pub async fn id(&self) -> async_graphql::ID {
                 async_graphql::ID(self.job().key.node_id())
             }
 
-            /// The source that knows the job.
+            /// The source that the job belongs to.
             pub async fn source(
                 &self,
                 ctx: &async_graphql::Context<'_>,
@@ -216,67 +246,73 @@ macro_rules! job_object {
                 $crate::inbound::graphql::job::source_of(ctx, &self.0)
             }
 
-            /// The upstream's own id, as in its API.
+            /// The ID of the job in the upstream's API.
             pub async fn external_id(&self) -> String {
                 self.job().key.external_id.as_str().to_owned()
             }
 
-            /// Where the job is in its life.
+            /// The state of the job.
             pub async fn state(&self) -> $crate::inbound::graphql::job::JobState {
                 self.job().state().into()
             }
 
-            /// Whether this run will not change any more.
+            /// Whether the state is terminal. A terminal run does not change any more.
             pub async fn is_terminal(&self) -> bool {
                 self.job().is_terminal()
             }
 
-            /// The upstream's own word for its state, verbatim; a list that grows.
+            /// The state as the upstream reports it, verbatim. Upstreams can add values at any time. Null if the
+            /// upstream reports none.
             pub async fn native_state(&self) -> Option<$crate::inbound::graphql::scalars::Text> {
                 self.job().native_state.clone().map(Into::into)
             }
 
-            /// When it was made, by the upstream's clock.
+            /// The date and time when the job was created, by the upstream's clock. Null if the upstream does not
+            /// report it.
             pub async fn created_at(&self) -> Option<$crate::inbound::graphql::scalars::DateTime> {
                 self.job().created_at.map($crate::inbound::graphql::scalars::DateTime)
             }
 
-            /// When it changed last, by the upstream's clock.
+            /// The date and time when the job was last updated, by the upstream's clock. Null if the upstream does
+            /// not report it.
             pub async fn updated_at(&self) -> Option<$crate::inbound::graphql::scalars::DateTime> {
                 self.job().updated_at.map($crate::inbound::graphql::scalars::DateTime)
             }
 
-            /// When it ended, by the upstream's clock.
+            /// The date and time when the job finished, by the upstream's clock. Null if the job is not terminal or
+            /// the upstream does not report it.
             pub async fn finished_at(&self) -> Option<$crate::inbound::graphql::scalars::DateTime> {
                 self.job().finished_at.map($crate::inbound::graphql::scalars::DateTime)
             }
 
-            /// When this gateway first saw this run, by its own clock; null when it is not known.
+            /// The date and time when the gateway first observed this run, by the gateway's clock. Null if unknown.
             pub async fn first_seen_at(&self) -> Option<$crate::inbound::graphql::scalars::DateTime> {
                 self.0.sightings.first_seen_at.map($crate::inbound::graphql::scalars::DateTime)
             }
 
-            /// When this gateway first saw the present state, by its own clock; null when it is not known.
+            /// The date and time when the gateway first observed the current state, by the gateway's clock. Null if
+            /// unknown.
             pub async fn state_since(&self) -> Option<$crate::inbound::graphql::scalars::DateTime> {
                 self.0.sightings.state_since.map($crate::inbound::graphql::scalars::DateTime)
             }
 
-            /// When this gateway first saw this run in a terminal state, by its own clock; null until then.
+            /// The date and time when the gateway first observed a terminal state of this run, by the gateway's
+            /// clock. Null if the job is not terminal.
             pub async fn terminal_seen_at(&self) -> Option<$crate::inbound::graphql::scalars::DateTime> {
                 self.0.sightings.terminal_seen_at.map($crate::inbound::graphql::scalars::DateTime)
             }
 
-            /// How far it is; null when the upstream does not say.
+            /// The progress of the job. Null if the upstream does not report it.
             pub async fn progress(&self) -> Option<$crate::inbound::graphql::job::JobProgress> {
                 self.job().progress.map(Into::into)
             }
 
-            /// Why it failed; null unless it did.
+            /// The failure as the upstream reports it. Null if the job did not fail.
             pub async fn failure(&self) -> Option<$crate::inbound::graphql::job::JobFailure> {
                 self.job().failure().map(Into::into)
             }
 
-            /// How fresh all of this is.
+            /// The age of this result.
             pub async fn freshness(&self) -> $crate::inbound::graphql::job::Freshness {
                 (&self.0).into()
             }

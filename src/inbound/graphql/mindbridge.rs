@@ -1,4 +1,4 @@
-//! What only a MindBridge job has.
+//! The fields that only a MindBridge job has.
 
 use async_graphql::SimpleObject;
 
@@ -8,41 +8,44 @@ use super::job::job_object;
 use super::scalars::{Int64, Text};
 
 job_object! {
-    /// An async result of MindBridge: an analysis, an ingestion, an export.
+    /// A MindBridge async result, such as an analysis run, an ingestion or an export.
     MindBridgeJob {
-        /// The vendor's word for the kind of job; a list that grows. Known today: `ANALYSIS_RUN`,
-        /// `ANALYSIS_SOURCE_INGESTION`, `ADMIN_REPORT`, `DATA_TABLE_EXPORT`, `ANALYSIS_ROLL_FORWARD`, `GDPDU_UNPACK_JOB`,
-        /// `ACCOUNT_GROUPING_EXPORT`, `ACCOUNT_MAPPING_EXPORT`, `DATA_TRANSFORMATION_JOB`.
+        /// The kind of job (`type` in the MindBridge API). MindBridge can add values at any time. Null if not reported. Known
+        /// values: `ANALYSIS_RUN`, `ANALYSIS_SOURCE_INGESTION`, `ADMIN_REPORT`, `DATA_TABLE_EXPORT`,
+        /// `ANALYSIS_ROLL_FORWARD`, `GDPDU_UNPACK_JOB`, `ACCOUNT_GROUPING_EXPORT`, `ACCOUNT_MAPPING_EXPORT`,
+        /// `DATA_TRANSFORMATION_JOB`.
         async fn kind(&self) -> Option<Text> {
             self.details()?.kind.clone().map(Into::into)
         }
 
-        /// What the job worked on or produced; its meaning depends on its type.
+        /// The MindBridge object that the job processed or created. Null if not reported.
         async fn entity(&self) -> Option<EntityRef> {
             self.details()?.entity.as_ref().map(EntityRef::from)
         }
 
-        /// The data-integrity version: grows with each save.
+        /// The data-integrity version of the job. Increases with each save. Null if not reported.
         async fn version(&self) -> Option<Int64> {
             self.details()?.version.map(Int64)
         }
 
-        /// Who started it.
+        /// The user who started the job. Null if not reported.
         async fn created_by(&self) -> Option<UserInfo> {
             self.details()?.created_by.as_ref().map(UserInfo::from)
         }
 
-        /// Who changed it last.
+        /// The user who last modified the job. Null if not reported.
         async fn last_modified_by(&self) -> Option<UserInfo> {
             self.details()?.last_modified_by.as_ref().map(UserInfo::from)
         }
 
-        /// The vendor's `error`, verbatim. `failure` holds both: what looks like a code as `code`, the other as `message`.
+        /// The value of `error` in the MindBridge API, verbatim. `failure` is derived from `error` and `errorMessage`. Null if
+        /// not reported.
         async fn error(&self) -> Option<Text> {
             self.details()?.error.clone().map(Into::into)
         }
 
-        /// The vendor's `errorMessage`, verbatim. `failure` holds both: what looks like a code as `code`, the other as `message`.
+        /// The value of `errorMessage` in the MindBridge API, verbatim. `failure` is derived from `error` and `errorMessage`.
+        /// Null if not reported.
         async fn error_message(&self) -> Option<Text> {
             self.details()?.error_message.clone().map(Into::into)
         }
@@ -58,22 +61,22 @@ impl MindBridgeJob {
     }
 }
 
-/// A thing in MindBridge, by id and type.
+/// A reference to a MindBridge object.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct EntityRef {
-    /// The vendor's id of it.
+    /// The MindBridge ID of the object. Null if not reported.
     id: Option<Text>,
-    /// The vendor's word for its type, such as `ANALYSIS_RESULT`; a list that grows.
+    /// The type of the object, such as `ANALYSIS_RESULT`. MindBridge can add values at any time. Null if not reported.
     #[graphql(name = "type")]
     entity_type: Option<Text>,
 }
 
-/// A person in MindBridge.
+/// A MindBridge user.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct UserInfo {
-    /// The vendor's id of the person.
+    /// The MindBridge ID of the user. Null if not reported.
     user_id: Option<Text>,
-    /// The name shown to people.
+    /// The display name of the user. Null if not reported.
     user_name: Option<Text>,
 }
 

@@ -1,4 +1,4 @@
-//! The root of all changes: what the gateway follows on its own.
+//! The root mutation type: tracked jobs and watch tokens.
 
 use async_graphql::{Context, InputObject, Object, Result, SimpleObject};
 use secrecy::ExposeSecret as _;
@@ -16,84 +16,84 @@ use super::problem::{as_error, bad_input};
 use super::query::{JobRef, check_count};
 use super::scalars::{DateTime, Duration};
 
-/// A word on a tracked job, by name.
+/// A label of a tracked job.
 #[derive(Clone, Debug, InputObject, SimpleObject)]
 #[graphql(input_name = "LabelInput")]
 pub struct Label {
-    /// Its name, 1 to 63 bytes.
+    /// The name of the label, 1 to 63 bytes.
     pub(super) name: String,
-    /// Its value, 1 to 63 bytes.
+    /// The value of the label, 1 to 63 bytes.
     pub(super) value: String,
 }
 
-/// Which jobs to track.
+/// Input for the `trackJobs` mutation.
 #[derive(Clone, Debug, InputObject)]
 pub struct TrackJobsInput {
-    /// Which jobs, 1 to 200.
+    /// The jobs to track, 1 to 200.
     refs: Vec<JobRef>,
-    /// Words to find them by, at most 16. They replace those that a job had.
+    /// The labels to set on the jobs, at most 16. Labels that a job has already are replaced.
     #[graphql(default)]
     labels: Vec<Label>,
 }
 
-/// What came of tracking.
+/// The result of the `trackJobs` mutation.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct TrackJobsPayload {
-    /// Each job as it stands: same order, same length. A job that its source does not know yet is tracked too, unless you
-    /// may read only some jobs of the source. A malformed reference is not tracked, nor is one to a source that you may
-    /// not read.
+    /// The current result for each job, with the same length and order as `refs`. A job that the source does not know yet
+    /// is tracked as well, unless the client is allowed to read only some jobs of the source. A malformed reference and a
+    /// reference to a source that the client is not allowed to read are not tracked.
     results: Vec<JobResult>,
-    /// Whether the gateway's store has taken this. False when the write failed: the jobs are tracked until a restart.
+    /// Whether the tracked jobs were written to the gateway's store. If false, the jobs are tracked until the gateway
+    /// restarts.
     is_stored: bool,
 }
 
-/// Which jobs to track no longer.
+/// Input for the `untrackJobs` mutation.
 #[derive(Clone, Debug, InputObject)]
 pub struct UntrackJobsInput {
-    /// Which jobs, 1 to 200.
+    /// The jobs to stop tracking, 1 to 200.
     refs: Vec<JobRef>,
 }
 
-/// What came of untracking.
+/// The result of the `untrackJobs` mutation.
 #[derive(Clone, Copy, Debug, SimpleObject)]
 pub struct UntrackJobsPayload {
-    /// How many of them had been tracked.
+    /// The number of jobs that were tracked and no longer are.
     untracked: i32,
 }
 
-/// For which jobs a watch token is, and for how long.
+/// Input for the `createWatchToken` mutation.
 #[derive(Clone, Debug, InputObject)]
 pub struct CreateWatchTokenInput {
-    /// Which jobs, 1 to 50.
+    /// The jobs that the token gives access to, 1 to 50.
     refs: Vec<JobRef>,
-    /// How long it holds, 1s to 1h; not beyond your own credential.
+    /// The lifetime of the token, `1s` to `1h`. The token does not outlive the client's own credential.
     #[graphql(default_with = "quarter_hour()")]
     ttl: Duration,
 }
 
-/// A watch token.
+/// The result of the `createWatchToken` mutation.
 #[derive(Clone, SimpleObject)]
 pub struct CreateWatchTokenPayload {
-    /// The token: a secret, to be presented as a client's key is. It reads and watches these jobs and does nothing else.
+    /// The token. It is a secret, and is sent as a bearer token in place of a client key.
     token: String,
-    /// From this moment on it does not hold.
+    /// The date and time when the token expires.
     expires_at: DateTime,
 }
 
-/// Changes to what the gateway follows, and passes for others. None of them changes anything upstream.
+/// The root mutation type. Mutations change the state of the gateway only, never an upstream.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Mutation;
 
 #[Object]
-/// Changes to what the gateway follows, and passes for others. None of them changes anything upstream.
+/// The root mutation type. Mutations change the state of the gateway only, never an upstream.
 impl Mutation {
-    /// Follows jobs to their ends though nobody watches, so that their results are held when someone asks. A job is
-    /// tracked once: its labels are seen, replaced and removed by every client that may read it, but for those clients
-    /// that are held to labels, which change none.
+    /// Tracks jobs: the gateway polls them until they are terminal, also without subscribers. Labels are shared by all
+    /// clients that are allowed to read the job. A client whose grant is restricted by labels cannot change labels.
     async fn track_jobs(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which jobs, and words to find them by.")] input: TrackJobsInput,
+        #[graphql(desc = "The jobs to track, and their labels.")] input: TrackJobsInput,
     ) -> Result<TrackJobsPayload> {
         let principal: &Principal = ctx.data()?;
         ctx.data::<Jobs>()?.may_change(principal).map_err(not_permitted)?;
@@ -110,11 +110,11 @@ impl Mutation {
         Ok(TrackJobsPayload { results: results.collect(), is_stored })
     }
 
-    /// Stops following jobs for their own sake. Whoever watches them still does, and what is held of them stays.
+    /// Stops tracking jobs and removes their labels. Subscriptions to the jobs continue, and stored results are kept.
     async fn untrack_jobs(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which jobs.")] input: UntrackJobsInput,
+        #[graphql(desc = "The jobs to stop tracking.")] input: UntrackJobsInput,
     ) -> Result<UntrackJobsPayload> {
         let principal: &Principal = ctx.data()?;
         ctx.data::<Jobs>()?.may_change(principal).map_err(not_permitted)?;
@@ -124,13 +124,13 @@ impl Mutation {
         Ok(UntrackJobsPayload { untracked: i32::try_from(untracked).unwrap_or(i32::MAX) })
     }
 
-    /// Makes a short-lived token for some jobs, which a browser can hold instead of your key: it reads and watches those
-    /// jobs, as far as you may, and does nothing else. Nothing is asked upstream.
+    /// Creates a short-lived token for a list of jobs, for use in a browser in place of a client key. The token can read and
+    /// subscribe to these jobs within the client's own grant. No upstream call is made.
     #[expect(clippy::unused_async, reason = "the engine's resolvers are asynchronous")]
     async fn create_watch_token(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "For which jobs, and for how long.")] input: CreateWatchTokenInput,
+        #[graphql(desc = "The jobs and the lifetime of the token.")] input: CreateWatchTokenInput,
     ) -> Result<CreateWatchTokenPayload> {
         let refs: Vec<access::JobRef> = input.refs.into_iter().map(Into::into).collect();
         let made = ctx.data::<Jobs>()?.watch_token(ctx.data()?, &refs, input.ttl.0);
@@ -149,7 +149,7 @@ impl Mutation {
     }
 }
 
-/// How long a watch token holds unless told.
+/// The default lifetime of a watch token.
 const fn quarter_hour() -> Duration {
     Duration(std::time::Duration::from_mins(15))
 }

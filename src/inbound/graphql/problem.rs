@@ -1,4 +1,4 @@
-//! Expected trouble as data: why a job is not answered for, and why an answer is older than asked for.
+//! Expected errors as data: why there is no job, and why a result is stale.
 
 use async_graphql::{Enum, Error, ErrorExtensions as _, ID, SimpleObject};
 
@@ -7,83 +7,85 @@ use crate::jobs::access::JobRef;
 use crate::jobs::answer;
 use crate::telemetry::meters;
 
-/// Why a job is not answered for.
+/// The reasons why there is no job for a reference.
 #[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]
 #[graphql(remote = "ProblemCode")]
 pub enum JobProblemCode {
-    /// No such job, no such source, or none that you may read: the three look the same.
+    /// The job or the source does not exist, or the client is not allowed to read it. The cases cannot be distinguished.
     NotFound,
-    /// It was there, and the upstream no longer keeps it.
+    /// The job existed, and the upstream no longer keeps it.
     Expired,
-    /// The reference itself is malformed; nothing was asked.
+    /// The reference is malformed. No upstream call was made.
     InvalidRef,
-    /// The source must not be asked now. Ask again after `retryAfterMs`.
+    /// The source is rate-limited or paused. Retry after `retryAfterMs`.
     Throttled,
-    /// The source did not answer, or answered with an error of its own.
+    /// The source cannot be reached, or responded with a server error.
     Unavailable,
-    /// The answer did not come in time.
+    /// The source did not respond in time.
     TimedOut,
-    /// The source refuses the credential that the gateway holds for it. Its operator must renew it.
+    /// The source rejects the gateway's credential. The operator of the gateway must renew it.
     CredentialRejected,
-    /// The source has no usable credential on the gateway. Its operator must set one.
+    /// The gateway has no valid credential for the source. The operator of the gateway must set one.
     Unconfigured,
-    /// The source's answer could not be understood.
+    /// The response of the source is not valid.
     BadAnswer,
-    /// It was followed for as long as the gateway follows a job, and no end was seen. Ask again to go on.
+    /// The job was polled for the maximum duration without reaching a terminal state. Query or subscribe again to
+    /// continue.
     FollowLimit,
-    /// A fault of the gateway.
+    /// An internal error of the gateway.
     Internal,
 }
 
-/// Why an answer is older than asked for.
+/// The reasons why a result is stale.
 #[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]
 #[graphql(remote = "answer::StaleReason")]
 pub enum StaleReason {
-    /// The source must not be asked now.
+    /// The source is rate-limited or paused.
     Throttled,
-    /// The source did not answer, or answered with an error of its own.
+    /// The source cannot be reached, or responded with a server error.
     Unavailable,
-    /// The answer did not come in time.
+    /// The source did not respond in time.
     TimedOut,
-    /// The source refuses the credential that the gateway holds for it.
+    /// The source rejects the gateway's credential.
     CredentialRejected,
-    /// The source has no usable credential on the gateway.
+    /// The gateway has no valid credential for the source.
     Unconfigured,
-    /// The source's answer could not be understood.
+    /// The response of the source is not valid.
     BadAnswer,
-    /// The source reports a lower version of the job than before, as after a restored backup. The higher version is shown
-    /// until the source has repeated the lower one for long enough.
+    /// The source reports a lower version of the job than before, for example after a restored backup. The higher version is
+    /// returned until the source has reported the lower version for the configured time.
     ConflictingVersion,
-    /// A fault of the gateway.
+    /// An internal error of the gateway.
     Internal,
-    /// Nobody was asked: a list shows what is held.
+    /// The result was read from the store without a request to the source, as in `jobList`.
+    #[graphql(name = "NOT_REFRESHED")]
     NotAsked,
 }
 
-/// A job that is not answered for, and why. An answer like any other: the rest of the document is not affected.
+/// The reason why there is no job for a reference. Other results of the same request are not affected.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct JobProblem {
-    /// The reference as you wrote it.
+    /// The reference, as the client sent it.
     #[graphql(name = "ref")]
     reference: ProblemRef,
-    /// Why.
+    /// The machine-readable reason.
     code: JobProblemCode,
-    /// The same for people, with what to do about it.
+    /// The human-readable reason, with what to do about it.
     message: String,
-    /// Whether asking again can help.
+    /// Whether the same request can succeed later.
     retryable: bool,
-    /// How long to wait before asking again, in milliseconds, where that is known.
+    /// The time to wait before a retry, in milliseconds. Null if unknown, or if the request is not retryable.
     retry_after_ms: Option<i32>,
 }
 
-/// A reference as you wrote it: either `id`, or `source` with `externalId`.
+/// The reference of a job, as the client sent it. Either `id`, or `source` and `externalId` are set.
 #[derive(Clone, Debug, Default, SimpleObject)]
 pub struct ProblemRef {
-    /// The opaque id.
+    /// The global node ID. Null if the reference is external.
     id: Option<ID>,
-    /// The name of the source.
+    /// The name of the source. Null if the reference is a node ID.
     source: Option<String>,
-    /// The upstream's own id.
+    /// The ID in the upstream's API. Null if the reference is a node ID.
     external_id: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! The root of all questions.
+//! The root query type.
 
 use async_graphql::{Context, ID, InputObject, Object, OneofObject, Result};
 
@@ -15,52 +15,53 @@ use super::problem::{as_error, bad_input};
 use super::scalars::{DateTime, Duration};
 use super::source::Source;
 
-/// The most jobs of one `jobs` or `nodes` field.
+/// The maximum number of entries of one `jobs` or `nodes` field.
 pub const REFS_MAX: usize = 200;
 
-/// Which job: exactly one of the two.
+/// Identifies a job. Exactly one field must be set.
 #[derive(Clone, Debug, OneofObject)]
 pub enum JobRef {
-    /// By the opaque id that the gateway gave out.
+    /// The global node ID of the job, as returned in `Job.id`.
     Id(ID),
-    /// By source and the upstream's own id.
+    /// The source of the job and its ID in the upstream's API.
     External(ExternalJobRef),
 }
 
-/// A job by source and the upstream's own id.
+/// Identifies a job by its source and its ID in the upstream's API.
 #[derive(Clone, Debug, InputObject)]
 pub struct ExternalJobRef {
-    /// The name of a source, as in `sources`.
+    /// The name of the source, as returned in `Source.name`.
     source: String,
-    /// The upstream's own id: MindBridge `asyncResultId`, Supermetrics `schedule_id`. Case matters.
+    /// The ID in the upstream's API: `asyncResultId` for MindBridge, `schedule_id` for Supermetrics. Case-sensitive.
     external_id: String,
 }
 
-/// Which of the held jobs to list. All given conditions hold together.
+/// Filters for jobs. A job must match all filters that are set.
 #[derive(Clone, Debug, Default, InputObject)]
 pub struct JobFilter {
-    /// Only jobs of one of these sources.
+    /// Include only jobs of the sources with these names.
     sources: Option<Vec<String>>,
-    /// Only jobs in one of these states.
+    /// Include only jobs in one of these states.
     states: Option<Vec<JobState>>,
-    /// Only tracked jobs that carry all of these labels.
+    /// Include only tracked jobs that have all of these labels.
     labels: Option<Vec<Label>>,
-    /// Only jobs observed at this time or later.
+    /// Include only jobs with `freshness.observedAt` at or after this time.
     observed_since: Option<DateTime>,
 }
 
-/// Questions. None of them changes anything.
+/// The root query type.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Query;
 
 #[Object]
-/// Questions. None of them changes anything.
+/// The root query type.
 impl Query {
-    /// Anything by its opaque id; null when there is no such thing, or none that you may read.
+    /// Fetches an object by its global node ID. Null if the object does not exist or the client is not allowed to
+    /// read it.
     async fn node(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "An id that the gateway gave out.")] id: ID,
+        #[graphql(desc = "The global node ID of the object.")] id: ID,
     ) -> Option<Result<Node>> {
         let answers = look(ctx, &[access::JobRef::Id(id.0)], None).await;
         match answers {
@@ -69,25 +70,27 @@ impl Query {
         }
     }
 
-    /// Things by their opaque ids: same order, same length, at most 200; null where there is no such thing, or none
-    /// that you may read.
+    /// Fetches a list of objects by their global node IDs. The result has the same length and order as `ids`. An entry is
+    /// null if the object does not exist or the client is not allowed to read it.
     async fn nodes(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Ids that the gateway gave out, 1 to 200.")] ids: Vec<ID>,
+        #[graphql(desc = "The global node IDs of the objects, 1 to 200.")] ids: Vec<ID>,
     ) -> Result<Vec<Option<Result<Node>>>> {
         check_count("ids", ids.len())?;
         let refs: Vec<_> = ids.into_iter().map(|id| access::JobRef::Id(id.0)).collect();
         Ok(look(ctx, &refs, None).await?.into_iter().map(node).collect())
     }
 
-    /// One job.
+    /// Fetches a job.
     async fn job(
         &self,
         ctx: &Context<'_>,
-        #[graphql(name = "ref", desc = "Which job.")] reference: JobRef,
+        #[graphql(name = "ref", desc = "The job to fetch.")] reference: JobRef,
         #[graphql(
-            desc = "How old the answer about an unfinished job may be. An older one says why in `freshness`."
+            desc = "The maximum age of the result for a job that is not terminal. If no result this fresh is\n\
+                    available, an older one is returned and `freshness.staleReason` gives the reason. If null, the\n\
+                    gateway's configured default applies."
         )]
         max_staleness: Option<Duration>,
     ) -> Result<JobResult> {
@@ -97,13 +100,16 @@ impl Query {
         Ok(JobResult::new(reference, answer))
     }
 
-    /// Many jobs: same order, same length, at most 200. Each is asked for once however often it is named.
+    /// Fetches a list of jobs. The result has the same length and order as `refs`. A job that is listed more than once is
+    /// fetched once.
     async fn jobs(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which jobs, 1 to 200.")] refs: Vec<JobRef>,
+        #[graphql(desc = "The jobs to fetch, 1 to 200.")] refs: Vec<JobRef>,
         #[graphql(
-            desc = "How old the answer about an unfinished job may be. An older one says why in `freshness`."
+            desc = "The maximum age of the result for a job that is not terminal. If no result this fresh is\n\
+                    available, an older one is returned and `freshness.staleReason` gives the reason. If null, the\n\
+                    gateway's configured default applies."
         )]
         max_staleness: Option<Duration>,
     ) -> Result<Vec<JobResult>> {
@@ -117,14 +123,15 @@ impl Query {
             .collect())
     }
 
-    /// One job at its end, or as it stands when the time is up: for scripts, and for networks without streams. A job that is
-    /// not found is waited for, since it may have been made a moment ago.
+    /// Waits until a job reaches a terminal state, and returns it. When `timeout` elapses, returns the job in its current
+    /// state. A job that is not found yet is waited for as well. Intended for scripts, and for networks that do not
+    /// support streams.
     async fn job_await(
         &self,
         ctx: &Context<'_>,
-        #[graphql(name = "ref", desc = "Which job.")] reference: JobRef,
+        #[graphql(name = "ref", desc = "The job to wait for.")] reference: JobRef,
         #[graphql(
-            desc = "How long to wait; at most what the gateway gives one request.",
+            desc = "The maximum time to wait. Limited by the gateway's request timeout.",
             default_with = "await_for()"
         )]
         timeout: Duration,
@@ -134,14 +141,14 @@ impl Query {
         Ok(JobResult::new(reference, answer))
     }
 
-    /// The jobs that the gateway holds, as far as you may read them. No upstream is asked: `freshness` says how old
-    /// each is.
-    async fn tracked_jobs(
+    /// A list of the jobs that the gateway has stored and the client is allowed to read, ordered by source and external
+    /// ID. The list is read from the store without upstream calls; `freshness` gives the age of each job.
+    async fn job_list(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which of them; all when left out.")] filter: Option<JobFilter>,
-        #[graphql(desc = "How many, 1 to 100.")] first: i32,
-        #[graphql(desc = "The `endCursor` of the page before.")] after: Option<String>,
+        #[graphql(desc = "Filters for the jobs. If null, all jobs are returned.")] filter: Option<JobFilter>,
+        #[graphql(desc = "The number of jobs to return, 1 to 100.")] first: i32,
+        #[graphql(desc = "Returns the jobs that come after this cursor.")] after: Option<String>,
     ) -> Result<JobConnection> {
         let first = page_size(first)?;
         let filter = filter.unwrap_or_default().into();
@@ -150,7 +157,7 @@ impl Query {
         Ok(JobConnection::new(page.map_err(|problem| as_error(&problem))?, after, |key| jobs.labels(key)))
     }
 
-    /// The sources you may read, by name.
+    /// The sources that the client is allowed to read, ordered by name.
     #[expect(clippy::unused_async, reason = "the engine's resolvers are asynchronous")]
     async fn sources(&self, ctx: &Context<'_>) -> Result<Vec<Source>> {
         Ok(ctx.data::<Jobs>()?.sources(ctx.data()?).into_iter().map(Source::from).collect())

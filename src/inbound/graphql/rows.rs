@@ -1,4 +1,4 @@
-//! The rows of a finished query as a connection.
+//! The rows of a completed query as a connection.
 
 use async_graphql::{Context, SimpleObject};
 
@@ -12,35 +12,36 @@ use super::connection::PageInfo;
 use super::problem::{JobProblem, as_error};
 use super::scalars::JsonRow;
 
-/// A page of rows.
+/// A page of the rows of a query result.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct RowConnection {
-    /// The names of the columns: the header row, or the names of the fields where the query has no header row.
+    /// The column names: the header row, or the field names if the query has no header row.
     header: JsonRow,
-    /// The rows with their cursors.
+    /// A list of edges.
     edges: Vec<RowEdge>,
-    /// The rows alone.
+    /// A list of rows.
     nodes: Vec<Row>,
-    /// Where this page stands among the others.
+    /// Information to aid in pagination.
     page_info: PageInfo,
-    /// Why rows are missing here: `EXPIRED` once the upstream no longer keeps them, `BAD_ANSWER` where it gave fewer rows than
-    /// it reports. Rows that are missing are no end: read the same page again.
+    /// The reason why rows are missing: `EXPIRED` if the upstream no longer keeps them, `BAD_ANSWER` if it returned fewer
+    /// rows than it reports. Missing rows do not mean the end of the list; read the same page again. Null if no rows are
+    /// missing.
     problem: Option<JobProblem>,
 }
 
-/// A row and the cursor behind it.
+/// An edge in a connection.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct RowEdge {
-    /// Goes on behind this row.
+    /// A cursor for use in pagination.
     cursor: String,
-    /// The row.
+    /// The row at the end of the edge.
     node: Row,
 }
 
-/// A row.
+/// A row of a query result.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct Row {
-    /// The cells, in the order of the header.
+    /// The cell values, in the order of `RowConnection.header`.
     cells: JsonRow,
 }
 

@@ -1,4 +1,4 @@
-//! Scalars of our own, where the built-in ones would lose something.
+//! Custom scalars, where the built-in ones would lose information.
 
 use std::borrow::Cow;
 use std::time::Duration as StdDuration;
@@ -17,12 +17,12 @@ use crate::domain::duration;
 use crate::inbound::answer_memory::charge;
 use crate::jobs::rows::Cells;
 
-/// A moment in RFC 3339 form, in UTC, such as `2026-11-21T19:10:00Z`.
+/// A date and time in RFC 3339 format, in UTC, for example `2026-11-21T19:10:00Z`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DateTime(pub Timestamp);
 
 #[Scalar(name = "DateTime", specified_by_url = "https://datatracker.ietf.org/doc/html/rfc3339")]
-/// A moment in RFC 3339 form, in UTC, such as `2026-11-21T19:10:00Z`.
+/// A date and time in RFC 3339 format, in UTC, for example `2026-11-21T19:10:00Z`.
 impl ScalarType for DateTime {
     fn parse(value: Value) -> InputValueResult<Self> {
         let Value::String(text) = &value else { return Err(InputValueError::expected_type(value)) };
@@ -39,12 +39,12 @@ impl ScalarType for DateTime {
     }
 }
 
-/// A span of time as a whole number and a unit: `250ms`, `30s`, `5m`, `24h` or `30d`.
+/// A duration, as a whole number and a unit: `250ms`, `30s`, `5m`, `24h` or `30d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Duration(pub StdDuration);
 
 #[Scalar(name = "Duration")]
-/// A span of time as a whole number and a unit: `250ms`, `30s`, `5m`, `24h` or `30d`.
+/// A duration, as a whole number and a unit: `250ms`, `30s`, `5m`, `24h` or `30d`.
 impl ScalarType for Duration {
     fn parse(value: Value) -> InputValueResult<Self> {
         let Value::String(text) = &value else { return Err(InputValueError::expected_type(value)) };
@@ -61,12 +61,13 @@ impl ScalarType for Duration {
     }
 }
 
-/// A 64-bit integer as a text of digits, since JSON readers round numbers beyond 2^53.
+/// A signed 64-bit integer, encoded as a string of decimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Int64(pub i64);
 
 #[Scalar(name = "Int64")]
-/// A 64-bit integer as a text of digits: GraphQL's Int holds 32 bits, and JSON readers round numbers beyond 2^53.
+/// A signed 64-bit integer, encoded as a string of decimal digits, because `Int` is limited to 32 bits and JSON parsers
+/// round numbers above 2^53.
 impl ScalarType for Int64 {
     fn parse(value: Value) -> InputValueResult<Self> {
         let Value::String(text) = &value else { return Err(InputValueError::expected_type(value)) };
@@ -123,7 +124,7 @@ impl Json {
 const VERBATIM: &str = "$serde_json::private::RawValue";
 
 #[Scalar(name = "JSON")]
-/// Any JSON value as the upstream sent it, digit by digit: `1.10` stays `1.10`.
+/// A JSON value, exactly as the upstream sent it: `1.10` is not changed to `1.1`.
 impl ScalarType for Json {
     fn parse(value: Value) -> InputValueResult<Self> {
         Err(InputValueError::expected_type(value))

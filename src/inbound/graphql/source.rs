@@ -1,4 +1,4 @@
-//! A source as clients see it: how it is doing, never its address or its credential.
+//! A source as clients see it: its health and the state of its credential, never its address or the credential itself.
 
 use async_graphql::{Enum, SimpleObject};
 
@@ -7,143 +7,150 @@ use crate::jobs::SourceView;
 
 use super::scalars::DateTime;
 
-/// A kind of API that the gateway calls.
+/// The upstream APIs that the gateway supports.
 #[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]
 #[graphql(remote = "source::Upstream")]
 pub enum Upstream {
-    /// MindBridge async results.
+    /// The MindBridge async results API.
     #[graphql(name = "MINDBRIDGE")]
     MindBridge,
-    /// Supermetrics query status.
+    /// The Supermetrics query API.
     Supermetrics,
 }
 
-/// How a source is doing, as far as its last calls tell.
+/// The health of a source, derived from its last calls.
 #[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]
 #[graphql(remote = "source::SourceHealth")]
 pub enum SourceHealth {
-    /// Its last call was answered.
+    /// The last call succeeded.
     Healthy,
-    /// Nothing was asked yet.
+    /// No call has been made yet.
+    #[graphql(name = "UNKNOWN")]
     Untried,
-    /// It asked the gateway to wait, or its budget is used up.
+    /// The source asked the gateway to wait, or its budget is used up.
     Throttled,
-    /// It answers, and its answers cannot be used: they do not come from the API, or cannot be understood.
+    /// The source responds, but its responses are invalid or do not come from the API.
     Degraded,
-    /// Its last calls failed.
+    /// The last calls failed.
     Unavailable,
-    /// It refuses the gateway's credential.
+    /// The source rejects the gateway's credential.
     CredentialRejected,
-    /// Its credential could not be read, so nothing is asked.
+    /// The credential is missing or cannot be read, so no calls are made.
     Unconfigured,
 }
 
-/// Why a call to a source brought no usable answer.
+/// The reasons why a call to a source can fail.
 #[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]
 #[graphql(remote = "source::SourceErrorKind")]
 pub enum SourceErrorKind {
-    /// No connection: the name cannot be resolved, or nothing answers at the address.
+    /// The connection failed: the host name cannot be resolved, or the address does not accept connections.
     Connect,
-    /// No connection, because of TLS, such as a certificate that is not trusted.
+    /// The TLS handshake failed, for example because the certificate is not trusted.
     Tls,
-    /// No complete answer in time.
+    /// The response was not complete before the timeout.
     TimedOut,
-    /// The connection broke before the answer was complete.
+    /// The connection was closed before the response was complete.
     Broken,
-    /// An error of the source's own.
+    /// The source responded with a server error.
     ServerError,
-    /// A redirect, which is not followed.
+    /// The source responded with a redirect. Redirects are not followed.
     Redirect,
-    /// An answer of something other than the API, such as a proxy's page.
+    /// The response does not come from the API, for example a proxy's error page.
     ForeignAnswer,
-    /// An answer that cannot be understood.
+    /// The response is not valid.
     BadAnswer,
-    /// An answer that is larger than the gateway reads.
+    /// The response is larger than the configured limit.
     TooLarge,
     /// The source rejects the gateway's credential.
     CredentialRejected,
-    /// The source refuses one call, and goes on with others.
+    /// The source refused this call only.
     Refused,
-    /// The source asked for a pause.
+    /// The source rate-limited the gateway.
     Throttled,
-    /// The call cannot be made from what is configured.
+    /// The request cannot be built from the configuration.
     Unsendable,
 }
 
-/// The last call to a source that brought no usable answer.
+/// The last failed call to a source.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct SourceError {
-    /// When it happened.
+    /// The date and time of the call.
     at: DateTime,
-    /// Why there was no usable answer.
+    /// The reason for the failure.
     kind: SourceErrorKind,
-    /// What was wrong, and what the source said, in one line without secrets.
+    /// A description of the failure, with the error that the source reported. One line; secrets are removed.
     message: String,
 }
 
-/// How the gateway's credential for a source stands. A new value is tried before it comes into force.
+/// The states of the gateway's credential for a source. A new value is verified before it becomes active.
 #[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]
 #[graphql(remote = "source::CredentialState")]
 pub enum CredentialState {
-    /// The newest value is in force.
+    /// The newest value is active.
+    #[graphql(name = "ACTIVE")]
     InForce,
-    /// The source refuses the one in force. It is tried again every 30 seconds, and a newer one at once.
+    /// The source rejects the active credential. The gateway retries every 30 seconds, and as soon as a new value is
+    /// available.
+    #[graphql(name = "REJECTED")]
     Refused,
-    /// There is none that could be sent.
+    /// No valid credential is available.
     Missing,
-    /// A newer one was read, and the source has not yet said whether it takes it. The one before stays in force.
+    /// A new value was read and is not verified yet. The previous value stays active.
+    #[graphql(name = "PENDING_VERIFICATION")]
     NewOneUntried,
-    /// The source refuses a newer one. The one before stays in force.
+    /// The source rejects the new value. The previous value stays active.
+    #[graphql(name = "PENDING_REJECTED")]
     NewOneRefused,
-    /// What was read newly cannot be a secret, or cannot be read. The one before stays in force.
+    /// The new value cannot be read or is not a valid secret. The previous value stays active.
+    #[graphql(name = "PENDING_INVALID")]
     NewOneUnusable,
 }
 
-/// The gateway's credential for a source; nothing of the secret itself.
+/// The state of the gateway's credential for a source. The secret itself is never exposed.
 #[derive(Clone, Copy, Debug, SimpleObject)]
 pub struct SourceCredential {
-    /// How it stands.
+    /// The state of the credential.
     state: CredentialState,
-    /// Since when it stands so.
+    /// The date and time of the last change of `state`. Null if unknown.
     since: Option<DateTime>,
-    /// Since when the one in force is.
-    in_force_since: Option<DateTime>,
-    /// When the one in force ends, as far as that is known.
+    /// The date and time when the active credential became active. Null if unknown, or if there is none.
+    active_since: Option<DateTime>,
+    /// The date and time when the active credential expires. Null if unknown.
     expires_at: Option<DateTime>,
 }
 
-/// One configured account of an upstream.
+/// A configured account of an upstream.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct Source {
-    /// The name to use in a `JobRef`.
+    /// The name of the source, as used in `ExternalJobRef.source`.
     name: String,
-    /// The kind of API.
+    /// The upstream API of the source.
     upstream: Upstream,
-    /// How it is doing.
+    /// The health of the source.
     health: SourceHealth,
-    /// How the gateway's credential for it stands.
+    /// The state of the gateway's credential for the source.
     credential: SourceCredential,
-    /// What it may be asked, and how much of that is in use; null when you may read only some of its jobs.
+    /// The call budget of the source and its usage. Null if the client is allowed to read only some jobs of the source.
     budget: Option<SourceBudget>,
-    /// No call is made before this time.
+    /// The date and time until which no calls are made. Null if the source is not throttled.
     throttled_until: Option<DateTime>,
-    /// The last call without a usable answer, which may be long ago; null if there was none, or when you may read only
-    /// some of the source's jobs.
+    /// The last failed call, however long ago. Null if no call failed, or if the client is allowed to read only some jobs
+    /// of the source.
     last_error: Option<SourceError>,
 }
 
-/// What a source may be asked. All callers and all retries share it.
+/// The call budget of a source, shared by all clients and including retries.
 #[derive(Clone, Copy, Debug, SimpleObject)]
 pub struct SourceBudget {
-    /// Calls in any second.
+    /// The maximum number of calls per second.
     per_second: i32,
-    /// Calls in any hour.
+    /// The maximum number of calls per hour.
     per_hour: i32,
-    /// Calls at the same time.
+    /// The maximum number of concurrent calls.
     concurrency: i32,
-    /// Calls under way now.
+    /// The number of calls in flight.
     in_flight: i32,
-    /// Calls left before the hourly limit is reached.
+    /// The number of calls left before the hourly limit is reached.
     left_this_hour: i32,
 }
 
@@ -187,7 +194,7 @@ impl From<CredentialStatus> for SourceCredential {
         Self {
             state: status.state.into(),
             since: status.since.map(DateTime),
-            in_force_since: status.in_force_since.map(DateTime),
+            active_since: status.in_force_since.map(DateTime),
             expires_at: status.expires_at.map(DateTime),
         }
     }

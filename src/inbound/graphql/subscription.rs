@@ -1,4 +1,4 @@
-//! The root of all streams.
+//! The root subscription type.
 
 use async_graphql::{Context, Result, Subscription};
 use futures_util::stream::{Stream, StreamExt as _};
@@ -11,23 +11,23 @@ use super::query::{JobFilter, JobRef, check_count};
 use super::scalars::Duration;
 use super::update::JobUpdate;
 
-/// Streams of news.
+/// The root subscription type.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Subscriptions;
 
 #[expect(clippy::unused_async, reason = "the engine's resolvers are asynchronous")]
 #[Subscription(name = "Subscription")]
-/// Streams of news. Trouble upstream shows in `freshness` and ends no stream; a slow reader gets fewer updates, never
-/// an old one, and always the last.
+/// The root subscription type. An upstream outage is reported in `freshness` and does not end a subscription. A slow
+/// client receives fewer updates; the final update of a job is always delivered.
 impl Subscriptions {
-    /// Jobs to their ends: a snapshot of each first, then its changes. Completes when every job has ended.
+    /// Updates to a list of jobs: a snapshot of each job, then its changes. Completes after the final update of every job.
     async fn job_updates(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which jobs, 1 to 200.")] refs: Vec<JobRef>,
+        #[graphql(desc = "The jobs to subscribe to, 1 to 200.")] refs: Vec<JobRef>,
         #[graphql(
-            desc = "How old what you know of an unfinished job may be: sets the pace of looking, within the \
-                          gateway's bounds."
+            desc = "The maximum age of the state of a job that is not terminal. Determines the poll interval, within\n\
+                    the gateway's configured limits. If null, the gateway chooses the interval."
         )]
         max_staleness: Option<Duration>,
     ) -> Result<impl Stream<Item = JobUpdate> + use<>> {
@@ -38,12 +38,14 @@ impl Subscriptions {
         Ok(tell_news(ctx, updates.map(JobUpdate::with_news)))
     }
 
-    /// Every change of every job that you may see, from now on, whoever asked for it; also when what is known of a followed
-    /// job turns stale, and when it is fresh again. Does not complete.
+    /// Updates to all jobs that the client is allowed to read, from the time of the subscription. Includes an update when the
+    /// state of a polled job becomes stale and when it is fresh again. Does not complete.
     async fn job_feed(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which of them; all when left out.")] filter: Option<JobFilter>,
+        #[graphql(desc = "Filters for the jobs. If null, updates to all jobs are delivered.")] filter: Option<
+            JobFilter,
+        >,
     ) -> Result<impl Stream<Item = JobUpdate> + use<>> {
         let principal = ctx.data::<Principal>()?.clone();
         let filter = filter.unwrap_or_default().into();

@@ -1,4 +1,4 @@
-//! What only a Supermetrics job has.
+//! The fields that only a Supermetrics job has.
 
 use async_graphql::{Context, SimpleObject};
 
@@ -10,39 +10,41 @@ use super::rows::{RowConnection, read_rows};
 use super::scalars::{DateTime, Int64, Json, Text};
 
 job_object! {
-    /// A query of Supermetrics.
+    /// A Supermetrics query.
     SupermetricsJob {
-        /// The id of the HTTP request that brought this answer; new each time. The vendor's support asks for it.
+        /// The ID of the Supermetrics API request that this result was read with. Different for each request; include it in
+        /// reports to Supermetrics support. Null if not reported.
         async fn request_id(&self) -> Option<Text> {
             self.details()?.request_id.clone().map(Into::into)
         }
 
-        /// The vendor's echo of the query's id, `schedule_id`.
+        /// The `schedule_id` of the query, as Supermetrics reports it. Null if not reported.
         async fn schedule_id(&self) -> Option<Text> {
             self.details()?.schedule_id.clone().map(Into::into)
         }
 
-        /// The whole licence's queue, not this query's.
+        /// The task queue of the whole Supermetrics licence, not of this query. Null if not reported.
         async fn queue(&self) -> Option<LicenceQueue> {
             self.details()?.queue.as_ref().map(LicenceQueue::from)
         }
 
-        /// What the query asked for; given once it has succeeded.
+        /// The parameters of the query. Null until the query has succeeded.
         async fn query(&self) -> Option<QueryMeta> {
             self.details()?.query.as_ref().map(QueryMeta::from)
         }
 
-        /// What came out; given once it has succeeded.
+        /// The result of the query. Null until the query has succeeded.
         async fn result(&self) -> Option<QueryResult> {
             self.details()?.result.as_ref().map(QueryResult::from)
         }
 
-        /// The rows, by page; null until the query has succeeded. The upstream keeps them for about an hour.
+        /// A page of the rows of the result. Null until the query has succeeded. Supermetrics keeps the rows for about an
+        /// hour.
         async fn rows(
             &self,
             ctx: &Context<'_>,
-            #[graphql(desc = "How many rows, 1 to 100.")] first: i32,
-            #[graphql(desc = "The `endCursor` of the page before.")] after: Option<String>,
+            #[graphql(desc = "The number of rows to return, 1 to 100.")] first: i32,
+            #[graphql(desc = "Returns the rows that come after this cursor.")] after: Option<String>,
         ) -> Option<async_graphql::Result<RowConnection>> {
             let first = match page_size(first) {
                 Ok(first) => first,
@@ -62,55 +64,55 @@ impl SupermetricsJob {
     }
 }
 
-/// Tasks of a whole licence, in number.
+/// The task queue of a Supermetrics licence.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct LicenceQueue {
-    /// Waiting tasks.
+    /// The number of waiting tasks. Null if not reported.
     tasks_scheduled: Option<Int64>,
-    /// Running tasks.
+    /// The number of running tasks. Null if not reported.
     tasks_running: Option<Int64>,
 }
 
-/// What a query asked for.
+/// The parameters of a Supermetrics query.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct QueryMeta {
-    /// First day, as the vendor writes it.
+    /// The first day of the date range, in the format that Supermetrics uses. Null if not reported.
     start_date: Option<Text>,
-    /// Last day, as the vendor writes it.
+    /// The last day of the date range, in the format that Supermetrics uses. Null if not reported.
     end_date: Option<Text>,
-    /// The data source accounts, each in the vendor's own form.
+    /// The data source accounts, each as Supermetrics reports it.
     accounts: Vec<Json>,
-    /// The columns asked for.
+    /// The requested fields.
     fields: Vec<QueryField>,
 }
 
-/// One column of a query.
+/// A field of a Supermetrics query.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct QueryField {
-    /// The vendor's id of the field.
+    /// The Supermetrics ID of the field. Null if not reported.
     id: Option<Text>,
-    /// Its name for people.
+    /// The display name of the field. Null if not reported.
     name: Option<Text>,
-    /// The vendor's data type.
+    /// The Supermetrics data type of the field. Null if not reported.
     data_type: Option<Text>,
-    /// The position of its column in the rows, from 0.
+    /// The index of the field's column in the rows, starting at 0. Null if not reported.
     data_column: Option<Int64>,
 }
 
-/// What came out of a query.
+/// The result of a Supermetrics query.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct QueryResult {
-    /// Rows, without the header.
+    /// The number of rows, without the header row. Null if not reported.
     total_rows: Option<Int64>,
-    /// Columns.
+    /// The number of columns. Null if not reported.
     total_columns: Option<Int64>,
-    /// How long it ran, in seconds.
+    /// The run time of the query, in seconds. Null if not reported.
     run_seconds: Option<f64>,
-    /// Whether the data source answered with a sample.
+    /// Whether the data source returned sampled data. Null if not reported.
     data_sampled: Option<bool>,
-    /// Whether the vendor answered from its cache.
+    /// Whether Supermetrics returned the data from its cache. Null if not reported.
     cache_used: Option<bool>,
-    /// When the vendor's cached data was fetched.
+    /// The date and time when the cached data was fetched. Null if not reported.
     cache_time: Option<DateTime>,
 }
 

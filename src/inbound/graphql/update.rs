@@ -1,4 +1,4 @@
-//! What a subscription tells.
+//! The updates that a subscription delivers.
 
 use std::time::Duration;
 
@@ -11,28 +11,29 @@ use crate::telemetry::trace;
 
 use super::job::JobResult;
 
-/// Where an update stands among those of its job.
+/// The kinds of job updates.
 #[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]
 #[graphql(remote = "watch::UpdateKind")]
 pub enum JobUpdateKind {
-    /// The first: how things stood.
+    /// The first update of a job in a subscription: its current state.
     Snapshot,
-    /// A change.
+    /// The job changed.
     Changed,
-    /// The last, after others.
+    /// The final update of a job, after at least one other update.
     Ended,
 }
 
-/// News of a job.
+/// An update to a job.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct JobUpdate {
-    /// Where it stands among those of its job.
+    /// The kind of the update.
     kind: JobUpdateKind,
-    /// The job, or why it cannot be told of.
+    /// The job, or the reason why there is none.
     result: JobResult,
-    /// Grows with each change told of this job; a gap is a change that a later one overtook.
+    /// The sequence number of the update within its job. Increases with each update. A gap means that a newer update
+    /// replaced an older one before it was delivered.
     sequence: i32,
-    /// Nothing more will be told of this job.
+    /// Whether this is the last update of the job in this subscription.
     is_final: bool,
 }
 

@@ -15,7 +15,7 @@ const JOB = `
   }
   ... on MindBridgeJob { kind }`;
 const PROBLEM = '... on JobProblem { message }';
-const START = `query Start { trackedJobs(first: 100) { nodes { ${JOB} } } }`;
+const START = `query Start { jobList(first: 100) { nodes { ${JOB} } } }`;
 const SOURCES = 'query Sources { sources { name upstream health throttledUntil lastError { message } } }';
 const FEED = `subscription Feed { jobFeed { result { ${JOB} } } }`;
 const WATCH = `subscription Watch($ref: JobRef!) { jobUpdates(refs: [$ref]) { result { ${JOB} ${PROBLEM} } } }`;
@@ -37,7 +37,7 @@ function enter(token) {
   url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
   url.hash = '';
   socket = new Socket(url, token, (state, words) => connection(state, words, Boolean(token)));
-  socket.run(START, {}, { next: ({ data }) => data?.trackedJobs.nodes.forEach(show), error: trouble });
+  socket.run(START, {}, { next: ({ data }) => data?.jobList.nodes.forEach(show), error: trouble });
   socket.run(FEED, {}, { next: ({ data }) => data && show(data.jobFeed.result), error: trouble });
   askSources();
   sourcesTimer = setInterval(askSources, SOURCES_EVERY_MS);

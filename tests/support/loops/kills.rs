@@ -167,11 +167,11 @@ async fn turn(stage: &Stage, replicas: &mut Vec<Replica>, kill: usize, gaps: &mu
         site.ends(id);
     }
     for replica in &*replicas {
-        let list = "query($labels: [LabelInput!]!) { trackedJobs(first: 10, filter: { labels: $labels }) { nodes { externalId state failure { message } } } }";
+        let list = "query($labels: [LabelInput!]!) { jobList(first: 10, filter: { labels: $labels }) { nodes { externalId state failure { message } } } }";
         let all_ended = until(|| async {
             let variables = json!({ "labels": [{ "name": name, "value": labels }] });
             let Some(data) = ask(replica.address, list, variables).await else { return false };
-            let nodes = data["trackedJobs"]["nodes"].as_array().unwrap();
+            let nodes = data["jobList"]["nodes"].as_array().unwrap();
             nodes.len() == TRACKED && nodes.iter().all(|node| node["state"] == "FAILED")
         });
         if !all_ended.await {

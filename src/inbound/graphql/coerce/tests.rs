@@ -179,10 +179,10 @@ fn real() -> Vec<(&'static str, Json)> {
         ("query($v: ID!) { node(id: $v) { id } }", json!(7)),
         ("query($v: Duration) { job(ref: { id: \"x\" }, maxStaleness: $v) { __typename } }", json!("5m")),
         ("query($v: Duration!) { jobAwait(ref: { id: \"x\" }, timeout: $v) { __typename } }", json!("1s")),
-        ("query($v: Int!) { trackedJobs(first: $v) { nodes { id } } }", json!(5)),
-        ("query($v: String) { trackedJobs(first: 1, after: $v) { nodes { id } } }", json!("x")),
+        ("query($v: Int!) { jobList(first: $v) { nodes { id } } }", json!(5)),
+        ("query($v: String) { jobList(first: 1, after: $v) { nodes { id } } }", json!("x")),
         (
-            "query($v: JobFilter) { trackedJobs(filter: $v, first: 1) { nodes { id } } }",
+            "query($v: JobFilter) { jobList(filter: $v, first: 1) { nodes { id } } }",
             json!({ "sources": ["mind"], "states": ["QUEUED", "UNKNOWN"], "labels": [label],
                 "observedSince": "2026-11-21T19:10:00Z" }),
         ),

@@ -176,9 +176,9 @@ mod tests {
         for (text, values) in [
             ("{ job(ref: { id: 1 }) { __typename } }", 2),
             ("query($refs: X) { jobs(refs: $refs) { ... on Job { id } } }", 1 + 200 + 200),
-            ("query($n: Int!) { trackedJobs(first: $n) { nodes { id } } }", 1 + (1 + 7) + 7),
+            ("query($n: Int!) { jobList(first: $n) { nodes { id } } }", 1 + (1 + 7) + 7),
             (
-                "{ trackedJobs(first: 2) { edges { node { id } labels { name } } } }",
+                "{ jobList(first: 2) { edges { node { id } labels { name } } } }",
                 1 + (1 + 2) + 2 + 2 + (2 + 32) + 32,
             ),
             ("{ ...F } fragment F on Query { jobs(refs: [{ id: 1 }, { id: 2 }]) { __typename } }", 1 + 2 + 2),

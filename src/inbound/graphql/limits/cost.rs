@@ -33,7 +33,7 @@ fn rule(field: &str, at_root: bool) -> Rule {
         ("job" | "node" | "jobAwait", true) => Rule::One,
         ("jobs" | "jobUpdates", true) => Rule::EachOf("refs"),
         ("nodes", true) => Rule::EachOf("ids"),
-        ("trackedJobs", true) => Rule::Page("first"),
+        ("jobList", true) => Rule::Page("first"),
         ("trackJobs", true) => Rule::Most,
         ("rows", false) => Rule::EachJob,
         _ => Rule::Free,
@@ -172,10 +172,10 @@ mod tests {
             ("query($null:X){jobs(refs:$null){x}}", 200),
             ("query($d:X=[1,2]){jobs(refs:$d){x}}", 2),
             ("{...R} fragment R on Query{jobs(refs:[1,2,3]){x}}", 3),
-            ("{trackedJobs(first:50){nodes{x}}}", 0),
-            ("{trackedJobs(first:50){nodes{...on S{rows(first:1){x}}}}}", 50),
-            ("query($n:Int!){trackedJobs(first:$n){edges{node{...on S{rows(first:1){x}}}}}}", 7),
-            ("query($m:Int!){trackedJobs(first:$m){nodes{...on S{rows(first:1){x}}}}}", 100),
+            ("{jobList(first:50){nodes{x}}}", 0),
+            ("{jobList(first:50){nodes{...on S{rows(first:1){x}}}}}", 50),
+            ("query($n:Int!){jobList(first:$n){edges{node{...on S{rows(first:1){x}}}}}}", 7),
+            ("query($m:Int!){jobList(first:$m){nodes{...on S{rows(first:1){x}}}}}", 100),
             ("{__schema{types{name}} __typename rows}", 0),
         ] {
             let document = parse_query(text).unwrap();
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_cost_beyond_counting_stays_the_largest() {
-        let text = "{trackedJobs(first:18446744073709551615){nodes{rows{x} b:rows{x}}}}";
+        let text = "{jobList(first:18446744073709551615){nodes{rows{x} b:rows{x}}}}";
         let document = parse_query(text).unwrap();
         let operation = document.operations.iter().next().unwrap().1;
         assert_eq!(of(&document, &operation.node, &Variables::default()), u64::MAX);

@@ -160,7 +160,7 @@ fn a_field_of_the_values_of_a_union_names_its_fragment() {
         ("{ jobs(refs: { id: 1 }) { version } }", Some("... on MindBridgeJob { version }")),
         ("{ jobs(refs: { id: 1 }) { message } }", Some("... on JobProblem { message }")),
         ("{ node(id: 1) { state } }", Some("... on Job { state }")),
-        ("{ trackedJobs(first: 1) { nodes { requestId } } }", Some("... on SupermetricsJob { requestId }")),
+        ("{ jobList(first: 1) { nodes { requestId } } }", Some("... on SupermetricsJob { requestId }")),
         ("subscription { jobUpdates(refs: { id: 1 }) { result { state } } }", Some("... on Job { state }")),
         ("{ job(ref: { id: 1 }) { ... on Job { state } __typename } }", None),
         ("{ job(ref: { id: 1 }) { stat } }", None),
