@@ -108,8 +108,8 @@ async fn stock_clients_understand_how_they_are_refused() {
     let rest = format!("clients: [{{ name: ui, key_sha256: \"{hash}\", sources: [mind] }}]");
     let rig = setup(&rest).start().await;
     let invalid = "subscription { unknown }";
-    let unknown = "Unauthorized: the client key or token is not known here";
-    let missing = "Unauthorized: none was sent; put \"authorization\": \"Bearer <key>\" into the payload of connection_init";
+    let unknown = "Unauthorized: unknown client key or token";
+    let missing = "Unauthorized: no credential; set \"authorization\": \"Bearer <key>\" in the payload of connection_init";
     for (client, query, key, end) in [
         (
             "graphql-ws",

@@ -113,7 +113,7 @@ async fn out_of_sight_costs_what_missing_costs_and_says_the_same_whatever_happen
             let code = if trouble.is_some() {
                 ""
             } else {
-                "no job \"ID\" in source \"mind\" that this client may read"
+                "job \"ID\" of source \"mind\" does not exist, or this client is not allowed to read it"
             };
             assert!(hidden.2.contains(code), "{hidden:?}");
         }

@@ -225,18 +225,18 @@ async fn references_that_were_never_given_out_are_refused() {
     assert_eq!(rig.look_at(&refs).await, vec!["INVALID_REF for good"; sources.len()]);
     assert_eq!(rig.look("nowhere", "a").await, "NOT_FOUND after 5s");
     let cases = [
-        (json!({ "id": "x" }), "id is not an id this gateway gave out"),
-        (external("mind", ""), "externalId is empty"),
+        (json!({ "id": "x" }), "id is not a node ID of this gateway"),
+        (external("mind", ""), "externalId must not be empty"),
         (external("mind", ".."), "externalId must not consist of dots alone"),
-        (external("mind", "a/b"), "externalId may hold only letters, digits, - _ . ~ and :"),
-        (external("metrics", "a.b"), "externalId may hold only letters, digits, - and _"),
+        (external("mind", "a/b"), "externalId may contain only letters, digits, - _ . ~ and :"),
+        (external("metrics", "a.b"), "externalId may contain only letters, digits, - and _"),
         (external("mind", &long), "externalId is longer than 200 bytes"),
-        (
-            external("mind", "query"),
-            "externalId must not be \"query\", which is an endpoint of the upstream and no job",
-        ),
+        (external("mind", "query"), "externalId must not be \"query\", which is an endpoint of the upstream"),
         (external(&long, "a"), "source is longer than 63 bytes"),
-        (external("Mind", "a"), "source may hold only a-z, 0-9, - and _, starting with a letter or a digit"),
+        (
+            external("Mind", "a"),
+            "source may contain only a-z, 0-9, - and _, starting with a letter or a digit",
+        ),
     ];
     for (reference, message) in cases {
         let query = "query($ref: JobRef!) { job(ref: $ref) { ... on JobProblem { message } } }";

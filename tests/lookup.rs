@@ -248,17 +248,20 @@ async fn a_malformed_reference_names_its_field_and_asks_nothing() {
     let house = house();
     let long = "x".repeat(10_240);
     let cases = [
-        (reference("", "a"), "source is empty"),
-        (reference("Mind", "a"), "source may hold only a-z, 0-9, - and _, starting with a letter or a digit"),
-        (reference("mind", ""), "externalId is empty"),
+        (reference("", "a"), "source must not be empty"),
+        (
+            reference("Mind", "a"),
+            "source may contain only a-z, 0-9, - and _, starting with a letter or a digit",
+        ),
+        (reference("mind", ""), "externalId must not be empty"),
         (reference("mind", &long), "externalId is longer than 200 bytes"),
-        (reference("mind", "../../admin"), "externalId may hold only letters, digits, - _ . ~ and :"),
+        (reference("mind", "../../admin"), "externalId may contain only letters, digits, - _ . ~ and :"),
         (reference("mind", ".."), "externalId must not consist of dots alone"),
-        (reference("mind", "%2e%2e"), "externalId may hold only letters, digits, - _ . ~ and :"),
-        (reference("mind", "a\u{0}b"), "externalId may hold only letters, digits, - _ . ~ and :"),
-        (reference("metrics", "a.b"), "externalId may hold only letters, digits, - and _"),
-        (JobRef::Id("nonsense".to_owned()), "id is not an id this gateway gave out"),
-        (JobRef::Id(long.clone()), "id is not an id this gateway gave out"),
+        (reference("mind", "%2e%2e"), "externalId may contain only letters, digits, - _ . ~ and :"),
+        (reference("mind", "a\u{0}b"), "externalId may contain only letters, digits, - _ . ~ and :"),
+        (reference("metrics", "a.b"), "externalId may contain only letters, digits, - and _"),
+        (JobRef::Id("nonsense".to_owned()), "id is not a node ID of this gateway"),
+        (JobRef::Id(long.clone()), "id is not a node ID of this gateway"),
     ];
     for (reference, message) in cases {
         let problem = house.jobs.lookup_one(&Principal::local(), reference, None).await.unwrap_err();

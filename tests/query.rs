@@ -170,7 +170,7 @@ async fn every_field_of_both_upstreams_arrives() {
         jobs[4],
         json!({
             "__typename": "JobProblem", "code": "NOT_FOUND", "retryable": true, "retryAfterMs": 5000,
-            "message": "no job \"nobody\" in source \"mind\" that this client may read",
+            "message": "job \"nobody\" of source \"mind\" does not exist, or this client is not allowed to read it",
             "ref": { "id": null, "source": "mind", "externalId": "nobody" }
         })
     );

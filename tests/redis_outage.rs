@@ -178,14 +178,14 @@ async fn a_redis_that_hangs_shows_in_the_metrics_until_it_is_back() {
     until("the breaker is open", || says(&down)).await;
     assert_eq!(rig.look("mind", "a").await, "SUCCEEDED", "asked of the upstream, within its own share");
     let ready = wire::get(rig.admin, "/readyz").await;
-    assert!(ready.status == 200 && ready.body.contains("redis: away for "), "{ready:?}");
+    assert!(ready.status == 200 && ready.body.contains("redis: unavailable for "), "{ready:?}");
     let tier = rig.serving.store_health().tier.unwrap();
     assert!(tier.away_for.is_some() && tier.own_share > 0, "{tier:?}");
     redis.signal("CONT");
     until("it is up again", || says(&up)).await;
     until("it is well", || async {
         let ready = wire::get(rig.admin, "/readyz").await;
-        let well = (ready.status, ready.body.as_str()) == (200, "ready\nredis: answers, 1 replicas\n");
+        let well = (ready.status, ready.body.as_str()) == (200, "ready\nredis: available, 1 replicas\n");
         (well && rig.serving.store_health().tier.unwrap().away_for.is_none()).then_some(())
     })
     .await;

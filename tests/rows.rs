@@ -64,7 +64,7 @@ async fn rows_that_are_not_there_yet_are_a_problem_and_not_held() {
             (&json!(true), &json!(5_000))
         );
         let message = page["problem"]["message"].as_str().unwrap();
-        assert!(message.contains("reports 2 rows and gave only 0"), "{message}");
+        assert!(message.contains("reports 2 rows but returned only 0"), "{message}");
     }
     let (cells, last, _) = read(&rig).await;
     assert_eq!((cells.len(), &last["problem"]), (2, &Value::Null));

@@ -18,22 +18,22 @@ pub const EXTERNAL_ID_MAX: usize = 200;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
     /// Nothing there.
-    #[error("is empty")]
+    #[error("must not be empty")]
     Empty,
     /// Longer than the cap, in bytes.
     #[error("is longer than {0} bytes")]
     TooLong(usize),
     /// A character outside the allowed set.
-    #[error("may hold only {0}")]
+    #[error("may contain only {0}")]
     Charset(&'static str),
     /// Made of dots alone, which a URL reads as a step to another folder.
     #[error("must not consist of dots alone")]
     Dots,
     /// The name of another place beside the jobs, which an id would lead to.
-    #[error("must not be \"{0}\", which is an endpoint of the upstream and no job")]
+    #[error("must not be \"{0}\", which is an endpoint of the upstream")]
     Reserved(&'static str),
     /// Not one of our node ids, or one in another spelling.
-    #[error("is not an id this gateway gave out")]
+    #[error("is not a node ID of this gateway")]
     NotANodeId,
 }
 

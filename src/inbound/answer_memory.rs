@@ -100,8 +100,9 @@ impl AnswerMemory {
     /// The refusal of an answer that is longer than one may be.
     pub(super) fn too_large(&self) -> Refusal {
         let max = self.0.max_answer;
-        let message =
-            format!("the answer is longer than {max} bytes; ask for fewer jobs, rows or fields at a time");
+        let message = format!(
+            "the response exceeds {max} bytes (max_answer_bytes); request fewer jobs, rows or fields at a time"
+        );
         Refusal::new(Kind::AnswerTooLarge, message).with("limit", "max_answer_bytes").with("value", max)
     }
 
@@ -290,7 +291,8 @@ pub(super) fn charge(bytes: usize) -> bool {
 }
 
 fn no_memory() -> Refusal {
-    let message = "the gateway has no memory left for this answer now; ask again, or for fewer jobs, rows or fields at a time";
+    let message = "the gateway is at its memory limit for responses (answer_memory); retry later, \
+        or request fewer jobs, rows or fields at a time";
     Refusal::overloaded(WAIT, message)
 }
 

@@ -107,7 +107,8 @@ impl ClientLimits {
         }
         rules.pace.check_key(&client.shared_name()).map_err(|until| {
             let wait = until.wait_time_from(inner.clock.now());
-            let message = "this client sends more requests a second than it may; slow down";
+            let message =
+                "rate limit exceeded for this client (requests_per_second); send requests more slowly";
             let value = rules.settings.per_second.get();
             refused(wait, message, "requests_per_second").with("value", value)
         })
@@ -121,7 +122,8 @@ impl ClientLimits {
         self.pace(client)?;
         self.take(client, |usage, settings| {
             usage.requests += 1;
-            let message = "this client has as many requests under way as it may; wait for their answers";
+            let message = "concurrency limit reached for this client (concurrent_requests); wait \
+                for the pending responses";
             (usage.requests <= settings.concurrent).then_some((1, 0)).ok_or((
                 message,
                 "concurrent_requests",
@@ -138,7 +140,8 @@ impl ClientLimits {
         let jobs = usize::try_from(jobs).unwrap_or(usize::MAX);
         self.take(client, |usage, settings| {
             usage.jobs = usage.jobs.saturating_add(jobs);
-            let message = "this client watches as many jobs as it may; end some of its subscriptions";
+            let message =
+                "subscribed job limit reached for this client (jobs_watched); close some subscriptions";
             (usage.jobs <= settings.jobs_watched).then_some((0, jobs)).ok_or((
                 message,
                 "jobs_watched",

@@ -78,7 +78,8 @@ fn same_site(path: &str, headers: &HeaderMap, method: &Method) -> Result<(), Ref
     if !foreign || headers.contains_key(header::ORIGIN) || (link && !runs_something) {
         return Ok(());
     }
-    let message = "another site sent this without its origin; send it from a page that server.allowed_origins lists, with fetch";
+    let message = "cross-site request without an origin header; send it with fetch, from an origin \
+        that server.allowed_origins lists";
     Err(Refusal::new(Kind::OriginNotAllowed, message))
 }
 

@@ -16,21 +16,21 @@ pub(super) fn settle(request: &mut Request) -> Result<(), Refusal> {
     let mut sent = request.headers().get_all(header::HOST).iter();
     match (sent.next(), sent.next()) {
         (None, _) if request.version() < Version::HTTP_11 => {}
-        (None, _) => return bad("the host header is missing; HTTP/1.1 needs it"),
+        (None, _) => return bad("the host header is missing; HTTP/1.1 requires it"),
         (Some(_), Some(_)) => return bad("the host header is sent twice; send it once"),
         (Some(host), None) if is_host(host) => {}
-        (Some(_), None) => return bad("the host header is not a host, with or without a port"),
+        (Some(_), None) => return bad("the host header must be a host with an optional port"),
     }
     let uri = request.uri();
     let (Some(_), Some(authority)) = (uri.scheme(), uri.authority()) else { return Ok(()) };
     if authority.as_str().contains('@') {
-        return bad("the target must not name a user");
+        return bad("the request target must not contain user information");
     }
     let (Ok(host), Ok(target)) = (
         HeaderValue::try_from(authority.as_str()),
         Uri::try_from(uri.path_and_query().map_or("/", |target| target.as_str())),
     ) else {
-        return bad("the target is not a url");
+        return bad("the request target is not a valid URL");
     };
     request.headers_mut().insert(header::HOST, host);
     *request.uri_mut() = target;

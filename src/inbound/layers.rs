@@ -202,7 +202,7 @@ fn fresh_id() -> HeaderValue {
 
 /// The payload of a panic can quote data, so it is left to the panic hook.
 fn panicked(_payload: Box<dyn Any + Send>) -> Response {
-    Refusal::new(Kind::Internal, "an internal fault ended this request; its x-request-id finds it in the log")
+    Refusal::new(Kind::Internal, "internal error; the log has the details under this x-request-id")
         .into_response()
 }
 
@@ -251,7 +251,7 @@ async fn count_bad_credentials(State(bad): State<BadCredentials>, request: Reque
         }
         Err(wait) => {
             let message =
-                "too many bad credentials came from this address; correct the key, and try again later";
+                "too many failed authentication attempts from this address; check the key, and retry later";
             in_form(plain, Refusal::new(Kind::TooManyRequests, message).retry_after(wait))
         }
     }
@@ -290,7 +290,7 @@ async fn shed(State(keeper): State<Arc<DoorKeeper>>, request: Request, next: Nex
     if let Some(requests) = keeper.turned_away() {
         tracing::warn!(requests, "requests turned away: more are under way than are served at once");
     }
-    let message = "more requests are under way than are served at once; try again shortly";
+    let message = "the gateway is at its limit of concurrent requests; retry later";
     refuse(request.uri().path(), Refusal::overloaded(keeper.retry_after, message))
 }
 
@@ -302,7 +302,7 @@ async fn in_time(State(deadline): State<Duration>, request: Request, next: Next)
             plain,
             Refusal::new(
                 Kind::DeadlineExceeded,
-                format!("no answer within {deadline:?}; ask for fewer jobs in one request, or again later"),
+                format!("no response within {deadline:?}; request fewer jobs at a time, or retry later"),
             )
             .retry_after(AGAIN),
         ),
@@ -322,7 +322,7 @@ async fn bounded(State((max_body, pace)): State<(usize, Pace)>, request: Request
 pub(super) fn body_too_large(limit: Option<usize>) -> Refusal {
     let refusal = Refusal::new(
         Kind::BodyTooLarge,
-        "the body is longer than this gateway reads; send fewer refs or a shorter document",
+        "the body exceeds the size limit; send fewer refs or a shorter document",
     );
     match limit {
         Some(limit) => refusal.with("limit", "max_body").with("value", limit),

@@ -54,18 +54,18 @@ async fn set(headers: &HeaderMap, query: Option<&str>, body: Body) -> Result<(),
     let bad = |text: &str| (StatusCode::BAD_REQUEST, text.to_owned());
     // every browser says with a PUT where it comes from; nothing else does
     if headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site") {
-        let message = "no page may change what is logged; send it with a tool such as curl";
+        let message = "browser pages cannot change the log level; send the request with a tool such as curl";
         return Err((StatusCode::FORBIDDEN, message.to_owned()));
     }
     let media = headers.get(header::CONTENT_TYPE).and_then(|media| media.to_str().ok()).unwrap_or_default();
     if media.split(';').next().is_none_or(|media| !media.trim().eq_ignore_ascii_case("text/plain")) {
-        let message = "content-type must be text/plain: the body is a level, or a list of directives";
+        let message = "content-type must be text/plain, and the body a level or a list of directives";
         return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, message.to_owned()));
     }
     let time = time(query).map_err(bad)?;
     let read = tokio::time::timeout(PATIENCE, Limited::new(body, BODY_MAX).collect()).await;
-    let bytes = read.map_err(|_| bad("the body did not come in time"))?;
-    let bytes = bytes.map_err(|_| bad("the body cannot be read, or is longer than 4KiB"))?.to_bytes();
+    let bytes = read.map_err(|_| bad("the body was not received in time"))?;
+    let bytes = bytes.map_err(|_| bad("the body cannot be read, or exceeds 4KiB"))?.to_bytes();
     let directives = std::str::from_utf8(&bytes).map_err(|_| bad("the body must be UTF-8"))?.trim();
     match time {
         Some(time) => log::set_level_for(directives, time),
@@ -76,11 +76,12 @@ async fn set(headers: &HeaderMap, query: Option<&str>, body: Body) -> Result<(),
 
 /// The time of `?for=10m`, if it is there.
 fn time(query: Option<&str>) -> Result<Option<Duration>, &'static str> {
-    let fault = "for must be a time from 1s to 24h, such as ?for=10m";
+    let fault = "for must be a duration from 1s to 24h, such as ?for=10m";
     match query {
         None | Some("") => Ok(None),
         Some(query) => {
-            let text = query.strip_prefix("for=").ok_or("the one parameter is for, such as ?for=10m")?;
+            let text =
+                query.strip_prefix("for=").ok_or("the only query parameter is for, such as ?for=10m")?;
             let time = duration::parse(text).ok().ok_or(fault)?;
             if time < Duration::from_secs(1) || time > WHILE_MAX {
                 return Err(fault);

@@ -34,8 +34,9 @@ const WAIT_MAX: u64 = 25;
 
 /// The routes of this door.
 pub fn router(jobs: Jobs, limits: ClientLimits, memory: AnswerMemory) -> Router {
-    let nothing =
-        async || Refusal::new(Kind::NoSuchPath, "a job is at /v1/jobs/{source}/{externalId}").into_problem();
+    let nothing = async || {
+        Refusal::new(Kind::NoSuchPath, "not found; jobs are at /v1/jobs/{source}/{externalId}").into_problem()
+    };
     Router::new()
         .route("/v1/jobs/{source}/{external_id}", any(serve))
         .route("/v1/{*rest}", any(nothing))
@@ -63,7 +64,7 @@ async fn answer(
     path: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<Response, Refusal> {
     if !matches!(*method, Method::GET | Method::HEAD) {
-        return Err(Refusal::method("GET, HEAD", "a job is read with GET"));
+        return Err(Refusal::method("GET, HEAD", "method not allowed; use GET"));
     }
     let presented = bearer::token(headers)?;
     let principal = jobs.authenticate(presented.as_ref()).map_err(porter::unknown)?;

@@ -28,11 +28,8 @@ pub fn public_live(door: Door, jobs: Jobs, clients: ClientLimits, settings: &Set
         .route("/graphql/", door.route())
         .merge(page::router())
         .fallback(async || {
-            Refusal::new(
-                Kind::NoSuchPath,
-                "there is nothing at this path; the gateway answers at /, /graphql and /v1/jobs",
-            )
-            .into_response()
+            Refusal::new(Kind::NoSuchPath, "not found; the gateway serves /, /graphql and /v1/jobs")
+                .into_response()
         });
     layers::around_live(routes, settings, live)
 }

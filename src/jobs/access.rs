@@ -40,7 +40,7 @@ pub(super) struct Target {
 
 /// Whoever came in with a watch token reads and watches, and changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a watch token reads and watches its jobs and changes nothing; use the key of its client")]
+#[error("watch tokens are read-only; use a client key")]
 pub struct WatchOnly;
 
 impl Jobs {
@@ -107,7 +107,9 @@ pub(super) fn may_see(principal: &Principal, job: &Job, tracking: &Tracking) -> 
 /// The one answer for a job that does not exist, a source that does not exist, and either behind a missing grant.
 pub(super) fn not_found(key: &JobKey) -> Problem {
     let JobKey { source, external_id } = key;
-    let message = format!("no job \"{external_id}\" in source \"{source}\" that this client may read");
+    let message = format!(
+        "job \"{external_id}\" of source \"{source}\" does not exist, or this client is not allowed to read it"
+    );
     Problem::new(ProblemCode::NotFound, Retry::Never, message)
 }
 

@@ -149,40 +149,41 @@ impl Miss {
                 ProblemCode::CredentialRejected,
                 Retry::Whenever,
                 format!(
-                    "source \"{source}\" refuses the credential this gateway holds; its operator must renew it"
+                    "source \"{source}\" rejects the gateway's credential; the gateway's operator must renew it"
                 ),
             ),
             Self::Look(LookError::Unconfigured) => (
                 ProblemCode::Unconfigured,
                 Retry::Whenever,
                 format!(
-                    "source \"{source}\" has no usable credential on this gateway; its operator must set one"
+                    "the gateway has no valid credential for source \"{source}\"; the gateway's \
+                        operator must set one"
                 ),
             ),
             Self::Look(LookError::Throttled { retry_after }) => (
                 ProblemCode::Throttled,
                 Retry::After(*retry_after),
-                format!("source \"{source}\" must not be asked now; ask again after retryAfterMs"),
+                format!("source \"{source}\" is rate-limited or paused; retry after retryAfterMs"),
             ),
             Self::Look(LookError::Unavailable(_)) => (
                 ProblemCode::Unavailable,
                 Retry::Whenever,
-                format!("source \"{source}\" does not answer, or answers with an error of its own"),
+                format!(
+                    "source \"{source}\" cannot be reached, or responds with a server error; retry later"
+                ),
             ),
             Self::Look(LookError::TimedOut) | Self::Impatient => (
                 ProblemCode::TimedOut,
                 Retry::Whenever,
-                format!("source \"{source}\" did not answer in time"),
+                format!("source \"{source}\" did not respond in time; retry later"),
             ),
             // without what is held, which has the higher version, there is nothing to answer with
             Self::Look(LookError::BadAnswer(_) | LookError::ConflictingVersion) => (
                 ProblemCode::BadAnswer,
                 Retry::Whenever,
-                format!("the answer of source \"{source}\" could not be understood"),
+                format!("source \"{source}\" returned an invalid response; retry later"),
             ),
-            Self::Lost => {
-                (ProblemCode::Internal, Retry::Whenever, "this gateway lost the fetch; ask again".to_owned())
-            }
+            Self::Lost => (ProblemCode::Internal, Retry::Whenever, "the fetch was aborted; retry".to_owned()),
         };
         let problem = Problem::new(code, retry, message);
         match self {

@@ -139,7 +139,7 @@ impl Ingest {
         match (held, self.following.seen(key)) {
             (None, None) if unread => {
                 let text =
-                    "the upstream knows no such job, and the store cannot say whether it was ever there";
+                    "the upstream does not know the job, and the store cannot say whether it was ever there";
                 Err(LookError::Unavailable(Detail::new(text)))
             }
             (Some(held), Some(told)) if told.supersedes(&held) => Ok(Some(told)),

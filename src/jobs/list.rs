@@ -73,7 +73,7 @@ impl Jobs {
             Problem::new(
                 ProblemCode::InvalidRef,
                 Retry::Never,
-                format!("after {error}; pass an endCursor, unchanged"),
+                format!("after {error}; pass the endCursor of a page"),
             )
         })?;
         let sources = self.readable(principal, &filter.sources);
@@ -170,7 +170,7 @@ impl Inner {
             let filter = ListFilter { sources, states, observed_since: filter.observed_since };
             let held = self.ingest.tolerate(self.store.list(&filter, after, limit).await);
             let held = held.ok_or_else(|| {
-                let message = "the job store does not answer; ask again";
+                let message = "the job store is unavailable; retry later";
                 Problem::new(ProblemCode::Internal, Retry::Whenever, message)
             })?;
             let last = held.last().filter(|_| held.len() >= limit).map(|held| held.job.key.clone());

@@ -28,7 +28,7 @@ pub enum PassError {
     #[error(transparent)]
     Reference(#[from] Problem),
     /// Too many jobs, or none.
-    #[error("refs must hold 1 to {TOKEN_JOBS_MAX} entries, not {0}; make several tokens")]
+    #[error("refs must have 1 to {TOKEN_JOBS_MAX} entries, not {0}; create several tokens")]
     Count(usize),
     /// Too long a life, or none.
     #[error("ttl must be from 1s to 1h")]

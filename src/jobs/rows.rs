@@ -212,7 +212,8 @@ fn reported(of: &Observation) -> Option<u32> {
 fn incomplete(key: &JobKey, read: &RowPage, range: RowRange) -> Problem {
     let (came, total) = (read.rows.len(), read.total.unwrap_or_default());
     let message = format!(
-        "source \"{}\" reports {total} rows and gave only {came} from row {} on; read the same page again in a moment",
+        "source \"{}\" reports {total} rows but returned only {came} from row {} on; read the same \
+            page again later",
         key.source, range.first
     );
     Problem::new(ProblemCode::BadAnswer, Retry::After(ROWS_AGAIN), message)
@@ -239,7 +240,7 @@ fn read_cursor(text: &str) -> Result<u32, Problem> {
     let number =
         plain.as_deref().and_then(|plain| plain.strip_prefix("row1/")).and_then(|text| text.parse().ok());
     number.filter(|rows| *rows <= ROWS_MAX && cursor(*rows) == text).ok_or_else(|| {
-        let message = "after is not a cursor this gateway gave out; pass an endCursor, unchanged";
+        let message = "after is not a cursor of this gateway; pass the endCursor of a page";
         Problem::new(ProblemCode::InvalidRef, Retry::Never, message)
     })
 }

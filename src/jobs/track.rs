@@ -299,7 +299,8 @@ impl Inner {
 
 fn no_room() -> Problem {
     let message = format!(
-        "this gateway tracks at most {TRACKED_PER_CLIENT} jobs of one client, and {TRACKED_MAX} in all; untrack some first"
+        "tracking limit reached (max {TRACKED_PER_CLIENT} jobs per client, {TRACKED_MAX} in total); \
+            untrack some jobs"
     );
     Problem::new(ProblemCode::Throttled, Retry::Whenever, message)
 }
@@ -310,7 +311,8 @@ fn check(labels: &Labels) -> Result<(), Problem> {
         return Ok(());
     }
     let message = format!(
-        "labels: at most {LABELS_MAX} of them, each name and value of 1 to {LABEL_MAX} bytes without controls"
+        "labels must have at most {LABELS_MAX} entries, with names and values of 1 to {LABEL_MAX} \
+            bytes without control characters"
     );
     Err(Problem::new(ProblemCode::InvalidRef, Retry::Never, message))
 }

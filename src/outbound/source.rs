@@ -123,7 +123,7 @@ impl From<AskError> for LookError {
     fn from(error: AskError) -> Self {
         match error {
             AskError::TooLarge { cap, head: _ } => {
-                Self::BadAnswer(Detail::new(format!("the answer is larger than {cap} bytes")))
+                Self::BadAnswer(Detail::new(format!("the response exceeds {cap} bytes")))
             }
             AskError::Look(error) => error,
         }
@@ -136,7 +136,7 @@ impl From<Refusal> for LookError {
             Refusal::Throttled(retry_after) => Self::Throttled { retry_after },
             Refusal::Rejected => Self::CredentialRejected,
             Refusal::Broken(wait) => Self::Unavailable(Detail::new(format!(
-                "the last calls failed; no call is made for {} ms",
+                "circuit breaker open; no calls for {} ms",
                 wait.as_millis()
             ))),
         }

@@ -15,17 +15,17 @@ use crate::domain::principal::Principal;
 pub enum Refusal {
     /// Nothing was presented, and something is needed.
     #[error(
-        "authentication is required: send a client key or token as an authorization header, \"Bearer <key>\""
+        "authentication is required; send a client key or token in the authorization header: \"Bearer <key>\""
     )]
     Missing,
     /// What was presented is not known here.
-    #[error("the presented client key or token is not known here")]
+    #[error("unknown client key or token")]
     Unknown,
     /// The token that was presented is genuine, and no longer valid.
-    #[error("the presented token has expired; present a new one")]
+    #[error("the token has expired; send a new one")]
     Expired,
     /// The token that was presented is not valid yet, or is signed by a key that its issuer's list does not hold yet.
-    #[error("the presented token cannot be checked yet, or is not valid yet; try again shortly")]
+    #[error("the token cannot be verified yet, or is not valid yet; retry later")]
     Unverified,
 }
 
@@ -42,10 +42,10 @@ pub struct WatchToken {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoToken {
     /// It would not fit into a header.
-    #[error("refs make a token of more than {0} bytes, which is too long for a header; name fewer jobs")]
+    #[error("refs make a token of more than {0} bytes, the limit for a header; pass fewer refs")]
     TooLong(usize),
     /// Tokens are not made here.
-    #[error("watch tokens are not made here")]
+    #[error("this client cannot create watch tokens")]
     NotMade,
 }
 

@@ -60,16 +60,16 @@ pub struct Look {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum LookError {
     /// The upstream knows no such job now; it cannot tell "expired" from "never was".
-    #[error("the upstream knows no such job")]
+    #[error("the upstream does not know the job")]
     NotFound,
     /// The upstream refuses our credential.
-    #[error("the upstream refuses the configured credential")]
+    #[error("the upstream rejects the credential")]
     CredentialRejected,
     /// There is no credential to send.
     #[error("no credential is configured")]
     Unconfigured,
     /// The source must not be asked before this much time has passed.
-    #[error("the source must not be asked for another {} s", retry_after.as_secs())]
+    #[error("the source is rate-limited or paused for another {} s", retry_after.as_secs())]
     Throttled {
         /// How long the pause still lasts.
         retry_after: Duration,
@@ -78,10 +78,10 @@ pub enum LookError {
     #[error("the upstream is unavailable")]
     Unavailable(#[source] Detail),
     /// It did not answer in time.
-    #[error("the upstream did not answer in time")]
+    #[error("the upstream did not respond in time")]
     TimedOut,
     /// It answered with something that cannot be understood.
-    #[error("the upstream's answer could not be understood")]
+    #[error("the upstream's response is not valid")]
     BadAnswer(#[source] Detail),
     /// It answered with a lower version of the job than before. No adapter says so: it takes a memory to notice.
     #[error("the upstream reports a lower version of the job than before")]

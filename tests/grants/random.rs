@@ -361,7 +361,7 @@ fn absent(source: &str, id: &str, named: bool) -> Value {
     json!({
         "ref": { "id": node, "source": source_named, "externalId": id_named },
         "code": "NOT_FOUND",
-        "message": format!("no job \"{id}\" in source \"{source}\" that this client may read"),
+        "message": format!("job \"{id}\" of source \"{source}\" does not exist, or this client is not allowed to read it"),
         "retryable": false,
         "retryAfterMs": null,
     })

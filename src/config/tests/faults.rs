@@ -204,8 +204,7 @@ fn a_bad_source_gets_one_line_that_names_the_option_and_the_fix() {
         assert_eq!(read(&source(options), &[]).map(drop), Err(format!("sources.audit.{line}")), "{options}");
     }
     let named = source(SOURCE).replace("audit", "Audit");
-    let line =
-        "sources.Audit: has a name that may hold only a-z, 0-9, - and _, starting with a letter or a digit";
+    let line = "sources.Audit: has a name that may contain only a-z, 0-9, - and _, starting with a letter or a digit";
     assert_eq!(read(&named, &[]).map(drop), Err(line.to_owned()));
     assert!(read(&source(&url("http://[::1]:8080/")), &[]).is_ok(), "the simulator's address");
     assert!(read(&source(&format!("{}, allow_plaintext: true", url("http://a.example"))), &[]).is_ok());

@@ -79,5 +79,5 @@ pub(super) fn page_size(first: i32) -> async_graphql::Result<u32> {
     u32::try_from(first)
         .ok()
         .filter(|first| (1..=PAGE_MAX).contains(first))
-        .ok_or_else(|| bad_input(format!("first must be 1 to {PAGE_MAX}; page on with after")))
+        .ok_or_else(|| bad_input(format!("first must be 1 to {PAGE_MAX}; use after to read more pages")))
 }

@@ -62,7 +62,7 @@ pub(super) fn open(
 pub(super) fn no_seat(why: NoSeat) -> Refusal {
     match why {
         NoSeat::Full(full) => refusal(full),
-        NoSeat::Revoked => Refusal::unauthenticated("what was presented does not hold any more"),
+        NoSeat::Revoked => Refusal::unauthenticated("the credential has expired or was revoked"),
     }
 }
 
@@ -70,9 +70,10 @@ pub(super) fn no_seat(why: NoSeat) -> Refusal {
 pub(super) fn refusal(full: Full) -> Refusal {
     let seconds = std::time::Duration::from_secs;
     match full {
-        Full::Draining => Refusal::overloaded(seconds(1), "the gateway restarts; connect again"),
+        Full::Draining => Refusal::overloaded(seconds(1), "the gateway is shutting down; reconnect"),
         Full::Client => {
-            let message = "this client has as many streams or operations as it may; end some of them";
+            let message = "stream or operation limit reached for this client \
+                (max_streams_per_client, max_operations_per_client); close some streams";
             Refusal::new(Kind::TooManyRequests, message).retry_after(seconds(10))
         }
     }
@@ -161,7 +162,7 @@ impl Events {
             Turn::End(EndReason::Completed) if multipart => Some(Bytes::from_static(multipart::CLOSE)),
             Turn::End(EndReason::Completed) => Some(Bytes::from_static(sse::COMPLETE)),
             Turn::End(reason) if multipart => {
-                let message = reason.close().map_or("the stream was ended; open it again", |(_, text)| text);
+                let message = reason.close().map_or("the stream was closed; open it again", |(_, text)| text);
                 Some(multipart::cut(message, &reason.word().to_ascii_uppercase()))
             }
             // without `complete` a client knows that there is more, and opens it again

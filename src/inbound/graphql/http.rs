@@ -123,7 +123,7 @@ impl Door {
     pub fn check_listed(&self) -> Result<(), String> {
         for (id, text) in self.0.admission.documents.listed() {
             if let Err(refusal) = self.0.document(text) {
-                return Err(format!("the document \"{id}\" would be refused: {}", refusal.message()));
+                return Err(format!("the document \"{id}\" is not valid: {}", refusal.message()));
             }
         }
         Ok(())
@@ -371,10 +371,7 @@ impl Verb {
             // a HEAD is a GET whose body the server does not send
             Method::GET | Method::HEAD => Ok(Self::Get),
             Method::POST => Ok(Self::Post),
-            _ => Err(Refusal::method(
-                "GET, HEAD, POST",
-                "this method is not served; use POST, or GET for a query",
-            )),
+            _ => Err(Refusal::method("GET, HEAD, POST", "method not allowed; use POST, or GET for a query")),
         }
     }
 
@@ -383,14 +380,15 @@ impl Verb {
             (_, OperationType::Query) | (Self::Post, OperationType::Mutation) => Ok(()),
             (_, OperationType::Subscription) if streams => Ok(()),
             (Self::Get, OperationType::Mutation) => {
-                Err(Refusal::method("POST", "a mutation is not executed by GET; send it by POST"))
+                Err(Refusal::method("POST", "mutations are not allowed over GET; use POST"))
             }
-            (Self::Get, OperationType::Subscription) => {
-                Err(Refusal::method("POST", "a subscription is not executed by GET; open a stream for it"))
-            }
+            (Self::Get, OperationType::Subscription) => Err(Refusal::method(
+                "POST",
+                "subscriptions over GET need a stream; accept text/event-stream, or use a WebSocket",
+            )),
             (Self::Post, OperationType::Subscription) => Err(Refusal::new(
                 Kind::SubscriptionNeedsStream,
-                "a subscription is not answered by a single response; accept text/event-stream, or use a websocket",
+                "subscriptions need a stream; accept text/event-stream, or use a WebSocket",
             )),
         }
     }

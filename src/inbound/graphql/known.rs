@@ -54,18 +54,18 @@ pub struct Manifest(HashMap<Box<str>, Box<str>>);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadManifest {
     /// It is not JSON.
-    #[error("is not json, from line {0} on")]
+    #[error("is not valid JSON from line {0} on")]
     NotJson(usize),
     /// It has another shape.
     #[error(
-        "must be a json object of ids and documents, or a manifest of the format apollo-persisted-query-manifest"
+        "must be a JSON object of ids and documents, or a manifest of the format apollo-persisted-query-manifest"
     )]
     Shape,
     /// Nothing would be executed.
-    #[error("holds no document")]
+    #[error("contains no documents")]
     Empty,
     /// An id that says that it is a hash is not the hash of its document.
-    #[error("has a document that is not the one its id \"{0}\" is the sha256 of")]
+    #[error("has a document whose SHA-256 differs from its id \"{0}\"")]
     WrongHash(String),
 }
 
@@ -133,7 +133,7 @@ impl KnownDocuments {
                 Some(known) if **known == *text => Ok(Meant { text, learn: None }),
                 _ => Err(Refusal::new(
                     Kind::DocumentNotTrusted,
-                    "only documents that the operator listed are executed; send the documentId of one in the place of query",
+                    "only persisted documents are allowed; send the documentId of one in place of query",
                 )),
             },
             (Some(text), Some(id)) if self.automatic.is_some() => {
@@ -141,8 +141,7 @@ impl KnownDocuments {
                 if hash_of_hex(bare(&id)) == Some(hash) {
                     return Ok(Meant { text, learn: Some(hash) });
                 }
-                let message =
-                    "the hash of a persisted query is not the sha256 of query; send the one that is";
+                let message = "sha256Hash is not the SHA-256 of query; send the hash of query";
                 Err(Refusal::new(Kind::Malformed, message))
             }
             (Some(text), _) => Ok(Meant { text, learn: None }),
@@ -172,7 +171,7 @@ impl KnownDocuments {
     /// Clients of automatic persisted queries compare these messages, so they are written as Apollo writes them.
     fn unknown(&self) -> Refusal {
         if self.only {
-            Refusal::new(Kind::DocumentNotTrusted, "no document of the operator's manifest has this id")
+            Refusal::new(Kind::DocumentNotTrusted, "no persisted document has this id")
         } else if self.manifest.is_some() || self.automatic.is_some() {
             Refusal::new(Kind::DocumentUnknown, "PersistedQueryNotFound")
         } else {

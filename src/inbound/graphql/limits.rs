@@ -112,7 +112,7 @@ impl Limits {
                 Kind::DocumentTooComplex,
                 "max_answer_cost",
                 self.max_answer_cost,
-                "values in an answer",
+                "values in a response",
             );
             return Err(refusal.with("cost", cost));
         }
@@ -122,7 +122,7 @@ impl Limits {
 
 fn exceeded(kind: Kind, name: &'static str, limit: u64, what: &str) -> Refusal {
     let message = format!(
-        "the document exceeds {name}: at most {limit} {what} are allowed; ask for less, or in several requests"
+        "the document exceeds {name}: at most {limit} {what} are allowed; request less, or split the request"
     );
     Refusal::new(kind, message).with("limit", name).with("value", limit)
 }

@@ -61,7 +61,7 @@ impl Operation {
                     (Some((name, only)), None) => (Some(name.to_string()), only),
                     _ => {
                         return unresolved(
-                            "the document has several operations; choose one by operationName".to_owned(),
+                            "the document has several operations; select one with operationName".to_owned(),
                         );
                     }
                 }

@@ -96,7 +96,7 @@ impl Query {
     ) -> Result<JobResult> {
         let reference = access::JobRef::from(reference);
         let answers = look(ctx, std::slice::from_ref(&reference), max_staleness).await?;
-        let answer = answers.into_iter().next().ok_or("no answer")?;
+        let answer = answers.into_iter().next().ok_or("the job has no result")?;
         Ok(JobResult::new(reference, answer))
     }
 
@@ -217,9 +217,9 @@ pub(super) fn check_count(field: &str, count: usize) -> Result<()> {
         Ok(())
     } else if count == 0 {
         Err(bad_input(format!(
-            "{field} is empty; give 1 to {REFS_MAX} entries, or leave out the field that takes them"
+            "{field} must have 1 to {REFS_MAX} entries, not 0; add entries, or omit the field"
         )))
     } else {
-        Err(bad_input(format!("{field} must hold 1 to {REFS_MAX} entries, not {count}; split the list")))
+        Err(bad_input(format!("{field} must have 1 to {REFS_MAX} entries, not {count}; split the list")))
     }
 }

@@ -98,7 +98,7 @@ impl Duration {
 
 impl Int64 {
     fn read(text: &str) -> Result<Self, String> {
-        text.parse().map(Self).map_err(|_| "must be a 64-bit integer in digits".to_owned())
+        text.parse().map(Self).map_err(|_| "must be a 64-bit integer in decimal digits".to_owned())
     }
 }
 
@@ -205,5 +205,5 @@ impl OutputType for JsonRow {
 
 /// Why a field has no value. The answer is refused as a whole, so no client reads it.
 fn does_not_fit(field: &Positioned<Field>) -> ServerError {
-    ServerError::new("the answer is too large", Some(field.pos))
+    ServerError::new("the response is too large", Some(field.pos))
 }

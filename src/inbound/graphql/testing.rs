@@ -140,7 +140,7 @@ impl Guests {
 
 impl Porter for Guests {
     fn recognise(&self, presented: Option<&SecretString>) -> Result<Principal, Refusal> {
-        let unknown = || Refusal::unauthenticated("the presented client key is not known here");
+        let unknown = || Refusal::unauthenticated("unknown client key");
         let (word, seconds) = match presented.map(ExposeSecret::expose_secret) {
             None => return Ok(Principal::local()),
             Some(text) => match text.split_once('-') {

@@ -12,10 +12,10 @@ impl Metrics {
 
 fn remark(tier: &TierHealth) -> String {
     match tier.away_for {
-        None if tier.connected => format!("redis: answers, {} replicas\n", tier.replicas),
+        None if tier.connected => format!("redis: available, {} replicas\n", tier.replicas),
         None => "redis: not connected\n".to_owned(),
         Some(away) => {
-            format!("redis: away for {} s; answers come from memory and from the upstreams\n", away.as_secs())
+            format!("redis: unavailable for {} s; running standalone\n", away.as_secs())
         }
     }
 }

@@ -30,8 +30,8 @@ impl Origins {
         if fits {
             return Ok(());
         }
-        let message = "the header origin names a page that may not call this gateway; add that origin to \
-            server.allowed_origins, or send no origin from a program that is no browser";
+        let message = "the origin is not allowed; add it to server.allowed_origins, or omit the \
+            origin header outside a browser";
         Err(Refusal::new(Kind::OriginNotAllowed, message))
     }
 
@@ -55,7 +55,8 @@ impl Origins {
         if host.is_some_and(|host| ours(host.host())) && sent.next().is_none() {
             return Ok(());
         }
-        let message = "without clients this gateway answers only as localhost; ask it by that name, or list the origin in server.allowed_origins";
+        let message = "without clients the gateway accepts only localhost as host name; use it, or \
+            add the origin to server.allowed_origins";
         Err(Refusal::new(Kind::OriginNotAllowed, message))
     }
 

@@ -113,53 +113,58 @@ impl EndReason {
         match self {
             Self::Completed => quiet("completed"),
             Self::ClientLeft => quiet("client_left"),
-            Self::Drained => said("drained", 1012, "the gateway restarts; connect again"),
-            Self::TooOld => said("too_old", 1012, "the stream reached its maximum age; connect again"),
-            Self::Overload => said("overload", 1013, "too many streams; connect again later"),
-            Self::CredentialExpired => said("credential_expired", 4403, "Forbidden: the credential expired"),
-            Self::Revoked => said("revoked", 4403, "Forbidden: the grant was taken back"),
+            Self::Drained => said("drained", 1012, "the gateway is shutting down; reconnect"),
+            Self::TooOld => said("too_old", 1012, "the stream reached its maximum age; reconnect"),
+            Self::Overload => said("overload", 1013, "stream or rate limit reached for this client; reconnect later"),
+            Self::CredentialExpired => {
+                said("credential_expired", 4403, "Forbidden: the credential has expired")
+            }
+            Self::Revoked => said("revoked", 4403, "Forbidden: the credential or its grant was revoked"),
             Self::CredentialMissing => said(
                 "credential_missing",
                 4401,
-                "Unauthorized: none was sent; put \"authorization\": \"Bearer <key>\" into the payload of connection_init",
+                "Unauthorized: no credential; set \"authorization\": \"Bearer <key>\" in the \
+                    payload of connection_init",
             ),
             Self::CredentialMalformed => said(
                 "credential_malformed",
                 4401,
-                "Unauthorized: authorization must be one text, \"Bearer <client key or token>\"",
+                "Unauthorized: authorization must be one string, \"Bearer <client key or token>\"",
             ),
             Self::CredentialUnknown => {
-                said("credential_unknown", 4401, "Unauthorized: the client key or token is not known here")
+                said("credential_unknown", 4401, "Unauthorized: unknown client key or token")
             }
             Self::CredentialUnverified => said(
                 "credential_unverified",
                 4403,
-                "Forbidden: the token cannot be checked yet, or is not valid yet; connect again",
+                "Forbidden: the token cannot be verified yet, or is not valid yet; reconnect",
             ),
-            Self::Forbidden => {
-                said("forbidden", 4403, "Forbidden: only the same client with the same rights may renew")
-            }
+            Self::Forbidden => said(
+                "forbidden",
+                4403,
+                "Forbidden: a credential can be renewed only by the same client with the same grant",
+            ),
             Self::DeadPeer => quiet("dead_peer"),
             Self::SlowPeer => quiet("slow_peer"),
             Self::InitTimeout => said("init_timeout", 4408, "Connection initialisation timeout"),
             Self::SecondInit => said("second_init", 4429, "Too many initialisation requests"),
             Self::NotAcknowledged => said("not_acknowledged", 4401, "Unauthorized"),
             Self::DuplicateId => said("duplicate_id", 4409, "Subscriber for this id already exists"),
-            Self::NotJson => said("not_json", 4400, "the message is not json"),
-            Self::NoType => said("no_type", 4400, "the message is not an object with a string \"type\""),
+            Self::NotJson => said("not_json", 4400, "the message is not JSON"),
+            Self::NoType => said("no_type", 4400, "the message must be an object with a string \"type\""),
             Self::LegacyProtocol => said(
                 "legacy_protocol",
                 4400,
-                "the message is of the legacy protocol subscriptions-transport-ws; speak graphql-transport-ws",
+                "the legacy protocol subscriptions-transport-ws is not supported; use graphql-transport-ws",
             ),
-            Self::UnknownType => said("unknown_type", 4400, "no client sends a message of this type"),
-            Self::WrongShape => said("wrong_shape", 4400, "the members do not fit the message's type"),
+            Self::UnknownType => said("unknown_type", 4400, "the message type is not one that clients send"),
+            Self::WrongShape => said("wrong_shape", 4400, "the message has missing or invalid members"),
             Self::Binary => said("binary", 4400, "messages must be text, not binary"),
             Self::MessageTooBig => {
-                said("message_too_big", 1009, "the message is longer than this gateway reads")
+                said("message_too_big", 1009, "the message exceeds the size limit (max_message)")
             }
-            Self::NotUtf8 => said("not_utf8", 1007, "a text message must be utf-8"),
-            Self::BrokenFrames => said("broken_frames", 1002, "the frames are not websocket"),
+            Self::NotUtf8 => said("not_utf8", 1007, "text messages must be UTF-8"),
+            Self::BrokenFrames => said("broken_frames", 1002, "invalid WebSocket frame"),
         }
     }
 

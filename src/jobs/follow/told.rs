@@ -218,6 +218,6 @@ fn given_up(key: &JobKey, code: ProblemCode) -> Problem {
     if code == ProblemCode::NotFound {
         return Miss::Look(LookError::NotFound).problem(key);
     }
-    let message = "the job was followed for as long as the gateway follows one, and no end was seen; ask again to go on";
+    let message = "the job did not reach a terminal state within poll.max_duration; query or subscribe again";
     Problem::new(code, Retry::Whenever, message)
 }

@@ -105,7 +105,7 @@ impl Source {
             error @ (SendError::Connect(_) | SendError::Tls(_) | SendError::Broken(_)) => {
                 permit.ended(CallEnd::Broken).finish(self.failed());
                 let source = Some(Arc::new(error) as _);
-                let detail = Detail { text: "no answer came back".to_owned(), source };
+                let detail = Detail { text: "no response".to_owned(), source };
                 Concluded::Again(AskError::Look(LookError::Unavailable(detail)))
             }
             error @ SendError::Egress(_) => {
@@ -197,5 +197,5 @@ impl Source {
 }
 
 fn answered(reply: &Reply) -> String {
-    format!("it answered {}", reply.status.as_u16())
+    format!("it responded with {}", reply.status.as_u16())
 }

@@ -26,11 +26,11 @@ pub(super) fn is_foreign(reply: &Reply) -> bool {
 pub(super) fn line(text: &str, reply: &Reply) -> String {
     let mut line = clean(text, LINE);
     let added = if let Some(location) = reply.location() {
-        Some(("it points to", clean(location, SAID)))
+        Some(("location", clean(location, SAID)))
     } else if let Some(said) = said(&reply.body) {
-        Some(("it said", clean(&said, SAID)))
+        Some(("error", clean(&said, SAID)))
     } else {
-        title(&reply.body).map(|title| ("the title of the page is", clean(&title, SAID)))
+        title(&reply.body).map(|title| ("page title", clean(&title, SAID)))
     };
     if let Some((by, words)) = added {
         write!(line, "; {by} \"{words}\"").ok();
@@ -122,29 +122,29 @@ mod tests {
         let cases = [
             (
                 reply(400, None, r#"{"title":"Bad Request","detail":"id is too long"}"#),
-                r#"x; it said "id is too long""#,
+                r#"x; error "id is too long""#,
             ),
             (
                 reply(403, None, r#"{"error":{"code":"A_B","message":"A_B","description":"no"}}"#),
-                r#"x; it said "A_B: no""#,
+                r#"x; error "A_B: no""#,
             ),
-            (reply(400, None, r#"{"problems":[{"problemType":"P","reason":"r"}]}"#), r#"x; it said "P: r""#),
-            (reply(500, None, r#"{"error":"oops"}"#), r#"x; it said "oops""#),
-            (reply(500, None, r#"{"error":{"code":"A_B","message":"A_B"}}"#), r#"x; it said "A_B""#),
+            (reply(400, None, r#"{"problems":[{"problemType":"P","reason":"r"}]}"#), r#"x; error "P: r""#),
+            (reply(500, None, r#"{"error":"oops"}"#), r#"x; error "oops""#),
+            (reply(500, None, r#"{"error":{"code":"A_B","message":"A_B"}}"#), r#"x; error "A_B""#),
             (
                 reply(302, Some("https://me:pw@sso.example/login?state=s3cret#x"), "<html>"),
-                r#"x; it points to "https://sso.example/login""#,
+                r#"x; location "https://sso.example/login""#,
             ),
-            (reply(307, Some("/login?next=s3cret"), ""), r#"x; it points to "/login""#),
+            (reply(307, Some("/login?next=s3cret"), ""), r#"x; location "/login""#),
             (
                 reply(200, None, "<!doctype html><HTML><TITLE a=b> Sign in\n</TITLE>"),
-                r#"x; the title of the page is "Sign in""#,
+                r#"x; page title "Sign in""#,
             ),
             (reply(200, None, "<html><title>unfinished"), "x"),
             (reply(200, None, ""), "x"),
             (
                 reply(400, None, r#"{"detail":"a\u001b[31m\nb\u202ec"}"#),
-                r#"x; it said "a\u001b[31m\u000ab\u202ec""#,
+                r#"x; error "a\u001b[31m\u000ab\u202ec""#,
             ),
         ];
         for (reply, expected) in cases {
@@ -157,7 +157,7 @@ mod tests {
         let long = format!(r#"{{"detail":"{}"}}"#, "é".repeat(30_000));
         let line = line(&"y".repeat(9_000), &reply(400, None, &long));
         assert!(line.chars().count() < LINE + SAID + 20, "{}", line.len());
-        assert!(line.contains("y…; it said \"é") && line.ends_with("é…\""), "{line}");
+        assert!(line.contains("y…; error \"é") && line.ends_with("é…\""), "{line}");
     }
 
     #[test]

@@ -223,7 +223,7 @@ impl MindBridge {
             Verdict::Rejected
         } else if status == StatusCode::FORBIDDEN && is_page(&reply.body) {
             Verdict::Spoke(Err(bad_answer(
-                "it answered 403 with a body that is no JSON object: a firewall or a proxy perhaps",
+                "it responded with 403 and a body that is not a JSON object: a firewall or a proxy perhaps",
             )))
         } else if status == StatusCode::FORBIDDEN {
             // the token is good for other jobs perhaps, so the source goes on
@@ -232,16 +232,17 @@ impl MindBridge {
             let pause = reply.retry_after(self.source.now()).or_else(|| reply.user_hour_remaining());
             Verdict::Throttled(pause.unwrap_or(DEFAULT_PAUSE))
         } else if status.is_server_error() {
-            Verdict::Sick(Detail::new(format!("it answered {}", status.as_u16())))
+            Verdict::Sick(Detail::new(format!("it responded with {}", status.as_u16())))
         } else if status.is_redirection() {
             Verdict::Spoke(Err(bad_answer(
-                "it answered with a redirect, which is not followed; check base_url",
+                "it responded with a redirect, which is not followed; check base_url",
             )))
         } else if is_own_error(status, &reply.body) {
-            Verdict::Spoke(Err(bad_answer(&format!("it answered {}", status.as_u16()))))
+            Verdict::Spoke(Err(bad_answer(&format!("it responded with {}", status.as_u16()))))
         } else {
             let text = format!(
-                "it answered {} without MindBridge's own JSON error: a proxy's answer perhaps; check base_url",
+                "it responded with {} without MindBridge's own JSON error: a proxy's answer \
+                    perhaps; check base_url",
                 status.as_u16()
             );
             Verdict::Spoke(Err(bad_answer(&text)))

@@ -106,7 +106,7 @@ impl Walk<'_> {
                 return self.set(&field.node.selection_set.node, None);
             };
             let message = format!(
-                "{parent} has no field \"{name}\", because its values are of several types; select it in a fragment: \
+                "{parent} is an abstract type and has no field \"{name}\"; select it in a fragment: \
                  ... on {fragment} {{ {name} }}"
             );
             return Err(Refusal::new(Kind::DocumentInvalid, message).at([field.pos]));

@@ -37,7 +37,7 @@ fn judge(types: &InputTypes, document: &str, variables: &Json) -> Result<(), (Ki
 fn a_value_coerces_or_its_place_is_told() {
     let types = InputTypes::from_sdl(SDL, &[("Even", even)]).unwrap();
     let leaf = json!({ "name": "n" });
-    let int = "variables.v must be an Int, a whole number of 32 bits without a fraction";
+    let int = "variables.v must be an Int, a 32-bit whole number without a fraction";
     let id = "variables.v must be an ID, given as a string or a whole number";
     let one = "variables.v must have exactly one of the fields of Pick";
     let cases = [
@@ -84,7 +84,7 @@ fn a_value_coerces_or_its_place_is_told() {
         (
             "[[Int!]]",
             json!([[1], ["x"]]),
-            "variables.v[1][0] must be an Int, a whole number of 32 bits without a fraction",
+            "variables.v[1][0] must be an Int, a 32-bit whole number without a fraction",
         ),
         ("[Leaf!]!", json!(5), "variables.v must be a Leaf, given as an object"),
         ("[Leaf!]!", json!(leaf), ""),
@@ -105,7 +105,11 @@ fn a_value_coerces_or_its_place_is_told() {
         ("Pick", json!({}), one),
         ("Pick", json!({ "id": 1, "leaf": leaf }), one),
         ("Pick", json!({ "id": 1, "leaf": null }), one),
-        ("Pick", json!({ "id": null }), "variables.v.id must not be null, since it is the one that is given"),
+        (
+            "Pick",
+            json!({ "id": null }),
+            "variables.v.id must not be null, because it is the only field that is set",
+        ),
         ("Pick", json!({ "colours": "RED" }), ""),
         ("Tree", json!({ "leaf": leaf, "grid": [[1]], "kids": [{ "leaf": leaf }] }), ""),
         (

@@ -17,7 +17,7 @@ pub(super) const NAME_CHARS: usize = 64;
 pub(super) fn built_in() -> [(Name, InputType); 5] {
     let scalar = |name, fits, form| (Name::new(name), InputType::BuiltIn { fits, form });
     [
-        scalar("Int", is_int, ", a whole number of 32 bits without a fraction"),
+        scalar("Int", is_int, ", a 32-bit whole number without a fraction"),
         scalar("Float", |value| matches!(value, Value::Number(number) if number.as_f64().is_some()), ""),
         scalar("String", |value| matches!(value, Value::String(_)), ""),
         scalar("Boolean", |value| matches!(value, Value::Boolean(_)), ""),
@@ -101,7 +101,7 @@ impl InputTypes {
             None if *required => Err(format!("{at} is missing; it must be {}", article(of))),
             None => Ok(()),
             Some(Value::Null) if one_of => {
-                Err(format!("{at} must not be null, since it is the one that is given"))
+                Err(format!("{at} must not be null, because it is the only field that is set"))
             }
             Some(value) => self.coerces(value, of, &at),
         }

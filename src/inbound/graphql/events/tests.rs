@@ -69,7 +69,7 @@ async fn operations_of_every_type_to_the_byte() {
         (
             "query A{hello} query B{hello}",
             &[
-                r#"{"errors":[{"message":"the document has several operations; choose one by operationName","extensions":{"code":"OPERATION_RESOLUTION_FAILURE"}}]}"#,
+                r#"{"errors":[{"message":"the document has several operations; select one with operationName","extensions":{"code":"OPERATION_RESOLUTION_FAILURE"}}]}"#,
             ],
         ),
     ] {
@@ -114,7 +114,7 @@ async fn a_quiet_stream_says_that_it_lives_until_its_age_and_then_ends_without_c
         (
             APOLLO,
             "\r\ncontent-type: application/json\r\n\r\n{}\r\n--graphql",
-            "\r\ncontent-type: application/json\r\n\r\n{\"payload\":null,\"errors\":[{\"message\":\"the stream reached its maximum age; connect again\",\"extensions\":{\"code\":\"TOO_OLD\"}}]}\r\n--graphql--\r\n",
+            "\r\ncontent-type: application/json\r\n\r\n{\"payload\":null,\"errors\":[{\"message\":\"the stream reached its maximum age; reconnect\",\"extensions\":{\"code\":\"TOO_OLD\"}}]}\r\n--graphql--\r\n",
         ),
     ] {
         let mut response = house.open(post(accept, "subscription{quiet}")).await;

@@ -157,7 +157,9 @@ impl Answers {
         reply::finish(&mut response, executed);
         if !executed {
             return serde_json::to_vec(&response.errors).map_or_else(
-                |_| Answer::refused(Refusal::new(Kind::Internal, "the answer could not be written as json")),
+                |_| {
+                    Answer::refused(Refusal::new(Kind::Internal, "the response could not be encoded as JSON"))
+                },
                 Answer::Refused,
             );
         }

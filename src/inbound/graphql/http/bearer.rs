@@ -24,13 +24,13 @@ pub(in crate::inbound) fn token(headers: &HeaderMap) -> Result<Option<SecretStri
     if value.len() > MAX_BYTES {
         return Err(Refusal::invalid_token(
             Kind::Unauthenticated,
-            "the authorization header is longer than 8 KiB",
+            "the authorization header exceeds 8 KiB; send a shorter token",
         ));
     }
     if let Some(token) = value.to_str().ok().and_then(from_text) {
         return Ok(Some(token));
     }
-    let message = "the authorization header must read \"Bearer <client key or token>\"";
+    let message = "the authorization header must have the form \"Bearer <client key or token>\"";
     let scheme = value.as_bytes().get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer"));
     // another scheme is no bearer token, so there is none to be invalid
     Err(if scheme {

@@ -51,7 +51,7 @@ type Object = serde_json::Map<String, serde_json::Value>;
 /// When it is longer than the limit that the layers put around it, or slower than `wait`.
 pub(super) async fn read(body: Body, wait: Duration) -> Result<Bytes, Refusal> {
     let Ok(read) = tokio::time::timeout(wait, body.collect()).await else {
-        let message = format!("the body was not sent within {wait:?}; send it at once");
+        let message = format!("the body was not received within {wait:?}; send it without delay");
         return Err(Refusal::new(Kind::RequestTimeout, message));
     };
     read.map(http_body_util::Collected::to_bytes).map_err(|error| {
@@ -61,12 +61,12 @@ pub(super) async fn read(body: Body, wait: Duration) -> Result<Bytes, Refusal> {
                 return layers::body_too_large(None);
             }
             if error.is::<TooSlow>() {
-                let message = "the body was sent too slowly; send it at once";
+                let message = "the body was sent too slowly; send it without delay";
                 return Refusal::new(Kind::RequestTimeout, message);
             }
             cause = error.source();
         }
-        Refusal::new(Kind::Unreadable, "the body ended before its announced length")
+        Refusal::new(Kind::Unreadable, "the body ended early; send it completely")
     })
 }
 
@@ -74,28 +74,28 @@ impl Parameters {
     /// Reads a JSON body. Members that are not known are ignored, as the specification asks.
     pub(in crate::inbound::graphql) fn from_json(bytes: &[u8]) -> Result<Self, Refusal> {
         let unreadable = |message: &'static str| Refusal::new(Kind::Unreadable, message);
-        let text = std::str::from_utf8(bytes).map_err(|_| unreadable("the body is not utf-8"))?;
+        let text = std::str::from_utf8(bytes).map_err(|_| unreadable("the body is not UTF-8"))?;
         if !text.trim_start().starts_with('{') {
             return Err(match serde_json::from_str::<&RawValue>(text) {
-                Err(_) => unreadable("the body is not json; send an object with a member \"query\""),
+                Err(_) => unreadable("the body is not JSON; send an object with a member \"query\""),
                 Ok(array) if array.get().starts_with('[') => {
-                    malformed("batches are not served; send one request at a time")
+                    malformed("batches are not supported; send one request at a time")
                 }
-                Ok(_) => malformed("the body must be a json object with a member \"query\""),
+                Ok(_) => malformed("the body must be a JSON object with a member \"query\""),
             });
         }
         let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|error| match error.classify() {
-            Category::Data => malformed("a member of the body is given twice; give each once"),
+            Category::Data => malformed("the body has a duplicate member; send each member once"),
             Category::Io | Category::Syntax | Category::Eof => {
                 let (line, column) = (error.line(), error.column());
                 let message =
-                    format!("the body is not json: it breaks off or errs at line {line}, column {column}");
+                    format!("the body is not valid JSON: syntax error at line {line}, column {column}");
                 Refusal::new(Kind::Unreadable, message)
             }
         })?;
         let extensions: Option<Object> =
             member("extensions", "an object", envelope.extensions.map(RawValue::get))?;
-        let query = member("query", "a string that holds a document", envelope.query.map(RawValue::get))?;
+        let query = member("query", "a string with a GraphQL document", envelope.query.map(RawValue::get))?;
         let id = member("documentId", "a string", envelope.document_id.map(RawValue::get))?;
         Ok(Self {
             document: asked(query, id, extensions.as_ref())?,
@@ -113,13 +113,13 @@ impl Parameters {
             let slots = NAMES.iter().zip(&mut found);
             let Some((name, slot)) = slots.into_iter().find(|(known, _)| **known == name) else { continue };
             if slot.is_some() {
-                return Err(malformed(format!("{name} is given twice in the url; give it once")));
+                return Err(malformed(format!("{name} occurs twice in the URL; send it once")));
             }
             *slot = Some(value.into_owned());
         }
         let [query, operation_name, variables_text, extensions, id] =
             found.map(|value| value.filter(|value| !value.is_empty()));
-        let extensions: Option<Object> = member("extensions", "a json object", extensions.as_deref())?;
+        let extensions: Option<Object> = member("extensions", "a JSON object", extensions.as_deref())?;
         Ok(Self {
             document: asked(query, id, extensions.as_ref())?,
             operation_name,
@@ -141,7 +141,7 @@ fn asked(text: Option<String>, id: Option<String>, extensions: Option<&Object>) 
 }
 
 fn variables(text: Option<&str>) -> Result<Variables, Refusal> {
-    let shape = "a json object, of numbers in range and at most some 120 levels";
+    let shape = "a JSON object of about 120 levels at most, with numbers in range";
     Ok(member("variables", shape, text)?.unwrap_or_default())
 }
 
@@ -152,7 +152,7 @@ fn member<T: DeserializeOwned>(name: &str, shape: &str, text: Option<&str>) -> R
 }
 
 fn missing_query() -> Refusal {
-    malformed("query is missing; it must be a string that holds a document")
+    malformed("query is missing; it must be a string with a GraphQL document")
 }
 
 fn malformed(message: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {

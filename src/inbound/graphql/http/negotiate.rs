@@ -124,7 +124,8 @@ fn response_type(headers: &HeaderMap) -> Result<(ResponseType, u16), Refusal> {
     match (graphql.thousandths, json.thousandths) {
         (0, 0) => Err(Refusal::new(
             Kind::NotAcceptable,
-            "no media type in accept is served; accept application/graphql-response+json or application/json, or text/event-stream",
+            "no media type in accept is supported; accept application/graphql-response+json, \
+                application/json or text/event-stream",
         )),
         (graphql_q, json_q) if graphql_q > json_q => Ok((ResponseType::Graphql, graphql_q)),
         (graphql_q, json_q) if graphql_q == json_q && graphql.specific == Some(2) => {
@@ -165,11 +166,11 @@ pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
         return unsupported("the content-type must be application/json");
     }
     if !parts.all(charset_is_utf8) {
-        return unsupported("the body must be utf-8; leave the charset out of content-type");
+        return unsupported("the body must be UTF-8; remove charset from content-type");
     }
     match headers.get(header::CONTENT_ENCODING) {
         Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
-            unsupported("a compressed body is not read; leave content-encoding out")
+            unsupported("compressed request bodies are not supported; remove content-encoding")
         }
         _ => Ok(()),
     }

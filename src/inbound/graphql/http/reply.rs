@@ -95,7 +95,7 @@ fn complete(error: &mut ServerError, executed: bool) {
     };
     error::log(kind, &error.message);
     error.message = if kind == Kind::Internal {
-        "an internal fault; the x-request-id finds it in the log".to_owned()
+        "internal error; the log has the details under this x-request-id".to_owned()
     } else {
         error::shortened(std::mem::take(&mut error.message).into()).into_owned()
     };
@@ -113,8 +113,8 @@ pub(super) fn unparsable(error: &parser::Error) -> Refusal {
     }
     let said = said.replace('_', " ");
     let message = match at.first() {
-        Some(at) => format!("the document does not parse at line {}, column {}: {said}", at.line, at.column),
-        None => format!("the document does not parse: {said}"),
+        Some(at) => format!("syntax error in the document at line {}, column {}: {said}", at.line, at.column),
+        None => format!("syntax error in the document: {said}"),
     };
     Refusal::new(Kind::DocumentUnparsable, message).at(at)
 }

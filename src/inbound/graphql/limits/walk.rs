@@ -71,11 +71,7 @@ impl<'a> Walk<'a> {
         for selection in &set.items {
             self.selections += 1;
             if self.selections > MAX_SELECTIONS {
-                return Err(complex(
-                    "max_selections",
-                    MAX_SELECTIONS,
-                    "selections with fragments spread out",
-                ));
+                return Err(complex("max_selections", MAX_SELECTIONS, "selections with fragments expanded"));
             }
             self.directives(selection.node.directives())?;
             match &selection.node {
@@ -88,7 +84,7 @@ impl<'a> Walk<'a> {
                     // a spread of an unknown fragment is left to validation, which names it
                     let Some(fragment) = self.document.fragments.get(name) else { continue };
                     if self.spreads.contains(&name) {
-                        let message = format!("fragment \"{name}\" spreads itself; remove the circle");
+                        let message = format!("fragment \"{name}\" spreads itself; remove the cycle");
                         return Err(Refusal::new(Kind::DocumentInvalid, message).at([spread.pos]));
                     }
                     self.directives(&fragment.node.directives)?;
@@ -109,7 +105,7 @@ impl<'a> Walk<'a> {
         if place.depth == 1 {
             self.totals.root_fields += 1;
             if self.totals.root_fields > limits.max_root_fields {
-                return Err(complex("max_root_fields", limits.max_root_fields, "fields at the top"));
+                return Err(complex("max_root_fields", limits.max_root_fields, "root fields"));
             }
         }
         if field.alias.is_some() {
@@ -120,7 +116,7 @@ impl<'a> Walk<'a> {
         }
         let introspection = introspect(field.name.node.as_str(), place)?;
         if introspection.is_some() && !limits.introspection {
-            let message = "this gateway does not tell its schema; `jobgate schema` prints it";
+            let message = "introspection is disabled; `jobgate schema` prints the schema";
             return Err(Refusal::new(Kind::DocumentInvalid, message));
         }
         let below = Place { depth: place.depth + 1, level: place.level + 1, introspection };
@@ -151,7 +147,7 @@ fn introspect(name: &str, place: Place) -> Result<Option<Introspection>, Refusal
             return Err(complex(
                 "max_introspection_rounds",
                 MAX_INTROSPECTION_ROUNDS,
-                "lists of a type's members inside one another",
+                "nested introspection lists",
             ));
         }
     }

@@ -215,7 +215,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     fn recognise(&self, presented: Option<&SecretString>) -> Result<Principal, EndReason> {
         self.door.authenticate(presented).map_err(|refusal| {
-            error::log(refusal.kind(), "the message holds no credential that is good");
+            error::log(refusal.kind(), "the message has no valid credential");
             match (refusal.kind(), presented) {
                 (Kind::CredentialExpired, _) => EndReason::CredentialExpired,
                 (Kind::CredentialUnverified, _) => EndReason::CredentialUnverified,
@@ -262,13 +262,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let limit = self.door.streams().settings().max_operations;
         let too_many = |message: &'static str| Refusal::new(Kind::TooManyOperations, message);
         if self.operations.len() >= limit {
-            return Err(too_many("this socket has as many operations as one may; end some, or open another")
-                .with("limit", "max_operations")
-                .with("value", limit));
+            return Err(too_many(
+                "operation limit reached for this connection (max_operations); \
+                complete some operations, or open another connection",
+            )
+            .with("limit", "max_operations")
+            .with("value", limit));
         }
         let seat = self.seat.operation().map_err(|_| {
-            too_many("this client has as many operations as one may; end some of them")
-                .with("limit", "max_operations_per_client")
+            too_many(
+                "operation limit reached for this client (max_operations_per_client); complete \
+                some operations",
+            )
+            .with("limit", "max_operations_per_client")
         })?;
         self.door.client_limits().pace(&principal)?;
         let _entered = self.place.as_ref().and_then(|place| place.enter());

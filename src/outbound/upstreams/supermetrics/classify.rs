@@ -55,7 +55,7 @@ pub(super) fn classify(status: StatusCode, body: &[u8]) -> Meaning {
         ),
         Some(Answer { title, .. }) => by_status(status, title.as_deref()),
         None if status == StatusCode::FORBIDDEN && !body.trim_ascii().is_empty() => {
-            Meaning::Odd("it answered 403 with a body that is no JSON object".to_owned())
+            Meaning::Odd("it responded with 403 and a body that is not a JSON object".to_owned())
         }
         None => by_status(status, None),
     }
@@ -111,9 +111,9 @@ pub(super) fn words(status: StatusCode, word: Option<&str>) -> String {
     match word {
         // the debug form keeps control characters out of the log; the length is bounded for the same reason
         Some(word) if !word.is_empty() => {
-            format!("it answered {} {:?}", status.as_u16(), word.chars().take(60).collect::<String>())
+            format!("it responded with {} {:?}", status.as_u16(), word.chars().take(60).collect::<String>())
         }
-        Some(_) | None => format!("it answered {}", status.as_u16()),
+        Some(_) | None => format!("it responded with {}", status.as_u16()),
     }
 }
 
@@ -124,11 +124,9 @@ fn by_status(status: StatusCode, word: Option<&str>) -> Meaning {
         StatusCode::FORBIDDEN => Meaning::Forbidden,
         StatusCode::TOO_MANY_REQUESTS => Meaning::Limited,
         _ if status.is_server_error() => Meaning::Sick(text()),
-        _ if status.is_success() => {
-            Meaning::Odd("the body is not a JSON object that holds a status".to_owned())
-        }
+        _ if status.is_success() => Meaning::Odd("the body is not a JSON object with a status".to_owned()),
         _ if status.is_redirection() => {
-            Meaning::Odd("it answered with a redirect, which is not followed; check base_url".to_owned())
+            Meaning::Odd("it responded with a redirect, which is not followed; check base_url".to_owned())
         }
         _ => Meaning::Odd(text()),
     }

@@ -89,7 +89,7 @@ impl Supermetrics {
         if is_sure || self.honours_offsets(id, asker, bounds).await? {
             return Ok(page);
         }
-        let text = "the source ignores offset_start and repeats its first rows; only those can be read";
+        let text = "the source ignores offset_start and repeats its first rows; only those rows can be read";
         Err(AskError::Look(bad_answer(text)))
     }
 

@@ -113,14 +113,14 @@ fn a_literal_fits_its_place_or_the_place_is_named() {
     let cases = [
         ("i: 5", None),
         ("i: null", None),
-        ("i: \"77\"", Some("f.i must be an Int, a whole number of 32 bits without a fraction")),
+        ("i: \"77\"", Some("f.i must be an Int, a 32-bit whole number without a fraction")),
         ("i: {}", Some("f.i must be an Int, not an object")),
         ("i: [1]", Some("f.i must be an Int, not a list")),
         ("n: null", Some("f.n must not be null; it must be an Int!")),
         ("l: 5", None),
         (
             "grid: [[1], [\"77\"]]",
-            Some("f.grid[1][0] must be an Int, a whole number of 32 bits without a fraction"),
+            Some("f.grid[1][0] must be an Int, a 32-bit whole number without a fraction"),
         ),
         ("leaf: \"77\"", Some("f.leaf must be a Leaf, given as an object")),
         ("leaf: 77", Some("f.leaf must be a Leaf, given as an object")),

@@ -10,10 +10,10 @@ async fn a_body_that_is_no_request_is_refused_by_what_is_wrong_with_it() {
     let deep =
         format!(r#"{{"query":"{{hello}}","variables":{{"x":{}{}}}}}"#, "[".repeat(500), "]".repeat(500));
     for (body, status, said) in [
-        ("", 400, "not json"),
-        ("NONSENSE", 400, "not json"),
+        ("", 400, "not JSON"),
+        ("NONSENSE", 400, "not JSON"),
         (r#"{"query":"#, 400, "line 1, column 9"),
-        ("[{", 400, "not json"),
+        ("[{", 400, "not JSON"),
         ("[]", 422, "batches"),
         (r#"[{"query":"{hello}"}]"#, 422, "batches"),
         ("7", 422, "object"),
@@ -23,7 +23,7 @@ async fn a_body_that_is_no_request_is_refused_by_what_is_wrong_with_it() {
         (r#"{"query":null}"#, 422, "query is missing"),
         (r#"{"query":7}"#, 422, "query must be a string"),
         (r#"{"query":["{hello}"]}"#, 422, "query must be a string"),
-        (r#"{"query":"{hello}","query":"{hello}"}"#, 422, "twice"),
+        (r#"{"query":"{hello}","query":"{hello}"}"#, 422, "duplicate member"),
         (r#"{"query":"{hello}","variables":[7]}"#, 422, "variables must be"),
         (r#"{"query":"{hello}","variables":"{}"}"#, 422, "variables must be"),
         (r#"{"query":"{hello}","variables":{"x":1e999}}"#, 422, "variables must be"),
@@ -55,16 +55,16 @@ async fn get_serves_queries_and_nothing_else() {
         ("query=query%20null%7Bhello%7D&operationName=null", 200, "hello local"),
         ("query=query($r:[Int!]!)%7Bjobs(refs:$r)%7D&variables=%7B%22r%22:[1,2]%7D", 200, "\"jobs\":2"),
         ("query=query%20A%7Bhello%7D%20mutation%20B%7Btouch%7D&operationName=A", 200, "hello local"),
-        ("query=query%20A%7Bhello%7D%20mutation%20B%7Btouch%7D&operationName=B", 405, "by POST"),
-        ("query=mutation%7Btouch%7D", 405, "by POST"),
+        ("query=query%20A%7Bhello%7D%20mutation%20B%7Btouch%7D&operationName=B", 405, "over GET; use POST"),
+        ("query=mutation%7Btouch%7D", 405, "over GET; use POST"),
         ("query=subscription%7Bx%7D", 405, "stream"),
         ("", 422, "query is missing"),
         ("query=", 422, "query is missing"),
-        ("query=%7Bhello%7D&query=%7Bhello%7D", 422, "query is given twice"),
+        ("query=%7Bhello%7D&query=%7Bhello%7D", 422, "query occurs twice"),
         ("query=%7Bhello%7D&variables=%5B%5D", 422, "variables must be"),
         ("query=%7Bhello%7D&variables=%7B", 422, "variables must be"),
         ("query=%7Bhello%7D&extensions=7", 422, "extensions must be"),
-        ("query=%FF", 400, "does not parse"),
+        ("query=%FF", 400, "syntax error"),
     ] {
         let answer = house.get(query).await;
         assert_eq!(answer.status, status, "{query} {}", answer.text);
