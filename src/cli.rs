@@ -33,24 +33,24 @@ struct Line {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the gateway: the main job
+    /// Run the gateway
     Serve(serve::Arguments),
-    /// Run the gateway with simulated upstreams and no configuration
+    /// Run the gateway with simulated upstreams, without configuration
     Demo(demo::Arguments),
-    /// Run the simulated upstreams alone
+    /// Run the simulated upstreams only
     Simulate(simulate::Arguments),
-    /// List every fault of a configuration at once
+    /// Validate a configuration and list all errors
     Check(check::Arguments),
-    /// Ask a running gateway whether it may receive traffic
+    /// Check whether a running gateway is ready for traffic
     Health(health::Arguments),
     /// Print the GraphQL schema
     Schema,
     /// Print the JSON Schema of the configuration file
     ConfigSchema,
-    /// Make keys for clients
+    /// Create client keys
     #[command(subcommand)]
     Key(key::Command),
-    /// Ask a running gateway about jobs
+    /// Query jobs of a running gateway
     #[command(subcommand)]
     Job(job::Command),
 }
@@ -58,7 +58,7 @@ enum Command {
 /// The option that every command with a configuration takes.
 #[derive(Clone, Debug, clap::Args)]
 struct ConfigFile {
-    /// The configuration file; without it the one that `JOBGATE_CONFIG` names, else the defaults
+    /// Configuration file [default: the file that `JOBGATE_CONFIG` names, otherwise the built-in defaults]
     #[arg(long = "config", value_name = "FILE")]
     path: Option<PathBuf>,
 }

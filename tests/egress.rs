@@ -103,7 +103,7 @@ fn address(simulator: &Simulator) -> SocketAddr {
     url.socket_addrs(|| None).unwrap()[0]
 }
 
-const ANSWERS: &str = "sources.mind: answers, and takes the credential";
+const ANSWERS: &str = "sources.mind: reachable, credential accepted";
 
 #[tokio::test]
 async fn https_calls_pass_the_proxy_in_a_tunnel() {

@@ -106,7 +106,7 @@ async fn get_tells_how_each_job_stands_and_the_worst_is_the_exit_code() {
         let (code, said) = job(&rig, &["get", "mind/broken", reference]).await;
         let said = lines(&said);
         assert_eq!((code, said.len()), (Some(2), 2), "{said:?}");
-        assert!(said[1].starts_with(&format!("{reference} NO ANSWER ")), "{said:?}");
+        assert!(said[1].starts_with(&format!("{reference} ERROR ")), "{said:?}");
     }
 }
 
@@ -151,13 +151,13 @@ async fn await_says_nothing_but_the_end() {
     let await_it = ["await", "metrics/counted"];
     let (code, said, time) = timed(&await_it, &[("JOBGATE_URL", &url(&rig))], "RUNNING 1/3").await;
     assert_eq!(code, Some(2), "{said}");
-    let up = format!("the time is up after {time}");
-    for words in [up.as_str(), "metrics/counted RUNNING 1/3", "metrics/counted has not ended"] {
+    let up = format!("timed out after {time}");
+    for words in [up.as_str(), "metrics/counted RUNNING 1/3", "metrics/counted is not terminal"] {
         assert!(said.contains(words), "{words}: {said}");
     }
     let (code, said) = job(&rig, &["await", "mind/nowhere"]).await;
     assert_eq!((code, lines(&said).len()), (Some(2), 1), "{said}");
-    assert!(said.contains("mind/nowhere NO ANSWER NOT_FOUND: "), "{said}");
+    assert!(said.contains("mind/nowhere ERROR NOT_FOUND: "), "{said}");
 }
 
 #[tokio::test]
@@ -238,10 +238,7 @@ async fn a_gateway_that_is_not_there_is_told_apart_from_a_job_that_failed() {
     for mode in ["get", "watch", "await"] {
         let (code, said, _) = timed(&[mode, "mind/done", "--url", &url], &[], "cannot be reached").await;
         assert_eq!(code, Some(2), "{mode}: {said}");
-        assert!(
-            said.contains("cannot be reached") && said.contains("nothing was learned of mind/done"),
-            "{said}"
-        );
+        assert!(said.contains("cannot be reached") && said.contains("no result for mind/done"), "{said}");
         assert_eq!(
             said.matches("cannot be reached").count(),
             1,

@@ -108,7 +108,7 @@ async fn check_tells_good_from_bad_by_its_exit_code() {
     assert_eq!(code, Some(0), "{said}");
     let (code, said) = check(&["--online"], &[SECRETS[0], ("METRICS_KEY", "not-the-right-key")]).await;
     assert_eq!(code, Some(78), "{said}");
-    assert!(said.contains("sources.metrics: ") && said.contains("sources.mind: answers"), "{said}");
+    assert!(said.contains("sources.metrics: ") && said.contains("sources.mind: reachable"), "{said}");
     assert!(!said.contains("not-the-right-key"), "{said}");
     let (code, said) = check(&[], &SECRETS[..1]).await;
     assert_eq!((code, said.contains("METRICS_KEY")), (Some(78), true), "{said}");
@@ -223,5 +223,5 @@ async fn health_says_whether_a_gateway_may_receive_traffic() {
     gateway.signal("TERM").await;
     gateway.ended().await;
     let (code, said) = run(&["health", &format!("http://{admin}/readyz")], &[]).await;
-    assert_eq!((code, said.contains("does not answer")), (Some(1), true), "{said}");
+    assert_eq!((code, said.contains("no response from ")), (Some(1), true), "{said}");
 }

@@ -311,7 +311,7 @@ async fn check_finds_a_credential_that_has_ended() {
     let by_operator = Scratch::new(&sources("bearer: { env: T }, expires_at: 2023-11-14T22:13:20Z"));
     for config in [by_token, by_operator] {
         let (code, said) = run(&["check", "--config", config.path()], &[("T", "a-plain-token")]).await;
-        let line = "sources.s.credential: has ended at 2023-11-14T22:13:20Z: put a new one there";
+        let line = "sources.s.credential: expired at 2023-11-14T22:13:20Z; set a new one";
         assert_eq!((code, said.trim()), (Some(78), line));
     }
 }

@@ -18,10 +18,10 @@ use crate::server::{build, stores, telemetry};
 pub(super) struct Arguments {
     #[command(flatten)]
     file: ConfigFile,
-    /// Print what is in force, defaults and environment included; secrets are never in it
+    /// Print the effective configuration, including defaults and environment variables; secrets are not printed
     #[arg(long)]
     print: bool,
-    /// Try each source with one harmless read
+    /// Send one read-only request to each source
     #[arg(long)]
     online: bool,
 }
@@ -74,7 +74,7 @@ fn ended(config: &Config, credentials: &SecretFiles) -> Vec<String> {
     let now = SystemClock.now();
     let line = |name| {
         let end = credentials.status(name).expires_at.filter(|end| *end <= now)?;
-        Some(format!("sources.{name}.credential: has ended at {end}: put a new one there"))
+        Some(format!("sources.{name}.credential: expired at {end}; set a new one"))
     };
     config.sources.keys().filter_map(line).collect()
 }
@@ -94,7 +94,7 @@ fn try_online(
     for (reader, outcome) in probed {
         let name = reader.name();
         match outcome {
-            Ok(()) => terminal.say(&format!("sources.{name}: answers, and takes the credential"))?,
+            Ok(()) => terminal.say(&format!("sources.{name}: reachable, credential accepted"))?,
             Err(error) => {
                 refused += 1;
                 // what the source said is in its last error; without one no call was made

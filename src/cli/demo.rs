@@ -34,10 +34,10 @@ const BIRTHS_EVERY: Duration = Duration::from_secs(3);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Where the gateway listens [default: 127.0.0.1:8080]
+    /// Address of the public listener [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
-    /// Where its probes listen [default: 127.0.0.1:9090]
+    /// Address of the admin listener [default: 127.0.0.1:9090]
     #[arg(long, value_name = "ADDRESS")]
     admin_listen: Option<SocketAddr>,
 }
@@ -74,9 +74,9 @@ pub(super) fn run(
         let address = gateway.public_addr();
         let body = serde_json::json!({ "query": QUERY });
         terminal.say(&format!(
-            "jobgate demo: a gateway in front of two simulated upstreams with living jobs\n\n{simulator}\n\
-             watch them live:  http://{address}/\n\n\
-             ask for a job of each:\n\n  curl -s http://{address}/graphql -H 'content-type: application/json' -d '{body}'\n"
+            "jobgate demo: a gateway with two simulated upstreams\n\n{simulator}\n\
+             live page:  http://{address}/\n\n\
+             query one job of each upstream:\n\n  curl -s http://{address}/graphql -H 'content-type: application/json' -d '{body}'\n"
         ))?;
         let births = track_births(gateway.jobs(), simulator.handle());
         let ended = tokio::select! {

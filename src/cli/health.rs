@@ -17,7 +17,7 @@ const BODY_MAX: usize = 64 * 1024;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// What to ask; an answer of 2xx means that it is well
+    /// URL to request; a 2xx response means ready
     #[arg(value_name = "URL", default_value = "http://127.0.0.1:9090/readyz")]
     url: Url,
 }
@@ -26,7 +26,7 @@ pub(super) fn run(arguments: &Arguments, terminal: &mut Terminal<'_>) -> anyhow:
     let Arguments { url } = arguments;
     let road = HttpRoad::new().context("the HTTP client cannot be built")?;
     let asked = super::runtime()?.block_on(road.fetch(url, BODY_MAX, PATIENCE));
-    let status = asked.with_context(|| format!("{url} does not answer"))?.status;
-    terminal.say(&format!("{url} answers {status}"))?;
+    let status = asked.with_context(|| format!("no response from {url}"))?.status;
+    terminal.say(&format!("{url}: {status}"))?;
     Ok(if status.is_success() { Exit::Done } else { Exit::Failed })
 }

@@ -31,43 +31,44 @@ use screen::{Form, Screen};
 const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 all jobs SUCCEEDED; 1 some ended otherwise (FAILED, CANCELED, EXPIRED); 2 something could not be learned \
-(a job without an answer, no gateway, no valid key, the time was up, a mistake in the command). With get, a job that has \
-not ended yet counts as answered: 0.
+Exit codes: 0 all jobs SUCCEEDED; 1 at least one job is FAILED, CANCELED or EXPIRED; 2 the result of at least one job is \
+unknown (no result for the job, gateway unreachable, key rejected, timeout, or invalid arguments). With get, a job that is \
+not terminal counts as 0.
 
-The key of a client is read from --key-file or JOBGATE_KEY, never from the command line, where everyone can read it.";
+The client key is read from --key-file or JOBGATE_KEY, not from the command line, because other users can read command \
+lines.";
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Tell how each job stands, once
+    /// Print the current state of each job
     #[command(after_help = EXIT_CODES)]
     Get(Arguments),
-    /// Follow jobs to their ends, and tell each change
+    /// Print each change until all jobs are terminal
     #[command(after_help = EXIT_CODES)]
     Watch(Arguments),
-    /// Wait in silence for jobs to end, and tell how each did
+    /// Wait until all jobs are terminal and print the result of each
     #[command(after_help = EXIT_CODES)]
     Await(Arguments),
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The jobs, each as `SOURCE/EXTERNAL_ID` or as an opaque id that the gateway gave out
+    /// Jobs, each as `SOURCE/EXTERNAL_ID` or as a node ID (`id` in the GraphQL schema)
     #[arg(required = true, value_name = "REF", value_parser = reference)]
     refs: Vec<Ref>,
-    /// Where the gateway is; without it what `JOBGATE_URL` says, else <http://127.0.0.1:8080>
+    /// URL of the gateway [default: `JOBGATE_URL`, otherwise <http://127.0.0.1:8080>]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// The file that holds the client's key, and nothing else; without it what `JOBGATE_KEY` holds, else none is sent
+    /// File with the client key [default: the key in `JOBGATE_KEY`, otherwise no key is sent]
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
-    /// Print one JSON object a line, named as in the schema: a `JobUpdate` with watch, else a `JobResult`
+    /// Print one JSON object per line: a `JobUpdate` of the GraphQL schema with watch, otherwise a `JobResult`
     #[arg(long)]
     json: bool,
-    /// How old the news of an unfinished job may be, such as 5s; an older answer says why
+    /// Maximum age of the state of a job that is not terminal, such as 5s
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     max_staleness: Option<Duration>,
-    /// Give up after this long, such as 30s or 10m; without it get gives up after 30s, and the others do not
+    /// Timeout, such as 30s or 10m [default: 30s for get, none for watch and await]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     timeout: Option<Duration>,
 }
@@ -118,10 +119,10 @@ fn carry_out(
 /// Reads a reference. A `/` is in no opaque id, and in no external one either.
 fn reference(text: &str) -> Result<Ref, &'static str> {
     match text.split_once('/') {
-        _ if text.is_empty() => Err("is empty: a job is SOURCE/EXTERNAL_ID, or an opaque id"),
+        _ if text.is_empty() => Err("is empty; a job is SOURCE/EXTERNAL_ID or a node ID"),
         None => Ok(Ref::Id(text.to_owned())),
         Some((source, external_id)) if source.is_empty() || external_id.is_empty() => {
-            Err("lacks a part: a job is SOURCE/EXTERNAL_ID, or an opaque id")
+            Err("has an empty part; a job is SOURCE/EXTERNAL_ID or a node ID")
         }
         Some((source, external_id)) => {
             Ok(Ref::External { source: source.to_owned(), external_id: external_id.to_owned() })
@@ -137,7 +138,7 @@ fn address(given: Option<&str>, env: &Environment) -> anyhow::Result<Url> {
         (None, None) => ("--url", DEFAULT_URL),
     };
     // not repeated: there may be a password in it
-    Url::parse(text).with_context(|| format!("{name} is no url such as {DEFAULT_URL}"))
+    Url::parse(text).with_context(|| format!("{name} is not a URL such as {DEFAULT_URL}"))
 }
 
 /// The key, if there is one, without the line's end that editors add.

@@ -9,9 +9,9 @@ use crate::outbound::identity::keys;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Make a key for a client: shows it once, and the line for the configuration
+    /// Create a client key and print it once, with the line for the configuration
     New {
-        /// The client's name: 1 to 63 of letters, digits, - _ and .
+        /// Name of the client: 1 to 63 letters, digits, -, _ or .
         #[arg(value_parser = name)]
         name: String,
     },
@@ -24,7 +24,8 @@ pub(super) fn run(command: &Command, terminal: &mut Terminal<'_>) -> anyhow::Res
     let name = quoted(name);
     terminal.say(key.expose_secret())?;
     terminal.say(
-        "\nThis is the client's key. It is not shown again, and jobgate knows only its hash. Put this line under `clients:`, with the names of the sources it may read:\n",
+        "\nThis is the client key. It is not shown again; jobgate stores only its hash. Add this line under \
+         `clients:`, with the names of the sources that the client can read:\n",
     )?;
     terminal.say(&format!("- {{ name: {name}, key_sha256: \"{hash}\", sources: [] }}"))?;
     Ok(Exit::Done)
@@ -34,7 +35,7 @@ fn name(text: &str) -> Result<String, &'static str> {
     if ClientConfig::is_name(text) {
         Ok(text.to_owned())
     } else {
-        Err("a name is 1 to 63 of letters, digits, - _ and .")
+        Err("a name must be 1 to 63 letters, digits, -, _ or .")
     }
 }
 

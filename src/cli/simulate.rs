@@ -12,13 +12,13 @@ use crate::simulator::{Addresses, Scenario, Simulator};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The scenario file (docs/simulator.md); without it the one that `jobgate demo` shows
+    /// Scenario file (see docs/simulator.md) [default: the scenario of `jobgate demo`]
     #[arg(long, value_name = "FILE")]
     scenario: Option<PathBuf>,
-    /// Where the simulated MindBridge listens
+    /// Address of the simulated MindBridge
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
     mindbridge: SocketAddr,
-    /// Where the simulated Supermetrics listens
+    /// Address of the simulated Supermetrics
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8082")]
     supermetrics: SocketAddr,
 }
@@ -38,5 +38,5 @@ pub(super) fn run(arguments: &Arguments, terminal: &mut Terminal<'_>) -> anyhow:
 fn read(path: &Path) -> anyhow::Result<Scenario> {
     let shown = path.display();
     let text = std::fs::read_to_string(path).with_context(|| format!("{shown}: cannot be read"))?;
-    Scenario::from_yaml(&text).with_context(|| format!("{shown}: is no scenario"))
+    Scenario::from_yaml(&text).with_context(|| format!("{shown}: is not a valid scenario"))
 }

@@ -57,7 +57,7 @@ fn every_end_has_its_exit_code_and_its_stream() {
             "environment variable JOBGATE_SERVER__LISTEN: must be",
         ),
         ("check --config no/such/file", &[EXAMPLE], 78, "", "no/such/file: cannot be read"),
-        ("key new a/b", &[], 2, "", "a name is 1 to 63"),
+        ("key new a/b", &[], 2, "", "a name must be 1 to 63"),
         ("chekc", &[], 2, "", "check"),
     ];
     for (line, env, code, out, err) in cases {

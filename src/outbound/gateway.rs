@@ -48,10 +48,10 @@ pub enum SetupError {
     #[error("the gateway's url {0}")]
     Url(&'static str),
     /// The key holds what a header cannot carry. Nothing of it is repeated.
-    #[error("the key must be one line of visible ASCII characters, as `jobgate key new` shows it")]
+    #[error("the key must be one line of visible ASCII characters, as printed by `jobgate key new`")]
     Key,
     /// TLS cannot be set up on this machine.
-    #[error("the http client could not be built: {0}")]
+    #[error("the HTTP client cannot be built: {0}")]
     Client(String),
 }
 

@@ -113,7 +113,7 @@ impl Question {
 impl Asking<'_, '_> {
     fn told(&mut self, update: &Update) -> anyhow::Result<()> {
         if self.complaint.take().is_some() {
-            self.screen.complain("the gateway answers again")?;
+            self.screen.complain("connection to the gateway restored")?;
         }
         // whoever awaits an end wants to hear of nothing else
         if self.mode == Mode::Await && !update.is_final {
@@ -141,9 +141,7 @@ impl Asking<'_, '_> {
         // the same again is no news, and the pauses are many
         if self.complaint.as_ref() != Some(&text) {
             let seconds = pause.as_millis().div_ceil(1_000);
-            self.screen.complain(&format!(
-                "{text}; asking again in {seconds}s, and from then on until it answers"
-            ))?;
+            self.screen.complain(&format!("{text}; retrying in {seconds}s"))?;
             self.complaint = Some(text);
         }
         Ok(())
@@ -160,7 +158,7 @@ impl Asking<'_, '_> {
 
     fn time_is_up(&mut self, limit: Duration) -> anyhow::Result<()> {
         self.screen.close();
-        self.screen.complain(&format!("the time is up after {}", duration::format(limit)))?;
+        self.screen.complain(&format!("timed out after {}", duration::format(limit)))?;
         Ok(())
     }
 
@@ -174,8 +172,8 @@ impl Asking<'_, '_> {
             }
             let label = job.label();
             let left = match last.map(|last| &last.told) {
-                Some(Told::Job(_)) => format!("{label} has not ended"),
-                Some(Told::Problem(_)) | None => format!("nothing was learned of {label}"),
+                Some(Told::Job(_)) => format!("{label} is not terminal"),
+                Some(Told::Problem(_)) | None => format!("no result for {label}"),
             };
             self.screen.complain(&left)?;
         }

@@ -34,7 +34,7 @@ impl Bars {
         let each = labels.iter().map(|label| {
             let bar = all.add(ProgressBar::new_spinner().with_style(style(SPUN)));
             bar.set_prefix(format!("{label:width$}"));
-            bar.set_message("asking the gateway");
+            bar.set_message("connecting");
             bar
         });
         let each = each.collect();

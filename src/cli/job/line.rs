@@ -4,15 +4,15 @@ use std::borrow::Cow;
 
 use crate::outbound::gateway::{Answer, Failure, Job, Told};
 
-/// What an answer says: `RUNNING 3/7`, `FAILED CODE: why`, `RUNNING stale: THROTTLED`, `NO ANSWER NOT_FOUND: why`.
+/// The text of a result: `RUNNING 3/7`, `FAILED CODE: why`, `RUNNING stale: THROTTLED`, `ERROR NOT_FOUND: why`.
 ///
-/// `NO ANSWER YET` where the gateway goes on looking.
+/// `RETRYING NOT_FOUND: why` while the gateway continues to poll.
 pub(super) fn text(answer: &Answer, is_final: bool) -> String {
     match &answer.told {
         Told::Job(job) => of_job(job),
         Told::Problem(problem) => {
-            let yet = if is_final { "" } else { " YET" };
-            format!("NO ANSWER{yet} {}: {}", visible(&problem.code), visible(&problem.message))
+            let word = if is_final { "ERROR" } else { "RETRYING" };
+            format!("{word} {}: {}", visible(&problem.code), visible(&problem.message))
         }
     }
 }

@@ -57,8 +57,8 @@ fn a_line_says_it_all_and_moves_no_cursor() {
     ] {
         assert_eq!(line::text(&job("a", more), false), line);
     }
-    assert_eq!(line::text(&problem("a", "NOT_FOUND"), true), "NO ANSWER NOT_FOUND: why");
-    assert_eq!(line::text(&problem("a", "UNAVAILABLE"), false), "NO ANSWER YET UNAVAILABLE: why");
+    assert_eq!(line::text(&problem("a", "NOT_FOUND"), true), "ERROR NOT_FOUND: why");
+    assert_eq!(line::text(&problem("a", "UNAVAILABLE"), false), "RETRYING UNAVAILABLE: why");
 }
 
 #[test]
@@ -211,11 +211,11 @@ fn a_command_that_cannot_be_carried_out_ends_with_2_and_repeats_no_secret() {
     let cases: [Case; 9] = [
         (&["get"], &[], "REF"),
         (&["get", ""], &[], "is empty"),
-        (&["watch", "mind/"], &[], "lacks a part"),
+        (&["watch", "mind/"], &[], "has an empty part"),
         (&["await", "mind/a", "--timeout", "10"], &[], "must be a duration with its unit"),
-        (&["get", "mind/a", "--url", "hunter2"], &[], "--url is no url"),
+        (&["get", "mind/a", "--url", "hunter2"], &[], "--url is not a URL"),
         (&["get", "mind/a", "--url", "http://me:hunter2@there"], &[], "must hold no user name or password"),
-        (&["get", "mind/a"], &[("JOBGATE_URL", "hunter2")], "JOBGATE_URL is no url"),
+        (&["get", "mind/a"], &[("JOBGATE_URL", "hunter2")], "JOBGATE_URL is not a URL"),
         (&["get", "mind/a"], &[("JOBGATE_KEY", "hunter 2")], "the key must be one line"),
         (&["get", "mind/a", "--key-file", "/dev/null"], &[], "is empty"),
     ];

@@ -115,7 +115,9 @@ impl EndReason {
             Self::ClientLeft => quiet("client_left"),
             Self::Drained => said("drained", 1012, "the gateway is shutting down; reconnect"),
             Self::TooOld => said("too_old", 1012, "the stream reached its maximum age; reconnect"),
-            Self::Overload => said("overload", 1013, "stream or rate limit reached for this client; reconnect later"),
+            Self::Overload => {
+                said("overload", 1013, "stream or rate limit reached for this client; reconnect later")
+            }
             Self::CredentialExpired => {
                 said("credential_expired", 4403, "Forbidden: the credential has expired")
             }

@@ -88,7 +88,7 @@ impl Follow {
                 },
                 Some(updates) => match updates.next().await {
                     Ok(Some(update)) => Some(self.told(update)),
-                    Ok(None) => self.cut(Trouble::passing("the stream ended before the jobs did")),
+                    Ok(None) => self.cut(Trouble::passing("the stream ended before all jobs were terminal")),
                     Err(trouble) => self.cut(trouble),
                 },
             };

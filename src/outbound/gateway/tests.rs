@@ -123,7 +123,7 @@ async fn what_cannot_heal_is_given_up_and_said_without_the_key() {
         ("403 Forbidden", "", "(403)"),
         ("404 Not Found", "<html>", "(404)"),
         ("307 Temporary Redirect\r\nlocation: http://elsewhere/", "", "redirects are not followed"),
-        ("200 OK\r\ncontent-type: text/html", "<html>", "is --url that of one?"),
+        ("200 OK\r\ncontent-type: text/html", "<html>", "check that --url is"),
         ("422 Unprocessable Entity", refused, "422: no such field"),
         (STREAM, in_stream.as_str(), "no such field"),
     ] {

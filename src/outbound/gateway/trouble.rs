@@ -45,7 +45,7 @@ impl Trouble {
         if connect {
             Self::passing(format!("the gateway cannot be reached: {said}"))
         } else {
-            Self::passing(format!("the connection to the gateway broke off: {said}"))
+            Self::passing(format!("the connection to the gateway was closed: {said}"))
         }
     }
 
@@ -58,22 +58,22 @@ impl Trouble {
         let message = match status {
             StatusCode::UNAUTHORIZED => {
                 format!(
-                    "the gateway does not know the key (401){said}; give one with --key-file or JOBGATE_KEY"
+                    "the gateway rejects the client key (401){said}; set a valid key with --key-file or JOBGATE_KEY"
                 )
             }
-            StatusCode::FORBIDDEN => format!("the gateway refuses this client (403){said}"),
+            StatusCode::FORBIDDEN => format!("access denied (403){said}"),
             StatusCode::NOT_FOUND => {
-                format!("nothing is served there (404){said}; is --url that of a gateway?")
+                format!("not found (404){said}; check that --url is the URL of a gateway")
             }
             _ if status.is_redirection() => {
                 format!(
-                    "the gateway is elsewhere ({code}); give its own address as --url, redirects are not followed"
+                    "unexpected redirect ({code}); redirects are not followed, set --url to the address of the gateway"
                 )
             }
             _ if status.is_success() => {
-                "the answer is not one of a gateway; is --url that of one?".to_owned()
+                "the response is not from a gateway; check that --url is the URL of a gateway".to_owned()
             }
-            _ => format!("the gateway answered {code}{said}"),
+            _ => format!("the gateway responded with {code}{said}"),
         };
         Self { message, heals: heals(status), retry_after }
     }
@@ -86,9 +86,11 @@ impl Trouble {
                     code.as_str(),
                     "INTERNAL_SERVER_ERROR" | "OVERLOADED" | "TOO_MANY_REQUESTS" | "DEADLINE_EXCEEDED"
                 );
-                Self { heals, ..Self::passing(format!("the gateway refused the question: {message}")) }
+                Self { heals, ..Self::passing(format!("the gateway rejected the request: {message}")) }
             }
-            None => Self::lasting("the answer is not what was asked for; is --url that of a gateway?"),
+            None => Self::lasting(
+                "the response does not match the request; check that --url is the URL of a gateway",
+            ),
         }
     }
 
