@@ -43,7 +43,7 @@ fn assert_well(seen: &Value) {
     assert_eq!(seen["atStart"], json!(""), "a question of the page's was refused");
     assert_eq!(seen["elsewhere"], json!([]), "the page asks other hosts");
     assert_eq!(seen["violations"], json!([]), "axe finds barriers");
-    assert!(seen["trouble"].as_str().unwrap().contains("is no job"), "{seen}");
+    assert!(seen["trouble"].as_str().unwrap().contains("is not a job reference"), "{seen}");
     let sources: Vec<String> = serde_json::from_value(seen["sources"].clone()).unwrap();
     assert!(sources.iter().any(|source| source.starts_with("mind mindbridge")), "{seen}");
 }

@@ -33,11 +33,11 @@ if (key) {
   await page.locator('#entry').waitFor(LIMIT);
   await judge();
   await page.locator('#token').fill('jg_wrong');
-  await page.getByRole('button', { name: 'Enter' }).click();
-  await page.getByText('not known here').waitFor(LIMIT);
+  await page.getByRole('button', { name: 'Sign in' }).click();
+  await page.getByText('Unknown, expired or revoked').waitFor(LIMIT);
   seen.deskWithoutKey = await page.locator('#desk').isVisible();
   await page.locator('#token').fill(key);
-  await page.getByRole('button', { name: 'Enter' }).click();
+  await page.getByRole('button', { name: 'Sign in' }).click();
 }
 await page.locator('#connection[data-state=live]').waitFor(LIMIT);
 await page.locator('#reference').fill(job);

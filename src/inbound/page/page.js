@@ -1,5 +1,5 @@
-// The live page: asks what there is, listens to what changes, and shows both. Everything that comes from outside is
-// written as text, never as markup.
+// The live page: queries the stored jobs, subscribes to their updates, and shows both. External text is inserted as
+// text, never as markup.
 
 import { Socket } from './socket.js';
 
@@ -54,7 +54,7 @@ function leave() {
 function connection(state, words, knocked) {
   const forbidden = state === 'forbidden';
   $('connection').dataset.state = forbidden ? 'closed' : state;
-  $('connection').textContent = forbidden ? 'not let in' : words;
+  $('connection').textContent = forbidden ? 'signed out' : words;
   if (state === 'live') {
     $('entry').hidden = true;
     $('desk').hidden = false;
@@ -63,7 +63,7 @@ function connection(state, words, knocked) {
     leave();
     $('desk').hidden = true;
     $('entry').hidden = false;
-    if (knocked) $('entry-reason').textContent = 'That key or token is not known here, or is no longer valid. Try another.';
+    if (knocked) $('entry-reason').textContent = 'Unknown, expired or revoked key or token. Enter another one.';
     $('token').focus();
   }
 }
@@ -89,7 +89,7 @@ function watch(reference) {
   const slash = reference.indexOf('/');
   const [source, externalId] = [reference.slice(0, slash), reference.slice(slash + 1)];
   if (slash < 1 || !externalId) {
-    $('trouble').textContent = `"${reference}" is no job: write its source, a slash and the upstream's id`;
+    $('trouble').textContent = `"${reference}" is not a job reference; use source/external ID`;
     return;
   }
   $('trouble').textContent = '';

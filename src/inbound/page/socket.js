@@ -43,7 +43,7 @@ export class Socket {
   }
 
   #connect() {
-    this.#tell('connecting', this.#failures ? 'connecting again' : 'connecting');
+    this.#tell('connecting', this.#failures ? 'reconnecting' : 'connecting');
     const socket = new WebSocket(this.#url, 'graphql-transport-ws');
     this.#socket = socket;
     socket.onopen = () => {
@@ -90,7 +90,7 @@ export class Socket {
     } else {
       // full jitter, so that the pages of a whole office do not come back at once
       const pause = Math.random() * Math.min(LONGEST_PAUSE_MS, 500 * 2 ** this.#failures++);
-      this.#tell('connecting', 'connection lost, connecting again');
+      this.#tell('connecting', 'connection lost, reconnecting');
       this.#retry = setTimeout(() => this.#connect(), pause);
     }
   }
