@@ -162,7 +162,7 @@ async fn two_retries_hide_two_faults() {
     join_all(cases.map(play)).await;
 }
 
-/// Crate trap F25: a redirect would carry the key, and a `Referer` with it, to another origin.
+/// `docs/adr/0005-one-upstream-http-client.md`: a redirect would carry the key, and a `Referer` with it, to another origin.
 #[tokio::test]
 async fn a_redirect_is_not_followed_and_the_other_origin_gets_nothing() {
     for status in [301, 302, 303, 307, 308] {

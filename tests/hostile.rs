@@ -1,25 +1,25 @@
 //! Hostile callers: ids here, bodies and documents below. Each gets one clear refusal, and no upstream hears of it.
 //!
-//! Defaults of the chosen crates that break a promise, by their row in the list of measured traps, and where each is
-//! tested on the query path:
+//! Defaults of the libraries that break a guarantee, by the decision record in `docs/adr` that replaces each, and where
+//! it is tested on the query path:
 //!
-//! | row | trap | test |
+//! | record | default | test |
 //! |---|---|---|
-//! | F1 | mutations sent as `text/plain` or a form | `documents::the_door_refuses_before_anything_runs`, and in `inbound::graphql::http::tests` |
-//! | F2 | mutations by GET | `get_serves_queries_and_nothing_else` in `inbound::graphql::http::tests`, `http_audit` 9C48 |
-//! | F3 | a 30 MiB body is accepted | `documents::the_door_refuses_before_anything_runs` |
-//! | F4, F5 | 10,000 aliases, 20,000 directives | `documents::hostile_documents_run_nothing` |
-//! | F7 | batches run | `documents::the_door_refuses_before_anything_runs` |
-//! | F8 | introspection, "did you mean" | `documents::switched_off_the_schema_is_not_told` |
-//! | F9 | debug text for a malformed body | `documents::the_door_refuses_before_anything_runs` |
-//! | F10 | an int64 as `Int` | `every_field_of_both_upstreams_arrives` in `query` |
-//! | F24 | errors print the URL, key included | `canary`; `no_error_shows_the_secret_or_the_url` in `outbound::http::tests` |
-//! | F25 | redirects carry the key | `a_redirect_is_not_followed_and_the_other_origin_gets_nothing` in `faults` |
-//! | F26 | a gzip bomb | `every_fault_of_mindbridge_has_its_outcome` and its sister in `faults` |
-//! | F27, F28 | an id leaves its URL segment | `no_hostile_id_leaves_its_place`; `no_id_leaves_its_segment` in `outbound::http::tests` |
-//! | F29 | a round trip changes bytes | `cells_keep_their_bytes` in `query` |
-//! | F30 | an unknown enum value fails the document | the rows "an unknown …" in `faults` |
-//! | F31 | aborting the leader fetches twice | `a_caller_who_hangs_up_does_not_cancel_the_fetch` |
+//! | 0001 | mutations sent as `text/plain` or a form | `documents::the_door_refuses_before_anything_runs`, and in `inbound::graphql::http::tests` |
+//! | 0001 | mutations by GET | `get_serves_queries_and_nothing_else` in `inbound::graphql::http::tests`, `http_audit` 9C48 |
+//! | 0001 | a 30 MiB body is accepted | `documents::the_door_refuses_before_anything_runs` |
+//! | 0003 | 10,000 aliases, 20,000 directives | `documents::hostile_documents_run_nothing` |
+//! | 0001 | batches run | `documents::the_door_refuses_before_anything_runs` |
+//! | 0003 | introspection, "did you mean" | `documents::switched_off_the_schema_is_not_told` |
+//! | 0001 | debug text for a malformed body | `documents::the_door_refuses_before_anything_runs` |
+//! | 0007 | an int64 as `Int` | `every_field_of_both_upstreams_arrives` in `query` |
+//! | 0005 | errors print the URL, key included | `canary`; `no_error_shows_the_secret_or_the_url` in `outbound::http::tests` |
+//! | 0005 | redirects carry the key | `a_redirect_is_not_followed_and_the_other_origin_gets_nothing` in `faults` |
+//! | 0005 | a gzip bomb | `every_fault_of_mindbridge_has_its_outcome` and its sister in `faults` |
+//! | 0006 | an id leaves its URL segment | `no_hostile_id_leaves_its_place`; `no_id_leaves_its_segment` in `outbound::http::tests` |
+//! | 0007 | a round trip changes bytes | `cells_keep_their_bytes` in `query` |
+//! | 0007 | an unknown enum value fails the document | the rows "an unknown …" in `faults` |
+//! | 0004 | aborting the leader fetches twice | `a_caller_who_hangs_up_does_not_cancel_the_fetch` |
 
 use std::collections::BTreeSet;
 
@@ -154,7 +154,7 @@ fn allowed(source: &str, id: &str) -> bool {
         && !id.chars().all(|letter| letter == '.')
 }
 
-/// Crate traps F27 and F28. By the collection query, by one GET each, and by the status call.
+/// `docs/adr/0006-validated-external-ids.md`. By the collection query, by one GET each, and by the status call.
 #[tokio::test]
 async fn no_hostile_id_leaves_its_place() {
     let ids: Vec<String> = hostile_ids().into_iter().collect();
@@ -246,7 +246,7 @@ async fn references_that_were_never_given_out_are_refused() {
     assert_eq!(rig.upstreams.record(), []);
 }
 
-/// Crate trap F31: the fetch is its own task, so hanging up neither cancels nor repeats it.
+/// `docs/adr/0004-fetch-is-its-own-task.md`: a caller that disconnects neither cancels nor repeats the fetch.
 #[tokio::test]
 async fn a_caller_who_hangs_up_does_not_cancel_the_fetch() {
     let rig = Setup::with(vec![], vec![SupermetricsJob::new("q", &[(0, "SUCCESS")])]).start().await;

@@ -274,7 +274,7 @@ async fn rows_are_read_by_page_and_each_stretch_once() {
     rig.assert_well_behaved();
 }
 
-/// Crate trap F29: a round trip through numbers would change `1.10`, 2^64 and 1e400.
+/// `docs/adr/0007-upstream-bytes-are-kept.md`: a round trip through numbers would change `1.10`, 2^64 and 1e400.
 #[tokio::test]
 async fn cells_keep_their_bytes() {
     let cells = r#"[1.10,18446744073709551616,1e400,-0.0,{"b":1,"a":1.0},"\u00e9",123456789012345678901234567890.5,null]"#;

@@ -15,7 +15,7 @@ pub enum Details {
     Supermetrics(Box<SupermetricsDetails>),
 }
 
-/// What MindBridge says beyond the common fields (`upstreams/mindbridge`, "Reading one job").
+/// What MindBridge reports beyond the common fields.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MindBridgeDetails {
@@ -56,7 +56,7 @@ pub struct UserInfo {
     pub user_name: Option<String>,
 }
 
-/// What Supermetrics says beyond the common fields (`upstreams/supermetrics`, "Reading one job").
+/// What Supermetrics reports beyond the common fields.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SupermetricsDetails {

@@ -1,7 +1,7 @@
 //! The names of things: sources, an upstream's own ids, job keys and the opaque node id.
 //!
 //! Everything here is validated at construction, so a value in hand can be put into a URL segment, a log line or a
-//! cache key without a second look (`crate-traps` F27, F28).
+//! cache key without another check (`docs/adr/0006-validated-external-ids.md`).
 
 use std::fmt;
 use std::sync::Arc;

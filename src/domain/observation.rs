@@ -75,7 +75,7 @@ impl Observation {
     /// has the moment of the last answer that showed its run. At the same moment a terminal state wins over EXPIRED, and
     /// EXPIRED over what has not ended.
     ///
-    /// From that one key follow the rules of the design: a question sent after the held answer arrived wins (so a
+    /// From that one key it follows: a question sent after the held answer arrived wins (so a
     /// second run shows itself); an answer older than the held question loses; where the two overlap, a terminal state
     /// beats one that is not, and of two terminal states the later answer wins. EXPIRED loses to every other terminal state
     /// of its run, whatever the times, since none of them can have been observed before the run was last seen unfinished.

@@ -2,7 +2,7 @@
 //!
 //! A flight is a value that lands once, in a watch channel. The leader's [`Ticket`] travels into a task of its own;
 //! dropping it without landing (a panic) frees the key and tells the joiners that the flight is lost. Keys are
-//! compared in full. (`crate-traps` F31; `style`, "Seen in good company".)
+//! compared in full (`docs/adr/0004-fetch-is-its-own-task.md`).
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

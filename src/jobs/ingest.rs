@@ -1,7 +1,7 @@
 //! The one way an observation enters: compare, keep, publish.
 //!
 //! What the upstream has forgotten is decided here too, because only a gateway that remembers can tell "expired"
-//! from "never was" (`upstreams/supermetrics`, "Expiry").
+//! from "never was" (`docs/upstreams.md`).
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;

@@ -31,7 +31,7 @@ use super::{Inner, Jobs};
 const STRETCH: u32 = 1_000;
 /// When rows that were missing are worth another read.
 const ROWS_AGAIN: Duration = Duration::from_secs(5);
-/// The most rows a query can have (`upstreams/supermetrics`, "Cheap polls, and rows").
+/// The most rows that Supermetrics returns for one query.
 const ROWS_MAX: u32 = 1_000_000;
 
 pub(super) type Landing = Result<Arc<RowPage>, LookError>;

@@ -2,7 +2,7 @@
 //!
 //! What leaves: a [`Call`], with the credential as the last thing added, after the URL has been recorded. What comes
 //! back: a [`Reply`] with a counted body, or a [`SendError`] made of our words; `reqwest::Error` never gets past here,
-//! because it prints the whole URL (`crate-traps` F24). Not here: budgets, retries, what an answer means.
+//! because it prints the whole URL (`docs/adr/0005-one-upstream-http-client.md`). Not here: budgets, retries, what an answer means.
 
 mod body;
 mod call;
@@ -150,7 +150,7 @@ pub(super) fn strict_client() -> ClientBuilder {
 impl HttpRoad {
     /// Builds a client that goes straight to where it is told.
     ///
-    /// No redirects and no referer (F25: both can carry a key to another host), no cookies and no retries of its own.
+    /// No redirects and no referer, since both can carry a key to another host; no cookies and no retries of its own.
     /// Certificates are checked against the machine's store and the compiled-in Mozilla roots, so that it also works where no
     /// store exists. Installs the process's TLS crypto provider if none is installed yet.
     ///

@@ -117,7 +117,7 @@ fn both(too_large: &Calls) -> Vec<Row> {
         hurried(row("a slow body", FaultKind::SlowBody { chunk: 1, every: slow }, "TIMED_OUT", ONCE)),
         hurried(row("held for ever", FaultKind::Hold, "TIMED_OUT", ONCE)),
         row("2 MiB", FaultKind::OversizedBody { bytes: 2 << 20 }, "BAD_ANSWER", too_large.clone()),
-        // crate trap F26: small on the wire, large in memory
+        // small on the wire, large in memory
         row("a gzip bomb", FaultKind::GzipBomb { bytes: 64 << 20 }, "BAD_ANSWER", too_large.clone()),
         row("a redirect", FaultKind::Redirect { to: "/elsewhere".to_owned() }, "BAD_ANSWER", ONCE),
         row(
@@ -165,7 +165,7 @@ fn dated(date: &str, until: &str) -> FaultKind {
     FaultKind::Answer(Answer { status: 429, headers, retry_after, body: Body::Empty })
 }
 
-/// `upstreams/mindbridge`: reading one job.
+/// MindBridge, reading one job.
 pub(crate) fn mindbridge() -> Vec<Row> {
     let hour_and_retry = FaultKind::Answer(Answer {
         status: 429,
@@ -246,7 +246,7 @@ pub(crate) fn mindbridge() -> Vec<Row> {
     rows
 }
 
-/// `upstreams/supermetrics`: the status call.
+/// Supermetrics, the status call.
 pub(crate) fn supermetrics() -> Vec<Row> {
     let daily = |status, retry_after| {
         let code = "LICENSE_DAILY_QUERY_LIMIT_EXCEEDED".to_owned();
@@ -361,7 +361,7 @@ const SICK: (usize, usize) = (7, 4);
 
 type QueryRow = (&'static str, FaultKind, [&'static str; 3], (usize, usize));
 
-/// `upstreams/mindbridge`: reading many jobs in one request. Two run, and the third does not exist.
+/// MindBridge, reading many jobs in one request. Two run, and the third does not exist.
 pub(crate) fn mindbridge_query() -> Vec<QueryRow> {
     let good = ["RUNNING", "RUNNING", "NOT_FOUND after 5s"];
     let page = |text: &str| self::text(200, text);

@@ -25,10 +25,10 @@ async fn hostile_documents_run_nothing() {
     let invalid = ("GRAPHQL_VALIDATION_FAILED", 422);
     let unparsable = ("GRAPHQL_PARSE_FAILED", 400);
     let cases = [
-        // F4
+        // aliases
         (format!("{{ {} }}", many(10_000, |n| format!("a{n}: sources {{ name }} "))), large),
         (format!("{{ {} }}", many(51, |n| format!("a{n}: __typename "))), complex),
-        // F5
+        // directives
         (format!("{{ __typename {} }}", "@skip(if:false)".repeat(15_000)), large),
         (format!("{{ __typename {} }}", "@skip(if: false) ".repeat(21)), complex),
         (nested(20), complex),
@@ -152,7 +152,7 @@ async fn a_mutation_whose_variables_do_not_coerce_changes_nothing() {
     assert_eq!(answer.data()["trackJobs"]["results"][0]["__typename"], "MindBridgeJob", "{}", answer.body);
 }
 
-/// Crate traps F1, F3, F7 and F9, over a real socket.
+/// `docs/adr/0001-own-graphql-transports.md`, over a real socket.
 #[tokio::test]
 async fn the_door_refuses_before_anything_runs() {
     let rig = Setup::with(vec![MindBridgeJob::new("a", &[(0, "COMPLETE")])], vec![]).start().await;
@@ -193,7 +193,7 @@ async fn the_door_refuses_before_anything_runs() {
     assert_eq!(rig.upstreams.record(), []);
 }
 
-/// Crate trap F8: what cannot be seen is not spelled out either.
+/// `docs/adr/0003-limits-before-execution.md`: what cannot be seen is not suggested either.
 #[tokio::test]
 async fn switched_off_the_schema_is_not_told() {
     let rig = Setup { rest: "graphql: { introspection: off }".to_owned(), ..Setup::default() }.start().await;

@@ -19,7 +19,7 @@ pub(super) struct Collected {
     pub(super) whole: bool,
 }
 
-/// Reads the decoded body and stops at the cap: a small gzip file can decode to anything (F26).
+/// Reads the decoded body and stops at the cap: a small gzip body can decode to any size (`docs/adr/0005-one-upstream-http-client.md`).
 pub(super) async fn collect(
     mut response: Response,
     cap: usize,

@@ -93,7 +93,8 @@ impl Call {
         self.segments.iter().map(segment).collect()
     }
 
-    /// The URL without any credential; `None` when a segment would not stay one segment (F27, F28).
+    /// The URL without any credential; `None` when a segment would not stay one segment
+    /// (`docs/adr/0006-validated-external-ids.md`).
     pub(super) fn url(&self) -> Option<Url> {
         match &self.query {
             Query::None => self.path(),

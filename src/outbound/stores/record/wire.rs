@@ -134,7 +134,7 @@ struct Outcome {
     rows: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     columns: Option<i64>,
-    /// Text: JSON numbers are not read back to the last bit (`crate-traps` F29).
+    /// Text: JSON numbers are not read back to the last bit (`docs/adr/0007-upstream-bytes-are-kept.md`).
     #[serde(skip_serializing_if = "Option::is_none")]
     seconds: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
