@@ -1,38 +1,92 @@
-//! The documents name what exists: every path in them is there, and every promise in the README has its test.
+//! The documents name what exists: every path and every link in them leads somewhere, and every guarantee and every threat
+//! has its tests.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
 
 fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap()
 }
 
-fn documents(root: &Path) -> Vec<PathBuf> {
-    let named = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"].map(|name| root.join(name));
-    let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
-    named.into_iter().chain(docs.filter(|path| path.extension().is_some_and(|kind| kind == "md"))).collect()
+/// The Markdown files in a folder and below it.
+fn markdown_below(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            markdown_below(&path, found);
+        } else if path.extension().is_some_and(|kind| kind == "md") {
+            found.push(path);
+        }
+    }
 }
 
-/// What stands between backticks, or between parentheses behind a link's text.
-fn quoted(text: &str) -> impl Iterator<Item = &str> {
-    let code = text.split('`').skip(1).step_by(2);
-    let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
-    code.chain(links)
+fn documents() -> Vec<PathBuf> {
+    let named = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md"];
+    let mut found: Vec<PathBuf> = named.iter().map(|name| root().join(name)).collect();
+    found.push(root().join("charts/jobgate/README.md"));
+    markdown_below(&root().join("docs"), &mut found);
+    found
+}
+
+/// The lines outside of fenced and indented code.
+fn prose(text: &str) -> Vec<&str> {
+    let mut fenced = false;
+    let is_prose = |line: &&str| {
+        let fence = line.trim_start().starts_with("```");
+        fenced ^= fence;
+        !fenced && !fence && !line.starts_with("    ")
+    };
+    text.lines().filter(is_prose).collect()
+}
+
+/// The target of each inline link.
+fn links(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for line in prose(text) {
+        // without inline code, which may be the text of a link
+        let plain: String = line.split('`').step_by(2).collect();
+        let targets = plain.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+        found.extend(targets.map(|(target, _)| target.to_owned()));
+    }
+    found
+}
+
+/// The anchors of a document, made from its headings as GitHub does.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    let mut found = BTreeSet::new();
+    for line in prose(text) {
+        let level = line.chars().take_while(|letter| *letter == '#').count();
+        let Some(title) = line.get(level..).and_then(|rest| rest.strip_prefix(' ')) else { continue };
+        if !(1..=6).contains(&level) {
+            continue;
+        }
+        let kept = |letter: &char| letter.is_alphanumeric() || matches!(letter, ' ' | '-' | '_');
+        let anchor = title.trim().to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-");
+        let count = seen.entry(anchor.clone()).or_default();
+        found.insert(if *count == 0 { anchor } else { format!("{anchor}-{count}") });
+        *count += 1;
+    }
+    found
 }
 
 #[test]
 fn every_path_in_the_documents_exists() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut missing = Vec::new();
-    for document in documents(root) {
-        for word in quoted(&read(&document)) {
+    for document in documents() {
+        let text = read(&document);
+        for word in text.split('`').skip(1).step_by(2) {
             let word = word.trim_start_matches("../");
-            let folder = ["src/", "tests/", "docs/", "config/", "schema/"];
+            let folder = ["src/", "tests/", "docs/", "config/", "schema/", "charts/"];
             let is_path = folder.iter().any(|start| word.starts_with(start))
                 && !word.contains(['*', '<', ' ', '{', '…']);
             let path = word.split(['#', ':']).next().unwrap();
-            if is_path && !root.join(path).exists() {
+            if is_path && !root().join(path).exists() {
                 missing.push(format!("{}: {word}", document.display()));
             }
         }
@@ -40,10 +94,43 @@ fn every_path_in_the_documents_exists() {
     assert_eq!(missing, Vec::<String>::new());
 }
 
+#[test]
+fn every_link_between_documents_leads_to_a_file_and_a_heading() {
+    let mut broken = Vec::new();
+    let mut checked = 0;
+    for document in documents() {
+        for link in links(&read(&document)) {
+            if link.contains("://") || link.starts_with("mailto:") {
+                continue;
+            }
+            checked += 1;
+            let (path, anchor) = link.split_once('#').unwrap_or((&link, ""));
+            let target =
+                if path.is_empty() { document.clone() } else { document.parent().unwrap().join(path) };
+            let exists = target.exists();
+            let found = exists && (anchor.is_empty() || anchors(&read(&target)).contains(anchor));
+            if !found {
+                broken.push(format!("{}: {link}", document.display()));
+            }
+        }
+    }
+    assert_eq!(broken, Vec::<String>::new());
+    assert!(checked > 100, "the links were read: {checked}");
+}
+
+#[test]
+fn anchors_are_made_as_on_github() {
+    let text = "# A `b` c\n## What's new, and (old)?\n## A b c\n```\n# no heading\n```\n#no\n### snake_case-x";
+    let expected = ["a-b-c", "a-b-c-1", "snake_case-x", "whats-new-and-old"];
+    assert_eq!(anchors(text).iter().collect::<Vec<_>>(), expected);
+    let text = "[`a`](b.md#c) `[d](e.md)` [f](g)\n```\n[h](i.md)\n```";
+    assert_eq!(links(text), ["b.md#c", "g"]);
+}
+
 /// The names of tests in the last column of a table, each with its row.
 fn tests_of<'a>(text: &'a str, head: &str) -> Vec<(&'a str, &'a str)> {
-    let table = text.split(head).nth(1).unwrap().split("\n\n").next().unwrap();
-    let rows = table.lines().skip(2);
+    let tables = text.split(head).skip(1).map(|rest| rest.split("\n\n").next().unwrap());
+    let rows = tables.flat_map(|table| table.lines().skip(2));
     rows.flat_map(|row| {
         let tests = row.rsplit('|').nth(1).unwrap();
         tests.split('`').skip(1).step_by(2).map(move |name| (row, name))
@@ -51,42 +138,46 @@ fn tests_of<'a>(text: &'a str, head: &str) -> Vec<(&'a str, &'a str)> {
     .collect()
 }
 
-#[test]
-fn every_promise_of_the_readme_names_a_test_that_exists() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let readme = read(&root.join("README.md"));
-    let named = tests_of(&readme, "| promise | test |");
-    for (row, name) in &named {
-        let (file, function) = name.split_once("::").map_or((*name, None), |(file, rest)| (file, Some(rest)));
-        let text = read(&root.join(format!("tests/{file}.rs")));
-        let holds = function.is_none_or(|function| text.contains(&format!("fn {function}(")));
-        assert!(holds, "{row}");
-    }
-    assert!(named.len() > 10, "the table was read");
+/// Whether a test of this name is there and not ignored. A name is as `cargo test` prints it, of `tests/` or of `src/`; the
+/// name of a file in `tests/` is that of all its tests.
+fn is_there(name: &str) -> bool {
+    let (place, function) = name.rsplit_once("::").unwrap_or((name, ""));
+    let place = place.replace("::", "/");
+    let inline = place.strip_suffix("/tests").unwrap_or(&place);
+    let files = [format!("tests/{place}.rs"), format!("src/{place}.rs"), format!("src/{inline}.rs")];
+    let whole = root().join(format!("tests/{}.rs", name.replace("::", "/")));
+    let texts = files.iter().filter_map(|file| fs::read_to_string(root().join(file)).ok());
+    whole.exists() || texts.into_iter().any(|text| is_test(&text, function))
 }
 
-/// A name there is as `cargo test` prints it, of the tests in `tests/` or beside the source.
 #[test]
-fn every_threat_names_tests_that_exist_and_would_fail() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let threats = read(&root.join("docs/threats.md"));
-    let named = tests_of(&threats, "| threat | what stands against it | the test that would fail |");
-    for (row, name) in &named {
-        let (place, function) = name.rsplit_once("::").unwrap_or((name, "no function"));
-        let place = place.replace("::", "/");
-        let inline = place.strip_suffix("/tests").unwrap_or(&place);
-        let files = [format!("tests/{place}.rs"), format!("src/{place}.rs"), format!("src/{inline}.rs")];
-        let texts = files.iter().filter_map(|file| fs::read_to_string(root.join(file)).ok());
-        let holds = texts.into_iter().any(|text| is_test(&text, function));
-        assert!(holds, "{name} of {row}");
-    }
+fn every_guarantee_names_tests_that_exist() {
+    let text = read(&root().join("docs/guarantees.md"));
+    let named = tests_of(&text, "| guarantee | test |");
+    let missing: Vec<_> = named.iter().filter(|(_, name)| !is_there(name)).collect();
+    assert_eq!(missing, Vec::<&(&str, &str)>::new());
     let rows: BTreeSet<&str> = named.iter().map(|(row, _)| *row).collect();
-    let table = threats.lines().filter(|line| line.starts_with("| ")).count();
-    // all but the head: a threat without a test is one that nothing is seen to hold back
-    assert_eq!(rows.len(), table - 1);
+    let heads = text.matches("| guarantee | test |").count();
+    let table = text.lines().filter(|line| line.starts_with("| ")).count();
+    assert_eq!(rows.len(), table - heads, "each guarantee names a test");
+    assert!(rows.len() > 25, "the tables were read");
 }
 
-/// Says whether a function of this name stands there under a test's attribute, and not an ignored one.
+#[test]
+fn every_threat_names_tests_that_exist() {
+    let text = read(&root().join("docs/threats.md"));
+    let head = "| threat | mitigation | test |";
+    let named = tests_of(&text, head);
+    let missing: Vec<_> =
+        named.iter().filter(|(_, name)| !name.contains("::") || !is_there(name)).collect();
+    assert_eq!(missing, Vec::<&(&str, &str)>::new());
+    let rows: BTreeSet<&str> = named.iter().map(|(row, _)| *row).collect();
+    let table = text.lines().filter(|line| line.starts_with("| ")).count();
+    // all but the heads: a threat without a test is one without a mitigation that is known to work
+    assert_eq!(rows.len(), table - text.matches(head).count());
+}
+
+/// Whether a function of this name is there under a test's attribute, and not an ignored one.
 fn is_test(text: &str, function: &str) -> bool {
     let Some((before, _)) = text.split_once(&format!("fn {function}(")) else { return false };
     let above = before.rsplit_once('\n').map_or("", |(above, _)| above);
