@@ -1,77 +1,113 @@
 #!/usr/bin/env bash
-# Installs what the tests need and runs them all: formatting, lints with warnings as errors, licences, every Rust test with
-# the independent clients that they start, and the chart. Needs rustup's cargo and, where Node.js, Python, Chromium, Redis, nginx, haproxy, promtool, kill, prlimit or openssl is missing, apt-get as root.
+# Runs what every change must pass: formatting, lints with warnings as errors, licences, every test, and the chart.
+#
+#   bash tests/all.sh                  installs what is missing, and runs everything
+#   bash tests/all.sh --check          lists what is missing, and installs and runs nothing; exit code 1 if something is
+#   bash tests/all.sh --only STEP      one of: lint, unit, integration, chart
+#
+# It needs cargo from rustup. What else is missing is installed by rustup, npm, pip and cargo, and by apt-get as root.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TERM_COLOR=never RUST_BACKTRACE=0
-
-say() { printf '\n== %s\n' "$*"; }
-
-if ! command -v cargo >/dev/null; then
-  echo "cargo is missing: install Rust with rustup, then run this again" >&2
-  exit 1
-fi
-if ! cargo clippy --version >/dev/null 2>&1 || ! cargo fmt --version >/dev/null 2>&1; then
-  rustup component add clippy rustfmt
-fi
-if ! command -v npm >/dev/null; then
-  say "installing Node.js"
-  apt-get update -qq && apt-get install -y -qq nodejs npm
-fi
-
-if [ ! -x /usr/bin/chromium ]; then
-  say "installing Chromium"
-  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium
-fi
-
-if ! command -v redis-server >/dev/null; then
-  say "installing Redis"
-  apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server
-fi
-
-if ! command -v promtool >/dev/null; then
-  say "installing Prometheus' tools"
-  apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus
-fi
-
-if [ ! -x /usr/sbin/nginx ] || [ ! -x /usr/sbin/haproxy ]; then
-  say "installing the proxies"
-  apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light haproxy
-fi
-
-# the programs that tests start by name; the shell has a kill of its own
-if ! type -P kill >/dev/null || ! type -P prlimit >/dev/null || ! type -P openssl >/dev/null; then
-  say "installing what the tests start"
-  apt-get update -qq && apt-get install -y -qq --no-install-recommends procps util-linux openssl
-fi
-
-say "clients"
-(cd tests/clients && npm ci --no-fund --no-audit --silent)
-if ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
-  apt-get update -qq && apt-get install -y -qq python3-venv
-fi
-[ -x target/tools/clients/bin/python ] || python3 -m venv target/tools/clients
-target/tools/clients/bin/pip install --quiet --disable-pip-version-check --no-compile -r tests/clients/requirements.txt
-
-say "format"
-cargo fmt --check
-
-say "lints"
-cargo clippy --locked --all-targets -- -D warnings
-
-say "what may come into the tree"
 tools="$PWD/target/tools"
 export PATH="$tools/bin:$PATH"
-if ! command -v cargo-deny >/dev/null; then
+
+say() { printf '\n== %s\n' "$*"; }
+usage() { sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+
+# Each need: what it is for, the step that needs it, a test that it is there, and how it is installed.
+apt() { apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@"; }
+has() { type -P "$1" >/dev/null; }
+has_lints() { cargo clippy --version >/dev/null 2>&1 && cargo fmt --version >/dev/null 2>&1; }
+has_proxies() { [ -x /usr/sbin/nginx ] && [ -x /usr/sbin/haproxy ]; }
+has_started() { has kill && has prlimit && has openssl; }
+has_npm_clients() { [ -d tests/clients/node_modules ]; }
+has_python_clients() { [ -x target/tools/clients/bin/python ]; }
+has_venv() { python3 -c 'import venv, ensurepip' 2>/dev/null; }
+# the clients are compared with their lists by each installer, which is quick where nothing changed
+install_npm_clients() { (cd tests/clients && npm ci --no-fund --no-audit --silent); }
+install_python_clients() {
+  [ -x target/tools/clients/bin/python ] || python3 -m venv target/tools/clients
+  target/tools/clients/bin/pip install --quiet --disable-pip-version-check --no-compile -r tests/clients/requirements.txt
+}
+install_deny() {
   cargo install cargo-deny --version 0.20.2 --locked --debug --no-default-features --root "$tools" --quiet
-fi
-# advisories need a database that not every machine reaches
-cargo deny --log-level error check --hide-inclusion-graph bans licenses sources
+}
 
-say "tests"
+# name | steps | test | installation
+needs=(
+  "clippy and rustfmt|lint|has_lints|rustup component add clippy rustfmt"
+  "cargo-deny 0.20.2|lint|has cargo-deny|install_deny"
+  "Node.js and npm|integration chart|has npm|apt nodejs npm"
+  "Python's venv|integration chart|has_venv|apt python3-venv"
+  "Chromium|integration|test -x /usr/bin/chromium|apt chromium"
+  "Redis|integration|has redis-server|apt redis-server"
+  "promtool|integration|has promtool|apt prometheus"
+  "nginx and haproxy|integration|has_proxies|apt nginx-light haproxy"
+  "kill, prlimit and openssl|integration|has_started|apt procps util-linux openssl"
+  "the npm clients of tests/clients|integration|has_npm_clients|install_npm_clients"
+  "the Python clients of tests/clients|integration|has_python_clients|install_python_clients"
+)
+
+check() {
+  local need name steps test missing=0
+  has cargo || { echo "missing: cargo (install Rust with rustup: https://rustup.rs)"; missing=1; }
+  for need in "${needs[@]}"; do
+    IFS='|' read -r name steps test _ <<<"$need"
+    $test || { echo "missing: $name (for: $steps)"; missing=1; }
+  done
+  [ -f target/tools/chart.stamp ] || { echo "missing: the tools in target/tools (for: chart), which tests/chart/tools.sh installs"; missing=1; }
+  [ "$missing" = 0 ] && echo "nothing is missing"
+  return "$missing"
+}
+
+# Installs what a step needs.
+prepare() {
+  local need name steps test install
+  has cargo || { echo "cargo is missing: install Rust with rustup, then run this again" >&2; exit 1; }
+  for need in "${needs[@]}"; do
+    IFS='|' read -r name steps test install <<<"$need"
+    [[ " $steps " == *" $1 "* ]] || continue
+    # the lists of the clients may have changed
+    case "$install" in install_*_clients) $install; continue ;; esac
+    $test || { say "installing $name"; $install; }
+  done
+}
+
+lint() {
+  prepare lint
+  say "format"
+  cargo fmt --check
+  say "lints"
+  cargo clippy --locked --all-targets -- -D warnings
+  say "licences, bans and sources"
+  # advisories need a database that not every machine reaches
+  cargo deny --log-level error check --hide-inclusion-graph bans licenses sources
+}
+
 # the same cases in each run of a commit; `cargo test` by itself tries others each time
-export PROPTEST_RNG_SEED="${PROPTEST_RNG_SEED:-2026}"
-RUSTFLAGS="${RUSTFLAGS:-}" cargo test --locked
+seeded() { PROPTEST_RNG_SEED="${PROPTEST_RNG_SEED:-2026}" RUSTFLAGS="${RUSTFLAGS:-}" cargo test --locked "$@"; }
+unit() { say "unit tests"; seeded --lib; }
+integration() { prepare integration; say "integration tests"; seeded --test it; }
+check_chart() { say "chart"; bash tests/chart/check.sh; }
+chart() {
+  prepare chart
+  [ -n "${JOBGATE:-}" ] || cargo build --locked
+  check_chart
+}
 
-say "chart"
-bash tests/chart/check.sh
+case "${1:-}" in
+  "") [ $# = 0 ] || usage ;;
+  --check) [ $# = 1 ] || usage; check; exit ;;
+  --only)
+    case "${2:-}" in lint | unit | integration | chart) [ $# = 2 ] || usage; "$2"; exit ;; *) usage ;; esac ;;
+  *) usage ;;
+esac
+
+prepare integration
+prepare chart
+lint
+say "tests"
+seeded
+# with the binary that the tests have built
+check_chart
