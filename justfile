@@ -29,9 +29,10 @@ chart:
     cargo build --locked
     bash tests/chart/check.sh
 
-# Write the generated files: schema, chart README, chart snapshots.
+# Write the generated files: schema, telemetry tables, chart README, chart snapshots.
 generate:
     cargo run -- schema > schema/schema.graphql
+    JOBGATE_WRITE_DOCS=1 cargo test --locked --test it generated_docs::
     bash tests/chart/write.sh
 
 # List what the tests need and what is missing.

@@ -1,19 +1,19 @@
-//! jobgate: one GraphQL gateway in front of job-status APIs.
+//! jobgate: one GraphQL API for long-running jobs in MindBridge and Supermetrics.
 //!
-//! The folders are the architecture. A module may import only what stands below it:
+//! The folders are layers. A module imports only from layers below it:
 //!
 //! ```text
-//! floor 6  main · cli              what a person starts
-//! floor 5  server                  composition root: build, listen, live, drain
-//! floor 4  inbound     outbound    doors in / roads out; they never see each other
-//! floor 3  jobs                    the use cases: lookup, flight, ingest, access
-//! floor 2  telemetry               log set-up, rate-limited warnings
-//! floor 1  ports       config      what we ask of the world / what the operator told us
-//! floor 0  domain                  job, state, id, schedule, principal, error: pure
+//! layer 6  main · cli              commands
+//! layer 5  server                  composition root: build, listen, reload, drain
+//! layer 4  inbound     outbound    inbound and outbound adapters; they never import each other
+//! layer 3  jobs                    use cases: lookup, single flight, ingest, follow, watch, access
+//! layer 2  telemetry               spans, metrics, log
+//! layer 1  ports       config      traits for the outside world / validated configuration
+//! layer 0  domain                  pure: job, state, id, schedule, durations, principal, error
 //! ```
 //!
-//! Beside the house stands `simulator`, the stand-in for both upstreams: it imports nothing of the house, so that a
-//! shared misunderstanding cannot hide. `tests/architecture.rs` holds all of this up.
+//! `simulator` is outside the layers: the stand-in for both upstreams imports nothing of the gateway, so that a shared
+//! mistake cannot hide. `tests/architecture.rs` checks the imports; `ARCHITECTURE.md` has the details.
 
 pub mod cli;
 pub mod config;
