@@ -120,7 +120,8 @@ fn every_link_between_documents_leads_to_a_file_and_a_heading() {
 
 #[test]
 fn anchors_are_made_as_on_github() {
-    let text = "# A `b` c\n## What's new, and (old)?\n## A b c\n```\n# no heading\n```\n#no\n### snake_case-x";
+    let text =
+        "# A `b` c\n## What's new, and (old)?\n## A b c\n```\n# no heading\n```\n#no\n### snake_case-x";
     let expected = ["a-b-c", "a-b-c-1", "snake_case-x", "whats-new-and-old"];
     assert_eq!(anchors(text).iter().collect::<Vec<_>>(), expected);
     let text = "[`a`](b.md#c) `[d](e.md)` [f](g)\n```\n[h](i.md)\n```";
@@ -168,8 +169,7 @@ fn every_threat_names_tests_that_exist() {
     let text = read(&root().join("docs/threats.md"));
     let head = "| threat | mitigation | test |";
     let named = tests_of(&text, head);
-    let missing: Vec<_> =
-        named.iter().filter(|(_, name)| !name.contains("::") || !is_there(name)).collect();
+    let missing: Vec<_> = named.iter().filter(|(_, name)| !name.contains("::") || !is_there(name)).collect();
     assert_eq!(missing, Vec::<&(&str, &str)>::new());
     let rows: BTreeSet<&str> = named.iter().map(|(row, _)| *row).collect();
     let table = text.lines().filter(|line| line.starts_with("| ")).count();
