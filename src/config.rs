@@ -18,7 +18,6 @@ mod egress;
 mod environment;
 mod fault;
 mod file;
-mod follow;
 mod graphql;
 mod jwt;
 mod limits;
@@ -26,6 +25,7 @@ mod network;
 mod poll;
 mod proxies;
 mod read;
+mod renamed;
 mod schema;
 mod server;
 mod sources;
@@ -46,7 +46,6 @@ pub use credentials::CredentialsConfig;
 pub use egress::{EgressConfig, ProxyConfig};
 pub use environment::{Environment, FILE_VARIABLE, KEY_VARIABLE, NoText, URL_VARIABLE};
 pub use fault::Faults;
-pub use follow::FollowConfig;
 pub use graphql::{GraphqlConfig, Introspection, PersistedQueries, TrustedDocuments};
 pub use jwt::{IssuerConfig, JwksRef, SigningAlgorithm};
 pub use limits::LimitsConfig;
@@ -89,9 +88,7 @@ pub struct Config {
     pub streams: StreamsConfig,
     /// How long an answer is good for, and how much is kept.
     pub cache: CacheConfig,
-    /// How often a watched job is looked at, and for how long.
-    pub follow: FollowConfig,
-    /// How jobs are polled.
+    /// How often jobgate polls a watched job, and for how long.
     pub poll: PollConfig,
     /// Where jobs are kept.
     pub store: StoreConfig,
@@ -118,7 +115,6 @@ struct RawConfig {
     limits: LimitsConfig,
     streams: StreamsConfig,
     cache: CacheConfig,
-    follow: FollowConfig,
     poll: PollConfig,
     store: store::RawStore,
     telemetry: telemetry::RawTelemetry,
@@ -189,7 +185,8 @@ impl Config {
         let mut faults = Faults::default();
         let defaults = defaults();
         let mut tree = defaults.clone();
-        let Some(written) = tree::parse(text, label, &mut faults) else { return Err(faults) };
+        let Some(mut written) = tree::parse(text, label, &mut faults) else { return Err(faults) };
+        renamed::refuse(&mut written, &mut faults);
         tree::merge(&mut tree, written);
         tree::override_from(env, &mut tree, &mut faults);
         let names = tree.get("sources").and_then(Value::as_object);
@@ -220,7 +217,7 @@ impl Config {
         raw.limits.check(faults);
         raw.streams.check(&raw.server, faults);
         raw.cache.check(faults);
-        raw.follow.check(faults);
+        raw.poll.check(faults);
         if names.is_empty() {
             faults.add("sources", "has no entry: configure at least one source, or try `jobgate demo`");
         }
@@ -250,7 +247,7 @@ impl Config {
         let store = raw.store.accept(faults);
         let watch_tokens = raw.watch_tokens.accept(faults);
         let telemetry = raw.telemetry.accept(faults);
-        let RawConfig { server, credentials, graphql, limits, streams, cache, follow, poll, .. } = raw;
+        let RawConfig { server, credentials, graphql, limits, streams, cache, poll, .. } = raw;
         Self {
             server,
             sources,
@@ -262,7 +259,6 @@ impl Config {
             limits,
             streams,
             cache,
-            follow,
             poll,
             store,
             telemetry,

@@ -76,7 +76,7 @@ fn setup(rest: &str) -> Setup {
     let mut setup = Setup::with(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], vec![]);
     // a client of a busy machine may take its time for its first message
     let patient = "streams: { init_timeout: 60s }";
-    setup.rest = format!("follow: {{ fastest: 100ms, slowest: 1s }}\n{patient}\n{rest}");
+    setup.rest = format!("poll: {{ min_interval: 100ms, max_interval: 1s }}\n{patient}\n{rest}");
     setup
 }
 

@@ -66,7 +66,7 @@ impl World {
             .replace("CA", self.ca_file.path());
         format!(
             "server: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0 }}\nstore: {{ kind: memory }}\n\
-             credentials: {{ reread: 100ms }}\nsources:\n  mind: {{ upstream: mindbridge, base_url: '{}', \
+             credentials: {{ reload_interval: 100ms }}\nsources:\n  mind: {{ upstream: mindbridge, base_url: '{}', \
              credential: {{ bearer: {{ env: MIND_TOKEN }} }}, allow_plaintext: true, {options} }}\n",
             self.base_url(scheme)
         )

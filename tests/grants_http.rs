@@ -36,7 +36,7 @@ async fn rig() -> Rig {
         // a machine without air is not to be told anything but what is compared
         "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, request_timeout: 5m }\n",
         "streams: { init_timeout: 1m, heartbeat: 1h }\n",
-        "follow: { fastest: 100ms, slowest: 1s, missing_for: 1s }\nclients:\n",
+        "poll: { min_interval: 100ms, max_interval: 1s, missing_for: 1s }\nclients:\n",
         &client("whole", "[mind, metrics]"),
         &client("kinds", "{ mind: { kinds: [EXPORT] } }"),
         &client("label", "{ mind: { labels: { team: blue } } }"),

@@ -17,7 +17,7 @@ use crate::support::server::{KEY, Rig, Setup, TOKEN};
 use crate::support::streams::LIMIT;
 
 /// Looks often, so that no test waits for long.
-const FOLLOW: &str = "follow: { fastest: 100ms, slowest: 1s, missing_for: 1s }";
+const FOLLOW: &str = "poll: { min_interval: 100ms, max_interval: 1s, missing_for: 1s }";
 
 fn setup() -> Setup {
     let broken = MindBridgeStep {

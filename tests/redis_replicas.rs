@@ -43,7 +43,7 @@ impl Site {
         let store = format!(
             "store: {{ kind: redis, redis: {{ url: {{ env: REDIS_URL }}, lease: {lease}, timeout: 5s }} }}"
         );
-        let rest = format!("{store}\nfollow: {{ fastest: 1s, slowest: 3s }}");
+        let rest = format!("{store}\npoll: {{ min_interval: 1s, max_interval: 3s }}");
         let setup = Setup { rest, ..Setup::with(mind, metrics) };
         let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
         let config = Scratch::new(&setup.yaml(&simulator.mindbridge_url(), &simulator.supermetrics_url()));

@@ -223,9 +223,9 @@ async fn every_live_section_changes_under_streams_that_notice_nothing() {
     let answers = join_all((0..20).map(|_| gateway.ask("bob", "mind", "b", None))).await;
     assert!(answers.iter().any(|answer| answer == "TOO_MANY_REQUESTS"), "{answers:?}");
     let fresh = format!(
-        "{both}\ncache: {{ fresh_for: 1h }}\nstreams: {{ max_streams_per_client: 1 }}\nfollow: {{ slowest: 1m }}"
+        "{both}\ncache: {{ fresh_for: 1h }}\nstreams: {{ max_streams_per_client: 1 }}\npoll: {{ max_interval: 1m }}"
     );
-    let changed = "cache.fresh_for, follow.slowest, limits.burst, limits.requests_per_second, streams.max_streams_per_client";
+    let changed = "cache.fresh_for, limits.burst, limits.requests_per_second, poll.max_interval, streams.max_streams_per_client";
     gateway.change(&[&keyed, &more], &fresh, changed).await;
     assert_eq!(gateway.ask("bob", "mind", "b", None).await, "RUNNING", "the pace of before is gone");
     let before = asked(&gateway.upstreams[1]);
@@ -244,7 +244,7 @@ async fn every_live_section_changes_under_streams_that_notice_nothing() {
     let pages = format!(
         "{both}\nserver: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, allowed_origins: ['https://app.example'], trusted_proxies: [10.0.0.0/8] }}\ngraphql: {{ max_depth: 7 }}"
     );
-    let changed = "cache.fresh_for, follow.slowest, server.allowed_origins, server.trusted_proxies, streams.max_streams_per_client";
+    let changed = "cache.fresh_for, poll.max_interval, server.allowed_origins, server.trusted_proxies, streams.max_streams_per_client";
     gateway.change(&[&keyed, &more], &pages, changed).await;
     assert_eq!(wire::exchange(gateway.public, &request).await.status, 200);
     let restart =

@@ -15,7 +15,7 @@ async fn rig() -> Rig {
     ];
     // so that the longest wait that may be preferred is many looks long
     let rest = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, request_timeout: 5m }\n\
-                follow: { fastest: 100ms }";
+                poll: { min_interval: 100ms }";
     let setup = Setup::with(mind, vec![SupermetricsJob::new("done", &[(0, "SUCCESS")])]);
     Setup { rest: rest.to_owned(), ..setup }.start().await
 }

@@ -141,7 +141,7 @@ async fn two_hundred_swaps_under_load_fail_nothing_and_leave_no_old_value_in_use
     let upstream = simulator.handle();
     let mut mounted = Mounted::new(Some(TOKEN));
     let key = Scratch::new(KEY);
-    let rest = "credentials: { reread: 1m }";
+    let rest = "credentials: { reload_interval: 1m }";
     let (gateway, address) = serve(&simulator, [&mounted.path(), key.path()], rest).await;
     let mut watchers = Vec::new();
     for carrier in [WebSocket, Sse] {
@@ -246,7 +246,7 @@ async fn every_trouble_with_a_secret_costs_its_own_source_alone_and_ends_without
     upstream.set_credential(Upstream::Supermetrics, &token);
     let file = Scratch::new(&token);
     symlink(file.path(), &link).unwrap();
-    let rest = "credentials: { reread: 100ms }";
+    let rest = "credentials: { reload_interval: 100ms }";
     let (mut gateway, address) = serve(&simulator, [&mounted.path(), link.to_str().unwrap()], rest).await;
 
     assert_eq!(look(address, "mind", "a").await, "UNCONFIGURED");
@@ -323,7 +323,7 @@ async fn an_echo_is_masked_whichever_of_our_secrets_it_holds() {
     let upstream = simulator.handle();
     let mut mounted = Mounted::new(Some(TOKEN));
     let key = Scratch::new(KEY);
-    let rest = "credentials: { reread: 100ms }\ntelemetry: { log_level: trace }";
+    let rest = "credentials: { reload_interval: 100ms }\ntelemetry: { log_level: trace }";
     let (gateway, address) = serve(&simulator, [&mounted.path(), key.path()], rest).await;
     assert_eq!(look(address, "mind", "a").await, "RUNNING");
     let secrets = [TOKEN, "the/next=token+1", "a/refused-token"];

@@ -76,7 +76,7 @@ async fn at_sigterm_every_stream_is_told_requests_finish_and_the_process_ends_wi
     room_for(3_000);
     // the half request is under way for longer than the window, so it may be slow; and so may whoever opens so many streams
     let slow = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, header_timeout: 1m, body_timeout: 10m, \
-                body_pace: 1B, request_timeout: 10m, drain_timeout: 10m }\n\
+                min_body_rate: 1B, request_timeout: 10m, drain_timeout: 10m }\n\
                 streams: { drain_window: 10s, init_timeout: 1m, ping_interval: 10m }";
     let (gateway, address) = gateway(slow).await;
     let sockets = join_all((0..200).map(|_| websocket(address))).await;

@@ -28,7 +28,7 @@ async fn rig(ids: &[&str], streams: &str) -> Rig {
     let setup = Setup::with(jobs, Vec::new());
     let rest = format!(
         "server: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, request_timeout: 30m }}\n\
-         follow: {{ fastest: 400ms, slowest: 1s, linger: 300ms }}\n\
+         poll: {{ min_interval: 400ms, max_interval: 1s, unsubscribe_grace: 300ms }}\n\
          streams: {{ max_streams_per_client: 5000, init_timeout: 1m, {streams} }}"
     );
     // a thousand watchers come while the first look is under way

@@ -12,7 +12,7 @@ use crate::support::scratch::Scratch;
 use crate::support::server::{Setup, TOKEN};
 use crate::support::streams::{Heard, Sse, Watcher, WebSocket, all_hear, crowd, settles};
 
-const FOLLOW: &str = "follow: { fastest: 200ms, slowest: 1s, linger: 300ms }";
+const FOLLOW: &str = "poll: { min_interval: 200ms, max_interval: 1s, unsubscribe_grace: 300ms }";
 /// What a machine without air needs: nothing here is about how long these take.
 const PATIENT: &str =
     "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, request_timeout: 5m, write_timeout: 1h }";
@@ -113,7 +113,7 @@ async fn a_reader_who_stopped_costs_bounded_memory_and_wakes_to_the_newest_and_t
     setup.scenario.mindbridge.jobs =
         JOBS.iter().map(|id| MindBridgeJob::new(id, &[(0, "IN_PROGRESS")])).collect();
     setup.rest = format!(
-        "{PATIENT}\nfollow: {{ fastest: 100ms, slowest: 1s }}\n\
+        "{PATIENT}\npoll: {{ min_interval: 100ms, max_interval: 1s }}\n\
          streams: {{ init_timeout: 1m, ping_interval: 1h, pong_timeout: 1h }}"
     );
     let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();

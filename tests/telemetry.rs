@@ -198,7 +198,7 @@ async fn a_job_is_one_trace_across_replicas_and_each_delivery_is_linked_to_its_l
     let (redis, sink) = (Redis::start().await, Sink::http().await);
     let rest = format!(
         "store: {{ kind: redis, redis: {{ url: {{ env: REDIS_URL }}, lease: 30s, timeout: 5s }} }}\n\
-         follow: {{ fastest: 1s, slowest: 1s }}\nstreams: {{ init_timeout: 60s }}\n\
+         poll: {{ min_interval: 1s, max_interval: 1s }}\nstreams: {{ init_timeout: 60s }}\n\
          telemetry: {{ otlp_endpoint: '{}', otlp_headers: {{ env: OTLP_HEADERS }} }}",
         sink.url()
     );

@@ -21,7 +21,7 @@ pub struct CacheConfig {
     pub missing_for: Duration,
     /// How often a finished job is looked at again where the same id can run twice (Supermetrics).
     #[serde(with = "Span::<SECOND, { 30 * DAY }>")]
-    pub rerun_check: Duration,
+    pub terminal_revalidate_interval: Duration,
     /// Memory for jobs, in bytes. The least used go first.
     #[serde(with = "Size::<MIB, { 1024 * GIB }>")]
     pub max_bytes: usize,

@@ -13,7 +13,7 @@ use super::values::{DAY, MINUTE, Span};
 pub struct CredentialsConfig {
     /// How often every file that holds a secret is read again, beside being watched.
     #[serde(with = "Span::<100, MINUTE>")]
-    pub reread: Duration,
+    pub reload_interval: Duration,
     /// How long before the end of a credential the log begins to warn, where that end is known.
     #[serde(with = "Span::<MINUTE, { 365 * DAY }>")]
     pub warn_before: Duration,

@@ -50,7 +50,7 @@ pub struct ServerConfig {
     pub body_timeout: Duration,
     /// How many bytes a second of a body must come at the least, after the first two seconds.
     #[serde(with = "Size::<1, GIB>")]
-    pub body_pace: usize,
+    pub min_body_rate: usize,
     /// Longest time for which a peer may take nothing of what is sent to it.
     #[serde(with = "Span::<1, HOUR>")]
     pub write_timeout: Duration,

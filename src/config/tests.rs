@@ -11,6 +11,7 @@ use crate::domain::source::Upstream;
 
 mod egress;
 mod faults;
+mod renamed;
 
 /// An issuer with what it needs and no more.
 const JWT: &str = "jwt: [{issuer: 'https://login.example', audience: jobgate, jwks: {url: 'https://login.example/.well-known/jwks.json'}, sources: [audit]}]";

@@ -6,6 +6,7 @@ use serde_saphyr::{DuplicateKeyPolicy, Error};
 
 use super::environment::{Environment, FILE_VARIABLE, KEY_VARIABLE, URL_VARIABLE};
 use super::fault::Faults;
+use super::renamed;
 
 /// What every option set by the environment starts with.
 const PREFIX: &str = "JOBGATE_";
@@ -84,6 +85,10 @@ pub(super) fn override_from(env: &Environment, tree: &mut Value, faults: &mut Fa
                     "is not an option: options are JOBGATE_<SECTION>__<KEY>, such as JOBGATE_SERVER__LISTEN",
                 );
             }
+            continue;
+        }
+        if let Some(new) = renamed::new_variable(option) {
+            faults.add(origin, format!("is now {PREFIX}{new}"));
             continue;
         }
         match env.get(name) {

@@ -116,7 +116,7 @@ impl Gateway {
         let credentials = Arc::new(credentials);
         let Stores { store, ledger, turns, feed, rows, tier } = stores::open(config, env, &clock)?;
         let means = means(Arc::clone(&credentials) as Arc<dyn Credentials>, &clock, tier.clone())?;
-        let roads = Arc::new(Roads::new(env, config.credentials.reread));
+        let roads = Arc::new(Roads::new(env, config.credentials.reload_interval));
         let sources = Sources::new(config, Arc::clone(&credentials), Arc::clone(&roads), means)?;
         let rotation =
             Rotation::new(credentials, sources.readers(), Arc::clone(&clock), config.credentials.clone());
@@ -175,7 +175,7 @@ impl Gateway {
             max_body: server.max_body,
             pace: BodyPace {
                 within: server.body_timeout,
-                bytes_per_second: u32::try_from(server.body_pace).unwrap_or(u32::MAX),
+                bytes_per_second: u32::try_from(server.min_body_rate).unwrap_or(u32::MAX),
             },
             deadline: server.request_timeout,
             concurrency: requests.clone(),
@@ -374,7 +374,7 @@ pub fn readers(
     tier: Option<Tier>,
 ) -> anyhow::Result<Vec<Arc<dyn JobReader>>> {
     let means = means(credentials, clock, tier)?;
-    let roads = Roads::new(env, config.credentials.reread);
+    let roads = Roads::new(env, config.credentials.reload_interval);
     let ready = |(name, source): (&SourceName, &SourceConfig)| {
         let settings = settings::source(name, source).with_context(|| format!("sources.{name}.base_url"))?;
         let means = Means { road: roads.road(source), ..means.clone() };
@@ -397,7 +397,7 @@ fn known_documents(config: &Config) -> anyhow::Result<KnownDocuments> {
 /// Says what is wrong with the files that a configuration names, the credentials of sources apart: the certificate, the manifest,
 /// and what says how calls to sources leave.
 pub fn faults_of_files(config: &Config, env: &Environment) -> Vec<String> {
-    let roads = Roads::new(env, config.credentials.reread);
+    let roads = Roads::new(env, config.credentials.reload_interval);
     let calls = config.sources.iter().filter_map(|(name, source)| {
         let fault = roads.road(source).fault()?;
         Some(format!("sources.{name}.{fault}"))

@@ -36,18 +36,18 @@ pub(super) fn freshness(config: &Config) -> Freshness {
     Freshness {
         fresh_for: config.cache.fresh_for,
         missing_for: config.cache.missing_for,
-        rerun_check: config.cache.rerun_check,
+        rerun_check: config.cache.terminal_revalidate_interval,
         answer_within: config.server.request_timeout.mul_f64(WAITING_SHARE),
     }
 }
 
 pub(super) const fn follow(config: &Config) -> FollowSettings {
     FollowSettings {
-        pace: Pace { fastest: config.follow.fastest, slowest: config.follow.slowest },
-        linger: config.follow.linger,
-        missing_for: config.follow.missing_for,
-        unknown_for: config.follow.unknown_for,
-        at_most: config.follow.at_most,
+        pace: Pace { fastest: config.poll.min_interval, slowest: config.poll.max_interval },
+        linger: config.poll.unsubscribe_grace,
+        missing_for: config.poll.missing_for,
+        unknown_for: config.poll.unknown_for,
+        at_most: config.poll.max_duration,
         verify_interval: config.poll.verify_interval,
     }
 }

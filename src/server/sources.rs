@@ -181,7 +181,7 @@ impl Sources {
     pub(super) fn put(&self, next: Next, jobs: &Jobs, config: &Config, anew: bool) {
         let Next { secrets, sources } = next;
         self.secrets.put(secrets);
-        self.roads.set_interval(config.credentials.reread);
+        self.roads.set_interval(config.credentials.reload_interval);
         let mut held = self.lock();
         let now = Instant::now();
         for (name, held) in held.iter_mut().filter(|(name, _)| !sources.contains_key(*name)) {

@@ -230,6 +230,20 @@ def documented():
     return re.search(r"```yaml\n(# values\.yaml\n.*?)```", text, re.S)[1]
 
 
+def renamed():
+    """Rows like those of refused.yaml for the options of jobgate that have a new name."""
+    table = (ROOT / "src/config/renamed.rs").read_text(encoding="utf-8")
+    names = re.findall(r'^    \("([a-z_]+\.[a-z_]+)", "([a-z_]+\.[a-z_]+)"\),$', table, re.M)
+    if not names:
+        fault("src/config/renamed.rs: no old name was found")
+    rows = []
+    for old, new in names:
+        section, key = old.split(".")
+        says = f"config.{old}: is now config.{new}"
+        rows.append({"name": f"the old name {old}", "values": {"config": {section: {key: "1s"}}}, "says": says})
+    return rows
+
+
 def refused(number, row):
     laid = OUT / f"refused-{number}.yaml"
     laid.write_text(yaml.safe_dump(row["values"]), encoding="utf-8")
@@ -273,7 +287,7 @@ def live():
         {"cache": {"fresh_for": "3s"}},
         {"limits": {"burst": 7}},
         {"streams": {"max_age": "2h"}},
-        {"follow": {"fastest": "2s"}},
+        {"poll": {"min_interval": "2s"}},
         {"sources": {"audit": {"base_url": "https://other.example/api", "budget": {"per_second": 1}}}},
         {"sources": {"audit": {"proxy": "http://proxy.example:3128"}}},
         {"poll": {"verify_interval": "20m"}},
@@ -588,7 +602,7 @@ def main():
     lacking = missing(jobgate)
     paths = sorted((HERE / "values").glob("*.yaml"))
     (OUT / "documented.yaml").write_text(documented(), encoding="utf-8")
-    rows = yaml.safe_load((HERE / "refused.yaml").read_text(encoding="utf-8"))
+    rows = yaml.safe_load((HERE / "refused.yaml").read_text(encoding="utf-8")) + renamed()
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         objects = [one for found in pool.map(lambda path: case(path, jobgate, lacking, write), paths) for one in found]
         list(pool.map(lambda pair: refused(*pair), enumerate(rows)))

@@ -2,6 +2,7 @@
 `jobgate config-schema` says, so that a misspelt option is refused before anything reaches the cluster."""
 
 import json
+import pathlib
 import re
 import sys
 
@@ -259,8 +260,18 @@ def partial(node):
     return node
 
 
+def renamed(config):
+    """Accepts the old names of options, so that the templates can refuse them with the new ones (_checks.tpl)."""
+    table = (pathlib.Path(__file__).parents[2] / "src/config/renamed.rs").read_text(encoding="utf-8")
+    for old, new in re.findall(r'^    \("([a-z_]+\.[a-z_]+)", "([a-z_]+\.[a-z_]+)"\),$', table, re.M):
+        section, key = old.split(".")
+        known = config["properties"].setdefault(section, {"type": "object", "properties": {}})
+        known["properties"][key] = {"description": f"Refused: is now {new}."}
+    return config
+
+
 def main():
-    config = partial(json.load(sys.stdin))
+    config = renamed(partial(json.load(sys.stdin)))
     whole_schema = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Values of the chart jobgate"}
     whole_schema.update(whole_sections(values(config)))
     json.dump(whole_schema, sys.stdout, indent=1, ensure_ascii=False)

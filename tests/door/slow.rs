@@ -19,7 +19,7 @@ use crate::support::wire;
 const ENVIRONMENT: [(&str, &str); 3] =
     [("MIND_TOKEN", "t"), ("METRICS_KEY", "k"), ("TOKIO_WORKER_THREADS", "2")];
 const TIMES: &str = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, idle_timeout: 3s, header_timeout: 1s, \
-                     body_timeout: 4s, body_pace: 100B, write_timeout: 1s }";
+                     body_timeout: 4s, min_body_rate: 100B, write_timeout: 1s }";
 /// `header_timeout` and `idle_timeout` of these times: whoever was as slow itself is rightly given up.
 const HEADER: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(3);

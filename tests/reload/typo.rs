@@ -3,7 +3,7 @@
 use super::{BUDGET, Gateway, mind};
 use crate::support::streams::{Sse, Watcher, WebSocket};
 
-const PACE: &str = "follow: { fastest: 100ms, slowest: 1s }";
+const PACE: &str = "poll: { min_interval: 100ms, max_interval: 1s }";
 
 #[tokio::test]
 async fn a_typo_in_base_url_ends_no_job() {

@@ -95,7 +95,7 @@ pub(crate) async fn run(kills: usize, mut progress: impl FnMut(&Outcome) + Send)
     let upstreams = simulator.handle();
     let config = keeping(&folder.0, &simulator);
     let follow = format!(
-        "{}follow: {{ fastest: 1s, slowest: 1s }}\n",
+        "{}poll: {{ min_interval: 1s, max_interval: 1s }}\n",
         std::fs::read_to_string(config.path()).unwrap()
     );
     std::fs::write(config.path(), follow).unwrap();

@@ -79,7 +79,7 @@ impl Site {
         let redis = Redis::with(arguments).await;
         let rest = format!(
             "store: {{ kind: redis, redis: {{ url: {{ env: REDIS_URL }}, record_secret: {{ env: RECORD_SECRET }}, lease: {}s, timeout: 5s }} }}\n\
-             follow: {{ fastest: 1s, slowest: 2s }}",
+             poll: {{ min_interval: 1s, max_interval: 2s }}",
             lease.as_secs()
         );
         let setup = Setup { rest, ..Setup::default() };

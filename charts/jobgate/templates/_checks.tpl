@@ -1,6 +1,7 @@
 {{/* Contradictions between values, each refused with what to do about it. What a single value may be is in values.schema.json. */}}
 
 {{- define "jobgate.checks" -}}
+{{- include "jobgate.checkRenamed" . -}}
 {{- include "jobgate.checkWho" . -}}
 {{- include "jobgate.checkSecrets" . -}}
 {{- include "jobgate.checkEgress" . -}}
@@ -9,6 +10,28 @@
 {{- include "jobgate.checkDoors" . -}}
 {{- include "jobgate.checkService" . -}}
 {{- include "jobgate.checkPod" . -}}
+{{- end -}}
+
+{{/* Options of jobgate with a new name. The schema accepts the old ones, so that the message can give the new one. */}}
+{{- define "jobgate.checkRenamed" -}}
+{{- range $old, $new := dict
+  "follow.fastest" "poll.min_interval"
+  "follow.slowest" "poll.max_interval"
+  "follow.linger" "poll.unsubscribe_grace"
+  "follow.missing_for" "poll.missing_for"
+  "follow.unknown_for" "poll.unknown_for"
+  "follow.at_most" "poll.max_duration"
+  "cache.rerun_check" "cache.terminal_revalidate_interval"
+  "credentials.reread" "credentials.reload_interval"
+  "server.body_pace" "server.min_body_rate" -}}
+{{- $section := get $.Values.config (splitList "." $old | first) -}}
+{{- if and (kindIs "map" $section) (hasKey ($section | default dict) (splitList "." $old | last)) -}}
+{{- fail (printf "config.%s: is now config.%s" $old $new) -}}
+{{- end -}}
+{{- end -}}
+{{- if hasKey .Values.config "follow" -}}
+{{- fail "config.follow: is now config.poll" -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Whom it asks, who may ask, and what belongs to the chart. */}}

@@ -76,7 +76,7 @@ key: {{ printf "source.%s" .source | quote }}
 {{- if and (eq .Values.configReload "live") (dig "watch_config" true $config.server) -}}
 {{- /* docs/configuration.md has the same list. */}}
 {{- $live := dict
-  "cache" (list "fresh_for" "missing_for" "rerun_check")
+  "cache" (list "fresh_for" "missing_for" "terminal_revalidate_interval")
   "server" (list "allowed_origins" "trusted_proxies")
   "telemetry" (list "log_level") -}}
 {{- range $section, $keys := $live -}}
@@ -91,7 +91,7 @@ tells what was there before, and its credential is a mount more or less anyway. 
 {{- $_ := set $upstreams $name $source.upstream -}}
 {{- end -}}
 {{- $_ := set $config "sources" $upstreams -}}
-{{- toYaml (omit $config "credentials" "clients" "jwt" "limits" "streams" "follow" "poll") -}}
+{{- toYaml (omit $config "credentials" "clients" "jwt" "limits" "streams" "poll") -}}
 {{- else -}}
 {{- toYaml $config -}}
 {{- end -}}

@@ -85,11 +85,11 @@ fn a_bad_section_gets_one_line_that_names_the_option_and_the_fix() {
         ("sever: {}", "sever: is not an option; did you mean server?"),
         (
             "rates: {}",
-            "rates: is not an option; known here are server, sources, credentials, clients, jwt, watch_tokens, graphql, limits, streams, cache, follow, poll, store, telemetry",
+            "rates: is not an option; known here are server, sources, credentials, clients, jwt, watch_tokens, graphql, limits, streams, cache, poll, store, telemetry",
         ),
         ("graphql: { introspection: yes }", "graphql.introspection: must be auto, on or off"),
         ("graphql: { max_depth: '12' }", "graphql.max_depth: must be a whole number from 1 to 100"),
-        ("credentials: { reread: 50ms }", "credentials.reread: must be from 100ms to 1m"),
+        ("credentials: { reload_interval: 50ms }", "credentials.reload_interval: must be from 100ms to 1m"),
         ("cache: { max_bytes: 1KiB }", "cache.max_bytes: must be from 1MiB to 1024GiB"),
         (
             "cache: { fresh_for: 5m, keep_unfinished: 1m }",

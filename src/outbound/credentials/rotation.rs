@@ -152,10 +152,10 @@ impl Follower {
             };
             self.warn_of_the_end();
             match news {
-                News::Settled => self.wait(self.settings.reread).await,
+                News::Settled => self.wait(self.settings.reload_interval).await,
                 News::ToTry => {
                     let left = self.try_at.saturating_duration_since(Instant::now());
-                    self.wait(self.settings.reread.min(left)).await;
+                    self.wait(self.settings.reload_interval.min(left)).await;
                 }
                 News::Changed => {}
             }
@@ -205,7 +205,7 @@ impl Follower {
             tokio::select! {
                 biased;
                 told = &mut probe => break told,
-                () = self.wait(self.settings.reread) => {
+                () = self.wait(self.settings.reload_interval) => {
                     if !still(path.clone(), &credential).await {
                         return News::Changed;
                     }

@@ -14,11 +14,10 @@ pub(super) fn take_over(running: &mut Config, next: &Config) {
     running.jwt.clone_from(&next.jwt);
     running.limits.clone_from(&next.limits);
     running.streams.clone_from(&next.streams);
-    running.follow.clone_from(&next.follow);
     running.poll.clone_from(&next.poll);
     running.cache.fresh_for = next.cache.fresh_for;
     running.cache.missing_for = next.cache.missing_for;
-    running.cache.rerun_check = next.cache.rerun_check;
+    running.cache.terminal_revalidate_interval = next.cache.terminal_revalidate_interval;
     running.server.allowed_origins.clone_from(&next.server.allowed_origins);
     running.server.trusted_proxies.clone_from(&next.server.trusted_proxies);
     running.telemetry.log_level.clone_from(&next.telemetry.log_level);

@@ -183,7 +183,7 @@ fn configuration(simulator: &Simulator, sockets: usize) -> String {
         "server: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, max_connections: {room} }}\n\
          sources:\n  {SOURCE}: {{ upstream: mindbridge, base_url: \"{}\", credential: {{ bearer: {{ env: {TOKEN} }} }}, \
          budget: {{ per_second: 1000, per_hour: 1000000 }} }}\n\
-         follow: {{ fastest: 500ms, slowest: 1s }}\n\
+         poll: {{ min_interval: 500ms, max_interval: 1s }}\n\
          store: {{ kind: memory }}\n\
          streams: {{ max_streams_per_client: {room}, max_operations_per_client: {room} }}\n\
          telemetry: {{ log_format: json, log_level: \"warn,jobgate::server=info\" }}\n",
