@@ -1,5 +1,5 @@
-//! Floor 1: what the operator told us. Raw in, valid out: a [`Config`] in hand is a valid one, and all faults of a file are
-//! reported together. Holds no secret, only where each is to be found; `outbound::credentials` reads them.
+//! Layer 1: the configuration. A [`Config`] is always valid, and all faults of a file are reported together. It contains
+//! references to secrets and no secret; `outbound::credentials` reads them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -61,38 +61,38 @@ pub use telemetry::{AccessLog, LogFormat, OtlpProtocol, Ratio, TelemetryConfig, 
 pub use tier::{RedisConfig, RedisMode};
 pub use watch_tokens::WatchTokensConfig;
 
-/// Every option with its default, as an operator can read it.
+/// Every option with its default, commented for operators.
 const DEFAULTS: &str = include_str!("../config/default.yaml");
 
 /// A valid configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Config {
-    /// Where jobgate listens, and how long and how much it lets a caller have.
+    /// Listeners, and limits of time and size per request.
     pub server: ServerConfig,
-    /// The accounts of upstreams, by name; at least one.
+    /// The upstream accounts by name; at least one.
     #[serde(serialize_with = "by_name")]
     pub sources: BTreeMap<SourceName, SourceConfig>,
-    /// How the secrets of all sources are followed.
+    /// How secrets are reloaded while jobgate runs.
     pub credentials: CredentialsConfig,
-    /// Who may ask, by key. Together with `jwt` empty only where jobgate listens on loopback, and whoever reaches it may.
+    /// Clients with a key. Empty together with `jwt` only on a loopback address, where every caller has access.
     pub clients: Vec<ClientConfig>,
-    /// Whose signed tokens are taken.
+    /// Trusted issuers of signed tokens.
     pub jwt: Vec<IssuerConfig>,
-    /// What the passes are signed with that clients make for browsers.
+    /// The signing key of watch tokens.
     pub watch_tokens: WatchTokensConfig,
-    /// What a document may look like.
+    /// Limits on GraphQL documents.
     pub graphql: GraphqlConfig,
-    /// What one client may take of the gateway.
+    /// Limits per client.
     pub limits: LimitsConfig,
-    /// How long a stream may live and be silent, and how many there may be.
+    /// Lifetime, keep-alive and limits of streams.
     pub streams: StreamsConfig,
-    /// How long an answer is good for, and how much is kept.
+    /// Freshness and size of the cache.
     pub cache: CacheConfig,
     /// How often jobgate polls a watched job, and for how long.
     pub poll: PollConfig,
-    /// Where jobs are kept.
+    /// The job store.
     pub store: StoreConfig,
-    /// What jobgate says about itself.
+    /// Logs, metrics and traces.
     pub telemetry: TelemetryConfig,
 }
 
@@ -102,13 +102,13 @@ pub struct Config {
 #[schemars(rename = "jobgate")]
 struct RawConfig {
     server: ServerConfig,
-    /// The accounts of upstreams that jobgate asks, by name: 1 to 63 of a-z, 0-9, - and _. At least one.
+    /// The upstream accounts by name: 1 to 63 characters of a-z, 0-9, - and _. At least one is required.
     sources: BTreeMap<String, sources::RawSource>,
     credentials: CredentialsConfig,
-    /// Who may ask, by key. Without clients and jwt jobgate listens on loopback only, and whoever reaches it may ask for
-    /// everything.
+    /// Clients that authenticate with a key. Without `clients` and `jwt`, jobgate listens on loopback only, and every caller
+    /// has access to all sources.
     clients: Vec<clients::RawClient>,
-    /// Whose signed tokens are taken beside client keys.
+    /// Trusted issuers of signed tokens (JWT).
     jwt: Vec<jwt::RawIssuer>,
     watch_tokens: watch_tokens::RawWatchTokens,
     graphql: GraphqlConfig,
@@ -124,13 +124,13 @@ impl Config {
     /// Reads the file at `path`, if there is one, over the defaults and under the environment's overrides. Blocks on the disk.
     ///
     /// # Errors
-    /// With every fault there is.
+    /// With all faults.
     pub fn load(path: Option<&Path>, env: &Environment) -> Result<Self, Faults> {
         let Some(path) = path else { return Self::from_yaml("", env) };
         Self::from_text(&file::read(path)?, path, env)
     }
 
-    /// Reads the text of the file at `path` once more, if it is a regular file. Blocks on the disk alone.
+    /// Reads the text of the file at `path` again, if it is a regular file. Blocks on the disk only.
     ///
     /// # Errors
     /// With what is wrong with the file.
@@ -141,7 +141,7 @@ impl Config {
     /// Reads the text that is in the file at `path`, as [`Config::load`] does.
     ///
     /// # Errors
-    /// With every fault there is.
+    /// With all faults.
     pub fn from_text(text: &str, path: &Path, env: &Environment) -> Result<Self, Faults> {
         Self::read(text, &path.display().to_string(), env)
     }
@@ -149,7 +149,7 @@ impl Config {
     /// Reads the text of a file, as [`Config::load`] does.
     ///
     /// # Errors
-    /// With every fault there is.
+    /// With all faults.
     pub fn from_yaml(text: &str, env: &Environment) -> Result<Self, Faults> {
         Self::read(text, "the configuration", env)
     }
@@ -159,7 +159,7 @@ impl Config {
         schema::json_schema(&defaults())
     }
 
-    /// What is in force, in the form of the file. Secrets cannot be in it: only their references are held.
+    /// The effective configuration, in the form of the file. It contains references to secrets and no secret.
     ///
     /// # Errors
     /// Never for a configuration made by this module: every option prints.
@@ -167,12 +167,12 @@ impl Config {
         serde_json::to_value(self)
     }
 
-    /// Says whether everybody who reaches jobgate may ask for everything: nobody is configured who may.
+    /// Whether authentication is disabled, because no clients and no issuers are configured.
     pub const fn knows_nobody(&self) -> bool {
         self.clients.is_empty() && self.jwt.is_empty()
     }
 
-    /// Says whether callers may ask for the schema.
+    /// Whether GraphQL introspection is allowed.
     pub fn allows_introspection(&self) -> bool {
         match self.graphql.introspection {
             Introspection::Auto => self.server.is_local(),
@@ -197,7 +197,7 @@ impl Config {
         faults.or(config)
     }
 
-    /// Checks the proxies that the environment names for what is called without one of the configuration.
+    /// Checks the proxies of the environment for the URLs that have no configured proxy.
     fn check_proxies(&self, env: &Environment, faults: &mut Faults) {
         let proxies = EnvironmentProxies::read(env);
         let sources = self.sources.values().filter(|source| source.egress.proxy.is_none());
@@ -219,7 +219,7 @@ impl Config {
         raw.cache.check(faults);
         raw.poll.check(faults);
         if names.is_empty() {
-            faults.add("sources", "has no entry: configure at least one source, or try `jobgate demo`");
+            faults.add("sources", "is empty: configure at least one source, or run `jobgate demo`");
         }
         for name in names {
             if let Err(rule) = SourceName::parse(name) {
@@ -235,7 +235,7 @@ impl Config {
             }
         }
         if raw.clients.is_empty() && raw.jwt.is_empty() && !raw.server.is_local() {
-            let message = "reaches beyond this machine while no clients are configured: configure clients or jwt, or listen on 127.0.0.1";
+            let message = "is not a loopback address, and no clients are configured: configure clients or jwt, or listen on 127.0.0.1";
             faults.add("server.listen", message);
         }
         let upstream = |name: &String| {
@@ -266,7 +266,7 @@ impl Config {
     }
 }
 
-/// The compiled-in file. Its faults would show in the first test.
+/// The compiled-in file. A fault in it fails the first test.
 fn defaults() -> Value {
     tree::parse(DEFAULTS, "the defaults", &mut Faults::default()).unwrap_or_default()
 }

@@ -158,7 +158,7 @@ async fn the_environment_names_the_proxy_where_none_is_set() {
         assert_eq!(world.proxy.passed().len(), passed, "{env:?}");
     }
     let said = world.check("https", "ca_file: 'CA'", &[("HTTPS_PROXY", "socks5://p4ss-w0rd@h:1")]).await;
-    assert!(said.starts_with("HTTPS_PROXY: must be a URL of a proxy"), "{said}");
+    assert!(said.starts_with("HTTPS_PROXY: must be the URL of a proxy"), "{said}");
 }
 
 #[tokio::test]

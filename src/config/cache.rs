@@ -1,4 +1,4 @@
-//! `cache`: how long an answer is good for, and how much is kept.
+//! `cache`: freshness and size of the cache.
 
 use std::time::Duration;
 
@@ -9,32 +9,32 @@ use super::fault::Faults;
 use super::values::{DAY, GIB, HOUR, MIB, MINUTE, SECOND, Size, Span};
 use crate::domain::duration;
 
-/// How long an answer is good for, and how much is kept.
+/// Freshness and size of the cache.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CacheConfig {
-    /// How old an unfinished job's answer may be and still count as fresh. A caller's `maxStaleness` overrules it.
+    /// Maximum age of a fresh answer about a job that is not terminal. A caller's `maxStaleness` overrides it.
     #[serde(with = "Span::<1, HOUR>")]
     pub fresh_for: Duration,
-    /// How long "no such job" is believed, so that a wrong id does not cost a call each time.
+    /// How long a `NOT_FOUND` answer is cached, so that a wrong id does not cost one upstream call per request.
     #[serde(with = "Span::<1, HOUR>")]
     pub missing_for: Duration,
-    /// How often a finished job is looked at again where the same id can run twice (Supermetrics).
+    /// How often a terminal job is fetched again where the same id can run twice (Supermetrics).
     #[serde(with = "Span::<SECOND, { 30 * DAY }>")]
     pub terminal_revalidate_interval: Duration,
-    /// Memory for jobs, in bytes. The least used go first.
+    /// Memory for jobs, in bytes. The least used jobs are evicted first.
     #[serde(with = "Size::<MIB, { 1024 * GIB }>")]
     pub max_bytes: usize,
-    /// How long an unfinished job is remembered after the last answer about it.
+    /// How long a job that is not terminal is kept after the last answer about it.
     #[serde(with = "Span::<MINUTE, { 365 * DAY }>")]
     pub keep_unfinished: Duration,
-    /// How long a finished job is remembered; upstreams forget within hours.
+    /// How long a terminal job is kept. Upstreams delete jobs within hours.
     #[serde(with = "Span::<MINUTE, { 3650 * DAY }>")]
     pub keep_finished: Duration,
-    /// Memory for pages of rows, in bytes.
+    /// Memory for pages of result rows, in bytes.
     #[serde(with = "Size::<MIB, { 1024 * GIB }>")]
     pub rows_max_bytes: usize,
-    /// How long a page of rows is kept.
+    /// How long a page of result rows is cached.
     #[serde(with = "Span::<SECOND, DAY>")]
     pub rows_for: Duration,
 }

@@ -1,4 +1,4 @@
-//! `clients`: who may ask, recognised by the hash of a key, and what they may read: sources, whole or narrowed.
+//! `clients`: callers that authenticate with a key, and the sources that each may read.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,15 +17,15 @@ use crate::domain::principal::{Grant, Scope};
 pub(super) use grants::Known;
 use grants::RawGrant;
 
-/// A program or person that may ask.
+/// A caller that authenticates with a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ClientConfig {
-    /// The name in logs and spans: 1 to 63 of letters, digits, `-`, `_` and `.`.
+    /// The name in logs and spans: 1 to 63 letters, digits, `-`, `_` or `.`.
     pub name: String,
-    /// SHA-256 of each key that is the client's; two while a key is being changed.
+    /// SHA-256 of each key of the client; two during a key rotation.
     #[serde(serialize_with = "as_hex")]
     pub key_sha256: Vec<[u8; 32]>,
-    /// The sources it may read, each as far as its scope reaches.
+    /// The sources that it may read, each with its scope.
     #[serde(serialize_with = "grants::as_written")]
     pub sources: BTreeMap<SourceName, Scope>,
 }
@@ -41,25 +41,25 @@ impl ClientConfig {
         hash.iter().fold(String::with_capacity(64), |hex, byte| hex + &format!("{byte:02x}"))
     }
 
-    /// Says whether a text can be a client's name.
+    /// Whether a text is a valid client name.
     pub fn is_name(text: &str) -> bool {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         (1..=63).contains(&text.len()) && text.bytes().all(fits)
     }
 }
 
-/// A client: a program or person that may ask.
+/// A client: a caller that authenticates with a key.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Client", extend("required" = ["name", "key_sha256", "sources"]))]
 pub(super) struct RawClient {
-    /// The name in logs and spans: 1 to 63 of letters, digits, `-`, `_` and `.`.
+    /// The name in logs and spans: 1 to 63 letters, digits, `-`, `_` or `.`.
     #[schemars(required)]
     name: Option<String>,
-    /// SHA-256 of the client's key as 64 hexadecimal digits, or a list of them while a key is being changed.
+    /// SHA-256 of the client's key as 64 hexadecimal digits, or a list of them during a key rotation.
     #[schemars(required)]
     key_sha256: Option<Hashes>,
-    /// The names of the sources it may read; or a mapping of such names, each with what it is narrowed to.
+    /// Names of the sources that the client may read, or a mapping of source names to restrictions.
     #[schemars(required)]
     sources: Option<RawGrant>,
 }
@@ -74,15 +74,15 @@ pub(super) fn accept(raw: Vec<RawClient>, known: &Known, faults: &mut Faults) ->
         if let Some(name) = &client.name {
             let path = format!("{path}.name");
             if !ClientConfig::is_name(name) {
-                faults.add(path, "must be 1 to 63 of letters, digits, - _ and .");
+                faults.add(path, "must be 1 to 63 letters, digits, -, _ or .");
             } else if let Some(first) = names.insert(name.clone(), index) {
-                faults.add(path, format!("is also the name of clients[{first}]: give each client its own"));
+                faults.add(path, format!("is also the name of clients[{first}]: names must be unique"));
             }
         }
         for hash in client.key_sha256.iter().flat_map(|hashes| &hashes.0) {
             if let Some(first) = keys.insert(*hash, index) {
                 let message =
-                    format!("repeats a key of clients[{first}]: make a new one with `jobgate key new`");
+                    format!("is also a key of clients[{first}]: create a new one with `jobgate key new`");
                 faults.add(format!("{path}.key_sha256"), message);
             }
         }
@@ -94,7 +94,7 @@ pub(super) fn accept(raw: Vec<RawClient>, known: &Known, faults: &mut Faults) ->
 impl RawClient {
     fn accept(self, path: &str, known: &Known, faults: &mut Faults) -> Option<ClientConfig> {
         if self.name.is_none() {
-            faults.add(format!("{path}.name"), "is missing: give the client a name for the logs");
+            faults.add(format!("{path}.name"), "is missing: set a name for the logs");
         }
         if self.key_sha256.is_none() {
             let message = "is missing: run `jobgate key new NAME` and copy the hash it prints";
@@ -106,7 +106,7 @@ impl RawClient {
             None => BTreeMap::new(),
         };
         if sources.is_empty() {
-            faults.add(path, "is missing: name at least one source the client may read");
+            faults.add(path, "is missing: list at least one source that the client may read");
         }
         Some(ClientConfig { name: self.name?, key_sha256: self.key_sha256?.0, sources })
     }

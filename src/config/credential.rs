@@ -1,5 +1,5 @@
-//! How a source's credential is named, a file or an environment variable, and when it ends. The secret itself never enters
-//! the configuration.
+//! The reference to a source's credential, a file or an environment variable, and its expiry. The secret is not part of the
+//! configuration.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,15 +14,15 @@ use super::values::Moment;
 /// The credential of a source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CredentialConfig {
-    /// Its form, and where the secret is to be found.
+    /// Its form, and the reference to the secret.
     #[serde(flatten)]
     pub form: CredentialRef,
-    /// When the secret ends that is there as the process starts. One that replaces it is not meant.
+    /// Expiry of the secret that the process starts with. It does not apply to a later secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
 }
 
-/// Which form of credential a source wants, and where the secret is to be found.
+/// The form of a source's credential, and the reference to the secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CredentialRef {
@@ -33,7 +33,7 @@ pub enum CredentialRef {
 }
 
 impl CredentialRef {
-    /// Where the secret is to be found.
+    /// The reference to the secret.
     pub const fn secret(&self) -> &SecretRef {
         match self {
             Self::Bearer(secret) | Self::ApiKey(secret) => secret,
@@ -41,7 +41,7 @@ impl CredentialRef {
     }
 }
 
-/// Where a secret is to be found; never the secret.
+/// A reference to a secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SecretRef {
@@ -60,25 +60,22 @@ impl fmt::Display for SecretRef {
     }
 }
 
-/// The credential: exactly one of `bearer` and `api_key`, and when it ends.
+/// The credential: exactly one of `bearer` and `api_key`, and its expiry.
 #[derive(Deserialize, JsonSchema)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "bearer or api_key with a reference below it, never the secret itself"
-)]
+#[serde(deny_unknown_fields, expecting = "bearer or api_key with a reference, never the secret itself")]
 #[schemars(rename = "Credential", extend("oneOf" = [{ "required": ["bearer"] }, { "required": ["api_key"] }]))]
 pub(super) struct RawCredential {
     /// Sent as `Authorization: Bearer …`.
     bearer: Option<RawSecretRef>,
-    /// Sent as the parameter `api_key` (Supermetrics only). It then rides in the URL; prefer `bearer`.
+    /// Sent as the query parameter `api_key` (Supermetrics only), so it is part of the URL. Prefer `bearer`.
     api_key: Option<RawSecretRef>,
-    /// When the secret ends that is there as jobgate starts, where that is known: a date and time with its zone. A token
-    /// that tells its own end (JWT) needs none. A secret that replaces it under way is not meant.
+    /// Expiry of the secret that jobgate starts with, as a date and time with its zone. Not needed for a JWT, which
+    /// contains its expiry. It does not apply to a later secret.
     #[serde(default, with = "Moment")]
     expires_at: Option<Timestamp>,
 }
 
-/// Where the secret is: exactly one of `file` and `env`.
+/// Reference to a secret: exactly one of `file` and `env`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(
     deny_unknown_fields,
@@ -86,9 +83,9 @@ pub(super) struct RawCredential {
 )]
 #[schemars(rename = "SecretReference", extend("minProperties" = 1, "maxProperties" = 1))]
 pub(super) struct RawSecretRef {
-    /// Path of a file that holds the secret and nothing else; it starts with `/`, `./` or `../`.
+    /// Path of a file that contains only the secret. It starts with `/`, `./` or `../`.
     file: Option<String>,
-    /// Name of an environment variable that holds the secret, in capitals.
+    /// Name of an environment variable that contains the secret, in upper case.
     env: Option<String>,
 }
 
@@ -113,13 +110,13 @@ impl RawCredential {
             (None, Some(secret)) => {
                 let path = format!("{path}.api_key");
                 if only_bearer {
-                    faults.add(path, "is for supermetrics alone: use bearer");
+                    faults.add(path, "is supported for supermetrics only: use bearer");
                     return None;
                 }
                 secret.accept(&path, faults).map(CredentialRef::ApiKey)
             }
             (None, None) => {
-                faults.add(path, "is empty: add bearer or api_key with { file: /path } or { env: NAME }");
+                faults.add(path, "is empty: set bearer or api_key to { file: /path } or { env: NAME }");
                 None
             }
             (Some(_), Some(_)) => {
@@ -148,7 +145,7 @@ impl RawSecretRef {
                 format!("{path}.env"),
                 "must be the name of an environment variable (A-Z, 0-9 and _), never the secret itself",
             ),
-            (None, None) => faults.add(path, "is empty: write { file: /path } or { env: NAME }"),
+            (None, None) => faults.add(path, "is empty: set { file: /path } or { env: NAME }"),
             (Some(_), Some(_)) => faults.add(path, "has both file and env: keep one"),
         }
         None

@@ -1,4 +1,4 @@
-//! `credentials`: how the secrets of all sources are followed while jobgate runs.
+//! `credentials`: how secrets are reloaded while jobgate runs.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use super::values::{DAY, MINUTE, Span};
 
-/// How the secrets of all sources are followed.
+/// How secrets are reloaded while jobgate runs.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CredentialsConfig {
-    /// How often every file that holds a secret is read again, beside being watched.
+    /// How often every secret file is read again. Changes that the file watch reports are read at once.
     #[serde(with = "Span::<100, MINUTE>")]
     pub reload_interval: Duration,
-    /// How long before the end of a credential the log begins to warn, where that end is known.
+    /// How long before the known expiry of a credential the log warns.
     #[serde(with = "Span::<MINUTE, { 365 * DAY }>")]
     pub warn_before: Duration,
 }

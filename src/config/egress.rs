@@ -1,5 +1,5 @@
-//! How the calls of a source leave: through which proxy, which authorities may vouch for the upstream, and which certificate is
-//! shown to it. Names files and references; no secret enters the configuration.
+//! Outbound connections of a source: proxy, certificate authorities and client certificate. Contains paths and
+//! references, no secret.
 
 use std::path::PathBuf;
 
@@ -9,22 +9,22 @@ use url::Url;
 use super::credential::{RawSecretRef, SecretRef};
 use super::fault::Faults;
 
-/// The word that switches the proxy of the environment off.
+/// The value that disables the proxy of the environment.
 const NO_PROXY: &str = "none";
 
-/// How the calls of a source leave.
+/// Outbound connections of a source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct EgressConfig {
-    /// The proxy; nothing: the one that the environment names, if any.
+    /// The proxy. None: the proxy of the environment, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy: Option<ProxyConfig>,
-    /// Where the user and the password for the proxy are to be found.
+    /// The reference to user and password for the proxy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy_credential: Option<SecretRef>,
-    /// The authorities that may vouch for the upstream, in place of the built-in ones.
+    /// The trusted certificate authorities, in place of the built-in ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
-    /// The certificate that is shown to the upstream. Never without its key.
+    /// The client certificate. Always with its key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_cert: Option<PathBuf>,
     /// The key of that certificate.
@@ -32,7 +32,7 @@ pub struct EgressConfig {
     pub client_key: Option<PathBuf>,
 }
 
-/// Which proxy a source is called through.
+/// The proxy of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProxyConfig {
     /// None, whatever the environment names.
@@ -67,7 +67,7 @@ impl RawEgress {
         let at = format!("{path}.proxy_credential");
         let proxy_credential = self.proxy_credential.and_then(|secret| secret.accept(&at, faults));
         if proxy_credential.is_some() && !matches!(proxy, Some(ProxyConfig::Url(_))) {
-            faults.add(at, "is given, but proxy names none: add proxy, or remove this");
+            faults.add(at, "is set, but no proxy is: set proxy, or remove this");
         }
         let mut file = |text: Option<String>, option: &str| {
             text.and_then(|text| file(text, &format!("{path}.{option}"), faults))
@@ -76,22 +76,22 @@ impl RawEgress {
         let client_cert = file(self.client_cert, "client_cert");
         let client_key = file(self.client_key, "client_key");
         match (&client_cert, &client_key) {
-            (Some(_), None) => faults.add(format!("{path}.client_cert"), "is without client_key: add it"),
-            (None, Some(_)) => faults.add(format!("{path}.client_key"), "is without client_cert: add it"),
+            (Some(_), None) => faults.add(format!("{path}.client_cert"), "requires client_key: add it"),
+            (None, Some(_)) => faults.add(format!("{path}.client_key"), "requires client_cert: add it"),
             (None, None) | (Some(_), Some(_)) => {}
         }
         let plain = base_url.is_some_and(|url| url.scheme() == "http");
         if plain && client_cert.is_some() {
             faults.add(
                 format!("{path}.client_cert"),
-                "is never shown, since base_url is http://: use https://, or remove this",
+                "is not used, because base_url is http://: use https://, or remove this",
             );
         }
         let tls_to_proxy = matches!(&proxy, Some(ProxyConfig::Url(url)) if url.scheme() == "https");
         if plain && ca_file.is_some() && !tls_to_proxy {
             faults.add(
                 format!("{path}.ca_file"),
-                "is never used, since base_url is http://: use https://, or remove this",
+                "is not used, because base_url is http://: use https://, or remove this",
             );
         }
         EgressConfig { proxy, proxy_credential, ca_file, client_cert, client_key }
@@ -104,11 +104,11 @@ fn proxy(text: &str, path: &str, faults: &mut Faults) -> Option<ProxyConfig> {
     }
     let message = match Url::parse(text) {
         Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-            "must hold no user and no password: put them under proxy_credential"
+            "must not contain a user or a password: put them under proxy_credential"
         }
         Ok(url) if is_proxy(&url) => return Some(ProxyConfig::Url(url)),
         Ok(_) | Err(_) => {
-            "must be none, or a URL of a proxy without a path, such as http://proxy.example:3128"
+            "must be none or the URL of a proxy without a path, such as http://proxy.example:3128"
         }
     };
     faults.add(path, message);

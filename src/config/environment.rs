@@ -1,15 +1,15 @@
-//! The one place that reads the environment: a snapshot taken by `main` and handed down. Tests hand down a map.
+//! The only code that reads the environment: a snapshot that `main` takes and passes down. Tests pass a map.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// The variable that names the configuration file where the command line does not.
+/// The variable with the path of the configuration file, used if the command line has none.
 pub const FILE_VARIABLE: &str = "JOBGATE_CONFIG";
-/// The variable that says where the gateway is that `jobgate job` asks.
+/// The variable with the URL of the gateway for `jobgate job`.
 pub const URL_VARIABLE: &str = "JOBGATE_URL";
-/// The variable that holds the client key of `jobgate job`.
+/// The variable with the client key for `jobgate job`.
 pub const KEY_VARIABLE: &str = "JOBGATE_KEY";
 
 /// The environment variables as they were when the process started. Any of them may hold a secret, so none is printed.
@@ -25,7 +25,7 @@ pub enum NoText {
     #[error("is not set")]
     Missing,
     /// It holds bytes that are not UTF-8.
-    #[error("does not hold UTF-8 text")]
+    #[error("is not valid UTF-8")]
     NotUnicode,
 }
 

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration: a list of faults, each with the path of its option. Never holds a value, which could be a secret.
+//! The faults of a configuration, each with the path of its option. Contains no value, which could be a secret.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Notes a fault, unless that option, one above or one below it has one already: what follows from a fault is no other.
+    /// Adds a fault, unless the option, one above it or one below it already has one.
     pub(super) fn add(&mut self, path: impl AsRef<str>, message: impl Into<String>) {
         let place = self.place(path.as_ref());
         if !self.messages.keys().any(|known| covers(&place, known) || covers(known, &place)) {
@@ -19,7 +19,7 @@ impl Faults {
         }
     }
 
-    /// Says that an option was set from elsewhere than the file, so that its faults are shown under that name.
+    /// Records the origin of an option outside of the file, so that its faults are reported under that name.
     pub(super) fn set_by(&mut self, path: String, origin: String) {
         self.origins.push((path, origin));
     }
@@ -52,7 +52,7 @@ impl fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
-/// Says whether `below` is `path` or an option inside it.
+/// Whether `below` is `path` or an option inside it.
 fn covers(path: &str, below: &str) -> bool {
     below.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }

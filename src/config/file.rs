@@ -1,5 +1,5 @@
-//! How the file is read: at most so much of it, and no other text than UTF-8. While the gateway serves it must also be a
-//! regular file: a pipe or a device could make it wait for ever.
+//! Reads the configuration file: bounded in size, and UTF-8 only. A running gateway reads regular files only, because a
+//! pipe or a device can block forever.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::fault::Faults;
 
-/// The longest file, in bytes: four times what a `ConfigMap` of Kubernetes can hold.
+/// Maximum size of the file, in bytes: four times the maximum of a Kubernetes `ConfigMap`.
 const LONGEST: u64 = 4 * 1024 * 1024;
 
 /// Reads the file at `path`, whatever it is. Blocks on it.
@@ -16,18 +16,18 @@ pub(super) fn read(path: &Path) -> Result<String, Faults> {
     let read = File::open(path).and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes));
     match read {
         Ok(_) if bytes.len() as u64 > LONGEST => {
-            fault(path, "is larger than 4MiB, which no configuration is: name the right file")
+            fault(path, "is larger than 4MiB: check the path of the configuration file")
         }
-        Ok(_) => String::from_utf8(bytes).or_else(|_| fault(path, "is not text in UTF-8: save it as UTF-8")),
+        Ok(_) => String::from_utf8(bytes).or_else(|_| fault(path, "is not valid UTF-8: save it as UTF-8")),
         Err(reason) => fault(path, format!("cannot be read: {reason}")),
     }
 }
 
-/// The same, if it is a regular file. Blocks on the disk alone.
+/// The same, if it is a regular file. Blocks on the disk only.
 pub(super) fn read_regular(path: &Path) -> Result<String, Faults> {
     match fs::metadata(path) {
         Ok(found) if !found.is_file() => {
-            fault(path, "is not a regular file: put the configuration in its place")
+            fault(path, "is not a regular file: replace it with the configuration file")
         }
         Ok(_) => read(path),
         Err(reason) => fault(path, format!("cannot be read: {reason}")),

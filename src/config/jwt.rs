@@ -1,4 +1,4 @@
-//! `jwt`: whose signed tokens are taken beside client keys, how each issuer's keys are found, and what its tokens may read.
+//! `jwt`: trusted issuers of signed tokens, where their public keys are, and what their tokens may read.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,37 +20,37 @@ use crate::domain::id::SourceName;
 /// Longest issuer, audience and name of a claim, in bytes.
 const TEXT_MAX: usize = 200;
 
-/// Somebody whose tokens are taken.
+/// A trusted issuer of tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct IssuerConfig {
-    /// What `iss` must be: 1 to 200 visible ASCII characters without `#`, `"` and `\`.
+    /// Required value of `iss`: 1 to 200 visible ASCII characters without `#`, `"` and `\`.
     pub issuer: String,
-    /// What `aud` must name at least one of.
+    /// Accepted values of `aud`.
     pub audience: Vec<String>,
-    /// Where its public keys are to be found.
+    /// Where its public keys are.
     pub jwks: JwksRef,
-    /// The algorithms it may sign with; asymmetric ones alone.
+    /// Accepted signing algorithms, all asymmetric.
     pub algorithms: Vec<SigningAlgorithm>,
-    /// How far its clock and ours may be apart.
+    /// Maximum difference between the issuer's clock and the gateway's.
     #[serde(with = "Span::<0, { 2 * MINUTE }>")]
     pub leeway: Duration,
-    /// How often its keys are read again.
+    /// How often its keys are reloaded.
     #[serde(with = "Span::<{ 30 * SECOND }, DAY>")]
     pub refresh: Duration,
-    /// The claim that names the client in logs and limits.
+    /// The claim with the client's name for logs and limits.
     pub name_claim: String,
     /// The sources that its tokens may read.
     #[serde(serialize_with = "as_names")]
     pub sources: BTreeSet<SourceName>,
-    /// The claim with a list of sources, which narrows `sources` for one token; none where all tokens may read the same.
+    /// The claim with a list of sources that restricts `sources` for one token. None: every token may read all of them.
     pub sources_claim: Option<String>,
 }
 
-/// Where an issuer's public keys are to be found.
+/// Where an issuer's public keys are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JwksRef {
-    /// Fetched from there: https, or http to this machine.
+    /// Fetched from this URL: https, or http to a loopback address.
     #[serde(serialize_with = "super::values::shown")]
     Url(Url),
     /// Read from this file.
@@ -58,7 +58,7 @@ pub enum JwksRef {
 }
 
 words! {
-    /// An algorithm of RFC 7518 and RFC 8037 by which somebody else's public key can be used, and no secret of ours.
+    /// An asymmetric signing algorithm of RFC 7518 or RFC 8037.
     #[derive(Hash)]
     pub enum SigningAlgorithm {
         /// RSASSA-PKCS1-v1_5 with SHA-256.
@@ -79,7 +79,7 @@ words! {
         Es384 = "ES384",
         /// Ed25519.
         EdDsa = "EdDSA",
-    } else "must be RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA; no other can be checked with a public key"
+    } else "must be RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA; other algorithms are not supported"
 }
 
 /// An issuer of tokens.
@@ -87,42 +87,41 @@ words! {
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Issuer", extend("required" = ["issuer", "audience", "jwks", "sources"]))]
 pub(super) struct RawIssuer {
-    /// What `iss` must be, to the letter.
+    /// Required value of the claim `iss`, compared exactly.
     #[schemars(required)]
     issuer: Option<String>,
-    /// What `aud` must name: one, or a list of which one is enough.
+    /// Accepted values of the claim `aud`: a string, or a list of which one must match.
     #[schemars(required)]
     audience: Option<Texts>,
-    /// Where its public keys are: exactly one of `url` and `file`.
+    /// Where the public keys are: exactly one of `url` and `file`.
     #[schemars(required)]
     jwks: Option<RawJwks>,
-    /// The algorithms it may sign with, of `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384` and `EdDSA`.
+    /// Accepted signing algorithms, of `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384` and `EdDSA`.
     algorithms: Algorithms,
-    /// How far its clock and ours may be apart.
+    /// Maximum difference between the issuer's clock and the gateway's.
     #[serde(with = "Span::<0, { 2 * MINUTE }>")]
     leeway: Duration,
-    /// How often its keys are read again. A token signed with a key that is not known brings that forward, to 30s at the
-    /// least after the last time.
+    /// How often the keys are reloaded. A token that is signed with an unknown key triggers a reload, at most every 30s.
     #[serde(with = "Span::<{ 30 * SECOND }, DAY>")]
     refresh: Duration,
-    /// The claim that names the client in logs and limits: 1 to 128 visible ASCII characters without quotes.
+    /// The claim with the client's name for logs and limits: 1 to 128 visible ASCII characters without quotes.
     name_claim: String,
-    /// The names of the sources that its tokens may read.
+    /// Names of the sources that the issuer's tokens may read.
     #[schemars(required)]
     sources: Option<Vec<String>>,
-    /// The claim that holds a list of sources: a token then reads those that stand in `sources` too. A token without the
-    /// claim is refused.
+    /// The claim with a list of sources. A token may read the sources that are both in the claim and in `sources`. A token
+    /// without the claim is refused. Null: every token may read all of `sources`.
     sources_claim: Option<String>,
 }
 
-/// Where keys are: exactly one of `url` and `file`.
+/// Reference to keys: exactly one of `url` and `file`.
 #[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, expecting = "a place of keys, { url: https://… } or { file: /path }")]
+#[serde(deny_unknown_fields, expecting = "a reference to keys, { url: https://… } or { file: /path }")]
 #[schemars(rename = "Jwks", extend("minProperties" = 1, "maxProperties" = 1))]
 struct RawJwks {
-    /// The address of the key set: https, or http to this machine.
+    /// URL of the key set: https, or http to a loopback address.
     url: Option<String>,
-    /// Path of a file that holds the key set; it starts with `/`, `./` or `../`.
+    /// Path of a file with the key set. It starts with `/`, `./` or `../`.
     file: Option<String>,
 }
 
@@ -172,17 +171,17 @@ pub(super) fn accept(
 impl RawIssuer {
     fn accept(self, path: &str, known: &BTreeSet<String>, faults: &mut Faults) -> Option<IssuerConfig> {
         if self.issuer.is_none() {
-            faults.add(format!("{path}.issuer"), "is missing: write what the tokens hold as iss");
+            faults.add(format!("{path}.issuer"), "is missing: set the iss claim of the tokens");
         }
         if self.audience.is_none() {
-            let message = "is missing: write what the tokens hold as aud when they are meant for jobgate";
+            let message = "is missing: set the aud claim of tokens for jobgate";
             faults.add(format!("{path}.audience"), message);
         }
         let at = format!("{path}.jwks");
         let jwks = if let Some(jwks) = self.jwks {
             jwks.accept(&at, faults)
         } else {
-            faults.add(at, "is missing: write { url: https://… } or { file: /path }");
+            faults.add(at, "is missing: set { url: https://… } or { file: /path }");
             None
         };
         for (claim, name) in
@@ -217,7 +216,7 @@ impl RawJwks {
             (None, Some(_)) => {
                 faults.add(format!("{path}.file"), "must be a path that starts with /, ./ or ../");
             }
-            (None, None) => faults.add(path, "is empty: write { url: https://… } or { file: /path }"),
+            (None, None) => faults.add(path, "is empty: set { url: https://… } or { file: /path }"),
             (Some(_), Some(_)) => faults.add(path, "has both url and file: keep one"),
         }
         None
@@ -228,12 +227,12 @@ fn address(text: &str, path: &str, faults: &mut Faults) -> Option<JwksRef> {
     let message = match Url::parse(text) {
         Err(_) => "must be a URL such as https://login.example/.well-known/jwks.json",
         Ok(url) if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() => {
-            "must hold no user, no password and no fragment: public keys need none"
+            "must not contain a user, a password or a fragment"
         }
         Ok(url) if url.scheme() == "https" || url.scheme() == "http" && is_loopback(&url) => {
             return Some(JwksRef::Url(url));
         }
-        Ok(_) => "must start with https://, or whoever is on the way chooses the keys",
+        Ok(_) => "must start with https://, so that the keys cannot be replaced in transit",
     };
     faults.add(path, message);
     None
@@ -247,7 +246,7 @@ fn sources(
 ) -> BTreeSet<SourceName> {
     let listed = listed.unwrap_or_default();
     if listed.is_empty() {
-        faults.add(path, "is missing: name at least one source that the tokens may read");
+        faults.add(path, "is missing: list at least one source that the tokens may read");
     }
     let mut sources = BTreeSet::new();
     for (index, name) in listed.iter().enumerate() {
@@ -264,7 +263,7 @@ fn sources(
     sources
 }
 
-/// An issuer stands before the `#` in the name of its clients, in logs among others.
+/// The issuer is the part before the `#` in the names of its clients, for example in logs.
 fn is_issuer(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'#' | b'"' | b'\\');
     (1..=TEXT_MAX).contains(&text.len()) && text.bytes().all(fits)
@@ -282,7 +281,7 @@ impl<'de> Deserialize<'de> for Texts {
             text.map(str::to_owned)
         };
         let texts = list.iter().map(text).collect::<Option<Vec<_>>>().filter(|texts| !texts.is_empty());
-        texts.map(Self).ok_or_else(|| D::Error::custom("must be a text, or a list of at least one text"))
+        texts.map(Self).ok_or_else(|| D::Error::custom("must be a string or a non-empty list of strings"))
     }
 }
 

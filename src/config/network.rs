@@ -1,4 +1,4 @@
-//! A range of addresses as an operator writes it, `10.0.0.0/8` or one address alone.
+//! A range of addresses such as `10.0.0.0/8`, or one address.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,20 +10,20 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-/// A range of IP addresses: all that begin with the same bits.
+/// A range of IP addresses with a common prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     start: IpAddr,
     bits: u8,
 }
 
-/// The text is no range of addresses.
+/// The text is not a range of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be an IP address or a range of them, such as 10.0.0.0/8 or fd00::/8")]
+#[error("must be an IP address or a range such as 10.0.0.0/8 or fd00::/8")]
 pub struct NoNetwork;
 
 impl Network {
-    /// Says whether an address is in the range. An IPv4 address that is written as IPv6 is that IPv4 address.
+    /// Whether an address is in the range. An IPv4-mapped IPv6 address counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.start, address.to_canonical()) {
             (IpAddr::V4(start), IpAddr::V4(other)) => {

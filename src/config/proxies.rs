@@ -1,5 +1,5 @@
-//! The proxies that the environment names, by the variables that other programs read as well: `HTTPS_PROXY`, `HTTP_PROXY` and
-//! `NO_PROXY`, or the same in lower case. They hold for calls to which the configuration names no proxy.
+//! The proxies of the environment: `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, or the same in lower case. They apply to
+//! calls without a configured proxy.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -21,18 +21,18 @@ pub struct EnvironmentProxies {
     direct: Vec<Rule>,
 }
 
-/// One proxy that the environment names.
+/// One proxy of the environment.
 #[derive(Clone)]
 pub struct EnvironmentProxy {
-    /// The variable that names it.
+    /// The variable that contains it.
     pub variable: &'static str,
     /// Its address, without user and password.
     pub url: Url,
-    /// `user:password`, if the variable holds them.
+    /// `user:password`, if the variable contains them.
     pub credential: Option<SecretString>,
 }
 
-/// A variable that names no proxy that can be used. Its value is never repeated: it can hold a password.
+/// A variable without a usable proxy. Its value, which may contain a password, is never repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{variable}: {message}")]
 pub struct ProxyFault {
@@ -62,10 +62,10 @@ impl EnvironmentProxies {
         }
     }
 
-    /// The proxy for calls to a URL. None for this machine itself, and for what `NO_PROXY` lists.
+    /// The proxy for calls to a URL. None for loopback addresses and for the hosts of `NO_PROXY`.
     ///
     /// # Errors
-    /// When the variable that holds for the URL names no usable proxy: the call must not go past it.
+    /// If the variable for the URL contains no usable proxy: the call must not bypass it.
     pub fn for_url(&self, url: &Url) -> Result<Option<&EnvironmentProxy>, ProxyFault> {
         let proxy = if url.scheme() == "https" { &self.https } else { &self.http };
         let Some(proxy) = proxy else { return Ok(None) };
@@ -75,7 +75,7 @@ impl EnvironmentProxies {
         proxy.as_ref().map(Some).map_err(|fault| *fault)
     }
 
-    /// `user:password` of the proxy that a variable names, if it holds them.
+    /// `user:password` of the proxy in a variable, if it contains them.
     pub fn credential_in(&self, variable: &str) -> Option<SecretString> {
         let all = [&self.https, &self.http].into_iter().flatten().filter_map(|proxy| proxy.as_ref().ok());
         all.filter(|proxy| proxy.variable == variable).find_map(|proxy| proxy.credential.clone())
@@ -127,7 +127,7 @@ fn text<'a>(
 }
 
 fn read((variable, text): (&'static str, Result<&str, NoText>)) -> Result<EnvironmentProxy, ProxyFault> {
-    let message = "must be a URL of a proxy, such as http://proxy.example:3128: mend or unset it, or give each source a proxy (none for no proxy)";
+    let message = "must be the URL of a proxy, such as http://proxy.example:3128: fix or unset it, or set proxy for each source (none for no proxy)";
     let fault = ProxyFault { variable, message };
     let text = text.map_err(|_| fault)?;
     // without a scheme it is the address of a plain proxy
@@ -243,7 +243,7 @@ mod tests {
         for wrong in ["socks5://cAnaRy:1", "http://cAnaRy/path", "http://", "cAnaRy pass", "ftp://cAnaRy"] {
             let proxies = proxies(&[("https_proxy", wrong), ("NO_PROXY", "b.example")]);
             let said = through(&proxies, "https://a.example");
-            assert!(said.starts_with("https_proxy: must be a URL of a proxy"), "{said}");
+            assert!(said.starts_with("https_proxy: must be the URL of a proxy"), "{said}");
             assert!(!said.contains("cAnaRy"), "{said}");
             assert_eq!(through(&proxies, "https://b.example"), "direct");
             assert_eq!(through(&proxies, "http://a.example"), "direct");

@@ -1,5 +1,5 @@
-//! From a tree of values to typed options, with every fault noted: a value that does not fit is reported, put back to its
-//! default, and the reading starts again. Messages name what is wanted and never what was found.
+//! From a tree of values to typed options. An invalid value is reported and reset to its default, and the tree is read
+//! again, so that all faults are reported together. Messages contain the accepted values, not the value found.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -7,11 +7,11 @@ use serde_path_to_error::{Path, Segment};
 
 use super::fault::Faults;
 
-/// Options below which a key may be a secret that lost its place.
+/// Options below which a key may be a misplaced secret.
 const SECRETS: [&str; 6] =
     ["credential", "proxy_credential", "url", "password", "record_secret", "sentinel_password"];
 
-/// Reads a tree. `None` only when the tree cannot be put right, which leaves a fault behind.
+/// Reads a tree. `None` only if an invalid value cannot be reset; then there is a fault.
 pub(super) fn read<T: DeserializeOwned>(mut tree: Value, defaults: &Value, faults: &mut Faults) -> Option<T> {
     loop {
         let error = match serde_path_to_error::deserialize::<_, T>(&tree) {
@@ -34,11 +34,9 @@ fn note(path: &Path, message: &str, faults: &mut Faults) {
     // A key there may be a secret that lost its colon.
     if below_credential && message.starts_with("unknown field") {
         let parent = path_text.rsplit_once('.').map_or("", |(parent, _)| parent);
-        let known = wanted.map(known_words).unwrap_or_default().join(" and ");
-        faults.add(
-            parent,
-            format!("has a key that is not an option (not shown, it may be a secret): known are {known}"),
-        );
+        let known = wanted.map(known_words).unwrap_or_default().join(" or ");
+        faults
+            .add(parent, format!("has an unknown key (not shown, because it may be a secret): use {known}"));
         return;
     }
     let text = match wanted {
@@ -47,12 +45,12 @@ fn note(path: &Path, message: &str, faults: &mut Faults) {
             let key = path.iter().next_back().map(ToString::to_string).unwrap_or_default();
             match nearest(&key, known.iter().copied()) {
                 Some(near) => format!("is not an option; did you mean {near}?"),
-                None => format!("is not an option; known here are {}", known.join(", ")),
+                None => format!("is not an option; known options: {}", known.join(", ")),
             }
         }
         Some(wanted) if message.starts_with("invalid") => format!("must be {}", plain(wanted)),
         _ if message.starts_with("missing field") => {
-            format!("is without {}: add it", known_words(message).join(" and "))
+            format!("requires {}: add it", known_words(message).join(" and "))
         }
         _ if message.starts_with("must be ") || message.starts_with("this version ") => message.to_owned(),
         _ => "cannot be read".to_owned(),
@@ -60,14 +58,14 @@ fn note(path: &Path, message: &str, faults: &mut Faults) {
     faults.add(path_text, text);
 }
 
-/// serde's names of shapes in the words of somebody who writes YAML.
+/// YAML terms for the shapes that serde names.
 fn plain(wanted: &str) -> &str {
     match wanted {
         "a string" | "path string" => "text; put it in quotes",
         "a boolean" => "true or false",
         "a sequence" => "a list",
-        "a map" => "a mapping, one `name:` a line",
-        other if other.starts_with("struct ") => "a mapping of options, one `option: value` a line",
+        "a map" => "a mapping, one `name:` per line",
+        other if other.starts_with("struct ") => "a mapping of options, one `option: value` per line",
         other => other,
     }
 }
@@ -76,7 +74,7 @@ fn known_words(wanted: &str) -> Vec<&str> {
     wanted.split('`').skip(1).step_by(2).collect()
 }
 
-/// Puts the value at `path` back to its default, or removes it where there is none. Says whether that changed anything.
+/// Resets the value at `path` to its default, or removes it if it has none. Returns whether that changed the tree.
 fn put_right(tree: &mut Value, defaults: &Value, path: &Path) -> bool {
     let steps: Vec<&Segment> = path.iter().collect();
     let Some((last, above)) = steps.split_last() else {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::RawConfig;
 
-/// Builds the schema. `defaults` is the compiled-in file: what stands there need not stand in an operator's.
+/// Builds the schema. Options of `defaults`, the compiled-in file, are not required in an operator's file.
 pub(super) fn json_schema(defaults: &Value) -> Value {
     let mut settings =
         SchemaSettings::draft2020_12().with_transform(RecursiveTransform(without_null_default));

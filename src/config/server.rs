@@ -1,4 +1,4 @@
-//! `server`: where jobgate listens, and how long and how much it lets a caller have.
+//! `server`: listeners, and limits of time and size per request.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,87 +12,88 @@ use super::fault::Faults;
 use super::network::Network;
 use super::values::{Address, Count, GIB, HOUR, KIB, SECOND, Size, Span};
 
-/// The shortest limit of an answer: an answer about 200 jobs fits.
+/// Smallest maximum size of an answer. An answer about 200 jobs fits.
 const ANSWER: u64 = 64 * KIB;
-/// The most memory of answers that can be given.
+/// Largest configurable memory for answers.
 const TIB: u64 = 1024 * GIB;
 
-/// Where jobgate listens, and how long and how much it lets a caller have.
+/// Listeners, and limits of time and size per request.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServerConfig {
-    /// Address and port of the public door: `/graphql` and `/v1/jobs`. Port 0 lets the system choose one.
+    /// Address and port of the public listener: `/graphql` and `/v1/jobs`. Port 0 selects a free port.
     #[serde(with = "Address")]
     pub listen: SocketAddr,
-    /// Address and port of the operators' door: `/livez`, `/readyz`, `/metrics`, `/status` and `/log-level`. Keep it off the public network.
+    /// Address and port of the admin listener: `/livez`, `/readyz`, `/metrics`, `/status` and `/log-level`. Do not expose it
+    /// to the public network.
     #[serde(with = "Address")]
     pub admin_listen: SocketAddr,
-    /// Pages of other sites that may call the gateway, each as `https://host` or `https://host:port`, beside those of the
-    /// gateway's own host or, when listening on loopback, of this machine.
+    /// Origins of web pages that may call the gateway, each `https://host` or `https://host:port`. The gateway's own origin
+    /// is always allowed and, when it listens on loopback, every origin of this machine.
     pub allowed_origins: Vec<String>,
-    /// The proxies in front, each as an address or a range such as `10.0.0.0/8`. Only what they say in `Forwarded` or
-    /// `X-Forwarded-For` is believed about where a request came from.
+    /// Addresses of reverse proxies, or ranges such as `10.0.0.0/8`. `Forwarded` and `X-Forwarded-For` are used only in
+    /// requests from these addresses.
     pub trusted_proxies: Vec<Network>,
-    /// With this the public door speaks TLS itself; without it something in front must.
+    /// Certificate and key for TLS on the public listener. Null: plain HTTP; terminate TLS in front of jobgate.
     pub tls: Option<TlsConfig>,
-    /// Longest time for one request, from its last header to the answer. Every source's `status_timeout` is shorter.
+    /// Maximum time from a request's last header to its answer. Every source's `status_timeout` is shorter.
     #[serde(with = "Span::<SECOND, HOUR>")]
     pub request_timeout: Duration,
-    /// How long a connection may be idle between two requests. Keep it above the idle time of a proxy in front, which would
-    /// else reuse a connection that is just being closed.
+    /// Maximum idle time of a connection between two requests. Keep it above the idle timeout of a reverse proxy, which
+    /// otherwise reuses connections that jobgate closes.
     #[serde(with = "Span::<1, HOUR>")]
     pub idle_timeout: Duration,
-    /// Longest time for all headers of a request, from the first byte; and from the start of a connection to that byte.
+    /// Maximum time for the headers of a request, from its first byte, and from the start of a connection to that byte.
     #[serde(with = "Span::<1, HOUR>")]
     pub header_timeout: Duration,
-    /// Longest time for a request's body, from the last header.
+    /// Maximum time for the body of a request, from its last header.
     #[serde(with = "Span::<1, HOUR>")]
     pub body_timeout: Duration,
-    /// How many bytes a second of a body must come at the least, after the first two seconds.
+    /// Minimum rate of a request body, in bytes per second, on average after the first two seconds.
     #[serde(with = "Size::<1, GIB>")]
     pub min_body_rate: usize,
-    /// Longest time for which a peer may take nothing of what is sent to it.
+    /// Maximum time without progress while jobgate sends to a peer.
     #[serde(with = "Span::<1, HOUR>")]
     pub write_timeout: Duration,
-    /// Largest request body, in bytes. A GraphQL document with 200 references needs about 20KiB.
+    /// Maximum size of a request body, in bytes. A GraphQL document with 200 references needs about 20KiB.
     #[serde(with = "Size::<KIB, GIB>")]
     pub max_body: usize,
-    /// Longest answer, in bytes of JSON. A longer one is refused, since rows and texts of an upstream have any length.
+    /// Maximum size of an answer, in bytes of JSON. A larger answer is refused with `ANSWER_TOO_LARGE`.
     #[serde(with = "Size::<ANSWER, GIB>")]
     pub max_answer_bytes: usize,
-    /// Memory of all answers that are being built or sent. When none is left, a further request is refused with 503.
+    /// Memory for all answers that are being built or sent, in bytes. Without free memory a request is refused with 503.
     #[serde(with = "Size::<ANSWER, TIB>")]
     pub answer_memory: usize,
-    /// Most connections open at the same time on the public door. Each one costs a file handle.
+    /// Maximum number of open connections on the public listener. Each uses one file descriptor.
     #[serde(with = "Count::<1, 1_000_000>")]
     pub max_connections: usize,
-    /// Most requests answered at the same time; one more is turned away with 503. Whoever waits for a job holds one.
+    /// Maximum number of concurrent requests. Further requests are refused with 503. A request that waits for a job counts.
     #[serde(with = "Count::<1, 1_000_000>")]
     pub max_requests: usize,
-    /// How long to go on accepting after readiness was taken back, until everyone in front has heard. 5s behind a load
-    /// balancer.
+    /// How long jobgate accepts requests after `/readyz` reports not ready. Use 5s behind a load balancer, which needs time
+    /// to stop sending requests.
     #[serde(with = "Span::<0, HOUR>")]
     pub drain_delay: Duration,
-    /// Time to finish what is under way when told to stop. Keep it below the grace period of whatever stops it.
+    /// Maximum time of a graceful shutdown. Keep it below the grace period of the process manager.
     #[serde(with = "Span::<1, HOUR>")]
     pub drain_timeout: Duration,
-    /// Whether to look for changes of the configuration file, and to put them in force as far as that goes without a
-    /// restart. SIGHUP does so at any time.
+    /// Whether changes of the configuration file are applied without a restart where possible. SIGHUP applies them in any
+    /// case.
     pub watch_config: bool,
 }
 
-/// Where the certificate of the public door is. Both files are read again when they change.
+/// Certificate and key for TLS on the public listener. Both files are reloaded when they change.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TlsConfig {
-    /// Path of the certificate in PEM, with those between it and a known authority behind it.
+    /// Path of the PEM certificate, followed by its intermediate certificates.
     pub cert: PathBuf,
-    /// Path of its private key in PEM, as PKCS #8, PKCS #1 or SEC 1.
+    /// Path of the PEM private key: PKCS #8, PKCS #1 or SEC 1.
     pub key: PathBuf,
 }
 
 impl ServerConfig {
-    /// Says whether only this machine can reach the public door.
+    /// Whether the public listener is on a loopback address.
     pub fn is_local(&self) -> bool {
         self.listen.ip().is_loopback()
     }
@@ -102,31 +103,25 @@ impl ServerConfig {
             if origin.contains('*') {
                 faults.add(
                     format!("server.allowed_origins[{index}]"),
-                    "must be one origin: a pattern is not matched, so list each origin by itself",
+                    "must be one origin: patterns are not supported, so list each origin",
                 );
             } else if !is_origin(origin) {
                 faults.add(
                     format!("server.allowed_origins[{index}]"),
-                    "must be an origin as a browser sends it, https://host or https://host:port",
+                    "must be an origin, https://host or https://host:port",
                 );
             }
         }
         let (public, admin) = (self.listen, self.admin_listen);
         let one_ip = public.ip() == admin.ip() || public.ip().is_unspecified() || admin.ip().is_unspecified();
         if public.port() != 0 && public.port() == admin.port() && one_ip {
-            faults.add("server.admin_listen", "takes the port of server.listen: choose another port");
+            faults.add("server.admin_listen", "uses the port of server.listen: choose another port");
         }
         if self.answer_memory / 4 < self.max_answer_bytes {
-            faults.add(
-                "server.answer_memory",
-                "must be at least 4 times server.max_answer_bytes, which is in memory twice while it is built",
-            );
+            faults.add("server.answer_memory", "must be at least 4 times server.max_answer_bytes");
         }
         if self.drain_delay >= self.drain_timeout {
-            faults.add(
-                "server.drain_delay",
-                "must be shorter than server.drain_timeout, which it is a part of",
-            );
+            faults.add("server.drain_delay", "must be shorter than server.drain_timeout, which includes it");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `sources`: the accounts of upstreams that jobgate asks, each with its credential, its budget and its limits.
+//! `sources`: the upstream accounts, each with its credential, its budget and its limits.
 
 use std::time::Duration;
 
@@ -17,57 +17,57 @@ use crate::domain::source::Upstream;
 /// One account of one upstream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SourceConfig {
-    /// The kind of API behind it.
+    /// The kind of API.
     #[serde(serialize_with = "as_word")]
     pub upstream: Upstream,
-    /// What every request's path is appended to: http or https, no user, query or fragment. Its path has no slash at the end,
-    /// unless it is nothing but one.
+    /// URL before the path of every request: http or https, without user, query or fragment. Its path has no trailing slash
+    /// except for the root.
     #[serde(serialize_with = "shown")]
     pub base_url: Url,
     /// The credential.
     pub credential: CredentialConfig,
-    /// What it may be asked.
+    /// Limits on the calls to the source.
     pub budget: BudgetConfig,
-    /// Whether http is allowed to a host that is not this machine.
+    /// Whether plain HTTP to another machine is allowed.
     pub allow_plaintext: bool,
-    /// Longest time for one status call, all of it; shorter than the server's `request_timeout`.
+    /// Maximum total time of a status call; shorter than the server's `request_timeout`.
     #[serde(with = "Span::<1, HOUR>")]
     pub status_timeout: Duration,
-    /// Longest time for one page of rows, all of it.
+    /// Maximum total time of a call for result rows.
     #[serde(with = "Span::<1, HOUR>")]
     pub rows_timeout: Duration,
-    /// Largest decoded body of a status call, in bytes.
+    /// Maximum decoded body of a status call, in bytes.
     #[serde(with = "Size::<KIB, GIB>")]
     pub max_status_body: usize,
-    /// Largest decoded body of a page of rows, in bytes.
+    /// Maximum decoded body of a page of result rows, in bytes.
     #[serde(with = "Size::<KIB, GIB>")]
     pub max_rows_body: usize,
-    /// Whether it is told which trace a call belongs to.
+    /// Whether calls carry the header `traceparent`.
     pub propagate_trace: bool,
-    /// How its calls leave.
+    /// Its outbound connections.
     #[serde(flatten)]
     pub egress: EgressConfig,
 }
 
-/// What a source may be asked, by lookups, polls and retries together.
+/// Limits on the calls to a source: fetches for callers, polls and retries together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Budget")]
 pub struct BudgetConfig {
-    /// Most calls in any second.
+    /// Maximum number of calls in any second.
     #[serde(with = "Count::<1, 10_000>")]
     pub per_second: u32,
-    /// Most calls in any hour.
+    /// Maximum number of calls in any hour.
     #[serde(with = "Count::<1, 10_000_000>")]
     pub per_hour: u32,
-    /// The part of the hour's calls that is kept for callers and first lookups, in percent; polls share the rest, spread over
-    /// the hour.
+    /// Percentage of the hourly calls that is reserved for callers and first fetches. Polls use the rest, spread over the
+    /// hour.
     #[serde(with = "Count::<0, 90>")]
     pub caller_share: u32,
-    /// Most calls at the same time.
+    /// Maximum number of concurrent calls.
     #[serde(with = "Count::<1, 1_000>")]
     pub concurrency: u32,
-    /// Longest wait of a lookup for its turn; after that the answer is "throttled".
+    /// Maximum time that a request waits for the budget. After it the answer is `THROTTLED`.
     #[serde(with = "Span::<1, HOUR>")]
     pub max_wait: Duration,
 }
@@ -97,43 +97,43 @@ words! {
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Source", extend("required" = ["upstream", "base_url", "credential"]))]
 pub(super) struct RawSource {
-    /// The kind of API behind it: `mindbridge` or `supermetrics`.
+    /// The kind of API: `mindbridge` or `supermetrics`.
     #[schemars(required)]
     upstream: Option<UpstreamWord>,
-    /// What every request's path is appended to: http or https, no user, query or fragment.
+    /// URL before the path of every request: http or https, without user, query or fragment.
     #[schemars(required)]
     base_url: Option<String>,
-    /// Where the credential is to be found.
+    /// The form of the credential, and the reference to the secret.
     #[schemars(required)]
     credential: Option<RawCredential>,
-    /// What it may be asked, by lookups, polls and retries together.
+    /// Limits on the calls to the source: fetches for callers, polls and retries together.
     budget: BudgetConfig,
-    /// Whether http is allowed to a host that is not this machine. The credential then crosses the network in the clear.
+    /// Whether plain HTTP to another machine is allowed. The credential is then sent unencrypted.
     allow_plaintext: bool,
-    /// Longest time for one status call, all of it; shorter than `server.request_timeout`.
+    /// Maximum total time of a status call; shorter than `server.request_timeout`.
     #[serde(with = "Span::<1, HOUR>")]
     status_timeout: Duration,
-    /// Longest time for one page of rows, all of it.
+    /// Maximum total time of a call for result rows.
     #[serde(with = "Span::<1, HOUR>")]
     rows_timeout: Duration,
-    /// Largest decoded body of a status call, in bytes.
+    /// Maximum decoded body of a status call, in bytes.
     #[serde(with = "Size::<KIB, GIB>")]
     max_status_body: usize,
-    /// Largest decoded body of a page of rows, in bytes. A row is often 1KiB, a page at most some ten thousand rows.
+    /// Maximum decoded body of a page of result rows, in bytes. A row often has 1KiB, a page up to some ten thousand rows.
     #[serde(with = "Size::<KIB, GIB>")]
     max_rows_body: usize,
-    /// Whether it is told, by the header `traceparent`, which trace a call belongs to.
+    /// Whether calls carry the header `traceparent`.
     propagate_trace: bool,
-    /// The proxy for its calls, such as `http://proxy.example:3128`, or `none`. Without it `HTTPS_PROXY`,
-    /// `HTTP_PROXY` and `NO_PROXY` of the environment hold.
+    /// The proxy for the calls, such as `http://proxy.example:3128`, or `none`. Null: `HTTPS_PROXY`, `HTTP_PROXY` and
+    /// `NO_PROXY` of the environment apply.
     proxy: Option<String>,
-    /// Where `user:password` for the proxy are.
+    /// Reference to `user:password` for the proxy.
     proxy_credential: Option<RawSecretRef>,
-    /// Path of a file with the authorities, in PEM form, that may vouch for the upstream in place of the built-in ones.
+    /// Path of a PEM file with the trusted certificate authorities. They replace the built-in ones.
     ca_file: Option<String>,
-    /// Path of the certificate, in PEM form, that is shown to an upstream that asks for one.
+    /// Path of the PEM client certificate for mutual TLS.
     client_cert: Option<String>,
-    /// Path of the key of that certificate, in PEM form.
+    /// Path of the PEM private key of the client certificate.
     client_key: Option<String>,
 }
 
@@ -160,7 +160,7 @@ impl Default for RawSource {
 }
 
 impl RawSource {
-    /// Checks the source at `path` against itself and the server's limits.
+    /// Validates the source at `path`, also against the server's limits.
     pub(super) fn accept(
         self,
         path: &str,
@@ -170,7 +170,7 @@ impl RawSource {
         if self.status_timeout >= server.request_timeout {
             let limit = duration::format(server.request_timeout);
             let message = format!(
-                "must be shorter than server.request_timeout ({limit}), or callers give up before the upstream does"
+                "must be shorter than server.request_timeout ({limit}), or a request times out before its upstream call"
             );
             faults.add(format!("{path}.status_timeout"), message);
         }
@@ -179,7 +179,7 @@ impl RawSource {
             UpstreamWord::Supermetrics => Upstream::Supermetrics,
         });
         if upstream.is_none() {
-            faults.add(format!("{path}.upstream"), "is missing: write mindbridge or supermetrics");
+            faults.add(format!("{path}.upstream"), "is missing: set mindbridge or supermetrics");
         }
         let base_url =
             accept_url(self.base_url.as_deref(), &format!("{path}.base_url"), self.allow_plaintext, faults);
@@ -187,7 +187,7 @@ impl RawSource {
         let credential = if let Some(credential) = self.credential {
             credential.accept(&at, upstream == Some(Upstream::MindBridge), faults)
         } else {
-            faults.add(at, "is missing: write { bearer: { file: /path } } or { bearer: { env: NAME } }");
+            faults.add(at, "is missing: set { bearer: { file: /path } } or { bearer: { env: NAME } }");
             None
         };
         let egress = RawEgress {
@@ -216,17 +216,17 @@ impl RawSource {
 
 fn accept_url(text: Option<&str>, path: &str, allow_plaintext: bool, faults: &mut Faults) -> Option<Url> {
     let message = match text.map(Url::parse) {
-        None => "is missing: write the address of the API, such as https://acme.example/api",
+        None => "is missing: set the URL of the API, such as https://acme.example/api",
         Some(Err(_)) => "must be a URL such as https://acme.example/api",
         Some(Ok(url)) if !matches!(url.scheme(), "http" | "https") => "must start with https://",
         Some(Ok(url)) if !url.username().is_empty() || url.password().is_some() => {
-            "must hold no user and no password: put the secret under credential"
+            "must not contain a user or a password: put the secret under credential"
         }
         Some(Ok(url)) if url.query().is_some() || url.fragment().is_some() => {
-            "must hold neither a query nor a fragment: end it before the ? or #"
+            "must not contain a query or a fragment: end it before the ? or #"
         }
         Some(Ok(url)) if url.scheme() == "http" && !allow_plaintext && !is_loopback(&url) => {
-            "must start with https://, or the credential crosses the network in the clear; allow_plaintext: true permits it"
+            "must start with https://, because plain HTTP exposes the credential; allow_plaintext: true permits it"
         }
         Some(Ok(mut url)) => {
             let bare = url.path().trim_end_matches('/').to_owned();

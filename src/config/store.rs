@@ -9,46 +9,46 @@ use super::fault::Faults;
 use super::tier::{RawRedis, RedisConfig};
 use super::values::{GIB, MIB, Size, words};
 
-/// Where jobs are kept.
+/// The job store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StoreConfig {
     /// The kind of store.
     pub kind: StoreKind,
-    /// The folder of the file. Of the embedded store.
+    /// The folder of the file of the embedded store.
     pub path: PathBuf,
-    /// The size of the file beyond which the oldest jobs go. Of the embedded store.
+    /// Maximum size of the file of the embedded store, in bytes. The oldest jobs are removed first.
     #[serde(with = "Size::<{ 8 * MIB }, { 16 * 1024 * GIB }>")]
     pub max_bytes: usize,
-    /// How much of the rows of finished queries it keeps. Of the embedded store.
+    /// How many result rows the embedded store keeps.
     pub rows: StoredRows,
-    /// The server that replicas share. Of the Redis store.
+    /// The Redis that replicas share.
     pub redis: RedisConfig,
 }
 
-/// Where jobs are kept.
+/// The job store.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawStore {
-    /// The kind of store: `embedded`, a file of this process alone that survives it; `redis`, which replicas share; or
-    /// `memory`, which is lost with the process.
+    /// The kind of store: `embedded` (a file of one process, kept over restarts), `redis` (shared by replicas) or `memory`
+    /// (lost with the process).
     kind: StoreKind,
-    /// The folder of the file; made if it is not there. Of the embedded store.
+    /// Folder of the file of the embedded store. It is created if it does not exist.
     path: PathBuf,
-    /// The size of the file beyond which the oldest jobs go. Of the embedded store.
+    /// Maximum size of the file of the embedded store, in bytes. The oldest jobs are removed first.
     #[serde(with = "Size::<{ 8 * MIB }, { 16 * 1024 * GIB }>")]
     max_bytes: usize,
     rows: StoredRows,
     redis: RawRedis,
 }
 
-/// How much of the rows of finished queries is kept as long as their jobs are.
+/// How many result rows of terminal jobs the embedded store keeps, as long as the jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StoredRows {
-    /// The most of one job, in whole stretches of a thousand rows from the first on; 0B keeps none.
+    /// Maximum size of the rows of one job, in bytes, in blocks of 1000 rows from the first. 0B: no rows are kept.
     #[serde(with = "Size::<0, GIB>")]
     pub per_job: usize,
-    /// The most of all jobs; those that were kept first go.
+    /// Maximum size of the rows of all jobs, in bytes. The oldest rows are removed first.
     #[serde(with = "Size::<MIB, { 16 * 1024 * GIB }>")]
     pub max_bytes: usize,
 }
@@ -56,11 +56,11 @@ pub struct StoredRows {
 words! {
     /// A kind of store.
     pub enum StoreKind {
-        /// In a file that survives the process, and in memory before it.
+        /// A file that is kept over restarts, with a cache in memory.
         Embedded = "embedded",
-        /// In a Redis or Valkey that replicas share, and in memory before it.
+        /// A Redis or Valkey that replicas share, with a cache in memory.
         Redis = "redis",
-        /// In this process; lost when it ends.
+        /// Memory only; lost with the process.
         Memory = "memory",
     } else "must be embedded, redis or memory"
 }

@@ -1,4 +1,4 @@
-//! `streams`: how long a stream may live and be silent, and how many there may be.
+//! `streams`: lifetime, keep-alive and limits of streams.
 
 use std::time::Duration;
 
@@ -9,39 +9,39 @@ use super::fault::Faults;
 use super::server::ServerConfig;
 use super::values::{Count, DAY, HOUR, KIB, MIB, MINUTE, SECOND, Size, Span};
 
-/// How long a stream may live and be silent, and how many there may be.
+/// Lifetime, keep-alive and limits of streams.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StreamsConfig {
-    /// Longest time for a WebSocket client to send its `connection_init`.
+    /// Maximum time until a WebSocket client sends `connection_init`.
     #[serde(with = "Span::<1, MINUTE>")]
     pub init_timeout: Duration,
-    /// How long a WebSocket may be silent until it is pinged.
+    /// Time without traffic after which jobgate pings a WebSocket.
     #[serde(with = "Span::<SECOND, HOUR>")]
     pub ping_interval: Duration,
-    /// How long an answer to a ping is waited for. Two pings in a row without one, or nothing taken of what is sent for twice
-    /// as long, and the peer is given up.
+    /// Maximum time until the pong. A WebSocket is closed after two pings in a row without a pong, or when its peer reads
+    /// nothing for twice this time.
     #[serde(with = "Span::<SECOND, HOUR>")]
     pub pong_timeout: Duration,
-    /// How often an event stream on which nothing happens says that it is alive.
+    /// Interval of keep-alive messages on an event stream without updates.
     #[serde(with = "Span::<SECOND, HOUR>")]
     pub heartbeat: Duration,
-    /// How old a stream gets, give or take a fifth; then the client opens another.
+    /// Maximum age of a stream, ±20 %. The client then opens another stream.
     #[serde(with = "Span::<SECOND, { 30 * DAY }>")]
     pub max_age: Duration,
-    /// Most operations at the same time on one WebSocket.
+    /// Maximum number of concurrent operations on one WebSocket.
     #[serde(with = "Count::<1, 10_000>")]
     pub max_operations: usize,
-    /// Most streams of one client, of every kind.
+    /// Maximum number of streams of one client: WebSockets and event streams.
     #[serde(with = "Count::<1, 1_000_000>")]
     pub max_streams_per_client: usize,
-    /// Most operations of one client at the same time, over all its streams.
+    /// Maximum number of concurrent operations of one client, over all its streams.
     #[serde(with = "Count::<1, 10_000_000>")]
     pub max_operations_per_client: usize,
-    /// Longest message of a WebSocket client, in bytes.
+    /// Maximum size of a message from a WebSocket client, in bytes.
     #[serde(with = "Size::<KIB, { 16 * MIB }>")]
     pub max_message: usize,
-    /// Over what time the streams are ended when told to stop, so that clients do not all come back at once.
+    /// Time over which a shutdown spreads the end of the streams, so that clients do not all reconnect at once.
     #[serde(with = "Span::<0, HOUR>")]
     pub drain_window: Duration,
 }

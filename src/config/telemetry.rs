@@ -1,4 +1,4 @@
-//! `telemetry`: what jobgate says about itself, and in which form.
+//! `telemetry`: logs, metrics and traces.
 
 use std::borrow::Cow;
 
@@ -13,70 +13,68 @@ use super::credential::{RawSecretRef, SecretRef};
 use super::fault::Faults;
 use super::values::words;
 
-/// What jobgate says about itself, and in which form.
+/// Logs, metrics and traces.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TelemetryConfig {
-    /// The form of the log: `text` for people, `json` (one object a line) for collectors.
+    /// Format of the log: `text`, or `json` with one object per line.
     pub log_format: LogFormat,
-    /// What is logged: a level, or a list such as `info,jobgate::outbound=debug`.
+    /// Log filter: a level, or a list such as `info,jobgate::outbound=debug`.
     pub log_level: String,
-    /// Which requests have a line of their own when their answer ends: `off`, `errors` (those that failed on our side), or
-    /// `all`.
+    /// Which requests are logged when their answer ends: `off`, `errors` (5xx) or `all`.
     pub access_log: AccessLog,
-    /// Where traces and metrics go by OTLP; none for what the `OTEL_*` variables say, or nowhere.
+    /// OTLP endpoint for traces and metrics. None: the `OTEL_*` variables apply; without them nothing is exported.
     pub otlp_endpoint: Option<String>,
-    /// How they go there; none for what the variables say, or HTTP.
+    /// OTLP protocol. None: the variables apply; the default is HTTP.
     pub otlp_protocol: Option<OtlpProtocol>,
-    /// Where the headers are to be found that go along, as `name=value` between commas.
+    /// Reference to the OTLP headers, as comma-separated `name=value`.
     pub otlp_headers: Option<SecretRef>,
-    /// The share of traces that is exported; none for what the variables say, or all.
+    /// Share of traces that is exported. None: the variables apply; the default is all.
     pub sample_ratio: Option<Ratio>,
-    /// Where the secret is to be found that the traces of jobs are named with.
+    /// Reference to the key that the trace ids of jobs are derived from.
     pub trace_key: Option<SecretRef>,
 }
 
-/// What jobgate says about itself, and in which form.
+/// Logs, metrics and traces.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "TelemetryConfig")]
 pub(super) struct RawTelemetry {
-    /// The form of the log: `text` for people, `json` (one object a line) for collectors.
+    /// Format of the log: `text`, or `json` with one object per line.
     log_format: LogFormat,
-    /// What is logged: a level, or a list such as `info,jobgate::outbound=debug`.
+    /// Log filter: a level, or a list such as `info,jobgate::outbound=debug`.
     log_level: String,
-    /// Which requests have a line of their own when their answer ends: `off`, `errors` (those that failed on our side), or
-    /// `all`.
+    /// Which requests are logged when their answer ends: `off`, `errors` (5xx) or `all`.
     access_log: AccessLog,
-    /// Where traces and metrics go by OTLP, such as `http://localhost:4318`. Without it the `OTEL_*` variables say, and
-    /// without those they go nowhere.
+    /// OTLP endpoint for traces and metrics, such as `http://localhost:4318`. Null: the `OTEL_*` variables apply; without
+    /// them nothing is exported.
     otlp_endpoint: Option<String>,
-    /// How they go there: `http/protobuf` or `grpc`. Without it `OTEL_EXPORTER_OTLP_PROTOCOL` says, or `http/protobuf`.
+    /// OTLP protocol: `http/protobuf` or `grpc`. Null: `OTEL_EXPORTER_OTLP_PROTOCOL` applies, or `http/protobuf`.
     otlp_protocol: Option<OtlpProtocol>,
-    /// Where the headers are that go along, as `name=value` between commas: they often hold a key.
+    /// Reference to the OTLP headers, as comma-separated `name=value`. They are a secret, because they often contain a key.
     otlp_headers: Option<RawSecretRef>,
-    /// The share of traces that is exported, 0 to 1. Without it `OTEL_TRACES_SAMPLER` says, or all are.
+    /// Share of traces that is exported, 0 to 1. Null: `OTEL_TRACES_SAMPLER` applies, or all are exported.
     sample_ratio: Option<Ratio>,
-    /// Where the secret is that the traces of jobs are named with; the same for all replicas. Without it they are named by
-    /// what replicas have in common anyway, and who knows that and a job's id can tell its trace.
+    /// Reference to the key that the trace ids of jobs are derived from; the same for all replicas. Null: the ids are
+    /// derived from public values, so a caller that knows a job's id can compute its trace id.
     trace_key: Option<RawSecretRef>,
 }
 
 words! {
-    /// The form of the log.
+    /// Format of the log.
     pub enum LogFormat {
-        /// For people.
+        /// Text for terminals.
         Text = "text",
-        /// One JSON object a line.
+        /// One JSON object per line.
         Json = "json",
     } else "must be text or json"
 }
 
 words! {
-    /// Which requests have a line of their own.
+    /// Which requests are logged.
     pub enum AccessLog {
         /// None.
         Off = "off",
-        /// Those that failed on our side: 5xx.
+        /// Requests that are answered with 5xx.
         Errors = "errors",
         /// All.
         All = "all",
@@ -84,7 +82,7 @@ words! {
 }
 
 words! {
-    /// How traces and metrics go to their collector.
+    /// Protocol for traces and metrics.
     pub enum OtlpProtocol {
         /// OTLP over gRPC.
         Grpc = "grpc",
@@ -166,17 +164,17 @@ impl RawTelemetry {
     }
 }
 
-/// What is wrong with the address of a collector, if anything is. Never repeats it: there may be a password in it.
+/// The fault of an OTLP endpoint, if it has one. Does not repeat the endpoint, which may contain a password.
 pub(crate) fn endpoint_fault(text: &str) -> Option<&'static str> {
     match Url::parse(text) {
         Ok(url) if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) => {
-            Some("must start with http:// or https:// and name a host")
+            Some("must start with http:// or https:// and contain a host")
         }
         Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-            Some("must hold no user and no password: put them into otlp_headers")
+            Some("must not contain a user or a password: put them into otlp_headers")
         }
         Ok(url) if url.query().is_some() || url.fragment().is_some() => {
-            Some("must hold neither a query nor a fragment: end it before the ? or #")
+            Some("must not contain a query or a fragment: end it before the ? or #")
         }
         Ok(_) => None,
         Err(_) => Some("must be a URL such as http://localhost:4318"),
@@ -194,10 +192,10 @@ impl TelemetryConfig {
     }
 }
 
-/// Reads what is to be logged.
+/// Parses a log filter.
 ///
 /// # Errors
-/// When it cannot be read, with what would do.
+/// With the accepted values, if the filter is invalid.
 pub fn log_directives(text: &str) -> Result<EnvFilter, &'static str> {
     // A bare word that is no level would be read as the name of a module, and silence everything else.
     let level = |word: &str| {

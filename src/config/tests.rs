@@ -91,7 +91,7 @@ fn a_grant_is_a_list_or_a_mapping_and_prints_in_the_shorter_form() {
         format!("{sales}\nclients: [{{name: a, key_sha256: {HASH}, sources: {{audit: {{kinds: [A]}}}}}}]");
     assert_eq!(
         read(&yaml, &[]).unwrap_err(),
-        "clients[0].sources.audit.kinds: is for mindbridge alone, since jobs of supermetrics have no kind: use labels"
+        "clients[0].sources.audit.kinds: is supported for mindbridge only, because supermetrics jobs have no kind: use labels"
     );
 }
 
@@ -107,13 +107,13 @@ fn the_secret_of_watch_tokens_is_a_reference_whose_variable_may_be_called_what_i
         ),
         (
             "{ s3cret: x }",
-            "watch_tokens.secret: has a key that is not an option (not shown, it may be a secret): known are file and env",
+            "watch_tokens.secret: has an unknown key (not shown, because it may be a secret): use file or env",
         ),
         (
             "{ env: s3cret }",
             "watch_tokens.secret.env: must be the name of an environment variable (A-Z, 0-9 and _), never the secret itself",
         ),
-        ("{}", "watch_tokens.secret: is empty: write { file: /path } or { env: NAME }"),
+        ("{}", "watch_tokens.secret: is empty: set { file: /path } or { env: NAME }"),
     ] {
         let yaml = with(&format!("watch_tokens: {{ secret: {secret} }}"));
         assert_eq!(read(&yaml, &[]).unwrap_err(), line);
@@ -294,7 +294,7 @@ fn the_default_file_holds_every_option_of_the_schema_and_no_other() {
     assert_eq!(read(&text, &[]).unwrap(), bare, "the sample shows the defaults of a source");
     assert_eq!(
         read("", &[]).unwrap_err(),
-        "sources: has no entry: configure at least one source, or try `jobgate demo`"
+        "sources: is empty: configure at least one source, or run `jobgate demo`"
     );
 }
 

@@ -1,4 +1,4 @@
-//! `store.redis`: the server that replicas share, how it is reached, and how long one of them holds a turn.
+//! `store.redis`: the Redis that replicas share, its connection, and the duration of leases.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,44 +11,44 @@ use super::fault::Faults;
 use super::store::StoreKind;
 use super::values::{KIB, MIB, MINUTE, SECOND, Size, Span, words};
 
-/// The server that replicas share.
+/// The Redis that replicas share.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RedisConfig {
-    /// Where its URLs are to be found; present when it is the kind of store.
+    /// Reference to its URLs; present if it is the kind of store.
     pub url: Option<SecretRef>,
-    /// Where the password of the server is to be found, if it is not in the URL.
+    /// Reference to the password of the server, if it is not in the URL.
     pub password: Option<SecretRef>,
-    /// What stands there.
+    /// The topology.
     pub mode: RedisMode,
-    /// The name by which sentinels know the server.
+    /// Name under which the sentinels monitor the server.
     pub sentinel_name: String,
-    /// Where the password of the sentinels is to be found, if they have one.
+    /// Reference to the password of the sentinels, if they have one.
     pub sentinel_password: Option<SecretRef>,
-    /// The authorities to trust, in place of those of the machine.
+    /// The trusted certificate authorities, in place of those of the machine.
     pub ca_file: Option<PathBuf>,
-    /// What every key begins with.
+    /// Prefix of every key.
     pub prefix: String,
-    /// Where the secret is to be found that records are authenticated with.
+    /// Reference to the secret that authenticates records.
     pub record_secret: Option<SecretRef>,
-    /// How long a turn lasts that is not renewed.
+    /// Duration of a lease that is not renewed.
     #[serde(with = "Span::<SECOND, { 5 * MINUTE }>")]
     pub lease: Duration,
-    /// How long one command may take.
+    /// Maximum time of a command.
     #[serde(with = "Span::<10, { 5 * SECOND }>")]
     pub timeout: Duration,
-    /// The largest record.
+    /// Maximum size of a record.
     #[serde(with = "Size::<KIB, { 64 * MIB }>")]
     pub max_record: usize,
 }
 
 words! {
-    /// What stands behind the URLs.
+    /// Topology of the Redis.
     pub enum RedisMode {
         /// One server.
         Single = "single",
-        /// Sentinels that know where the server is.
+        /// Sentinels that monitor the server.
         Sentinel = "sentinel",
-        /// Some nodes of a cluster.
+        /// Nodes of a cluster.
         Cluster = "cluster",
     } else "must be single, sentinel or cluster"
 }
@@ -57,31 +57,31 @@ words! {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawRedis {
-    /// Where the URL is to be found: `redis://` or, with TLS, `rediss://`, with `user:password@` before the host where needed.
-    /// For sentinels and clusters several between commas, all with the same user and password.
+    /// Reference to the URL: `redis://` or, with TLS, `rediss://`, with `user:password@` before the host if needed. For
+    /// sentinels and clusters: several URLs, separated by commas, with the same user and password.
     url: Option<RawSecretRef>,
-    /// Where the password of the server is to be found, if the URL holds none: then it may stand apart and be of any characters.
+    /// Reference to the password of the server, if the URL contains none. It is not percent-encoded.
     password: Option<RawSecretRef>,
-    /// What stands there: `single`, `sentinel` or `cluster`.
+    /// Topology: `single`, `sentinel` or `cluster`.
     mode: RedisMode,
-    /// The name by which sentinels know the server.
+    /// Name under which the sentinels monitor the server.
     sentinel_name: String,
-    /// Where the password is to be found that sentinels are asked with, if they have one. That of the URL is the server's.
+    /// Reference to the password of the sentinels, if they have one. The password in the URL is the server's.
     sentinel_password: Option<RawSecretRef>,
-    /// A file with the authorities to trust, in PEM form, in place of those of the machine.
+    /// Path of a PEM file with the trusted certificate authorities. Null: those of the machine.
     ca_file: Option<PathBuf>,
-    /// What every key begins with. Replicas that are to be one have the same.
+    /// Prefix of every key. Replicas with the same prefix share their data.
     prefix: String,
-    /// Where the secret is to be found that records are authenticated with; the same for all replicas. Without one,
-    /// whoever can write to the Redis can change what jobgate says of a job.
+    /// Reference to the secret that authenticates records; the same for all replicas. Null: records are not authenticated,
+    /// so a writer to the Redis can change what jobgate reports.
     record_secret: Option<RawSecretRef>,
-    /// How long a replica that died may keep others from looking at a job it was just looking at.
+    /// Duration of the lease on a job. It is the longest time that the lease of a stopped replica delays the other replicas.
     #[serde(with = "Span::<SECOND, { 5 * MINUTE }>")]
     lease: Duration,
-    /// How long one command may take, connecting included. After two that take longer Redis is left alone for a moment.
+    /// Maximum time of a command, including the connection. Two slower commands open the circuit breaker of the Redis.
     #[serde(with = "Span::<10, { 5 * SECOND }>")]
     timeout: Duration,
-    /// The largest record that is shared, in bytes.
+    /// Maximum size of a shared record, in bytes. A larger record is kept by one replica only.
     #[serde(with = "Size::<KIB, { 64 * MIB }>")]
     max_record: usize,
 }
@@ -102,15 +102,17 @@ impl RawRedis {
             max_record,
         } = self;
         if kind == StoreKind::Redis && url.is_none() {
-            faults.add("store.redis.url", "is empty: write { file: /path } or { env: NAME } of its URL");
+            faults.add("store.redis.url", "is missing: set { file: /path } or { env: NAME } with the URL");
         }
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
         if prefix.is_empty() || prefix.len() > 63 || !prefix.bytes().all(fits) {
-            faults.add("store.redis.prefix", "must be 1 to 63 of A-Z, a-z, 0-9, -, _, . and :");
+            faults.add("store.redis.prefix", "must be 1 to 63 characters of A-Z, a-z, 0-9, -, _, . and :");
         }
         if mode == RedisMode::Sentinel && sentinel_name.is_empty() {
-            faults
-                .add("store.redis.sentinel_name", "must be the name by which the sentinels know the server");
+            faults.add(
+                "store.redis.sentinel_name",
+                "must be the name under which the sentinels monitor the server",
+            );
         }
         RedisConfig {
             url: url.and_then(|url| url.accept("store.redis.url", faults)),

@@ -10,15 +10,15 @@ use super::renamed;
 
 /// What every option set by the environment starts with.
 const PREFIX: &str = "JOBGATE_";
-/// Variables that the command line reads; they are not options.
+/// Variables of the command line; they are not options.
 const COMMAND_LINE: [&str; 3] = [FILE_VARIABLE, URL_VARIABLE, KEY_VARIABLE];
 
-/// Reads YAML whose root is a mapping, or nothing. Faults name `label` and the line, and quote nothing of the text. `None`
-/// where there is nothing to go on with.
+/// Reads YAML whose root is a mapping, or empty. Faults contain `label` and the line, and no part of the text. `None` if the
+/// text cannot be read.
 pub(super) fn parse(text: &str, label: &str, faults: &mut Faults) -> Option<Value> {
     let read = parse_with(text, Refuse).or_else(|error| {
         note(&error, label, faults);
-        // A key that stands twice does not keep the rest from being checked.
+        // The rest is checked in spite of a repeated key.
         if is_repeated_key(&error) { parse_with(text, FirstWins) } else { Err(error) }
     });
     match read {
@@ -49,14 +49,14 @@ fn is_repeated_key(error: &Error) -> bool {
 fn note(error: &Error, label: &str, faults: &mut Faults) {
     let place = error.location().map_or_else(|| label.to_owned(), |at| format!("{label} line {}", at.line()));
     let message = if is_repeated_key(error) {
-        "repeats a key that stands above it at the same level: keep one"
+        "repeats a key of the same mapping: keep one"
     } else {
         "is not valid YAML here: check the indentation, the colons and the quotes"
     };
     faults.add(place, message);
 }
 
-/// Lays `over` upon `base`: mappings are merged, anything else is replaced. A section left empty changes nothing.
+/// Merges `over` into `base`: mappings are merged, other values are replaced. An empty section changes nothing.
 pub(super) fn merge(base: &mut Value, over: Value) {
     match (base, over) {
         (Value::Object(base), Value::Object(over)) => {
@@ -72,7 +72,7 @@ pub(super) fn merge(base: &mut Value, over: Value) {
     }
 }
 
-/// Lays the variables `JOBGATE_<SECTION>__<KEY>` upon the tree.
+/// Applies the variables `JOBGATE_<SECTION>__<KEY>` to the tree.
 pub(super) fn override_from(env: &Environment, tree: &mut Value, faults: &mut Faults) {
     let secrets = secret_variables(tree);
     for name in env.names(PREFIX).filter(|name| !COMMAND_LINE.contains(name)) {
@@ -104,7 +104,7 @@ pub(super) fn override_from(env: &Environment, tree: &mut Value, faults: &mut Fa
     }
 }
 
-/// A cluster sets these for every service, so a service called jobgate must not stop jobgate.
+/// Kubernetes sets these for every service; those of a service called jobgate are not options.
 fn is_of_kubernetes(option: &str) -> bool {
     ["SERVICE_HOST", "SERVICE_PORT"].iter().any(|part| option.contains(part))
         || option == "PORT"
@@ -113,7 +113,7 @@ fn is_of_kubernetes(option: &str) -> bool {
         || option.contains("_PORT_")
 }
 
-/// The variables that sources and the section of watch tokens name as the place of their secret.
+/// The variables that sources and watch tokens reference as secrets.
 fn secret_variables(tree: &Value) -> Vec<String> {
     let sources = tree.get("sources").and_then(Value::as_object).into_iter().flat_map(Map::values);
     let credentials = sources.filter_map(|source| source.get("credential")?.as_object());
@@ -123,7 +123,7 @@ fn secret_variables(tree: &Value) -> Vec<String> {
     names.map(str::to_owned).collect()
 }
 
-/// The node that an override names, made where it is not there yet: whether such an option exists is found out by the reading.
+/// The node of an override. It is created if missing; the reading finds out whether such an option exists.
 fn place<'a>(tree: &'a mut Value, option: &str) -> Result<(String, &'a mut Value), &'static str> {
     let mut node = tree;
     let mut path = String::new();
@@ -146,19 +146,19 @@ fn place<'a>(tree: &'a mut Value, option: &str) -> Result<(String, &'a mut Value
             }
             Value::Array(list) => {
                 let index = wanted.parse().ok().filter(|index: &usize| *index < list.len());
-                let index = index.ok_or("names an entry that the list in the file does not have")?;
+                let index = index.ok_or("refers to a list entry that the file does not have")?;
                 path = format!("{path}[{index}]");
-                list.get_mut(index).ok_or("names an entry that the list in the file does not have")?
+                list.get_mut(index).ok_or("refers to a list entry that the file does not have")?
             }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-                return Err("goes below an option that has a plain value: leave the last part out");
+                return Err("goes below an option that is not a mapping: remove the last part");
             }
         };
     }
     Ok((path, node))
 }
 
-/// Reads a variable's text as a YAML scalar; what is none is text.
+/// Reads a variable as a YAML scalar, or else as text.
 fn scalar(text: &str) -> Value {
     let read = parse_with(text, Refuse).ok();
     read.filter(|value| !value.is_object() && !value.is_array() && !text.trim().is_empty())

@@ -1,5 +1,5 @@
-//! How single values are written: durations, sizes, counts, addresses and fixed words. Each reads, prints and describes itself,
-//! and no message repeats what was found: anything in a configuration may be a secret in the wrong place.
+//! Types of single values: durations, sizes, counts, addresses and fixed words, each with its parser, printer and schema. No
+//! message repeats a value, which may be a misplaced secret.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -188,7 +188,7 @@ pub(super) fn shown<T: Display, S: Serializer>(value: &T, serializer: S) -> Resu
     serializer.collect_str(value)
 }
 
-/// Reads a text by `read`, and holds what comes of it to its bounds, which `write` prints.
+/// Reads a text with `read` and checks the result against its bounds, which `write` prints.
 fn within<'de, D: Deserializer<'de>>(
     deserializer: D,
     read: impl FnOnce(&str) -> Result<u64, String>,
@@ -209,7 +209,7 @@ fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Reads a number of bytes. One too large for a `u64` is far beyond any bound, and is read as the largest.
+/// Reads a number of bytes. A number too large for a `u64` saturates; it is above every bound.
 fn bytes(text: &str) -> Result<u64, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let read = text.split_at_checked(digits).and_then(|(number, unit)| {

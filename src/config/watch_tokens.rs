@@ -1,4 +1,4 @@
-//! `watch_tokens`: what the passes are signed with that clients make for browsers.
+//! `watch_tokens`: the signing key of watch tokens.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,20 +6,20 @@ use serde::{Deserialize, Serialize};
 use super::credential::{RawSecretRef, SecretRef};
 use super::fault::Faults;
 
-/// What watch tokens are signed with.
+/// The signing key of watch tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct WatchTokensConfig {
-    /// Where the secret is to be found that all replicas share; none for a key that each process makes for itself.
+    /// Reference to the secret that all replicas share. None: each process creates its own key.
     pub secret: Option<SecretRef>,
 }
 
-/// What watch tokens are signed with.
+/// The signing key of watch tokens.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "WatchTokens")]
 pub(super) struct RawWatchTokens {
-    /// Where the secret is that all replicas sign with, at least 32 bytes. Without it each process makes its own key at
-    /// start.
+    /// Reference to the signing secret of at least 32 bytes; the same for all replicas. Null: each process creates a random
+    /// key at start, so its tokens are invalid after a restart and at other replicas.
     secret: Option<RawSecretRef>,
 }
 

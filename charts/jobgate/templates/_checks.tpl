@@ -56,7 +56,7 @@
 {{- range $name, $source := .Values.config.sources -}}
 {{- $loopback := regexMatch "(?i)^http://(localhost|127\\.[0-9.]+|\\[::1\\])([:/]|$)" ($source.base_url | default "") -}}
 {{- if and (hasPrefix "http://" ($source.base_url | default "" | lower)) (not $source.allow_plaintext) (not $loopback) -}}
-{{- fail (printf "config.sources.%s.base_url: must start with https://, or the credential crosses the network in the clear; allow_plaintext: true permits it" $name) -}}
+{{- fail (printf "config.sources.%s.base_url: must start with https://, because plain HTTP exposes the credential; allow_plaintext: true permits it" $name) -}}
 {{- end -}}
 {{- end -}}
 {{- range .Values.extraEnv -}}
@@ -75,7 +75,7 @@
 {{- define "jobgate.checkEgress" -}}
 {{- range $name, $source := .Values.config.sources -}}
 {{- if regexMatch "^[A-Za-z]+://[^/]*@" ($source.proxy | default "") -}}
-{{- fail (printf "config.sources.%s.proxy: must hold no user and no password: put them into a Secret and name it in sourceEgress.%s.proxyCredential" $name $name) -}}
+{{- fail (printf "config.sources.%s.proxy: must not contain a user or a password: put them into a Secret and set it in sourceEgress.%s.proxyCredential" $name $name) -}}
 {{- end -}}
 {{- end -}}
 {{- range $name, $from := .Values.sourceEgress -}}
@@ -96,10 +96,10 @@
 {{- end -}}
 {{- if hasPrefix "http://" ($source.base_url | default "" | lower) -}}
 {{- if $from.clientCertificate -}}
-{{- fail (printf "sourceEgress.%s.clientCertificate: is never shown, since config.sources.%s.base_url is http://: use https://, or remove this" $name $name) -}}
+{{- fail (printf "sourceEgress.%s.clientCertificate: is not used, because config.sources.%s.base_url is http://: use https://, or remove this" $name $name) -}}
 {{- end -}}
 {{- if and $from.ca (not (hasPrefix "https://" $proxy)) -}}
-{{- fail (printf "sourceEgress.%s.ca: is never used, since config.sources.%s.base_url is http://: use https://, or remove this" $name $name) -}}
+{{- fail (printf "sourceEgress.%s.ca: is not used, because config.sources.%s.base_url is http://: use https://, or remove this" $name $name) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -236,7 +236,7 @@
 {{- $window := (.Values.config.streams | default dict).drain_window | default "10s" -}}
 {{- $longest := include "jobgate.millis" $timeout | int64 -}}
 {{- if ge (include "jobgate.millis" $delay | int64) $longest -}}
-{{- fail (printf "config.server.drain_delay: %s must be shorter than config.server.drain_timeout (%s), which it is a part of" $delay $timeout) -}}
+{{- fail (printf "config.server.drain_delay: %s must be shorter than config.server.drain_timeout (%s), which includes it" $delay $timeout) -}}
 {{- end -}}
 {{- if gt (add (include "jobgate.millis" $delay | int64) (include "jobgate.millis" $window | int64)) $longest -}}
 {{- fail (printf "config.streams.drain_window: %s after a drain_delay of %s does not fit into config.server.drain_timeout (%s)" $window $delay $timeout) -}}

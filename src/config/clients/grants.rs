@@ -1,4 +1,4 @@
-//! `clients[].sources`: a list of names, or a mapping of names, each with what the client's view of it is narrowed to.
+//! `clients[].sources`: a list of source names, or a mapping of source names to restrictions.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,15 +33,15 @@ pub(super) enum RawGrant {
     Narrowed(BTreeMap<String, Option<RawScope>>),
 }
 
-/// What a client's view of a source is narrowed to; all conditions hold together. Empty for all of it.
+/// Restrictions of a client on one source; all of them apply. Empty: no restriction.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Scope")]
 pub(super) struct RawScope {
-    /// Only jobs of these kinds, in the upstream's own words, letter by letter (MindBridge only).
+    /// Only jobs of these kinds, exactly as the upstream spells them (MindBridge only).
     #[schemars(with = "Vec<String>", length(min = 1))]
     kinds: Option<Vec<String>>,
-    /// Only tracked jobs that carry all of these labels.
+    /// Only tracked jobs that have all of these labels.
     #[schemars(with = "BTreeMap<String, String>", extend("minProperties" = 1))]
     labels: Option<BTreeMap<String, String>>,
 }
@@ -92,7 +92,7 @@ fn is_known(name: &str, path: String, known: &Known, faults: &mut Faults) -> boo
 }
 
 impl RawScope {
-    /// An empty list would read as "nothing", and an empty scope means "everything": so it is not taken.
+    /// An empty list is refused: it reads as "no job", while an empty scope means "every job".
     fn accept(self, path: &str, upstream: Option<Upstream>, faults: &mut Faults) -> Scope {
         if let Some(kinds) = &self.kinds {
             let path = format!("{path}.kinds");
@@ -100,13 +100,14 @@ impl RawScope {
             if upstream == Some(Upstream::Supermetrics) {
                 faults.add(
                     path,
-                    "is for mindbridge alone, since jobs of supermetrics have no kind: use labels",
+                    "is supported for mindbridge only, because supermetrics jobs have no kind: use labels",
                 );
             } else if kinds.is_empty() {
-                faults.add(path, "names no kind: name some, or leave it out for jobs of every kind");
+                faults.add(path, "is empty: list kinds, or omit it for jobs of every kind");
             } else if kinds.len() > KINDS_MAX || !kinds.iter().all(fits) {
-                let rule =
-                    format!("must be at most {KINDS_MAX} words of 1 to {KIND_MAX} bytes, without controls");
+                let rule = format!(
+                    "must be at most {KINDS_MAX} strings of 1 to {KIND_MAX} bytes without control characters"
+                );
                 faults.add(path, rule);
             }
         }
@@ -115,11 +116,10 @@ impl RawScope {
             let fits =
                 |(name, value): (&String, &String)| is_word(name, LABEL_MAX) && is_word(value, LABEL_MAX);
             if labels.is_empty() {
-                faults
-                    .add(path, "names no label: name some, or leave it out for jobs with and without labels");
+                faults.add(path, "is empty: list labels, or omit it for jobs with and without labels");
             } else if labels.len() > LABELS_MAX || !labels.iter().all(fits) {
                 let rule = format!(
-                    "must be at most {LABELS_MAX} labels, each name and value of 1 to {LABEL_MAX} bytes without controls"
+                    "must be at most {LABELS_MAX} labels, each name and value of 1 to {LABEL_MAX} bytes without control characters"
                 );
                 faults.add(path, rule);
             }
@@ -140,7 +140,7 @@ impl<'de> Deserialize<'de> for RawGrant {
             type Value = RawGrant;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of names, or a mapping of names with what each is narrowed to")
+                f.write_str("a list of source names, or a mapping of source names to restrictions")
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<RawGrant, A::Error> {
@@ -183,7 +183,7 @@ struct Written<'a> {
     labels: &'a BTreeMap<String, String>,
 }
 
-/// Writes a grant in the shortest form that says it.
+/// Writes a grant in its shortest form.
 pub(super) fn as_written<S: Serializer>(
     grant: &BTreeMap<SourceName, Scope>,
     serializer: S,

@@ -8,27 +8,27 @@ const REFERENCE: &str = "must be a reference, { file: /path } or { env: NAME }, 
 #[test]
 fn a_bad_way_out_gets_one_line_that_names_the_option_and_the_fix() {
     let path = "must be a path that starts with /, ./ or ../, never the content itself";
-    let proxy = "must be none, or a URL of a proxy without a path, such as http://proxy.example:3128";
+    let proxy = "must be none or the URL of a proxy without a path, such as http://proxy.example:3128";
     for (options, line) in [
         ("proxy: cAnaRy", &format!("proxy: {proxy}")),
         ("proxy: 'socks5://h:1'", &format!("proxy: {proxy}")),
         ("proxy: 'http://h:1/path'", &format!("proxy: {proxy}")),
         (
             "proxy: 'http://me:cAnaRy@h:1'",
-            &"proxy: must hold no user and no password: put them under proxy_credential".to_owned(),
+            &"proxy: must not contain a user or a password: put them under proxy_credential".to_owned(),
         ),
         (
             "proxy_credential: { env: P }",
-            &"proxy_credential: is given, but proxy names none: add proxy, or remove this".to_owned(),
+            &"proxy_credential: is set, but no proxy is: set proxy, or remove this".to_owned(),
         ),
         (
             "proxy: none, proxy_credential: { env: P }",
-            &"proxy_credential: is given, but proxy names none: add proxy, or remove this".to_owned(),
+            &"proxy_credential: is set, but no proxy is: set proxy, or remove this".to_owned(),
         ),
         ("proxy: 'http://h:1', proxy_credential: 'me:cAnaRy'", &format!("proxy_credential: {REFERENCE}")),
         ("ca_file: cAnaRy", &format!("ca_file: {path}")),
-        ("client_cert: /c", &"client_cert: is without client_key: add it".to_owned()),
-        ("client_key: /k", &"client_key: is without client_cert: add it".to_owned()),
+        ("client_cert: /c", &"client_cert: requires client_key: add it".to_owned()),
+        ("client_key: /k", &"client_key: requires client_cert: add it".to_owned()),
         ("client_cert: /c, client_key: '-----BEGIN cAnaRy'", &format!("client_key: {path}")),
     ] {
         let yaml = source(&format!("{SOURCE}, {options}"));
@@ -39,9 +39,9 @@ fn a_bad_way_out_gets_one_line_that_names_the_option_and_the_fix() {
     }
     let plain = SOURCE.replace("https://a.example", "http://localhost:1");
     for (options, fault) in [
-        ("ca_file: /c", Some("ca_file: is never used, since base_url is http://")),
+        ("ca_file: /c", Some("ca_file: is not used, because base_url is http://")),
         ("ca_file: /c, proxy: 'https://h:1'", None),
-        ("client_cert: /c, client_key: /k", Some("client_cert: is never shown, since base_url is http://")),
+        ("client_cert: /c, client_key: /k", Some("client_cert: is not used, because base_url is http://")),
     ] {
         let faults = read(&source(&format!("{plain}, {options}")), &[]).err();
         let named = fault.map(|fault| format!("sources.audit.{fault}"));
@@ -64,7 +64,7 @@ fn a_bad_way_out_gets_one_line_that_names_the_option_and_the_fix() {
 fn a_proxy_of_the_environment_that_is_none_is_a_fault_where_it_is_needed() {
     let env = [("HTTPS_PROXY", "socks5://me:cAnaRy@h:1")];
     let faults = read(&source(SOURCE), &env).unwrap_err();
-    assert!(faults.starts_with("HTTPS_PROXY: must be a URL of a proxy"), "{faults}");
+    assert!(faults.starts_with("HTTPS_PROXY: must be the URL of a proxy"), "{faults}");
     assert!(!faults.contains("cAnaRy"), "{faults}");
     read(&source(&format!("{SOURCE}, proxy: none")), &env).unwrap();
     read(&source(SOURCE), &[env[0], ("NO_PROXY", "a.example")]).unwrap();

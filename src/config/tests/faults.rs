@@ -5,7 +5,7 @@ use super::{HASH, read, source, with};
 const SOURCE: &str = "upstream: mindbridge, base_url: 'https://a.example', credential: {bearer: {env: T}}";
 const FILE: &str = "must be a path that starts with /, ./ or ../, never the secret itself";
 const REFERENCE: &str = "must be a reference, { file: /path } or { env: NAME }, never the secret itself";
-const CREDENTIAL: &str = "must be bearer or api_key with a reference below it, never the secret itself";
+const CREDENTIAL: &str = "must be bearer or api_key with a reference, never the secret itself";
 const DURATION: &str = "must be a duration with its unit, such as 250ms, 30s, 5m, 24h or 30d";
 const SIZE: &str = "must be a size with its unit, such as 512B, 256KiB, 16MiB or 1GiB";
 const KEY: &str = "must be the SHA-256 of a key as 64 hexadecimal digits in quotes, or a list of them, as `jobgate key new` prints it; never the key itself";
@@ -48,44 +48,41 @@ fn a_bad_section_gets_one_line_that_names_the_option_and_the_fix() {
         ),
         (
             "server: { admin_listen: '127.0.0.1:8080' }",
-            "server.admin_listen: takes the port of server.listen: choose another port",
+            "server.admin_listen: uses the port of server.listen: choose another port",
         ),
         (
             "server: { admin_listen: '0.0.0.0:8080' }",
-            "server.admin_listen: takes the port of server.listen: choose another port",
+            "server.admin_listen: uses the port of server.listen: choose another port",
         ),
         (
             "server: { allowed_origins: ['app.example'] }",
-            "server.allowed_origins[0]: must be an origin as a browser sends it, https://host or https://host:port",
+            "server.allowed_origins[0]: must be an origin, https://host or https://host:port",
         ),
         (
             "server: { allowed_origins: ['https://*.example.com'] }",
-            "server.allowed_origins[0]: must be one origin: a pattern is not matched, so list each origin by itself",
+            "server.allowed_origins[0]: must be one origin: patterns are not supported, so list each origin",
         ),
         (
             "server: { trusted_proxies: [10.0.0.0/33] }",
-            "server.trusted_proxies[0]: must be an IP address or a range of them, such as 10.0.0.0/8 or fd00::/8",
+            "server.trusted_proxies[0]: must be an IP address or a range such as 10.0.0.0/8 or fd00::/8",
         ),
-        ("server: { tls: { cert: a.pem } }", "server.tls: is without key: add it"),
-        (
-            "limits: { burst: 5 }",
-            "limits.burst: must not be less than limits.requests_per_second, or that is never reached",
-        ),
+        ("server: { tls: { cert: a.pem } }", "server.tls: requires key: add it"),
+        ("limits: { burst: 5 }", "limits.burst: must not be less than limits.requests_per_second"),
         ("graphql: { persisted_queries: on }", "graphql.persisted_queries: must be auto or off"),
         ("server: { header_timeout: 2h }", "server.header_timeout: must be from 1ms to 1h"),
         (
             "server: { listen: '0.0.0.0:80' }",
-            "server.listen: reaches beyond this machine while no clients are configured: configure clients or jwt, or listen on 127.0.0.1",
+            "server.listen: is not a loopback address, and no clients are configured: configure clients or jwt, or listen on 127.0.0.1",
         ),
         (
             "server: { request_timeout: 15s }",
-            "sources.audit.status_timeout: must be shorter than server.request_timeout (15s), or callers give up before the upstream does",
+            "sources.audit.status_timeout: must be shorter than server.request_timeout (15s), or a request times out before its upstream call",
         ),
-        ("server: fast", "server: must be a mapping of options, one `option: value` a line"),
+        ("server: fast", "server: must be a mapping of options, one `option: value` per line"),
         ("sever: {}", "sever: is not an option; did you mean server?"),
         (
             "rates: {}",
-            "rates: is not an option; known here are server, sources, credentials, clients, jwt, watch_tokens, graphql, limits, streams, cache, poll, store, telemetry",
+            "rates: is not an option; known options: server, sources, credentials, clients, jwt, watch_tokens, graphql, limits, streams, cache, poll, store, telemetry",
         ),
         ("graphql: { introspection: yes }", "graphql.introspection: must be auto, on or off"),
         ("graphql: { max_depth: '12' }", "graphql.max_depth: must be a whole number from 1 to 100"),
@@ -97,7 +94,7 @@ fn a_bad_section_gets_one_line_that_names_the_option_and_the_fix() {
         ),
         (
             "store: { kind: redis }",
-            "store.redis.url: is empty: write { file: /path } or { env: NAME } of its URL",
+            "store.redis.url: is missing: set { file: /path } or { env: NAME } with the URL",
         ),
         ("store: { kind: radish }", "store.kind: must be embedded, redis or memory"),
         ("store: { redis: { url: 'redis://u:cAnaRy@h' } }", &format!("store.redis.url: {REFERENCE}")),
@@ -105,11 +102,11 @@ fn a_bad_section_gets_one_line_that_names_the_option_and_the_fix() {
         ("store: { redis: { lease: 10ms } }", "store.redis.lease: must be from 1s to 5m"),
         (
             "store: { redis: { prefix: 'a b' } }",
-            "store.redis.prefix: must be 1 to 63 of A-Z, a-z, 0-9, -, _, . and :",
+            "store.redis.prefix: must be 1 to 63 characters of A-Z, a-z, 0-9, -, _, . and :",
         ),
         (
             "store: { redis: { mode: sentinel, sentinel_name: '' } }",
-            "store.redis.sentinel_name: must be the name by which the sentinels know the server",
+            "store.redis.sentinel_name: must be the name under which the sentinels monitor the server",
         ),
         ("store: { path: '' }", "store.path: must be a folder, such as ./data"),
         ("store: { path: 3 }", "store.path: must be text; put it in quotes"),
@@ -120,12 +117,9 @@ fn a_bad_section_gets_one_line_that_names_the_option_and_the_fix() {
         ("telemetry: { log_level: 3 }", "telemetry.log_level: must be text; put it in quotes"),
         (
             "telemetry: { otlp_endpoint: 'http://user:secret@c:4317' }",
-            "telemetry.otlp_endpoint: must hold no user and no password: put them into otlp_headers",
+            "telemetry.otlp_endpoint: must not contain a user or a password: put them into otlp_headers",
         ),
-        (
-            "server: {}\nserver: {}",
-            "the configuration line 3: repeats a key that stands above it at the same level: keep one",
-        ),
+        ("server: {}\nserver: {}", "the configuration line 3: repeats a key of the same mapping: keep one"),
         (
             "server: [",
             "the configuration line 2: is not valid YAML here: check the indentation, the colons and the quotes",
@@ -152,24 +146,24 @@ fn a_bad_source_gets_one_line_that_names_the_option_and_the_fix() {
         (url("ftp://a.example"), "base_url: must start with https://"),
         (
             url("https://u:p@a.example"),
-            "base_url: must hold no user and no password: put the secret under credential",
+            "base_url: must not contain a user or a password: put the secret under credential",
         ),
         (
             url("https://a.example/?k=v"),
-            "base_url: must hold neither a query nor a fragment: end it before the ? or #",
+            "base_url: must not contain a query or a fragment: end it before the ? or #",
         ),
         (
             url("https://a.example/#f"),
-            "base_url: must hold neither a query nor a fragment: end it before the ? or #",
+            "base_url: must not contain a query or a fragment: end it before the ? or #",
         ),
         (
             url("http://a.example"),
-            "base_url: must start with https://, or the credential crosses the network in the clear; allow_plaintext: true permits it",
+            "base_url: must start with https://, because plain HTTP exposes the credential; allow_plaintext: true permits it",
         ),
         (format!("{SOURCE}, allow_plaintext: maybe"), "allow_plaintext: must be true or false"),
         (
             format!("{SOURCE}, status_timeout: 30s"),
-            "status_timeout: must be shorter than server.request_timeout (30s), or callers give up before the upstream does",
+            "status_timeout: must be shorter than server.request_timeout (30s), or a request times out before its upstream call",
         ),
         (
             format!("{SOURCE}, budget: {{per_second: 0}}"),
@@ -181,9 +175,9 @@ fn a_bad_source_gets_one_line_that_names_the_option_and_the_fix() {
         ),
         (SOURCE.replace("mindbridge", "mindbrige"), "upstream: must be mindbridge or supermetrics"),
         (of("abc"), &format!("credential: {CREDENTIAL}")),
-        (of("{}"), "credential: is empty: add bearer or api_key with { file: /path } or { env: NAME }"),
+        (of("{}"), "credential: is empty: set bearer or api_key to { file: /path } or { env: NAME }"),
         (of("{bearer: abc}"), &format!("credential.bearer: {REFERENCE}")),
-        (of("{bearer: {}}"), "credential.bearer: is empty: write { file: /path } or { env: NAME }"),
+        (of("{bearer: {}}"), "credential.bearer: is empty: set { file: /path } or { env: NAME }"),
         (of("{bearer: {file: /a, env: B}}"), "credential.bearer: has both file and env: keep one"),
         (of("{bearer: {file: /a}, api_key: {env: B}}"), "credential: has both bearer and api_key: keep one"),
         (of("{bearer: {file: abc}}"), &format!("credential.bearer.file: {FILE}")),
@@ -193,11 +187,11 @@ fn a_bad_source_gets_one_line_that_names_the_option_and_the_fix() {
         ),
         (
             of("{bearer: {value: abc}}"),
-            "credential.bearer: has a key that is not an option (not shown, it may be a secret): known are file and env",
+            "credential.bearer: has an unknown key (not shown, because it may be a secret): use file or env",
         ),
         (
             of("{api_key: {env: K}}").replace("supermetrics", "mindbridge"),
-            "credential.api_key: is for supermetrics alone: use bearer",
+            "credential.api_key: is supported for supermetrics only: use bearer",
         ),
     ];
     for (options, line) in cases {
@@ -216,15 +210,15 @@ fn a_bad_client_gets_one_line_that_names_the_option_and_the_fix() {
     let cases: &[(String, &str)] = &[
         (
             format!("{{name: b c, key_sha256: {other}, sources: [audit]}}"),
-            "clients[1].name: must be 1 to 63 of letters, digits, - _ and .",
+            "clients[1].name: must be 1 to 63 letters, digits, -, _ or .",
         ),
         (
             format!("{{name: a, key_sha256: {other}, sources: [audit]}}"),
-            "clients[1].name: is also the name of clients[0]: give each client its own",
+            "clients[1].name: is also the name of clients[0]: names must be unique",
         ),
         (
             format!("{{name: b, key_sha256: [{other}, {HASH}], sources: [audit]}}"),
-            "clients[1].key_sha256: repeats a key of clients[0]: make a new one with `jobgate key new`",
+            "clients[1].key_sha256: is also a key of clients[0]: create a new one with `jobgate key new`",
         ),
         (
             format!("{{name: b, key_sha256: {other}, sources: [audits]}}"),
@@ -236,15 +230,15 @@ fn a_bad_client_gets_one_line_that_names_the_option_and_the_fix() {
         ),
         (
             format!("{{name: b, key_sha256: {other}, sources: []}}"),
-            "clients[1].sources: is missing: name at least one source the client may read",
+            "clients[1].sources: is missing: list at least one source that the client may read",
         ),
         (
             format!("{{name: b, key_sha256: {other}, sources: audit}}"),
-            "clients[1].sources: must be a list of names, or a mapping of names with what each is narrowed to",
+            "clients[1].sources: must be a list of source names, or a mapping of source names to restrictions",
         ),
         (
             format!("{{name: b, key_sha256: {other}, sources: {{}}}}"),
-            "clients[1].sources: is missing: name at least one source the client may read",
+            "clients[1].sources: is missing: list at least one source that the client may read",
         ),
         (
             format!("{{name: b, key_sha256: {other}, sources: {{audits: {{}}}}}}"),
@@ -260,19 +254,19 @@ fn a_bad_client_gets_one_line_that_names_the_option_and_the_fix() {
         ),
         (
             format!("{{name: b, key_sha256: {other}, sources: {{audit: {{kinds: []}}}}}}"),
-            "clients[1].sources.audit.kinds: names no kind: name some, or leave it out for jobs of every kind",
+            "clients[1].sources.audit.kinds: is empty: list kinds, or omit it for jobs of every kind",
         ),
         (
             format!("{{name: b, key_sha256: {other}, sources: {{audit: {{kinds: ['']}}}}}}"),
-            "clients[1].sources.audit.kinds: must be at most 100 words of 1 to 100 bytes, without controls",
+            "clients[1].sources.audit.kinds: must be at most 100 strings of 1 to 100 bytes without control characters",
         ),
         (
             format!("{{name: b, key_sha256: {other}, sources: {{audit: {{labels: {{}}}}}}}}"),
-            "clients[1].sources.audit.labels: names no label: name some, or leave it out for jobs with and without labels",
+            "clients[1].sources.audit.labels: is empty: list labels, or omit it for jobs with and without labels",
         ),
         (
             format!("{{name: b, key_sha256: {other}, sources: {{audit: {{labels: {{a: ''}}}}}}}}"),
-            "clients[1].sources.audit.labels: must be at most 16 labels, each name and value of 1 to 63 bytes without controls",
+            "clients[1].sources.audit.labels: must be at most 16 labels, each name and value of 1 to 63 bytes without control characters",
         ),
         (
             format!("{{name: b, key_sha256: {other}, sources: {{audit: {{labels: {{a: 1}}}}}}}}"),
@@ -280,14 +274,14 @@ fn a_bad_client_gets_one_line_that_names_the_option_and_the_fix() {
         ),
         (
             format!("{{name: b, key_sha256: {other}, sources: {{audit: 1}}}}"),
-            "clients[1].sources.audit: must be a mapping of options, one `option: value` a line",
+            "clients[1].sources.audit: must be a mapping of options, one `option: value` per line",
         ),
         (
             "{name: b, key_sha256: jg_abc, sources: [audit]}".to_owned(),
             &format!("clients[1].key_sha256: {KEY}"),
         ),
         ("{name: b, key_sha256: [], sources: [audit]}".to_owned(), &format!("clients[1].key_sha256: {KEY}")),
-        ("dashboard".to_owned(), "clients[1]: must be a mapping of options, one `option: value` a line"),
+        ("dashboard".to_owned(), "clients[1]: must be a mapping of options, one `option: value` per line"),
     ];
     for (client, line) in cases {
         let yaml = with(&format!("clients: [{{name: a, key_sha256: {HASH}, sources: [audit]}}, {client}]"));
@@ -297,7 +291,7 @@ fn a_bad_client_gets_one_line_that_names_the_option_and_the_fix() {
 
 #[test]
 fn a_bad_issuer_gets_one_line_that_names_the_option_and_the_fix() {
-    let algorithm = "must be RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA; no other can be checked with a public key";
+    let algorithm = "must be RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA; other algorithms are not supported";
     let whole = "issuer: b, audience: jobgate, jwks: {url: 'https://b.example/keys'}, sources: [audit]";
     let cases = [
         ("issuer: b", "issuer: a", "issuer: is also the issuer of jwt[0]: put both in one entry"),
@@ -307,31 +301,27 @@ fn a_bad_issuer_gets_one_line_that_names_the_option_and_the_fix() {
             "issuer: must be 1 to 200 visible ASCII characters without #, \" and \\",
         ),
         ("issuer: b", "issuer: ''", "issuer: must be 1 to 200 visible ASCII characters without #, \" and \\"),
-        ("issuer: b, ", "", "issuer: is missing: write what the tokens hold as iss"),
-        ("audience: jobgate", "audience: []", "audience: must be a text, or a list of at least one text"),
-        ("audience: jobgate", "audience: [a, 7]", "audience: must be a text, or a list of at least one text"),
+        ("issuer: b, ", "", "issuer: is missing: set the iss claim of the tokens"),
+        ("audience: jobgate", "audience: []", "audience: must be a string or a non-empty list of strings"),
         (
-            "audience: jobgate, ",
-            "",
-            "audience: is missing: write what the tokens hold as aud when they are meant for jobgate",
+            "audience: jobgate",
+            "audience: [a, 7]",
+            "audience: must be a string or a non-empty list of strings",
         ),
+        ("audience: jobgate, ", "", "audience: is missing: set the aud claim of tokens for jobgate"),
         (
             "https://b",
             "http://b",
-            "jwks.url: must start with https://, or whoever is on the way chooses the keys",
+            "jwks.url: must start with https://, so that the keys cannot be replaced in transit",
         ),
-        (
-            "https://b",
-            "https://u:p@b",
-            "jwks.url: must hold no user, no password and no fragment: public keys need none",
-        ),
+        ("https://b", "https://u:p@b", "jwks.url: must not contain a user, a password or a fragment"),
         ("url: 'https:", "file: 'https:", "jwks.file: must be a path that starts with /, ./ or ../"),
-        ("url: 'https://b.example/keys'", "", "jwks: is empty: write { url: https://… } or { file: /path }"),
+        ("url: 'https://b.example/keys'", "", "jwks: is empty: set { url: https://… } or { file: /path }"),
         ("jwks: {", "jwks: {file: /keys, ", "jwks: has both url and file: keep one"),
         (
             "jwks: {url: 'https://b.example/keys'}",
             "jwks: /keys",
-            "jwks: must be a place of keys, { url: https://… } or { file: /path }",
+            "jwks: must be a reference to keys, { url: https://… } or { file: /path }",
         ),
         ("issuer: b", "algorithms: [HS256], issuer: b", &format!("algorithms: {algorithm}")),
         ("issuer: b", "algorithms: [none], issuer: b", &format!("algorithms: {algorithm}")),
@@ -342,7 +332,7 @@ fn a_bad_issuer_gets_one_line_that_names_the_option_and_the_fix() {
         (
             "sources: [audit]",
             "sources: []",
-            "sources: is missing: name at least one source that the tokens may read",
+            "sources: is missing: list at least one source that the tokens may read",
         ),
         (
             "sources: [audit]",
@@ -352,7 +342,7 @@ fn a_bad_issuer_gets_one_line_that_names_the_option_and_the_fix() {
         (
             "issuer: b",
             "secret: x, issuer: b",
-            "secret: is not an option; known here are issuer, audience, jwks, algorithms, leeway, refresh, name_claim, sources, sources_claim",
+            "secret: is not an option; known options: issuer, audience, jwks, algorithms, leeway, refresh, name_claim, sources, sources_claim",
         ),
     ];
     for (part, instead, line) in cases {
@@ -376,29 +366,29 @@ clients: [ { nane: x }, { name: y, key_sha256: z, sources: [audit, nope, 7] }, 5
 server: { listen: x, request_timeout: 1 }
 ";
     let lines = "clients[0].key_sha256: is missing: run `jobgate key new NAME` and copy the hash it prints
-clients[0].name: is missing: give the client a name for the logs
+clients[0].name: is missing: set a name for the logs
 clients[0].nane: is not an option; did you mean name?
-clients[0].sources: is missing: name at least one source the client may read
+clients[0].sources: is missing: list at least one source that the client may read
 clients[1].key_sha256: KEY
 clients[1].sources[1]: names a source that is not configured
 clients[1].sources[2]: must be text; put it in quotes
-clients[2]: must be a mapping of options, one `option: value` a line
+clients[2]: must be a mapping of options, one `option: value` per line
 environment variable JOBGATE_CACHE__FRESH_FOR: must be from 1ms to 1h
-environment variable JOBGATE_CLIENTS__7__NAME: names an entry that the list in the file does not have
+environment variable JOBGATE_CLIENTS__7__NAME: refers to a list entry that the file does not have
 environment variable JOBGATE_GRAPHQL__MAX_DEPHT: is not an option; did you mean max_depth?
 environment variable JOBGATE_LISTEN: is not an option: options are JOBGATE_<SECTION>__<KEY>, such as JOBGATE_SERVER__LISTEN
-environment variable JOBGATE_SERVER__LISTEN__X: goes below an option that has a plain value: leave the last part out
+environment variable JOBGATE_SERVER__LISTEN__X: goes below an option that is not a mapping: remove the last part
 server.listen: ADDRESS
 server.request_timeout: DURATION
-sources.audit.base_url: is missing: write the address of the API, such as https://acme.example/api
+sources.audit.base_url: is missing: set the URL of the API, such as https://acme.example/api
 sources.audit.budget.per_hour: must be a whole number from 1 to 10000000
 sources.audit.credential.bearer: REFERENCE
 sources.audit.upstream: must be mindbridge or supermetrics
-sources.sales.base_url: is missing: write the address of the API, such as https://acme.example/api
-sources.sales.credential: is missing: write { bearer: { file: /path } } or { bearer: { env: NAME } }
+sources.sales.base_url: is missing: set the URL of the API, such as https://acme.example/api
+sources.sales.credential: is missing: set { bearer: { file: /path } } or { bearer: { env: NAME } }
 sources.sales.status_timeout: DURATION
-sources.sales.upstream: is missing: write mindbridge or supermetrics
-the configuration line 4: repeats a key that stands above it at the same level: keep one";
+sources.sales.upstream: is missing: set mindbridge or supermetrics
+the configuration line 4: repeats a key of the same mapping: keep one";
     let lines = lines.replace("ADDRESS", ADDRESS).replace("DURATION", DURATION);
     let lines = lines.replace("KEY\n", &format!("{KEY}\n")).replace("REFERENCE", REFERENCE);
     let env = [
