@@ -74,7 +74,7 @@ key: {{ printf "source.%s" .source | quote }}
 {{- define "jobgate.restartConfig" -}}
 {{- $config := include "jobgate.config" . | fromYaml -}}
 {{- if and (eq .Values.configReload "live") (dig "watch_config" true $config.server) -}}
-{{- /* docs/configuration.md has the same list. */}}
+{{- /* docs/hot-reload.md has the same list. */}}
 {{- $live := dict
   "cache" (list "fresh_for" "missing_for" "terminal_revalidate_interval")
   "server" (list "allowed_origins" "trusted_proxies")

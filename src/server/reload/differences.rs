@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::config::Config;
 
-/// Takes over what is put in force without a restart. The one list of it; `docs/configuration.md` has it for operators.
+/// Takes over what is put in force without a restart. The one list of it; `docs/hot-reload.md` has it for operators.
 pub(super) fn take_over(running: &mut Config, next: &Config) {
     running.sources.clone_from(&next.sources);
     running.credentials.clone_from(&next.credentials);
