@@ -6,12 +6,12 @@ import sys
 
 import yaml
 
-HEAD = """# jobgate: the chart
+HEAD = """# Helm chart of jobgate
 
-<!-- Made of values.yaml by `bash tests/chart/write.sh`: change it there. -->
+<!-- Generated from values.yaml by `bash tests/chart/write.sh`: edit values.yaml. -->
 
-Installs [jobgate](../../README.md) with Helm 3.14 or later, or Helm 4, on Kubernetes {kube}. An example from nothing to an answer, for
-both upstreams, is in [docs/kubernetes.md](../../docs/kubernetes.md); running it is in [docs/operations.md](../../docs/operations.md).
+Installs [jobgate](../../README.md) with Helm 3.14 or later, or Helm 4, on Kubernetes {kube}. [docs/kubernetes.md](../../docs/kubernetes.md) has
+a complete example, [docs/operations.md](../../docs/operations.md) describes operations.
 
     helm install jobgate charts/jobgate --namespace jobgate --create-namespace --values my-values.yaml
 
@@ -20,8 +20,8 @@ The smallest useful values:
 ```yaml
 {example}```
 
-The chart refuses values that contradict each other and says what to do, before anything reaches the cluster. It checks every
-option under `config` against jobgate's own schema as well.
+Helm refuses contradicting values with a message that says what to change. It validates the options under `config` against
+jobgate's JSON Schema.
 
 ## Values
 
