@@ -98,13 +98,13 @@ impl Scenario {
             ("supermetrics.hourly_limit", self.supermetrics.hourly_limit),
         ] {
             if limit == Some(0) {
-                fault(path.to_owned(), "is 0: write 1 or more, or leave it out");
+                fault(path.to_owned(), "must be 1 or more, or be omitted");
             }
         }
         for (n, job) in self.supermetrics.jobs.iter().enumerate() {
             if job.rows.count > MAX_ROWS {
                 let path = format!("supermetrics.jobs[{n}].rows.count");
-                fault(path, "is above 1000000: the upstream gives no more rows than that");
+                fault(path, "must be at most 1000000, the maximum of the upstream");
             }
         }
         let jobs = self.mindbridge.jobs.iter().enumerate().map(|(n, job)| {
@@ -118,7 +118,7 @@ impl Scenario {
         for (path, upstream, family, moments, rerun_every) in jobs {
             check_job(&path, &family, &moments, rerun_every, &mut fault);
             if !family.pattern.is_empty() && !seen.insert((upstream, family.pattern.to_owned())) {
-                fault(format!("{path}.id"), "is used twice: give each job of an upstream its own id");
+                fault(format!("{path}.id"), "is used twice: the ids of an upstream's jobs must be unique");
             }
         }
         if faults.is_empty() { Ok(()) } else { Err(ScenarioError { faults }) }
@@ -133,32 +133,29 @@ fn check_job(
     fault: &mut impl FnMut(String, &str),
 ) {
     if family.pattern.is_empty() {
-        fault(format!("{path}.id"), "is missing: write the upstream's id of the job");
+        fault(format!("{path}.id"), "is missing: set the upstream's id of the job");
     }
     match (family.every, family.pattern.contains('#')) {
-        (Some(Duration::ZERO), _) => fault(format!("{path}.every"), "is 0s: write 1s or more"),
+        (Some(Duration::ZERO), _) => fault(format!("{path}.every"), "must be 1s or more"),
         (Some(_), false) => {
             fault(
                 format!("{path}.id"),
-                "has no `#`: with `every`, a run of `#` becomes the number of the birth",
+                "has no `#`: with `every`, it must contain `#` for the number of the job",
             );
         }
         (None, true) => {
-            fault(format!("{path}.every"), "is missing: an id with `#` needs the time between births");
+            fault(format!("{path}.every"), "is missing: an id with `#` requires the interval between jobs");
         }
         (Some(_), true) | (None, false) => {}
     }
     if moments.first() != Some(&Duration::ZERO) {
-        fault(format!("{path}.steps"), "does not begin at 0s: a job has a state from its birth on");
+        fault(format!("{path}.steps"), "must begin at 0s");
     }
     if !moments.is_sorted_by(|earlier, later| earlier < later) {
-        fault(format!("{path}.steps"), "is out of order: each `at` must be later than the one before");
+        fault(format!("{path}.steps"), "must be in ascending order of `at`");
     }
     if rerun_every.is_some_and(|every| moments.last().is_some_and(|last| every <= *last)) {
-        fault(
-            format!("{path}.rerun_every"),
-            "is not later than the last step: let a run end before the next",
-        );
+        fault(format!("{path}.rerun_every"), "must be later than the last step");
     }
 }
 
