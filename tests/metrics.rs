@@ -42,13 +42,13 @@ async fn the_metrics_say_how_sources_streams_and_the_store_stand() {
     assert!(reply.head.contains("text/plain; version=0.0.4"), "{}", reply.head);
     for line in [
         "jobgate_source_credential_expiry_timestamp_seconds{source=\"mind\"} 4102444800.0",
-        "jobgate_source_credential_state{source=\"mind\",state=\"in_force\"} 1.0",
+        "jobgate_source_credential_state{source=\"mind\",state=\"active\"} 1.0",
         "jobgate_source_health{source=\"mind\",health=\"healthy\"} 1.0",
-        "jobgate_source_health{source=\"metrics\",health=\"untried\"} 1.0",
+        "jobgate_source_health{source=\"metrics\",health=\"unknown\"} 1.0",
         "jobgate_source_breaker_open{source=\"mind\"} 0.0",
         "jobgate_streams_open{transport=\"websocket\"} 1.0",
         "jobgate_jobs_followed{state=\"running\"} 1.0",
-        "jobgate_jobs_followed{state=\"unseen\"} 0.0",
+        "jobgate_jobs_followed{state=\"unobserved\"} 0.0",
         "jobgate_store_degraded 0.0",
     ] {
         for body in [&reply.body, &modern.body] {
@@ -180,13 +180,13 @@ async fn after_known_traffic_the_counters_say_exactly_what_happened() {
     let left = "jobgate_streams_ended_total{transport=\"websocket\",reason=\"client_left\"}";
     let calls = own.simulator.handle().record_of(Upstream::MindBridge).len();
     let expected = [
-        ("jobgate_http_requests_total{door=\"graphql\",method=\"POST\",status=\"2xx\"}", 4),
-        ("jobgate_http_requests_total{door=\"graphql\",method=\"POST\",status=\"4xx\"}", 1),
-        ("jobgate_http_requests_total{door=\"graphql\",method=\"GET\",status=\"1xx\"}", 1),
-        ("jobgate_http_requests_total{door=\"rest\",method=\"GET\",status=\"2xx\"}", 1),
-        ("jobgate_http_requests_total{door=\"page\",method=\"GET\",status=\"2xx\"}", 1),
-        ("jobgate_http_requests_total{door=\"nothing\",method=\"GET\",status=\"4xx\"}", 1),
-        ("jobgate_http_request_duration_seconds_count{door=\"graphql\"}", 6),
+        ("jobgate_http_requests_total{handler=\"graphql\",method=\"POST\",status=\"2xx\"}", 4),
+        ("jobgate_http_requests_total{handler=\"graphql\",method=\"POST\",status=\"4xx\"}", 1),
+        ("jobgate_http_requests_total{handler=\"graphql\",method=\"GET\",status=\"1xx\"}", 1),
+        ("jobgate_http_requests_total{handler=\"rest\",method=\"GET\",status=\"2xx\"}", 1),
+        ("jobgate_http_requests_total{handler=\"page\",method=\"GET\",status=\"2xx\"}", 1),
+        ("jobgate_http_requests_total{handler=\"none\",method=\"GET\",status=\"4xx\"}", 1),
+        ("jobgate_http_request_duration_seconds_count{handler=\"graphql\"}", 6),
         ("jobgate_graphql_operations_total{type=\"query\",transport=\"http\"}", 3),
         ("jobgate_graphql_operations_total{type=\"subscription\",transport=\"sse\"}", 1),
         ("jobgate_graphql_operations_total{type=\"subscription\",transport=\"websocket\"}", 1),
@@ -197,22 +197,22 @@ async fn after_known_traffic_the_counters_say_exactly_what_happened() {
         ("jobgate_upstream_calls_total{source=\"mind\",outcome=\"answered\"}", calls),
         ("jobgate_upstream_call_duration_seconds_count{source=\"mind\"}", calls),
         ("jobgate_upstream_budget_wait_seconds_count{source=\"mind\"}", calls),
-        ("jobgate_lookups_total{outcome=\"asked\"}", 3),
-        ("jobgate_lookups_total{outcome=\"held\"}", 3),
-        ("jobgate_lookups_total{outcome=\"believed_missing\"}", 0),
-        ("jobgate_flights_total{role=\"joined\"}", 0),
-        ("jobgate_updates_delivered_total{by=\"watch\"}", 3),
-        ("jobgate_updates_coalesced_total{by=\"watch\"}", 0),
-        ("jobgate_notification_lag_seconds_count{source=\"mind\",basis=\"upstream\"}", 1),
-        ("jobgate_notification_look_interval_seconds_count{source=\"mind\"}", 1),
-        ("jobgate_notification_found_to_told_seconds_count{source=\"mind\"}", 1),
+        ("jobgate_lookups_total{outcome=\"miss\"}", 3),
+        ("jobgate_lookups_total{outcome=\"hit\"}", 3),
+        ("jobgate_lookups_total{outcome=\"negative_hit\"}", 0),
+        ("jobgate_singleflight_total{role=\"joiner\"}", 0),
+        ("jobgate_updates_delivered_total{subscription=\"job_updates\"}", 3),
+        ("jobgate_updates_coalesced_total{subscription=\"job_updates\"}", 0),
+        ("jobgate_change_to_delivery_seconds_count{source=\"mind\",basis=\"upstream\"}", 1),
+        ("jobgate_change_detection_window_seconds_count{source=\"mind\"}", 1),
+        ("jobgate_detection_to_delivery_seconds_count{source=\"mind\"}", 1),
         ("jobgate_streams_opened_total{transport=\"sse\"}", 1),
         ("jobgate_streams_opened_total{transport=\"websocket\"}", 1),
         ("jobgate_streams_ended_total{transport=\"sse\",reason=\"completed\"}", 1),
         (left, 1),
         ("jobgate_streams_open{transport=\"websocket\"}", 0),
         ("jobgate_store_failures_total", 0),
-        ("jobgate_config_reloads_total{outcome=\"refused\"}", 0),
+        ("jobgate_config_reloads_total{outcome=\"rejected\"}", 0),
         ("jobgate_config_stale", 0),
     ];
     // written out: a whole number is the same in both, and never compared as a float
@@ -222,10 +222,10 @@ async fn after_known_traffic_the_counters_say_exactly_what_happened() {
     // what an answer leaves may be counted a moment after it was read
     let (text, values) =
         own.settled(|values| expected.iter().all(|&(name, value)| says(values, name, value))).await;
-    assert!(values["jobgate_flights_total{role=\"led\"}"] >= 3.0, "{text}");
+    assert!(values["jobgate_singleflight_total{role=\"leader\"}"] >= 3.0, "{text}");
     assert!(values["jobgate_poll_lag_seconds_count{source=\"mind\"}"] >= 1.0, "{text}");
     assert!(
-        values["jobgate_notification_lag_seconds_sum{source=\"mind\",basis=\"upstream\"}"] > 0.0,
+        values["jobgate_change_to_delivery_seconds_sum{source=\"mind\",basis=\"upstream\"}"] > 0.0,
         "{text}"
     );
     assert!(!values.keys().any(|name| name.starts_with("jobgate_upstream_retries_total")), "{text}");

@@ -23,7 +23,7 @@ use crate::telemetry::trace::provider::dropped;
 /// Each health with its word.
 pub(super) const HEALTHS: [(SourceHealth, &str); 7] = [
     (SourceHealth::Healthy, "healthy"),
-    (SourceHealth::Untried, "untried"),
+    (SourceHealth::Untried, "unknown"),
     (SourceHealth::Throttled, "throttled"),
     (SourceHealth::Degraded, "degraded"),
     (SourceHealth::Unavailable, "unavailable"),
@@ -33,12 +33,12 @@ pub(super) const HEALTHS: [(SourceHealth, &str); 7] = [
 
 /// Each state of a credential with its word.
 pub(super) const CREDENTIALS: [(CredentialState, &str); 6] = [
-    (CredentialState::InForce, "in_force"),
-    (CredentialState::Refused, "refused"),
+    (CredentialState::InForce, "active"),
+    (CredentialState::Refused, "rejected"),
     (CredentialState::Missing, "missing"),
-    (CredentialState::NewOneUntried, "new_one_untried"),
-    (CredentialState::NewOneRefused, "new_one_refused"),
-    (CredentialState::NewOneUnusable, "new_one_unusable"),
+    (CredentialState::NewOneUntried, "pending_verification"),
+    (CredentialState::NewOneRefused, "pending_rejected"),
+    (CredentialState::NewOneUnusable, "pending_invalid"),
 ];
 
 /// The word of a member of a closed list.

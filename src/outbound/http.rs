@@ -90,10 +90,10 @@ impl SendError {
     pub const fn word(&self) -> &'static str {
         match self {
             Self::Connect(_) | Self::Tls(_) => "connect",
-            Self::TimedOut(_) => "timeout",
+            Self::TimedOut(_) => "timed_out",
             Self::TooLarge { .. } => "too_large",
-            Self::Broken(_) => "broken",
-            Self::Egress(_) | Self::Unsendable(_) | Self::Path => "unsendable",
+            Self::Broken(_) => "incomplete_response",
+            Self::Egress(_) | Self::Unsendable(_) | Self::Path => "invalid_request",
         }
     }
 

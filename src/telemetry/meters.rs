@@ -1,8 +1,8 @@
-//! What is counted and measured, in one closed list: `table` names each instrument, `book` holds the values, and the functions here
-//! are the only way in. One book a process, as `tracing` has one dispatcher, so that recording needs no handle.
+//! The metrics of the gateway. `table` lists every instrument, `book` stores the values, and the functions here record them. There is
+//! one registry per process, as `tracing` has one dispatcher, so recording needs no handle.
 //!
-//! A label is a word of this code or the name of a configured source: no other type fits, so nothing that a client or an upstream
-//! sends can become one. Each value goes to Prometheus, and to a collector where one is configured ([`attach`]).
+//! A label value is a constant of this code or the name of a configured source: no other type is accepted, so data from a client or
+//! an upstream cannot become a label. Values are exposed to Prometheus, and exported by OTLP if a collector is configured ([`attach`]).
 
 mod book;
 mod otlp;
@@ -21,22 +21,22 @@ use crate::domain::id::SourceName;
 use book::{add, observe};
 pub use otlp::{attach, attach_readings};
 pub use readings::{Read, Readings};
-pub use table::{Instrument, Kind};
+pub use table::{Group, Instrument, Kind};
 pub use text::{Format, write};
 
 /// The value of a label.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Word {
-    /// The instrument has fewer labels.
+    /// No value: the instrument has fewer labels.
     #[default]
     None,
-    /// A word of this code.
+    /// A constant of this code.
     Of(&'static str),
     /// The name of a configured source.
     Source(SourceName),
 }
 
-/// The values of an instrument's labels, in the order of its table row.
+/// The label values of an instrument, in the order of its table row.
 pub type Words = [Word; 3];
 
 impl From<&'static str> for Word {
@@ -51,146 +51,146 @@ impl From<&SourceName> for Word {
     }
 }
 
-/// Which door a request came to.
+/// The handler of an HTTP request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Door {
     /// `/graphql`.
     Graphql,
-    /// Plain REST below `/v1/`.
+    /// REST, `/v1/`.
     Rest,
-    /// The pages and their files.
+    /// The live page and its assets.
     Page,
-    /// A path at which nothing is served.
+    /// No handler: the path does not exist.
     Nothing,
 }
 
-/// How one call to an upstream ended.
+/// The outcome of one upstream call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallEnd {
-    /// The upstream answered, whatever it said of the job.
+    /// A usable response.
     Answered,
-    /// It asked for a pause.
+    /// The upstream requested a pause (429, or 503 with `Retry-After`).
     Throttled,
-    /// It refused our credential.
+    /// The upstream rejected the credential.
     Rejected,
-    /// It answered with a fault of its own, or refused the call for another reason than the credential.
+    /// An error response of the upstream, not about the credential.
     Sick,
-    /// The credential may not make this one call.
+    /// The credential lacks permission for this call.
     Forbidden,
-    /// The answer cannot be understood.
+    /// A response that cannot be parsed.
     BadAnswer,
-    /// The answer was larger than is read.
+    /// A response larger than the limit.
     TooLarge,
-    /// No whole answer came in time.
+    /// No complete response before the timeout.
     TimedOut,
-    /// No connection, or it broke.
+    /// The connection failed or was closed before the response was complete.
     Broken,
-    /// The call could not be made from what is configured.
+    /// The call could not be sent with the configured options.
     Unsendable,
 }
 
 impl CallEnd {
-    /// The word of metrics and spans.
+    /// The label value.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Answered => "answered",
             Self::Throttled => "throttled",
-            Self::Rejected => "rejected",
-            Self::Sick => "sick",
+            Self::Rejected => "credential_rejected",
+            Self::Sick => "upstream_error",
             Self::Forbidden => "forbidden",
             Self::BadAnswer => "bad_answer",
             Self::TooLarge => "too_large",
             Self::TimedOut => "timed_out",
-            Self::Broken => "broken",
-            Self::Unsendable => "unsendable",
+            Self::Broken => "connection_error",
+            Self::Unsendable => "invalid_request",
         }
     }
 }
 
-/// Why a call to an upstream was not made.
+/// Why an upstream call was rejected before it was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
-    /// Its budget is used up, it asked for a pause, or no slot came free in time.
+    /// The budget is exhausted, the source is paused, or the wait for the budget timed out.
     Throttled,
-    /// It refused our credential a moment ago.
+    /// The credential was rejected recently.
     Rejected,
-    /// The breaker is open.
+    /// The circuit breaker is open.
     Broken,
 }
 
-/// How a job asked for was answered.
+/// The cache outcome of one requested job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Looked {
-    /// From what is held.
+    /// Returned from the cache.
     Held,
-    /// From what is held, and looked at behind the answer.
+    /// Returned from the cache and revalidated in the background.
     HeldAndChecked,
-    /// That there is none was heard a moment ago.
+    /// A cached NOT_FOUND.
     BelievedMissing,
-    /// The upstream was asked, or another replica that asks it.
+    /// Fetched from the upstream, by this replica or another one.
     Asked,
 }
 
-/// Where something held was found.
+/// The cache tier that had a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheTier {
-    /// In the memory of this process.
+    /// The memory of this process.
     Near,
-    /// On disk, or on the server that replicas share.
+    /// The store on disk, or Redis.
     Store,
-    /// Nowhere.
+    /// No tier: a cache miss.
     None,
 }
 
-/// What an update was told by.
+/// The subscription field that delivered an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
-    /// A watch of single jobs.
+    /// `jobUpdates`.
     Watch,
-    /// The feed of all changes.
+    /// `jobFeed`.
     Feed,
 }
 
 impl Told {
     const fn word(self) -> &'static str {
         match self {
-            Self::Watch => "watch",
-            Self::Feed => "feed",
+            Self::Watch => "job_updates",
+            Self::Feed => "job_feed",
         }
     }
 }
 
-/// How far a change is behind an update, and how well that is known.
+/// The delays of one update.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct News {
-    /// From the change to the telling. Where the upstream does not say when it changed, from the look before: at most this.
+    /// From the change to the delivery. Without an upstream timestamp: from the previous poll, an upper bound.
     pub lag: Duration,
-    /// Whether the upstream said when it changed.
+    /// Whether the upstream reported the time of the change.
     pub said: bool,
-    /// From the look before to the one that found it: the change lies somewhere in between.
+    /// Time between the two polls that bracket the change.
     pub between: Duration,
-    /// From the look that found it to the telling.
+    /// From the poll that detected the change to the delivery.
     pub since_found: Duration,
 }
 
-/// What came of a new configuration.
+/// The outcome of a configuration reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReloadOutcome {
-    /// It is in force.
+    /// The new configuration is active.
     Applied,
-    /// It has a fault; the one before stays in force.
+    /// The new configuration is invalid; the previous one stays active.
     Refused,
-    /// It says the same as the one in force.
+    /// The new configuration equals the active one.
     Unchanged,
 }
 
-/// Counts a request whose answer began after `took`.
+/// Counts an HTTP request whose response started after `took`.
 pub fn request(door: Door, method: &str, status: u16, took: Duration) {
     let door = match door {
         Door::Graphql => "graphql",
         Door::Rest => "rest",
         Door::Page => "page",
-        Door::Nothing => "nothing",
+        Door::Nothing => "none",
     };
     let method = match method {
         "GET" => "GET",
@@ -210,132 +210,132 @@ pub fn request(door: Door, method: &str, status: u16, took: Duration) {
     observe(Instrument::HttpRequestDuration, [door.into(), Word::None, Word::None], took.as_secs_f64());
 }
 
-/// Counts an operation: its type and its transport, both in the words of the closed lists.
+/// Counts a GraphQL operation by type and transport.
 pub fn operation(kind: &'static str, transport: &'static str) {
     add(Instrument::GraphqlOperations, [kind.into(), transport.into(), Word::None], 1);
 }
 
-/// Notes how long a query or mutation took.
+/// Records the execution time of a query or mutation.
 pub fn operation_took(kind: &'static str, took: Duration) {
     observe(Instrument::GraphqlOperationDuration, one(kind), took.as_secs_f64());
 }
 
-/// Counts an error or a refusal by the code that it was sent with.
+/// Counts an error response by its code.
 pub fn error(code: &'static str) {
     add(Instrument::Errors, one(code), 1);
 }
 
-/// Counts a job that was not answered for.
+/// Counts a `JobProblem` by its code.
 pub fn job_problem(code: ProblemCode) {
     add(Instrument::JobProblems, one(code.name()), 1);
 }
 
-/// Counts one call to an upstream.
+/// Counts one upstream call.
 pub fn upstream_call(source: &SourceName, end: CallEnd, took: Duration) {
     add(Instrument::UpstreamCalls, [source.into(), end.word().into(), Word::None], 1);
     observe(Instrument::UpstreamCallDuration, one(source), took.as_secs_f64());
 }
 
-/// Counts a further try of a call.
+/// Counts a retry of an upstream call.
 pub fn upstream_retry(source: &SourceName) {
     add(Instrument::UpstreamRetries, one(source), 1);
 }
 
-/// Notes how long a call waited for its turn.
+/// Records how long a call waited for the budget.
 pub fn budget_waited(source: &SourceName, waited: Duration) {
     observe(Instrument::BudgetWait, one(source), waited.as_secs_f64());
 }
 
-/// Counts a call that was not made.
+/// Counts a call rejected before it was sent.
 pub fn call_held_back(source: &SourceName, why: Held) {
     let why = match why {
         Held::Throttled => "throttled",
-        Held::Rejected => "rejected",
-        Held::Broken => "broken",
+        Held::Rejected => "credential_rejected",
+        Held::Broken => "circuit_open",
     };
     add(Instrument::BudgetRefusals, [source.into(), why.into(), Word::None], 1);
 }
 
-/// Counts that a breaker opened.
+/// Counts the opening of a circuit breaker.
 pub fn breaker_opened(source: &SourceName) {
     add(Instrument::BreakerOpenings, one(source), 1);
 }
 
-/// Counts jobs asked for by how they were answered.
+/// Counts requested jobs by cache outcome.
 pub fn looked_up(how: Looked) {
     let how = match how {
-        Looked::Held => "held",
-        Looked::HeldAndChecked => "held_and_checked",
-        Looked::BelievedMissing => "believed_missing",
-        Looked::Asked => "asked",
+        Looked::Held => "hit",
+        Looked::HeldAndChecked => "hit_revalidated",
+        Looked::BelievedMissing => "negative_hit",
+        Looked::Asked => "miss",
     };
     add(Instrument::Lookups, one(how), 1);
 }
 
-/// Counts reads of held jobs by where each was found.
+/// Counts reads of cached jobs by tier.
 pub fn cache_reads(tier: CacheTier, count: usize) {
     if count == 0 {
         return;
     }
     let tier = match tier {
-        CacheTier::Near => "near",
+        CacheTier::Near => "memory",
         CacheTier::Store => "store",
         CacheTier::None => "none",
     };
     add(Instrument::CacheReads, one(tier), count as u64);
 }
 
-/// Counts a seat on a shared fetch.
+/// Counts a leader or joiner of a fetch.
 pub fn flight(led: bool) {
-    add(Instrument::Flights, one(if led { "led" } else { "joined" }), 1);
+    add(Instrument::Flights, one(if led { "leader" } else { "joiner" }), 1);
 }
 
-/// Notes how late a planned look began.
+/// Records how late a scheduled poll started.
 pub fn poll_lag(source: &SourceName, late: Duration) {
     observe(Instrument::PollLag, one(source), late.as_secs_f64());
 }
 
-/// Counts an update that was handed to a stream.
+/// Counts a delivered update.
 pub fn update_told(by: Told) {
     add(Instrument::UpdatesDelivered, one(by.word()), 1);
 }
 
-/// Counts updates that a newer one of the same job overtook before they were taken.
+/// Counts updates replaced by a newer one before they were read.
 pub fn updates_coalesced(by: Told, count: u64) {
     if count > 0 {
         add(Instrument::UpdatesCoalesced, one(by.word()), count);
     }
 }
 
-/// Notes how long after the answer that held it news was handed to a stream.
+/// Records the time from the detection of a change to its delivery.
 pub fn found_told(source: &SourceName, since_found: Duration) {
     observe(Instrument::FoundToTold, one(source), since_found.as_secs_f64());
 }
 
-/// Notes how old the news of an update was when it was handed to a stream.
+/// Records the delays of an update at its delivery.
 pub fn news_told(source: &SourceName, news: News) {
-    let basis = if news.said { "upstream" } else { "look" };
+    let basis = if news.said { "upstream" } else { "previous_poll" };
     observe(Instrument::NotificationLag, [source.into(), basis.into(), Word::None], news.lag.as_secs_f64());
     observe(Instrument::LookInterval, one(source), news.between.as_secs_f64());
     found_told(source, news.since_found);
 }
 
-/// Counts a stream that began.
+/// Counts an opened stream.
 pub fn stream_opened(transport: &'static str) {
     add(Instrument::StreamsOpened, one(transport), 1);
 }
 
-/// Counts a stream that ended, with its reason in the words of the closed list.
+/// Counts an ended stream by reason.
 pub fn stream_ended(transport: &'static str, reason: &'static str) {
     add(Instrument::StreamsEnded, [transport.into(), reason.into(), Word::None], 1);
 }
 
-/// Counts a failure of the store that was taken as a miss.
+/// Counts a failed store operation.
 pub fn store_failed() {
     add(Instrument::StoreFailures, Words::default(), 1);
 }
 
-/// Counts a command to Redis with what became of it, in a word of a closed list, and how long it took where it was sent.
+/// Counts a Redis command by outcome, and records its duration if it was sent.
 pub fn redis_command(outcome: &'static str, took: Option<Duration>) {
     add(Instrument::RedisCommands, one(outcome), 1);
     if let Some(took) = took {
@@ -343,18 +343,18 @@ pub fn redis_command(outcome: &'static str, took: Option<Duration>) {
     }
 }
 
-/// Counts what came of a new configuration.
+/// Counts a configuration reload by outcome.
 pub fn reload(outcome: ReloadOutcome) {
     let word = match outcome {
         ReloadOutcome::Applied => "applied",
-        ReloadOutcome::Refused => "refused",
+        ReloadOutcome::Refused => "rejected",
         ReloadOutcome::Unchanged => "unchanged",
     };
     add(Instrument::ConfigReloads, one(word), 1);
     process::reloaded(outcome != ReloadOutcome::Refused);
 }
 
-/// Counts lines that the log was spared.
+/// Counts suppressed log lines.
 pub fn log_suppressed(lines: u64) {
     add(Instrument::LogLinesSuppressed, Words::default(), lines);
 }

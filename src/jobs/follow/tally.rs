@@ -35,7 +35,7 @@ const fn place(state: Option<JobState>) -> usize {
 }
 
 const WORDS: [&str; PLACES] =
-    ["unseen", "queued", "running", "succeeded", "failed", "canceled", "expired", "unknown"];
+    ["unobserved", "queued", "running", "succeeded", "failed", "canceled", "expired", "unknown"];
 
 impl Tallies {
     /// Every place with its word.
@@ -88,12 +88,12 @@ mod tests {
         let all = Arc::new(Tallies::default());
         let count = |word: &str| all.read().iter().find(|(at, _)| *at == word).map(|(_, count)| *count);
         let mut jobs: Vec<Tally> = JobState::ALL.iter().map(|_| Tally::new(&all)).collect();
-        assert_eq!(count("unseen"), Some(7));
+        assert_eq!(count("unobserved"), Some(7));
         for (job, state) in jobs.iter_mut().zip(JobState::ALL) {
             job.set(Some(state));
             assert_eq!(count(&state.name().to_ascii_lowercase()), Some(1), "{state:?}");
         }
-        assert_eq!(count("unseen"), Some(0));
+        assert_eq!(count("unobserved"), Some(0));
         drop(jobs);
         assert!(all.read().iter().all(|(_, count)| *count == 0), "{:?}", all.read());
     }

@@ -189,10 +189,10 @@ impl Link {
             Ok(_) => {}
         }
         let came = match &outcome {
-            Ok(Ok(_)) => "done",
-            Ok(Err((error, _))) if !is_trouble(error) => "refused",
+            Ok(Ok(_)) => "ok",
+            Ok(Err((error, _))) if !is_trouble(error) => "rejected",
             Ok(Err(_)) => "failed",
-            Err(_) => "slow",
+            Err(_) => "timed_out",
         };
         meters::redis_command(came, Some(began.elapsed()));
         outcome
@@ -272,7 +272,7 @@ impl Link {
 
     fn enter(&self) -> Result<Trial<'_>, Away> {
         if self.breaker().is_open() {
-            meters::redis_command("left", None);
+            meters::redis_command("skipped", None);
             Err(Away::Left)
         } else {
             Ok(Trial::new(self, false))

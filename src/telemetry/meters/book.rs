@@ -64,14 +64,14 @@ impl Page {
 
 /// What is shown as 0 before it happens first, so that its first time is seen as a rise; and whatever has no labels.
 const FROM_THE_START: &[(Instrument, &[&str])] = &[
-    (Instrument::ConfigReloads, &["applied", "refused", "unchanged"]),
+    (Instrument::ConfigReloads, &["applied", "rejected", "unchanged"]),
     // those that alerts wait for
     (Instrument::Errors, &["INTERNAL_SERVER_ERROR", "OVERLOADED"]),
-    (Instrument::CacheReads, &["near", "store", "none"]),
-    (Instrument::Lookups, &["held", "held_and_checked", "believed_missing", "asked"]),
-    (Instrument::Flights, &["led", "joined"]),
-    (Instrument::UpdatesDelivered, &["watch", "feed"]),
-    (Instrument::UpdatesCoalesced, &["watch", "feed"]),
+    (Instrument::CacheReads, &["memory", "store", "none"]),
+    (Instrument::Lookups, &["hit", "hit_revalidated", "negative_hit", "miss"]),
+    (Instrument::Flights, &["leader", "joiner"]),
+    (Instrument::UpdatesDelivered, &["job_updates", "job_feed"]),
+    (Instrument::UpdatesCoalesced, &["job_updates", "job_feed"]),
 ];
 
 fn from_the_start(instrument: Instrument) -> Vec<Words> {

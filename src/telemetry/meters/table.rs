@@ -1,49 +1,101 @@
-//! The table of instruments: name, kind, labels and meaning of each. `docs/telemetry.md` is written from it, and rules and dashboard
-//! may name nothing else.
+//! The table of instruments: group, name, kind, labels and help text of each. The tables of `docs/metrics.md` are generated from
+//! it; alert rules and the dashboard may name nothing else.
 
-/// What an instrument is.
+/// The kind of an instrument.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
-    /// Counts up from the start of the process, as things happen.
+    /// A counter, incremented when the event happens.
     Counter,
-    /// The same, read when it is asked for.
+    /// A counter, read at each scrape.
     ReadCounter,
-    /// How things stand, read when it is asked for.
+    /// A gauge, read at each scrape.
     Gauge,
-    /// How values are spread, by these upper bounds.
+    /// A histogram with these upper bounds.
     Histogram(&'static [f64]),
 }
 
-/// What one instrument is.
+/// The subsystem that an instrument belongs to, a section of `docs/metrics.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// HTTP requests and GraphQL operations.
+    Http,
+    /// Upstream calls, budgets and credentials.
+    Upstreams,
+    /// Lookups, the cache and single flight.
+    Cache,
+    /// Polls and the delivery of updates.
+    Polling,
+    /// Open streams.
+    Streams,
+    /// The job store.
+    Store,
+    /// Redis, shared by replicas.
+    Redis,
+    /// Build, configuration, telemetry, runtime and process.
+    Process,
+}
+
+impl Group {
+    /// All groups, in the order of the page.
+    pub const ALL: [Self; 8] = [
+        Self::Http,
+        Self::Upstreams,
+        Self::Cache,
+        Self::Polling,
+        Self::Streams,
+        Self::Store,
+        Self::Redis,
+        Self::Process,
+    ];
+
+    /// The name in the markers of `docs/metrics.md`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Upstreams => "upstreams",
+            Self::Cache => "cache",
+            Self::Polling => "polling",
+            Self::Streams => "streams",
+            Self::Store => "store",
+            Self::Redis => "redis",
+            Self::Process => "process",
+        }
+    }
+}
+
+/// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
+    pub(super) group: Group,
     pub(super) name: &'static str,
     pub(super) kind: Kind,
     pub(super) labels: &'static [&'static str],
     pub(super) help: &'static str,
 }
 
-/// Of what takes milliseconds when all is well, in seconds.
+/// Upper bounds for operations that normally take milliseconds, in seconds.
 const QUICK: &[f64] = &[0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-/// Of what takes as long as the pace of looking, in seconds.
+/// Upper bounds for delays that depend on the poll interval, in seconds.
 const SLOW: &[f64] =
     &[0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0, 3_600.0];
 
 macro_rules! instruments {
-    ($($variant:ident: $kind:expr, $name:literal, $labels:expr, $help:literal;)*) => {
+    ($($group:ident { $($variant:ident: $kind:expr, $name:literal, $labels:expr, $help:literal;)* })*) => {
         /// Every instrument.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Instrument {
-            $(#[doc = $help] $variant,)*
+            $($(#[doc = $help] $variant,)*)*
         }
 
         impl Instrument {
-            /// All of them, in the order in which they are shown.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            /// All instruments, in the order of exposition.
+            pub const ALL: &'static [Self] = &[$($(Self::$variant,)*)*];
 
             pub(super) const fn row(self) -> Row {
                 match self {
-                    $(Self::$variant => Row { name: $name, kind: $kind, labels: &$labels, help: $help },)*
+                    $($(Self::$variant => Row {
+                        group: Group::$group, name: $name, kind: $kind, labels: &$labels, help: $help,
+                    },)*)*
                 }
             }
         }
@@ -51,167 +103,193 @@ macro_rules! instruments {
 }
 
 instruments! {
-    BuildInfo: Kind::Gauge, "jobgate_build_info", ["version"], "Always 1; which version this is.";
-
-    HttpRequests: Kind::Counter, "jobgate_http_requests_total", ["door", "method", "status"],
-        "Requests whose answer began, by door, method and class of status.";
-    HttpRequestDuration: Kind::Histogram(QUICK), "jobgate_http_request_duration_seconds", ["door"],
-        "From a request's head to the beginning of its answer; of a stream, to its opening.";
-    GraphqlOperations: Kind::Counter, "jobgate_graphql_operations_total", ["type", "transport"],
-        "Operations that passed all limits and were executed.";
-    GraphqlOperationDuration: Kind::Histogram(QUICK), "jobgate_graphql_operation_duration_seconds", ["type"],
-        "How long queries and mutations took to execute.";
-    Errors: Kind::Counter, "jobgate_errors_total", ["code"],
-        "Errors and refusals that were sent, by their code.";
-    JobProblems: Kind::Counter, "jobgate_job_problems_total", ["code"],
-        "Jobs that were answered with a problem in their place, by its code.";
-
-    UpstreamCalls: Kind::Counter, "jobgate_upstream_calls_total", ["source", "outcome"],
-        "Calls to upstreams, every try counted, by how they ended.";
-    UpstreamCallDuration: Kind::Histogram(QUICK), "jobgate_upstream_call_duration_seconds", ["source"],
-        "How long one call to an upstream took, its turn not included.";
-    UpstreamRetries: Kind::Counter, "jobgate_upstream_retries_total", ["source"],
-        "Calls that were further tries.";
-    BudgetWait: Kind::Histogram(QUICK), "jobgate_upstream_budget_wait_seconds", ["source"],
-        "How long a call waited for its turn under the budget of its source, whether it got one or not.";
-    BudgetRefusals: Kind::Counter, "jobgate_upstream_calls_held_back_total", ["source", "reason"],
-        "Calls that were not made, because of budget, pause, breaker or a refused credential.";
-    BreakerOpenings: Kind::Counter, "jobgate_breaker_openings_total", ["source"],
-        "How often a source was left alone after failing several times in a row.";
-
-    SourceHealth: Kind::Gauge, "jobgate_source_health", ["source", "health"], "1 for how the source is doing.";
-    SourceBreakerOpen: Kind::Gauge, "jobgate_source_breaker_open", ["source"],
-        "1 while the breaker holds back the calls of a source.";
-    SourceCallsInFlight: Kind::Gauge, "jobgate_source_calls_in_flight", ["source"], "Calls under way.";
-    SourceConcurrency: Kind::Gauge, "jobgate_source_budget_concurrency", ["source"],
-        "Calls that may be under way at once, as configured.";
-    SourceBudgetPerHour: Kind::Gauge, "jobgate_source_budget_per_hour", ["source"],
-        "Calls that may start in an hour, as configured.";
-    SourceBudgetLeft: Kind::Gauge, "jobgate_source_budget_left_this_hour", ["source"],
-        "Calls that could start now before the hourly limit is reached.";
-    SourceThrottledUntil: Kind::Gauge, "jobgate_source_throttled_until_timestamp_seconds", ["source"],
-        "No call is made before this time, in seconds since 1970; missing while nothing holds calls back.";
-    CredentialExpiry: Kind::Gauge, "jobgate_source_credential_expiry_timestamp_seconds", ["source"],
-        "When the credential in force ends, in seconds since 1970; missing where that is not known.";
-    CredentialInForceSince: Kind::Gauge, "jobgate_source_credential_in_force_since_timestamp_seconds", ["source"],
-        "Since when the credential in force is, by this gateway, in seconds since 1970.";
-    CredentialState: Kind::Gauge, "jobgate_source_credential_state", ["source", "state"],
-        "1 for the state that the credential is in.";
-
-    Lookups: Kind::Counter, "jobgate_lookups_total", ["outcome"],
-        "Jobs asked for by clients, by whether they were answered from what is held.";
-    CacheReads: Kind::Counter, "jobgate_cache_reads_total", ["tier"],
-        "Reads of held jobs by where each was found: in memory, in the store behind it, or nowhere.";
-    CacheJobs: Kind::Gauge, "jobgate_cache_near_jobs", [], "Jobs held in memory, about.";
-    Flights: Kind::Counter, "jobgate_flights_total", ["role"],
-        "Seats on shared fetches: who led one, and who joined one that was under way.";
-
-    JobsFollowed: Kind::Gauge, "jobgate_jobs_followed", ["state"],
-        "Jobs that are looked at until they end, by the state last seen; unseen where nothing was learned yet.";
-    PollLag: Kind::Histogram(QUICK), "jobgate_poll_lag_seconds", ["source"],
-        "From when a followed job was due to be looked at to when its look began.";
-    NotificationLag: Kind::Histogram(SLOW), "jobgate_notification_lag_seconds", ["source", "basis"],
-        "From a job's change to its update handed to a stream. Basis upstream: by the upstream's own time; basis look: at most, since the look before.";
-    LookInterval: Kind::Histogram(SLOW), "jobgate_notification_look_interval_seconds", ["source"],
-        "From the look before a change to the look that found it: how uncertain the moment of the change is.";
-    FoundToTold: Kind::Histogram(QUICK), "jobgate_notification_found_to_told_seconds", ["source"],
-        "From the answer that held a change to its update handed to a stream.";
-    UpdatesDelivered: Kind::Counter, "jobgate_updates_delivered_total", ["by"], "Updates handed to streams.";
-    UpdatesCoalesced: Kind::Counter, "jobgate_updates_coalesced_total", ["by"],
-        "Updates that a newer one of the same job overtook before a slow reader took them.";
-
-    StreamsOpen: Kind::Gauge, "jobgate_streams_open", ["transport"], "Streams that are open.";
-    StreamsOpened: Kind::Counter, "jobgate_streams_opened_total", ["transport"], "Streams that began.";
-    StreamsEnded: Kind::Counter, "jobgate_streams_ended_total", ["transport", "reason"], "Streams that ended, and why.";
-
-    StoreFailures: Kind::Counter, "jobgate_store_failures_total", [], "Failures of the store that were taken as a miss.";
-    StoreDegraded: Kind::Gauge, "jobgate_store_degraded", [], "1 while what is kept lies in memory alone.";
-    StoreUnwritten: Kind::Gauge, "jobgate_store_unwritten", [], "Things that wait to be written.";
-    StoreDropped: Kind::ReadCounter, "jobgate_store_dropped_total", [], "Things that could not wait for want of room.";
-    StoreDamaged: Kind::ReadCounter, "jobgate_store_damaged_total", [], "Damaged records that were met and removed.";
-    StoreQuarantined: Kind::ReadCounter, "jobgate_store_quarantined_total", [], "Files set aside as damaged.";
-    StoreSize: Kind::Gauge, "jobgate_store_size_bytes", [], "The size of what lies on disk.";
-    StoreJobs: Kind::Gauge, "jobgate_store_jobs", [], "Jobs that lie on disk.";
-
-    RedisUp: Kind::Gauge, "jobgate_redis_up", [], "1 while a connection to Redis stands and is used.";
-    RedisBreakerOpen: Kind::Gauge, "jobgate_redis_breaker_open", [],
-        "1 while Redis is left alone, because it did not answer.";
-    RedisAway: Kind::Gauge, "jobgate_redis_away_seconds", [],
-        "For how long Redis has been left alone; 0 while it is asked.";
-    RedisReplicas: Kind::Gauge, "jobgate_redis_replicas", [],
-        "Replicas that are there, by what was last known, this one included.";
-    RedisBudgetFallback: Kind::Gauge, "jobgate_redis_budget_fallback", [],
-        "1 while this replica keeps to its even share of the budgets, because the common ones are out of reach.";
-    RedisOwnShare: Kind::ReadCounter, "jobgate_redis_own_share_calls_total", [],
-        "Calls to sources counted against this replica's even share of a budget.";
-    RedisConnections: Kind::ReadCounter, "jobgate_redis_connections_total", [],
-        "Connections made for commands; each but the first came after a loss.";
-    RedisFailovers: Kind::ReadCounter, "jobgate_redis_failovers_total", [],
-        "Times when sentinels named another server than before.";
-    RedisEmptied: Kind::ReadCounter, "jobgate_redis_emptied_total", [], "Times when Redis was found emptied.";
-    RedisCommands: Kind::Counter, "jobgate_redis_commands_total", ["outcome"],
-        "Commands by what became of them: done, refused by the server, failed on the way, too slow, left unsent.";
-    RedisCommandDuration: Kind::Histogram(QUICK), "jobgate_redis_command_duration_seconds", [],
-        "How long commands took that were sent.";
-    RedisTakeovers: Kind::ReadCounter, "jobgate_redis_turn_takeovers_total", [],
-        "Turns taken over from a replica that did not end them.";
-    RedisFenceRefusals: Kind::ReadCounter, "jobgate_redis_fence_refusals_total", [],
-        "Writes that were refused because their turn was over.";
-    RedisHints: Kind::ReadCounter, "jobgate_redis_feed_hints_total", [], "Hints heard from other replicas.";
-    RedisGaps: Kind::ReadCounter, "jobgate_redis_feed_gaps_total", [], "Times when hints may have been missed.";
-    RedisReconciles: Kind::ReadCounter, "jobgate_redis_feed_reconciles_total", [],
-        "Times when everything followed was read again.";
-
-    ConfigReloads: Kind::Counter, "jobgate_config_reloads_total", ["outcome"], "New configurations, by what came of them.";
-    ConfigStale: Kind::Gauge, "jobgate_config_stale", [],
-        "1 while the newest configuration has a fault and an older one is in force.";
-    LogLinesSuppressed: Kind::Counter, "jobgate_log_lines_suppressed_total", [],
-        "Lines that the log was spared, because the same had been said a moment before.";
-    LogLinesDropped: Kind::ReadCounter, "jobgate_log_lines_dropped_total", [],
-        "Lines of the log that were lost, because nobody read standard error in time.";
-    TelemetryDropped: Kind::ReadCounter, "jobgate_telemetry_dropped_total", ["signal"],
-        "Spans, and exports of metrics, that a collector was to be told and was not.";
-
-    RuntimeWorkers: Kind::Gauge, "jobgate_runtime_workers", [], "Threads that run tasks.";
-    RuntimeTasks: Kind::Gauge, "jobgate_runtime_tasks", [], "Tasks that are alive.";
-    RuntimeQueue: Kind::Gauge, "jobgate_runtime_queue_depth", [], "Tasks that wait for any thread.";
-    RuntimeBusy: Kind::ReadCounter, "jobgate_runtime_busy_seconds_total", [], "Time that threads have spent running tasks.";
-    ProcessCpu: Kind::ReadCounter, "process_cpu_seconds_total", [], "User and system time of the process.";
-    ProcessResident: Kind::Gauge, "process_resident_memory_bytes", [], "Memory of the process that lies in RAM.";
-    ProcessVirtual: Kind::Gauge, "process_virtual_memory_bytes", [], "Address space of the process.";
-    ProcessFds: Kind::Gauge, "process_open_fds", [], "File descriptors that are open.";
-    ProcessMaxFds: Kind::Gauge, "process_max_fds", [], "File descriptors that may be open.";
-    ProcessThreads: Kind::Gauge, "process_threads", [], "Threads of the process.";
-    ProcessStart: Kind::Gauge, "process_start_time_seconds", [], "When the process started, in seconds since 1970.";
+    Http {
+        HttpRequests: Kind::Counter, "jobgate_http_requests_total", ["handler", "method", "status"],
+            "HTTP requests on the public listener, by handler, method and status class.";
+        HttpRequestDuration: Kind::Histogram(QUICK), "jobgate_http_request_duration_seconds", ["handler"],
+            "Time from the request head to the start of the response. For a stream: time until it is open.";
+        GraphqlOperations: Kind::Counter, "jobgate_graphql_operations_total", ["type", "transport"],
+            "GraphQL operations that passed validation and limits and were executed.";
+        GraphqlOperationDuration: Kind::Histogram(QUICK), "jobgate_graphql_operation_duration_seconds", ["type"],
+            "Execution time of GraphQL queries and mutations.";
+        Errors: Kind::Counter, "jobgate_errors_total", ["code"],
+            "Error responses sent to clients, by error code.";
+        JobProblems: Kind::Counter, "jobgate_job_problems_total", ["code"],
+            "JobProblem results returned in place of a job, by problem code.";
+    }
+    Upstreams {
+        UpstreamCalls: Kind::Counter, "jobgate_upstream_calls_total", ["source", "outcome"],
+            "HTTP calls to upstreams, by outcome. Each retry counts as a call.";
+        UpstreamCallDuration: Kind::Histogram(QUICK), "jobgate_upstream_call_duration_seconds", ["source"],
+            "Duration of one upstream call. Excludes the wait for the budget.";
+        UpstreamRetries: Kind::Counter, "jobgate_upstream_retries_total", ["source"],
+            "Upstream calls that were retries.";
+        BudgetWait: Kind::Histogram(QUICK), "jobgate_upstream_budget_wait_seconds", ["source"],
+            "Time a call waited for the budget of its source, whether it was then made or rejected.";
+        BudgetRefusals: Kind::Counter, "jobgate_upstream_calls_rejected_total", ["source", "reason"],
+            "Upstream calls rejected by the gateway before they were sent, by reason.";
+        BreakerOpenings: Kind::Counter, "jobgate_breaker_openings_total", ["source"],
+            "Times the circuit breaker of a source opened.";
+        SourceHealth: Kind::Gauge, "jobgate_source_health", ["source", "health"],
+            "1 for the current health of the source, 0 for every other health.";
+        SourceBreakerOpen: Kind::Gauge, "jobgate_source_breaker_open", ["source"],
+            "1 while the circuit breaker of the source is open.";
+        SourceCallsInFlight: Kind::Gauge, "jobgate_source_calls_in_flight", ["source"],
+            "Upstream calls in flight.";
+        SourceConcurrency: Kind::Gauge, "jobgate_source_budget_concurrency", ["source"],
+            "Configured limit of concurrent upstream calls.";
+        SourceBudgetPerHour: Kind::Gauge, "jobgate_source_budget_per_hour", ["source"],
+            "Configured limit of upstream calls per hour.";
+        SourceBudgetLeft: Kind::Gauge, "jobgate_source_budget_left_this_hour", ["source"],
+            "Upstream calls left before the hourly limit is reached.";
+        SourceThrottledUntil: Kind::Gauge, "jobgate_source_throttled_until_timestamp_seconds", ["source"],
+            "Unix time before which no call is made. Absent while the source is not throttled.";
+        CredentialExpiry: Kind::Gauge, "jobgate_source_credential_expiry_timestamp_seconds", ["source"],
+            "Unix time at which the active credential expires. Absent if the expiry is unknown.";
+        CredentialInForceSince: Kind::Gauge, "jobgate_source_credential_active_since_timestamp_seconds", ["source"],
+            "Unix time at which this process activated the credential. Absent if no credential is active.";
+        CredentialState: Kind::Gauge, "jobgate_source_credential_state", ["source", "state"],
+            "1 for the current state of the credential, 0 for every other state.";
+    }
+    Cache {
+        Lookups: Kind::Counter, "jobgate_lookups_total", ["outcome"],
+            "Jobs requested by clients, by cache outcome.";
+        CacheReads: Kind::Counter, "jobgate_cache_reads_total", ["tier"],
+            "Reads of cached jobs, by the tier that had the job: memory, store or none.";
+        CacheJobs: Kind::Gauge, "jobgate_cache_entries", [],
+            "Approximate number of jobs in the in-memory cache.";
+        Flights: Kind::Counter, "jobgate_singleflight_total", ["role"],
+            "Requests for a fetch: the leader starts it, a joiner waits for a fetch in flight.";
+    }
+    Polling {
+        JobsFollowed: Kind::Gauge, "jobgate_jobs_followed", ["state"],
+            "Followed jobs, by the last observed state; unobserved until the first fetch completes.";
+        PollLag: Kind::Histogram(QUICK), "jobgate_poll_lag_seconds", ["source"],
+            "Time from the due time of a poll to its start.";
+        NotificationLag: Kind::Histogram(SLOW), "jobgate_change_to_delivery_seconds", ["source", "basis"],
+            "Time from a job change to the delivery of its update. Basis upstream: since the upstream timestamp of the change. Basis previous_poll: upper bound, since the previous poll.";
+        LookInterval: Kind::Histogram(SLOW), "jobgate_change_detection_window_seconds", ["source"],
+            "Time between the two polls that bracket a job change.";
+        FoundToTold: Kind::Histogram(QUICK), "jobgate_detection_to_delivery_seconds", ["source"],
+            "Time from the upstream response that contained a change to the delivery of its update.";
+        UpdatesDelivered: Kind::Counter, "jobgate_updates_delivered_total", ["subscription"],
+            "Updates delivered to streams, by subscription field.";
+        UpdatesCoalesced: Kind::Counter, "jobgate_updates_coalesced_total", ["subscription"],
+            "Updates replaced by a newer update of the same job before a slow reader read them.";
+    }
+    Streams {
+        StreamsOpen: Kind::Gauge, "jobgate_streams_open", ["transport"], "Open streams.";
+        StreamsOpened: Kind::Counter, "jobgate_streams_opened_total", ["transport"], "Streams opened.";
+        StreamsEnded: Kind::Counter, "jobgate_streams_ended_total", ["transport", "reason"],
+            "Streams ended, by reason.";
+    }
+    Store {
+        StoreFailures: Kind::Counter, "jobgate_store_failures_total", [],
+            "Store operations that failed. A failed read is treated as a cache miss.";
+        StoreDegraded: Kind::Gauge, "jobgate_store_degraded", [],
+            "1 while the store cannot be written and jobs are kept in memory only.";
+        StoreUnwritten: Kind::Gauge, "jobgate_store_unwritten", [], "Records waiting to be written to the store.";
+        StoreDropped: Kind::ReadCounter, "jobgate_store_dropped_total", [],
+            "Records dropped because the write queue was full.";
+        StoreDamaged: Kind::ReadCounter, "jobgate_store_damaged_total", [],
+            "Damaged records found and removed.";
+        StoreQuarantined: Kind::ReadCounter, "jobgate_store_quarantined_total", [],
+            "Damaged store files renamed and replaced by an empty one.";
+        StoreSize: Kind::Gauge, "jobgate_store_size_bytes", [], "Size of the store file on disk.";
+        StoreJobs: Kind::Gauge, "jobgate_store_jobs", [], "Jobs in the store file on disk.";
+    }
+    Redis {
+        RedisUp: Kind::Gauge, "jobgate_redis_up", [], "1 while Redis is connected and in use.";
+        RedisBreakerOpen: Kind::Gauge, "jobgate_redis_breaker_open", [],
+            "1 while the circuit breaker of Redis is open.";
+        RedisAway: Kind::Gauge, "jobgate_redis_unavailable_seconds", [],
+            "Seconds since Redis became unavailable; 0 while it is available.";
+        RedisReplicas: Kind::Gauge, "jobgate_redis_replicas", [],
+            "Live replicas at the last heartbeat, this one included.";
+        RedisBudgetFallback: Kind::Gauge, "jobgate_redis_budget_fallback", [],
+            "1 while this replica uses its local share of the budgets because the shared budget is unavailable.";
+        RedisOwnShare: Kind::ReadCounter, "jobgate_redis_local_budget_calls_total", [],
+            "Upstream calls counted against the local share of a budget.";
+        RedisConnections: Kind::ReadCounter, "jobgate_redis_connections_total", [],
+            "Command connections opened. Each one after the first is a reconnect.";
+        RedisFailovers: Kind::ReadCounter, "jobgate_redis_failovers_total", [],
+            "Times the sentinels reported a different master.";
+        RedisEmptied: Kind::ReadCounter, "jobgate_redis_data_loss_total", [],
+            "Times the data in Redis was found to be lost.";
+        RedisCommands: Kind::Counter, "jobgate_redis_commands_total", ["outcome"],
+            "Redis commands, by outcome.";
+        RedisCommandDuration: Kind::Histogram(QUICK), "jobgate_redis_command_duration_seconds", [],
+            "Duration of Redis commands that were sent.";
+        RedisTakeovers: Kind::ReadCounter, "jobgate_redis_lease_takeovers_total", [],
+            "Leases acquired after another replica let them expire.";
+        RedisFenceRefusals: Kind::ReadCounter, "jobgate_redis_fenced_writes_total", [],
+            "Writes rejected because the lease of the writer was no longer valid.";
+        RedisHints: Kind::ReadCounter, "jobgate_redis_notifications_total", [],
+            "Change notifications received from other replicas.";
+        RedisGaps: Kind::ReadCounter, "jobgate_redis_notification_gaps_total", [],
+            "Times change notifications may have been missed.";
+        RedisReconciles: Kind::ReadCounter, "jobgate_redis_reconciliations_total", [],
+            "Times all followed jobs were read from Redis again.";
+    }
+    Process {
+        BuildInfo: Kind::Gauge, "jobgate_build_info", ["version"], "Always 1; the label has the version of jobgate.";
+        ConfigReloads: Kind::Counter, "jobgate_config_reloads_total", ["outcome"],
+            "Configuration reloads, by outcome.";
+        ConfigStale: Kind::Gauge, "jobgate_config_stale", [],
+            "1 while the newest configuration is invalid and an older one is active.";
+        LogLinesSuppressed: Kind::Counter, "jobgate_log_lines_suppressed_total", [],
+            "Log lines suppressed as repeats.";
+        LogLinesDropped: Kind::ReadCounter, "jobgate_log_lines_dropped_total", [],
+            "Log lines dropped because standard error was not read fast enough.";
+        TelemetryDropped: Kind::ReadCounter, "jobgate_telemetry_dropped_total", ["signal"],
+            "Spans and metric exports that were not delivered to the collector.";
+        RuntimeWorkers: Kind::Gauge, "jobgate_runtime_workers", [], "Worker threads of the async runtime.";
+        RuntimeTasks: Kind::Gauge, "jobgate_runtime_tasks", [], "Live tasks of the async runtime.";
+        RuntimeQueue: Kind::Gauge, "jobgate_runtime_queue_depth", [], "Tasks in the global queue of the async runtime.";
+        RuntimeBusy: Kind::ReadCounter, "jobgate_runtime_busy_seconds_total", [],
+            "Time worker threads spent running tasks, in seconds.";
+        ProcessCpu: Kind::ReadCounter, "process_cpu_seconds_total", [], "User and system CPU time, in seconds.";
+        ProcessResident: Kind::Gauge, "process_resident_memory_bytes", [], "Resident memory size, in bytes.";
+        ProcessVirtual: Kind::Gauge, "process_virtual_memory_bytes", [], "Virtual memory size, in bytes.";
+        ProcessFds: Kind::Gauge, "process_open_fds", [], "Open file descriptors.";
+        ProcessMaxFds: Kind::Gauge, "process_max_fds", [], "Maximum number of open file descriptors.";
+        ProcessThreads: Kind::Gauge, "process_threads", [], "Threads of the process.";
+        ProcessStart: Kind::Gauge, "process_start_time_seconds", [], "Unix time at which the process started.";
+    }
 }
 
 impl Instrument {
-    /// Its name, as Prometheus knows it.
+    /// The subsystem.
+    pub const fn group(self) -> Group {
+        self.row().group
+    }
+
+    /// The metric name in the Prometheus exposition.
     pub const fn name(self) -> &'static str {
         self.row().name
     }
 
-    /// What it is.
+    /// The kind.
     pub const fn kind(self) -> Kind {
         self.row().kind
     }
 
-    /// The names of its labels.
+    /// The label names.
     pub const fn labels(self) -> &'static [&'static str] {
         self.row().labels
     }
 
-    /// What it says, for people.
+    /// The help text.
     pub const fn help(self) -> &'static str {
         self.row().help
     }
 
-    /// Its name without the ending that says that it counts.
+    /// The metric name without the suffix `_total`.
     pub(super) fn stem(self) -> &'static str {
         self.name().strip_suffix("_total").unwrap_or_else(|| self.name())
     }
 
-    /// Its unit, as a collector knows it.
+    /// The unit in OTLP.
     pub(super) fn unit(self) -> &'static str {
         match self.stem() {
             stem if stem.ends_with("_seconds") => "s",

@@ -53,7 +53,7 @@ fn what_has_not_happened_yet_is_shown_as_nothing() {
     let text = write(Format::Classic, &Nothing).unwrap();
     for line in [
         "jobgate_store_failures_total ",
-        "jobgate_config_reloads_total{outcome=\"refused\"} ",
+        "jobgate_config_reloads_total{outcome=\"rejected\"} ",
         "process_resident_memory_bytes ",
     ] {
         assert!(text.lines().any(|said| said.starts_with(line)), "{line} is missing:\n{text}");
@@ -148,7 +148,7 @@ fn a_collector_is_told_the_same() {
     provider.force_flush().unwrap();
     let told = collector.0.lock().unwrap().clone();
     for line in [
-        "jobgate_upstream_calls 1 outcome=sick,source=told-to-a-collector 1",
+        "jobgate_upstream_calls 1 outcome=upstream_error,source=told-to-a-collector 1",
         "jobgate_upstream_call_duration_seconds s 14",
         "jobgate_store_degraded 1 1",
         "process_cpu_seconds s",

@@ -12,7 +12,7 @@ use super::{Outcome, Site, ended, look, metric, until};
 /// How long a turn lasts; an owner is stopped for half as long again.
 const LEASE: Duration = Duration::from_secs(1);
 
-const REFUSED: &str = "jobgate_redis_fence_refusals_total";
+const REFUSED: &str = "jobgate_redis_fenced_writes_total";
 
 fn name(id: &str) -> String {
     format!("jobgate:v1:{{mind/{id}}}")
@@ -114,7 +114,7 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send
     let mut counts = [0.0, 0.0];
     for replica in &replicas {
         counts[0] += metric(replica, REFUSED).await;
-        counts[1] += metric(replica, "jobgate_redis_turn_takeovers_total").await;
+        counts[1] += metric(replica, "jobgate_redis_lease_takeovers_total").await;
     }
     let [refused, takeovers] = counts;
     let fenced = (0..times).filter(|number| number % 3 < 2).count();
