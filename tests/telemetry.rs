@@ -103,7 +103,7 @@ async fn a_query_is_a_tree(sink: Sink, rest: &str, more: &[(&str, &str)]) {
 
     let requests = |spans: &[Got]| spans.iter().filter(|span| span.name == "POST /graphql").count() == 2;
     let spans = sink
-        .spans("two requests and a look", |all| requests(all) && all.iter().any(|it| it.name == "ingest"))
+        .spans("two requests and a look", |all| requests(all) && all.iter().any(|it| it.name == "job.ingest"))
         .await;
     let of = |trace: &'static str| move |span: &Got| span.trace == trace;
     let request = one(&spans, "POST /graphql", of(TRACE));
@@ -112,33 +112,33 @@ async fn a_query_is_a_tree(sink: Sink, rest: &str, more: &[(&str, &str)]) {
     let operation = one(&spans, "query", of(TRACE));
     assert_eq!((&operation.parent, operation.says("graphql.operation.name")), (&request.id, "One"));
     assert_eq!(operation.says("graphql.document.hash").len(), 64);
-    let lookup = one(&spans, "lookup", of(TRACE));
+    let lookup = one(&spans, "job.lookup", of(TRACE));
     assert_eq!((&lookup.parent, lookup.says("cache.outcome")), (&operation.id, "miss"));
-    assert_eq!((lookup.says("flight.role"), lookup.says("job.count")), ("leader", "1"));
+    assert_eq!((lookup.says("singleflight.role"), lookup.says("job.count")), ("leader", "1"));
     let call = one(&spans, "GET /v1/async-results/{id}", of(TRACE));
     assert_eq!((&call.parent, call.says("http.response.status_code")), (&lookup.id, "200"));
     assert_eq!((call.says("server.address"), call.says("jobgate.source")), ("127.0.0.1", "mind"));
-    let hit = one(&spans, "lookup", of(OTHER_TRACE));
-    assert_eq!((hit.says("cache.outcome"), hit.says("flight.role")), ("hit", ""));
+    let hit = one(&spans, "job.lookup", of(OTHER_TRACE));
+    assert_eq!((hit.says("cache.outcome"), hit.says("singleflight.role")), ("hit", ""));
     assert_eq!(
         spans.iter().filter(|span| span.name.starts_with("GET")).count(),
         1,
         "the second asked nobody"
     );
 
-    let look = one(&spans, "look", |_| true);
-    assert_eq!((look.says("job.state"), look.says("look.asker")), ("SUCCEEDED", "client"));
+    let look = one(&spans, "job.observe", |_| true);
+    assert_eq!((look.says("job.state"), look.says("job.observe.trigger")), ("SUCCEEDED", "client"));
     assert!(look.trace != TRACE && look.parent.is_empty(), "it begins the trace of the job: {look:?}");
     assert_eq!(look.links, [(TRACE.to_owned(), call.id.clone())], "the call that asked");
-    let ingest = one(&spans, "ingest", |_| true);
+    let ingest = one(&spans, "job.ingest", |_| true);
     assert_eq!((&ingest.parent, ingest.says("ingest.outcome")), (&look.id, "new"));
-    one(&spans, "store", |span| span.parent == ingest.id && span.says("store.operation") == "keep");
+    one(&spans, "store", |span| span.parent == ingest.id && span.says("store.operation") == "put");
     one(&spans, "store", |span| span.parent == lookup.id && span.says("store.operation") == "get");
     assert_harmless(&sink, &spans);
 
     process.signal("TERM").await;
     let (status, said) = process.ended().await;
-    assert!(status.success() && !said.contains("spans were lost"), "{said}");
+    assert!(status.success() && !said.contains("spans dropped"), "{said}");
 }
 
 #[tokio::test]
@@ -232,20 +232,20 @@ async fn a_job_is_one_trace_across_replicas_and_each_delivery_is_linked_to_its_l
     let count = |spans: &[Got], name: &str| spans.iter().filter(|span| span.name == name).count();
     let spans = sink
         .spans("every delivery, and the look that saw the end", |all| {
-            let end = |span: &Got| span.name == "look" && span.says("job.state") == "SUCCEEDED";
-            count(all, "deliver") == told && all.iter().any(end)
+            let end = |span: &Got| span.name == "job.observe" && span.says("job.state") == "SUCCEEDED";
+            count(all, "job.deliver") == told && all.iter().any(end)
         })
         .await;
-    let job = &spans.iter().find(|span| span.name == "look").unwrap().trace;
-    let looks: Vec<&Got> = spans.iter().filter(|span| span.name == "look").collect();
+    let job = &spans.iter().find(|span| span.name == "job.observe").unwrap().trace;
+    let looks: Vec<&Got> = spans.iter().filter(|span| span.name == "job.observe").collect();
     assert!(looks.len() > 2 && looks.iter().all(|look| look.trace == *job), "{looks:#?}");
     let calls = |span: &Got| span.name.starts_with("GET /v1/async-results") || span.name.contains("/query");
     for look in &looks {
         let (trace, id) = &look.links[0];
         let call = spans.iter().find(|span| span.id == *id).unwrap();
         assert!(calls(call) && call.trace == *trace && call.trace != *job, "{look:?} {call:?}");
-        if look.says("look.asker") == "poll" {
-            one(&spans, "poll", |poll| {
+        if look.says("job.observe.trigger") == "poll" {
+            one(&spans, "job.poll", |poll| {
                 poll.id == call.parent && poll.trace == *trace && poll.parent.is_empty()
             });
         }
@@ -254,8 +254,8 @@ async fn a_job_is_one_trace_across_replicas_and_each_delivery_is_linked_to_its_l
         let subscription = one(&spans, "subscription", |span| span.trace == trace);
         assert_eq!((subscription.parent.as_str(), subscription.instance.as_str()), (PARENT, instance));
         let deliveries: Vec<&Got> =
-            spans.iter().filter(|span| span.name == "deliver" && span.instance == instance).collect();
-        assert!(deliveries.iter().any(|span| span.says("update.kind") == "ended"), "{deliveries:#?}");
+            spans.iter().filter(|span| span.name == "job.deliver" && span.instance == instance).collect();
+        assert!(deliveries.iter().any(|span| span.says("job.update.kind") == "ended"), "{deliveries:#?}");
         for delivery in deliveries {
             assert_eq!(delivery.trace, *job, "one trace a job");
             let linked = |to: &Got| delivery.links.contains(&(to.trace.clone(), to.id.clone()));

@@ -1,33 +1,33 @@
-//! The closed list of spans and of what they say. `docs/telemetry.md` is compared with it by a test.
+//! The closed list of spans and their attributes. The tables of `docs/tracing.md` are generated from it.
 
-/// What a span may say. A new member needs its row in [`Key::row`], and in the list of its span.
+/// The attributes. A new member needs its row in [`Key::row`], and an entry in the list of its span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
-    /// The method of a request.
+    /// The HTTP method.
     Method,
-    /// The route it matched.
+    /// The matched route.
     Route,
-    /// The status of its answer.
+    /// The HTTP status of the response.
     Status,
-    /// What went wrong.
+    /// The error class.
     Error,
     /// The type of a GraphQL operation.
     OperationType,
-    /// Its name.
+    /// The operation name.
     OperationName,
-    /// The hash of its document.
+    /// The hash of the document.
     DocumentHash,
-    /// How many jobs it is about.
+    /// The number of jobs.
     Jobs,
-    /// What the cache made of a lookup.
+    /// The cache outcome of a lookup.
     CacheOutcome,
-    /// The part of a lookup in its flights.
+    /// The role of a lookup in single flight.
     FlightRole,
-    /// How many of a lookup's jobs were not held fresh enough.
+    /// The number of jobs that were not fresh enough in the cache.
     Misses,
-    /// What is asked of the store.
+    /// The store operation.
     StoreOperation,
-    /// The source.
+    /// The name of the source.
     Source,
     /// The kind of its upstream.
     Upstream,
@@ -35,109 +35,106 @@ pub enum Key {
     Template,
     /// The host of an upstream.
     Address,
-    /// Its port.
+    /// The port of an upstream.
     Port,
-    /// The further tries of a question.
+    /// The ordinal number of a retry.
     Resends,
-    /// What the upstream calls the request.
+    /// The request id reported by the upstream.
     UpstreamRequest,
     /// The state of a job.
     State,
-    /// Who had a job looked at.
+    /// The trigger of an observation.
     Asker,
-    /// What became of an observation.
+    /// The outcome of an ingestion.
     Kept,
-    /// Where an update stands among those of its job.
+    /// The kind of an update.
     UpdateKind,
-    /// The number of an update.
+    /// The sequence number of an update.
     Sequence,
-    /// How old the news is.
+    /// The age of an update at its delivery.
     Age,
 }
 
 impl Key {
-    /// The name on the wire, and what it says.
+    /// The attribute name and its description.
     pub const fn row(self) -> (&'static str, &'static str) {
         match self {
-            Self::Method => ("http.request.method", "the method, `_OTHER` for one that is not of HTTP"),
-            Self::Route => ("http.route", "the route, never the path; missing where none fits"),
-            Self::Status => ("http.response.status_code", "the status of the answer"),
-            Self::Error => ("error.type", "what went wrong, a word of a closed list or an HTTP status"),
+            Self::Method => ("http.request.method", "HTTP method; `_OTHER` for an unknown method"),
+            Self::Route => ("http.route", "matched route, never the path; absent if no route matches"),
+            Self::Status => ("http.response.status_code", "HTTP status of the response"),
+            Self::Error => ("error.type", "error class from a closed list, or the HTTP status"),
             Self::OperationType => ("graphql.operation.type", "`query`, `mutation` or `subscription`"),
             Self::OperationName => {
-                ("graphql.operation.name", "the operation's name in the document, at most 64 characters")
+                ("graphql.operation.name", "operation name from the document, truncated to 64 characters")
             }
-            Self::DocumentHash => ("graphql.document.hash", "the SHA-256 of the document, in hexadecimal"),
-            Self::Jobs => ("job.count", "how many jobs it is about"),
+            Self::DocumentHash => ("graphql.document.hash", "SHA-256 of the document, hexadecimal"),
+            Self::Jobs => ("job.count", "number of jobs"),
             Self::CacheOutcome => (
                 "cache.outcome",
-                "`hit`: all were held fresh enough; `miss`: some were asked for; `stale`: some are older than was asked for",
+                "`hit`: all jobs were fresh enough in the cache; `miss`: some were fetched; `stale`: some are older than requested",
             ),
             Self::FlightRole => (
-                "flight.role",
-                "`leader`: some question is its own; `joiner`: it waited for those of others; missing on a hit",
+                "singleflight.role",
+                "`leader`: started at least one fetch; `joiner`: only waited for fetches in flight; absent on a hit",
             ),
-            Self::Misses => ("cache.misses", "how many of the jobs were not held fresh enough"),
-            Self::StoreOperation => ("store.operation", "`get`, `keep` or `missing`"),
-            Self::Source => ("jobgate.source", "the name of the source"),
+            Self::Misses => ("cache.misses", "number of jobs that were not fresh enough in the cache"),
+            Self::StoreOperation => ("store.operation", "`get`, `put` or `put_missing`"),
+            Self::Source => ("jobgate.source", "name of the source"),
             Self::Upstream => ("jobgate.upstream", "`mindbridge` or `supermetrics`"),
             Self::Template => {
-                ("url.template", "the path behind the source's `base_url`, with `{id}` in the place of an id")
+                ("url.template", "path after the `base_url` of the source, with `{id}` in place of an id")
             }
-            Self::Address => ("server.address", "the host of the upstream"),
-            Self::Port => ("server.port", "its port"),
-            Self::Resends => (
-                "http.request.resend_count",
-                "which further try of the same question this is; missing on the first",
-            ),
+            Self::Address => ("server.address", "host of the upstream"),
+            Self::Port => ("server.port", "port of the upstream"),
+            Self::Resends => ("http.request.resend_count", "ordinal number of the retry; absent on the first attempt"),
             Self::UpstreamRequest => {
-                ("upstream.request.id", "what the upstream calls the request, if it says so")
+                ("upstream.request.id", "request id reported by the upstream; absent if it reports none")
             }
-            Self::State => ("job.state", "the state of the job, a word of the schema"),
-            Self::Asker => ("look.asker", "`poll` where the loop looked by itself, else `client`"),
+            Self::State => ("job.state", "`JobState` of the schema"),
+            Self::Asker => ("job.observe.trigger", "`poll` for a scheduled poll, `client` for a client request"),
             Self::Kept => (
                 "ingest.outcome",
-                "`new`, `older`, `missing`, `not_found`, `conflicting_version`, `failed` or `lost_turn`",
+                "`new`, `older`, `missing`, `not_found`, `conflicting_version`, `failed` or `lease_lost`",
             ),
-            Self::UpdateKind => ("update.kind", "`snapshot`, `changed` or `ended`"),
-            Self::Sequence => ("update.sequence", "the number of the update"),
+            Self::UpdateKind => ("job.update.kind", "`snapshot`, `changed` or `ended`"),
+            Self::Sequence => ("job.update.sequence", "sequence number of the update"),
             Self::Age => (
-                "update.age_ms",
-                "milliseconds from the end of the look that brought the news to the delivery",
+                "job.update.age_ms",
+                "milliseconds from the response that contained the change to the delivery",
             ),
         }
     }
 
-    /// The name on the wire.
+    /// The attribute name.
     pub const fn name(self) -> &'static str {
         self.row().0
     }
 }
 
-/// One sort of span.
+/// One span of the list.
 #[derive(Clone, Copy, Debug)]
 pub struct Sort {
-    /// Its name on the wire; where that differs, its form.
+    /// The span name, or its pattern.
     pub name: &'static str,
-    /// Its kind on the wire.
+    /// The span kind.
     pub kind: &'static str,
-    /// What it stands below.
+    /// The parent span.
     pub below: &'static str,
-    /// What it is linked to; nothing for most.
+    /// The linked spans; empty for none.
     pub links: &'static str,
-    /// What it is.
+    /// The description.
     pub about: &'static str,
-    /// What it may say.
+    /// The attributes it may have.
     pub keys: &'static [Key],
 }
 
-/// A request of the public door.
+/// A request of the public listener.
 const REQUEST: Sort = Sort {
     name: "{method} {route}",
     kind: "server",
-    below: "the client's `traceparent`",
+    below: "`traceparent` of the client",
     links: "",
-    about: "one request of the public door, until its answer starts",
+    about: "one request on the public listener, until the response starts",
     keys: &[Key::Method, Key::Route, Key::Status, Key::Error],
 };
 
@@ -145,49 +142,49 @@ const REQUEST: Sort = Sort {
 const OPERATION: Sort = Sort {
     name: "query, mutation, subscription",
     kind: "internal",
-    below: "the request; on a WebSocket the `traceparent` of `connection_init`, else that of the upgrade",
+    below: "the request; on a WebSocket, `traceparent` of `connection_init` or of the upgrade request",
     links: "",
-    about: "one GraphQL operation; a subscription's ends when it has begun",
+    about: "one GraphQL operation; for a subscription, until its stream starts",
     keys: &[Key::OperationType, Key::OperationName, Key::DocumentHash],
 };
 
 /// A lookup of jobs.
 const LOOKUP: Sort = Sort {
-    name: "lookup",
+    name: "job.lookup",
     kind: "internal",
-    below: "the operation, or the request of plain REST",
+    below: "the operation, or the REST request",
     links: "",
-    about: "finding the answers for the jobs of one field or one subscription",
+    about: "resolves the jobs of one field or one subscription",
     keys: &[Key::Jobs, Key::CacheOutcome, Key::Misses, Key::FlightRole],
 };
 
-/// A question to the store.
+/// A store operation.
 const STORE: Sort = Sort {
     name: "store",
     kind: "internal",
-    below: "the lookup, or the ingest",
+    below: "`job.lookup` or `job.ingest`",
     links: "",
-    about: "one question to the job store",
+    about: "one operation on the job store",
     keys: &[Key::StoreOperation, Key::Jobs, Key::Error],
 };
 
 /// A batch of polls.
 const POLL: Sort = Sort {
-    name: "poll",
+    name: "job.poll",
     kind: "internal",
-    below: "nothing: it begins a trace of its own",
+    below: "none: root of its own trace",
     links: "",
-    about: "the loop's look at some jobs of one source together, waiting for its turn included",
+    about: "one scheduled poll of jobs of one source, including the wait for the budget",
     keys: &[Key::Source, Key::Jobs],
 };
 
-/// A call of an upstream.
+/// An upstream call.
 const UPSTREAM: Sort = Sort {
     name: "{method} {url.template}",
     kind: "client",
-    below: "the lookup whose flight it is, or the poll",
+    below: "`job.lookup` of the leader, or `job.poll`",
     links: "",
-    about: "one HTTP call of an upstream; a further try is a further span",
+    about: "one HTTP call to an upstream; each retry has its own span",
     keys: &[
         Key::Method,
         Key::Template,
@@ -202,35 +199,35 @@ const UPSTREAM: Sort = Sort {
     ],
 };
 
-/// A look at one job.
+/// The result of a fetch for one job.
 const LOOK: Sort = Sort {
-    name: "look",
+    name: "job.observe",
     kind: "internal",
-    below: "nothing: it stands in the trace of its job",
-    links: "the upstream call that asked",
-    about: "what one look learned of one job, from question to answer",
+    below: "none: root, in the trace of the job",
+    links: "the upstream call",
+    about: "the result of one fetch for one job, from request to response",
     keys: &[Key::Source, Key::Asker, Key::State, Key::Error],
 };
 
-/// What became of a look.
+/// The ingestion of a fetch result.
 const INGEST: Sort = Sort {
-    name: "ingest",
+    name: "job.ingest",
     kind: "internal",
-    below: "the look",
+    below: "`job.observe`",
     links: "",
-    about: "comparing with what is held, keeping, and telling those who watch",
+    about: "compares the result with the cached state, stores it and publishes it",
     keys: &[Key::Kept],
 };
 
 /// The delivery of an update.
 const DELIVER: Sort = Sort {
-    name: "deliver",
+    name: "job.deliver",
     kind: "producer",
-    below: "nothing: it stands in the trace of its job",
-    links: "the look that brought the news, and the subscription",
-    about: "one update, from when the transport takes it to its answer",
+    below: "none: root, in the trace of the job",
+    links: "`job.observe` of the change, and the subscription",
+    about: "one update, from the stream reading it to its response",
     keys: &[Key::Source, Key::State, Key::UpdateKind, Key::Sequence, Key::Age],
 };
 
-/// All sorts of span, in the order of the page.
+/// All spans, in the order of `docs/tracing.md`.
 pub const SPANS: [Sort; 9] = [REQUEST, OPERATION, LOOKUP, STORE, POLL, UPSTREAM, LOOK, INGEST, DELIVER];

@@ -199,7 +199,7 @@ impl<E: SpanExporter> Pump<E> {
         if came_through {
             lost.0 = 0;
         } else if let Some(held_back) = self.failing.due() {
-            tracing::warn!(spans, held_back, "spans were lost: the collector does not take them");
+            tracing::warn!(spans, held_back, "spans dropped; the collector does not accept them");
         }
         came_through
     }

@@ -43,7 +43,7 @@ fn method_name(method: &Method) -> &'static str {
     }
 }
 
-/// A request of the public door, below what its headers name. `route` is one of ours, never the path.
+/// A request of the public listener, with the parent named by its headers. `route` is one of ours, never the path.
 pub fn request(headers: &HeaderMap, method: &Method, route: Option<&'static str>) -> Active {
     let Place(Some(above)) = Place::of_headers(headers) else { return Active(None) };
     begin(&above, || {
@@ -81,7 +81,7 @@ pub fn operation(kind: &'static str, name: Option<&str>, hash: impl FnOnce() -> 
 
 /// A lookup of so many jobs.
 pub fn lookup(jobs: usize) -> Active {
-    below(|| builder("lookup", SpanKind::Internal, vec![say(Key::Jobs, number(jobs))]))
+    below(|| builder("job.lookup", SpanKind::Internal, vec![say(Key::Jobs, number(jobs))]))
 }
 
 /// What a lookup found.
@@ -129,8 +129,8 @@ pub enum StoreOperation {
 pub fn store(operation: StoreOperation, jobs: usize) -> Active {
     let operation = match operation {
         StoreOperation::Get => "get",
-        StoreOperation::Keep => "keep",
-        StoreOperation::Missing => "missing",
+        StoreOperation::Keep => "put",
+        StoreOperation::Missing => "put_missing",
     };
     below(|| {
         let attributes = vec![say(Key::StoreOperation, operation), say(Key::Jobs, number(jobs))];
@@ -152,7 +152,7 @@ impl Active {
 pub fn poll(source: &str, jobs: usize) -> Active {
     begin(&Context::new(), || {
         let attributes = vec![say(Key::Source, source.to_owned()), say(Key::Jobs, number(jobs))];
-        builder("poll", SpanKind::Internal, attributes)
+        builder("job.poll", SpanKind::Internal, attributes)
     })
 }
 
@@ -275,7 +275,7 @@ pub fn look(
             if let Ok(state) = outcome {
                 attributes.push(say(Key::State, state));
             }
-            builder("look", SpanKind::Internal, attributes)
+            builder("job.observe", SpanKind::Internal, attributes)
                 .with_start_time(SystemTime::from(asked_at))
                 .with_links(caller.map(link).into_iter().collect())
         })
@@ -291,11 +291,11 @@ pub fn look(
 
 /// What becomes of a look.
 pub fn ingest() -> Active {
-    below(|| builder("ingest", SpanKind::Internal, Vec::new()))
+    below(|| builder("job.ingest", SpanKind::Internal, Vec::new()))
 }
 
 impl Active {
-    /// What became of an observation: `new`, `older`, `missing`, `failed` or `lost_turn`.
+    /// What became of an observation: `new`, `older`, `missing`, `failed` or `lease_lost`.
     pub fn kept(&self, what: &'static str) {
         self.set(Key::Kept, what);
     }
@@ -324,7 +324,7 @@ pub fn deliver(
             let look = live.key.look(key, news.asked_at, news.observed_at);
             let look = SpanContext::new(trace, look, TraceFlags::SAMPLED, true, TraceState::NONE);
             let links = [Some(look), subscription.cloned()].into_iter().flatten().map(link);
-            builder("deliver", SpanKind::Producer, attributes).with_links(links.collect())
+            builder("job.deliver", SpanKind::Producer, attributes).with_links(links.collect())
         })
     })
 }
