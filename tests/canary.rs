@@ -238,7 +238,7 @@ async fn search(format: &str) {
         proxy.passed().iter().any(|passed| passed.credential.is_some()),
         "the proxy was shown its password"
     );
-    for word in ["TRACE", "hyper_util", "sending a request", "rejects the credential"] {
+    for word in ["TRACE", "hyper_util", "sending a request", "source rejected the credential"] {
         assert!(log.contains(word), "the log does not hold {word:?}");
     }
 }

@@ -122,9 +122,9 @@ async fn a_disk_that_fills_up_costs_no_client_an_error_and_heals_by_itself() {
     for some in ids[100..].chunks(50) {
         assert_eq!(ask(address, some.to_vec()).await, expected(some), "no client has an error");
     }
-    gateway.find("the trouble", |line| line.contains("the store cannot be written").then_some(())).await;
+    gateway.find("the trouble", |line| line.contains("store not writable").then_some(())).await;
     disk.free();
-    gateway.find("the healing", |line| line.contains("the store is written again").then_some(())).await;
+    gateway.find("the healing", |line| line.contains("store writable again").then_some(())).await;
     gateway.signal("TERM").await;
     gateway.ended().await;
     for id in &ids {

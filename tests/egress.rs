@@ -355,7 +355,7 @@ async fn keys_of_issuers_are_read_through_the_environments_proxy() {
     let env = [("MIND_TOKEN", TOKEN), ("HTTPS_PROXY", &world.proxy.url())];
     let mut gateway = Process::start(&["serve", "--config", config.path()], &env);
     // the tunnel leads to a server of another name
-    let warned = |line: &str| line.contains("keys not read").then(|| line.to_owned());
+    let warned = |line: &str| line.contains("issuer keys not fetched").then(|| line.to_owned());
     let line = gateway.find("a warning", warned).await;
     assert!(line.contains("UnknownIssuer"), "{line}");
     assert_eq!(world.proxy.passed()[0].line, "CONNECT login.example:443");

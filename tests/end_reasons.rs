@@ -325,7 +325,7 @@ impl World {
 #[tokio::test]
 async fn every_reason_closes_with_its_code_and_is_told_once_with_its_word() {
     let mut world = World::start().await;
-    let read = "keys of an issuer are read";
+    let read = "issuer keys changed";
     world.patient.process.find(read, |line| line.contains(read).then_some(())).await;
     // those that come to the whole gateway come last
     let last = [EndReason::Revoked, EndReason::Drained];

@@ -107,7 +107,7 @@ async fn keys_and_tokens_open_the_same_door_and_a_stream_ends_with_its_token() {
     let issuer = Issuer::start().await;
     let section = format!("{}\nclients: [{}]", issuer.section("[mind]"), client("robot", "[mind]"));
     let mut gateway = Gateway::start(&section).await;
-    let read = "keys of an issuer are read";
+    let read = "issuer keys changed";
     gateway.process.find(read, |line| line.contains(read).then_some(())).await;
     let now = SystemClock.now().as_second();
     for (credential, answer) in [
@@ -146,7 +146,7 @@ async fn a_hangup_takes_back_what_the_file_takes_back_and_nothing_else() {
     let [alice, bob] = ["alice", "bob"].map(|name| client(name, "[mind]"));
     let jwt = issuer.section("[mind]");
     let mut gateway = Gateway::start(&format!("{jwt}\nclients: [{alice}, {bob}]")).await;
-    let read = "keys of an issuer are read";
+    let read = "issuer keys changed";
     gateway.process.find(read, |line| line.contains(read).then_some(())).await;
     let token = issuer.token("carol", SystemClock.now().as_second() + 600);
 
@@ -170,7 +170,7 @@ async fn a_hangup_takes_back_what_the_file_takes_back_and_nothing_else() {
 
     // a file with a fault changes nothing, and every fault is said
     let bad = format!("{jwt}\nclients: [{{ name: eve, sources: [nowhere] }}]\nserver: {{ listen: x }}");
-    gateway.reload(&bad, "the configuration was not reloaded").await;
+    gateway.reload(&bad, "configuration not reloaded").await;
     let said = gateway.process.said();
     for path in ["clients[0].key_sha256", "clients[0].sources[0]", "server.listen"] {
         assert!(said.contains(path), "{path} is not in {said}");

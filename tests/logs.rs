@@ -143,9 +143,9 @@ async fn the_level_changes_while_it_runs_by_an_operator_and_by_no_page() {
     wire::get(public, "/nowhere").await;
     let reply = set_level(admin, "/log-level?for=1s", &[plain], "debug").await;
     assert_eq!((reply.status, &reply.json()["inForce"]), (200, &"debug".into()));
-    gateway.find("the setting", |line| line.contains("set for a while").then_some(())).await;
+    gateway.find("the setting", |line| line.contains("log level set temporarily").then_some(())).await;
     assert!(!gateway.said().contains("NO_SUCH_PATH"), "{}", gateway.said());
-    let back = |line: &str| line.contains("the log level is as before").then_some(());
+    let back = |line: &str| line.contains("log level restored").then_some(());
     gateway.find("the old level", back).await;
     assert_eq!(shown().await["inForce"], "info");
     assert_eq!(set_level(admin, "/log-level", &[plain], "debug").await.json()["lasting"], "debug");

@@ -199,7 +199,7 @@ async fn a_second_signal_ends_at_once() {
     // asked, and never answered: from here on there is something to wait for
     let (_held, _) = silent.accept().await.unwrap();
     gateway.signal("TERM").await;
-    gateway.find("the beginning of the end", |line| line.contains("stopping").then_some(())).await;
+    gateway.find("the beginning of the end", |line| line.contains("shutting down").then_some(())).await;
     gateway.signal("TERM").await;
     let (status, said) = gateway.ended().await;
     assert_eq!(status.code(), Some(0), "{said}");

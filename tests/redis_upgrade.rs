@@ -41,7 +41,7 @@ async fn a_record_of_a_newer_version_is_a_miss_that_nobody_writes_over() {
     let newer = [
         ("another layout", rewritten(&ours, Some(2), |body| body)),
         (
-            "a state that is not known",
+            "unknown native state",
             rewritten(&ours, None, |body| body.replace("\"running\"", "\"paused\"")),
         ),
     ];

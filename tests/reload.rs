@@ -86,7 +86,7 @@ impl Gateway {
         };
         let count = |process: &Process| {
             let said = process.said();
-            said.lines().filter(|line| line.contains("is reloaded") && line.contains(&heard)).count()
+            said.lines().filter(|line| line.contains("configuration reloaded") && line.contains(&heard)).count()
         };
         let before = count(&self.process);
         self.round += 1;
@@ -350,7 +350,7 @@ async fn a_file_is_adopted_once_it_is_whole_and_what_it_names_is_there() {
 
     gateway.upstreams[0].handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
     assert_eq!(stream.short().await, "ENDED SUCCEEDED");
-    let refusals = gateway.process.said().matches("was not reloaded").count();
+    let refusals = gateway.process.said().matches("configuration not reloaded").count();
     assert!(refusals <= 4, "the same fault is not said again and again: {}", gateway.process.said());
     gateway.process.signal("TERM").await;
     let (status, said) = gateway.process_ended().await;

@@ -51,7 +51,7 @@ async fn a_kept_connection_is_closed_behind_an_answer_that_says_so() {
     }
 
     gateway.signal("TERM").await;
-    gateway.find("the beginning of the end", |line| line.contains("stopping").then_some(())).await;
+    gateway.find("the beginning of the end", |line| line.contains("shutting down").then_some(())).await;
     crate::redis_tier::until("it is not ready any more", || async {
         (wire::get(admin, "/readyz").await.status == 503).then_some(())
     })

@@ -255,7 +255,7 @@ async fn every_trouble_with_a_secret_costs_its_own_source_alone_and_ends_without
     assert_eq!(look(address, "metrics", "q").await, "RUNNING");
     let credential = stands(address, "metrics").await.2;
     assert_eq!(credential["expiresAt"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap(), soon);
-    gateway.find("a warning", |line| line.contains("the credential ends soon").then_some(())).await;
+    gateway.find("a warning", |line| line.contains("credential expires soon").then_some(())).await;
 
     mounted.swap(TOKEN);
     until(address, "mind", "ACTIVE").await;
@@ -266,7 +266,7 @@ async fn every_trouble_with_a_secret_costs_its_own_source_alone_and_ends_without
     mounted.swap("two\nlines-of-a-token");
     until(address, "mind", "PENDING_INVALID").await;
     assert_eq!(look(address, "mind", "a").await, "RUNNING", "the one before is in force");
-    let named = |line: &str| (line.contains("the one before stays") && line.contains("/token")).then_some(());
+    let named = |line: &str| (line.contains("the previous one stays active") && line.contains("/token")).then_some(());
     gateway.find("an alarm that names the file", named).await;
 
     upstream.set_credential(Upstream::MindBridge, "the-next-token");

@@ -124,7 +124,7 @@ async fn a_second_signal_ends_the_process_at_once() {
     let start = Instant::now();
     gateway.signal("TERM").await;
     // two signals at once would count as one
-    gateway.find("the first signal", |line| line.contains("stopping").then_some(())).await;
+    gateway.find("the first signal", |line| line.contains("shutting down").then_some(())).await;
     gateway.signal("TERM").await;
     let (ended, said) = gateway.ended().await;
     assert!(start.elapsed() < Duration::from_secs(40), "{said}");

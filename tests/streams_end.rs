@@ -82,7 +82,7 @@ async fn the_end_tells_every_stream_and_finishes_every_request() {
         asked(&upstreams, requests).await;
         let told = Instant::now();
         gateway.signal("TERM").await;
-        gateway.find("the beginning of the end", |line| line.contains("stopping").then_some(())).await;
+        gateway.find("the beginning of the end", |line| line.contains("shutting down").then_some(())).await;
         upstreams.release();
         let (status, said) = gateway.ended().await;
         (status.code(), told.elapsed(), said)
@@ -95,7 +95,7 @@ async fn the_end_tells_every_stream_and_finishes_every_request() {
     assert_eq!(ended.iter().find(|end| !end.is_empty()), None);
     assert_eq!(code, Some(0), "{said}");
     assert!(lasted >= WINDOW / 2 && lasted < DEADLINE, "{lasted:?}");
-    assert!(said.contains("stopped") && !said.contains("before everything was finished"), "{said}");
+    assert!(said.contains("stopped") && !said.contains("before the drain completed"), "{said}");
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn a_second_signal_waits_for_no_stream() {
     let stop = async {
         asked(&upstreams, 1).await;
         gateway.signal("TERM").await;
-        gateway.find("the beginning of the end", |line| line.contains("stopping").then_some(())).await;
+        gateway.find("the beginning of the end", |line| line.contains("shutting down").then_some(())).await;
         gateway.signal("TERM").await;
         let at = Instant::now();
         let (status, said) = gateway.ended().await;

@@ -105,7 +105,7 @@ async fn track_births(jobs: Jobs, upstreams: Handle) -> Infallible {
         let alive = of("audit", Upstream::MindBridge).chain(of("marketing", Upstream::Supermetrics));
         let born: Vec<JobRef> = alive.filter(|job| known.insert(job.clone())).collect();
         if let Err(problem) = jobs.track(&Principal::local(), &born, &Labels::new()).await {
-            tracing::warn!(problem = %problem.message, "the demo's jobs are not tracked");
+            tracing::warn!(problem = %problem.message, "demo jobs not tracked");
         }
     }
 }

@@ -246,7 +246,7 @@ async fn count_bad_credentials(State(bad): State<BadCredentials>, request: Reque
     };
     match bad.count(peer) {
         Ok(()) => {
-            tracing::info!(%peer, "bad credential");
+            tracing::info!(%peer, "invalid credential");
             response
         }
         Err(wait) => {
@@ -288,7 +288,7 @@ async fn shed(State(keeper): State<Arc<DoorKeeper>>, request: Request, next: Nex
         return next.run(request).await;
     }
     if let Some(requests) = keeper.turned_away() {
-        tracing::warn!(requests, "requests turned away: more are under way than are served at once");
+        tracing::warn!(requests, "requests rejected; server.max_requests is reached");
     }
     let message = "the gateway is at its limit of concurrent requests; retry later";
     refuse(request.uri().path(), Refusal::overloaded(keeper.retry_after, message))

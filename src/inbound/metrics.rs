@@ -75,7 +75,7 @@ impl Metrics {
                 (headers, text).into_response()
             }
             Err(error) => {
-                tracing::error!(%error, "the metrics cannot be written");
+                tracing::error!(%error, "metrics exposition failed");
                 StatusCode::INTERNAL_SERVER_ERROR.into_response()
             }
         }

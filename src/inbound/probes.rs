@@ -122,7 +122,7 @@ impl Readiness {
         if now != before {
             self.0.overloaded.store(now, Ordering::Relaxed);
             if now {
-                tracing::warn!("overloaded: not ready until there is room again");
+                tracing::warn!("overloaded; not ready until load drops below 80 %");
             } else {
                 tracing::info!("no longer overloaded");
             }

@@ -49,7 +49,7 @@ impl Flight {
     pub(super) async fn fly(self, tickets: Vec<Ticket<JobKey, Landing>>, place: Option<Arc<Place>>) {
         let jobs = tickets.len();
         if tokio::time::timeout(AT_MOST, Box::pin(self.land_all(tickets, place))).await.is_err() {
-            tracing::warn!(jobs, "a look was given up, because it was not answered for too long");
+            tracing::warn!(jobs, "fetch timed out; the jobs are polled again");
         }
     }
 

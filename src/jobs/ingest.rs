@@ -75,7 +75,7 @@ impl Ingest {
         let span = trace::ingest();
         let landing = span.place().hold(self.compare_and_keep(key, look, fence, &span)).await;
         let Some(landing) = landing else {
-            span.kept("lost_turn");
+            span.kept("lease_lost");
             return None;
         };
         let looked = landing.as_ref().map_err(|error| Miss::Look(error.clone()));
@@ -280,7 +280,7 @@ impl Ingest {
             Err(error) => {
                 meters::store_failed();
                 if let Some(held_back) = self.store_failing.due() {
-                    tracing::warn!(%error, held_back, "job store failed, going on without it");
+                    tracing::warn!(%error, held_back, "job store failed; treated as a cache miss");
                 }
                 None
             }
@@ -312,7 +312,7 @@ impl Ingest {
             return Some(Err(LookError::ConflictingVersion));
         }
         let (from, to) = (held.job.counter(), answer.job.counter());
-        tracing::warn!(job = %key, from, to, "the source repeated a lower version of a job; it is accepted");
+        tracing::warn!(job = %key, from, to, "source repeatedly reported a lower job version; accepted as a rollback");
         self.lower.settled(&key);
         let accepted = answer.after_rollbacks(held.rollbacks.saturating_add(1));
         self.keep(accepted, None, span).await.map(Ok)

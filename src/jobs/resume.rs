@@ -100,7 +100,7 @@ impl Inner {
             }
         }
         if !interests.is_empty() {
-            tracing::info!(jobs = interests.len(), "following on what was followed before");
+            tracing::info!(jobs = interests.len(), "resumed polling of followed jobs");
         }
         Some(interests)
     }

@@ -45,7 +45,7 @@ impl FileWatch {
         let mut watcher = match watcher {
             Ok(watcher) => watcher,
             Err(error) => {
-                tracing::warn!(%error, "files cannot be watched here; they are only read again by the timer");
+                tracing::warn!(%error, "file watching unavailable; files are reloaded by the timer only");
                 return Self { _watcher: None, changes };
             }
         };
@@ -53,7 +53,7 @@ impl FileWatch {
         for directory in directories {
             if let Err(error) = watcher.watch(&directory, RecursiveMode::NonRecursive) {
                 let directory = directory.display();
-                tracing::warn!(%directory, %error, "a directory cannot be watched; its files are only read again by the timer");
+                tracing::warn!(%directory, %error, "directory watch failed; its files are reloaded by the timer only");
             }
         }
         Self { _watcher: Some(watcher), changes }

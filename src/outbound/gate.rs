@@ -232,7 +232,7 @@ impl Gate {
         let now = self.since(Instant::now());
         let mut state = self.lock();
         if state.pause(now + pause) {
-            tracing::warn!(source = %self.name, seconds = pause.as_secs(), "the source is paused");
+            tracing::warn!(source = %self.name, seconds = pause.as_secs(), "source paused for all replicas");
         }
         state.queue.wake_first();
     }
@@ -365,11 +365,11 @@ impl Drop for Permit {
         let was_rejected = state.rejected.is_some();
         state.leave(now, self.trial, self.outcome);
         if state.breaker.is_open() && !was_open {
-            tracing::warn!(source = %name, "the source failed several times in a row and is left alone");
+            tracing::warn!(source = %name, "circuit breaker opened");
             meters::breaker_opened(name);
         }
         if state.rejected.is_some() && !was_rejected {
-            tracing::error!(source = %name, "the source refuses the configured credential");
+            tracing::error!(source = %name, "source rejected the credential");
         }
         if let (Some(shared), Some(slot)) = (&self.gate.shared, self.slot.take()) {
             shared.give_back(slot);
@@ -378,7 +378,7 @@ impl Drop for Permit {
             if let Some(shared) = &self.gate.shared {
                 shared.pause(pause);
             }
-            tracing::warn!(source = %name, seconds = pause.as_secs(), "the source asked for a pause");
+            tracing::warn!(source = %name, seconds = pause.as_secs(), "source requested a pause");
         }
     }
 }

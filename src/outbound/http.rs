@@ -273,9 +273,9 @@ impl HttpRoad {
             Ok(reply) => tracing::debug!(
                 http.response.status_code = reply.status.as_u16(),
                 http.response.body.size = reply.body.len(),
-                "received an answer"
+                "received a response"
             ),
-            Err(error) => tracing::debug!(error = %chain(error), "received no answer"),
+            Err(error) => tracing::debug!(error = %chain(error), "received no response"),
         }
         answer
     }

@@ -169,7 +169,7 @@ impl Tier {
     pub async fn run(self, stop: CancellationToken) {
         if !self.store.is_sealed() {
             tracing::warn!(
-                "store.redis.record_secret is not set: whoever can write to the Redis can put words into a job's mouth"
+                "store.redis.record_secret is not set; records in redis are not authenticated"
             );
         }
         let listening = feed::listen(&self.shared, &self.store);

@@ -54,7 +54,7 @@ impl Clock for SystemClock {
         CORRECTION.store(millis, Ordering::Relaxed);
         tracing::warn!(
             step_ms = millis.saturating_sub(i64::try_from(held.as_millis()).unwrap_or(0)),
-            "the system clock was set; ages go on by the monotonic clock, and dates follow the system clock"
+            "system clock changed; ages use the monotonic clock, dates use the system clock"
         );
         measured
     }
@@ -110,9 +110,9 @@ impl Spawner for RuntimeSpawner {
             // A panic's text is made of our words and of data; it can hold what an upstream sent, so it stays out.
             drop(panic);
             match kind.on_panic() {
-                OnPanic::Contained => tracing::error!(task = kind.name(), "task panicked, its work is lost"),
+                OnPanic::Contained => tracing::error!(task = kind.name(), "task panicked; its work is lost"),
                 OnPanic::Fatal => {
-                    tracing::error!(task = kind.name(), "task panicked, ending the process");
+                    tracing::error!(task = kind.name(), "task panicked; shutting down");
                     fatal.cancel();
                 }
             }

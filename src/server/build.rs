@@ -111,7 +111,7 @@ impl Gateway {
         let started = clock.now();
         let (credentials, problems) = SecretFiles::read(&config.sources, env);
         for problem in problems {
-            tracing::error!(%problem, "source has no usable credential, it is left unconfigured");
+            tracing::error!(%problem, "source has no usable credential; it is unconfigured");
         }
         let credentials = Arc::new(credentials);
         let Stores { store, ledger, turns, feed, rows, tier } = stores::open(config, env, &clock)?;

@@ -27,7 +27,7 @@ pub(super) fn raise() -> Option<usize> {
     let limit = match raised {
         Ok(()) => maximum,
         Err(error) => {
-            tracing::debug!(%error, "the limit of open files stays as it is");
+            tracing::debug!(%error, "file descriptor limit not raised");
             current
         }
     };
@@ -46,7 +46,7 @@ pub(super) fn share(config: &Config, limit: Option<usize>) -> Shares {
             configured,
             served,
             limit,
-            "server.max_connections does not fit into the limit of open files, fewer connections are served; raise the limit, or lower the option"
+            "file descriptor limit below server.max_connections; fewer connections are served"
         );
     }
     shares

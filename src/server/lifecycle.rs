@@ -71,11 +71,11 @@ pub async fn run(gateway: Gateway, drain_timeout: Duration, reread: Option<Rerea
         () = serving.broken() => return Ok(Ended::Broken),
         () = reloading => {}
     }
-    tracing::info!("stopping: no new connections, finishing what is under way");
+    tracing::info!("shutting down; draining connections");
     tokio::select! {
         () = serving.drain() => tracing::info!("stopped"),
-        () = tokio::time::sleep(drain_timeout) => tracing::warn!("stopped before everything was finished"),
-        () = signals.next() => tracing::warn!("stopped at the second signal"),
+        () = tokio::time::sleep(drain_timeout) => tracing::warn!("stopped before the drain completed"),
+        () = signals.next() => tracing::warn!("stopped by a second signal"),
     }
     Ok(Ended::Told)
 }

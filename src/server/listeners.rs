@@ -162,10 +162,10 @@ async fn greet(
     room: OwnedSemaphorePermit,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "nodelay refused");
+        tracing::debug!(%error, "setting TCP_NODELAY failed");
     }
     if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(Some(PEER_PATIENCE)) {
-        tracing::debug!(%error, "patience with a silent peer refused");
+        tracing::debug!(%error, "setting TCP_USER_TIMEOUT failed");
     }
     let Some(tls) = tls else { return serve(stream, connection, house, room).await };
     let shaken = tokio::select! {
@@ -174,8 +174,8 @@ async fn greet(
     };
     match shaken {
         Ok(Ok(stream)) => serve(stream, connection, house, room).await,
-        Ok(Err(error)) => tracing::debug!(%error, "no tls handshake"),
-        Err(_) => tracing::debug!("no tls handshake in time"),
+        Ok(Err(error)) => tracing::debug!(%error, "tls handshake failed"),
+        Err(_) => tracing::debug!("tls handshake timed out"),
     }
 }
 
@@ -239,6 +239,6 @@ where
     };
     if let Err(error) = ended {
         // A peer that leaves, is too slow or speaks no HTTP: its business, and noise at any other level.
-        tracing::debug!(%error, "connection ended early");
+        tracing::debug!(%error, "connection closed early");
     }
 }

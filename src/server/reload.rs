@@ -187,7 +187,7 @@ impl Reload {
             && let Err(error) = log::set_level(&config.telemetry.log_level)
         {
             // it was checked as the file was read, by the same rules
-            tracing::error!(%error, "the log level is not changed");
+            tracing::error!(%error, "log level not changed");
         }
         let ended = streams.review(|holder| jobs.still_stands(holder));
         Reloaded::Done {
@@ -202,7 +202,7 @@ impl Reload {
             Reloaded::Done { changed, ended, need_restart } => {
                 if !need_restart.is_empty() {
                     let options = need_restart.join(", ");
-                    tracing::warn!(options, "these options were changed and need a restart");
+                    tracing::warn!(options, "changed options need a restart");
                 }
                 let running = self.running();
                 tracing::info!(
@@ -211,14 +211,14 @@ impl Reload {
                     clients = running.clients.len(),
                     issuers = running.jwt.len(),
                     ended,
-                    "the configuration is reloaded"
+                    "configuration reloaded"
                 );
             }
             Reloaded::Refused(faults) => {
                 for (path, fault) in faults {
-                    tracing::error!(path, fault, "the configuration has a fault");
+                    tracing::error!(path, fault, "invalid configuration");
                 }
-                tracing::error!("the configuration was not reloaded: the one before stays in force");
+                tracing::error!("configuration not reloaded; the previous one stays active");
             }
         }
     }

@@ -81,7 +81,7 @@ impl Sources {
             let account = Account::new(&settings, means.tier.as_ref());
             let road = roads.road(source);
             if let Some(problem) = road.fault() {
-                tracing::error!(source = %name, %problem, "the source cannot be called until this is mended");
+                tracing::error!(source = %name, %problem, "source cannot be called; its proxy or certificate files are unusable");
             }
             let means = Means { credentials: secrets.of(name), road, ..means.clone() };
             let reader = upstreams::reader_on(source.upstream, settings, means, account.clone());
@@ -171,7 +171,7 @@ impl Sources {
         }
         let tier = self.means.tier.as_ref();
         let account = known.map_or_else(|| Account::new(&settings, tier), |held| held.account.clone());
-        tracing::debug!(source = %name, ?change, "a source is made ready");
+        tracing::debug!(source = %name, ?change, "source prepared");
         let means = Means { road, credentials, ..self.means.clone() };
         let reader = upstreams::reader_on(source.upstream, settings.clone(), means, account.clone());
         Ready { config, settings, account, reader, change }

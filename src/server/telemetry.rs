@@ -77,7 +77,7 @@ impl Telling {
             tokio::join!(self.spawner.idle(), meters).1
         };
         if tokio::time::timeout(END_WITHIN, told).await.is_err() {
-            tracing::warn!("stopped before the collector was told everything");
+            tracing::warn!("stopped before all telemetry was exported");
         }
     }
 }

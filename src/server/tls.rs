@@ -140,12 +140,12 @@ impl Certificate {
             Ok(true)
         });
         match renewed {
-            Ok(true) => tracing::info!("certificate renewed"),
+            Ok(true) => tracing::info!("certificate reloaded"),
             Ok(false) => {}
             Err(error) => {
                 if let Some(held_back) = self.0.warning.due() {
                     let reason = format!("{error:#}");
-                    tracing::warn!(reason, held_back, "new certificate not taken, the old one stays");
+                    tracing::warn!(reason, held_back, "certificate not reloaded; the previous one stays active");
                 }
             }
         }

@@ -270,7 +270,7 @@ async fn search(format: &str) {
     let config = Scratch::new(&yaml);
     let mut gateway = Process::start(&["serve", "--config", config.path()], &[]);
     let (address, admin) = (gateway.address("public").await, gateway.address("admin").await);
-    let read = "keys of an issuer are read";
+    let read = "issuer keys changed";
     gateway.find(read, |line| line.contains(read).then_some(())).await;
     let key = planted.client.secret.as_str();
 
@@ -347,7 +347,7 @@ async fn search(format: &str) {
         .collect();
     fs::write(config.path(), yaml.replace("clients: [", &format!("clients: [{}, ", wrong.join(", "))))
         .unwrap();
-    let refused = "the configuration was not reloaded";
+    let refused = "configuration not reloaded";
     // said each time: a line of so long a log is dropped where a busy machine does not read it in time
     let told = async {
         while !gateway.said().contains(refused) {
@@ -385,7 +385,7 @@ async fn search(format: &str) {
     leaks.extend(found(&canaries, "an answer", &said.join("\n")));
     assert_eq!(leaks, Vec::<String>::new());
     for word in
-        ["TRACE", "the one before stays", "keys not read", "a token is refused", "sending a request", refused]
+        ["TRACE", "the previous one stays active", "issuer keys not fetched", "token rejected", "sending a request", refused]
     {
         assert!(log.contains(word), "the log does not hold {word:?}");
     }

@@ -87,7 +87,7 @@ async fn no_private_key_of_a_certificate_is_said() {
         wire::get(to, "/in-the-clear").await;
         gateway.signal("TERM").await;
         let (_, log) = gateway.ended().await;
-        assert!(log.contains("DEBUG") && log.contains("no tls handshake"), "{log}");
+        assert!(log.contains("DEBUG") && log.contains("tls handshake failed"), "{log}");
         said.push_str(&log);
         said.push_str(&answer);
         assert_eq!(found(&[&canary], "a gateway with tls", &said), Vec::<String>::new());

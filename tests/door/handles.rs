@@ -20,7 +20,7 @@ async fn idle_sockets_leave_handles_to_everything_else() {
     let config = Scratch::new(&yaml);
     let env = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY)];
     let mut gateway = Process::limited(64, 256, &["serve", "--config", config.path()], &env);
-    let warned = "server.max_connections does not fit";
+    let warned = "file descriptor limit below server.max_connections";
     gateway.find(warned, |line| (line.contains(warned) && line.contains("limit=256")).then_some(())).await;
     let (public, admin) = (gateway.address("public").await, gateway.address("admin").await);
 
@@ -37,7 +37,7 @@ async fn idle_sockets_leave_handles_to_everything_else() {
     assert_eq!(client.answer().await.0, 200, "the upstream is asked");
     std::fs::write(config.path(), yaml.replace("name: busy", "name: busier")).unwrap();
     gateway.signal("HUP").await;
-    let reloaded = "is reloaded";
+    let reloaded = "configuration reloaded";
     gateway.find(reloaded, |line| line.contains(reloaded).then_some(())).await;
     assert!(!gateway.said().contains("accept failed"), "{}", gateway.said());
     drop(idle);

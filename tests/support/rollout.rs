@@ -175,7 +175,7 @@ async fn stop(old: Replica, balancer: &Balancer, noticed: &Noticed) {
     let (status, said) = old.process.ended().await;
     balancer.remove(old.public);
     assert_eq!(status.code(), Some(0), "{said}");
-    assert!(said.contains("stopped") && !said.contains("before everything was finished"), "{said}");
+    assert!(said.contains("stopped") && !said.contains("before the drain completed"), "{said}");
 
     let ended = std::mem::take(&mut *noticed.ended.lock().unwrap());
     let (Some(first), Some(last)) = (ended.iter().min(), ended.iter().max()) else { return };

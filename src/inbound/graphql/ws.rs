@@ -72,7 +72,7 @@ pub(super) fn upgrade(door: &Door, mut request: Request) -> Result<Response, Ref
         async move {
             match upgraded.await {
                 Ok(socket) => session::run(door, TokioIo::new(socket), seat, principal).await,
-                Err(error) => tracing::debug!(%error, "upgrade not completed"),
+                Err(error) => tracing::debug!(%error, "websocket upgrade not completed"),
             }
             drop(room);
         }

@@ -176,7 +176,7 @@ impl Follower {
                 self.alarm = Alarm::default();
                 tracing::info!(
                     source = %self.reader.name(), reference = %self.reference,
-                    "a new credential is in force, untried, because there was none that the source takes"
+                    "new credential activated without verification; no other credential is accepted by the source"
                 );
                 News::Settled
             }
@@ -220,7 +220,7 @@ impl Follower {
                 self.alarm = Alarm::default();
                 tracing::info!(
                     source = %self.reader.name(), reference = %self.reference,
-                    "a new credential is in force, the source takes it"
+                    "new credential verified and activated"
                 );
                 return News::Settled;
             }
@@ -251,7 +251,7 @@ impl Follower {
     fn note(&mut self, error: &LookError) {
         if self.alarm.due("untried").is_some() {
             let (source, reference) = (self.reader.name(), &self.reference);
-            tracing::warn!(%source, %reference, %error, "a new credential could not be tried, the one before stays until it is");
+            tracing::warn!(%source, %reference, %error, "new credential not verified yet; the previous one stays active");
         }
     }
 
@@ -262,12 +262,12 @@ impl Follower {
         if self.slot.current().is_some() {
             tracing::error!(
                 %source, %reference, reason, held_back,
-                "a new credential does not come into force, the one before stays"
+                "new credential not activated; the previous one stays active"
             );
         } else {
             tracing::error!(
                 %source, %reference, reason, held_back,
-                "the source has no usable credential, it is left unconfigured"
+                "source has no usable credential anymore; it is unconfigured"
             );
         }
     }
@@ -288,9 +288,9 @@ impl Follower {
         match near {
             Nearness::Far => {}
             Nearness::Ahead | Nearness::Day | Nearness::Hour => {
-                tracing::warn!(%source, %reference, expires_at, "the credential ends soon");
+                tracing::warn!(%source, %reference, expires_at, "credential expires soon");
             }
-            Nearness::Ended => tracing::error!(%source, %reference, expires_at, "the credential has ended"),
+            Nearness::Ended => tracing::error!(%source, %reference, expires_at, "credential expired"),
         }
     }
 }

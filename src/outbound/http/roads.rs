@@ -62,13 +62,13 @@ impl Roads {
                 match renewed {
                     Ok(Ok(false)) | Err(_) => {}
                     Ok(Ok(true)) => tracing::info!(
-                        "the proxy's credential or the certificates of sources are renewed; new connections use them"
+                        "proxy credential or source certificates reloaded; new connections use them"
                     ),
                     Ok(Err(error)) => {
                         if let Some(held_back) = warning.due() {
                             tracing::warn!(
                                 reason = %error, held_back,
-                                "the files for calls to sources cannot be used; what was read before stays in force"
+                                "proxy or certificate files of a source not reloaded; the previous ones stay active"
                             );
                         }
                     }

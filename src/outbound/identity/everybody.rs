@@ -77,7 +77,7 @@ impl Identity for Everybody {
         let presented = presented.ok_or(Refusal::Missing)?;
         if Issuers::looks_like_token(presented.expose_secret()) {
             return self.issuers.recognise(presented.expose_secret()).map_err(|reason| {
-                tracing::debug!(%reason, "a token is refused");
+                tracing::debug!(%reason, "token rejected");
                 reason.into()
             });
         }

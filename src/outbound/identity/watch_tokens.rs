@@ -86,8 +86,7 @@ impl WatchTokens {
     ) -> Result<WatchToken, NoToken> {
         if self.to_be_said.swap(false, Ordering::Relaxed) {
             tracing::warn!(
-                "watch tokens are signed with a key of this process: other replicas do not know them and a restart ends \
-                 them; set watch_tokens.secret"
+                "watch_tokens.secret is not set; watch tokens are valid on this replica until it restarts"
             );
         }
         let wished = now.checked_add(ttl).unwrap_or(Timestamp::MAX);

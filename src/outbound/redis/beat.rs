@@ -58,7 +58,7 @@ pub(super) async fn beat(shared: &Arc<Shared>) {
         if emptied {
             counts::add(&link.counts.emptied);
             tracing::warn!(
-                "redis has been emptied; what this process holds of ended and of tracked jobs is written back"
+                "redis data lost; writing back terminal and tracked jobs"
             );
         }
         shared.repair.request(faults, emptied);
@@ -80,7 +80,7 @@ pub(super) async fn leave(shared: &Arc<Shared>) {
 /// Says what will not work as promised.
 async fn look_at_server(shared: &Arc<Shared>) {
     let Ok(said) = shared.link.ask::<Value>(&redis::cmd("INFO")).await else {
-        tracing::debug!("redis does not let us read INFO: whether it may evict turns is not known");
+        tracing::debug!("redis INFO not permitted; the eviction policy is unknown");
         return;
     };
     let mut text = String::new();
@@ -89,15 +89,14 @@ async fn look_at_server(shared: &Arc<Shared>) {
     if let Some(policy) = line("maxmemory_policy").filter(|policy| *policy != "noeviction") {
         tracing::warn!(
             policy,
-            "redis may evict the turns of replicas, which costs extra looks: set maxmemory-policy noeviction, or give \
-             jobgate a Redis of its own"
+            "redis may evict leases; set maxmemory-policy noeviction or use a dedicated redis"
         );
     }
     let version = line("redis_version").unwrap_or_default();
     let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
     let version_read = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if !version.is_empty() && version_read < OLDEST {
-        tracing::error!(version, "this redis is too old: jobgate needs 6.0 or later, and goes on without it");
+        tracing::error!(version, "redis version unsupported; running standalone, 6.0 or later is required");
     }
 }
 

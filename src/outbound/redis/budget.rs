@@ -182,7 +182,7 @@ impl RedisBudget {
         drop(known);
         tracing::warn!(
             calls = put,
-            "the common count of calls was lost; what this process knows of it was put back"
+            "shared call count lost; restored from this replica"
         );
         Ok(())
     }

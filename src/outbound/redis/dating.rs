@@ -44,7 +44,7 @@ impl Dating {
         let wrong_by = i64::try_from(TOLERANCE.as_millis()).unwrap_or(i64::MAX).saturating_add(took / 2);
         if (measured - self.ahead.load(Ordering::Relaxed)).abs() > wrong_by {
             self.ahead.store(measured, Ordering::Relaxed);
-            tracing::debug!(ahead_ms = measured, "the clock of redis was compared with ours");
+            tracing::debug!(ahead_ms = measured, "measured clock offset of redis");
         }
     }
 

@@ -66,7 +66,7 @@ impl RedisStore {
             (mirror.mark.is_some() && mirror.mark != mark, mirror.tracked.clone())
         };
         if lost && !known.is_empty() {
-            tracing::info!(jobs = known.len(), "writing back the tracked jobs that redis does not have");
+            tracing::info!(jobs = known.len(), "writing back tracked jobs missing in redis");
             for (key, labels) in &known {
                 link.ask::<i64>(&self.setting("HSETNX", key, labels)?).await?;
             }

@@ -314,7 +314,7 @@ impl<'a> Trial<'a> {
             breaker.succeeded();
             if was_open {
                 *self.link.away_since() = None;
-                tracing::info!("redis answers again");
+                tracing::info!("redis available again");
             }
             return;
         };
@@ -324,7 +324,7 @@ impl<'a> Trial<'a> {
         }
         if !was_open && breaker.is_open() {
             *self.link.away_since() = Some(Instant::now());
-            tracing::warn!(%reason, "redis does not answer, going on without it: from memory, and by looking for ourselves");
+            tracing::warn!(%reason, "redis unavailable; running standalone");
         }
     }
 }

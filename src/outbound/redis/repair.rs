@@ -84,7 +84,7 @@ async fn compare_all(shared: &Arc<Shared>, store: &Arc<RedisStore>) -> Result<()
         tokio::time::sleep(PAUSE).await;
     }
     if pushed + pulled > 0 {
-        tracing::info!(jobs = held.len(), pushed, pulled, "ended jobs were reconciled with redis");
+        tracing::info!(jobs = held.len(), pushed, pulled, "terminal jobs reconciled with redis");
     }
     Ok(())
 }

@@ -127,13 +127,13 @@ impl RedisStore {
             Opened::Whole(_) => {}
             Opened::Strange => {
                 if let Some(held_back) = self.newer.due() {
-                    tracing::warn!(job = %key, held_back, "a shared record was written by a newer version, and is left to it");
+                    tracing::warn!(job = %key, held_back, "record in redis written by a newer version; ignored");
                 }
             }
             Opened::Damaged(why) => {
                 self.damaged.fetch_add(1, Ordering::Relaxed);
                 if let Some(held_back) = self.failing.due() {
-                    tracing::error!(job = %key, why, held_back, "a shared record cannot be read, and is left out");
+                    tracing::error!(job = %key, why, held_back, "record in redis unreadable; ignored");
                 }
             }
         }
@@ -213,7 +213,7 @@ impl RedisStore {
         if waiting.is_empty() {
             return;
         }
-        tracing::info!(jobs = waiting.len(), "writing back what redis does not have");
+        tracing::info!(jobs = waiting.len(), "writing back jobs missing in redis");
         for some in waiting.chunks(AT_ONCE) {
             let written = some.iter().map(|held| self.share(held.clone(), Fence::Alone));
             for (held, written) in some.iter().zip(join_all(written).await) {
@@ -262,7 +262,7 @@ impl RedisStore {
             }
             if body.len() > self.max_record {
                 if let Some(held_back) = self.too_large.due() {
-                    tracing::warn!(job = %key, bytes = body.len(), held_back, "a record is larger than store.redis.max_record, and not shared");
+                    tracing::warn!(job = %key, bytes = body.len(), held_back, "record larger than store.redis.max_record; not shared");
                 }
                 self.shared.release(&key, fence).await;
                 return Ok(Some(self.hold(new, held).await));

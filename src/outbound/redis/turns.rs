@@ -124,7 +124,7 @@ impl Shared {
     /// Counts a write that came when its turn was over.
     pub(super) fn refused(&self, key: &JobKey) {
         counts::add(&self.link.counts.fence_refusals);
-        tracing::debug!(job = %key, "a turn was over before what it found was written; nothing of it is kept");
+        tracing::debug!(job = %key, "lease lost before the write; the result is discarded");
     }
 
     async fn claim(&self, key: &JobKey, unless: Unless) -> Result<Claim, Away> {

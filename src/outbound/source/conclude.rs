@@ -115,7 +115,7 @@ impl Source {
                 fail(LookError::Unavailable(Detail { text, source }))
             }
             error @ (SendError::Unsendable(_) | SendError::Path) => {
-                tracing::error!(source = %self.settings.name, error = %error, "the call cannot be sent");
+                tracing::error!(source = %self.settings.name, error = %error, "upstream call could not be sent");
                 permit.ended(CallEnd::Unsendable).finish(Outcome::Unknown);
                 fail(LookError::Unconfigured)
             }
@@ -171,14 +171,14 @@ impl Source {
         if self.answers.note(error.clone()) {
             tracing::warn!(
                 source = %self.settings.name, kind = kind.word(), reason = %error.message,
-                "a call to the source brought no usable answer"
+                "upstream call failed"
             );
         }
     }
 
     pub(super) fn usable(&self, about: About<'_>) {
         if self.answers.usable(about) {
-            tracing::info!(source = %self.settings.name, "the source is no longer degraded");
+            tracing::info!(source = %self.settings.name, "source no longer degraded");
         }
     }
 
@@ -186,7 +186,7 @@ impl Source {
         if self.answers.unusable(about, foreign) {
             tracing::warn!(
                 source = %self.settings.name,
-                "the source is degraded: it answers, and the answers cannot be used"
+                "source degraded; its responses cannot be used"
             );
         }
     }

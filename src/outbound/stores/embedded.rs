@@ -82,7 +82,7 @@ impl EmbeddedStore {
         if place.is_empty() {
             tracing::warn!(
                 path = %place.path().display(),
-                "store file is empty, so nothing is known from before; restore a copy of it if there is one"
+                "store file is empty; starting with an empty store"
             );
         }
         place.prepare()?;

@@ -265,7 +265,7 @@ impl Supermetrics {
         let call = self.call(id, first, 1, bounds.max_body);
         let again = self.source.ask(asker, &call, bounds.deadline, &judge).await;
         if again.outcome.is_ok() && !self.zero_is_unset.swap(true, Ordering::Relaxed) {
-            tracing::warn!(source = %self.name(), "the source reads offset_end 0 as unset; 1 is sent from now on");
+            tracing::warn!(source = %self.name(), "source ignores offset_end 0; offset_end 1 is sent");
         }
         again
     }
@@ -289,7 +289,7 @@ impl Supermetrics {
     /// Decides what a reply means for the source; what it means for the question is for `read` to say.
     fn judge<T>(&self, reply: &Reply, read: impl FnOnce(Meaning) -> Result<T, LookError>) -> Verdict<T> {
         if reply.hour_is_used_up() {
-            tracing::warn!(source = %self.name(), "the source says that its hourly limit is used up");
+            tracing::warn!(source = %self.name(), "hourly limit of the source exhausted");
             self.source.pause(USED_UP_PAUSE);
         }
         match classify(reply.status, &reply.body) {

@@ -33,7 +33,7 @@ impl Words {
         drop(seen);
         if new {
             // the debug form keeps control characters out of the log
-            tracing::warn!(%source, native_state = ?word, times, "the source used a state that is not known here");
+            tracing::warn!(%source, native_state = ?word, times, "unknown native state; reported as UNKNOWN");
         }
         new
     }

@@ -73,7 +73,7 @@ impl Triggers {
                 () = noticed => false,
             };
             if told {
-                tracing::info!("reading the configuration again");
+                tracing::info!("reloading configuration");
                 let text = self.read().await;
                 seen = Some(mark(&text));
                 self.adopt(&reload, text, Why::Told).await;
@@ -94,7 +94,7 @@ impl Triggers {
         let (reload, file) = (Arc::clone(reload), self.reread.file.clone());
         let adopt = move || reload.adopt_text(text, file.as_deref(), why);
         if tokio::task::spawn_blocking(adopt).await.is_err() {
-            tracing::error!("reading the configuration again was cut short");
+            tracing::error!("configuration reload aborted; the previous one stays active");
         }
     }
 
@@ -116,7 +116,7 @@ impl Triggers {
             }
             before = now;
         }
-        tracing::warn!("the configuration file does not stand still and is not read");
+        tracing::warn!("configuration file keeps changing; not reloaded yet");
         None
     }
 }

@@ -76,7 +76,7 @@ pub fn set_level(directives: &str) -> Result<(), BadDirectives> {
     state.for_now = None;
     state.put(filter);
     drop(state);
-    tracing::info!(log_level = directives, "the log level is set");
+    tracing::info!(log_level = directives, "log level set");
     Ok(())
 }
 
@@ -90,7 +90,7 @@ pub fn set_level_for(directives: &str, time: Duration) -> Result<(), BadDirectiv
     state.for_now = Some((directives.to_owned(), Instant::now() + time));
     state.put(filter);
     drop(state);
-    tracing::info!(log_level = directives, seconds = time.as_secs(), "the log level is set for a while");
+    tracing::info!(log_level = directives, seconds = time.as_secs(), "log level set temporarily");
     Ok(())
 }
 
@@ -115,7 +115,7 @@ pub(super) fn fall_back(now: Instant) {
         state.put(filter);
     }
     drop(state);
-    tracing::info!(log_level = lasting, "the log level is as before");
+    tracing::info!(log_level = lasting, "log level restored");
 }
 
 impl State {

@@ -120,7 +120,7 @@ impl Shared {
             write(&mut out, lines.as_bytes());
             lines.clear();
             if dropped > 0 {
-                tracing::warn!(lines = dropped, "lines of the log were dropped: nobody read them in time");
+                tracing::warn!(lines = dropped, "log lines dropped; standard error is not read fast enough");
             }
         }
     }

@@ -344,6 +344,6 @@ async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketStream<S>
         while wire.read(&mut rest).await.is_ok_and(|read| read > 0) {}
     };
     if timeout(LINGER, farewell).await.is_err() {
-        tracing::debug!("websocket peer did not hang up");
+        tracing::debug!("websocket peer did not close the connection");
     }
 }

@@ -93,7 +93,7 @@ impl Shared {
                 Ok(()) => 0,
                 Err(reason) => {
                     if let Some(held_back) = warning.due() {
-                        tracing::warn!(issuer, reason, held_back, "keys not read, the known ones go on");
+                        tracing::warn!(issuer, reason, held_back, "issuer keys not fetched; the cached keys stay valid");
                     }
                     failures.saturating_add(1)
                 }
@@ -115,7 +115,7 @@ impl Shared {
         let json = read.map_err(|_| "it took too long".to_owned())??;
         let keys = KeySet::read(&json).map_err(|error| error.to_string())?;
         if !self.keys.load().same_names(&keys) {
-            tracing::info!(issuer, keys = keys.len(), "keys of an issuer are read");
+            tracing::info!(issuer, keys = keys.len(), "issuer keys changed");
         }
         self.keys.store(Arc::new(keys));
         Ok(())

@@ -40,11 +40,11 @@ pub(super) fn look(shared: &Shared) {
     let gone = prune(shared, size);
     match gone {
         Ok(0) => {}
-        Ok(gone) => tracing::debug!(gone, "the store let go of old jobs"),
-        Err(trouble) => tracing::debug!(%trouble, "the store could not look for old jobs"),
+        Ok(gone) => tracing::debug!(gone, "pruned old jobs from the store"),
+        Err(trouble) => tracing::debug!(%trouble, "pruning old jobs failed"),
     }
     if let Err(trouble) = prune_rows(shared) {
-        tracing::debug!(%trouble, "the store could not look for old rows");
+        tracing::debug!(%trouble, "pruning old rows failed");
     }
     let used =
         shared.counts.record_bytes.load(Ordering::Relaxed) + shared.counts.row_bytes.load(Ordering::Relaxed);
@@ -159,8 +159,8 @@ fn compact(shared: &Shared) {
     let compacted = guarded(|| database.compact().map_err(Trouble::of));
     let after = shared.place.size();
     match compacted {
-        Ok(_) => tracing::info!(before, after, "the store's file was made smaller"),
-        Err(trouble) => tracing::warn!(%trouble, "the store's file could not be made smaller"),
+        Ok(_) => tracing::info!(before, after, "store file compacted"),
+        Err(trouble) => tracing::warn!(%trouble, "store file compaction failed"),
     }
 }
 

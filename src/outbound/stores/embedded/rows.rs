@@ -167,7 +167,7 @@ impl Shared {
             Lies::Nothing => None,
             Lies::Damaged(key) => {
                 self.counts.damaged.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(job = %of.job.key, "damaged rows of the store are left out");
+                tracing::error!(job = %of.job.key, "damaged rows in the store; ignored");
                 self.note(|inbox| inbox.rows_gone.push(key));
                 None
             }

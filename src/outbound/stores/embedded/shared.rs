@@ -137,7 +137,7 @@ impl Shared {
             Err(Trouble::Damaged(why)) => self.replace_file(&why),
             Err(Trouble::Disk(why)) => {
                 self.counts.degraded.store(true, Ordering::Relaxed);
-                tracing::error!(why, file = %path().display(), "the store cannot be opened, going on from memory");
+                tracing::error!(why, file = %path().display(), "store could not be opened; using memory only");
             }
         }
         if let Ok(Some(totals)) = self.with_reader(Reader::totals) {
@@ -192,7 +192,7 @@ impl Shared {
             (None, Found::Nothing) => None,
             (None, Found::Damaged) => {
                 self.counts.damaged.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(job = %key, "a damaged record of the store is left out");
+                tracing::error!(job = %key, "damaged record in the store; removed");
                 self.note(|inbox| inbox.damaged.push(JobKey::clone(key)));
                 None
             }

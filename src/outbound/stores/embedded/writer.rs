@@ -220,7 +220,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
                     shared.counts.degraded.store(false, Ordering::Relaxed);
                     tracing::info!(
                         jobs = batch.jobs.len(),
-                        "the store is written again, and holds what was missed"
+                        "store writable again; pending records written"
                     );
                 }
             }
@@ -234,7 +234,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
                 }
                 if let Some(held_back) = shared.failing.due() {
                     let file = shared.place.path();
-                    tracing::error!(%trouble, file = %file.display(), held_back, "the store cannot be written, going on from memory");
+                    tracing::error!(%trouble, file = %file.display(), held_back, "store not writable; using memory only");
                 }
             }
         }
@@ -367,14 +367,14 @@ impl Shared {
         let aside = match self.place.quarantine(self.clock.time_of_day()) {
             Ok(aside) => aside,
             Err(error) => {
-                tracing::error!(why, %error, "the store's file is damaged and cannot be set aside");
+                tracing::error!(why, %error, "store file damaged; renaming it failed");
                 return;
             }
         };
-        tracing::error!(why, aside = %aside.display(), "the store's file is damaged, it was set aside and a new one begun");
+        tracing::error!(why, aside = %aside.display(), "store file damaged; renamed and replaced by an empty one");
         match self.place.open(Care::Little) {
             Ok(new) => *database = Some(new),
-            Err(error) => tracing::error!(%error, "no new file can be begun for the store"),
+            Err(error) => tracing::error!(%error, "new store file could not be created"),
         }
     }
 }

@@ -81,7 +81,7 @@ impl QueryEndpoint {
             tracing::warn!(
                 %source,
                 status = status.as_u16(),
-                "the source refuses the query endpoint; jobs are read one by one"
+                "source rejected the query endpoint; jobs are fetched one by one"
             );
         }
     }
