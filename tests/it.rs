@@ -14,6 +14,7 @@ mod door;
 mod egress;
 mod end_reasons;
 mod faults;
+mod generated_docs;
 mod grants;
 mod grants_http;
 mod hostile;

@@ -40,10 +40,7 @@ async fn a_record_of_a_newer_version_is_a_miss_that_nobody_writes_over() {
     let ours = record(&redis).await;
     let newer = [
         ("another layout", rewritten(&ours, Some(2), |body| body)),
-        (
-            "unknown native state",
-            rewritten(&ours, None, |body| body.replace("\"running\"", "\"paused\"")),
-        ),
+        ("unknown native state", rewritten(&ours, None, |body| body.replace("\"running\"", "\"paused\""))),
     ];
     for (what, newer) in newer {
         assert_ne!(newer, ours, "{what}");

@@ -86,7 +86,9 @@ impl Gateway {
         };
         let count = |process: &Process| {
             let said = process.said();
-            said.lines().filter(|line| line.contains("configuration reloaded") && line.contains(&heard)).count()
+            said.lines()
+                .filter(|line| line.contains("configuration reloaded") && line.contains(&heard))
+                .count()
         };
         let before = count(&self.process);
         self.round += 1;

@@ -266,7 +266,9 @@ async fn every_trouble_with_a_secret_costs_its_own_source_alone_and_ends_without
     mounted.swap("two\nlines-of-a-token");
     until(address, "mind", "PENDING_INVALID").await;
     assert_eq!(look(address, "mind", "a").await, "RUNNING", "the one before is in force");
-    let named = |line: &str| (line.contains("the previous one stays active") && line.contains("/token")).then_some(());
+    let named = |line: &str| {
+        (line.contains("the previous one stays active") && line.contains("/token")).then_some(())
+    };
     gateway.find("an alarm that names the file", named).await;
 
     upstream.set_credential(Upstream::MindBridge, "the-next-token");

@@ -2,7 +2,6 @@
 //! called and may say is the closed list of the code.
 
 mod outage;
-mod page;
 mod sink;
 
 use std::net::SocketAddr;

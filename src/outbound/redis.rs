@@ -168,9 +168,7 @@ impl Tier {
     /// keeps the budgets in step, and reconciles the jobs after an outage. Then takes its leave.
     pub async fn run(self, stop: CancellationToken) {
         if !self.store.is_sealed() {
-            tracing::warn!(
-                "store.redis.record_secret is not set; records in redis are not authenticated"
-            );
+            tracing::warn!("store.redis.record_secret is not set; records in redis are not authenticated");
         }
         let listening = feed::listen(&self.shared, &self.store);
         let beating = beat::beat(&self.shared);

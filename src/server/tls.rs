@@ -145,7 +145,11 @@ impl Certificate {
             Err(error) => {
                 if let Some(held_back) = self.0.warning.due() {
                     let reason = format!("{error:#}");
-                    tracing::warn!(reason, held_back, "certificate not reloaded; the previous one stays active");
+                    tracing::warn!(
+                        reason,
+                        held_back,
+                        "certificate not reloaded; the previous one stays active"
+                    );
                 }
             }
         }

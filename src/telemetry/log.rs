@@ -1,6 +1,6 @@
 //! The log: one line an event on standard error, text or JSON, filtered by directives that can change while it runs.
 //! A line never waits for whoever reads standard error, and what it holds never breaks it.
-//! `docs/telemetry.md` names every event.
+//! `docs/logs.md` lists every event.
 
 mod layer;
 mod level;

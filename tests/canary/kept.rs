@@ -384,9 +384,14 @@ async fn search(format: &str) {
     leaks.extend(found(&canaries, "the store", &format!("{kept}\n{left}")));
     leaks.extend(found(&canaries, "an answer", &said.join("\n")));
     assert_eq!(leaks, Vec::<String>::new());
-    for word in
-        ["TRACE", "the previous one stays active", "issuer keys not fetched", "token rejected", "sending a request", refused]
-    {
+    for word in [
+        "TRACE",
+        "the previous one stays active",
+        "issuer keys not fetched",
+        "token rejected",
+        "sending a request",
+        refused,
+    ] {
         assert!(log.contains(word), "the log does not hold {word:?}");
     }
 }

@@ -107,7 +107,8 @@ async fn no_broken_file_is_adopted_and_each_says_where_and_what() {
         let refused = || process.said().matches("configuration not reloaded").count() > number;
         settles(name, LIMIT, refused).await;
         let said = process.said().split_off(before);
-        let fault = |line: &str| line.contains("invalid configuration") && line.contains(place) && line.contains(fix);
+        let fault =
+            |line: &str| line.contains("invalid configuration") && line.contains(place) && line.contains(fix);
         assert!(said.lines().any(fault), "{name}: {place} and {fix} are not in {said}");
         assert!(!said.contains("cAnaRy"), "{name}: {said}");
         assert_eq!(gateway.ask("alice", "mind", "b", Some("0ms")).await, "RUNNING", "{name}");

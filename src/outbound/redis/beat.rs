@@ -57,9 +57,7 @@ pub(super) async fn beat(shared: &Arc<Shared>) {
         let emptied = born.as_ref().is_some_and(|born| *born != mark);
         if emptied {
             counts::add(&link.counts.emptied);
-            tracing::warn!(
-                "redis data lost; writing back terminal and tracked jobs"
-            );
+            tracing::warn!("redis data lost; writing back terminal and tracked jobs");
         }
         shared.repair.request(faults, emptied);
         if born.as_ref() != Some(&mark) {

@@ -180,10 +180,7 @@ impl RedisBudget {
         known.window.go_alone(now);
         known.window.is_back(now);
         drop(known);
-        tracing::warn!(
-            calls = put,
-            "shared call count lost; restored from this replica"
-        );
+        tracing::warn!(calls = put, "shared call count lost; restored from this replica");
         Ok(())
     }
 

@@ -86,12 +86,16 @@ impl Key {
             }
             Self::Address => ("server.address", "host of the upstream"),
             Self::Port => ("server.port", "port of the upstream"),
-            Self::Resends => ("http.request.resend_count", "ordinal number of the retry; absent on the first attempt"),
+            Self::Resends => {
+                ("http.request.resend_count", "ordinal number of the retry; absent on the first attempt")
+            }
             Self::UpstreamRequest => {
                 ("upstream.request.id", "request id reported by the upstream; absent if it reports none")
             }
             Self::State => ("job.state", "`JobState` of the schema"),
-            Self::Asker => ("job.observe.trigger", "`poll` for a scheduled poll, `client` for a client request"),
+            Self::Asker => {
+                ("job.observe.trigger", "`poll` for a scheduled poll, `client` for a client request")
+            }
             Self::Kept => (
                 "ingest.outcome",
                 "`new`, `older`, `missing`, `not_found`, `conflicting_version`, `failed` or `lease_lost`",

@@ -93,7 +93,12 @@ impl Shared {
                 Ok(()) => 0,
                 Err(reason) => {
                     if let Some(held_back) = warning.due() {
-                        tracing::warn!(issuer, reason, held_back, "issuer keys not fetched; the cached keys stay valid");
+                        tracing::warn!(
+                            issuer,
+                            reason,
+                            held_back,
+                            "issuer keys not fetched; the cached keys stay valid"
+                        );
                     }
                     failures.saturating_add(1)
                 }

@@ -218,10 +218,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
                 retry = RETRY.0;
                 if degraded {
                     shared.counts.degraded.store(false, Ordering::Relaxed);
-                    tracing::info!(
-                        jobs = batch.jobs.len(),
-                        "store writable again; pending records written"
-                    );
+                    tracing::info!(jobs = batch.jobs.len(), "store writable again; pending records written");
                 }
             }
             Err(trouble) => {
