@@ -22,8 +22,10 @@ fn compare(page: &str, tables: impl IntoIterator<Item = (String, String)>) {
     let mut text = before.clone();
     for (name, table) in tables {
         let start = format!("<!-- generated table: {name} -->\n");
-        let (head, rest) = text.split_once(&start).unwrap_or_else(|| panic!("{page} lacks {start}"));
-        let (_, tail) = rest.split_once(END).unwrap_or_else(|| panic!("{page}: {name} has no end"));
+        assert!(text.contains(&start), "{page} lacks {start}");
+        let (head, rest) = text.split_once(&start).unwrap();
+        assert!(rest.contains(END), "{page}: the table {name} has no end");
+        let (_, tail) = rest.split_once(END).unwrap();
         text = format!("{head}{start}\n{table}\n{END}{tail}");
     }
     if scale("JOBGATE_WRITE_DOCS", 0) == 1 {

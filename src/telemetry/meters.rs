@@ -125,7 +125,7 @@ pub enum Looked {
     Held,
     /// Returned from the cache and revalidated in the background.
     HeldAndChecked,
-    /// A cached NOT_FOUND.
+    /// A cached `NOT_FOUND`.
     BelievedMissing,
     /// Fetched from the upstream, by this replica or another one.
     Asked,

@@ -115,7 +115,7 @@ instruments! {
         Errors: Kind::Counter, "jobgate_errors_total", ["code"],
             "Error responses sent to clients, by error code.";
         JobProblems: Kind::Counter, "jobgate_job_problems_total", ["code"],
-            "JobProblem results returned in place of a job, by problem code.";
+            "Problems returned in place of a job, by problem code.";
     }
     Upstreams {
         UpstreamCalls: Kind::Counter, "jobgate_upstream_calls_total", ["source", "outcome"],
@@ -167,7 +167,7 @@ instruments! {
         PollLag: Kind::Histogram(QUICK), "jobgate_poll_lag_seconds", ["source"],
             "Time from the due time of a poll to its start.";
         NotificationLag: Kind::Histogram(SLOW), "jobgate_change_to_delivery_seconds", ["source", "basis"],
-            "Time from a job change to the delivery of its update. Basis upstream: since the upstream timestamp of the change. Basis previous_poll: upper bound, since the previous poll.";
+            "Time from a job change to the delivery of its update, by basis: the upstream timestamp of the change, or the previous poll (upper bound).";
         LookInterval: Kind::Histogram(SLOW), "jobgate_change_detection_window_seconds", ["source"],
             "Time between the two polls that bracket a job change.";
         FoundToTold: Kind::Histogram(QUICK), "jobgate_detection_to_delivery_seconds", ["source"],
