@@ -32,7 +32,7 @@ pub struct StreamsConfig {
     /// Maximum number of concurrent operations on one WebSocket.
     #[serde(with = "Count::<1, 10_000>")]
     pub max_operations: usize,
-    /// Maximum number of streams of one client: WebSockets and event streams.
+    /// Maximum number of streams of one client: WebSocket connections and event streams.
     #[serde(with = "Count::<1, 1_000_000>")]
     pub max_streams_per_client: usize,
     /// Maximum number of concurrent operations of one client, over all its streams.

@@ -88,7 +88,7 @@ mod tests {
         parts.note(&ids);
         assert_eq!(parts.lock().of.len(), MOST);
         tokio::time::advance(REMEMBERED_FOR).await;
-        assert_eq!(parts.divide(&ids), [ids.clone()]);
+        assert_eq!(parts.divide(&ids), std::slice::from_ref(&ids));
         parts.note(&ids[MOST..]);
         assert_eq!(parts.lock().of.len(), 10, "the old ones make room");
     }

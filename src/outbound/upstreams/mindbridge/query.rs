@@ -203,7 +203,7 @@ impl MindBridge {
                 Verdict::Sick(detail) if isolates && reply.retry_after(self.source.now()).is_none() => {
                     Verdict::Spoke(Err(LookError::Unavailable(detail)))
                 }
-                verdict => verdict,
+                verdict @ (Verdict::Spoke(_) | Verdict::Rejected | Verdict::Throttled(_) | Verdict::Sick(_)) => verdict,
             };
             splits.store(may_be_one_job, Ordering::Relaxed);
             let refused = matches!(

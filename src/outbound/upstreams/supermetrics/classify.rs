@@ -67,7 +67,7 @@ fn place_reason(mut answer: Answer) -> Answer {
     if let Some(info) = answer.error_info.take() {
         match &mut answer.meta {
             Some(meta) if meta.status_code.is_some() => {
-                meta.error_info = meta.error_info.take().or(Some(info))
+                meta.error_info = meta.error_info.take().or(Some(info));
             }
             Some(_) | None => answer.error = answer.error.or(Some(info)),
         }
