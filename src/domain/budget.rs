@@ -101,6 +101,18 @@ impl HourShares {
         }
     }
 
+    /// Takes back a call that was counted at `at` and was not made.
+    pub fn untake(&mut self, at: Duration, origin: CallOrigin) {
+        let number = at.as_secs() / SLICE;
+        if let Some(slice) = self.slices.iter_mut().rfind(|slice| slice.number == number) {
+            let count = match origin {
+                CallOrigin::Caller => &mut slice.used.callers,
+                CallOrigin::Background => &mut slice.used.background,
+            };
+            *count = count.saturating_sub(1);
+        }
+    }
+
     /// How long to wait from `now` until one call of this origin fits beside the share of the other.
     pub fn wait(&self, now: Duration, origin: CallOrigin) -> Duration {
         let fits = |used: Used| match origin {

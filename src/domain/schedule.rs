@@ -54,6 +54,13 @@ impl Rate {
         self.started.push_back(now);
     }
 
+    /// Takes back a call that was counted at `at` and was not made.
+    pub fn untake(&mut self, at: Duration) {
+        if let Some(place) = self.started.iter().rposition(|call| *call == at) {
+            self.started.remove(place);
+        }
+    }
+
     /// How many calls fit at `now` without waiting.
     pub fn left(&self, now: Duration) -> u32 {
         let used = self.started.iter().rev().take_while(|at| **at + self.per > now).count();

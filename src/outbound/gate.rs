@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use self::shared::{SharedBudget, Taken};
-use self::state::{State, Step};
+use self::state::{State, Step, origin};
 use crate::domain::budget::CallOrigin;
 use crate::domain::id::SourceName;
 use crate::domain::source::{BudgetUse, SourceHealth};
@@ -163,10 +163,12 @@ impl Gate {
             let (wait, first) = match step {
                 Step::Go(trial) => {
                     let outcome = Outcome::Unknown;
+                    let unsent = Some((self.since(now), origin(asker)));
                     let mut permit =
-                        Permit { gate: Arc::clone(self), trial, outcome, began: now, slot: None };
+                        Permit { gate: Arc::clone(self), trial, outcome, began: now, slot: None, unsent };
                     // It leaves the queue only now, so that those behind it come after it here too.
                     permit.slot = self.enter_shared(give_up).await?;
+                    permit.unsent = None;
                     permit.began = Instant::now();
                     return Ok(permit);
                 }
@@ -325,6 +327,8 @@ pub struct Permit {
     began: Instant,
     /// Its slot among all replicas.
     slot: Option<String>,
+    /// When it was counted here, while the shared budget has not granted it: if it never does, no call was made.
+    unsent: Option<(Duration, CallOrigin)>,
 }
 
 /// Which credential a call shows.
@@ -363,6 +367,9 @@ impl Drop for Permit {
         let mut state = self.gate.lock();
         let was_open = state.breaker.is_open();
         let was_rejected = state.rejected.is_some();
+        if let Some((at, origin)) = self.unsent {
+            state.untake(at, origin);
+        }
         state.leave(now, self.trial, self.outcome);
         if state.breaker.is_open() && !was_open {
             tracing::warn!(source = %name, "circuit breaker opened");

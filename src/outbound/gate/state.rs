@@ -130,6 +130,13 @@ impl State {
         Step::Go(Trial { breaker, credential })
     }
 
+    /// Takes back what a call took out of the budget at `at`, because it was not made.
+    pub(super) fn untake(&mut self, at: Duration, origin: CallOrigin) {
+        self.second.untake(at);
+        self.hour.untake(at);
+        self.shares.untake(at, origin);
+    }
+
     /// Gives a slot back and learns from the call's end.
     pub(super) fn leave(&mut self, now: Duration, trial: Trial, outcome: Outcome) {
         self.in_flight = self.in_flight.saturating_sub(1);
@@ -233,7 +240,7 @@ impl State {
 }
 
 /// From whose share a call is taken.
-const fn origin(asker: &Asker) -> CallOrigin {
+pub(super) const fn origin(asker: &Asker) -> CallOrigin {
     match asker {
         Asker::Background => CallOrigin::Background,
         Asker::Operator | Asker::Client(_) => CallOrigin::Caller,

@@ -9,6 +9,7 @@ use crate::ports::BoxFuture;
 #[derive(Debug, Default)]
 struct Script {
     says: Mutex<VecDeque<Taken>>,
+    left: Option<u32>,
     given_back: Mutex<Vec<String>>,
     paused: Mutex<Vec<Duration>>,
 }
@@ -20,7 +21,7 @@ impl SharedBudget for Script {
     }
 
     fn left(&self, _: &Limits) -> u32 {
-        7
+        self.left.unwrap_or(7)
     }
 
     fn replicas(&self) -> u32 {
@@ -37,7 +38,11 @@ impl SharedBudget for Script {
 }
 
 fn gate_that(says: impl IntoIterator<Item = Taken>) -> (Arc<Gate>, Arc<Script>) {
-    let script = Arc::new(Script::default());
+    gate_with(None, says)
+}
+
+fn gate_with(left: Option<u32>, says: impl IntoIterator<Item = Taken>) -> (Arc<Gate>, Arc<Script>) {
+    let script = Arc::new(Script { left, ..Script::default() });
     script.says.lock().unwrap().extend(says);
     let limits =
         Limits { per_second: 6, per_hour: 600, caller_share: 20, concurrency: 100, max_wait: SECOND * 10 };
@@ -80,4 +85,24 @@ async fn what_one_replica_is_told_to_pause_all_do() {
 async fn what_is_left_of_the_hour_is_what_all_replicas_have_left() {
     let (gate, _script) = gate_that([]);
     assert_eq!(gate.snapshot().budget.left_this_hour, 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_refused_by_the_shared_budget_is_not_counted() {
+    let refusals = (0..50).map(|_| Taken::Wait(SECOND * 60));
+    let (gate, _script) = gate_with(Some(600), refusals);
+    for number in 0..50 {
+        let asker = if number % 2 == 0 { Asker::Operator } else { Asker::Background };
+        let refused = gate.enter(&asker, SECOND * 10).await.map(drop);
+        assert_eq!(refused, Err(Refusal::Throttled(SECOND * 60)));
+    }
+    assert_eq!(gate.snapshot().budget.left_this_hour, 600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_dropped_before_its_grant_is_not_counted() {
+    let (gate, _script) = gate_with(Some(600), [Taken::Wait(SECOND * 5)]);
+    let entered = tokio::time::timeout(SECOND, gate.enter(&Asker::Operator, SECOND * 10)).await;
+    assert!(entered.is_err(), "it still waits for the shared budget");
+    assert_eq!(gate.snapshot().budget.left_this_hour, 600);
 }
