@@ -190,11 +190,11 @@ pub(crate) fn mindbridge() -> Vec<Row> {
         row("a version as text", FaultKind::set("/version", json!("7")), "RUNNING", ONCE),
         row(
             "failed with a code and a message",
-            text(200, r#"{"version":2,"status":"ERROR","error":"INGESTION_FAILED","errorMessage":"column 7 is not a date"}"#),
+            text(200, r#"{"id":{},"version":2,"status":"ERROR","error":"INGESTION_FAILED","errorMessage":"column 7 is not a date"}"#),
             "FAILED (INGESTION_FAILED: column 7 is not a date)",
             ONCE,
         ),
-        row("a long message behind the status", wide(r#"{"version":2,"status":"ERROR","error":"TOO_LONG","errorMessage":""#, r#""}"#), "FAILED (TOO_LONG: TOO_LONG)", ONCE),
+        row("a long message behind the status", wide(r#"{"id":{},"version":2,"status":"ERROR","error":"TOO_LONG","errorMessage":""#, r#""}"#), "FAILED (TOO_LONG: TOO_LONG)", ONCE),
         row("a long message before the status", wide(r#"{"errorMessage":""#, r#"","status":"ERROR"}"#), "BAD_ANSWER", ONCE),
         row("empty values for structures", text(200, r#"{"id":{},"version":2,"status":"IN_PROGRESS","createdUserInfo":[],"lastModifiedUserInfo":"","entityId":false,"error":[],"errorMessage":{}}"#), "RUNNING", ONCE),
         row("410 as problem details", FaultKind::problem(410, "GONE"), "NOT_FOUND after 5s", ONCE),

@@ -101,7 +101,7 @@ impl QueryEndpoint {
         if news {
             tracing::warn!(
                 %source,
-                "a proxy refuses the query endpoint and single reads are answered; jobs are read one by one"
+                "proxy rejects the query endpoint; jobs are fetched one by one"
             );
         }
     }
@@ -203,7 +203,10 @@ impl MindBridge {
                 Verdict::Sick(detail) if isolates && reply.retry_after(self.source.now()).is_none() => {
                     Verdict::Spoke(Err(LookError::Unavailable(detail)))
                 }
-                verdict @ (Verdict::Spoke(_) | Verdict::Rejected | Verdict::Throttled(_) | Verdict::Sick(_)) => verdict,
+                verdict @ (Verdict::Spoke(_)
+                | Verdict::Rejected
+                | Verdict::Throttled(_)
+                | Verdict::Sick(_)) => verdict,
             };
             splits.store(may_be_one_job, Ordering::Relaxed);
             let refused = matches!(

@@ -263,7 +263,10 @@ async fn foreign_refusals_read_one_by_one_where_reads_answer() {
             let before = server.seen().len();
             let looks = reader.look(&ids(5), &Asker::Operator).await;
             for look in looks {
-                assert!(expected.map_or_else(|| look.outcome.is_err(), |expected| word(&look.outcome) == expected));
+                assert!(
+                    expected
+                        .map_or_else(|| look.outcome.is_err(), |expected| word(&look.outcome) == expected)
+                );
             }
             assert_eq!(server.seen().len() - before, calls, "{status} {body}");
         }
