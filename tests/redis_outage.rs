@@ -193,8 +193,8 @@ async fn a_redis_that_hangs_shows_in_the_metrics_until_it_is_back() {
     assert!(tier.connections >= 2, "{tier:?}");
     // of the whole process, in which other tests use Redis as well: more than nothing is what can be said
     for counted in [
-        "jobgate_redis_commands_total{outcome=\"slow\"}",
-        "jobgate_redis_commands_total{outcome=\"done\"}",
+        "jobgate_redis_commands_total{outcome=\"timed_out\"}",
+        "jobgate_redis_commands_total{outcome=\"ok\"}",
         "jobgate_redis_command_duration_seconds_count",
     ] {
         let value = |line: &str| Some(line.strip_prefix(counted)?.trim().parse::<f64>().unwrap());
