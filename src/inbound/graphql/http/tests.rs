@@ -277,6 +277,20 @@ async fn a_held_document_runs_no_half_of_another_operation() {
     assert_eq!(house.calls.load(Ordering::SeqCst), 0);
 }
 
+/// The engine compares the types of variables and of their positions loosely, and runs the first field of such a mutation.
+#[tokio::test]
+async fn a_variable_of_another_type_runs_no_part_of_a_mutation() {
+    let house = house();
+    let text = "mutation($n:[Int!]!){a:touch b:touch(n:$n)}";
+    for round in ["new", "cached"] {
+        let body = json!({ "query": text, "variables": { "n": [1] } });
+        let answer = house.post(body.to_string()).await;
+        let is = (answer.status, answer.code());
+        assert_eq!(is, (422, "GRAPHQL_VALIDATION_FAILED"), "{round} {}", answer.text);
+    }
+    assert_eq!(house.calls.load(Ordering::SeqCst), 0);
+}
+
 #[tokio::test]
 async fn the_operations_facts_reach_resolvers_and_layers() {
     let house = house();
