@@ -32,6 +32,7 @@ mod metrics;
 mod page;
 mod processes;
 mod query;
+mod redis_budget;
 mod redis_loops;
 mod redis_outage;
 mod redis_replicas;

@@ -1,4 +1,5 @@
-//! What replicas share, on a real server: what is kept, whose turn it is, the hints and the budgets. Each replica here is
+//! What replicas share, on a real server: what is kept, whose turn it is, and the hints (the
+//! budgets: `redis_budget`). Each replica here is
 //! a tier of its own in this process; `redis_replicas` has real ones.
 
 use std::sync::Arc;
@@ -11,8 +12,6 @@ use jobgate::domain::details::Details;
 use jobgate::domain::id::{ExternalId, JobKey, SourceName};
 use jobgate::domain::job::{Job, Life};
 use jobgate::domain::observation::Observation;
-use jobgate::outbound::gate::Limits;
-use jobgate::outbound::gate::shared::{SharedBudget, Taken};
 use jobgate::outbound::redis::{Mode, Settings, Tier};
 use jobgate::outbound::stores::memory::Retention;
 use jobgate::outbound::system::SystemClock;
@@ -56,7 +55,7 @@ pub(crate) fn settings(url: &str) -> Settings {
     }
 }
 
-fn tier(redis: &Redis) -> Tier {
+pub(crate) fn tier(redis: &Redis) -> Tier {
     Tier::new(settings(&redis.url())).unwrap()
 }
 
@@ -68,7 +67,7 @@ pub(crate) fn run(tier: &Tier) -> DropGuard {
     stop.drop_guard()
 }
 
-fn running(redis: &Redis) -> (Tier, DropGuard) {
+pub(crate) fn running(redis: &Redis) -> (Tier, DropGuard) {
     let tier = tier(redis);
     let runs = run(&tier);
     (tier, runs)
@@ -378,136 +377,4 @@ async fn replicas_hear_of_each_other_and_not_of_themselves() {
     assert_eq!(remembered.tracked.len(), 1);
     other.store().track(vec![(key("a"), None)]).await.unwrap();
     assert_eq!(one.store().remembered().await.unwrap().tracked, []);
-}
-
-#[tokio::test]
-async fn a_budget_is_one_for_all_replicas() {
-    let redis = Redis::start().await;
-    let source = SourceName::parse("mind").unwrap();
-    let limits = |per_second, per_hour, concurrency| Limits {
-        per_second,
-        per_hour,
-        caller_share: 20,
-        concurrency,
-        max_wait: LIMIT,
-    };
-    let (one, other) = (tier(&redis).budget(&source), tier(&redis).budget(&source));
-    let go = |taken: &Taken| matches!(taken, Taken::Go { .. });
-    let wide = limits(6, 1_000, 100);
-    let began = Instant::now();
-    let taken =
-        join_all((0..20).map(|number| if number % 2 == 0 { one.take(&wide) } else { other.take(&wide) }))
-            .await;
-    // Six in any second: on a machine that took longer for the twenty it may be more.
-    let most = 6 * (usize::try_from(began.elapsed().as_secs()).unwrap() + 1);
-    let gone = taken.iter().filter(|taken| go(taken)).count();
-    assert!((6..=most).contains(&gone), "{gone} of at most {most}: {taken:?}");
-    assert!(
-        taken
-            .iter()
-            .all(|taken| go(taken) || matches!(taken, Taken::Wait(wait) if *wait <= Duration::from_secs(1)))
-    );
-    let hour = one.take(&limits(1_000, 6, 100)).await;
-    assert!(matches!(hour, Taken::Wait(wait) if wait > Duration::from_mins(59)), "{hour:?}");
-    assert!(matches!(one.take(&limits(1_000, 1_000, 6)).await, Taken::Wait(_)), "six are under way");
-    let (running, _runs) = running(&redis);
-    running.budget(&source).pause(Duration::from_mins(5));
-    until("the pause is shared", || async {
-        matches!(other.take(&limits(1_000, 1_000, 100)).await, Taken::Paused(left) if left > Duration::from_mins(4)).then_some(())
-    })
-    .await;
-}
-
-/// Takes as many calls as go at once, and says how many went.
-async fn spend(budgets: &[Arc<dyn SharedBudget>], limits: &Limits, at_most: usize) -> usize {
-    let mut went = 0;
-    for number in 0..200 {
-        if went >= at_most {
-            break;
-        }
-        if let Taken::Go(slot) = budgets[number % budgets.len()].take(limits).await {
-            went += 1;
-            if let Some(slot) = slot {
-                budgets[number % budgets.len()].give_back(slot);
-            }
-        }
-    }
-    went
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flushed_redis_gives_no_hour_twice() {
-    const PER_HOUR: u32 = 30;
-    let limits = Limits {
-        per_second: 10_000,
-        per_hour: PER_HOUR,
-        caller_share: 20,
-        concurrency: 500,
-        max_wait: Duration::from_secs(10),
-    };
-    let redis = Redis::start().await;
-    let tiers = [(), (), ()].map(|()| tier(&redis));
-    let source = SourceName::parse("tight").unwrap();
-    let budgets = tiers.each_ref().map(|tier| tier.budget(&source));
-    let _run = tiers.each_ref().map(run);
-    until("all know of each other, and share one count", || async {
-        let known =
-            tiers.iter().all(|tier| tier.store().health().tier.is_some_and(|tier| tier.replicas == 3));
-        known.then_some(())
-    })
-    .await;
-    let spent = AtomicUsize::new(0);
-    until("most of the hour is spent", || async {
-        let more = spend(&budgets, &limits, 21_usize.saturating_sub(spent.load(Ordering::Relaxed))).await;
-        (spent.fetch_add(more, Ordering::Relaxed) + more >= 21).then_some(())
-    })
-    .await;
-    until("each knows what all have left", || async {
-        budgets.iter().all(|budget| budget.left(&limits) == 9).then_some(())
-    })
-    .await;
-    let flushed = Instant::now();
-    let () = redis.ask(&redis::cmd("FLUSHALL")).await;
-    // Long enough for every replica to put back what it knows, and for the common count to decide again.
-    while flushed.elapsed() < Duration::from_secs(12) {
-        spent.fetch_add(spend(&budgets, &limits, 100).await, Ordering::Relaxed);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let went = spent.load(Ordering::Relaxed);
-    assert!(went <= usize::try_from(PER_HOUR).unwrap(), "{went} calls of {PER_HOUR}");
-    assert!(went >= 27, "and what was left is still there: {went}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_made_without_redis_count_when_it_is_back() {
-    let limits = Limits {
-        per_second: 10_000,
-        per_hour: 30,
-        caller_share: 20,
-        concurrency: 500,
-        max_wait: Duration::from_secs(10),
-    };
-    let redis = Redis::start().await;
-    let tiers = [(), ()].map(|()| tier(&redis));
-    let source = SourceName::parse("tight").unwrap();
-    let budgets = tiers.each_ref().map(|tier| tier.budget(&source));
-    let _run = tiers.each_ref().map(run);
-    until("both know of each other", || async {
-        tiers
-            .iter()
-            .all(|tier| tier.store().health().tier.is_some_and(|tier| tier.replicas == 2))
-            .then_some(())
-    })
-    .await;
-    let () = redis.ask(&redis::cmd("CONFIG").arg("SET").arg("min-replicas-to-write").arg(1).to_owned()).await;
-    let went = spend(&budgets, &limits, 100).await;
-    assert!(went > 20 && went <= 30, "each its share: {went}");
-    let () = redis.ask(&redis::cmd("CONFIG").arg("SET").arg("min-replicas-to-write").arg(0).to_owned()).await;
-    let back = Instant::now();
-    let mut more = 0;
-    while back.elapsed() < Duration::from_secs(12) {
-        more += spend(&budgets, &limits, 100).await;
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    assert!(went + more <= 30, "{went} without redis, and {more} after");
 }
