@@ -2,12 +2,12 @@
 //! value to the last byte that is sent. What does not fit is refused at once and never waits, so that nothing blocks.
 //!
 //! An answer reserves what its values take before it is built. Texts of an upstream and rows are counted when they are
-//! put into it, since nobody knows their size before. The answers to one client take half of the memory at most.
+//! put into it, since their size is not known before. The answers to one client take half of the memory at most.
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,10 +27,16 @@ const UPDATE_BYTES: usize = 64 * 1024;
 /// What a client is told to wait when there is no memory left.
 const WAIT: Duration = Duration::from_secs(1);
 
-const FITS: u8 = 0;
-const TOO_LARGE: u8 = 1;
-const NO_MEMORY: u8 = 2;
-const CLIENT_FULL: u8 = 3;
+/// Why an answer does not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shortage {
+    /// It is longer than one may be.
+    TooLarge,
+    /// No memory is left.
+    NoMemory,
+    /// The share of its client is used up.
+    ClientFull,
+}
 
 tokio::task_local! {
     /// The meter of the answer that is being built.
@@ -66,7 +72,8 @@ pub struct Meter {
     /// What it may reserve also when no memory is left.
     overdraft: usize,
     text: AtomicUsize,
-    fault: AtomicU8,
+    /// The first reason why it does not fit.
+    shortage: OnceLock<Shortage>,
 }
 
 impl AnswerMemory {
@@ -106,17 +113,16 @@ impl AnswerMemory {
         Refusal::new(Kind::AnswerTooLarge, message).with("limit", "max_answer_bytes").with("value", max)
     }
 
-    fn refusal(&self, fault: u8) -> Option<Refusal> {
-        match fault {
-            FITS => None,
-            NO_MEMORY => Some(no_memory()),
-            CLIENT_FULL => {
+    fn refusal(&self, shortage: Shortage) -> Refusal {
+        match shortage {
+            Shortage::TooLarge => self.too_large(),
+            Shortage::NoMemory => no_memory(),
+            Shortage::ClientFull => {
                 let message = "the answers to this client take as much memory as one client may have, half of \
                                server.answer_memory; wait for them, or ask for fewer jobs, rows or fields at a time";
                 let refusal = Refusal::new(Kind::TooManyRequests, message).retry_after(WAIT);
-                Some(refusal.with("limit", "answer_memory_per_client").with("value", self.share()))
+                refusal.with("limit", "answer_memory_per_client").with("value", self.share())
             }
-            _ => Some(self.too_large()),
         }
     }
 }
@@ -129,7 +135,7 @@ impl ClientMemory {
     pub(super) fn begin(&self, values: u64) -> Result<Arc<Meter>, Refusal> {
         // a limit of values that no share could hold must not refuse everything
         let bytes = bytes_of(values).min(self.memory.share() / 2);
-        self.reserve(bytes).map_err(|fault| self.refused(fault))?;
+        self.reserve(bytes).map_err(|shortage| self.memory.refusal(shortage))?;
         Ok(self.meter(bytes, 0))
     }
 
@@ -148,12 +154,8 @@ impl ClientMemory {
         if json.len() > self.memory.0.max_answer {
             return Err(self.memory.too_large());
         }
-        self.reserve(json.capacity()).map_err(|fault| self.refused(fault))?;
+        self.reserve(json.capacity()).map_err(|shortage| self.memory.refusal(shortage))?;
         Ok(self.meter(json.capacity(), 0).sent(json))
-    }
-
-    fn refused(&self, fault: u8) -> Refusal {
-        self.memory.refusal(fault).unwrap_or_else(no_memory)
     }
 
     fn meter(&self, reserved: usize, overdraft: usize) -> Arc<Meter> {
@@ -163,12 +165,12 @@ impl ClientMemory {
             values: reserved,
             overdraft,
             text: AtomicUsize::new(0),
-            fault: AtomicU8::new(FITS),
+            shortage: OnceLock::new(),
         })
     }
 
     /// Takes so many bytes, or says why not.
-    fn reserve(&self, bytes: usize) -> Result<(), u8> {
+    fn reserve(&self, bytes: usize) -> Result<(), Shortage> {
         let take = |used: &AtomicUsize, max: usize| {
             let more = |used: usize| used.checked_add(bytes).filter(|used| *used <= max);
             used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
@@ -176,7 +178,7 @@ impl ClientMemory {
         if let Some(used) = &self.used
             && !take(used, self.memory.share())
         {
-            return Err(CLIENT_FULL);
+            return Err(Shortage::ClientFull);
         }
         if take(&self.memory.0.used, self.memory.0.max) {
             return Ok(());
@@ -184,7 +186,7 @@ impl ClientMemory {
         if let Some(used) = &self.used {
             used.fetch_sub(bytes, Ordering::Relaxed);
         }
-        Err(NO_MEMORY)
+        Err(Shortage::NoMemory)
     }
 
     /// Takes bytes whether or not they are left.
@@ -214,12 +216,12 @@ impl Default for AnswerMemory {
 impl Meter {
     /// Counts a text that goes into the answer, and says whether it may.
     fn charge(&self, bytes: usize) -> bool {
-        if self.fault.load(Ordering::Relaxed) != FITS {
+        if self.shortage.get().is_some() {
             return false;
         }
         let text = self.text.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         if text > self.of.memory.0.max_answer {
-            self.fault.store(TOO_LARGE, Ordering::Relaxed);
+            self.shortage.get_or_init(|| Shortage::TooLarge);
             return false;
         }
         let reserved = self.reserved.load(Ordering::Relaxed);
@@ -234,8 +236,8 @@ impl Meter {
             match self.of.reserve(missing) {
                 Ok(()) => {}
                 Err(_) if reserved.saturating_add(missing) <= self.overdraft => self.of.add(missing),
-                Err(fault) => {
-                    self.fault.store(fault, Ordering::Relaxed);
+                Err(shortage) => {
+                    self.shortage.get_or_init(|| shortage);
                     return false;
                 }
             }
@@ -252,7 +254,7 @@ impl Meter {
 
     /// Why the answer cannot be given, if something did not fit into it.
     pub(super) fn refusal(&self) -> Option<Refusal> {
-        self.of.memory.refusal(self.fault.load(Ordering::Relaxed))
+        self.shortage.get().map(|shortage| self.of.memory.refusal(*shortage))
     }
 
     /// Builds a part of the answer under this meter.
