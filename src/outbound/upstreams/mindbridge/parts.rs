@@ -24,14 +24,21 @@ struct State {
     of: HashMap<ExternalId, (u64, Instant)>,
 }
 
+impl State {
+    /// The number of the part that a job is in.
+    fn part(&self, id: &ExternalId) -> Option<u64> {
+        let (number, since) = self.of.get(id)?;
+        (since.elapsed() < REMEMBERED_FOR).then_some(*number)
+    }
+}
+
 impl OpenParts {
     /// Divides a batch into the parts that are queried; those of no part are together.
     pub(super) fn divide<'a>(&self, ids: &[&'a ExternalId]) -> Vec<Vec<&'a ExternalId>> {
         let state = self.lock();
         let mut parts: BTreeMap<Option<u64>, Vec<&'a ExternalId>> = BTreeMap::new();
         for id in ids {
-            let part = state.of.get(*id).filter(|(_, since)| since.elapsed() < REMEMBERED_FOR);
-            parts.entry(part.map(|(number, _)| *number)).or_default().push(id);
+            parts.entry(state.part(id)).or_default().push(id);
         }
         parts.into_values().collect()
     }
@@ -54,7 +61,7 @@ impl OpenParts {
     /// Says whether any of these jobs is in a part.
     pub(super) fn hold(&self, ids: &[&ExternalId]) -> bool {
         let state = self.lock();
-        ids.iter().any(|id| state.of.contains_key(*id))
+        ids.iter().any(|id| state.part(id).is_some())
     }
 
     /// Queries these jobs with all others again.
@@ -89,6 +96,7 @@ mod tests {
         assert_eq!(parts.lock().of.len(), MOST);
         tokio::time::advance(REMEMBERED_FOR).await;
         assert_eq!(parts.divide(&ids), std::slice::from_ref(&ids));
+        assert!(!parts.hold(&ids));
         parts.note(&ids[MOST..]);
         assert_eq!(parts.lock().of.len(), 10, "the old ones make room");
     }
