@@ -29,7 +29,7 @@ use crate::telemetry::meters;
 use crate::telemetry::trace;
 
 /// Further tries after the first.
-const RETRIES: u32 = 2;
+pub(super) const RETRIES: u32 = 2;
 /// The pause between tries, with full jitter: a status call has seconds, not minutes.
 const BETWEEN_TRIES: Backoff = Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(2) };
 
@@ -237,24 +237,11 @@ impl Source {
     where
         T: Send,
     {
-        self.ask_again(asker, call, deadline, RETRIES, judge).await
+        self.ask_with_retries(asker, call, deadline, RETRIES, judge).await
     }
 
-    /// Asks as [`Source::ask`] does, and never again.
-    pub(super) async fn ask_once<T>(
-        &self,
-        asker: &Asker,
-        call: &Call,
-        deadline: Instant,
-        judge: impl Fn(&Reply) -> Verdict<T> + Send + Sync,
-    ) -> Told<T>
-    where
-        T: Send,
-    {
-        self.ask_again(asker, call, deadline, 0, judge).await
-    }
-
-    async fn ask_again<T>(
+    /// Asks as [`Source::ask`] does, with at most so many further tries.
+    pub(super) async fn ask_with_retries<T>(
         &self,
         asker: &Asker,
         call: &Call,

@@ -25,7 +25,12 @@ use crate::ports::upstream::{Detail, JobReader, LookError};
 /// Turns a panic over one answer into a bad answer. The panic itself is in the log, by the process's hook.
 fn contained<T>(normalize: impl FnOnce() -> T) -> Result<T, LookError> {
     catch_unwind(AssertUnwindSafe(normalize))
-        .map_err(|_| LookError::BadAnswer(Detail::new("putting the answer into our words panicked")))
+        .map_err(|_| bad_answer("putting the answer into our words panicked"))
+}
+
+/// An answer that cannot be used, and why.
+fn bad_answer(text: impl Into<String>) -> LookError {
+    LookError::BadAnswer(Detail::new(text))
 }
 
 /// Makes a configured source ready to be asked. Nothing is sent yet.

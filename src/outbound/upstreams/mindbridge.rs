@@ -26,10 +26,10 @@ use self::problem::is_own_error;
 use self::query::QueryEndpoint;
 use self::split::ReadAlone;
 use self::wire::AsyncResult;
-use super::contained;
 use super::distinct::Distinct;
 use super::wire::{is_same_id, object, whole_members};
 use super::words::Words;
+use super::{bad_answer, contained};
 use crate::domain::id::{ExternalId, JobKey, SourceName};
 use crate::domain::job::{Job, Life};
 use crate::domain::source::{SourceStatus, Upstream};
@@ -238,14 +238,14 @@ impl MindBridge {
                 "it responded with a redirect, which is not followed; check base_url",
             )))
         } else if is_own_error(status, &reply.body) {
-            Verdict::Spoke(Err(bad_answer(&format!("it responded with {}", status.as_u16()))))
+            Verdict::Spoke(Err(bad_answer(format!("it responded with {}", status.as_u16()))))
         } else {
             let text = format!(
                 "it responded with {} without MindBridge's own JSON error: a proxy's answer \
                     perhaps; check base_url",
                 status.as_u16()
             );
-            Verdict::Spoke(Err(bad_answer(&text)))
+            Verdict::Spoke(Err(bad_answer(text)))
         }
     }
 
@@ -269,8 +269,4 @@ impl MindBridge {
 fn is_page(body: &[u8]) -> bool {
     let body = body.trim_ascii();
     !body.is_empty() && !body.starts_with(b"{")
-}
-
-fn bad_answer(text: &str) -> LookError {
-    LookError::BadAnswer(Detail::new(text))
 }

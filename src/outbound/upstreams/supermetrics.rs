@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use self::classify::{Meaning, classify};
 use self::readable::{Evidence, Readable};
 use self::wire::{ErrorBody, Meta};
+use super::bad_answer;
 use super::distinct::Distinct;
 use super::wire::{is_same_id, whole_members};
 use super::words::Words;
@@ -329,7 +330,7 @@ fn settle(meaning: Meaning) -> Result<Said, LookError> {
         Meaning::Limited | Meaning::QueryLimited => Err(LookError::Throttled { retry_after: DEFAULT_PAUSE }),
         Meaning::Denied(_, error) => Err(LookError::Unavailable(Detail::new(denial(&error)))),
         Meaning::Sick(text) | Meaning::Trouble(text) => Err(LookError::Unavailable(Detail::new(text))),
-        Meaning::Odd(text) => Err(LookError::BadAnswer(Detail::new(text))),
+        Meaning::Odd(text) => Err(bad_answer(text)),
     }
 }
 
@@ -341,9 +342,7 @@ fn denial(error: &ErrorBody) -> String {
 /// An answer about another query is none.
 fn check_echo(id: &ExternalId, meta: &Meta) -> Result<(), LookError> {
     match meta.schedule_id.as_deref() {
-        Some(told) if !is_same_id(told, id.as_str()) => {
-            Err(LookError::BadAnswer(Detail::new("the answer describes another id")))
-        }
+        Some(told) if !is_same_id(told, id.as_str()) => Err(bad_answer("the answer describes another id")),
         Some(_) | None => Ok(()),
     }
 }

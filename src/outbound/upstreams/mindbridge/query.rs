@@ -16,7 +16,7 @@ use super::{MindBridge, NO_JOB, bad_answer};
 use crate::domain::id::{ExternalId, SourceName};
 use crate::domain::source::Upstream;
 use crate::outbound::http::{Query, Reply};
-use crate::outbound::source::{AskError, Told, Verdict};
+use crate::outbound::source::{AskError, RETRIES, Told, Verdict};
 use crate::outbound::upstreams::wire::{is_same_id, object};
 use crate::ports::upstream::{Asker, JobReader as _, Look, LookError};
 
@@ -217,11 +217,8 @@ impl MindBridge {
             foreign.store(refused && !may_be_one_job && !own, Ordering::Relaxed);
             verdict
         };
-        let told = if isolates {
-            self.source.ask_once(asker, &call, deadline, judge).await
-        } else {
-            self.source.ask(asker, &call, deadline, judge).await
-        };
+        let retries = if isolates { 0 } else { RETRIES };
+        let told = self.source.ask_with_retries(asker, &call, deadline, retries, judge).await;
         let cause = match &told.outcome {
             Err(AskError::TooLarge { .. }) => Cause::OneJob,
             Err(AskError::Look(LookError::BadAnswer(_))) if splits.load(Ordering::Relaxed) => Cause::OneJob,
@@ -240,7 +237,8 @@ impl MindBridge {
     /// Says whether the source answers a single read in MindBridge's own words. Costs one call.
     pub(super) async fn answers(&self, asker: &Asker, deadline: Instant) -> bool {
         let call = self.call(Method::GET, vec![NO_JOB.to_owned()]);
-        self.source.ask_once(asker, &call, deadline, |reply| self.judge_probe(reply)).await.outcome.is_ok()
+        let judge = |reply: &Reply| self.judge_probe(reply);
+        self.source.ask_with_retries(asker, &call, deadline, 0, judge).await.outcome.is_ok()
     }
 
     fn judge_page(&self, reply: &Reply) -> Verdict<Paged> {

@@ -16,8 +16,9 @@ use crate::domain::id::ExternalId;
 use crate::domain::job::Life;
 use crate::outbound::http::Reply;
 use crate::outbound::source::AskError;
+use crate::outbound::upstreams::bad_answer;
 use crate::outbound::upstreams::wire::object;
-use crate::ports::upstream::{Asker, Detail, LookError, RowPage, RowRange};
+use crate::ports::upstream::{Asker, LookError, RowPage, RowRange};
 
 /// By how much a part is made smaller whose answer is too large.
 const SMALLER: u32 = 8;
@@ -51,7 +52,7 @@ impl Supermetrics {
             }
             if gathered >= bounds.max_body {
                 let text = "the rows asked for are larger than max_rows_body; ask for fewer";
-                // by the total everybody sees that rows are missing
+                // the total shows that rows are missing
                 return if page.total.is_some() { Ok(page) } else { Err(bad_answer(text)) };
             }
             let part = RowRange { first: next, count: most.min(range.count - got) };
@@ -108,7 +109,7 @@ impl Supermetrics {
             // the API that refuses such an offset has read it; a page or a redirect comes from anybody
             Meaning::QueryFailed(..) => Ok(true),
             Meaning::Odd(_) if reply.status.is_client_error() && is_own_error(&reply.body) => Ok(true),
-            Meaning::Odd(text) => Err(bad_answer(&text)),
+            Meaning::Odd(text) => Err(bad_answer(text)),
             meaning @ (Meaning::Status(_)
             | Meaning::Denied(..)
             | Meaning::QueryLimited
@@ -154,10 +155,6 @@ fn read_rows(id: &ExternalId, meaning: Meaning, range: RowRange, body: &[u8]) ->
     let before = if are_all { range.first as usize } else { 0 };
     let rows = rows.into_iter().skip(before).take(range.count as usize).collect();
     Ok(Part { page: RowPage { header, rows, total }, is_sure: range.first == 0 || came == 0 || are_all })
-}
-
-fn bad_answer(text: &str) -> LookError {
-    LookError::BadAnswer(Detail::new(text))
 }
 
 fn has_header(meta: &Meta) -> bool {
