@@ -116,6 +116,11 @@ impl Principal {
         &self.grant
     }
 
+    /// Says whether it is the caller of a gateway without clients, which has no other client to take anything from.
+    pub const fn is_local(&self) -> bool {
+        matches!(self.grant, Grant::All)
+    }
+
     /// What the client came in with.
     pub const fn pass(&self) -> &Pass {
         &self.pass

@@ -1,9 +1,9 @@
-//! One value for each client that has something under way, forgotten once nobody holds it.
+//! One value for each client that has something under way, dropped with its last holder.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::domain::principal::{Grant, Principal};
+use crate::domain::principal::Principal;
 
 /// The values by the name of the client.
 #[derive(Debug)]
@@ -16,9 +16,9 @@ impl<T> Default for ByClient<T> {
 }
 
 impl<T> ByClient<T> {
-    /// The value of a client. None for a local one, which has no other client to take anything from.
+    /// The value of a client. None for a local one.
     pub(super) fn of(&self, client: &Principal, new: impl FnOnce() -> T) -> Option<Arc<T>> {
-        if matches!(client.grant(), Grant::All) {
+        if client.is_local() {
             return None;
         }
         let name = client.shared_name();
@@ -27,7 +27,7 @@ impl<T> ByClient<T> {
             return Some(value);
         }
         if held.len() == held.capacity() {
-            // before it grows: those that nobody holds any more
+            // before it grows: those without a holder
             held.retain(|_, value| value.strong_count() > 0);
         }
         let value = Arc::new(new());

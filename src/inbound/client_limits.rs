@@ -16,7 +16,7 @@ use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
 
 use super::error::{Kind, Refusal};
-use crate::domain::principal::{Grant, Principal};
+use crate::domain::principal::Principal;
 
 /// After so many requests the clients that have not asked for a while are forgotten.
 const FORGET_EVERY: usize = 4096;
@@ -150,9 +150,8 @@ impl ClientLimits {
         })
     }
 
-    /// Who is local has no other client to take anything from.
     fn held_to(&self, client: &Principal) -> Option<&Arc<Inner>> {
-        self.0.as_ref().filter(|_| !matches!(client.grant(), Grant::All))
+        self.0.as_ref().filter(|_| !client.is_local())
     }
 
     fn take(

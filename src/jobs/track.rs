@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::domain::error::{Problem, ProblemCode, Retry};
 use crate::domain::id::{JobKey, SourceName};
-use crate::domain::principal::{Grant, Principal};
+use crate::domain::principal::Principal;
 pub use crate::ports::ledger::Labels;
 
 use super::access::{JobRef, Target};
@@ -108,7 +108,7 @@ impl Tracking {
     /// put with `forgotten`: what others tracked stays, and so do their labels.
     fn room(&self, principal: &Principal, forgotten: &mut Noted) -> usize {
         let mut jobs = self.lock();
-        let most = if *principal.grant() == Grant::All { TRACKED_MAX } else { TRACKED_PER_CLIENT };
+        let most = if principal.is_local() { TRACKED_MAX } else { TRACKED_PER_CLIENT };
         let own = |tracked: &Tracked| tracked.by.as_deref() == Some(principal.name());
         let left = |jobs: &BTreeMap<JobKey, Tracked>| {
             let held = jobs.values().filter(|tracked| own(tracked)).count();
