@@ -16,6 +16,7 @@ import sys
 
 import kubernetes_validate
 import yaml
+from schema import renamed_options
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -232,8 +233,7 @@ def documented():
 
 def renamed():
     """Rows like those of refused.yaml for the options of jobgate that have a new name."""
-    table = (ROOT / "src/config/renamed.rs").read_text(encoding="utf-8")
-    names = re.findall(r'^    \("([a-z_]+\.[a-z_]+)", "([a-z_]+\.[a-z_]+)"\),$', table, re.M)
+    names = renamed_options()
     if not names:
         fault("src/config/renamed.rs: no old name was found")
     rows = []

@@ -260,10 +260,15 @@ def partial(node):
     return node
 
 
+def renamed_options():
+    """The old and the new name of each option of jobgate that has a new one."""
+    table = (pathlib.Path(__file__).resolve().parents[2] / "src/config/renamed.rs").read_text(encoding="utf-8")
+    return re.findall(r'^    \("([a-z_]+\.[a-z_]+)", "([a-z_]+\.[a-z_]+)"\),$', table, re.M)
+
+
 def renamed(config):
     """Accepts the old names of options, so that the templates can refuse them with the new ones (_checks.tpl)."""
-    table = (pathlib.Path(__file__).parents[2] / "src/config/renamed.rs").read_text(encoding="utf-8")
-    for old, new in re.findall(r'^    \("([a-z_]+\.[a-z_]+)", "([a-z_]+\.[a-z_]+)"\),$', table, re.M):
+    for old, new in renamed_options():
         section, key = old.split(".")
         known = config["properties"].setdefault(section, {"type": "object", "properties": {}})
         known["properties"][key] = {"description": f"Refused: is now {new}."}
@@ -278,4 +283,5 @@ def main():
     print()
 
 
-main()
+if __name__ == "__main__":
+    main()
