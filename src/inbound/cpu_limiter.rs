@@ -154,7 +154,7 @@ mod tests {
         let of_other = poll(&mut other).unwrap();
         assert!(poll(&mut third).is_none(), "two in total");
         drop(held);
-        // `second` waits without being polled, and keeps nobody else from going on
+        // `second` waits without being polled, and blocks no other
         let of_third = poll(&mut third).unwrap();
         assert!(poll(&mut second).is_none());
         drop((of_other, of_third));

@@ -19,7 +19,7 @@ use crate::telemetry::trace;
 #[derive(Clone, Debug)]
 pub(super) struct Handover(Weak<Slot>);
 
-/// The memory of the update that was answered last, from whoever answers it to whoever sends it. A clone is the same one.
+/// The memory of the update that was answered last, from its execution to the transport. A clone is the same one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LastUpdate(Arc<Mutex<Option<Arc<Meter>>>>);
 
