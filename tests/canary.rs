@@ -77,7 +77,8 @@ impl Planted {
             key_file: Scratch::new(&issued.key),
             proxy,
             environment_proxy: Canary::new("the password of the environment's proxy", ""),
-            certificate_key: Canary::of("the certificate's key", middle.clone(), &middle),
+            // shown with a character that no id of a request has: one that could be an id is given back to who sent it
+            certificate_key: Canary::of("the certificate's key", format!("{middle}="), &middle),
             token: Canary::new("the token", ""),
             api_key: Canary::new("the api key", ""),
             refused: Canary::new("the refused token", ""),
