@@ -1,15 +1,18 @@
 //! The durable store under the real process: killed, locked out, and on a disk that fills up.
 
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use jobgate::simulator::{Addresses, Simulator, Upstream};
+use jobgate::simulator::{Addresses, MindBridgeJob, Simulator, Upstream};
+use serde_json::json;
 
 use crate::support::crashes::{self, Folder, ask, ended, keeping, serve};
 use crate::support::process::run;
 use crate::support::scratch::Scratch;
-use crate::support::server::{KEY, Setup, TOKEN};
+use crate::support::server::{KEY, Setup, TOKEN, external};
+use crate::support::wire;
 
 /// `cargo bench --bench crashes -- --loop kill-embedded` does the same three hundred times.
 #[tokio::test]
@@ -62,6 +65,29 @@ async fn a_copy_of_the_file_is_a_backup() {
     let (_restored, address) = serve(&keeping(&other.0, &simulator)).await;
     assert!(told.iter().all(|(id, words)| *words == format!("FAILED (the end of {id})")), "{told:?}");
     assert_eq!(ask(address, ids).await, told);
+}
+
+#[tokio::test]
+async fn an_emptied_store_file_is_reported_at_start() {
+    let folder = Folder::new();
+    let simulator = Simulator::start(Setup::default().scenario, Addresses::ephemeral()).await.unwrap();
+    let config = keeping(&folder.0, &simulator);
+    let file = folder.0.join("jobs.redb");
+    // no file, the file of the run before, and one that lost its content
+    for (emptied, reports) in [(false, 0), (false, 0), (true, 1)] {
+        if emptied {
+            std::fs::write(&file, "").unwrap();
+        }
+        let (gateway, _) = serve(&config).await;
+        gateway.signal("TERM").await;
+        let (status, said) = gateway.ended().await;
+        assert_eq!(status.code(), Some(0), "{said}");
+        let lines: Vec<&str> = said.lines().filter(|line| line.contains("store file is empty")).collect();
+        assert_eq!(lines.len(), reports, "{said}");
+        for line in lines {
+            assert!(line.contains("WARN") && line.contains(file.to_str().unwrap()), "{line}");
+        }
+    }
 }
 
 /// A small disk of its own.
@@ -135,4 +161,26 @@ async fn a_disk_that_fills_up_costs_no_client_an_error_and_heals_by_itself() {
         assert_eq!(ask(address, some.to_vec()).await, expected(some), "nothing was missed");
     }
     drop(gateway);
+}
+
+/// Tracks a job of the source `mind`: whether the answer says that this was written to the store.
+async fn is_stored(address: SocketAddr, id: &str) -> bool {
+    let query = "mutation($refs: [JobRef!]!) { trackJobs(input: { refs: $refs }) { isStored } }";
+    let body = json!({ "query": query, "variables": { "refs": [external("mind", id)] } });
+    wire::post(address, None, &body).await.data()["trackJobs"]["isStored"].as_bool().unwrap()
+}
+
+/// The disk is full before the file is made, so no byte of it can be written.
+#[tokio::test]
+async fn track_jobs_answers_whether_it_was_stored() {
+    let disk = SmallDisk::mount();
+    let jobs = ["a", "b"].map(|id| MindBridgeJob::new(id, &[(0, "IN_PROGRESS")]));
+    let scenario = Setup::with(jobs.to_vec(), vec![]).scenario;
+    let simulator = Simulator::start(scenario, Addresses::ephemeral()).await.unwrap();
+    disk.fill();
+    let (mut gateway, address) = serve(&keeping(&disk.path().join("data"), &simulator)).await;
+    assert!(!is_stored(address, "a").await);
+    disk.free();
+    gateway.find("the healing", |line| line.contains("store writable again").then_some(())).await;
+    assert!(is_stored(address, "b").await);
 }
