@@ -4,7 +4,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use jobgate::simulator::{Addresses, MindBridgeJob, Simulator};
+use jobgate::simulator::{Addresses, Body, Fault, FaultKind, MindBridgeJob, Simulator, Upstream};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
@@ -91,6 +91,49 @@ async fn each_request_has_one_line_at_its_end_and_nothing_of_what_was_asked_is_i
     assert_eq!(routes[1..], expected[1..]);
     assert!(said.contains("\"request_id\":\"by-the-client\""), "{said}");
     assert!(!said.contains(CANARY), "{said}");
+}
+
+/// Each refused answer has a line of its own, for both upstreams.
+#[tokio::test]
+async fn a_refused_upstream_answer_is_logged_with_its_reason() {
+    let (simulator, config) = written("telemetry: { log_format: json }").await;
+    let env = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY)];
+    let mut gateway = Process::start(&["serve", "--config", config.path()], &env);
+    let public = gateway.address("public").await;
+    let sources = [(Upstream::MindBridge, "mind", TOKEN), (Upstream::Supermetrics, "metrics", KEY)];
+    let mut expected = Vec::new();
+    for (upstream, source, secret) in sources {
+        let detail = Some(format!("no id is {secret}"));
+        let to = format!("https://{CANARY}:{CANARY}@sso.example/login?state={CANARY}#{CANARY}");
+        let faults = [
+            (FaultKind::Redirect { to }, "redirect", "location \"https://sso.example/login\""),
+            (FaultKind::OversizedBody { bytes: 2 << 20 }, "too_large", "larger than"),
+            (
+                FaultKind::answer(400, Body::Problem { code: None, detail }),
+                "bad_answer",
+                "no id is [redacted]\"",
+            ),
+        ];
+        for (fault, kind, reason) in faults {
+            simulator.handle().push_fault(Fault::always(upstream, fault).for_ids(&[kind]));
+            let query = "query($ref: JobRef!) { job(ref: $ref) { ... on JobProblem { code } } }";
+            let query = json!({ "query": query, "variables": { "ref": external(source, kind) } });
+            assert_eq!(wire::post(public, None, &query).await.data()["job"]["code"], "BAD_ANSWER", "{kind}");
+            expected.push((source, kind, reason));
+        }
+    }
+    gateway.signal("TERM").await;
+    let (_, said) = gateway.ended().await;
+    let logged = lines(&said, "upstream call failed");
+    assert_eq!(logged.len(), expected.len(), "{said}");
+    for (line, (source, kind, reason)) in logged.iter().zip(expected) {
+        let told = (&line["level"], &line["source"], &line["kind"]);
+        assert_eq!(told, (&"WARN".into(), &source.into(), &kind.into()), "{line}");
+        assert!(line["reason"].as_str().unwrap().contains(reason), "{line}");
+    }
+    for secret in [TOKEN, KEY, CANARY] {
+        assert!(!said.contains(secret), "{said}");
+    }
 }
 
 async fn set_level(admin: std::net::SocketAddr, target: &str, headers: &[(&str, &str)], body: &str) -> Reply {
