@@ -2,6 +2,7 @@
 
 mod isolation;
 
+use self::isolation::Hanging;
 use super::*;
 use crate::domain::source::{CredentialState, SourceHealth};
 use crate::outbound::testing::{OneKey, Seen, Server, answer, id, json, means, settings, word};
@@ -338,19 +339,12 @@ async fn a_probe_tells_a_taken_credential_from_a_refused_one() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn one_deadline_covers_every_try() {
-    let server = Server::start(|_| {
-        std::thread::park_timeout(Duration::from_mins(10));
-        Vec::new()
-    });
-    let settings = SourceSettings { status_timeout: Duration::from_secs(1), ..settings(&server.url) };
-    let reader = reader(Upstream::MindBridge, settings, means(OneKey::bearer("a-bearer-token")));
-    let before = Instant::now();
-    assert_eq!(one(&reader).await, "TimedOut");
-    assert!(before.elapsed() < Duration::from_mins(5), "long before the server has done");
-    // none at all where the machine stood still for the second
-    assert!(server.seen().len() <= 1, "no second try");
+    let mut tenant = Hanging::start(|_| true);
+    let looks = tenant.look(&[id("j")]).await;
+    assert_eq!(word(&looks[0].outcome), "TimedOut");
+    assert_eq!(tenant.server.seen().len(), 1, "no second try");
 }
 
 /// The credential that is refused was replaced while the call was under way: nobody sees a refusal, and another try with

@@ -3,6 +3,7 @@
 use super::*;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// A tenant whose query endpoint refuses every batch that names one of `spoilers`; so does a read of one of them where
 /// they are bad `everywhere`.
@@ -126,39 +127,81 @@ fn queried(seen: &[Seen]) -> Vec<HashSet<String>> {
     seen.iter().filter_map(ids).collect()
 }
 
-/// The first of eight jobs lets a query run out of time. Each poll knows it better, and the others are read.
-#[tokio::test]
-async fn a_split_without_time_goes_on_with_the_next_poll() {
-    let server = Server::start(|seen| {
-        if seen.body.contains("\"job0\"") {
-            std::thread::park_timeout(Duration::from_mins(10));
-            return Vec::new();
-        }
-        tenant(100, true, |_| false)(seen)
-    });
-    let settings = SourceSettings { status_timeout: Duration::from_secs(2), ..settings(&server.url) };
-    let reader = reader(Upstream::MindBridge, settings, means(OneKey::bearer("a-bearer-token")));
-    for lost in [8, 4, 2, 1, 0] {
-        let looks = reader.look(&ids(8), &Asker::Operator).await;
-        let late = looks.iter().filter(|look| word(&look.outcome) == "TimedOut").count();
-        assert_eq!(late, lost, "{:?}", queried(&server.seen()));
+/// A tenant that never answers some requests. The clock is paused, so nothing here depends on the speed of the machine.
+pub(super) struct Hanging {
+    pub(super) server: Server,
+    reader: Arc<dyn JobReader>,
+    /// One message for each request that is never answered.
+    received: UnboundedReceiver<()>,
+    /// The paused clock advances by itself while a task waits for a socket, unless a blocking task runs: one runs until
+    /// this is dropped.
+    _blocks: std::sync::mpsc::Sender<()>,
+}
+
+impl Hanging {
+    const TIMEOUT: Duration = Duration::from_secs(2);
+
+    pub(super) fn start(hangs: impl Fn(&Seen) -> bool + Send + Sync + 'static) -> Self {
+        let (report, received) = unbounded_channel();
+        let server = Server::start(move |seen| {
+            if hangs(seen) {
+                report.send(()).ok();
+                loop {
+                    std::thread::park();
+                }
+            }
+            tenant(100, true, |_| false)(seen)
+        });
+        let settings = SourceSettings { status_timeout: Self::TIMEOUT, ..settings(&server.url) };
+        let reader = reader(Upstream::MindBridge, settings, means(OneKey::bearer("a-bearer-token")));
+        let (blocks, dropped) = std::sync::mpsc::channel();
+        drop(tokio::task::spawn_blocking(move || dropped.recv().ok()));
+        Self { server, reader, received, _blocks: blocks }
     }
-    let before = queried(&server.seen()).len();
-    reader.look(&ids(8), &Asker::Operator).await;
-    let after = queried(&server.seen());
+
+    /// Looks at jobs. The time of the call runs out once every request under way is one that is never answered.
+    pub(super) async fn look(&mut self, ids: &[ExternalId]) -> Vec<Look> {
+        let received = &mut self.received;
+        let run_out = async {
+            while received.recv().await.is_some() {
+                let mut hanging = 1;
+                while self.reader.status().budget.in_flight > hanging {
+                    tokio::task::yield_now().await;
+                    hanging += u32::from(received.try_recv().is_ok());
+                }
+                tokio::time::advance(Self::TIMEOUT).await;
+            }
+            unreachable!("the server runs until the process ends");
+        };
+        tokio::select! {
+            looks = self.reader.look(ids, &Asker::Operator) => looks,
+            () = run_out => Vec::new(),
+        }
+    }
+}
+
+/// The first of eight jobs lets a query run out of time. Each poll knows it better, and the others are read.
+#[tokio::test(start_paused = true)]
+async fn a_split_without_time_goes_on_with_the_next_poll() {
+    let mut tenant = Hanging::start(|seen| seen.body.contains("\"job0\""));
+    for lost in [8, 4, 2, 1, 0] {
+        let looks = tenant.look(&ids(8)).await;
+        let late = looks.iter().filter(|look| word(&look.outcome) == "TimedOut").count();
+        assert_eq!(late, lost, "{:?}", queried(&tenant.server.seen()));
+    }
+    let before = queried(&tenant.server.seen()).len();
+    tenant.look(&ids(8)).await;
+    let after = queried(&tenant.server.seen());
     assert_eq!((after.len() - before, after[before].len()), (1, 7), "one batch again, without the job");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_source_that_is_late_costs_no_call_for_each_job() {
-    let server = Server::start(|_| {
-        std::thread::park_timeout(Duration::from_mins(10));
-        Vec::new()
-    });
-    let settings = SourceSettings { status_timeout: Duration::from_millis(500), ..settings(&server.url) };
-    let reader = reader(Upstream::MindBridge, settings, means(OneKey::bearer("a-bearer-token")));
-    for _ in 0..4 {
-        reader.look(&ids(64), &Asker::Operator).await;
+    let mut tenant = Hanging::start(|_| true);
+    // the batch, then its halves, and no smaller parts while nothing of it was read
+    for calls in [1, 2, 2] {
+        let before = tenant.server.seen().len();
+        tenant.look(&ids(64)).await;
+        assert_eq!(tenant.server.seen().len() - before, calls);
     }
-    assert!(server.seen().len() <= 1 + 3 * 2, "{}", server.seen().len());
 }
