@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use futures_util::future::join_all;
 use jobgate::config::ClientConfig;
 use jobgate::outbound::identity::keys;
-use jobgate::simulator::{Addresses, MindBridgeJob, MindBridgeStep, Simulator, Upstream};
+use jobgate::simulator::{Addresses, Fault, FaultKind, MindBridgeJob, MindBridgeStep, Simulator, Upstream};
 use serde_json::json;
 
 use crate::support::process::Process;
@@ -236,6 +236,34 @@ async fn after_known_traffic_the_counters_say_exactly_what_happened() {
     for secret in ["canary", &own.key, crate::support::server::TOKEN] {
         assert!(!text.contains(secret), "{secret} is told:\n{text}");
     }
+}
+
+/// A page, a redirect or a refusal under any status is no usable answer, so alerts can tell them apart.
+#[tokio::test]
+async fn an_unusable_upstream_answer_has_its_own_outcome() {
+    let own = Own::start(vec![], "").await;
+    let faults = [
+        (FaultKind::html(200), "bad_answer"),
+        (FaultKind::html(403), "bad_answer"),
+        (FaultKind::html(410), "bad_answer"),
+        (FaultKind::Redirect { to: "/login".to_owned() }, "bad_answer"),
+        (FaultKind::problem(400, "BAD_REQUEST"), "bad_answer"),
+        (FaultKind::problem(403, "FORBIDDEN"), "forbidden"),
+        (FaultKind::OversizedBody { bytes: 2 << 20 }, "too_large"),
+    ];
+    let mut expected = BTreeMap::new();
+    for (number, (fault, outcome)) in faults.into_iter().enumerate() {
+        let id = format!("job{number}");
+        own.simulator.handle().push_fault(Fault::always(Upstream::MindBridge, fault).for_ids(&[&id]));
+        own.look(&id).await;
+        let name = format!("jobgate_upstream_calls_total{{source=\"mind\",outcome=\"{outcome}\"}}");
+        *expected.entry(name).or_insert(0.0) += 1.0;
+    }
+    let mut counted = values(&own.scrape().await);
+    counted.retain(|name, count| {
+        name.starts_with("jobgate_upstream_calls_total{source=\"mind\"") && *count > 0.0
+    });
+    assert_eq!(counted, expected);
 }
 
 #[tokio::test]
