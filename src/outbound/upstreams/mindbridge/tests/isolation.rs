@@ -81,7 +81,8 @@ fn broken_by(spoilers: &'static [&'static str], fault: Vec<u8>) -> impl Fn(&Seen
 
 #[tokio::test]
 async fn a_server_error_of_one_job_is_isolated_and_remembered() {
-    for fault in [answer(500, "", ""), answer(502, "", "<html>")] {
+    // the empty answer closes the connection
+    for fault in [answer(500, "", ""), answer(502, "", "<html>"), Vec::new()] {
         let server = Server::start(broken_by(&["job17"], fault));
         let reader = open(&server);
         // three tries of the batch, one read as a check, twelve parts and a read; then the batch without the job
@@ -96,6 +97,33 @@ async fn a_server_error_of_one_job_is_isolated_and_remembered() {
         }
         assert_eq!(reader.status().health, SourceHealth::Healthy);
     }
+}
+
+#[tokio::test]
+async fn server_errors_of_many_jobs_open_no_circuit_breaker() {
+    const ALL: [&str; 8] = ["job0", "job1", "job2", "job3", "job4", "job5", "job6", "job7"];
+    let server = Server::start(broken_by(&ALL, answer(500, "", "")));
+    let reader = open(&server);
+    let looks = reader.look(&ids(8), &Asker::Operator).await;
+    assert!(looks.iter().all(|look| word(&look.outcome) == "Succeeded"), "{looks:?}");
+    // three tries of the batch, one read as a check, two queries for each of seven parts, and the reads
+    assert_eq!(server.seen().len(), 3 + 1 + 14 + 8);
+    assert_eq!(reader.status().health, SourceHealth::Healthy);
+}
+
+#[tokio::test]
+async fn a_pause_that_a_part_asks_for_is_kept() {
+    let server =
+        Server::start(|seen| match (seen.body.contains("\"job0\""), seen.body.contains("\"job7\"")) {
+            (true, true) => answer(500, "", ""),
+            (true, false) => answer(503, "retry-after: 7\r\n", ""),
+            (false, _) => tenant(100, true, |_| false)(seen),
+        });
+    let reader = open(&server);
+    let looks = reader.look(&ids(8), &Asker::Operator).await;
+    let words: Vec<String> = looks.iter().map(|look| word(&look.outcome)).collect();
+    assert_eq!(words, [["Throttled 7"; 4], ["Running"; 4]].concat());
+    assert_eq!((server.seen().len(), reader.status().health), (3 + 1 + 2, SourceHealth::Throttled));
 }
 
 #[tokio::test]
