@@ -1,6 +1,8 @@
 //! The budget of an hour on a paused clock: polls are spread over it, callers keep their share, and a source in trouble is tried
 //! again soon where someone waits for it.
 
+mod replicas;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -147,3 +147,59 @@ async fn calls_made_without_redis_count_when_it_is_back() {
     }
     assert!(went + more <= 30, "{went} without redis, and {more} after");
 }
+
+/// What the replicas other than the one of this budget need for polls, and used for callers.
+fn others(budget: &Arc<dyn SharedBudget>) -> (u32, u32) {
+    let used = budget.used();
+    (used.others_demand, used.others_callers)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_replica_learns_what_the_live_others_need() {
+    let redis = Redis::start().await;
+    let source = SourceName::parse("mind").unwrap();
+    let tiers = [(), (), ()].map(|()| tier(&redis));
+    let budgets = tiers.each_ref().map(|tier| tier.budget(&source));
+    budgets[0].report(90, 5);
+    budgets[1].report(10, 0);
+    let [first, _second, _third] = tiers.each_ref().map(run);
+    until("each knows what the others need", || async {
+        (budgets.each_ref().map(others) == [(10, 0), (90, 5), (100, 5)]).then_some(())
+    })
+    .await;
+    drop(first);
+    until("one that is gone needs nothing", || async {
+        ([1, 2].map(|number| others(&budgets[number])) == [(0, 0), (10, 0)]).then_some(())
+    })
+    .await;
+    let new = tier(&redis);
+    let budget = new.budget(&source);
+    budget.report(50, 1);
+    let _runs = run(&new);
+    until("a new one is known, and knows", || async {
+        (others(&budget) == (10, 0) && others(&budgets[2]) == (60, 1)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_replica_learns_when_earlier_calls_leave_the_hour() {
+    const CALLS: &str = "
+        local t = redis.call('TIME')
+        for i = 1, 20 do redis.call('ZADD', KEYS[1], (t[1] - 3000) * 1000000 + i, 'call ' .. i) end
+        return 20";
+    let redis = Redis::start().await;
+    let calls = redis::cmd("EVAL").arg(CALLS).arg(1).arg("test:v1:{budget/mind}:calls").to_owned();
+    let made: usize = redis.ask(&calls).await;
+    let new = tier(&redis);
+    let budget = new.budget(&SourceName::parse("mind").unwrap());
+    let _runs = run(&new);
+    let known = until("it knows the calls of the hour", || async {
+        let calls = budget.used().calls;
+        (!calls.is_empty()).then_some(calls)
+    })
+    .await;
+    assert_eq!(known.iter().map(|(_, count)| *count as usize).sum::<usize>(), made);
+    // At most two slices late, and as much more as the machine took.
+    assert!(known.iter().all(|(ago, _)| *ago >= Duration::from_secs(2_975)), "{known:?}");
+}

@@ -4,13 +4,14 @@
 //! The hour is a sliding one: a call counts from its start until an hour later. So "what is left of the hour" is a curve: the
 //! calls that fit now, and those that fit again as earlier ones leave the window. [`HourShares::spacing`] takes the shortest
 //! even spacing that this curve bears to its end, so no call of that spacing ever waits for the window.
+//!
+//! Where processes share the budget, the curve is that of all their calls, and each one takes the part of the spacing's rate
+//! that its polls need of what all polls need.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_hours(1);
-/// When the calls of other processes leave the window is not known here: it is worth another look after this long.
-const OTHERS_AGAIN: Duration = Duration::from_secs(30);
 /// Calls are counted by slices of this length, in seconds. One call counts for up to a slice more than an hour, never less.
 const SLICE: u64 = 10;
 /// While the even spacing is at most this much longer than that of an untouched budget, background calls are not spaced.
@@ -36,11 +37,28 @@ pub struct HourShares {
     kept: u32,
     /// Calls an hour that polls need at least.
     demand: u32,
-    /// How many processes share the budget, and the calls of the others that still count.
-    replicas: u32,
-    others: u32,
+    shared: Shared,
     slices: VecDeque<Slice>,
     rechecked: Option<Duration>,
+}
+
+/// What is known of the use of a budget by all processes that share it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SharedUse {
+    /// The calls of all processes in the last hour: how long ago, and how many. The oldest first.
+    pub calls: Vec<(Duration, u32)>,
+    /// Calls an hour that the polls of the other processes need at least.
+    pub others_demand: u32,
+    /// Calls of the last hour that the other processes made for callers.
+    pub others_callers: u32,
+}
+
+/// The same, by when the calls leave the window.
+#[derive(Clone, Debug, Default)]
+struct Shared {
+    calls: Vec<(Duration, u32)>,
+    demand: u32,
+    callers: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -59,8 +77,8 @@ struct Used {
 impl HourShares {
     /// Shares `per_hour` calls, of which `caller_share` percent are kept for callers.
     pub fn new(per_hour: u32, caller_share: u32) -> Self {
-        let (kept, slices) = (0, VecDeque::new());
-        let mut shares = Self { per_hour, kept, demand: 0, replicas: 1, others: 0, slices, rechecked: None };
+        let (kept, shared, slices) = (0, Shared::default(), VecDeque::new());
+        let mut shares = Self { per_hour, kept, demand: 0, shared, slices, rechecked: None };
         shares.allow(per_hour, caller_share);
         shares
     }
@@ -77,11 +95,21 @@ impl HourShares {
         self.demand = calls_per_hour;
     }
 
-    /// Takes in how many processes share the budget, and how many calls are `left` for all of them at `now`.
-    pub fn set_shared(&mut self, now: Duration, replicas: u32, left: u32) {
-        self.replicas = replicas.max(1);
-        let used = self.used(now);
-        self.others = self.per_hour.saturating_sub(left).saturating_sub(used.callers + used.background);
+    /// How many calls an hour the polls of this process need at least.
+    pub const fn demand(&self) -> u32 {
+        self.demand
+    }
+
+    /// How many calls this process made for callers within the hour before `now`.
+    pub fn callers(&self, now: Duration) -> u32 {
+        self.own(now).callers
+    }
+
+    /// Takes in what is known at `now` of the use by all processes that share the budget.
+    pub fn set_shared(&mut self, now: Duration, used: SharedUse) {
+        let SharedUse { calls, others_demand: demand, others_callers: callers } = used;
+        let leaves = |(ago, count): (Duration, u32)| ((now + HOUR).saturating_sub(ago), count);
+        self.shared = Shared { calls: calls.into_iter().map(leaves).collect(), demand, callers };
     }
 
     /// Counts one call at `now`.
@@ -123,19 +151,21 @@ impl HourShares {
             return Duration::ZERO;
         }
         let fitting = self.later(now).find(|(_, used)| fits(*used));
-        let wait = fitting.map_or(HOUR, |(at, _)| at.saturating_sub(now));
-        if self.others > 0 { wait.min(OTHERS_AGAIN) } else { wait }
+        fitting.map_or(HOUR, |(at, _)| at.saturating_sub(now))
     }
 
-    /// How far apart background calls have to start from `now` on; zero while there is plenty.
+    /// How far apart background calls of this process have to start from `now` on; zero while there is plenty.
     ///
-    /// At most 4/3 of an hour divided by the background's share while callers keep to theirs: nothing is spaced before the
-    /// even spacing is 7/6 of that, and calls that keep an even spacing do not make it longer.
+    /// For all processes together at most 4/3 of an hour divided by the background's share while callers keep to theirs:
+    /// nothing is spaced before the even spacing is 7/6 of that, and calls that keep an even spacing do not make it longer.
+    /// Each process makes the part of these calls that its polls need of what all polls need.
     pub fn spacing(&self, now: Duration) -> Duration {
         let even = self.even_spacing(now);
         let untouched = HOUR / self.background_share();
         let strain = even.as_secs_f64() / untouched.as_secs_f64() - 1.0;
-        even.mul_f64(((strain - FREE) / (FULL - FREE)).clamp(0.0, 1.0))
+        let together = even.mul_f64(((strain - FREE) / (FULL - FREE)).clamp(0.0, 1.0));
+        let own = f64::from(self.demand.max(1));
+        together.mul_f64((own + f64::from(self.shared.demand)) / own).min(HOUR)
     }
 
     /// Takes one background call that is no poll, if there may be one now: any while there is plenty, else one in a while.
@@ -168,32 +198,53 @@ impl HourShares {
 
     /// The calls that the background may make in an hour, all told.
     fn background_share(&self) -> u32 {
-        ((self.per_hour - self.kept) / self.replicas).max(1)
+        (self.per_hour - self.kept).max(1)
     }
 
     /// How many background calls fit when so many calls count: those that are kept for callers stay free.
     fn for_background(&self, used: Used) -> u32 {
         let own = self.background_share().saturating_sub(used.background);
         let kept = self.kept.saturating_sub(used.callers);
-        let all = self.free(used).saturating_sub(kept) / self.replicas;
-        own.min(all)
+        own.min(self.free(used).saturating_sub(kept))
     }
 
     /// Whether a caller's call fits: within the callers' share always, beyond it while polls keep what they need.
     fn caller_fits(&self, used: Used) -> bool {
-        let needed = self.demand.min(self.background_share() / 2).saturating_sub(used.background);
-        used.callers < self.kept / self.replicas
-            || needed == 0
-            || self.free(used) > needed.saturating_mul(self.replicas)
+        let demand = self.demand.saturating_add(self.shared.demand);
+        let needed = demand.min(self.background_share() / 2).saturating_sub(used.background);
+        used.callers < self.kept || needed == 0 || self.free(used) > needed
     }
 
     fn free(&self, used: Used) -> u32 {
-        let all = used.callers.saturating_add(used.background).saturating_add(self.others);
-        self.per_hour.saturating_sub(all)
+        self.per_hour.saturating_sub(used.all())
     }
 
-    /// What counts at `now`.
+    /// What counts at `now`, of all processes.
     fn used(&self, now: Duration) -> Used {
+        let (own, all) = (self.own(now), self.all(now));
+        self.with_others(own, all, all.saturating_sub(own.all()))
+    }
+
+    /// The calls of this process and those of the others, of which all count now and fewer later: their callers' as many of
+    /// them as now.
+    fn with_others(&self, own: Used, all: u32, others_now: u32) -> Used {
+        let others = all.saturating_sub(own.all());
+        let callers = u64::from(self.shared.callers.min(others_now)) * u64::from(others);
+        let callers = u32::try_from(callers / u64::from(others_now.max(1))).unwrap_or(others).min(others);
+        Used {
+            callers: own.callers.saturating_add(callers),
+            background: own.background.saturating_add(others - callers),
+        }
+    }
+
+    /// The calls of all processes that count at `now`, as far as they are known.
+    fn all(&self, now: Duration) -> u32 {
+        let counting = self.shared.calls.iter().filter(|(until, _)| *until > now);
+        counting.fold(0, |all, (_, count)| all.saturating_add(*count))
+    }
+
+    /// The calls of this process that count at `now`.
+    fn own(&self, now: Duration) -> Used {
         self.counting(now).fold(Used::default(), |all, slice| Used {
             callers: all.callers.saturating_add(slice.used.callers),
             background: all.background.saturating_add(slice.used.background),
@@ -202,15 +253,33 @@ impl HourShares {
 
     /// The times after `now` at which calls leave the window, and what still counts from then on.
     fn later(&self, now: Duration) -> impl Iterator<Item = (Duration, Used)> {
-        self.counting(now).scan(self.used(now), |used, slice| {
-            used.callers -= slice.used.callers.min(used.callers);
-            used.background -= slice.used.background.min(used.background);
-            Some((slice.counts_until(), *used))
+        let (mut own, mut all) = (self.own(now), self.all(now));
+        let others_now = all.saturating_sub(own.all());
+        let mut slices = self.counting(now).peekable();
+        let mut shared = self.shared.calls.iter().filter(move |(until, _)| *until > now).peekable();
+        std::iter::from_fn(move || {
+            let next =
+                [slices.peek().map(|slice| slice.counts_until()), shared.peek().map(|(until, _)| *until)];
+            let at = next.into_iter().flatten().min()?;
+            while let Some(slice) = slices.next_if(|slice| slice.counts_until() <= at) {
+                own.callers = own.callers.saturating_sub(slice.used.callers);
+                own.background = own.background.saturating_sub(slice.used.background);
+            }
+            while let Some((_, count)) = shared.next_if(|(until, _)| *until <= at) {
+                all = all.saturating_sub(*count);
+            }
+            Some((at, self.with_others(own, all, others_now)))
         })
     }
 
     fn counting(&self, now: Duration) -> impl Iterator<Item = &Slice> {
         self.slices.iter().filter(move |slice| slice.counts_until() > now)
+    }
+}
+
+impl Used {
+    const fn all(self) -> u32 {
+        self.callers.saturating_add(self.background)
     }
 }
 
@@ -312,13 +381,41 @@ mod tests {
     #[test]
     fn what_other_replicas_used_is_not_used_again() {
         let mut shares = HourShares::new(3_000, 20);
-        shares.set_shared(SECOND, 3, 3_000);
-        assert_eq!(shares.for_background(Used::default()), 800, "a third");
-        shares.set_shared(SECOND, 3, 660);
-        assert_eq!(shares.for_background(Used::default()), 20, "a third of what is not kept");
-        shares.set_shared(SECOND, 3, 600);
-        assert!(!shares.wait(SECOND, CallOrigin::Background).is_zero());
-        assert_eq!(shares.wait(SECOND, CallOrigin::Caller), Duration::ZERO);
+        let ago = SECOND * 60;
+        let mut used = |calls, others_callers| {
+            let calls = vec![(ago, calls)];
+            shares.set_shared(HOUR, SharedUse { calls, others_demand: 0, others_callers });
+            let left = shares.for_background(shares.used(HOUR));
+            (left, shares.wait(HOUR, CallOrigin::Background), shares.wait(HOUR, CallOrigin::Caller))
+        };
+        assert_eq!(used(2_380, 0), (20, Duration::ZERO, Duration::ZERO));
+        assert_eq!(used(2_400, 0), (0, HOUR - ago, Duration::ZERO), "the rest is kept for callers");
+        assert_eq!(used(2_400, 100), (100, Duration::ZERO, Duration::ZERO), "of which they have used a part");
+    }
+
+    #[test]
+    fn each_replica_takes_the_part_that_its_polls_need() {
+        let mut shares = HourShares::new(1_000, 20);
+        let calls = vec![(SECOND * 60, 700)];
+        shares.set_demand(900);
+        shares.set_shared(HOUR, SharedUse { calls: calls.clone(), ..SharedUse::default() });
+        let alone = shares.spacing(HOUR);
+        assert!(alone > SECOND * 4, "{alone:?}");
+        shares.set_shared(HOUR, SharedUse { calls, others_demand: 100, others_callers: 0 });
+        assert_eq!(shares.spacing(HOUR), alone.mul_f64(10.0 / 9.0));
+        shares.set_demand(100);
+        assert_eq!(shares.spacing(HOUR), alone * 2, "a half now");
+    }
+
+    #[test]
+    fn one_call_known_twice_counts_once() {
+        let mut shares = HourShares::new(100, 20);
+        for _ in 0..30 {
+            shares.take(HOUR, CallOrigin::Background);
+        }
+        shares.set_shared(HOUR, SharedUse { calls: vec![(Duration::ZERO, 40)], ..SharedUse::default() });
+        assert_eq!(shares.used(HOUR), Used { callers: 0, background: 40 });
+        assert_eq!(shares.used(HOUR * 2), Used { callers: 0, background: 30 }, "by its slice of ten seconds");
     }
 
     #[test]

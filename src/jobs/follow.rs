@@ -327,6 +327,8 @@ impl Following {
         }
         for key in std::mem::take(&mut state.forgotten) {
             self.ledger.follow(&key, false);
+            // The next round needs fewer calls of its source, which other replicas may have.
+            self.wake.notify_one();
         }
         for (habit, durations) in state.habits.take_news() {
             self.ledger.learn(&habit, &durations);

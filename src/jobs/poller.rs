@@ -62,18 +62,19 @@ impl Polls {
     fn room(&self, reader: &dyn JobReader, demand: Demand) -> Room {
         let a_request = reader.upstream().ids_a_request();
         let polls = HOUR.as_millis() / demand.slowest.as_millis().max(1);
-        let calls = polls * demand.jobs.div_ceil(a_request) as u128;
+        let (now, mut sources) = (Instant::now(), self.lock());
+        let of = sources.entry(reader.name().clone()).or_default();
+        let taken = of.taken.load(Ordering::Relaxed);
+        let calls = polls.max(1) * (demand.jobs.div_ceil(a_request) + taken) as u128;
         let calls_per_hour = u32::try_from(calls).unwrap_or(u32::MAX);
         let demand = PollDemand { calls_per_hour, awaited: demand.awaited };
         let PollPacing { spacing, closed_for, broken_for } = reader.pace_polls(demand);
         let places = (reader.status().budget.concurrency as usize / 2).max(1);
 
-        let (now, mut sources) = (Instant::now(), self.lock());
-        let of = sources.entry(reader.name().clone()).or_default();
         let recovered = std::mem::replace(&mut of.broken, broken_for.is_some()) && broken_for.is_none();
         let opens = of.last.map_or(now, |last| last + spacing).max(now + closed_for);
         let opens = Some(opens).filter(|opens| *opens > now);
-        let free = places.saturating_sub(of.taken.load(Ordering::Relaxed));
+        let free = places.saturating_sub(taken);
         let requests = match opens {
             Some(_) => 0,
             None if spacing.is_zero() => free,

@@ -195,8 +195,7 @@ impl Gate {
             let limits = self.limits();
             let wait = match shared.take(&limits).await {
                 Taken::Go(slot) => {
-                    let now = self.since(Instant::now());
-                    self.lock().shares.set_shared(now, shared.replicas(), shared.left(&limits));
+                    self.learn_shared(&mut self.lock(), self.since(Instant::now()));
                     return Ok(slot);
                 }
                 Taken::Wait(wait) => wait,
@@ -258,17 +257,22 @@ impl Gate {
     pub fn pace_polls(&self, demand: PollDemand) -> PollPacing {
         let now = self.since(Instant::now());
         let mut state = self.lock();
-        if let Some(shared) = &self.shared {
-            // A replica whose own calls are not granted learns here what the others have left it.
-            let limits = state.limits;
-            state.shares.set_shared(now, shared.replicas(), shared.left(&limits));
-        }
         state.shares.set_demand(demand.calls_per_hour);
         state.awaited = demand.awaited;
+        // A replica whose own calls are not granted learns here what the others have left it.
+        self.learn_shared(&mut state, now);
         PollPacing {
             spacing: state.shares.spacing(now),
             closed_for: state.shares.wait(now, CallOrigin::Background),
             broken_for: state.breaker.is_open().then(|| state.broken_for(now, &Asker::Background)),
+        }
+    }
+
+    /// Has the other replicas learn of this one's use of the budget, and learns of theirs.
+    fn learn_shared(&self, state: &mut State, now: Duration) {
+        if let Some(shared) = &self.shared {
+            shared.report(state.shares.demand(), state.shares.callers(now));
+            state.shares.set_shared(now, shared.used());
         }
     }
 

@@ -14,6 +14,7 @@ use jobgate::domain::source::{
 };
 use jobgate::jobs::access::JobRef;
 use jobgate::jobs::{FollowSettings, Freshness, Jobs, Ports};
+use jobgate::outbound::gate::shared::SharedBudget;
 use jobgate::outbound::gate::{Gate, Limits, Outcome};
 use jobgate::outbound::identity::everybody::Everybody;
 use jobgate::outbound::identity::watch_tokens::WatchTokens;
@@ -117,6 +118,11 @@ impl ScriptedReader {
     /// May be asked so much from now on.
     pub(crate) fn holds_to(&self, limits: Limits) {
         *self.gate.lock().unwrap() = Some(Gate::new(self.name.clone(), limits, None));
+    }
+
+    /// May be asked so much from now on, by all replicas together.
+    pub(crate) fn shares(&self, limits: Limits, shared: Arc<dyn SharedBudget>) {
+        *self.gate.lock().unwrap() = Some(Gate::new(self.name.clone(), limits, Some(shared)));
     }
 
     fn gate(&self) -> Option<Arc<Gate>> {

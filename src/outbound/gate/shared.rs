@@ -1,11 +1,12 @@
 //! The part of a budget that replicas share, and what each replica knows of it: asked after the limiter's own, and replaced
 //! by an even share of it while the common count is out of reach. Not here: who keeps the common count.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
 use std::time::Duration;
 
 use super::Limits;
+use crate::domain::budget::SharedUse;
 use crate::ports::BoxFuture;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -17,6 +18,8 @@ const GRACE: Duration = Duration::from_secs(5);
 /// was lost may have been called once more without it being known here.
 const UNSEEN: Duration = Duration::from_secs(2);
 
+/// Calls of so many seconds are told as one.
+const SLICE: u64 = 10;
 /// How much later than it was made a call may be noticed.
 const SURE: Duration = Duration::from_mins(5);
 
@@ -39,8 +42,12 @@ pub trait SharedBudget: Debug + Send + Sync {
     /// How many calls all replicas together have left this hour, as far as this one knows.
     fn left(&self, limits: &Limits) -> u32;
 
-    /// How many replicas share it, as far as this one knows; at least 1.
-    fn replicas(&self) -> u32;
+    /// Has the others learn how many calls an hour the polls of this replica need, and how many calls of the last hour it made
+    /// for callers. Does not wait.
+    fn report(&self, demand: u32, callers: u32);
+
+    /// What all replicas used, and what the others need, as far as this one knows.
+    fn used(&self) -> SharedUse;
 
     /// Gives back the slot of a call that is over. Does not wait.
     fn give_back(&self, slot: String);
@@ -152,10 +159,12 @@ impl Window {
         self.note(now, u32::try_from(new).unwrap_or(u32::MAX));
     }
 
-    /// Takes in another common count: so many calls it had, which this replica does not know, when it was first seen.
-    pub fn begin(&mut self, now: Duration, sequence: u64, unknown: u32) {
+    /// Takes in another common count, with the calls that it has and this replica does not know: how long ago, and how many.
+    pub fn begin(&mut self, now: Duration, sequence: u64, unknown: &[(Duration, u32)]) {
         self.sequence = Some(sequence);
-        self.note(now, unknown);
+        for (ago, count) in unknown {
+            self.note(now.saturating_sub(*ago), *count);
+        }
     }
 
     /// Notes that the common count is out of reach or was lost: from now on this replica keeps to its share.
@@ -211,6 +220,20 @@ impl Window {
     /// The calls of all replicas in the common count within the last hour, the newest first.
     pub fn newest_first(&self, now: Duration) -> Vec<Calls> {
         self.all.iter().rev().take_while(|calls| calls.at + HOUR > now).copied().collect()
+    }
+
+    /// The calls of the last hour by slices of it, the oldest first: how long ago, and how many. Each of the other `replicas`
+    /// has made as many as this one that nobody knows of yet.
+    pub fn by_age(&self, now: Duration, replicas: u32) -> Vec<(Duration, u32)> {
+        let known = self.all.iter().map(|calls| (calls.at, calls.count));
+        let alone = self.unreported.iter().map(|call| (*call, replicas.max(1)));
+        let mut slices = BTreeMap::<u64, u32>::new();
+        for (at, count) in known.chain(alone).filter(|(at, _)| *at + HOUR > now) {
+            let slice = slices.entry(at.as_secs().div_ceil(SLICE)).or_default();
+            *slice = slice.saturating_add(count);
+        }
+        let age = |slice: u64| now.saturating_sub(Duration::from_secs(slice * SLICE));
+        slices.into_iter().map(|(slice, count)| (age(slice), count)).collect()
     }
 
     /// How many calls of a budget are left this hour.
@@ -307,7 +330,7 @@ mod tests {
             let mut windows: Vec<Window> = (0..replicas).map(|_| Window::default()).collect();
             let (mut now, mut sequence, mut calls) = (SECOND * 10, 0_u64, Vec::<Duration>::new());
             for window in &mut windows {
-                window.begin(now, 0, 0);
+                window.begin(now, 0, &[]);
             }
             let mut away = false;
             for (gap, who, what) in steps {
@@ -358,7 +381,7 @@ mod tests {
     #[test]
     fn what_was_left_of_the_hour_is_divided_too() {
         let (limits, mut window) = (limits(100, 300), Window::default());
-        window.begin(Duration::ZERO, 0, 0);
+        window.begin(Duration::ZERO, 0, &[]);
         window.told(Duration::ZERO, 291, 0);
         let now = SECOND * 100;
         window.go_alone(now);
@@ -391,7 +414,7 @@ mod tests {
     #[test]
     fn what_was_reported_is_counted_once() {
         let mut window = Window::default();
-        window.begin(Duration::ZERO, 7, 4);
+        window.begin(Duration::ZERO, 7, &[(Duration::ZERO, 4)]);
         window.take_alone(SECOND);
         assert_eq!(window.left(SECOND, 10), 5);
         let reported = window.unreported();
@@ -399,5 +422,22 @@ mod tests {
         window.told(SECOND * 2, 9, 1);
         assert_eq!((window.left(SECOND * 2, 10), window.unreported().len()), (4, 0), "and one of another");
         assert_eq!(window.newest_first(HOUR + SECOND * 2).len(), 1, "the last second");
+    }
+
+    #[test]
+    fn calls_from_before_the_start_leave_the_hour_in_time() {
+        let (mut window, now) = (Window::default(), HOUR);
+        window.begin(now, 60, &[(SECOND * 3_000, 40), (SECOND * 100, 20)]);
+        assert_eq!(window.by_age(now, 3), [(SECOND * 2_990, 40), (SECOND * 90, 20)]);
+        assert_eq!((window.left(now, 100), window.left(now + SECOND * 602, 100)), (40, 80));
+    }
+
+    #[test]
+    fn what_replicas_call_alone_is_taken_to_be_alike() {
+        let (mut window, now) = (Window::default(), HOUR);
+        window.begin(now, 5, &[(SECOND * 100, 5)]);
+        window.go_alone(now);
+        window.take_alone(now);
+        assert_eq!(window.by_age(now, 3), [(SECOND * 90, 5), (Duration::ZERO, 3)]);
     }
 }

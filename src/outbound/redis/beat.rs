@@ -12,7 +12,7 @@ use super::{Shared, counts};
 
 /// How often, and how long until a replica is missed that does not.
 const EVERY: Duration = Duration::from_secs(1);
-const MISSED_AFTER: &[u8] = b"5000";
+pub(super) const MISSED_AFTER: &[u8] = b"5000";
 /// The replicas are as many as were there in one of so many beats: after an outage the first to be back finds the others
 /// missing, and a share that is too large costs more than one that is too small for a while.
 const REMEMBERED: usize = 10;

@@ -11,8 +11,10 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
+use super::beat::MISSED_AFTER;
 use super::link::Away;
 use super::{Shared, counts};
+use crate::domain::budget::SharedUse;
 use crate::domain::id::SourceName;
 use crate::outbound::gate::Limits;
 use crate::outbound::gate::shared::{SharedBudget, Taken, Window};
@@ -26,6 +28,7 @@ const SLOT_WAIT: Duration = Duration::from_millis(25);
 const EVERY: Duration = Duration::from_secs(1);
 /// A common count that began less than this ago may lack what others still have to put back.
 const YOUNG: Duration = Duration::from_secs(5);
+const HOUR: Duration = Duration::from_hours(1);
 /// How often a call is tried that meets another common count each time.
 const TRIES: usize = 3;
 
@@ -33,8 +36,8 @@ const TRIES: usize = 3;
 #[derive(Debug)]
 pub struct RedisBudget {
     shared: Arc<Shared>,
-    /// The calls, the slots, the pause, and what is known of the count.
-    names: [String; 4],
+    /// The calls, the slots, the pause, what is known of the count, and what each replica needs.
+    names: [String; 5],
     began: Instant,
     known: Mutex<Known>,
     /// Held by whoever synchronises.
@@ -47,6 +50,18 @@ struct Known {
     /// The mark of the count; empty until it was met.
     mark: String,
     window: Window,
+    /// What this replica needs, and what the others do.
+    own: Needs,
+    others: Needs,
+}
+
+/// What replicas need of a budget.
+#[derive(Clone, Copy, Debug, Default)]
+struct Needs {
+    /// Calls an hour for polls.
+    demand: u32,
+    /// Calls of the last hour for callers.
+    callers: u32,
 }
 
 /// The budgets of this process, each for as long as its source is there.
@@ -89,8 +104,14 @@ impl RedisBudget {
         }
     }
 
+    /// The time of the window, which has an hour before the start: so old are the calls of others that still count.
     fn now(&self) -> Duration {
-        self.began.elapsed()
+        self.began.elapsed() + HOUR
+    }
+
+    /// How many replicas share the budget, as far as this one knows.
+    fn replicas(&self) -> u32 {
+        self.shared.replicas.load(Ordering::Relaxed).max(1)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -114,10 +135,10 @@ impl RedisBudget {
     }
 
     async fn sync_once(&self) -> Result<(), Away> {
-        let [calls, _, _, meta] = self.names.each_ref().map(String::as_str);
+        let [calls, _, _, meta, demands] = self.names.each_ref().map(String::as_str);
         let link = &self.shared.link;
         let sent = self.now();
-        let (mark, sequence, unreported, sure) = {
+        let (mark, sequence, unreported, sure, own) = {
             let known = self.known();
             let window = &known.window;
             let sure = window.sure(sent);
@@ -126,31 +147,41 @@ impl RedisBudget {
                 window.sequence().unwrap_or(0).to_string(),
                 window.unreported(),
                 sure.to_string(),
+                known.own,
             )
         };
         let fresh = format!("{:016x}", fastrand::u64(..));
-        let mut arguments: Vec<Vec<u8>> = [mark.as_str(), &sequence, &sure, &fresh, &self.shared.owner]
-            .map(|text| text.as_bytes().to_vec())
-            .into();
+        let [demand, callers] = [own.demand, own.callers].map(|calls| calls.to_string());
+        let texts = [mark.as_str(), &sequence, &sure, &fresh, &self.shared.owner, &demand, &callers];
+        let mut arguments: Vec<Vec<u8>> = texts.map(|text| text.as_bytes().to_vec()).into();
+        arguments.push(MISSED_AFTER.to_vec());
         for call in &unreported {
             arguments.push(micros(sent.saturating_sub(*call)).into_bytes());
             // Its name: one that was reported without our hearing of it is not counted twice.
             arguments.push(call.as_nanos().to_string().into_bytes());
         }
         let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
-        let said =
-            link.run::<(String, u64, u64, u32)>(&link.scripts.sync, &[calls, meta], &arguments).await?;
-        let (found, sequence, age_ms, counted) = said;
+        let said = link
+            .run::<(String, u64, u64, u64, u64, Vec<u32>)>(
+                &link.scripts.sync,
+                &[calls, meta, demands],
+                &arguments,
+            )
+            .await?;
+        let (found, sequence, age_ms, demand, callers, slices) = said;
         let restore = {
             let now = self.now();
             let mut known = self.known();
+            let [demand, callers] = [demand, callers].map(|calls| u32::try_from(calls).unwrap_or(u32::MAX));
+            known.others = Needs { demand, callers };
             known.window.reported(&unreported);
             let restore = if found == mark {
                 known.window.told(now, sequence, unreported.len());
                 None
             } else if mark.is_empty() {
-                let unknown = counted.saturating_sub(u32::try_from(unreported.len()).unwrap_or(u32::MAX));
-                known.window.begin(now, sequence, unknown);
+                let (pairs, _) = slices.as_chunks();
+                let ago = |[seconds, count]: &[u32; 2]| (Duration::from_secs((*seconds).into()), *count);
+                known.window.begin(now, sequence, &pairs.iter().map(ago).collect::<Vec<_>>());
                 known.mark.clone_from(&found);
                 None
             } else {
@@ -176,7 +207,7 @@ impl RedisBudget {
         let now = self.now();
         let mut known = self.known();
         known.mark = found;
-        known.window.begin(now, sequence, newer);
+        known.window.begin(now, sequence, &[(Duration::ZERO, newer)]);
         known.window.go_alone(now);
         known.window.is_back(now);
         drop(known);
@@ -197,7 +228,9 @@ impl RedisBudget {
             SLOT_MS,
             mark.as_bytes(),
         ];
-        let (link, names) = (&self.shared.link, self.names.each_ref().map(String::as_str));
+        let link = &self.shared.link;
+        let [calls, slots, pause, meta, _] = self.names.each_ref().map(String::as_str);
+        let names = [calls, slots, pause, meta];
         let (code, value) = link.run::<(i64, u64)>(&link.scripts.take, &names, &arguments).await?;
         if code == 0 {
             let now = self.now();
@@ -258,8 +291,17 @@ impl SharedBudget for RedisBudget {
         Box::pin(self.take_one(limits))
     }
 
-    fn replicas(&self) -> u32 {
-        self.shared.replicas.load(Ordering::Relaxed).max(1)
+    fn report(&self, demand: u32, callers: u32) {
+        self.known().own = Needs { demand, callers };
+    }
+
+    fn used(&self) -> SharedUse {
+        let (now, replicas, known) = (self.now(), self.replicas(), self.known());
+        SharedUse {
+            calls: known.window.by_age(now, replicas),
+            others_demand: known.others.demand,
+            others_callers: known.others.callers,
+        }
     }
 
     fn left(&self, limits: &Limits) -> u32 {
@@ -267,12 +309,12 @@ impl SharedBudget for RedisBudget {
     }
 
     fn give_back(&self, slot: String) {
-        let [_, slots, _, _] = &self.names;
+        let [_, slots, _, _, _] = &self.names;
         self.shared.later(redis::cmd("ZREM").arg(slots).arg(slot).to_owned());
     }
 
     fn pause(&self, pause: Duration) {
-        let [_, _, name, _] = &self.names;
+        let [_, _, name, _, _] = &self.names;
         let millis = super::scripts::millis(pause);
         let mut command = redis::cmd("EVAL");
         command.arg(self.shared.link.scripts.pause.code).arg(1).arg(name).arg(millis);

@@ -47,9 +47,10 @@ impl Keys {
         [format!("{}:{{members}}", self.prefix), format!("{}:{{members}}:born", self.prefix)]
     }
 
-    /// The calls to a source, its calls under way, its pause, and what is known of the count of its calls.
-    pub(super) fn budget(&self, source: &SourceName) -> [String; 4] {
+    /// The calls to a source, its calls under way, its pause, what is known of the count of its calls, and what each replica
+    /// needs of them.
+    pub(super) fn budget(&self, source: &SourceName) -> [String; 5] {
         let base = format!("{}:{{budget/{}}}", self.prefix, source.as_str());
-        ["calls", "slots", "pause", "count"].map(|part| format!("{base}:{part}"))
+        ["calls", "slots", "pause", "count", "demands"].map(|part| format!("{base}:{part}"))
     }
 }

@@ -180,11 +180,13 @@ redis.call('ZADD', KEYS[1], string.format('%.0f', us), ARGV[4])
 redis.call('PEXPIRE', KEYS[1], 3600000)
 return {0, redis.call('HINCRBY', KEYS[4], 'seq', 1)}";
 
-/// KEYS calls, meta. ARGV the mark that is known or nothing, how many calls were known to be ever counted, how many of the
-/// hour surely are, a mark for a new count, this replica; then for each call that it made alone how long ago in
-/// microseconds, and its name. Gives the mark, how many calls were ever counted, the age of the count in ms, and the calls
-/// of the hour. A count that has less than it had is a new one. After a step of the server's clock back, calls from the
-/// future count as made now.
+/// KEYS calls, meta, demands. ARGV the mark that is known or nothing, how many calls were known to be ever counted, how many of
+/// the hour surely are, a mark for a new count, this replica, calls an hour that its polls need, its calls for callers, ms
+/// until it is missed; then for each call that it made alone how long ago in microseconds, and its name. Gives the mark, how
+/// many calls were ever counted, the age of the count in ms, what the polls of the other live replicas need, their calls for
+/// callers, and for one that knows no mark the calls of the hour by ten seconds, the oldest first: how many seconds ago, and
+/// how many. A count that has less than it had is a new one. After a step of the server's clock back, calls from the future
+/// count as made now.
 const SYNC: &str = "
 local t = redis.call('TIME')
 local us = t[1] * 1000000 + t[2]
@@ -201,14 +203,36 @@ if not mark or (mark == ARGV[1] and (seq < known or counted < tonumber(ARGV[3]))
   mark, seq, born = ARGV[4], math.max(seq, known), us
 end
 if born > us then born = us end
-for i = 6, #ARGV, 2 do
+local slices = {}
+for i = ARGV[1] == '' and 360 or 0, 1, -1 do
+  local from, to = us - i * 10000000, us - (i - 1) * 10000000
+  local count = redis.call('ZCOUNT', KEYS[1], string.format('(%.0f', from), string.format('%.0f', to))
+  if count > 0 then
+    slices[#slices + 1] = (i - 1) * 10
+    slices[#slices + 1] = count
+  end
+end
+local missed = us + tonumber(ARGV[8]) * 1000
+redis.call('HSET', KEYS[3], ARGV[5], string.format('%.0f %s %s', missed, ARGV[6], ARGV[7]))
+redis.call('PEXPIRE', KEYS[3], 7200000)
+local demand, callers = 0, 0
+local said = redis.call('HGETALL', KEYS[3])
+for i = 1, #said, 2 do
+  local x, d, c = string.match(said[i + 1], '^(%d+) (%d+) (%d+)$')
+  if not x or tonumber(x) <= us or tonumber(x) > missed then
+    redis.call('HDEL', KEYS[3], said[i])
+  elseif said[i] ~= ARGV[5] then
+    demand, callers = demand + tonumber(d), callers + tonumber(c)
+  end
+end
+for i = 9, #ARGV, 2 do
   local at = string.format('%.0f', us - tonumber(ARGV[i]))
   seq = seq + redis.call('ZADD', KEYS[1], 'NX', at, ARGV[5] .. ':' .. ARGV[i + 1])
 end
 redis.call('HSET', KEYS[2], 'mark', mark, 'seq', string.format('%.0f', seq), 'born', string.format('%.0f', born))
 redis.call('PEXPIRE', KEYS[2], 7200000)
 redis.call('PEXPIRE', KEYS[1], 3600000)
-return {mark, seq, math.floor((us - born) / 1000), redis.call('ZCARD', KEYS[1])}";
+return {mark, seq, math.floor((us - born) / 1000), demand, callers, slices}";
 
 /// KEYS calls, meta. ARGV the mark of the count, this replica; then the calls of the hour that it knows, the newest first: how
 /// long ago in microseconds, and how many. Puts back as many as the count lacks of those from before it began. Gives how many

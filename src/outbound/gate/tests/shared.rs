@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::*;
+use crate::domain::budget::SharedUse;
 use crate::ports::BoxFuture;
 
 /// Says what it is told to, and notes what it hears.
@@ -10,6 +11,8 @@ use crate::ports::BoxFuture;
 struct Script {
     says: Mutex<VecDeque<Taken>>,
     left: Option<u32>,
+    used: Mutex<SharedUse>,
+    reported: Mutex<Vec<(u32, u32)>>,
     given_back: Mutex<Vec<String>>,
     paused: Mutex<Vec<Duration>>,
 }
@@ -24,8 +27,12 @@ impl SharedBudget for Script {
         self.left.unwrap_or(7)
     }
 
-    fn replicas(&self) -> u32 {
-        1
+    fn report(&self, demand: u32, callers: u32) {
+        self.reported.lock().unwrap().push((demand, callers));
+    }
+
+    fn used(&self) -> SharedUse {
+        self.used.lock().unwrap().clone()
     }
 
     fn give_back(&self, slot: String) {
@@ -105,4 +112,35 @@ async fn a_call_dropped_before_its_grant_is_not_counted() {
     let entered = tokio::time::timeout(SECOND, gate.enter(&Asker::Operator, SECOND * 10)).await;
     assert!(entered.is_err(), "it still waits for the shared budget");
     assert_eq!(gate.snapshot().budget.left_this_hour, 600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn polls_are_paced_by_what_all_replicas_used() {
+    let (gate, script) = gate_that([]);
+    let need = PollDemand { calls_per_hour: 100, awaited: true };
+    assert_eq!(gate.pace_polls(need), PollPacing::default(), "nothing is used");
+    assert_eq!(*script.reported.lock().unwrap(), [(100, 0)], "the others learn what it needs");
+    let used = |calls, others_demand| SharedUse {
+        calls: vec![(SECOND * 60, calls)],
+        others_demand,
+        others_callers: 0,
+    };
+    *script.used.lock().unwrap() = used(360, 0);
+    let alone = gate.pace_polls(need);
+    assert!(alone.spacing > SECOND * 20 && alone.closed_for.is_zero(), "a quarter is left: {alone:?}");
+    *script.used.lock().unwrap() = used(360, 300);
+    assert_eq!(gate.pace_polls(need).spacing, alone.spacing * 4, "and a quarter of it is its own");
+    *script.used.lock().unwrap() = used(480, 300);
+    assert_eq!(gate.pace_polls(need).closed_for, SECOND * 3_540, "the rest is kept for callers");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_granted_call_teaches_what_all_replicas_used() {
+    let (gate, script) = gate_that([go()]);
+    let calls = vec![(SECOND * 60, 481)];
+    *script.used.lock().unwrap() = SharedUse { calls, ..SharedUse::default() };
+    assert_eq!(once(&gate, Outcome::Answered).await, Ok(()));
+    assert_eq!(*script.reported.lock().unwrap(), [(0, 1)], "one call for a caller");
+    let refused = gate.enter(&Asker::Background, SECOND * 10).await.map(drop);
+    assert!(matches!(refused, Err(Refusal::Throttled(wait)) if wait > SECOND * 3_500), "{refused:?}");
 }

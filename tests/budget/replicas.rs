@@ -1,0 +1,156 @@
+//! The budget of an hour that several replicas share, on a paused clock: each polls at the rate that its part of the followed jobs
+//! needs. The shared count is a model here; `tests/redis_budget.rs` has the real one.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use jobgate::domain::budget::SharedUse;
+use jobgate::outbound::gate::shared::{SharedBudget, Taken};
+use jobgate::ports::BoxFuture;
+
+use super::*;
+
+/// The shared count of one source.
+#[derive(Debug, Default)]
+struct Count {
+    calls: Mutex<VecDeque<Instant>>,
+    /// What each live replica needs for polls, and used for callers.
+    replicas: Mutex<BTreeMap<usize, (u32, u32)>>,
+}
+
+/// What one replica sees of the shared count.
+#[derive(Debug)]
+struct Member {
+    count: Arc<Count>,
+    number: usize,
+}
+
+impl Count {
+    fn join(self: &Arc<Self>, number: usize) -> Arc<Member> {
+        self.replicas.lock().unwrap().insert(number, (0, 0));
+        Arc::new(Member { count: Arc::clone(self), number })
+    }
+
+    fn of_the_hour(&self) -> VecDeque<Instant> {
+        let mut calls = self.calls.lock().unwrap();
+        calls.retain(|at| at.elapsed() < HOUR);
+        calls.clone()
+    }
+}
+
+impl SharedBudget for Member {
+    fn take<'a>(&'a self, limits: &'a Limits) -> BoxFuture<'a, Taken> {
+        let calls = self.count.of_the_hour();
+        let taken = match calls.len().checked_sub(limits.per_hour as usize).and_then(|over| calls.get(over)) {
+            Some(blocking) => Taken::Wait(HOUR.saturating_sub(blocking.elapsed())),
+            None => {
+                self.count.calls.lock().unwrap().push_back(Instant::now());
+                Taken::Go(None)
+            }
+        };
+        Box::pin(std::future::ready(taken))
+    }
+
+    fn left(&self, limits: &Limits) -> u32 {
+        limits.per_hour.saturating_sub(u32::try_from(self.count.of_the_hour().len()).unwrap())
+    }
+
+    fn report(&self, demand: u32, callers: u32) {
+        if let Some(replica) = self.count.replicas.lock().unwrap().get_mut(&self.number) {
+            *replica = (demand, callers);
+        }
+    }
+
+    fn used(&self) -> SharedUse {
+        let calls = self.count.of_the_hour().into_iter().map(|at| (at.elapsed(), 1)).collect();
+        let replicas = self.count.replicas.lock().unwrap();
+        let others = replicas.iter().filter(|(number, _)| **number != self.number).map(|(_, needs)| *needs);
+        let (others_demand, others_callers) = others.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+        SharedUse { calls, others_demand, others_callers }
+    }
+
+    fn give_back(&self, _: String) {}
+
+    fn pause(&self, _: Duration) {}
+}
+
+/// A replica that watches some jobs of each source.
+struct Replica {
+    house: House,
+    logs: [Log; 2],
+}
+
+/// The shared counts of both sources, each with its limits.
+struct Cluster {
+    counts: [Arc<Count>; 2],
+    limits: [Limits; 2],
+}
+
+impl Cluster {
+    fn new(limits: [Limits; 2]) -> Self {
+        Self { counts: [(); 2].map(|()| Arc::default()), limits }
+    }
+
+    fn replica(
+        &self,
+        number: usize,
+        metrics: std::ops::Range<usize>,
+        mind: std::ops::Range<usize>,
+    ) -> Replica {
+        let house = house();
+        let [of_metrics, of_mind] = &self.counts;
+        house.metrics.shares(self.limits[0], of_metrics.join(number));
+        house.mind.shares(self.limits[1], of_mind.join(number));
+        let logs = [log(&house.metrics, |_| false), log(&house.mind, |_| false)];
+        keep_watching(&house, "watcher", refs("metrics", metrics));
+        keep_watching(&house, "watcher", refs("mind", mind));
+        house.jobs.start_following(CancellationToken::new());
+        Replica { house, logs }
+    }
+}
+
+/// The polls of one source by all replicas.
+fn all(replicas: &[Replica], source: usize) -> Log {
+    let all = Log::default();
+    for replica in replicas {
+        for (id, asked) in replica.logs[source].lock().unwrap().iter() {
+            let mut all = all.lock().unwrap();
+            let times = all.entry(id.clone()).or_default();
+            times.extend(asked);
+            times.sort_unstable();
+        }
+    }
+    all
+}
+
+fn calls(replicas: &[Replica]) -> (usize, usize) {
+    let of = |reader: fn(&House) -> usize| replicas.iter().map(|replica| reader(&replica.house)).sum();
+    (of(|house| house.metrics.calls()), of(|house| house.mind.calls()))
+}
+
+/// Ten times too many jobs, of which the replicas follow very different numbers, while callers ask the one without jobs.
+#[tokio::test(start_paused = true)]
+async fn replicas_with_uneven_jobs_keep_every_bound() {
+    let cluster = Cluster::new([limits(1_000), limits(60)]);
+    let start = Instant::now();
+    let replicas = [
+        cluster.replica(0, 0..90, 0..350),
+        cluster.replica(1, 90..100, 350..450),
+        cluster.replica(2, 0..0, 0..0),
+    ];
+    for number in 0..95 {
+        tokio::time::sleep(Duration::from_secs(37)).await;
+        let one = [reference("metrics", &format!("x{number}"))];
+        let answer = replicas[2].house.jobs.lookup(&client("caller"), &one, None).await.pop().unwrap();
+        assert_eq!(answer.unwrap().stale, None, "caller {number} at {:?}", start.elapsed());
+    }
+    tokio::time::sleep_until(start + HOUR).await;
+    let (metrics, mind) = calls(&replicas);
+    let bound = HOUR * 2 * 100 / 800;
+    let longest = longest_gap(&all(&replicas, 0), start, 100);
+    assert!(longest <= bound, "{longest:?} of {bound:?}");
+    assert!((850..=1_000).contains(&metrics), "the hour is used: {metrics} calls");
+    let bound = HOUR * 2 * 9 / 48;
+    let longest = longest_gap(&all(&replicas, 1), start, 450);
+    assert!(longest <= bound, "{longest:?} of {bound:?}");
+    assert!((45..=60).contains(&mind), "{mind} calls");
+}
