@@ -22,7 +22,7 @@ use jobgate::ports::upstream::{Detail, LookError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::ports::{House, ScriptedReader, house, reference};
+use crate::support::ports::{FRESHNESS, House, ScriptedReader, house, reference};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -215,4 +215,23 @@ async fn after_an_outage_a_watched_source_is_polled_within_seconds() {
         let probes = usize::try_from(outage).unwrap() / 4 + 20;
         assert!(calls <= probes + 4 * watchers, "no hammering: {calls} calls in {outage} s");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rechecks_of_ended_jobs_leave_polls_their_calls() {
+    let house = house();
+    house.metrics.holds_to(limits(250));
+    let asked = log(&house.metrics, |id| id.starts_with('e'));
+    let start = Instant::now();
+    keep_watching(&house, "watcher", refs("metrics", 0..20));
+    house.jobs.start_following(CancellationToken::new());
+    let ended: Vec<JobRef> = (0..30).map(|number| reference("metrics", &format!("e{number}"))).collect();
+    while start.elapsed() < HOUR {
+        // Each of these answers is old enough for a re-check.
+        let answers = house.jobs.lookup(&client("reader"), &ended, None).await;
+        assert!(answers.iter().all(Result::is_ok));
+        tokio::time::sleep(FRESHNESS.rerun_check + SECOND).await;
+    }
+    let (longest, bound) = (longest_gap(&asked, start, 20), HOUR * 2 * 20 / 200);
+    assert!(longest <= bound, "{longest:?} of {bound:?}");
 }

@@ -1,6 +1,7 @@
 //! The gate's promises, on a clock that stands still.
 
 mod shared;
+mod shares;
 mod turns;
 
 use super::*;

@@ -1,0 +1,58 @@
+//! The shares of the hour, as the limiter keeps them.
+
+use super::*;
+
+const HOUR: Duration = Duration::from_hours(1);
+
+async fn calls_until_refused(gate: &Arc<Gate>, asker: &Asker) -> (usize, Refusal) {
+    let mut calls = 0;
+    loop {
+        match gate.enter(asker, SECOND).await {
+            Ok(permit) => permit.finish(Outcome::Answered),
+            Err(refusal) => return (calls, refusal),
+        }
+        calls += 1;
+    }
+}
+
+fn refused_for_most_of_the_hour(refusal: Refusal) -> bool {
+    matches!(refusal, Refusal::Throttled(wait) if wait > HOUR - SECOND * 60)
+}
+
+#[tokio::test(start_paused = true)]
+async fn background_calls_leave_callers_their_share() {
+    let gate = gate(1_000, 50, 100, SECOND * 2);
+    let (calls, refusal) = calls_until_refused(&gate, &Asker::Background).await;
+    assert_eq!(calls, 40, "of 50, of which 20 % are kept");
+    assert!(refused_for_most_of_the_hour(refusal), "{refusal:?}");
+    let (calls, _) = calls_until_refused(&gate, &Asker::Client("c".into())).await;
+    assert_eq!(calls, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_leave_polls_what_they_need() {
+    let gate = gate(1_000, 50, 100, SECOND * 2);
+    gate.pace_polls(PollDemand { calls_per_hour: 1_000, awaited: true });
+    let (calls, refusal) = calls_until_refused(&gate, &Asker::Client("c".into())).await;
+    assert_eq!(calls, 30, "half of the polls' share stays");
+    assert!(refused_for_most_of_the_hour(refusal), "{refusal:?}");
+    let (calls, _) = calls_until_refused(&gate, &Asker::Background).await;
+    assert_eq!(calls, 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rechecks_are_few_while_polls_are_spaced() {
+    let gate = gate(1_000, 5_000, 100, SECOND * 2);
+    assert!((0..100).all(|_| gate.take_recheck()), "any while there is plenty");
+    for _ in 0..3_000 {
+        gate.enter(&Asker::Background, SECOND * 10).await.unwrap().finish(Outcome::Answered);
+    }
+    let spacing = gate.pace_polls(PollDemand::default()).spacing;
+    assert!(spacing > SECOND * 3, "{spacing:?}");
+    let mut rechecks = 0;
+    for _ in 0..600 {
+        tokio::time::advance(SECOND).await;
+        rechecks += usize::from(gate.take_recheck());
+    }
+    assert!((12..=18).contains(&rechecks), "{rechecks} in ten minutes, one a poll in ten of {spacing:?}");
+}
