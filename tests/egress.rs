@@ -8,6 +8,7 @@ use jobgate::config::{Config, Environment};
 use jobgate::server::build::Gateway;
 use jobgate::server::reload::{Reloaded, Why};
 use jobgate::simulator::{Addresses, MindBridgeJob, Scenario, Simulator, Upstream};
+use serde_json::Value;
 use url::Url;
 
 use crate::support::egress::{Authority, HOST, Issued, Proxy, TlsEnd};
@@ -15,6 +16,7 @@ use crate::support::process::{Process, run};
 use crate::support::scratch::{Scratch, ScratchFolder};
 use crate::support::server::{Rig, TOKEN};
 use crate::support::streams::LIMIT;
+use crate::support::wire;
 
 const USER: &str = "gateway:p4ss-w0rd-0f-the-pr0xy";
 
@@ -266,6 +268,52 @@ async fn check_names_files_that_cannot_be_used() {
             said.starts_with(&named) && said.contains(path) && said.contains(reason),
             "{options}: {said}"
         );
+    }
+}
+
+/// No call can leave, so the source is in trouble before the first call, and well again once the files are.
+#[tokio::test]
+async fn a_source_without_usable_egress_is_unavailable() {
+    let query = "{ sources { health lastError { kind message } } }";
+    let client = Authority::new().client();
+    for option in ["ca_file", "client_cert", "proxy_credential"] {
+        let file = Scratch::new("junk");
+        let world = World::new(None).await;
+        let key = Scratch::new(&client.key);
+        let options = match option {
+            "ca_file" => format!("proxy: 'PROXY', ca_file: '{}'", file.path()),
+            "client_cert" => format!(
+                "proxy: 'PROXY', ca_file: 'CA', client_cert: '{}', client_key: '{}'",
+                file.path(),
+                key.path()
+            ),
+            _ => format!("proxy: 'PROXY', ca_file: 'CA', proxy_credential: {{ file: '{}' }}", file.path()),
+        };
+        let repaired = match option {
+            "ca_file" => world.authority.pem(),
+            "client_cert" => client.cert.clone(),
+            _ => USER.to_owned(),
+        };
+        let (rig, _world) = world.gateway(&options).await;
+        for answered in [None, Some("UNAVAILABLE")] {
+            if let Some(expected) = answered {
+                assert_eq!(rig.look("mind", "a").await, expected, "{option}");
+            }
+            let source = rig.ask(query, Value::Null).await.data()["sources"][0].take();
+            assert_eq!(source["health"], "UNAVAILABLE", "{option}");
+            assert_eq!(source["lastError"]["kind"], "UNSENDABLE", "{option}");
+            let message = source["lastError"]["message"].as_str().unwrap_or_default();
+            assert!(message.contains(option) && message.contains(file.path()), "{message}");
+        }
+        let metrics = wire::get(rig.admin, "/metrics").await.body;
+        let alert = r#"jobgate_source_health{source="mind",health="unavailable"} 1.0"#;
+        assert!(metrics.contains(alert), "{option}: the condition of JobgateSourceUnavailable");
+        let label = r#"jobgate_upstream_calls_total{source="mind",outcome="egress_error"}"#;
+        assert!(metrics.contains(label), "{option}: {metrics}");
+        std::fs::write(file.path(), repaired).unwrap();
+        again(&rig, "RUNNING").await;
+        let source = rig.ask(query, Value::Null).await.data()["sources"][0].take();
+        assert_eq!(source["health"], "HEALTHY", "{option}");
     }
 }
 

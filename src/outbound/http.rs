@@ -93,7 +93,8 @@ impl SendError {
             Self::TimedOut(_) => "timed_out",
             Self::TooLarge { .. } => "too_large",
             Self::Broken(_) => "incomplete_response",
-            Self::Egress(_) | Self::Unsendable(_) | Self::Path => "invalid_request",
+            Self::Egress(_) => "egress_error",
+            Self::Unsendable(_) | Self::Path => "invalid_request",
         }
     }
 

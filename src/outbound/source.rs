@@ -201,7 +201,9 @@ pub(super) struct Source {
 impl Source {
     pub(super) fn new(upstream: Upstream, settings: SourceSettings, means: Means, account: Account) -> Self {
         let Account { gate, refused, answers } = account;
-        Self { settings, upstream, gate, means, refused, answers }
+        let source = Self { settings, upstream, gate, means, refused, answers };
+        source.note_egress_fault();
+        source
     }
 
     pub(super) fn upstream(&self) -> Upstream {
@@ -360,6 +362,8 @@ impl Source {
         let snapshot = self.gate.snapshot();
         let health = if current.is_none() {
             SourceHealth::Unconfigured
+        } else if self.means.road.fault().is_some() {
+            SourceHealth::Unavailable
         } else if snapshot.health == SourceHealth::Healthy && self.answers.are_unusable() {
             SourceHealth::Degraded
         } else {

@@ -85,6 +85,8 @@ pub enum CallEnd {
     TimedOut,
     /// The connection failed or was closed before the response was complete.
     Broken,
+    /// The proxy or certificate options of the source cannot be used, so nothing was sent.
+    Egress,
     /// The call could not be sent with the configured options.
     Unsendable,
 }
@@ -102,6 +104,7 @@ impl CallEnd {
             Self::TooLarge => "too_large",
             Self::TimedOut => "timed_out",
             Self::Broken => "connection_error",
+            Self::Egress => "egress_error",
             Self::Unsendable => "invalid_request",
         }
     }

@@ -109,7 +109,8 @@ impl Source {
                 Concluded::Again(AskError::Look(LookError::Unavailable(detail)))
             }
             error @ SendError::Egress(_) => {
-                permit.ended(CallEnd::Unsendable).finish(Outcome::Unknown);
+                // `Source::status` reads the fault itself, so that the source recovers as soon as the files do
+                permit.ended(CallEnd::Egress).finish(Outcome::Unknown);
                 let source = Some(Arc::new(error) as _);
                 let text = "the source cannot be called".to_owned();
                 fail(LookError::Unavailable(Detail { text, source }))
@@ -119,6 +120,15 @@ impl Source {
                 permit.ended(CallEnd::Unsendable).finish(Outcome::Unknown);
                 fail(LookError::Unconfigured)
             }
+        }
+    }
+
+    /// Keeps as the last error why no call can be sent, if none can. Whoever built the client has logged it.
+    pub(super) fn note_egress_fault(&self) {
+        if let Some(fault) = self.means.road.fault() {
+            let message = reason::clean(&SendError::Egress(fault).whole(), MESSAGE);
+            let (at, kind) = (self.now(), SourceErrorKind::Unsendable);
+            self.answers.note(SourceError { at, kind, message });
         }
     }
 
