@@ -148,6 +148,8 @@ impl From<Refusal> for LookError {
 pub(super) struct Told<T> {
     /// When the last try left us; when it was given up, if none did.
     pub(super) asked_at: Timestamp,
+    /// The same for comparisons within this process.
+    pub(super) sent: Instant,
     /// When the answer was complete, or given up on.
     pub(super) observed_at: Timestamp,
     /// What was learned.
@@ -254,7 +256,7 @@ impl Source {
     where
         T: Send,
     {
-        let mut asked_at = self.moment();
+        let (mut asked_at, mut sent_at) = (self.moment(), Instant::now());
         let mut last = None;
         let mut renewed = false;
         let mut attempt = 0;
@@ -281,7 +283,7 @@ impl Source {
             if attempt == 0 {
                 self.gate.earn_retry();
             }
-            asked_at = self.moment();
+            (asked_at, sent_at) = (self.moment(), Instant::now());
             let span = tracing::info_span!("upstream.call", source = %self.settings.name, attempt);
             let mask = self.mask(&credential);
             let road = self.means.road.as_ref();
@@ -292,7 +294,9 @@ impl Source {
             end(traced, &sent);
             let about = call.about.as_deref().map_or(About::Many, About::Job);
             match self.conclude(permit, credential, about, sent, &judge) {
-                Concluded::Final(outcome) => return Told { asked_at, observed_at: self.moment(), outcome },
+                Concluded::Final(outcome) => {
+                    return Told { asked_at, sent: sent_at, observed_at: self.moment(), outcome };
+                }
                 Concluded::Again(error) => {
                     last = Some(error);
                     attempt += 1;
@@ -306,7 +310,7 @@ impl Source {
             }
         }
         let error = last.unwrap_or_else(|| AskError::Look(LookError::TimedOut));
-        Told { asked_at, observed_at: self.moment(), outcome: Err(error) }
+        Told { asked_at, sent: sent_at, observed_at: self.moment(), outcome: Err(error) }
     }
 
     /// Asks one harmless question for the operator: with the credential in force as [`Source::ask`] does, with another

@@ -56,6 +56,8 @@ pub struct Supermetrics {
     /// It was seen to read `offset_end: 0` as "not set", and to send all rows.
     zero_is_unset: AtomicBool,
     readable: Readable,
+    /// Held while another job is read for the sake of evidence.
+    checking: tokio::sync::Mutex<()>,
     /// It was seen to give no rows behind the last one.
     honours_offsets: AtomicBool,
 }
@@ -133,6 +135,7 @@ impl Supermetrics {
             words: Words::default(),
             zero_is_unset: AtomicBool::new(false),
             readable: Readable::default(),
+            checking: tokio::sync::Mutex::default(),
             honours_offsets: AtomicBool::new(false),
         }
     }
@@ -140,7 +143,7 @@ impl Supermetrics {
     /// Looks at one job. An error that may speak of this job or of all of them ends the job only where another one can
     /// be read: then the job is what is refused.
     async fn look_at(&self, id: &ExternalId, asker: &Asker) -> Look {
-        let (began, bounds) = (Instant::now(), self.status_bounds());
+        let bounds = self.status_bounds();
         let denied = Mutex::new(None);
         let judge = |reply: &Reply| {
             self.judge(reply, |meaning| {
@@ -174,9 +177,9 @@ impl Supermetrics {
         let mut outcome = told.outcome.map_err(LookError::from);
         let denied = denied.into_inner().unwrap_or_else(PoisonError::into_inner);
         match (&outcome, denied) {
-            (Ok(job), _) if job.failure().is_none() => self.readable.note(id, began),
+            (Ok(job), _) if job.failure().is_none() => self.readable.note(id, told.sent),
             (Err(LookError::Unavailable(_)), Some((meta, error))) => {
-                if self.another_reads(id, began, asker, bounds).await {
+                if self.another_reads(id, Instant::now(), asker, bounds).await {
                     outcome = check_echo(id, &meta).map(|()| self.failed(id, meta, &error));
                 }
             }
@@ -185,20 +188,23 @@ impl Supermetrics {
         Look { asked_at: told.asked_at, observed_at: told.observed_at, outcome }
     }
 
-    /// Says whether a job other than `id` can be read: one that was read since, or else one read of a job that could be
-    /// read before.
-    async fn another_reads(&self, id: &ExternalId, since: Instant, asker: &Asker, bounds: Bounds) -> bool {
-        let other = match self.readable.evidence(id, since) {
+    /// Says whether a job other than `id` can be read, by a request sent after `denied`, the time at which the answer
+    /// about `id` arrived: an earlier one may have been answered before the permission was lost.
+    async fn another_reads(&self, id: &ExternalId, denied: Instant, asker: &Asker, bounds: Bounds) -> bool {
+        // one check at a time: those who waited for it take its result
+        let Ok(_turn) = tokio::time::timeout_at(bounds.deadline, self.checking.lock()).await else {
+            return false;
+        };
+        let other = match self.readable.evidence(id, denied) {
             Evidence::OthersRead => return true,
             Evidence::None => return false,
             Evidence::Check(other) => other,
         };
-        let began = Instant::now();
         let judge = |reply: &Reply| self.judge(reply, |meaning| self.read(&other, meaning));
-        let read = self.ask(other.as_str(), asker, (0, 0), bounds, judge).await.outcome;
-        let reads = read.is_ok_and(|job| job.failure().is_none());
+        let told = self.ask(other.as_str(), asker, (0, 0), bounds, judge).await;
+        let reads = told.outcome.is_ok_and(|job| job.failure().is_none());
         if reads {
-            self.readable.note(&other, began);
+            self.readable.note(&other, told.sent);
         }
         reads
     }

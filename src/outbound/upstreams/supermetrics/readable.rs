@@ -18,7 +18,7 @@ pub(super) struct Readable {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The newest last, with the time at which its request began.
+    /// The newest last, with the time at which its request was sent.
     last: Vec<(ExternalId, Instant)>,
     /// When another job was read for the sake of evidence, without success so far.
     checked: Option<Instant>,
@@ -27,7 +27,7 @@ struct State {
 /// What is known about the other jobs of the source.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Evidence {
-    /// Another one was read since.
+    /// Another one was read by a request sent since.
     OthersRead,
     /// This one could be read before; a read of it decides.
     Check(ExternalId),
@@ -36,25 +36,25 @@ pub(super) enum Evidence {
 }
 
 impl Readable {
-    /// Takes in that a job was read by a request that began at `asked`.
-    pub(super) fn note(&self, id: &ExternalId, asked: Instant) {
+    /// Takes in that a job was read by a request that was sent at `sent`: when it began to wait for its turn says nothing.
+    pub(super) fn note(&self, id: &ExternalId, sent: Instant) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.last.retain(|(other, _)| other != id);
         if state.last.len() > 1 {
             state.last.remove(0);
         }
-        state.last.push((id.clone(), asked));
+        state.last.push((id.clone(), sent));
         state.checked = None;
     }
 
-    /// Says whether a job other than `id` was read since `asked`. After [`Evidence::Check`] it answers
-    /// [`Evidence::None`] for a while, unless the check succeeds and is noted.
-    pub(super) fn evidence(&self, id: &ExternalId, asked: Instant) -> Evidence {
+    /// Says whether a job other than `id` was read by a request sent at `denied` or later, when the answer about `id`
+    /// arrived. After [`Evidence::Check`] it answers [`Evidence::None`] for a while, unless the check succeeds and is noted.
+    pub(super) fn evidence(&self, id: &ExternalId, denied: Instant) -> Evidence {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((other, at)) = state.last.iter().rev().find(|(other, _)| other != id).cloned() else {
             return Evidence::None;
         };
-        if at >= asked {
+        if at >= denied {
             return Evidence::OthersRead;
         }
         if state.checked.is_some_and(|checked| checked.elapsed() < CHECK_HOLDS) {

@@ -1,5 +1,7 @@
 //! The adapter against a scripted server on a real socket: what it asks, how often, and what it makes of the answers.
 
+mod denied;
+
 use super::*;
 use crate::outbound::source::SourceSettings;
 use crate::outbound::testing::{OneKey, Server, answer, id, json, means, settings, word};
@@ -392,59 +394,8 @@ async fn a_probe_tells_a_taken_credential_from_a_refused_one() {
     }
 }
 
-/// A source of which every job but those in `readable` is denied with `code`.
-fn denying(code: &'static str, readable: &'static [&'static str]) -> (Server, Arc<Mutex<bool>>) {
-    let lost = Arc::new(Mutex::new(false));
-    let all = Arc::clone(&lost);
-    let server = Server::start(move |seen| {
-        let asked = seen.json()["schedule_id"].as_str().unwrap().to_owned();
-        if readable.contains(&asked.as_str()) && !*all.lock().unwrap() {
-            return json(200, &json!({"meta": {"schedule_id": asked, "status_code": "RUNNING"}}));
-        }
-        error(403, code)
-    });
-    (server, lost)
-}
-
 async fn look(reader: &Arc<dyn JobReader>, job: &str) -> String {
     word(&reader.look(&[id(job)], &Asker::Operator).await[0].outcome)
-}
-
-#[tokio::test]
-async fn a_denied_job_fails_while_another_job_reads_well() {
-    for code in ["PERMISSION_DENIED", "LICENSE_ROW_LIMIT_EXCEEDED", "LICENSE_ACCOUNT_LIMIT_EXCEEDED"] {
-        let (server, _) = denying(code, &["good"]);
-        let reader = open(&server);
-        assert_eq!(look(&reader, "denied").await, "Unavailable", "{code}: nothing else is known");
-        assert_eq!(look(&reader, "good").await, "Running");
-        let looks = reader.look(&[id("denied")], &Asker::Operator).await;
-        let job = looks[0].outcome.as_ref().unwrap();
-        assert_eq!(job.failure().unwrap().code.as_deref(), Some(code));
-        assert_eq!(server.seen().len(), 4, "one read of the other job is the evidence");
-        assert_eq!(look(&reader, "good").await, "Running", "{code}: no other job waits");
-    }
-}
-
-#[tokio::test]
-async fn a_lost_permission_ends_no_job() {
-    for code in ["PERMISSION_DENIED", "LICENSE_QUERIES_SUSPENDED"] {
-        let (server, lost) = denying(code, &["a", "b", "c"]);
-        let reader = open(&server);
-        for job in ["a", "b", "c"] {
-            assert_eq!(look(&reader, job).await, "Running");
-        }
-        *lost.lock().unwrap() = true;
-        for _ in 0..3 {
-            for job in ["a", "b", "c"] {
-                assert_eq!(look(&reader, job).await, "Unavailable", "{code} {job}");
-            }
-        }
-        assert_eq!(server.seen().len(), 3 + 9 + 1, "one check for all of them");
-        *lost.lock().unwrap() = false;
-        for job in ["a", "b", "c"] {
-            assert_eq!(look(&reader, job).await, "Running", "{code} {job}");
-        }
-    }
 }
 
 #[tokio::test]
