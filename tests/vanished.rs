@@ -147,6 +147,50 @@ async fn an_answer_of_another_kind_starts_the_wait_anew() {
     assert!(start.elapsed() >= SECOND * 130 + FOLLOW.missing_for, "{:?}", start.elapsed());
 }
 
+/// Others who wait for a moment, one after the other, do not put off the end of those who stay.
+#[tokio::test(start_paused = true)]
+async fn short_waits_of_others_do_not_put_off_the_end() {
+    let house = following();
+    let mut watching = watch(&house, "a");
+    watching.next().await.unwrap();
+    tokio::time::sleep(SECOND * 20).await;
+    house.mind.says(|_| Err(LookError::NotFound));
+    let gone = Instant::now();
+    let ended = watching.map(|update| short(&update)).collect::<Vec<Short>>();
+    let others = async {
+        for _ in 0..60 {
+            let other = watch(&house, "a").for_each(|_| std::future::ready(()));
+            tokio::time::timeout(SECOND * 20, other).await.ok();
+        }
+    };
+    let told = tokio::select! {
+        told = ended => told,
+        () = others => panic!("not ended after {:?}", gone.elapsed()),
+    };
+    assert_eq!(told.last().unwrap(), &(UpdateKind::Ended, Err(ProblemCode::NotFound), None, true));
+    let lasted = gone.elapsed();
+    assert!(lasted >= FOLLOW.missing_for && lasted < FOLLOW.missing_for + SECOND * 70, "{lasted:?}");
+}
+
+/// Whoever comes after the end has the job followed again, and takes the end from nobody who has not read it yet.
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_takes_the_end_from_no_earlier_watcher() {
+    let house = following();
+    let mut watching = watch(&house, "a");
+    watching.next().await.unwrap();
+    house.mind.says(|_| Err(LookError::NotFound));
+    tokio::time::sleep(FOLLOW.missing_for * 3).await;
+    let mut newcomer = watch(&house, "a");
+    let snapshot = (UpdateKind::Snapshot, Ok(JobState::Running), STALE, false);
+    assert_eq!(short(&newcomer.next().await.unwrap()), snapshot);
+    let rest: Vec<Short> = watching.map(|update| short(&update)).collect().await;
+    assert_eq!(rest, [(UpdateKind::Ended, Err(ProblemCode::NotFound), None, true)]);
+    // the newcomer's own wait goes on
+    house.mind.says(|_| Ok(Life::Succeeded));
+    let rest: Vec<Short> = newcomer.map(|update| short(&update)).collect().await;
+    assert_eq!(rest, [(UpdateKind::Ended, Ok(JobState::Succeeded), None, true)]);
+}
+
 /// An ingress without a route, for a moment: 80 of 80 jobs keep their state, and each ends once it is back.
 #[tokio::test]
 async fn an_ingress_that_answers_404_ends_none_of_80_jobs() {

@@ -74,6 +74,8 @@ pub(super) struct Following {
 pub(super) struct Interest {
     key: JobKey,
     number: u64,
+    /// How often the job had been given up when it was registered.
+    endings: u64,
     following: Arc<Following>,
     news: watch::Receiver<Told>,
 }
@@ -189,6 +191,7 @@ impl Following {
         let begins_anew = followed.begin_anew();
         let comes_back = watches && std::mem::take(&mut followed.resumed);
         let news = followed.news.subscribe();
+        let endings = news.borrow().endings();
         if was_idle && followed.is_over() {
             // What stood on the agenda was to forget it.
             state.set_agenda(key, None);
@@ -208,7 +211,7 @@ impl Following {
             state.set_agenda(key, Some(at));
             self.wake.notify_one();
         }
-        Interest { key: key.clone(), number, following: Arc::clone(self), news }
+        Interest { key: key.clone(), number, endings, following: Arc::clone(self), news }
     }
 
     /// Takes in what was held when a watcher came, so that the watcher starts from it. No look was made, so trouble
@@ -270,7 +273,10 @@ impl Following {
             Ok(_) | Err(_) => Duration::ZERO,
         };
         // Any answer but "not found" ends that; no answer, or a pause, does not.
-        let found = matches!(landing, Ok(_) | Err(Miss::Look(LookError::BadAnswer(_))));
+        let found = matches!(
+            landing,
+            Ok(_) | Err(Miss::Look(LookError::BadAnswer(_) | LookError::ConflictingVersion))
+        );
         match landing {
             Ok(observation) => {
                 followed.failures = 0;

@@ -41,7 +41,8 @@ impl Followed {
     }
 
     /// Gives up on a job that has been missing, unknown or in one state for longer than it is followed. A missing one is
-    /// looked for as long for the last who came as for the first; one that has vanished only where that is `proven`.
+    /// looked for as long for the last who came as for the first, since it may have been made just now; one that has
+    /// vanished is given up only where that is `proven`.
     pub(super) fn give_up_if_due(&self, settings: &FollowSettings, proven: bool) {
         let newest = self.interests.last_key_value().map(|(_, wish)| wish.since.elapsed());
         let vanished = self.vanished_for().filter(|vanished| proven && *vanished >= settings.missing_for);

@@ -14,7 +14,7 @@ impl Interest {
 
     /// What was last told, marked as read.
     pub(in crate::jobs) fn read(&mut self) -> Told {
-        self.news.borrow_and_update().clone()
+        self.news.borrow_and_update().clone().for_one_who_came_after(self.endings)
     }
 
     /// Waits for something that was not read yet. Cancel safe.

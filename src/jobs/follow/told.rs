@@ -23,6 +23,10 @@ pub(in crate::jobs) struct Told {
     older: Option<Observation>,
     trouble: Option<Miss>,
     given_up: Option<ProblemCode>,
+    /// How often it was given up.
+    endings: u64,
+    /// Why it was given up, while it is followed again for someone new and nothing was seen since.
+    taken_back: Option<ProblemCode>,
     found: Option<Arc<Found>>,
 }
 
@@ -71,7 +75,7 @@ impl Told {
     /// Takes in what a look brought: it also ends any trouble. An older answer than the one told changes nothing.
     pub(super) fn observe(&mut self, new: &Observation) -> Change {
         let healed = self.trouble.take().is_some();
-        self.given_up = None;
+        (self.given_up, self.taken_back) = (None, None);
         match self.learn(new) {
             Change::Nothing if healed => {
                 self.sequence += 1;
@@ -113,10 +117,11 @@ impl Told {
         Change::Nothing
     }
 
-    /// Takes back that it was given up. Says whether it was.
+    /// Takes back that it was given up, for those who come from now on. Says whether it was.
     pub(super) fn begin_anew(&mut self) -> bool {
-        let was = self.given_up.take().is_some();
+        let was = self.given_up.is_some();
         if was {
+            self.taken_back = self.given_up.take();
             // what is known of it is no fresher for being asked for again
             if self.seen.is_none() {
                 self.trouble = None;
@@ -152,7 +157,21 @@ impl Told {
     /// Ends the following of a job that has not ended.
     pub(super) fn give_up(&mut self, why: ProblemCode) {
         self.given_up = Some(why);
+        self.endings += 1;
         self.sequence += 1;
+    }
+
+    /// How often it was given up so far.
+    pub(super) const fn endings(&self) -> u64 {
+        self.endings
+    }
+
+    /// The same for someone who came after so many endings: one that was taken back since is theirs all the same.
+    pub(super) fn for_one_who_came_after(mut self, endings: u64) -> Self {
+        if self.given_up.is_none() && self.endings > endings {
+            self.given_up = self.taken_back;
+        }
+        self
     }
 
     /// Whether the upstream does not know the job, and never did.

@@ -59,11 +59,10 @@ impl Followed {
         }
     }
 
-    /// For how long a job has not been found that was seen before, as long for the last who came as for the first.
+    /// For how long a job has not been found that was seen before, whoever came since: those who come and go do not put
+    /// the end off.
     pub(super) fn vanished_for(&self) -> Option<Duration> {
-        let vanished = self.vanished_since?.elapsed();
-        let newest = self.interests.last_key_value().map(|(_, wish)| wish.since.elapsed());
-        Some(newest.map_or(vanished, |newest| vanished.min(newest)))
+        self.vanished_since.map(|since| since.elapsed())
     }
 }
 
