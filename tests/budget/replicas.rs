@@ -13,8 +13,24 @@ use super::*;
 #[derive(Debug, Default)]
 struct Count {
     calls: Mutex<VecDeque<Instant>>,
-    /// What each live replica needs for polls, and used for callers.
-    replicas: Mutex<BTreeMap<usize, (u32, u32)>>,
+    /// What each replica needs for polls, and used for callers.
+    replicas: Mutex<BTreeMap<usize, Needs>>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Needs {
+    demand: u32,
+    callers: u32,
+    lost_at: Option<Instant>,
+}
+
+impl Needs {
+    /// The calls for callers that still count: those of a lost replica leave the hour evenly.
+    fn callers(self) -> u32 {
+        let left = self.lost_at.map_or(HOUR, |at| HOUR.saturating_sub(at.elapsed()));
+        u32::try_from(u128::from(self.callers) * u128::from(left.as_secs()) / u128::from(HOUR.as_secs()))
+            .unwrap()
+    }
 }
 
 /// What one replica sees of the shared count.
@@ -26,7 +42,7 @@ struct Member {
 
 impl Count {
     fn join(self: &Arc<Self>, number: usize) -> Arc<Member> {
-        self.replicas.lock().unwrap().insert(number, (0, 0));
+        self.replicas.lock().unwrap().insert(number, Needs::default());
         Arc::new(Member { count: Arc::clone(self), number })
     }
 
@@ -55,8 +71,10 @@ impl SharedBudget for Member {
     }
 
     fn report(&self, demand: u32, callers: u32) {
-        if let Some(replica) = self.count.replicas.lock().unwrap().get_mut(&self.number) {
-            *replica = (demand, callers);
+        let mut replicas = self.count.replicas.lock().unwrap();
+        let needs = replicas.get_mut(&self.number).unwrap();
+        if needs.lost_at.is_none() {
+            (needs.demand, needs.callers) = (demand, callers);
         }
     }
 
@@ -64,7 +82,8 @@ impl SharedBudget for Member {
         let calls = self.count.of_the_hour().into_iter().map(|at| (at.elapsed(), 1)).collect();
         let replicas = self.count.replicas.lock().unwrap();
         let others = replicas.iter().filter(|(number, _)| **number != self.number).map(|(_, needs)| *needs);
-        let (others_demand, others_callers) = others.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+        let (others_demand, others_callers) =
+            others.fold((0, 0), |all, one| (all.0 + one.demand, all.1 + one.callers()));
         SharedUse { calls, others_demand, others_callers }
     }
 
@@ -73,10 +92,11 @@ impl SharedBudget for Member {
     fn pause(&self, _: Duration) {}
 }
 
-/// A replica that watches some jobs of each source.
+/// A replica that watches some jobs of each source, until it is stopped.
 struct Replica {
     house: House,
     logs: [Log; 2],
+    stop: CancellationToken,
 }
 
 /// The shared counts of both sources, each with its limits.
@@ -103,8 +123,20 @@ impl Cluster {
         let logs = [log(&house.metrics, |_| false), log(&house.mind, |_| false)];
         keep_watching(&house, "watcher", refs("metrics", metrics));
         keep_watching(&house, "watcher", refs("mind", mind));
-        house.jobs.start_following(CancellationToken::new());
-        Replica { house, logs }
+        let stop = CancellationToken::new();
+        house.jobs.start_following(stop.clone());
+        Replica { house, logs, stop }
+    }
+
+    /// The replica is gone, and the others know.
+    fn kill(&self, number: usize, replica: &Replica) {
+        replica.stop.cancel();
+        for count in &self.counts {
+            let mut replicas = count.replicas.lock().unwrap();
+            let lost_at = Some(Instant::now());
+            let needs = replicas.get_mut(&number).unwrap();
+            *needs = Needs { demand: 0, lost_at, ..*needs };
+        }
     }
 }
 
@@ -153,4 +185,21 @@ async fn replicas_with_uneven_jobs_keep_every_bound() {
     let longest = longest_gap(&all(&replicas, 1), start, 450);
     assert!(longest <= bound, "{longest:?} of {bound:?}");
     assert!((45..=60).contains(&mind), "{mind} calls");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_replica_gets_the_share_of_a_dead_one() {
+    let cluster = Cluster::new([limits(1_000), limits(60)]);
+    let start = Instant::now();
+    let mut replicas = vec![cluster.replica(0, 0..30, 0..50), cluster.replica(1, 30..100, 50..450)];
+    tokio::time::sleep(HOUR * 2 / 3).await;
+    cluster.kill(1, &replicas[1]);
+    replicas.push(cluster.replica(2, 30..100, 50..450));
+    tokio::time::sleep_until(start + HOUR * 3 / 2).await;
+    let bound = HOUR * 2 * 100 / 800;
+    let longest = longest_gap(&all(&replicas, 0), start, 100);
+    assert!(longest <= bound, "{longest:?} of {bound:?}");
+    let bound = HOUR * 2 * 9 / 48;
+    let longest = longest_gap(&all(&replicas, 1), start, 450);
+    assert!(longest <= bound, "{longest:?} of {bound:?}");
 }

@@ -186,7 +186,7 @@ return {0, redis.call('HINCRBY', KEYS[4], 'seq', 1)}";
 /// many calls were ever counted, the age of the count in ms, what the polls of the other live replicas need, their calls for
 /// callers, and for one that knows no mark the calls of the hour by ten seconds, the oldest first: how many seconds ago, and
 /// how many. A count that has less than it had is a new one. After a step of the server's clock back, calls from the future
-/// count as made now.
+/// count as made now. The calls that a lost replica made for callers leave the hour evenly.
 const SYNC: &str = "
 local t = redis.call('TIME')
 local us = t[1] * 1000000 + t[2]
@@ -219,10 +219,12 @@ local demand, callers = 0, 0
 local said = redis.call('HGETALL', KEYS[3])
 for i = 1, #said, 2 do
   local x, d, c = string.match(said[i + 1], '^(%d+) (%d+) (%d+)$')
-  if not x or tonumber(x) <= us or tonumber(x) > missed then
+  local gone = us - tonumber(x or '0')
+  if not x or gone >= 3600000000 or tonumber(x) > missed then
     redis.call('HDEL', KEYS[3], said[i])
   elseif said[i] ~= ARGV[5] then
-    demand, callers = demand + tonumber(d), callers + tonumber(c)
+    if gone < 0 then demand = demand + tonumber(d) end
+    callers = callers + math.floor(tonumber(c) * math.min(1, 1 - gone / 3600000000))
   end
 end
 for i = 9, #ARGV, 2 do
