@@ -389,7 +389,7 @@ mod tests {
             (left, shares.wait(HOUR, CallOrigin::Background), shares.wait(HOUR, CallOrigin::Caller))
         };
         assert_eq!(used(2_380, 0), (20, Duration::ZERO, Duration::ZERO));
-        assert_eq!(used(2_400, 0), (0, HOUR - ago, Duration::ZERO), "the rest is kept for callers");
+        assert_eq!(used(2_400, 0), (0, SECOND * 3_540, Duration::ZERO), "the rest is kept for callers");
         assert_eq!(used(2_400, 100), (100, Duration::ZERO, Duration::ZERO), "of which they have used a part");
     }
 
