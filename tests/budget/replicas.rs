@@ -56,12 +56,12 @@ impl Count {
 impl SharedBudget for Member {
     fn take<'a>(&'a self, limits: &'a Limits) -> BoxFuture<'a, Taken> {
         let calls = self.count.of_the_hour();
-        let taken = match calls.len().checked_sub(limits.per_hour as usize).and_then(|over| calls.get(over)) {
-            Some(blocking) => Taken::Wait(HOUR.saturating_sub(blocking.elapsed())),
-            None => {
-                self.count.calls.lock().unwrap().push_back(Instant::now());
-                Taken::Go(None)
-            }
+        let over = calls.len().checked_sub(limits.per_hour as usize);
+        let taken = if let Some(blocking) = over.and_then(|over| calls.get(over)) {
+            Taken::Wait(HOUR.saturating_sub(blocking.elapsed()))
+        } else {
+            self.count.calls.lock().unwrap().push_back(Instant::now());
+            Taken::Go(None)
         };
         Box::pin(std::future::ready(taken))
     }
