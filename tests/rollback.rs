@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::stream::StreamExt as _;
 use jobgate::domain::details::{Details, MindBridgeDetails};
+use jobgate::domain::error::ProblemCode;
 use jobgate::domain::job::{Job, Life};
 use jobgate::domain::observation::Observation;
 use jobgate::domain::principal::Principal;
@@ -15,6 +16,7 @@ use jobgate::jobs::answer::{Seen, StaleReason};
 use jobgate::outbound::redis::Tier;
 use jobgate::outbound::stores::memory::{MemoryStore, NoLedger};
 use jobgate::ports::store::{JobStore as _, Kept};
+use jobgate::ports::upstream::LookError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -106,6 +108,61 @@ async fn what_follows_a_rollback_counts_from_there() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn two_reports_of_a_lower_version_are_not_enough() {
+    let house = house();
+    report(&house, 10, Life::Running);
+    read(&house, None).await;
+    report(&house, 4, Life::Running);
+    assert_eq!(short(&read_new(&house).await).2, CONFLICT);
+    tokio::time::sleep(FOLLOW.verify_interval * 3).await;
+    assert_eq!(short(&read_new(&house).await).2, CONFLICT, "nobody asked in between");
+    assert_eq!(short(&read_new(&house).await), (Some(4), JobState::Running, None));
+}
+
+/// One replica accepts the rollback while the other waits for an answer that it asked for before.
+#[tokio::test(start_paused = true)]
+async fn an_answer_asked_for_before_a_rollback_loses_to_it() {
+    let (clock, store) = (Arc::new(RuntimeClock::default()), Arc::new(MemoryStore::new(retention())));
+    let replica = || house_on(FOLLOW, Arc::clone(&clock) as _, Arc::clone(&store) as _, Arc::new(NoLedger));
+    let [one, other] = [replica(), replica()];
+    report(&one, 10, Life::Running);
+    read(&one, None).await;
+    report(&one, 4, Life::Running);
+    for _ in 0..2 {
+        assert_eq!(short(&read_new(&one).await).2, CONFLICT);
+        tokio::time::sleep(FOLLOW.verify_interval / 2).await;
+    }
+    report(&other, 10, Life::Running);
+    other.mind.takes(SECOND * 5);
+    let accepted = (Some(4), JobState::Running, None);
+    let (late, now) = tokio::join!(read(&other, Some(Duration::ZERO)), read_new(&one));
+    assert_eq!([short(&now), short(&late)], [accepted, accepted]);
+    assert_eq!(short(&read_new(&one).await), accepted, "and it stays");
+    // what is asked for after the rollback counts from there
+    report(&other, 5, Life::Succeeded);
+    assert_eq!(short(&read_new(&other).await), (Some(5), JobState::Succeeded, None));
+}
+
+/// A lower version is an answer about the job: it was found.
+#[tokio::test(start_paused = true)]
+async fn a_lower_version_starts_the_wait_for_a_vanished_job_anew() {
+    let house = house();
+    house.jobs.start_following(CancellationToken::new());
+    let start = Instant::now();
+    house.mind.tells(move |_| match start.elapsed().as_secs() {
+        0..10 => Ok(versioned(10, Life::Running)),
+        60..130 => Ok(versioned(4, Life::Running)),
+        _ => Err(LookError::NotFound),
+    });
+    let watching = house.jobs.watch(Principal::local(), vec![reference("mind", "a")], None);
+    let told: Vec<_> = watching.collect().await;
+    let last = told.last().unwrap();
+    let problem = last.answer.as_ref().map(short).map_err(|problem| problem.code);
+    assert_eq!((problem, last.is_final), (Err(ProblemCode::NotFound), true));
+    assert!(start.elapsed() >= SECOND * 130 + FOLLOW.missing_for, "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn watchers_are_told_of_the_conflict_and_of_its_end() {
     let house = house();
     house.jobs.start_following(CancellationToken::new());
@@ -144,6 +201,7 @@ async fn replicas_take_a_rollback_and_its_denial_from_each_other() {
     assert_eq!(short(&read_new(&other).await), (Some(10), JobState::Running, None));
     assert_eq!(short(&read_new(&one).await).2, CONFLICT);
     tokio::time::sleep(FOLLOW.verify_interval).await;
+    assert_eq!(short(&read_new(&one).await).2, CONFLICT, "the second of this series");
     assert_eq!(short(&read_new(&one).await), (Some(4), JobState::Running, None));
     report(&other, 4, Life::Running);
     for _ in 0..3 {

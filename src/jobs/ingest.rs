@@ -290,10 +290,14 @@ impl Ingest {
     /// Keeps an answer of the upstream, unless it contradicts what the upstream reported before.
     async fn keep_answer(&self, answer: Observation, fence: Fence, span: &trace::Active) -> Option<Landing> {
         let key = answer.job.key.clone();
-        let known = answer.job.counter().and_then(|_| self.following.seen(&key));
+        // Asked for before what is known was seen, so perhaps before its rollback: then it comes before it.
+        let known = self.following.seen(&key).filter(|known| answer.asked_at >= known.observed_at);
         let mut answer = answer.after_rollbacks(known.map_or(0, |known| known.rollbacks));
         let mut held = self.keep(answer.clone(), Some(fence), span).await?;
         if held.rollbacks > answer.rollbacks {
+            if answer.asked_at < held.observed_at {
+                return Some(Ok(held));
+            }
             // What is held came after accepted rollbacks, and so does an answer to a question asked just now. The turn has
             // ended with the first try, and is not needed: it is compared again where it is kept.
             answer = answer.after_rollbacks(held.rollbacks);

@@ -1,10 +1,11 @@
 //! Lower versions: what to do when an upstream reports a job with a lower version than it did before.
 //!
 //! A restored backup reports lower versions from then on; a lagging node of the upstream does so for a moment. So a lower
-//! version is accepted only when nothing else was reported for `poll.verify_interval`. What was reported so far is kept here,
-//! beside the observation and not in it, so that `Observation::supersedes` stays a pure order. An accepted rollback is
-//! written as an observation with one more in [`Observation::rollbacks`], which is compared before the version: every
-//! store and every replica takes it by the same rule, and the higher version of before can never come back.
+//! version is accepted only when it was reported at least [`REPORTS_MIN`] times over `poll.verify_interval`, and nothing else
+//! was. What was reported so far is kept here, beside the observation and not in it, so that `Observation::supersedes` stays
+//! a pure order. An accepted rollback is written as an observation with one more in [`Observation::rollbacks`], which is
+//! compared before the version: every store and every replica takes it by the same rule, and the higher version of before
+//! can never come back.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,6 +20,10 @@ use crate::domain::observation::Observation;
 /// The most jobs of which lower versions are remembered, about 200 bytes each. Beyond it the oldest begins anew.
 const REMEMBERED_MAX: usize = 10_000;
 
+/// The fewest reports of lower versions that are accepted: the first and the last of an interval say nothing about what was
+/// between them.
+const REPORTS_MIN: u32 = 3;
+
 /// The jobs of which a lower version was reported last.
 #[derive(Debug, Default)]
 pub(super) struct LowerVersions(Mutex<HashMap<JobKey, Reported>>);
@@ -27,6 +32,7 @@ pub(super) struct LowerVersions(Mutex<HashMap<JobKey, Reported>>);
 #[derive(Clone, Copy, Debug)]
 struct Reported {
     since: Instant,
+    reports: u32,
     /// When the contradicted observation was made. It is renewed by whatever replica is told its version again, and that
     /// ends the series.
     contradicted: Timestamp,
@@ -38,14 +44,16 @@ impl LowerVersions {
     pub(super) fn reported(&self, held: &Observation, verify_interval: Duration) -> bool {
         let key = &held.job.key;
         let mut all = self.lock();
-        if let Some(series) = all.get(key).filter(|series| series.contradicted == held.observed_at) {
-            return series.since.elapsed() >= verify_interval;
+        if let Some(series) = all.get_mut(key).filter(|series| series.contradicted == held.observed_at) {
+            series.reports = series.reports.saturating_add(1);
+            return series.reports >= REPORTS_MIN && series.since.elapsed() >= verify_interval;
         }
         if all.len() >= REMEMBERED_MAX && !all.contains_key(key) {
             let oldest = all.iter().min_by_key(|(_, series)| series.since).map(|(key, _)| key.clone());
             oldest.and_then(|oldest| all.remove(&oldest));
         }
-        all.insert(key.clone(), Reported { since: Instant::now(), contradicted: held.observed_at });
+        let series = Reported { since: Instant::now(), reports: 1, contradicted: held.observed_at };
+        all.insert(key.clone(), series);
         false
     }
 
@@ -104,12 +112,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn two_reports_do_not_accept_a_lower_version() {
+        let lower = LowerVersions::default();
+        let held = held("a", 1);
+        assert!(!lower.reported(&held, INTERVAL));
+        tokio::time::advance(INTERVAL * 10).await;
+        assert!(!lower.reported(&held, INTERVAL), "nothing is known of the time between");
+        assert!(lower.reported(&held, INTERVAL));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_renewed_higher_version_ends_the_series() {
         let lower = LowerVersions::default();
         assert!(!lower.reported(&held("a", 1), INTERVAL));
         tokio::time::advance(INTERVAL * 2).await;
         assert!(!lower.reported(&held("a", 2), INTERVAL), "another replica was told it again");
         tokio::time::advance(INTERVAL).await;
+        assert!(!lower.reported(&held("a", 2), INTERVAL), "the second of this series");
         assert!(lower.reported(&held("a", 2), INTERVAL));
     }
 
