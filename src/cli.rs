@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, Environment, FILE_VARIABLE, Faults};
+use crate::config::{Config, Environment, FILE_VARIABLE, ValidationErrors};
 
 mod check;
 mod config_schema;
@@ -26,7 +26,7 @@ use terminal::Terminal;
 /// What the shell completes and `--help` prints.
 #[derive(Debug, Parser)]
 #[command(name = "jobgate", version, about, propagate_version = true, arg_required_else_help = true)]
-struct Line {
+struct CommandLine {
     #[command(subcommand)]
     command: Command,
 }
@@ -34,25 +34,25 @@ struct Line {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the gateway
-    Serve(serve::Arguments),
+    Serve(serve::ServeArguments),
     /// Run the gateway with simulated upstreams, without configuration
-    Demo(demo::Arguments),
+    Demo(demo::DemoArguments),
     /// Run the simulated upstreams only
-    Simulate(simulate::Arguments),
+    Simulate(simulate::SimulateArguments),
     /// Validate a configuration and list all errors
-    Check(check::Arguments),
+    Check(check::CheckArguments),
     /// Check whether a running gateway is ready for traffic
-    Health(health::Arguments),
+    Health(health::HealthArguments),
     /// Print the GraphQL schema
     Schema,
     /// Print the JSON Schema of the configuration file
     ConfigSchema,
     /// Create client keys
     #[command(subcommand)]
-    Key(key::Command),
+    Key(key::KeyCommand),
     /// Query jobs of a running gateway
     #[command(subcommand)]
-    Job(job::Command),
+    Job(job::JobCommand),
 }
 
 /// The option that every command with a configuration takes.
@@ -100,27 +100,27 @@ pub fn run(args: impl IntoIterator<Item = OsString>, env: &Environment) -> ExitC
 }
 
 fn run_on(args: impl IntoIterator<Item = OsString>, env: &Environment, mut terminal: Terminal<'_>) -> u8 {
-    let ended = match Line::try_parse_from(args) {
+    let ended = match CommandLine::try_parse_from(args) {
         Ok(line) => dispatch(line.command, env, &mut terminal).map(u8::from),
         Err(refused) => {
             let code = u8::try_from(refused.exit_code()).unwrap_or(2);
             let text = refused.render().to_string();
-            let told = if refused.use_stderr() {
+            let written = if refused.use_stderr() {
                 terminal.complain(text.trim_end())
             } else {
                 terminal.say(text.trim_end())
             };
-            told.map(|()| code).map_err(Into::into)
+            written.map(|()| code).map_err(Into::into)
         }
     };
     ended.unwrap_or_else(|error| {
-        tell(&error, &mut terminal);
+        print_error(&error, &mut terminal);
         Exit::Failed.into()
     })
 }
 
 /// Says why a command failed, unless whoever read our output has gone (`jobgate … | head`): nobody is left to tell.
-fn tell(error: &anyhow::Error, terminal: &mut Terminal<'_>) {
+fn print_error(error: &anyhow::Error, terminal: &mut Terminal<'_>) {
     let gone = |cause: &io::Error| cause.kind() == ErrorKind::BrokenPipe;
     if !error.chain().filter_map(|cause| cause.downcast_ref()).any(gone) {
         terminal.complain(&format!("jobgate: {error:#}")).ok();
@@ -156,7 +156,7 @@ impl ConfigFile {
     }
 
     /// Loads the file that was named, here or in the environment.
-    fn load(&self, env: &Environment) -> Result<Config, Faults> {
+    fn load(&self, env: &Environment) -> Result<Config, ValidationErrors> {
         Config::load(self.named(env).as_deref(), env)
     }
 

@@ -16,7 +16,6 @@ mod credential;
 mod credentials;
 mod egress;
 mod environment;
-mod fault;
 mod file;
 mod graphql;
 mod jwt;
@@ -28,14 +27,15 @@ mod read;
 mod renamed;
 mod schema;
 mod server;
+mod shared_store;
 mod sources;
 mod store;
 mod streams;
 mod telemetry;
 #[cfg(test)]
 mod tests;
-mod tier;
 mod tree;
+mod validation;
 mod values;
 mod watch_tokens;
 
@@ -44,21 +44,21 @@ pub use clients::ClientConfig;
 pub use credential::{CredentialConfig, CredentialRef, SecretRef};
 pub use credentials::CredentialsConfig;
 pub use egress::{EgressConfig, ProxyConfig};
-pub use environment::{Environment, FILE_VARIABLE, KEY_VARIABLE, NoText, URL_VARIABLE};
-pub use fault::Faults;
-pub use graphql::{GraphqlConfig, Introspection, PersistedQueries, TrustedDocuments};
+pub use environment::{Environment, FILE_VARIABLE, KEY_VARIABLE, NotUnicode, URL_VARIABLE};
+pub use graphql::{GraphqlConfig, IntrospectionConfig, PersistedQueries, TrustedDocuments};
 pub use jwt::{IssuerConfig, JwksRef, SigningAlgorithm};
 pub use limits::LimitsConfig;
-pub use network::{Network, NoNetwork};
+pub use network::{Network, NetworkError};
 pub use poll::PollConfig;
-pub use proxies::{EnvironmentProxies, EnvironmentProxy, ProxyFault};
+pub use proxies::{EnvironmentProxies, EnvironmentProxy, ProxyVariableError};
 pub use server::{ServerConfig, TlsConfig};
+pub use shared_store::{RedisConfig, RedisMode};
 pub use sources::{BudgetConfig, SourceConfig};
 pub use store::{StoreConfig, StoreKind, StoredRows};
 pub use streams::StreamsConfig;
 pub(crate) use telemetry::endpoint_fault;
 pub use telemetry::{AccessLog, LogFormat, OtlpProtocol, Ratio, TelemetryConfig, log_directives};
-pub use tier::{RedisConfig, RedisMode};
+pub use validation::ValidationErrors;
 pub use watch_tokens::WatchTokensConfig;
 
 /// Every option with its default, commented for operators.
@@ -125,7 +125,7 @@ impl Config {
     ///
     /// # Errors
     /// With all faults.
-    pub fn load(path: Option<&Path>, env: &Environment) -> Result<Self, Faults> {
+    pub fn load(path: Option<&Path>, env: &Environment) -> Result<Self, ValidationErrors> {
         let Some(path) = path else { return Self::from_yaml("", env) };
         Self::from_text(&file::read(path)?, path, env)
     }
@@ -134,7 +134,7 @@ impl Config {
     ///
     /// # Errors
     /// With what is wrong with the file.
-    pub fn text_again(path: &Path) -> Result<String, Faults> {
+    pub fn text_again(path: &Path) -> Result<String, ValidationErrors> {
         file::read_regular(path)
     }
 
@@ -142,7 +142,7 @@ impl Config {
     ///
     /// # Errors
     /// With all faults.
-    pub fn from_text(text: &str, path: &Path, env: &Environment) -> Result<Self, Faults> {
+    pub fn from_text(text: &str, path: &Path, env: &Environment) -> Result<Self, ValidationErrors> {
         Self::read(text, &path.display().to_string(), env)
     }
 
@@ -150,7 +150,7 @@ impl Config {
     ///
     /// # Errors
     /// With all faults.
-    pub fn from_yaml(text: &str, env: &Environment) -> Result<Self, Faults> {
+    pub fn from_yaml(text: &str, env: &Environment) -> Result<Self, ValidationErrors> {
         Self::read(text, "the configuration", env)
     }
 
@@ -168,21 +168,21 @@ impl Config {
     }
 
     /// Whether authentication is disabled, because no clients and no issuers are configured.
-    pub const fn knows_nobody(&self) -> bool {
+    pub const fn auth_disabled(&self) -> bool {
         self.clients.is_empty() && self.jwt.is_empty()
     }
 
     /// Whether GraphQL introspection is allowed.
     pub fn allows_introspection(&self) -> bool {
         match self.graphql.introspection {
-            Introspection::Auto => self.server.is_local(),
-            Introspection::On => true,
-            Introspection::Off => false,
+            IntrospectionConfig::Auto => self.server.is_local(),
+            IntrospectionConfig::On => true,
+            IntrospectionConfig::Off => false,
         }
     }
 
-    fn read(text: &str, label: &str, env: &Environment) -> Result<Self, Faults> {
-        let mut faults = Faults::default();
+    fn read(text: &str, label: &str, env: &Environment) -> Result<Self, ValidationErrors> {
+        let mut faults = ValidationErrors::default();
         let defaults = defaults();
         let mut tree = defaults.clone();
         let Some(mut written) = tree::parse(text, label, &mut faults) else { return Err(faults) };
@@ -198,7 +198,7 @@ impl Config {
     }
 
     /// Checks the proxies of the environment for the URLs that have no configured proxy.
-    fn check_proxies(&self, env: &Environment, faults: &mut Faults) {
+    fn check_proxies(&self, env: &Environment, faults: &mut ValidationErrors) {
         let proxies = EnvironmentProxies::read(env);
         let sources = self.sources.values().filter(|source| source.egress.proxy.is_none());
         let issuers = self.jwt.iter().filter_map(|issuer| match &issuer.jwks {
@@ -212,7 +212,7 @@ impl Config {
         }
     }
 
-    fn accept(raw: RawConfig, names: &BTreeSet<String>, faults: &mut Faults) -> Self {
+    fn accept(raw: RawConfig, names: &BTreeSet<String>, faults: &mut ValidationErrors) -> Self {
         raw.server.check(faults);
         raw.limits.check(faults);
         raw.streams.check(&raw.server, faults);
@@ -268,7 +268,7 @@ impl Config {
 
 /// The compiled-in file. A fault in it fails the first test.
 fn defaults() -> Value {
-    tree::parse(DEFAULTS, "the defaults", &mut Faults::default()).unwrap_or_default()
+    tree::parse(DEFAULTS, "the defaults", &mut ValidationErrors::default()).unwrap_or_default()
 }
 
 fn by_name<S: Serializer>(

@@ -2,6 +2,7 @@
 
 pub mod access_log;
 pub mod answer_memory;
+pub mod authenticator;
 pub mod bad_credentials;
 mod by_client;
 pub mod client_limits;
@@ -13,13 +14,12 @@ mod host;
 pub mod layers;
 mod log_level;
 pub mod metrics;
-pub mod paced;
+pub mod min_rate_body;
 pub mod page;
 pub mod peer;
-pub mod porter;
 pub mod probes;
+mod request_span;
 pub mod rest;
 pub mod router;
 pub mod status;
 pub mod streams;
-mod traced;

@@ -1,26 +1,26 @@
 //! Floor 3: the use cases. Every door opens on [`Jobs`], and there is no second way round the access check, the
 //! cache or the one write path.
 
-pub mod access;
 pub mod answer;
+mod cacheability;
 mod feed;
+mod fetcher;
 mod first_requests;
-mod flight;
-mod fly;
 mod follow;
 mod ingest;
-mod judge;
 pub mod list;
 pub mod lookup;
-pub mod pass;
 mod poller;
 mod replicas;
 mod resume;
 mod rollback;
 pub mod rows;
+mod single_flight;
 mod sources;
-pub mod track;
+pub mod tracking;
+pub mod visibility;
 pub mod watch;
+pub mod watch_token;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,27 +33,27 @@ use crate::domain::id::{JobKey, SourceName};
 use crate::domain::principal::Principal;
 use crate::domain::source::SourceStatus;
 use crate::ports::clock::Clock;
-use crate::ports::feed::Feed;
+use crate::ports::feed::NotificationFeed;
 use crate::ports::identity::Identity;
+use crate::ports::leases::LeaseManager;
 use crate::ports::ledger::Ledger;
 use crate::ports::rows::{RowCache, RowKey};
 use crate::ports::spawner::{Spawner, TaskKind};
 use crate::ports::store::{JobStore, StoreHealth};
-use crate::ports::turns::Turns;
 use crate::ports::upstream::JobReader;
 
-pub use crate::ports::tier::TierHealth;
-use access::Refusal;
-use feed::Feeds;
+pub use crate::ports::shared_store::SharedStoreHealth;
+use feed::FeedReaders;
 use first_requests::FirstRequests;
-use flight::Flights;
+use follow::FollowRegistry;
 pub use follow::FollowSettings;
-use follow::Following;
 use ingest::Ingest;
-use poller::Polls;
-use replicas::Hearing;
+use poller::PollSlots;
+use replicas::NotificationWaiters;
+use single_flight::SingleFlight;
 use sources::Readers;
-use track::Tracking;
+use tracking::TrackingRegistry;
+use visibility::AuthError;
 
 /// What the use cases ask of the world.
 #[derive(Clone, Debug)]
@@ -67,9 +67,9 @@ pub struct Ports {
     /// Remembers what is followed.
     pub ledger: Arc<dyn Ledger>,
     /// Says whose turn it is to look at a job.
-    pub turns: Arc<dyn Turns>,
+    pub leases: Arc<dyn LeaseManager>,
     /// Hears what other replicas have learned.
-    pub feed: Arc<dyn Feed>,
+    pub feed: Arc<dyn NotificationFeed>,
     /// Keeps rows for a while.
     pub rows: Arc<dyn RowCache>,
     /// The time of day.
@@ -80,7 +80,7 @@ pub struct Ports {
 
 /// How fresh an answer is, and how long a caller waits for one.
 #[derive(Clone, Copy, Debug)]
-pub struct Freshness {
+pub struct FreshnessRules {
     /// An unfinished job is answered from what is held up to this age, unless the caller says otherwise.
     pub fresh_for: Duration,
     /// "No such job" is believed for this long, unless the caller says otherwise.
@@ -111,46 +111,46 @@ impl SourceView {
 /// The use cases. A cheap clone.
 #[derive(Clone, Debug)]
 pub struct Jobs {
-    inner: Arc<Inner>,
+    inner: Arc<Core>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct Core {
     identity: Arc<dyn Identity>,
     readers: Readers,
     store: Arc<dyn JobStore>,
     ledger: Arc<dyn Ledger>,
-    turns: Arc<dyn Turns>,
-    feed: Arc<dyn Feed>,
-    hearing: Hearing,
+    leases: Arc<dyn LeaseManager>,
+    feed: Arc<dyn NotificationFeed>,
+    waiters: NotificationWaiters,
     row_cache: Arc<dyn RowCache>,
     clock: Arc<dyn Clock>,
     spawner: Arc<dyn Spawner>,
-    freshness: ArcSwap<Freshness>,
-    following: Arc<Following>,
-    polls: Polls,
-    feeds: Arc<Feeds>,
-    tracking: Arc<Tracking>,
+    freshness: ArcSwap<FreshnessRules>,
+    following: Arc<FollowRegistry>,
+    polls: PollSlots,
+    feeds: Arc<FeedReaders>,
+    tracking: Arc<TrackingRegistry>,
     ingest: Ingest,
     first_requests: FirstRequests,
-    looks: Flights<JobKey, ingest::Landing>,
-    row_reads: Flights<RowKey, rows::Landing>,
+    fetches: SingleFlight<JobKey, ingest::FetchResult>,
+    row_reads: SingleFlight<RowKey, rows::RowsFetchResult>,
 }
 
 impl Jobs {
     /// Builds the use cases on their ports. Nobody follows jobs until [`Jobs::start_following`].
-    pub fn new(ports: Ports, freshness: Freshness, follow: FollowSettings) -> Self {
-        let following = Following::new(follow, Arc::clone(&ports.ledger));
-        let tracking = Arc::new(Tracking::default());
-        let feeds = Arc::new(Feeds::new(Arc::clone(&tracking)));
+    pub fn new(ports: Ports, freshness: FreshnessRules, follow: FollowSettings) -> Self {
+        let following = FollowRegistry::new(follow, Arc::clone(&ports.ledger));
+        let tracking = Arc::new(TrackingRegistry::default());
+        let feeds = Arc::new(FeedReaders::new(Arc::clone(&tracking)));
         Self {
-            inner: Arc::new(Inner {
+            inner: Arc::new(Core {
                 identity: ports.identity,
-                polls: Polls::default(),
+                polls: PollSlots::default(),
                 readers: Readers::new(ports.readers),
                 ingest: Ingest::new(
                     Arc::clone(&ports.store),
-                    Arc::clone(&ports.turns),
+                    Arc::clone(&ports.leases),
                     Arc::clone(&following),
                     Arc::clone(&feeds),
                 ),
@@ -159,16 +159,16 @@ impl Jobs {
                 tracking,
                 store: ports.store,
                 ledger: ports.ledger,
-                turns: ports.turns,
+                leases: ports.leases,
                 feed: ports.feed,
-                hearing: Hearing::default(),
+                waiters: NotificationWaiters::default(),
                 row_cache: ports.rows,
                 clock: ports.clock,
                 spawner: ports.spawner,
                 freshness: ArcSwap::from_pointee(freshness),
                 first_requests: FirstRequests::default(),
-                looks: Flights::default(),
-                row_reads: Flights::default(),
+                fetches: SingleFlight::default(),
+                row_reads: SingleFlight::default(),
             }),
         }
     }
@@ -178,8 +178,8 @@ impl Jobs {
     pub fn start_following(&self, stop: CancellationToken) {
         let resume = resume::run(Arc::clone(&self.inner), stop.clone());
         self.inner.spawner.spawn(TaskKind::Resume, Box::pin(resume));
-        let hear = replicas::run(Arc::clone(&self.inner), stop.clone());
-        self.inner.spawner.spawn(TaskKind::Replicas, Box::pin(hear));
+        let notifications = replicas::run(Arc::clone(&self.inner), stop.clone());
+        self.inner.spawner.spawn(TaskKind::Replicas, Box::pin(notifications));
         let run = poller::run(Arc::clone(&self.inner), stop);
         self.inner.spawner.spawn(TaskKind::Poller, Box::pin(run));
     }
@@ -208,13 +208,13 @@ impl Jobs {
     ///
     /// # Errors
     /// When the client is not to be let in.
-    pub fn authenticate(&self, presented: Option<&SecretString>) -> Result<Principal, Refusal> {
-        self.inner.identity.recognise(presented)
+    pub fn authenticate(&self, presented: Option<&SecretString>) -> Result<Principal, AuthError> {
+        self.inner.identity.authenticate(presented)
     }
 
     /// Says whether a client that was recognised before would be recognised now as the same.
-    pub fn still_stands(&self, principal: &Principal) -> bool {
-        self.inner.identity.stands(principal)
+    pub fn is_still_valid(&self, principal: &Principal) -> bool {
+        self.inner.identity.is_valid(principal)
     }
 
     /// For how long what a client came in with holds from now on; none while it is not taken back.

@@ -3,10 +3,10 @@
 
 pub mod credentials;
 pub mod files;
-pub mod gate;
-pub mod gateway;
+pub mod gateway_client;
 pub mod http;
 pub mod identity;
+pub mod limiter;
 pub mod otlp;
 pub mod redis;
 pub mod source;

@@ -5,12 +5,12 @@ pub mod credentials;
 pub mod entropy;
 pub mod feed;
 pub mod identity;
+pub mod leases;
 pub mod ledger;
 pub mod rows;
+pub mod shared_store;
 pub mod spawner;
 pub mod store;
-pub mod tier;
-pub mod turns;
 pub mod upstream;
 
 /// A boxed future, as every asynchronous port method returns it: ports are chosen by configuration at run time.

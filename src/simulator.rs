@@ -1,4 +1,4 @@
-//! Simulated upstreams: `MindBridge` and Supermetrics on local sockets, with jobs that live out a script.
+//! Simulated upstreams: `MindBridgeTenant` and Supermetrics on local sockets, with jobs that live out a script.
 //!
 //! A product feature (`jobgate simulate`, `jobgate demo`) and the tests' stand-in and oracle. It imports
 //! nothing from the rest of the crate, so that a misunderstanding of an upstream cannot hide in shared code.
@@ -7,12 +7,12 @@
 mod control;
 mod fault;
 mod handle;
-mod life;
 mod listener;
 mod mindbridge;
-mod question;
+mod progress;
 mod record;
 mod reply;
+mod request;
 mod scenario;
 mod supermetrics;
 #[cfg(test)]
@@ -24,29 +24,29 @@ use std::{fmt, io, net::SocketAddr, sync::Arc};
 use serde::Deserialize;
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use self::world::World;
+use self::world::SimWorld;
 pub use self::{
-    fault::{Answer, Body, Edit, Fault, FaultKind, RetryAfter, Splice},
-    handle::{Handle, Job, NoSuchJob, Step},
-    record::{Asked, Auth},
+    fault::{Edit, FaultKind, MadeUpAnswer, MadeUpBody, RetryAfter, SimFault, Splice},
+    handle::{Handle, NoSuchJob, SimJob, SimStep},
+    record::{Auth, RecordedRequest},
     scenario::{
-        Column, ColumnKind, MindBridge, MindBridgeJob, MindBridgeStep, QueryError, QueryMeta, ResultMeta,
-        Rows, Scenario, ScenarioError, ScenarioFault, Supermetrics, SupermetricsJob, SupermetricsStep,
-        UserInfo,
+        Column, ColumnKind, MindBridgeJob, MindBridgeStep, MindBridgeTenant, QueryError, Scenario,
+        ScenarioError, ScenarioFault, SimQueryMeta, SimResultMeta, SimRows, SimUserInfo, SupermetricsAccount,
+        SupermetricsJob, SupermetricsStep,
     },
 };
 
 /// Which of the two simulated upstreams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Upstream {
-    /// `MindBridge` async results.
+pub enum SimUpstream {
+    /// `MindBridgeTenant` async results.
     MindBridge,
     /// Supermetrics query status.
     Supermetrics,
 }
 
-impl Upstream {
+impl SimUpstream {
     const ALL: [Self; 2] = [Self::MindBridge, Self::Supermetrics];
 
     /// The word used in scenario files.
@@ -69,9 +69,9 @@ impl Upstream {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Endpoint {
-    /// `MindBridge`: one async result.
+    /// `MindBridgeTenant`: one async result.
     One,
-    /// `MindBridge`: the paged query of the collection.
+    /// `MindBridgeTenant`: the paged query of the collection.
     Query,
     /// Supermetrics: the status call.
     Status,
@@ -94,7 +94,7 @@ impl Endpoint {
 /// Where the two simulated upstreams listen. Port 0 takes a free one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Addresses {
-    /// The `MindBridge` listener.
+    /// The `MindBridgeTenant` listener.
     pub mindbridge: SocketAddr,
     /// The Supermetrics listener.
     pub supermetrics: SocketAddr,
@@ -118,7 +118,7 @@ pub enum StartError {
     #[error("the simulated {} cannot listen on {address}: {source}", upstream.as_str())]
     Listen {
         /// The upstream.
-        upstream: Upstream,
+        upstream: SimUpstream,
         /// The address asked for.
         address: SocketAddr,
         /// The system's reason.
@@ -143,10 +143,10 @@ impl Simulator {
     /// When the scenario is not valid or an address cannot be bound; then nothing runs.
     pub async fn start(scenario: Scenario, addresses: Addresses) -> Result<Self, StartError> {
         scenario.check()?;
-        let mindbridge = bind(Upstream::MindBridge, addresses.mindbridge).await?;
-        let supermetrics = bind(Upstream::Supermetrics, addresses.supermetrics).await?;
+        let mindbridge = bind(SimUpstream::MindBridge, addresses.mindbridge).await?;
+        let supermetrics = bind(SimUpstream::Supermetrics, addresses.supermetrics).await?;
         let bound = Addresses { mindbridge: mindbridge.1, supermetrics: supermetrics.1 };
-        let world = Arc::new(World::new(scenario));
+        let world = Arc::new(SimWorld::new(scenario));
         #[expect(
             clippy::disallowed_methods,
             reason = "stands apart from the gateway's floors, the spawner included"
@@ -154,11 +154,11 @@ impl Simulator {
         let serve =
             |upstream, listener| tokio::spawn(listener::serve(Arc::clone(&world), upstream, listener));
         let tasks =
-            [serve(Upstream::MindBridge, mindbridge.0), serve(Upstream::Supermetrics, supermetrics.0)];
+            [serve(SimUpstream::MindBridge, mindbridge.0), serve(SimUpstream::Supermetrics, supermetrics.0)];
         Ok(Self { handle: Handle::new(world), bound, tasks })
     }
 
-    /// The base URL to configure for the `MindBridge` source, `/api` included.
+    /// The base URL to configure for the `MindBridgeTenant` source, `/api` included.
     pub fn mindbridge_url(&self) -> String {
         format!("http://{}{}", self.bound.mindbridge, mindbridge::PREFIX)
     }
@@ -196,7 +196,8 @@ impl Drop for Simulator {
 
 impl fmt::Display for Simulator {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (upstream, url) in Upstream::ALL.into_iter().zip([self.mindbridge_url(), self.supermetrics_url()])
+        for (upstream, url) in
+            SimUpstream::ALL.into_iter().zip([self.mindbridge_url(), self.supermetrics_url()])
         {
             let ids = self.handle.job_ids(upstream);
             writeln!(out, "simulated {:<12} {url}  ({} jobs now)", upstream.as_str(), ids.len())?;
@@ -208,7 +209,7 @@ impl fmt::Display for Simulator {
     }
 }
 
-async fn bind(upstream: Upstream, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+async fn bind(upstream: SimUpstream, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     let failed = |source| StartError::Listen { upstream, address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use jobgate::telemetry::meters::{Instrument, Kind};
+use jobgate::telemetry::meters::{Instrument, InstrumentKind};
 use serde_json::{Value, json};
 
 use crate::support::scratch::Scratch;
@@ -30,8 +30,8 @@ fn promtool(args: &[&str]) {
     let output = Command::new("promtool").args(args).current_dir(root()).output();
     assert!(output.is_ok(), "promtool cannot be started: install the package prometheus ({output:?})");
     let output = output.unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    assert!(output.status.success(), "promtool {args:?}:\n{}", String::from_utf8_lossy(&said));
+    let field = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "promtool {args:?}:\n{}", String::from_utf8_lossy(&field));
 }
 
 fn list(value: &Value) -> &[Value] {
@@ -46,8 +46,11 @@ fn rules() -> Vec<Value> {
 /// Every name under which Prometheus keeps something of ours.
 fn ours() -> BTreeSet<String> {
     let each = Instrument::ALL.iter().flat_map(|one| {
-        let endings: &[&str] =
-            if matches!(one.kind(), Kind::Histogram(_)) { &["_bucket", "_sum", "_count"] } else { &[""] };
+        let endings: &[&str] = if matches!(one.kind(), InstrumentKind::Histogram(_)) {
+            &["_bucket", "_sum", "_count"]
+        } else {
+            &[""]
+        };
         endings.iter().map(|ending| format!("{}{ending}", one.name()))
     });
     each.collect()
@@ -74,19 +77,19 @@ fn selected(expression: &str) -> Vec<&str> {
 }
 
 #[test]
-fn rules_hold_and_each_fires_and_stays_quiet_as_its_tests_say() {
+fn promtool_accepts_the_rules_and_their_unit_tests() {
     promtool(&["check", "rules", "charts/jobgate/files/alerts.yaml"]);
     promtool(&["test", "rules", "tests/alerts/rules.test.yaml"]);
 }
 
 #[test]
-fn each_alert_has_both_tests_a_severity_and_a_way_to_help() {
+fn each_alert_has_tests_a_severity_and_a_runbook() {
     let tests = yaml("tests/alerts/rules.test.yaml");
     let (mut fires, mut quiet) = (BTreeSet::new(), BTreeSet::new());
     for test in list(&tests["tests"]) {
-        let asked = list(&test["alert_rule_test"]);
-        let fired = asked.iter().any(|one| !list(&one["exp_alerts"]).is_empty());
-        let names = asked.iter().filter_map(|one| one["alertname"].as_str()).map(ToOwned::to_owned);
+        let cases = list(&test["alert_rule_test"]);
+        let fired = cases.iter().any(|one| !list(&one["exp_alerts"]).is_empty());
+        let names = cases.iter().filter_map(|one| one["alertname"].as_str()).map(ToOwned::to_owned);
         if fired { fires.extend(names) } else { quiet.extend(names) }
     }
     let help = read("docs/operations.md");
@@ -100,8 +103,11 @@ fn each_alert_has_both_tests_a_severity_and_a_way_to_help() {
             matches!(alert["labels"]["severity"].as_str(), Some("critical" | "warning" | "info")),
             "{name}"
         );
-        for said in ["summary", "description"] {
-            assert!(alert["annotations"][said].as_str().is_some_and(|text| text.len() > 10), "{name} {said}");
+        for field in ["summary", "description"] {
+            assert!(
+                alert["annotations"][field].as_str().is_some_and(|text| text.len() > 10),
+                "{name} {field}"
+            );
         }
         let place = format!("docs/operations.md#{}", name.to_lowercase());
         assert_eq!(alert["annotations"]["runbook"].as_str(), Some(place.as_str()), "{name}");
@@ -114,7 +120,7 @@ fn each_alert_has_both_tests_a_severity_and_a_way_to_help() {
 }
 
 #[test]
-fn rules_and_dashboard_ask_for_what_exists() {
+fn rules_and_dashboard_query_only_existing_metrics() {
     let dashboard: Value = serde_json::from_str(&read("charts/jobgate/files/dashboard.json")).unwrap();
     let mut expressions: Vec<String> =
         rules().iter().filter_map(|rule| rule["expr"].as_str().map(ToOwned::to_owned)).collect();

@@ -13,22 +13,28 @@ use jobgate::domain::id::SourceName;
 use jobgate::domain::job::Life;
 use jobgate::domain::principal::Principal;
 use jobgate::domain::state::JobState;
-use jobgate::jobs::access::JobRef;
 use jobgate::jobs::answer::StaleReason;
-use jobgate::jobs::list::JobFilter;
-use jobgate::jobs::watch::Update;
-use jobgate::outbound::gate::Limits;
-use jobgate::ports::upstream::{Detail, LookError};
+use jobgate::jobs::list::JobListFilter;
+use jobgate::jobs::visibility::RequestedRef;
+use jobgate::jobs::watch::WatchUpdate;
+use jobgate::outbound::limiter::LimiterSettings;
+use jobgate::ports::upstream::{Detail, FetchError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::ports::{FRESHNESS, House, ScriptedReader, house, reference};
+use crate::support::ports::{FRESHNESS, ScriptedReader, TestGateway, gateway, reference};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
 
-const fn limits(per_hour: u32) -> Limits {
-    Limits { per_second: 10, per_hour, caller_share: 20, concurrency: 8, max_wait: Duration::from_secs(10) }
+const fn limits(per_hour: u32) -> LimiterSettings {
+    LimiterSettings {
+        per_second: 10,
+        per_hour,
+        caller_share: 20,
+        concurrency: 8,
+        max_wait: Duration::from_secs(10),
+    }
 }
 
 /// When each id was asked about.
@@ -37,15 +43,15 @@ type Log = Arc<Mutex<BTreeMap<String, Vec<Instant>>>>;
 /// Notes what a reader is asked; its jobs run until `ends` says that they have ended.
 fn log(reader: &ScriptedReader, ends: impl Fn(&str) -> bool + Send + Sync + 'static) -> Log {
     let log = Log::default();
-    let asked = Arc::clone(&log);
-    reader.says(move |id| {
-        asked.lock().unwrap().entry(id.to_string()).or_default().push(Instant::now());
+    let calls_of_job = Arc::clone(&log);
+    reader.respond_with(move |id| {
+        calls_of_job.lock().unwrap().entry(id.to_string()).or_default().push(Instant::now());
         Ok(if ends(id.as_str()) { Life::Succeeded } else { Life::Running })
     });
     log
 }
 
-fn refs(source: &str, range: std::ops::Range<usize>) -> Vec<JobRef> {
+fn refs(source: &str, range: std::ops::Range<usize>) -> Vec<RequestedRef> {
     range.map(|number| reference(source, &format!("j{number}"))).collect()
 }
 
@@ -54,8 +60,8 @@ fn client(name: &str) -> Principal {
 }
 
 /// Watches jobs for one client as long as the test lasts.
-fn keep_watching(house: &House, name: &str, refs: Vec<JobRef>) {
-    let mut updates = Box::pin(house.jobs.watch(client(name), refs, None));
+fn keep_watching(gateway: &TestGateway, name: &str, refs: Vec<RequestedRef>) {
+    let mut updates = Box::pin(gateway.jobs.watch(client(name), refs, None));
     #[expect(clippy::disallowed_methods, reason = "a test's own task")]
     tokio::spawn(async move { while updates.next().await.is_some() {} });
 }
@@ -64,9 +70,10 @@ fn keep_watching(house: &House, name: &str, refs: Vec<JobRef>) {
 fn longest_gap(log: &Log, from: Instant, jobs: usize) -> Duration {
     let log = log.lock().unwrap();
     let watched = log.iter().filter(|(id, _)| id.starts_with('j'));
-    let gaps = watched.clone().flat_map(|(_, asked)| {
+    let gaps = watched.clone().flat_map(|(_, calls_of_job)| {
         let ends = [Instant::now()];
-        let times: Vec<Instant> = [from].into_iter().chain(asked.iter().copied()).chain(ends).collect();
+        let times: Vec<Instant> =
+            [from].into_iter().chain(calls_of_job.iter().copied()).chain(ends).collect();
         times.windows(2).map(|pair| pair[1] - pair[0]).collect::<Vec<_>>()
     });
     assert_eq!(watched.count(), jobs, "every job was asked about");
@@ -76,27 +83,31 @@ fn longest_gap(log: &Log, from: Instant, jobs: usize) -> Duration {
 /// One hour with ten times too many jobs of each upstream, watched by clients of very different size, while a caller asks for
 /// other jobs.
 #[tokio::test(start_paused = true)]
-async fn an_hour_with_too_many_jobs_keeps_every_bound() {
-    let house = house();
-    house.metrics.holds_to(limits(1_000));
-    house.mind.holds_to(limits(60));
-    let (queries, results) = (log(&house.metrics, |_| false), log(&house.mind, |_| false));
+async fn an_overcommitted_budget_bounds_calls_and_poll_gaps() {
+    let gateway = gateway();
+    gateway.supermetrics.holds_to(limits(1_000));
+    gateway.mindbridge.holds_to(limits(60));
+    let (queries, results) = (log(&gateway.supermetrics, |_| false), log(&gateway.mindbridge, |_| false));
     let start = Instant::now();
-    keep_watching(&house, "large", refs("metrics", 0..90));
-    keep_watching(&house, "small", vec![reference("metrics", "j90")]);
+    keep_watching(&gateway, "large", refs("metrics", 0..90));
+    keep_watching(&gateway, "small", vec![reference("metrics", "j90")]);
     for number in 91..100 {
-        keep_watching(&house, &format!("other {number}"), vec![reference("metrics", &format!("j{number}"))]);
+        keep_watching(
+            &gateway,
+            &format!("other {number}"),
+            vec![reference("metrics", &format!("j{number}"))],
+        );
     }
-    keep_watching(&house, "large", refs("mind", 0..446));
+    keep_watching(&gateway, "large", refs("mind", 0..446));
     for number in 446..450 {
-        keep_watching(&house, &format!("other {number}"), vec![reference("mind", &format!("j{number}"))]);
+        keep_watching(&gateway, &format!("other {number}"), vec![reference("mind", &format!("j{number}"))]);
     }
-    house.jobs.start_following(CancellationToken::new());
+    gateway.jobs.start_following(CancellationToken::new());
     // What is left of the callers' share: 200 calls less the 100 first ones of the watchers.
     for number in 0..95 {
         tokio::time::sleep(Duration::from_secs(37)).await;
         let one = [reference("metrics", &format!("x{number}"))];
-        let answer = house.jobs.lookup(&client("caller"), &one, None).await.pop().unwrap();
+        let answer = gateway.jobs.lookup(&client("caller"), &one, None).await.pop().unwrap();
         assert_eq!(answer.unwrap().stale, None, "caller {number} at {:?}", start.elapsed());
     }
     tokio::time::sleep_until(start + HOUR).await;
@@ -104,23 +115,23 @@ async fn an_hour_with_too_many_jobs_keeps_every_bound() {
     let bound = HOUR * 2 * 100 / background;
     let longest = longest_gap(&queries, start, 100);
     assert!(longest <= bound, "{longest:?} of {bound:?}");
-    assert!(house.metrics.calls() <= 1_000, "{} calls", house.metrics.calls());
-    assert!(house.metrics.calls() >= 900, "the hour is used: {} calls", house.metrics.calls());
+    assert!(gateway.supermetrics.calls() <= 1_000, "{} calls", gateway.supermetrics.calls());
+    assert!(gateway.supermetrics.calls() >= 900, "the hour is used: {} calls", gateway.supermetrics.calls());
     let (background, requests) = (48, 5);
     let bound = HOUR * 2 * requests / background;
     let longest = longest_gap(&results, start, 450);
     assert!(longest <= bound, "{longest:?} of {bound:?}");
-    assert!(house.mind.calls() <= 60, "{} calls", house.mind.calls());
+    assert!(gateway.mindbridge.calls() <= 60, "{} calls", gateway.mindbridge.calls());
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_end_is_told_though_the_hour_is_short() {
-    let house = house();
-    house.metrics.holds_to(limits(250));
+async fn a_tight_budget_delivers_every_terminal_state() {
+    let gateway = gateway();
+    gateway.supermetrics.holds_to(limits(250));
     let start = Instant::now();
-    log(&house.metrics, move |id| id.starts_with('j') && start.elapsed() > SECOND * 60);
-    house.jobs.start_following(CancellationToken::new());
-    let mut updates = Box::pin(house.jobs.watch(client("watcher"), refs("metrics", 0..30), None));
+    log(&gateway.supermetrics, move |id| id.starts_with('j') && start.elapsed() > SECOND * 60);
+    gateway.jobs.start_following(CancellationToken::new());
+    let mut updates = Box::pin(gateway.jobs.watch(client("watcher"), refs("metrics", 0..30), None));
     let mut ended = 0;
     while let Some(update) = updates.next().await {
         ended += usize::from(
@@ -131,29 +142,29 @@ async fn every_end_is_told_though_the_hour_is_short() {
     assert_eq!(ended, 30);
     assert!(start.elapsed() <= bound, "{:?} of {bound:?}", start.elapsed());
     let one = [reference("metrics", "x")];
-    assert_eq!(house.jobs.lookup(&client("another"), &one, None).await[0].as_ref().unwrap().stale, None);
+    assert_eq!(gateway.jobs.lookup(&client("another"), &one, None).await[0].as_ref().unwrap().stale, None);
 }
 
 #[tokio::test(start_paused = true)]
-async fn nextpollat_is_when_the_next_poll_comes() {
+async fn next_poll_at_predicts_the_next_poll() {
     for (per_hour, jobs, within) in [(250, 30, 60), (100_000, 30, 2)] {
-        let house = house();
-        house.metrics.holds_to(limits(per_hour));
-        let asked = log(&house.metrics, |_| false);
-        house.jobs.start_following(CancellationToken::new());
-        keep_watching(&house, "watcher", refs("metrics", 0..jobs));
+        let gateway = gateway();
+        gateway.supermetrics.holds_to(limits(per_hour));
+        let calls_of_job = log(&gateway.supermetrics, |_| false);
+        gateway.jobs.start_following(CancellationToken::new());
+        keep_watching(&gateway, "watcher", refs("metrics", 0..jobs));
         tokio::time::sleep(SECOND * 900).await;
-        let page = house.jobs.list(&client("reader"), &JobFilter::default(), 100, None).await.unwrap();
+        let page = gateway.jobs.list(&client("reader"), &JobListFilter::default(), 100, None).await.unwrap();
         let (now, seen_at) = (Instant::now(), page.jobs[0].observation.observed_at);
         let now_at = seen_at + page.jobs[0].age;
         tokio::time::sleep(SECOND * 1_200).await;
-        let asked = asked.lock().unwrap();
+        let calls_of_job = calls_of_job.lock().unwrap();
         let mut foretold = 0;
         for job in &page.jobs {
-            let Some(next) = job.next_look else { continue };
+            let Some(next) = job.next_poll else { continue };
             let next = Duration::try_from(next.duration_since(now_at)).unwrap_or_default();
             let id = job.observation.job.key.external_id.to_string();
-            let came = asked[&id].iter().find(|at| **at >= now).unwrap().duration_since(now);
+            let came = calls_of_job[&id].iter().find(|at| **at >= now).unwrap().duration_since(now);
             assert!(came.abs_diff(next) <= SECOND * within, "{id}: foretold {next:?}, came {came:?}");
             foretold += 1;
         }
@@ -162,55 +173,55 @@ async fn nextpollat_is_when_the_next_poll_comes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_plentiful_hour_is_polled_as_without_a_budget() {
+async fn an_ample_budget_does_not_change_the_poll_rate() {
     let mut calls = Vec::new();
     for limited in [false, true] {
-        let house = house();
+        let gateway = gateway();
         if limited {
-            house.metrics.holds_to(limits(5_000));
+            gateway.supermetrics.holds_to(limits(5_000));
         }
-        log(&house.metrics, |_| false);
-        house.jobs.start_following(CancellationToken::new());
-        keep_watching(&house, "watcher", refs("metrics", 0..10));
+        log(&gateway.supermetrics, |_| false);
+        gateway.jobs.start_following(CancellationToken::new());
+        keep_watching(&gateway, "watcher", refs("metrics", 0..10));
         tokio::time::sleep(HOUR).await;
-        calls.push(house.metrics.calls());
+        calls.push(gateway.supermetrics.calls());
     }
     assert!(calls[0].abs_diff(calls[1]) * 50 <= calls[0], "{calls:?}");
 }
 
 /// A source that fails for `outage` while one job is watched; then when the job's end is told, after the source is well again.
-async fn told_after(outage: Duration, watchers: usize) -> (Duration, usize) {
-    let house = house();
-    house.metrics.holds_to(limits(100_000));
-    house.metrics.takes(SECOND / 100);
+async fn updates_after(outage: Duration, watchers: usize) -> (Duration, usize) {
+    let gateway = gateway();
+    gateway.supermetrics.holds_to(limits(100_000));
+    gateway.supermetrics.takes(SECOND / 100);
     let start = Instant::now();
-    house.metrics.says(move |_| {
+    gateway.supermetrics.respond_with(move |_| {
         let now = start.elapsed();
         if now < SECOND * 2 {
             Ok(Life::Running)
         } else if now < SECOND * 2 + outage {
-            Err(LookError::Unavailable(Detail::new("down")))
+            Err(FetchError::Unavailable(Detail::new("down")))
         } else {
             Ok(Life::Succeeded)
         }
     });
-    house.jobs.start_following(CancellationToken::new());
-    let updates = house.jobs.watch(client("watcher"), refs("metrics", 0..watchers), None);
-    let told: Vec<_> = updates.collect().await;
-    let tells_outage = |update: &&Update| match &update.answer {
+    gateway.jobs.start_following(CancellationToken::new());
+    let updates = gateway.jobs.watch(client("watcher"), refs("metrics", 0..watchers), None);
+    let received: Vec<_> = updates.collect().await;
+    let is_outage = |update: &&WatchUpdate| match &update.answer {
         Ok(seen) => seen.stale == Some(StaleReason::Unavailable),
         // not seen before it began
         Err(problem) => problem.code == ProblemCode::Unavailable,
     };
-    let told_stale = told.iter().filter(tells_outage).count();
-    assert!(told_stale >= watchers, "each is told of the outage: {told_stale}");
-    (start.elapsed().saturating_sub(outage + SECOND * 2), house.metrics.calls())
+    let stale_updates = received.iter().filter(is_outage).count();
+    assert!(stale_updates >= watchers, "each is told of the outage: {stale_updates}");
+    (start.elapsed().saturating_sub(outage + SECOND * 2), gateway.supermetrics.calls())
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_an_outage_a_watched_source_is_polled_within_seconds() {
+async fn watched_jobs_are_polled_within_seconds_after_an_outage() {
     for (outage, watchers) in [(90, 1), (300, 1), (300, 40), (1_000, 3)] {
-        let (late, calls) = told_after(SECOND * outage, watchers).await;
+        let (late, calls) = updates_after(SECOND * outage, watchers).await;
         assert!(late <= SECOND * 8, "{late:?} after {outage} s with {watchers} jobs");
         let probes = usize::try_from(outage).unwrap() / 4 + 20;
         assert!(calls <= probes + 4 * watchers, "no hammering: {calls} calls in {outage} s");
@@ -219,19 +230,20 @@ async fn after_an_outage_a_watched_source_is_polled_within_seconds() {
 
 #[tokio::test(start_paused = true)]
 async fn rechecks_of_ended_jobs_leave_polls_their_calls() {
-    let house = house();
-    house.metrics.holds_to(limits(250));
-    let asked = log(&house.metrics, |id| id.starts_with('e'));
+    let gateway = gateway();
+    gateway.supermetrics.holds_to(limits(250));
+    let calls_of_job = log(&gateway.supermetrics, |id| id.starts_with('e'));
     let start = Instant::now();
-    keep_watching(&house, "watcher", refs("metrics", 0..20));
-    house.jobs.start_following(CancellationToken::new());
-    let ended: Vec<JobRef> = (0..30).map(|number| reference("metrics", &format!("e{number}"))).collect();
+    keep_watching(&gateway, "watcher", refs("metrics", 0..20));
+    gateway.jobs.start_following(CancellationToken::new());
+    let ended: Vec<RequestedRef> =
+        (0..30).map(|number| reference("metrics", &format!("e{number}"))).collect();
     while start.elapsed() < HOUR {
         // Each of these answers is old enough for a re-check.
-        let answers = house.jobs.lookup(&client("reader"), &ended, None).await;
+        let answers = gateway.jobs.lookup(&client("reader"), &ended, None).await;
         assert!(answers.iter().all(Result::is_ok));
         tokio::time::sleep(FRESHNESS.rerun_check + SECOND).await;
     }
-    let (longest, bound) = (longest_gap(&asked, start, 20), HOUR * 2 * 20 / 200);
+    let (longest, bound) = (longest_gap(&calls_of_job, start, 20), HOUR * 2 * 20 / 200);
     assert!(longest <= bound, "{longest:?} of {bound:?}");
 }

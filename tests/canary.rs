@@ -9,33 +9,33 @@ use std::time::Duration;
 
 use jobgate::config::{ClientConfig, Config, Environment};
 use jobgate::outbound::credentials::SecretFiles;
-use jobgate::outbound::http::Mask;
+use jobgate::outbound::http::SecretMask;
 use jobgate::outbound::identity::clients::ClientKeys;
 use jobgate::outbound::identity::keys;
 use jobgate::outbound::identity::watch_tokens::WatchTokens;
 use jobgate::ports::credentials::{Credential, Credentials as _};
 use jobgate::ports::identity::WatchToken;
 use jobgate::server::build::Gateway;
-use jobgate::simulator::{Addresses, Fault, Scenario, Simulator};
+use jobgate::simulator::{Addresses, Scenario, SimFault, Simulator};
 use secrecy::SecretString;
 use serde_json::json;
 use tokio::time::Instant;
 
-use self::doors::knock;
+use self::all_faults::{Storm, yaml};
+use self::inputs::attempt;
 use self::scanner::{Canary, found};
-use self::storm::{Storm, yaml};
 use crate::support::egress::{Authority, Proxy};
 use crate::support::process::{Process, run};
 use crate::support::scratch::Scratch;
-use crate::support::server::{ANY, told};
+use crate::support::server::{ANY, describe};
 use crate::support::streams::LIMIT;
 use crate::support::wire;
 
-mod doors;
-mod kept;
+mod all_faults;
+mod inputs;
+mod rotated;
 mod scanner;
-mod starts;
-mod storm;
+mod startup;
 
 /// What a storm makes the gateway tell.
 const WORDS: [&str; 6] =
@@ -135,12 +135,12 @@ async fn simulator(planted: &Planted) -> Simulator {
 }
 
 #[tokio::test]
-async fn no_planted_secret_leaves_the_gateway_with_a_log_for_people() {
+async fn no_planted_secret_leaks_with_text_logs() {
     search("text").await;
 }
 
 #[tokio::test]
-async fn no_planted_secret_leaves_the_gateway_with_a_log_for_collectors() {
+async fn no_planted_secret_leaks_with_json_logs() {
     search("json").await;
 }
 
@@ -155,8 +155,8 @@ async fn search(format: &str) {
     let proxy = Proxy::start(Some("nobody"), nowhere, nowhere).await;
     let storm = Storm::new(&planted, token_file.path(), [&urls[0], &urls[1]], &proxy.url());
     let upstreams = simulator.handle();
-    storm.mind.iter().for_each(|job| upstreams.add_job(job.clone()));
-    storm.metrics.iter().for_each(|job| upstreams.add_job(job.clone()));
+    storm.mindbridge.iter().for_each(|job| upstreams.add_job(job.clone()));
+    storm.supermetrics.iter().for_each(|job| upstreams.add_job(job.clone()));
 
     let config = Scratch::new(&yaml(&planted, &storm, format));
     let environment = planted.environment();
@@ -173,7 +173,7 @@ async fn search(format: &str) {
     );
     let query = query.replacen("query(", "query All(", 1);
     let mut replies = Vec::new();
-    let mut told_all = Vec::new();
+    let mut descriptions = Vec::new();
     for calm in [true, false] {
         if !calm {
             storm.faults.iter().for_each(|fault| upstreams.push_fault(fault.clone()));
@@ -184,7 +184,7 @@ async fn search(format: &str) {
                     json!({ "query": query, "operationName": operation, "variables": { "refs": refs } });
                 let reply = wire::post(address, key, &body).await;
                 if !calm && operation == "All" {
-                    told_all.extend(reply.data()["jobs"].as_array().unwrap().iter().map(told));
+                    descriptions.extend(reply.data()["jobs"].as_array().unwrap().iter().map(describe));
                 }
                 replies.push(reply);
             }
@@ -199,23 +199,25 @@ async fn search(format: &str) {
         );
     }
     for secret in planted.all() {
-        replies.extend(knock(address, &secret.secret).await);
-        replies.extend(knock(admin, &secret.secret).await);
+        replies.extend(attempt(address, &secret.secret).await);
+        replies.extend(attempt(admin, &secret.secret).await);
     }
 
     // Everything the storm holds was asked for and told; on a busy machine some of it was given up before, and is asked for again,
     // little at a time.
-    let played = || upstreams.record().iter().filter(|asked| asked.fault.is_some()).count();
-    let is_told = |told_all: &[String], word: &str| told_all.iter().any(|told| told.contains(word));
+    let played = || upstreams.record().iter().filter(|request| request.fault.is_some()).count();
+    let is_reported = |descriptions: &[String], word: &str| {
+        descriptions.iter().any(|description| description.contains(word))
+    };
     let until = Instant::now() + LIMIT;
     while Instant::now() < until
-        && (played() < storm.faults.len() || !WORDS.iter().all(|word| is_told(&told_all, word)))
+        && (played() < storm.faults.len() || !WORDS.iter().all(|word| is_reported(&descriptions, word)))
     {
         tokio::time::sleep(Duration::from_millis(100)).await;
         for refs in storm.refs.chunks(20) {
             let body = json!({ "query": query, "operationName": "All", "variables": { "refs": refs } });
             let reply = wire::post(address, key, &body).await;
-            told_all.extend(reply.data()["jobs"].as_array().unwrap().iter().map(told));
+            descriptions.extend(reply.data()["jobs"].as_array().unwrap().iter().map(describe));
             replies.push(reply);
         }
     }
@@ -233,7 +235,7 @@ async fn search(format: &str) {
 
     // The search was worth something: everything was played, everything was said, and the log held nothing back.
     for word in WORDS {
-        assert!(is_told(&told_all, word), "{word} was never told: {told_all:?}");
+        assert!(is_reported(&descriptions, word), "{word} was never told: {descriptions:?}");
     }
     assert!(
         proxy.passed().iter().any(|passed| passed.credential.is_some()),
@@ -246,7 +248,7 @@ async fn search(format: &str) {
 
 /// What the command line says of a configuration, good or bad.
 #[tokio::test]
-async fn no_planted_secret_is_printed_by_check() {
+async fn check_prints_no_planted_secret() {
     let planted = Planted::new();
     let simulator = simulator(&planted).await;
     let token_file = Scratch::new(&planted.token.secret);
@@ -255,7 +257,7 @@ async fn no_planted_secret_is_printed_by_check() {
     storm
         .faults
         .iter()
-        .for_each(|fault| simulator.handle().push_fault(Fault { ids: vec![], ..fault.clone() }));
+        .for_each(|fault| simulator.handle().push_fault(SimFault { ids: vec![], ..fault.clone() }));
     let good = Scratch::new(&yaml(&planted, &storm, "text"));
     let secret = &planted.token.secret;
     // secrets in places where none belongs
@@ -270,17 +272,17 @@ async fn no_planted_secret_is_printed_by_check() {
     for (config, args) in
         [(&good, vec!["--print"]), (&good, vec!["--online"]), (&bad, vec![]), (&bad, vec!["--print"])]
     {
-        let (code, said) =
+        let (code, output) =
             run(&[vec!["check", "--config", config.path()], args.clone()].concat(), &environment).await;
-        assert_eq!(code, Some(78), "{said}");
-        assert!(said.len() > 200, "{said}");
-        leaks.extend(found(&planted.all(), "check", &said));
+        assert_eq!(code, Some(78), "{output}");
+        assert!(output.len() > 200, "{output}");
+        leaks.extend(found(&planted.all(), "check", &output));
     }
     environment.push(("JOBGATE_SERVER__LISTEN", secret));
     environment.push(("JOBGATE_SERVER__NONSENSE", secret));
-    let (_, said) = run(&["serve", "--config", good.path()], &environment).await;
-    assert!(said.contains("SERVER__LISTEN") && said.contains("SERVER__NONSENSE"), "{said}");
-    leaks.extend(found(&planted.all(), "serve", &said));
+    let (_, output) = run(&["serve", "--config", good.path()], &environment).await;
+    assert!(output.contains("SERVER__LISTEN") && output.contains("SERVER__NONSENSE"), "{output}");
+    leaks.extend(found(&planted.all(), "serve", &output));
     // a key of the file is repeated as the option that it is not: that is what finds the typing error
     leaks.retain(|leak| !leak.contains("is not an option"));
     assert_eq!(leaks, Vec::<String>::new());
@@ -299,7 +301,7 @@ fn holders(planted: &Planted) -> impl std::fmt::Debug {
     };
     let long = SecretString::from(planted.token.secret.repeat(2));
     (
-        Mask::new([&bearer, &api_key]),
+        SecretMask::new([&bearer, &api_key]),
         WatchTokens::shared(&long).unwrap(),
         WatchToken { token: secret(&planted.client), expires_at: jiff::Timestamp::UNIX_EPOCH },
         ClientKeys::new(&[client]),
@@ -309,7 +311,7 @@ fn holders(planted: &Planted) -> impl std::fmt::Debug {
 
 /// What the types print of themselves, and so every panic that quotes one.
 #[tokio::test]
-async fn no_type_prints_a_secret() {
+async fn debug_output_of_types_contains_no_secret() {
     let planted = Planted::new();
     let simulator = simulator(&planted).await;
     let token_file = Scratch::new(&planted.token.secret);
@@ -328,9 +330,9 @@ async fn no_type_prints_a_secret() {
     let quoted = (&env, &config, &files, &held, &gateway);
     let panics = std::panic::AssertUnwindSafe(|| panic!("{quoted:?}"));
     let panic = std::panic::catch_unwind(panics).unwrap_err();
-    let said = panic.downcast::<String>().unwrap();
-    assert!(said.contains("SecretFiles("), "{said}");
-    printed.push_str(&said);
+    let output = panic.downcast::<String>().unwrap();
+    assert!(output.contains("SecretFiles("), "{output}");
+    printed.push_str(&output);
     write!(printed, "{:#}", config.effective().unwrap()).unwrap();
     for problem in unreadable {
         writeln!(printed, "{problem} {problem:#?}").unwrap();

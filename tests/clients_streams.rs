@@ -75,8 +75,8 @@ impl Client {
 fn setup(rest: &str) -> Setup {
     let mut setup = Setup::with(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], vec![]);
     // a client of a busy machine may take its time for its first message
-    let patient = "streams: { init_timeout: 60s }";
-    setup.rest = format!("poll: {{ min_interval: 100ms, max_interval: 1s }}\n{patient}\n{rest}");
+    let long_timeout = "streams: { init_timeout: 60s }";
+    setup.rest = format!("poll: {{ min_interval: 100ms, max_interval: 1s }}\n{long_timeout}\n{rest}");
     setup
 }
 
@@ -103,7 +103,7 @@ async fn stock_clients_follow_a_job_to_complete() {
 }
 
 #[tokio::test]
-async fn stock_clients_understand_how_they_are_refused() {
+async fn stock_clients_report_the_reason_of_a_rejection() {
     let hash = ClientConfig::hex(&keys::hash("jg_ui"));
     let rest = format!("clients: [{{ name: ui, key_sha256: \"{hash}\", sources: [mind] }}]");
     let rig = setup(&rest).start().await;

@@ -11,19 +11,19 @@ use jobgate::domain::job::Life;
 use jobgate::domain::observation::Observation;
 use jobgate::domain::principal::Principal;
 use jobgate::domain::state::JobState;
-use jobgate::jobs::answer::Seen;
-use jobgate::outbound::redis::{Settings, Tier};
+use jobgate::jobs::answer::JobSnapshot;
+use jobgate::outbound::redis::{RedisSettings, SharedStore};
 use jobgate::outbound::stores::embedded::{self, EmbeddedStore, RowLimits};
 use jobgate::outbound::stores::memory::{MemoryStore, NoLedger};
 use jobgate::outbound::system::SystemClock;
 use jobgate::ports::clock::Clock;
 use jobgate::ports::ledger::Ledger;
-use jobgate::ports::store::{JobStore, Kept};
+use jobgate::ports::store::{JobStore, StoreOutcome};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::redis_tier::{key, run, seen, settings, until};
-use crate::support::ports::{FOLLOW, House, house_on, reference, retention};
+use crate::redis_shared_store::{key, run, seen, settings, until};
+use crate::support::ports::{FOLLOW, TestGateway, gateway_on, reference, retention};
 use crate::support::redis::Redis;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -69,61 +69,61 @@ impl Clock for Machine {
     }
 }
 
-fn on(machine: &Arc<Machine>, store: Arc<dyn JobStore>, ledger: Arc<dyn Ledger>) -> House {
-    house_on(FOLLOW, Arc::clone(machine) as Arc<dyn Clock>, store, ledger)
+fn on(machine: &Arc<Machine>, store: Arc<dyn JobStore>, ledger: Arc<dyn Ledger>) -> TestGateway {
+    gateway_on(FOLLOW, Arc::clone(machine) as Arc<dyn Clock>, store, ledger)
 }
 
-async fn fresh(house: &House, id: &str) -> Seen {
+async fn fresh(gateway: &TestGateway, id: &str) -> JobSnapshot {
     let max = Some(Duration::ZERO);
-    house.jobs.lookup_one(&Principal::local(), reference("mind", id), max).await.unwrap()
+    gateway.jobs.lookup_one(&Principal::local(), reference("mind", id), max).await.unwrap()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_is_set_makes_no_old_answer_fresh() {
+async fn a_clock_step_does_not_make_a_cached_answer_fresh() {
     for step in STEPS {
         let machine = Machine::ahead(0);
-        let house = on(&machine, Arc::new(MemoryStore::new(retention())), Arc::new(NoLedger));
-        assert_eq!(fresh(&house, "a").await.observation.job.state(), JobState::Running);
+        let gateway = on(&machine, Arc::new(MemoryStore::new(retention())), Arc::new(NoLedger));
+        assert_eq!(fresh(&gateway, "a").await.observation.job.state(), JobState::Running);
         tokio::time::advance(SECOND * 5).await;
         machine.set_by(step);
-        house.mind.says(|_| Ok(Life::Succeeded));
-        let answer = fresh(&house, "a").await;
+        gateway.mindbridge.respond_with(|_| Ok(Life::Succeeded));
+        let answer = fresh(&gateway, "a").await;
         assert_eq!(answer.observation.job.state(), JobState::Succeeded, "{step}");
-        assert_eq!(house.mind.calls(), 2, "{step}");
+        assert_eq!(gateway.mindbridge.calls(), 2, "{step}");
         assert_eq!((answer.age, answer.observed_at), (Duration::ZERO, machine.time_of_day()), "{step}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_age_counts_on_over_a_clock_that_is_set() {
+async fn a_clock_step_does_not_change_the_age_of_an_answer() {
     for step in STEPS {
         let machine = Machine::ahead(0);
-        let house = on(&machine, Arc::new(MemoryStore::new(retention())), Arc::new(NoLedger));
-        fresh(&house, "a").await;
+        let gateway = on(&machine, Arc::new(MemoryStore::new(retention())), Arc::new(NoLedger));
+        fresh(&gateway, "a").await;
         machine.set_by(step);
         tokio::time::advance(SECOND * 7).await;
         let answer =
-            house.jobs.lookup_one(&Principal::local(), reference("mind", "a"), Some(SECOND * 7)).await;
+            gateway.jobs.lookup_one(&Principal::local(), reference("mind", "a"), Some(SECOND * 7)).await;
         let answer = answer.unwrap();
-        assert_eq!((answer.age, house.mind.calls()), (SECOND * 7, 1), "{step}");
+        assert_eq!((answer.age, gateway.mindbridge.calls()), (SECOND * 7, 1), "{step}");
         assert_eq!(answer.observed_at + SECOND * 7, machine.time_of_day(), "{step}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn watchers_hear_each_end_while_the_clock_is_set_again_and_again() {
+async fn watchers_receive_every_terminal_state_across_clock_steps() {
     const JOBS: u64 = 40;
     let machine = Machine::ahead(0);
-    let house = on(&machine, Arc::new(MemoryStore::new(retention())), Arc::new(NoLedger));
-    house.jobs.start_following(CancellationToken::new());
+    let gateway = on(&machine, Arc::new(MemoryStore::new(retention())), Arc::new(NoLedger));
+    gateway.jobs.start_following(CancellationToken::new());
     let began = Instant::now();
-    house.mind.says(move |id| {
+    gateway.mindbridge.respond_with(move |id| {
         let number: u64 = id.as_str().trim_start_matches("job").parse().unwrap();
         let over = began.elapsed() >= SECOND * u32::try_from(5 + number).unwrap();
         Ok(if over { Life::Succeeded } else { Life::Running })
     });
     let refs = (0..JOBS).map(|number| reference("mind", &format!("job{number}"))).collect();
-    let mut updates = house.jobs.watch(Principal::local(), refs, None).boxed();
+    let mut updates = gateway.jobs.watch(Principal::local(), refs, None).boxed();
     let mut ends = Vec::new();
     let mut steps = STEPS.into_iter().cycle();
     let mut set = tokio::time::interval(SECOND * 3);
@@ -163,7 +163,7 @@ impl Folder {
     }
 
     fn open(&self, machine: &Arc<Machine>) -> Arc<EmbeddedStore> {
-        let settings = embedded::Settings {
+        let settings = embedded::EmbeddedSettings {
             path: self.0.clone(),
             max_bytes: 64 << 20,
             rows: RowLimits::default(),
@@ -180,28 +180,28 @@ impl Drop for Folder {
 }
 
 #[tokio::test]
-async fn what_a_wrong_clock_dated_is_fetched_again_after_a_restart() {
+async fn a_future_dated_record_is_fetched_again_after_a_restart() {
     for ahead in [HOUR, 20 * HOUR] {
         let folder = Folder::new();
         let before = Machine::ahead(ahead);
         let store = folder.open(&before);
-        let house = on(&before, Arc::clone(&store) as Arc<_>, Arc::clone(&store) as Arc<_>);
-        fresh(&house, "a").await;
+        let gateway = on(&before, Arc::clone(&store) as Arc<_>, Arc::clone(&store) as Arc<_>);
+        fresh(&gateway, "a").await;
         store.close().await;
-        drop((house, store));
+        drop((gateway, store));
 
         // Its clock is right, so the record is from the future, and stays unbelieved when its time has come.
         let after = Machine::ahead(0);
         let store = folder.open(&after);
         after.pass(ahead + 1);
-        let house = on(&after, Arc::clone(&store) as Arc<_>, Arc::clone(&store) as Arc<_>);
-        house.mind.says(|_| Ok(Life::Succeeded));
+        let gateway = on(&after, Arc::clone(&store) as Arc<_>, Arc::clone(&store) as Arc<_>);
+        gateway.mindbridge.respond_with(|_| Ok(Life::Succeeded));
         let principal = Principal::local();
         let answer =
-            house.jobs.lookup_one(&principal, reference("mind", "a"), Some(SECOND * 60)).await.unwrap();
+            gateway.jobs.lookup_one(&principal, reference("mind", "a"), Some(SECOND * 60)).await.unwrap();
         assert_eq!(answer.observation.job.state(), JobState::Succeeded, "{ahead}");
         store.close().await;
-        drop((house, store));
+        drop((gateway, store));
 
         let store = folder.open(&Machine::ahead(2 * ahead));
         let held = store.get(&[key("a")]).await.unwrap().pop().unwrap().unwrap();
@@ -211,22 +211,22 @@ async fn what_a_wrong_clock_dated_is_fetched_again_after_a_restart() {
 }
 
 #[tokio::test]
-async fn an_end_that_a_wrong_clock_dated_is_kept_and_gives_way_to_the_next_run() {
+async fn only_the_next_run_replaces_a_future_dated_terminal_state() {
     let folder = Folder::new();
     let before = Machine::ahead(HOUR);
     let store = folder.open(&before);
-    let house = on(&before, Arc::clone(&store) as Arc<_>, Arc::clone(&store) as Arc<_>);
-    house.mind.says(|_| Ok(Life::Succeeded));
-    fresh(&house, "a").await;
+    let gateway = on(&before, Arc::clone(&store) as Arc<_>, Arc::clone(&store) as Arc<_>);
+    gateway.mindbridge.respond_with(|_| Ok(Life::Succeeded));
+    fresh(&gateway, "a").await;
     store.close().await;
-    drop((house, store));
+    drop((gateway, store));
 
     let after = Machine::ahead(0);
     let store = folder.open(&after);
-    let asked_before = seen("a", Life::Running, -1);
-    assert!(matches!(store.keep(asked_before).await.unwrap(), Kept::Older(_)), "it is not taken back");
+    let older = seen("a", Life::Running, -1);
+    assert!(matches!(store.keep(older).await.unwrap(), StoreOutcome::Older(_)), "it is not taken back");
     let again = seen("a", Life::Running, 1);
-    assert!(matches!(store.keep(again.clone()).await.unwrap(), Kept::New(Some(_))), "another run");
+    assert!(matches!(store.keep(again.clone()).await.unwrap(), StoreOutcome::New(Some(_))), "another run");
     store.close().await;
     drop(store);
     let store = folder.open(&Machine::ahead(10));
@@ -235,7 +235,7 @@ async fn an_end_that_a_wrong_clock_dated_is_kept_and_gives_way_to_the_next_run()
 }
 
 #[tokio::test]
-async fn a_clock_that_jumps_ahead_empties_no_store() {
+async fn a_forward_clock_jump_does_not_evict_stored_jobs() {
     let folder = Folder::new();
     let machine = Machine::ahead(0);
     let store = folder.open(&machine);
@@ -260,9 +260,9 @@ impl Clock for Ahead {
     }
 }
 
-fn replica(redis: &Redis, ahead: i64) -> Tier {
+fn replica(redis: &Redis, ahead: i64) -> SharedStore {
     let clock = Arc::new(Ahead(SignedDuration::from_secs(ahead)));
-    Tier::new(Settings { clock, ..settings(&redis.url()) }).unwrap()
+    SharedStore::new(RedisSettings { clock, ..settings(&redis.url()) }).unwrap()
 }
 
 /// An observation of this moment by the clock of a replica.
@@ -273,14 +273,14 @@ fn seen_now(life: Life, ahead: i64) -> Observation {
 }
 
 #[tokio::test]
-async fn the_clocks_of_replicas_do_not_matter_to_what_they_share() {
+async fn replica_clock_skew_does_not_affect_shared_records() {
     let redis = Redis::start().await;
     let ahead = [120, 0, -120];
     let tiers = ahead.map(|ahead| replica(&redis, ahead));
     let _run: Vec<_> = tiers.iter().map(run).collect();
     for (tier, ahead) in tiers.iter().zip(ahead) {
         let measured = || async {
-            ((tier.store().health().tier?.clock_ahead_ms + ahead * 1_000).abs() < 1_000).then_some(())
+            ((tier.store().health().shared_store?.clock_ahead_ms + ahead * 1_000).abs() < 1_000).then_some(())
         };
         until("its clock is compared with that of redis", measured).await;
     }
@@ -298,7 +298,10 @@ async fn the_clocks_of_replicas_do_not_matter_to_what_they_share() {
         }
     }
     let end = seen_now(Life::Succeeded, -120);
-    assert!(matches!(tiers[2].store().keep(end).await.unwrap(), Kept::New(_)), "the one behind is heard too");
+    assert!(
+        matches!(tiers[2].store().keep(end).await.unwrap(), StoreOutcome::New(_)),
+        "the one behind is heard too"
+    );
     let read = tiers[0].store().refresh(&[key("a")]).await.unwrap().pop().unwrap().unwrap();
     assert_eq!(read.job.state(), JobState::Succeeded);
 }

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use jobgate::simulator::{Addresses, MindBridgeJob, Simulator, Upstream};
+use jobgate::simulator::{Addresses, MindBridgeJob, SimUpstream, Simulator};
 use serde_json::json;
 
-use crate::support::crashes::{self, Folder, ask, ended, keeping, serve};
+use crate::support::crashes::{self, Folder, ended, execute, keeping, serve};
 use crate::support::process::run;
 use crate::support::scratch::Scratch;
 use crate::support::server::{KEY, Setup, TOKEN, external};
@@ -16,23 +16,23 @@ use crate::support::wire;
 
 /// `cargo bench --bench crashes -- --loop kill-embedded` does the same three hundred times.
 #[tokio::test]
-async fn no_end_that_was_told_is_lost_by_a_kill() {
+async fn a_kill_loses_no_delivered_terminal_state() {
     let outcome = crashes::run(12, |_| {}).await;
-    assert_eq!((outcome.kills, outcome.set_aside, outcome.lost.as_slice()), (12, 0, [].as_slice()));
-    assert!(outcome.told > 300, "{outcome:?}");
+    assert_eq!((outcome.kills, outcome.quarantined, outcome.lost.as_slice()), (12, 0, [].as_slice()));
+    assert!(outcome.checked > 300, "{outcome:?}");
     assert_eq!(outcome.followed, 12, "what was tracked is followed again without a client asking");
 }
 
 #[tokio::test]
-async fn a_second_gateway_on_the_same_folder_is_told_why_it_cannot_start() {
+async fn a_second_gateway_on_the_same_store_reports_why_it_exits() {
     let folder = Folder::new();
     let simulator = Simulator::start(Setup::default().scenario, Addresses::ephemeral()).await.unwrap();
     let config = keeping(&folder.0.join("data"), &simulator);
     let (first, _) = serve(&config).await;
     let secrets = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY)];
-    let (code, said) = run(&["serve", "--config", config.path()], &secrets).await;
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("store.path: ") && said.contains("most likely a second jobgate"), "{said}");
+    let (code, output) = run(&["serve", "--config", config.path()], &secrets).await;
+    assert_eq!(code, Some(1), "{output}");
+    assert!(output.contains("store.path: ") && output.contains("most likely a second jobgate"), "{output}");
     first.signal("TERM").await;
     assert_eq!(first.ended().await.0.code(), Some(0));
     let (again, _) = serve(&config).await;
@@ -40,14 +40,14 @@ async fn a_second_gateway_on_the_same_folder_is_told_why_it_cannot_start() {
 
     let text = std::fs::read_to_string(config.path()).unwrap();
     let nowhere = Scratch::new(&text.replace(folder.0.to_str().unwrap(), "/proc/nowhere"));
-    let (code, said) = run(&["serve", "--config", nowhere.path()], &secrets).await;
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("store.path: cannot use /proc/nowhere/data"), "{said}");
+    let (code, output) = run(&["serve", "--config", nowhere.path()], &secrets).await;
+    assert_eq!(code, Some(1), "{output}");
+    assert!(output.contains("store.path: cannot use /proc/nowhere/data"), "{output}");
 }
 
 /// As docs/operations.md has it: the file of a gateway that was stopped, put in place for another one.
 #[tokio::test]
-async fn a_copy_of_the_file_is_a_backup() {
+async fn a_copy_of_the_store_file_restores_every_answer() {
     let (folder, other) = (Folder::new(), Folder::new());
     let simulator = Simulator::start(Setup::default().scenario, Addresses::ephemeral()).await.unwrap();
     let ids: Vec<String> = (0..50).map(|number| format!("b{number}")).collect();
@@ -55,16 +55,19 @@ async fn a_copy_of_the_file_is_a_backup() {
         simulator.handle().add_job(ended(id));
     }
     let (gateway, address) = serve(&keeping(&folder.0, &simulator)).await;
-    let told = ask(address, ids.clone()).await;
+    let described = execute(address, ids.clone()).await;
     gateway.signal("TERM").await;
     assert_eq!(gateway.ended().await.0.code(), Some(0));
     std::fs::copy(folder.0.join("jobs.redb"), other.0.join("jobs.redb")).unwrap();
     for id in &ids {
-        simulator.handle().forget(Upstream::MindBridge, id);
+        simulator.handle().forget(SimUpstream::MindBridge, id);
     }
     let (_restored, address) = serve(&keeping(&other.0, &simulator)).await;
-    assert!(told.iter().all(|(id, words)| *words == format!("FAILED (the end of {id})")), "{told:?}");
-    assert_eq!(ask(address, ids).await, told);
+    assert!(
+        described.iter().all(|(id, words)| *words == format!("FAILED (the end of {id})")),
+        "{described:?}"
+    );
+    assert_eq!(execute(address, ids).await, described);
 }
 
 #[tokio::test]
@@ -80,10 +83,10 @@ async fn an_emptied_store_file_is_reported_at_start() {
         }
         let (gateway, _) = serve(&config).await;
         gateway.signal("TERM").await;
-        let (status, said) = gateway.ended().await;
-        assert_eq!(status.code(), Some(0), "{said}");
-        let lines: Vec<&str> = said.lines().filter(|line| line.contains("store file is empty")).collect();
-        assert_eq!(lines.len(), reports, "{said}");
+        let (status, output) = gateway.ended().await;
+        assert_eq!(status.code(), Some(0), "{output}");
+        let lines: Vec<&str> = output.lines().filter(|line| line.contains("store file is empty")).collect();
+        assert_eq!(lines.len(), reports, "{output}");
         for line in lines {
             assert!(line.contains("WARN") && line.contains(file.to_str().unwrap()), "{line}");
         }
@@ -130,7 +133,7 @@ impl Drop for SmallDisk {
 }
 
 #[tokio::test]
-async fn a_disk_that_fills_up_costs_no_client_an_error_and_heals_by_itself() {
+async fn a_full_disk_causes_no_client_error_and_loses_no_job() {
     let disk = SmallDisk::mount();
     let simulator = Simulator::start(Setup::default().scenario, Addresses::ephemeral()).await.unwrap();
     let upstreams = simulator.handle();
@@ -143,10 +146,10 @@ async fn a_disk_that_fills_up_costs_no_client_an_error_and_heals_by_itself() {
     let expected = |ids: &[String]| {
         ids.iter().map(|id| (id.clone(), format!("FAILED (the end of {id})"))).collect::<Vec<_>>()
     };
-    assert_eq!(ask(address, ids[..100].to_vec()).await, expected(&ids[..100]));
+    assert_eq!(execute(address, ids[..100].to_vec()).await, expected(&ids[..100]));
     disk.fill();
     for some in ids[100..].chunks(50) {
-        assert_eq!(ask(address, some.to_vec()).await, expected(some), "no client has an error");
+        assert_eq!(execute(address, some.to_vec()).await, expected(some), "no client has an error");
     }
     gateway.find("the trouble", |line| line.contains("store not writable").then_some(())).await;
     disk.free();
@@ -154,11 +157,11 @@ async fn a_disk_that_fills_up_costs_no_client_an_error_and_heals_by_itself() {
     gateway.signal("TERM").await;
     gateway.ended().await;
     for id in &ids {
-        upstreams.forget(Upstream::MindBridge, id);
+        upstreams.forget(SimUpstream::MindBridge, id);
     }
     let (gateway, address) = serve(&config).await;
     for some in ids.chunks(100) {
-        assert_eq!(ask(address, some.to_vec()).await, expected(some), "nothing was missed");
+        assert_eq!(execute(address, some.to_vec()).await, expected(some), "nothing was missed");
     }
     drop(gateway);
 }

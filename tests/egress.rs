@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use jobgate::config::{Config, Environment};
 use jobgate::server::build::Gateway;
-use jobgate::server::reload::{Reloaded, Why};
-use jobgate::simulator::{Addresses, MindBridgeJob, Scenario, Simulator, Upstream};
+use jobgate::server::reload::{ReloadTrigger, Reloaded};
+use jobgate::simulator::{Addresses, MindBridgeJob, Scenario, SimUpstream, Simulator};
 use serde_json::Value;
 use url::Url;
 
@@ -34,10 +34,10 @@ impl World {
     async fn new(wanted: Option<&str>) -> Self {
         let authority = Authority::new();
         let shown = authority.server(HOST);
-        Self::showing(authority, &shown, None, wanted).await
+        Self::with_credential(authority, &shown, None, wanted).await
     }
 
-    async fn showing(
+    async fn with_credential(
         authority: Authority,
         shown: &Issued,
         clients: Option<&Authority>,
@@ -78,15 +78,15 @@ impl World {
     async fn check(&self, scheme: &str, options: &str, env: &[(&str, &str)]) -> String {
         let config = Scratch::new(&self.yaml(scheme, options));
         let env = [&[("MIND_TOKEN", TOKEN), ("RES_OPTIONS", "timeout:1 attempts:1")], env].concat();
-        let (_, said) = run(&["check", "--config", config.path(), "--online"], &env).await;
+        let (_, output) = run(&["check", "--config", config.path(), "--online"], &env).await;
         for secret in [TOKEN, "p4ss-w0rd"] {
-            assert!(!said.contains(secret), "{said}");
+            assert!(!output.contains(secret), "{output}");
         }
-        said.lines().next().unwrap_or_default().to_owned()
+        output.lines().next().unwrap_or_default().to_owned()
     }
 
     fn calls(&self) -> usize {
-        self.simulator.handle().record_of(Upstream::MindBridge).len()
+        self.simulator.handle().record_of(SimUpstream::MindBridge).len()
     }
 
     async fn gateway(self, options: &str) -> (Rig, Self) {
@@ -108,7 +108,7 @@ fn address(simulator: &Simulator) -> SocketAddr {
 const ANSWERS: &str = "sources.mind: reachable, credential accepted";
 
 #[tokio::test]
-async fn https_calls_pass_the_proxy_in_a_tunnel() {
+async fn https_calls_use_a_connect_tunnel_through_the_proxy() {
     let world = World::new(Some(USER)).await;
     let options = "proxy: 'PROXY', proxy_credential: USER, ca_file: 'CA'";
     assert_eq!(world.check("https", options, &[]).await, ANSWERS);
@@ -118,12 +118,12 @@ async fn https_calls_pass_the_proxy_in_a_tunnel() {
     assert_eq!(passed[0].line, format!("CONNECT {HOST}:443"));
     assert_eq!(passed[0].credential.as_deref(), Some(USER));
     assert!(!passed[0].head.contains(TOKEN), "the proxy never sees the upstream's credential");
-    let asked = &world.simulator.handle().record()[0];
-    assert_eq!(asked.violation, None, "{asked:?}");
+    let request = &world.simulator.handle().record()[0];
+    assert_eq!(request.violation, None, "{request:?}");
 }
 
 #[tokio::test]
-async fn http_calls_pass_the_proxy_as_they_are() {
+async fn http_calls_use_the_proxy_in_absolute_form() {
     let world = World::new(Some(USER)).await;
     assert_eq!(world.check("http", "proxy: 'PROXY', proxy_credential: USER", &[]).await, ANSWERS);
     assert_eq!(world.calls(), 1);
@@ -134,7 +134,7 @@ async fn http_calls_pass_the_proxy_as_they_are() {
 }
 
 #[tokio::test]
-async fn the_environment_names_the_proxy_where_none_is_set() {
+async fn proxy_environment_variables_apply_when_proxy_is_unset() {
     let world = World::new(Some(USER)).await;
     let named = world.proxy.url().replace("http://", &format!("http://{USER}@"));
     let named = named.as_str();
@@ -155,38 +155,38 @@ async fn the_environment_names_the_proxy_where_none_is_set() {
         ("ca_file: 'CA'", [("HTTPS_PROXY", named), ("no_proxy", ".example")]),
         ("ca_file: 'CA', proxy: none", [("HTTPS_PROXY", named), ("NO_PROXY", "")]),
     ] {
-        let said = world.check("https", options, &env).await;
-        assert!(said.contains("could not connect"), "{said}");
+        let output = world.check("https", options, &env).await;
+        assert!(output.contains("could not connect"), "{output}");
         assert_eq!(world.proxy.passed().len(), passed, "{env:?}");
     }
-    let said = world.check("https", "ca_file: 'CA'", &[("HTTPS_PROXY", "socks5://p4ss-w0rd@h:1")]).await;
-    assert!(said.starts_with("HTTPS_PROXY: must be the URL of a proxy"), "{said}");
+    let output = world.check("https", "ca_file: 'CA'", &[("HTTPS_PROXY", "socks5://p4ss-w0rd@h:1")]).await;
+    assert!(output.starts_with("HTTPS_PROXY: must be the URL of a proxy"), "{output}");
 }
 
 #[tokio::test]
-async fn a_proxy_that_refuses_is_named_as_such() {
+async fn check_reports_a_proxy_that_rejects_or_is_unreachable() {
     let world = World::new(Some("somebody:else")).await;
     let options = "proxy: 'PROXY', proxy_credential: USER";
     for (scheme, options) in [("https", format!("{options}, ca_file: 'CA'")), ("http", options.to_owned())] {
-        let said = world.check(scheme, &options, &[]).await;
-        assert!(said.contains("the proxy refuses the credential (407)"), "{said}");
+        let output = world.check(scheme, &options, &[]).await;
+        assert!(output.contains("the proxy refuses the credential (407)"), "{output}");
     }
     assert_eq!(world.calls(), 0);
-    let said = world.check("https", "proxy: 'http://127.0.0.1:1'", &[]).await;
-    assert!(said.contains("the proxy cannot be reached"), "{said}");
-    let said = world.check("http", "proxy: 'http://127.0.0.1:1'", &[]).await;
-    assert!(said.contains("could not connect"), "{said}");
+    let output = world.check("https", "proxy: 'http://127.0.0.1:1'", &[]).await;
+    assert!(output.contains("the proxy cannot be reached"), "{output}");
+    let output = world.check("http", "proxy: 'http://127.0.0.1:1'", &[]).await;
+    assert!(output.contains("could not connect"), "{output}");
     assert_eq!(world.calls(), 0, "nothing goes past the proxy");
 }
 
 #[tokio::test]
-async fn the_upstream_is_verified_through_the_proxy() {
+async fn the_upstream_certificate_is_verified_through_a_proxy() {
     let authority = Authority::new();
     let stranger = Scratch::new(&Authority::new().pem());
     let good = authority.server(HOST);
     let other_name = authority.server("other.example");
     let expired = authority.expired(HOST);
-    let world = World::showing(authority, &good, None, None).await;
+    let world = World::with_credential(authority, &good, None, None).await;
     for (shown, ca_file, reason) in [
         (&good, "", "UnknownIssuer"),
         (&good, &format!(", ca_file: '{}'", stranger.path()), "UnknownIssuer"),
@@ -194,8 +194,8 @@ async fn the_upstream_is_verified_through_the_proxy() {
         (&expired, ", ca_file: 'CA'", "certificate expired"),
     ] {
         world.tls.change(shown, None);
-        let said = world.check("https", &format!("proxy: 'PROXY'{ca_file}"), &[]).await;
-        assert!(said.contains(reason), "{said} instead of {reason}");
+        let output = world.check("https", &format!("proxy: 'PROXY'{ca_file}"), &[]).await;
+        assert!(output.contains(reason), "{output} instead of {reason}");
     }
     assert_eq!(world.calls(), 0);
     world.tls.change(&good, None);
@@ -203,16 +203,16 @@ async fn the_upstream_is_verified_through_the_proxy() {
 }
 
 #[tokio::test]
-async fn a_client_certificate_is_shown_where_one_is_required() {
+async fn a_client_certificate_is_presented_where_one_is_required() {
     let authority = Authority::new();
     let clients = Authority::new();
     let (shown, good, bad) = (authority.server(HOST), clients.client(), Authority::new().client());
-    let world = World::showing(authority, &shown, Some(&clients), None).await;
+    let world = World::with_credential(authority, &shown, Some(&clients), None).await;
     // the alert is read, or drops out with the connection when it comes before the request is sent
     let dropped = "if it requires a client certificate, check client_cert and client_key";
-    let refuses = |said: &str, alert: &str| said.contains(alert) || said.contains(dropped);
-    let said = world.check("https", "proxy: 'PROXY', ca_file: 'CA'", &[]).await;
-    assert!(refuses(&said, "requires a client certificate: set client_cert and client_key"), "{said}");
+    let refuses = |output: &str, alert: &str| output.contains(alert) || output.contains(dropped);
+    let output = world.check("https", "proxy: 'PROXY', ca_file: 'CA'", &[]).await;
+    assert!(refuses(&output, "requires a client certificate: set client_cert and client_key"), "{output}");
     for (issued, is_taken) in [(&bad, false), (&good, true)] {
         let (cert, key) = (Scratch::new(&issued.cert), Scratch::new(&issued.key));
         let options = format!(
@@ -220,15 +220,15 @@ async fn a_client_certificate_is_shown_where_one_is_required() {
             cert.path(),
             key.path()
         );
-        let said = world.check("https", &options, &[]).await;
-        assert_eq!(said.contains(ANSWERS), is_taken, "{said}");
-        assert!(is_taken || refuses(&said, "UnknownCA"), "{said}");
+        let output = world.check("https", &options, &[]).await;
+        assert_eq!(output.contains(ANSWERS), is_taken, "{output}");
+        assert!(is_taken || refuses(&output, "UnknownCA"), "{output}");
     }
     assert_eq!(world.calls(), 1);
 }
 
 #[tokio::test]
-async fn check_names_files_that_cannot_be_used() {
+async fn check_reports_an_unusable_file_with_its_option() {
     let world = World::new(None).await;
     let issued = world.authority.client();
     let other = world.authority.client();
@@ -262,11 +262,11 @@ async fn check_names_files_that_cannot_be_used() {
             "is not set",
         ),
     ] {
-        let said = world.check("https", &options, &[]).await;
+        let output = world.check("https", &options, &[]).await;
         let named = format!("sources.mind.{option}: ");
         assert!(
-            said.starts_with(&named) && said.contains(path) && said.contains(reason),
-            "{options}: {said}"
+            output.starts_with(&named) && output.contains(path) && output.contains(reason),
+            "{options}: {output}"
         );
     }
 }
@@ -297,9 +297,9 @@ async fn a_source_without_usable_egress_is_unavailable() {
         let (rig, _world) = world.gateway(&options).await;
         for answered in [None, Some("UNAVAILABLE")] {
             if let Some(expected) = answered {
-                assert_eq!(rig.look("mind", "a").await, expected, "{option}");
+                assert_eq!(rig.lookup("mind", "a").await, expected, "{option}");
             }
-            let source = rig.ask(query, Value::Null).await.data()["sources"][0].take();
+            let source = rig.execute(query, Value::Null).await.data()["sources"][0].take();
             assert_eq!(source["health"], "UNAVAILABLE", "{option}");
             assert_eq!(source["lastError"]["kind"], "UNSENDABLE", "{option}");
             let message = source["lastError"]["message"].as_str().unwrap_or_default();
@@ -312,7 +312,7 @@ async fn a_source_without_usable_egress_is_unavailable() {
         assert!(metrics.contains(label), "{option}: {metrics}");
         std::fs::write(file.path(), repaired).unwrap();
         again(&rig, "RUNNING").await;
-        let source = rig.ask(query, Value::Null).await.data()["sources"][0].take();
+        let source = rig.execute(query, Value::Null).await.data()["sources"][0].take();
         assert_eq!(source["health"], "HEALTHY", "{option}");
     }
 }
@@ -322,7 +322,7 @@ async fn certificates_are_renewed_without_a_restart() {
     let (old, old_clients) = (Authority::new(), Authority::new());
     let (new, new_clients) = (Authority::new(), Authority::new());
     let (shown, first, second) = (old.server(HOST), old_clients.client(), new_clients.client());
-    let world = World::showing(old, &shown, Some(&old_clients), Some(USER)).await;
+    let world = World::with_credential(old, &shown, Some(&old_clients), Some(USER)).await;
     let (cert, key) = (Scratch::new(&first.cert), Scratch::new(&first.key));
     let options = format!(
         "proxy: 'PROXY', proxy_credential: USER, ca_file: 'CA', client_cert: '{}', client_key: '{}'",
@@ -330,26 +330,26 @@ async fn certificates_are_renewed_without_a_restart() {
         key.path()
     );
     let (rig, world) = world.gateway(&options).await;
-    assert_eq!(rig.look_within("mind", "a", Some("0ms")).await, "RUNNING");
+    assert_eq!(rig.lookup_within("mind", "a", Some("0ms")).await, "RUNNING");
     world.tls.change(&new.server(HOST), Some(&new_clients));
-    assert_eq!(rig.look_within("mind", "a", Some("0ms")).await, "RUNNING, stale: UNAVAILABLE");
+    assert_eq!(rig.lookup_within("mind", "a", Some("0ms")).await, "RUNNING, stale: UNAVAILABLE");
     // half of a change is none, and a bad file changes nothing
     std::fs::write(key.path(), "no key").unwrap();
     std::fs::write(world.ca_file.path(), new.pem()).unwrap();
-    assert_eq!(rig.look_within("mind", "a", Some("0ms")).await, "RUNNING, stale: UNAVAILABLE");
+    assert_eq!(rig.lookup_within("mind", "a", Some("0ms")).await, "RUNNING, stale: UNAVAILABLE");
     std::fs::write(cert.path(), &second.cert).unwrap();
     std::fs::write(key.path(), &second.key).unwrap();
     again(&rig, "RUNNING").await;
 }
 
 #[tokio::test]
-async fn another_way_out_is_put_in_force_by_a_reload() {
+async fn a_reload_applies_changed_egress_options() {
     let (rig, world) = World::new(None).await.gateway("proxy: 'PROXY'").await;
-    assert_eq!(rig.look("mind", "a").await, "UNAVAILABLE");
+    assert_eq!(rig.lookup("mind", "a").await, "UNAVAILABLE");
     let env: Environment = [("MIND_TOKEN", TOKEN)].into_iter().collect();
     let adopt = |options: &str| {
         let config = Config::from_yaml(&world.yaml("https", options), &env);
-        rig.serving.reload().adopt(config, Why::Told)
+        rig.serving.reload().adopt(config, ReloadTrigger::Signal)
     };
     let Reloaded::Refused(faults) = adopt("proxy: 'PROXY', ca_file: /no/such/ca.crt") else {
         panic!("a file that is not there")
@@ -360,7 +360,7 @@ async fn another_way_out_is_put_in_force_by_a_reload() {
         panic!("a good file")
     };
     assert_eq!((changed, need_restart), (vec!["sources.mind.ca_file".to_owned()], vec![]));
-    assert_eq!(rig.look("mind", "a").await, "RUNNING");
+    assert_eq!(rig.lookup("mind", "a").await, "RUNNING");
 }
 
 /// Looks until it is answered so.
@@ -370,7 +370,7 @@ async fn again(rig: &Rig, expected: &str) {
         let mut tick = tokio::time::interval(Duration::from_millis(100));
         loop {
             tick.tick().await;
-            last = rig.look_within("mind", "a", Some("0ms")).await;
+            last = rig.lookup_within("mind", "a", Some("0ms")).await;
             if last == expected {
                 return;
             }
@@ -381,14 +381,14 @@ async fn again(rig: &Rig, expected: &str) {
 }
 
 #[tokio::test]
-async fn a_proxy_that_speaks_tls_is_verified_as_well() {
+async fn the_certificate_of_an_https_proxy_is_verified() {
     let world = World::new(Some(USER)).await;
     let stranger = Authority::new();
     let good = world.authority.server("127.0.0.1");
     let front = TlsEnd::start(&stranger.server("127.0.0.1"), None, world.proxy.address).await;
     let options = format!("proxy: 'https://{}', proxy_credential: USER, ca_file: 'CA'", front.address);
-    let said = world.check("https", &options, &[]).await;
-    assert!(said.contains("UnknownIssuer"), "{said}");
+    let output = world.check("https", &options, &[]).await;
+    assert!(output.contains("UnknownIssuer"), "{output}");
     assert_eq!(world.proxy.passed(), []);
     front.change(&good, None);
     assert_eq!(world.check("https", &options, &[]).await, ANSWERS);
@@ -396,7 +396,7 @@ async fn a_proxy_that_speaks_tls_is_verified_as_well() {
 }
 
 #[tokio::test]
-async fn keys_of_issuers_are_read_through_the_environments_proxy() {
+async fn issuer_keys_are_fetched_through_the_environment_proxy() {
     let world = World::new(None).await;
     let jwt = "jwt: [{ issuer: 'https://login.example', audience: jobgate, sources: [mind], jwks: { url: 'https://login.example/keys' } }]\n";
     let config = Scratch::new(&format!("{}{jwt}", world.yaml("https", "proxy: none, ca_file: 'CA'")));

@@ -98,8 +98,8 @@ impl Gateway {
 
     /// Each line about the end of a stream, by the id of the request it came by.
     fn ends(&self) -> BTreeMap<String, Value> {
-        let said = self.process.said();
-        let lines = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let output = self.process.output();
+        let lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let ends = lines.filter(|line| line["message"] == "stream ended");
         ends.map(|line| (line["request_id"].as_str().unwrap_or_default().to_owned(), line)).collect()
     }
@@ -176,7 +176,7 @@ impl Socket {
 
 /// The gateways: a patient one, and those that lose their patience in one way each.
 struct World {
-    patient: Gateway,
+    long_timeout: Gateway,
     pinging: Gateway,
     ageing: Gateway,
     hurried: Gateway,
@@ -189,11 +189,11 @@ impl World {
         let clients = ["alice", "bob", "dup", "carol"].map(client).join(", ");
         let more = format!("clients: [{clients}]\n{}", issuer.section("[mind]"));
         let known = format!("clients: [{}]", client("alice"));
-        let patient = Gateway::start("init_timeout: 60s", &more).await;
+        let long_timeout = Gateway::start("init_timeout: 60s", &more).await;
         let pinging = Gateway::start("init_timeout: 60s, ping_interval: 3s, pong_timeout: 3s", &known).await;
         let ageing = Gateway::start("init_timeout: 60s, max_age: 1s", &known).await;
         let hurried = Gateway::start("init_timeout: 200ms", &known).await;
-        Self { patient, pinging, ageing, hurried, issuer }
+        Self { long_timeout, pinging, ageing, hurried, issuer }
     }
 
     /// The one where a reason is brought about.
@@ -202,7 +202,7 @@ impl World {
             "dead_peer" | "slow_peer" => &mut self.pinging,
             "too_old" => &mut self.ageing,
             "init_timeout" => &mut self.hurried,
-            _ => &mut self.patient,
+            _ => &mut self.long_timeout,
         }
     }
 
@@ -213,9 +213,9 @@ impl World {
             "dead_peer" | "slow_peer" => &self.pinging,
             "too_old" => &self.ageing,
             "init_timeout" => &self.hurried,
-            _ => &self.patient,
+            _ => &self.long_timeout,
         };
-        let says = async |message: Value| {
+        let reason_after = async |message: Value| {
             let mut socket = gateway.socket(id).await;
             socket.say(&message).await;
             socket.closed().await
@@ -253,9 +253,9 @@ impl World {
                 for _ in 0..STREAMS {
                     held.push(gateway.open("one-of-many", "jg_bob").await);
                 }
-                let told = says(init("jg_bob")).await;
+                let result = reason_after(init("jg_bob")).await;
                 drop(held);
-                told
+                result
             }
             EndReason::CredentialExpired => {
                 let token = self.issuer.token("dave", SystemClock.now().as_second() + 15);
@@ -272,13 +272,14 @@ impl World {
                 gateway.process.signal("HUP").await;
                 socket.closed().await
             }
-            EndReason::CredentialMissing => says(json!({ "type": "connection_init" })).await,
+            EndReason::CredentialMissing => reason_after(json!({ "type": "connection_init" })).await,
             EndReason::CredentialMalformed => {
-                says(json!({ "type": "connection_init", "payload": { "authorization": 7 } })).await
+                reason_after(json!({ "type": "connection_init", "payload": { "authorization": 7 } })).await
             }
-            EndReason::CredentialUnknown => says(init("jg_nobody")).await,
+            EndReason::CredentialUnknown => reason_after(init("jg_nobody")).await,
             EndReason::CredentialUnverified => {
-                says(init(&self.issuer.signed("k2", &json!({ "iss": ISSUER, "aud": AUDIENCE })))).await
+                reason_after(init(&self.issuer.signed("k2", &json!({ "iss": ISSUER, "aud": AUDIENCE }))))
+                    .await
             }
             EndReason::Forbidden => {
                 let mut socket = gateway.open(id, "jg_alice").await;
@@ -302,7 +303,7 @@ impl World {
                 socket.say(&init("jg_alice")).await;
                 socket.closed().await
             }
-            EndReason::NotAcknowledged => says(subscribe()).await,
+            EndReason::NotAcknowledged => reason_after(subscribe()).await,
             EndReason::DuplicateId => {
                 let mut socket = gateway.open(id, "jg_dup").await;
                 socket.say(&subscribe()).await;
@@ -310,10 +311,12 @@ impl World {
                 socket.closed().await
             }
             EndReason::NotJson => sends(TEXT, b"no").await,
-            EndReason::NoType => says(json!({ "id": "1" })).await,
-            EndReason::LegacyProtocol => says(json!({ "type": "start", "id": "1", "payload": {} })).await,
-            EndReason::UnknownType => says(json!({ "type": "next", "id": "1" })).await,
-            EndReason::WrongShape => says(json!({ "type": "complete" })).await,
+            EndReason::NoType => reason_after(json!({ "id": "1" })).await,
+            EndReason::LegacyProtocol => {
+                reason_after(json!({ "type": "start", "id": "1", "payload": {} })).await
+            }
+            EndReason::UnknownType => reason_after(json!({ "type": "next", "id": "1" })).await,
+            EndReason::WrongShape => reason_after(json!({ "type": "complete" })).await,
             EndReason::Binary => sends(BINARY, b"{}").await,
             EndReason::MessageTooBig => sends(TEXT, &vec![b' '; MESSAGE + 1]).await,
             EndReason::NotUtf8 => sends(TEXT, &[0xff]).await,
@@ -323,20 +326,20 @@ impl World {
 }
 
 #[tokio::test]
-async fn every_reason_closes_with_its_code_and_is_told_once_with_its_word() {
+async fn each_end_reason_sets_the_close_code_and_one_log_line() {
     let mut world = World::start().await;
     let read = "issuer keys changed";
-    world.patient.process.find(read, |line| line.contains(read).then_some(())).await;
+    world.long_timeout.process.find(read, |line| line.contains(read).then_some(())).await;
     // those that come to the whole gateway come last
     let last = [EndReason::Revoked, EndReason::Drained];
     let alone = EndReason::ALL.into_iter().filter(|reason| !last.contains(reason));
-    let mut heard: Vec<(EndReason, Option<u16>)> =
+    let mut received: Vec<(EndReason, Option<u16>)> =
         join_all(alone.map(async |reason| (reason, world.bring_about(reason).await))).await;
     for reason in last {
-        heard.push((reason, world.bring_about(reason).await));
+        received.push((reason, world.bring_about(reason).await));
     }
-    assert_eq!(heard.len(), EndReason::ALL.len());
-    for (reason, code) in heard {
+    assert_eq!(received.len(), EndReason::ALL.len());
+    for (reason, code) in received {
         assert_eq!(code, reason.close().map(|(code, _)| code), "{reason:?}");
         let gateway = world.place(reason);
         let word = format!("\"request_id\":\"{}\"", reason.word());

@@ -9,7 +9,8 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use jobgate::simulator::{
-    Answer, Body, Edit, Endpoint, Fault, FaultKind, MindBridgeJob, RetryAfter, SupermetricsJob, Upstream,
+    Edit, Endpoint, FaultKind, MadeUpAnswer, MadeUpBody, MindBridgeJob, RetryAfter, SimFault, SimUpstream,
+    SupermetricsJob,
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -20,10 +21,10 @@ pub(crate) mod table;
 
 use table::{Row, mindbridge, mindbridge_query, supermetrics};
 
-const MIND: Upstream = Upstream::MindBridge;
-const METRICS: Upstream = Upstream::Supermetrics;
+const MIND: SimUpstream = SimUpstream::MindBridge;
+const METRICS: SimUpstream = SimUpstream::Supermetrics;
 
-const fn source(upstream: Upstream) -> &'static str {
+const fn source(upstream: SimUpstream) -> &'static str {
     match upstream {
         MIND => "mind",
         METRICS => "metrics",
@@ -49,7 +50,7 @@ fn pause(outcome: &str) -> Option<Duration> {
     seconds.parse().ok().map(Duration::from_secs)
 }
 
-async fn play(upstream: Upstream, row: Row) {
+async fn play(upstream: SimUpstream, row: Row) {
     let Row { what, fault, outcome, calls, hurried } = row;
     let mut setup = setup();
     if hurried {
@@ -58,19 +59,19 @@ async fn play(upstream: Upstream, row: Row) {
     }
     let rig = setup.start().await;
     let name = source(upstream);
-    assert_eq!(rig.look(name, "run").await, "RUNNING", "{what}");
-    assert_eq!(rig.look(name, "done").await, "SUCCEEDED", "{what}");
-    rig.upstreams.push_fault(Fault::always(upstream, fault));
+    assert_eq!(rig.lookup(name, "run").await, "RUNNING", "{what}");
+    assert_eq!(rig.lookup(name, "done").await, "SUCCEEDED", "{what}");
+    rig.upstreams.push_fault(SimFault::always(upstream, fault));
 
     let (before, began) = (rig.calls(upstream), Instant::now());
-    assert_eq!(rig.look(name, "new").await, outcome, "{name}: {what}");
+    assert_eq!(rig.lookup(name, "new").await, outcome, "{name}: {what}");
     let first = rig.calls(upstream) - before;
-    rig.look(name, "newer").await;
+    rig.lookup(name, "newer").await;
     let second = rig.calls(upstream) - before - first;
     // a pause of a second may be over by the second question: it may be asked then
     let over = pause(outcome).is_some_and(|pause| began.elapsed() >= pause);
-    let asked = first == calls.0 && (over || calls.1.contains(&second));
-    assert!(asked, "{name}: {what}: {first} and {second} requests for two jobs, expected {calls:?}");
+    let as_expected = first == calls.0 && (over || calls.1.contains(&second));
+    assert!(as_expected, "{name}: {what}: {first} and {second} requests for two jobs, expected {calls:?}");
 
     let code = outcome.split([' ', ',']).next().unwrap();
     let is_problem = rig.upstreams.record().len() > 2 && !STATES.contains(&code);
@@ -82,31 +83,31 @@ async fn play(upstream: Upstream, row: Row) {
         _ => outcome.to_owned(),
     };
     assert_eq!(
-        rig.look_within(name, "run", Some("0ms")).await,
+        rig.lookup_within(name, "run", Some("0ms")).await,
         expected,
         "{name}: {what}: a job seen before"
     );
     let before = rig.calls(upstream);
     assert_eq!(
-        rig.look_within(name, "done", Some("0ms")).await,
+        rig.lookup_within(name, "done", Some("0ms")).await,
         "SUCCEEDED",
         "{name}: {what}: a job that ended"
     );
     assert_eq!(rig.calls(upstream), before, "{name}: {what}: a job that ended is not asked for");
 
     let other = if upstream == MIND { METRICS } else { MIND };
-    assert_eq!(rig.look(source(other), "run").await, "RUNNING", "{name}: {what}: the other source");
+    assert_eq!(rig.lookup(source(other), "run").await, "RUNNING", "{name}: {what}: the other source");
     assert_eq!(rig.calls(other), 1, "{name}: {what}: the other source");
     rig.assert_well_behaved();
 }
 
 const STATES: [&str; 7] = ["QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELED", "EXPIRED", "UNKNOWN"];
 
-async fn play_all(upstream: Upstream, rows: Vec<Row>) {
+async fn play_all(upstream: SimUpstream, rows: Vec<Row>) {
     assert!(rows.len() > 40, "the table is the test");
     // The rows that count time have the machine to themselves, behind the others.
-    let (hurried, patient): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| row.hurried);
-    for rows in [patient, hurried] {
+    let (hurried, long_timeout): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| row.hurried);
+    for rows in [long_timeout, hurried] {
         futures_util::stream::iter(rows)
             .map(|row| play(upstream, row))
             .buffer_unordered(6)
@@ -116,47 +117,47 @@ async fn play_all(upstream: Upstream, rows: Vec<Row>) {
 }
 
 #[tokio::test]
-async fn every_fault_of_mindbridge_has_its_outcome() {
+async fn each_mindbridge_fault_yields_its_expected_outcome() {
     play_all(MIND, mindbridge()).await;
 }
 
 #[tokio::test]
-async fn every_fault_of_supermetrics_has_its_outcome() {
+async fn each_supermetrics_fault_yields_its_expected_outcome() {
     play_all(METRICS, supermetrics()).await;
 }
 
 #[tokio::test]
-async fn every_fault_of_the_query_endpoint_has_its_outcome() {
+async fn each_query_endpoint_fault_yields_its_expected_outcome() {
     for (what, fault, expected, calls) in mindbridge_query() {
         let rig = setup().start().await;
-        rig.upstreams.push_fault(Fault::always(MIND, fault).on(Endpoint::Query));
+        rig.upstreams.push_fault(SimFault::always(MIND, fault).on(Endpoint::Query));
         let refs = ["new", "newer", "nobody"].map(|id| external("mind", id));
-        assert_eq!(rig.look_at(&refs).await, expected, "{what}");
-        let asked = (rig.asked(Endpoint::Query).len(), rig.asked(Endpoint::One).len());
-        assert_eq!(asked, calls, "{what}: requests to the query endpoint, and for one job");
+        assert_eq!(rig.lookup_all(&refs).await, expected, "{what}");
+        let as_expected = (rig.requests_to(Endpoint::Query).len(), rig.requests_to(Endpoint::One).len());
+        assert_eq!(as_expected, calls, "{what}: requests to the query endpoint, and for one job");
         rig.assert_well_behaved();
     }
 }
 
 /// Whoever fails once or twice and then answers is forgiven, and the caller sees nothing of it.
 #[tokio::test]
-async fn two_retries_hide_two_faults() {
+async fn two_transient_faults_are_recovered_by_retries() {
     let kinds = [
         FaultKind::html(502),
-        FaultKind::answer(503, Body::Empty),
+        FaultKind::answer(503, MadeUpBody::Empty),
         FaultKind::CloseBeforeHeaders,
         FaultKind::TruncatedBody,
     ];
     let cases = [MIND, METRICS].into_iter().flat_map(|upstream| {
-        let of = move |kind: FaultKind| [1, 2].map(|times| Fault::next(upstream, times, kind.clone()));
+        let of = move |kind: FaultKind| [1, 2].map(|times| SimFault::next(upstream, times, kind.clone()));
         kinds.clone().into_iter().flat_map(of)
     });
-    let play = async |fault: Fault| {
+    let play = async |fault: SimFault| {
         let (upstream, times) = (fault.upstream, fault.times.unwrap() as usize);
         let what = format!("{fault:?}");
         let rig = setup().start().await;
         rig.upstreams.push_fault(fault);
-        assert_eq!(rig.look(source(upstream), "new").await, "RUNNING", "{what}");
+        assert_eq!(rig.lookup(source(upstream), "new").await, "RUNNING", "{what}");
         assert_eq!(rig.calls(upstream), 1 + times, "{what}");
     };
     join_all(cases.map(play)).await;
@@ -164,16 +165,16 @@ async fn two_retries_hide_two_faults() {
 
 /// `docs/adr/0005-one-upstream-http-client.md`: a redirect would carry the key, and a `Referer` with it, to another origin.
 #[tokio::test]
-async fn a_redirect_is_not_followed_and_the_other_origin_gets_nothing() {
+async fn a_redirect_to_another_origin_is_not_followed() {
     for status in [301, 302, 303, 307, 308] {
         for upstream in [MIND, METRICS] {
             let rig = setup().start().await;
             let (here, there) = (rig.simulator.mindbridge_url(), rig.simulator.supermetrics_url());
             let (to, other) = if upstream == MIND { (there, METRICS) } else { (here, MIND) };
             let headers = BTreeMap::from([("location".to_owned(), format!("{to}/elsewhere"))]);
-            let answer = Answer { status, headers, ..Answer::default() };
-            rig.upstreams.push_fault(Fault::always(upstream, FaultKind::Answer(answer)));
-            assert_eq!(rig.look(source(upstream), "new").await, "BAD_ANSWER", "{status}");
+            let answer = MadeUpAnswer { status, headers, ..MadeUpAnswer::default() };
+            rig.upstreams.push_fault(SimFault::always(upstream, FaultKind::Answer(answer)));
+            assert_eq!(rig.lookup(source(upstream), "new").await, "BAD_ANSWER", "{status}");
             assert_eq!((rig.calls(upstream), rig.calls(other)), (1, 0), "{status}");
         }
     }
@@ -184,48 +185,48 @@ async fn an_echoed_credential_is_masked_in_the_answer() {
     for form in ["bearer", "api_key"] {
         let rig = Setup { form, ..setup() }.start().await;
         for upstream in [MIND, METRICS] {
-            rig.upstreams.push_fault(Fault::always(upstream, FaultKind::EchoCredential { status: 200 }));
+            rig.upstreams.push_fault(SimFault::always(upstream, FaultKind::EchoCredential { status: 200 }));
         }
         let query = "query($refs: [JobRef!]!) { jobs(refs: $refs) { ... on MindBridgeJob { error errorMessage } ... on SupermetricsJob { requestId } } }";
         let refs = [external("mind", "new"), external("metrics", "new")];
         let masked = "request with credential [redacted] was seen";
         let expected = json!([{ "error": masked, "errorMessage": masked }, { "requestId": masked }]);
-        assert_eq!(rig.ask(query, json!({ "refs": refs })).await.data()["jobs"], expected, "{form}");
+        assert_eq!(rig.execute(query, json!({ "refs": refs })).await.data()["jobs"], expected, "{form}");
     }
 }
 
 /// Supermetrics' hourly counter at 0 closes the source although the answer itself is good.
 #[tokio::test]
-async fn a_used_up_hour_closes_the_source_after_a_good_answer() {
+async fn an_exhausted_hourly_limit_pauses_the_source() {
     let headers = BTreeMap::from([("x-ratelimit-remaining".to_owned(), "0".to_owned())]);
     let text = r#"{"meta":{"status_code":"RUNNING"},"data":[]}"#.to_owned();
-    let body = Body::Text { content_type: "application/json".to_owned(), text };
+    let body = MadeUpBody::Text { content_type: "application/json".to_owned(), text };
     let rig = setup().start().await;
-    rig.upstreams.push_fault(Fault::next(
+    rig.upstreams.push_fault(SimFault::next(
         METRICS,
         1,
-        FaultKind::Answer(Answer { status: 200, headers, retry_after: None, body }),
+        FaultKind::Answer(MadeUpAnswer { status: 200, headers, retry_after: None, body }),
     ));
-    assert_eq!(rig.look("metrics", "new").await, "RUNNING");
+    assert_eq!(rig.lookup("metrics", "new").await, "RUNNING");
     // what is left of a minute
-    let left = pause(&rig.look("metrics", "newer").await).unwrap();
+    let left = pause(&rig.lookup("metrics", "newer").await).unwrap();
     assert!(left > Duration::from_secs(30) && left <= Duration::from_mins(1), "{left:?}");
     assert_eq!(rig.calls(METRICS), 1);
-    assert_eq!(rig.look("mind", "new").await, "RUNNING");
+    assert_eq!(rig.lookup("mind", "new").await, "RUNNING");
 }
 
 /// What the sources say of themselves follows from the faults, and names the time of the next call.
 #[tokio::test]
-async fn a_source_says_how_it_is_doing() {
+async fn source_health_reflects_upstream_faults() {
     let query = "{ sources { name health throttledUntil budget { inFlight } } }";
     let health = async |rig: &Rig| {
-        let sources = rig.ask(query, Value::Null).await.data()["sources"].take();
+        let sources = rig.execute(query, Value::Null).await.data()["sources"].take();
         let all = sources.as_array().unwrap().clone();
         all.into_iter()
             .map(|it| (it["name"].clone(), it["health"].clone(), it["throttledUntil"].is_string()))
             .collect::<Vec<_>>()
     };
-    let said = |health: &str, until: bool| {
+    let health_of = |health: &str, until: bool| {
         vec![(json!("metrics"), json!("UNKNOWN"), false), (json!("mind"), json!(health), until)]
     };
     let cases = [
@@ -239,18 +240,18 @@ async fn a_source_says_how_it_is_doing() {
     ];
     for (fault, expected, until) in cases {
         let rig = setup().start().await;
-        assert_eq!(health(&rig).await, said("UNKNOWN", false));
-        rig.look("mind", "new").await;
-        assert_eq!(health(&rig).await, said("HEALTHY", false));
-        rig.upstreams.push_fault(Fault::always(MIND, fault));
-        rig.look("mind", "newer").await;
-        assert_eq!(health(&rig).await, said(expected, until));
+        assert_eq!(health(&rig).await, health_of("UNKNOWN", false));
+        rig.lookup("mind", "new").await;
+        assert_eq!(health(&rig).await, health_of("HEALTHY", false));
+        rig.upstreams.push_fault(SimFault::always(MIND, fault));
+        rig.lookup("mind", "newer").await;
+        assert_eq!(health(&rig).await, health_of(expected, until));
     }
 }
 
 /// One job's oddity is its own: the source is healthy once another job reads well, and stays so.
 #[tokio::test]
-async fn one_odd_job_does_not_keep_its_source_degraded() {
+async fn one_faulty_job_does_not_keep_its_source_degraded() {
     let query = "{ sources { name health lastError { kind } } }";
     for (upstream, fault, kind) in [
         (MIND, FaultKind::html(403), "FOREIGN_ANSWER"),
@@ -259,12 +260,12 @@ async fn one_odd_job_does_not_keep_its_source_degraded() {
     ] {
         let rig = setup().start().await;
         let name = source(upstream);
-        rig.upstreams.push_fault(Fault::always(upstream, fault).for_ids(&["new"]));
-        rig.look(name, "new").await;
+        rig.upstreams.push_fault(SimFault::always(upstream, fault).for_ids(&["new"]));
+        rig.lookup(name, "new").await;
         for _ in 0..3 {
-            assert_eq!(rig.look_within(name, "run", Some("0ms")).await, "RUNNING");
-            assert_eq!(rig.look_within(name, "new", Some("0ms")).await, "BAD_ANSWER");
-            let sources = rig.ask(query, Value::Null).await.data()["sources"].take();
+            assert_eq!(rig.lookup_within(name, "run", Some("0ms")).await, "RUNNING");
+            assert_eq!(rig.lookup_within(name, "new", Some("0ms")).await, "BAD_ANSWER");
+            let sources = rig.execute(query, Value::Null).await.data()["sources"].take();
             let of = sources.as_array().unwrap().iter().find(|it| it["name"] == name).unwrap();
             let expected = json!({ "name": name, "health": "HEALTHY", "lastError": { "kind": kind } });
             assert_eq!(*of, expected);
@@ -274,9 +275,9 @@ async fn one_odd_job_does_not_keep_its_source_degraded() {
 
 /// Why an answer was refused is said by the source, with what the upstream said, and without our secrets.
 #[tokio::test]
-async fn the_last_error_says_what_the_upstream_said() {
+async fn last_error_reports_the_upstream_error() {
     let query = "{ sources { name lastError { at kind message } } }";
-    let problem = Body::Problem { code: None, detail: Some("the id is too long".to_owned()) };
+    let problem = MadeUpBody::Problem { code: None, detail: Some("the id is too long".to_owned()) };
     let cases = [
         (FaultKind::answer(400, problem), "BAD_ANSWER", "too long"),
         (
@@ -291,16 +292,16 @@ async fn the_last_error_says_what_the_upstream_said() {
         (FaultKind::throttled(Some(RetryAfter::Seconds(7))), "THROTTLED", "429"),
         (FaultKind::CloseBeforeHeaders, "BROKEN", "broke off"),
     ];
-    for (fault, kind, said) in cases {
+    for (fault, kind, health_of) in cases {
         for upstream in [MIND, METRICS] {
             let rig = setup().start().await;
-            rig.upstreams.push_fault(Fault::always(upstream, fault.clone()));
-            rig.look(source(upstream), "new").await;
-            let sources = rig.ask(query, Value::Null).await.data()["sources"].take();
+            rig.upstreams.push_fault(SimFault::always(upstream, fault.clone()));
+            rig.lookup(source(upstream), "new").await;
+            let sources = rig.execute(query, Value::Null).await.data()["sources"].take();
             let of = sources.as_array().unwrap().iter().find(|it| it["name"] == source(upstream)).unwrap();
             let error = &of["lastError"];
             assert_eq!(error["kind"], kind, "{fault:?}: {error}");
-            assert!(error["message"].as_str().unwrap().contains(said), "{fault:?}: {error}");
+            assert!(error["message"].as_str().unwrap().contains(health_of), "{fault:?}: {error}");
             assert!(error["at"].is_string());
         }
     }
@@ -316,7 +317,7 @@ fn long_text(bytes: usize) -> FaultKind {
 
 /// One job of a batch that makes the whole answer unreadable costs the others nothing, and costs the next read little.
 #[tokio::test]
-async fn a_job_that_spoils_its_batch_is_read_alone() {
+async fn a_job_that_breaks_its_batch_is_fetched_alone() {
     let names: Vec<String> = (0..50).map(|number| format!("job{number}")).collect();
     let kinds = [
         FaultKind::OversizedBody { bytes: 2 << 20 },
@@ -333,12 +334,12 @@ async fn a_job_that_spoils_its_batch_is_read_alone() {
         setup.scenario.mindbridge.jobs =
             names.iter().map(|id| MindBridgeJob::new(id, &[(0, "IN_PROGRESS")])).collect();
         let rig = setup.start().await;
-        let spoil = Fault::always(MIND, fault.clone()).for_ids(&["job17"]);
+        let spoil = SimFault::always(MIND, fault.clone()).for_ids(&["job17"]);
         rig.upstreams.push_fault(if everywhere { spoil } else { spoil.on(Endpoint::Query) });
         // how often a batch is halved depends on the job's place in it
         let mut most = 13;
         for reads in [1, 2] {
-            let jobs = rig.ask(query, json!({ "refs": refs })).await.data()["jobs"].take();
+            let jobs = rig.execute(query, json!({ "refs": refs })).await.data()["jobs"].take();
             for (name, job) in names.iter().zip(jobs.as_array().unwrap()) {
                 if name == "job17" && everywhere {
                     assert_ne!(job["state"], "UNKNOWN", "{fault:?}: {job}");
@@ -346,9 +347,12 @@ async fn a_job_that_spoils_its_batch_is_read_alone() {
                     assert_eq!(job["state"], "RUNNING", "{fault:?} {name}: {job}");
                 }
             }
-            let asked = (rig.asked(Endpoint::Query).len(), rig.asked(Endpoint::One).len());
-            assert!(asked.0 <= most && asked.1 == reads, "{fault:?}: {asked:?}, at most {most} and {reads}");
-            most = asked.0 + 1;
+            let as_expected = (rig.requests_to(Endpoint::Query).len(), rig.requests_to(Endpoint::One).len());
+            assert!(
+                as_expected.0 <= most && as_expected.1 == reads,
+                "{fault:?}: {as_expected:?}, at most {most} and {reads}"
+            );
+            most = as_expected.0 + 1;
         }
     }
 }
@@ -363,15 +367,15 @@ async fn only_a_documented_expiry_makes_a_job_expired() {
         let rig = setup.start().await;
         for upstream in [MIND, METRICS] {
             let name = source(upstream);
-            rig.look(name, "run").await;
-            rig.look(name, "done").await;
+            rig.lookup(name, "run").await;
+            rig.lookup(name, "done").await;
             for id in ["run", "done", "new"] {
                 rig.upstreams.forget(upstream, id);
             }
             let expected = if upstream == METRICS { "EXPIRED" } else { "RUNNING, stale: BAD_ANSWER" };
-            assert_eq!(rig.look_within(name, "run", Some("0ms")).await, expected);
-            assert_eq!(rig.look_within(name, "done", Some("0ms")).await, "SUCCEEDED");
-            assert_eq!(rig.look(name, "new").await, "NOT_FOUND after 5s");
+            assert_eq!(rig.lookup_within(name, "run", Some("0ms")).await, expected);
+            assert_eq!(rig.lookup_within(name, "done", Some("0ms")).await, "SUCCEEDED");
+            assert_eq!(rig.lookup(name, "new").await, "NOT_FOUND after 5s");
         }
     }
 }

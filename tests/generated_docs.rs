@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use jobgate::telemetry::meters::{Group, Instrument, Kind};
-use jobgate::telemetry::trace::{Key, SPANS};
+use jobgate::telemetry::meters::{Group, Instrument, InstrumentKind};
+use jobgate::telemetry::trace::{SPANS, SpanAttribute};
 
 use crate::log_events::{PROMISED, events};
 use crate::support::scale::scale;
@@ -40,7 +40,7 @@ fn compare(page: &str, tables: impl IntoIterator<Item = (String, String)>) {
 fn tracing_page_lists_spans_and_attributes() {
     let names = |name: &str| name.split(", ").map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     let mut spans = String::from("| span | kind | parent | links | description |\n|---|---|---|---|---|\n");
-    let mut keys: Vec<Key> = Vec::new();
+    let mut keys: Vec<SpanAttribute> = Vec::new();
     for sort in SPANS {
         let links = if sort.links.is_empty() { "none" } else { sort.links };
         writeln!(
@@ -73,9 +73,9 @@ fn tracing_page_lists_spans_and_attributes() {
 fn metrics_page_lists_instruments_by_group() {
     let row = |one: &Instrument| {
         let kind = match one.kind() {
-            Kind::Counter | Kind::ReadCounter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram(_) => "histogram",
+            InstrumentKind::Counter | InstrumentKind::ReadCounter => "counter",
+            InstrumentKind::Gauge => "gauge",
+            InstrumentKind::Histogram(_) => "histogram",
         };
         let labels: Vec<String> = one.labels().iter().map(|label| format!("`{label}`")).collect();
         format!("| `{}` | {kind} | {} | {} |\n", one.name(), labels.join(", "), one.help())

@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use futures_util::stream::StreamExt as _;
 use jobgate::domain::error::{Problem, ProblemCode};
-use jobgate::domain::principal::{Grant, Pass, Principal, Scope};
+use jobgate::domain::principal::{CredentialInfo, Grant, Principal, Scope};
 use jobgate::domain::source::Upstream;
-use jobgate::jobs::list::JobFilter;
-use jobgate::jobs::watch::{Update, UpdateKind};
-use jobgate::ports::upstream::{Detail, LookError};
+use jobgate::jobs::list::JobListFilter;
+use jobgate::jobs::watch::{UpdateKind, WatchUpdate};
+use jobgate::ports::upstream::{Detail, FetchError};
 use tokio::time::Instant;
 
 use crate::support::ports::{FOLLOW, reference};
-use world::{World, key, labels, name};
+use fixture::{World, key, labels, name};
 
+mod fixture;
 mod random;
 mod tokens;
-mod world;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -36,7 +36,7 @@ fn of_team(team: &str) -> Scope {
 }
 
 /// `mind` with jobs of two kinds and of none, each running; `metrics` with one job.
-fn house() -> World {
+fn gateway() -> World {
     let world = World::new(&[("mind", Upstream::MindBridge), ("metrics", Upstream::Supermetrics)]);
     for (id, kind) in [("export1", Some("EXPORT")), ("report1", Some("REPORT")), ("kindless", None)] {
         world.put("mind", id, kind);
@@ -56,8 +56,8 @@ async fn sees(world: &World, principal: &Principal, source: &str, id: &str) -> b
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_scope_lets_through_its_kinds_and_labels_and_nothing_else() {
-    let world = house();
+async fn a_scope_permits_only_its_kinds_and_labels() {
+    let world = gateway();
     let all = Principal::local();
     let track = async |id: &str, words: &[(&str, &str)]| {
         world.jobs.track(&all, &[reference("mind", id)], &labels(words)).await.unwrap();
@@ -83,7 +83,7 @@ async fn a_scope_lets_through_its_kinds_and_labels_and_nothing_else() {
             assert_eq!(sees(&world, &principal, "mind", id).await, seen.contains(&id), "{principal:?} {id}");
         }
         assert!(!sees(&world, &principal, "metrics", "query1").await);
-        let mut held = world.held(&principal, &JobFilter::default(), 2).await;
+        let mut held = world.held(&principal, &JobListFilter::default(), 2).await;
         held.sort_unstable();
         let mut expected = seen.to_vec();
         expected.sort_unstable();
@@ -92,11 +92,11 @@ async fn a_scope_lets_through_its_kinds_and_labels_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn out_of_sight_costs_what_missing_costs_and_says_the_same_whatever_happens() {
-    let world = house();
-    world.look_at_all().await;
+async fn a_hidden_job_is_indistinguishable_from_a_missing_one() {
+    let world = gateway();
+    world.lookup_all().await;
     let client = narrowed("mind", of_kinds(&["EXPORT"]));
-    let ask = async |id: &str| {
+    let execute = async |id: &str| {
         let before = world.calls("mind");
         let problem = world.jobs.lookup_one(&client, reference("mind", id), None).await.unwrap_err();
         let Problem { code, retry, message, .. } = problem;
@@ -104,11 +104,11 @@ async fn out_of_sight_costs_what_missing_costs_and_says_the_same_whatever_happen
     };
     tokio::time::sleep(SECOND * 10).await;
     for trouble in
-        [None, Some(LookError::Unavailable(Detail::new("planted"))), Some(LookError::TimedOut), None]
+        [None, Some(FetchError::Unavailable(Detail::new("planted"))), Some(FetchError::TimedOut), None]
     {
         world.trouble("mind", trouble.clone());
         for round in 0..2 {
-            let [hidden, missing] = [ask("report1").await, ask("missing").await];
+            let [hidden, missing] = [execute("report1").await, execute("missing").await];
             assert_eq!(hidden, missing, "{trouble:?} {round}");
             let code = if trouble.is_some() {
                 ""
@@ -138,42 +138,44 @@ async fn out_of_sight_costs_what_missing_costs_and_says_the_same_whatever_happen
 }
 
 /// An update of a job that is not there, and when it came.
-type Said = (UpdateKind, ProblemCode, String, u64, bool, Duration);
+type DescribedUpdate = (UpdateKind, ProblemCode, String, u64, bool, Duration);
 
-async fn said(world: &World, principal: &Principal, id: &str) -> Vec<Said> {
+async fn describe_updates(world: &World, principal: &Principal, id: &str) -> Vec<DescribedUpdate> {
     let start = Instant::now();
     let updates = world.jobs.watch(principal.clone(), vec![reference("mind", id)], None);
-    let said = updates.map(|Update { kind, answer, sequence, is_final, .. }| {
+    let describe_updates = updates.map(|WatchUpdate { kind, answer, sequence, is_final, .. }| {
         let Problem { code, message, .. } = answer.unwrap_err();
         (kind, code, message.replace(id, "ID"), sequence, is_final, start.elapsed())
     });
-    said.collect().await
+    describe_updates.collect().await
 }
 
 #[tokio::test(start_paused = true)]
-async fn watching_out_of_sight_is_watching_what_does_not_exist_and_comes_to_an_end() {
+async fn watching_a_hidden_job_ends_like_watching_a_missing_one() {
     let client = narrowed("mind", of_kinds(&["EXPORT"]));
     for trouble in [None, Some((10, 30)), Some((50, 70)), Some((0, 30))] {
         for ended in [false, true] {
-            let mut told = Vec::new();
+            let mut described = Vec::new();
             for id in ["report1", "missing"] {
-                let world = house();
+                let world = gateway();
                 world.follow();
                 if ended {
                     world.end("mind", "report1");
                 }
-                world.trouble_between("mind", trouble);
-                told.push(said(&world, &client, id).await);
-                tokio::time::sleep(FOLLOW.linger + SECOND).await;
+                world.denial_between("mind", trouble);
+                described.push(describe_updates(&world, &client, id).await);
+                tokio::time::sleep(FOLLOW.unsubscribe_grace + SECOND).await;
                 assert_eq!(world.jobs.followed(), 0);
                 let calls = world.calls("mind");
                 tokio::time::sleep(SECOND * 600).await;
                 assert_eq!(world.calls("mind"), calls, "nobody is polled for");
             }
             if trouble != Some((0, 30)) {
-                assert_eq!(told[0], told[1], "to the millisecond: {trouble:?} {ended}");
+                assert_eq!(described[0], described[1], "to the millisecond: {trouble:?} {ended}");
             }
-            let numbers = |told: &[Said]| told.iter().map(|one| (one.0, one.1, one.3)).collect::<Vec<_>>();
+            let numbers = |described: &[DescribedUpdate]| {
+                described.iter().map(|one| (one.0, one.1, one.3)).collect::<Vec<_>>()
+            };
             let begins = [
                 (UpdateKind::Snapshot, ProblemCode::NotFound, 1),
                 (UpdateKind::Ended, ProblemCode::NotFound, 2),
@@ -184,9 +186,9 @@ async fn watching_out_of_sight_is_watching_what_does_not_exist_and_comes_to_an_e
                 (UpdateKind::Ended, ProblemCode::NotFound, 3),
             ];
             let expected = if trouble == Some((0, 30)) { &late[..] } else { &begins[..] };
-            assert_eq!(numbers(&told[0]), expected, "{trouble:?} {ended}");
-            assert_eq!(numbers(&told[1]), expected, "{trouble:?} {ended}");
-            let (last, before) = told[0].split_last().unwrap();
+            assert_eq!(numbers(&described[0]), expected, "{trouble:?} {ended}");
+            assert_eq!(numbers(&described[1]), expected, "{trouble:?} {ended}");
+            let (last, before) = described[0].split_last().unwrap();
             let first = before.last().unwrap();
             assert_eq!((last.4, last.5), (true, first.5 + FOLLOW.missing_for));
         }
@@ -194,14 +196,14 @@ async fn watching_out_of_sight_is_watching_what_does_not_exist_and_comes_to_an_e
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_others_watch_looks_missing_to_who_may_not_see_it() {
-    let world = house();
+async fn a_watched_job_is_not_found_for_an_unauthorized_client() {
+    let world = gateway();
     world.follow();
     let mut theirs = world.jobs.watch(Principal::local(), vec![reference("mind", "report1")], None).boxed();
     theirs.next().await.unwrap();
     tokio::time::sleep(SECOND * 20).await;
-    let told = said(&world, &narrowed("mind", of_kinds(&["EXPORT"])), "report1").await;
-    let numbers: Vec<_> = told.iter().map(|one| (one.0, one.1, one.3, one.4)).collect();
+    let described = describe_updates(&world, &narrowed("mind", of_kinds(&["EXPORT"])), "report1").await;
+    let numbers: Vec<_> = described.iter().map(|one| (one.0, one.1, one.3, one.4)).collect();
     let expected = [
         (UpdateKind::Snapshot, ProblemCode::NotFound, 1, false),
         (UpdateKind::Ended, ProblemCode::NotFound, 2, true),
@@ -213,16 +215,16 @@ async fn a_job_that_others_watch_looks_missing_to_who_may_not_see_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_open_watch_tells_that_its_job_went_out_of_sight() {
+async fn a_watch_ends_with_not_found_when_access_is_lost() {
     let all = Principal::local();
     let refs = || vec![reference("mind", "export1")];
     for by_label in [true, false] {
-        let world = house();
+        let world = gateway();
         world.follow();
         world.jobs.track(&all, &refs(), &labels(&[("team", "blue")])).await.unwrap();
         let scope = if by_label { of_team("blue") } else { of_kinds(&["EXPORT"]) };
         let mut watch = world.jobs.watch(narrowed("mind", scope.clone()), refs(), None).boxed();
-        let mut feed = world.jobs.feed(narrowed("mind", scope.clone()), JobFilter::default()).boxed();
+        let mut feed = world.jobs.feed(narrowed("mind", scope.clone()), JobListFilter::default()).boxed();
         assert!(watch.next().await.unwrap().answer.is_ok());
         world.change("mind", "export1");
         assert!(watch.next().await.unwrap().answer.is_ok());
@@ -248,8 +250,8 @@ async fn an_open_watch_tells_that_its_job_went_out_of_sight() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_is_held_to_labels_cannot_change_them_and_nobody_tracks_what_it_cannot_see() {
-    let world = house();
+async fn track_and_untrack_change_only_what_the_grant_permits() {
+    let world = gateway();
     world.follow();
     let all = Principal::local();
     let [blue, red] = [labels(&[("team", "blue")]), labels(&[("team", "red")])];
@@ -273,7 +275,10 @@ async fn whoever_is_held_to_labels_cannot_change_them_and_nobody_tracks_what_it_
     assert_eq!(world.jobs.untrack(&kinds, &refs).await, 1, "only what it sees");
     assert_eq!(world.jobs.labels(&key("mind", "report1")), Some(blue));
 
-    let pass = Pass { jobs: Some(BTreeSet::from([key("mind", "export1")]).into()), ..Pass::default() };
+    let pass = CredentialInfo {
+        jobs: Some(BTreeSet::from([key("mind", "export1")]).into()),
+        ..CredentialInfo::default()
+    };
     let token = Principal::local().holding(pass);
     assert_eq!(seen(world.jobs.track(&token, &refs, &labels(&[])).await.unwrap()), [true, false, false]);
     assert_eq!(world.jobs.labels(&key("mind", "export1")), None, "a token tracks nothing");
@@ -281,22 +286,22 @@ async fn whoever_is_held_to_labels_cannot_change_them_and_nobody_tracks_what_it_
 }
 
 #[tokio::test(start_paused = true)]
-async fn pages_are_cut_after_what_is_out_of_sight_was_left_out() {
-    let world = house();
+async fn pages_are_filled_after_hidden_jobs_are_filtered_out() {
+    let world = gateway();
     for number in 0..50 {
         let kind = if number % 7 == 0 { "EXPORT" } else { "REPORT" };
         world.put("mind", &format!("many{number:02}"), Some(kind));
     }
-    world.look_at_all().await;
+    world.lookup_all().await;
     let blue = [reference("mind", "many07"), reference("mind", "many08"), reference("mind", "many14")];
     world.jobs.track(&Principal::local(), &blue, &labels(&[("team", "blue")])).await.unwrap();
     let exports = ["export1", "many00", "many07", "many14", "many21", "many28", "many35", "many42", "many49"];
-    let blue = JobFilter { labels: labels(&[("team", "blue")]), ..JobFilter::default() };
+    let blue = JobListFilter { labels: labels(&[("team", "blue")]), ..JobListFilter::default() };
     for size in [1, 2, 3, 9, 10, 100] {
         for (scope, filter, expected) in [
-            (of_kinds(&["EXPORT"]), JobFilter::default(), &exports[..]),
+            (of_kinds(&["EXPORT"]), JobListFilter::default(), &exports[..]),
             (of_kinds(&["EXPORT"]), blue.clone(), &["many07", "many14"]),
-            (of_team("blue"), JobFilter::default(), &["many07", "many08", "many14"]),
+            (of_team("blue"), JobListFilter::default(), &["many07", "many08", "many14"]),
             (of_team("red"), blue.clone(), &[]),
         ] {
             let client = narrowed("mind", scope);

@@ -9,7 +9,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use jobgate::config::ClientConfig;
 use jobgate::domain::id::{ExternalId, JobKey, SourceName};
 use jobgate::outbound::identity::keys;
-use jobgate::simulator::{MindBridgeJob, SupermetricsJob, Upstream};
+use jobgate::simulator::{MindBridgeJob, SimUpstream, SupermetricsJob};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -151,14 +151,14 @@ async fn socket(to: SocketAddr, secret: &str, source: &str, id: &str) -> Vec<Str
     {
         socket.send(Message::text(message.to_string())).await.unwrap();
     }
-    let mut said = Vec::new();
+    let mut texts = Vec::new();
     loop {
         let message =
             tokio::time::timeout(Duration::from_mins(5), socket.next()).await.unwrap().unwrap().unwrap();
         if let Message::Text(text) = message {
-            said.push(text.replace(id, "ID").replace(source, "SOURCE"));
+            texts.push(text.replace(id, "ID").replace(source, "SOURCE"));
             if text.contains("\"complete\"") {
-                return said;
+                return texts;
             }
         }
     }
@@ -166,7 +166,7 @@ async fn socket(to: SocketAddr, secret: &str, source: &str, id: &str) -> Vec<Str
 
 /// Fails unless both jobs are answered alike by every path. Says by how many.
 async fn same(to: SocketAddr, secret: &str, there: (&str, &str), absent: (&str, &str)) -> usize {
-    let said = async |(source, id): (&str, &str)| {
+    let texts = async |(source, id): (&str, &str)| {
         let requests = requests(secret, source, id);
         let replies = join_all(requests.iter().map(|(_, request)| wire::exchange(to, request)));
         let (replies, stream) = tokio::join!(replies, socket(to, secret, source, id));
@@ -174,7 +174,7 @@ async fn same(to: SocketAddr, secret: &str, there: (&str, &str), absent: (&str, 
             requests.iter().zip(&replies).map(|((name, _), reply)| (name.clone(), bytes(reply, source, id)));
         (replies.collect::<Vec<_>>(), stream)
     };
-    let ((theirs, their_stream), (nobodys, nobodys_stream)) = tokio::join!(said(there), said(absent));
+    let ((theirs, their_stream), (nobodys, nobodys_stream)) = tokio::join!(texts(there), texts(absent));
     for ((name, theirs), (_, nobodys)) in theirs.iter().zip(&nobodys) {
         assert_eq!(theirs, nobodys, "{name} {there:?} {absent:?}");
         assert!(!theirs.contains("RUNNING") && !theirs.contains("REPORT"), "{name}: {theirs}");
@@ -185,7 +185,7 @@ async fn same(to: SocketAddr, secret: &str, there: (&str, &str), absent: (&str, 
 }
 
 #[tokio::test]
-async fn what_may_not_be_seen_and_what_does_not_exist_are_the_same_bytes_by_every_path() {
+async fn hidden_and_missing_jobs_are_answered_with_equal_bytes() {
     room_for(3_000);
     let rig = rig().await;
     let token = token(&rig, json!([external("mind", "export1")])).await;
@@ -201,7 +201,7 @@ async fn what_may_not_be_seen_and_what_does_not_exist_are_the_same_bytes_by_ever
                 );
             }
         }
-        let metrics = rig.calls(Upstream::Supermetrics);
+        let metrics = rig.calls(SimUpstream::Supermetrics);
         // one after the other: all at once, the longest wait that may be preferred would be too short for a slow machine
         for secret in ["jg_kinds", "jg_label", token.as_str()] {
             let pairs = [
@@ -212,14 +212,14 @@ async fn what_may_not_be_seen_and_what_does_not_exist_are_the_same_bytes_by_ever
             let all = pairs.map(|(there, absent)| same(rig.public, secret, there, absent));
             compared += join_all(all).await.into_iter().sum::<usize>();
         }
-        assert_eq!(rig.calls(Upstream::Supermetrics), metrics, "nothing is asked of a foreign source");
+        assert_eq!(rig.calls(SimUpstream::Supermetrics), metrics, "nothing is asked of a foreign source");
     }
     assert_eq!(compared, 2 * (9 * 24 - 2));
     rig.assert_well_behaved();
 }
 
 #[tokio::test]
-async fn a_watch_token_made_on_the_wire_reads_and_watches_its_job() {
+async fn a_watch_token_created_over_http_reads_and_watches_its_job() {
     let rig = rig().await;
     let token = token(&rig, json!([external("mind", "export1")])).await;
     assert!(token.starts_with("jgw_"));
@@ -235,8 +235,8 @@ async fn a_watch_token_made_on_the_wire_reads_and_watches_its_job() {
     let rest = wire::request("GET", "/v1/jobs/mind/export1", &[("authorization", &bearer)], "");
     assert_eq!(wire::exchange(rig.public, &rest).await.status, 200);
     rig.upstreams.set_state("export1", jobgate::simulator::MindBridgeStep::new("COMPLETE")).unwrap();
-    let said = socket(rig.public, &token, "mind", "export1").await;
-    assert!(said.iter().any(|message| message.contains("SUCCEEDED")), "{said:?}");
+    let texts = socket(rig.public, &token, "mind", "export1").await;
+    assert!(texts.iter().any(|message| message.contains("SUCCEEDED")), "{texts:?}");
     let tracked = json!({ "query": "mutation($ref: JobRef!) { trackJobs(input: { refs: [$ref] }) { results { __typename } } }", "variables": { "ref": external("mind", "export1") } });
     assert_eq!(wire::post(rig.public, Some(&token), &tracked).await.refusal().1, "FORBIDDEN");
     let (most, last) = token.split_at(token.len() - 1);

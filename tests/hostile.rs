@@ -5,25 +5,25 @@
 //!
 //! | record | default | test |
 //! |---|---|---|
-//! | 0001 | mutations sent as `text/plain` or a form | `documents::the_door_refuses_before_anything_runs`, and in `inbound::graphql::http::tests` |
-//! | 0001 | mutations by GET | `get_serves_queries_and_nothing_else` in `inbound::graphql::http::tests`, `http_audit` 9C48 |
-//! | 0001 | a 30 MiB body is accepted | `documents::the_door_refuses_before_anything_runs` |
-//! | 0003 | 10,000 aliases, 20,000 directives | `documents::hostile_documents_run_nothing` |
-//! | 0001 | batches run | `documents::the_door_refuses_before_anything_runs` |
-//! | 0003 | introspection, "did you mean" | `documents::switched_off_the_schema_is_not_told` |
-//! | 0001 | debug text for a malformed body | `documents::the_door_refuses_before_anything_runs` |
-//! | 0007 | an int64 as `Int` | `every_field_of_both_upstreams_arrives` in `query` |
+//! | 0001 | mutations sent as `text/plain` or a form | `documents::invalid_http_requests_are_rejected_before_execution`, and in `inbound::graphql::http::tests` |
+//! | 0001 | mutations by GET | `get_serves_queries_only` in `inbound::graphql::http::tests`, `http_audit` 9C48 |
+//! | 0001 | a 30 MiB body is accepted | `documents::invalid_http_requests_are_rejected_before_execution` |
+//! | 0003 | 10,000 aliases, 20,000 directives | `documents::hostile_documents_are_rejected_before_execution` |
+//! | 0001 | batches run | `documents::invalid_http_requests_are_rejected_before_execution` |
+//! | 0003 | introspection, "did you mean" | `documents::disabled_introspection_reveals_no_schema` |
+//! | 0001 | debug text for a malformed body | `documents::invalid_http_requests_are_rejected_before_execution` |
+//! | 0007 | an int64 as `Int` | `every_field_of_both_upstreams_is_returned` in `query` |
 //! | 0005 | errors print the URL, key included | `canary`; `no_error_shows_the_secret_or_the_url` in `outbound::http::tests` |
-//! | 0005 | redirects carry the key | `a_redirect_is_not_followed_and_the_other_origin_gets_nothing` in `faults` |
-//! | 0005 | a gzip bomb | `every_fault_of_mindbridge_has_its_outcome` and its sister in `faults` |
-//! | 0006 | an id leaves its URL segment | `no_hostile_id_leaves_its_place`; `no_id_leaves_its_segment` in `outbound::http::tests` |
-//! | 0007 | a round trip changes bytes | `cells_keep_their_bytes` in `query` |
+//! | 0005 | redirects carry the key | `a_redirect_to_another_origin_is_not_followed` in `faults` |
+//! | 0005 | a gzip bomb | `each_mindbridge_fault_yields_its_expected_outcome` and its sister in `faults` |
+//! | 0006 | an id leaves its URL segment | `no_hostile_id_changes_the_upstream_request_path`; `no_id_escapes_its_url_segment` in `outbound::http::tests` |
+//! | 0007 | a round trip changes bytes | `row_cells_keep_the_upstream_bytes` in `query` |
 //! | 0007 | an unknown enum value fails the document | the rows "an unknown …" in `faults` |
-//! | 0004 | aborting the leader fetches twice | `a_caller_who_hangs_up_does_not_cancel_the_fetch` |
+//! | 0004 | aborting the leader fetches twice | `a_client_disconnect_does_not_cancel_the_fetch` |
 
 use std::collections::BTreeSet;
 
-use jobgate::simulator::{Endpoint, Fault, FaultKind, SupermetricsJob, Upstream};
+use jobgate::simulator::{Endpoint, FaultKind, SimFault, SimUpstream, SupermetricsJob};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
@@ -156,13 +156,13 @@ fn allowed(source: &str, id: &str) -> bool {
 
 /// `docs/adr/0006-validated-external-ids.md`. By the collection query, by one GET each, and by the status call.
 #[tokio::test]
-async fn no_hostile_id_leaves_its_place() {
+async fn no_hostile_id_changes_the_upstream_request_path() {
     let ids: Vec<String> = hostile_ids().into_iter().collect();
     assert!(ids.len() >= 300, "{} ids", ids.len());
     for (source, upstream, refuse_query) in [
-        ("mind", Upstream::MindBridge, None),
-        ("mind", Upstream::MindBridge, Some(405)),
-        ("metrics", Upstream::Supermetrics, None),
+        ("mind", SimUpstream::MindBridge, None),
+        ("mind", SimUpstream::MindBridge, Some(405)),
+        ("metrics", SimUpstream::Supermetrics, None),
     ] {
         let mut setup = Setup::default();
         setup.scenario.mindbridge.refuse_query = refuse_query;
@@ -170,14 +170,14 @@ async fn no_hostile_id_leaves_its_place() {
         // so few that also a slow machine has them answered one by one in time
         for some in ids.chunks(25) {
             let refs: Vec<Value> = some.iter().map(|id| external(source, id)).collect();
-            for (id, answer) in some.iter().zip(rig.look_at(&refs).await) {
+            for (id, answer) in some.iter().zip(rig.lookup_all(&refs).await) {
                 let expected =
                     if allowed(source, id) { "NOT_FOUND after 5s" } else { "INVALID_REF for good" };
                 assert_eq!(answer, expected, "{source}: {id:?}");
             }
         }
         rig.assert_well_behaved();
-        let mut asked = BTreeSet::new();
+        let mut requested = BTreeSet::new();
         for request in rig.upstreams.record_of(upstream) {
             let place = match request.endpoint {
                 Endpoint::Query => "/api/v1/async-results/query".to_owned(),
@@ -185,27 +185,27 @@ async fn no_hostile_id_leaves_its_place() {
                 Endpoint::Status | Endpoint::Unexpected => "/enterprise/v2/query/status".to_owned(),
             };
             assert_eq!(request.path, place, "{request:?}");
-            asked.extend(request.ids);
+            requested.extend(request.ids);
         }
         let expected: BTreeSet<String> = ids.iter().filter(|id| allowed(source, id)).cloned().collect();
-        assert_eq!(asked, expected, "{source}");
+        assert_eq!(requested, expected, "{source}");
     }
 }
 
 /// MindBridge's collection query lives beside the jobs: as an id its name would be a call to it.
 #[tokio::test]
-async fn the_name_of_the_query_endpoint_is_no_job() {
+async fn query_is_rejected_as_a_mindbridge_job_id() {
     let rig = Setup::default().start().await;
     for id in ["query", "Query", "QUERY"] {
-        assert_eq!(rig.look("mind", id).await, "INVALID_REF for good");
+        assert_eq!(rig.lookup("mind", id).await, "INVALID_REF for good");
     }
     assert_eq!(rig.upstreams.record(), []);
-    assert_eq!(rig.look("metrics", "query").await, "NOT_FOUND after 5s");
+    assert_eq!(rig.lookup("metrics", "query").await, "NOT_FOUND after 5s");
 }
 
 /// Opaque ids are checked like external ones, and so are the names of sources.
 #[tokio::test]
-async fn references_that_were_never_given_out_are_refused() {
+async fn malformed_references_are_rejected_without_a_call() {
     let rig = Setup::default().start().await;
     let ids = [
         "",
@@ -218,12 +218,12 @@ async fn references_that_were_never_given_out_are_refused() {
         "am9iMS8v",
     ];
     let refs: Vec<Value> = ids.iter().map(|id| json!({ "id": id })).collect();
-    assert_eq!(rig.look_at(&refs).await, vec!["INVALID_REF for good"; ids.len()]);
+    assert_eq!(rig.lookup_all(&refs).await, vec!["INVALID_REF for good"; ids.len()]);
     let long = "m".repeat(10_000);
     let sources = ["", "Mind", "mind ", "mind/", "../mind", "mind\0", "mínd", long.as_str()];
     let refs: Vec<Value> = sources.iter().map(|source| external(source, "a")).collect();
-    assert_eq!(rig.look_at(&refs).await, vec!["INVALID_REF for good"; sources.len()]);
-    assert_eq!(rig.look("nowhere", "a").await, "NOT_FOUND after 5s");
+    assert_eq!(rig.lookup_all(&refs).await, vec!["INVALID_REF for good"; sources.len()]);
+    assert_eq!(rig.lookup("nowhere", "a").await, "NOT_FOUND after 5s");
     let cases = [
         (json!({ "id": "x" }), "id is not a node ID of this gateway"),
         (external("mind", ""), "externalId must not be empty"),
@@ -240,7 +240,7 @@ async fn references_that_were_never_given_out_are_refused() {
     ];
     for (reference, message) in cases {
         let query = "query($ref: JobRef!) { job(ref: $ref) { ... on JobProblem { message } } }";
-        let answer = rig.ask(query, json!({ "ref": reference })).await.data();
+        let answer = rig.execute(query, json!({ "ref": reference })).await.data();
         assert_eq!(answer["job"]["message"], message);
     }
     assert_eq!(rig.upstreams.record(), []);
@@ -248,9 +248,9 @@ async fn references_that_were_never_given_out_are_refused() {
 
 /// `docs/adr/0004-fetch-is-its-own-task.md`: a caller that disconnects neither cancels nor repeats the fetch.
 #[tokio::test]
-async fn a_caller_who_hangs_up_does_not_cancel_the_fetch() {
+async fn a_client_disconnect_does_not_cancel_the_fetch() {
     let rig = Setup::with(vec![], vec![SupermetricsJob::new("q", &[(0, "SUCCESS")])]).start().await;
-    rig.upstreams.push_fault(Fault::next(Upstream::Supermetrics, 1, FaultKind::Hold));
+    rig.upstreams.push_fault(SimFault::next(SimUpstream::Supermetrics, 1, FaultKind::Hold));
     let query = r#"{ job(ref: { external: { source: "metrics", externalId: "q" } }) { __typename } }"#;
     let body = json!({ "query": query }).to_string();
     let mut leader = tokio::net::TcpStream::connect(rig.public).await.unwrap();
@@ -258,9 +258,9 @@ async fn a_caller_who_hangs_up_does_not_cancel_the_fetch() {
         .write_all(&wire::request("POST", "/graphql", &[("content-type", "application/json")], &body))
         .await
         .unwrap();
-    rig.upstreams.asked(1).await;
+    rig.upstreams.wait_for_requests(1).await;
     drop(leader);
-    let joiner = rig.look("metrics", "q");
+    let joiner = rig.lookup("metrics", "q");
     let release = async {
         // the joiner is let in, or served from what the leader's fetch has left: one request in either case
         tokio::task::yield_now().await;
@@ -268,5 +268,5 @@ async fn a_caller_who_hangs_up_does_not_cancel_the_fetch() {
     };
     let (answer, ()) = tokio::join!(joiner, release);
     assert_eq!(answer, "SUCCEEDED");
-    assert_eq!(rig.calls(Upstream::Supermetrics), 1);
+    assert_eq!(rig.calls(SimUpstream::Supermetrics), 1);
 }

@@ -49,9 +49,10 @@ async fn audit(url: &str, authorization: Option<&str>) -> Vec<Audit> {
         Command::new("node").arg(script).arg(url).args(authorization).current_dir(folder).output().await;
     assert!(run.is_ok(), "node does not start ({run:?}): install Node.js, or run tests/all.sh");
     let run = run.unwrap();
-    let (said, complained) = (String::from_utf8(run.stdout).unwrap(), String::from_utf8(run.stderr).unwrap());
+    let (output, complained) =
+        (String::from_utf8(run.stdout).unwrap(), String::from_utf8(run.stderr).unwrap());
     assert!(run.status.success(), "the audit broke off: {complained}");
-    said.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    output.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// What every gateway must show, with clients and without.
@@ -86,14 +87,14 @@ fn judge(audits: &[Audit]) {
 const AUDITS: usize = 61;
 
 #[tokio::test]
-async fn no_must_fails_and_each_difference_is_listed() {
+async fn the_audit_passes_every_must_and_lists_each_deviation() {
     let rig = Setup::default().start().await;
     judge(&audit(&format!("http://{}/graphql", rig.public), None).await);
     assert_eq!(rig.upstreams.record(), [], "the audit asks about no job");
 }
 
 #[tokio::test]
-async fn the_same_holds_behind_a_client_key() {
+async fn the_audit_passes_with_client_authentication() {
     let hash = ClientConfig::hex(&keys::hash("jg_audit"));
     let rest = format!("clients: [{{ name: audit, key_sha256: \"{hash}\", sources: [mind] }}]");
     let rig = Setup { rest, ..Setup::default() }.start().await;

@@ -7,25 +7,25 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jobgate::config::{ClientConfig, Config, Environment};
 use jobgate::domain::id::SourceName;
-use jobgate::domain::principal::{Pass, Principal};
+use jobgate::domain::principal::{CredentialInfo, Principal};
 use jobgate::outbound::identity::LiveIdentity;
-use jobgate::outbound::identity::jwt::Means;
+use jobgate::outbound::identity::jwt::JwtDeps;
 use jobgate::outbound::identity::keys;
 use jobgate::outbound::identity::watch_tokens::WatchTokens;
 use jobgate::outbound::system::{RuntimeSpawner, SystemClock};
 use jobgate::ports::clock::Clock as _;
-use jobgate::ports::identity::{Identity as _, Refusal};
+use jobgate::ports::identity::{AuthError, Identity as _};
 use jobgate::simulator::{Addresses, MindBridgeJob, MindBridgeStep, Simulator};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::support::ports::{FRESHNESS, house, reference};
+use crate::support::ports::{FRESHNESS, gateway, reference};
 use crate::support::process::Process;
 use crate::support::scratch::Scratch;
-use crate::support::server::{ANY, KEY, Setup, TOKEN, external, told};
-use crate::support::streams::{Carrier, Heard, LIMIT, Sse, Watcher, WebSocket, settles};
+use crate::support::server::{ANY, KEY, Setup, TOKEN, describe, external};
+use crate::support::streams::{Carrier, LIMIT, Sse, StreamEvent, Watcher, WebSocket, settles};
 use crate::support::tokens::{Issuer, base64};
 use crate::support::wire;
 
@@ -45,7 +45,7 @@ impl Gateway {
     async fn start(section: &str) -> Self {
         let mut setup = Setup::with(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], vec![]);
         let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
-        setup.rest = patient(section);
+        setup.rest = long_timeout(section);
         let config = Scratch::new(&setup.yaml(&simulator.mindbridge_url(), &simulator.supermetrics_url()));
         let env = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY)];
         let mut process = Process::start(&["serve", "--config", config.path()], &env);
@@ -54,19 +54,19 @@ impl Gateway {
     }
 
     /// Writes the configuration with another section, sends the signal, and waits until it was heard of.
-    async fn reload(&mut self, section: &str, heard: &str) {
-        self.setup.rest = patient(section);
+    async fn reload(&mut self, section: &str, log_text: &str) {
+        self.setup.rest = long_timeout(section);
         let (mind, metrics) = (self.simulator.mindbridge_url(), self.simulator.supermetrics_url());
         std::fs::write(self.config.path(), self.setup.yaml(&mind, &metrics)).unwrap();
         self.process.signal("HUP").await;
-        self.process.find(heard, |line| line.contains(heard).then_some(())).await;
+        self.process.find(log_text, |line| line.contains(log_text).then_some(())).await;
     }
 
-    async fn ask(&self, credential: &str) -> String {
+    async fn execute(&self, credential: &str) -> String {
         let query = format!("query($ref: JobRef!) {{ job(ref: $ref) {ANY} }}");
         let body = json!({ "query": query, "variables": { "ref": external("mind", "a") } });
         let reply = wire::post(self.public, Some(credential), &body).await;
-        if reply.status == 200 { told(&reply.data()["job"]) } else { reply.refusal().1 }
+        if reply.status == 200 { describe(&reply.data()["job"]) } else { reply.refusal().1 }
     }
 
     /// How many jobs clients have asked it for.
@@ -84,16 +84,16 @@ impl Gateway {
 }
 
 /// A section for clients of a busy machine, which take their time for the first message.
-fn patient(section: &str) -> String {
+fn long_timeout(section: &str) -> String {
     format!("streams: {{ init_timeout: 60s }}\n{section}")
 }
 
 /// How a stream ends that is ended from our side, by its carrier.
-const fn ended(carrier: Carrier) -> Heard {
+const fn ended(carrier: Carrier) -> StreamEvent {
     match carrier {
-        WebSocket => Heard::Over(Some(4403)),
+        WebSocket => StreamEvent::Over(Some(4403)),
         // without `complete`
-        Sse => Heard::Over(None),
+        Sse => StreamEvent::Over(None),
     }
 }
 
@@ -103,7 +103,7 @@ fn client(name: &str, sources: &str) -> String {
 }
 
 #[tokio::test]
-async fn keys_and_tokens_open_the_same_door_and_a_stream_ends_with_its_token() {
+async fn a_key_or_token_authenticates_until_it_expires() {
     let issuer = Issuer::start().await;
     let section = format!("{}\nclients: [{}]", issuer.section("[mind]"), client("robot", "[mind]"));
     let mut gateway = Gateway::start(&section).await;
@@ -118,7 +118,7 @@ async fn keys_and_tokens_open_the_same_door_and_a_stream_ends_with_its_token() {
         ("jg_nobody".to_owned(), "UNAUTHENTICATED"),
         ("a.b.c".to_owned(), "UNAUTHENTICATED"),
     ] {
-        assert_eq!(gateway.ask(&credential).await, answer, "{credential}");
+        assert_eq!(gateway.execute(&credential).await, answer, "{credential}");
     }
     // long enough for a slow machine to open both streams
     let expires = SystemClock.now().as_second() + 12;
@@ -130,18 +130,18 @@ async fn keys_and_tokens_open_the_same_door_and_a_stream_ends_with_its_token() {
     let mut robot = gateway.watch(WebSocket, "jg_robot").await;
     let expires = Timestamp::from_second(expires).unwrap();
     for (carrier, mut stream) in streams {
-        assert_eq!(stream.hear().await, ended(carrier), "{carrier:?}");
+        assert_eq!(stream.receive().await, ended(carrier), "{carrier:?}");
         let late = SystemClock.now().duration_since(expires).as_millis();
         // the promised second is tried on the paused clock; a busy machine takes what it takes
         assert!(late >= -50, "{carrier:?}: {late} ms late");
     }
     gateway.simulator.handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
     assert_eq!(robot.short().await, "ENDED SUCCEEDED", "a key has no end");
-    assert_eq!(issuer.asked(), 1, "nobody's request fetches keys");
+    assert_eq!(issuer.fetches(), 1, "nobody's request fetches keys");
 }
 
 #[tokio::test]
-async fn a_hangup_takes_back_what_the_file_takes_back_and_nothing_else() {
+async fn sighup_revokes_only_what_the_new_file_removes() {
     let issuer = Issuer::start().await;
     let [alice, bob] = ["alice", "bob"].map(|name| client(name, "[mind]"));
     let jwt = issuer.section("[mind]");
@@ -159,53 +159,53 @@ async fn a_hangup_takes_back_what_the_file_takes_back_and_nothing_else() {
     let at = Instant::now();
     gateway.reload(&format!("{jwt}\nclients: [{bob}]"), "clients=1 issuers=1 ended=2").await;
     for (carrier, stream) in &mut gone {
-        assert_eq!(stream.hear().await, ended(*carrier), "{carrier:?}");
+        assert_eq!(stream.receive().await, ended(*carrier), "{carrier:?}");
     }
     // the promised second is tried on the paused clock; a busy machine takes what it takes
     assert!(at.elapsed() < LIMIT, "{:?}", at.elapsed());
     assert_eq!(
-        (gateway.ask("jg_alice").await, gateway.ask("jg_bob").await),
+        (gateway.execute("jg_alice").await, gateway.execute("jg_bob").await),
         ("UNAUTHENTICATED".into(), "RUNNING".into())
     );
 
     // a file with a fault changes nothing, and every fault is said
     let bad = format!("{jwt}\nclients: [{{ name: eve, sources: [nowhere] }}]\nserver: {{ listen: x }}");
     gateway.reload(&bad, "configuration not reloaded").await;
-    let said = gateway.process.said();
+    let output = gateway.process.output();
     for path in ["clients[0].key_sha256", "clients[0].sources[0]", "server.listen"] {
-        assert!(said.contains(path), "{path} is not in {said}");
+        assert!(output.contains(path), "{path} is not in {output}");
     }
-    assert_eq!(gateway.ask("jg_bob").await, "RUNNING");
+    assert_eq!(gateway.execute("jg_bob").await, "RUNNING");
 
     // what needs a restart is named, the rest is in force
     let more = format!("clients: [{alice}, {bob}]\ngraphql: {{ max_depth: 5 }}\ncache: {{ fresh_for: 1s }}");
     gateway.reload(&more, "clients=2 issuers=0 ended=1").await;
     gateway.process.find("the option", |line| line.contains("graphql.max_depth").then_some(())).await;
-    assert_eq!(signed.hear().await, Heard::Over(None), "its issuer was taken out");
+    assert_eq!(signed.receive().await, StreamEvent::Over(None), "its issuer was taken out");
     assert_eq!(
-        (gateway.ask("jg_alice").await, gateway.ask(&token).await),
+        (gateway.execute("jg_alice").await, gateway.execute(&token).await),
         ("RUNNING".into(), "UNAUTHENTICATED".into())
     );
 
     gateway.simulator.handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
     assert_eq!(stays.short().await, "ENDED SUCCEEDED", "whom it did not concern noticed nothing");
     gateway.process.signal("TERM").await;
-    let (status, said) = gateway.process.ended().await;
-    assert_eq!(status.code(), Some(0), "{said}");
-    assert!(!said.contains("jg_") && !said.contains(&token), "no credential is in the log");
+    let (status, output) = gateway.process.ended().await;
+    assert_eq!(status.code(), Some(0), "{output}");
+    assert!(!output.contains("jg_") && !output.contains(&token), "no credential is in the log");
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_for_longer_than_what_they_came_in_with_holds() {
+async fn a_wait_ends_when_the_credential_of_its_caller_expires() {
     let built = Instant::now();
-    let house = house();
+    let test_gateway = gateway();
     for (holds, waits) in [(5, 5), (0, 0), (60, FRESHNESS.answer_within.as_secs())] {
         let expires = Timestamp::UNIX_EPOCH + built.elapsed() + SECOND * holds;
-        let pass = Pass { expires: Some(expires), ..Pass::default() };
+        let pass = CredentialInfo { expires: Some(expires), ..CredentialInfo::default() };
         let client = Principal::new("c", SourceName::parse("mind")).holding(pass);
         let begun = Instant::now();
         let job = reference("mind", &format!("a{holds}"));
-        let answer = house.jobs.await_end(&client, job, SECOND * 3600).await;
+        let answer = test_gateway.jobs.await_end(&client, job, SECOND * 3600).await;
         assert_eq!(answer.is_ok(), holds > 0, "{answer:?}");
         assert_eq!(begun.elapsed().as_secs(), waits, "{holds}");
     }
@@ -213,22 +213,22 @@ async fn nobody_waits_for_longer_than_what_they_came_in_with_holds() {
 
 /// Over HTTP, with the machine's clock; how it goes on after thirty seconds is tested where time can be moved.
 #[tokio::test]
-async fn a_hundred_thousand_unknown_keys_cause_no_more_than_one_request_for_keys() {
+async fn unknown_key_ids_do_not_multiply_issuer_key_fetches() {
     let issuer = Issuer::start().await;
     let sources = "sources: { mind: { upstream: mindbridge, base_url: 'https://a.example', credential: { bearer: { env: T } } } }";
     let yaml = format!("{sources}\n{}", issuer.section("[mind]"));
     let config = Config::from_yaml(&yaml, &Environment::default()).unwrap();
     let spawner = RuntimeSpawner::default();
     let stop = tokio_util::sync::CancellationToken::new();
-    let means = Means {
+    let deps = JwtDeps {
         clock: Arc::new(SystemClock),
         spawner: Arc::new(spawner.clone()),
         stop: stop.clone(),
         env: Environment::default(),
     };
-    let identity = LiveIdentity::new(&config, WatchTokens::of_this_process().unwrap(), means).unwrap();
+    let identity = LiveIdentity::new(&config, WatchTokens::of_this_process().unwrap(), deps).unwrap();
     let good = issuer.token("alice", SystemClock.now().as_second() + 600).into();
-    settles("the keys are there", LIMIT, || identity.recognise(Some(&good)).is_ok()).await;
+    settles("the keys are there", LIMIT, || identity.authenticate(Some(&good)).is_ok()).await;
     let rest = issuer.signed("x", &json!({ "iss": "https://login.example" }));
     let rest = rest.split_once('.').unwrap().1;
     let begun = Instant::now();
@@ -236,26 +236,26 @@ async fn a_hundred_thousand_unknown_keys_cause_no_more_than_one_request_for_keys
         let kid = format!("{number:x}-{:x}", fastrand::u64(..));
         let header = base64(json!({ "alg": "ES256", "kid": kid }).to_string());
         let hostile = format!("{header}.{rest}").into();
-        assert_eq!(identity.recognise(Some(&hostile)), Err(Refusal::Unverified));
+        assert_eq!(identity.authenticate(Some(&hostile)), Err(AuthError::Unverified));
         if number % 100 == 0 {
             tokio::task::yield_now().await;
         }
     }
     // the first time was for the start; each thirty seconds may bring one more
     let allowed = 1 + usize::try_from(begun.elapsed().as_secs() / 30 + 1).unwrap();
-    assert!(issuer.asked() <= allowed, "{} requests in {:?}", issuer.asked(), begun.elapsed());
-    assert!(identity.recognise(Some(&good)).is_ok());
+    assert!(issuer.fetches() <= allowed, "{} requests in {:?}", issuer.fetches(), begun.elapsed());
+    assert!(identity.authenticate(Some(&good)).is_ok());
     stop.cancel();
     spawner.idle().await;
 }
 
 #[tokio::test]
-async fn a_file_without_anybody_opens_nothing_and_a_wait_ends_with_what_it_was_begun_with() {
+async fn only_a_complete_file_revokes_a_client_and_ends_its_waits() {
     let [alice, bob] = ["alice", "bob"].map(|name| client(name, "[mind]"));
     let mut gateway = Gateway::start(&format!("clients: [{alice}, {bob}]")).await;
     // cut off before its clients, as by an editor that is still writing
     gateway.reload("", "leaves nobody who is known").await;
-    assert_eq!(gateway.ask("jg_alice").await, "RUNNING");
+    assert_eq!(gateway.execute("jg_alice").await, "RUNNING");
     assert_eq!(wire::get(gateway.public, "/v1/jobs/mind/a").await.status, 401);
 
     let query = format!("query($ref: JobRef!) {{ job: jobAwait(ref: $ref, timeout: \"25s\") {ANY} }}");
@@ -280,7 +280,7 @@ async fn a_file_without_anybody_opens_nothing_and_a_wait_ends_with_what_it_was_b
     tokio::time::timeout(LIMIT, waiting).await.unwrap();
     let mut watcher = gateway.watch(Sse, "jg_alice").await;
     gateway.reload(&format!("clients: [{bob}]"), "clients=1").await;
-    assert_eq!(watcher.hear().await, ended(Sse));
+    assert_eq!(watcher.receive().await, ended(Sse));
     gateway.simulator.handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
     for mut socket in waits {
         let mut answer = String::new();

@@ -53,8 +53,8 @@ async fn job(rig: &Rig, args: &[&str]) -> (Option<i32>, String) {
 async fn timed(args: &[&str], env: &[(&str, &str)], words: &str) -> (Option<i32>, String, &'static str) {
     let mut ended = (None, String::new(), "");
     for time in ["1s", "5s", "30s"] {
-        let (code, said) = run(&[&["job"], args, &["--timeout", time]].concat(), env).await;
-        ended = (code, said, time);
+        let (code, output) = run(&[&["job"], args, &["--timeout", time]].concat(), env).await;
+        ended = (code, output, time);
         if ended.1.contains(words) {
             break;
         }
@@ -67,24 +67,24 @@ fn watching(rig: &Rig, args: &[&str]) -> Process {
 }
 
 /// The lines without the times in front of them.
-fn lines(said: &str) -> Vec<&str> {
+fn lines(output: &str) -> Vec<&str> {
     let line = |line| {
         let (time, rest) = str::split_once(line, ' ').unwrap();
         assert!(time.parse::<Timestamp>().is_ok(), "{line}");
         rest
     };
-    said.lines().map(line).collect()
+    output.lines().map(line).collect()
 }
 
 #[tokio::test]
-async fn get_tells_how_each_job_stands_and_the_worst_is_the_exit_code() {
+async fn job_get_prints_each_state_and_exits_with_the_worst() {
     let rig = setup().start().await;
     let key = JobKey {
         source: SourceName::parse("mind").unwrap(),
         external_id: ExternalId::parse("done").unwrap(),
     };
     let opaque = key.node_id();
-    for (refs, code, told) in [
+    for (refs, code, expected) in [
         (&["mind/done"][..], 0, &["mind/done SUCCEEDED"][..]),
         (&[&opaque], 0, &["mind/done SUCCEEDED"]),
         (&["mind/runs", "metrics/counted"], 0, &["mind/runs RUNNING", "metrics/counted RUNNING 1/3"]),
@@ -96,36 +96,40 @@ async fn get_tells_how_each_job_stands_and_the_worst_is_the_exit_code() {
         (&["metrics/stopped"], 1, &["metrics/stopped CANCELED"]),
         (&["mind/done", "mind/done", &opaque], 0, &["mind/done SUCCEEDED"]),
     ] {
-        let (found, said) = job(&rig, &[&["get"], refs].concat()).await;
+        let (found, output) = job(&rig, &[&["get"], refs].concat()).await;
         // the counts of a stopped job are the upstream's own
-        let said: Vec<String> =
-            lines(&said).iter().map(|line| line.replace("CANCELED 0/1", "CANCELED")).collect();
-        assert_eq!((found, said), (Some(code), told.iter().map(ToString::to_string).collect()), "{refs:?}");
+        let output: Vec<String> =
+            lines(&output).iter().map(|line| line.replace("CANCELED 0/1", "CANCELED")).collect();
+        assert_eq!(
+            (found, output),
+            (Some(code), expected.iter().map(ToString::to_string).collect()),
+            "{refs:?}"
+        );
     }
     for reference in ["mind/nowhere", "elsewhere/done", "nonsense"] {
-        let (code, said) = job(&rig, &["get", "mind/broken", reference]).await;
-        let said = lines(&said);
-        assert_eq!((code, said.len()), (Some(2), 2), "{said:?}");
-        assert!(said[1].starts_with(&format!("{reference} ERROR ")), "{said:?}");
+        let (code, output) = job(&rig, &["get", "mind/broken", reference]).await;
+        let output = lines(&output);
+        assert_eq!((code, output.len()), (Some(2), 2), "{output:?}");
+        assert!(output[1].starts_with(&format!("{reference} ERROR ")), "{output:?}");
     }
 }
 
 #[tokio::test]
-async fn watch_tells_each_change_once_and_ends_with_the_last_job() {
+async fn job_watch_prints_each_change_exactly_once() {
     let rig = setup().start().await;
     let mut watch = watching(&rig, &["watch", "metrics/counted", "mind/broken"]);
     let upstreams = rig.upstreams.clone();
-    let told = |wanted: &'static str| move |line: &str| line.ends_with(wanted).then_some(());
-    watch.find("the snapshot", told("metrics/counted RUNNING 1/3")).await;
+    let expect_line = |wanted: &'static str| move |line: &str| line.ends_with(wanted).then_some(());
+    watch.find("the snapshot", expect_line("metrics/counted RUNNING 1/3")).await;
     upstreams.set_state("counted", counted(2, "RUNNING")).unwrap();
-    watch.find("a change", told("metrics/counted RUNNING 2/3")).await;
-    watch.find("the end of the other", told("mind/broken FAILED column 7 is no date")).await;
+    watch.find("a change", expect_line("metrics/counted RUNNING 2/3")).await;
+    watch.find("the end of the other", expect_line("mind/broken FAILED column 7 is no date")).await;
     upstreams.set_state("counted", counted(3, "SUCCESS")).unwrap();
-    let (status, said) = watch.ended().await;
-    let mut said = lines(&said);
-    said.retain(|line| !line.starts_with("mind/broken"));
+    let (status, output) = watch.ended().await;
+    let mut output = lines(&output);
+    output.retain(|line| !line.starts_with("mind/broken"));
     assert_eq!(
-        (status.code(), said),
+        (status.code(), output),
         (
             Some(1),
             vec![
@@ -138,53 +142,55 @@ async fn watch_tells_each_change_once_and_ends_with_the_last_job() {
 }
 
 #[tokio::test]
-async fn await_says_nothing_but_the_end() {
+async fn job_await_prints_only_the_terminal_state() {
     let rig = setup().start().await;
     let waits = watching(&rig, &["await", "mind/runs", "mind/done"]);
-    tokio::time::timeout(LIMIT, rig.upstreams.asked(3)).await.unwrap();
+    tokio::time::timeout(LIMIT, rig.upstreams.wait_for_requests(3)).await.unwrap();
     rig.upstreams.set_state("runs", MindBridgeStep::new("COMPLETE")).unwrap();
-    let (status, said) = waits.ended().await;
-    let mut said = lines(&said);
-    said.sort_unstable();
-    assert_eq!((status.code(), said), (Some(0), vec!["mind/done SUCCEEDED", "mind/runs SUCCEEDED"]));
+    let (status, output) = waits.ended().await;
+    let mut output = lines(&output);
+    output.sort_unstable();
+    assert_eq!((status.code(), output), (Some(0), vec!["mind/done SUCCEEDED", "mind/runs SUCCEEDED"]));
 
     let await_it = ["await", "metrics/counted"];
-    let (code, said, time) = timed(&await_it, &[("JOBGATE_URL", &url(&rig))], "RUNNING 1/3").await;
-    assert_eq!(code, Some(2), "{said}");
+    let (code, output, time) = timed(&await_it, &[("JOBGATE_URL", &url(&rig))], "RUNNING 1/3").await;
+    assert_eq!(code, Some(2), "{output}");
     let up = format!("timed out after {time}");
     for words in [up.as_str(), "metrics/counted RUNNING 1/3", "metrics/counted is not terminal"] {
-        assert!(said.contains(words), "{words}: {said}");
+        assert!(output.contains(words), "{words}: {output}");
     }
-    let (code, said) = job(&rig, &["await", "mind/nowhere"]).await;
-    assert_eq!((code, lines(&said).len()), (Some(2), 1), "{said}");
-    assert!(said.contains("mind/nowhere ERROR NOT_FOUND: "), "{said}");
+    let (code, output) = job(&rig, &["await", "mind/nowhere"]).await;
+    assert_eq!((code, lines(&output).len()), (Some(2), 1), "{output}");
+    assert!(output.contains("mind/nowhere ERROR NOT_FOUND: "), "{output}");
 }
 
 #[tokio::test]
-async fn more_jobs_than_fit_into_one_stream_take_several() {
+async fn job_commands_accept_more_jobs_than_one_stream_allows() {
     let names: Vec<String> = (0..401).map(|number| format!("job-{number}")).collect();
     let jobs = names.iter().map(|name| MindBridgeJob::new(name, &[(0, "COMPLETE")]));
     let rig = Setup::with(jobs.collect(), Vec::new()).start().await;
     let refs: Vec<String> = names.iter().map(|name| format!("mind/{name}")).collect();
     let refs: Vec<&str> = refs.iter().map(String::as_str).collect();
     for mode in ["get", "watch", "await"] {
-        let (code, said) = job(&rig, &[&[mode], refs.as_slice()].concat()).await;
-        let mut said = lines(&said);
-        said.sort_unstable();
+        let (code, output) = job(&rig, &[&[mode], refs.as_slice()].concat()).await;
+        let mut output = lines(&output);
+        output.sort_unstable();
         let mut wanted: Vec<String> = refs.iter().map(|name| format!("{name} SUCCEEDED")).collect();
         wanted.sort_unstable();
-        assert_eq!((code, said), (Some(0), wanted.iter().map(String::as_str).collect()), "{mode}");
+        assert_eq!((code, output), (Some(0), wanted.iter().map(String::as_str).collect()), "{mode}");
     }
 }
 
 #[tokio::test]
-async fn json_is_one_object_a_line_with_the_names_of_the_schema() {
+async fn json_output_is_one_schema_object_per_line() {
     let rig = setup().start().await;
-    let objects =
-        |said: &str| -> Vec<Value> { said.lines().map(|line| serde_json::from_str(line).unwrap()).collect() };
-    let (code, said) = job(&rig, &["get", "--json", "metrics/counted", "mind/broken", "mind/nowhere"]).await;
-    let got = objects(&said);
-    assert_eq!((code, got.len()), (Some(2), 3), "{said}");
+    let objects = |output: &str| -> Vec<Value> {
+        output.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let (code, output) =
+        job(&rig, &["get", "--json", "metrics/counted", "mind/broken", "mind/nowhere"]).await;
+    let got = objects(&output);
+    assert_eq!((code, got.len()), (Some(2), 3), "{output}");
     assert_eq!(got[0]["__typename"], "SupermetricsJob");
     assert_eq!(got[0]["source"]["name"], "metrics");
     assert_eq!((&got[0]["progress"]["completed"], &got[0]["progress"]["total"]), (&1.into(), &3.into()));
@@ -192,18 +198,18 @@ async fn json_is_one_object_a_line_with_the_names_of_the_schema() {
     assert_eq!(got[1]["failure"]["message"], "column 7 is no date");
     assert_eq!((&got[2]["code"], &got[2]["ref"]["externalId"]), (&"NOT_FOUND".into(), &"nowhere".into()));
 
-    let (code, said) = job(&rig, &["watch", "--json", "mind/done"]).await;
-    let got = objects(&said);
-    assert_eq!((code, got.len()), (Some(0), 1), "{said}");
+    let (code, output) = job(&rig, &["watch", "--json", "mind/done"]).await;
+    let got = objects(&output);
+    assert_eq!((code, got.len()), (Some(0), 1), "{output}");
     assert_eq!((&got[0]["kind"], &got[0]["isFinal"]), (&"SNAPSHOT".into(), &true.into()));
     assert_eq!(got[0]["result"]["state"], "SUCCEEDED");
 
-    let (code, said) = job(&rig, &["await", "--json", "mind/done"]).await;
-    assert_eq!((code, &objects(&said)[0]["state"]), (Some(0), &"SUCCEEDED".into()), "{said}");
+    let (code, output) = job(&rig, &["await", "--json", "mind/done"]).await;
+    assert_eq!((code, &objects(&output)[0]["state"]), (Some(0), &"SUCCEEDED".into()), "{output}");
 }
 
 #[tokio::test]
-async fn a_key_comes_from_a_file_or_the_environment_and_is_shown_nowhere() {
+async fn the_key_from_a_file_or_the_environment_is_never_printed() {
     let hash = ClientConfig::hex(&keys::hash("jg_cAnaRy"));
     let rest = format!("clients: [{{ name: c, key_sha256: \"{hash}\", sources: [mind] }}]");
     let rig = Setup { rest, ..setup() }.start().await;
@@ -221,35 +227,38 @@ async fn a_key_comes_from_a_file_or_the_environment_and_is_shown_nowhere() {
         (watch, &["--key-file", wrong.path()], &[], 2),
         (get, &["--key-file", "/nowhere/at/all"], &[("JOBGATE_KEY", "jg_cAnaRy")], 2),
     ] {
-        let (found, said) = run(&[&args, more].concat(), env).await;
-        assert_eq!(found, Some(code), "{args:?} {more:?} {env:?}: {said}");
-        assert!(!said.contains("cAnaRy") && !said.contains("wrOng"), "{said}");
+        let (found, output) = run(&[&args, more].concat(), env).await;
+        assert_eq!(found, Some(code), "{args:?} {more:?} {env:?}: {output}");
+        assert!(!output.contains("cAnaRy") && !output.contains("wrOng"), "{output}");
         let reason = ["(401)", "/nowhere/at/all cannot be read"];
-        assert!(code == 0 || reason.iter().any(|reason| said.contains(reason)), "{said}");
+        assert!(code == 0 || reason.iter().any(|reason| output.contains(reason)), "{output}");
     }
 }
 
 #[tokio::test]
-async fn a_gateway_that_is_not_there_is_told_apart_from_a_job_that_failed() {
+async fn an_unreachable_gateway_exits_with_code_2() {
     // bound and not listened on: nobody else gets the port meanwhile
-    let nobody = TcpSocket::new_v4().unwrap();
-    nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let url = format!("http://{}", nobody.local_addr().unwrap());
+    let unbound = TcpSocket::new_v4().unwrap();
+    unbound.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("http://{}", unbound.local_addr().unwrap());
     for mode in ["get", "watch", "await"] {
-        let (code, said, _) = timed(&[mode, "mind/done", "--url", &url], &[], "cannot be reached").await;
-        assert_eq!(code, Some(2), "{mode}: {said}");
-        assert!(said.contains("cannot be reached") && said.contains("no result for mind/done"), "{said}");
+        let (code, output, _) = timed(&[mode, "mind/done", "--url", &url], &[], "cannot be reached").await;
+        assert_eq!(code, Some(2), "{mode}: {output}");
+        assert!(
+            output.contains("cannot be reached") && output.contains("no result for mind/done"),
+            "{output}"
+        );
         assert_eq!(
-            said.matches("cannot be reached").count(),
+            output.matches("cannot be reached").count(),
             1,
-            "said once, however often it is tried: {said}"
+            "said once, however often it is tried: {output}"
         );
     }
 }
 
 /// Whether the gateway is killed or drains: the watcher comes back by itself, says nothing twice, and tells the end once.
 #[tokio::test]
-async fn a_watcher_outlives_its_gateway() {
+async fn job_watch_reconnects_after_a_gateway_restart() {
     let setup = setup();
     let upstreams = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
     let yaml = setup.yaml(&upstreams.mindbridge_url(), &upstreams.supermetrics_url());
@@ -275,15 +284,15 @@ async fn a_watcher_outlives_its_gateway() {
         gateway = Process::start(&["serve", "--config", same.path()], &secrets);
         assert_eq!(gateway.address("public").await.to_string(), address);
         // nobody else asks this gateway: a look upstream means that the watcher is back
-        tokio::time::timeout(LIMIT, upstreams.handle().asked(2)).await.unwrap();
+        tokio::time::timeout(LIMIT, upstreams.handle().wait_for_requests(2)).await.unwrap();
     }
     upstreams.handle().set_state("runs", MindBridgeStep::new("COMPLETE")).unwrap();
-    let (status, said) = watch.ended().await;
-    assert_eq!(status.code(), Some(0), "{said}");
+    let (status, output) = watch.ended().await;
+    assert_eq!(status.code(), Some(0), "{output}");
     // what it says of the connection depends on when it tries
-    let told: Vec<&str> = said.lines().filter(|line| !line.starts_with("jobgate: ")).collect();
-    let told = told.join("\n");
-    let mut told = lines(&told);
-    told.sort_unstable();
-    assert_eq!(told, ["mind/done SUCCEEDED", "mind/runs RUNNING", "mind/runs SUCCEEDED"], "{said}");
+    let expected: Vec<&str> = output.lines().filter(|line| !line.starts_with("jobgate: ")).collect();
+    let expected = expected.join("\n");
+    let mut expected = lines(&expected);
+    expected.sort_unstable();
+    assert_eq!(expected, ["mind/done SUCCEEDED", "mind/runs RUNNING", "mind/runs SUCCEEDED"], "{output}");
 }

@@ -140,7 +140,7 @@ fn no_field_has_a_reserved_name() {
 }
 
 #[test]
-fn a_message_made_of_data_is_found() {
+fn an_interpolated_log_message_is_detected() {
     let mut found = Found::default();
     let text = r#"fn f() { tracing::warn!(a, "of {b}"); select! { x => tracing::info!(%c.d, e = 1, "fixed") } }
                   #[cfg(test)] mod tests { fn g() { tracing::error!("of {h}"); } } fn i() { tracing::error!(text); }"#;

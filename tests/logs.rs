@@ -4,7 +4,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use jobgate::simulator::{Addresses, Body, Fault, FaultKind, MindBridgeJob, Simulator, Upstream};
+use jobgate::simulator::{Addresses, FaultKind, MadeUpBody, MindBridgeJob, SimFault, SimUpstream, Simulator};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
@@ -27,13 +27,13 @@ async fn written(rest: &str) -> (Simulator, Scratch) {
     (simulator, config)
 }
 
-fn lines(said: &str, message: &str) -> Vec<Value> {
-    let lines = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+fn lines(output: &str, message: &str) -> Vec<Value> {
+    let lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     lines.filter(|line| line["message"] == message).collect()
 }
 
 #[tokio::test]
-async fn each_request_has_one_line_at_its_end_and_nothing_of_what_was_asked_is_in_it() {
+async fn the_access_log_has_one_line_per_request_and_no_input() {
     let (_simulator, config) = written("telemetry: { log_format: json, access_log: all }").await;
     let env = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY)];
     let mut gateway = Process::start(&["serve", "--config", config.path()], &env);
@@ -60,10 +60,10 @@ async fn each_request_has_one_line_at_its_end_and_nothing_of_what_was_asked_is_i
     assert_eq!((&ended["bytes"], &ended["whole"]), (&answer.body.len().into(), &true.into()));
     assert!(ended["duration_ms"].is_u64() && ended["client"].is_string(), "{ended}");
     assert!(answer.head.contains(ended["request_id"].as_str().unwrap()), "{}", answer.head);
-    let about = |said: &str, operation: &str| {
-        lines(said, "request served").into_iter().filter(|line| line["operation"] == operation).count()
+    let about = |output: &str, operation: &str| {
+        lines(output, "request served").into_iter().filter(|line| line["operation"] == operation).count()
     };
-    assert_eq!(about(&gateway.said(), "subscription"), 0, "it has not ended yet");
+    assert_eq!(about(&gateway.output(), "subscription"), 0, "it has not ended yet");
     drop(watcher);
     let stream = gateway
         .find("the end of the stream", |line| {
@@ -74,8 +74,8 @@ async fn each_request_has_one_line_at_its_end_and_nothing_of_what_was_asked_is_i
     assert_eq!(stream["whole"], false, "{stream}");
 
     gateway.signal("TERM").await;
-    let (_, said) = gateway.ended().await;
-    let mut routes: Vec<String> = lines(&said, "request served")
+    let (_, output) = gateway.ended().await;
+    let mut routes: Vec<String> = lines(&output, "request served")
         .iter()
         .map(|line| format!("{} {} {}", line["method"], line["route"], line["status"]).replace('"', ""))
         .collect();
@@ -89,8 +89,8 @@ async fn each_request_has_one_line_at_its_end_and_nothing_of_what_was_asked_is_i
     assert_eq!(routes.len(), expected.len(), "{routes:?}");
     assert!(routes[0].starts_with("GET /v1/jobs/{source}/{externalId} 4"), "{routes:?}");
     assert_eq!(routes[1..], expected[1..]);
-    assert!(said.contains("\"request_id\":\"by-the-client\""), "{said}");
-    assert!(!said.contains(CANARY), "{said}");
+    assert!(output.contains("\"request_id\":\"by-the-client\""), "{output}");
+    assert!(!output.contains(CANARY), "{output}");
 }
 
 /// Each refused answer has a line of its own, for both upstreams.
@@ -100,7 +100,7 @@ async fn a_refused_upstream_answer_is_logged_with_its_reason() {
     let env = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY)];
     let mut gateway = Process::start(&["serve", "--config", config.path()], &env);
     let public = gateway.address("public").await;
-    let sources = [(Upstream::MindBridge, "mind", TOKEN), (Upstream::Supermetrics, "metrics", KEY)];
+    let sources = [(SimUpstream::MindBridge, "mind", TOKEN), (SimUpstream::Supermetrics, "metrics", KEY)];
     let mut expected = Vec::new();
     for (upstream, source, secret) in sources {
         let detail = Some(format!("no id is {secret}"));
@@ -109,13 +109,13 @@ async fn a_refused_upstream_answer_is_logged_with_its_reason() {
             (FaultKind::Redirect { to }, "redirect", "location \"https://sso.example/login\""),
             (FaultKind::OversizedBody { bytes: 2 << 20 }, "too_large", "larger than"),
             (
-                FaultKind::answer(400, Body::Problem { code: None, detail }),
+                FaultKind::answer(400, MadeUpBody::Problem { code: None, detail }),
                 "bad_answer",
                 "no id is [redacted]\"",
             ),
         ];
         for (fault, kind, reason) in faults {
-            simulator.handle().push_fault(Fault::always(upstream, fault).for_ids(&[kind]));
+            simulator.handle().push_fault(SimFault::always(upstream, fault).for_ids(&[kind]));
             let query = "query($ref: JobRef!) { job(ref: $ref) { ... on JobProblem { code } } }";
             let query = json!({ "query": query, "variables": { "ref": external(source, kind) } });
             assert_eq!(wire::post(public, None, &query).await.data()["job"]["code"], "BAD_ANSWER", "{kind}");
@@ -123,16 +123,16 @@ async fn a_refused_upstream_answer_is_logged_with_its_reason() {
         }
     }
     gateway.signal("TERM").await;
-    let (_, said) = gateway.ended().await;
-    let logged = lines(&said, "upstream call failed");
-    assert_eq!(logged.len(), expected.len(), "{said}");
+    let (_, output) = gateway.ended().await;
+    let logged = lines(&output, "upstream call failed");
+    assert_eq!(logged.len(), expected.len(), "{output}");
     for (line, (source, kind, reason)) in logged.iter().zip(expected) {
-        let told = (&line["level"], &line["source"], &line["kind"]);
-        assert_eq!(told, (&"WARN".into(), &source.into(), &kind.into()), "{line}");
+        let updates = (&line["level"], &line["source"], &line["kind"]);
+        assert_eq!(updates, (&"WARN".into(), &source.into(), &kind.into()), "{line}");
         assert!(line["reason"].as_str().unwrap().contains(reason), "{line}");
     }
     for secret in [TOKEN, KEY, CANARY] {
-        assert!(!said.contains(secret), "{said}");
+        assert!(!output.contains(secret), "{output}");
     }
 }
 
@@ -141,7 +141,7 @@ async fn set_level(admin: std::net::SocketAddr, target: &str, headers: &[(&str, 
 }
 
 #[tokio::test]
-async fn the_level_changes_while_it_runs_by_an_operator_and_by_no_page() {
+async fn only_a_valid_admin_request_changes_the_log_level() {
     let (_simulator, config) = written("").await;
     let env = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY)];
     let mut gateway = Process::start(&["serve", "--config", config.path()], &env);
@@ -179,15 +179,15 @@ async fn the_level_changes_while_it_runs_by_an_operator_and_by_no_page() {
 
     // a pattern for a field would take years to make ready; it is read as plain text, and answered at once
     let pattern = format!("info,[{{job=[ab]*a{}}}]=debug", "[ab]".repeat(40));
-    let asked = async { set_level(admin, "/log-level?for=1h", &[plain], &pattern).await.status };
-    assert_eq!(tokio::time::timeout(LIMIT, asked).await.ok(), Some(200));
+    let requests = async { set_level(admin, "/log-level?for=1h", &[plain], &pattern).await.status };
+    assert_eq!(tokio::time::timeout(LIMIT, requests).await.ok(), Some(200));
 
     // a path that does not exist is refused at `debug`
     wire::get(public, "/nowhere").await;
     let reply = set_level(admin, "/log-level?for=1s", &[plain], "debug").await;
     assert_eq!((reply.status, &reply.json()["inForce"]), (200, &"debug".into()));
     gateway.find("the setting", |line| line.contains("log level set temporarily").then_some(())).await;
-    assert!(!gateway.said().contains("NO_SUCH_PATH"), "{}", gateway.said());
+    assert!(!gateway.output().contains("NO_SUCH_PATH"), "{}", gateway.output());
     let back = |line: &str| line.contains("log level restored").then_some(());
     gateway.find("the old level", back).await;
     assert_eq!(shown().await["inForce"], "info");
@@ -198,7 +198,7 @@ async fn the_level_changes_while_it_runs_by_an_operator_and_by_no_page() {
 
 /// Some 1,500 requests, each with its line of more than 200 bytes: several times what a pipe holds.
 #[tokio::test]
-async fn a_reader_who_stands_still_holds_up_no_answer_and_not_the_end() {
+async fn a_blocked_log_reader_delays_no_answer_and_no_shutdown() {
     let (_simulator, config) = written("telemetry: { access_log: all }").await;
     let mut command = Command::new(env!("CARGO_BIN_EXE_jobgate"));
     command.args(["serve", "--config", config.path()]).env_clear().kill_on_drop(true);
@@ -213,7 +213,7 @@ async fn a_reader_who_stands_still_holds_up_no_answer_and_not_the_end() {
         }
     };
     // from here on nobody reads
-    let asked = async {
+    let requests = async {
         let mut socket = BufReader::new(TcpStream::connect(public).await.unwrap());
         for _ in 0..1_500 {
             socket.write_all(b"HEAD /nowhere HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
@@ -224,7 +224,7 @@ async fn a_reader_who_stands_still_holds_up_no_answer_and_not_the_end() {
             assert!(head.starts_with("HTTP/1.1 404 "), "{head}");
         }
     };
-    tokio::time::timeout(LIMIT * 3, asked).await.expect("every request is answered");
+    tokio::time::timeout(LIMIT * 3, requests).await.expect("every request is answered");
     let id = process.id().unwrap().to_string();
     assert!(Command::new("kill").args(["-s", "TERM", &id]).status().await.unwrap().success());
     let ended = tokio::time::timeout(LIMIT, process.wait()).await.expect("it ends").unwrap();
@@ -238,7 +238,7 @@ async fn a_reader_who_stands_still_holds_up_no_answer_and_not_the_end() {
 }
 
 #[tokio::test]
-async fn the_status_says_how_things_stand_to_people_and_programs_and_holds_no_secret() {
+async fn status_reports_health_as_json_and_html_without_secrets() {
     let rig = Setup::with(vec![MindBridgeJob::new(CANARY, &[(0, "IN_PROGRESS")])], vec![]).start().await;
     let mut watcher = Watcher::open(rig.public, Sse, &[CANARY]).await;
     assert_eq!(watcher.short().await, "SNAPSHOT RUNNING");
@@ -259,8 +259,8 @@ async fn the_status_says_how_things_stand_to_people_and_programs_and_holds_no_se
         assert_eq!(status.pointer(pointer), Some(&expected), "{pointer} of {status:#}");
     }
     assert!(status["load"]["connections"]["underWay"].as_u64().unwrap() >= 1, "{status:#}");
-    let asked = [("accept", "text/html,application/xhtml+xml")];
-    let page = wire::exchange(rig.admin, &wire::request("GET", "/status", &asked, "")).await;
+    let requests = [("accept", "text/html,application/xhtml+xml")];
+    let page = wire::exchange(rig.admin, &wire::request("GET", "/status", &requests, "")).await;
     assert!(page.head.contains("text/html") && page.head.contains("default-src 'none'"), "{}", page.head);
     assert!(page.body.contains("<td>mind</td>"), "{}", page.body);
     for secret in [TOKEN, KEY, CANARY] {
@@ -270,17 +270,17 @@ async fn the_status_says_how_things_stand_to_people_and_programs_and_holds_no_se
 }
 
 #[tokio::test]
-async fn a_full_house_is_not_ready_until_there_is_room() {
+async fn readiness_fails_while_all_connections_are_in_use() {
     let mut setup = Setup::with(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], vec![]);
     setup.rest = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, max_connections: 4 }".to_owned();
     let rig = setup.start().await;
     let ready = async |expected: &str| {
-        let says = async {
+        let written = async {
             while wire::get(rig.admin, "/readyz").await.body.trim() != expected {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(LIMIT, says).await.unwrap_or_else(|_| panic!("not {expected}"));
+        tokio::time::timeout(LIMIT, written).await.unwrap_or_else(|_| panic!("not {expected}"));
     };
     ready("ready").await;
     let mut watchers = Vec::new();
@@ -297,7 +297,8 @@ async fn a_full_house_is_not_ready_until_there_is_room() {
     ready("ready").await;
     drop(last);
     let reference = external("mind", "a");
-    let answer =
-        rig.ask("query($ref: JobRef!) { job(ref: $ref) { __typename } }", json!({ "ref": reference })).await;
+    let answer = rig
+        .execute("query($ref: JobRef!) { job(ref: $ref) { __typename } }", json!({ "ref": reference }))
+        .await;
     assert_eq!(answer.status, 200);
 }

@@ -11,7 +11,9 @@ use std::process::{Command, Stdio};
 use futures_util::future::join_all;
 use jobgate::config::ClientConfig;
 use jobgate::outbound::identity::keys;
-use jobgate::simulator::{Addresses, Fault, FaultKind, MindBridgeJob, MindBridgeStep, Simulator, Upstream};
+use jobgate::simulator::{
+    Addresses, FaultKind, MindBridgeJob, MindBridgeStep, SimFault, SimUpstream, Simulator,
+};
 use serde_json::json;
 
 use crate::support::process::Process;
@@ -24,7 +26,7 @@ use crate::support::wire;
 const ENDS: &str = "e30.eyJleHAiOjQxMDI0NDQ4MDB9.c2ln";
 
 #[tokio::test]
-async fn the_metrics_say_how_sources_streams_and_the_store_stand() {
+async fn gauges_report_source_stream_and_store_state() {
     let mut setup = Setup::with(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], vec![]);
     setup.secrets[0] = ENDS.to_owned();
     setup.rest = "streams: { init_timeout: 60s }".to_owned();
@@ -52,7 +54,7 @@ async fn the_metrics_say_how_sources_streams_and_the_store_stand() {
         "jobgate_store_degraded 0.0",
     ] {
         for body in [&reply.body, &modern.body] {
-            assert!(body.lines().any(|said| said == line), "{line} is missing:\n{body}");
+            assert!(body.lines().any(|found| found == line), "{line} is missing:\n{body}");
         }
     }
     assert!(
@@ -116,13 +118,13 @@ impl Own {
         settled.unwrap()
     }
 
-    async fn ask(&self, body: &serde_json::Value) -> wire::Reply {
+    async fn execute(&self, body: &serde_json::Value) -> wire::Reply {
         wire::post(self.public, Some(&self.key), body).await
     }
 
-    async fn look(&self, id: &str) -> wire::Reply {
+    async fn lookup(&self, id: &str) -> wire::Reply {
         let query = format!("query($ref: JobRef!) {{ job(ref: $ref) {ANY} }}");
-        self.ask(&json!({ "query": query, "variables": { "ref": external("mind", id) } })).await
+        self.execute(&json!({ "query": query, "variables": { "ref": external("mind", id) } })).await
     }
 
     async fn get(&self, path: &str) -> wire::Reply {
@@ -150,22 +152,22 @@ fn promtool_likes(text: &str) {
     let mut child = child.unwrap();
     child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
+    let found = [output.stdout, output.stderr].concat();
+    assert!(output.status.success() && found.is_empty(), "{}", String::from_utf8_lossy(&found));
 }
 
 #[tokio::test]
-async fn after_known_traffic_the_counters_say_exactly_what_happened() {
+async fn counters_match_known_traffic_exactly() {
     let jobs = vec![
         MindBridgeJob::new("canary-done", &[(0, "COMPLETE")]),
         MindBridgeJob::new("canary-runs", &[(0, "IN_PROGRESS")]),
     ];
     let own = Own::start(jobs, "").await;
     for _ in 0..2 {
-        assert_eq!(own.look("canary-done").await.data()["job"]["state"], "SUCCEEDED");
+        assert_eq!(own.lookup("canary-done").await.data()["job"]["state"], "SUCCEEDED");
     }
-    assert_eq!(own.look("canary-none").await.data()["job"]["code"], "NOT_FOUND");
-    assert_eq!(own.ask(&json!({ "query": "{" })).await.status, 400);
+    assert_eq!(own.lookup("canary-none").await.data()["job"]["code"], "NOT_FOUND");
+    assert_eq!(own.execute(&json!({ "query": "{" })).await.status, 400);
     assert_eq!(own.get("/v1/jobs/mind/canary-done").await.status, 200);
     assert_eq!(own.get("/").await.status, 200);
     assert_eq!(own.get("/canary-path").await.status, 404);
@@ -178,7 +180,7 @@ async fn after_known_traffic_the_counters_say_exactly_what_happened() {
     drop(watcher);
 
     let left = "jobgate_streams_ended_total{transport=\"websocket\",reason=\"client_left\"}";
-    let calls = own.simulator.handle().record_of(Upstream::MindBridge).len();
+    let calls = own.simulator.handle().record_of(SimUpstream::MindBridge).len();
     let expected = [
         ("jobgate_http_requests_total{handler=\"graphql\",method=\"POST\",status=\"2xx\"}", 4),
         ("jobgate_http_requests_total{handler=\"graphql\",method=\"POST\",status=\"4xx\"}", 1),
@@ -216,12 +218,12 @@ async fn after_known_traffic_the_counters_say_exactly_what_happened() {
         ("jobgate_config_stale", 0),
     ];
     // written out: a whole number is the same in both, and never compared as a float
-    let says = |values: &BTreeMap<String, f64>, name: &str, value: usize| {
-        values.get(name).is_some_and(|said| said.to_string() == value.to_string())
+    let has_value = |values: &BTreeMap<String, f64>, name: &str, value: usize| {
+        values.get(name).is_some_and(|found| found.to_string() == value.to_string())
     };
     // what an answer leaves may be counted a moment after it was read
     let (text, values) =
-        own.settled(|values| expected.iter().all(|&(name, value)| says(values, name, value))).await;
+        own.settled(|values| expected.iter().all(|&(name, value)| has_value(values, name, value))).await;
     assert!(values["jobgate_singleflight_total{role=\"leader\"}"] >= 3.0, "{text}");
     assert!(values["jobgate_poll_lag_seconds_count{source=\"mind\"}"] >= 1.0, "{text}");
     assert!(
@@ -254,8 +256,8 @@ async fn an_unusable_upstream_answer_has_its_own_outcome() {
     let mut expected = BTreeMap::new();
     for (number, (fault, outcome)) in faults.into_iter().enumerate() {
         let id = format!("job{number}");
-        own.simulator.handle().push_fault(Fault::always(Upstream::MindBridge, fault).for_ids(&[&id]));
-        own.look(&id).await;
+        own.simulator.handle().push_fault(SimFault::always(SimUpstream::MindBridge, fault).for_ids(&[&id]));
+        own.lookup(&id).await;
         let name = format!("jobgate_upstream_calls_total{{source=\"mind\",outcome=\"{outcome}\"}}");
         *expected.entry(name).or_insert(0.0) += 1.0;
     }
@@ -267,7 +269,7 @@ async fn an_unusable_upstream_answer_has_its_own_outcome() {
 }
 
 #[tokio::test]
-async fn nothing_that_a_client_sends_becomes_a_label() {
+async fn client_input_never_becomes_a_metric_label() {
     /// Enough of each kind to see all that there is to see.
     const FIRST: usize = 50;
     const THEN: usize = 250;
@@ -311,11 +313,11 @@ async fn storm(own: &Own, count: usize) {
                 let bad = format!("Bearer {other}");
                 let headers = [("authorization", bad.as_str())];
                 wire::exchange(own.public, &wire::request("GET", "/v1/jobs/mind/a", &headers, "")).await;
-                own.look(&one).await;
+                own.lookup(&one).await;
                 let query = format!("query {one} {{ __typename @{other} }}");
-                own.ask(&json!({ "query": query, "operationName": other })).await;
+                own.execute(&json!({ "query": query, "operationName": other })).await;
                 let query = format!("query {one} {{ __typename }}");
-                own.ask(&json!({ "query": query, "operationName": one })).await;
+                own.execute(&json!({ "query": query, "operationName": one })).await;
             }
         });
         join_all(sent).await;

@@ -16,8 +16,8 @@ use crate::support::server::{Rig, Setup};
 fn setup(rest: &str) -> Setup {
     let mut setup = Setup::with(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], vec![]);
     // a client of a busy machine may take its time for its first message
-    let patient = "streams: { init_timeout: 60s }";
-    setup.rest = format!("poll: {{ min_interval: 100ms, max_interval: 1s }}\n{patient}\n{rest}");
+    let long_timeout = "streams: { init_timeout: 60s }";
+    setup.rest = format!("poll: {{ min_interval: 100ms, max_interval: 1s }}\n{long_timeout}\n{rest}");
     setup
 }
 
@@ -49,7 +49,7 @@ fn assert_well(seen: &Value) {
 }
 
 #[tokio::test]
-async fn a_person_watches_a_job_end_on_the_page() {
+async fn the_page_shows_a_job_reaching_its_terminal_state() {
     let rig = setup("").start().await;
     let seen = visit(&rig, None).await;
     assert_well(&seen);
@@ -57,7 +57,7 @@ async fn a_person_watches_a_job_end_on_the_page() {
 }
 
 #[tokio::test]
-async fn the_page_shows_nothing_until_it_is_given_a_key() {
+async fn the_page_shows_no_data_without_a_key() {
     let hash = ClientConfig::hex(&keys::hash("jg_person"));
     let rest = format!("clients: [{{ name: person, key_sha256: \"{hash}\", sources: [mind] }}]");
     let rig = setup(&rest).start().await;

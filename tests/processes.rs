@@ -6,10 +6,10 @@ use jobgate::outbound::identity::keys;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
-use crate::redis_tier::until;
+use crate::redis_shared_store::until;
 use crate::support::process::{Process, run};
 use crate::support::scratch::Scratch;
-use crate::support::server::{ANY, Setup, external, told};
+use crate::support::server::{ANY, Setup, describe, external};
 use crate::support::wire;
 
 const SECRETS: [(&str, &str); 2] =
@@ -48,26 +48,26 @@ async fn serve(config: &Scratch, env: &[(&str, &str)]) -> (Process, std::net::So
     (gateway, address)
 }
 
-async fn ask(gateway: std::net::SocketAddr, key: Option<&str>) -> Vec<String> {
+async fn execute(gateway: std::net::SocketAddr, key: Option<&str>) -> Vec<String> {
     let refs = [external("mind", "done"), external("metrics", "waits")];
     let query = format!("query($refs: [JobRef!]!) {{ jobs(refs: $refs) {ANY} }}");
     let answer = wire::post(gateway, key, &json!({ "query": query, "variables": { "refs": refs } })).await;
-    answer.data()["jobs"].as_array().unwrap().iter().map(told).collect()
+    answer.data()["jobs"].as_array().unwrap().iter().map(describe).collect()
 }
 
 /// Three processes that share nothing but TCP: two upstream servers, each of its own process, and the gateway.
 #[tokio::test]
-async fn a_gateway_answers_about_two_upstreams_in_other_processes() {
+async fn a_gateway_serves_jobs_of_two_upstream_processes() {
     let ((one, mindbridge, _), (other, _, supermetrics)) = tokio::join!(simulate(), simulate());
     let hash = ClientConfig::hex(&keys::hash("jg_key"));
     let rest = format!("clients: [{{ name: c, key_sha256: \"{hash}\", sources: [mind, metrics] }}]");
     let config = Scratch::new(&Setup { rest, ..Setup::default() }.yaml(&mindbridge, &supermetrics));
     let (gateway, address) = serve(&config, &SECRETS).await;
-    assert_eq!(ask(address, Some("jg_key")).await, ["SUCCEEDED", "QUEUED"]);
+    assert_eq!(execute(address, Some("jg_key")).await, ["SUCCEEDED", "QUEUED"]);
 
     gateway.signal("TERM").await;
-    let (ended, said) = gateway.ended().await;
-    assert_eq!(ended.code(), Some(0), "{said}");
+    let (ended, output) = gateway.ended().await;
+    assert_eq!(ended.code(), Some(0), "{output}");
     for upstream in [one, other] {
         upstream.signal("INT").await;
         assert_eq!(upstream.ended().await.0.code(), Some(0));
@@ -76,7 +76,7 @@ async fn a_gateway_answers_about_two_upstreams_in_other_processes() {
 
 /// The README's promise: soon after `jobgate demo` the printed command line answers, as it is printed.
 #[tokio::test]
-async fn the_demo_answers_with_the_printed_body() {
+async fn the_curl_command_printed_by_demo_returns_jobs() {
     let promise = std::time::Duration::from_mins(1);
     let kept = tokio::time::timeout(promise, async {
         let mut demo = Process::start(&["demo", "--listen", ANY_PORT, "--admin-listen", ANY_PORT], &[]);
@@ -96,7 +96,7 @@ async fn the_demo_answers_with_the_printed_body() {
 }
 
 #[tokio::test]
-async fn check_tells_good_from_bad_by_its_exit_code() {
+async fn check_reports_an_invalid_configuration_by_exit_code() {
     let (_upstreams, mindbridge, supermetrics) = simulate().await;
     let good = Scratch::new(&Setup::default().yaml(&mindbridge, &supermetrics));
     let check = async |more: &[&str], env: &[(&str, &str)]| {
@@ -104,14 +104,14 @@ async fn check_tells_good_from_bad_by_its_exit_code() {
     };
     assert_eq!(check(&[], &SECRETS).await.0, Some(0));
     assert_eq!(check(&["--print"], &SECRETS).await.0, Some(0));
-    let (code, said) = check(&["--online"], &SECRETS).await;
-    assert_eq!(code, Some(0), "{said}");
-    let (code, said) = check(&["--online"], &[SECRETS[0], ("METRICS_KEY", "not-the-right-key")]).await;
-    assert_eq!(code, Some(78), "{said}");
-    assert!(said.contains("sources.metrics: ") && said.contains("sources.mind: reachable"), "{said}");
-    assert!(!said.contains("not-the-right-key"), "{said}");
-    let (code, said) = check(&[], &SECRETS[..1]).await;
-    assert_eq!((code, said.contains("METRICS_KEY")), (Some(78), true), "{said}");
+    let (code, output) = check(&["--online"], &SECRETS).await;
+    assert_eq!(code, Some(0), "{output}");
+    let (code, output) = check(&["--online"], &[SECRETS[0], ("METRICS_KEY", "not-the-right-key")]).await;
+    assert_eq!(code, Some(78), "{output}");
+    assert!(output.contains("sources.metrics: ") && output.contains("sources.mind: reachable"), "{output}");
+    assert!(!output.contains("not-the-right-key"), "{output}");
+    let (code, output) = check(&[], &SECRETS[..1]).await;
+    assert_eq!((code, output.contains("METRICS_KEY")), (Some(78), true), "{output}");
 
     let rest = "store: { kind: redis, redis: { url: { env: REDIS_URL } } }".to_owned();
     let shared = Scratch::new(&Setup { rest, ..Setup::default() }.yaml(&mindbridge, &supermetrics));
@@ -121,68 +121,68 @@ async fn check_tells_good_from_bad_by_its_exit_code() {
         ("redis://a:1,redis://cAnaRy:1", false),
     ] {
         let env = [SECRETS[0], SECRETS[1], ("REDIS_URL", url)];
-        let (code, said) = run(&["check", "--config", shared.path()], &env).await;
-        assert_eq!((code == Some(0), said.contains("store.redis")), (good, !good), "{said}");
-        assert!(!said.contains("cAnaRy"), "{said}");
+        let (code, output) = run(&["check", "--config", shared.path()], &env).await;
+        assert_eq!((code == Some(0), output.contains("store.redis")), (good, !good), "{output}");
+        assert!(!output.contains("cAnaRy"), "{output}");
     }
 
     let bad = Scratch::new("server: { lisen: 127.0.0.1:1 }\nsources: { a: { upstream: other } }");
-    let (code, said) = run(&["check", "--config", bad.path()], &[]).await;
-    assert_eq!(code, Some(78), "{said}");
+    let (code, output) = run(&["check", "--config", bad.path()], &[]).await;
+    assert_eq!(code, Some(78), "{output}");
     for fault in ["server.lisen", "sources.a.upstream", "sources.a.base_url", "sources.a.credential"] {
-        assert!(said.contains(fault), "{fault} is not in: {said}");
+        assert!(output.contains(fault), "{fault} is not in: {output}");
     }
     assert_eq!(run(&["check", "--config", "/nowhere/at/all.yaml"], &[]).await.0, Some(78));
     assert_eq!(run(&["check", "--nonsense"], &[]).await.0, Some(2));
 }
 
 #[tokio::test]
-async fn the_schema_is_printed_as_committed() {
-    let (code, said) = run(&["schema"], &[]).await;
-    assert_eq!((code, said.trim_end()), (Some(0), sdl().trim_end()));
-    let (code, said) = run(&["config-schema"], &[]).await;
+async fn schema_command_prints_the_committed_schema() {
+    let (code, output) = run(&["schema"], &[]).await;
+    assert_eq!((code, output.trim_end()), (Some(0), sdl().trim_end()));
+    let (code, output) = run(&["config-schema"], &[]).await;
     assert_eq!(code, Some(0));
-    assert!(serde_json::from_str::<Value>(&said).unwrap()["properties"]["sources"].is_object());
+    assert!(serde_json::from_str::<Value>(&output).unwrap()["properties"]["sources"].is_object());
 }
 
 #[tokio::test]
-async fn open_to_the_network_without_clients_it_does_not_start() {
+async fn serve_rejects_a_public_address_without_clients() {
     let rest = "server: { listen: 0.0.0.0:0, admin_listen: 127.0.0.1:0 }".to_owned();
     let open = Scratch::new(
         &Setup { rest, ..Setup::default() }.yaml("http://127.0.0.1:1/api", "http://127.0.0.1:1"),
     );
-    let (code, said) = run(&["serve", "--config", open.path()], &SECRETS).await;
-    assert_eq!(code, Some(78), "{said}");
-    assert!(said.contains("server.listen"), "{said}");
+    let (code, output) = run(&["serve", "--config", open.path()], &SECRETS).await;
+    assert_eq!(code, Some(78), "{output}");
+    assert!(output.contains("server.listen"), "{output}");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let rest =
         format!("server: {{ listen: \"{}\", admin_listen: 127.0.0.1:0 }}", taken.local_addr().unwrap());
     let busy = Scratch::new(
         &Setup { rest, ..Setup::default() }.yaml("http://127.0.0.1:1/api", "http://127.0.0.1:1"),
     );
-    let (code, said) = run(&["serve", "--config", busy.path()], &SECRETS).await;
-    assert_eq!((code, said.contains("server.listen")), (Some(1), true), "{said}");
+    let (code, output) = run(&["serve", "--config", busy.path()], &SECRETS).await;
+    assert_eq!((code, output.contains("server.listen")), (Some(1), true), "{output}");
 }
 
 /// One source lost is not all lost; and a source that nobody answers for is unavailable, not a hang.
 #[tokio::test]
-async fn a_missing_secret_costs_one_source() {
+async fn a_missing_secret_disables_only_its_source() {
     let (_upstreams, _, supermetrics) = simulate().await;
     // bound and not listened on: nobody else gets the port meanwhile
-    let nobody = tokio::net::TcpSocket::new_v4().unwrap();
-    nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let closed = format!("http://{}/api", nobody.local_addr().unwrap());
+    let unbound = tokio::net::TcpSocket::new_v4().unwrap();
+    unbound.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let closed = format!("http://{}/api", unbound.local_addr().unwrap());
     let config = Scratch::new(&Setup::default().yaml(&closed, &supermetrics));
     let (mut gateway, address) = serve(&config, &SECRETS[1..]).await;
-    assert_eq!(ask(address, None).await, ["UNCONFIGURED", "QUEUED"]);
+    assert_eq!(execute(address, None).await, ["UNCONFIGURED", "QUEUED"]);
     gateway.find("the missing one", |line| line.contains("MIND_TOKEN").then_some(())).await;
     let (_gateway, address) = serve(&config, &SECRETS).await;
-    assert_eq!(ask(address, None).await, ["UNAVAILABLE", "QUEUED"]);
+    assert_eq!(execute(address, None).await, ["UNAVAILABLE", "QUEUED"]);
 }
 
 /// The first signal waits for what is under way, the second does not.
 #[tokio::test]
-async fn a_second_signal_ends_at_once() {
+async fn a_second_signal_ends_the_process_without_draining() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/api", silent.local_addr().unwrap());
     // what is under way would take longer than any test waits
@@ -201,27 +201,27 @@ async fn a_second_signal_ends_at_once() {
     gateway.signal("TERM").await;
     gateway.find("the beginning of the end", |line| line.contains("shutting down").then_some(())).await;
     gateway.signal("TERM").await;
-    let (status, said) = gateway.ended().await;
-    assert_eq!(status.code(), Some(0), "{said}");
-    assert!(said.contains("second signal"), "{said}");
+    let (status, output) = gateway.ended().await;
+    assert_eq!(status.code(), Some(0), "{output}");
+    assert!(output.contains("second signal"), "{output}");
 }
 
 /// What an image's health check runs.
 #[tokio::test]
-async fn health_says_whether_a_gateway_may_receive_traffic() {
+async fn health_exit_code_reflects_readiness() {
     let (_upstreams, mindbridge, supermetrics) = simulate().await;
     let config = Scratch::new(&Setup::default().yaml(&mindbridge, &supermetrics));
     let (mut gateway, _) = serve(&config, &SECRETS).await;
     let admin = gateway.address("admin").await;
     // it has little patience, and a busy machine may need more
-    let says = async |path: &str, expected: i32, words: &str| {
-        let (code, said) = run(&["health", &format!("http://{admin}/{path}")], &[]).await;
-        (code == Some(expected) && said.contains(words)).then_some(())
+    let health_reports = async |path: &str, expected: i32, words: &str| {
+        let (code, output) = run(&["health", &format!("http://{admin}/{path}")], &[]).await;
+        (code == Some(expected) && output.contains(words)).then_some(())
     };
-    until("it is ready", || says("readyz", 0, "")).await;
-    until("it says what it was told", || says("nothing", 1, "404")).await;
+    until("it is ready", || health_reports("readyz", 0, "")).await;
+    until("it says what it was told", || health_reports("nothing", 1, "404")).await;
     gateway.signal("TERM").await;
     gateway.ended().await;
-    let (code, said) = run(&["health", &format!("http://{admin}/readyz")], &[]).await;
-    assert_eq!((code, said.contains("no response from ")), (Some(1), true), "{said}");
+    let (code, output) = run(&["health", &format!("http://{admin}/readyz")], &[]).await;
+    assert_eq!((code, output.contains("no response from ")), (Some(1), true), "{output}");
 }

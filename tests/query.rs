@@ -5,8 +5,8 @@ use std::time::Duration;
 use jobgate::config::ClientConfig;
 use jobgate::outbound::identity::keys;
 use jobgate::simulator::{
-    Auth, Body, Fault, FaultKind, MindBridgeJob, MindBridgeStep, QueryMeta, ResultMeta, Rows, Scenario,
-    SupermetricsJob, SupermetricsStep, Upstream, UserInfo,
+    Auth, FaultKind, MadeUpBody, MindBridgeJob, MindBridgeStep, Scenario, SimFault, SimQueryMeta,
+    SimResultMeta, SimRows, SimUpstream, SimUserInfo, SupermetricsJob, SupermetricsStep,
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use crate::support::server::{Setup, external};
 use crate::support::wire;
 
-const MIND: Upstream = Upstream::MindBridge;
-const METRICS: Upstream = Upstream::Supermetrics;
+const MIND: SimUpstream = SimUpstream::MindBridge;
+const METRICS: SimUpstream = SimUpstream::Supermetrics;
 const ID: &str = "65f0c0ffee00000000000001";
 
 /// Everything the schema can say of a job.
@@ -32,11 +32,11 @@ const EVERYTHING: &str = "query($refs: [JobRef!]!) { jobs(refs: $refs) { __typen
     ... on JobProblem { code message retryable retryAfterMs ref { id source externalId } } } }";
 
 /// Takes out what differs from run to run, after a look at whether it makes sense: nothing is older than the question.
-fn steady(mut job: Value, asked: Instant) -> Value {
+fn steady(mut job: Value, requested_at: Instant) -> Value {
     let freshness = &mut job["freshness"];
     assert!(freshness["observedAt"].take().as_str().unwrap().ends_with('Z'));
     let age = Duration::from_millis(freshness["ageMs"].take().as_u64().unwrap());
-    assert!(age < asked.elapsed() + Duration::from_secs(10), "{age:?}");
+    assert!(age < requested_at.elapsed() + Duration::from_secs(10), "{age:?}");
     let [first, since, terminal] = ["firstSeenAt", "stateSince", "terminalSeenAt"]
         .map(|name| job[name].take().as_str().map(str::to_owned));
     assert!(first.is_some() && first == since, "{job}");
@@ -49,7 +49,7 @@ fn steady(mut job: Value, asked: Instant) -> Value {
 
 /// One job of each upstream that has every field, and one of each that failed.
 fn full() -> Setup {
-    let person = |id: &str, name: &str| UserInfo { user_id: id.to_owned(), user_name: name.to_owned() };
+    let person = |id: &str, name: &str| SimUserInfo { user_id: id.to_owned(), user_name: name.to_owned() };
     let mind = |id: &str, step: MindBridgeStep| MindBridgeJob {
         id: id.to_owned(),
         kind: "ANALYSIS_RUN".to_owned(),
@@ -70,14 +70,14 @@ fn full() -> Setup {
     };
     let metrics = SupermetricsJob {
         id: "sales".to_owned(),
-        rows: Rows { count: 3, ..Rows::default() },
-        query: QueryMeta {
+        rows: SimRows { count: 3, ..SimRows::default() },
+        query: SimQueryMeta {
             start_date: "2026-01-01".to_owned(),
             end_date: "2026-03-31".to_owned(),
             ds_accounts: vec![json!("007"), json!(9_007_199_254_740_993_u64)],
-            ..QueryMeta::default()
+            ..SimQueryMeta::default()
         },
-        result: ResultMeta {
+        result: SimResultMeta {
             run_seconds: Some(12.5),
             data_sampled: true,
             cache_used: true,
@@ -103,13 +103,13 @@ fn full() -> Setup {
 }
 
 #[tokio::test]
-async fn every_field_of_both_upstreams_arrives() {
+async fn every_field_of_both_upstreams_is_returned() {
     let rig = full().start().await;
     let refs =
         [("mind", ID), ("mind", "failed"), ("metrics", "sales"), ("metrics", "growing"), ("mind", "nobody")];
     let refs = refs.map(|(source, id)| external(source, id));
-    let asked = Instant::now();
-    let jobs = rig.ask(EVERYTHING, json!({ "refs": refs })).await.data()["jobs"].take();
+    let requested_at = Instant::now();
+    let jobs = rig.execute(EVERYTHING, json!({ "refs": refs })).await.data()["jobs"].take();
     let jobs: Vec<Value> = jobs.as_array().unwrap().clone();
     let node_id = |at: usize| jobs[at]["id"].clone();
     let born = "2026-11-21T10:00:00Z";
@@ -124,14 +124,14 @@ async fn every_field_of_both_upstreams_arrives() {
             "lastModifiedBy": { "userId": "u2", "userName": "Grace" }, "error": null, "errorMessage": null
         })
     };
-    assert_eq!(steady(jobs[0].clone(), asked), mind(0, ID, "SUCCEEDED", "COMPLETE"));
+    assert_eq!(steady(jobs[0].clone(), requested_at), mind(0, ID, "SUCCEEDED", "COMPLETE"));
     let mut failed = mind(1, "failed", "FAILED", "ERROR");
     failed["error"] = json!("E7");
     failed["errorMessage"] = json!("no ledger");
     failed["failure"] = json!({ "code": "E7", "message": "no ledger" });
-    assert_eq!(steady(jobs[1].clone(), asked), failed);
+    assert_eq!(steady(jobs[1].clone(), requested_at), failed);
 
-    let mut metrics = steady(jobs[2].clone(), asked);
+    let mut metrics = steady(jobs[2].clone(), requested_at);
     let cells = metrics["rows"]["nodes"].take();
     assert_eq!(cells.as_array().unwrap().len(), 2, "{cells}");
     assert_eq!(cells[0]["cells"][0], json!("2026-01-01"), "{cells}");
@@ -165,7 +165,7 @@ async fn every_field_of_both_upstreams_arrives() {
         "pageInfo": { "hasNextPage": true, "hasPreviousPage": false }, "problem": null
     });
     assert_eq!(metrics, sales);
-    assert_eq!(steady(jobs[3].clone(), asked), supermetrics(3, "growing", "RUNNING", "RUNNING"));
+    assert_eq!(steady(jobs[3].clone(), requested_at), supermetrics(3, "growing", "RUNNING", "RUNNING"));
     assert_eq!(
         jobs[4],
         json!({
@@ -178,25 +178,26 @@ async fn every_field_of_both_upstreams_arrives() {
 }
 
 #[tokio::test]
-async fn both_forms_of_the_credential_are_sent_where_they_belong() {
+async fn bearer_and_api_key_are_sent_where_the_upstream_expects() {
     for (form, expected) in [("bearer", Auth::Bearer), ("api_key", Auth::ApiKey)] {
         let rig = Setup { form, ..full() }.start().await;
-        rig.look_at(&[external("mind", ID), external("metrics", "sales")]).await;
-        let sent =
-            |upstream| rig.upstreams.record_of(upstream).iter().map(|asked| asked.auth).collect::<Vec<_>>();
+        rig.lookup_all(&[external("mind", ID), external("metrics", "sales")]).await;
+        let sent = |upstream| {
+            rig.upstreams.record_of(upstream).iter().map(|requested_at| requested_at.auth).collect::<Vec<_>>()
+        };
         assert_eq!((sent(MIND), sent(METRICS)), (vec![Auth::Bearer], vec![expected]));
         rig.assert_well_behaved();
     }
 }
 
 #[tokio::test]
-async fn a_job_is_found_by_its_opaque_id_and_in_the_list_of_held_ones() {
+async fn a_job_is_returned_by_node_id_and_in_the_job_list() {
     let rig = full().start().await;
     let list = "query($filter: JobFilter, $after: String) { jobList(filter: $filter, first: 1, after: $after) {
         edges { cursor } nodes { externalId state freshness { staleReason } } pageInfo { hasNextPage endCursor } } }";
-    let held = async |variables: Value| rig.ask(list, variables).await.data()["jobList"].take();
+    let held = async |variables: Value| rig.execute(list, variables).await.data()["jobList"].take();
     assert_eq!(held(json!({})).await["nodes"], json!([]));
-    rig.look_at(&[external("mind", ID), external("metrics", "growing")]).await;
+    rig.lookup_all(&[external("mind", ID), external("metrics", "growing")]).await;
 
     let first = held(json!({})).await;
     assert_eq!(first["nodes"][0]["externalId"], "growing");
@@ -210,7 +211,7 @@ async fn a_job_is_found_by_its_opaque_id_and_in_the_list_of_held_ones() {
     assert_eq!(failed["nodes"], json!([]));
 
     let ids = rig
-        .ask(
+        .execute(
             "query($refs: [JobRef!]!) { jobs(refs: $refs) { ... on Node { id } } }",
             json!({ "refs": [external("mind", ID)] }),
         )
@@ -219,7 +220,7 @@ async fn a_job_is_found_by_its_opaque_id_and_in_the_list_of_held_ones() {
     let query = "query($id: ID!, $ids: [ID!]!) { node(id: $id) { id ... on Job { externalId } } nodes(ids: $ids) { id ... on MindBridgeJob { version } }
         job(ref: { id: $id }) { ... on Job { state } } }";
     let before = rig.upstreams.record().len();
-    let found = rig.ask(query, json!({ "id": id, "ids": [id, "bm9uc2Vuc2U", id] })).await.data();
+    let found = rig.execute(query, json!({ "id": id, "ids": [id, "bm9uc2Vuc2U", id] })).await.data();
     let node = json!({ "id": id, "version": "9007199254740993" });
     assert_eq!(
         found,
@@ -227,7 +228,7 @@ async fn a_job_is_found_by_its_opaque_id_and_in_the_list_of_held_ones() {
     );
     assert_eq!(rig.upstreams.record().len(), before, "all of it was held");
     let sources = rig
-        .ask(
+        .execute(
             "{ sources { name upstream health budget { perSecond perHour concurrency inFlight } } }",
             Value::Null,
         )
@@ -244,7 +245,7 @@ async fn a_job_is_found_by_its_opaque_id_and_in_the_list_of_held_ones() {
 }
 
 #[tokio::test]
-async fn rows_are_read_by_page_and_each_stretch_once() {
+async fn each_range_of_rows_is_fetched_exactly_once() {
     let mut job = SupermetricsJob::new("sales", &[(0, "SUCCESS")]);
     job.rows.count = 1_150;
     let rig = Setup::with(vec![], vec![job]).start().await;
@@ -253,7 +254,7 @@ async fn rows_are_read_by_page_and_each_stretch_once() {
     let (mut days, mut after, mut pages) = (Vec::new(), Value::Null, 0);
     loop {
         let page = rig
-            .ask(query, json!({ "ref": external("metrics", "sales"), "after": after }))
+            .execute(query, json!({ "ref": external("metrics", "sales"), "after": after }))
             .await
             .data()["job"]["rows"]
             .take();
@@ -267,63 +268,64 @@ async fn rows_are_read_by_page_and_each_stretch_once() {
     let first = jiff::civil::date(2026, 1, 1);
     let expected = first.series(jiff::ToSpan::days(1)).take(1_150).map(|day| json!(day.to_string()));
     assert_eq!(days, expected.collect::<Vec<_>>(), "every row once, in order");
-    let offsets: Vec<_> = rig.upstreams.record().iter().map(|asked| asked.offsets).collect();
-    let asked = |first, last| (Some(first), Some(last));
-    let expected = [asked(0, 0), asked(0, 999), asked(1_000, 1_999), asked(1_000_000, 1_000_000)];
+    let offsets: Vec<_> = rig.upstreams.record().iter().map(|requested_at| requested_at.offsets).collect();
+    let offsets_of = |first, last| (Some(first), Some(last));
+    let expected =
+        [offsets_of(0, 0), offsets_of(0, 999), offsets_of(1_000, 1_999), offsets_of(1_000_000, 1_000_000)];
     assert_eq!(offsets, expected, "a cheap look, two stretches, and whether offsets are honoured");
     rig.assert_well_behaved();
 }
 
 /// `docs/adr/0007-upstream-bytes-are-kept.md`: a round trip through numbers would change `1.10`, 2^64 and 1e400.
 #[tokio::test]
-async fn cells_keep_their_bytes() {
+async fn row_cells_keep_the_upstream_bytes() {
     let cells = r#"[1.10,18446744073709551616,1e400,-0.0,{"b":1,"a":1.0},"\u00e9",123456789012345678901234567890.5,null]"#;
     let text = format!(
         r#"{{"meta":{{"status_code":"SUCCESS","result":{{"total_rows":1}}}},"data":[["h"],{cells}]}}"#
     );
-    let body = Body::Text { content_type: "application/json".to_owned(), text };
+    let body = MadeUpBody::Text { content_type: "application/json".to_owned(), text };
     let rig = full().start().await;
-    rig.upstreams.push_fault(Fault::always(METRICS, FaultKind::answer(200, body)));
+    rig.upstreams.push_fault(SimFault::always(METRICS, FaultKind::answer(200, body)));
     let query = "query($ref: JobRef!) { job(ref: $ref) { ... on SupermetricsJob { rows(first: 5) { nodes { cells } } } } }";
-    let answer = rig.ask(query, json!({ "ref": external("metrics", "sales") })).await;
+    let answer = rig.execute(query, json!({ "ref": external("metrics", "sales") })).await;
     assert!(answer.body.contains(&format!(r#""cells":{cells}"#)), "{}", answer.body);
 }
 
 /// Rows that the upstream no longer keeps are a problem beside the job, which stays what it was.
 #[tokio::test]
-async fn expired_rows_are_a_problem_and_the_job_stays() {
+async fn expired_rows_return_a_problem_and_keep_the_job_state() {
     let rig = full().start().await;
-    rig.look("metrics", "sales").await;
+    rig.lookup("metrics", "sales").await;
     rig.upstreams.forget(METRICS, "sales");
     let query = "query($ref: JobRef!, $after: String) { job(ref: $ref) { ... on SupermetricsJob { state rows(first: 5, after: $after) { nodes { cells } problem { code retryable } } } } }";
-    let answer = rig.ask(query, json!({ "ref": external("metrics", "sales") })).await.data();
+    let answer = rig.execute(query, json!({ "ref": external("metrics", "sales") })).await.data();
     let rows = json!({ "nodes": [], "problem": { "code": "EXPIRED", "retryable": false } });
     assert_eq!(answer["job"], json!({ "state": "SUCCEEDED", "rows": rows }));
-    let refused = rig.ask(query, json!({ "ref": external("metrics", "sales"), "after": "row1/5" })).await;
+    let refused = rig.execute(query, json!({ "ref": external("metrics", "sales"), "after": "row1/5" })).await;
     assert_eq!(refused.json()["errors"][0]["extensions"]["code"], "INVALID_REF", "{}", refused.body);
 }
 
 #[tokio::test]
-async fn a_list_of_references_has_one_to_two_hundred() {
+async fn a_reference_list_must_have_1_to_200_entries() {
     let rig = full().start().await;
     let jobs = "query($list: [JobRef!]!) { jobs(refs: $list) { __typename } }";
     let nodes = "query($list: [ID!]!) { nodes(ids: $list) { id } }";
     for (query, entry) in [(jobs, external("mind", "a")), (nodes, json!("am9iMS9taW5kL2E"))] {
         for length in [0, 201] {
-            let answer = rig.ask(query, json!({ "list": vec![entry.clone(); length] })).await;
+            let answer = rig.execute(query, json!({ "list": vec![entry.clone(); length] })).await;
             let error = &answer.json()["errors"][0];
             assert_eq!(error["extensions"]["code"], "BAD_USER_INPUT", "{length}: {}", answer.body);
             assert!(error["message"].as_str().unwrap().contains("200"), "{}", answer.body);
         }
     }
     assert_eq!(rig.upstreams.record(), []);
-    assert_eq!(rig.look_at(&vec![external("mind", "a"); 200]).await, vec!["NOT_FOUND after 5s"; 200]);
+    assert_eq!(rig.lookup_all(&vec![external("mind", "a"); 200]).await, vec!["NOT_FOUND after 5s"; 200]);
     assert_eq!(rig.calls(MIND), 1, "a job named many times is asked for once");
 }
 
 /// Without a grant, without a source and without a job look alike, and cost nothing upstream.
 #[tokio::test]
-async fn what_a_client_may_not_read_is_not_found() {
+async fn a_job_without_a_grant_is_not_found() {
     let hash = |key: &str| ClientConfig::hex(&keys::hash(key));
     let clients = format!(
         "clients:\n  - {{ name: half, key_sha256: \"{}\", sources: [mind] }}\n  - {{ name: all, key_sha256: \"{}\", sources: [mind, metrics] }}",
@@ -352,13 +354,13 @@ async fn what_a_client_may_not_read_is_not_found() {
 
 /// Told to stop, the gateway is not ready at once, finishes what is under way, and accepts no more.
 #[tokio::test]
-async fn draining_finishes_what_is_under_way() {
+async fn draining_completes_requests_in_flight() {
     let rig = full().start().await;
     assert_eq!(wire::get(rig.admin, "/readyz").await.status, 200);
-    rig.upstreams.push_fault(Fault::next(MIND, 1, FaultKind::Hold));
-    let under_way = rig.look("mind", ID);
+    rig.upstreams.push_fault(SimFault::next(MIND, 1, FaultKind::Hold));
+    let under_way = rig.lookup("mind", ID);
     let stop = async {
-        rig.upstreams.asked(1).await;
+        rig.upstreams.wait_for_requests(1).await;
         let drained = rig.serving.drain();
         let release = async { rig.upstreams.release() };
         tokio::join!(drained, release);
@@ -370,7 +372,7 @@ async fn draining_finishes_what_is_under_way() {
 
 /// The scenario of the demo holds what the README promises of it.
 #[tokio::test]
-async fn the_demo_scenario_answers_about_every_job() {
+async fn the_demo_scenario_returns_every_job() {
     let mut setup = Setup { scenario: Scenario::demo(), ..Setup::default() };
     setup.secrets = ["demo-mindbridge-token".to_owned(), "demo-supermetrics-key".to_owned()];
     let rig = setup.start().await;
@@ -381,7 +383,7 @@ async fn the_demo_scenario_answers_about_every_job() {
         })
         .collect();
     assert!(refs.len() >= 10);
-    for answer in rig.look_at(&refs).await {
+    for answer in rig.lookup_all(&refs).await {
         let state = answer.split(' ').next().unwrap();
         // one of them fails after half a minute
         assert!(["QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "UNKNOWN"].contains(&state), "{answer}");

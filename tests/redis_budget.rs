@@ -7,20 +7,20 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use jobgate::domain::id::SourceName;
-use jobgate::outbound::gate::Limits;
-use jobgate::outbound::gate::shared::{SharedBudget, Taken};
+use jobgate::outbound::limiter::LimiterSettings;
+use jobgate::outbound::limiter::shared::{SharedBudget, SharedDecision};
 use jobgate::ports::store::JobStore as _;
 use tokio::time::Instant;
 
-use crate::redis_tier::{run, running, tier, until};
+use crate::redis_shared_store::{run, running, tier, until};
 use crate::support::redis::Redis;
 use crate::support::streams::LIMIT;
 
 #[tokio::test]
-async fn a_budget_is_one_for_all_replicas() {
+async fn replicas_share_one_budget() {
     let redis = Redis::start().await;
     let source = SourceName::parse("mind").unwrap();
-    let limits = |per_second, per_hour, concurrency| Limits {
+    let limits = |per_second, per_hour, concurrency| LimiterSettings {
         per_second,
         per_hour,
         caller_share: 20,
@@ -28,7 +28,7 @@ async fn a_budget_is_one_for_all_replicas() {
         max_wait: LIMIT,
     };
     let (one, other) = (tier(&redis).budget(&source), tier(&redis).budget(&source));
-    let go = |taken: &Taken| matches!(taken, Taken::Go { .. });
+    let go = |taken: &SharedDecision| matches!(taken, SharedDecision::Go { .. });
     let wide = limits(6, 1_000, 100);
     let began = Instant::now();
     let taken =
@@ -39,29 +39,28 @@ async fn a_budget_is_one_for_all_replicas() {
     let gone = taken.iter().filter(|taken| go(taken)).count();
     assert!((6..=most).contains(&gone), "{gone} of at most {most}: {taken:?}");
     assert!(
-        taken
-            .iter()
-            .all(|taken| go(taken) || matches!(taken, Taken::Wait(wait) if *wait <= Duration::from_secs(1)))
+        taken.iter().all(|taken| go(taken)
+            || matches!(taken, SharedDecision::Wait(wait) if *wait <= Duration::from_secs(1)))
     );
     let hour = one.take(&limits(1_000, 6, 100)).await;
-    assert!(matches!(hour, Taken::Wait(wait) if wait > Duration::from_mins(59)), "{hour:?}");
-    assert!(matches!(one.take(&limits(1_000, 1_000, 6)).await, Taken::Wait(_)), "six are under way");
+    assert!(matches!(hour, SharedDecision::Wait(wait) if wait > Duration::from_mins(59)), "{hour:?}");
+    assert!(matches!(one.take(&limits(1_000, 1_000, 6)).await, SharedDecision::Wait(_)), "six are under way");
     let (running, _runs) = running(&redis);
     running.budget(&source).pause(Duration::from_mins(5));
     until("the pause is shared", || async {
-        matches!(other.take(&limits(1_000, 1_000, 100)).await, Taken::Paused(left) if left > Duration::from_mins(4)).then_some(())
+        matches!(other.take(&limits(1_000, 1_000, 100)).await, SharedDecision::Paused(left) if left > Duration::from_mins(4)).then_some(())
     })
     .await;
 }
 
 /// Takes as many calls as go at once, and says how many went.
-async fn spend(budgets: &[Arc<dyn SharedBudget>], limits: &Limits, at_most: usize) -> usize {
+async fn spend(budgets: &[Arc<dyn SharedBudget>], limits: &LimiterSettings, at_most: usize) -> usize {
     let mut went = 0;
     for number in 0..200 {
         if went >= at_most {
             break;
         }
-        if let Taken::Go(slot) = budgets[number % budgets.len()].take(limits).await {
+        if let SharedDecision::Go(slot) = budgets[number % budgets.len()].take(limits).await {
             went += 1;
             if let Some(slot) = slot {
                 budgets[number % budgets.len()].give_back(slot);
@@ -72,9 +71,9 @@ async fn spend(budgets: &[Arc<dyn SharedBudget>], limits: &Limits, at_most: usiz
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flushed_redis_gives_no_hour_twice() {
+async fn a_redis_flush_does_not_refill_the_hourly_budget() {
     const PER_HOUR: u32 = 30;
-    let limits = Limits {
+    let limits = LimiterSettings {
         per_second: 10_000,
         per_hour: PER_HOUR,
         caller_share: 20,
@@ -87,8 +86,9 @@ async fn a_flushed_redis_gives_no_hour_twice() {
     let budgets = tiers.each_ref().map(|tier| tier.budget(&source));
     let _run = tiers.each_ref().map(run);
     until("all know of each other, and share one count", || async {
-        let known =
-            tiers.iter().all(|tier| tier.store().health().tier.is_some_and(|tier| tier.replicas == 3));
+        let known = tiers
+            .iter()
+            .all(|tier| tier.store().health().shared_store.is_some_and(|tier| tier.replicas == 3));
         known.then_some(())
     })
     .await;
@@ -103,7 +103,7 @@ async fn a_flushed_redis_gives_no_hour_twice() {
     })
     .await;
     let flushed = Instant::now();
-    let () = redis.ask(&redis::cmd("FLUSHALL")).await;
+    let () = redis.execute(&redis::cmd("FLUSHALL")).await;
     // Long enough for every replica to put back what it knows, and for the common count to decide again.
     while flushed.elapsed() < Duration::from_secs(12) {
         spent.fetch_add(spend(&budgets, &limits, 100).await, Ordering::Relaxed);
@@ -115,8 +115,8 @@ async fn a_flushed_redis_gives_no_hour_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_made_without_redis_count_when_it_is_back() {
-    let limits = Limits {
+async fn calls_during_a_redis_outage_count_after_recovery() {
+    let limits = LimiterSettings {
         per_second: 10_000,
         per_hour: 30,
         caller_share: 20,
@@ -131,14 +131,16 @@ async fn calls_made_without_redis_count_when_it_is_back() {
     until("both know of each other", || async {
         tiers
             .iter()
-            .all(|tier| tier.store().health().tier.is_some_and(|tier| tier.replicas == 2))
+            .all(|tier| tier.store().health().shared_store.is_some_and(|tier| tier.replicas == 2))
             .then_some(())
     })
     .await;
-    let () = redis.ask(&redis::cmd("CONFIG").arg("SET").arg("min-replicas-to-write").arg(1).to_owned()).await;
+    let () =
+        redis.execute(&redis::cmd("CONFIG").arg("SET").arg("min-replicas-to-write").arg(1).to_owned()).await;
     let went = spend(&budgets, &limits, 100).await;
     assert!(went > 20 && went <= 30, "each its share: {went}");
-    let () = redis.ask(&redis::cmd("CONFIG").arg("SET").arg("min-replicas-to-write").arg(0).to_owned()).await;
+    let () =
+        redis.execute(&redis::cmd("CONFIG").arg("SET").arg("min-replicas-to-write").arg(0).to_owned()).await;
     let back = Instant::now();
     let mut more = 0;
     while back.elapsed() < Duration::from_secs(12) {
@@ -192,7 +194,7 @@ async fn a_new_replica_learns_when_earlier_calls_leave_the_hour() {
         return 20";
     let redis = Redis::start().await;
     let calls = redis::cmd("EVAL").arg(CALLS).arg(1).arg("test:v1:{budget/mind}:calls").to_owned();
-    let made: usize = redis.ask(&calls).await;
+    let made: usize = redis.execute(&calls).await;
     let new = tier(&redis);
     let budget = new.budget(&SourceName::parse("mind").unwrap());
     let _runs = run(&new);

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use jobgate::domain::job::Life;
-use jobgate::outbound::redis::{Settings, Tier};
-use jobgate::ports::feed::{Feed as _, News};
+use jobgate::outbound::redis::{RedisSettings, SharedStore};
+use jobgate::ports::feed::{FeedEvent, NotificationFeed as _};
+use jobgate::ports::leases::{Claim, FencingToken, LeaseManager as _, SkipIf};
 use jobgate::ports::ledger::{Labels, Ledger as _};
-use jobgate::ports::store::{JobStore as _, Kept};
-use jobgate::ports::turns::{Claim, Fence, Turns as _, Unless};
-use jobgate::simulator::{MindBridgeJob, Upstream};
+use jobgate::ports::store::{JobStore as _, StoreOutcome};
+use jobgate::simulator::{MindBridgeJob, SimUpstream};
 use tokio::time::Instant;
 
-use crate::redis_tier::{LEASE, TIMEOUT, held, key, run, seen, settings, until};
+use crate::redis_shared_store::{LEASE, TIMEOUT, held, key, run, seen, settings, until};
 use crate::support::redis::Redis;
 use crate::support::scale::{report, scale};
 use crate::support::scratch::Scratch;
@@ -29,30 +29,30 @@ async fn gateway(redis: &Redis, url: &Scratch, jobs: Vec<MindBridgeJob>) -> Rig 
 }
 
 #[tokio::test]
-async fn without_redis_all_goes_on_at_once_and_it_is_written_back_to_an_empty_one() {
+async fn writes_during_a_redis_outage_are_written_back_afterwards() {
     let mut redis = Redis::start().await;
-    let one = Tier::new(settings(&redis.url())).unwrap();
+    let one = SharedStore::new(settings(&redis.url())).unwrap();
     let _runs = run(&one);
-    let told = seen("a", Life::Succeeded, 1);
-    one.store().keep(told.clone()).await.unwrap();
+    let stored = seen("a", Life::Succeeded, 1);
+    one.store().keep(stored.clone()).await.unwrap();
     one.store().keep(seen("b", Life::Running, 1)).await.unwrap();
     // So that it has seen the server once, and can tell that another one is empty.
     until("the replica is there", || async {
-        let there: u64 = redis.ask(redis::cmd("ZCARD").arg("test:v1:{members}")).await;
+        let there: u64 = redis.execute(redis::cmd("ZCARD").arg("test:v1:{members}")).await;
         (there == 1).then_some(())
     })
     .await;
     redis.kill();
     let began = Instant::now();
     let later = seen("c", Life::Canceled, 2);
-    assert_eq!(one.store().keep(later.clone()).await.unwrap(), Kept::New(None));
+    assert_eq!(one.store().keep(later.clone()).await.unwrap(), StoreOutcome::New(None));
     assert_eq!(
         one.store().keep(seen("b", Life::Queued, 0)).await.unwrap(),
-        Kept::Older(seen("b", Life::Running, 1))
+        StoreOutcome::Older(seen("b", Life::Running, 1))
     );
     assert_eq!(held(&one, "b").await, Some(seen("b", Life::Running, 1)));
     assert_eq!(held(&one, "nothing").await, None);
-    assert_eq!(one.turns().claim(&[key("b")], Unless::Never).await, [Claim::Mine(Fence::Alone)]);
+    assert_eq!(one.leases().claim(&[key("b")], SkipIf::Never).await, [Claim::Acquired(FencingToken::Alone)]);
     assert!(began.elapsed() < TIMEOUT, "{:?} for all of it", began.elapsed());
     until("it says so", || async {
         let health = one.store().health();
@@ -61,8 +61,8 @@ async fn without_redis_all_goes_on_at_once_and_it_is_written_back_to_an_empty_on
     .await;
 
     redis.restart_empty().await;
-    let other = Tier::new(settings(&redis.url())).unwrap();
-    for end in [told, later] {
+    let other = SharedStore::new(settings(&redis.url())).unwrap();
+    for end in [stored, later] {
         let id = end.job.key.external_id.clone();
         until("it is written back", || async {
             (held(&other, id.as_str()).await.as_ref() == Some(&end)).then_some(())
@@ -74,7 +74,7 @@ async fn without_redis_all_goes_on_at_once_and_it_is_written_back_to_an_empty_on
 
 /// A Redis that is stopped takes every connection and answers none: the worst kind of away.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_redis_hangs_every_question_is_answered() {
+async fn queries_are_answered_while_redis_hangs() {
     let pause = Duration::from_secs(scale("JOBGATE_LOAD_STOP_SECONDS", 3).try_into().unwrap());
     let (redis, url) = (Redis::start().await, Scratch::new(""));
     let jobs = (0..20).map(|number| {
@@ -88,9 +88,9 @@ async fn while_redis_hangs_every_question_is_answered() {
     let question = async |rig: &Rig, number: usize| {
         let number = number % 20;
         let began = Instant::now();
-        let told = rig.look_within("mind", &format!("job-{number}"), Some("1s")).await;
-        let right = told == if number.is_multiple_of(2) { "SUCCEEDED" } else { "RUNNING" };
-        (right, told, began.elapsed())
+        let stored = rig.lookup_within("mind", &format!("job-{number}"), Some("1s")).await;
+        let right = stored == if number.is_multiple_of(2) { "SUCCEEDED" } else { "RUNNING" };
+        (right, stored, began.elapsed())
     };
     for number in 0..200 {
         question(&rig, number).await;
@@ -101,10 +101,10 @@ async fn while_redis_hangs_every_question_is_answered() {
     while stopped.elapsed() < pause || during.len() < 50 {
         let first = during.len();
         let some = join_all((first..first + 5).map(|number| question(&rig, number))).await;
-        for (right, told, took) in some {
+        for (right, stored, took) in some {
             during.push(took);
             if !right {
-                failed.push(told);
+                failed.push(stored);
             }
         }
         let usual = join_all((first..first + 5).map(|number| question(&control, number))).await;
@@ -142,20 +142,20 @@ fn report_p99(before: Duration, during: Duration) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flushed_redis_takes_no_answer_back() {
+async fn a_redis_flush_does_not_lose_a_terminal_state() {
     let (redis, url) = (Redis::start().await, Scratch::new(""));
     let rig = gateway(&redis, &url, vec![MindBridgeJob::new("a", &[(0, "COMPLETE")])]).await;
-    assert_eq!(rig.look("mind", "a").await, "SUCCEEDED");
-    rig.upstreams.forget(Upstream::MindBridge, "a");
+    assert_eq!(rig.lookup("mind", "a").await, "SUCCEEDED");
+    rig.upstreams.forget(SimUpstream::MindBridge, "a");
     until("the replica is there", || async {
-        let there: u64 = redis.ask(redis::cmd("ZCARD").arg("jobgate:v1:{members}")).await;
+        let there: u64 = redis.execute(redis::cmd("ZCARD").arg("jobgate:v1:{members}")).await;
         (there == 1).then_some(())
     })
     .await;
-    let () = redis.ask(&redis::cmd("FLUSHALL")).await;
-    assert_eq!(rig.look("mind", "a").await, "SUCCEEDED");
+    let () = redis.execute(&redis::cmd("FLUSHALL")).await;
+    assert_eq!(rig.lookup("mind", "a").await, "SUCCEEDED");
     until("it is written back", || async {
-        let there: bool = redis.ask(redis::cmd("HEXISTS").arg("jobgate:v1:{mind/a}").arg("r")).await;
+        let there: bool = redis.execute(redis::cmd("HEXISTS").arg("jobgate:v1:{mind/a}").arg("r")).await;
         there.then_some(())
     })
     .await;
@@ -163,33 +163,33 @@ async fn a_flushed_redis_takes_no_answer_back() {
 
 /// The operators see it, and whoever balances the load keeps sending.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_hangs_shows_in_the_metrics_until_it_is_back() {
+async fn a_redis_hang_is_reported_in_the_metrics_until_recovery() {
     let (redis, url) = (Redis::start().await, Scratch::new(""));
     let rig = gateway(&redis, &url, vec![MindBridgeJob::new("a", &[(0, "COMPLETE")])]).await;
-    let says = async |lines: &[&str]| {
-        let said = wire::get(rig.admin, "/metrics").await.body;
-        lines.iter().all(|line| said.lines().any(|one| one == *line)).then_some(())
+    let has_lines = async |lines: &[&str]| {
+        let metrics_text = wire::get(rig.admin, "/metrics").await.body;
+        lines.iter().all(|line| metrics_text.lines().any(|one| one == *line)).then_some(())
     };
     let up = ["jobgate_redis_up 1.0", "jobgate_redis_breaker_open 0.0", "jobgate_redis_replicas 1.0"];
-    until("it is up", || says(&up)).await;
+    until("it is up", || has_lines(&up)).await;
     redis.signal("STOP");
     let down =
         ["jobgate_redis_up 0.0", "jobgate_redis_breaker_open 1.0", "jobgate_redis_budget_fallback 1.0"];
-    until("the breaker is open", || says(&down)).await;
-    assert_eq!(rig.look("mind", "a").await, "SUCCEEDED", "asked of the upstream, within its own share");
+    until("the breaker is open", || has_lines(&down)).await;
+    assert_eq!(rig.lookup("mind", "a").await, "SUCCEEDED", "asked of the upstream, within its own share");
     let ready = wire::get(rig.admin, "/readyz").await;
     assert!(ready.status == 200 && ready.body.contains("redis: unavailable for "), "{ready:?}");
-    let tier = rig.serving.store_health().tier.unwrap();
+    let tier = rig.serving.store_health().shared_store.unwrap();
     assert!(tier.away_for.is_some() && tier.own_share > 0, "{tier:?}");
     redis.signal("CONT");
-    until("it is up again", || says(&up)).await;
+    until("it is up again", || has_lines(&up)).await;
     until("it is well", || async {
         let ready = wire::get(rig.admin, "/readyz").await;
         let well = (ready.status, ready.body.as_str()) == (200, "ready\nredis: available, 1 replicas\n");
-        (well && rig.serving.store_health().tier.unwrap().away_for.is_none()).then_some(())
+        (well && rig.serving.store_health().shared_store.unwrap().away_for.is_none()).then_some(())
     })
     .await;
-    let tier = rig.serving.store_health().tier.unwrap();
+    let tier = rig.serving.store_health().shared_store.unwrap();
     assert!(tier.connections >= 2, "{tier:?}");
     // of the whole process, in which other tests use Redis as well: more than nothing is what can be said
     for counted in [
@@ -204,29 +204,29 @@ async fn a_redis_that_hangs_shows_in_the_metrics_until_it_is_back() {
 }
 
 #[tokio::test]
-async fn what_was_tracked_or_not_is_remembered_when_redis_is_emptied_or_was_away() {
+async fn tracking_changes_survive_a_redis_flush_and_outage() {
     let redis = Redis::start().await;
-    let one = Tier::new(settings(&redis.url())).unwrap();
+    let one = SharedStore::new(settings(&redis.url())).unwrap();
     let _runs = run(&one);
     let labels = Labels::from([("team".to_owned(), "x".to_owned())]);
     let all = ["a", "b"].map(|id| (key(id), Some(labels.clone())));
     one.store().track(all.to_vec()).await.unwrap();
     until("the replica is there", || async {
-        let there: u64 = redis.ask(redis::cmd("ZCARD").arg("test:v1:{members}")).await;
+        let there: u64 = redis.execute(redis::cmd("ZCARD").arg("test:v1:{members}")).await;
         (there == 1).then_some(())
     })
     .await;
     let remembered = async || {
-        let fresh = Tier::new(settings(&redis.url())).unwrap();
+        let fresh = SharedStore::new(settings(&redis.url())).unwrap();
         let read = fresh.store().remembered().await;
         let tracked = read.map(|read| read.tracked).unwrap_or_default();
         tracked.into_iter().map(|(key, _)| key.external_id.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(remembered().await, ["a", "b"]);
-    let () = redis.ask(&redis::cmd("FLUSHALL")).await;
+    let () = redis.execute(&redis::cmd("FLUSHALL")).await;
     assert_eq!(one.store().remembered().await.unwrap().tracked.len(), 2, "whoever asks first puts it back");
     assert_eq!(remembered().await, ["a", "b"]);
-    let () = redis.ask(&redis::cmd("FLUSHALL")).await;
+    let () = redis.execute(&redis::cmd("FLUSHALL")).await;
     until("nobody asks, and it is put back", || async { (remembered().await == ["a", "b"]).then_some(()) })
         .await;
     redis.signal("STOP");
@@ -238,14 +238,14 @@ async fn what_was_tracked_or_not_is_remembered_when_redis_is_emptied_or_was_away
 
 /// An owner that overslept its lease, and wakes up while Redis is away, cannot ask whose turn it is. It knows by its own clock.
 #[tokio::test]
-async fn who_overslept_a_turn_keeps_nothing_also_while_redis_is_away() {
+async fn an_expired_lease_writes_nothing_during_a_redis_outage() {
     let mut redis = Redis::start().await;
-    let one = Tier::new(Settings { lease: LEASE, ..settings(&redis.url()) }).unwrap();
-    let Claim::Mine(late) = one.turns().claim(&[key("a")], Unless::Never).await.pop().unwrap() else {
+    let one = SharedStore::new(RedisSettings { lease: LEASE, ..settings(&redis.url()) }).unwrap();
+    let Claim::Acquired(late) = one.leases().claim(&[key("a")], SkipIf::Never).await.pop().unwrap() else {
         panic!("the first has the turn")
     };
     let claimed = Instant::now();
-    assert!(matches!(late, Fence::Epoch(_)));
+    assert!(matches!(late, FencingToken::Epoch(_)));
     redis.kill();
     until("the lease is over", || async { (claimed.elapsed() > LEASE).then_some(()) }).await;
     let stale = seen("a", Life::Running, 1);
@@ -254,20 +254,20 @@ async fn who_overslept_a_turn_keeps_nothing_also_while_redis_is_away() {
     assert!(!one.store().note_missing_under(&key("a"), late).await.unwrap());
     // Nor may a look without a turn take longer than one with a turn: others may have looked meanwhile.
     let alone = async || {
-        let claims = one.turns().claim(&[key("b")], Unless::Never).await;
-        assert_eq!(claims, [Claim::Mine(Fence::Alone)]);
+        let claims = one.leases().claim(&[key("b")], SkipIf::Never).await;
+        assert_eq!(claims, [Claim::Acquired(FencingToken::Alone)]);
         Instant::now()
     };
     let claimed = alone().await;
     until("as long as a lease", || async { (claimed.elapsed() > LEASE).then_some(()) }).await;
-    one.turns().renew(&[(key("b"), Fence::Alone)]).await;
+    one.leases().renew(&[(key("b"), FencingToken::Alone)]).await;
     let stale = seen("b", Life::Running, 1);
-    assert_eq!(one.store().keep_under(stale, Fence::Alone).await.unwrap(), None);
+    assert_eq!(one.store().keep_under(stale, FencingToken::Alone).await.unwrap(), None);
     let fresh = seen("b", Life::Succeeded, 2);
     // a busy machine may oversleep this one as well: then once more
     until("a look in time is kept", || async {
         alone().await;
-        one.store().keep_under(fresh.clone(), Fence::Alone).await.unwrap().map(drop)
+        one.store().keep_under(fresh.clone(), FencingToken::Alone).await.unwrap().map(drop)
     })
     .await;
     assert_eq!(held(&one, "b").await, Some(fresh));
@@ -276,30 +276,30 @@ async fn who_overslept_a_turn_keeps_nothing_also_while_redis_is_away() {
 /// What Redis was made to forget, as a server does that comes back with an older state, is compared when the connection is
 /// back: also an end that was written long ago, and on all replicas.
 #[tokio::test]
-async fn ends_are_reconciled_after_a_broken_connection() {
+async fn terminal_states_are_reconciled_after_a_reconnect() {
     let redis = Redis::start().await;
-    let [one, other] = [(), ()].map(|()| Tier::new(settings(&redis.url())).unwrap());
+    let [one, other] = [(), ()].map(|()| SharedStore::new(settings(&redis.url())).unwrap());
     let _run = [run(&one), run(&other)];
     let (worse, better) = (seen("a", Life::Canceled, 1), seen("a", Life::Succeeded, 2));
     one.store().keep(better.clone()).await.unwrap();
     until("both are there", || async {
-        let there: u64 = redis.ask(redis::cmd("ZCARD").arg("test:v1:{members}")).await;
+        let there: u64 = redis.execute(redis::cmd("ZCARD").arg("test:v1:{members}")).await;
         (there == 2).then_some(())
     })
     .await;
-    let () = redis.ask(redis::cmd("DEL").arg("test:v1:{mind/a}")).await;
+    let () = redis.execute(redis::cmd("DEL").arg("test:v1:{mind/a}")).await;
     other.store().keep(worse.clone()).await.unwrap();
     assert_eq!(held(&other, "a").await, Some(worse), "an end is answered from memory");
-    let _: u64 = redis.ask(redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal")).await;
+    let _: u64 = redis.execute(redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal")).await;
     until("the other learns the better answer", || async {
         // What the jobs do with a hint.
-        let heard = tokio::time::timeout(Duration::from_millis(100), other.turns().next()).await;
-        if let Ok(News::Hints(hints)) = heard {
+        let received = tokio::time::timeout(Duration::from_millis(100), other.leases().next()).await;
+        if let Ok(FeedEvent::Hints(hints)) = received {
             let keys: Vec<_> = hints.into_iter().map(|hint| hint.key).collect();
             other.store().refresh(&keys).await.unwrap();
         }
         (held(&other, "a").await.as_ref() == Some(&better)).then_some(())
     })
     .await;
-    assert_eq!(held(&Tier::new(settings(&redis.url())).unwrap(), "a").await, Some(better));
+    assert_eq!(held(&SharedStore::new(settings(&redis.url())).unwrap(), "a").await, Some(better));
 }

@@ -7,19 +7,19 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use jobgate::simulator::{
-    Addresses, Asked, MindBridgeJob, MindBridgeStep, Simulator, SupermetricsJob, Upstream,
+    Addresses, MindBridgeJob, MindBridgeStep, RecordedRequest, SimUpstream, Simulator, SupermetricsJob,
 };
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::redis_tier::until;
+use crate::redis_shared_store::until;
 use crate::support::process::Process;
 use crate::support::redis::Redis;
 use crate::support::scale::{report, scale};
 use crate::support::scratch::Scratch;
-use crate::support::server::{ANY, KEY, Setup, TOKEN, external, told};
-use crate::support::streams::{Heard, Sse, Watcher, WebSocket};
+use crate::support::server::{ANY, KEY, Setup, TOKEN, describe, external};
+use crate::support::streams::{Sse, StreamEvent, Watcher, WebSocket};
 use crate::support::wire;
 
 /// References in one subscription.
@@ -58,18 +58,18 @@ impl Site {
         (process, address)
     }
 
-    fn asked(&self) -> Vec<Asked> {
+    fn requests(&self) -> Vec<RecordedRequest> {
         self.simulator.handle().record()
     }
 }
 
-async fn ask(gateway: SocketAddr, query: &str, variables: Value) -> Value {
+async fn execute(gateway: SocketAddr, query: &str, variables: Value) -> Value {
     wire::post(gateway, None, &json!({ "query": query, "variables": variables })).await.data()
 }
 
-async fn look(gateway: SocketAddr, source: &str, id: &str) -> String {
+async fn lookup(gateway: SocketAddr, source: &str, id: &str) -> String {
     let query = format!("query($ref: JobRef!) {{ job(ref: $ref) {ANY} }}");
-    told(&ask(gateway, &query, json!({ "ref": external(source, id) })).await["job"])
+    describe(&execute(gateway, &query, json!({ "ref": external(source, id) })).await["job"])
 }
 
 /// Watches jobs to their ends: how often each was told to have ended.
@@ -80,14 +80,14 @@ async fn watch(gateway: SocketAddr, refs: &[Value]) -> BTreeMap<String, usize> {
         let mut watcher = Watcher::of(socket, WebSocket, some.to_vec()).await;
         let mut ended = Vec::new();
         loop {
-            match watcher.hear().await {
-                Heard::Update(update) if update["isFinal"] == true => {
+            match watcher.receive().await {
+                StreamEvent::Update(update) if update["isFinal"] == true => {
                     assert_eq!(update["result"]["state"], "SUCCEEDED", "{update}");
                     ended.push(update["result"]["externalId"].as_str().unwrap().to_owned());
                 }
-                Heard::Update(_) => {}
-                Heard::Complete => return ended,
-                Heard::Over(code) => unreachable!("the stream is over: {code:?}"),
+                StreamEvent::Update(_) => {}
+                StreamEvent::Complete => return ended,
+                StreamEvent::Over(code) => unreachable!("the stream is over: {code:?}"),
             }
         }
     });
@@ -98,33 +98,33 @@ async fn watch(gateway: SocketAddr, refs: &[Value]) -> BTreeMap<String, usize> {
 }
 
 /// Looks at one job that began before the one before it had ended.
-fn overlaps(asked: &[Asked]) -> usize {
-    let mut looks: BTreeMap<&str, Vec<(Instant, Instant)>> = BTreeMap::new();
-    for one in asked {
+fn overlaps(requests: &[RecordedRequest]) -> usize {
+    let mut fetches: BTreeMap<&str, Vec<(Instant, Instant)>> = BTreeMap::new();
+    for one in requests {
         for id in &one.ids {
-            looks.entry(id).or_default().push((one.started, one.ended.unwrap_or(one.started)));
+            fetches.entry(id).or_default().push((one.started, one.ended.unwrap_or(one.started)));
         }
     }
-    let pairs = looks.values_mut().map(|looks| {
-        looks.sort();
-        looks.windows(2).filter(|pair| pair[1].0 < pair[0].1).count()
+    let pairs = fetches.values_mut().map(|fetches| {
+        fetches.sort();
+        fetches.windows(2).filter(|pair| pair[1].0 < pair[0].1).count()
     });
     pairs.sum()
 }
 
 /// The looks at all jobs, and the most that one gateway would make from the first to the last look at each: its fastest pace is
 /// 800 ms, and beside that each of three may look once as it begins, and one end is seen.
-fn looks(asked: &[Asked]) -> (usize, usize) {
-    let mut looks: BTreeMap<&str, Vec<Instant>> = BTreeMap::new();
-    for one in asked {
+fn fetches(requests: &[RecordedRequest]) -> (usize, usize) {
+    let mut fetches: BTreeMap<&str, Vec<Instant>> = BTreeMap::new();
+    for one in requests {
         for id in &one.ids {
-            looks.entry(id).or_default().push(one.started);
+            fetches.entry(id).or_default().push(one.started);
         }
     }
     let (mut made, mut at_pace) = (0, 0);
-    for looks in looks.values() {
-        let (first, last) = (looks.iter().min().unwrap(), looks.iter().max().unwrap());
-        made += looks.len();
+    for fetches in fetches.values() {
+        let (first, last) = (fetches.iter().min().unwrap(), fetches.iter().max().unwrap());
+        made += fetches.len();
         at_pace += usize::try_from((*last - *first).as_millis() / 800).unwrap() + 4;
     }
     (made, at_pace)
@@ -136,7 +136,7 @@ fn seconds(number: usize) -> u64 {
 }
 
 /// Has so many replicas watch all the jobs, each of them all: what the upstreams were asked.
-async fn run(replicas: usize, jobs: usize) -> Vec<Asked> {
+async fn run(replicas: usize, jobs: usize) -> Vec<RecordedRequest> {
     let numbers = 0..jobs / 2;
     let mind = numbers.clone().map(|number| {
         MindBridgeJob::new(&format!("mind-{number}"), &[(0, "IN_PROGRESS"), (seconds(number), "COMPLETE")])
@@ -156,18 +156,20 @@ async fn run(replicas: usize, jobs: usize) -> Vec<Asked> {
         assert_eq!(ends.len(), jobs, "every job ends for every watcher");
         assert!(ends.values().all(|count| *count == 1), "and once: {ends:?}");
     }
-    site.asked()
+    site.requests()
 }
 
 /// The promise of the tier: three replicas ask what one would ask, and never the same thing at the same time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_replicas_ask_no_more_than_one() {
+async fn three_replicas_make_no_more_calls_than_one() {
     let jobs = scale("JOBGATE_LOAD_JOBS", 60);
     let one = run(1, jobs).await;
     let three = run(3, jobs).await;
-    let of = |asked: &[Asked], upstream| asked.iter().filter(|one| one.upstream == upstream).count();
+    let of = |requests: &[RecordedRequest], upstream| {
+        requests.iter().filter(|one| one.upstream == upstream).count()
+    };
     let count = |upstream| (of(&one, upstream), of(&three, upstream));
-    let counts = (count(Upstream::MindBridge), count(Upstream::Supermetrics));
+    let counts = (count(SimUpstream::MindBridge), count(SimUpstream::Supermetrics));
     report("overlapping looks of three replicas", overlaps(&three), three.len());
     for (of_one, of_three) in [counts.0, counts.1] {
         report(
@@ -186,7 +188,7 @@ async fn three_replicas_ask_no_more_than_one() {
         let at_pace = (0..jobs / 2).map(|number| seconds(number) * 5 / 4 + 2).sum::<u64>() + 60;
         let allowed = (one.len() * 5 / 4).max(usize::try_from(at_pace).unwrap());
         // On a busy machine they begin apart, and a call holds fewer jobs: then it is the looks that count.
-        let (made, at_pace) = looks(&three);
+        let (made, at_pace) = fetches(&three);
         assert!(
             three.len() <= allowed || made <= at_pace,
             "(of one, of three) at each upstream: {counts:?}, and {made} looks where {at_pace} are at pace"
@@ -196,7 +198,7 @@ async fn three_replicas_ask_no_more_than_one() {
 
 /// What any client was told of an end outlives the replica that told it, and the upstream's memory.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_end_that_was_told_survives_the_sudden_death_of_the_replica() {
+async fn a_delivered_terminal_state_survives_a_replica_kill() {
     let rounds = scale("JOBGATE_LOAD_KILLS", 3);
     let site = Site::new(Vec::new(), Vec::new()).await;
     let mut replicas = vec![site.replica().await, site.replica().await];
@@ -205,14 +207,14 @@ async fn an_end_that_was_told_survives_the_sudden_death_of_the_replica() {
         let id = format!("job-{round}");
         site.simulator.handle().add_job(MindBridgeJob::new(&id, &[(0, "COMPLETE")]));
         let victim = fastrand::usize(..replicas.len());
-        assert_eq!(look(replicas[victim].1, "mind", &id).await, "SUCCEEDED");
+        assert_eq!(lookup(replicas[victim].1, "mind", &id).await, "SUCCEEDED");
         let (process, _) = replicas.swap_remove(victim);
         process.signal("KILL").await;
-        site.simulator.handle().forget(Upstream::MindBridge, &id);
-        lost += usize::from(look(replicas[0].1, "mind", &id).await != "SUCCEEDED");
+        site.simulator.handle().forget(SimUpstream::MindBridge, &id);
+        lost += usize::from(lookup(replicas[0].1, "mind", &id).await != "SUCCEEDED");
         process.ended().await;
         replicas.push(site.replica().await);
-        lost += usize::from(look(replicas[1].1, "mind", &id).await != "SUCCEEDED");
+        lost += usize::from(lookup(replicas[1].1, "mind", &id).await != "SUCCEEDED");
     }
     report("ends that were told and then lost", lost, rounds * 2);
     assert_eq!(lost, 0);
@@ -220,19 +222,19 @@ async fn an_end_that_was_told_survives_the_sudden_death_of_the_replica() {
 
 /// Tracked once, followed by whoever is there: also when the replica that was asked to dies at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tracked_job_is_followed_to_its_end_by_the_others_when_its_replica_dies() {
+async fn another_replica_follows_the_tracked_jobs_of_a_killed_one() {
     let site = Site::leased("1m", vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], Vec::new()).await;
     let (first, to) = site.replica().await;
     let (_second, other) = site.replica().await;
     let track = "mutation($refs: [JobRef!]!) { trackJobs(input: { refs: $refs, labels: [{ name: \"team\", value: \"x\" }] }) { __typename } }";
-    ask(to, track, json!({ "refs": [external("mind", "a")] })).await;
+    execute(to, track, json!({ "refs": [external("mind", "a")] })).await;
     first.signal("KILL").await;
     first.ended().await;
     site.simulator.handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
     // A list asks no upstream: what it shows was found by following.
     until("the other finds the end", || async {
         let list = "{ jobList(first: 5, filter: { labels: [{ name: \"team\", value: \"x\" }] }) { nodes { state } } }";
-        let list = ask(other, list, Value::Null).await;
+        let list = execute(other, list, Value::Null).await;
         (list["jobList"]["nodes"][0]["state"] == "SUCCEEDED").then_some(())
     })
     .await;
@@ -240,7 +242,7 @@ async fn a_tracked_job_is_followed_to_its_end_by_the_others_when_its_replica_die
 
 /// Whoever reads the changes of all jobs reads those that another replica found, also of jobs nobody here follows, and once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_feed_of_one_replica_tells_what_another_finds_and_tells_it_once() {
+async fn each_feed_delivers_changes_of_all_replicas_exactly_once() {
     let site = Site::new(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], Vec::new()).await;
     let (_first, to) = site.replica().await;
     let (_second, other) = site.replica().await;
@@ -250,7 +252,7 @@ async fn the_feed_of_one_replica_tells_what_another_finds_and_tells_it_once() {
         site.simulator.handle().set_state("a", MindBridgeStep::new(status)).unwrap();
         let query = format!("query($ref: JobRef!) {{ job(ref: $ref, maxStaleness: \"1ms\") {ANY} }}");
         for address in [to, other, to] {
-            ask(address, &query, json!({ "ref": external("mind", "a") })).await;
+            execute(address, &query, json!({ "ref": external("mind", "a") })).await;
         }
         for feed in &mut feeds {
             assert_eq!(feed.short().await, expected);
@@ -260,7 +262,7 @@ async fn the_feed_of_one_replica_tells_what_another_finds_and_tells_it_once() {
 
 /// A replica that drains holds nobody up: the next look is made by another as if nothing had been.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn when_a_replica_drains_another_looks_on_at_once() {
+async fn another_replica_continues_polling_when_one_drains() {
     let site = Site::leased("1m", vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], Vec::new()).await;
     let (first, to) = site.replica().await;
     let (_second, other) = site.replica().await;
@@ -272,13 +274,13 @@ async fn when_a_replica_drains_another_looks_on_at_once() {
         assert_eq!(watcher.short().await, "SNAPSHOT RUNNING");
         watchers.push(watcher);
     }
-    let looks = || site.asked().into_iter().filter(|asked| asked.ids == ["a"]).count();
-    until("it is looked at again", || async { (looks() >= 3).then_some(()) }).await;
+    let fetches = || site.requests().into_iter().filter(|requests| requests.ids == ["a"]).count();
+    until("it is looked at again", || async { (fetches() >= 3).then_some(()) }).await;
     first.signal("TERM").await;
-    let (ended, said) = first.ended().await;
-    assert_eq!(ended.code(), Some(0), "{said}");
-    let (before, since) = (looks(), Instant::now());
-    until("the other looks on", || async { (looks() > before).then_some(()) }).await;
+    let (ended, output) = first.ended().await;
+    assert_eq!(ended.code(), Some(0), "{output}");
+    let (before, since) = (fetches(), Instant::now());
+    until("the other looks on", || async { (fetches() > before).then_some(()) }).await;
     let waited = since.elapsed();
     assert!(waited < Duration::from_secs(30), "{waited:?}: the lease is not waited for");
     site.simulator.handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();

@@ -3,54 +3,61 @@
 use std::process::Command;
 
 use jobgate::domain::job::Life;
-use jobgate::outbound::redis::{Mode, Settings, Tier};
-use jobgate::ports::feed::{Done, Feed as _, Hint, News};
-use jobgate::ports::store::{JobStore as _, Kept};
-use jobgate::ports::turns::{Claim, Turns as _, Unless};
+use jobgate::outbound::redis::{RedisSettings, SharedStore, TopologyMode};
+use jobgate::ports::feed::{ChangeNotification, FeedEvent, NotificationFeed as _, RemoteChange};
+use jobgate::ports::leases::{Claim, LeaseManager as _, SkipIf};
+use jobgate::ports::store::{JobStore as _, StoreOutcome};
 
-use crate::redis_tier::{held, key, listens, run, seen, settings, until};
+use crate::redis_shared_store::{held, key, listens, run, seen, settings, until};
 use crate::support::redis::{Redis, free_port};
 use crate::support::streams::LIMIT;
 
 /// One job kept and read by another replica, and one turn: what every kind must be able to do.
-async fn works(make: impl Fn() -> Tier + Send + Sync) {
+async fn works(make: impl Fn() -> SharedStore + Send + Sync) {
     let (one, other) = (make(), make());
     for (number, id) in ["a", "b", "c", "d", "e"].into_iter().enumerate() {
         let seen = seen(id, Life::Running, i64::try_from(number).unwrap());
-        assert_eq!(one.store().keep(seen.clone()).await.unwrap(), Kept::New(None));
+        assert_eq!(one.store().keep(seen.clone()).await.unwrap(), StoreOutcome::New(None));
         assert!(!one.store().health().degraded);
         assert_eq!(held(&other, id).await, Some(seen), "job {id}");
-        let claims = one.turns().claim(&[key(id)], Unless::Never).await;
-        assert!(matches!(claims[..], [Claim::Mine(jobgate::ports::turns::Fence::Epoch(_))]), "{claims:?}");
-        assert!(matches!(other.turns().claim(&[key(id)], Unless::Never).await[..], [Claim::Theirs { .. }]));
+        let claims = one.leases().claim(&[key(id)], SkipIf::Never).await;
+        assert!(
+            matches!(claims[..], [Claim::Acquired(jobgate::ports::leases::FencingToken::Epoch(_))]),
+            "{claims:?}"
+        );
+        assert!(matches!(
+            other.leases().claim(&[key(id)], SkipIf::Never).await[..],
+            [Claim::HeldElsewhere { .. }]
+        ));
     }
-    let hears = other.turns();
+    let listener = other.leases();
     let _runs = run(&other);
     listens(&other).await;
-    assert_eq!(hears.next().await, News::Gap, "what was sent before is not coming");
+    assert_eq!(listener.next().await, FeedEvent::Gap, "what was sent before is not coming");
     one.store().keep(seen("f", Life::Running, 9)).await.unwrap();
-    let hint = Hint { key: key("f"), what: Done::Changed };
+    let hint = ChangeNotification { key: key("f"), what: RemoteChange::Changed };
     // The nodes of a cluster pass on by and by: what was kept before may be heard after.
-    let heard = async { while !matches!(hears.next().await, News::Hints(hints) if hints.contains(&hint)) {} };
-    assert!(tokio::time::timeout(LIMIT, heard).await.is_ok(), "the hint is heard");
+    let received =
+        async { while !matches!(listener.next().await, FeedEvent::Hints(hints) if hints.contains(&hint)) {} };
+    assert!(tokio::time::timeout(LIMIT, received).await.is_ok(), "the hint is heard");
 }
 
 #[tokio::test]
-async fn a_server_with_a_user_of_few_rights() {
+async fn the_shared_store_works_with_a_restricted_acl_user() {
     let redis = Redis::start().await;
     let user = ["jobgate", "on", ">pa55", "~test:*", "&test:*", "+@all", "-@dangerous", "-@admin"];
-    let () = redis.ask(redis::cmd("ACL").arg("SETUSER").arg(&user)).await;
-    let () = redis.ask(redis::cmd("ACL").arg("SETUSER").arg("default").arg("off")).await;
+    let () = redis.execute(redis::cmd("ACL").arg("SETUSER").arg(&user)).await;
+    let () = redis.execute(redis::cmd("ACL").arg("SETUSER").arg("default").arg("off")).await;
     let url = |password: &str| format!("redis://jobgate:{password}@127.0.0.1:{}", redis.port());
-    works(|| Tier::new(settings(&url("pa55"))).unwrap()).await;
-    let stranger = Tier::new(settings(&url("wrong"))).unwrap();
+    works(|| SharedStore::new(settings(&url("pa55"))).unwrap()).await;
+    let stranger = SharedStore::new(settings(&url("wrong"))).unwrap();
     assert_eq!(held(&stranger, "a").await, None);
     assert_eq!(held(&stranger, "a").await, None);
     assert!(stranger.store().health().degraded, "a wrong password is an outage, and not a failed request");
 }
 
 #[tokio::test]
-async fn a_server_behind_tls() {
+async fn the_shared_store_works_over_tls() {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let dir =
         std::env::temp_dir().join(format!("jobgate-tls-{}-{:x}", std::process::id(), fastrand::u64(..)));
@@ -73,16 +80,16 @@ async fn a_server_behind_tls() {
     ];
     let _redis = Redis::with(&arguments).await;
     let url = format!("rediss://localhost:{tls}");
-    let trusting = || Settings { authorities: Some(made.cert.pem().into_bytes()), ..settings(&url) };
-    works(|| Tier::new(trusting()).unwrap()).await;
-    let wary = Tier::new(settings(&url)).unwrap();
+    let trusting = || RedisSettings { authorities: Some(made.cert.pem().into_bytes()), ..settings(&url) };
+    works(|| SharedStore::new(trusting()).unwrap()).await;
+    let wary = SharedStore::new(settings(&url)).unwrap();
     assert_eq!((held(&wary, "a").await, held(&wary, "a").await), (None, None));
     assert!(wary.store().health().degraded, "a certificate that nobody vouches for is not taken");
     std::fs::remove_dir_all(&dir).ok();
 }
 
 #[tokio::test]
-async fn a_cluster() {
+async fn the_shared_store_works_on_a_redis_cluster() {
     let mut nodes = Vec::new();
     for _ in 0..3 {
         let bus = free_port().to_string();
@@ -99,17 +106,20 @@ async fn a_cluster() {
     assert!(made.as_ref().is_ok_and(|made| made.status.success()), "{made:?}");
     for node in &nodes {
         until("the cluster is up", || async {
-            let info: String = node.ask(redis::cmd("CLUSTER").arg("INFO")).await;
+            let info: String = node.execute(redis::cmd("CLUSTER").arg("INFO")).await;
             info.contains("cluster_state:ok").then_some(())
         })
         .await;
     }
     let urls: Vec<String> = nodes.iter().map(Redis::url).collect();
-    works(|| Tier::new(Settings { mode: Mode::Cluster, ..settings(&urls.join(",")) }).unwrap()).await;
+    works(|| {
+        SharedStore::new(RedisSettings { mode: TopologyMode::Cluster, ..settings(&urls.join(",")) }).unwrap()
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn sentinels_lead_to_the_server_and_to_the_next_one_when_it_fails() {
+async fn the_shared_store_follows_a_sentinel_failover() {
     let mut first = Redis::start().await;
     let second = Redis::with(&["--replicaof", "127.0.0.1", &first.port().to_string()]).await;
     let port = free_port();
@@ -126,21 +136,21 @@ async fn sentinels_lead_to_the_server_and_to_the_next_one_when_it_fails() {
     let sentinel = Redis::on(port, &[folder.to_str().unwrap(), "--sentinel"]).await;
     // It must have heard of the second server before the first may fail.
     until("the sentinel knows both", || async {
-        let info: String = sentinel.ask(redis::cmd("INFO").arg("sentinel")).await;
+        let info: String = sentinel.execute(redis::cmd("INFO").arg("sentinel")).await;
         info.contains("slaves=1").then_some(())
     })
     .await;
     until("the second follows the first", || async {
-        let info: String = second.ask(redis::cmd("INFO").arg("replication")).await;
+        let info: String = second.execute(redis::cmd("INFO").arg("replication")).await;
         info.contains("master_link_status:up").then_some(())
     })
     .await;
-    let () = sentinel.ask(redis::cmd("ACL").arg("SETUSER").arg(&["default", "resetpass", ">pa55"])).await;
-    let mode = || Mode::Sentinel("mymaster".to_owned());
+    let () = sentinel.execute(redis::cmd("ACL").arg("SETUSER").arg(&["default", "resetpass", ">pa55"])).await;
+    let mode = || TopologyMode::Sentinel("mymaster".to_owned());
     let url = format!("redis://127.0.0.1:{port}");
     let asking = |password: &str| {
         let sentinel_password = Some(password.into());
-        Tier::new(Settings { mode: mode(), sentinel_password, ..settings(&url) }).unwrap()
+        SharedStore::new(RedisSettings { mode: mode(), sentinel_password, ..settings(&url) }).unwrap()
     };
     let stranger = asking("wrong");
     assert_eq!((held(&stranger, "a").await, held(&stranger, "a").await), (None, None));
@@ -152,7 +162,7 @@ async fn sentinels_lead_to_the_server_and_to_the_next_one_when_it_fails() {
     let last = seen("z", Life::Succeeded, 9);
     one.store().keep(last.clone()).await.unwrap();
     until("the second has it too", || async {
-        let there: bool = second.ask(redis::cmd("EXISTS").arg("test:v1:{mind/z}")).await;
+        let there: bool = second.execute(redis::cmd("EXISTS").arg("test:v1:{mind/z}")).await;
         there.then_some(())
     })
     .await;
@@ -160,17 +170,17 @@ async fn sentinels_lead_to_the_server_and_to_the_next_one_when_it_fails() {
     // Only now in a hurry: until here a server that a busy machine made wait was not to be taken for dead.
     let hurry =
         redis::cmd("SENTINEL").arg(&["SET", "mymaster", "down-after-milliseconds", "3000"]).to_owned();
-    let asked = redis::Client::open(format!("redis://:pa55@127.0.0.1:{port}")).unwrap();
-    let mut asked = asked.get_multiplexed_async_connection().await.unwrap();
-    let () = hurry.query_async(&mut asked).await.unwrap();
+    let client = redis::Client::open(format!("redis://:pa55@127.0.0.1:{port}")).unwrap();
+    let mut client = client.get_multiplexed_async_connection().await.unwrap();
+    let () = hurry.query_async(&mut client).await.unwrap();
     until("the second has taken over", || async {
         assert_eq!(held(&one, "z").await, Some(last.clone()), "answered throughout");
         one.store().keep(seen("y", Life::Running, 10)).await.unwrap();
-        let there: bool = second.ask(redis::cmd("EXISTS").arg("test:v1:{mind/y}")).await;
+        let there: bool = second.execute(redis::cmd("EXISTS").arg("test:v1:{mind/y}")).await;
         there.then_some(())
     })
     .await;
-    let tier = one.store().health().tier.unwrap();
+    let tier = one.store().health().shared_store.unwrap();
     assert_eq!((tier.failovers, tier.connected), (1, true), "{tier:?}");
     std::fs::remove_file(&folder).ok();
 }

@@ -3,11 +3,11 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use jobgate::domain::job::Life;
-use jobgate::outbound::redis::{Settings, Tier};
-use jobgate::ports::store::{JobStore as _, Kept, ListFilter};
-use jobgate::ports::turns::{Claim, Turns as _, Unless};
+use jobgate::outbound::redis::{RedisSettings, SharedStore};
+use jobgate::ports::leases::{Claim, LeaseManager as _, SkipIf};
+use jobgate::ports::store::{JobStore as _, ListFilter, StoreOutcome};
 
-use crate::redis_tier::{held, key, seen, settings};
+use crate::redis_shared_store::{held, key, seen, settings};
 use crate::support::redis::Redis;
 
 /// The seal, the layout, the state and the time; then a checksum of so many bytes, then JSON.
@@ -15,12 +15,12 @@ const HEAD: usize = 1 + 10;
 const SUM: usize = 16;
 const NAME: &str = "test:v1:{mind/a}";
 
-fn tier(redis: &Redis) -> Tier {
-    Tier::new(Settings { record_secret: None, ..settings(&redis.url()) }).unwrap()
+fn tier(redis: &Redis) -> SharedStore {
+    SharedStore::new(RedisSettings { record_secret: None, ..settings(&redis.url()) }).unwrap()
 }
 
 async fn record(redis: &Redis) -> Vec<u8> {
-    redis.ask(redis::cmd("HGET").arg(NAME).arg("r")).await
+    redis.execute(redis::cmd("HGET").arg(NAME).arg("r")).await
 }
 
 /// The record as another version would have written it, whole and with the right checksum.
@@ -34,7 +34,7 @@ fn rewritten(record: &[u8], layout: Option<u8>, body: impl Fn(String) -> String)
 }
 
 #[tokio::test]
-async fn a_record_of_a_newer_version_is_a_miss_that_nobody_writes_over() {
+async fn an_unreadable_newer_record_is_a_miss_and_not_overwritten() {
     let redis = Redis::start().await;
     tier(&redis).store().keep(seen("a", Life::Running, 1)).await.unwrap();
     let ours = record(&redis).await;
@@ -44,41 +44,43 @@ async fn a_record_of_a_newer_version_is_a_miss_that_nobody_writes_over() {
     ];
     for (what, newer) in newer {
         assert_ne!(newer, ours, "{what}");
-        let _: i64 = redis.ask(redis::cmd("HSET").arg(NAME).arg("r").arg(&newer)).await;
+        let _: i64 = redis.execute(redis::cmd("HSET").arg(NAME).arg("r").arg(&newer)).await;
         let old = tier(&redis);
         assert_eq!(held(&old, "a").await, None, "{what}: a miss");
         assert_eq!(old.store().health().damaged, 0, "{what}: and no damage");
         let all = old.store().list(&ListFilter::default(), None, 10).await.unwrap();
         assert_eq!(all, [], "{what}: listed by those who can read it");
 
-        let Claim::Mine(fence) = old.turns().claim(&[key("a")], Unless::Never).await.remove(0) else {
+        let Claim::Acquired(fencing_token) = old.leases().claim(&[key("a")], SkipIf::Never).await.remove(0)
+        else {
             panic!("{what}: it may look for itself")
         };
         let end = seen("a", Life::Succeeded, 2);
         assert_eq!(
-            old.store().keep_under(end.clone(), fence).await.unwrap(),
-            Some(Kept::New(None)),
+            old.store().keep_under(end.clone(), fencing_token).await.unwrap(),
+            Some(StoreOutcome::New(None)),
             "{what}"
         );
         assert_eq!(held(&old, "a").await, Some(end), "{what}: what it saw it holds for itself");
         old.store().note_missing(&key("a")).await.unwrap();
         old.store().close().await;
         assert_eq!(record(&redis).await, newer, "{what}: what the newer one wrote stays");
-        let indexed: Option<f64> = redis.ask(redis::cmd("ZSCORE").arg("test:v1:index").arg(b"mind\0a")).await;
+        let indexed: Option<f64> =
+            redis.execute(redis::cmd("ZSCORE").arg("test:v1:index").arg(b"mind\0a")).await;
         assert!(indexed.is_some(), "{what}: and stays where lists find it");
-        let again = tier(&redis).turns().claim(&[key("a")], Unless::Never).await.remove(0);
-        let Claim::Mine(fence) = again else { panic!("{what}: its turn is over: {again:?}") };
-        tier(&redis).turns().release(&key("a"), fence).await;
-        let _: i64 = redis.ask(redis::cmd("HDEL").arg(NAME).arg("o").arg("e").arg("x")).await;
+        let again = tier(&redis).leases().claim(&[key("a")], SkipIf::Never).await.remove(0);
+        let Claim::Acquired(fencing_token) = again else { panic!("{what}: its turn is over: {again:?}") };
+        tier(&redis).leases().release(&key("a"), fencing_token).await;
+        let _: i64 = redis.execute(redis::cmd("HDEL").arg(NAME).arg("o").arg("e").arg("x")).await;
     }
 }
 
 #[tokio::test]
-async fn a_record_that_says_more_than_is_known_is_read_as_far_as_it_is_known() {
+async fn unknown_fields_of_a_record_are_ignored() {
     let redis = Redis::start().await;
     let running = seen("a", Life::Running, 1);
     tier(&redis).store().keep(running.clone()).await.unwrap();
     let more = rewritten(&record(&redis).await, None, |body| body.replacen('{', "{\"later\":[1,2],", 1));
-    let _: i64 = redis.ask(redis::cmd("HSET").arg(NAME).arg("r").arg(&more)).await;
+    let _: i64 = redis.execute(redis::cmd("HSET").arg(NAME).arg("r").arg(&more)).await;
     assert_eq!(held(&tier(&redis), "a").await, Some(running));
 }

@@ -14,12 +14,12 @@ use jobgate::config::ClientConfig;
 use jobgate::outbound::identity::keys;
 use jobgate::outbound::system::SystemClock;
 use jobgate::ports::clock::Clock as _;
-use jobgate::simulator::{Addresses, MindBridgeJob, MindBridgeStep, Scenario, Simulator, Upstream};
+use jobgate::simulator::{Addresses, MindBridgeJob, MindBridgeStep, Scenario, SimUpstream, Simulator};
 use serde_json::{Value, json};
 
 use crate::support::process::Process;
-use crate::support::server::{ANY, KEY, TOKEN, external, told};
-use crate::support::streams::{Heard, LIMIT, Sse, Watcher, WebSocket, settles};
+use crate::support::server::{ANY, KEY, TOKEN, describe, external};
+use crate::support::streams::{LIMIT, Sse, StreamEvent, Watcher, WebSocket, settles};
 use crate::support::wire;
 
 /// The token that only the second upstream takes, from when it is told to.
@@ -79,34 +79,35 @@ impl Gateway {
 
     /// Puts another file in the place of the one before, as the kubelet does, and waits until that is in force.
     async fn change(&mut self, sources: &[&str], rest: &str, changed: &str) {
-        let heard = if changed.contains(' ') {
+        let log_text = if changed.contains(' ') {
             format!(" changed={changed:?} ")
         } else {
             format!(" changed={changed} ")
         };
         let count = |process: &Process| {
-            let said = process.said();
-            said.lines()
-                .filter(|line| line.contains("configuration reloaded") && line.contains(&heard))
+            let output = process.output();
+            output
+                .lines()
+                .filter(|line| line.contains("configuration reloaded") && line.contains(&log_text))
                 .count()
         };
         let before = count(&self.process);
         self.round += 1;
         put(&self.folder, self.round, &file(sources, rest));
         let process = &self.process;
-        settles(&heard, LIMIT, || count(process) > before).await;
+        settles(&log_text, LIMIT, || count(process) > before).await;
     }
 
     fn url(&self, upstream: usize) -> String {
         self.upstreams[upstream].mindbridge_url()
     }
 
-    async fn ask(&self, client: &str, source: &str, id: &str, max: Option<&str>) -> String {
+    async fn execute(&self, client: &str, source: &str, id: &str, max: Option<&str>) -> String {
         let query =
             format!("query($ref: JobRef!, $max: Duration) {{ job(ref: $ref, maxStaleness: $max) {ANY} }}");
         let body = json!({ "query": query, "variables": { "ref": external(source, id), "max": max } });
         let reply = wire::post(self.public, Some(&format!("jg_{client}")), &body).await;
-        if reply.status == 200 { told(&reply.data()["job"]) } else { reply.refusal().1 }
+        if reply.status == 200 { describe(&reply.data()["job"]) } else { reply.refusal().1 }
     }
 
     /// What the source `mind` may be asked in an hour, and how much of that it was asked.
@@ -152,7 +153,7 @@ fn client(name: &str, sources: &str) -> String {
 }
 
 #[tokio::test]
-async fn every_live_section_changes_under_streams_that_notice_nothing() {
+async fn reloading_any_live_section_keeps_streams_open() {
     let alice = client("alice", "[mind]");
     let only_alice = format!("clients: [{alice}]");
     let mut gateway = Gateway::start(&only_alice).await;
@@ -177,21 +178,21 @@ async fn every_live_section_changes_under_streams_that_notice_nothing() {
     // a source comes, and whoever is named may read it
     let more = mind(&gateway.url(1), "{ env: MIND_TOKEN }", BUDGET).replacen("mind:", "more:", 1);
     let both = format!("clients: [{alice}, {}]", client("bob", "[mind, more]"));
-    assert_eq!(gateway.ask("bob", "more", "b", None).await, "UNAUTHENTICATED");
+    assert_eq!(gateway.execute("bob", "more", "b", None).await, "UNAUTHENTICATED");
     gateway.change(&[&small, &more], &both, "clients, sources.more").await;
-    assert_eq!(gateway.ask("bob", "more", "b", None).await, "RUNNING");
-    assert_eq!(gateway.ask("alice", "more", "b", None).await, "NOT_FOUND after 5s");
+    assert_eq!(gateway.execute("bob", "more", "b", None).await, "RUNNING");
+    assert_eq!(gateway.execute("alice", "more", "b", None).await, "NOT_FOUND after 5s");
 
     // who may read more keeps what is open, and so when that is taken back
     let wide = format!("clients: [{}, {}]", client("alice", "[mind, more]"), client("bob", "[mind, more]"));
     gateway.change(&[&small, &more], &wide, "clients").await;
-    assert_eq!(gateway.ask("alice", "more", "b", None).await, "RUNNING");
+    assert_eq!(gateway.execute("alice", "more", "b", None).await, "RUNNING");
     gateway.change(&[&small, &more], &both, "clients").await;
-    assert_eq!(gateway.ask("alice", "more", "b", None).await, "NOT_FOUND after 5s");
+    assert_eq!(gateway.execute("alice", "more", "b", None).await, "NOT_FOUND after 5s");
 
     // another place: what follows is asked there, with another credential once that is named
     let moved = mind(&gateway.url(1), "{ env: MIND_TOKEN }", BUDGET);
-    let asked = |upstream: &Simulator| upstream.handle().record_of(Upstream::MindBridge).len();
+    let calls_of = |upstream: &Simulator| upstream.handle().record_of(SimUpstream::MindBridge).len();
     gateway
         .change(
             &[&moved, &more],
@@ -199,43 +200,44 @@ async fn every_live_section_changes_under_streams_that_notice_nothing() {
             &format!("sources.mind.base_url, {}", changed.replace("sources.mind.base_url, ", "")),
         )
         .await;
-    let before = asked(&gateway.upstreams[1]);
-    assert_eq!(gateway.ask("alice", "mind", "b", Some("0ms")).await, "RUNNING");
-    assert!(asked(&gateway.upstreams[1]) > before);
+    let before = calls_of(&gateway.upstreams[1]);
+    assert_eq!(gateway.execute("alice", "mind", "b", Some("0ms")).await, "RUNNING");
+    assert!(calls_of(&gateway.upstreams[1]) > before);
     // the one before stays good until nobody uses it: streams look all the time
-    gateway.upstreams[1].handle().also_accept(Upstream::MindBridge, OTHER);
+    gateway.upstreams[1].handle().also_accept(SimUpstream::MindBridge, OTHER);
     let keyed = mind(&gateway.url(1), "{ env: OTHER_TOKEN }", BUDGET);
     let more = more.replace("MIND_TOKEN", "OTHER_TOKEN");
     let changed = "sources.mind.credential.bearer.env, sources.more.credential.bearer.env";
     gateway.change(&[&keyed, &more], &both, changed).await;
-    let asked_with = |upstream: &Simulator| {
-        upstream.handle().record_of(Upstream::MindBridge).last().and_then(|asked| asked.credential)
+    let credential_of = |upstream: &Simulator| {
+        upstream.handle().record_of(SimUpstream::MindBridge).last().and_then(|recorded| recorded.credential)
     };
-    crate::redis_tier::until("the other credential is used", || async {
-        assert_eq!(gateway.ask("alice", "mind", "b", Some("0ms")).await, "RUNNING");
-        (asked_with(&gateway.upstreams[1]) == Some(1)).then_some(())
+    crate::redis_shared_store::until("the other credential is used", || async {
+        assert_eq!(gateway.execute("alice", "mind", "b", Some("0ms")).await, "RUNNING");
+        (credential_of(&gateway.upstreams[1]) == Some(1)).then_some(())
     })
     .await;
-    gateway.upstreams[1].handle().revoke(Upstream::MindBridge, 0);
-    assert_eq!(gateway.ask("alice", "mind", "b", Some("0ms")).await, "RUNNING");
+    gateway.upstreams[1].handle().revoke(SimUpstream::MindBridge, 0);
+    assert_eq!(gateway.execute("alice", "mind", "b", Some("0ms")).await, "RUNNING");
 
     // limits, paces, pages
     let slow = format!("{both}\nlimits: {{ requests_per_second: 1, burst: 1 }}");
     gateway.change(&[&keyed, &more], &slow, "limits.burst, limits.requests_per_second").await;
-    let answers = join_all((0..20).map(|_| gateway.ask("bob", "mind", "b", None))).await;
+    let answers = join_all((0..20).map(|_| gateway.execute("bob", "mind", "b", None))).await;
     assert!(answers.iter().any(|answer| answer == "TOO_MANY_REQUESTS"), "{answers:?}");
     let fresh = format!(
         "{both}\ncache: {{ fresh_for: 1h }}\nstreams: {{ max_streams_per_client: 1 }}\npoll: {{ max_interval: 1m }}"
     );
     let changed = "cache.fresh_for, limits.burst, limits.requests_per_second, poll.max_interval, streams.max_streams_per_client";
     gateway.change(&[&keyed, &more], &fresh, changed).await;
-    assert_eq!(gateway.ask("bob", "mind", "b", None).await, "RUNNING", "the pace of before is gone");
-    let before = asked(&gateway.upstreams[1]);
+    assert_eq!(gateway.execute("bob", "mind", "b", None).await, "RUNNING", "the pace of before is gone");
+    let before = calls_of(&gateway.upstreams[1]);
     for _ in 0..5 {
-        assert_eq!(gateway.ask("bob", "more", "b", None).await, "RUNNING");
+        assert_eq!(gateway.execute("bob", "more", "b", None).await, "RUNNING");
     }
-    let looked = gateway.upstreams[1].handle().record_of(Upstream::MindBridge);
-    let of_b = looked.iter().skip(before).filter(|asked| format!("{asked:?}").contains("\"b\"")).count();
+    let requests = gateway.upstreams[1].handle().record_of(SimUpstream::MindBridge);
+    let of_b =
+        requests.iter().skip(before).filter(|recorded| format!("{recorded:?}").contains("\"b\"")).count();
     assert_eq!(of_b, 0, "what is held is fresh for an hour");
     let refused = Watcher::refused(gateway.public, "jg_alice").await;
     assert_eq!(refused, 429, "two streams are more than one, and neither was ended");
@@ -265,24 +267,26 @@ async fn every_live_section_changes_under_streams_that_notice_nothing() {
     gateway.change(&[&keyed], &last, "clients, sources.more").await;
     for mut stream in gone {
         // whose client had another grant than now is ended for that; both are an end, and which comes first is not promised
-        match stream.hear().await {
-            Heard::Update(update) => assert_eq!(told(&update["result"]), "NOT_FOUND for good"),
-            heard @ (Heard::Complete | Heard::Over(_)) => assert_ne!(heard, Heard::Complete),
+        match stream.receive().await {
+            StreamEvent::Update(update) => assert_eq!(describe(&update["result"]), "NOT_FOUND for good"),
+            log_text @ (StreamEvent::Complete | StreamEvent::Over(_)) => {
+                assert_ne!(log_text, StreamEvent::Complete);
+            }
         }
     }
-    assert_eq!(gateway.ask("bob", "more", "b", None).await, "NOT_FOUND after 5s");
+    assert_eq!(gateway.execute("bob", "more", "b", None).await, "NOT_FOUND after 5s");
 
     gateway.upstreams[1].handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
     for stream in &mut streams {
         assert_eq!(stream.short().await, "ENDED SUCCEEDED", "nothing was heard of all that");
     }
-    let said = gateway.process.said();
-    assert!(!said.contains("ERROR") && !said.contains(OTHER) && !said.contains(TOKEN), "{said}");
+    let output = gateway.process.output();
+    assert!(!output.contains("ERROR") && !output.contains(OTHER) && !output.contains(TOKEN), "{output}");
 }
 
 /// Without clients, so that it is the source alone that goes.
 #[tokio::test]
-async fn a_source_that_goes_ends_what_watched_it_and_comes_back_with_its_use() {
+async fn removing_a_source_ends_its_streams_and_keeps_its_usage() {
     let mut gateway = Gateway::start("").await;
     let source = mind(&gateway.url(0), "{ env: MIND_TOKEN }", BUDGET);
     let more = mind(&gateway.url(1), "{ env: MIND_TOKEN }", BUDGET).replacen("mind:", "more:", 1);
@@ -298,15 +302,15 @@ async fn a_source_that_goes_ends_what_watched_it_and_comes_back_with_its_use() {
     gateway.change(&[&more], "", "sources.mind").await;
     for mut stream in streams.split_off(2) {
         assert_eq!(stream.short().await, "ENDED NOT_FOUND for good");
-        assert_eq!(stream.hear().await, Heard::Complete);
+        assert_eq!(stream.receive().await, StreamEvent::Complete);
     }
-    assert_eq!(gateway.ask("", "mind", "b", None).await, "NOT_FOUND after 5s");
+    assert_eq!(gateway.execute("", "mind", "b", None).await, "NOT_FOUND after 5s");
     let low =
         mind(&gateway.url(0), "{ env: MIND_TOKEN }", "per_second: 9000, per_hour: 999, concurrency: 50");
     gateway.change(&[&low, &more], "", "sources.mind").await;
     let (per_hour, after) = gateway.used().await;
     assert!(per_hour == 999 && after >= used, "{after} of {per_hour}, before {used}");
-    assert_eq!(gateway.ask("", "mind", "b", Some("0ms")).await, "RUNNING");
+    assert_eq!(gateway.execute("", "mind", "b", Some("0ms")).await, "RUNNING");
     // the same name for another upstream is no change of a source
     let kind = low.replace("mindbridge", "supermetrics");
     gateway.round += 1;
@@ -321,7 +325,7 @@ async fn a_source_that_goes_ends_what_watched_it_and_comes_back_with_its_use() {
 }
 
 #[tokio::test]
-async fn a_file_is_adopted_once_it_is_whole_and_what_it_names_is_there() {
+async fn an_incomplete_file_is_reloaded_once_it_is_complete() {
     let alice = client("alice", "[mind]");
     let mut gateway = Gateway::start(&format!("clients: [{alice}]")).await;
     let mut stream = Watcher::open_as(gateway.public, Sse, &["a"], Some("jg_alice")).await;
@@ -332,11 +336,11 @@ async fn a_file_is_adopted_once_it_is_whole_and_what_it_names_is_there() {
     let whole = fs::read_to_string(&path).unwrap() + "limits: { burst: 777 }\n";
     let half = whole.replace(&format!("clients: [{alice}]"), "");
     fs::write(&path, half).unwrap();
-    let heard = |text: &'static str| move |line: &str| line.contains(text).then_some(());
-    gateway.process.find("the refusal", heard("leaves nobody who is known")).await;
-    assert_eq!(gateway.ask("alice", "mind", "b", None).await, "RUNNING");
+    let log_text = |text: &'static str| move |line: &str| line.contains(text).then_some(());
+    gateway.process.find("the refusal", log_text("leaves nobody who is known")).await;
+    assert_eq!(gateway.execute("alice", "mind", "b", None).await, "RUNNING");
     fs::write(&path, whole).unwrap();
-    gateway.process.find("the rest", heard(" changed=limits.burst ")).await;
+    gateway.process.find("the rest", log_text(" changed=limits.burst ")).await;
 
     // a secret that comes after the file that names it
     let secret = gateway.folder.join("late-secret");
@@ -344,19 +348,19 @@ async fn a_file_is_adopted_once_it_is_whole_and_what_it_names_is_there() {
     let source = mind(&gateway.url(0), &reference, BUDGET);
     gateway.round += 1;
     put(&gateway.folder, gateway.round, &file(&[&source], &format!("clients: [{alice}]")));
-    gateway.process.find("the refusal", heard("sources.mind.credential")).await;
-    assert_eq!(gateway.ask("alice", "mind", "b", Some("0ms")).await, "RUNNING");
+    gateway.process.find("the refusal", log_text("sources.mind.credential")).await;
+    assert_eq!(gateway.execute("alice", "mind", "b", Some("0ms")).await, "RUNNING");
     fs::write(&secret, TOKEN).unwrap();
-    gateway.process.find("the next try", heard("sources.mind.credential.bearer.file")).await;
-    assert_eq!(gateway.ask("alice", "mind", "b", Some("0ms")).await, "RUNNING");
+    gateway.process.find("the next try", log_text("sources.mind.credential.bearer.file")).await;
+    assert_eq!(gateway.execute("alice", "mind", "b", Some("0ms")).await, "RUNNING");
 
     gateway.upstreams[0].handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
     assert_eq!(stream.short().await, "ENDED SUCCEEDED");
-    let refusals = gateway.process.said().matches("configuration not reloaded").count();
-    assert!(refusals <= 4, "the same fault is not said again and again: {}", gateway.process.said());
+    let refusals = gateway.process.output().matches("configuration not reloaded").count();
+    assert!(refusals <= 4, "the same fault is not said again and again: {}", gateway.process.output());
     gateway.process.signal("TERM").await;
-    let (status, said) = gateway.process_ended().await;
-    assert_eq!(status, Some(0), "{said}");
+    let (status, output) = gateway.process_ended().await;
+    assert_eq!(status, Some(0), "{output}");
 }
 
 impl Gateway {
@@ -364,12 +368,12 @@ impl Gateway {
     async fn process_ended(mut self) -> (Option<i32>, String) {
         let stand_in = Process::start(&["schema"], &[]);
         let process = std::mem::replace(&mut self.process, stand_in);
-        let (status, said) = process.ended().await;
-        (status.code(), said)
+        let (status, output) = process.ended().await;
+        (status.code(), output)
     }
 }
 
 /// An update of a job as the streams tell it, in one word.
 fn state(update: &Value) -> String {
-    told(&update["result"])
+    describe(&update["result"])
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use jobgate::simulator::{MindBridgeJob, MindBridgeStep, SupermetricsJob, Upstream};
+use jobgate::simulator::{MindBridgeJob, MindBridgeStep, SimUpstream, SupermetricsJob};
 use serde_json::Value;
 
 use crate::support::server::{Rig, Setup};
@@ -55,7 +55,7 @@ fn assert_described(schema: &Value, answer: &Value, at: &str) {
 }
 
 #[tokio::test]
-async fn what_is_answered_is_what_is_described() {
+async fn rest_responses_conform_to_the_openapi_document() {
     let document: Value = serde_saphyr::from_str(include_str!("../schema/openapi.yaml")).unwrap();
     let rig = rig().await;
     for (source, upstream) in [("mind", "mindbridge"), ("metrics", "supermetrics")] {
@@ -73,7 +73,7 @@ async fn what_is_answered_is_what_is_described() {
 }
 
 #[tokio::test]
-async fn an_unfinished_job_says_when_to_come_back_and_an_unchanged_one_saves_its_body() {
+async fn an_unfinished_job_is_sent_with_retry_after_and_etag() {
     let rig = rig().await;
     let first = get(&rig, "/v1/jobs/mind/runs", &[]).await;
     assert!(header(&first, "retry-after").unwrap().parse::<u64>().unwrap() >= 1);
@@ -90,7 +90,7 @@ async fn an_unfinished_job_says_when_to_come_back_and_an_unchanged_one_saves_its
 }
 
 #[tokio::test]
-async fn a_preferred_wait_answers_at_the_end() {
+async fn prefer_wait_returns_the_terminal_state() {
     let rig = rig().await;
     let upstreams = rig.upstreams.clone();
     let waiting = async {
@@ -102,7 +102,7 @@ async fn a_preferred_wait_answers_at_the_end() {
         )
     };
     let ending = async {
-        upstreams.asked(1).await;
+        upstreams.wait_for_requests(1).await;
         upstreams.set_state("runs", MindBridgeStep::new("COMPLETE")).unwrap();
     };
     let (answer, ()) = tokio::join!(waiting, ending);
@@ -110,7 +110,7 @@ async fn a_preferred_wait_answers_at_the_end() {
 }
 
 #[tokio::test]
-async fn no_wait_is_an_answer_like_any_other() {
+async fn a_zero_wait_returns_the_current_state() {
     let rig = rig().await;
     let reply = get(&rig, "/v1/jobs/mind/runs", &[("prefer", "wait=0")]).await;
     assert_eq!((reply.status, header(&reply, "preference-applied")), (200, Some("wait=0")));
@@ -121,7 +121,7 @@ async fn no_wait_is_an_answer_like_any_other() {
 }
 
 #[tokio::test]
-async fn the_described_pattern_of_ids_is_the_one_that_is_read() {
+async fn the_openapi_id_pattern_matches_the_accepted_ids() {
     let document: Value = serde_saphyr::from_str(include_str!("../schema/openapi.yaml")).unwrap();
     let parameters =
         document["paths"]["/v1/jobs/{source}/{externalId}"]["get"]["parameters"].as_array().unwrap();
@@ -142,7 +142,7 @@ async fn the_described_pattern_of_ids_is_the_one_that_is_read() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_a_problem_and_asks_nothing() {
+async fn invalid_rest_requests_are_rejected_without_a_call() {
     let rig = rig().await;
     let cases = [
         ("GET", "/v1/jobs/mind/..%2f..", 422, "INVALID_REF"),
@@ -160,5 +160,5 @@ async fn what_cannot_be_read_is_a_problem_and_asks_nothing() {
         let reply = wire::exchange(rig.public, &wire::request(method, path, &[], "")).await;
         assert_eq!((reply.status, reply.json()["code"].as_str()), (status, Some(code)), "{method} {path}");
     }
-    assert_eq!(rig.calls(Upstream::MindBridge), 0);
+    assert_eq!(rig.calls(SimUpstream::MindBridge), 0);
 }

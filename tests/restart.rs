@@ -7,27 +7,29 @@ use std::time::Duration;
 
 use jobgate::domain::id::{ExternalId, JobKey, SourceName};
 use jobgate::domain::job::Life;
-use jobgate::domain::pace::Pace;
+use jobgate::domain::pace::PollIntervals;
 use jobgate::domain::principal::Principal;
 use jobgate::domain::state::JobState;
-use jobgate::jobs::access::JobRef;
-use jobgate::jobs::track::Labels;
+use jobgate::jobs::tracking::Labels;
+use jobgate::jobs::visibility::RequestedRef;
 use jobgate::jobs::{FollowSettings, Ports};
 use jobgate::outbound::stores::memory::{MemoryStore, NoLedger, Retention};
 use jobgate::ports::BoxFuture;
 use jobgate::ports::clock::Clock;
-use jobgate::ports::ledger::{Ledger, Remembered};
+use jobgate::ports::ledger::{Ledger, LedgerContents};
 use jobgate::ports::store::{JobStore, StoreError};
-use jobgate::ports::upstream::{JobReader, LookError};
+use jobgate::ports::upstream::{FetchError, JobReader};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::support;
-use crate::support::ports::{House, RuntimeClock, failed, house_on, house_with, reference, retention};
+use crate::support::ports::{
+    RuntimeClock, TestGateway, failed, gateway_on, gateway_with, reference, retention,
+};
 
 /// A pace that one source at one call a time keeps up with.
 const FOLLOW: FollowSettings = FollowSettings {
-    pace: Pace { fastest: Duration::from_secs(20), slowest: Duration::from_secs(30) },
+    pace: PollIntervals { fastest: Duration::from_secs(20), slowest: Duration::from_secs(30) },
     ..support::ports::FOLLOW
 };
 
@@ -41,13 +43,13 @@ struct Notes {
 }
 
 impl Ledger for Notes {
-    fn remembered(&self) -> BoxFuture<'_, Result<Remembered, StoreError>> {
+    fn remembered(&self) -> BoxFuture<'_, Result<LedgerContents, StoreError>> {
         if self.shut.load(Ordering::Relaxed) {
             return Box::pin(async { Err(StoreError("shut".to_owned())) });
         }
         let tracked = self.tracked.lock().unwrap().clone().into_iter().collect();
         let followed = self.followed.lock().unwrap().iter().cloned().collect();
-        Box::pin(async { Ok(Remembered { tracked, followed }) })
+        Box::pin(async { Ok(LedgerContents { tracked, followed }) })
     }
 
     fn track(&self, jobs: Vec<(JobKey, Option<Labels>)>) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -90,50 +92,50 @@ impl Ground {
     }
 
     /// A new process on what an earlier one left, and how to end it.
-    fn start(&self) -> (House, CancellationToken) {
+    fn start(&self) -> (TestGateway, CancellationToken) {
         self.start_following_by(FOLLOW)
     }
 
-    fn start_following_by(&self, follow: FollowSettings) -> (House, CancellationToken) {
+    fn start_following_by(&self, follow: FollowSettings) -> (TestGateway, CancellationToken) {
         let notes = Arc::clone(&self.notes) as Arc<dyn Ledger>;
-        let house = house_on(follow, Arc::clone(&self.clock), Arc::clone(&self.store), notes);
+        let gateway = gateway_on(follow, Arc::clone(&self.clock), Arc::clone(&self.store), notes);
         let stop = CancellationToken::new();
-        house.jobs.start_following(stop.clone());
-        (house, stop)
+        gateway.jobs.start_following(stop.clone());
+        (gateway, stop)
     }
 }
 
-fn refs(source: &str, range: std::ops::Range<usize>) -> Vec<JobRef> {
+fn refs(source: &str, range: std::ops::Range<usize>) -> Vec<RequestedRef> {
     range.map(|number| reference(source, &format!("j{number}"))).collect()
 }
 
 #[tokio::test(start_paused = true)]
-async fn tracked_and_followed_jobs_go_on_spread_out_and_end_with_their_jobs() {
+async fn followed_jobs_resume_spread_out_after_a_restart() {
     let ground = Ground::new();
-    let (house, stop) = ground.start();
+    let (gateway, stop) = ground.start();
     let labels = Labels::from([("team".to_owned(), "audit".to_owned())]);
     let me = Principal::local();
     for some in refs("metrics", 0..60).chunks(20) {
-        house.jobs.track(&me, some, &labels).await.unwrap();
+        gateway.jobs.track(&me, some, &labels).await.unwrap();
     }
-    let watching = house.jobs.watch(me.clone(), refs("metrics", 60..65), None);
+    let watching = gateway.jobs.watch(me.clone(), refs("metrics", 60..65), None);
     let mut watching = Box::pin(watching);
     futures_util::StreamExt::next(&mut watching).await.unwrap();
-    house.jobs.lookup(&me, &refs("metrics", 90..95), None).await;
+    gateway.jobs.lookup(&me, &refs("metrics", 90..95), None).await;
     // the process dies with all that it held
     stop.cancel();
-    house.spawner.idle().await;
-    drop((watching, house));
+    gateway.spawner.idle().await;
+    drop((watching, gateway));
     let marks = ground.notes.followed.lock().unwrap().len();
     assert_eq!((ground.notes.tracked.lock().unwrap().len(), marks), (60, 65));
 
     let start = Instant::now();
-    let (house, _stop) = ground.start();
+    let (gateway, _stop) = ground.start();
     let mut first: BTreeMap<String, u64> = BTreeMap::new();
     while start.elapsed() < FOLLOW.pace.slowest + Duration::from_secs(2) {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        for asked in house.metrics.asked.lock().unwrap().iter().flatten() {
-            first.entry(asked.clone()).or_insert_with(|| start.elapsed().as_secs());
+        for batches in gateway.supermetrics.batches.lock().unwrap().iter().flatten() {
+            first.entry(batches.clone()).or_insert_with(|| start.elapsed().as_secs());
         }
     }
     assert_eq!(first.len(), 65, "all that was followed, and nothing that was only asked for once");
@@ -142,22 +144,22 @@ async fn tracked_and_followed_jobs_go_on_spread_out_and_end_with_their_jobs() {
         *a_second.entry(*second).or_default() += 1;
     }
     assert!(a_second.len() > 15 && a_second.values().all(|jobs| *jobs < 10), "{a_second:?}");
-    assert_eq!(house.jobs.followed(), 65);
+    assert_eq!(gateway.jobs.followed(), 65);
 
-    house.metrics.says(|_| Ok(Life::Succeeded));
-    tokio::time::sleep(FOLLOW.pace.slowest + FOLLOW.linger + Duration::from_secs(5)).await;
-    assert_eq!(house.jobs.followed(), 0, "all have ended");
+    gateway.supermetrics.respond_with(|_| Ok(Life::Succeeded));
+    tokio::time::sleep(FOLLOW.pace.slowest + FOLLOW.unsubscribe_grace + Duration::from_secs(5)).await;
+    assert_eq!(gateway.jobs.followed(), 0, "all have ended");
     assert!(ground.notes.followed.lock().unwrap().is_empty());
     let key = JobKey {
         source: SourceName::parse("metrics").unwrap(),
         external_id: ExternalId::parse("j3").unwrap(),
     };
-    assert_eq!(house.jobs.labels(&key), Some(labels), "labels stay");
-    let calls = house.metrics.calls();
-    let (house, _stop) = ground.start();
+    assert_eq!(gateway.jobs.labels(&key), Some(labels), "labels stay");
+    let calls = gateway.supermetrics.calls();
+    let (gateway, _stop) = ground.start();
     tokio::time::sleep(FOLLOW.pace.slowest * 2).await;
     assert_eq!(
-        (house.metrics.calls(), house.jobs.followed()),
+        (gateway.supermetrics.calls(), gateway.jobs.followed()),
         (0, 0),
         "{calls}: what has ended is left alone"
     );
@@ -165,67 +167,72 @@ async fn tracked_and_followed_jobs_go_on_spread_out_and_end_with_their_jobs() {
 
 /// A source that was not configured when the process began, and is now.
 #[tokio::test(start_paused = true)]
-async fn the_jobs_of_a_source_that_comes_later_go_on_when_it_does() {
+async fn jobs_of_a_source_added_later_are_followed_again() {
     let ground = Ground::new();
-    let (house, stop) = ground.start();
+    let (gateway, stop) = ground.start();
     let labels = Labels::from([("team".to_owned(), "audit".to_owned())]);
     let me = Principal::local();
-    house.jobs.track(&me, &refs("metrics", 0..3), &labels).await.unwrap();
-    let watching = house.jobs.watch(me.clone(), refs("metrics", 3..5), None);
+    gateway.jobs.track(&me, &refs("metrics", 0..3), &labels).await.unwrap();
+    let watching = gateway.jobs.watch(me.clone(), refs("metrics", 3..5), None);
     let mut watching = Box::pin(watching);
     futures_util::StreamExt::next(&mut watching).await.unwrap();
     stop.cancel();
-    house.spawner.idle().await;
-    drop((watching, house));
+    gateway.spawner.idle().await;
+    drop((watching, gateway));
 
     let notes = Arc::clone(&ground.notes) as Arc<dyn Ledger>;
     let without = |mut ports: Ports| {
         ports.readers.retain(|reader| reader.name().as_str() == "mind");
         ports
     };
-    let house = house_with(FOLLOW, Arc::clone(&ground.clock), Arc::clone(&ground.store), notes, without);
-    house.jobs.start_following(CancellationToken::new());
+    let gateway = gateway_with(FOLLOW, Arc::clone(&ground.clock), Arc::clone(&ground.store), notes, without);
+    gateway.jobs.start_following(CancellationToken::new());
     tokio::time::sleep(FOLLOW.pace.slowest * 2).await;
-    assert_eq!(house.jobs.followed(), 0, "there is nobody to ask");
+    assert_eq!(gateway.jobs.followed(), 0, "there is nobody to ask");
 
-    let all = || vec![Arc::clone(&house.mind) as Arc<dyn JobReader>, Arc::clone(&house.metrics) as _];
+    let all = || {
+        vec![Arc::clone(&gateway.mindbridge) as Arc<dyn JobReader>, Arc::clone(&gateway.supermetrics) as _]
+    };
     ground.notes.shut.store(true, Ordering::Relaxed);
-    house.jobs.put_sources(all());
+    gateway.jobs.put_sources(all());
     tokio::time::sleep(FOLLOW.pace.slowest * 2).await;
-    assert_eq!(house.jobs.followed(), 0, "what is remembered cannot be read");
+    assert_eq!(gateway.jobs.followed(), 0, "what is remembered cannot be read");
     ground.notes.shut.store(false, Ordering::Relaxed);
     tokio::time::sleep(FOLLOW.pace.slowest + Duration::from_secs(7)).await;
-    let asked: BTreeSet<String> = house.metrics.asked.lock().unwrap().iter().flatten().cloned().collect();
-    assert_eq!(asked.len(), 5, "{asked:?}");
+    let batches: BTreeSet<String> =
+        gateway.supermetrics.batches.lock().unwrap().iter().flatten().cloned().collect();
+    assert_eq!(batches.len(), 5, "{batches:?}");
     // gone and there again, it has nothing new: whoever follows goes on
-    house.jobs.put_sources(vec![Arc::clone(&house.mind) as Arc<dyn JobReader>]);
-    house.jobs.put_sources(all());
-    house.metrics.says(|_| Ok(Life::Succeeded));
-    tokio::time::sleep(FOLLOW.pace.slowest + FOLLOW.linger + Duration::from_secs(5)).await;
-    assert_eq!(house.jobs.followed(), 0, "all have ended");
-    let held = house.jobs.lookup(&me, &refs("metrics", 0..3), None).await;
+    gateway.jobs.put_sources(vec![Arc::clone(&gateway.mindbridge) as Arc<dyn JobReader>]);
+    gateway.jobs.put_sources(all());
+    gateway.supermetrics.respond_with(|_| Ok(Life::Succeeded));
+    tokio::time::sleep(FOLLOW.pace.slowest + FOLLOW.unsubscribe_grace + Duration::from_secs(5)).await;
+    assert_eq!(gateway.jobs.followed(), 0, "all have ended");
+    let held = gateway.jobs.lookup(&me, &refs("metrics", 0..3), None).await;
     assert!(held.iter().flatten().all(|seen| seen.observation.job.state() == JobState::Succeeded));
     let key = JobKey {
         source: SourceName::parse("metrics").unwrap(),
         external_id: ExternalId::parse("j2").unwrap(),
     };
-    assert_eq!(house.jobs.labels(&key), Some(labels), "and labels stay");
+    assert_eq!(gateway.jobs.labels(&key), Some(labels), "and labels stay");
 }
 
 /// Only a gateway that remembers can tell "expired" from "never was", also across a restart.
 #[tokio::test(start_paused = true)]
-async fn what_was_seen_before_the_restart_and_is_gone_upstream_has_expired() {
+async fn a_job_observed_before_a_restart_expires_once_missing() {
     let ground = Ground::new();
-    let (house, stop) = ground.start();
-    house.metrics.says(|id| if id.as_str() == "j1" { Ok(failed()) } else { Ok(Life::Running) });
+    let (gateway, stop) = ground.start();
+    gateway
+        .supermetrics
+        .respond_with(|id| if id.as_str() == "j1" { Ok(failed()) } else { Ok(Life::Running) });
     let me = Principal::local();
-    house.jobs.lookup(&me, &refs("metrics", 0..2), None).await;
+    gateway.jobs.lookup(&me, &refs("metrics", 0..2), None).await;
     stop.cancel();
-    drop(house);
+    drop(gateway);
     tokio::time::sleep(Duration::from_mins(10)).await;
-    let (house, _stop) = ground.start();
-    house.metrics.says(|_| Err(LookError::NotFound));
-    let states: Vec<_> = house.jobs.lookup(&me, &refs("metrics", 0..3), None).await;
+    let (gateway, _stop) = ground.start();
+    gateway.supermetrics.respond_with(|_| Err(FetchError::NotFound));
+    let states: Vec<_> = gateway.jobs.lookup(&me, &refs("metrics", 0..3), None).await;
     let states: Vec<Option<JobState>> =
         states.into_iter().map(|answer| answer.ok().map(|seen| seen.observation.job.state())).collect();
     assert_eq!(states, [Some(JobState::Expired), Some(JobState::Failed), None]);
@@ -236,8 +243,8 @@ async fn what_was_seen_before_the_restart_and_is_gone_upstream_has_expired() {
 struct FullDisk;
 
 impl Ledger for FullDisk {
-    fn remembered(&self) -> BoxFuture<'_, Result<Remembered, StoreError>> {
-        Box::pin(std::future::ready(Ok(Remembered::default())))
+    fn remembered(&self) -> BoxFuture<'_, Result<LedgerContents, StoreError>> {
+        Box::pin(std::future::ready(Ok(LedgerContents::default())))
     }
 
     fn track(&self, _: Vec<(JobKey, Option<Labels>)>) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -248,49 +255,51 @@ impl Ledger for FullDisk {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tracking_reports_that_the_store_did_not_take_it() {
+async fn tracking_reports_whether_the_store_persisted_it() {
     let store = Arc::new(MemoryStore::new(retention()));
     let refs = [reference("mind", "a")];
     for (ledger, is_stored) in
         [(Arc::new(FullDisk) as Arc<dyn Ledger>, false), (Arc::new(NoLedger) as Arc<dyn Ledger>, true)]
     {
-        let house = house_on(FOLLOW, Arc::new(RuntimeClock::default()), Arc::clone(&store) as _, ledger);
-        let report = house.jobs.track_and_report(&Principal::local(), &refs, &Labels::new()).await.unwrap();
+        let gateway = gateway_on(FOLLOW, Arc::new(RuntimeClock::default()), Arc::clone(&store) as _, ledger);
+        let report = gateway.jobs.track_and_report(&Principal::local(), &refs, &Labels::new()).await.unwrap();
         assert_eq!(report.is_stored, is_stored);
         let key = &report.answers[0].as_ref().unwrap().observation.job.key;
-        assert_eq!(house.jobs.labels(key), Some(Labels::new()), "it is tracked all the same");
+        assert_eq!(gateway.jobs.labels(key), Some(Labels::new()), "it is tracked all the same");
     }
 }
 
 /// Jobs that are watched over a restart, and end two seconds after it: how late each watcher is told.
 #[tokio::test(start_paused = true)]
-async fn who_comes_back_after_a_restart_is_told_in_time() {
+async fn terminal_states_are_delivered_in_time_after_a_restart() {
     for source in ["mind", "metrics"] {
         let ground = Ground::new();
         let follow = support::ports::FOLLOW;
-        let (house, stop) = ground.start_following_by(follow);
+        let (gateway, stop) = ground.start_following_by(follow);
         let me = Principal::local();
-        let mut watching = Box::pin(house.jobs.watch(me.clone(), refs(source, 0..8), None));
+        let mut watching = Box::pin(gateway.jobs.watch(me.clone(), refs(source, 0..8), None));
         futures_util::StreamExt::next(&mut watching).await.unwrap();
         tokio::time::sleep(Duration::from_secs(3)).await;
         stop.cancel();
-        house.spawner.idle().await;
-        drop((watching, house));
+        gateway.spawner.idle().await;
+        drop((watching, gateway));
 
-        let (house, _stop) = ground.start_following_by(follow);
+        let (gateway, _stop) = ground.start_following_by(follow);
         let ends = Instant::now() + Duration::from_secs(2);
-        for reader in [&house.mind, &house.metrics] {
-            reader.says(move |_| Ok(if Instant::now() < ends { Life::Running } else { Life::Succeeded }));
+        for reader in [&gateway.mindbridge, &gateway.supermetrics] {
+            reader.respond_with(move |_| {
+                Ok(if Instant::now() < ends { Life::Running } else { Life::Succeeded })
+            });
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
-        let watched = house.jobs.watch(me.clone(), refs(source, 0..4), None);
+        let watched = gateway.jobs.watch(me.clone(), refs(source, 0..4), None);
         let watched = futures_util::StreamExt::collect::<Vec<_>>(watched);
         let waited = futures_util::future::join_all(refs(source, 4..8).into_iter().map(|one| {
-            let (jobs, me) = (house.jobs.clone(), me.clone());
+            let (jobs, me) = (gateway.jobs.clone(), me.clone());
             async move { jobs.await_end(&me, one, Duration::from_secs(20)).await }
         }));
-        let (told, answers) = tokio::join!(watched, waited);
-        assert_eq!(told.iter().filter(|update| update.is_final).count(), 4);
+        let (updates, answers) = tokio::join!(watched, waited);
+        assert_eq!(updates.iter().filter(|update| update.is_final).count(), 4);
         for answer in answers {
             assert_eq!(answer.unwrap().observation.job.state(), JobState::Succeeded);
         }

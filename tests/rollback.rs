@@ -12,16 +12,18 @@ use jobgate::domain::observation::Observation;
 use jobgate::domain::principal::Principal;
 use jobgate::domain::source::Upstream;
 use jobgate::domain::state::JobState;
-use jobgate::jobs::answer::{Seen, StaleReason};
-use jobgate::outbound::redis::Tier;
+use jobgate::jobs::answer::{JobSnapshot, StaleReason};
+use jobgate::outbound::redis::SharedStore;
 use jobgate::outbound::stores::memory::{MemoryStore, NoLedger};
-use jobgate::ports::store::{JobStore as _, Kept};
-use jobgate::ports::upstream::LookError;
+use jobgate::ports::store::{JobStore as _, StoreOutcome};
+use jobgate::ports::upstream::FetchError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::redis_tier::{held, key, settings};
-use crate::support::ports::{FOLLOW, House, RuntimeClock, house, house_on, job, reference, retention};
+use crate::redis_shared_store::{held, key, settings};
+use crate::support::ports::{
+    FOLLOW, RuntimeClock, TestGateway, gateway, gateway_on, job, reference, retention,
+};
 use crate::support::redis::Redis;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -32,54 +34,54 @@ fn versioned(version: i64, life: Life) -> Job {
     Job { details: Details::MindBridge(Box::new(details)), ..job("mind", "a", Upstream::MindBridge, life) }
 }
 
-fn report(house: &House, version: i64, life: Life) {
-    house.mind.tells(move |_| Ok(versioned(version, life.clone())));
+fn report(gateway: &TestGateway, version: i64, life: Life) {
+    gateway.mindbridge.respond_with_job(move |_| Ok(versioned(version, life.clone())));
 }
 
 /// Reads once what was read before is no answer any more to who wants it new.
-async fn read_new(house: &House) -> Seen {
+async fn read_new(gateway: &TestGateway) -> JobSnapshot {
     tokio::time::sleep(SECOND).await;
-    read(house, Some(Duration::ZERO)).await
+    read(gateway, Some(Duration::ZERO)).await
 }
 
-async fn read(house: &House, max: Option<Duration>) -> Seen {
-    house.jobs.lookup_one(&Principal::local(), reference("mind", "a"), max).await.unwrap()
+async fn read(gateway: &TestGateway, max: Option<Duration>) -> JobSnapshot {
+    gateway.jobs.lookup_one(&Principal::local(), reference("mind", "a"), max).await.unwrap()
 }
 
-fn short(seen: &Seen) -> (Option<i64>, JobState, Option<StaleReason>) {
+fn short(seen: &JobSnapshot) -> (Option<i64>, JobState, Option<StaleReason>) {
     (seen.observation.job.counter(), seen.observation.job.state(), seen.stale)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_repeated_lower_version_is_accepted_after_the_interval() {
-    let house = house();
-    report(&house, 10, Life::Running);
-    assert_eq!(short(&read(&house, None).await), (Some(10), JobState::Running, None));
-    report(&house, 4, Life::Succeeded);
+    let gateway = gateway();
+    report(&gateway, 10, Life::Running);
+    assert_eq!(short(&read(&gateway, None).await), (Some(10), JobState::Running, None));
+    report(&gateway, 4, Life::Succeeded);
     let start = Instant::now();
     while start.elapsed() + SECOND * 30 < FOLLOW.verify_interval {
         tokio::time::sleep(SECOND * 30).await;
         let held = (Some(10), JobState::Running, CONFLICT);
-        assert_eq!(short(&read(&house, Some(Duration::ZERO)).await), held);
+        assert_eq!(short(&read(&gateway, Some(Duration::ZERO)).await), held);
         // also for who would take an older answer
-        assert_eq!(short(&read(&house, Some(SECOND * 86_400)).await), held);
+        assert_eq!(short(&read(&gateway, Some(SECOND * 86_400)).await), held);
     }
     tokio::time::sleep(SECOND * 60).await;
-    assert_eq!(short(&read(&house, Some(Duration::ZERO)).await), (Some(4), JobState::Succeeded, None));
-    assert_eq!(short(&read(&house, None).await), (Some(4), JobState::Succeeded, None), "and it stays");
+    assert_eq!(short(&read(&gateway, Some(Duration::ZERO)).await), (Some(4), JobState::Succeeded, None));
+    assert_eq!(short(&read(&gateway, None).await), (Some(4), JobState::Succeeded, None), "and it stays");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lagging_node_of_the_upstream_is_never_believed() {
-    let house = house();
+async fn versions_of_a_lagging_upstream_node_are_never_accepted() {
+    let gateway = gateway();
     let start = Instant::now();
     // the true version comes every fifth minute
-    house.mind.tells(move |_| {
+    gateway.mindbridge.respond_with_job(move |_| {
         let minute = start.elapsed().as_secs() / 60;
         Ok(versioned(if minute.is_multiple_of(5) { 10 } else { 4 }, Life::Running))
     });
     for minute in 0..240_u32 {
-        let seen = read(&house, Some(Duration::ZERO)).await;
+        let seen = read(&gateway, Some(Duration::ZERO)).await;
         let stale = if minute.is_multiple_of(5) { None } else { CONFLICT };
         assert_eq!(short(&seen), (Some(10), JobState::Running, stale), "{minute}");
         tokio::time::sleep_until(start + SECOND * 60 * (minute + 1)).await;
@@ -87,21 +89,21 @@ async fn a_lagging_node_of_the_upstream_is_never_believed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_follows_a_rollback_counts_from_there() {
-    let house = house();
-    report(&house, 10, Life::Running);
-    read(&house, None).await;
+async fn versions_after_a_rollback_are_compared_with_it() {
+    let gateway = gateway();
+    report(&gateway, 10, Life::Running);
+    read(&gateway, None).await;
     for round in 0..3 {
-        report(&house, 3, Life::Running);
+        report(&gateway, 3, Life::Running);
         for _ in 0..2 {
-            assert_eq!(short(&read_new(&house).await).2, CONFLICT, "{round}");
+            assert_eq!(short(&read_new(&gateway).await).2, CONFLICT, "{round}");
             tokio::time::sleep(FOLLOW.verify_interval / 2 + SECOND).await;
         }
-        assert_eq!(short(&read_new(&house).await), (Some(3), JobState::Running, None));
+        assert_eq!(short(&read_new(&gateway).await), (Some(3), JobState::Running, None));
         // higher versions are news at once
         for version in 4..8 {
-            report(&house, version, Life::Running);
-            let seen = read_new(&house).await;
+            report(&gateway, version, Life::Running);
+            let seen = read_new(&gateway).await;
             assert_eq!(short(&seen), (Some(version), JobState::Running, None), "{round}");
         }
     }
@@ -109,21 +111,21 @@ async fn what_follows_a_rollback_counts_from_there() {
 
 #[tokio::test(start_paused = true)]
 async fn two_reports_of_a_lower_version_are_not_enough() {
-    let house = house();
-    report(&house, 10, Life::Running);
-    read(&house, None).await;
-    report(&house, 4, Life::Running);
-    assert_eq!(short(&read_new(&house).await).2, CONFLICT);
+    let gateway = gateway();
+    report(&gateway, 10, Life::Running);
+    read(&gateway, None).await;
+    report(&gateway, 4, Life::Running);
+    assert_eq!(short(&read_new(&gateway).await).2, CONFLICT);
     tokio::time::sleep(FOLLOW.verify_interval * 3).await;
-    assert_eq!(short(&read_new(&house).await).2, CONFLICT, "nobody asked in between");
-    assert_eq!(short(&read_new(&house).await), (Some(4), JobState::Running, None));
+    assert_eq!(short(&read_new(&gateway).await).2, CONFLICT, "nobody asked in between");
+    assert_eq!(short(&read_new(&gateway).await), (Some(4), JobState::Running, None));
 }
 
 /// One replica accepts the rollback while the other waits for an answer that it asked for before.
 #[tokio::test(start_paused = true)]
-async fn an_answer_asked_for_before_a_rollback_loses_to_it() {
+async fn an_answer_requested_before_a_rollback_loses_to_it() {
     let (clock, store) = (Arc::new(RuntimeClock::default()), Arc::new(MemoryStore::new(retention())));
-    let replica = || house_on(FOLLOW, Arc::clone(&clock) as _, Arc::clone(&store) as _, Arc::new(NoLedger));
+    let replica = || gateway_on(FOLLOW, Arc::clone(&clock) as _, Arc::clone(&store) as _, Arc::new(NoLedger));
     let [one, other] = [replica(), replica()];
     report(&one, 10, Life::Running);
     read(&one, None).await;
@@ -133,7 +135,7 @@ async fn an_answer_asked_for_before_a_rollback_loses_to_it() {
         tokio::time::sleep(FOLLOW.verify_interval / 2).await;
     }
     report(&other, 10, Life::Running);
-    other.mind.takes(SECOND * 5);
+    other.mindbridge.takes(SECOND * 5);
     let accepted = (Some(4), JobState::Running, None);
     let (late, now) = tokio::join!(read(&other, Some(Duration::ZERO)), read_new(&one));
     assert_eq!([short(&now), short(&late)], [accepted, accepted]);
@@ -146,50 +148,50 @@ async fn an_answer_asked_for_before_a_rollback_loses_to_it() {
 /// A lower version is an answer about the job: it was found.
 #[tokio::test(start_paused = true)]
 async fn a_lower_version_starts_the_wait_for_a_vanished_job_anew() {
-    let house = house();
-    house.jobs.start_following(CancellationToken::new());
+    let gateway = gateway();
+    gateway.jobs.start_following(CancellationToken::new());
     let start = Instant::now();
-    house.mind.tells(move |_| match start.elapsed().as_secs() {
+    gateway.mindbridge.respond_with_job(move |_| match start.elapsed().as_secs() {
         0..10 => Ok(versioned(10, Life::Running)),
         60..130 => Ok(versioned(4, Life::Running)),
-        _ => Err(LookError::NotFound),
+        _ => Err(FetchError::NotFound),
     });
-    let watching = house.jobs.watch(Principal::local(), vec![reference("mind", "a")], None);
-    let told: Vec<_> = watching.collect().await;
-    let last = told.last().unwrap();
+    let watching = gateway.jobs.watch(Principal::local(), vec![reference("mind", "a")], None);
+    let updates: Vec<_> = watching.collect().await;
+    let last = updates.last().unwrap();
     let problem = last.answer.as_ref().map(short).map_err(|problem| problem.code);
     assert_eq!((problem, last.is_final), (Err(ProblemCode::NotFound), true));
     assert!(start.elapsed() >= SECOND * 130 + FOLLOW.missing_for, "{:?}", start.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
-async fn watchers_are_told_of_the_conflict_and_of_its_end() {
-    let house = house();
-    house.jobs.start_following(CancellationToken::new());
-    report(&house, 10, Life::Running);
-    let watching = house.jobs.watch(Principal::local(), vec![reference("mind", "a")], None);
+async fn watchers_receive_the_version_conflict_and_its_resolution() {
+    let gateway = gateway();
+    gateway.jobs.start_following(CancellationToken::new());
+    report(&gateway, 10, Life::Running);
+    let watching = gateway.jobs.watch(Principal::local(), vec![reference("mind", "a")], None);
     let mut watching = watching.boxed();
-    let mut told = vec![watching.next().await.unwrap()];
-    report(&house, 4, Life::Succeeded);
+    let mut updates = vec![watching.next().await.unwrap()];
+    report(&gateway, 4, Life::Succeeded);
     let start = Instant::now();
-    told.extend(watching.collect::<Vec<_>>().await);
-    let told: Vec<_> =
-        told.iter().map(|update| (short(update.answer.as_ref().unwrap()), update.is_final)).collect();
+    updates.extend(watching.collect::<Vec<_>>().await);
+    let updates: Vec<_> =
+        updates.iter().map(|update| (short(update.answer.as_ref().unwrap()), update.is_final)).collect();
     let expected = [
         ((Some(10), JobState::Running, None), false),
         ((Some(10), JobState::Running, CONFLICT), false),
         ((Some(4), JobState::Succeeded, None), true),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(updates, expected);
     let lasted = start.elapsed();
     assert!(lasted < FOLLOW.verify_interval + SECOND * 65, "polls go on at their pace: {lasted:?}");
 }
 
 /// Two replicas on one store: what either is told counts for both.
 #[tokio::test(start_paused = true)]
-async fn replicas_take_a_rollback_and_its_denial_from_each_other() {
+async fn replicas_share_rollbacks_and_their_contradictions() {
     let (clock, store) = (Arc::new(RuntimeClock::default()), Arc::new(MemoryStore::new(retention())));
-    let replica = || house_on(FOLLOW, Arc::clone(&clock) as _, Arc::clone(&store) as _, Arc::new(NoLedger));
+    let replica = || gateway_on(FOLLOW, Arc::clone(&clock) as _, Arc::clone(&store) as _, Arc::new(NoLedger));
     let [one, other] = [replica(), replica()];
     report(&one, 10, Life::Running);
     read(&one, None).await;
@@ -215,9 +217,9 @@ async fn replicas_take_a_rollback_and_its_denial_from_each_other() {
 }
 
 #[tokio::test]
-async fn an_accepted_rollback_stays_in_every_tier_of_redis() {
+async fn an_accepted_rollback_is_kept_by_every_replica() {
     let redis = Redis::start().await;
-    let tier = || Tier::new(settings(&redis.url())).unwrap();
+    let tier = || SharedStore::new(settings(&redis.url())).unwrap();
     let [one, other, third] = [tier(), tier(), tier()];
     let seen = |version, second: i64, rollbacks| {
         let mut job = versioned(version, Life::Running);
@@ -226,16 +228,16 @@ async fn an_accepted_rollback_stays_in_every_tier_of_redis() {
         Observation::new(Arc::new(job), at, at).after_rollbacks(rollbacks)
     };
     let (before, after) = (seen(10, 1, 0), seen(4, 2, 1));
-    assert_eq!(one.store().keep(before.clone()).await.unwrap(), Kept::New(None));
+    assert_eq!(one.store().keep(before.clone()).await.unwrap(), StoreOutcome::New(None));
     assert_eq!(held(&other, "a").await, Some(before.clone()));
-    assert_eq!(other.store().keep(after.clone()).await.unwrap(), Kept::New(Some(before)));
+    assert_eq!(other.store().keep(after.clone()).await.unwrap(), StoreOutcome::New(Some(before)));
     for tier in [&one, &other, &third] {
         assert_eq!(held(tier, "a").await, Some(after.clone()));
         let late = tier.store().keep(seen(10, 9, 0)).await.unwrap();
-        assert_eq!(late, Kept::Older(after.clone()), "a record of before never comes back");
+        assert_eq!(late, StoreOutcome::Older(after.clone()), "a record of before never comes back");
     }
     let next = seen(5, 10, 1);
-    assert_eq!(one.store().keep(next.clone()).await.unwrap(), Kept::New(Some(after)));
+    assert_eq!(one.store().keep(next.clone()).await.unwrap(), StoreOutcome::New(Some(after)));
     assert_eq!(held(&third, "a").await, Some(next));
 }
 
@@ -243,10 +245,10 @@ async fn an_accepted_rollback_stays_in_every_tier_of_redis() {
 #[tokio::test(start_paused = true)]
 async fn no_read_is_wrongly_fresh_while_versions_go_up_and_down() {
     let mut rng = fastrand::Rng::with_seed(20_261_129);
-    let house = house();
+    let gateway = gateway();
     let reported = Arc::new(Mutex::new((10_i64, Instant::now())));
     let now = Arc::clone(&reported);
-    house.mind.tells(move |_| Ok(versioned(now.lock().unwrap().0, Life::Running)));
+    gateway.mindbridge.respond_with_job(move |_| Ok(versioned(now.lock().unwrap().0, Life::Running)));
     let (mut fresh, mut stale, mut accepted, mut wrong) = (0, 0, 0, Vec::new());
     let mut served = 10;
     // since when nothing but lower versions than the one served was reported, as far as anybody read
@@ -260,32 +262,39 @@ async fn no_read_is_wrongly_fresh_while_versions_go_up_and_down() {
         }
         tokio::time::sleep(Duration::from_millis(rng.u64(0..90_000))).await;
         let max = if rng.bool() { Some(Duration::ZERO) } else { None };
-        let calls = house.mind.calls();
-        let seen = read(&house, max).await;
-        let asked = house.mind.calls() > calls;
-        let (said, changed) = *reported.lock().unwrap();
+        let calls = gateway.mindbridge.calls();
+        let seen = read(&gateway, max).await;
+        let is_fetched = gateway.mindbridge.calls() > calls;
+        let (reported_version, changed) = *reported.lock().unwrap();
         let version = seen.observation.job.counter().unwrap();
         match seen.stale {
             None => {
                 fresh += 1;
-                let known = if asked { version == said } else { version == said || seen.age <= SECOND * 2 };
-                let overtaken = !asked && changed.elapsed() > seen.age && version != said;
+                let known = if is_fetched {
+                    version == reported_version
+                } else {
+                    version == reported_version || seen.age <= SECOND * 2
+                };
+                let overtaken = !is_fetched && changed.elapsed() > seen.age && version != reported_version;
                 if !known || overtaken {
-                    wrong.push((number, version, said));
+                    wrong.push((number, version, reported_version));
                 }
                 if version < served {
                     accepted += 1;
                     let lasted = lower_since.map(|since| since.elapsed());
                     assert!(lasted >= Some(FOLLOW.verify_interval), "{number}: {lasted:?}");
                 }
-                if asked {
+                if is_fetched {
                     (served, lower_since) = (version, None);
                 }
             }
             CONFLICT => {
                 stale += 1;
                 lower_since.get_or_insert_with(Instant::now);
-                assert!(version == served && said < served, "{number}: {version} {said} {served}");
+                assert!(
+                    version == served && reported_version < served,
+                    "{number}: {version} {reported_version} {served}"
+                );
             }
             other => assert_eq!(other, CONFLICT, "{number}"),
         }

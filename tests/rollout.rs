@@ -7,22 +7,22 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::support::process::Process;
-use crate::support::rollout::{self, Plan, TOLD, WINDOW};
+use crate::support::rollout::{self, ANNOUNCED, Plan, WINDOW};
 use crate::support::scratch::Scratch;
 use crate::support::server::{KEY, Setup, TOKEN};
-use crate::support::streams::{LIMIT, all_hear, crowd};
+use crate::support::streams::{LIMIT, all_receive, crowd};
 use crate::support::wire;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rollout_fails_no_request_and_every_stream_is_told_and_comes_back() {
+async fn a_rollout_fails_no_request_and_ends_every_stream_cleanly() {
     let plan = Plan { rollouts: 2, replicas: 3, pace: 100, streams: 90 };
     let outcome = rollout::run(plan, |_| {}).await;
     assert_eq!(outcome.failed, [""; 0], "of {} requests", outcome.requests);
     assert!(outcome.crossed * 100 <= outcome.requests, "{} of {}", outcome.crossed, outcome.requests);
     assert!(outcome.requests > 200 && outcome.reused > outcome.requests / 2, "{outcome:?}");
-    let told: usize = TOLD.iter().filter_map(|how| outcome.ends.get(*how)).sum();
-    assert_eq!(told, outcome.ends.values().sum::<usize>(), "{:?}", outcome.ends);
-    assert!(told >= plan.rollouts * plan.streams, "each of them, each time: {outcome:?}");
+    let ended: usize = ANNOUNCED.iter().filter_map(|how| outcome.ends.get(*how)).sum();
+    assert_eq!(ended, outcome.ends.values().sum::<usize>(), "{:?}", outcome.ends);
+    assert!(ended >= plan.rollouts * plan.streams, "each of them, each time: {outcome:?}");
     // the peak takes a quiet machine; that most are spread does not: one that stood still for a window saw one end at once
     let usual = outcome.spreads.get(outcome.spreads.len() / 2);
     assert!(usual.is_some_and(|spread| *spread > WINDOW / 2), "{outcome:?}");
@@ -31,7 +31,7 @@ async fn a_rollout_fails_no_request_and_every_stream_is_told_and_comes_back() {
 /// Whoever keeps a connection for further requests is sent away with an answer, not by a door that closes on a request; and
 /// what comes after the door is closed is still answered.
 #[tokio::test]
-async fn a_kept_connection_is_closed_behind_an_answer_that_says_so() {
+async fn draining_closes_a_kept_connection_after_a_response() {
     let mut setup = Setup::with(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], Vec::new());
     // ten streams are told in a second at least: so many hold the end up for a minute
     setup.rest =
@@ -44,26 +44,26 @@ async fn a_kept_connection_is_closed_behind_an_answer_that_says_so() {
     let mut gateway = Process::start(&["serve", "--config", config.path()], &env);
     let (public, admin) = (gateway.address("public").await, gateway.address("admin").await);
     let mut streams = crowd(public, 600, &["a"]).await;
-    all_hear(&mut streams, "SNAPSHOT RUNNING").await;
+    all_receive(&mut streams, "SNAPSHOT RUNNING").await;
     let mut kept = [TcpStream::connect(public).await.unwrap(), TcpStream::connect(public).await.unwrap()];
     for socket in &mut kept {
-        assert!(!ask(socket).await.contains("connection: close"));
+        assert!(!execute(socket).await.contains("connection: close"));
     }
 
     gateway.signal("TERM").await;
     gateway.find("the beginning of the end", |line| line.contains("shutting down").then_some(())).await;
-    crate::redis_tier::until("it is not ready any more", || async {
+    crate::redis_shared_store::until("it is not ready any more", || async {
         (wire::get(admin, "/readyz").await.status == 503).then_some(())
     })
     .await;
     let [first, second] = &mut kept;
-    assert!(ask(first).await.contains("connection: close"));
+    assert!(execute(first).await.contains("connection: close"));
     assert_eq!(first.read_u8().await.ok(), None, "and it is closed");
-    crate::redis_tier::until("the door is closed", || async {
+    crate::redis_shared_store::until("the door is closed", || async {
         TcpStream::connect(public).await.is_err().then_some(())
     })
     .await;
-    assert!(ask(second).await.contains("connection: close"), "a connection that slept is not cut");
+    assert!(execute(second).await.contains("connection: close"), "a connection that slept is not cut");
     assert_eq!(second.read_u8().await.ok(), None);
     gateway.signal("TERM").await;
     assert_eq!(gateway.ended().await.0.code(), Some(0));
@@ -71,7 +71,7 @@ async fn a_kept_connection_is_closed_behind_an_answer_that_says_so() {
 }
 
 /// Asks on a connection that is kept: the head of the answer.
-async fn ask(socket: &mut TcpStream) -> String {
+async fn execute(socket: &mut TcpStream) -> String {
     let body = json!({ "query": "{ __typename }" }).to_string();
     let request = format!(
         "POST /graphql HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",

@@ -11,16 +11,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::join_all;
 use jobgate::simulator::{
-    Addresses, Answer, Auth, Body, Fault, FaultKind, MindBridgeJob, MindBridgeStep, Scenario, Simulator,
-    SupermetricsJob, Upstream,
+    Addresses, Auth, FaultKind, MadeUpAnswer, MadeUpBody, MindBridgeJob, MindBridgeStep, Scenario, SimFault,
+    SimUpstream, Simulator, SupermetricsJob,
 };
 use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::support::process::{Process, run};
 use crate::support::scratch::Scratch;
-use crate::support::server::{ANY, KEY, TOKEN, external, told};
-use crate::support::streams::{Heard, LIMIT, Sse, Watcher, WebSocket};
+use crate::support::server::{ANY, KEY, TOKEN, describe, external};
+use crate::support::streams::{LIMIT, Sse, StreamEvent, Watcher, WebSocket};
 use crate::support::wire;
 
 /// Within what time an old value is unused after a change.
@@ -101,14 +101,14 @@ async fn upstreams() -> Simulator {
 }
 
 /// One look that is not answered from memory.
-async fn look(gateway: SocketAddr, source: &str, id: &str) -> String {
+async fn lookup(gateway: SocketAddr, source: &str, id: &str) -> String {
     let query = format!("query($ref: JobRef!) {{ job(ref: $ref, maxStaleness: \"0ms\") {ANY} }}");
     let body = json!({ "query": query, "variables": { "ref": external(source, id) } });
-    told(&wire::post(gateway, None, &body).await.data()["job"])
+    describe(&wire::post(gateway, None, &body).await.data()["job"])
 }
 
 /// How a source stands: its health, and the state of its credential.
-async fn stands(gateway: SocketAddr, source: &str) -> (String, String, Value) {
+async fn is_valid(gateway: SocketAddr, source: &str) -> (String, String, Value) {
     let query = "{ sources { name health credential { state since activeSince expiresAt } } }";
     let data = wire::post(gateway, None, &json!({ "query": query })).await.data();
     let all = data["sources"].as_array().unwrap();
@@ -124,7 +124,7 @@ async fn until(gateway: SocketAddr, source: &str, expected: &str) {
         let mut again = tokio::time::interval(Duration::from_millis(20));
         loop {
             again.tick().await;
-            last = stands(gateway, source).await.1;
+            last = is_valid(gateway, source).await.1;
             if last == expected {
                 return;
             }
@@ -136,7 +136,7 @@ async fn until(gateway: SocketAddr, source: &str, expected: &str) {
 
 /// The timer is slow here, so that it is the watch on the folder that finds each swap.
 #[tokio::test]
-async fn two_hundred_swaps_under_load_fail_nothing_and_leave_no_old_value_in_use() {
+async fn two_hundred_rotations_under_load_fail_no_request() {
     let simulator = upstreams().await;
     let upstream = simulator.handle();
     let mut mounted = Mounted::new(Some(TOKEN));
@@ -154,8 +154,8 @@ async fn two_hundred_swaps_under_load_fail_nothing_and_leave_no_old_value_in_use
     let mut in_force: Vec<(usize, Instant)> = Vec::new();
     let mut took = Vec::new();
     let is_in_force = |number: usize| {
-        let record = upstream.record_of(Upstream::MindBridge);
-        record.iter().filter(|asked| asked.credential == Some(number)).count() > 3
+        let record = upstream.record_of(SimUpstream::MindBridge);
+        record.iter().filter(|request| request.credential == Some(number)).count() > 3
     };
     let (done, over) = tokio::sync::watch::channel(false);
     let rotate = async {
@@ -164,7 +164,7 @@ async fn two_hundred_swaps_under_load_fail_nothing_and_leave_no_old_value_in_use
         for number in 1..=ROTATIONS {
             tick.tick().await;
             let token = format!("token-of-round-{number}");
-            assert_eq!(upstream.also_accept(Upstream::MindBridge, &token), number);
+            assert_eq!(upstream.also_accept(SimUpstream::MindBridge, &token), number);
             mounted.swap(&token);
             let swapped = Instant::now();
             if number.is_multiple_of(FEW) {
@@ -181,11 +181,11 @@ async fn two_hundred_swaps_under_load_fail_nothing_and_leave_no_old_value_in_use
             // what was replaced longer ago than is promised is not accepted any more
             let old = in_force.iter().rev().find(|(_, at)| at.elapsed() > PROMISE);
             let old = old.map_or(0, |(number, _)| *number);
-            (0..old).for_each(|old| upstream.revoke(Upstream::MindBridge, old));
+            (0..old).for_each(|old| upstream.revoke(SimUpstream::MindBridge, old));
         }
         done.send_replace(true);
     };
-    let ask = |source: &'static str, id: &'static str| {
+    let execute = |source: &'static str, id: &'static str| {
         let over = over.clone();
         async move {
             let mut tick = tokio::time::interval(Duration::from_millis(20));
@@ -193,25 +193,26 @@ async fn two_hundred_swaps_under_load_fail_nothing_and_leave_no_old_value_in_use
             let mut count = 0;
             while !*over.borrow() || count <= 10 {
                 tick.tick().await;
-                assert_eq!(look(address, source, id).await, "RUNNING", "{source} {id}, request {count}");
+                assert_eq!(lookup(address, source, id).await, "RUNNING", "{source} {id}, request {count}");
                 count += 1;
             }
             count
         }
     };
-    let load = join_all([ask("mind", "a"), ask("mind", "b"), ask("mind", "a"), ask("metrics", "q")]);
+    let load =
+        join_all([execute("mind", "a"), execute("mind", "b"), execute("mind", "a"), execute("metrics", "q")]);
     let ((), counts) = tokio::join!(rotate, load);
     assert!(counts.iter().all(|count| *count > 10), "{counts:?} requests");
 
-    for asked in upstream.record_of(Upstream::MindBridge) {
+    for request in upstream.record_of(SimUpstream::MindBridge) {
         assert_eq!(
-            (asked.auth, asked.status),
-            (Auth::Bearer, asked.status.filter(|it| *it != 401)),
-            "{asked:?}"
+            (request.auth, request.status),
+            (Auth::Bearer, request.status.filter(|it| *it != 401)),
+            "{request:?}"
         );
-        let number = asked.credential.unwrap();
+        let number = request.credential.unwrap();
         let replaced = in_force.iter().find(|(newer, _)| *newer > number);
-        assert!(replaced.is_none_or(|(_, at)| asked.started <= *at + PROMISE), "{asked:?}");
+        assert!(replaced.is_none_or(|(_, at)| request.started <= *at + PROMISE), "{request:?}");
     }
     // the one in the middle, since a machine may stand still now and then
     took.sort_unstable();
@@ -220,20 +221,20 @@ async fn two_hundred_swaps_under_load_fail_nothing_and_leave_no_old_value_in_use
     upstream.set_state("watched", MindBridgeStep::new("COMPLETE")).unwrap();
     for mut watcher in watchers {
         loop {
-            let heard = watcher.hear().await;
-            assert!(!matches!(heard, Heard::Over(_)), "no stream is dropped");
-            if heard == Heard::Complete {
+            let event = watcher.receive().await;
+            assert!(!matches!(event, StreamEvent::Over(_)), "no stream is dropped");
+            if event == StreamEvent::Complete {
                 break;
             }
         }
     }
     until(address, "mind", "ACTIVE").await;
-    assert!(!gateway.said().contains("token-of-round"), "{}", gateway.said());
+    assert!(!gateway.output().contains("token-of-round"), "{}", gateway.output());
 }
 
 /// From nothing to a secret, to a bad one, to one that the source refuses, and back: each costs its own source alone.
 #[tokio::test]
-async fn every_trouble_with_a_secret_costs_its_own_source_alone_and_ends_without_a_restart() {
+async fn a_bad_secret_affects_only_its_source_until_replaced() {
     let simulator = upstreams().await;
     let upstream = simulator.handle();
     let mut mounted = Mounted::new(None);
@@ -243,65 +244,65 @@ async fn every_trouble_with_a_secret_costs_its_own_source_alone_and_ends_without
     let soon = jiff::Timestamp::from_second(jiff_now() + 600).unwrap();
     let payload = URL_SAFE_NO_PAD.encode(json!({ "exp": soon.as_second() }).to_string());
     let token = format!("eyJhbGciOiJub25lIn0.{payload}.signature");
-    upstream.set_credential(Upstream::Supermetrics, &token);
+    upstream.set_credential(SimUpstream::Supermetrics, &token);
     let file = Scratch::new(&token);
     symlink(file.path(), &link).unwrap();
     let rest = "credentials: { reload_interval: 100ms }";
     let (mut gateway, address) = serve(&simulator, [&mounted.path(), link.to_str().unwrap()], rest).await;
 
-    assert_eq!(look(address, "mind", "a").await, "UNCONFIGURED");
-    let (health, state, _) = stands(address, "mind").await;
+    assert_eq!(lookup(address, "mind", "a").await, "UNCONFIGURED");
+    let (health, state, _) = is_valid(address, "mind").await;
     assert_eq!((health.as_str(), state.as_str()), ("UNCONFIGURED", "MISSING"));
-    assert_eq!(look(address, "metrics", "q").await, "RUNNING");
-    let credential = stands(address, "metrics").await.2;
+    assert_eq!(lookup(address, "metrics", "q").await, "RUNNING");
+    let credential = is_valid(address, "metrics").await.2;
     assert_eq!(credential["expiresAt"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap(), soon);
     gateway.find("a warning", |line| line.contains("credential expires soon").then_some(())).await;
 
     mounted.swap(TOKEN);
     until(address, "mind", "ACTIVE").await;
-    assert_eq!(look(address, "mind", "a").await, "RUNNING");
+    assert_eq!(lookup(address, "mind", "a").await, "RUNNING");
 
     mounted.swap("a-token-that-nobody-knows");
     until(address, "mind", "PENDING_REJECTED").await;
     mounted.swap("two\nlines-of-a-token");
     until(address, "mind", "PENDING_INVALID").await;
-    assert_eq!(look(address, "mind", "a").await, "RUNNING", "the one before is in force");
+    assert_eq!(lookup(address, "mind", "a").await, "RUNNING", "the one before is in force");
     let named = |line: &str| {
         (line.contains("the previous one stays active") && line.contains("/token")).then_some(())
     };
     gateway.find("an alarm that names the file", named).await;
 
-    upstream.set_credential(Upstream::MindBridge, "the-next-token");
-    assert_eq!(look(address, "mind", "a").await, "RUNNING, stale: CREDENTIAL_REJECTED");
+    upstream.set_credential(SimUpstream::MindBridge, "the-next-token");
+    assert_eq!(lookup(address, "mind", "a").await, "RUNNING, stale: CREDENTIAL_REJECTED");
     until(address, "mind", "REJECTED").await;
-    assert_eq!(stands(address, "mind").await.0, "CREDENTIAL_REJECTED");
-    assert_eq!(look(address, "metrics", "q").await, "RUNNING", "another source is not concerned");
+    assert_eq!(is_valid(address, "mind").await.0, "CREDENTIAL_REJECTED");
+    assert_eq!(lookup(address, "metrics", "q").await, "RUNNING", "another source is not concerned");
     mounted.swap("the-next-token");
     until(address, "mind", "ACTIVE").await;
-    assert_eq!(look(address, "mind", "a").await, "RUNNING");
+    assert_eq!(lookup(address, "mind", "a").await, "RUNNING");
 
-    upstream.set_credential(Upstream::Supermetrics, "the-next-key");
+    upstream.set_credential(SimUpstream::Supermetrics, "the-next-key");
     fs::write(file.path(), "the-next-key\n").unwrap();
     let renewed = async {
-        while look(address, "metrics", "q").await != "RUNNING" {
+        while lookup(address, "metrics", "q").await != "RUNNING" {
             tokio::time::interval(EVERY).tick().await;
         }
     };
     assert!(tokio::time::timeout(LIMIT, renewed).await.is_ok(), "the timer finds what no watch sees");
-    let credential = stands(address, "metrics").await.2;
+    let credential = is_valid(address, "metrics").await.2;
     assert_eq!(credential["expiresAt"], Value::Null, "the end was that of the one before");
 
     gateway.signal("TERM").await;
-    let (status, said) = gateway.ended().await;
-    assert_eq!(status.code(), Some(0), "{said}");
+    let (status, output) = gateway.ended().await;
+    assert_eq!(status.code(), Some(0), "{output}");
     for secret in [&token, TOKEN, "nobody-knows", "lines-of-a-token", "the-next-token", "the-next-key"] {
-        assert!(!said.contains(secret), "{secret} in {said}");
+        assert!(!output.contains(secret), "{secret} in {output}");
     }
 }
 
 /// What a token says of its own end is held against the configuration before anything is started.
 #[tokio::test]
-async fn check_finds_a_credential_that_has_ended() {
+async fn check_reports_an_expired_credential() {
     let payload = URL_SAFE_NO_PAD.encode(r#"{"exp":1700000000}"#);
     let ended = Scratch::new(&format!("eyJhbGciOiJub25lIn0.{payload}.signature"));
     let sources = |more: &str| {
@@ -312,27 +313,28 @@ async fn check_finds_a_credential_that_has_ended() {
     let by_token = Scratch::new(&sources(&format!("bearer: {{ file: '{}' }}", ended.path())));
     let by_operator = Scratch::new(&sources("bearer: { env: T }, expires_at: 2023-11-14T22:13:20Z"));
     for config in [by_token, by_operator] {
-        let (code, said) = run(&["check", "--config", config.path()], &[("T", "a-plain-token")]).await;
+        let (code, output) = run(&["check", "--config", config.path()], &[("T", "a-plain-token")]).await;
         let line = "sources.s.credential: expired at 2023-11-14T22:13:20Z; set a new one";
-        assert_eq!((code, said.trim()), (Some(78), line));
+        assert_eq!((code, output.trim()), (Some(78), line));
     }
 }
 
 /// An upstream that repeats what it was shown, now or a while ago, in force or refused.
 #[tokio::test]
-async fn an_echo_is_masked_whichever_of_our_secrets_it_holds() {
+async fn echoes_of_current_and_former_secrets_are_masked() {
     let simulator = upstreams().await;
     let upstream = simulator.handle();
     let mut mounted = Mounted::new(Some(TOKEN));
     let key = Scratch::new(KEY);
     let rest = "credentials: { reload_interval: 100ms }\ntelemetry: { log_level: trace }";
     let (gateway, address) = serve(&simulator, [&mounted.path(), key.path()], rest).await;
-    assert_eq!(look(address, "mind", "a").await, "RUNNING");
+    assert_eq!(lookup(address, "mind", "a").await, "RUNNING");
     let secrets = [TOKEN, "the/next=token+1", "a/refused-token"];
-    upstream.also_accept(Upstream::MindBridge, secrets[1]);
+    upstream.also_accept(SimUpstream::MindBridge, secrets[1]);
     mounted.swap(secrets[1]);
     let shown = async {
-        while !upstream.record_of(Upstream::MindBridge).iter().any(|asked| asked.credential == Some(1)) {
+        while !upstream.record_of(SimUpstream::MindBridge).iter().any(|request| request.credential == Some(1))
+        {
             tokio::time::interval(EVERY).tick().await;
         }
     };
@@ -344,11 +346,11 @@ async fn an_echo_is_masked_whichever_of_our_secrets_it_holds() {
     let echo = format!("{} {} {}", secrets[0], secrets[1], secrets[2]);
     let body = json!({ "id": "a", "status": "ERROR", "type": echo, "error": echo, "entityId": echo });
     let text = body.to_string().replace('/', "\\/");
-    let body = Body::Text { content_type: "application/json".to_owned(), text };
+    let body = MadeUpBody::Text { content_type: "application/json".to_owned(), text };
     let headers =
         [("retry-after".to_owned(), echo.clone()), ("x-echo".to_owned(), echo)].into_iter().collect();
-    let answer = Answer { status: 200, headers, body, ..Answer::default() };
-    upstream.push_fault(Fault::always(Upstream::MindBridge, FaultKind::Answer(answer)).for_ids(&["a"]));
+    let answer = MadeUpAnswer { status: 200, headers, body, ..MadeUpAnswer::default() };
+    upstream.push_fault(SimFault::always(SimUpstream::MindBridge, FaultKind::Answer(answer)).for_ids(&["a"]));
     let query = "query($ref: JobRef!) { job(ref: $ref, maxStaleness: \"0ms\") { ... on MindBridgeJob { kind error entity { id } failure { message } } } }";
     let body = json!({ "query": query, "variables": { "ref": external("mind", "a") } });
     let answer = wire::post(address, None, &body).await.data();

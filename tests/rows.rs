@@ -1,6 +1,6 @@
 //! Rows of a query through GraphQL: none is lost, none is repeated, and what is missing is a problem and no end.
 
-use jobgate::simulator::{Endpoint, Fault, FaultKind, SupermetricsJob, Upstream};
+use jobgate::simulator::{Endpoint, FaultKind, SimFault, SimUpstream, SupermetricsJob};
 use serde_json::{Value, json};
 
 use crate::support::server::{Rig, Setup, external};
@@ -20,7 +20,7 @@ async fn rig(count: u64, change: impl FnOnce(&mut Setup)) -> Rig {
 
 async fn page(rig: &Rig, after: Option<&str>) -> Value {
     let variables = json!({ "ref": external("metrics", "q"), "after": after });
-    rig.ask(QUERY, variables).await.data()["job"]["rows"].take()
+    rig.execute(QUERY, variables).await.data()["job"]["rows"].take()
 }
 
 /// Pages on to the end or to the first problem: all first cells, the last page, and how many pages there were.
@@ -38,7 +38,7 @@ async fn read(rig: &Rig) -> (Vec<Value>, Value, usize) {
 }
 
 #[tokio::test]
-async fn a_query_without_a_header_row_gives_all_its_rows() {
+async fn a_query_without_a_header_row_returns_all_its_rows() {
     let plain = rig(2_500, |_| {}).await;
     let (expected, ..) = read(&plain).await;
     let rig = rig(2_500, |setup| setup.scenario.supermetrics.jobs[0].query.no_headers = true).await;
@@ -50,10 +50,10 @@ async fn a_query_without_a_header_row_gives_all_its_rows() {
 }
 
 #[tokio::test]
-async fn rows_that_are_not_there_yet_are_a_problem_and_not_held() {
+async fn incomplete_rows_are_a_retryable_problem_and_not_cached() {
     let rig = rig(2, |_| {}).await;
     let empty = FaultKind::set("/data", json!([]));
-    rig.upstreams.push_fault(Fault::next(Upstream::Supermetrics, 3, empty).on(Endpoint::Status));
+    rig.upstreams.push_fault(SimFault::next(SimUpstream::Supermetrics, 3, empty).on(Endpoint::Status));
     // the first answer without rows is to the status
     for _ in 0..2 {
         let page = page(&rig, None).await;
@@ -68,13 +68,13 @@ async fn rows_that_are_not_there_yet_are_a_problem_and_not_held() {
     }
     let (cells, last, _) = read(&rig).await;
     assert_eq!((cells.len(), &last["problem"]), (2, &Value::Null));
-    let asked = rig.asked(Endpoint::Status).len();
+    let count = rig.requests_to(Endpoint::Status).len();
     page(&rig, None).await;
-    assert_eq!(rig.asked(Endpoint::Status).len(), asked, "rows that are whole are held");
+    assert_eq!(rig.requests_to(Endpoint::Status).len(), count, "rows that are whole are held");
 }
 
 #[tokio::test]
-async fn fewer_rows_than_reported_are_no_end() {
+async fn fewer_rows_than_reported_are_a_problem_and_not_the_end() {
     let rig = rig(150, |setup| setup.scenario.supermetrics.jobs[0].rows.readable = Some(120)).await;
     let (cells, last, pages) = read(&rig).await;
     assert_eq!((cells.len(), pages), (120, 2), "what there is, is given");
@@ -87,7 +87,7 @@ async fn fewer_rows_than_reported_are_no_end() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_ignores_offsets_repeats_no_row() {
+async fn an_upstream_that_ignores_offsets_yields_no_repeated_row() {
     let plain = rig(2_500, |_| {}).await;
     let (expected, ..) = read(&plain).await;
     let all = rig(2_500, |setup| setup.scenario.supermetrics.ignores_offsets = true).await;
@@ -105,7 +105,7 @@ async fn an_upstream_that_ignores_offsets_repeats_no_row() {
 }
 
 #[tokio::test]
-async fn small_answers_are_put_together() {
+async fn rows_of_small_upstream_answers_are_concatenated() {
     let rig = rig(250, |setup| setup.scenario.supermetrics.rows_per_answer = Some(40)).await;
     let (cells, last, pages) = read(&rig).await;
     assert_eq!((cells.len(), pages, &last["problem"]), (250, 3, &Value::Null));

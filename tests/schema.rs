@@ -6,7 +6,7 @@ use jobgate::inbound::graphql::schema::sdl;
 
 /// Renew the file with `cargo run -- schema > schema/schema.graphql`.
 #[test]
-fn the_committed_schema_is_what_the_code_prints() {
+fn the_committed_schema_matches_the_code() {
     let committed = include_str!("../schema/schema.graphql");
     assert!(committed == sdl(), "schema/schema.graphql is out of date");
 }

@@ -72,7 +72,7 @@ async fn gateway(rest: &str) -> (Process, SocketAddr) {
 }
 
 #[tokio::test]
-async fn at_sigterm_every_stream_is_told_requests_finish_and_the_process_ends_with_0() {
+async fn sigterm_closes_every_stream_and_completes_requests() {
     room_for(3_000);
     // the half request is under way for longer than the window, so it may be slow; and so may whoever opens so many streams
     let slow = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, header_timeout: 1m, body_timeout: 10m, \
@@ -91,8 +91,8 @@ async fn at_sigterm_every_stream_is_told_requests_finish_and_the_process_ends_wi
     let start = Instant::now();
     gateway.signal("TERM").await;
     let sockets = async {
-        let told = sockets.into_iter().map(async |socket| (close_code(socket).await, start.elapsed()));
-        join_all(told).await
+        let results = sockets.into_iter().map(async |socket| (close_code(socket).await, start.elapsed()));
+        join_all(results).await
     };
     let events = join_all(events.into_iter().map(rest_of));
     let (sockets, events) = tokio::join!(sockets, events);
@@ -109,12 +109,12 @@ async fn at_sigterm_every_stream_is_told_requests_finish_and_the_process_ends_wi
     let answer = rest_of(half).await;
     assert!(answer.ends_with(r#"{"data":{"__typename":"Query"}}"#), "{answer}");
 
-    let (ended, said) = gateway.ended().await;
-    assert_eq!(ended.code(), Some(0), "{said}");
+    let (ended, output) = gateway.ended().await;
+    assert_eq!(ended.code(), Some(0), "{output}");
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_the_process_at_once() {
+async fn a_second_signal_skips_the_stream_drain_window() {
     room_for(3_000);
     let long = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, header_timeout: 1m, drain_timeout: 10m }\n\
                 streams: { drain_window: 5m, init_timeout: 1m, ping_interval: 10m }";
@@ -126,28 +126,28 @@ async fn a_second_signal_ends_the_process_at_once() {
     // two signals at once would count as one
     gateway.find("the first signal", |line| line.contains("shutting down").then_some(())).await;
     gateway.signal("TERM").await;
-    let (ended, said) = gateway.ended().await;
-    assert!(start.elapsed() < Duration::from_secs(40), "{said}");
-    assert_eq!(ended.code(), Some(0), "{said}");
+    let (ended, output) = gateway.ended().await;
+    assert!(start.elapsed() < Duration::from_secs(40), "{output}");
+    assert_eq!(ended.code(), Some(0), "{output}");
     drop(sockets);
 }
 
 #[tokio::test]
-async fn a_websocket_takes_the_place_of_a_connection_until_it_ends() {
+async fn a_websocket_holds_its_connection_permit_until_it_closes() {
     let one = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, max_connections: 1 }\n\
                streams: { init_timeout: 1m }";
     let (_gateway, address) = gateway(one).await;
     let held = websocket(address).await;
     let body = json!({ "query": "{ __typename }" });
-    let mut asked = std::pin::pin!(wire::post(address, None, &body));
-    let waited = tokio::time::timeout(Duration::from_millis(200), asked.as_mut()).await;
+    let mut response = std::pin::pin!(wire::post(address, None, &body));
+    let waited = tokio::time::timeout(Duration::from_millis(200), response.as_mut()).await;
     assert!(waited.is_err(), "a second connection was served: {waited:?}");
     drop(held);
-    assert_eq!(asked.await.status, 200);
+    assert_eq!(response.await.status, 200);
 }
 
 #[tokio::test]
-async fn a_client_that_vanishes_gives_its_place_back() {
+async fn a_disconnected_client_releases_its_stream_permit() {
     let (_gateway, address) = gateway("streams: { max_streams_per_client: 1, init_timeout: 1m }").await;
     // answered at once and closed, if there is room
     let headers = [("content-type", "application/json"), ("accept", "text/event-stream")];

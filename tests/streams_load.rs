@@ -3,24 +3,24 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use jobgate::inbound::streams::Counts;
-use jobgate::simulator::{Endpoint, Fault, FaultKind, MindBridgeJob, Upstream};
+use jobgate::inbound::streams::StreamCounts;
+use jobgate::simulator::{Endpoint, FaultKind, MindBridgeJob, SimFault, SimUpstream};
 use serde_json::json;
 use tokio::time::timeout;
 
 use crate::support::server::{Rig, Setup};
-use crate::support::streams::{Sse, Watcher, WebSocket, all_hear, crowd, settles};
+use crate::support::streams::{Sse, Watcher, WebSocket, all_receive, crowd, settles};
 use crate::support::wire;
 
 /// The shortest time between two looks at a job.
 const PACE: Duration = Duration::from_millis(400);
 /// What the phase of a job leaves of it.
 const LEAST: f64 = 0.8;
-const LINGER: Duration = Duration::from_millis(300);
+const UNSUBSCRIBE_GRACE: Duration = Duration::from_millis(300);
 /// What the machine may take for what the gateway does at once.
 const SLACK: Duration = Duration::from_mins(2);
 /// Whoever does not read for a while is left alone: a machine without air takes long to open so many.
-const PATIENT: &str = "ping_interval: 1h, pong_timeout: 1h";
+const LONG_TIMEOUT: &str = "ping_interval: 1h, pong_timeout: 1h";
 
 /// A gateway in front of jobs that run until they are told otherwise.
 async fn rig(ids: &[&str], streams: &str) -> Rig {
@@ -37,30 +37,30 @@ async fn rig(ids: &[&str], streams: &str) -> Rig {
 }
 
 /// The sixth look finds the end. How often the job was looked at, and how long the last four intervals were.
-async fn looks_at_a_life(watchers: usize) -> (usize, Duration) {
-    let rig = rig(&["shared"], PATIENT).await;
-    rig.upstreams.push_fault(Fault::next(Upstream::MindBridge, 1, FaultKind::Hold));
+async fn polls_of_a_job(watchers: usize) -> (usize, Duration) {
+    let rig = rig(&["shared"], LONG_TIMEOUT).await;
+    rig.upstreams.push_fault(SimFault::next(SimUpstream::MindBridge, 1, FaultKind::Hold));
     let done = FaultKind::set("/status", json!("COMPLETE"));
-    rig.upstreams.push_fault(Fault::always(Upstream::MindBridge, done).after(4));
+    rig.upstreams.push_fault(SimFault::always(SimUpstream::MindBridge, done).after(4));
     // all of them come while the first look is under way
     let mut watching = crowd(rig.public, watchers, &["shared"]).await;
-    rig.upstreams.asked(1).await;
+    rig.upstreams.wait_for_requests(1).await;
     // once this is answered, what the last of them sent before has been read too
     wire::get(rig.admin, "/livez").await;
     rig.upstreams.release();
-    all_hear(&mut watching, "SNAPSHOT RUNNING").await;
-    all_hear(&mut watching, "ENDED SUCCEEDED").await;
-    let asked = rig.asked(Endpoint::One);
-    let span = asked.last().unwrap().started.duration_since(asked[1].started);
-    assert_eq!(rig.calls(Upstream::MindBridge), asked.len());
+    all_receive(&mut watching, "SNAPSHOT RUNNING").await;
+    all_receive(&mut watching, "ENDED SUCCEEDED").await;
+    let requests = rig.requests_to(Endpoint::One);
+    let span = requests.last().unwrap().started.duration_since(requests[1].started);
+    assert_eq!(rig.calls(SimUpstream::MindBridge), requests.len());
     rig.assert_well_behaved();
-    (asked.len(), span)
+    (requests.len(), span)
 }
 
 #[tokio::test]
-async fn a_thousand_sockets_cost_the_upstream_what_one_does() {
+async fn a_thousand_sockets_cause_the_upstream_calls_of_one() {
     for watchers in [1, 1_000] {
-        let (calls, span) = looks_at_a_life(watchers).await;
+        let (calls, span) = polls_of_a_job(watchers).await;
         assert_eq!(calls, 6, "{watchers} watchers");
         // had more come, the sixth had come sooner
         assert!(span >= PACE.mul_f64(LEAST) * 4, "{watchers} watchers: four intervals took {span:?}");
@@ -69,33 +69,33 @@ async fn a_thousand_sockets_cost_the_upstream_what_one_does() {
 
 /// Nothing is open, nothing is followed, and nobody asks any more.
 async fn comes_to_rest(rig: &Rig, within: Duration) {
-    settles("every stream is gone", within, || rig.serving.streams() == Counts::default()).await;
+    settles("every stream is gone", within, || rig.serving.streams() == StreamCounts::default()).await;
     settles("no job is followed", within, || rig.serving.followed() == 0).await;
     // a call that was under way may still come in
     let mut rests = false;
     for _ in 0..10 {
         let calls = rig.upstreams.record().len();
-        rests = rests || timeout(PACE * 3, rig.upstreams.asked(calls + 1)).await.is_err();
+        rests = rests || timeout(PACE * 3, rig.upstreams.wait_for_requests(calls + 1)).await.is_err();
     }
     assert!(rests, "somebody still asks");
 }
 
 #[tokio::test]
-async fn a_thousand_abrupt_resets_leave_nothing_behind() {
+async fn a_thousand_connection_resets_leak_no_stream_or_watch() {
     let ids: Vec<String> = (0..20).map(|number| format!("job{number}")).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-    let rig = rig(&ids, PATIENT).await;
+    let rig = rig(&ids, LONG_TIMEOUT).await;
     let mut watching = crowd(rig.public, 1_000, &ids).await;
-    all_hear(&mut watching, "SNAPSHOT RUNNING").await;
+    all_receive(&mut watching, "SNAPSHOT RUNNING").await;
     let held = rig.serving.streams();
     assert_eq!((held.websocket, held.sse, rig.serving.followed()), (500, 500, 20));
     watching.into_iter().for_each(Watcher::reset);
-    comes_to_rest(&rig, LINGER + SLACK).await;
+    comes_to_rest(&rig, UNSUBSCRIBE_GRACE + SLACK).await;
 }
 
 /// They stay connected and take nothing: a machine that went to sleep, or a tab that hangs.
 #[tokio::test]
-async fn a_socket_that_answers_no_ping_is_gone_after_two_of_them() {
+async fn a_socket_without_pongs_is_closed_after_two_pings() {
     let rig = rig(&["left", "kept"], "ping_interval: 1s, pong_timeout: 12s").await;
     let mut lively = Watcher::open(rig.public, WebSocket, &["kept"]).await;
     assert_eq!(lively.short().await, "SNAPSHOT RUNNING");
@@ -109,7 +109,7 @@ async fn a_socket_that_answers_no_ping_is_gone_after_two_of_them() {
         .await;
         let within = Duration::from_secs(1 + 12 + 12) + SLACK;
         settles("the silent are gone", within, || rig.serving.streams().websocket == 1).await;
-        settles("their job is left", LINGER + SLACK, || rig.serving.followed() == 1).await;
+        settles("their job is left", UNSUBSCRIBE_GRACE + SLACK, || rig.serving.followed() == 1).await;
         drop(silent);
     };
     // whoever reads answers pings, and stays; a late look may be told meanwhile
@@ -119,17 +119,17 @@ async fn a_socket_that_answers_no_ping_is_gone_after_two_of_them() {
         over = stays => panic!("who answers pings was let go: {over:?}"),
     }
     drop(lively);
-    comes_to_rest(&rig, LINGER + SLACK).await;
+    comes_to_rest(&rig, UNSUBSCRIBE_GRACE + SLACK).await;
 }
 
 /// An event stream has no ping: what bounds a peer that reads nothing and stays is the maximum age.
 #[tokio::test]
-async fn an_event_stream_that_nobody_reads_ends_at_its_maximum_age() {
+async fn an_unread_event_stream_ends_at_its_maximum_age() {
     let rig = rig(&["left"], "max_age: 1s").await;
     let mut silent = Vec::new();
     for _ in 0..20 {
         silent.push(Watcher::open(rig.public, Sse, &["left"]).await);
     }
-    comes_to_rest(&rig, Duration::from_millis(1_200) + LINGER + SLACK).await;
+    comes_to_rest(&rig, Duration::from_millis(1_200) + UNSUBSCRIBE_GRACE + SLACK).await;
     drop(silent);
 }

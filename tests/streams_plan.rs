@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use async_graphql::{Request as Ask, Variables};
+use async_graphql::{Request as GraphqlRequest, Variables};
 use axum::body::Body;
 use futures_util::StreamExt as _;
 use http::Request;
@@ -15,36 +15,36 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use crate::support::door::public;
-use crate::support::ports::{House, failed, house};
+use crate::support::ports::{TestGateway, failed, gateway};
+use crate::support::public_listener::public;
 
 /// A house with jobs that run for a while: `good`, `bad` which fails, and a finished query of `metrics`.
-fn running() -> House {
-    let house = house();
-    house.jobs.start_following(CancellationToken::new());
+fn running() -> TestGateway {
+    let gateway = gateway();
+    gateway.jobs.start_following(CancellationToken::new());
     let start = Instant::now();
-    house.mind.says(move |id| {
+    gateway.mindbridge.respond_with(move |id| {
         Ok(match (id.as_str(), start.elapsed() < Duration::from_secs(20)) {
             (_, true) => Life::Running,
             ("bad", false) => failed(),
             (_, false) => Life::Succeeded,
         })
     });
-    house.metrics.says(|_| Ok(Life::Succeeded));
-    house
+    gateway.supermetrics.respond_with(|_| Ok(Life::Succeeded));
+    gateway
 }
 
 async fn by_the_engine(query: &str, variables: &Value) -> Vec<Value> {
-    let house = running();
-    let schema = schema::build(house.jobs.clone(), true);
-    let request = Ask::new(query).variables(Variables::from_json(variables.clone()));
+    let gateway = running();
+    let schema = schema::build(gateway.jobs.clone(), true);
+    let request = GraphqlRequest::new(query).variables(Variables::from_json(variables.clone()));
     let responses = schema.execute_stream(request.data(Principal::local()));
     responses.map(|response| serde_json::to_value(response).unwrap()).collect().await
 }
 
-async fn by_the_door(query: &str, variables: &Value) -> Vec<Value> {
-    let house = running();
-    let (app, _) = public(&house.jobs);
+async fn through_endpoint(query: &str, variables: &Value) -> Vec<Value> {
+    let gateway = running();
+    let (app, _) = public(&gateway.jobs);
     let body = json!({ "query": query, "variables": variables }).to_string();
     let request = Request::post("/graphql")
         .header("content-type", "application/json")
@@ -62,7 +62,7 @@ async fn by_the_door(query: &str, variables: &Value) -> Vec<Value> {
 const MIND: &str = r#"refs: [{ external: { source: "mind", externalId: "good" } }]"#;
 
 #[tokio::test(start_paused = true)]
-async fn the_door_answers_as_the_engine_would() {
+async fn subscriptions_are_answered_like_the_graphql_engine() {
     let refs = |source: &str, ids: &[&str]| {
         let refs: Vec<Value> =
             ids.iter().map(|id| json!({ "external": { "source": source, "externalId": id } })).collect();
@@ -127,12 +127,12 @@ async fn the_door_answers_as_the_engine_would() {
         ),
     ] {
         let mut engine = by_the_engine(&query, &variables).await;
-        let mut door = by_the_door(&query, &variables).await;
+        let mut by_endpoint = through_endpoint(&query, &variables).await;
         // between jobs, and between root fields, there is no order
-        for told in [&mut engine, &mut door] {
-            told.sort_by_key(ToString::to_string);
+        for received in [&mut engine, &mut by_endpoint] {
+            received.sort_by_key(ToString::to_string);
         }
         assert_eq!(engine.len(), answers, "{query}: {engine:?}");
-        assert_eq!(door, engine, "{query}");
+        assert_eq!(by_endpoint, engine, "{query}");
     }
 }

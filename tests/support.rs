@@ -2,12 +2,12 @@
 
 pub(crate) mod balancer;
 pub(crate) mod crashes;
-pub(crate) mod door;
 pub(crate) mod egress;
 pub(crate) mod faults;
 pub(crate) mod loops;
 pub(crate) mod ports;
 pub(crate) mod process;
+pub(crate) mod public_listener;
 pub(crate) mod redis;
 pub(crate) mod rollout;
 pub(crate) mod scale;

@@ -12,7 +12,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use jobgate::outbound::system::SystemClock;
 use jobgate::ports::clock::Clock as _;
 use jobgate::simulator::{Addresses, MindBridgeJob, MindBridgeStep, Simulator};
-use jobgate::telemetry::trace::{Key, SPANS};
+use jobgate::telemetry::trace::{SPANS, SpanAttribute};
 use opentelemetry::metrics::MeterProvider as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -62,7 +62,7 @@ fn one<'a>(spans: &'a [Got], name: &str, is: impl Fn(&Got) -> bool) -> &'a Got {
 fn assert_harmless(sink: &Sink, spans: &[Got]) {
     let known = |key: &str| SPANS.iter().flat_map(|sort| sort.keys).any(|known| known.name() == key);
     for span in spans {
-        assert!(span.said.keys().all(|key| known(key)), "{span:?}");
+        assert!(span.attributes.keys().all(|key| known(key)), "{span:?}");
     }
     let (bytes, headers) = sink.bytes();
     assert!(bytes.len() > 500, "there is something to search");
@@ -73,7 +73,7 @@ fn assert_harmless(sink: &Sink, spans: &[Got]) {
     assert!(headers.iter().any(|header| header == "x-api-key: cAnArY-collector"), "{headers:?}");
 }
 
-async fn ask(gateway: SocketAddr, trace: &str) -> Value {
+async fn execute(gateway: SocketAddr, trace: &str) -> Value {
     let query = "query One($ref: JobRef!) { job(ref: $ref) { ... on Job { state } } }";
     let body = json!({ "query": query, "variables": { "ref": external("mind", JOB) } }).to_string();
     let parent = traceparent(trace);
@@ -97,8 +97,8 @@ async fn a_query_is_a_tree(sink: Sink, rest: &str, more: &[(&str, &str)]) {
     env.extend(more);
     let mut process = Process::start(&["serve", "--config", config.path()], &env);
     let gateway = process.address("public").await;
-    assert_eq!(ask(gateway, TRACE).await["job"]["state"], "SUCCEEDED");
-    assert_eq!(ask(gateway, OTHER_TRACE).await["job"]["state"], "SUCCEEDED");
+    assert_eq!(execute(gateway, TRACE).await["job"]["state"], "SUCCEEDED");
+    assert_eq!(execute(gateway, OTHER_TRACE).await["job"]["state"], "SUCCEEDED");
 
     let requests = |spans: &[Got]| spans.iter().filter(|span| span.name == "POST /graphql").count() == 2;
     let spans = sink
@@ -107,37 +107,46 @@ async fn a_query_is_a_tree(sink: Sink, rest: &str, more: &[(&str, &str)]) {
     let of = |trace: &'static str| move |span: &Got| span.trace == trace;
     let request = one(&spans, "POST /graphql", of(TRACE));
     assert_eq!(request.parent, PARENT, "the client's own span");
-    assert_eq!((request.says("http.route"), request.says("http.response.status_code")), ("/graphql", "200"));
+    assert_eq!(
+        (request.attribute("http.route"), request.attribute("http.response.status_code")),
+        ("/graphql", "200")
+    );
     let operation = one(&spans, "query", of(TRACE));
-    assert_eq!((&operation.parent, operation.says("graphql.operation.name")), (&request.id, "One"));
-    assert_eq!(operation.says("graphql.document.hash").len(), 64);
+    assert_eq!((&operation.parent, operation.attribute("graphql.operation.name")), (&request.id, "One"));
+    assert_eq!(operation.attribute("graphql.document.hash").len(), 64);
     let lookup = one(&spans, "job.lookup", of(TRACE));
-    assert_eq!((&lookup.parent, lookup.says("cache.outcome")), (&operation.id, "miss"));
-    assert_eq!((lookup.says("singleflight.role"), lookup.says("job.count")), ("leader", "1"));
+    assert_eq!((&lookup.parent, lookup.attribute("cache.outcome")), (&operation.id, "miss"));
+    assert_eq!((lookup.attribute("singleflight.role"), lookup.attribute("job.count")), ("leader", "1"));
     let call = one(&spans, "GET /v1/async-results/{id}", of(TRACE));
-    assert_eq!((&call.parent, call.says("http.response.status_code")), (&lookup.id, "200"));
-    assert_eq!((call.says("server.address"), call.says("jobgate.source")), ("127.0.0.1", "mind"));
+    assert_eq!((&call.parent, call.attribute("http.response.status_code")), (&lookup.id, "200"));
+    assert_eq!((call.attribute("server.address"), call.attribute("jobgate.source")), ("127.0.0.1", "mind"));
     let hit = one(&spans, "job.lookup", of(OTHER_TRACE));
-    assert_eq!((hit.says("cache.outcome"), hit.says("singleflight.role")), ("hit", ""));
+    assert_eq!((hit.attribute("cache.outcome"), hit.attribute("singleflight.role")), ("hit", ""));
     assert_eq!(
         spans.iter().filter(|span| span.name.starts_with("GET")).count(),
         1,
         "the second asked nobody"
     );
 
-    let look = one(&spans, "job.observe", |_| true);
-    assert_eq!((look.says("job.state"), look.says("job.observe.trigger")), ("SUCCEEDED", "client"));
-    assert!(look.trace != TRACE && look.parent.is_empty(), "it begins the trace of the job: {look:?}");
-    assert_eq!(look.links, [(TRACE.to_owned(), call.id.clone())], "the call that asked");
+    let observation = one(&spans, "job.observe", |_| true);
+    assert_eq!(
+        (observation.attribute("job.state"), observation.attribute("job.observe.trigger")),
+        ("SUCCEEDED", "client")
+    );
+    assert!(
+        observation.trace != TRACE && observation.parent.is_empty(),
+        "it begins the trace of the job: {observation:?}"
+    );
+    assert_eq!(observation.links, [(TRACE.to_owned(), call.id.clone())], "the call that asked");
     let ingest = one(&spans, "job.ingest", |_| true);
-    assert_eq!((&ingest.parent, ingest.says("ingest.outcome")), (&look.id, "new"));
-    one(&spans, "store", |span| span.parent == ingest.id && span.says("store.operation") == "put");
-    one(&spans, "store", |span| span.parent == lookup.id && span.says("store.operation") == "get");
+    assert_eq!((&ingest.parent, ingest.attribute("ingest.outcome")), (&observation.id, "new"));
+    one(&spans, "store", |span| span.parent == ingest.id && span.attribute("store.operation") == "put");
+    one(&spans, "store", |span| span.parent == lookup.id && span.attribute("store.operation") == "get");
     assert_harmless(&sink, &spans);
 
     process.signal("TERM").await;
-    let (status, said) = process.ended().await;
-    assert!(status.success() && !said.contains("spans dropped"), "{said}");
+    let (status, output) = process.ended().await;
+    assert!(status.success() && !output.contains("spans dropped"), "{output}");
 }
 
 #[tokio::test]
@@ -149,7 +158,7 @@ async fn a_query_is_a_tree_of_spans_over_grpc() {
 }
 
 #[tokio::test]
-async fn a_query_is_a_tree_of_spans_over_http_by_the_standard_variables() {
+async fn a_query_is_a_tree_of_spans_over_http_with_otel_variables() {
     let sink = Sink::http().await;
     let url = sink.url();
     a_query_is_a_tree(
@@ -193,7 +202,7 @@ async fn watch(gateway: SocketAddr, trace: &str, begun: &AtomicUsize) -> Vec<Str
 }
 
 #[tokio::test]
-async fn a_job_is_one_trace_across_replicas_and_each_delivery_is_linked_to_its_look() {
+async fn a_job_is_one_trace_across_replicas_with_linked_deliveries() {
     let (redis, sink) = (Redis::start().await, Sink::http().await);
     let rest = format!(
         "store: {{ kind: redis, redis: {{ url: {{ env: REDIS_URL }}, lease: 30s, timeout: 5s }} }}\n\
@@ -217,33 +226,36 @@ async fn a_job_is_one_trace_across_replicas_and_each_delivery_is_linked_to_its_l
     let end = async {
         settles("both are told", LIMIT, || begun.load(Ordering::SeqCst) == 2).await;
         let from = SystemClock.now();
-        let looks = upstreams.asked(upstreams.record().len() + 3);
-        tokio::time::timeout(LIMIT, looks).await.unwrap();
+        let observations = upstreams.wait_for_requests(upstreams.record().len() + 3);
+        tokio::time::timeout(LIMIT, observations).await.unwrap();
         let to = SystemClock.now();
         upstreams.set_state(JOB, MindBridgeStep::new("COMPLETE")).unwrap();
         (from, to)
     };
     let (a, b, (from, to)) =
         tokio::join!(watch(replicas[0].1, TRACE, &begun), watch(replicas[1].1, OTHER_TRACE, &begun), end);
-    let told = a.len() + b.len();
+    let sampled = a.len() + b.len();
     assert!(a.len() > 1 && b.len() > 1, "{a:?} {b:?}");
 
     let count = |spans: &[Got], name: &str| spans.iter().filter(|span| span.name == name).count();
     let spans = sink
         .spans("every delivery, and the look that saw the end", |all| {
-            let end = |span: &Got| span.name == "job.observe" && span.says("job.state") == "SUCCEEDED";
-            count(all, "job.deliver") == told && all.iter().any(end)
+            let end = |span: &Got| span.name == "job.observe" && span.attribute("job.state") == "SUCCEEDED";
+            count(all, "job.deliver") == sampled && all.iter().any(end)
         })
         .await;
     let job = &spans.iter().find(|span| span.name == "job.observe").unwrap().trace;
-    let looks: Vec<&Got> = spans.iter().filter(|span| span.name == "job.observe").collect();
-    assert!(looks.len() > 2 && looks.iter().all(|look| look.trace == *job), "{looks:#?}");
+    let observations: Vec<&Got> = spans.iter().filter(|span| span.name == "job.observe").collect();
+    assert!(
+        observations.len() > 2 && observations.iter().all(|observation| observation.trace == *job),
+        "{observations:#?}"
+    );
     let calls = |span: &Got| span.name.starts_with("GET /v1/async-results") || span.name.contains("/query");
-    for look in &looks {
-        let (trace, id) = &look.links[0];
+    for observation in &observations {
+        let (trace, id) = &observation.links[0];
         let call = spans.iter().find(|span| span.id == *id).unwrap();
-        assert!(calls(call) && call.trace == *trace && call.trace != *job, "{look:?} {call:?}");
-        if look.says("job.observe.trigger") == "poll" {
+        assert!(calls(call) && call.trace == *trace && call.trace != *job, "{observation:?} {call:?}");
+        if observation.attribute("job.observe.trigger") == "poll" {
             one(&spans, "job.poll", |poll| {
                 poll.id == call.parent && poll.trace == *trace && poll.parent.is_empty()
             });
@@ -254,14 +266,17 @@ async fn a_job_is_one_trace_across_replicas_and_each_delivery_is_linked_to_its_l
         assert_eq!((subscription.parent.as_str(), subscription.instance.as_str()), (PARENT, instance));
         let deliveries: Vec<&Got> =
             spans.iter().filter(|span| span.name == "job.deliver" && span.instance == instance).collect();
-        assert!(deliveries.iter().any(|span| span.says("job.update.kind") == "ended"), "{deliveries:#?}");
+        assert!(
+            deliveries.iter().any(|span| span.attribute("job.update.kind") == "ended"),
+            "{deliveries:#?}"
+        );
         for delivery in deliveries {
             assert_eq!(delivery.trace, *job, "one trace a job");
             let linked = |to: &Got| delivery.links.contains(&(to.trace.clone(), to.id.clone()));
             assert!(linked(subscription), "{delivery:?}");
             assert!(
-                looks.iter().any(|look| linked(look)),
-                "the look that brought it: {delivery:?} {looks:#?}"
+                observations.iter().any(|observation| linked(observation)),
+                "the look that brought it: {delivery:?} {observations:#?}"
             );
         }
     }
@@ -275,12 +290,12 @@ async fn deaf_upstream(tasks: &mut JoinSet<()>) -> (String, Arc<Mutex<String>>) 
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let heads = Arc::new(Mutex::new(String::new()));
-    let heard = Arc::clone(&heads);
+    let head_log = Arc::clone(&heads);
     tasks.spawn(async move {
         while let Ok((mut socket, _)) = listener.accept().await {
             let mut head = vec![0; 4096];
             let read = socket.read(&mut head).await.unwrap();
-            heard.lock().unwrap().push_str(&String::from_utf8_lossy(&head[..read]).to_lowercase());
+            head_log.lock().unwrap().push_str(&String::from_utf8_lossy(&head[..read]).to_lowercase());
             let answer = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\nx-request-id: up-7\r\n\r\n";
             socket.write_all(answer).await.unwrap();
         }
@@ -289,9 +304,9 @@ async fn deaf_upstream(tasks: &mut JoinSet<()>) -> (String, Arc<Mutex<String>>) 
 }
 
 #[tokio::test]
-async fn an_upstream_is_told_of_the_trace_only_where_that_is_configured() {
+async fn trace_context_is_propagated_only_to_configured_sources() {
     let (mut tasks, sink) = (JoinSet::new(), Sink::http().await);
-    let ((told, told_heads), (untold, untold_heads)) =
+    let ((sampled, sampled_heads), (unsampled, unsampled_heads)) =
         (deaf_upstream(&mut tasks).await, deaf_upstream(&mut tasks).await);
     let source = |url: &str, more: &str| {
         format!(
@@ -301,8 +316,8 @@ async fn an_upstream_is_told_of_the_trace_only_where_that_is_configured() {
     let config = Scratch::new(&format!(
         "server: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0 }}\nstore: {{ kind: memory }}\n\
          sources: {{ told: {}, untold: {} }}\ntelemetry: {{ otlp_endpoint: '{}', sample_ratio: 0 }}",
-        source(&told, ", propagate_trace: true"),
-        source(&untold, ""),
+        source(&sampled, ", propagate_trace: true"),
+        source(&unsampled, ""),
         sink.url()
     ));
     let mut process = Process::start(&["serve", "--config", config.path()], &secrets());
@@ -318,21 +333,25 @@ async fn an_upstream_is_told_of_the_trace_only_where_that_is_configured() {
     let calls = |all: &[Got]| all.iter().filter(|span| span.name.starts_with("GET /v1/async")).count();
     let requests = |all: &[Got]| all.iter().filter(|span| span.name.starts_with("GET /v1/jobs/")).count();
     let spans = sink.spans("two calls", |all| calls(all) == 2 && requests(all) == 2).await;
-    let call = one(&spans, "GET /v1/async-results/{id}", |span| span.says("jobgate.source") == "told");
-    assert_eq!((call.says("upstream.request.id"), call.says("error.type")), ("up-7", "404"));
+    let call = one(&spans, "GET /v1/async-results/{id}", |span| span.attribute("jobgate.source") == "told");
+    assert_eq!((call.attribute("upstream.request.id"), call.attribute("error.type")), ("up-7", "404"));
     let expected = format!("traceparent: 00-{TRACE}-{}-01", call.id);
-    assert!(told_heads.lock().unwrap().contains(&expected), "{:?}", told_heads.lock().unwrap());
-    assert!(!untold_heads.lock().unwrap().contains("traceparent"), "{:?}", untold_heads.lock().unwrap());
+    assert!(sampled_heads.lock().unwrap().contains(&expected), "{:?}", sampled_heads.lock().unwrap());
+    assert!(
+        !unsampled_heads.lock().unwrap().contains("traceparent"),
+        "{:?}",
+        unsampled_heads.lock().unwrap()
+    );
     assert!(spans.iter().all(|span| span.trace == TRACE), "the ratio of what begins here is 0: {spans:#?}");
     assert!(spans.iter().any(|span| span.name == "GET /v1/jobs/{source}/{external_id}"), "{spans:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn metrics_are_exported_both_ways() {
-    use jobgate::outbound::otlp::{self, Target};
+async fn metrics_are_exported_over_grpc_and_http() {
+    use jobgate::outbound::otlp::{self, OtlpTarget};
     for (sink, grpc) in [(Sink::http().await, false), (Sink::grpc().await, true)] {
         let path = if grpc { "" } else { "/v1/metrics" };
-        let target = Target { endpoint: format!("{}{path}", sink.url()), grpc, headers: None };
+        let target = OtlpTarget { endpoint: format!("{}{path}", sink.url()), grpc, headers: None };
         let provider =
             otlp::provider(otlp::metrics(&target).unwrap(), opentelemetry_sdk::Resource::builder().build());
         provider.meter("test").u64_counter("test.counted").build().add(1, &[]);
@@ -344,8 +363,9 @@ async fn metrics_are_exported_both_ways() {
 }
 
 #[test]
-fn no_two_attributes_have_one_name() {
-    let mut names: Vec<&str> = SPANS.iter().flat_map(|sort| sort.keys).map(|key: &Key| key.name()).collect();
+fn span_attribute_names_are_unique() {
+    let mut names: Vec<&str> =
+        SPANS.iter().flat_map(|sort| sort.keys).map(|key: &SpanAttribute| key.name()).collect();
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), 25);

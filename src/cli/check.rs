@@ -15,7 +15,7 @@ use crate::ports::credentials::Credentials as _;
 use crate::server::{build, stores, telemetry};
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct CheckArguments {
     #[command(flatten)]
     file: ConfigFile,
     /// Print the effective configuration, including defaults and environment variables; secrets are not printed
@@ -27,7 +27,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(
-    arguments: &Arguments,
+    arguments: &CheckArguments,
     env: &Environment,
     terminal: &mut Terminal<'_>,
 ) -> anyhow::Result<Exit> {
@@ -51,16 +51,16 @@ pub(super) fn run(
         terminal.complain(line)?;
     }
     let refused = if arguments.online { try_online(&config, env, credentials, terminal)? } else { 0 };
-    let tier = stores::check_tier(&config, env);
-    if let Err(error) = &tier {
+    let shared_store = stores::check_tier(&config, env);
+    if let Err(error) = &shared_store {
         terminal.complain(&format!("{error:#}"))?;
     }
-    let telling = telemetry::check(&config, env);
-    if let Err(error) = &telling {
+    let exporters = telemetry::check(&config, env);
+    if let Err(error) = &exporters {
         terminal.complain(&format!("{error:#}"))?;
     }
     let files = unreadable.is_empty() && faults.is_empty() && ended.is_empty();
-    let good = files && signing.is_ok() && tier.is_ok() && telling.is_ok() && refused == 0;
+    let good = files && signing.is_ok() && shared_store.is_ok() && exporters.is_ok() && refused == 0;
     if arguments.print {
         terminal.say(&format!("{:#}", config.effective()?))?;
     } else if good {
@@ -111,7 +111,7 @@ fn summary(config: &Config) -> String {
     let names: Vec<_> =
         config.sources.iter().map(|(name, source)| format!("{name} ({})", source.upstream.name())).collect();
     let clients = match config.clients.len() {
-        0 if config.knows_nobody() => "no clients, loopback only".to_owned(),
+        0 if config.auth_disabled() => "no clients, loopback only".to_owned(),
         1 => "1 client".to_owned(),
         many => format!("{many} clients"),
     };

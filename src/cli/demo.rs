@@ -11,12 +11,12 @@ use super::terminal::Terminal;
 use crate::config::{Config, Environment};
 use crate::domain::principal::Principal;
 use crate::jobs::Jobs;
-use crate::jobs::access::JobRef;
-use crate::jobs::track::Labels;
+use crate::jobs::tracking::Labels;
+use crate::jobs::visibility::RequestedRef;
 use crate::server::build::Gateway;
 use crate::server::lifecycle;
-use crate::server::telemetry::Telling;
-use crate::simulator::{Addresses, Handle, Scenario, Simulator, Upstream};
+use crate::server::telemetry::TelemetryGuard;
+use crate::simulator::{Addresses, Handle, Scenario, SimUpstream, Simulator};
 
 /// The environment variables that carry the simulators' credentials to the gateway, as an operator's would.
 const CREDENTIALS: [(&str, &str); 2] =
@@ -33,7 +33,7 @@ const QUERY: &str = r#"{ jobs(refs: [{ external: { source: "audit", externalId: 
 const BIRTHS_EVERY: Duration = Duration::from_secs(3);
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct DemoArguments {
     /// Address of the public listener [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
@@ -42,7 +42,7 @@ pub(super) struct Arguments {
     admin_listen: Option<SocketAddr>,
 }
 
-impl Arguments {
+impl DemoArguments {
     /// The environment of the gateway: an option of the command line goes before the variable of the same setting.
     fn environment(&self, env: &Environment) -> Environment {
         let mut env = env.clone();
@@ -59,7 +59,7 @@ impl Arguments {
 }
 
 pub(super) fn run(
-    arguments: &Arguments,
+    arguments: &DemoArguments,
     env: &Environment,
     terminal: &mut Terminal<'_>,
 ) -> anyhow::Result<Exit> {
@@ -69,7 +69,7 @@ pub(super) fn run(
         let env = arguments.environment(env);
         let config = Config::from_yaml(&configuration(&simulator, arguments)?, &env)?;
         let _log = super::serve::start_log(&config.telemetry)?;
-        let telling = Telling::start(&config, &env)?;
+        let telemetry_guard = TelemetryGuard::start(&config, &env)?;
         let gateway = Gateway::build(&config, &env).await?;
         let address = gateway.public_addr();
         let body = serde_json::json!({ "query": QUERY });
@@ -83,7 +83,7 @@ pub(super) fn run(
             ended = lifecycle::run(gateway, config.server.drain_timeout, None) => ended?,
             never = births => match never {},
         };
-        telling.end().await;
+        telemetry_guard.end().await;
         simulator.stop().await;
         Ok(ended.into())
     });
@@ -100,10 +100,10 @@ async fn track_births(jobs: Jobs, upstreams: Handle) -> Infallible {
         due.tick().await;
         let of = |source: &'static str, upstream| {
             let ids = upstreams.job_ids(upstream).into_iter();
-            ids.map(move |external_id| JobRef::External { source: source.to_owned(), external_id })
+            ids.map(move |external_id| RequestedRef::External { source: source.to_owned(), external_id })
         };
-        let alive = of("audit", Upstream::MindBridge).chain(of("marketing", Upstream::Supermetrics));
-        let born: Vec<JobRef> = alive.filter(|job| known.insert(job.clone())).collect();
+        let alive = of("audit", SimUpstream::MindBridge).chain(of("marketing", SimUpstream::Supermetrics));
+        let born: Vec<RequestedRef> = alive.filter(|job| known.insert(job.clone())).collect();
         if let Err(problem) = jobs.track(&Principal::local(), &born, &Labels::new()).await {
             tracing::warn!(problem = %problem.message, "demo jobs not tracked");
         }
@@ -111,7 +111,7 @@ async fn track_births(jobs: Jobs, upstreams: Handle) -> Infallible {
 }
 
 /// The configuration that an operator would write for the two simulators.
-fn configuration(simulator: &Simulator, arguments: &Arguments) -> Result<String, std::fmt::Error> {
+fn configuration(simulator: &Simulator, arguments: &DemoArguments) -> Result<String, std::fmt::Error> {
     let address = |given: Option<SocketAddr>, port| given.unwrap_or_else(|| ([127, 0, 0, 1], port).into());
     let (listen, admin_listen) = (address(arguments.listen, 8080), address(arguments.admin_listen, 9090));
     let mut yaml = String::new();
@@ -140,20 +140,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_demo_reads_the_environment_and_options_go_first() {
+    async fn demo_options_override_the_environment() {
         let simulator = Simulator::start(Scenario::demo(), Addresses::ephemeral()).await.unwrap();
         let env: Environment =
             [(LISTEN, "127.0.0.1:1"), (ADMIN_LISTEN, "127.0.0.1:2"), ("JOBGATE_GRAPHQL__MAX_DEPTH", "7")]
                 .into_iter()
                 .collect();
-        let config = |arguments: &Arguments, env: &Environment| {
+        let config = |arguments: &DemoArguments, env: &Environment| {
             let env = arguments.environment(env);
             Config::from_yaml(&configuration(&simulator, arguments).unwrap(), &env).unwrap()
         };
-        let plain = config(&Arguments { listen: None, admin_listen: None }, &Environment::default());
+        let plain = config(&DemoArguments { listen: None, admin_listen: None }, &Environment::default());
         assert_eq!(plain.server.listen, address("127.0.0.1:8080"));
         assert_eq!(plain.server.admin_listen, address("127.0.0.1:9090"));
-        let given = config(&Arguments { listen: Some(address("127.0.0.1:3")), admin_listen: None }, &env);
+        let given = config(&DemoArguments { listen: Some(address("127.0.0.1:3")), admin_listen: None }, &env);
         assert_eq!(given.server.listen, address("127.0.0.1:3"));
         assert_eq!(given.server.admin_listen, address("127.0.0.1:2"));
         assert_eq!(given.graphql.max_depth, 7);

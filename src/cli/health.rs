@@ -8,25 +8,25 @@ use url::Url;
 
 use super::Exit;
 use super::terminal::Terminal;
-use crate::outbound::http::HttpRoad;
+use crate::outbound::http::UpstreamHttpClient;
 
 /// Longest time for the whole question: whoever asks again and again has no use for a late answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest answer, in bytes: nothing of it is shown.
 const BODY_MAX: usize = 64 * 1024;
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct HealthArguments {
     /// URL to request; a 2xx response means ready
     #[arg(value_name = "URL", default_value = "http://127.0.0.1:9090/readyz")]
     url: Url,
 }
 
-pub(super) fn run(arguments: &Arguments, terminal: &mut Terminal<'_>) -> anyhow::Result<Exit> {
-    let Arguments { url } = arguments;
-    let road = HttpRoad::new().context("the HTTP client cannot be built")?;
-    let asked = super::runtime()?.block_on(road.fetch(url, BODY_MAX, PATIENCE));
-    let status = asked.with_context(|| format!("no response from {url}"))?.status;
+pub(super) fn run(arguments: &HealthArguments, terminal: &mut Terminal<'_>) -> anyhow::Result<Exit> {
+    let HealthArguments { url } = arguments;
+    let http_client = UpstreamHttpClient::new().context("the HTTP client cannot be built")?;
+    let response = super::runtime()?.block_on(http_client.fetch(url, BODY_MAX, TIMEOUT));
+    let status = response.with_context(|| format!("no response from {url}"))?.status;
     terminal.say(&format!("{url}: {status}"))?;
     Ok(if status.is_success() { Exit::Done } else { Exit::Failed })
 }

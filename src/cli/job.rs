@@ -13,19 +13,19 @@ use super::Exit;
 use super::terminal::Terminal;
 use crate::config::{Environment, KEY_VARIABLE, URL_VARIABLE};
 use crate::domain::duration;
-use crate::outbound::gateway::{Gateway, Ref};
+use crate::outbound::gateway_client::{GatewayClient, WireRef};
 use crate::outbound::system::{SystemClock, ThreadEntropy};
 
-mod ask;
 mod bars;
-mod board;
 mod line;
 mod outcome;
+mod request;
 mod screen;
+mod table;
 
-use board::Board;
-use outcome::Outcome;
-use screen::{Form, Screen};
+use outcome::ExitOutcome;
+use screen::{OutputForm, Screen};
+use table::JobTable;
 
 /// Where a gateway is unless somebody says otherwise.
 const DEFAULT_URL: &str = "http://127.0.0.1:8080";
@@ -39,23 +39,23 @@ The client key is read from --key-file or JOBGATE_KEY, not from the command line
 lines.";
 
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum Command {
+pub(super) enum JobCommand {
     /// Print the current state of each job
     #[command(after_help = EXIT_CODES)]
-    Get(Arguments),
+    Get(JobArguments),
     /// Print each change until all jobs are terminal
     #[command(after_help = EXIT_CODES)]
-    Watch(Arguments),
+    Watch(JobArguments),
     /// Wait until all jobs are terminal and print the result of each
     #[command(after_help = EXIT_CODES)]
-    Await(Arguments),
+    Await(JobArguments),
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct JobArguments {
     /// Jobs, each as `SOURCE/EXTERNAL_ID` or as a node ID (`id` in the GraphQL schema)
     #[arg(required = true, value_name = "REF", value_parser = reference)]
-    refs: Vec<Ref>,
+    refs: Vec<WireRef>,
     /// URL of the gateway [default: `JOBGATE_URL`, otherwise <http://127.0.0.1:8080>]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
@@ -75,57 +75,60 @@ pub(super) struct Arguments {
 
 /// What is asked of the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
+enum JobMode {
     Get,
     Watch,
     Await,
 }
 
-pub(super) fn run(command: &Command, env: &Environment, terminal: &mut Terminal<'_>) -> Exit {
+pub(super) fn run(command: &JobCommand, env: &Environment, terminal: &mut Terminal<'_>) -> Exit {
     let (mode, arguments) = match command {
-        Command::Get(arguments) => (Mode::Get, arguments),
-        Command::Watch(arguments) => (Mode::Watch, arguments),
-        Command::Await(arguments) => (Mode::Await, arguments),
+        JobCommand::Get(arguments) => (JobMode::Get, arguments),
+        JobCommand::Watch(arguments) => (JobMode::Watch, arguments),
+        JobCommand::Await(arguments) => (JobMode::Await, arguments),
     };
     let outcome = carry_out(mode, arguments, env, terminal).unwrap_or_else(|error| {
         // 1 means that a job ended badly, and nothing of the kind was learned
-        super::tell(&error, terminal);
-        Outcome::Unlearned
+        super::print_error(&error, terminal);
+        ExitOutcome::Unlearned
     });
     outcome.into()
 }
 
 fn carry_out(
-    mode: Mode,
-    arguments: &Arguments,
+    mode: JobMode,
+    arguments: &JobArguments,
     env: &Environment,
     terminal: &mut Terminal<'_>,
-) -> anyhow::Result<Outcome> {
-    let Arguments { refs, url, key_file, json, max_staleness, timeout } = arguments;
-    let gateway =
-        Gateway::new(address(url.as_deref(), env)?, key(key_file.as_deref(), env)?, Arc::new(SystemClock))?;
-    let board = Board::new(refs.iter().cloned());
+) -> anyhow::Result<ExitOutcome> {
+    let JobArguments { refs, url, key_file, json, max_staleness, timeout } = arguments;
+    let gateway = GatewayClient::new(
+        address(url.as_deref(), env)?,
+        key(key_file.as_deref(), env)?,
+        Arc::new(SystemClock),
+    )?;
+    let table = JobTable::new(refs.iter().cloned());
     let form = form(*json, mode, terminal.is_attended(), env);
-    let screen = Screen::new(form, mode, &board, Arc::new(SystemClock), terminal);
-    let question = ask::Question {
+    let screen = Screen::new(form, mode, &table, Arc::new(SystemClock), terminal);
+    let job_request = request::JobRequest {
         gateway,
         max_staleness: *max_staleness,
         timeout: *timeout,
         entropy: Arc::new(ThreadEntropy),
     };
-    super::runtime()?.block_on(question.ask(mode, board, screen))
+    super::runtime()?.block_on(job_request.run(mode, table, screen))
 }
 
 /// Reads a reference. A `/` is in no opaque id, and in no external one either.
-fn reference(text: &str) -> Result<Ref, &'static str> {
+fn reference(text: &str) -> Result<WireRef, &'static str> {
     match text.split_once('/') {
         _ if text.is_empty() => Err("is empty; a job is SOURCE/EXTERNAL_ID or a node ID"),
-        None => Ok(Ref::Id(text.to_owned())),
+        None => Ok(WireRef::Id(text.to_owned())),
         Some((source, external_id)) if source.is_empty() || external_id.is_empty() => {
             Err("has an empty part; a job is SOURCE/EXTERNAL_ID or a node ID")
         }
         Some((source, external_id)) => {
-            Ok(Ref::External { source: source.to_owned(), external_id: external_id.to_owned() })
+            Ok(WireRef::External { source: source.to_owned(), external_id: external_id.to_owned() })
         }
     }
 }
@@ -156,13 +159,13 @@ fn key(file: Option<&Path>, env: &Environment) -> anyhow::Result<Option<SecretSt
 
 /// What moves is for people who follow, on a terminal that can go back in a line, unless they want none of it
 /// (<https://no-color.org>).
-fn form(json: bool, mode: Mode, attended: bool, env: &Environment) -> Form {
+fn form(json: bool, mode: JobMode, attended: bool, env: &Environment) -> OutputForm {
     let plain = env.get("NO_COLOR").is_ok_and(|value| !value.is_empty())
         || env.get("TERM").is_ok_and(|term| term == "dumb");
     match (json, mode) {
-        (true, _) => Form::Json,
-        (false, Mode::Watch) if attended && !plain => Form::Bars,
-        (false, _) => Form::Lines,
+        (true, _) => OutputForm::Json,
+        (false, JobMode::Watch) if attended && !plain => OutputForm::Bars,
+        (false, _) => OutputForm::Lines,
     }
 }
 

@@ -8,7 +8,7 @@ use crate::config::ClientConfig;
 use crate::outbound::identity::keys;
 
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum Command {
+pub(super) enum KeyCommand {
     /// Create a client key and print it once, with the line for the configuration
     New {
         /// Name of the client: 1 to 63 letters, digits, -, _ or .
@@ -17,8 +17,8 @@ pub(super) enum Command {
     },
 }
 
-pub(super) fn run(command: &Command, terminal: &mut Terminal<'_>) -> anyhow::Result<Exit> {
-    let Command::New { name } = command;
+pub(super) fn run(command: &KeyCommand, terminal: &mut Terminal<'_>) -> anyhow::Result<Exit> {
+    let KeyCommand::New { name } = command;
     let key = keys::generate()?;
     let hash = ClientConfig::hex(&keys::hash(key.expose_secret()));
     let name = quoted(name);

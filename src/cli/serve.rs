@@ -4,18 +4,18 @@ use super::terminal::Terminal;
 use super::{ConfigFile, Exit};
 use crate::config::{Config, Environment, LogFormat, TelemetryConfig};
 use crate::server::build::Gateway;
-use crate::server::lifecycle::{self, Ended, Reread};
-use crate::server::telemetry::Telling;
+use crate::server::lifecycle::{self, ConfigWatch, ServeOutcome};
+use crate::server::telemetry::TelemetryGuard;
 use crate::telemetry::log;
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct ServeArguments {
     #[command(flatten)]
     file: ConfigFile,
 }
 
 pub(super) fn run(
-    arguments: &Arguments,
+    arguments: &ServeArguments,
     env: &Environment,
     terminal: &mut Terminal<'_>,
 ) -> anyhow::Result<Exit> {
@@ -32,28 +32,28 @@ pub(super) fn run(
 }
 
 async fn serve(config: &Config, file: &ConfigFile, env: &Environment) -> anyhow::Result<Exit> {
-    let telling = Telling::start(config, env)?;
+    let telemetry_guard = TelemetryGuard::start(config, env)?;
     let gateway = Gateway::build(config, env).await?;
-    let reread = Reread { file: file.named(env), watch: config.server.watch_config };
+    let reread = ConfigWatch { file: file.named(env), watch: config.server.watch_config };
     let ended = lifecycle::run(gateway, config.server.drain_timeout, Some(reread)).await?;
-    telling.end().await;
+    telemetry_guard.end().await;
     Ok(ended.into())
 }
 
 /// Starts the log as configured. It is at work until what is returned is dropped.
-pub(super) fn start_log(telemetry: &TelemetryConfig) -> anyhow::Result<log::Running> {
+pub(super) fn start_log(telemetry: &TelemetryConfig) -> anyhow::Result<log::LogGuard> {
     let format = match telemetry.log_format {
-        LogFormat::Text => log::Format::Text,
-        LogFormat::Json => log::Format::Json,
+        LogFormat::Text => log::LogFormatKind::Text,
+        LogFormat::Json => log::LogFormatKind::Json,
     };
     Ok(log::start(format, &telemetry.log_level)?)
 }
 
-impl From<Ended> for Exit {
-    fn from(ended: Ended) -> Self {
+impl From<ServeOutcome> for Exit {
+    fn from(ended: ServeOutcome) -> Self {
         match ended {
-            Ended::Told => Self::Done,
-            Ended::Broken => Self::Broken,
+            ServeOutcome::StopRequested => Self::Done,
+            ServeOutcome::Broken => Self::Broken,
         }
     }
 }

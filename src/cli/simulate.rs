@@ -11,7 +11,7 @@ use crate::server::lifecycle;
 use crate::simulator::{Addresses, Scenario, Simulator};
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct SimulateArguments {
     /// Scenario file (see docs/simulator.md) [default: the scenario of `jobgate demo`]
     #[arg(long, value_name = "FILE")]
     scenario: Option<PathBuf>,
@@ -23,13 +23,13 @@ pub(super) struct Arguments {
     supermetrics: SocketAddr,
 }
 
-pub(super) fn run(arguments: &Arguments, terminal: &mut Terminal<'_>) -> anyhow::Result<Exit> {
+pub(super) fn run(arguments: &SimulateArguments, terminal: &mut Terminal<'_>) -> anyhow::Result<Exit> {
     let scenario = arguments.scenario.as_deref().map_or_else(|| Ok(Scenario::demo()), read)?;
     let addresses = Addresses { mindbridge: arguments.mindbridge, supermetrics: arguments.supermetrics };
     super::runtime()?.block_on(async {
         let simulator = Simulator::start(scenario, addresses).await?;
         terminal.say(&simulator)?;
-        lifecycle::told_to_stop().await?;
+        lifecycle::stop_requested().await?;
         simulator.stop().await;
         Ok(Exit::Done)
     })

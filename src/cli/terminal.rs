@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::io::{Result, Write};
 
-use crate::config::Faults;
+use crate::config::ValidationErrors;
 
 /// The two streams of a command.
 pub(super) struct Terminal<'a> {
@@ -40,7 +40,7 @@ impl<'a> Terminal<'a> {
     }
 
     /// Writes the faults of a configuration, one a line.
-    pub(super) fn refuse(&mut self, faults: &Faults) -> Result<()> {
+    pub(super) fn refuse(&mut self, faults: &ValidationErrors) -> Result<()> {
         self.complain(faults)
     }
 }

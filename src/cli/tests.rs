@@ -18,7 +18,7 @@ fn jobgate(line: &str, env: &[(&str, &str)]) -> Ended {
 }
 
 #[test]
-fn a_new_key_opens_the_gateway_whose_configuration_holds_its_line() {
+fn key_new_prints_a_config_line_that_matches_its_key() {
     for name in ["dashboard", "7", "null", "1e3", "-", "a.b_c"] {
         let ended = jobgate(&format!("key new -- {name}"), &[]);
         let key = ended.out.lines().next().unwrap();
@@ -34,10 +34,10 @@ fn a_new_key_opens_the_gateway_whose_configuration_holds_its_line() {
 }
 
 #[test]
-fn every_end_has_its_exit_code_and_its_stream() {
-    type Case = (&'static str, &'static [(&'static str, &'static str)], u8, &'static str, &'static str);
+fn each_command_has_its_exit_code_and_output_stream() {
+    type CliCase = (&'static str, &'static [(&'static str, &'static str)], u8, &'static str, &'static str);
     const EXAMPLE: (&str, &str) = ("JOBGATE_CONFIG", "config/example.yaml");
-    let cases: [Case; 9] = [
+    let cases: [CliCase; 9] = [
         ("--version", &[], 0, "jobgate 0.1.0\n", ""),
         ("--help", &[], 0, "check", ""),
         ("config-schema", &[], 0, "\"additionalProperties\": false", ""),
@@ -73,7 +73,7 @@ fn every_end_has_its_exit_code_and_its_stream() {
 }
 
 #[test]
-fn what_is_in_force_is_printed_with_references_and_without_secrets() {
+fn check_print_shows_references_instead_of_secrets() {
     let ended = jobgate(
         "check --print --config config/example.yaml",
         &[("MARKETING_KEY", "cAnaRy"), ("JOBGATE_CACHE__FRESH_FOR", "3s")],

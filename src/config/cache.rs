@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::fault::Faults;
+use super::validation::ValidationErrors;
 use super::values::{DAY, GIB, HOUR, MIB, MINUTE, SECOND, Size, Span};
 use crate::domain::duration;
 
@@ -40,7 +40,7 @@ pub struct CacheConfig {
 }
 
 impl CacheConfig {
-    pub(super) fn check(&self, faults: &mut Faults) {
+    pub(super) fn check(&self, faults: &mut ValidationErrors) {
         for (name, kept) in [("keep_unfinished", self.keep_unfinished), ("keep_finished", self.keep_finished)]
         {
             if kept < self.fresh_for {

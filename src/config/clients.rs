@@ -11,10 +11,10 @@ use serde_json::Value;
 
 mod grants;
 
-use super::fault::Faults;
+use super::validation::ValidationErrors;
 use crate::domain::id::SourceName;
 use crate::domain::principal::{Grant, Scope};
-pub(super) use grants::Known;
+pub(super) use grants::KnownSources;
 use grants::RawGrant;
 
 /// A caller that authenticates with a key.
@@ -65,7 +65,11 @@ pub(super) struct RawClient {
 }
 
 /// Checks all clients together: names and keys must not repeat.
-pub(super) fn accept(raw: Vec<RawClient>, known: &Known, faults: &mut Faults) -> Vec<ClientConfig> {
+pub(super) fn accept(
+    raw: Vec<RawClient>,
+    known: &KnownSources,
+    faults: &mut ValidationErrors,
+) -> Vec<ClientConfig> {
     let mut names = BTreeMap::new();
     let mut keys = BTreeMap::new();
     let mut clients = Vec::new();
@@ -92,7 +96,7 @@ pub(super) fn accept(raw: Vec<RawClient>, known: &Known, faults: &mut Faults) ->
 }
 
 impl RawClient {
-    fn accept(self, path: &str, known: &Known, faults: &mut Faults) -> Option<ClientConfig> {
+    fn accept(self, path: &str, known: &KnownSources, faults: &mut ValidationErrors) -> Option<ClientConfig> {
         if self.name.is_none() {
             faults.add(format!("{path}.name"), "is missing: set a name for the logs");
         }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::fault::Faults;
+use super::validation::ValidationErrors;
 use super::values::Moment;
 
 /// The credential of a source.
@@ -95,14 +95,14 @@ impl RawCredential {
         self,
         path: &str,
         only_bearer: bool,
-        faults: &mut Faults,
+        faults: &mut ValidationErrors,
     ) -> Option<CredentialConfig> {
         let expires_at = self.expires_at;
         let form = self.form(path, only_bearer, faults)?;
         Some(CredentialConfig { form, expires_at })
     }
 
-    fn form(self, path: &str, only_bearer: bool, faults: &mut Faults) -> Option<CredentialRef> {
+    fn form(self, path: &str, only_bearer: bool, faults: &mut ValidationErrors) -> Option<CredentialRef> {
         match (self.bearer, self.api_key) {
             (Some(secret), None) => {
                 secret.accept(&format!("{path}.bearer"), faults).map(CredentialRef::Bearer)
@@ -128,7 +128,7 @@ impl RawCredential {
 }
 
 impl RawSecretRef {
-    pub(super) fn accept(self, path: &str, faults: &mut Faults) -> Option<SecretRef> {
+    pub(super) fn accept(self, path: &str, faults: &mut ValidationErrors) -> Option<SecretRef> {
         // Both rules keep a secret that was pasted in the place of its name from being printed as one.
         match (self.file, self.env) {
             (Some(file), None) if ["/", "./", "../"].iter().any(|start| file.starts_with(start)) => {

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use url::Url;
 
 use super::credential::{RawSecretRef, SecretRef};
-use super::fault::Faults;
+use super::validation::ValidationErrors;
 
 /// The value that disables the proxy of the environment.
 const NO_PROXY: &str = "none";
@@ -62,7 +62,12 @@ pub(super) struct RawEgress {
 
 impl RawEgress {
     /// Checks the options of the source at `path` against each other.
-    pub(super) fn accept(self, path: &str, base_url: Option<&Url>, faults: &mut Faults) -> EgressConfig {
+    pub(super) fn accept(
+        self,
+        path: &str,
+        base_url: Option<&Url>,
+        faults: &mut ValidationErrors,
+    ) -> EgressConfig {
         let proxy = self.proxy.and_then(|text| proxy(&text, &format!("{path}.proxy"), faults));
         let at = format!("{path}.proxy_credential");
         let proxy_credential = self.proxy_credential.and_then(|secret| secret.accept(&at, faults));
@@ -98,7 +103,7 @@ impl RawEgress {
     }
 }
 
-fn proxy(text: &str, path: &str, faults: &mut Faults) -> Option<ProxyConfig> {
+fn proxy(text: &str, path: &str, faults: &mut ValidationErrors) -> Option<ProxyConfig> {
     if text == NO_PROXY {
         return Some(ProxyConfig::None);
     }
@@ -125,7 +130,7 @@ pub(super) fn is_proxy(url: &Url) -> bool {
 }
 
 /// The rule keeps a key that was pasted in the place of its path from being printed as one.
-fn file(text: String, path: &str, faults: &mut Faults) -> Option<PathBuf> {
+fn file(text: String, path: &str, faults: &mut ValidationErrors) -> Option<PathBuf> {
     if ["/", "./", "../"].iter().any(|start| text.starts_with(start)) {
         return Some(text.into());
     }

@@ -20,7 +20,7 @@ pub struct Environment {
 
 /// Why a variable has no text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoText {
+pub enum NotUnicode {
     /// It is not set.
     #[error("is not set")]
     Missing,
@@ -42,9 +42,9 @@ impl Environment {
     ///
     /// # Errors
     /// When it is not set, or not UTF-8.
-    pub fn get(&self, name: &str) -> Result<&str, NoText> {
-        let value = self.variables.get(name).ok_or(NoText::Missing)?;
-        value.as_ref().map(SecretString::expose_secret).ok_or(NoText::NotUnicode)
+    pub fn get(&self, name: &str) -> Result<&str, NotUnicode> {
+        let value = self.variables.get(name).ok_or(NotUnicode::Missing)?;
+        value.as_ref().map(SecretString::expose_secret).ok_or(NotUnicode::NotUnicode)
     }
 
     /// The same, with a variable set.

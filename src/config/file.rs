@@ -5,13 +5,13 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::Path;
 
-use super::fault::Faults;
+use super::validation::ValidationErrors;
 
 /// Maximum size of the file, in bytes: four times the maximum of a Kubernetes `ConfigMap`.
 const LONGEST: u64 = 4 * 1024 * 1024;
 
 /// Reads the file at `path`, whatever it is. Blocks on it.
-pub(super) fn read(path: &Path) -> Result<String, Faults> {
+pub(super) fn read(path: &Path) -> Result<String, ValidationErrors> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes));
     match read {
@@ -24,7 +24,7 @@ pub(super) fn read(path: &Path) -> Result<String, Faults> {
 }
 
 /// The same, if it is a regular file. Blocks on the disk only.
-pub(super) fn read_regular(path: &Path) -> Result<String, Faults> {
+pub(super) fn read_regular(path: &Path) -> Result<String, ValidationErrors> {
     match fs::metadata(path) {
         Ok(found) if !found.is_file() => {
             fault(path, "is not a regular file: replace it with the configuration file")
@@ -34,8 +34,8 @@ pub(super) fn read_regular(path: &Path) -> Result<String, Faults> {
     }
 }
 
-fn fault<T>(path: &Path, message: impl Into<String>) -> Result<T, Faults> {
-    let mut faults = Faults::default();
+fn fault<T>(path: &Path, message: impl Into<String>) -> Result<T, ValidationErrors> {
+    let mut faults = ValidationErrors::default();
     faults.add(path.display().to_string(), message);
     Err(faults)
 }

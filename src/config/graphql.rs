@@ -12,7 +12,7 @@ use super::values::{Count, words};
 #[serde(deny_unknown_fields)]
 pub struct GraphqlConfig {
     /// Whether introspection is allowed: `auto` (only when listening on loopback), `on` or `off`.
-    pub introspection: Introspection,
+    pub introspection: IntrospectionConfig,
     /// Documents that a client can send by id. With `only`, no other document is executed.
     pub trusted_documents: Option<TrustedDocuments>,
     /// Whether a client may send the hash of a document that it sent before (Apollo's automatic persisted queries): `auto`
@@ -44,7 +44,7 @@ pub struct GraphqlConfig {
 
 words! {
     /// Whether introspection is allowed.
-    pub enum Introspection {
+    pub enum IntrospectionConfig {
         /// Yes when listening on loopback only, else no.
         Auto = "auto",
         /// Yes.

@@ -11,9 +11,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use url::Url;
 
-use super::fault::Faults;
 use super::read::nearest;
 use super::sources::is_loopback;
+use super::validation::ValidationErrors;
 use super::values::{DAY, MINUTE, SECOND, Span, words};
 use crate::domain::id::SourceName;
 
@@ -149,7 +149,7 @@ impl Default for RawIssuer {
 pub(super) fn accept(
     raw: Vec<RawIssuer>,
     known: &BTreeSet<String>,
-    faults: &mut Faults,
+    faults: &mut ValidationErrors,
 ) -> Vec<IssuerConfig> {
     let mut seen = BTreeMap::new();
     let mut issuers = Vec::new();
@@ -169,7 +169,12 @@ pub(super) fn accept(
 }
 
 impl RawIssuer {
-    fn accept(self, path: &str, known: &BTreeSet<String>, faults: &mut Faults) -> Option<IssuerConfig> {
+    fn accept(
+        self,
+        path: &str,
+        known: &BTreeSet<String>,
+        faults: &mut ValidationErrors,
+    ) -> Option<IssuerConfig> {
         if self.issuer.is_none() {
             faults.add(format!("{path}.issuer"), "is missing: set the iss claim of the tokens");
         }
@@ -207,7 +212,7 @@ impl RawIssuer {
 }
 
 impl RawJwks {
-    fn accept(self, path: &str, faults: &mut Faults) -> Option<JwksRef> {
+    fn accept(self, path: &str, faults: &mut ValidationErrors) -> Option<JwksRef> {
         match (self.url, self.file) {
             (Some(url), None) => return address(&url, &format!("{path}.url"), faults),
             (None, Some(file)) if ["/", "./", "../"].iter().any(|start| file.starts_with(start)) => {
@@ -223,7 +228,7 @@ impl RawJwks {
     }
 }
 
-fn address(text: &str, path: &str, faults: &mut Faults) -> Option<JwksRef> {
+fn address(text: &str, path: &str, faults: &mut ValidationErrors) -> Option<JwksRef> {
     let message = match Url::parse(text) {
         Err(_) => "must be a URL such as https://login.example/.well-known/jwks.json",
         Ok(url) if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() => {
@@ -242,7 +247,7 @@ fn sources(
     listed: Option<Vec<String>>,
     path: &str,
     known: &BTreeSet<String>,
-    faults: &mut Faults,
+    faults: &mut ValidationErrors,
 ) -> BTreeSet<SourceName> {
     let listed = listed.unwrap_or_default();
     if listed.is_empty() {

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::fault::Faults;
+use super::validation::ValidationErrors;
 use super::values::Count;
 
 /// Limits per client.
@@ -29,7 +29,7 @@ pub struct LimitsConfig {
 }
 
 impl LimitsConfig {
-    pub(super) fn check(&self, faults: &mut Faults) {
+    pub(super) fn check(&self, faults: &mut ValidationErrors) {
         if self.burst < self.requests_per_second {
             let message = "must not be less than limits.requests_per_second";
             faults.add("limits.burst", message);

@@ -20,7 +20,7 @@ pub struct Network {
 /// The text is not a range of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be an IP address or a range such as 10.0.0.0/8 or fd00::/8")]
-pub struct NoNetwork;
+pub struct NetworkError;
 
 impl Network {
     /// Whether an address is in the range. An IPv4-mapped IPv6 address counts as IPv4.
@@ -40,21 +40,21 @@ impl Network {
 }
 
 impl FromStr for Network {
-    type Err = NoNetwork;
+    type Err = NetworkError;
 
-    fn from_str(text: &str) -> Result<Self, NoNetwork> {
+    fn from_str(text: &str) -> Result<Self, NetworkError> {
         let (address, bits) = match text.split_once('/') {
             Some((address, bits)) => (address, Some(bits)),
             None => (text, None),
         };
-        let start: IpAddr = address.parse().map_err(|_| NoNetwork)?;
+        let start: IpAddr = address.parse().map_err(|_| NetworkError)?;
         let most = if start.is_ipv4() { 32 } else { 128 };
         let bits = match bits {
             None => most,
             Some(bits) if bits.bytes().all(|byte| byte.is_ascii_digit()) => {
-                bits.parse().ok().filter(|bits| *bits <= most).ok_or(NoNetwork)?
+                bits.parse().ok().filter(|bits| *bits <= most).ok_or(NetworkError)?
             }
-            Some(_) => return Err(NoNetwork),
+            Some(_) => return Err(NetworkError),
         };
         Ok(Self { start, bits })
     }
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_holds_what_begins_with_its_bits() {
+    fn network_contains_the_addresses_with_its_prefix() {
         for (range, address, inside) in [
             ("10.0.0.0/8", "10.255.0.1", true),
             ("10.0.0.0/8", "11.0.0.1", false),
@@ -116,7 +116,7 @@ mod tests {
             assert_eq!(network.contains(address.parse().unwrap()), inside, "{range} {address}");
         }
         for wrong in ["", "10.0.0.0/33", "10.0.0/8", "::/129", "10.0.0.0/", "10.0.0.0/+8", "localhost", "*"] {
-            assert_eq!(wrong.parse::<Network>(), Err(NoNetwork), "{wrong}");
+            assert_eq!(wrong.parse::<Network>(), Err(NetworkError), "{wrong}");
         }
     }
 }

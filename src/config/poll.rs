@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::fault::Faults;
+use super::validation::ValidationErrors;
 use super::values::{DAY, HOUR, MINUTE, SECOND, Span};
 use crate::domain::duration;
 
@@ -39,7 +39,7 @@ pub struct PollConfig {
 }
 
 impl PollConfig {
-    pub(super) fn check(&self, faults: &mut Faults) {
+    pub(super) fn check(&self, faults: &mut ValidationErrors) {
         if self.max_interval < self.min_interval {
             let min_interval = duration::format(self.min_interval);
             let message = format!("must not be shorter than poll.min_interval ({min_interval})");

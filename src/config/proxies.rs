@@ -9,16 +9,16 @@ use secrecy::SecretString;
 use url::{Host, Url};
 
 use super::egress::is_proxy;
-use super::environment::{Environment, NoText};
+use super::environment::{Environment, NotUnicode};
 use super::network::Network;
 use super::sources::is_loopback;
 
 /// The proxies of the environment. Their passwords are never printed.
 #[derive(Clone, Debug, Default)]
 pub struct EnvironmentProxies {
-    https: Option<Result<EnvironmentProxy, ProxyFault>>,
-    http: Option<Result<EnvironmentProxy, ProxyFault>>,
-    direct: Vec<Rule>,
+    https: Option<Result<EnvironmentProxy, ProxyVariableError>>,
+    http: Option<Result<EnvironmentProxy, ProxyVariableError>>,
+    direct: Vec<NoProxyRule>,
 }
 
 /// One proxy of the environment.
@@ -35,7 +35,7 @@ pub struct EnvironmentProxy {
 /// A variable without a usable proxy. Its value, which may contain a password, is never repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{variable}: {message}")]
-pub struct ProxyFault {
+pub struct ProxyVariableError {
     /// The variable.
     pub variable: &'static str,
     /// What is wrong with it, and what to do.
@@ -44,7 +44,7 @@ pub struct ProxyFault {
 
 /// One entry of `NO_PROXY`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Rule {
+enum NoProxyRule {
     Everything,
     /// A name and all below it, on one port or on any.
     Domain(String, Option<u16>),
@@ -66,7 +66,7 @@ impl EnvironmentProxies {
     ///
     /// # Errors
     /// If the variable for the URL contains no usable proxy: the call must not bypass it.
-    pub fn for_url(&self, url: &Url) -> Result<Option<&EnvironmentProxy>, ProxyFault> {
+    pub fn for_url(&self, url: &Url) -> Result<Option<&EnvironmentProxy>, ProxyVariableError> {
         let proxy = if url.scheme() == "https" { &self.https } else { &self.http };
         let Some(proxy) = proxy else { return Ok(None) };
         if is_loopback(url) || self.direct.iter().any(|rule| rule.covers(url)) {
@@ -82,7 +82,7 @@ impl EnvironmentProxies {
     }
 }
 
-impl Rule {
+impl NoProxyRule {
     fn covers(&self, url: &Url) -> bool {
         let on = |port: &Option<u16>| port.is_none() || *port == url.port_or_known_default();
         match (self, url.host()) {
@@ -117,18 +117,20 @@ impl fmt::Debug for EnvironmentProxy {
 fn text<'a>(
     env: &'a Environment,
     names: [&'static str; 2],
-) -> Option<(&'static str, Result<&'a str, NoText>)> {
+) -> Option<(&'static str, Result<&'a str, NotUnicode>)> {
     names.into_iter().find_map(|name| match env.get(name) {
         Ok(text) if text.trim().is_empty() => None,
         Ok(text) => Some((name, Ok(text.trim()))),
-        Err(NoText::Missing) => None,
-        Err(NoText::NotUnicode) => Some((name, Err(NoText::NotUnicode))),
+        Err(NotUnicode::Missing) => None,
+        Err(NotUnicode::NotUnicode) => Some((name, Err(NotUnicode::NotUnicode))),
     })
 }
 
-fn read((variable, text): (&'static str, Result<&str, NoText>)) -> Result<EnvironmentProxy, ProxyFault> {
+fn read(
+    (variable, text): (&'static str, Result<&str, NotUnicode>),
+) -> Result<EnvironmentProxy, ProxyVariableError> {
     let message = "must be the URL of a proxy, such as http://proxy.example:3128: fix or unset it, or set proxy for each source (none for no proxy)";
-    let fault = ProxyFault { variable, message };
+    let fault = ProxyVariableError { variable, message };
     let text = text.map_err(|_| fault)?;
     // without a scheme it is the address of a plain proxy
     let url = if text.contains("://") { Url::parse(text) } else { Url::parse(&format!("http://{text}")) };
@@ -143,16 +145,16 @@ fn read((variable, text): (&'static str, Result<&str, NoText>)) -> Result<Enviro
     Ok(EnvironmentProxy { variable, url, credential: credential.map(SecretString::from) })
 }
 
-fn rules(text: &str) -> Vec<Rule> {
+fn rules(text: &str) -> Vec<NoProxyRule> {
     text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(rule).collect()
 }
 
-fn rule(entry: &str) -> Rule {
+fn rule(entry: &str) -> NoProxyRule {
     if entry == "*" {
-        return Rule::Everything;
+        return NoProxyRule::Everything;
     }
     if let Ok(network) = entry.parse() {
-        return Rule::Addresses(network, None);
+        return NoProxyRule::Addresses(network, None);
     }
     let (host, port) = match entry.rsplit_once(':') {
         Some((host, port)) if port.parse::<u16>().is_ok() => (host, port.parse().ok()),
@@ -160,10 +162,10 @@ fn rule(entry: &str) -> Rule {
     };
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     if let Ok(network) = bare.parse() {
-        return Rule::Addresses(network, port);
+        return NoProxyRule::Addresses(network, port);
     }
     let name = bare.trim_start_matches("*.").trim_start_matches('.').trim_end_matches('.');
-    Rule::Domain(name.to_ascii_lowercase(), port)
+    NoProxyRule::Domain(name.to_ascii_lowercase(), port)
 }
 
 #[cfg(test)]
@@ -185,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn each_scheme_has_its_variable_and_capitals_win() {
+    fn proxy_variable_is_per_scheme_and_prefers_upper_case() {
         let both = [("HTTPS_PROXY", "http://s:1"), ("https_proxy", "http://no:1"), ("http_proxy", "p:2")];
         let proxies = proxies(&both);
         assert_eq!(through(&proxies, "https://a.example/x"), "http://s:1/");
@@ -196,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn no_proxy_lists_names_addresses_and_ports() {
+    fn no_proxy_matches_hosts_networks_and_ports() {
         let listed = " a.example, .b.example,*.c.example , d.example:8443,10.0.0.0/8,192.0.2.7:80,[fd00::1]:443,fd11::/16";
         let proxies = proxies(&[("HTTPS_PROXY", "http://p:1"), ("no_proxy", listed)]);
         for (host, direct) in [
@@ -230,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn the_user_and_password_are_decoded_and_never_printed() {
+    fn proxy_credential_is_decoded_and_never_printed() {
         let proxies = proxies(&[("HTTPS_PROXY", "http://me:cAn%40rY%3A1@proxy.example:3128")]);
         let proxy = proxies.for_url(&Url::parse("https://a.example").unwrap()).unwrap().unwrap();
         assert_eq!(proxy.credential.as_ref().unwrap().expose_secret(), "me:cAn@rY:1");
@@ -239,12 +241,12 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_no_proxy_is_a_fault_for_what_needs_it() {
+    fn invalid_proxy_url_is_an_error_only_for_calls_that_use_it() {
         for wrong in ["socks5://cAnaRy:1", "http://cAnaRy/path", "http://", "cAnaRy pass", "ftp://cAnaRy"] {
             let proxies = proxies(&[("https_proxy", wrong), ("NO_PROXY", "b.example")]);
-            let said = through(&proxies, "https://a.example");
-            assert!(said.starts_with("https_proxy: must be the URL of a proxy"), "{said}");
-            assert!(!said.contains("cAnaRy"), "{said}");
+            let message = through(&proxies, "https://a.example");
+            assert!(message.starts_with("https_proxy: must be the URL of a proxy"), "{message}");
+            assert!(!message.contains("cAnaRy"), "{message}");
             assert_eq!(through(&proxies, "https://b.example"), "direct");
             assert_eq!(through(&proxies, "http://a.example"), "direct");
         }

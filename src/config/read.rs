@@ -5,14 +5,18 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
-use super::fault::Faults;
+use super::validation::ValidationErrors;
 
 /// Options below which a key may be a misplaced secret.
 const SECRETS: [&str; 6] =
     ["credential", "proxy_credential", "url", "password", "record_secret", "sentinel_password"];
 
 /// Reads a tree. `None` only if an invalid value cannot be reset; then there is a fault.
-pub(super) fn read<T: DeserializeOwned>(mut tree: Value, defaults: &Value, faults: &mut Faults) -> Option<T> {
+pub(super) fn read<T: DeserializeOwned>(
+    mut tree: Value,
+    defaults: &Value,
+    faults: &mut ValidationErrors,
+) -> Option<T> {
     loop {
         let error = match serde_path_to_error::deserialize::<_, T>(&tree) {
             Ok(read) => return Some(read),
@@ -26,7 +30,7 @@ pub(super) fn read<T: DeserializeOwned>(mut tree: Value, defaults: &Value, fault
     }
 }
 
-fn note(path: &Path, message: &str, faults: &mut Faults) {
+fn note(path: &Path, message: &str, faults: &mut ValidationErrors) {
     let wanted = message.rsplit_once(", expected ").map(|(_, wanted)| wanted);
     let path_text = path.to_string();
     let below_credential = path_text.starts_with("watch_tokens.secret")

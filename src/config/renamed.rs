@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::fault::Faults;
+use super::validation::ValidationErrors;
 
 /// Each old name with the new one.
 pub(super) const RENAMED: [(&str, &str); 9] = [
@@ -22,7 +22,7 @@ pub(super) const RENAMED: [(&str, &str); 9] = [
 const SECTION: (&str, &str) = ("follow", "poll");
 
 /// Removes the old names from the tree of a file, and adds a fault for each.
-pub(super) fn refuse(tree: &mut Value, faults: &mut Faults) {
+pub(super) fn refuse(tree: &mut Value, faults: &mut ValidationErrors) {
     let Some(sections) = tree.as_object_mut() else { return };
     for (old, new) in RENAMED {
         let Some((section, key)) = old.split_once('.') else { continue };

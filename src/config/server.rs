@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::fault::Faults;
 use super::network::Network;
+use super::validation::ValidationErrors;
 use super::values::{Address, Count, GIB, HOUR, KIB, SECOND, Size, Span};
 
 /// Smallest maximum size of an answer. An answer about 200 jobs fits.
@@ -98,7 +98,7 @@ impl ServerConfig {
         self.listen.ip().is_loopback()
     }
 
-    pub(super) fn check(&self, faults: &mut Faults) {
+    pub(super) fn check(&self, faults: &mut ValidationErrors) {
         for (index, origin) in self.allowed_origins.iter().enumerate() {
             if origin.contains('*') {
                 faults.add(
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_origin_is_written_as_a_browser_sends_it() {
+    fn allowed_origin_has_a_scheme_a_host_and_no_path() {
         for (text, fits) in [
             ("https://app.example", true),
             ("HTTPS://App.Example", true),

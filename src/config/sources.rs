@@ -8,8 +8,8 @@ use url::{Host, Url};
 
 use super::credential::{CredentialConfig, RawCredential, RawSecretRef};
 use super::egress::{EgressConfig, RawEgress};
-use super::fault::Faults;
 use super::server::ServerConfig;
+use super::validation::ValidationErrors;
 use super::values::{Count, GIB, HOUR, KIB, Size, Span, shown, words};
 use crate::domain::duration;
 use crate::domain::source::Upstream;
@@ -165,7 +165,7 @@ impl RawSource {
         self,
         path: &str,
         server: &ServerConfig,
-        faults: &mut Faults,
+        faults: &mut ValidationErrors,
     ) -> Option<SourceConfig> {
         if self.status_timeout >= server.request_timeout {
             let limit = duration::format(server.request_timeout);
@@ -214,7 +214,12 @@ impl RawSource {
     }
 }
 
-fn accept_url(text: Option<&str>, path: &str, allow_plaintext: bool, faults: &mut Faults) -> Option<Url> {
+fn accept_url(
+    text: Option<&str>,
+    path: &str,
+    allow_plaintext: bool,
+    faults: &mut ValidationErrors,
+) -> Option<Url> {
     let message = match text.map(Url::parse) {
         None => "is missing: set the URL of the API, such as https://acme.example/api",
         Some(Err(_)) => "must be a URL such as https://acme.example/api",

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::fault::Faults;
-use super::tier::{RawRedis, RedisConfig};
+use super::shared_store::{RawRedis, RedisConfig};
+use super::validation::ValidationErrors;
 use super::values::{GIB, MIB, Size, words};
 
 /// The job store.
@@ -66,7 +66,7 @@ words! {
 }
 
 impl RawStore {
-    pub(super) fn accept(self, faults: &mut Faults) -> StoreConfig {
+    pub(super) fn accept(self, faults: &mut ValidationErrors) -> StoreConfig {
         let Self { kind, path, max_bytes, rows, redis } = self;
         if path.as_os_str().is_empty() {
             faults.add("store.path", "must be a folder, such as ./data");

@@ -5,8 +5,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::fault::Faults;
 use super::server::ServerConfig;
+use super::validation::ValidationErrors;
 use super::values::{Count, DAY, HOUR, KIB, MIB, MINUTE, SECOND, Size, Span};
 
 /// Lifetime, keep-alive and limits of streams.
@@ -47,7 +47,7 @@ pub struct StreamsConfig {
 }
 
 impl StreamsConfig {
-    pub(super) fn check(&self, server: &ServerConfig, faults: &mut Faults) {
+    pub(super) fn check(&self, server: &ServerConfig, faults: &mut ValidationErrors) {
         if self.drain_window > server.drain_timeout {
             faults.add("streams.drain_window", "must not be longer than server.drain_timeout");
         }

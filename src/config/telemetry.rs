@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use super::credential::{RawSecretRef, SecretRef};
-use super::fault::Faults;
+use super::validation::ValidationErrors;
 use super::values::words;
 
 /// Logs, metrics and traces.
@@ -146,7 +146,7 @@ impl JsonSchema for Ratio {
 }
 
 impl RawTelemetry {
-    pub(super) fn accept(self, faults: &mut Faults) -> TelemetryConfig {
+    pub(super) fn accept(self, faults: &mut ValidationErrors) -> TelemetryConfig {
         let mut secret =
             |secret: Option<RawSecretRef>, path| secret.and_then(|secret| secret.accept(path, faults));
         let config = TelemetryConfig {
@@ -182,7 +182,7 @@ pub(crate) fn endpoint_fault(text: &str) -> Option<&'static str> {
 }
 
 impl TelemetryConfig {
-    fn check(&self, faults: &mut Faults) {
+    fn check(&self, faults: &mut ValidationErrors) {
         if let Some(fault) = self.otlp_endpoint.as_deref().and_then(endpoint_fault) {
             faults.add("telemetry.otlp_endpoint", fault);
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Config, CredentialRef, Environment, Introspection, SecretRef, tree};
+use super::{Config, CredentialRef, Environment, IntrospectionConfig, SecretRef, tree};
 use crate::domain::principal::Scope;
 use crate::domain::source::Upstream;
 
@@ -35,7 +35,7 @@ fn read(yaml: &str, env: &[(&str, &str)]) -> Result<Config, String> {
 }
 
 #[test]
-fn the_example_loads_and_says_what_it_says() {
+fn example_configuration_loads_with_the_expected_values() {
     let config = read(include_str!("../../config/example.yaml"), &[]).unwrap();
     let names: Vec<_> = config.sources.keys().map(super::SourceName::as_str).collect();
     assert_eq!(names, ["audit", "marketing"]);
@@ -55,14 +55,14 @@ fn the_example_loads_and_says_what_it_says() {
 }
 
 #[test]
-fn what_is_in_force_reads_back_as_itself() {
+fn effective_configuration_round_trips() {
     let config = read(include_str!("../../config/example.yaml"), &[]).unwrap();
     let printed = serde_json::to_string(&config.effective().unwrap()).unwrap();
     assert_eq!(read(&printed, &[]).unwrap(), config);
 }
 
 #[test]
-fn a_grant_is_a_list_or_a_mapping_and_prints_in_the_shorter_form() {
+fn client_sources_accept_a_list_or_a_mapping() {
     let whole = || Scope::default();
     let kinds = || Scope { kinds: ["A".to_owned(), "B".to_owned()].into(), ..Scope::default() };
     let both = || Scope { labels: [("team".to_owned(), "blue".to_owned())].into(), ..kinds() };
@@ -96,7 +96,7 @@ fn a_grant_is_a_list_or_a_mapping_and_prints_in_the_shorter_form() {
 }
 
 #[test]
-fn the_secret_of_watch_tokens_is_a_reference_whose_variable_may_be_called_what_it_likes() {
+fn watch_token_secret_must_be_a_reference() {
     let yaml = with("watch_tokens: { secret: { env: JOBGATE_SIGNING } }");
     let config = read(&yaml, &[("JOBGATE_SIGNING", "s3cret")]).unwrap();
     assert_eq!(config.watch_tokens.secret, Some(SecretRef::Env("JOBGATE_SIGNING".to_owned())));
@@ -121,7 +121,7 @@ fn the_secret_of_watch_tokens_is_a_reference_whose_variable_may_be_called_what_i
 }
 
 #[test]
-fn the_end_of_a_credential_is_a_moment_and_is_printed_as_one() {
+fn credential_expires_at_must_be_a_timestamp_with_a_zone() {
     let with = |end: &str| {
         source(&format!(
             "upstream: mindbridge, base_url: 'https://a.example', credential: {{bearer: {{env: T}}, expires_at: {end}}}"
@@ -141,7 +141,7 @@ fn the_end_of_a_credential_is_a_moment_and_is_printed_as_one() {
 }
 
 #[test]
-fn the_environment_wins_over_the_file_at_every_depth() {
+fn environment_overrides_the_file_at_every_depth() {
     let yaml = format!(
         "{}\nserver: {{ request_timeout: 20s }}\nclients: [{{ name: a, key_sha256: {HASH}, sources: [eu-west] }}]",
         source("x").replace("audit: { x }", "eu-west: { upstream: mindbridge, base_url: https://a.example, credential: {bearer: {env: JOBGATE_TOKEN}} }")
@@ -167,7 +167,7 @@ fn the_environment_wins_over_the_file_at_every_depth() {
     let source = config.sources.values().next().unwrap();
     assert_eq!(config.server.listen.to_string(), "0.0.0.0:80");
     assert_eq!(config.server.request_timeout, Duration::from_secs(20));
-    assert_eq!((config.graphql.introspection, config.graphql.max_depth), (Introspection::On, 7));
+    assert_eq!((config.graphql.introspection, config.graphql.max_depth), (IntrospectionConfig::On, 7));
     assert_eq!((source.budget.per_second, source.budget.concurrency), (3, 8));
     assert_eq!(source.credential.form.secret().to_string(), "environment variable OTHER");
     assert_eq!(config.clients[0].name, "7");
@@ -176,7 +176,7 @@ fn the_environment_wins_over_the_file_at_every_depth() {
 }
 
 #[test]
-fn an_unreadable_file_is_a_fault_with_its_path() {
+fn unreadable_file_error_names_the_path() {
     let path = std::path::Path::new("no/such/file.yaml");
     let faults = Config::load(Some(path), &Environment::default()).unwrap_err().to_string();
     assert!(faults.starts_with("no/such/file.yaml: cannot be read: "), "{faults}");
@@ -188,8 +188,8 @@ fn an_empty_section_keeps_its_defaults() {
 }
 
 #[test]
-fn any_value_in_any_place_is_understood_or_refused_without_being_repeated() {
-    let whole = tree::parse(&sampled(), "sample", &mut super::Faults::default()).unwrap();
+fn invalid_values_are_refused_without_being_repeated() {
+    let whole = tree::parse(&sampled(), "sample", &mut super::ValidationErrors::default()).unwrap();
     let mut pointers = Vec::new();
     places(&whole, "", &mut pointers);
     let canary = "cAnaRy-31337";
@@ -237,9 +237,9 @@ fn sampled() -> String {
 }
 
 #[test]
-fn the_default_file_holds_every_option_of_the_schema_and_no_other() {
+fn default_file_lists_exactly_the_options_of_the_schema() {
     let text = sampled();
-    let tree = tree::parse(&text, "sample", &mut super::Faults::default()).unwrap();
+    let tree = tree::parse(&text, "sample", &mut super::ValidationErrors::default()).unwrap();
     let mut written = BTreeSet::new();
     keys(&tree, "", &mut written);
     let mut described = BTreeSet::new();
@@ -299,7 +299,7 @@ fn the_default_file_holds_every_option_of_the_schema_and_no_other() {
 }
 
 #[test]
-fn the_schema_describes_every_option_and_refuses_others() {
+fn schema_describes_every_option_and_rejects_others() {
     let schema = Config::json_schema();
     let mut described = BTreeSet::new();
     options(&schema, "", &mut described);
@@ -316,7 +316,7 @@ fn the_schema_describes_every_option_and_refuses_others() {
 }
 
 #[test]
-fn the_manual_names_every_option_and_its_default() {
+fn manual_documents_every_option_and_its_default() {
     let manual = include_str!("../../docs/configuration.md");
     let example =
         manual.split("```yaml").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");

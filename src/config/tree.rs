@@ -5,8 +5,8 @@ use serde_saphyr::DuplicateKeyPolicy::{Error as Refuse, FirstWins};
 use serde_saphyr::{DuplicateKeyPolicy, Error};
 
 use super::environment::{Environment, FILE_VARIABLE, KEY_VARIABLE, URL_VARIABLE};
-use super::fault::Faults;
 use super::renamed;
+use super::validation::ValidationErrors;
 
 /// What every option set by the environment starts with.
 const PREFIX: &str = "JOBGATE_";
@@ -15,7 +15,7 @@ const COMMAND_LINE: [&str; 3] = [FILE_VARIABLE, URL_VARIABLE, KEY_VARIABLE];
 
 /// Reads YAML whose root is a mapping, or empty. Faults contain `label` and the line, and no part of the text. `None` if the
 /// text cannot be read.
-pub(super) fn parse(text: &str, label: &str, faults: &mut Faults) -> Option<Value> {
+pub(super) fn parse(text: &str, label: &str, faults: &mut ValidationErrors) -> Option<Value> {
     let read = parse_with(text, Refuse).or_else(|error| {
         note(&error, label, faults);
         // The rest is checked in spite of a repeated key.
@@ -46,7 +46,7 @@ fn is_repeated_key(error: &Error) -> bool {
     matches!(error.without_snippet(), Error::DuplicateMappingKey { .. })
 }
 
-fn note(error: &Error, label: &str, faults: &mut Faults) {
+fn note(error: &Error, label: &str, faults: &mut ValidationErrors) {
     let place = error.location().map_or_else(|| label.to_owned(), |at| format!("{label} line {}", at.line()));
     let message = if is_repeated_key(error) {
         "repeats a key of the same mapping: keep one"
@@ -73,7 +73,7 @@ pub(super) fn merge(base: &mut Value, over: Value) {
 }
 
 /// Applies the variables `JOBGATE_<SECTION>__<KEY>` to the tree.
-pub(super) fn override_from(env: &Environment, tree: &mut Value, faults: &mut Faults) {
+pub(super) fn override_from(env: &Environment, tree: &mut Value, faults: &mut ValidationErrors) {
     let secrets = secret_variables(tree);
     for name in env.names(PREFIX).filter(|name| !COMMAND_LINE.contains(name)) {
         let Some(option) = name.strip_prefix(PREFIX) else { continue };

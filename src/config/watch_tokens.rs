@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::credential::{RawSecretRef, SecretRef};
-use super::fault::Faults;
+use super::validation::ValidationErrors;
 
 /// The signing key of watch tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -24,7 +24,7 @@ pub(super) struct RawWatchTokens {
 }
 
 impl RawWatchTokens {
-    pub(super) fn accept(self, faults: &mut Faults) -> WatchTokensConfig {
+    pub(super) fn accept(self, faults: &mut ValidationErrors) -> WatchTokensConfig {
         WatchTokensConfig {
             secret: self.secret.and_then(|secret| secret.accept("watch_tokens.secret", faults)),
         }

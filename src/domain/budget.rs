@@ -38,7 +38,7 @@ pub struct HourShares {
     /// Calls an hour that polls need at least.
     demand: u32,
     shared: Shared,
-    slices: VecDeque<Slice>,
+    slices: VecDeque<HourSlice>,
     rechecked: Option<Duration>,
 }
 
@@ -62,14 +62,14 @@ struct Shared {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Slice {
+struct HourSlice {
     number: u64,
-    used: Used,
+    used: CountedCalls,
 }
 
 /// Calls that count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Used {
+struct CountedCalls {
     callers: u32,
     background: u32,
 }
@@ -119,7 +119,7 @@ impl HourShares {
         }
         let number = now.as_secs() / SLICE;
         if self.slices.back().is_none_or(|last| last.number < number) {
-            self.slices.push_back(Slice { number, used: Used::default() });
+            self.slices.push_back(HourSlice { number, used: CountedCalls::default() });
         }
         if let Some(slice) = self.slices.back_mut() {
             match origin {
@@ -143,7 +143,7 @@ impl HourShares {
 
     /// How long to wait from `now` until one call of this origin fits beside the share of the other.
     pub fn wait(&self, now: Duration, origin: CallOrigin) -> Duration {
-        let fits = |used: Used| match origin {
+        let fits = |used: CountedCalls| match origin {
             CallOrigin::Caller => self.caller_fits(used),
             CallOrigin::Background => self.for_background(used) > 0,
         };
@@ -202,36 +202,36 @@ impl HourShares {
     }
 
     /// How many background calls fit when so many calls count: those that are kept for callers stay free.
-    fn for_background(&self, used: Used) -> u32 {
+    fn for_background(&self, used: CountedCalls) -> u32 {
         let own = self.background_share().saturating_sub(used.background);
         let kept = self.kept.saturating_sub(used.callers);
         own.min(self.free(used).saturating_sub(kept))
     }
 
     /// Whether a caller's call fits: within the callers' share always, beyond it while polls keep what they need.
-    fn caller_fits(&self, used: Used) -> bool {
+    fn caller_fits(&self, used: CountedCalls) -> bool {
         let demand = self.demand.saturating_add(self.shared.demand);
         let needed = demand.min(self.background_share() / 2).saturating_sub(used.background);
         used.callers < self.kept || needed == 0 || self.free(used) > needed
     }
 
-    fn free(&self, used: Used) -> u32 {
+    fn free(&self, used: CountedCalls) -> u32 {
         self.per_hour.saturating_sub(used.all())
     }
 
     /// What counts at `now`, of all processes.
-    fn used(&self, now: Duration) -> Used {
+    fn used(&self, now: Duration) -> CountedCalls {
         let (own, all) = (self.own(now), self.all(now));
         self.with_others(own, all, all.saturating_sub(own.all()))
     }
 
     /// The calls of this process and those of the others, of which all count now and fewer later: their callers' as many of
     /// them as now.
-    fn with_others(&self, own: Used, all: u32, others_now: u32) -> Used {
+    fn with_others(&self, own: CountedCalls, all: u32, others_now: u32) -> CountedCalls {
         let others = all.saturating_sub(own.all());
         let callers = u64::from(self.shared.callers.min(others_now)) * u64::from(others);
         let callers = u32::try_from(callers / u64::from(others_now.max(1))).unwrap_or(others).min(others);
-        Used {
+        CountedCalls {
             callers: own.callers.saturating_add(callers),
             background: own.background.saturating_add(others - callers),
         }
@@ -244,15 +244,15 @@ impl HourShares {
     }
 
     /// The calls of this process that count at `now`.
-    fn own(&self, now: Duration) -> Used {
-        self.counting(now).fold(Used::default(), |all, slice| Used {
+    fn own(&self, now: Duration) -> CountedCalls {
+        self.counting(now).fold(CountedCalls::default(), |all, slice| CountedCalls {
             callers: all.callers.saturating_add(slice.used.callers),
             background: all.background.saturating_add(slice.used.background),
         })
     }
 
     /// The times after `now` at which calls leave the window, and what still counts from then on.
-    fn later(&self, now: Duration) -> impl Iterator<Item = (Duration, Used)> {
+    fn later(&self, now: Duration) -> impl Iterator<Item = (Duration, CountedCalls)> {
         let (mut own, mut all) = (self.own(now), self.all(now));
         let others_now = all.saturating_sub(own.all());
         let mut slices = self.counting(now).peekable();
@@ -272,18 +272,18 @@ impl HourShares {
         })
     }
 
-    fn counting(&self, now: Duration) -> impl Iterator<Item = &Slice> {
+    fn counting(&self, now: Duration) -> impl Iterator<Item = &HourSlice> {
         self.slices.iter().filter(move |slice| slice.counts_until() > now)
     }
 }
 
-impl Used {
+impl CountedCalls {
     const fn all(self) -> u32 {
         self.callers.saturating_add(self.background)
     }
 }
 
-impl Slice {
+impl HourSlice {
     const fn counts_until(&self) -> Duration {
         Duration::from_secs((self.number + 1) * SLICE).saturating_add(HOUR)
     }
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_of_the_hour_is_kept_for_callers() {
+    fn hourly_budget_reserves_a_share_for_callers() {
         for (per_hour, share, background) in
             [(250, 20, 200), (5_000, 20, 4_000), (100, 0, 100), (10, 90, 1), (1, 20, 1)]
         {
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn callers_beyond_their_share_leave_what_polls_need() {
+    fn callers_cannot_use_the_calls_that_polls_need() {
         for (demand, most) in [(0, 250), (30, 220), (10_000, 150)] {
             let mut shares = HourShares::new(250, 20);
             shares.set_demand(demand);
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plentiful_budget_is_not_spaced() {
+    fn calls_are_not_spaced_while_the_budget_is_plentiful() {
         let mut shares = HourShares::new(5_000, 20);
         for call in 0..500 {
             let now = Duration::from_millis(call * 200);
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_demand_below_the_share_is_never_spaced() {
+    fn background_calls_below_their_share_are_not_spaced() {
         let mut shares = HourShares::new(5_000, 20);
         let mut now = Duration::ZERO;
         while now < HOUR * 3 {
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn what_other_replicas_used_is_not_used_again() {
+    fn calls_of_other_replicas_count_against_the_hourly_budget() {
         let mut shares = HourShares::new(3_000, 20);
         let ago = SECOND * 60;
         let mut used = |calls, others_callers| {
@@ -414,12 +414,16 @@ mod tests {
             shares.take(HOUR, CallOrigin::Background);
         }
         shares.set_shared(HOUR, SharedUse { calls: vec![(Duration::ZERO, 40)], ..SharedUse::default() });
-        assert_eq!(shares.used(HOUR), Used { callers: 0, background: 40 });
-        assert_eq!(shares.used(HOUR * 2), Used { callers: 0, background: 30 }, "by its slice of ten seconds");
+        assert_eq!(shares.used(HOUR), CountedCalls { callers: 0, background: 40 });
+        assert_eq!(
+            shares.used(HOUR * 2),
+            CountedCalls { callers: 0, background: 30 },
+            "by its slice of ten seconds"
+        );
     }
 
     #[test]
-    fn spaced_rechecks_take_one_background_call_in_ten() {
+    fn rechecks_use_a_bounded_share_of_spaced_calls() {
         let mut shares = HourShares::new(1_000, 20);
         let mut rechecks = Vec::new();
         let polls = saturate(&mut shares, Duration::ZERO, HOUR * 2, |shares, now| {
@@ -437,7 +441,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
 
         #[test]
-        fn background_calls_keep_their_bound_and_callers_their_share(
+        fn background_calls_never_use_the_share_of_callers(
             per_hour in 20_u32..600, share in 0_u32..60, seed in any::<u64>(), bursts in 0_u32..20
         ) {
             let mut shares = HourShares::new(per_hour, share);
@@ -466,7 +470,7 @@ mod tests {
         }
 
         #[test]
-        fn even_when_callers_take_all_they_can_polls_go_on(per_hour in 40_u32..600, share in 0_u32..60) {
+        fn polls_continue_under_maximum_caller_load(per_hour in 40_u32..600, share in 0_u32..60) {
             let mut shares = HourShares::new(per_hour, share);
             shares.set_demand(u32::MAX);
             let calls = saturate(&mut shares, Duration::ZERO, HOUR * 3, |shares, now| {

@@ -74,7 +74,7 @@ pub struct SupermetricsDetails {
 
 impl SupermetricsDetails {
     /// Whether two answers say the same of the query; see [`super::job::Job::says_the_same`].
-    pub(super) fn says_the_same(&self, other: &Self) -> bool {
+    pub(super) fn same_report(&self, other: &Self) -> bool {
         let Self { request_id: _, queue: _, schedule_id, query, result } = self;
         (schedule_id, query, result) == (&other.schedule_id, &other.query, &other.result)
     }

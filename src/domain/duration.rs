@@ -40,7 +40,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn only_a_number_with_a_unit_is_a_span() {
+    fn duration_requires_a_number_with_a_unit() {
         for (text, millis) in
             [("0s", 0), ("250ms", 250), ("30s", 30_000), ("5m", 300_000), ("1d", 86_400_000)]
         {
@@ -53,7 +53,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_reads_back(millis in 0_u64..10_000_000_000) {
+        fn formatted_duration_parses_to_the_same_value(millis in 0_u64..10_000_000_000) {
             let span = Duration::from_millis(millis);
             prop_assert_eq!(parse(&format(span)), Ok(span));
         }

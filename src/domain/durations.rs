@@ -26,7 +26,7 @@ const TIMELY: f64 = 0.1;
 
 /// Whose durations they are: jobs of a kind in a state take alike.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Habit {
+pub struct JobClass {
     /// The source of the jobs.
     pub source: SourceName,
     /// The upstream's own kind of job, where it has kinds.
@@ -35,7 +35,7 @@ pub struct Habit {
     pub running: bool,
 }
 
-impl Habit {
+impl JobClass {
     /// The habit that a job is subject to; none for one that waits for nothing.
     pub fn of(job: &Job) -> Option<Self> {
         let running = match job.state() {
@@ -67,7 +67,7 @@ impl Default for Durations {
 
 impl Durations {
     /// Learns that a job stayed for this long.
-    pub fn learn(&mut self, lasted: Duration) {
+    pub fn record(&mut self, lasted: Duration) {
         if let Some(count) = self.counts.get_mut(bucket(lasted)) {
             *count += 1;
             self.total += 1;
@@ -96,20 +96,20 @@ impl Durations {
         let first = bucket(Duration::try_from_secs_f64(age).ok()?);
         let (from, to) = (start(first), start(first + 1));
         let rest = ((to - age) / (to - from)).clamp(0.0, 1.0);
-        let weight = |place: usize| {
-            let count = self.counts.get(place).map_or(0.0, |count| f64::from(*count));
-            if place == first { count * rest } else { count }
+        let weight = |index: usize| {
+            let count = self.counts.get(index).map_or(0.0, |count| f64::from(*count));
+            if index == first { count * rest } else { count }
         };
         let left: f64 = (first..BUCKETS).map(weight).sum();
         if left < f64::from(self.total) * LIKE_NONE {
             return None;
         }
         let mut wanted = left * share;
-        for place in first..BUCKETS {
-            let here = weight(place);
-            let begins = start(place).max(age);
+        for index in first..BUCKETS {
+            let here = weight(index);
+            let begins = start(index).max(age);
             if here >= wanted && here > 0.0 {
-                let at = begins + (start(place + 1) - begins) * wanted / here;
+                let at = begins + (start(index + 1) - begins) * wanted / here;
                 return Duration::try_from_secs_f64(at - age).ok();
             }
             wanted -= here;
@@ -127,8 +127,8 @@ impl Durations {
     /// Takes back what [`Durations::parts`] gave; `None` when it did not give that.
     pub fn of_parts(parts: &[(u16, u16)]) -> Option<Self> {
         let mut durations = Self::default();
-        for (place, count) in parts {
-            *durations.counts.get_mut(usize::from(*place))? = *count;
+        for (index, count) in parts {
+            *durations.counts.get_mut(usize::from(*index))? = *count;
         }
         durations.total = durations.counts.iter().map(|count| u32::from(*count)).sum();
         (durations.total < PLENTY).then_some(durations)
@@ -151,8 +151,8 @@ fn bucket(lasted: Duration) -> usize {
 }
 
 /// Where a place begins, in seconds.
-fn start(place: usize) -> f64 {
-    if place == 0 { 0.0 } else { FIRST * (f64::from(u32::try_from(place).unwrap_or(0)) / 8.0).exp2() }
+fn start(index: usize) -> f64 {
+    if index == 0 { 0.0 } else { FIRST * (f64::from(u32::try_from(index).unwrap_or(0)) / 8.0).exp2() }
 }
 
 #[cfg(test)]
@@ -166,12 +166,12 @@ mod tests {
 
     fn learned(lasted: impl IntoIterator<Item = f64>) -> Durations {
         let mut durations = Durations::default();
-        lasted.into_iter().for_each(|lasted| durations.learn(s(lasted)));
+        lasted.into_iter().for_each(|lasted| durations.record(s(lasted)));
         durations
     }
 
     #[test]
-    fn a_few_have_no_say_and_an_outlier_is_like_none() {
+    fn estimate_requires_enough_samples_beyond_the_age() {
         assert_eq!(learned([100.0; 7]).interval(s(0.0), s(1.0)), None);
         let known = learned([100.0; 40]);
         assert!(known.interval(s(0.0), s(1.0)).is_some());
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn no_look_is_made_in_vain_and_the_expected_end_is_met() {
+    fn learned_interval_targets_the_expected_completion() {
         let known = learned([100.0; 40]);
         let first = known.interval(s(0.0), s(1.0)).unwrap();
         assert!((90.0..=105.0).contains(&first.as_secs_f64()), "{first:?}");
@@ -188,10 +188,10 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_is_learned_anew() {
+    fn estimate_adapts_to_changed_durations() {
         let mut known = learned([100.0; 1_000]);
         for _ in 0..1_000 {
-            known.learn(s(10.0));
+            known.record(s(10.0));
         }
         let first = known.interval(s(0.0), s(1.0)).unwrap();
         assert!(first < s(11.0), "{first:?}");
@@ -199,14 +199,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_kept_is_what_was_learned(lasted in proptest::collection::vec(0.0_f64..1e7, 0..600)) {
+        fn duration_statistics_round_trip_through_their_parts(lasted in proptest::collection::vec(0.0_f64..1e7, 0..600)) {
             let known = learned(lasted);
             prop_assert!(known.total < PLENTY);
             prop_assert_eq!(Durations::of_parts(&known.parts()), Some(known));
         }
 
         #[test]
-        fn a_share_takes_longer_the_larger_it_is(lasted in proptest::collection::vec(0.1_f64..1e5, 8..200), age in 0.0_f64..1e5) {
+        fn larger_quantile_never_takes_less_time(lasted in proptest::collection::vec(0.1_f64..1e5, 8..200), age in 0.0_f64..1e5) {
             let known = learned(lasted);
             if let (Some(less), Some(more)) = (known.until(s(age), 0.03), known.until(s(age), 0.5)) {
                 prop_assert!(less <= more, "{less:?} {more:?}");

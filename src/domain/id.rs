@@ -180,7 +180,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn an_external_id_that_could_leave_its_url_segment_does_not_construct() {
+    fn external_id_that_escapes_its_url_segment_is_rejected() {
         let long = "x".repeat(201);
         let cases = [
             ("", IdError::Empty),
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_id_in_another_spelling_is_refused() {
+    fn non_canonical_node_id_is_rejected() {
         let key = JobKey {
             source: SourceName::parse("audit").unwrap(),
             external_id: ExternalId::parse("abc").unwrap(),
@@ -246,13 +246,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_node_id_names_one_job(source in "[a-z0-9][a-z0-9_-]{0,20}", external in "[A-Za-z0-9_~:.-]{0,20}[A-Za-z0-9]") {
+        fn node_id_round_trips_to_its_job_key(source in "[a-z0-9][a-z0-9_-]{0,20}", external in "[A-Za-z0-9_~:.-]{0,20}[A-Za-z0-9]") {
             let key = JobKey { source: SourceName::parse(&source).unwrap(), external_id: ExternalId::parse(&external).unwrap() };
             prop_assert_eq!(JobKey::from_node_id(&key.node_id()), Ok(key));
         }
 
         #[test]
-        fn whatever_reads_as_a_node_id_is_written_the_same_way(text in "[A-Za-z0-9_=-]{0,60}") {
+        fn decoded_node_id_encodes_to_the_same_text(text in "[A-Za-z0-9_=-]{0,60}") {
             if let Ok(key) = JobKey::from_node_id(&text) {
                 prop_assert_eq!(key.node_id(), text);
             }

@@ -141,10 +141,10 @@ impl Job {
 
     /// Says whether two answers tell a watcher the same. The request that brought an answer and the queue of the whole
     /// licence change all the time and are no news of this job.
-    pub fn says_the_same(&self, other: &Self) -> bool {
+    pub fn same_report(&self, other: &Self) -> bool {
         let Self { key, life, native_state, created_at, updated_at, finished_at, progress, details } = self;
         let details_say = match (details, &other.details) {
-            (Details::Supermetrics(one), Details::Supermetrics(two)) => one.says_the_same(two),
+            (Details::Supermetrics(one), Details::Supermetrics(two)) => one.same_report(two),
             (one, two) => one == two,
         };
         details_say

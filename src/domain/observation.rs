@@ -17,7 +17,7 @@ pub struct Observation {
     /// The job, shared because many readers hold it.
     pub job: Arc<Job>,
     /// When the question left us. Of EXPIRED: when the question left that showed this run for the last time.
-    pub asked_at: Timestamp,
+    pub requested_at: Timestamp,
     /// When the answer was complete. Never before `asked_at`.
     pub observed_at: Timestamp,
     /// How many rollbacks of the upstream had been accepted for this job when this answer came: what carries more of them
@@ -30,18 +30,18 @@ pub struct Observation {
 impl PartialEq for Observation {
     /// Two observations of one answer are equal, whatever else was seen of its run.
     fn eq(&self, other: &Self) -> bool {
-        let Self { job, asked_at, observed_at, rollbacks, sightings: _ } = self;
-        (job, asked_at, observed_at, rollbacks)
-            == (&other.job, &other.asked_at, &other.observed_at, &other.rollbacks)
+        let Self { job, requested_at, observed_at, rollbacks, sightings: _ } = self;
+        (job, requested_at, observed_at, rollbacks)
+            == (&other.job, &other.requested_at, &other.observed_at, &other.rollbacks)
     }
 }
 
 impl Observation {
     /// An answer and the two times it lies between. A clock that stepped back in between is read as no time at all.
-    pub fn new(job: Arc<Job>, asked_at: Timestamp, observed_at: Timestamp) -> Self {
-        let observed_at = observed_at.max(asked_at);
+    pub fn new(job: Arc<Job>, requested_at: Timestamp, observed_at: Timestamp) -> Self {
+        let observed_at = observed_at.max(requested_at);
         let sightings = Sightings::first(job.state(), observed_at);
-        Self { job, asked_at, observed_at, rollbacks: 0, sightings }
+        Self { job, requested_at, observed_at, rollbacks: 0, sightings }
     }
 
     /// The same run, forgotten by its upstream before another terminal state of it was seen.
@@ -49,7 +49,7 @@ impl Observation {
     /// EXPIRED says nothing about any later run, so it takes the place of `self` in the order, whenever it was found out.
     #[must_use]
     pub fn expired(&self, observed_at: Timestamp) -> Self {
-        let expired = Self::new(Arc::new(self.job.expired()), self.asked_at, observed_at);
+        let expired = Self::new(Arc::new(self.job.expired()), self.requested_at, observed_at);
         Self { rollbacks: self.rollbacks, ..expired }
     }
 
@@ -110,8 +110,8 @@ impl Observation {
     /// The moment of truth, then what wins at the same moment, then the answer's time to make it total.
     fn moment(&self) -> (Timestamp, u8, Timestamp) {
         let (moment, rank) = match self.job.state() {
-            JobState::Queued | JobState::Running | JobState::Unknown => (self.asked_at, 0),
-            JobState::Expired => (self.asked_at, 1),
+            JobState::Queued | JobState::Running | JobState::Unknown => (self.requested_at, 0),
+            JobState::Expired => (self.requested_at, 1),
             JobState::Succeeded | JobState::Failed | JobState::Canceled => (self.observed_at, 2),
         };
         (moment, rank, self.observed_at)
@@ -130,7 +130,7 @@ mod tests {
         Timestamp::from_second(1_000_000 + second).unwrap()
     }
 
-    fn seen(life: Life, counter: Option<i64>, asked: i64, observed: i64) -> Observation {
+    fn seen(life: Life, counter: Option<i64>, requested_at: i64, observed: i64) -> Observation {
         let details = match counter {
             Some(version) => Details::MindBridge(Box::new(MindBridgeDetails {
                 version: Some(version),
@@ -141,11 +141,11 @@ mod tests {
         let key =
             JobKey { source: SourceName::parse("s").unwrap(), external_id: ExternalId::parse("j").unwrap() };
         let job = Job::new(key, life, details);
-        Observation::new(Arc::new(job), at(asked), at(observed))
+        Observation::new(Arc::new(job), at(requested_at), at(observed))
     }
 
     #[test]
-    fn the_rules_of_the_design_hold_line_by_line() {
+    fn supersedes_follows_each_rule_of_the_design() {
         let failed = || Life::Failed(Failure::default());
         let cases = [
             ("a later question wins", seen(Life::Running, None, 5, 6), seen(Life::Queued, None, 1, 2), true),
@@ -276,14 +276,15 @@ mod tests {
 
     fn history(counted: bool) -> impl Strategy<Value = Vec<Observation>> {
         let one = (life(), 0_i64..4, 0_i64..40, 0_i64..20, 0_u32..3);
-        let one = one.prop_map(move |(life, count, asked, took, rollbacks)| {
+        let one = one.prop_map(move |(life, count, requested_at, took, rollbacks)| {
             let counter = counted.then_some(count);
             let rollbacks = if counted { rollbacks } else { 0 };
             if life == Life::Expired {
-                let last = seen(Life::Running, counter, asked, asked).after_rollbacks(rollbacks);
-                return last.expired(at(asked + took));
+                let last =
+                    seen(Life::Running, counter, requested_at, requested_at).after_rollbacks(rollbacks);
+                return last.expired(at(requested_at + took));
             }
-            seen(life, counter, asked, asked + took).after_rollbacks(rollbacks)
+            seen(life, counter, requested_at, requested_at + took).after_rollbacks(rollbacks)
         });
         proptest::collection::vec(one, 1..8)
     }
@@ -321,15 +322,15 @@ mod tests {
         }
 
         #[test]
-        fn an_end_never_regresses_within_a_run(end in 0_i64..40, took in 0_i64..20, other in history(false)) {
+        fn terminal_state_never_regresses_within_a_run(end in 0_i64..40, took in 0_i64..20, other in history(false)) {
             let held = seen(Life::Succeeded, None, end, end + took);
-            for new in other.iter().filter(|new| !new.job.is_terminal() && new.asked_at <= held.observed_at) {
+            for new in other.iter().filter(|new| !new.job.is_terminal() && new.requested_at <= held.observed_at) {
                 prop_assert!(!new.supersedes(&held));
             }
         }
 
         #[test]
-        fn expired_loses_to_any_end_of_its_run(
+        fn terminal_state_supersedes_expired_of_the_same_run(
             last in 0_i64..40, gone in 0_i64..99, ended in 0_i64..99, took in 0_i64..20, failed in any::<bool>()
         ) {
             let expired = seen(Life::Running, None, last, last).expired(at(gone));
@@ -342,7 +343,7 @@ mod tests {
         }
 
         #[test]
-        fn no_three_answers_beat_each_other_in_a_ring(a in history(false), b in history(true)) {
+        fn supersedes_is_transitive(a in history(false), b in history(true)) {
             for seen in [a, b] {
                 for one in &seen {
                     for two in seen.iter().filter(|two| two.supersedes(one)) {
@@ -353,13 +354,13 @@ mod tests {
         }
 
         #[test]
-        fn a_second_run_shows_itself(end in 0_i64..40, took in 0_i64..20, later in 1_i64..40) {
+        fn rerun_supersedes_an_earlier_terminal_state(end in 0_i64..40, took in 0_i64..20, later in 1_i64..40) {
             let held = seen(Life::Succeeded, None, end, end + took);
             prop_assert!(seen(Life::Running, None, end + took + later, end + took + later).supersedes(&held));
         }
 
         #[test]
-        fn two_answers_never_replace_each_other(a in history(false), b in history(true)) {
+        fn supersedes_is_asymmetric(a in history(false), b in history(true)) {
             for (one, other) in a.iter().zip(&b).chain(a.iter().zip(a.iter().skip(1))) {
                 prop_assert!(!(one.supersedes(other) && other.supersedes(one)));
             }

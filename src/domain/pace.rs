@@ -6,7 +6,7 @@ use super::durations::Durations;
 
 /// The bounds of looking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
+pub struct PollIntervals {
     /// The shortest time between two looks at one job.
     pub fastest: Duration,
     /// The longest, while nobody asks for fresher news.
@@ -19,10 +19,10 @@ const SHARE: u32 = 10;
 /// The share of an interval that the phase of a job may take off it.
 const PHASE: f64 = 0.2;
 
-impl Pace {
+impl PollIntervals {
     /// The time from one look at a job to the next.
     ///
-    /// `age` is how long the job has been in its state, as far as known; `learned` is how long others of its kind were, which
+    /// `age` is how long the job has been in its state, as far as known; `learned_durations` is how long others of its kind were, which
     /// puts off looks in vain and brings forward those that something is expected of, within the same bounds; `tightest` is the freshest that any watcher asks for, which
     /// wins over the age but not over `fastest`; `failures` is how many looks in a row have failed, each doubling the
     /// time; `phase`, from 0 to 1, is the job's own, and spreads jobs that began together.
@@ -51,10 +51,10 @@ mod tests {
     const fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
-    const PACE: Pace = Pace { fastest: s(1), slowest: s(30) };
+    const PACE: PollIntervals = PollIntervals { fastest: s(1), slowest: s(30) };
 
     #[test]
-    fn fast_at_first_then_a_share_of_the_age_within_bounds() {
+    fn poll_interval_grows_with_age_within_bounds() {
         let cases = [
             (s(0), None, 0, s(1)),
             (s(5), None, 0, s(1)),
@@ -77,9 +77,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_interval_keeps_its_bounds(age in 0_u64..10_000_000, lasted in 0_u64..1_000_000, tightest in proptest::option::of(0_u64..10_000), failures in 0_u32..100, phase in 0.0_f64..1.0) {
+        fn poll_interval_stays_within_its_bounds(age in 0_u64..10_000_000, lasted in 0_u64..1_000_000, tightest in proptest::option::of(0_u64..10_000), failures in 0_u32..100, phase in 0.0_f64..1.0) {
             let mut learned = Durations::default();
-            (0..20).for_each(|_| learned.learn(s(lasted)));
+            (0..20).for_each(|_| learned.record(s(lasted)));
             for learned in [None, Some(&learned)] {
                 let interval = PACE.interval(s(age), learned, tightest.map(s), failures, phase);
                 prop_assert!(interval >= s(1).mul_f64(0.8) && interval <= s(30), "{interval:?}");

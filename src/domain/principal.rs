@@ -12,7 +12,7 @@ use super::id::{JobKey, SourceName};
 pub struct Principal {
     name: Arc<str>,
     grant: Grant,
-    pass: Pass,
+    pass: CredentialInfo,
 }
 
 /// What a client may read.
@@ -35,7 +35,7 @@ pub struct Scope {
 
 /// What a client presented: by which it is told from others, and until when it holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pass {
+pub struct CredentialInfo {
     /// The SHA-256 of what was presented; none where nothing need be.
     pub fingerprint: Option<[u8; 32]>,
     /// From this time on it does not hold; none while it is not taken back.
@@ -82,12 +82,12 @@ impl Principal {
     /// A client that may read all jobs of some sources, whose pass holds until it is taken back.
     pub fn new(name: impl Into<Arc<str>>, sources: impl IntoIterator<Item = SourceName>) -> Self {
         let sources = sources.into_iter().map(|source| (source, Scope::default())).collect();
-        Self { name: name.into(), grant: Grant::Sources(Arc::new(sources)), pass: Pass::default() }
+        Self { name: name.into(), grant: Grant::Sources(Arc::new(sources)), pass: CredentialInfo::default() }
     }
 
     /// A client with a grant.
     pub fn with_grant(name: impl Into<Arc<str>>, grant: Grant) -> Self {
-        Self { name: name.into(), grant, pass: Pass::default() }
+        Self { name: name.into(), grant, pass: CredentialInfo::default() }
     }
 
     /// Whoever reaches a gateway that has no clients configured, which listens on loopback alone.
@@ -97,7 +97,7 @@ impl Principal {
 
     /// The same client, come in with a pass.
     #[must_use]
-    pub fn holding(self, pass: Pass) -> Self {
+    pub fn holding(self, pass: CredentialInfo) -> Self {
         Self { pass, ..self }
     }
 
@@ -122,7 +122,7 @@ impl Principal {
     }
 
     /// What the client came in with.
-    pub const fn pass(&self) -> &Pass {
+    pub const fn pass(&self) -> &CredentialInfo {
         &self.pass
     }
 
@@ -141,7 +141,7 @@ impl Principal {
     }
 
     /// Says whether the client may ask about a job, of which nothing is known yet.
-    pub fn may_ask(&self, job: &JobKey) -> bool {
+    pub fn may_read_job(&self, job: &JobKey) -> bool {
         let granted = match &self.grant {
             Grant::All => true,
             Grant::Sources(sources) => sources.contains_key(&job.source),
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_covers_what_allows_no_more() {
+    fn grant_covers_every_narrower_grant_and_no_wider_one() {
         let whole = Scope::default();
         let (a, b) = (scope(&["a"], &[]), scope(&["a", "b"], &[]));
         let (red, deep_red) =

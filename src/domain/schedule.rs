@@ -56,8 +56,8 @@ impl Rate {
 
     /// Takes back a call that was counted at `at` and was not made.
     pub fn untake(&mut self, at: Duration) {
-        if let Some(place) = self.started.iter().rposition(|call| *call == at) {
-            self.started.remove(place);
+        if let Some(index) = self.started.iter().rposition(|call| *call == at) {
+            self.started.remove(index);
         }
     }
 
@@ -92,20 +92,20 @@ pub struct Breaker {
     backoff: Backoff,
     failures: u32,
     openings: u32,
-    open: Option<Opening>,
+    open: Option<BreakerOpening>,
     trying: bool,
 }
 
 /// When it opened last, and until when.
 #[derive(Clone, Copy, Debug)]
-struct Opening {
+struct BreakerOpening {
     at: Duration,
     until: Duration,
 }
 
 /// What a breaker says to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Passage {
+pub enum BreakerDecision {
     /// Go.
     Open,
     /// Go, as the one try that decides.
@@ -126,26 +126,26 @@ impl Breaker {
     }
 
     /// Asks whether a call may go at `now`.
-    pub fn enter(&mut self, now: Duration) -> Passage {
+    pub fn enter(&mut self, now: Duration) -> BreakerDecision {
         self.enter_within(now, None)
     }
 
     /// The same for a call that may be the one try when `at_most` has passed since the last failure, though the breaker would
     /// stay open longer.
-    pub fn enter_within(&mut self, now: Duration, at_most: Option<Duration>) -> Passage {
+    pub fn enter_within(&mut self, now: Duration, at_most: Option<Duration>) -> BreakerDecision {
         match self.refused_within(now, at_most) {
-            Some(wait) => Passage::Refused(wait),
+            Some(wait) => BreakerDecision::Refused(wait),
             None if self.open.is_some() => {
                 self.trying = true;
-                Passage::Try
+                BreakerDecision::Try
             }
-            None => Passage::Open,
+            None => BreakerDecision::Open,
         }
     }
 
     /// How long such calls are refused from `now` on, without entering; `None` when one may go.
     pub fn refused_within(&self, now: Duration, at_most: Option<Duration>) -> Option<Duration> {
-        let Opening { at, until } = self.open?;
+        let BreakerOpening { at, until } = self.open?;
         let until = at_most.map_or(until, |at_most| until.min(at + at_most));
         if now < until { Some(until.saturating_sub(now)) } else { self.trying.then_some(self.backoff.base) }
     }
@@ -165,7 +165,7 @@ impl Breaker {
         self.failures = self.failures.saturating_add(1);
         if self.trying || self.failures >= self.threshold {
             let wait = self.backoff.wait(self.openings, 0.5 + unit / 2.0);
-            self.open = Some(Opening { at: now, until: now + wait });
+            self.open = Some(BreakerOpening { at: now, until: now + wait });
             self.openings = self.openings.saturating_add(1);
             self.trying = false;
         }
@@ -237,7 +237,7 @@ mod tests {
         }
 
         #[test]
-        fn a_rate_that_changes_forgets_no_call(steps in proptest::collection::vec((1_u32..20, 0_u64..300), 1..200)) {
+        fn rate_change_keeps_earlier_calls_counted(steps in proptest::collection::vec((1_u32..20, 0_u64..300), 1..200)) {
             let mut rate = Rate::new(1, SECOND);
             let (mut now, mut started): (_, Vec<Duration>) = (Duration::ZERO, Vec::new());
             for (calls, gap) in steps {
@@ -252,7 +252,7 @@ mod tests {
         }
 
         #[test]
-        fn a_foretold_wait_is_the_wait_that_comes(calls in 1_u32..6, before in proptest::collection::vec(0_u64..400, 0..20), ahead in 0_usize..20) {
+        fn predicted_wait_equals_the_actual_wait(calls in 1_u32..6, before in proptest::collection::vec(0_u64..400, 0..20), ahead in 0_usize..20) {
             let mut rate = Rate::new(calls, SECOND);
             let mut now = Duration::ZERO;
             for gap in before {
@@ -270,7 +270,7 @@ mod tests {
         }
 
         #[test]
-        fn a_wait_stays_below_its_ceiling(failures in 0_u32..200, unit in 0.0_f64..1.0) {
+        fn backoff_stays_below_its_ceiling(failures in 0_u32..200, unit in 0.0_f64..1.0) {
             let backoff = Backoff { base: SECOND, cap: SECOND * 60 };
             let wait = backoff.wait(failures, unit);
             prop_assert!(wait <= SECOND * 60);
@@ -279,51 +279,59 @@ mod tests {
     }
 
     #[test]
-    fn a_breaker_opens_tries_once_and_closes() {
+    fn breaker_opens_probes_once_and_closes() {
         let mut breaker = Breaker::new(3, Backoff { base: SECOND, cap: SECOND * 60 });
         let mut now = Duration::ZERO;
         for _ in 0..3 {
-            assert_eq!(breaker.enter(now), Passage::Open);
+            assert_eq!(breaker.enter(now), BreakerDecision::Open);
             breaker.failed(now, 1.0);
         }
-        assert_eq!(breaker.enter(now), Passage::Refused(SECOND));
+        assert_eq!(breaker.enter(now), BreakerDecision::Refused(SECOND));
         now += SECOND;
-        assert_eq!(breaker.enter(now), Passage::Try);
-        assert!(matches!(breaker.enter(now), Passage::Refused(_)), "one try at a time");
+        assert_eq!(breaker.enter(now), BreakerDecision::Try);
+        assert!(matches!(breaker.enter(now), BreakerDecision::Refused(_)), "one try at a time");
         breaker.failed(now, 1.0);
-        assert_eq!(breaker.enter(now), Passage::Refused(SECOND * 2), "the second opening lasts longer");
+        assert_eq!(
+            breaker.enter(now),
+            BreakerDecision::Refused(SECOND * 2),
+            "the second opening lasts longer"
+        );
         now += SECOND * 2;
-        assert_eq!(breaker.enter(now), Passage::Try);
+        assert_eq!(breaker.enter(now), BreakerDecision::Try);
         breaker.succeeded();
-        assert_eq!(breaker.enter(now), Passage::Open);
+        assert_eq!(breaker.enter(now), BreakerDecision::Open);
     }
 
     #[test]
-    fn a_breaker_is_tried_sooner_while_someone_waits() {
+    fn breaker_probes_sooner_while_a_caller_waits() {
         let mut breaker = Breaker::new(1, Backoff { base: SECOND, cap: SECOND * 60 });
         let (mut now, soon) = (Duration::ZERO, Some(SECOND * 5));
         breaker.failed(now, 1.0);
         for expected in [1, 2, 4, 5, 5, 5] {
             assert_eq!(breaker.refused_within(now, soon), Some(SECOND * expected));
             now += SECOND * expected;
-            assert_eq!(breaker.enter_within(now, soon), Passage::Try);
-            assert_eq!(breaker.enter_within(now, soon), Passage::Refused(SECOND), "one try at a time");
+            assert_eq!(breaker.enter_within(now, soon), BreakerDecision::Try);
+            assert_eq!(
+                breaker.enter_within(now, soon),
+                BreakerDecision::Refused(SECOND),
+                "one try at a time"
+            );
             breaker.failed(now, 1.0);
         }
         assert_eq!(breaker.refused_within(now, None), Some(SECOND * 60), "nobody waits");
     }
 
     #[test]
-    fn an_abandoned_try_does_not_shut_the_door_for_ever() {
+    fn abandoned_probe_allows_another_probe() {
         let mut breaker = Breaker::new(1, Backoff { base: SECOND, cap: SECOND });
         breaker.failed(Duration::ZERO, 1.0);
-        assert_eq!(breaker.enter(SECOND), Passage::Try);
+        assert_eq!(breaker.enter(SECOND), BreakerDecision::Try);
         breaker.abandoned();
-        assert_eq!(breaker.enter(SECOND), Passage::Try);
+        assert_eq!(breaker.enter(SECOND), BreakerDecision::Try);
     }
 
     #[test]
-    fn retries_stay_a_share_of_the_calls() {
+    fn retry_budget_limits_retries_to_a_share_of_calls() {
         let mut budget = RetryBudget::new(0.2, 3.0);
         let mut spent = 0;
         for _ in 0..1_000 {

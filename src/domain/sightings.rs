@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn each_time_is_that_of_the_first_sight() {
+    fn sighting_times_are_those_of_the_first_observation() {
         use JobState::{Expired, Failed, Queued, Running, Succeeded, Unknown};
         let cases: [(&[JobState], [Option<i64>; 3]); 10] = [
             (&[Queued], [Some(1), Some(1), None]),
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_known_stays_unknown_within_the_run() {
+    fn unknown_first_seen_time_stays_unknown_within_a_run() {
         let unknown = Sightings::default();
         let new = |state| Sightings::first(state, at(9));
         let running = new(JobState::Running).replacing(JobState::Running, unknown, JobState::Running);
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn replacing_twice_changes_nothing() {
+    fn replacing_sightings_is_idempotent() {
         let held = Sightings::first(JobState::Running, at(1));
         let once =
             Sightings::first(JobState::Running, at(5)).replacing(JobState::Running, held, JobState::Running);

@@ -217,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_that_an_upstream_never_gives_is_refused() {
+    fn id_outside_the_format_of_its_upstream_is_rejected() {
         for (text, mindbridge, supermetrics) in [
             ("AZ_az-09", true, true),
             ("a.b", true, false),

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_end_is_terminal() {
+    fn terminal_states_are_succeeded_failed_canceled_expired() {
         let ends: Vec<JobState> = JobState::ALL.into_iter().filter(|state| state.is_terminal()).collect();
         assert_eq!(ends, [JobState::Succeeded, JobState::Failed, JobState::Canceled, JobState::Expired]);
     }

@@ -24,67 +24,67 @@ const LEFT: u16 = 499;
 
 /// What the doors find out about a request on the way, as an extension of it.
 #[derive(Clone, Debug, Default)]
-pub struct Noted(Arc<Facts>);
+pub struct RequestFacts(Arc<RequestFactsState>);
 
 #[derive(Debug, Default)]
-struct Facts {
+struct RequestFactsState {
     client: OnceLock<String>,
     operation: OnceLock<&'static str>,
 }
 
-impl Noted {
+impl RequestFacts {
     /// Notes who asks, by name.
     pub(super) fn client(extensions: &http::Extensions, name: &str) {
-        if let Some(noted) = extensions.get::<Self>() {
-            noted.0.client.set(name.to_owned()).ok();
+        if let Some(facts) = extensions.get::<Self>() {
+            facts.0.client.set(name.to_owned()).ok();
         }
     }
 
     /// Notes what type of operation it is.
     pub(super) fn operation(extensions: &http::Extensions, kind: OperationType) {
-        if let Some(noted) = extensions.get::<Self>() {
+        if let Some(facts) = extensions.get::<Self>() {
             let word = match kind {
                 OperationType::Query => "query",
                 OperationType::Mutation => "mutation",
                 OperationType::Subscription => "subscription",
             };
-            noted.0.operation.set(word).ok();
+            facts.0.operation.set(word).ok();
         }
     }
 }
 
 /// Gives the request its span and its place for notes, and says the line. Around everything but what names the request.
-pub(super) async fn tell(State(which): State<AccessLog>, mut request: Request, next: Next) -> Response {
+pub(super) async fn write(State(which): State<AccessLog>, mut request: Request, next: Next) -> Response {
     let id = request.extensions().get::<RequestId>().and_then(|id| id.0.to_str().ok().map(ToOwned::to_owned));
     let id = id.unwrap_or_default();
     let span = tracing::info_span!(target: REQUEST, "request", request_id = id);
     if which == AccessLog::Off {
         return next.run(request).instrument(span).await;
     }
-    let noted = Noted::default();
-    request.extensions_mut().insert(noted.clone());
-    let line = Line {
+    let facts = RequestFacts::default();
+    request.extensions_mut().insert(facts.clone());
+    let line = AccessLogLine {
         which,
         begun: Instant::now(),
         method: method(request.method()),
         route: route(request.uri().path()),
         status: StatusCode::from_u16(LEFT).unwrap_or_default(),
         bytes: 0,
-        whole: false,
+        complete: false,
         id,
-        noted,
+        facts,
     };
     // the line is said at its drop: also where the client leaves before there is an answer
-    let mut told = Told(Box::new(line));
+    let mut guard = AccessLogGuard(Box::new(line));
     let response = next.run(request).instrument(span).await;
-    told.0.status = response.status();
+    guard.0.status = response.status();
     if which == AccessLog::Errors && !response.status().is_server_error() {
         return response;
     }
-    let head = told.0.method == "HEAD";
+    let head = guard.0.method == "HEAD";
     response.map(|body| {
-        told.0.whole = head || body.is_end_stream();
-        Body::new(Counted { body, told })
+        guard.0.complete = head || body.is_end_stream();
+        Body::new(CountedBody { body, guard })
     })
 }
 
@@ -105,7 +105,7 @@ fn route(path: &str) -> &'static str {
 }
 
 /// What is known of a request so far.
-struct Line {
+struct AccessLogLine {
     which: AccessLog,
     begun: Instant,
     method: &'static str,
@@ -113,29 +113,30 @@ struct Line {
     status: StatusCode,
     bytes: u64,
     /// The whole answer was taken.
-    whole: bool,
+    complete: bool,
     id: String,
-    noted: Noted,
+    facts: RequestFacts,
 }
 
 /// Says its line when it is dropped.
-struct Told(Box<Line>);
+struct AccessLogGuard(Box<AccessLogLine>);
 
-impl Drop for Told {
+impl Drop for AccessLogGuard {
     fn drop(&mut self) {
-        let Line { which, begun, method, route, status, bytes, whole, id: request_id, noted } = &*self.0;
+        let AccessLogLine { which, begun, method, route, status, bytes, complete, id: request_id, facts } =
+            &*self.0;
         let failed = status.is_server_error();
         if *which != AccessLog::All && !failed {
             return;
         }
         let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let (client, operation) = (noted.0.client.get(), noted.0.operation.get());
+        let (client, operation) = (facts.0.client.get(), facts.0.operation.get());
         let (client, operation) = (client.map(String::as_str), operation.copied());
         let status = status.as_u16();
         if *which == AccessLog::All {
             tracing::info!(
                 target: ACCESS,
-                method, route, status, bytes, whole, duration_ms, client, operation, request_id,
+                method, route, status, bytes, whole = complete, duration_ms, client, operation, request_id,
                 "request served"
             );
         } else {
@@ -144,7 +145,7 @@ impl Drop for Told {
                 route,
                 status,
                 bytes,
-                whole,
+                whole = complete,
                 duration_ms,
                 client,
                 operation,
@@ -156,12 +157,12 @@ impl Drop for Told {
 }
 
 /// A body whose bytes are counted, and whose end is told.
-struct Counted {
+struct CountedBody {
     body: Body,
-    told: Told,
+    guard: AccessLogGuard,
 }
 
-impl HttpBody for Counted {
+impl HttpBody for CountedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -171,14 +172,14 @@ impl HttpBody for Counted {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = self.get_mut();
         let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
-        let line = &mut this.told.0;
+        let line = &mut this.guard.0;
         match &frame {
             Some(Ok(frame)) => {
                 line.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-                line.whole = this.body.is_end_stream();
+                line.complete = this.body.is_end_stream();
             }
             Some(Err(_)) => {}
-            None => line.whole = true,
+            None => line.complete = true,
         }
         Poll::Ready(frame)
     }
@@ -197,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_client_makes_up_is_in_no_line() {
+    fn access_log_replaces_unknown_paths_and_methods() {
         for (path, expected) in [
             ("/graphql", "/graphql"),
             ("/graphql/", "/graphql"),

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::by_client::ByClient;
-use super::error::{Kind, Refusal};
+use super::error::{HttpRefusal, RefusalKind};
 use crate::domain::principal::Principal;
 
 /// What a value of an answer takes while it is built, beside its text, roughly: an entry of a map, a name, a number.
@@ -40,14 +40,14 @@ enum Shortage {
 
 tokio::task_local! {
     /// The meter of the answer that is being built.
-    static METER: Arc<Meter>;
+    static METER: Arc<AnswerReservation>;
 }
 
 /// The memory of all answers. A clone is cheap and means the same memory. The default bounds nothing.
 #[derive(Clone)]
-pub struct AnswerMemory(Arc<Inner>);
+pub struct AnswerMemory(Arc<AnswerMemoryState>);
 
-struct Inner {
+struct AnswerMemoryState {
     max_answer: usize,
     max: usize,
     used: AtomicUsize,
@@ -65,7 +65,7 @@ pub(super) struct ClientMemory {
 
 /// What one answer takes; dropping the last one gives it back.
 #[derive(Debug)]
-pub struct Meter {
+pub struct AnswerReservation {
     of: ClientMemory,
     reserved: AtomicUsize,
     values: usize,
@@ -79,7 +79,12 @@ pub struct Meter {
 impl AnswerMemory {
     /// At most `max_answer` bytes for one answer, as JSON, and `max` for all that are being built or sent.
     pub fn new(max_answer: usize, max: usize) -> Self {
-        Self(Arc::new(Inner { max_answer, max, used: AtomicUsize::new(0), clients: ByClient::default() }))
+        Self(Arc::new(AnswerMemoryState {
+            max_answer,
+            max,
+            used: AtomicUsize::new(0),
+            clients: ByClient::default(),
+        }))
     }
 
     /// Bytes reserved now.
@@ -99,28 +104,33 @@ impl AnswerMemory {
     }
 
     /// Writes JSON that is no longer than an answer may be, or gives nothing.
-    pub(super) fn write(&self, write: impl FnOnce(&mut Capped) -> serde_json::Result<()>) -> Option<Vec<u8>> {
-        let mut json = Capped { bytes: Vec::with_capacity(512), max: self.0.max_answer };
+    pub(super) fn write(
+        &self,
+        write: impl FnOnce(&mut CappedBuffer) -> serde_json::Result<()>,
+    ) -> Option<Vec<u8>> {
+        let mut json = CappedBuffer { bytes: Vec::with_capacity(512), max: self.0.max_answer };
         write(&mut json).ok().map(|()| json.bytes)
     }
 
     /// The refusal of an answer that is longer than one may be.
-    pub(super) fn too_large(&self) -> Refusal {
+    pub(super) fn too_large(&self) -> HttpRefusal {
         let max = self.0.max_answer;
         let message = format!(
             "the response exceeds {max} bytes (max_answer_bytes); request fewer jobs, rows or fields at a time"
         );
-        Refusal::new(Kind::AnswerTooLarge, message).with("limit", "max_answer_bytes").with("value", max)
+        HttpRefusal::new(RefusalKind::AnswerTooLarge, message)
+            .with("limit", "max_answer_bytes")
+            .with("value", max)
     }
 
-    fn refusal(&self, shortage: Shortage) -> Refusal {
+    fn refusal(&self, shortage: Shortage) -> HttpRefusal {
         match shortage {
             Shortage::TooLarge => self.too_large(),
             Shortage::NoMemory => no_memory(),
             Shortage::ClientFull => {
                 let message = "the answers to this client take as much memory as one client may have, half of \
                                server.answer_memory; wait for them, or ask for fewer jobs, rows or fields at a time";
-                let refusal = Refusal::new(Kind::TooManyRequests, message).retry_after(WAIT);
+                let refusal = HttpRefusal::new(RefusalKind::TooManyRequests, message).retry_after(WAIT);
                 refusal.with("limit", "answer_memory_per_client").with("value", self.share())
             }
         }
@@ -132,7 +142,7 @@ impl ClientMemory {
     ///
     /// # Errors
     /// 503, when there is no memory left for it; 429, when the client's share is used up.
-    pub(super) fn begin(&self, values: u64) -> Result<Arc<Meter>, Refusal> {
+    pub(super) fn begin(&self, values: u64) -> Result<Arc<AnswerReservation>, HttpRefusal> {
         // a limit of values that no share could hold must not refuse everything
         let bytes = bytes_of(values).min(self.memory.share() / 2);
         self.reserve(bytes).map_err(|shortage| self.memory.refusal(shortage))?;
@@ -140,7 +150,7 @@ impl ClientMemory {
     }
 
     /// Begins the answer to an update. A usual one is never refused: it takes `UPDATE_BYTES` in any case, until it is sent.
-    pub(super) fn begin_update(&self, values: u64) -> Arc<Meter> {
+    pub(super) fn begin_update(&self, values: u64) -> Arc<AnswerReservation> {
         let bytes = bytes_of(values).min(UPDATE_BYTES);
         self.add(bytes);
         self.meter(bytes, UPDATE_BYTES)
@@ -150,7 +160,7 @@ impl ClientMemory {
     ///
     /// # Errors
     /// When it is longer than one may be, or there is no memory left for it.
-    pub(super) fn send(&self, json: Vec<u8>) -> Result<Bytes, Refusal> {
+    pub(super) fn send(&self, json: Vec<u8>) -> Result<Bytes, HttpRefusal> {
         if json.len() > self.memory.0.max_answer {
             return Err(self.memory.too_large());
         }
@@ -158,8 +168,8 @@ impl ClientMemory {
         Ok(self.meter(json.capacity(), 0).sent(json))
     }
 
-    fn meter(&self, reserved: usize, overdraft: usize) -> Arc<Meter> {
-        Arc::new(Meter {
+    fn meter(&self, reserved: usize, overdraft: usize) -> Arc<AnswerReservation> {
+        Arc::new(AnswerReservation {
             of: self.clone(),
             reserved: AtomicUsize::new(reserved),
             values: reserved,
@@ -213,7 +223,7 @@ impl Default for AnswerMemory {
     }
 }
 
-impl Meter {
+impl AnswerReservation {
     /// Counts a text that goes into the answer, and says whether it may.
     fn charge(&self, bytes: usize) -> bool {
         if self.shortage.get().is_some() {
@@ -253,7 +263,7 @@ impl Meter {
     }
 
     /// Why the answer cannot be given, if something did not fit into it.
-    pub(super) fn refusal(&self) -> Option<Refusal> {
+    pub(super) fn refusal(&self) -> Option<HttpRefusal> {
         self.shortage.get().map(|shortage| self.of.memory.refusal(*shortage))
     }
 
@@ -270,7 +280,7 @@ impl Meter {
     /// The answer as it is sent: keeps its memory reserved until it is.
     pub(super) fn sent(self: Arc<Self>, json: Vec<u8>) -> Bytes {
         self.written(json.capacity());
-        Bytes::from_owner(Sent { json, _meter: self })
+        Bytes::from_owner(MeteredBody { json, _meter: self })
     }
 
     /// The answer is written as so many bytes of JSON, and its values are gone.
@@ -281,7 +291,7 @@ impl Meter {
     }
 }
 
-impl Drop for Meter {
+impl Drop for AnswerReservation {
     fn drop(&mut self) {
         self.of.give_back(*self.reserved.get_mut());
     }
@@ -292,19 +302,19 @@ pub(super) fn charge(bytes: usize) -> bool {
     METER.try_with(|meter| meter.charge(bytes)).unwrap_or(true)
 }
 
-fn no_memory() -> Refusal {
+fn no_memory() -> HttpRefusal {
     let message = "the gateway is at its memory limit for responses (answer_memory); retry later, \
         or request fewer jobs, rows or fields at a time";
-    Refusal::overloaded(WAIT, message)
+    HttpRefusal::overloaded(WAIT, message)
 }
 
 /// An answer on its way, with the memory it holds.
-struct Sent {
+struct MeteredBody {
     json: Vec<u8>,
-    _meter: Arc<Meter>,
+    _meter: Arc<AnswerReservation>,
 }
 
-impl AsRef<[u8]> for Sent {
+impl AsRef<[u8]> for MeteredBody {
     fn as_ref(&self) -> &[u8] {
         &self.json
     }
@@ -312,12 +322,12 @@ impl AsRef<[u8]> for Sent {
 
 /// Bytes that do not get longer than they may.
 #[derive(Debug)]
-pub(super) struct Capped {
+pub(super) struct CappedBuffer {
     bytes: Vec<u8>,
     max: usize,
 }
 
-impl io::Write for Capped {
+impl io::Write for CappedBuffer {
     fn write(&mut self, more: &[u8]) -> io::Result<usize> {
         if self.bytes.len().saturating_add(more.len()) > self.max {
             return Err(io::ErrorKind::FileTooLarge.into());
@@ -333,7 +343,7 @@ impl io::Write for Capped {
 
 impl fmt::Debug for AnswerMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { max_answer, max, .. } = &*self.0;
+        let AnswerMemoryState { max_answer, max, .. } = &*self.0;
         f.debug_struct("AnswerMemory")
             .field("max_answer", max_answer)
             .field("max", max)
@@ -348,29 +358,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_longer_than_allowed_is_refused() {
+    fn answer_over_the_size_limit_is_refused() {
         let memory = AnswerMemory::new(1000, usize::MAX);
         let meter = memory.of(&Principal::local()).begin(1).unwrap();
         assert!(meter.within(|| charge(600) && charge(400)));
         assert!(meter.refusal().is_none());
         assert!(!meter.within(|| charge(1)));
-        assert_eq!(meter.refusal().unwrap().kind(), Kind::AnswerTooLarge);
+        assert_eq!(meter.refusal().unwrap().kind(), RefusalKind::AnswerTooLarge);
         assert!(!meter.within(|| charge(0)), "nothing is built any more");
         assert!(memory.write(|json| serde_json::to_writer(json, &"x".repeat(998))).is_some());
         assert!(memory.write(|json| serde_json::to_writer(json, &"x".repeat(999))).is_none());
     }
 
     #[test]
-    fn all_answers_share_the_memory_and_give_it_back() {
+    fn answers_share_the_memory_and_release_it() {
         let memory = AnswerMemory::new(usize::MAX, 100 * VALUE_BYTES);
         let local = memory.of(&Principal::local());
         // the values of one answer reserve a quarter of it at most
         let (first, second) = (local.begin(60).unwrap(), local.begin(25).unwrap());
         let others = [local.begin(25).unwrap(), local.begin(15).unwrap()];
-        assert_eq!(local.begin(11).unwrap_err().kind(), Kind::Overloaded);
+        assert_eq!(local.begin(11).unwrap_err().kind(), RefusalKind::Overloaded);
         let third = local.begin(10).unwrap();
         assert!(!second.within(|| charge(10)));
-        assert_eq!(second.refusal().unwrap().kind(), Kind::Overloaded);
+        assert_eq!(second.refusal().unwrap().kind(), RefusalKind::Overloaded);
         drop((second, third, others));
         assert!(first.within(|| charge(10)));
         let sent = first.sent(vec![b'x'; 10]);
@@ -383,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_usual_update_is_never_refused() {
+    fn update_of_ordinary_size_is_never_refused() {
         let memory = AnswerMemory::new(usize::MAX, 10);
         for client in [Principal::local(), Principal::new("a", [])] {
             let update = memory.of(&client).begin_update(60);
@@ -402,13 +412,13 @@ mod tests {
         let (busy, calm) = (memory.of(&Principal::new("busy", [])), memory.of(&Principal::new("calm", [])));
         let held = [busy.begin(25).unwrap(), busy.begin(24).unwrap()];
         let refused = memory.of(&Principal::new("busy", [])).begin(2).unwrap_err();
-        assert_eq!(refused.kind(), Kind::TooManyRequests);
+        assert_eq!(refused.kind(), RefusalKind::TooManyRequests);
         assert!(refused.message().contains("server.answer_memory"), "{}", refused.message());
         assert_eq!(refused.into_response().headers()["retry-after"], "1");
-        assert_eq!(busy.send(vec![b'x'; 2 * VALUE_BYTES]).unwrap_err().kind(), Kind::TooManyRequests);
+        assert_eq!(busy.send(vec![b'x'; 2 * VALUE_BYTES]).unwrap_err().kind(), RefusalKind::TooManyRequests);
         let last = busy.begin(1).unwrap();
         assert!(!last.within(|| charge(1)), "nor by its texts");
-        assert_eq!(last.refusal().unwrap().kind(), Kind::TooManyRequests);
+        assert_eq!(last.refusal().unwrap().kind(), RefusalKind::TooManyRequests);
         let others = [calm.begin(25).unwrap(), calm.begin(25).unwrap()];
         assert_eq!(memory.used(), 100 * VALUE_BYTES);
         drop((held, last, others));
@@ -416,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_metered_is_not_counted() {
+    fn charge_outside_a_meter_always_succeeds() {
         assert!(charge(usize::MAX));
     }
 }

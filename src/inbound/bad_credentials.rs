@@ -17,14 +17,14 @@ const MOST_ADDRESSES: usize = 20_000;
 
 /// Who presented how many bad credentials. A clone is cheap and means the same count.
 #[derive(Clone)]
-pub struct BadCredentials(Arc<Inner>);
+pub struct BadCredentials(Arc<BadCredentialCounts>);
 
-struct Inner {
+struct BadCredentialCounts {
     per_minute: AtomicU32,
-    window: Mutex<Window>,
+    window: Mutex<BadCredentialWindow>,
 }
 
-struct Window {
+struct BadCredentialWindow {
     began: Instant,
     counts: HashMap<IpAddr, u32>,
 }
@@ -32,8 +32,11 @@ struct Window {
 impl BadCredentials {
     /// Lets each address present so many in a minute.
     pub fn new(per_minute: u32) -> Self {
-        let window = Window { began: Instant::now(), counts: HashMap::new() };
-        Self(Arc::new(Inner { per_minute: AtomicU32::new(per_minute), window: Mutex::new(window) }))
+        let window = BadCredentialWindow { began: Instant::now(), counts: HashMap::new() };
+        Self(Arc::new(BadCredentialCounts {
+            per_minute: AtomicU32::new(per_minute),
+            window: Mutex::new(window),
+        }))
     }
 
     /// Lets each address present so many from now on, those of this minute counted.
@@ -50,7 +53,7 @@ impl BadCredentials {
         let age = window.began.elapsed();
         if age >= WINDOW {
             // a new map, so that a flood's memory is given back
-            *window = Window { began: Instant::now(), counts: HashMap::new() };
+            *window = BadCredentialWindow { began: Instant::now(), counts: HashMap::new() };
         }
         let room = window.counts.len() < MOST_ADDRESSES;
         let address = neighbourhood(address);
@@ -85,7 +88,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn an_address_has_its_share_of_each_minute() {
+    async fn failed_attempts_are_limited_per_address_and_minute() {
         let bad = BadCredentials::new(2);
         let [one, other] = ["10.0.0.1", "10.0.0.2"].map(|text| text.parse().unwrap());
         assert_eq!([0; 3].map(|_| bad.count(one)), [Ok(()), Ok(()), Err(WINDOW)]);
@@ -101,7 +104,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_flood_of_addresses_fills_the_memory() {
+    async fn number_of_counted_addresses_is_bounded() {
         let bad = BadCredentials::new(1);
         for number in 0..100_000_u32 {
             bad.count(IpAddr::V4(number.into())).unwrap();

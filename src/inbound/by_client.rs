@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_has_one_value_while_it_is_held() {
+    fn client_value_is_shared_until_its_last_holder_drops_it() {
         let clients = ByClient::default();
         let client = |name: &str| Principal::new(name, []);
         let held = clients.of(&client("a"), || 1).unwrap();

@@ -15,7 +15,7 @@ use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
 
-use super::error::{Kind, Refusal};
+use super::error::{HttpRefusal, RefusalKind};
 use crate::domain::principal::Principal;
 
 /// After so many requests the clients that have not asked for a while are forgotten.
@@ -38,24 +38,24 @@ pub struct ClientSettings {
 
 /// Who takes how much now. A clone is cheap and means the same count. The default lets everything pass.
 #[derive(Clone, Default)]
-pub struct ClientLimits(Option<Arc<Inner>>);
+pub struct ClientLimits(Option<Arc<ClientLimitState>>);
 
-type Pace = RateLimiter<Arc<str>, HashMapStateStore<Arc<str>>, RuntimeClock, NoOpMiddleware<Duration>>;
+type RequestRate = RateLimiter<Arc<str>, HashMapStateStore<Arc<str>>, RuntimeClock, NoOpMiddleware<Duration>>;
 
-struct Inner {
-    rules: ArcSwap<Rules>,
+struct ClientLimitState {
+    rules: ArcSwap<ClientRules>,
     clock: RuntimeClock,
-    asked: AtomicUsize,
-    held: Mutex<HashMap<Arc<str>, Usage>>,
+    admissions: AtomicUsize,
+    held: Mutex<HashMap<Arc<str>, ClientUsage>>,
 }
 
-struct Rules {
+struct ClientRules {
     settings: ClientSettings,
-    pace: Arc<Pace>,
+    pace: Arc<RequestRate>,
 }
 
 #[derive(Default)]
-struct Usage {
+struct ClientUsage {
     requests: usize,
     jobs: usize,
 }
@@ -76,9 +76,9 @@ impl ClientLimits {
     /// Counts from zero.
     pub fn new(settings: ClientSettings) -> Self {
         let clock = RuntimeClock(Instant::now());
-        let rules = ArcSwap::from_pointee(Rules { settings, pace: pace(settings, &clock) });
-        let (asked, held) = (AtomicUsize::new(0), Mutex::default());
-        Self(Some(Arc::new(Inner { rules, clock, asked, held })))
+        let rules = ArcSwap::from_pointee(ClientRules { settings, pace: pace(settings, &clock) });
+        let (admissions, held) = (AtomicUsize::new(0), Mutex::default());
+        Self(Some(Arc::new(ClientLimitState { rules, clock, admissions, held })))
     }
 
     /// Holds clients to something else from now on. What is under way goes on and stays counted; where the pace is another
@@ -92,17 +92,17 @@ impl ClientLimits {
         } else {
             pace(settings, &inner.clock)
         };
-        inner.rules.store(Arc::new(Rules { settings, pace }));
+        inner.rules.store(Arc::new(ClientRules { settings, pace }));
     }
 
     /// Counts one operation of a client.
     ///
     /// # Errors
     /// 429, when it asks faster than it may.
-    pub fn pace(&self, client: &Principal) -> Result<(), Refusal> {
-        let Some(inner) = self.held_to(client) else { return Ok(()) };
+    pub fn pace(&self, client: &Principal) -> Result<(), HttpRefusal> {
+        let Some(inner) = self.with_settings(client) else { return Ok(()) };
         let rules = inner.rules.load();
-        if inner.asked.fetch_add(1, Ordering::Relaxed) % FORGET_EVERY == FORGET_EVERY - 1 {
+        if inner.admissions.fetch_add(1, Ordering::Relaxed) % FORGET_EVERY == FORGET_EVERY - 1 {
             rules.pace.retain_recent();
         }
         rules.pace.check_key(&client.shared_name()).map_err(|until| {
@@ -118,7 +118,7 @@ impl ClientLimits {
     ///
     /// # Errors
     /// 429, when it asks faster than it may, or has as many requests under way as it may.
-    pub fn admit(&self, client: &Principal) -> Result<Place, Refusal> {
+    pub fn admit(&self, client: &Principal) -> Result<RequestPermit, HttpRefusal> {
         self.pace(client)?;
         self.take(client, |usage, settings| {
             usage.requests += 1;
@@ -136,7 +136,7 @@ impl ClientLimits {
     ///
     /// # Errors
     /// 429, when it would watch more than it may.
-    pub fn watch(&self, client: &Principal, jobs: u64) -> Result<Place, Refusal> {
+    pub fn watch(&self, client: &Principal, jobs: u64) -> Result<RequestPermit, HttpRefusal> {
         let jobs = usize::try_from(jobs).unwrap_or(usize::MAX);
         self.take(client, |usage, settings| {
             usage.jobs = usage.jobs.saturating_add(jobs);
@@ -150,7 +150,7 @@ impl ClientLimits {
         })
     }
 
-    fn held_to(&self, client: &Principal) -> Option<&Arc<Inner>> {
+    fn with_settings(&self, client: &Principal) -> Option<&Arc<ClientLimitState>> {
         self.0.as_ref().filter(|_| !client.is_local())
     }
 
@@ -158,15 +158,15 @@ impl ClientLimits {
         &self,
         client: &Principal,
         more: impl FnOnce(
-            &mut Usage,
+            &mut ClientUsage,
             &ClientSettings,
         ) -> Result<(usize, usize), (&'static str, &'static str, usize)>,
-    ) -> Result<Place, Refusal> {
-        let Some(inner) = self.held_to(client) else { return Ok(Place { _taken: None }) };
+    ) -> Result<RequestPermit, HttpRefusal> {
+        let Some(inner) = self.with_settings(client) else { return Ok(RequestPermit { _taken: None }) };
         let name = client.shared_name();
         let mut held = inner.lock();
         let before = held.get(&name);
-        let mut usage = Usage {
+        let mut usage = ClientUsage {
             requests: before.map_or(0, |usage| usage.requests),
             jobs: before.map_or(0, |usage| usage.jobs),
         };
@@ -174,22 +174,22 @@ impl ClientLimits {
             .map_err(|(message, limit, value)| refused(BREATH, message, limit).with("value", value))?;
         held.insert(Arc::clone(&name), usage);
         drop(held);
-        let taken = Taken { inner: Arc::clone(inner), client: name, requests: taken.0, jobs: taken.1 };
-        Ok(Place { _taken: Some(taken) })
+        let taken = Admitted { inner: Arc::clone(inner), client: name, requests: taken.0, jobs: taken.1 };
+        Ok(RequestPermit { _taken: Some(taken) })
     }
 }
 
-fn pace(settings: ClientSettings, clock: &RuntimeClock) -> Arc<Pace> {
+fn pace(settings: ClientSettings, clock: &RuntimeClock) -> Arc<RequestRate> {
     let quota = Quota::per_second(settings.per_second).allow_burst(settings.burst);
     Arc::new(RateLimiter::new(quota, HashMapStateStore::default(), clock.clone()))
 }
 
-fn refused(wait: Duration, message: &'static str, limit: &'static str) -> Refusal {
-    Refusal::new(Kind::TooManyRequests, message).retry_after(wait.max(BREATH)).with("limit", limit)
+fn refused(wait: Duration, message: &'static str, limit: &'static str) -> HttpRefusal {
+    HttpRefusal::new(RefusalKind::TooManyRequests, message).retry_after(wait.max(BREATH)).with("limit", limit)
 }
 
-impl Inner {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Usage>> {
+impl ClientLimitState {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, ClientUsage>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -204,18 +204,18 @@ impl fmt::Debug for ClientLimits {
 
 /// What a client holds; dropping it gives it back.
 #[must_use = "dropping it gives the place back"]
-pub struct Place {
-    _taken: Option<Taken>,
+pub struct RequestPermit {
+    _taken: Option<Admitted>,
 }
 
-struct Taken {
-    inner: Arc<Inner>,
+struct Admitted {
+    inner: Arc<ClientLimitState>,
     client: Arc<str>,
     requests: usize,
     jobs: usize,
 }
 
-impl Drop for Taken {
+impl Drop for Admitted {
     fn drop(&mut self) {
         let mut held = self.inner.lock();
         let Some(usage) = held.get_mut(&self.client) else { return };
@@ -227,9 +227,9 @@ impl Drop for Taken {
     }
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for RequestPermit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Place").finish_non_exhaustive()
+        f.debug_struct("RequestPermit").finish_non_exhaustive()
     }
 }
 
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_has_its_burst_then_its_pace_and_no_other_pays_for_it() {
+    async fn each_client_has_its_own_burst_and_rate() {
         let limits = limits();
         let mut passed = 0;
         while limits.pace(&client("busy")).is_ok() {
@@ -269,13 +269,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn places_come_back_and_a_client_without_any_costs_nothing() {
+    async fn released_permits_are_reusable_and_idle_clients_removed() {
         let limits = limits();
-        let places: Vec<_> = (0..3).map(|_| limits.admit(&client("busy")).unwrap()).collect();
+        let permits: Vec<_> = (0..3).map(|_| limits.admit(&client("busy")).unwrap()).collect();
         tokio::time::advance(Duration::from_secs(10)).await;
-        assert_eq!(limits.admit(&client("busy")).unwrap_err().kind(), Kind::TooManyRequests);
+        assert_eq!(limits.admit(&client("busy")).unwrap_err().kind(), RefusalKind::TooManyRequests);
         let _calm = limits.admit(&client("calm")).unwrap();
-        drop(places);
+        drop(permits);
         assert!(limits.admit(&client("busy")).is_ok());
 
         let watched = limits.watch(&client("busy"), 8).unwrap();
@@ -288,22 +288,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn other_limits_hold_from_the_next_request_on_and_forget_nothing_that_is_under_way() {
+    async fn changed_limits_apply_from_the_next_request() {
         let limits = limits();
         let settings = limits.0.as_ref().unwrap().rules.load().settings;
-        let places: Vec<_> = (0..3).map(|_| limits.admit(&client("busy")).unwrap()).collect();
+        let permits: Vec<_> = (0..3).map(|_| limits.admit(&client("busy")).unwrap()).collect();
         limits.set(ClientSettings { concurrent: 2, ..settings });
         drop(limits.pace(&client("busy")));
         assert!(limits.pace(&client("busy")).is_err(), "the same pace forgets no request");
         limits.set(ClientSettings { concurrent: 4, burst: NonZeroU32::new(9).unwrap(), ..settings });
         let fourth = limits.admit(&client("busy")).unwrap();
         assert!(limits.admit(&client("busy")).is_err(), "the three before are still counted");
-        drop((places, fourth));
+        drop((permits, fourth));
         assert!(limits.admit(&client("busy")).is_ok());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn clients_that_left_are_forgotten() {
+    async fn rate_state_of_idle_clients_is_evicted() {
         let limits = limits();
         for number in 0..FORGET_EVERY {
             tokio::time::advance(Duration::from_millis(10)).await;

@@ -10,7 +10,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
-use super::error::{Kind, Refusal};
+use super::error::{HttpRefusal, RefusalKind};
 use super::layers::refuse;
 use super::peer::Peer;
 use super::router::is_graphql;
@@ -71,7 +71,7 @@ pub(super) async fn guard(
 
 /// Holds those requests to the same rule that a browser sends without an origin: an image, a script, a form by GET. A person
 /// may still follow a link to a page.
-fn same_site(path: &str, headers: &HeaderMap, method: &Method) -> Result<(), Refusal> {
+fn same_site(path: &str, headers: &HeaderMap, method: &Method) -> Result<(), HttpRefusal> {
     let foreign = headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site" || site == "same-site");
     let runs_something = is_graphql(path) || path.starts_with("/v1/");
     let link = *method == Method::GET && headers.get(SEC_FETCH_MODE).is_some_and(|mode| mode == "navigate");
@@ -80,7 +80,7 @@ fn same_site(path: &str, headers: &HeaderMap, method: &Method) -> Result<(), Ref
     }
     let message = "cross-site request without an origin header; send it with fetch, from an origin \
         that server.allowed_origins lists";
-    Err(Refusal::new(Kind::OriginNotAllowed, message))
+    Err(HttpRefusal::new(RefusalKind::OriginNotAllowed, message))
 }
 
 fn is_preflight(request: &Request) -> bool {
@@ -90,13 +90,13 @@ fn is_preflight(request: &Request) -> bool {
 
 /// Allows a page whose origin may call every header that it asks for: monitoring in a page adds its own, and none of them
 /// lets it do more.
-fn permission(asked: &HeaderMap) -> Response {
+fn permission(headers: &HeaderMap) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response.headers_mut().append(header::VARY, ASKED);
     for (name, value) in [
         (header::ACCESS_CONTROL_ALLOW_METHODS, METHODS),
-        (header::ACCESS_CONTROL_ALLOW_HEADERS, requested(asked).unwrap_or(HEADERS)),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, requested(headers).unwrap_or(HEADERS)),
         (header::ACCESS_CONTROL_MAX_AGE, MAX_AGE),
     ] {
         response.headers_mut().insert(name, value);
@@ -105,8 +105,8 @@ fn permission(asked: &HeaderMap) -> Response {
 }
 
 /// The headers that a browser asks for, if they are a list of names of a bearable length.
-fn requested(asked: &HeaderMap) -> Option<HeaderValue> {
-    let mut lists = asked.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS).iter();
+fn requested(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut lists = headers.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS).iter();
     let (list, None) = (lists.next()?, lists.next()) else { return None };
     let is_name = |name: &str| HeaderName::from_bytes(name.trim().as_bytes()).is_ok();
     let names = list.to_str().ok().filter(|names| names.len() <= HEADERS_BYTES)?;

@@ -19,9 +19,9 @@ pub(super) const LARGE_VALUES: u64 = 5_000;
 
 /// The permits of large answers. A clone is cheap and means the same permits. The default bounds nothing.
 #[derive(Clone, Default)]
-pub struct CpuLimiter(Option<Arc<Inner>>);
+pub struct CpuLimiter(Option<Arc<CpuLimiterState>>);
 
-struct Inner {
+struct CpuLimiterState {
     all: Arc<Semaphore>,
     clients: ByClient<Semaphore>,
     released: Notify,
@@ -29,14 +29,14 @@ struct Inner {
 
 /// What one large answer takes its permits from.
 pub(super) struct CpuGate {
-    limiter: Arc<Inner>,
+    limiter: Arc<CpuLimiterState>,
     client: Option<Arc<Semaphore>>,
     waiting: Option<BoxFuture<'static, CpuPermit>>,
 }
 
 /// One step of a large answer; dropping it lets another one go on.
 pub(super) struct CpuPermit {
-    limiter: Arc<Inner>,
+    limiter: Arc<CpuLimiterState>,
     held: Option<(OwnedSemaphorePermit, Option<OwnedSemaphorePermit>)>,
 }
 
@@ -44,7 +44,7 @@ impl CpuLimiter {
     /// At most so many at the same time, and one of each client.
     pub fn new(at_once: usize) -> Self {
         let all = Arc::new(Semaphore::new(at_once.max(1)));
-        Self(Some(Arc::new(Inner { all, clients: ByClient::default(), released: Notify::new() })))
+        Self(Some(Arc::new(CpuLimiterState { all, clients: ByClient::default(), released: Notify::new() })))
     }
 
     /// What an answer of so many values takes its permits from; none if it is not large.
@@ -76,7 +76,7 @@ impl CpuGate {
     }
 }
 
-async fn acquire(limiter: Arc<Inner>, client: Option<Arc<Semaphore>>) -> CpuPermit {
+async fn acquire(limiter: Arc<CpuLimiterState>, client: Option<Arc<Semaphore>>) -> CpuPermit {
     loop {
         // before the attempt, so that no release is missed
         let released = limiter.released.notified();
@@ -88,7 +88,7 @@ async fn acquire(limiter: Arc<Inner>, client: Option<Arc<Semaphore>>) -> CpuPerm
 }
 
 fn attempt(
-    limiter: &Inner,
+    limiter: &CpuLimiterState,
     client: Option<&Arc<Semaphore>>,
 ) -> Option<(OwnedSemaphorePermit, Option<OwnedSemaphorePermit>)> {
     let client = match client {
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_large_answers_as_permits_and_one_a_client() {
+    fn large_answers_are_limited_in_total_and_per_client() {
         let limiter = CpuLimiter::new(2);
         let gate = |name: &str| limiter.gate(&client(name), LARGE).unwrap();
         let (mut first, mut second, mut other, mut third) = (gate("a"), gate("a"), gate("b"), gate("c"));
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn local_callers_share_only_the_total() {
+    fn local_callers_have_no_per_client_limit() {
         let limiter = CpuLimiter::new(2);
         let gate = || limiter.gate(&Principal::local(), LARGE).unwrap();
         let (mut first, mut second, mut third) = (gate(), gate(), gate());
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_large_answer_gets_its_permit() {
+    async fn every_large_answer_eventually_gets_a_permit() {
         let limiter = CpuLimiter::new(1);
         let work = (0..50).map(|index| {
             let gate = limiter.gate(&client(&format!("c{}", index % 3)), LARGE).unwrap();

@@ -23,7 +23,7 @@ const MESSAGE_CHARS: usize = 500;
 
 /// The kinds of refusal. A new member does not compile until the table has its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum RefusalKind {
     /// The body or the URL cannot be read at all.
     Unreadable,
     /// It is read, and it is not a GraphQL-over-HTTP request.
@@ -90,7 +90,7 @@ pub enum Kind {
     Problem(ProblemCode),
 }
 
-impl Kind {
+impl RefusalKind {
     /// The whole table: HTTP status, `extensions.code`, log level.
     const fn row(self) -> (StatusCode, &'static str, Level) {
         use StatusCode as S;
@@ -175,22 +175,22 @@ const fn problem(code: ProblemCode) -> (StatusCode, &'static str, Level) {
 ///
 /// Not a `std::error::Error`: it is an answer. With `?` a resolver turns it into an execution error.
 #[derive(Clone, Debug)]
-pub struct Refusal(Box<Said>);
+pub struct HttpRefusal(Box<RefusalText>);
 
 #[derive(Clone, Debug)]
-struct Said {
-    kind: Kind,
+struct RefusalText {
+    kind: RefusalKind,
     message: Cow<'static, str>,
     locations: Vec<Pos>,
     extensions: Map<String, Value>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-impl Refusal {
+impl HttpRefusal {
     /// A refusal with a message: lower case, concrete, naming the field and the fix.
-    pub fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
+    pub fn new(kind: RefusalKind, message: impl Into<Cow<'static, str>>) -> Self {
         let message = shortened(message.into());
-        Self(Box::new(Said {
+        Self(Box::new(RefusalText {
             kind,
             message,
             locations: Vec::new(),
@@ -201,21 +201,21 @@ impl Refusal {
 
     /// 401 where no bearer token was sent, with the challenge that RFC 9110 asks for.
     pub fn unauthenticated(message: impl Into<Cow<'static, str>>) -> Self {
-        Self::challenge(Kind::Unauthenticated, message, "Bearer")
+        Self::challenge(RefusalKind::Unauthenticated, message, "Bearer")
     }
 
     /// 401 where a bearer token was sent and is not good, with the challenge of RFC 6750.
-    pub fn invalid_token(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
+    pub fn invalid_token(kind: RefusalKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self::challenge(kind, message, "Bearer error=\"invalid_token\"")
     }
 
-    fn challenge(kind: Kind, message: impl Into<Cow<'static, str>>, challenge: &'static str) -> Self {
+    fn challenge(kind: RefusalKind, message: impl Into<Cow<'static, str>>, challenge: &'static str) -> Self {
         Self::new(kind, message).with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
     }
 
     /// 426, to a client that means a WebSocket.
     pub fn upgrade_required(message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(Kind::UpgradeRequired, message)
+        Self::new(RefusalKind::UpgradeRequired, message)
             .with_header(header::UPGRADE, HeaderValue::from_static("websocket"))
             .with_header(header::CONNECTION, HeaderValue::from_static("upgrade"))
             .with_header(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))
@@ -223,12 +223,13 @@ impl Refusal {
 
     /// 405, with the methods that would do.
     pub fn method(allow: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(Kind::MethodNotAllowed, message).with_header(header::ALLOW, HeaderValue::from_static(allow))
+        Self::new(RefusalKind::MethodNotAllowed, message)
+            .with_header(header::ALLOW, HeaderValue::from_static(allow))
     }
 
     /// 503, with when to come back; whole seconds, rounded up.
     pub fn overloaded(retry_after: Duration, message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(Kind::Overloaded, message).retry_after(retry_after)
+        Self::new(RefusalKind::Overloaded, message).retry_after(retry_after)
     }
 
     /// The same, with when to come back; whole seconds, rounded up.
@@ -254,7 +255,7 @@ impl Refusal {
     }
 
     /// Its kind.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> RefusalKind {
         self.0.kind
     }
 
@@ -265,7 +266,7 @@ impl Refusal {
 
     /// Ends the refusal, with a body made of its message by another door: said in the log, with status and header.
     pub(super) fn into_response_with(self, body: impl FnOnce(&str) -> String) -> Response {
-        let Said { kind, message, headers, .. } = *self.0;
+        let RefusalText { kind, message, headers, .. } = *self.0;
         log(kind, &message);
         let mut response = Response::new(Body::from(body(&message)));
         *response.status_mut() = kind.status();
@@ -284,7 +285,7 @@ impl Refusal {
     }
 }
 
-impl Said {
+impl RefusalText {
     fn into_json(self) -> Value {
         let Self { kind, message, locations, mut extensions, headers: _ } = self;
         log(kind, &message);
@@ -300,9 +301,9 @@ impl Said {
 }
 
 /// For resolvers: the same code and members in an execution error.
-impl From<Refusal> for async_graphql::Error {
-    fn from(refusal: Refusal) -> Self {
-        let Said { kind, message, extensions, .. } = *refusal.0;
+impl From<HttpRefusal> for async_graphql::Error {
+    fn from(refusal: HttpRefusal) -> Self {
+        let RefusalText { kind, message, extensions, .. } = *refusal.0;
         let mut values = async_graphql::ErrorExtensionValues::default();
         for (name, value) in extensions {
             values.set(name, async_graphql::Value::from_json(value).unwrap_or_default());
@@ -316,11 +317,11 @@ impl From<Refusal> for async_graphql::Error {
 }
 
 /// The end of a refusal: said once in the log, and sent.
-impl IntoResponse for Refusal {
+impl IntoResponse for HttpRefusal {
     fn into_response(self) -> Response {
-        let mut said = self.0;
-        let (kind, headers) = (said.kind, std::mem::take(&mut said.headers));
-        let mut response = Response::new(Body::from(json!({ "errors": [said.into_json()] }).to_string()));
+        let mut refusal = self.0;
+        let (kind, headers) = (refusal.kind, std::mem::take(&mut refusal.headers));
+        let mut response = Response::new(Body::from(json!({ "errors": [refusal.into_json()] }).to_string()));
         *response.status_mut() = kind.status();
         response.headers_mut().insert(header::CONTENT_TYPE, GRAPHQL_RESPONSE);
         response.headers_mut().extend(headers);
@@ -329,7 +330,7 @@ impl IntoResponse for Refusal {
 }
 
 /// Says a refusal in the log, at its kind's level.
-pub(super) fn log(kind: Kind, reason: &str) {
+pub(super) fn log(kind: RefusalKind, reason: &str) {
     let (status, code) = (kind.status().as_u16(), kind.code());
     meters::error(code);
     match kind.level() {
@@ -355,9 +356,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_problem_keeps_its_name_and_is_never_the_clients_authentication() {
+    fn job_problem_keeps_its_code_and_never_maps_to_401_or_403() {
         for code in ProblemCode::ALL {
-            let kind = Kind::Problem(code);
+            let kind = RefusalKind::Problem(code);
             assert_eq!(kind.code(), code.name());
             assert!(
                 kind.status() != 401 && kind.status() != 403 && kind.status().as_u16() >= 400,
@@ -373,8 +374,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_is_a_graphql_response_without_data() {
-        let refusal =
-            Refusal::new(Kind::BadInput, "é".repeat(MESSAGE_CHARS + 1)).at([Pos { line: 1, column: 2 }]);
+        let refusal = HttpRefusal::new(RefusalKind::BadInput, "é".repeat(MESSAGE_CHARS + 1))
+            .at([Pos { line: 1, column: 2 }]);
         let response = refusal.with("field", "n").into_response();
         assert_eq!(
             (response.status().as_u16(), &response.headers()[header::CONTENT_TYPE]),

@@ -5,14 +5,14 @@ use axum::extract::Request;
 use http::uri::Authority;
 use http::{HeaderValue, Uri, Version, header};
 
-use super::error::{Kind, Refusal};
+use super::error::{HttpRefusal, RefusalKind};
 
 /// Takes the host from an absolute target, and checks that there is one.
 ///
 /// # Errors
 /// 400 where it is missing, sent twice, or is not a host.
-pub(super) fn settle(request: &mut Request) -> Result<(), Refusal> {
-    let bad = |message: &'static str| Err(Refusal::new(Kind::Unreadable, message));
+pub(super) fn settle(request: &mut Request) -> Result<(), HttpRefusal> {
+    let bad = |message: &'static str| Err(HttpRefusal::new(RefusalKind::Unreadable, message));
     let mut sent = request.headers().get_all(header::HOST).iter();
     match (sent.next(), sent.next()) {
         (None, _) if request.version() < Version::HTTP_11 => {}
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_host_is_needed_and_an_absolute_target_replaces_it() {
+    fn request_needs_one_host_and_an_absolute_target_overrides_it() {
         for (version, target, hosts, expected) in [
             (
                 Version::HTTP_11,

@@ -23,14 +23,14 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use super::access_log;
 use super::bad_credentials::BadCredentials;
 use super::cors;
-use super::error::{Kind, Refusal};
+use super::error::{HttpRefusal, RefusalKind};
 use super::host;
 use super::metrics;
-use super::paced::{Pace, Paced};
-use super::peer::{Connection, Peer, TrustedProxies};
-use super::probes::Places;
+use super::min_rate_body::{BodyRate, MinRateBody};
+use super::peer::{ConnectionPeer, Peer, TrustedProxies};
+use super::probes::ConcurrencyLimit;
+use super::request_span;
 use super::streams::Origins;
-use super::traced;
 use crate::config::AccessLog;
 
 /// The header that names a request, in both directions.
@@ -46,15 +46,15 @@ const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// What the layers hold to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct LayerSettings {
     /// Longest request body, in bytes.
     pub max_body: usize,
     /// How slowly a body may come.
-    pub pace: Pace,
+    pub pace: BodyRate,
     /// How long a request may take until its response starts.
     pub deadline: Duration,
     /// Requests under way at once.
-    pub concurrency: Places,
+    pub concurrency: ConcurrencyLimit,
     /// What a client that is turned away is told to wait.
     pub retry_after: Duration,
     /// The pages that may call.
@@ -74,13 +74,13 @@ pub struct Settings {
 /// Tells browsers to come by `https` alone, for a year.
 const TRANSPORT_SECURITY: &str = "max-age=31536000";
 
-impl Default for Settings {
+impl Default for LayerSettings {
     fn default() -> Self {
         Self {
             max_body: 256 * 1024,
-            pace: Pace::default(),
+            pace: BodyRate::default(),
             deadline: Duration::from_secs(30),
-            concurrency: Places::new(1024),
+            concurrency: ConcurrencyLimit::new(1024),
             retry_after: Duration::from_secs(1),
             origins: Origins::default(),
             open: false,
@@ -94,15 +94,15 @@ impl Default for Settings {
 
 /// What of the layers can change under way. A clone is cheap and means the same.
 #[derive(Clone, Debug)]
-pub struct Live {
+pub struct LiveSettings {
     origins: Arc<ArcSwap<Origins>>,
     proxies: Arc<ArcSwap<TrustedProxies>>,
     bad_credentials: BadCredentials,
 }
 
-impl Live {
+impl LiveSettings {
     /// As the settings have it.
-    pub fn new(settings: &Settings) -> Self {
+    pub fn new(settings: &LayerSettings) -> Self {
         Self {
             origins: Arc::new(ArcSwap::from_pointee(settings.origins.clone())),
             proxies: Arc::new(ArcSwap::from_pointee(settings.proxies.clone())),
@@ -123,16 +123,16 @@ impl Live {
 pub struct RequestId(pub HeaderValue);
 
 /// Puts the layers around all routes and the fallback of a router. The first is the outermost.
-pub fn around(routes: Router, settings: &Settings) -> Router {
-    around_live(routes, settings, Live::new(settings))
+pub fn around(routes: Router, settings: &LayerSettings) -> Router {
+    around_live(routes, settings, LiveSettings::new(settings))
 }
 
 /// The same, with what can change under way.
-pub fn around_live(routes: Router, settings: &Settings, live: Live) -> Router {
-    let door_keeper = Arc::new(DoorKeeper {
-        places: settings.concurrency.clone(),
+pub fn around_live(routes: Router, settings: &LayerSettings, live: LiveSettings) -> Router {
+    let load_shed = Arc::new(LoadShed {
+        concurrency: settings.concurrency.clone(),
         retry_after: settings.retry_after,
-        said: Mutex::default(),
+        last_logged: Mutex::default(),
     });
     let secure = settings.tls.then(|| fixed(header::STRICT_TRANSPORT_SECURITY, TRANSPORT_SECURITY));
     routes.layer(
@@ -152,9 +152,9 @@ pub fn around_live(routes: Router, settings: &Settings, live: Live) -> Router {
             // before anything can fail, so that a failure can be found by its id
             .layer(from_fn(name))
             // right behind: the line about a request says what became of it, whoever refused it
-            .layer(from_fn_with_state(settings.access_log, access_log::tell))
+            .layer(from_fn_with_state(settings.access_log, access_log::write))
             // around all that can take time, and all that is logged
-            .layer(from_fn(traced::request))
+            .layer(from_fn(request_span::request))
             // before whatever looks at the peer
             .layer(from_fn_with_state(live.proxies, locate))
             // outside of all that can refuse, so that a page may read why; before anything is read or run
@@ -162,7 +162,7 @@ pub fn around_live(routes: Router, settings: &Settings, live: Live) -> Router {
             // a bug in one request is that request's 500, not a cut connection
             .layer(CatchPanicLayer::custom(panicked))
             // before any work is done or body read; answered at once, since a queue would only add waiting
-            .layer(from_fn_with_state(door_keeper, shed))
+            .layer(from_fn_with_state(load_shed, shed))
             // around whoever authenticates, whose 401 it counts
             .layer(from_fn_with_state(live.bad_credentials, count_bad_credentials))
             // inside the shedding, so that a request that hangs gives its place back
@@ -202,12 +202,12 @@ fn fresh_id() -> HeaderValue {
 
 /// The payload of a panic can quote data, so it is left to the panic hook.
 fn panicked(_payload: Box<dyn Any + Send>) -> Response {
-    Refusal::new(Kind::Internal, "internal error; the log has the details under this x-request-id")
+    HttpRefusal::new(RefusalKind::Internal, "internal error; the log has the details under this x-request-id")
         .into_response()
 }
 
 /// A refusal in the form of the door that a path leads to: problem details for plain REST, else GraphQL.
-pub(super) fn refuse(path: &str, refusal: Refusal) -> Response {
+pub(super) fn refuse(path: &str, refusal: HttpRefusal) -> Response {
     in_form(is_plain(path), refusal)
 }
 
@@ -215,7 +215,7 @@ fn is_plain(path: &str) -> bool {
     path.starts_with("/v1/")
 }
 
-fn in_form(plain: bool, refusal: Refusal) -> Response {
+fn in_form(plain: bool, refusal: HttpRefusal) -> Response {
     if plain { refusal.into_problem() } else { refusal.into_response() }
 }
 
@@ -225,7 +225,7 @@ async fn locate(
     mut request: Request,
     next: Next,
 ) -> Response {
-    if let Some(connection) = request.extensions().get::<Connection>().copied() {
+    if let Some(connection) = request.extensions().get::<ConnectionPeer>().copied() {
         if let Err(refusal) = host::settle(&mut request) {
             return refuse(request.uri().path(), refusal);
         }
@@ -252,46 +252,46 @@ async fn count_bad_credentials(State(bad): State<BadCredentials>, request: Reque
         Err(wait) => {
             let message =
                 "too many failed authentication attempts from this address; check the key, and retry later";
-            in_form(plain, Refusal::new(Kind::TooManyRequests, message).retry_after(wait))
+            in_form(plain, HttpRefusal::new(RefusalKind::TooManyRequests, message).retry_after(wait))
         }
     }
 }
 
 /// Who is let in, and when the log last heard of those who were not.
-struct DoorKeeper {
-    places: Places,
+struct LoadShed {
+    concurrency: ConcurrencyLimit,
     retry_after: Duration,
-    said: Mutex<Said>,
+    last_logged: Mutex<LastLogged>,
 }
 
 #[derive(Default)]
-struct Said {
+struct LastLogged {
     last: Option<Instant>,
     held_back: u64,
 }
 
-impl DoorKeeper {
+impl LoadShed {
     /// Counts one turned away, and gives the number to be said now, if it is time to say one.
-    fn turned_away(&self) -> Option<u64> {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        said.held_back += 1;
-        if said.last.is_some_and(|last| last.elapsed() < WARN_EVERY) {
+    fn shed_request(&self) -> Option<u64> {
+        let mut last_logged = self.last_logged.lock().unwrap_or_else(PoisonError::into_inner);
+        last_logged.held_back += 1;
+        if last_logged.last.is_some_and(|last| last.elapsed() < WARN_EVERY) {
             return None;
         }
-        said.last = Some(Instant::now());
-        Some(mem::take(&mut said.held_back))
+        last_logged.last = Some(Instant::now());
+        Some(mem::take(&mut last_logged.held_back))
     }
 }
 
-async fn shed(State(keeper): State<Arc<DoorKeeper>>, request: Request, next: Next) -> Response {
-    if let Ok(_permit) = keeper.places.semaphore().try_acquire() {
+async fn shed(State(load_shed): State<Arc<LoadShed>>, request: Request, next: Next) -> Response {
+    if let Ok(_permit) = load_shed.concurrency.semaphore().try_acquire() {
         return next.run(request).await;
     }
-    if let Some(requests) = keeper.turned_away() {
+    if let Some(requests) = load_shed.shed_request() {
         tracing::warn!(requests, "requests rejected; server.max_requests is reached");
     }
     let message = "the gateway is at its limit of concurrent requests; retry later";
-    refuse(request.uri().path(), Refusal::overloaded(keeper.retry_after, message))
+    refuse(request.uri().path(), HttpRefusal::overloaded(load_shed.retry_after, message))
 }
 
 async fn in_time(State(deadline): State<Duration>, request: Request, next: Next) -> Response {
@@ -300,8 +300,8 @@ async fn in_time(State(deadline): State<Duration>, request: Request, next: Next)
         Ok(response) => response,
         Err(_) => in_form(
             plain,
-            Refusal::new(
-                Kind::DeadlineExceeded,
+            HttpRefusal::new(
+                RefusalKind::DeadlineExceeded,
                 format!("no response within {deadline:?}; request fewer jobs at a time, or retry later"),
             )
             .retry_after(AGAIN),
@@ -309,19 +309,24 @@ async fn in_time(State(deadline): State<Duration>, request: Request, next: Next)
     }
 }
 
-async fn bounded(State((max_body, pace)): State<(usize, Pace)>, request: Request, next: Next) -> Response {
+async fn bounded(
+    State((max_body, pace)): State<(usize, BodyRate)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let announced = request.headers().get(header::CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > max_body as u64) {
         return refuse(request.uri().path(), body_too_large(Some(max_body)));
     }
-    next.run(request.map(|body| Body::new(Paced::new(Body::new(Limited::new(body, max_body)), pace)))).await
+    next.run(request.map(|body| Body::new(MinRateBody::new(Body::new(Limited::new(body, max_body)), pace))))
+        .await
 }
 
 /// The refusal of a body that is longer than the limit, whether announced or found while reading.
-pub(super) fn body_too_large(limit: Option<usize>) -> Refusal {
-    let refusal = Refusal::new(
-        Kind::BodyTooLarge,
+pub(super) fn body_too_large(limit: Option<usize>) -> HttpRefusal {
+    let refusal = HttpRefusal::new(
+        RefusalKind::BodyTooLarge,
         "the body exceeds the size limit; send fewer refs or a shorter document",
     );
     match limit {

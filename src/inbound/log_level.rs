@@ -19,7 +19,7 @@ use crate::telemetry::log;
 /// Longest list of directives, in bytes.
 const BODY_MAX: usize = 4 * 1024;
 /// How long a body may take to come.
-const PATIENCE: Duration = Duration::from_secs(10);
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest while.
 const WHILE_MAX: Duration = Duration::from_hours(24);
 
@@ -63,7 +63,7 @@ async fn set(headers: &HeaderMap, query: Option<&str>, body: Body) -> Result<(),
         return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, message.to_owned()));
     }
     let time = time(query).map_err(bad)?;
-    let read = tokio::time::timeout(PATIENCE, Limited::new(body, BODY_MAX).collect()).await;
+    let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_MAX).collect()).await;
     let bytes = read.map_err(|_| bad("the body was not received in time"))?;
     let bytes = bytes.map_err(|_| bad("the body cannot be read, or exceeds 4KiB"))?.to_bytes();
     let directives = std::str::from_utf8(&bytes).map_err(|_| bad("the body must be UTF-8"))?.trim();

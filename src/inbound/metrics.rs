@@ -1,7 +1,7 @@
 //! `/metrics` on the operators' door: what was counted, and how things stand now, in the text that Prometheus reads.
 //! Nothing is counted here: see `telemetry::meters`.
 
-mod tier;
+mod shared_store;
 
 use std::sync::Arc;
 
@@ -12,12 +12,14 @@ use http::{HeaderMap, StatusCode, header};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::streams::Streams;
+use super::streams::StreamRegistry;
 use crate::domain::principal::Principal;
 use crate::domain::source::{CredentialState, SourceHealth, SourceStatus};
 use crate::jobs::Jobs;
 use crate::telemetry::log;
-use crate::telemetry::meters::{self, Door, Format, Instrument as I, Read, Readings, Word};
+use crate::telemetry::meters::{
+    self, ExpositionFormat, GaugeSnapshot, Handler, Instrument as I, LabelValue, ObservableSource,
+};
 use crate::telemetry::trace::provider::dropped;
 
 /// Each health with its word.
@@ -48,20 +50,20 @@ pub(super) fn word<T: PartialEq>(words: &[(T, &'static str)], member: &T) -> &'s
 
 /// What is looked at when the metrics are asked for. A cheap clone.
 #[derive(Clone, Debug)]
-pub struct Metrics {
+pub struct MetricsEndpoint {
     jobs: Jobs,
-    streams: Streams,
+    streams: StreamRegistry,
 }
 
-impl Metrics {
+impl MetricsEndpoint {
     /// The metrics of a gateway.
-    pub const fn new(jobs: Jobs, streams: Streams) -> Self {
+    pub const fn new(jobs: Jobs, streams: StreamRegistry) -> Self {
         Self { jobs, streams }
     }
 
     /// Has a collector told how things stand, where one is.
-    pub fn tell_collector(&self) {
-        let read: Arc<dyn Read> = Arc::new(self.clone());
+    pub fn export_otlp(&self) {
+        let read: Arc<dyn ObservableSource> = Arc::new(self.clone());
         meters::attach_readings(&read);
     }
 
@@ -83,7 +85,7 @@ impl Metrics {
 }
 
 /// `OpenMetrics` for who names it among what it accepts, unless by a weight of nothing.
-fn format(headers: &HeaderMap) -> Format {
+fn format(headers: &HeaderMap) -> ExpositionFormat {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let mut ranges = accepted.flat_map(|list| list.split(','));
     let names = |range: &str| {
@@ -93,27 +95,27 @@ fn format(headers: &HeaderMap) -> Format {
         let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok());
         named && weight.is_none_or(|weight| weight > 0.0)
     };
-    if ranges.any(names) { Format::OpenMetrics } else { Format::Classic }
+    if ranges.any(names) { ExpositionFormat::OpenMetrics } else { ExpositionFormat::Classic }
 }
 
 /// Counts each request with its answer, by the door that its path leads to.
 pub(super) async fn count(request: Request, next: Next) -> Response {
     let began = Instant::now();
     let method = request.method().clone();
-    let door = match request.uri().path() {
-        "/graphql" | "/graphql/" => Some(Door::Graphql),
-        path if path.starts_with("/v1/") => Some(Door::Rest),
+    let handler = match request.uri().path() {
+        "/graphql" | "/graphql/" => Some(Handler::Graphql),
+        path if path.starts_with("/v1/") => Some(Handler::Rest),
         _ => None,
     };
     let response = next.run(request).await;
     let status = response.status();
-    let missed = if status == StatusCode::NOT_FOUND { Door::Nothing } else { Door::Page };
-    meters::request(door.unwrap_or(missed), method.as_str(), status.as_u16(), began.elapsed());
+    let missed = if status == StatusCode::NOT_FOUND { Handler::Nothing } else { Handler::Page };
+    meters::request(handler.unwrap_or(missed), method.as_str(), status.as_u16(), began.elapsed());
     response
 }
 
-impl Read for Metrics {
-    fn read(&self, out: &mut Readings) {
+impl ObservableSource for MetricsEndpoint {
+    fn read(&self, out: &mut GaugeSnapshot) {
         for source in self.jobs.sources(&Principal::local()) {
             read_source(&source.status, out);
         }
@@ -139,17 +141,17 @@ impl Read for Metrics {
         ] {
             out.put(instrument, amount(value));
         }
-        if let Some(tier) = store.tier {
-            tier::read(&tier, out);
+        if let Some(tier) = store.shared_store {
+            shared_store::read(&tier, out);
         }
-        out.put(I::LogLinesDropped, amount(log::tally().dropped));
+        out.put(I::LogLinesDropped, amount(log::counters().dropped));
         for (signal, count) in dropped() {
             out.put_for(I::TelemetryDropped, signal, amount(count));
         }
     }
 }
 
-fn read_source(source: &SourceStatus, out: &mut Readings) {
+fn read_source(source: &SourceStatus, out: &mut GaugeSnapshot) {
     let name = &source.name;
     for (instrument, value) in [
         (I::SourceBreakerOpen, Some(f64::from(u8::from(source.breaker_open)))),
@@ -167,11 +169,11 @@ fn read_source(source: &SourceStatus, out: &mut Readings) {
     }
     for (state, word) in CREDENTIALS {
         let is = f64::from(u8::from(source.credential.state == state));
-        out.put_of(I::CredentialState, [name.into(), word.into(), Word::None], is);
+        out.put_of(I::CredentialState, [name.into(), word.into(), LabelValue::None], is);
     }
     for (health, word) in HEALTHS {
         let is = f64::from(u8::from(source.health == health));
-        out.put_of(I::SourceHealth, [name.into(), word.into(), Word::None], is);
+        out.put_of(I::SourceHealth, [name.into(), word.into(), LabelValue::None], is);
     }
 }
 
@@ -191,19 +193,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn openmetrics_is_for_who_asks_for_it() {
+    fn openmetrics_is_served_only_when_accepted() {
         for (accept, expected) in [
-            (None, Format::Classic),
-            (Some("*/*"), Format::Classic),
-            (Some("text/plain;version=0.0.4"), Format::Classic),
-            (Some("application/openmetrics-text; version=1.0.0"), Format::OpenMetrics),
+            (None, ExpositionFormat::Classic),
+            (Some("*/*"), ExpositionFormat::Classic),
+            (Some("text/plain;version=0.0.4"), ExpositionFormat::Classic),
+            (Some("application/openmetrics-text; version=1.0.0"), ExpositionFormat::OpenMetrics),
             (
                 Some(
                     "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1",
                 ),
-                Format::OpenMetrics,
+                ExpositionFormat::OpenMetrics,
             ),
-            (Some("application/openmetrics-text;q=0, text/plain"), Format::Classic),
+            (Some("application/openmetrics-text;q=0, text/plain"), ExpositionFormat::Classic),
         ] {
             let headers = accept.map(|accept| (header::ACCEPT, HeaderValue::from_static(accept)));
             assert_eq!(format(&headers.into_iter().collect()), expected, "{accept:?}");

@@ -14,7 +14,7 @@ const MOST_HOPS: usize = 16;
 
 /// The connection of a request, as an extension that the listener puts on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Connection {
+pub struct ConnectionPeer {
     /// The other end.
     pub address: SocketAddr,
     /// Whether it speaks TLS with us.
@@ -37,13 +37,13 @@ pub struct TrustedProxies(pub Vec<Network>);
 impl TrustedProxies {
     /// Finds out where a request came from. Of the addresses that proxies wrote down, the last counts that is no trusted
     /// proxy's own: what stands before it was written by somebody else, and can be anything.
-    pub fn peer(&self, connection: Connection, headers: &HeaderMap) -> Peer {
+    pub fn peer(&self, connection: ConnectionPeer, headers: &HeaderMap) -> Peer {
         let direct = connection.address.ip().to_canonical();
         let secure = connection.tls.then_some(true);
         if !self.trusts(direct) {
             return Peer { address: direct, secure };
         }
-        let said = if headers.contains_key(header::FORWARDED) {
+        let hop_list = if headers.contains_key(header::FORWARDED) {
             forwarded(headers)
         } else {
             let address = |text: &str| Hop { address: address(text), secure: None };
@@ -57,7 +57,7 @@ impl TrustedProxies {
             hops
         };
         let mut peer = Peer { address: direct, secure };
-        for hop in said {
+        for hop in hop_list {
             peer.secure = peer.secure.or(hop.secure);
             // an entry that is no address hides who wrote it: whoever passed it on is the last that is known
             let Some(address) = hop.address else { break };
@@ -129,13 +129,13 @@ mod tests {
     use super::*;
 
     /// The other end of the connection, the headers, and what comes of them
-    type Case<'a> = (&'a str, &'a [(&'static str, &'static str)], &'a str, Option<bool>);
+    type PeerCase<'a> = (&'a str, &'a [(&'static str, &'static str)], &'a str, Option<bool>);
 
     #[test]
-    fn only_a_trusted_proxy_is_believed_and_only_for_the_last_hop_that_is_not_one() {
+    fn forwarded_address_is_used_only_from_trusted_proxies() {
         let proxies = TrustedProxies(["10.0.0.0/8", "fd00::/8"].map(|text| text.parse().unwrap()).into());
         let [xff, forwarded, proto] = ["x-forwarded-for", "forwarded", "x-forwarded-proto"];
-        let cases: &[Case<'_>] = &[
+        let cases: &[PeerCase<'_>] = &[
             ("203.0.113.9", &[], "203.0.113.9", None),
             ("203.0.113.9", &[(xff, "1.2.3.4"), (proto, "https")], "203.0.113.9", None),
             ("203.0.113.9", &[(forwarded, "for=1.2.3.4;proto=https")], "203.0.113.9", None),
@@ -161,15 +161,20 @@ mod tests {
             for (name, value) in *sent {
                 headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
             }
-            let connection = Connection { address: SocketAddr::new(direct.parse().unwrap(), 1), tls: false };
+            let connection =
+                ConnectionPeer { address: SocketAddr::new(direct.parse().unwrap(), 1), tls: false };
             let peer = proxies.peer(connection, &headers);
             assert_eq!(
                 peer,
                 Peer { address: expected.parse().unwrap(), secure: *secure },
                 "{direct} {sent:?}"
             );
-            let nobody = TrustedProxies::default().peer(Connection { tls: true, ..connection }, &headers);
-            assert_eq!((nobody.address, nobody.secure), (connection.address.ip().to_canonical(), Some(true)));
+            let untrusted =
+                TrustedProxies::default().peer(ConnectionPeer { tls: true, ..connection }, &headers);
+            assert_eq!(
+                (untrusted.address, untrusted.secure),
+                (connection.address.ip().to_canonical(), Some(true))
+            );
         }
     }
 }

@@ -10,8 +10,8 @@ use axum::routing::get;
 use http::{HeaderMap, StatusCode};
 use tokio::sync::Semaphore;
 
-use super::metrics::Metrics;
-use super::status::Status;
+use super::metrics::MetricsEndpoint;
+use super::status::StatusEndpoint;
 use super::{log_level, status};
 
 /// So full must one kind of places be, in hundredths, for the process to say that it is overloaded,
@@ -21,12 +21,12 @@ const ROOMY: usize = 80;
 
 /// So many places of one kind, of which each user takes one. A clone means the same places.
 #[derive(Clone, Debug)]
-pub struct Places {
+pub struct ConcurrencyLimit {
     semaphore: Arc<Semaphore>,
     size: usize,
 }
 
-impl Places {
+impl ConcurrencyLimit {
     /// So many free places.
     pub fn new(size: usize) -> Self {
         Self { semaphore: Arc::new(Semaphore::new(size)), size }
@@ -53,23 +53,23 @@ impl Places {
 }
 
 /// The same places, not as many.
-impl PartialEq for Places {
+impl PartialEq for ConcurrencyLimit {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.semaphore, &other.semaphore)
     }
 }
 
-impl Eq for Places {}
+impl Eq for ConcurrencyLimit {}
 
 /// Whether the process may receive traffic. A cheap clone; starts unready.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<Phases>);
+pub struct Readiness(Arc<ReadinessPhases>);
 
 #[derive(Debug, Default)]
-struct Phases {
+struct ReadinessPhases {
     phase: AtomicU8,
     overloaded: AtomicBool,
-    places: Vec<Places>,
+    limits: Vec<ConcurrencyLimit>,
 }
 
 /// What an operator is told about traffic.
@@ -99,8 +99,8 @@ impl Traffic {
 
 impl Readiness {
     /// One that also looks at how many of these places are taken.
-    pub fn over(places: Vec<Places>) -> Self {
-        Self(Arc::new(Phases { places, ..Phases::default() }))
+    pub fn over(limits: Vec<ConcurrencyLimit>) -> Self {
+        Self(Arc::new(ReadinessPhases { limits, ..ReadinessPhases::default() }))
     }
 
     /// Says that traffic is welcome, or no longer.
@@ -118,7 +118,7 @@ impl Readiness {
         }
         let before = self.0.overloaded.load(Ordering::Relaxed);
         let limit = if before { ROOMY } else { FULL };
-        let now = self.0.places.iter().any(|places| places.is_over(limit));
+        let now = self.0.limits.iter().any(|limits| limits.is_over(limit));
         if now != before {
             self.0.overloaded.store(now, Ordering::Relaxed);
             if now {
@@ -132,7 +132,7 @@ impl Readiness {
 }
 
 /// `/livez`, `/readyz`, `/metrics`, `/status` and `/log-level`.
-pub fn router(readiness: Readiness, metrics: Metrics, status: Status) -> Router {
+pub fn router(readiness: Readiness, metrics: MetricsEndpoint, status: StatusEndpoint) -> Router {
     let remarks = metrics.clone();
     Router::new()
         .route("/livez", get(|| async { "alive\n" }))
@@ -143,7 +143,7 @@ pub fn router(readiness: Readiness, metrics: Metrics, status: Status) -> Router 
         .merge(log_level::router())
 }
 
-fn ready(State(readiness): &State<Readiness>, metrics: &Metrics) -> (StatusCode, String) {
+fn ready(State(readiness): &State<Readiness>, metrics: &MetricsEndpoint) -> (StatusCode, String) {
     let traffic = readiness.traffic();
     let status = match traffic {
         Traffic::Ready => StatusCode::OK,
@@ -157,8 +157,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_house_is_not_ready_until_there_is_clearly_room() {
-        let (requests, connections) = (Places::new(100), Places::new(1000));
+    fn overloaded_gateway_is_ready_only_below_the_low_watermark() {
+        let (requests, connections) = (ConcurrencyLimit::new(100), ConcurrencyLimit::new(1000));
         let readiness = Readiness::over(vec![requests.clone(), connections.clone()]);
         assert_eq!(readiness.traffic(), Traffic::Starting);
         readiness.set(true);

@@ -17,15 +17,15 @@ use serde_json::{Map, Value};
 
 use crate::domain::error::{Problem, Retry};
 use crate::domain::principal::Principal;
-use crate::inbound::access_log::Noted;
+use crate::inbound::access_log::RequestFacts;
 use crate::inbound::answer_memory::{AnswerMemory, ClientMemory};
+use crate::inbound::authenticator;
 use crate::inbound::client_limits::ClientLimits;
-use crate::inbound::error::{Kind, Refusal};
+use crate::inbound::error::{HttpRefusal, RefusalKind};
 use crate::inbound::graphql::http::bearer;
-use crate::inbound::porter;
 use crate::jobs::Jobs;
-use crate::jobs::access::JobRef;
-use crate::jobs::answer::Seen;
+use crate::jobs::answer::JobSnapshot;
+use crate::jobs::visibility::RequestedRef;
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
@@ -35,7 +35,8 @@ const WAIT_MAX: u64 = 25;
 /// The routes of this door.
 pub fn router(jobs: Jobs, limits: ClientLimits, memory: AnswerMemory) -> Router {
     let nothing = async || {
-        Refusal::new(Kind::NoSuchPath, "not found; jobs are at /v1/jobs/{source}/{externalId}").into_problem()
+        HttpRefusal::new(RefusalKind::NoSuchPath, "not found; jobs are at /v1/jobs/{source}/{externalId}")
+            .into_problem()
     };
     Router::new()
         .route("/v1/jobs/{source}/{external_id}", any(serve))
@@ -51,7 +52,7 @@ async fn serve(
     path: Result<Path<(String, String)>, PathRejection>,
 ) -> Response {
     let answered = answer(&jobs, &limits, &memory, &method, &headers, &extensions, path).await;
-    answered.unwrap_or_else(Refusal::into_problem)
+    answered.unwrap_or_else(HttpRefusal::into_problem)
 }
 
 async fn answer(
@@ -62,24 +63,30 @@ async fn answer(
     headers: &HeaderMap,
     extensions: &Extensions,
     path: Result<Path<(String, String)>, PathRejection>,
-) -> Result<Response, Refusal> {
+) -> Result<Response, HttpRefusal> {
     if !matches!(*method, Method::GET | Method::HEAD) {
-        return Err(Refusal::method("GET, HEAD", "method not allowed; use GET"));
+        return Err(HttpRefusal::method("GET, HEAD", "method not allowed; use GET"));
     }
     let presented = bearer::token(headers)?;
-    let principal = jobs.authenticate(presented.as_ref()).map_err(porter::unknown)?;
-    Noted::client(extensions, principal.name());
+    let principal = jobs.authenticate(presented.as_ref()).map_err(authenticator::unknown)?;
+    RequestFacts::client(extensions, principal.name());
     let _place = limits.admit(&principal)?;
     let Ok(Path((source, external_id))) = path else {
-        return Err(Refusal::new(Kind::Unreadable, "the path is not percent-encoded UTF-8"));
+        return Err(HttpRefusal::new(RefusalKind::Unreadable, "the path is not percent-encoded UTF-8"));
     };
     let wait = preferred_wait(headers);
-    let seen =
-        look(jobs, &principal, JobRef::External { source, external_id }, wait).await.map_err(refuse)?;
+    let seen = lookup(jobs, &principal, RequestedRef::External { source, external_id }, wait)
+        .await
+        .map_err(refuse)?;
     respond(&seen, headers, wait, &memory.of(&principal))
 }
 
-async fn look(jobs: &Jobs, principal: &Principal, job: JobRef, wait: Option<u64>) -> Result<Seen, Problem> {
+async fn lookup(
+    jobs: &Jobs,
+    principal: &Principal,
+    job: RequestedRef,
+    wait: Option<u64>,
+) -> Result<JobSnapshot, Problem> {
     match wait {
         Some(seconds) => jobs.await_end(principal, job, Duration::from_secs(seconds)).await,
         None => jobs.lookup_one(principal, job, None).await,
@@ -87,11 +94,11 @@ async fn look(jobs: &Jobs, principal: &Principal, job: JobRef, wait: Option<u64>
 }
 
 fn respond(
-    seen: &Seen,
+    seen: &JobSnapshot,
     headers: &HeaderMap,
     wait: Option<u64>,
     memory: &ClientMemory,
-) -> Result<Response, Refusal> {
+) -> Result<Response, HttpRefusal> {
     let mut answer = HeaderMap::new();
     let etag = view::etag(seen);
     if let Ok(etag) = HeaderValue::try_from(&etag) {
@@ -144,15 +151,15 @@ fn wait_applied(seconds: u64) -> HeaderValue {
     HeaderValue::try_from(format!("wait={seconds}")).unwrap_or_else(|_| HeaderValue::from_static("wait"))
 }
 
-fn refuse(problem: Problem) -> Refusal {
-    let refusal = Refusal::new(Kind::Problem(problem.code), problem.message);
+fn refuse(problem: Problem) -> HttpRefusal {
+    let refusal = HttpRefusal::new(RefusalKind::Problem(problem.code), problem.message);
     match problem.retry {
         Retry::After(wait) => refusal.retry_after(wait),
         Retry::Never | Retry::Whenever => refusal,
     }
 }
 
-impl Refusal {
+impl HttpRefusal {
     /// The refusal as problem details (RFC 9457), as this door answers.
     pub(crate) fn into_problem(self) -> Response {
         let mut body = Map::new();
@@ -195,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_read_wherever_it_stands_and_capped() {
+    fn prefer_wait_is_parsed_in_any_position_and_capped() {
         let cases = [
             (vec!["wait=5"], Some(5)),
             (vec!["respond-async, wait=7"], Some(7)),

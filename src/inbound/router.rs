@@ -5,9 +5,9 @@ use axum::Router;
 use axum::response::IntoResponse as _;
 
 use super::client_limits::ClientLimits;
-use super::error::{Kind, Refusal};
-use super::graphql::http::Door;
-use super::layers::{self, Live, Settings};
+use super::error::{HttpRefusal, RefusalKind};
+use super::graphql::http::GraphqlEndpoint;
+use super::layers::{self, LayerSettings, LiveSettings};
 use super::{page, rest};
 
 /// Whether a path leads to GraphQL. Many a client writes the slash.
@@ -16,20 +16,34 @@ pub(super) fn is_graphql(path: &str) -> bool {
 }
 
 /// The public door.
-pub fn public(door: Door, jobs: Jobs, clients: ClientLimits, settings: &Settings) -> Router {
-    public_live(door, jobs, clients, settings, Live::new(settings))
+pub fn public(
+    endpoint: GraphqlEndpoint,
+    jobs: Jobs,
+    clients: ClientLimits,
+    settings: &LayerSettings,
+) -> Router {
+    public_live(endpoint, jobs, clients, settings, LiveSettings::new(settings))
 }
 
 /// The same, with what can change under way.
-pub fn public_live(door: Door, jobs: Jobs, clients: ClientLimits, settings: &Settings, live: Live) -> Router {
+pub fn public_live(
+    endpoint: GraphqlEndpoint,
+    jobs: Jobs,
+    clients: ClientLimits,
+    settings: &LayerSettings,
+    live: LiveSettings,
+) -> Router {
     let routes = Router::new()
-        .merge(rest::router(jobs, clients, door.memory().clone()))
-        .route("/graphql", door.clone().route())
-        .route("/graphql/", door.route())
+        .merge(rest::router(jobs, clients, endpoint.memory().clone()))
+        .route("/graphql", endpoint.clone().route())
+        .route("/graphql/", endpoint.route())
         .merge(page::router())
         .fallback(async || {
-            Refusal::new(Kind::NoSuchPath, "not found; the gateway serves /, /graphql and /v1/jobs")
-                .into_response()
+            HttpRefusal::new(
+                RefusalKind::NoSuchPath,
+                "not found; the gateway serves /, /graphql and /v1/jobs",
+            )
+            .into_response()
         });
     layers::around_live(routes, settings, live)
 }

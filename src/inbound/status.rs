@@ -16,8 +16,8 @@ use tokio::time::Instant;
 
 use super::log_level;
 use super::metrics;
-use super::probes::{Places, Readiness};
-use super::streams::Streams;
+use super::probes::{ConcurrencyLimit, Readiness};
+use super::streams::StreamRegistry;
 use crate::domain::principal::Principal;
 use crate::jobs::Jobs;
 use crate::telemetry::log;
@@ -36,7 +36,7 @@ pub struct LastReload(Arc<Mutex<Option<(&'static str, Instant)>>>);
 
 impl LastReload {
     /// Says what came of one, now.
-    pub fn tell(&self, outcome: &'static str) {
+    pub fn record(&self, outcome: &'static str) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((outcome, Instant::now()));
     }
 
@@ -51,24 +51,24 @@ impl LastReload {
 
 /// What is looked at when the status is asked for. A cheap clone.
 #[derive(Clone)]
-pub struct Status {
+pub struct StatusEndpoint {
     /// The use cases.
     pub jobs: Jobs,
     /// The streams.
-    pub streams: Streams,
+    pub streams: StreamRegistry,
     /// Whether traffic is welcome.
     pub readiness: Readiness,
     /// Requests under way.
-    pub requests: Places,
+    pub requests: ConcurrencyLimit,
     /// Connections of the public door.
-    pub connections: Places,
+    pub connections: ConcurrencyLimit,
     /// What came of the last reading of the configuration.
     pub last_reload: LastReload,
     /// When the process started, by its clock and by its timers.
     pub started: (Timestamp, Instant),
 }
 
-impl Status {
+impl StatusEndpoint {
     fn document(&self) -> Value {
         let sources = self.jobs.sources(&Principal::local());
         let sources: Vec<Value> = sources
@@ -90,8 +90,9 @@ impl Status {
                 })
             })
             .collect();
-        let (counts, store, tally) = (self.streams.counts(), self.jobs.store_health(), log::tally());
-        let places = |places: &Places| json!({ "underWay": places.taken(), "atMost": places.size() });
+        let (counts, store, counters) = (self.streams.counts(), self.jobs.store_health(), log::counters());
+        let places =
+            |places: &ConcurrencyLimit| json!({ "underWay": places.taken(), "atMost": places.size() });
         json!({
             "jobgate": {
                 "version": env!("CARGO_PKG_VERSION"),
@@ -115,27 +116,27 @@ impl Status {
             "lastReload": self.last_reload.view(),
             "log": {
                 "level": log_level::view(),
-                "errorsLastHour": tally.recent.errors,
-                "warningsLastHour": tally.recent.warnings,
-                "linesHeldBack": tally.held_back,
-                "linesDropped": tally.dropped,
+                "errorsLastHour": counters.recent.errors,
+                "warningsLastHour": counters.recent.warnings,
+                "linesHeldBack": counters.held_back,
+                "linesDropped": counters.dropped,
             },
         })
     }
 }
 
-impl fmt::Debug for Status {
+impl fmt::Debug for StatusEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Status").field("started", &self.started.0).finish_non_exhaustive()
+        f.debug_struct("StatusEndpoint").field("started", &self.started.0).finish_non_exhaustive()
     }
 }
 
 /// The route.
-pub(super) fn router(status: Status) -> Router {
+pub(super) fn router(status: StatusEndpoint) -> Router {
     Router::new().route("/status", get(show)).with_state(status)
 }
 
-async fn show(State(status): State<Status>, headers: HeaderMap) -> Response {
+async fn show(State(status): State<StatusEndpoint>, headers: HeaderMap) -> Response {
     let document = status.document();
     let mut accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let mut response = if accepted.any(|media| media.contains("text/html")) {

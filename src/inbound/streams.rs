@@ -1,5 +1,5 @@
 //! The one registry of streams, whatever carries them: who holds how many, how old one may get, and how all of them end
-//! when the process does. It knows no protocol: a transport asks its [`Seat`] when to end and why.
+//! when the process does. It knows no protocol: a transport asks its [`StreamGuard`] when to end and why.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -97,49 +97,49 @@ impl Transport {
 /// The place of the connection that a stream came by, as an extension of its request: a WebSocket outlives the connection's
 /// own task, and holds on to this so that it is still counted.
 #[derive(Clone)]
-pub struct Room(pub Arc<dyn std::any::Any + Send + Sync>);
+pub struct ConnectionPermit(pub Arc<dyn std::any::Any + Send + Sync>);
 
-impl fmt::Debug for Room {
+impl fmt::Debug for ConnectionPermit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Room")
     }
 }
 
-type Spawn = dyn Fn(BoxFuture<'static, ()>) + Send + Sync;
+type SpawnTask = dyn Fn(BoxFuture<'static, ()>) + Send + Sync;
 
 /// All streams of the process. A clone is cheap and means the same registry.
 #[derive(Clone)]
-pub struct Streams(Arc<Registry>);
+pub struct StreamRegistry(Arc<RegisteredStreams>);
 
-struct Registry {
+struct RegisteredStreams {
     settings: ArcSwap<StreamSettings>,
-    spawn: Box<Spawn>,
-    held: Mutex<Held>,
+    spawn: Box<SpawnTask>,
+    held: Mutex<HeldStream>,
 }
 
 #[derive(Default)]
-struct Held {
+struct HeldStream {
     next: u64,
     draining: bool,
-    counts: Counts,
-    open: HashMap<u64, Open>,
-    clients: HashMap<Arc<str>, Usage>,
+    counts: StreamCounts,
+    open: HashMap<u64, OpenStream>,
+    clients: HashMap<Arc<str>, StreamUsage>,
 }
 
-struct Open {
+struct OpenStream {
     holder: Option<Principal>,
     end: oneshot::Sender<EndReason>,
 }
 
 #[derive(Default)]
-struct Usage {
+struct StreamUsage {
     streams: usize,
     operations: usize,
 }
 
 /// How many streams there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct StreamCounts {
     /// Those of `graphql-transport-ws`.
     pub websocket: usize,
     /// Event streams of GraphQL-SSE.
@@ -148,7 +148,7 @@ pub struct Counts {
     pub multipart: usize,
 }
 
-impl Counts {
+impl StreamCounts {
     fn of(&mut self, transport: Transport) -> &mut usize {
         match transport {
             Transport::WebSocket => &mut self.websocket,
@@ -160,21 +160,21 @@ impl Counts {
 
 /// Why a stream or an operation finds no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Full {
+pub enum StreamLimitReached {
     /// The process is about to end.
     Draining,
     /// The client holds as many as one client may.
     Client,
 }
 
-impl Streams {
+impl StreamRegistry {
     /// An empty registry. `spawn` starts the task of a WebSocket, which outlives the request it came by.
     pub fn new(
         settings: StreamSettings,
         spawn: impl Fn(BoxFuture<'static, ()>) + Send + Sync + 'static,
     ) -> Self {
         let settings = ArcSwap::from_pointee(settings);
-        Self(Arc::new(Registry { settings, spawn: Box::new(spawn), held: Mutex::default() }))
+        Self(Arc::new(RegisteredStreams { settings, spawn: Box::new(spawn), held: Mutex::default() }))
     }
 
     /// What streams hold to now.
@@ -197,22 +197,26 @@ impl Streams {
     ///
     /// # Errors
     /// When the process drains, or the client holds as many as it may.
-    pub fn open(&self, transport: Transport, holder: Option<&Principal>) -> Result<Seat, Full> {
+    pub fn open(
+        &self,
+        transport: Transport,
+        holder: Option<&Principal>,
+    ) -> Result<StreamGuard, StreamLimitReached> {
         let mut held = self.0.lock();
         if held.draining {
-            return Err(Full::Draining);
+            return Err(StreamLimitReached::Draining);
         }
         let client = holder.map(|holder| held.claim(holder.name(), &self.settings())).transpose()?;
         let id = held.next;
         held.next += 1;
         let (end, ended) = oneshot::channel();
-        held.open.insert(id, Open { holder: holder.cloned(), end });
+        held.open.insert(id, OpenStream { holder: holder.cloned(), end });
         *held.counts.of(transport) += 1;
         drop(held);
         meters::stream_opened(transport.word());
         let settings = self.settings();
         let spread = 1.0 + AGE_JITTER * (2.0 * fastrand::f64() - 1.0);
-        Ok(Seat {
+        Ok(StreamGuard {
             streams: self.clone(),
             id,
             transport,
@@ -228,29 +232,29 @@ impl Streams {
     }
 
     /// How many streams there are now.
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> StreamCounts {
         self.0.lock().counts
     }
 
     /// Ends every stream now whose holder does not stand any more, and says how many. One that nobody holds yet goes on.
-    pub fn review(&self, stands: impl Fn(&Principal) -> bool) -> usize {
+    pub fn review(&self, is_valid: impl Fn(&Principal) -> bool) -> usize {
         let held = self.0.lock();
         let holders = held.open.iter().filter_map(|(id, open)| Some((*id, open.holder.clone()?)));
         let holders: Vec<_> = holders.collect();
         drop(held);
         // asked with the registry free: streams open and close meanwhile
-        let fallen = holders.into_iter().filter(|(_, holder)| !stands(holder));
+        let fallen = holders.into_iter().filter(|(_, holder)| !is_valid(holder));
         let fallen: HashMap<u64, Principal> = fallen.collect();
         let mut held = self.0.lock();
         // whoever came in anew meanwhile, with another credential, was recognised by what holds now
         let ended = held
             .open
             .extract_if(|id, open| open.holder.as_ref().is_some_and(|now| fallen.get(id) == Some(now)));
-        let ended: Vec<Open> = ended.map(|(_, open)| open).collect();
+        let ended: Vec<OpenStream> = ended.map(|(_, open)| open).collect();
         drop(held);
         let count = ended.len();
         for open in ended {
-            tell(open, EndReason::Revoked);
+            end(open, EndReason::Revoked);
         }
         count
     }
@@ -260,7 +264,7 @@ impl Streams {
     ///
     /// Dropping it tells the rest at once.
     pub async fn drain(&self, window: Duration) {
-        let mut open: Vec<Open> = {
+        let mut open: Vec<OpenStream> = {
             let mut held = self.0.lock();
             held.draining = true;
             held.open.drain().map(|(_, open)| open).collect()
@@ -272,27 +276,27 @@ impl Streams {
         let start = Instant::now();
         for (index, open) in (0_u32..).zip(open) {
             tokio::time::sleep_until(start + pace.mul_f64(f64::from(index) + fastrand::f64())).await;
-            tell(open, EndReason::Drained);
+            end(open, EndReason::Drained);
         }
     }
 }
 
 /// A stream that has just ended by itself needs no telling.
-fn tell(open: Open, reason: EndReason) {
+fn end(open: OpenStream, reason: EndReason) {
     open.end.send(reason).ok();
 }
 
-impl Registry {
-    fn lock(&self) -> MutexGuard<'_, Held> {
+impl RegisteredStreams {
+    fn lock(&self) -> MutexGuard<'_, HeldStream> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Held {
-    fn claim(&mut self, client: &str, settings: &StreamSettings) -> Result<Arc<str>, Full> {
+impl HeldStream {
+    fn claim(&mut self, client: &str, settings: &StreamSettings) -> Result<Arc<str>, StreamLimitReached> {
         let streams = self.clients.get(client).map_or(0, |usage| usage.streams);
         if streams >= settings.max_streams_per_client {
-            return Err(Full::Client);
+            return Err(StreamLimitReached::Client);
         }
         let name =
             self.clients.get_key_value(client).map_or_else(|| client.into(), |(name, _)| Arc::clone(name));
@@ -300,7 +304,7 @@ impl Held {
         Ok(name)
     }
 
-    fn give_back(&mut self, client: &str, what: impl FnOnce(&mut Usage)) {
+    fn give_back(&mut self, client: &str, what: impl FnOnce(&mut StreamUsage)) {
         let Some(usage) = self.clients.get_mut(client) else { return };
         what(usage);
         if usage.streams == 0 && usage.operations == 0 {
@@ -309,16 +313,16 @@ impl Held {
     }
 }
 
-impl fmt::Debug for Streams {
+impl fmt::Debug for StreamRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Streams").field("counts", &self.counts()).finish_non_exhaustive()
+        f.debug_struct("StreamRegistry").field("counts", &self.counts()).finish_non_exhaustive()
     }
 }
 
 /// The place of one stream.
 #[derive(Debug)]
-pub struct Seat {
-    streams: Streams,
+pub struct StreamGuard {
+    streams: StreamRegistry,
     id: u64,
     transport: Transport,
     client: Option<Arc<str>>,
@@ -332,13 +336,13 @@ pub struct Seat {
     why: EndReason,
 }
 
-impl Seat {
+impl StreamGuard {
     /// Gives the seat to a client that was not known when it was taken, to another one, or to the same one that came in
     /// anew. It ends when what the client came in with does not hold any more, after `left`.
     ///
     /// # Errors
     /// When the client holds as many as it may.
-    pub fn claim(&mut self, holder: &Principal, left: Option<Duration>) -> Result<(), Full> {
+    pub fn claim(&mut self, holder: &Principal, left: Option<Duration>) -> Result<(), StreamLimitReached> {
         let mut held = self.streams.0.lock();
         if self.client.as_deref() != Some(holder.name()) {
             let name = held.claim(holder.name(), &self.streams.settings())?;
@@ -358,18 +362,18 @@ impl Seat {
     ///
     /// # Errors
     /// When the client has as many under way as it may.
-    pub fn operation(&self) -> Result<OperationSeat, Full> {
+    pub fn operation(&self) -> Result<OperationGuard, StreamLimitReached> {
         let streams = self.streams.clone();
-        let client = self.client.clone().ok_or(Full::Client)?;
+        let client = self.client.clone().ok_or(StreamLimitReached::Client)?;
         {
             let mut held = streams.0.lock();
             let usage = held.clients.entry(Arc::clone(&client)).or_default();
             if usage.operations >= streams.settings().max_operations_per_client {
-                return Err(Full::Client);
+                return Err(StreamLimitReached::Client);
             }
             usage.operations += 1;
         }
-        Ok(OperationSeat { streams, client })
+        Ok(OperationGuard { streams, client })
     }
 
     /// When the stream ends at the latest, and why then. The transport keeps the time: it has a timer anyway.
@@ -381,18 +385,18 @@ impl Seat {
     }
 
     /// Resolves when the stream has been told to end. Not to be polled again after that.
-    pub fn poll_told(&mut self, cx: &mut Context<'_>) -> Poll<EndReason> {
-        let told = ready!(Pin::new(&mut self.ended).poll(cx));
-        Poll::Ready(told.unwrap_or(EndReason::Drained))
+    pub fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<EndReason> {
+        let reason = ready!(Pin::new(&mut self.ended).poll(cx));
+        Poll::Ready(reason.unwrap_or(EndReason::Drained))
     }
 
     /// The same as a future. Cancel safe.
-    pub async fn told(&mut self) -> EndReason {
-        std::future::poll_fn(|cx| self.poll_told(cx)).await
+    pub async fn end_reason(&mut self) -> EndReason {
+        std::future::poll_fn(|cx| self.poll_ended(cx)).await
     }
 
     /// Counts an update that the stream was given.
-    pub const fn told_update(&mut self) {
+    pub const fn update_delivered(&mut self) {
         self.updates += 1;
     }
 
@@ -402,7 +406,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for StreamGuard {
     fn drop(&mut self) {
         let mut held = self.streams.0.lock();
         held.open.remove(&self.id);
@@ -422,12 +426,12 @@ impl Drop for Seat {
 
 /// The place of one operation.
 #[derive(Debug)]
-pub struct OperationSeat {
-    streams: Streams,
+pub struct OperationGuard {
+    streams: StreamRegistry,
     client: Arc<str>,
 }
 
-impl Drop for OperationSeat {
+impl Drop for OperationGuard {
     fn drop(&mut self) {
         self.streams.0.lock().give_back(&self.client, |usage| usage.operations -= 1);
     }

@@ -9,17 +9,17 @@ use crate::domain::error::{Problem, ProblemCode, Retry};
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 use crate::domain::sightings::Sightings;
-use crate::ports::clock::Reading;
-use crate::ports::upstream::LookError;
+use crate::ports::clock::ClockReading;
+use crate::ports::upstream::FetchError;
 
-use super::access::not_found;
+use super::visibility::not_found;
 
 /// What came of one reference.
-pub type Answer = Result<Seen, Problem>;
+pub type LookupResult = Result<JobSnapshot, Problem>;
 
 /// The newest that was seen of a job, and why it is older than asked for.
 #[derive(Clone, Debug)]
-pub(super) struct Known {
+pub(super) struct KnownJob {
     pub(super) observation: Observation,
     /// `None` while it is fresh.
     pub(super) stale: Option<StaleReason>,
@@ -27,7 +27,7 @@ pub(super) struct Known {
 
 /// A job, and how fresh what we say of it is.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct JobSnapshot {
     /// The job as it was answered.
     pub observation: Observation,
     /// When the answer was complete, as a time of day.
@@ -39,7 +39,7 @@ pub struct Seen {
     /// Why it is older than asked for; `None` when it is not.
     pub stale: Option<StaleReason>,
     /// When the gateway will look again by itself; `None` when nobody follows the job.
-    pub next_look: Option<Timestamp>,
+    pub next_poll: Option<Timestamp>,
 }
 
 /// Why an answer is older than asked for.
@@ -62,7 +62,7 @@ pub enum StaleReason {
     /// A fault of this gateway.
     Internal,
     /// The result was read from the store without a request to the source.
-    NotAsked,
+    NotRefreshed,
 }
 
 impl StaleReason {
@@ -77,50 +77,50 @@ impl StaleReason {
             Self::BadAnswer => "BAD_ANSWER",
             Self::ConflictingVersion => "CONFLICTING_VERSION",
             Self::Internal => "INTERNAL",
-            Self::NotAsked => "NOT_REFRESHED",
+            Self::NotRefreshed => "NOT_REFRESHED",
         }
     }
 }
 
-impl Seen {
+impl JobSnapshot {
     /// An observation as fresh as asked for.
-    pub(super) fn fresh(observation: Observation, now: Reading) -> Self {
+    pub(super) fn fresh(observation: Observation, now: ClockReading) -> Self {
         Self::new(observation, now, None)
     }
 
     /// An observation that could not be renewed. An end needs no renewing, whatever went wrong.
-    pub(super) fn stale(observation: Observation, now: Reading, reason: Option<StaleReason>) -> Self {
+    pub(super) fn stale(observation: Observation, now: ClockReading, reason: Option<StaleReason>) -> Self {
         let stale = reason.filter(|_| !observation.job.is_terminal());
         Self::new(observation, now, stale)
     }
 
-    fn new(observation: Observation, now: Reading, stale: Option<StaleReason>) -> Self {
+    fn new(observation: Observation, now: ClockReading, stale: Option<StaleReason>) -> Self {
         let (age, observed_at) = (age(&observation, now), now.date(observation.observed_at));
         let sightings = observation.sightings.map(|at| now.date(at));
-        Self { age, observed_at, sightings, observation, stale, next_look: None }
+        Self { age, observed_at, sightings, observation, stale, next_poll: None }
     }
 }
 
 /// How old an observation is: both times are process time, so a system clock that is set changes no age.
-pub(super) fn age(observation: &Observation, now: Reading) -> Duration {
+pub(super) fn age(observation: &Observation, now: ClockReading) -> Duration {
     Duration::try_from(now.now.duration_since(observation.observed_at)).unwrap_or_default()
 }
 
 /// Why a fetch brought nothing, seen from the use cases.
 #[derive(Clone, Debug)]
-pub enum Miss {
+pub enum LookupError {
     /// The source said so.
-    Look(LookError),
+    Fetch(FetchError),
     /// The caller's time was up before the source's.
     Impatient,
     /// The fetch died.
     Lost,
 }
 
-impl Miss {
+impl LookupError {
     /// Whether the upstream knows no such job now.
     pub(super) const fn is_not_found(&self) -> bool {
-        matches!(self, Self::Look(LookError::NotFound))
+        matches!(self, Self::Fetch(FetchError::NotFound))
     }
 
     /// The reason to put beside an older answer.
@@ -129,13 +129,13 @@ impl Miss {
     /// the upstream documents that it forgets jobs.
     pub(super) const fn stale_reason(&self) -> StaleReason {
         match self {
-            Self::Look(LookError::NotFound | LookError::BadAnswer(_)) => StaleReason::BadAnswer,
-            Self::Look(LookError::Throttled { .. }) => StaleReason::Throttled,
-            Self::Look(LookError::Unavailable(_)) => StaleReason::Unavailable,
-            Self::Look(LookError::TimedOut) | Self::Impatient => StaleReason::TimedOut,
-            Self::Look(LookError::CredentialRejected) => StaleReason::CredentialRejected,
-            Self::Look(LookError::Unconfigured) => StaleReason::Unconfigured,
-            Self::Look(LookError::ConflictingVersion) => StaleReason::ConflictingVersion,
+            Self::Fetch(FetchError::NotFound | FetchError::BadAnswer(_)) => StaleReason::BadAnswer,
+            Self::Fetch(FetchError::Throttled { .. }) => StaleReason::Throttled,
+            Self::Fetch(FetchError::Unavailable(_)) => StaleReason::Unavailable,
+            Self::Fetch(FetchError::TimedOut) | Self::Impatient => StaleReason::TimedOut,
+            Self::Fetch(FetchError::CredentialRejected) => StaleReason::CredentialRejected,
+            Self::Fetch(FetchError::Unconfigured) => StaleReason::Unconfigured,
+            Self::Fetch(FetchError::ConflictingVersion) => StaleReason::ConflictingVersion,
             Self::Lost => StaleReason::Internal,
         }
     }
@@ -144,15 +144,15 @@ impl Miss {
     pub(super) fn problem(&self, key: &JobKey) -> Problem {
         let source = &key.source;
         let (code, retry, message) = match self {
-            Self::Look(LookError::NotFound) => return not_found(key),
-            Self::Look(LookError::CredentialRejected) => (
+            Self::Fetch(FetchError::NotFound) => return not_found(key),
+            Self::Fetch(FetchError::CredentialRejected) => (
                 ProblemCode::CredentialRejected,
                 Retry::Whenever,
                 format!(
                     "source \"{source}\" rejects the gateway's credential; the gateway's operator must renew it"
                 ),
             ),
-            Self::Look(LookError::Unconfigured) => (
+            Self::Fetch(FetchError::Unconfigured) => (
                 ProblemCode::Unconfigured,
                 Retry::Whenever,
                 format!(
@@ -160,25 +160,25 @@ impl Miss {
                         operator must set one"
                 ),
             ),
-            Self::Look(LookError::Throttled { retry_after }) => (
+            Self::Fetch(FetchError::Throttled { retry_after }) => (
                 ProblemCode::Throttled,
                 Retry::After(*retry_after),
                 format!("source \"{source}\" is rate-limited or paused; retry after retryAfterMs"),
             ),
-            Self::Look(LookError::Unavailable(_)) => (
+            Self::Fetch(FetchError::Unavailable(_)) => (
                 ProblemCode::Unavailable,
                 Retry::Whenever,
                 format!(
                     "source \"{source}\" cannot be reached, or responds with a server error; retry later"
                 ),
             ),
-            Self::Look(LookError::TimedOut) | Self::Impatient => (
+            Self::Fetch(FetchError::TimedOut) | Self::Impatient => (
                 ProblemCode::TimedOut,
                 Retry::Whenever,
                 format!("source \"{source}\" did not respond in time; retry later"),
             ),
             // without what is held, which has the higher version, there is nothing to answer with
-            Self::Look(LookError::BadAnswer(_) | LookError::ConflictingVersion) => (
+            Self::Fetch(FetchError::BadAnswer(_) | FetchError::ConflictingVersion) => (
                 ProblemCode::BadAnswer,
                 Retry::Whenever,
                 format!("source \"{source}\" returned an invalid response; retry later"),
@@ -187,7 +187,7 @@ impl Miss {
         };
         let problem = Problem::new(code, retry, message);
         match self {
-            Self::Look(error) => Problem { cause: Some(Arc::new(error.clone())), ..problem },
+            Self::Fetch(error) => Problem { cause: Some(Arc::new(error.clone())), ..problem },
             Self::Impatient | Self::Lost => problem,
         }
     }
@@ -203,15 +203,15 @@ mod tests {
     use crate::domain::job::{Job, Life};
 
     #[test]
-    fn times_of_first_sight_are_dated_as_the_observation_is() {
+    fn first_seen_times_use_the_observations_clock_correction() {
         let key =
             JobKey { source: SourceName::parse("s").unwrap(), external_id: ExternalId::parse("j").unwrap() };
         let job = Job::new(key, Life::Succeeded, Details::Supermetrics(Box::default()));
         let at = |second| Timestamp::from_second(1_000_000 + second).unwrap();
         let observation = Observation::new(Arc::new(job), at(0), at(0));
         for step in [-3_600, 0, 3_600] {
-            let now = Reading { now: at(5), correction: SignedDuration::from_secs(step) };
-            let seen = Seen::fresh(observation.clone(), now);
+            let now = ClockReading { now: at(5), correction: SignedDuration::from_secs(step) };
+            let seen = JobSnapshot::fresh(observation.clone(), now);
             let dated = Some(at(step));
             let expected = Sightings { first_seen_at: dated, state_since: dated, terminal_seen_at: dated };
             assert_eq!((seen.observed_at, seen.sightings), (at(step), expected));

@@ -16,38 +16,38 @@ use crate::domain::principal::Principal;
 use crate::telemetry::meters;
 
 use super::Jobs;
-use super::access::{JobRef, may_see};
-use super::answer::{Known, Seen, age};
-use super::list::JobFilter;
-use super::track::Tracking;
-use super::watch::{Update, UpdateKind};
+use super::answer::{JobSnapshot, KnownJob, age};
+use super::list::JobListFilter;
+use super::tracking::TrackingRegistry;
+use super::visibility::{RequestedRef, may_see};
+use super::watch::{UpdateKind, WatchUpdate};
 
 /// The most jobs that wait for one reader, about 200 bytes each beside the jobs themselves.
 const BACKLOG_MAX: usize = 10_000;
 
 /// All readers of the feed.
 #[derive(Debug)]
-pub(super) struct Feeds {
-    readers: Mutex<Vec<Weak<Reader>>>,
-    tracking: Arc<Tracking>,
-    published: Mutex<Published>,
+pub(super) struct FeedReaders {
+    readers: Mutex<Vec<Weak<FeedReader>>>,
+    tracking: Arc<TrackingRegistry>,
+    published: Mutex<LastPublished>,
 }
 
 /// What was published last of each job, so that what two ways bring is told once. In two halves: when the newer one is
 /// full the older one is forgotten.
 #[derive(Debug, Default)]
-struct Published {
-    newer: HashMap<JobKey, Known>,
-    older: HashMap<JobKey, Known>,
+struct LastPublished {
+    newer: HashMap<JobKey, KnownJob>,
+    older: HashMap<JobKey, KnownJob>,
 }
 
 /// The most jobs in each half; what they hold is shared with the store.
 const PUBLISHED_MAX: usize = 20_000;
 
 #[derive(Debug)]
-struct Reader {
+struct FeedReader {
     principal: Principal,
-    filter: JobFilter,
+    filter: JobListFilter,
     backlog: Mutex<Backlog>,
     wake: Notify,
 }
@@ -55,66 +55,71 @@ struct Reader {
 #[derive(Debug, Default)]
 struct Backlog {
     order: VecDeque<JobKey>,
-    newest: HashMap<JobKey, Known>,
+    newest: HashMap<JobKey, KnownJob>,
     sequence: u64,
     overrun: bool,
 }
 
-impl Feeds {
-    pub(super) fn new(tracking: Arc<Tracking>) -> Self {
+impl FeedReaders {
+    pub(super) fn new(tracking: Arc<TrackingRegistry>) -> Self {
         Self { readers: Mutex::default(), tracking, published: Mutex::default() }
     }
 
     /// Tells a change that another replica found, unless it was told already or is older than what was.
     pub(super) fn publish_once(&self, observation: &Observation) {
-        let told = self.published().of(&observation.job.key);
-        let news = told.is_none_or(|told| {
-            observation.supersedes(&told.observation)
-                && (told.stale.is_some() || !observation.job.says_the_same(&told.observation.job))
+        let last_published = self.published().of(&observation.job.key);
+        let is_new = last_published.is_none_or(|last_published| {
+            observation.supersedes(&last_published.observation)
+                && (last_published.stale.is_some()
+                    || !observation.job.same_report(&last_published.observation.job))
         });
-        if news {
+        if is_new {
             self.publish(observation);
         }
     }
 
     /// Tells that a job turned stale, or fresh again, unless that was told already.
-    pub(super) fn turned(&self, turned: Option<Known>) {
-        let Some(Known { observation, stale }) = turned else { return };
-        let told = self.published().of(&observation.job.key);
-        let (observation, news) = match told {
-            Some(told) if told.observation.supersedes(&observation) => {
-                (told.observation, told.stale != stale)
+    pub(super) fn turned(&self, turned: Option<KnownJob>) {
+        let Some(KnownJob { observation, stale }) = turned else { return };
+        let last_published = self.published().of(&observation.job.key);
+        let (observation, is_new) = match last_published {
+            Some(last_published) if last_published.observation.supersedes(&observation) => {
+                (last_published.observation, last_published.stale != stale)
             }
-            Some(told) => {
-                let same = told.stale == stale && observation.job.says_the_same(&told.observation.job);
+            Some(last_published) => {
+                let same = last_published.stale == stale
+                    && observation.job.same_report(&last_published.observation.job);
                 (observation, !same)
             }
             None => (observation, true),
         };
-        if news {
+        if is_new {
             let stale = stale.filter(|_| !observation.job.is_terminal());
-            self.tell(&Known { observation, stale });
+            self.publish_known(&KnownJob { observation, stale });
         }
     }
 
     /// Takes in that the source answered for a job: one that was told to be stale, and is not followed any more, is fresh.
     pub(super) fn renewed(&self, observation: &Observation) {
-        let was_stale = self.published().of(&observation.job.key).is_some_and(|told| told.stale.is_some());
+        let was_stale = self
+            .published()
+            .of(&observation.job.key)
+            .is_some_and(|last_published| last_published.stale.is_some());
         if was_stale {
-            self.turned(Some(Known { observation: observation.clone(), stale: None }));
+            self.turned(Some(KnownJob { observation: observation.clone(), stale: None }));
         }
     }
 
-    fn published(&self) -> MutexGuard<'_, Published> {
+    fn published(&self) -> MutexGuard<'_, LastPublished> {
         self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells a change to every reader who may see it.
     pub(super) fn publish(&self, observation: &Observation) {
-        self.tell(&Known { observation: observation.clone(), stale: None });
+        self.publish_known(&KnownJob { observation: observation.clone(), stale: None });
     }
 
-    fn tell(&self, known: &Known) {
+    fn publish_known(&self, known: &KnownJob) {
         self.published().put(known);
         let observation = &known.observation;
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -130,12 +135,13 @@ impl Feeds {
     }
 
     /// What is tracked, whose labels readers may filter by.
-    pub(super) fn tracking(&self) -> &Tracking {
+    pub(super) fn tracking(&self) -> &TrackingRegistry {
         &self.tracking
     }
 
-    fn join(&self, principal: Principal, filter: JobFilter) -> Arc<Reader> {
-        let reader = Arc::new(Reader { principal, filter, backlog: Mutex::default(), wake: Notify::new() });
+    fn join(&self, principal: Principal, filter: JobListFilter) -> Arc<FeedReader> {
+        let reader =
+            Arc::new(FeedReader { principal, filter, backlog: Mutex::default(), wake: Notify::new() });
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         if readers.len() == readers.capacity() {
             // Before it grows: those who left are let go, also where nothing is ever published.
@@ -147,12 +153,12 @@ impl Feeds {
     }
 }
 
-impl Published {
-    fn of(&self, key: &JobKey) -> Option<Known> {
+impl LastPublished {
+    fn of(&self, key: &JobKey) -> Option<KnownJob> {
         self.newer.get(key).or_else(|| self.older.get(key)).cloned()
     }
 
-    fn put(&mut self, known: &Known) {
+    fn put(&mut self, known: &KnownJob) {
         if self.newer.len() >= PUBLISHED_MAX {
             self.older = std::mem::take(&mut self.newer);
         }
@@ -163,31 +169,35 @@ impl Published {
 impl Jobs {
     /// Every change from now on that the client may see and the filter lets through. Ends only for a reader who has
     /// fallen too far behind.
-    pub fn feed(&self, principal: Principal, filter: JobFilter) -> impl Stream<Item = Update> + Send + use<> {
+    pub fn feed(
+        &self,
+        principal: Principal,
+        filter: JobListFilter,
+    ) -> impl Stream<Item = WatchUpdate> + Send + use<> {
         let reader = self.inner.feeds.join(principal, filter.undated(self.inner.clock.reading()));
         let inner = Arc::clone(&self.inner);
         stream::unfold((inner, reader), async |(inner, reader)| {
-            let (Known { observation, stale }, sequence) = reader.take(&inner.tracking).await?;
+            let (KnownJob { observation, stale }, sequence) = reader.take(&inner.tracking).await?;
             let is_final = observation.job.is_terminal();
             let kind = if is_final { UpdateKind::Ended } else { UpdateKind::Changed };
-            let reference = JobRef::Id(observation.job.key.node_id());
+            let reference = RequestedRef::Id(observation.job.key.node_id());
             let now = inner.clock.reading();
-            meters::update_told(meters::Told::Feed);
+            meters::update_delivered(meters::SubscriptionKind::Feed);
             if stale.is_none() {
-                meters::found_told(&observation.job.key.source, age(&observation, now));
+                meters::detection_to_delivery(&observation.job.key.source, age(&observation, now));
             }
-            let answer = Ok(Seen::stale(observation, now, stale));
-            Some((Update { reference, kind, answer, sequence, is_final }, (inner, reader)))
+            let answer = Ok(JobSnapshot::stale(observation, now, stale));
+            Some((WatchUpdate { reference, kind, answer, sequence, is_final }, (inner, reader)))
         })
     }
 }
 
-impl Reader {
-    fn may_see(&self, observation: &Observation, tracking: &Tracking) -> bool {
+impl FeedReader {
+    fn may_see(&self, observation: &Observation, tracking: &TrackingRegistry) -> bool {
         may_see(&self.principal, &observation.job, tracking)
     }
 
-    fn wants(&self, observation: &Observation, tracking: &Tracking) -> bool {
+    fn wants(&self, observation: &Observation, tracking: &TrackingRegistry) -> bool {
         self.filter.lets_through(observation) && tracking.carries(&observation.job.key, &self.filter.labels)
     }
 
@@ -199,13 +209,13 @@ impl Reader {
         }
     }
 
-    fn put(&self, known: &Known) {
+    fn put(&self, known: &KnownJob) {
         let mut backlog = self.backlog.lock().unwrap_or_else(PoisonError::into_inner);
         let key = known.observation.job.key.clone();
         if backlog.newest.insert(key.clone(), known.clone()).is_none() {
             backlog.order.push_back(key);
         } else {
-            meters::updates_coalesced(meters::Told::Feed, 1);
+            meters::updates_coalesced(meters::SubscriptionKind::Feed, 1);
         }
         if backlog.order.len() > BACKLOG_MAX {
             *backlog = Backlog { overrun: true, ..Backlog::default() };
@@ -217,13 +227,13 @@ impl Reader {
     /// The oldest waiting job with its newest state; `None` for a reader who was overrun. Cancel safe.
     ///
     /// A job that went out of sight while it waited is passed over without a gap in the numbers.
-    async fn take(&self, tracking: &Tracking) -> Option<(Known, u64)> {
-        let may_see = |known: &Known| self.may_see(&known.observation, tracking);
+    async fn take(&self, tracking: &TrackingRegistry) -> Option<(KnownJob, u64)> {
+        let may_see = |known: &KnownJob| self.may_see(&known.observation, tracking);
         loop {
             match self.backlog.lock().unwrap_or_else(PoisonError::into_inner).next(may_see) {
-                Next::Job(known, sequence) => return Some((known, sequence)),
-                Next::Overrun => return None,
-                Next::Nothing => {}
+                FeedRead::Job(known, sequence) => return Some((known, sequence)),
+                FeedRead::Overrun => return None,
+                FeedRead::Nothing => {}
             }
             self.wake.notified().await;
         }
@@ -231,22 +241,22 @@ impl Reader {
 }
 
 /// What a reader finds.
-enum Next {
-    Job(Known, u64),
+enum FeedRead {
+    Job(KnownJob, u64),
     Nothing,
     Overrun,
 }
 
 impl Backlog {
-    fn next(&mut self, may_see: impl Fn(&Known) -> bool) -> Next {
+    fn next(&mut self, may_see: impl Fn(&KnownJob) -> bool) -> FeedRead {
         if self.overrun {
-            return Next::Overrun;
+            return FeedRead::Overrun;
         }
         while let Some(key) = self.order.pop_front() {
             let Some(known) = self.newest.remove(&key).filter(&may_see) else { continue };
             self.sequence += 1;
-            return Next::Job(known, self.sequence);
+            return FeedRead::Job(known, self.sequence);
         }
-        Next::Nothing
+        FeedRead::Nothing
     }
 }

@@ -13,8 +13,8 @@ use crate::domain::error::{Problem, ProblemCode, Retry};
 use crate::domain::id::JobKey;
 use crate::domain::principal::Principal;
 
-use super::Inner;
-use super::access::{JobRef, key_of};
+use super::Core;
+use super::visibility::{RequestedRef, key_of};
 
 /// The most requests that are remembered, about 300 bytes each. Beyond it the first ones begin anew.
 const REMEMBERED_MAX: usize = 20_000;
@@ -24,10 +24,10 @@ type Request = (Arc<str>, JobKey);
 
 /// The first requests for ids that were not found.
 #[derive(Debug, Default)]
-pub(super) struct FirstRequests(Mutex<Remembered>);
+pub(super) struct FirstRequests(Mutex<RequestTimes>);
 
 #[derive(Debug, Default)]
-struct Remembered {
+struct RequestTimes {
     first: HashMap<Arc<Request>, Instant>,
     /// In the order of their coming.
     order: VecDeque<Arc<Request>>,
@@ -52,7 +52,7 @@ impl FirstRequests {
     }
 }
 
-impl Inner {
+impl Core {
     /// The problem as a client is told of it: an id that is not found and that the client first asked for less than
     /// `missing_for` ago is worth asking for again.
     ///
@@ -73,7 +73,7 @@ impl Inner {
     pub(super) fn retryable_ref(
         &self,
         principal: &Principal,
-        reference: &JobRef,
+        reference: &RequestedRef,
         problem: Problem,
     ) -> Problem {
         match key_of(reference) {
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_remembered_of_requests_is_bounded() {
+    async fn remembered_first_requests_are_bounded() {
         let requests = FirstRequests::default();
         for number in 0..REMEMBERED_MAX + 10 {
             requests.since("one".into(), &key(&format!("j{number}")));

@@ -1,19 +1,19 @@
 //! What is being followed: who is interested in which job, what was last told of it, and when to look again.
 //!
-//! Fan-out is a value, not a queue: each followed job has one watch channel that holds the newest [`Told`]; a slow
+//! Fan-out is a value, not a queue: each followed job has one watch channel that holds the newest [`PublishedState`]; a slow
 //! reader sees fewer values, never an old one for ever. All decisions are made here under one short lock, without
 //! awaiting; the loop that acts on them is `poller`.
 
-mod followed;
-mod habits;
+mod duration_stats;
+mod followed_job;
 mod interest;
-mod live;
-mod others;
+mod notifications;
+mod other_replicas;
 mod pacing;
+mod published;
 mod resumed;
-mod tally;
-mod told;
-mod turns;
+mod round_robin;
+mod state_counts;
 mod vanished;
 
 use std::collections::hash_map::Entry;
@@ -28,27 +28,27 @@ use tokio::time::Instant;
 use crate::domain::durations::Durations;
 use crate::domain::id::{JobKey, SourceName};
 use crate::domain::observation::Observation;
-use crate::domain::pace::Pace;
+use crate::domain::pace::PollIntervals;
 use crate::ports::ledger::Ledger;
-use crate::ports::upstream::LookError;
+use crate::ports::upstream::FetchError;
 use crate::telemetry::meters;
 
-use super::answer::{Known, Miss};
-use habits::Habits;
+use super::answer::{KnownJob, LookupError};
+use duration_stats::DurationStats;
 use pacing::SourcePolls;
-pub(super) use pacing::{Demand, Room};
-pub(super) use resumed::Held;
-use tally::{Tallies, Tally};
-pub(super) use told::Told;
-use vanished::Proofs;
+pub(super) use pacing::{PollCapacity, PollLoad};
+pub(super) use published::PublishedState;
+pub(super) use resumed::ResumedJob;
+use state_counts::{StateCountGuard, StateCounts};
+use vanished::SourceProofs;
 
 /// How jobs are followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FollowSettings {
     /// How often to look.
-    pub pace: Pace,
+    pub pace: PollIntervals,
     /// How long to go on looking after the last watcher left.
-    pub linger: Duration,
+    pub unsubscribe_grace: Duration,
     /// How long to look for a job that the upstream does not know.
     pub missing_for: Duration,
     /// How long to follow a job whose state is not known here.
@@ -61,11 +61,11 @@ pub struct FollowSettings {
 
 /// All followed jobs.
 #[derive(Debug)]
-pub(super) struct Following {
+pub(super) struct FollowRegistry {
     settings: ArcSwap<FollowSettings>,
     /// Hears who begins to be followed and who is forgotten, for a restart.
     ledger: Arc<dyn Ledger>,
-    state: Mutex<State>,
+    state: Mutex<RegistryState>,
     wake: Notify,
 }
 
@@ -76,42 +76,42 @@ pub(super) struct Interest {
     number: u64,
     /// How often the job had been given up when it was registered.
     endings: u64,
-    following: Arc<Following>,
-    news: watch::Receiver<Told>,
+    following: Arc<FollowRegistry>,
+    updates: watch::Receiver<PublishedState>,
 }
 
 /// Jobs to look at now, and when there is more to do.
 #[derive(Debug, Default)]
-pub(super) struct Round {
+pub(super) struct PollBatch {
     pub(super) due: HashMap<SourceName, Vec<JobKey>>,
     pub(super) next: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    jobs: HashMap<JobKey, Followed>,
+struct RegistryState {
+    jobs: HashMap<JobKey, FollowedJob>,
     /// What to do when: for each source, by time and the job's number.
-    agenda: HashMap<SourceName, Agenda>,
+    schedule: HashMap<SourceName, PollSchedule>,
     polls: HashMap<SourceName, SourcePolls>,
     numbers: u64,
     /// Those who were forgotten since the last round: the ledger is told after it.
     forgotten: Vec<JobKey>,
-    tallies: Arc<Tallies>,
-    habits: Habits,
-    proofs: Proofs,
+    state_counts: Arc<StateCounts>,
+    duration_stats: DurationStats,
+    proofs: SourceProofs,
 }
 
-type Agenda = BTreeMap<(Instant, u64), JobKey>;
+type PollSchedule = BTreeMap<(Instant, u64), JobKey>;
 
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and any of them may hold")]
-struct Followed {
+struct FollowedJob {
     number: u64,
     source: SourceName,
     phase: f64,
-    news: watch::Sender<Told>,
+    updates: watch::Sender<PublishedState>,
     /// By number: the first is the oldest.
-    interests: BTreeMap<u64, Wish>,
+    interests: BTreeMap<u64, WatchRequest>,
     /// When the present state, or the lack of one, began.
     since: Instant,
     /// When it was last seen in that state.
@@ -127,17 +127,17 @@ struct Followed {
     resumed: bool,
     /// The source asked not to be asked before this.
     paused_until: Option<Instant>,
-    on_agenda: Option<Instant>,
-    looking: bool,
+    scheduled_at: Option<Instant>,
+    in_flight: bool,
     /// Another replica made the last look: it is expected to make the next one too.
     stand_by: bool,
     idle_since: Option<Instant>,
-    tally: Tally,
+    state_count: StateCountGuard,
 }
 
 /// Who is interested, and how fresh it has to be.
 #[derive(Debug)]
-struct Wish {
+struct WatchRequest {
     client: Arc<str>,
     max_staleness: Option<Duration>,
     since: Instant,
@@ -145,7 +145,7 @@ struct Wish {
     watches: bool,
 }
 
-impl Following {
+impl FollowRegistry {
     pub(super) fn new(settings: FollowSettings, ledger: Arc<dyn Ledger>) -> Arc<Self> {
         Arc::new(Self {
             settings: ArcSwap::from_pointee(settings),
@@ -186,17 +186,17 @@ impl Following {
         let now = Instant::now();
         state.count_watcher(key, watches);
         let followed = state.follow(key);
-        followed.interests.insert(number, Wish { client, max_staleness: max, since: now, watches });
+        followed.interests.insert(number, WatchRequest { client, max_staleness: max, since: now, watches });
         let was_idle = followed.idle_since.take().is_some();
-        let begins_anew = followed.begin_anew();
+        let restarts = followed.restart();
         let comes_back = watches && std::mem::take(&mut followed.resumed);
-        let news = followed.news.subscribe();
-        let endings = news.borrow().endings();
+        let updates = followed.updates.subscribe();
+        let endings = updates.borrow().endings();
         if was_idle && followed.is_over() {
             // What stood on the agenda was to forget it.
-            state.set_agenda(key, None);
+            state.set_schedule(key, None);
         } else if let Some(planned) =
-            followed.on_agenda.filter(|_| was_idle || begins_anew || comes_back || max.is_some())
+            followed.scheduled_at.filter(|_| was_idle || restarts || comes_back || max.is_some())
         {
             // This watcher may want it fresher than those before. A look is only ever brought forward here: newcomers
             // must not put it off, nor end a pause.
@@ -208,20 +208,20 @@ impl Following {
             } else {
                 planned.min(wished)
             };
-            state.set_agenda(key, Some(at));
+            state.set_schedule(key, Some(at));
             self.wake.notify_one();
         }
-        Interest { key: key.clone(), number, endings, following: Arc::clone(self), news }
+        Interest { key: key.clone(), number, endings, following: Arc::clone(self), updates }
     }
 
     /// Takes in what was held when a watcher came, so that the watcher starts from it. No look was made, so trouble
     /// that was told stays. This and the next three give what is known of the job when it turns stale or fresh by it.
-    pub(super) fn offer(&self, observation: &Observation) -> Option<Known> {
+    pub(super) fn offer_cached(&self, observation: &Observation) -> Option<KnownJob> {
         let state = &mut *self.lock();
         let key = &observation.job.key;
         let followed = state.jobs.get_mut(key)?;
         let before = followed.stale();
-        followed.tell(&mut state.habits, |told| told.learn(observation));
+        followed.publish(&mut state.duration_stats, |published| published.learn(observation));
         let turned = followed.turned(before);
         state.plan_if_idle(key, &self.settings());
         self.wake.notify_one();
@@ -229,20 +229,20 @@ impl Following {
     }
 
     /// Takes in what is held while a look is under way for a watcher who wants it newer: told if the look brings nothing.
-    pub(super) fn recall(&self, older: &Observation) -> Option<Known> {
+    pub(super) fn recall(&self, older: &Observation) -> Option<KnownJob> {
         let state = &mut *self.lock();
         let followed = state.jobs.get_mut(&older.job.key)?;
         let before = followed.stale();
-        followed.tell(&mut state.habits, |told| told.recall(older));
+        followed.publish(&mut state.duration_stats, |published| published.recall(older));
         followed.turned(before)
     }
 
     /// Takes in that a watcher found nothing, without a look: believed from before, or not awaited.
-    pub(super) fn offer_nothing(&self, key: &JobKey, miss: Miss) -> Option<Known> {
+    pub(super) fn offer_missing(&self, key: &JobKey, error: LookupError) -> Option<KnownJob> {
         let mut state = self.lock();
         let followed = state.jobs.get_mut(key)?;
         let before = followed.stale();
-        followed.news.send_if_modified(|told| told.is_empty() && told.miss(miss));
+        followed.updates.send_if_modified(|published| published.is_empty() && published.record_error(error));
         let turned = followed.turned(before);
         state.plan_if_idle(key, &self.settings());
         self.wake.notify_one();
@@ -250,46 +250,51 @@ impl Following {
     }
 
     /// Takes in what came of a look, whoever asked for it: tells the watchers, and plans the next look.
-    pub(super) fn looked(&self, key: &JobKey, landing: Result<&Observation, Miss>) -> Option<Known> {
+    pub(super) fn apply_fetch(
+        &self,
+        key: &JobKey,
+        result: Result<&Observation, LookupError>,
+    ) -> Option<KnownJob> {
         let state = &mut *self.lock();
-        if landing.is_ok() {
+        if result.is_ok() {
             state.proofs.answered(&key.source);
         }
         let Some(followed) = state.jobs.get_mut(key) else {
             // The loop takes in that the source is well again, whoever found it so.
-            if landing.is_ok() && state.is_broken(&key.source) {
+            if result.is_ok() && state.is_broken(&key.source) {
                 self.wake.notify_one();
             }
             return None;
         };
         let before = followed.stale();
-        followed.looking = false;
+        followed.in_flight = false;
         followed.stand_by = false;
         followed.resumed = false;
         followed.paused_until = None;
-        followed.outage = matches!(landing, Err(Miss::Look(LookError::Unavailable(_) | LookError::TimedOut)));
-        let pause = match &landing {
-            Err(Miss::Look(LookError::Throttled { retry_after })) => *retry_after,
+        followed.outage =
+            matches!(result, Err(LookupError::Fetch(FetchError::Unavailable(_) | FetchError::TimedOut)));
+        let pause = match &result {
+            Err(LookupError::Fetch(FetchError::Throttled { retry_after })) => *retry_after,
             Ok(_) | Err(_) => Duration::ZERO,
         };
         // Any answer but "not found" ends that; no answer, or a pause, does not.
         let found = matches!(
-            landing,
-            Ok(_) | Err(Miss::Look(LookError::BadAnswer(_) | LookError::ConflictingVersion))
+            result,
+            Ok(_) | Err(LookupError::Fetch(FetchError::BadAnswer(_) | FetchError::ConflictingVersion))
         );
-        match landing {
+        match result {
             Ok(observation) => {
                 followed.failures = 0;
-                followed.tell(&mut state.habits, |told| told.observe(observation));
+                followed.publish(&mut state.duration_stats, |published| published.observe(observation));
             }
-            Err(miss) => {
+            Err(error) => {
                 // a lower version is an answer: the next look is due as usual
-                if !matches!(miss, Miss::Look(LookError::ConflictingVersion)) {
+                if !matches!(error, LookupError::Fetch(FetchError::ConflictingVersion)) {
                     followed.failures = followed.failures.saturating_add(1);
                 }
-                followed.news.send_if_modified(|told| told.miss(miss));
-                let state = followed.news.borrow().state();
-                followed.tally.set(state);
+                followed.updates.send_if_modified(|published| published.record_error(error));
+                let state = followed.updates.borrow().state();
+                followed.state_count.set(state);
             }
         }
         if !pause.is_zero() {
@@ -297,7 +302,7 @@ impl Following {
         }
         followed.note_vanished(found);
         let turned = followed.turned(before);
-        state.give_up_if_due(key, &self.settings());
+        state.expire_if_due(key, &self.settings());
         state.plan(key, &self.settings(), pause);
         self.wake.notify_one();
         turned
@@ -307,11 +312,11 @@ impl Following {
     ///
     /// A source without room costs nothing here: what is due of it waits for a wake, or until the room opens.
     /// Of a source that is gone nothing is looked at; who watched it is forgotten all the same.
-    pub(super) fn round(&self, room: impl Fn(&SourceName, Demand) -> Option<Room>) -> Round {
+    pub(super) fn round(&self, room: impl Fn(&SourceName, PollLoad) -> Option<PollCapacity>) -> PollBatch {
         let (now, settings) = (Instant::now(), self.settings());
-        let mut round = Round::default();
+        let mut round = PollBatch::default();
         let mut state = self.lock();
-        let sources: Vec<SourceName> = state.agenda.keys().cloned().collect();
+        let sources: Vec<SourceName> = state.schedule.keys().cloned().collect();
         for source in sources {
             let mut opens = None;
             if let Some(room) = room(&source, state.demand(&source, &settings)) {
@@ -325,9 +330,10 @@ impl Following {
                 }
                 opens = state.opens(&source, &room, now);
             } else {
-                drop(state.ripe(&source, now, &settings));
+                drop(state.due(&source, now, &settings));
             }
-            let later = state.agenda.get(&source).and_then(|agenda| agenda.range((now, u64::MAX)..).next());
+            let later =
+                state.schedule.get(&source).and_then(|schedule| schedule.range((now, u64::MAX)..).next());
             let next = later.map(|((at, _), _)| *at);
             round.next = round.next.into_iter().chain(next).chain(opens).min();
         }
@@ -336,16 +342,16 @@ impl Following {
             // The next round needs fewer calls of its source, which other replicas may have.
             self.wake.notify_one();
         }
-        for (habit, durations) in state.habits.take_news() {
-            self.ledger.learn(&habit, &durations);
+        for (class, durations) in state.duration_stats.next_step() {
+            self.ledger.learn(&class, &durations);
         }
         round
     }
 
     /// Has the watchers of a job look at it again, though nothing was learned of it: whether they may see it has changed.
-    pub(super) fn stir(&self, key: &JobKey) {
+    pub(super) fn notify(&self, key: &JobKey) {
         if let Some(followed) = self.lock().jobs.get(key) {
-            followed.news.send_modify(|_| ());
+            followed.updates.send_modify(|_| ());
         }
     }
 
@@ -371,14 +377,14 @@ impl Following {
 
     /// What was last seen of a followed job.
     pub(super) fn seen(&self, key: &JobKey) -> Option<Observation> {
-        self.lock().jobs.get(key)?.news.borrow().seen().cloned()
+        self.lock().jobs.get(key)?.updates.borrow().seen().cloned()
     }
 
     /// Ends a look whose landing had been told before it began: one that boarded a flight in the moment of its landing.
-    pub(super) fn rest(&self, key: &JobKey) {
+    pub(super) fn clear_in_flight(&self, key: &JobKey) {
         let mut state = self.lock();
-        if let Some(followed) = state.jobs.get_mut(key).filter(|followed| followed.looking) {
-            followed.looking = false;
+        if let Some(followed) = state.jobs.get_mut(key).filter(|followed| followed.in_flight) {
+            followed.in_flight = false;
             state.plan(key, &self.settings(), Duration::ZERO);
             self.wake.notify_one();
         }
@@ -389,66 +395,66 @@ impl Following {
         self.lock().jobs.len()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, RegistryState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl RegistryState {
     fn number(&mut self) -> u64 {
         self.numbers += 1;
         self.numbers
     }
 
-    fn follow(&mut self, key: &JobKey) -> &mut Followed {
+    fn follow(&mut self, key: &JobKey) -> &mut FollowedJob {
         let number = self.number();
         match self.jobs.entry(key.clone()) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => new.insert(Followed::new(number, key, &self.tallies)),
+            Entry::Vacant(new) => new.insert(FollowedJob::new(number, key, &self.state_counts)),
         }
     }
 
     /// Puts a job on the agenda, or takes it off.
-    fn set_agenda(&mut self, key: &JobKey, at: Option<Instant>) {
+    fn set_schedule(&mut self, key: &JobKey, at: Option<Instant>) {
         let Some(followed) = self.jobs.get_mut(key) else { return };
-        let agenda = self.agenda.entry(key.source.clone()).or_default();
-        if let Some(before) = std::mem::replace(&mut followed.on_agenda, at) {
-            agenda.remove(&(before, followed.number));
+        let schedule = self.schedule.entry(key.source.clone()).or_default();
+        if let Some(before) = std::mem::replace(&mut followed.scheduled_at, at) {
+            schedule.remove(&(before, followed.number));
         }
         if let Some(at) = at {
-            agenda.insert((at, followed.number), key.clone());
+            schedule.insert((at, followed.number), key.clone());
         }
     }
 
     /// Plans the next look, not before `pause` is over. A job that is over is only planned to be forgotten.
     fn plan(&mut self, key: &JobKey, settings: &FollowSettings, pause: Duration) {
-        let Some(followed) = self.jobs.get(key).filter(|followed| !followed.looking) else { return };
+        let Some(followed) = self.jobs.get(key).filter(|followed| !followed.in_flight) else { return };
         let at = if followed.is_over() {
-            followed.idle_since.map(|since| since + settings.linger)
+            followed.idle_since.map(|since| since + settings.unsubscribe_grace)
         } else {
             let now = Instant::now();
             // A pause ends for all jobs of a source at once: their phases keep them from coming back as one.
             let paused =
                 if pause.is_zero() { pause } else { pause + settings.pace.fastest.mul_f64(followed.phase) };
-            let stand_by = if followed.stand_by { settings.stand_by() } else { Duration::ZERO };
+            let stand_by = if followed.stand_by { settings.wait_for_replica() } else { Duration::ZERO };
             let next = now + self.interval(followed, settings, now).max(paused) + stand_by;
-            Some(followed.idle_since.map_or(next, |since| next.min(since + settings.linger)))
+            Some(followed.idle_since.map_or(next, |since| next.min(since + settings.unsubscribe_grace)))
         };
-        self.set_agenda(key, at);
+        self.set_schedule(key, at);
     }
 
     fn plan_if_idle(&mut self, key: &JobKey, settings: &FollowSettings) {
-        if self.jobs.get(key).is_some_and(|followed| followed.on_agenda.is_none()) {
+        if self.jobs.get(key).is_some_and(|followed| followed.scheduled_at.is_none()) {
             self.plan(key, settings, Duration::ZERO);
         }
     }
 
     /// What is due of one source, less those whom nobody watches any more: they are forgotten.
-    fn ripe(&mut self, source: &SourceName, now: Instant, settings: &FollowSettings) -> Vec<JobKey> {
-        let Some(agenda) = self.agenda.get(source) else { return Vec::new() };
-        let ripe: Vec<JobKey> = agenda.range(..=(now, u64::MAX)).map(|(_, key)| key.clone()).collect();
+    fn due(&mut self, source: &SourceName, now: Instant, settings: &FollowSettings) -> Vec<JobKey> {
+        let Some(schedule) = self.schedule.get(source) else { return Vec::new() };
+        let due: Vec<JobKey> = schedule.range(..=(now, u64::MAX)).map(|(_, key)| key.clone()).collect();
         let (gone, due): (Vec<_>, Vec<_>) =
-            ripe.into_iter().partition(|key| self.is_forgettable(key, now, settings));
+            due.into_iter().partition(|key| self.is_forgettable(key, now, settings));
         for key in gone {
             self.forget(&key);
         }
@@ -457,11 +463,11 @@ impl State {
 
     fn is_forgettable(&self, key: &JobKey, now: Instant, settings: &FollowSettings) -> bool {
         let idle_since = self.jobs.get(key).and_then(|followed| followed.idle_since);
-        idle_since.is_some_and(|since| now >= since + settings.linger)
+        idle_since.is_some_and(|since| now >= since + settings.unsubscribe_grace)
     }
 
     fn forget(&mut self, key: &JobKey) {
-        self.set_agenda(key, None);
+        self.set_schedule(key, None);
         self.jobs.remove(key);
         self.forgotten.push(key.clone());
     }
@@ -469,22 +475,22 @@ impl State {
     /// Whose turn a job takes: that of the client whose interest is the oldest.
     fn client_of(&self, key: &JobKey) -> Option<Arc<str>> {
         let oldest = self.jobs.get(key)?.interests.first_key_value();
-        oldest.map(|(_, wish)| Arc::clone(&wish.client))
+        oldest.map(|(_, watch_request)| Arc::clone(&watch_request.client))
     }
 
     /// Marks a job as being looked at; false for one that needs no look.
-    fn start_looking(&mut self, key: &JobKey, settings: &FollowSettings) -> bool {
+    fn start_polls(&mut self, key: &JobKey, settings: &FollowSettings) -> bool {
         let Some(followed) = self.jobs.get_mut(key) else { return false };
         if followed.is_over() {
             self.plan(key, settings, Duration::ZERO);
             return false;
         }
-        followed.looking = true;
-        let late = followed.on_agenda.and_then(|due| Instant::now().checked_duration_since(due));
+        followed.in_flight = true;
+        let late = followed.scheduled_at.and_then(|due| Instant::now().checked_duration_since(due));
         if let Some(late) = late {
             meters::poll_lag(&key.source, late);
         }
-        self.set_agenda(key, None);
+        self.set_schedule(key, None);
         true
     }
 }

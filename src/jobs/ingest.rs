@@ -14,25 +14,25 @@ use tokio::sync::Notify;
 
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
-use crate::ports::store::{JobStore, Kept, StoreError};
-use crate::ports::turns::{Fence, Turns};
-use crate::ports::upstream::{Detail, Look, LookError};
-use crate::telemetry::limited::LimitedWarning;
+use crate::ports::leases::{FencingToken, LeaseManager};
+use crate::ports::store::{JobStore, StoreError, StoreOutcome};
+use crate::ports::upstream::{Detail, Fetch, FetchError};
 use crate::telemetry::meters;
 use crate::telemetry::trace::{self, StoreOperation};
+use crate::telemetry::warning_throttle::LimitedWarning;
 
-use super::answer::Miss;
-use super::feed::Feeds;
-use super::follow::Following;
+use super::answer::LookupError;
+use super::feed::FeedReaders;
+use super::follow::FollowRegistry;
 use super::rollback::LowerVersions;
 
 /// What a look came to once it was taken in: the newest truth held, or why there is none.
-pub(super) type Landing = Result<Observation, LookError>;
+pub(super) type FetchResult = Result<Observation, FetchError>;
 
 /// How long a store may take to be read before it counts as failing.
-const READ_PATIENCE: Duration = Duration::from_secs(5);
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most jobs held here because the store did not take them, about 1 kB each.
-const OWED_MAX: usize = 10_000;
+const UNPERSISTED_MAX: usize = 10_000;
 /// How long until they are offered to it again.
 const OFFER_AGAIN: Duration = Duration::from_secs(2);
 
@@ -40,55 +40,71 @@ const OFFER_AGAIN: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Ingest {
     store: Arc<dyn JobStore>,
-    turns: Arc<dyn Turns>,
-    following: Arc<Following>,
-    feeds: Arc<Feeds>,
+    leases: Arc<dyn LeaseManager>,
+    following: Arc<FollowRegistry>,
+    feeds: Arc<FeedReaders>,
     store_failing: LimitedWarning,
     /// What was told though the store did not take it: part of what is held until it does, so that nothing told is taken back.
-    owed: Mutex<HashMap<JobKey, Observation>>,
+    unpersisted: Mutex<HashMap<JobKey, Observation>>,
     lower: LowerVersions,
     /// Wakes whoever offers it to the store again.
     owes: Notify,
 }
 
 /// Waits for a store to be read, as long as a caller can wait for it.
-pub(super) async fn patient<T>(read: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    let read = tokio::time::timeout(READ_PATIENCE, read).await;
+pub(super) async fn with_read_timeout<T>(
+    read: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let read = tokio::time::timeout(READ_TIMEOUT, read).await;
     read.unwrap_or_else(|_| Err(StoreError("it did not answer in time".to_owned())))
 }
 
 impl Ingest {
     pub(super) fn new(
         store: Arc<dyn JobStore>,
-        turns: Arc<dyn Turns>,
-        following: Arc<Following>,
-        feeds: Arc<Feeds>,
+        leases: Arc<dyn LeaseManager>,
+        following: Arc<FollowRegistry>,
+        feeds: Arc<FeedReaders>,
     ) -> Self {
-        let (store_failing, owed, owes) = (LimitedWarning::default(), Mutex::default(), Notify::new());
-        Self { store, turns, following, feeds, store_failing, owed, lower: LowerVersions::default(), owes }
+        let (store_failing, unpersisted, owes) = (LimitedWarning::default(), Mutex::default(), Notify::new());
+        Self {
+            store,
+            leases,
+            following,
+            feeds,
+            store_failing,
+            unpersisted,
+            lower: LowerVersions::default(),
+            owes,
+        }
     }
 
     /// Takes in what came of looking at one job in one turn, which it ends: keeps it before it is told.
     ///
     /// `None` when that turn was over before: then it is not told, because whoever had the turn since knows better.
-    pub(super) async fn take(&self, key: &JobKey, look: Look, fence: Fence) -> Option<Landing> {
+    pub(super) async fn take(
+        &self,
+        key: &JobKey,
+        fetch: Fetch,
+        fencing_token: FencingToken,
+    ) -> Option<FetchResult> {
         let span = trace::ingest();
-        let landing = span.place().hold(self.compare_and_keep(key, look, fence, &span)).await;
-        let Some(landing) = landing else {
+        let result = span.context().hold(self.compare_and_keep(key, fetch, fencing_token, &span)).await;
+        let Some(result) = result else {
             span.kept("lease_lost");
             return None;
         };
-        let looked = landing.as_ref().map_err(|error| Miss::Look(error.clone()));
-        self.feeds.turned(self.following.looked(key, looked));
-        if let Ok(observation) = &landing {
+        let outcome = result.as_ref().map_err(|error| LookupError::Fetch(error.clone()));
+        self.feeds.turned(self.following.apply_fetch(key, outcome));
+        if let Ok(observation) = &result {
             self.feeds.renewed(observation);
         }
-        Some(landing)
+        Some(result)
     }
 
     /// Takes in what another replica has kept. `changed` when it said that this is something new.
-    pub(super) fn hear(&self, observation: &Observation, changed: bool) {
-        let turned = self.following.heard(observation);
+    pub(super) fn apply_remote(&self, observation: &Observation, changed: bool) {
+        let turned = self.following.apply_remote(observation);
         if observation.job.is_terminal() {
             self.feeds.tracking().ended(&observation.job.key);
         }
@@ -99,31 +115,33 @@ impl Ingest {
     }
 
     /// Takes in that another replica found no such job.
-    pub(super) fn hear_missing(&self, key: &JobKey) {
-        self.feeds.turned(self.following.looked(key, Err(Miss::Look(LookError::NotFound))));
+    pub(super) fn apply_remote_missing(&self, key: &JobKey) {
+        self.feeds.turned(self.following.apply_fetch(key, Err(LookupError::Fetch(FetchError::NotFound))));
     }
 
     async fn compare_and_keep(
         &self,
         key: &JobKey,
-        look: Look,
-        fence: Fence,
-        span: &trace::Active,
-    ) -> Option<Landing> {
-        let Look { asked_at, observed_at, outcome } = look;
+        fetch: Fetch,
+        fencing_token: FencingToken,
+        span: &trace::SpanGuard,
+    ) -> Option<FetchResult> {
+        let Fetch { requested_at, observed_at, outcome } = fetch;
         match outcome {
-            Ok(job) => self.keep_answer(Observation::new(job, asked_at, observed_at), fence, span).await,
-            Err(LookError::NotFound) => match self.ever_seen(key).await {
+            Ok(job) => {
+                self.keep_answer(Observation::new(job, requested_at, observed_at), fencing_token, span).await
+            }
+            Err(FetchError::NotFound) => match self.ever_seen(key).await {
                 Err(error) => {
                     span.kept("failed");
-                    self.turns.release(key, fence).await;
+                    self.leases.release(key, fencing_token).await;
                     Some(Err(error))
                 }
-                Ok(seen) => self.take_absence(key, seen, observed_at, fence, span).await,
+                Ok(seen) => self.take_absence(key, seen, observed_at, fencing_token, span).await,
             },
             Err(error) => {
                 span.kept("failed");
-                self.turns.release(key, fence).await;
+                self.leases.release(key, fencing_token).await;
                 Some(Err(error))
             }
         }
@@ -132,18 +150,19 @@ impl Ingest {
     /// The newest that was ever seen of a job that its upstream does not know now. A watched job is remembered by those who
     /// watch it, even when the store had to let it go or never took it: EXPIRED must be that of the run they were told of. A
     /// store that cannot be read leaves open whether the job was ever there.
-    async fn ever_seen(&self, key: &JobKey) -> Result<Option<Observation>, LookError> {
+    async fn ever_seen(&self, key: &JobKey) -> Result<Option<Observation>, FetchError> {
         let read = self.read(std::slice::from_ref(key)).await;
         let unread = read.is_none();
-        let held = read.and_then(|mut held| held.pop().flatten()).or_else(|| self.owed().get(key).cloned());
+        let held =
+            read.and_then(|mut held| held.pop().flatten()).or_else(|| self.unpersisted().get(key).cloned());
         match (held, self.following.seen(key)) {
             (None, None) if unread => {
                 let text =
                     "the upstream does not know the job, and the store cannot say whether it was ever there";
-                Err(LookError::Unavailable(Detail::new(text)))
+                Err(FetchError::Unavailable(Detail::new(text)))
             }
-            (Some(held), Some(told)) if told.supersedes(&held) => Ok(Some(told)),
-            (held, told) => Ok(held.or(told)),
+            (Some(held), Some(published)) if published.supersedes(&held) => Ok(Some(published)),
+            (held, published) => Ok(held.or(published)),
         }
     }
 
@@ -152,59 +171,62 @@ impl Ingest {
         key: &JobKey,
         seen: Option<Observation>,
         observed_at: Timestamp,
-        fence: Fence,
-        span: &trace::Active,
-    ) -> Option<Landing> {
+        fencing_token: FencingToken,
+        span: &trace::SpanGuard,
+    ) -> Option<FetchResult> {
         match seen {
             Some(held) if held.job.is_terminal() => {
                 span.kept("older");
-                self.turns.release(key, fence).await;
+                self.leases.release(key, fencing_token).await;
                 Some(Ok(held))
             }
             Some(held) if held.job.upstream().documents_expiry() => {
-                self.keep(held.expired(observed_at), Some(fence), span).await.map(Ok)
+                self.keep(held.expired(observed_at), Some(fencing_token), span).await.map(Ok)
             }
             // Not found says nothing about the state: what is held stays, and whoever wants it newer is told why it is not.
             Some(held) => {
-                self.turns.release(key, fence).await;
+                self.leases.release(key, fencing_token).await;
                 // Another replica may have seen it end without this one having been notified yet.
-                let shared = self.tolerate(patient(self.store.refresh(std::slice::from_ref(key))).await);
+                let shared = self
+                    .or_cache_miss(with_read_timeout(self.store.refresh(std::slice::from_ref(key))).await);
                 let shared = shared.and_then(|mut shared| shared.pop().flatten());
                 if let Some(newer) = shared.filter(|shared| shared.supersedes(&held)) {
                     span.kept("older");
                     return Some(Ok(newer));
                 }
                 span.kept("not_found");
-                self.tolerate(self.store.note_missing(key).await);
-                Some(Err(LookError::NotFound))
+                self.or_cache_miss(self.store.note_missing(key).await);
+                Some(Err(FetchError::NotFound))
             }
             None => {
                 span.kept("missing");
                 let stored = trace::store(StoreOperation::Missing, 1);
-                let noted = self.tolerate(stored.of_store(self.store.note_missing_under(key, fence).await));
-                noted.unwrap_or(true).then_some(Err(LookError::NotFound))
+                let recorded = self
+                    .or_cache_miss(stored.of_store(self.store.note_missing_under(key, fencing_token).await));
+                recorded.unwrap_or(true).then_some(Err(FetchError::NotFound))
             }
         }
     }
 
     /// What is held for each job: same order, same length. A store that fails is a miss.
-    pub(super) async fn held_all(&self, keys: &[JobKey]) -> Vec<Option<Observation>> {
+    pub(super) async fn cached_all(&self, keys: &[JobKey]) -> Vec<Option<Observation>> {
         if let Some(held) = self.read(keys).await {
             return held;
         }
-        let owed = self.owed();
-        keys.iter().map(|key| owed.get(key).cloned()).collect()
+        let unpersisted = self.unpersisted();
+        keys.iter().map(|key| unpersisted.get(key).cloned()).collect()
     }
 
     /// The same; `None` when the store fails.
     async fn read(&self, keys: &[JobKey]) -> Option<Vec<Option<Observation>>> {
         let stored = trace::store(StoreOperation::Get, keys.len());
-        let mut held = self.tolerate(stored.of_store(patient(self.store.get(keys)).await))?;
-        let owed = self.owed();
-        if !owed.is_empty() {
+        let mut held = self.or_cache_miss(stored.of_store(with_read_timeout(self.store.get(keys)).await))?;
+        let unpersisted = self.unpersisted();
+        if !unpersisted.is_empty() {
             for (key, held) in keys.iter().zip(&mut held) {
-                let newer =
-                    owed.get(key).filter(|owed| held.as_ref().is_none_or(|held| owed.supersedes(held)));
+                let newer = unpersisted
+                    .get(key)
+                    .filter(|unpersisted| held.as_ref().is_none_or(|held| unpersisted.supersedes(held)));
                 if let Some(newer) = newer {
                     *held = Some(newer.clone());
                 }
@@ -213,36 +235,36 @@ impl Ingest {
         Some(held)
     }
 
-    fn owed(&self) -> MutexGuard<'_, HashMap<JobKey, Observation>> {
-        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn unpersisted(&self) -> MutexGuard<'_, HashMap<JobKey, Observation>> {
+        self.unpersisted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Holds what the store did not take, unless there is too much of it.
-    fn owe(&self, new: &Observation) {
-        let mut owed = self.owed();
-        if owed.len() >= OWED_MAX && !owed.contains_key(&new.job.key) {
+    fn buffer_unpersisted(&self, new: &Observation) {
+        let mut unpersisted = self.unpersisted();
+        if unpersisted.len() >= UNPERSISTED_MAX && !unpersisted.contains_key(&new.job.key) {
             // an end is never learned again, what goes on is
             if !new.job.is_terminal() {
                 return;
             }
             let going_on =
-                owed.values().find(|held| !held.job.is_terminal()).map(|held| held.job.key.clone());
+                unpersisted.values().find(|held| !held.job.is_terminal()).map(|held| held.job.key.clone());
             let Some(key) = going_on else { return };
-            owed.remove(&key);
+            unpersisted.remove(&key);
         }
-        owed.insert(new.job.key.clone(), new.clone());
-        drop(owed);
+        unpersisted.insert(new.job.key.clone(), new.clone());
+        drop(unpersisted);
         self.owes.notify_one();
     }
 
     /// Offers what the store did not take to it again, until it does, for ever.
-    pub(super) async fn offer_owed(&self) {
+    pub(super) async fn write_unpersisted(&self) {
         loop {
-            while self.owed().is_empty() {
+            while self.unpersisted().is_empty() {
                 self.owes.notified().await;
             }
             tokio::time::sleep(OFFER_AGAIN).await;
-            let keys: Vec<JobKey> = self.owed().keys().cloned().collect();
+            let keys: Vec<JobKey> = self.unpersisted().keys().cloned().collect();
             for key in keys {
                 // This loop outlives a store that panics: one that breaks has not taken it either.
                 let taken = AssertUnwindSafe(self.offer(&key)).catch_unwind().await;
@@ -256,25 +278,27 @@ impl Ingest {
 
     /// Offers one job to the store again. False when the store does not take anything.
     async fn offer(&self, key: &JobKey) -> bool {
-        let Some(offered) = self.owed().get(key).cloned() else { return true };
-        let Some(kept) = self.tolerate(patient(self.store.keep(offered.clone())).await) else { return false };
+        let Some(offered) = self.unpersisted().get(key).cloned() else { return true };
+        let Some(kept) = self.or_cache_miss(with_read_timeout(self.store.keep(offered.clone())).await) else {
+            return false;
+        };
         {
-            let mut owed = self.owed();
-            if owed.get(key) == Some(&offered) {
-                owed.remove(key);
+            let mut unpersisted = self.unpersisted();
+            if unpersisted.get(key) == Some(&offered) {
+                unpersisted.remove(key);
             }
         }
-        if let Kept::Older(held) = kept
+        if let StoreOutcome::Older(held) = kept
             && held != offered
         {
             // The store has learned better meanwhile: those who were told otherwise are told.
-            self.hear(&held, true);
+            self.apply_remote(&held, true);
         }
         true
     }
 
     /// Takes a store's failure as a miss, with one rate-limited warning.
-    pub(super) fn tolerate<T>(&self, result: Result<T, StoreError>) -> Option<T> {
+    pub(super) fn or_cache_miss<T>(&self, result: Result<T, StoreError>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
             Err(error) => {
@@ -288,14 +312,19 @@ impl Ingest {
     }
 
     /// Keeps an answer of the upstream, unless it contradicts what the upstream reported before.
-    async fn keep_answer(&self, answer: Observation, fence: Fence, span: &trace::Active) -> Option<Landing> {
+    async fn keep_answer(
+        &self,
+        answer: Observation,
+        fencing_token: FencingToken,
+        span: &trace::SpanGuard,
+    ) -> Option<FetchResult> {
         let key = answer.job.key.clone();
         // Asked for before what is known was seen, so perhaps before its rollback: then it comes before it.
-        let known = self.following.seen(&key).filter(|known| answer.asked_at >= known.observed_at);
+        let known = self.following.seen(&key).filter(|known| answer.requested_at >= known.observed_at);
         let mut answer = answer.after_rollbacks(known.map_or(0, |known| known.rollbacks));
-        let mut held = self.keep(answer.clone(), Some(fence), span).await?;
+        let mut held = self.keep(answer.clone(), Some(fencing_token), span).await?;
         if held.rollbacks > answer.rollbacks {
-            if answer.asked_at < held.observed_at {
+            if answer.requested_at < held.observed_at {
                 return Some(Ok(held));
             }
             // What is held came after accepted rollbacks, and so does an answer to a question asked just now. The turn has
@@ -307,13 +336,13 @@ impl Ingest {
             self.lower.settled(&key);
             return Some(Ok(held));
         }
-        if answer.asked_at < held.observed_at {
+        if answer.requested_at < held.observed_at {
             // Asked for before the higher version was seen: an older answer, as it says itself, and no contradiction.
             return Some(Ok(held));
         }
         if !self.lower.reported(&held, self.following.settings().verify_interval) {
             span.kept("conflicting_version");
-            return Some(Err(LookError::ConflictingVersion));
+            return Some(Err(FetchError::ConflictingVersion));
         }
         let (from, to) = (held.job.counter(), answer.job.counter());
         tracing::warn!(job = %key, from, to, "source repeatedly reported a lower job version; accepted as a rollback");
@@ -332,35 +361,35 @@ impl Ingest {
     async fn keep(
         &self,
         new: Observation,
-        fence: Option<Fence>,
-        span: &trace::Active,
+        fencing_token: Option<FencingToken>,
+        span: &trace::SpanGuard,
     ) -> Option<Observation> {
-        let owed = self.owed().get(&new.job.key).cloned();
+        let unpersisted = self.unpersisted().get(&new.job.key).cloned();
         // What the store still has to take, and is the newer truth, is offered in its stead.
-        let (new, owed) = match owed {
-            Some(owed) if !new.supersedes(&owed) => (owed.clone(), Some(owed)),
-            owed => (new, owed),
+        let (new, unpersisted) = match unpersisted {
+            Some(unpersisted) if !new.supersedes(&unpersisted) => (unpersisted.clone(), Some(unpersisted)),
+            unpersisted => (new, unpersisted),
         };
         let stored = trace::store(StoreOperation::Keep, 1);
-        let kept = match fence {
-            Some(fence) => self.store.keep_under(new.clone(), fence).await,
+        let kept = match fencing_token {
+            Some(fencing_token) => self.store.keep_under(new.clone(), fencing_token).await,
             None => self.store.keep(new.clone()).await.map(Some),
         };
-        let kept = self.tolerate(stored.of_store(kept));
+        let kept = self.or_cache_miss(stored.of_store(kept));
         let replaced = match kept {
             Some(None) => return None,
-            Some(Some(Kept::Older(held))) => {
+            Some(Some(StoreOutcome::Older(held))) => {
                 span.kept("older");
-                self.owed().remove(&new.job.key);
+                self.unpersisted().remove(&new.job.key);
                 return Some(held);
             }
-            Some(Some(Kept::New(replaced))) => {
-                self.owed().remove(&new.job.key);
-                owed.or(replaced)
+            Some(Some(StoreOutcome::New(replaced))) => {
+                self.unpersisted().remove(&new.job.key);
+                unpersisted.or(replaced)
             }
             None => {
-                self.owe(&new.clone().replacing(owed.as_ref()));
-                owed
+                self.buffer_unpersisted(&new.clone().replacing(unpersisted.as_ref()));
+                unpersisted
             }
         };
         let new = new.replacing(replaced.as_ref());
@@ -368,7 +397,7 @@ impl Ingest {
         if new.job.is_terminal() {
             self.feeds.tracking().ended(&new.job.key);
         }
-        if replaced.is_none_or(|before| !before.job.says_the_same(&new.job)) {
+        if replaced.is_none_or(|before| !before.job.same_report(&new.job)) {
             self.feeds.publish(&new);
         }
         Some(new)

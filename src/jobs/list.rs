@@ -9,12 +9,12 @@ use crate::domain::id::{JobKey, SourceName};
 use crate::domain::observation::Observation;
 use crate::domain::principal::Principal;
 use crate::domain::state::JobState;
-use crate::ports::clock::Reading;
+use crate::ports::clock::ClockReading;
 use crate::ports::store::ListFilter;
 
-use super::answer::{Seen, StaleReason, age};
-use super::track::Labels;
-use super::{Inner, Jobs};
+use super::answer::{JobSnapshot, StaleReason, age};
+use super::tracking::Labels;
+use super::{Core, Jobs};
 
 /// Jobs taken from the store at once for a client who may see only some of them: its walks are long, so they are few.
 const BATCH: usize = 5_000;
@@ -23,14 +23,14 @@ const BATCH: usize = 5_000;
 #[derive(Clone, Debug)]
 pub struct JobPage {
     /// The jobs.
-    pub jobs: Vec<Seen>,
+    pub jobs: Vec<JobSnapshot>,
     /// Whether more follow.
     pub has_next: bool,
 }
 
 /// Which of the held jobs to list. An empty list means "any".
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct JobFilter {
+pub struct JobListFilter {
     /// Names of sources, as the client wrote them. One that the client may not read matches nothing.
     pub sources: Vec<String>,
     /// States.
@@ -41,9 +41,9 @@ pub struct JobFilter {
     pub observed_since: Option<Timestamp>,
 }
 
-impl JobFilter {
+impl JobListFilter {
     /// The same filter by process time.
-    pub(super) fn undated(self, now: Reading) -> Self {
+    pub(super) fn undated(self, now: ClockReading) -> Self {
         Self { observed_since: self.observed_since.map(|since| now.undate(since)), ..self }
     }
 
@@ -65,7 +65,7 @@ impl Jobs {
     pub async fn list(
         &self,
         principal: &Principal,
-        filter: &JobFilter,
+        filter: &JobListFilter,
         first: usize,
         after: Option<&str>,
     ) -> Result<JobPage, Problem> {
@@ -82,19 +82,19 @@ impl Jobs {
         }
         let limit = first.saturating_add(1);
         let filter = &filter.clone().undated(self.inner.clock.reading());
-        let mut held = self.inner.visible(principal, filter, &sources, after.as_ref(), limit).await?;
+        let mut held = self.inner.list_visible(principal, filter, &sources, after.as_ref(), limit).await?;
         let has_next = held.len() > first;
         held.truncate(first);
         let now = self.inner.clock.reading();
         let fresh_for = self.inner.freshness().fresh_for;
         let jobs = held.into_iter().map(|observation| {
-            let next_look = self.inner.next_look(&observation.job.key);
+            let next_poll = self.inner.next_poll(&observation.job.key);
             let seen = if age(&observation, now) <= fresh_for {
-                Seen::fresh(observation, now)
+                JobSnapshot::fresh(observation, now)
             } else {
-                Seen::stale(observation, now, Some(StaleReason::NotAsked))
+                JobSnapshot::stale(observation, now, Some(StaleReason::NotRefreshed))
             };
-            Seen { next_look, ..seen }
+            JobSnapshot { next_poll, ..seen }
         });
         Ok(JobPage { jobs: jobs.collect(), has_next })
     }
@@ -111,19 +111,19 @@ impl Jobs {
 }
 
 /// A part of what is held, walked by itself: the parts follow each other in the order of the keys.
-struct Part {
+struct ListSegment {
     sources: Vec<SourceName>,
     /// Labels that every job of this part carries; empty for all jobs, tracked or not.
     labels: Labels,
 }
 
-impl Inner {
+impl Core {
     /// The first `limit` held jobs behind `after` that fit and that the client may see. What it may not see is left out
     /// before anything is counted, so neither a page nor its end tells of it.
-    async fn visible(
+    async fn list_visible(
         &self,
         principal: &Principal,
-        filter: &JobFilter,
+        filter: &JobListFilter,
         sources: &[SourceName],
         after: Option<&JobKey>,
         limit: usize,
@@ -156,8 +156,8 @@ impl Inner {
     async fn batch(
         &self,
         principal: &Principal,
-        filter: &JobFilter,
-        part: &Part,
+        filter: &JobListFilter,
+        part: &ListSegment,
         after: Option<&JobKey>,
         limit: usize,
     ) -> Result<(Vec<Observation>, Option<JobKey>), Problem> {
@@ -168,7 +168,7 @@ impl Inner {
         } else if part.labels.is_empty() {
             let (sources, states) = (part.sources.clone(), filter.states.clone());
             let filter = ListFilter { sources, states, observed_since: filter.observed_since };
-            let held = self.ingest.tolerate(self.store.list(&filter, after, limit).await);
+            let held = self.ingest.or_cache_miss(self.store.list(&filter, after, limit).await);
             let held = held.ok_or_else(|| {
                 let message = "the job store is unavailable; retry later";
                 Problem::new(ProblemCode::Internal, Retry::Whenever, message)
@@ -179,20 +179,20 @@ impl Inner {
             self.tracking.with_labels(&part.labels, &part.sources, after, limit)
         };
         let last = keys.last().filter(|_| principal.pass().jobs.is_none() && keys.len() >= limit).cloned();
-        Ok((self.ingest.held_all(&keys).await.into_iter().flatten().collect(), last))
+        Ok((self.ingest.cached_all(&keys).await.into_iter().flatten().collect(), last))
     }
 }
 
 /// How to walk what a client may read: at once where the store's order and filter will do, else source by source, by the
 /// labels it is held to.
-fn parts(principal: &Principal, filter: &JobFilter, sources: &[SourceName]) -> Vec<Part> {
+fn parts(principal: &Principal, filter: &JobListFilter, sources: &[SourceName]) -> Vec<ListSegment> {
     let held_to_labels = |source| principal.scope(source).is_some_and(|scope| !scope.labels.is_empty());
     if principal.only_watches() || !filter.labels.is_empty() || !sources.iter().any(held_to_labels) {
-        return vec![Part { sources: sources.to_vec(), labels: filter.labels.clone() }];
+        return vec![ListSegment { sources: sources.to_vec(), labels: filter.labels.clone() }];
     }
     let part = |source: &SourceName| {
         let labels = principal.scope(source).map(|scope| scope.labels.clone()).unwrap_or_default();
-        Part { sources: vec![source.clone()], labels }
+        ListSegment { sources: vec![source.clone()], labels }
     };
     sources.iter().map(part).collect()
 }

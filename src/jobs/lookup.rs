@@ -13,42 +13,42 @@ use crate::domain::id::{JobKey, SourceName};
 use crate::domain::observation::Observation;
 use crate::domain::principal::Principal;
 use crate::ports::spawner::TaskKind;
-use crate::ports::upstream::{Asker, JobReader, LookError};
-use crate::telemetry::meters::{self, Looked};
-use crate::telemetry::trace::{self, Found};
+use crate::ports::upstream::{FetchError, FetchTrigger, JobReader};
+use crate::telemetry::meters::{self, LookupOutcome};
+use crate::telemetry::trace::{self, LookupSummary};
 
-use super::access::{JobRef, Target};
-use super::answer::{Answer, Miss, Seen, age};
-use super::flight::{Seat, Ticket};
-use super::fly::Flight;
-use super::ingest::{Landing, patient};
-use super::judge::{Verdict, judge};
-use super::poller::Place;
-use super::{Inner, Jobs};
+use super::answer::{JobSnapshot, LookupError, LookupResult, age};
+use super::cacheability::{Cacheability, cacheability};
+use super::fetcher::Fetcher;
+use super::ingest::{FetchResult, with_read_timeout};
+use super::poller::PollPermit;
+use super::single_flight::{FetchReceiver, LeaderGuard};
+use super::visibility::{CheckedRef, RequestedRef};
+use super::{Core, Jobs};
 
 /// The jobs to answer for, each with who can be asked.
-pub(super) type Wanted = HashMap<JobKey, Arc<dyn JobReader>>;
+pub(super) type RequestedJobs = HashMap<JobKey, Arc<dyn JobReader>>;
 
 /// New flights by source, waiting to depart.
-pub(super) type Leads = HashMap<SourceName, (Arc<dyn JobReader>, Vec<Ticket<JobKey, Landing>>)>;
+pub(super) type NewFetches = HashMap<SourceName, (Arc<dyn JobReader>, Vec<LeaderGuard<JobKey, FetchResult>>)>;
 
 /// What could be answered at once, and who is still under way.
-pub(super) struct Boarded {
-    pub(super) answers: HashMap<JobKey, Answer>,
-    pub(super) seats: Vec<Seated>,
+pub(super) struct StartedLookup {
+    pub(super) answers: HashMap<JobKey, LookupResult>,
+    pub(super) pending: Vec<PendingLookup>,
     pub(super) deadline: Instant,
     /// How many of the seats are on flights of our own.
     pub(super) led: usize,
 }
 
 /// A seat on a flight, and what is held meanwhile.
-pub(super) struct Seated {
+pub(super) struct PendingLookup {
     key: JobKey,
-    seat: Seat<Landing>,
+    receiver: FetchReceiver<FetchResult>,
     held: Option<Observation>,
 }
 
-impl Seated {
+impl PendingLookup {
     /// What is held of the job, older than asked for.
     pub(super) const fn held(&self) -> Option<&Observation> {
         self.held.as_ref()
@@ -60,9 +60,9 @@ impl Jobs {
     pub async fn lookup_one(
         &self,
         principal: &Principal,
-        reference: JobRef,
+        reference: RequestedRef,
         max: Option<Duration>,
-    ) -> Answer {
+    ) -> LookupResult {
         let mut answers = self.lookup(principal, &[reference], max).await;
         answers.pop().unwrap_or_else(|| unreachable!("one answer a reference"))
     }
@@ -74,47 +74,47 @@ impl Jobs {
     pub async fn lookup(
         &self,
         principal: &Principal,
-        refs: &[JobRef],
+        refs: &[RequestedRef],
         max_staleness: Option<Duration>,
-    ) -> Vec<Answer> {
-        let targets: Vec<Result<Target, Problem>> =
+    ) -> Vec<LookupResult> {
+        let targets: Vec<Result<CheckedRef, Problem>> =
             refs.iter().map(|one| self.resolve(principal, one)).collect();
-        let mut wanted = Wanted::with_capacity(targets.len());
+        let mut requested = RequestedJobs::with_capacity(targets.len());
         for target in targets.iter().flatten() {
-            wanted.entry(target.key.clone()).or_insert_with(|| Arc::clone(&target.reader));
+            requested.entry(target.key.clone()).or_insert_with(|| Arc::clone(&target.reader));
         }
-        let answers = self.inner.answer(wanted, principal, max_staleness).await;
-        let pick = |target: Result<Target, Problem>| match answers.get(&target?.key) {
-            Some(answer) => self.inner.shown(principal, answer.clone()),
+        let answers = self.inner.answer(requested, principal, max_staleness).await;
+        let pick = |target: Result<CheckedRef, Problem>| match answers.get(&target?.key) {
+            Some(answer) => self.inner.visible(principal, answer.clone()),
             None => unreachable!("every wanted job is answered"),
         };
-        let told = |(reference, target): (&JobRef, _)| {
+        let result_of = |(reference, target): (&RequestedRef, _)| {
             pick(target).map_err(|problem| self.inner.retryable_ref(principal, reference, problem))
         };
-        refs.iter().zip(targets).map(told).collect()
+        refs.iter().zip(targets).map(result_of).collect()
     }
 }
 
-impl Inner {
+impl Core {
     /// Answers for jobs, each as fresh as allowed, within the configured time. What comes of it is for the client only
-    /// after [`Inner::shown`].
+    /// after [`Core::shown`].
     pub(super) async fn answer(
         self: &Arc<Self>,
-        wanted: Wanted,
+        requested: RequestedJobs,
         principal: &Principal,
         max_staleness: Option<Duration>,
-    ) -> HashMap<JobKey, Answer> {
-        let span = trace::lookup(wanted.len());
-        let set_out = self.set_out(&wanted, principal, max_staleness);
-        let Boarded { mut answers, seats, deadline, led } = span.place().hold(set_out).await;
-        let misses = seats.len();
-        let landings = seats.into_iter().map(|seated| self.landed(seated, deadline));
-        answers.extend(join_all(landings).await);
+    ) -> HashMap<JobKey, LookupResult> {
+        let span = trace::lookup(requested.len());
+        let set_out = self.start_lookup(&requested, principal, max_staleness);
+        let StartedLookup { mut answers, pending, deadline, led } = span.context().hold(set_out).await;
+        let misses = pending.len();
+        let results = pending.into_iter().map(|pending_lookup| self.await_result(pending_lookup, deadline));
+        answers.extend(join_all(results).await);
         let stale = || answers.values().flatten().filter(|seen| seen.stale.is_some()).count();
-        span.found(Found { misses, led, stale: if misses > 0 { stale() } else { 0 } });
+        span.found(LookupSummary { misses, led, stale: if misses > 0 { stale() } else { 0 } });
         drop(span);
         for (key, seen) in answers.iter_mut().filter_map(|(key, answer)| Some((key, answer.as_mut().ok()?))) {
-            seen.next_look = self.next_look(key);
+            seen.next_poll = self.next_poll(key);
         }
         answers
     }
@@ -123,16 +123,16 @@ impl Inner {
     ///
     /// A held job that the client may not see is gone about as one that does not exist: believed for as long as "no such
     /// job" is, then asked for, and no stand-in for an answer that does not come.
-    pub(super) async fn set_out(
+    pub(super) async fn start_lookup(
         self: &Arc<Self>,
-        wanted: &Wanted,
+        requested: &RequestedJobs,
         principal: &Principal,
         max_staleness: Option<Duration>,
-    ) -> Boarded {
-        let keys: Vec<JobKey> = wanted.keys().cloned().collect();
+    ) -> StartedLookup {
+        let keys: Vec<JobKey> = requested.keys().cloned().collect();
         // Made at full size, here and above: growing it step by step costs more than filling it.
         let mut held: HashMap<&JobKey, Observation> = HashMap::with_capacity(keys.len());
-        let found = keys.iter().zip(self.ingest.held_all(&keys).await);
+        let found = keys.iter().zip(self.ingest.cached_all(&keys).await);
         held.extend(found.filter_map(|(key, held)| Some((key, held?))));
         let freshness = self.freshness();
         let allowed = max_staleness.unwrap_or(freshness.fresh_for);
@@ -140,39 +140,39 @@ impl Inner {
         let now = self.clock.reading();
 
         let mut answers = HashMap::with_capacity(keys.len());
-        let mut seats = Vec::new();
-        let mut leads = Leads::new();
-        let mut checks = Leads::new();
-        for (key, reader) in wanted {
+        let mut pending = Vec::new();
+        let mut new_fetches = NewFetches::new();
+        let mut checks = NewFetches::new();
+        for (key, reader) in requested {
             let held = held.remove(key);
             let held = match held {
                 Some(unseen) if !self.may_see(principal, &unseen.job) => {
                     if age(&unseen, now) <= believed {
-                        meters::looked_up(Looked::BelievedMissing);
-                        answers.insert(key.clone(), Ok(Seen::fresh(unseen, now)));
+                        meters::lookup_outcome(LookupOutcome::BelievedMissing);
+                        answers.insert(key.clone(), Ok(JobSnapshot::fresh(unseen, now)));
                         continue;
                     }
                     None
                 }
                 held => held,
             };
-            let verdict = held.as_ref().map_or(Verdict::Ask, |held| {
+            let verdict = held.as_ref().map_or(Cacheability::Fetch, |held| {
                 // what the upstream contradicts is not fresh, however new it is
                 if !held.job.is_terminal() && self.ingest.is_contradicted(held) {
-                    return Verdict::Ask;
+                    return Cacheability::Fetch;
                 }
-                judge(&held.job, reader.upstream(), age(held, now), allowed, freshness.rerun_check)
+                cacheability(&held.job, reader.upstream(), age(held, now), allowed, freshness.rerun_check)
             });
             match (verdict, held) {
-                (Verdict::Serve, Some(held)) => {
-                    meters::looked_up(Looked::Held);
-                    answers.insert(key.clone(), Ok(Seen::fresh(held, now)));
+                (Cacheability::Serve, Some(held)) => {
+                    meters::lookup_outcome(LookupOutcome::Held);
+                    answers.insert(key.clone(), Ok(JobSnapshot::fresh(held, now)));
                 }
-                (Verdict::ServeAndCheck, Some(held)) => {
-                    meters::looked_up(Looked::HeldAndChecked);
-                    answers.insert(key.clone(), Ok(Seen::fresh(held, now)));
+                (Cacheability::ServeAndCheck, Some(held)) => {
+                    meters::lookup_outcome(LookupOutcome::HeldAndChecked);
+                    answers.insert(key.clone(), Ok(JobSnapshot::fresh(held, now)));
                     if reader.take_recheck() {
-                        self.board(key, reader, &mut checks);
+                        self.join_fetches(key, reader, &mut checks);
                     }
                 }
                 // One that is held can be missing only where that says nothing about its state.
@@ -180,86 +180,101 @@ impl Inner {
                     if (held.is_none() || !reader.upstream().documents_expiry())
                         && self.is_missing(key, believed).await =>
                 {
-                    meters::looked_up(Looked::BelievedMissing);
-                    let miss = Miss::Look(LookError::NotFound);
+                    meters::lookup_outcome(LookupOutcome::BelievedMissing);
+                    let error = LookupError::Fetch(FetchError::NotFound);
                     let answer = match held {
-                        Some(held) => Ok(Seen::stale(held, now, Some(miss.stale_reason()))),
-                        None => Err(miss.problem(key)),
+                        Some(held) => Ok(JobSnapshot::stale(held, now, Some(error.stale_reason()))),
+                        None => Err(error.problem(key)),
                     };
                     answers.insert(key.clone(), answer);
                 }
                 (_, held) => {
-                    meters::looked_up(Looked::Asked);
-                    let seat = self.board(key, reader, &mut leads);
-                    seats.push(Seated { key: key.clone(), seat, held });
+                    meters::lookup_outcome(LookupOutcome::Miss);
+                    let receiver = self.join_fetches(key, reader, &mut new_fetches);
+                    pending.push(PendingLookup { key: key.clone(), receiver, held });
                 }
             }
         }
-        let led = leads.values().map(|(_, tickets)| tickets.len()).sum();
-        self.depart(checks, &Asker::Background, None);
-        self.depart(leads, &Asker::Client(principal.shared_name()), None);
-        Boarded { answers, seats, deadline: Instant::now() + freshness.answer_within, led }
+        let led = new_fetches.values().map(|(_, leaders)| leaders.len()).sum();
+        self.spawn_fetches(checks, &FetchTrigger::Background, None);
+        self.spawn_fetches(new_fetches, &FetchTrigger::Client(principal.shared_name()), None);
+        StartedLookup { answers, pending, deadline: Instant::now() + freshness.answer_within, led }
     }
 
     /// Waits for one landing, until the deadline. What was held stands in for what could not be learned.
-    pub(super) async fn landed(&self, seated: Seated, deadline: Instant) -> (JobKey, Answer) {
-        let Seated { key, seat, held } = seated;
-        let landed = tokio::time::timeout_at(deadline, seat.landed()).await;
-        let landing = landed.map_err(|_| Miss::Impatient).and_then(|landed| landed.ok_or(Miss::Lost));
+    pub(super) async fn await_result(
+        &self,
+        pending_lookup: PendingLookup,
+        deadline: Instant,
+    ) -> (JobKey, LookupResult) {
+        let PendingLookup { key, receiver, held } = pending_lookup;
+        let received = tokio::time::timeout_at(deadline, receiver.await_result()).await;
+        let result = received
+            .map_err(|_| LookupError::Impatient)
+            .and_then(|received| received.ok_or(LookupError::Lost));
         let now = self.clock.reading();
-        let answer = match landing.and_then(|landing| landing.map_err(Miss::Look)) {
-            Ok(observation) => Ok(Seen::fresh(observation, now)),
-            Err(miss) => match held {
-                Some(held) => Ok(Seen::stale(held, now, Some(miss.stale_reason()))),
-                None => Err(miss.problem(&key)),
+        let answer = match result.and_then(|result| result.map_err(LookupError::Fetch)) {
+            Ok(observation) => Ok(JobSnapshot::fresh(observation, now)),
+            Err(error) => match held {
+                Some(held) => Ok(JobSnapshot::stale(held, now, Some(error.stale_reason()))),
+                None => Err(error.problem(&key)),
             },
         };
         (key, answer)
     }
 
     /// Takes a seat on the flight for a job; a new flight's ticket is put with those of its source.
-    pub(super) fn board(
+    pub(super) fn join_fetches(
         &self,
         key: &JobKey,
         reader: &Arc<dyn JobReader>,
-        leads: &mut Leads,
-    ) -> Seat<Landing> {
-        let (seat, ticket) = self.looks.board(key);
-        meters::flight(ticket.is_some());
-        if let Some(ticket) = ticket {
-            let (_, tickets) =
-                leads.entry(key.source.clone()).or_insert_with(|| (Arc::clone(reader), Vec::new()));
-            tickets.push(ticket);
+        new_fetches: &mut NewFetches,
+    ) -> FetchReceiver<FetchResult> {
+        let (receiver, leader) = self.fetches.join(key);
+        meters::singleflight(leader.is_some());
+        if let Some(leader) = leader {
+            let (_, leaders) =
+                new_fetches.entry(key.source.clone()).or_insert_with(|| (Arc::clone(reader), Vec::new()));
+            leaders.push(leader);
         }
-        seat
+        receiver
     }
 
     /// Starts the flights, as many jobs to a task as fit one request, so that a slow one delays only its companions.
-    pub(super) fn depart(self: &Arc<Self>, leads: Leads, asker: &Asker, place: Option<&Arc<Place>>) {
-        for (reader, mut tickets) in leads.into_values() {
+    pub(super) fn spawn_fetches(
+        self: &Arc<Self>,
+        new_fetches: NewFetches,
+        trigger: &FetchTrigger,
+        context: Option<&Arc<PollPermit>>,
+    ) {
+        for (reader, mut leaders) in new_fetches.into_values() {
             // In one order everywhere: replicas that set out together for the same jobs pack the same requests.
-            tickets.sort_unstable_by(|one, other| one.key().cmp(other.key()));
+            leaders.sort_unstable_by(|one, other| one.key().cmp(other.key()));
             let size = reader.upstream().ids_a_request();
-            while !tickets.is_empty() {
-                let companions = tickets.split_off(tickets.len().saturating_sub(size));
-                let flight = Flight::new(Arc::clone(self), Arc::clone(&reader), asker.clone());
-                let task = flight.fly(companions, place.map(Arc::clone));
+            while !leaders.is_empty() {
+                let rest = leaders.split_off(leaders.len().saturating_sub(size));
+                let fetcher = Fetcher::new(Arc::clone(self), Arc::clone(&reader), trigger.clone());
+                let task = fetcher.run(rest, context.map(Arc::clone));
                 // what nobody waits for belongs to no request
-                let below =
-                    if *asker == Asker::Background { trace::Place::default() } else { trace::Place::here() };
-                self.spawner.spawn(TaskKind::Flight, Box::pin(below.hold(task)));
+                let below = if *trigger == FetchTrigger::Background {
+                    trace::TraceContext::default()
+                } else {
+                    trace::TraceContext::here()
+                };
+                self.spawner.spawn(TaskKind::Fetch, Box::pin(below.hold(task)));
             }
         }
     }
 
     /// When a followed job will be looked at again.
-    pub(super) fn next_look(&self, key: &JobKey) -> Option<Timestamp> {
-        self.clock.time_of_day().checked_add(self.following.next_look(key)?).ok()
+    pub(super) fn next_poll(&self, key: &JobKey) -> Option<Timestamp> {
+        self.clock.time_of_day().checked_add(self.following.next_poll(key)?).ok()
     }
 
     /// Says whether "no such job" was heard recently enough to be believed.
     async fn is_missing(&self, key: &JobKey, believed: Duration) -> bool {
-        let heard = self.ingest.tolerate(patient(self.store.missing_for(key)).await).flatten();
-        heard.is_some_and(|ago| ago <= believed)
+        let missing_age =
+            self.ingest.or_cache_miss(with_read_timeout(self.store.missing_for(key)).await).flatten();
+        missing_age.is_some_and(|ago| ago <= believed)
     }
 }

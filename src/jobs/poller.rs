@@ -12,22 +12,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::id::{JobKey, SourceName};
 use crate::ports::spawner::TaskKind;
-use crate::ports::upstream::{Asker, JobReader, PollDemand, PollPacing};
+use crate::ports::upstream::{FetchTrigger, JobReader, PollDemand, PollPacing};
 
-use super::Inner;
-use super::answer::Miss;
-use super::follow::{Demand, Following, Room};
-use super::lookup::Leads;
+use super::Core;
+use super::answer::LookupError;
+use super::follow::{FollowRegistry, PollCapacity, PollLoad};
+use super::lookup::NewFetches;
 
 const HOUR: Duration = Duration::from_hours(1);
 
 /// The polls, by source.
 #[derive(Debug, Default)]
-pub(super) struct Polls(Mutex<BTreeMap<SourceName, OfSource>>);
+pub(super) struct PollSlots(Mutex<BTreeMap<SourceName, SourcePollSlots>>);
 
 /// The polls of one source.
 #[derive(Debug, Default)]
-struct OfSource {
+struct SourcePollSlots {
     /// Those under way.
     taken: Arc<AtomicUsize>,
     /// When the last one started.
@@ -38,20 +38,20 @@ struct OfSource {
 
 /// A place among the polls of a source. Dropping it frees the place and wakes the loop.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct PollPermit {
     taken: Arc<AtomicUsize>,
-    following: Arc<Following>,
+    following: Arc<FollowRegistry>,
 }
 
 /// Jobs being looked at. Dropping it plans the next look at those of which nothing was told meanwhile: also when the look
 /// broke, or never began.
 #[derive(Debug)]
-struct Looking {
-    following: Arc<Following>,
+struct InFlightPoll {
+    following: Arc<FollowRegistry>,
     keys: Vec<JobKey>,
 }
 
-impl Polls {
+impl PollSlots {
     /// Lets go of the count of a source that is gone. Places that are taken still give themselves back.
     pub(super) fn forget(&self, source: &SourceName) {
         self.lock().remove(source);
@@ -59,7 +59,7 @@ impl Polls {
 
     /// How many jobs of a source may be looked at now: half of its concurrency is left to callers who wait, and while the
     /// hour's budget is short, requests start one by one.
-    fn room(&self, reader: &dyn JobReader, demand: Demand) -> Room {
+    fn capacity(&self, reader: &dyn JobReader, demand: PollLoad) -> PollCapacity {
         let a_request = reader.upstream().ids_a_request();
         let polls = HOUR.as_millis() / demand.slowest.as_millis().max(1);
         let (now, mut sources) = (Instant::now(), self.lock());
@@ -80,40 +80,40 @@ impl Polls {
             None if spacing.is_zero() => free,
             None => free.min(1),
         };
-        Room { jobs: requests * a_request, a_request, spacing, opens, broken_for, recovered }
+        PollCapacity { jobs: requests * a_request, a_request, spacing, opens, broken_for, recovered }
     }
 
-    fn take(&self, source: &SourceName, following: &Arc<Following>) -> Place {
+    fn take(&self, source: &SourceName, following: &Arc<FollowRegistry>) -> PollPermit {
         let mut sources = self.lock();
         let of = sources.entry(source.clone()).or_default();
         of.last = Some(Instant::now());
         let taken = Arc::clone(&of.taken);
         taken.fetch_add(1, Ordering::Relaxed);
-        Place { taken, following: Arc::clone(following) }
+        PollPermit { taken, following: Arc::clone(following) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<SourceName, OfSource>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<SourceName, SourcePollSlots>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Place {
+impl Drop for PollPermit {
     fn drop(&mut self) {
         self.taken.fetch_sub(1, Ordering::Relaxed);
         self.following.wake();
     }
 }
 
-impl Drop for Looking {
+impl Drop for InFlightPoll {
     fn drop(&mut self) {
         for key in &self.keys {
-            self.following.rest(key);
+            self.following.clear_in_flight(key);
         }
     }
 }
 
 /// Looks at what is due, until told to stop.
-pub(super) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
+pub(super) async fn run(inner: Arc<Core>, stop: CancellationToken) {
     loop {
         let round = inner.following.round(|source, demand| inner.room(source, demand));
         for (source, due) in round.due {
@@ -133,9 +133,9 @@ pub(super) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
     }
 }
 
-impl Inner {
-    fn room(&self, source: &SourceName, demand: Demand) -> Option<Room> {
-        self.readers.get(source).map(|reader| self.polls.room(reader.as_ref(), demand))
+impl Core {
+    fn room(&self, source: &SourceName, demand: PollLoad) -> Option<PollCapacity> {
+        self.readers.get(source).map(|reader| self.polls.capacity(reader.as_ref(), demand))
     }
 
     /// Starts looking at jobs of one source, one task a request.
@@ -143,32 +143,34 @@ impl Inner {
         let Some(reader) = self.readers.get(source) else {
             // it went between the round and now: if it comes back, they are looked at again
             for key in due {
-                self.following.rest(key);
+                self.following.clear_in_flight(key);
             }
             return;
         };
-        for companions in due.chunks(reader.upstream().ids_a_request()) {
-            let place = self.polls.take(source, &self.following);
-            let looking = Looking { following: Arc::clone(&self.following), keys: companions.to_vec() };
-            let task = look(Arc::clone(self), Arc::clone(&reader), looking, place);
+        for batch in due.chunks(reader.upstream().ids_a_request()) {
+            let permit = self.polls.take(source, &self.following);
+            let in_flight = InFlightPoll { following: Arc::clone(&self.following), keys: batch.to_vec() };
+            let task = poll(Arc::clone(self), Arc::clone(&reader), in_flight, permit);
             self.spawner.spawn(TaskKind::Poll, Box::pin(task));
         }
     }
 }
 
 /// Looks at some jobs by the same flights as callers do. What lands is told by `ingest`; what is lost, here.
-async fn look(inner: Arc<Inner>, reader: Arc<dyn JobReader>, looking: Looking, place: Place) {
-    let mut leads = Leads::new();
-    let keys = &looking.keys;
-    let seats: Vec<_> = keys.iter().map(|key| inner.board(key, &reader, &mut leads)).collect();
+async fn poll(inner: Arc<Core>, reader: Arc<dyn JobReader>, in_flight: InFlightPoll, permit: PollPermit) {
+    let mut new_fetches = NewFetches::new();
+    let keys = &in_flight.keys;
+    let receivers: Vec<_> =
+        keys.iter().map(|key| inner.join_fetches(key, &reader, &mut new_fetches)).collect();
     // The place is that of asking the upstream: whoever waits for another replica takes none.
-    let place = Arc::new(place);
-    inner.depart(leads, &Asker::Background, Some(&place));
-    drop(place);
-    let landings = join_all(seats.into_iter().map(super::flight::Seat::landed)).await;
-    for (key, landing) in keys.iter().zip(landings) {
-        if landing.is_none() {
-            inner.feeds.turned(inner.following.looked(key, Err(Miss::Lost)));
+    let permit = Arc::new(permit);
+    inner.spawn_fetches(new_fetches, &FetchTrigger::Background, Some(&permit));
+    drop(permit);
+    let results =
+        join_all(receivers.into_iter().map(super::single_flight::FetchReceiver::await_result)).await;
+    for (key, result) in keys.iter().zip(results) {
+        if result.is_none() {
+            inner.feeds.turned(inner.following.apply_fetch(key, Err(LookupError::Lost)));
         }
     }
 }

@@ -8,12 +8,12 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::id::JobKey;
-use crate::ports::feed::{Done, Hint, News};
-use crate::ports::ledger::{Labels, Remembered};
-use crate::ports::upstream::LookError;
+use crate::ports::feed::{ChangeNotification, FeedEvent, RemoteChange};
+use crate::ports::ledger::{Labels, LedgerContents};
+use crate::ports::upstream::FetchError;
 
-use super::Inner;
-use super::ingest::{Landing, patient};
+use super::Core;
+use super::ingest::{FetchResult, with_read_timeout};
 
 /// Jobs read at once.
 const AT_ONCE: usize = 500;
@@ -24,24 +24,24 @@ const GAPS_A_LEDGER: u32 = 6;
 
 /// The flights that wait for another replica, each by its job.
 #[derive(Debug, Default)]
-pub(super) struct Hearing(Mutex<HashMap<JobKey, Arc<Notify>>>);
+pub(super) struct NotificationWaiters(Mutex<HashMap<JobKey, Arc<Notify>>>);
 
 /// A flight that waits. Dropping it stops the listening.
-pub(super) struct Listening<'a> {
-    hearing: &'a Hearing,
+pub(super) struct NotificationWaiter<'a> {
+    waiters: &'a NotificationWaiters,
     key: JobKey,
     notify: Arc<Notify>,
 }
 
-impl Hearing {
+impl NotificationWaiters {
     /// Listens for hints about a job. One at a time does, because a job has one flight.
-    pub(super) fn listen(&self, key: &JobKey) -> Listening<'_> {
+    pub(super) fn listen(&self, key: &JobKey) -> NotificationWaiter<'_> {
         let notify = Arc::new(Notify::new());
         self.lock().insert(key.clone(), Arc::clone(&notify));
-        Listening { hearing: self, key: key.clone(), notify }
+        NotificationWaiter { waiters: self, key: key.clone(), notify }
     }
 
-    fn hear(&self, key: &JobKey) {
+    fn apply_events(&self, key: &JobKey) {
         if let Some(notify) = self.lock().get(key) {
             notify.notify_one();
         }
@@ -52,42 +52,42 @@ impl Hearing {
     }
 }
 
-impl Listening<'_> {
+impl NotificationWaiter<'_> {
     /// Resolves at the next hint, or at once when one came since the last.
-    pub(super) async fn heard(&self) {
+    pub(super) async fn notified(&self) {
         self.notify.notified().await;
     }
 }
 
-impl Drop for Listening<'_> {
+impl Drop for NotificationWaiter<'_> {
     fn drop(&mut self) {
-        self.hearing.lock().remove(&self.key);
+        self.waiters.lock().remove(&self.key);
     }
 }
 
 /// Hears other replicas until `stop` is cancelled, and beside offers the store what it did not take.
-pub(super) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
+pub(super) async fn run(inner: Arc<Core>, stop: CancellationToken) {
     tokio::select! {
         () = listen(&inner, stop) => {}
-        () = inner.ingest.offer_owed() => {}
+        () = inner.ingest.write_unpersisted() => {}
     }
 }
 
-async fn listen(inner: &Arc<Inner>, stop: CancellationToken) {
+async fn listen(inner: &Arc<Core>, stop: CancellationToken) {
     let mut tracked = BTreeSet::new();
     let mut gaps = 0_u32;
     loop {
-        let news = tokio::select! {
+        let event = tokio::select! {
             () = stop.cancelled() => return,
-            news = inner.feed.next() => news,
+            event = inner.feed.next() => event,
         };
-        let compares = match news {
-            News::Hints(hints) => {
-                let compares = hints.iter().any(|hint| hint.what == Done::Tracked);
-                inner.hear(hints).await;
+        let compares = match event {
+            FeedEvent::Hints(hints) => {
+                let compares = hints.iter().any(|hint| hint.what == RemoteChange::Tracked);
+                inner.apply_events(hints).await;
                 compares
             }
-            News::Gap => {
+            FeedEvent::Gap => {
                 inner.catch_up().await;
                 gaps = gaps.wrapping_add(1);
                 gaps % GAPS_A_LEDGER == 1
@@ -99,26 +99,26 @@ async fn listen(inner: &Arc<Inner>, stop: CancellationToken) {
     }
 }
 
-impl Inner {
+impl Core {
     /// Reads up what hints point at, as far as anybody here cares.
-    async fn hear(&self, hints: Vec<Hint>) {
+    async fn apply_events(&self, hints: Vec<ChangeNotification>) {
         let mut changed: BTreeMap<JobKey, bool> = BTreeMap::new();
-        for Hint { key, what } in hints {
+        for ChangeNotification { key, what } in hints {
             match what {
-                Done::Changed => *changed.entry(key).or_default() = true,
-                Done::Renewed if self.following.follows(&key) => {
+                RemoteChange::Changed => *changed.entry(key).or_default() = true,
+                RemoteChange::Renewed if self.following.follows(&key) => {
                     changed.entry(key).or_default();
                 }
-                Done::Renewed | Done::Released => self.hearing.hear(&key),
-                Done::Tracked => {}
+                RemoteChange::Renewed | RemoteChange::Released => self.waiters.apply_events(&key),
+                RemoteChange::Tracked => {}
             }
         }
         let changed: Vec<(JobKey, bool)> = changed.into_iter().collect();
         for some in changed.chunks(AT_ONCE) {
             let keys: Vec<JobKey> = some.iter().map(|(key, _)| key.clone()).collect();
-            self.read_up(&keys, |place| some.get(place).is_some_and(|(_, changed)| *changed)).await;
+            self.read_up(&keys, |index| some.get(index).is_some_and(|(_, changed)| *changed)).await;
             for key in &keys {
-                self.hearing.hear(key);
+                self.waiters.apply_events(key);
             }
         }
     }
@@ -131,36 +131,38 @@ impl Inner {
     }
 
     async fn read_up(&self, keys: &[JobKey], changed: impl Fn(usize) -> bool + Send) {
-        let read = self.ingest.tolerate(patient(self.store.refresh(keys)).await).unwrap_or_default();
-        for (place, observation) in read.into_iter().enumerate() {
+        let read =
+            self.ingest.or_cache_miss(with_read_timeout(self.store.refresh(keys)).await).unwrap_or_default();
+        for (index, observation) in read.into_iter().enumerate() {
             let Some(observation) = observation else { continue };
             // What this process has seen itself is no news from others.
             let known = self.following.seen(&observation.job.key);
-            if changed(place) || known.is_none_or(|known| observation.supersedes(&known)) {
-                self.ingest.hear(&observation, changed(place));
+            if changed(index) || known.is_none_or(|known| observation.supersedes(&known)) {
+                self.ingest.apply_remote(&observation, changed(index));
             }
         }
     }
 
     /// What another replica has just kept of a job; `None` when it cannot be read after all.
-    pub(super) async fn read_kept(&self, key: &JobKey) -> Option<Landing> {
+    pub(super) async fn read_kept(&self, key: &JobKey) -> Option<FetchResult> {
         let keys = std::slice::from_ref(key);
-        let read = self.ingest.tolerate(patient(self.store.refresh(keys)).await)?.pop()?;
+        let read = self.ingest.or_cache_miss(with_read_timeout(self.store.refresh(keys)).await)?.pop()?;
         if let Some(observation) = read {
-            self.ingest.hear(&observation, false);
+            self.ingest.apply_remote(&observation, false);
             return Some(Ok(observation));
         }
-        let missing = self.ingest.tolerate(self.store.missing_for(key).await).flatten();
+        let missing = self.ingest.or_cache_miss(self.store.missing_for(key).await).flatten();
         missing.map(|_| {
-            self.ingest.hear_missing(key);
-            Err(LookError::NotFound)
+            self.ingest.apply_remote_missing(key);
+            Err(FetchError::NotFound)
         })
     }
 
     /// Tracks what other replicas were told to track, and no longer what they were told not to. `known` is what all
     /// replicas tracked when this was last looked at.
     async fn track_as_others(&self, known: &mut BTreeSet<JobKey>) {
-        let Some(Remembered { tracked, .. }) = self.ingest.tolerate(self.ledger.remembered().await) else {
+        let Some(LedgerContents { tracked, .. }) = self.ingest.or_cache_miss(self.ledger.remembered().await)
+        else {
             return;
         };
         let tracked: BTreeMap<JobKey, Labels> = tracked.into_iter().collect();
@@ -178,7 +180,7 @@ impl Inner {
         }
         for some in wanted.chunks(AT_ONCE) {
             let keys: Vec<JobKey> = some.iter().map(|(key, _)| key.clone()).collect();
-            for ((key, labels), held) in some.iter().zip(self.ingest.held_all(&keys).await) {
+            for ((key, labels), held) in some.iter().zip(self.ingest.cached_all(&keys).await) {
                 let over = held.as_ref().is_some_and(|held| held.job.is_terminal());
                 let follows = !over && self.readers.contains_key(&key.source);
                 let interest = follows.then(|| {

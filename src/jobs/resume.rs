@@ -13,11 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::id::{JobKey, SourceName};
 use crate::domain::observation::Observation;
-use crate::ports::ledger::Remembered;
+use crate::ports::ledger::LedgerContents;
 
-use super::Inner;
+use super::Core;
 use super::answer::age;
-use super::follow::{Held, Interest};
+use super::follow::{Interest, ResumedJob};
 
 /// In whose name resumed jobs take their turns: one among the clients, however many there are.
 const CLIENT: &str = "resumed";
@@ -29,15 +29,17 @@ const AGAIN: Duration = Duration::from_secs(5);
 
 /// Takes up what the ledger remembers, and what it remembers of a source when that comes later. Holds on to what nobody else
 /// does until it has ended or `stop` is cancelled.
-pub(super) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
+pub(super) async fn run(inner: Arc<Core>, stop: CancellationToken) {
     // First, so that what is resumed goes by it.
-    inner.following.learned_before(inner.ingest.tolerate(inner.ledger.learned().await).unwrap_or_default());
+    inner
+        .following
+        .learned_before(inner.ingest.or_cache_miss(inner.ledger.learned().await).unwrap_or_default());
     let mut known: Option<BTreeSet<SourceName>> = None;
     let mut held = FuturesUnordered::new();
     loop {
         let now = inner.readers.names();
         let nothing_new = known.as_ref().is_some_and(|known| now.is_subset(known));
-        let taken = if nothing_new { Some(Vec::new()) } else { inner.take_up(known.as_ref()).await };
+        let taken = if nothing_new { Some(Vec::new()) } else { inner.resume(known.as_ref()).await };
         let again = taken.is_none().then(|| Instant::now() + AGAIN);
         held.extend(taken.into_iter().flatten().map(ended));
         if again.is_none() {
@@ -64,11 +66,12 @@ async fn ended(mut interest: Interest) {
     }
 }
 
-impl Inner {
+impl Core {
     /// Tracks what was tracked, and returns the interests in what was followed beside that. After the first time only of the
     /// sources that are not `known`, and only what nobody has taken up since. `None` when the ledger cannot be read.
-    async fn take_up(&self, known: Option<&BTreeSet<SourceName>>) -> Option<Vec<Interest>> {
-        let Remembered { tracked, followed } = self.ingest.tolerate(self.ledger.remembered().await)?;
+    async fn resume(&self, known: Option<&BTreeSet<SourceName>>) -> Option<Vec<Interest>> {
+        let LedgerContents { tracked, followed } =
+            self.ingest.or_cache_miss(self.ledger.remembered().await)?;
         let is_new = |key: &JobKey| known.is_none_or(|known| !known.contains(&key.source));
         let tracked: BTreeMap<JobKey, _> = tracked.into_iter().filter(|(key, _)| is_new(key)).collect();
         let beside = followed.iter().filter(|key| {
@@ -78,7 +81,7 @@ impl Inner {
         let mut interests = Vec::new();
         let mut labels = tracked;
         for some in wanted.chunks(AT_ONCE) {
-            for (key, held) in some.iter().zip(self.ingest.held_all(some).await) {
+            for (key, held) in some.iter().zip(self.ingest.cached_all(some).await) {
                 let over = held.as_ref().is_some_and(|held| held.job.is_terminal());
                 // A source that was taken out of the configuration may come back: its jobs stay in the ledger.
                 let follows = !over && self.readers.contains_key(&key.source);
@@ -106,8 +109,8 @@ impl Inner {
     }
 
     /// What is known of a job that is followed on.
-    pub(super) fn held<'a>(&self, held: &'a Observation) -> Held<'a> {
-        Held { observation: held, lasted: self.lasted(held), age: age(held, self.clock.reading()) }
+    pub(super) fn held<'a>(&self, held: &'a Observation) -> ResumedJob<'a> {
+        ResumedJob { observation: held, lasted: self.lasted(held), age: age(held, self.clock.reading()) }
     }
 
     /// How long a job has been in its state, as far as the upstream's own times tell.
@@ -115,7 +118,7 @@ impl Inner {
         let job = &held.job;
         let lasted = match job.updated_at.or(job.created_at) {
             Some(since) => self.clock.time_of_day().duration_since(since),
-            None => self.clock.now().duration_since(held.asked_at),
+            None => self.clock.now().duration_since(held.requested_at),
         };
         Duration::try_from(lasted).unwrap_or_default()
     }

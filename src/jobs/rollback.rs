@@ -26,11 +26,11 @@ const REPORTS_MIN: u32 = 3;
 
 /// The jobs of which a lower version was reported last.
 #[derive(Debug, Default)]
-pub(super) struct LowerVersions(Mutex<HashMap<JobKey, Reported>>);
+pub(super) struct LowerVersions(Mutex<HashMap<JobKey, LowerVersionReports>>);
 
 /// Since when an upstream has reported nothing but lower versions.
 #[derive(Clone, Copy, Debug)]
-struct Reported {
+struct LowerVersionReports {
     since: Instant,
     reports: u32,
     /// When the contradicted observation was made. It is renewed by whatever replica is told its version again, and that
@@ -52,7 +52,8 @@ impl LowerVersions {
             let oldest = all.iter().min_by_key(|(_, series)| series.since).map(|(key, _)| key.clone());
             oldest.and_then(|oldest| all.remove(&oldest));
         }
-        let series = Reported { since: Instant::now(), reports: 1, contradicted: held.observed_at };
+        let series =
+            LowerVersionReports { since: Instant::now(), reports: 1, contradicted: held.observed_at };
         all.insert(key.clone(), series);
         false
     }
@@ -72,7 +73,7 @@ impl LowerVersions {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<JobKey, Reported>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<JobKey, LowerVersionReports>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_series_is_accepted_after_the_interval() {
+    async fn lower_version_is_accepted_after_the_verify_interval() {
         let lower = LowerVersions::default();
         let held = held("a", 1);
         for _ in 0..10 {
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_renewed_higher_version_ends_the_series() {
+    async fn renewed_higher_version_restarts_the_verify_interval() {
         let lower = LowerVersions::default();
         assert!(!lower.reported(&held("a", 1), INTERVAL));
         tokio::time::advance(INTERVAL * 2).await;
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_remembered_is_bounded() {
+    async fn remembered_lower_versions_are_bounded() {
         let lower = LowerVersions::default();
         for number in 0..REMEMBERED_MAX + 50 {
             lower.reported(&held(&format!("j{number}"), 1), INTERVAL);

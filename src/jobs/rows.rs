@@ -19,13 +19,13 @@ use crate::domain::principal::Principal;
 use crate::domain::state::JobState;
 use crate::ports::rows::RowKey;
 use crate::ports::spawner::TaskKind;
-use crate::ports::upstream::{Asker, JobReader, LookError, RowPage, RowRange};
-use crate::telemetry::trace::Place;
+use crate::ports::upstream::{FetchError, FetchTrigger, JobReader, RowPage, RowRange};
+use crate::telemetry::trace::TraceContext;
 
-use super::answer::Miss;
-use super::flight::{Seat, Ticket};
-use super::fly::AT_MOST;
-use super::{Inner, Jobs};
+use super::answer::LookupError;
+use super::fetcher::AT_MOST;
+use super::single_flight::{FetchReceiver, LeaderGuard};
+use super::{Core, Jobs};
 
 /// Rows read from the upstream at once.
 const STRETCH: u32 = 1_000;
@@ -34,11 +34,11 @@ const ROWS_AGAIN: Duration = Duration::from_secs(5);
 /// The most rows that Supermetrics returns for one query.
 const ROWS_MAX: u32 = 1_000_000;
 
-pub(super) type Landing = Result<Arc<RowPage>, LookError>;
+pub(super) type RowsFetchResult = Result<Arc<RowPage>, FetchError>;
 
 /// A page of rows.
 #[derive(Clone, Debug, Default)]
-pub struct Rows {
+pub struct RowsPage {
     /// The header row.
     pub header: Cells,
     /// Each row with the cursor behind it.
@@ -84,24 +84,24 @@ impl Jobs {
         observation: &Observation,
         first: u32,
         after: Option<&str>,
-    ) -> Result<Option<Rows>, Problem> {
+    ) -> Result<Option<RowsPage>, Problem> {
         let key = &observation.job.key;
         let reader = self.inner.readers.get(&key.source);
         let Some(reader) = reader.filter(|_| self.inner.may_see(principal, &observation.job)) else {
-            return Err(super::access::not_found(key));
+            return Err(super::visibility::not_found(key));
         };
         if observation.job.state() != JobState::Succeeded {
             return Ok(None);
         }
         let start = after.map_or(Ok(0), read_cursor)?;
-        let mut page = Rows::default();
+        let mut page = RowsPage::default();
         let mut at = start;
         // A page touches two stretches at most, since it is no longer than one.
         loop {
             let stretch = RowRange { first: at - at % STRETCH, count: STRETCH };
-            let asker = Asker::Client(principal.shared_name());
-            let read = self.inner.stretch(&reader, observation, stretch, asker).await;
-            let read = read.map_err(|miss| row_problem(&miss, key))?;
+            let trigger = FetchTrigger::Client(principal.shared_name());
+            let read = self.inner.stretch(&reader, observation, stretch, trigger).await;
+            let read = read.map_err(|error| row_problem(&error, key))?;
             let skip = (at - stretch.first) as usize;
             let room = (start + first - at) as usize;
             page.header = Cells { page: Some(Arc::clone(&read)), row: None };
@@ -123,22 +123,22 @@ impl Jobs {
     }
 }
 
-impl Inner {
+impl Core {
     async fn stretch(
         self: &Arc<Self>,
         reader: &Arc<dyn JobReader>,
         of: &Observation,
         range: RowRange,
-        asker: Asker,
-    ) -> Result<Arc<RowPage>, Miss> {
+        trigger: FetchTrigger,
+    ) -> Result<Arc<RowPage>, LookupError> {
         let key = RowKey { job: of.job.key.clone(), run: of.observed_at, range };
         if let Some(held) = self.row_cache.get(&key).await {
             return Ok(held);
         }
-        let seat = self.read(reader, of, &key, asker);
-        let landed = tokio::time::timeout(self.freshness().answer_within, seat.landed()).await;
-        let landing = landed.map_err(|_| Miss::Impatient)?.ok_or(Miss::Lost)?;
-        landing.map_err(Miss::Look)
+        let receiver = self.read(reader, of, &key, trigger);
+        let received = tokio::time::timeout(self.freshness().answer_within, receiver.await_result()).await;
+        let result = received.map_err(|_| LookupError::Impatient)?.ok_or(LookupError::Lost)?;
+        result.map_err(LookupError::Fetch)
     }
 
     /// Reads the first rows of a job that was just seen to succeed, where they are kept: its upstream forgets them.
@@ -146,7 +146,7 @@ impl Inner {
         if of.job.state() == JobState::Succeeded && self.row_cache.keeps() {
             let range = RowRange { first: 0, count: STRETCH };
             let key = RowKey { job: of.job.key.clone(), run: of.observed_at, range };
-            drop(self.read(reader, of, &key, Asker::Background));
+            drop(self.read(reader, of, &key, FetchTrigger::Background));
         }
     }
 
@@ -156,30 +156,30 @@ impl Inner {
         reader: &Arc<dyn JobReader>,
         of: &Observation,
         key: &RowKey,
-        asker: Asker,
-    ) -> Seat<Landing> {
-        let (seat, ticket) = self.row_reads.board(key);
-        if let Some(ticket) = ticket {
-            let fetch = fetch(Arc::clone(self), Arc::clone(reader), of.clone(), ticket, asker);
+        trigger: FetchTrigger,
+    ) -> FetchReceiver<RowsFetchResult> {
+        let (receiver, leader) = self.row_reads.join(key);
+        if let Some(leader) = leader {
+            let fetch = fetch(Arc::clone(self), Arc::clone(reader), of.clone(), leader, trigger);
             let task = async move {
                 // One that is never answered is lost.
                 tokio::time::timeout(AT_MOST, fetch).await.ok();
             };
-            self.spawner.spawn(TaskKind::Flight, Box::pin(Place::here().hold(task)));
+            self.spawner.spawn(TaskKind::Fetch, Box::pin(TraceContext::here().hold(task)));
         }
-        seat
+        receiver
     }
 }
 
 async fn fetch(
-    inner: Arc<Inner>,
+    inner: Arc<Core>,
     reader: Arc<dyn JobReader>,
     of: Observation,
-    ticket: Ticket<RowKey, Landing>,
-    asker: Asker,
+    leader: LeaderGuard<RowKey, RowsFetchResult>,
+    trigger: FetchTrigger,
 ) {
-    let range = ticket.key().range;
-    let landing = match reader.rows(&of.job.key.external_id, range, &asker).await {
+    let range = leader.key().range;
+    let result = match reader.rows(&of.job.key.external_id, range, &trigger).await {
         Ok(page) => {
             let page = RowPage { total: page.total.or_else(|| reported(&of)), ..page };
             // what is missing may be there in a moment, so only what is whole is held
@@ -189,15 +189,15 @@ async fn fetch(
             Ok(Arc::new(page))
         }
         // Gone upstream: what was kept of this run is all that there is.
-        Err(LookError::NotFound) => inner.row_cache.kept(&of, range).await.ok_or(LookError::NotFound),
+        Err(FetchError::NotFound) => inner.row_cache.kept(&of, range).await.ok_or(FetchError::NotFound),
         Err(error) => Err(error),
     };
-    if let Ok(page) = landing.as_ref()
+    if let Ok(page) = result.as_ref()
         && page.is_whole(range)
     {
-        inner.row_cache.put(ticket.key().clone(), Arc::clone(page)).await;
+        inner.row_cache.put(leader.key().clone(), Arc::clone(page)).await;
     }
-    ticket.land(landing);
+    leader.complete(result);
 }
 
 /// How many rows a job has by its own status.
@@ -220,14 +220,14 @@ fn incomplete(key: &JobKey, read: &RowPage, range: RowRange) -> Problem {
 }
 
 /// A job we hold as finished, whose rows are gone, was there: its rows have expired.
-fn row_problem(miss: &Miss, key: &JobKey) -> Problem {
-    match miss {
-        Miss::Look(LookError::NotFound) => Problem::new(
+fn row_problem(error: &LookupError, key: &JobKey) -> Problem {
+    match error {
+        LookupError::Fetch(FetchError::NotFound) => Problem::new(
             ProblemCode::Expired,
             Retry::Never,
             format!("source \"{}\" no longer keeps the rows of this job", key.source),
         ),
-        Miss::Look(_) | Miss::Impatient | Miss::Lost => miss.problem(key),
+        LookupError::Fetch(_) | LookupError::Impatient | LookupError::Lost => error.problem(key),
     }
 }
 

@@ -11,15 +11,15 @@ use crate::domain::id::{JobKey, SourceName};
 use crate::ports::upstream::JobReader;
 
 use super::follow::FollowSettings;
-use super::{Freshness, Inner, Jobs};
+use super::{Core, FreshnessRules, Jobs};
 
 /// Sources by their names.
-pub(super) type ByName = BTreeMap<SourceName, Arc<dyn JobReader>>;
+pub(super) type SourcesByName = BTreeMap<SourceName, Arc<dyn JobReader>>;
 
 /// The sources that can be asked now.
 #[derive(Debug)]
 pub(super) struct Readers {
-    now: ArcSwap<ByName>,
+    now: ArcSwap<SourcesByName>,
     /// Told when there are others; one waits for it.
     changed: Notify,
 }
@@ -38,7 +38,7 @@ impl Readers {
     }
 
     /// All of them, as they are at this moment.
-    pub(super) fn all(&self) -> Arc<ByName> {
+    pub(super) fn all(&self) -> Arc<SourcesByName> {
         self.now.load_full()
     }
 
@@ -53,7 +53,7 @@ impl Readers {
     }
 }
 
-fn by_name(readers: Vec<Arc<dyn JobReader>>) -> ByName {
+fn by_name(readers: Vec<Arc<dyn JobReader>>) -> SourcesByName {
     readers.into_iter().map(|reader| (reader.name().clone(), reader)).collect()
 }
 
@@ -67,7 +67,7 @@ impl Jobs {
         let now = self.inner.readers.all();
         for source in before.keys().filter(|name| !now.contains_key(*name)) {
             self.inner.polls.forget(source);
-            self.inner.following.stir_source(source);
+            self.inner.following.notify_source(source);
         }
         // those that have come may have something due, or to be gone on with
         self.inner.following.wake();
@@ -75,20 +75,20 @@ impl Jobs {
     }
 
     /// Answers and follows by other rules from now on.
-    pub fn put_rules(&self, freshness: Freshness, follow: FollowSettings) {
+    pub fn put_rules(&self, freshness: FreshnessRules, follow: FollowSettings) {
         self.inner.freshness.store(Arc::new(freshness));
         self.inner.following.set_settings(follow);
     }
 }
 
-impl Inner {
+impl Core {
     /// Whether the source of a job was taken out of the configuration.
-    pub(super) fn is_gone(&self, key: &JobKey) -> bool {
+    pub(super) fn is_removed(&self, key: &JobKey) -> bool {
         !self.readers.contains_key(&key.source)
     }
 
     /// How fresh an answer is now, and how long a caller waits for one.
-    pub(super) fn freshness(&self) -> Freshness {
+    pub(super) fn freshness(&self) -> FreshnessRules {
         **self.freshness.load()
     }
 }

@@ -18,24 +18,24 @@ use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::id::JobKey;
 use crate::domain::principal::Principal;
 
-use super::access::{JobRef, Target, not_found};
-use super::answer::{Answer, Miss, Seen, StaleReason};
-use super::follow::{Interest, Told};
-use super::lookup::{Boarded, Seated, Wanted};
-use super::{Inner, Jobs};
-use crate::ports::upstream::LookError;
-use crate::telemetry::meters::{self, News};
-use crate::telemetry::trace::{self, Found, Place};
+use super::answer::{JobSnapshot, LookupError, LookupResult, StaleReason};
+use super::follow::{Interest, PublishedState};
+use super::lookup::{PendingLookup, RequestedJobs, StartedLookup};
+use super::visibility::{CheckedRef, RequestedRef, not_found};
+use super::{Core, Jobs};
+use crate::ports::upstream::FetchError;
+use crate::telemetry::meters::{self, DeliveryLag};
+use crate::telemetry::trace::{self, LookupSummary, TraceContext};
 
 /// Something to tell a watcher.
 #[derive(Clone, Debug)]
-pub struct Update {
+pub struct WatchUpdate {
     /// The job, as the watcher named it.
-    pub reference: JobRef,
+    pub reference: RequestedRef,
     /// First news, more news, or the last.
     pub kind: UpdateKind,
     /// The job, or why it cannot be told of.
-    pub answer: Answer,
+    pub answer: LookupResult,
     /// Grows with each change told of this job by this process; a gap is a change that a later one overtook. While there
     /// is no job to be seen, it counts what this watcher was told.
     pub sequence: u64,
@@ -55,21 +55,21 @@ pub enum UpdateKind {
 }
 
 /// A job being watched.
-struct Watched {
-    inner: Arc<Inner>,
+struct WatchedJob {
+    inner: Arc<Core>,
     principal: Arc<Principal>,
-    reference: JobRef,
+    reference: RequestedRef,
     interest: Interest,
     sequence: u64,
-    last: Option<Last>,
+    last: Option<LastDelivered>,
     /// Until when one waits for a job to turn up.
-    patience: Option<Pin<Box<Sleep>>>,
+    missing_timer: Option<Pin<Box<Sleep>>>,
     over: bool,
 }
 
 /// What a watcher was told last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Last {
+enum LastDelivered {
     /// The job, as it stood at this number.
     Seen(u64),
     /// That there is none to be seen, and why.
@@ -77,7 +77,7 @@ enum Last {
 }
 
 /// What a client may know of what was told of a job.
-enum View {
+enum VisibleState {
     /// Nothing has been learned yet.
     Nothing,
     /// There is none to be seen.
@@ -94,13 +94,13 @@ impl Jobs {
     pub fn watch(
         &self,
         principal: Principal,
-        refs: Vec<JobRef>,
+        refs: Vec<RequestedRef>,
         max_staleness: Option<Duration>,
-    ) -> impl Stream<Item = Update> + Send + use<> {
+    ) -> impl Stream<Item = WatchUpdate> + Send + use<> {
         let jobs = self.clone();
         // boxed, so that what the beginning needs is given back when it is over: the stream lives for hours
         let begin = async move { jobs.begin(&principal, refs, max_staleness).await };
-        let begin = Box::pin(Place::here().hold(begin));
+        let begin = Box::pin(TraceContext::here().hold(begin));
         stream::once(begin).flatten()
     }
 
@@ -109,33 +109,40 @@ impl Jobs {
     /// A job that is not found is waited for as a watcher waits, since it may have been made a moment ago; a reference that
     /// cannot be read is answered at once. Nobody waits for longer than what they came in with holds; who lost it meanwhile
     /// is answered as if there were no such job. Without a time to wait it is one lookup like any other. Cancel safe.
-    pub async fn await_end(&self, principal: &Principal, reference: JobRef, timeout: Duration) -> Answer {
+    pub async fn await_end(
+        &self,
+        principal: &Principal,
+        reference: RequestedRef,
+        timeout: Duration,
+    ) -> LookupResult {
         if timeout.is_zero() {
             return self.lookup_one(principal, reference, None).await;
         }
         let target = self.resolve(principal, &reference);
         let target = target.map_err(|problem| self.inner.retryable_ref(principal, &reference, problem))?;
-        let stood = self.still_stands(principal);
+        let stood = self.is_still_valid(principal);
         let holds = self.pass_left(principal).unwrap_or(Duration::MAX);
         let deadline = Instant::now() + timeout.min(self.inner.freshness().answer_within).min(holds);
-        let Target { key, reader } = target;
+        let CheckedRef { key, reader } = target;
         let mut interest = self.inner.following.interest(&key, principal.shared_name(), None);
-        let first = self.inner.answer(Wanted::from([(key.clone(), reader)]), principal, None);
+        let first = self.inner.answer(RequestedJobs::from([(key.clone(), reader)]), principal, None);
         match tokio::time::timeout_at(deadline, first).await {
             Ok(answers) => answers.iter().for_each(|(key, answer)| self.inner.settle(key, answer)),
-            Err(_) => self.inner.feeds.turned(self.inner.following.offer_nothing(&key, Miss::Impatient)),
+            Err(_) => {
+                self.inner.feeds.turned(self.inner.following.offer_missing(&key, LookupError::Impatient));
+            }
         }
         // Counted from when this caller would have been told, so that it ends alike whatever others know of the job.
         let mut missing_until = None;
         loop {
-            let told = interest.read();
-            if self.inner.is_gone(&key) {
+            let published = interest.read();
+            if self.inner.is_removed(&key) {
                 return Err(not_found(&key));
             }
-            let until = match self.inner.view(principal, &told, &key) {
-                View::Seen if told.is_over() => None,
-                View::Nothing | View::Seen => Some(deadline),
-                View::Unseen(problem) => match problem.code {
+            let until = match self.inner.view(principal, &published, &key) {
+                VisibleState::Seen if published.is_over() => None,
+                VisibleState::Nothing | VisibleState::Seen => Some(deadline),
+                VisibleState::Unseen(problem) => match problem.code {
                     ProblemCode::FollowLimit => None,
                     ProblemCode::NotFound => {
                         let missing_for = self.inner.following.missing_for();
@@ -159,17 +166,19 @@ impl Jobs {
             };
             if waited.is_err() {
                 // Read anew: a look that brought no change renews the time of what is told, and wakes nobody.
-                let told = interest.read();
+                let published = interest.read();
                 // What was taken back meanwhile opens nothing that came after.
-                if stood && !self.still_stands(principal) && self.pass_left(principal) != Some(Duration::ZERO)
+                if stood
+                    && !self.is_still_valid(principal)
+                    && self.pass_left(principal) != Some(Duration::ZERO)
                 {
                     return Err(not_found(&key));
                 }
                 let waited_it_out = missing_until.is_some_and(|until| until <= Instant::now());
-                return match self.inner.view(principal, &told, &key) {
-                    View::Unseen(problem) if waited_it_out => Err(problem),
-                    View::Unseen(problem) => Err(self.inner.retryable(principal, &key, problem)),
-                    View::Nothing | View::Seen => self.inner.told(&told, &key),
+                return match self.inner.view(principal, &published, &key) {
+                    VisibleState::Unseen(problem) if waited_it_out => Err(problem),
+                    VisibleState::Unseen(problem) => Err(self.inner.retryable(principal, &key, problem)),
+                    VisibleState::Nothing | VisibleState::Seen => self.inner.published(&published, &key),
                 };
             }
         }
@@ -179,116 +188,117 @@ impl Jobs {
     async fn begin(
         &self,
         principal: &Principal,
-        refs: Vec<JobRef>,
+        refs: Vec<RequestedRef>,
         max_staleness: Option<Duration>,
-    ) -> impl Stream<Item = Update> + Send + use<> {
+    ) -> impl Stream<Item = WatchUpdate> + Send + use<> {
         let client = principal.shared_name();
         let viewer = Arc::new(principal.clone());
         let mut problems = Vec::new();
         let mut watched = Vec::new();
-        let mut wanted = Wanted::new();
+        let mut requested = RequestedJobs::new();
         for reference in refs {
             match self.resolve(principal, &reference) {
                 Ok(target) => {
                     let interest =
                         self.inner.following.interest(&target.key, Arc::clone(&client), max_staleness);
-                    wanted.insert(target.key, target.reader);
+                    requested.insert(target.key, target.reader);
                     let (inner, viewer) = (Arc::clone(&self.inner), Arc::clone(&viewer));
-                    watched.push(Watched::new(inner, viewer, reference, interest));
+                    watched.push(WatchedJob::new(inner, viewer, reference, interest));
                 }
-                Err(problem) => problems.push(Update::refused(reference, problem)),
+                Err(problem) => problems.push(WatchUpdate::refused(reference, problem)),
             }
         }
-        let span = trace::lookup(wanted.len());
-        let set_out = self.inner.set_out(&wanted, principal, max_staleness);
-        let Boarded { answers, seats, deadline, led } = span.place().hold(set_out).await;
-        span.found(Found { misses: seats.len(), led, stale: 0 });
+        let span = trace::lookup(requested.len());
+        let set_out = self.inner.start_lookup(&requested, principal, max_staleness);
+        let StartedLookup { answers, pending, deadline, led } = span.context().hold(set_out).await;
+        span.found(LookupSummary { misses: pending.len(), led, stale: 0 });
         for (key, answer) in &answers {
             self.inner.settle(key, answer);
         }
         // What a look does not bring is told as it was held, and not as trouble first.
-        let held = seats.iter().filter_map(Seated::held);
+        let held = pending.iter().filter_map(PendingLookup::held);
         held.for_each(|older| self.inner.feeds.turned(self.inner.following.recall(older)));
         // Each landing is told as it comes, so that a slow source holds back nobody else's news.
         let inner = Arc::clone(&self.inner);
-        let landings = stream::iter(seats).map(move |seated| {
+        let results = stream::iter(pending).map(move |pending_lookup| {
             let inner = Arc::clone(&inner);
             async move {
-                let (key, answer) = inner.landed(seated, deadline).await;
+                let (key, answer) = inner.await_result(pending_lookup, deadline).await;
                 inner.settle(&key, &answer);
                 None
             }
         });
-        let landings = landings.buffer_unordered(usize::MAX).boxed();
-        let changes = watched.into_iter().map(|one| stream::unfold(one, Watched::next).map(Some).boxed());
-        let told = stream::select_all(changes.chain(std::iter::once(landings)));
-        let problems = stream::iter(problems).inspect(|_| meters::update_told(meters::Told::Watch));
-        problems.chain(told.filter_map(std::future::ready))
+        let results = results.buffer_unordered(usize::MAX).boxed();
+        let changes = watched.into_iter().map(|one| stream::unfold(one, WatchedJob::next).map(Some).boxed());
+        let published = stream::select_all(changes.chain(std::iter::once(results)));
+        let problems =
+            stream::iter(problems).inspect(|_| meters::update_delivered(meters::SubscriptionKind::Watch));
+        problems.chain(published.filter_map(std::future::ready))
     }
 }
 
-impl Inner {
+impl Core {
     /// Hands what a lookup brought to the followed job, for what came without a look: held, or believed missing.
-    pub(super) fn settle(&self, key: &JobKey, answer: &Answer) {
+    pub(super) fn settle(&self, key: &JobKey, answer: &LookupResult) {
         let turned = match answer {
             // not found a moment ago, or not understood: what is held is told with that
-            Ok(Seen { observation, stale: Some(StaleReason::BadAnswer), .. }) => {
+            Ok(JobSnapshot { observation, stale: Some(StaleReason::BadAnswer), .. }) => {
                 self.feeds.turned(self.following.recall(observation));
-                self.following.offer_nothing(key, Miss::Look(LookError::NotFound))
+                self.following.offer_missing(key, LookupError::Fetch(FetchError::NotFound))
             }
-            Ok(seen) => self.following.offer(&seen.observation),
+            Ok(seen) => self.following.offer_cached(&seen.observation),
             Err(Problem { code: ProblemCode::NotFound, .. }) => {
-                self.following.offer_nothing(key, Miss::Look(LookError::NotFound))
+                self.following.offer_missing(key, LookupError::Fetch(FetchError::NotFound))
             }
-            Err(_) => self.following.offer_nothing(key, Miss::Impatient),
+            Err(_) => self.following.offer_missing(key, LookupError::Impatient),
         };
         self.feeds.turned(turned);
     }
 }
 
-impl Inner {
+impl Core {
     /// What a client may know of what was told of a job.
-    fn view(&self, principal: &Principal, told: &Told, key: &JobKey) -> View {
-        if told.seen().is_some_and(|seen| self.may_see(principal, &seen.job)) {
-            return View::Seen;
+    fn view(&self, principal: &Principal, published: &PublishedState, key: &JobKey) -> VisibleState {
+        if published.seen().is_some_and(|seen| self.may_see(principal, &seen.job)) {
+            return VisibleState::Seen;
         }
-        told.unseen(key).map_or(View::Nothing, View::Unseen)
+        published.unseen(key).map_or(VisibleState::Nothing, VisibleState::Unseen)
     }
 
     /// What is told of a job to a client who may see it.
-    fn told(&self, told: &Told, key: &JobKey) -> Answer {
-        let answer = told.answer(key, self.clock.reading());
-        answer.map(|seen| Seen { next_look: self.next_look(key), ..seen })
+    fn published(&self, published: &PublishedState, key: &JobKey) -> LookupResult {
+        let answer = published.answer(key, self.clock.reading());
+        answer.map(|seen| JobSnapshot { next_poll: self.next_poll(key), ..seen })
     }
 }
 
-impl Watched {
+impl WatchedJob {
     const fn new(
-        inner: Arc<Inner>,
+        inner: Arc<Core>,
         principal: Arc<Principal>,
-        reference: JobRef,
+        reference: RequestedRef,
         interest: Interest,
     ) -> Self {
-        let (sequence, last, patience, over) = (0, None, None, false);
-        Self { inner, principal, reference, interest, sequence, last, patience, over }
+        let (sequence, last, missing_timer, over) = (0, None, None, false);
+        Self { inner, principal, reference, interest, sequence, last, missing_timer, over }
     }
 
     /// The next thing to tell; `None` once the last was told.
-    async fn next(mut self) -> Option<(Update, Self)> {
+    async fn next(mut self) -> Option<(WatchUpdate, Self)> {
         if self.over {
             return None;
         }
         let (answer, last, is_final) = loop {
-            let told = self.interest.read();
-            if let Some(news) = self.news(&told) {
-                self.measure(&told);
-                break news;
+            let published = self.interest.read();
+            if let Some(delivery) = self.measure_delivery(&published) {
+                self.measure(&published);
+                break delivery;
             }
-            match &mut self.patience {
+            match &mut self.missing_timer {
                 None => self.interest.changed().await,
-                Some(patience) => tokio::select! {
+                Some(missing_timer) => tokio::select! {
                     () = self.interest.changed() => {}
-                    () = patience => break self.nothing_to_see(),
+                    () = missing_timer => break self.nothing_to_see(),
                 },
             }
         };
@@ -297,76 +307,83 @@ impl Watched {
             (Some(_), false) => UpdateKind::Changed,
             (Some(_), true) => UpdateKind::Ended,
         };
-        meters::update_told(meters::Told::Watch);
+        meters::update_delivered(meters::SubscriptionKind::Watch);
         self.sequence += 1;
-        if let Last::Seen(sequence) = last {
+        if let LastDelivered::Seen(sequence) = last {
             self.sequence = self.sequence.max(sequence);
         }
         // Counted from when this watcher was told, so that it ends alike whatever others know of the job.
-        let waits = last == Last::Unseen(ProblemCode::NotFound) && !is_final;
-        self.patience = waits.then(|| Box::pin(tokio::time::sleep(self.inner.following.missing_for())));
+        let waits = last == LastDelivered::Unseen(ProblemCode::NotFound) && !is_final;
+        self.missing_timer = waits.then(|| Box::pin(tokio::time::sleep(self.inner.following.missing_for())));
         (self.last, self.over) = (Some(last), is_final);
         let key = self.interest.key();
         // the last word is spoken when the time is over in which asking again helps
         let retryable = |problem| self.inner.retryable(&self.principal, key, problem);
         let answer = if is_final { answer } else { answer.map_err(retryable) };
         let (reference, sequence) = (self.reference.clone(), self.sequence);
-        Some((Update { reference, kind, answer, sequence, is_final }, self))
+        Some((WatchUpdate { reference, kind, answer, sequence, is_final }, self))
     }
 
     /// Notes how old the news is that is about to be told, and how much of it was overtaken.
-    fn measure(&self, told: &Told) {
-        let Some(Last::Seen(before)) = self.last else { return };
-        meters::updates_coalesced(meters::Told::Watch, told.sequence.saturating_sub(before + 1));
-        if let Some(found) = told.found().filter(|found| found.sequence > before) {
+    fn measure(&self, published: &PublishedState) {
+        let Some(LastDelivered::Seen(before)) = self.last else { return };
+        meters::updates_coalesced(
+            meters::SubscriptionKind::Watch,
+            published.sequence.saturating_sub(before + 1),
+        );
+        if let Some(found) = published.found().filter(|found| found.sequence > before) {
             let since = |at, now: Timestamp| Duration::try_from(now.duration_since(at)).unwrap_or_default();
             let reading = self.inner.clock.reading();
             let now = reading.now;
             // What the upstream says is dated by its clock, which is right; what we saw, by process time.
-            let told_at = if found.said { reading.date(now) } else { now };
-            let news = News {
-                lag: since(found.changed_at, told_at),
-                said: found.said,
-                between: since(found.looked_before, found.at),
+            let detected_at = if found.from_upstream { reading.date(now) } else { now };
+            let delivery = DeliveryLag {
+                lag: since(found.changed_at, detected_at),
+                from_upstream: found.from_upstream,
+                between: since(found.previous_request_at, found.at),
                 since_found: since(found.at, now),
             };
-            meters::news_told(&self.interest.key().source, news);
+            meters::change_to_delivery(&self.interest.key().source, delivery);
         }
     }
 
     /// What there is to tell that was not told yet, and whether it is the last.
-    fn news(&self, told: &Told) -> Option<(Answer, Last, bool)> {
+    fn measure_delivery(&self, published: &PublishedState) -> Option<(LookupResult, LastDelivered, bool)> {
         let key = self.interest.key();
-        if self.inner.is_gone(key) {
+        if self.inner.is_removed(key) {
             return Some(self.nothing_to_see());
         }
-        match (self.inner.view(&self.principal, told, key), self.last) {
-            (View::Seen, Some(Last::Seen(before))) if told.sequence <= before => None,
-            (View::Seen, _) => Some((self.inner.told(told, key), Last::Seen(told.sequence), told.is_over())),
-            (_, Some(Last::Seen(_))) => Some(self.nothing_to_see()),
-            (View::Nothing, _) => None,
+        match (self.inner.view(&self.principal, published, key), self.last) {
+            (VisibleState::Seen, Some(LastDelivered::Seen(before))) if published.sequence <= before => None,
+            (VisibleState::Seen, _) => Some((
+                self.inner.published(published, key),
+                LastDelivered::Seen(published.sequence),
+                published.is_over(),
+            )),
+            (_, Some(LastDelivered::Seen(_))) => Some(self.nothing_to_see()),
+            (VisibleState::Nothing, _) => None,
             // Trouble is no news of a job that is not there: one out of sight may have ended, and is not looked at.
-            (View::Unseen(problem), Some(Last::Unseen(before)))
+            (VisibleState::Unseen(problem), Some(LastDelivered::Unseen(before)))
                 if before == problem.code || before == ProblemCode::NotFound =>
             {
                 None
             }
-            (View::Unseen(problem), _) => {
-                let last = Last::Unseen(problem.code);
-                Some((Err(problem), last, last == Last::Unseen(ProblemCode::FollowLimit)))
+            (VisibleState::Unseen(problem), _) => {
+                let last = LastDelivered::Unseen(problem.code);
+                Some((Err(problem), last, last == LastDelivered::Unseen(ProblemCode::FollowLimit)))
             }
         }
     }
 
     /// The last word on a job that went out of sight, or never came into it.
-    fn nothing_to_see(&self) -> (Answer, Last, bool) {
-        (Err(not_found(self.interest.key())), Last::Unseen(ProblemCode::NotFound), true)
+    fn nothing_to_see(&self) -> (LookupResult, LastDelivered, bool) {
+        (Err(not_found(self.interest.key())), LastDelivered::Unseen(ProblemCode::NotFound), true)
     }
 }
 
-impl Update {
+impl WatchUpdate {
     /// The only update of a reference that cannot be watched.
-    fn refused(reference: JobRef, problem: Problem) -> Self {
+    fn refused(reference: RequestedRef, problem: Problem) -> Self {
         Self { reference, kind: UpdateKind::Snapshot, answer: Err(problem), sequence: 0, is_final: true }
     }
 }

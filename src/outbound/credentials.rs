@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 use secrecy::SecretString;
 
 pub use self::secret::BadSecret;
-use self::slot::Slot;
+use self::slot::CredentialSlot;
 use crate::config::{Environment, SecretRef, SourceConfig};
 use crate::domain::id::SourceName;
 use crate::domain::source::{CredentialState, CredentialStatus};
@@ -25,13 +25,13 @@ use crate::ports::credentials::{Credential, Credentials};
 
 /// The secrets of all sources.
 pub struct SecretFiles {
-    slots: ArcSwap<Slots>,
+    slots: ArcSwap<CredentialSlots>,
 }
 
-type Slots = BTreeMap<SourceName, Arc<Slot>>;
+type CredentialSlots = BTreeMap<SourceName, Arc<CredentialSlot>>;
 
 /// The secrets of another set of sources, read and not in force yet.
-pub struct NextSecrets(Slots);
+pub struct NextSecrets(CredentialSlots);
 
 const MISSING: CredentialStatus =
     CredentialStatus { state: CredentialState::Missing, since: None, in_force_since: None, expires_at: None };
@@ -39,7 +39,7 @@ const MISSING: CredentialStatus =
 /// A secret that could not be read, so that its source is not asked. Names the reference and never the secret.
 #[derive(Debug, thiserror::Error)]
 #[error("sources.{source_name}.credential: {reference} {reason}")]
-pub struct Unreadable {
+pub struct UnreadableSecret {
     /// The source that goes without.
     pub source_name: SourceName,
     /// Where the secret should have been.
@@ -53,14 +53,14 @@ impl SecretFiles {
     pub fn read<'a>(
         sources: impl IntoIterator<Item = (&'a SourceName, &'a SourceConfig)>,
         env: &Environment,
-    ) -> (Self, Vec<Unreadable>) {
+    ) -> (Self, Vec<UnreadableSecret>) {
         let mut slots = BTreeMap::new();
         let mut unreadable = Vec::new();
         for (name, source) in sources {
             let reference = source.credential.form.secret();
-            let (slot, bad) = Slot::new(source.credential.clone(), secret::read(reference, env));
+            let (slot, bad) = CredentialSlot::new(source.credential.clone(), secret::read(reference, env));
             slots.insert(name.clone(), Arc::new(slot));
-            unreadable.extend(bad.map(|reason| Unreadable {
+            unreadable.extend(bad.map(|reason| UnreadableSecret {
                 source_name: name.clone(),
                 reference: reference.clone(),
                 reason,
@@ -78,9 +78,9 @@ impl SecretFiles {
         &self,
         sources: impl IntoIterator<Item = (&'a SourceName, &'a SourceConfig)>,
         env: &Environment,
-    ) -> Result<NextSecrets, Vec<Unreadable>> {
+    ) -> Result<NextSecrets, Vec<UnreadableSecret>> {
         let before = self.slots.load();
-        let (mut slots, mut unreadable) = (Slots::new(), Vec::new());
+        let (mut slots, mut unreadable) = (CredentialSlots::new(), Vec::new());
         for (name, source) in sources {
             let held = before.get(name);
             if let Some(held) = held.filter(|held| held.config == source.credential) {
@@ -88,11 +88,11 @@ impl SecretFiles {
                 continue;
             }
             let reference = source.credential.form.secret();
-            let (slot, bad) = Slot::new(source.credential.clone(), read_now(reference, env));
+            let (slot, bad) = CredentialSlot::new(source.credential.clone(), read_now(reference, env));
             // An answer to the one before may still be on its way.
-            slot.remember(held.map(|held| held.shown()).unwrap_or_default());
+            slot.remember(held.map(|held| held.previously_sent()).unwrap_or_default());
             slots.insert(name.clone(), Arc::new(slot));
-            unreadable.extend(bad.map(|reason| Unreadable {
+            unreadable.extend(bad.map(|reason| UnreadableSecret {
                 source_name: name.clone(),
                 reference: reference.clone(),
                 reason,
@@ -108,10 +108,10 @@ impl SecretFiles {
 
     /// What is held for one source, whatever is held for it later under another configuration.
     pub fn of(&self, source: &SourceName) -> Arc<dyn Credentials> {
-        Arc::new(OneSource(self.slot(source)))
+        Arc::new(SourceSecret(self.slot(source)))
     }
 
-    fn slot(&self, source: &SourceName) -> Option<Arc<Slot>> {
+    fn slot(&self, source: &SourceName) -> Option<Arc<CredentialSlot>> {
         self.slots.load().get(source).cloned()
     }
 }
@@ -130,22 +130,22 @@ fn read_now(reference: &SecretRef, env: &Environment) -> Result<SecretString, Ba
 impl NextSecrets {
     /// What will be held for one source.
     pub fn of(&self, source: &SourceName) -> Arc<dyn Credentials> {
-        Arc::new(OneSource(self.0.get(source).cloned()))
+        Arc::new(SourceSecret(self.0.get(source).cloned()))
     }
 }
 
 /// The secret of one source as one configuration has it: a call to the place that was configured with it must not show what
 /// is meant for another place.
 #[derive(Debug)]
-struct OneSource(Option<Arc<Slot>>);
+struct SourceSecret(Option<Arc<CredentialSlot>>);
 
-impl Credentials for OneSource {
+impl Credentials for SourceSecret {
     fn current(&self, _: &SourceName) -> Option<Credential> {
         self.0.as_ref()?.current()
     }
 
-    fn shown(&self, _: &SourceName) -> Vec<Credential> {
-        self.0.as_ref().map(|slot| slot.shown()).unwrap_or_default()
+    fn pending(&self, _: &SourceName) -> Vec<Credential> {
+        self.0.as_ref().map(|slot| slot.previously_sent()).unwrap_or_default()
     }
 
     fn status(&self, _: &SourceName) -> CredentialStatus {
@@ -158,8 +158,8 @@ impl Credentials for SecretFiles {
         self.slot(source)?.current()
     }
 
-    fn shown(&self, source: &SourceName) -> Vec<Credential> {
-        self.slot(source).map(|slot| slot.shown()).unwrap_or_default()
+    fn pending(&self, source: &SourceName) -> Vec<Credential> {
+        self.slot(source).map(|slot| slot.previously_sent()).unwrap_or_default()
     }
 
     fn status(&self, source: &SourceName) -> CredentialStatus {

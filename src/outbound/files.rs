@@ -34,14 +34,14 @@ impl FileWatch {
         let files: Vec<&Path> = files.into_iter().collect();
         let names: BTreeSet<OsString> =
             files.iter().filter_map(|file| file.file_name()).map(ToOwned::to_owned).collect();
-        let (tell, changes) = watch::channel(());
-        let told = move |event: notify::Result<Event>| {
+        let (sender, changes) = watch::channel(());
+        let on_event = move |event: notify::Result<Event>| {
             // an error may have lost an event
             if event.map_or(true, |event| changes_something(event.kind) && concerns(&event, &names)) {
-                tell.send_replace(());
+                sender.send_replace(());
             }
         };
-        let watcher = notify::recommended_watcher(told);
+        let watcher = notify::recommended_watcher(on_event);
         let mut watcher = match watcher {
             Ok(watcher) => watcher,
             Err(error) => {
@@ -117,7 +117,7 @@ mod tests {
 
     /// In real time, since the system's word comes in real time.
     #[tokio::test]
-    async fn a_swap_beside_the_file_is_heard_of_and_reading_is_not() {
+    async fn symlink_swap_is_reported_and_reading_is_not() {
         let folder = std::env::temp_dir().join(format!("jobgate-watched-{:x}", fastrand::u64(..)));
         for (round, text) in [("one", "1"), ("two", "2")] {
             fs::create_dir_all(folder.join(round)).unwrap();
@@ -136,8 +136,8 @@ mod tests {
         symlink("two", folder.join("..data_tmp")).unwrap();
         fs::rename(folder.join("..data_tmp"), folder.join("..data")).unwrap();
         for changes in [&mut one, &mut other] {
-            let heard = tokio::time::timeout(Duration::from_mins(2), changes.next()).await;
-            assert!(heard.is_ok(), "each listener hears of it");
+            let notified = tokio::time::timeout(Duration::from_mins(2), changes.next()).await;
+            assert!(notified.is_ok(), "each listener hears of it");
         }
         assert_eq!(fs::read_to_string(&file).unwrap(), "2");
         drop(watch);

@@ -1,16 +1,16 @@
 //! The one HTTP client and the one send.
 //!
-//! What leaves: a [`Call`], with the credential as the last thing added, after the URL has been recorded. What comes
-//! back: a [`Reply`] with a counted body, or a [`SendError`] made of our words; `reqwest::Error` never gets past here,
+//! What leaves: a [`UpstreamCall`], with the credential as the last thing added, after the URL has been recorded. What comes
+//! back: a [`UpstreamReply`] with a counted body, or a [`SendError`] made of our words; `reqwest::Error` never gets past here,
 //! because it prints the whole URL (`docs/adr/0005-one-upstream-http-client.md`). Not here: budgets, retries, what an answer means.
 
 mod body;
 mod call;
+mod clients;
 mod egress;
 mod fetch;
 mod mask;
 mod reply;
-mod roads;
 #[cfg(test)]
 mod tests;
 
@@ -26,13 +26,13 @@ use reqwest::{Certificate, Client, ClientBuilder, Request, Response, StatusCode}
 use secrecy::ExposeSecret as _;
 use url::Url;
 
-use self::body::{Collected, collect, readable};
-pub use self::call::{BaseUrl, BaseUrlError, Call, Query};
-use self::egress::Ready;
+use self::body::{CollectedBody, collect, readable};
+pub use self::call::{BaseUrl, BaseUrlError, CallQuery, UpstreamCall};
+pub use self::clients::HttpClients;
+use self::egress::ReadyClient;
 pub use self::egress::{Egress, EgressError};
-pub use self::mask::Mask;
-pub use self::reply::Reply;
-pub use self::roads::Roads;
+pub use self::mask::SecretMask;
+pub use self::reply::UpstreamReply;
 use crate::config::{Environment, EnvironmentProxies};
 use crate::ports::credentials::Credential;
 
@@ -49,17 +49,17 @@ const PROXY_REFUSES: &str =
 /// The client could not be built: a fault of this machine's TLS set-up.
 #[derive(Debug, thiserror::Error)]
 #[error("the http client could not be built: {0}")]
-pub struct RoadError(String);
+pub struct HttpClientError(String);
 
 /// Why no whole answer came back. Free of URLs and secrets.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
     /// No connection: name or network, or it took longer than [`CONNECT_TIMEOUT`].
     #[error("could not connect")]
-    Connect(#[source] Stripped),
+    Connect(#[source] RedactedError),
     /// No connection, because of TLS: most often a certificate that nobody here trusts.
     #[error("could not connect, because of TLS")]
-    Tls(#[source] Stripped),
+    Tls(#[source] RedactedError),
     /// Headers and body were not complete within the call's timeout.
     #[error("no complete answer within {} ms", .0.as_millis())]
     TimedOut(Duration),
@@ -69,11 +69,11 @@ pub enum SendError {
         /// The cap.
         cap: usize,
         /// The answer with the head of its body, at most as long as the cap.
-        head: Box<Reply>,
+        head: Box<UpstreamReply>,
     },
     /// The connection broke, the body was cut short, or its encoding is invalid.
     #[error("the answer broke off")]
-    Broken(#[source] Stripped),
+    Broken(#[source] RedactedError),
     /// Nothing was sent: the credential cannot be carried by this call.
     #[error("the credential cannot be sent: {0}")]
     Unsendable(&'static str),
@@ -99,7 +99,7 @@ impl SendError {
     }
 
     /// It and all below it, as one line.
-    pub(in crate::outbound) fn whole(&self) -> String {
+    pub(in crate::outbound) fn full_text(&self) -> String {
         chain(self)
     }
 }
@@ -107,13 +107,13 @@ impl SendError {
 /// The chain of an error below, as text without the URL and without the secret.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Stripped(String);
+pub struct RedactedError(String);
 
 /// The client that calls go through which leave alike (see [`Egress`]). Connections are pooled by host.
-pub struct HttpRoad {
+pub struct UpstreamHttpClient {
     egress: Egress,
     env: Arc<Environment>,
-    current: ArcSwap<Result<Ready, EgressError>>,
+    current: ArcSwap<Result<ReadyClient, EgressError>>,
     /// Tells what the client is made of.
     seen: Mutex<Option<[u8; 32]>>,
 }
@@ -123,7 +123,7 @@ pub struct HttpRoad {
 ///
 /// Installs the process's TLS crypto provider if none is installed yet.
 #[expect(clippy::disallowed_methods, reason = "this is where clients are built")]
-fn trusting_nobody() -> ClientBuilder {
+fn without_roots() -> ClientBuilder {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         // losing the race to another thread is as good: some provider is installed then
         rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
@@ -145,10 +145,10 @@ fn compiled_in_roots() -> impl Iterator<Item = Certificate> {
 
 /// A client that goes straight to where it is told and trusts the machine's roots and the compiled-in ones.
 pub(super) fn strict_client() -> ClientBuilder {
-    trusting_nobody().tls_certs_merge(compiled_in_roots())
+    without_roots().tls_certs_merge(compiled_in_roots())
 }
 
-impl HttpRoad {
+impl UpstreamHttpClient {
     /// Builds a client that goes straight to where it is told.
     ///
     /// No redirects and no referer, since both can carry a key to another host; no cookies and no retries of its own.
@@ -157,7 +157,7 @@ impl HttpRoad {
     ///
     /// # Errors
     /// When TLS cannot be set up on this machine.
-    pub fn new() -> Result<Self, RoadError> {
+    pub fn new() -> Result<Self, HttpClientError> {
         Self::open(Egress::direct(), Arc::default()).usable()
     }
 
@@ -165,7 +165,7 @@ impl HttpRoad {
     ///
     /// # Errors
     /// When TLS cannot be set up on this machine, or the environment names no usable proxy.
-    pub fn to(url: &Url, env: &Environment) -> Result<Self, RoadError> {
+    pub fn to(url: &Url, env: &Environment) -> Result<Self, HttpClientError> {
         let egress = Egress::by_environment(url, &EnvironmentProxies::read(env));
         Self::open(egress, Arc::new(env.clone())).usable()
     }
@@ -176,17 +176,17 @@ impl HttpRoad {
         Self { egress, env, current: ArcSwap::from_pointee(current), seen: Mutex::new(seen) }
     }
 
-    fn read(egress: &Egress, env: &Environment) -> (Option<[u8; 32]>, Result<Ready, EgressError>) {
+    fn read(egress: &Egress, env: &Environment) -> (Option<[u8; 32]>, Result<ReadyClient, EgressError>) {
         match egress.read(env) {
             Ok(material) => (Some(material.digest), egress.client(&material)),
             Err(error) => (None, Err(error)),
         }
     }
 
-    fn usable(self) -> Result<Self, RoadError> {
+    fn usable(self) -> Result<Self, HttpClientError> {
         match self.fault() {
             None => Ok(self),
-            Some(fault) => Err(RoadError(fault.to_string())),
+            Some(fault) => Err(HttpClientError(fault.to_string())),
         }
     }
 
@@ -219,33 +219,33 @@ impl HttpRoad {
 
     /// Sends a call and reads its whole answer, within `timeout` for everything from the connection to the last byte.
     ///
-    /// Any HTTP status is a [`Reply`]. What `mask` covers is taken out of all that the upstream says, should it echo it,
+    /// Any HTTP status is a [`UpstreamReply`]. What `mask` covers is taken out of all that the upstream says, should it echo it,
     /// and out of the URL that is logged, should an id hold it; the credential itself had better be in it. Dropping the future closes the connection.
     ///
     /// # Errors
     /// When no whole answer came back, or nothing could be sent.
     pub async fn send(
         &self,
-        call: &Call,
+        call: &UpstreamCall,
         timeout: Duration,
         credential: &Credential,
-        mask: &Mask,
-    ) -> Result<Reply, SendError> {
+        mask: &SecretMask,
+    ) -> Result<UpstreamReply, SendError> {
         self.send_in_trace(call, timeout, credential, mask, None).await
     }
 
-    /// Sends as [`HttpRoad::send`] does, and tells the upstream by `traceparent` which trace the call belongs to.
+    /// Sends as [`UpstreamHttpClient::send`] does, and tells the upstream by `traceparent` which trace the call belongs to.
     ///
     /// # Errors
     /// As there.
     pub async fn send_in_trace(
         &self,
-        call: &Call,
+        call: &UpstreamCall,
         timeout: Duration,
         credential: &Credential,
-        mask: &Mask,
+        mask: &SecretMask,
         traceparent: Option<HeaderValue>,
-    ) -> Result<Reply, SendError> {
+    ) -> Result<UpstreamReply, SendError> {
         let current = self.current.load_full();
         let ready = current.as_ref().as_ref().map_err(|fault| SendError::Egress(fault.clone()))?;
         let mask = &mask.and(&ready.mask);
@@ -283,7 +283,7 @@ impl HttpRoad {
 }
 
 /// The request without its credential: everything in it may be logged.
-fn request(call: &Call) -> Result<Request, SendError> {
+fn request(call: &UpstreamCall) -> Result<Request, SendError> {
     let mut request = Request::new(call.method.clone(), call.url().ok_or(SendError::Path)?);
     request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
     if let Some(body) = &call.body {
@@ -294,7 +294,7 @@ fn request(call: &Call) -> Result<Request, SendError> {
 }
 
 /// Adds the credential, as the last thing: from here on the request may not be printed.
-fn sign(request: &mut Request, call: &Call, credential: &Credential) -> Result<(), SendError> {
+fn sign(request: &mut Request, call: &UpstreamCall, credential: &Credential) -> Result<(), SendError> {
     match credential {
         Credential::Bearer(token) => {
             let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
@@ -316,29 +316,29 @@ fn sign(request: &mut Request, call: &Call, credential: &Credential) -> Result<(
 fn reply(
     status: StatusCode,
     headers: &HeaderMap,
-    body: Collected,
+    body: CollectedBody,
     cap: usize,
-    mask: &Mask,
-) -> Result<Reply, SendError> {
+    mask: &SecretMask,
+) -> Result<UpstreamReply, SendError> {
     let text = readable(body.bytes, cap);
-    let whole = body.whole && text.is_some();
-    let reply = Reply::new(status, headers, text.unwrap_or_default(), mask);
+    let whole = body.complete && text.is_some();
+    let reply = UpstreamReply::new(status, headers, text.unwrap_or_default(), mask);
     if whole { Ok(reply) } else { Err(SendError::TooLarge { cap, head: Box::new(reply) }) }
 }
 
 /// Says so if the proxy and not the upstream answered: outside of a tunnel 407 is a proxy's alone.
-fn refused_by_proxy(ready: &Ready, response: &Response) -> Result<(), SendError> {
+fn refused_by_proxy(ready: &ReadyClient, response: &Response) -> Result<(), SendError> {
     let refused = response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED;
     if ready.proxied && refused && response.url().scheme() == "http" {
-        return Err(SendError::Connect(Stripped(PROXY_REFUSES.to_owned())));
+        return Err(SendError::Connect(RedactedError(PROXY_REFUSES.to_owned())));
     }
     Ok(())
 }
 
 /// The one place where an error of the client becomes one of ours.
-fn convert(error: reqwest::Error, mask: &Mask) -> SendError {
+fn convert(error: reqwest::Error, mask: &SecretMask) -> SendError {
     let (connect, tls) = (error.is_connect(), is_tls(&error));
-    let stripped = Stripped(explained(mask.text(chain(&error.without_url()))));
+    let stripped = RedactedError(explained(mask.text(chain(&error.without_url()))));
     match (connect, tls) {
         (true, true) => SendError::Tls(stripped),
         (true, false) => SendError::Connect(stripped),
@@ -381,9 +381,9 @@ fn explained(text: String) -> String {
     }
 }
 
-impl fmt::Debug for HttpRoad {
+impl fmt::Debug for UpstreamHttpClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpRoad").field("egress", &self.egress).finish_non_exhaustive()
+        f.debug_struct("UpstreamHttpClient").field("egress", &self.egress).finish_non_exhaustive()
     }
 }
 

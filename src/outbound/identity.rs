@@ -1,10 +1,10 @@
 //! Client keys and signed tokens, and who holds which: the adapters behind [`crate::ports::identity`].
 
 pub mod clients;
-pub mod everybody;
 pub mod jwt;
 pub mod keys;
+pub mod registry;
 pub mod watch_tokens;
 
 pub use clients::ClientKeys;
-pub use everybody::LiveIdentity;
+pub use registry::LiveIdentity;

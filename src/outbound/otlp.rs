@@ -15,12 +15,12 @@ use opentelemetry_otlp::{
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
-pub use self::metrics::{Exporter as CountedMetrics, provider};
+pub use self::metrics::{MetricsExporter as CountedMetrics, provider};
 use client::OtlpClient;
 
 /// Where one signal goes, and how.
 #[derive(Clone, Debug)]
-pub struct Target {
+pub struct OtlpTarget {
     /// The whole address: for HTTP the path of the signal is part of it.
     pub endpoint: String,
     /// By gRPC, or by HTTP.
@@ -53,7 +53,7 @@ impl From<ExporterBuildError> for OtlpError {
 /// An exporter of one signal: the builders of both have the same steps, and no trait in common.
 macro_rules! exporter {
     ($Exporter:ident, $target:expr) => {{
-        let target: &Target = $target;
+        let target: &OtlpTarget = $target;
         let headers = target.headers()?;
         if target.grpc {
             $Exporter::builder()
@@ -77,7 +77,7 @@ macro_rules! exporter {
 ///
 /// # Errors
 /// When it cannot be built; nobody is connected to yet.
-pub fn spans(target: &Target) -> Result<SpanExporter, OtlpError> {
+pub fn spans(target: &OtlpTarget) -> Result<SpanExporter, OtlpError> {
     Ok(exporter!(SpanExporter, target))
 }
 
@@ -85,11 +85,11 @@ pub fn spans(target: &Target) -> Result<SpanExporter, OtlpError> {
 ///
 /// # Errors
 /// When it cannot be built; nobody is connected to yet.
-pub fn metrics(target: &Target) -> Result<MetricExporter, OtlpError> {
+pub fn metrics(target: &OtlpTarget) -> Result<MetricExporter, OtlpError> {
     Ok(exporter!(MetricExporter, target))
 }
 
-impl Target {
+impl OtlpTarget {
     /// Says whether the headers can be read.
     ///
     /// # Errors
@@ -128,8 +128,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_are_pairs_between_commas() {
-        let target = |text: &str| Target {
+    fn otlp_headers_are_comma_separated_pairs() {
+        let target = |text: &str| OtlpTarget {
             endpoint: String::new(),
             grpc: false,
             headers: Some(SecretString::from(text.to_owned())),

@@ -2,20 +2,20 @@
 //! there. Everything in it can be lost: then replicas go on by themselves, each with its share of the budgets.
 //! `docs/replicas.md` says what is promised. Not here: what a hint leads to, which is `jobs::replicas`.
 
-mod beat;
 mod budget;
-mod counts;
-mod dating;
+mod connection;
 mod feed;
+mod heartbeat;
 mod keys;
+mod leases;
 mod ledger;
-mod link;
+mod record_mac;
 mod repair;
 mod scripts;
-mod seal;
+mod server_clock;
+mod stats;
 mod store;
 mod topology;
-mod turns;
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,28 +29,28 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::id::SourceName;
-use crate::outbound::gate::shared::SharedBudget;
+use crate::outbound::limiter::shared::SharedBudget;
 use crate::outbound::stores::memory::Retention;
 use crate::ports::clock::Clock;
-use crate::ports::tier::TierHealth;
+use crate::ports::shared_store::SharedStoreHealth;
 
 pub use budget::RedisBudget;
-use dating::Dating;
-use feed::Inbox;
-use keys::Keys;
-use link::Link;
-use repair::Repair;
-use seal::Sealer;
+use connection::RedisConnection;
+use feed::NotificationQueue;
+use keys::RedisKeys;
+pub use leases::RedisLeases;
+use record_mac::RecordMac;
+use repair::Reconciliation;
+use server_clock::ServerClock;
 pub use store::RedisStore;
-pub use topology::{BadAddress, Mode};
-pub use turns::RedisTurns;
+pub use topology::{BadAddress, TopologyMode};
 
 /// What the operator says about the tier.
-pub struct Settings {
+pub struct RedisSettings {
     /// Where it is: one URL, or several between commas or white space. They may hold a user and a password.
     pub urls: SecretString,
     /// What stands there.
-    pub mode: Mode,
+    pub mode: TopologyMode,
     /// The PEM text of the authorities to trust for `rediss://`; those of the machine when absent.
     pub authorities: Option<Vec<u8>>,
     /// What sentinels are asked with.
@@ -77,28 +77,28 @@ const LATER_AT_ONCE: usize = 64;
 
 /// The tier of one process. A cheap clone.
 #[derive(Clone, Debug)]
-pub struct Tier {
-    shared: Arc<Shared>,
+pub struct SharedStore {
+    shared: Arc<RedisShared>,
     store: Arc<RedisStore>,
 }
 
 /// What the parts of the tier share.
 #[derive(Debug)]
-struct Shared {
-    link: Link,
-    keys: Keys,
+struct RedisShared {
+    connection: RedisConnection,
+    keys: RedisKeys,
     /// This process among the replicas: drawn anew at each start.
     owner: String,
     lease: Duration,
-    inbox: Inbox,
+    notifications: NotificationQueue,
     /// The turns that this process has.
-    held: turns::Held,
+    held: leases::LeaseValidity,
     /// How the times of records are written and read.
-    dating: Dating,
+    server_clock: ServerClock,
     /// What there is to reconcile.
-    repair: Repair,
+    repair: Reconciliation,
     /// The budgets that are kept in step with the other replicas.
-    budgets: budget::Budgets,
+    budgets: budget::RedisBudgets,
     /// How many replicas there are, by what was last known. At least 1.
     replicas: AtomicU32,
     /// Commands that nobody waits for.
@@ -106,13 +106,13 @@ struct Shared {
     queue: AsyncMutex<mpsc::Receiver<Cmd>>,
 }
 
-impl Tier {
+impl SharedStore {
     /// Makes the tier ready, without connecting.
     ///
     /// # Errors
     /// When an address or a certificate cannot be read.
-    pub fn new(settings: Settings) -> Result<Self, BadAddress> {
-        let Settings {
+    pub fn new(settings: RedisSettings) -> Result<Self, BadAddress> {
+        let RedisSettings {
             urls,
             mode,
             authorities,
@@ -128,22 +128,22 @@ impl Tier {
         let topology =
             topology::Topology::new(&urls, mode, authorities.as_deref(), sentinel_password, timeout)?;
         let (later, queue) = mpsc::channel(LATER_MAX);
-        let shared = Arc::new(Shared {
-            link: Link::new(topology, timeout),
-            keys: Keys::new(&prefix),
+        let shared = Arc::new(RedisShared {
+            connection: RedisConnection::new(topology, timeout),
+            keys: RedisKeys::new(&prefix),
             owner: format!("{:016x}", fastrand::u64(..)),
             lease,
-            inbox: Inbox::default(),
-            held: turns::Held::default(),
+            notifications: NotificationQueue::default(),
+            held: leases::LeaseValidity::default(),
             replicas: AtomicU32::new(1),
-            budgets: budget::Budgets::default(),
-            repair: Repair::default(),
-            dating: Dating::new(clock),
+            budgets: budget::RedisBudgets::default(),
+            repair: Reconciliation::default(),
+            server_clock: ServerClock::new(clock),
             later,
             queue: AsyncMutex::new(queue),
         });
-        let sealer = Sealer::new(record_secret.as_ref());
-        let store = Arc::new(RedisStore::new(Arc::clone(&shared), sealer, max_record, retention));
+        let record_mac = RecordMac::new(record_secret.as_ref());
+        let store = Arc::new(RedisStore::new(Arc::clone(&shared), record_mac, max_record, retention));
         Ok(Self { shared, store })
     }
 
@@ -153,8 +153,8 @@ impl Tier {
     }
 
     /// The turns and the hints.
-    pub fn turns(&self) -> Arc<RedisTurns> {
-        Arc::new(RedisTurns(Arc::clone(&self.shared)))
+    pub fn leases(&self) -> Arc<RedisLeases> {
+        Arc::new(RedisLeases(Arc::clone(&self.shared)))
     }
 
     /// The budget of one source.
@@ -171,33 +171,33 @@ impl Tier {
             tracing::warn!("store.redis.record_secret is not set; records in redis are not authenticated");
         }
         let listening = feed::listen(&self.shared, &self.store);
-        let beating = beat::beat(&self.shared);
+        let beating = heartbeat::heartbeat(&self.shared);
         let repairing = repair::run(&self.shared, &self.store);
         let budgets = budget::keep_in_step(&self.shared);
         tokio::select! {
             () = stop.cancelled() => {}
             () = async { tokio::join!(listening, beating, repairing, budgets, self.shared.work_off()); } => {}
         }
-        beat::leave(&self.shared).await;
+        heartbeat::leave(&self.shared).await;
     }
 }
 
-impl Shared {
+impl RedisShared {
     /// How the server is doing, by what this process has met.
-    fn health(&self) -> TierHealth {
-        let heard = self.inbox.heard();
-        TierHealth {
+    fn health(&self) -> SharedStoreHealth {
+        let counts = self.notifications.counts();
+        SharedStoreHealth {
             replicas: self.replicas.load(Ordering::Relaxed),
-            clock_ahead_ms: self.dating.ahead_ms(),
-            hints: heard.hints,
-            gaps: heard.gaps,
-            reconciled: heard.reconciled,
-            ..self.link.health()
+            clock_ahead_ms: self.server_clock.ahead_ms(),
+            hints: counts.hints,
+            gaps: counts.gaps,
+            reconciled: counts.reconciled,
+            ..self.connection.health()
         }
     }
 
     /// Has a command done that nobody waits for. What does not fit is left out: whatever it was for runs out by itself.
-    fn later(&self, command: Cmd) {
+    fn spawn_background(&self, command: Cmd) {
         self.later.try_send(command).ok();
     }
 
@@ -211,7 +211,7 @@ impl Shared {
     }
 
     /// Has done what is left of it.
-    async fn work_off_rest(&self) {
+    async fn reconcile_rest(&self) {
         let mut queue = self.queue.lock().await;
         let mut commands = Vec::new();
         while let Ok(command) = queue.try_recv() {
@@ -221,13 +221,14 @@ impl Shared {
     }
 
     async fn do_all(&self, commands: &mut Vec<Cmd>) {
-        join_all(commands.drain(..).map(async |command| self.link.ask::<i64>(&command).await.ok())).await;
+        join_all(commands.drain(..).map(async |command| self.connection.command::<i64>(&command).await.ok()))
+            .await;
     }
 }
 
-impl fmt::Debug for Settings {
+impl fmt::Debug for RedisSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings")
+        f.debug_struct("RedisSettings")
             .field("mode", &self.mode)
             .field("prefix", &self.prefix)
             .finish_non_exhaustive()

@@ -13,18 +13,18 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use self::answers::{About, Answers};
-use self::conclude::Concluded;
-use super::gate::{Gate, Limits, Permit, Refusal};
-use super::http::{BaseUrl, Call, HttpRoad, Mask, Reply, SendError};
-use super::redis::Tier;
+use self::answers::{AnswerQuality, CallPurpose};
+use self::conclude::TryOutcome;
+use super::http::{BaseUrl, SecretMask, SendError, UpstreamCall, UpstreamHttpClient, UpstreamReply};
+use super::limiter::{CallPermit, LimiterRefusal, LimiterSettings, UpstreamLimiter};
+use super::redis::SharedStore;
 use crate::domain::id::{ExternalId, SourceName};
 use crate::domain::schedule::Backoff;
 use crate::domain::source::{CredentialState, CredentialStatus, SourceHealth, SourceStatus, Upstream};
 use crate::ports::clock::Clock;
 use crate::ports::credentials::{Credential, Credentials};
 use crate::ports::entropy::Entropy;
-use crate::ports::upstream::{Asker, Detail, LookError, PollDemand, PollPacing};
+use crate::ports::upstream::{Detail, FetchError, FetchTrigger, PollDemand, PollPacing};
 use crate::telemetry::meters;
 use crate::telemetry::trace;
 
@@ -66,8 +66,8 @@ pub struct SourceSettings {
 }
 
 impl SourceSettings {
-    const fn limits(&self) -> Limits {
-        Limits {
+    const fn limits(&self) -> LimiterSettings {
+        LimiterSettings {
             per_second: self.per_second,
             per_hour: self.per_hour,
             caller_share: self.caller_share,
@@ -79,9 +79,9 @@ impl SourceSettings {
 
 /// What the world lends to every source.
 #[derive(Clone, Debug)]
-pub struct Means {
+pub struct SourceDeps {
     /// The client; a source whose calls leave another way has its own.
-    pub road: Arc<HttpRoad>,
+    pub http_client: Arc<UpstreamHttpClient>,
     /// The secrets.
     pub credentials: Arc<dyn Credentials>,
     /// The time of day.
@@ -89,14 +89,14 @@ pub struct Means {
     /// Chance, for jitter.
     pub entropy: Arc<dyn Entropy>,
     /// What replicas share, where there are several.
-    pub tier: Option<Tier>,
+    pub shared_store: Option<SharedStore>,
 }
 
 /// What an adapter makes of a reply.
 #[derive(Debug)]
-pub(super) enum Verdict<T> {
+pub(super) enum ReplyVerdict<T> {
     /// The upstream spoke, and this is what it said; asking again would bring the same.
-    Spoke(Result<T, LookError>),
+    Spoke(Result<T, FetchError>),
     /// It refuses our credential, for every call.
     Rejected,
     /// It asks for a pause, for every call.
@@ -107,35 +107,35 @@ pub(super) enum Verdict<T> {
 
 /// Why a question has no answer.
 #[derive(Debug)]
-pub(super) enum AskError {
+pub(super) enum CallError {
     /// The answer was larger than the call's cap. Holds its head, which may say enough.
     TooLarge {
         /// The cap.
         cap: usize,
         /// The answer with the head of its body.
-        head: Box<Reply>,
+        head: Box<UpstreamReply>,
     },
     /// Any other reason.
-    Look(LookError),
+    Fetch(FetchError),
 }
 
-impl From<AskError> for LookError {
-    fn from(error: AskError) -> Self {
+impl From<CallError> for FetchError {
+    fn from(error: CallError) -> Self {
         match error {
-            AskError::TooLarge { cap, head: _ } => {
+            CallError::TooLarge { cap, head: _ } => {
                 Self::BadAnswer(Detail::new(format!("the response exceeds {cap} bytes")))
             }
-            AskError::Look(error) => error,
+            CallError::Fetch(error) => error,
         }
     }
 }
 
-impl From<Refusal> for LookError {
-    fn from(refusal: Refusal) -> Self {
+impl From<LimiterRefusal> for FetchError {
+    fn from(refusal: LimiterRefusal) -> Self {
         match refusal {
-            Refusal::Throttled(retry_after) => Self::Throttled { retry_after },
-            Refusal::Rejected => Self::CredentialRejected,
-            Refusal::Broken(wait) => Self::Unavailable(Detail::new(format!(
+            LimiterRefusal::Throttled(retry_after) => Self::Throttled { retry_after },
+            LimiterRefusal::Rejected => Self::CredentialRejected,
+            LimiterRefusal::Broken(wait) => Self::Unavailable(Detail::new(format!(
                 "circuit breaker open; no calls for {} ms",
                 wait.as_millis()
             ))),
@@ -145,46 +145,46 @@ impl From<Refusal> for LookError {
 
 /// An answer, or the lack of one, and the times it lies between.
 #[derive(Debug)]
-pub(super) struct Told<T> {
+pub(super) struct Response<T> {
     /// When the last try left us; when it was given up, if none did.
-    pub(super) asked_at: Timestamp,
+    pub(super) requested_at: Timestamp,
     /// The same for comparisons within this process.
     pub(super) sent: Instant,
     /// When the answer was complete, or given up on.
     pub(super) observed_at: Timestamp,
     /// What was learned.
-    pub(super) outcome: Result<T, AskError>,
+    pub(super) outcome: Result<T, CallError>,
 }
 
 /// What was used up of a source, and how it did: outlives its settings, which can change while it is asked.
 #[derive(Clone, Debug)]
-pub struct Account {
-    gate: Arc<Gate>,
+pub struct SourceState {
+    limiter: Arc<UpstreamLimiter>,
     /// The credential that was refused last, to notice that it has been changed, and since when it is.
     refused: Arc<Mutex<Option<(Credential, Timestamp)>>>,
-    answers: Arc<Answers>,
+    answers: Arc<AnswerQuality>,
 }
 
-impl Account {
+impl SourceState {
     /// One of which nothing was used up, shared with other replicas where there is a tier.
-    pub fn new(settings: &SourceSettings, tier: Option<&Tier>) -> Self {
-        let shared = tier.map(|tier| tier.budget(&settings.name));
+    pub fn new(settings: &SourceSettings, shared_store: Option<&SharedStore>) -> Self {
+        let shared = shared_store.map(|shared_store| shared_store.budget(&settings.name));
         Self {
-            gate: Gate::new(settings.name.clone(), settings.limits(), shared),
+            limiter: UpstreamLimiter::new(settings.name.clone(), settings.limits(), shared),
             refused: Arc::default(),
             answers: Arc::default(),
         }
     }
 
     /// Holds to these limits from now on. What was used up stays used up.
-    pub fn hold_to(&self, settings: &SourceSettings) {
-        self.gate.set_limits(settings.limits());
+    pub fn set_limits(&self, settings: &SourceSettings) {
+        self.limiter.set_limits(settings.limits());
     }
 
     /// Forgets failures and refusals, because another place is asked, or with another credential.
-    pub fn forget_the_place(&self) {
+    pub fn reset_endpoint_state(&self) {
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.gate.forget_the_place();
+        self.limiter.reset_endpoint_state();
         self.answers.forget();
     }
 }
@@ -194,16 +194,21 @@ impl Account {
 pub(super) struct Source {
     pub(super) settings: SourceSettings,
     upstream: Upstream,
-    gate: Arc<Gate>,
-    means: Means,
+    limiter: Arc<UpstreamLimiter>,
+    deps: SourceDeps,
     refused: Arc<Mutex<Option<(Credential, Timestamp)>>>,
-    answers: Arc<Answers>,
+    answers: Arc<AnswerQuality>,
 }
 
 impl Source {
-    pub(super) fn new(upstream: Upstream, settings: SourceSettings, means: Means, account: Account) -> Self {
-        let Account { gate, refused, answers } = account;
-        let source = Self { settings, upstream, gate, means, refused, answers };
+    pub(super) fn new(
+        upstream: Upstream,
+        settings: SourceSettings,
+        deps: SourceDeps,
+        source_state: SourceState,
+    ) -> Self {
+        let SourceState { limiter, refused, answers } = source_state;
+        let source = Self { settings, upstream, limiter, deps, refused, answers };
         source.note_egress_fault();
         source
     }
@@ -214,56 +219,56 @@ impl Source {
 
     /// The time of day: for what an upstream dates, and for what people read.
     pub(super) fn now(&self) -> Timestamp {
-        self.means.clock.time_of_day()
+        self.deps.clock.time_of_day()
     }
 
     /// Process time: for the times of an observation.
     fn moment(&self) -> Timestamp {
-        self.means.clock.now()
+        self.deps.clock.now()
     }
 
     /// Makes no call for a while.
     pub(super) fn pause(&self, pause: Duration) {
-        self.gate.pause(pause);
+        self.limiter.pause(pause);
     }
 
     /// Asks once, and up to twice more where that may help and the retry budget allows; never beyond the deadline.
     ///
-    /// Every try passes the gate. Tried again: no connection, a broken answer, [`Verdict::Sick`]. Dropping the future
+    /// Every try passes the gate. Tried again: no connection, a broken answer, [`ReplyVerdict::Sick`]. Dropping the future
     /// ends the call and frees its slot.
-    pub(super) async fn ask<T>(
+    pub(super) async fn call<T>(
         &self,
-        asker: &Asker,
-        call: &Call,
+        trigger: &FetchTrigger,
+        call: &UpstreamCall,
         deadline: Instant,
-        judge: impl Fn(&Reply) -> Verdict<T> + Send + Sync,
-    ) -> Told<T>
+        classify: impl Fn(&UpstreamReply) -> ReplyVerdict<T> + Send + Sync,
+    ) -> Response<T>
     where
         T: Send,
     {
-        self.ask_with_retries(asker, call, deadline, RETRIES, judge).await
+        self.call_with_retries(trigger, call, deadline, RETRIES, classify).await
     }
 
-    /// Asks as [`Source::ask`] does, with at most so many further tries.
-    pub(super) async fn ask_with_retries<T>(
+    /// Asks as [`Source::call`] does, with at most so many further tries.
+    pub(super) async fn call_with_retries<T>(
         &self,
-        asker: &Asker,
-        call: &Call,
+        trigger: &FetchTrigger,
+        call: &UpstreamCall,
         deadline: Instant,
         retries: u32,
-        judge: impl Fn(&Reply) -> Verdict<T> + Send + Sync,
-    ) -> Told<T>
+        classify: impl Fn(&UpstreamReply) -> ReplyVerdict<T> + Send + Sync,
+    ) -> Response<T>
     where
         T: Send,
     {
-        let (mut asked_at, mut sent_at) = (self.moment(), Instant::now());
+        let (mut requested_at, mut sent_at) = (self.moment(), Instant::now());
         let mut last = None;
         let mut renewed = false;
         let mut attempt = 0;
         while attempt <= retries {
             if attempt > 0 {
-                let pause = BETWEEN_TRIES.wait(attempt - 1, self.means.entropy.unit());
-                if Instant::now() + pause >= deadline || !self.gate.spend_retry() {
+                let pause = BETWEEN_TRIES.wait(attempt - 1, self.deps.entropy.unit());
+                if Instant::now() + pause >= deadline || !self.limiter.spend_retry() {
                     break;
                 }
                 tokio::time::sleep(pause).await;
@@ -272,101 +277,107 @@ impl Source {
             if left(deadline) <= LEAST_TIME {
                 break;
             }
-            let (permit, credential) = match self.enter(asker, deadline).await {
+            let (permit, credential) = match self.enter(trigger, deadline).await {
                 Ok(entered) => entered,
                 // what went wrong with the try before says more than that there is no other
                 Err(refused) => {
-                    last.get_or_insert(AskError::Look(refused));
+                    last.get_or_insert(CallError::Fetch(refused));
                     break;
                 }
             };
             if attempt == 0 {
-                self.gate.earn_retry();
+                self.limiter.earn_retry();
             }
-            (asked_at, sent_at) = (self.moment(), Instant::now());
+            (requested_at, sent_at) = (self.moment(), Instant::now());
             let span = tracing::info_span!("upstream.call", source = %self.settings.name, attempt);
             let mask = self.mask(&credential);
-            let road = self.means.road.as_ref();
+            let http_client = self.deps.http_client.as_ref();
             let traced = self.span(call, attempt);
             let trace = traced.traceparent().filter(|_| self.settings.propagate_trace);
-            let send = road.send_in_trace(call, left(deadline), &credential, &mask, trace);
-            let sent = traced.place().hold(send).instrument(span).await;
+            let send = http_client.send_in_trace(call, left(deadline), &credential, &mask, trace);
+            let sent = traced.context().hold(send).instrument(span).await;
             end(traced, &sent);
-            let about = call.about.as_deref().map_or(About::Many, About::Job);
-            match self.conclude(permit, credential, about, sent, &judge) {
-                Concluded::Final(outcome) => {
-                    return Told { asked_at, sent: sent_at, observed_at: self.moment(), outcome };
+            let about = call.about.as_deref().map_or(CallPurpose::Many, CallPurpose::Job);
+            match self.conclude(permit, credential, about, sent, &classify) {
+                TryOutcome::Final(outcome) => {
+                    return Response { requested_at, sent: sent_at, observed_at: self.moment(), outcome };
                 }
-                Concluded::Again(error) => {
+                TryOutcome::Again(error) => {
                     last = Some(error);
                     attempt += 1;
                 }
                 // the next one is shown at once, and only once: it is no repetition
-                Concluded::Renewed if !renewed => renewed = true,
-                Concluded::Renewed => {
-                    last = Some(AskError::Look(LookError::CredentialRejected));
+                TryOutcome::Renewed if !renewed => renewed = true,
+                TryOutcome::Renewed => {
+                    last = Some(CallError::Fetch(FetchError::CredentialRejected));
                     attempt += 1;
                 }
             }
         }
-        let error = last.unwrap_or_else(|| AskError::Look(LookError::TimedOut));
-        Told { asked_at, sent: sent_at, observed_at: self.moment(), outcome: Err(error) }
+        let error = last.unwrap_or_else(|| CallError::Fetch(FetchError::TimedOut));
+        Response { requested_at, sent: sent_at, observed_at: self.moment(), outcome: Err(error) }
     }
 
-    /// Asks one harmless question for the operator: with the credential in force as [`Source::ask`] does, with another
+    /// Asks one harmless question for the operator: with the credential in force as [`Source::call`] does, with another
     /// one once, and without any consequence for the one in force.
     pub(super) async fn probe(
         &self,
         other: Option<&Credential>,
-        call: &Call,
+        call: &UpstreamCall,
         deadline: Instant,
-        judge: impl Fn(&Reply) -> Verdict<()> + Send + Sync,
-    ) -> Result<(), LookError> {
+        classify: impl Fn(&UpstreamReply) -> ReplyVerdict<()> + Send + Sync,
+    ) -> Result<(), FetchError> {
         let Some(other) = other else {
-            return self.ask(&Asker::Operator, call, deadline, judge).await.outcome.map_err(Into::into);
+            return self
+                .call(&FetchTrigger::Operator, call, deadline, classify)
+                .await
+                .outcome
+                .map_err(Into::into);
         };
-        let patience = left(deadline).saturating_sub(LEAST_TIME);
-        let permit = self.gate.enter_with_another(&Asker::Operator, patience).await?;
+        let max_wait = left(deadline).saturating_sub(LEAST_TIME);
+        let permit = self.limiter.acquire_probe(&FetchTrigger::Operator, max_wait).await?;
         let span = tracing::info_span!("upstream.probe", source = %self.settings.name);
         let mask = self.mask(other);
         let traced = self.span(call, 0);
-        let sent = self.means.road.send(call, left(deadline), other, &mask).instrument(span).await;
+        let sent = self.deps.http_client.send(call, left(deadline), other, &mask).instrument(span).await;
         end(traced, &sent);
         // to the gate, "no" to another credential is an answer like any other
-        let judge = |reply: &Reply| match judge(reply) {
-            Verdict::Rejected => Verdict::Spoke(Err(LookError::CredentialRejected)),
-            verdict @ (Verdict::Spoke(_) | Verdict::Throttled(_) | Verdict::Sick(_)) => verdict,
+        let classify = |reply: &UpstreamReply| match classify(reply) {
+            ReplyVerdict::Rejected => ReplyVerdict::Spoke(Err(FetchError::CredentialRejected)),
+            verdict @ (ReplyVerdict::Spoke(_) | ReplyVerdict::Throttled(_) | ReplyVerdict::Sick(_)) => {
+                verdict
+            }
         };
-        match self.conclude(permit, other.clone(), About::Trial, sent, judge) {
-            Concluded::Final(outcome) => outcome.map_err(Into::into),
-            Concluded::Again(error) => Err(error.into()),
-            Concluded::Renewed => Err(LookError::CredentialRejected),
+        match self.conclude(permit, other.clone(), CallPurpose::Trial, sent, classify) {
+            TryOutcome::Final(outcome) => outcome.map_err(Into::into),
+            TryOutcome::Again(error) => Err(error.into()),
+            TryOutcome::Renewed => Err(FetchError::CredentialRejected),
         }
     }
 
     /// Takes in that an answer about a job could be used, though it could not be read to its end.
     pub(super) fn read_after_all(&self, id: &ExternalId) {
-        self.usable(About::Job(id.as_str()));
+        self.usable(CallPurpose::Job(id.as_str()));
     }
 
     /// What polls have to keep to now, given what they need.
     pub(super) fn pace_polls(&self, demand: PollDemand) -> PollPacing {
-        self.gate.pace_polls(demand)
+        self.limiter.pace_polls(demand)
     }
 
     /// Takes the place of one background call that is no poll, if there may be one now.
     pub(super) fn take_recheck(&self) -> bool {
-        self.gate.take_recheck()
+        self.limiter.take_recheck()
     }
 
     /// How the source is doing now.
     pub(super) fn status(&self) -> SourceStatus {
         // first: a credential that has been replaced is not held against the source any more
         let current = self.credential();
-        let snapshot = self.gate.snapshot();
+        let snapshot = self.limiter.snapshot();
         let health = if current.is_none() {
             SourceHealth::Unconfigured
-        } else if self.means.road.fault().is_some() {
+        } else if self.deps.http_client.fault().is_some() {
             SourceHealth::Unavailable
         } else if snapshot.health == SourceHealth::Healthy && self.answers.are_unusable() {
             SourceHealth::Degraded
@@ -386,25 +397,30 @@ impl Source {
     }
 
     /// Waits for the turn of one call, and then takes the credential in force: not before, or it could be an old one.
-    async fn enter(&self, asker: &Asker, deadline: Instant) -> Result<(Permit, Credential), LookError> {
+    async fn enter(
+        &self,
+        trigger: &FetchTrigger,
+        deadline: Instant,
+    ) -> Result<(CallPermit, Credential), FetchError> {
         loop {
-            let before = self.credential().ok_or(LookError::Unconfigured)?;
-            match self.gate.enter(asker, left(deadline).saturating_sub(LEAST_TIME)).await {
-                Ok(permit) => return Ok((permit, self.credential().ok_or(LookError::Unconfigured)?)),
+            let before = self.credential().ok_or(FetchError::Unconfigured)?;
+            match self.limiter.acquire(trigger, left(deadline).saturating_sub(LEAST_TIME)).await {
+                Ok(permit) => return Ok((permit, self.credential().ok_or(FetchError::Unconfigured)?)),
                 // what was refused while this call waited is not what it would show
-                Err(Refusal::Rejected) if self.current().is_some_and(|current| !current.is(&before)) => {}
+                Err(LimiterRefusal::Rejected)
+                    if self.current().is_some_and(|current| !current.is(&before)) => {}
                 Err(refusal) => return Err(refusal.into()),
             }
         }
     }
 
     /// The span of one call.
-    fn span(&self, call: &Call, tries: u32) -> trace::Active {
+    fn span(&self, call: &UpstreamCall, tries: u32) -> trace::SpanGuard {
         if !trace::is_on() {
-            return trace::Active::default();
+            return trace::SpanGuard::default();
         }
         let (host, port) = call.base.place();
-        trace::upstream(trace::Upstream {
+        trace::upstream(trace::UpstreamSpan {
             method: &call.method,
             template: &call.template(),
             host,
@@ -416,7 +432,7 @@ impl Source {
     }
 
     fn current(&self) -> Option<Credential> {
-        self.means.credentials.current(&self.settings.name)
+        self.deps.credentials.current(&self.settings.name)
     }
 
     /// The credential in force. One that has changed since it was refused may be tried at once.
@@ -425,7 +441,7 @@ impl Source {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         if refused.as_ref().is_some_and(|(refused, _)| !refused.is(&credential)) {
             *refused = None;
-            self.gate.forgive();
+            self.limiter.reset_auth_failure();
         }
         Some(credential)
     }
@@ -433,7 +449,7 @@ impl Source {
     /// Notes that the credential in force was refused. As long as it is refused again and again, that is since the
     /// first time.
     fn refuse(&self, credential: Credential) {
-        let again = self.gate.snapshot().health == SourceHealth::CredentialRejected;
+        let again = self.limiter.snapshot().health == SourceHealth::CredentialRejected;
         let now = self.now();
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         let since = refused.as_ref().filter(|(held, _)| again && held.is(&credential));
@@ -442,7 +458,7 @@ impl Source {
     }
 
     fn credential_status(&self, health: SourceHealth) -> CredentialStatus {
-        let status = self.means.credentials.status(&self.settings.name);
+        let status = self.deps.credentials.status(&self.settings.name);
         if health != SourceHealth::CredentialRejected {
             return status;
         }
@@ -452,14 +468,14 @@ impl Source {
     }
 
     /// What is masked in an answer to this credential: it, and every other that the source could repeat.
-    fn mask(&self, credential: &Credential) -> Mask {
-        let shown = self.means.credentials.shown(&self.settings.name);
-        Mask::new(shown.iter().chain([credential]))
+    fn mask(&self, credential: &Credential) -> SecretMask {
+        let known = self.deps.credentials.pending(&self.settings.name);
+        SecretMask::new(known.iter().chain([credential]))
     }
 }
 
 /// Ends the span of a call with what came of it.
-fn end(span: trace::Active, sent: &Result<Reply, SendError>) {
+fn end(span: trace::SpanGuard, sent: &Result<UpstreamReply, SendError>) {
     match sent {
         Ok(reply) => span.replied(reply.status, reply.request_id()),
         Err(error) => span.unanswered(error.word()),

@@ -126,9 +126,9 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn only_a_vital_task_takes_the_process_with_it() {
+    async fn only_a_panic_of_a_vital_task_ends_the_process() {
         let spawner = RuntimeSpawner::default();
-        spawner.spawn(TaskKind::Flight, Box::pin(async { panic!("planted") }));
+        spawner.spawn(TaskKind::Fetch, Box::pin(async { panic!("planted") }));
         spawner.idle().await;
         assert!(!spawner.fatal.is_cancelled());
         spawner.spawn(TaskKind::Listener, Box::pin(async { panic!("planted") }));

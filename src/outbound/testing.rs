@@ -11,24 +11,24 @@ use proptest::prelude::*;
 use secrecy::SecretString;
 use serde_json::json;
 
-use super::http::{BaseUrl, HttpRoad};
-use super::source::{Means, SourceSettings};
+use super::http::{BaseUrl, UpstreamHttpClient};
+use super::source::{SourceDeps, SourceSettings};
 use crate::domain::id::{ExternalId, SourceName};
 use crate::domain::job::Job;
 use crate::domain::source::{CredentialState, CredentialStatus};
 use crate::ports::clock::Clock;
 use crate::ports::credentials::{Credential, Credentials};
 use crate::ports::entropy::Entropy;
-use crate::ports::upstream::LookError;
+use crate::ports::upstream::FetchError;
 
 /// One request, as it arrived.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct SeenRequest {
     pub(crate) head: String,
     pub(crate) body: String,
 }
 
-impl Seen {
+impl SeenRequest {
     /// The request line's target: path and query.
     pub(crate) fn target(&self) -> &str {
         self.head.split(' ').nth(1).unwrap()
@@ -43,14 +43,14 @@ impl Seen {
 }
 
 /// A server that answers every request by a script.
-pub(crate) struct Server {
+pub(crate) struct ScriptedServer {
     pub(crate) url: String,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    seen: Arc<Mutex<Vec<SeenRequest>>>,
 }
 
-impl Server {
+impl ScriptedServer {
     /// Serves until the process ends, on threads of its own. An empty answer closes the connection.
-    pub(crate) fn start(script: impl Fn(&Seen) -> Vec<u8> + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(script: impl Fn(&SeenRequest) -> Vec<u8> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/api", listener.local_addr().unwrap());
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -71,12 +71,12 @@ impl Server {
     }
 
     /// What was asked so far.
-    pub(crate) fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<SeenRequest> {
         self.seen.lock().unwrap().clone()
     }
 }
 
-fn receive(stream: &mut TcpStream) -> Option<Seen> {
+fn receive(stream: &mut TcpStream) -> Option<SeenRequest> {
     let mut bytes = Vec::new();
     let mut piece = [0; 4096];
     loop {
@@ -90,7 +90,7 @@ fn receive(stream: &mut TcpStream) -> Option<Seen> {
             .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
             .map_or(0, |(_, value)| value.parse::<usize>().unwrap());
         if body.len() >= length {
-            return Some(Seen { head: head.to_owned(), body: body.to_owned() });
+            return Some(SeenRequest { head: head.to_owned(), body: body.to_owned() });
         }
     }
 }
@@ -112,9 +112,9 @@ pub(crate) fn json(status: u16, body: &serde_json::Value) -> Vec<u8> {
 
 /// A clock that stands at one moment.
 #[derive(Debug)]
-pub(crate) struct Still;
+pub(crate) struct FixedClock;
 
-impl Clock for Still {
+impl Clock for FixedClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_second(1_700_000_000).unwrap()
     }
@@ -122,9 +122,9 @@ impl Clock for Still {
 
 /// No jitter at all, so that tests do not wait.
 #[derive(Debug)]
-pub(crate) struct Zero;
+pub(crate) struct NoJitter;
 
-impl Entropy for Zero {
+impl Entropy for NoJitter {
     fn unit(&self) -> f64 {
         0.0
     }
@@ -150,13 +150,13 @@ pub(crate) fn settings(url: &str) -> SourceSettings {
 }
 
 /// What the world lends in a test.
-pub(crate) fn means(credentials: Arc<OneKey>) -> Means {
-    Means {
-        road: Arc::new(HttpRoad::new().unwrap()),
+pub(crate) fn deps(credentials: Arc<OneKey>) -> SourceDeps {
+    SourceDeps {
+        http_client: Arc::new(UpstreamHttpClient::new().unwrap()),
         credentials,
-        clock: Arc::new(Still),
-        entropy: Arc::new(Zero),
-        tier: None,
+        clock: Arc::new(FixedClock),
+        entropy: Arc::new(NoJitter),
+        shared_store: None,
     }
 }
 
@@ -166,10 +166,10 @@ pub(crate) fn id(text: &str) -> ExternalId {
 }
 
 /// A word for what came of a look: the state, or the error's variant.
-pub(crate) fn word(outcome: &Result<Arc<Job>, LookError>) -> String {
+pub(crate) fn word(outcome: &Result<Arc<Job>, FetchError>) -> String {
     match outcome {
         Ok(job) => format!("{:?}", job.state()),
-        Err(LookError::Throttled { retry_after }) => format!("Throttled {}", retry_after.as_secs()),
+        Err(FetchError::Throttled { retry_after }) => format!("Throttled {}", retry_after.as_secs()),
         Err(error) => format!("{error:?}").chars().take_while(char::is_ascii_alphabetic).collect(),
     }
 }
@@ -193,7 +193,7 @@ impl Credentials for OneKey {
         self.0.lock().unwrap().clone()
     }
 
-    fn shown(&self, source: &SourceName) -> Vec<Credential> {
+    fn pending(&self, source: &SourceName) -> Vec<Credential> {
         self.current(source).into_iter().collect()
     }
 

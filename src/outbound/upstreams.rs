@@ -7,49 +7,49 @@
 //! brings budget, retries, breaker and credential. (3) A row in [`reader`]. Judge the body before the status, never
 //! require JSON on an error, and let no upstream text but a failure's reach a client.
 
-mod distinct;
+mod distinct_ids;
 pub mod mindbridge;
 mod reason;
 pub mod supermetrics;
+mod unknown_states;
 mod wire;
-mod words;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::source::Source;
-pub use super::source::{Account, Means, SourceSettings};
+pub use super::source::{SourceDeps, SourceSettings, SourceState};
 use crate::domain::source::Upstream;
-use crate::ports::upstream::{Detail, JobReader, LookError};
+use crate::ports::upstream::{Detail, FetchError, JobReader};
 
 /// Turns a panic over one answer into a bad answer. The panic itself is in the log, by the process's hook.
-fn contained<T>(normalize: impl FnOnce() -> T) -> Result<T, LookError> {
+fn contained<T>(normalize: impl FnOnce() -> T) -> Result<T, FetchError> {
     catch_unwind(AssertUnwindSafe(normalize))
         .map_err(|_| bad_answer("putting the answer into our words panicked"))
 }
 
 /// An answer that cannot be used, and why.
-fn bad_answer(text: impl Into<String>) -> LookError {
-    LookError::BadAnswer(Detail::new(text))
+fn bad_answer(text: impl Into<String>) -> FetchError {
+    FetchError::BadAnswer(Detail::new(text))
 }
 
 /// Makes a configured source ready to be asked. Nothing is sent yet.
-pub fn reader(upstream: Upstream, settings: SourceSettings, means: Means) -> Arc<dyn JobReader> {
-    let account = Account::new(&settings, means.tier.as_ref());
-    reader_on(upstream, settings, means, account)
+pub fn reader(upstream: Upstream, settings: SourceSettings, deps: SourceDeps) -> Arc<dyn JobReader> {
+    let source_state = SourceState::new(&settings, deps.shared_store.as_ref());
+    reader_on(upstream, settings, deps, source_state)
 }
 
 /// The same on an account of which something may have been used up.
 pub fn reader_on(
     upstream: Upstream,
     settings: SourceSettings,
-    means: Means,
-    account: Account,
+    deps: SourceDeps,
+    source_state: SourceState,
 ) -> Arc<dyn JobReader> {
-    let source = Source::new(upstream, settings, means, account);
+    let source = Source::new(upstream, settings, deps, source_state);
     match upstream {
-        Upstream::MindBridge => Arc::new(mindbridge::MindBridge::new(source)),
-        Upstream::Supermetrics => Arc::new(supermetrics::Supermetrics::new(source)),
+        Upstream::MindBridge => Arc::new(mindbridge::MindBridgeReader::new(source)),
+        Upstream::Supermetrics => Arc::new(supermetrics::SupermetricsReader::new(source)),
     }
 }
 
@@ -58,8 +58,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_over_one_answer_is_a_bad_answer() {
-        assert!(matches!(contained(|| panic!("planted")), Err::<(), _>(LookError::BadAnswer(_))));
+    fn contained_panic_becomes_a_bad_answer_error() {
+        assert!(matches!(contained(|| panic!("planted")), Err::<(), _>(FetchError::BadAnswer(_))));
         assert_eq!(contained(|| 7).unwrap(), 7);
     }
 }

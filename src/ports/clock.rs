@@ -7,7 +7,7 @@
 //! * [`Clock::time_of_day`] is the system clock as it is now. It is for what others date: expiries of tokens and
 //!   credentials, `Retry-After`, times of an upstream, and what people read.
 //!
-//! [`Reading::date`] turns the first into the second. What leaves the process (a record, an answer) is dated this way, so
+//! [`ClockReading::date`] turns the first into the second. What leaves the process (a record, an answer) is dated this way, so
 //! it has the right time also after the system clock was corrected; what enters is clamped, because whoever wrote it may
 //! have had a wrong clock (`Observation::clamped`).
 
@@ -31,21 +31,21 @@ pub trait Clock: Debug + Send + Sync {
     }
 
     /// Process time with its correction.
-    fn reading(&self) -> Reading {
-        Reading { now: self.now(), correction: self.correction() }
+    fn reading(&self) -> ClockReading {
+        ClockReading { now: self.now(), correction: self.correction() }
     }
 }
 
 /// Process time, and how to date it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reading {
+pub struct ClockReading {
     /// Process time.
     pub now: Timestamp,
     /// What to add to process time to get the time of day.
     pub correction: SignedDuration,
 }
 
-impl Reading {
+impl ClockReading {
     /// The time of day of a moment of process time.
     pub fn date(&self, at: Timestamp) -> Timestamp {
         at.checked_add(self.correction).unwrap_or(at)

@@ -38,7 +38,7 @@ pub trait Credentials: Debug + Send + Sync {
 
     /// Every credential that an answer of the source could repeat: the one in force, those before it, and those that
     /// were tried and refused. Bounded in number and time.
-    fn shown(&self, source: &SourceName) -> Vec<Credential>;
+    fn pending(&self, source: &SourceName) -> Vec<Credential>;
 
     /// How the credential of a source stands, as far as its holder knows: not whether the source refuses the one in force.
     fn status(&self, source: &SourceName) -> CredentialStatus;

@@ -4,21 +4,21 @@
 use std::fmt::Debug;
 
 use super::BoxFuture;
-use super::turns::Alone;
+use super::leases::LocalLeases;
 use crate::domain::id::JobKey;
 
 /// Something that another replica did to a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hint {
+pub struct ChangeNotification {
     /// The job.
     pub key: JobKey,
     /// What was done.
-    pub what: Done,
+    pub what: RemoteChange,
 }
 
 /// What another replica did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Done {
+pub enum RemoteChange {
     /// It kept something that says something new.
     Changed,
     /// It kept what says the same as before, with a later time; or that the upstream knows no such job.
@@ -31,21 +31,21 @@ pub enum Done {
 
 /// What there is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum News {
+pub enum FeedEvent {
     /// Some jobs are to be read again.
-    Hints(Vec<Hint>),
+    Hints(Vec<ChangeNotification>),
     /// Hints may have been lost, or some time has passed: everything that is followed is to be read again.
     Gap,
 }
 
 /// Hears what other replicas have learned.
-pub trait Feed: Debug + Send + Sync {
+pub trait NotificationFeed: Debug + Send + Sync {
     /// The next news. Cancel safe.
-    fn next(&self) -> BoxFuture<'_, News>;
+    fn next(&self) -> BoxFuture<'_, FeedEvent>;
 }
 
-impl Feed for Alone {
-    fn next(&self) -> BoxFuture<'_, News> {
+impl NotificationFeed for LocalLeases {
+    fn next(&self) -> BoxFuture<'_, FeedEvent> {
         Box::pin(std::future::pending())
     }
 }

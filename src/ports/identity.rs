@@ -12,7 +12,7 @@ use crate::domain::principal::Principal;
 
 /// Why a client is not let in. Says nothing that would help to guess.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum AuthError {
     /// Nothing was presented, and something is needed.
     #[error(
         "authentication is required; send a client key or token in the authorization header: \"Bearer <key>\""
@@ -40,7 +40,7 @@ pub struct WatchToken {
 
 /// Why a watch token is not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoToken {
+pub enum WatchTokenError {
     /// It would not fit into a header.
     #[error("refs make a token of more than {0} bytes, the limit for a header; pass fewer refs")]
     TooLong(usize),
@@ -55,11 +55,11 @@ pub trait Identity: Debug + Send + Sync {
     ///
     /// # Errors
     /// When the client is not to be let in.
-    fn recognise(&self, presented: Option<&SecretString>) -> Result<Principal, Refusal>;
+    fn authenticate(&self, presented: Option<&SecretString>) -> Result<Principal, AuthError>;
 
     /// Says whether a principal that was recognised before would be recognised now, by the same pass and with the same
     /// grant: it is false once the pass expired, its client is gone, or what the client may read has changed.
-    fn stands(&self, principal: &Principal) -> bool;
+    fn is_valid(&self, principal: &Principal) -> bool;
 
     /// Makes a token by which somebody else reads and watches some jobs, as far as a client may, and not for longer than
     /// the client's own pass holds. What it opens follows what the client may read, not what it could when it was made.
@@ -71,5 +71,5 @@ pub trait Identity: Debug + Send + Sync {
         principal: &Principal,
         jobs: &BTreeSet<JobKey>,
         ttl: Duration,
-    ) -> Result<WatchToken, NoToken>;
+    ) -> Result<WatchToken, WatchTokenError>;
 }

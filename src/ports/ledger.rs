@@ -6,7 +6,7 @@ use std::fmt::Debug;
 
 use super::BoxFuture;
 use super::store::StoreError;
-use crate::domain::durations::{Durations, Habit};
+use crate::domain::durations::{Durations, JobClass};
 use crate::domain::id::JobKey;
 
 /// Words that clients put on tracked jobs, by name.
@@ -14,7 +14,7 @@ pub type Labels = BTreeMap<String, String>;
 
 /// Everything that was remembered, each list in the order of its keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Remembered {
+pub struct LedgerContents {
     /// The tracked jobs with their labels; those that have ended are among them, because they keep their labels.
     pub tracked: Vec<(JobKey, Labels)>,
     /// The jobs that were followed, for whatever reason.
@@ -24,7 +24,7 @@ pub struct Remembered {
 /// Remembers what is to be followed. One that fails forgets, and never fails a request.
 pub trait Ledger: Debug + Send + Sync {
     /// Everything that was remembered. Asked at the start, when a source comes, and by replicas now and then.
-    fn remembered(&self) -> BoxFuture<'_, Result<Remembered, StoreError>>;
+    fn remembered(&self) -> BoxFuture<'_, Result<LedgerContents, StoreError>>;
 
     /// Remembers tracked jobs with their labels, or with `None` forgets them. Resolves once that would survive a crash; an
     /// error where that cannot be had now.
@@ -34,12 +34,12 @@ pub trait Ledger: Debug + Send + Sync {
     fn follow(&self, key: &JobKey, followed: bool);
 
     /// What was learned of how long jobs take. Asked once, at the start. Nothing, where it is not kept.
-    fn learned(&self) -> BoxFuture<'_, Result<Vec<(Habit, Durations)>, StoreError>> {
+    fn learned(&self) -> BoxFuture<'_, Result<Vec<(JobClass, Durations)>, StoreError>> {
         Box::pin(async { Ok(Vec::new()) })
     }
 
     /// Notes what is known by now of how long some jobs take. Written by and by: never waits and never blocks.
-    fn learn(&self, habit: &Habit, durations: &Durations) {
-        let _: (&Habit, &Durations) = (habit, durations);
+    fn learn(&self, class: &JobClass, durations: &Durations) {
+        let _: (&JobClass, &Durations) = (class, durations);
     }
 }

@@ -8,7 +8,7 @@ use super::BoxFuture;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TaskKind {
     /// One shared fetch. Ends by itself; its joiners see a lost flight if it panics.
-    Flight,
+    Fetch,
     /// One look at followed jobs. Ends by itself; its jobs are looked at again later if it panics.
     Poll,
     /// The loop that looks at followed jobs. Runs until the process drains.
@@ -46,7 +46,7 @@ impl TaskKind {
     /// The name in logs and metrics.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Flight => "flight",
+            Self::Fetch => "flight",
             Self::Poll => "poll",
             Self::Poller => "poller",
             Self::Rotation => "rotation",
@@ -64,7 +64,7 @@ impl TaskKind {
     /// What the death of such a task means.
     pub const fn on_panic(self) -> OnPanic {
         match self {
-            Self::Flight | Self::Poll | Self::Resume | Self::Connection | Self::Stream | Self::Telemetry => {
+            Self::Fetch | Self::Poll | Self::Resume | Self::Connection | Self::Stream | Self::Telemetry => {
                 OnPanic::Contained
             }
             Self::Poller

@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::BoxFuture;
-use super::tier::TierHealth;
-use super::turns::Fence;
+use super::leases::FencingToken;
+use super::shared_store::SharedStoreHealth;
 use crate::domain::id::{JobKey, SourceName};
 use crate::domain::observation::Observation;
 use crate::domain::state::JobState;
@@ -19,7 +19,7 @@ pub struct StoreError(pub String);
 
 /// What became of an observation offered to the store.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Kept {
+pub enum StoreOutcome {
     /// It is held now. Carries what it replaced.
     New(Option<Observation>),
     /// What was held is the newer truth, and stays. Carries it.
@@ -46,7 +46,7 @@ pub struct StoreHealth {
     /// How many jobs are held in memory, about.
     pub near: u64,
     /// How the server is that replicas share, where there is one.
-    pub tier: Option<TierHealth>,
+    pub shared_store: Option<SharedStoreHealth>,
 }
 
 /// Which held jobs to list. Empty lists mean "any".
@@ -71,7 +71,7 @@ pub trait JobStore: Debug + Send + Sync {
     ///
     /// An end is as safe as this store can make it when this resolves, and nobody is shown it before; anything else may be
     /// written by and by. Cancel safe: an observation is kept or it is not.
-    fn keep(&self, new: Observation) -> BoxFuture<'_, Result<Kept, StoreError>>;
+    fn keep(&self, new: Observation) -> BoxFuture<'_, Result<StoreOutcome, StoreError>>;
 
     /// Notes that the upstream knew no such job just now. Forgets it by itself after a short time.
     fn note_missing<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<(), StoreError>>;
@@ -89,8 +89,12 @@ pub trait JobStore: Debug + Send + Sync {
 
     /// Keeps an observation that was made under a fence, as [`JobStore::keep`] does, and ends the turn. `None` when that turn
     /// was over: it is neither kept nor to be told, because whoever had the turn since knows better.
-    fn keep_under(&self, new: Observation, fence: Fence) -> BoxFuture<'_, Result<Option<Kept>, StoreError>> {
-        let _: Fence = fence;
+    fn keep_under(
+        &self,
+        new: Observation,
+        fencing_token: FencingToken,
+    ) -> BoxFuture<'_, Result<Option<StoreOutcome>, StoreError>> {
+        let _: FencingToken = fencing_token;
         Box::pin(async move { self.keep(new).await.map(Some) })
     }
 
@@ -98,9 +102,9 @@ pub trait JobStore: Debug + Send + Sync {
     fn note_missing_under<'a>(
         &'a self,
         key: &'a JobKey,
-        fence: Fence,
+        fencing_token: FencingToken,
     ) -> BoxFuture<'a, Result<bool, StoreError>> {
-        let _: Fence = fence;
+        let _: FencingToken = fencing_token;
         Box::pin(async move { self.note_missing(key).await.map(|()| true) })
     }
 

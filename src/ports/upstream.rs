@@ -16,7 +16,7 @@ use crate::domain::source::{SourceStatus, Upstream};
 
 /// For whom a question is asked. Someone waiting goes before our own curiosity, and those waiting take turns.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asker {
+pub enum FetchTrigger {
     /// Nobody waits: a poll, or a re-check behind an answer already given.
     Background,
     /// The operator waits, who tries a source.
@@ -47,18 +47,18 @@ pub struct PollPacing {
 
 /// What came of looking at one job.
 #[derive(Clone, Debug)]
-pub struct Look {
+pub struct Fetch {
     /// When the question left us.
-    pub asked_at: Timestamp,
+    pub requested_at: Timestamp,
     /// When the answer was complete, or given up on.
     pub observed_at: Timestamp,
     /// The job, or why it could not be learned.
-    pub outcome: Result<Arc<Job>, LookError>,
+    pub outcome: Result<Arc<Job>, FetchError>,
 }
 
 /// Why something could not be learned: exactly the cases that a use case treats differently.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum LookError {
+pub enum FetchError {
     /// The upstream knows no such job now; it cannot tell "expired" from "never was".
     #[error("the upstream does not know the job")]
     NotFound,
@@ -88,7 +88,7 @@ pub enum LookError {
     ConflictingVersion,
 }
 
-impl LookError {
+impl FetchError {
     /// One word for it, of a closed list: for spans and labels.
     pub const fn word(&self) -> &'static str {
         match self {
@@ -160,20 +160,20 @@ pub trait JobReader: Debug + Send + Sync {
     fn upstream(&self) -> Upstream;
 
     /// Looks at many jobs at once, in as few requests as the upstream allows: same order, same length. Never empty.
-    fn look<'a>(&'a self, ids: &'a [ExternalId], asker: &'a Asker) -> BoxFuture<'a, Vec<Look>>;
+    fn fetch<'a>(&'a self, ids: &'a [ExternalId], trigger: &'a FetchTrigger) -> BoxFuture<'a, Vec<Fetch>>;
 
     /// Reads rows of a finished job. A source without rows answers `NotFound`.
     fn rows<'a>(
         &'a self,
         id: &'a ExternalId,
         range: RowRange,
-        asker: &'a Asker,
-    ) -> BoxFuture<'a, Result<RowPage, LookError>>;
+        trigger: &'a FetchTrigger,
+    ) -> BoxFuture<'a, Result<RowPage, FetchError>>;
 
     /// Tries the source with one harmless read: does it answer, and does it take our credential? With another one than
     /// that in force, it is asked once, and whatever it says about it changes nothing for the one in force:
     /// `CredentialRejected` then means that the source itself has refused the other.
-    fn probe<'a>(&'a self, other: Option<&'a Credential>) -> BoxFuture<'a, Result<(), LookError>>;
+    fn probe<'a>(&'a self, other: Option<&'a Credential>) -> BoxFuture<'a, Result<(), FetchError>>;
 
     /// How the source is doing now.
     fn status(&self) -> SourceStatus;

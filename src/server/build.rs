@@ -16,28 +16,28 @@ use crate::domain::id::SourceName;
 use crate::inbound::answer_memory::AnswerMemory;
 use crate::inbound::client_limits::ClientLimits;
 use crate::inbound::cpu_limiter::CpuLimiter;
-use crate::inbound::graphql::http::{Admission, Door};
-use crate::inbound::graphql::known::{KnownDocuments, Manifest};
+use crate::inbound::graphql::http::{Admission, GraphqlEndpoint};
+use crate::inbound::graphql::persisted::{Manifest, PersistedDocuments};
 use crate::inbound::graphql::schema;
-use crate::inbound::layers::{Live, Settings};
-use crate::inbound::metrics::Metrics;
-use crate::inbound::paced::Pace as BodyPace;
+use crate::inbound::layers::{LayerSettings, LiveSettings};
+use crate::inbound::metrics::MetricsEndpoint;
+use crate::inbound::min_rate_body::BodyRate as BodyPace;
 use crate::inbound::peer::TrustedProxies;
-use crate::inbound::probes::{self, Places, Readiness};
+use crate::inbound::probes::{self, ConcurrencyLimit, Readiness};
 use crate::inbound::router;
-use crate::inbound::status::Status;
-use crate::inbound::streams::{Counts, Streams};
+use crate::inbound::status::StatusEndpoint;
+use crate::inbound::streams::{StreamCounts, StreamRegistry};
 use crate::jobs::{Jobs, Ports};
 use crate::outbound::credentials::SecretFiles;
 use crate::outbound::credentials::rotation::Rotation;
 use crate::outbound::credentials::secret;
-use crate::outbound::http::{HttpRoad, Roads};
+use crate::outbound::http::{HttpClients, UpstreamHttpClient};
 use crate::outbound::identity::LiveIdentity;
 use crate::outbound::identity::jwt;
 use crate::outbound::identity::watch_tokens::WatchTokens;
-use crate::outbound::redis::Tier;
+use crate::outbound::redis::SharedStore;
 use crate::outbound::system::{RuntimeSpawner, SystemClock, ThreadEntropy};
-use crate::outbound::upstreams::{self, Means};
+use crate::outbound::upstreams::{self, SourceDeps};
 use crate::ports::clock::Clock;
 use crate::ports::credentials::Credentials;
 use crate::ports::spawner::{Spawner, TaskKind};
@@ -45,11 +45,11 @@ use crate::ports::store::StoreHealth;
 use crate::ports::upstream::JobReader;
 
 use super::handles;
-use super::listeners::{ConnectionLimits, Ends, Listener, Patience};
-use super::reload::{Parts, Reload};
+use super::listeners::{ConnectionLimits, ConnectionTimeouts, Listener, Shutdown};
+use super::reload::{Reload, ReloadableParts};
 use super::settings;
-use super::sources::Sources;
-use super::stores::{self, Stores};
+use super::sources::SourceSet;
+use super::stores::{self, StoreSet};
 use super::tls::Certificate;
 
 /// The option that names the manifest of documents.
@@ -65,18 +65,18 @@ pub struct Gateway {
     limits: ConnectionLimits,
     certificate: Option<Certificate>,
     readiness: Readiness,
-    requests: Places,
-    connections: Places,
+    requests: ConcurrencyLimit,
+    connections: ConcurrencyLimit,
     admin_connections: usize,
     started: (Timestamp, Instant),
     spawner: RuntimeSpawner,
-    streams: Streams,
-    tier: Option<Tier>,
+    streams: StreamRegistry,
+    shared_store: Option<SharedStore>,
     reload: Arc<Reload>,
     /// Ends the tasks that keep issuers' keys fresh.
     keys_end: CancellationToken,
     rotation: Rotation,
-    roads: Arc<Roads>,
+    http_clients: Arc<HttpClients>,
     drain_delay: Duration,
 }
 
@@ -86,13 +86,13 @@ pub struct Serving {
     readiness: Readiness,
     spawner: RuntimeSpawner,
     /// How the public door closes.
-    ends: Ends,
+    ends: Shutdown,
     /// Ends later than the drain begins: streams are told the news until they are closed.
     following: CancellationToken,
     /// Ends last: who asks whether we are ready is told that we are not, for as long as that can be said.
     probes_end: CancellationToken,
     drain_delay: Duration,
-    streams: Streams,
+    streams: StreamRegistry,
     jobs: Jobs,
     reload: Arc<Reload>,
     keys_end: CancellationToken,
@@ -114,27 +114,27 @@ impl Gateway {
             tracing::error!(%problem, "source has no usable credential; it is unconfigured");
         }
         let credentials = Arc::new(credentials);
-        let Stores { store, ledger, turns, feed, rows, tier } = stores::open(config, env, &clock)?;
-        let means = means(Arc::clone(&credentials) as Arc<dyn Credentials>, &clock, tier.clone())?;
-        let roads = Arc::new(Roads::new(env, config.credentials.reload_interval));
-        let sources = Sources::new(config, Arc::clone(&credentials), Arc::clone(&roads), means)?;
+        let StoreSet { store, ledger, leases, feed, rows, shared_store } = stores::open(config, env, &clock)?;
+        let deps = deps(Arc::clone(&credentials) as Arc<dyn Credentials>, &clock, shared_store.clone())?;
+        let http_clients = Arc::new(HttpClients::new(env, config.credentials.reload_interval));
+        let sources = SourceSet::new(config, Arc::clone(&credentials), Arc::clone(&http_clients), deps)?;
         let rotation =
             Rotation::new(credentials, sources.readers(), Arc::clone(&clock), config.credentials.clone());
         let keys_end = CancellationToken::new();
-        let means = jwt::Means {
+        let deps = jwt::JwtDeps {
             clock: Arc::clone(&clock),
             spawner: Arc::new(spawner.clone()),
             stop: keys_end.clone(),
             env: env.clone(),
         };
-        let identity = LiveIdentity::new(config, watch_tokens(config, env)?, means)
+        let identity = LiveIdentity::new(config, watch_tokens(config, env)?, deps)
             .context("the keys of issuers cannot be read")?;
         let ports = Ports {
             identity: Arc::new(identity.clone()),
             readers: sources.readers(),
             store,
             ledger,
-            turns,
+            leases,
             feed,
             rows,
             clock: Arc::clone(&clock),
@@ -146,7 +146,7 @@ impl Gateway {
         let schema = schema::build(jobs.clone(), config.allows_introspection());
         let streams = {
             let spawner = spawner.clone();
-            Streams::new(settings::streams(config), move |task| spawner.spawn(TaskKind::Stream, task))
+            StreamRegistry::new(settings::streams(config), move |task| spawner.spawn(TaskKind::Stream, task))
         };
         let types = schema::input_types().context("read the input types of the schema")?;
         let clients = ClientLimits::new(settings::clients(config));
@@ -157,7 +157,7 @@ impl Gateway {
             memory: AnswerMemory::new(server.max_answer_bytes, server.answer_memory),
             cpu: CpuLimiter::new(cores.saturating_sub(1)),
         };
-        let door = Door::new(
+        let endpoint = GraphqlEndpoint::new(
             schema,
             types,
             jobs.clone(),
@@ -166,12 +166,12 @@ impl Gateway {
             server.body_timeout,
             streams.clone(),
         );
-        door.check_listed().map_err(|fault| anyhow::anyhow!("{MANIFEST}: {fault}"))?;
+        endpoint.check_listed().map_err(|fault| anyhow::anyhow!("{MANIFEST}: {fault}"))?;
         let certificate = server.tls.as_ref().map(Certificate::read).transpose()?;
-        let requests = Places::new(server.max_requests);
+        let requests = ConcurrencyLimit::new(server.max_requests);
         let shares = handles::share(config, handles::raise());
-        let connections = Places::new(shares.public);
-        let layers = Settings {
+        let connections = ConcurrencyLimit::new(shares.public);
+        let layers = LayerSettings {
             max_body: server.max_body,
             pace: BodyPace {
                 within: server.body_timeout,
@@ -181,14 +181,14 @@ impl Gateway {
             concurrency: requests.clone(),
             access_log: config.telemetry.access_log,
             origins: settings::origins(config),
-            open: config.knows_nobody(),
+            open: config.auth_disabled(),
             proxies: TrustedProxies(server.trusted_proxies.clone()),
             bad_credentials: config.limits.bad_credentials_per_minute,
             tls: certificate.is_some(),
-            ..Settings::default()
+            ..LayerSettings::default()
         };
-        let live = Live::new(&layers);
-        let parts = Parts {
+        let live = LiveSettings::new(&layers);
+        let parts = ReloadableParts {
             identity,
             streams: streams.clone(),
             jobs: jobs.clone(),
@@ -199,13 +199,13 @@ impl Gateway {
         Ok(Self {
             public: Listener::bind("public", "server.listen", server.listen).await?,
             admin: Listener::bind("admin", "server.admin_listen", server.admin_listen).await?,
-            routes: router::public_live(door, jobs.clone(), clients, &layers, live),
+            routes: router::public_live(endpoint, jobs.clone(), clients, &layers, live),
             reload: Arc::new(Reload::new(config.clone(), env.clone(), parts)),
             keys_end,
             jobs,
             limits: ConnectionLimits {
                 connections: connections.clone(),
-                patience: Patience {
+                timeouts: ConnectionTimeouts {
                     idle: server.idle_timeout,
                     header: server.header_timeout,
                     write: server.write_timeout,
@@ -219,9 +219,9 @@ impl Gateway {
             started: (started, Instant::now()),
             spawner,
             streams,
-            tier,
+            shared_store,
             rotation,
-            roads,
+            http_clients,
             drain_delay: server.drain_delay,
         })
     }
@@ -243,7 +243,7 @@ impl Gateway {
 
     /// Opens both doors. Returns at once; the gateway serves in the background.
     pub fn serve(self) -> Serving {
-        let ends = Ends::default();
+        let ends = Shutdown::default();
         let start = |listener: Listener, limits, routes, tls, ends| {
             let spawner = Arc::new(self.spawner.clone());
             let task = listener.serve(routes, tls, limits, spawner, ends);
@@ -252,40 +252,42 @@ impl Gateway {
         tracing::info!(public = %self.public_addr(), admin = %self.admin_addr(), "listening");
         let probes_end = CancellationToken::new();
         let tls = self.certificate.as_ref().map(Certificate::acceptor);
-        let metrics = Metrics::new(self.jobs.clone(), self.streams.clone());
-        metrics.tell_collector();
-        let status = Status {
+        let metrics = MetricsEndpoint::new(self.jobs.clone(), self.streams.clone());
+        metrics.export_otlp();
+        let status = StatusEndpoint {
             jobs: self.jobs.clone(),
             streams: self.streams.clone(),
             readiness: self.readiness.clone(),
             requests: self.requests,
             connections: self.connections.clone(),
-            last_reload: self.reload.told(),
+            last_reload: self.reload.report(),
             started: self.started,
         };
         // a flood at the public door leaves the operators theirs
-        let apart =
-            ConnectionLimits { connections: Places::new(self.admin_connections), ..self.limits.clone() };
+        let apart = ConnectionLimits {
+            connections: ConcurrencyLimit::new(self.admin_connections),
+            ..self.limits.clone()
+        };
         start(self.public, self.limits, self.routes, tls, ends.clone());
         start(
             self.admin,
             apart,
             probes::router(self.readiness.clone(), metrics, status),
             None,
-            Ends { closed: probes_end.clone(), idle: probes_end.clone(), ..Ends::default() },
+            Shutdown { closed: probes_end.clone(), idle: probes_end.clone(), ..Shutdown::default() },
         );
         if let Some(certificate) = self.certificate {
             let task = certificate.keep_fresh(ends.closed.clone());
             self.spawner.spawn(TaskKind::Certificate, Box::pin(task));
         }
         let following = CancellationToken::new();
-        if let Some(tier) = self.tier {
-            self.spawner.spawn(TaskKind::Replicas, Box::pin(tier.run(following.clone())));
+        if let Some(shared_store) = self.shared_store {
+            self.spawner.spawn(TaskKind::Replicas, Box::pin(shared_store.run(following.clone())));
         }
         self.jobs.start_following(following.clone());
         let followers = self.rotation.start(Arc::new(self.spawner.clone()), following.clone());
         self.reload.serves(followers);
-        self.spawner.spawn(TaskKind::Rotation, Box::pin(self.roads.follow(following.clone())));
+        self.spawner.spawn(TaskKind::Rotation, Box::pin(self.http_clients.follow(following.clone())));
         self.readiness.set(true);
         Serving {
             readiness: self.readiness,
@@ -319,7 +321,7 @@ impl Serving {
     }
 
     /// How many streams are open.
-    pub fn streams(&self) -> Counts {
+    pub fn streams(&self) -> StreamCounts {
         self.streams.counts()
     }
 
@@ -371,35 +373,35 @@ pub fn readers(
     env: &Environment,
     credentials: Arc<dyn Credentials>,
     clock: &Arc<dyn Clock>,
-    tier: Option<Tier>,
+    shared_store: Option<SharedStore>,
 ) -> anyhow::Result<Vec<Arc<dyn JobReader>>> {
-    let means = means(credentials, clock, tier)?;
-    let roads = Roads::new(env, config.credentials.reload_interval);
+    let deps = deps(credentials, clock, shared_store)?;
+    let http_clients = HttpClients::new(env, config.credentials.reload_interval);
     let ready = |(name, source): (&SourceName, &SourceConfig)| {
         let settings = settings::source(name, source).with_context(|| format!("sources.{name}.base_url"))?;
-        let means = Means { road: roads.road(source), ..means.clone() };
-        Ok(upstreams::reader(source.upstream, settings, means))
+        let deps = SourceDeps { http_client: http_clients.http_client(source), ..deps.clone() };
+        Ok(upstreams::reader(source.upstream, settings, deps))
     };
     config.sources.iter().map(ready).collect()
 }
 
-fn known_documents(config: &Config) -> anyhow::Result<KnownDocuments> {
+fn known_documents(config: &Config) -> anyhow::Result<PersistedDocuments> {
     let automatic = config.graphql.persisted_queries == PersistedQueries::Auto;
     let Some(trusted) = &config.graphql.trusted_documents else {
-        return Ok(KnownDocuments::new(None, false, automatic));
+        return Ok(PersistedDocuments::new(None, false, automatic));
     };
     let cannot = || format!("{MANIFEST}: {} cannot be read", trusted.manifest.display());
     let json = std::fs::read_to_string(&trusted.manifest).with_context(cannot)?;
     let manifest = Manifest::parse(&json).map_err(|fault| anyhow::anyhow!("{MANIFEST}: {fault}"))?;
-    Ok(KnownDocuments::new(Some(manifest), trusted.only, automatic))
+    Ok(PersistedDocuments::new(Some(manifest), trusted.only, automatic))
 }
 
 /// Says what is wrong with the files that a configuration names, the credentials of sources apart: the certificate, the manifest,
 /// and what says how calls to sources leave.
 pub fn faults_of_files(config: &Config, env: &Environment) -> Vec<String> {
-    let roads = Roads::new(env, config.credentials.reload_interval);
+    let http_clients = HttpClients::new(env, config.credentials.reload_interval);
     let calls = config.sources.iter().filter_map(|(name, source)| {
-        let fault = roads.road(source).fault()?;
+        let fault = http_clients.http_client(source).fault()?;
         Some(format!("sources.{name}.{fault}"))
     });
     let certificate = config.server.tls.as_ref().map(Certificate::read).transpose().map(drop);
@@ -409,16 +411,16 @@ pub fn faults_of_files(config: &Config, env: &Environment) -> Vec<String> {
 }
 
 /// What the world lends to every source.
-fn means(
+fn deps(
     credentials: Arc<dyn Credentials>,
     clock: &Arc<dyn Clock>,
-    tier: Option<Tier>,
-) -> anyhow::Result<Means> {
-    Ok(Means {
-        road: Arc::new(HttpRoad::new().context("the HTTP client cannot be built")?),
+    shared_store: Option<SharedStore>,
+) -> anyhow::Result<SourceDeps> {
+    Ok(SourceDeps {
+        http_client: Arc::new(UpstreamHttpClient::new().context("the HTTP client cannot be built")?),
         credentials,
         clock: Arc::clone(clock),
         entropy: Arc::new(ThreadEntropy),
-        tier,
+        shared_store,
     })
 }

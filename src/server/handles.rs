@@ -15,7 +15,7 @@ const LEAST_PART: usize = 4;
 
 /// Connections at the same time, by listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shares {
+pub(super) struct ConnectionShares {
     pub(super) public: usize,
     pub(super) admin: usize,
 }
@@ -35,7 +35,7 @@ pub(super) fn raise() -> Option<usize> {
 }
 
 /// Shares the handles out, and warns where the configured connections do not fit.
-pub(super) fn share(config: &Config, limit: Option<usize>) -> Shares {
+pub(super) fn share(config: &Config, limit: Option<usize>) -> ConnectionShares {
     let sources = config.sources.values();
     let upstream: usize = sources.map(|source| source.budget.concurrency as usize).sum();
     let configured = config.server.max_connections;
@@ -52,11 +52,11 @@ pub(super) fn share(config: &Config, limit: Option<usize>) -> Shares {
     shares
 }
 
-fn shares(configured: usize, upstream: usize, limit: Option<usize>) -> Shares {
+fn shares(configured: usize, upstream: usize, limit: Option<usize>) -> ConnectionShares {
     let limit = limit.unwrap_or(usize::MAX);
     let admin = (limit / 8).clamp(*ADMIN.start(), *ADMIN.end());
     let left = limit.saturating_sub(OTHER + admin).saturating_sub(upstream);
-    Shares { public: configured.min(left.max(limit / LEAST_PART).max(1)), admin }
+    ConnectionShares { public: configured.min(left.max(limit / LEAST_PART).max(1)), admin }
 }
 
 #[cfg(test)]
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clients_get_what_the_others_do_not_need() {
+    fn public_connections_get_the_remaining_file_descriptors() {
         for (configured, upstream, limit, public, admin) in [
             (10_000, 16, None, 10_000, 256),
             (10_000, 16, Some(20_000), 10_000, 256),
@@ -75,7 +75,7 @@ mod tests {
             (10_000, 16, Some(64), 16, 8),
         ] {
             let found = shares(configured, upstream, limit);
-            assert_eq!(found, Shares { public, admin }, "{configured} {upstream} {limit:?}");
+            assert_eq!(found, ConnectionShares { public, admin }, "{configured} {upstream} {limit:?}");
         }
     }
 }

@@ -7,14 +7,14 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::build::Gateway;
-pub use super::reload::watch::Reread;
-use super::reload::watch::Triggers;
+pub use super::reload::watch::ConfigWatch;
+use super::reload::watch::ReloadTriggers;
 
 /// How serving ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum ServeOutcome {
     /// It was told to stop, and did.
-    Told,
+    StopRequested,
     /// A part died without which the process cannot do its job.
     Broken,
 }
@@ -43,7 +43,7 @@ impl StopSignals {
 ///
 /// # Errors
 /// When the signals cannot be listened for.
-pub async fn told_to_stop() -> io::Result<()> {
+pub async fn stop_requested() -> io::Result<()> {
     StopSignals::listen()?.next().await;
     Ok(())
 }
@@ -56,9 +56,13 @@ pub async fn told_to_stop() -> io::Result<()> {
 ///
 /// # Errors
 /// When the signals cannot be listened for.
-pub async fn run(gateway: Gateway, drain_timeout: Duration, reread: Option<Reread>) -> io::Result<Ended> {
+pub async fn run(
+    gateway: Gateway,
+    drain_timeout: Duration,
+    reread: Option<ConfigWatch>,
+) -> io::Result<ServeOutcome> {
     let mut signals = StopSignals::listen()?;
-    let triggers = reread.map(Triggers::listen).transpose()?;
+    let triggers = reread.map(ReloadTriggers::listen).transpose()?;
     let serving = gateway.serve();
     let reloading = async {
         match triggers {
@@ -68,7 +72,7 @@ pub async fn run(gateway: Gateway, drain_timeout: Duration, reread: Option<Rerea
     };
     tokio::select! {
         () = signals.next() => {}
-        () = serving.broken() => return Ok(Ended::Broken),
+        () = serving.broken() => return Ok(ServeOutcome::Broken),
         () = reloading => {}
     }
     tracing::info!("shutting down; draining connections");
@@ -77,5 +81,5 @@ pub async fn run(gateway: Gateway, drain_timeout: Duration, reread: Option<Rerea
         () = tokio::time::sleep(drain_timeout) => tracing::warn!("stopped before the drain completed"),
         () = signals.next() => tracing::warn!("stopped by a second signal"),
     }
-    Ok(Ended::Told)
+    Ok(ServeOutcome::StopRequested)
 }

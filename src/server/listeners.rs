@@ -1,8 +1,8 @@
 //! Accepts connections: a cap on how many, TLS where it is configured, deadlines for a silent or slow peer, and a graceful
 //! end. Our own loop, because `axum::serve` has no such deadlines.
 
-mod remainder;
-mod wire;
+mod timeout_stream;
+mod unread_body;
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -25,13 +25,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::inbound::peer;
-use crate::inbound::probes::Places;
-use crate::inbound::streams::Room;
+use crate::inbound::probes::ConcurrencyLimit;
+use crate::inbound::streams::ConnectionPermit;
 use crate::ports::spawner::{Spawner, TaskKind};
 
-use remainder::Remainder;
-pub use wire::Patience;
-use wire::{Turns, Wire};
+pub use timeout_stream::ConnectionTimeouts;
+use timeout_stream::{RequestActivity, TimeoutStream};
+use unread_body::UnreadBody;
 
 /// How long the loop rests when the system has no file handle left to accept with.
 const REST: Duration = Duration::from_millis(100);
@@ -39,7 +39,7 @@ const REST: Duration = Duration::from_millis(100);
 const HEAD_MAX: usize = 32 * 1024;
 /// How long the system keeps sending to a peer that acknowledges nothing, or takes nothing, until it gives the connection
 /// up. Longer than a minute, so that a machine that slept for one finds its streams as it left them.
-const PEER_PATIENCE: Duration = Duration::from_secs(75);
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// A bound address that nobody is served on yet.
 #[derive(Debug)]
@@ -53,14 +53,14 @@ pub struct Listener {
 #[derive(Clone, Debug)]
 pub struct ConnectionLimits {
     /// Connections at the same time. One more waits in the system's queue.
-    pub connections: Places,
+    pub connections: ConcurrencyLimit,
     /// How patient each is with its peer.
-    pub patience: Patience,
+    pub timeouts: ConnectionTimeouts,
 }
 
 /// The end of a listener and of its connections, in steps that come one after the other. A clone means the same end.
 #[derive(Clone, Debug, Default)]
-pub struct Ends {
+pub struct Shutdown {
     /// Everything is served on, and every answer says that it is the last on its connection.
     pub leaving: CancellationToken,
     /// No more connections are accepted. One with a request under way is closed behind the answer.
@@ -95,18 +95,19 @@ impl Listener {
         tls: Option<TlsAcceptor>,
         limits: ConnectionLimits,
         spawner: Arc<dyn Spawner>,
-        ends: Ends,
+        ends: Shutdown,
     ) {
         let room = limits.connections.semaphore();
-        let house = House { router, patience: limits.patience, ends };
+        let connection_service = ConnectionService { router, timeouts: limits.timeouts, ends };
         let begin = |stream, address, permit| {
-            let connection = peer::Connection { address, tls: tls.is_some() };
-            let serve = greet(stream, tls.clone(), connection, house.clone(), permit);
+            let connection = peer::ConnectionPeer { address, tls: tls.is_some() };
+            let serve =
+                handle_connection(stream, tls.clone(), connection, connection_service.clone(), permit);
             spawner.spawn(TaskKind::Connection, Box::pin(serve));
         };
         loop {
             let accepted = tokio::select! {
-                () = house.ends.closed.cancelled() => break,
+                () = connection_service.ends.closed.cancelled() => break,
                 accepted = self.accept(room) => accepted,
             };
             match accepted {
@@ -147,84 +148,88 @@ impl Listener {
 
 /// What a connection is served with.
 #[derive(Clone)]
-struct House {
+struct ConnectionService {
     router: Router,
-    patience: Patience,
-    ends: Ends,
+    timeouts: ConnectionTimeouts,
+    ends: Shutdown,
 }
 
 /// Sets a connection up, and serves it.
-async fn greet(
+async fn handle_connection(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
-    connection: peer::Connection,
-    house: House,
+    connection: peer::ConnectionPeer,
+    connection_service: ConnectionService,
     room: OwnedSemaphorePermit,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "setting TCP_NODELAY failed");
     }
-    if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(Some(PEER_PATIENCE)) {
+    if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(Some(TCP_USER_TIMEOUT)) {
         tracing::debug!(%error, "setting TCP_USER_TIMEOUT failed");
     }
-    let Some(tls) = tls else { return serve(stream, connection, house, room).await };
+    let Some(tls) = tls else { return serve(stream, connection, connection_service, room).await };
     let shaken = tokio::select! {
-        shaken = tokio::time::timeout(house.patience.header, tls.accept(stream)) => shaken,
-        () = house.ends.idle.cancelled() => return,
+        shaken = tokio::time::timeout(connection_service.timeouts.header, tls.accept(stream)) => shaken,
+        () = connection_service.ends.idle.cancelled() => return,
     };
     match shaken {
-        Ok(Ok(stream)) => serve(stream, connection, house, room).await,
+        Ok(Ok(stream)) => serve(stream, connection, connection_service, room).await,
         Ok(Err(error)) => tracing::debug!(%error, "tls handshake failed"),
         Err(_) => tracing::debug!("tls handshake timed out"),
     }
 }
 
 /// Resolves when a connection is to take no further request: behind the one under way, or late for one that is idle.
-async fn over(ends: Ends, turns: Turns) {
+async fn over(ends: Shutdown, activity: RequestActivity) {
     ends.closed.cancelled().await;
-    if !turns.under_way() {
+    if !activity.under_way() {
         ends.idle.cancelled().await;
     }
 }
 
-async fn serve<IO>(io: IO, connection: peer::Connection, house: House, room: OwnedSemaphorePermit)
-where
+async fn serve<IO>(
+    io: IO,
+    connection: peer::ConnectionPeer,
+    connection_service: ConnectionService,
+    room: OwnedSemaphorePermit,
+) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let House { router, patience, ends } = house;
+    let ConnectionService { router, timeouts, ends } = connection_service;
     let mut http = http1::Builder::new();
     // the wire has the deadlines: hyper's own would count an idle connection as a slow head
     http.header_read_timeout(None).max_buf_size(HEAD_MAX);
-    let room = Room(Arc::new(room));
-    let turns = Turns::default();
-    let wire = Wire::new(io, patience, HEAD_MAX, turns.clone());
-    let over = over(ends.clone(), turns.clone());
-    let remainder = Remainder::default();
+    let room = ConnectionPermit(Arc::new(room));
+    let activity = RequestActivity::default();
+    let wire = TimeoutStream::new(io, timeouts, HEAD_MAX, activity.clone());
+    let over = over(ends.clone(), activity.clone());
+    let remainder = UnreadBody::default();
     let service = service_fn(move |request: http::Request<Incoming>| {
-        turns.begin();
+        activity.begin();
         let (head, body) = request.into_parts();
         let body = remainder.lend(&head.headers, body);
         let mut request = http::Request::from_parts(head, body);
         request.extensions_mut().insert(room.clone());
         request.extensions_mut().insert(connection);
         let answer = TowerToHyperService::new(router.clone()).call(request);
-        let (turns, leaving, remainder) = (turns.clone(), ends.leaving.clone(), remainder.clone());
+        let (activity, leaving, remainder) = (activity.clone(), ends.leaving.clone(), remainder.clone());
         async move {
             let mut response = answer.await?;
             // what a connection becomes that is no HTTP any more has no next turn
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                turns.upgrade();
+                activity.upgrade();
                 return Ok::<_, std::convert::Infallible>(response);
             }
             // whoever was too slow is not waited for again
             let reusable = remainder.drain(response.status() != StatusCode::REQUEST_TIMEOUT).await;
             if !reusable {
-                turns.linger();
+                activity.lingering_close();
             }
             if !reusable || leaving.is_cancelled() {
                 response.headers_mut().append(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(response.map(|body| turns.end_with(body)))
+            Ok(response.map(|body| activity.end_with(body)))
         }
     });
     let mut serving = pin!(http.serve_connection(TokioIo::new(wire), service).with_upgrades());

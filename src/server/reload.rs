@@ -8,29 +8,29 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::config::{Config, Environment, Faults};
+use crate::config::{Config, Environment, ValidationErrors};
 use crate::inbound::client_limits::ClientLimits;
-use crate::inbound::layers::Live;
+use crate::inbound::layers::LiveSettings;
 use crate::inbound::peer::TrustedProxies;
 use crate::inbound::status::LastReload;
-use crate::inbound::streams::Streams;
+use crate::inbound::streams::StreamRegistry;
 use crate::jobs::Jobs;
-use crate::outbound::credentials::rotation::Followers;
+use crate::outbound::credentials::rotation::RotationTasks;
 use crate::outbound::identity::LiveIdentity;
 use crate::telemetry::log;
 use crate::telemetry::meters::{self, ReloadOutcome};
 
 use super::settings;
-use super::sources::Sources;
+use super::sources::SourceSet;
 
 /// The running parts that another configuration changes.
-pub(super) struct Parts {
+pub(super) struct ReloadableParts {
     pub(super) identity: LiveIdentity,
-    pub(super) streams: Streams,
+    pub(super) streams: StreamRegistry,
     pub(super) jobs: Jobs,
-    pub(super) sources: Sources,
+    pub(super) sources: SourceSet,
     pub(super) clients: ClientLimits,
-    pub(super) layers: Live,
+    pub(super) layers: LiveSettings,
 }
 
 /// What is in force, and how something else comes into force.
@@ -38,10 +38,10 @@ pub struct Reload {
     /// As at the start, but for what has been changed since.
     running: Mutex<Config>,
     env: Environment,
-    parts: Parts,
+    parts: ReloadableParts,
     /// What came of the last time that the configuration was read again; nothing while it is as at the start.
     last: Mutex<Option<Reloaded>>,
-    told: LastReload,
+    report: LastReload,
 }
 
 /// What came of reading the configuration again.
@@ -62,7 +62,7 @@ pub enum Reloaded {
 
 impl Reloaded {
     /// What is counted, and the words of the status page.
-    fn told(&self) -> (ReloadOutcome, &'static str) {
+    fn report(&self) -> (ReloadOutcome, &'static str) {
         match self {
             Self::Refused(_) => (ReloadOutcome::Refused, "refused: the one before stays in force"),
             Self::Done { changed, need_restart, .. } if !need_restart.is_empty() => {
@@ -80,20 +80,26 @@ impl Reloaded {
 
 /// Why the configuration is read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum ReloadTrigger {
     /// Somebody said so, and wants to hear what came of it.
-    Told,
+    Signal,
     /// It may have changed. If it has not, or is refused for the same faults again, there is nothing to say.
     Noticed,
 }
 
 impl Reload {
-    pub(super) fn new(running: Config, env: Environment, parts: Parts) -> Self {
-        Self { running: Mutex::new(running), env, parts, last: Mutex::default(), told: LastReload::default() }
+    pub(super) fn new(running: Config, env: Environment, parts: ReloadableParts) -> Self {
+        Self {
+            running: Mutex::new(running),
+            env,
+            parts,
+            last: Mutex::default(),
+            report: LastReload::default(),
+        }
     }
 
     /// Takes over whoever follows the secrets.
-    pub(super) fn serves(&self, followers: Followers) {
+    pub(super) fn serves(&self, followers: RotationTasks) {
         self.parts.sources.followed_by(followers);
     }
 
@@ -107,13 +113,18 @@ impl Reload {
     }
 
     /// Where the last outcome can be read.
-    pub(super) fn told(&self) -> LastReload {
-        self.told.clone()
+    pub(super) fn report(&self) -> LastReload {
+        self.report.clone()
     }
 
     /// Puts the text of the configuration file in force, as [`Reload::adopt`] does. Without a file it is the defaults and the
     /// environment.
-    fn adopt_text(&self, text: Result<String, Faults>, path: Option<&Path>, why: Why) -> Reloaded {
+    fn adopt_text(
+        &self,
+        text: Result<String, ValidationErrors>,
+        path: Option<&Path>,
+        why: ReloadTrigger,
+    ) -> Reloaded {
         let read = text.and_then(|text| match path {
             Some(path) => Config::from_text(&text, path, &self.env),
             None => Config::from_yaml(&text, &self.env),
@@ -123,7 +134,7 @@ impl Reload {
 
     /// Puts a configuration in force as far as it goes without a restart, or refuses it as a whole. Says in the log what
     /// came of it. Blocks on the disk, where it names new secrets.
-    pub fn adopt(&self, read: Result<Config, Faults>, why: Why) -> Reloaded {
+    pub fn adopt(&self, read: Result<Config, ValidationErrors>, why: ReloadTrigger) -> Reloaded {
         let outcome = match read {
             Ok(next) => self.try_to_adopt(&next),
             Err(faults) => {
@@ -132,7 +143,7 @@ impl Reload {
             }
         };
         let before = self.last().clone();
-        let news = why == Why::Told
+        let logs = why == ReloadTrigger::Signal
             || match (&outcome, before) {
                 (
                     Reloaded::Done { changed, need_restart, .. },
@@ -143,11 +154,11 @@ impl Reload {
                 }
                 (outcome, before) => before.as_ref() != Some(outcome),
             };
-        if news {
+        if logs {
             self.say(&outcome);
-            let (counted, word) = outcome.told();
+            let (counted, word) = outcome.report();
             meters::reload(counted);
-            self.told.tell(word);
+            self.report.record(word);
             *self.last() = Some(outcome.clone());
         }
         outcome
@@ -156,8 +167,8 @@ impl Reload {
     fn try_to_adopt(&self, next: &Config) -> Reloaded {
         let mut running = self.running();
         // What the door holds everybody to was settled at the start, and a file cut off before its clients must open nothing.
-        if next.knows_nobody() != running.knows_nobody() {
-            let fault = if next.knows_nobody() {
+        if next.auth_disabled() != running.auth_disabled() {
+            let fault = if next.auth_disabled() {
                 "leaves nobody who is known, so that whoever comes might ask for everything: keep clients or jwt, or restart"
             } else {
                 "names the first who are known, where so far whoever came could ask for everything: restart"
@@ -176,7 +187,7 @@ impl Reload {
         differences::take_over(&mut running, next);
         // held to the end: two files are never put in force at the same time
         let config = running.clone();
-        let Parts { streams, jobs, clients, layers, .. } = &self.parts;
+        let ReloadableParts { streams, jobs, clients, layers, .. } = &self.parts;
         self.parts.sources.put(sources, jobs, &config, before.credentials != config.credentials);
         jobs.put_rules(settings::freshness(&config), settings::follow(&config));
         streams.set_settings(settings::streams(&config));
@@ -189,7 +200,7 @@ impl Reload {
             // it was checked as the file was read, by the same rules
             tracing::error!(%error, "log level not changed");
         }
-        let ended = streams.review(|holder| jobs.still_stands(holder));
+        let ended = streams.review(|holder| jobs.is_still_valid(holder));
         Reloaded::Done {
             changed: differences::between(&before, &config),
             ended,

@@ -4,11 +4,11 @@ use std::num::NonZeroU32;
 
 use crate::config::{Config, SourceConfig};
 use crate::domain::id::SourceName;
-use crate::domain::pace::Pace;
+use crate::domain::pace::PollIntervals;
 use crate::inbound::client_limits::ClientSettings;
-use crate::inbound::graphql::limits::Limits;
+use crate::inbound::graphql::limits::DocumentLimits;
 use crate::inbound::streams::{Origins, StreamSettings};
-use crate::jobs::{FollowSettings, Freshness};
+use crate::jobs::{FollowSettings, FreshnessRules};
 use crate::outbound::http::{BaseUrl, BaseUrlError};
 use crate::outbound::upstreams::SourceSettings;
 
@@ -32,8 +32,8 @@ pub(super) fn source(name: &SourceName, source: &SourceConfig) -> Result<SourceS
     })
 }
 
-pub(super) fn freshness(config: &Config) -> Freshness {
-    Freshness {
+pub(super) fn freshness(config: &Config) -> FreshnessRules {
+    FreshnessRules {
         fresh_for: config.cache.fresh_for,
         missing_for: config.cache.missing_for,
         rerun_check: config.cache.terminal_revalidate_interval,
@@ -43,8 +43,8 @@ pub(super) fn freshness(config: &Config) -> Freshness {
 
 pub(super) const fn follow(config: &Config) -> FollowSettings {
     FollowSettings {
-        pace: Pace { fastest: config.poll.min_interval, slowest: config.poll.max_interval },
-        linger: config.poll.unsubscribe_grace,
+        pace: PollIntervals { fastest: config.poll.min_interval, slowest: config.poll.max_interval },
+        unsubscribe_grace: config.poll.unsubscribe_grace,
         missing_for: config.poll.missing_for,
         unknown_for: config.poll.unknown_for,
         at_most: config.poll.max_duration,
@@ -83,9 +83,9 @@ pub(super) fn clients(config: &Config) -> ClientSettings {
     }
 }
 
-pub(super) fn documents(config: &Config) -> Limits {
+pub(super) fn documents(config: &Config) -> DocumentLimits {
     let graphql = &config.graphql;
-    Limits {
+    DocumentLimits {
         max_tokens: graphql.max_tokens,
         max_depth: graphql.max_depth,
         max_aliases: graphql.max_aliases,

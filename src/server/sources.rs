@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use crate::config::{Config, Environment, SourceConfig};
 use crate::domain::id::SourceName;
 use crate::jobs::Jobs;
-use crate::outbound::credentials::rotation::Followers;
+use crate::outbound::credentials::rotation::RotationTasks;
 use crate::outbound::credentials::{NextSecrets, SecretFiles};
-use crate::outbound::http::{HttpRoad, Roads};
-use crate::outbound::upstreams::{self, Account, Means, SourceSettings};
+use crate::outbound::http::{HttpClients, UpstreamHttpClient};
+use crate::outbound::upstreams::{self, SourceDeps, SourceSettings, SourceState};
 use crate::ports::credentials::Credentials;
 use crate::ports::upstream::JobReader;
 
@@ -25,69 +25,72 @@ use super::settings;
 const REMEMBERED: Duration = Duration::from_hours(1);
 
 /// The sources that are asked now.
-pub(super) struct Sources {
-    means: Means,
+pub(super) struct SourceSet {
+    deps: SourceDeps,
     secrets: Arc<SecretFiles>,
-    roads: Arc<Roads>,
-    held: Mutex<BTreeMap<SourceName, Held>>,
+    http_clients: Arc<HttpClients>,
+    held: Mutex<BTreeMap<SourceName, ActiveSource>>,
     /// Whoever follows the secrets, from when the gateway serves.
-    followers: OnceLock<Followers>,
+    followers: OnceLock<RotationTasks>,
 }
 
-struct Held {
+struct ActiveSource {
     config: SourceConfig,
-    account: Account,
+    source_state: SourceState,
     reader: Arc<dyn JobReader>,
     /// When it was taken out, if it was.
     gone: Option<Instant>,
 }
 
 /// Other sources, made ready and not asked yet.
-pub(super) struct Next {
+pub(super) struct PreparedSources {
     secrets: NextSecrets,
-    sources: BTreeMap<SourceName, Ready>,
+    sources: BTreeMap<SourceName, PreparedSource>,
 }
 
-struct Ready {
+struct PreparedSource {
     config: SourceConfig,
     settings: SourceSettings,
-    account: Account,
+    source_state: SourceState,
     reader: Arc<dyn JobReader>,
     /// How it differs from what is asked now; nothing where it does not.
-    change: Option<Change>,
+    change: Option<SourceChange>,
 }
 
 /// How a source differs from what is asked now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Change {
+enum SourceChange {
     /// It is the same place, asked otherwise.
     Manner,
     /// It is new, another place, called another way, or it is shown another credential: how it did so far says nothing.
     Place,
 }
 
-impl Sources {
+impl SourceSet {
     /// Makes the sources of a configuration ready to be asked.
     pub(super) fn new(
         config: &Config,
         secrets: Arc<SecretFiles>,
-        roads: Arc<Roads>,
-        means: Means,
+        http_clients: Arc<HttpClients>,
+        deps: SourceDeps,
     ) -> anyhow::Result<Self> {
         let mut held = BTreeMap::new();
         for (name, source) in &config.sources {
             let settings =
                 settings::source(name, source).with_context(|| format!("sources.{name}.base_url"))?;
-            let account = Account::new(&settings, means.tier.as_ref());
-            let road = roads.road(source);
-            if let Some(problem) = road.fault() {
+            let source_state = SourceState::new(&settings, deps.shared_store.as_ref());
+            let http_client = http_clients.http_client(source);
+            if let Some(problem) = http_client.fault() {
                 tracing::error!(source = %name, %problem, "source cannot be called; its proxy or certificate files are unusable");
             }
-            let means = Means { credentials: secrets.of(name), road, ..means.clone() };
-            let reader = upstreams::reader_on(source.upstream, settings, means, account.clone());
-            held.insert(name.clone(), Held { config: source.clone(), account, reader, gone: None });
+            let deps = SourceDeps { credentials: secrets.of(name), http_client, ..deps.clone() };
+            let reader = upstreams::reader_on(source.upstream, settings, deps, source_state.clone());
+            held.insert(
+                name.clone(),
+                ActiveSource { config: source.clone(), source_state, reader, gone: None },
+            );
         }
-        Ok(Self { means, secrets, roads, held: Mutex::new(held), followers: OnceLock::new() })
+        Ok(Self { deps, secrets, http_clients, held: Mutex::new(held), followers: OnceLock::new() })
     }
 
     /// All of them.
@@ -97,7 +100,7 @@ impl Sources {
     }
 
     /// Takes over whoever follows the secrets.
-    pub(super) fn followed_by(&self, followers: Followers) {
+    pub(super) fn followed_by(&self, followers: RotationTasks) {
         self.followers.set(followers).ok();
     }
 
@@ -105,10 +108,14 @@ impl Sources {
     ///
     /// # Errors
     /// With the path of each fault, and what it is.
-    pub(super) fn prepare(&self, next: &Config, env: &Environment) -> Result<Next, Vec<(String, String)>> {
+    pub(super) fn prepare(
+        &self,
+        next: &Config,
+        env: &Environment,
+    ) -> Result<PreparedSources, Vec<(String, String)>> {
         let mut faults = Vec::new();
         let secrets = self.secrets.prepare(&next.sources, env).map_err(|unreadable| {
-            let fault = |one: &crate::outbound::credentials::Unreadable| {
+            let fault = |one: &crate::outbound::credentials::UnreadableSecret| {
                 let message =
                     format!("{} {}: put the secret there, or name another place", one.reference, one.reason);
                 (format!("sources.{}.credential", one.source_name), message)
@@ -131,17 +138,17 @@ impl Sources {
                     continue;
                 }
             };
-            let road = self.roads.road(source);
+            let http_client = self.http_clients.http_client(source);
             let as_before = before.is_some_and(|held| held.config.egress == source.egress);
-            if let Some(fault) = road.fault().filter(|_| !as_before) {
+            if let Some(fault) = http_client.fault().filter(|_| !as_before) {
                 faults.push((format!("sources.{name}.{}", fault.option), fault.message));
                 continue;
             }
-            let ready = self.ready(name, source, settings, before, (secrets.of(name), road));
+            let ready = self.ready(name, source, settings, before, (secrets.of(name), http_client));
             sources.insert(name.clone(), ready);
         }
         drop(held);
-        if faults.is_empty() { Ok(Next { secrets, sources }) } else { Err(faults) }
+        if faults.is_empty() { Ok(PreparedSources { secrets, sources }) } else { Err(faults) }
     }
 
     fn ready(
@@ -149,9 +156,9 @@ impl Sources {
         name: &SourceName,
         source: &SourceConfig,
         settings: SourceSettings,
-        before: Option<&Held>,
-        (credentials, road): (Arc<dyn Credentials>, Arc<HttpRoad>),
-    ) -> Ready {
+        before: Option<&ActiveSource>,
+        (credentials, http_client): (Arc<dyn Credentials>, Arc<UpstreamHttpClient>),
+    ) -> PreparedSource {
         let config = source.clone();
         let known = before.filter(|held| held.config.upstream == source.upstream);
         let change = match known.filter(|held| held.gone.is_none()).map(|held| &held.config) {
@@ -161,27 +168,28 @@ impl Sources {
                     && held.credential == source.credential
                     && held.egress == source.egress =>
             {
-                Some(Change::Manner)
+                Some(SourceChange::Manner)
             }
-            Some(_) | None => Some(Change::Place),
+            Some(_) | None => Some(SourceChange::Place),
         };
         if let (Some(held), None) = (known, change) {
-            let (account, reader) = (held.account.clone(), Arc::clone(&held.reader));
-            return Ready { config, settings, account, reader, change };
+            let (source_state, reader) = (held.source_state.clone(), Arc::clone(&held.reader));
+            return PreparedSource { config, settings, source_state, reader, change };
         }
-        let tier = self.means.tier.as_ref();
-        let account = known.map_or_else(|| Account::new(&settings, tier), |held| held.account.clone());
+        let shared_store = self.deps.shared_store.as_ref();
+        let source_state =
+            known.map_or_else(|| SourceState::new(&settings, shared_store), |held| held.source_state.clone());
         tracing::debug!(source = %name, ?change, "source prepared");
-        let means = Means { road, credentials, ..self.means.clone() };
-        let reader = upstreams::reader_on(source.upstream, settings.clone(), means, account.clone());
-        Ready { config, settings, account, reader, change }
+        let deps = SourceDeps { http_client, credentials, ..self.deps.clone() };
+        let reader = upstreams::reader_on(source.upstream, settings.clone(), deps, source_state.clone());
+        PreparedSource { config, settings, source_state, reader, change }
     }
 
     /// Asks other sources from now on. `anew` has every secret followed anew, because how has changed.
-    pub(super) fn put(&self, next: Next, jobs: &Jobs, config: &Config, anew: bool) {
-        let Next { secrets, sources } = next;
+    pub(super) fn put(&self, next: PreparedSources, jobs: &Jobs, config: &Config, anew: bool) {
+        let PreparedSources { secrets, sources } = next;
         self.secrets.put(secrets);
-        self.roads.set_interval(config.credentials.reload_interval);
+        self.http_clients.set_interval(config.credentials.reload_interval);
         let mut held = self.lock();
         let now = Instant::now();
         for (name, held) in held.iter_mut().filter(|(name, _)| !sources.contains_key(*name)) {
@@ -193,17 +201,17 @@ impl Sources {
         held.retain(|_, held| held.gone.is_none_or(|since| now.duration_since(since) < REMEMBERED));
         let mut followed = Vec::new();
         for (name, ready) in sources {
-            let Ready { config, settings, account, reader, change } = ready;
+            let PreparedSource { config, settings, source_state, reader, change } = ready;
             if change.is_some() {
-                account.hold_to(&settings);
+                source_state.set_limits(&settings);
             }
-            if change == Some(Change::Place) {
-                account.forget_the_place();
+            if change == Some(SourceChange::Place) {
+                source_state.reset_endpoint_state();
             }
             if anew || change.is_some() {
                 followed.push(Arc::clone(&reader));
             }
-            held.insert(name, Held { config, account, reader, gone: None });
+            held.insert(name, ActiveSource { config, source_state, reader, gone: None });
         }
         drop(held);
         jobs.put_sources(self.readers());
@@ -212,12 +220,12 @@ impl Sources {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<SourceName, Held>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<SourceName, ActiveSource>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl fmt::Debug for Sources {
+impl fmt::Debug for SourceSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.lock().keys()).finish()
     }

@@ -8,30 +8,30 @@ use url::Url;
 
 use crate::config::{Config, Environment, RedisConfig, RedisMode, SecretRef, StoreKind, StoredRows};
 use crate::outbound::credentials::secret;
-use crate::outbound::redis::{Mode, Settings as TierSettings, Tier};
+use crate::outbound::redis::{RedisSettings as TierSettings, SharedStore, TopologyMode};
 use crate::outbound::stores::embedded::{self, EmbeddedStore, RowLimits};
 use crate::outbound::stores::memory::{MemoryStore, NoLedger, Retention};
 use crate::outbound::stores::rows::{KeptRows, MemoryRows};
 use crate::outbound::system::SystemClock;
 use crate::ports::clock::Clock;
-use crate::ports::feed::Feed;
+use crate::ports::feed::NotificationFeed;
+use crate::ports::leases::{LeaseManager, LocalLeases};
 use crate::ports::ledger::Ledger;
 use crate::ports::rows::RowCache;
 use crate::ports::store::JobStore;
-use crate::ports::turns::{Alone, Turns};
 
 /// What is kept, and what replicas share of it.
-pub(super) struct Stores {
+pub(super) struct StoreSet {
     pub(super) store: Arc<dyn JobStore>,
     pub(super) ledger: Arc<dyn Ledger>,
-    pub(super) turns: Arc<dyn Turns>,
-    pub(super) feed: Arc<dyn Feed>,
+    pub(super) leases: Arc<dyn LeaseManager>,
+    pub(super) feed: Arc<dyn NotificationFeed>,
     pub(super) rows: Arc<dyn RowCache>,
-    pub(super) tier: Option<Tier>,
+    pub(super) shared_store: Option<SharedStore>,
 }
 
 /// Opens the configured store. Blocks on the disk, before anybody is served; connects to nobody.
-pub(super) fn open(config: &Config, env: &Environment, clock: &Arc<dyn Clock>) -> anyhow::Result<Stores> {
+pub(super) fn open(config: &Config, env: &Environment, clock: &Arc<dyn Clock>) -> anyhow::Result<StoreSet> {
     let retention = retention(config);
     let rows = MemoryRows::new(config.cache.rows_max_bytes as u64, config.cache.rows_for);
     let (store, ledger, rows): (Arc<dyn JobStore>, Arc<dyn Ledger>, Arc<dyn RowCache>) =
@@ -42,25 +42,32 @@ pub(super) fn open(config: &Config, env: &Environment, clock: &Arc<dyn Clock>) -
                 let StoredRows { per_job, max_bytes } = config.store.rows;
                 let limits = RowLimits { per_job: per_job as u64, max_bytes: max_bytes as u64 };
                 let max_bytes = config.store.max_bytes as u64;
-                let settings = embedded::Settings { path, max_bytes, rows: limits, retention };
+                let settings = embedded::EmbeddedSettings { path, max_bytes, rows: limits, retention };
                 let store = Arc::new(EmbeddedStore::open(settings, Arc::clone(clock))?);
                 let rows = Arc::new(KeptRows::new(rows, Arc::clone(&store)));
                 (Arc::clone(&store) as Arc<dyn JobStore>, store as Arc<dyn Ledger>, rows)
             }
             StoreKind::Redis => {
-                let tier = tier(&config.store.redis, env, retention, clock)?;
-                let (store, turns) = (tier.store(), tier.turns());
-                return Ok(Stores {
+                let shared_store = shared_store(&config.store.redis, env, retention, clock)?;
+                let (store, leases) = (shared_store.store(), shared_store.leases());
+                return Ok(StoreSet {
                     store: Arc::clone(&store) as Arc<dyn JobStore>,
                     ledger: store,
-                    turns: Arc::clone(&turns) as Arc<dyn Turns>,
-                    feed: turns,
+                    leases: Arc::clone(&leases) as Arc<dyn LeaseManager>,
+                    feed: leases,
                     rows: Arc::new(rows),
-                    tier: Some(tier),
+                    shared_store: Some(shared_store),
                 });
             }
         };
-    Ok(Stores { store, ledger, turns: Arc::new(Alone), feed: Arc::new(Alone), rows, tier: None })
+    Ok(StoreSet {
+        store,
+        ledger,
+        leases: Arc::new(LocalLeases),
+        feed: Arc::new(LocalLeases),
+        rows,
+        shared_store: None,
+    })
 }
 
 fn retention(config: &Config) -> Retention {
@@ -81,7 +88,7 @@ pub fn check_tier(config: &Config, env: &Environment) -> anyhow::Result<()> {
     match config.store.kind {
         StoreKind::Redis => {
             let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-            tier(&config.store.redis, env, retention(config), &clock).map(drop)
+            shared_store(&config.store.redis, env, retention(config), &clock).map(drop)
         }
         StoreKind::Embedded | StoreKind::Memory => Ok(()),
     }
@@ -107,12 +114,12 @@ fn with_password(urls: &SecretString, password: &SecretString) -> anyhow::Result
 }
 
 /// Makes ready what replicas share. Reads the secrets it names.
-fn tier(
+fn shared_store(
     config: &RedisConfig,
     env: &Environment,
     retention: Retention,
     clock: &Arc<dyn Clock>,
-) -> anyhow::Result<Tier> {
+) -> anyhow::Result<SharedStore> {
     let read = |path: &'static str, reference: &Option<SecretRef>| match reference {
         Some(reference) => {
             secret::read(reference, env).with_context(|| format!("{path}: {reference}")).map(Some)
@@ -134,9 +141,9 @@ fn tier(
         None => None,
     };
     let mode = match config.mode {
-        RedisMode::Single => Mode::Single,
-        RedisMode::Sentinel => Mode::Sentinel(config.sentinel_name.clone()),
-        RedisMode::Cluster => Mode::Cluster,
+        RedisMode::Single => TopologyMode::Single,
+        RedisMode::Sentinel => TopologyMode::Sentinel(config.sentinel_name.clone()),
+        RedisMode::Cluster => TopologyMode::Cluster,
     };
     let settings = TierSettings {
         urls,
@@ -151,7 +158,7 @@ fn tier(
         retention,
         clock: Arc::clone(clock),
     };
-    Tier::new(settings).context("store.redis")
+    SharedStore::new(settings).context("store.redis")
 }
 
 #[cfg(test)]
@@ -159,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_that_stands_apart_is_put_into_every_url() {
+    fn separate_redis_password_is_inserted_into_every_url() {
         let whole = |urls: &str, password: &str| {
             let both = with_password(&SecretString::from(urls), &SecretString::from(password));
             both.map(|urls| urls.expose_secret().to_owned()).map_err(|error| error.to_string())

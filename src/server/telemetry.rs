@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Environment, OtlpProtocol, SecretRef, endpoint_fault};
 use crate::outbound::credentials::secret;
-use crate::outbound::otlp::{self, Target};
+use crate::outbound::otlp::{self, OtlpTarget};
 use crate::outbound::system::RuntimeSpawner;
 use crate::ports::spawner::{Spawner as _, TaskKind};
 use crate::telemetry::meters;
@@ -24,35 +24,35 @@ const END_WITHIN: Duration = Duration::from_secs(3);
 
 /// What tells a collector, while the process serves.
 #[derive(Debug, Default)]
-pub struct Telling {
+pub struct TelemetryGuard {
     spawner: RuntimeSpawner,
     stop: CancellationToken,
     meters: Option<SdkMeterProvider>,
 }
 
-impl Telling {
+impl TelemetryGuard {
     /// Starts what is configured. A runtime must be entered; connects to nobody yet.
     ///
     /// # Errors
     /// When a secret cannot be read, or an address or a variable is not good; names the option or the variable.
     pub fn start(config: &Config, env: &Environment) -> anyhow::Result<Self> {
-        let telling = Self::default();
-        let settings = Settings { config, env };
+        let guard = Self::default();
+        let settings = OtlpSettings { config, env };
         let [traces, metrics] = [settings.target(&TRACES)?, settings.target(&METRICS)?];
         if traces.is_none() && metrics.is_none() {
-            return Ok(telling);
+            return Ok(guard);
         }
         let resource = settings.resource();
         if let Some(target) = traces {
             let exporter = otlp::spans(&target).context("traces cannot be exported")?;
-            let pump = provider::start(
+            let batch_exporter = provider::start(
                 exporter,
                 resource.clone(),
                 settings.trace_key()?,
                 settings.sampling()?,
                 settings.batches()?,
             );
-            telling.spawner.spawn(TaskKind::Telemetry, Box::pin(pump.run(telling.stop.clone())));
+            guard.spawner.spawn(TaskKind::Telemetry, Box::pin(batch_exporter.run(guard.stop.clone())));
         }
         let meters = match metrics {
             Some(target) => {
@@ -64,19 +64,19 @@ impl Telling {
             }
             None => None,
         };
-        Ok(Self { meters, ..telling })
+        Ok(Self { meters, ..guard })
     }
 
     /// Tells what is left, within a few seconds.
     pub async fn end(mut self) {
         self.stop.cancel();
         let meters = self.meters.take();
-        let told = async {
+        let flushed = async {
             // the library's reader waits for its thread
             let meters = tokio::task::spawn_blocking(move || meters.map(|meters| meters.shutdown()));
             tokio::join!(self.spawner.idle(), meters).1
         };
-        if tokio::time::timeout(END_WITHIN, told).await.is_err() {
+        if tokio::time::timeout(END_WITHIN, flushed).await.is_err() {
             tracing::warn!("stopped before all telemetry was exported");
         }
     }
@@ -85,9 +85,9 @@ impl Telling {
 /// Says whether what tells a collector could be started. Connects to nobody.
 ///
 /// # Errors
-/// As [`Telling::start`] does.
+/// As [`TelemetryGuard::start`] does.
 pub fn check(config: &Config, env: &Environment) -> anyhow::Result<()> {
-    let settings = Settings { config, env };
+    let settings = OtlpSettings { config, env };
     for signal in [&TRACES, &METRICS] {
         if let Some(target) = settings.target(signal)? {
             target.check().context("telemetry.otlp_headers")?;
@@ -112,12 +112,12 @@ const TRACES: Signal = Signal { word: "TRACES", path: "/v1/traces" };
 const METRICS: Signal = Signal { word: "METRICS", path: "/v1/metrics" };
 
 /// The configuration, and behind it the variables.
-struct Settings<'a> {
+struct OtlpSettings<'a> {
     config: &'a Config,
     env: &'a Environment,
 }
 
-impl Settings<'_> {
+impl OtlpSettings<'_> {
     /// A variable that says something.
     fn variable(&self, name: &str) -> Option<&str> {
         self.env.get(name).ok().map(str::trim).filter(|text| !text.is_empty())
@@ -129,7 +129,7 @@ impl Settings<'_> {
     }
 
     /// Where a signal goes; nowhere unless somebody says so.
-    fn target(&self, signal: &Signal) -> anyhow::Result<Option<Target>> {
+    fn target(&self, signal: &Signal) -> anyhow::Result<Option<OtlpTarget>> {
         let word = signal.word;
         let disabled =
             self.variable("OTEL_SDK_DISABLED").is_some_and(|text| text.eq_ignore_ascii_case("true"));
@@ -157,7 +157,7 @@ impl Settings<'_> {
             (false, false) => format!("{}{}", endpoint.trim_end_matches('/'), signal.path),
         };
         let headers = self.secret("telemetry.otlp_headers", telemetry.otlp_headers.as_ref())?;
-        Ok(Some(Target { endpoint, grpc, headers }))
+        Ok(Some(OtlpTarget { endpoint, grpc, headers }))
     }
 
     fn protocol(&self, signal: &Signal) -> anyhow::Result<OtlpProtocol> {
@@ -234,15 +234,15 @@ impl Settings<'_> {
     /// Who tells: the library adds what `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_SERVICE_NAME` say.
     fn resource(&self) -> Resource {
         let attributes = self.variable("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
-        let says = |name: &str| attributes.split(',').any(|pair| pair.trim().starts_with(name));
+        let has_attribute = |name: &str| attributes.split(',').any(|pair| pair.trim().starts_with(name));
         let mut resource = Resource::builder();
-        if self.variable("OTEL_SERVICE_NAME").is_none() && !says("service.name=") {
+        if self.variable("OTEL_SERVICE_NAME").is_none() && !has_attribute("service.name=") {
             resource = resource.with_service_name("jobgate");
         }
-        if !says("service.version=") {
+        if !has_attribute("service.version=") {
             resource = resource.with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
         }
-        if !says("service.instance.id=") {
+        if !has_attribute("service.instance.id=") {
             let id = format!("{:032x}", fastrand::u128(..));
             resource = resource.with_attribute(KeyValue::new("service.instance.id", id));
         }

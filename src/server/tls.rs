@@ -19,18 +19,18 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::TlsConfig;
-use crate::telemetry::limited::LimitedWarning;
+use crate::telemetry::warning_throttle::LimitedWarning;
 
 /// How often the files are looked at.
 const EVERY: Duration = Duration::from_secs(30);
 
 /// The certificate of the door. A clone is cheap and means the same one.
 #[derive(Clone)]
-pub struct Certificate(Arc<Inner>);
+pub struct Certificate(Arc<CertificateState>);
 
-struct Inner {
+struct CertificateState {
     files: TlsConfig,
-    current: Arc<Current>,
+    current: Arc<CurrentCertificate>,
     acceptor: TlsAcceptor,
     /// The digest of the files that are in use.
     seen: Mutex<[u8; 32]>,
@@ -39,21 +39,21 @@ struct Inner {
 
 /// What each handshake is answered with.
 #[derive(Debug)]
-struct Current(ArcSwap<CertifiedKey>);
+struct CurrentCertificate(ArcSwap<CertifiedKey>);
 
-impl ResolvesServerCert for Current {
+impl ResolvesServerCert for CurrentCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.0.load_full())
     }
 }
 
 /// The two files as they are.
-struct Files {
+struct CertificateFiles {
     cert: Vec<u8>,
     key: Vec<u8>,
 }
 
-impl Files {
+impl CertificateFiles {
     fn read(files: &TlsConfig) -> anyhow::Result<Self> {
         let read = |path: &Path, option: &str| {
             std::fs::read(path).with_context(|| format!("{option}: {} cannot be read", path.display()))
@@ -92,15 +92,15 @@ impl Certificate {
     /// # Errors
     /// When one cannot be read, is not PEM, or they do not fit each other, naming the option.
     pub fn read(files: &TlsConfig) -> anyhow::Result<Self> {
-        let read = Files::read(files)?;
-        let current = Arc::new(Current(ArcSwap::from_pointee(read.certified()?)));
+        let read = CertificateFiles::read(files)?;
+        let current = Arc::new(CurrentCertificate(ArcSwap::from_pointee(read.certified()?)));
         let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
             .context("server.tls: this build has no TLS 1.2 and 1.3")?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(CertificateState {
             files: files.clone(),
             current,
             acceptor: TlsAcceptor::from(Arc::new(config)),
@@ -128,7 +128,7 @@ impl Certificate {
     /// Takes what the files hold now, if that changed and is good; else the old one stays, and the log says why. Two small
     /// reads from the disk.
     pub fn refresh(&self) {
-        let read = Files::read(&self.0.files);
+        let read = CertificateFiles::read(&self.0.files);
         let renewed = read.and_then(|files| {
             let digest = files.digest();
             if *self.0.seen.lock().unwrap_or_else(PoisonError::into_inner) == digest {
@@ -170,19 +170,23 @@ mod tests {
 
     use super::*;
 
-    struct Made {
+    struct LoadedCertificate {
         cert: String,
         key: String,
         der: CertificateDer<'static>,
     }
 
-    fn made() -> Made {
+    fn made() -> LoadedCertificate {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-        Made { cert: made.cert.pem(), key: made.signing_key.serialize_pem(), der: made.cert.der().clone() }
+        LoadedCertificate {
+            cert: made.cert.pem(),
+            key: made.signing_key.serialize_pem(),
+            der: made.cert.der().clone(),
+        }
     }
 
     /// The certificate that a handshake shows, if it is one of these.
-    async fn shown(certificate: &Certificate, known: &[&Made]) -> Option<usize> {
+    async fn shown(certificate: &Certificate, known: &[&LoadedCertificate]) -> Option<usize> {
         let mut roots = RootCertStore::empty();
         for made in known {
             roots.add(made.der.clone()).unwrap();
@@ -204,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_new_certificate_is_taken_once_it_is_whole_and_good() {
+    async fn new_certificate_is_loaded_only_when_complete_and_valid() {
         let [old, new] = [made(), made()];
         let folder = std::env::temp_dir().join(format!("jobgate-tls-{:x}", fastrand::u64(..)));
         std::fs::create_dir(&folder).unwrap();

@@ -9,17 +9,21 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{
-    Fault, Handle, Job, MindBridgeJob, MindBridgeStep, Step, SupermetricsJob, SupermetricsStep, Upstream,
-    question::{Incoming, decode},
-    reply::Reply,
-    world::World,
+    Handle, MindBridgeJob, MindBridgeStep, SimFault, SimJob, SimStep, SimUpstream, SupermetricsJob,
+    SupermetricsStep,
 };
+
+use super::request::{Incoming, decode};
+
+use super::reply::SimReply;
+
+use super::world::SimWorld;
 
 /// What every control path begins with.
 pub(super) const PREFIX: &str = "/_sim/";
 
 /// Answers a control request.
-pub(super) fn answer(world: &Arc<World>, upstream: Upstream, incoming: &Incoming) -> Reply {
+pub(super) fn answer(world: &Arc<SimWorld>, upstream: SimUpstream, incoming: &Incoming) -> SimReply {
     if !incoming.peer.ip().to_canonical().is_loopback() {
         return refusal(403, "control is for loopback clients only").into_reply();
     }
@@ -63,41 +67,41 @@ pub(super) fn answer(world: &Arc<World>, upstream: Upstream, incoming: &Incoming
         _ => Err(refusal(404, "there is no such control endpoint: see docs/simulator.md")),
     };
     match outcome {
-        Ok(Value::Null) => Reply::empty(204),
-        Ok(document) => Reply::json(200, document),
+        Ok(Value::Null) => SimReply::empty(204),
+        Ok(document) => SimReply::json(200, document),
         Err(refusal) => refusal.into_reply(),
     }
 }
 
-fn job(upstream: Upstream, incoming: &Incoming) -> Result<Job, Refusal> {
+fn job(upstream: SimUpstream, incoming: &Incoming) -> Result<SimJob, ControlError> {
     let job = match upstream {
-        Upstream::MindBridge => Job::from(read::<MindBridgeJob>(incoming)?),
-        Upstream::Supermetrics => Job::from(read::<SupermetricsJob>(incoming)?),
+        SimUpstream::MindBridge => SimJob::from(read::<MindBridgeJob>(incoming)?),
+        SimUpstream::Supermetrics => SimJob::from(read::<SupermetricsJob>(incoming)?),
     };
     // The same checks as for a scenario file, so that a job that cannot live is refused by name.
     let mut scenario = super::Scenario::default();
     match job.clone() {
-        Job::MindBridge(job) => scenario.mindbridge.jobs.push(*job),
-        Job::Supermetrics(job) => scenario.supermetrics.jobs.push(*job),
+        SimJob::MindBridge(job) => scenario.mindbridge.jobs.push(*job),
+        SimJob::Supermetrics(job) => scenario.supermetrics.jobs.push(*job),
     }
     scenario.check().map_err(|error| refusal(400, &error.to_string()))?;
     Ok(job)
 }
 
-fn step(upstream: Upstream, incoming: &Incoming) -> Result<Step, Refusal> {
+fn step(upstream: SimUpstream, incoming: &Incoming) -> Result<SimStep, ControlError> {
     Ok(match upstream {
-        Upstream::MindBridge => read::<MindBridgeStep>(incoming)?.into(),
-        Upstream::Supermetrics => read::<SupermetricsStep>(incoming)?.into(),
+        SimUpstream::MindBridge => read::<MindBridgeStep>(incoming)?.into(),
+        SimUpstream::Supermetrics => read::<SupermetricsStep>(incoming)?.into(),
     })
 }
 
 /// Reads a fault; its `upstream` may be left out, the listener says it.
-fn fault(upstream: Upstream, incoming: &Incoming) -> Result<Fault, Refusal> {
+fn fault(upstream: SimUpstream, incoming: &Incoming) -> Result<SimFault, ControlError> {
     let mut document: Value = read(incoming)?;
     if let Some(map) = document.as_object_mut() {
         map.entry("upstream").or_insert_with(|| upstream.as_str().into());
     }
-    let fault: Fault = serde_path_to_error::deserialize(document).map_err(|error| bad(&error))?;
+    let fault: SimFault = serde_path_to_error::deserialize(document).map_err(|error| bad(&error))?;
     if fault.upstream == upstream {
         Ok(fault)
     } else {
@@ -105,27 +109,27 @@ fn fault(upstream: Upstream, incoming: &Incoming) -> Result<Fault, Refusal> {
     }
 }
 
-fn read<T: DeserializeOwned>(incoming: &Incoming) -> Result<T, Refusal> {
+fn read<T: DeserializeOwned>(incoming: &Incoming) -> Result<T, ControlError> {
     let mut deserializer = serde_json::Deserializer::from_slice(&incoming.body);
     serde_path_to_error::deserialize(&mut deserializer).map_err(|error| bad(&error))
 }
 
-fn bad(error: &serde_path_to_error::Error<serde_json::Error>) -> Refusal {
+fn bad(error: &serde_path_to_error::Error<serde_json::Error>) -> ControlError {
     refusal(400, &format!("{}: {}", error.path(), error.inner()))
 }
 
 /// Why a control request is not carried out.
-struct Refusal {
+struct ControlError {
     status: u16,
     problem: String,
 }
 
-impl Refusal {
-    fn into_reply(self) -> Reply {
-        Reply::json(self.status, json!({ "problem": self.problem }))
+impl ControlError {
+    fn into_reply(self) -> SimReply {
+        SimReply::json(self.status, json!({ "problem": self.problem }))
     }
 }
 
-fn refusal(status: u16, problem: &str) -> Refusal {
-    Refusal { status, problem: problem.to_owned() }
+fn refusal(status: u16, problem: &str) -> ControlError {
+    ControlError { status, problem: problem.to_owned() }
 }

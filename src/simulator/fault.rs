@@ -8,14 +8,14 @@ use jiff::fmt::serde::unsigned_duration::friendly::compact as period;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Endpoint, Upstream};
+use super::{Endpoint, SimUpstream};
 
 /// A fault and the requests it meets. Of several that fit, the first in force is played, alone.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Fault {
+pub struct SimFault {
     /// The upstream that shows it.
-    pub upstream: Upstream,
+    pub upstream: SimUpstream,
     /// Only requests to this endpoint; all when absent.
     #[serde(default)]
     pub endpoint: Option<Endpoint>,
@@ -32,14 +32,14 @@ pub struct Fault {
     pub kind: FaultKind,
 }
 
-impl Fault {
+impl SimFault {
     /// A fault that meets every request of an upstream.
-    pub const fn always(upstream: Upstream, kind: FaultKind) -> Self {
+    pub const fn always(upstream: SimUpstream, kind: FaultKind) -> Self {
         Self { upstream, endpoint: None, ids: Vec::new(), skip: 0, times: None, kind }
     }
 
     /// A fault that meets the next `times` requests of an upstream.
-    pub const fn next(upstream: Upstream, times: u32, kind: FaultKind) -> Self {
+    pub const fn next(upstream: SimUpstream, times: u32, kind: FaultKind) -> Self {
         Self { upstream, endpoint: None, ids: Vec::new(), skip: 0, times: Some(times), kind }
     }
 
@@ -65,7 +65,7 @@ impl Fault {
     }
 
     /// Whether this fault meets a request; uses up one of its `skip` and `times`.
-    pub(super) fn meets(&mut self, upstream: Upstream, endpoint: Endpoint, ids: &[String]) -> bool {
+    pub(super) fn meets(&mut self, upstream: SimUpstream, endpoint: Endpoint, ids: &[String]) -> bool {
         let fits = self.upstream == upstream
             && self.endpoint.is_none_or(|only| only == endpoint)
             && (self.ids.is_empty() || ids.iter().any(|id| self.ids.contains(id)))
@@ -87,7 +87,7 @@ impl Fault {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum FaultKind {
     /// Answers this, whatever was asked: every status, envelope and throttle.
-    Answer(Answer),
+    Answer(MadeUpAnswer),
     /// Answers 302 to this address.
     Redirect {
         /// The `Location`.
@@ -181,41 +181,41 @@ impl FaultKind {
     }
 
     /// An answer with this status and body.
-    pub fn answer(status: u16, body: Body) -> Self {
-        Self::Answer(Answer { status, body, ..Answer::default() })
+    pub fn answer(status: u16, body: MadeUpBody) -> Self {
+        Self::Answer(MadeUpAnswer { status, body, ..MadeUpAnswer::default() })
     }
 
     /// 429 with problem details; `retry_after` as given.
     pub fn throttled(retry_after: Option<RetryAfter>) -> Self {
-        let body = Body::Problem { code: None, detail: None };
-        Self::Answer(Answer { status: 429, retry_after, body, ..Answer::default() })
+        let body = MadeUpBody::Problem { code: None, detail: None };
+        Self::Answer(MadeUpAnswer { status: 429, retry_after, body, ..MadeUpAnswer::default() })
     }
 
     /// 429 as `MindBridge`'s hourly limit sends it: `X-User-Hour-Limit-Remaining` holds the seconds left.
     pub fn hour_limit(seconds: u64) -> Self {
         let headers = BTreeMap::from([("x-user-hour-limit-remaining".to_owned(), seconds.to_string())]);
-        Self::Answer(Answer { status: 429, headers, ..Answer::default() })
+        Self::Answer(MadeUpAnswer { status: 429, headers, ..MadeUpAnswer::default() })
     }
 
     /// A proxy's HTML page with this status.
     pub fn html(status: u16) -> Self {
-        Self::answer(status, Body::Html)
+        Self::answer(status, MadeUpBody::Html)
     }
 
     /// What an ingress without a route answers, with this status: a line of plain text.
     pub fn no_route(status: u16) -> Self {
         let text = format!("default backend - {status}");
-        Self::answer(status, Body::Text { content_type: "text/plain; charset=utf-8".to_owned(), text })
+        Self::answer(status, MadeUpBody::Text { content_type: "text/plain; charset=utf-8".to_owned(), text })
     }
 
     /// Supermetrics' own error envelope under this status, 200 included.
     pub fn envelope(status: u16, code: &str) -> Self {
-        Self::answer(status, Body::Envelope { code: code.to_owned(), message: None, description: None })
+        Self::answer(status, MadeUpBody::Envelope { code: code.to_owned(), message: None, description: None })
     }
 
     /// Problem details (RFC 9457, or `MindBridge`'s dialect of it) under this status.
     pub fn problem(status: u16, code: &str) -> Self {
-        Self::answer(status, Body::Problem { code: Some(code.to_owned()), detail: None })
+        Self::answer(status, MadeUpBody::Problem { code: Some(code.to_owned()), detail: None })
     }
 
     /// The true answer with a text replaced by bytes; see [`Splice`].
@@ -238,7 +238,7 @@ impl FaultKind {
 /// An answer made up in full.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Answer {
+pub struct MadeUpAnswer {
     /// The HTTP status.
     pub status: u16,
     /// Further headers.
@@ -249,7 +249,7 @@ pub struct Answer {
     pub retry_after: Option<RetryAfter>,
     /// The body.
     #[serde(default)]
-    pub body: Body,
+    pub body: MadeUpBody,
 }
 
 /// The forms of `Retry-After`.
@@ -267,7 +267,7 @@ pub enum RetryAfter {
 /// The body of a made-up answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Body {
+pub enum MadeUpBody {
     /// No bytes and no content type.
     #[default]
     Empty,
@@ -374,7 +374,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn edits_reach_every_item_and_nothing_else() {
+    fn edits_apply_only_to_matching_items() {
         let edit = Edit {
             set: Map::from_iter([
                 ("/content/*/id".to_owned(), json!({})),
@@ -389,16 +389,17 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_meets_exactly_the_requests_it_names() {
+    fn fault_applies_only_to_matching_requests() {
         let ids = ["a".to_owned()];
-        let mut fault = Fault::next(Upstream::MindBridge, 2, FaultKind::Hold)
+        let mut fault = SimFault::next(SimUpstream::MindBridge, 2, FaultKind::Hold)
             .on(Endpoint::One)
             .for_ids(&["a", "b"])
             .after(1);
-        assert!(!fault.meets(Upstream::Supermetrics, Endpoint::One, &ids));
-        assert!(!fault.meets(Upstream::MindBridge, Endpoint::Query, &ids));
-        assert!(!fault.meets(Upstream::MindBridge, Endpoint::One, &["c".to_owned()]));
-        let met: Vec<bool> = (0..4).map(|_| fault.meets(Upstream::MindBridge, Endpoint::One, &ids)).collect();
+        assert!(!fault.meets(SimUpstream::Supermetrics, Endpoint::One, &ids));
+        assert!(!fault.meets(SimUpstream::MindBridge, Endpoint::Query, &ids));
+        assert!(!fault.meets(SimUpstream::MindBridge, Endpoint::One, &["c".to_owned()]));
+        let met: Vec<bool> =
+            (0..4).map(|_| fault.meets(SimUpstream::MindBridge, Endpoint::One, &ids)).collect();
         assert_eq!(met, [false, true, true, false]);
     }
 }

@@ -6,32 +6,36 @@ use secrecy::SecretString;
 use serde_json::Value;
 
 use super::{
-    Asked, Fault, MindBridgeJob, MindBridgeStep, SupermetricsJob, SupermetricsStep, Upstream, life::standing,
-    mindbridge, supermetrics, world::World,
+    MindBridgeJob, MindBridgeStep, RecordedRequest, SimFault, SimUpstream, SupermetricsJob, SupermetricsStep,
+    mindbridge, supermetrics,
 };
+
+use super::progress::standing;
+
+use super::world::SimWorld;
 
 /// Changes a running simulator and reads its record. A cheap clone; outliving the simulator is harmless.
 #[derive(Debug, Clone)]
 pub struct Handle {
-    world: Arc<World>,
+    world: Arc<SimWorld>,
 }
 
 /// A job of either upstream.
 #[derive(Debug, Clone)]
-pub enum Job {
+pub enum SimJob {
     /// An async result.
     MindBridge(Box<MindBridgeJob>),
     /// A scheduled query.
     Supermetrics(Box<SupermetricsJob>),
 }
 
-impl From<MindBridgeJob> for Job {
+impl From<MindBridgeJob> for SimJob {
     fn from(job: MindBridgeJob) -> Self {
         Self::MindBridge(Box::new(job))
     }
 }
 
-impl From<SupermetricsJob> for Job {
+impl From<SupermetricsJob> for SimJob {
     fn from(job: SupermetricsJob) -> Self {
         Self::Supermetrics(Box::new(job))
     }
@@ -39,20 +43,20 @@ impl From<SupermetricsJob> for Job {
 
 /// A step of either upstream.
 #[derive(Debug, Clone)]
-pub enum Step {
+pub enum SimStep {
     /// Of an async result.
     MindBridge(MindBridgeStep),
     /// Of a scheduled query.
     Supermetrics(Box<SupermetricsStep>),
 }
 
-impl From<MindBridgeStep> for Step {
+impl From<MindBridgeStep> for SimStep {
     fn from(step: MindBridgeStep) -> Self {
         Self::MindBridge(step)
     }
 }
 
-impl From<SupermetricsStep> for Step {
+impl From<SupermetricsStep> for SimStep {
     fn from(step: SupermetricsStep) -> Self {
         Self::Supermetrics(Box::new(step))
     }
@@ -63,35 +67,35 @@ impl From<SupermetricsStep> for Step {
 #[error("{} has no job {id:?}", upstream.as_str())]
 pub struct NoSuchJob {
     /// The upstream.
-    pub upstream: Upstream,
+    pub upstream: SimUpstream,
     /// The id.
     pub id: String,
 }
 
 impl Handle {
-    pub(super) const fn new(world: Arc<World>) -> Self {
+    pub(super) const fn new(world: Arc<SimWorld>) -> Self {
         Self { world }
     }
 
-    pub(super) const fn world(&self) -> &Arc<World> {
+    pub(super) const fn world(&self) -> &Arc<SimWorld> {
         &self.world
     }
 
     /// Adds a job, or replaces the one of the same id. Its `born` counts from now.
-    pub fn add_job(&self, job: impl Into<Job>) {
+    pub fn add_job(&self, job: impl Into<SimJob>) {
         let now = self.world.now();
         let mut state = self.world.lock();
         match job.into() {
-            Job::MindBridge(mut job) => {
+            SimJob::MindBridge(mut job) => {
                 job.born = now.saturating_add(job.born);
-                state.forgotten.remove(&(Upstream::MindBridge, job.id.clone()));
+                state.forgotten.remove(&(SimUpstream::MindBridge, job.id.clone()));
                 let jobs = &mut state.scenario.mindbridge.jobs;
                 jobs.retain(|held| held.id != job.id);
                 jobs.push(*job);
             }
-            Job::Supermetrics(mut job) => {
+            SimJob::Supermetrics(mut job) => {
                 job.born = now.saturating_add(job.born);
-                state.forgotten.remove(&(Upstream::Supermetrics, job.id.clone()));
+                state.forgotten.remove(&(SimUpstream::Supermetrics, job.id.clone()));
                 let jobs = &mut state.scenario.supermetrics.jobs;
                 jobs.retain(|held| held.id != job.id);
                 jobs.push(*job);
@@ -105,12 +109,12 @@ impl Handle {
     ///
     /// # Errors
     /// When the upstream of the step has no such job.
-    pub fn set_state(&self, id: &str, step: impl Into<Step>) -> Result<(), NoSuchJob> {
+    pub fn set_state(&self, id: &str, step: impl Into<SimStep>) -> Result<(), NoSuchJob> {
         let now = self.world.now();
         let mut state = self.world.lock();
         match step.into() {
-            Step::MindBridge(mut step) => {
-                let missing = || NoSuchJob { upstream: Upstream::MindBridge, id: id.to_owned() };
+            SimStep::MindBridge(mut step) => {
+                let missing = || NoSuchJob { upstream: SimUpstream::MindBridge, id: id.to_owned() };
                 let (job, born) = mindbridge::find(&state, id).ok_or_else(missing)?;
                 let mut job =
                     MindBridgeJob { id: id.to_owned(), born: born.min(now), every: None, ..job.clone() };
@@ -122,8 +126,8 @@ impl Handle {
                 jobs.retain(|held| held.id != id);
                 jobs.push(job);
             }
-            Step::Supermetrics(mut step) => {
-                let missing = || NoSuchJob { upstream: Upstream::Supermetrics, id: id.to_owned() };
+            SimStep::Supermetrics(mut step) => {
+                let missing = || NoSuchJob { upstream: SimUpstream::Supermetrics, id: id.to_owned() };
                 let (job, born) = supermetrics::find(&state, id).ok_or_else(missing)?;
                 let run = standing(born, job.rerun_every, job.runs, &job.moments(), now);
                 let born = run.map_or(now, |run| run.run_began);
@@ -147,20 +151,20 @@ impl Handle {
     }
 
     /// Makes an upstream forget a job: it answers as for an id that never was.
-    pub fn forget(&self, upstream: Upstream, id: &str) {
+    pub fn forget(&self, upstream: SimUpstream, id: &str) {
         self.world.lock().forgotten.insert((upstream, id.to_owned()));
     }
 
     /// The ids born until now, oldest first; of many born by `every` only the latest 100.
-    pub fn job_ids(&self, upstream: Upstream) -> Vec<String> {
+    pub fn job_ids(&self, upstream: SimUpstream) -> Vec<String> {
         let now = self.world.now();
         let state = self.world.lock();
         let scenario = &state.scenario;
         let mut born: Vec<_> = match upstream {
-            Upstream::MindBridge => {
+            SimUpstream::MindBridge => {
                 scenario.mindbridge.jobs.iter().flat_map(|job| job.family().members(now)).collect()
             }
-            Upstream::Supermetrics => {
+            SimUpstream::Supermetrics => {
                 scenario.supermetrics.jobs.iter().flat_map(|job| job.family().members(now)).collect()
             }
         };
@@ -172,18 +176,18 @@ impl Handle {
     }
 
     /// Puts a fault in force, behind those there are.
-    pub fn push_fault(&self, fault: Fault) {
+    pub fn push_fault(&self, fault: SimFault) {
         self.world.lock().scenario.faults.push(fault);
     }
 
     /// Ends the faults of an upstream, or of both.
-    pub fn clear_faults(&self, upstream: Option<Upstream>) {
+    pub fn clear_faults(&self, upstream: Option<SimUpstream>) {
         let faults = &mut self.world.lock().scenario.faults;
         faults.retain(|fault| upstream.is_some_and(|only| only != fault.upstream));
     }
 
     /// Accepts this credential from now on, and no longer the one before.
-    pub fn set_credential(&self, upstream: Upstream, credential: &str) {
+    pub fn set_credential(&self, upstream: SimUpstream, credential: &str) {
         let before: Vec<usize> =
             self.world.lock().accepted[upstream.index()].iter().map(|(number, _)| *number).collect();
         self.also_accept(upstream, credential);
@@ -193,7 +197,7 @@ impl Handle {
     }
 
     /// Accepts this credential beside the others from now on, and says its number in the record.
-    pub fn also_accept(&self, upstream: Upstream, credential: &str) -> usize {
+    pub fn also_accept(&self, upstream: SimUpstream, credential: &str) -> usize {
         let mut state = self.world.lock();
         let number = state.ever_accepted[upstream.index()];
         state.ever_accepted[upstream.index()] += 1;
@@ -202,7 +206,7 @@ impl Handle {
     }
 
     /// Accepts the credential of this number no longer.
-    pub fn revoke(&self, upstream: Upstream, number: usize) {
+    pub fn revoke(&self, upstream: SimUpstream, number: usize) {
         self.world.lock().accepted[upstream.index()].retain(|(held, _)| *held != number);
     }
 
@@ -212,20 +216,20 @@ impl Handle {
     }
 
     /// What was asked, in the order of arrival; the latest 20,000 requests.
-    pub fn record(&self) -> Vec<Asked> {
+    pub fn record(&self) -> Vec<RecordedRequest> {
         self.world.ledger.all()
     }
 
     /// What was asked of one upstream.
-    pub fn record_of(&self, upstream: Upstream) -> Vec<Asked> {
+    pub fn record_of(&self, upstream: SimUpstream) -> Vec<RecordedRequest> {
         let mut record = self.record();
-        record.retain(|asked| asked.upstream == upstream);
+        record.retain(|request| request.upstream == upstream);
         record
     }
 
     /// The violations in the record, which a test of a correct client expects to be none.
     pub fn violations(&self) -> Vec<String> {
-        self.record().into_iter().filter_map(|asked| asked.violation).collect()
+        self.record().into_iter().filter_map(|request| request.violation).collect()
     }
 
     /// Empties the record, and begins the highest number in flight anew.
@@ -234,18 +238,18 @@ impl Handle {
     }
 
     /// The highest number of requests an upstream had in flight at once since the record was cleared.
-    pub fn max_in_flight(&self, upstream: Upstream) -> usize {
+    pub fn max_in_flight(&self, upstream: SimUpstream) -> usize {
         self.world.ledger.max_in_flight(upstream)
     }
 
     /// Waits until the record holds `count` requests. Cancel safe; does not end when they never come.
-    pub async fn asked(&self, count: usize) {
+    pub async fn wait_for_requests(&self, count: usize) {
         self.world.ledger.wait_for(count).await;
     }
 
     /// The record of one upstream as `/_sim/requests` shows it.
-    pub(super) fn record_as_json(&self, upstream: Upstream) -> Vec<Value> {
+    pub(super) fn record_as_json(&self, upstream: SimUpstream) -> Vec<Value> {
         let epoch = self.world.epoch();
-        self.record_of(upstream).iter().map(|asked| asked.to_json(epoch)).collect()
+        self.record_of(upstream).iter().map(|request| request.to_json(epoch)).collect()
     }
 }

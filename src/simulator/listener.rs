@@ -12,15 +12,15 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{
-    FaultKind, Upstream, control,
-    fault::{Answer, Body, RetryAfter},
-    mindbridge,
-    question::{Incoming, Question},
-    reply::{Delivery, Flight, Reply, SimBody},
-    supermetrics,
-    world::{Allowance, World},
-};
+use super::{FaultKind, SimUpstream, control, mindbridge, supermetrics};
+
+use super::fault::{MadeUpAnswer, MadeUpBody, RetryAfter};
+
+use super::request::{Incoming, SimRequest};
+
+use super::reply::{Delivery, RequestInFlight, SimBody, SimReply};
+
+use super::world::{Allowance, SimWorld};
 
 /// The largest request body read: two hundred ids are some 6 KB.
 const MAX_BODY: usize = 1 << 20;
@@ -38,7 +38,7 @@ impl fmt::Display for Closed {
 impl std::error::Error for Closed {}
 
 /// Serves until dropped. Dropping it closes the socket and every connection at once.
-pub(super) async fn serve(world: Arc<World>, upstream: Upstream, listener: TcpListener) {
+pub(super) async fn serve(world: Arc<SimWorld>, upstream: SimUpstream, listener: TcpListener) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -54,7 +54,7 @@ pub(super) async fn serve(world: Arc<World>, upstream: Upstream, listener: TcpLi
     }
 }
 
-async fn connection(world: Arc<World>, upstream: Upstream, stream: TcpStream, peer: SocketAddr) {
+async fn connection(world: Arc<SimWorld>, upstream: SimUpstream, stream: TcpStream, peer: SocketAddr) {
     let Ok(local) = stream.local_addr() else { return };
     // Small answers go out at once; a failure here only makes them slower.
     drop(stream.set_nodelay(true));
@@ -82,24 +82,24 @@ async fn receive(
 }
 
 pub(super) async fn respond(
-    world: Arc<World>,
-    upstream: Upstream,
+    world: Arc<SimWorld>,
+    upstream: SimUpstream,
     incoming: Incoming,
 ) -> Result<Response<SimBody>, Closed> {
     if incoming.path().starts_with(control::PREFIX) {
         let reply = control::answer(&world, upstream, &incoming);
-        return Ok(reply.deliver(Delivery::Whole, Flight::new(world, upstream, None)));
+        return Ok(reply.deliver(Delivery::Whole, RequestInFlight::new(world, upstream, None)));
     }
     let question = read(&world, upstream, &incoming);
     drop(incoming);
     let fault = world.fault(upstream, question.endpoint, &question.ids);
     let mut releases = world.releases();
-    let number = world.ledger.begin(question.to_asked());
-    let flight = Flight::new(Arc::clone(&world), upstream, Some(number));
+    let number = world.ledger.begin(question.to_record());
+    let in_flight = RequestInFlight::new(Arc::clone(&world), upstream, Some(number));
     let allowance = world.allowance(upstream);
     let latency = match upstream {
-        Upstream::MindBridge => world.lock().scenario.mindbridge.latency,
-        Upstream::Supermetrics => world.lock().scenario.supermetrics.latency,
+        SimUpstream::MindBridge => world.lock().scenario.mindbridge.latency,
+        SimUpstream::Supermetrics => world.lock().scenario.supermetrics.latency,
     };
     if !latency.is_zero() {
         tokio::time::sleep(latency).await;
@@ -134,13 +134,13 @@ pub(super) async fn respond(
             .with_header("x-ratelimit-remaining", &remaining.to_string());
     }
     world.ledger.answered(number, reply.status);
-    Ok(reply.deliver(delivery, flight))
+    Ok(reply.deliver(delivery, in_flight))
 }
 
-fn read(world: &World, upstream: Upstream, incoming: &Incoming) -> Question {
+fn read(world: &SimWorld, upstream: SimUpstream, incoming: &Incoming) -> SimRequest {
     let mut question = match upstream {
-        Upstream::MindBridge => mindbridge::read(incoming),
-        Upstream::Supermetrics => supermetrics::read(incoming),
+        SimUpstream::MindBridge => mindbridge::read(incoming),
+        SimUpstream::Supermetrics => supermetrics::read(incoming),
     };
     question.authenticate(&world.lock().accepted[upstream.index()]);
     question
@@ -148,14 +148,18 @@ fn read(world: &World, upstream: Upstream, incoming: &Incoming) -> Question {
 
 /// The answer and the way it goes out.
 fn compose(
-    world: &World,
-    question: &Question,
+    world: &SimWorld,
+    question: &SimRequest,
     fault: Option<&FaultKind>,
     allowance: Allowance,
-) -> (Reply, Delivery) {
+) -> (SimReply, Delivery) {
     let Some(fault) = fault else {
         let reply = if allowance.exceeded {
-            made_up(world, question, &Answer { status: 429, body: too_many(), ..Answer::default() })
+            made_up(
+                world,
+                question,
+                &MadeUpAnswer { status: 429, body: too_many(), ..MadeUpAnswer::default() },
+            )
         } else {
             truly(world, question, None)
         };
@@ -164,7 +168,7 @@ fn compose(
     let reply = truly(world, question, Some(fault));
     match fault {
         FaultKind::Answer(answer) => (made_up(world, question, answer), Delivery::Whole),
-        FaultKind::Redirect { to } => (Reply::empty(302).with_header("location", to), Delivery::Whole),
+        FaultKind::Redirect { to } => (SimReply::empty(302).with_header("location", to), Delivery::Whole),
         FaultKind::EchoCredential { status } => (echo(world, question, *status, reply), Delivery::Whole),
         FaultKind::MalformedJson => (reply, Delivery::HalfDocument),
         FaultKind::TruncatedBody => (reply, Delivery::HalfSent),
@@ -175,7 +179,7 @@ fn compose(
         FaultKind::GzipAs { encoding } => {
             (reply.with_header("content-encoding", encoding), Delivery::Packed(0))
         }
-        FaultKind::Status { status } => (Reply { status: *status, ..reply }, Delivery::Whole),
+        FaultKind::Status { status } => (SimReply { status: *status, ..reply }, Delivery::Whole),
         FaultKind::Splice(splice) => (reply.spliced(splice), Delivery::Whole),
         FaultKind::Edit(edit) => {
             let mut reply = reply;
@@ -190,38 +194,38 @@ fn compose(
     }
 }
 
-fn too_many() -> Body {
-    Body::Problem { code: Some("too-many-requests".to_owned()), detail: None }
+fn too_many() -> MadeUpBody {
+    MadeUpBody::Problem { code: Some("too-many-requests".to_owned()), detail: None }
 }
 
-fn truly(world: &World, question: &Question, fault: Option<&FaultKind>) -> Reply {
+fn truly(world: &SimWorld, question: &SimRequest, fault: Option<&FaultKind>) -> SimReply {
     match question.upstream {
-        Upstream::MindBridge => mindbridge::answer(world, question, fault),
-        Upstream::Supermetrics => supermetrics::answer(world, question),
+        SimUpstream::MindBridge => mindbridge::answer(world, question, fault),
+        SimUpstream::Supermetrics => supermetrics::answer(world, question),
     }
 }
 
-fn made_up(world: &World, question: &Question, answer: &Answer) -> Reply {
-    let Answer { status, headers, retry_after, body } = answer;
+fn made_up(world: &SimWorld, question: &SimRequest, answer: &MadeUpAnswer) -> SimReply {
+    let MadeUpAnswer { status, headers, retry_after, body } = answer;
     let mut reply = match body {
-        Body::Empty => Reply::empty(*status),
-        Body::Html => {
+        MadeUpBody::Empty => SimReply::empty(*status),
+        MadeUpBody::Html => {
             let page =
                 format!("<html><head><title>{status}</title></head><body><h1>{status}</h1></body></html>");
-            Reply::text(*status, "text/html; charset=utf-8", &page)
+            SimReply::text(*status, "text/html; charset=utf-8", &page)
         }
-        Body::Problem { code, detail } => {
+        MadeUpBody::Problem { code, detail } => {
             let code = code.clone().unwrap_or_else(|| format!("HTTP_{status}"));
             let detail = detail.as_deref().unwrap_or("the simulator was told to answer this");
             match question.upstream {
-                Upstream::MindBridge => mindbridge::problem(world, *status, &code, detail, &question.path),
-                Upstream::Supermetrics => supermetrics::problem(*status, &code, detail, &question.path),
+                SimUpstream::MindBridge => mindbridge::problem(world, *status, &code, detail, &question.path),
+                SimUpstream::Supermetrics => supermetrics::problem(*status, &code, detail, &question.path),
             }
         }
-        Body::Envelope { code, message, description } => {
+        MadeUpBody::Envelope { code, message, description } => {
             supermetrics::error(world, *status, code, message.as_deref(), description.as_deref())
         }
-        Body::Text { content_type, text } => Reply::text(*status, content_type, text),
+        MadeUpBody::Text { content_type, text } => SimReply::text(*status, content_type, text),
     };
     for (name, value) in headers {
         reply = reply.with_header(name, value);
@@ -238,27 +242,29 @@ fn made_up(world: &World, question: &Question, answer: &Answer) -> Reply {
 }
 
 /// Puts the client's credential where a careless service would.
-fn echo(world: &World, question: &Question, status: u16, mut reply: Reply) -> Reply {
-    let said = format!("request with credential {} was seen", question.credential());
+fn echo(world: &SimWorld, question: &SimRequest, status: u16, mut reply: SimReply) -> SimReply {
+    let message = format!("request with credential {} was seen", question.credential());
     if status != 200 {
         return match question.upstream {
-            Upstream::MindBridge => mindbridge::problem(world, status, "UNAUTHORIZED", &said, &question.path),
-            Upstream::Supermetrics => {
-                supermetrics::error(world, status, "API_KEY_INVALID", Some(&said), Some(&said))
+            SimUpstream::MindBridge => {
+                mindbridge::problem(world, status, "UNAUTHORIZED", &message, &question.path)
+            }
+            SimUpstream::Supermetrics => {
+                supermetrics::error(world, status, "API_KEY_INVALID", Some(&message), Some(&message))
             }
         };
     }
     reply.edit(|document| {
         let pointers: &[&str] = match question.upstream {
-            Upstream::MindBridge => &["", "/content/0"],
-            Upstream::Supermetrics => &["/meta"],
+            SimUpstream::MindBridge => &["", "/content/0"],
+            SimUpstream::Supermetrics => &["/meta"],
         };
         for pointer in pointers {
             let Some(map) = document.pointer_mut(pointer).and_then(serde_json::Value::as_object_mut) else {
                 continue;
             };
             for field in ["error", "errorMessage", "request_id"] {
-                map.insert(field.to_owned(), said.as_str().into());
+                map.insert(field.to_owned(), message.as_str().into());
             }
         }
     });

@@ -11,13 +11,11 @@ use serde_json::{Map, Value, json};
 use url::form_urlencoded;
 
 use self::filter::Filter;
-use super::{
-    Endpoint, FaultKind, MindBridgeJob, MindBridgeStep, Upstream, UserInfo,
-    life::{Standing, standing},
-    question::{Incoming, Question, decode, note},
-    reply::Reply,
-    world::{State, World},
-};
+use super::progress::{LifePosition, standing};
+use super::reply::SimReply;
+use super::request::{Incoming, SimRequest, decode, note};
+use super::world::{SimState, SimWorld};
+use super::{Endpoint, FaultKind, MindBridgeJob, MindBridgeStep, SimUpstream, SimUserInfo};
 
 /// What stands before the API's own paths on a tenant's host.
 pub(super) const PREFIX: &str = "/api";
@@ -25,8 +23,8 @@ pub(super) const PREFIX: &str = "/api";
 const COLLECTION: &str = "/api/v1/async-results";
 
 /// Reads what is asked, without answering it.
-pub(super) fn read(incoming: &Incoming) -> Question {
-    let mut question = Question::new(Upstream::MindBridge, incoming);
+pub(super) fn read(incoming: &Incoming) -> SimRequest {
+    let mut question = SimRequest::new(SimUpstream::MindBridge, incoming);
     let segment = incoming.path().strip_prefix(COLLECTION).and_then(|rest| rest.strip_prefix('/'));
     match segment {
         Some("query") => {
@@ -50,7 +48,7 @@ pub(super) fn read(incoming: &Incoming) -> Question {
     question
 }
 
-fn read_query(incoming: &Incoming, question: &mut Question) {
+fn read_query(incoming: &Incoming, question: &mut SimRequest) {
     let (mut page, mut size) = (None, None);
     for (name, value) in form_urlencoded::parse(incoming.uri.query().unwrap_or_default().as_bytes()) {
         let slot = match name.as_ref() {
@@ -92,7 +90,7 @@ fn read_query(incoming: &Incoming, question: &mut Question) {
 }
 
 /// Answers truly, as things stand now. `fault` shapes the page where it is of that kind.
-pub(super) fn answer(world: &World, question: &Question, fault: Option<&FaultKind>) -> Reply {
+pub(super) fn answer(world: &SimWorld, question: &SimRequest, fault: Option<&FaultKind>) -> SimReply {
     if !question.auth_accepted() {
         return problem(
             world,
@@ -113,14 +111,14 @@ pub(super) fn answer(world: &World, question: &Question, fault: Option<&FaultKin
             let id = question.ids.first().map_or("", String::as_str);
             job(world, id).map_or_else(
                 || problem(world, 404, "NOT_FOUND", "no async result has this id", &question.path),
-                |document| Reply::json(200, document),
+                |document| SimReply::json(200, document),
             )
         }
         Endpoint::Query => query(world, question, fault),
     }
 }
 
-fn query(world: &World, question: &Question, fault: Option<&FaultKind>) -> Reply {
+fn query(world: &SimWorld, question: &SimRequest, fault: Option<&FaultKind>) -> SimReply {
     let refused = world.lock().scenario.mindbridge.refuse_query;
     if let Some(status) = refused {
         return problem(world, status, "REFUSED", "this tenant does not offer the query", &question.path);
@@ -129,10 +127,10 @@ fn query(world: &World, question: &Question, fault: Option<&FaultKind>) -> Reply
         return problem(world, 400, "BAD_REQUEST", refusal, &question.path);
     }
     let filter = question.filter.as_ref().and_then(|document| Filter::read(document).ok());
-    let (Some((page, asked_size)), Some(filter)) = (question.page, filter) else {
+    let (Some((page, requested_size)), Some(filter)) = (question.page, filter) else {
         return problem(world, 400, "BAD_REQUEST", "the filter cannot be read", &question.path);
     };
-    let mut size = asked_size;
+    let mut size = requested_size;
     if let Some(limit) = world.lock().scenario.mindbridge.max_page_size {
         size = size.min(limit.into());
     }
@@ -144,7 +142,7 @@ fn query(world: &World, question: &Question, fault: Option<&FaultKind>) -> Reply
     if let Some(FaultKind::Omit { ids }) = fault {
         found.retain(|document| !ids.iter().any(|id| document.get("id").and_then(Value::as_str) == Some(id)));
     }
-    Reply::json(200, page_of(&found, page, size))
+    SimReply::json(200, page_of(&found, page, size))
 }
 
 /// A page with every field the vendor documents, the deprecated ones included.
@@ -175,7 +173,7 @@ fn page_of(found: &[Value], page: u64, size: u64) -> Value {
 }
 
 /// An error body in the vendor's dialect of RFC 7807.
-pub(super) fn problem(world: &World, status: u16, code: &str, reason: &str, path: &str) -> Reply {
+pub(super) fn problem(world: &SimWorld, status: u16, code: &str, reason: &str, path: &str) -> SimReply {
     let document = json!({
         "type": format!("https://developer.mindbridge.ai/problems/{}", code.to_lowercase().replace('_', "-")),
         "title": http::StatusCode::from_u16(status).ok().and_then(|it| it.canonical_reason()),
@@ -184,11 +182,11 @@ pub(super) fn problem(world: &World, status: u16, code: &str, reason: &str, path
         "origin": format!("simulator-{}", world.request_id()),
         "problems": [{"problemType": code, "severity": "ERROR", "reason": reason}],
     });
-    Reply::problem(status, document)
+    SimReply::problem(status, document)
 }
 
 /// Every job that can be seen now, in the order of the scenario; of a large family the latest.
-fn all(world: &World) -> Vec<Value> {
+fn all(world: &SimWorld) -> Vec<Value> {
     let now = world.now();
     let state = world.lock();
     let jobs = state.scenario.mindbridge.jobs.iter();
@@ -201,7 +199,7 @@ fn all(world: &World) -> Vec<Value> {
     seen.filter_map(|(job, (id, born))| render(world, job, &id, born, now)).collect()
 }
 
-fn job(world: &World, id: &str) -> Option<Value> {
+fn job(world: &SimWorld, id: &str) -> Option<Value> {
     let now = world.now();
     let state = world.lock();
     let (job, born) = find(&state, id)?;
@@ -209,7 +207,7 @@ fn job(world: &World, id: &str) -> Option<Value> {
 }
 
 /// Finds a job by id, and when it was or will be born.
-pub(super) fn find<'a>(state: &'a State, id: &str) -> Option<(&'a MindBridgeJob, Duration)> {
+pub(super) fn find<'a>(state: &'a SimState, id: &str) -> Option<(&'a MindBridgeJob, Duration)> {
     if is_forgotten(state, id) {
         return None;
     }
@@ -220,12 +218,12 @@ pub(super) fn find<'a>(state: &'a State, id: &str) -> Option<(&'a MindBridgeJob,
     found.into_iter().next()
 }
 
-fn is_forgotten(state: &State, id: &str) -> bool {
-    state.forgotten.contains(&(Upstream::MindBridge, id.to_owned()))
+fn is_forgotten(state: &SimState, id: &str) -> bool {
+    state.forgotten.contains(&(SimUpstream::MindBridge, id.to_owned()))
 }
 
-fn render(world: &World, job: &MindBridgeJob, id: &str, born: Duration, now: Duration) -> Option<Value> {
-    let Standing { step, entered, .. } = standing(born, None, None, &job.moments(), now)?;
+fn render(world: &SimWorld, job: &MindBridgeJob, id: &str, born: Duration, now: Duration) -> Option<Value> {
+    let LifePosition { step, entered, .. } = standing(born, None, None, &job.moments(), now)?;
     if job.gone_at.is_some_and(|gone_at| now >= born.saturating_add(gone_at)) {
         return None;
     }
@@ -257,6 +255,6 @@ fn render(world: &World, job: &MindBridgeJob, id: &str, born: Duration, now: Dur
     Some(Value::Object(document))
 }
 
-fn person(user: &UserInfo) -> Value {
+fn person(user: &SimUserInfo) -> Value {
     json!({"userId": user.user_id, "userName": user.user_name})
 }

@@ -8,16 +8,16 @@ use std::{
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
 
-use super::{Endpoint, Upstream};
+use super::{Endpoint, SimUpstream};
 
 /// How many requests the record keeps: some 10 MB, so that a demo left running does not grow.
 const KEPT: usize = 20_000;
 
 /// One request an upstream received, and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
+pub struct RecordedRequest {
     /// Which upstream was asked.
-    pub upstream: Upstream,
+    pub upstream: SimUpstream,
     /// What was asked of it.
     pub endpoint: Endpoint,
     /// The HTTP method.
@@ -71,7 +71,7 @@ impl Auth {
     }
 }
 
-impl Asked {
+impl RecordedRequest {
     /// Renders the entry for `/_sim/requests`, with times in milliseconds since `epoch`.
     pub(super) fn to_json(&self, epoch: Instant) -> Value {
         let millis = |at: Instant| at.saturating_duration_since(epoch).as_millis().to_string().parse().ok();
@@ -99,7 +99,7 @@ impl Asked {
 
 /// The entries, and how many requests are in flight.
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub(super) struct RequestLog {
     entries: Mutex<Entries>,
     /// Tells waiters that an entry was added.
     added: watch::Sender<()>,
@@ -108,7 +108,7 @@ pub(super) struct Ledger {
 #[derive(Debug, Default)]
 struct Entries {
     /// Each with its number, in ascending order.
-    kept: VecDeque<(u64, Asked)>,
+    kept: VecDeque<(u64, RecordedRequest)>,
     /// The number of the next entry; numbers are never used again.
     next: u64,
     in_flight: [usize; 2],
@@ -117,21 +117,21 @@ struct Entries {
 
 impl Entries {
     /// The entry with this number, unless it was cleared or pushed out meanwhile.
-    fn at(&mut self, number: u64) -> Option<&mut Asked> {
+    fn at(&mut self, number: u64) -> Option<&mut RecordedRequest> {
         let index = self.kept.binary_search_by_key(&number, |(number, _)| *number).ok()?;
-        self.kept.get_mut(index).map(|(_, asked)| asked)
+        self.kept.get_mut(index).map(|(_, request)| request)
     }
 }
 
-impl Ledger {
+impl RequestLog {
     pub(super) fn new() -> Self {
         Self { entries: Mutex::default(), added: watch::Sender::new(()) }
     }
 
     /// Adds an entry and returns its number, for the calls below.
-    pub(super) fn begin(&self, asked: Asked) -> u64 {
+    pub(super) fn begin(&self, request: RecordedRequest) -> u64 {
         let mut entries = self.lock();
-        let lane = asked.upstream.index();
+        let lane = request.upstream.index();
         entries.in_flight[lane] += 1;
         entries.max_in_flight[lane] = entries.max_in_flight[lane].max(entries.in_flight[lane]);
         if entries.kept.len() == KEPT {
@@ -139,49 +139,49 @@ impl Ledger {
         }
         let number = entries.next;
         entries.next += 1;
-        entries.kept.push_back((number, asked));
+        entries.kept.push_back((number, request));
         drop(entries);
         self.added.send_replace(());
         number
     }
 
     pub(super) fn faulted(&self, number: u64, fault: &'static str) {
-        if let Some(asked) = self.lock().at(number) {
-            asked.fault = Some(fault);
+        if let Some(request) = self.lock().at(number) {
+            request.fault = Some(fault);
         }
     }
 
     pub(super) fn answered(&self, number: u64, status: u16) {
-        if let Some(asked) = self.lock().at(number) {
-            asked.status = Some(status);
+        if let Some(request) = self.lock().at(number) {
+            request.status = Some(status);
         }
     }
 
-    pub(super) fn end(&self, number: u64, upstream: Upstream) {
+    pub(super) fn end(&self, number: u64, upstream: SimUpstream) {
         let mut entries = self.lock();
         entries.in_flight[upstream.index()] -= 1;
-        if let Some(asked) = entries.at(number) {
-            asked.ended = Some(Instant::now());
+        if let Some(request) = entries.at(number) {
+            request.ended = Some(Instant::now());
         }
     }
 
-    pub(super) fn all(&self) -> Vec<Asked> {
-        self.lock().kept.iter().map(|(_, asked)| asked.clone()).collect()
+    pub(super) fn all(&self) -> Vec<RecordedRequest> {
+        self.lock().kept.iter().map(|(_, request)| request.clone()).collect()
     }
 
-    pub(super) fn max_in_flight(&self, upstream: Upstream) -> usize {
+    pub(super) fn max_in_flight(&self, upstream: SimUpstream) -> usize {
         self.lock().max_in_flight[upstream.index()]
     }
 
     /// Forgets one upstream's entries, or all of them; its highest number in flight begins anew.
-    pub(super) fn clear(&self, upstream: Option<Upstream>) {
+    pub(super) fn clear(&self, upstream: Option<SimUpstream>) {
         let mut entries = self.lock();
-        for lane in Upstream::ALL {
+        for lane in SimUpstream::ALL {
             if upstream.is_none_or(|only| only == lane) {
                 entries.max_in_flight[lane.index()] = entries.in_flight[lane.index()];
             }
         }
-        entries.kept.retain(|(_, asked)| upstream.is_some_and(|only| only != asked.upstream));
+        entries.kept.retain(|(_, request)| upstream.is_some_and(|only| only != request.upstream));
     }
 
     /// Waits until the record holds `count` requests.

@@ -11,14 +11,14 @@ use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Frame;
 use serde_json::Value;
 
-use super::{Splice, Upstream, world::World};
+use super::{SimUpstream, Splice, world::SimWorld};
 
 /// The body type of every response. It fails only where a fault wants the connection cut.
 pub(super) type SimBody = UnsyncBoxBody<Bytes, io::Error>;
 
 /// An answer before it is turned into bytes.
 #[derive(Debug, Clone)]
-pub(super) struct Reply {
+pub(super) struct SimReply {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
     pub(super) content: Content,
@@ -49,7 +49,7 @@ pub(super) enum Delivery {
     Packed(u64),
 }
 
-impl Reply {
+impl SimReply {
     pub(super) fn empty(status: u16) -> Self {
         Self { status, headers: HeaderMap::new(), content: Content::Empty }
     }
@@ -94,7 +94,7 @@ impl Reply {
     }
 
     /// Turns the answer into a response. `flight` ends just before the last byte is handed over.
-    pub(super) fn deliver(self, delivery: Delivery, flight: Flight) -> Response<SimBody> {
+    pub(super) fn deliver(self, delivery: Delivery, in_flight: RequestInFlight) -> Response<SimBody> {
         let (content_type, bytes) = match self.content {
             Content::Empty => (None, Bytes::new()),
             Content::Json { content_type, document } => {
@@ -113,26 +113,26 @@ impl Reply {
         let body = match delivery {
             Delivery::Whole => {
                 headers.insert(header::CONTENT_LENGTH, bytes.len().into());
-                whole(bytes, flight)
+                whole(bytes, in_flight)
             }
             Delivery::HalfDocument => {
                 headers.insert(header::CONTENT_LENGTH, half.len().into());
-                whole(half, flight)
+                whole(half, in_flight)
             }
             Delivery::HalfSent => {
                 headers.insert(header::CONTENT_LENGTH, bytes.len().into());
-                cut_after(half, flight)
+                cut_after(half, in_flight)
             }
             Delivery::Drip { chunk, every } => {
                 headers.insert(header::CONTENT_LENGTH, bytes.len().into());
-                drip(bytes, chunk.max(1), every, flight)
+                drip(bytes, chunk.max(1), every, in_flight)
             }
-            Delivery::Padded(blanks) => padded(blanks, bytes, flight),
+            Delivery::Padded(blanks) => padded(blanks, bytes, in_flight),
             Delivery::Packed(blanks) => {
                 headers.entry(header::CONTENT_ENCODING).or_insert(HeaderValue::from_static("gzip"));
                 let packed = Bytes::from(bomb::gzip(blanks, &bytes));
                 headers.insert(header::CONTENT_LENGTH, packed.len().into());
-                whole(packed, flight)
+                whole(packed, in_flight)
             }
         };
         let mut response = Response::new(body);
@@ -145,20 +145,20 @@ impl Reply {
 
 /// A request in flight: dropping it writes its end into the record.
 #[derive(Debug)]
-pub(super) struct Flight {
-    world: Arc<World>,
-    upstream: Upstream,
+pub(super) struct RequestInFlight {
+    world: Arc<SimWorld>,
+    upstream: SimUpstream,
     number: Option<u64>,
 }
 
-impl Flight {
+impl RequestInFlight {
     /// A request of the record, by its number there; none for the control endpoints.
-    pub(super) const fn new(world: Arc<World>, upstream: Upstream, number: Option<u64>) -> Self {
+    pub(super) const fn new(world: Arc<SimWorld>, upstream: SimUpstream, number: Option<u64>) -> Self {
         Self { world, upstream, number }
     }
 }
 
-impl Drop for Flight {
+impl Drop for RequestInFlight {
     fn drop(&mut self) {
         if let Some(number) = self.number {
             self.world.ledger.end(number, self.upstream);
@@ -166,44 +166,44 @@ impl Drop for Flight {
     }
 }
 
-fn whole(bytes: Bytes, flight: Flight) -> SimBody {
+fn whole(bytes: Bytes, in_flight: RequestInFlight) -> SimBody {
     if bytes.is_empty() {
-        drop(flight);
+        drop(in_flight);
         return StreamBody::new(stream::empty()).boxed_unsync();
     }
     let once = stream::once(async move {
-        drop(flight);
+        drop(in_flight);
         Ok(Frame::data(bytes))
     });
     StreamBody::new(once).boxed_unsync()
 }
 
-fn cut_after(bytes: Bytes, flight: Flight) -> SimBody {
+fn cut_after(bytes: Bytes, in_flight: RequestInFlight) -> SimBody {
     let cut = async move {
         // Once through the scheduler, so that the server writes out what it holds before it learns.
         tokio::task::yield_now().await;
-        drop(flight);
+        drop(in_flight);
         Err(io::Error::new(io::ErrorKind::ConnectionAborted, "cut by a fault"))
     };
     StreamBody::new(stream::iter([Ok(Frame::data(bytes))]).chain(stream::once(cut))).boxed_unsync()
 }
 
-fn drip(bytes: Bytes, chunk: usize, every: Duration, flight: Flight) -> SimBody {
-    let pieces = stream::unfold((bytes, Some(flight)), move |(mut left, mut flight)| async move {
+fn drip(bytes: Bytes, chunk: usize, every: Duration, in_flight: RequestInFlight) -> SimBody {
+    let pieces = stream::unfold((bytes, Some(in_flight)), move |(mut left, mut in_flight)| async move {
         if left.is_empty() {
             return None;
         }
         tokio::time::sleep(every).await;
         let piece = left.split_to(chunk.min(left.len()));
         if left.is_empty() {
-            drop(flight.take());
+            drop(in_flight.take());
         }
-        Some((Ok(Frame::data(piece)), (left, flight)))
+        Some((Ok(Frame::data(piece)), (left, in_flight)))
     });
     StreamBody::new(pieces).boxed_unsync()
 }
 
-fn padded(blanks: u64, bytes: Bytes, flight: Flight) -> SimBody {
+fn padded(blanks: u64, bytes: Bytes, in_flight: RequestInFlight) -> SimBody {
     static BLANKS: [u8; 16 * 1024] = [b' '; 16 * 1024];
     let blanks = stream::unfold(blanks, |left| async move {
         let piece = usize::try_from(left).unwrap_or(usize::MAX).min(BLANKS.len());
@@ -212,7 +212,7 @@ fn padded(blanks: u64, bytes: Bytes, flight: Flight) -> SimBody {
         })
     });
     let rest = stream::once(async move {
-        drop(flight);
+        drop(in_flight);
         Ok(Frame::data(bytes))
     });
     StreamBody::new(blanks.chain(rest)).boxed_unsync()

@@ -12,13 +12,15 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 
 pub use self::{
-    mindbridge::{MindBridge, MindBridgeJob, MindBridgeStep, UserInfo},
+    mindbridge::{MindBridgeJob, MindBridgeStep, MindBridgeTenant, SimUserInfo},
     supermetrics::{
-        Column, ColumnKind, QueryError, QueryMeta, ResultMeta, Rows, Supermetrics, SupermetricsJob,
-        SupermetricsStep,
+        Column, ColumnKind, QueryError, SimQueryMeta, SimResultMeta, SimRows, SupermetricsAccount,
+        SupermetricsJob, SupermetricsStep,
     },
 };
-use super::{Upstream, fault::Fault, life::Family};
+use super::SimUpstream;
+use super::fault::SimFault;
+use super::progress::Family;
 
 /// The scenario `jobgate demo` runs, and the second example a user can copy.
 const DEMO: &str = include_str!("scenario/demo.yaml");
@@ -36,12 +38,12 @@ pub struct Scenario {
     pub seed: u64,
     /// The wall-clock time at which the simulated life begins; the real time when absent.
     pub start: Option<jiff::Timestamp>,
-    /// The simulated `MindBridge` tenant.
-    pub mindbridge: MindBridge,
+    /// The simulated `MindBridgeTenant` tenant.
+    pub mindbridge: MindBridgeTenant,
     /// The simulated Supermetrics account.
-    pub supermetrics: Supermetrics,
+    pub supermetrics: SupermetricsAccount,
     /// Faults in force from the start, tried in this order.
-    pub faults: Vec<Fault>,
+    pub faults: Vec<SimFault>,
 }
 
 impl Scenario {
@@ -108,11 +110,11 @@ impl Scenario {
             }
         }
         let jobs = self.mindbridge.jobs.iter().enumerate().map(|(n, job)| {
-            (format!("mindbridge.jobs[{n}]"), Upstream::MindBridge, job.family(), job.moments(), None)
+            (format!("mindbridge.jobs[{n}]"), SimUpstream::MindBridge, job.family(), job.moments(), None)
         });
         let jobs = jobs.chain(self.supermetrics.jobs.iter().enumerate().map(|(n, job)| {
             let path = format!("supermetrics.jobs[{n}]");
-            (path, Upstream::Supermetrics, job.family(), job.moments(), job.rerun_every)
+            (path, SimUpstream::Supermetrics, job.family(), job.moments(), job.rerun_every)
         }));
         let mut seen = HashSet::new();
         for (path, upstream, family, moments, rerun_every) in jobs {

@@ -12,14 +12,12 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 use url::form_urlencoded;
 
-use self::parameters::Parameters;
-use super::{
-    Endpoint, QueryError, SupermetricsJob, SupermetricsStep, Upstream,
-    life::{Standing, standing},
-    question::{Incoming, Question},
-    reply::Reply,
-    world::{State, World},
-};
+use self::parameters::RequestParameters;
+use super::progress::{LifePosition, standing};
+use super::reply::SimReply;
+use super::request::{Incoming, SimRequest};
+use super::world::{SimState, SimWorld};
+use super::{Endpoint, QueryError, SimUpstream, SupermetricsJob, SupermetricsStep};
 
 /// The vendor's default prefix, the one the simulator's URL carries.
 pub(super) const PREFIX: &str = "/enterprise/v2";
@@ -28,8 +26,8 @@ pub(super) const PREFIX: &str = "/enterprise/v2";
 const PATHS: [&str; 3] = ["/enterprise/v2/query/status", "/v2/query/status", "/query/status"];
 
 /// Reads what is asked, without answering it.
-pub(super) fn read(incoming: &Incoming) -> Question {
-    let mut question = Question::new(Upstream::Supermetrics, incoming);
+pub(super) fn read(incoming: &Incoming) -> SimRequest {
+    let mut question = SimRequest::new(SimUpstream::Supermetrics, incoming);
     if !PATHS.contains(&incoming.path()) {
         question.violation("a path that does not exist");
         return question;
@@ -39,8 +37,8 @@ pub(super) fn read(incoming: &Incoming) -> Question {
     if !incoming.body.is_empty() {
         question.violation("a body on a GET");
     }
-    let Parameters { schedule_id, offset_start, offset_end, api_key, violations, refusal } =
-        Parameters::read(incoming.uri.query().unwrap_or_default());
+    let RequestParameters { schedule_id, offset_start, offset_end, api_key, violations, refusal } =
+        RequestParameters::read(incoming.uri.query().unwrap_or_default());
     for violation in violations {
         question.violation(&violation);
     }
@@ -52,7 +50,7 @@ pub(super) fn read(incoming: &Incoming) -> Question {
 }
 
 /// Answers truly, as things stand now.
-pub(super) fn answer(world: &World, question: &Question) -> Reply {
+pub(super) fn answer(world: &SimWorld, question: &SimRequest) -> SimReply {
     if question.endpoint != Endpoint::Status {
         return error(world, 404, "NOT_FOUND", None, Some("there is no such path"));
     }
@@ -73,7 +71,7 @@ pub(super) fn answer(world: &World, question: &Question) -> Reply {
     let Some(id) = question.ids.first() else {
         return error(world, 400, "PARAMETER_REQUIRED", None, Some("schedule_id is required"));
     };
-    let Some(seen) = look(world, id) else {
+    let Some(seen) = snapshot(world, id) else {
         let status = world.lock().scenario.supermetrics.not_found_status;
         return error(
             world,
@@ -88,21 +86,21 @@ pub(super) fn answer(world: &World, question: &Question) -> Reply {
 
 /// Envelope 1, with the message that only repeats the code, as the service sends it.
 pub(super) fn error(
-    world: &World,
+    world: &SimWorld,
     status: u16,
     code: &str,
     message: Option<&str>,
     description: Option<&str>,
-) -> Reply {
+) -> SimReply {
     let mut error = json!({"code": code, "message": message.unwrap_or(code)});
     if let (Some(map), Some(description)) = (error.as_object_mut(), description) {
         map.insert("description".to_owned(), description.into());
     }
-    Reply::json(status, json!({"meta": {"request_id": world.request_id()}, "error": error}))
+    SimReply::json(status, json!({"meta": {"request_id": world.request_id()}, "error": error}))
 }
 
 /// Envelope 2: RFC 9457 problem details.
-pub(super) fn problem(status: u16, code: &str, detail: &str, path: &str) -> Reply {
+pub(super) fn problem(status: u16, code: &str, detail: &str, path: &str) -> SimReply {
     let document = json!({
         "type": format!("https://docs.supermetrics.com/problems/{code}"),
         "title": http::StatusCode::from_u16(status).ok().and_then(|it| it.canonical_reason()),
@@ -110,11 +108,11 @@ pub(super) fn problem(status: u16, code: &str, detail: &str, path: &str) -> Repl
         "detail": detail,
         "instance": path,
     });
-    Reply::problem(status, document)
+    SimReply::problem(status, document)
 }
 
 /// A query as it stands at one moment.
-struct Seen {
+struct QuerySnapshot {
     job: SupermetricsJob,
     step: SupermetricsStep,
     /// Which run of which birth, for cells that differ from run to run.
@@ -122,11 +120,11 @@ struct Seen {
     ran_for: Duration,
 }
 
-fn look(world: &World, id: &str) -> Option<Seen> {
+fn snapshot(world: &SimWorld, id: &str) -> Option<QuerySnapshot> {
     let now = world.now();
     let state = world.lock();
     let (job, born) = find(&state, id)?;
-    let Standing { run, run_began, step, entered } =
+    let LifePosition { run, run_began, step, entered } =
         standing(born, job.rerun_every, job.runs, &job.moments(), now)?;
     let step = job.steps.get(step)?;
     // Steps after the end, a late change of the licence queue's numbers say, do not put off the expiry.
@@ -136,12 +134,12 @@ fn look(world: &World, id: &str) -> Option<Seen> {
         return None;
     }
     let ran_for = entered.saturating_sub(run_began);
-    Some(Seen { job: job.clone(), step: step.clone(), run, ran_for })
+    Some(QuerySnapshot { job: job.clone(), step: step.clone(), run, ran_for })
 }
 
 /// Finds a query by id, and when it was or will be born.
-pub(super) fn find<'a>(state: &'a State, id: &str) -> Option<(&'a SupermetricsJob, Duration)> {
-    if state.forgotten.contains(&(Upstream::Supermetrics, id.to_owned())) {
+pub(super) fn find<'a>(state: &'a SimState, id: &str) -> Option<(&'a SupermetricsJob, Duration)> {
+    if state.forgotten.contains(&(SimUpstream::Supermetrics, id.to_owned())) {
         return None;
     }
     let jobs = state.scenario.supermetrics.jobs.iter();
@@ -151,8 +149,8 @@ pub(super) fn find<'a>(state: &'a State, id: &str) -> Option<(&'a SupermetricsJo
     found.into_iter().next()
 }
 
-fn status(world: &World, question: &Question, id: &str, seen: &Seen) -> Reply {
-    let Seen { job, step, run, ran_for } = seen;
+fn status(world: &SimWorld, question: &SimRequest, id: &str, seen: &QuerySnapshot) -> SimReply {
+    let QuerySnapshot { job, step, run, ran_for } = seen;
     if let Some(QueryError { code, message, description, http_status }) = &step.error {
         return error(world, *http_status, code, message.as_deref(), description.as_deref());
     }
@@ -188,11 +186,11 @@ fn status(world: &World, question: &Question, id: &str, seen: &Seen) -> Reply {
         let seed = world.seed() ^ run.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         data.extend(window.map(|row| rows::row(&job.rows, seed, row)));
     }
-    Reply::json(200, json!({"meta": meta, "data": data}))
+    SimReply::json(200, json!({"meta": meta, "data": data}))
 }
 
 /// The rows asked for: both offsets inclusive, everything when they are not given.
-fn window(world: &World, (start, end): (Option<u64>, Option<u64>), total: u64) -> std::ops::Range<u64> {
+fn window(world: &SimWorld, (start, end): (Option<u64>, Option<u64>), total: u64) -> std::ops::Range<u64> {
     let state = world.lock();
     let account = &state.scenario.supermetrics;
     let zero_is_unset = account.zero_offsets_mean_all && start.unwrap_or(0) == 0 && end.unwrap_or(0) == 0;
@@ -217,7 +215,7 @@ fn query_meta(job: &SupermetricsJob) -> Value {
 }
 
 /// The links to the pages before and after, which embed the key where the key came as a parameter.
-fn paginate(question: &Question, id: &str, window: &std::ops::Range<u64>, total: u64) -> Value {
+fn paginate(question: &SimRequest, id: &str, window: &std::ops::Range<u64>, total: u64) -> Value {
     let length = window.end.saturating_sub(window.start).max(1);
     let link = |start: u64, end: u64| {
         let mut parameters = json!({"schedule_id": id, "offset_start": start, "offset_end": end});

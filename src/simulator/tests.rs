@@ -11,9 +11,15 @@ use serde_json::{Value, json};
 use url::form_urlencoded;
 
 use super::{
-    Asked, Auth, Endpoint, Fault, FaultKind, Handle, MindBridgeJob, Scenario, SupermetricsJob, Upstream,
-    listener::respond, question::Incoming, world::World,
+    Auth, Endpoint, FaultKind, Handle, MindBridgeJob, RecordedRequest, Scenario, SimFault, SimUpstream,
+    SupermetricsJob,
 };
+
+use super::listener::respond;
+
+use super::request::Incoming;
+
+use super::world::SimWorld;
 
 const TOKEN: &str = "planted-mindbridge-token";
 const KEY: &str = "planted-supermetrics-key";
@@ -30,8 +36,8 @@ fn scenario(mindbridge: Vec<MindBridgeJob>, supermetrics: Vec<SupermetricsJob>) 
 }
 
 /// A simulator without sockets, so that a paused clock moves only where a test moves it.
-struct Bench {
-    world: Arc<World>,
+struct SimulatorFixture {
+    world: Arc<SimWorld>,
     handle: Handle,
 }
 
@@ -57,16 +63,16 @@ impl Seen {
     }
 }
 
-impl Bench {
+impl SimulatorFixture {
     fn new(scenario: Scenario) -> Self {
         scenario.check().unwrap();
-        let world = Arc::new(World::new(scenario));
+        let world = Arc::new(SimWorld::new(scenario));
         Self { handle: Handle::new(Arc::clone(&world)), world }
     }
 
-    async fn ask(
+    async fn send(
         &self,
-        upstream: Upstream,
+        upstream: SimUpstream,
         method: &str,
         uri: &str,
         headers: &[(&str, &str)],
@@ -91,7 +97,7 @@ impl Bench {
     async fn one(&self, id: &str) -> Seen {
         let bearer = format!("Bearer {TOKEN}");
         let uri = format!("/api/v1/async-results/{id}");
-        self.ask(Upstream::MindBridge, "GET", &uri, &[("authorization", &bearer)], "").await
+        self.send(SimUpstream::MindBridge, "GET", &uri, &[("authorization", &bearer)], "").await
     }
 
     /// The collection query, as a correct client sends it.
@@ -99,14 +105,14 @@ impl Bench {
         let bearer = format!("Bearer {TOKEN}");
         let uri = format!("/api/v1/async-results/query{page_and_size}");
         let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
-        self.ask(Upstream::MindBridge, "POST", &uri, &headers, &filter.to_string()).await
+        self.send(SimUpstream::MindBridge, "POST", &uri, &headers, &filter.to_string()).await
     }
 
     /// The status call, as a correct client sends it.
     async fn status(&self, id: &str, start: u64, end: u64) -> Seen {
         let bearer = format!("Bearer {KEY}");
         let uri = status_uri(&json!({"schedule_id": id, "offset_start": start, "offset_end": end}));
-        self.ask(Upstream::Supermetrics, "GET", &uri, &[("authorization", &bearer)], "").await
+        self.send(SimUpstream::Supermetrics, "GET", &uri, &[("authorization", &bearer)], "").await
     }
 }
 
@@ -123,7 +129,7 @@ fn ids(seen: &Seen) -> Vec<String> {
 }
 
 #[test]
-fn the_example_and_the_demo_load() {
+fn example_and_demo_scenarios_load() {
     let example = Scenario::from_yaml(include_str!("../../config/scenario.example.yaml")).unwrap();
     assert_eq!(
         (example.mindbridge.jobs.len(), example.supermetrics.jobs.len(), example.faults.len()),
@@ -135,7 +141,7 @@ fn the_example_and_the_demo_load() {
 }
 
 #[test]
-fn a_bad_scenario_is_refused_by_the_name_of_the_field() {
+fn invalid_scenario_error_names_the_field() {
     let steps = "steps: [{status: RUNNING}]";
     // (document, path, part of the problem)
     let table = [
@@ -180,7 +186,7 @@ fn a_bad_scenario_is_refused_by_the_name_of_the_field() {
 }
 
 #[test]
-fn a_fault_beside_a_token_does_not_print_it() {
+fn scenario_error_does_not_print_the_token() {
     let error = Scenario::from_yaml(&format!("mindbridge:\n  token: {TOKEN}\n  tokn: x\n")).unwrap_err();
     assert!(!error.to_string().contains(TOKEN) && !format!("{error:?}").contains(TOKEN), "{error}");
     let scenario = scenario(vec![], vec![]);

@@ -13,27 +13,27 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 use tokio::{sync::watch, time::Instant};
 
-use super::{Endpoint, FaultKind, Scenario, Upstream, record::Ledger};
+use super::{Endpoint, FaultKind, Scenario, SimUpstream, record::RequestLog};
 
 /// One simulator's state. Shared by both listeners and every `Handle`.
-pub(super) struct World {
+pub(super) struct SimWorld {
     epoch: Instant,
     base: Timestamp,
     seed: u64,
-    state: Mutex<State>,
-    pub(super) ledger: Ledger,
+    state: Mutex<SimState>,
+    pub(super) ledger: RequestLog,
     /// Counts the releases of held requests.
     released: watch::Sender<u64>,
 }
 
 /// What changes while a simulator runs.
-pub(super) struct State {
+pub(super) struct SimState {
     pub(super) scenario: Scenario,
     /// The credentials that each upstream accepts, with the number of each in the order of their acceptance.
     pub(super) accepted: [Vec<(usize, SecretString)>; 2],
     /// How many each has ever accepted.
     pub(super) ever_accepted: [usize; 2],
-    pub(super) forgotten: HashSet<(Upstream, String)>,
+    pub(super) forgotten: HashSet<(SimUpstream, String)>,
     pub(super) random: fastrand::Rng,
     /// The requests of the last second, an upstream each.
     recent: [VecDeque<Instant>; 2],
@@ -49,7 +49,7 @@ pub(super) struct Allowance {
     pub(super) hourly: Option<(u32, u32)>,
 }
 
-impl World {
+impl SimWorld {
     pub(super) fn new(scenario: Scenario) -> Self {
         #[expect(
             clippy::disallowed_methods,
@@ -59,7 +59,7 @@ impl World {
         let seed = scenario.seed;
         let first = |secret: &SecretString| vec![(0, secret.clone())];
         let accepted = [first(&scenario.mindbridge.token), first(&scenario.supermetrics.api_key)];
-        let state = State {
+        let state = SimState {
             scenario,
             accepted,
             ever_accepted: [1, 1],
@@ -73,7 +73,7 @@ impl World {
             base,
             seed,
             state: Mutex::new(state),
-            ledger: Ledger::new(),
+            ledger: RequestLog::new(),
             released: watch::Sender::new(0),
         }
     }
@@ -99,12 +99,17 @@ impl World {
         base.checked_add(at).unwrap_or(Timestamp::MAX)
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, SimState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the fault that meets a request, if any.
-    pub(super) fn fault(&self, upstream: Upstream, endpoint: Endpoint, ids: &[String]) -> Option<FaultKind> {
+    pub(super) fn fault(
+        &self,
+        upstream: SimUpstream,
+        endpoint: Endpoint,
+        ids: &[String],
+    ) -> Option<FaultKind> {
         let mut state = self.lock();
         let fault = state.scenario.faults.iter_mut().find_map(|fault| {
             let met = fault.meets(upstream, endpoint, ids);
@@ -115,14 +120,14 @@ impl World {
     }
 
     /// Counts a request against the limits. A refused one counts as well, as at the vendors.
-    pub(super) fn allowance(&self, upstream: Upstream) -> Allowance {
+    pub(super) fn allowance(&self, upstream: SimUpstream) -> Allowance {
         let now = Instant::now();
         let hour_now = self.now().as_secs() / 3600;
         let mut guard = self.lock();
         let state = &mut *guard;
         let (per_second, hourly) = match upstream {
-            Upstream::MindBridge => (state.scenario.mindbridge.limit_per_second, None),
-            Upstream::Supermetrics => {
+            SimUpstream::MindBridge => (state.scenario.mindbridge.limit_per_second, None),
+            SimUpstream::Supermetrics => {
                 (state.scenario.supermetrics.limit_per_second, state.scenario.supermetrics.hourly_limit)
             }
         };
@@ -152,7 +157,7 @@ impl World {
         std::iter::repeat_with(|| state.random.alphanumeric()).take(20).collect()
     }
 
-    /// Subscribes to the next [`World::release`]; to be called before the request is recorded, so that
+    /// Subscribes to the next [`SimWorld::release`]; to be called before the request is recorded, so that
     /// whoever saw it in the record and then releases is not missed.
     pub(super) fn releases(&self) -> watch::Receiver<u64> {
         self.released.subscribe()
@@ -164,8 +169,11 @@ impl World {
     }
 }
 
-impl fmt::Debug for World {
+impl fmt::Debug for SimWorld {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("World").field("base", &self.base).field("seed", &self.seed).finish_non_exhaustive()
+        out.debug_struct("SimWorld")
+            .field("base", &self.base)
+            .field("seed", &self.seed)
+            .finish_non_exhaustive()
     }
 }

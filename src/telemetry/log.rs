@@ -2,11 +2,11 @@
 //! A line never waits for whoever reads standard error, and what it holds never breaks it.
 //! `docs/logs.md` lists every event.
 
+mod counters;
 mod layer;
 mod level;
 mod line;
-mod repeats;
-mod tally;
+mod throttle;
 mod writer;
 
 use std::io::IsTerminal as _;
@@ -17,19 +17,19 @@ use tracing_subscriber::layer::{Layer, Layered, SubscriberExt as _};
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+pub use counters::{LogCounters, RecentEvents, counters};
 pub use layer::{ACCESS, REQUEST};
-pub use level::{BadDirectives, Level, level, set_level, set_level_for};
-pub use tally::{Recent, Tally, tally};
+pub use level::{BadDirectives, LogLevel, level, set_level, set_level_for};
 
 use layer::LogLayer;
-use writer::Writer;
+use writer::LogWriter;
 
 /// How long the end of the process waits until the last lines are out.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// How the log is written. The composition root maps the configuration to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum LogFormatKind {
     /// For people.
     Text,
     /// One JSON object a line.
@@ -42,13 +42,13 @@ pub type Base = Layered<Box<dyn Layer<Registry> + Send + Sync>, Registry>;
 /// The log at work. Dropping it waits a moment until the last lines are written.
 #[derive(Debug)]
 #[must_use = "the last lines are lost when the process ends before they are written"]
-pub struct Running(Option<Writer>);
+pub struct LogGuard(Option<LogWriter>);
 
 /// Starts the log of this process. A second start is refused quietly: the first one holds.
 ///
 /// # Errors
 /// When the directives cannot be read.
-pub fn start(format: Format, directives: &str) -> Result<Running, BadDirectives> {
+pub fn start(format: LogFormatKind, directives: &str) -> Result<LogGuard, BadDirectives> {
     start_with(format, directives, None::<tracing_subscriber::layer::Identity>)
 }
 
@@ -57,19 +57,19 @@ pub fn start(format: Format, directives: &str) -> Result<Running, BadDirectives>
 /// # Errors
 /// When the directives cannot be read.
 pub fn start_with(
-    format: Format,
+    format: LogFormatKind,
     directives: &str,
     further: impl Layer<Base> + Send + Sync,
-) -> Result<Running, BadDirectives> {
-    let ansi = format == Format::Text && std::io::stderr().is_terminal();
+) -> Result<LogGuard, BadDirectives> {
+    let ansi = format == LogFormatKind::Text && std::io::stderr().is_terminal();
     let (filter, handle) = level::filter(directives)?;
-    let Ok(writer) = Writer::start(std::io::stderr()) else { return Ok(Running(None)) };
+    let Ok(writer) = LogWriter::start(std::io::stderr()) else { return Ok(LogGuard(None)) };
     let log = LogLayer::new(format, ansi, writer.clone());
     let held_back = log.repeats();
     let log: Box<dyn Layer<Registry> + Send + Sync> = Box::new(log.with_filter(filter));
     if tracing_subscriber::registry().with(log).with(further).try_init().is_err() {
         writer.end(Duration::ZERO);
-        return Ok(Running(None));
+        return Ok(LogGuard(None));
     }
     level::install(handle, directives);
     writer.each_second(move |now| {
@@ -77,10 +77,10 @@ pub fn start_with(
         held_back.say(now);
     });
     std::panic::set_hook(Box::new(panicked));
-    Ok(Running(Some(writer)))
+    Ok(LogGuard(Some(writer)))
 }
 
-impl Drop for Running {
+impl Drop for LogGuard {
     fn drop(&mut self) {
         if let Some(writer) = &self.0 {
             writer.end(LAST_LINES);

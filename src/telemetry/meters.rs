@@ -4,10 +4,10 @@
 //! A label value is a constant of this code or the name of a configured source: no other type is accepted, so data from a client or
 //! an upstream cannot become a label. Values are exposed to Prometheus, and exported by OTLP if a collector is configured ([`attach`]).
 
-mod book;
 mod otlp;
 mod process;
-mod readings;
+mod registry;
+mod snapshot;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -18,15 +18,15 @@ use std::time::Duration;
 use crate::domain::error::ProblemCode;
 use crate::domain::id::SourceName;
 
-use book::{add, observe};
 pub use otlp::{attach, attach_readings};
-pub use readings::{Read, Readings};
-pub use table::{Group, Instrument, Kind};
-pub use text::{Format, write};
+use registry::{add, observe};
+pub use snapshot::{GaugeSnapshot, ObservableSource};
+pub use table::{Group, Instrument, InstrumentKind};
+pub use text::{ExpositionFormat, write};
 
 /// The value of a label.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Word {
+pub enum LabelValue {
     /// No value: the instrument has fewer labels.
     #[default]
     None,
@@ -37,15 +37,15 @@ pub enum Word {
 }
 
 /// The label values of an instrument, in the order of its table row.
-pub type Words = [Word; 3];
+pub type LabelValues = [LabelValue; 3];
 
-impl From<&'static str> for Word {
+impl From<&'static str> for LabelValue {
     fn from(word: &'static str) -> Self {
         Self::Of(word)
     }
 }
 
-impl From<&SourceName> for Word {
+impl From<&SourceName> for LabelValue {
     fn from(name: &SourceName) -> Self {
         Self::Source(name.clone())
     }
@@ -53,7 +53,7 @@ impl From<&SourceName> for Word {
 
 /// The handler of an HTTP request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
+pub enum Handler {
     /// `/graphql`.
     Graphql,
     /// REST, `/v1/`.
@@ -112,7 +112,7 @@ impl CallEnd {
 
 /// Why an upstream call was rejected before it was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Held {
+pub enum CallRejection {
     /// The budget is exhausted, the source is paused, or the wait for the budget timed out.
     Throttled,
     /// The credential was rejected recently.
@@ -123,7 +123,7 @@ pub enum Held {
 
 /// The cache outcome of one requested job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Looked {
+pub enum LookupOutcome {
     /// Returned from the cache.
     Held,
     /// Returned from the cache and revalidated in the background.
@@ -131,14 +131,14 @@ pub enum Looked {
     /// A cached `NOT_FOUND`.
     BelievedMissing,
     /// Fetched from the upstream, by this replica or another one.
-    Asked,
+    Miss,
 }
 
 /// The cache tier that had a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheTier {
     /// The memory of this process.
-    Near,
+    Memory,
     /// The store on disk, or Redis.
     Store,
     /// No tier: a cache miss.
@@ -147,14 +147,14 @@ pub enum CacheTier {
 
 /// The subscription field that delivered an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum SubscriptionKind {
     /// `jobUpdates`.
     Watch,
     /// `jobFeed`.
     Feed,
 }
 
-impl Told {
+impl SubscriptionKind {
     const fn word(self) -> &'static str {
         match self {
             Self::Watch => "job_updates",
@@ -165,11 +165,11 @@ impl Told {
 
 /// The delays of one update.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct News {
+pub struct DeliveryLag {
     /// From the change to the delivery. Without an upstream timestamp: from the previous poll, an upper bound.
     pub lag: Duration,
     /// Whether the upstream reported the time of the change.
-    pub said: bool,
+    pub from_upstream: bool,
     /// Time between the two polls that bracket the change.
     pub between: Duration,
     /// From the poll that detected the change to the delivery.
@@ -188,12 +188,12 @@ pub enum ReloadOutcome {
 }
 
 /// Counts an HTTP request whose response started after `took`.
-pub fn request(door: Door, method: &str, status: u16, took: Duration) {
-    let door = match door {
-        Door::Graphql => "graphql",
-        Door::Rest => "rest",
-        Door::Page => "page",
-        Door::Nothing => "none",
+pub fn request(handler: Handler, method: &str, status: u16, took: Duration) {
+    let handler = match handler {
+        Handler::Graphql => "graphql",
+        Handler::Rest => "rest",
+        Handler::Page => "page",
+        Handler::Nothing => "none",
     };
     let method = match method {
         "GET" => "GET",
@@ -209,13 +209,17 @@ pub fn request(door: Door, method: &str, status: u16, took: Duration) {
         400..500 => "4xx",
         _ => "5xx",
     };
-    add(Instrument::HttpRequests, [door.into(), method.into(), class.into()], 1);
-    observe(Instrument::HttpRequestDuration, [door.into(), Word::None, Word::None], took.as_secs_f64());
+    add(Instrument::HttpRequests, [handler.into(), method.into(), class.into()], 1);
+    observe(
+        Instrument::HttpRequestDuration,
+        [handler.into(), LabelValue::None, LabelValue::None],
+        took.as_secs_f64(),
+    );
 }
 
 /// Counts a GraphQL operation by type and transport.
 pub fn operation(kind: &'static str, transport: &'static str) {
-    add(Instrument::GraphqlOperations, [kind.into(), transport.into(), Word::None], 1);
+    add(Instrument::GraphqlOperations, [kind.into(), transport.into(), LabelValue::None], 1);
 }
 
 /// Records the execution time of a query or mutation.
@@ -235,7 +239,7 @@ pub fn job_problem(code: ProblemCode) {
 
 /// Counts one upstream call.
 pub fn upstream_call(source: &SourceName, end: CallEnd, took: Duration) {
-    add(Instrument::UpstreamCalls, [source.into(), end.word().into(), Word::None], 1);
+    add(Instrument::UpstreamCalls, [source.into(), end.word().into(), LabelValue::None], 1);
     observe(Instrument::UpstreamCallDuration, one(source), took.as_secs_f64());
 }
 
@@ -250,13 +254,13 @@ pub fn budget_waited(source: &SourceName, waited: Duration) {
 }
 
 /// Counts a call rejected before it was sent.
-pub fn call_held_back(source: &SourceName, why: Held) {
+pub fn call_rejected(source: &SourceName, why: CallRejection) {
     let why = match why {
-        Held::Throttled => "throttled",
-        Held::Rejected => "credential_rejected",
-        Held::Broken => "circuit_open",
+        CallRejection::Throttled => "throttled",
+        CallRejection::Rejected => "credential_rejected",
+        CallRejection::Broken => "circuit_open",
     };
-    add(Instrument::BudgetRefusals, [source.into(), why.into(), Word::None], 1);
+    add(Instrument::BudgetRefusals, [source.into(), why.into(), LabelValue::None], 1);
 }
 
 /// Counts the opening of a circuit breaker.
@@ -265,12 +269,12 @@ pub fn breaker_opened(source: &SourceName) {
 }
 
 /// Counts requested jobs by cache outcome.
-pub fn looked_up(how: Looked) {
+pub fn lookup_outcome(how: LookupOutcome) {
     let how = match how {
-        Looked::Held => "hit",
-        Looked::HeldAndChecked => "hit_revalidated",
-        Looked::BelievedMissing => "negative_hit",
-        Looked::Asked => "miss",
+        LookupOutcome::Held => "hit",
+        LookupOutcome::HeldAndChecked => "hit_revalidated",
+        LookupOutcome::BelievedMissing => "negative_hit",
+        LookupOutcome::Miss => "miss",
     };
     add(Instrument::Lookups, one(how), 1);
 }
@@ -281,7 +285,7 @@ pub fn cache_reads(tier: CacheTier, count: usize) {
         return;
     }
     let tier = match tier {
-        CacheTier::Near => "memory",
+        CacheTier::Memory => "memory",
         CacheTier::Store => "store",
         CacheTier::None => "none",
     };
@@ -289,8 +293,8 @@ pub fn cache_reads(tier: CacheTier, count: usize) {
 }
 
 /// Counts a leader or joiner of a fetch.
-pub fn flight(led: bool) {
-    add(Instrument::Flights, one(if led { "leader" } else { "joiner" }), 1);
+pub fn singleflight(led: bool) {
+    add(Instrument::SingleFlightCalls, one(if led { "leader" } else { "joiner" }), 1);
 }
 
 /// Records how late a scheduled poll started.
@@ -299,28 +303,32 @@ pub fn poll_lag(source: &SourceName, late: Duration) {
 }
 
 /// Counts a delivered update.
-pub fn update_told(by: Told) {
+pub fn update_delivered(by: SubscriptionKind) {
     add(Instrument::UpdatesDelivered, one(by.word()), 1);
 }
 
 /// Counts updates replaced by a newer one before they were read.
-pub fn updates_coalesced(by: Told, count: u64) {
+pub fn updates_coalesced(by: SubscriptionKind, count: u64) {
     if count > 0 {
         add(Instrument::UpdatesCoalesced, one(by.word()), count);
     }
 }
 
 /// Records the time from the detection of a change to its delivery.
-pub fn found_told(source: &SourceName, since_found: Duration) {
-    observe(Instrument::FoundToTold, one(source), since_found.as_secs_f64());
+pub fn detection_to_delivery(source: &SourceName, since_found: Duration) {
+    observe(Instrument::DetectionToDelivery, one(source), since_found.as_secs_f64());
 }
 
 /// Records the delays of an update at its delivery.
-pub fn news_told(source: &SourceName, news: News) {
-    let basis = if news.said { "upstream" } else { "previous_poll" };
-    observe(Instrument::NotificationLag, [source.into(), basis.into(), Word::None], news.lag.as_secs_f64());
-    observe(Instrument::LookInterval, one(source), news.between.as_secs_f64());
-    found_told(source, news.since_found);
+pub fn change_to_delivery(source: &SourceName, lag: DeliveryLag) {
+    let basis = if lag.from_upstream { "upstream" } else { "previous_poll" };
+    observe(
+        Instrument::NotificationLag,
+        [source.into(), basis.into(), LabelValue::None],
+        lag.lag.as_secs_f64(),
+    );
+    observe(Instrument::ChangeDetectionWindow, one(source), lag.between.as_secs_f64());
+    detection_to_delivery(source, lag.since_found);
 }
 
 /// Counts an opened stream.
@@ -330,19 +338,19 @@ pub fn stream_opened(transport: &'static str) {
 
 /// Counts an ended stream by reason.
 pub fn stream_ended(transport: &'static str, reason: &'static str) {
-    add(Instrument::StreamsEnded, [transport.into(), reason.into(), Word::None], 1);
+    add(Instrument::StreamsEnded, [transport.into(), reason.into(), LabelValue::None], 1);
 }
 
 /// Counts a failed store operation.
 pub fn store_failed() {
-    add(Instrument::StoreFailures, Words::default(), 1);
+    add(Instrument::StoreFailures, LabelValues::default(), 1);
 }
 
 /// Counts a Redis command by outcome, and records its duration if it was sent.
 pub fn redis_command(outcome: &'static str, took: Option<Duration>) {
     add(Instrument::RedisCommands, one(outcome), 1);
     if let Some(took) = took {
-        observe(Instrument::RedisCommandDuration, Words::default(), took.as_secs_f64());
+        observe(Instrument::RedisCommandDuration, LabelValues::default(), took.as_secs_f64());
     }
 }
 
@@ -359,9 +367,9 @@ pub fn reload(outcome: ReloadOutcome) {
 
 /// Counts suppressed log lines.
 pub fn log_suppressed(lines: u64) {
-    add(Instrument::LogLinesSuppressed, Words::default(), lines);
+    add(Instrument::LogLinesSuppressed, LabelValues::default(), lines);
 }
 
-fn one(word: impl Into<Word>) -> Words {
-    [word.into(), Word::None, Word::None]
+fn one(word: impl Into<LabelValue>) -> LabelValues {
+    [word.into(), LabelValue::None, LabelValue::None]
 }

@@ -23,20 +23,20 @@ use opentelemetry_sdk::trace::SdkTracer;
 
 use crate::domain::id::JobKey;
 pub use job::TraceKey;
-pub use names::{Key, SPANS, Sort};
+pub use names::{SPANS, SpanAttribute, SpanDescriptor};
 pub use spans::{
-    Caller, Found, StoreOperation, Upstream, deliver, ingest, look, lookup, operation, poll, request, store,
-    upstream,
+    LastCall, LookupSummary, StoreOperation, UpstreamSpan, deliver, ingest, lookup, observe, operation, poll,
+    request, store, upstream,
 };
 
 /// What spans are made with, once they are.
-struct Live {
+struct Tracer {
     tracer: SdkTracer,
     key: TraceKey,
 }
 
 /// Of the process, as the span that a thread works under is.
-static LIVE: OnceLock<Live> = OnceLock::new();
+static LIVE: OnceLock<Tracer> = OnceLock::new();
 
 /// Says whether spans are made.
 pub fn is_on() -> bool {
@@ -64,19 +64,19 @@ pub fn of_job(job: &JobKey) -> Option<TraceId> {
 
 /// A span under way. Dropping it ends it. Holds nothing where none is made.
 #[derive(Debug, Default)]
-pub struct Active(Option<Context>);
+pub struct SpanGuard(Option<Context>);
 
 /// What a span is linked to, and what work goes on below. A cheap clone; ends nothing.
 #[derive(Clone, Debug, Default)]
-pub struct Place(Option<Context>);
+pub struct TraceContext(Option<Context>);
 
-impl Active {
+impl SpanGuard {
     /// What works under this span; where none is made, under what was worked under before.
-    pub fn place(&self) -> Place {
+    pub fn context(&self) -> TraceContext {
         if !is_on() {
-            return Place(None);
+            return TraceContext(None);
         }
-        Place(Some(self.0.clone().unwrap_or_else(Context::current)))
+        TraceContext(Some(self.0.clone().unwrap_or_else(Context::current)))
     }
 
     /// The span for somebody who holds many places for one; nothing where none is made.
@@ -84,7 +84,7 @@ impl Active {
         self.0.is_some().then(|| Box::new(self))
     }
 
-    fn set(&self, key: Key, value: impl Into<Value>) {
+    fn set(&self, key: SpanAttribute, value: impl Into<Value>) {
         if let Some(context) = &self.0 {
             context.span().set_attribute(KeyValue::new(key.name(), value));
         }
@@ -92,7 +92,9 @@ impl Active {
 
     fn fail(&self, what: impl Into<StringValue>) {
         if let Some(context) = &self.0 {
-            context.span().set_attribute(KeyValue::new(Key::Error.name(), Value::String(what.into())));
+            context
+                .span()
+                .set_attribute(KeyValue::new(SpanAttribute::Error.name(), Value::String(what.into())));
             context.span().set_status(Status::error(""));
         }
     }
@@ -102,7 +104,7 @@ impl Active {
     }
 }
 
-impl Drop for Active {
+impl Drop for SpanGuard {
     fn drop(&mut self) {
         if let Some(context) = self.0.take() {
             context.span().end();
@@ -123,7 +125,7 @@ fn named_by(headers: &HeaderMap) -> Context {
     Context::new().with_remote_span_context(plain)
 }
 
-impl Place {
+impl TraceContext {
     /// What is worked under now.
     pub fn here() -> Self {
         Self(is_on().then(Context::current))
@@ -158,23 +160,23 @@ impl Place {
 }
 
 /// Makes a span below `above`. Below one of ours that is not exported there is none.
-fn begin(above: &Context, build: impl FnOnce() -> SpanBuilder) -> Active {
-    let Some(live) = LIVE.get() else { return Active(None) };
+fn begin(above: &Context, build: impl FnOnce() -> SpanBuilder) -> SpanGuard {
+    let Some(live) = LIVE.get() else { return SpanGuard(None) };
     {
         let span = above.span();
         let span = span.span_context();
         if span.is_valid() && !span.is_remote() && !span.is_sampled() {
-            return Active(None);
+            return SpanGuard(None);
         }
     }
     let span = live.tracer.build_with_context(build(), above);
-    Active(Some(above.with_span(span)))
+    SpanGuard(Some(above.with_span(span)))
 }
 
 /// Makes a span below what is worked under; none where that is nothing.
-fn below(build: impl FnOnce() -> SpanBuilder) -> Active {
+fn below(build: impl FnOnce() -> SpanBuilder) -> SpanGuard {
     if !is_sampled() {
-        return Active(None);
+        return SpanGuard(None);
     }
     Context::map_current(|above| begin(above, build))
 }
@@ -184,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_asks_names_a_place_and_writes_nothing_into_our_spans() {
+    fn traceparent_sets_the_remote_parent_without_tracestate() {
         let (trace, span) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
         let mut headers = HeaderMap::new();
         headers.insert("traceparent", format!("00-{trace}-{span}-01").parse().unwrap());

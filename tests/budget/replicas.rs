@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use jobgate::domain::budget::SharedUse;
-use jobgate::outbound::gate::shared::{SharedBudget, Taken};
+use jobgate::outbound::limiter::shared::{SharedBudget, SharedDecision};
 use jobgate::ports::BoxFuture;
 
 use super::*;
@@ -54,19 +54,19 @@ impl Count {
 }
 
 impl SharedBudget for Member {
-    fn take<'a>(&'a self, limits: &'a Limits) -> BoxFuture<'a, Taken> {
+    fn take<'a>(&'a self, limits: &'a LimiterSettings) -> BoxFuture<'a, SharedDecision> {
         let calls = self.count.of_the_hour();
         let over = calls.len().checked_sub(limits.per_hour as usize);
         let taken = if let Some(blocking) = over.and_then(|over| calls.get(over)) {
-            Taken::Wait(HOUR.saturating_sub(blocking.elapsed()))
+            SharedDecision::Wait(HOUR.saturating_sub(blocking.elapsed()))
         } else {
             self.count.calls.lock().unwrap().push_back(Instant::now());
-            Taken::Go(None)
+            SharedDecision::Go(None)
         };
         Box::pin(std::future::ready(taken))
     }
 
-    fn left(&self, limits: &Limits) -> u32 {
+    fn left(&self, limits: &LimiterSettings) -> u32 {
         limits.per_hour.saturating_sub(u32::try_from(self.count.of_the_hour().len()).unwrap())
     }
 
@@ -94,7 +94,7 @@ impl SharedBudget for Member {
 
 /// A replica that watches some jobs of each source, until it is stopped.
 struct Replica {
-    house: House,
+    gateway: TestGateway,
     logs: [Log; 2],
     stop: CancellationToken,
 }
@@ -102,11 +102,11 @@ struct Replica {
 /// The shared counts of both sources, each with its limits.
 struct Cluster {
     counts: [Arc<Count>; 2],
-    limits: [Limits; 2],
+    limits: [LimiterSettings; 2],
 }
 
 impl Cluster {
-    fn new(limits: [Limits; 2]) -> Self {
+    fn new(limits: [LimiterSettings; 2]) -> Self {
         Self { counts: [(); 2].map(|()| Arc::default()), limits }
     }
 
@@ -116,16 +116,16 @@ impl Cluster {
         metrics: std::ops::Range<usize>,
         mind: std::ops::Range<usize>,
     ) -> Replica {
-        let house = house();
+        let gateway = gateway();
         let [of_metrics, of_mind] = &self.counts;
-        house.metrics.shares(self.limits[0], of_metrics.join(number));
-        house.mind.shares(self.limits[1], of_mind.join(number));
-        let logs = [log(&house.metrics, |_| false), log(&house.mind, |_| false)];
-        keep_watching(&house, "watcher", refs("metrics", metrics));
-        keep_watching(&house, "watcher", refs("mind", mind));
+        gateway.supermetrics.shares(self.limits[0], of_metrics.join(number));
+        gateway.mindbridge.shares(self.limits[1], of_mind.join(number));
+        let logs = [log(&gateway.supermetrics, |_| false), log(&gateway.mindbridge, |_| false)];
+        keep_watching(&gateway, "watcher", refs("metrics", metrics));
+        keep_watching(&gateway, "watcher", refs("mind", mind));
         let stop = CancellationToken::new();
-        house.jobs.start_following(stop.clone());
-        Replica { house, logs, stop }
+        gateway.jobs.start_following(stop.clone());
+        Replica { gateway, logs, stop }
     }
 
     /// The replica is gone, and the others know.
@@ -144,10 +144,10 @@ impl Cluster {
 fn all(replicas: &[Replica], source: usize) -> Log {
     let all = Log::default();
     for replica in replicas {
-        for (id, asked) in replica.logs[source].lock().unwrap().iter() {
+        for (id, request) in replica.logs[source].lock().unwrap().iter() {
             let mut all = all.lock().unwrap();
             let times = all.entry(id.clone()).or_default();
-            times.extend(asked);
+            times.extend(request);
             times.sort_unstable();
         }
     }
@@ -155,8 +155,9 @@ fn all(replicas: &[Replica], source: usize) -> Log {
 }
 
 fn calls(replicas: &[Replica]) -> (usize, usize) {
-    let of = |reader: fn(&House) -> usize| replicas.iter().map(|replica| reader(&replica.house)).sum();
-    (of(|house| house.metrics.calls()), of(|house| house.mind.calls()))
+    let of =
+        |reader: fn(&TestGateway) -> usize| replicas.iter().map(|replica| reader(&replica.gateway)).sum();
+    (of(|gateway| gateway.supermetrics.calls()), of(|gateway| gateway.mindbridge.calls()))
 }
 
 /// Ten times too many jobs, of which the replicas follow very different numbers, while callers ask the one without jobs.
@@ -172,7 +173,7 @@ async fn replicas_with_uneven_jobs_keep_every_bound() {
     for number in 0..95 {
         tokio::time::sleep(Duration::from_secs(37)).await;
         let one = [reference("metrics", &format!("x{number}"))];
-        let answer = replicas[2].house.jobs.lookup(&client("caller"), &one, None).await.pop().unwrap();
+        let answer = replicas[2].gateway.jobs.lookup(&client("caller"), &one, None).await.pop().unwrap();
         assert_eq!(answer.unwrap().stale, None, "caller {number} at {:?}", start.elapsed());
     }
     tokio::time::sleep_until(start + HOUR).await;

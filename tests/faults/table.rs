@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use jobgate::simulator::{Answer, Body, FaultKind, RetryAfter};
+use jobgate::simulator::{FaultKind, MadeUpAnswer, MadeUpBody, RetryAfter};
 use serde_json::json;
 
 /// A fault and its outcome.
@@ -39,11 +39,11 @@ const RETRIED: Calls = (3, 2..=3);
 const DENIED: Calls = (2, 1..=1);
 
 fn status(status: u16) -> FaultKind {
-    FaultKind::answer(status, Body::Empty)
+    FaultKind::answer(status, MadeUpBody::Empty)
 }
 
 fn text(status: u16, text: &str) -> FaultKind {
-    let body = Body::Text { content_type: "application/json".to_owned(), text: text.to_owned() };
+    let body = MadeUpBody::Text { content_type: "application/json".to_owned(), text: text.to_owned() };
     FaultKind::answer(status, body)
 }
 
@@ -58,19 +58,20 @@ fn wide(before: &str, after: &str) -> FaultKind {
 
 fn described(status: u16, code: &str, description: &str) -> FaultKind {
     let description = Some(description.to_owned());
-    FaultKind::answer(status, Body::Envelope { code: code.to_owned(), message: None, description })
+    FaultKind::answer(status, MadeUpBody::Envelope { code: code.to_owned(), message: None, description })
 }
 
 /// What both upstreams do in the same way. `too_large` is the number of requests for an answer that is too large.
 fn both(too_large: &Calls) -> Vec<Row> {
     let headers = BTreeMap::from([("content-type".to_owned(), "text/html".to_owned())]);
-    let page = FaultKind::Answer(Answer { status: 429, headers, retry_after: None, body: Body::Html });
+    let page =
+        FaultKind::Answer(MadeUpAnswer { status: 429, headers, retry_after: None, body: MadeUpBody::Html });
     let slow = Duration::from_mins(1);
-    let away = FaultKind::Answer(Answer {
+    let away = FaultKind::Answer(MadeUpAnswer {
         status: 503,
         headers: BTreeMap::new(),
         retry_after: Some(RetryAfter::Seconds(9)),
-        body: Body::Empty,
+        body: MadeUpBody::Empty,
     });
     let hurried = |row: Row| Row { hurried: true, ..row };
     vec![
@@ -162,16 +163,16 @@ const ANOTHER_CLOCK: &str = "Sun, 06 Nov 1994 09:49:37 GMT";
 fn dated(date: &str, until: &str) -> FaultKind {
     let headers = BTreeMap::from([("date".to_owned(), date.to_owned())]);
     let retry_after = Some(RetryAfter::Text(until.to_owned()));
-    FaultKind::Answer(Answer { status: 429, headers, retry_after, body: Body::Empty })
+    FaultKind::Answer(MadeUpAnswer { status: 429, headers, retry_after, body: MadeUpBody::Empty })
 }
 
 /// MindBridge, reading one job.
 pub(crate) fn mindbridge() -> Vec<Row> {
-    let hour_and_retry = FaultKind::Answer(Answer {
+    let hour_and_retry = FaultKind::Answer(MadeUpAnswer {
         status: 429,
         headers: BTreeMap::from([("x-user-hour-limit-remaining".to_owned(), "1200".to_owned())]),
         retry_after: Some(RetryAfter::Seconds(7)),
-        body: Body::Empty,
+        body: MadeUpBody::Empty,
     });
     let mut rows = both(&ONCE);
     rows.extend([
@@ -250,15 +251,15 @@ pub(crate) fn mindbridge() -> Vec<Row> {
 pub(crate) fn supermetrics() -> Vec<Row> {
     let daily = |status, retry_after| {
         let code = "LICENSE_DAILY_QUERY_LIMIT_EXCEEDED".to_owned();
-        let body = Body::Envelope { code, message: None, description: None };
-        FaultKind::Answer(Answer { status, headers: BTreeMap::new(), retry_after, body })
+        let body = MadeUpBody::Envelope { code, message: None, description: None };
+        FaultKind::Answer(MadeUpAnswer { status, headers: BTreeMap::new(), retry_after, body })
     };
     let day = Some(RetryAfter::Seconds(86_400));
     let envelope = FaultKind::envelope;
     let waiting = |code: &str| {
-        let body = Body::Envelope { code: code.to_owned(), message: None, description: None };
+        let body = MadeUpBody::Envelope { code: code.to_owned(), message: None, description: None };
         let retry_after = Some(RetryAfter::Seconds(7));
-        FaultKind::Answer(Answer { status: 429, headers: BTreeMap::new(), retry_after, body })
+        FaultKind::Answer(MadeUpAnswer { status: 429, headers: BTreeMap::new(), retry_after, body })
     };
     let beside_failure = |status, code: &str| {
         let body = format!(r#"{{"meta":{{"status_code":"FAILURE"}},"error":{{"code":"{code}"}}}}"#);

@@ -13,12 +13,12 @@ use jobgate::inbound::answer_memory::AnswerMemory;
 use jobgate::inbound::client_limits::ClientLimits;
 use jobgate::inbound::graphql::schema::{self, GatewaySchema};
 use jobgate::inbound::rest;
-use jobgate::jobs::access::JobRef;
+use jobgate::jobs::visibility::RequestedRef;
 use jobgate::outbound::identity::keys;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use super::world::{MARK, World, key, labels, mark, name};
+use super::fixture::{MARK, World, key, labels, mark, name};
 use super::*;
 
 const COUNT: usize = 20;
@@ -145,7 +145,7 @@ impl Truth {
         self.checked += 1;
     }
 
-    async fn ask(&self, principal: &Principal, query: &str, variables: Value) -> Value {
+    async fn execute(&self, principal: &Principal, query: &str, variables: Value) -> Value {
         let variables = async_graphql::Variables::from_json(variables);
         let request = async_graphql::Request::new(query).variables(variables).data(principal.clone());
         let answer = serde_json::to_value(self.schema.execute(request).await).unwrap();
@@ -155,7 +155,7 @@ impl Truth {
 
     /// Every field that takes references, by name and by id.
     async fn references(&mut self) {
-        let told = "... on Job { externalId nativeState source { name } } ... on JobProblem { ref { id source externalId } code message retryable retryAfterMs }
+        let visible = "... on Job { externalId nativeState source { name } } ... on JobProblem { ref { id source externalId } code message retryable retryAfterMs }
             ... on SupermetricsJob { rows(first: 2) { nodes { cells } problem { code } } }";
         let on_node = "... on Job { externalId nativeState } ... on SupermetricsJob { rows(first: 2) { nodes { cells } } }";
         let refs = self.refs.clone();
@@ -168,15 +168,15 @@ impl Truth {
                 let ids: Vec<String> = chunk.iter().map(|(source, id)| key(source, id).node_id()).collect();
                 let by_id: Vec<Value> = ids.iter().map(|id| json!({ "id": id })).collect();
                 for (refs, named) in [(&by_name, true), (&by_id, false)] {
-                    let query = format!("query($refs: [JobRef!]!) {{ jobs(refs: $refs) {{ {told} }} }}");
-                    let answers = self.ask(&principal, &query, json!({ "refs": refs })).await;
+                    let query = format!("query($refs: [JobRef!]!) {{ jobs(refs: $refs) {{ {visible} }} }}");
+                    let answers = self.execute(&principal, &query, json!({ "refs": refs })).await;
                     for ((source, id), answer) in chunk.iter().zip(answers["jobs"].as_array().unwrap()) {
                         let absent = absent(source, id, named);
                         self.check(&model, source, id, answer, &absent, "jobs");
                     }
                 }
                 let nodes = self
-                    .ask(
+                    .execute(
                         &principal,
                         &format!("query($ids: [ID!]!) {{ nodes(ids: $ids) {{ {on_node} }} }}"),
                         json!({ "ids": ids }),
@@ -186,12 +186,13 @@ impl Truth {
                     self.check(&model, source, id, answer, &Value::Null, "nodes");
                 }
                 let single = format!(
-                    "query($ref: JobRef!, $id: ID!) {{ job(ref: $ref) {{ {told} }} jobAwait(ref: $ref, timeout: \"200ms\") {{ {told} }} node(id: $id) {{ {on_node} }} }}"
+                    "query($ref: JobRef!, $id: ID!) {{ job(ref: $ref) {{ {visible} }} jobAwait(ref: $ref, timeout: \"200ms\") {{ {visible} }} node(id: $id) {{ {on_node} }} }}"
                 );
                 // each takes a document of its own, so a client tries a part of them, and another client another part
                 let some = chunk.iter().zip(&by_name).zip(&ids).skip(number).step_by(COUNT);
                 for (((source, id), reference), node) in some {
-                    let answer = self.ask(&principal, &single, json!({ "ref": reference, "id": node })).await;
+                    let answer =
+                        self.execute(&principal, &single, json!({ "ref": reference, "id": node })).await;
                     let absent = absent(source, id, true);
                     self.check(&model, source, id, &answer["job"], &absent, "job");
                     self.check(&model, source, id, &answer["node"], &Value::Null, "node");
@@ -210,16 +211,16 @@ impl Truth {
                 for update in updates.collect::<Vec<_>>().await {
                     assert_eq!(update.kind, UpdateKind::Snapshot);
                     let named = match &update.reference {
-                        JobRef::External { source, external_id } => Some((source, external_id)),
-                        JobRef::Id(_) => None,
+                        RequestedRef::External { source, external_id } => Some((source, external_id)),
+                        RequestedRef::Id(_) => None,
                     };
                     let (source, id) = named.unwrap();
-                    let told = match &update.answer {
+                    let visible = match &update.answer {
                         Ok(seen) => json!(seen.observation.job.native_state),
                         Err(problem) => json!(problem.message),
                     };
                     let absent = absent(source, id, true)["message"].clone();
-                    self.check(&model, source, id, &told, &absent, "jobUpdates");
+                    self.check(&model, source, id, &visible, &absent, "jobUpdates");
                 }
             }
         }
@@ -227,12 +228,13 @@ impl Truth {
 
     /// The door without GraphQL.
     async fn rest(&mut self) {
-        let door = rest::router(self.world.jobs.clone(), ClientLimits::default(), AnswerMemory::default());
+        let router_under_test =
+            rest::router(self.world.jobs.clone(), ClientLimits::default(), AnswerMemory::default());
         for (_, secret, model) in self.clients.clone() {
             for (source, id) in self.refs.clone() {
                 let request = http::Request::get(format!("/v1/jobs/{source}/{id}"));
                 let request = request.header("authorization", format!("Bearer {secret}")).body(Body::empty());
-                let reply = door.clone().oneshot(request.unwrap()).await.unwrap();
+                let reply = router_under_test.clone().oneshot(request.unwrap()).await.unwrap();
                 let body = reply.into_body().collect().await.unwrap().to_bytes();
                 let message = absent(&source, &id, true)["message"].clone();
                 let absent = json!({ "type": "about:blank", "status": 404, "title": "Not Found", "code": "NOT_FOUND", "detail": message });
@@ -243,7 +245,7 @@ impl Truth {
 
     /// Lists: all that is held of what may be seen, in order, whatever the size of a page; and the sources.
     async fn lists(&mut self) {
-        self.world.look_at_all().await;
+        self.world.lookup_all().await;
         let query = "query($first: Int!, $after: String) { sources { name } jobList(first: $first, after: $after) {
             edges { cursor labels { value } node { externalId nativeState source { name } } } pageInfo { hasNextPage endCursor } } }";
         for (principal, _, model) in self.clients.clone() {
@@ -252,7 +254,8 @@ impl Truth {
             for first in [13, 100] {
                 let (mut listed, mut after) = (Vec::new(), Value::Null);
                 loop {
-                    let page = self.ask(&principal, query, json!({ "first": first, "after": after })).await;
+                    let page =
+                        self.execute(&principal, query, json!({ "first": first, "after": after })).await;
                     let sources: Vec<&str> = page["sources"]
                         .as_array()
                         .unwrap()
@@ -291,7 +294,7 @@ impl Truth {
             .clients
             .iter()
             .map(|(principal, _, model)| {
-                (self.world.jobs.feed(principal.clone(), JobFilter::default()).boxed(), model.clone())
+                (self.world.jobs.feed(principal.clone(), JobListFilter::default()).boxed(), model.clone())
             })
             .collect();
         let jobs: Vec<(String, String)> = self.jobs.keys().cloned().collect();
@@ -300,18 +303,18 @@ impl Truth {
         for (source, id) in &running {
             self.world.change(source, id);
         }
-        self.world.look_at_all().await;
+        self.world.lookup_all().await;
         for (feed, model) in &mut feeds {
-            let mut told = BTreeSet::new();
+            let mut visible = BTreeSet::new();
             while let Some(Some(update)) = feed.next().now_or_never() {
                 let job = update.answer.unwrap().observation.job;
                 let (source, id) = (job.key.source.to_string(), job.key.external_id.to_string());
-                assert_eq!(update.sequence, told.len() as u64 + 1, "without a gap");
+                assert_eq!(update.sequence, visible.len() as u64 + 1, "without a gap");
                 self.check(model, &source, &id, &json!(job.native_state), &Value::Null, "jobFeed");
-                told.insert((source, id));
+                visible.insert((source, id));
             }
             let expected = running.iter().filter(|(source, id)| self.may_see(model, source, id)).cloned();
-            assert_eq!(told, expected.collect());
+            assert_eq!(visible, expected.collect());
         }
     }
 
@@ -337,7 +340,7 @@ impl Truth {
                     .map(|(source, id)| json!({ "external": { "source": source, "externalId": id } }))
                     .collect();
                 let answer = self
-                    .ask(&principal, track, json!({ "refs": refs, "team": TEAMS[chunk.len() % 3] }))
+                    .execute(&principal, track, json!({ "refs": refs, "team": TEAMS[chunk.len() % 3] }))
                     .await;
                 assert_eq!(answer["untrackJobs"]["untracked"], 0);
                 for ((source, id), answer) in

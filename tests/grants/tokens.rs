@@ -7,7 +7,7 @@ use jobgate::inbound::graphql::schema::{self, GatewaySchema};
 use jobgate::outbound::identity::keys;
 use serde_json::{Value, json};
 
-use super::world::{MARK, World, key, name};
+use super::fixture::{MARK, World, key, name};
 use super::*;
 
 /// A client that may read all of `mind` and of `metrics`.
@@ -19,7 +19,7 @@ fn client(name: &str, sources: &[(&str, Scope)]) -> ClientConfig {
     }
 }
 
-async fn ask(schema: &GatewaySchema, principal: &Principal, query: &str, variables: Value) -> Value {
+async fn execute(schema: &GatewaySchema, principal: &Principal, query: &str, variables: Value) -> Value {
     let variables = async_graphql::Variables::from_json(variables);
     let request = async_graphql::Request::new(query).variables(variables).data(principal.clone());
     serde_json::to_value(schema.execute(request).await).unwrap()
@@ -33,7 +33,7 @@ fn external(source: &str, id: &str) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_for_one_job_reads_no_other_by_any_path() {
+async fn a_watch_token_reads_only_its_own_jobs_on_every_path() {
     let sources = [
         ("mind", Upstream::MindBridge),
         ("metrics", Upstream::Supermetrics),
@@ -47,18 +47,18 @@ async fn a_token_for_one_job_reads_no_other_by_any_path() {
         world.put(source, id, Some("EXPORT"));
         world.end(source, id);
     }
-    world.look_at_all().await;
+    world.lookup_all().await;
     let schema = schema::build(world.jobs.clone(), true);
     let maker = world.jobs.authenticate(Some(&"jg_ui".into())).unwrap();
     let refs = json!([external("mind", "mine"), external("metrics", "mine")]);
-    let made = ask(&schema, &maker, MAKE, json!({ "refs": refs, "ttl": "15m" })).await;
+    let made = execute(&schema, &maker, MAKE, json!({ "refs": refs, "ttl": "15m" })).await;
     let token = made["data"]["createWatchToken"]["token"].as_str().unwrap().to_owned();
     let holder = world.jobs.authenticate(Some(&token.as_str().into())).unwrap();
-    let mut feed = world.jobs.feed(holder.clone(), JobFilter::default()).boxed();
+    let mut feed = world.jobs.feed(holder.clone(), JobListFilter::default()).boxed();
     let calls = world.calls("mind") + world.calls("metrics") + world.calls("other");
 
     let id = |source: &str, id: &str| key(source, id).node_id();
-    let told = "... on Job { source { name budget { perHour } } externalId nativeState } \
+    let visible = "... on Job { source { name budget { perHour } } externalId nativeState } \
                 ... on SupermetricsJob { rows(first: 5) { nodes { cells } } } ... on JobProblem { code message }";
     let on_node =
         "... on Job { externalId nativeState } ... on SupermetricsJob { rows(first: 5) { nodes { cells } } }";
@@ -75,21 +75,21 @@ async fn a_token_for_one_job_reads_no_other_by_any_path() {
         let mut answers = Vec::new();
         for reference in [&by_name, &by_id] {
             for query in [
-                format!("query($ref: JobRef!) {{ answer: job(ref: $ref) {{ {told} }} }}"),
+                format!("query($ref: JobRef!) {{ answer: job(ref: $ref) {{ {visible} }} }}"),
                 format!(
-                    "query($ref: JobRef!) {{ answer: job(ref: $ref, maxStaleness: \"0ms\") {{ {told} }} }}"
+                    "query($ref: JobRef!) {{ answer: job(ref: $ref, maxStaleness: \"0ms\") {{ {visible} }} }}"
                 ),
-                format!("query($ref: JobRef!) {{ answer: jobs(refs: [$ref]) {{ {told} }} }}"),
-                format!("query($ref: JobRef!) {{ answer: jobAwait(ref: $ref) {{ {told} }} }}"),
+                format!("query($ref: JobRef!) {{ answer: jobs(refs: [$ref]) {{ {visible} }} }}"),
+                format!("query($ref: JobRef!) {{ answer: jobAwait(ref: $ref) {{ {visible} }} }}"),
             ] {
-                answers.push(ask(&schema, &holder, &query, json!({ "ref": reference })).await);
+                answers.push(execute(&schema, &holder, &query, json!({ "ref": reference })).await);
             }
         }
         for query in [
             format!("query($id: ID!) {{ answer: node(id: $id) {{ {on_node} }} }}"),
             format!("query($id: ID!) {{ answer: nodes(ids: [$id]) {{ {on_node} }} }}"),
         ] {
-            answers.push(ask(&schema, &holder, &query, json!({ "id": id(source, word) })).await);
+            answers.push(execute(&schema, &holder, &query, json!({ "id": id(source, word) })).await);
         }
         for answer in answers {
             let text = answer.to_string();
@@ -97,7 +97,7 @@ async fn a_token_for_one_job_reads_no_other_by_any_path() {
             assert_eq!(text.contains(MARK), may, "{source}/{word}: {text}");
             assert!(!text.contains("perHour") || text.contains("\"budget\":null"), "{text}");
         }
-        let watched: Vec<Update> =
+        let watched: Vec<WatchUpdate> =
             world.jobs.watch(holder.clone(), vec![reference(source, word)], None).collect().await;
         assert_eq!(
             (watched.len(), watched[0].is_final, watched[0].answer.is_ok()),
@@ -111,7 +111,7 @@ async fn a_token_for_one_job_reads_no_other_by_any_path() {
         "nothing is asked for others"
     );
 
-    let listed = ask(&schema, &holder, "{ jobList(first: 100) { nodes { externalId source { name } } pageInfo { hasNextPage } } sources { name budget { inFlight } } }", json!({})).await;
+    let listed = execute(&schema, &holder, "{ jobList(first: 100) { nodes { externalId source { name } } pageInfo { hasNextPage } } sources { name budget { inFlight } } }", json!({})).await;
     assert_eq!(
         listed["data"],
         json!({
@@ -136,7 +136,7 @@ async fn a_token_for_one_job_reads_no_other_by_any_path() {
             json!({ "refs": refs }),
         ),
     ] {
-        let refused = ask(&schema, &holder, mutation, variables).await;
+        let refused = execute(&schema, &holder, mutation, variables).await;
         assert_eq!(refused["errors"][0]["extensions"]["code"], "FORBIDDEN", "{refused}");
     }
     for (source, id) in [("mind", "mine"), ("mind", "theirs"), ("other", "mine"), ("metrics", "mine")] {
@@ -148,7 +148,7 @@ async fn a_token_for_one_job_reads_no_other_by_any_path() {
     for source in ["mind", "metrics", "other"] {
         world.put(source, "new", None);
     }
-    world.look_at_all().await;
+    world.lookup_all().await;
     assert!(tokio::time::timeout(SECOND, feed.next()).await.is_err(), "no other job is fed");
     let clients = [client("ui", &[("other", Scope::default())])];
     let later = World::with_clients(&sources, &clients);
@@ -159,7 +159,7 @@ async fn a_token_for_one_job_reads_no_other_by_any_path() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_is_made_for_what_its_maker_may_ask_about_and_not_for_long() {
+async fn a_watch_token_is_limited_by_its_creators_grant_and_ttl() {
     let sources = [("mind", Upstream::MindBridge), ("metrics", Upstream::Supermetrics)];
     let clients = [client("ui", &[("mind", of_kinds(&["EXPORT"]))])];
     let world = World::with_clients(&sources, &clients);
@@ -183,13 +183,13 @@ async fn a_token_is_made_for_what_its_maker_may_ask_about_and_not_for_long() {
         (json!([external("metrics", "a")]), "15m", Some("NOT_FOUND")),
         (json!([external("nowhere", "a")]), "15m", Some("NOT_FOUND")),
     ] {
-        let answer = ask(&schema, &maker, MAKE, json!({ "refs": refs, "ttl": ttl })).await;
+        let answer = execute(&schema, &maker, MAKE, json!({ "refs": refs, "ttl": ttl })).await;
         let got = answer["errors"][0]["extensions"]["code"].as_str();
         assert_eq!(got, code, "{answer}");
         assert_eq!(answer["data"].is_null(), code.is_some(), "{answer}");
     }
     assert_eq!(world.calls("mind"), 0, "making one asks nobody");
-    let made = ask(
+    let made = execute(
         &schema,
         &maker,
         "mutation($refs: [JobRef!]!) { createWatchToken(input: { refs: $refs }) { token expiresAt } }",

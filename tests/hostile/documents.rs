@@ -16,7 +16,7 @@ fn nested(depth: usize) -> String {
 }
 
 #[tokio::test]
-async fn hostile_documents_run_nothing() {
+async fn hostile_documents_are_rejected_before_execution() {
     let rig = Setup::with(vec![MindBridgeJob::new("a", &[(0, "COMPLETE")])], vec![]).start().await;
     let job = r#"job(ref: { external: { source: "mind", externalId: "a" } }) { __typename }"#;
     let bomb = many(40, |n| format!("fragment f{n} on Query {{ ...f{next} ...f{next} }} ", next = n + 1));
@@ -63,7 +63,7 @@ async fn hostile_documents_run_nothing() {
         (format!("query($x: Int = 99999999999999999999999) {{ {job} }}"), invalid),
     ];
     for (document, (code, status)) in cases {
-        let answer = rig.ask(&document, Value::Null).await;
+        let answer = rig.execute(&document, Value::Null).await;
         let short: String = document.chars().take(120).collect();
         assert_eq!(answer.refusal(), (status, code.to_owned()), "{short}: {}", answer.body);
         assert!(answer.body.len() < 4_000, "{short}: {} bytes", answer.body.len());
@@ -73,7 +73,7 @@ async fn hostile_documents_run_nothing() {
 
 /// Both ways at once in a `@oneOf` input, none of them, and variables of the wrong type.
 #[tokio::test]
-async fn wrong_variables_run_nothing() {
+async fn invalid_variables_are_rejected_before_execution() {
     let rig = Setup::default().start().await;
     let query = "query($ref: JobRef!, $max: Duration, $first: Int = 1) { job(ref: $ref, maxStaleness: $max) { __typename } jobList(first: $first) { nodes { id } } }";
     let good = external("mind", "a");
@@ -97,7 +97,7 @@ async fn wrong_variables_run_nothing() {
         json!({ "ref": good, "first": "1" }),
     ];
     for variables in cases {
-        let answer = rig.ask(query, variables.clone()).await;
+        let answer = rig.execute(query, variables.clone()).await;
         let (status, code) = answer.refusal();
         assert_eq!(status, 422, "{variables}: {}", answer.body);
         assert!(matches!(code.as_str(), "BAD_USER_INPUT" | "BAD_REQUEST"), "{variables}: {}", answer.body);
@@ -106,12 +106,13 @@ async fn wrong_variables_run_nothing() {
         let query = format!(
             "{{ job(ref: {{ external: {{ source: \"mind\", externalId: \"a\" }} }}, maxStaleness: {literal}) {{ __typename }} }}"
         );
-        assert_eq!(rig.ask(&query, json!({})).await.refusal().0, 422, "{literal}");
+        assert_eq!(rig.execute(&query, json!({})).await.refusal().0, 422, "{literal}");
     }
     assert_eq!(rig.upstreams.record(), []);
     for first in [0, 101, -1, i32::MAX] {
-        let answer =
-            rig.ask("query($n: Int!) { jobList(first: $n) { nodes { id } } }", json!({ "n": first })).await;
+        let answer = rig
+            .execute("query($n: Int!) { jobList(first: $n) { nodes { id } } }", json!({ "n": first }))
+            .await;
         let error = &answer.json()["errors"][0];
         assert_eq!(error["extensions"]["code"], "BAD_USER_INPUT", "{first}: {}", answer.body);
         assert!(error["message"].as_str().unwrap().contains("100"), "{}", answer.body);
@@ -141,20 +142,20 @@ async fn a_mutation_whose_variables_do_not_coerce_changes_nothing() {
         (mutation("$d: [Nope!]! = [5]", "$d"), json!({}), invalid),
     ];
     for (mutation, variables, code) in cases {
-        let answer = rig.ask(&mutation, variables.clone()).await;
+        let answer = rig.execute(&mutation, variables.clone()).await;
         assert_eq!(answer.refusal(), (422, code.to_owned()), "{variables}: {}", answer.body);
     }
     assert_eq!(rig.upstreams.record(), []);
-    let held = rig.ask("{ jobList(first: 10) { nodes { id } } }", Value::Null).await;
+    let held = rig.execute("{ jobList(first: 10) { nodes { id } } }", Value::Null).await;
     assert_eq!(held.data()["jobList"]["nodes"], json!([]));
     // the same with a value that coerces runs
-    let answer = rig.ask(&mutation("$d: [JobRef!]!", "$d"), json!({ "d": external("mind", "b") })).await;
+    let answer = rig.execute(&mutation("$d: [JobRef!]!", "$d"), json!({ "d": external("mind", "b") })).await;
     assert_eq!(answer.data()["trackJobs"]["results"][0]["__typename"], "MindBridgeJob", "{}", answer.body);
 }
 
 /// `docs/adr/0001-own-graphql-transports.md`, over a real socket.
 #[tokio::test]
-async fn the_door_refuses_before_anything_runs() {
+async fn invalid_http_requests_are_rejected_before_execution() {
     let rig = Setup::with(vec![MindBridgeJob::new("a", &[(0, "COMPLETE")])], vec![]).start().await;
     let query =
         r#"{"query":"{ job(ref: { external: { source: \"mind\", externalId: \"a\" } }) { __typename } }"}"#;
@@ -195,7 +196,7 @@ async fn the_door_refuses_before_anything_runs() {
 
 /// `docs/adr/0003-limits-before-execution.md`: what cannot be seen is not suggested either.
 #[tokio::test]
-async fn switched_off_the_schema_is_not_told() {
+async fn disabled_introspection_reveals_no_schema() {
     let rig = Setup { rest: "graphql: { introspection: off }".to_owned(), ..Setup::default() }.start().await;
     for query in [
         "{ __schema { types { name } } }",
@@ -204,16 +205,16 @@ async fn switched_off_the_schema_is_not_told() {
         "{ sourcez { name } }",
         "{ sources { nam } }",
     ] {
-        let answer = rig.ask(query, Value::Null).await;
+        let answer = rig.execute(query, Value::Null).await;
         let refused = (422, "GRAPHQL_VALIDATION_FAILED".to_owned());
         assert_eq!(answer.refusal(), refused, "{query}: {}", answer.body);
         assert!(!answer.body.to_lowercase().contains("did you mean"), "{query}: {}", answer.body);
         assert_eq!(answer.json().get("data"), None, "{query}: {}", answer.body);
     }
-    assert_eq!(rig.ask("{ __typename }", Value::Null).await.data(), json!({ "__typename": "Query" }));
+    assert_eq!(rig.execute("{ __typename }", Value::Null).await.data(), json!({ "__typename": "Query" }));
     let open = Setup::default().start().await;
     assert_eq!(
-        open.ask("{ __type(name: \"Query\") { name } }", Value::Null).await.data(),
+        open.execute("{ __type(name: \"Query\") { name } }", Value::Null).await.data(),
         json!({ "__type": { "name": "Query" } })
     );
 }

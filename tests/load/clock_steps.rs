@@ -11,7 +11,7 @@ use jobgate::ports::clock::Clock as _;
 use jobgate::simulator::{Addresses, MindBridgeJob, MindBridgeStep, Simulator};
 use serde_json::{Value, json};
 
-use crate::support::loops::{Outcome, Replica, ask, watched};
+use crate::support::loops::{Outcome, Replica, execute, watched};
 use crate::support::process::Process;
 use crate::support::scratch::Scratch;
 use crate::support::server::{KEY, Setup, TOKEN, external};
@@ -37,20 +37,20 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send
     let clock = Scratch::new("+0");
     let mut gateway = start(&config, &clock).await;
     let (mut bad, mut checked, mut offset, mut restarts) = (Vec::new(), 0, 0, 0);
-    for turn in 0..times {
-        let ids: Vec<String> = (0..JOBS).map(|number| format!("t{turn}n{number}")).collect();
+    for iteration in 0..times {
+        let ids: Vec<String> = (0..JOBS).map(|number| format!("t{iteration}n{number}")).collect();
         for id in &ids {
             upstreams.add_job(MindBridgeJob::new(id, &[(0, "IN_PROGRESS")]));
         }
-        let mut check = |when: &str, told: &[Value], state: &str, offset: i64, bad: &mut Vec<String>| {
-            checked += told.len();
-            let wrong = told.iter().filter(|one| is_wrong(one, state, offset));
+        let mut check = |when: &str, nodes: &[Value], state: &str, offset: i64, bad: &mut Vec<String>| {
+            checked += nodes.len();
+            let wrong = nodes.iter().filter(|one| is_wrong(one, state, offset));
             bad.extend(wrong.map(|one| {
-                format!("turn {turn}, clock {offset} s ahead, {when}: {one} where {state} is right")
+                format!("turn {iteration}, clock {offset} s ahead, {when}: {one} where {state} is right")
             }));
         };
-        check("before", &look(&gateway, &ids, "0ms").await, "RUNNING", offset, &mut bad);
-        if turn % RESTARTS == RESTARTS - 1 {
+        check("before", &lookup(&gateway, &ids, "0ms").await, "RUNNING", offset, &mut bad);
+        if iteration % RESTARTS == RESTARTS - 1 {
             // What is unfinished is written by and by.
             tokio::time::sleep(Duration::from_millis(500)).await;
             gateway.process.signal("KILL").await;
@@ -67,26 +67,26 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send
             for id in &ids {
                 upstreams.set_state(id, MindBridgeStep::new("COMPLETE")).unwrap();
             }
-            look(&gateway, &ids[1..], "0ms").await
+            lookup(&gateway, &ids[1..], "0ms").await
         };
-        let (told, last) = join(end, watched(gateway.address, &ids[0])).await;
-        check("after, allowing nothing", &told, "SUCCEEDED", offset, &mut bad);
+        let (nodes, last) = join(end, watched(gateway.address, &ids[0])).await;
+        check("after, allowing nothing", &nodes, "SUCCEEDED", offset, &mut bad);
         if last.as_deref() != Some("SUCCEEDED") {
-            bad.push(format!("turn {turn}: the watcher was told {last:?} as the last"));
+            bad.push(format!("turn {iteration}: the watcher was told {last:?} as the last"));
         }
         // What was seen before may be this old by now, and no older.
-        let id = format!("a{turn}");
+        let id = format!("a{iteration}");
         upstreams.add_job(MindBridgeJob::new(&id, &[(0, "IN_PROGRESS")]));
         let ids = [id];
-        check("a second one", &look(&gateway, &ids, "0ms").await, "RUNNING", offset, &mut bad);
+        check("a second one", &lookup(&gateway, &ids, "0ms").await, "RUNNING", offset, &mut bad);
         upstreams.set_state(&ids[0], MindBridgeStep::new("COMPLETE")).unwrap();
         offset = set(&clock, offset);
         tokio::time::sleep(Duration::from_millis(1_100)).await;
-        let loads = join_all((0..4).map(|_| look(&gateway, &ids, "1s"))).await;
-        for told in loads {
-            check("allowing a second", &told, "SUCCEEDED", offset, &mut bad);
+        let loads = join_all((0..4).map(|_| lookup(&gateway, &ids, "1s"))).await;
+        for nodes in loads {
+            check("allowing a second", &nodes, "SUCCEEDED", offset, &mut bad);
         }
-        progress(turn + 1, &bad);
+        progress(iteration + 1, &bad);
     }
     let notes = vec![format!(
         "{} times the clock was set, {restarts} of them while the process was restarted",
@@ -131,10 +131,10 @@ fn set(clock: &Scratch, before: i64) -> i64 {
     offset
 }
 
-async fn look(gateway: &Replica, ids: &[String], max: &str) -> Vec<Value> {
+async fn lookup(gateway: &Replica, ids: &[String], max: &str) -> Vec<Value> {
     let refs: Vec<Value> = ids.iter().map(|id| external("mind", id)).collect();
     let query = "query($refs: [JobRef!]!, $max: Duration) { jobs(refs: $refs, maxStaleness: $max) { \
                  ... on Job { externalId state freshness { observedAt ageMs isStale } } ... on JobProblem { code } } }";
-    let data = ask(gateway.address, query, json!({ "refs": refs, "max": max })).await;
+    let data = execute(gateway.address, query, json!({ "refs": refs, "max": max })).await;
     data.and_then(|mut data| data["jobs"].take().as_array().cloned()).unwrap_or_default()
 }

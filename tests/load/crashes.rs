@@ -23,9 +23,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::{Parser as _, ValueEnum};
 use support::crashes;
-use support::loops::disagreements::Outage;
+use support::loops::convergence::Outage;
 use support::loops::outages::Blow;
-use support::loops::{Outcome, disagreements, kills, outages, stops};
+use support::loops::{Outcome, convergence, kills, outages, stops};
 
 #[derive(Debug, clap::Parser)]
 struct Arguments {
@@ -73,10 +73,10 @@ enum Loop {
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let said = AtomicUsize::new(0);
+    let reported = AtomicUsize::new(0);
     let progress = |tries: usize, bad: &[String]| {
         let mut out = std::io::stdout();
-        for one in bad.iter().skip(said.swap(bad.len(), Ordering::Relaxed)) {
+        for one in bad.iter().skip(reported.swap(bad.len(), Ordering::Relaxed)) {
             writeln!(out, "{tries}: {one}").ok();
         }
         if tries.is_multiple_of(20) {
@@ -93,12 +93,12 @@ fn main() -> anyhow::Result<()> {
             Loop::RedisFlush => outages::run(Blow::Flush, times, progress).await,
             Loop::RedisEmpty => outages::run(Blow::Empty, times, progress).await,
             Loop::RedisEvict => outages::run(Blow::Evict, times, progress).await,
-            Loop::DisagreeKill => disagreements::run(Outage::Kill, times, progress).await,
-            Loop::DisagreeStop => disagreements::run(Outage::Stop, times, progress).await,
-            Loop::DisagreeFlush => disagreements::run(Outage::Flush, times, progress).await,
-            Loop::DisagreeReadOnly => disagreements::run(Outage::ReadOnly, times, progress).await,
+            Loop::DisagreeKill => convergence::run(Outage::Kill, times, progress).await,
+            Loop::DisagreeStop => convergence::run(Outage::Stop, times, progress).await,
+            Loop::DisagreeFlush => convergence::run(Outage::Flush, times, progress).await,
+            Loop::DisagreeReadOnly => convergence::run(Outage::ReadOnly, times, progress).await,
             Loop::ClockSteps => clock_steps::run(times, progress).await,
-            Loop::DisagreeMemory => disagreements::run(Outage::OutOfMemory, times, progress).await,
+            Loop::DisagreeMemory => convergence::run(Outage::OutOfMemory, times, progress).await,
         }
     });
     // What the last look of all found.
@@ -123,8 +123,8 @@ fn main() -> anyhow::Result<()> {
 async fn embedded(times: usize, progress: impl Fn(usize, &[String]) + Send + Sync) -> Outcome {
     let came = crashes::run(times, |so_far| progress(so_far.kills, &so_far.lost)).await;
     let notes = vec![
-        format!("{} ends told, {} files set aside", came.told, came.set_aside),
+        format!("{} ends told, {} files set aside", came.checked, came.quarantined),
         format!("{} of {} tracked jobs followed again by the next process", came.followed, came.kills),
     ];
-    Outcome { tries: came.kills, checked: came.told, bad: came.lost, notes }
+    Outcome { tries: came.kills, checked: came.checked, bad: came.lost, notes }
 }

@@ -19,7 +19,7 @@ mod support {
 use std::io::Write as _;
 
 use clap::Parser as _;
-use support::rollout::{Outcome, Plan, TOLD};
+use support::rollout::{ANNOUNCED, Outcome, Plan};
 
 /// How many times the mean may come back at once.
 const PEAK: f64 = 3.0;
@@ -51,10 +51,10 @@ fn main() -> anyhow::Result<()> {
     for failed in &outcome.failed {
         writeln!(std::io::stdout(), "  {failed}")?;
     }
-    let told: usize = TOLD.iter().filter_map(|how| outcome.ends.get(*how)).sum();
+    let ended: usize = ANNOUNCED.iter().filter_map(|how| outcome.ends.get(*how)).sum();
     let ends: usize = outcome.ends.values().sum();
     anyhow::ensure!(outcome.failed.is_empty(), "{} requests failed", outcome.failed.len());
-    anyhow::ensure!(told == ends, "{} streams ended without being told to come back", ends - told);
+    anyhow::ensure!(ended == ends, "{} streams ended without being told to come back", ends - ended);
     anyhow::ensure!(ends >= rollouts * streams, "{ends} ends: not every stream was closed in every rollout");
     anyhow::ensure!(outcome.worst_peak <= PEAK, "{:.1} times the mean came back at once", outcome.worst_peak);
     let bound = |tries: usize| 300.0 / f64::from(u32::try_from(tries.max(1)).unwrap_or(u32::MAX));

@@ -14,7 +14,7 @@ use jobgate::domain::details::{Details, EntityRef, MindBridgeDetails, UserInfo};
 use jobgate::domain::id::{ExternalId, JobKey, SourceName};
 use jobgate::domain::job::{Failure, Job, Life};
 use jobgate::domain::observation::Observation;
-use jobgate::outbound::stores::embedded::{EmbeddedStore, RowLimits, Settings};
+use jobgate::outbound::stores::embedded::{EmbeddedSettings, EmbeddedStore, RowLimits};
 use jobgate::outbound::stores::memory::Retention;
 use jobgate::outbound::system::SystemClock;
 use jobgate::ports::clock::Clock as _;
@@ -69,8 +69,12 @@ fn open(arguments: &Arguments, folder: &Path) -> anyhow::Result<EmbeddedStore> {
     let day = Duration::from_hours(24);
     let (max_bytes, missing) = (arguments.near << 20, Duration::from_secs(5));
     let retention = Retention { max_bytes, finished: 365 * day, unfinished: day, missing };
-    let settings =
-        Settings { path: folder.to_owned(), max_bytes: u64::MAX, rows: RowLimits::default(), retention };
+    let settings = EmbeddedSettings {
+        path: folder.to_owned(),
+        max_bytes: u64::MAX,
+        rows: RowLimits::default(),
+        retention,
+    };
     Ok(EmbeddedStore::open(settings, Arc::new(SystemClock))?)
 }
 
@@ -90,8 +94,8 @@ fn killed(arguments: &Arguments, folder: &Path) -> anyhow::Result<()> {
     let mut command = std::process::Command::new(std::env::current_exe()?);
     command.arg("--writes-on").arg(folder).arg("--jobs").arg(arguments.jobs.to_string());
     let mut child = command.stdout(std::process::Stdio::piped()).spawn()?;
-    let said = BufReader::new(child.stdout.take().context("no pipe")?);
-    let enough = said.lines().take(20).count();
+    let reader = BufReader::new(child.stdout.take().context("no pipe")?);
+    let enough = reader.lines().take(20).count();
     child.kill()?;
     child.wait()?;
     ensure!(enough == 20, "the other process ended by itself");

@@ -19,7 +19,7 @@ enum Put {
 }
 
 #[tokio::test]
-async fn no_broken_file_is_adopted_and_each_says_where_and_what() {
+async fn an_invalid_file_is_rejected_with_its_path_and_reason() {
     // by the signal alone, so that each is read once
     let server = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, watch_config: false }";
     let alice = client("alice", "[mind]");
@@ -101,19 +101,19 @@ async fn no_broken_file_is_adopted_and_each_says_where_and_what() {
             Put::Bytes(bytes) => fs::write(&path, bytes).unwrap(),
             Put::Made(make) => make(&path),
         }
-        let before = gateway.process.said().len();
+        let before = gateway.process.output().len();
         gateway.process.signal("HUP").await;
         let process = &gateway.process;
-        let refused = || process.said().matches("configuration not reloaded").count() > number;
+        let refused = || process.output().matches("configuration not reloaded").count() > number;
         settles(name, LIMIT, refused).await;
-        let said = process.said().split_off(before);
+        let output = process.output().split_off(before);
         let fault =
             |line: &str| line.contains("invalid configuration") && line.contains(place) && line.contains(fix);
-        assert!(said.lines().any(fault), "{name}: {place} and {fix} are not in {said}");
-        assert!(!said.contains("cAnaRy"), "{name}: {said}");
-        assert_eq!(gateway.ask("alice", "mind", "b", Some("0ms")).await, "RUNNING", "{name}");
+        assert!(output.lines().any(fault), "{name}: {place} and {fix} are not in {output}");
+        assert!(!output.contains("cAnaRy"), "{name}: {output}");
+        assert_eq!(gateway.execute("alice", "mind", "b", Some("0ms")).await, "RUNNING", "{name}");
     }
-    assert!(!gateway.process.said().contains("configuration reloaded"), "{}", gateway.process.said());
+    assert!(!gateway.process.output().contains("configuration reloaded"), "{}", gateway.process.output());
 
     remove(&path);
     fs::write(&path, format!("{good}\nlimits: {{ burst: 900 }}\n")).unwrap();

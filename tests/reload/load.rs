@@ -8,8 +8,8 @@ use jobgate::simulator::MindBridgeStep;
 use serde_json::json;
 
 use super::{BUDGET, Gateway, file, mind, put};
-use crate::support::server::{ANY, TOKEN, external, told};
-use crate::support::streams::{Heard, LIMIT, Watcher, crowd};
+use crate::support::server::{ANY, TOKEN, describe, external};
+use crate::support::streams::{LIMIT, StreamEvent, Watcher, crowd};
 use crate::support::wire;
 
 const RELOADS: usize = 100;
@@ -22,26 +22,26 @@ const GROWTH: u64 = 24 << 20;
 
 #[tokio::test]
 #[expect(clippy::print_stderr, reason = "it is what the figures are taken from")]
-async fn a_hundred_reloads_under_load_drop_no_stream_and_fail_no_request_and_leave_nothing_behind() {
+async fn a_hundred_reloads_under_load_drop_no_stream_or_request() {
     let mut gateway = Gateway::start("").await;
     let mut streams = crowd(gateway.public, STREAMS, &["a"]).await;
     for stream in &mut streams {
         assert_eq!(stream.short().await, "SNAPSHOT RUNNING");
     }
-    let (done, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (done, request_count) = (AtomicBool::new(false), AtomicUsize::new(0));
     let public = gateway.public;
-    let ask = async || {
+    let execute = async || {
         let query = format!("query($ref: JobRef!) {{ job(ref: $ref, maxStaleness: \"1ms\") {ANY} }}");
         let body = json!({ "query": query, "variables": { "ref": external("mind", "b") } });
-        while !done.load(Ordering::Relaxed) || asked.load(Ordering::Relaxed) < RELOADS {
+        while !done.load(Ordering::Relaxed) || request_count.load(Ordering::Relaxed) < RELOADS {
             let reply = wire::post(public, None, &body).await;
             assert_eq!(
-                (reply.status, told(&reply.data()["job"]).as_str()),
+                (reply.status, describe(&reply.data()["job"]).as_str()),
                 (200, "RUNNING"),
                 "{}",
                 reply.body
             );
-            asked.fetch_add(1, Ordering::Relaxed);
+            request_count.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
@@ -56,10 +56,10 @@ async fn a_hundred_reloads_under_load_drop_no_stream_and_fail_no_request_and_lea
         done.store(true, Ordering::Relaxed);
         (warm, gateway.process.resident())
     };
-    let askers = futures_util::future::join_all((0..ASKERS).map(|_| ask()));
+    let askers = futures_util::future::join_all((0..ASKERS).map(|_| execute()));
     let ((warm, last), _) = tokio::join!(reload, askers);
-    assert!(asked.load(Ordering::Relaxed) >= RELOADS, "the load was no load: {asked:?}");
-    eprintln!("{asked:?} queries; {warm} bytes after {WARM} reloads, {last} after {RELOADS}");
+    assert!(request_count.load(Ordering::Relaxed) >= RELOADS, "the load was no load: {request_count:?}");
+    eprintln!("{request_count:?} queries; {warm} bytes after {WARM} reloads, {last} after {RELOADS}");
     assert!(last < warm + GROWTH, "{warm} bytes after {WARM} reloads, {last} after {RELOADS}");
 
     for upstream in &gateway.upstreams {
@@ -69,8 +69,8 @@ async fn a_hundred_reloads_under_load_drop_no_stream_and_fail_no_request_and_lea
     for stream in &mut streams {
         assert_eq!(end(stream).await, "ENDED SUCCEEDED");
     }
-    let said = gateway.process.said();
-    assert!(!said.contains("ERROR"), "{said}");
+    let output = gateway.process.output();
+    assert!(!output.contains("ERROR"), "{output}");
 }
 
 /// Changes much at once, and waits until it is in force.
@@ -111,8 +111,10 @@ async fn change(gateway: &mut Gateway, number: usize) {
 
 /// What a stream hears next, which is its end: a job is the same at both upstreams.
 async fn end(stream: &mut Watcher) -> String {
-    match stream.hear().await {
-        Heard::Update(update) => format!("{} {}", update["kind"].as_str().unwrap(), super::state(&update)),
-        heard @ (Heard::Complete | Heard::Over(_)) => format!("{heard:?}"),
+    match stream.receive().await {
+        StreamEvent::Update(update) => {
+            format!("{} {}", update["kind"].as_str().unwrap(), super::state(&update))
+        }
+        received @ (StreamEvent::Complete | StreamEvent::Over(_)) => format!("{received:?}"),
     }
 }

@@ -20,10 +20,10 @@ async fn a_typo_in_base_url_ends_no_job() {
     for typo in [path, host] {
         let bad = mind(&typo, "{ env: MIND_TOKEN }", BUDGET);
         gateway.change(&[&bad], PACE, "sources.mind.base_url").await;
-        let read = gateway.ask("", "mind", "a", Some("0ms")).await;
+        let read = gateway.execute("", "mind", "a", Some("0ms")).await;
         assert_eq!(read, "RUNNING, stale: BAD_ANSWER", "{typo}");
         gateway.change(&[&good], PACE, "sources.mind.base_url").await;
-        assert_eq!(gateway.ask("", "mind", "a", Some("0ms")).await, "RUNNING", "{typo}");
+        assert_eq!(gateway.execute("", "mind", "a", Some("0ms")).await, "RUNNING", "{typo}");
     }
     gateway.upstreams[0]
         .handle()
@@ -31,11 +31,11 @@ async fn a_typo_in_base_url_ends_no_job() {
         .unwrap();
     for mut stream in streams {
         loop {
-            let told = stream.short().await;
-            if told == "ENDED SUCCEEDED" {
+            let event = stream.short().await;
+            if event == "ENDED SUCCEEDED" {
                 break;
             }
-            assert!(told.starts_with("CHANGED RUNNING"), "{told}");
+            assert!(event.starts_with("CHANGED RUNNING"), "{event}");
         }
     }
 }

@@ -47,9 +47,9 @@ impl Balancer {
         let address = listener.local_addr().unwrap();
         let endpoints = Endpoints::default();
         let mut tasks = JoinSet::new();
-        let (tell, news) = watch::channel(());
-        tasks.spawn(look(Arc::clone(&endpoints), tell));
-        tasks.spawn(balance(listener, Arc::clone(&endpoints), news));
+        let (sender, changes) = watch::channel(());
+        tasks.spawn(check_readiness(Arc::clone(&endpoints), sender));
+        tasks.spawn(balance(listener, Arc::clone(&endpoints), changes));
         Self { address, endpoints, _tasks: tasks }
     }
 
@@ -69,7 +69,7 @@ impl Balancer {
     }
 }
 
-async fn look(endpoints: Endpoints, tell: watch::Sender<()>) {
+async fn check_readiness(endpoints: Endpoints, sender: watch::Sender<()>) {
     let mut again = tokio::time::interval(EVERY);
     loop {
         again.tick().await;
@@ -77,9 +77,9 @@ async fn look(endpoints: Endpoints, tell: watch::Sender<()>) {
         let mut asking = JoinSet::new();
         for endpoint in known {
             asking.spawn(async move {
-                let asked = Instant::now();
+                let checked_at = Instant::now();
                 let ready = tokio::time::timeout(Duration::from_secs(1), is_ready(endpoint.admin)).await;
-                (endpoint.public, (ready == Ok(true)).then_some(asked))
+                (endpoint.public, (ready == Ok(true)).then_some(checked_at))
             });
         }
         for (public, ready) in asking.join_all().await {
@@ -88,7 +88,7 @@ async fn look(endpoints: Endpoints, tell: watch::Sender<()>) {
                 endpoint.ready = ready;
             }
         }
-        tell.send_replace(());
+        sender.send_replace(());
     }
 }
 
@@ -102,14 +102,14 @@ async fn is_ready(admin: SocketAddr) -> bool {
     answer.starts_with(b"HTTP/1.1 200 ")
 }
 
-async fn balance(listener: TcpListener, endpoints: Endpoints, news: watch::Receiver<()>) {
+async fn balance(listener: TcpListener, endpoints: Endpoints, changes: watch::Receiver<()>) {
     let next = Arc::new(AtomicUsize::new(0));
     let mut connections = JoinSet::new();
     while let Ok((mut client, _)) = listener.accept().await {
         while connections.try_join_next().is_some() {}
-        let (endpoints, next, news) = (Arc::clone(&endpoints), Arc::clone(&next), news.clone());
+        let (endpoints, next, changes) = (Arc::clone(&endpoints), Arc::clone(&next), changes.clone());
         connections.spawn(async move {
-            let Some(mut replica) = connect(&endpoints, &next, news).await else { return };
+            let Some(mut replica) = connect(&endpoints, &next, changes).await else { return };
             for side in [&client, &replica] {
                 side.set_nodelay(true).ok();
             }
@@ -120,15 +120,19 @@ async fn balance(listener: TcpListener, endpoints: Endpoints, news: watch::Recei
 
 /// Connects to one that is ready. Tries nothing twice, unless this machine stood still meanwhile: who was ready so long ago may
 /// rightly be gone by now.
-async fn connect(endpoints: &Endpoints, next: &AtomicUsize, news: watch::Receiver<()>) -> Option<TcpStream> {
+async fn connect(
+    endpoints: &Endpoints,
+    next: &AtomicUsize,
+    changes: watch::Receiver<()>,
+) -> Option<TcpStream> {
     for _ in 0..AGAIN {
-        let (to, asked) = choose(endpoints, next, news.clone()).await;
+        let (to, checked_at) = choose(endpoints, next, changes.clone()).await;
         let replica = TcpStream::connect(to).await.ok();
-        if asked.elapsed() < STALE {
+        if checked_at.elapsed() < STALE {
             return replica;
         }
     }
-    let (to, _) = choose(endpoints, next, news).await;
+    let (to, _) = choose(endpoints, next, changes).await;
     TcpStream::connect(to).await.ok()
 }
 
@@ -136,20 +140,21 @@ async fn connect(endpoints: &Endpoints, next: &AtomicUsize, news: watch::Receive
 async fn choose(
     endpoints: &Endpoints,
     next: &AtomicUsize,
-    mut news: watch::Receiver<()>,
+    mut changes: watch::Receiver<()>,
 ) -> (SocketAddr, Instant) {
     let mut fresh = FRESH;
     loop {
         let known = endpoints.lock().unwrap().clone();
-        let is_ready = |endpoint: &&Endpoint| endpoint.ready.is_some_and(|asked| asked.elapsed() < fresh);
+        let is_ready =
+            |endpoint: &&Endpoint| endpoint.ready.is_some_and(|checked_at| checked_at.elapsed() < fresh);
         let ready = known.iter().filter(is_ready).filter_map(|one| Some((one.public, one.ready?)));
         let ready: Vec<(SocketAddr, Instant)> = ready.collect();
         if !ready.is_empty() {
             return ready[next.fetch_add(1, Ordering::Relaxed) % ready.len()];
         }
         // what has just come is as fresh as it gets
-        news.mark_unchanged();
-        news.changed().await.ok();
+        changes.mark_unchanged();
+        changes.changed().await.ok();
         fresh = Duration::MAX;
     }
 }

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
-use jobgate::simulator::{Addresses, Handle, MindBridgeJob, MindBridgeStep, Simulator, Upstream};
+use jobgate::simulator::{Addresses, Handle, MindBridgeJob, MindBridgeStep, SimUpstream, Simulator};
 use serde_json::json;
 
 use super::process::Process;
 use super::scratch::Scratch;
-use super::server::{ANY, KEY, Setup, TOKEN, external, told};
+use super::server::{ANY, KEY, Setup, TOKEN, describe, external};
 use super::wire;
 
 /// Jobs that end between two kills, and how many are asked for in one request.
@@ -20,7 +20,7 @@ const AT_ONCE: usize = 10;
 /// Requests under way at the moment of the kill.
 const UNDER_WAY: usize = 8;
 /// Kills after which what was told is asked for again; all of it is, after the last.
-const LOOK_BACK: usize = 3;
+const ROUNDS_CHECKED: usize = 3;
 
 const SECRETS: [(&str, &str); 2] = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY)];
 
@@ -29,13 +29,13 @@ const SECRETS: [(&str, &str); 2] = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY)]
 pub(crate) struct Outcome {
     pub(crate) kills: usize,
     /// Ends that a client had been told.
-    pub(crate) told: usize,
+    pub(crate) checked: usize,
     /// Of them, those of which the next process knew nothing, or something else.
     pub(crate) lost: Vec<String>,
     /// Tracked jobs that the next process followed without being asked.
     pub(crate) followed: usize,
     /// Files that were set aside as damaged.
-    pub(crate) set_aside: usize,
+    pub(crate) quarantined: usize,
 }
 
 /// A folder that lasts as long as its test.
@@ -80,11 +80,11 @@ pub(crate) fn ended(id: &str) -> MindBridgeJob {
 }
 
 /// Asks for jobs of one source: what is told of each, in short words.
-pub(crate) async fn ask(address: SocketAddr, ids: Vec<String>) -> Vec<(String, String)> {
+pub(crate) async fn execute(address: SocketAddr, ids: Vec<String>) -> Vec<(String, String)> {
     let refs: Vec<_> = ids.iter().map(|id| external("mind", id)).collect();
     let query = format!("query($refs: [JobRef!]!) {{ jobs(refs: $refs) {ANY} }}");
     let answer = wire::post(address, None, &json!({ "query": query, "variables": { "refs": refs } })).await;
-    let words: Vec<String> = answer.data()["jobs"].as_array().unwrap().iter().map(told).collect();
+    let words: Vec<String> = answer.data()["jobs"].as_array().unwrap().iter().map(describe).collect();
     ids.into_iter().zip(words).collect()
 }
 
@@ -107,17 +107,17 @@ pub(crate) async fn run(kills: usize, mut progress: impl FnMut(&Outcome) + Send)
             upstreams.add_job(ended(id));
         }
         let (gateway, address) = serve(&config).await;
-        check(address, rounds.iter().rev().take(LOOK_BACK), &mut outcome).await;
+        check(address, rounds.iter().rev().take(ROUNDS_CHECKED), &mut outcome).await;
         if let Some(before) = kill.checked_sub(1) {
             outcome.followed += usize::from(follows(&upstreams, &tracked(before)).await);
         }
         track(address, &upstreams, &tracked(kill)).await;
-        let mut heard = BTreeMap::new();
+        let mut states = BTreeMap::new();
         let enough = fastrand::usize(1..JOBS - UNDER_WAY * AT_ONCE);
         let batches = stream::iter(ids.chunks(AT_ONCE).map(<[String]>::to_vec));
-        let mut asking = batches.map(|ids| ask(address, ids)).buffer_unordered(UNDER_WAY).boxed();
-        while heard.len() < enough {
-            heard.extend(asking.next().await.unwrap());
+        let mut asking = batches.map(|ids| execute(address, ids)).buffer_unordered(UNDER_WAY).boxed();
+        while states.len() < enough {
+            states.extend(asking.next().await.unwrap());
         }
         gateway.signal("KILL").await;
         drop(asking);
@@ -125,11 +125,11 @@ pub(crate) async fn run(kills: usize, mut progress: impl FnMut(&Outcome) + Send)
         upstreams.clear_record();
         // whoever still knows them from here on has kept them
         for id in &ids {
-            upstreams.forget(Upstream::MindBridge, id);
+            upstreams.forget(SimUpstream::MindBridge, id);
         }
         outcome.kills += 1;
-        outcome.told += heard.len();
-        rounds.push(heard);
+        outcome.checked += states.len();
+        rounds.push(states);
         progress(&outcome);
     }
     let (gateway, address) = serve(&config).await;
@@ -141,7 +141,7 @@ pub(crate) async fn run(kills: usize, mut progress: impl FnMut(&Outcome) + Send)
     gateway.signal("TERM").await;
     gateway.ended().await;
     let files = std::fs::read_dir(&folder.0).unwrap();
-    outcome.set_aside = files.count() - 1;
+    outcome.quarantined = files.count() - 1;
     simulator.stop().await;
     outcome
 }
@@ -160,11 +160,11 @@ async fn track(address: SocketAddr, upstreams: &Handle, id: &str) {
 
 /// Whether a job is looked at though nobody asks for it. It ends then, so that it is looked at no more.
 async fn follows(upstreams: &Handle, id: &str) -> bool {
-    let looked = || upstreams.record().iter().any(|asked| asked.ids.iter().any(|one| one == id));
+    let is_fetched = || upstreams.record().iter().any(|request| request.ids.iter().any(|one| one == id));
     let mut again = tokio::time::interval(Duration::from_millis(20));
     for _ in 0..6_000 {
         again.tick().await;
-        if looked() {
+        if is_fetched() {
             upstreams.set_state(id, MindBridgeStep::new("COMPLETE")).unwrap();
             return true;
         }
@@ -181,7 +181,7 @@ async fn check(
     for round in rounds {
         let ids: Vec<String> = round.keys().cloned().collect();
         for some in ids.chunks(100) {
-            for (id, now) in ask(address, some.to_vec()).await {
+            for (id, now) in execute(address, some.to_vec()).await {
                 if round.get(&id) != Some(&now) {
                     outcome.lost.push(format!("{id} was {:?} and is {now:?}", round.get(&id)));
                 }

@@ -1,7 +1,7 @@
 //! Whole processes, stopped and killed again and again under load, and what came of it: the parts that the loops share.
 //! `cargo bench --bench crashes` runs them at full size, the suite a few turns of each.
 
-pub(crate) mod disagreements;
+pub(crate) mod convergence;
 pub(crate) mod kills;
 pub(crate) mod outages;
 pub(crate) mod stops;
@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use jobgate::simulator::{Addresses, Handle, MindBridgeJob, MindBridgeStep, Simulator, Upstream};
+use jobgate::simulator::{Addresses, Handle, MindBridgeJob, MindBridgeStep, SimUpstream, Simulator};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use super::process::Process;
 use super::redis::Redis;
 use super::scratch::Scratch;
-use super::server::{ANY, KEY, Setup, TOKEN, external, told};
+use super::server::{ANY, KEY, Setup, TOKEN, describe, external};
 use super::wire;
 
 /// The longest that anything may take which is waited for: only a hung process makes it.
@@ -42,13 +42,13 @@ pub(crate) struct Outcome {
 
 /// What clients were told of jobs that ended: the words must never change.
 #[derive(Debug, Default)]
-pub(crate) struct Told(Mutex<BTreeMap<String, String>>);
+pub(crate) struct EventLog(Mutex<BTreeMap<String, String>>);
 
-impl Told {
+impl EventLog {
     /// Notes what a client heard. Says what another one heard, if that was something else.
     fn note(&self, id: &str, words: &str) -> Option<String> {
-        let mut told = self.0.lock().unwrap();
-        let first = told.entry(id.to_owned()).or_insert_with(|| words.to_owned());
+        let mut checked = self.0.lock().unwrap();
+        let first = checked.entry(id.to_owned()).or_insert_with(|| words.to_owned());
         (first != words).then(|| format!("{id} was {first:?}, and another client heard {words:?}"))
     }
 
@@ -118,15 +118,15 @@ impl Site {
 
     /// From here on only those know a job who kept it.
     fn forget(&self, id: &str) {
-        self.upstreams.forget(Upstream::MindBridge, id);
+        self.upstreams.forget(SimUpstream::MindBridge, id);
     }
 
     /// Asks a replica again for what was told, and says what it tells otherwise.
-    async fn check(&self, replica: SocketAddr, told: &[(String, String)]) -> Vec<String> {
+    async fn check(&self, replica: SocketAddr, checked: &[(String, String)]) -> Vec<String> {
         let mut bad = Vec::new();
-        for some in told.chunks(AT_ONCE) {
+        for some in checked.chunks(AT_ONCE) {
             let ids: Vec<&str> = some.iter().map(|(id, _)| id.as_str()).collect();
-            let Some(now) = look(replica, &ids, None).await else {
+            let Some(now) = lookup(replica, &ids, None).await else {
                 bad.push(format!("{replica} does not answer for {ids:?}"));
                 continue;
             };
@@ -159,21 +159,21 @@ struct Now {
 impl Now {
     fn of(node: &Value) -> Self {
         let version = node["version"].as_str().and_then(|version| version.parse().ok());
-        Self { words: told(node), version: version.or_else(|| node["version"].as_i64()).unwrap_or(-1) }
+        Self { words: describe(node), version: version.or_else(|| node["version"].as_i64()).unwrap_or(-1) }
     }
 }
 
 /// Asks for jobs. `None` when the replica is gone.
-async fn look(replica: SocketAddr, ids: &[&str], max: Option<&str>) -> Option<Vec<Now>> {
+async fn lookup(replica: SocketAddr, ids: &[&str], max: Option<&str>) -> Option<Vec<Now>> {
     let refs: Vec<Value> = ids.iter().map(|id| external("mind", id)).collect();
     let query =
         format!("query($refs: [JobRef!]!, $max: Duration) {{ jobs(refs: $refs, maxStaleness: $max) {ANY} }}");
-    let data = ask(replica, &query, json!({ "refs": refs, "max": max })).await?;
+    let data = execute(replica, &query, json!({ "refs": refs, "max": max })).await?;
     Some(data["jobs"].as_array()?.iter().map(Now::of).collect())
 }
 
 /// Asks anything. `None` when the replica is gone, or dies before it has answered.
-pub(crate) async fn ask(replica: SocketAddr, query: &str, variables: Value) -> Option<Value> {
+pub(crate) async fn execute(replica: SocketAddr, query: &str, variables: Value) -> Option<Value> {
     let body = json!({ "query": query, "variables": variables }).to_string();
     let answer = exchange(replica, "application/json", &body).await?;
     let (_, body) = answer.split_once("\r\n\r\n")?;
@@ -192,7 +192,7 @@ pub(crate) async fn watched(replica: SocketAddr, id: &str) -> Option<String> {
     let mut updates = answer.lines().rev().filter_map(|line| {
         let event: Value = serde_json::from_str(line.strip_prefix("data: ")?).ok()?;
         let update = &event["data"]["jobUpdates"];
-        (update["isFinal"] == true).then(|| told(&update["result"]))
+        (update["isFinal"] == true).then(|| describe(&update["result"]))
     });
     updates.next()
 }

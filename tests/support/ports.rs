@@ -8,27 +8,27 @@ use jiff::Timestamp;
 use jobgate::domain::details::Details;
 use jobgate::domain::id::{ExternalId, JobKey, SourceName};
 use jobgate::domain::job::{Failure, Job, Life};
-use jobgate::domain::pace::Pace;
+use jobgate::domain::pace::PollIntervals;
 use jobgate::domain::source::{
     BudgetUse, CredentialState, CredentialStatus, SourceHealth, SourceStatus, Upstream,
 };
-use jobgate::jobs::access::JobRef;
-use jobgate::jobs::{FollowSettings, Freshness, Jobs, Ports};
-use jobgate::outbound::gate::shared::SharedBudget;
-use jobgate::outbound::gate::{Gate, Limits, Outcome};
-use jobgate::outbound::identity::everybody::Everybody;
+use jobgate::jobs::visibility::RequestedRef;
+use jobgate::jobs::{FollowSettings, FreshnessRules, Jobs, Ports};
+use jobgate::outbound::identity::registry::IdentityRegistry;
 use jobgate::outbound::identity::watch_tokens::WatchTokens;
+use jobgate::outbound::limiter::shared::SharedBudget;
+use jobgate::outbound::limiter::{CallOutcome, LimiterSettings, UpstreamLimiter};
 use jobgate::outbound::stores::memory::{MemoryStore, NoLedger, Retention};
 use jobgate::outbound::stores::rows::MemoryRows;
 use jobgate::outbound::system::RuntimeSpawner;
 use jobgate::ports::BoxFuture;
 use jobgate::ports::clock::Clock;
 use jobgate::ports::credentials::Credential;
+use jobgate::ports::leases::LocalLeases;
 use jobgate::ports::ledger::Ledger;
 use jobgate::ports::store::JobStore;
-use jobgate::ports::turns::Alone;
 use jobgate::ports::upstream::{
-    Asker, Detail, JobReader, Look, LookError, PollDemand, PollPacing, RowPage, RowRange,
+    Detail, Fetch, FetchError, FetchTrigger, JobReader, PollDemand, PollPacing, RowPage, RowRange,
 };
 use tokio::time::Instant;
 
@@ -48,7 +48,7 @@ impl Clock for RuntimeClock {
     }
 }
 
-type Script = dyn Fn(&ExternalId) -> Result<Job, LookError> + Send + Sync;
+type Script = dyn Fn(&ExternalId) -> Result<Job, FetchError> + Send + Sync;
 
 /// A source that answers by script and remembers what it was asked.
 pub(crate) struct ScriptedReader {
@@ -57,10 +57,10 @@ pub(crate) struct ScriptedReader {
     script: Mutex<Arc<Script>>,
     latency: Mutex<Duration>,
     /// What it may be asked, where that is limited.
-    gate: Mutex<Option<Arc<Gate>>>,
+    limiter: Mutex<Option<Arc<UpstreamLimiter>>>,
     clock: Arc<dyn Clock>,
-    pub(crate) asked: Mutex<Vec<Vec<String>>>,
-    pub(crate) rows_asked: AtomicUsize,
+    pub(crate) batches: Mutex<Vec<Vec<String>>>,
+    pub(crate) rows_requests: AtomicUsize,
     /// Whether the rows are forgotten.
     pub(crate) rows_gone: AtomicBool,
     /// Whether the probe is answered by something else than the upstream.
@@ -83,10 +83,10 @@ impl ScriptedReader {
             upstream,
             script: Mutex::new(Arc::new(runs)),
             latency: Mutex::new(Duration::from_millis(100)),
-            gate: Mutex::default(),
+            limiter: Mutex::default(),
             clock,
-            asked: Mutex::default(),
-            rows_asked: AtomicUsize::new(0),
+            batches: Mutex::default(),
+            rows_requests: AtomicUsize::new(0),
             rows_gone: AtomicBool::new(false),
             probe_fails: AtomicBool::new(false),
             probes: AtomicUsize::new(0),
@@ -94,18 +94,20 @@ impl ScriptedReader {
     }
 
     /// Answers by this from now on.
-    pub(crate) fn says(
+    pub(crate) fn respond_with(
         &self,
-        script: impl Fn(&ExternalId) -> Result<Life, LookError> + Send + Sync + 'static,
+        script: impl Fn(&ExternalId) -> Result<Life, FetchError> + Send + Sync + 'static,
     ) {
         let (name, upstream) = (self.name.clone(), self.upstream);
-        self.tells(move |id| script(id).map(|life| job(name.as_str(), id.as_str(), upstream, life)));
+        self.respond_with_job(move |id| {
+            script(id).map(|life| job(name.as_str(), id.as_str(), upstream, life))
+        });
     }
 
     /// Answers with these jobs from now on.
-    pub(crate) fn tells(
+    pub(crate) fn respond_with_job(
         &self,
-        script: impl Fn(&ExternalId) -> Result<Job, LookError> + Send + Sync + 'static,
+        script: impl Fn(&ExternalId) -> Result<Job, FetchError> + Send + Sync + 'static,
     ) {
         *self.script.lock().unwrap() = Arc::new(script);
     }
@@ -116,22 +118,22 @@ impl ScriptedReader {
     }
 
     /// May be asked so much from now on.
-    pub(crate) fn holds_to(&self, limits: Limits) {
-        *self.gate.lock().unwrap() = Some(Gate::new(self.name.clone(), limits, None));
+    pub(crate) fn holds_to(&self, limits: LimiterSettings) {
+        *self.limiter.lock().unwrap() = Some(UpstreamLimiter::new(self.name.clone(), limits, None));
     }
 
     /// May be asked so much from now on, by all replicas together.
-    pub(crate) fn shares(&self, limits: Limits, shared: Arc<dyn SharedBudget>) {
-        *self.gate.lock().unwrap() = Some(Gate::new(self.name.clone(), limits, Some(shared)));
+    pub(crate) fn shares(&self, limits: LimiterSettings, shared: Arc<dyn SharedBudget>) {
+        *self.limiter.lock().unwrap() = Some(UpstreamLimiter::new(self.name.clone(), limits, Some(shared)));
     }
 
-    fn gate(&self) -> Option<Arc<Gate>> {
-        self.gate.lock().unwrap().clone()
+    fn limiter(&self) -> Option<Arc<UpstreamLimiter>> {
+        self.limiter.lock().unwrap().clone()
     }
 
     /// How many calls were made.
     pub(crate) fn calls(&self) -> usize {
-        self.asked.lock().unwrap().len()
+        self.batches.lock().unwrap().len()
     }
 }
 
@@ -159,34 +161,34 @@ impl JobReader for ScriptedReader {
         self.upstream
     }
 
-    fn look<'a>(&'a self, ids: &'a [ExternalId], asker: &'a Asker) -> BoxFuture<'a, Vec<Look>> {
+    fn fetch<'a>(&'a self, ids: &'a [ExternalId], trigger: &'a FetchTrigger) -> BoxFuture<'a, Vec<Fetch>> {
         Box::pin(async move {
-            let permit = match self.gate() {
+            let permit = match self.limiter() {
                 None => None,
-                Some(gate) => match gate.enter(asker, Duration::from_secs(15)).await {
+                Some(limiter) => match limiter.acquire(trigger, Duration::from_secs(15)).await {
                     Ok(permit) => Some(permit),
                     Err(refusal) => {
-                        let (asked_at, observed_at) = (self.clock.now(), self.clock.now());
-                        let refused = |_| Err(LookError::from(refusal));
+                        let (requested_at, observed_at) = (self.clock.now(), self.clock.now());
+                        let refused = |_| Err(FetchError::from(refusal));
                         let refused = ids.iter().map(refused);
-                        return refused.map(|outcome| Look { asked_at, observed_at, outcome }).collect();
+                        return refused.map(|outcome| Fetch { requested_at, observed_at, outcome }).collect();
                     }
                 },
             };
-            self.asked.lock().unwrap().push(ids.iter().map(ToString::to_string).collect());
-            let asked_at = self.clock.now();
+            self.batches.lock().unwrap().push(ids.iter().map(ToString::to_string).collect());
+            let requested_at = self.clock.now();
             let script = Arc::clone(&self.script.lock().unwrap());
             let outcomes: Vec<_> = ids.iter().map(|id| script(id)).collect();
             let latency = *self.latency.lock().unwrap();
             tokio::time::sleep(latency).await;
             let observed_at = self.clock.now();
             let failed =
-                matches!(outcomes.first(), Some(Err(LookError::Unavailable(_) | LookError::TimedOut)));
+                matches!(outcomes.first(), Some(Err(FetchError::Unavailable(_) | FetchError::TimedOut)));
             if let Some(permit) = permit {
-                permit.finish(if failed { Outcome::Failed(1.0) } else { Outcome::Answered });
+                permit.finish(if failed { CallOutcome::Failed(1.0) } else { CallOutcome::Answered });
             }
-            let looks = outcomes.into_iter().map(|outcome| outcome.map(Arc::new));
-            looks.map(|outcome| Look { asked_at, observed_at, outcome }).collect()
+            let fetches = outcomes.into_iter().map(|outcome| outcome.map(Arc::new));
+            fetches.map(|outcome| Fetch { requested_at, observed_at, outcome }).collect()
         })
     }
 
@@ -194,12 +196,12 @@ impl JobReader for ScriptedReader {
         &'a self,
         _: &'a ExternalId,
         range: RowRange,
-        _: &'a Asker,
-    ) -> BoxFuture<'a, Result<RowPage, LookError>> {
+        _: &'a FetchTrigger,
+    ) -> BoxFuture<'a, Result<RowPage, FetchError>> {
         Box::pin(async move {
-            self.rows_asked.fetch_add(1, Ordering::Relaxed);
+            self.rows_requests.fetch_add(1, Ordering::Relaxed);
             if self.rows_gone.load(Ordering::Relaxed) {
-                return Err(LookError::NotFound);
+                return Err(FetchError::NotFound);
             }
             let raw = |text: String| serde_json::value::RawValue::from_string(text).unwrap();
             let rows =
@@ -208,20 +210,20 @@ impl JobReader for ScriptedReader {
         })
     }
 
-    fn probe<'a>(&'a self, _: Option<&'a Credential>) -> BoxFuture<'a, Result<(), LookError>> {
+    fn probe<'a>(&'a self, _: Option<&'a Credential>) -> BoxFuture<'a, Result<(), FetchError>> {
         self.probes.fetch_add(1, Ordering::Relaxed);
         let fails = self.probe_fails.load(Ordering::Relaxed);
         let text = "the probe was answered by a proxy";
-        let told = if fails { Err(LookError::BadAnswer(Detail::new(text))) } else { Ok(()) };
-        Box::pin(std::future::ready(told))
+        let outcome = if fails { Err(FetchError::BadAnswer(Detail::new(text))) } else { Ok(()) };
+        Box::pin(std::future::ready(outcome))
     }
 
     fn pace_polls(&self, demand: PollDemand) -> PollPacing {
-        self.gate().map(|gate| gate.pace_polls(demand)).unwrap_or_default()
+        self.limiter().map(|limiter| limiter.pace_polls(demand)).unwrap_or_default()
     }
 
     fn take_recheck(&self) -> bool {
-        self.gate().is_none_or(|gate| gate.take_recheck())
+        self.limiter().is_none_or(|limiter| limiter.take_recheck())
     }
 
     fn status(&self) -> SourceStatus {
@@ -241,22 +243,22 @@ impl JobReader for ScriptedReader {
 }
 
 /// The use cases on scripted readers, a real store and a paused clock.
-pub(crate) struct House {
+pub(crate) struct TestGateway {
     pub(crate) jobs: Jobs,
-    pub(crate) mind: Arc<ScriptedReader>,
-    pub(crate) metrics: Arc<ScriptedReader>,
+    pub(crate) mindbridge: Arc<ScriptedReader>,
+    pub(crate) supermetrics: Arc<ScriptedReader>,
     pub(crate) spawner: RuntimeSpawner,
 }
 
 /// Two sources, `mind` (MindBridge) and `metrics` (Supermetrics), each call taking 100 ms.
-pub(crate) fn house() -> House {
-    house_that(FOLLOW)
+pub(crate) fn gateway() -> TestGateway {
+    fixture(FOLLOW)
 }
 
 /// The same, following by other settings.
-pub(crate) fn house_that(follow: FollowSettings) -> House {
+pub(crate) fn fixture(follow: FollowSettings) -> TestGateway {
     let store = Arc::new(MemoryStore::new(retention()));
-    house_on(follow, Arc::new(RuntimeClock::default()), store, Arc::new(NoLedger))
+    gateway_on(follow, Arc::new(RuntimeClock::default()), store, Arc::new(NoLedger))
 }
 
 /// Everything for a day.
@@ -267,42 +269,45 @@ pub(crate) const fn retention() -> Retention {
 }
 
 /// The same, on what an earlier house may have left.
-pub(crate) fn house_on(
+pub(crate) fn gateway_on(
     follow: FollowSettings,
     clock: Arc<dyn Clock>,
     store: Arc<dyn JobStore>,
     ledger: Arc<dyn Ledger>,
-) -> House {
-    house_with(follow, clock, store, ledger, |ports| ports)
+) -> TestGateway {
+    gateway_with(follow, clock, store, ledger, |ports| ports)
 }
 
 /// The same, with something put before its ports.
-pub(crate) fn house_with(
+pub(crate) fn gateway_with(
     follow: FollowSettings,
     clock: Arc<dyn Clock>,
     store: Arc<dyn JobStore>,
     ledger: Arc<dyn Ledger>,
     before: impl FnOnce(Ports) -> Ports,
-) -> House {
-    let mind = ScriptedReader::new("mind", Upstream::MindBridge, Arc::clone(&clock));
-    let metrics = ScriptedReader::new("metrics", Upstream::Supermetrics, Arc::clone(&clock));
+) -> TestGateway {
+    let mindbridge = ScriptedReader::new("mind", Upstream::MindBridge, Arc::clone(&clock));
+    let supermetrics = ScriptedReader::new("metrics", Upstream::Supermetrics, Arc::clone(&clock));
     let day = Duration::from_hours(24);
     let spawner = RuntimeSpawner::default();
     let ports = Ports {
-        identity: Arc::new(nobody(Arc::clone(&clock))),
-        readers: vec![Arc::clone(&mind) as Arc<dyn JobReader>, Arc::clone(&metrics) as Arc<dyn JobReader>],
+        identity: Arc::new(identity_without_clients(Arc::clone(&clock))),
+        readers: vec![
+            Arc::clone(&mindbridge) as Arc<dyn JobReader>,
+            Arc::clone(&supermetrics) as Arc<dyn JobReader>,
+        ],
         store,
         ledger,
-        turns: Arc::new(Alone),
-        feed: Arc::new(Alone),
+        leases: Arc::new(LocalLeases),
+        feed: Arc::new(LocalLeases),
         rows: Arc::new(MemoryRows::new(64 << 20, day)),
         clock,
         spawner: Arc::new(spawner.clone()),
     };
-    House { jobs: Jobs::new(before(ports), FRESHNESS, follow), mind, metrics, spawner }
+    TestGateway { jobs: Jobs::new(before(ports), FRESHNESS, follow), mindbridge, supermetrics, spawner }
 }
 
-pub(crate) const FRESHNESS: Freshness = Freshness {
+pub(crate) const FRESHNESS: FreshnessRules = FreshnessRules {
     fresh_for: Duration::from_secs(2),
     missing_for: Duration::from_secs(5),
     rerun_check: Duration::from_mins(5),
@@ -310,21 +315,21 @@ pub(crate) const FRESHNESS: Freshness = Freshness {
 };
 
 pub(crate) const FOLLOW: FollowSettings = FollowSettings {
-    pace: Pace { fastest: Duration::from_secs(1), slowest: Duration::from_secs(30) },
-    linger: Duration::from_secs(8),
+    pace: PollIntervals { fastest: Duration::from_secs(1), slowest: Duration::from_secs(30) },
+    unsubscribe_grace: Duration::from_secs(8),
     missing_for: Duration::from_mins(1),
     unknown_for: Duration::from_hours(1),
     at_most: Duration::from_hours(24),
     verify_interval: Duration::from_mins(10),
 };
 
-pub(crate) fn reference(source: &str, id: &str) -> JobRef {
-    JobRef::External { source: source.to_owned(), external_id: id.to_owned() }
+pub(crate) fn reference(source: &str, id: &str) -> RequestedRef {
+    RequestedRef::External { source: source.to_owned(), external_id: id.to_owned() }
 }
 
 /// Knows no clients, so that whoever comes is local.
-fn nobody(clock: Arc<dyn Clock>) -> Everybody {
-    Everybody::by_keys(&[], Arc::new(WatchTokens::of_this_process().unwrap()), clock)
+fn identity_without_clients(clock: Arc<dyn Clock>) -> IdentityRegistry {
+    IdentityRegistry::by_keys(&[], Arc::new(WatchTokens::of_this_process().unwrap()), clock)
 }
 
 /// The credential of a source that has one.

@@ -16,8 +16,8 @@ const LIMIT: Duration = Duration::from_mins(2);
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
-    said: Arc<Mutex<String>>,
-    news: watch::Receiver<()>,
+    output: Arc<Mutex<String>>,
+    changes: watch::Receiver<()>,
     readers: Vec<JoinHandle<()>>,
 }
 
@@ -38,19 +38,19 @@ impl Process {
         command.args(args).env_clear().envs(env.iter().copied()).kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let said = Arc::new(Mutex::new(String::new()));
-        let (tell, news) = watch::channel(());
-        let tell = Arc::new(tell);
+        let output = Arc::new(Mutex::new(String::new()));
+        let (sender, changes) = watch::channel(());
+        let sender = Arc::new(sender);
         let readers = vec![
-            collect(child.stdout.take().unwrap(), Arc::clone(&said), Arc::clone(&tell)),
-            collect(child.stderr.take().unwrap(), Arc::clone(&said), tell),
+            collect(child.stdout.take().unwrap(), Arc::clone(&output), Arc::clone(&sender)),
+            collect(child.stderr.take().unwrap(), Arc::clone(&output), sender),
         ];
-        Self { child, said, news, readers }
+        Self { child, output, changes, readers }
     }
 
     /// Everything said so far, on both streams.
-    pub(crate) fn said(&self) -> String {
-        self.said.lock().unwrap().clone()
+    pub(crate) fn output(&self) -> String {
+        self.output.lock().unwrap().clone()
     }
 
     /// Waits for a line that `read` can make something of.
@@ -59,24 +59,24 @@ impl Process {
         what: &str,
         read: impl Fn(&str) -> Option<T> + Send + Sync,
     ) -> T {
-        let mut looked = 0;
+        let mut searched = 0;
         // each line once: who reads a long log again and again falls behind the one who writes it
-        let mut look = |said: &Mutex<String>| {
-            let new = said.lock().unwrap().get(looked..).unwrap().to_owned();
-            looked += new.len();
+        let mut search_in = |output: &Mutex<String>| {
+            let new = output.lock().unwrap().get(searched..).unwrap().to_owned();
+            searched += new.len();
             new.lines().find_map(&read)
         };
         let search = async {
             loop {
-                self.news.borrow_and_update();
-                let found = look(&self.said);
-                if found.is_some() || self.news.changed().await.is_err() {
-                    return found.or_else(|| look(&self.said));
+                self.changes.borrow_and_update();
+                let found = search_in(&self.output);
+                if found.is_some() || self.changes.changed().await.is_err() {
+                    return found.or_else(|| search_in(&self.output));
                 }
             }
         };
         let found = tokio::time::timeout(LIMIT, search).await.ok().flatten();
-        assert!(found.is_some(), "{what} was not said, but:\n{}", self.said());
+        assert!(found.is_some(), "{what} was not said, but:\n{}", self.output());
         found.unwrap()
     }
 
@@ -122,35 +122,35 @@ impl Process {
     /// Waits for the end: how it ended, and all that was said.
     pub(crate) async fn ended(mut self) -> (ExitStatus, String) {
         let status = tokio::time::timeout(LIMIT, self.child.wait()).await;
-        assert!(status.is_ok(), "the process does not end; it said:\n{}", self.said());
+        assert!(status.is_ok(), "the process does not end; it said:\n{}", self.output());
         for reader in self.readers {
             reader.await.unwrap();
         }
-        let said = self.said.lock().unwrap().clone();
-        (status.unwrap().unwrap(), said)
+        let output = self.output.lock().unwrap().clone();
+        (status.unwrap().unwrap(), output)
     }
 }
 
 /// Runs `jobgate` to its end: the exit code, and what it said on both streams.
 pub(crate) async fn run(args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String) {
-    let (status, said) = Process::start(args, env).ended().await;
-    (status.code(), said)
+    let (status, output) = Process::start(args, env).ended().await;
+    (status.code(), output)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test's own task, not the gateway's")]
 fn collect(
     stream: impl AsyncRead + Unpin + Send + 'static,
-    said: Arc<Mutex<String>>,
-    tell: Arc<watch::Sender<()>>,
+    output: Arc<Mutex<String>>,
+    sender: Arc<watch::Sender<()>>,
 ) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut lines = BufReader::new(stream).split(b'\n');
         while let Ok(Some(line)) = lines.next_segment().await {
-            let mut said = said.lock().unwrap();
-            said.push_str(&String::from_utf8_lossy(&line));
-            said.push('\n');
-            drop(said);
-            tell.send_replace(());
+            let mut output = output.lock().unwrap();
+            output.push_str(&String::from_utf8_lossy(&line));
+            output.push('\n');
+            drop(output);
+            sender.send_replace(());
         }
     })
 }

@@ -59,17 +59,17 @@ impl Redis {
     }
 
     /// Asks it something, past everything that jobgate does. Asks again when the connection is cut, as by a change of roles.
-    pub(crate) async fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> T {
+    pub(crate) async fn execute<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> T {
         let client = redis::Client::open(self.url()).unwrap();
         let answered = async {
             let mut again = tokio::time::interval(Duration::from_millis(5));
             loop {
                 again.tick().await;
-                let asked = async {
+                let ready = async {
                     let mut connection = client.get_multiplexed_async_connection().await?;
                     command.query_async(&mut connection).await
                 };
-                match asked.await {
+                match ready.await {
                     Err(error) if error.is_io_error() || error.is_connection_dropped() => {}
                     answer => return answer.unwrap(),
                 }
@@ -100,7 +100,7 @@ impl Redis {
 
     /// Waits until it answers: this one, and not another that was faster to take the port.
     async fn is_up(&self) {
-        let info: String = self.ask(redis::cmd("INFO").arg("server")).await;
+        let info: String = self.execute(redis::cmd("INFO").arg("server")).await;
         let ours = format!("process_id:{}", self.child.id());
         assert!(info.lines().any(|line| line == ours), "{ours} is not who listens on {}: {info}", self.port);
     }

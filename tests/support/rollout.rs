@@ -20,8 +20,8 @@ use super::balancer::Balancer;
 use super::process::Process;
 use super::redis::Redis;
 use super::scratch::Scratch;
-use super::server::{ANY, KEY, Setup, TOKEN, external, told};
-use super::streams::{Carrier, Heard, Sse, Watcher, WebSocket, room_for, settles};
+use super::server::{ANY, KEY, Setup, TOKEN, describe, external};
+use super::streams::{Carrier, Sse, StreamEvent, Watcher, WebSocket, room_for, settles};
 
 /// How long a replica that was told to stop goes on accepting, and over what time its streams are ended.
 pub(crate) const DELAY: Duration = Duration::from_secs(3);
@@ -84,7 +84,7 @@ struct Replica {
 const CUT: &str = "closed without a word";
 
 /// The words for an end that a client knows to come back from.
-pub(crate) const TOLD: [&str; 2] = ["websocket 1012", "sse whole"];
+pub(crate) const ANNOUNCED: [&str; 2] = ["websocket 1012", "sse whole"];
 
 /// Rolls out as often as planned. `progress` is told after each.
 pub(crate) async fn run(plan: Plan, progress: impl Fn(&Outcome) + Send) -> Outcome {
@@ -143,10 +143,10 @@ pub(crate) async fn run(plan: Plan, progress: impl Fn(&Outcome) + Send) -> Outco
 
 /// Waits until so many ends were heard of, and every stream is open. A client that went wrong ends the test with its own words.
 async fn all_open(noticed: &Noticed, streams: usize, ends: usize, clients: &mut JoinSet<()>) {
-    let heard = || noticed.outcome.lock().unwrap().ends.values().sum::<usize>();
+    let event = || noticed.outcome.lock().unwrap().ends.values().sum::<usize>();
     let open = async {
         let mut again = tokio::time::interval(Duration::from_millis(10));
-        while heard() < ends || noticed.open.load(Ordering::Relaxed) < streams {
+        while event() < ends || noticed.open.load(Ordering::Relaxed) < streams {
             again.tick().await;
             if let Some(broken) = clients.try_join_next() {
                 broken.unwrap();
@@ -172,10 +172,10 @@ async fn stop(old: Replica, balancer: &Balancer, noticed: &Noticed) {
     noticed.ended.lock().unwrap().clear();
     old.process.signal("TERM").await;
     let begins = Instant::now() + DELAY;
-    let (status, said) = old.process.ended().await;
+    let (status, output) = old.process.ended().await;
     balancer.remove(old.public);
-    assert_eq!(status.code(), Some(0), "{said}");
-    assert!(said.contains("stopped") && !said.contains("before the drain completed"), "{said}");
+    assert_eq!(status.code(), Some(0), "{output}");
+    assert!(output.contains("stopped") && !output.contains("before the drain completed"), "{output}");
 
     let ended = std::mem::take(&mut *noticed.ended.lock().unwrap());
     let (Some(first), Some(last)) = (ended.iter().min(), ended.iter().max()) else { return };
@@ -198,25 +198,28 @@ async fn stream(gateway: SocketAddr, carrier: Carrier, noticed: Arc<Noticed>) {
     let mut away: Option<Instant> = None;
     loop {
         let mut watcher = Watcher::open(gateway, carrier, &["runs"]).await;
-        let mut heard = watcher.hear().await;
+        let mut event = watcher.receive().await;
         // where the machine stood still, the replica may be told to stop before it has said anything
-        if let Heard::Update(first) = &heard {
-            assert_eq!((&first["kind"], told(&first["result"])), (&"SNAPSHOT".into(), "RUNNING".to_owned()));
+        if let StreamEvent::Update(first) = &event {
+            assert_eq!(
+                (&first["kind"], describe(&first["result"])),
+                (&"SNAPSHOT".into(), "RUNNING".to_owned())
+            );
             noticed.open.fetch_add(1, Ordering::Relaxed);
             if let Some(since) = away {
                 let mut outcome = noticed.outcome.lock().unwrap();
                 outcome.longest_gap = outcome.longest_gap.max(since.elapsed());
             }
-            heard = watcher.until_over().await;
+            event = watcher.until_over().await;
             noticed.open.fetch_sub(1, Ordering::Relaxed);
             away = None;
         }
         let at = Instant::now();
         away.get_or_insert(at);
         noticed.ended.lock().unwrap().push(at);
-        let how = match (carrier, heard) {
-            (WebSocket, Heard::Over(Some(code))) => format!("websocket {code}"),
-            (Sse, Heard::Over(None)) if watcher.is_whole() => "sse whole".to_owned(),
+        let how = match (carrier, event) {
+            (WebSocket, StreamEvent::Over(Some(code))) => format!("websocket {code}"),
+            (Sse, StreamEvent::Over(None)) if watcher.is_whole() => "sse whole".to_owned(),
             (carrier, over) => format!("{carrier:?} {over:?}"),
         };
         *noticed.outcome.lock().unwrap().ends.entry(how).or_default() += 1;
@@ -251,18 +254,18 @@ async fn requests(gateway: SocketAddr, pace: u32, noticed: Arc<Noticed>) {
         under_way.spawn(async move {
             let used = take(&kept);
             let reused = used.is_some();
-            let within = |asked| tokio::time::timeout(LIMIT, asked);
-            let mut asked = within(ask(gateway, used, &body)).await;
-            let crossed = reused && matches!(&asked, Ok(Err(why)) if why == CUT);
+            let within = |response| tokio::time::timeout(LIMIT, response);
+            let mut response = within(execute(gateway, used, &body)).await;
+            let crossed = reused && matches!(&response, Ok(Err(why)) if why == CUT);
             if crossed {
-                asked = within(ask(gateway, None, &body)).await;
+                response = within(execute(gateway, None, &body)).await;
             }
-            let asked = asked.unwrap_or_else(|_| Err("no answer at all".to_owned()));
+            let response = response.unwrap_or_else(|_| Err("no answer at all".to_owned()));
             let mut outcome = noticed.outcome.lock().unwrap();
             outcome.requests += 1;
             outcome.crossed += usize::from(crossed);
             outcome.reused += usize::from(reused);
-            match asked {
+            match response {
                 Ok(Some(socket)) => {
                     let mut kept = kept.lock().unwrap();
                     if kept.len() < KEPT {
@@ -291,7 +294,7 @@ fn take(kept: &Mutex<Vec<TcpStream>>) -> Option<TcpStream> {
 }
 
 /// Asks once, and gives the connection back if it may be used again.
-async fn ask(
+async fn execute(
     gateway: SocketAddr,
     used: Option<TcpStream>,
     request: &str,

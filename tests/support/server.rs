@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use jobgate::config::{Config, Environment};
 use jobgate::server::build::{Gateway, Serving};
 use jobgate::simulator::{
-    Addresses, Asked, Auth, Endpoint, Handle, MindBridgeJob, Scenario, Simulator, SupermetricsJob, Upstream,
+    Addresses, Auth, Endpoint, Handle, MindBridgeJob, RecordedRequest, Scenario, SimUpstream, Simulator,
+    SupermetricsJob,
 };
 use serde_json::{Value, json};
 
@@ -101,48 +102,48 @@ pub(crate) struct Rig {
 
 impl Rig {
     /// Posts a query with variables.
-    pub(crate) async fn ask(&self, query: &str, variables: Value) -> Reply {
+    pub(crate) async fn execute(&self, query: &str, variables: Value) -> Reply {
         wire::post(self.public, None, &json!({ "query": query, "variables": variables })).await
     }
 
     /// Asks for one job by its external id: the answer in short words, see [`told`].
-    pub(crate) async fn look(&self, source: &str, id: &str) -> String {
-        self.look_within(source, id, None).await
+    pub(crate) async fn lookup(&self, source: &str, id: &str) -> String {
+        self.lookup_within(source, id, None).await
     }
 
     /// The same, for a caller who allows an unfinished job's answer to be so old.
-    pub(crate) async fn look_within(&self, source: &str, id: &str, max: Option<&str>) -> String {
+    pub(crate) async fn lookup_within(&self, source: &str, id: &str, max: Option<&str>) -> String {
         let query =
             format!("query($ref: JobRef!, $max: Duration) {{ job(ref: $ref, maxStaleness: $max) {ANY} }}");
-        let answer = self.ask(&query, json!({ "ref": external(source, id), "max": max })).await;
-        told(&answer.data()["job"])
+        let answer = self.execute(&query, json!({ "ref": external(source, id), "max": max })).await;
+        describe(&answer.data()["job"])
     }
 
     /// Asks for several jobs at once, each answer in short words.
-    pub(crate) async fn look_at(&self, refs: &[Value]) -> Vec<String> {
+    pub(crate) async fn lookup_all(&self, refs: &[Value]) -> Vec<String> {
         let query = format!("query($refs: [JobRef!]!) {{ jobs(refs: $refs) {ANY} }}");
-        let answer = self.ask(&query, json!({ "refs": refs })).await;
-        answer.data()["jobs"].as_array().unwrap().iter().map(told).collect()
+        let answer = self.execute(&query, json!({ "refs": refs })).await;
+        answer.data()["jobs"].as_array().unwrap().iter().map(describe).collect()
     }
 
     /// How many requests an upstream has had.
-    pub(crate) fn calls(&self, upstream: Upstream) -> usize {
+    pub(crate) fn calls(&self, upstream: SimUpstream) -> usize {
         self.upstreams.record_of(upstream).len()
     }
 
     /// The requests of one kind.
-    pub(crate) fn asked(&self, endpoint: Endpoint) -> Vec<Asked> {
+    pub(crate) fn requests_to(&self, endpoint: Endpoint) -> Vec<RecordedRequest> {
         let mut record = self.upstreams.record();
-        record.retain(|asked| asked.endpoint == endpoint);
+        record.retain(|request| request.endpoint == endpoint);
         record
     }
 
     /// Fails unless every request upstream was one that a correct client makes, on the expected path, and signed.
     pub(crate) fn assert_well_behaved(&self) {
-        for asked in self.upstreams.record() {
-            assert_eq!(asked.violation, None, "{asked:?}");
-            assert_ne!(asked.endpoint, Endpoint::Unexpected, "{asked:?}");
-            assert!(matches!(asked.auth, Auth::Bearer | Auth::ApiKey | Auth::Wrong), "{asked:?}");
+        for request in self.upstreams.record() {
+            assert_eq!(request.violation, None, "{request:?}");
+            assert_ne!(request.endpoint, Endpoint::Unexpected, "{request:?}");
+            assert!(matches!(request.auth, Auth::Bearer | Auth::ApiKey | Auth::Wrong), "{request:?}");
         }
     }
 }
@@ -162,7 +163,7 @@ pub(crate) const ANY: &str = "{ __typename
 /// A job or a problem in short words: `RUNNING`, `FAILED E: why`, `THROTTLED after 30s`, `RUNNING, stale: TIMED_OUT`.
 /// A problem that cannot be helped by asking again ends in `for good`. Milliseconds are rounded up to seconds, and beyond
 /// a minute to tens of them, since the gateway's own clock ran in between; by a little more it may be dated differently.
-pub(crate) fn told(answer: &Value) -> String {
+pub(crate) fn describe(answer: &Value) -> String {
     let text = |value: &Value| value.as_str().map(ToOwned::to_owned);
     if let Some(code) = text(&answer["code"]) {
         let after = answer["retryAfterMs"].as_f64().map(|millis| {
@@ -177,9 +178,9 @@ pub(crate) fn told(answer: &Value) -> String {
     }
     let mut words = text(&answer["state"]).unwrap();
     if let Some(failure) = answer["failure"].as_object() {
-        let said = [text(&failure["code"]), text(&failure["message"])];
-        let said: Vec<String> = said.into_iter().flatten().collect();
-        words = format!("{words} ({})", said.join(": "));
+        let parts = [text(&failure["code"]), text(&failure["message"])];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        words = format!("{words} ({})", parts.join(": "));
     }
     if words == "UNKNOWN" {
         words = format!("{words} ({})", text(&answer["nativeState"]).unwrap_or_default());

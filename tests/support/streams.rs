@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
-use super::server::{ANY, external, told};
+use super::server::{ANY, describe, external};
 
 /// For how long a test waits for anything: only a hung gateway makes it.
 pub(crate) const LIMIT: Duration = Duration::from_mins(2);
@@ -40,7 +40,7 @@ pub(crate) use Carrier::{Sse, WebSocket};
 
 /// What a watcher hears.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Heard {
+pub(crate) enum StreamEvent {
     /// An update, as it came.
     Update(Value),
     /// That the operation is complete.
@@ -152,27 +152,27 @@ impl Watcher {
     }
 
     /// What comes next.
-    pub(crate) async fn hear(&mut self) -> Heard {
-        let heard = async {
+    pub(crate) async fn receive(&mut self) -> StreamEvent {
+        let event = async {
             match &mut self.0 {
-                Wire::WebSocket(socket) => hear(socket).await,
-                Wire::Sse(events) => events.hear().await,
+                Wire::WebSocket(socket) => receive(socket).await,
+                Wire::Sse(events) => events.receive().await,
             }
         };
-        let heard = tokio::time::timeout(LIMIT, heard).await;
-        assert!(heard.is_ok(), "nothing is heard for {LIMIT:?}");
-        heard.unwrap()
+        let event = tokio::time::timeout(LIMIT, event).await;
+        assert!(event.is_ok(), "nothing is heard for {LIMIT:?}");
+        event.unwrap()
     }
 
     /// How the stream ends, whatever it says before, and however long that takes.
-    pub(crate) async fn until_over(&mut self) -> Heard {
+    pub(crate) async fn until_over(&mut self) -> StreamEvent {
         loop {
-            let heard = match &mut self.0 {
-                Wire::WebSocket(socket) => hear(socket).await,
-                Wire::Sse(events) => events.hear().await,
+            let event = match &mut self.0 {
+                Wire::WebSocket(socket) => receive(socket).await,
+                Wire::Sse(events) => events.receive().await,
             };
-            if !matches!(heard, Heard::Update(_)) {
-                return heard;
+            if !matches!(event, StreamEvent::Update(_)) {
+                return event;
             }
         }
     }
@@ -184,28 +184,32 @@ impl Watcher {
 
     /// The next update.
     pub(crate) async fn update(&mut self) -> Value {
-        let heard = self.hear().await;
-        assert!(matches!(heard, Heard::Update(_)), "{heard:?}");
-        let Heard::Update(update) = heard else { return Value::Null };
+        let event = self.receive().await;
+        assert!(matches!(event, StreamEvent::Update(_)), "{event:?}");
+        let StreamEvent::Update(update) = event else { return Value::Null };
         update
     }
 
     /// The next update in short words: its kind and its job, see [`told`].
     pub(crate) async fn short(&mut self) -> String {
         let update = self.update().await;
-        format!("{} {}", update["kind"].as_str().unwrap(), told(&update["result"]))
+        format!("{} {}", update["kind"].as_str().unwrap(), describe(&update["result"]))
     }
 
     /// Everything from here to the end of the connection, in short words.
     pub(crate) async fn rest(mut self) -> Vec<String> {
         let mut rest = Vec::new();
         loop {
-            match self.hear().await {
-                Heard::Update(update) => {
-                    rest.push(format!("{} {}", update["kind"].as_str().unwrap(), told(&update["result"])));
+            match self.receive().await {
+                StreamEvent::Update(update) => {
+                    rest.push(format!(
+                        "{} {}",
+                        update["kind"].as_str().unwrap(),
+                        describe(&update["result"])
+                    ));
                 }
-                Heard::Complete => rest.push("complete".to_owned()),
-                Heard::Over(code) => {
+                StreamEvent::Complete => rest.push("complete".to_owned()),
+                StreamEvent::Over(code) => {
                     rest.extend(code.map(|code| code.to_string()));
                     return rest;
                 }
@@ -257,9 +261,9 @@ pub(crate) async fn crowd(gateway: SocketAddr, count: usize, ids: &[&str]) -> Ve
 }
 
 /// What each of a crowd hears next, which must be the same for all.
-pub(crate) async fn all_hear(crowd: &mut [Watcher], expected: &str) {
-    for heard in join_all(crowd.iter_mut().map(Watcher::short)).await {
-        assert_eq!(heard, expected);
+pub(crate) async fn all_receive(crowd: &mut [Watcher], expected: &str) {
+    for event in join_all(crowd.iter_mut().map(Watcher::short)).await {
+        assert_eq!(event, expected);
     }
 }
 
@@ -308,20 +312,22 @@ async fn subscribe(socket: TcpStream, body: &Value, credential: Option<&str>) ->
     socket
 }
 
-async fn hear(socket: &mut WebSocketStream<TcpStream>) -> Heard {
+async fn receive(socket: &mut WebSocketStream<TcpStream>) -> StreamEvent {
     loop {
         match socket.next().await {
             Some(Ok(Message::Text(text))) => {
                 let mut message: Value = serde_json::from_str(&text).unwrap();
                 return match message["type"].as_str() {
-                    Some("next") => Heard::Update(updated(message["payload"].take())),
-                    Some("complete") => Heard::Complete,
-                    _ => Heard::Update(message),
+                    Some("next") => StreamEvent::Update(updated(message["payload"].take())),
+                    Some("complete") => StreamEvent::Complete,
+                    _ => StreamEvent::Update(message),
                 };
             }
-            Some(Ok(Message::Close(frame))) => return Heard::Over(frame.map(|frame| frame.code.into())),
+            Some(Ok(Message::Close(frame))) => {
+                return StreamEvent::Over(frame.map(|frame| frame.code.into()));
+            }
             Some(Ok(_)) => {}
-            Some(Err(_)) | None => return Heard::Over(None),
+            Some(Err(_)) | None => return StreamEvent::Over(None),
         }
     }
 }
@@ -353,20 +359,20 @@ impl Events {
         events
     }
 
-    async fn hear(&mut self) -> Heard {
+    async fn receive(&mut self) -> StreamEvent {
         loop {
             if let Some(end) = find(&self.text, b"\n\n") {
                 let event: Vec<u8> = self.text.drain(..end + 2).collect();
                 let event = String::from_utf8(event).unwrap();
                 if let Some(data) = event.strip_prefix("event: next\ndata: ") {
-                    return Heard::Update(updated(serde_json::from_str(data).unwrap()));
+                    return StreamEvent::Update(updated(serde_json::from_str(data).unwrap()));
                 }
                 if event.starts_with("event: complete\n") {
-                    return Heard::Complete;
+                    return StreamEvent::Complete;
                 }
                 assert!(event.starts_with(':'), "{event}");
             } else if !self.chunk() && (self.ended || !self.fill().await) {
-                return Heard::Over(None);
+                return StreamEvent::Over(None);
             }
         }
     }

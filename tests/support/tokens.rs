@@ -20,7 +20,7 @@ pub(crate) const AUDIENCE: &str = "jobgate";
 #[derive(Debug)]
 pub(crate) struct Issuer {
     key: EcdsaKeyPair,
-    asked: Arc<AtomicUsize>,
+    fetches: Arc<AtomicUsize>,
     pub(crate) url: String,
     server: JoinHandle<()>,
 }
@@ -33,14 +33,14 @@ impl Issuer {
         let jwk = json!({ "kty": "EC", "crv": "P-256", "kid": "k1", "x": base64(x), "y": base64(y) });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/keys", listener.local_addr().unwrap());
-        let asked = Arc::<AtomicUsize>::default();
-        let server = serve(listener, json!({ "keys": [jwk] }).to_string(), Arc::clone(&asked));
-        Self { key, asked, url, server }
+        let fetches = Arc::<AtomicUsize>::default();
+        let server = serve(listener, json!({ "keys": [jwk] }).to_string(), Arc::clone(&fetches));
+        Self { key, fetches, url, server }
     }
 
     /// How often its keys were asked for.
-    pub(crate) fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
+    pub(crate) fn fetches(&self) -> usize {
+        self.fetches.load(Ordering::SeqCst)
     }
 
     /// The section of the configuration that takes its tokens.
@@ -77,12 +77,12 @@ pub(crate) fn base64(bytes: impl AsRef<[u8]>) -> String {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test's own task, not the gateway's")]
-fn serve(listener: TcpListener, body: String, asked: Arc<AtomicUsize>) -> JoinHandle<()> {
+fn serve(listener: TcpListener, body: String, fetches: Arc<AtomicUsize>) -> JoinHandle<()> {
     tokio::spawn(async move {
         while let Ok((mut socket, _)) = listener.accept().await {
             let mut request = [0; 4096];
             if socket.read(&mut request).await.is_ok_and(|read| read > 0) {
-                asked.fetch_add(1, Ordering::SeqCst);
+                fetches.fetch_add(1, Ordering::SeqCst);
                 let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
                 let answer = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
                 socket.write_all(answer.as_bytes()).await.ok();

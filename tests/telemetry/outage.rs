@@ -20,7 +20,7 @@ const REQUESTS: usize = 60;
 const TIMES: usize = 20;
 
 /// Asks for a terminal job.
-async fn ask(gateway: SocketAddr) {
+async fn execute(gateway: SocketAddr) {
     let query = "query($ref: JobRef!) { job(ref: $ref) { ... on Job { state } } }";
     let body = json!({ "query": query, "variables": { "ref": external("mind", "a") } });
     assert_eq!(wire::post(gateway, None, &body).await.data()["job"]["state"], "SUCCEEDED");
@@ -52,20 +52,20 @@ async fn no_request_waits_for(collector: String, protocol: &str) {
     // nothing is exported before, so that the queue is full from here on
     let full = async {
         while lost(admin).await == 0.0 {
-            ask(gateway).await;
+            execute(gateway).await;
         }
     };
     assert!(tokio::time::timeout(LIMIT, full).await.is_ok(), "what is lost is counted");
-    ask(beside).await;
+    execute(beside).await;
     let mut answered = 0;
     let exporting = async {
         for _ in 0..REQUESTS {
-            ask(gateway).await;
+            execute(gateway).await;
         }
     };
     let reference = async {
         while answered <= REQUESTS * TIMES {
-            ask(beside).await;
+            execute(beside).await;
             answered += 1;
         }
     };
@@ -77,8 +77,8 @@ async fn no_request_waits_for(collector: String, protocol: &str) {
 
     process.signal("TERM").await;
     // which has a limit of its own
-    let (status, said) = process.ended().await;
-    assert!(status.success(), "{said}");
+    let (status, output) = process.ended().await;
+    assert!(status.success(), "{output}");
 }
 
 #[tokio::test]

@@ -41,7 +41,7 @@ pub(crate) struct Got {
     pub(crate) trace: String,
     pub(crate) id: String,
     pub(crate) parent: String,
-    pub(crate) said: BTreeMap<String, String>,
+    pub(crate) attributes: BTreeMap<String, String>,
     /// Trace and span of each.
     pub(crate) links: Vec<(String, String)>,
     pub(crate) began: Timestamp,
@@ -49,8 +49,8 @@ pub(crate) struct Got {
 }
 
 impl Got {
-    pub(crate) fn says(&self, key: &str) -> &str {
-        self.said.get(key).map_or("", String::as_str)
+    pub(crate) fn attribute(&self, key: &str) -> &str {
+        self.attributes.get(key).map_or("", String::as_str)
     }
 }
 
@@ -134,13 +134,13 @@ impl Received {
     fn take_spans(&self, request: ExportTraceServiceRequest) {
         let mut spans = self.spans.lock().unwrap();
         for of_resource in request.resource_spans {
-            let resource = said(&of_resource.resource.unwrap().attributes);
+            let resource = attributes(&of_resource.resource.unwrap().attributes);
             assert!(resource.contains_key("service.name"), "{resource:?}");
             let instance = resource["service.instance.id"].clone();
             for span in of_resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
                 spans.push(Got {
                     instance: instance.clone(),
-                    said: said(&span.attributes),
+                    attributes: attributes(&span.attributes),
                     trace: hex(&span.trace_id),
                     id: hex(&span.span_id),
                     parent: hex(&span.parent_span_id),
@@ -175,7 +175,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
 }
 
-fn said(attributes: &[KeyValue]) -> BTreeMap<String, String> {
+fn attributes(attributes: &[KeyValue]) -> BTreeMap<String, String> {
     let text = |one: &KeyValue| {
         let value = one.value.clone().unwrap().value.unwrap();
         if let any_value::Value::StringValue(text) = value {

@@ -4,7 +4,7 @@ use futures_util::stream::StreamExt as _;
 use jobgate::domain::job::Life;
 use jobgate::domain::principal::Principal;
 use jobgate::jobs::watch::UpdateKind;
-use jobgate::ports::upstream::LookError;
+use jobgate::ports::upstream::FetchError;
 use proptest::prelude::*;
 
 use super::{SECOND, following, watch};
@@ -13,19 +13,19 @@ use crate::support::ports::reference;
 /// What happens to one job in a random run.
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    Says(u8),
+    Reports(u8),
     Watch,
     Leave,
-    Look,
+    Lookup,
     Wait(u8),
 }
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        (0_u8..6).prop_map(Event::Says),
+        (0_u8..6).prop_map(Event::Reports),
         Just(Event::Watch),
         Just(Event::Leave),
-        Just(Event::Look),
+        Just(Event::Lookup),
         (1_u8..40).prop_map(Event::Wait),
     ]
 }
@@ -35,34 +35,34 @@ proptest! {
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "the watchers live on a runtime that ends with the test")]
-    fn each_watcher_sees_a_forward_sequence_with_one_end(events in proptest::collection::vec(event(), 1..40)) {
+    fn each_watcher_receives_ordered_updates_and_one_final_one(events in proptest::collection::vec(event(), 1..40)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
-            let house = following();
+            let gateway = following();
             let mut watchers = Vec::new();
             for event in events {
                 match event {
-                    Event::Says(word) => house.mind.says(move |_| match word {
+                    Event::Reports(word) => gateway.mindbridge.respond_with(move |_| match word {
                         0 => Ok(Life::Queued),
                         1 => Ok(Life::Running),
-                        2 => Err(LookError::TimedOut),
-                        3 => Err(LookError::NotFound),
-                        4 => Err(LookError::Throttled { retry_after: SECOND * 5 }),
+                        2 => Err(FetchError::TimedOut),
+                        3 => Err(FetchError::NotFound),
+                        4 => Err(FetchError::Throttled { retry_after: SECOND * 5 }),
                         _ => panic!("planted"),
                     }),
-                    Event::Watch => watchers.push(tokio::spawn(watch(&house, &[("mind", "a")]).collect::<Vec<_>>())),
+                    Event::Watch => watchers.push(tokio::spawn(watch(&gateway, &[("mind", "a")]).collect::<Vec<_>>())),
                     Event::Leave => watchers.pop().into_iter().for_each(|watcher| watcher.abort()),
-                    Event::Look => drop(house.jobs.lookup_one(&Principal::local(), reference("mind", "a"), None).await),
+                    Event::Lookup => drop(gateway.jobs.lookup_one(&Principal::local(), reference("mind", "a"), None).await),
                     Event::Wait(seconds) => tokio::time::sleep(SECOND * u32::from(seconds)).await,
                 }
             }
-            house.mind.says(|_| Ok(Life::Succeeded));
+            gateway.mindbridge.respond_with(|_| Ok(Life::Succeeded));
             for watcher in watchers {
-                let told = watcher.await.unwrap();
-                assert_eq!(told.iter().filter(|update| update.is_final).count(), 1);
-                assert!(told.last().unwrap().is_final);
-                assert_eq!(told.iter().filter(|update| update.kind == UpdateKind::Snapshot).count(), 1);
-                assert!(told.windows(2).all(|pair| pair[0].sequence < pair[1].sequence));
+                let updates = watcher.await.unwrap();
+                assert_eq!(updates.iter().filter(|update| update.is_final).count(), 1);
+                assert!(updates.last().unwrap().is_final);
+                assert_eq!(updates.iter().filter(|update| update.kind == UpdateKind::Snapshot).count(), 1);
+                assert!(updates.windows(2).all(|pair| pair[0].sequence < pair[1].sequence));
             }
         });
     }

@@ -6,7 +6,7 @@ use std::io;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::line;
-use crate::outbound::gateway::{Answer, Told};
+use crate::outbound::gateway_client::{JobOutcome, WireResult};
 
 /// A job that says how far it is. What does not fit on the line is cut off.
 const COUNTED: &str = "{prefix} {elapsed:>4} [{bar:24}] {wide_msg}";
@@ -42,13 +42,13 @@ impl Bars {
     }
 
     /// Shows how a job stands.
-    pub(super) fn show(&mut self, place: usize, label: &str, answer: &Answer) {
-        let Some(bar) = self.each.get(place) else { return };
+    pub(super) fn show(&mut self, index: usize, label: &str, answer: &WireResult) {
+        let Some(bar) = self.each.get(index) else { return };
         bar.set_prefix(format!("{label:width$}", width = self.width));
         bar.set_message(line::text(answer, false));
-        let progress = match &answer.told {
-            Told::Job(job) => job.progress.filter(|progress| progress.total > 0),
-            Told::Problem(_) => None,
+        let progress = match &answer.outcome {
+            JobOutcome::Job(job) => job.progress.filter(|progress| progress.total > 0),
+            JobOutcome::Problem(_) => None,
         };
         if let Some(progress) = progress {
             bar.set_style(style(COUNTED));
@@ -61,8 +61,8 @@ impl Bars {
     }
 
     /// Takes a job's bar away.
-    pub(super) fn end(&self, place: usize) {
-        if let Some(bar) = self.each.get(place) {
+    pub(super) fn end(&self, index: usize) {
+        if let Some(bar) = self.each.get(index) {
             bar.finish_and_clear();
             self.all.remove(bar);
         }
@@ -74,7 +74,7 @@ impl Bars {
     }
 
     /// Writes something else with the bars out of the way.
-    pub(super) fn aside(&self, write: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    pub(super) fn suspend(&self, write: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         self.all.suspend(write)
     }
 }

@@ -2,22 +2,22 @@
 
 use std::borrow::Cow;
 
-use crate::outbound::gateway::{Answer, Failure, Job, Told};
+use crate::outbound::gateway_client::{JobOutcome, WireFailure, WireJob, WireResult};
 
 /// The text of a result: `RUNNING 3/7`, `FAILED CODE: why`, `RUNNING stale: THROTTLED`, `ERROR NOT_FOUND: why`.
 ///
 /// `RETRYING NOT_FOUND: why` while the gateway continues to poll.
-pub(super) fn text(answer: &Answer, is_final: bool) -> String {
-    match &answer.told {
-        Told::Job(job) => of_job(job),
-        Told::Problem(problem) => {
+pub(super) fn text(answer: &WireResult, is_final: bool) -> String {
+    match &answer.outcome {
+        JobOutcome::Job(job) => of_job(job),
+        JobOutcome::Problem(problem) => {
             let word = if is_final { "ERROR" } else { "RETRYING" };
             format!("{word} {}: {}", visible(&problem.code), visible(&problem.message))
         }
     }
 }
 
-fn of_job(job: &Job) -> String {
+fn of_job(job: &WireJob) -> String {
     let mut words = vec![visible(&job.state)];
     if job.state == "UNKNOWN"
         && let Some(native) = &job.native_state
@@ -39,7 +39,7 @@ fn of_job(job: &Job) -> String {
     words.join(" ")
 }
 
-fn of_failure(failure: &Failure) -> Option<Cow<'_, str>> {
+fn of_failure(failure: &WireFailure) -> Option<Cow<'_, str>> {
     match (failure.code.as_deref(), failure.message.as_deref()) {
         // a code without a message stands for both
         (Some(code), Some(message)) if code == message => Some(visible(code)),

@@ -1,12 +1,12 @@
 //! What the asking came to, for one job and for all of them: the exit code of `jobgate job`.
 
-use super::Mode;
+use super::JobMode;
 use crate::cli::Exit;
-use crate::outbound::gateway::{Answer, Told};
+use crate::outbound::gateway_client::{JobOutcome, WireResult};
 
 /// How it went, the better one first: of several jobs the worst counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Outcome {
+pub(super) enum ExitOutcome {
     /// Succeeded; or answered for, where only that was asked.
     Good,
     /// Ended otherwise.
@@ -15,24 +15,24 @@ pub(super) enum Outcome {
     Unlearned,
 }
 
-impl Outcome {
+impl ExitOutcome {
     /// What an answer that is the last one comes to.
-    pub(super) fn of(answer: &Answer, mode: Mode) -> Self {
-        match &answer.told {
-            Told::Job(job) if !job.is_terminal && mode != Mode::Get => Self::Unlearned,
-            Told::Job(job) if !job.is_terminal || job.state == "SUCCEEDED" => Self::Good,
-            Told::Job(_) => Self::Bad,
-            Told::Problem(_) => Self::Unlearned,
+    pub(super) fn of(answer: &WireResult, mode: JobMode) -> Self {
+        match &answer.outcome {
+            JobOutcome::Job(job) if !job.is_terminal && mode != JobMode::Get => Self::Unlearned,
+            JobOutcome::Job(job) if !job.is_terminal || job.state == "SUCCEEDED" => Self::Good,
+            JobOutcome::Job(_) => Self::Bad,
+            JobOutcome::Problem(_) => Self::Unlearned,
         }
     }
 }
 
-impl From<Outcome> for Exit {
-    fn from(outcome: Outcome) -> Self {
+impl From<ExitOutcome> for Exit {
+    fn from(outcome: ExitOutcome) -> Self {
         match outcome {
-            Outcome::Good => Self::Done,
-            Outcome::Bad => Self::Failed,
-            Outcome::Unlearned => Self::Unlearned,
+            ExitOutcome::Good => Self::Done,
+            ExitOutcome::Bad => Self::Failed,
+            ExitOutcome::Unlearned => Self::Unlearned,
         }
     }
 }

@@ -3,17 +3,17 @@
 use std::io::Result;
 use std::sync::Arc;
 
-use super::Mode;
+use super::JobMode;
 use super::bars::Bars;
-use super::board::{Board, Entry};
 use super::line;
+use super::table::{JobTable, JobTableRow};
 use crate::cli::terminal::Terminal;
-use crate::outbound::gateway::{Answer, Update};
+use crate::outbound::gateway_client::{WireResult, WireUpdate};
 use crate::ports::clock::Clock;
 
 /// The form of what is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum OutputForm {
     /// A line for each change.
     Lines,
     /// An object for each change.
@@ -24,15 +24,15 @@ pub(super) enum Form {
 
 /// Something to show: an update of a stream, or an answer.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Shown<'a> {
-    Update(&'a Update),
-    Answer(&'a Answer),
+pub(super) enum ScreenItem<'a> {
+    Update(&'a WireUpdate),
+    Answer(&'a WireResult),
 }
 
 /// Where jobs are shown.
 pub(super) struct Screen<'t, 'o> {
-    form: Form,
-    mode: Mode,
+    form: OutputForm,
+    mode: JobMode,
     bars: Option<Bars>,
     clock: Arc<dyn Clock>,
     terminal: &'t mut Terminal<'o>,
@@ -40,22 +40,22 @@ pub(super) struct Screen<'t, 'o> {
 
 impl<'t, 'o> Screen<'t, 'o> {
     pub(super) fn new(
-        form: Form,
-        mode: Mode,
-        board: &Board,
+        form: OutputForm,
+        mode: JobMode,
+        table: &JobTable,
         clock: Arc<dyn Clock>,
         terminal: &'t mut Terminal<'o>,
     ) -> Self {
-        let bars = (form == Form::Bars).then(|| Bars::new(board.jobs().iter().map(Entry::label)));
+        let bars = (form == OutputForm::Bars).then(|| Bars::new(table.jobs().iter().map(JobTableRow::label)));
         Self { form, mode, bars, clock, terminal }
     }
 
     /// What of an answer is shown: where it is the same, there is nothing new to show.
-    pub(super) fn of(&self, shown: Shown<'_>) -> String {
-        let (answer, is_final) = shown.parts();
+    pub(super) fn of(&self, item: ScreenItem<'_>) -> String {
+        let (answer, is_final) = item.parts();
         match self.form {
-            Form::Lines | Form::Bars => line::text(answer, is_final),
-            Form::Json => {
+            OutputForm::Lines | OutputForm::Bars => line::text(answer, is_final),
+            OutputForm::Json => {
                 // how old an answer is, and when the next look is due, is different each time
                 let mut facts = answer.sent.clone();
                 for path in
@@ -71,20 +71,20 @@ impl<'t, 'o> Screen<'t, 'o> {
     }
 
     /// Shows news of the job at `place`.
-    pub(super) fn show(&mut self, place: usize, job: &Entry, shown: Shown<'_>) -> Result<()> {
-        let (answer, is_final) = shown.parts();
+    pub(super) fn show(&mut self, index: usize, job: &JobTableRow, item: ScreenItem<'_>) -> Result<()> {
+        let (answer, is_final) = item.parts();
         match self.form {
-            Form::Lines => self.line(job, answer, is_final),
-            Form::Json => self.terminal.say(shown.sent(self.mode)),
-            Form::Bars if is_final => {
+            OutputForm::Lines => self.line(job, answer, is_final),
+            OutputForm::Json => self.terminal.say(item.sent(self.mode)),
+            OutputForm::Bars if is_final => {
                 if let Some(bars) = &self.bars {
-                    bars.end(place);
+                    bars.end(index);
                 }
                 self.line(job, answer, is_final)
             }
-            Form::Bars => {
+            OutputForm::Bars => {
                 if let Some(bars) = &mut self.bars {
-                    bars.show(place, job.label(), answer);
+                    bars.show(index, job.label(), answer);
                 }
                 Ok(())
             }
@@ -92,10 +92,10 @@ impl<'t, 'o> Screen<'t, 'o> {
     }
 
     /// Shows how a job stands that has not ended, though its end was asked for.
-    pub(super) fn show_unfinished(&mut self, job: &Entry, last: &Answer) -> Result<()> {
+    pub(super) fn show_unfinished(&mut self, job: &JobTableRow, last: &WireResult) -> Result<()> {
         match self.form {
-            Form::Lines | Form::Bars => self.line(job, last, false),
-            Form::Json => self.terminal.say(&last.sent),
+            OutputForm::Lines | OutputForm::Bars => self.line(job, last, false),
+            OutputForm::Json => self.terminal.say(&last.sent),
         }
     }
 
@@ -103,7 +103,7 @@ impl<'t, 'o> Screen<'t, 'o> {
     pub(super) fn complain(&mut self, text: &str) -> Result<()> {
         let Self { bars, terminal, .. } = self;
         let text = format!("jobgate: {}", line::visible(text));
-        aside(bars.as_ref(), || terminal.complain(&text))
+        suspend_bars(bars.as_ref(), || terminal.complain(&text))
     }
 
     /// Lets what moves move on; a screen without such does nothing.
@@ -123,34 +123,34 @@ impl<'t, 'o> Screen<'t, 'o> {
         self.bars = None;
     }
 
-    fn line(&mut self, job: &Entry, answer: &Answer, is_final: bool) -> Result<()> {
+    fn line(&mut self, job: &JobTableRow, answer: &WireResult, is_final: bool) -> Result<()> {
         let Self { bars, terminal, clock, .. } = self;
         let line = format!("{:.0} {} {}", clock.time_of_day(), job.label(), line::text(answer, is_final));
-        aside(bars.as_ref(), || terminal.say(&line))
+        suspend_bars(bars.as_ref(), || terminal.say(&line))
     }
 }
 
 /// Writes with the bars out of the way.
-fn aside(bars: Option<&Bars>, write: impl FnOnce() -> Result<()>) -> Result<()> {
+fn suspend_bars(bars: Option<&Bars>, write: impl FnOnce() -> Result<()>) -> Result<()> {
     match bars {
-        Some(bars) => bars.aside(write),
+        Some(bars) => bars.suspend(write),
         None => write(),
     }
 }
 
-impl<'a> Shown<'a> {
+impl<'a> ScreenItem<'a> {
     /// The answer, and whether it is the last.
-    pub(super) const fn parts(self) -> (&'a Answer, bool) {
+    pub(super) const fn parts(self) -> (&'a WireResult, bool) {
         match self {
             Self::Update(update) => (&update.answer, update.is_final),
             Self::Answer(answer) => (answer, true),
         }
     }
 
-    const fn sent(self, mode: Mode) -> &'a serde_json::Value {
+    const fn sent(self, mode: JobMode) -> &'a serde_json::Value {
         match (self, mode) {
-            (Self::Update(update), Mode::Watch) => &update.sent,
-            (Self::Update(update), Mode::Get | Mode::Await) => &update.answer.sent,
+            (Self::Update(update), JobMode::Watch) => &update.sent,
+            (Self::Update(update), JobMode::Get | JobMode::Await) => &update.answer.sent,
             (Self::Answer(answer), _) => &answer.sent,
         }
     }

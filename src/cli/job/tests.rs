@@ -4,16 +4,16 @@ use indicatif::TermLike;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::outbound::gateway::{Answer, Told};
+use crate::outbound::gateway_client::{JobOutcome, WireResult};
 
-fn job(id: &str, more: Value) -> Answer {
+fn job(id: &str, more: Value) -> WireResult {
     let mut sent = json!({
         "__typename": "MindBridgeJob", "id": format!("opaque-{id}"), "source": { "name": "mind" }, "externalId": id,
         "state": "RUNNING", "isTerminal": false, "nativeState": "IN_PROGRESS", "progress": null, "failure": null,
         "freshness": { "ageMs": 7, "isStale": false, "staleReason": null },
     });
     merge(&mut sent, more);
-    Answer::read(sent).unwrap()
+    WireResult::read(sent).unwrap()
 }
 
 fn merge(base: &mut Value, over: Value) {
@@ -24,18 +24,18 @@ fn merge(base: &mut Value, over: Value) {
     }
 }
 
-fn problem(id: &str, code: &str) -> Answer {
+fn problem(id: &str, code: &str) -> WireResult {
     let reference = json!({ "id": null, "source": "mind", "externalId": id });
     let sent = json!({ "__typename": "JobProblem", "ref": reference, "code": code, "message": "why", "retryAfterMs": 5 });
-    Answer::read(sent).unwrap()
+    WireResult::read(sent).unwrap()
 }
 
-fn refs(list: &[&str]) -> Board {
-    Board::new(list.iter().map(|text| reference(text).unwrap()))
+fn refs(list: &[&str]) -> JobTable {
+    JobTable::new(list.iter().map(|text| reference(text).unwrap()))
 }
 
 #[test]
-fn a_line_says_it_all_and_moves_no_cursor() {
+fn status_line_shows_state_progress_and_escaped_failure() {
     for (more, line) in [
         (json!({}), "RUNNING"),
         (json!({ "progress": { "completed": 3, "total": 7 } }), "RUNNING 3/7"),
@@ -62,17 +62,17 @@ fn a_line_says_it_all_and_moves_no_cursor() {
 }
 
 #[test]
-fn only_who_follows_on_a_terminal_gets_bars() {
+fn progress_bars_require_watch_mode_and_a_terminal() {
     for (json, mode, attended, env, shown) in [
-        (false, Mode::Watch, true, ("TERM", "xterm"), Form::Bars),
-        (false, Mode::Watch, true, ("NO_COLOR", ""), Form::Bars),
-        (false, Mode::Watch, true, ("NO_COLOR", "1"), Form::Lines),
-        (false, Mode::Watch, true, ("TERM", "dumb"), Form::Lines),
-        (false, Mode::Watch, false, ("TERM", "xterm"), Form::Lines),
-        (false, Mode::Get, true, ("TERM", "xterm"), Form::Lines),
-        (false, Mode::Await, true, ("TERM", "xterm"), Form::Lines),
-        (true, Mode::Watch, true, ("TERM", "xterm"), Form::Json),
-        (true, Mode::Get, false, ("TERM", "xterm"), Form::Json),
+        (false, JobMode::Watch, true, ("TERM", "xterm"), OutputForm::Bars),
+        (false, JobMode::Watch, true, ("NO_COLOR", ""), OutputForm::Bars),
+        (false, JobMode::Watch, true, ("NO_COLOR", "1"), OutputForm::Lines),
+        (false, JobMode::Watch, true, ("TERM", "dumb"), OutputForm::Lines),
+        (false, JobMode::Watch, false, ("TERM", "xterm"), OutputForm::Lines),
+        (false, JobMode::Get, true, ("TERM", "xterm"), OutputForm::Lines),
+        (false, JobMode::Await, true, ("TERM", "xterm"), OutputForm::Lines),
+        (true, JobMode::Watch, true, ("TERM", "xterm"), OutputForm::Json),
+        (true, JobMode::Get, false, ("TERM", "xterm"), OutputForm::Json),
     ] {
         let found = form(json, mode, attended, &[env].into_iter().collect());
         assert_eq!(found, shown, "{mode:?} json {json}, attended {attended}, {env:?}");
@@ -80,7 +80,7 @@ fn only_who_follows_on_a_terminal_gets_bars() {
 }
 
 #[test]
-fn the_worst_end_is_the_exit_code() {
+fn exit_code_reports_the_worst_job_outcome() {
     let ended = |state: &str| job("a", json!({ "state": state, "isTerminal": true }));
     for (answer, get, watch) in [
         (ended("SUCCEEDED"), 0, 0),
@@ -94,28 +94,29 @@ fn the_worst_end_is_the_exit_code() {
         (problem("a", "EXPIRED"), 2, 2),
         (problem("a", "A_LATER_CODE"), 2, 2),
     ] {
-        for (mode, code) in [(Mode::Get, get), (Mode::Watch, watch), (Mode::Await, watch)] {
-            let mut board = refs(&["mind/a"]);
-            assert_eq!(board.take(&answer, "x", true, mode), Some(0));
-            assert_eq!(u8::from(Exit::from(board.outcome())), code, "{mode:?} {answer:?}");
+        for (mode, code) in [(JobMode::Get, get), (JobMode::Watch, watch), (JobMode::Await, watch)] {
+            let mut table = refs(&["mind/a"]);
+            assert_eq!(table.take(&answer, "x", true, mode), Some(0));
+            assert_eq!(u8::from(Exit::from(table.outcome())), code, "{mode:?} {answer:?}");
         }
     }
-    let mut board = refs(&["mind/a", "mind/b", "mind/c"]);
-    let so_far = |board: &Board| u8::from(Exit::from(board.outcome()));
-    board.take(&ended("SUCCEEDED"), "x", true, Mode::Watch);
-    board.take(&job("b", json!({ "state": "FAILED", "isTerminal": true })), "x", true, Mode::Watch);
-    assert_eq!(so_far(&board), 2, "nothing is known of one");
-    board.take(&job("c", json!({ "state": "SUCCEEDED", "isTerminal": true })), "x", true, Mode::Watch);
-    assert_eq!(so_far(&board), 1);
+    let mut table = refs(&["mind/a", "mind/b", "mind/c"]);
+    let so_far = |table: &JobTable| u8::from(Exit::from(table.outcome()));
+    table.take(&ended("SUCCEEDED"), "x", true, JobMode::Watch);
+    table.take(&job("b", json!({ "state": "FAILED", "isTerminal": true })), "x", true, JobMode::Watch);
+    assert_eq!(so_far(&table), 2, "nothing is known of one");
+    table.take(&job("c", json!({ "state": "SUCCEEDED", "isTerminal": true })), "x", true, JobMode::Watch);
+    assert_eq!(so_far(&table), 1);
 }
 
 #[test]
-fn nothing_is_news_twice_and_nothing_comes_after_the_end() {
-    let mut board = refs(&["mind/a", "opaque-a", "mind/b", "mind/a"]);
-    assert_eq!(board.jobs().len(), 3, "named twice in one way is named once");
+fn duplicate_and_post_terminal_updates_are_not_printed() {
+    let mut table = refs(&["mind/a", "opaque-a", "mind/b", "mind/a"]);
+    assert_eq!(table.jobs().len(), 3, "named twice in one way is named once");
     let running = job("a", json!({}));
     let ended = job("a", json!({ "state": "SUCCEEDED", "isTerminal": true }));
-    let mut take = |answer: &Answer, text: &str, is_final| board.take(answer, text, is_final, Mode::Watch);
+    let mut take =
+        |answer: &WireResult, text: &str, is_final| table.take(answer, text, is_final, JobMode::Watch);
     assert_eq!(take(&running, "RUNNING", false), Some(0), "and one job is told of once");
     assert_eq!(take(&running, "RUNNING", false), None);
     assert_eq!(take(&running, "RUNNING 1/2", false), Some(0));
@@ -125,23 +126,23 @@ fn nothing_is_news_twice_and_nothing_comes_after_the_end() {
     assert_eq!(take(&ended, "SUCCEEDED", true), None);
     assert_eq!(take(&running, "RUNNING", false), None);
     assert_eq!(take(&job("c", json!({})), "RUNNING", false), None, "nobody asked");
-    assert_eq!(board.jobs()[1].label(), "mind/a", "an opaque id is told by its name");
-    assert!(board.jobs().iter().all(board::Entry::is_over));
+    assert_eq!(table.jobs()[1].label(), "mind/a", "an opaque id is told by its name");
+    assert!(table.jobs().iter().all(table::JobTableRow::is_over));
 }
 
 #[test]
-fn many_jobs_are_asked_for_in_groups() {
+fn many_jobs_are_requested_in_groups() {
     let names: Vec<String> = (0..401).map(|number| format!("mind/{number}")).collect();
-    let board = Board::new(names.iter().map(|name| reference(name).unwrap()));
-    let sizes: Vec<usize> = board.groups(200).iter().map(Vec::len).collect();
+    let table = JobTable::new(names.iter().map(|name| reference(name).unwrap()));
+    let sizes: Vec<usize> = table.groups(200).iter().map(Vec::len).collect();
     assert_eq!(sizes, [200, 200, 1]);
 }
 
 /// A terminal that keeps what is written to it.
 #[derive(Clone, Debug, Default)]
-struct Paper(Arc<std::sync::Mutex<String>>);
+struct TestTerminal(Arc<std::sync::Mutex<String>>);
 
-impl TermLike for Paper {
+impl TermLike for TestTerminal {
     fn width(&self) -> u16 {
         100
     }
@@ -181,13 +182,13 @@ impl TermLike for Paper {
 }
 
 #[test]
-fn a_bar_counts_where_there_are_counts_and_spins_where_not() {
-    let paper = Paper::default();
+fn progress_bar_shows_counts_only_if_the_job_reports_them() {
+    let paper = TestTerminal::default();
     let drawn = || std::mem::take(&mut *paper.0.lock().unwrap());
     let target = indicatif::ProgressDrawTarget::term_like_with_hz(Box::new(paper.clone()), 255);
     let mut bars = bars::Bars::on(target, ["mind/a", "mind/bcd"].into_iter());
     bars.show(0, "mind/a", &job("a", json!({ "progress": { "completed": 3, "total": 6 } })));
-    bars.aside(|| Ok(())).unwrap();
+    bars.suspend(|| Ok(())).unwrap();
     let text = drawn();
     // between its name and its counts stands its age, which is that of the machine
     let counted = text
@@ -199,16 +200,16 @@ fn a_bar_counts_where_there_are_counts_and_spins_where_not() {
     bars.show(0, "mind/a", &job("a", json!({})));
     bars.end(1);
     drawn();
-    bars.aside(|| Ok(())).unwrap();
+    bars.suspend(|| Ok(())).unwrap();
     let text = drawn();
     assert!(text.contains("RUNNING") && !text.contains("3/6") && !text.contains('['), "{text:?}");
     assert!(!text.contains("mind/bcd"), "{text:?}");
 }
 
 #[test]
-fn a_command_that_cannot_be_carried_out_ends_with_2_and_repeats_no_secret() {
-    type Case = (&'static [&'static str], &'static [(&'static str, &'static str)], &'static str);
-    let cases: [Case; 9] = [
+fn invalid_usage_exits_with_2_and_prints_no_secret() {
+    type JobCase = (&'static [&'static str], &'static [(&'static str, &'static str)], &'static str);
+    let cases: [JobCase; 9] = [
         (&["get"], &[], "REF"),
         (&["get", ""], &[], "is empty"),
         (&["watch", "mind/"], &[], "has an empty part"),
@@ -219,19 +220,19 @@ fn a_command_that_cannot_be_carried_out_ends_with_2_and_repeats_no_secret() {
         (&["get", "mind/a"], &[("JOBGATE_KEY", "hunter 2")], "the key must be one line"),
         (&["get", "mind/a", "--key-file", "/dev/null"], &[], "is empty"),
     ];
-    for (line, env, said) in cases {
+    for (line, env, expected) in cases {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let args = ["jobgate", "job"].iter().chain(line).map(std::ffi::OsString::from);
         let terminal = Terminal::new(&mut out, &mut err, false);
         let code = crate::cli::run_on(args, &env.iter().copied().collect(), terminal);
         let err = String::from_utf8(err).unwrap();
-        assert_eq!((code, out.is_empty(), err.contains(said)), (2, true, true), "{line:?}: {err}");
+        assert_eq!((code, out.is_empty(), err.contains(expected)), (2, true, true), "{line:?}: {err}");
         assert!(!err.contains("hunter"), "{line:?}: {err}");
     }
 }
 
 #[test]
-fn what_is_not_a_problem_is_a_job_of_whatever_kind() {
+fn unknown_result_typename_is_read_as_a_job() {
     let answer = job("a", json!({ "__typename": "AKindOfALaterGateway" }));
-    assert!(matches!(answer.told, Told::Job(job) if job.external_id == "a"));
+    assert!(matches!(answer.outcome, JobOutcome::Job(job) if job.external_id == "a"));
 }

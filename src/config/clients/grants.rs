@@ -10,14 +10,14 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::config::fault::Faults;
 use crate::config::read::nearest;
+use crate::config::validation::ValidationErrors;
 use crate::domain::id::SourceName;
 use crate::domain::principal::Scope;
 use crate::domain::source::Upstream;
 
 /// The configured sources by name, each with its upstream as far as that could be read.
-pub(in crate::config) type Known = BTreeMap<String, Option<Upstream>>;
+pub(in crate::config) type KnownSources = BTreeMap<String, Option<Upstream>>;
 
 /// The most kinds of one source.
 const KINDS_MAX: usize = 100;
@@ -51,8 +51,8 @@ impl RawGrant {
     pub(super) fn accept(
         self,
         path: &str,
-        known: &Known,
-        faults: &mut Faults,
+        known: &KnownSources,
+        faults: &mut ValidationErrors,
     ) -> BTreeMap<SourceName, Scope> {
         let mut grant = BTreeMap::new();
         match self {
@@ -80,7 +80,7 @@ impl RawGrant {
     }
 }
 
-fn is_known(name: &str, path: String, known: &Known, faults: &mut Faults) -> bool {
+fn is_known(name: &str, path: String, known: &KnownSources, faults: &mut ValidationErrors) -> bool {
     if !known.contains_key(name) {
         let message = match nearest(name, known.keys().map(String::as_str)) {
             Some(near) => format!("names a source that is not configured; did you mean {near}?"),
@@ -93,7 +93,7 @@ fn is_known(name: &str, path: String, known: &Known, faults: &mut Faults) -> boo
 
 impl RawScope {
     /// An empty list is refused: it reads as "no job", while an empty scope means "every job".
-    fn accept(self, path: &str, upstream: Option<Upstream>, faults: &mut Faults) -> Scope {
+    fn accept(self, path: &str, upstream: Option<Upstream>, faults: &mut ValidationErrors) -> Scope {
         if let Some(kinds) = &self.kinds {
             let path = format!("{path}.kinds");
             let fits = |kind: &String| is_word(kind, KIND_MAX);
@@ -176,7 +176,7 @@ impl JsonSchema for RawGrant {
 
 /// A scope in the form of the file.
 #[derive(Serialize)]
-struct Written<'a> {
+struct WrittenGrant<'a> {
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     kinds: &'a BTreeSet<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -193,7 +193,7 @@ pub(super) fn as_written<S: Serializer>(
     }
     let mut map = serializer.serialize_map(Some(grant.len()))?;
     for (name, Scope { kinds, labels }) in grant {
-        map.serialize_entry(name.as_str(), &Written { kinds, labels })?;
+        map.serialize_entry(name.as_str(), &WrittenGrant { kinds, labels })?;
     }
     map.end()
 }

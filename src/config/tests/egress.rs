@@ -6,7 +6,7 @@ const SOURCE: &str = "upstream: mindbridge, base_url: 'https://a.example', crede
 const REFERENCE: &str = "must be a reference, { file: /path } or { env: NAME }, never the secret itself";
 
 #[test]
-fn a_bad_way_out_gets_one_line_that_names_the_option_and_the_fix() {
+fn invalid_egress_option_error_names_the_option_and_the_fix() {
     let path = "must be a path that starts with /, ./ or ../, never the content itself";
     let proxy = "must be none or the URL of a proxy without a path, such as http://proxy.example:3128";
     for (options, line) in [
@@ -61,7 +61,7 @@ fn a_bad_way_out_gets_one_line_that_names_the_option_and_the_fix() {
 }
 
 #[test]
-fn a_proxy_of_the_environment_that_is_none_is_a_fault_where_it_is_needed() {
+fn invalid_environment_proxy_is_an_error_only_if_used() {
     let env = [("HTTPS_PROXY", "socks5://me:cAnaRy@h:1")];
     let faults = read(&source(SOURCE), &env).unwrap_err();
     assert!(faults.starts_with("HTTPS_PROXY: must be the URL of a proxy"), "{faults}");

@@ -14,7 +14,7 @@ const LEVEL: &str =
 const ADDRESS: &str = "must be an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080";
 
 #[test]
-fn a_bad_section_gets_one_line_that_names_the_option_and_the_fix() {
+fn invalid_section_error_names_the_option_and_the_fix() {
     let cases: &[(&str, &str)] = &[
         ("server: { listen: localhost }", &format!("server.listen: {ADDRESS}")),
         ("server: { admin_listen: 9090 }", &format!("server.admin_listen: {ADDRESS}")),
@@ -135,7 +135,7 @@ fn a_bad_section_gets_one_line_that_names_the_option_and_the_fix() {
 }
 
 #[test]
-fn a_bad_source_gets_one_line_that_names_the_option_and_the_fix() {
+fn invalid_source_error_names_the_option_and_the_fix() {
     let url =
         |url: &str| format!("upstream: mindbridge, credential: {{bearer: {{env: T}}}}, base_url: '{url}'");
     let of = |credential: &str| {
@@ -205,7 +205,7 @@ fn a_bad_source_gets_one_line_that_names_the_option_and_the_fix() {
 }
 
 #[test]
-fn a_bad_client_gets_one_line_that_names_the_option_and_the_fix() {
+fn invalid_client_error_names_the_option_and_the_fix() {
     let other = HASH.replace("ab", "cd");
     let cases: &[(String, &str)] = &[
         (
@@ -290,7 +290,7 @@ fn a_bad_client_gets_one_line_that_names_the_option_and_the_fix() {
 }
 
 #[test]
-fn a_bad_issuer_gets_one_line_that_names_the_option_and_the_fix() {
+fn invalid_issuer_error_names_the_option_and_the_fix() {
     let algorithm = "must be RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA; other algorithms are not supported";
     let whole = "issuer: b, audience: jobgate, jwks: {url: 'https://b.example/keys'}, sources: [audit]";
     let cases = [
@@ -356,7 +356,7 @@ fn a_bad_issuer_gets_one_line_that_names_the_option_and_the_fix() {
 }
 
 #[test]
-fn all_faults_are_reported_together_and_sorted() {
+fn all_validation_errors_are_reported_together_and_sorted() {
     let yaml = "
 sources:
   audit: { upstream: mindbrige, credential: { bearer: s3cret }, budget: { per_hour: 0 } }
@@ -406,7 +406,7 @@ fn similar(found: &str, expected: &str) {
 }
 
 #[test]
-fn no_fault_repeats_a_value() {
+fn validation_errors_never_repeat_a_value() {
     let canary = "cAnaRy-31337";
     let places = [
         "credential: cAnaRy-31337",

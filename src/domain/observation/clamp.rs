@@ -30,7 +30,7 @@ impl Observation {
         let limit = if late { latest.checked_sub(UNKNOWN_AGE).unwrap_or(latest) } else { latest };
         let sightings = self.sightings.map(|at| at.min(limit));
         Self {
-            asked_at: self.asked_at.min(limit),
+            requested_at: self.requested_at.min(limit),
             observed_at: self.observed_at.min(limit),
             sightings,
             ..self
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_can_be_true_stays() {
+    fn plausible_time_is_not_clamped() {
         for second in [-10, 0] {
             let one = seen(Life::Running, second);
             assert_eq!(one.clone().clamped(at(0)), one);
@@ -67,13 +67,13 @@ mod tests {
     }
 
     #[test]
-    fn a_small_skew_is_read_as_now() {
+    fn small_clock_skew_is_clamped_to_now() {
         let read = seen(Life::Running, 1).clamped(at(0));
-        assert_eq!((read.asked_at, read.observed_at), (at(0), at(0)));
+        assert_eq!((read.requested_at, read.observed_at), (at(0), at(0)));
     }
 
     #[test]
-    fn no_time_of_first_sight_is_later_than_the_answer() {
+    fn first_seen_times_are_clamped_to_the_observation() {
         for life in [Life::Running, Life::Succeeded] {
             let mut held = seen(life, 3_600);
             held.sightings.first_seen_at = Some(at(-90_000));
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unfinished_state_from_the_future_loses_to_every_fetch() {
+    fn any_fetch_supersedes_an_unfinished_state_from_the_future() {
         let held = seen(Life::Running, 3_600).clamped(at(0));
         assert!(at(0).duration_since(held.observed_at).as_hours() >= 12, "and is stale");
         for life in [Life::Running, Life::Queued, Life::Succeeded] {
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_state_from_the_future_counts_from_when_it_is_read() {
+    fn future_terminal_state_is_dated_at_its_read() {
         let held = seen(Life::Succeeded, 3_600).clamped(at(0));
         assert!(!seen(Life::Running, -1).supersedes(&held), "fetched before it was read");
         assert!(seen(Life::Running, 1).supersedes(&held), "another run");

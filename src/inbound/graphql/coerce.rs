@@ -12,7 +12,7 @@ use async_graphql::parser::types::{
 use async_graphql::parser::{self, parse_schema};
 use async_graphql::{Name, Positioned, Value, Variables};
 
-use crate::inbound::error::{Kind, Refusal};
+use crate::inbound::error::{HttpRefusal, RefusalKind};
 
 mod output;
 mod path;
@@ -21,7 +21,7 @@ mod value;
 
 pub(super) use output::OutputField;
 use output::Outputs;
-use path::Path;
+use path::ValuePath;
 
 /// Reads the text of a scalar, or says what it must be: `must be …`.
 pub type TextScalar = fn(&str) -> Result<(), String>;
@@ -44,18 +44,18 @@ enum InputType {
     /// The names of an enum.
     Enum(HashSet<Name>),
     /// An input object.
-    Object { fields: Vec<Field>, one_of: bool },
+    Object { fields: Vec<InputField>, one_of: bool },
 }
 
 #[derive(Debug)]
-struct Field {
+struct InputField {
     name: Name,
     of: Type,
     /// Whether it must be given: not nullable, and without a default.
     required: bool,
 }
 
-impl Field {
+impl InputField {
     /// Whether the schema has a default for a value that must not be null.
     const fn has_default(&self) -> bool {
         !self.of.nullable && !self.required
@@ -104,7 +104,7 @@ impl InputTypes {
     ///
     /// # Errors
     /// At the first such variable.
-    pub(super) fn check_declared(&self, document: &ExecutableDocument) -> Result<(), Refusal> {
+    pub(super) fn check_declared(&self, document: &ExecutableDocument) -> Result<(), HttpRefusal> {
         let definitions = document.operations.iter().flat_map(|(_, found)| &found.node.variable_definitions);
         for definition in definitions {
             let (name, of) = (&definition.node.name.node, &definition.node.var_type.node);
@@ -114,7 +114,7 @@ impl InputTypes {
                 let message = format!(
                     "variable \"${name}\" of type \"{of}\" is a list of no input type; correct its type"
                 );
-                return Err(Refusal::new(Kind::DocumentInvalid, message).at([definition.pos]));
+                return Err(HttpRefusal::new(RefusalKind::DocumentInvalid, message).at([definition.pos]));
             }
         }
         Ok(())
@@ -129,17 +129,17 @@ impl InputTypes {
         &self,
         operation: &OperationDefinition,
         variables: &Variables,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), HttpRefusal> {
         for definition in &operation.variable_definitions {
             let (name, of) = (&definition.node.name.node, &definition.node.var_type.node);
             let default = definition.node.default_value.as_ref().map(|default| &default.node);
             let refused = |kind, message: String| {
-                Err(Refusal::new(kind, message).at([definition.pos]).with("variable", name.as_str()))
+                Err(HttpRefusal::new(kind, message).at([definition.pos]).with("variable", name.as_str()))
             };
             if let Some(default) = default
-                && let Err(fault) = self.coerces(default, of, &Path::Default(name))
+                && let Err(fault) = self.coerces(default, of, &ValuePath::Default(name))
             {
-                return refused(Kind::DocumentInvalid, fault);
+                return refused(RefusalKind::DocumentInvalid, fault);
             }
             let fault = match variables.get(name) {
                 None if of.nullable || default.is_some() => continue,
@@ -147,12 +147,12 @@ impl InputTypes {
                 None | Some(Value::Null) => {
                     format!("variable \"${name}\" of type \"{of}\" has no value; add it to variables")
                 }
-                Some(value) => match self.coerces(value, of, &Path::Variable(name)) {
+                Some(value) => match self.coerces(value, of, &ValuePath::Variable(name)) {
                     Ok(()) => continue,
                     Err(fault) => fault,
                 },
             };
-            return refused(Kind::BadInput, fault);
+            return refused(RefusalKind::BadInput, fault);
         }
         Ok(())
     }
@@ -183,11 +183,11 @@ fn input_type(definition: &TypeDefinition, scalars: &[(&str, TextScalar)]) -> Op
     }
 }
 
-fn fields(definitions: &[Positioned<InputValueDefinition>]) -> Vec<Field> {
+fn fields(definitions: &[Positioned<InputValueDefinition>]) -> Vec<InputField> {
     let fields = definitions.iter().map(|field| {
         let of = field.node.ty.node.clone();
         let required = !of.nullable && field.node.default_value.is_none();
-        Field { name: field.node.name.node.clone(), of, required }
+        InputField { name: field.node.name.node.clone(), of, required }
     });
     fields.collect()
 }

@@ -3,11 +3,11 @@
 use async_graphql::SimpleObject;
 
 use crate::domain::id::JobKey;
-use crate::jobs::answer::Seen;
+use crate::jobs::answer::JobSnapshot;
 use crate::jobs::list::JobPage;
-use crate::jobs::track::Labels;
+use crate::jobs::tracking::Labels;
 
-use super::job::Job;
+use super::job::GqlJob;
 use super::mutation::Label;
 use super::problem::bad_input;
 
@@ -33,7 +33,7 @@ pub struct JobConnection {
     /// A list of edges.
     edges: Vec<JobEdge>,
     /// A list of jobs.
-    nodes: Vec<Job>,
+    nodes: Vec<GqlJob>,
     /// Information to aid in pagination.
     page_info: PageInfo,
 }
@@ -44,7 +44,7 @@ pub struct JobEdge {
     /// A cursor for use in pagination.
     cursor: String,
     /// The job at the end of the edge.
-    node: Job,
+    node: GqlJob,
     /// The labels of the job. Empty if the job is not tracked.
     labels: Vec<Label>,
 }
@@ -56,11 +56,11 @@ impl JobConnection {
         after: Option<String>,
         labels: impl Fn(&JobKey) -> Option<Labels>,
     ) -> Self {
-        let edge = |seen: Seen| {
+        let edge = |seen: JobSnapshot| {
             let key = &seen.observation.job.key;
             let labels =
                 labels(key).unwrap_or_default().into_iter().map(|(name, value)| Label { name, value });
-            JobEdge { cursor: key.node_id(), labels: labels.collect(), node: Job::new(seen) }
+            JobEdge { cursor: key.node_id(), labels: labels.collect(), node: GqlJob::new(seen) }
         };
         let edges: Vec<JobEdge> = page.jobs.into_iter().map(edge).collect();
         let page_info = PageInfo {

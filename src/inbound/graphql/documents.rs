@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_asked_again_stays_and_the_rest_is_bounded() {
+    fn recently_used_document_stays_in_the_bounded_cache() {
         let documents = Documents::new(40_000);
         let keep = |text: &str| documents.keep(text, 10, Arc::new(parse_query(text).unwrap()));
         keep("{ wanted }");
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_larger_than_the_store_is_not_kept() {
+    fn document_larger_than_the_cache_is_not_cached() {
         let documents = Documents::new(1000);
         documents.keep("{ a }", 3, Arc::new(parse_query("{ a }").unwrap()));
         assert!(documents.get("{ a }").is_none());

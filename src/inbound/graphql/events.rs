@@ -13,12 +13,12 @@ use futures_util::Stream;
 use http::{HeaderName, HeaderValue, header};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::http::answers::{Answer, Answers};
-use super::http::{Door, NoSeat, Prepared};
+use super::http::answers::{AnswerStream, GraphqlAnswer};
+use super::http::{AdmissionError, GraphqlEndpoint, PreparedOperation};
 use super::{multipart, sse};
 use crate::domain::principal::Principal;
-use crate::inbound::error::{Kind, Refusal};
-use crate::inbound::streams::{EndReason, Full, OperationSeat, Seat, Transport};
+use crate::inbound::error::{HttpRefusal, RefusalKind};
+use crate::inbound::streams::{EndReason, OperationGuard, StreamGuard, StreamLimitReached, Transport};
 
 /// What proxies of the nginx family read: do not hold the response back.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -29,22 +29,22 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 /// 429, when the client has as many streams or operations as it may; 503, when the process drains; 401, when what it came
 /// in with has just been taken back.
 pub(super) fn open(
-    door: &Door,
+    endpoint: &GraphqlEndpoint,
     transport: Transport,
     client: &Principal,
-    prepared: Result<Prepared, Refusal>,
-) -> Result<Response, Refusal> {
-    let mut seat = door.streams().open(transport, Some(client)).map_err(refusal)?;
-    door.seat(&mut seat, client).map_err(no_seat)?;
-    let operation = seat.operation().map_err(refusal)?;
+    prepared: Result<PreparedOperation, HttpRefusal>,
+) -> Result<Response, HttpRefusal> {
+    let mut guard = endpoint.streams().open(transport, Some(client)).map_err(refusal)?;
+    endpoint.admit_stream(&mut guard, client).map_err(admission_refusal)?;
+    let operation = guard.operation().map_err(refusal)?;
     let source = match prepared {
-        Ok(prepared) => Source::Answers(door.run(prepared, transport)),
-        Err(refusal) => Source::Refused(Some(Answer::refused(refusal))),
+        Ok(prepared) => EventSource::AnswerQuality(endpoint.run(prepared, transport)),
+        Err(refusal) => EventSource::Refused(Some(GraphqlAnswer::refused(refusal))),
     };
-    let quiet_until = Instant::now() + door.streams().settings().heartbeat;
-    let timer = Box::pin(sleep_until(quiet_until.min(seat.ends().0)));
-    let live = Live { source, seat, _operation: operation, timer, quiet_until };
-    let events = Events { transport, door: door.clone(), opened: false, live: Some(live) };
+    let quiet_until = Instant::now() + endpoint.streams().settings().heartbeat;
+    let timer = Box::pin(sleep_until(quiet_until.min(guard.ends().0)));
+    let live = LiveStream { source, guard, _operation: operation, timer, quiet_until };
+    let events = StreamBody { transport, endpoint: endpoint.clone(), opened: false, live: Some(live) };
 
     let mut response = Response::new(Body::from_stream(events));
     let headers = response.headers_mut();
@@ -59,84 +59,86 @@ pub(super) fn open(
 }
 
 /// The refusal of a client that gets no seat.
-pub(super) fn no_seat(why: NoSeat) -> Refusal {
+pub(super) fn admission_refusal(why: AdmissionError) -> HttpRefusal {
     match why {
-        NoSeat::Full(full) => refusal(full),
-        NoSeat::Revoked => Refusal::unauthenticated("the credential has expired or was revoked"),
+        AdmissionError::Full(full) => refusal(full),
+        AdmissionError::Revoked => HttpRefusal::unauthenticated("the credential has expired or was revoked"),
     }
 }
 
 /// The refusal of a stream that finds no room.
-pub(super) fn refusal(full: Full) -> Refusal {
+pub(super) fn refusal(full: StreamLimitReached) -> HttpRefusal {
     let seconds = std::time::Duration::from_secs;
     match full {
-        Full::Draining => Refusal::overloaded(seconds(1), "the gateway is shutting down; reconnect"),
-        Full::Client => {
+        StreamLimitReached::Draining => {
+            HttpRefusal::overloaded(seconds(1), "the gateway is shutting down; reconnect")
+        }
+        StreamLimitReached::Client => {
             let message = "stream or operation limit reached for this client \
                 (max_streams_per_client, max_operations_per_client); close some streams";
-            Refusal::new(Kind::TooManyRequests, message).retry_after(seconds(10))
+            HttpRefusal::new(RefusalKind::TooManyRequests, message).retry_after(seconds(10))
         }
     }
 }
 
 /// The bytes of one stream.
-struct Events {
+struct StreamBody {
     transport: Transport,
-    door: Door,
+    endpoint: GraphqlEndpoint,
     opened: bool,
     /// Gone at the end, so that whoever holds the response a little longer holds nothing else.
-    live: Option<Live>,
+    live: Option<LiveStream>,
 }
 
-struct Live {
-    source: Source,
-    seat: Seat,
-    _operation: OperationSeat,
+struct LiveStream {
+    source: EventSource,
+    guard: StreamGuard,
+    _operation: OperationGuard,
     timer: Pin<Box<Sleep>>,
     quiet_until: Instant,
 }
 
-enum Source {
-    Answers(Answers),
-    Refused(Option<Answer>),
+enum EventSource {
+    AnswerQuality(AnswerStream),
+    Refused(Option<GraphqlAnswer>),
 }
 
 /// What to do next.
-enum Turn {
-    Answer(Answer),
+enum NextEvent {
+    Answer(GraphqlAnswer),
     Alive,
     End(EndReason),
 }
 
-impl Live {
-    fn poll(&mut self, heartbeat: std::time::Duration, cx: &mut Context<'_>) -> Poll<Turn> {
-        if let Poll::Ready(reason) = self.seat.poll_told(cx) {
-            return Poll::Ready(Turn::End(reason));
+impl LiveStream {
+    fn poll(&mut self, heartbeat: std::time::Duration, cx: &mut Context<'_>) -> Poll<NextEvent> {
+        if let Poll::Ready(reason) = self.guard.poll_ended(cx) {
+            return Poll::Ready(NextEvent::End(reason));
         }
         // before the answers: however many there are, none is given after the end
-        let (ends, reason) = self.seat.ends();
+        let (ends, reason) = self.guard.ends();
         if ends <= Instant::now() {
-            return Poll::Ready(Turn::End(reason));
+            return Poll::Ready(NextEvent::End(reason));
         }
         let answer = match &mut self.source {
-            Source::Answers(answers) => Pin::new(answers).poll_next(cx),
-            Source::Refused(answer) => Poll::Ready(answer.take()),
+            EventSource::AnswerQuality(answers) => Pin::new(answers).poll_next(cx),
+            EventSource::Refused(answer) => Poll::Ready(answer.take()),
         };
         match answer {
             Poll::Ready(Some(answer)) => {
-                if matches!(answer, Answer::Refused(_)) {
-                    self.source = Source::Refused(None);
+                if matches!(answer, GraphqlAnswer::Refused(_)) {
+                    self.source = EventSource::Refused(None);
                 }
                 self.quiet_until = Instant::now() + heartbeat;
-                return Poll::Ready(Turn::Answer(answer));
+                return Poll::Ready(NextEvent::Answer(answer));
             }
-            Poll::Ready(None) => return Poll::Ready(Turn::End(EndReason::Completed)),
+            Poll::Ready(None) => return Poll::Ready(NextEvent::End(EndReason::Completed)),
             Poll::Pending => {}
         }
         while self.timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
             if ends <= now {
-                return Poll::Ready(Turn::End(reason));
+                return Poll::Ready(NextEvent::End(reason));
             }
             let alive = self.quiet_until <= now;
             if alive {
@@ -144,34 +146,34 @@ impl Live {
             }
             self.timer.as_mut().reset(self.quiet_until.min(ends));
             if alive {
-                return Poll::Ready(Turn::Alive);
+                return Poll::Ready(NextEvent::Alive);
             }
         }
         Poll::Pending
     }
 }
 
-impl Events {
-    fn bytes(&self, turn: Turn) -> Option<Bytes> {
+impl StreamBody {
+    fn bytes(&self, event: NextEvent) -> Option<Bytes> {
         let multipart = self.transport == Transport::Multipart;
-        match turn {
-            Turn::Answer(answer) if multipart => Some(multipart::next(&answer.into_response())),
-            Turn::Answer(answer) => Some(sse::next(answer.into_response())),
-            Turn::Alive if multipart => Some(Bytes::from_static(multipart::HEARTBEAT)),
-            Turn::Alive => Some(Bytes::from_static(sse::COMMENT)),
-            Turn::End(EndReason::Completed) if multipart => Some(Bytes::from_static(multipart::CLOSE)),
-            Turn::End(EndReason::Completed) => Some(Bytes::from_static(sse::COMPLETE)),
-            Turn::End(reason) if multipart => {
+        match event {
+            NextEvent::Answer(answer) if multipart => Some(multipart::next(&answer.into_response())),
+            NextEvent::Answer(answer) => Some(sse::next(answer.into_response())),
+            NextEvent::Alive if multipart => Some(Bytes::from_static(multipart::HEARTBEAT)),
+            NextEvent::Alive => Some(Bytes::from_static(sse::COMMENT)),
+            NextEvent::End(EndReason::Completed) if multipart => Some(Bytes::from_static(multipart::CLOSE)),
+            NextEvent::End(EndReason::Completed) => Some(Bytes::from_static(sse::COMPLETE)),
+            NextEvent::End(reason) if multipart => {
                 let message = reason.close().map_or("the stream was closed; open it again", |(_, text)| text);
                 Some(multipart::cut(message, &reason.word().to_ascii_uppercase()))
             }
             // without `complete` a client knows that there is more, and opens it again
-            Turn::End(_) => None,
+            NextEvent::End(_) => None,
         }
     }
 }
 
-impl Stream for Events {
+impl Stream for StreamBody {
     type Item = Result<Bytes, Infallible>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -182,23 +184,23 @@ impl Stream for Events {
             return Poll::Ready(Some(Ok(Bytes::from_static(first))));
         }
         let Some(live) = &mut this.live else { return Poll::Ready(None) };
-        let heartbeat = this.door.streams().settings().heartbeat;
-        let turn = std::task::ready!(live.poll(heartbeat, cx));
-        if matches!(turn, Turn::Answer(Answer::Result(_))) {
-            live.seat.told_update();
+        let heartbeat = this.endpoint.streams().settings().heartbeat;
+        let event = std::task::ready!(live.poll(heartbeat, cx));
+        if matches!(event, NextEvent::Answer(GraphqlAnswer::Result(_))) {
+            live.guard.update_delivered();
         }
-        if let Turn::End(reason) = turn
+        if let NextEvent::End(reason) = event
             && let Some(live) = this.live.take()
         {
-            live.seat.leave(reason);
+            live.guard.leave(reason);
         }
-        Poll::Ready(this.bytes(turn).map(Ok))
+        Poll::Ready(this.bytes(event).map(Ok))
     }
 }
 
-impl fmt::Debug for Events {
+impl fmt::Debug for StreamBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Events").field("transport", &self.transport).finish_non_exhaustive()
+        f.debug_struct("StreamBody").field("transport", &self.transport).finish_non_exhaustive()
     }
 }
 

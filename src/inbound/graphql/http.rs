@@ -22,20 +22,20 @@ use tokio::time::Instant;
 
 use super::coerce::InputTypes;
 use super::documents::Documents;
-use super::known::{KnownDocuments, Meant};
-use super::limits::Limits;
-use super::operation::Operation;
-use super::plan::Plans;
+use super::limits::DocumentLimits;
+use super::operation::OperationInfo;
+use super::persisted::{PersistedDocuments, ResolvedDocument};
+use super::plan::UpdatePlans;
 use super::{events, ws};
 use crate::domain::principal::Principal;
-use crate::inbound::access_log::Noted;
+use crate::inbound::access_log::RequestFacts;
 use crate::inbound::answer_memory::{AnswerMemory, ClientMemory};
-use crate::inbound::client_limits::{ClientLimits, Place};
+use crate::inbound::authenticator::Authenticator;
+use crate::inbound::client_limits::{ClientLimits, RequestPermit};
 use crate::inbound::cpu_limiter::{CpuGate, CpuLimiter};
-use crate::inbound::error::{Kind, Refusal};
+use crate::inbound::error::{HttpRefusal, RefusalKind};
 use crate::inbound::peer::Peer;
-use crate::inbound::porter::Porter;
-use crate::inbound::streams::{Full, Seat, Streams};
+use crate::inbound::streams::{StreamGuard, StreamLimitReached, StreamRegistry};
 use crate::telemetry::{meters, trace};
 
 pub(super) mod answers;
@@ -44,7 +44,7 @@ pub(super) mod body;
 mod negotiate;
 mod reply;
 
-use negotiate::{Form, ResponseType};
+use negotiate::{ResponseForm, ResponseType};
 
 /// Bytes of parsed documents that are held, roughly.
 const DOCUMENT_BYTES: usize = 8 * 1024 * 1024;
@@ -58,7 +58,7 @@ pub struct Admission {
     /// What one client may take.
     pub clients: ClientLimits,
     /// The documents that are known by an id, and whether there are others.
-    pub documents: KnownDocuments,
+    pub documents: PersistedDocuments,
     /// The memory of answers.
     pub memory: AnswerMemory,
     /// How many large answers are computed at the same time.
@@ -67,51 +67,51 @@ pub struct Admission {
 
 /// The door to one schema. A clone is cheap and shares the held documents.
 #[derive(Clone)]
-pub struct Door(Arc<Inner>);
+pub struct GraphqlEndpoint(Arc<EndpointState>);
 
-struct Inner {
+struct EndpointState {
     execute: Box<Execute>,
     execute_stream: Box<ExecuteStream>,
-    porter: Box<dyn Porter>,
-    limits: Limits,
+    authenticator: Box<dyn Authenticator>,
+    limits: DocumentLimits,
     admission: Admission,
     types: InputTypes,
     body_wait: Duration,
     documents: Documents,
-    plans: Plans,
-    streams: Streams,
+    plans: UpdatePlans,
+    streams: StreamRegistry,
 }
 
-impl Door {
+impl GraphqlEndpoint {
     /// A door to a schema, whose input types are `types`.
     ///
     /// `porter` is given the bearer token of each request, or its absence, before anything else is
-    /// looked at; the principal it gives reaches resolvers as request data, beside the [`Operation`].
+    /// looked at; the principal it gives reaches resolvers as request data, beside the [`OperationInfo`].
     /// `body_wait` is how long a client may take to send its body. `streams` holds what outlives a request.
     pub fn new<E: Executor>(
         executor: E,
         types: InputTypes,
-        porter: impl Porter + 'static,
-        limits: Limits,
+        authenticator: impl Authenticator + 'static,
+        limits: DocumentLimits,
         admission: Admission,
         body_wait: Duration,
-        streams: Streams,
+        streams: StreamRegistry,
     ) -> Self {
         let streaming = executor.clone();
         let execute = move |request| {
             let executor = executor.clone();
             async move { executor.execute(request).await }.boxed()
         };
-        Self(Arc::new(Inner {
+        Self(Arc::new(EndpointState {
             execute: Box::new(execute),
             execute_stream: Box::new(move |request| streaming.execute_stream(request, None)),
-            porter: Box::new(porter),
+            authenticator: Box::new(authenticator),
             limits,
             admission,
             types,
             body_wait,
             documents: Documents::new(DOCUMENT_BYTES),
-            plans: Plans::default(),
+            plans: UpdatePlans::default(),
             streams,
         }))
     }
@@ -130,7 +130,7 @@ impl Door {
     }
 
     /// The registry that holds this door's streams.
-    pub(super) fn streams(&self) -> &Streams {
+    pub(super) fn streams(&self) -> &StreamRegistry {
         &self.0.streams
     }
 
@@ -151,18 +151,22 @@ impl Door {
     }
 
     /// Says who presents a token, or nothing.
-    pub(super) fn authenticate(&self, presented: Option<&SecretString>) -> Result<Principal, Refusal> {
-        self.0.porter.recognise(presented)
+    pub(super) fn authenticate(&self, presented: Option<&SecretString>) -> Result<Principal, HttpRefusal> {
+        self.0.authenticator.authenticate(presented)
     }
 
     /// Gives a client its seat, for as long as what it came in with holds.
     ///
     /// # Errors
     /// When the client holds as many as it may, or what it came in with was taken back since it was recognised.
-    pub(super) fn seat(&self, seat: &mut Seat, principal: &Principal) -> Result<(), NoSeat> {
-        seat.claim(principal, self.0.porter.left(principal)).map_err(NoSeat::Full)?;
+    pub(super) fn admit_stream(
+        &self,
+        guard: &mut StreamGuard,
+        principal: &Principal,
+    ) -> Result<(), AdmissionError> {
+        guard.claim(principal, self.0.authenticator.expires_in(principal)).map_err(AdmissionError::Full)?;
         // asked with the seat in the registry: what is taken back from now on finds it there
-        if self.0.porter.stands(principal) { Ok(()) } else { Err(NoSeat::Revoked) }
+        if self.0.authenticator.is_valid(principal) { Ok(()) } else { Err(AdmissionError::Revoked) }
     }
 
     /// The route: every method, so that a wrong one is answered in the same words as all else.
@@ -171,86 +175,89 @@ impl Door {
     }
 }
 
-impl fmt::Debug for Door {
+impl fmt::Debug for GraphqlEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Door").field("limits", &self.0.limits).finish_non_exhaustive()
+        f.debug_struct("GraphqlEndpoint").field("limits", &self.0.limits).finish_non_exhaustive()
     }
 }
 
 /// Why a client gets no seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NoSeat {
+pub(super) enum AdmissionError {
     /// It holds as many streams as it may.
-    Full(Full),
+    Full(StreamLimitReached),
     /// What it came in with does not hold any more.
     Revoked,
 }
 
-async fn serve(State(door): State<Door>, request: Request) -> Response {
-    let answer =
-        if ws::is_handshake(&request) { ws::upgrade(&door, request) } else { door.answer(request).await };
+async fn serve(State(endpoint): State<GraphqlEndpoint>, request: Request) -> Response {
+    let answer = if ws::is_handshake(&request) {
+        ws::upgrade(&endpoint, request)
+    } else {
+        endpoint.answer(request).await
+    };
     answer.unwrap_or_else(IntoResponse::into_response)
 }
 
 /// What passed every check that comes before the engine.
-pub(super) struct Prepared {
+pub(super) struct PreparedOperation {
     request: GraphqlRequest,
-    operation: Operation,
+    operation: OperationInfo,
     document: Arc<ExecutableDocument>,
-    fresh: Option<Box<Fresh>>,
+    fresh: Option<Box<UncachedDocument>>,
     /// The jobs that a subscription watches, as they count against its client.
-    watching: Option<Place>,
+    watching: Option<RequestPermit>,
     /// The most values of an answer.
     values: u64,
     /// The memory as its client may use it.
     memory: ClientMemory,
     /// What a large answer needs a permit of for each step.
     cpu: Option<CpuGate>,
-    span: trace::Active,
+    span: trace::SpanGuard,
 }
 
 /// A document to be held once the engine has found it valid.
-struct Fresh {
+struct UncachedDocument {
     text: String,
     tokens: usize,
     document: Arc<ExecutableDocument>,
     learn: Option<[u8; 32]>,
 }
 
-impl Door {
-    async fn answer(&self, request: Request) -> Result<Response, Refusal> {
-        let verb = Verb::of(request.method())?;
+impl GraphqlEndpoint {
+    async fn answer(&self, request: Request) -> Result<Response, HttpRefusal> {
+        let verb = RequestMethod::of(request.method())?;
         let principal = self.authenticate(bearer::token(request.headers())?.as_ref())?;
-        Noted::client(request.extensions(), principal.name());
+        RequestFacts::client(request.extensions(), principal.name());
         // held until the answer, or the stream that has a place of its own
         let _place = self.client_limits().admit(&principal)?;
         let accepted = negotiate::accepted(request.headers())?;
         let (parts, body) = request.into_parts();
         let parameters = match verb {
-            Verb::Get => body::Parameters::from_url(parts.uri.query().unwrap_or_default())?,
-            Verb::Post => {
+            RequestMethod::Get => body::GraphqlRequest::from_url(parts.uri.query().unwrap_or_default())?,
+            RequestMethod::Post => {
                 negotiate::check_content_type(&parts.headers)?;
-                body::Parameters::from_json(&body::read(body, self.0.body_wait).await?)?
+                body::GraphqlRequest::from_json(&body::read(body, self.0.body_wait).await?)?
             }
         };
         let client = principal.clone();
         let prepared = self.prepare(parameters, principal, |kind| verb.permits(kind, accepted.streams()));
         let operation = prepared.as_ref().ok().map(|prepared| prepared.operation.kind);
         if let Some(kind) = operation {
-            Noted::operation(&parts.extensions, kind);
+            RequestFacts::operation(&parts.extensions, kind);
         }
         match (accepted.form(operation), prepared) {
-            (Form::Stream(transport), prepared) => {
+            (ResponseForm::Stream(transport), prepared) => {
                 let secure = parts.extensions.get::<Peer>().and_then(|peer| peer.secure);
                 self.streams().settings().origins.check(&parts.headers, secure)?;
                 // a method that does not fit is a fault of the request, not of the document
                 let prepared = match prepared {
-                    Err(refusal) if refusal.kind() == Kind::MethodNotAllowed => return Err(refusal),
+                    Err(refusal) if refusal.kind() == RefusalKind::MethodNotAllowed => return Err(refusal),
                     prepared => prepared,
                 };
                 events::open(self, transport, &client, prepared)
             }
-            (Form::Single(media), prepared) => {
+            (ResponseForm::Single(media), prepared) => {
                 let mut prepared = prepared?;
                 match prepared.cpu.take() {
                     None => Ok(self.once(prepared, media).await),
@@ -260,8 +267,8 @@ impl Door {
         }
     }
 
-    async fn once(&self, prepared: Prepared, media: ResponseType) -> Response {
-        let Prepared { request, operation, fresh, values, memory, span, .. } = prepared;
+    async fn once(&self, prepared: PreparedOperation, media: ResponseType) -> Response {
+        let PreparedOperation { request, operation, fresh, values, memory, span, .. } = prepared;
         // here, so that a large answer that waits for its permit holds none
         let meter = match memory.begin(values) {
             Ok(meter) => meter,
@@ -269,7 +276,7 @@ impl Door {
         };
         let began = Instant::now();
         let executing = Arc::clone(&meter).around((self.0.execute)(request));
-        let response = span.place().hold(executing).await;
+        let response = span.context().hold(executing).await;
         meters::operation(operation.word(), "http");
         meters::operation_took(operation.word(), began.elapsed());
         let executed = reply::was_executed(&response);
@@ -293,13 +300,13 @@ impl Door {
     /// variable does not coerce.
     pub(super) fn prepare(
         &self,
-        parameters: body::Parameters,
+        parameters: body::GraphqlRequest,
         principal: Principal,
-        permits: impl FnOnce(OperationType) -> Result<(), Refusal>,
-    ) -> Result<Prepared, Refusal> {
-        let Meant { text, learn } = self.0.admission.documents.resolve(parameters.document)?;
+        permits: impl FnOnce(OperationType) -> Result<(), HttpRefusal>,
+    ) -> Result<PreparedOperation, HttpRefusal> {
+        let ResolvedDocument { text, learn } = self.0.admission.documents.resolve(parameters.document)?;
         let (document, fresh) = self.0.document(&text)?;
-        let (operation, definition) = Operation::select(&document, parameters.operation_name.as_deref())?;
+        let (operation, definition) = OperationInfo::select(&document, parameters.operation_name.as_deref())?;
         permits(operation.kind)?;
         let span = operation.span(&text);
         self.0.types.check(definition, &parameters.variables)?;
@@ -324,28 +331,28 @@ impl Door {
         let request = request.data(principal).data(operation.clone());
         let fresh = match (fresh, learn) {
             (Some(tokens), learn) => {
-                Some(Box::new(Fresh { text, tokens, document: Arc::clone(&document), learn }))
+                Some(Box::new(UncachedDocument { text, tokens, document: Arc::clone(&document), learn }))
             }
             (None, Some(hash)) => {
-                self.0.admission.documents.learn(hash, &text);
+                self.0.admission.documents.register(hash, &text);
                 None
             }
             (None, None) => None,
         };
-        Ok(Prepared { request, operation, document, fresh, watching, values, memory, cpu, span })
+        Ok(PreparedOperation { request, operation, document, fresh, watching, values, memory, cpu, span })
     }
 }
 
-impl Inner {
-    fn keep(&self, fresh: Fresh) {
+impl EndpointState {
+    fn keep(&self, fresh: UncachedDocument) {
         self.documents.keep(&fresh.text, fresh.tokens, fresh.document);
         if let Some(hash) = fresh.learn {
-            self.admission.documents.learn(hash, &fresh.text);
+            self.admission.documents.register(hash, &fresh.text);
         }
     }
 
     /// Gives the document of a text, and the number of its tokens if it was not held.
-    fn document(&self, text: &str) -> Result<(Arc<ExecutableDocument>, Option<usize>), Refusal> {
+    fn document(&self, text: &str) -> Result<(Arc<ExecutableDocument>, Option<usize>), HttpRefusal> {
         if let Some(held) = self.documents.get(text) {
             return Ok((held, None));
         }
@@ -360,34 +367,37 @@ impl Inner {
 
 /// How a request came.
 #[derive(Clone, Copy)]
-enum Verb {
+enum RequestMethod {
     Get,
     Post,
 }
 
-impl Verb {
-    fn of(method: &Method) -> Result<Self, Refusal> {
+impl RequestMethod {
+    fn of(method: &Method) -> Result<Self, HttpRefusal> {
         match *method {
             // a HEAD is a GET whose body the server does not send
             Method::GET | Method::HEAD => Ok(Self::Get),
             Method::POST => Ok(Self::Post),
-            _ => Err(Refusal::method("GET, HEAD, POST", "method not allowed; use POST, or GET for a query")),
+            _ => Err(HttpRefusal::method(
+                "GET, HEAD, POST",
+                "method not allowed; use POST, or GET for a query",
+            )),
         }
     }
 
-    fn permits(self, kind: OperationType, streams: bool) -> Result<(), Refusal> {
+    fn permits(self, kind: OperationType, streams: bool) -> Result<(), HttpRefusal> {
         match (self, kind) {
             (_, OperationType::Query) | (Self::Post, OperationType::Mutation) => Ok(()),
             (_, OperationType::Subscription) if streams => Ok(()),
             (Self::Get, OperationType::Mutation) => {
-                Err(Refusal::method("POST", "mutations are not allowed over GET; use POST"))
+                Err(HttpRefusal::method("POST", "mutations are not allowed over GET; use POST"))
             }
-            (Self::Get, OperationType::Subscription) => Err(Refusal::method(
+            (Self::Get, OperationType::Subscription) => Err(HttpRefusal::method(
                 "POST",
                 "subscriptions over GET need a stream; accept text/event-stream, or use a WebSocket",
             )),
-            (Self::Post, OperationType::Subscription) => Err(Refusal::new(
-                Kind::SubscriptionNeedsStream,
+            (Self::Post, OperationType::Subscription) => Err(HttpRefusal::new(
+                RefusalKind::SubscriptionNeedsStream,
                 "subscriptions need a stream; accept text/event-stream, or use a WebSocket",
             )),
         }

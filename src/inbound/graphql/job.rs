@@ -1,4 +1,4 @@
-//! The `Job` interface: the fields that the jobs of all upstreams have.
+//! The `GqlJob` interface: the fields that the jobs of all upstreams have.
 
 use async_graphql::{Context, Enum, ID, Interface, SimpleObject, Union};
 
@@ -6,20 +6,20 @@ use crate::domain::details::Details;
 use crate::domain::job;
 use crate::domain::state;
 use crate::jobs::Jobs;
-use crate::jobs::access::JobRef;
-use crate::jobs::answer::{Answer, Seen};
+use crate::jobs::answer::{JobSnapshot, LookupResult};
+use crate::jobs::visibility::RequestedRef;
 
 use super::mindbridge::MindBridgeJob;
-use super::problem::{JobProblem, StaleReason};
-use super::scalars::{DateTime, Text};
-use super::source::Source;
+use super::problem::{GqlStaleReason, JobProblem};
+use super::scalars::{DateTime, UpstreamText};
+use super::source::GqlSource;
 use super::supermetrics::SupermetricsJob;
 
 /// The possible states of a job, the same for all upstreams. An upstream's state that the gateway does not know is
 /// `UNKNOWN`; `nativeState` has the original value.
 #[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]
-#[graphql(remote = "state::JobState")]
-pub enum JobState {
+#[graphql(name = "JobState", remote = "state::JobState")]
+pub enum GqlJobState {
     /// The job is waiting to run.
     Queued,
     /// The job is running.
@@ -45,7 +45,7 @@ pub enum JobState {
 ))]
 pub enum Node {
     /// A job of any upstream.
-    Job(Job),
+    Job(GqlJob),
     /// A job of MindBridge.
     MindBridgeJob(MindBridgeJob),
     /// A job of Supermetrics.
@@ -56,14 +56,15 @@ pub enum Node {
 #[derive(Clone, Debug, Interface)]
 #[expect(clippy::duplicated_attributes, reason = "fields of the same type repeat it")]
 #[graphql(
+    name = "Job",
     field(
         name = "id",
         ty = "ID",
         desc = "The global node ID of the object. Knowing an ID does not grant access."
     ),
-    field(name = "source", ty = "Source", desc = "The source that the job belongs to."),
+    field(name = "source", ty = "GqlSource", desc = "The source that the job belongs to."),
     field(name = "external_id", ty = "String", desc = "The ID of the job in the upstream's API."),
-    field(name = "state", ty = "JobState", desc = "The state of the job."),
+    field(name = "state", ty = "GqlJobState", desc = "The state of the job."),
     field(
         name = "is_terminal",
         ty = "bool",
@@ -71,7 +72,7 @@ pub enum Node {
     ),
     field(
         name = "native_state",
-        ty = "Option<Text>",
+        ty = "Option<UpstreamText>",
         desc = "The state as the upstream reports it, verbatim. Upstreams can add values at any time. Null if\n\
                     the upstream reports none."
     ),
@@ -118,9 +119,9 @@ pub enum Node {
         ty = "Option<JobFailure>",
         desc = "The failure as the upstream reports it. Null if the job did not fail."
     ),
-    field(name = "freshness", ty = "Freshness", desc = "The age of this result.")
+    field(name = "freshness", ty = "GqlFreshness", desc = "The age of this result.")
 )]
-pub enum Job {
+pub enum GqlJob {
     /// A job of MindBridge.
     MindBridgeJob(MindBridgeJob),
     /// A job of Supermetrics.
@@ -151,14 +152,15 @@ pub struct JobProgress {
 #[derive(Clone, Debug, SimpleObject)]
 pub struct JobFailure {
     /// The error code. Null if the upstream reports none.
-    code: Option<Text>,
+    code: Option<UpstreamText>,
     /// The error message. Null if the upstream reports none.
-    message: Option<Text>,
+    message: Option<UpstreamText>,
 }
 
 /// The age of a result, and whether it is stale.
 #[derive(Clone, Copy, Debug, SimpleObject)]
-pub struct Freshness {
+#[graphql(name = "Freshness")]
+pub struct GqlFreshness {
     /// The date and time when the gateway received the upstream's response, by the gateway's clock.
     observed_at: DateTime,
     /// The time since `observedAt`, in milliseconds.
@@ -166,13 +168,13 @@ pub struct Freshness {
     /// Whether the result is older than requested. A terminal job is never stale.
     is_stale: bool,
     /// The reason why the result is stale. Null if it is not stale.
-    stale_reason: Option<StaleReason>,
+    stale_reason: Option<GqlStaleReason>,
     /// The date and time of the next scheduled poll. Null if no poll is scheduled.
     next_poll_at: Option<DateTime>,
 }
 
-impl Job {
-    pub(super) fn new(seen: Seen) -> Self {
+impl GqlJob {
+    pub(super) fn new(seen: JobSnapshot) -> Self {
         match seen.observation.job.details {
             Details::MindBridge(_) => Self::MindBridgeJob(MindBridgeJob(seen)),
             Details::Supermetrics(_) => Self::SupermetricsJob(SupermetricsJob(seen)),
@@ -181,10 +183,10 @@ impl Job {
 }
 
 impl JobResult {
-    pub(super) fn new(reference: JobRef, answer: Answer) -> Self {
-        match answer.map(Job::new) {
-            Ok(Job::MindBridgeJob(job)) => Self::MindBridgeJob(job),
-            Ok(Job::SupermetricsJob(job)) => Self::SupermetricsJob(job),
+    pub(super) fn new(reference: RequestedRef, answer: LookupResult) -> Self {
+        match answer.map(GqlJob::new) {
+            Ok(GqlJob::MindBridgeJob(job)) => Self::MindBridgeJob(job),
+            Ok(GqlJob::SupermetricsJob(job)) => Self::SupermetricsJob(job),
             Err(problem) => Self::JobProblem(JobProblem::new(reference, problem)),
         }
     }
@@ -202,33 +204,33 @@ impl From<&job::Failure> for JobFailure {
     }
 }
 
-impl From<&Seen> for Freshness {
-    fn from(seen: &Seen) -> Self {
+impl From<&JobSnapshot> for GqlFreshness {
+    fn from(seen: &JobSnapshot) -> Self {
         Self {
             observed_at: DateTime(seen.observed_at),
             age_ms: i32::try_from(seen.age.as_millis()).unwrap_or(i32::MAX),
             is_stale: seen.stale.is_some(),
-            stale_reason: seen.stale.map(StaleReason::from),
-            next_poll_at: seen.next_look.map(DateTime),
+            stale_reason: seen.stale.map(GqlStaleReason::from),
+            next_poll_at: seen.next_poll.map(DateTime),
         }
     }
 }
 
 /// The source of a job. The client was allowed to read the job, so it may read the source.
-pub(super) fn source_of(ctx: &Context<'_>, seen: &Seen) -> async_graphql::Result<Source> {
+pub(super) fn source_of(ctx: &Context<'_>, seen: &JobSnapshot) -> async_graphql::Result<GqlSource> {
     let name = &seen.observation.job.key.source;
     let status = ctx.data::<Jobs>()?.source(ctx.data()?, name);
     status
-        .map(Source::from)
+        .map(GqlSource::from)
         .ok_or_else(|| async_graphql::Error::new("the source of this job is no longer configured"))
 }
 
-/// Writes an object of the schema over a [`Seen`]: the fields of the `Job` interface, and those of its own.
+/// Writes an object of the schema over a [`JobSnapshot`]: the fields of the `GqlJob` interface, and those of its own.
 macro_rules! job_object {
     ($(#[$doc:meta])* $name:ident { $($own:tt)* }) => {
         $(#[$doc])*
         #[derive(Clone, Debug)]
-        pub struct $name(pub(super) $crate::jobs::answer::Seen);
+        pub struct $name(pub(super) $crate::jobs::answer::JobSnapshot);
 
         $(#[$doc])*
         #[async_graphql::Object]
@@ -242,7 +244,7 @@ macro_rules! job_object {
             pub async fn source(
                 &self,
                 ctx: &async_graphql::Context<'_>,
-            ) -> async_graphql::Result<$crate::inbound::graphql::source::Source> {
+            ) -> async_graphql::Result<$crate::inbound::graphql::source::GqlSource> {
                 $crate::inbound::graphql::job::source_of(ctx, &self.0)
             }
 
@@ -252,7 +254,7 @@ macro_rules! job_object {
             }
 
             /// The state of the job.
-            pub async fn state(&self) -> $crate::inbound::graphql::job::JobState {
+            pub async fn state(&self) -> $crate::inbound::graphql::job::GqlJobState {
                 self.job().state().into()
             }
 
@@ -263,7 +265,7 @@ macro_rules! job_object {
 
             /// The state as the upstream reports it, verbatim. Upstreams can add values at any time. Null if the
             /// upstream reports none.
-            pub async fn native_state(&self) -> Option<$crate::inbound::graphql::scalars::Text> {
+            pub async fn native_state(&self) -> Option<$crate::inbound::graphql::scalars::UpstreamText> {
                 self.job().native_state.clone().map(Into::into)
             }
 
@@ -313,7 +315,7 @@ macro_rules! job_object {
             }
 
             /// The age of this result.
-            pub async fn freshness(&self) -> $crate::inbound::graphql::job::Freshness {
+            pub async fn freshness(&self) -> $crate::inbound::graphql::job::GqlFreshness {
                 (&self.0).into()
             }
 

@@ -5,7 +5,7 @@ use async_graphql::Variables;
 use async_graphql::parser::types::{ExecutableDocument, OperationDefinition};
 
 use super::coerce::InputTypes;
-use crate::inbound::error::{Kind, Refusal};
+use crate::inbound::error::{HttpRefusal, RefusalKind};
 
 mod answer;
 mod cost;
@@ -14,7 +14,7 @@ mod walk;
 
 /// The limits of one document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct DocumentLimits {
     /// Lexical tokens, comments not counted.
     pub max_tokens: usize,
     /// Levels of fields; inside `__schema` and `__type` a bound of their own holds.
@@ -33,7 +33,7 @@ pub struct Limits {
     pub introspection: bool,
 }
 
-impl Default for Limits {
+impl Default for DocumentLimits {
     fn default() -> Self {
         Self {
             max_tokens: 2000,
@@ -48,19 +48,24 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
+impl DocumentLimits {
     /// Counts the tokens of a text that nobody has parsed yet, and gives their number.
     ///
     /// # Errors
     /// When there are too many, or brackets are nested deeper than the parser's stack should bear.
-    pub fn check_text(&self, text: &str) -> Result<usize, Refusal> {
+    pub fn check_text(&self, text: &str) -> Result<usize, HttpRefusal> {
         let read = tokens::count(text.as_bytes(), self.max_tokens);
         if read.tokens > self.max_tokens {
-            return Err(exceeded(Kind::DocumentTooLarge, "max_tokens", self.max_tokens as u64, "tokens"));
+            return Err(exceeded(
+                RefusalKind::DocumentTooLarge,
+                "max_tokens",
+                self.max_tokens as u64,
+                "tokens",
+            ));
         }
         if read.nesting > tokens::MAX_NESTING {
             let limit = tokens::MAX_NESTING as u64;
-            return Err(exceeded(Kind::DocumentTooLarge, "max_nesting", limit, "levels of brackets"));
+            return Err(exceeded(RefusalKind::DocumentTooLarge, "max_nesting", limit, "levels of brackets"));
         }
         Ok(read.tokens)
     }
@@ -69,7 +74,7 @@ impl Limits {
     ///
     /// # Errors
     /// When a limit is exceeded, or a fragment spreads itself.
-    pub fn check_shape(&self, document: &ExecutableDocument) -> Result<(), Refusal> {
+    pub fn check_shape(&self, document: &ExecutableDocument) -> Result<(), HttpRefusal> {
         walk::check(document, self)
     }
 
@@ -83,17 +88,18 @@ impl Limits {
         document: &ExecutableDocument,
         operation: &OperationDefinition,
         variables: &Variables,
-    ) -> Result<u64, Refusal> {
+    ) -> Result<u64, HttpRefusal> {
         let cost = cost::of(document, operation, variables);
         if cost > self.max_cost {
-            let refusal = exceeded(Kind::DocumentTooComplex, "max_cost", self.max_cost, "upstream calls");
+            let refusal =
+                exceeded(RefusalKind::DocumentTooComplex, "max_cost", self.max_cost, "upstream calls");
             return Err(refusal.with("cost", cost));
         }
         Ok(cost)
     }
 }
 
-impl Limits {
+impl DocumentLimits {
     /// Adds up the values that the answer to an operation could hold at most: duplicates, pages, aliases and levels
     /// multiply. `@skip` and `@include` are taken as "included". Expects a document that passed [`Self::check_shape`].
     ///
@@ -105,11 +111,11 @@ impl Limits {
         document: &ExecutableDocument,
         operation: &OperationDefinition,
         variables: &Variables,
-    ) -> Result<u64, Refusal> {
+    ) -> Result<u64, HttpRefusal> {
         let cost = answer::of(types, document, operation, variables);
         if cost > self.max_answer_cost {
             let refusal = exceeded(
-                Kind::DocumentTooComplex,
+                RefusalKind::DocumentTooComplex,
                 "max_answer_cost",
                 self.max_answer_cost,
                 "values in a response",
@@ -120,9 +126,9 @@ impl Limits {
     }
 }
 
-fn exceeded(kind: Kind, name: &'static str, limit: u64, what: &str) -> Refusal {
+fn exceeded(kind: RefusalKind, name: &'static str, limit: u64, what: &str) -> HttpRefusal {
     let message = format!(
         "the document exceeds {name}: at most {limit} {what} are allowed; request less, or split the request"
     );
-    Refusal::new(kind, message).with("limit", name).with("value", limit)
+    HttpRefusal::new(kind, message).with("limit", name).with("value", limit)
 }

@@ -5,7 +5,7 @@ use async_graphql::SimpleObject;
 use crate::domain::details::{self, Details, MindBridgeDetails};
 
 use super::job::job_object;
-use super::scalars::{Int64, Text};
+use super::scalars::{Int64, UpstreamText};
 
 job_object! {
     /// A MindBridge async result, such as an analysis run, an ingestion or an export.
@@ -14,13 +14,13 @@ job_object! {
         /// values: `ANALYSIS_RUN`, `ANALYSIS_SOURCE_INGESTION`, `ADMIN_REPORT`, `DATA_TABLE_EXPORT`,
         /// `ANALYSIS_ROLL_FORWARD`, `GDPDU_UNPACK_JOB`, `ACCOUNT_GROUPING_EXPORT`, `ACCOUNT_MAPPING_EXPORT`,
         /// `DATA_TRANSFORMATION_JOB`.
-        async fn kind(&self) -> Option<Text> {
+        async fn kind(&self) -> Option<UpstreamText> {
             self.details()?.kind.clone().map(Into::into)
         }
 
         /// The MindBridge object that the job processed or created. Null if not reported.
-        async fn entity(&self) -> Option<EntityRef> {
-            self.details()?.entity.as_ref().map(EntityRef::from)
+        async fn entity(&self) -> Option<GqlEntityRef> {
+            self.details()?.entity.as_ref().map(GqlEntityRef::from)
         }
 
         /// The data-integrity version of the job. Increases with each save. Null if not reported.
@@ -29,24 +29,24 @@ job_object! {
         }
 
         /// The user who started the job. Null if not reported.
-        async fn created_by(&self) -> Option<UserInfo> {
-            self.details()?.created_by.as_ref().map(UserInfo::from)
+        async fn created_by(&self) -> Option<GqlUserInfo> {
+            self.details()?.created_by.as_ref().map(GqlUserInfo::from)
         }
 
         /// The user who last modified the job. Null if not reported.
-        async fn last_modified_by(&self) -> Option<UserInfo> {
-            self.details()?.last_modified_by.as_ref().map(UserInfo::from)
+        async fn last_modified_by(&self) -> Option<GqlUserInfo> {
+            self.details()?.last_modified_by.as_ref().map(GqlUserInfo::from)
         }
 
         /// The value of `error` in the MindBridge API, verbatim. `failure` is derived from `error` and `errorMessage`. Null if
         /// not reported.
-        async fn error(&self) -> Option<Text> {
+        async fn error(&self) -> Option<UpstreamText> {
             self.details()?.error.clone().map(Into::into)
         }
 
         /// The value of `errorMessage` in the MindBridge API, verbatim. `failure` is derived from `error` and `errorMessage`.
         /// Null if not reported.
-        async fn error_message(&self) -> Option<Text> {
+        async fn error_message(&self) -> Option<UpstreamText> {
             self.details()?.error_message.clone().map(Into::into)
         }
     }
@@ -63,24 +63,26 @@ impl MindBridgeJob {
 
 /// A reference to a MindBridge object.
 #[derive(Clone, Debug, SimpleObject)]
-pub struct EntityRef {
+#[graphql(name = "EntityRef")]
+pub struct GqlEntityRef {
     /// The MindBridge ID of the object. Null if not reported.
-    id: Option<Text>,
+    id: Option<UpstreamText>,
     /// The type of the object, such as `ANALYSIS_RESULT`. MindBridge can add values at any time. Null if not reported.
     #[graphql(name = "type")]
-    entity_type: Option<Text>,
+    entity_type: Option<UpstreamText>,
 }
 
 /// A MindBridge user.
 #[derive(Clone, Debug, SimpleObject)]
-pub struct UserInfo {
+#[graphql(name = "UserInfo")]
+pub struct GqlUserInfo {
     /// The MindBridge ID of the user. Null if not reported.
-    user_id: Option<Text>,
+    user_id: Option<UpstreamText>,
     /// The display name of the user. Null if not reported.
-    user_name: Option<Text>,
+    user_name: Option<UpstreamText>,
 }
 
-impl From<&details::EntityRef> for EntityRef {
+impl From<&details::EntityRef> for GqlEntityRef {
     fn from(entity: &details::EntityRef) -> Self {
         Self {
             id: entity.id.clone().map(Into::into),
@@ -89,7 +91,7 @@ impl From<&details::EntityRef> for EntityRef {
     }
 }
 
-impl From<&details::UserInfo> for UserInfo {
+impl From<&details::UserInfo> for GqlUserInfo {
     fn from(user: &details::UserInfo) -> Self {
         Self {
             user_id: user.user_id.clone().map(Into::into),

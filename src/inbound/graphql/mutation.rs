@@ -5,15 +5,16 @@ use secrecy::ExposeSecret as _;
 
 use crate::domain::error::ProblemCode;
 use crate::domain::principal::Principal;
-use crate::inbound::error::{Kind, Refusal};
+use crate::inbound::error::{HttpRefusal, RefusalKind};
 use crate::jobs::Jobs;
-use crate::jobs::access::{self, WatchOnly};
-use crate::jobs::pass::{NoToken, PassError, WatchToken};
-use crate::jobs::track::{Labels, TrackReport};
+use crate::jobs::tracking::{Labels, TrackReport};
+use crate::jobs::visibility;
+use crate::jobs::visibility::WatchOnly;
+use crate::jobs::watch_token::{WatchToken, WatchTokenError, WatchTokenRequestError};
 
 use super::job::JobResult;
 use super::problem::{as_error, bad_input};
-use super::query::{JobRef, check_count};
+use super::query::{JobRefInput, check_count};
 use super::scalars::{DateTime, Duration};
 
 /// A label of a tracked job.
@@ -30,7 +31,7 @@ pub struct Label {
 #[derive(Clone, Debug, InputObject)]
 pub struct TrackJobsInput {
     /// The jobs to track, 1 to 200.
-    refs: Vec<JobRef>,
+    refs: Vec<JobRefInput>,
     /// The labels to set on the jobs, at most 16. Labels that a job has already are replaced.
     #[graphql(default)]
     labels: Vec<Label>,
@@ -52,7 +53,7 @@ pub struct TrackJobsPayload {
 #[derive(Clone, Debug, InputObject)]
 pub struct UntrackJobsInput {
     /// The jobs to stop tracking, 1 to 200.
-    refs: Vec<JobRef>,
+    refs: Vec<JobRefInput>,
 }
 
 /// The result of the `untrackJobs` mutation.
@@ -66,7 +67,7 @@ pub struct UntrackJobsPayload {
 #[derive(Clone, Debug, InputObject)]
 pub struct CreateWatchTokenInput {
     /// The jobs that the token gives access to, 1 to 50.
-    refs: Vec<JobRef>,
+    refs: Vec<JobRefInput>,
     /// The lifetime of the token, `1s` to `1h`. The token does not outlive the client's own credential.
     #[graphql(default_with = "quarter_hour()")]
     ttl: Duration,
@@ -83,11 +84,11 @@ pub struct CreateWatchTokenPayload {
 
 /// The root mutation type. Mutations change the state of the gateway only, never an upstream.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Mutation;
+pub struct MutationRoot;
 
-#[Object]
+#[Object(name = "Mutation")]
 /// The root mutation type. Mutations change the state of the gateway only, never an upstream.
-impl Mutation {
+impl MutationRoot {
     /// Tracks jobs: the gateway polls them until they are terminal, also without subscribers. Labels are shared by all
     /// clients that are allowed to read the job. A client whose grant is restricted by labels cannot change labels.
     async fn track_jobs(
@@ -98,7 +99,7 @@ impl Mutation {
         let principal: &Principal = ctx.data()?;
         ctx.data::<Jobs>()?.may_change(principal).map_err(not_permitted)?;
         check_count("refs", input.refs.len())?;
-        let refs: Vec<access::JobRef> = input.refs.into_iter().map(Into::into).collect();
+        let refs: Vec<visibility::RequestedRef> = input.refs.into_iter().map(Into::into).collect();
         let labels: Labels = input.labels.into_iter().map(|label| (label.name, label.value)).collect();
         let tracked = ctx.data::<Jobs>()?.track_and_report(principal, &refs, &labels).await;
         let TrackReport { answers, is_stored } = tracked.map_err(|problem| {
@@ -119,7 +120,7 @@ impl Mutation {
         let principal: &Principal = ctx.data()?;
         ctx.data::<Jobs>()?.may_change(principal).map_err(not_permitted)?;
         check_count("refs", input.refs.len())?;
-        let refs: Vec<access::JobRef> = input.refs.into_iter().map(Into::into).collect();
+        let refs: Vec<visibility::RequestedRef> = input.refs.into_iter().map(Into::into).collect();
         let untracked = ctx.data::<Jobs>()?.untrack(principal, &refs).await;
         Ok(UntrackJobsPayload { untracked: i32::try_from(untracked).unwrap_or(i32::MAX) })
     }
@@ -132,16 +133,16 @@ impl Mutation {
         ctx: &Context<'_>,
         #[graphql(desc = "The jobs and the lifetime of the token.")] input: CreateWatchTokenInput,
     ) -> Result<CreateWatchTokenPayload> {
-        let refs: Vec<access::JobRef> = input.refs.into_iter().map(Into::into).collect();
+        let refs: Vec<visibility::RequestedRef> = input.refs.into_iter().map(Into::into).collect();
         let made = ctx.data::<Jobs>()?.watch_token(ctx.data()?, &refs, input.ttl.0);
         let WatchToken { token, expires_at } = made.map_err(|error| match error {
-            PassError::WatchOnly(error) => not_permitted(error),
-            PassError::Reference(problem) => as_error(&problem),
-            error @ (PassError::Count(_) | PassError::Ttl | PassError::NoToken(NoToken::TooLong(_))) => {
-                bad_input(error.to_string())
-            }
-            PassError::NoToken(error @ NoToken::NotMade) => {
-                Refusal::new(Kind::NotPermitted, error.to_string()).into()
+            WatchTokenRequestError::WatchOnly(error) => not_permitted(error),
+            WatchTokenRequestError::Reference(problem) => as_error(&problem),
+            error @ (WatchTokenRequestError::Count(_)
+            | WatchTokenRequestError::Ttl
+            | WatchTokenRequestError::NoToken(WatchTokenError::TooLong(_))) => bad_input(error.to_string()),
+            WatchTokenRequestError::NoToken(error @ WatchTokenError::NotMade) => {
+                HttpRefusal::new(RefusalKind::NotPermitted, error.to_string()).into()
             }
         })?;
         let token = token.expose_secret().to_owned();
@@ -155,7 +156,7 @@ const fn quarter_hour() -> Duration {
 }
 
 fn not_permitted(error: WatchOnly) -> async_graphql::Error {
-    Refusal::new(Kind::NotPermitted, error.to_string()).into()
+    HttpRefusal::new(RefusalKind::NotPermitted, error.to_string()).into()
 }
 
 impl std::fmt::Debug for CreateWatchTokenPayload {

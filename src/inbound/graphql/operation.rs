@@ -8,20 +8,20 @@ use async_graphql::parser::types::{
 };
 use aws_lc_rs::digest::{SHA256, digest};
 
-use crate::inbound::error::{Kind, Refusal};
+use crate::inbound::error::{HttpRefusal, RefusalKind};
 use crate::telemetry::trace;
 
 /// The facts about the operation of a request. Reaches resolvers as request data, and layers as an
 /// extension of the HTTP response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Operation {
+pub struct OperationInfo {
     /// Query, mutation or subscription.
     pub kind: OperationType,
     /// Its name in the document, if it has one.
     pub name: Option<String>,
 }
 
-impl Operation {
+impl OperationInfo {
     /// The word of its type, for metrics.
     pub(super) const fn word(&self) -> &'static str {
         match self.kind {
@@ -38,8 +38,8 @@ impl Operation {
     pub fn select<'a>(
         document: &'a ExecutableDocument,
         name: Option<&str>,
-    ) -> Result<(Self, &'a OperationDefinition), Refusal> {
-        let unresolved = |message: String| Err(Refusal::new(Kind::OperationUnresolved, message));
+    ) -> Result<(Self, &'a OperationDefinition), HttpRefusal> {
+        let unresolved = |message: String| Err(HttpRefusal::new(RefusalKind::OperationUnresolved, message));
         let (name, found) = match (&document.operations, name) {
             (DocumentOperations::Single(only), None) => (None, only),
             (DocumentOperations::Single(_), Some(name)) => {
@@ -71,7 +71,7 @@ impl Operation {
     }
 
     /// The span of the operation, which is of a document with this text.
-    pub(super) fn span(&self, text: &str) -> trace::Active {
+    pub(super) fn span(&self, text: &str) -> trace::SpanGuard {
         let kind = match self.kind {
             OperationType::Query => "query",
             OperationType::Mutation => "mutation",

@@ -22,11 +22,11 @@ const IDLE_MAX: usize = 16;
 
 /// The plans in use. A clone is cheap and means the same ones.
 #[derive(Clone, Default)]
-pub(super) struct Plans(Arc<Mutex<HashMap<Key, Weak<Plan>>>>);
+pub(super) struct UpdatePlans(Arc<Mutex<HashMap<PlanKey, Weak<UpdatePlan>>>>);
 
 /// What makes two subscriptions equal but for what they follow.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
+struct PlanKey {
     /// Where the document lies. A plan holds it, so nothing else lies there while the plan is in use.
     document: usize,
     operation: Option<String>,
@@ -37,16 +37,16 @@ struct Key {
 }
 
 /// How the updates of one root field are answered.
-pub(super) struct Plan {
+pub(super) struct UpdatePlan {
     _document: Arc<ExecutableDocument>,
     schema: SchemaEnv,
     field: Positioned<Field>,
-    template: Template,
+    template: PlanTemplate,
     idle: Mutex<Vec<QueryEnv>>,
 }
 
 /// What an environment is made from.
-struct Template {
+struct PlanTemplate {
     extensions: Extensions,
     operation_name: Option<String>,
     operation: Positioned<OperationDefinition>,
@@ -54,12 +54,12 @@ struct Template {
     variables: Variables,
 }
 
-impl Plans {
+impl UpdatePlans {
     /// The plan for the root field that the engine resolves in this context, which is of this document.
-    pub(super) fn of(&self, ctx: &Context<'_>, document: &Arc<ExecutableDocument>) -> Arc<Plan> {
+    pub(super) fn of(&self, ctx: &Context<'_>, document: &Arc<ExecutableDocument>) -> Arc<UpdatePlan> {
         let name = ctx.query_env.operation_name.as_deref();
         let variables = variables_below(document, name, &ctx.query_env.variables);
-        let key = Key {
+        let key = PlanKey {
             document: Arc::as_ptr(document).addr(),
             operation: name.map(ToOwned::to_owned),
             field: ctx.item.pos,
@@ -73,7 +73,7 @@ impl Plans {
             // before it grows: what nobody uses any more is let go
             held.retain(|_, plan| plan.strong_count() > 0);
         }
-        let plan = Arc::new(Plan::new(ctx, Arc::clone(document), variables));
+        let plan = Arc::new(UpdatePlan::new(ctx, Arc::clone(document), variables));
         held.insert(key, Arc::downgrade(&plan));
         plan
     }
@@ -84,7 +84,7 @@ impl Plans {
     }
 }
 
-impl Plan {
+impl UpdatePlan {
     fn new(ctx: &Context<'_>, document: Arc<ExecutableDocument>, variables: Variables) -> Self {
         let env = ctx.query_env;
         // its arguments have done their work
@@ -103,7 +103,7 @@ impl Plan {
             directives: Vec::new(),
             selection_set: Positioned::new(SelectionSet::default(), operation.selection_set.pos),
         };
-        let template = Template {
+        let template = PlanTemplate {
             extensions: env.extensions.clone(),
             operation_name: env.operation_name.clone(),
             operation: Positioned::new(operation, env.operation.pos),
@@ -138,7 +138,7 @@ impl Plan {
     }
 }
 
-impl Template {
+impl PlanTemplate {
     fn environment(&self) -> QueryEnv {
         QueryEnv::new(QueryEnvInner {
             extensions: self.extensions.clone(),
@@ -163,7 +163,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The variables that something other than the arguments of a root field may read. Those alone make an answer differ once
 /// the root field has been resolved; what is followed is among the others.
 fn variables_below(document: &ExecutableDocument, operation: Option<&str>, given: &Variables) -> Variables {
-    let mut used = Used::default();
+    let mut used = UsedVariables::default();
     let mut operations = document.operations.iter();
     if let Some((_, found)) = operations.find(|(name, _)| name.map(Name::as_str) == operation) {
         for selection in &found.node.selection_set.node.items {
@@ -193,9 +193,9 @@ fn variables_below(document: &ExecutableDocument, operation: Option<&str>, given
 
 /// Names of variables. A document has passed the limits, so its levels are few.
 #[derive(Default)]
-struct Used(BTreeSet<Name>);
+struct UsedVariables(BTreeSet<Name>);
 
-impl Used {
+impl UsedVariables {
     fn set(&mut self, set: &SelectionSet) {
         for selection in &set.items {
             self.selection(&selection.node);
@@ -233,14 +233,14 @@ impl Used {
     }
 }
 
-impl fmt::Debug for Plans {
+impl fmt::Debug for UpdatePlans {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Plans").finish_non_exhaustive()
+        f.debug_struct("UpdatePlans").finish_non_exhaustive()
     }
 }
 
-impl fmt::Debug for Plan {
+impl fmt::Debug for UpdatePlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Plan").field("field", &self.field.node.name.node).finish_non_exhaustive()
+        f.debug_struct("UpdatePlan").field("field", &self.field.node.name.node).finish_non_exhaustive()
     }
 }

@@ -3,8 +3,8 @@
 use async_graphql::{Enum, Error, ErrorExtensions as _, ID, SimpleObject};
 
 use crate::domain::error::{Problem, ProblemCode, Retry};
-use crate::jobs::access::JobRef;
 use crate::jobs::answer;
+use crate::jobs::visibility::RequestedRef;
 use crate::telemetry::meters;
 
 /// The reasons why there is no job for a reference.
@@ -38,8 +38,8 @@ pub enum JobProblemCode {
 
 /// The reasons why a result is stale.
 #[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]
-#[graphql(remote = "answer::StaleReason")]
-pub enum StaleReason {
+#[graphql(name = "StaleReason", remote = "answer::StaleReason")]
+pub enum GqlStaleReason {
     /// The source is rate-limited or paused.
     Throttled,
     /// The source cannot be reached, or responded with a server error.
@@ -59,7 +59,7 @@ pub enum StaleReason {
     Internal,
     /// The result was read from the store without a request to the source, as in `jobList`.
     #[graphql(name = "NOT_REFRESHED")]
-    NotAsked,
+    NotRefreshed,
 }
 
 /// The reason why there is no job for a reference. Other results of the same request are not affected.
@@ -67,7 +67,7 @@ pub enum StaleReason {
 pub struct JobProblem {
     /// The reference, as the client sent it.
     #[graphql(name = "ref")]
-    reference: ProblemRef,
+    reference: GqlProblemRef,
     /// The machine-readable reason.
     code: JobProblemCode,
     /// The human-readable reason, with what to do about it.
@@ -80,7 +80,8 @@ pub struct JobProblem {
 
 /// The reference of a job, as the client sent it. Either `id`, or `source` and `externalId` are set.
 #[derive(Clone, Debug, Default, SimpleObject)]
-pub struct ProblemRef {
+#[graphql(name = "ProblemRef")]
+pub struct GqlProblemRef {
     /// The global node ID. Null if the reference is external.
     id: Option<ID>,
     /// The name of the source. Null if the reference is a node ID.
@@ -89,11 +90,11 @@ pub struct ProblemRef {
     external_id: Option<String>,
 }
 
-impl From<JobRef> for ProblemRef {
-    fn from(reference: JobRef) -> Self {
+impl From<RequestedRef> for GqlProblemRef {
+    fn from(reference: RequestedRef) -> Self {
         match reference {
-            JobRef::Id(id) => Self { id: Some(ID(id)), ..Self::default() },
-            JobRef::External { source, external_id } => {
+            RequestedRef::Id(id) => Self { id: Some(ID(id)), ..Self::default() },
+            RequestedRef::External { source, external_id } => {
                 Self { id: None, source: Some(source), external_id: Some(external_id) }
             }
         }
@@ -102,7 +103,7 @@ impl From<JobRef> for ProblemRef {
 
 impl JobProblem {
     /// The problem of one reference.
-    pub fn new(reference: JobRef, problem: Problem) -> Self {
+    pub fn new(reference: RequestedRef, problem: Problem) -> Self {
         meters::job_problem(problem.code);
         Self {
             reference: reference.into(),

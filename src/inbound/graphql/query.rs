@@ -4,23 +4,24 @@ use async_graphql::{Context, ID, InputObject, Object, OneofObject, Result};
 
 use crate::domain::error::{Problem, ProblemCode};
 use crate::jobs::Jobs;
-use crate::jobs::access;
-use crate::jobs::answer::Answer;
+use crate::jobs::answer::LookupResult;
 use crate::jobs::list;
+use crate::jobs::visibility;
 
 use super::connection::{JobConnection, page_size};
-use super::job::{Job, JobResult, JobState, Node};
+use super::job::{GqlJob, GqlJobState, JobResult, Node};
 use super::mutation::Label;
 use super::problem::{as_error, bad_input};
 use super::scalars::{DateTime, Duration};
-use super::source::Source;
+use super::source::GqlSource;
 
 /// The maximum number of entries of one `jobs` or `nodes` field.
 pub const REFS_MAX: usize = 200;
 
 /// Identifies a job. Exactly one field must be set.
 #[derive(Clone, Debug, OneofObject)]
-pub enum JobRef {
+#[graphql(name = "JobRef")]
+pub enum JobRefInput {
     /// The global node ID of the job, as returned in `Job.id`.
     Id(ID),
     /// The source of the job and its ID in the upstream's API.
@@ -38,11 +39,12 @@ pub struct ExternalJobRef {
 
 /// Filters for jobs. A job must match all filters that are set.
 #[derive(Clone, Debug, Default, InputObject)]
-pub struct JobFilter {
+#[graphql(name = "JobFilter")]
+pub struct JobFilterInput {
     /// Include only jobs of the sources with these names.
     sources: Option<Vec<String>>,
     /// Include only jobs in one of these states.
-    states: Option<Vec<JobState>>,
+    states: Option<Vec<GqlJobState>>,
     /// Include only tracked jobs that have all of these labels.
     labels: Option<Vec<Label>>,
     /// Include only jobs with `freshness.observedAt` at or after this time.
@@ -51,11 +53,11 @@ pub struct JobFilter {
 
 /// The root query type.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Query;
+pub struct QueryRoot;
 
-#[Object]
+#[Object(name = "Query")]
 /// The root query type.
-impl Query {
+impl QueryRoot {
     /// Fetches an object by its global node ID. Null if the object does not exist or the client is not allowed to
     /// read it.
     async fn node(
@@ -63,7 +65,7 @@ impl Query {
         ctx: &Context<'_>,
         #[graphql(desc = "The global node ID of the object.")] id: ID,
     ) -> Option<Result<Node>> {
-        let answers = look(ctx, &[access::JobRef::Id(id.0)], None).await;
+        let answers = lookup(ctx, &[visibility::RequestedRef::Id(id.0)], None).await;
         match answers {
             Ok(mut answers) => answers.pop().and_then(node),
             Err(error) => Some(Err(error)),
@@ -78,15 +80,15 @@ impl Query {
         #[graphql(desc = "The global node IDs of the objects, 1 to 200.")] ids: Vec<ID>,
     ) -> Result<Vec<Option<Result<Node>>>> {
         check_count("ids", ids.len())?;
-        let refs: Vec<_> = ids.into_iter().map(|id| access::JobRef::Id(id.0)).collect();
-        Ok(look(ctx, &refs, None).await?.into_iter().map(node).collect())
+        let refs: Vec<_> = ids.into_iter().map(|id| visibility::RequestedRef::Id(id.0)).collect();
+        Ok(lookup(ctx, &refs, None).await?.into_iter().map(node).collect())
     }
 
     /// Fetches a job.
     async fn job(
         &self,
         ctx: &Context<'_>,
-        #[graphql(name = "ref", desc = "The job to fetch.")] reference: JobRef,
+        #[graphql(name = "ref", desc = "The job to fetch.")] reference: JobRefInput,
         #[graphql(
             desc = "The maximum age of the result for a job that is not terminal. If no result this fresh is\n\
                     available, an older one is returned and `freshness.staleReason` gives the reason. If null, the\n\
@@ -94,8 +96,8 @@ impl Query {
         )]
         max_staleness: Option<Duration>,
     ) -> Result<JobResult> {
-        let reference = access::JobRef::from(reference);
-        let answers = look(ctx, std::slice::from_ref(&reference), max_staleness).await?;
+        let reference = visibility::RequestedRef::from(reference);
+        let answers = lookup(ctx, std::slice::from_ref(&reference), max_staleness).await?;
         let answer = answers.into_iter().next().ok_or("the job has no result")?;
         Ok(JobResult::new(reference, answer))
     }
@@ -105,7 +107,7 @@ impl Query {
     async fn jobs(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The jobs to fetch, 1 to 200.")] refs: Vec<JobRef>,
+        #[graphql(desc = "The jobs to fetch, 1 to 200.")] refs: Vec<JobRefInput>,
         #[graphql(
             desc = "The maximum age of the result for a job that is not terminal. If no result this fresh is\n\
                     available, an older one is returned and `freshness.staleReason` gives the reason. If null, the\n\
@@ -114,8 +116,8 @@ impl Query {
         max_staleness: Option<Duration>,
     ) -> Result<Vec<JobResult>> {
         check_count("refs", refs.len())?;
-        let refs: Vec<access::JobRef> = refs.into_iter().map(Into::into).collect();
-        let answers = look(ctx, &refs, max_staleness).await?;
+        let refs: Vec<visibility::RequestedRef> = refs.into_iter().map(Into::into).collect();
+        let answers = lookup(ctx, &refs, max_staleness).await?;
         Ok(refs
             .into_iter()
             .zip(answers)
@@ -129,14 +131,14 @@ impl Query {
     async fn job_await(
         &self,
         ctx: &Context<'_>,
-        #[graphql(name = "ref", desc = "The job to wait for.")] reference: JobRef,
+        #[graphql(name = "ref", desc = "The job to wait for.")] reference: JobRefInput,
         #[graphql(
             desc = "The maximum time to wait. Limited by the gateway's request timeout.",
             default_with = "await_for()"
         )]
         timeout: Duration,
     ) -> Result<JobResult> {
-        let reference = access::JobRef::from(reference);
+        let reference = visibility::RequestedRef::from(reference);
         let answer = ctx.data::<Jobs>()?.await_end(ctx.data()?, reference.clone(), timeout.0).await;
         Ok(JobResult::new(reference, answer))
     }
@@ -146,7 +148,9 @@ impl Query {
     async fn job_list(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Filters for the jobs. If null, all jobs are returned.")] filter: Option<JobFilter>,
+        #[graphql(desc = "Filters for the jobs. If null, all jobs are returned.")] filter: Option<
+            JobFilterInput,
+        >,
         #[graphql(desc = "The number of jobs to return, 1 to 100.")] first: i32,
         #[graphql(desc = "Returns the jobs that come after this cursor.")] after: Option<String>,
     ) -> Result<JobConnection> {
@@ -159,24 +163,24 @@ impl Query {
 
     /// The sources that the client is allowed to read, ordered by name.
     #[expect(clippy::unused_async, reason = "the engine's resolvers are asynchronous")]
-    async fn sources(&self, ctx: &Context<'_>) -> Result<Vec<Source>> {
-        Ok(ctx.data::<Jobs>()?.sources(ctx.data()?).into_iter().map(Source::from).collect())
+    async fn sources(&self, ctx: &Context<'_>) -> Result<Vec<GqlSource>> {
+        Ok(ctx.data::<Jobs>()?.sources(ctx.data()?).into_iter().map(GqlSource::from).collect())
     }
 }
 
-impl From<JobRef> for access::JobRef {
-    fn from(reference: JobRef) -> Self {
+impl From<JobRefInput> for visibility::RequestedRef {
+    fn from(reference: JobRefInput) -> Self {
         match reference {
-            JobRef::Id(id) => Self::Id(id.0),
-            JobRef::External(ExternalJobRef { source, external_id }) => {
+            JobRefInput::Id(id) => Self::Id(id.0),
+            JobRefInput::External(ExternalJobRef { source, external_id }) => {
                 Self::External { source, external_id }
             }
         }
     }
 }
 
-impl From<JobFilter> for list::JobFilter {
-    fn from(filter: JobFilter) -> Self {
+impl From<JobFilterInput> for list::JobListFilter {
+    fn from(filter: JobFilterInput) -> Self {
         Self {
             sources: filter.sources.unwrap_or_default(),
             states: filter.states.unwrap_or_default().into_iter().map(Into::into).collect(),
@@ -196,16 +200,20 @@ const fn await_for() -> Duration {
     Duration(std::time::Duration::from_secs(25))
 }
 
-async fn look(ctx: &Context<'_>, refs: &[access::JobRef], max: Option<Duration>) -> Result<Vec<Answer>> {
+async fn lookup(
+    ctx: &Context<'_>,
+    refs: &[visibility::RequestedRef],
+    max: Option<Duration>,
+) -> Result<Vec<LookupResult>> {
     Ok(ctx.data::<Jobs>()?.lookup(ctx.data()?, refs, max.map(|max| max.0)).await)
 }
 
 /// A thing, or null where there is none; what else went wrong is an error of this entry alone.
-fn node(answer: Answer) -> Option<Result<Node>> {
+fn node(answer: LookupResult) -> Option<Result<Node>> {
     match answer {
-        Ok(seen) => Some(Ok(match Job::new(seen) {
-            Job::MindBridgeJob(job) => Node::MindBridgeJob(job),
-            Job::SupermetricsJob(job) => Node::SupermetricsJob(job),
+        Ok(seen) => Some(Ok(match GqlJob::new(seen) {
+            GqlJob::MindBridgeJob(job) => Node::MindBridgeJob(job),
+            GqlJob::SupermetricsJob(job) => Node::SupermetricsJob(job),
         })),
         Err(Problem { code: ProblemCode::NotFound | ProblemCode::InvalidRef, .. }) => None,
         Err(problem) => Some(Err(as_error(&problem))),

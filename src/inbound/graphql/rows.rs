@@ -5,8 +5,8 @@ use async_graphql::{Context, SimpleObject};
 use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::observation::Observation;
 use crate::jobs::Jobs;
-use crate::jobs::access::JobRef;
-use crate::jobs::rows::{Cells, Rows};
+use crate::jobs::rows::{Cells, RowsPage};
+use crate::jobs::visibility::RequestedRef;
 
 use super::connection::PageInfo;
 use super::problem::{JobProblem, as_error};
@@ -20,7 +20,7 @@ pub struct RowConnection {
     /// A list of edges.
     edges: Vec<RowEdge>,
     /// A list of rows.
-    nodes: Vec<Row>,
+    nodes: Vec<GqlRow>,
     /// Information to aid in pagination.
     page_info: PageInfo,
     /// The reason why rows are missing: `EXPIRED` if the upstream no longer keeps them, `BAD_ANSWER` if it returned fewer
@@ -35,12 +35,13 @@ pub struct RowEdge {
     /// A cursor for use in pagination.
     cursor: String,
     /// The row at the end of the edge.
-    node: Row,
+    node: GqlRow,
 }
 
 /// A row of a query result.
 #[derive(Clone, Debug, SimpleObject)]
-pub struct Row {
+#[graphql(name = "Row")]
+pub struct GqlRow {
     /// The cell values, in the order of `RowConnection.header`.
     cells: JsonRow,
 }
@@ -63,11 +64,11 @@ pub(super) async fn read_rows(
 }
 
 impl RowConnection {
-    fn new(observation: &Observation, rows: Rows, after: Option<String>) -> Self {
+    fn new(observation: &Observation, rows: RowsPage, after: Option<String>) -> Self {
         let edges: Vec<RowEdge> = rows
             .rows
             .into_iter()
-            .map(|(cursor, cells)| RowEdge { cursor, node: Row { cells: JsonRow(cells) } })
+            .map(|(cursor, cells)| RowEdge { cursor, node: GqlRow { cells: JsonRow(cells) } })
             .collect();
         let page_info = PageInfo {
             has_next_page: rows.has_next,
@@ -88,5 +89,5 @@ impl RowConnection {
 }
 
 fn row_problem(observation: &Observation, problem: Problem) -> JobProblem {
-    JobProblem::new(JobRef::Id(observation.job.key.node_id()), problem)
+    JobProblem::new(RequestedRef::Id(observation.job.key.node_id()), problem)
 }

@@ -146,15 +146,15 @@ fn verbatim(text: String) -> Value {
 
 /// A text of an upstream. It has any length, so it is counted where it goes into an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Text(String);
+pub struct UpstreamText(String);
 
-impl From<String> for Text {
+impl From<String> for UpstreamText {
     fn from(text: String) -> Self {
         Self(text)
     }
 }
 
-impl OutputType for Text {
+impl OutputType for UpstreamText {
     fn type_name() -> Cow<'static, str> {
         <String as OutputType>::type_name()
     }

@@ -6,14 +6,14 @@ use async_graphql::{Schema, SchemaBuilder};
 use crate::jobs::Jobs;
 
 use super::coerce::InputTypes;
-use super::job::{Job, Node};
-use super::mutation::Mutation;
-use super::query::Query;
+use super::job::{GqlJob, Node};
+use super::mutation::MutationRoot;
+use super::query::QueryRoot;
 use super::scalars;
 use super::subscription::Subscriptions;
 
 /// The schema of the gateway.
-pub type GatewaySchema = Schema<Query, Mutation, Subscriptions>;
+pub type GatewaySchema = Schema<QueryRoot, MutationRoot, Subscriptions>;
 
 /// Builds the schema on the use cases. Without introspection, neither is a wrong name answered with a right one.
 pub fn build(jobs: Jobs, introspection: bool) -> GatewaySchema {
@@ -38,7 +38,9 @@ pub fn input_types() -> Result<InputTypes, parser::Error> {
     InputTypes::from_sdl(&sdl(), &scalars::TEXTS)
 }
 
-pub(super) fn types() -> SchemaBuilder<Query, Mutation, Subscriptions> {
+pub(super) fn types() -> SchemaBuilder<QueryRoot, MutationRoot, Subscriptions> {
     // No field returns an interface alone, so the engine does not find them by itself.
-    Schema::build(Query, Mutation, Subscriptions).register_output_type::<Job>().register_output_type::<Node>()
+    Schema::build(QueryRoot, MutationRoot, Subscriptions)
+        .register_output_type::<GqlJob>()
+        .register_output_type::<Node>()
 }

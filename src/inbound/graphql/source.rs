@@ -9,8 +9,8 @@ use super::scalars::DateTime;
 
 /// The upstream APIs that the gateway supports.
 #[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]
-#[graphql(remote = "source::Upstream")]
-pub enum Upstream {
+#[graphql(name = "Upstream", remote = "source::Upstream")]
+pub enum GqlUpstream {
     /// The MindBridge async results API.
     #[graphql(name = "MINDBRIDGE")]
     MindBridge,
@@ -20,8 +20,8 @@ pub enum Upstream {
 
 /// The health of a source, derived from its last calls.
 #[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]
-#[graphql(remote = "source::SourceHealth")]
-pub enum SourceHealth {
+#[graphql(name = "SourceHealth", remote = "source::SourceHealth")]
+pub enum GqlSourceHealth {
     /// The last call succeeded.
     Healthy,
     /// No call has been made yet.
@@ -41,8 +41,8 @@ pub enum SourceHealth {
 
 /// The reasons why a call to a source can fail.
 #[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]
-#[graphql(remote = "source::SourceErrorKind")]
-pub enum SourceErrorKind {
+#[graphql(name = "SourceErrorKind", remote = "source::SourceErrorKind")]
+pub enum GqlSourceErrorKind {
     /// The connection failed: the host name cannot be resolved, or the address does not accept connections.
     Connect,
     /// The TLS handshake failed, for example because the certificate is not trusted.
@@ -73,19 +73,20 @@ pub enum SourceErrorKind {
 
 /// The last failed call to a source.
 #[derive(Clone, Debug, SimpleObject)]
-pub struct SourceError {
+#[graphql(name = "SourceError")]
+pub struct GqlSourceError {
     /// The date and time of the call.
     at: DateTime,
     /// The reason for the failure.
-    kind: SourceErrorKind,
+    kind: GqlSourceErrorKind,
     /// A description of the failure, with the error that the source reported. One line; secrets are removed.
     message: String,
 }
 
 /// The states of the gateway's credential for a source. A new value is verified before it becomes active.
 #[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]
-#[graphql(remote = "source::CredentialState")]
-pub enum CredentialState {
+#[graphql(name = "CredentialState", remote = "source::CredentialState")]
+pub enum GqlCredentialState {
     /// The newest value is active.
     #[graphql(name = "ACTIVE")]
     InForce,
@@ -110,7 +111,7 @@ pub enum CredentialState {
 #[derive(Clone, Copy, Debug, SimpleObject)]
 pub struct SourceCredential {
     /// The state of the credential.
-    state: CredentialState,
+    state: GqlCredentialState,
     /// The date and time of the last change of `state`. Null if unknown.
     since: Option<DateTime>,
     /// The date and time when the active credential became active. Null if unknown, or if there is none.
@@ -121,13 +122,14 @@ pub struct SourceCredential {
 
 /// A configured account of an upstream.
 #[derive(Clone, Debug, SimpleObject)]
-pub struct Source {
+#[graphql(name = "Source")]
+pub struct GqlSource {
     /// The name of the source, as used in `ExternalJobRef.source`.
     name: String,
     /// The upstream API of the source.
-    upstream: Upstream,
+    upstream: GqlUpstream,
     /// The health of the source.
-    health: SourceHealth,
+    health: GqlSourceHealth,
     /// The state of the gateway's credential for the source.
     credential: SourceCredential,
     /// The call budget of the source and its usage. Null if the client is allowed to read only some jobs of the source.
@@ -136,7 +138,7 @@ pub struct Source {
     throttled_until: Option<DateTime>,
     /// The last failed call, however long ago. Null if no call failed, or if the client is allowed to read only some jobs
     /// of the source.
-    last_error: Option<SourceError>,
+    last_error: Option<GqlSourceError>,
 }
 
 /// The call budget of a source, shared by all clients and including retries.
@@ -154,7 +156,7 @@ pub struct SourceBudget {
     left_this_hour: i32,
 }
 
-impl From<SourceView> for Source {
+impl From<SourceView> for GqlSource {
     fn from(SourceView { status, shows_budget }: SourceView) -> Self {
         Self {
             name: status.name.as_str().to_owned(),
@@ -168,7 +170,7 @@ impl From<SourceView> for Source {
     }
 }
 
-impl From<source::SourceError> for SourceError {
+impl From<source::SourceError> for GqlSourceError {
     fn from(error: source::SourceError) -> Self {
         Self { at: DateTime(error.at), kind: error.kind.into(), message: error.message }
     }
@@ -205,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_budget_beyond_an_int_is_the_largest_int() {
+    fn budget_above_the_int_range_saturates() {
         let most = u32::MAX;
         let budget = BudgetUse {
             per_second: 7,

@@ -6,9 +6,9 @@ use futures_util::stream::{Stream, StreamExt as _};
 use crate::domain::principal::Principal;
 use crate::jobs::Jobs;
 
-use super::handover::tell_news;
-use super::query::{JobFilter, JobRef, check_count};
+use super::query::{JobFilterInput, JobRefInput, check_count};
 use super::scalars::Duration;
+use super::stream_capture::capture_delivery;
 use super::update::JobUpdate;
 
 /// The root subscription type.
@@ -24,7 +24,7 @@ impl Subscriptions {
     async fn job_updates(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The jobs to subscribe to, 1 to 200.")] refs: Vec<JobRef>,
+        #[graphql(desc = "The jobs to subscribe to, 1 to 200.")] refs: Vec<JobRefInput>,
         #[graphql(
             desc = "The maximum age of the state of a job that is not terminal. Determines the poll interval, within\n\
                     the gateway's configured limits. If null, the gateway chooses the interval."
@@ -35,7 +35,7 @@ impl Subscriptions {
         let refs = refs.into_iter().map(Into::into).collect();
         let principal = ctx.data::<Principal>()?.clone();
         let updates = ctx.data::<Jobs>()?.watch(principal, refs, max_staleness.map(|max| max.0));
-        Ok(tell_news(ctx, updates.map(JobUpdate::with_news)))
+        Ok(capture_delivery(ctx, updates.map(JobUpdate::with_delivery)))
     }
 
     /// Updates to all jobs that the client is allowed to read, from the time of the subscription. Includes an update when the
@@ -44,12 +44,12 @@ impl Subscriptions {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Filters for the jobs. If null, updates to all jobs are delivered.")] filter: Option<
-            JobFilter,
+            JobFilterInput,
         >,
     ) -> Result<impl Stream<Item = JobUpdate> + use<>> {
         let principal = ctx.data::<Principal>()?.clone();
         let filter = filter.unwrap_or_default().into();
         let updates = ctx.data::<Jobs>()?.feed(principal, filter);
-        Ok(tell_news(ctx, updates.map(JobUpdate::with_news)))
+        Ok(capture_delivery(ctx, updates.map(JobUpdate::with_delivery)))
     }
 }

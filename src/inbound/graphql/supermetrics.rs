@@ -7,35 +7,35 @@ use crate::domain::details::{self, Details, SupermetricsDetails};
 use super::connection::page_size;
 use super::job::job_object;
 use super::rows::{RowConnection, read_rows};
-use super::scalars::{DateTime, Int64, Json, Text};
+use super::scalars::{DateTime, Int64, Json, UpstreamText};
 
 job_object! {
     /// A Supermetrics query.
     SupermetricsJob {
         /// The ID of the Supermetrics API request that this result was read with. Different for each request; include it in
         /// reports to Supermetrics support. Null if not reported.
-        async fn request_id(&self) -> Option<Text> {
+        async fn request_id(&self) -> Option<UpstreamText> {
             self.details()?.request_id.clone().map(Into::into)
         }
 
         /// The `schedule_id` of the query, as Supermetrics reports it. Null if not reported.
-        async fn schedule_id(&self) -> Option<Text> {
+        async fn schedule_id(&self) -> Option<UpstreamText> {
             self.details()?.schedule_id.clone().map(Into::into)
         }
 
         /// The task queue of the whole Supermetrics licence, not of this query. Null if not reported.
-        async fn queue(&self) -> Option<LicenceQueue> {
-            self.details()?.queue.as_ref().map(LicenceQueue::from)
+        async fn queue(&self) -> Option<GqlLicenceQueue> {
+            self.details()?.queue.as_ref().map(GqlLicenceQueue::from)
         }
 
         /// The parameters of the query. Null until the query has succeeded.
-        async fn query(&self) -> Option<QueryMeta> {
-            self.details()?.query.as_ref().map(QueryMeta::from)
+        async fn query(&self) -> Option<GqlQueryMeta> {
+            self.details()?.query.as_ref().map(GqlQueryMeta::from)
         }
 
         /// The result of the query. Null until the query has succeeded.
-        async fn result(&self) -> Option<QueryResult> {
-            self.details()?.result.as_ref().map(QueryResult::from)
+        async fn result(&self) -> Option<GqlQueryResult> {
+            self.details()?.result.as_ref().map(GqlQueryResult::from)
         }
 
         /// A page of the rows of the result. Null until the query has succeeded. Supermetrics keeps the rows for about an
@@ -66,7 +66,8 @@ impl SupermetricsJob {
 
 /// The task queue of a Supermetrics licence.
 #[derive(Clone, Debug, SimpleObject)]
-pub struct LicenceQueue {
+#[graphql(name = "LicenceQueue")]
+pub struct GqlLicenceQueue {
     /// The number of waiting tasks. Null if not reported.
     tasks_scheduled: Option<Int64>,
     /// The number of running tasks. Null if not reported.
@@ -75,33 +76,36 @@ pub struct LicenceQueue {
 
 /// The parameters of a Supermetrics query.
 #[derive(Clone, Debug, SimpleObject)]
-pub struct QueryMeta {
+#[graphql(name = "QueryMeta")]
+pub struct GqlQueryMeta {
     /// The first day of the date range, in the format that Supermetrics uses. Null if not reported.
-    start_date: Option<Text>,
+    start_date: Option<UpstreamText>,
     /// The last day of the date range, in the format that Supermetrics uses. Null if not reported.
-    end_date: Option<Text>,
+    end_date: Option<UpstreamText>,
     /// The data source accounts, each as Supermetrics reports it.
     accounts: Vec<Json>,
     /// The requested fields.
-    fields: Vec<QueryField>,
+    fields: Vec<GqlQueryField>,
 }
 
 /// A field of a Supermetrics query.
 #[derive(Clone, Debug, SimpleObject)]
-pub struct QueryField {
+#[graphql(name = "QueryField")]
+pub struct GqlQueryField {
     /// The Supermetrics ID of the field. Null if not reported.
-    id: Option<Text>,
+    id: Option<UpstreamText>,
     /// The display name of the field. Null if not reported.
-    name: Option<Text>,
+    name: Option<UpstreamText>,
     /// The Supermetrics data type of the field. Null if not reported.
-    data_type: Option<Text>,
+    data_type: Option<UpstreamText>,
     /// The index of the field's column in the rows, starting at 0. Null if not reported.
     data_column: Option<Int64>,
 }
 
 /// The result of a Supermetrics query.
 #[derive(Clone, Debug, SimpleObject)]
-pub struct QueryResult {
+#[graphql(name = "QueryResult")]
+pub struct GqlQueryResult {
     /// The number of rows, without the header row. Null if not reported.
     total_rows: Option<Int64>,
     /// The number of columns. Null if not reported.
@@ -116,7 +120,7 @@ pub struct QueryResult {
     cache_time: Option<DateTime>,
 }
 
-impl From<&details::LicenceQueue> for LicenceQueue {
+impl From<&details::LicenceQueue> for GqlLicenceQueue {
     fn from(queue: &details::LicenceQueue) -> Self {
         Self {
             tasks_scheduled: queue.tasks_scheduled.map(Int64),
@@ -125,18 +129,18 @@ impl From<&details::LicenceQueue> for LicenceQueue {
     }
 }
 
-impl From<&details::QueryMeta> for QueryMeta {
+impl From<&details::QueryMeta> for GqlQueryMeta {
     fn from(query: &details::QueryMeta) -> Self {
         Self {
             start_date: query.start_date.clone().map(Into::into),
             end_date: query.end_date.clone().map(Into::into),
             accounts: query.accounts.iter().filter_map(|account| Json::text(account.get())).collect(),
-            fields: query.fields.iter().map(QueryField::from).collect(),
+            fields: query.fields.iter().map(GqlQueryField::from).collect(),
         }
     }
 }
 
-impl From<&details::QueryField> for QueryField {
+impl From<&details::QueryField> for GqlQueryField {
     fn from(field: &details::QueryField) -> Self {
         Self {
             id: field.id.clone().map(Into::into),
@@ -147,7 +151,7 @@ impl From<&details::QueryField> for QueryField {
     }
 }
 
-impl From<&details::QueryResult> for QueryResult {
+impl From<&details::QueryResult> for GqlQueryResult {
     fn from(result: &details::QueryResult) -> Self {
         Self {
             total_rows: result.total_rows.map(Int64),

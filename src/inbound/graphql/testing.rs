@@ -14,15 +14,15 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::coerce::InputTypes;
-use super::handover::tell;
-use super::http::{Admission, Door};
-use super::limits::Limits;
+use super::http::{Admission, GraphqlEndpoint};
+use super::limits::DocumentLimits;
+use super::stream_capture::capture;
 use crate::domain::id::SourceName;
-use crate::domain::principal::{Pass, Principal};
-use crate::inbound::error::Refusal;
-use crate::inbound::layers::{self, Settings};
-use crate::inbound::porter::Porter;
-use crate::inbound::streams::{StreamSettings, Streams};
+use crate::domain::principal::{CredentialInfo, Principal};
+use crate::inbound::authenticator::Authenticator;
+use crate::inbound::error::HttpRefusal;
+use crate::inbound::layers::{self, LayerSettings};
+use crate::inbound::streams::{StreamRegistry, StreamSettings};
 
 /// What the resolvers are given.
 #[derive(Clone)]
@@ -31,19 +31,19 @@ struct World {
     value: watch::Receiver<usize>,
 }
 
-struct Query;
+struct TestQuery;
 
-#[Object]
-impl Query {
+#[Object(name = "Query")]
+impl TestQuery {
     async fn hello(&self, ctx: &Context<'_>) -> String {
         format!("hello {}", ctx.data_unchecked::<Principal>().name())
     }
 }
 
-struct Mutation;
+struct TestMutation;
 
-#[Object]
-impl Mutation {
+#[Object(name = "Mutation")]
+impl TestMutation {
     async fn touch(&self) -> bool {
         true
     }
@@ -91,7 +91,7 @@ impl Watch {
     /// Never says anything.
     async fn quiet(&self, ctx: &Context<'_>) -> impl Stream<Item = i32> {
         let running = running(ctx);
-        tell(ctx, stream::pending().inspect(move |_: &i32| _ = &running))
+        capture(ctx, stream::pending().inspect(move |_: &i32| _ = &running))
     }
     /// The newest value each time somebody can take it, padded to a kilobyte; ends at a thousand.
     async fn newest(&self, ctx: &Context<'_>) -> impl Stream<Item = String> {
@@ -105,13 +105,13 @@ impl Watch {
             let text = format!("{:>1000}", *value.borrow_and_update());
             Some((text, (value, running)))
         });
-        tell(ctx, newest)
+        capture(ctx, newest)
     }
     /// Says who asks, once, and stays.
     async fn me(&self, ctx: &Context<'_>, about: Option<String>) -> impl Stream<Item = Me> {
         drop(about);
         let running = running(ctx);
-        tell(ctx, stream::iter([Me]).chain(stream::pending()).inspect(move |_| _ = &running))
+        capture(ctx, stream::iter([Me]).chain(stream::pending()).inspect(move |_| _ = &running))
     }
     /// Is refused by its resolver.
     async fn refused(&self) -> async_graphql::Result<stream::Empty<i32>> {
@@ -119,28 +119,28 @@ impl Watch {
     }
     /// One good answer and one that is an error.
     async fn half(&self, ctx: &Context<'_>) -> impl Stream<Item = async_graphql::Result<i32>> {
-        tell(ctx, stream::iter([Ok(1), Err(async_graphql::Error::new("n is odd"))]))
+        capture(ctx, stream::iter([Ok(1), Err(async_graphql::Error::new("n is odd"))]))
     }
 }
 
 /// Who may come in. `key` is the client `ui` and `other` the client `other`, for ever; `key-60` and `more-60` are `ui` until
 /// a minute after the house was built, `more` with another grant; whoever brings nothing is `local`.
 #[derive(Clone, Debug)]
-pub(super) struct Guests {
+pub(super) struct TestClients {
     built: Instant,
     shut: Arc<AtomicBool>,
 }
 
-impl Guests {
+impl TestClients {
     /// Recognises as before, and lets nobody stand any more.
     pub(super) fn shut(&self) {
         self.shut.store(true, Ordering::SeqCst);
     }
 }
 
-impl Porter for Guests {
-    fn recognise(&self, presented: Option<&SecretString>) -> Result<Principal, Refusal> {
-        let unknown = || Refusal::unauthenticated("unknown client key");
+impl Authenticator for TestClients {
+    fn authenticate(&self, presented: Option<&SecretString>) -> Result<Principal, HttpRefusal> {
+        let unknown = || HttpRefusal::unauthenticated("unknown client key");
         let (word, seconds) = match presented.map(ExposeSecret::expose_secret) {
             None => return Ok(Principal::local()),
             Some(text) => match text.split_once('-') {
@@ -155,52 +155,52 @@ impl Porter for Guests {
             _ => return Err(unknown()),
         };
         let expires = seconds.map(|seconds| Timestamp::UNIX_EPOCH + Duration::from_secs(seconds));
-        Ok(client.holding(Pass { expires, ..Pass::default() }))
+        Ok(client.holding(CredentialInfo { expires, ..CredentialInfo::default() }))
     }
 
-    fn left(&self, principal: &Principal) -> Option<Duration> {
+    fn expires_in(&self, principal: &Principal) -> Option<Duration> {
         let now = Timestamp::UNIX_EPOCH + self.built.elapsed();
         Some(Duration::try_from(principal.pass().expires?.duration_since(now)).unwrap_or_default())
     }
 
-    fn stands(&self, _: &Principal) -> bool {
+    fn is_valid(&self, _: &Principal) -> bool {
         !self.shut.load(Ordering::SeqCst)
     }
 }
 
 /// A door with all that a test wants to look at.
-pub(super) struct House {
+pub(super) struct TestGraphql {
     pub(super) app: Router,
-    pub(super) door: Door,
-    pub(super) streams: Streams,
+    pub(super) endpoint: GraphqlEndpoint,
+    pub(super) streams: StreamRegistry,
     pub(super) tasks: TaskTracker,
     pub(super) running: Arc<AtomicUsize>,
     pub(super) value: watch::Sender<usize>,
-    pub(super) guests: Guests,
+    pub(super) guests: TestClients,
 }
 
-/// Lets in whom [`Guests`] says.
-pub(super) fn house(settings: StreamSettings) -> House {
+/// Lets in whom [`TestClients`] says.
+pub(super) fn fixture(settings: StreamSettings) -> TestGraphql {
     let running = Arc::new(AtomicUsize::new(0));
     let (value, receiver) = watch::channel(0);
     let world = World { running: Arc::clone(&running), value: receiver };
-    let schema = Schema::build(Query, Mutation, Watch).data(world).finish();
-    let guests = Guests { built: Instant::now(), shut: Arc::default() };
+    let schema = Schema::build(TestQuery, TestMutation, Watch).data(world).finish();
+    let guests = TestClients { built: Instant::now(), shut: Arc::default() };
     let tasks = TaskTracker::new();
     let spawner = tasks.clone();
-    let streams = Streams::new(settings, move |task| drop(spawner.spawn(task)));
+    let streams = StreamRegistry::new(settings, move |task| drop(spawner.spawn(task)));
     let types = InputTypes::from_sdl(&schema.sdl(), &[]).unwrap();
     let wait = Duration::from_secs(10);
-    let door = Door::new(
+    let endpoint = GraphqlEndpoint::new(
         schema,
         types,
         guests.clone(),
-        Limits::default(),
+        DocumentLimits::default(),
         Admission::default(),
         wait,
         streams.clone(),
     );
-    let routes = Router::new().route("/graphql", door.clone().route());
-    let app = layers::around(routes, &Settings::default());
-    House { app, door, streams, tasks, running, value, guests }
+    let routes = Router::new().route("/graphql", endpoint.clone().route());
+    let app = layers::around(routes, &LayerSettings::default());
+    TestGraphql { app, endpoint, streams, tasks, running, value, guests }
 }

@@ -6,7 +6,7 @@ use async_graphql::{Enum, SimpleObject};
 use opentelemetry::trace::SpanContext;
 
 use crate::domain::observation::Observation;
-use crate::jobs::watch::{self, Update};
+use crate::jobs::watch::{self, WatchUpdate};
 use crate::telemetry::trace;
 
 use super::job::JobResult;
@@ -39,23 +39,23 @@ pub struct JobUpdate {
 
 /// What the span of a delivery says.
 #[derive(Debug)]
-pub(super) struct News {
+pub(super) struct DeliverySpan {
     observation: Observation,
     kind: watch::UpdateKind,
     sequence: u64,
     age: Duration,
 }
 
-impl News {
+impl DeliverySpan {
     /// What is to be said of the delivery of an update; nothing where no spans are made, or no job is told of.
-    fn of(update: &Update) -> Option<Box<Self>> {
+    fn of(update: &WatchUpdate) -> Option<Box<Self>> {
         let seen = update.answer.as_ref().ok().filter(|_| trace::is_on())?;
         let (kind, sequence) = (update.kind, update.sequence);
         Some(Box::new(Self { observation: seen.observation.clone(), kind, sequence, age: seen.age }))
     }
 
     /// The span of the delivery to a subscription.
-    pub(super) fn span(&self, subscription: Option<&SpanContext>) -> trace::Active {
+    pub(super) fn span(&self, subscription: Option<&SpanContext>) -> trace::SpanGuard {
         let kind = match self.kind {
             watch::UpdateKind::Snapshot => "snapshot",
             watch::UpdateKind::Changed => "changed",
@@ -68,14 +68,14 @@ impl News {
 
 impl JobUpdate {
     /// An update, and what the span of its delivery says.
-    pub(super) fn with_news(update: Update) -> (Self, Option<Box<News>>) {
-        let news = News::of(&update);
-        (update.into(), news)
+    pub(super) fn with_delivery(update: WatchUpdate) -> (Self, Option<Box<DeliverySpan>>) {
+        let delivery = DeliverySpan::of(&update);
+        (update.into(), delivery)
     }
 }
 
-impl From<Update> for JobUpdate {
-    fn from(update: Update) -> Self {
+impl From<WatchUpdate> for JobUpdate {
+    fn from(update: WatchUpdate) -> Self {
         Self {
             kind: update.kind.into(),
             result: JobResult::new(update.reference, update.answer),

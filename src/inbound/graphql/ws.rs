@@ -11,11 +11,11 @@ use hyper_util::rt::TokioIo;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::events;
-use super::http::{Door, bearer};
-use crate::inbound::access_log::Noted;
-use crate::inbound::error::{Kind, Refusal};
+use super::http::{GraphqlEndpoint, bearer};
+use crate::inbound::access_log::RequestFacts;
+use crate::inbound::error::{HttpRefusal, RefusalKind};
 use crate::inbound::peer::Peer;
-use crate::inbound::streams::{Room, Transport};
+use crate::inbound::streams::{ConnectionPermit, Transport};
 use crate::telemetry::trace;
 
 mod message;
@@ -44,40 +44,40 @@ pub(super) fn is_handshake(request: &Request) -> bool {
 /// # Errors
 /// 403 for the page's origin, 426 for an upgrade that was lost or of another version, 400 for the handshake or the subprotocol, 401 for a credential in the header, 429 where the
 /// client holds as many streams as it may or asks too fast, 503 where the process drains.
-pub(super) fn upgrade(door: &Door, mut request: Request) -> Result<Response, Refusal> {
+pub(super) fn upgrade(endpoint: &GraphqlEndpoint, mut request: Request) -> Result<Response, HttpRefusal> {
     let headers = request.headers();
-    let streams = door.streams();
+    let streams = endpoint.streams();
     let secure = request.extensions().get::<Peer>().and_then(|peer| peer.secure);
     streams.settings().origins.check(headers, secure)?;
     let key = handshake(headers)?;
     let principal = match bearer::token(headers)? {
-        Some(token) => Some(door.authenticate(Some(&token))?),
+        Some(token) => Some(endpoint.authenticate(Some(&token))?),
         None => None,
     };
     if let Some(principal) = &principal {
-        Noted::client(request.extensions(), principal.name());
+        RequestFacts::client(request.extensions(), principal.name());
     }
-    let mut seat = streams.open(Transport::WebSocket, principal.as_ref()).map_err(events::refusal)?;
+    let mut guard = streams.open(Transport::WebSocket, principal.as_ref()).map_err(events::refusal)?;
     if let Some(principal) = &principal {
-        door.client_limits().pace(principal)?;
-        door.seat(&mut seat, principal).map_err(events::no_seat)?;
+        endpoint.client_limits().pace(principal)?;
+        endpoint.admit_stream(&mut guard, principal).map_err(events::admission_refusal)?;
     }
 
     let accept = derive_accept_key(key.as_bytes());
     let accept = HeaderValue::try_from(accept).map_err(|_| bad("sec-websocket-key cannot be answered"))?;
-    let room = request.extensions().get::<Room>().cloned();
+    let room = request.extensions().get::<ConnectionPermit>().cloned();
     let upgraded = hyper::upgrade::on(&mut request);
     let task = {
-        let door = door.clone();
+        let endpoint = endpoint.clone();
         async move {
             match upgraded.await {
-                Ok(socket) => session::run(door, TokioIo::new(socket), seat, principal).await,
+                Ok(socket) => session::run(endpoint, TokioIo::new(socket), guard, principal).await,
                 Err(error) => tracing::debug!(%error, "websocket upgrade not completed"),
             }
             drop(room);
         }
     };
-    streams.spawn(Box::pin(trace::Place::here().hold(task)));
+    streams.spawn(Box::pin(trace::TraceContext::here().hold(task)));
 
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -93,12 +93,12 @@ pub(super) fn upgrade(door: &Door, mut request: Request) -> Result<Response, Ref
 }
 
 /// Checks the opening handshake of RFC 6455, and gives the client's key.
-fn handshake(headers: &HeaderMap) -> Result<String, Refusal> {
+fn handshake(headers: &HeaderMap) -> Result<String, HttpRefusal> {
     if !lists(headers, &header::UPGRADE, "websocket") || !lists(headers, &header::CONNECTION, "upgrade") {
-        return Err(Refusal::upgrade_required(NO_UPGRADE));
+        return Err(HttpRefusal::upgrade_required(NO_UPGRADE));
     }
     if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-        return Err(Refusal::upgrade_required("sec-websocket-version must be 13"));
+        return Err(HttpRefusal::upgrade_required("sec-websocket-version must be 13"));
     }
     let key = headers.get(header::SEC_WEBSOCKET_KEY).and_then(|key| key.to_str().ok());
     let key = key.filter(|key| STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16));
@@ -110,8 +110,8 @@ fn handshake(headers: &HeaderMap) -> Result<String, Refusal> {
     Ok(key.to_owned())
 }
 
-fn bad(message: &'static str) -> Refusal {
-    Refusal::new(Kind::BadUpgrade, message)
+fn bad(message: &'static str) -> HttpRefusal {
+    HttpRefusal::new(RefusalKind::BadUpgrade, message)
 }
 
 fn lists(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {

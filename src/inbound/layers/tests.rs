@@ -10,7 +10,7 @@ use tower::ServiceExt as _;
 
 use super::*;
 
-fn app(settings: &Settings) -> Router {
+fn app(settings: &LayerSettings) -> Router {
     let read = async |body: Body| match body.collect().await {
         Ok(_) => StatusCode::OK.into_response(),
         Err(_) => body_too_large(None).into_response(),
@@ -37,7 +37,7 @@ async fn refused(response: Response) -> (u16, String) {
 
 #[tokio::test(start_paused = true)]
 async fn every_failure_is_json_with_a_code_and_the_common_headers() {
-    let settings = Settings { max_body: 10, ..Settings::default() };
+    let settings = LayerSettings { max_body: 10, ..LayerSettings::default() };
     let streamed =
         Body::from_stream(futures_util::stream::iter(["12345", "67890", "1"].map(Ok::<_, std::io::Error>)));
     for (request, expected) in [
@@ -66,17 +66,17 @@ async fn every_failure_is_json_with_a_code_and_the_common_headers() {
 
 #[tokio::test]
 async fn a_body_at_the_limit_is_read() {
-    let settings = Settings { max_body: 10, ..Settings::default() };
+    let settings = LayerSettings { max_body: 10, ..LayerSettings::default() };
     let request = Request::post("/reads").body(Body::from("1234567890")).unwrap();
     assert_eq!(app(&settings).oneshot(request).await.unwrap().status(), 200);
 }
 
 #[tokio::test(start_paused = true)]
-async fn beyond_the_limit_a_request_is_turned_away_and_places_come_back() {
-    let settings = Settings {
-        concurrency: Places::new(1),
+async fn request_over_the_concurrency_limit_gets_503() {
+    let settings = LayerSettings {
+        concurrency: ConcurrencyLimit::new(1),
         retry_after: Duration::from_millis(1500),
-        ..Settings::default()
+        ..LayerSettings::default()
     };
     let app = app(&settings);
     let mut hanging = std::pin::pin!(app.clone().oneshot(get_request("/hangs")));
@@ -95,22 +95,26 @@ async fn beyond_the_limit_a_request_is_turned_away_and_places_come_back() {
 }
 
 #[tokio::test]
-async fn a_request_id_is_taken_over_only_if_harmless() {
+async fn request_id_is_accepted_only_if_well_formed() {
     let long = "x".repeat(65);
     for (given, kept) in
         [("abc-1.2_3", true), ("a b", false), ("é", false), (long.as_str(), false), ("", false)]
     {
         let request =
             Request::get("/fine").header("x-request-id", given.as_bytes()).body(Body::empty()).unwrap();
-        let response = app(&Settings::default()).oneshot(request).await.unwrap();
+        let response = app(&LayerSettings::default()).oneshot(request).await.unwrap();
         assert_eq!(response.headers()[REQUEST_ID].as_bytes() == given.as_bytes(), kept, "{given}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flood_is_one_warning_that_says_how_many_it_holds_back() {
-    let keeper = DoorKeeper { places: Places::new(0), retry_after: Duration::ZERO, said: Mutex::default() };
-    assert_eq!([0; 4].map(|_| keeper.turned_away()), [Some(1), None, None, None]);
+async fn repeated_rejections_log_one_warning_with_their_count() {
+    let load_shed = LoadShed {
+        concurrency: ConcurrencyLimit::new(0),
+        retry_after: Duration::ZERO,
+        last_logged: Mutex::default(),
+    };
+    assert_eq!([0; 4].map(|_| load_shed.shed_request()), [Some(1), None, None, None]);
     tokio::time::advance(WARN_EVERY).await;
-    assert_eq!([0; 2].map(|_| keeper.turned_away()), [Some(4), None]);
+    assert_eq!([0; 2].map(|_| load_shed.shed_request()), [Some(4), None]);
 }

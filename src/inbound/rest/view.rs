@@ -13,42 +13,42 @@ use crate::domain::details::{Details, MindBridgeDetails, SupermetricsDetails};
 use crate::domain::job::{Failure, Progress};
 use crate::domain::observation::Observation;
 use crate::domain::sightings::Sightings;
-use crate::jobs::answer::Seen;
+use crate::jobs::answer::JobSnapshot;
 
 /// Seconds to wait before asking again about a job that nobody follows.
-const ASK_AGAIN: u64 = 5;
+const DEFAULT_RETRY_AFTER: u64 = 5;
 
 /// The whole answer. Written at once and not by way of values, which would round the digits of large numbers.
-pub(super) fn body(seen: &Seen) -> String {
+pub(super) fn body(seen: &JobSnapshot) -> String {
     let freshness = json!({
         "observedAt": seen.observed_at,
         "ageMs": u64::try_from(seen.age.as_millis()).unwrap_or(u64::MAX),
         "isStale": seen.stale.is_some(),
         "staleReason": seen.stale.map(crate::jobs::answer::StaleReason::name),
-        "nextPollAt": seen.next_look,
+        "nextPollAt": seen.next_poll,
     });
-    write(&Body { facts: Facts::of(&seen.observation, seen.sightings), freshness })
+    write(&JobBody { facts: JobFacts::of(&seen.observation, seen.sightings), freshness })
 }
 
 /// A weak tag over what the job says: two answers that differ only in age, or in the request that brought them, are
 /// the same to a reader.
-pub(super) fn etag(seen: &Seen) -> String {
+pub(super) fn etag(seen: &JobSnapshot) -> String {
     let mut observation = seen.observation.clone();
     if let Details::Supermetrics(details) = &mut Arc::make_mut(&mut observation.job).details {
         (details.request_id, details.queue) = (None, None);
     }
     // another replica may have seen it earlier
-    let facts = write(&(Facts::of(&observation, Sightings::default()), seen.stale.is_some()));
+    let facts = write(&(JobFacts::of(&observation, Sightings::default()), seen.stale.is_some()));
     let hash = digest(&SHA256, facts.as_bytes());
     let (short, _) = hash.as_ref().split_at(hash.as_ref().len() / 2);
     format!("W/\"{}\"", URL_SAFE_NO_PAD.encode(short))
 }
 
 /// Whole seconds until it is worth asking again: when the gateway itself will look, or a usual while; at least one.
-pub(super) fn worth_asking_in(seen: &Seen) -> u64 {
-    let until = seen.next_look.map(|next| next.duration_since(seen.observed_at).as_secs());
+pub(super) fn worth_asking_in(seen: &JobSnapshot) -> u64 {
+    let until = seen.next_poll.map(|next| next.duration_since(seen.observed_at).as_secs());
     let left = until.map(|seconds| u64::try_from(seconds).unwrap_or(0).saturating_sub(seen.age.as_secs()));
-    left.unwrap_or(ASK_AGAIN).max(1)
+    left.unwrap_or(DEFAULT_RETRY_AFTER).max(1)
 }
 
 fn write(value: &impl Serialize) -> String {
@@ -56,15 +56,15 @@ fn write(value: &impl Serialize) -> String {
 }
 
 #[derive(Serialize)]
-struct Body<'a> {
+struct JobBody<'a> {
     #[serde(flatten)]
-    facts: Facts<'a>,
+    facts: JobFacts<'a>,
     freshness: Value,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Facts<'a> {
+struct JobFacts<'a> {
     id: String,
     source: &'a str,
     external_id: &'a str,
@@ -83,7 +83,7 @@ struct Facts<'a> {
     supermetrics: Option<&'a SupermetricsDetails>,
 }
 
-impl<'a> Facts<'a> {
+impl<'a> JobFacts<'a> {
     fn of(observation: &'a Observation, sightings: Sightings) -> Self {
         let job = &*observation.job;
         let (mindbridge, supermetrics) = match &job.details {

@@ -4,7 +4,7 @@
 use http::uri::Authority;
 use http::{HeaderMap, Uri, header};
 
-use crate::inbound::error::{Kind, Refusal};
+use crate::inbound::error::{HttpRefusal, RefusalKind};
 
 /// Which origins may call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,7 +22,7 @@ impl Origins {
     ///
     /// # Errors
     /// 403 for every other origin, `null` included.
-    pub fn check(&self, headers: &HeaderMap, secure: Option<bool>) -> Result<(), Refusal> {
+    pub fn check(&self, headers: &HeaderMap, secure: Option<bool>) -> Result<(), HttpRefusal> {
         let mut sent = headers.get_all(header::ORIGIN).iter();
         let Some(origin) = sent.next() else { return Ok(()) };
         let fits =
@@ -32,7 +32,7 @@ impl Origins {
         }
         let message = "the origin is not allowed; add it to server.allowed_origins, or omit the \
             origin header outside a browser";
-        Err(Refusal::new(Kind::OriginNotAllowed, message))
+        Err(HttpRefusal::new(RefusalKind::OriginNotAllowed, message))
     }
 
     /// Lets pass a request to a gateway without clients only if it asks for this machine, or for the host of a page that may: a
@@ -40,7 +40,7 @@ impl Origins {
     ///
     /// # Errors
     /// 403 for every other `Host`.
-    pub fn check_host(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    pub fn check_host(&self, headers: &HeaderMap) -> Result<(), HttpRefusal> {
         let mut sent = headers.get_all(header::HOST).iter();
         let Some(host) = sent.next() else { return Ok(()) };
         let host = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok());
@@ -57,7 +57,7 @@ impl Origins {
         }
         let message = "without clients the gateway accepts only localhost as host name; use it, or \
             add the origin to server.allowed_origins";
-        Err(Refusal::new(Kind::OriginNotAllowed, message))
+        Err(HttpRefusal::new(RefusalKind::OriginNotAllowed, message))
     }
 
     fn may(&self, origin: &str, headers: &HeaderMap, secure: Option<bool>) -> bool {
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_listed_pages_and_our_own_may() {
+    fn only_same_origin_and_listed_origins_are_allowed() {
         let listed = "https://app.example:8443";
         for (loopback, host, origin, may) in [
             (false, "gw.example", None, true),
@@ -149,7 +149,7 @@ mod tests {
         }
     }
     #[test]
-    fn without_clients_only_this_machine_is_asked() {
+    fn without_clients_only_loopback_and_listed_hosts_are_allowed() {
         let origins = Origins { allowed: vec!["https://gw.example:8443".to_owned()], loopback: true };
         for (host, may) in [
             ("localhost:8080", true),
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_came_by_the_other_scheme_is_another_site() {
+    fn own_origin_with_a_different_scheme_is_refused() {
         let origins = Origins { allowed: vec!["http://listed.example".to_owned()], loopback: false };
         for (origin, secure, may) in [
             ("https://gw.example", None, true),

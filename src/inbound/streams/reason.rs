@@ -61,17 +61,17 @@ pub enum EndReason {
 }
 
 /// What one reason means.
-struct Row {
+struct EndReasonRow {
     word: &'static str,
     close: Option<(u16, &'static str)>,
 }
 
-const fn quiet(word: &'static str) -> Row {
-    Row { word, close: None }
+const fn quiet(word: &'static str) -> EndReasonRow {
+    EndReasonRow { word, close: None }
 }
 
-const fn said(word: &'static str, code: u16, reason: &'static str) -> Row {
-    Row { word, close: Some((code, reason)) }
+const fn text(word: &'static str, code: u16, reason: &'static str) -> EndReasonRow {
+    EndReasonRow { word, close: Some((code, reason)) }
 }
 
 impl EndReason {
@@ -109,64 +109,64 @@ impl EndReason {
     /// The whole table. Clients of `graphql-transport-ws` come back after 1012, 1013, 4403 and 4408, and stop for good at
     /// 1002, 1007, 1009 and the other 44xx: so a policy of ours is never told by one of those, and a credential that will
     /// not be good the next time either is.
-    const fn row(self) -> Row {
+    const fn row(self) -> EndReasonRow {
         match self {
             Self::Completed => quiet("completed"),
             Self::ClientLeft => quiet("client_left"),
-            Self::Drained => said("drained", 1012, "the gateway is shutting down; reconnect"),
-            Self::TooOld => said("too_old", 1012, "the stream reached its maximum age; reconnect"),
+            Self::Drained => text("drained", 1012, "the gateway is shutting down; reconnect"),
+            Self::TooOld => text("too_old", 1012, "the stream reached its maximum age; reconnect"),
             Self::Overload => {
-                said("overload", 1013, "stream or rate limit reached for this client; reconnect later")
+                text("overload", 1013, "stream or rate limit reached for this client; reconnect later")
             }
             Self::CredentialExpired => {
-                said("credential_expired", 4403, "Forbidden: the credential has expired")
+                text("credential_expired", 4403, "Forbidden: the credential has expired")
             }
-            Self::Revoked => said("revoked", 4403, "Forbidden: the credential or its grant was revoked"),
-            Self::CredentialMissing => said(
+            Self::Revoked => text("revoked", 4403, "Forbidden: the credential or its grant was revoked"),
+            Self::CredentialMissing => text(
                 "credential_missing",
                 4401,
                 "Unauthorized: no credential; set \"authorization\": \"Bearer <key>\" in the \
                     payload of connection_init",
             ),
-            Self::CredentialMalformed => said(
+            Self::CredentialMalformed => text(
                 "credential_malformed",
                 4401,
                 "Unauthorized: authorization must be one string, \"Bearer <client key or token>\"",
             ),
             Self::CredentialUnknown => {
-                said("credential_unknown", 4401, "Unauthorized: unknown client key or token")
+                text("credential_unknown", 4401, "Unauthorized: unknown client key or token")
             }
-            Self::CredentialUnverified => said(
+            Self::CredentialUnverified => text(
                 "credential_unverified",
                 4403,
                 "Forbidden: the token cannot be verified yet, or is not valid yet; reconnect",
             ),
-            Self::Forbidden => said(
+            Self::Forbidden => text(
                 "forbidden",
                 4403,
                 "Forbidden: a credential can be renewed only by the same client with the same grant",
             ),
             Self::DeadPeer => quiet("dead_peer"),
             Self::SlowPeer => quiet("slow_peer"),
-            Self::InitTimeout => said("init_timeout", 4408, "Connection initialisation timeout"),
-            Self::SecondInit => said("second_init", 4429, "Too many initialisation requests"),
-            Self::NotAcknowledged => said("not_acknowledged", 4401, "Unauthorized"),
-            Self::DuplicateId => said("duplicate_id", 4409, "Subscriber for this id already exists"),
-            Self::NotJson => said("not_json", 4400, "the message is not JSON"),
-            Self::NoType => said("no_type", 4400, "the message must be an object with a string \"type\""),
-            Self::LegacyProtocol => said(
+            Self::InitTimeout => text("init_timeout", 4408, "Connection initialisation timeout"),
+            Self::SecondInit => text("second_init", 4429, "Too many initialisation requests"),
+            Self::NotAcknowledged => text("not_acknowledged", 4401, "Unauthorized"),
+            Self::DuplicateId => text("duplicate_id", 4409, "Subscriber for this id already exists"),
+            Self::NotJson => text("not_json", 4400, "the message is not JSON"),
+            Self::NoType => text("no_type", 4400, "the message must be an object with a string \"type\""),
+            Self::LegacyProtocol => text(
                 "legacy_protocol",
                 4400,
                 "the legacy protocol subscriptions-transport-ws is not supported; use graphql-transport-ws",
             ),
-            Self::UnknownType => said("unknown_type", 4400, "the message type is not one that clients send"),
-            Self::WrongShape => said("wrong_shape", 4400, "the message has missing or invalid members"),
-            Self::Binary => said("binary", 4400, "messages must be text, not binary"),
+            Self::UnknownType => text("unknown_type", 4400, "the message type is not one that clients send"),
+            Self::WrongShape => text("wrong_shape", 4400, "the message has missing or invalid members"),
+            Self::Binary => text("binary", 4400, "messages must be text, not binary"),
             Self::MessageTooBig => {
-                said("message_too_big", 1009, "the message exceeds the size limit (max_message)")
+                text("message_too_big", 1009, "the message exceeds the size limit (max_message)")
             }
-            Self::NotUtf8 => said("not_utf8", 1007, "text messages must be UTF-8"),
-            Self::BrokenFrames => said("broken_frames", 1002, "invalid WebSocket frame"),
+            Self::NotUtf8 => text("not_utf8", 1007, "text messages must be UTF-8"),
+            Self::BrokenFrames => text("broken_frames", 1002, "invalid WebSocket frame"),
         }
     }
 
@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reasons_are_short_words_are_unique_and_policy_lets_clients_come_back() {
+    fn end_reasons_are_unique_and_fit_a_close_frame() {
         let words: BTreeSet<_> = EndReason::ALL.iter().map(|reason| reason.word()).collect();
         assert_eq!(words.len(), EndReason::ALL.len());
         for reason in EndReason::ALL {

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use crate::domain::id::{JobKey, SourceName};
 
-use super::turns::{Turns, take_turns};
-use super::{Agenda, FollowSettings, Followed, Following, State};
+use super::round_robin::{RoundRobin, round_robin};
+use super::{FollowRegistry, FollowSettings, FollowedJob, PollSchedule, RegistryState};
 
 /// After trouble of the source a watched job is looked at again within this time, a few times.
 const RETRY_WATCHED: Duration = Duration::from_secs(5);
@@ -20,7 +20,7 @@ const ORDER_LASTS: Duration = Duration::from_millis(250);
 
 /// What the jobs of one source need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::jobs) struct Demand {
+pub(in crate::jobs) struct PollLoad {
     /// Jobs that wait for their next look.
     pub(in crate::jobs) jobs: usize,
     /// Whether someone watches one of them.
@@ -31,7 +31,7 @@ pub(in crate::jobs) struct Demand {
 
 /// How much may be looked at of one source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::jobs) struct Room {
+pub(in crate::jobs) struct PollCapacity {
     /// Jobs in all.
     pub(in crate::jobs) jobs: usize,
     /// Jobs that fit one request.
@@ -51,8 +51,8 @@ pub(in crate::jobs) struct Room {
 pub(super) struct SourcePolls {
     /// Interests of those who watch.
     watchers: usize,
-    turns: Turns<Option<Arc<str>>>,
-    slots: Option<Slots>,
+    order: RoundRobin<Option<Arc<str>>>,
+    slots: Option<RequestSlots>,
     broken: bool,
     /// The job that is looked at to see whether the source is well again.
     probe: Option<JobKey>,
@@ -60,7 +60,7 @@ pub(super) struct SourcePolls {
 
 /// When the next requests start.
 #[derive(Debug)]
-struct Slots {
+struct RequestSlots {
     next: Instant,
     spacing: Duration,
     a_request: usize,
@@ -69,17 +69,17 @@ struct Slots {
     made: Option<Instant>,
 }
 
-impl Following {
+impl FollowRegistry {
     /// How long until the next look at a job; `None` when none is planned. While looks are spaced, as far as it can be
     /// foretold: what is due longest goes first.
-    pub(in crate::jobs) fn next_look(&self, key: &JobKey) -> Option<Duration> {
+    pub(in crate::jobs) fn next_poll(&self, key: &JobKey) -> Option<Duration> {
         let state = &mut *self.lock();
         let followed = state.jobs.get(key).filter(|followed| !followed.is_over())?;
-        let (planned, now) = (followed.on_agenda?, Instant::now());
+        let (planned, now) = (followed.scheduled_at?, Instant::now());
         let slots = state.polls.get_mut(&key.source).and_then(|polls| polls.slots.as_mut());
-        let at = match (slots, state.agenda.get(&key.source)) {
-            (Some(slots), Some(agenda)) => {
-                slots.expected((planned, followed.number), followed.failures > 0, agenda, now)
+        let at = match (slots, state.schedule.get(&key.source)) {
+            (Some(slots), Some(schedule)) => {
+                slots.expected((planned, followed.number), followed.failures > 0, schedule, now)
             }
             (_, _) => planned,
         };
@@ -87,11 +87,11 @@ impl Following {
     }
 }
 
-impl State {
+impl RegistryState {
     /// What the jobs of one source need.
-    pub(super) fn demand(&self, source: &SourceName, settings: &FollowSettings) -> Demand {
-        Demand {
-            jobs: self.agenda.get(source).map_or(0, Agenda::len),
+    pub(super) fn demand(&self, source: &SourceName, settings: &FollowSettings) -> PollLoad {
+        PollLoad {
+            jobs: self.schedule.get(source).map_or(0, PollSchedule::len),
             awaited: self.polls.get(source).is_some_and(|polls| polls.watchers > 0),
             slowest: settings.pace.slowest,
         }
@@ -115,7 +115,7 @@ impl State {
     pub(super) fn take_in(
         &mut self,
         source: &SourceName,
-        room: &Room,
+        room: &PollCapacity,
         now: Instant,
         settings: &FollowSettings,
     ) {
@@ -126,7 +126,7 @@ impl State {
         } else {
             let next = room.opens.unwrap_or(now);
             let (spacing, a_request) = (room.spacing, room.a_request.max(1));
-            polls.slots = Some(Slots { next, spacing, a_request, order: Vec::new(), made: None });
+            polls.slots = Some(RequestSlots { next, spacing, a_request, order: Vec::new(), made: None });
         }
         if room.recovered {
             self.recover(source, now, settings);
@@ -134,7 +134,7 @@ impl State {
     }
 
     /// Takes in that a request starts.
-    pub(super) fn note_request(&mut self, source: &SourceName, room: &Room, now: Instant) {
+    pub(super) fn note_request(&mut self, source: &SourceName, room: &PollCapacity, now: Instant) {
         if let Some(slots) = self.polls.get_mut(source).and_then(|polls| polls.slots.as_mut()) {
             slots.next = now + room.spacing;
         }
@@ -142,8 +142,8 @@ impl State {
 
     /// When there is more to do of a source, beside what becomes due: what is due already waits for the room to open, and a
     /// source whose circuit breaker is open for its next try.
-    pub(super) fn opens(&self, source: &SourceName, room: &Room, now: Instant) -> Option<Instant> {
-        let first = self.agenda.get(source).and_then(|agenda| agenda.first_key_value());
+    pub(super) fn opens(&self, source: &SourceName, room: &PollCapacity, now: Instant) -> Option<Instant> {
+        let first = self.schedule.get(source).and_then(|schedule| schedule.first_key_value());
         let is_due = first.is_some_and(|((at, _), _)| *at <= now);
         let opens = room.opens.filter(|_| is_due);
         let tries = room.broken_for.filter(|wait| !wait.is_zero() && self.probe_of(source).is_some());
@@ -155,39 +155,44 @@ impl State {
     pub(super) fn choose(
         &mut self,
         source: &SourceName,
-        room: &Room,
+        room: &PollCapacity,
         now: Instant,
         settings: &FollowSettings,
     ) -> Vec<JobKey> {
         let spaced = !room.spacing.is_zero();
-        let mut due = self.ripe(source, now, settings);
+        let mut due = self.due(source, now, settings);
         if due.is_empty() && room.broken_for.is_some_and(|wait| wait.is_zero()) {
             due.extend(self.probe_of(source));
             self.polls.entry(source.clone()).or_default().probe = due.first().cloned();
         }
         let mut chosen = if spaced {
-            let mut turns = self.polls.get_mut(source).map(|polls| std::mem::take(&mut polls.turns));
-            let turns = turns.get_or_insert_default();
-            let chosen = turns.choose(due, room.jobs, |key| self.client_of(key));
-            self.polls.entry(source.clone()).or_default().turns = std::mem::take(turns);
+            let mut order = self.polls.get_mut(source).map(|polls| std::mem::take(&mut polls.order));
+            let order = order.get_or_insert_default();
+            let chosen = order.choose(due, room.jobs, |key| self.client_of(key));
+            self.polls.entry(source.clone()).or_default().order = std::mem::take(order);
             chosen
         } else {
-            take_turns(due, room.jobs, |key| self.client_of(key))
+            round_robin(due, room.jobs, |key| self.client_of(key))
         };
-        let seats = chosen.len().next_multiple_of(room.a_request.max(1)).min(room.jobs);
-        let free = seats.saturating_sub(chosen.len());
+        let batch_capacity = chosen.len().next_multiple_of(room.a_request.max(1)).min(room.jobs);
+        let free = batch_capacity.saturating_sub(chosen.len());
         if spaced {
-            chosen.extend(self.next_on_agenda(source, free, now));
+            chosen.extend(self.next_scheduled(source, free, now));
         } else {
-            chosen.extend(self.companions(source, free, now, settings));
+            chosen.extend(self.batch_fillers(source, free, now, settings));
         }
-        chosen.retain(|key| self.start_looking(key, settings));
+        chosen.retain(|key| self.start_polls(key, settings));
         chosen
     }
 
     /// The time to the next look at a job. One that someone watches is looked at soon after trouble of its source; while the
     /// circuit breaker is open, that is the business of the one try.
-    pub(super) fn interval(&self, followed: &Followed, settings: &FollowSettings, now: Instant) -> Duration {
+    pub(super) fn interval(
+        &self,
+        followed: &FollowedJob,
+        settings: &FollowSettings,
+        now: Instant,
+    ) -> Duration {
         let interval = followed.interval(settings, now);
         let soon = followed.outage
             && followed.failures <= RETRIES_WATCHED
@@ -201,26 +206,26 @@ impl State {
     fn probe_of(&self, source: &SourceName) -> Option<JobKey> {
         let polls = self.polls.get(source).filter(|polls| polls.watchers > 0)?;
         let probed = polls.probe.as_ref().and_then(|key| self.jobs.get(key));
-        if probed.is_some_and(|followed| followed.looking) {
+        if probed.is_some_and(|followed| followed.in_flight) {
             return None;
         }
-        let mut agenda = self.agenda.get(source)?.values();
+        let mut schedule = self.schedule.get(source)?.values();
         let waits = |key: &&JobKey| {
             self.jobs.get(*key).is_some_and(|followed| followed.outage && followed.is_watched())
         };
-        agenda.find(waits).cloned()
+        schedule.find(waits).cloned()
     }
 
     /// Those that a spaced request takes along, at no cost, though they are not due: the next ones. What failed keeps its time.
-    fn next_on_agenda(&self, source: &SourceName, seats: usize, now: Instant) -> Vec<JobKey> {
-        let Some(agenda) = self.agenda.get(source) else { return Vec::new() };
-        let later = agenda.range((now, u64::MAX)..).map(|(_, key)| key);
+    fn next_scheduled(&self, source: &SourceName, batch_capacity: usize, now: Instant) -> Vec<JobKey> {
+        let Some(schedule) = self.schedule.get(source) else { return Vec::new() };
+        let later = schedule.range((now, u64::MAX)..).map(|(_, key)| key);
         let well = |key: &&JobKey| {
             self.jobs
                 .get(*key)
                 .is_some_and(|followed| followed.failures == 0 && followed.paused_until.is_none())
         };
-        later.filter(well).take(seats).cloned().collect()
+        later.filter(well).take(batch_capacity).cloned().collect()
     }
 
     /// Has everything looked at that waited because of the source's trouble, spread over the shortest interval.
@@ -230,21 +235,27 @@ impl State {
             if key.source == *source && std::mem::take(&mut followed.outage) {
                 followed.failures = 0;
                 let at = now + settings.pace.fastest.mul_f64(followed.phase);
-                due.extend(followed.on_agenda.map(|planned| (key.clone(), planned.min(at))));
+                due.extend(followed.scheduled_at.map(|planned| (key.clone(), planned.min(at))));
             }
         }
         for (key, at) in due {
-            self.set_agenda(&key, Some(at));
+            self.set_schedule(&key, Some(at));
         }
     }
 }
 
-impl Slots {
+impl RequestSlots {
     /// When the job with this place on the agenda is looked at. A request with seats left takes along what is not due, unless
     /// it failed.
-    fn expected(&mut self, place: (Instant, u64), failed: bool, agenda: &Agenda, now: Instant) -> Instant {
+    fn expected(
+        &mut self,
+        place: (Instant, u64),
+        failed: bool,
+        schedule: &PollSchedule,
+        now: Instant,
+    ) -> Instant {
         if self.made.is_none_or(|made| made + ORDER_LASTS <= now) {
-            self.order = agenda.keys().copied().collect();
+            self.order = schedule.keys().copied().collect();
             self.made = Some(now);
         }
         let before = self.order.partition_point(|other| *other < place) / self.a_request;

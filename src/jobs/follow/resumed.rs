@@ -8,14 +8,14 @@ use tokio::time::Instant;
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 
-use super::{Following, Interest};
+use super::{FollowRegistry, Interest};
 
 /// Beyond this many of the slowest interval, the age of a job changes its pace no more.
 const AGE_MAX: u32 = 10;
 
 /// What is known of a job that is followed on.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::jobs) struct Held<'a> {
+pub(in crate::jobs) struct ResumedJob<'a> {
     /// What was seen last.
     pub(in crate::jobs) observation: &'a Observation,
     /// How long the job has been in that state.
@@ -24,7 +24,7 @@ pub(in crate::jobs) struct Held<'a> {
     pub(in crate::jobs) age: Duration,
 }
 
-impl Following {
+impl FollowRegistry {
     /// Follows a job as before a restart. `held` is what is still known of it, unfinished.
     ///
     /// Its first look falls anywhere within the slowest interval, by the job's own phase, so that all that is resumed at once
@@ -34,23 +34,23 @@ impl Following {
         self: &Arc<Self>,
         key: &JobKey,
         client: Arc<str>,
-        held: Option<Held<'_>>,
+        held: Option<ResumedJob<'_>>,
     ) -> Interest {
         let interest = self.unwatched_interest(key, client);
         let state = &mut *self.lock();
         let slowest = self.settings().pace.slowest;
         if let Some(followed) = state.jobs.get_mut(key) {
-            let untouched = followed.news.borrow().is_empty() && followed.on_agenda.is_none();
-            if let Some(Held { observation, lasted, age }) = held {
-                followed.tell(&mut state.habits, |told| told.learn(observation));
+            let untouched = followed.updates.borrow().is_empty() && followed.scheduled_at.is_none();
+            if let Some(ResumedJob { observation, lasted, age }) = held {
+                followed.publish(&mut state.duration_stats, |published| published.learn(observation));
                 let ago = |time: Duration| Instant::now().checked_sub(time.min(slowest * AGE_MAX));
                 followed.since = ago(lasted).unwrap_or(followed.since);
                 followed.seen_at = ago(age).unwrap_or(followed.seen_at);
             }
-            if untouched && !followed.looking {
+            if untouched && !followed.in_flight {
                 followed.resumed = true;
                 let at = Instant::now() + slowest.mul_f64(followed.phase);
-                state.set_agenda(key, Some(at));
+                state.set_schedule(key, Some(at));
                 self.wake();
             }
         }

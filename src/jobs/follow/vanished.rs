@@ -8,28 +8,28 @@ use tokio::time::Instant;
 
 use crate::domain::id::{JobKey, SourceName};
 
-use super::{FollowSettings, Followed, Following, State};
+use super::{FollowRegistry, FollowSettings, FollowedJob, RegistryState};
 
 /// When each source last proved that it is the one that is meant.
 #[derive(Debug, Default)]
-pub(super) struct Proofs(HashMap<SourceName, Proof>);
+pub(super) struct SourceProofs(HashMap<SourceName, SourceProof>);
 
 #[derive(Debug, Default)]
-struct Proof {
+struct SourceProof {
     /// It answered for a job of its own, or the probe.
     answered: Option<Instant>,
     /// The probe was sent.
     probed: Option<Instant>,
 }
 
-impl Proofs {
+impl SourceProofs {
     /// Notes that a source answered as itself.
     pub(super) fn answered(&mut self, source: &SourceName) {
         // looked up first: the name is copied once for each source, and not with each answer
         if let Some(proof) = self.0.get_mut(source) {
             proof.answered = Some(Instant::now());
         } else {
-            self.0.insert(source.clone(), Proof { answered: Some(Instant::now()), probed: None });
+            self.0.insert(source.clone(), SourceProof { answered: Some(Instant::now()), probed: None });
         }
     }
 
@@ -49,10 +49,10 @@ impl Proofs {
     }
 }
 
-impl Followed {
+impl FollowedJob {
     /// Notes what a look brought: since when the job is not found. A look without an answer says nothing about that.
     pub(super) fn note_vanished(&mut self, found: bool) {
-        if self.news.borrow().has_vanished() {
+        if self.updates.borrow().has_vanished() {
             self.vanished_since.get_or_insert_with(Instant::now);
         } else if found {
             self.vanished_since = None;
@@ -66,17 +66,17 @@ impl Followed {
     }
 }
 
-impl State {
+impl RegistryState {
     /// Gives up on a job that is due for it.
-    pub(super) fn give_up_if_due(&self, key: &JobKey, settings: &FollowSettings) {
+    pub(super) fn expire_if_due(&self, key: &JobKey, settings: &FollowSettings) {
         let Some(followed) = self.jobs.get(key) else { return };
         let proven =
             followed.vanished_since.is_some_and(|since| self.proofs.answered_since(&key.source, since));
-        followed.give_up_if_due(settings, proven);
+        followed.expire_if_due(settings, proven);
     }
 }
 
-impl Following {
+impl FollowRegistry {
     /// Says whether a job would be given up as vanished if its source proved that it is the one that is meant: then the
     /// source is to be probed, once for all of its jobs.
     pub(in crate::jobs) fn lacks_proof(&self, key: &JobKey) -> bool {
@@ -96,7 +96,7 @@ impl Following {
             key.source == *source && followed.vanished_since.is_some() && !followed.is_over()
         });
         for key in vanished.map(|(key, _)| key.clone()).collect::<Vec<JobKey>>() {
-            state.give_up_if_due(&key, &settings);
+            state.expire_if_due(&key, &settings);
             state.plan(&key, &settings, Duration::ZERO);
         }
         self.wake();

@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 /// How near the end is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Nearness {
+pub(super) enum ExpiryWarning {
     /// Not known, or far.
     #[default]
     Far,
@@ -39,15 +39,15 @@ pub(super) fn of_token(secret: &SecretString) -> Option<Timestamp> {
 }
 
 /// How near an end is, for an operator who wants to be warned so long ahead.
-pub(super) fn nearness(now: Timestamp, end: Option<Timestamp>, ahead: Duration) -> Nearness {
-    let Some(end) = end else { return Nearness::Far };
-    let Ok(left) = Duration::try_from(end.duration_since(now)) else { return Nearness::Ended };
+pub(super) fn nearness(now: Timestamp, end: Option<Timestamp>, ahead: Duration) -> ExpiryWarning {
+    let Some(end) = end else { return ExpiryWarning::Far };
+    let Ok(left) = Duration::try_from(end.duration_since(now)) else { return ExpiryWarning::Ended };
     match left {
-        left if left.is_zero() => Nearness::Ended,
-        left if left > ahead => Nearness::Far,
-        left if left <= Duration::from_hours(1) => Nearness::Hour,
-        left if left <= Duration::from_hours(24) => Nearness::Day,
-        _ => Nearness::Ahead,
+        left if left.is_zero() => ExpiryWarning::Ended,
+        left if left > ahead => ExpiryWarning::Far,
+        left if left <= Duration::from_hours(1) => ExpiryWarning::Hour,
+        left if left <= Duration::from_hours(24) => ExpiryWarning::Day,
+        _ => ExpiryWarning::Ahead,
     }
 }
 
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_tells_its_end_and_nothing_else_does() {
+    fn credential_expiry_is_read_only_from_the_jwt_exp_claim() {
         let cases = [
             (token(r#"{"exp":1700000000}"#), Some(1_700_000_000)),
             (token(r#"{"exp":1700000000.25,"sub":"x"}"#), Some(1_700_000_000)),
@@ -81,32 +81,32 @@ mod tests {
     }
 
     #[test]
-    fn the_warnings_come_in_their_order() {
+    fn expiry_warning_level_follows_the_time_left() {
         let now = Timestamp::from_second(1_700_000_000).unwrap();
         let week = Duration::from_hours(7 * 24);
         let hour = Duration::from_hours(1);
         let cases = [
-            (8 * 86_400, week, Nearness::Far),
-            (7 * 86_400, week, Nearness::Ahead),
-            (86_401, week, Nearness::Ahead),
-            (86_400, week, Nearness::Day),
-            (3_600, week, Nearness::Hour),
-            (1, week, Nearness::Hour),
-            (0, week, Nearness::Ended),
-            (-1, week, Nearness::Ended),
-            (86_400, hour, Nearness::Far),
-            (3_600, hour, Nearness::Hour),
+            (8 * 86_400, week, ExpiryWarning::Far),
+            (7 * 86_400, week, ExpiryWarning::Ahead),
+            (86_401, week, ExpiryWarning::Ahead),
+            (86_400, week, ExpiryWarning::Day),
+            (3_600, week, ExpiryWarning::Hour),
+            (1, week, ExpiryWarning::Hour),
+            (0, week, ExpiryWarning::Ended),
+            (-1, week, ExpiryWarning::Ended),
+            (86_400, hour, ExpiryWarning::Far),
+            (3_600, hour, ExpiryWarning::Hour),
         ];
         for (left, ahead, expected) in cases {
             let end = Timestamp::from_second(now.as_second() + left).unwrap();
             assert_eq!(nearness(now, Some(end), ahead), expected, "{left} s left, warned {ahead:?} ahead");
         }
-        assert_eq!(nearness(now, None, week), Nearness::Far);
+        assert_eq!(nearness(now, None, week), ExpiryWarning::Far);
     }
 
     proptest! {
         #[test]
-        fn any_secret_at_all_is_read_without_a_panic(secret in ".{0,60}", payload in ".{0,40}") {
+        fn parsing_the_expiry_of_any_secret_never_panics(secret in ".{0,60}", payload in ".{0,40}") {
             of_token(&SecretString::from(secret));
             of_token(&token(&payload));
         }

@@ -14,9 +14,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::SecretFiles;
-use super::expiry::{Nearness, nearness};
+use super::expiry::{ExpiryWarning, nearness};
 use super::secret::{self, BadSecret};
-use super::slot::{Seen, Slot, Taken};
+use super::slot::{CredentialSlot, PreviouslySent, ReadOutcome};
 use crate::config::{CredentialsConfig, SecretRef};
 use crate::domain::id::SourceName;
 use crate::domain::schedule::Backoff;
@@ -25,11 +25,11 @@ use crate::outbound::files::{Changes, FileWatch};
 use crate::ports::clock::Clock;
 use crate::ports::credentials::Credential;
 use crate::ports::spawner::{Spawner, TaskKind};
-use crate::ports::upstream::{JobReader, LookError};
-use crate::telemetry::limited::LimitedWarning;
+use crate::ports::upstream::{FetchError, JobReader};
+use crate::telemetry::warning_throttle::LimitedWarning;
 
 /// The pauses between tries of a new credential when the source does not say whether it takes it.
-const UNTOLD: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(30) };
+const PUBLISH_BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(30) };
 /// The same after it was refused: a new one may need a while until it is known everywhere upstream.
 const REFUSED: Backoff = Backoff { base: Duration::from_secs(30), cap: Duration::from_mins(10) };
 /// How often an alarm is repeated that has not changed.
@@ -56,9 +56,9 @@ impl Rotation {
     }
 
     /// Starts one task a source. They run until `end`, or until what comes back is told otherwise.
-    pub fn start(self, spawner: Arc<dyn Spawner>, end: CancellationToken) -> Followers {
+    pub fn start(self, spawner: Arc<dyn Spawner>, end: CancellationToken) -> RotationTasks {
         let Self { files, readers, clock, settings } = self;
-        let followers = Followers { files, clock, spawner, end, running: Mutex::default() };
+        let followers = RotationTasks { files, clock, spawner, end, running: Mutex::default() };
         followers.follow(readers, &settings);
         followers
     }
@@ -66,7 +66,7 @@ impl Rotation {
 
 /// The tasks that follow secrets, one a source. Dropping it ends none of them.
 #[derive(Debug)]
-pub struct Followers {
+pub struct RotationTasks {
     files: Arc<SecretFiles>,
     clock: Arc<dyn Clock>,
     spawner: Arc<dyn Spawner>,
@@ -74,11 +74,11 @@ pub struct Followers {
     running: Mutex<BTreeMap<SourceName, CancellationToken>>,
 }
 
-impl Followers {
+impl RotationTasks {
     /// Follows the secrets of these sources, in the place of whoever did so far.
     pub fn follow(&self, readers: Vec<Arc<dyn JobReader>>, settings: &CredentialsConfig) {
         let found = readers.into_iter().filter_map(|reader| Some((self.files.slot(reader.name())?, reader)));
-        let found: Vec<(Arc<Slot>, Arc<dyn JobReader>)> = found.collect();
+        let found: Vec<(Arc<CredentialSlot>, Arc<dyn JobReader>)> = found.collect();
         let watch =
             Arc::new(FileWatch::new(found.iter().filter_map(|(slot, _)| match slot.config.form.secret() {
                 SecretRef::File(path) => Some(path.as_path()),
@@ -90,7 +90,7 @@ impl Followers {
             if let Some(before) = before {
                 before.cancel();
             }
-            let follower = Follower {
+            let follower = RotationTask {
                 reference: slot.config.form.secret().clone(),
                 slot,
                 reader,
@@ -99,8 +99,8 @@ impl Followers {
                 changes: watch.changes(),
                 tries: 0,
                 try_at: Instant::now(),
-                alarm: Alarm::default(),
-                warned: (None, Nearness::Far),
+                alarm: RotationThrottle::default(),
+                warned: (None, ExpiryWarning::Far),
             };
             let watch = Arc::clone(&watch);
             let task = async move {
@@ -127,9 +127,9 @@ impl Followers {
 }
 
 /// Follows the secret of one source.
-struct Follower {
+struct RotationTask {
     reference: SecretRef,
-    slot: Arc<Slot>,
+    slot: Arc<CredentialSlot>,
     reader: Arc<dyn JobReader>,
     clock: Arc<dyn Clock>,
     settings: CredentialsConfig,
@@ -137,60 +137,60 @@ struct Follower {
     /// How often the newer credential was tried, and when it is tried next.
     tries: u32,
     try_at: Instant,
-    alarm: Alarm,
+    alarm: RotationThrottle,
     /// Which end was warned of last, and how near it was.
-    warned: (Option<Timestamp>, Nearness),
+    warned: (Option<Timestamp>, ExpiryWarning),
 }
 
-impl Follower {
+impl RotationTask {
     async fn follow(mut self) {
         self.slot.start(self.clock.time_of_day());
         loop {
-            let news = match self.reference.clone() {
-                SecretRef::File(path) => self.look(path).await,
-                SecretRef::Env(_) => News::Settled,
+            let secret_read = match self.reference.clone() {
+                SecretRef::File(path) => self.read(path).await,
+                SecretRef::Env(_) => SecretRead::Settled,
             };
             self.warn_of_the_end();
-            match news {
-                News::Settled => self.wait(self.settings.reload_interval).await,
-                News::ToTry => {
+            match secret_read {
+                SecretRead::Settled => self.wait(self.settings.reload_interval).await,
+                SecretRead::ToTry => {
                     let left = self.try_at.saturating_duration_since(Instant::now());
                     self.wait(self.settings.reload_interval.min(left)).await;
                 }
-                News::Changed => {}
+                SecretRead::Changed => {}
             }
         }
     }
 
     /// Reads the file once, and acts by what is there.
-    async fn look(&mut self, path: PathBuf) -> News {
-        let Some(read) = read(path.clone()).await else { return News::Settled };
+    async fn read(&mut self, path: PathBuf) -> SecretRead {
+        let Some(read) = read(path.clone()).await else { return SecretRead::Settled };
         let refused = self.reader.status().credential.state == CredentialState::Refused;
         let now = self.clock.time_of_day();
-        match self.slot.take(read, refused, now) {
-            Taken::InForce => {
-                self.alarm = Alarm::default();
-                News::Settled
+        match self.slot.observe(read, refused, now) {
+            ReadOutcome::InForce => {
+                self.alarm = RotationThrottle::default();
+                SecretRead::Settled
             }
-            Taken::Adopted => {
-                self.alarm = Alarm::default();
+            ReadOutcome::Adopted => {
+                self.alarm = RotationThrottle::default();
                 tracing::info!(
                     source = %self.reader.name(), reference = %self.reference,
                     "new credential activated without verification; no other credential is accepted by the source"
                 );
-                News::Settled
+                SecretRead::Settled
             }
-            Taken::Unusable(bad) => {
+            ReadOutcome::Unusable(bad) => {
                 self.raise(&format!("it {bad}"));
-                News::Settled
+                SecretRead::Settled
             }
-            Taken::ToTry(credential, seen) => {
-                if seen == Seen::First {
+            ReadOutcome::ToTry(credential, seen) => {
+                if seen == PreviouslySent::First {
                     (self.tries, self.try_at) = (0, Instant::now());
-                    self.alarm = self.alarm.anew();
+                    self.alarm = self.alarm.restart();
                 }
                 if Instant::now() < self.try_at {
-                    return News::ToTry;
+                    return SecretRead::ToTry;
                 }
                 self.attempt(path, credential).await
             }
@@ -198,45 +198,45 @@ impl Follower {
     }
 
     /// Tries a credential, unless another one takes its place meanwhile.
-    async fn attempt(&mut self, path: PathBuf, credential: Credential) -> News {
+    async fn attempt(&mut self, path: PathBuf, credential: Credential) -> SecretRead {
         let reader = Arc::clone(&self.reader);
         let mut probe = reader.probe(Some(&credential));
-        let told = loop {
+        let outcome = loop {
             tokio::select! {
                 biased;
-                told = &mut probe => break told,
+                outcome = &mut probe => break outcome,
                 () = self.wait(self.settings.reload_interval) => {
                     if !still(path.clone(), &credential).await {
-                        return News::Changed;
+                        return SecretRead::Changed;
                     }
                 }
             }
         };
         let now = self.clock.time_of_day();
         let slot = &self.slot;
-        let pause = match told {
+        let pause = match outcome {
             Ok(()) => {
                 slot.adopt(credential.clone(), now);
-                self.alarm = Alarm::default();
+                self.alarm = RotationThrottle::default();
                 tracing::info!(
                     source = %self.reader.name(), reference = %self.reference,
                     "new credential verified and activated"
                 );
-                return News::Settled;
+                return SecretRead::Settled;
             }
-            Err(LookError::CredentialRejected) => {
+            Err(FetchError::CredentialRejected) => {
                 slot.refuse(credential.clone(), now);
                 self.raise("the source refuses it");
                 REFUSED.wait(self.tries, 1.0)
             }
             Err(error) => {
                 self.note(&error);
-                UNTOLD.wait(self.tries, 1.0)
+                PUBLISH_BACKOFF.wait(self.tries, 1.0)
             }
         };
         self.tries = self.tries.saturating_add(1);
         self.try_at = Instant::now() + pause;
-        News::ToTry
+        SecretRead::ToTry
     }
 
     /// Waits for so long, or for a change.
@@ -248,7 +248,7 @@ impl Follower {
     }
 
     /// Says that a new value waits. It is no alarm: nobody must act for it.
-    fn note(&mut self, error: &LookError) {
+    fn note(&mut self, error: &FetchError) {
         if self.alarm.due("untried").is_some() {
             let (source, reference) = (self.reader.name(), &self.reference);
             tracing::warn!(%source, %reference, %error, "new credential not verified yet; the previous one stays active");
@@ -277,7 +277,7 @@ impl Follower {
         let end = self.slot.status().expires_at;
         let near = nearness(self.clock.time_of_day(), end, self.settings.warn_before);
         if self.warned.0 != end {
-            self.warned = (end, Nearness::Far);
+            self.warned = (end, ExpiryWarning::Far);
         }
         if near <= self.warned.1 {
             return;
@@ -286,18 +286,18 @@ impl Follower {
         let (source, reference) = (self.reader.name(), &self.reference);
         let expires_at = end.map(tracing::field::display);
         match near {
-            Nearness::Far => {}
-            Nearness::Ahead | Nearness::Day | Nearness::Hour => {
+            ExpiryWarning::Far => {}
+            ExpiryWarning::Ahead | ExpiryWarning::Day | ExpiryWarning::Hour => {
                 tracing::warn!(%source, %reference, expires_at, "credential expires soon");
             }
-            Nearness::Ended => tracing::error!(%source, %reference, expires_at, "credential expired"),
+            ExpiryWarning::Ended => tracing::error!(%source, %reference, expires_at, "credential expired"),
         }
     }
 }
 
 /// What a look at the file came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum News {
+enum SecretRead {
     /// There is nothing to do but wait for a change.
     Settled,
     /// A credential is to be tried again.
@@ -308,26 +308,29 @@ enum News {
 
 /// Says each trouble at once, though not more often than the log can bear, and again after a while.
 #[derive(Debug, Default)]
-struct Alarm {
-    said: Option<(String, Instant)>,
+struct RotationThrottle {
+    last_logged: Option<(String, Instant)>,
     limit: LimitedWarning,
 }
 
-impl Alarm {
+impl RotationThrottle {
     /// Says whether to raise it now, and how often it was held back.
     fn due(&mut self, reason: &str) -> Option<u64> {
-        let known = self.said.as_ref().is_some_and(|(said, at)| said == reason && at.elapsed() < REPEATED);
+        let known = self
+            .last_logged
+            .as_ref()
+            .is_some_and(|(last_logged, at)| last_logged == reason && at.elapsed() < REPEATED);
         if known {
             return None;
         }
         let held_back = self.limit.due()?;
-        self.said = Some((reason.to_owned(), Instant::now()));
+        self.last_logged = Some((reason.to_owned(), Instant::now()));
         Some(held_back)
     }
 
     /// The same limit for another value.
-    fn anew(&mut self) -> Self {
-        Self { said: None, limit: std::mem::take(&mut self.limit) }
+    fn restart(&mut self) -> Self {
+        Self { last_logged: None, limit: std::mem::take(&mut self.limit) }
     }
 }
 

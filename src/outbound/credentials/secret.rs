@@ -6,7 +6,7 @@ use std::{fs, io};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::config::{Environment, NoText, SecretRef};
+use crate::config::{Environment, NotUnicode, SecretRef};
 
 /// The longest secret, in bytes: what still fits into a request's headers.
 const LONGEST: usize = 8 * 1024;
@@ -24,7 +24,7 @@ pub enum BadSecret {
     File(io::Error),
     /// The variable has no text.
     #[error("{0}")]
-    Variable(NoText),
+    Variable(NotUnicode),
     /// Nothing but white space.
     #[error("is empty: put the secret there")]
     Empty,
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_taken_without_its_white_space_or_refused_without_being_shown() {
+    fn secret_is_trimmed_or_refused_without_being_shown() {
         let dir = std::env::temp_dir().join(format!("jobgate-secrets-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         let long = "cAnaRy".repeat(2_000);

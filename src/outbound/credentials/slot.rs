@@ -21,31 +21,31 @@ const MOST_SHOWN: usize = 32;
 const SHOWN_FOR: Duration = Duration::from_hours(1);
 
 /// The credentials of one source.
-pub(super) struct Slot {
+pub(super) struct CredentialSlot {
     pub(super) config: CredentialConfig,
-    state: Mutex<State>,
+    state: Mutex<SlotState>,
 }
 
-impl fmt::Debug for Slot {
+impl fmt::Debug for CredentialSlot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slot").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("CredentialSlot").field("config", &self.config).finish_non_exhaustive()
     }
 }
 
-struct State {
-    in_force: Option<InForce>,
-    newer: Newer,
-    shown: VecDeque<(Credential, Instant)>,
+struct SlotState {
+    in_force: Option<ActiveCredential>,
+    newer: PendingCredential,
+    sent: VecDeque<(Credential, Instant)>,
 }
 
-struct InForce {
+struct ActiveCredential {
     credential: Credential,
     since: Option<Timestamp>,
     expires_at: Option<Timestamp>,
 }
 
 /// What stands where the secret should be, if it is not what is in force.
-enum Newer {
+enum PendingCredential {
     Nothing,
     Untried(Credential, Timestamp),
     Refused(Credential, Timestamp),
@@ -54,25 +54,25 @@ enum Newer {
 
 /// What came of a value that was read.
 #[derive(Debug)]
-pub(super) enum Taken {
+pub(super) enum ReadOutcome {
     /// It is in force already.
     InForce,
     /// It is in force from now on, untried: there was none before, or one that the source refuses.
     Adopted,
     /// It is to be tried; whether it was seen before.
-    ToTry(Credential, Seen),
+    ToTry(Credential, PreviouslySent),
     /// It is none.
     Unusable(BadSecret),
 }
 
 /// Whether a newer credential was known already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Seen {
+pub(super) enum PreviouslySent {
     First,
     Before,
 }
 
-impl Slot {
+impl CredentialSlot {
     /// What was read at the start comes into force as it is, since there is nothing to fall back on.
     pub(super) fn new(
         config: CredentialConfig,
@@ -82,32 +82,37 @@ impl Slot {
             Ok(secret) => {
                 let expires_at = expiry::of_token(&secret).or(config.expires_at);
                 (
-                    Some(InForce { credential: credential(&config.form, secret), since: None, expires_at }),
+                    Some(ActiveCredential {
+                        credential: credential(&config.form, secret),
+                        since: None,
+                        expires_at,
+                    }),
                     None,
                 )
             }
             Err(bad) => (None, Some(bad)),
         };
-        let newer = if bad.is_some() { Newer::Unusable(None) } else { Newer::Nothing };
-        let state = State { in_force, newer, shown: VecDeque::new() };
+        let newer =
+            if bad.is_some() { PendingCredential::Unusable(None) } else { PendingCredential::Nothing };
+        let state = SlotState { in_force, newer, sent: VecDeque::new() };
         (Self { config, state: Mutex::new(state) }, bad)
     }
 
     /// Notes from when on the first one is in force, or missing.
     pub(super) fn start(&self, now: Timestamp) {
         let mut state = self.lock();
-        if let Some(InForce { since: since @ None, .. }) = &mut state.in_force {
+        if let Some(ActiveCredential { since: since @ None, .. }) = &mut state.in_force {
             *since = Some(now);
         }
-        if let Newer::Unusable(since @ None) = &mut state.newer {
+        if let PendingCredential::Unusable(since @ None) = &mut state.newer {
             *since = Some(now);
         }
     }
 
     /// Notes that these were shown to the source before.
-    pub(super) fn remember(&self, shown: Vec<Credential>) {
+    pub(super) fn remember(&self, sent: Vec<Credential>) {
         let mut state = self.lock();
-        for credential in shown {
+        for credential in sent {
             state.remember(credential);
         }
     }
@@ -116,10 +121,10 @@ impl Slot {
         self.lock().in_force.as_ref().map(|held| held.credential.clone())
     }
 
-    pub(super) fn shown(&self) -> Vec<Credential> {
+    pub(super) fn previously_sent(&self) -> Vec<Credential> {
         let state = self.lock();
         let current = state.in_force.iter().map(|held| &held.credential);
-        let before = state.shown.iter().filter(|(_, at)| at.elapsed() < SHOWN_FOR).map(|(shown, _)| shown);
+        let before = state.sent.iter().filter(|(_, at)| at.elapsed() < SHOWN_FOR).map(|(sent, _)| sent);
         current.chain(before).cloned().collect()
     }
 
@@ -127,12 +132,12 @@ impl Slot {
         let state = self.lock();
         let held = state.in_force.as_ref();
         let (word, since) = match (&state.newer, held) {
-            (Newer::Nothing, Some(held)) => (CredentialState::InForce, held.since),
-            (Newer::Nothing, None) => (CredentialState::Missing, None),
-            (Newer::Unusable(since), Some(_)) => (CredentialState::NewOneUnusable, *since),
-            (Newer::Unusable(since), None) => (CredentialState::Missing, *since),
-            (Newer::Untried(_, since), _) => (CredentialState::NewOneUntried, Some(*since)),
-            (Newer::Refused(_, since), _) => (CredentialState::NewOneRefused, Some(*since)),
+            (PendingCredential::Nothing, Some(held)) => (CredentialState::InForce, held.since),
+            (PendingCredential::Nothing, None) => (CredentialState::Missing, None),
+            (PendingCredential::Unusable(since), Some(_)) => (CredentialState::NewOneUnusable, *since),
+            (PendingCredential::Unusable(since), None) => (CredentialState::Missing, *since),
+            (PendingCredential::Untried(_, since), _) => (CredentialState::NewOneUntried, Some(*since)),
+            (PendingCredential::Refused(_, since), _) => (CredentialState::NewOneRefused, Some(*since)),
         };
         CredentialStatus {
             state: word,
@@ -143,39 +148,44 @@ impl Slot {
     }
 
     /// Decides about what was read now. `refused`: the source refuses the one in force.
-    pub(super) fn take(&self, read: Result<SecretString, BadSecret>, refused: bool, now: Timestamp) -> Taken {
+    pub(super) fn observe(
+        &self,
+        read: Result<SecretString, BadSecret>,
+        refused: bool,
+        now: Timestamp,
+    ) -> ReadOutcome {
         let mut state = self.lock();
         let read = match read {
             Ok(secret) => credential(&self.config.form, secret),
             Err(bad) => {
-                if !matches!(state.newer, Newer::Unusable(_)) {
-                    state.newer = Newer::Unusable(Some(now));
+                if !matches!(state.newer, PendingCredential::Unusable(_)) {
+                    state.newer = PendingCredential::Unusable(Some(now));
                 }
-                return Taken::Unusable(bad);
+                return ReadOutcome::Unusable(bad);
             }
         };
         if state.in_force.as_ref().is_some_and(|held| held.credential.is(&read)) {
-            state.newer = Newer::Nothing;
-            return Taken::InForce;
+            state.newer = PendingCredential::Nothing;
+            return ReadOutcome::InForce;
         }
         // one that the source has refused itself is not better than one that it refuses
-        if let Newer::Refused(known, _) = &state.newer
+        if let PendingCredential::Refused(known, _) = &state.newer
             && known.is(&read)
         {
-            return Taken::ToTry(read, Seen::Before);
+            return ReadOutcome::ToTry(read, PreviouslySent::Before);
         }
         if state.in_force.is_none() || refused {
             state.adopt(read, now);
-            return Taken::Adopted;
+            return ReadOutcome::Adopted;
         }
-        if let Newer::Untried(known, _) = &state.newer
+        if let PendingCredential::Untried(known, _) = &state.newer
             && known.is(&read)
         {
-            return Taken::ToTry(read, Seen::Before);
+            return ReadOutcome::ToTry(read, PreviouslySent::Before);
         }
         state.remember(read.clone());
-        state.newer = Newer::Untried(read.clone(), now);
-        Taken::ToTry(read, Seen::First)
+        state.newer = PendingCredential::Untried(read.clone(), now);
+        ReadOutcome::ToTry(read, PreviouslySent::First)
     }
 
     /// The source takes it: it comes into force.
@@ -187,33 +197,33 @@ impl Slot {
     pub(super) fn refuse(&self, tried: Credential, now: Timestamp) {
         let mut state = self.lock();
         // since the first time
-        if !matches!(&state.newer, Newer::Refused(known, _) if known.is(&tried)) {
-            state.newer = Newer::Refused(tried, now);
+        if !matches!(&state.newer, PendingCredential::Refused(known, _) if known.is(&tried)) {
+            state.newer = PendingCredential::Refused(tried, now);
         }
     }
 
     /// No code that can panic runs under this lock, and each change under it is whole.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, SlotState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl SlotState {
     fn adopt(&mut self, credential: Credential, now: Timestamp) {
         let expires_at = expiry::of_token(credential.secret());
-        let new = InForce { credential, since: Some(now), expires_at };
+        let new = ActiveCredential { credential, since: Some(now), expires_at };
         if let Some(old) = self.in_force.replace(new) {
             self.remember(old.credential);
         }
-        self.newer = Newer::Nothing;
+        self.newer = PendingCredential::Nothing;
     }
 
     fn remember(&mut self, credential: Credential) {
-        self.shown.retain(|(held, at)| at.elapsed() < SHOWN_FOR && !held.is(&credential));
-        if self.shown.len() == MOST_SHOWN {
-            self.shown.pop_front();
+        self.sent.retain(|(held, at)| at.elapsed() < SHOWN_FOR && !held.is(&credential));
+        if self.sent.len() == MOST_SHOWN {
+            self.sent.pop_front();
         }
-        self.shown.push_back((credential, Instant::now()));
+        self.sent.push_back((credential, Instant::now()));
     }
 }
 

@@ -14,21 +14,21 @@ use crate::config::Config;
 use crate::domain::id::ExternalId;
 use crate::domain::source::{BudgetUse, SourceHealth, SourceStatus, Upstream};
 use crate::outbound::system::RuntimeSpawner;
-use crate::outbound::testing::Still;
+use crate::outbound::testing::FixedClock;
 use crate::ports::BoxFuture;
-use crate::ports::upstream::{Asker, Detail, JobReader, Look, LookError, RowPage, RowRange};
+use crate::ports::upstream::{Detail, Fetch, FetchError, FetchTrigger, JobReader, RowPage, RowRange};
 
 const SECOND: Duration = Duration::from_secs(1);
 const GOOD: &str = "good-token-0";
 
-type Answer = Result<(), LookError>;
-type Script = dyn Fn(&str) -> Answer + Send;
+type ScriptedAnswer = Result<(), FetchError>;
+type CredentialScript = dyn Fn(&str) -> ScriptedAnswer + Send;
 
 /// A source that says of each secret what it is told to, and remembers which it was shown.
 struct Scripted {
     name: SourceName,
     files: Arc<SecretFiles>,
-    script: Mutex<Box<Script>>,
+    script: Mutex<Box<CredentialScript>>,
     latency: Mutex<Duration>,
     tried: Mutex<Vec<String>>,
     refuses_the_one_in_force: Mutex<bool>,
@@ -49,7 +49,7 @@ impl JobReader for Scripted {
         Upstream::MindBridge
     }
 
-    fn look<'a>(&'a self, _: &'a [ExternalId], _: &'a Asker) -> BoxFuture<'a, Vec<Look>> {
+    fn fetch<'a>(&'a self, _: &'a [ExternalId], _: &'a FetchTrigger) -> BoxFuture<'a, Vec<Fetch>> {
         Box::pin(async { Vec::new() })
     }
 
@@ -57,12 +57,12 @@ impl JobReader for Scripted {
         &'a self,
         _: &'a ExternalId,
         _: RowRange,
-        _: &'a Asker,
-    ) -> BoxFuture<'a, Result<RowPage, LookError>> {
-        Box::pin(async { Err(LookError::NotFound) })
+        _: &'a FetchTrigger,
+    ) -> BoxFuture<'a, Result<RowPage, FetchError>> {
+        Box::pin(async { Err(FetchError::NotFound) })
     }
 
-    fn probe<'a>(&'a self, other: Option<&'a Credential>) -> BoxFuture<'a, Answer> {
+    fn probe<'a>(&'a self, other: Option<&'a Credential>) -> BoxFuture<'a, ScriptedAnswer> {
         Box::pin(async move {
             let secret = other.unwrap().secret().expose_secret().to_owned();
             let answer = self.script.lock().unwrap()(&secret);
@@ -92,7 +92,7 @@ impl JobReader for Scripted {
 }
 
 /// A source `s` whose secret is in a file of its own folder, and another, `other`, that has its own.
-struct Bench {
+struct CredentialsFixture {
     dir: PathBuf,
     files: Arc<SecretFiles>,
     source: Arc<Scripted>,
@@ -100,7 +100,7 @@ struct Bench {
     spawner: RuntimeSpawner,
 }
 
-impl Bench {
+impl CredentialsFixture {
     fn start(secret: Option<&str>) -> Self {
         let dir = std::env::temp_dir().join(format!("jobgate-rotation-{:x}", fastrand::u64(..)));
         fs::create_dir_all(&dir).unwrap();
@@ -130,7 +130,7 @@ impl Bench {
         };
         let (source, other) = (source("s"), source("other"));
         let readers = vec![Arc::clone(&source) as Arc<dyn JobReader>, other as Arc<dyn JobReader>];
-        let rotation = Rotation::new(Arc::clone(&files), readers, Arc::new(Still), config.credentials);
+        let rotation = Rotation::new(Arc::clone(&files), readers, Arc::new(FixedClock), config.credentials);
         let (end, spawner) = (CancellationToken::new(), RuntimeSpawner::default());
         drop(rotation.start(Arc::new(spawner.clone()), end.clone()));
         Self { dir, files, source, end, spawner }
@@ -142,13 +142,13 @@ impl Bench {
 
     /// Puts a secret in the place of the one before, as one that is written aside and renamed.
     fn put(&self, secret: impl AsRef<[u8]>) {
-        let aside = self.dir.join("aside");
-        fs::write(&aside, secret).unwrap();
+        let temporary = self.dir.join("aside");
+        fs::write(&temporary, secret).unwrap();
         clear(&self.token());
-        fs::rename(aside, self.token()).unwrap();
+        fs::rename(temporary, self.token()).unwrap();
     }
 
-    fn says(&self, script: impl Fn(&str) -> Answer + Send + 'static) {
+    fn respond_with(&self, script: impl Fn(&str) -> ScriptedAnswer + Send + 'static) {
         *self.source.script.lock().unwrap() = Box::new(script);
     }
 
@@ -171,7 +171,7 @@ impl Bench {
     }
 }
 
-impl Drop for Bench {
+impl Drop for CredentialsFixture {
     fn drop(&mut self) {
         self.end.cancel();
         fs::remove_dir_all(&self.dir).ok();
@@ -182,37 +182,39 @@ fn clear(path: &Path) {
     fs::remove_file(path).or_else(|_| fs::remove_dir(path)).ok();
 }
 
-fn unavailable() -> LookError {
-    LookError::Unavailable(Detail::new("planted"))
+fn unavailable() -> FetchError {
+    FetchError::Unavailable(Detail::new("planted"))
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_of_two_hundred_new_values_is_tried_once_and_in_force_in_time() {
-    let bench = Bench::start(Some(GOOD));
+async fn each_new_credential_is_verified_once_and_activated() {
+    let fixture = CredentialsFixture::start(Some(GOOD));
     for number in 1..=200 {
         let secret = format!("good-token-{number}");
-        bench.put(&secret);
-        bench.promise().await;
-        assert_eq!(bench.in_force(), Some(secret));
-        assert_eq!(bench.state(), CredentialState::InForce);
+        fixture.put(&secret);
+        fixture.promise().await;
+        assert_eq!(fixture.in_force(), Some(secret));
+        assert_eq!(fixture.state(), CredentialState::InForce);
     }
     let expected: Vec<String> = (1..=200).map(|number| format!("good-token-{number}")).collect();
-    assert_eq!(bench.tried(), expected);
-    let shown = bench.files.shown(&bench.source.name);
+    assert_eq!(fixture.tried(), expected);
+    let shown = fixture.files.pending(&fixture.source.name);
     assert!(shown.len() <= 34, "what is remembered is bounded, but {} are", shown.len());
     for known in ["good-token-200", "good-token-199"] {
         assert!(shown.iter().any(|shown| shown.secret().expose_secret() == known), "{known} is masked");
     }
     let other = SourceName::parse("other").unwrap();
-    assert_eq!(bench.files.current(&other).unwrap().secret().expose_secret(), "another-token");
-    bench.end.cancel();
-    bench.spawner.idle().await;
+    assert_eq!(fixture.files.current(&other).unwrap().secret().expose_secret(), "another-token");
+    fixture.end.cancel();
+    fixture.spawner.idle().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn none_of_twenty_bad_secrets_is_adopted() {
-    let bench = Bench::start(Some(GOOD));
-    bench.says(|secret| if secret.starts_with("good") { Ok(()) } else { Err(LookError::CredentialRejected) });
+async fn invalid_secrets_are_never_activated() {
+    let fixture = CredentialsFixture::start(Some(GOOD));
+    fixture.respond_with(|secret| {
+        if secret.starts_with("good") { Ok(()) } else { Err(FetchError::CredentialRejected) }
+    });
     let long = "x".repeat(8 * 1024 + 1);
     let cases: [(&str, &[u8]); 18] = [
         ("empty", b""),
@@ -235,103 +237,121 @@ async fn none_of_twenty_bad_secrets_is_adopted() {
         ("refused html", b"<html>503</html>"),
     ];
     for (name, content) in cases {
-        bench.put(content);
-        bench.promise().await;
-        assert_eq!(bench.in_force().as_deref(), Some(GOOD), "{name}");
+        fixture.put(content);
+        fixture.promise().await;
+        assert_eq!(fixture.in_force().as_deref(), Some(GOOD), "{name}");
         let refused = name.starts_with("refused");
         let expected = if refused { CredentialState::NewOneRefused } else { CredentialState::NewOneUnusable };
-        assert_eq!(bench.state(), expected, "{name}");
+        assert_eq!(fixture.state(), expected, "{name}");
     }
     // no file, and a folder in its place
-    clear(&bench.token());
-    bench.promise().await;
-    assert_eq!((bench.in_force().as_deref(), bench.state()), (Some(GOOD), CredentialState::NewOneUnusable));
-    fs::create_dir(bench.token()).unwrap();
-    bench.promise().await;
-    assert_eq!((bench.in_force().as_deref(), bench.state()), (Some(GOOD), CredentialState::NewOneUnusable));
-    assert_eq!(bench.tried(), ["bad-token", "<html>503</html>"], "what cannot be sent is not tried");
-    bench.put(GOOD);
-    bench.promise().await;
-    assert_eq!(bench.state(), CredentialState::InForce, "the trouble is over when the old one is back");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_refused_one_is_tried_again_slowly_and_taken_when_the_source_takes_it() {
-    let bench = Bench::start(Some(GOOD));
-    bench.says(|_| Err(LookError::CredentialRejected));
-    bench.put("early-token");
-    tokio::time::sleep(SECOND * 600).await;
-    assert_eq!((bench.in_force().as_deref(), bench.state()), (Some(GOOD), CredentialState::NewOneRefused));
-    let tries = bench.tried().len();
-    assert!((4..=6).contains(&tries), "{tries} tries in ten minutes");
-    bench.says(|_| Ok(()));
-    tokio::time::sleep(SECOND * 600).await;
-    assert_eq!(bench.in_force().as_deref(), Some("early-token"));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_source_that_does_not_answer_keeps_the_old_one_until_it_refuses_it() {
-    let bench = Bench::start(Some(GOOD));
-    bench.says(|_| Err(unavailable()));
-    bench.put("new-token");
-    tokio::time::sleep(SECOND * 60).await;
-    assert_eq!((bench.in_force().as_deref(), bench.state()), (Some(GOOD), CredentialState::NewOneUntried));
-    let tries = bench.tried().len();
-    assert!((4..=8).contains(&tries), "{tries} tries in a minute");
-    *bench.source.refuses_the_one_in_force.lock().unwrap() = true;
-    bench.promise().await;
-    assert_eq!(bench.in_force().as_deref(), Some("new-token"), "there is nothing to lose");
-}
-
-#[tokio::test(start_paused = true)]
-async fn one_that_was_refused_itself_does_not_replace_another_that_is_refused() {
-    let bench = Bench::start(Some(GOOD));
-    bench.says(|_| Err(LookError::CredentialRejected));
-    bench.put("bad-token");
-    bench.promise().await;
-    *bench.source.refuses_the_one_in_force.lock().unwrap() = true;
-    tokio::time::sleep(SECOND * 60).await;
-    assert_eq!(bench.in_force().as_deref(), Some(GOOD));
-    bench.put("good-token-1");
-    bench.promise().await;
+    clear(&fixture.token());
+    fixture.promise().await;
     assert_eq!(
-        bench.in_force().as_deref(),
+        (fixture.in_force().as_deref(), fixture.state()),
+        (Some(GOOD), CredentialState::NewOneUnusable)
+    );
+    fs::create_dir(fixture.token()).unwrap();
+    fixture.promise().await;
+    assert_eq!(
+        (fixture.in_force().as_deref(), fixture.state()),
+        (Some(GOOD), CredentialState::NewOneUnusable)
+    );
+    assert_eq!(fixture.tried(), ["bad-token", "<html>503</html>"], "what cannot be sent is not tried");
+    fixture.put(GOOD);
+    fixture.promise().await;
+    assert_eq!(fixture.state(), CredentialState::InForce, "the trouble is over when the old one is back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rejected_credential_is_retried_slowly_until_accepted() {
+    let fixture = CredentialsFixture::start(Some(GOOD));
+    fixture.respond_with(|_| Err(FetchError::CredentialRejected));
+    fixture.put("early-token");
+    tokio::time::sleep(SECOND * 600).await;
+    assert_eq!(
+        (fixture.in_force().as_deref(), fixture.state()),
+        (Some(GOOD), CredentialState::NewOneRefused)
+    );
+    let tries = fixture.tried().len();
+    assert!((4..=6).contains(&tries), "{tries} tries in ten minutes");
+    fixture.respond_with(|_| Ok(()));
+    tokio::time::sleep(SECOND * 600).await;
+    assert_eq!(fixture.in_force().as_deref(), Some("early-token"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pending_credential_activates_if_the_active_one_is_rejected() {
+    let fixture = CredentialsFixture::start(Some(GOOD));
+    fixture.respond_with(|_| Err(unavailable()));
+    fixture.put("new-token");
+    tokio::time::sleep(SECOND * 60).await;
+    assert_eq!(
+        (fixture.in_force().as_deref(), fixture.state()),
+        (Some(GOOD), CredentialState::NewOneUntried)
+    );
+    let tries = fixture.tried().len();
+    assert!((4..=8).contains(&tries), "{tries} tries in a minute");
+    *fixture.source.refuses_the_one_in_force.lock().unwrap() = true;
+    fixture.promise().await;
+    assert_eq!(fixture.in_force().as_deref(), Some("new-token"), "there is nothing to lose");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rejected_credential_does_not_replace_another_rejected_one() {
+    let fixture = CredentialsFixture::start(Some(GOOD));
+    fixture.respond_with(|_| Err(FetchError::CredentialRejected));
+    fixture.put("bad-token");
+    fixture.promise().await;
+    *fixture.source.refuses_the_one_in_force.lock().unwrap() = true;
+    tokio::time::sleep(SECOND * 60).await;
+    assert_eq!(fixture.in_force().as_deref(), Some(GOOD));
+    fixture.put("good-token-1");
+    fixture.promise().await;
+    assert_eq!(
+        fixture.in_force().as_deref(),
         Some("good-token-1"),
         "the next one is tried by the calls themselves"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_missing_at_the_start_is_in_force_as_soon_as_it_is_there() {
-    let bench = Bench::start(None);
-    bench.promise().await;
-    assert_eq!((bench.in_force(), bench.state()), (None, CredentialState::Missing));
-    bench.put("\n");
-    bench.promise().await;
-    assert_eq!((bench.in_force(), bench.state()), (None, CredentialState::Missing));
-    bench.put("late-token");
-    bench.promise().await;
-    assert_eq!((bench.in_force().as_deref(), bench.state()), (Some("late-token"), CredentialState::InForce));
-    assert!(bench.files.status(&bench.source.name).in_force_since.is_some());
+async fn credential_missing_at_start_activates_when_it_appears() {
+    let fixture = CredentialsFixture::start(None);
+    fixture.promise().await;
+    assert_eq!((fixture.in_force(), fixture.state()), (None, CredentialState::Missing));
+    fixture.put("\n");
+    fixture.promise().await;
+    assert_eq!((fixture.in_force(), fixture.state()), (None, CredentialState::Missing));
+    fixture.put("late-token");
+    fixture.promise().await;
+    assert_eq!(
+        (fixture.in_force().as_deref(), fixture.state()),
+        (Some("late-token"), CredentialState::InForce)
+    );
+    assert!(fixture.files.status(&fixture.source.name).in_force_since.is_some());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_that_is_replaced_while_it_is_tried_never_comes_into_force() {
-    let bench = Bench::start(Some(GOOD));
-    *bench.source.latency.lock().unwrap() = SECOND * 3600;
-    bench.put("slow-token");
-    bench.promise().await;
-    assert_eq!((bench.in_force().as_deref(), bench.state()), (Some(GOOD), CredentialState::NewOneUntried));
-    *bench.source.latency.lock().unwrap() = SECOND / 10;
-    bench.put("next-token");
-    bench.promise().await;
-    assert_eq!(bench.in_force().as_deref(), Some("next-token"));
-    let tried = bench.tried();
+async fn credential_replaced_during_verification_never_activates() {
+    let fixture = CredentialsFixture::start(Some(GOOD));
+    *fixture.source.latency.lock().unwrap() = SECOND * 3600;
+    fixture.put("slow-token");
+    fixture.promise().await;
+    assert_eq!(
+        (fixture.in_force().as_deref(), fixture.state()),
+        (Some(GOOD), CredentialState::NewOneUntried)
+    );
+    *fixture.source.latency.lock().unwrap() = SECOND / 10;
+    fixture.put("next-token");
+    fixture.promise().await;
+    assert_eq!(fixture.in_force().as_deref(), Some("next-token"));
+    let tried = fixture.tried();
     assert_eq!(tried, ["slow-token", "next-token"]);
 }
 
 #[test]
-fn one_bad_secret_leaves_the_other_sources_with_theirs() {
+fn unreadable_secret_does_not_affect_other_sources() {
     let yaml = "sources:
   audit: { upstream: mindbridge, base_url: 'https://a.example', credential: { bearer: { env: AUDIT } } }
   gone: { upstream: mindbridge, base_url: 'https://a.example', credential: { bearer: { file: ./no/such/file } } }

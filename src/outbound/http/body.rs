@@ -10,13 +10,13 @@ use flate2::write::MultiGzDecoder;
 use reqwest::Response;
 use reqwest::header::{CONTENT_ENCODING, HeaderMap};
 
-use super::{SendError, Stripped};
+use super::{RedactedError, SendError};
 
 /// A decoded body, or as much of it as the cap allows.
-pub(super) struct Collected {
+pub(super) struct CollectedBody {
     pub(super) bytes: Bytes,
     /// Whether this is all of it.
-    pub(super) whole: bool,
+    pub(super) complete: bool,
 }
 
 /// Reads the decoded body and stops at the cap: a small gzip body can decode to any size (`docs/adr/0005-one-upstream-http-client.md`).
@@ -24,8 +24,8 @@ pub(super) async fn collect(
     mut response: Response,
     cap: usize,
     convert: impl Fn(reqwest::Error) -> SendError,
-) -> Result<Collected, SendError> {
-    let mut sink = Sink::new(response.headers(), cap);
+) -> Result<CollectedBody, SendError> {
+    let mut sink = BodySink::new(response.headers(), cap);
     while let Some(piece) = response.chunk().await.map_err(&convert)? {
         let written = sink.write(&piece);
         if sink.capped().overflows {
@@ -37,19 +37,19 @@ pub(super) async fn collect(
 }
 
 fn broken(error: &io::Error) -> SendError {
-    SendError::Broken(Stripped(format!("its gzip encoding is invalid: {}", error.kind())))
+    SendError::Broken(RedactedError(format!("its gzip encoding is invalid: {}", error.kind())))
 }
 
 /// Where the pieces of a body go. The client library decodes `gzip` by exactly this name; its older name and other
 /// spellings arrive here encoded.
-enum Sink {
-    Plain(Capped),
-    Gzip(Box<MultiGzDecoder<Capped>>),
+enum BodySink {
+    Plain(CappedBody),
+    Gzip(Box<MultiGzDecoder<CappedBody>>),
 }
 
-impl Sink {
+impl BodySink {
     fn new(headers: &HeaderMap, cap: usize) -> Self {
-        let capped = Capped { bytes: Vec::new(), cap, overflows: false };
+        let capped = CappedBody { bytes: Vec::new(), cap, overflows: false };
         let encoding =
             headers.get(CONTENT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let is_gzip = ["gzip", "x-gzip"].iter().any(|name| encoding.trim().eq_ignore_ascii_case(name));
@@ -63,41 +63,41 @@ impl Sink {
         }
     }
 
-    fn capped(&self) -> &Capped {
+    fn capped(&self) -> &CappedBody {
         match self {
             Self::Plain(capped) => capped,
             Self::Gzip(decoder) => decoder.get_ref(),
         }
     }
 
-    fn into_head(self) -> Collected {
+    fn into_head(self) -> CollectedBody {
         let bytes = match self {
             Self::Plain(capped) => capped.bytes,
             Self::Gzip(mut decoder) => std::mem::take(&mut decoder.get_mut().bytes),
         };
-        Collected { bytes: bytes.into(), whole: false }
+        CollectedBody { bytes: bytes.into(), complete: false }
     }
 
-    fn finish(mut self) -> Result<Collected, SendError> {
+    fn finish(mut self) -> Result<CollectedBody, SendError> {
         if let Self::Gzip(decoder) = &mut self {
             let finished = decoder.try_finish();
             if !decoder.get_ref().overflows {
                 finished.map_err(|error| broken(&error))?;
             }
         }
-        let whole = !self.capped().overflows;
-        Ok(Collected { whole, ..self.into_head() })
+        let complete = !self.capped().overflows;
+        Ok(CollectedBody { complete, ..self.into_head() })
     }
 }
 
 /// Takes bytes up to a cap.
-struct Capped {
+struct CappedBody {
     bytes: Vec<u8>,
     cap: usize,
     overflows: bool,
 }
 
-impl io::Write for Capped {
+impl io::Write for CappedBody {
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
         let taken = piece.len().min(self.cap - self.bytes.len());
         self.bytes.extend_from_slice(&piece[..taken]);
@@ -132,7 +132,7 @@ pub(super) fn readable(body: Bytes, cap: usize) -> Option<Bytes> {
 }
 
 fn repaired(text: Bytes) -> Bytes {
-    let (mut whole, mut kept, mut at, mut inside) = (Vec::new(), 0, 0, false);
+    let (mut complete, mut kept, mut at, mut inside) = (Vec::new(), 0, 0, false);
     let stops = |byte: &u8| matches!(byte, b'"' | b'\\' | ..0x20);
     while let Some(step) = text[at..].iter().position(stops) {
         at += step;
@@ -146,8 +146,8 @@ fn repaired(text: Bytes) -> Bytes {
             _ => (1, None),
         };
         if let Some(instead) = instead {
-            whole.extend_from_slice(&text[kept..at]);
-            whole.extend_from_slice(&instead);
+            complete.extend_from_slice(&text[kept..at]);
+            complete.extend_from_slice(&instead);
             kept = at + length;
         }
         at += length;
@@ -155,8 +155,8 @@ fn repaired(text: Bytes) -> Bytes {
     if kept == 0 {
         return text;
     }
-    whole.extend_from_slice(&text[kept..]);
-    whole.into()
+    complete.extend_from_slice(&text[kept..]);
+    complete.into()
 }
 
 /// The length of the escape that the text begins with, and what is to be written in its place.
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn one_wrong_byte_costs_no_more_than_its_own_text() {
+    fn invalid_byte_is_replaced_only_within_its_string() {
         let cases: [(&'static [u8], &str); 10] = [
             (b"\xEF\xBB\xBF{\"a\":\"b\"}", "b"),
             (b"{\"a\":\"caf\xE9\"}", "caf\u{fffd}"),
@@ -201,14 +201,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_outside_of_texts_stays_wrong() {
+    fn invalid_bytes_outside_strings_are_not_repaired() {
         for body in [&b"{\"a\":\xE9}"[..], b"{\"a\":\"b", b"{\"a\":\"\\", b"{\"a\":\"\\u12", b"<\xE9>", b""] {
             assert_eq!(read(body), None, "{}", String::from_utf8_lossy(body));
         }
     }
 
     #[test]
-    fn a_repaired_body_is_held_to_the_same_cap() {
+    fn repaired_body_obeys_the_same_size_limit() {
         let body = Bytes::from_static(b"{\"a\":\"\xE9\xE9\"}");
         assert!(readable(body.clone(), body.len() + 3).is_none());
         assert!(readable(body.clone(), body.len() + 4).is_some());

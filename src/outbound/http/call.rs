@@ -1,5 +1,5 @@
 //! What is asked of an upstream over HTTP, and how it becomes a URL. Holds no secret, except in the one result of
-//! [`Call::url_with_key`].
+//! [`UpstreamCall::url_with_key`].
 
 use reqwest::Method;
 use serde_json::{Map, Value};
@@ -50,7 +50,7 @@ impl BaseUrl {
 
 /// The parameters of a call.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Query {
+pub enum CallQuery {
     /// None.
     None,
     /// One parameter `json` that holds an object; an API key rides in it as `api_key`.
@@ -61,7 +61,7 @@ pub enum Query {
 
 /// One question to an upstream.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub struct UpstreamCall {
     /// The method; the adapters only read, whichever it is.
     pub method: Method,
     /// Where the source lives.
@@ -69,7 +69,7 @@ pub struct Call {
     /// What is pushed behind the base, each as exactly one path segment.
     pub segments: Vec<String>,
     /// The parameters.
-    pub query: Query,
+    pub query: CallQuery,
     /// A JSON body.
     pub body: Option<Value>,
     /// The largest decoded body that is read, in bytes.
@@ -81,7 +81,7 @@ pub struct Call {
 /// The segments that are words of an API. Any other may be an id, and is not told.
 const WORDS: [&str; 4] = ["v1", "async-results", "query", "status"];
 
-impl Call {
+impl UpstreamCall {
     /// The path behind the base, with `{id}` in the place of whatever is no word of an API.
     pub(in crate::outbound) fn template(&self) -> String {
         let segment = |segment: &String| {
@@ -97,9 +97,9 @@ impl Call {
     /// (`docs/adr/0006-validated-external-ids.md`).
     pub(super) fn url(&self) -> Option<Url> {
         match &self.query {
-            Query::None => self.path(),
-            Query::Json(object) => self.with_json(object),
-            Query::Pairs(pairs) => {
+            CallQuery::None => self.path(),
+            CallQuery::Json(object) => self.with_json(object),
+            CallQuery::Pairs(pairs) => {
                 let mut url = self.path()?;
                 url.query_pairs_mut().extend_pairs(pairs);
                 Some(url)
@@ -110,8 +110,8 @@ impl Call {
     /// The URL with an API key, which makes it a secret; `None` where a key has no place.
     pub(super) fn url_with_key(&self, key: &str) -> Option<Url> {
         match &self.query {
-            Query::None | Query::Pairs(_) => None,
-            Query::Json(object) => {
+            CallQuery::None | CallQuery::Pairs(_) => None,
+            CallQuery::Json(object) => {
                 let mut object = object.clone();
                 object.insert("api_key".to_owned(), Value::from(key));
                 self.with_json(&object)

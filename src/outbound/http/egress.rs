@@ -19,8 +19,10 @@ use rustls::sign::CertifiedKey;
 use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 use url::Url;
 
-use super::{IDLE, Mask, chain, compiled_in_roots, trusting_nobody};
-use crate::config::{EgressConfig, Environment, EnvironmentProxies, ProxyConfig, ProxyFault, SecretRef};
+use super::{IDLE, SecretMask, chain, compiled_in_roots, without_roots};
+use crate::config::{
+    EgressConfig, Environment, EnvironmentProxies, ProxyConfig, ProxyVariableError, SecretRef,
+};
 use crate::outbound::credentials::secret;
 
 /// The largest file, in bytes: a bundle of all public authorities takes a quarter of a megabyte.
@@ -29,21 +31,21 @@ const FILE_MAX: u64 = 4 << 20;
 /// How the calls to one place leave. Two that are equal can share a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Egress {
-    via: Via,
+    via: EgressRoute,
     ca_file: Option<PathBuf>,
     client_cert: Option<PathBuf>,
     client_key: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Via {
+enum EgressRoute {
     Direct,
     /// The proxy of the configuration.
     Configured(Url, Option<SecretRef>),
     /// The proxy that a variable of the environment names, which never changes.
     Environment(&'static str, Url),
     /// The variable names no usable proxy.
-    Unusable(ProxyFault),
+    Unusable(ProxyVariableError),
 }
 
 /// Why no client can be made: the option or variable, and what is wrong there.
@@ -57,16 +59,16 @@ pub struct EgressError {
 }
 
 /// A client and what belongs to it.
-pub(super) struct Ready {
+pub(super) struct ReadyClient {
     pub(super) client: Client,
     /// Takes the secrets of the proxy out of what comes back.
-    pub(super) mask: Mask,
+    pub(super) mask: SecretMask,
     /// Whether the calls pass a proxy.
     pub(super) proxied: bool,
 }
 
 /// What the files hold at one moment.
-pub(super) struct Material {
+pub(super) struct EgressFiles {
     proxy: Option<(Url, Option<SecretString>)>,
     authorities: Option<Vec<u8>>,
     identity: Option<(Vec<u8>, SecretSlice<u8>)>,
@@ -77,15 +79,15 @@ pub(super) struct Material {
 impl Egress {
     /// Straight there, trusting the machine's authorities and the built-in ones.
     pub const fn direct() -> Self {
-        Self { via: Via::Direct, ca_file: None, client_cert: None, client_key: None }
+        Self { via: EgressRoute::Direct, ca_file: None, client_cert: None, client_key: None }
     }
 
     /// As the configuration has it for calls to a URL.
     pub fn new(config: &EgressConfig, url: &Url, proxies: &EnvironmentProxies) -> Self {
         let EgressConfig { proxy, proxy_credential, ca_file, client_cert, client_key } = config.clone();
         let via = match proxy {
-            Some(ProxyConfig::None) => Via::Direct,
-            Some(ProxyConfig::Url(proxy)) => Via::Configured(proxy, proxy_credential),
+            Some(ProxyConfig::None) => EgressRoute::Direct,
+            Some(ProxyConfig::Url(proxy)) => EgressRoute::Configured(proxy, proxy_credential),
             None => Self::by_environment(url, proxies).via,
         };
         Self { via, ca_file, client_cert, client_key }
@@ -94,32 +96,32 @@ impl Egress {
     /// As the environment has it for calls to a URL.
     pub fn by_environment(url: &Url, proxies: &EnvironmentProxies) -> Self {
         let via = match proxies.for_url(url) {
-            Ok(None) => Via::Direct,
-            Ok(Some(proxy)) => Via::Environment(proxy.variable, proxy.url.clone()),
-            Err(fault) => Via::Unusable(fault),
+            Ok(None) => EgressRoute::Direct,
+            Ok(Some(proxy)) => EgressRoute::Environment(proxy.variable, proxy.url.clone()),
+            Err(fault) => EgressRoute::Unusable(fault),
         };
         Self { via, ..Self::direct() }
     }
 
     /// Whether it is made of files, which can change.
     pub(super) const fn has_files(&self) -> bool {
-        matches!(self.via, Via::Configured(_, Some(SecretRef::File(_))))
+        matches!(self.via, EgressRoute::Configured(_, Some(SecretRef::File(_))))
             || self.ca_file.is_some()
             || self.client_cert.is_some()
     }
 
     /// Reads the files. Blocks on the disk.
-    pub(super) fn read(&self, env: &Environment) -> Result<Material, EgressError> {
+    pub(super) fn read(&self, env: &Environment) -> Result<EgressFiles, EgressError> {
         let proxy = match &self.via {
-            Via::Direct => None,
-            Via::Configured(url, None) => Some((url.clone(), None)),
-            Via::Configured(url, Some(reference)) => {
+            EgressRoute::Direct => None,
+            EgressRoute::Configured(url, None) => Some((url.clone(), None)),
+            EgressRoute::Configured(url, Some(reference)) => {
                 Some((url.clone(), Some(user_and_password(reference, env)?)))
             }
-            Via::Environment(variable, url) => {
+            EgressRoute::Environment(variable, url) => {
                 Some((url.clone(), EnvironmentProxies::read(env).credential_in(variable)))
             }
-            Via::Unusable(fault) => {
+            EgressRoute::Unusable(fault) => {
                 return Err(EgressError { option: fault.variable, message: fault.message.to_owned() });
             }
         };
@@ -142,12 +144,12 @@ impl Egress {
         part(identity.as_ref().map(|(_, key)| key.expose_secret()).unwrap_or_default());
         let mut read = [0; 32];
         read.copy_from_slice(digest.finish().as_ref());
-        Ok(Material { proxy, authorities, identity, digest: read })
+        Ok(EgressFiles { proxy, authorities, identity, digest: read })
     }
 
     /// Makes a client of what was read.
-    pub(super) fn client(&self, material: &Material) -> Result<Ready, EgressError> {
-        let mut builder = trusting_nobody()
+    pub(super) fn client(&self, material: &EgressFiles) -> Result<ReadyClient, EgressError> {
+        let mut builder = without_roots()
             .user_agent(concat!("jobgate/", env!("CARGO_PKG_VERSION")))
             .gzip(true)
             .pool_idle_timeout(IDLE);
@@ -158,7 +160,7 @@ impl Egress {
         if let Some((cert, key)) = &material.identity {
             builder = builder.identity(self.identity(cert, key)?);
         }
-        let mut mask = Mask::default();
+        let mut mask = SecretMask::default();
         if let Some((url, secret)) = &material.proxy {
             let fault = || EgressError { option: "proxy", message: "cannot be used as a proxy".to_owned() };
             let mut proxy = Proxy::all(url.clone()).map_err(|_| fault())?;
@@ -170,7 +172,7 @@ impl Egress {
                 proxy = proxy.custom_http_auth(value);
                 let password = secret.expose_secret().split_once(':').map(|(_, password)| password);
                 let password = SecretString::from(password.unwrap_or_default());
-                mask = Mask::of_secrets([secret, &password, &encoded]);
+                mask = SecretMask::of_secrets([secret, &password, &encoded]);
             }
             builder = builder.proxy(proxy);
         }
@@ -178,7 +180,7 @@ impl Egress {
             option: "ca_file",
             message: format!("TLS cannot be set up with it: {}", chain(&error.without_url())),
         })?;
-        Ok(Ready { client, mask, proxied: material.proxy.is_some() })
+        Ok(ReadyClient { client, mask, proxied: material.proxy.is_some() })
     }
 
     fn authorities(&self, pem: &[u8]) -> Result<Vec<Certificate>, EgressError> {
@@ -257,8 +259,8 @@ fn wrong(option: &'static str, path: &Path, what: &str) -> EgressError {
     EgressError { option, message: format!("file {} {what}", path.display()) }
 }
 
-impl fmt::Debug for Ready {
+impl fmt::Debug for ReadyClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ready").field("proxied", &self.proxied).finish_non_exhaustive()
+        f.debug_struct("ReadyClient").field("proxied", &self.proxied).finish_non_exhaustive()
     }
 }

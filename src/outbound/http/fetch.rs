@@ -6,16 +6,21 @@ use reqwest::header::{ACCEPT, HeaderValue};
 use reqwest::{Method, Request};
 use url::Url;
 
-use super::{HttpRoad, Reply, SendError, collect, convert, refused_by_proxy, reply};
+use super::{SendError, UpstreamHttpClient, UpstreamReply, collect, convert, refused_by_proxy, reply};
 
-impl HttpRoad {
+impl UpstreamHttpClient {
     /// Gets what is at a URL, with no credential, at most `max_body` decoded bytes, and all of it within `timeout`.
     ///
-    /// Any HTTP status is a [`Reply`]. Dropping the future closes the connection.
+    /// Any HTTP status is a [`UpstreamReply`]. Dropping the future closes the connection.
     ///
     /// # Errors
     /// When no whole answer came back.
-    pub async fn fetch(&self, url: &Url, max_body: usize, timeout: Duration) -> Result<Reply, SendError> {
+    pub async fn fetch(
+        &self,
+        url: &Url,
+        max_body: usize,
+        timeout: Duration,
+    ) -> Result<UpstreamReply, SendError> {
         let current = self.current.load_full();
         let ready = current.as_ref().as_ref().map_err(|fault| SendError::Egress(fault.clone()))?;
         let mut request = Request::new(Method::GET, url.clone());

@@ -24,19 +24,19 @@ const MOST_ESCAPES: usize = 8;
 /// A secret is found however it is spelled, each character in its own way: as it is, as JSON writes it (also `\\/` and
 /// `\\u002f`), as a URL writes it (`%2F`, `+`). Backslashes, which JSON multiplies, are left out of the comparison.
 #[derive(Clone, Default)]
-pub struct Mask {
+pub struct SecretMask {
     /// Without backslashes.
     secrets: Vec<SecretSlice<u8>>,
 }
 
 /// How an ambiguous spelling is read: `%25` is itself in plain text, and `%` in a URL.
 #[derive(Clone, Copy)]
-enum Reading {
+enum PercentReading {
     Plain,
     Encoded,
 }
 
-impl Mask {
+impl SecretMask {
     /// A mask for these credentials.
     pub fn new<'a>(credentials: impl IntoIterator<Item = &'a Credential>) -> Self {
         Self::of_secrets(credentials.into_iter().map(Credential::secret))
@@ -101,7 +101,7 @@ impl Mask {
     }
 }
 
-impl fmt::Debug for Mask {
+impl fmt::Debug for SecretMask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Mask({} secrets)", self.secrets.len())
     }
@@ -112,11 +112,11 @@ fn spelled(text: &[u8], secret: &[u8]) -> Option<usize> {
     let by = |reading| {
         secret.iter().try_fold(0, |at, byte| Some(at + character(text.get(at..)?, *byte, reading)?))
     };
-    by(Reading::Plain).max(by(Reading::Encoded))
+    by(PercentReading::Plain).max(by(PercentReading::Encoded))
 }
 
 /// How many bytes one character takes at the beginning of the text, if it stands there.
-fn character(text: &[u8], byte: u8, reading: Reading) -> Option<usize> {
+fn character(text: &[u8], byte: u8, reading: PercentReading) -> Option<usize> {
     let escapes = escapes(text, reading);
     let text = text.get(escapes..)?;
     let first = *text.first()?;
@@ -127,19 +127,19 @@ fn character(text: &[u8], byte: u8, reading: Reading) -> Option<usize> {
         _ => None,
     };
     let length = match reading {
-        Reading::Plain => plain.or_else(encoded),
-        Reading::Encoded => encoded().or(plain),
+        PercentReading::Plain => plain.or_else(encoded),
+        PercentReading::Encoded => encoded().or(plain),
     };
     length.map(|length| escapes + length)
 }
 
 /// How many bytes the backslashes take before a character.
-fn escapes(text: &[u8], reading: Reading) -> usize {
+fn escapes(text: &[u8], reading: PercentReading) -> usize {
     let mut at = 0;
     for _ in 0..MOST_ESCAPES {
         at += match (reading, text.get(at..).unwrap_or_default()) {
             (_, [b'\\', ..]) => 1,
-            (Reading::Encoded, [b'%', b'5', b'C' | b'c', ..]) => 3,
+            (PercentReading::Encoded, [b'%', b'5', b'C' | b'c', ..]) => 3,
             _ => break,
         };
     }
@@ -157,14 +157,14 @@ mod tests {
     use proptest::prelude::*;
     use url::form_urlencoded::byte_serialize;
 
-    fn mask(secrets: &[&str]) -> Mask {
+    fn mask(secrets: &[&str]) -> SecretMask {
         let held: Vec<_> =
             secrets.iter().map(|secret| Credential::Bearer(SecretString::from(*secret))).collect();
-        Mask::new(&held)
+        SecretMask::new(&held)
     }
 
     #[test]
-    fn an_echoed_secret_is_taken_out_in_every_spelling() {
+    fn echoed_secret_is_redacted_in_every_encoding() {
         let cases = [
             ("no secret here", "s3cr3t-s3cr3t", "no secret here"),
             (r#"{"m":"bad key s3cr3t-s3cr3t"}"#, "s3cr3t-s3cr3t", r#"{"m":"bad key [redacted]"}"#),
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_secrets_the_longest_that_fits_goes() {
+    fn longest_matching_secret_is_redacted() {
         let mask = mask(&["token-one", "token-one-and-more", "", "token-two"]);
         let masked = mask.text("token-two token-one token-one-and-more token-on".to_owned());
         assert_eq!(masked, "[redacted] [redacted] [redacted] token-on");
@@ -193,14 +193,14 @@ mod tests {
     }
 
     #[test]
-    fn a_body_of_escapes_costs_no_more_than_another() {
+    fn body_of_backslashes_passes_the_mask_unchanged() {
         let body = Bytes::from(vec![b'\\'; 1 << 20]);
         assert_eq!(mask(&["s3cr3t-s3cr3t"]).bytes(body.clone()), body);
     }
 
     proptest! {
         #[test]
-        fn no_secret_survives_and_json_stays_json(
+        fn every_secret_is_redacted_and_json_stays_valid(
             secret in "[ -~]{8,40}",
             before in "[ -~]{0,9}",
             after in "[ -~]{0,9}",
@@ -209,18 +209,18 @@ mod tests {
             // told apart from its own mask and its surroundings
             prop_assume!(!"[redacted]".contains(&secret) && !format!("{before}{after}").contains(&secret));
             let mask = mask(&[&secret]);
-            let said = format!("{before}|{secret}|{after}");
-            let in_json = serde_json::json!({ "m": said }).to_string();
-            let in_url: String = byte_serialize(said.as_bytes()).collect();
+            let text_sent = format!("{before}|{secret}|{after}");
+            let in_json = serde_json::json!({ "m": text_sent }).to_string();
+            let in_url: String = byte_serialize(text_sent.as_bytes()).collect();
             let in_php = in_json.replace('/', "\\/");
-            for text in [said.clone(), in_url, in_json, in_php] {
+            for text in [text_sent.clone(), in_url, in_json, in_php] {
                 let masked = mask.text(text.clone());
                 prop_assert!(masked.contains("[redacted]"), "{} became {}", text, masked);
                 if text.starts_with('{') {
                     let read: Result<serde_json::Value, _> = serde_json::from_str(&masked);
-                    prop_assert!(read.is_ok() || said.starts_with('{'), "{} became {}", text, masked);
-                    let told = read.map(|read| read["m"].as_str().unwrap_or_default().to_owned());
-                    prop_assert!(!told.unwrap_or_default().contains(&secret), "{}", masked);
+                    prop_assert!(read.is_ok() || text_sent.starts_with('{'), "{} became {}", text, masked);
+                    let masked_text = read.map(|read| read["m"].as_str().unwrap_or_default().to_owned());
+                    prop_assert!(!masked_text.unwrap_or_default().contains(&secret), "{}", masked);
                 }
             }
         }

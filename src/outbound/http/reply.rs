@@ -9,7 +9,7 @@ use reqwest::StatusCode;
 use reqwest::header::{DATE, HeaderMap, LOCATION, RETRY_AFTER};
 use url::Url;
 
-use super::mask::Mask;
+use super::mask::SecretMask;
 
 /// The longest pause that an upstream can ask for.
 const LONGEST_PAUSE: Duration = Duration::from_hours(24);
@@ -21,7 +21,7 @@ const REQUEST_ID_BYTES: usize = 64;
 
 /// A whole answer.
 #[derive(Clone, Debug)]
-pub struct Reply {
+pub struct UpstreamReply {
     /// The HTTP status, whichever it is.
     pub status: StatusCode,
     /// The decoded body, our own secrets masked.
@@ -35,12 +35,12 @@ pub struct Reply {
     location: Option<String>,
 }
 
-impl Reply {
+impl UpstreamReply {
     pub(in crate::outbound) fn new(
         status: StatusCode,
         headers: &HeaderMap,
         body: Bytes,
-        mask: &Mask,
+        mask: &SecretMask,
     ) -> Self {
         let text = |name: &str| Some(mask.text(headers.get(name)?.to_str().ok()?.trim().to_owned()));
         let number = |name: &str| text(name)?.parse().ok();
@@ -125,7 +125,7 @@ mod tests {
     use reqwest::header::HeaderValue;
 
     #[test]
-    fn every_form_of_retry_after_is_read_within_its_bounds() {
+    fn retry_after_is_parsed_in_every_form_and_bounded() {
         let now: Timestamp = "1994-11-06T08:49:37Z".parse().unwrap();
         let cases = [
             ("0", Some(1)),
@@ -146,13 +146,18 @@ mod tests {
         for (text, expected) in cases {
             let mut headers = HeaderMap::new();
             headers.insert(RETRY_AFTER, HeaderValue::from_str(text).unwrap());
-            let reply = Reply::new(StatusCode::TOO_MANY_REQUESTS, &headers, Bytes::new(), &Mask::default());
+            let reply = UpstreamReply::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                &headers,
+                Bytes::new(),
+                &SecretMask::default(),
+            );
             assert_eq!(reply.retry_after(now), expected.map(Duration::from_secs), "{text:?}");
         }
     }
 
     #[test]
-    fn a_date_is_measured_from_the_answers_own_date() {
+    fn retry_after_date_is_measured_from_the_date_header() {
         let now: Timestamp = "1994-11-06T08:49:37Z".parse().unwrap();
         let cases = [
             (Some("Sun, 06 Nov 1994 09:49:37 GMT"), "Sun, 06 Nov 1994 09:49:47 GMT", 10),
@@ -169,7 +174,12 @@ mod tests {
             if let Some(date) = date {
                 headers.insert(DATE, HeaderValue::from_static(date));
             }
-            let reply = Reply::new(StatusCode::TOO_MANY_REQUESTS, &headers, Bytes::new(), &Mask::default());
+            let reply = UpstreamReply::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                &headers,
+                Bytes::new(),
+                &SecretMask::default(),
+            );
             assert_eq!(reply.retry_after(now), Some(Duration::from_secs(expected)), "{date:?} {until}");
         }
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::domain::id::ExternalId;
-use crate::outbound::testing::{Server, answer};
+use crate::outbound::testing::{ScriptedServer, answer};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use reqwest::{Method, StatusCode};
@@ -20,21 +20,24 @@ fn api_key() -> Credential {
     Credential::ApiKey(SecretString::from(SECRET))
 }
 
-fn call(base: &str, segments: &[&str]) -> Call {
-    Call {
+fn call(base: &str, segments: &[&str]) -> UpstreamCall {
+    UpstreamCall {
         method: Method::GET,
         base: BaseUrl::new(Url::parse(base).unwrap()).unwrap(),
         segments: segments.iter().map(|segment| (*segment).to_owned()).collect(),
-        query: Query::Json(serde_json::Map::new()),
+        query: CallQuery::Json(serde_json::Map::new()),
         body: None,
         max_body: 1 << 20,
         about: None,
     }
 }
 
-async fn send(call: &Call, credential: &Credential) -> Result<Reply, SendError> {
+async fn send(call: &UpstreamCall, credential: &Credential) -> Result<UpstreamReply, SendError> {
     // long, since none of these is about time: the bomb alone keeps a busy machine for a while
-    HttpRoad::new().unwrap().send(call, Duration::from_mins(5), credential, &Mask::new([credential])).await
+    UpstreamHttpClient::new()
+        .unwrap()
+        .send(call, Duration::from_mins(5), credential, &SecretMask::new([credential]))
+        .await
 }
 
 /// `megabytes` of blanks as gzip, packed by the machine's own tool.
@@ -55,35 +58,35 @@ fn bomb(megabytes: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_gzip_bomb_is_stopped_at_the_cap() {
+async fn gzip_bomb_is_stopped_at_the_size_limit() {
     let bomb = bomb(64);
     assert!(bomb.len() < 1 << 18, "it is small on the wire");
     for encoding in ["gzip", "x-gzip"] {
         let (bomb, header) = (bomb.clone(), format!("content-encoding: {encoding}\r\n"));
-        let server = Server::start(move |_| answer(200, &header, &bomb));
+        let server = ScriptedServer::start(move |_| answer(200, &header, &bomb));
         let sent = send(&call(&server.url, &["a"]), &bearer()).await;
         let Err(SendError::TooLarge { cap, head }) = sent else { unreachable!("{encoding}: {sent:?}") };
         assert_eq!((cap, head.body.len()), (1 << 20, 1 << 20), "{encoding}");
-        let roomy = Call { max_body: 64 << 20, ..call(&server.url, &["a"]) };
+        let roomy = UpstreamCall { max_body: 64 << 20, ..call(&server.url, &["a"]) };
         assert_eq!(send(&roomy, &bearer()).await.unwrap().body.len(), 64 << 20, "{encoding}");
     }
 }
 
 #[tokio::test]
-async fn half_a_gzip_body_is_a_broken_answer() {
+async fn truncated_gzip_body_is_a_broken_response() {
     for encoding in ["gzip", "x-gzip"] {
         let (half, header) = (bomb(1)[..500].to_vec(), format!("content-encoding: {encoding}\r\n"));
-        let server = Server::start(move |_| answer(200, &header, &half));
+        let server = ScriptedServer::start(move |_| answer(200, &header, &half));
         let sent = send(&call(&server.url, &["a"]), &bearer()).await;
         assert!(matches!(sent, Err(SendError::Broken(_))), "{encoding}: {sent:?}");
     }
 }
 
 #[tokio::test]
-async fn a_redirect_is_an_answer_and_is_not_followed() {
-    let elsewhere = Server::start(|_| answer(200, "", "{}"));
+async fn redirect_is_returned_and_not_followed() {
+    let elsewhere = ScriptedServer::start(|_| answer(200, "", "{}"));
     let location = format!("location: {}/x\r\n", elsewhere.url);
-    let server = Server::start(move |_| answer(302, &location, ""));
+    let server = ScriptedServer::start(move |_| answer(302, &location, ""));
     let reply = send(&call(&server.url, &["a"]), &api_key()).await.unwrap();
     assert_eq!(reply.status, StatusCode::FOUND);
     assert_eq!(elsewhere.seen().len(), 0);
@@ -95,10 +98,10 @@ async fn no_error_shows_the_secret_or_the_url() {
     let silent = tokio::net::TcpSocket::new_v4().unwrap();
     silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let dead = format!("http://{}", silent.local_addr().unwrap());
-    let closing = Server::start(|_| Vec::new());
-    let cut = Server::start(|_| b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{".to_vec());
-    let garbled = Server::start(|_| answer(200, "content-encoding: gzip\r\n", "this is not gzip"));
-    let nonsense = Server::start(|_| format!("{SECRET} {SECRET}\r\n\r\n").into_bytes());
+    let closing = ScriptedServer::start(|_| Vec::new());
+    let cut = ScriptedServer::start(|_| b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{".to_vec());
+    let garbled = ScriptedServer::start(|_| answer(200, "content-encoding: gzip\r\n", "this is not gzip"));
+    let nonsense = ScriptedServer::start(|_| format!("{SECRET} {SECRET}\r\n\r\n").into_bytes());
     for credential in [bearer(), api_key()] {
         for base in [&dead, &closing.url, &cut.url, &garbled.url, &nonsense.url] {
             let error = send(&call(base, &["segment-of-the-url"]), &credential).await.unwrap_err();
@@ -113,20 +116,22 @@ async fn no_error_shows_the_secret_or_the_url() {
 }
 
 #[tokio::test]
-async fn the_deadline_covers_the_body() {
-    let server = Server::start(|_| {
+async fn unanswered_request_times_out_at_its_deadline() {
+    let server = ScriptedServer::start(|_| {
         std::thread::park_timeout(Duration::from_mins(1));
         Vec::new()
     });
-    let road = HttpRoad::new().unwrap();
-    let sent =
-        road.send(&call(&server.url, &["a"]), Duration::from_millis(50), &bearer(), &Mask::default()).await;
+    let http_client = UpstreamHttpClient::new().unwrap();
+    let sent = http_client
+        .send(&call(&server.url, &["a"]), Duration::from_millis(50), &bearer(), &SecretMask::default())
+        .await;
     assert!(matches!(sent, Err(SendError::TimedOut(_))), "{sent:?}");
 }
 
 #[tokio::test]
-async fn the_credential_goes_where_it_belongs_and_nowhere_else() {
-    let server = Server::start(|seen| answer(200, "", format!("you sent {} {}", seen.head, seen.json())));
+async fn credential_is_sent_only_in_its_designated_place() {
+    let server =
+        ScriptedServer::start(|seen| answer(200, "", format!("you sent {} {}", seen.head, seen.json())));
     let reply = send(&call(&server.url, &["a"]), &bearer()).await.unwrap();
     assert!(!String::from_utf8_lossy(&reply.body).contains("CANARY"), "an echo is masked");
     let reply = send(&call(&server.url, &["a"]), &api_key()).await.unwrap();
@@ -136,8 +141,8 @@ async fn the_credential_goes_where_it_belongs_and_nowhere_else() {
     assert!(!seen[0].target().contains("CANARY"));
     assert_eq!(seen[1].json()["api_key"], SECRET);
     assert!(!seen[1].head.contains("authorization"));
-    for query in [Query::None, Query::Pairs(vec![("page", "0".to_owned())])] {
-        let sent = send(&Call { query, ..call(&server.url, &["a"]) }, &api_key()).await;
+    for query in [CallQuery::None, CallQuery::Pairs(vec![("page", "0".to_owned())])] {
+        let sent = send(&UpstreamCall { query, ..call(&server.url, &["a"]) }, &api_key()).await;
         assert!(matches!(sent, Err(SendError::Unsendable(_))));
     }
     assert_eq!(server.seen().len(), 2, "what cannot be signed is not sent");
@@ -158,7 +163,7 @@ impl std::io::Write for Log {
 }
 
 #[tokio::test]
-async fn the_url_is_in_the_log_and_the_secret_is_not() {
+async fn log_contains_the_url_but_no_secret() {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -168,8 +173,8 @@ async fn the_url_is_in_the_log_and_the_secret_is_not() {
     // with a single subscriber alive, tracing asks the thread that meets an event first, which may be another test's
     let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
     let _guard = tracing::subscriber::set_default(subscriber);
-    let echoing = Server::start(|seen| answer(200, "", &seen.head));
-    let closing = Server::start(|_| Vec::new());
+    let echoing = ScriptedServer::start(|seen| answer(200, "", &seen.head));
+    let closing = ScriptedServer::start(|_| Vec::new());
     for server in [&echoing, &closing] {
         for credential in [bearer(), api_key()] {
             send(&call(&server.url, &["segment-of-the-url"]), &credential).await.ok();
@@ -190,7 +195,7 @@ fn a_signed_request_does_not_print_its_bearer_token() {
 }
 
 #[test]
-fn no_id_leaves_its_segment() {
+fn no_id_escapes_its_url_segment() {
     let hostile = [
         "..", ".", "../a", "%2e%2e", "%2E%2e/", "..\\", "a/b", "a\\b", "a?b=c", "a#b", "a%2Fb", "a\nb",
         "\t..", ".\n.", "a b", "é", "", "a;b", "//h", "@h", ":80", "http://h", "..;", "%00", "\0", "...",
@@ -230,7 +235,7 @@ fn no_id_leaves_its_segment() {
 }
 
 #[test]
-fn a_base_url_with_more_than_a_place_in_it_is_refused() {
+fn invalid_base_url_is_refused_with_its_reason() {
     let cases = [
         ("https://h/api", None),
         ("http://127.0.0.1:1", None),
@@ -247,8 +252,8 @@ fn a_base_url_with_more_than_a_place_in_it_is_refused() {
 }
 
 #[tokio::test]
-async fn an_untrusted_certificate_is_named_as_the_reason() {
-    let road = HttpRoad::new().unwrap();
+async fn untrusted_certificate_is_reported_as_a_tls_error() {
+    let http_client = UpstreamHttpClient::new().unwrap();
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
     let config = rustls::ServerConfig::builder()
@@ -264,14 +269,14 @@ async fn an_untrusted_certificate_is_named_as_the_reason() {
             acceptor.accept(stream).await.ok();
         }
     };
-    let (credential, mask) = (bearer(), Mask::default());
+    let (credential, mask) = (bearer(), SecretMask::default());
     let sent = tokio::select! {
         () = serve => unreachable!("it serves for ever"),
-        sent = road.send(&call, Duration::from_mins(5), &credential, &mask) => sent,
+        sent = http_client.send(&call, Duration::from_mins(5), &credential, &mask) => sent,
     };
     let error = sent.unwrap_err();
     assert!(matches!(error, SendError::Tls(_)), "{error:?}");
-    assert!(error.whole().contains("UnknownIssuer"), "{}", error.whole());
+    assert!(error.full_text().contains("UnknownIssuer"), "{}", error.full_text());
 }
 
 #[test]

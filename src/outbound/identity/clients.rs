@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::keys;
 use crate::config::ClientConfig;
-use crate::domain::principal::{Grant, Pass, Principal};
+use crate::domain::principal::{CredentialInfo, Grant, Principal};
 
 /// The clients of the configuration, by the hashes of their keys.
 pub struct ClientKeys {
@@ -20,7 +20,7 @@ impl ClientKeys {
         let known = clients.iter().flat_map(|client| {
             let principal = Principal::with_grant(client.name.as_str(), client.grant());
             client.key_sha256.iter().map(move |hash| {
-                let pass = Pass { fingerprint: Some(*hash), ..Pass::default() };
+                let pass = CredentialInfo { fingerprint: Some(*hash), ..CredentialInfo::default() };
                 (*hash, principal.clone().holding(pass))
             })
         });
@@ -39,7 +39,7 @@ impl ClientKeys {
     }
 
     /// The client whose key this is.
-    pub(super) fn recognise(&self, presented: &SecretString) -> Option<Principal> {
+    pub(super) fn authenticate(&self, presented: &SecretString) -> Option<Principal> {
         let hash = keys::hash(presented.expose_secret());
         // Every hash is compared, and each in constant time, so that the time taken tells nothing about any of them.
         let mut found = None;
@@ -52,7 +52,7 @@ impl ClientKeys {
     }
 
     /// Says whether a client that was recognised by a key would be so now, and might read no less.
-    pub(super) fn stands(&self, principal: &Principal) -> bool {
+    pub(super) fn is_valid(&self, principal: &Principal) -> bool {
         let Some(hash) = principal.pass().fingerprint else { return false };
         self.known.iter().any(|(known, now)| {
             *known == hash && now.name() == principal.name() && now.grant().covers(principal.grant())
@@ -81,27 +81,27 @@ mod tests {
     }
 
     #[test]
-    fn a_key_opens_what_its_client_may_read_and_nothing_else_does() {
+    fn client_key_grants_only_the_sources_of_its_client() {
         let clients =
             ClientKeys::new(&[client("a", &["jg_a", "jg_old"], "audit"), client("b", &["jg_b"], "sales")]);
         let [audit, sales] = ["audit", "sales"].map(|name| SourceName::parse(name).unwrap());
         for (key, name, audit_too) in [("jg_a", "a", true), ("jg_old", "a", true), ("jg_b", "b", false)] {
-            let principal = clients.recognise(&key.into()).unwrap();
+            let principal = clients.authenticate(&key.into()).unwrap();
             assert_eq!(principal.name(), name);
             assert_eq!((principal.may_read(&audit), principal.may_read(&sales)), (audit_too, !audit_too));
         }
         for wrong in ["", "jg_", "jg_A", "jg_a ", &ClientConfig::hex(&keys::hash("jg_a"))] {
-            assert_eq!(clients.recognise(&wrong.into()), None, "{wrong:?}");
+            assert_eq!(clients.authenticate(&wrong.into()), None, "{wrong:?}");
         }
     }
 
     #[test]
-    fn a_principal_stands_as_long_as_its_key_and_its_grant_do() {
+    fn principal_is_valid_while_its_key_and_grant_exist() {
         let before = ClientKeys::new(&[client("a", &["jg_a", "jg_old"], "audit")]);
-        let [kept, old] = ["jg_a", "jg_old"].map(|key| before.recognise(&key.into()).unwrap());
+        let [kept, old] = ["jg_a", "jg_old"].map(|key| before.authenticate(&key.into()).unwrap());
         let mut more = client("a", &["jg_a", "jg_old"], "audit");
         more.sources.insert(SourceName::parse("sales").unwrap(), Scope::default());
-        for (clients, kept_stands, old_stands) in [
+        for (clients, kept_is_valid, old_is_valid) in [
             (vec![client("a", &["jg_a", "jg_old"], "audit")], true, true),
             (vec![client("a", &["jg_a"], "audit")], true, false),
             (vec![client("a", &["jg_a", "jg_old"], "sales")], false, false),
@@ -110,7 +110,11 @@ mod tests {
             (vec![], false, false),
         ] {
             let now = ClientKeys::new(&clients);
-            assert_eq!((now.stands(&kept), now.stands(&old)), (kept_stands, old_stands), "{clients:?}");
+            assert_eq!(
+                (now.is_valid(&kept), now.is_valid(&old)),
+                (kept_is_valid, old_is_valid),
+                "{clients:?}"
+            );
         }
     }
 }

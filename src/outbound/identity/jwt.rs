@@ -16,14 +16,14 @@ use jsonwebtoken::Algorithm;
 use tokio_util::sync::CancellationToken;
 
 use self::keyring::Keyring;
-use self::token::{Claims, Unchecked};
+use self::token::{JwtClaims, UnverifiedToken};
 use super::keys;
 use crate::config::{Environment, IssuerConfig, SigningAlgorithm};
 use crate::domain::id::SourceName;
-use crate::domain::principal::{Grant, Pass, Principal, Scope};
-use crate::outbound::http::RoadError;
+use crate::domain::principal::{CredentialInfo, Grant, Principal, Scope};
+use crate::outbound::http::HttpClientError;
 use crate::ports::clock::Clock;
-use crate::ports::identity::Refusal;
+use crate::ports::identity::AuthError;
 use crate::ports::spawner::Spawner;
 
 /// The longest name of a key, in bytes.
@@ -35,7 +35,7 @@ const OF: char = '#';
 
 /// What issuers need of the house.
 #[derive(Clone, Debug)]
-pub struct Means {
+pub struct JwtDeps {
     /// The time by which tokens begin and expire.
     pub clock: Arc<dyn Clock>,
     /// Starts the tasks that keep keys fresh.
@@ -61,7 +61,7 @@ struct Issuer {
 
 /// Why a token is not taken. For the log: a client hears only that it is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Bad {
+pub(super) enum JwtError {
     #[error("it is no signed token")]
     Form,
     #[error("its issuer is not configured")]
@@ -84,20 +84,20 @@ pub(super) enum Bad {
     Sources,
 }
 
-impl From<Bad> for Refusal {
-    fn from(bad: Bad) -> Self {
+impl From<JwtError> for AuthError {
+    fn from(bad: JwtError) -> Self {
         match bad {
             // the signature was found to be good before
-            Bad::Expired => Self::Expired,
+            JwtError::Expired => Self::Expired,
             // an issuer changes its keys, and a gateway that has just started has read none
-            Bad::Key | Bad::TooEarly => Self::Unverified,
-            Bad::Form
-            | Bad::Issuer
-            | Bad::Algorithm
-            | Bad::Signature
-            | Bad::Audience
-            | Bad::Name
-            | Bad::Sources => Self::Unknown,
+            JwtError::Key | JwtError::TooEarly => Self::Unverified,
+            JwtError::Form
+            | JwtError::Issuer
+            | JwtError::Algorithm
+            | JwtError::Signature
+            | JwtError::Audience
+            | JwtError::Name
+            | JwtError::Sources => Self::Unknown,
         }
     }
 }
@@ -107,21 +107,25 @@ impl Issuers {
     ///
     /// # Errors
     /// When the HTTP client cannot be built on this machine.
-    pub fn new(configured: &[IssuerConfig], before: Option<&Self>, means: &Means) -> Result<Self, RoadError> {
+    pub fn new(
+        configured: &[IssuerConfig],
+        before: Option<&Self>,
+        deps: &JwtDeps,
+    ) -> Result<Self, HttpClientError> {
         let all = configured.iter().map(|config| {
             let same = before.and_then(|before| before.all.iter().find(|old| old.config.jwks == config.jwks));
             let keys = match same {
                 Some(same) if same.config.refresh == config.refresh => Arc::clone(&same.keys),
                 _ => {
                     let known = same.map(|same| same.keys.keys()).unwrap_or_default();
-                    let place = keyring::place(&config.jwks, &means.env)?;
-                    let (spawner, stop) = (&*means.spawner, &means.stop);
-                    Arc::new(Keyring::start(&config.issuer, place, config.refresh, known, spawner, stop))
+                    let location = keyring::location(&config.jwks, &deps.env)?;
+                    let (spawner, stop) = (&*deps.spawner, &deps.stop);
+                    Arc::new(Keyring::start(&config.issuer, location, config.refresh, known, spawner, stop))
                 }
             };
             Ok(Issuer::new(config, keys))
         });
-        Ok(Self { all: all.collect::<Result<_, _>>()?, clock: Arc::clone(&means.clock) })
+        Ok(Self { all: all.collect::<Result<_, _>>()?, clock: Arc::clone(&deps.clock) })
     }
 
     /// None at all.
@@ -135,19 +139,19 @@ impl Issuers {
     }
 
     /// Says whether a text has the form of a signed token: three parts between dots.
-    pub fn looks_like_token(text: &str) -> bool {
+    pub fn is_token_shaped(text: &str) -> bool {
         text.bytes().filter(|byte| *byte == b'.').count() == 2
     }
 
     /// Whom a token names, if it is good.
-    pub(super) fn recognise(&self, text: &str) -> Result<Principal, Bad> {
-        let token = Unchecked::read(text).ok_or(Bad::Form)?;
+    pub(super) fn authenticate(&self, text: &str) -> Result<Principal, JwtError> {
+        let token = UnverifiedToken::read(text).ok_or(JwtError::Form)?;
         let issuer = self.all.iter().find(|issuer| Some(issuer.config.issuer.as_str()) == token.issuer());
-        issuer.ok_or(Bad::Issuer)?.accept(token, keys::hash(text), self.clock.time_of_day())
+        issuer.ok_or(JwtError::Issuer)?.accept(token, keys::hash(text), self.clock.time_of_day())
     }
 
     /// Says whether a token that was good still is: it has not expired, and its issuer may still grant what it grants.
-    pub(super) fn stand(&self, principal: &Principal) -> bool {
+    pub(super) fn is_valid(&self, principal: &Principal) -> bool {
         let good = principal.pass().expires.is_some_and(|expires| self.clock.time_of_day() < expires);
         good && self.back(principal)
     }
@@ -185,50 +189,59 @@ impl Issuer {
         }
     }
 
-    fn accept(&self, token: Unchecked<'_>, fingerprint: [u8; 32], now: Timestamp) -> Result<Principal, Bad> {
+    fn accept(
+        &self,
+        token: UnverifiedToken<'_>,
+        fingerprint: [u8; 32],
+        now: Timestamp,
+    ) -> Result<Principal, JwtError> {
         if !self.algorithms.contains(&token.algorithm) {
-            return Err(Bad::Algorithm);
+            return Err(JwtError::Algorithm);
         }
         let keys = self.keys.keys();
         let Some(key) = keys.find(token.kid.as_deref(), token.algorithm) else {
-            if token.kid.is_some_and(|kid| !keys.knows(&kid)) {
+            if token.kid.is_some_and(|kid| !keys.contains(&kid)) {
                 self.keys.want();
             }
-            return Err(Bad::Key);
+            return Err(JwtError::Key);
         };
-        let claims = token.check(key).ok_or(Bad::Signature)?;
-        let meant = claims.one_or_more("aud").unwrap_or_default();
-        if !meant.iter().any(|one| self.config.audience.iter().any(|ours| ours == one)) {
-            return Err(Bad::Audience);
+        let claims = token.check(key).ok_or(JwtError::Signature)?;
+        let audiences = claims.one_or_more("aud").unwrap_or_default();
+        if !audiences.iter().any(|one| self.config.audience.iter().any(|ours| ours == one)) {
+            return Err(JwtError::Audience);
         }
         let leeway = SignedDuration::try_from(self.config.leeway).unwrap_or_default();
-        let expires = claims.time("exp").ok().flatten().ok_or(Bad::Expired)?;
+        let expires = claims.time("exp").ok().flatten().ok_or(JwtError::Expired)?;
         if now.duration_since(expires) >= leeway {
-            return Err(Bad::Expired);
+            return Err(JwtError::Expired);
         }
-        let begins = claims.time("nbf").map_err(|()| Bad::TooEarly)?;
+        let begins = claims.time("nbf").map_err(|()| JwtError::TooEarly)?;
         if begins.is_some_and(|begins| begins.duration_since(now) > leeway) {
-            return Err(Bad::TooEarly);
+            return Err(JwtError::TooEarly);
         }
-        let pass = Pass { fingerprint: Some(fingerprint), expires: Some(expires), ..Pass::default() };
+        let pass = CredentialInfo {
+            fingerprint: Some(fingerprint),
+            expires: Some(expires),
+            ..CredentialInfo::default()
+        };
         let grant = Grant::Sources(self.granted(&claims)?);
         Ok(Principal::with_grant(self.name(&claims)?, grant).holding(pass))
     }
 
     /// The issuer and its name for the client, so that no client of one can pass for one of another.
-    fn name(&self, claims: &Claims) -> Result<String, Bad> {
-        let name = claims.text(&self.config.name_claim).ok_or(Bad::Name)?;
+    fn name(&self, claims: &JwtClaims) -> Result<String, JwtError> {
+        let name = claims.text(&self.config.name_claim).ok_or(JwtError::Name)?;
         let fits = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
         if (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(fits) {
             Ok(format!("{}{OF}{name}", self.config.issuer))
         } else {
-            Err(Bad::Name)
+            Err(JwtError::Name)
         }
     }
 
-    fn granted(&self, claims: &Claims) -> Result<Arc<BTreeMap<SourceName, Scope>>, Bad> {
+    fn granted(&self, claims: &JwtClaims) -> Result<Arc<BTreeMap<SourceName, Scope>>, JwtError> {
         let Some(claim) = &self.config.sources_claim else { return Ok(Arc::clone(&self.sources)) };
-        let listed = claims.list(claim).ok_or(Bad::Sources)?;
+        let listed = claims.list(claim).ok_or(JwtError::Sources)?;
         let both = self.sources.iter().filter(|(source, _)| listed.contains(&source.as_str()));
         Ok(Arc::new(both.map(|(source, scope)| (source.clone(), scope.clone())).collect()))
     }

@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_marked_long_and_different() {
+    fn generated_keys_are_prefixed_long_and_unique() {
         let [one, other] = [(); 2].map(|()| generate().unwrap());
         assert_ne!(one.expose_secret(), other.expose_secret());
         assert_eq!(one.expose_secret().len(), 46);

@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 
 use super::keys::{self, NoRandomness};
 use crate::domain::id::{ExternalId, JobKey, SourceName};
-use crate::domain::principal::{Grant, Pass, Principal, Scope};
-use crate::ports::identity::{NoToken, Refusal, WatchToken};
+use crate::domain::principal::{CredentialInfo, Grant, Principal, Scope};
+use crate::ports::identity::{AuthError, WatchToken, WatchTokenError};
 
 /// What every token starts with. No client key does.
 const MARK: &str = "jgw_";
@@ -41,7 +41,7 @@ pub struct ShortSecret;
 pub struct WatchTokens {
     key: hmac::Key,
     /// Whether the key is this process's own, and that still has to be said.
-    to_be_said: AtomicBool,
+    warns_of_random_key: AtomicBool,
 }
 
 impl WatchTokens {
@@ -54,7 +54,10 @@ impl WatchTokens {
         if secret.len() < SECRET_MIN {
             return Err(ShortSecret);
         }
-        Ok(Self { key: hmac::Key::new(hmac::HMAC_SHA256, secret), to_be_said: AtomicBool::new(false) })
+        Ok(Self {
+            key: hmac::Key::new(hmac::HMAC_SHA256, secret),
+            warns_of_random_key: AtomicBool::new(false),
+        })
     }
 
     /// Signs with a key of this process, which no other can read and which ends with it. The first use says so in the log.
@@ -64,7 +67,10 @@ impl WatchTokens {
     pub fn of_this_process() -> Result<Self, NoRandomness> {
         let mut secret = [0; SECRET_MIN];
         rand::fill(&mut secret).map_err(|_| NoRandomness)?;
-        Ok(Self { key: hmac::Key::new(hmac::HMAC_SHA256, &secret), to_be_said: AtomicBool::new(true) })
+        Ok(Self {
+            key: hmac::Key::new(hmac::HMAC_SHA256, &secret),
+            warns_of_random_key: AtomicBool::new(true),
+        })
     }
 
     /// Says whether a text claims to be a watch token.
@@ -83,8 +89,8 @@ impl WatchTokens {
         ttl: Duration,
         now: Timestamp,
         grant_of: impl Fn(&str) -> Option<Grant>,
-    ) -> Result<WatchToken, NoToken> {
-        if self.to_be_said.swap(false, Ordering::Relaxed) {
+    ) -> Result<WatchToken, WatchTokenError> {
+        if self.warns_of_random_key.swap(false, Ordering::Relaxed) {
             tracing::warn!(
                 "watch_tokens.secret is not set; watch tokens are valid on this replica until it restarts"
             );
@@ -93,29 +99,29 @@ impl WatchTokens {
         let until = maker.pass().expires.map_or(wished, |own| own.min(wished)).as_second();
         let listed = maker.pass().expires.is_none() && grant_of(maker.name()).as_ref() == Some(maker.grant());
         let by = match maker.grant() {
-            _ if listed => Maker::Listed(maker.name().to_owned()),
-            Grant::All => return Err(NoToken::NotMade),
+            _ if listed => TokenIssuer::Listed(maker.name().to_owned()),
+            Grant::All => return Err(WatchTokenError::NotMade),
             Grant::Sources(scopes) => {
                 let of_jobs =
                     scopes.iter().filter(|(source, _)| jobs.iter().any(|job| job.source == **source));
                 let scopes =
-                    of_jobs.map(|(source, scope)| (source.as_str().to_owned(), Written::from(scope)));
-                Maker::Carried(maker.name().to_owned(), scopes.collect())
+                    of_jobs.map(|(source, scope)| (source.as_str().to_owned(), WrittenScope::from(scope)));
+                TokenIssuer::Carried(maker.name().to_owned(), scopes.collect())
             }
         };
         let mut written: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for JobKey { source, external_id } in jobs {
             written.entry(source.as_str().to_owned()).or_default().push(external_id.as_str().to_owned());
         }
-        let says = Says { v: VERSION, by, until, jobs: written };
-        let says = serde_json::to_vec(&says).map_err(|_| NoToken::NotMade)?;
-        let signed = format!("{MARK}{}", URL_SAFE_NO_PAD.encode(says));
+        let payload = TokenPayload { v: VERSION, by, until, jobs: written };
+        let payload = serde_json::to_vec(&payload).map_err(|_| WatchTokenError::NotMade)?;
+        let signed = format!("{MARK}{}", URL_SAFE_NO_PAD.encode(payload));
         let tag = hmac::sign(&self.key, signed.as_bytes());
         let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(tag));
         if token.len() > LONGEST {
-            return Err(NoToken::TooLong(LONGEST));
+            return Err(WatchTokenError::TooLong(LONGEST));
         }
-        let expires_at = Timestamp::from_second(until).map_err(|_| NoToken::NotMade)?;
+        let expires_at = Timestamp::from_second(until).map_err(|_| WatchTokenError::NotMade)?;
         Ok(WatchToken { token: SecretString::from(token), expires_at })
     }
 
@@ -128,22 +134,22 @@ impl WatchTokens {
         presented: &SecretString,
         now: Timestamp,
         grant_of: impl Fn(&str) -> Option<Grant>,
-    ) -> Result<Principal, Refusal> {
+    ) -> Result<Principal, AuthError> {
         let text = presented.expose_secret();
-        let says = self.verified(text).ok_or(Refusal::Unknown)?;
-        let expires = Timestamp::from_second(says.until).ok().filter(|until| now < *until);
-        let expires = expires.ok_or(Refusal::Expired)?;
-        let jobs = says.keys().ok_or(Refusal::Unknown)?;
-        let carries_grant = matches!(says.by, Maker::Carried(..));
-        let (name, grant) = match says.by {
-            Maker::Listed(name) => {
+        let payload = self.verified(text).ok_or(AuthError::Unknown)?;
+        let expires = Timestamp::from_second(payload.until).ok().filter(|until| now < *until);
+        let expires = expires.ok_or(AuthError::Expired)?;
+        let jobs = payload.keys().ok_or(AuthError::Unknown)?;
+        let carries_grant = matches!(payload.by, TokenIssuer::Carried(..));
+        let (name, grant) = match payload.by {
+            TokenIssuer::Listed(name) => {
                 let grant = grant_of(&name);
                 (name, grant)
             }
-            Maker::Carried(name, scopes) => (name, grant(scopes)),
+            TokenIssuer::Carried(name, scopes) => (name, grant(scopes)),
         };
-        let principal = Principal::with_grant(name, grant.ok_or(Refusal::Unknown)?);
-        Ok(principal.holding(Pass {
+        let principal = Principal::with_grant(name, grant.ok_or(AuthError::Unknown)?);
+        Ok(principal.holding(CredentialInfo {
             fingerprint: Some(keys::hash(text)),
             expires: Some(expires),
             jobs: Some(Arc::new(jobs)),
@@ -152,7 +158,7 @@ impl WatchTokens {
     }
 
     /// Says whether a principal that came in with a token would come in with it now.
-    pub fn stands(principal: &Principal, now: Timestamp, grant_of: impl Fn(&str) -> Option<Grant>) -> bool {
+    pub fn is_valid(principal: &Principal, now: Timestamp, grant_of: impl Fn(&str) -> Option<Grant>) -> bool {
         let pass = principal.pass();
         pass.expires.is_some_and(|until| now < until)
             && (pass.carries_grant
@@ -160,15 +166,15 @@ impl WatchTokens {
     }
 
     /// What a token says, if it is one of ours. The signature is compared in constant time, before anything is read.
-    fn verified(&self, text: &str) -> Option<Says> {
+    fn verified(&self, text: &str) -> Option<TokenPayload> {
         if text.len() > LONGEST {
             return None;
         }
         let (signed, tag) = text.rsplit_once('.')?;
         let tag = URL_SAFE_NO_PAD.decode(tag).ok()?;
         hmac::verify(&self.key, signed.as_bytes(), &tag).ok()?;
-        let says = URL_SAFE_NO_PAD.decode(signed.strip_prefix(MARK)?).ok()?;
-        serde_json::from_slice(&says).ok().filter(|says: &Says| says.v == VERSION)
+        let payload = URL_SAFE_NO_PAD.decode(signed.strip_prefix(MARK)?).ok()?;
+        serde_json::from_slice(&payload).ok().filter(|payload: &TokenPayload| payload.v == VERSION)
     }
 }
 
@@ -181,9 +187,9 @@ impl fmt::Debug for WatchTokens {
 /// What a token says, in short words since it has to fit into a header.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Says {
+struct TokenPayload {
     v: u8,
-    by: Maker,
+    by: TokenIssuer,
     /// In seconds since 1970.
     until: i64,
     /// The ids of the jobs, by source.
@@ -192,32 +198,32 @@ struct Says {
 
 /// Who made a token.
 #[derive(Serialize, Deserialize)]
-enum Maker {
+enum TokenIssuer {
     /// A client whose grant is found under its name.
     #[serde(rename = "client")]
     Listed(String),
     /// A client that is listed nowhere, with what it may read of the sources of the jobs.
     #[serde(rename = "bearer")]
-    Carried(String, BTreeMap<String, Written>),
+    Carried(String, BTreeMap<String, WrittenScope>),
 }
 
 /// A scope, as it is written down.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct WrittenScope {
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     kinds: BTreeSet<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     labels: BTreeMap<String, String>,
 }
 
-impl From<&Scope> for Written {
+impl From<&Scope> for WrittenScope {
     fn from(scope: &Scope) -> Self {
         Self { kinds: scope.kinds.clone(), labels: scope.labels.clone() }
     }
 }
 
-impl Says {
+impl TokenPayload {
     fn keys(&self) -> Option<BTreeSet<JobKey>> {
         let each = self.jobs.iter().flat_map(|(source, ids)| ids.iter().map(move |id| (source, id)));
         let key = |(source, id): (&String, &String)| {
@@ -227,8 +233,8 @@ impl Says {
     }
 }
 
-fn grant(scopes: BTreeMap<String, Written>) -> Option<Grant> {
-    let read = |(source, Written { kinds, labels }): (String, Written)| {
+fn grant(scopes: BTreeMap<String, WrittenScope>) -> Option<Grant> {
+    let read = |(source, WrittenScope { kinds, labels }): (String, WrittenScope)| {
         Some((SourceName::parse(&source).ok()?, Scope { kinds, labels }))
     };
     let scopes: Option<BTreeMap<_, _>> = scopes.into_iter().map(read).collect();

@@ -17,19 +17,19 @@ use crate::telemetry::trace::provider::metrics_dropped;
 
 /// An exporter that is polled in the runtime, and whose failures are counted.
 #[derive(Debug)]
-pub struct Exporter {
+pub struct MetricsExporter {
     inner: MetricExporter,
     runtime: Handle,
 }
 
 /// What meters are made by, and read by every minute or as `OTEL_METRIC_EXPORT_INTERVAL` says. A runtime must be entered.
 pub fn provider(exporter: MetricExporter, resource: Resource) -> SdkMeterProvider {
-    let exporter = Exporter { inner: exporter, runtime: Handle::current() };
+    let exporter = MetricsExporter { inner: exporter, runtime: Handle::current() };
     let reader = PeriodicReader::builder(exporter).build();
     SdkMeterProvider::builder().with_resource(resource).with_reader(reader).build()
 }
 
-impl PushMetricExporter for Exporter {
+impl PushMetricExporter for MetricsExporter {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
         let mut exporting = {
             let _entered = self.runtime.enter();

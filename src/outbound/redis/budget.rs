@@ -11,13 +11,13 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::beat::MISSED_AFTER;
-use super::link::Away;
-use super::{Shared, counts};
+use super::connection::Unavailable;
+use super::heartbeat::MISSED_AFTER;
+use super::{RedisShared, stats};
 use crate::domain::budget::SharedUse;
 use crate::domain::id::SourceName;
-use crate::outbound::gate::Limits;
-use crate::outbound::gate::shared::{SharedBudget, Taken, Window};
+use crate::outbound::limiter::LimiterSettings;
+use crate::outbound::limiter::shared::{SharedBudget, SharedDecision, SharedWindow};
 use crate::ports::BoxFuture;
 
 /// A slot is free by itself after this long, if its replica died with it. Longer than any call.
@@ -35,21 +35,21 @@ const TRIES: usize = 3;
 /// The shared budget of one source.
 #[derive(Debug)]
 pub struct RedisBudget {
-    shared: Arc<Shared>,
+    shared: Arc<RedisShared>,
     /// The calls, the slots, the pause, what is known of the count, and what each replica needs.
     names: [String; 5],
     began: Instant,
-    known: Mutex<Known>,
+    known: Mutex<CommonCount>,
     /// Held by whoever synchronises.
     syncing: tokio::sync::Mutex<()>,
 }
 
 /// What this replica knows of the common count.
 #[derive(Debug, Default)]
-struct Known {
+struct CommonCount {
     /// The mark of the count; empty until it was met.
     mark: String,
-    window: Window,
+    window: SharedWindow,
     /// What this replica needs, and what the others do.
     own: Needs,
     others: Needs,
@@ -66,9 +66,9 @@ struct Needs {
 
 /// The budgets of this process, each for as long as its source is there.
 #[derive(Debug, Default)]
-pub(super) struct Budgets(Mutex<Vec<Weak<RedisBudget>>>);
+pub(super) struct RedisBudgets(Mutex<Vec<Weak<RedisBudget>>>);
 
-impl Budgets {
+impl RedisBudgets {
     pub(super) fn add(&self, budget: &Arc<RedisBudget>) {
         self.lock().push(Arc::downgrade(budget));
     }
@@ -85,7 +85,7 @@ impl Budgets {
 }
 
 /// Synchronises all budgets once a second, for ever.
-pub(super) async fn keep_in_step(shared: &Arc<Shared>) {
+pub(super) async fn keep_in_step(shared: &Arc<RedisShared>) {
     loop {
         join_all(shared.budgets.all().iter().map(async |budget| budget.sync(None).await.ok())).await;
         tokio::time::sleep(EVERY).await;
@@ -93,7 +93,7 @@ pub(super) async fn keep_in_step(shared: &Arc<Shared>) {
 }
 
 impl RedisBudget {
-    pub(super) fn new(shared: Arc<Shared>, source: &SourceName) -> Self {
+    pub(super) fn new(shared: Arc<RedisShared>, source: &SourceName) -> Self {
         let names = shared.keys.budget(source);
         Self {
             shared,
@@ -114,14 +114,14 @@ impl RedisBudget {
         self.shared.replicas.load(Ordering::Relaxed).max(1)
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, CommonCount> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Learns of the calls of all replicas, reports those that are not in the common count, and puts back what that has lost.
     ///
     /// With `unlike`, only if the count that is known is still that one.
-    async fn sync(&self, unlike: Option<&str>) -> Result<(), Away> {
+    async fn sync(&self, unlike: Option<&str>) -> Result<(), Unavailable> {
         let _one = self.syncing.lock().await;
         if unlike.is_some_and(|mark| self.known().mark != mark) {
             return Ok(());
@@ -129,14 +129,14 @@ impl RedisBudget {
         let outcome = self.sync_once().await;
         if outcome.is_err() {
             let now = self.now();
-            self.known().window.go_alone(now);
+            self.known().window.fall_back(now);
         }
         outcome
     }
 
-    async fn sync_once(&self) -> Result<(), Away> {
+    async fn sync_once(&self) -> Result<(), Unavailable> {
         let [calls, _, _, meta, demands] = self.names.each_ref().map(String::as_str);
-        let link = &self.shared.link;
+        let connection = &self.shared.connection;
         let sent = self.now();
         let (mark, sequence, unreported, sure, own) = {
             let known = self.known();
@@ -161,14 +161,14 @@ impl RedisBudget {
             arguments.push(call.as_nanos().to_string().into_bytes());
         }
         let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
-        let said = link
+        let reply = connection
             .run::<(String, u64, u64, u64, u64, Vec<u32>)>(
-                &link.scripts.sync,
+                &connection.scripts.sync,
                 &[calls, meta, demands],
                 &arguments,
             )
             .await?;
-        let (found, sequence, age_ms, demand, callers, slices) = said;
+        let (found, sequence, age_ms, demand, callers, slices) = reply;
         let restore = {
             let now = self.now();
             let mut known = self.known();
@@ -176,7 +176,7 @@ impl RedisBudget {
             known.others = Needs { demand, callers };
             known.window.reported(&unreported);
             let restore = if found == mark {
-                known.window.told(now, sequence, unreported.len());
+                known.window.confirm(now, sequence, unreported.len());
                 None
             } else if mark.is_empty() {
                 let (pairs, _) = slices.as_chunks();
@@ -202,13 +202,14 @@ impl RedisBudget {
             arguments.push(calls.count.to_string().into_bytes());
         }
         let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
-        let (sequence, newer, put) =
-            link.run::<(u64, u32, u32)>(&link.scripts.restore, &[calls, meta], &arguments).await?;
+        let (sequence, newer, put) = connection
+            .run::<(u64, u32, u32)>(&connection.scripts.restore, &[calls, meta], &arguments)
+            .await?;
         let now = self.now();
         let mut known = self.known();
         known.mark = found;
         known.window.begin(now, sequence, &[(Duration::ZERO, newer)]);
-        known.window.go_alone(now);
+        known.window.fall_back(now);
         known.window.is_back(now);
         drop(known);
         tracing::warn!(calls = put, "shared call count lost; restored from this replica");
@@ -217,7 +218,12 @@ impl RedisBudget {
 
     /// Asks the common count for one call: 0 and nothing | 1 and ms to wait | 2 and ms of the pause | 3 for no free slot | 4
     /// for another count than the one that is known.
-    async fn ask(&self, limits: &Limits, slot: &str, mark: &str) -> Result<(i64, u64), Away> {
+    async fn fetch_count(
+        &self,
+        limits: &LimiterSettings,
+        slot: &str,
+        mark: &str,
+    ) -> Result<(i64, u64), Unavailable> {
         let [per_second, per_hour, concurrency] =
             [limits.per_second, limits.per_hour, limits.concurrency].map(|limit| limit.max(1).to_string());
         let arguments: [&[u8]; 6] = [
@@ -228,66 +234,67 @@ impl RedisBudget {
             SLOT_MS,
             mark.as_bytes(),
         ];
-        let link = &self.shared.link;
+        let connection = &self.shared.connection;
         let [calls, slots, pause, meta, _] = self.names.each_ref().map(String::as_str);
         let names = [calls, slots, pause, meta];
-        let (code, value) = link.run::<(i64, u64)>(&link.scripts.take, &names, &arguments).await?;
+        let (code, value) =
+            connection.run::<(i64, u64)>(&connection.scripts.take, &names, &arguments).await?;
         if code == 0 {
             let now = self.now();
-            self.known().window.told(now, value, 0);
+            self.known().window.confirm(now, value, 0);
         }
         Ok((code, value))
     }
 
-    async fn take_one(&self, limits: &Limits) -> Taken {
+    async fn take_one(&self, limits: &LimiterSettings) -> SharedDecision {
         let slot = format!("{}{:016x}", self.shared.owner, fastrand::u64(..));
         for _ in 0..TRIES {
             let (at, mark) = {
                 let (now, mut known) = (self.now(), self.known());
                 let wait = known.window.wait(now, limits, self.replicas());
                 if !wait.is_zero() {
-                    return Taken::Wait(wait);
+                    return SharedDecision::Wait(wait);
                 }
                 known.window.take(now);
                 (now, known.mark.clone())
             };
-            let asked = self.ask(limits, &slot, &mark).await;
-            if !matches!(asked, Ok((0, _))) {
-                self.known().window.untake(at);
+            let fetched = self.fetch_count(limits, &slot, &mark).await;
+            if !matches!(fetched, Ok((0, _))) {
+                self.known().window.give_back(at);
             }
-            match asked {
-                Ok((0, _)) => return Taken::Go(Some(slot)),
-                Ok((1, wait)) => return Taken::Wait(Duration::from_millis(wait.max(1))),
-                Ok((2, pause)) => return Taken::Paused(Duration::from_millis(pause)),
+            match fetched {
+                Ok((0, _)) => return SharedDecision::Go(Some(slot)),
+                Ok((1, wait)) => return SharedDecision::Wait(Duration::from_millis(wait.max(1))),
+                Ok((2, pause)) => return SharedDecision::Paused(Duration::from_millis(pause)),
                 Ok((4, _)) => {
                     if self.sync(Some(&mark)).await.is_err() {
-                        return self.take_alone(limits);
+                        return self.take_local(limits);
                     }
                 }
-                Ok(_) => return Taken::Wait(SLOT_WAIT),
-                Err(_) => return self.take_alone(limits),
+                Ok(_) => return SharedDecision::Wait(SLOT_WAIT),
+                Err(_) => return self.take_local(limits),
             }
         }
-        Taken::Wait(SLOT_WAIT)
+        SharedDecision::Wait(SLOT_WAIT)
     }
 
     /// Takes a call out of this replica's share, because the common count is out of reach.
-    fn take_alone(&self, limits: &Limits) -> Taken {
-        counts::add(&self.shared.link.counts.own_share);
+    fn take_local(&self, limits: &LimiterSettings) -> SharedDecision {
+        stats::add(&self.shared.connection.counts.own_share);
         let now = self.now();
         let mut known = self.known();
-        known.window.go_alone(now);
+        known.window.fall_back(now);
         let wait = known.window.wait(now, limits, self.replicas());
         if wait.is_zero() {
-            known.window.take_alone(now);
-            return Taken::Go(None);
+            known.window.take_local(now);
+            return SharedDecision::Go(None);
         }
-        Taken::Wait(wait)
+        SharedDecision::Wait(wait)
     }
 }
 
 impl SharedBudget for RedisBudget {
-    fn take<'a>(&'a self, limits: &'a Limits) -> BoxFuture<'a, Taken> {
+    fn take<'a>(&'a self, limits: &'a LimiterSettings) -> BoxFuture<'a, SharedDecision> {
         Box::pin(self.take_one(limits))
     }
 
@@ -304,21 +311,21 @@ impl SharedBudget for RedisBudget {
         }
     }
 
-    fn left(&self, limits: &Limits) -> u32 {
+    fn left(&self, limits: &LimiterSettings) -> u32 {
         self.known().window.left(self.now(), limits.per_hour)
     }
 
     fn give_back(&self, slot: String) {
         let [_, slots, _, _, _] = &self.names;
-        self.shared.later(redis::cmd("ZREM").arg(slots).arg(slot).to_owned());
+        self.shared.spawn_background(redis::cmd("ZREM").arg(slots).arg(slot).to_owned());
     }
 
     fn pause(&self, pause: Duration) {
         let [_, _, name, _, _] = &self.names;
         let millis = super::scripts::millis(pause);
         let mut command = redis::cmd("EVAL");
-        command.arg(self.shared.link.scripts.pause.code).arg(1).arg(name).arg(millis);
-        self.shared.later(command);
+        command.arg(self.shared.connection.scripts.pause.code).arg(1).arg(name).arg(millis);
+        self.shared.spawn_background(command);
     }
 }
 

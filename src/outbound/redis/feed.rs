@@ -8,12 +8,12 @@ use futures_util::StreamExt as _;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::Shared;
-use super::link::Away;
+use super::RedisShared;
+use super::connection::Unavailable;
 use super::store::RedisStore;
 use crate::domain::id::JobKey;
 use crate::domain::schedule::Backoff;
-use crate::ports::feed::{Done, Hint, News};
+use crate::ports::feed::{ChangeNotification, FeedEvent, RemoteChange};
 
 /// What is followed is read again this often, however well the hints come.
 const SLOWLY: Duration = Duration::from_secs(10);
@@ -27,22 +27,22 @@ const RECONNECT: Backoff = Backoff { base: Duration::from_millis(200), cap: Dura
 
 /// Hints that were heard and not yet read.
 #[derive(Debug, Default)]
-pub(super) struct Inbox {
-    state: Mutex<State>,
+pub(super) struct NotificationQueue {
+    state: Mutex<FeedState>,
     wake: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    hints: Vec<Hint>,
+struct FeedState {
+    hints: Vec<ChangeNotification>,
     gap: bool,
     last_gap: Option<Instant>,
-    counts: Heard,
+    counts: ListenResult,
 }
 
 /// What came of listening since the start.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Heard {
+pub(super) struct ListenResult {
     pub(super) hints: u64,
     /// Times when hints may have been missed: a connection was new, or too many waited.
     pub(super) gaps: u64,
@@ -50,9 +50,9 @@ pub(super) struct Heard {
     pub(super) reconciled: u64,
 }
 
-impl Inbox {
+impl NotificationQueue {
     /// The next news: a gap first, because it covers the hints.
-    pub(super) async fn next(&self) -> News {
+    pub(super) async fn next(&self) -> FeedEvent {
         loop {
             let due = {
                 let mut state = self.lock();
@@ -62,10 +62,10 @@ impl Inbox {
                     state.gap = false;
                     state.last_gap = Some(now);
                     state.counts.reconciled += 1;
-                    return News::Gap;
+                    return FeedEvent::Gap;
                 }
                 if !state.hints.is_empty() {
-                    return News::Hints(std::mem::take(&mut state.hints));
+                    return FeedEvent::Hints(std::mem::take(&mut state.hints));
                 }
                 due
             };
@@ -76,7 +76,7 @@ impl Inbox {
         }
     }
 
-    pub(super) fn put(&self, hint: Hint) {
+    pub(super) fn put(&self, hint: ChangeNotification) {
         let mut state = self.lock();
         state.counts.hints += 1;
         if state.hints.len() < WAITING_MAX {
@@ -99,50 +99,50 @@ impl Inbox {
     }
 
     /// What came of listening so far.
-    pub(super) fn heard(&self) -> Heard {
+    pub(super) fn counts(&self) -> ListenResult {
         self.lock().counts
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, FeedState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Shared {
+impl RedisShared {
     /// Sends a hint to the other replicas.
-    pub(super) async fn tell(&self, what: &str, key: &JobKey) -> Result<(), Away> {
+    pub(super) async fn publish(&self, what: &str, key: &JobKey) -> Result<(), Unavailable> {
         let message = format!("{} {what} {}", self.owner, key.node_id());
         let command = redis::cmd("PUBLISH").arg(self.keys.feed()).arg(message).to_owned();
-        self.link.ask::<i64>(&command).await.map(drop)
+        self.connection.command::<i64>(&command).await.map(drop)
     }
 
     /// Reads a message. Our own, and those that say nothing of a job, are none.
-    fn read_hint(&self, message: &str) -> Option<Hint> {
+    fn read_hint(&self, message: &str) -> Option<ChangeNotification> {
         let mut words = message.splitn(3, ' ');
         let owner = words.next()?;
         let what = match words.next()? {
-            "c" => Done::Changed,
-            "r" => Done::Renewed,
-            "x" => Done::Released,
-            "t" => Done::Tracked,
+            "c" => RemoteChange::Changed,
+            "r" => RemoteChange::Renewed,
+            "x" => RemoteChange::Released,
+            "t" => RemoteChange::Tracked,
             _ => return None,
         };
         let key = JobKey::from_node_id(words.next()?).ok()?;
-        (owner != self.owner).then_some(Hint { key, what })
+        (owner != self.owner).then_some(ChangeNotification { key, what })
     }
 }
 
 /// Listens for ever.
-pub(super) async fn listen(shared: &Arc<Shared>, store: &Arc<RedisStore>) {
+pub(super) async fn listen(shared: &Arc<RedisShared>, store: &Arc<RedisStore>) {
     let mut failures = 0_u32;
     let mut deaf_since = None;
     let channel = shared.keys.feed();
     for attempt in 0_usize.. {
-        let subscribing = shared.link.topology.subscribe(&channel, attempt);
-        let connected = tokio::time::timeout(shared.link.timeout() * 2, subscribing).await;
+        let subscribing = shared.connection.topology.subscribe(&channel, attempt);
+        let connected = tokio::time::timeout(shared.connection.timeout() * 2, subscribing).await;
         if let Ok(Ok(mut messages)) = connected {
             // Whatever was sent before we listened is not coming.
-            shared.inbox.gap();
+            shared.notifications.gap();
             if let Some(since) = deaf_since.take() {
                 catch_up(shared, store, since).await;
             }
@@ -151,7 +151,7 @@ pub(super) async fn listen(shared: &Arc<Shared>, store: &Arc<RedisStore>) {
                 failures = 0;
                 let text = message.get_payload_bytes();
                 if let Some(hint) = std::str::from_utf8(text).ok().and_then(|text| shared.read_hint(text)) {
-                    shared.inbox.put(hint);
+                    shared.notifications.put(hint);
                 }
             }
         }
@@ -164,9 +164,9 @@ pub(super) async fn listen(shared: &Arc<Shared>, store: &Arc<RedisStore>) {
 
 /// Hints at what has changed while nobody listened. What was followed is read again anyway; this is for those who read the
 /// changes of all jobs.
-async fn catch_up(shared: &Arc<Shared>, store: &Arc<RedisStore>, since: Instant) {
+async fn catch_up(shared: &Arc<RedisShared>, store: &Arc<RedisStore>, since: Instant) {
     let within = since.elapsed() + SILENCE + CLOCKS;
     for key in store.changed_within(within).await.unwrap_or_default() {
-        shared.inbox.put(Hint { key, what: Done::Changed });
+        shared.notifications.put(ChangeNotification { key, what: RemoteChange::Changed });
     }
 }

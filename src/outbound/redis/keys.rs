@@ -8,11 +8,11 @@ const VERSION: &str = "v1";
 
 /// Makes names.
 #[derive(Debug)]
-pub(super) struct Keys {
+pub(super) struct RedisKeys {
     prefix: String,
 }
 
-impl Keys {
+impl RedisKeys {
     pub(super) fn new(prefix: &str) -> Self {
         Self { prefix: format!("{prefix}:{VERSION}") }
     }

@@ -9,12 +9,12 @@ use std::sync::{MutexGuard, PoisonError};
 
 use redis::Cmd;
 
-use super::link::Away;
+use super::connection::Unavailable;
 use super::store::RedisStore;
 use crate::domain::id::JobKey;
 use crate::outbound::stores::record;
 use crate::ports::BoxFuture;
-use crate::ports::ledger::{Labels, Ledger, Remembered};
+use crate::ports::ledger::{Labels, Ledger, LedgerContents};
 use crate::ports::store::StoreError;
 
 /// The field of the mark. No job has a name without a source.
@@ -22,7 +22,7 @@ const MARK: &[u8] = b"\0";
 
 /// The tracked jobs, as this process knows them.
 #[derive(Debug, Default)]
-pub(super) struct Mirror {
+pub(super) struct LedgerMirror {
     /// The mark that was found last.
     mark: Option<String>,
     tracked: BTreeMap<JobKey, Labels>,
@@ -30,7 +30,7 @@ pub(super) struct Mirror {
     pending: BTreeMap<JobKey, Option<Labels>>,
 }
 
-impl Mirror {
+impl LedgerMirror {
     fn note(&mut self, key: JobKey, labels: Option<Labels>) {
         match labels {
             Some(labels) => {
@@ -56,11 +56,11 @@ impl RedisStore {
     }
 
     /// Makes sure of the hash: where it is not the one that was there before, puts back what this process knows.
-    async fn settle(&self) -> Result<(), Away> {
-        let (name, link) = (self.shared.keys.tracked(), &self.shared.link);
+    async fn settle(&self) -> Result<(), Unavailable> {
+        let (name, connection) = (self.shared.keys.tracked(), &self.shared.connection);
         let fresh = format!("{:016x}", fastrand::u64(..));
-        link.ask::<i64>(redis::cmd("HSETNX").arg(&name).arg(MARK).arg(fresh)).await?;
-        let mark: Option<String> = link.ask(redis::cmd("HGET").arg(&name).arg(MARK)).await?;
+        connection.command::<i64>(redis::cmd("HSETNX").arg(&name).arg(MARK).arg(fresh)).await?;
+        let mark: Option<String> = connection.command(redis::cmd("HGET").arg(&name).arg(MARK)).await?;
         let (lost, known) = {
             let mirror = self.mirror();
             (mirror.mark.is_some() && mirror.mark != mark, mirror.tracked.clone())
@@ -68,7 +68,7 @@ impl RedisStore {
         if lost && !known.is_empty() {
             tracing::info!(jobs = known.len(), "writing back tracked jobs missing in redis");
             for (key, labels) in &known {
-                link.ask::<i64>(&self.setting("HSETNX", key, labels)?).await?;
+                connection.command::<i64>(&self.setting("HSETNX", key, labels)?).await?;
             }
         }
         self.mirror().mark = mark;
@@ -76,11 +76,11 @@ impl RedisStore {
     }
 
     /// Tells what waits, the newest of each job. What cannot be told waits on.
-    async fn flush(&self) -> Result<(), Away> {
+    async fn flush(&self) -> Result<(), Unavailable> {
         self.settle().await?;
         loop {
             let Some((key, labels)) = self.mirror().pending.pop_first() else { return Ok(()) };
-            if let Err(away) = self.tell_tracked(&key, labels.as_ref()).await {
+            if let Err(away) = self.publish_tracked(&key, labels.as_ref()).await {
                 // What was noted meanwhile is newer.
                 self.mirror().pending.entry(key).or_insert(labels);
                 return Err(away);
@@ -88,32 +88,32 @@ impl RedisStore {
         }
     }
 
-    async fn tell_tracked(&self, key: &JobKey, labels: Option<&Labels>) -> Result<(), Away> {
+    async fn publish_tracked(&self, key: &JobKey, labels: Option<&Labels>) -> Result<(), Unavailable> {
         let command = match labels {
             Some(labels) => self.setting("HSET", key, labels)?,
             None => redis::cmd("HDEL").arg(self.shared.keys.tracked()).arg(record::key_bytes(key)).to_owned(),
         };
-        self.shared.link.ask::<i64>(&command).await?;
-        self.shared.tell("t", key).await
+        self.shared.connection.command::<i64>(&command).await?;
+        self.shared.publish("t", key).await
     }
 
-    fn setting(&self, command: &str, key: &JobKey, labels: &Labels) -> Result<Cmd, Away> {
+    fn setting(&self, command: &str, key: &JobKey, labels: &Labels) -> Result<Cmd, Unavailable> {
         let field = record::key_bytes(key);
-        let labels = serde_json::to_vec(labels).map_err(|error| Away::Failed(error.to_string()))?;
-        let sealed = self.sealer.seal(&field, &labels);
+        let labels = serde_json::to_vec(labels).map_err(|error| Unavailable::Failed(error.to_string()))?;
+        let sealed = self.record_mac.seal(&field, &labels);
         Ok(redis::cmd(command).arg(self.shared.keys.tracked()).arg(&field).arg(sealed).to_owned())
     }
 
-    fn mirror(&self) -> MutexGuard<'_, Mirror> {
+    fn mirror(&self) -> MutexGuard<'_, LedgerMirror> {
         self.mirror.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn read_tracked(&self) -> Result<BTreeMap<JobKey, Labels>, Away> {
+    async fn read_tracked(&self) -> Result<BTreeMap<JobKey, Labels>, Unavailable> {
         self.flush().await?;
         let all = redis::cmd("HGETALL").arg(self.shared.keys.tracked()).to_owned();
-        let fields: Vec<(Vec<u8>, Vec<u8>)> = self.shared.link.ask(&all).await?;
+        let fields: Vec<(Vec<u8>, Vec<u8>)> = self.shared.connection.command(&all).await?;
         let read = fields.iter().filter_map(|(name, sealed)| {
-            let labels = self.sealer.open(name, sealed)?;
+            let labels = self.record_mac.open(name, sealed)?;
             Some((record::read_key(name)?, serde_json::from_slice(labels).ok()?))
         });
         let mut tracked: BTreeMap<JobKey, Labels> = read.collect();
@@ -131,10 +131,10 @@ impl RedisStore {
 }
 
 impl Ledger for RedisStore {
-    fn remembered(&self) -> BoxFuture<'_, Result<Remembered, StoreError>> {
+    fn remembered(&self) -> BoxFuture<'_, Result<LedgerContents, StoreError>> {
         Box::pin(async move {
             let tracked = self.read_tracked().await.map_err(|away| store_error(&away))?;
-            Ok(Remembered { tracked: tracked.into_iter().collect(), followed: Vec::new() })
+            Ok(LedgerContents { tracked: tracked.into_iter().collect(), followed: Vec::new() })
         })
     }
 
@@ -155,6 +155,6 @@ impl Ledger for RedisStore {
     fn follow(&self, _: &JobKey, _: bool) {}
 }
 
-fn store_error(away: &Away) -> StoreError {
+fn store_error(away: &Unavailable) -> StoreError {
     StoreError(away.to_string())
 }

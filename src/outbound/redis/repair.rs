@@ -13,10 +13,10 @@ use futures_util::future::join_all;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::Shared;
-use super::link::Away;
+use super::RedisShared;
+use super::connection::Unavailable;
 use super::store::{Reconciled, RedisStore};
-use crate::ports::feed::{Done, Hint};
+use crate::ports::feed::{ChangeNotification, RemoteChange};
 
 /// Jobs compared at the same time, and the pause after them.
 const AT_ONCE: usize = 64;
@@ -26,7 +26,7 @@ const APART: Duration = Duration::from_secs(4);
 
 /// What there is to reconcile.
 #[derive(Debug, Default)]
-pub(super) struct Repair {
+pub(super) struct Reconciliation {
     /// The failed commands up to which everything was compared.
     seen: AtomicU64,
     /// Everything is to be compared.
@@ -35,7 +35,7 @@ pub(super) struct Repair {
     wake: Notify,
 }
 
-impl Repair {
+impl Reconciliation {
     /// Takes in that Redis answers, and how many commands had failed before it did.
     pub(super) fn request(&self, faults: u64, emptied: bool) {
         if self.seen.swap(faults, Ordering::Relaxed) != faults || emptied {
@@ -47,7 +47,7 @@ impl Repair {
 }
 
 /// Reconciles for ever, whenever Redis answers.
-pub(super) async fn run(shared: &Arc<Shared>, store: &Arc<RedisStore>) {
+pub(super) async fn run(shared: &Arc<RedisShared>, store: &Arc<RedisStore>) {
     let mut last: Option<Instant> = None;
     loop {
         shared.repair.wake.notified().await;
@@ -65,7 +65,7 @@ pub(super) async fn run(shared: &Arc<Shared>, store: &Arc<RedisStore>) {
 }
 
 /// Compares every ended job that this process holds.
-async fn compare_all(shared: &Arc<Shared>, store: &Arc<RedisStore>) -> Result<(), Away> {
+async fn compare_all(shared: &Arc<RedisShared>, store: &Arc<RedisStore>) -> Result<(), Unavailable> {
     let held = store.ended();
     let (mut pushed, mut pulled) = (0_usize, 0_usize);
     for some in held.chunks(AT_ONCE) {
@@ -77,7 +77,9 @@ async fn compare_all(shared: &Arc<Shared>, store: &Arc<RedisStore>) -> Result<()
                 Reconciled::Pulled => {
                     pulled += 1;
                     // As if the other replica had said so just now: watchers and feeds are told.
-                    shared.inbox.put(Hint { key: held.job.key.clone(), what: Done::Changed });
+                    shared
+                        .notifications
+                        .put(ChangeNotification { key: held.job.key.clone(), what: RemoteChange::Changed });
                 }
             }
         }

@@ -7,16 +7,17 @@ use std::time::Duration;
 
 use aws_lc_rs::digest;
 
-use crate::ports::turns::Fence;
+use super::connection::Unavailable;
+use crate::ports::leases::FencingToken;
 
 /// A script and the name Redis knows it by.
 #[derive(Debug)]
-pub(super) struct Script {
+pub(super) struct RedisScript {
     pub(super) code: &'static str,
     pub(super) hash: String,
 }
 
-impl Script {
+impl RedisScript {
     pub(super) fn new(code: &'static str) -> Self {
         let digest = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, code.as_bytes());
         let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or_default();
@@ -27,41 +28,41 @@ impl Script {
 
 /// All scripts.
 #[derive(Debug)]
-pub(super) struct Scripts {
-    pub(super) claim: Script,
-    pub(super) renew: Script,
-    pub(super) release: Script,
-    pub(super) keep: Script,
-    pub(super) missing: Script,
-    pub(super) take: Script,
-    pub(super) sync: Script,
-    pub(super) restore: Script,
-    pub(super) pause: Script,
-    pub(super) beat: Script,
+pub(super) struct RedisScripts {
+    pub(super) claim: RedisScript,
+    pub(super) renew: RedisScript,
+    pub(super) release: RedisScript,
+    pub(super) keep: RedisScript,
+    pub(super) missing: RedisScript,
+    pub(super) take: RedisScript,
+    pub(super) sync: RedisScript,
+    pub(super) restore: RedisScript,
+    pub(super) pause: RedisScript,
+    pub(super) heartbeat: RedisScript,
 }
 
-impl Default for Scripts {
+impl Default for RedisScripts {
     fn default() -> Self {
         Self {
-            claim: Script::new(CLAIM),
-            renew: Script::new(RENEW),
-            release: Script::new(RELEASE),
-            keep: Script::new(KEEP),
-            missing: Script::new(MISSING),
-            take: Script::new(TAKE),
-            sync: Script::new(SYNC),
-            restore: Script::new(RESTORE),
-            pause: Script::new(PAUSE),
-            beat: Script::new(BEAT),
+            claim: RedisScript::new(CLAIM),
+            renew: RedisScript::new(RENEW),
+            release: RedisScript::new(RELEASE),
+            keep: RedisScript::new(KEEP),
+            missing: RedisScript::new(MISSING),
+            take: RedisScript::new(TAKE),
+            sync: RedisScript::new(SYNC),
+            restore: RedisScript::new(RESTORE),
+            pause: RedisScript::new(PAUSE),
+            heartbeat: RedisScript::new(HEARTBEAT),
         }
     }
 }
 
 /// The epoch as a script reads it: nothing for a write without a turn.
-pub(super) fn epoch(fence: Fence) -> String {
-    match fence {
-        Fence::Alone => String::new(),
-        Fence::Epoch(epoch) => epoch.to_string(),
+pub(super) fn epoch(fencing_token: FencingToken) -> String {
+    match fencing_token {
+        FencingToken::Alone => String::new(),
+        FencingToken::Epoch(epoch) => epoch.to_string(),
     }
 }
 
@@ -72,7 +73,7 @@ pub(super) fn millis(span: Duration) -> String {
 
 /// A script that writes in a turn: only while the turn is still the one that ARGV name, where they name one. KEYS job. ARGV
 /// owner, epoch or nothing. Gives 1 for a turn that is over, before the rest of the script has done anything.
-macro_rules! in_turn {
+macro_rules! under_lease {
     ($rest:literal) => {
         concat!(
             "
@@ -135,7 +136,7 @@ return 1";
 
 /// KEYS job. ARGV owner, epoch or nothing, expected n, record, ms to keep it, channel, c | r, name of the job.
 /// Gives 0 for kept, 1 for a turn that is over, 2 for a record that is another one by now.
-const KEEP: &str = in_turn!(
+const KEEP: &str = under_lease!(
     "
 if n ~= tonumber(ARGV[3]) then return 2 end
 redis.call('HSET', KEYS[1], 'r', ARGV[4])
@@ -144,7 +145,7 @@ return kept(ARGV[5], ARGV[7], ARGV[6], ARGV[8])"
 );
 
 /// KEYS job. ARGV owner, epoch or nothing, ms to remember it, channel, name of the job. Gives as KEEP does.
-const MISSING: &str = in_turn!(
+const MISSING: &str = under_lease!(
     "
 if h[5] then return 2 end
 redis.call('HSET', KEYS[1], 'm', string.format('%.0f', us))
@@ -216,13 +217,13 @@ local missed = us + tonumber(ARGV[8]) * 1000
 redis.call('HSET', KEYS[3], ARGV[5], string.format('%.0f %s %s', missed, ARGV[6], ARGV[7]))
 redis.call('PEXPIRE', KEYS[3], 7200000)
 local demand, callers = 0, 0
-local said = redis.call('HGETALL', KEYS[3])
-for i = 1, #said, 2 do
-  local x, d, c = string.match(said[i + 1], '^(%d+) (%d+) (%d+)$')
+local reports = redis.call('HGETALL', KEYS[3])
+for i = 1, #reports, 2 do
+  local x, d, c = string.match(reports[i + 1], '^(%d+) (%d+) (%d+)$')
   local gone = us - tonumber(x or '0')
   if not x or gone >= 3600000000 or tonumber(x) > missed then
-    redis.call('HDEL', KEYS[3], said[i])
-  elseif said[i] ~= ARGV[5] then
+    redis.call('HDEL', KEYS[3], reports[i])
+  elseif reports[i] ~= ARGV[5] then
     if gone < 0 then demand = demand + tonumber(d) end
     callers = callers + math.floor(tonumber(c) * math.min(1, 1 - gone / 3600000000))
   end
@@ -266,7 +267,7 @@ return 1";
 
 /// KEYS members, born. ARGV this replica, ms until it is missed, a mark for an empty server, channel. Gives how many there
 /// are, the mark, and the server's time in microseconds. The message proves that the way of the hints is open.
-const BEAT: &str = "
+const HEARTBEAT: &str = "
 local t = redis.call('TIME')
 local us = t[1] * 1000000 + t[2]
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', us))
@@ -276,3 +277,23 @@ redis.call('ZADD', KEYS[1], missed, ARGV[1])
 redis.call('SET', KEYS[2], ARGV[3], 'NX')
 redis.call('PUBLISH', ARGV[4], ARGV[1] .. ' b -')
 return {tostring(redis.call('ZCARD', KEYS[1])), redis.call('GET', KEYS[2]), string.format('%.0f', us)}";
+
+/// The outcome of a script that writes a record.
+pub(super) enum WriteOutcome {
+    Done,
+    LeaseLost,
+    Overtaken,
+}
+
+impl WriteOutcome {
+    /// # Errors
+    /// For a number that no script returns.
+    pub(super) fn of(code: i64) -> Result<Self, Unavailable> {
+        match code {
+            0 => Ok(Self::Done),
+            1 => Ok(Self::LeaseLost),
+            2 => Ok(Self::Overtaken),
+            _ => Err(Unavailable::Failed(format!("a script returned {code}, which has no meaning"))),
+        }
+    }
+}

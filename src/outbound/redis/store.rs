@@ -11,20 +11,20 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::Shared;
-use super::ledger::Mirror;
-use super::link::Away;
-use super::scripts::{epoch, millis};
-use super::seal::{Opened, Sealer};
+use super::RedisShared;
+use super::connection::Unavailable;
+use super::ledger::LedgerMirror;
+use super::record_mac::{RecordMac, VerifiedRecord};
+use super::scripts::{WriteOutcome, epoch, millis};
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 use crate::outbound::stores::memory::{MemoryStore, Retention};
 use crate::outbound::stores::record;
 use crate::ports::BoxFuture;
-use crate::ports::store::{JobStore, Kept, ListFilter, StoreError, StoreHealth};
-use crate::ports::turns::Fence;
-use crate::telemetry::limited::LimitedWarning;
+use crate::ports::leases::FencingToken;
+use crate::ports::store::{JobStore, ListFilter, StoreError, StoreHealth, StoreOutcome};
 use crate::telemetry::meters::{self, CacheTier};
+use crate::telemetry::warning_throttle::LimitedWarning;
 
 /// How often a record is written anew that somebody else changed meanwhile.
 const TRIES: usize = 4;
@@ -37,14 +37,14 @@ const AT_ONCE: usize = 64;
 #[derive(Debug)]
 pub struct RedisStore {
     near: MemoryStore,
-    pub(super) shared: Arc<Shared>,
-    pub(super) sealer: Sealer,
+    pub(super) shared: Arc<RedisShared>,
+    pub(super) record_mac: RecordMac,
     max_record: usize,
     retention: Retention,
     /// Ends that this process told and Redis does not have.
     unwritten: Mutex<BTreeMap<JobKey, Observation>>,
     /// The tracked jobs, as this process knows them.
-    pub(super) mirror: Mutex<Mirror>,
+    pub(super) mirror: Mutex<LedgerMirror>,
     dropped: AtomicU64,
     damaged: AtomicU64,
     failing: LimitedWarning,
@@ -54,7 +54,7 @@ pub struct RedisStore {
 
 /// What Redis holds of a job.
 #[derive(Debug, Default)]
-struct Record {
+struct RedisRecord {
     /// The point in its history.
     point: u64,
     held: Option<Observation>,
@@ -74,19 +74,17 @@ pub(super) enum Reconciled {
     Pulled,
 }
 
-/// What became of a script that writes.
-enum Written {
-    Done,
-    TurnOver,
-    Overtaken,
-}
-
 impl RedisStore {
-    pub(super) fn new(shared: Arc<Shared>, sealer: Sealer, max_record: usize, retention: Retention) -> Self {
+    pub(super) fn new(
+        shared: Arc<RedisShared>,
+        record_mac: RecordMac,
+        max_record: usize,
+        retention: Retention,
+    ) -> Self {
         Self {
             near: MemoryStore::new(retention),
             shared,
-            sealer,
+            record_mac,
             max_record,
             retention,
             unwritten: Mutex::default(),
@@ -101,36 +99,36 @@ impl RedisStore {
 
     /// Says whether records are authenticated.
     pub(super) const fn is_sealed(&self) -> bool {
-        self.sealer.has_secret()
+        self.record_mac.has_secret()
     }
 
     /// Reads what Redis holds, beside what this process holds.
-    async fn read(&self, key: &JobKey, near: Option<&Observation>) -> Result<Record, Away> {
+    async fn read(&self, key: &JobKey, near: Option<&Observation>) -> Result<RedisRecord, Unavailable> {
         let name = self.shared.keys.job(key);
         let fields = redis::cmd("HMGET").arg(&name).arg("r").arg("n").arg("m").to_owned();
         let (bytes, point, missing): (Option<Vec<u8>>, Option<u64>, Option<u64>) =
-            self.shared.link.ask(&fields).await?;
+            self.shared.connection.command(&fields).await?;
         let (held, strange) = match bytes.map(|bytes| self.open(key, &name, &bytes)) {
-            Some(Opened::Whole(held)) => (Some(self.shared.dating.read(held, near)), false),
-            Some(Opened::Strange) => (None, true),
-            Some(Opened::Damaged(_)) | None => (None, false),
+            Some(VerifiedRecord::Whole(held)) => (Some(self.shared.server_clock.read(held, near)), false),
+            Some(VerifiedRecord::Strange) => (None, true),
+            Some(VerifiedRecord::Damaged(_)) | None => (None, false),
         };
         let missing = missing.is_some() && held.is_none() && !strange;
-        Ok(Record { point: point.unwrap_or(0), missing, held, strange })
+        Ok(RedisRecord { point: point.unwrap_or(0), missing, held, strange })
     }
 
     /// Opens a record. One that fails its check is a miss, counted and never served; so is one of a newer version, which is
     /// no fault.
-    fn open(&self, key: &JobKey, name: &str, bytes: &[u8]) -> Opened {
-        let opened = self.sealer.open_record(key, name, bytes, &self.shared.dating.frame());
+    fn open(&self, key: &JobKey, name: &str, bytes: &[u8]) -> VerifiedRecord {
+        let opened = self.record_mac.open_record(key, name, bytes, &self.shared.server_clock.frame());
         match &opened {
-            Opened::Whole(_) => {}
-            Opened::Strange => {
+            VerifiedRecord::Whole(_) => {}
+            VerifiedRecord::Strange => {
                 if let Some(held_back) = self.newer.due() {
                     tracing::warn!(job = %key, held_back, "record in redis written by a newer version; ignored");
                 }
             }
-            Opened::Damaged(why) => {
+            VerifiedRecord::Damaged(why) => {
                 self.damaged.fetch_add(1, Ordering::Relaxed);
                 if let Some(held_back) = self.failing.due() {
                     tracing::error!(job = %key, why, held_back, "record in redis unreadable; ignored");
@@ -141,15 +139,20 @@ impl RedisStore {
     }
 
     /// The newest of what Redis and this process know, held in memory from now on.
-    async fn newest(&self, key: &JobKey, near: Option<Observation>, record: Record) -> Option<Observation> {
+    async fn newest(
+        &self,
+        key: &JobKey,
+        near: Option<Observation>,
+        record: RedisRecord,
+    ) -> Option<Observation> {
         if record.missing && near.is_none() {
             self.near.note_missing(key).await.ok();
         }
         match (near, record.held) {
             (near, Some(held)) if near.as_ref().is_none_or(|near| held.supersedes(near)) => {
                 match self.near.keep(held.clone()).await {
-                    Ok(Kept::Older(newer)) => Some(newer),
-                    Ok(Kept::New(_)) | Err(_) => Some(held),
+                    Ok(StoreOutcome::Older(newer)) => Some(newer),
+                    Ok(StoreOutcome::New(_)) | Err(_) => Some(held),
                 }
             }
             (Some(near), held) => {
@@ -187,21 +190,21 @@ impl RedisStore {
     }
 
     /// Compares an end that this process holds with what Redis holds, and has the one that supersedes the other in both.
-    pub(super) async fn reconcile(&self, held: &Observation) -> Result<Reconciled, Away> {
+    pub(super) async fn reconcile(&self, held: &Observation) -> Result<Reconciled, Unavailable> {
         let key = &held.job.key;
-        let Record { held: far, strange, .. } = self.read(key, Some(held)).await?;
-        match far {
+        let RedisRecord { held: remote, strange, .. } = self.read(key, Some(held)).await?;
+        match remote {
             _ if strange => Ok(Reconciled::Same),
-            Some(far) if far.job.says_the_same(&held.job) && far.rollbacks == held.rollbacks => {
+            Some(remote) if remote.job.same_report(&held.job) && remote.rollbacks == held.rollbacks => {
                 Ok(Reconciled::Same)
             }
-            Some(far) if far.supersedes(held) => {
+            Some(remote) if remote.supersedes(held) => {
                 self.unwritten().remove(key);
-                self.near.keep(far).await.ok();
+                self.near.keep(remote).await.ok();
                 Ok(Reconciled::Pulled)
             }
             Some(_) | None => {
-                self.share(held.clone(), Fence::Alone).await?;
+                self.share(held.clone(), FencingToken::Alone).await?;
                 Ok(Reconciled::Pushed)
             }
         }
@@ -215,7 +218,7 @@ impl RedisStore {
         }
         tracing::info!(jobs = waiting.len(), "writing back jobs missing in redis");
         for some in waiting.chunks(AT_ONCE) {
-            let written = some.iter().map(|held| self.share(held.clone(), Fence::Alone));
+            let written = some.iter().map(|held| self.share(held.clone(), FencingToken::Alone));
             for (held, written) in some.iter().zip(join_all(written).await) {
                 if written.is_err() {
                     self.write_later(held);
@@ -225,7 +228,11 @@ impl RedisStore {
     }
 
     /// Compares with what Redis holds, and writes what is newer. `None` when the turn was over.
-    async fn share(&self, new: Observation, fence: Fence) -> Result<Option<Kept>, Away> {
+    async fn share(
+        &self,
+        new: Observation,
+        fencing_token: FencingToken,
+    ) -> Result<Option<StoreOutcome>, Unavailable> {
         let key = new.job.key.clone();
         let bytes = record::key_bytes(&key);
         let name = self.shared.keys.job(&key);
@@ -236,64 +243,66 @@ impl RedisStore {
                 .await
                 .ok()
                 .and_then(|mut near| near.pop().flatten());
-            let Record { point, held: far, missing: _, strange } = self.read(&key, near.as_ref()).await?;
-            if far.as_ref() == Some(&new) && fence == Fence::Alone {
+            let RedisRecord { point, held: remote, missing: _, strange } =
+                self.read(&key, near.as_ref()).await?;
+            if remote.as_ref() == Some(&new) && fencing_token == FencingToken::Alone {
                 // Written back by another replica before.
-                return Ok(Some(self.hold(new, far).await));
+                return Ok(Some(self.hold(new, remote).await));
             }
-            let far_is_new = match (&near, &far) {
-                (Some(near), Some(far)) => far.supersedes(near),
-                (near, far) => near.is_none() && far.is_some(),
+            let far_is_new = match (&near, &remote) {
+                (Some(near), Some(remote)) => remote.supersedes(near),
+                (near, remote) => near.is_none() && remote.is_some(),
             };
-            let held = if far_is_new { far.clone() } else { near };
+            let held = if far_is_new { remote.clone() } else { near };
             if let Some(held) = held.as_ref().filter(|held| **held != new && !new.supersedes(held)) {
-                self.shared.release(&key, fence).await;
-                let record = Record { point, held: far, missing: false, strange };
+                self.shared.release(&key, fencing_token).await;
+                let record = RedisRecord { point, held: remote, missing: false, strange };
                 let newest = self.newest(&key, Some(held.clone()), record).await;
-                return Ok(Some(Kept::Older(newest.unwrap_or_else(|| held.clone()))));
+                return Ok(Some(StoreOutcome::Older(newest.unwrap_or_else(|| held.clone()))));
             }
             let new = new.clone().replacing(held.as_ref());
-            let body =
-                self.sealer.seal(name.as_bytes(), &record::write(&bytes, &new, &self.shared.dating.frame()));
+            let body = self
+                .record_mac
+                .seal(name.as_bytes(), &record::write(&bytes, &new, &self.shared.server_clock.frame()));
             if strange {
                 // Newer replicas know more of this job than could be written here: theirs stays.
-                self.shared.release(&key, fence).await;
+                self.shared.release(&key, fencing_token).await;
                 return Ok(Some(self.hold(new, held).await));
             }
             if body.len() > self.max_record {
                 if let Some(held_back) = self.too_large.due() {
                     tracing::warn!(job = %key, bytes = body.len(), held_back, "record larger than store.redis.max_record; not shared");
                 }
-                self.shared.release(&key, fence).await;
+                self.shared.release(&key, fencing_token).await;
                 return Ok(Some(self.hold(new, held).await));
             }
             // What the others read there counts too: it may be worse than what this process holds.
-            let differs = |held: &Observation| !held.job.says_the_same(&new.job);
-            let changed = held.as_ref().is_none_or(differs) || far.as_ref().is_none_or(differs);
+            let differs = |held: &Observation| !held.job.same_report(&new.job);
+            let changed = held.as_ref().is_none_or(differs) || remote.as_ref().is_none_or(differs);
             if changed {
                 self.index(&bytes).await?;
             }
-            match self.write(&name, &key, point, &body, &new, fence, changed).await? {
-                Written::Done => return Ok(Some(self.hold(new, held).await)),
-                Written::TurnOver => return Ok(None),
-                Written::Overtaken => {}
+            match self.write(&name, &key, point, &body, &new, fencing_token, changed).await? {
+                WriteOutcome::Done => return Ok(Some(self.hold(new, held).await)),
+                WriteOutcome::LeaseLost => return Ok(None),
+                WriteOutcome::Overtaken => {}
             }
         }
-        Err(Away::Slow)
+        Err(Unavailable::Slow)
     }
 
     /// Holds what was shared, beside what it replaced.
-    async fn hold(&self, new: Observation, replaced: Option<Observation>) -> Kept {
+    async fn hold(&self, new: Observation, replaced: Option<Observation>) -> StoreOutcome {
         match self.near.keep(new.clone()).await {
-            Ok(Kept::Older(newer)) if newer != new => Kept::Older(newer),
-            Ok(_) | Err(_) => Kept::New(replaced),
+            Ok(StoreOutcome::Older(newer)) if newer != new => StoreOutcome::Older(newer),
+            Ok(_) | Err(_) => StoreOutcome::New(replaced),
         }
     }
 
     /// Holds what cannot be shared now.
-    async fn hold_alone(&self, new: Observation) -> Result<Kept, StoreError> {
+    async fn hold_locally(&self, new: Observation) -> Result<StoreOutcome, StoreError> {
         let kept = self.near.keep(new.clone()).await?;
-        if let Kept::New(replaced) = &kept {
+        if let StoreOutcome::New(replaced) = &kept {
             self.write_later(&new.replacing(replaced.as_ref()));
         }
         Ok(kept)
@@ -307,12 +316,12 @@ impl RedisStore {
         point: u64,
         body: &[u8],
         new: &Observation,
-        fence: Fence,
+        fencing_token: FencingToken,
         changed: bool,
-    ) -> Result<Written, Away> {
+    ) -> Result<WriteOutcome, Unavailable> {
         let keep = if new.job.is_terminal() { self.retention.finished } else { self.retention.unfinished };
         let (point, keep) = (point.to_string(), millis(keep));
-        let epoch = epoch(fence);
+        let epoch = epoch(fencing_token);
         let (owner, channel, id) = (&self.shared.owner, self.shared.keys.feed(), key.node_id());
         let what: &[u8] = if changed { b"c" } else { b"r" };
         let arguments: [&[u8]; 8] = [
@@ -325,9 +334,10 @@ impl RedisStore {
             what,
             id.as_bytes(),
         ];
-        let link = &self.shared.link;
-        let written = written(link.run(&link.scripts.keep, &[name], &arguments).await?)?;
-        if let Written::TurnOver = written {
+        let connection = &self.shared.connection;
+        let code = connection.run(&connection.scripts.keep, &[name], &arguments).await?;
+        let written = WriteOutcome::of(code)?;
+        if let WriteOutcome::LeaseLost = written {
             self.shared.refused(key);
         }
         Ok(written)
@@ -339,10 +349,10 @@ impl JobStore for RedisStore {
         Box::pin(async move {
             let near = self.near.find(keys).await;
             let answers = keys.iter().zip(near).map(async |(key, near)| match near {
-                Some(near) if near.job.is_terminal() => (Some(near), CacheTier::Near),
+                Some(near) if near.job.is_terminal() => (Some(near), CacheTier::Memory),
                 near => match self.read(key, near.as_ref()).await {
                     Ok(record) => (self.newest(key, near, record).await, CacheTier::Store),
-                    Err(_) => (near, CacheTier::Near),
+                    Err(_) => (near, CacheTier::Memory),
                 },
             });
             let answers = join_all(answers).await.into_iter().map(|(held, tier)| {
@@ -353,15 +363,15 @@ impl JobStore for RedisStore {
         })
     }
 
-    fn keep(&self, new: Observation) -> BoxFuture<'_, Result<Kept, StoreError>> {
+    fn keep(&self, new: Observation) -> BoxFuture<'_, Result<StoreOutcome, StoreError>> {
         Box::pin(async move {
-            let kept = self.keep_under(new.clone(), Fence::Alone).await?;
-            Ok(kept.unwrap_or(Kept::Older(new)))
+            let kept = self.keep_under(new.clone(), FencingToken::Alone).await?;
+            Ok(kept.unwrap_or(StoreOutcome::Older(new)))
         })
     }
 
     fn note_missing<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(async move { self.note_missing_under(key, Fence::Alone).await.map(drop) })
+        Box::pin(async move { self.note_missing_under(key, FencingToken::Alone).await.map(drop) })
     }
 
     fn missing_for<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<Option<Duration>, StoreError>> {
@@ -383,21 +393,25 @@ impl JobStore for RedisStore {
         })
     }
 
-    fn keep_under(&self, new: Observation, fence: Fence) -> BoxFuture<'_, Result<Option<Kept>, StoreError>> {
+    fn keep_under(
+        &self,
+        new: Observation,
+        fencing_token: FencingToken,
+    ) -> BoxFuture<'_, Result<Option<StoreOutcome>, StoreError>> {
         Box::pin(async move {
             let key = new.job.key.clone();
-            if fence == Fence::Alone && self.shared.overslept(&key, fence) {
+            if fencing_token == FencingToken::Alone && self.shared.overslept(&key, fencing_token) {
                 return Ok(None);
             }
-            let shared = self.share(new.clone(), fence).await;
+            let shared = self.share(new.clone(), fencing_token).await;
             // Redis cannot say whose turn it is. Who overslept knows that without it.
-            if shared.is_err() && self.shared.overslept(&key, fence) {
+            if shared.is_err() && self.shared.overslept(&key, fencing_token) {
                 return Ok(None);
             }
-            self.shared.held.forget(&key, fence);
+            self.shared.held.forget(&key, fencing_token);
             match shared {
                 Ok(kept) => Ok(kept),
-                Err(_) => self.hold_alone(new).await.map(Some),
+                Err(_) => self.hold_locally(new).await.map(Some),
             }
         })
     }
@@ -405,13 +419,13 @@ impl JobStore for RedisStore {
     fn note_missing_under<'a>(
         &'a self,
         key: &'a JobKey,
-        fence: Fence,
+        fencing_token: FencingToken,
     ) -> BoxFuture<'a, Result<bool, StoreError>> {
         Box::pin(async move {
-            if fence == Fence::Alone && self.shared.overslept(key, fence) {
+            if fencing_token == FencingToken::Alone && self.shared.overslept(key, fencing_token) {
                 return Ok(false);
             }
-            let (keep, epoch) = (millis(self.retention.missing), epoch(fence));
+            let (keep, epoch) = (millis(self.retention.missing), epoch(fencing_token));
             let (channel, id) = (self.shared.keys.feed(), key.node_id());
             let arguments: [&[u8]; 5] = [
                 self.shared.owner.as_bytes(),
@@ -420,14 +434,17 @@ impl JobStore for RedisStore {
                 channel.as_bytes(),
                 id.as_bytes(),
             ];
-            let link = &self.shared.link;
+            let connection = &self.shared.connection;
             let name = self.shared.keys.job(key);
-            let outcome = link.run(&link.scripts.missing, &[&name], &arguments).await.and_then(written);
-            if outcome.is_err() && self.shared.overslept(key, fence) {
+            let outcome = connection
+                .run(&connection.scripts.missing, &[&name], &arguments)
+                .await
+                .and_then(WriteOutcome::of);
+            if outcome.is_err() && self.shared.overslept(key, fencing_token) {
                 return Ok(false);
             }
-            self.shared.held.forget(key, fence);
-            if matches!(outcome, Ok(Written::TurnOver)) {
+            self.shared.held.forget(key, fencing_token);
+            if matches!(outcome, Ok(WriteOutcome::LeaseLost)) {
                 self.shared.refused(key);
                 return Ok(false);
             }
@@ -444,7 +461,7 @@ impl JobStore for RedisStore {
             let answers =
                 keys.iter().zip(near).map(async |(key, near)| match self.read(key, near.as_ref()).await {
                     // What the others know is newer than ours, and cannot be read: who wants to know has to look.
-                    Ok(Record { strange: true, .. }) => near.filter(|near| near.job.is_terminal()),
+                    Ok(RedisRecord { strange: true, .. }) => near.filter(|near| near.job.is_terminal()),
                     Ok(record) => self.newest(key, near, record).await,
                     Err(_) => near,
                 });
@@ -455,12 +472,12 @@ impl JobStore for RedisStore {
     fn health(&self) -> StoreHealth {
         let unwritten = self.unwritten().len() as u64;
         StoreHealth {
-            degraded: self.shared.link.is_open(),
+            degraded: self.shared.connection.is_open(),
             unwritten,
             dropped: self.dropped.load(Ordering::Relaxed),
             damaged: self.damaged.load(Ordering::Relaxed),
             near: self.near.count(),
-            tier: Some(self.shared.health()),
+            shared_store: Some(self.shared.health()),
             ..StoreHealth::default()
         }
     }
@@ -469,16 +486,7 @@ impl JobStore for RedisStore {
         Box::pin(async move {
             self.write_back_tracked(false).await;
             self.write_back().await;
-            self.shared.work_off_rest().await;
+            self.shared.reconcile_rest().await;
         })
-    }
-}
-
-fn written(code: i64) -> Result<Written, Away> {
-    match code {
-        0 => Ok(Written::Done),
-        1 => Ok(Written::TurnOver),
-        2 => Ok(Written::Overtaken),
-        _ => Err(Away::Failed("a script gave a number it does not have".to_owned())),
     }
 }

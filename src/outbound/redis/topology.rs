@@ -16,7 +16,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 /// What stands behind the addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub enum TopologyMode {
     /// One server.
     Single,
     /// Sentinels, which know where the server of this name is.
@@ -44,7 +44,7 @@ pub enum BadAddress {
 
 /// Addresses that can be connected to.
 pub(super) struct Topology {
-    mode: Mode,
+    mode: TopologyMode,
     infos: Vec<ConnectionInfo>,
     certificates: Option<TlsCertificates>,
     cluster: Option<ClusterClient>,
@@ -56,12 +56,12 @@ pub(super) struct Topology {
 
 /// An open connection. A cheap clone; requests on it do not wait for each other.
 #[derive(Clone)]
-pub(super) enum Connection {
+pub(super) enum TopologyConnection {
     One(MultiplexedConnection),
     Cluster(ClusterConnection),
 }
 
-impl Connection {
+impl TopologyConnection {
     pub(super) async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
         let answer = match self {
             Self::One(connection) => connection.req_packed_command(command).await,
@@ -75,7 +75,7 @@ impl Connection {
 impl Topology {
     pub(super) fn new(
         urls: &SecretString,
-        mode: Mode,
+        mode: TopologyMode,
         authorities: Option<&[u8]>,
         sentinel_password: Option<SecretString>,
         timeout: Duration,
@@ -90,7 +90,7 @@ impl Topology {
         match infos.len() {
             0 => return Err(BadAddress::Url),
             1 => {}
-            _ if mode == Mode::Single => return Err(BadAddress::Several),
+            _ if mode == TopologyMode::Single => return Err(BadAddress::Several),
             _ => {}
         }
         let root_cert = authorities.map(<[u8]>::to_vec);
@@ -102,7 +102,7 @@ impl Topology {
             }
         }
         let mut cluster = None;
-        if mode == Mode::Cluster {
+        if mode == TopologyMode::Cluster {
             let mut builder = ClusterClient::builder(infos.clone())
                 .connection_timeout(timeout)
                 .response_timeout(timeout)
@@ -130,21 +130,21 @@ impl Topology {
     }
 
     /// Opens a connection for commands.
-    pub(super) async fn connect(&self) -> RedisResult<Connection> {
+    pub(super) async fn connect(&self) -> RedisResult<TopologyConnection> {
         if let Some(cluster) = &self.cluster {
-            return Ok(Connection::Cluster(cluster.get_async_connection().await?));
+            return Ok(TopologyConnection::Cluster(cluster.get_async_connection().await?));
         }
-        Ok(Connection::One(self.open(&self.server().await?).await?))
+        Ok(TopologyConnection::One(self.open(&self.server().await?).await?))
     }
 
     /// Opens a connection for messages. In a cluster every node passes on those of all.
     pub(super) async fn subscribe(&self, channel: &str, attempt: usize) -> RedisResult<PubSub> {
         let server = match self.mode {
-            Mode::Cluster => {
+            TopologyMode::Cluster => {
                 let info = self.infos.get(attempt % self.infos.len().max(1)).ok_or_else(nowhere)?;
                 self.client(info.clone())?
             }
-            Mode::Single | Mode::Sentinel(_) => self.server().await?,
+            TopologyMode::Single | TopologyMode::Sentinel(_) => self.server().await?,
         };
         let mut messages = server.get_async_pubsub().await?;
         messages.subscribe(channel).await?;
@@ -153,12 +153,12 @@ impl Topology {
 
     /// The server that takes writes.
     async fn server(&self) -> RedisResult<Client> {
-        let Mode::Sentinel(name) = &self.mode else {
+        let TopologyMode::Sentinel(name) = &self.mode else {
             return self.client(self.infos.first().ok_or_else(nowhere)?.clone());
         };
         let mut last = nowhere();
         for sentinel in &self.infos {
-            match self.ask_sentinel(sentinel, name).await {
+            match self.query_sentinel(sentinel, name).await {
                 Ok(address) => {
                     self.name(&address);
                     let info = sentinel.clone().set_addr(address);
@@ -172,7 +172,7 @@ impl Topology {
 
     /// Asks one sentinel where the server is. The user and password of the addresses are the server's; sentinels have their
     /// own.
-    async fn ask_sentinel(&self, sentinel: &ConnectionInfo, name: &str) -> RedisResult<ConnectionAddr> {
+    async fn query_sentinel(&self, sentinel: &ConnectionInfo, name: &str) -> RedisResult<ConnectionAddr> {
         let mut settings = RedisConnectionInfo::default();
         if let Some(password) = &self.sentinel_password {
             settings = settings.set_password(password.expose_secret());

@@ -27,7 +27,7 @@ const LOG_AGAIN: Duration = Duration::from_mins(10);
 
 /// What a call is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum About<'a> {
+pub(super) enum CallPurpose<'a> {
     /// One job.
     Job(&'a str),
     /// Several jobs at once.
@@ -38,13 +38,13 @@ pub(super) enum About<'a> {
 
 /// What the last answers of a source were worth.
 #[derive(Debug, Default)]
-pub(super) struct Answers(Mutex<State>);
+pub(super) struct AnswerQuality(Mutex<QualityState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct QualityState {
     /// What the unusable answers since the last usable one were about; the empty text for several jobs at once.
     suspects: BTreeSet<String>,
-    odd_jobs: BTreeSet<String>,
+    malformed_jobs: BTreeSet<String>,
     usable_at: Option<Instant>,
     unusable_at: Option<Instant>,
     degraded: bool,
@@ -52,20 +52,20 @@ struct State {
     logged_at: Option<Instant>,
 }
 
-impl Answers {
+impl AnswerQuality {
     /// Takes in an answer that can be used. Says whether the source was DEGRADED until now.
-    pub(super) fn usable(&self, about: About<'_>) -> bool {
+    pub(super) fn usable(&self, about: CallPurpose<'_>) -> bool {
         let mut state = self.lock();
-        let State { suspects, odd_jobs, .. } = &mut *state;
+        let QualityState { suspects, malformed_jobs, .. } = &mut *state;
         let own = match about {
-            About::Job(job) => job,
-            About::Many => "",
-            About::Trial => return false,
+            CallPurpose::Job(job) => job,
+            CallPurpose::Many => "",
+            CallPurpose::Trial => return false,
         };
-        odd_jobs.remove(own);
+        malformed_jobs.remove(own);
         for job in std::mem::take(suspects) {
-            if !job.is_empty() && job != own && odd_jobs.len() < ODD_JOBS {
-                odd_jobs.insert(job);
+            if !job.is_empty() && job != own && malformed_jobs.len() < ODD_JOBS {
+                malformed_jobs.insert(job);
             }
         }
         state.usable_at = Some(Instant::now());
@@ -74,13 +74,13 @@ impl Answers {
 
     /// Takes in an answer that cannot be used; `foreign` if it does not come from the API. Says whether the source is
     /// DEGRADED from now on.
-    pub(super) fn unusable(&self, about: About<'_>, foreign: bool) -> bool {
+    pub(super) fn unusable(&self, about: CallPurpose<'_>, foreign: bool) -> bool {
         let mut state = self.lock();
         let job = match about {
-            About::Job(job) if state.odd_jobs.contains(job) => return false,
-            About::Job(job) => job,
-            About::Many => "",
-            About::Trial => return false,
+            CallPurpose::Job(job) if state.malformed_jobs.contains(job) => return false,
+            CallPurpose::Job(job) => job,
+            CallPurpose::Many => "",
+            CallPurpose::Trial => return false,
         };
         if state.suspects.len() < SUSPECTS {
             state.suspects.insert(job.to_owned());
@@ -104,12 +104,12 @@ impl Answers {
         let now = Instant::now();
         let same = |last: &SourceError| last.kind == error.kind && last.message == error.message;
         let recent = state.logged_at.is_some_and(|at| now.saturating_duration_since(at) < LOG_AGAIN);
-        let news = !(recent && state.last_error.as_ref().is_some_and(same));
-        if news {
+        let is_new = !(recent && state.last_error.as_ref().is_some_and(same));
+        if is_new {
             state.logged_at = Some(now);
         }
         state.last_error = Some(error);
-        news
+        is_new
     }
 
     /// The last error.
@@ -119,16 +119,16 @@ impl Answers {
 
     /// Forgets everything, because another place is asked from now on.
     pub(super) fn forget(&self) {
-        *self.lock() = State::default();
+        *self.lock() = QualityState::default();
     }
 
     /// No code that can panic runs under this lock, and each change under it is whole.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QualityState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl QualityState {
     fn is_degraded(&self, now: Instant) -> bool {
         self.degraded && self.unusable_at.is_some_and(|at| now.saturating_duration_since(at) < HOLDS)
     }
@@ -139,12 +139,12 @@ mod tests {
     use super::*;
     use crate::domain::source::SourceErrorKind;
 
-    const A: About<'_> = About::Job("a");
-    const B: About<'_> = About::Job("b");
+    const A: CallPurpose<'_> = CallPurpose::Job("a");
+    const B: CallPurpose<'_> = CallPurpose::Job("b");
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_from_elsewhere_degrades_the_source_at_once() {
-        let answers = Answers::default();
+    async fn foreign_response_degrades_the_source_at_once() {
+        let answers = AnswerQuality::default();
         answers.usable(A);
         assert!(answers.unusable(B, true));
         assert!(!answers.unusable(B, true), "said once");
@@ -154,8 +154,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_odd_job_does_not_degrade_its_source() {
-        let answers = Answers::default();
+    async fn one_job_with_unusable_answers_does_not_degrade_its_source() {
+        let answers = AnswerQuality::default();
         answers.usable(A);
         for _ in 0..9 {
             assert!(!answers.unusable(B, false));
@@ -170,8 +170,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn unusable_answers_about_two_jobs_degrade_it() {
-        let answers = Answers::default();
+    async fn unusable_answers_about_two_jobs_degrade_the_source() {
+        let answers = AnswerQuality::default();
         answers.usable(A);
         assert!(!answers.unusable(A, false));
         assert!(!answers.unusable(A, false));
@@ -179,33 +179,33 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_source_that_was_never_usable_is_degraded_by_one() {
-        let answers = Answers::default();
+    async fn one_unusable_answer_degrades_a_source_without_usable_ones() {
+        let answers = AnswerQuality::default();
         assert!(answers.unusable(A, false));
         tokio::time::advance(HOLDS).await;
         assert!(!answers.are_unusable(), "not for ever");
-        assert!(!answers.unusable(About::Trial, true));
-        assert!(answers.unusable(About::Many, false));
+        assert!(!answers.unusable(CallPurpose::Trial, true));
+        assert!(answers.unusable(CallPurpose::Many, false));
         answers.forget();
         assert!(!answers.are_unusable());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_jobs_that_are_remembered_are_bounded() {
-        let answers = Answers::default();
+    async fn remembered_jobs_are_bounded() {
+        let answers = AnswerQuality::default();
         for number in 0..10_000 {
-            answers.unusable(About::Job(&format!("job{number}")), false);
+            answers.unusable(CallPurpose::Job(&format!("job{number}")), false);
             if number % 5 == 0 {
                 answers.usable(A);
             }
         }
         let state = answers.lock();
-        assert!(state.odd_jobs.len() <= ODD_JOBS && state.suspects.len() <= SUSPECTS);
+        assert!(state.malformed_jobs.len() <= ODD_JOBS && state.suspects.len() <= SUSPECTS);
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_error_is_logged_once_per_change() {
-        let answers = Answers::default();
+        let answers = AnswerQuality::default();
         let error = |message: &str| SourceError {
             at: jiff::Timestamp::UNIX_EPOCH,
             kind: SourceErrorKind::BadAnswer,

@@ -5,32 +5,32 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use crate::outbound::http::Reply;
+use crate::outbound::http::UpstreamReply;
 
 /// Characters of the whole line.
 const LINE: usize = 300;
 /// Characters of what the upstream said in it.
-const SAID: usize = 160;
+const ERROR_TEXT_MAX: usize = 160;
 /// A longer body is not searched for a reason.
 const BODY: usize = 64 * 1024;
 /// Bytes at the beginning of a page that are searched for its title.
 const TITLE_WITHIN: usize = 4 * 1024;
 
 /// Says whether an answer cannot come from the API, which sends JSON objects and does not redirect.
-pub(super) fn is_foreign(reply: &Reply) -> bool {
+pub(super) fn is_foreign(reply: &UpstreamReply) -> bool {
     let body = reply.body.trim_ascii_start();
     reply.status.is_redirection() || !body.is_empty() && !body.starts_with(b"{") && !body.starts_with(b"[")
 }
 
 /// One line of `text`, with what the reply itself adds to it.
-pub(super) fn line(text: &str, reply: &Reply) -> String {
+pub(super) fn line(text: &str, reply: &UpstreamReply) -> String {
     let mut line = clean(text, LINE);
     let added = if let Some(location) = reply.location() {
-        Some(("location", clean(location, SAID)))
-    } else if let Some(said) = said(&reply.body) {
-        Some(("error", clean(&said, SAID)))
+        Some(("location", clean(location, ERROR_TEXT_MAX)))
+    } else if let Some(error_text) = error_text(&reply.body) {
+        Some(("error", clean(&error_text, ERROR_TEXT_MAX)))
     } else {
-        title(&reply.body).map(|title| ("page title", clean(&title, SAID)))
+        title(&reply.body).map(|title| ("page title", clean(&title, ERROR_TEXT_MAX)))
     };
     if let Some((by, words)) = added {
         write!(line, "; {by} \"{words}\"").ok();
@@ -43,7 +43,7 @@ pub(super) fn clean(text: &str, most: usize) -> String {
     let mut cleaned = String::new();
     let mut letters = text.trim().chars();
     for letter in letters.by_ref().take(most) {
-        if letter.is_control() || turns_or_breaks(letter) {
+        if letter.is_control() || is_bidi_or_break(letter) {
             write!(cleaned, "\\u{:04x}", u32::from(letter)).ok();
         } else {
             cleaned.push(letter);
@@ -56,13 +56,13 @@ pub(super) fn clean(text: &str, most: usize) -> String {
 }
 
 /// Line and paragraph separators, and what changes the direction of a text.
-const fn turns_or_breaks(letter: char) -> bool {
+const fn is_bidi_or_break(letter: char) -> bool {
     matches!(letter, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// What a JSON error says, wherever the usual forms put it: both upstreams' envelopes, problem details, and those of
 /// gateways.
-fn said(body: &[u8]) -> Option<String> {
+fn error_text(body: &[u8]) -> Option<String> {
     if body.len() > BODY || !body.trim_ascii_start().starts_with(b"{") {
         return None;
     }
@@ -106,19 +106,19 @@ mod tests {
     use reqwest::header::{HeaderMap, HeaderValue, LOCATION};
 
     use super::*;
-    use crate::outbound::http::Mask;
+    use crate::outbound::http::SecretMask;
 
-    fn reply(status: u16, location: Option<&'static str>, body: &str) -> Reply {
+    fn reply(status: u16, location: Option<&'static str>, body: &str) -> UpstreamReply {
         let mut headers = HeaderMap::new();
         if let Some(location) = location {
             headers.insert(LOCATION, HeaderValue::from_static(location));
         }
         let status = StatusCode::from_u16(status).unwrap();
-        Reply::new(status, &headers, Bytes::from(body.to_owned()), &Mask::default())
+        UpstreamReply::new(status, &headers, Bytes::from(body.to_owned()), &SecretMask::default())
     }
 
     #[test]
-    fn the_line_holds_what_the_answer_says() {
+    fn error_line_contains_the_reason_from_the_response() {
         let cases = [
             (
                 reply(400, None, r#"{"title":"Bad Request","detail":"id is too long"}"#),
@@ -153,15 +153,15 @@ mod tests {
     }
 
     #[test]
-    fn the_line_is_bounded() {
+    fn error_line_is_bounded() {
         let long = format!(r#"{{"detail":"{}"}}"#, "é".repeat(30_000));
         let line = line(&"y".repeat(9_000), &reply(400, None, &long));
-        assert!(line.chars().count() < LINE + SAID + 20, "{}", line.len());
+        assert!(line.chars().count() < LINE + ERROR_TEXT_MAX + 20, "{}", line.len());
         assert!(line.contains("y…; error \"é") && line.ends_with("é…\""), "{line}");
     }
 
     #[test]
-    fn only_json_that_is_no_redirect_comes_from_the_api() {
+    fn non_json_and_redirect_responses_are_foreign() {
         for (reply, expected) in [
             (reply(200, None, "<html>"), true),
             (reply(403, None, "Forbidden"), true),

@@ -11,13 +11,13 @@ use std::time::Duration;
 use moka::ops::compute::Op;
 
 use super::memory::{MemoryStore, Retention};
-use crate::domain::durations::{Durations, Habit};
+use crate::domain::durations::{Durations, JobClass};
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 use crate::ports::BoxFuture;
 use crate::ports::clock::Clock;
-use crate::ports::ledger::{Labels, Ledger, Remembered};
-use crate::ports::store::{JobStore, Kept, ListFilter, StoreError, StoreHealth};
+use crate::ports::ledger::{Labels, Ledger, LedgerContents};
+use crate::ports::store::{JobStore, ListFilter, StoreError, StoreHealth, StoreOutcome};
 use crate::telemetry::meters::{self, CacheTier};
 
 mod file;
@@ -30,17 +30,17 @@ mod tests;
 mod writer;
 
 pub use file::OpenError;
-use file::Place;
+use file::StorePath;
 pub use rows::RowLimits;
-use shared::Shared;
-use tables::Reader;
+use shared::StoreShared;
+use tables::TableReader;
 
 /// How many counters stand for all keys. Two keys that share one cost a read that is not held in memory, and no more.
 const STRIPES: usize = 1_024;
 
 /// Where the file is, and how much it may hold.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct EmbeddedSettings {
     /// The folder of the file; made if it is not there.
     pub path: PathBuf,
     /// The size of the file beyond which the oldest jobs go, in bytes.
@@ -57,7 +57,7 @@ pub struct EmbeddedStore {
     near: MemoryStore,
     /// Counts what was kept, by a hash of its key: who read the file meanwhile does not hold on to what it read.
     kept: Vec<AtomicU64>,
-    shared: Arc<Shared>,
+    shared: Arc<StoreShared>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -67,13 +67,13 @@ impl EmbeddedStore {
     ///
     /// # Errors
     /// When the folder cannot be used, another process holds the file, or a newer version wrote it.
-    pub fn open(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        let Settings { path, max_bytes, rows, retention } = settings;
-        Self::open_at(Place::new(path), max_bytes, rows, retention, clock)
+    pub fn open(settings: EmbeddedSettings, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let EmbeddedSettings { path, max_bytes, rows, retention } = settings;
+        Self::open_at(StorePath::new(path), max_bytes, rows, retention, clock)
     }
 
     fn open_at(
-        place: Place,
+        place: StorePath,
         max_bytes: u64,
         rows: RowLimits,
         retention: Retention,
@@ -86,7 +86,7 @@ impl EmbeddedStore {
             );
         }
         place.prepare()?;
-        let shared = Arc::new(Shared::new(place, max_bytes, rows, retention, clock));
+        let shared = Arc::new(StoreShared::new(place, max_bytes, rows, retention, clock));
         shared.begin()?;
         let writing = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("jobgate-store".to_owned());
@@ -113,8 +113,8 @@ impl EmbeddedStore {
     async fn hold(&self, read: &Observation, kept_before: u64) {
         let key = &read.job.key;
         let unless_kept = |held: Option<moka::Entry<JobKey, Observation>>| {
-            let stands = held.is_none() && self.stripe(key).load(Ordering::SeqCst) == kept_before;
-            std::future::ready(if stands { Op::Put(read.clone()) } else { Op::Nop })
+            let is_current = held.is_none() && self.stripe(key).load(Ordering::SeqCst) == kept_before;
+            std::future::ready(if is_current { Op::Put(read.clone()) } else { Op::Nop })
         };
         self.near.jobs.entry_by_ref(key).and_compute_with(unless_kept).await;
     }
@@ -142,12 +142,12 @@ impl JobStore for EmbeddedStore {
                 }
                 held.push(near);
             }
-            meters::cache_reads(CacheTier::Near, keys.len() - missed.len());
+            meters::cache_reads(CacheTier::Memory, keys.len() - missed.len());
             if missed.is_empty() {
                 return Ok(held);
             }
             let wanted = missed.iter().filter_map(|(place, _)| keys.get(*place).cloned()).collect();
-            let (mut read_from_file, asked) = (0, missed.len());
+            let (mut read_from_file, requested) = (0, missed.len());
             for ((place, kept_before), read) in missed.into_iter().zip(self.read(wanted).await?) {
                 if let (Some(slot), Some(read)) = (held.get_mut(place), read) {
                     self.hold(&read, kept_before).await;
@@ -156,16 +156,16 @@ impl JobStore for EmbeddedStore {
                 }
             }
             meters::cache_reads(CacheTier::Store, read_from_file);
-            meters::cache_reads(CacheTier::None, asked - read_from_file);
+            meters::cache_reads(CacheTier::None, requested - read_from_file);
             Ok(held)
         })
     }
 
-    fn keep(&self, new: Observation) -> BoxFuture<'_, Result<Kept, StoreError>> {
+    fn keep(&self, new: Observation) -> BoxFuture<'_, Result<StoreOutcome, StoreError>> {
         Box::pin(async move {
             let key = new.job.key.clone();
-            let mut outcome = Kept::New(None);
-            let told = &mut outcome;
+            let mut outcome = StoreOutcome::New(None);
+            let stored = &mut outcome;
             // Nobody else keeps this key until the future that this returns is done, and nobody reads what it puts before.
             let compare = async |near: Option<moka::Entry<JobKey, Observation>>| {
                 let is_near = near.is_some();
@@ -175,7 +175,7 @@ impl JobStore for EmbeddedStore {
                     None => self.read(vec![key.clone()]).await.ok().and_then(|mut read| read.pop().flatten()),
                 };
                 if let Some(held) = held.as_ref().filter(|held| !new.supersedes(held)) {
-                    *told = Kept::Older(held.clone());
+                    *stored = StoreOutcome::Older(held.clone());
                     return if is_near { Op::Nop } else { Op::Put(held.clone()) };
                 }
                 let was_over = held.as_ref().is_some_and(|held| held.job.is_terminal());
@@ -187,7 +187,7 @@ impl JobStore for EmbeddedStore {
                     self.shared.write_behind(new.clone());
                 }
                 self.stripe(&key).fetch_add(1, Ordering::SeqCst);
-                *told = Kept::New(held);
+                *stored = StoreOutcome::New(held);
                 Op::Put(new)
             };
             self.near.jobs.entry_by_ref(&key).and_compute_with(compare).await;
@@ -236,13 +236,13 @@ impl JobStore for EmbeddedStore {
 }
 
 impl Ledger for EmbeddedStore {
-    fn remembered(&self) -> BoxFuture<'_, Result<Remembered, StoreError>> {
+    fn remembered(&self) -> BoxFuture<'_, Result<LedgerContents, StoreError>> {
         let shared = Arc::clone(&self.shared);
-        Box::pin(blocking(move || shared.with_reader(Reader::remembered).map(Option::unwrap_or_default)))
+        Box::pin(blocking(move || shared.with_reader(TableReader::remembered).map(Option::unwrap_or_default)))
     }
 
     fn track(&self, jobs: Vec<(JobKey, Option<Labels>)>) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.shared.note(|inbox| inbox.tracked.extend(jobs));
+        self.shared.note(|queue| queue.tracked.extend(jobs));
         let written = self.shared.flush();
         Box::pin(async move {
             let message = "what is tracked cannot be written now, and waits in memory";
@@ -251,16 +251,16 @@ impl Ledger for EmbeddedStore {
     }
 
     fn follow(&self, key: &JobKey, followed: bool) {
-        self.shared.note(|inbox| inbox.mark(key, followed));
+        self.shared.note(|queue| queue.mark(key, followed));
     }
 
-    fn learned(&self) -> BoxFuture<'_, Result<Vec<(Habit, Durations)>, StoreError>> {
+    fn learned(&self) -> BoxFuture<'_, Result<Vec<(JobClass, Durations)>, StoreError>> {
         let shared = Arc::clone(&self.shared);
-        Box::pin(blocking(move || shared.with_reader(Reader::learned).map(Option::unwrap_or_default)))
+        Box::pin(blocking(move || shared.with_reader(TableReader::learned).map(Option::unwrap_or_default)))
     }
 
-    fn learn(&self, habit: &Habit, durations: &Durations) {
-        self.shared.note(|inbox| drop(inbox.learned.insert(habit.clone(), durations.clone())));
+    fn learn(&self, class: &JobClass, durations: &Durations) {
+        self.shared.note(|queue| drop(queue.learned.insert(class.clone(), durations.clone())));
     }
 }
 

@@ -15,8 +15,8 @@ use crate::domain::id::JobKey;
 use crate::domain::job::Job;
 use crate::domain::observation::Observation;
 use crate::ports::BoxFuture;
-use crate::ports::ledger::{Labels, Ledger, Remembered};
-use crate::ports::store::{JobStore, Kept, ListFilter, StoreError, StoreHealth};
+use crate::ports::ledger::{Labels, Ledger, LedgerContents};
+use crate::ports::store::{JobStore, ListFilter, StoreError, StoreHealth, StoreOutcome};
 use crate::telemetry::meters::{self, CacheTier};
 
 /// The most "no such job" notes held at once, about 150 bytes each.
@@ -85,7 +85,7 @@ impl JobStore for MemoryStore {
         Box::pin(async move {
             let held = self.find(keys).await;
             let found = held.iter().flatten().count();
-            meters::cache_reads(CacheTier::Near, found);
+            meters::cache_reads(CacheTier::Memory, found);
             meters::cache_reads(CacheTier::None, held.len() - found);
             Ok(held)
         })
@@ -95,7 +95,7 @@ impl JobStore for MemoryStore {
         StoreHealth { near: self.count(), ..StoreHealth::default() }
     }
 
-    fn keep(&self, new: Observation) -> BoxFuture<'_, Result<Kept, StoreError>> {
+    fn keep(&self, new: Observation) -> BoxFuture<'_, Result<StoreOutcome, StoreError>> {
         Box::pin(async move {
             let key = new.job.key.clone();
             let mut replaced = None;
@@ -109,11 +109,11 @@ impl JobStore for MemoryStore {
                 std::future::ready(op)
             };
             let kept = match self.jobs.entry(key.clone()).and_compute_with(compare).await {
-                CompResult::Unchanged(held) => Kept::Older(held.into_value()),
+                CompResult::Unchanged(held) => StoreOutcome::Older(held.into_value()),
                 CompResult::Inserted(_)
                 | CompResult::ReplacedWith(_)
                 | CompResult::Removed(_)
-                | CompResult::StillNone(_) => Kept::New(replaced),
+                | CompResult::StillNone(_) => StoreOutcome::New(replaced),
             };
             self.missing.invalidate(&key).await;
             Ok(kept)
@@ -128,7 +128,7 @@ impl JobStore for MemoryStore {
     }
 
     fn missing_for<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<Option<Duration>, StoreError>> {
-        Box::pin(async move { Ok(self.missing.get(key).await.map(|heard| heard.elapsed())) })
+        Box::pin(async move { Ok(self.missing.get(key).await.map(|recorded_at| recorded_at.elapsed())) })
     }
 
     /// Walks all that is held: a cost in proportion to the store, for a question that people ask and programs do not. Lets
@@ -161,8 +161,8 @@ impl JobStore for MemoryStore {
 }
 
 impl Ledger for NoLedger {
-    fn remembered(&self) -> BoxFuture<'_, Result<Remembered, StoreError>> {
-        Box::pin(async { Ok(Remembered::default()) })
+    fn remembered(&self) -> BoxFuture<'_, Result<LedgerContents, StoreError>> {
+        Box::pin(async { Ok(LedgerContents::default()) })
     }
 
     fn track(&self, _: Vec<(JobKey, Option<Labels>)>) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -260,18 +260,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_older_answer_does_not_replace_a_newer_one() {
+    async fn older_observation_does_not_replace_a_newer_one() {
         let store = store(1 << 20);
         let (old, new) = (seen("a", "1", Life::Running, 1), seen("a", "1", Life::Succeeded, 2));
-        assert_eq!(store.keep(new.clone()).await.unwrap(), Kept::New(None));
-        assert_eq!(store.keep(old).await.unwrap(), Kept::Older(new.clone()));
+        assert_eq!(store.keep(new.clone()).await.unwrap(), StoreOutcome::New(None));
+        assert_eq!(store.keep(old).await.unwrap(), StoreOutcome::Older(new.clone()));
         let again = seen("a", "1", Life::Running, 3);
-        assert_eq!(store.keep(again.clone()).await.unwrap(), Kept::New(Some(new)), "a second run");
+        assert_eq!(store.keep(again.clone()).await.unwrap(), StoreOutcome::New(Some(new)), "a second run");
         assert_eq!(store.get(std::slice::from_ref(&again.job.key)).await.unwrap(), [Some(again)]);
     }
 
     #[tokio::test]
-    async fn when_a_run_was_first_seen_stays_with_it() {
+    async fn first_seen_times_are_kept_within_a_run() {
         let store = store(1 << 20);
         let steps = [
             (Life::Queued, 1, [Some(1), Some(1), None]),
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_list_walks_in_key_order_and_goes_on_behind_a_key() {
+    async fn list_is_sorted_by_key_and_resumes_after_a_key() {
         let store = store(1 << 20);
         for number in [5, 3, 1, 4, 2] {
             store.keep(seen("a", &format!("j{number}"), Life::Succeeded, 1)).await.unwrap();
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_job_that_turns_up_is_no_longer_missing() {
+    async fn stored_observation_clears_the_missing_mark() {
         let store = store(1 << 20);
         let found = seen("a", "1", Life::Running, 1);
         store.note_missing(&found.job.key).await.unwrap();

@@ -4,7 +4,7 @@
 use aws_lc_rs::digest;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::domain::durations::Habit;
+use crate::domain::durations::JobClass;
 use crate::domain::id::{JobKey, SourceName};
 use crate::domain::observation::Observation;
 use crate::domain::state::JobState;
@@ -21,7 +21,7 @@ const SUM: usize = 16;
 /// How the times of this process and those in records relate. Records hold times of day; a record that this very run of
 /// the process wrote is read back to the times that it was written from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::outbound) struct Frame {
+pub(in crate::outbound) struct RecordClock {
     /// This run of the process among all that write.
     pub(in crate::outbound) run: u64,
     /// What is added to process time where it is written, in milliseconds.
@@ -30,7 +30,7 @@ pub(in crate::outbound) struct Frame {
     pub(in crate::outbound) others: i64,
 }
 
-impl Frame {
+impl RecordClock {
     /// The frame of a process whose time is the time of day.
     #[cfg(test)]
     pub(in crate::outbound) const fn plain(run: u64) -> Self {
@@ -45,7 +45,7 @@ pub(in crate::outbound) fn moved(at: Timestamp, millis: i64) -> Timestamp {
 
 /// A record as it was read.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::outbound) struct Dated {
+pub(in crate::outbound) struct DatedRecord {
     /// What was observed, in process time. Not clamped.
     pub(in crate::outbound) observation: Observation,
     /// Whether this very run of the process wrote it.
@@ -54,7 +54,7 @@ pub(in crate::outbound) struct Dated {
 
 /// Why a record does not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(in crate::outbound) enum Unreadable {
+pub(in crate::outbound) enum RecordError {
     /// Its bytes are not those that were written under this key.
     #[error("is damaged")]
     Damaged,
@@ -65,7 +65,7 @@ pub(in crate::outbound) enum Unreadable {
 
 /// What can be told of a record without reading all of it. Not checked: only for what a lie would not spoil.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct RecordHead {
     /// The state; `None` for one that this version does not know.
     pub(super) state: Option<JobState>,
     /// When the answer was complete, to the millisecond.
@@ -88,15 +88,15 @@ pub(in crate::outbound) fn read_key(bytes: &[u8]) -> Option<JobKey> {
 }
 
 /// The bytes of a habit, told apart from those of any other.
-pub(super) fn habit_bytes(habit: &Habit) -> Vec<u8> {
-    let Habit { source, kind, running } = habit;
+pub(super) fn class_bytes(class: &JobClass) -> Vec<u8> {
+    let JobClass { source, kind, running } = class;
     let state = if *running { "running" } else { "queued" };
     let kind = kind.iter().flat_map(|kind| ["\0", kind]);
     [source.as_str(), "\0", state].into_iter().chain(kind).collect::<String>().into_bytes()
 }
 
 /// Reads a habit back.
-pub(super) fn read_habit(bytes: &[u8]) -> Option<Habit> {
+pub(super) fn read_class(bytes: &[u8]) -> Option<JobClass> {
     let (source, rest) = std::str::from_utf8(bytes).ok()?.split_once('\0')?;
     let (state, kind) = rest.split_once('\0').map_or((rest, None), |(state, kind)| (state, Some(kind)));
     let running = match state {
@@ -104,11 +104,11 @@ pub(super) fn read_habit(bytes: &[u8]) -> Option<Habit> {
         "queued" => false,
         _ => return None,
     };
-    Some(Habit { source: SourceName::parse(source).ok()?, kind: kind.map(ToOwned::to_owned), running })
+    Some(JobClass { source: SourceName::parse(source).ok()?, kind: kind.map(ToOwned::to_owned), running })
 }
 
 /// Writes an observation. `key` is that of its job, in bytes.
-pub(in crate::outbound) fn write(key: &[u8], observation: &Observation, frame: &Frame) -> Vec<u8> {
+pub(in crate::outbound) fn write(key: &[u8], observation: &Observation, frame: &RecordClock) -> Vec<u8> {
     let mut head = [0; HEAD];
     head[0] = LAYOUT;
     head[1] = code(observation.job.state());
@@ -125,20 +125,20 @@ pub(in crate::outbound) fn read(
     key: &JobKey,
     key_bytes: &[u8],
     bytes: &[u8],
-    frame: &Frame,
-) -> Result<Dated, Unreadable> {
+    frame: &RecordClock,
+) -> Result<DatedRecord, RecordError> {
     let (head, body) = open(key_bytes, bytes, HEAD)?;
     if head.first() != Some(&LAYOUT) {
-        return Err(Unreadable::Strange);
+        return Err(RecordError::Strange);
     }
-    wire::read(key, body, frame).ok_or(Unreadable::Strange)
+    wire::read(key, body, frame).ok_or(RecordError::Strange)
 }
 
 /// Reads what stands at the head of a record. `None` when it is too short to have one.
-pub(super) fn head(bytes: &[u8]) -> Option<Head> {
+pub(super) fn head(bytes: &[u8]) -> Option<RecordHead> {
     let state = JobState::ALL.into_iter().find(|state| Some(&code(*state)) == bytes.get(1));
     let observed = bytes.get(2..HEAD)?.try_into().ok()?;
-    Some(Head { state, observed_ms: i64::from_be_bytes(observed) })
+    Some(RecordHead { state, observed_ms: i64::from_be_bytes(observed) })
 }
 
 /// Puts a head, a checksum and a body together.
@@ -150,10 +150,14 @@ pub(super) fn seal(key: &[u8], head: &[u8], body: &[u8]) -> Vec<u8> {
 ///
 /// # Errors
 /// When it is not as it was.
-pub(super) fn open<'a>(key: &[u8], bytes: &'a [u8], head: usize) -> Result<(&'a [u8], &'a [u8]), Unreadable> {
-    let (head, rest) = bytes.split_at_checked(head).ok_or(Unreadable::Damaged)?;
-    let (written, body) = rest.split_at_checked(SUM).ok_or(Unreadable::Damaged)?;
-    if written == sum(key, head, body) { Ok((head, body)) } else { Err(Unreadable::Damaged) }
+pub(super) fn open<'a>(
+    key: &[u8],
+    bytes: &'a [u8],
+    head: usize,
+) -> Result<(&'a [u8], &'a [u8]), RecordError> {
+    let (head, rest) = bytes.split_at_checked(head).ok_or(RecordError::Damaged)?;
+    let (written, body) = rest.split_at_checked(SUM).ok_or(RecordError::Damaged)?;
+    if written == sum(key, head, body) { Ok((head, body)) } else { Err(RecordError::Damaged) }
 }
 
 /// How long ago a record was observed, in milliseconds; none for one from the future of a clock that stepped back.

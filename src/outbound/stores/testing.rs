@@ -24,7 +24,7 @@ pub(in crate::outbound) fn observation(
 ) -> impl Strategy<Value = Observation> {
     let job = (source, id, life(), details(), of(TEXT), times(), of((0_u32..9, 0_u32..9)));
     (job, 0_i64..60_000, 0_i64..60_000, 0_u32..2).prop_map(
-        |((source, id, life, details, native, times, progress), asked, took, rollbacks)| {
+        |((source, id, life, details, native, times, progress), requested_at, took, rollbacks)| {
             let key = JobKey {
                 source: SourceName::parse(&source).unwrap(),
                 external_id: ExternalId::parse(&id).unwrap(),
@@ -38,8 +38,8 @@ pub(in crate::outbound) fn observation(
             };
             let new = Job::new(key, life, details);
             let job = Job { native_state: native, created_at, updated_at, finished_at, progress, ..new };
-            let seen =
-                Observation::new(Arc::new(job), at(asked), at(asked + took)).after_rollbacks(rollbacks);
+            let seen = Observation::new(Arc::new(job), at(requested_at), at(requested_at + took))
+                .after_rollbacks(rollbacks);
             let first = took % 3 == 0;
             // as an earlier version wrote it, or as one that had replaced another
             let held = Observation { sightings: Sightings::default(), ..seen.clone() };

@@ -26,19 +26,19 @@ use self::problem::is_own_error;
 use self::query::QueryEndpoint;
 use self::split::ReadAlone;
 use self::wire::AsyncResult;
-use super::distinct::Distinct;
+use super::distinct_ids::DistinctIds;
+use super::unknown_states::UnknownStates;
 use super::wire::{is_same_id, object, whole_members};
-use super::words::Words;
 use super::{bad_answer, contained};
 use crate::domain::id::{ExternalId, JobKey, SourceName};
 use crate::domain::job::{Job, Life};
 use crate::domain::source::{SourceStatus, Upstream};
-use crate::outbound::http::{Call, Query, Reply};
-use crate::outbound::source::{AskError, Source, Verdict};
+use crate::outbound::http::{CallQuery, UpstreamCall, UpstreamReply};
+use crate::outbound::source::{CallError, ReplyVerdict, Source};
 use crate::ports::BoxFuture;
 use crate::ports::credentials::Credential;
 use crate::ports::upstream::{
-    Asker, Detail, JobReader, Look, LookError, PollDemand, PollPacing, RowPage, RowRange,
+    Detail, Fetch, FetchError, FetchTrigger, JobReader, PollDemand, PollPacing, RowPage, RowRange,
 };
 
 /// What a 429 without any hint means: "retry after about 30 s".
@@ -48,15 +48,15 @@ const NO_JOB: &str = "000000000000000000000000";
 
 /// A MindBridge tenant.
 #[derive(Debug)]
-pub struct MindBridge {
+pub struct MindBridgeReader {
     source: Source,
-    words: Words,
+    words: UnknownStates,
     query_endpoint: QueryEndpoint,
     alone: ReadAlone,
     parts: OpenParts,
 }
 
-impl JobReader for MindBridge {
+impl JobReader for MindBridgeReader {
     fn name(&self) -> &SourceName {
         &self.source.settings.name
     }
@@ -65,13 +65,13 @@ impl JobReader for MindBridge {
         self.source.upstream()
     }
 
-    fn look<'a>(&'a self, ids: &'a [ExternalId], asker: &'a Asker) -> BoxFuture<'a, Vec<Look>> {
+    fn fetch<'a>(&'a self, ids: &'a [ExternalId], trigger: &'a FetchTrigger) -> BoxFuture<'a, Vec<Fetch>> {
         Box::pin(async move {
             let deadline = self.deadline();
-            let distinct = Distinct::new(ids);
+            let distinct = DistinctIds::new(ids);
             let chunks = distinct.ids.chunks(Upstream::MindBridge.ids_a_request());
-            let looks = join_all(chunks.map(|chunk| self.look_at(chunk, asker, deadline))).await;
-            distinct.spread(&looks.concat())
+            let fetches = join_all(chunks.map(|chunk| self.fetch_one(chunk, trigger, deadline))).await;
+            distinct.spread(&fetches.concat())
         })
     }
 
@@ -79,14 +79,14 @@ impl JobReader for MindBridge {
         &'a self,
         _id: &'a ExternalId,
         _range: RowRange,
-        _asker: &'a Asker,
-    ) -> BoxFuture<'a, Result<RowPage, LookError>> {
-        Box::pin(std::future::ready(Err(LookError::NotFound)))
+        _trigger: &'a FetchTrigger,
+    ) -> BoxFuture<'a, Result<RowPage, FetchError>> {
+        Box::pin(std::future::ready(Err(FetchError::NotFound)))
     }
 
     /// Reads a job that cannot exist: a "not found" in MindBridge's own words has taken the credential. A wrong path under
     /// the right host may say the same, so this proves less about the base URL than about the credential.
-    fn probe<'a>(&'a self, other: Option<&'a Credential>) -> BoxFuture<'a, Result<(), LookError>> {
+    fn probe<'a>(&'a self, other: Option<&'a Credential>) -> BoxFuture<'a, Result<(), FetchError>> {
         Box::pin(async move {
             let call = self.call(Method::GET, vec![NO_JOB.to_owned()]);
             self.source.probe(other, &call, self.deadline(), |reply| self.judge_probe(reply)).await
@@ -106,11 +106,11 @@ impl JobReader for MindBridge {
     }
 }
 
-impl MindBridge {
+impl MindBridgeReader {
     pub(super) fn new(source: Source) -> Self {
         Self {
             source,
-            words: Words::default(),
+            words: UnknownStates::default(),
             query_endpoint: QueryEndpoint::default(),
             alone: ReadAlone::default(),
             parts: OpenParts::default(),
@@ -123,20 +123,20 @@ impl MindBridge {
     }
 
     /// Looks at up to a chunk of different ids: same order, same length.
-    async fn look_at(&self, ids: &[&ExternalId], asker: &Asker, deadline: Instant) -> Vec<Look> {
+    async fn fetch_one(&self, ids: &[&ExternalId], trigger: &FetchTrigger, deadline: Instant) -> Vec<Fetch> {
         let together: Vec<&ExternalId> = ids.iter().copied().filter(|id| !self.alone.holds(id)).collect();
-        let mut looks = match together.as_slice() {
+        let mut fetches = match together.as_slice() {
             [] | [_] => HashMap::new(),
             _ if self.query_endpoint.is_off() => HashMap::new(),
-            together => self.query_in_parts(together, asker, deadline).await,
+            together => self.query_in_parts(together, trigger, deadline).await,
         };
         // what the query did not settle is settled one by one; the gate bounds how fast
         join_all(ids.iter().map(|id| {
-            let settled = looks.remove(*id);
+            let settled = fetches.remove(*id);
             async move {
                 match settled {
-                    Some(look) => look,
-                    None => self.get(id, asker, deadline).await,
+                    Some(fetch) => fetch,
+                    None => self.get(id, trigger, deadline).await,
                 }
             }
         }))
@@ -144,48 +144,49 @@ impl MindBridge {
     }
 
     /// Looks at one job.
-    async fn get(&self, id: &ExternalId, asker: &Asker, deadline: Instant) -> Look {
+    async fn get(&self, id: &ExternalId, trigger: &FetchTrigger, deadline: Instant) -> Fetch {
         let call = self.call(Method::GET, vec![id.as_str().to_owned()]);
-        let judge = |reply: &Reply| self.judge_one(reply, |wire| self.read_one(id, wire));
-        let told = self.source.ask(asker, &call, deadline, judge).await;
-        let outcome = told.outcome.or_else(|error| self.read_head(id, error));
-        Look { asked_at: told.asked_at, observed_at: told.observed_at, outcome }
+        let classify = |reply: &UpstreamReply| self.judge_one(reply, |wire| self.read_one(id, wire));
+        let response = self.source.call(trigger, &call, deadline, classify).await;
+        let outcome = response.outcome.or_else(|error| self.read_head(id, error));
+        Fetch { requested_at: response.requested_at, observed_at: response.observed_at, outcome }
     }
 
     /// What the answer to a read of one job means. That there is no such job is only what MindBridge's own error says:
     /// anybody on the way may answer 404.
     fn judge_one<T>(
         &self,
-        reply: &Reply,
-        read: impl FnOnce(AsyncResult) -> Result<T, LookError>,
-    ) -> Verdict<T> {
+        reply: &UpstreamReply,
+        read: impl FnOnce(AsyncResult) -> Result<T, FetchError>,
+    ) -> ReplyVerdict<T> {
         match reply.status {
             status if status.is_success() => {
                 let wire = object(&reply.body).filter(AsyncResult::is_one);
                 let text = "the body is not a JSON object that describes an async result; check base_url";
-                Verdict::Spoke(wire.ok_or_else(|| bad_answer(text)).and_then(read))
+                ReplyVerdict::Spoke(wire.ok_or_else(|| bad_answer(text)).and_then(read))
             }
             status @ (StatusCode::NOT_FOUND | StatusCode::GONE) if is_own_error(status, &reply.body) => {
-                Verdict::Spoke(Err(LookError::NotFound))
+                ReplyVerdict::Spoke(Err(FetchError::NotFound))
             }
             _ => self.judge_error(reply),
         }
     }
 
     /// What the answer to a read of [`NO_JOB`] means.
-    fn judge_probe(&self, reply: &Reply) -> Verdict<()> {
+    fn judge_probe(&self, reply: &UpstreamReply) -> ReplyVerdict<()> {
         match self.judge_one(reply, |_| Ok(())) {
-            Verdict::Spoke(Err(LookError::NotFound)) => Verdict::Spoke(Ok(())),
-            verdict @ (Verdict::Spoke(_) | Verdict::Rejected | Verdict::Throttled(_) | Verdict::Sick(_)) => {
-                verdict
-            }
+            ReplyVerdict::Spoke(Err(FetchError::NotFound)) => ReplyVerdict::Spoke(Ok(())),
+            verdict @ (ReplyVerdict::Spoke(_)
+            | ReplyVerdict::Rejected
+            | ReplyVerdict::Throttled(_)
+            | ReplyVerdict::Sick(_)) => verdict,
         }
     }
 
     /// The job as the head of an answer describes it that is too large to be read to its end: a long text must not keep
     /// a job from ending. The head has to say the status, and which job or version it is.
-    fn read_head(&self, id: &ExternalId, error: AskError) -> Result<Arc<Job>, LookError> {
-        if let AskError::TooLarge { head, .. } = &error
+    fn read_head(&self, id: &ExternalId, error: CallError) -> Result<Arc<Job>, FetchError> {
+        if let CallError::TooLarge { head, .. } = &error
             && head.status.is_success()
             && let Some(members) = whole_members(&head.body)
             && let Some(wire) = object(&members).filter(AsyncResult::is_one)
@@ -196,9 +197,9 @@ impl MindBridge {
         Err(error.into())
     }
 
-    fn read_one(&self, id: &ExternalId, wire: AsyncResult) -> Result<Arc<Job>, LookError> {
+    fn read_one(&self, id: &ExternalId, wire: AsyncResult) -> Result<Arc<Job>, FetchError> {
         match wire.id.text.as_deref() {
-            Some(told) if !is_same_id(told, id.as_str()) => {
+            Some(response) if !is_same_id(response, id.as_str()) => {
                 Err(bad_answer("the answer describes another id"))
             }
             // older pages show the id as an empty object: an artefact, not another job
@@ -207,7 +208,7 @@ impl MindBridge {
     }
 
     /// Puts an answer into our words. One item that we cannot cope with must not cost its companions on the page.
-    fn job(&self, id: &ExternalId, wire: AsyncResult) -> Result<Arc<Job>, LookError> {
+    fn job(&self, id: &ExternalId, wire: AsyncResult) -> Result<Arc<Job>, FetchError> {
         let key = JobKey { source: self.name().clone(), external_id: id.clone() };
         let job = contained(|| normalize::job(key, wire))?;
         if job.life == Life::Unknown {
@@ -217,47 +218,47 @@ impl MindBridge {
     }
 
     /// What any status but the expected ones means. The body is not required: which statuses carry one is not documented.
-    fn judge_error<T>(&self, reply: &Reply) -> Verdict<T> {
+    fn judge_error<T>(&self, reply: &UpstreamReply) -> ReplyVerdict<T> {
         let status = reply.status;
         if status == StatusCode::UNAUTHORIZED {
-            Verdict::Rejected
+            ReplyVerdict::Rejected
         } else if status == StatusCode::FORBIDDEN && is_page(&reply.body) {
-            Verdict::Spoke(Err(bad_answer(
+            ReplyVerdict::Spoke(Err(bad_answer(
                 "it responded with 403 and a body that is not a JSON object: a firewall or a proxy perhaps",
             )))
         } else if status == StatusCode::FORBIDDEN {
             // the token is good for other jobs perhaps, so the source goes on
-            Verdict::Spoke(Err(LookError::CredentialRejected))
+            ReplyVerdict::Spoke(Err(FetchError::CredentialRejected))
         } else if status == StatusCode::TOO_MANY_REQUESTS {
             let pause = reply.retry_after(self.source.now()).or_else(|| reply.user_hour_remaining());
-            Verdict::Throttled(pause.unwrap_or(DEFAULT_PAUSE))
+            ReplyVerdict::Throttled(pause.unwrap_or(DEFAULT_PAUSE))
         } else if status.is_server_error() {
-            Verdict::Sick(Detail::new(format!("it responded with {}", status.as_u16())))
+            ReplyVerdict::Sick(Detail::new(format!("it responded with {}", status.as_u16())))
         } else if status.is_redirection() {
-            Verdict::Spoke(Err(bad_answer(
+            ReplyVerdict::Spoke(Err(bad_answer(
                 "it responded with a redirect, which is not followed; check base_url",
             )))
         } else if is_own_error(status, &reply.body) {
-            Verdict::Spoke(Err(bad_answer(format!("it responded with {}", status.as_u16()))))
+            ReplyVerdict::Spoke(Err(bad_answer(format!("it responded with {}", status.as_u16()))))
         } else {
             let text = format!(
                 "it responded with {} without MindBridge's own JSON error: a proxy's answer \
                     perhaps; check base_url",
                 status.as_u16()
             );
-            Verdict::Spoke(Err(bad_answer(text)))
+            ReplyVerdict::Spoke(Err(bad_answer(text)))
         }
     }
 
-    fn call(&self, method: Method, more: Vec<String>) -> Call {
+    fn call(&self, method: Method, more: Vec<String>) -> UpstreamCall {
         let about = more.first().filter(|_| method == Method::GET).cloned();
         let mut segments = vec!["v1".to_owned(), "async-results".to_owned()];
         segments.extend(more);
-        Call {
+        UpstreamCall {
             method,
             base: self.source.settings.base_url.clone(),
             segments,
-            query: Query::None,
+            query: CallQuery::None,
             body: None,
             max_body: self.source.settings.max_status_body,
             about,

@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_code_and_a_message_are_told_apart() {
+    fn failure_code_and_message_are_distinguished() {
         let why = "column 7 of ledger.csv is not a date";
         let cases = [
             (Some("INGESTION_FAILED"), Some(why), Some("INGESTION_FAILED"), Some(why)),

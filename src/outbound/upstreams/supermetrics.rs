@@ -22,21 +22,21 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use self::classify::{Meaning, classify};
-use self::readable::{Evidence, Readable};
-use self::wire::{ErrorBody, Meta};
+use self::readable::{Evidence, ReadableJobs};
+use self::wire::{ErrorBody, MetaDto};
 use super::bad_answer;
-use super::distinct::Distinct;
+use super::distinct_ids::DistinctIds;
+use super::unknown_states::UnknownStates;
 use super::wire::{is_same_id, whole_members};
-use super::words::Words;
 use crate::domain::id::{ExternalId, JobKey, SourceName};
 use crate::domain::job::{Job, Life};
 use crate::domain::source::{SourceStatus, Upstream};
-use crate::outbound::http::{Call, Query, Reply};
-use crate::outbound::source::{AskError, Source, Told, Verdict};
+use crate::outbound::http::{CallQuery, UpstreamCall, UpstreamReply};
+use crate::outbound::source::{CallError, ReplyVerdict, Response, Source};
 use crate::ports::BoxFuture;
 use crate::ports::credentials::Credential;
 use crate::ports::upstream::{
-    Asker, Detail, JobReader, Look, LookError, PollDemand, PollPacing, RowPage, RowRange,
+    Detail, Fetch, FetchError, FetchTrigger, JobReader, PollDemand, PollPacing, RowPage, RowRange,
 };
 
 /// What a limit without `Retry-After` means.
@@ -50,19 +50,19 @@ const NO_JOB: &str = "00000000000000000000000000000000";
 
 /// A Supermetrics account.
 #[derive(Debug)]
-pub struct Supermetrics {
+pub struct SupermetricsReader {
     source: Source,
-    words: Words,
+    words: UnknownStates,
     /// It was seen to read `offset_end: 0` as "not set", and to send all rows.
     zero_is_unset: AtomicBool,
-    readable: Readable,
+    readable: ReadableJobs,
     /// Held while another job is read for the sake of evidence.
     checking: tokio::sync::Mutex<()>,
     /// It was seen to give no rows behind the last one.
     honours_offsets: AtomicBool,
 }
 
-impl JobReader for Supermetrics {
+impl JobReader for SupermetricsReader {
     fn name(&self) -> &SourceName {
         &self.source.settings.name
     }
@@ -71,37 +71,37 @@ impl JobReader for Supermetrics {
         self.source.upstream()
     }
 
-    fn look<'a>(&'a self, ids: &'a [ExternalId], asker: &'a Asker) -> BoxFuture<'a, Vec<Look>> {
+    fn fetch<'a>(&'a self, ids: &'a [ExternalId], trigger: &'a FetchTrigger) -> BoxFuture<'a, Vec<Fetch>> {
         Box::pin(async move {
-            let distinct = Distinct::new(ids);
-            let looks = join_all(distinct.ids.iter().map(|id| self.look_at(id, asker))).await;
-            distinct.spread(&looks)
+            let distinct = DistinctIds::new(ids);
+            let fetches = join_all(distinct.ids.iter().map(|id| self.fetch_one(id, trigger))).await;
+            distinct.spread(&fetches)
         })
     }
 
-    /// Reads rows of a query that succeeded. One in any other state has none, and answers [`LookError::NotFound`] like
+    /// Reads rows of a query that succeeded. One in any other state has none, and answers [`FetchError::NotFound`] like
     /// one that is gone.
     fn rows<'a>(
         &'a self,
         id: &'a ExternalId,
         range: RowRange,
-        asker: &'a Asker,
-    ) -> BoxFuture<'a, Result<RowPage, LookError>> {
-        Box::pin(self.read_all(id, range, asker))
+        trigger: &'a FetchTrigger,
+    ) -> BoxFuture<'a, Result<RowPage, FetchError>> {
+        Box::pin(self.read_all(id, range, trigger))
     }
 
     /// Asks for a query that cannot exist: whoever says so has taken the credential.
-    fn probe<'a>(&'a self, other: Option<&'a Credential>) -> BoxFuture<'a, Result<(), LookError>> {
+    fn probe<'a>(&'a self, other: Option<&'a Credential>) -> BoxFuture<'a, Result<(), FetchError>> {
         Box::pin(async move {
-            let judge = |reply: &Reply| {
-                self.judge(reply, |meaning| match settle(meaning) {
-                    Ok(_) | Err(LookError::NotFound) => Ok(()),
+            let classify = |reply: &UpstreamReply| {
+                self.classify(reply, |meaning| match settle(meaning) {
+                    Ok(_) | Err(FetchError::NotFound) => Ok(()),
                     Err(error) => Err(error),
                 })
             };
             let bounds = self.status_bounds();
             let call = self.call(NO_JOB, 0, 0, bounds.max_body);
-            self.source.probe(other, &call, bounds.deadline, judge).await
+            self.source.probe(other, &call, bounds.deadline, classify).await
         })
     }
 
@@ -120,21 +120,21 @@ impl JobReader for Supermetrics {
 
 /// Until when an answer must be there, and how large it may be.
 #[derive(Clone, Copy)]
-struct Bounds {
+struct AnswerBounds {
     deadline: Instant,
     max_body: usize,
 }
 
 /// What a meaning that is an answer says: the meta, and the reason if the query failed.
-type Said = (Meta, Option<ErrorBody>);
+type StatusAnswer = (MetaDto, Option<ErrorBody>);
 
-impl Supermetrics {
+impl SupermetricsReader {
     pub(super) fn new(source: Source) -> Self {
         Self {
             source,
-            words: Words::default(),
+            words: UnknownStates::default(),
             zero_is_unset: AtomicBool::new(false),
-            readable: Readable::default(),
+            readable: ReadableJobs::default(),
             checking: tokio::sync::Mutex::default(),
             honours_offsets: AtomicBool::new(false),
         }
@@ -142,57 +142,63 @@ impl Supermetrics {
 
     /// Looks at one job. An error that may speak of this job or of all of them ends the job only where another one can
     /// be read: then the job is what is refused.
-    async fn look_at(&self, id: &ExternalId, asker: &Asker) -> Look {
+    async fn fetch_one(&self, id: &ExternalId, trigger: &FetchTrigger) -> Fetch {
         let bounds = self.status_bounds();
         let denied = Mutex::new(None);
-        let judge = |reply: &Reply| {
-            self.judge(reply, |meaning| {
+        let classify = |reply: &UpstreamReply| {
+            self.classify(reply, |meaning| {
                 if let Meaning::Denied(meta, error) = meaning {
                     let text = denial(&error);
                     *denied.lock().unwrap_or_else(PoisonError::into_inner) = Some((meta, error));
-                    return Err(LookError::Unavailable(Detail::new(text)));
+                    return Err(FetchError::Unavailable(Detail::new(text)));
                 }
                 self.read(id, meaning)
             })
         };
-        let mut told = self.ask(id.as_str(), asker, (0, 0), bounds, judge).await;
-        let job = match &told.outcome {
-            Err(AskError::TooLarge { head, .. }) => self.read_head(id, head),
-            Ok(_) | Err(AskError::Look(_)) => None,
+        let mut response = self.send_call(id.as_str(), trigger, (0, 0), bounds, classify).await;
+        let job = match &response.outcome {
+            Err(CallError::TooLarge { head, .. }) => self.read_head(id, head),
+            Ok(_) | Err(CallError::Fetch(_)) => None,
         };
-        match (job, &told.outcome) {
+        match (job, &response.outcome) {
             (Some(job), _) => {
                 self.source.read_after_all(id);
-                told.outcome = Ok(job);
+                response.outcome = Ok(job);
             }
             // its first row alone is too large, and stands before the status: behind the last row there is none
-            (None, Err(AskError::TooLarge { head, .. }))
+            (None, Err(CallError::TooLarge { head, .. }))
                 if head.body.trim_ascii_start().starts_with(b"{") =>
             {
                 let call = self.call(id.as_str(), BEHIND_ALL_ROWS, BEHIND_ALL_ROWS, bounds.max_body);
-                told = self.source.ask(asker, &call, bounds.deadline, judge).await;
+                response = self.source.call(trigger, &call, bounds.deadline, classify).await;
             }
             (None, _) => {}
         }
-        let mut outcome = told.outcome.map_err(LookError::from);
+        let mut outcome = response.outcome.map_err(FetchError::from);
         let denied = denied.into_inner().unwrap_or_else(PoisonError::into_inner);
         match (&outcome, denied) {
-            (Ok(job), _) if job.failure().is_none() => self.readable.note(id, told.sent),
-            (Err(LookError::Unavailable(_)), Some((meta, error))) => {
-                if self.another_reads(id, Instant::now(), asker, bounds).await {
+            (Ok(job), _) if job.failure().is_none() => self.readable.note(id, response.sent),
+            (Err(FetchError::Unavailable(_)), Some((meta, error))) => {
+                if self.another_reads(id, Instant::now(), trigger, bounds).await {
                     outcome = check_echo(id, &meta).map(|()| self.failed(id, meta, &error));
                 }
             }
             (Ok(_) | Err(_), _) => {}
         }
-        Look { asked_at: told.asked_at, observed_at: told.observed_at, outcome }
+        Fetch { requested_at: response.requested_at, observed_at: response.observed_at, outcome }
     }
 
     /// Says whether a job other than `id` can be read, by a request sent after `denied`, the time at which the answer
     /// about `id` arrived: an earlier one may have been answered before the permission was lost.
-    async fn another_reads(&self, id: &ExternalId, denied: Instant, asker: &Asker, bounds: Bounds) -> bool {
+    async fn another_reads(
+        &self,
+        id: &ExternalId,
+        denied: Instant,
+        trigger: &FetchTrigger,
+        bounds: AnswerBounds,
+    ) -> bool {
         // one check at a time: those who waited for it take its result
-        let Ok(_turn) = tokio::time::timeout_at(bounds.deadline, self.checking.lock()).await else {
+        let Ok(_guard) = tokio::time::timeout_at(bounds.deadline, self.checking.lock()).await else {
             return false;
         };
         let other = match self.readable.evidence(id, denied) {
@@ -200,16 +206,16 @@ impl Supermetrics {
             Evidence::None => return false,
             Evidence::Check(other) => other,
         };
-        let judge = |reply: &Reply| self.judge(reply, |meaning| self.read(&other, meaning));
-        let told = self.ask(other.as_str(), asker, (0, 0), bounds, judge).await;
-        let reads = told.outcome.is_ok_and(|job| job.failure().is_none());
+        let classify = |reply: &UpstreamReply| self.classify(reply, |meaning| self.read(&other, meaning));
+        let response = self.send_call(other.as_str(), trigger, (0, 0), bounds, classify).await;
+        let reads = response.outcome.is_ok_and(|job| job.failure().is_none());
         if reads {
-            self.readable.note(&other, told.sent);
+            self.readable.note(&other, response.sent);
         }
         reads
     }
 
-    fn failed(&self, id: &ExternalId, meta: Meta, error: &ErrorBody) -> Arc<Job> {
+    fn failed(&self, id: &ExternalId, meta: MetaDto, error: &ErrorBody) -> Arc<Job> {
         Arc::new(normalize::failed(self.key(id), meta, error))
     }
 
@@ -219,7 +225,7 @@ impl Supermetrics {
 
     /// The job as the head of an answer describes it that is too large to be read to its end: a wide row must not keep a
     /// query from ending.
-    fn read_head(&self, id: &ExternalId, head: &Reply) -> Option<Arc<Job>> {
+    fn read_head(&self, id: &ExternalId, head: &UpstreamReply) -> Option<Arc<Job>> {
         match classify(head.status, &whole_members(&head.body)?) {
             meaning @ Meaning::Status(_) => self.read(id, meaning).ok(),
             Meaning::QueryFailed(..)
@@ -235,14 +241,14 @@ impl Supermetrics {
         }
     }
 
-    fn read(&self, id: &ExternalId, meaning: Meaning) -> Result<Arc<Job>, LookError> {
+    fn read(&self, id: &ExternalId, meaning: Meaning) -> Result<Arc<Job>, FetchError> {
         let (meta, error) = settle(meaning)?;
         check_echo(id, &meta)?;
         let Some(error) = error else { return Ok(self.alive(id, meta)) };
         Ok(self.failed(id, meta, &error))
     }
 
-    fn alive(&self, id: &ExternalId, meta: Meta) -> Arc<Job> {
+    fn alive(&self, id: &ExternalId, meta: MetaDto) -> Arc<Job> {
         let job = normalize::job(self.key(id), meta);
         if job.life == Life::Unknown {
             self.words.note(self.name(), job.native_state.as_deref());
@@ -254,39 +260,39 @@ impl Supermetrics {
     ///
     /// Whether an end of 0 is read as "not set" is not documented. An answer that is too large for a stretch ending
     /// there says so: then the end is 1, once more now and from the start ever after.
-    async fn ask<T: Send>(
+    async fn send_call<T: Send>(
         &self,
         id: &str,
-        asker: &Asker,
+        trigger: &FetchTrigger,
         (first, last): (u32, u32),
-        bounds: Bounds,
-        judge: impl Fn(&Reply) -> Verdict<T> + Send + Sync,
-    ) -> Told<T> {
+        bounds: AnswerBounds,
+        classify: impl Fn(&UpstreamReply) -> ReplyVerdict<T> + Send + Sync,
+    ) -> Response<T> {
         let known = self.zero_is_unset.load(Ordering::Relaxed);
         let end = if known { last.max(1) } else { last };
         let call = self.call(id, first, end, bounds.max_body);
-        let told = self.source.ask(asker, &call, bounds.deadline, &judge).await;
-        if end > 0 || !matches!(told.outcome, Err(AskError::TooLarge { .. })) {
-            return told;
+        let response = self.source.call(trigger, &call, bounds.deadline, &classify).await;
+        if end > 0 || !matches!(response.outcome, Err(CallError::TooLarge { .. })) {
+            return response;
         }
         let call = self.call(id, first, 1, bounds.max_body);
-        let again = self.source.ask(asker, &call, bounds.deadline, &judge).await;
+        let again = self.source.call(trigger, &call, bounds.deadline, &classify).await;
         if again.outcome.is_ok() && !self.zero_is_unset.swap(true, Ordering::Relaxed) {
             tracing::warn!(source = %self.name(), "source ignores offset_end 0; offset_end 1 is sent");
         }
         again
     }
 
-    fn call(&self, id: &str, first: u32, last: u32, max_body: usize) -> Call {
+    fn call(&self, id: &str, first: u32, last: u32, max_body: usize) -> UpstreamCall {
         let mut parameters = Map::new();
         parameters.insert("schedule_id".to_owned(), Value::from(id));
         parameters.insert("offset_start".to_owned(), Value::from(first));
         parameters.insert("offset_end".to_owned(), Value::from(last));
-        Call {
+        UpstreamCall {
             method: Method::GET,
             base: self.source.settings.base_url.clone(),
             segments: vec!["query".to_owned(), "status".to_owned()],
-            query: Query::Json(parameters),
+            query: CallQuery::Json(parameters),
             body: None,
             max_body,
             about: Some(id.to_owned()),
@@ -294,48 +300,55 @@ impl Supermetrics {
     }
 
     /// Decides what a reply means for the source; what it means for the question is for `read` to say.
-    fn judge<T>(&self, reply: &Reply, read: impl FnOnce(Meaning) -> Result<T, LookError>) -> Verdict<T> {
+    fn classify<T>(
+        &self,
+        reply: &UpstreamReply,
+        read: impl FnOnce(Meaning) -> Result<T, FetchError>,
+    ) -> ReplyVerdict<T> {
         if reply.hour_is_used_up() {
             tracing::warn!(source = %self.name(), "hourly limit of the source exhausted");
             self.source.pause(USED_UP_PAUSE);
         }
         match classify(reply.status, &reply.body) {
-            Meaning::Rejected => Verdict::Rejected,
-            Meaning::Limited => Verdict::Throttled(self.pause(reply)),
+            Meaning::Rejected => ReplyVerdict::Rejected,
+            Meaning::Limited => ReplyVerdict::Throttled(self.pause(reply)),
             Meaning::QueryLimited => {
-                Verdict::Spoke(Err(LookError::Throttled { retry_after: self.pause(reply) }))
+                ReplyVerdict::Spoke(Err(FetchError::Throttled { retry_after: self.pause(reply) }))
             }
-            Meaning::Sick(text) => Verdict::Sick(Detail::new(text)),
+            Meaning::Sick(text) => ReplyVerdict::Sick(Detail::new(text)),
             meaning @ (Meaning::Status(_)
             | Meaning::QueryFailed(..)
             | Meaning::Denied(..)
             | Meaning::NotFound
             | Meaning::Forbidden
             | Meaning::Trouble(_)
-            | Meaning::Odd(_)) => Verdict::Spoke(read(meaning)),
+            | Meaning::Odd(_)) => ReplyVerdict::Spoke(read(meaning)),
         }
     }
 
-    fn pause(&self, reply: &Reply) -> Duration {
+    fn pause(&self, reply: &UpstreamReply) -> Duration {
         reply.retry_after(self.source.now()).unwrap_or(DEFAULT_PAUSE)
     }
 
-    fn status_bounds(&self) -> Bounds {
+    fn status_bounds(&self) -> AnswerBounds {
         let settings = &self.source.settings;
-        Bounds { deadline: Instant::now() + settings.status_timeout, max_body: settings.max_status_body }
+        AnswerBounds {
+            deadline: Instant::now() + settings.status_timeout,
+            max_body: settings.max_status_body,
+        }
     }
 }
 
 /// The answer in a meaning, or the error that it is for this one question.
-fn settle(meaning: Meaning) -> Result<Said, LookError> {
+fn settle(meaning: Meaning) -> Result<StatusAnswer, FetchError> {
     match meaning {
         Meaning::Status(meta) => Ok((meta, None)),
         Meaning::QueryFailed(meta, error) => Ok((meta, Some(error))),
-        Meaning::NotFound => Err(LookError::NotFound),
-        Meaning::Rejected | Meaning::Forbidden => Err(LookError::CredentialRejected),
-        Meaning::Limited | Meaning::QueryLimited => Err(LookError::Throttled { retry_after: DEFAULT_PAUSE }),
-        Meaning::Denied(_, error) => Err(LookError::Unavailable(Detail::new(denial(&error)))),
-        Meaning::Sick(text) | Meaning::Trouble(text) => Err(LookError::Unavailable(Detail::new(text))),
+        Meaning::NotFound => Err(FetchError::NotFound),
+        Meaning::Rejected | Meaning::Forbidden => Err(FetchError::CredentialRejected),
+        Meaning::Limited | Meaning::QueryLimited => Err(FetchError::Throttled { retry_after: DEFAULT_PAUSE }),
+        Meaning::Denied(_, error) => Err(FetchError::Unavailable(Detail::new(denial(&error)))),
+        Meaning::Sick(text) | Meaning::Trouble(text) => Err(FetchError::Unavailable(Detail::new(text))),
         Meaning::Odd(text) => Err(bad_answer(text)),
     }
 }
@@ -346,9 +359,11 @@ fn denial(error: &ErrorBody) -> String {
 }
 
 /// An answer about another query is none.
-fn check_echo(id: &ExternalId, meta: &Meta) -> Result<(), LookError> {
+fn check_echo(id: &ExternalId, meta: &MetaDto) -> Result<(), FetchError> {
     match meta.schedule_id.as_deref() {
-        Some(told) if !is_same_id(told, id.as_str()) => Err(bad_answer("the answer describes another id")),
+        Some(response) if !is_same_id(response, id.as_str()) => {
+            Err(bad_answer("the answer describes another id"))
+        }
         Some(_) | None => Ok(()),
     }
 }

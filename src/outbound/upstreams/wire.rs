@@ -93,7 +93,7 @@ pub(super) fn text_or_json<'de, D: Deserializer<'de>>(deserializer: D) -> Result
     let raw: &'de RawValue = Deserialize::deserialize(deserializer)?;
     let text = raw.get();
     Ok(match text.bytes().next() {
-        Some(b'{' | b'[') if says_nothing(text) => None,
+        Some(b'{' | b'[') if is_empty_value(text) => None,
         Some(b'{' | b'[') => JsonText::parse(text).map(JsonText::into_text),
         _ => serde_json::from_str(text).ok(),
     })
@@ -104,7 +104,7 @@ pub(super) fn values<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<J
     let raw: &'de RawValue = Deserialize::deserialize(deserializer)?;
     let items: Vec<&RawValue> = match serde_json::from_str(raw.get()) {
         Ok(items) => items,
-        Err(_) if says_nothing(raw.get()) => Vec::new(),
+        Err(_) if is_empty_value(raw.get()) => Vec::new(),
         Err(_) => vec![raw],
     };
     Ok(items.into_iter().filter_map(|item| JsonText::parse(item.get())).collect())
@@ -127,7 +127,7 @@ const EMPTY_MAX: usize = 4_096;
 
 /// Whether a value stands for nothing: null, false, 0, an empty or blank text, or a structure that holds nothing else.
 /// Loosely typed backends write any of them where there is no object.
-pub(super) fn says_nothing(raw: &str) -> bool {
+pub(super) fn is_empty_value(raw: &str) -> bool {
     fn nothing(value: &Value) -> bool {
         match value {
             Value::Null => true,
@@ -166,8 +166,8 @@ pub(super) fn whole_members(head: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Whether an answer names the id that was asked for. Case is not compared: some backends fold it.
-pub(super) fn is_same_id(told: &str, asked: &str) -> bool {
-    told.trim().eq_ignore_ascii_case(asked)
+pub(super) fn is_same_id(returned: &str, requested: &str) -> bool {
+    returned.trim().eq_ignore_ascii_case(requested)
 }
 
 /// A time as the upstreams write it: RFC 3339, and nothing without its offset.
@@ -176,7 +176,7 @@ pub(super) fn timestamp(text: Option<&str>) -> Option<Timestamp> {
 }
 
 /// The text, unless there is nothing in it.
-pub(super) fn told(text: Option<&String>) -> Option<String> {
+pub(super) fn non_blank(text: Option<&String>) -> Option<String> {
     text.filter(|text| !text.trim().is_empty()).cloned()
 }
 
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_read_from_texts_too() {
+    fn numbers_are_parsed_from_strings() {
         for (value, expected) in [
             ("3", Some(3)),
             ("3.0", Some(3)),
@@ -276,20 +276,20 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_stands_for_nothing_is_known() {
+    fn empty_values_are_recognized() {
         for value in ["null", "false", "0", "0.0", r#""""#, r#"" ""#, "[]", "{}", r#"[[],{"a":""}]"#] {
-            assert!(says_nothing(value), "{value}");
+            assert!(is_empty_value(value), "{value}");
         }
         let deep = format!("{}{}", "[".repeat(500), "]".repeat(500));
         for value in ["true", "1", r#""x""#, "[0,1]", r#"{"a":{"b":"c"}}"#, &deep] {
-            assert!(!says_nothing(value), "{value}");
+            assert!(!is_empty_value(value), "{value}");
         }
         assert_eq!(read("text", "[]").text, None);
         assert_eq!(read("text", r#"{"why": "x"}"#).text.as_deref(), Some(r#"{"why":"x"}"#));
     }
 
     #[test]
-    fn the_whole_members_of_a_head_are_an_object() {
+    fn complete_members_of_a_truncated_body_form_an_object() {
         let cases: [(&str, Option<&str>); 8] = [
             (r#"{"a":{"b":[1,2]},"data":[["x","#, Some(r#"{"a":{"b":[1,2]}}"#)),
             (r#" {"a":"x,\"}","b":1,"c"#, Some(r#"{"a":"x,\"}","b":1}"#)),

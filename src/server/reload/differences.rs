@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn what_differs_is_named_and_what_is_taken_over_differs_no_more() {
+    fn changed_options_are_listed_until_applied() {
         let before = config("sources: { a: SOURCE }");
         let next = config(
             "sources: { a: SOURCE, b: SOURCE }\nserver: { allowed_origins: ['https://c.example'], max_body: 1MiB }\n\

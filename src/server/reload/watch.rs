@@ -9,20 +9,20 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Reload, Why};
-use crate::config::{Config, Faults};
+use super::{Reload, ReloadTrigger};
+use crate::config::{Config, ValidationErrors};
 use crate::outbound::files::FileWatch;
 
 /// How often the file is looked at though nobody has heard of a change.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// For how long the file has to stand still.
 const STILL_FOR: Duration = Duration::from_millis(250);
 /// How often it is looked at until then; after that, the timer looks again.
-const LOOKS: usize = 40;
+const CHECKS: usize = 40;
 
 /// Where the configuration is, and whether to look for changes of it.
 #[derive(Clone, Debug)]
-pub struct Reread {
+pub struct ConfigWatch {
     /// The file, if there is one.
     pub file: Option<PathBuf>,
     /// Whether to look for changes; SIGHUP is heard all the same.
@@ -31,17 +31,17 @@ pub struct Reread {
 
 /// What has the configuration read again.
 #[derive(Debug)]
-pub(in crate::server) struct Triggers {
+pub(in crate::server) struct ReloadTriggers {
     hangup: Signal,
-    reread: Reread,
+    reread: ConfigWatch,
 }
 
-impl Triggers {
+impl ReloadTriggers {
     /// From now on a SIGHUP does not end the process.
     ///
     /// # Errors
     /// When the signal cannot be listened for.
-    pub(in crate::server) fn listen(reread: Reread) -> io::Result<Self> {
+    pub(in crate::server) fn listen(reread: ConfigWatch) -> io::Result<Self> {
         Ok(Self { hangup: signal(SignalKind::hangup())?, reread })
     }
 
@@ -53,7 +53,7 @@ impl Triggers {
         let watch = watched.as_deref().map(|file| FileWatch::new([file]));
         let mut changes = watch.as_ref().map(FileWatch::changes);
         // the first look is at once: the file may have changed while the gateway was built
-        let mut due = tokio::time::interval(LOOK_EVERY);
+        let mut due = tokio::time::interval(CHECK_INTERVAL);
         due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut seen = None;
         loop {
@@ -64,7 +64,7 @@ impl Triggers {
                     _ = due.tick() => {}
                 }
             };
-            let told = tokio::select! {
+            let signalled = tokio::select! {
                 biased;
                 hangup = self.hangup.recv() => match hangup {
                     Some(()) => true,
@@ -72,11 +72,11 @@ impl Triggers {
                 },
                 () = noticed => false,
             };
-            if told {
+            if signalled {
                 tracing::info!("reloading configuration");
                 let text = self.read().await;
                 seen = Some(mark(&text));
-                self.adopt(&reload, text, Why::Told).await;
+                self.adopt(&reload, text, ReloadTrigger::Signal).await;
                 continue;
             }
             let Some(text) = self.read_still().await else { continue };
@@ -84,13 +84,13 @@ impl Triggers {
             // one that was refused for a secret that was not there yet is tried again
             if now != seen || reload.is_refused() {
                 seen = now;
-                self.adopt(&reload, text, Why::Noticed).await;
+                self.adopt(&reload, text, ReloadTrigger::Noticed).await;
             }
         }
     }
 
     /// Away from the runtime's own threads, for the disk.
-    async fn adopt(&self, reload: &Arc<Reload>, text: Result<String, Faults>, why: Why) {
+    async fn adopt(&self, reload: &Arc<Reload>, text: Result<String, ValidationErrors>, why: ReloadTrigger) {
         let (reload, file) = (Arc::clone(reload), self.reread.file.clone());
         let adopt = move || reload.adopt_text(text, file.as_deref(), why);
         if tokio::task::spawn_blocking(adopt).await.is_err() {
@@ -98,16 +98,16 @@ impl Triggers {
         }
     }
 
-    async fn read(&self) -> Result<String, Faults> {
+    async fn read(&self) -> Result<String, ValidationErrors> {
         let Some(file) = self.reread.file.clone() else { return Ok(String::new()) };
         let read = tokio::task::spawn_blocking(move || Config::text_again(&file)).await;
         read.unwrap_or_else(|_| Ok(String::new()))
     }
 
     /// What stands in the file once it stands still. `None` when it does not.
-    async fn read_still(&self) -> Option<Result<String, Faults>> {
+    async fn read_still(&self) -> Option<Result<String, ValidationErrors>> {
         let mut before = mark(&self.read().await);
-        for _ in 0..LOOKS {
+        for _ in 0..CHECKS {
             tokio::time::sleep(STILL_FOR).await;
             let text = self.read().await;
             let now = mark(&text);
@@ -122,7 +122,7 @@ impl Triggers {
 }
 
 /// Tells texts apart, and faults of reading.
-fn mark(text: &Result<String, Faults>) -> u64 {
+fn mark(text: &Result<String, ValidationErrors>) -> u64 {
     let mut hasher = DefaultHasher::new();
     match text {
         Ok(text) => text.hash(&mut hasher),

@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn filters_choose_as_the_query_language_says() {
+    fn filters_match_by_the_query_language() {
         let job =
             json!({"id": "a", "version": 3, "status": "COMPLETE", "creationDate": "2026-01-02T00:00:00Z"});
         let table = [
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_outside_the_language_is_refused() {
+    fn unsupported_filter_is_refused() {
         for filter in [
             json!([]),
             json!({"unknown": 1}),

@@ -29,8 +29,9 @@ pub(super) fn gzip(blanks: u64, tail: &[u8]) -> Vec<u8> {
     }
     bits.code(0, 7); // the end of the block
     bits.finish();
-    let crc =
-        !tail.iter().fold(Step::of(b' ').times(blanks).apply(!0), |state, byte| Step::of(*byte).apply(state));
+    let crc = !tail
+        .iter()
+        .fold(CrcStep::of(b' ').times(blanks).apply(!0), |state, byte| CrcStep::of(*byte).apply(state));
     out.extend_from_slice(&crc.to_le_bytes());
     let size = blanks.wrapping_add(tail.len() as u64);
     out.extend(size.to_le_bytes().iter().take(4)); // modulo 2^32, as the format says
@@ -81,13 +82,13 @@ impl Bits<'_> {
 
 /// What some bytes do to the CRC-32 register: an affine map over GF(2).
 #[derive(Clone, Copy)]
-struct Step {
+struct CrcStep {
     /// The image of each single bit, without the constant.
     columns: [u32; 32],
     constant: u32,
 }
 
-impl Step {
+impl CrcStep {
     /// The effect of one byte.
     fn of(byte: u8) -> Self {
         let run = |register: u32| {
@@ -135,13 +136,13 @@ mod tests {
 
     #[test]
     fn the_checksum_is_crc_32() {
-        let crc = |bytes: &[u8]| !bytes.iter().fold(!0, |state, byte| Step::of(*byte).apply(state));
+        let crc = |bytes: &[u8]| !bytes.iter().fold(!0, |state, byte| CrcStep::of(*byte).apply(state));
         assert_eq!(crc(b"123456789"), 0xcbf4_3926, "the check value of CRC-32");
-        assert_eq!(!Step::of(b' ').times(1000).apply(!0), crc(&[b' '; 1000]));
+        assert_eq!(!CrcStep::of(b' ').times(1000).apply(!0), crc(&[b' '; 1000]));
     }
 
     #[test]
-    fn a_bomb_of_a_quarter_gibibyte_is_small() {
+    fn gzip_bomb_of_256_mib_is_smaller_than_2_mib() {
         let packed = gzip(256 << 20, b"{}");
         assert!(packed.len() < 2 << 20, "{} bytes", packed.len());
     }

@@ -1,4 +1,4 @@
-//! The `MindBridge` half of a scenario: the tenant, its jobs and the steps of their lives.
+//! The `MindBridgeTenant` half of a scenario: the tenant, its jobs and the steps of their lives.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use jiff::fmt::serde::unsigned_duration::friendly::compact as period;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use crate::simulator::life::Family;
+use crate::simulator::progress::Family;
 
-/// A simulated `MindBridge` tenant.
+/// A simulated `MindBridgeTenant` tenant.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct MindBridge {
+pub struct MindBridgeTenant {
     /// The only bearer token accepted.
     #[serde(deserialize_with = "super::secret")]
     pub token: SecretString,
@@ -28,7 +28,7 @@ pub struct MindBridge {
     pub limit_per_second: Option<u32>,
 }
 
-impl Default for MindBridge {
+impl Default for MindBridgeTenant {
     fn default() -> Self {
         Self {
             token: SecretString::from("simulated-mindbridge-token"),
@@ -61,9 +61,9 @@ pub struct MindBridgeJob {
     /// The wire field `entityType`.
     pub entity_type: Option<String>,
     /// Who created it.
-    pub created_by: UserInfo,
+    pub created_by: SimUserInfo,
     /// Who changed it last, unless a step says otherwise; `created_by` when absent.
-    pub last_modified_by: Option<UserInfo>,
+    pub last_modified_by: Option<SimUserInfo>,
     /// The wire field `version` at birth; each later step adds one.
     pub first_version: i64,
     /// When the upstream forgets the job, counted from its birth; never when absent.
@@ -82,7 +82,7 @@ impl Default for MindBridgeJob {
             kind: "ANALYSIS_RUN".to_owned(),
             entity_id: Some("5f9b3c2e1d4a5b6c7d8e9f01".to_owned()),
             entity_type: Some("ANALYSIS".to_owned()),
-            created_by: UserInfo::default(),
+            created_by: SimUserInfo::default(),
             last_modified_by: None,
             first_version: 1,
             gone_at: None,
@@ -126,7 +126,7 @@ pub struct MindBridgeStep {
     /// Replaces the job's `entityId` from here on.
     pub entity_id: Option<String>,
     /// Who made this change.
-    pub last_modified_by: Option<UserInfo>,
+    pub last_modified_by: Option<SimUserInfo>,
 }
 
 impl MindBridgeStep {
@@ -139,14 +139,14 @@ impl MindBridgeStep {
 /// A person, as the wire shows one.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct UserInfo {
+pub struct SimUserInfo {
     /// The wire field `userId`.
     pub user_id: String,
     /// The wire field `userName`.
     pub user_name: String,
 }
 
-impl Default for UserInfo {
+impl Default for SimUserInfo {
     fn default() -> Self {
         Self { user_id: "5e8d2a7b4c1f3e6a9b0c1d2e".to_owned(), user_name: "Ada Auditor".to_owned() }
     }

@@ -7,12 +7,12 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::simulator::life::Family;
+use crate::simulator::progress::Family;
 
 /// A simulated Supermetrics account.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Supermetrics {
+pub struct SupermetricsAccount {
     /// The only key accepted, as a bearer token or as the `api_key` parameter.
     #[serde(deserialize_with = "super::secret")]
     pub api_key: SecretString,
@@ -35,7 +35,7 @@ pub struct Supermetrics {
     pub hourly_limit: Option<u32>,
 }
 
-impl Default for Supermetrics {
+impl Default for SupermetricsAccount {
     fn default() -> Self {
         Self {
             api_key: SecretString::from("simulated-supermetrics-key"),
@@ -72,11 +72,11 @@ pub struct SupermetricsJob {
     #[serde(with = "period::required")]
     pub expires_after: Duration,
     /// The rows a successful run gives.
-    pub rows: Rows,
+    pub rows: SimRows,
     /// What `meta.query` shows on success.
-    pub query: QueryMeta,
+    pub query: SimQueryMeta,
     /// What `meta.result` shows on success, beside the counts.
-    pub result: ResultMeta,
+    pub result: SimResultMeta,
     /// The life of one run, in order; the first step is at 0s.
     pub steps: Vec<SupermetricsStep>,
 }
@@ -90,9 +90,9 @@ impl Default for SupermetricsJob {
             rerun_every: None,
             runs: None,
             expires_after: Duration::from_hours(1),
-            rows: Rows::default(),
-            query: QueryMeta::default(),
-            result: ResultMeta::default(),
+            rows: SimRows::default(),
+            query: SimQueryMeta::default(),
+            result: SimResultMeta::default(),
             steps: Vec::new(),
         }
     }
@@ -190,7 +190,7 @@ const fn internal_server_error() -> u16 {
 /// The generated result of a query.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Rows {
+pub struct SimRows {
     /// How many rows there are, the header not counted.
     pub count: u64,
     /// How many of them can be read; all when absent.
@@ -199,7 +199,7 @@ pub struct Rows {
     pub columns: Vec<Column>,
 }
 
-impl Default for Rows {
+impl Default for SimRows {
     fn default() -> Self {
         let column = |id: &str, kind| Column { id: id.to_owned(), name: None, kind };
         let columns = vec![
@@ -246,7 +246,7 @@ pub enum ColumnKind {
 /// What `meta.query` shows.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct QueryMeta {
+pub struct SimQueryMeta {
     /// The first day asked for.
     pub start_date: String,
     /// The last day asked for.
@@ -257,7 +257,7 @@ pub struct QueryMeta {
     pub no_headers: bool,
 }
 
-impl Default for QueryMeta {
+impl Default for SimQueryMeta {
     fn default() -> Self {
         Self {
             start_date: "2026-01-01".to_owned(),
@@ -271,7 +271,7 @@ impl Default for QueryMeta {
 /// What `meta.result` shows beside the counts.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct ResultMeta {
+pub struct SimResultMeta {
     /// How long the query took, in seconds; the length of the scripted run when absent.
     pub run_seconds: Option<f64>,
     /// Whether the data source sampled its data.

@@ -4,11 +4,11 @@ use secrecy::SecretString;
 use serde_json::Value;
 use url::form_urlencoded;
 
-use crate::simulator::question::note;
+use crate::simulator::request::note;
 
 /// What the parameters say, and what is wrong with them.
 #[derive(Debug, Default)]
-pub(super) struct Parameters {
+pub(super) struct RequestParameters {
     pub(super) schedule_id: Option<String>,
     pub(super) offset_start: Option<u64>,
     pub(super) offset_end: Option<u64>,
@@ -19,7 +19,7 @@ pub(super) struct Parameters {
     pub(super) refusal: Option<String>,
 }
 
-impl Parameters {
+impl RequestParameters {
     /// Reads a query string.
     pub(super) fn read(query: &str) -> Self {
         let mut parameters = Self::default();
@@ -92,22 +92,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_forms_say_the_same() {
+    fn json_and_flat_parameters_are_equivalent() {
         let json = form_urlencoded::Serializer::new(String::new())
             .append_pair("json", r#"{"schedule_id":"q-1","offset_start":0,"offset_end":9,"api_key":"k"}"#)
             .finish();
         for query in [json.as_str(), "schedule_id=q-1&offset_start=0&offset_end=9&api_key=k"] {
-            let read = Parameters::read(query);
+            let read = RequestParameters::read(query);
             assert_eq!(read.schedule_id.as_deref(), Some("q-1"), "{query}");
             assert_eq!((read.offset_start, read.offset_end), (Some(0), Some(9)), "{query}");
             assert_eq!(read.api_key.as_ref().map(ExposeSecret::expose_secret), Some("k"), "{query}");
             assert_eq!((read.violations, read.refusal), (vec![], None), "{query}");
         }
-        assert_eq!(Parameters::read("schedule_id=42").schedule_id.as_deref(), Some("42"));
+        assert_eq!(RequestParameters::read("schedule_id=42").schedule_id.as_deref(), Some("42"));
     }
 
     #[test]
-    fn wrong_parameters_are_refused_and_remarked() {
+    fn invalid_parameters_are_refused_or_recorded_as_violations() {
         // (query, refused, remarks)
         let table = [
             ("schedule_id=q&offset_start=-1", true, 0),
@@ -121,7 +121,7 @@ mod tests {
             ("schedule_id=q&limit=5", false, 1),
         ];
         for (query, refused, remarks) in table {
-            let read = Parameters::read(query);
+            let read = RequestParameters::read(query);
             assert_eq!((read.refusal.is_some(), read.violations.len()), (refused, remarks), "{query}");
         }
     }

@@ -3,17 +3,17 @@
 use jiff::{ToSpan, civil::date};
 use serde_json::{Value, json};
 
-use crate::simulator::{Column, ColumnKind, Rows};
+use crate::simulator::{Column, ColumnKind, SimRows};
 
 const CAMPAIGNS: [&str; 5] = ["Spring sale", "Brand", "Retargeting", "Newsletter, weekly", "Höst \"24\""];
 
 /// The header row, which stands first in every page.
-pub(super) fn header(rows: &Rows) -> Value {
+pub(super) fn header(rows: &SimRows) -> Value {
     rows.columns.iter().map(|column| Value::from(name(column))).collect()
 }
 
 /// The row at a zero-based position.
-pub(super) fn row(rows: &Rows, seed: u64, position: u64) -> Value {
+pub(super) fn row(rows: &SimRows, seed: u64, position: u64) -> Value {
     let mut random = fastrand::Rng::with_seed(seed ^ position.wrapping_mul(0x2545_f491_4f6c_dd1d));
     let mut cell = |column: &Column| match column.kind {
         ColumnKind::Date => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::*;
-use crate::simulator::{Answer, Body, RetryAfter};
+use crate::simulator::{MadeUpAnswer, MadeUpBody, RetryAfter};
 
 fn jobs() -> Scenario {
     scenario(
@@ -15,10 +15,12 @@ fn jobs() -> Scenario {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_made_up_answer_is_sent_as_scripted() {
-    let (sm, mb) = (Upstream::Supermetrics, Upstream::MindBridge);
-    let text =
-        |content_type: &str, text: &str| Body::Text { content_type: content_type.into(), text: text.into() };
+async fn each_fault_response_is_sent_as_scripted() {
+    let (sm, mb) = (SimUpstream::Supermetrics, SimUpstream::MindBridge);
+    let text = |content_type: &str, text: &str| MadeUpBody::Text {
+        content_type: content_type.into(),
+        text: text.into(),
+    };
     // (upstream, fault, status, header and value, pointer and value; an empty pointer means the text)
     let table = [
         (
@@ -39,17 +41,17 @@ async fn each_made_up_answer_is_sent_as_scripted() {
         (mb, FaultKind::hour_limit(1200), 429, ("x-user-hour-limit-remaining", "1200"), ("", json!(""))),
         (
             sm,
-            FaultKind::Answer(Answer {
+            FaultKind::Answer(MadeUpAnswer {
                 status: 429,
                 retry_after: Some(RetryAfter::Text("soon".to_owned())),
-                body: Body::Html,
-                ..Answer::default()
+                body: MadeUpBody::Html,
+                ..MadeUpAnswer::default()
             }),
             429,
             ("retry-after", "soon"),
             ("", json!("<html><head><title>429</title></head><body><h1>429</h1></body></html>")),
         ),
-        (mb, FaultKind::answer(503, Body::Empty), 503, ("content-length", "0"), ("", json!(""))),
+        (mb, FaultKind::answer(503, MadeUpBody::Empty), 503, ("content-length", "0"), ("", json!(""))),
         (
             sm,
             FaultKind::problem(500, "internal-error"),
@@ -87,70 +89,70 @@ async fn each_made_up_answer_is_sent_as_scripted() {
         ),
     ];
     for (upstream, kind, status, (header, value), (pointer, found)) in table {
-        let bench = Bench::new(jobs());
+        let fixture = SimulatorFixture::new(jobs());
         let name = format!("{kind:?}");
-        bench.handle.push_fault(Fault::next(upstream, 1, kind));
-        let ask = async || match upstream {
-            Upstream::MindBridge => bench.one("a").await,
-            Upstream::Supermetrics => bench.status("q", 0, 0).await,
+        fixture.handle.push_fault(SimFault::next(upstream, 1, kind));
+        let send = async || match upstream {
+            SimUpstream::MindBridge => fixture.one("a").await,
+            SimUpstream::Supermetrics => fixture.status("q", 0, 0).await,
         };
-        let seen = ask().await;
+        let seen = send().await;
         assert_eq!((seen.status, seen.header(header)), (status, value), "{name}");
         let body = if pointer.is_empty() { json!(seen.text) } else { seen.at(pointer) };
         assert_eq!(body, found, "{name}");
-        assert_eq!(ask().await.status, 200, "{name} is over");
-        let faults: Vec<_> = bench.handle.record().iter().map(|asked| asked.fault.is_some()).collect();
+        assert_eq!(send().await.status, 200, "{name} is over");
+        let faults: Vec<_> = fixture.handle.record().iter().map(|request| request.fault.is_some()).collect();
         assert_eq!(faults, [true, false], "{name}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn true_answers_are_bent_as_scripted() {
-    let bench = Bench::new(jobs());
-    let handle = &bench.handle;
-    let fault = |upstream, kind| handle.push_fault(Fault::next(upstream, 1, kind));
-    let mb = Upstream::MindBridge;
+async fn regular_responses_are_modified_as_scripted() {
+    let fixture = SimulatorFixture::new(jobs());
+    let handle = &fixture.handle;
+    let fault = |upstream, kind| handle.push_fault(SimFault::next(upstream, 1, kind));
+    let mb = SimUpstream::MindBridge;
     fault(mb, FaultKind::set("/id", json!({})));
-    assert_eq!(bench.one("a").await.at("/id"), json!({}));
+    assert_eq!(fixture.one("a").await.at("/id"), json!({}));
     fault(mb, FaultKind::remove("/version"));
-    assert!(bench.one("a").await.json().get("version").is_none());
+    assert!(fixture.one("a").await.json().get("version").is_none());
     fault(mb, FaultKind::set("/version", json!(i64::MAX)));
-    assert_eq!(bench.one("a").await.at("/version"), i64::MAX);
+    assert_eq!(fixture.one("a").await.at("/version"), i64::MAX);
     fault(mb, FaultKind::Omit { ids: vec!["a".to_owned()] });
     let filter = json!({"id": {"$in": ["a", "b"]}});
-    assert_eq!(ids(&bench.query("?size=9", &filter).await), ["b"]);
+    assert_eq!(ids(&fixture.query("?size=9", &filter).await), ["b"]);
     fault(mb, FaultKind::PageSize { size: 1 });
-    let page = bench.query("?size=9", &filter).await;
+    let page = fixture.query("?size=9", &filter).await;
     assert_eq!((ids(&page), page.at("/totalPages")), (vec!["a".to_owned()], json!(2)));
-    fault(Upstream::Supermetrics, FaultKind::remove("/data"));
-    assert!(bench.status("q", 0, 0).await.json().get("data").is_none());
+    fault(SimUpstream::Supermetrics, FaultKind::remove("/data"));
+    assert!(fixture.status("q", 0, 0).await.json().get("data").is_none());
     for status in [200, 401] {
         fault(mb, FaultKind::EchoCredential { status });
-        let echoed = bench.one("a").await;
+        let echoed = fixture.one("a").await;
         assert_eq!((echoed.status, echoed.text.contains(TOKEN)), (status, true));
-        fault(Upstream::Supermetrics, FaultKind::EchoCredential { status });
-        let echoed = bench.status("q", 0, 0).await;
+        fault(SimUpstream::Supermetrics, FaultKind::EchoCredential { status });
+        let echoed = fixture.status("q", 0, 0).await;
         assert_eq!((echoed.status, echoed.text.contains(KEY)), (status, true));
     }
     for status in [403, 404, 405] {
-        bench.world.lock().scenario.mindbridge.refuse_query = Some(status);
-        assert_eq!(bench.query("", &filter).await.status, status);
-        assert_eq!(bench.one("a").await.status, 200, "only the query is refused");
+        fixture.world.lock().scenario.mindbridge.refuse_query = Some(status);
+        assert_eq!(fixture.query("", &filter).await.status, status);
+        assert_eq!(fixture.one("a").await.status, 200, "only the query is refused");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn slow_answers_take_the_time_they_are_given() {
-    let bench = Bench::new(jobs());
-    let whole = bench.one("a").await.text;
+async fn slow_responses_take_the_scripted_time() {
+    let fixture = SimulatorFixture::new(jobs());
+    let whole = fixture.one("a").await.text;
     let pieces = u32::try_from(whole.len().div_ceil(10)).unwrap();
     for (kind, expected) in [
         (FaultKind::SlowHeaders { delay: Duration::from_secs(40) }, Duration::from_secs(40)),
         (FaultKind::SlowBody { chunk: 10, every: Duration::from_secs(2) }, Duration::from_secs(2) * pieces),
     ] {
-        bench.handle.push_fault(Fault::next(Upstream::MindBridge, 1, kind.clone()));
+        fixture.handle.push_fault(SimFault::next(SimUpstream::MindBridge, 1, kind.clone()));
         let before = Instant::now();
-        assert_eq!(bench.one("a").await.text, whole, "{kind:?}");
+        assert_eq!(fixture.one("a").await.text, whole, "{kind:?}");
         // The timer wheel counts in milliseconds.
         let late = before.elapsed().checked_sub(expected).expect("not too early");
         assert!(late < Duration::from_millis(u64::from(pieces) * 2), "{kind:?}: {late:?} late");
@@ -158,23 +160,23 @@ async fn slow_answers_take_the_time_they_are_given() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn limits_answer_429_beyond_and_recover() {
+async fn exceeded_limits_return_429_and_recover() {
     let mut scenario = jobs();
     scenario.mindbridge.limit_per_second = Some(3);
     scenario.supermetrics.hourly_limit = Some(2);
-    let bench = Bench::new(scenario);
+    let fixture = SimulatorFixture::new(scenario);
     let mut statuses = Vec::new();
     for _ in 0..5 {
-        statuses.push(bench.one("a").await.status);
+        statuses.push(fixture.one("a").await.status);
     }
     assert_eq!(statuses, [200, 200, 200, 429, 429]);
     tokio::time::advance(Duration::from_secs(1)).await;
-    assert_eq!(bench.one("a").await.status, 200);
+    assert_eq!(fixture.one("a").await.status, 200);
     for (status, remaining) in [(200, "1"), (200, "0"), (429, "0")] {
-        let seen = bench.status("q", 0, 0).await;
+        let seen = fixture.status("q", 0, 0).await;
         let limits = (seen.header("x-ratelimit-limit"), seen.header("x-ratelimit-remaining"));
         assert_eq!((seen.status, limits), (status, ("2", remaining)));
     }
     tokio::time::advance(Duration::from_hours(1)).await;
-    assert_eq!(bench.status("q", 0, 0).await.header("x-ratelimit-remaining"), "1");
+    assert_eq!(fixture.status("q", 0, 0).await.header("x-ratelimit-remaining"), "1");
 }

@@ -12,20 +12,20 @@ const fn s(seconds: u64) -> Duration {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_async_result_lives_its_script() {
+async fn async_result_follows_its_script() {
     let mut job = MindBridgeJob::new("a1", &[(0, "IN_PROGRESS"), (20, "ERROR")]);
     job.born = s(5);
     job.gone_at = Some(s(100));
     job.steps[1].error = Some("FAILED".to_owned());
     job.steps[1].error_message = Some("no header row".to_owned());
-    let bench = Bench::new(scenario(vec![job], vec![]));
-    let missing = bench.one("a1").await;
+    let fixture = SimulatorFixture::new(scenario(vec![job], vec![]));
+    let missing = fixture.one("a1").await;
     assert_eq!((missing.status, missing.header("content-type")), (404, "application/problem+json"));
     assert_eq!(missing.at("/problems/0/problemType"), "NOT_FOUND");
     advance(s(5)).await;
     let person = json!({"userId": "5e8d2a7b4c1f3e6a9b0c1d2e", "userName": "Ada Auditor"});
     assert_eq!(
-        bench.one("a1").await.json(),
+        fixture.one("a1").await.json(),
         json!({
             "id": "a1", "version": 1,
             "creationDate": "2026-01-01T00:00:05Z", "lastModifiedDate": "2026-01-01T00:00:05Z",
@@ -35,7 +35,7 @@ async fn an_async_result_lives_its_script() {
         })
     );
     advance(s(50)).await;
-    let failed = bench.one("a1").await;
+    let failed = fixture.one("a1").await;
     for (pointer, value) in [
         ("/version", json!(2)),
         ("/status", json!("ERROR")),
@@ -47,18 +47,18 @@ async fn an_async_result_lives_its_script() {
         assert_eq!(failed.at(pointer), value, "{pointer}");
     }
     advance(s(50)).await;
-    assert_eq!(bench.one("a1").await.status, 404, "gone 100 s after the birth");
-    assert_eq!(bench.handle.violations(), Vec::<String>::new());
+    assert_eq!(fixture.one("a1").await.status, 404, "gone 100 s after the birth");
+    assert_eq!(fixture.handle.violations(), Vec::<String>::new());
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_query_pages_through_what_the_filter_chooses() {
+async fn query_pages_through_the_matching_jobs() {
     let job = |n: u32| MindBridgeJob::new(&format!("job{n}"), &[(0, "COMPLETE")]);
     let mut scenario = scenario((0..5).map(job).collect(), vec![]);
     scenario.mindbridge.max_page_size = Some(2);
-    let bench = Bench::new(scenario);
+    let fixture = SimulatorFixture::new(scenario);
     let filter = json!({"id": {"$in": ["job4", "job1", "absent", "job2"]}});
-    let first = bench.query("?page=0&size=100", &filter).await;
+    let first = fixture.query("?page=0&size=100", &filter).await;
     assert_eq!(ids(&first), ["job1", "job2"]);
     let document = first.json();
     for (field, value) in [
@@ -75,30 +75,30 @@ async fn the_query_pages_through_what_the_filter_chooses() {
         assert_eq!(document[field], value, "{field}");
     }
     assert!(document["pageable"].is_object() && document["sort"].is_object());
-    let second = bench.query("?page=1&size=100", &filter).await;
+    let second = fixture.query("?page=1&size=100", &filter).await;
     assert_eq!((ids(&second), second.at("/last")), (vec!["job4".to_owned()], json!(true)));
-    assert_eq!(ids(&bench.query("?page=2&size=100", &filter).await), Vec::<String>::new());
-    assert_eq!(ids(&bench.query("", &json!({"id": "job3"})).await), ["job3"]);
-    assert_eq!(bench.handle.violations(), Vec::<String>::new());
-    let asked = &bench.handle.record()[0];
-    assert_eq!((asked.endpoint, asked.page), (Endpoint::Query, Some((0, 100))));
-    assert_eq!(asked.ids, ["job4", "job1", "absent", "job2"]);
+    assert_eq!(ids(&fixture.query("?page=2&size=100", &filter).await), Vec::<String>::new());
+    assert_eq!(ids(&fixture.query("", &json!({"id": "job3"})).await), ["job3"]);
+    assert_eq!(fixture.handle.violations(), Vec::<String>::new());
+    let request = &fixture.handle.record()[0];
+    assert_eq!((request.endpoint, request.page), (Endpoint::Query, Some((0, 100))));
+    assert_eq!(request.ids, ["job4", "job1", "absent", "job2"]);
     for page in ["?page=-1", "?page=x", "?size=0", "?size=-5"] {
-        assert_eq!(bench.query(page, &filter).await.status, 400, "{page}");
+        assert_eq!(fixture.query(page, &filter).await.status, 400, "{page}");
     }
-    assert_eq!(bench.query("", &json!({"nonsense": 1})).await.status, 400);
+    assert_eq!(fixture.query("", &json!({"nonsense": 1})).await.status, 400);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_query_lives_runs_again_and_expires() {
+async fn query_follows_its_steps_reruns_and_expires() {
     let mut job = SupermetricsJob::new("q", &[(0, "QUEUED"), (5, "RUNNING"), (10, "SUCCESS")]);
     job.steps[0].total = 0;
     job.steps[1].tasks_running = 3;
     job.rerun_every = Some(s(100));
     job.runs = Some(2);
     job.expires_after = s(60);
-    let bench = Bench::new(scenario(vec![], vec![job]));
-    let queued = bench.status("q", 0, 0).await.json();
+    let fixture = SimulatorFixture::new(scenario(vec![], vec![job]));
+    let queued = fixture.status("q", 0, 0).await.json();
     let request_id = queued["meta"]["request_id"].clone();
     assert_eq!(
         queued,
@@ -111,7 +111,7 @@ async fn a_query_lives_runs_again_and_expires() {
             "data": [],
         })
     );
-    let again = bench.status("q", 0, 0).await;
+    let again = fixture.status("q", 0, 0).await;
     assert_ne!(again.at("/meta/request_id"), request_id, "new with each request");
     // (seconds to let pass, expected word or error code)
     let walk = [
@@ -126,26 +126,26 @@ async fn a_query_lives_runs_again_and_expires() {
     ];
     for (step, (seconds, expected)) in walk.into_iter().enumerate() {
         advance(s(seconds)).await;
-        let seen = bench.status("q", 0, 0).await;
+        let seen = fixture.status("q", 0, 0).await;
         let word = if seen.status == 200 { seen.at("/meta/status_code") } else { seen.at("/error/code") };
         assert_eq!(word, expected, "step {step}");
     }
-    let (expired, never) = (bench.status("q", 0, 0).await, bench.status("never", 0, 0).await);
+    let (expired, never) = (fixture.status("q", 0, 0).await, fixture.status("never", 0, 0).await);
     assert_eq!((expired.status, expired.at("/error")), (never.status, never.at("/error")), "look the same");
 }
 
 #[tokio::test(start_paused = true)]
-async fn rows_come_by_inclusive_offsets_with_the_header_first() {
+async fn rows_are_paged_by_inclusive_offsets_after_the_header() {
     let mut job = SupermetricsJob::new("q", &[(0, "SUCCESS")]);
     job.rows.count = 25;
-    let bench = Bench::new(scenario(vec![], vec![job]));
+    let fixture = SimulatorFixture::new(scenario(vec![], vec![job]));
     let rows = |seen: &Seen| seen.at("/data").as_array().unwrap().clone();
     let mut gathered = Vec::new();
     // (start, end, rows expected, next offered, prev offered)
     for (start, end, count, next, prev) in
         [(0, 9, 10, true, false), (10, 19, 10, true, true), (20, 29, 5, false, true)]
     {
-        let page = bench.status("q", start, end).await;
+        let page = fixture.status("q", start, end).await;
         let rows = rows(&page);
         assert_eq!(rows[0], json!(["Date", "Campaign", "Clicks", "Cost"]));
         assert_eq!(rows.len(), 1 + count, "{start}..={end}");
@@ -153,9 +153,9 @@ async fn rows_come_by_inclusive_offsets_with_the_header_first() {
         assert_eq!(page.at("/meta/paginate/prev").is_string(), prev);
         gathered.extend(rows.into_iter().skip(1));
     }
-    let everything = bench
-        .ask(
-            Upstream::Supermetrics,
+    let everything = fixture
+        .send(
+            SimUpstream::Supermetrics,
             "GET",
             "/query/status?schedule_id=q",
             &[("authorization", &format!("Bearer {KEY}"))],
@@ -163,17 +163,17 @@ async fn rows_come_by_inclusive_offsets_with_the_header_first() {
         )
         .await;
     assert_eq!(rows(&everything).split_off(1), gathered, "pages join to the whole");
-    let cheap = bench.status("q", 0, 0).await;
+    let cheap = fixture.status("q", 0, 0).await;
     assert_eq!((rows(&cheap).len(), cheap.at("/meta/result/total_rows")), (2, json!(25)));
     assert_eq!(cheap.at("/meta/result/total_columns"), 4);
     assert_eq!(cheap.at("/meta/query/fields/0/field_id"), "Date");
-    bench.world.lock().scenario.supermetrics.zero_offsets_mean_all = true;
-    assert_eq!(rows(&bench.status("q", 0, 0).await).len(), 26);
-    assert_eq!(rows(&bench.status("q", 0, 1).await).len(), 3);
+    fixture.world.lock().scenario.supermetrics.zero_offsets_mean_all = true;
+    assert_eq!(rows(&fixture.status("q", 0, 0).await).len(), 26);
+    assert_eq!(rows(&fixture.status("q", 0, 1).await).len(), 3);
 }
 
 #[tokio::test(start_paused = true)]
-async fn failures_show_themselves_in_each_way() {
+async fn failures_are_reported_in_each_form() {
     let silent = SupermetricsJob::new("silent", &[(0, "FAILURE")]);
     let exited = SupermetricsJob::new("exited", &[(0, "Process_Exited")]);
     let mut loud = SupermetricsJob::new("loud", &[(0, "FAILURE")]);
@@ -183,15 +183,15 @@ async fn failures_show_themselves_in_each_way() {
         description: Some("log in again".to_owned()),
         http_status: 500,
     });
-    let bench = Bench::new(scenario(vec![], vec![silent, exited, loud]));
+    let fixture = SimulatorFixture::new(scenario(vec![], vec![silent, exited, loud]));
     for (id, word) in [("silent", "FAILURE"), ("exited", "Process_Exited")] {
-        let seen = bench.status(id, 0, 0).await;
+        let seen = fixture.status(id, 0, 0).await;
         assert_eq!(
             (seen.status, seen.at("/meta/status_code"), seen.at("/data")),
             (200, json!(word), json!([]))
         );
     }
-    let loud = bench.status("loud", 0, 0).await;
+    let loud = fixture.status("loud", 0, 0).await;
     assert_eq!(loud.status, 500);
     let code = "QUERY_ACCOUNT_UNAVAILABLE";
     assert_eq!(loud.at("/error"), json!({"code": code, "message": code, "description": "log in again"}));
@@ -199,11 +199,11 @@ async fn failures_show_themselves_in_each_way() {
 
 #[tokio::test(start_paused = true)]
 async fn credentials_are_checked_in_both_forms_and_never_recorded() {
-    let bench = Bench::new(scenario(
+    let fixture = SimulatorFixture::new(scenario(
         vec![MindBridgeJob::new("a", &[(0, "COMPLETE")])],
         vec![SupermetricsJob::new("q", &[(0, "RUNNING")])],
     ));
-    let (sm, mb) = (Upstream::Supermetrics, Upstream::MindBridge);
+    let (sm, mb) = (SimUpstream::Supermetrics, SimUpstream::MindBridge);
     let in_json = |key: &str| status_uri(&json!({"schedule_id": "q", "api_key": key}));
     let flat = format!("/v2/query/status?schedule_id=q&api_key={KEY}");
     let plain = "/query/status?schedule_id=q".to_owned();
@@ -223,35 +223,35 @@ async fn credentials_are_checked_in_both_forms_and_never_recorded() {
     for (upstream, uri, bearer, status, code, auth) in table {
         let bearer = bearer.map(|token| format!("Bearer {token}"));
         let headers: Vec<_> = bearer.iter().map(|value| ("authorization", value.as_str())).collect();
-        let seen = bench.ask(upstream, "GET", &uri, &headers, "").await;
-        let last = bench.handle.record().pop().unwrap();
+        let seen = fixture.send(upstream, "GET", &uri, &headers, "").await;
+        let last = fixture.handle.record().pop().unwrap();
         assert_eq!((seen.status, seen.at("/error/code"), last.auth), (status, code, auth), "{uri}");
         assert_eq!((last.violation, last.status), (None, Some(status)), "{uri}");
     }
-    assert!(!format!("{:?}", bench.handle.record()).contains("planted"));
-    bench.handle.set_credential(mb, "rotated");
-    assert_eq!(bench.one("a").await.status, 401);
+    assert!(!format!("{:?}", fixture.handle.record()).contains("planted"));
+    fixture.handle.set_credential(mb, "rotated");
+    assert_eq!(fixture.one("a").await.status, 401);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_next_link_embeds_the_key_only_where_the_key_was_a_parameter() {
-    let bench = Bench::new(scenario(vec![], vec![SupermetricsJob::new("q", &[(0, "SUCCESS")])]));
+async fn next_link_contains_the_key_only_if_sent_as_a_parameter() {
+    let fixture = SimulatorFixture::new(scenario(vec![], vec![SupermetricsJob::new("q", &[(0, "SUCCESS")])]));
     let next = |seen: Seen| seen.at("/meta/paginate/next").as_str().unwrap().to_owned();
-    assert!(!next(bench.status("q", 0, 0).await).contains(KEY));
+    assert!(!next(fixture.status("q", 0, 0).await).contains(KEY));
     let uri = status_uri(&json!({"schedule_id": "q", "offset_start": 0, "offset_end": 3, "api_key": KEY}));
-    let link = next(bench.ask(Upstream::Supermetrics, "GET", &uri, &[], "").await);
+    let link = next(fixture.send(SimUpstream::Supermetrics, "GET", &uri, &[], "").await);
     assert!(link.contains(KEY), "{link}");
-    let followed = bench.ask(Upstream::Supermetrics, "GET", &link, &[], "").await;
-    assert_eq!((followed.status, bench.handle.record()[2].offsets), (200, (Some(4), Some(7))));
+    let followed = fixture.send(SimUpstream::Supermetrics, "GET", &link, &[], "").await;
+    assert_eq!((followed.status, fixture.handle.record()[2].offsets), (200, (Some(4), Some(7))));
 }
 
 /// Upstream, method, URI, headers, and a part of the remark expected.
-type Wrong<'a> = (Upstream, &'a str, &'a str, &'a [(&'a str, &'a str)], &'a str);
+type Wrong<'a> = (SimUpstream, &'a str, &'a str, &'a [(&'a str, &'a str)], &'a str);
 
 #[tokio::test(start_paused = true)]
-async fn what_a_correct_client_never_does_is_remarked() {
-    let bench = Bench::new(scenario(vec![], vec![]));
-    let (sm, mb) = (Upstream::Supermetrics, Upstream::MindBridge);
+async fn client_protocol_violations_are_recorded() {
+    let fixture = SimulatorFixture::new(scenario(vec![], vec![]));
+    let (sm, mb) = (SimUpstream::Supermetrics, SimUpstream::MindBridge);
     let one = "/api/v1/async-results/a";
     let status = "/query/status?schedule_id=q";
     let with_key = format!("{status}&api_key={KEY}");
@@ -273,70 +273,70 @@ async fn what_a_correct_client_never_does_is_remarked() {
         (sm, "GET", status, &[("x-api-key", KEY)], "x-api-key"),
     ];
     for (upstream, method, uri, headers, expected) in table {
-        bench.handle.clear_record();
-        bench.ask(upstream, method, uri, headers, "").await;
-        let violations = bench.handle.violations().join("; ");
+        fixture.handle.clear_record();
+        fixture.send(upstream, method, uri, headers, "").await;
+        let violations = fixture.handle.violations().join("; ");
         assert!(violations.contains(expected), "{method} {uri}: {violations:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handle_moves_jobs_as_it_is_told() {
+async fn handle_adds_changes_and_removes_jobs() {
     let mut family = MindBridgeJob::new("f##", &[(0, "IN_PROGRESS"), (50, "COMPLETE")]);
     family.every = Some(s(30));
     let mut query = SupermetricsJob::new("q", &[(0, "RUNNING"), (10, "SUCCESS")]);
     query.rerun_every = Some(s(20));
-    let bench = Bench::new(scenario(vec![family], vec![query]));
-    let handle = &bench.handle;
+    let fixture = SimulatorFixture::new(scenario(vec![family], vec![query]));
+    let handle = &fixture.handle;
     advance(s(65)).await;
-    assert_eq!(handle.job_ids(Upstream::MindBridge), ["f00", "f01", "f02"]);
-    assert_eq!(ids(&bench.query("", &json!({"status": "IN_PROGRESS"})).await), ["f01", "f02"]);
+    assert_eq!(handle.job_ids(SimUpstream::MindBridge), ["f00", "f01", "f02"]);
+    assert_eq!(ids(&fixture.query("", &json!({"status": "IN_PROGRESS"})).await), ["f01", "f02"]);
     handle.set_state("f01", MindBridgeStep::new("ERROR")).unwrap();
-    let jumped = bench.one("f01").await;
+    let jumped = fixture.one("f01").await;
     assert_eq!((jumped.at("/status"), jumped.at("/version")), (json!("ERROR"), json!(2)));
     assert_eq!(jumped.at("/creationDate"), "2026-01-01T00:00:30Z");
     assert_eq!(jumped.at("/lastModifiedDate"), "2026-01-01T00:01:05Z");
-    assert_eq!(bench.one("f02").await.at("/status"), "IN_PROGRESS", "the others live on");
+    assert_eq!(fixture.one("f02").await.at("/status"), "IN_PROGRESS", "the others live on");
     // Once in the listing, though both the family and the jumped job claim the id.
-    assert_eq!(ids(&bench.query("", &json!({"id": {"$in": ["f01"]}})).await), ["f01"]);
+    assert_eq!(ids(&fixture.query("", &json!({"id": {"$in": ["f01"]}})).await), ["f01"]);
     handle.add_job(MindBridgeJob::new("at once", &[(0, "IN_PROGRESS")]));
     handle.set_state("at once", MindBridgeStep::new("COMPLETE")).unwrap();
-    let at_once = bench.one("at%20once").await;
+    let at_once = fixture.one("at%20once").await;
     assert_eq!((at_once.at("/status"), at_once.at("/version")), (json!("COMPLETE"), json!(2)));
     handle.set_state("q", SupermetricsStep::new("STOPPED")).unwrap();
     advance(s(495)).await;
-    assert_eq!(bench.status("q", 0, 0).await.at("/meta/status_code"), "STOPPED", "and runs no more");
-    handle.forget(Upstream::Supermetrics, "q");
-    assert_eq!(bench.status("q", 0, 0).await.at("/error/code"), "STATUS_NOT_FOUND");
+    assert_eq!(fixture.status("q", 0, 0).await.at("/meta/status_code"), "STOPPED", "and runs no more");
+    handle.forget(SimUpstream::Supermetrics, "q");
+    assert_eq!(fixture.status("q", 0, 0).await.at("/error/code"), "STATUS_NOT_FOUND");
     assert!(handle.set_state("q", SupermetricsStep::new("RUNNING")).is_err());
     handle.add_job(SupermetricsJob::new("q", &[(0, "SCHEDULED"), (5, "LAUNCHING")]));
-    assert_eq!(bench.status("q", 0, 0).await.at("/meta/status_code"), "SCHEDULED");
+    assert_eq!(fixture.status("q", 0, 0).await.at("/meta/status_code"), "SCHEDULED");
     advance(s(5)).await;
-    assert_eq!(bench.status("q", 0, 0).await.at("/meta/status_code"), "LAUNCHING");
+    assert_eq!(fixture.status("q", 0, 0).await.at("/meta/status_code"), "LAUNCHING");
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_demo_always_has_something_alive_and_shows_every_field() {
-    let bench = Bench::new(Scenario::demo());
-    bench.handle.set_credential(Upstream::MindBridge, TOKEN);
-    bench.handle.set_credential(Upstream::Supermetrics, KEY);
-    bench.world.lock().scenario.supermetrics.hourly_limit = None;
+async fn demo_always_has_unfinished_jobs_and_every_field() {
+    let fixture = SimulatorFixture::new(Scenario::demo());
+    fixture.handle.set_credential(SimUpstream::MindBridge, TOKEN);
+    fixture.handle.set_credential(SimUpstream::Supermetrics, KEY);
+    fixture.world.lock().scenario.supermetrics.hourly_limit = None;
     for minute in 0..20 {
-        let running = bench.query("?size=200", &json!({"status": "IN_PROGRESS"})).await;
+        let running = fixture.query("?size=200", &json!({"status": "IN_PROGRESS"})).await;
         assert!(!ids(&running).is_empty(), "minute {minute}");
         let mut alive = 0;
-        for id in bench.handle.job_ids(Upstream::Supermetrics) {
-            let word = bench.status(&id, 0, 0).await.at("/meta/status_code");
+        for id in fixture.handle.job_ids(SimUpstream::Supermetrics) {
+            let word = fixture.status(&id, 0, 0).await.at("/meta/status_code");
             alive += usize::from(word == "QUEUED" || word == "RUNNING");
         }
         assert!(alive > 0, "minute {minute}");
         if minute == 1 {
-            let job = bench.one("65f0c0ffee00000000000001").await.json();
+            let job = fixture.one("65f0c0ffee00000000000001").await.json();
             for field in ["id", "version", "type", "status", "entityId", "entityType"] {
                 assert!(job[field].is_string() || job[field].is_i64(), "{field}");
             }
             assert_ne!(job["createdUserInfo"], job["lastModifiedUserInfo"]);
-            let query = bench.status("demo_sales_2026", 0, 0).await;
+            let query = fixture.status("demo_sales_2026", 0, 0).await;
             for pointer in
                 ["/meta/query/fields/5/data_type", "/meta/result/cache_time", "/meta/paginate/next"]
             {
@@ -345,5 +345,5 @@ async fn the_demo_always_has_something_alive_and_shows_every_field() {
         }
         advance(s(60)).await;
     }
-    assert_eq!(bench.handle.violations(), Vec::<String>::new());
+    assert_eq!(fixture.handle.violations(), Vec::<String>::new());
 }

@@ -51,30 +51,34 @@ async fn broken_connections_and_bodies_reach_the_client_as_scripted() {
     let simulator = simulator().await;
     let client = client();
     let url = format!("{}/v1/async-results/a", simulator.mindbridge_url());
-    let ask = async || call(&client, Method::GET, &url, TOKEN, &Value::Null).await;
-    let fault = |kind| simulator.handle().push_fault(Fault::next(Upstream::MindBridge, 1, kind));
-    let whole = ask().await.unwrap().1;
+    let send = async || call(&client, Method::GET, &url, TOKEN, &Value::Null).await;
+    let fault = |kind| simulator.handle().push_fault(SimFault::next(SimUpstream::MindBridge, 1, kind));
+    let whole = send().await.unwrap().1;
 
     fault(FaultKind::CloseBeforeHeaders);
-    let error = ask().await.unwrap_err();
+    let error = send().await.unwrap_err();
     assert!(error.is_request(), "no response at all: {error:?}");
 
     fault(FaultKind::TruncatedBody);
-    let error = ask().await.unwrap_err();
+    let error = send().await.unwrap_err();
     assert!(error.is_body() || error.is_decode(), "headers came, the body did not: {error:?}");
 
     fault(FaultKind::MalformedJson);
-    let (status, text) = ask().await.unwrap();
+    let (status, text) = send().await.unwrap();
     assert_eq!((status, text.as_str()), (StatusCode::OK, whole.split_at(whole.len() / 2).0));
 
     for kind in [FaultKind::OversizedBody { bytes: 3 << 20 }, FaultKind::GzipBomb { bytes: 3 << 20 }] {
         fault(kind.clone());
-        let (_, text) = ask().await.unwrap();
+        let (_, text) = send().await.unwrap();
         assert_eq!((text.len(), text.trim_start()), ((3 << 20) + whole.len(), whole.as_str()), "{kind:?}");
     }
     assert_eq!(simulator.handle().record().len(), 6);
     assert!(
-        simulator.handle().record().iter().all(|asked| asked.ended.is_some() && asked.violation.is_none())
+        simulator
+            .handle()
+            .record()
+            .iter()
+            .all(|request| request.ended.is_some() && request.violation.is_none())
     );
 }
 
@@ -82,24 +86,26 @@ async fn broken_connections_and_bodies_reach_the_client_as_scripted() {
 async fn held_requests_are_in_flight_together_until_released() {
     let simulator = simulator().await;
     let handle = simulator.handle();
-    handle.push_fault(Fault::always(Upstream::Supermetrics, FaultKind::Hold).on(Endpoint::Status));
+    handle.push_fault(SimFault::always(SimUpstream::Supermetrics, FaultKind::Hold).on(Endpoint::Status));
     let client = client();
     let url = format!("{}/query/status?schedule_id=q", simulator.supermetrics_url());
     let calls = (0..3).map(|_| call(&client, Method::GET, &url, KEY, &Value::Null));
     let (answers, ()) = tokio::join!(futures_util::future::join_all(calls), async {
-        handle.asked(3).await;
-        assert_eq!(handle.max_in_flight(Upstream::Supermetrics), 3);
-        assert!(handle.record().iter().all(|asked| asked.ended.is_none() && asked.status.is_none()));
+        handle.wait_for_requests(3).await;
+        assert_eq!(handle.max_in_flight(SimUpstream::Supermetrics), 3);
+        assert!(handle.record().iter().all(|request| request.ended.is_none() && request.status.is_none()));
         handle.release();
     });
     assert!(answers.into_iter().all(|answer| answer.unwrap().0 == StatusCode::OK));
-    assert_eq!(handle.max_in_flight(Upstream::MindBridge), 0);
-    let record: Vec<Asked> = handle.record();
-    assert!(record.iter().all(|asked| asked.ended >= Some(asked.started) && asked.fault == Some("hold")));
+    assert_eq!(handle.max_in_flight(SimUpstream::MindBridge), 0);
+    let record: Vec<RecordedRequest> = handle.record();
+    assert!(
+        record.iter().all(|request| request.ended >= Some(request.started) && request.fault == Some("hold"))
+    );
 }
 
 #[tokio::test]
-async fn the_control_endpoints_do_what_the_handle_does() {
+async fn control_endpoints_match_the_handle() {
     let simulator = simulator().await;
     let client = client();
     let origin = format!("http://{}", simulator.addresses().supermetrics);
@@ -107,23 +113,23 @@ async fn the_control_endpoints_do_what_the_handle_does() {
         let answer = call(&client, method, &format!("{origin}/_sim/{path}"), "", &body).await.unwrap();
         (answer.0.as_u16(), serde_json::from_str::<Value>(&answer.1).unwrap_or_default())
     };
-    let ask = async |id: &str| {
+    let send = async |id: &str| {
         let url = format!("{}/query/status?schedule_id={id}", simulator.supermetrics_url());
         let (status, text) = call(&client, Method::GET, &url, KEY, &Value::Null).await.unwrap();
         (status.as_u16(), serde_json::from_str::<Value>(&text).unwrap()["meta"]["status_code"].clone())
     };
     let job = json!({"id": "new", "steps": [{"status": "QUEUED", "at": "0s"}]});
     assert_eq!(control(Method::POST, "jobs", job).await.0, 204);
-    assert_eq!(ask("new").await, (200, json!("QUEUED")));
+    assert_eq!(send("new").await, (200, json!("QUEUED")));
     assert_eq!(control(Method::POST, "jobs/new/state", json!({"status": "SUCCESS"})).await.0, 204);
-    assert_eq!(ask("new").await, (200, json!("SUCCESS")));
+    assert_eq!(send("new").await, (200, json!("SUCCESS")));
     assert_eq!(control(Method::GET, "jobs", Value::Null).await.1, json!({"ids": ["q", "new"]}));
     let fault = json!({"times": 1, "kind": {"answer": {"status": 503}}});
     assert_eq!(control(Method::POST, "faults", fault).await.0, 204);
     let url = format!("{}/query/status?schedule_id=q", simulator.supermetrics_url());
     assert_eq!(call(&client, Method::GET, &url, KEY, &Value::Null).await.unwrap().0, 503);
     assert_eq!(control(Method::DELETE, "jobs/new", Value::Null).await.0, 204);
-    assert_eq!(ask("new").await.0, 404);
+    assert_eq!(send("new").await.0, 404);
     let record = control(Method::GET, "requests", Value::Null).await.1;
     let statuses: Vec<_> =
         record["requests"].as_array().unwrap().iter().map(|it| it["status"].clone()).collect();
@@ -148,7 +154,7 @@ async fn the_control_endpoints_do_what_the_handle_does() {
 }
 
 #[tokio::test]
-async fn stopping_closes_the_listeners_and_the_summary_keeps_the_secrets() {
+async fn stop_closes_the_listeners_and_the_summary_hides_secrets() {
     // an address of this test alone: between the end and the new start nobody else takes its ports
     let alone = SocketAddr::from(([127, 83, 105, 109], 0));
     let simulator = simulator_at(Addresses { mindbridge: alone, supermetrics: alone }).await;

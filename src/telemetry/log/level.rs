@@ -22,14 +22,14 @@ pub struct BadDirectives(&'static str);
 
 /// What is logged now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Level {
+pub struct LogLevel {
     /// What holds until something else is set.
     pub lasting: String,
     /// What holds for a while instead, and how much longer.
     pub for_now: Option<(String, Duration)>,
 }
 
-impl Level {
+impl LogLevel {
     /// What is in force.
     pub fn in_force(&self) -> &str {
         self.for_now.as_ref().map_or(&self.lasting, |(directives, _)| directives)
@@ -37,15 +37,15 @@ impl Level {
 }
 
 #[derive(Default)]
-struct State {
+struct LevelState {
     handle: Option<Handle<EnvFilter, Registry>>,
     lasting: String,
     for_now: Option<(String, Instant)>,
 }
 
-static STATE: LazyLock<Mutex<State>> = LazyLock::new(Mutex::default);
+static STATE: LazyLock<Mutex<LevelState>> = LazyLock::new(Mutex::default);
 
-fn lock() -> MutexGuard<'static, State> {
+fn lock() -> MutexGuard<'static, LevelState> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -95,12 +95,12 @@ pub fn set_level_for(directives: &str, time: Duration) -> Result<(), BadDirectiv
 }
 
 /// What is logged now.
-pub fn level() -> Level {
+pub fn level() -> LogLevel {
     let state = lock();
     let left = |(directives, until): &(String, Instant)| {
         (directives.clone(), until.saturating_duration_since(Instant::now()))
     };
-    Level { lasting: state.lasting.clone(), for_now: state.for_now.as_ref().map(left) }
+    LogLevel { lasting: state.lasting.clone(), for_now: state.for_now.as_ref().map(left) }
 }
 
 /// Puts what lasts back in force, once the while is over.
@@ -118,7 +118,7 @@ pub(super) fn fall_back(now: Instant) {
     tracing::info!(log_level = lasting, "log level restored");
 }
 
-impl State {
+impl LevelState {
     /// Before the log is started there is no filter, and what is set is only remembered.
     fn put(&self, filter: EnvFilter) {
         if let Some(handle) = &self.handle {

@@ -8,7 +8,7 @@ use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 
-use super::Format;
+use super::LogFormatKind;
 
 /// Bytes of one value that are written; the rest is cut, with `…` in its place.
 pub(super) const VALUE_BYTES: usize = 2 * 1024;
@@ -17,7 +17,7 @@ const FIELDS: usize = 32;
 
 /// The value of a field.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
+pub(super) enum FieldValue {
     /// Whatever is written between quotes.
     Text(String),
     /// A number or a truth value, as it is written.
@@ -26,82 +26,82 @@ pub(super) enum Value {
 
 /// The fields of an event or a span, in their order.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Fields {
+pub(super) struct LogFields {
     pub(super) message: String,
-    pub(super) others: Vec<(&'static str, Value)>,
+    pub(super) others: Vec<(&'static str, FieldValue)>,
 }
 
-impl Fields {
+impl LogFields {
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.others.iter().find_map(|(other, value)| match value {
-            Value::Text(text) if *other == name => Some(text.as_str()),
-            Value::Text(_) | Value::Plain(_) => None,
+            FieldValue::Text(text) if *other == name => Some(text.as_str()),
+            FieldValue::Text(_) | FieldValue::Plain(_) => None,
         })
     }
 
-    fn put(&mut self, field: &Field, value: Value) {
+    fn put(&mut self, field: &Field, value: FieldValue) {
         if self.others.len() < FIELDS {
             self.others.push((field.name(), value));
         }
     }
 }
 
-impl Visit for Fields {
+impl Visit for LogFields {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        let mut short = Short::default();
+        let mut short = Truncated::default();
         // it fails where it is full, which is no fault
         write!(short, "{value:?}").ok();
         if field.name() == "message" {
             self.message = short.text;
         } else {
-            self.put(field, Value::Text(short.text));
+            self.put(field, FieldValue::Text(short.text));
         }
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        let mut short = Short::default();
+        let mut short = Truncated::default();
         short.write_str(value).ok();
         if field.name() == "message" {
             self.message = short.text;
         } else {
-            self.put(field, Value::Text(short.text));
+            self.put(field, FieldValue::Text(short.text));
         }
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.put(field, Value::Plain(value.to_string()));
+        self.put(field, FieldValue::Plain(value.to_string()));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.put(field, Value::Plain(value.to_string()));
+        self.put(field, FieldValue::Plain(value.to_string()));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.put(field, Value::Plain(value.to_string()));
+        self.put(field, FieldValue::Plain(value.to_string()));
     }
 
     fn record_i128(&mut self, field: &Field, value: i128) {
-        self.put(field, Value::Text(value.to_string()));
+        self.put(field, FieldValue::Text(value.to_string()));
     }
 
     fn record_u128(&mut self, field: &Field, value: u128) {
-        self.put(field, Value::Text(value.to_string()));
+        self.put(field, FieldValue::Text(value.to_string()));
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        let plain = value.is_finite().then(|| Value::Plain(value.to_string()));
-        self.put(field, plain.unwrap_or_else(|| Value::Text(value.to_string())));
+        let plain = value.is_finite().then(|| FieldValue::Plain(value.to_string()));
+        self.put(field, plain.unwrap_or_else(|| FieldValue::Text(value.to_string())));
     }
 }
 
 /// A text that takes no more than a value may hold.
 #[derive(Default)]
-struct Short {
+struct Truncated {
     text: String,
     full: bool,
 }
 
-impl fmt::Write for Short {
+impl fmt::Write for Truncated {
     fn write_str(&mut self, more: &str) -> fmt::Result {
         if self.full {
             return Err(fmt::Error);
@@ -121,7 +121,7 @@ impl fmt::Write for Short {
 
 /// What stands around the fields of a line.
 #[derive(Debug)]
-pub(super) struct Frame<'a> {
+pub(super) struct LineContext<'a> {
     pub(super) level: Level,
     pub(super) target: &'a str,
     pub(super) message: &'a str,
@@ -133,24 +133,29 @@ pub(super) struct Frame<'a> {
     pub(super) repeats: Option<u64>,
 }
 
-impl<'a> Frame<'a> {
+impl<'a> LineContext<'a> {
     pub(super) fn of(metadata: &'a Metadata<'_>, message: &'a str) -> Self {
         let (level, target) = (*metadata.level(), metadata.target());
         Self { level, target, message, trace: None, request_id: None, repeats: None }
     }
 
     /// Writes the line, its end included.
-    pub(super) fn render(&self, format: Format, ansi: bool, fields: &[(&'static str, Value)]) -> String {
+    pub(super) fn render(
+        &self,
+        format: LogFormatKind,
+        ansi: bool,
+        fields: &[(&'static str, FieldValue)],
+    ) -> String {
         let mut line = String::with_capacity(256);
         match format {
-            Format::Text => self.text(&mut line, ansi, fields),
-            Format::Json => self.json(&mut line, fields),
+            LogFormatKind::Text => self.text(&mut line, ansi, fields),
+            LogFormatKind::Json => self.json(&mut line, fields),
         }
         line.push('\n');
         line
     }
 
-    fn json(&self, line: &mut String, fields: &[(&'static str, Value)]) {
+    fn json(&self, line: &mut String, fields: &[(&'static str, FieldValue)]) {
         line.push_str("{\"timestamp\":\"");
         now(line);
         line.push_str("\",\"level\":\"");
@@ -164,14 +169,14 @@ impl<'a> Frame<'a> {
             quoted(line, name);
             line.push(':');
             match value {
-                Said::Text(text) => quoted(line, text),
-                Said::Plain(text) => line.push_str(text),
+                WrittenField::Text(text) => quoted(line, text),
+                WrittenField::Plain(text) => line.push_str(text),
             }
         });
         line.push('}');
     }
 
-    fn text(&self, line: &mut String, ansi: bool, fields: &[(&'static str, Value)]) {
+    fn text(&self, line: &mut String, ansi: bool, fields: &[(&'static str, FieldValue)]) {
         now(line);
         let (colour, plain) = match (ansi, self.level) {
             (false, _) => ("", ""),
@@ -195,35 +200,35 @@ impl<'a> Frame<'a> {
             line.push_str(name);
             line.push('=');
             match value {
-                Said::Text(text) if is_plain(text) => line.push_str(text),
-                Said::Text(text) => quoted(line, text),
-                Said::Plain(text) => line.push_str(text),
+                WrittenField::Text(text) if is_plain(text) => line.push_str(text),
+                WrittenField::Text(text) => quoted(line, text),
+                WrittenField::Plain(text) => line.push_str(text),
             }
         });
     }
 
     /// Gives each field, those of the frame last.
-    fn each(&self, fields: &[(&'static str, Value)], mut write: impl FnMut(&str, Said<'_>)) {
+    fn each(&self, fields: &[(&'static str, FieldValue)], mut write: impl FnMut(&str, WrittenField<'_>)) {
         for (name, value) in fields {
             match value {
-                Value::Text(text) => write(name, Said::Text(text)),
-                Value::Plain(text) => write(name, Said::Plain(text)),
+                FieldValue::Text(text) => write(name, WrittenField::Text(text)),
+                FieldValue::Plain(text) => write(name, WrittenField::Plain(text)),
             }
         }
         if let Some(repeats) = self.repeats {
-            write("repeats", Said::Plain(&repeats.to_string()));
+            write("repeats", WrittenField::Plain(&repeats.to_string()));
         }
         if let Some(id) = &self.request_id {
-            write("request_id", Said::Text(id));
+            write("request_id", WrittenField::Text(id));
         }
         if let Some((trace, span)) = &self.trace {
-            write("trace_id", Said::Text(trace));
-            write("span_id", Said::Text(span));
+            write("trace_id", WrittenField::Text(trace));
+            write("span_id", WrittenField::Text(span));
         }
     }
 }
 
-enum Said<'a> {
+enum WrittenField<'a> {
     Text(&'a str),
     Plain(&'a str),
 }
@@ -275,11 +280,11 @@ mod tests {
     use super::*;
 
     fn lines(text: &str) -> [String; 2] {
-        let mut short = Short::default();
+        let mut short = Truncated::default();
         short.write_str(text).ok();
-        let fields = [("given", Value::Text(short.text)), ("count", Value::Plain("7".to_owned()))];
-        [Format::Text, Format::Json].map(|format| {
-            let frame = Frame {
+        let fields = [("given", FieldValue::Text(short.text)), ("count", FieldValue::Plain("7".to_owned()))];
+        [LogFormatKind::Text, LogFormatKind::Json].map(|format| {
+            let frame = LineContext {
                 level: Level::WARN,
                 target: "jobgate",
                 message: "fixed",
@@ -301,7 +306,7 @@ mod tests {
         /// Whatever a value holds: one line, nothing in it that a terminal acts upon, JSON that reads back as it was, and in
         /// text no field that was not there.
         #[test]
-        fn no_value_breaks_a_line(text in any::<String>()) {
+        fn no_value_breaks_a_log_line(text in any::<String>()) {
             let [as_text, as_json] = lines(&text);
             is_one_line(&as_text);
             is_one_line(&as_json);
@@ -314,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_hostile_is_escaped_and_what_is_long_is_cut() {
+    fn hostile_values_are_escaped_and_long_ones_truncated() {
         for (given, text, json) in [
             ("a\nb", r#"given="a\nb""#, r#""given":"a\nb""#),
             ("\u{1b}[2J", r#"given="\u001b[2J""#, r#""given":"\u001b[2J""#),

@@ -37,13 +37,13 @@ impl Write for Buffer {
 }
 
 /// What is said while `work` goes on, in JSON, and what the clock would say `later`.
-fn said(work: impl FnOnce(), later: Duration) -> String {
-    said_in(Format::Json, work, later)
+fn log_text(work: impl FnOnce(), later: Duration) -> String {
+    log_text_in(LogFormatKind::Json, work, later)
 }
 
-fn said_in(format: Format, work: impl FnOnce(), later: Duration) -> String {
+fn log_text_in(format: LogFormatKind, work: impl FnOnce(), later: Duration) -> String {
     let (buffer, level) = (Buffer::default(), tracing::level_filters::LevelFilter::TRACE);
-    let writer = Writer::start(buffer.clone()).unwrap();
+    let writer = LogWriter::start(buffer.clone()).unwrap();
     let layer = LogLayer::new(format, false, writer.clone());
     let overdue = layer.repeats();
     tracing::subscriber::with_default(tracing_subscriber::registry().with(layer.with_filter(level)), work);
@@ -53,7 +53,7 @@ fn said_in(format: Format, work: impl FnOnce(), later: Duration) -> String {
 }
 
 #[test]
-fn a_panic_is_logged_by_its_place_and_not_by_its_text() {
+fn panic_is_logged_by_location_without_its_message() {
     let (before, here) = (panic::take_hook(), thread::current().id());
     // other tests run beside this one: theirs go on to the hook before
     panic::set_hook(Box::new(
@@ -62,9 +62,9 @@ fn a_panic_is_logged_by_its_place_and_not_by_its_text() {
         },
     ));
     let text = "cAnaRy".to_owned();
-    let said = said(|| drop(panic::catch_unwind(|| panic!("{text}")).unwrap_err()), Duration::ZERO);
-    assert!(said.contains("panicked") && said.contains("telemetry/log/tests.rs:"), "{said}");
-    assert!(!said.contains("cAnaRy"), "{said}");
+    let log_text = log_text(|| drop(panic::catch_unwind(|| panic!("{text}")).unwrap_err()), Duration::ZERO);
+    assert!(log_text.contains("panicked") && log_text.contains("telemetry/log/tests.rs:"), "{log_text}");
+    assert!(!log_text.contains("cAnaRy"), "{log_text}");
 }
 
 proptest! {
@@ -73,19 +73,19 @@ proptest! {
     /// Texts and bytes of any kind, in every way that a field is given: as many lines as there were events.
     #[test]
     fn no_input_adds_or_joins_lines(given in vec((any::<String>(), vec(any::<u8>(), 0..40)), 1..10)) {
-        for format in [Format::Text, Format::Json] {
+        for format in [LogFormatKind::Text, LogFormatKind::Json] {
             let work = || {
                 for (text, bytes) in &given {
                     let path = Path::new(OsStr::from_bytes(bytes));
                     tracing::debug!(text, display = %text, debug = ?text, path = %path.display(), raw = ?path, "fixed");
                 }
             };
-            let said = said_in(format, work, Duration::ZERO);
-            let lines: Vec<&str> = said.strip_suffix('\n').unwrap().split(['\n', '\r', '\u{2028}', '\u{85}']).collect();
+            let log_text = log_text_in(format, work, Duration::ZERO);
+            let lines: Vec<&str> = log_text.strip_suffix('\n').unwrap().split(['\n', '\r', '\u{2028}', '\u{85}']).collect();
             prop_assert_eq!(lines.len(), given.len());
             for line in lines {
                 prop_assert!(line.contains("fixed") && !line.contains(char::is_control), "{:?}", line);
-                if format == Format::Json {
+                if format == LogFormatKind::Json {
                     let read: serde_json::Value = serde_json::from_str(line).unwrap();
                     prop_assert_eq!(&read["text"], &read["display"]);
                 }
@@ -95,8 +95,8 @@ proptest! {
 }
 
 #[test]
-fn a_flood_of_one_event_is_a_few_lines_and_a_number_and_hides_no_other() {
-    let said = said(
+fn repeated_event_is_limited_without_hiding_other_events() {
+    let log_text = log_text(
         || {
             for number in 0..1_000 {
                 tracing::warn!(source = "one", number, "again");
@@ -106,21 +106,21 @@ fn a_flood_of_one_event_is_a_few_lines_and_a_number_and_hides_no_other() {
                 tracing::info!(target: ACCESS, number, "each");
             }
         },
-        repeats::WINDOW,
+        throttle::WINDOW,
     );
     let lines: Vec<serde_json::Value> =
-        said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        log_text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let about = |message: &str| lines.iter().filter(|line| line["message"] == message).collect::<Vec<_>>();
     let again = about("again");
-    assert_eq!(again.len(), repeats::AT_ONCE as usize + 1);
+    assert_eq!(again.len(), throttle::AT_ONCE as usize + 1);
     let last = again.last().unwrap();
-    assert_eq!((&last["source"], &last["repeats"]), (&"one".into(), &(1_000 - repeats::AT_ONCE).into()));
+    assert_eq!((&last["source"], &last["repeats"]), (&"one".into(), &(1_000 - throttle::AT_ONCE).into()));
     assert_eq!((about("other").len(), about("each").len()), (1, 100));
 }
 
 #[test]
-fn a_line_names_its_request_whatever_else_is_between() {
-    let said = said(
+fn log_line_contains_the_id_of_its_request() {
+    let log_text = log_text(
         || {
             let _request = tracing::info_span!(target: REQUEST, "request", request_id = "r1").entered();
             let _other = tracing::info_span!("other", request_id = "not this").entered();
@@ -128,7 +128,7 @@ fn a_line_names_its_request_whatever_else_is_between() {
         },
         Duration::ZERO,
     );
-    let line: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let line: serde_json::Value = serde_json::from_str(&log_text).unwrap();
     assert_eq!((&line["message"], &line["request_id"]), (&"within".into(), &"r1".into()));
 }
 
@@ -150,21 +150,21 @@ impl Write for Stuck {
 }
 
 #[test]
-fn who_speaks_waits_for_no_reader_and_what_is_lost_is_counted() {
+fn logging_never_blocks_and_dropped_lines_are_counted() {
     let (release, go_on): (SyncSender<()>, _) = sync_channel(0);
     let out = Buffer::default();
-    let writer = Writer::start(Stuck { go_on, out: out.clone() }).unwrap();
+    let writer = LogWriter::start(Stuck { go_on, out: out.clone() }).unwrap();
     let line = format!("{}\n", "x".repeat(1023));
-    let before = tally().dropped;
+    let before = counters().dropped;
     for _ in 0..4 * ROOM / line.len() {
         writer.put(&line);
     }
-    let dropped = tally().dropped - before;
+    let dropped = counters().dropped - before;
     assert!(usize::try_from(dropped).unwrap() >= 2 * ROOM / line.len(), "{dropped} lines");
     // the end is not held either
     writer.end(Duration::from_millis(10));
     drop(release);
     writer.end(Duration::from_secs(30));
-    let (written, whole) = (out.text().len(), out.text().lines().all(|said| said.len() == 1023));
+    let (written, whole) = (out.text().len(), out.text().lines().all(|log_text| log_text.len() == 1023));
     assert!(whole && written >= ROOM && written <= 2 * ROOM + line.len(), "{written}");
 }

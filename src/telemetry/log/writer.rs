@@ -8,38 +8,38 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::tally;
+use super::counters;
 
 /// Bytes of lines that wait to be written; as many again may be under way.
 pub(super) const ROOM: usize = 1 << 20;
 /// How often whatever is due by time is looked at.
 const TICK: Duration = Duration::from_secs(1);
 
-type Tick = Box<dyn Fn(Instant) + Send + Sync>;
+type FlushTick = Box<dyn Fn(Instant) + Send + Sync>;
 
 /// Where lines go. A clone is cheap and means the same.
 #[derive(Clone)]
-pub(super) struct Writer(Arc<Shared>);
+pub(super) struct LogWriter(Arc<WriterShared>);
 
-struct Shared {
-    state: Mutex<State>,
+struct WriterShared {
+    state: Mutex<WriterState>,
     filled: Condvar,
     emptied: Condvar,
-    tick: Mutex<Option<Tick>>,
+    tick: Mutex<Option<FlushTick>>,
 }
 
 #[derive(Default)]
-struct State {
+struct WriterState {
     waiting: String,
     dropped: u64,
     writing: bool,
     ended: bool,
 }
 
-impl Writer {
-    /// Starts the thread. It ends with [`Writer::end`], or with the process.
+impl LogWriter {
+    /// Starts the thread. It ends with [`LogWriter::end`], or with the process.
     pub(super) fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(WriterShared {
             state: Mutex::default(),
             filled: Condvar::new(),
             emptied: Condvar::new(),
@@ -61,7 +61,7 @@ impl Writer {
         if state.waiting.len() + line.len() > ROOM {
             state.dropped += 1;
             drop(state);
-            tally::dropped();
+            counters::dropped();
             return;
         }
         state.waiting.push_str(line);
@@ -86,8 +86,8 @@ impl Writer {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl WriterShared {
+    fn lock(&self) -> MutexGuard<'_, WriterState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -141,8 +141,8 @@ fn write(out: &mut impl Write, mut bytes: &[u8]) {
     out.flush().ok();
 }
 
-impl std::fmt::Debug for Writer {
+impl std::fmt::Debug for LogWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Writer").finish_non_exhaustive()
+        f.debug_struct("LogWriter").finish_non_exhaustive()
     }
 }

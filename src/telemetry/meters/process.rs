@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use procfs::process::{LimitValue, Process};
 use tokio::runtime::Handle;
 
-use super::readings::Readings;
+use super::snapshot::GaugeSnapshot;
 use super::table::Instrument as I;
 
 static CONFIG_STALE: AtomicBool = AtomicBool::new(false);
@@ -27,7 +27,7 @@ pub(super) fn reloaded(in_force: bool) {
 }
 
 /// Writes all of it. What this system does not tell is left out.
-pub(super) fn read(out: &mut Readings) {
+pub(super) fn read(out: &mut GaugeSnapshot) {
     out.put_for(I::BuildInfo, env!("CARGO_PKG_VERSION"), 1.0);
     out.put(I::ConfigStale, f64::from(u8::from(CONFIG_STALE.load(Ordering::Relaxed))));
     if let Some(runtime) = Handle::try_current().ok().as_ref().or_else(|| RUNTIME.get()) {

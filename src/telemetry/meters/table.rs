@@ -3,7 +3,7 @@
 
 /// The kind of an instrument.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Kind {
+pub enum InstrumentKind {
     /// A counter, incremented when the event happens.
     Counter,
     /// A counter, read at each scrape.
@@ -65,10 +65,10 @@ impl Group {
 
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Row {
+pub(super) struct InstrumentRow {
     pub(super) group: Group,
     pub(super) name: &'static str,
-    pub(super) kind: Kind,
+    pub(super) kind: InstrumentKind,
     pub(super) labels: &'static [&'static str],
     pub(super) help: &'static str,
 }
@@ -91,9 +91,9 @@ macro_rules! instruments {
             /// All instruments, in the order of exposition.
             pub const ALL: &'static [Self] = &[$($(Self::$variant,)*)*];
 
-            pub(super) const fn row(self) -> Row {
+            pub(super) const fn row(self) -> InstrumentRow {
                 match self {
-                    $($(Self::$variant => Row {
+                    $($(Self::$variant => InstrumentRow {
                         group: Group::$group, name: $name, kind: $kind, labels: &$labels, help: $help,
                     },)*)*
                 }
@@ -104,157 +104,157 @@ macro_rules! instruments {
 
 instruments! {
     Http {
-        HttpRequests: Kind::Counter, "jobgate_http_requests_total", ["handler", "method", "status"],
+        HttpRequests: InstrumentKind::Counter, "jobgate_http_requests_total", ["handler", "method", "status"],
             "HTTP requests on the public listener, by handler, method and status class.";
-        HttpRequestDuration: Kind::Histogram(QUICK), "jobgate_http_request_duration_seconds", ["handler"],
+        HttpRequestDuration: InstrumentKind::Histogram(QUICK), "jobgate_http_request_duration_seconds", ["handler"],
             "Time from the request head to the start of the response. For a stream: time until it is open.";
-        GraphqlOperations: Kind::Counter, "jobgate_graphql_operations_total", ["type", "transport"],
+        GraphqlOperations: InstrumentKind::Counter, "jobgate_graphql_operations_total", ["type", "transport"],
             "GraphQL operations that passed validation and limits and were executed.";
-        GraphqlOperationDuration: Kind::Histogram(QUICK), "jobgate_graphql_operation_duration_seconds", ["type"],
+        GraphqlOperationDuration: InstrumentKind::Histogram(QUICK), "jobgate_graphql_operation_duration_seconds", ["type"],
             "Execution time of GraphQL queries and mutations.";
-        Errors: Kind::Counter, "jobgate_errors_total", ["code"],
+        Errors: InstrumentKind::Counter, "jobgate_errors_total", ["code"],
             "Error responses sent to clients, by error code.";
-        JobProblems: Kind::Counter, "jobgate_job_problems_total", ["code"],
+        JobProblems: InstrumentKind::Counter, "jobgate_job_problems_total", ["code"],
             "Problems returned in place of a job, by problem code.";
     }
     Upstreams {
-        UpstreamCalls: Kind::Counter, "jobgate_upstream_calls_total", ["source", "outcome"],
+        UpstreamCalls: InstrumentKind::Counter, "jobgate_upstream_calls_total", ["source", "outcome"],
             "HTTP calls to upstreams, by outcome. Each retry counts as a call.";
-        UpstreamCallDuration: Kind::Histogram(QUICK), "jobgate_upstream_call_duration_seconds", ["source"],
+        UpstreamCallDuration: InstrumentKind::Histogram(QUICK), "jobgate_upstream_call_duration_seconds", ["source"],
             "Duration of one upstream call. Excludes the wait for the budget.";
-        UpstreamRetries: Kind::Counter, "jobgate_upstream_retries_total", ["source"],
+        UpstreamRetries: InstrumentKind::Counter, "jobgate_upstream_retries_total", ["source"],
             "Upstream calls that were retries.";
-        BudgetWait: Kind::Histogram(QUICK), "jobgate_upstream_budget_wait_seconds", ["source"],
+        BudgetWait: InstrumentKind::Histogram(QUICK), "jobgate_upstream_budget_wait_seconds", ["source"],
             "Time a call waited for the budget of its source, whether it was then made or rejected.";
-        BudgetRefusals: Kind::Counter, "jobgate_upstream_calls_rejected_total", ["source", "reason"],
+        BudgetRefusals: InstrumentKind::Counter, "jobgate_upstream_calls_rejected_total", ["source", "reason"],
             "Upstream calls rejected by the gateway before they were sent, by reason.";
-        BreakerOpenings: Kind::Counter, "jobgate_breaker_openings_total", ["source"],
+        BreakerOpenings: InstrumentKind::Counter, "jobgate_breaker_openings_total", ["source"],
             "Times the circuit breaker of a source opened.";
-        SourceHealth: Kind::Gauge, "jobgate_source_health", ["source", "health"],
+        SourceHealth: InstrumentKind::Gauge, "jobgate_source_health", ["source", "health"],
             "1 for the current health of the source, 0 for every other health.";
-        SourceBreakerOpen: Kind::Gauge, "jobgate_source_breaker_open", ["source"],
+        SourceBreakerOpen: InstrumentKind::Gauge, "jobgate_source_breaker_open", ["source"],
             "1 while the circuit breaker of the source is open.";
-        SourceCallsInFlight: Kind::Gauge, "jobgate_source_calls_in_flight", ["source"],
+        SourceCallsInFlight: InstrumentKind::Gauge, "jobgate_source_calls_in_flight", ["source"],
             "Upstream calls in flight.";
-        SourceConcurrency: Kind::Gauge, "jobgate_source_budget_concurrency", ["source"],
+        SourceConcurrency: InstrumentKind::Gauge, "jobgate_source_budget_concurrency", ["source"],
             "Configured limit of concurrent upstream calls.";
-        SourceBudgetPerHour: Kind::Gauge, "jobgate_source_budget_per_hour", ["source"],
+        SourceBudgetPerHour: InstrumentKind::Gauge, "jobgate_source_budget_per_hour", ["source"],
             "Configured limit of upstream calls per hour.";
-        SourceBudgetLeft: Kind::Gauge, "jobgate_source_budget_left_this_hour", ["source"],
+        SourceBudgetLeft: InstrumentKind::Gauge, "jobgate_source_budget_left_this_hour", ["source"],
             "Upstream calls left before the hourly limit is reached.";
-        SourceThrottledUntil: Kind::Gauge, "jobgate_source_throttled_until_timestamp_seconds", ["source"],
+        SourceThrottledUntil: InstrumentKind::Gauge, "jobgate_source_throttled_until_timestamp_seconds", ["source"],
             "Unix time before which no call is made. Absent while the source is not throttled.";
-        CredentialExpiry: Kind::Gauge, "jobgate_source_credential_expiry_timestamp_seconds", ["source"],
+        CredentialExpiry: InstrumentKind::Gauge, "jobgate_source_credential_expiry_timestamp_seconds", ["source"],
             "Unix time at which the active credential expires. Absent if the expiry is unknown.";
-        CredentialInForceSince: Kind::Gauge, "jobgate_source_credential_active_since_timestamp_seconds", ["source"],
+        CredentialInForceSince: InstrumentKind::Gauge, "jobgate_source_credential_active_since_timestamp_seconds", ["source"],
             "Unix time at which this process activated the credential. Absent if no credential is active.";
-        CredentialState: Kind::Gauge, "jobgate_source_credential_state", ["source", "state"],
+        CredentialState: InstrumentKind::Gauge, "jobgate_source_credential_state", ["source", "state"],
             "1 for the current state of the credential, 0 for every other state.";
     }
     Cache {
-        Lookups: Kind::Counter, "jobgate_lookups_total", ["outcome"],
+        Lookups: InstrumentKind::Counter, "jobgate_lookups_total", ["outcome"],
             "Jobs requested by clients, by cache outcome.";
-        CacheReads: Kind::Counter, "jobgate_cache_reads_total", ["tier"],
+        CacheReads: InstrumentKind::Counter, "jobgate_cache_reads_total", ["tier"],
             "Reads of cached jobs, by the tier that had the job: memory, store or none.";
-        CacheJobs: Kind::Gauge, "jobgate_cache_entries", [],
+        CacheJobs: InstrumentKind::Gauge, "jobgate_cache_entries", [],
             "Approximate number of jobs in the in-memory cache.";
-        Flights: Kind::Counter, "jobgate_singleflight_total", ["role"],
+        SingleFlightCalls: InstrumentKind::Counter, "jobgate_singleflight_total", ["role"],
             "Requests for a fetch: the leader starts it, a joiner waits for a fetch in flight.";
     }
     Polling {
-        JobsFollowed: Kind::Gauge, "jobgate_jobs_followed", ["state"],
+        JobsFollowed: InstrumentKind::Gauge, "jobgate_jobs_followed", ["state"],
             "Followed jobs, by the last observed state; unobserved until the first fetch completes.";
-        PollLag: Kind::Histogram(QUICK), "jobgate_poll_lag_seconds", ["source"],
+        PollLag: InstrumentKind::Histogram(QUICK), "jobgate_poll_lag_seconds", ["source"],
             "Time from the due time of a poll to its start.";
-        NotificationLag: Kind::Histogram(SLOW), "jobgate_change_to_delivery_seconds", ["source", "basis"],
+        NotificationLag: InstrumentKind::Histogram(SLOW), "jobgate_change_to_delivery_seconds", ["source", "basis"],
             "Time from a job change to the delivery of its update, by basis: the upstream timestamp of the change, or the previous poll (upper bound).";
-        LookInterval: Kind::Histogram(SLOW), "jobgate_change_detection_window_seconds", ["source"],
+        ChangeDetectionWindow: InstrumentKind::Histogram(SLOW), "jobgate_change_detection_window_seconds", ["source"],
             "Time between the two polls that bracket a job change.";
-        FoundToTold: Kind::Histogram(QUICK), "jobgate_detection_to_delivery_seconds", ["source"],
+        DetectionToDelivery: InstrumentKind::Histogram(QUICK), "jobgate_detection_to_delivery_seconds", ["source"],
             "Time from the upstream response that contained a change to the delivery of its update.";
-        UpdatesDelivered: Kind::Counter, "jobgate_updates_delivered_total", ["subscription"],
+        UpdatesDelivered: InstrumentKind::Counter, "jobgate_updates_delivered_total", ["subscription"],
             "Updates delivered to streams, by subscription field.";
-        UpdatesCoalesced: Kind::Counter, "jobgate_updates_coalesced_total", ["subscription"],
+        UpdatesCoalesced: InstrumentKind::Counter, "jobgate_updates_coalesced_total", ["subscription"],
             "Updates replaced by a newer update of the same job before a slow reader read them.";
     }
     Streams {
-        StreamsOpen: Kind::Gauge, "jobgate_streams_open", ["transport"], "Open streams.";
-        StreamsOpened: Kind::Counter, "jobgate_streams_opened_total", ["transport"], "Streams opened.";
-        StreamsEnded: Kind::Counter, "jobgate_streams_ended_total", ["transport", "reason"],
+        StreamsOpen: InstrumentKind::Gauge, "jobgate_streams_open", ["transport"], "Open streams.";
+        StreamsOpened: InstrumentKind::Counter, "jobgate_streams_opened_total", ["transport"], "Streams opened.";
+        StreamsEnded: InstrumentKind::Counter, "jobgate_streams_ended_total", ["transport", "reason"],
             "Streams ended, by reason.";
     }
     Store {
-        StoreFailures: Kind::Counter, "jobgate_store_failures_total", [],
+        StoreFailures: InstrumentKind::Counter, "jobgate_store_failures_total", [],
             "Store operations that failed. A failed read is treated as a cache miss.";
-        StoreDegraded: Kind::Gauge, "jobgate_store_degraded", [],
+        StoreDegraded: InstrumentKind::Gauge, "jobgate_store_degraded", [],
             "1 while the store cannot be written and jobs are kept in memory only.";
-        StoreUnwritten: Kind::Gauge, "jobgate_store_unwritten", [], "Records waiting to be written to the store.";
-        StoreDropped: Kind::ReadCounter, "jobgate_store_dropped_total", [],
+        StoreUnwritten: InstrumentKind::Gauge, "jobgate_store_unwritten", [], "Records waiting to be written to the store.";
+        StoreDropped: InstrumentKind::ReadCounter, "jobgate_store_dropped_total", [],
             "Records dropped because the write queue was full.";
-        StoreDamaged: Kind::ReadCounter, "jobgate_store_damaged_total", [],
+        StoreDamaged: InstrumentKind::ReadCounter, "jobgate_store_damaged_total", [],
             "Damaged records found and removed.";
-        StoreQuarantined: Kind::ReadCounter, "jobgate_store_quarantined_total", [],
+        StoreQuarantined: InstrumentKind::ReadCounter, "jobgate_store_quarantined_total", [],
             "Damaged store files renamed and replaced by an empty one.";
-        StoreSize: Kind::Gauge, "jobgate_store_size_bytes", [], "Size of the store file on disk.";
-        StoreJobs: Kind::Gauge, "jobgate_store_jobs", [], "Jobs in the store file on disk.";
+        StoreSize: InstrumentKind::Gauge, "jobgate_store_size_bytes", [], "Size of the store file on disk.";
+        StoreJobs: InstrumentKind::Gauge, "jobgate_store_jobs", [], "Jobs in the store file on disk.";
     }
     Redis {
-        RedisUp: Kind::Gauge, "jobgate_redis_up", [], "1 while Redis is connected and in use.";
-        RedisBreakerOpen: Kind::Gauge, "jobgate_redis_breaker_open", [],
+        RedisUp: InstrumentKind::Gauge, "jobgate_redis_up", [], "1 while Redis is connected and in use.";
+        RedisBreakerOpen: InstrumentKind::Gauge, "jobgate_redis_breaker_open", [],
             "1 while the circuit breaker of Redis is open.";
-        RedisAway: Kind::Gauge, "jobgate_redis_unavailable_seconds", [],
+        RedisAway: InstrumentKind::Gauge, "jobgate_redis_unavailable_seconds", [],
             "Seconds since Redis became unavailable; 0 while it is available.";
-        RedisReplicas: Kind::Gauge, "jobgate_redis_replicas", [],
+        RedisReplicas: InstrumentKind::Gauge, "jobgate_redis_replicas", [],
             "Live replicas at the last heartbeat, this one included.";
-        RedisBudgetFallback: Kind::Gauge, "jobgate_redis_budget_fallback", [],
+        RedisBudgetFallback: InstrumentKind::Gauge, "jobgate_redis_budget_fallback", [],
             "1 while this replica uses its local share of the budgets because the shared budget is unavailable.";
-        RedisOwnShare: Kind::ReadCounter, "jobgate_redis_local_budget_calls_total", [],
+        RedisOwnShare: InstrumentKind::ReadCounter, "jobgate_redis_local_budget_calls_total", [],
             "Upstream calls counted against the local share of a budget.";
-        RedisConnections: Kind::ReadCounter, "jobgate_redis_connections_total", [],
+        RedisConnections: InstrumentKind::ReadCounter, "jobgate_redis_connections_total", [],
             "Command connections opened. Each one after the first is a reconnect.";
-        RedisFailovers: Kind::ReadCounter, "jobgate_redis_failovers_total", [],
+        RedisFailovers: InstrumentKind::ReadCounter, "jobgate_redis_failovers_total", [],
             "Times the sentinels reported a different master.";
-        RedisEmptied: Kind::ReadCounter, "jobgate_redis_data_loss_total", [],
+        RedisEmptied: InstrumentKind::ReadCounter, "jobgate_redis_data_loss_total", [],
             "Times the data in Redis was found to be lost.";
-        RedisCommands: Kind::Counter, "jobgate_redis_commands_total", ["outcome"],
+        RedisCommands: InstrumentKind::Counter, "jobgate_redis_commands_total", ["outcome"],
             "Redis commands, by outcome.";
-        RedisCommandDuration: Kind::Histogram(QUICK), "jobgate_redis_command_duration_seconds", [],
+        RedisCommandDuration: InstrumentKind::Histogram(QUICK), "jobgate_redis_command_duration_seconds", [],
             "Duration of Redis commands that were sent.";
-        RedisTakeovers: Kind::ReadCounter, "jobgate_redis_lease_takeovers_total", [],
+        RedisTakeovers: InstrumentKind::ReadCounter, "jobgate_redis_lease_takeovers_total", [],
             "Leases acquired after another replica let them expire.";
-        RedisFenceRefusals: Kind::ReadCounter, "jobgate_redis_fenced_writes_total", [],
+        RedisFenceRefusals: InstrumentKind::ReadCounter, "jobgate_redis_fenced_writes_total", [],
             "Writes rejected because the lease of the writer was no longer valid.";
-        RedisHints: Kind::ReadCounter, "jobgate_redis_notifications_total", [],
+        RedisHints: InstrumentKind::ReadCounter, "jobgate_redis_notifications_total", [],
             "Change notifications received from other replicas.";
-        RedisGaps: Kind::ReadCounter, "jobgate_redis_notification_gaps_total", [],
+        RedisGaps: InstrumentKind::ReadCounter, "jobgate_redis_notification_gaps_total", [],
             "Times change notifications may have been missed.";
-        RedisReconciles: Kind::ReadCounter, "jobgate_redis_reconciliations_total", [],
+        RedisReconciles: InstrumentKind::ReadCounter, "jobgate_redis_reconciliations_total", [],
             "Times all followed jobs were read from Redis again.";
     }
     Process {
-        BuildInfo: Kind::Gauge, "jobgate_build_info", ["version"], "Always 1; the label has the version of jobgate.";
-        ConfigReloads: Kind::Counter, "jobgate_config_reloads_total", ["outcome"],
+        BuildInfo: InstrumentKind::Gauge, "jobgate_build_info", ["version"], "Always 1; the label has the version of jobgate.";
+        ConfigReloads: InstrumentKind::Counter, "jobgate_config_reloads_total", ["outcome"],
             "Configuration reloads, by outcome.";
-        ConfigStale: Kind::Gauge, "jobgate_config_stale", [],
+        ConfigStale: InstrumentKind::Gauge, "jobgate_config_stale", [],
             "1 while the newest configuration is invalid and an older one is active.";
-        LogLinesSuppressed: Kind::Counter, "jobgate_log_lines_suppressed_total", [],
+        LogLinesSuppressed: InstrumentKind::Counter, "jobgate_log_lines_suppressed_total", [],
             "Log lines suppressed as repeats.";
-        LogLinesDropped: Kind::ReadCounter, "jobgate_log_lines_dropped_total", [],
+        LogLinesDropped: InstrumentKind::ReadCounter, "jobgate_log_lines_dropped_total", [],
             "Log lines dropped because standard error was not read fast enough.";
-        TelemetryDropped: Kind::ReadCounter, "jobgate_telemetry_dropped_total", ["signal"],
+        TelemetryDropped: InstrumentKind::ReadCounter, "jobgate_telemetry_dropped_total", ["signal"],
             "Spans and metric exports that were not delivered to the collector.";
-        RuntimeWorkers: Kind::Gauge, "jobgate_runtime_workers", [], "Worker threads of the async runtime.";
-        RuntimeTasks: Kind::Gauge, "jobgate_runtime_tasks", [], "Live tasks of the async runtime.";
-        RuntimeQueue: Kind::Gauge, "jobgate_runtime_queue_depth", [], "Tasks in the global queue of the async runtime.";
-        RuntimeBusy: Kind::ReadCounter, "jobgate_runtime_busy_seconds_total", [],
+        RuntimeWorkers: InstrumentKind::Gauge, "jobgate_runtime_workers", [], "Worker threads of the async runtime.";
+        RuntimeTasks: InstrumentKind::Gauge, "jobgate_runtime_tasks", [], "Live tasks of the async runtime.";
+        RuntimeQueue: InstrumentKind::Gauge, "jobgate_runtime_queue_depth", [], "Tasks in the global queue of the async runtime.";
+        RuntimeBusy: InstrumentKind::ReadCounter, "jobgate_runtime_busy_seconds_total", [],
             "Time worker threads spent running tasks, in seconds.";
-        ProcessCpu: Kind::ReadCounter, "process_cpu_seconds_total", [], "User and system CPU time, in seconds.";
-        ProcessResident: Kind::Gauge, "process_resident_memory_bytes", [], "Resident memory size, in bytes.";
-        ProcessVirtual: Kind::Gauge, "process_virtual_memory_bytes", [], "Virtual memory size, in bytes.";
-        ProcessFds: Kind::Gauge, "process_open_fds", [], "Open file descriptors.";
-        ProcessMaxFds: Kind::Gauge, "process_max_fds", [], "Maximum number of open file descriptors.";
-        ProcessThreads: Kind::Gauge, "process_threads", [], "Threads of the process.";
-        ProcessStart: Kind::Gauge, "process_start_time_seconds", [], "Unix time at which the process started.";
+        ProcessCpu: InstrumentKind::ReadCounter, "process_cpu_seconds_total", [], "User and system CPU time, in seconds.";
+        ProcessResident: InstrumentKind::Gauge, "process_resident_memory_bytes", [], "Resident memory size, in bytes.";
+        ProcessVirtual: InstrumentKind::Gauge, "process_virtual_memory_bytes", [], "Virtual memory size, in bytes.";
+        ProcessFds: InstrumentKind::Gauge, "process_open_fds", [], "Open file descriptors.";
+        ProcessMaxFds: InstrumentKind::Gauge, "process_max_fds", [], "Maximum number of open file descriptors.";
+        ProcessThreads: InstrumentKind::Gauge, "process_threads", [], "Threads of the process.";
+        ProcessStart: InstrumentKind::Gauge, "process_start_time_seconds", [], "Unix time at which the process started.";
     }
 }
 
@@ -270,7 +270,7 @@ impl Instrument {
     }
 
     /// The kind.
-    pub const fn kind(self) -> Kind {
+    pub const fn kind(self) -> InstrumentKind {
         self.row().kind
     }
 

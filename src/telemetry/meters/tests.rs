@@ -14,54 +14,54 @@ use super::*;
 #[derive(Debug)]
 struct Nothing;
 
-impl Read for Nothing {
-    fn read(&self, _: &mut Readings) {}
+impl ObservableSource for Nothing {
+    fn read(&self, _: &mut GaugeSnapshot) {}
 }
 
 #[test]
-fn names_are_unique_end_as_they_should_and_labels_fit() {
+fn metric_names_are_unique_and_follow_the_conventions() {
     let mut names: Vec<&str> = Instrument::ALL.iter().map(|one| one.name()).collect();
     names.sort_unstable();
     assert!(names.is_sorted_by(|one, other| one < other), "{names:?}");
     for one in Instrument::ALL {
-        let counts = matches!(one.kind(), Kind::Counter | Kind::ReadCounter);
+        let counts = matches!(one.kind(), InstrumentKind::Counter | InstrumentKind::ReadCounter);
         assert_eq!(one.name().ends_with("_total"), counts, "{one:?}");
-        assert!(one.labels().len() <= Words::default().len(), "{one:?}");
+        assert!(one.labels().len() <= LabelValues::default().len(), "{one:?}");
         assert!(one.help().ends_with('.') && !one.help().contains('\n'), "{one:?}");
-        if let Kind::Histogram(bounds) = one.kind() {
+        if let InstrumentKind::Histogram(bounds) = one.kind() {
             assert!(bounds.is_sorted_by(|one, other| one < other), "{one:?}");
         }
     }
 }
 
 #[test]
-fn the_older_text_names_counters_in_full_and_has_no_mark_at_its_end() {
+fn classic_text_uses_full_counter_names_and_no_eof_mark() {
     log_suppressed(2);
-    let modern = write(Format::OpenMetrics, &Nothing).unwrap();
-    let older = write(Format::Classic, &Nothing).unwrap();
+    let modern = write(ExpositionFormat::OpenMetrics, &Nothing).unwrap();
+    let older = write(ExpositionFormat::Classic, &Nothing).unwrap();
     assert!(modern.contains("# TYPE jobgate_log_lines_suppressed counter\n") && modern.ends_with("# EOF\n"));
     assert!(older.contains("# TYPE jobgate_log_lines_suppressed_total counter\n"), "{older}");
     assert!(!older.contains("# EOF") && !older.contains("# UNIT"));
     let values = |text: &str| text.lines().filter(|line| !line.starts_with('#')).count();
     // other tests count beside this one: a value that comes in between is in the later text alone
-    let later = write(Format::OpenMetrics, &Nothing).unwrap();
+    let later = write(ExpositionFormat::OpenMetrics, &Nothing).unwrap();
     assert!((values(&modern)..=values(&later)).contains(&values(&older)), "{modern}\n{older}");
 }
 
 #[test]
-fn what_has_not_happened_yet_is_shown_as_nothing() {
-    let text = write(Format::Classic, &Nothing).unwrap();
+fn metrics_are_exported_before_their_first_event() {
+    let text = write(ExpositionFormat::Classic, &Nothing).unwrap();
     for line in [
         "jobgate_store_failures_total ",
         "jobgate_config_reloads_total{outcome=\"rejected\"} ",
         "process_resident_memory_bytes ",
     ] {
-        assert!(text.lines().any(|said| said.starts_with(line)), "{line} is missing:\n{text}");
+        assert!(text.lines().any(|found| found.starts_with(line)), "{line} is missing:\n{text}");
     }
 }
 
 #[test]
-fn what_happens_in_a_trace_that_is_kept_carries_it_in_the_newer_text_alone() {
+fn sampled_traces_appear_as_exemplars_only_in_openmetrics() {
     let (trace, span) = (TraceId::from(0xa1_u128), SpanId::from(0xb2_u64));
     let within = |flags: TraceFlags| {
         let span = SpanContext::new(trace, span, flags, true, TraceState::default());
@@ -71,16 +71,20 @@ fn what_happens_in_a_trace_that_is_kept_carries_it_in_the_newer_text_alone() {
     };
     let exemplars = |text: &str| text.matches("00000000000000a1").count();
     within(TraceFlags::default());
-    assert_eq!(exemplars(&write(Format::OpenMetrics, &Nothing).unwrap()), 0, "a trace that nobody will find");
+    assert_eq!(
+        exemplars(&write(ExpositionFormat::OpenMetrics, &Nothing).unwrap()),
+        0,
+        "a trace that nobody will find"
+    );
     within(TraceFlags::SAMPLED);
     // what is in no trace takes the last one's away from nobody
     error("EXEMPLAR");
-    let text = write(Format::OpenMetrics, &Nothing).unwrap();
+    let text = write(ExpositionFormat::OpenMetrics, &Nothing).unwrap();
     let line = text.lines().find(|line| line.starts_with("jobgate_errors_total{code=\"EXEMPLAR\"}")).unwrap();
     let (id, span_id) = (trace.to_string(), span.to_string());
     assert!(line.contains(&format!(" 3 # {{trace_id=\"{id}\",span_id=\"{span_id}\"}} 1")), "{line}");
     assert_eq!(exemplars(&text), 2, "{text}");
-    let older = write(Format::Classic, &Nothing).unwrap();
+    let older = write(ExpositionFormat::Classic, &Nothing).unwrap();
     assert!(older.contains("jobgate_errors_total{code=\"EXEMPLAR\"} 3\n"), "{older}");
     assert_eq!(exemplars(&older), 0, "{older}");
 }
@@ -91,11 +95,11 @@ struct Collector(Arc<Mutex<Vec<String>>>);
 
 impl PushMetricExporter for Collector {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
-        let mut told = self.0.lock().unwrap();
+        let mut exported = self.0.lock().unwrap();
         for metric in metrics.scope_metrics().flat_map(ScopeMetrics::metrics) {
             let (name, unit) = (metric.name(), metric.unit());
             if let AggregatedMetrics::U64(MetricData::Sum(sum)) = metric.data() {
-                told.extend(sum.data_points().map(|point| {
+                exported.extend(sum.data_points().map(|point| {
                     let labels = point.attributes().map(|one| format!("{}={}", one.key, one.value));
                     let mut labels: Vec<String> = labels.collect();
                     labels.sort();
@@ -103,11 +107,11 @@ impl PushMetricExporter for Collector {
                 }));
             } else if let AggregatedMetrics::F64(MetricData::Histogram(spread)) = metric.data() {
                 let bounds = spread.data_points().map(|point| point.bounds().count());
-                told.extend(bounds.map(|bounds| format!("{name} {unit} {bounds}")));
+                exported.extend(bounds.map(|bounds| format!("{name} {unit} {bounds}")));
             } else if let AggregatedMetrics::F64(MetricData::Gauge(gauge)) = metric.data() {
-                told.extend(gauge.data_points().map(|point| format!("{name} {unit} {}", point.value())));
+                exported.extend(gauge.data_points().map(|point| format!("{name} {unit} {}", point.value())));
             } else {
-                told.push(format!("{name} {unit}"));
+                exported.push(format!("{name} {unit}"));
             }
         }
         Ok(())
@@ -130,29 +134,29 @@ impl PushMetricExporter for Collector {
 #[derive(Debug)]
 struct Degraded;
 
-impl Read for Degraded {
-    fn read(&self, out: &mut Readings) {
+impl ObservableSource for Degraded {
+    fn read(&self, out: &mut GaugeSnapshot) {
         out.put(Instrument::StoreDegraded, 1.0);
     }
 }
 
 #[test]
-fn a_collector_is_told_the_same() {
+fn collector_receives_the_same_metrics() {
     let collector = Collector::default();
     let provider = SdkMeterProvider::builder().with_periodic_exporter(collector.clone()).build();
     opentelemetry::global::set_meter_provider(provider.clone());
     attach();
-    attach_readings(&(Arc::new(Degraded) as Arc<dyn Read>));
+    attach_readings(&(Arc::new(Degraded) as Arc<dyn ObservableSource>));
     let source = SourceName::parse("told-to-a-collector").unwrap();
     upstream_call(&source, CallEnd::Sick, Duration::from_millis(5));
     provider.force_flush().unwrap();
-    let told = collector.0.lock().unwrap().clone();
+    let exported = collector.0.lock().unwrap().clone();
     for line in [
         "jobgate_upstream_calls 1 outcome=upstream_error,source=told-to-a-collector 1",
         "jobgate_upstream_call_duration_seconds s 14",
         "jobgate_store_degraded 1 1",
         "process_cpu_seconds s",
     ] {
-        assert!(told.iter().any(|said| said == line), "{line} is missing: {told:#?}");
+        assert!(exported.iter().any(|found| found == line), "{line} is missing: {exported:#?}");
     }
 }

@@ -8,21 +8,21 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, MetricEn
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::book::{Labels, Page, Trace};
-use super::readings::{Read, Readings};
-use super::table::{Instrument, Kind};
-use super::{Words, process};
+use super::registry::{Exemplar, LabelSet, MetricFamily};
+use super::snapshot::{GaugeSnapshot, ObservableSource};
+use super::table::{Instrument, InstrumentKind};
+use super::{LabelValues, process};
 
 /// A form of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum ExpositionFormat {
     /// `OpenMetrics` 1.0, with exemplars.
     OpenMetrics,
     /// The text format 0.0.4 of Prometheus.
     Classic,
 }
 
-impl Format {
+impl ExpositionFormat {
     /// Its media type.
     pub const fn media_type(self) -> &'static str {
         match self {
@@ -36,49 +36,49 @@ impl Format {
 ///
 /// # Errors
 /// When the text cannot be written; none is known.
-pub fn write(format: Format, read: &dyn Read) -> Result<String, fmt::Error> {
-    let mut readings = Readings::default();
+pub fn write(format: ExpositionFormat, read: &dyn ObservableSource) -> Result<String, fmt::Error> {
+    let mut readings = GaugeSnapshot::default();
     process::read(&mut readings);
     read.read(&mut readings);
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Everything(readings)));
+    registry.register_collector(Box::new(MetricsText(readings)));
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(match format {
-        Format::OpenMetrics => text,
-        Format::Classic => classic(&text),
+        ExpositionFormat::OpenMetrics => text,
+        ExpositionFormat::Classic => classic(&text),
     })
 }
 
 #[derive(Debug)]
-struct Everything(Readings);
+struct MetricsText(GaugeSnapshot);
 
-impl Collector for Everything {
+impl Collector for MetricsText {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         for instrument in Instrument::ALL.iter().copied() {
             let read = self.0.of(instrument);
             let metric_type = match instrument.kind() {
-                Kind::Histogram(_) => MetricType::Histogram,
-                Kind::Gauge | Kind::ReadCounter if read.is_empty() => continue,
-                Kind::Gauge => MetricType::Gauge,
-                Kind::Counter | Kind::ReadCounter => MetricType::Counter,
+                InstrumentKind::Histogram(_) => MetricType::Histogram,
+                InstrumentKind::Gauge | InstrumentKind::ReadCounter if read.is_empty() => continue,
+                InstrumentKind::Gauge => MetricType::Gauge,
+                InstrumentKind::Counter | InstrumentKind::ReadCounter => MetricType::Counter,
             };
             let (name, help) = (instrument.stem(), instrument.help());
             let mut metric = encoder.encode_descriptor(name, help, None, metric_type)?;
             let bare = instrument.labels().is_empty();
-            let none = Labels::new(instrument, Words::default());
-            match Page::of(instrument) {
+            let none = LabelSet::new(instrument, LabelValues::default());
+            match MetricFamily::of(instrument) {
                 // asked for without labels: a family would write empty braces
-                Page::Counter(family) if bare => family.get_or_create(&none).encode(metric)?,
-                Page::Counter(family) => family.encode(metric)?,
-                Page::Histogram(family) if bare => family.get_or_create(&none).encode(metric)?,
-                Page::Histogram(family) => family.encode(metric)?,
-                Page::Read if bare => {
+                MetricFamily::Counter(family) if bare => family.get_or_create(&none).encode(metric)?,
+                MetricFamily::Counter(family) => family.encode(metric)?,
+                MetricFamily::Histogram(family) if bare => family.get_or_create(&none).encode(metric)?,
+                MetricFamily::Histogram(family) => family.encode(metric)?,
+                MetricFamily::Read if bare => {
                     for (_, value) in read {
                         encode_read(instrument, &mut metric, *value)?;
                     }
                 }
-                Page::Read => {
+                MetricFamily::Read => {
                     for (labels, value) in read {
                         encode_read(instrument, &mut metric.encode_family(labels)?, *value)?;
                     }
@@ -90,8 +90,8 @@ impl Collector for Everything {
 }
 
 fn encode_read(instrument: Instrument, metric: &mut MetricEncoder<'_>, value: f64) -> fmt::Result {
-    if instrument.kind() == Kind::ReadCounter {
-        metric.encode_counter::<Trace, f64, f64>(&value, None)
+    if instrument.kind() == InstrumentKind::ReadCounter {
+        metric.encode_counter::<Exemplar, f64, f64>(&value, None)
     } else {
         metric.encode_gauge(&value)
     }
@@ -104,10 +104,10 @@ fn classic(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut help = None;
     for line in text.lines() {
-        if let Some(said) = line.strip_prefix("# HELP ") {
-            help = said.split_once(' ');
-        } else if let Some(said) = line.strip_prefix("# TYPE ") {
-            let (name, kind) = said.split_once(' ').unwrap_or((said, "untyped"));
+        if let Some(comment) = line.strip_prefix("# HELP ") {
+            help = comment.split_once(' ');
+        } else if let Some(comment) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = comment.split_once(' ').unwrap_or((comment, "untyped"));
             let ending = if kind == "counter" { "_total" } else { "" };
             let help = help.map_or("", |(_, help)| help);
             out.extend(["# HELP ", name, ending, " ", help, "\n# TYPE ", name, ending, " ", kind, "\n"]);

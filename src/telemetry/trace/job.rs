@@ -29,8 +29,13 @@ impl TraceKey {
     }
 
     /// The span of a look, by the times that the answer carries wherever it goes.
-    pub(super) fn look(&self, job: &JobKey, asked_at: Timestamp, observed_at: Timestamp) -> SpanId {
-        let times = [asked_at, observed_at].map(|time| time.as_nanosecond().to_be_bytes());
+    pub(super) fn observation(
+        &self,
+        job: &JobKey,
+        requested_at: Timestamp,
+        observed_at: Timestamp,
+    ) -> SpanId {
+        let times = [requested_at, observed_at].map(|time| time.as_nanosecond().to_be_bytes());
         let tag = self.tag(job, b"look", &times.concat());
         let mut id = [0; 8];
         id.copy_from_slice(tag.as_ref().split_at(8).0);
@@ -63,7 +68,7 @@ thread_local! {
 }
 
 /// Has what `make` makes be named so.
-pub(super) fn named<T>(trace: TraceId, span: Option<SpanId>, make: impl FnOnce() -> T) -> T {
+pub(super) fn with_ids<T>(trace: TraceId, span: Option<SpanId>, make: impl FnOnce() -> T) -> T {
     GIVEN.set((Some(trace), span));
     let made = make();
     GIVEN.set((None, None));
@@ -72,9 +77,9 @@ pub(super) fn named<T>(trace: TraceId, span: Option<SpanId>, make: impl FnOnce()
 
 /// Names spans: by chance, unless they are named already.
 #[derive(Debug, Default)]
-pub(super) struct Names(RandomIdGenerator);
+pub(super) struct DeterministicIds(RandomIdGenerator);
 
-impl IdGenerator for Names {
+impl IdGenerator for DeterministicIds {
     fn new_trace_id(&self) -> TraceId {
         GIVEN.get().0.unwrap_or_else(|| self.0.new_trace_id())
     }
@@ -95,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn replicas_with_one_key_agree_and_others_do_not() {
+    fn replicas_with_the_same_key_derive_the_same_trace_ids() {
         let (one, other) = (TraceKey::new(b"shared"), TraceKey::new(b"another"));
         let (a, b) = (job("mind", "a"), job("mind", "b"));
         assert_eq!(one.trace(&a), TraceKey::new(b"shared").trace(&a));
@@ -103,15 +108,15 @@ mod tests {
         assert_ne!(one.trace(&a), one.trace(&job("metrics", "a")));
         assert_ne!(one.trace(&a), other.trace(&a));
         let at = |second| Timestamp::from_second(second).unwrap();
-        assert_eq!(one.look(&a, at(1), at(2)), one.look(&a, at(1), at(2)));
-        assert_ne!(one.look(&a, at(1), at(2)), one.look(&a, at(1), at(3)));
+        assert_eq!(one.observation(&a, at(1), at(2)), one.observation(&a, at(1), at(2)));
+        assert_ne!(one.observation(&a, at(1), at(2)), one.observation(&a, at(1), at(3)));
     }
 
     #[test]
-    fn a_name_holds_for_what_is_made_and_no_longer() {
-        let names = Names::default();
+    fn assigned_trace_id_applies_only_within_its_scope() {
+        let names = DeterministicIds::default();
         let trace = TraceId::from_bytes([7; 16]);
-        assert_eq!(named(trace, None, || names.new_trace_id()), trace);
+        assert_eq!(with_ids(trace, None, || names.new_trace_id()), trace);
         assert_ne!(names.new_trace_id(), trace);
     }
 }

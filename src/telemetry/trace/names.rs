@@ -1,8 +1,8 @@
 //! The closed list of spans and their attributes. The tables of `docs/tracing.md` are generated from it.
 
-/// The attributes. A new member needs its row in [`Key::row`], and an entry in the list of its span.
+/// The attributes. A new member needs its row in [`SpanAttribute::row`], and an entry in the list of its span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Key {
+pub enum SpanAttribute {
     /// The HTTP method.
     Method,
     /// The matched route.
@@ -22,7 +22,7 @@ pub enum Key {
     /// The cache outcome of a lookup.
     CacheOutcome,
     /// The role of a lookup in single flight.
-    FlightRole,
+    SingleFlightRole,
     /// The number of jobs that were not fresh enough in the cache.
     Misses,
     /// The store operation.
@@ -44,7 +44,7 @@ pub enum Key {
     /// The state of a job.
     State,
     /// The trigger of an observation.
-    Asker,
+    Trigger,
     /// The outcome of an ingestion.
     Kept,
     /// The kind of an update.
@@ -55,7 +55,7 @@ pub enum Key {
     Age,
 }
 
-impl Key {
+impl SpanAttribute {
     /// The attribute name and its description.
     pub const fn row(self) -> (&'static str, &'static str) {
         match self {
@@ -73,7 +73,7 @@ impl Key {
                 "cache.outcome",
                 "`hit`: all jobs were fresh enough in the cache; `miss`: some were fetched; `stale`: some are older than requested",
             ),
-            Self::FlightRole => (
+            Self::SingleFlightRole => (
                 "singleflight.role",
                 "`leader`: started at least one fetch; `joiner`: only waited for fetches in flight; absent on a hit",
             ),
@@ -93,7 +93,7 @@ impl Key {
                 ("upstream.request.id", "request id reported by the upstream; absent if it reports none")
             }
             Self::State => ("job.state", "`JobState` of the schema"),
-            Self::Asker => {
+            Self::Trigger => {
                 ("job.observe.trigger", "`poll` for a scheduled poll, `client` for a client request")
             }
             Self::Kept => (
@@ -117,7 +117,7 @@ impl Key {
 
 /// One span of the list.
 #[derive(Clone, Copy, Debug)]
-pub struct Sort {
+pub struct SpanDescriptor {
     /// The span name, or its pattern.
     pub name: &'static str,
     /// The span kind.
@@ -129,109 +129,121 @@ pub struct Sort {
     /// The description.
     pub about: &'static str,
     /// The attributes it may have.
-    pub keys: &'static [Key],
+    pub keys: &'static [SpanAttribute],
 }
 
 /// A request of the public listener.
-const REQUEST: Sort = Sort {
+const REQUEST: SpanDescriptor = SpanDescriptor {
     name: "{method} {route}",
     kind: "server",
     below: "`traceparent` of the client",
     links: "",
     about: "one request on the public listener, until the response starts",
-    keys: &[Key::Method, Key::Route, Key::Status, Key::Error],
+    keys: &[SpanAttribute::Method, SpanAttribute::Route, SpanAttribute::Status, SpanAttribute::Error],
 };
 
 /// A GraphQL operation.
-const OPERATION: Sort = Sort {
+const OPERATION: SpanDescriptor = SpanDescriptor {
     name: "query, mutation, subscription",
     kind: "internal",
     below: "the request; on a WebSocket, `traceparent` of `connection_init` or of the upgrade request",
     links: "",
     about: "one GraphQL operation; for a subscription, until its stream starts",
-    keys: &[Key::OperationType, Key::OperationName, Key::DocumentHash],
+    keys: &[SpanAttribute::OperationType, SpanAttribute::OperationName, SpanAttribute::DocumentHash],
 };
 
 /// A lookup of jobs.
-const LOOKUP: Sort = Sort {
+const LOOKUP: SpanDescriptor = SpanDescriptor {
     name: "job.lookup",
     kind: "internal",
     below: "the operation, or the REST request",
     links: "",
     about: "resolves the jobs of one field or one subscription",
-    keys: &[Key::Jobs, Key::CacheOutcome, Key::Misses, Key::FlightRole],
+    keys: &[
+        SpanAttribute::Jobs,
+        SpanAttribute::CacheOutcome,
+        SpanAttribute::Misses,
+        SpanAttribute::SingleFlightRole,
+    ],
 };
 
 /// A store operation.
-const STORE: Sort = Sort {
+const STORE: SpanDescriptor = SpanDescriptor {
     name: "store",
     kind: "internal",
     below: "`job.lookup` or `job.ingest`",
     links: "",
     about: "one operation on the job store",
-    keys: &[Key::StoreOperation, Key::Jobs, Key::Error],
+    keys: &[SpanAttribute::StoreOperation, SpanAttribute::Jobs, SpanAttribute::Error],
 };
 
 /// A batch of polls.
-const POLL: Sort = Sort {
+const POLL: SpanDescriptor = SpanDescriptor {
     name: "job.poll",
     kind: "internal",
     below: "none: root of its own trace",
     links: "",
     about: "one scheduled poll of jobs of one source, including the wait for the budget",
-    keys: &[Key::Source, Key::Jobs],
+    keys: &[SpanAttribute::Source, SpanAttribute::Jobs],
 };
 
 /// An upstream call.
-const UPSTREAM: Sort = Sort {
+const UPSTREAM: SpanDescriptor = SpanDescriptor {
     name: "{method} {url.template}",
     kind: "client",
     below: "`job.lookup` of the leader, or `job.poll`",
     links: "",
     about: "one HTTP call to an upstream; each retry has its own span",
     keys: &[
-        Key::Method,
-        Key::Template,
-        Key::Address,
-        Key::Port,
-        Key::Source,
-        Key::Upstream,
-        Key::Status,
-        Key::Resends,
-        Key::UpstreamRequest,
-        Key::Error,
+        SpanAttribute::Method,
+        SpanAttribute::Template,
+        SpanAttribute::Address,
+        SpanAttribute::Port,
+        SpanAttribute::Source,
+        SpanAttribute::Upstream,
+        SpanAttribute::Status,
+        SpanAttribute::Resends,
+        SpanAttribute::UpstreamRequest,
+        SpanAttribute::Error,
     ],
 };
 
 /// The result of a fetch for one job.
-const LOOK: Sort = Sort {
+const OBSERVE: SpanDescriptor = SpanDescriptor {
     name: "job.observe",
     kind: "internal",
     below: "none: root, in the trace of the job",
     links: "the upstream call",
     about: "the result of one fetch for one job, from request to response",
-    keys: &[Key::Source, Key::Asker, Key::State, Key::Error],
+    keys: &[SpanAttribute::Source, SpanAttribute::Trigger, SpanAttribute::State, SpanAttribute::Error],
 };
 
 /// The ingestion of a fetch result.
-const INGEST: Sort = Sort {
+const INGEST: SpanDescriptor = SpanDescriptor {
     name: "job.ingest",
     kind: "internal",
     below: "`job.observe`",
     links: "",
     about: "compares the result with the cached state, stores it and publishes it",
-    keys: &[Key::Kept],
+    keys: &[SpanAttribute::Kept],
 };
 
 /// The delivery of an update.
-const DELIVER: Sort = Sort {
+const DELIVER: SpanDescriptor = SpanDescriptor {
     name: "job.deliver",
     kind: "producer",
     below: "none: root, in the trace of the job",
     links: "`job.observe` of the change, and the subscription",
     about: "one update, from the stream reading it to its response",
-    keys: &[Key::Source, Key::State, Key::UpdateKind, Key::Sequence, Key::Age],
+    keys: &[
+        SpanAttribute::Source,
+        SpanAttribute::State,
+        SpanAttribute::UpdateKind,
+        SpanAttribute::Sequence,
+        SpanAttribute::Age,
+    ],
 };
 
 /// All spans, in the order of `docs/tracing.md`.
-pub const SPANS: [Sort; 9] = [REQUEST, OPERATION, LOOKUP, STORE, POLL, UPSTREAM, LOOK, INGEST, DELIVER];
+pub const SPANS: [SpanDescriptor; 9] =
+    [REQUEST, OPERATION, LOOKUP, STORE, POLL, UPSTREAM, OBSERVE, INGEST, DELIVER];

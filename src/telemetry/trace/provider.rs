@@ -15,9 +15,9 @@ use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, Span, SpanData, SpanE
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::job::{Names, TraceKey};
-use super::{LIVE, Live};
-use crate::telemetry::limited::LimitedWarning;
+use super::job::{DeterministicIds, TraceKey};
+use super::{LIVE, Tracer};
+use crate::telemetry::warning_throttle::LimitedWarning;
 
 static TRACES_DROPPED: AtomicU64 = AtomicU64::new(0);
 static METRICS_DROPPED: AtomicU64 = AtomicU64::new(0);
@@ -61,13 +61,13 @@ impl Default for Batches {
 }
 
 /// Spans that wait.
-struct Queue {
+struct SpanQueue {
     waiting: Mutex<VecDeque<SpanData>>,
     wake: Notify,
     batches: Batches,
 }
 
-impl Queue {
+impl SpanQueue {
     fn put(&self, span: SpanData) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.len() >= self.batches.queue {
@@ -91,17 +91,17 @@ impl Queue {
     }
 }
 
-impl fmt::Debug for Queue {
+impl fmt::Debug for SpanQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queue").field("batches", &self.batches).finish_non_exhaustive()
+        f.debug_struct("SpanQueue").field("batches", &self.batches).finish_non_exhaustive()
     }
 }
 
 /// The end of the queue that spans are put in by.
 #[derive(Debug)]
-struct Intake(Arc<Queue>);
+struct QueueProcessor(Arc<SpanQueue>);
 
-impl SpanProcessor for Intake {
+impl SpanProcessor for QueueProcessor {
     fn on_start(&self, _: &mut Span, _: &Context) {}
 
     fn on_end(&self, span: SpanData) {
@@ -121,16 +121,16 @@ impl SpanProcessor for Intake {
 
 /// The end of the queue that spans are exported from.
 #[derive(Debug)]
-pub struct Pump<E> {
-    queue: Arc<Queue>,
+pub struct BatchExporter<E> {
+    queue: Arc<SpanQueue>,
     exporter: E,
     failing: LimitedWarning,
 }
 
 /// Spans of an export that has not come through.
-struct Lost(u64);
+struct DropCounter(u64);
 
-impl Drop for Lost {
+impl Drop for DropCounter {
     fn drop(&mut self) {
         TRACES_DROPPED.fetch_add(self.0, Ordering::Relaxed);
     }
@@ -143,21 +143,21 @@ pub fn start<E: SpanExporter>(
     key: TraceKey,
     sampling: Sampling,
     batches: Batches,
-) -> Pump<E> {
+) -> BatchExporter<E> {
     exporter.set_resource(&resource);
-    let queue = Arc::new(Queue { waiting: Mutex::default(), wake: Notify::new(), batches });
+    let queue = Arc::new(SpanQueue { waiting: Mutex::default(), wake: Notify::new(), batches });
     let ratio = Sampler::TraceIdRatioBased(sampling.ratio);
     let provider = SdkTracerProvider::builder()
         .with_resource(resource)
-        .with_id_generator(Names::default())
+        .with_id_generator(DeterministicIds::default())
         .with_sampler(if sampling.parent_based { Sampler::ParentBased(Box::new(ratio)) } else { ratio })
-        .with_span_processor(Intake(Arc::clone(&queue)))
+        .with_span_processor(QueueProcessor(Arc::clone(&queue)))
         .build();
-    LIVE.set(Live { tracer: provider.tracer("jobgate"), key }).ok();
-    Pump { queue, exporter, failing: LimitedWarning::default() }
+    LIVE.set(Tracer { tracer: provider.tracer("jobgate"), key }).ok();
+    BatchExporter { queue, exporter, failing: LimitedWarning::default() }
 }
 
-impl<E: SpanExporter> Pump<E> {
+impl<E: SpanExporter> BatchExporter<E> {
     /// Exports until `stop` is cancelled, and then what is left, as long as that works.
     pub async fn run(self, stop: CancellationToken) {
         loop {
@@ -193,7 +193,7 @@ impl<E: SpanExporter> Pump<E> {
     async fn export(&self, batch: Vec<SpanData>) -> bool {
         let spans = batch.len() as u64;
         // broken off is lost as well
-        let mut lost = Lost(spans);
+        let mut lost = DropCounter(spans);
         let exported = tokio::time::timeout(self.queue.batches.within, self.exporter.export(batch)).await;
         let came_through = matches!(exported, Ok(Ok(())));
         if came_through {

@@ -11,7 +11,7 @@ use opentelemetry::trace::{
 };
 use opentelemetry::{Context, KeyValue, Value};
 
-use super::{Active, Key, LIVE, Place, begin, below, is_on, job};
+use super::{LIVE, SpanAttribute, SpanGuard, TraceContext, begin, below, is_on, job};
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 
@@ -22,7 +22,7 @@ fn builder(name: impl Into<Cow<'static, str>>, kind: SpanKind, attributes: Vec<K
     SpanBuilder::from_name(name).with_kind(kind).with_attributes(attributes)
 }
 
-fn say(key: Key, value: impl Into<Value>) -> KeyValue {
+fn kv(key: SpanAttribute, value: impl Into<Value>) -> KeyValue {
     KeyValue::new(key.name(), value)
 }
 
@@ -44,22 +44,26 @@ fn method_name(method: &Method) -> &'static str {
 }
 
 /// A request of the public listener, with the parent named by its headers. `route` is one of ours, never the path.
-pub fn request(headers: &HeaderMap, method: &Method, route: Option<&'static str>) -> Active {
-    let Place(Some(above)) = Place::of_headers(headers) else { return Active(None) };
+pub fn request(headers: &HeaderMap, method: &Method, route: Option<&'static str>) -> SpanGuard {
+    let TraceContext(Some(above)) = TraceContext::of_headers(headers) else { return SpanGuard(None) };
     begin(&above, || {
         let method = method_name(method);
         // an unknown method is named as the conventions have it
         let verb = if method == "_OTHER" { "HTTP" } else { method };
         let name = route.map_or(Cow::Borrowed(verb), |route| format!("{verb} {route}").into());
-        let route = route.map(|route| say(Key::Route, route));
-        builder(name, SpanKind::Server, [say(Key::Method, method)].into_iter().chain(route).collect())
+        let route = route.map(|route| kv(SpanAttribute::Route, route));
+        builder(
+            name,
+            SpanKind::Server,
+            [kv(SpanAttribute::Method, method)].into_iter().chain(route).collect(),
+        )
     })
 }
 
-impl Active {
+impl SpanGuard {
     /// The answer to a request starts.
     pub fn answered(&self, status: StatusCode) {
-        self.set(Key::Status, i64::from(status.as_u16()));
+        self.set(SpanAttribute::Status, i64::from(status.as_u16()));
         if status.is_server_error() {
             self.fail(status.as_str().to_owned());
         }
@@ -67,26 +71,27 @@ impl Active {
 }
 
 /// A GraphQL operation. `hash` is that of its document, made only where it is told.
-pub fn operation(kind: &'static str, name: Option<&str>, hash: impl FnOnce() -> String) -> Active {
+pub fn operation(kind: &'static str, name: Option<&str>, hash: impl FnOnce() -> String) -> SpanGuard {
     if !is_on() {
-        return Active(None);
+        return SpanGuard(None);
     }
     let above = Context::current();
     begin(&above, || {
-        let name = name.map(|name| say(Key::OperationName, name.chars().take(NAME_MAX).collect::<String>()));
-        let sure = [say(Key::OperationType, kind), say(Key::DocumentHash, hash())];
+        let name = name
+            .map(|name| kv(SpanAttribute::OperationName, name.chars().take(NAME_MAX).collect::<String>()));
+        let sure = [kv(SpanAttribute::OperationType, kind), kv(SpanAttribute::DocumentHash, hash())];
         builder(kind, SpanKind::Internal, sure.into_iter().chain(name).collect())
     })
 }
 
 /// A lookup of so many jobs.
-pub fn lookup(jobs: usize) -> Active {
-    below(|| builder("job.lookup", SpanKind::Internal, vec![say(Key::Jobs, number(jobs))]))
+pub fn lookup(jobs: usize) -> SpanGuard {
+    below(|| builder("job.lookup", SpanKind::Internal, vec![kv(SpanAttribute::Jobs, number(jobs))]))
 }
 
 /// What a lookup found.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Found {
+pub struct LookupSummary {
     /// Jobs that were not held fresh enough.
     pub misses: usize,
     /// Of these, how many flights are led.
@@ -95,21 +100,21 @@ pub struct Found {
     pub stale: usize,
 }
 
-impl Active {
+impl SpanGuard {
     /// What a lookup found.
-    pub fn found(&self, found: Found) {
+    pub fn found(&self, found: LookupSummary) {
         if !self.is_recording() {
             return;
         }
         let outcome = match found {
-            Found { stale: 1.., .. } => "stale",
-            Found { misses: 1.., .. } => "miss",
-            Found { .. } => "hit",
+            LookupSummary { stale: 1.., .. } => "stale",
+            LookupSummary { misses: 1.., .. } => "miss",
+            LookupSummary { .. } => "hit",
         };
-        self.set(Key::CacheOutcome, outcome);
-        self.set(Key::Misses, number(found.misses));
+        self.set(SpanAttribute::CacheOutcome, outcome);
+        self.set(SpanAttribute::Misses, number(found.misses));
         if found.misses > 0 {
-            self.set(Key::FlightRole, if found.led > 0 { "leader" } else { "joiner" });
+            self.set(SpanAttribute::SingleFlightRole, if found.led > 0 { "leader" } else { "joiner" });
         }
     }
 }
@@ -126,19 +131,20 @@ pub enum StoreOperation {
 }
 
 /// A question to the store about so many jobs.
-pub fn store(operation: StoreOperation, jobs: usize) -> Active {
+pub fn store(operation: StoreOperation, jobs: usize) -> SpanGuard {
     let operation = match operation {
         StoreOperation::Get => "get",
         StoreOperation::Keep => "put",
         StoreOperation::Missing => "put_missing",
     };
     below(|| {
-        let attributes = vec![say(Key::StoreOperation, operation), say(Key::Jobs, number(jobs))];
+        let attributes =
+            vec![kv(SpanAttribute::StoreOperation, operation), kv(SpanAttribute::Jobs, number(jobs))];
         builder("store", SpanKind::Internal, attributes)
     })
 }
 
-impl Active {
+impl SpanGuard {
     /// What the store answered: the span ends with it.
     pub fn of_store<T, E>(self, answer: Result<T, E>) -> Result<T, E> {
         if answer.is_err() {
@@ -149,34 +155,35 @@ impl Active {
 }
 
 /// The loop's look at some jobs of a source together: the beginning of a trace.
-pub fn poll(source: &str, jobs: usize) -> Active {
+pub fn poll(source: &str, jobs: usize) -> SpanGuard {
     begin(&Context::new(), || {
-        let attributes = vec![say(Key::Source, source.to_owned()), say(Key::Jobs, number(jobs))];
+        let attributes =
+            vec![kv(SpanAttribute::Source, source.to_owned()), kv(SpanAttribute::Jobs, number(jobs))];
         builder("job.poll", SpanKind::Internal, attributes)
     })
 }
 
 /// The upstream call that was made last below a place, for the looks that it brings.
 #[derive(Clone, Debug, Default)]
-pub struct Caller(Option<Arc<Mutex<Option<SpanContext>>>>);
+pub struct LastCall(Option<Arc<Mutex<Option<SpanContext>>>>);
 
 /// How it is found in a context.
-struct Calls(Arc<Mutex<Option<SpanContext>>>);
+struct CallContext(Arc<Mutex<Option<SpanContext>>>);
 
-impl Place {
+impl TraceContext {
     /// This place, and what learns of the calls made in it.
-    pub fn with_caller(&self) -> (Self, Caller) {
-        let Some(context) = &self.0 else { return (Self(None), Caller(None)) };
+    pub fn with_caller(&self) -> (Self, LastCall) {
+        let Some(context) = &self.0 else { return (Self(None), LastCall(None)) };
         let span = context.span();
         let span = Some(span.span_context().clone()).filter(SpanContext::is_sampled);
         let last = Arc::new(Mutex::new(span));
-        (Self(Some(context.with_value(Calls(Arc::clone(&last))))), Caller(Some(last)))
+        (Self(Some(context.with_value(CallContext(Arc::clone(&last))))), LastCall(Some(last)))
     }
 }
 
 /// What is known of an upstream call before it is made.
 #[derive(Clone, Copy, Debug)]
-pub struct Upstream<'a> {
+pub struct UpstreamSpan<'a> {
     /// The method.
     pub method: &'a Method,
     /// The path without ids.
@@ -194,36 +201,36 @@ pub struct Upstream<'a> {
 }
 
 /// A call of an upstream. Where nothing is worked under, it begins a trace.
-pub fn upstream(call: Upstream<'_>) -> Active {
-    let Some(above) = is_on().then(Context::current) else { return Active(None) };
+pub fn upstream(call: UpstreamSpan<'_>) -> SpanGuard {
+    let Some(above) = is_on().then(Context::current) else { return SpanGuard(None) };
     let made = begin(&above, || {
         let method = method_name(call.method);
         let mut attributes = vec![
-            say(Key::Method, method),
-            say(Key::Template, call.template.to_owned()),
-            say(Key::Address, call.host.to_owned()),
-            say(Key::Port, i64::from(call.port)),
-            say(Key::Source, call.source.to_owned()),
-            say(Key::Upstream, call.upstream),
+            kv(SpanAttribute::Method, method),
+            kv(SpanAttribute::Template, call.template.to_owned()),
+            kv(SpanAttribute::Address, call.host.to_owned()),
+            kv(SpanAttribute::Port, i64::from(call.port)),
+            kv(SpanAttribute::Source, call.source.to_owned()),
+            kv(SpanAttribute::Upstream, call.upstream),
         ];
         if call.tries > 0 {
-            attributes.push(say(Key::Resends, i64::from(call.tries)));
+            attributes.push(kv(SpanAttribute::Resends, i64::from(call.tries)));
         }
         builder(format!("{method} {}", call.template), SpanKind::Client, attributes)
     });
-    if let (Some(context), Some(calls)) = (&made.0, above.get::<Calls>()) {
+    if let (Some(context), Some(calls)) = (&made.0, above.get::<CallContext>()) {
         let span = context.span().span_context().clone();
         *calls.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(span);
     }
     made
 }
 
-impl Active {
+impl SpanGuard {
     /// The answer of an upstream came.
     pub fn replied(&self, status: StatusCode, request_id: Option<&str>) {
-        self.set(Key::Status, i64::from(status.as_u16()));
+        self.set(SpanAttribute::Status, i64::from(status.as_u16()));
         if let Some(id) = request_id {
-            self.set(Key::UpstreamRequest, id.to_owned());
+            self.set(SpanAttribute::UpstreamRequest, id.to_owned());
         }
         if status.is_client_error() || status.is_server_error() {
             self.fail(status.as_str().to_owned());
@@ -255,28 +262,30 @@ impl Active {
 /// One look at one job, as it was: in the trace of the job, linked to the call that asked.
 ///
 /// `outcome` is the job's state, or what went wrong.
-pub fn look(
+pub fn observe(
     job: &JobKey,
     times: (Timestamp, Timestamp),
-    caller: &Caller,
+    caller: &LastCall,
     polled: bool,
     outcome: Result<&'static str, &'static str>,
-) -> Active {
-    let Some(live) = LIVE.get() else { return Active(None) };
-    let (asked_at, observed_at) = (times.0, times.1.max(times.0));
-    let (trace, span) = (live.key.trace(job), live.key.look(job, asked_at, observed_at));
+) -> SpanGuard {
+    let Some(live) = LIVE.get() else { return SpanGuard(None) };
+    let (requested_at, observed_at) = (times.0, times.1.max(times.0));
+    let (trace, span) = (live.key.trace(job), live.key.observation(job, requested_at, observed_at));
     let caller =
         caller.0.as_ref().and_then(|last| last.lock().unwrap_or_else(PoisonError::into_inner).clone());
-    let made = job::named(trace, Some(span), || {
+    let made = job::with_ids(trace, Some(span), || {
         begin(&Context::new(), || {
-            let asker = if polled { "poll" } else { "client" };
-            let mut attributes =
-                vec![say(Key::Source, job.source.as_str().to_owned()), say(Key::Asker, asker)];
+            let trigger = if polled { "poll" } else { "client" };
+            let mut attributes = vec![
+                kv(SpanAttribute::Source, job.source.as_str().to_owned()),
+                kv(SpanAttribute::Trigger, trigger),
+            ];
             if let Ok(state) = outcome {
-                attributes.push(say(Key::State, state));
+                attributes.push(kv(SpanAttribute::State, state));
             }
             builder("job.observe", SpanKind::Internal, attributes)
-                .with_start_time(SystemTime::from(asked_at))
+                .with_start_time(SystemTime::from(requested_at))
                 .with_links(caller.map(link).into_iter().collect())
         })
     });
@@ -290,40 +299,42 @@ pub fn look(
 }
 
 /// What becomes of a look.
-pub fn ingest() -> Active {
+pub fn ingest() -> SpanGuard {
     below(|| builder("job.ingest", SpanKind::Internal, Vec::new()))
 }
 
-impl Active {
+impl SpanGuard {
     /// What became of an observation: `new`, `older`, `missing`, `failed` or `lease_lost`.
     pub fn kept(&self, what: &'static str) {
-        self.set(Key::Kept, what);
+        self.set(SpanAttribute::Kept, what);
     }
 }
 
 /// The delivery of an update: in the trace of the job, linked to the look that brought it and to the subscription.
 pub fn deliver(
-    news: &Observation,
+    observation: &Observation,
     kind: &'static str,
     sequence: u64,
     age_ms: u64,
     subscription: Option<&SpanContext>,
-) -> Active {
-    let Some(live) = LIVE.get() else { return Active(None) };
-    let key = &news.job.key;
+) -> SpanGuard {
+    let Some(live) = LIVE.get() else { return SpanGuard(None) };
+    let key = &observation.job.key;
     let trace = live.key.trace(key);
-    job::named(trace, None, || {
+    job::with_ids(trace, None, || {
         begin(&Context::new(), || {
             let attributes = vec![
-                say(Key::Source, key.source.as_str().to_owned()),
-                say(Key::State, news.job.state().name()),
-                say(Key::UpdateKind, kind),
-                say(Key::Sequence, i64::try_from(sequence).unwrap_or(i64::MAX)),
-                say(Key::Age, i64::try_from(age_ms).unwrap_or(i64::MAX)),
+                kv(SpanAttribute::Source, key.source.as_str().to_owned()),
+                kv(SpanAttribute::State, observation.job.state().name()),
+                kv(SpanAttribute::UpdateKind, kind),
+                kv(SpanAttribute::Sequence, i64::try_from(sequence).unwrap_or(i64::MAX)),
+                kv(SpanAttribute::Age, i64::try_from(age_ms).unwrap_or(i64::MAX)),
             ];
-            let look = live.key.look(key, news.asked_at, news.observed_at);
-            let look = SpanContext::new(trace, look, TraceFlags::SAMPLED, true, TraceState::NONE);
-            let links = [Some(look), subscription.cloned()].into_iter().flatten().map(link);
+            let observation_span =
+                live.key.observation(key, observation.requested_at, observation.observed_at);
+            let observation_span =
+                SpanContext::new(trace, observation_span, TraceFlags::SAMPLED, true, TraceState::NONE);
+            let links = [Some(observation_span), subscription.cloned()].into_iter().flatten().map(link);
             builder("job.deliver", SpanKind::Producer, attributes).with_links(links.collect())
         })
     })

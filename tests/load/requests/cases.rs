@@ -3,7 +3,7 @@
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 
-use jobgate::simulator::{MindBridge, MindBridgeJob, Scenario};
+use jobgate::simulator::{MindBridgeJob, MindBridgeTenant, Scenario};
 
 /// The source of all jobs, as the configuration names it.
 pub(super) const SOURCE: &str = "audit";
@@ -41,7 +41,7 @@ pub(super) fn scenario() -> Scenario {
     let done = done.ids.iter().map(|id| MindBridgeJob::new(id, &[(0, "COMPLETE")]));
     let running = running.ids.iter().map(|id| MindBridgeJob::new(id, &[(0, "IN_PROGRESS")]));
     let jobs = done.chain(running).collect();
-    Scenario { mindbridge: MindBridge { jobs, ..MindBridge::default() }, ..Scenario::default() }
+    Scenario { mindbridge: MindBridgeTenant { jobs, ..MindBridgeTenant::default() }, ..Scenario::default() }
 }
 
 /// An id as the vendor's look: 24 hexadecimal digits.

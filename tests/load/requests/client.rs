@@ -37,7 +37,7 @@ struct Connection {
 }
 
 /// Sends one request on a connection of its own, and gives the whole answer: its head and its body.
-pub(super) async fn ask(address: SocketAddr, request: &[u8]) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
+pub(super) async fn execute(address: SocketAddr, request: &[u8]) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
     let mut connection = Connection::open(address).await?;
     let head = timeout(HUNG_AFTER, connection.exchange(request)).await.context("no answer")??;
     let (head, body) = connection.buffer.split_at(head);

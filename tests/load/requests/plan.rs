@@ -66,8 +66,8 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<()> {
         let gateway = Server::gateway(&config, &[(TOKEN, token.expose_secret())]).await?;
         let request: Arc<[u8]> = request(&case, &key).into();
         // the first answer fills the cache, the second comes from it
-        client::ask(gateway.address, &request).await?;
-        let (head, body) = client::ask(gateway.address, &request).await?;
+        client::execute(gateway.address, &request).await?;
+        let (head, body) = client::execute(gateway.address, &request).await?;
         case.check(&body).with_context(|| format!("case {}", case.name))?;
         let answer = folder.write(case.name, &[head, body.clone()].concat())?;
         let bare = Server::bare(&answer).await?;
@@ -88,10 +88,10 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<()> {
                 figures.add(load, cpu);
             }
         }
-        let asked = simulator.handle().record().len() - upstream_calls;
+        let new_calls = simulator.handle().record().len() - upstream_calls;
         ensure!(
-            asked == 0,
-            "case {}: the upstream was asked {asked} times, so no cache was measured",
+            new_calls == 0,
+            "case {}: the upstream was asked {new_calls} times, so no cache was measured",
             case.name
         );
         let [(_, _, mut gateway_figures), (_, _, mut bare_figures)] = pair;
@@ -129,8 +129,8 @@ async fn traced(
             ]);
         }
         let server = Server::gateway(config, &env).await?;
-        client::ask(server.address, &request).await?;
-        let (_, body) = client::ask(server.address, &request).await?;
+        client::execute(server.address, &request).await?;
+        let (_, body) = client::execute(server.address, &request).await?;
         case.check(&body).with_context(|| format!("case {}", case.name))?;
         let expected = Arc::new(Expected::new(&body));
         client::drive(server.address, &request, &expected, plan.connections, WARM_UP).await?;

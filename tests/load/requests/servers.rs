@@ -120,7 +120,7 @@ pub(super) fn announce(address: SocketAddr) -> std::io::Result<()> {
 }
 
 async fn listening(log: &mut Lines<BufReader<ChildStderr>>) -> anyhow::Result<SocketAddr> {
-    let mut said = Vec::new();
+    let mut output = Vec::new();
     while let Some(line) = log.next_line().await? {
         if let Ok(event) = serde_json::from_str::<Value>(&line)
             && event["message"] == "listening"
@@ -128,7 +128,7 @@ async fn listening(log: &mut Lines<BufReader<ChildStderr>>) -> anyhow::Result<So
         {
             return Ok(address.parse()?);
         }
-        said.push(line);
+        output.push(line);
     }
-    bail!("a server ended before it listened; it said: {}", said.join("\n"))
+    bail!("a server ended before it listened; it said: {}", output.join("\n"))
 }

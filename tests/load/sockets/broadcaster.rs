@@ -31,20 +31,20 @@ const COMPLETE: &str = r#"{"id":"1","type":"complete"}"#;
 
 /// What is sent of one job, in the form of each transport, written once for all who watch it.
 #[derive(Clone, Debug)]
-struct News {
+struct JobUpdate {
     frame: Utf8Bytes,
     json: Arc<str>,
     is_final: bool,
 }
 
-type Jobs = Arc<[watch::Sender<News>]>;
+type Jobs = Arc<[watch::Sender<JobUpdate>]>;
 
 /// Serves until it is killed.
 ///
 /// # Errors
 /// When it cannot listen.
 pub(crate) async fn serve(jobs: u32) -> anyhow::Result<()> {
-    let jobs: Jobs = (0..jobs).map(|job| watch::Sender::new(News::of(job, 1, false, now()))).collect();
+    let jobs: Jobs = (0..jobs).map(|job| watch::Sender::new(JobUpdate::of(job, 1, false, now()))).collect();
     let routes = Router::new()
         .route("/websocket/{job}", any(websocket))
         .route("/sse/{job}", post(sse))
@@ -64,7 +64,7 @@ fn now() -> Timestamp {
     Timestamp::now()
 }
 
-impl News {
+impl JobUpdate {
     fn of(job: u32, version: u64, is_final: bool, at: Timestamp) -> Self {
         let json = render(job, version, is_final, at);
         Self {
@@ -79,29 +79,29 @@ impl News {
 async fn change(State(jobs): State<Jobs>, Path((version, is_final)): Path<(u64, bool)>) -> StatusCode {
     let at = now();
     for (job, sender) in (0..).zip(jobs.iter()) {
-        sender.send_replace(News::of(job, version, is_final, at));
+        sender.send_replace(JobUpdate::of(job, version, is_final, at));
     }
     StatusCode::NO_CONTENT
 }
 
 /// News from now on, the present first, to the last.
-fn follow(jobs: &Jobs, job: usize) -> Option<impl stream::Stream<Item = News> + Send + use<>> {
-    let news = jobs.get(job)?.subscribe();
-    Some(stream::unfold((news, true, false), async |(mut news, first, over)| {
-        if over || (!first && news.changed().await.is_err()) {
+fn follow(jobs: &Jobs, job: usize) -> Option<impl stream::Stream<Item = JobUpdate> + Send + use<>> {
+    let updates = jobs.get(job)?.subscribe();
+    Some(stream::unfold((updates, true, false), async |(mut updates, first, over)| {
+        if over || (!first && updates.changed().await.is_err()) {
             return None;
         }
-        let now = news.borrow_and_update().clone();
+        let now = updates.borrow_and_update().clone();
         let is_final = now.is_final;
-        Some((now, (news, false, is_final)))
+        Some((now, (updates, false, is_final)))
     }))
 }
 
 async fn sse(State(jobs): State<Jobs>, Path(job): Path<usize>, _body: String) -> Response {
-    let Some(news) = follow(&jobs, job) else { return StatusCode::NOT_FOUND.into_response() };
-    let events = news.flat_map(|news| {
-        let next = Event::default().event("next").data(&*news.json);
-        let complete = news.is_final.then(|| Event::default().event("complete").data(""));
+    let Some(updates) = follow(&jobs, job) else { return StatusCode::NOT_FOUND.into_response() };
+    let events = updates.flat_map(|updates| {
+        let next = Event::default().event("next").data(&*updates.json);
+        let complete = updates.is_final.then(|| Event::default().event("complete").data(""));
         stream::iter([Some(next), complete].into_iter().flatten().map(Ok::<_, Infallible>))
     });
     Sse::new(events).keep_alive(KeepAlive::default()).into_response()
@@ -111,7 +111,7 @@ async fn sse(State(jobs): State<Jobs>, Path(job): Path<usize>, _body: String) ->
 async fn websocket(State(jobs): State<Jobs>, Path(job): Path<usize>, mut request: Request) -> Response {
     let key = request.headers().get(header::SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()));
     let accept = key.and_then(|key| HeaderValue::try_from(key).ok());
-    let (Some(news), Some(accept)) = (follow(&jobs, job), accept) else {
+    let (Some(updates), Some(accept)) = (follow(&jobs, job), accept) else {
         return StatusCode::NOT_FOUND.into_response();
     };
     let upgraded = hyper::upgrade::on(&mut request);
@@ -120,7 +120,7 @@ async fn websocket(State(jobs): State<Jobs>, Path(job): Path<usize>, mut request
         let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER).write_buffer_size(0);
         let io = TokioIo::new(upgraded);
         let mut socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
-        let mut news = std::pin::pin!(news);
+        let mut updates = std::pin::pin!(updates);
         // the two messages of the client, of which nothing is needed
         socket.next().await;
         if socket.send(Message::text(ACK)).await.is_err() {
@@ -132,12 +132,12 @@ async fn websocket(State(jobs): State<Jobs>, Path(job): Path<usize>, mut request
                     Some(Ok(_)) => Ok(()),
                     _ => return,
                 },
-                next = news.next() => {
-                    let Some(news) = next else {
+                next = updates.next() => {
+                    let Some(updates) = next else {
                         socket.send(Message::text(COMPLETE)).await.ok();
                         return;
                     };
-                    socket.send(Message::Text(news.frame)).await
+                    socket.send(Message::Text(updates.frame)).await
                 }
             };
             if sent.is_err() {

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
-use jobgate::simulator::{Addresses, MindBridge, MindBridgeJob, MindBridgeStep, Scenario, Simulator};
+use jobgate::simulator::{Addresses, MindBridgeJob, MindBridgeStep, MindBridgeTenant, Scenario, Simulator};
 
 use super::message::id;
 use super::report::{Figures, Report};
@@ -77,7 +77,7 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<ExitCode> {
 
 async fn gateway(plan: &Plan, carrier: Carrier) -> anyhow::Result<Figures> {
     let jobs = (0..plan.jobs).map(|job| MindBridgeJob::new(&id(job), &[(0, "IN_PROGRESS")])).collect();
-    let mindbridge = MindBridge { jobs, ..MindBridge::default() };
+    let mindbridge = MindBridgeTenant { jobs, ..MindBridgeTenant::default() };
     let token = mindbridge.token.clone();
     let scenario = Scenario { mindbridge, ..Scenario::default() };
     let simulator = Simulator::start(scenario, Addresses::ephemeral()).await?;
@@ -129,7 +129,7 @@ async fn measure(
     let (calls, in_the_end) = (trigger.calls() - calls_before, server.memory()?);
     watchers.expect(version + 1);
     trigger.change(plan.jobs, version + 1, true).await?;
-    let tally = watchers.end().await?;
+    let counters = watchers.end().await?;
     Ok(Figures {
         sockets: plan.sockets,
         changes: version - 1,
@@ -141,7 +141,7 @@ async fn measure(
         elapsed,
         cpu,
         calls,
-        tally,
+        counters,
     })
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::plan::Plan;
 use super::servers::Cpu;
 use super::socket::Carrier;
-use super::watchers::Tally;
+use super::watchers::WatcherCounters;
 
 /// Everything measured of one server with one transport.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(super) struct Figures {
     pub(super) elapsed: Duration,
     pub(super) cpu: Cpu,
     pub(super) calls: usize,
-    pub(super) tally: Tally,
+    pub(super) counters: WatcherCounters,
 }
 
 /// The report of a run.
@@ -43,23 +43,23 @@ const LINES: [Line; 15] = [
     ("memory a subscription, after the changes, kB", 1, |it| bytes(it.after) / 1e3 / it.sockets()),
     ("memory a subscription, peak, kB", 1, |it| bytes(it.peak) / 1e3 / it.sockets()),
     ("to establish all, s", 2, |it| it.opening.as_secs_f64()),
-    ("to establish one, p50, ms", 1, |it| quantile(&it.tally.opened, 50)),
-    ("to establish one, p99, ms", 1, |it| quantile(&it.tally.opened, 99)),
+    ("to establish one, p50, ms", 1, |it| quantile(&it.counters.opened, 50)),
+    ("to establish one, p99, ms", 1, |it| quantile(&it.counters.opened, 99)),
     ("CPU to establish one, µs", 1, |it| it.opening_cpu.total().as_secs_f64() * 1e6 / it.sockets()),
     ("CPU a delivery, µs", 1, |it| it.cpu.total().as_secs_f64() * 1e6 / it.deliveries()),
     ("of it user, µs", 1, |it| it.cpu.user.as_secs_f64() * 1e6 / it.deliveries()),
-    ("detected to delivered, p50, ms", 1, |it| quantile(&it.tally.late, 50)),
-    ("detected to delivered, p99, ms", 1, |it| quantile(&it.tally.late, 99)),
+    ("detected to delivered, p50, ms", 1, |it| quantile(&it.counters.late, 50)),
+    ("detected to delivered, p99, ms", 1, |it| quantile(&it.counters.late, 99)),
     ("deliveries a second", 0, |it| it.deliveries() / it.elapsed.as_secs_f64()),
-    ("lost", 0, |it| bytes(it.tally.lost)),
-    ("doubled", 0, |it| bytes(it.tally.doubled)),
+    ("lost", 0, |it| bytes(it.counters.lost)),
+    ("doubled", 0, |it| bytes(it.counters.doubled)),
     ("upstream requests a second", 2, |it| bytes(it.calls as u64) / it.elapsed.as_secs_f64()),
 ];
 
 impl Figures {
     /// Whether nothing was lost or told twice.
     pub(super) const fn is_clean(&self) -> bool {
-        self.tally.lost == 0 && self.tally.doubled == 0
+        self.counters.lost == 0 && self.counters.doubled == 0
     }
 
     fn sockets(&self) -> f64 {
@@ -83,8 +83,8 @@ impl Report {
     /// Adds the table of one transport.
     pub(super) fn pair(&mut self, carrier: Carrier, mut gateway: Figures, mut bare: Figures) {
         for figures in [&mut gateway, &mut bare] {
-            figures.tally.late.sort_unstable();
-            figures.tally.opened.sort_unstable();
+            figures.counters.late.sort_unstable();
+            figures.counters.opened.sort_unstable();
         }
         // Writing to a text cannot fail.
         writeln!(

@@ -62,13 +62,13 @@ impl Socket {
         stream.set_nodelay(true)?;
         let mut socket = Self { carrier, stream, unread: Vec::new() };
         match carrier {
-            Carrier::Sse => socket.ask(path, body).await?,
+            Carrier::Sse => socket.execute(path, body).await?,
             Carrier::Websocket => socket.upgrade(path, body).await?,
         }
         Ok(socket)
     }
 
-    async fn ask(&mut self, path: &str, body: &str) -> anyhow::Result<()> {
+    async fn execute(&mut self, path: &str, body: &str) -> anyhow::Result<()> {
         let request = format!(
             "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\naccept: text/event-stream\r\n\
              content-length: {}\r\n\r\n{body}",

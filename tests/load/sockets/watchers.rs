@@ -18,7 +18,7 @@ use super::socket::{Carrier, Received, Socket};
 /// Sockets being opened at the same time: fewer than either server holds in its queue of newcomers.
 const AT_ONCE: usize = 128;
 /// How long a change, or an end, may take to reach everybody before it counts as lost.
-const PATIENCE: Duration = Duration::from_mins(1);
+const END_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Whom to watch, and how.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,7 @@ pub(super) struct Target {
 
 /// What all watchers have received.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct WatcherCounters {
     /// From the connect to the snapshot, of each, in microseconds.
     pub(super) opened: Vec<u32>,
     /// From the detection of a change to its receipt, of each delivery, in microseconds.
@@ -52,95 +52,100 @@ pub(super) struct Tally {
 #[derive(Debug)]
 pub(super) struct Watchers {
     count: usize,
-    board: Arc<Board>,
+    progress_board: Arc<Board>,
     tasks: JoinSet<()>,
 }
 
 #[derive(Debug, Default)]
 struct Board {
-    tally: Mutex<Tally>,
-    news: Notify,
+    counters: Mutex<WatcherCounters>,
+    progress: Notify,
 }
 
 impl Watchers {
     /// Opens all sockets and waits until each has its snapshot: how long that took.
     pub(super) async fn open(target: Target, count: usize) -> anyhow::Result<(Self, Duration)> {
-        let board = Arc::new(Board::default());
-        board.lock().version = 1;
-        let doors = Arc::new(Semaphore::new(AT_ONCE));
+        let progress_board = Arc::new(Board::default());
+        progress_board.lock().version = 1;
+        let permits = Arc::new(Semaphore::new(AT_ONCE));
         let start = Instant::now();
         let mut tasks = JoinSet::new();
         for number in 0..count {
-            let (board, doors) = (Arc::clone(&board), Arc::clone(&doors));
+            let (progress_board, permits) = (Arc::clone(&progress_board), Arc::clone(&permits));
             tasks.spawn(async move {
-                if let Err(error) = watch(target, number, &board, &doors).await {
-                    let mut tally = board.lock();
-                    tally.failures.push(format!("{error:#}"));
-                    drop(tally);
-                    board.news.notify_one();
+                if let Err(error) = watch(target, number, &progress_board, &permits).await {
+                    let mut counters = progress_board.lock();
+                    counters.failures.push(format!("{error:#}"));
+                    drop(counters);
+                    progress_board.progress.notify_one();
                 }
             });
         }
-        let watchers = Self { count, board, tasks };
-        watchers.wait(|tally| tally.arrived).await.context("opening the sockets")?;
+        let watchers = Self { count, progress_board, tasks };
+        watchers.wait(|counters| counters.arrived).await.context("opening the sockets")?;
         Ok((watchers, start.elapsed()))
     }
 
     /// Says which change is next, before it happens.
     pub(super) fn expect(&self, version: u64) {
-        let mut tally = self.board.lock();
-        tally.version = version;
-        tally.arrived = 0;
+        let mut counters = self.progress_board.lock();
+        counters.version = version;
+        counters.arrived = 0;
     }
 
     /// Waits until everybody has seen it. Whoever does not has lost it.
     pub(super) async fn arrival(&self) -> anyhow::Result<()> {
-        self.wait(|tally| tally.arrived).await
+        self.wait(|counters| counters.arrived).await
     }
 
     /// Waits until everybody has seen the end, and gives what was counted.
-    pub(super) async fn end(mut self) -> anyhow::Result<Tally> {
-        self.wait(|tally| tally.ended).await?;
+    pub(super) async fn end(mut self) -> anyhow::Result<WatcherCounters> {
+        self.wait(|counters| counters.ended).await?;
         self.tasks.shutdown().await;
-        Ok(std::mem::take(&mut *self.board.lock()))
+        Ok(std::mem::take(&mut *self.progress_board.lock()))
     }
 
-    async fn wait(&self, count: impl Fn(&Tally) -> usize + Send + Sync) -> anyhow::Result<()> {
+    async fn wait(&self, count: impl Fn(&WatcherCounters) -> usize + Send + Sync) -> anyhow::Result<()> {
         let all = async {
             loop {
                 {
-                    let tally = self.board.lock();
-                    if let Some(failure) = tally.failures.first() {
+                    let counters = self.progress_board.lock();
+                    if let Some(failure) = counters.failures.first() {
                         anyhow::bail!(
                             "{} of {} sockets failed, as by: {failure}",
-                            tally.failures.len(),
+                            counters.failures.len(),
                             self.count
                         );
                     }
-                    if count(&tally) >= self.count {
+                    if count(&counters) >= self.count {
                         return Ok(());
                     }
                 }
-                self.board.news.notified().await;
+                self.progress_board.progress.notified().await;
             }
         };
-        if let Ok(ended) = timeout(PATIENCE, all).await {
+        if let Ok(ended) = timeout(END_TIMEOUT, all).await {
             return ended;
         }
-        let mut tally = self.board.lock();
-        tally.lost += (self.count - count(&tally)) as u64;
+        let mut counters = self.progress_board.lock();
+        counters.lost += (self.count - count(&counters)) as u64;
         Ok(())
     }
 }
 
 impl Board {
-    fn lock(&self) -> MutexGuard<'_, Tally> {
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, WatcherCounters> {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The life of one watcher, to the completion of its stream.
-async fn watch(target: Target, number: usize, board: &Board, doors: &Semaphore) -> anyhow::Result<()> {
+async fn watch(
+    target: Target,
+    number: usize,
+    progress_board: &Board,
+    permits: &Semaphore,
+) -> anyhow::Result<()> {
     let job = u32::try_from(number)? % target.jobs;
     let (path, refs) = match (target.bare, target.carrier) {
         (false, _) => {
@@ -150,10 +155,10 @@ async fn watch(target: Target, number: usize, board: &Board, doors: &Semaphore) 
         (true, Carrier::Sse) => (format!("/sse/{job}"), json!([])),
     };
     let body = json!({ "query": QUERY, "variables": { "refs": refs } }).to_string();
-    let door = doors.acquire().await?;
+    let permit = permits.acquire().await?;
     let start = Instant::now();
     let mut socket = Socket::open(target.address, &path, target.carrier, number, &body).await?;
-    let mut doorway = Some(door);
+    let mut permit_held = Some(permit);
     let mut last: Option<Update> = None;
     loop {
         let text = match socket.receive().await? {
@@ -167,29 +172,29 @@ async fn watch(target: Target, number: usize, board: &Board, doors: &Semaphore) 
         )]
         let at = Timestamp::now();
         let update = Update::read(&text).with_context(|| format!("no update: {text}"))?;
-        let mut tally = board.lock();
+        let mut counters = progress_board.lock();
         match last {
-            None => tally.opened.push(micros(start.elapsed())),
-            Some(last) if update.sequence <= last.sequence || last.is_final => tally.doubled += 1,
+            None => counters.opened.push(micros(start.elapsed())),
+            Some(last) if update.sequence <= last.sequence || last.is_final => counters.doubled += 1,
             // the same change under a new sequence: what the gateway knows of it has changed, such as its freshness
             Some(last) if update.version == last.version => {}
             Some(last) => {
-                tally.lost += update.version.saturating_sub(last.version + 1);
+                counters.lost += update.version.saturating_sub(last.version + 1);
                 let late = Duration::try_from(at.duration_since(update.observed_at)).unwrap_or_default();
-                tally.late.push(micros(late));
+                counters.late.push(micros(late));
             }
         }
-        tally.arrived += usize::from(
-            update.version == tally.version && last.is_none_or(|last| last.version < update.version),
+        counters.arrived += usize::from(
+            update.version == counters.version && last.is_none_or(|last| last.version < update.version),
         );
-        drop(tally);
+        drop(counters);
         last = Some(update);
-        board.news.notify_one();
+        progress_board.progress.notify_one();
         // open: the next one may come
-        drop(doorway.take());
+        drop(permit_held.take());
     }
-    board.lock().ended += usize::from(last.is_some_and(|last| last.is_final));
-    board.news.notify_one();
+    progress_board.lock().ended += usize::from(last.is_some_and(|last| last.is_final));
+    progress_board.progress.notify_one();
     // held until everybody is at the end, as a page would
     std::future::pending().await
 }

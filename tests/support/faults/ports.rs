@@ -14,14 +14,14 @@ use jobgate::ports::BoxFuture;
 use jobgate::ports::clock::Clock;
 use jobgate::ports::credentials::{Credential, Credentials};
 use jobgate::ports::entropy::Entropy;
-use jobgate::ports::feed::{Feed, News};
-use jobgate::ports::identity::{Identity, NoToken, Refusal, WatchToken};
-use jobgate::ports::ledger::{Labels, Ledger, Remembered};
+use jobgate::ports::feed::{FeedEvent, NotificationFeed};
+use jobgate::ports::identity::{AuthError, Identity, WatchToken, WatchTokenError};
+use jobgate::ports::leases::{Claim, FencingToken, LeaseManager, SkipIf};
+use jobgate::ports::ledger::{Labels, Ledger, LedgerContents};
 use jobgate::ports::rows::{RowCache, RowKey};
 use jobgate::ports::spawner::{OnPanic, Spawner, TaskKind};
-use jobgate::ports::store::{JobStore, Kept, ListFilter, StoreError, StoreHealth};
-use jobgate::ports::turns::{Claim, Fence, Turns, Unless};
-use jobgate::ports::upstream::{Asker, Detail, JobReader, Look, LookError, RowPage, RowRange};
+use jobgate::ports::store::{JobStore, ListFilter, StoreError, StoreHealth, StoreOutcome};
+use jobgate::ports::upstream::{Detail, Fetch, FetchError, FetchTrigger, JobReader, RowPage, RowRange};
 use secrecy::SecretString;
 use std::collections::BTreeSet;
 
@@ -47,7 +47,7 @@ pub(crate) fn all(ports: Ports, storm: &Arc<Storm>) -> Ports {
         readers: readers.map(|reader| faulty(reader, storm) as Arc<dyn JobReader>).collect(),
         store: faulty(ports.store, storm),
         ledger: faulty(ports.ledger, storm),
-        turns: faulty(ports.turns, storm),
+        leases: faulty(ports.leases, storm),
         feed: Arc::new(FaultyFeed { inner: faulty(ports.feed, storm), again: Mutex::default() }),
         rows: faulty(ports.rows, storm),
         clock: Arc::new(FaultyClock { inner: faulty(ports.clock, storm), ahead: AtomicU64::new(0) }),
@@ -60,15 +60,15 @@ fn store_failed<T>() -> Result<T, StoreError> {
 }
 
 impl Faulty<dyn JobReader> {
-    fn trouble(&self) -> LookError {
+    fn trouble(&self) -> FetchError {
         let detail = || Detail::new("planted");
         match self.storm.below(6) {
-            0 => LookError::Unavailable(detail()),
-            1 => LookError::TimedOut,
-            2 => LookError::Throttled { retry_after: Duration::from_secs(3) },
-            3 => LookError::CredentialRejected,
-            4 => LookError::Unconfigured,
-            _ => LookError::BadAnswer(detail()),
+            0 => FetchError::Unavailable(detail()),
+            1 => FetchError::TimedOut,
+            2 => FetchError::Throttled { retry_after: Duration::from_secs(3) },
+            3 => FetchError::CredentialRejected,
+            4 => FetchError::Unconfigured,
+            _ => FetchError::BadAnswer(detail()),
         }
     }
 }
@@ -82,26 +82,26 @@ impl JobReader for Faulty<dyn JobReader> {
         self.inner.upstream()
     }
 
-    fn look<'a>(&'a self, ids: &'a [ExternalId], asker: &'a Asker) -> BoxFuture<'a, Vec<Look>> {
+    fn fetch<'a>(&'a self, ids: &'a [ExternalId], trigger: &'a FetchTrigger) -> BoxFuture<'a, Vec<Fetch>> {
         let failed = || {
             let at = Timestamp::UNIX_EPOCH;
-            let failed = |_| Look { asked_at: at, observed_at: at, outcome: Err(self.trouble()) };
+            let failed = |_| Fetch { requested_at: at, observed_at: at, outcome: Err(self.trouble()) };
             ids.iter().map(failed).collect()
         };
-        Box::pin(self.storm.around("look", ALL, || self.inner.look(ids, asker), failed))
+        Box::pin(self.storm.around("look", ALL, || self.inner.fetch(ids, trigger), failed))
     }
 
     fn rows<'a>(
         &'a self,
         id: &'a ExternalId,
         range: RowRange,
-        asker: &'a Asker,
-    ) -> BoxFuture<'a, Result<RowPage, LookError>> {
-        let call = move || self.inner.rows(id, range, asker);
+        trigger: &'a FetchTrigger,
+    ) -> BoxFuture<'a, Result<RowPage, FetchError>> {
+        let call = move || self.inner.rows(id, range, trigger);
         Box::pin(self.storm.around("rows", ALL, call, || Err(self.trouble())))
     }
 
-    fn probe<'a>(&'a self, other: Option<&'a Credential>) -> BoxFuture<'a, Result<(), LookError>> {
+    fn probe<'a>(&'a self, other: Option<&'a Credential>) -> BoxFuture<'a, Result<(), FetchError>> {
         let call = move || self.inner.probe(other);
         Box::pin(self.storm.around("probe", ALL, call, || Err(self.trouble())))
     }
@@ -116,7 +116,7 @@ impl JobStore for Faulty<dyn JobStore> {
         Box::pin(self.storm.around("store.get", CONTAINED, || self.inner.get(keys), store_failed))
     }
 
-    fn keep(&self, new: Observation) -> BoxFuture<'_, Result<Kept, StoreError>> {
+    fn keep(&self, new: Observation) -> BoxFuture<'_, Result<StoreOutcome, StoreError>> {
         let call = move || self.inner.keep(new.clone());
         Box::pin(self.storm.around("store.keep", ALL, call, store_failed))
     }
@@ -141,17 +141,21 @@ impl JobStore for Faulty<dyn JobStore> {
         Box::pin(self.storm.around("store.list", ALL, call, store_failed))
     }
 
-    fn keep_under(&self, new: Observation, fence: Fence) -> BoxFuture<'_, Result<Option<Kept>, StoreError>> {
-        let call = move || self.inner.keep_under(new.clone(), fence);
+    fn keep_under(
+        &self,
+        new: Observation,
+        fencing_token: FencingToken,
+    ) -> BoxFuture<'_, Result<Option<StoreOutcome>, StoreError>> {
+        let call = move || self.inner.keep_under(new.clone(), fencing_token);
         Box::pin(self.storm.around("store.keep_under", ALL, call, store_failed))
     }
 
     fn note_missing_under<'a>(
         &'a self,
         key: &'a JobKey,
-        fence: Fence,
+        fencing_token: FencingToken,
     ) -> BoxFuture<'a, Result<bool, StoreError>> {
-        let call = move || self.inner.note_missing_under(key, fence);
+        let call = move || self.inner.note_missing_under(key, fencing_token);
         Box::pin(self.storm.around("store.note_missing_under", ALL, call, store_failed))
     }
 
@@ -172,7 +176,7 @@ impl JobStore for Faulty<dyn JobStore> {
 }
 
 impl Ledger for Faulty<dyn Ledger> {
-    fn remembered(&self) -> BoxFuture<'_, Result<Remembered, StoreError>> {
+    fn remembered(&self) -> BoxFuture<'_, Result<LedgerContents, StoreError>> {
         Box::pin(self.storm.around("ledger.remembered", ENDING, || self.inner.remembered(), store_failed))
     }
 
@@ -186,9 +190,9 @@ impl Ledger for Faulty<dyn Ledger> {
     }
 }
 
-impl Turns for Faulty<dyn Turns> {
-    fn claim<'a>(&'a self, keys: &'a [JobKey], unless: Unless) -> BoxFuture<'a, Vec<Claim>> {
-        let theirs = Claim::Theirs { at_most: Duration::from_secs(1), seen: 0 };
+impl LeaseManager for Faulty<dyn LeaseManager> {
+    fn claim<'a>(&'a self, keys: &'a [JobKey], unless: SkipIf) -> BoxFuture<'a, Vec<Claim>> {
+        let theirs = Claim::HeldElsewhere { at_most: Duration::from_secs(1), seen: 0 };
         let failed = move || vec![theirs; keys.len()];
         Box::pin(self.storm.around("turns.claim", ALL, move || self.inner.claim(keys, unless), failed))
     }
@@ -197,43 +201,50 @@ impl Turns for Faulty<dyn Turns> {
         self.inner.renew_every()
     }
 
-    fn renew<'a>(&'a self, held: &'a [(JobKey, Fence)]) -> BoxFuture<'a, ()> {
+    fn renew<'a>(&'a self, held: &'a [(JobKey, FencingToken)]) -> BoxFuture<'a, ()> {
         Box::pin(self.storm.around("turns.renew", ALL, || self.inner.renew(held), || ()))
     }
 
-    fn release<'a>(&'a self, key: &'a JobKey, fence: Fence) -> BoxFuture<'a, ()> {
-        Box::pin(self.storm.around("turns.release", ALL, move || self.inner.release(key, fence), || ()))
+    fn release<'a>(&'a self, key: &'a JobKey, fencing_token: FencingToken) -> BoxFuture<'a, ()> {
+        Box::pin(self.storm.around(
+            "turns.release",
+            ALL,
+            move || self.inner.release(key, fencing_token),
+            || (),
+        ))
     }
 }
 
 /// Hints that are lost, late, told twice or told backwards.
 #[derive(Debug)]
 struct FaultyFeed {
-    inner: Arc<Faulty<dyn Feed>>,
-    again: Mutex<Option<News>>,
+    inner: Arc<Faulty<dyn NotificationFeed>>,
+    again: Mutex<Option<FeedEvent>>,
 }
 
-impl Feed for FaultyFeed {
-    fn next(&self) -> BoxFuture<'_, News> {
+impl NotificationFeed for FaultyFeed {
+    fn next(&self) -> BoxFuture<'_, FeedEvent> {
         Box::pin(async {
             if let Some(again) = self.again.lock().unwrap().take() {
                 return again;
             }
             let Faulty { inner, storm } = &*self.inner;
-            let news = inner.next().await;
-            match (storm.next("feed", ENDING), news) {
-                (Some(Fault::Delay), news) => {
+            let event = inner.next().await;
+            match (storm.next("feed", ENDING), event) {
+                (Some(Fault::Delay), event) => {
                     tokio::time::sleep(storm.late()).await;
-                    news
+                    event
                 }
-                (Some(Fault::Duplicate), news) => {
-                    *self.again.lock().unwrap() = Some(news.clone());
-                    news
+                (Some(Fault::Duplicate), event) => {
+                    *self.again.lock().unwrap() = Some(event.clone());
+                    event
                 }
-                (Some(Fault::Reorder), News::Hints(hints)) => News::Hints(hints.into_iter().rev().collect()),
-                (Some(Fault::Drop), _) => News::Hints(Vec::new()),
-                (Some(_), _) => News::Gap,
-                (None, news) => news,
+                (Some(Fault::Reorder), FeedEvent::Hints(hints)) => {
+                    FeedEvent::Hints(hints.into_iter().rev().collect())
+                }
+                (Some(Fault::Drop), _) => FeedEvent::Hints(Vec::new()),
+                (Some(_), _) => FeedEvent::Gap,
+                (None, event) => event,
             }
         })
     }
@@ -251,13 +262,13 @@ impl RowCache for Faulty<dyn RowCache> {
 }
 
 impl Identity for Faulty<dyn Identity> {
-    fn recognise(&self, presented: Option<&SecretString>) -> Result<Principal, Refusal> {
-        let call = || self.inner.recognise(presented);
-        self.storm.at_once("identity.recognise", ALL, call, || Err(Refusal::Unknown))
+    fn authenticate(&self, presented: Option<&SecretString>) -> Result<Principal, AuthError> {
+        let call = || self.inner.authenticate(presented);
+        self.storm.at_once("identity.recognise", ALL, call, || Err(AuthError::Unknown))
     }
 
-    fn stands(&self, principal: &Principal) -> bool {
-        self.storm.at_once("identity.stands", AT_ONCE, || self.inner.stands(principal), || false)
+    fn is_valid(&self, principal: &Principal) -> bool {
+        self.storm.at_once("identity.stands", AT_ONCE, || self.inner.is_valid(principal), || false)
     }
 
     fn watch_token(
@@ -265,9 +276,9 @@ impl Identity for Faulty<dyn Identity> {
         principal: &Principal,
         jobs: &BTreeSet<JobKey>,
         ttl: Duration,
-    ) -> Result<WatchToken, NoToken> {
+    ) -> Result<WatchToken, WatchTokenError> {
         let call = || self.inner.watch_token(principal, jobs, ttl);
-        self.storm.at_once("identity.watch_token", ALL, call, || Err(NoToken::NotMade))
+        self.storm.at_once("identity.watch_token", ALL, call, || Err(WatchTokenError::NotMade))
     }
 }
 
@@ -299,8 +310,8 @@ impl Credentials for Faulty<dyn Credentials> {
         self.storm.at_once("credentials.current", ALL, || self.inner.current(source), || None)
     }
 
-    fn shown(&self, source: &SourceName) -> Vec<Credential> {
-        self.storm.at_once("credentials.shown", AT_ONCE, || self.inner.shown(source), Vec::new)
+    fn pending(&self, source: &SourceName) -> Vec<Credential> {
+        self.storm.at_once("credentials.shown", AT_ONCE, || self.inner.pending(source), Vec::new)
     }
 
     fn status(&self, source: &SourceName) -> CredentialStatus {

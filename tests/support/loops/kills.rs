@@ -5,12 +5,12 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
-use jobgate::simulator::{Fault, FaultKind, Upstream};
+use jobgate::simulator::{FaultKind, SimFault, SimUpstream};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::super::server::{ANY, external, told};
-use super::{LIMIT, Outcome, Replica, Site, Told, ask, ended, look, until, watched};
+use super::super::server::{ANY, describe, external};
+use super::{EventLog, LIMIT, Outcome, Replica, Site, ended, execute, lookup, until, watched};
 
 /// How long a turn lasts.
 const LEASE: Duration = Duration::from_secs(3);
@@ -27,15 +27,15 @@ const LATELY: usize = 100;
 /// What the clients and the killer share.
 struct Stage {
     site: Site,
-    told: Told,
+    event_log: EventLog,
     alive: Mutex<Vec<SocketAddr>>,
     bad: Mutex<Vec<String>>,
 }
 
 impl Stage {
-    fn heard(&self, id: &str, words: &str) {
+    fn record_event(&self, id: &str, words: &str) {
         self.site.forget(id);
-        self.bad.lock().unwrap().extend(self.told.note(id, words));
+        self.bad.lock().unwrap().extend(self.event_log.note(id, words));
     }
 
     /// One client: a new job each time, by another door each time.
@@ -52,22 +52,22 @@ impl Stage {
                 }
                 self.site.ends(&id);
             };
-            let heard = match round % 3 {
+            let received = match round % 3 {
                 0 => {
                     end.await;
-                    look(replica, &[&id], None).await.and_then(|mut now| now.pop()).map(|now| now.words)
+                    lookup(replica, &[&id], None).await.and_then(|mut now| now.pop()).map(|now| now.words)
                 }
                 1 => {
                     let query =
                         format!("query($ref: JobRef!) {{ jobAwait(ref: $ref, timeout: \"20s\") {ANY} }}");
-                    let asked = ask(replica, &query, json!({ "ref": external("mind", &id) }));
-                    join(end, asked).await.1.map(|data| told(&data["jobAwait"]))
+                    let request = execute(replica, &query, json!({ "ref": external("mind", &id) }));
+                    join(end, request).await.1.map(|data| describe(&data["jobAwait"]))
                 }
                 _ => join(end, watched(replica, &id)).await.1,
             };
             // Nothing is promised to a client that was not answered to the end.
-            match heard {
-                Some(words) if words == ended(&id) => self.heard(&id, &words),
+            match received {
+                Some(words) if words == ended(&id) => self.record_event(&id, &words),
                 Some(words) if words.starts_with("RUNNING") => {}
                 Some(words) => self
                     .bad
@@ -83,15 +83,16 @@ impl Stage {
 /// Kills a random one of three replicas so many times.
 pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send + Sync) -> Outcome {
     let site = Site::new(&[], LEASE).await;
-    site.upstreams.push_fault(Fault::always(Upstream::MindBridge, FaultKind::SlowHeaders { delay: SLOW }));
+    site.upstreams
+        .push_fault(SimFault::always(SimUpstream::MindBridge, FaultKind::SlowHeaders { delay: SLOW }));
     let mut replicas = vec![site.replica().await, site.replica().await, site.replica().await];
     let alive = Mutex::new(replicas.iter().map(|one| one.address).collect());
-    let stage = Stage { site, told: Told::default(), alive, bad: Mutex::default() };
+    let stage = Stage { site, event_log: EventLog::default(), alive, bad: Mutex::default() };
     let (mut gaps, mut checked) = (Vec::new(), 0);
     let killing = async {
         for kill in 0..times {
-            turn(&stage, &mut replicas, kill, &mut gaps).await;
-            let lately = stage.told.all();
+            run_iteration(&stage, &mut replicas, kill, &mut gaps).await;
+            let lately = stage.event_log.all();
             let lately = fastrand::choose_multiple(lately, LATELY);
             for replica in &replicas {
                 let bad = stage.site.check(replica.address, &lately).await;
@@ -105,7 +106,7 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send
         () = killing => {}
         _ = join_all((0..CLIENTS).map(|number| stage.client(number))) => {}
     }
-    let all = stage.told.all();
+    let all = stage.event_log.all();
     let mut bad = std::mem::take(&mut *stage.bad.lock().unwrap());
     for replica in &replicas {
         bad.extend(stage.site.check(replica.address, &all).await);
@@ -127,7 +128,7 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send
 }
 
 /// One death: of a replica that was just told to track jobs. The others must follow them, and tell their ends.
-async fn turn(stage: &Stage, replicas: &mut Vec<Replica>, kill: usize, gaps: &mut Vec<Duration>) {
+async fn run_iteration(stage: &Stage, replicas: &mut Vec<Replica>, kill: usize, gaps: &mut Vec<Duration>) {
     let site = &stage.site;
     let victim = replicas.swap_remove(fastrand::usize(..replicas.len()));
     let ids: Vec<String> = (0..TRACKED).map(|number| format!("t{kill}n{number}")).collect();
@@ -138,7 +139,7 @@ async fn turn(stage: &Stage, replicas: &mut Vec<Replica>, kill: usize, gaps: &mu
     let (name, labels) = ("kill", format!("{kill}"));
     let track = "mutation($refs: [JobRef!]!, $labels: [LabelInput!]!) { trackJobs(input: { refs: $refs, labels: $labels }) { __typename } }";
     let variables = json!({ "refs": refs, "labels": [{ "name": name, "value": labels }] });
-    ask(victim.address, track, variables).await.unwrap();
+    execute(victim.address, track, variables).await.unwrap();
     tokio::time::sleep(Duration::from_millis(fastrand::u64(0..1_500))).await;
     stage.alive.lock().unwrap().retain(|address| *address != victim.address);
     site.upstreams.clear_record();
@@ -150,11 +151,11 @@ async fn turn(stage: &Stage, replicas: &mut Vec<Replica>, kill: usize, gaps: &mu
         let mut ticks = tokio::time::interval(Duration::from_millis(10));
         while !waiting.is_empty() {
             ticks.tick().await;
-            for asked in site.upstreams.record() {
-                if asked.started > died {
+            for request in site.upstreams.record() {
+                if request.started > died {
                     let before = waiting.len();
-                    waiting.retain(|id| !asked.ids.contains(id));
-                    gaps.extend((waiting.len()..before).map(|_| asked.started - died));
+                    waiting.retain(|id| !request.ids.contains(id));
+                    gaps.extend((waiting.len()..before).map(|_| request.started - died));
                 }
             }
         }
@@ -170,7 +171,7 @@ async fn turn(stage: &Stage, replicas: &mut Vec<Replica>, kill: usize, gaps: &mu
         let list = "query($labels: [LabelInput!]!) { jobList(first: 10, filter: { labels: $labels }) { nodes { externalId state failure { message } } } }";
         let all_ended = until(|| async {
             let variables = json!({ "labels": [{ "name": name, "value": labels }] });
-            let Some(data) = ask(replica.address, list, variables).await else { return false };
+            let Some(data) = execute(replica.address, list, variables).await else { return false };
             let nodes = data["jobList"]["nodes"].as_array().unwrap();
             nodes.len() == TRACKED && nodes.iter().all(|node| node["state"] == "FAILED")
         });
@@ -183,10 +184,10 @@ async fn turn(stage: &Stage, replicas: &mut Vec<Replica>, kill: usize, gaps: &mu
         }
     }
     for id in &ids {
-        stage.heard(id, &ended(id));
+        stage.record_event(id, &ended(id));
     }
     let untrack = "mutation($refs: [JobRef!]!) { untrackJobs(input: { refs: $refs }) { __typename } }";
-    ask(replicas[0].address, untrack, json!({ "refs": refs })).await.unwrap();
+    execute(replicas[0].address, untrack, json!({ "refs": refs })).await.unwrap();
     let next = site.replica().await;
     stage.alive.lock().unwrap().push(next.address);
     replicas.push(next);

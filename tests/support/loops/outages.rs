@@ -7,7 +7,7 @@ use std::time::Duration;
 use jobgate::simulator::MindBridgeStep;
 use tokio::time::Instant;
 
-use super::{Now, Outcome, Replica, Site, ended, look, metric, until};
+use super::{Now, Outcome, Replica, Site, ended, lookup, metric, until};
 
 /// What happens to Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,9 +48,9 @@ pub(crate) async fn run(
             bad.push(format!("{} does not find the others", replica.address));
         }
     }
-    for turn in 0..times {
-        let over: Vec<String> = (0..ENDED).map(|number| format!("o{turn}e{number}")).collect();
-        let on: Vec<String> = (0..RUNNING).map(|number| format!("o{turn}r{number}")).collect();
+    for iteration in 0..times {
+        let over: Vec<String> = (0..ENDED).map(|number| format!("o{iteration}e{number}")).collect();
+        let on: Vec<String> = (0..RUNNING).map(|number| format!("o{iteration}r{number}")).collect();
         for id in over.iter().chain(&on) {
             site.runs(id);
         }
@@ -59,7 +59,7 @@ pub(crate) async fn run(
         }
         let ids: Vec<&str> = over.iter().chain(&on).map(String::as_str).collect();
         let mut before = Before::new();
-        checked += ask_all(&replicas, &ids, &mut before, &mut bad).await;
+        checked += execute_all(&replicas, &ids, &mut before, &mut bad).await;
         for id in &over {
             site.forget(id);
         }
@@ -69,28 +69,28 @@ pub(crate) async fn run(
             if let Some(id) = fastrand::choice(&on) {
                 site.upstreams.set_state(id, MindBridgeStep::new("IN_PROGRESS")).unwrap();
             }
-            checked += ask_all(&replicas, &ids, &mut before, &mut bad).await;
+            checked += execute_all(&replicas, &ids, &mut before, &mut bad).await;
         }
         let blown = Instant::now();
         for replica in replicas.iter().chain([&third]) {
             let healed = until(|| async { metric(replica, "jobgate_redis_up").await > 0.5 }).await;
             if !healed {
-                bad.push(format!("turn {turn}: {} does not find back to redis", replica.address));
+                bad.push(format!("turn {iteration}: {} does not find back to redis", replica.address));
             }
         }
         // Who never saw them must learn from Redis what the upstream has forgotten.
-        let told: Vec<(String, String)> = over.iter().map(|id| (id.clone(), ended(id))).collect();
-        let whole = until(|| async { site.check(third.address, &told).await.is_empty() }).await;
+        let ends: Vec<(String, String)> = over.iter().map(|id| (id.clone(), ended(id))).collect();
+        let whole = until(|| async { site.check(third.address, &ends).await.is_empty() }).await;
         longest = longest.max(blown.elapsed());
         if !whole {
-            bad.extend(site.check(third.address, &told).await);
+            bad.extend(site.check(third.address, &ends).await);
         }
-        checked += ask_all(&replicas, &ids, &mut before, &mut bad).await + told.len();
+        checked += execute_all(&replicas, &ids, &mut before, &mut bad).await + ends.len();
         for id in &on {
             site.ends(id);
         }
         bad.extend(dealt);
-        progress(turn + 1, &bad);
+        progress(iteration + 1, &bad);
     }
     let notes = vec![format!(
         "a replica that had seen none of it told all the ends at most {longest:.1?} after the {WHILE:?} that followed"
@@ -102,7 +102,7 @@ pub(crate) async fn run(
 async fn deal(blow: Blow, site: &mut Site) -> Option<String> {
     match blow {
         Blow::Flush => {
-            let () = site.redis.ask(&redis::cmd("FLUSHALL")).await;
+            let () = site.redis.execute(&redis::cmd("FLUSHALL")).await;
         }
         Blow::Empty => site.redis.restart_empty().await,
         Blow::Kill => {
@@ -113,14 +113,14 @@ async fn deal(blow: Blow, site: &mut Site) -> Option<String> {
         Blow::Evict => {
             let set =
                 |option: &str, value: &str| redis::cmd("CONFIG").arg("SET").arg(option).arg(value).to_owned();
-            let () = site.redis.ask(&set("maxmemory-policy", "allkeys-random")).await;
-            let () = site.redis.ask(&set("maxmemory", "1")).await;
+            let () = site.redis.execute(&set("maxmemory-policy", "allkeys-random")).await;
+            let () = site.redis.execute(&set("maxmemory", "1")).await;
             let gone = until(|| async {
-                let left: i64 = site.redis.ask(&redis::cmd("DBSIZE")).await;
+                let left: i64 = site.redis.execute(&redis::cmd("DBSIZE")).await;
                 left == 0
             });
             let gone = gone.await;
-            let () = site.redis.ask(&set("maxmemory", "0")).await;
+            let () = site.redis.execute(&set("maxmemory", "0")).await;
             if !gone {
                 return Some("nothing was evicted".to_owned());
             }
@@ -130,9 +130,14 @@ async fn deal(blow: Blow, site: &mut Site) -> Option<String> {
 }
 
 /// Asks each replica for all jobs, and notes what is less than it told before.
-async fn ask_all(replicas: &[Replica; 2], ids: &[&str], before: &mut Before, bad: &mut Vec<String>) -> usize {
+async fn execute_all(
+    replicas: &[Replica; 2],
+    ids: &[&str],
+    before: &mut Before,
+    bad: &mut Vec<String>,
+) -> usize {
     for (place, replica) in replicas.iter().enumerate() {
-        let Some(now) = look(replica.address, ids, Some("100ms")).await else {
+        let Some(now) = lookup(replica.address, ids, Some("100ms")).await else {
             bad.push(format!("{} does not answer", replica.address));
             continue;
         };

@@ -4,10 +4,10 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use futures_util::future::join;
-use jobgate::simulator::{Asked, Fault, FaultKind, Upstream};
+use jobgate::simulator::{FaultKind, RecordedRequest, SimFault, SimUpstream};
 use tokio::time::Instant;
 
-use super::{Outcome, Site, ended, look, metric, until};
+use super::{Outcome, Site, ended, lookup, metric, until};
 
 /// How long a turn lasts; an owner is stopped for half as long again.
 const LEASE: Duration = Duration::from_secs(1);
@@ -20,8 +20,8 @@ fn name(id: &str) -> String {
 
 /// Whether the turn of a job has run out, or another has it and wrote.
 async fn lease_is_over(site: &Site, id: &str) -> bool {
-    let ends: Option<u64> = site.redis.ask(redis::cmd("HGET").arg(name(id)).arg("x")).await;
-    let (seconds, micros): (u64, u64) = site.redis.ask(&redis::cmd("TIME")).await;
+    let ends: Option<u64> = site.redis.execute(redis::cmd("HGET").arg(name(id)).arg("x")).await;
+    let (seconds, micros): (u64, u64) = site.redis.execute(&redis::cmd("TIME")).await;
     ends.is_none_or(|ends| ends < seconds * 1_000_000 + micros)
 }
 
@@ -37,44 +37,46 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send
         site.runs(&id);
         site.upstreams.clear_record();
         // Of each three: nobody else comes, the other has the turn and is still asking, the other has written the end.
-        let (comes, asks_long) = (number % 3 > 0, number % 3 == 1);
-        let hold = Fault::next(Upstream::MindBridge, if asks_long { 2 } else { 1 }, FaultKind::Hold);
+        let (comes, long_fetch) = (number % 3 > 0, number % 3 == 1);
+        let hold = SimFault::next(SimUpstream::MindBridge, if long_fetch { 2 } else { 1 }, FaultKind::Hold);
         site.upstreams.push_fault(hold.for_ids(&[&id]));
-        let asked = |count: usize, answered: bool| {
+        let requested = |count: usize, answered: bool| {
             let record = site.upstreams.record();
-            let of_it = |asked: &&Asked| asked.ids.contains(&id) && (!answered || asked.ended.is_some());
+            let of_it = |request: &&RecordedRequest| {
+                request.ids.contains(&id) && (!answered || request.ended.is_some())
+            };
             record.iter().filter(of_it).count() >= count
         };
         let refused = metric(owner, REFUSED).await;
         let stopping = async {
-            assert!(until(async || asked(1, false)).await, "the owner asks");
+            assert!(until(async || requested(1, false)).await, "the owner asks");
             owner.process.signal("STOP").await;
             assert!(until(async || owner.process.is_stopped()).await, "the owner stands still");
             let began = Instant::now();
             // What the upstream said before the end reaches the owner when it wakes up.
             site.upstreams.release();
-            assert!(until(async || asked(1, true)).await, "and is answered");
+            assert!(until(async || requested(1, true)).await, "and is answered");
             site.ends(&id);
             let question = async {
                 if !comes {
                     return None;
                 }
-                let now = look(other.address, &[&id], Some("100ms")).await;
+                let now = lookup(other.address, &[&id], Some("100ms")).await;
                 now.and_then(|mut now| now.pop()).map(|now| (now.words, began.elapsed()))
             };
             let waking = async {
                 // In vain where the other cannot get the turn: its answer tells.
-                let comes = !asks_long || until(async || asked(2, false)).await;
+                let comes = !long_fetch || until(async || requested(2, false)).await;
                 tokio::time::sleep_until(began + LEASE * 3 / 2).await;
                 // By the server's clock, which is the one that counts: a renewal may have reached it late.
-                let over = until(async || lease_is_over(&site, &id).await || asks_long).await;
+                let over = until(async || lease_is_over(&site, &id).await || long_fetch).await;
                 if !comes || !over {
-                    let turn: Vec<Option<String>> =
-                        site.redis.ask(redis::cmd("HMGET").arg(name(&id)).arg(&["o", "e", "x"])).await;
-                    stuck.lock().unwrap().push(format!("{id}: nobody else asks, the turn is {turn:?}"));
+                    let lease: Vec<Option<String>> =
+                        site.redis.execute(redis::cmd("HMGET").arg(name(&id)).arg(&["o", "e", "x"])).await;
+                    stuck.lock().unwrap().push(format!("{id}: nobody else asks, the turn is {lease:?}"));
                 }
                 owner.process.signal("CONT").await;
-                if asks_long {
+                if long_fetch {
                     // That it is refused at all is counted at the end.
                     until(async || metric(owner, REFUSED).await > refused).await;
                     site.upstreams.release();
@@ -83,7 +85,7 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send
             join(question, waking).await.0
         };
         let ids = [id.as_str()];
-        let (owners, seen) = join(look(owner.address, &ids, None), stopping).await;
+        let (owners, seen) = join(lookup(owner.address, &ids, None), stopping).await;
         if comes {
             match seen {
                 Some((words, took)) if words == ended(&id) => {
@@ -97,12 +99,14 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send
         if owners.as_ref() != Some(&ended(&id)) {
             // When it was asked for, and how that went: a look that was not held back says nothing of the fence.
             let record = site.upstreams.record();
-            let asked: Vec<_> = record
+            let request: Vec<_> = record
                 .iter()
-                .filter(|asked| asked.ids.contains(&id))
-                .map(|asked| (asked.started.elapsed(), asked.ended.map(|at| at.elapsed()), asked.fault))
+                .filter(|request| request.ids.contains(&id))
+                .map(|request| {
+                    (request.started.elapsed(), request.ended.map(|at| at.elapsed()), request.fault)
+                })
                 .collect();
-            bad.push(format!("{id} has ended, and its old owner says {owners:?}; asked for {asked:?} ago"));
+            bad.push(format!("{id} has ended, and its old owner says {owners:?}; asked for {request:?} ago"));
         }
         site.forget(&id);
         for replica in &replicas {

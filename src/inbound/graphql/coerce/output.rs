@@ -7,13 +7,13 @@ use async_graphql::parser::types::{
 };
 use async_graphql::{Name, Positioned};
 
-use super::{Field, fields, innermost};
+use super::{InputField, fields, innermost};
 
 /// What can be selected, by the name of its type, and what directives take.
 #[derive(Debug, Default)]
 pub(in crate::inbound::graphql) struct Outputs {
     types: HashMap<Name, OutputType>,
-    directives: HashMap<Name, Vec<Field>>,
+    directives: HashMap<Name, Vec<InputField>>,
     query: Option<Name>,
     mutation: Option<Name>,
     subscription: Option<Name>,
@@ -34,7 +34,7 @@ pub(in crate::inbound::graphql) struct OutputType {
 #[derive(Debug)]
 pub(in crate::inbound::graphql) struct OutputField {
     pub(in crate::inbound::graphql) of: Type,
-    pub(super) arguments: Vec<Field>,
+    pub(super) arguments: Vec<InputField>,
 }
 
 impl Outputs {
@@ -77,7 +77,7 @@ impl Outputs {
         self.types.iter()
     }
 
-    pub(super) fn directive(&self, name: &Name) -> Option<&[Field]> {
+    pub(super) fn directive(&self, name: &Name) -> Option<&[InputField]> {
         self.directives.get(name).map(Vec::as_slice)
     }
 

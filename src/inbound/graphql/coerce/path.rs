@@ -6,7 +6,7 @@ use std::fmt;
 use async_graphql::Name;
 
 /// The way to a value.
-pub(super) enum Path<'a> {
+pub(super) enum ValuePath<'a> {
     /// A variable's value.
     Variable(&'a Name),
     /// The default of a variable in the document.
@@ -19,7 +19,7 @@ pub(super) enum Path<'a> {
     Item(&'a Self, usize),
 }
 
-impl Path<'_> {
+impl ValuePath<'_> {
     /// How many steps below the variable it is.
     pub(super) fn depth(&self) -> usize {
         let (mut depth, mut at) = (0, self);
@@ -30,7 +30,7 @@ impl Path<'_> {
     }
 }
 
-impl fmt::Display for Path<'_> {
+impl fmt::Display for ValuePath<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Variable(name) => write!(f, "variables.{name}"),

@@ -9,14 +9,14 @@ use async_graphql::parser::types::{
 use async_graphql::{Name, Pos, Positioned, Value as Constant, Variables};
 use async_graphql_value::Value;
 
-use super::path::Path;
+use super::path::ValuePath;
 use super::value::{MAX_DEPTH, NAME_CHARS, article};
-use super::{Field, InputType, InputTypes};
-use crate::inbound::error::{Kind, Refusal};
+use super::{InputField, InputType, InputTypes};
+use crate::inbound::error::{HttpRefusal, RefusalKind};
 
 /// What is wrong with a value, and whether the document or the variables must change.
-struct Fault {
-    kind: Kind,
+struct PositionError {
+    kind: RefusalKind,
     message: String,
 }
 
@@ -29,7 +29,7 @@ impl InputTypes {
     pub(in crate::inbound::graphql) fn check_constant(
         &self,
         document: &ExecutableDocument,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), HttpRefusal> {
         let operations = document.operations.iter().map(|(_, operation)| &operation.node);
         let mut constant = operations.filter(|operation| operation.variable_definitions.is_empty());
         constant.try_for_each(|operation| self.check_positions(document, operation, &Variables::default()))
@@ -46,8 +46,8 @@ impl InputTypes {
         document: &ExecutableDocument,
         operation: &OperationDefinition,
         variables: &Variables,
-    ) -> Result<(), Refusal> {
-        let walk = Walk { types: self, document, operation, variables };
+    ) -> Result<(), HttpRefusal> {
+        let walk = PositionWalk { types: self, document, operation, variables };
         walk.directives(&operation.directives)?;
         walk.set(&operation.selection_set.node, self.outputs.root(operation.ty))
     }
@@ -55,27 +55,27 @@ impl InputTypes {
 
 /// What a place takes.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct ExpectedType<'a> {
     of: &'a Type,
     /// Whether the schema has a default for it.
     has_default: bool,
 }
 
-impl<'a> Place<'a> {
+impl<'a> ExpectedType<'a> {
     const fn of(of: &'a Type) -> Self {
         Self { of, has_default: false }
     }
 }
 
-struct Walk<'a> {
+struct PositionWalk<'a> {
     types: &'a InputTypes,
     document: &'a ExecutableDocument,
     operation: &'a OperationDefinition,
     variables: &'a Variables,
 }
 
-impl Walk<'_> {
-    fn set(&self, set: &SelectionSet, parent: Option<&Name>) -> Result<(), Refusal> {
+impl PositionWalk<'_> {
+    fn set(&self, set: &SelectionSet, parent: Option<&Name>) -> Result<(), HttpRefusal> {
         for selection in &set.items {
             self.directives(selection.node.directives())?;
             match &selection.node {
@@ -96,7 +96,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn field(&self, field: &Positioned<Selected>, parent: Option<&Name>) -> Result<(), Refusal> {
+    fn field(&self, field: &Positioned<Selected>, parent: Option<&Name>) -> Result<(), HttpRefusal> {
         let name = &field.node.name.node;
         let of = parent.and_then(|parent| self.types.outputs.get(parent));
         let Some(of) = of.and_then(|of| of.fields.get(name)) else {
@@ -109,13 +109,13 @@ impl Walk<'_> {
                 "{parent} is an abstract type and has no field \"{name}\"; select it in a fragment: \
                  ... on {fragment} {{ {name} }}"
             );
-            return Err(Refusal::new(Kind::DocumentInvalid, message).at([field.pos]));
+            return Err(HttpRefusal::new(RefusalKind::DocumentInvalid, message).at([field.pos]));
         };
         self.arguments(name, &field.node.arguments, &of.arguments)?;
         self.set(&field.node.selection_set.node, Some(of.innermost()))
     }
 
-    fn directives(&self, directives: &[Positioned<Directive>]) -> Result<(), Refusal> {
+    fn directives(&self, directives: &[Positioned<Directive>]) -> Result<(), HttpRefusal> {
         for directive in directives {
             let name = &directive.node.name.node;
             if let Some(taken) = self.types.outputs.directive(name) {
@@ -129,31 +129,37 @@ impl Walk<'_> {
         &self,
         of: &str,
         given: &[(Positioned<Name>, Positioned<Value>)],
-        taken: &[Field],
-    ) -> Result<(), Refusal> {
+        taken: &[InputField],
+    ) -> Result<(), HttpRefusal> {
         for (name, value) in given {
             let Some(argument) = taken.iter().find(|argument| argument.name == name.node) else { continue };
-            let at = Path::Argument(of, &name.node);
-            let place = Place { of: &argument.of, has_default: argument.has_default() };
-            self.value(&value.node, place, &at).map_err(|fault| fault.refusal(value.pos))?;
+            let at = ValuePath::Argument(of, &name.node);
+            let expected = ExpectedType { of: &argument.of, has_default: argument.has_default() };
+            self.value(&value.node, expected, &at).map_err(|fault| fault.refusal(value.pos))?;
         }
         Ok(())
     }
 
-    fn value(&self, value: &Value, place: Place<'_>, at: &Path<'_>) -> Result<(), Fault> {
-        let of = place.of;
+    fn value(
+        &self,
+        value: &Value,
+        expected: ExpectedType<'_>,
+        at: &ValuePath<'_>,
+    ) -> Result<(), PositionError> {
+        let of = expected.of;
         if at.depth() > MAX_DEPTH {
             return Err(invalid(format!("{at} is nested deeper than {MAX_DEPTH} levels; nest less")));
         }
         match (value, &of.base) {
-            (Value::Variable(name), _) => self.variable(name, place, at),
+            (Value::Variable(name), _) => self.variable(name, expected, at),
             (Value::List(items), BaseType::List(item)) => {
                 let mut items = items.iter().enumerate();
-                items
-                    .try_for_each(|(index, value)| self.value(value, Place::of(item), &Path::Item(at, index)))
+                items.try_for_each(|(index, value)| {
+                    self.value(value, ExpectedType::of(item), &ValuePath::Item(at, index))
+                })
             }
             // one value stands for a list of itself
-            (Value::Object(_), BaseType::List(item)) => self.value(value, Place::of(item), at),
+            (Value::Object(_), BaseType::List(item)) => self.value(value, ExpectedType::of(item), at),
             (Value::Object(given), BaseType::Named(name)) => match self.types.types.get(name) {
                 Some(InputType::Object { fields, one_of }) => {
                     let given: Vec<_> = given.iter().collect();
@@ -179,11 +185,11 @@ impl Walk<'_> {
     fn object(
         &self,
         given: &[(&Name, &Value)],
-        fields: &[Field],
+        fields: &[InputField],
         one_of: bool,
         name: &Name,
-        at: &Path<'_>,
-    ) -> Result<(), Fault> {
+        at: &ValuePath<'_>,
+    ) -> Result<(), PositionError> {
         let find = |wanted: &Name| given.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
         if let Some((unknown, _)) =
             given.iter().find(|(key, _)| fields.iter().all(|field| field.name != **key))
@@ -197,7 +203,7 @@ impl Walk<'_> {
             return Err(invalid(format!("{at} must have exactly one of the fields of {name}")));
         }
         for field in fields {
-            let inside = Path::Field(at, &field.name);
+            let inside = ValuePath::Field(at, &field.name);
             match find(&field.name) {
                 None if field.required => {
                     return Err(invalid(format!("{inside} is missing; it must be {}", article(&field.of))));
@@ -206,23 +212,28 @@ impl Walk<'_> {
                 // the one field of such an object must have a value
                 Some(value) if one_of => {
                     let of = Type { base: field.of.base.clone(), nullable: false };
-                    self.value(value, Place::of(&of), &inside)?;
+                    self.value(value, ExpectedType::of(&of), &inside)?;
                 }
                 Some(value) => {
-                    let place = Place { of: &field.of, has_default: field.has_default() };
-                    self.value(value, place, &inside)?;
+                    let expected = ExpectedType { of: &field.of, has_default: field.has_default() };
+                    self.value(value, expected, &inside)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn variable(&self, name: &Name, place: Place<'_>, at: &Path<'_>) -> Result<(), Fault> {
-        let of = place.of;
+    fn variable(
+        &self,
+        name: &Name,
+        expected: ExpectedType<'_>,
+        at: &ValuePath<'_>,
+    ) -> Result<(), PositionError> {
+        let of = expected.of;
         let mut declared = self.operation.variable_definitions.iter().map(|definition| &definition.node);
         // one that is not declared is left to validation
         let Some(declared) = declared.find(|declared| declared.name.node == *name) else { return Ok(()) };
-        if !is_allowed(declared, place) {
+        if !is_allowed(declared, expected) {
             let has = &declared.var_type.node;
             return Err(invalid(format!(
                 "the variable \"${name}\" is of type \"{has}\", and {at} takes \"{of}\"; declare the variable as \"{of}\", or use \
@@ -236,22 +247,22 @@ impl Walk<'_> {
             // a default does not help where null is given
             Some(Constant::Null) => format!("variables.{name} must not be null, because {at} takes \"{of}\""),
             // the engine has the schema's default only for a field of an input object
-            None if declared.default_value.is_none() && matches!(at, Path::Argument(..)) => format!(
+            None if declared.default_value.is_none() && matches!(at, ValuePath::Argument(..)) => format!(
                 "variables.{name} has no value, and {at} takes \"{of}\"; give the variable a value or a default, or leave out \
                  the argument"
             ),
             Some(_) | None => return Ok(()),
         };
-        Err(Fault { kind: Kind::BadInput, message: fault })
+        Err(PositionError { kind: RefusalKind::BadInput, message: fault })
     }
 }
 
 /// `IsVariableUsageAllowed` of the specification.
-fn is_allowed(declared: &VariableDefinition, place: Place<'_>) -> bool {
+fn is_allowed(declared: &VariableDefinition, expected: ExpectedType<'_>) -> bool {
     let has = &declared.var_type.node;
     let default = declared.default_value.as_ref().map(|default| &default.node);
-    let has_default = place.has_default || default.is_some_and(|default| *default != Constant::Null);
-    (place.of.nullable || !has.nullable || has_default) && is_base_compatible(&has.base, &place.of.base)
+    let has_default = expected.has_default || default.is_some_and(|default| *default != Constant::Null);
+    (expected.of.nullable || !has.nullable || has_default) && is_base_compatible(&has.base, &expected.of.base)
 }
 
 fn is_base_compatible(has: &BaseType, of: &BaseType) -> bool {
@@ -264,12 +275,12 @@ fn is_base_compatible(has: &BaseType, of: &BaseType) -> bool {
     }
 }
 
-const fn invalid(message: String) -> Fault {
-    Fault { kind: Kind::DocumentInvalid, message }
+const fn invalid(message: String) -> PositionError {
+    PositionError { kind: RefusalKind::DocumentInvalid, message }
 }
 
-impl Fault {
-    fn refusal(self, at: Pos) -> Refusal {
-        Refusal::new(self.kind, self.message).at([at])
+impl PositionError {
+    fn refusal(self, at: Pos) -> HttpRefusal {
+        HttpRefusal::new(self.kind, self.message).at([at])
     }
 }

@@ -7,24 +7,24 @@ use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::inbound::graphql::operation::Operation;
+use crate::inbound::graphql::operation::OperationInfo;
 use crate::inbound::graphql::schema::{self, GatewaySchema};
 
 const SDL: &str = "
     scalar Even  scalar Anything
-    enum Colour { RED GREEN }
+    enum InputColour { RED GREEN }
     input Leaf { name: String!  size: Int! = 3 }
-    input Pick @oneOf { id: ID  leaf: Leaf  colours: [Colour!] }
-    input Tree { leaf: Leaf!  colours: [Colour!]  kids: [Tree!]  grid: [[Int]]  picks: [Pick!]! = [] }
+    input Pick @oneOf { id: ID  leaf: Leaf  colours: [InputColour!] }
+    input Tree { leaf: Leaf!  colours: [InputColour!]  kids: [Tree!]  grid: [[Int]]  picks: [Pick!]! = [] }
     type Query { f: Int }";
 
 fn even(text: &str) -> Result<(), String> {
     if text.len().is_multiple_of(2) { Ok(()) } else { Err("must be of even length".to_owned()) }
 }
 
-fn judge(types: &InputTypes, document: &str, variables: &Json) -> Result<(), (Kind, String)> {
+fn judge(types: &InputTypes, document: &str, variables: &Json) -> Result<(), (RefusalKind, String)> {
     let document = parse_query(document).unwrap();
-    let (_, operation) = Operation::select(&document, None).unwrap();
+    let (_, operation) = OperationInfo::select(&document, None).unwrap();
     let variables = Variables::from_json(variables.clone());
     let checked = types.check(operation, &variables);
     checked.and_then(|()| types.check_positions(&document, operation, &variables)).map_err(|refusal| {
@@ -34,7 +34,7 @@ fn judge(types: &InputTypes, document: &str, variables: &Json) -> Result<(), (Ki
 }
 
 #[test]
-fn a_value_coerces_or_its_place_is_told() {
+fn coercion_error_names_the_path_of_the_value() {
     let types = InputTypes::from_sdl(SDL, &[("Even", even)]).unwrap();
     let leaf = json!({ "name": "n" });
     let int = "variables.v must be an Int, a 32-bit whole number without a fraction";
@@ -64,9 +64,9 @@ fn a_value_coerces_or_its_place_is_told() {
         ("ID", json!(-7), ""),
         ("ID", json!(1.5), id),
         ("ID", json!(true), id),
-        ("Colour", json!("RED"), ""),
-        ("Colour", json!("red"), "variables.v must be one of the values of Colour"),
-        ("Colour", json!(0), "variables.v must be one of the values of Colour"),
+        ("InputColour", json!("RED"), ""),
+        ("InputColour", json!("red"), "variables.v must be one of the values of InputColour"),
+        ("InputColour", json!(0), "variables.v must be one of the values of InputColour"),
         ("Even", json!("ab"), ""),
         ("Even", json!("abc"), "variables.v must be of even length"),
         ("Even", json!(22), "variables.v must be an Even, given as a string"),
@@ -119,53 +119,54 @@ fn a_value_coerces_or_its_place_is_told() {
         ),
     ];
     for (of, value, expected) in cases {
-        let told = judge(&types, &format!("query($v: {of}) {{ f }}"), &json!({ "v": value }));
-        let expected = if expected.is_empty() { Ok(()) } else { Err((Kind::BadInput, expected.to_owned())) };
-        assert_eq!(told, expected, "{of}: {value}");
+        let judged = judge(&types, &format!("query($v: {of}) {{ f }}"), &json!({ "v": value }));
+        let expected =
+            if expected.is_empty() { Ok(()) } else { Err((RefusalKind::BadInput, expected.to_owned())) };
+        assert_eq!(judged, expected, "{of}: {value}");
     }
 }
 
 #[test]
-fn defaults_stand_in_for_what_is_absent_and_are_judged_too() {
+fn variable_defaults_are_applied_and_validated() {
     let types = InputTypes::from_sdl(SDL, &[]).unwrap();
     let cases = [
         ("query($v: Int! = 1) { f }", json!({}), None),
-        ("query($v: Int! = 1) { f }", json!({ "v": null }), Some(Kind::BadInput)),
-        ("query($v: Int!) { f }", json!({}), Some(Kind::BadInput)),
+        ("query($v: Int! = 1) { f }", json!({ "v": null }), Some(RefusalKind::BadInput)),
+        ("query($v: Int!) { f }", json!({}), Some(RefusalKind::BadInput)),
         ("query($v: Int) { f }", json!({ "undeclared": 5 }), None),
-        ("query($v: Colour = RED) { f }", json!({}), None),
-        ("query($v: [Leaf!]! = 5) { f }", json!({}), Some(Kind::DocumentInvalid)),
-        ("query($v: [Leaf!]! = 5) { f }", json!({ "v": [] }), Some(Kind::DocumentInvalid)),
+        ("query($v: InputColour = RED) { f }", json!({}), None),
+        ("query($v: [Leaf!]! = 5) { f }", json!({}), Some(RefusalKind::DocumentInvalid)),
+        ("query($v: [Leaf!]! = 5) { f }", json!({ "v": [] }), Some(RefusalKind::DocumentInvalid)),
         ("query($v: [Leaf!]! = { name: \"n\" }) { f }", json!({}), None),
     ];
     for (document, variables, expected) in cases {
-        let told = judge(&types, document, &variables).err().map(|(kind, _)| kind);
-        assert_eq!(told, expected, "{document}: {variables}");
+        let judged = judge(&types, document, &variables).err().map(|(kind, _)| kind);
+        assert_eq!(judged, expected, "{document}: {variables}");
     }
 }
 
 #[test]
-fn nesting_is_bounded_where_a_type_holds_itself() {
+fn nesting_of_recursive_input_types_is_bounded() {
     let types = InputTypes::from_sdl(SDL, &[]).unwrap();
     let tree = |levels: usize| {
         let leaf = json!({ "name": "n" });
         (0..levels).fold(json!({ "leaf": leaf }), |kid, _| json!({ "leaf": leaf, "kids": [kid] }))
     };
-    let told = |levels| judge(&types, "query($v: Tree) { f }", &json!({ "v": tree(levels) }));
-    assert_eq!(told(31), Ok(()));
-    let (kind, message) = told(33).unwrap_err();
-    assert_eq!(kind, Kind::BadInput);
+    let judged = |levels| judge(&types, "query($v: Tree) { f }", &json!({ "v": tree(levels) }));
+    assert_eq!(judged(31), Ok(()));
+    let (kind, message) = judged(33).unwrap_err();
+    assert_eq!(kind, RefusalKind::BadInput);
     assert!(message.ends_with("is nested deeper than 64 levels; nest less"), "{message}");
 }
 
 /// The engine's validation panics at such a list if it has a default, in an operation that is not meant as well.
 #[test]
-fn a_list_of_no_input_type_is_refused_before_validation() {
+fn list_of_a_non_input_type_is_refused_before_validation() {
     let types = schema::input_types().unwrap();
     for of in ["[Nope]", "[[Nope!]!]!", "[Job]"] {
         let document = parse_query(format!("query A {{ f }} query B($v: {of} = [1]) {{ f }}")).unwrap();
         let refusal = types.check_declared(&document).unwrap_err();
-        assert_eq!(refusal.kind(), Kind::DocumentInvalid, "{of}");
+        assert_eq!(refusal.kind(), RefusalKind::DocumentInvalid, "{of}");
     }
     let document = parse_query("query($a: Nope, $b: [[JobRef!]], $c: [Int] = 1) { f }").unwrap();
     assert!(types.check_declared(&document).is_ok());
@@ -219,7 +220,7 @@ fn assert_the_engine_agrees(schema: &GatewaySchema, document: &str, variables: &
 }
 
 #[test]
-fn a_good_value_of_each_type_reaches_its_resolver() {
+fn valid_value_of_each_type_reaches_its_resolver() {
     let (types, schema) = (schema::input_types().unwrap(), bare());
     for (document, value) in real() {
         let variables = json!({ "v": value });
@@ -271,7 +272,7 @@ fn replace(value: &mut Json, n: &mut usize, with: &Json) {
 }
 
 #[test]
-fn what_passes_does_not_fail_in_the_engine() {
+fn coerced_variables_never_fail_in_the_engine() {
     let (types, schema) = (schema::input_types().unwrap(), bare());
     proptest!(|(at in 0..real().len(), n in 0_usize..12, with in any_json())| {
         let (document, mut value) = real().swap_remove(at);

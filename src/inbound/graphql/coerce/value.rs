@@ -4,8 +4,8 @@
 use async_graphql::parser::types::{BaseType, Type};
 use async_graphql::{Name, Value};
 
-use super::path::Path;
-use super::{Field, InputType, InputTypes};
+use super::path::ValuePath;
+use super::{InputField, InputType, InputTypes};
 
 /// How deep a value may be nested. No input type of the schema holds itself, so none comes near.
 pub(super) const MAX_DEPTH: usize = 64;
@@ -39,7 +39,7 @@ impl InputTypes {
     ///
     /// # Errors
     /// What must stand where, if not.
-    pub(super) fn coerces(&self, value: &Value, of: &Type, at: &Path<'_>) -> Result<(), String> {
+    pub(super) fn coerces(&self, value: &Value, of: &Type, at: &ValuePath<'_>) -> Result<(), String> {
         if at.depth() > MAX_DEPTH {
             return Err(format!("{at} is nested deeper than {MAX_DEPTH} levels; nest less"));
         }
@@ -48,7 +48,7 @@ impl InputTypes {
             (_, Value::Null) => Err(format!("{at} must not be null; it must be {}", article(of))),
             (BaseType::List(item), Value::List(values)) => {
                 let mut values = values.iter().enumerate();
-                values.try_for_each(|(index, value)| self.coerces(value, item, &Path::Item(at, index)))
+                values.try_for_each(|(index, value)| self.coerces(value, item, &ValuePath::Item(at, index)))
             }
             // one value stands for a list of itself; the nesting of the type itself is bounded by the tokens' limit
             (BaseType::List(item), value) => self.coerces(value, item, at),
@@ -56,7 +56,7 @@ impl InputTypes {
         }
     }
 
-    fn coerces_to_named(&self, value: &Value, name: &Name, at: &Path<'_>) -> Result<(), String> {
+    fn coerces_to_named(&self, value: &Value, name: &Name, at: &ValuePath<'_>) -> Result<(), String> {
         match self.types.get(name) {
             // no input type: validation says so
             None | Some(InputType::Opaque) => Ok(()),
@@ -94,9 +94,15 @@ impl InputTypes {
         }
     }
 
-    fn field(&self, value: Option<&Value>, field: &Field, one_of: bool, at: &Path<'_>) -> Result<(), String> {
-        let Field { name, of, required } = field;
-        let at = Path::Field(at, name);
+    fn field(
+        &self,
+        value: Option<&Value>,
+        field: &InputField,
+        one_of: bool,
+        at: &ValuePath<'_>,
+    ) -> Result<(), String> {
+        let InputField { name, of, required } = field;
+        let at = ValuePath::Field(at, name);
         match value {
             None if *required => Err(format!("{at} is missing; it must be {}", article(of))),
             None => Ok(()),

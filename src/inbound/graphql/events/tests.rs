@@ -10,7 +10,7 @@ use serde_json::json;
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::inbound::graphql::testing::{House, house};
+use crate::inbound::graphql::testing::{TestGraphql, fixture};
 use crate::inbound::streams::StreamSettings;
 
 const SSE: &str = "text/event-stream";
@@ -28,7 +28,7 @@ fn get(accept: &str, query: &str) -> Request {
     Request::get(format!("/graphql?query={query}")).header("accept", accept).body(Body::empty()).unwrap()
 }
 
-impl House {
+impl TestGraphql {
     async fn open(&self, request: Request) -> Response {
         self.app.clone().oneshot(request).await.unwrap()
     }
@@ -45,8 +45,8 @@ async fn text(response: Response) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn operations_of_every_type_to_the_byte() {
-    let house = house(StreamSettings::default());
+async fn stream_bytes_are_exact_for_every_operation_type() {
+    let fixture = fixture(StreamSettings::default());
     let sse = |answers: &[&str]| {
         let next = answers.iter().map(|json| format!("event: next\ndata: {json}\n\n"));
         format!(":\n\n{}event: complete\ndata:\n\n", next.collect::<String>())
@@ -78,37 +78,37 @@ async fn operations_of_every_type_to_the_byte() {
             (get(SSE, query), sse(answers)),
             (post("multipart/mixed", query), parts(answers)),
         ] {
-            let response = house.open(request).await;
+            let response = fixture.open(request).await;
             assert_eq!(response.status(), 200, "{query}");
             assert_eq!(text(response).await, expected, "{query}");
         }
     }
-    assert_eq!(house.streams.counts(), crate::inbound::streams::Counts::default());
+    assert_eq!(fixture.streams.counts(), crate::inbound::streams::StreamCounts::default());
 }
 
 #[tokio::test(start_paused = true)]
-async fn headers_and_a_first_byte_come_at_once_and_are_not_to_be_held_back() {
-    let house = house(StreamSettings::default());
+async fn stream_sends_headers_and_first_byte_immediately() {
+    let fixture = fixture(StreamSettings::default());
     for (accept, media, first) in [
         (SSE, "text/event-stream", ":\n\n"),
         (APOLLO, "multipart/mixed;boundary=\"graphql\";subscriptionSpec=\"1.0\"", "\r\n--graphql"),
     ] {
-        let mut response = house.open(post(accept, "subscription{quiet}")).now_or_never().unwrap();
+        let mut response = fixture.open(post(accept, "subscription{quiet}")).now_or_never().unwrap();
         let headers = response.headers();
         assert_eq!(headers["content-type"], media);
         assert_eq!(headers["cache-control"], "no-cache");
         assert_eq!(headers["x-accel-buffering"], "no");
         assert_eq!(chunk(&mut response).now_or_never().unwrap().unwrap(), first);
         assert_eq!(chunk(&mut response).now_or_never(), None);
-        assert_eq!(house.running.load(Ordering::SeqCst), 1);
+        assert_eq!(fixture.running.load(Ordering::SeqCst), 1);
         drop(response);
-        assert_eq!(house.running.load(Ordering::SeqCst), 0, "a client that leaves ends its operation");
+        assert_eq!(fixture.running.load(Ordering::SeqCst), 0, "a client that leaves ends its operation");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_quiet_stream_says_that_it_lives_until_its_age_and_then_ends_without_complete() {
-    let house = house(StreamSettings::default());
+async fn quiet_stream_sends_heartbeats_until_its_maximum_age() {
+    let fixture = fixture(StreamSettings::default());
     for (accept, alive, cut) in [
         (SSE, ":\n\n", ""),
         (
@@ -117,35 +117,35 @@ async fn a_quiet_stream_says_that_it_lives_until_its_age_and_then_ends_without_c
             "\r\ncontent-type: application/json\r\n\r\n{\"payload\":null,\"errors\":[{\"message\":\"the stream reached its maximum age; reconnect\",\"extensions\":{\"code\":\"TOO_OLD\"}}]}\r\n--graphql--\r\n",
         ),
     ] {
-        let mut response = house.open(post(accept, "subscription{quiet}")).await;
+        let mut response = fixture.open(post(accept, "subscription{quiet}")).await;
         let start = Instant::now();
         chunk(&mut response).await;
-        let (mut beats, mut rest) = (0, String::new());
+        let (mut heartbeats, mut rest) = (0, String::new());
         while let Some(bytes) = chunk(&mut response).await {
             if bytes == alive {
-                beats += 1;
-                assert_eq!(start.elapsed(), SECOND * 15 * beats);
+                heartbeats += 1;
+                assert_eq!(start.elapsed(), SECOND * 15 * heartbeats);
             } else {
                 rest.push_str(&bytes);
             }
         }
         let age = start.elapsed();
         assert!((SECOND * 2880..=SECOND * 4320).contains(&age), "{age:?}");
-        assert!((age.as_secs() / 15).abs_diff(beats.into()) <= 1, "{beats} in {age:?}");
+        assert!((age.as_secs() / 15).abs_diff(heartbeats.into()) <= 1, "{heartbeats} in {age:?}");
         assert_eq!(rest, cut);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_is_as_good_as_a_heartbeat() {
-    let house = house(StreamSettings::default());
-    let mut response = house.open(post(SSE, "subscription{newest}")).await;
+async fn sent_update_postpones_the_next_heartbeat() {
+    let fixture = fixture(StreamSettings::default());
+    let mut response = fixture.open(post(SSE, "subscription{newest}")).await;
     let start = Instant::now();
     chunk(&mut response).await;
     tokio::join!(
         async {
             tokio::time::sleep(SECOND * 10).await;
-            house.value.send_replace(1);
+            fixture.value.send_replace(1);
         },
         async {
             assert!(chunk(&mut response).await.unwrap().starts_with("event: next\n"));
@@ -159,29 +159,29 @@ async fn an_answer_is_as_good_as_a_heartbeat() {
 
 #[tokio::test(start_paused = true)]
 async fn a_drain_ends_streams_without_complete_and_refuses_new_ones() {
-    let house = house(StreamSettings::default());
-    let sse = house.open(post(SSE, "subscription{quiet}")).await;
-    let parts = house.open(post(APOLLO, "subscription{quiet}")).await;
-    let (sse, parts, ()) = tokio::join!(text(sse), text(parts), house.streams.drain(SECOND * 10));
+    let fixture = fixture(StreamSettings::default());
+    let sse = fixture.open(post(SSE, "subscription{quiet}")).await;
+    let parts = fixture.open(post(APOLLO, "subscription{quiet}")).await;
+    let (sse, parts, ()) = tokio::join!(text(sse), text(parts), fixture.streams.drain(SECOND * 10));
     assert_eq!(sse, ":\n\n");
     assert!(parts.ends_with("\"extensions\":{\"code\":\"DRAINED\"}}]}\r\n--graphql--\r\n"), "{parts}");
-    let refused = house.open(post(SSE, "subscription{quiet}")).await;
+    let refused = fixture.open(post(SSE, "subscription{quiet}")).await;
     assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (503, &HeaderValue::from(1)));
     assert_eq!(
-        house.open(post("application/json", "{hello}")).await.status(),
+        fixture.open(post("application/json", "{hello}")).await.status(),
         200,
         "requests are still answered"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_wrong_with_a_request_is_a_status_and_not_a_stream() {
-    let house = house(StreamSettings { max_streams_per_client: 1, ..StreamSettings::default() });
+async fn invalid_stream_request_gets_an_http_error_status() {
+    let fixture = fixture(StreamSettings { max_streams_per_client: 1, ..StreamSettings::default() });
     let with = |mut request: Request, name: &'static str, value: &'static str| {
         request.headers_mut().insert(name, HeaderValue::from_static(value));
         request
     };
-    let _held = house.open(with(post(SSE, "subscription{quiet}"), "authorization", "Bearer other")).await;
+    let _held = fixture.open(with(post(SSE, "subscription{quiet}"), "authorization", "Bearer other")).await;
     let quiet = || post(SSE, "subscription{quiet}");
     for (request, status, code) in [
         (with(quiet(), "authorization", "Bearer wrong"), 401, "UNAUTHENTICATED"),
@@ -196,7 +196,7 @@ async fn what_is_wrong_with_a_request_is_a_status_and_not_a_stream() {
         (with(quiet(), "authorization", "Bearer other"), 429, "TOO_MANY_REQUESTS"),
     ] {
         let what = format!("{:?}", (request.method(), request.headers()));
-        let response = house.open(request).await;
+        let response = fixture.open(request).await;
         assert_eq!(response.status(), status, "{what}");
         assert_eq!(response.headers()["content-type"], crate::inbound::error::GRAPHQL_RESPONSE, "{what}");
         let body: serde_json::Value = serde_json::from_str(&text(response).await).unwrap();
@@ -205,8 +205,8 @@ async fn what_is_wrong_with_a_request_is_a_status_and_not_a_stream() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_ends_with_its_credential_however_much_there_is_to_say() {
-    let house = house(StreamSettings::default());
+async fn expired_credential_ends_even_a_busy_stream() {
+    let fixture = fixture(StreamSettings::default());
     let with_key = |accept, query, key: &str| {
         let mut request = post(accept, query);
         request
@@ -217,25 +217,25 @@ async fn a_stream_ends_with_its_credential_however_much_there_is_to_say() {
     let cut = "\"extensions\":{\"code\":\"CREDENTIAL_EXPIRED\"}}]}\r\n--graphql--\r\n";
     for (accept, key, last, lasts) in [(SSE, "key-70", ":\n\n", 70), (APOLLO, "key-100", cut, 30)] {
         let begun = Instant::now();
-        let heard = text(house.open(with_key(accept, "subscription{quiet}", key)).await).await;
-        assert!(heard.ends_with(last) && !heard.contains("complete"), "{heard}");
+        let received = text(fixture.open(with_key(accept, "subscription{quiet}", key)).await).await;
+        assert!(received.ends_with(last) && !received.contains("complete"), "{received}");
         let lasted = begun.elapsed();
         assert!((SECOND * lasts..SECOND * (lasts + 1)).contains(&lasted), "{key}: {lasted:?}");
     }
-    let mut busy = house.open(with_key(SSE, "subscription{newest}", "key-160")).await;
+    let mut busy = fixture.open(with_key(SSE, "subscription{newest}", "key-160")).await;
     chunk(&mut busy).await;
-    house.value.send_replace(1);
+    fixture.value.send_replace(1);
     assert!(chunk(&mut busy).await.unwrap().starts_with("event: next\n"));
-    house.value.send_replace(2);
+    fixture.value.send_replace(2);
     tokio::time::advance(SECOND * 60).await;
     assert_eq!(chunk(&mut busy).await, None, "what is ready then comes too late");
 
-    house.guests.shut();
-    let refused = house.open(with_key(SSE, "subscription{quiet}", "key")).await;
+    fixture.guests.shut();
+    let refused = fixture.open(with_key(SSE, "subscription{quiet}", "key")).await;
     assert_eq!(refused.status(), 401, "what was taken back while it was being recognised opens nothing");
 }
 
 #[test]
-fn a_line_break_between_tokens_does_not_end_the_data() {
+fn line_break_between_tokens_does_not_split_the_sse_data() {
     assert_eq!(sse::next(b"{\n\"a\":\r\n1}".to_vec()), "event: next\ndata: { \"a\":  1}\n\n");
 }

@@ -3,7 +3,7 @@
 use http::{HeaderMap, header};
 use secrecy::SecretString;
 
-use crate::inbound::error::{Kind, Refusal};
+use crate::inbound::error::{HttpRefusal, RefusalKind};
 
 /// Longest `Authorization` header that is looked at, in bytes.
 const MAX_BYTES: usize = 8 * 1024;
@@ -12,18 +12,18 @@ const MAX_BYTES: usize = 8 * 1024;
 ///
 /// # Errors
 /// When there is a header and it is not one bearer token. Nothing of it is repeated.
-pub(in crate::inbound) fn token(headers: &HeaderMap) -> Result<Option<SecretString>, Refusal> {
+pub(in crate::inbound) fn token(headers: &HeaderMap) -> Result<Option<SecretString>, HttpRefusal> {
     let mut sent = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = sent.next() else { return Ok(None) };
     if sent.next().is_some() {
-        return Err(Refusal::invalid_token(
-            Kind::Unauthenticated,
+        return Err(HttpRefusal::invalid_token(
+            RefusalKind::Unauthenticated,
             "the authorization header is sent twice; send it once",
         ));
     }
     if value.len() > MAX_BYTES {
-        return Err(Refusal::invalid_token(
-            Kind::Unauthenticated,
+        return Err(HttpRefusal::invalid_token(
+            RefusalKind::Unauthenticated,
             "the authorization header exceeds 8 KiB; send a shorter token",
         ));
     }
@@ -34,9 +34,9 @@ pub(in crate::inbound) fn token(headers: &HeaderMap) -> Result<Option<SecretStri
     let scheme = value.as_bytes().get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer"));
     // another scheme is no bearer token, so there is none to be invalid
     Err(if scheme {
-        Refusal::invalid_token(Kind::Unauthenticated, message)
+        HttpRefusal::invalid_token(RefusalKind::Unauthenticated, message)
     } else {
-        Refusal::unauthenticated(message)
+        HttpRefusal::unauthenticated(message)
     })
 }
 
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_payload_may_leave_the_scheme_out() {
+    fn payload_token_may_omit_the_bearer_scheme() {
         for (text, expected) in [
             ("Bearer jg_a", Some("jg_a")),
             ("jg_a", Some("jg_a")),
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn only_one_well_formed_bearer_is_a_token() {
+    fn authorization_requires_one_well_formed_bearer_token() {
         let long = format!("Bearer {}", "x".repeat(MAX_BYTES));
         for (sent, expected) in [
             (vec![], Ok(None)),
@@ -104,7 +104,9 @@ mod tests {
                 (Ok(token), Ok(expected)) => {
                     assert_eq!(token.as_ref().map(ExposeSecret::expose_secret), expected, "{sent:?}");
                 }
-                (Err(refusal), Err(())) => assert_eq!(refusal.kind(), Kind::Unauthenticated, "{sent:?}"),
+                (Err(refusal), Err(())) => {
+                    assert_eq!(refusal.kind(), RefusalKind::Unauthenticated, "{sent:?}");
+                }
                 (token, _) => panic!("{sent:?} gave {token:?}"),
             }
         }

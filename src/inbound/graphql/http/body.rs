@@ -13,15 +13,15 @@ use serde_json::error::Category;
 use serde_json::value::RawValue;
 use url::form_urlencoded;
 
-use crate::inbound::error::{Kind, Refusal};
-use crate::inbound::graphql::known::Asked;
+use crate::inbound::error::{HttpRefusal, RefusalKind};
+use crate::inbound::graphql::persisted::DocumentRequest;
 use crate::inbound::layers;
-use crate::inbound::paced::TooSlow;
+use crate::inbound::min_rate_body::BodyTooSlow;
 
 /// A well-formed GraphQL-over-HTTP request. Of `extensions` only a persisted query's hash is read.
 #[derive(Debug)]
-pub(in crate::inbound::graphql) struct Parameters {
-    pub(super) document: Asked,
+pub(in crate::inbound::graphql) struct GraphqlRequest {
+    pub(super) document: DocumentRequest,
     pub(super) operation_name: Option<String>,
     pub(super) variables: Variables,
 }
@@ -29,7 +29,7 @@ pub(in crate::inbound::graphql) struct Parameters {
 /// The body before its members are read. A member that is `null` is as good as absent.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Envelope<'a> {
+struct RequestEnvelope<'a> {
     #[serde(borrow)]
     query: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -43,16 +43,16 @@ struct Envelope<'a> {
 }
 
 /// Any JSON object.
-type Object = serde_json::Map<String, serde_json::Value>;
+type JsonObject = serde_json::Map<String, serde_json::Value>;
 
 /// Reads a body to its end.
 ///
 /// # Errors
 /// When it is longer than the limit that the layers put around it, or slower than `wait`.
-pub(super) async fn read(body: Body, wait: Duration) -> Result<Bytes, Refusal> {
+pub(super) async fn read(body: Body, wait: Duration) -> Result<Bytes, HttpRefusal> {
     let Ok(read) = tokio::time::timeout(wait, body.collect()).await else {
         let message = format!("the body was not received within {wait:?}; send it without delay");
-        return Err(Refusal::new(Kind::RequestTimeout, message));
+        return Err(HttpRefusal::new(RefusalKind::RequestTimeout, message));
     };
     read.map(http_body_util::Collected::to_bytes).map_err(|error| {
         let mut cause: Option<&(dyn StdError + 'static)> = Some(&error);
@@ -60,20 +60,20 @@ pub(super) async fn read(body: Body, wait: Duration) -> Result<Bytes, Refusal> {
             if error.is::<LengthLimitError>() {
                 return layers::body_too_large(None);
             }
-            if error.is::<TooSlow>() {
+            if error.is::<BodyTooSlow>() {
                 let message = "the body was sent too slowly; send it without delay";
-                return Refusal::new(Kind::RequestTimeout, message);
+                return HttpRefusal::new(RefusalKind::RequestTimeout, message);
             }
             cause = error.source();
         }
-        Refusal::new(Kind::Unreadable, "the body ended early; send it completely")
+        HttpRefusal::new(RefusalKind::Unreadable, "the body ended early; send it completely")
     })
 }
 
-impl Parameters {
+impl GraphqlRequest {
     /// Reads a JSON body. Members that are not known are ignored, as the specification asks.
-    pub(in crate::inbound::graphql) fn from_json(bytes: &[u8]) -> Result<Self, Refusal> {
-        let unreadable = |message: &'static str| Refusal::new(Kind::Unreadable, message);
+    pub(in crate::inbound::graphql) fn from_json(bytes: &[u8]) -> Result<Self, HttpRefusal> {
+        let unreadable = |message: &'static str| HttpRefusal::new(RefusalKind::Unreadable, message);
         let text = std::str::from_utf8(bytes).map_err(|_| unreadable("the body is not UTF-8"))?;
         if !text.trim_start().starts_with('{') {
             return Err(match serde_json::from_str::<&RawValue>(text) {
@@ -84,21 +84,22 @@ impl Parameters {
                 Ok(_) => malformed("the body must be a JSON object with a member \"query\""),
             });
         }
-        let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|error| match error.classify() {
-            Category::Data => malformed("the body has a duplicate member; send each member once"),
-            Category::Io | Category::Syntax | Category::Eof => {
-                let (line, column) = (error.line(), error.column());
-                let message =
-                    format!("the body is not valid JSON: syntax error at line {line}, column {column}");
-                Refusal::new(Kind::Unreadable, message)
-            }
-        })?;
-        let extensions: Option<Object> =
+        let envelope: RequestEnvelope<'_> =
+            serde_json::from_str(text).map_err(|error| match error.classify() {
+                Category::Data => malformed("the body has a duplicate member; send each member once"),
+                Category::Io | Category::Syntax | Category::Eof => {
+                    let (line, column) = (error.line(), error.column());
+                    let message =
+                        format!("the body is not valid JSON: syntax error at line {line}, column {column}");
+                    HttpRefusal::new(RefusalKind::Unreadable, message)
+                }
+            })?;
+        let extensions: Option<JsonObject> =
             member("extensions", "an object", envelope.extensions.map(RawValue::get))?;
         let query = member("query", "a string with a GraphQL document", envelope.query.map(RawValue::get))?;
         let id = member("documentId", "a string", envelope.document_id.map(RawValue::get))?;
         Ok(Self {
-            document: asked(query, id, extensions.as_ref())?,
+            document: document_request(query, id, extensions.as_ref())?,
             operation_name: member("operationName", "a string", envelope.operation_name.map(RawValue::get))?
                 .filter(|name: &String| !name.is_empty()),
             variables: variables(envelope.variables.map(RawValue::get))?,
@@ -106,7 +107,7 @@ impl Parameters {
     }
 
     /// Reads the query component of a URL. A parameter that is empty is as good as absent.
-    pub(super) fn from_url(component: &str) -> Result<Self, Refusal> {
+    pub(super) fn from_url(component: &str) -> Result<Self, HttpRefusal> {
         const NAMES: [&str; 5] = ["query", "operationName", "variables", "extensions", "documentId"];
         let mut found: [Option<String>; 5] = [const { None }; 5];
         for (name, value) in form_urlencoded::parse(component.as_bytes()) {
@@ -119,9 +120,9 @@ impl Parameters {
         }
         let [query, operation_name, variables_text, extensions, id] =
             found.map(|value| value.filter(|value| !value.is_empty()));
-        let extensions: Option<Object> = member("extensions", "a JSON object", extensions.as_deref())?;
+        let extensions: Option<JsonObject> = member("extensions", "a JSON object", extensions.as_deref())?;
         Ok(Self {
-            document: asked(query, id, extensions.as_ref())?,
+            document: document_request(query, id, extensions.as_ref())?,
             operation_name,
             variables: variables(variables_text.as_deref())?,
         })
@@ -129,7 +130,11 @@ impl Parameters {
 }
 
 /// What a request says of its document. A persisted query that is not of version 1 is an extension of somebody else's.
-fn asked(text: Option<String>, id: Option<String>, extensions: Option<&Object>) -> Result<Asked, Refusal> {
+fn document_request(
+    text: Option<String>,
+    id: Option<String>,
+    extensions: Option<&JsonObject>,
+) -> Result<DocumentRequest, HttpRefusal> {
     let persisted = extensions.and_then(|extensions| extensions.get("persistedQuery"));
     let persisted = persisted.filter(|persisted| persisted["version"] == 1);
     let hash = persisted.and_then(|persisted| persisted["sha256Hash"].as_str());
@@ -137,24 +142,28 @@ fn asked(text: Option<String>, id: Option<String>, extensions: Option<&Object>) 
     if text.is_none() && id.is_none() {
         return Err(missing_query());
     }
-    Ok(Asked { text, id })
+    Ok(DocumentRequest { text, id })
 }
 
-fn variables(text: Option<&str>) -> Result<Variables, Refusal> {
+fn variables(text: Option<&str>) -> Result<Variables, HttpRefusal> {
     let shape = "a JSON object of about 120 levels at most, with numbers in range";
     Ok(member("variables", shape, text)?.unwrap_or_default())
 }
 
 /// Reads a member of which only the type can be wrong; `null` is absence.
-fn member<T: DeserializeOwned>(name: &str, shape: &str, text: Option<&str>) -> Result<Option<T>, Refusal> {
+fn member<T: DeserializeOwned>(
+    name: &str,
+    shape: &str,
+    text: Option<&str>,
+) -> Result<Option<T>, HttpRefusal> {
     let Some(text) = text else { return Ok(None) };
     serde_json::from_str(text).map_err(|_| malformed(format!("{name} must be {shape}")))
 }
 
-fn missing_query() -> Refusal {
+fn missing_query() -> HttpRefusal {
     malformed("query is missing; it must be a string with a GraphQL document")
 }
 
-fn malformed(message: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
-    Refusal::new(Kind::Malformed, message)
+fn malformed(message: impl Into<std::borrow::Cow<'static, str>>) -> HttpRefusal {
+    HttpRefusal::new(RefusalKind::Malformed, message)
 }

@@ -3,7 +3,7 @@
 use async_graphql::parser::types::OperationType;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use crate::inbound::error::{GRAPHQL_RESPONSE, Kind, Refusal};
+use crate::inbound::error::{GRAPHQL_RESPONSE, HttpRefusal, RefusalKind};
 use crate::inbound::streams::Transport;
 
 /// The media types of a response.
@@ -41,28 +41,28 @@ impl Accepted {
 
     /// Chooses by the operation, if it is known: a subscription needs a stream; anything else is streamed only to a client
     /// that likes that better than a single response.
-    pub(super) fn form(self, operation: Option<OperationType>) -> Form {
+    pub(super) fn form(self, operation: Option<OperationType>) -> ResponseForm {
         match (self.single, self.stream) {
             (_, Some((transport, _))) if operation == Some(OperationType::Subscription) => {
-                Form::Stream(transport)
+                ResponseForm::Stream(transport)
             }
             (Some((single, single_q)), Some((transport, stream_q))) => {
                 if stream_q > single_q {
-                    Form::Stream(transport)
+                    ResponseForm::Stream(transport)
                 } else {
-                    Form::Single(single)
+                    ResponseForm::Single(single)
                 }
             }
-            (None, Some((transport, _))) => Form::Stream(transport),
-            (Some((single, _)), None) => Form::Single(single),
-            (None, None) => Form::Single(ResponseType::Json),
+            (None, Some((transport, _))) => ResponseForm::Stream(transport),
+            (Some((single, _)), None) => ResponseForm::Single(single),
+            (None, None) => ResponseForm::Single(ResponseType::Json),
         }
     }
 }
 
 /// The form of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum ResponseForm {
     /// One response.
     Single(ResponseType),
     /// As many as come, until the end.
@@ -70,7 +70,7 @@ pub(super) enum Form {
 }
 
 /// Reads `Accept`. A stream must be named to be given: whoever accepts anything gets one response.
-pub(super) fn accepted(headers: &HeaderMap) -> Result<Accepted, Refusal> {
+pub(super) fn accepted(headers: &HeaderMap) -> Result<Accepted, HttpRefusal> {
     let single = response_type(headers);
     let stream = joined(headers, &header::ACCEPT).and_then(|accept| stream_type(&accept));
     match (single, stream) {
@@ -101,7 +101,7 @@ fn stream_type(accept: &str) -> Option<(Transport, u16)> {
 
 /// Chooses by `Accept`: the higher quality wins, and between equals `application/graphql-response+json` if
 /// the client names it, else `application/json`. So a client that accepts anything gets what every client reads.
-fn response_type(headers: &HeaderMap) -> Result<(ResponseType, u16), Refusal> {
+fn response_type(headers: &HeaderMap) -> Result<(ResponseType, u16), HttpRefusal> {
     let Some(accept) = joined(headers, &header::ACCEPT) else { return Ok((ResponseType::Json, 1000)) };
     let mut graphql = Quality::default();
     let mut json = Quality::default();
@@ -122,8 +122,8 @@ fn response_type(headers: &HeaderMap) -> Result<(ResponseType, u16), Refusal> {
         }
     }
     match (graphql.thousandths, json.thousandths) {
-        (0, 0) => Err(Refusal::new(
-            Kind::NotAcceptable,
+        (0, 0) => Err(HttpRefusal::new(
+            RefusalKind::NotAcceptable,
             "no media type in accept is supported; accept application/graphql-response+json, \
                 application/json or text/event-stream",
         )),
@@ -154,8 +154,9 @@ impl Quality {
 
 /// Checks that a body is announced as UTF-8 JSON. Everything that a form of another site could send without
 /// asking is refused here.
-pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
-    let unsupported = |message: &'static str| Err(Refusal::new(Kind::UnsupportedMediaType, message));
+pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), HttpRefusal> {
+    let unsupported =
+        |message: &'static str| Err(HttpRefusal::new(RefusalKind::UnsupportedMediaType, message));
     let mut sent = headers.get_all(header::CONTENT_TYPE).iter();
     let (Some(value), None) = (sent.next(), sent.next()) else {
         return unsupported("send one content-type header: application/json");
@@ -287,12 +288,12 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_is_given_to_whom_it_suits_and_must_be_named() {
+    fn stream_transport_must_be_named_in_the_accept_header() {
         use OperationType::{Query, Subscription};
-        const SSE: Form = Form::Stream(Transport::Sse);
-        const PARTS: Form = Form::Stream(Transport::Multipart);
-        const JSON: Form = Form::Single(ResponseType::Json);
-        const GRAPHQL: Form = Form::Single(ResponseType::Graphql);
+        const SSE: ResponseForm = ResponseForm::Stream(Transport::Sse);
+        const PARTS: ResponseForm = ResponseForm::Stream(Transport::Multipart);
+        const JSON: ResponseForm = ResponseForm::Single(ResponseType::Json);
+        const GRAPHQL: ResponseForm = ResponseForm::Single(ResponseType::Graphql);
         let apollo = "multipart/mixed;boundary=\"graphql\";subscriptionSpec=\"1.0\",application/graphql-response+json,application/json;q=0.9";
         let deferring = "multipart/mixed;deferSpec=20220824,application/json";
         let urql = "application/graphql-response+json, application/graphql+json, application/json, text/event-stream, multipart/mixed";

@@ -12,15 +12,15 @@ use http::{StatusCode, header};
 use serde::Serialize;
 
 use super::negotiate::ResponseType;
-use crate::inbound::answer_memory::{AnswerMemory, Meter};
-use crate::inbound::error::{self, GRAPHQL_RESPONSE, Kind, Refusal};
+use crate::inbound::answer_memory::{AnswerMemory, AnswerReservation};
+use crate::inbound::error::{self, GRAPHQL_RESPONSE, HttpRefusal, RefusalKind};
 
 /// Most errors that one response lists; a document can hold hundreds of mistakes.
 const MAX_ERRORS: usize = 20;
 
 /// A response: with `data` if something was executed, else without it.
 #[derive(Serialize)]
-struct Reply<'a> {
+struct GraphqlReply<'a> {
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [ServerError],
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,7 +49,7 @@ pub(super) fn finish(response: &mut GraphqlResponse, executed: bool) {
 /// Writes a finished answer as JSON; nothing where it is longer than an answer may be.
 pub(super) fn to_json(response: &GraphqlResponse, executed: bool, memory: &AnswerMemory) -> Option<Vec<u8>> {
     let data = executed.then_some(&response.data);
-    let reply = Reply { errors: &response.errors, data, extensions: &response.extensions };
+    let reply = GraphqlReply { errors: &response.errors, data, extensions: &response.extensions };
     memory.write(|json| serde_json::to_writer(json, &reply))
 }
 
@@ -58,11 +58,11 @@ pub(super) fn render(
     mut response: GraphqlResponse,
     executed: bool,
     media: ResponseType,
-    meter: Arc<Meter>,
+    meter: Arc<AnswerReservation>,
 ) -> Response {
     finish(&mut response, executed);
     let (status, content_type) = match (executed, response.errors.is_empty()) {
-        (false, _) => (Kind::DocumentInvalid.status(), GRAPHQL_RESPONSE),
+        (false, _) => (RefusalKind::DocumentInvalid.status(), GRAPHQL_RESPONSE),
         (true, false) if media == ResponseType::Graphql => (partial(), media.content_type()),
         (true, _) => (StatusCode::OK, media.content_type()),
     };
@@ -89,12 +89,12 @@ fn complete(error: &mut ServerError, executed: bool) {
         return;
     }
     let kind = match (executed, error.source.is_some()) {
-        (false, _) => Kind::DocumentInvalid,
-        (true, true) => Kind::Internal,
-        (true, false) => Kind::BadInput,
+        (false, _) => RefusalKind::DocumentInvalid,
+        (true, true) => RefusalKind::Internal,
+        (true, false) => RefusalKind::BadInput,
     };
     error::log(kind, &error.message);
-    error.message = if kind == Kind::Internal {
+    error.message = if kind == RefusalKind::Internal {
         "internal error; the log has the details under this x-request-id".to_owned()
     } else {
         error::shortened(std::mem::take(&mut error.message).into()).into_owned()
@@ -104,17 +104,19 @@ fn complete(error: &mut ServerError, executed: bool) {
 
 /// Says in one line what the parser says in a drawing that repeats the source. Some of what the parser
 /// finds is a mistake of validation: no operation, or two of one name.
-pub(super) fn unparsable(error: &parser::Error) -> Refusal {
+pub(super) fn unparsable(error: &parser::Error) -> HttpRefusal {
     let at: Vec<_> = error.positions().collect();
     let text = error.to_string();
-    let said = text.lines().last().unwrap_or_default().trim_start_matches([' ', '=']);
+    let description = text.lines().last().unwrap_or_default().trim_start_matches([' ', '=']);
     if !matches!(error, parser::Error::Syntax { .. } | parser::Error::RecursionLimitExceeded) {
-        return Refusal::new(Kind::DocumentInvalid, said.to_owned()).at(at);
+        return HttpRefusal::new(RefusalKind::DocumentInvalid, description.to_owned()).at(at);
     }
-    let said = said.replace('_', " ");
+    let description = description.replace('_', " ");
     let message = match at.first() {
-        Some(at) => format!("syntax error in the document at line {}, column {}: {said}", at.line, at.column),
-        None => format!("syntax error in the document: {said}"),
+        Some(at) => {
+            format!("syntax error in the document at line {}, column {}: {description}", at.line, at.column)
+        }
+        None => format!("syntax error in the document: {description}"),
     };
-    Refusal::new(Kind::DocumentUnparsable, message).at(at)
+    HttpRefusal::new(RefusalKind::DocumentUnparsable, message).at(at)
 }

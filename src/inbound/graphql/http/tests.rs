@@ -21,19 +21,19 @@ const GRAPHQL: &str = "application/graphql-response+json; charset=utf-8";
 const JSON: &str = "application/json; charset=utf-8";
 const SECRET: &str = "canary-7f3a";
 
-struct Query;
+struct EndpointQuery;
 
-#[Object]
-impl Query {
+#[Object(name = "Query")]
+impl EndpointQuery {
     async fn hello(&self, ctx: &Context<'_>) -> String {
         ctx.data_unchecked::<Arc<AtomicUsize>>().fetch_add(1, Ordering::SeqCst);
         format!("hello {}", ctx.data_unchecked::<Principal>().name())
     }
     async fn kind(&self, ctx: &Context<'_>) -> String {
-        format!("{:?}", ctx.data_unchecked::<Operation>())
+        format!("{:?}", ctx.data_unchecked::<OperationInfo>())
     }
     async fn refused(&self) -> Option<async_graphql::Result<String>> {
-        Some(Err(Refusal::new(Kind::BadInput, "n is odd").with("field", "n").into()))
+        Some(Err(HttpRefusal::new(RefusalKind::BadInput, "n is odd").with("field", "n").into()))
     }
     async fn bug(&self) -> Option<async_graphql::Result<String>> {
         Some(Err(std::io::Error::other(SECRET).into()))
@@ -53,10 +53,10 @@ impl Query {
     }
 }
 
-struct Mutation;
+struct EndpointMutation;
 
-#[Object]
-impl Mutation {
+#[Object(name = "Mutation")]
+impl EndpointMutation {
     async fn touch(&self, ctx: &Context<'_>, n: Option<i32>) -> bool {
         ctx.data_unchecked::<Arc<AtomicUsize>>().fetch_add(1, Ordering::SeqCst);
         n.is_none()
@@ -64,60 +64,61 @@ impl Mutation {
 
     async fn add(&self, ctx: &Context<'_>, input: Batch) -> bool {
         ctx.data_unchecked::<Arc<AtomicUsize>>().fetch_add(1, Ordering::SeqCst);
-        input.refs.iter().all(|Ref::Id(id)| *id == 0)
+        input.refs.iter().all(|EndpointRef::Id(id)| *id == 0)
     }
 }
 
 #[derive(InputObject)]
 struct Batch {
-    refs: Vec<Ref>,
+    refs: Vec<EndpointRef>,
 }
 
 #[derive(OneofObject)]
-enum Ref {
+enum EndpointRef {
     Id(i32),
 }
 
-struct House {
+struct EndpointFixture {
     app: Router,
-    door: Door,
+    endpoint: GraphqlEndpoint,
     calls: Arc<AtomicUsize>,
 }
 
-fn house() -> House {
-    house_with(Admission::default())
+fn fixture() -> EndpointFixture {
+    fixture_with(Admission::default())
 }
 
-fn house_with(admission: Admission) -> House {
+fn fixture_with(admission: Admission) -> EndpointFixture {
     let calls = Arc::new(AtomicUsize::new(0));
-    let schema = Schema::build(Query, Mutation, EmptySubscription).data(Arc::clone(&calls)).finish();
+    let schema =
+        Schema::build(EndpointQuery, EndpointMutation, EmptySubscription).data(Arc::clone(&calls)).finish();
     let authenticate = |token: Option<&SecretString>| match token.map(ExposeSecret::expose_secret) {
         None | Some("key") => Ok(Principal::local()),
         Some("busy") => Ok(Principal::new("busy", [])),
-        Some(_) => Err(Refusal::unauthenticated("the presented client key is not known here")),
+        Some(_) => Err(HttpRefusal::unauthenticated("the presented client key is not known here")),
     };
-    let streams = Streams::new(crate::inbound::streams::StreamSettings::default(), drop);
+    let streams = StreamRegistry::new(crate::inbound::streams::StreamSettings::default(), drop);
     let types = InputTypes::from_sdl(&schema.sdl(), &[]).unwrap();
-    let door = Door::new(
+    let endpoint = GraphqlEndpoint::new(
         schema,
         types,
         authenticate,
-        Limits::default(),
+        DocumentLimits::default(),
         admission,
         Duration::from_secs(10),
         streams,
     );
-    House { app: Router::new().route("/graphql", door.clone().route()), door, calls }
+    EndpointFixture { app: Router::new().route("/graphql", endpoint.clone().route()), endpoint, calls }
 }
 
-struct Answer {
+struct EndpointAnswer {
     status: u16,
     headers: HeaderMap,
     body: Value,
     text: String,
 }
 
-impl Answer {
+impl EndpointAnswer {
     fn content_type(&self) -> &str {
         self.headers[header::CONTENT_TYPE].to_str().unwrap()
     }
@@ -126,29 +127,29 @@ impl Answer {
     }
 }
 
-impl House {
-    async fn ask(&self, request: Request) -> Answer {
+impl EndpointFixture {
+    async fn send(&self, request: Request) -> EndpointAnswer {
         let response = self.app.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let body: Value = serde_json::from_slice(&bytes).unwrap();
         let text = String::from_utf8(bytes.to_vec()).unwrap();
-        Answer { status: parts.status.as_u16(), headers: parts.headers, body, text }
+        EndpointAnswer { status: parts.status.as_u16(), headers: parts.headers, body, text }
     }
 
-    async fn post(&self, body: impl Into<Body>) -> Answer {
-        self.ask(post("application/graphql-response+json", body)).await
+    async fn post(&self, body: impl Into<Body>) -> EndpointAnswer {
+        self.send(post("application/graphql-response+json", body)).await
     }
 
-    async fn post_as(&self, token: &str, body: impl Into<Body>) -> Answer {
+    async fn post_as(&self, token: &str, body: impl Into<Body>) -> EndpointAnswer {
         let mut request = post("application/json", body);
         request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
-        self.ask(request).await
+        self.send(request).await
     }
 
-    async fn get(&self, query: &str) -> Answer {
+    async fn get(&self, query: &str) -> EndpointAnswer {
         let request = Request::get(format!("/graphql?{query}"));
-        self.ask(request.header("accept", "application/graphql-response+json").body(Body::empty()).unwrap())
+        self.send(request.header("accept", "application/graphql-response+json").body(Body::empty()).unwrap())
             .await
     }
 }
@@ -164,8 +165,8 @@ fn query(text: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_shape_of_the_answer_decides_the_status_and_both_media_types_agree_but_for_294() {
-    let house = house();
+async fn response_status_follows_from_data_and_errors() {
+    let fixture = fixture();
     for (body, status, code, data) in [
         (query("{hello}"), 200, "-", Some(json!({ "hello": "hello local" }))),
         (query("mutation{touch}"), 200, "-", Some(json!({ "touch": true }))),
@@ -215,7 +216,7 @@ async fn the_shape_of_the_answer_decides_the_status_and_both_media_types_agree_b
         (query("subscription{x}"), 422, "SUBSCRIPTION_NEEDS_STREAM", None),
     ] {
         for (accept, media) in [("application/graphql-response+json", GRAPHQL), ("application/json", JSON)] {
-            let answer = house.ask(post(accept, body.clone())).await;
+            let answer = fixture.send(post(accept, body.clone())).await;
             let (status, media) = match status {
                 294 if media == JSON => (200, JSON),
                 400.. => (status, GRAPHQL),
@@ -230,8 +231,8 @@ async fn the_shape_of_the_answer_decides_the_status_and_both_media_types_agree_b
 }
 
 #[tokio::test]
-async fn a_resolvers_own_code_and_members_reach_the_client() {
-    let answer = house().post(query("{refused}")).await;
+async fn resolver_error_code_and_extensions_reach_the_client() {
+    let answer = fixture().post(query("{refused}")).await;
     let error = &answer.body["errors"][0];
     assert_eq!(error["message"], "n is odd");
     assert_eq!(error["extensions"], json!({ "code": "BAD_USER_INPUT", "field": "n" }));
@@ -239,81 +240,81 @@ async fn a_resolvers_own_code_and_members_reach_the_client() {
 }
 
 #[tokio::test]
-async fn a_parse_failure_points_and_does_not_repeat_the_source() {
-    let answer = house().post(query(&format!("{{ {SECRET}\n"))).await;
+async fn parse_error_gives_the_location_without_the_source_text() {
+    let answer = fixture().post(query(&format!("{{ {SECRET}\n"))).await;
     assert_eq!(answer.body["errors"][0]["locations"][0]["line"], 1);
     assert!(!answer.text.contains(SECRET) && !answer.text.contains("\\n"), "{}", answer.text);
 }
 
 #[tokio::test]
-async fn a_document_is_parsed_once_if_it_is_valid_and_variables_are_judged_each_time() {
-    let house = house();
+async fn cached_document_is_checked_with_each_requests_variables() {
+    let fixture = fixture();
     let text = "query Q($r:[Int!]!){jobs(refs:$r)}";
-    let ask = |refs: usize| json!({ "query": text, "variables": { "r": vec![1; refs] } }).to_string();
+    let send = |refs: usize| json!({ "query": text, "variables": { "r": vec![1; refs] } }).to_string();
     for (refs, status) in [(2, 200), (3, 200), (1001, 422), (1, 200)] {
-        assert_eq!(house.post(ask(refs)).await.status, status, "{refs}");
+        assert_eq!(fixture.post(send(refs)).await.status, status, "{refs}");
     }
-    assert!(house.door.0.documents.get(text).is_some());
-    assert_eq!(house.post(query("{unknown}")).await.status, 422);
-    assert!(house.door.0.documents.get("{unknown}").is_none());
+    assert!(fixture.endpoint.0.documents.get(text).is_some());
+    assert_eq!(fixture.post(query("{unknown}")).await.status, 422);
+    assert!(fixture.endpoint.0.documents.get("{unknown}").is_none());
 }
 
 /// The engine takes any whole number for an `Int`, and fails when it calls the resolver.
 #[tokio::test]
-async fn a_held_document_runs_no_half_of_another_operation() {
+async fn cached_document_never_runs_part_of_an_invalid_operation() {
     let bad = "mutation B{a:touch b:touch(n:99999999999)}";
     let with_fragment = "mutation B{...F} fragment F on Mutation{a:touch b:touch(n:99999999999)}";
     for bad in [bad, with_fragment] {
-        let house = house();
+        let fixture = fixture();
         let text = format!("query A{{kind}} {bad} mutation C($n:Int){{a:touch b:touch(n:$n)}}");
-        let ask = |name: &str, n: Value| {
+        let send = |name: &str, n: Value| {
             json!({ "query": text, "operationName": name, "variables": { "n": n } }).to_string()
         };
         for name in ["A", "B", "A", "B", "C"] {
-            let answer = house.post(ask(name, json!(1))).await;
+            let answer = fixture.post(send(name, json!(1))).await;
             let is = (answer.status, answer.code());
             assert_eq!(is, (422, "GRAPHQL_VALIDATION_FAILED"), "{name} {}", answer.text);
             let stream =
-                house.app.clone().oneshot(post("text/event-stream", ask(name, json!(1)))).await.unwrap();
+                fixture.app.clone().oneshot(post("text/event-stream", send(name, json!(1)))).await.unwrap();
             let events = stream.into_body().collect().await.unwrap().to_bytes();
             let events = String::from_utf8(events.to_vec()).unwrap();
             assert!(events.contains("GRAPHQL_VALIDATION_FAILED"), "{name} {events}");
         }
-        assert_eq!(house.calls.load(Ordering::SeqCst), 0);
+        assert_eq!(fixture.calls.load(Ordering::SeqCst), 0);
     }
-    let house = house();
+    let fixture = fixture();
     let text = "query A{kind} mutation C($n:Int!){a:touch b:touch(n:$n)}";
     for (name, n, status) in
         [("A", json!(1), 200), ("C", json!(99_999_999_999_u64), 422), ("C", json!(null), 422)]
     {
         let body = json!({ "query": text, "operationName": name, "variables": { "n": n } });
-        assert_eq!(house.post(body.to_string()).await.status, status, "{name}");
+        assert_eq!(fixture.post(body.to_string()).await.status, status, "{name}");
     }
-    assert_eq!(house.calls.load(Ordering::SeqCst), 0);
+    assert_eq!(fixture.calls.load(Ordering::SeqCst), 0);
 }
 
 /// The engine compares the types of variables and of their positions loosely, and runs the first field of such a mutation.
 #[tokio::test]
-async fn a_variable_of_another_type_runs_no_part_of_a_mutation() {
-    let house = house();
+async fn variable_of_a_wrong_type_prevents_the_whole_mutation() {
+    let fixture = fixture();
     let text = "mutation($r:[Ref!]!){a:add(input:{refs:$r}) b:add(input:{refs:[$r]})}";
     for round in ["new", "cached"] {
         let body = json!({ "query": text, "variables": { "r": [{ "id": 1 }] } });
-        let answer = house.post(body.to_string()).await;
+        let answer = fixture.post(body.to_string()).await;
         let is = (answer.status, answer.code());
         assert_eq!(is, (422, "GRAPHQL_VALIDATION_FAILED"), "{round} {}", answer.text);
     }
-    assert_eq!(house.calls.load(Ordering::SeqCst), 0);
+    assert_eq!(fixture.calls.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]
-async fn the_operations_facts_reach_resolvers_and_layers() {
-    let house = house();
+async fn operation_type_and_name_reach_resolvers_and_layers() {
+    let fixture = fixture();
     let request =
         post("*/*", json!({ "query": "query A{kind} query B{hello}", "operationName": "A" }).to_string());
-    let response = house.app.clone().oneshot(request).await.unwrap();
-    let expected = Operation { kind: OperationType::Query, name: Some("A".to_owned()) };
-    assert_eq!(response.extensions().get::<Operation>(), Some(&expected));
+    let response = fixture.app.clone().oneshot(request).await.unwrap();
+    let expected = OperationInfo { kind: OperationType::Query, name: Some("A".to_owned()) };
+    assert_eq!(response.extensions().get::<OperationInfo>(), Some(&expected));
     let body = response.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(serde_json::from_slice::<Value>(&body).unwrap()["data"]["kind"], format!("{expected:?}"));
 }

@@ -7,12 +7,12 @@ use async_graphql::parser::types::{
     BaseType, ExecutableDocument, Field, OperationDefinition, Selection, SelectionSet,
 };
 
-use super::cost::{Arguments, MOST_PAGE, MOST_REFS};
+use super::cost::{FieldArguments, MOST_PAGE, MOST_REFS};
 use crate::inbound::graphql::coerce::{InputTypes, OutputField};
 
 /// How many items a list holds at most, or usually where nothing bounds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Length {
+pub(super) enum ListLength {
     /// As many as the list given for this argument.
     Of(&'static str),
     /// As many as the argument `first` of the field that the connection is the value of.
@@ -25,16 +25,16 @@ pub(super) enum Length {
 const UNDECLARED: u64 = MOST_REFS;
 
 /// The lists of the schema. Cells count as ten columns, since the bytes of an answer are counted besides.
-pub(super) fn length(parent: &str, field: &str) -> Option<Length> {
+pub(super) fn length(parent: &str, field: &str) -> Option<ListLength> {
     Some(match (parent, field) {
-        ("Query", "jobs") => Length::Of("refs"),
-        ("Query", "nodes") => Length::Of("ids"),
-        ("Query", "sources") => Length::Items(50),
-        ("JobConnection" | "RowConnection", "edges" | "nodes") => Length::Page,
-        ("JobEdge", "labels") => Length::Items(16),
-        ("TrackJobsPayload", "results") => Length::Items(MOST_REFS),
-        ("RowConnection", "header") | ("Row", "cells") | ("QueryMeta", "accounts") => Length::Items(10),
-        ("QueryMeta", "fields") => Length::Items(20),
+        ("Query", "jobs") => ListLength::Of("refs"),
+        ("Query", "nodes") => ListLength::Of("ids"),
+        ("Query", "sources") => ListLength::Items(50),
+        ("JobConnection" | "RowConnection", "edges" | "nodes") => ListLength::Page,
+        ("JobEdge", "labels") => ListLength::Items(16),
+        ("TrackJobsPayload", "results") => ListLength::Items(MOST_REFS),
+        ("RowConnection", "header") | ("Row", "cells") | ("QueryMeta", "accounts") => ListLength::Items(10),
+        ("QueryMeta", "fields") => ListLength::Items(20),
         _ => return None,
     })
 }
@@ -57,17 +57,17 @@ pub(super) fn of(
     operation: &OperationDefinition,
     variables: &Variables,
 ) -> u64 {
-    let arguments = Arguments { operation, variables };
-    let sum = Sum { types, document, arguments };
+    let arguments = FieldArguments { operation, variables };
+    let sum = AnswerCost { types, document, arguments };
     sum.set(
         &operation.selection_set.node,
-        Place { parent: types.root(operation.ty), times: 1, page: MOST_PAGE },
+        AnswerPosition { parent: types.root(operation.ty), times: 1, page: MOST_PAGE },
     )
 }
 
 /// Where a selection is.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct AnswerPosition<'a> {
     /// The type that is selected from; none for what only introspection has.
     parent: Option<&'a Name>,
     /// How often it is answered.
@@ -76,56 +76,56 @@ struct Place<'a> {
     page: u64,
 }
 
-struct Sum<'a> {
+struct AnswerCost<'a> {
     types: &'a InputTypes,
     document: &'a ExecutableDocument,
-    arguments: Arguments<'a>,
+    arguments: FieldArguments<'a>,
 }
 
-impl<'a> Sum<'a> {
-    fn set(&self, set: &'a SelectionSet, place: Place<'a>) -> u64 {
+impl<'a> AnswerCost<'a> {
+    fn set(&self, set: &'a SelectionSet, position: AnswerPosition<'a>) -> u64 {
         set.items.iter().fold(0, |sum: u64, selection| {
             sum.saturating_add(match &selection.node {
-                Selection::Field(field) => self.field(&field.node, place),
+                Selection::Field(field) => self.field(&field.node, position),
                 Selection::InlineFragment(inline) => {
                     let condition = inline.node.type_condition.as_ref();
-                    let parent = condition.map(|condition| &condition.node.on.node).or(place.parent);
-                    self.set(&inline.node.selection_set.node, Place { parent, ..place })
+                    let parent = condition.map(|condition| &condition.node.on.node).or(position.parent);
+                    self.set(&inline.node.selection_set.node, AnswerPosition { parent, ..position })
                 }
                 Selection::FragmentSpread(spread) => {
                     let fragment = self.document.fragments.get(&spread.node.fragment_name.node);
                     fragment.map_or(0, |fragment| {
                         let parent = Some(&fragment.node.type_condition.node.on.node);
-                        self.set(&fragment.node.selection_set.node, Place { parent, ..place })
+                        self.set(&fragment.node.selection_set.node, AnswerPosition { parent, ..position })
                     })
                 }
             })
         })
     }
 
-    fn field(&self, field: &'a Field, place: Place<'a>) -> u64 {
+    fn field(&self, field: &'a Field, position: AnswerPosition<'a>) -> u64 {
         let name = &field.name.node;
-        let of: Option<&OutputField> = place.parent.and_then(|parent| self.types.output(parent, name));
-        let items = match (of, place.parent) {
+        let of: Option<&OutputField> = position.parent.and_then(|parent| self.types.output(parent, name));
+        let items = match (of, position.parent) {
             (Some(of), Some(parent)) if matches!(of.of.base, BaseType::List(_)) => {
-                Some(match length(parent, name).unwrap_or(Length::Items(UNDECLARED)) {
+                Some(match length(parent, name).unwrap_or(ListLength::Items(UNDECLARED)) {
                     // of more than the schema takes nothing is answered
-                    Length::Of(argument) => self.arguments.items(field, argument).min(MOST_REFS),
-                    Length::Page => place.page,
-                    Length::Items(items) => items,
+                    ListLength::Of(argument) => self.arguments.items(field, argument).min(MOST_REFS),
+                    ListLength::Page => position.page,
+                    ListLength::Items(items) => items,
                 })
             }
             (Some(_), _) => None,
             (None, _) => introspected(name),
         };
         // the field, and the items of its list
-        let times = place.times.saturating_mul(items.unwrap_or(1));
-        let own = place.times.saturating_add(items.map_or(0, |_| times));
+        let times = position.times.saturating_mul(items.unwrap_or(1));
+        let own = position.times.saturating_add(items.map_or(0, |_| times));
         let page = match field.get_argument("first") {
             Some(_) => self.arguments.page(field, "first").min(MOST_PAGE),
-            None => place.page,
+            None => position.page,
         };
-        let below = Place { parent: of.map(OutputField::innermost), times, page };
+        let below = AnswerPosition { parent: of.map(OutputField::innermost), times, page };
         own.saturating_add(self.set(&field.selection_set.node, below))
     }
 }
@@ -136,7 +136,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::inbound::graphql::limits::Limits;
+    use crate::inbound::graphql::limits::DocumentLimits;
     use crate::inbound::graphql::schema;
 
     fn cost(text: &str) -> u64 {
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn every_list_of_the_schema_has_a_length() {
+    fn every_schema_list_has_a_maximum_length() {
         let types = schema::input_types().unwrap();
         let mut lists = 0;
         for (parent, of) in types.outputs() {
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cost_is_the_most_values_of_the_answer() {
+    fn answer_cost_is_the_maximum_number_of_values() {
         for (text, values) in [
             ("{ job(ref: { id: 1 }) { __typename } }", 2),
             ("query($refs: X) { jobs(refs: $refs) { ... on Job { id } } }", 1 + 200 + 200),
@@ -202,14 +202,14 @@ mod tests {
             assert!(more > one * 9 / 5, "{more} of {one}");
         }
         assert!(rows(10, 10, 1, "nodes { cells } edges { node { cells } }") > one * 9 / 5);
-        let limit = Limits::default().max_answer_cost;
+        let limit = DocumentLimits::default().max_answer_cost;
         assert!(rows(200, 100, 4, "nodes { cells } edges { node { cells } }") > limit);
         // what clients do
         assert!(rows(1, 100, 1, nodes) < limit && rows(50, 100, 1, nodes) < limit);
     }
 
     #[test]
-    fn tools_can_read_the_schema() {
+    fn full_introspection_fits_the_answer_cost_limit() {
         let of_type = format!("type {{ kind name {} }}", "ofType { kind name ".repeat(7) + &"}".repeat(7));
         let tools = format!(
             "{{ __schema {{ queryType {{ name }} types {{ kind name description specifiedByURL \
@@ -218,7 +218,7 @@ mod tests {
              interfaces {{ kind name }} enumValues {{ name description isDeprecated deprecationReason }} \
              possibleTypes {{ kind name }} }} directives {{ name description locations args {{ name {of_type} }} }} }} }}"
         );
-        let (one, limit) = (cost(&tools), Limits::default().max_answer_cost);
+        let (one, limit) = (cost(&tools), DocumentLimits::default().max_answer_cost);
         assert!(one < limit, "{one}");
         let often: String = (0..20)
             .map(|alias| tools.replacen("__schema", &format!("a{alias}: __schema"), 1))

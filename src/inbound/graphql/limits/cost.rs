@@ -12,7 +12,7 @@ pub(super) const MOST_REFS: u64 = 200;
 pub(super) const MOST_PAGE: u64 = 100;
 
 /// What a field costs, and how many jobs its selections apply to.
-enum Rule {
+enum CostRule {
     /// One call, one job.
     One,
     /// One call and one job for each item of this list argument.
@@ -28,15 +28,15 @@ enum Rule {
 }
 
 /// The whole table. `rows` stands on a job, anywhere; all others stand at the top of an operation.
-fn rule(field: &str, at_root: bool) -> Rule {
+fn rule(field: &str, at_root: bool) -> CostRule {
     match (field, at_root) {
-        ("job" | "node" | "jobAwait", true) => Rule::One,
-        ("jobs" | "jobUpdates", true) => Rule::EachOf("refs"),
-        ("nodes", true) => Rule::EachOf("ids"),
-        ("jobList", true) => Rule::Page("first"),
-        ("trackJobs", true) => Rule::Most,
-        ("rows", false) => Rule::EachJob,
-        _ => Rule::Free,
+        ("job" | "node" | "jobAwait", true) => CostRule::One,
+        ("jobs" | "jobUpdates", true) => CostRule::EachOf("refs"),
+        ("nodes", true) => CostRule::EachOf("ids"),
+        ("jobList", true) => CostRule::Page("first"),
+        ("trackJobs", true) => CostRule::Most,
+        ("rows", false) => CostRule::EachJob,
+        _ => CostRule::Free,
     }
 }
 
@@ -46,7 +46,7 @@ pub(super) fn of(
     operation: &OperationDefinition,
     variables: &Variables,
 ) -> u64 {
-    Sum { document, arguments: Arguments { operation, variables } }.set(
+    QueryCost { document, arguments: FieldArguments { operation, variables } }.set(
         &operation.selection_set.node,
         1,
         true,
@@ -55,24 +55,24 @@ pub(super) fn of(
 
 /// The arguments of the fields of an operation.
 #[derive(Clone, Copy)]
-pub(super) struct Arguments<'a> {
+pub(super) struct FieldArguments<'a> {
     pub(super) operation: &'a OperationDefinition,
     pub(super) variables: &'a Variables,
 }
 
 /// What an argument is given as.
-enum Argument<'a> {
+enum FieldArgument<'a> {
     Absent,
     Literal(Value),
     Variable(Option<&'a Value>),
 }
 
-struct Sum<'a> {
+struct QueryCost<'a> {
     document: &'a ExecutableDocument,
-    arguments: Arguments<'a>,
+    arguments: FieldArguments<'a>,
 }
 
-impl Sum<'_> {
+impl QueryCost<'_> {
     fn set(&self, set: &SelectionSet, jobs: u64, at_root: bool) -> u64 {
         set.items.iter().fold(0, |sum, selection| {
             sum.saturating_add(match &selection.node {
@@ -89,53 +89,53 @@ impl Sum<'_> {
 
     fn field(&self, field: &Field, jobs: u64, at_root: bool) -> u64 {
         let (calls, below) = match rule(field.name.node.as_str(), at_root) {
-            Rule::One => (1, 1),
-            Rule::EachOf(argument) => {
+            CostRule::One => (1, 1),
+            CostRule::EachOf(argument) => {
                 let items = self.arguments.items(field, argument);
                 (items, items)
             }
-            Rule::Page(argument) => (0, self.arguments.page(field, argument)),
-            Rule::Most => (MOST_REFS, MOST_REFS),
-            Rule::EachJob => (jobs, jobs),
-            Rule::Free => (0, jobs),
+            CostRule::Page(argument) => (0, self.arguments.page(field, argument)),
+            CostRule::Most => (MOST_REFS, MOST_REFS),
+            CostRule::EachJob => (jobs, jobs),
+            CostRule::Free => (0, jobs),
         };
         calls.saturating_add(self.set(&field.selection_set.node, below, false))
     }
 }
 
-impl Arguments<'_> {
+impl FieldArguments<'_> {
     /// The length of a list argument. A single value counts as a list of one, as the language has it.
     pub(super) fn items(&self, field: &Field, argument: &str) -> u64 {
         match self.argument(field, argument) {
-            Argument::Absent | Argument::Literal(Value::Null) => 0,
-            Argument::Variable(None | Some(Value::Null)) => MOST_REFS,
-            Argument::Literal(Value::List(items)) => items.len() as u64,
-            Argument::Variable(Some(Value::List(items))) => items.len() as u64,
-            Argument::Literal(_) | Argument::Variable(Some(_)) => 1,
+            FieldArgument::Absent | FieldArgument::Literal(Value::Null) => 0,
+            FieldArgument::Variable(None | Some(Value::Null)) => MOST_REFS,
+            FieldArgument::Literal(Value::List(items)) => items.len() as u64,
+            FieldArgument::Variable(Some(Value::List(items))) => items.len() as u64,
+            FieldArgument::Literal(_) | FieldArgument::Variable(Some(_)) => 1,
         }
     }
 
     /// The size of a page.
     pub(super) fn page(&self, field: &Field, argument: &str) -> u64 {
         let number = match self.argument(field, argument) {
-            Argument::Literal(Value::Number(number)) => number.as_u64(),
-            Argument::Variable(Some(Value::Number(number))) => number.as_u64(),
-            Argument::Absent | Argument::Literal(_) | Argument::Variable(_) => None,
+            FieldArgument::Literal(Value::Number(number)) => number.as_u64(),
+            FieldArgument::Variable(Some(Value::Number(number))) => number.as_u64(),
+            FieldArgument::Absent | FieldArgument::Literal(_) | FieldArgument::Variable(_) => None,
         };
         number.unwrap_or(MOST_PAGE)
     }
 
     /// Reads an argument without copying what a variable holds.
-    fn argument(&self, field: &Field, name: &str) -> Argument<'_> {
-        let Some(value) = field.get_argument(name) else { return Argument::Absent };
+    fn argument(&self, field: &Field, name: &str) -> FieldArgument<'_> {
+        let Some(value) = field.get_argument(name) else { return FieldArgument::Absent };
         let mut variable: Option<Name> = None;
         let Ok(literal) = value.node.clone().into_const_with(|name| {
             variable = Some(name);
             Ok::<_, Infallible>(Value::Null)
         });
         match (literal, variable) {
-            (Value::Null, Some(name)) => Argument::Variable(self.variable(&name)),
-            (literal, _) => Argument::Literal(literal),
+            (Value::Null, Some(name)) => FieldArgument::Variable(self.variable(&name)),
+            (literal, _) => FieldArgument::Literal(literal),
         }
     }
 
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cost_is_the_most_calls_that_could_follow() {
+    fn cost_is_the_maximum_number_of_upstream_calls() {
         let variables =
             Variables::from_json(json!({ "three": [1, 2, 3], "one": { "id": "x" }, "n": 7, "null": null }));
         for (text, calls) in [
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cost_beyond_counting_stays_the_largest() {
+    fn cost_saturates_at_the_largest_integer() {
         let text = "{jobList(first:18446744073709551615){nodes{rows{x} b:rows{x}}}}";
         let document = parse_query(text).unwrap();
         let operation = document.operations.iter().next().unwrap().1;

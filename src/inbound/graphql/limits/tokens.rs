@@ -6,7 +6,7 @@ pub(super) const MAX_NESTING: usize = 64;
 
 /// What was counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counted {
+pub(super) struct TokenCounts {
     /// Tokens: names, numbers, strings, punctuators, the spread.
     pub(super) tokens: usize,
     /// The deepest nesting of `(`, `[` and `{`.
@@ -17,8 +17,8 @@ pub(super) struct Counted {
 ///
 /// Strings and comments end exactly where the engine's grammar ends them (an unterminated block string is
 /// an empty string followed by another), so nothing hides from the count that the parser would see.
-pub(super) fn count(text: &[u8], enough: usize) -> Counted {
-    let mut counted = Counted::default();
+pub(super) fn count(text: &[u8], enough: usize) -> TokenCounts {
+    let mut counted = TokenCounts::default();
     let (mut rest, mut open) = (text, 0_usize);
     while let [first, after @ ..] = rest {
         rest = match first {
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_are_counted_as_the_grammar_sees_them() {
+    fn tokens_are_counted_by_the_graphql_grammar() {
         for (text, tokens, nesting) in [
             ("", 0, 0),
             ("{ a }", 3, 1),
@@ -119,13 +119,13 @@ mod tests {
             ("}}}}{", 5, 1),
             ("\\ \u{1F600} ?", 6, 0),
         ] {
-            assert_eq!(count(text.as_bytes(), 1000), Counted { tokens, nesting }, "{text}");
+            assert_eq!(count(text.as_bytes(), 1000), TokenCounts { tokens, nesting }, "{text}");
         }
     }
 
     /// The stack of a worker thread is 2 MiB; a test's thread has the same.
     #[test]
-    fn the_parser_bears_the_deepest_nesting_that_is_let_through() {
+    fn parser_handles_the_maximum_allowed_nesting() {
         for (open, close) in [("[", "]"), ("{a:", "}")] {
             let depth = MAX_NESTING - 2;
             let text = format!("{{a(x:{}1{})}}", open.repeat(depth), close.repeat(depth));
@@ -136,14 +136,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_counted(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        fn token_counter_accepts_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             let counted = count(&bytes, usize::MAX);
             prop_assert!(counted.tokens <= bytes.len() && counted.nesting <= counted.tokens);
         }
 
         /// What the parser accepts has at least as many tokens here as it has words: nothing hides.
         #[test]
-        fn nothing_hides_from_the_count(parts in proptest::collection::vec(
+        fn every_token_the_parser_accepts_is_counted(parts in proptest::collection::vec(
             prop_oneof![Just("\"\"\""), Just("\""), Just("\\"), Just("#"), Just("\n"), Just(" a ")], 0..14)
         ) {
             let text = format!("{{f(x:[{}])}}", parts.concat());

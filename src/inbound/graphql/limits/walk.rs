@@ -4,8 +4,8 @@
 use async_graphql::Positioned;
 use async_graphql::parser::types::{Directive, ExecutableDocument, Field, Selection, SelectionSet};
 
-use super::{Limits, exceeded};
-use crate::inbound::error::{Kind, Refusal};
+use super::{DocumentLimits, exceeded};
+use crate::inbound::error::{HttpRefusal, RefusalKind};
 
 /// Selections of one document with every fragment spread out. Also bounds what the engine's validation visits.
 const MAX_SELECTIONS: usize = 10_000;
@@ -18,22 +18,31 @@ const MAX_INTROSPECTION_DEPTH: usize = 20;
 const MAX_INTROSPECTION_ROUNDS: usize = 2;
 
 /// Checks each operation of a document.
-pub(super) fn check(document: &ExecutableDocument, limits: &Limits) -> Result<(), Refusal> {
-    let mut walk = Walk { document, limits, selections: 0, totals: Totals::default(), spreads: Vec::new() };
+pub(super) fn check(document: &ExecutableDocument, limits: &DocumentLimits) -> Result<(), HttpRefusal> {
+    let mut walk = LimitWalk {
+        document,
+        limits,
+        selections: 0,
+        totals: OperationTotals::default(),
+        spreads: Vec::new(),
+    };
     for (_, operation) in document.operations.iter() {
-        walk.totals = Totals::default();
+        walk.totals = OperationTotals::default();
         walk.directives(&operation.node.directives)?;
         for variable in &operation.node.variable_definitions {
             walk.directives(&variable.node.directives)?;
         }
-        walk.set(&operation.node.selection_set.node, Place { depth: 1, level: 1, introspection: None })?;
+        walk.set(
+            &operation.node.selection_set.node,
+            SelectionPosition { depth: 1, level: 1, introspection: None },
+        )?;
     }
     Ok(())
 }
 
 /// What is counted over a whole operation.
 #[derive(Default)]
-struct Totals {
+struct OperationTotals {
     aliases: usize,
     root_fields: usize,
     directives: usize,
@@ -41,33 +50,33 @@ struct Totals {
 
 /// Where a selection stands.
 #[derive(Clone, Copy)]
-struct Place {
+struct SelectionPosition {
     depth: usize,
     level: usize,
-    introspection: Option<Introspection>,
+    introspection: Option<IntrospectionPosition>,
 }
 
 /// Where a selection stands inside `__schema` or `__type`.
 #[derive(Clone, Copy)]
-struct Introspection {
+struct IntrospectionPosition {
     depth: usize,
     rounds: usize,
 }
 
-struct Walk<'a> {
+struct LimitWalk<'a> {
     document: &'a ExecutableDocument,
-    limits: &'a Limits,
+    limits: &'a DocumentLimits,
     selections: usize,
-    totals: Totals,
+    totals: OperationTotals,
     spreads: Vec<&'a str>,
 }
 
-impl<'a> Walk<'a> {
-    fn set(&mut self, set: &'a SelectionSet, place: Place) -> Result<(), Refusal> {
-        if place.level > MAX_LEVELS {
+impl<'a> LimitWalk<'a> {
+    fn set(&mut self, set: &'a SelectionSet, position: SelectionPosition) -> Result<(), HttpRefusal> {
+        if position.level > MAX_LEVELS {
             return Err(complex("max_levels", MAX_LEVELS, "levels of fields and fragments"));
         }
-        let inside = Place { level: place.level + 1, ..place };
+        let inside = SelectionPosition { level: position.level + 1, ..position };
         for selection in &set.items {
             self.selections += 1;
             if self.selections > MAX_SELECTIONS {
@@ -75,7 +84,7 @@ impl<'a> Walk<'a> {
             }
             self.directives(selection.node.directives())?;
             match &selection.node {
-                Selection::Field(field) => self.field(&field.node, place)?,
+                Selection::Field(field) => self.field(&field.node, position)?,
                 Selection::InlineFragment(fragment) => {
                     self.set(&fragment.node.selection_set.node, inside)?;
                 }
@@ -85,7 +94,7 @@ impl<'a> Walk<'a> {
                     let Some(fragment) = self.document.fragments.get(name) else { continue };
                     if self.spreads.contains(&name) {
                         let message = format!("fragment \"{name}\" spreads itself; remove the cycle");
-                        return Err(Refusal::new(Kind::DocumentInvalid, message).at([spread.pos]));
+                        return Err(HttpRefusal::new(RefusalKind::DocumentInvalid, message).at([spread.pos]));
                     }
                     self.directives(&fragment.node.directives)?;
                     self.spreads.push(name);
@@ -97,12 +106,12 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn field(&mut self, field: &'a Field, place: Place) -> Result<(), Refusal> {
+    fn field(&mut self, field: &'a Field, position: SelectionPosition) -> Result<(), HttpRefusal> {
         let limits = self.limits;
-        if place.depth > limits.max_depth && place.introspection.is_none() {
+        if position.depth > limits.max_depth && position.introspection.is_none() {
             return Err(complex("max_depth", limits.max_depth, "levels of fields"));
         }
-        if place.depth == 1 {
+        if position.depth == 1 {
             self.totals.root_fields += 1;
             if self.totals.root_fields > limits.max_root_fields {
                 return Err(complex("max_root_fields", limits.max_root_fields, "root fields"));
@@ -114,16 +123,16 @@ impl<'a> Walk<'a> {
                 return Err(complex("max_aliases", limits.max_aliases, "aliases"));
             }
         }
-        let introspection = introspect(field.name.node.as_str(), place)?;
+        let introspection = introspect(field.name.node.as_str(), position)?;
         if introspection.is_some() && !limits.introspection {
             let message = "introspection is disabled; `jobgate schema` prints the schema";
-            return Err(Refusal::new(Kind::DocumentInvalid, message));
+            return Err(HttpRefusal::new(RefusalKind::DocumentInvalid, message));
         }
-        let below = Place { depth: place.depth + 1, level: place.level + 1, introspection };
+        let below = SelectionPosition { depth: position.depth + 1, level: position.level + 1, introspection };
         self.set(&field.selection_set.node, below)
     }
 
-    fn directives(&mut self, directives: &[Positioned<Directive>]) -> Result<(), Refusal> {
+    fn directives(&mut self, directives: &[Positioned<Directive>]) -> Result<(), HttpRefusal> {
         self.totals.directives += directives.len();
         if self.totals.directives > self.limits.max_directives {
             return Err(complex("max_directives", self.limits.max_directives, "directives"));
@@ -132,10 +141,10 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn introspect(name: &str, place: Place) -> Result<Option<Introspection>, Refusal> {
-    let Some(mut inside) = place.introspection else {
-        let opens = place.depth == 1 && matches!(name, "__schema" | "__type");
-        return Ok(opens.then_some(Introspection { depth: 1, rounds: 0 }));
+fn introspect(name: &str, position: SelectionPosition) -> Result<Option<IntrospectionPosition>, HttpRefusal> {
+    let Some(mut inside) = position.introspection else {
+        let opens = position.depth == 1 && matches!(name, "__schema" | "__type");
+        return Ok(opens.then_some(IntrospectionPosition { depth: 1, rounds: 0 }));
     };
     inside.depth += 1;
     if inside.depth > MAX_INTROSPECTION_DEPTH {
@@ -154,8 +163,8 @@ fn introspect(name: &str, place: Place) -> Result<Option<Introspection>, Refusal
     Ok(Some(inside))
 }
 
-fn complex(name: &'static str, limit: usize, what: &str) -> Refusal {
-    exceeded(Kind::DocumentTooComplex, name, limit as u64, what)
+fn complex(name: &'static str, limit: usize, what: &str) -> HttpRefusal {
+    exceeded(RefusalKind::DocumentTooComplex, name, limit as u64, what)
 }
 
 #[cfg(test)]
@@ -167,7 +176,7 @@ mod tests {
 
     fn verdict(text: &str) -> &'static str {
         let document = parse_query(text).unwrap();
-        match check(&document, &Limits::default()) {
+        match check(&document, &DocumentLimits::default()) {
             Ok(()) => "ok",
             Err(refusal) => refusal.kind().code(),
         }
@@ -186,7 +195,7 @@ mod tests {
 
     /// Each limit at its last good value and one above, both directly and through a fragment.
     #[test]
-    fn each_limit_holds_at_its_edge() {
+    fn each_limit_is_exact_at_its_boundary() {
         for (text, expected) in [
             (nested(12), "ok"),
             (nested(13), "DOCUMENT_TOO_COMPLEX"),
@@ -217,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn tools_can_introspect_and_nobody_can_multiply_the_schema_by_itself() {
+    fn only_non_recursive_introspection_is_allowed() {
         let of_type = format!("type{{{}name{}", "ofType{".repeat(9), "}".repeat(10));
         let tools =
             format!("{{__schema{{types{{fields{{args{{{of_type}}}{of_type}}}inputFields{{{of_type}}}}}}}}}");
@@ -227,7 +236,7 @@ mod tests {
 
     /// Unfolded, the last one has 2^60 fields. The bound is four orders above what each needs.
     #[test]
-    fn bombs_are_refused_at_once() {
+    fn document_bombs_are_refused_in_bounded_time() {
         let chain = |link: fn(usize, usize) -> String| {
             let links: Vec<_> = (0..60).map(|index| link(index, index + 1)).collect();
             format!("{{...F0}} {} fragment F60 on Q{{a}}", links.concat())
@@ -243,7 +252,10 @@ mod tests {
         ] {
             let document = parse_query(&text).unwrap();
             let start = Instant::now();
-            assert_eq!(check(&document, &Limits::default()).unwrap_err().kind(), Kind::DocumentTooComplex);
+            assert_eq!(
+                check(&document, &DocumentLimits::default()).unwrap_err().kind(),
+                RefusalKind::DocumentTooComplex
+            );
             assert!(start.elapsed().as_secs() < 120, "{:?}", start.elapsed());
         }
     }

@@ -12,9 +12,9 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::inbound::graphql::http::bearer;
-use crate::inbound::graphql::http::body::Parameters;
+use crate::inbound::graphql::http::body::GraphqlRequest;
 use crate::inbound::streams::EndReason;
-use crate::telemetry::trace::Place;
+use crate::telemetry::trace::TraceContext;
 
 /// Longest id of an operation, in bytes; clients send a UUID or a number.
 const MAX_ID: usize = 128;
@@ -29,7 +29,7 @@ pub(super) enum ClientMessage {
     Pong,
     Subscribe {
         id: String,
-        parameters: Parameters,
+        parameters: GraphqlRequest,
     },
     Complete {
         id: String,
@@ -37,7 +37,7 @@ pub(super) enum ClientMessage {
 }
 
 #[derive(Deserialize)]
-struct Envelope<'a> {
+struct MessageEnvelope<'a> {
     #[serde(rename = "type", borrow)]
     kind: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -54,10 +54,11 @@ impl ClientMessage {
             serde_json::from_str::<&RawValue>(text).map_err(not_json)?;
             return Err(EndReason::NoType);
         }
-        let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|error| match error.classify() {
-            Category::Data => EndReason::WrongShape,
-            Category::Io | Category::Syntax | Category::Eof => EndReason::NotJson,
-        })?;
+        let envelope: MessageEnvelope<'_> =
+            serde_json::from_str(text).map_err(|error| match error.classify() {
+                Category::Data => EndReason::WrongShape,
+                Category::Io | Category::Syntax | Category::Eof => EndReason::NotJson,
+            })?;
         let Some(kind) = envelope.kind.and_then(|kind| string(kind.get())) else {
             return Err(EndReason::NoType);
         };
@@ -82,7 +83,7 @@ impl ClientMessage {
             }),
             "pong" => object().map(|_| Self::Pong),
             "subscribe" => {
-                let parameters = Parameters::from_json(payload.unwrap_or_default().as_bytes());
+                let parameters = GraphqlRequest::from_json(payload.unwrap_or_default().as_bytes());
                 Ok(Self::Subscribe { id: id()?, parameters: parameters.map_err(|_| EndReason::WrongShape)? })
             }
             "complete" => Ok(Self::Complete { id: id()? }),
@@ -94,8 +95,8 @@ impl ClientMessage {
 
 fn string(json: &str) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
-    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-    serde_json::from_str::<Text<'_>>(json).ok().map(|text| text.0)
+    struct MessageText<'a>(#[serde(borrow)] Cow<'a, str>);
+    serde_json::from_str::<MessageText<'_>>(json).ok().map(|text| text.0)
 }
 
 /// The members of a payload that hold a credential: `authorization` in any case, as a header's name would be, there or in
@@ -120,7 +121,7 @@ pub(super) fn credential(payload: &Map<String, Value>) -> Result<Option<SecretSt
 }
 
 /// Where a payload says that the operations of its socket belong: its members `traceparent` and `tracestate`, as in HTTP.
-pub(super) fn place(payload: &Map<String, Value>) -> Option<Box<Place>> {
+pub(super) fn trace_context(payload: &Map<String, Value>) -> Option<Box<TraceContext>> {
     let mut headers = HeaderMap::new();
     for name in ["traceparent", "tracestate"] {
         let value = payload.get(name).and_then(Value::as_str);
@@ -131,7 +132,7 @@ pub(super) fn place(payload: &Map<String, Value>) -> Option<Box<Place>> {
     if headers.is_empty() {
         return None;
     }
-    Some(Place::of_headers(&headers)).filter(Place::is_somewhere).map(Box::new)
+    Some(TraceContext::of_headers(&headers)).filter(TraceContext::is_somewhere).map(Box::new)
 }
 
 /// The answer to a `ping` whose credential is taken.

@@ -8,33 +8,33 @@ use std::task::{Context, Poll, ready};
 use futures_util::Stream;
 use futures_util::stream::{AbortHandle, Abortable, SelectAll};
 
-use crate::inbound::graphql::http::answers::{Answer, Answers};
-use crate::inbound::streams::OperationSeat;
+use crate::inbound::graphql::http::answers::{AnswerStream, GraphqlAnswer};
+use crate::inbound::streams::OperationGuard;
 
 /// What an operation says.
 #[derive(Debug)]
-pub(super) enum Said {
+pub(super) enum OperationMessage {
     /// An answer; the last one if it is a refusal.
-    Answer(Answer),
+    Answer(GraphqlAnswer),
     /// That it is at its end.
     Complete,
 }
 
 /// The operations of a socket, as one stream of what they say.
 #[derive(Default)]
-pub(super) struct Operations {
+pub(super) struct SocketOperations {
     live: HashMap<Arc<str>, AbortHandle>,
-    streams: SelectAll<Abortable<Operation>>,
+    streams: SelectAll<Abortable<SocketOperation>>,
 }
 
-struct Operation {
+struct SocketOperation {
     id: Arc<str>,
-    answers: Answers,
+    answers: AnswerStream,
     over: bool,
-    _seat: OperationSeat,
+    _guard: OperationGuard,
 }
 
-impl Operations {
+impl SocketOperations {
     /// Whether an operation with this id is under way.
     pub(super) fn holds(&self, id: &str) -> bool {
         self.live.contains_key(id)
@@ -46,10 +46,10 @@ impl Operations {
     }
 
     /// Starts one. Its id must not be held.
-    pub(super) fn start(&mut self, id: &str, answers: Answers, seat: OperationSeat) {
+    pub(super) fn start(&mut self, id: &str, answers: AnswerStream, guard: OperationGuard) {
         let id: Arc<str> = id.into();
         let (handle, registration) = AbortHandle::new_pair();
-        let operation = Operation { id: Arc::clone(&id), answers, over: false, _seat: seat };
+        let operation = SocketOperation { id: Arc::clone(&id), answers, over: false, _guard: guard };
         self.streams.push(Abortable::new(operation, registration));
         self.live.insert(id, handle);
     }
@@ -62,31 +62,34 @@ impl Operations {
     }
 
     /// What one of them says next. Pending for ever while there is none. Cancel safe.
-    pub(super) async fn next(&mut self) -> (Arc<str>, Said) {
+    pub(super) async fn next(&mut self) -> (Arc<str>, OperationMessage) {
         std::future::poll_fn(|cx| {
-            let Poll::Ready(Some((id, said))) = Pin::new(&mut self.streams).poll_next(cx) else {
+            let Poll::Ready(Some((id, message))) = Pin::new(&mut self.streams).poll_next(cx) else {
                 // none is left; the next wake-up comes with the message that starts one
                 return Poll::Pending;
             };
-            if matches!(said, Said::Complete | Said::Answer(Answer::Refused(_))) {
+            if matches!(
+                message,
+                OperationMessage::Complete | OperationMessage::Answer(GraphqlAnswer::Refused(_))
+            ) {
                 self.live.remove(&id);
             }
-            Poll::Ready((id, said))
+            Poll::Ready((id, message))
         })
         .await
     }
 }
 
-impl Stream for Operation {
-    type Item = (Arc<str>, Said);
+impl Stream for SocketOperation {
+    type Item = (Arc<str>, OperationMessage);
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.over {
             return Poll::Ready(None);
         }
         let answer = ready!(Pin::new(&mut self.answers).poll_next(cx));
-        self.over = !matches!(answer, Some(Answer::Result(_)));
-        let said = answer.map_or(Said::Complete, Said::Answer);
-        Poll::Ready(Some((Arc::clone(&self.id), said)))
+        self.over = !matches!(answer, Some(GraphqlAnswer::Result(_)));
+        let message = answer.map_or(OperationMessage::Complete, OperationMessage::Answer);
+        Poll::Ready(Some((Arc::clone(&self.id), message)))
     }
 }

@@ -16,29 +16,33 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 use super::message::{self, ClientMessage};
-use super::operations::{Operations, Said};
+use super::operations::{OperationMessage, SocketOperations};
 use crate::domain::principal::Principal;
-use crate::inbound::error::{self, Kind, Refusal};
-use crate::inbound::graphql::http::answers::{Answer, Answers};
-use crate::inbound::graphql::http::body::Parameters;
-use crate::inbound::graphql::http::{Door, NoSeat};
-use crate::inbound::streams::{EndReason, OperationSeat, Seat, Transport};
-use crate::telemetry::trace::Place;
+use crate::inbound::error::{self, HttpRefusal, RefusalKind};
+use crate::inbound::graphql::http::answers::{AnswerStream, GraphqlAnswer};
+use crate::inbound::graphql::http::body::GraphqlRequest;
+use crate::inbound::graphql::http::{AdmissionError, GraphqlEndpoint};
+use crate::inbound::streams::{EndReason, OperationGuard, StreamGuard, Transport};
+use crate::telemetry::trace::TraceContext;
 
 /// Bytes read at once. Held and zeroed for each socket, so it is small: most messages of a client fit, a longer one grows it.
 const READ_BUFFER: usize = 1024;
 /// How long a peer may take to read our close frame and hang up.
-pub(super) const LINGER: Duration = Duration::from_secs(2);
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pings in a row that may stay without an answer. Two, so that a peer may stand still for nearly two `pong_timeout`s, which
 /// are more than a minute, while a dead one costs no more than the second.
 const PINGS: u32 = 2;
 
 /// Serves a socket to its end. `principal` is whom the header of the upgrade named, if it did.
-pub(super) async fn run<S>(door: Door, socket: S, seat: Seat, principal: Option<Principal>)
-where
+pub(super) async fn run<S>(
+    endpoint: GraphqlEndpoint,
+    socket: S,
+    guard: StreamGuard,
+    principal: Option<Principal>,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let settings = door.streams().settings();
+    let settings = endpoint.streams().settings();
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)
@@ -46,35 +50,35 @@ where
         .max_frame_size(Some(settings.max_message));
     let now = Instant::now();
     let init_until = now + settings.init_timeout;
-    let mut session = Session {
+    let mut session = SocketSession {
         socket: WebSocketStream::from_raw_socket(socket, Role::Server, Some(config)).await,
         init_until: Some(init_until),
         ping_at: now + settings.ping_interval,
         pong_until: None,
         unanswered: 0,
         timer: Box::pin(sleep_until(init_until)),
-        operations: Operations::default(),
+        operations: SocketOperations::default(),
         principal,
-        place: None,
-        door,
-        seat,
+        trace_context: None,
+        endpoint,
+        guard,
     };
     let reason = session.serve().await;
-    let Session { socket, operations, seat, .. } = session;
+    let SocketSession { socket, operations, guard, .. } = session;
     // whatever it held is free before the peer has read why
     drop(operations);
-    seat.leave(reason);
+    guard.leave(reason);
     close(socket, reason).await;
 }
 
-struct Session<S> {
+struct SocketSession<S> {
     socket: WebSocketStream<S>,
-    door: Door,
-    seat: Seat,
+    endpoint: GraphqlEndpoint,
+    guard: StreamGuard,
     principal: Option<Principal>,
-    operations: Operations,
+    operations: SocketOperations,
     /// Where its operations belong in the client's traces; none for where the upgrade does.
-    place: Option<Box<Place>>,
+    trace_context: Option<Box<TraceContext>>,
     timer: Pin<Box<Sleep>>,
     /// Until when the client must have sent its `connection_init`; none once it has.
     init_until: Option<Instant>,
@@ -86,43 +90,43 @@ struct Session<S> {
 }
 
 /// Whether the socket goes on, or why not.
-type Next = Result<(), EndReason>;
+type SocketStep = Result<(), EndReason>;
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> SocketSession<S> {
     async fn serve(&mut self) -> EndReason {
         loop {
-            if let Err(reason) = self.turn().await {
+            if let Err(reason) = self.step().await {
                 return reason;
             }
         }
     }
 
-    async fn turn(&mut self) -> Next {
+    async fn step(&mut self) -> SocketStep {
         self.arm();
         tokio::select! {
-            reason = self.seat.told() => Err(reason),
+            reason = self.guard.end_reason() => Err(reason),
             () = &mut self.timer => self.tick().await,
             received = self.socket.next() => match received {
                 Some(Ok(message)) => self.receive(message).await,
                 Some(Err(error)) => Err(reason_of(&error)),
                 None => Err(EndReason::ClientLeft),
             },
-            (id, said) = self.operations.next() => match said {
-                Said::Answer(Answer::Result(json)) => {
-                    self.seat.told_update();
+            (id, message_out) = self.operations.next() => match message_out {
+                OperationMessage::Answer(GraphqlAnswer::Result(json)) => {
+                    self.guard.update_delivered();
                     self.send(message::about(&id, "next", Some(&json))).await
                 }
-                Said::Answer(Answer::Refused(errors)) => {
+                OperationMessage::Answer(GraphqlAnswer::Refused(errors)) => {
                     self.send(message::about(&id, "error", Some(&errors))).await
                 }
-                Said::Complete => self.send(message::about(&id, "complete", None)).await,
+                OperationMessage::Complete => self.send(message::about(&id, "complete", None)).await,
             },
         }
     }
 
     /// Sets the one timer to whatever is due first.
     fn arm(&mut self) {
-        let mut due = self.pong_until.unwrap_or(self.ping_at).min(self.seat.ends().0);
+        let mut due = self.pong_until.unwrap_or(self.ping_at).min(self.guard.ends().0);
         if let Some(init) = self.init_until {
             due = due.min(init);
         }
@@ -131,9 +135,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
     }
 
-    async fn tick(&mut self) -> Next {
+    async fn tick(&mut self) -> SocketStep {
         let now = Instant::now();
-        let (ends, reason) = self.seat.ends();
+        let (ends, reason) = self.guard.ends();
         if ends <= now {
             return Err(reason);
         }
@@ -145,22 +149,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 return Err(EndReason::DeadPeer);
             }
             self.unanswered += 1;
-            self.pong_until = Some(now + self.door.streams().settings().pong_timeout);
+            self.pong_until = Some(now + self.endpoint.streams().settings().pong_timeout);
             return self.put(Message::Ping(Bytes::new())).await;
         }
         Ok(())
     }
 
     /// There was a sign of the peer's life.
-    fn lives(&mut self) {
+    fn mark_alive(&mut self) {
         self.pong_until = None;
         self.unanswered = 0;
-        self.ping_at = Instant::now() + self.door.streams().settings().ping_interval;
+        self.ping_at = Instant::now() + self.endpoint.streams().settings().ping_interval;
     }
 
-    async fn receive(&mut self, message: Message) -> Next {
+    async fn receive(&mut self, message: Message) -> SocketStep {
         // whatever it is
-        self.lives();
+        self.mark_alive();
         match message {
             Message::Text(text) => match ClientMessage::parse(&text)? {
                 ClientMessage::Init(payload) => self.init(&payload).await,
@@ -178,63 +182,63 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Ok(()),
             Message::Close(_) => {
                 // reading on sends the answer to it
-                drop(timeout(LINGER, self.socket.next()).await);
+                drop(timeout(CLOSE_TIMEOUT, self.socket.next()).await);
                 Err(EndReason::ClientLeft)
             }
         }
     }
 
     /// The credential of the payload counts as one in the header would, and goes before it.
-    async fn init(&mut self, payload: &Map<String, Value>) -> Next {
+    async fn init(&mut self, payload: &Map<String, Value>) -> SocketStep {
         if self.init_until.take().is_none() {
             return Err(EndReason::SecondInit);
         }
         let principal = match (message::credential(payload)?, self.principal.take()) {
             (None, Some(principal)) => principal,
-            (presented, _) => self.recognise(presented.as_ref())?,
+            (presented, _) => self.authenticate(presented.as_ref())?,
         };
-        self.seat(principal)?;
-        self.place = message::place(payload);
+        self.admit(principal)?;
+        self.trace_context = message::trace_context(payload);
         self.send(message::ACK.to_owned()).await
     }
 
     /// Takes a credential in the place of the one that the socket was opened with, from the same client with the same rights:
     /// whatever is under way was let in by those.
-    async fn renew(&mut self, payload: &Map<String, Value>) -> Next {
-        let fresh = self.recognise(message::credential(payload)?.as_ref())?;
+    async fn renew(&mut self, payload: &Map<String, Value>) -> SocketStep {
+        let fresh = self.authenticate(message::credential(payload)?.as_ref())?;
         let acknowledged = self.init_until.is_none();
         let same = self.principal.as_ref().is_some_and(|held| held.is_same_client(&fresh));
         if !acknowledged || !same {
             return Err(EndReason::Forbidden);
         }
         // each costs a check of a signature
-        self.door.client_limits().pace(&fresh).map_err(|_| EndReason::Overload)?;
-        self.seat(fresh)?;
+        self.endpoint.client_limits().pace(&fresh).map_err(|_| EndReason::Overload)?;
+        self.admit(fresh)?;
         self.send(message::RENEWED.to_owned()).await
     }
 
-    fn recognise(&self, presented: Option<&SecretString>) -> Result<Principal, EndReason> {
-        self.door.authenticate(presented).map_err(|refusal| {
+    fn authenticate(&self, presented: Option<&SecretString>) -> Result<Principal, EndReason> {
+        self.endpoint.authenticate(presented).map_err(|refusal| {
             error::log(refusal.kind(), "the message has no valid credential");
             match (refusal.kind(), presented) {
-                (Kind::CredentialExpired, _) => EndReason::CredentialExpired,
-                (Kind::CredentialUnverified, _) => EndReason::CredentialUnverified,
+                (RefusalKind::CredentialExpired, _) => EndReason::CredentialExpired,
+                (RefusalKind::CredentialUnverified, _) => EndReason::CredentialUnverified,
                 (_, None) => EndReason::CredentialMissing,
                 (_, Some(_)) => EndReason::CredentialUnknown,
             }
         })
     }
 
-    fn seat(&mut self, principal: Principal) -> Next {
-        self.door.seat(&mut self.seat, &principal).map_err(|why| match why {
-            NoSeat::Full(_) => EndReason::Overload,
-            NoSeat::Revoked => EndReason::Revoked,
+    fn admit(&mut self, principal: Principal) -> SocketStep {
+        self.endpoint.admit_stream(&mut self.guard, &principal).map_err(|why| match why {
+            AdmissionError::Full(_) => EndReason::Overload,
+            AdmissionError::Revoked => EndReason::Revoked,
         })?;
         self.principal = Some(principal);
         Ok(())
     }
 
-    async fn subscribe(&mut self, id: &str, parameters: Parameters) -> Next {
+    async fn subscribe(&mut self, id: &str, parameters: GraphqlRequest) -> SocketStep {
         let (None, Some(principal)) = (self.init_until, &self.principal) else {
             return Err(EndReason::NotAcknowledged);
         };
@@ -242,12 +246,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             return Err(EndReason::DuplicateId);
         }
         match self.prepare(principal.clone(), parameters) {
-            Ok((answers, seat)) => {
-                self.operations.start(id, answers, seat);
+            Ok((answers, guard)) => {
+                self.operations.start(id, answers, guard);
                 Ok(())
             }
-            Err(refusal) => match Answer::refused(refusal) {
-                Answer::Refused(json) | Answer::Result(json) => {
+            Err(refusal) => match GraphqlAnswer::refused(refusal) {
+                GraphqlAnswer::Refused(json) | GraphqlAnswer::Result(json) => {
                     self.send(message::about(id, "error", Some(&json))).await
                 }
             },
@@ -257,10 +261,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     fn prepare(
         &self,
         principal: Principal,
-        parameters: Parameters,
-    ) -> Result<(Answers, OperationSeat), Refusal> {
-        let limit = self.door.streams().settings().max_operations;
-        let too_many = |message: &'static str| Refusal::new(Kind::TooManyOperations, message);
+        parameters: GraphqlRequest,
+    ) -> Result<(AnswerStream, OperationGuard), HttpRefusal> {
+        let limit = self.endpoint.streams().settings().max_operations;
+        let too_many = |message: &'static str| HttpRefusal::new(RefusalKind::TooManyOperations, message);
         if self.operations.len() >= limit {
             return Err(too_many(
                 "operation limit reached for this connection (max_operations); \
@@ -269,28 +273,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             .with("limit", "max_operations")
             .with("value", limit));
         }
-        let seat = self.seat.operation().map_err(|_| {
+        let guard = self.guard.operation().map_err(|_| {
             too_many(
                 "operation limit reached for this client (max_operations_per_client); complete \
                 some operations",
             )
             .with("limit", "max_operations_per_client")
         })?;
-        self.door.client_limits().pace(&principal)?;
-        let _entered = self.place.as_ref().and_then(|place| place.enter());
-        let prepared = self.door.prepare(parameters, principal, |_| Ok(()))?;
-        Ok((self.door.run(prepared, Transport::WebSocket), seat))
+        self.endpoint.client_limits().pace(&principal)?;
+        let _entered = self.trace_context.as_ref().and_then(|trace_context| trace_context.enter());
+        let prepared = self.endpoint.prepare(parameters, principal, |_| Ok(()))?;
+        Ok((self.endpoint.run(prepared, Transport::WebSocket), guard))
     }
 
-    async fn send(&mut self, text: String) -> Next {
+    async fn send(&mut self, text: String) -> SocketStep {
         self.put(Message::text(text)).await
     }
 
     /// Sends, as long as the peer takes it and nobody tells the stream to end.
-    async fn put(&mut self, message: Message) -> Next {
-        let patience = Instant::now() + self.door.streams().settings().pong_timeout * PINGS;
-        let (ends, over) = self.seat.ends();
-        let (until, reason) = if ends < patience { (ends, over) } else { (patience, EndReason::SlowPeer) };
+    async fn put(&mut self, message: Message) -> SocketStep {
+        let pong_deadline = Instant::now() + self.endpoint.streams().settings().pong_timeout * PINGS;
+        let (ends, over) = self.guard.ends();
+        let (until, reason) =
+            if ends < pong_deadline { (ends, over) } else { (pong_deadline, EndReason::SlowPeer) };
         {
             let mut sending = std::pin::pin!(self.socket.send(message));
             if let Some(sent) = sending.as_mut().now_or_never() {
@@ -299,12 +304,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             tokio::select! {
                 biased;
                 sent = sending => sent.map_err(|error| reason_of(&error))?,
-                reason = self.seat.told() => return Err(reason),
+                reason = self.guard.end_reason() => return Err(reason),
                 () = sleep_until(until) => return Err(reason),
             }
         }
         // there was no room, and the peer made some: it reads, and what it said meanwhile was not looked at
-        self.lives();
+        self.mark_alive();
         Ok(())
     }
 }
@@ -343,7 +348,7 @@ async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketStream<S>
         let mut rest = vec![0; 1024];
         while wire.read(&mut rest).await.is_ok_and(|read| read > 0) {}
     };
-    if timeout(LINGER, farewell).await.is_err() {
+    if timeout(CLOSE_TIMEOUT, farewell).await.is_err() {
         tracing::debug!("websocket peer did not close the connection");
     }
 }

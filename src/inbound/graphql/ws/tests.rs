@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::*;
-use crate::inbound::graphql::testing::{House, house};
+use crate::inbound::graphql::testing::{TestGraphql, fixture};
 use crate::inbound::streams::StreamSettings;
 
 mod credentials;
@@ -31,7 +31,7 @@ struct Client {
     opened: Instant,
 }
 
-impl House {
+impl TestGraphql {
     /// A socket that is upgraded already and has sent nothing.
     async fn socket(&self) -> Client {
         self.narrow_socket(64 * 1024).await
@@ -40,8 +40,8 @@ impl House {
     /// The same, with room for so many bytes on the way.
     async fn narrow_socket(&self, bytes: usize) -> Client {
         let (ours, theirs) = tokio::io::duplex(bytes);
-        let seat = self.streams.open(Transport::WebSocket, None).unwrap();
-        self.tasks.spawn(session::run(self.door.clone(), theirs, seat, None));
+        let guard = self.streams.open(Transport::WebSocket, None).unwrap();
+        self.tasks.spawn(session::run(self.endpoint.clone(), theirs, guard, None));
         let socket = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
         Client { socket, opened: Instant::now() }
     }
@@ -50,7 +50,7 @@ impl House {
     async fn ready(&self) -> Client {
         let mut client = self.socket().await;
         client.say(INIT).await;
-        assert_eq!(client.hear().await, json!({ "type": "connection_ack" }));
+        assert_eq!(client.receive().await, json!({ "type": "connection_ack" }));
         client
     }
 
@@ -77,7 +77,7 @@ impl Client {
     }
 
     /// The next text; control frames are skipped.
-    async fn hear(&mut self) -> Value {
+    async fn receive(&mut self) -> Value {
         loop {
             let message = self.socket.next().await.unwrap().unwrap();
             if !message.is_ping() && !message.is_pong() {
@@ -106,21 +106,21 @@ impl Client {
 
     /// Nothing comes for a second.
     async fn silence(&mut self) {
-        let heard = tokio::time::timeout(SECOND, self.socket.next()).await;
-        assert!(heard.is_err(), "{heard:?}");
+        let received = tokio::time::timeout(SECOND, self.socket.next()).await;
+        assert!(received.is_err(), "{received:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_whole_conversation() {
-    let house = house(StreamSettings::default());
-    let mut client = house.socket().await;
+async fn socket_runs_queries_mutations_and_subscriptions() {
+    let fixture = fixture(StreamSettings::default());
+    let mut client = fixture.socket().await;
     client.say(r#"{"type":"ping","payload":{"at":1}}"#).await;
-    assert_eq!(client.hear().await, json!({ "type": "pong", "payload": { "at": 1 } }));
+    assert_eq!(client.receive().await, json!({ "type": "pong", "payload": { "at": 1 } }));
     client.say(r#"{"type":"connection_init","payload":{"authorization":"Bearer key","other":null}}"#).await;
-    assert_eq!(client.hear().await, json!({ "type": "connection_ack" }));
+    assert_eq!(client.receive().await, json!({ "type": "connection_ack" }));
     client.say(r#"{"type":"ping"}"#).await;
-    assert_eq!(client.hear().await, json!({ "type": "pong" }));
+    assert_eq!(client.receive().await, json!({ "type": "pong" }));
     client.say(r#"{"type":"pong","payload":null}"#).await;
     client.say(r#"{"type":"complete","id":"never"}"#).await;
 
@@ -134,19 +134,19 @@ async fn a_whole_conversation() {
         client.subscribe("a\"b", query).await;
         for data in answers {
             let expected = json!({ "id": "a\"b", "type": "next", "payload": { "data": data } });
-            assert_eq!(client.hear().await, expected, "{query}");
+            assert_eq!(client.receive().await, expected, "{query}");
         }
-        assert_eq!(client.hear().await, json!({ "id": "a\"b", "type": "complete" }), "{query}");
+        assert_eq!(client.receive().await, json!({ "id": "a\"b", "type": "complete" }), "{query}");
     }
     client.socket.close(None).await.unwrap();
     while client.socket.next().await.is_some() {}
-    house.idle().await;
+    fixture.idle().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_executed_is_an_error_without_complete_and_frees_its_id() {
-    let house = house(StreamSettings::default());
-    let mut client = house.ready().await;
+async fn rejected_operation_gets_an_error_and_frees_its_id() {
+    let fixture = fixture(StreamSettings::default());
+    let mut client = fixture.ready().await;
     for (query, code) in [
         ("subscription{", "GRAPHQL_PARSE_FAILED"),
         ("subscription{unknown}", "GRAPHQL_VALIDATION_FAILED"),
@@ -159,50 +159,53 @@ async fn what_is_not_executed_is_an_error_without_complete_and_frees_its_id() {
         ),
     ] {
         client.subscribe("1", query).await;
-        let said = client.hear().await;
-        assert_eq!((&said["id"], &said["type"]), (&json!("1"), &json!("error")), "{query}");
-        assert_eq!(said["payload"][0]["extensions"]["code"], code, "{query}");
+        let message = client.receive().await;
+        assert_eq!((&message["id"], &message["type"]), (&json!("1"), &json!("error")), "{query}");
+        assert_eq!(message["payload"][0]["extensions"]["code"], code, "{query}");
         client.silence().await;
     }
     client.subscribe("1", "subscription{half}").await;
-    let heard = [client.hear().await, client.hear().await, client.hear().await];
-    assert_eq!(heard[0]["payload"], json!({ "data": { "half": 1 } }));
-    assert_eq!(heard[1]["payload"]["errors"][0]["message"], "n is odd", "an answer, since it was executed");
-    assert_eq!(heard[2]["type"], "complete");
+    let received = [client.receive().await, client.receive().await, client.receive().await];
+    assert_eq!(received[0]["payload"], json!({ "data": { "half": 1 } }));
+    assert_eq!(
+        received[1]["payload"]["errors"][0]["message"], "n is odd",
+        "an answer, since it was executed"
+    );
+    assert_eq!(received[2]["type"], "complete");
     client.subscribe("1", "subscription{refused}").await;
-    let said = client.hear().await;
-    assert!(said["payload"].to_string().contains("n is odd"), "{said}");
+    let message = client.receive().await;
+    assert!(message["payload"].to_string().contains("n is odd"), "{message}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn complete_ends_one_operation_without_an_echo_and_leaving_ends_all() {
-    let house = house(StreamSettings::default());
-    let mut client = house.ready().await;
+async fn complete_ends_one_operation_and_disconnect_ends_all() {
+    let fixture = fixture(StreamSettings::default());
+    let mut client = fixture.ready().await;
     for id in ["1", "2", "3"] {
         client.subscribe(id, "subscription{quiet}").await;
     }
     client.silence().await;
-    assert_eq!(house.running(), 3);
+    assert_eq!(fixture.running(), 3);
     client.say(r#"{"type":"complete","id":"2"}"#).await;
     client.silence().await;
-    assert_eq!(house.running(), 2);
+    assert_eq!(fixture.running(), 2);
     client.subscribe("2", "subscription{count(to:1)}").await;
-    assert_eq!(client.hear().await["type"], "next");
+    assert_eq!(client.receive().await["type"], "next");
     drop(client);
-    house.idle().await;
+    fixture.idle().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn caps_refuse_the_next_one_and_keep_what_is_there() {
+async fn operation_over_the_limit_is_refused_and_others_continue() {
     let settings = StreamSettings {
         max_operations: 2,
         max_operations_per_client: 3,
         max_streams_per_client: 2,
         ..StreamSettings::default()
     };
-    let house = house(settings);
-    let mut first = house.ready().await;
-    let mut second = house.ready().await;
+    let fixture = fixture(settings);
+    let mut first = fixture.ready().await;
+    let mut second = fixture.ready().await;
     for (client, id, expected) in [
         (0, "1", None),
         (0, "2", None),
@@ -216,49 +219,49 @@ async fn caps_refuse_the_next_one_and_keep_what_is_there() {
             client.silence().await;
             continue;
         };
-        let said = client.hear().await;
-        assert_eq!(said["type"], "error");
-        let extensions = &said["payload"][0]["extensions"];
+        let message = client.receive().await;
+        assert_eq!(message["type"], "error");
+        let extensions = &message["payload"][0]["extensions"];
         assert_eq!(
             (&extensions["code"], &extensions["limit"]),
             (&json!("TOO_MANY_OPERATIONS"), &json!(limit))
         );
     }
-    assert_eq!(house.running(), 3);
+    assert_eq!(fixture.running(), 3);
 
-    let mut third = house.socket().await;
+    let mut third = fixture.socket().await;
     third.say(INIT).await;
     assert_eq!(third.end().await.0, Some(1013));
-    let mut other = house.socket().await;
+    let mut other = fixture.socket().await;
     other.say(r#"{"type":"connection_init","payload":{"Authorization":"Bearer other"}}"#).await;
-    assert_eq!(other.hear().await["type"], "connection_ack", "another client is not affected");
+    assert_eq!(other.receive().await["type"], "connection_ack", "another client is not affected");
     first.say(r#"{"type":"complete","id":"1"}"#).await;
     first.silence().await;
     first.subscribe("4", "subscription{count(to:1)}").await;
-    assert_eq!(first.hear().await["type"], "next", "the socket is as good as before");
+    assert_eq!(first.receive().await["type"], "next", "the socket is as good as before");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_and_a_revocation_end_sockets_with_their_codes() {
-    let house = house(StreamSettings::default());
+async fn drain_and_revocation_close_sockets_with_their_codes() {
+    let fixture = fixture(StreamSettings::default());
     let mut clients = Vec::new();
     for _ in 0..50 {
-        let mut client = house.ready().await;
+        let mut client = fixture.ready().await;
         client.subscribe("1", "subscription{quiet}").await;
         clients.push(client);
     }
     clients[0].silence().await;
-    assert_eq!(house.running(), 50);
-    let mut revoked = house.socket().await;
+    assert_eq!(fixture.running(), 50);
+    let mut revoked = fixture.socket().await;
     revoked.say(r#"{"type":"connection_init","payload":{"authorization":"Bearer other"}}"#).await;
-    revoked.hear().await;
-    house.streams.review(|holder| holder.name() != "other");
+    revoked.receive().await;
+    fixture.streams.review(|holder| holder.name() != "other");
     assert_eq!(revoked.end().await.0, Some(4403));
 
     let start = Instant::now();
     let drained = async {
-        house.streams.drain(SECOND * 10).await;
-        house.idle().await;
+        fixture.streams.drain(SECOND * 10).await;
+        fixture.idle().await;
         start.elapsed()
     };
     let ends = clients.iter_mut().map(async |client| (client.end().await.0, start.elapsed()));

@@ -17,22 +17,22 @@ use url::Url;
 
 use super::keyset::KeySet;
 use crate::config::{Environment, JwksRef};
-use crate::outbound::http::{HttpRoad, RoadError, chain};
+use crate::outbound::http::{HttpClientError, UpstreamHttpClient, chain};
 use crate::ports::BoxFuture;
 use crate::ports::spawner::{Spawner, TaskKind};
-use crate::telemetry::limited::LimitedWarning;
+use crate::telemetry::warning_throttle::LimitedWarning;
 
 /// The least time between the last look for keys and one that an unknown name brings about.
 const NUDGE_GAP: Duration = Duration::from_secs(30);
 /// The longest time until a look that failed is repeated.
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// How long a look may take.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest key set, in bytes: a hundred keys with their certificates fit.
 const SET_MAX: usize = 256 * 1024;
 
 /// Where keys are read.
-pub(super) trait Place: fmt::Debug + Send + Sync {
+pub(super) trait JwksLocation: fmt::Debug + Send + Sync {
     /// Reads the key set as it is now, or says why not.
     fn read(&self) -> BoxFuture<'_, Result<Bytes, String>>;
 }
@@ -40,14 +40,14 @@ pub(super) trait Place: fmt::Debug + Send + Sync {
 /// The keys of one issuer. Dropping it ends their task.
 #[derive(Debug)]
 pub(super) struct Keyring {
-    shared: Arc<Shared>,
+    shared: Arc<KeyringState>,
     _task: DropGuard,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct KeyringState {
     keys: ArcSwap<KeySet>,
-    wanted: Notify,
+    refresh_requested: Notify,
 }
 
 impl Keyring {
@@ -55,17 +55,17 @@ impl Keyring {
     /// are `known` already. The task ends with the keyring, or when `stop` is cancelled.
     pub(super) fn start(
         issuer: &str,
-        place: Box<dyn Place>,
+        location: Box<dyn JwksLocation>,
         refresh: Duration,
         known: Arc<KeySet>,
         spawner: &dyn Spawner,
         stop: &CancellationToken,
     ) -> Self {
-        let shared = Arc::new(Shared { keys: ArcSwap::new(known), wanted: Notify::new() });
+        let shared = Arc::new(KeyringState { keys: ArcSwap::new(known), refresh_requested: Notify::new() });
         let stop = stop.child_token();
         let (kept, issuer, until) = (Arc::clone(&shared), issuer.to_owned(), stop.clone());
         let task = async move {
-            until.run_until_cancelled(kept.keep(&issuer, &*place, refresh)).await;
+            until.run_until_cancelled(kept.keep(&issuer, &*location, refresh)).await;
         };
         spawner.spawn(TaskKind::Keys, Box::pin(task));
         Self { shared, _task: stop.drop_guard() }
@@ -78,18 +78,18 @@ impl Keyring {
 
     /// Asks for a look soon. Costs nothing however often it is called.
     pub(super) fn want(&self) {
-        self.shared.wanted.notify_one();
+        self.shared.refresh_requested.notify_one();
     }
 }
 
-impl Shared {
-    async fn keep(&self, issuer: &str, place: &dyn Place, refresh: Duration) {
+impl KeyringState {
+    async fn keep(&self, issuer: &str, location: &dyn JwksLocation, refresh: Duration) {
         let warning = LimitedWarning::default();
         let mut failures = 0_u32;
         loop {
             // whoever asked until now is answered by this look
-            self.wanted.notified().now_or_never();
-            failures = match self.look(issuer, place).await {
+            self.refresh_requested.notified().now_or_never();
+            failures = match self.refresh(issuer, location).await {
                 Ok(()) => 0,
                 Err(reason) => {
                     if let Some(held_back) = warning.due() {
@@ -103,20 +103,20 @@ impl Shared {
                     failures.saturating_add(1)
                 }
             };
-            let looked = Instant::now();
+            let refreshed = Instant::now();
             let pause = match failures {
                 0 => refresh,
                 many => Duration::from_secs(1 << many.min(10)).min(RETRY_MAX).min(refresh),
             };
             tokio::select! {
-                () = sleep_until(looked + pause) => {}
-                () = self.wanted.notified() => sleep_until(looked + pause.min(NUDGE_GAP)).await,
+                () = sleep_until(refreshed + pause) => {}
+                () = self.refresh_requested.notified() => sleep_until(refreshed + pause.min(NUDGE_GAP)).await,
             }
         }
     }
 
-    async fn look(&self, issuer: &str, place: &dyn Place) -> Result<(), String> {
-        let read = tokio::time::timeout(LOOK_TIMEOUT, place.read()).await;
+    async fn refresh(&self, issuer: &str, location: &dyn JwksLocation) -> Result<(), String> {
+        let read = tokio::time::timeout(FETCH_TIMEOUT, location.read()).await;
         let json = read.map_err(|_| "it took too long".to_owned())??;
         let keys = KeySet::read(&json).map_err(|error| error.to_string())?;
         if !self.keys.load().same_names(&keys) {
@@ -131,26 +131,26 @@ impl Shared {
 ///
 /// # Errors
 /// When the HTTP client cannot be built on this machine, or the environment names no usable proxy.
-pub(super) fn place(jwks: &JwksRef, env: &Environment) -> Result<Box<dyn Place>, RoadError> {
+pub(super) fn location(jwks: &JwksRef, env: &Environment) -> Result<Box<dyn JwksLocation>, HttpClientError> {
     Ok(match jwks {
         JwksRef::Url(url) => {
-            let road = HttpRoad::to(url, env)?;
-            Box::new(Remote { road, url: url.clone() })
+            let http_client = UpstreamHttpClient::to(url, env)?;
+            Box::new(RemoteKeys { http_client, url: url.clone() })
         }
-        JwksRef::File(path) => Box::new(Local(path.clone())),
+        JwksRef::File(path) => Box::new(LocalKeys(path.clone())),
     })
 }
 
 #[derive(Debug)]
-struct Remote {
-    road: HttpRoad,
+struct RemoteKeys {
+    http_client: UpstreamHttpClient,
     url: Url,
 }
 
-impl Place for Remote {
+impl JwksLocation for RemoteKeys {
     fn read(&self) -> BoxFuture<'_, Result<Bytes, String>> {
         Box::pin(async {
-            let reply = self.road.fetch(&self.url, SET_MAX, LOOK_TIMEOUT).await;
+            let reply = self.http_client.fetch(&self.url, SET_MAX, FETCH_TIMEOUT).await;
             let reply = reply.map_err(|error| chain(&error))?;
             if reply.status.is_success() {
                 Ok(reply.body)
@@ -162,9 +162,9 @@ impl Place for Remote {
 }
 
 #[derive(Debug)]
-struct Local(PathBuf);
+struct LocalKeys(PathBuf);
 
-impl Place for Local {
+impl JwksLocation for LocalKeys {
     fn read(&self) -> BoxFuture<'_, Result<Bytes, String>> {
         Box::pin(async {
             let mut json = Vec::new();

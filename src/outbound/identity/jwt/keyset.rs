@@ -17,21 +17,21 @@ const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 /// The usable keys of an issuer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct KeySet {
-    keys: Vec<Key>,
+    keys: Vec<VerificationKey>,
 }
 
 /// One key, and what it may check.
 #[derive(Clone, Debug)]
-struct Key {
+struct VerificationKey {
     kid: Option<String>,
     /// The one algorithm that it is published for.
     only: Option<Algorithm>,
-    kind: Kind,
+    kind: KeyKind,
     public: DecodingKey,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum KeyKind {
     Rsa,
     P256,
     P384,
@@ -78,7 +78,8 @@ impl KeySet {
     /// When it is none, or holds no key that can be used.
     pub(super) fn read(json: &[u8]) -> Result<Self, NotAKeySet> {
         let set: RawSet = serde_json::from_slice(json).map_err(|_| NotAKeySet::Shape)?;
-        let keys: Vec<Key> = set.keys.into_iter().take(KEYS_MAX).filter_map(Key::read).collect();
+        let keys: Vec<VerificationKey> =
+            set.keys.into_iter().take(KEYS_MAX).filter_map(VerificationKey::read).collect();
         if keys.is_empty() { Err(NotAKeySet::Empty) } else { Ok(Self { keys }) }
     }
 
@@ -93,7 +94,7 @@ impl KeySet {
     }
 
     /// Says whether a key goes by this name.
-    pub(super) fn knows(&self, kid: &str) -> bool {
+    pub(super) fn contains(&self, kid: &str) -> bool {
         self.keys.iter().any(|key| key.kid.as_deref() == Some(kid))
     }
 
@@ -108,7 +109,7 @@ impl KeySet {
     }
 }
 
-impl Key {
+impl VerificationKey {
     fn read(raw: Value) -> Option<Self> {
         let raw: RawKey = serde_json::from_value(raw).ok()?;
         let signs = raw.usage.as_deref().is_none_or(|usage| usage == "sig")
@@ -122,12 +123,12 @@ impl Key {
             ("RSA", None) => {
                 let [n, e] = [decode(&raw.n?)?, decode(&raw.e?)?];
                 (RSA_BITS.contains(&bits(&n)) && is_exponent(&e))
-                    .then(|| (Kind::Rsa, DecodingKey::from_rsa_raw_components(&n, &e)))?
+                    .then(|| (KeyKind::Rsa, DecodingKey::from_rsa_raw_components(&n, &e)))?
             }
             ("EC", Some(curve)) => {
                 let (kind, length) = match curve {
-                    "P-256" => (Kind::P256, 32),
-                    "P-384" => (Kind::P384, 48),
+                    "P-256" => (KeyKind::P256, 32),
+                    "P-384" => (KeyKind::P384, 48),
                     _ => return None,
                 };
                 let [x, y] = [decode(&raw.x?)?, decode(&raw.y?)?];
@@ -136,7 +137,7 @@ impl Key {
             }
             ("OKP", Some("Ed25519")) => {
                 let x = decode(&raw.x?)?;
-                (x.len() == 32).then(|| (Kind::Ed25519, DecodingKey::from_ed_der(&x)))?
+                (x.len() == 32).then(|| (KeyKind::Ed25519, DecodingKey::from_ed_der(&x)))?
             }
             _ => return None,
         };
@@ -148,7 +149,7 @@ impl Key {
     }
 }
 
-impl Kind {
+impl KeyKind {
     fn checks(self, algorithm: Algorithm) -> bool {
         use Algorithm::{ES256, ES384, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512};
         match self {

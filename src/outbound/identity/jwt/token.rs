@@ -17,22 +17,22 @@ const TOKEN_MAX: usize = 8 * 1024;
 const TYPES: [&str; 3] = ["jwt", "at+jwt", "application/at+jwt"];
 
 /// A token whose signature nobody has checked.
-pub(super) struct Unchecked<'a> {
+pub(super) struct UnverifiedToken<'a> {
     /// The algorithm that it says it is signed with.
     pub(super) algorithm: Algorithm,
     /// The name of its key, at most [`KID_MAX`] bytes.
     pub(super) kid: Option<String>,
     /// What it says. Not to be believed.
-    claims: Claims,
+    claims: JwtClaims,
     signed: &'a str,
     signature: &'a str,
 }
 
 /// What a token says, no name twice.
-pub(super) struct Claims(Map<String, Value>);
+pub(super) struct JwtClaims(Map<String, Value>);
 
 #[derive(Deserialize)]
-struct Header {
+struct JwtHeader {
     alg: String,
     kid: Option<String>,
     typ: Option<String>,
@@ -44,12 +44,12 @@ struct Header {
     b64: bool,
 }
 
-impl<'a> Unchecked<'a> {
+impl<'a> UnverifiedToken<'a> {
     /// Takes a token apart. `None` for whatever is not one, or is signed by a secret or not at all.
     pub(super) fn read(token: &'a str) -> Option<Self> {
         let (signed, signature) = token.rsplit_once('.').filter(|_| token.len() <= TOKEN_MAX)?;
         let (header, payload) = signed.split_once('.').filter(|(_, payload)| !payload.contains('.'))?;
-        let header: Header = serde_json::from_slice(&decode(header)?).ok()?;
+        let header: JwtHeader = serde_json::from_slice(&decode(header)?).ok()?;
         let typed = header.typ.is_none_or(|typ| TYPES.iter().any(|known| typ.eq_ignore_ascii_case(known)));
         let named = header.kid.as_ref().is_none_or(|kid| kid.len() <= KID_MAX);
         if header.crit || header.b64 || !typed || !named || decode(signature)?.is_empty() {
@@ -66,13 +66,13 @@ impl<'a> Unchecked<'a> {
     }
 
     /// What it says, if the key has signed it.
-    pub(super) fn check(self, key: &DecodingKey) -> Option<Claims> {
+    pub(super) fn check(self, key: &DecodingKey) -> Option<JwtClaims> {
         let checked = crypto::verify(self.signature, self.signed.as_bytes(), key, self.algorithm);
         checked.unwrap_or(false).then_some(self.claims)
     }
 }
 
-impl Claims {
+impl JwtClaims {
     /// A claim that is text.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name)?.as_str()
@@ -101,24 +101,24 @@ impl Claims {
 }
 
 /// Reads an object and refuses one that says something twice: readers differ on which of the two holds.
-impl<'de> Deserialize<'de> for Claims {
+impl<'de> Deserialize<'de> for JwtClaims {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Each;
         impl<'de> Visitor<'de> for Each {
-            type Value = Claims;
+            type Value = JwtClaims;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("claims")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Claims, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<JwtClaims, A::Error> {
                 let mut claims = Map::new();
                 while let Some((name, value)) = map.next_entry::<String, Value>()? {
                     if claims.insert(name, value).is_some() {
                         return Err(A::Error::custom("a claim stands twice"));
                     }
                 }
-                Ok(Claims(claims))
+                Ok(JwtClaims(claims))
             }
         }
         deserializer.deserialize_map(Each)

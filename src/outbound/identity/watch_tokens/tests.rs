@@ -26,12 +26,12 @@ fn only(principal: &Principal) -> impl Fn(&str) -> Option<Grant> + use<'_> {
     move |name| (name == principal.name()).then(|| principal.grant().clone())
 }
 
-fn nobody(_: &str) -> Option<Grant> {
+fn no_grant(_: &str) -> Option<Grant> {
     None
 }
 
 #[test]
-fn a_token_opens_its_jobs_as_far_as_its_maker_may_read_them_now() {
+fn token_grants_its_jobs_within_the_creators_current_grant() {
     let (tokens, jobs) = (tokens(), BTreeSet::from([key("audit", "a"), key("sales", "s")]));
     let made = tokens.mint(&ui(), &jobs, MINUTE, at(0), only(&ui())).unwrap();
     assert_eq!(made.expires_at, at(60));
@@ -39,30 +39,33 @@ fn a_token_opens_its_jobs_as_far_as_its_maker_may_read_them_now() {
     let principal = read(at(59), &only(&ui())).unwrap();
     assert_eq!((principal.name(), principal.only_watches()), ("ui", true));
     for (job, may) in [(key("audit", "a"), true), (key("audit", "b"), false), (key("sales", "s"), false)] {
-        assert_eq!(principal.may_ask(&job), may, "{job}");
+        assert_eq!(principal.may_read_job(&job), may, "{job}");
     }
     assert_eq!(principal.pass().fingerprint, Some(keys::hash(made.token.expose_secret())));
-    assert_eq!(read(at(60), &only(&ui())), Err(Refusal::Expired), "its time is up");
-    assert_eq!(read(at(1), &nobody), Err(Refusal::Unknown), "its maker is gone");
+    assert_eq!(read(at(60), &only(&ui())), Err(AuthError::Expired), "its time is up");
+    assert_eq!(read(at(1), &no_grant), Err(AuthError::Unknown), "its maker is gone");
     let narrower = Principal::new("ui", [SourceName::parse("other").unwrap()]);
-    assert!(!read(at(1), &only(&narrower)).unwrap().may_ask(&key("audit", "a")), "its maker lost the source");
-    for (now, grant_of, stands) in [
+    assert!(
+        !read(at(1), &only(&narrower)).unwrap().may_read_job(&key("audit", "a")),
+        "its maker lost the source"
+    );
+    for (now, grant_of, is_valid) in [
         (at(59), Some(ui()), true),
         (at(60), Some(ui()), false),
         (at(1), Some(narrower), false),
         (at(1), None, false),
     ] {
         let grant_of = |name: &str| grant_of.as_ref().and_then(|client| only(client)(name));
-        assert_eq!(WatchTokens::stands(&principal, now, grant_of), stands);
+        assert_eq!(WatchTokens::is_valid(&principal, now, grant_of), is_valid);
     }
 }
 
 #[test]
-fn whoever_is_listed_nowhere_hands_on_its_own_grant_and_no_more_time_than_it_has() {
+fn unlisted_client_mints_within_its_own_grant_and_lifetime() {
     let scope = Scope { kinds: ["EXPORT".to_owned()].into(), labels: [("team".into(), "a".into())].into() };
     let [audit, sales] = ["audit", "sales"].map(|name| SourceName::parse(name).unwrap());
     let scopes = BTreeMap::from([(audit.clone(), scope.clone()), (sales.clone(), Scope::default())]);
-    let pass = Pass { expires: Some(at(30)), ..Pass::default() };
+    let pass = CredentialInfo { expires: Some(at(30)), ..CredentialInfo::default() };
     let bearer = Principal::with_grant("ui", Grant::Sources(Arc::new(scopes))).holding(pass);
     let jobs = BTreeSet::from([key("audit", "a")]);
     // a listed client of the same name is somebody else, whatever it may read
@@ -70,35 +73,36 @@ fn whoever_is_listed_nowhere_hands_on_its_own_grant_and_no_more_time_than_it_has
         let grant_of = |name: &str| grant_of.as_ref().and_then(|client| only(client)(name));
         let made = tokens().mint(&bearer, &jobs, MINUTE, at(0), grant_of).unwrap();
         assert_eq!(made.expires_at, at(30));
-        let principal = tokens().read(&made.token, at(29), nobody).unwrap();
+        let principal = tokens().read(&made.token, at(29), no_grant).unwrap();
         assert_eq!(principal.scope(&audit), Some(&scope));
         assert!(!principal.may_read(&sales), "the sources of the jobs alone are handed on");
-        assert!(WatchTokens::stands(&principal, at(29), nobody));
-        assert!(!WatchTokens::stands(&principal, at(30), nobody));
-        assert_eq!(tokens().read(&made.token, at(30), nobody), Err(Refusal::Expired));
+        assert!(WatchTokens::is_valid(&principal, at(29), no_grant));
+        assert!(!WatchTokens::is_valid(&principal, at(30), no_grant));
+        assert_eq!(tokens().read(&made.token, at(30), no_grant), Err(AuthError::Expired));
     }
-    let all = Principal::local().holding(Pass { expires: Some(at(30)), ..Pass::default() });
-    assert_eq!(tokens().mint(&all, &jobs, MINUTE, at(0), nobody).unwrap_err(), NoToken::NotMade);
+    let all =
+        Principal::local().holding(CredentialInfo { expires: Some(at(30)), ..CredentialInfo::default() });
+    assert_eq!(tokens().mint(&all, &jobs, MINUTE, at(0), no_grant).unwrap_err(), WatchTokenError::NotMade);
 }
 
 #[test]
-fn no_other_text_is_a_token() {
+fn altered_or_forged_token_is_rejected() {
     let (tokens, jobs) = (tokens(), BTreeSet::from([key("audit", "a"), key("audit", "b")]));
     let made = tokens.mint(&ui(), &jobs, MINUTE, at(0), only(&ui())).unwrap();
     let good = made.token.expose_secret();
     let refused = |text: &str| {
-        assert_eq!(tokens.read(&text.into(), at(1), only(&ui())), Err(Refusal::Unknown), "{text:?}");
+        assert_eq!(tokens.read(&text.into(), at(1), only(&ui())), Err(AuthError::Unknown), "{text:?}");
     };
     let mut changed = 0;
-    for place in 0..good.len() {
-        for byte in (0..=127_u8).filter(|byte| *byte != good.as_bytes()[place]) {
+    for index in 0..good.len() {
+        for byte in (0..=127_u8).filter(|byte| *byte != good.as_bytes()[index]) {
             let mut bytes = good.as_bytes().to_vec();
-            bytes[place] = byte;
+            bytes[index] = byte;
             refused(std::str::from_utf8(&bytes).unwrap());
             changed += 1;
         }
-        refused(good.get(..place).unwrap());
-        refused(good.get(place + 1..).unwrap());
+        refused(good.get(..index).unwrap());
+        refused(good.get(index + 1..).unwrap());
     }
     assert_eq!(changed, good.len() * 127);
     let (signed, tag) = good.rsplit_once('.').unwrap();
@@ -120,36 +124,40 @@ fn no_other_text_is_a_token() {
         refused(&text);
     }
     // signed by the same key, but saying what we do not say
-    let signed = |says: &str| {
-        let signed = format!("{MARK}{}", URL_SAFE_NO_PAD.encode(says));
+    let signed = |payload: &str| {
+        let signed = format!("{MARK}{}", URL_SAFE_NO_PAD.encode(payload));
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(hmac::sign(&tokens.key, signed.as_bytes())))
     };
-    let says = |v: u8, id: &str| {
+    let payload = |v: u8, id: &str| {
         format!(r#"{{"v":{v},"by":{{"client":"ui"}},"until":60,"jobs":{{"audit":["{id}"]}}}}"#)
     };
-    tokens.read(&signed(&says(1, "a")).into(), at(1), only(&ui())).unwrap();
-    for says in [says(2, "a"), says(1, ".."), says(1, "a").replace('}', ""), says(1, "a").replace("by", "of")]
-    {
-        refused(&signed(&says));
+    tokens.read(&signed(&payload(1, "a")).into(), at(1), only(&ui())).unwrap();
+    for payload in [
+        payload(2, "a"),
+        payload(1, ".."),
+        payload(1, "a").replace('}', ""),
+        payload(1, "a").replace("by", "of"),
+    ] {
+        refused(&signed(&payload));
     }
     let elsewhere = WatchTokens::of_this_process().unwrap();
-    assert_eq!(elsewhere.read(&made.token, at(1), only(&ui())), Err(Refusal::Unknown), "another key");
+    assert_eq!(elsewhere.read(&made.token, at(1), only(&ui())), Err(AuthError::Unknown), "another key");
 }
 
 #[test]
-fn a_token_fits_a_header_or_is_not_made() {
+fn token_too_long_for_a_header_is_not_minted() {
     let jobs = |length: usize| -> BTreeSet<JobKey> {
         (0..50).map(|number| key("audit", &format!("{number:0length$}"))).collect()
     };
     let made = tokens().mint(&ui(), &jobs(48), MINUTE, at(0), only(&ui())).unwrap();
     assert!(made.token.expose_secret().len() <= LONGEST);
     let error = tokens().mint(&ui(), &jobs(200), MINUTE, at(0), only(&ui())).unwrap_err();
-    assert_eq!(error, NoToken::TooLong(4096));
+    assert_eq!(error, WatchTokenError::TooLong(4096));
     assert!(error.to_string().starts_with("refs "));
 }
 
 #[test]
-fn a_secret_is_long_enough_and_shown_nowhere() {
+fn short_secret_is_refused_and_no_secret_is_printed() {
     let short = SecretString::from("0123456789abcdef0123456789abcde");
     assert_eq!(WatchTokens::shared(&short).map(drop), Err(ShortSecret));
     let made = tokens().mint(&ui(), &[key("audit", "a")].into(), MINUTE, at(0), only(&ui())).unwrap();

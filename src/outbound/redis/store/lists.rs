@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::RedisStore;
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
-use crate::outbound::redis::link::Away;
+use crate::outbound::redis::connection::Unavailable;
 use crate::outbound::stores::memory::fits;
 use crate::outbound::stores::record;
 use crate::ports::store::{JobStore as _, ListFilter};
@@ -15,18 +15,20 @@ const PAGE: usize = 100;
 
 impl RedisStore {
     /// Whether there is a record, readable or not.
-    async fn is_kept(&self, key: &JobKey) -> Result<bool, Away> {
+    async fn is_kept(&self, key: &JobKey) -> Result<bool, Unavailable> {
         let there = redis::cmd("HEXISTS").arg(self.shared.keys.job(key)).arg("r").to_owned();
-        self.shared.link.ask(&there).await
+        self.shared.connection.command(&there).await
     }
 
     /// Puts a job where lists and late readers find it. Done before it is written: a name without a record is harmless.
-    pub(super) async fn index(&self, bytes: &[u8]) -> Result<(), Away> {
-        let now = self.shared.dating.server_ms().to_string();
+    pub(super) async fn index(&self, bytes: &[u8]) -> Result<(), Unavailable> {
+        let now = self.shared.server_clock.server_ms().to_string();
         let index = redis::cmd("ZADD").arg(self.shared.keys.index()).arg(0).arg(bytes).to_owned();
         let recent = redis::cmd("ZADD").arg(self.shared.keys.recent()).arg(now).arg(bytes).to_owned();
-        let (index, recent) =
-            tokio::join!(self.shared.link.ask::<i64>(&index), self.shared.link.ask::<i64>(&recent));
+        let (index, recent) = tokio::join!(
+            self.shared.connection.command::<i64>(&index),
+            self.shared.connection.command::<i64>(&recent)
+        );
         index.and(recent).map(drop)
     }
 
@@ -34,10 +36,10 @@ impl RedisStore {
     pub(in crate::outbound::redis) async fn changed_within(
         &self,
         within: Duration,
-    ) -> Result<Vec<JobKey>, Away> {
+    ) -> Result<Vec<JobKey>, Unavailable> {
         let since = self
             .shared
-            .dating
+            .server_clock
             .server_ms()
             .saturating_sub(i64::try_from(within.as_millis()).unwrap_or(i64::MAX));
         let recent = self.shared.keys.recent();
@@ -46,9 +48,9 @@ impl RedisStore {
             .arg("-inf")
             .arg(since.saturating_sub(3_600_000))
             .to_owned();
-        self.shared.link.ask::<i64>(&forget).await?;
+        self.shared.connection.command::<i64>(&forget).await?;
         let range = redis::cmd("ZRANGEBYSCORE").arg(&recent).arg(since).arg("+inf").to_owned();
-        let names: Vec<Vec<u8>> = self.shared.link.ask(&range).await?;
+        let names: Vec<Vec<u8>> = self.shared.connection.command(&range).await?;
         Ok(names.iter().filter_map(|name| record::read_key(name)).collect())
     }
 
@@ -57,7 +59,7 @@ impl RedisStore {
         filter: &ListFilter,
         after: Option<&JobKey>,
         limit: usize,
-    ) -> Result<Vec<Observation>, Away> {
+    ) -> Result<Vec<Observation>, Unavailable> {
         let index = self.shared.keys.index();
         let mut from =
             after.map_or_else(|| b"-".to_vec(), |key| [b"(", &record::key_bytes(key)[..]].concat());
@@ -72,7 +74,7 @@ impl RedisStore {
                 .arg(0)
                 .arg(size)
                 .to_owned();
-            let names: Vec<Vec<u8>> = self.shared.link.ask(&range).await?;
+            let names: Vec<Vec<u8>> = self.shared.connection.command(&range).await?;
             let keys: Vec<JobKey> = names.iter().filter_map(|name| record::read_key(name)).collect();
             let of_source = |key: &&JobKey| filter.sources.is_empty() || filter.sources.contains(&key.source);
             let wanted: Vec<JobKey> = keys.iter().filter(of_source).cloned().collect();
@@ -85,7 +87,7 @@ impl RedisStore {
                     None if self.is_kept(key).await? => {}
                     None => {
                         let gone = redis::cmd("ZREM").arg(&index).arg(record::key_bytes(key)).to_owned();
-                        self.shared.link.ask::<i64>(&gone).await?;
+                        self.shared.connection.command::<i64>(&gone).await?;
                     }
                 }
             }

@@ -43,7 +43,7 @@ pub enum OpenError {
         "store.path: {} has format {found}, and this version reads formats up to {FORMAT}: run the version that wrote it, \
          or choose another path", path.display()
     )]
-    Newer {
+    PendingCredential {
         /// The file.
         path: PathBuf,
         /// The format that stands in it.
@@ -53,7 +53,7 @@ pub enum OpenError {
 
 /// What a database could not do, as far as it matters what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Trouble {
+pub(super) enum DatabaseError {
     /// The file is damaged: it is set aside.
     #[error("the file is damaged: {0}")]
     Damaged(String),
@@ -62,7 +62,7 @@ pub(super) enum Trouble {
     Disk(String),
     /// The file is in a form that this version cannot read.
     #[error("the file has the newer format {0}")]
-    Newer(u64),
+    PendingCredential(u64),
     /// Another process holds the file.
     #[error("the file is in use by another process")]
     InUse,
@@ -70,7 +70,7 @@ pub(super) enum Trouble {
 
 /// How carefully a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Care {
+pub(super) enum OpenMode {
     /// Every page is checked first: nobody knows what happened to the file since it was closed.
     Full,
     /// As this process left it a moment ago.
@@ -79,14 +79,14 @@ pub(super) enum Care {
 
 /// A place for a database.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct StorePath {
     folder: PathBuf,
     /// Stands in for a disk that is full, in tests.
     #[cfg(test)]
     pub(super) quota: Option<std::sync::Arc<super::tests::Quota>>,
 }
 
-impl Place {
+impl StorePath {
     pub(super) const fn new(folder: PathBuf) -> Self {
         Self {
             folder,
@@ -119,15 +119,15 @@ impl Place {
     }
 
     /// Opens the database, or makes an empty one, and brings it to the present format.
-    pub(super) fn open(&self, care: Care) -> Result<Database, Trouble> {
+    pub(super) fn open(&self, care: OpenMode) -> Result<Database, DatabaseError> {
         guarded(|| {
-            let file = self.handle().map_err(|error| Trouble::of_io(&error))?;
+            let file = self.handle().map_err(|error| DatabaseError::of_io(&error))?;
             let mut builder = Builder::new();
-            builder.set_cache_size(PAGES).set_check_integrity_on_open(care == Care::Full);
-            let backend = FileBackend::new(file).map_err(Trouble::of)?;
+            builder.set_cache_size(PAGES).set_check_integrity_on_open(care == OpenMode::Full);
+            let backend = FileBackend::new(file).map_err(DatabaseError::of)?;
             #[cfg(test)]
             let backend = super::tests::Limited { backend, quota: self.quota.clone() };
-            let database = builder.create_with_backend(backend).map_err(Trouble::of)?;
+            let database = builder.create_with_backend(backend).map_err(DatabaseError::of)?;
             tables::bring_up_to_date(&database)?;
             Ok(database)
         })
@@ -136,15 +136,15 @@ impl Place {
     /// Sets a damaged file aside, beside its place, under the time at which that happened. Says where it is.
     pub(super) fn quarantine(&self, now: Timestamp) -> io::Result<PathBuf> {
         let stamp = now.strftime("%Y%m%dT%H%M%SZ");
-        let free = |number: &u32| !self.aside(&stamp.to_string(), *number).exists();
+        let free = |number: &u32| !self.quarantine_path(&stamp.to_string(), *number).exists();
         let number = (0..1_000).find(free).unwrap_or(0);
-        let aside = self.aside(&stamp.to_string(), number);
-        fs::rename(self.path(), &aside)?;
+        let quarantine_path = self.quarantine_path(&stamp.to_string(), number);
+        fs::rename(self.path(), &quarantine_path)?;
         sync(&self.folder);
-        Ok(aside)
+        Ok(quarantine_path)
     }
 
-    fn aside(&self, stamp: &str, number: u32) -> PathBuf {
+    fn quarantine_path(&self, stamp: &str, number: u32) -> PathBuf {
         let number = if number == 0 { String::new() } else { format!("-{number}") };
         self.folder.join(format!("{NAME}.damaged-{stamp}{number}"))
     }
@@ -167,12 +167,12 @@ fn sync(folder: &Path) {
 }
 
 /// Runs something on a database whose pages may lie: a panic in there means that they do.
-pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Trouble>) -> Result<T, Trouble> {
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, DatabaseError>) -> Result<T, DatabaseError> {
     catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err(Trouble::Damaged("reading it broke the reader".to_owned())))
+        .unwrap_or_else(|_| Err(DatabaseError::Damaged("reading it broke the reader".to_owned())))
 }
 
-impl Trouble {
+impl DatabaseError {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the list is another crate's, and may grow")]
     pub(super) fn of(error: impl Into<redb::Error>) -> Self {
         match error.into() {

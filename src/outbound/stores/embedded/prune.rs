@@ -8,11 +8,11 @@ use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 
-use super::file::{Trouble, guarded};
-use super::shared::Shared;
-use super::tables::{Batch, Reader};
+use super::file::{DatabaseError, guarded};
+use super::shared::StoreShared;
+use super::tables::{TableReader, WriteBatch};
 use crate::outbound::stores::memory::Retention;
-use crate::outbound::stores::record::{self, Head};
+use crate::outbound::stores::record::{self, RecordHead};
 
 /// The most records that go in one commit, so that those who wait for theirs wait little.
 const AT_ONCE: usize = 2_000;
@@ -27,7 +27,7 @@ const HOUR: i64 = 3_600_000;
 
 impl Retention {
     /// Says whether a record has had its time. One in a state of a newer version is kept as an end is.
-    pub(super) fn outlived(&self, head: Head, now: Timestamp) -> bool {
+    pub(super) fn outlived(&self, head: RecordHead, now: Timestamp) -> bool {
         let unfinished = head.state.is_some_and(|state| !state.is_terminal());
         let kept = if unfinished { self.unfinished } else { self.finished };
         u128::from(record::age_ms(head.observed_ms, now)) > kept.as_millis()
@@ -35,16 +35,16 @@ impl Retention {
 }
 
 /// Looks once for what must go. A failure waits for the next time: whoever writes meets it as well.
-pub(super) fn look(shared: &Shared) {
+pub(super) fn run(shared: &StoreShared) {
     let size = shared.place.size();
     let gone = prune(shared, size);
     match gone {
         Ok(0) => {}
         Ok(gone) => tracing::debug!(gone, "pruned old jobs from the store"),
-        Err(trouble) => tracing::debug!(%trouble, "pruning old jobs failed"),
+        Err(error) => tracing::debug!(trouble = %error, "pruning old jobs failed"),
     }
-    if let Err(trouble) = prune_rows(shared) {
-        tracing::debug!(%trouble, "pruning old rows failed");
+    if let Err(error) = prune_rows(shared) {
+        tracing::debug!(trouble = %error, "pruning old rows failed");
     }
     let used =
         shared.counts.record_bytes.load(Ordering::Relaxed) + shared.counts.row_bytes.load(Ordering::Relaxed);
@@ -53,7 +53,7 @@ pub(super) fn look(shared: &Shared) {
     }
 }
 
-fn prune(shared: &Shared, size: u64) -> Result<usize, Trouble> {
+fn prune(shared: &StoreShared, size: u64) -> Result<usize, DatabaseError> {
     let now = shared.retained_by();
     let mut by_hour: BTreeMap<i64, u64> = BTreeMap::new();
     let mut outlived = Vec::new();
@@ -69,7 +69,7 @@ fn prune(shared: &Shared, size: u64) -> Result<usize, Trouble> {
     let mut gone = shared.remove(&outlived, &|head| shared.retention.outlived(head, now))?;
     if let Some(hour) = too_old(&by_hour, size, shared.max_bytes) {
         let mut oldest = Vec::new();
-        let goes = |head: Head| head.observed_ms / HOUR <= hour;
+        let goes = |head: RecordHead| head.observed_ms / HOUR <= hour;
         shared.walk(&mut |key, held| {
             if record::head(held).is_none_or(goes) {
                 oldest.push(key.to_vec());
@@ -82,7 +82,7 @@ fn prune(shared: &Shared, size: u64) -> Result<usize, Trouble> {
 }
 
 /// Makes room for new rows, where there is little left: those that were kept first go.
-fn prune_rows(shared: &Shared) -> Result<(), Trouble> {
+fn prune_rows(shared: &StoreShared) -> Result<(), DatabaseError> {
     let max = shared.rows.max_bytes;
     let mut held = shared.counts.row_bytes.load(Ordering::Relaxed);
     // Room for all that one job may have, and some.
@@ -92,9 +92,9 @@ fn prune_rows(shared: &Shared) -> Result<(), Trouble> {
     }
     let database = shared.database();
     let Some(database) = database.as_ref() else { return Ok(()) };
-    let mut stretches = guarded(|| Reader::begin(database, shared.dating())?.stretches())?;
+    let mut stretches = guarded(|| TableReader::begin(database, shared.record_times())?.stretches())?;
     stretches.sort_by_key(|(_, kept_ms, _)| *kept_ms);
-    let mut batch = Batch::default();
+    let mut batch = WriteBatch::default();
     for (key, _, size) in stretches {
         if held <= leave {
             break;
@@ -102,7 +102,7 @@ fn prune_rows(shared: &Shared) -> Result<(), Trouble> {
         held = held.saturating_sub(size);
         batch.rows_gone.push(key);
     }
-    let written = guarded(|| super::tables::write(database, &batch, &|_| false, shared.dating()))?;
+    let written = guarded(|| super::tables::write(database, &batch, &|_| false, shared.record_times()))?;
     shared.counts.note(written.totals, shared.place.size());
     Ok(())
 }
@@ -122,9 +122,9 @@ fn too_old(by_hour: &BTreeMap<i64, u64>, size: u64, max_bytes: u64) -> Option<i6
     })
 }
 
-impl Shared {
+impl StoreShared {
     /// Visits all records. A store that is about to close ends it.
-    fn walk(&self, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Trouble> {
+    fn walk(&self, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), DatabaseError> {
         let database = self.database();
         let Some(database) = database.as_ref() else { return Ok(()) };
         let mut seen = 0_usize;
@@ -132,19 +132,21 @@ impl Shared {
             seen += 1;
             visit(key, held) && !(seen.is_multiple_of(AT_ONCE) && self.is_stopping())
         };
-        guarded(|| Reader::begin(database, self.dating())?.walk(Bound::Unbounded, Bound::Unbounded, visit))
+        guarded(|| {
+            TableReader::begin(database, self.record_times())?.walk(Bound::Unbounded, Bound::Unbounded, visit)
+        })
     }
 
     /// Removes records in several commits.
-    fn remove(&self, keys: &[Vec<u8>], goes: &dyn Fn(Head) -> bool) -> Result<usize, Trouble> {
+    fn remove(&self, keys: &[Vec<u8>], goes: &dyn Fn(RecordHead) -> bool) -> Result<usize, DatabaseError> {
         for some in keys.chunks(AT_ONCE) {
             if self.is_stopping() {
                 return Ok(0);
             }
-            let batch = Batch { outlived: some.to_vec(), ..Batch::default() };
+            let batch = WriteBatch { outlived: some.to_vec(), ..WriteBatch::default() };
             let database = self.database();
             let Some(database) = database.as_ref() else { return Ok(0) };
-            let written = guarded(|| super::tables::write(database, &batch, goes, self.dating()))?;
+            let written = guarded(|| super::tables::write(database, &batch, goes, self.record_times()))?;
             self.counts.note(written.totals, self.place.size());
         }
         Ok(keys.len())
@@ -152,15 +154,15 @@ impl Shared {
 }
 
 /// Moves what is left together. Nobody reads meanwhile; a reader waits.
-fn compact(shared: &Shared) {
+fn compact(shared: &StoreShared) {
     let mut database = shared.database.write().unwrap_or_else(PoisonError::into_inner);
     let Some(database) = database.as_mut() else { return };
     let before = shared.place.size();
-    let compacted = guarded(|| database.compact().map_err(Trouble::of));
+    let compacted = guarded(|| database.compact().map_err(DatabaseError::of));
     let after = shared.place.size();
     match compacted {
         Ok(_) => tracing::info!(before, after, "store file compacted"),
-        Err(trouble) => tracing::warn!(%trouble, "store file compaction failed"),
+        Err(error) => tracing::warn!(trouble = %error, "store file compaction failed"),
     }
 }
 
@@ -169,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_go_until_the_file_fits() {
+    fn oldest_records_are_pruned_until_the_file_fits() {
         let by_hour = BTreeMap::from([(1, 100), (2, 100), (3, 100), (4, 100)]);
         let cases = [
             (1_000, 1_000, None),

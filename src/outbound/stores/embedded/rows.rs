@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 
 use redb::{ReadableTable as _, Table};
 
-use super::file::Trouble;
-use super::shared::Shared;
-use super::tables::{Found, Reader};
+use super::file::DatabaseError;
+use super::shared::StoreShared;
+use super::tables::{RecordLookup, TableReader};
 use super::{EmbeddedStore, blocking};
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
@@ -32,14 +32,14 @@ pub struct RowLimits {
 
 /// A stretch of rows to be written.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Stretch {
+pub(super) struct RowRun {
     of: Observation,
     first: u32,
     kept_ms: i64,
     body: Vec<u8>,
 }
 
-impl Stretch {
+impl RowRun {
     /// Whose rows it is of.
     pub(super) fn key(&self) -> &JobKey {
         &self.of.job.key
@@ -47,28 +47,28 @@ impl Stretch {
 }
 
 /// The table of rows under change, and by how many bytes it changed.
-pub(super) struct Rows<'a> {
+pub(super) struct RowsTable<'a> {
     pub(super) table: Table<'a, &'static [u8], &'static [u8]>,
     pub(super) change: i64,
 }
 
-impl Rows<'_> {
+impl RowsTable<'_> {
     /// Removes all rows of a job.
-    pub(super) fn forget(&mut self, job: &[u8]) -> Result<(), Trouble> {
+    pub(super) fn forget(&mut self, job: &[u8]) -> Result<(), DatabaseError> {
         let (from, to) = (place(job, 0), place(job, u32::MAX));
         let mut gone = 0;
         let goes = |key: &[u8], held: &[u8]| {
             gone += size(key, held);
             false
         };
-        self.table.retain_in(from.as_slice()..=to.as_slice(), goes).map_err(Trouble::of)?;
+        self.table.retain_in(from.as_slice()..=to.as_slice(), goes).map_err(DatabaseError::of)?;
         self.change -= gone;
         Ok(())
     }
 
     /// Removes one stretch.
-    pub(super) fn remove(&mut self, key: &[u8]) -> Result<(), Trouble> {
-        let gone = self.table.remove(key).map_err(Trouble::of)?;
+    pub(super) fn remove(&mut self, key: &[u8]) -> Result<(), DatabaseError> {
+        let gone = self.table.remove(key).map_err(DatabaseError::of)?;
         self.change -= gone.map_or(0, |gone| size(key, gone.value()));
         Ok(())
     }
@@ -76,12 +76,12 @@ impl Rows<'_> {
     /// Keeps a stretch, if there is room and what the file holds of the job is the run that it is of.
     pub(super) fn keep(
         &mut self,
-        stretch: &Stretch,
-        held: &Found,
+        stretch: &RowRun,
+        held: &RecordLookup,
         limits: RowLimits,
         in_all: u64,
-    ) -> Result<(), Trouble> {
-        let Stretch { of, first, kept_ms, body } = stretch;
+    ) -> Result<(), DatabaseError> {
+        let RowRun { of, first, kept_ms, body } = stretch;
         if !is_of(of, held) {
             return Ok(());
         }
@@ -92,9 +92,9 @@ impl Rows<'_> {
         for entry in self
             .table
             .range(place(&job, 0).as_slice()..=place(&job, u32::MAX).as_slice())
-            .map_err(Trouble::of)?
+            .map_err(DatabaseError::of)?
         {
-            let (key, held) = entry.map_err(Trouble::of)?;
+            let (key, held) = entry.map_err(DatabaseError::of)?;
             of_job += size(key.value(), held.value());
         }
         let head = [&[LAYOUT], kept_ms.to_be_bytes().as_slice()].concat();
@@ -103,7 +103,7 @@ impl Rows<'_> {
         let fits = (of_job + more).cast_unsigned() <= limits.per_job
             && in_all.saturating_add_signed(self.change + more) <= limits.max_bytes;
         if fits {
-            self.table.insert(key.as_slice(), sealed.as_slice()).map_err(Trouble::of)?;
+            self.table.insert(key.as_slice(), sealed.as_slice()).map_err(DatabaseError::of)?;
             self.change += more;
         }
         Ok(())
@@ -111,10 +111,10 @@ impl Rows<'_> {
 }
 
 /// Whether the file holds the very run that rows are of.
-fn is_of(of: &Observation, held: &Found) -> bool {
+fn is_of(of: &Observation, held: &RecordLookup) -> bool {
     match held {
-        Found::Held(held) => of.job.state() == JobState::Succeeded && held.job.says_the_same(&of.job),
-        Found::Nothing | Found::Damaged => false,
+        RecordLookup::Held(held) => of.job.state() == JobState::Succeeded && held.job.same_report(&of.job),
+        RecordLookup::Nothing | RecordLookup::Damaged => false,
     }
 }
 
@@ -133,42 +133,42 @@ pub(super) const fn size(key: &[u8], held: &[u8]) -> i64 {
 }
 
 /// What was found where a stretch would be.
-pub(super) enum Lies {
+pub(super) enum RowLookup {
     Sound(Vec<u8>),
     Nothing,
     Damaged(Vec<u8>),
 }
 
-impl Reader {
+impl TableReader {
     /// The stretch of a job that begins with a row, read in one moment with the job itself.
-    pub(super) fn rows(&self, of: &Observation, first: u32) -> Result<Lies, Trouble> {
-        let job = self.get(std::slice::from_ref(&of.job.key))?.pop().unwrap_or(Found::Nothing);
+    pub(super) fn rows(&self, of: &Observation, first: u32) -> Result<RowLookup, DatabaseError> {
+        let job = self.get(std::slice::from_ref(&of.job.key))?.pop().unwrap_or(RecordLookup::Nothing);
         if !is_of(of, &job) {
-            return Ok(Lies::Nothing);
+            return Ok(RowLookup::Nothing);
         }
         let key = place(&record::key_bytes(&of.job.key), first);
-        let Some(held) = self.stretch(&key)? else { return Ok(Lies::Nothing) };
+        let Some(held) = self.stretch(&key)? else { return Ok(RowLookup::Nothing) };
         Ok(match record::open(&key, &held, HEAD) {
-            Ok((head, body)) if head.first() == Some(&LAYOUT) => Lies::Sound(body.to_vec()),
-            Ok(_) => Lies::Nothing,
-            Err(_) => Lies::Damaged(key),
+            Ok((head, body)) if head.first() == Some(&LAYOUT) => RowLookup::Sound(body.to_vec()),
+            Ok(_) => RowLookup::Nothing,
+            Err(_) => RowLookup::Damaged(key),
         })
     }
 }
 
-impl Shared {
+impl StoreShared {
     fn rows(&self, of: &Observation, first: u32) -> Option<Vec<u8>> {
         // What waits of the job may be of another run than what is written.
-        if self.inbox().behind.contains_key(&of.job.key) {
+        if self.queue().behind.contains_key(&of.job.key) {
             return None;
         }
         match self.with_reader(|reader| reader.rows(of, first)).ok()?? {
-            Lies::Sound(body) => Some(body),
-            Lies::Nothing => None,
-            Lies::Damaged(key) => {
+            RowLookup::Sound(body) => Some(body),
+            RowLookup::Nothing => None,
+            RowLookup::Damaged(key) => {
                 self.counts.damaged.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(job = %of.job.key, "damaged rows in the store; ignored");
-                self.note(|inbox| inbox.rows_gone.push(key));
+                self.note(|queue| queue.rows_gone.push(key));
                 None
             }
         }
@@ -187,10 +187,10 @@ impl EmbeddedStore {
             return;
         }
         let stretch =
-            Stretch { of: of.clone(), first, kept_ms: self.shared.clock.now().as_millisecond(), body };
-        self.shared.note(|inbox| {
-            if inbox.rows.len() < WAITING_MAX {
-                inbox.rows.push(stretch);
+            RowRun { of: of.clone(), first, kept_ms: self.shared.clock.now().as_millisecond(), body };
+        self.shared.note(|queue| {
+            if queue.rows.len() < WAITING_MAX {
+                queue.rows.push(stretch);
             }
         });
     }

@@ -8,22 +8,22 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockRead
 use jiff::Timestamp;
 use redb::Database;
 
-use super::file::{Care, OpenError, Place, Trouble, guarded};
+use super::file::{DatabaseError, OpenError, OpenMode, StorePath, guarded};
 use super::rows::RowLimits;
-use super::tables::{self, Dating, Found, Reader, Totals};
-use super::writer::Inbox;
+use super::tables::{self, RecordLookup, RecordTimes, TableReader, TableTotals};
+use super::writer::WriteQueue;
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 use crate::outbound::stores::memory::{Retention, fits};
-use crate::outbound::stores::record::{self, Frame};
+use crate::outbound::stores::record::{self, RecordClock};
 use crate::ports::clock::Clock;
 use crate::ports::store::{ListFilter, StoreError, StoreHealth};
-use crate::telemetry::limited::LimitedWarning;
+use crate::telemetry::warning_throttle::LimitedWarning;
 
 /// What readers and the writer share.
 #[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) place: Place,
+pub(super) struct StoreShared {
+    pub(super) place: StorePath,
     pub(super) retention: Retention,
     pub(super) max_bytes: u64,
     pub(super) rows: RowLimits,
@@ -32,18 +32,18 @@ pub(super) struct Shared {
     run: (u64, Timestamp),
     /// None while the disk does not let it be opened.
     pub(super) database: RwLock<Option<Database>>,
-    pub(super) inbox: Mutex<Inbox>,
+    pub(super) queue: Mutex<WriteQueue>,
     pub(super) wake: Condvar,
     /// Whether this process has opened the file before: then it knows what happened to it since.
     pub(super) checked: AtomicBool,
-    pub(super) counts: Counts,
+    pub(super) counts: StoreCounts,
     /// Jobs that the near tier holds though the file knows something newer: let go of at the next read.
     pub(super) refused: Mutex<Vec<JobKey>>,
     pub(super) failing: LimitedWarning,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Counts {
+pub(super) struct StoreCounts {
     pub(super) degraded: AtomicBool,
     pub(super) dropped: AtomicU64,
     pub(super) damaged: AtomicU64,
@@ -54,8 +54,8 @@ pub(super) struct Counts {
     pub(super) row_bytes: AtomicU64,
 }
 
-impl Counts {
-    pub(super) fn note(&self, totals: Totals, file_bytes: u64) {
+impl StoreCounts {
+    pub(super) fn note(&self, totals: TableTotals, file_bytes: u64) {
         self.record_bytes.store(totals.bytes, Ordering::Relaxed);
         self.jobs.store(totals.jobs, Ordering::Relaxed);
         self.row_bytes.store(totals.rows, Ordering::Relaxed);
@@ -63,9 +63,9 @@ impl Counts {
     }
 }
 
-impl Shared {
+impl StoreShared {
     pub(super) fn new(
-        place: Place,
+        place: StorePath,
         max_bytes: u64,
         rows: RowLimits,
         retention: Retention,
@@ -79,10 +79,10 @@ impl Shared {
             run: (fastrand::u64(1..), clock.now()),
             clock,
             database: RwLock::new(None),
-            inbox: Mutex::default(),
+            queue: Mutex::default(),
             wake: Condvar::new(),
             checked: AtomicBool::new(false),
-            counts: Counts::default(),
+            counts: StoreCounts::default(),
             refused: Mutex::default(),
             failing: LimitedWarning::default(),
         }
@@ -90,7 +90,7 @@ impl Shared {
 
     pub(super) fn health(&self) -> StoreHealth {
         let number = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let Counts {
+        let StoreCounts {
             degraded,
             dropped,
             damaged,
@@ -102,24 +102,24 @@ impl Shared {
         } = &self.counts;
         StoreHealth {
             degraded: degraded.load(Ordering::Relaxed),
-            unwritten: self.inbox().behind.len() as u64,
+            unwritten: self.queue().behind.len() as u64,
             dropped: number(dropped),
             damaged: number(damaged),
             quarantined: number(quarantined),
             bytes: number(file_bytes),
             jobs: number(jobs),
             near: 0,
-            tier: None,
+            shared_store: None,
         }
     }
 
     /// How the times of records are written and read now.
-    pub(super) fn dating(&self) -> Dating {
+    pub(super) fn record_times(&self) -> RecordTimes {
         let (run, began) = self.run;
         let shift = i64::try_from(self.clock.correction().as_millis()).unwrap_or(0);
         // What other runs wrote is not moved: which of the two clocks was right is not known, and later than the start of
         // this run it cannot be.
-        Dating { frame: Frame { run, shift, others: 0 }, began }
+        RecordTimes { frame: RecordClock { run, shift, others: 0 }, began }
     }
 
     /// The time by which records are let go: the earlier of the two, because a clock that is ahead must not empty the file.
@@ -130,24 +130,26 @@ impl Shared {
     /// Opens the file for the first time.
     pub(super) fn begin(&self) -> Result<(), OpenError> {
         let path = || self.place.path();
-        match self.reopen(Care::Full) {
+        match self.reopen(OpenMode::Full) {
             Ok(()) => {}
-            Err(Trouble::InUse) => return Err(OpenError::InUse { path: path() }),
-            Err(Trouble::Newer(found)) => return Err(OpenError::Newer { path: path(), found }),
-            Err(Trouble::Damaged(why)) => self.replace_file(&why),
-            Err(Trouble::Disk(why)) => {
+            Err(DatabaseError::InUse) => return Err(OpenError::InUse { path: path() }),
+            Err(DatabaseError::PendingCredential(found)) => {
+                return Err(OpenError::PendingCredential { path: path(), found });
+            }
+            Err(DatabaseError::Damaged(why)) => self.replace_file(&why),
+            Err(DatabaseError::Disk(why)) => {
                 self.counts.degraded.store(true, Ordering::Relaxed);
                 tracing::error!(why, file = %path().display(), "store could not be opened; using memory only");
             }
         }
-        if let Ok(Some(totals)) = self.with_reader(Reader::totals) {
+        if let Ok(Some(totals)) = self.with_reader(TableReader::totals) {
             self.counts.note(totals, self.place.size());
         }
         Ok(())
     }
 
-    pub(super) fn inbox(&self) -> MutexGuard<'_, Inbox> {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn queue(&self) -> MutexGuard<'_, WriteQueue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn database(&self) -> RwLockReadGuard<'_, Option<Database>> {
@@ -157,43 +159,43 @@ impl Shared {
     /// Reads the file as it is now; `None` while it is not open. A file found damaged is condemned.
     pub(super) fn with_reader<T>(
         &self,
-        read: impl FnOnce(&Reader) -> Result<T, Trouble>,
+        read: impl FnOnce(&TableReader) -> Result<T, DatabaseError>,
     ) -> Result<Option<T>, StoreError> {
         let (outcome, file) = {
             let database = self.database();
             let Some(database) = database.as_ref() else { return Ok(None) };
-            (guarded(|| read(&Reader::begin(database, self.dating())?)), self.file())
+            (guarded(|| read(&TableReader::begin(database, self.record_times())?)), self.file())
         };
-        outcome.map(Some).map_err(|trouble| {
-            if let Trouble::Damaged(why) = &trouble {
+        outcome.map(Some).map_err(|error| {
+            if let DatabaseError::Damaged(why) = &error {
                 self.condemn(file, why.clone());
             }
-            StoreError(trouble.to_string())
+            StoreError(error.to_string())
         })
     }
 
     /// What is held for each key, waiting or written. A damaged record is a miss, and goes.
     pub(super) fn get(&self, keys: &[JobKey]) -> Result<Vec<Option<Observation>>, StoreError> {
         let waiting: Vec<Option<Observation>> = {
-            let inbox = self.inbox();
-            keys.iter().map(|key| inbox.behind.get(key).cloned()).collect()
+            let queue = self.queue();
+            keys.iter().map(|key| queue.behind.get(key).cloned()).collect()
         };
         // What was written meanwhile is in the file: it is read after.
         let found = self.with_reader(|reader| reader.get(keys));
         if waiting.iter().all(Option::is_some) {
             return Ok(waiting);
         }
-        let found = found?.unwrap_or_else(|| vec![Found::Nothing; keys.len()]);
+        let found = found?.unwrap_or_else(|| vec![RecordLookup::Nothing; keys.len()]);
         let now = self.clock.now();
         let newer = |((key, waits), found)| match (waits, found) {
-            (Some(waits), Found::Held(held)) if held.supersedes(&waits) => Some(held),
+            (Some(waits), RecordLookup::Held(held)) if held.supersedes(&waits) => Some(held),
             (Some(waits), _) => Some(waits),
-            (None, Found::Held(held)) => Some(held).filter(|held| !self.is_outlived(held, now)),
-            (None, Found::Nothing) => None,
-            (None, Found::Damaged) => {
+            (None, RecordLookup::Held(held)) => Some(held).filter(|held| !self.is_outlived(held, now)),
+            (None, RecordLookup::Nothing) => None,
+            (None, RecordLookup::Damaged) => {
                 self.counts.damaged.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(job = %key, "damaged record in the store; removed");
-                self.note(|inbox| inbox.damaged.push(JobKey::clone(key)));
+                self.note(|queue| queue.damaged.push(JobKey::clone(key)));
                 None
             }
         };
@@ -209,14 +211,14 @@ impl Shared {
     ) -> Result<Vec<Observation>, StoreError> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut waiting: BTreeMap<JobKey, Observation> = {
-            let inbox = self.inbox();
-            inbox
+            let queue = self.queue();
+            queue
                 .behind
                 .range::<JobKey, _>((from, Bound::Unbounded))
                 .map(|(key, job)| (key.clone(), job.clone()))
                 .collect()
         };
-        let (now, dating) = (self.clock.now(), self.dating());
+        let (now, record_times) = (self.clock.now(), self.record_times());
         let mut page = Vec::new();
         let take = |one: Observation, page: &mut Vec<Observation>| {
             if fits(filter, &one) && !self.is_outlived(&one, now) {
@@ -245,11 +247,11 @@ impl Shared {
                 {
                     return true;
                 }
-                let newest = match (waits, tables::found(&key, bytes, held, dating)) {
-                    (Some(waits), Found::Held(held)) if held.supersedes(&waits) => Some(held),
+                let newest = match (waits, tables::found(&key, bytes, held, record_times)) {
+                    (Some(waits), RecordLookup::Held(held)) if held.supersedes(&waits) => Some(held),
                     (Some(waits), _) => Some(waits),
-                    (None, Found::Held(held)) => Some(held),
-                    (None, Found::Nothing | Found::Damaged) => None,
+                    (None, RecordLookup::Held(held)) => Some(held),
+                    (None, RecordLookup::Nothing | RecordLookup::Damaged) => None,
                 };
                 if let Some(newest) = newest {
                     take(newest, &mut page);
@@ -265,8 +267,10 @@ impl Shared {
     }
 
     fn is_outlived(&self, held: &Observation, now: Timestamp) -> bool {
-        let head =
-            record::Head { state: Some(held.job.state()), observed_ms: held.observed_at.as_millisecond() };
+        let head = record::RecordHead {
+            state: Some(held.job.state()),
+            observed_ms: held.observed_at.as_millisecond(),
+        };
         self.retention.outlived(head, now)
     }
 }

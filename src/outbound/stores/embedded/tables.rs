@@ -9,30 +9,30 @@ use redb::{
     AccessGuard, Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, Table, TableDefinition,
 };
 
-use super::file::Trouble;
-use super::rows::{self, RowLimits, Rows, Stretch};
-use crate::domain::durations::{Durations, Habit};
+use super::file::DatabaseError;
+use super::rows::{self, RowLimits, RowRun, RowsTable};
+use crate::domain::durations::{Durations, JobClass};
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 use crate::domain::state::JobState;
-use crate::outbound::stores::record::{self, Frame, Unreadable};
-use crate::ports::ledger::{Labels, Remembered};
+use crate::outbound::stores::record::{self, RecordClock, RecordError};
+use crate::ports::ledger::{Labels, LedgerContents};
 
 /// The format of the tables. A version that changes what stands in them counts it up and brings older ones up to date.
 pub(super) const FORMAT: u64 = 2;
 
-type Bytes = TableDefinition<'static, &'static [u8], &'static [u8]>;
+type TableBytes = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 /// Observations by job key.
-pub(super) const JOBS: Bytes = TableDefinition::new("jobs");
+pub(super) const JOBS: TableBytes = TableDefinition::new("jobs");
 /// Labels of tracked jobs by job key.
-const TRACKED: Bytes = TableDefinition::new("tracked");
+const TRACKED: TableBytes = TableDefinition::new("tracked");
 /// Followed jobs: the keys alone, sealed like the rest.
-const FOLLOWED: Bytes = TableDefinition::new("followed");
+const FOLLOWED: TableBytes = TableDefinition::new("followed");
 /// What was learned of how long jobs take, by kind of job.
-const LEARNED: Bytes = TableDefinition::new("learned");
+const LEARNED: TableBytes = TableDefinition::new("learned");
 /// Stretches of rows, by job key and first row.
-pub(super) const ROWS: Bytes = TableDefinition::new("rows");
+pub(super) const ROWS: TableBytes = TableDefinition::new("rows");
 /// Numbers about the whole.
 const META: TableDefinition<'static, &'static str, u64> = TableDefinition::new("meta");
 
@@ -43,12 +43,12 @@ const ROWS_KEY: &str = "rows";
 
 /// What is to be written together.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Batch {
+pub(super) struct WriteBatch {
     pub(super) jobs: Vec<Observation>,
     pub(super) tracked: BTreeMap<JobKey, Option<Labels>>,
     pub(super) followed: BTreeMap<JobKey, bool>,
-    pub(super) learned: BTreeMap<Habit, Durations>,
-    pub(super) rows: Vec<Stretch>,
+    pub(super) learned: BTreeMap<JobClass, Durations>,
+    pub(super) rows: Vec<RowRun>,
     pub(super) row_limits: RowLimits,
     /// Keys of stretches of rows that are to go.
     pub(super) rows_gone: Vec<Vec<u8>>,
@@ -60,23 +60,23 @@ pub(super) struct Batch {
 
 /// How the times of records are read: those of this run as they were, any other's not later than the start of this run.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Dating {
-    pub(super) frame: Frame,
+pub(super) struct RecordTimes {
+    pub(super) frame: RecordClock,
     /// When this run began, in process time.
     pub(super) began: Timestamp,
 }
 
 /// What came of writing.
 #[derive(Debug, Default)]
-pub(super) struct Written {
+pub(super) struct BatchOutcome {
     /// The jobs of which the file knew something newer.
     pub(super) refused: Vec<JobKey>,
-    pub(super) totals: Totals,
+    pub(super) totals: TableTotals,
 }
 
 /// How much lies in the tables of jobs and of rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Totals {
+pub(super) struct TableTotals {
     /// Bytes of keys and records.
     pub(super) bytes: u64,
     pub(super) jobs: u64,
@@ -86,7 +86,7 @@ pub(super) struct Totals {
 
 /// What was found under a key.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Found {
+pub(super) enum RecordLookup {
     Held(Observation),
     Nothing,
     /// A record that must go.
@@ -94,26 +94,26 @@ pub(super) enum Found {
 }
 
 /// Says whether a record at this head should go.
-pub(super) type Outlives<'a> = &'a dyn Fn(record::Head) -> bool;
+pub(super) type PruneRule<'a> = &'a dyn Fn(record::RecordHead) -> bool;
 
 /// Reads records of one moment.
-pub(super) struct Reader {
+pub(super) struct TableReader {
     transaction: ReadTransaction,
-    dating: Dating,
+    record_times: RecordTimes,
 }
 
-impl Reader {
-    pub(super) fn begin(database: &Database, dating: Dating) -> Result<Self, Trouble> {
-        Ok(Self { transaction: database.begin_read().map_err(Trouble::of)?, dating })
+impl TableReader {
+    pub(super) fn begin(database: &Database, record_times: RecordTimes) -> Result<Self, DatabaseError> {
+        Ok(Self { transaction: database.begin_read().map_err(DatabaseError::of)?, record_times })
     }
 
     /// What is held for each key: same order, same length.
-    pub(super) fn get(&self, keys: &[JobKey]) -> Result<Vec<Found>, Trouble> {
-        let jobs = self.transaction.open_table(JOBS).map_err(Trouble::of)?;
+    pub(super) fn get(&self, keys: &[JobKey]) -> Result<Vec<RecordLookup>, DatabaseError> {
+        let jobs = self.transaction.open_table(JOBS).map_err(DatabaseError::of)?;
         let one = |key: &JobKey| {
             let bytes = record::key_bytes(key);
-            let held = jobs.get(bytes.as_slice()).map_err(Trouble::of)?;
-            Ok(held.map_or(Found::Nothing, |held| found(key, &bytes, held.value(), self.dating)))
+            let held = jobs.get(bytes.as_slice()).map_err(DatabaseError::of)?;
+            Ok(held.map_or(RecordLookup::Nothing, |held| found(key, &bytes, held.value(), self.record_times)))
         };
         keys.iter().map(one).collect()
     }
@@ -124,10 +124,10 @@ impl Reader {
         from: Bound<&[u8]>,
         to: Bound<&[u8]>,
         mut visit: impl FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), Trouble> {
-        let jobs = self.transaction.open_table(JOBS).map_err(Trouble::of)?;
-        for entry in jobs.range::<&[u8]>((from, to)).map_err(Trouble::of)? {
-            let (key, held) = entry.map_err(Trouble::of)?;
+    ) -> Result<(), DatabaseError> {
+        let jobs = self.transaction.open_table(JOBS).map_err(DatabaseError::of)?;
+        for entry in jobs.range::<&[u8]>((from, to)).map_err(DatabaseError::of)? {
+            let (key, held) = entry.map_err(DatabaseError::of)?;
             if !visit(key.value(), held.value()) {
                 break;
             }
@@ -136,40 +136,51 @@ impl Reader {
     }
 
     /// What lies under the key of a stretch of rows.
-    pub(super) fn stretch(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Trouble> {
-        let rows = self.transaction.open_table(ROWS).map_err(Trouble::of)?;
-        Ok(rows.get(key).map_err(Trouble::of)?.map(|held| held.value().to_vec()))
+    pub(super) fn stretch(&self, key: &[u8]) -> Result<Option<Vec<u8>>, DatabaseError> {
+        let rows = self.transaction.open_table(ROWS).map_err(DatabaseError::of)?;
+        Ok(rows.get(key).map_err(DatabaseError::of)?.map(|held| held.value().to_vec()))
     }
 
     /// Every stretch of rows: its key, when it was kept, and its size.
-    pub(super) fn stretches(&self) -> Result<Vec<(Vec<u8>, i64, u64)>, Trouble> {
+    pub(super) fn stretches(&self) -> Result<Vec<(Vec<u8>, i64, u64)>, DatabaseError> {
         let one = |entry: Result<(AccessGuard<'_, _>, AccessGuard<'_, _>), redb::StorageError>| {
-            let (key, held): (AccessGuard<'_, &[u8]>, AccessGuard<'_, &[u8]>) = entry.map_err(Trouble::of)?;
+            let (key, held): (AccessGuard<'_, &[u8]>, AccessGuard<'_, &[u8]>) =
+                entry.map_err(DatabaseError::of)?;
             let (key, held) = (key.value(), held.value());
             Ok((key.to_vec(), rows::kept_ms(held), size(key, held)))
         };
         self.transaction
             .open_table(ROWS)
-            .map_err(Trouble::of)?
+            .map_err(DatabaseError::of)?
             .iter()
-            .map_err(Trouble::of)?
+            .map_err(DatabaseError::of)?
             .map(one)
             .collect()
     }
 
     /// What is tracked and followed. Damaged entries are left out.
-    pub(super) fn remembered(&self) -> Result<Remembered, Trouble> {
-        let mut remembered = Remembered::default();
-        for entry in self.transaction.open_table(TRACKED).map_err(Trouble::of)?.iter().map_err(Trouble::of)? {
-            let (key, labels) = entry.map_err(Trouble::of)?;
+    pub(super) fn remembered(&self) -> Result<LedgerContents, DatabaseError> {
+        let mut remembered = LedgerContents::default();
+        for entry in self
+            .transaction
+            .open_table(TRACKED)
+            .map_err(DatabaseError::of)?
+            .iter()
+            .map_err(DatabaseError::of)?
+        {
+            let (key, labels) = entry.map_err(DatabaseError::of)?;
             let read = record::open(key.value(), labels.value(), 1).ok();
             let labels = read.and_then(|(_, labels)| serde_json::from_slice(labels).ok());
             remembered.tracked.extend(record::read_key(key.value()).zip(labels));
         }
-        for entry in
-            self.transaction.open_table(FOLLOWED).map_err(Trouble::of)?.iter().map_err(Trouble::of)?
+        for entry in self
+            .transaction
+            .open_table(FOLLOWED)
+            .map_err(DatabaseError::of)?
+            .iter()
+            .map_err(DatabaseError::of)?
         {
-            let (key, mark) = entry.map_err(Trouble::of)?;
+            let (key, mark) = entry.map_err(DatabaseError::of)?;
             let sound = record::open(key.value(), mark.value(), 1).is_ok();
             remembered.followed.extend(record::read_key(key.value()).filter(|_| sound));
         }
@@ -177,42 +188,48 @@ impl Reader {
     }
 
     /// What was learned. Damaged entries are left out.
-    pub(super) fn learned(&self) -> Result<Vec<(Habit, Durations)>, Trouble> {
+    pub(super) fn learned(&self) -> Result<Vec<(JobClass, Durations)>, DatabaseError> {
         let mut learned = Vec::new();
-        for entry in self.transaction.open_table(LEARNED).map_err(Trouble::of)?.iter().map_err(Trouble::of)? {
-            let (key, held) = entry.map_err(Trouble::of)?;
+        for entry in self
+            .transaction
+            .open_table(LEARNED)
+            .map_err(DatabaseError::of)?
+            .iter()
+            .map_err(DatabaseError::of)?
+        {
+            let (key, held) = entry.map_err(DatabaseError::of)?;
             let parts = record::open(key.value(), held.value(), 1).ok();
             let parts = parts.and_then(|(_, parts)| serde_json::from_slice::<Vec<_>>(parts).ok());
             learned.extend(
-                record::read_habit(key.value()).zip(parts.and_then(|parts| Durations::of_parts(&parts))),
+                record::read_class(key.value()).zip(parts.and_then(|parts| Durations::of_parts(&parts))),
             );
         }
         Ok(learned)
     }
 
-    pub(super) fn totals(&self) -> Result<Totals, Trouble> {
-        let meta = self.transaction.open_table(META).map_err(Trouble::of)?;
-        let number = |name| Ok(meta.get(name).map_err(Trouble::of)?.map_or(0, |number| number.value()));
-        Ok(Totals { bytes: number(BYTES_KEY)?, jobs: number(COUNT_KEY)?, rows: number(ROWS_KEY)? })
+    pub(super) fn totals(&self) -> Result<TableTotals, DatabaseError> {
+        let meta = self.transaction.open_table(META).map_err(DatabaseError::of)?;
+        let number = |name| Ok(meta.get(name).map_err(DatabaseError::of)?.map_or(0, |number| number.value()));
+        Ok(TableTotals { bytes: number(BYTES_KEY)?, jobs: number(COUNT_KEY)?, rows: number(ROWS_KEY)? })
     }
 }
 
 /// Writes a batch, all of it or nothing; what is written is on the disk when this returns.
 pub(super) fn write(
     database: &Database,
-    batch: &Batch,
-    outlives: Outlives<'_>,
-    dating: Dating,
-) -> Result<Written, Trouble> {
-    let mut transaction = database.begin_write().map_err(Trouble::of)?;
+    batch: &WriteBatch,
+    outlives: PruneRule<'_>,
+    record_times: RecordTimes,
+) -> Result<BatchOutcome, DatabaseError> {
+    let mut transaction = database.begin_write().map_err(DatabaseError::of)?;
     // The state of the allocator goes with each commit, so that opening after a crash need not rebuild it.
     transaction.set_quick_repair(true);
-    let mut written = Written::default();
+    let mut written = BatchOutcome::default();
     // Who has ended long ago takes its labels along; one that was only not heard of stays tracked.
     let mut forgotten = Vec::new();
     {
-        let table = transaction.open_table(JOBS).map_err(Trouble::of)?;
-        let mut jobs = Jobs { table, change: (0, 0), other_run: Vec::new(), dating };
+        let table = transaction.open_table(JOBS).map_err(DatabaseError::of)?;
+        let mut jobs = JobsTable { table, change: (0, 0), other_run: Vec::new(), record_times };
         for new in &batch.jobs {
             if !jobs.keep(new)? {
                 written.refused.push(new.job.key.clone());
@@ -220,7 +237,7 @@ pub(super) fn write(
         }
         for key in &batch.damaged {
             let bytes = record::key_bytes(key);
-            jobs.remove_if(&bytes, |held| found(key, &bytes, held, dating) == Found::Damaged)?;
+            jobs.remove_if(&bytes, |held| found(key, &bytes, held, record_times) == RecordLookup::Damaged)?;
         }
         for key in &batch.outlived {
             jobs.remove_if(key, |held| {
@@ -232,9 +249,10 @@ pub(super) fn write(
                 goes
             })?;
         }
-        let mut meta = transaction.open_table(META).map_err(Trouble::of)?;
-        let mut rows = Rows { table: transaction.open_table(ROWS).map_err(Trouble::of)?, change: 0 };
-        let in_all = meta.get(ROWS_KEY).map_err(Trouble::of)?.map_or(0, |number| number.value());
+        let mut meta = transaction.open_table(META).map_err(DatabaseError::of)?;
+        let mut rows =
+            RowsTable { table: transaction.open_table(ROWS).map_err(DatabaseError::of)?, change: 0 };
+        let in_all = meta.get(ROWS_KEY).map_err(DatabaseError::of)?.map_or(0, |number| number.value());
         for job in &jobs.other_run {
             rows.forget(job)?;
         }
@@ -249,94 +267,98 @@ pub(super) fn write(
         written.totals.bytes = add(&mut meta, BYTES_KEY, bytes)?;
         written.totals.jobs = add(&mut meta, COUNT_KEY, count)?;
     }
-    let mut tracked = transaction.open_table(TRACKED).map_err(Trouble::of)?;
+    let mut tracked = transaction.open_table(TRACKED).map_err(DatabaseError::of)?;
     for (key, labels) in &batch.tracked {
         let labels = labels.as_ref().map(|labels| serde_json::json!(labels).to_string());
         put(&mut tracked, &record::key_bytes(key), labels.as_deref().map(str::as_bytes))?;
     }
     for key in forgotten {
-        tracked.remove(key.as_slice()).map_err(Trouble::of)?;
+        tracked.remove(key.as_slice()).map_err(DatabaseError::of)?;
     }
     drop(tracked);
-    let mut followed = transaction.open_table(FOLLOWED).map_err(Trouble::of)?;
+    let mut followed = transaction.open_table(FOLLOWED).map_err(DatabaseError::of)?;
     for (key, mark) in &batch.followed {
         put(&mut followed, &record::key_bytes(key), mark.then_some(&[]))?;
     }
     drop(followed);
-    let mut learned = transaction.open_table(LEARNED).map_err(Trouble::of)?;
-    for (habit, durations) in &batch.learned {
+    let mut learned = transaction.open_table(LEARNED).map_err(DatabaseError::of)?;
+    for (class, durations) in &batch.learned {
         let parts = serde_json::json!(durations.parts()).to_string();
-        put(&mut learned, &record::habit_bytes(habit), Some(parts.as_bytes()))?;
+        put(&mut learned, &record::class_bytes(class), Some(parts.as_bytes()))?;
     }
     drop(learned);
-    transaction.commit().map_err(Trouble::of)?;
+    transaction.commit().map_err(DatabaseError::of)?;
     Ok(written)
 }
 
 /// Makes the tables of a new database, and brings those of an older one up to date.
-pub(super) fn bring_up_to_date(database: &Database) -> Result<(), Trouble> {
-    let mut transaction = database.begin_write().map_err(Trouble::of)?;
+pub(super) fn bring_up_to_date(database: &Database) -> Result<(), DatabaseError> {
+    let mut transaction = database.begin_write().map_err(DatabaseError::of)?;
     transaction.set_quick_repair(true);
     let found = {
-        let meta = transaction.open_table(META).map_err(Trouble::of)?;
-        meta.get(FORMAT_KEY).map_err(Trouble::of)?.map_or(0, |format| format.value())
+        let meta = transaction.open_table(META).map_err(DatabaseError::of)?;
+        meta.get(FORMAT_KEY).map_err(DatabaseError::of)?.map_or(0, |format| format.value())
     };
     match found {
-        FORMAT => return transaction.abort().map_err(Trouble::of),
+        FORMAT => return transaction.abort().map_err(DatabaseError::of),
         // Before anything was learned and rows were kept: these tables are all that is missing.
         1 => {}
         // A new file, or one from before the totals were kept.
-        0 => count_anew(&transaction)?,
-        newer => return Err(Trouble::Newer(newer)),
+        0 => recount(&transaction)?,
+        newer => return Err(DatabaseError::PendingCredential(newer)),
     }
     for table in [TRACKED, FOLLOWED, LEARNED, ROWS] {
-        transaction.open_table(table).map_err(Trouble::of)?;
+        transaction.open_table(table).map_err(DatabaseError::of)?;
     }
-    transaction.open_table(META).map_err(Trouble::of)?.insert(FORMAT_KEY, FORMAT).map_err(Trouble::of)?;
-    transaction.commit().map_err(Trouble::of)
+    transaction
+        .open_table(META)
+        .map_err(DatabaseError::of)?
+        .insert(FORMAT_KEY, FORMAT)
+        .map_err(DatabaseError::of)?;
+    transaction.commit().map_err(DatabaseError::of)
 }
 
 /// From format 0 to 1: what lies in the table of jobs is counted.
-fn count_anew(transaction: &redb::WriteTransaction) -> Result<(), Trouble> {
-    let mut totals = Totals::default();
-    for entry in transaction.open_table(JOBS).map_err(Trouble::of)?.iter().map_err(Trouble::of)? {
-        let (key, held) = entry.map_err(Trouble::of)?;
+fn recount(transaction: &redb::WriteTransaction) -> Result<(), DatabaseError> {
+    let mut totals = TableTotals::default();
+    for entry in transaction.open_table(JOBS).map_err(DatabaseError::of)?.iter().map_err(DatabaseError::of)? {
+        let (key, held) = entry.map_err(DatabaseError::of)?;
         totals.bytes += size(key.value(), held.value());
         totals.jobs += 1;
     }
-    let mut meta = transaction.open_table(META).map_err(Trouble::of)?;
-    meta.insert(BYTES_KEY, totals.bytes).map_err(Trouble::of)?;
-    meta.insert(COUNT_KEY, totals.jobs).map_err(Trouble::of)?;
+    let mut meta = transaction.open_table(META).map_err(DatabaseError::of)?;
+    meta.insert(BYTES_KEY, totals.bytes).map_err(DatabaseError::of)?;
+    meta.insert(COUNT_KEY, totals.jobs).map_err(DatabaseError::of)?;
     Ok(())
 }
 
 /// The table of jobs under change, and by how many bytes and jobs it changed.
-struct Jobs<'a> {
+struct JobsTable<'a> {
     table: Table<'a, &'static [u8], &'static [u8]>,
     change: (i64, i64),
     /// Those whose rows are of another run than what is held now.
     other_run: Vec<Vec<u8>>,
-    dating: Dating,
+    record_times: RecordTimes,
 }
 
-impl Jobs<'_> {
+impl JobsTable<'_> {
     /// Keeps an observation unless what the file holds is the newer truth: compared here again, where nothing else writes.
-    fn keep(&mut self, new: &Observation) -> Result<bool, Trouble> {
+    fn keep(&mut self, new: &Observation) -> Result<bool, DatabaseError> {
         let key = record::key_bytes(&new.job.key);
-        let held = self.table.get(key.as_slice()).map_err(Trouble::of)?;
-        let held = held.map(|held| found(&new.job.key, &key, held.value(), self.dating));
+        let held = self.table.get(key.as_slice()).map_err(DatabaseError::of)?;
+        let held = held.map(|held| found(&new.job.key, &key, held.value(), self.record_times));
         match &held {
-            Some(Found::Held(held)) if !new.supersedes(held) => return Ok(*held == *new),
-            Some(Found::Held(held)) if held.job.says_the_same(&new.job) => {}
+            Some(RecordLookup::Held(held)) if !new.supersedes(held) => return Ok(*held == *new),
+            Some(RecordLookup::Held(held)) if held.job.same_report(&new.job) => {}
             Some(_) => self.other_run.push(key.clone()),
             None => {}
         }
         let held = match &held {
-            Some(Found::Held(held)) => Some(held),
-            Some(Found::Nothing | Found::Damaged) | None => None,
+            Some(RecordLookup::Held(held)) => Some(held),
+            Some(RecordLookup::Nothing | RecordLookup::Damaged) | None => None,
         };
-        let bytes = record::write(&key, &new.clone().replacing(held), &self.dating.frame);
-        let before = self.table.insert(key.as_slice(), bytes.as_slice()).map_err(Trouble::of)?;
+        let bytes = record::write(&key, &new.clone().replacing(held), &self.record_times.frame);
+        let before = self.table.insert(key.as_slice(), bytes.as_slice()).map_err(DatabaseError::of)?;
         let before = before.map(|before| size(&key, before.value()));
         self.count(size(&key, &bytes).cast_signed(), 1);
         if let Some(before) = before {
@@ -345,16 +367,16 @@ impl Jobs<'_> {
         Ok(true)
     }
 
-    fn found(&self, key: &JobKey) -> Result<Found, Trouble> {
+    fn found(&self, key: &JobKey) -> Result<RecordLookup, DatabaseError> {
         let bytes = record::key_bytes(key);
-        let held = self.table.get(bytes.as_slice()).map_err(Trouble::of)?;
-        Ok(held.map_or(Found::Nothing, |held| found(key, &bytes, held.value(), self.dating)))
+        let held = self.table.get(bytes.as_slice()).map_err(DatabaseError::of)?;
+        Ok(held.map_or(RecordLookup::Nothing, |held| found(key, &bytes, held.value(), self.record_times)))
     }
 
-    fn remove_if(&mut self, key: &[u8], goes: impl FnOnce(&[u8]) -> bool) -> Result<(), Trouble> {
-        let goes = self.table.get(key).map_err(Trouble::of)?.is_some_and(|held| goes(held.value()));
+    fn remove_if(&mut self, key: &[u8], goes: impl FnOnce(&[u8]) -> bool) -> Result<(), DatabaseError> {
+        let goes = self.table.get(key).map_err(DatabaseError::of)?.is_some_and(|held| goes(held.value()));
         if goes {
-            let gone = self.table.remove(key).map_err(Trouble::of)?;
+            let gone = self.table.remove(key).map_err(DatabaseError::of)?;
             let gone = gone.map_or(0, |gone| size(key, gone.value()));
             self.count(-gone.cast_signed(), -1);
             self.other_run.push(key.to_vec());
@@ -368,12 +390,12 @@ impl Jobs<'_> {
 }
 
 /// What lies under a key. A record that this version cannot understand stays for one that can.
-pub(super) fn found(key: &JobKey, bytes: &[u8], held: &[u8], dating: Dating) -> Found {
-    match record::read(key, bytes, held, &dating.frame) {
-        Ok(held) if held.is_own => Found::Held(held.observation),
-        Ok(held) => Found::Held(held.observation.clamped(dating.began)),
-        Err(Unreadable::Strange) => Found::Nothing,
-        Err(Unreadable::Damaged) => Found::Damaged,
+pub(super) fn found(key: &JobKey, bytes: &[u8], held: &[u8], record_times: RecordTimes) -> RecordLookup {
+    match record::read(key, bytes, held, &record_times.frame) {
+        Ok(held) if held.is_own => RecordLookup::Held(held.observation),
+        Ok(held) => RecordLookup::Held(held.observation.clamped(record_times.began)),
+        Err(RecordError::Strange) => RecordLookup::Nothing,
+        Err(RecordError::Damaged) => RecordLookup::Damaged,
     }
 }
 
@@ -382,20 +404,24 @@ fn put(
     table: &mut Table<'_, &'static [u8], &'static [u8]>,
     key: &[u8],
     body: Option<&[u8]>,
-) -> Result<(), Trouble> {
+) -> Result<(), DatabaseError> {
     match body {
         Some(body) => {
             let sealed = record::seal(key, &[FORMAT.to_be_bytes()[7]], body);
-            table.insert(key, sealed.as_slice()).map(drop).map_err(Trouble::of)
+            table.insert(key, sealed.as_slice()).map(drop).map_err(DatabaseError::of)
         }
-        None => table.remove(key).map(drop).map_err(Trouble::of),
+        None => table.remove(key).map(drop).map_err(DatabaseError::of),
     }
 }
 
-fn add(meta: &mut Table<'_, &'static str, u64>, name: &'static str, change: i64) -> Result<u64, Trouble> {
-    let before = meta.get(name).map_err(Trouble::of)?.map_or(0, |number| number.value());
+fn add(
+    meta: &mut Table<'_, &'static str, u64>,
+    name: &'static str,
+    change: i64,
+) -> Result<u64, DatabaseError> {
+    let before = meta.get(name).map_err(DatabaseError::of)?.map_or(0, |number| number.value());
     let after = before.saturating_add_signed(change);
-    meta.insert(name, after).map_err(Trouble::of)?;
+    meta.insert(name, after).map_err(DatabaseError::of)?;
     Ok(after)
 }
 

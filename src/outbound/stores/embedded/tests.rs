@@ -121,8 +121,8 @@ impl Disk {
         }
     }
 
-    fn place(&self) -> Place {
-        let mut place = Place::new(self.folder.clone());
+    fn place(&self) -> StorePath {
+        let mut place = StorePath::new(self.folder.clone());
         place.quota = Some(Arc::clone(&self.quota));
         place
     }
@@ -167,15 +167,15 @@ async fn held(store: &dyn JobStore, id: &str) -> Option<Observation> {
 }
 
 #[tokio::test]
-async fn an_older_answer_does_not_replace_a_newer_one_that_only_the_file_holds() {
+async fn older_observation_does_not_replace_a_newer_one_on_disk() {
     let disk = Disk::new();
     let end = seen("j", Life::Succeeded, 10);
     disk.open().unwrap().keep(end.clone()).await.unwrap();
     let store = disk.open().unwrap();
-    assert_eq!(store.keep(seen("j", Life::Running, 20)).await.unwrap(), Kept::Older(end.clone()));
+    assert_eq!(store.keep(seen("j", Life::Running, 20)).await.unwrap(), StoreOutcome::Older(end.clone()));
     assert_eq!(held(&store, "j").await, Some(end.clone()));
     let again = seen("j", Life::Running, 5);
-    assert_eq!(store.keep(again.clone()).await.unwrap(), Kept::New(Some(end)), "a second run");
+    assert_eq!(store.keep(again.clone()).await.unwrap(), StoreOutcome::New(Some(end)), "a second run");
     drop(store);
     assert_eq!(held(&disk.open().unwrap(), "j").await, Some(again));
 }
@@ -215,7 +215,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 /// Whatever is done in whatever order, also across restarts, the answers are those of a store in memory that never ends.
 #[test]
-fn the_file_gives_the_answers_that_memory_would() {
+fn file_store_behaves_like_the_memory_store() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let play = |steps: Vec<Step>| {
         runtime.block_on(async {
@@ -257,7 +257,7 @@ fn the_file_gives_the_answers_that_memory_would() {
 
 /// What an evicted key's reader found in the file must not cover what was kept while it read.
 #[tokio::test]
-async fn a_reader_does_not_bring_back_what_was_replaced_while_it_read() {
+async fn concurrent_reader_does_not_restore_a_replaced_record() {
     let disk = Disk::new();
     let store = disk.open().unwrap();
     let before = seen("j", Life::Running, 20);
@@ -272,7 +272,7 @@ async fn a_reader_does_not_bring_back_what_was_replaced_while_it_read() {
 }
 
 #[tokio::test]
-async fn the_near_tier_is_bounded_and_the_file_answers_for_the_rest() {
+async fn memory_cache_is_bounded_and_the_file_serves_the_rest() {
     let mut disk = Disk::new();
     disk.retention.max_bytes = 20_000;
     let store = disk.open().unwrap();
@@ -287,7 +287,7 @@ async fn the_near_tier_is_bounded_and_the_file_answers_for_the_rest() {
 }
 
 #[tokio::test]
-async fn what_has_had_its_time_goes_and_takes_its_labels_along() {
+async fn expired_terminal_records_are_pruned_with_their_labels() {
     let disk = Disk::new();
     let store = disk.open().unwrap();
     let failed = Life::Failed(Failure::default());
@@ -303,7 +303,7 @@ async fn what_has_had_its_time_goes_and_takes_its_labels_along() {
         [(0, 2, vec!["open", "over"]), (2, 1, vec!["open", "over"]), (31, 0, vec!["open"])]
     {
         disk.clock.0.store(NOW + days * 86_400 + 1, Ordering::Relaxed);
-        prune::look(&store.shared);
+        prune::run(&store.shared);
         store.near.jobs.invalidate_all();
         let all = ListFilter::default();
         assert_eq!(store.list(&all, None, 9).await.unwrap().len(), held_then, "after {days} days");
@@ -313,7 +313,7 @@ async fn what_has_had_its_time_goes_and_takes_its_labels_along() {
 }
 
 #[tokio::test]
-async fn beyond_its_size_the_oldest_go() {
+async fn oldest_records_are_pruned_above_the_size_limit() {
     let mut disk = Disk::new();
     let store = disk.open().unwrap();
     let long = || Life::Failed(Failure { code: None, message: Some("x".repeat(2_000)) });
@@ -329,7 +329,7 @@ async fn beyond_its_size_the_oldest_go() {
     let store = disk.open().unwrap();
     assert!(disk.place().size() > disk.max_bytes);
     let before = store.health().jobs;
-    prune::look(&store.shared);
+    prune::run(&store.shared);
     let after = store.health().jobs;
     assert!(after < before && after > 0, "{before} {after}");
     assert_eq!(before, 2_000);

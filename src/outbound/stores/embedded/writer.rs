@@ -10,12 +10,12 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::file::{Care, Trouble, guarded};
+use super::file::{DatabaseError, OpenMode, guarded};
 use super::prune;
-use super::rows::{RowLimits, Stretch};
-use super::shared::Shared;
-use super::tables::{self, Batch, Written};
-use crate::domain::durations::{Durations, Habit};
+use super::rows::{RowLimits, RowRun};
+use super::shared::StoreShared;
+use super::tables::{self, BatchOutcome, WriteBatch};
+use crate::domain::durations::{Durations, JobClass};
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 use crate::ports::ledger::Labels;
@@ -31,26 +31,26 @@ const WAITING_MAX: usize = 50_000;
 
 /// What waits for the writer. What stands in `behind` can be read; what stands in `urgent` is told to nobody yet.
 #[derive(Debug, Default)]
-pub(super) struct Inbox {
+pub(super) struct WriteQueue {
     pub(super) behind: BTreeMap<JobKey, Observation>,
     pub(super) tracked: BTreeMap<JobKey, Option<Labels>>,
     pub(super) followed: BTreeMap<JobKey, bool>,
-    pub(super) learned: BTreeMap<Habit, Durations>,
-    pub(super) rows: Vec<Stretch>,
+    pub(super) learned: BTreeMap<JobClass, Durations>,
+    pub(super) rows: Vec<RowRun>,
     pub(super) rows_gone: Vec<Vec<u8>>,
     pub(super) damaged: Vec<JobKey>,
     pub(super) outlived: Vec<Vec<u8>>,
     urgent: Vec<Observation>,
     waiting: Vec<oneshot::Sender<()>>,
     /// A file was met damaged by a reader.
-    condemned: Option<Condemned>,
+    condemned: Option<DamagedFile>,
     stop: bool,
 }
 
 /// Which file is damaged, told by how many were set aside before it, and why.
-type Condemned = (u64, String);
+type DamagedFile = (u64, String);
 
-impl Inbox {
+impl WriteQueue {
     fn is_urgent(&self) -> bool {
         !self.waiting.is_empty() || self.condemned.is_some() || self.stop
     }
@@ -73,8 +73,8 @@ impl Inbox {
         }
     }
 
-    fn batch(&self, row_limits: RowLimits) -> Batch {
-        Batch {
+    fn batch(&self, row_limits: RowLimits) -> WriteBatch {
+        WriteBatch {
             row_limits,
             rows: self.rows.clone(),
             rows_gone: self.rows_gone.clone(),
@@ -88,7 +88,7 @@ impl Inbox {
     }
 
     /// Strikes what was written. What was put there meanwhile stays.
-    fn strike(&mut self, written: &Batch) {
+    fn strike(&mut self, written: &WriteBatch) {
         for job in &written.jobs {
             if self.behind.get(&job.job.key).is_some_and(|waits| !waits.supersedes(job)) {
                 self.behind.remove(&job.job.key);
@@ -96,7 +96,7 @@ impl Inbox {
         }
         self.tracked.retain(|key, labels| written.tracked.get(key) != Some(labels));
         self.followed.retain(|key, mark| written.followed.get(key) != Some(mark));
-        self.learned.retain(|habit, durations| written.learned.get(habit) != Some(durations));
+        self.learned.retain(|class, durations| written.learned.get(class) != Some(durations));
         self.rows.retain(|stretch| !written.rows.contains(stretch));
         self.rows_gone.retain(|key| !written.rows_gone.contains(key));
         self.damaged.retain(|key| !written.damaged.contains(key));
@@ -104,52 +104,52 @@ impl Inbox {
     }
 }
 
-impl Shared {
+impl StoreShared {
     /// Says whether the store is about to close.
     pub(super) fn is_stopping(&self) -> bool {
-        self.inbox().stop
+        self.queue().stop
     }
 
     /// Has an observation written by and by.
     pub(super) fn write_behind(&self, new: Observation) {
-        let mut inbox = self.inbox();
-        self.let_wait(&mut inbox, new);
-        drop(inbox);
+        let mut queue = self.queue();
+        self.let_wait(&mut queue, new);
+        drop(queue);
         self.wake.notify_one();
     }
 
     /// Has an observation written now. The receiver hears when it is on the disk, or when it must wait for one that works.
     pub(super) fn write_now(&self, new: Observation) -> oneshot::Receiver<()> {
-        let (done, heard) = oneshot::channel();
-        let mut inbox = self.inbox();
-        if self.counts.degraded.load(Ordering::Relaxed) || inbox.stop {
-            self.let_wait(&mut inbox, new);
+        let (done, receiver) = oneshot::channel();
+        let mut queue = self.queue();
+        if self.counts.degraded.load(Ordering::Relaxed) || queue.stop {
+            self.let_wait(&mut queue, new);
             // Nobody can make it safer for now: the sender goes, and the receiver hears that.
             drop(done);
         } else {
-            inbox.urgent.push(new);
-            inbox.waiting.push(done);
+            queue.urgent.push(new);
+            queue.waiting.push(done);
         }
-        drop(inbox);
+        drop(queue);
         self.wake.notify_one();
-        heard
+        receiver
     }
 
     /// Has everything that waits written now. The receiver hears when it is, and fails when it cannot be.
     pub(super) fn flush(&self) -> oneshot::Receiver<()> {
-        let (done, heard) = oneshot::channel();
-        let mut inbox = self.inbox();
-        if !self.counts.degraded.load(Ordering::Relaxed) && !inbox.stop {
-            inbox.waiting.push(done);
+        let (done, receiver) = oneshot::channel();
+        let mut queue = self.queue();
+        if !self.counts.degraded.load(Ordering::Relaxed) && !queue.stop {
+            queue.waiting.push(done);
         }
-        drop(inbox);
+        drop(queue);
         self.wake.notify_one();
-        heard
+        receiver
     }
 
     /// Notes something of the ledger, or of records, to be written by and by.
-    pub(super) fn note(&self, note: impl FnOnce(&mut Inbox)) {
-        note(&mut self.inbox());
+    pub(super) fn note(&self, note: impl FnOnce(&mut WriteQueue)) {
+        note(&mut self.queue());
         self.wake.notify_one();
     }
 
@@ -160,47 +160,47 @@ impl Shared {
 
     /// Reports a file that a reader met damaged.
     pub(super) fn condemn(&self, file: u64, why: String) {
-        self.note(|inbox| {
-            if inbox.condemned.as_ref().is_none_or(|(known, _)| *known <= file) {
-                inbox.condemned = Some((file, why));
+        self.note(|queue| {
+            if queue.condemned.as_ref().is_none_or(|(known, _)| *known <= file) {
+                queue.condemned = Some((file, why));
             }
         });
     }
 
     /// Has the writer write what waits, and end.
     pub(super) fn stop(&self) {
-        self.note(|inbox| inbox.stop = true);
+        self.note(|queue| queue.stop = true);
     }
 
-    fn let_wait(&self, inbox: &mut Inbox, new: Observation) {
-        let room = inbox.behind.len() < WAITING_MAX || inbox.behind.contains_key(&new.job.key);
+    fn let_wait(&self, queue: &mut WriteQueue, new: Observation) {
+        let room = queue.behind.len() < WAITING_MAX || queue.behind.contains_key(&new.job.key);
         if !room {
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);
-        } else if inbox.behind.get(&new.job.key).is_none_or(|waits| new.supersedes(waits)) {
-            inbox.behind.insert(new.job.key.clone(), new);
+        } else if queue.behind.get(&new.job.key).is_none_or(|waits| new.supersedes(waits)) {
+            queue.behind.insert(new.job.key.clone(), new);
         }
     }
 }
 
 /// Held by the writer's thread: however that ends, nobody waits for it afterwards.
-struct Ending<'a>(&'a Shared);
+struct WriterGuard<'a>(&'a StoreShared);
 
-impl Drop for Ending<'_> {
+impl Drop for WriterGuard<'_> {
     fn drop(&mut self) {
-        let mut inbox = self.0.inbox();
-        inbox.stop = true;
-        for job in std::mem::take(&mut inbox.urgent) {
-            self.0.let_wait(&mut inbox, job);
+        let mut queue = self.0.queue();
+        queue.stop = true;
+        for job in std::mem::take(&mut queue.urgent) {
+            self.0.let_wait(&mut queue, job);
         }
-        inbox.waiting.clear();
+        queue.waiting.clear();
     }
 }
 
 /// Runs until it is told to stop.
-pub(super) fn run(shared: &Arc<Shared>) {
-    let _ending = Ending(shared);
+pub(super) fn run(shared: &Arc<StoreShared>) {
+    let _ending = WriterGuard(shared);
     let mut retry = RETRY.0;
-    let mut old = Old { since: Instant::now(), looking: None };
+    let mut old = PruneTask { since: Instant::now(), worker: None };
     loop {
         let degraded = shared.counts.degraded.load(Ordering::Relaxed);
         let (batch, waiting, condemned, stop) = collect(shared, degraded, retry);
@@ -210,10 +210,10 @@ pub(super) fn run(shared: &Arc<Shared>) {
         }
         let outcome = shared.write(&batch);
         let is_written = outcome.is_ok();
-        let mut inbox = shared.inbox();
+        let mut queue = shared.queue();
         match outcome {
             Ok(written) => {
-                inbox.strike(&batch);
+                queue.strike(&batch);
                 shared.refused.lock().unwrap_or_else(PoisonError::into_inner).extend(written.refused);
                 retry = RETRY.0;
                 if degraded {
@@ -221,9 +221,9 @@ pub(super) fn run(shared: &Arc<Shared>) {
                     tracing::info!(jobs = batch.jobs.len(), "store writable again; pending records written");
                 }
             }
-            Err(trouble) => {
+            Err(error) => {
                 for job in batch.jobs {
-                    shared.let_wait(&mut inbox, job);
+                    shared.let_wait(&mut queue, job);
                 }
                 shared.counts.degraded.store(true, Ordering::Relaxed);
                 if degraded {
@@ -231,12 +231,12 @@ pub(super) fn run(shared: &Arc<Shared>) {
                 }
                 if let Some(held_back) = shared.failing.due() {
                     let file = shared.place.path();
-                    tracing::error!(%trouble, file = %file.display(), held_back, "store not writable; using memory only");
+                    tracing::error!(trouble = %error, file = %file.display(), held_back, "store not writable; using memory only");
                 }
             }
         }
         // Those whose jobs were put to wait by a failing disk hear it only now, when all others can read them.
-        drop(inbox);
+        drop(queue);
         if is_written {
             for done in waiting {
                 // who does not wait any more need not know
@@ -248,101 +248,100 @@ pub(super) fn run(shared: &Arc<Shared>) {
         if stop {
             return;
         }
-        old.look(shared);
+        old.run(shared);
     }
 }
 
 /// Looking for what is old. It walks the whole file, which may take seconds, so it has a thread of its own: nobody's end
 /// waits for it.
-struct Old {
+struct PruneTask {
     since: Instant,
-    looking: Option<JoinHandle<()>>,
+    worker: Option<JoinHandle<()>>,
 }
 
-impl Old {
+impl PruneTask {
     /// Begins when it is time, and the last time is over.
-    fn look(&mut self, shared: &Arc<Shared>) {
-        if self.since.elapsed() < REST || self.looking.as_ref().is_some_and(|looking| !looking.is_finished())
-        {
+    fn run(&mut self, shared: &Arc<StoreShared>) {
+        if self.since.elapsed() < REST || self.worker.as_ref().is_some_and(|worker| !worker.is_finished()) {
             return;
         }
         self.since = Instant::now();
         let shared = Arc::clone(shared);
         let thread = std::thread::Builder::new().name("jobgate-store-old".to_owned());
         // A system that has no thread left may have one in a minute.
-        self.looking = thread.spawn(move || prune::look(&shared)).ok();
+        self.worker = thread.spawn(move || prune::run(&shared)).ok();
     }
 }
 
-impl Drop for Old {
+impl Drop for PruneTask {
     /// The file is closed when the writer has ended: nobody may hold it then.
     fn drop(&mut self) {
-        if let Some(looking) = self.looking.take() {
-            looking.join().ok();
+        if let Some(worker) = self.worker.take() {
+            worker.join().ok();
         }
     }
 }
 
-type Collected = (Batch, Vec<oneshot::Sender<()>>, Option<Condemned>, bool);
+type CollectedWrites = (WriteBatch, Vec<oneshot::Sender<()>>, Option<DamagedFile>, bool);
 
 /// Waits for something to write, and takes it: at once where somebody waits for it, in company where nobody does.
-fn collect(shared: &Shared, degraded: bool, retry: Duration) -> Collected {
-    let idle = |inbox: &mut Inbox| !inbox.is_urgent() && inbox.is_empty();
-    let unhurried = |inbox: &mut Inbox| !inbox.is_urgent();
-    let inbox = shared.inbox();
-    let mut inbox = if degraded {
-        let stopped = |inbox: &mut Inbox| !inbox.stop && inbox.condemned.is_none();
-        shared.wake.wait_timeout_while(inbox, retry, stopped)
+fn collect(shared: &StoreShared, degraded: bool, retry: Duration) -> CollectedWrites {
+    let idle = |queue: &mut WriteQueue| !queue.is_urgent() && queue.is_empty();
+    let unhurried = |queue: &mut WriteQueue| !queue.is_urgent();
+    let queue = shared.queue();
+    let mut queue = if degraded {
+        let stopped = |queue: &mut WriteQueue| !queue.stop && queue.condemned.is_none();
+        shared.wake.wait_timeout_while(queue, retry, stopped)
     } else {
-        let (inbox, _) =
-            shared.wake.wait_timeout_while(inbox, REST, idle).unwrap_or_else(PoisonError::into_inner);
-        shared.wake.wait_timeout_while(inbox, BEHIND, unhurried)
+        let (queue, _) =
+            shared.wake.wait_timeout_while(queue, REST, idle).unwrap_or_else(PoisonError::into_inner);
+        shared.wake.wait_timeout_while(queue, BEHIND, unhurried)
     }
     .unwrap_or_else(PoisonError::into_inner)
     .0;
-    let batch = inbox.batch(shared.rows);
-    inbox.urgent.clear();
-    let waiting = std::mem::take(&mut inbox.waiting);
-    (batch, waiting, inbox.condemned.take(), inbox.stop)
+    let batch = queue.batch(shared.rows);
+    queue.urgent.clear();
+    let waiting = std::mem::take(&mut queue.waiting);
+    (batch, waiting, queue.condemned.take(), queue.stop)
 }
 
-impl Shared {
+impl StoreShared {
     /// Writes a batch. A damaged file is set aside and a new one begun; a failing disk leaves the file open for readers.
-    fn write(&self, batch: &Batch) -> Result<Written, Trouble> {
+    fn write(&self, batch: &WriteBatch) -> Result<BatchOutcome, DatabaseError> {
         if self.database().is_none() {
             // What could not be opened so far has not been checked either.
-            let care = if self.checked.load(Ordering::Relaxed) { Care::Little } else { Care::Full };
+            let care = if self.checked.load(Ordering::Relaxed) { OpenMode::Little } else { OpenMode::Full };
             match self.reopen(care) {
-                Err(Trouble::Damaged(why)) => self.replace_file(&why),
+                Err(DatabaseError::Damaged(why)) => self.replace_file(&why),
                 opened => opened?,
             }
         }
         let first = self.try_write(batch);
-        if let Err(Trouble::Damaged(why)) = &first {
+        if let Err(DatabaseError::Damaged(why)) = &first {
             self.replace_file(why);
             return self.try_write(batch);
         }
         if first.is_err() {
             // A database that met a failure takes no more; as a new one it can at least be read.
-            self.reopen(Care::Little).ok();
+            self.reopen(OpenMode::Little).ok();
         }
         first
     }
 
-    fn try_write(&self, batch: &Batch) -> Result<Written, Trouble> {
+    fn try_write(&self, batch: &WriteBatch) -> Result<BatchOutcome, DatabaseError> {
         let database = self.database();
         let Some(database) = database.as_ref() else {
-            return Err(Trouble::Disk("the file is not open".to_owned()));
+            return Err(DatabaseError::Disk("the file is not open".to_owned()));
         };
         let now = self.retained_by();
         let outlives = |head| self.retention.outlived(head, now);
-        let written = guarded(|| tables::write(database, batch, &outlives, self.dating()))?;
+        let written = guarded(|| tables::write(database, batch, &outlives, self.record_times()))?;
         self.counts.note(written.totals, self.place.size());
         Ok(written)
     }
 
     /// Closes the database and opens it again.
-    pub(super) fn reopen(&self, care: Care) -> Result<(), Trouble> {
+    pub(super) fn reopen(&self, care: OpenMode) -> Result<(), DatabaseError> {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
         // The old one lets go of the file before the new one asks for it.
         drop(database.take());
@@ -361,15 +360,15 @@ impl Shared {
         };
         guarded(close).ok();
         self.counts.quarantined.fetch_add(1, Ordering::Relaxed);
-        let aside = match self.place.quarantine(self.clock.time_of_day()) {
-            Ok(aside) => aside,
+        let quarantined = match self.place.quarantine(self.clock.time_of_day()) {
+            Ok(quarantined) => quarantined,
             Err(error) => {
                 tracing::error!(why, %error, "store file damaged; renaming it failed");
                 return;
             }
         };
-        tracing::error!(why, aside = %aside.display(), "store file damaged; renamed and replaced by an empty one");
-        match self.place.open(Care::Little) {
+        tracing::error!(why, aside = %quarantined.display(), "store file damaged; renamed and replaced by an empty one");
+        match self.place.open(OpenMode::Little) {
             Ok(new) => *database = Some(new),
             Err(error) => tracing::error!(%error, "new store file could not be created"),
         }

@@ -9,7 +9,7 @@ use crate::domain::sightings::Sightings;
 use crate::outbound::stores::testing::observation;
 
 #[test]
-fn bytes_of_keys_sort_as_keys_do() {
+fn encoded_keys_sort_like_keys() {
     let key = |source: &str, id: &str| JobKey {
         source: SourceName::parse(source).unwrap(),
         external_id: ExternalId::parse(id).unwrap(),
@@ -23,83 +23,84 @@ fn bytes_of_keys_sort_as_keys_do() {
 }
 
 #[test]
-fn a_record_with_more_than_this_version_knows_is_read_and_one_with_an_unknown_state_is_strange() {
+fn unknown_fields_are_ignored_and_unknown_states_are_refused() {
     let key =
         JobKey { source: SourceName::parse("s").unwrap(), external_id: ExternalId::parse("j").unwrap() };
     let bytes = key_bytes(&key);
     let sealed = |body: serde_json::Value| seal(&bytes, &[LAYOUT; HEAD], body.to_string().as_bytes());
-    let (asked, seen) = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z");
-    let more = json!({ "asked": asked, "seen": seen, "life": "failed", "colour": 7,
+    let (requested_at, observed_at) = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z");
+    let more = json!({ "asked": requested_at, "seen": observed_at, "life": "failed", "colour": 7,
         "mindbridge": { "version": 3, "shape": [] } });
-    let read_back = read(&key, &bytes, &sealed(more), &Frame::plain(1)).unwrap().observation;
+    let read_back = read(&key, &bytes, &sealed(more), &RecordClock::plain(1)).unwrap().observation;
     assert_eq!((read_back.job.counter(), read_back.job.state()), (Some(3), JobState::Failed));
     assert_eq!(
         read_back.sightings,
         Sightings::default(),
         "an earlier version did not write when it was first seen"
     );
-    let strange = json!({ "asked": asked, "seen": seen, "life": "sleeping", "mindbridge": {} });
-    assert_eq!(read(&key, &bytes, &sealed(strange), &Frame::plain(1)), Err(Unreadable::Strange));
-    let other = json!({ "asked": asked, "seen": seen, "life": "failed", "another": {} });
-    assert_eq!(read(&key, &bytes, &sealed(other), &Frame::plain(1)), Err(Unreadable::Strange));
+    let strange = json!({ "asked": requested_at, "seen": observed_at, "life": "sleeping", "mindbridge": {} });
+    assert_eq!(read(&key, &bytes, &sealed(strange), &RecordClock::plain(1)), Err(RecordError::Strange));
+    let other = json!({ "asked": requested_at, "seen": observed_at, "life": "failed", "another": {} });
+    assert_eq!(read(&key, &bytes, &sealed(other), &RecordClock::plain(1)), Err(RecordError::Strange));
 }
 
 /// Earlier versions made MindBridge jobs EXPIRED by a 404, and knew of no rollbacks.
 #[test]
-fn an_expired_mindbridge_record_reads_as_what_was_last_seen() {
+fn legacy_expired_mindbridge_record_reads_as_last_seen_state() {
     let key =
         JobKey { source: SourceName::parse("s").unwrap(), external_id: ExternalId::parse("j").unwrap() };
     let bytes = key_bytes(&key);
     let read_back = |body: serde_json::Value| {
         let sealed = seal(&bytes, &[LAYOUT; HEAD], body.to_string().as_bytes());
-        read(&key, &bytes, &sealed, &Frame::plain(1)).unwrap().observation
+        read(&key, &bytes, &sealed, &RecordClock::plain(1)).unwrap().observation
     };
-    let (asked, seen, changed) = ("2026-01-02T00:00:00Z", "2026-01-02T00:00:01Z", "2026-01-01T00:00:00Z");
+    let (requested_at, observed_at, changed) =
+        ("2026-01-02T00:00:00Z", "2026-01-02T00:00:01Z", "2026-01-01T00:00:00Z");
     let cases = [
         (json!("IN_PROGRESS"), json!(changed), JobState::Running, changed),
-        (json!("in_progress"), json!(null), JobState::Running, asked),
-        (json!("HELD"), json!("2027-01-01T00:00:00Z"), JobState::Unknown, asked),
-        (json!(null), json!(null), JobState::Unknown, asked),
+        (json!("in_progress"), json!(null), JobState::Running, requested_at),
+        (json!("HELD"), json!("2027-01-01T00:00:00Z"), JobState::Unknown, requested_at),
+        (json!(null), json!(null), JobState::Unknown, requested_at),
     ];
     for (native, updated, state, at) in cases {
-        let body = json!({ "asked": asked, "seen": seen, "life": "expired", "native": native,
+        let body = json!({ "asked": requested_at, "seen": observed_at, "life": "expired", "native": native,
             "updated": updated, "mindbridge": { "version": 3 } });
         let held = read_back(body);
         assert_eq!((held.job.state(), held.rollbacks), (state, 0), "{native}");
         let at = at.parse().unwrap();
-        assert_eq!((held.asked_at, held.observed_at), (at, at), "{native}");
+        assert_eq!((held.requested_at, held.observed_at), (at, at), "{native}");
     }
-    let query = json!({ "asked": asked, "seen": seen, "life": "expired", "supermetrics": {} });
+    let query = json!({ "asked": requested_at, "seen": observed_at, "life": "expired", "supermetrics": {} });
     assert_eq!(read_back(query).job.state(), JobState::Expired, "where it is documented, it stays");
 }
 
 proptest! {
     #[test]
-    fn what_is_written_reads_back_and_what_is_altered_does_not(
+    fn record_round_trips_and_alteration_is_detected(
         observation in observation("[a-c]", "[a-c]{1,2}"), place in any::<prop::sample::Index>(), bit in 0_u8..8,
         run in 1_u64.., shift in -100_000_000_i64..100_000_000
     ) {
         let key = observation.job.key.clone();
         let bytes = key_bytes(&key);
-        let frame = Frame { run, shift, others: 0 };
+        let frame = RecordClock { run, shift, others: 0 };
         let mut record = write(&bytes, &observation, &frame);
         let head = head(&record).unwrap();
         prop_assert_eq!(head.state, Some(observation.job.state()));
         prop_assert_eq!(head.observed_ms, observation.observed_at.as_millisecond() + shift, "a time of day");
-        let own = Frame { shift: 7, ..frame };
+        let own = RecordClock { shift: 7, ..frame };
         let read_back = read(&key, &bytes, &record, &own).unwrap();
         prop_assert_eq!(read_back.observation.sightings, observation.sightings);
-        let back = Dated { observation: observation.clone(), is_own: true };
+        let back = DatedRecord { observation: observation.clone(), is_own: true };
         prop_assert_eq!(read_back, back, "whatever the correction is by now");
-        let other = Frame { run: run - 1, shift: 7, others: shift };
+        let other = RecordClock { run: run - 1, shift: 7, others: shift };
         let read_back = read(&key, &bytes, &record, &other).unwrap();
         prop_assert_eq!(read_back.observation.sightings, observation.sightings);
-        prop_assert_eq!(read_back, Dated { observation, is_own: false });
+        prop_assert_eq!(read_back, DatedRecord { observation, is_own: false });
         let other = JobKey { external_id: ExternalId::parse("other").unwrap(), ..key.clone() };
-        prop_assert_eq!(read(&other, &key_bytes(&other), &record, &frame), Err(Unreadable::Damaged));
-        prop_assert_eq!(read(&key, &bytes, &record[..place.index(record.len())], &frame), Err(Unreadable::Damaged));
+        prop_assert_eq!(read(&other, &key_bytes(&other), &record, &frame), Err(RecordError::Damaged));
+        prop_assert_eq!(read(&key, &bytes, &record[..place.index(record.len())], &frame), Err(RecordError::Damaged));
         let place = place.index(record.len());
         record[place] ^= 1 << bit;
-        prop_assert_eq!(read(&key, &bytes, &record, &frame), Err(Unreadable::Damaged));
+        prop_assert_eq!(read(&key, &bytes, &record, &frame), Err(RecordError::Damaged));
     }
 }

@@ -15,10 +15,10 @@ use crate::domain::id::JobKey;
 use crate::domain::job::{Failure, Job, Life, Progress};
 use crate::domain::observation::Observation;
 use crate::domain::sightings::Sightings;
-use crate::outbound::stores::record::{Dated, Frame, moved};
+use crate::outbound::stores::record::{DatedRecord, RecordClock, moved};
 
 #[derive(Serialize, Deserialize)]
-struct Body {
+struct RecordBody {
     asked: Timestamp,
     seen: Timestamp,
     /// Which run of a process wrote it, and how far its times are from that run's own; absent in older records.
@@ -57,23 +57,23 @@ struct Body {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum WireDetails {
-    MindBridge(Mind),
-    Supermetrics(Metrics),
+    MindBridge(MindBridgeRecord),
+    Supermetrics(SupermetricsRecord),
 }
 
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
-struct Mind {
+struct MindBridgeRecord {
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     kind: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    entity: Option<Pair>,
+    entity: Option<IdNameRecord>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    creator: Option<Pair>,
+    creator: Option<IdNameRecord>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    modifier: Option<Pair>,
+    modifier: Option<IdNameRecord>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -81,11 +81,11 @@ struct Mind {
 }
 
 /// An id and a word.
-type Pair = (Option<String>, Option<String>);
+type IdNameRecord = (Option<String>, Option<String>);
 
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
-struct Metrics {
+struct SupermetricsRecord {
     #[serde(skip_serializing_if = "Option::is_none")]
     request: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,14 +93,14 @@ struct Metrics {
     #[serde(skip_serializing_if = "Option::is_none")]
     queue: Option<(Option<i64>, Option<i64>)>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    query: Option<Query>,
+    query: Option<QueryRecord>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    result: Option<Outcome>,
+    result: Option<OutcomeRecord>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
-struct Query {
+struct QueryRecord {
     #[serde(skip_serializing_if = "Option::is_none")]
     start: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -111,12 +111,12 @@ struct Query {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     exact: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    fields: Vec<Field>,
+    fields: Vec<FieldRecord>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
-struct Field {
+struct FieldRecord {
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -129,7 +129,7 @@ struct Field {
 
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
-struct Outcome {
+struct OutcomeRecord {
     #[serde(skip_serializing_if = "Option::is_none")]
     rows: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -146,15 +146,15 @@ struct Outcome {
 }
 
 /// Writes the body of a record.
-pub(super) fn write(observation: &Observation, frame: &Frame) -> Vec<u8> {
-    let Observation { job, asked_at, observed_at, rollbacks, sightings } = observation;
+pub(super) fn write(observation: &Observation, frame: &RecordClock) -> Vec<u8> {
+    let Observation { job, requested_at, observed_at, rollbacks, sightings } = observation;
     let Sightings { first_seen_at, state_since, terminal_seen_at } = sightings;
     let dated = |at: &Option<Timestamp>| at.map(|at| moved(at, frame.shift));
     let Job { key: _, life, native_state, created_at, updated_at, finished_at, progress, details } = &**job;
     let (code, message) =
         job.failure().map_or((None, None), |failure| (failure.code.clone(), failure.message.clone()));
-    let body = Body {
-        asked: moved(*asked_at, frame.shift),
+    let body = RecordBody {
+        asked: moved(*requested_at, frame.shift),
         seen: moved(*observed_at, frame.shift),
         run: frame.run,
         shift: frame.shift,
@@ -171,16 +171,16 @@ pub(super) fn write(observation: &Observation, frame: &Frame) -> Vec<u8> {
         progress: progress.map(|Progress { completed, total }| (completed, total)),
         rollbacks: *rollbacks,
         details: match details {
-            Details::MindBridge(details) => WireDetails::MindBridge(Mind::from(&**details)),
-            Details::Supermetrics(details) => WireDetails::Supermetrics(Metrics::from(&**details)),
+            Details::MindBridge(details) => WireDetails::MindBridge(MindBridgeRecord::from(&**details)),
+            Details::Supermetrics(details) => WireDetails::Supermetrics(SupermetricsRecord::from(&**details)),
         },
     };
     serde_json::to_vec(&body).unwrap_or_else(|_| unreachable!("texts, numbers and lists of them print"))
 }
 
 /// Reads the body of a record; `None` when it says what this version does not know.
-pub(super) fn read(key: &JobKey, bytes: &[u8], frame: &Frame) -> Option<Dated> {
-    let body: Body = serde_json::from_slice(bytes).ok()?;
+pub(super) fn read(key: &JobKey, bytes: &[u8], frame: &RecordClock) -> Option<DatedRecord> {
+    let body: RecordBody = serde_json::from_slice(bytes).ok()?;
     let life = life(&body.life, Failure { code: body.code, message: body.message })?;
     let details = match body.details {
         WireDetails::MindBridge(details) => Details::MindBridge(Box::new(details.into())),
@@ -212,7 +212,7 @@ pub(super) fn read(key: &JobKey, bytes: &[u8], frame: &Frame) -> Option<Dated> {
         terminal_seen_at: body.ended.map(|at| moved(at, back)),
     };
     let observation = Observation { sightings, ..Observation::new(Arc::new(job), asked, seen) };
-    Some(Dated { observation: observation.after_rollbacks(body.rollbacks), is_own })
+    Some(DatedRecord { observation: observation.after_rollbacks(body.rollbacks), is_own })
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -265,7 +265,7 @@ fn read_accounts(values: &[Value], exact: &[String]) -> Vec<JsonText> {
     }
 }
 
-impl From<&MindBridgeDetails> for Mind {
+impl From<&MindBridgeDetails> for MindBridgeRecord {
     fn from(details: &MindBridgeDetails) -> Self {
         let MindBridgeDetails { version, kind, entity, created_by, last_modified_by, error, error_message } =
             details;
@@ -283,10 +283,10 @@ impl From<&MindBridgeDetails> for Mind {
     }
 }
 
-impl From<Mind> for MindBridgeDetails {
-    fn from(mind: Mind) -> Self {
-        let Mind { version, kind, entity, creator, modifier, error, error_message } = mind;
-        let person = |(user_id, user_name): Pair| UserInfo { user_id, user_name };
+impl From<MindBridgeRecord> for MindBridgeDetails {
+    fn from(mind: MindBridgeRecord) -> Self {
+        let MindBridgeRecord { version, kind, entity, creator, modifier, error, error_message } = mind;
+        let person = |(user_id, user_name): IdNameRecord| UserInfo { user_id, user_name };
         Self {
             version,
             kind,
@@ -299,7 +299,7 @@ impl From<Mind> for MindBridgeDetails {
     }
 }
 
-impl From<&SupermetricsDetails> for Metrics {
+impl From<&SupermetricsDetails> for SupermetricsRecord {
     fn from(details: &SupermetricsDetails) -> Self {
         let SupermetricsDetails { request_id, schedule_id, queue, query, result } = details;
         let counts = |LicenceQueue { tasks_scheduled, tasks_running }: &LicenceQueue| {
@@ -311,14 +311,14 @@ impl From<&SupermetricsDetails> for Metrics {
             queue: queue.as_ref().map(counts),
             query: query.as_ref().map(|query| {
                 let QueryMeta { start_date, end_date, accounts, fields } = query.clone();
-                let field = |QueryField { id, name, data_type, data_column }| Field {
+                let field = |QueryField { id, name, data_type, data_column }| FieldRecord {
                     id,
                     name,
                     data_type,
                     column: data_column,
                 };
                 let (accounts, exact) = write_accounts(accounts);
-                Query {
+                QueryRecord {
                     start: start_date,
                     end: end_date,
                     accounts,
@@ -335,7 +335,7 @@ impl From<&SupermetricsDetails> for Metrics {
                     cache_used,
                     cache_time,
                 } = result;
-                Outcome {
+                OutcomeRecord {
                     rows: *total_rows,
                     columns: *total_columns,
                     seconds: run_seconds.map(|seconds| seconds.to_string()),
@@ -348,23 +348,27 @@ impl From<&SupermetricsDetails> for Metrics {
     }
 }
 
-impl From<Metrics> for SupermetricsDetails {
-    fn from(metrics: Metrics) -> Self {
-        let Metrics { request, schedule, queue, query, result } = metrics;
-        let field =
-            |Field { id, name, data_type, column }| QueryField { id, name, data_type, data_column: column };
+impl From<SupermetricsRecord> for SupermetricsDetails {
+    fn from(metrics: SupermetricsRecord) -> Self {
+        let SupermetricsRecord { request, schedule, queue, query, result } = metrics;
+        let field = |FieldRecord { id, name, data_type, column }| QueryField {
+            id,
+            name,
+            data_type,
+            data_column: column,
+        };
         Self {
             request_id: request,
             schedule_id: schedule,
             queue: queue
                 .map(|(tasks_scheduled, tasks_running)| LicenceQueue { tasks_scheduled, tasks_running }),
-            query: query.map(|Query { start, end, accounts, exact, fields }| QueryMeta {
+            query: query.map(|QueryRecord { start, end, accounts, exact, fields }| QueryMeta {
                 start_date: start,
                 end_date: end,
                 accounts: read_accounts(&accounts, &exact),
                 fields: fields.into_iter().map(field).collect(),
             }),
-            result: result.map(|Outcome { rows, columns, seconds, sampled, cached, cached_at }| {
+            result: result.map(|OutcomeRecord { rows, columns, seconds, sampled, cached, cached_at }| {
                 QueryResult {
                     total_rows: rows,
                     total_columns: columns,

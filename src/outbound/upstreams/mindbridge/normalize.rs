@@ -1,11 +1,11 @@
 //! From MindBridge's words to ours: total and pure.
 
-use super::wire::{AsyncResult, UserInfo as WireUser};
+use super::wire::{AsyncResult, UserInfoDto as WireUser};
 use crate::domain::details::{Details, EntityRef, MindBridgeDetails, UserInfo};
 use crate::domain::id::JobKey;
 use crate::domain::job::{Failure, Job, Life};
 use crate::outbound::upstreams::reason::failure;
-use crate::outbound::upstreams::wire::{timestamp, told};
+use crate::outbound::upstreams::wire::{non_blank, timestamp};
 
 /// The job that an async result describes. There is no progress and no time of the end in it.
 pub(super) fn job(key: JobKey, wire: AsyncResult) -> Job {
@@ -14,7 +14,7 @@ pub(super) fn job(key: JobKey, wire: AsyncResult) -> Job {
     Job {
         key,
         life: life(wire.status.as_deref(), || {
-            failure(told(wire.error.as_ref()), told(wire.error_message.as_ref()))
+            failure(non_blank(wire.error.as_ref()), non_blank(wire.error_message.as_ref()))
         }),
         native_state: wire.status,
         created_at: timestamp(wire.creation_date.as_deref()),
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn every_word_has_its_state_and_is_kept() {
+    fn every_native_state_is_mapped_and_kept() {
         let cases = [
             (json!("IN_PROGRESS"), JobState::Running),
             (json!("in_progress"), JobState::Running),
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn every_field_arrives() {
+    fn every_field_is_mapped() {
         let job = read(
             &json!({
                 "id": "j", "version": 9_007_199_254_740_993_i64, "creationDate": "2024-05-01T10:00:00.5Z",
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_of_the_wrong_type_is_a_missing_field() {
+    fn field_of_the_wrong_type_is_treated_as_missing() {
         let deep = format!("{}{}", "[".repeat(5_000), "]".repeat(5_000));
         for value in ["{}", "[]", "null", "1e999", "true", "3.5", "99999999999999999999999", deep.as_str()] {
             let fields = ["version", "creationDate", "createdUserInfo", "type", "error", "errorMessage"];
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn either_error_field_can_be_the_one_that_is_set() {
+    fn failure_is_read_from_either_error_field() {
         let cases = [
             (json!({"error": "INGESTION_FAILED", "errorMessage": "b"}), Some("INGESTION_FAILED"), Some("b")),
             (json!({"error": "a", "errorMessage": "b"}), None, Some("a: b")),
@@ -181,7 +181,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_object_at_all_is_a_job_and_only_an_end_is_an_end(value in any_json(NAMES, WORDS, 4)) {
+        fn any_object_is_read_and_only_error_and_complete_are_terminal(value in any_json(NAMES, WORDS, 4)) {
             let read = read(&value.to_string());
             prop_assert_eq!(read.is_some(), value.is_object());
             if let Some(job) = read {

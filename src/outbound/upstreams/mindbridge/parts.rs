@@ -15,16 +15,16 @@ const REMEMBERED_FOR: Duration = Duration::from_mins(10);
 
 /// Which jobs are queried together, where that is fewer than all.
 #[derive(Debug, Default)]
-pub(super) struct OpenParts(Mutex<State>);
+pub(super) struct OpenParts(Mutex<OpenPartsState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct OpenPartsState {
     /// The number of the next part.
     next: u64,
     of: HashMap<ExternalId, (u64, Instant)>,
 }
 
-impl State {
+impl OpenPartsState {
     /// The number of the part that a job is in.
     fn part(&self, id: &ExternalId) -> Option<u64> {
         let (number, since) = self.of.get(id)?;
@@ -72,7 +72,7 @@ impl OpenParts {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, OpenPartsState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -83,7 +83,7 @@ mod tests {
     use crate::outbound::testing::id;
 
     #[tokio::test(start_paused = true)]
-    async fn parts_are_kept_bounded_and_forgotten() {
+    async fn open_parts_are_bounded_and_expire() {
         let all: Vec<ExternalId> = (0..MOST + 10).map(|number| id(&format!("job{number}"))).collect();
         let ids: Vec<&ExternalId> = all.iter().collect();
         let parts = OpenParts::default();

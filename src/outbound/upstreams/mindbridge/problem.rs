@@ -4,7 +4,7 @@
 use reqwest::StatusCode;
 use serde::Deserialize;
 
-use crate::outbound::upstreams::wire::{object, told, tolerant, whole};
+use crate::outbound::upstreams::wire::{non_blank, object, tolerant, whole};
 
 /// The members of MindBridge's dialect of RFC 7807 that tell it from other JSON.
 #[derive(Default, Deserialize)]
@@ -30,13 +30,13 @@ struct Document {
 /// Which members every error carries is not documented, so a title and one more will do, or a list of problems.
 pub(super) fn is_own_error(status: StatusCode, body: &[u8]) -> bool {
     let Some(document) = object::<Document>(body) else { return false };
-    let Document { kind, title, status: told_status, instance, origin, problems } = document;
-    if told_status.is_some_and(|told| told != status.as_u16()) {
+    let Document { kind, title, status: body_status, instance, origin, problems } = document;
+    if body_status.is_some_and(|non_blank| non_blank != status.as_u16()) {
         return false;
     }
-    let titled = told(title.as_ref()).is_some();
-    let more = told_status.is_some()
-        || [&kind, &instance, &origin].into_iter().any(|text| told(text.as_ref()).is_some());
+    let titled = non_blank(title.as_ref()).is_some();
+    let more = body_status.is_some()
+        || [&kind, &instance, &origin].into_iter().any(|text| non_blank(text.as_ref()).is_some());
     let listed = problems.is_some_and(|problems| problems.iter().any(serde_json::Value::is_object));
     (titled && more) || listed
 }
@@ -49,7 +49,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn only_its_own_dialect_is_its_own() {
+    fn only_mindbridge_error_bodies_are_recognized() {
         let full = json!({
             "type": "https://developer.mindbridge.ai/problems/not-found", "title": "Not Found", "status": 404,
             "instance": "/api/v1/async-results/j", "origin": "gateway-1",
@@ -91,7 +91,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_body_is_judged(body in any_json(&["type", "title", "status", "origin", "problems"], &["Not Found"], 3)) {
+        fn any_body_is_classified_without_a_panic(body in any_json(&["type", "title", "status", "origin", "problems"], &["Not Found"], 3)) {
             is_own_error(StatusCode::NOT_FOUND, body.to_string().as_bytes());
         }
     }

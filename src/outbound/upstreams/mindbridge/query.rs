@@ -10,15 +10,15 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::problem::is_own_error;
-use super::split::{Cause, Failed};
-use super::wire::{AsyncResult, Page};
-use super::{MindBridge, NO_JOB, bad_answer};
+use super::split::{BatchFailure, SplitCause};
+use super::wire::{AsyncResult, ResultPage};
+use super::{MindBridgeReader, NO_JOB, bad_answer};
 use crate::domain::id::{ExternalId, SourceName};
 use crate::domain::source::Upstream;
-use crate::outbound::http::{Query, Reply};
-use crate::outbound::source::{AskError, RETRIES, Told, Verdict};
+use crate::outbound::http::{CallQuery, UpstreamReply};
+use crate::outbound::source::{CallError, RETRIES, ReplyVerdict, Response};
 use crate::outbound::upstreams::wire::{is_same_id, object};
-use crate::ports::upstream::{Asker, JobReader as _, Look, LookError};
+use crate::ports::upstream::{Fetch, FetchError, FetchTrigger, JobReader as _};
 
 /// How long a query endpoint that was refused is not tried again.
 const OFF_FOR: Duration = Duration::from_mins(10);
@@ -27,10 +27,10 @@ const REFUSALS: u32 = 2;
 
 /// Whether the tenant offers the query endpoint.
 #[derive(Debug, Default)]
-pub(super) struct QueryEndpoint(Mutex<Refusals>);
+pub(super) struct QueryEndpoint(Mutex<EndpointRefusals>);
 
 #[derive(Debug, Default)]
-struct Refusals {
+struct EndpointRefusals {
     /// By MindBridge itself.
     own: InARow,
     /// By a proxy on the way.
@@ -42,15 +42,15 @@ struct Refusals {
 #[derive(Debug, Default)]
 struct InARow {
     count: u32,
-    noted_at: Option<Instant>,
+    recorded_at: Option<Instant>,
 }
 
 impl InARow {
     /// Counts the refusal of a query that began then. Queries that are sent at the same time count once.
     fn add(&mut self, began: Instant) {
-        if self.noted_at.is_none_or(|noted| began >= noted) {
+        if self.recorded_at.is_none_or(|recorded| began >= recorded) {
             self.count = self.count.saturating_add(1);
-            self.noted_at = Some(Instant::now());
+            self.recorded_at = Some(Instant::now());
         }
     }
 }
@@ -75,9 +75,9 @@ impl QueryEndpoint {
         let mut refusals = self.lock();
         refusals.own.add(began);
         let off = refusals.own.count >= REFUSALS && refusals.off_since.replace(Instant::now()).is_none();
-        let news = off && refusals.own.count == REFUSALS;
+        let is_new = off && refusals.own.count == REFUSALS;
         drop(refusals);
-        if news {
+        if is_new {
             tracing::warn!(
                 %source,
                 status = status.as_u16(),
@@ -96,9 +96,10 @@ impl QueryEndpoint {
     /// Switches the endpoint off, because a proxy refuses it and single reads are answered.
     fn switch_off(&self, source: &SourceName) {
         let mut refusals = self.lock();
-        let news = refusals.off_since.replace(Instant::now()).is_none() && refusals.foreign.count == REFUSALS;
+        let is_new =
+            refusals.off_since.replace(Instant::now()).is_none() && refusals.foreign.count == REFUSALS;
         drop(refusals);
-        if news {
+        if is_new {
             tracing::warn!(
                 %source,
                 "proxy rejects the query endpoint; jobs are fetched one by one"
@@ -106,18 +107,18 @@ impl QueryEndpoint {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Refusals> {
+    fn lock(&self) -> MutexGuard<'_, EndpointRefusals> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// What came of asking for one page.
-enum Paged {
-    Page(Page),
+enum PageOutcome {
+    Page(ResultPage),
     Refused(StatusCode),
 }
 
-impl MindBridge {
+impl MindBridgeReader {
     /// Looks at several different ids, page after page.
     ///
     /// Settles every id that is on a page, and gives back those that are left where a page cannot be had. An id that is
@@ -128,39 +129,39 @@ impl MindBridge {
     pub(super) async fn query<'a>(
         &self,
         ids: &[&'a ExternalId],
-        asker: &Asker,
+        trigger: &FetchTrigger,
         deadline: Instant,
         isolates: bool,
-    ) -> (HashMap<ExternalId, Look>, Option<Failed<'a>>) {
+    ) -> (HashMap<ExternalId, Fetch>, Option<BatchFailure<'a>>) {
         let began = Instant::now();
         let mut open: HashMap<&str, &ExternalId> = ids.iter().map(|id| (id.as_str(), *id)).collect();
-        let mut looks = HashMap::with_capacity(ids.len());
+        let mut fetches = HashMap::with_capacity(ids.len());
         let mut used = 0;
         // every page must bring something new, so there are at most as many pages as ids
         for number in 0..ids.len() {
-            let (told, cause) = self.page(ids, number, asker, deadline, isolates).await;
-            let (asked_at, observed_at) = (told.asked_at, told.observed_at);
-            let page = match told.outcome.map_err(LookError::from) {
-                Ok(Paged::Page(page)) => {
+            let (response, cause) = self.page(ids, number, trigger, deadline, isolates).await;
+            let (requested_at, observed_at) = (response.requested_at, response.observed_at);
+            let page = match response.outcome.map_err(FetchError::from) {
+                Ok(PageOutcome::Page(page)) => {
                     self.query_endpoint.answered();
                     page
                 }
-                Ok(Paged::Refused(status)) => {
+                Ok(PageOutcome::Refused(status)) => {
                     self.query_endpoint.refused(self.name(), status, began);
                     break;
                 }
                 Err(_)
-                    if cause == Cause::Foreign
+                    if cause == SplitCause::Foreign
                         && self.query_endpoint.refused_by_another(began)
-                        && self.answers(asker, deadline).await =>
+                        && self.answers(trigger, deadline).await =>
                 {
                     self.query_endpoint.switch_off(self.name());
                     break;
                 }
                 Err(error) => {
                     let ids = ids.iter().copied().filter(|id| open.contains_key(id.as_str())).collect();
-                    let look = Look { asked_at, observed_at, outcome: Err(error) };
-                    return (looks, Some(Failed { ids, look, cause }));
+                    let fetch = Fetch { requested_at, observed_at, outcome: Err(error) };
+                    return (fetches, Some(BatchFailure { ids, fetch, cause }));
                 }
             };
             used += page.content.len() as u64;
@@ -173,14 +174,14 @@ impl MindBridge {
                     } else {
                         Err(bad_answer("an item of the page is not an async result: it has no status"))
                     };
-                    looks.insert(id.clone(), Look { asked_at, observed_at, outcome });
+                    fetches.insert(id.clone(), Fetch { requested_at, observed_at, outcome });
                 }
             }
             if open.is_empty() || open.len() == before || !more {
                 break;
             }
         }
-        (looks, None)
+        (fetches, None)
     }
 
     /// Asks for one page. Says besides what may be the reason that it cannot be read.
@@ -188,64 +189,66 @@ impl MindBridge {
         &self,
         ids: &[&ExternalId],
         number: usize,
-        asker: &Asker,
+        trigger: &FetchTrigger,
         deadline: Instant,
         isolates: bool,
-    ) -> (Told<Paged>, Cause) {
+    ) -> (Response<PageOutcome>, SplitCause) {
         let mut call = self.call(Method::POST, vec!["query".to_owned()]);
         let size = Upstream::MindBridge.ids_a_request();
-        call.query = Query::Pairs(vec![("page", number.to_string()), ("size", size.to_string())]);
+        call.query = CallQuery::Pairs(vec![("page", number.to_string()), ("size", size.to_string())]);
         call.body = Some(json!({ "id": { "$in": ids.iter().map(|id| id.as_str()).collect::<Vec<_>>() } }));
         let (splits, foreign) = (AtomicBool::new(false), AtomicBool::new(false));
-        let judge = |reply: &Reply| {
+        let classify = |reply: &UpstreamReply| {
             let may_be_one_job = may_be_one_job(reply);
             let verdict = match self.judge_page(reply) {
-                Verdict::Sick(detail) if isolates && reply.retry_after(self.source.now()).is_none() => {
-                    Verdict::Spoke(Err(LookError::Unavailable(detail)))
+                ReplyVerdict::Sick(detail) if isolates && reply.retry_after(self.source.now()).is_none() => {
+                    ReplyVerdict::Spoke(Err(FetchError::Unavailable(detail)))
                 }
-                verdict @ (Verdict::Spoke(_)
-                | Verdict::Rejected
-                | Verdict::Throttled(_)
-                | Verdict::Sick(_)) => verdict,
+                verdict @ (ReplyVerdict::Spoke(_)
+                | ReplyVerdict::Rejected
+                | ReplyVerdict::Throttled(_)
+                | ReplyVerdict::Sick(_)) => verdict,
             };
             splits.store(may_be_one_job, Ordering::Relaxed);
             let refused = matches!(
                 verdict,
-                Verdict::Spoke(Err(LookError::BadAnswer(_) | LookError::CredentialRejected))
+                ReplyVerdict::Spoke(Err(FetchError::BadAnswer(_) | FetchError::CredentialRejected))
             );
             let own = is_own_error(reply.status, &reply.body);
             foreign.store(refused && !may_be_one_job && !own, Ordering::Relaxed);
             verdict
         };
         let retries = if isolates { 0 } else { RETRIES };
-        let told = self.source.ask_with_retries(asker, &call, deadline, retries, judge).await;
-        let cause = match &told.outcome {
-            Err(AskError::TooLarge { .. }) => Cause::OneJob,
-            Err(AskError::Look(LookError::BadAnswer(_))) if splits.load(Ordering::Relaxed) => Cause::OneJob,
-            Err(AskError::Look(LookError::BadAnswer(_) | LookError::CredentialRejected))
+        let response = self.source.call_with_retries(trigger, &call, deadline, retries, classify).await;
+        let cause = match &response.outcome {
+            Err(CallError::TooLarge { .. }) => SplitCause::OneJob,
+            Err(CallError::Fetch(FetchError::BadAnswer(_))) if splits.load(Ordering::Relaxed) => {
+                SplitCause::OneJob
+            }
+            Err(CallError::Fetch(FetchError::BadAnswer(_) | FetchError::CredentialRejected))
                 if foreign.load(Ordering::Relaxed) =>
             {
-                Cause::Foreign
+                SplitCause::Foreign
             }
-            Err(AskError::Look(LookError::Unavailable(_))) => Cause::Sick,
-            Err(AskError::Look(LookError::TimedOut)) => Cause::TimedOut,
-            Ok(_) | Err(AskError::Look(_)) => Cause::Source,
+            Err(CallError::Fetch(FetchError::Unavailable(_))) => SplitCause::Sick,
+            Err(CallError::Fetch(FetchError::TimedOut)) => SplitCause::TimedOut,
+            Ok(_) | Err(CallError::Fetch(_)) => SplitCause::Source,
         };
-        (told, cause)
+        (response, cause)
     }
 
     /// Says whether the source answers a single read in MindBridge's own words. Costs one call.
-    pub(super) async fn answers(&self, asker: &Asker, deadline: Instant) -> bool {
+    pub(super) async fn answers(&self, trigger: &FetchTrigger, deadline: Instant) -> bool {
         let call = self.call(Method::GET, vec![NO_JOB.to_owned()]);
-        let judge = |reply: &Reply| self.judge_probe(reply);
-        self.source.ask_with_retries(asker, &call, deadline, 0, judge).await.outcome.is_ok()
+        let classify = |reply: &UpstreamReply| self.judge_probe(reply);
+        self.source.call_with_retries(trigger, &call, deadline, 0, classify).await.outcome.is_ok()
     }
 
-    fn judge_page(&self, reply: &Reply) -> Verdict<Paged> {
+    fn judge_page(&self, reply: &UpstreamReply) -> ReplyVerdict<PageOutcome> {
         match reply.status {
-            status if status.is_success() => Verdict::Spoke(
+            status if status.is_success() => ReplyVerdict::Spoke(
                 object(&reply.body)
-                    .map(Paged::Page)
+                    .map(PageOutcome::Page)
                     .ok_or_else(|| bad_answer("the body is not a page of async results")),
             ),
             // anybody on the way may answer so: only MindBridge itself can refuse its endpoint
@@ -255,7 +258,7 @@ impl MindBridge {
             | StatusCode::GONE)
                 if is_own_error(status, &reply.body) =>
             {
-                Verdict::Spoke(Ok(Paged::Refused(status)))
+                ReplyVerdict::Spoke(Ok(PageOutcome::Refused(status)))
             }
             _ => self.judge_error(reply),
         }
@@ -264,7 +267,7 @@ impl MindBridge {
 
 /// Says whether an answer that cannot be read may be so because of one of the jobs it is about. A page of a proxy and a
 /// redirect are not, and every part of the batch would bring the same.
-fn may_be_one_job(reply: &Reply) -> bool {
+fn may_be_one_job(reply: &UpstreamReply) -> bool {
     match reply.status {
         StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY => true,
         status => status.is_success() && reply.body.trim_ascii_start().starts_with(b"{"),
@@ -272,7 +275,7 @@ fn may_be_one_job(reply: &Reply) -> bool {
 }
 
 /// Says whether there is a page after this one, by the reply's own numbers; without any, as long as pages bring news.
-fn goes_on(page: &Page, number: usize, used: u64) -> bool {
+fn goes_on(page: &ResultPage, number: usize, used: u64) -> bool {
     match (page.total_pages, page.total_elements) {
         (None, None) => true,
         (pages, elements) => {
@@ -283,9 +286,9 @@ fn goes_on(page: &Page, number: usize, used: u64) -> bool {
 
 /// The id that an item of a page is about, if it is one of those still open. An item without an id is of no use.
 fn known<'a>(wire: &AsyncResult, open: &mut HashMap<&str, &'a ExternalId>) -> Option<&'a ExternalId> {
-    let told = wire.id.text.as_deref()?;
-    open.remove(told).or_else(|| {
-        let mut same = open.keys().filter(|asked| is_same_id(told, asked)).copied();
+    let response = wire.id.text.as_deref()?;
+    open.remove(response).or_else(|| {
+        let mut same = open.keys().filter(|requested| is_same_id(response, requested)).copied();
         // two that differ in case alone cannot be told apart by an answer in a third spelling
         let only = same.next().filter(|_| same.next().is_none())?;
         open.remove(only)

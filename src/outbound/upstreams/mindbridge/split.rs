@@ -8,9 +8,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::MindBridge;
+use super::MindBridgeReader;
 use crate::domain::id::ExternalId;
-use crate::ports::upstream::{Asker, Look, LookError};
+use crate::ports::upstream::{Fetch, FetchError, FetchTrigger};
 
 /// Queries for the parts of one batch, the batch itself included. Four such jobs among a hundred are found with 47.
 const QUERIES: usize = 48;
@@ -46,7 +46,7 @@ impl ReadAlone {
 
 /// What may be the reason that a batch has no page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cause {
+pub(super) enum SplitCause {
     /// One of the jobs.
     OneJob,
     /// One of the jobs, or an outage: the source did not answer, or with a server error.
@@ -61,62 +61,64 @@ pub(super) enum Cause {
 
 /// Why a batch has no page.
 #[derive(Debug)]
-pub(super) struct Failed<'a> {
+pub(super) struct BatchFailure<'a> {
     /// The ids without an answer.
     pub(super) ids: Vec<&'a ExternalId>,
     /// The answer they have so far.
-    pub(super) look: Look,
-    pub(super) cause: Cause,
+    pub(super) fetch: Fetch,
+    pub(super) cause: SplitCause,
 }
 
 /// What the queries of one batch brought so far.
 #[derive(Default)]
-struct Progress<'a> {
-    looks: HashMap<ExternalId, Look>,
+struct SplitProgress<'a> {
+    fetches: HashMap<ExternalId, Fetch>,
     queries: usize,
     /// Something of the batch was read.
     readable: bool,
     /// The parts without a page.
-    failed: Vec<Failed<'a>>,
+    failed: Vec<BatchFailure<'a>>,
 }
 
-impl MindBridge {
-    /// Looks at several different ids by queries; splits what cannot be read. Settles what [`MindBridge::query`] settles,
+impl MindBridgeReader {
+    /// Looks at several different ids by queries; splits what cannot be read. Settles what [`MindBridgeReader::query`] settles,
     /// and each id whose batch has no page.
     pub(super) async fn query_in_parts(
         &self,
         ids: &[&ExternalId],
-        asker: &Asker,
+        trigger: &FetchTrigger,
         deadline: Instant,
-    ) -> HashMap<ExternalId, Look> {
-        let mut progress = Progress::default();
+    ) -> HashMap<ExternalId, Fetch> {
+        let mut progress = SplitProgress::default();
         // what is left over when there were too many queries
-        let mut left: Vec<Failed<'_>> = Vec::new();
+        let mut left: Vec<BatchFailure<'_>> = Vec::new();
         let mut alone: Vec<&ExternalId> = Vec::new();
         // whether the source answers though a batch brought a server error
         let mut answers = None;
-        self.query_parts(self.parts.divide(ids), &mut progress, asker, deadline, false).await;
+        self.query_parts(self.parts.divide(ids), &mut progress, trigger, deadline, false).await;
         while let Some(failed) = progress.failed.pop() {
             let (readable, queries) = (progress.readable, progress.queries + progress.failed.len());
-            let is_sick = failed.cause == Cause::Sick;
+            let is_sick = failed.cause == SplitCause::Sick;
             if is_sick && answers.is_none() {
-                answers = Some(readable || self.answers(asker, deadline).await);
+                answers = Some(readable || self.answers(trigger, deadline).await);
             }
             match failed.ids.as_slice() {
-                _ if matches!(failed.cause, Cause::Source | Cause::Foreign) => settle(&mut progress, &failed),
+                _ if matches!(failed.cause, SplitCause::Source | SplitCause::Foreign) => {
+                    settle(&mut progress, &failed);
+                }
                 // an outage: no part brings more
                 _ if is_sick && answers != Some(true) => settle(&mut progress, &failed),
-                ids if failed.cause == Cause::TimedOut => {
+                ids if failed.cause == SplitCause::TimedOut => {
                     self.narrow(ids, readable);
                     settle(&mut progress, &failed);
                 }
                 _ if !readable && alone.len() >= HOPELESS => left.push(failed),
                 // the batch itself is not the reason where it had but one
                 [one] => {
-                    let look = self.get(one, asker, deadline).await;
-                    progress.readable |= matches!(look.outcome, Ok(_) | Err(LookError::NotFound));
+                    let fetch = self.get(one, trigger, deadline).await;
+                    progress.readable |= matches!(fetch.outcome, Ok(_) | Err(FetchError::NotFound));
                     alone.push(one);
-                    progress.looks.insert((*one).clone(), look);
+                    progress.fetches.insert((*one).clone(), fetch);
                 }
                 _ if queries + 2 > QUERIES => left.push(failed),
                 ids => {
@@ -124,11 +126,11 @@ impl MindBridge {
                     self.parts.note(first);
                     self.parts.note(second);
                     let halves = vec![second.to_vec(), first.to_vec()];
-                    self.query_parts(halves, &mut progress, asker, deadline, is_sick).await;
+                    self.query_parts(halves, &mut progress, trigger, deadline, is_sick).await;
                 }
             }
         }
-        let Progress { looks, readable, .. } = &mut progress;
+        let SplitProgress { fetches, readable, .. } = &mut progress;
         if *readable {
             self.parts.forget(&alone);
             for id in alone {
@@ -142,29 +144,29 @@ impl MindBridge {
             if *readable {
                 // one by one, as where there is no query endpoint; the gate bounds how fast
                 let reads =
-                    failed.ids.iter().map(async |id| ((*id).clone(), self.get(id, asker, deadline).await));
-                looks.extend(join_all(reads).await);
+                    failed.ids.iter().map(async |id| ((*id).clone(), self.get(id, trigger, deadline).await));
+                fetches.extend(join_all(reads).await);
             } else {
-                looks.extend(failed.ids.iter().map(|id| ((*id).clone(), failed.look.clone())));
+                fetches.extend(failed.ids.iter().map(|id| ((*id).clone(), failed.fetch.clone())));
             }
         }
-        progress.looks
+        progress.fetches
     }
 
     /// Queries parts at the same time. The last one that fails is split next.
     async fn query_parts<'a>(
         &self,
         parts: Vec<Vec<&'a ExternalId>>,
-        progress: &mut Progress<'a>,
-        asker: &Asker,
+        progress: &mut SplitProgress<'a>,
+        trigger: &FetchTrigger,
         deadline: Instant,
         isolates: bool,
     ) {
-        let asked = join_all(parts.iter().map(|part| self.query(part, asker, deadline, isolates))).await;
-        for (part, (settled, failed)) in parts.iter().zip(asked) {
+        let results = join_all(parts.iter().map(|part| self.query(part, trigger, deadline, isolates))).await;
+        for (part, (settled, failed)) in parts.iter().zip(results) {
             progress.queries += 1;
             progress.readable |= failed.is_none() || !settled.is_empty();
-            progress.looks.extend(settled);
+            progress.fetches.extend(settled);
             match failed {
                 Some(failed) => progress.failed.push(failed),
                 None => self.parts.forget(part),
@@ -192,8 +194,8 @@ impl MindBridge {
 }
 
 /// Gives each id of a batch the answer of the batch.
-fn settle(progress: &mut Progress<'_>, failed: &Failed<'_>) {
-    progress.looks.extend(failed.ids.iter().map(|id| ((*id).clone(), failed.look.clone())));
+fn settle(progress: &mut SplitProgress<'_>, failed: &BatchFailure<'_>) {
+    progress.fetches.extend(failed.ids.iter().map(|id| ((*id).clone(), failed.fetch.clone())));
 }
 
 #[cfg(test)]
@@ -202,7 +204,7 @@ mod tests {
     use crate::outbound::testing::id;
 
     #[tokio::test(start_paused = true)]
-    async fn the_jobs_read_alone_are_bounded_and_forgotten() {
+    async fn jobs_read_alone_are_bounded_and_expire() {
         let alone = ReadAlone::default();
         for number in 0..=MOST {
             alone.add(&id(&format!("job{number}")));

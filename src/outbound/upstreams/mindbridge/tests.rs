@@ -5,8 +5,8 @@ mod isolation;
 use self::isolation::Hanging;
 use super::*;
 use crate::domain::source::{CredentialState, SourceHealth};
-use crate::outbound::testing::{OneKey, Seen, Server, answer, id, json, means, settings, word};
-use crate::outbound::upstreams::{Account, SourceSettings, reader};
+use crate::outbound::testing::{OneKey, ScriptedServer, SeenRequest, answer, deps, id, json, settings, word};
+use crate::outbound::upstreams::{SourceSettings, SourceState, reader};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use std::sync::Mutex;
@@ -15,12 +15,12 @@ const DONE: &str = r#"{"id":"j","status":"COMPLETE"}"#;
 /// MindBridge's own "not found".
 const MISSING: &str = r#"{"title":"Not Found","status":404,"problems":[{"problemType":"NOT_FOUND"}]}"#;
 
-fn open(server: &Server) -> Arc<dyn JobReader> {
-    reader(Upstream::MindBridge, settings(&server.url), means(OneKey::bearer("a-bearer-token")))
+fn open(server: &ScriptedServer) -> Arc<dyn JobReader> {
+    reader(Upstream::MindBridge, settings(&server.url), deps(OneKey::bearer("a-bearer-token")))
 }
 
 async fn one(reader: &Arc<dyn JobReader>) -> String {
-    word(&reader.look(&[id("j")], &Asker::Operator).await[0].outcome)
+    word(&reader.fetch(&[id("j")], &FetchTrigger::Operator).await[0].outcome)
 }
 
 fn ids(count: usize) -> Vec<ExternalId> {
@@ -28,7 +28,7 @@ fn ids(count: usize) -> Vec<ExternalId> {
 }
 
 /// A tenant whose query endpoint gives pages of at most `size`, without the jobs that `hidden` names.
-fn tenant(size: usize, totals: bool, hidden: fn(&str) -> bool) -> impl Fn(&Seen) -> Vec<u8> {
+fn tenant(size: usize, totals: bool, hidden: fn(&str) -> bool) -> impl Fn(&SeenRequest) -> Vec<u8> {
     move |seen| {
         let Some(query) = seen.target().split_once("/query?") else {
             let (_, id) = seen.target().rsplit_once('/').unwrap();
@@ -62,7 +62,7 @@ fn tenant(size: usize, totals: bool, hidden: fn(&str) -> bool) -> impl Fn(&Seen)
 }
 
 #[tokio::test]
-async fn every_answer_to_one_read_has_its_meaning_and_its_number_of_calls() {
+async fn each_read_response_maps_to_its_outcome_and_call_count() {
     let cases: [(u16, &str, &str, &str, usize); 31] = [
         (200, "", DONE, "Succeeded", 1),
         (200, "", r#"{"id":{},"status":"ERROR","version":0}"#, "Failed", 1),
@@ -97,7 +97,7 @@ async fn every_answer_to_one_read_has_its_meaning_and_its_number_of_calls() {
         (502, "", "<html>", "Unavailable", 3),
     ];
     for (status, headers, body, expected, calls) in cases {
-        let server = Server::start(move |_| answer(status, headers, body));
+        let server = ScriptedServer::start(move |_| answer(status, headers, body));
         let reader = open(&server);
         assert_eq!(one(&reader).await, expected, "{status} {headers:?} {body}");
         let seen = server.seen();
@@ -108,11 +108,11 @@ async fn every_answer_to_one_read_has_its_meaning_and_its_number_of_calls() {
 }
 
 #[tokio::test]
-async fn a_fault_that_passes_is_not_seen() {
+async fn transient_failure_is_retried_until_success() {
     for fault in [answer(503, "", ""), Vec::new(), b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{".to_vec()]
     {
         let left = Mutex::new(2);
-        let server = Server::start(move |_| {
+        let server = ScriptedServer::start(move |_| {
             let mut left = left.lock().unwrap();
             if *left == 0 {
                 return answer(200, "", DONE);
@@ -126,31 +126,31 @@ async fn a_fault_that_passes_is_not_seen() {
 }
 
 #[tokio::test]
-async fn a_pause_and_a_refused_token_stop_the_whole_source() {
+async fn throttling_or_a_rejected_token_stops_the_whole_source() {
     for (status, first, next) in
         [(429, "Throttled 30", "Throttled "), (401, "CredentialRejected", "CredentialRejected")]
     {
-        let server = Server::start(move |_| answer(status, "", ""));
+        let server = ScriptedServer::start(move |_| answer(status, "", ""));
         let reader = open(&server);
         assert_eq!(one(&reader).await, first);
-        for look in reader.look(&ids(150), &Asker::Background).await {
-            assert!(word(&look.outcome).starts_with(next), "{:?}", look.outcome);
+        for fetch in reader.fetch(&ids(150), &FetchTrigger::Background).await {
+            assert!(word(&fetch.outcome).starts_with(next), "{:?}", fetch.outcome);
         }
         assert_eq!(server.seen().len(), 1, "nothing more is asked");
     }
-    let server = Server::start(|_| answer(403, "", ""));
+    let server = ScriptedServer::start(|_| answer(403, "", ""));
     let reader = open(&server);
     assert_eq!([one(&reader).await, one(&reader).await], ["CredentialRejected", "CredentialRejected"]);
     assert_eq!(server.seen().len(), 2, "a forbidden job does not stop the source");
 }
 
 #[tokio::test]
-async fn a_new_token_is_tried_at_once_and_no_token_asks_nothing() {
-    let server = Server::start(|seen| {
+async fn new_token_is_used_at_once_and_a_missing_token_sends_no_call() {
+    let server = ScriptedServer::start(|seen| {
         if seen.head.contains("Bearer the-new-token") { answer(200, "", DONE) } else { answer(401, "", "") }
     });
     let keys = OneKey::bearer("the-old-token");
-    let reader = reader(Upstream::MindBridge, settings(&server.url), means(Arc::clone(&keys)));
+    let reader = reader(Upstream::MindBridge, settings(&server.url), deps(Arc::clone(&keys)));
     assert_eq!([one(&reader).await, one(&reader).await], ["CredentialRejected", "CredentialRejected"]);
     *keys.0.lock().unwrap() = Some(Credential::Bearer(SecretString::from("the-new-token")));
     assert_eq!(one(&reader).await, "Succeeded");
@@ -162,45 +162,45 @@ async fn a_new_token_is_tried_at_once_and_no_token_asks_nothing() {
 }
 
 #[tokio::test]
-async fn many_ids_cost_as_many_calls_as_pages_and_keep_their_order() {
+async fn many_ids_take_one_call_per_page_and_keep_their_order() {
     for (size, totals, calls) in
         [(1_000, true, 2), (100, true, 2), (40, true, 6), (40, false, 6), (1, true, 200)]
     {
-        let server = Server::start(tenant(size, totals, |_| false));
+        let server = ScriptedServer::start(tenant(size, totals, |_| false));
         let mut wanted = ids(200);
         wanted.reverse();
         wanted.push(id("job7"));
-        let looks = open(&server).look(&wanted, &Asker::Operator).await;
-        assert_eq!(looks.len(), wanted.len());
-        for (id, look) in wanted.iter().zip(&looks) {
-            assert_eq!(look.outcome.as_ref().unwrap().key.external_id, *id);
+        let fetches = open(&server).fetch(&wanted, &FetchTrigger::Operator).await;
+        assert_eq!(fetches.len(), wanted.len());
+        for (id, fetch) in wanted.iter().zip(&fetches) {
+            assert_eq!(fetch.outcome.as_ref().unwrap().key.external_id, *id);
         }
         assert_eq!(server.seen().len(), calls, "pages of {size}, totals: {totals}");
     }
 }
 
 #[tokio::test]
-async fn an_id_on_no_page_is_confirmed_before_it_is_called_missing() {
-    let server = Server::start(tenant(40, true, |id| id.ends_with('3')));
+async fn id_missing_from_all_pages_is_confirmed_before_not_found() {
+    let server = ScriptedServer::start(tenant(40, true, |id| id.ends_with('3')));
     let wanted = ids(60);
-    let looks = open(&server).look(&wanted, &Asker::Operator).await;
-    for (id, look) in wanted.iter().zip(&looks) {
+    let fetches = open(&server).fetch(&wanted, &FetchTrigger::Operator).await;
+    for (id, fetch) in wanted.iter().zip(&fetches) {
         let expected = if id.as_str().ends_with('3') { "NotFound" } else { "Running" };
-        assert_eq!(word(&look.outcome), expected, "{id}");
+        assert_eq!(word(&fetch.outcome), expected, "{id}");
     }
     assert_eq!(server.seen().len(), 2 + 6);
     // a query that hides what a read shows does not lose it
-    let server = Server::start(|seen| match seen.body.as_str() {
+    let server = ScriptedServer::start(|seen| match seen.body.as_str() {
         "" => answer(200, "", r#"{"id":{},"version":1,"status":"COMPLETE"}"#),
         _ => json(200, &json!({"content": [{"id": {}, "status": "ERROR"}, 7, null], "totalPages": 900})),
     });
-    let looks = open(&server).look(&ids(3), &Asker::Operator).await;
-    assert!(looks.iter().all(|look| word(&look.outcome) == "Succeeded"));
+    let fetches = open(&server).fetch(&ids(3), &FetchTrigger::Operator).await;
+    assert!(fetches.iter().all(|fetch| word(&fetch.outcome) == "Succeeded"));
     assert_eq!(server.seen().len(), 1 + 3, "pages that bring nothing new are not turned");
 }
 
 /// A tenant that refuses its query endpoint as `refusals` says, one call after the other, and has every job.
-fn refusing(refusals: Vec<Option<(u16, String)>>) -> impl Fn(&Seen) -> Vec<u8> {
+fn refusing(refusals: Vec<Option<(u16, String)>>) -> impl Fn(&SeenRequest) -> Vec<u8> {
     let left = Mutex::new(refusals.into_iter());
     move |seen| {
         if seen.body.is_empty() {
@@ -218,55 +218,56 @@ fn own_error(status: u16) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn two_own_refusals_in_a_row_switch_batches_off() {
+async fn two_consecutive_api_refusals_disable_batches() {
     for status in [403, 404, 405, 410] {
-        let server = Server::start(refusing(vec![Some(own_error(status)), Some(own_error(status))]));
+        let server = ScriptedServer::start(refusing(vec![Some(own_error(status)), Some(own_error(status))]));
         let reader = open(&server);
         for calls in [1 + 5, 1 + 5 + 1 + 5, 1 + 5 + 1 + 5 + 5] {
-            let looks = reader.look(&ids(5), &Asker::Operator).await;
-            assert!(looks.iter().all(|look| word(&look.outcome) == "Succeeded"));
+            let fetches = reader.fetch(&ids(5), &FetchTrigger::Operator).await;
+            assert!(fetches.iter().all(|fetch| word(&fetch.outcome) == "Succeeded"));
             assert_eq!(server.seen().len(), calls, "{status}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_page_between_two_refusals_keeps_batches_on() {
-    let server = Server::start(refusing(vec![Some(own_error(404)), None, Some(own_error(404)), None]));
+async fn success_between_two_refusals_keeps_batches_enabled() {
+    let server =
+        ScriptedServer::start(refusing(vec![Some(own_error(404)), None, Some(own_error(404)), None]));
     let reader = open(&server);
     for calls in [1 + 5, 1, 1 + 5, 1] {
         let before = server.seen().len();
-        assert_eq!(reader.look(&ids(5), &Asker::Operator).await.len(), 5);
+        assert_eq!(reader.fetch(&ids(5), &FetchTrigger::Operator).await.len(), 5);
         assert_eq!(server.seen().len() - before, calls);
     }
 }
 
 #[tokio::test]
-async fn one_foreign_refusal_keeps_batches_on() {
+async fn single_foreign_refusal_keeps_batches_enabled() {
     for body in ["default backend - 404", r#"{"message":"no Route matched"}"#, ""] {
         let foreign = |status| Some((status, body.to_owned()));
-        let server = Server::start(refusing(vec![foreign(404), None, foreign(403), None]));
+        let server = ScriptedServer::start(refusing(vec![foreign(404), None, foreign(403), None]));
         let reader = open(&server);
         for _ in 0..2 {
-            assert!(reader.look(&ids(5), &Asker::Operator).await[0].outcome.is_err());
-            assert_eq!(word(&reader.look(&ids(5), &Asker::Operator).await[0].outcome), "Running");
+            assert!(reader.fetch(&ids(5), &FetchTrigger::Operator).await[0].outcome.is_err());
+            assert_eq!(word(&reader.fetch(&ids(5), &FetchTrigger::Operator).await[0].outcome), "Running");
         }
         assert_eq!(server.seen().len(), 4, "{body}");
     }
 }
 
 #[tokio::test]
-async fn foreign_refusals_read_one_by_one_where_reads_answer() {
+async fn foreign_refusals_switch_to_single_reads_that_succeed() {
     for (status, body) in [(404, "<html>"), (403, "<html>"), (302, ""), (200, "<html>"), (405, "{}")] {
-        let server = Server::start(refusing(vec![Some((status, body.to_owned())); 9]));
+        let server = ScriptedServer::start(refusing(vec![Some((status, body.to_owned())); 9]));
         let reader = open(&server);
         for (calls, expected) in [(1, None), (1 + 1 + 5, Some("Succeeded")), (5, Some("Succeeded"))] {
             let before = server.seen().len();
-            let looks = reader.look(&ids(5), &Asker::Operator).await;
-            for look in looks {
+            let fetches = reader.fetch(&ids(5), &FetchTrigger::Operator).await;
+            for fetch in fetches {
                 assert!(
                     expected
-                        .map_or_else(|| look.outcome.is_err(), |expected| word(&look.outcome) == expected)
+                        .map_or_else(|| fetch.outcome.is_err(), |expected| word(&fetch.outcome) == expected)
                 );
             }
             assert_eq!(server.seen().len() - before, calls, "{status} {body}");
@@ -275,32 +276,32 @@ async fn foreign_refusals_read_one_by_one_where_reads_answer() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_refuses_all_keeps_batches_on() {
-    let server = Server::start(|_| answer(404, "", "default backend - 404"));
+async fn proxy_that_refuses_every_call_keeps_batches_enabled() {
+    let server = ScriptedServer::start(|_| answer(404, "", "default backend - 404"));
     let reader = open(&server);
     for calls in [1, 1 + 1, 1 + 1] {
         let before = server.seen().len();
-        let looks = reader.look(&ids(50), &Asker::Operator).await;
-        assert!(looks.iter().all(|look| word(&look.outcome) == "BadAnswer"));
+        let fetches = reader.fetch(&ids(50), &FetchTrigger::Operator).await;
+        assert!(fetches.iter().all(|fetch| word(&fetch.outcome) == "BadAnswer"));
         assert_eq!(server.seen().len() - before, calls);
     }
 }
 
 #[tokio::test]
-async fn batches_sent_together_count_as_one_refusal() {
-    let own = Server::start(refusing(vec![Some(own_error(404)), Some(own_error(404))]));
+async fn concurrent_batches_count_as_one_refusal() {
+    let own = ScriptedServer::start(refusing(vec![Some(own_error(404)), Some(own_error(404))]));
     let foreign = Some((404, "<html>".to_owned()));
-    for server in [own, Server::start(refusing(vec![foreign.clone(), foreign]))] {
+    for server in [own, ScriptedServer::start(refusing(vec![foreign.clone(), foreign]))] {
         let reader = open(&server);
-        reader.look(&ids(150), &Asker::Operator).await;
+        reader.fetch(&ids(150), &FetchTrigger::Operator).await;
         let before = server.seen().len();
-        reader.look(&ids(150), &Asker::Operator).await;
+        reader.fetch(&ids(150), &FetchTrigger::Operator).await;
         assert_eq!(server.seen().len() - before, 2, "batches are on");
     }
 }
 
 #[tokio::test]
-async fn a_query_that_fails_fails_for_every_id_it_asked_for() {
+async fn failed_query_fails_for_every_requested_id() {
     for (status, expected, calls) in
         // of a source that answers nothing else three jobs are tried alone; a server error is checked by a read
         [
@@ -310,15 +311,15 @@ async fn a_query_that_fails_fails_for_every_id_it_asked_for() {
             (400, "BadAnswer", 7 + 3),
         ]
     {
-        let server = Server::start(move |_| answer(status, "", ""));
-        let looks = open(&server).look(&ids(5), &Asker::Operator).await;
-        assert!(looks.iter().all(|look| word(&look.outcome) == expected), "{status}");
+        let server = ScriptedServer::start(move |_| answer(status, "", ""));
+        let fetches = open(&server).fetch(&ids(5), &FetchTrigger::Operator).await;
+        assert!(fetches.iter().all(|fetch| word(&fetch.outcome) == expected), "{status}");
         assert_eq!(server.seen().len(), calls, "{status}");
     }
 }
 
 #[tokio::test]
-async fn a_probe_tells_a_taken_credential_from_a_refused_one() {
+async fn probe_distinguishes_accepted_from_rejected_credentials() {
     let own = json!({"id": NO_JOB, "status": "COMPLETE"}).to_string();
     for (status, body, expected) in [
         (404, MISSING, "ok"),
@@ -332,29 +333,29 @@ async fn a_probe_tells_a_taken_credential_from_a_refused_one() {
         (500, "", "Unavailable"),
     ] {
         let body = body.to_owned();
-        let server = Server::start(move |_| answer(status, "", &body));
+        let server = ScriptedServer::start(move |_| answer(status, "", &body));
         let probe = open(&server).probe(None).await;
-        let told = probe.map_or_else(|error| word(&Err(error)), |()| "ok".to_owned());
-        assert_eq!(told, expected, "{status}");
+        let result = probe.map_or_else(|error| word(&Err(error)), |()| "ok".to_owned());
+        assert_eq!(result, expected, "{status}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_deadline_covers_every_try() {
+async fn one_deadline_covers_every_attempt() {
     let mut tenant = Hanging::start(|_| true);
-    let looks = tenant.look(&[id("j")]).await;
-    assert_eq!(word(&looks[0].outcome), "TimedOut");
+    let fetches = tenant.fetch(&[id("j")]).await;
+    assert_eq!(word(&fetches[0].outcome), "TimedOut");
     assert_eq!(tenant.server.seen().len(), 1, "no second try");
 }
 
 /// The credential that is refused was replaced while the call was under way: nobody sees a refusal, and another try with
 /// the new one is all it costs.
 #[tokio::test]
-async fn a_call_refused_with_the_one_before_is_asked_again_with_the_new_one() {
+async fn call_with_a_replaced_credential_is_retried_with_the_new_one() {
     let keys = OneKey::bearer("old-token");
     let server = {
         let keys = Arc::clone(&keys);
-        Server::start(move |seen| {
+        ScriptedServer::start(move |seen| {
             if seen.head.contains("Bearer new-token") {
                 return json(200, &serde_json::json!({ "id": "a", "status": "COMPLETE", "version": 1 }));
             }
@@ -363,11 +364,11 @@ async fn a_call_refused_with_the_one_before_is_asked_again_with_the_new_one() {
         })
     };
     let settings = settings(&server.url);
-    let account = Account::new(&settings, None);
-    let source = Source::new(Upstream::MindBridge, settings, means(keys), account);
-    let reader = MindBridge::new(source);
-    let looks = reader.look(&[id("a")], &Asker::Operator).await;
-    assert_eq!(word(&looks[0].outcome), "Succeeded");
+    let account = SourceState::new(&settings, None);
+    let source = Source::new(Upstream::MindBridge, settings, deps(keys), account);
+    let reader = MindBridgeReader::new(source);
+    let fetches = reader.fetch(&[id("a")], &FetchTrigger::Operator).await;
+    assert_eq!(word(&fetches[0].outcome), "Succeeded");
     assert_eq!(server.seen().len(), 2);
     let status = reader.status();
     assert_eq!((status.health, status.credential.state), (SourceHealth::Healthy, CredentialState::InForce));
@@ -375,8 +376,8 @@ async fn a_call_refused_with_the_one_before_is_asked_again_with_the_new_one() {
 
 /// Trying another credential changes nothing for the one in force, whichever of the two is good.
 #[tokio::test]
-async fn another_credential_is_tried_without_consequence_for_the_one_in_force() {
-    let server = Server::start(|seen| {
+async fn probing_another_credential_leaves_the_active_one_unchanged() {
+    let server = ScriptedServer::start(|seen| {
         if seen.head.contains("Bearer good-token") {
             answer(404, "", MISSING)
         } else {
@@ -389,13 +390,13 @@ async fn another_credential_is_tried_without_consequence_for_the_one_in_force() 
     {
         let keys = OneKey::bearer(in_force);
         let settings = settings(&server.url);
-        let account = Account::new(&settings, None);
-        let source = Source::new(Upstream::MindBridge, settings, means(keys), account);
-        let reader = MindBridge::new(source);
-        reader.look(&[id("a")], &Asker::Operator).await;
+        let account = SourceState::new(&settings, None);
+        let source = Source::new(Upstream::MindBridge, settings, deps(keys), account);
+        let reader = MindBridgeReader::new(source);
+        reader.fetch(&[id("a")], &FetchTrigger::Operator).await;
         for _ in 0..7 {
-            let told = reader.probe(Some(&other("worse-token"))).await;
-            assert!(matches!(told, Err(LookError::CredentialRejected)), "{told:?}");
+            let result = reader.probe(Some(&other("worse-token"))).await;
+            assert!(matches!(result, Err(FetchError::CredentialRejected)), "{result:?}");
             reader.probe(Some(&other("good-token"))).await.unwrap();
             assert_eq!(reader.status().health, health);
         }

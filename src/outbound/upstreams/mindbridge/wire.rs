@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::outbound::upstreams::wire::{
-    id, text_or_json, told, tolerant, tolerant_object, tolerant_objects, whole,
+    id, non_blank, text_or_json, tolerant, tolerant_object, tolerant_objects, whole,
 };
 
 /// One async result. Every field is optional; `id` has been seen as `{}` in documentation.
@@ -20,9 +20,9 @@ pub(super) struct AsyncResult {
     #[serde(deserialize_with = "tolerant")]
     pub(super) last_modified_date: Option<String>,
     #[serde(deserialize_with = "tolerant_object")]
-    pub(super) created_user_info: Option<UserInfo>,
+    pub(super) created_user_info: Option<UserInfoDto>,
     #[serde(deserialize_with = "tolerant_object")]
-    pub(super) last_modified_user_info: Option<UserInfo>,
+    pub(super) last_modified_user_info: Option<UserInfoDto>,
     #[serde(rename = "type", deserialize_with = "tolerant")]
     pub(super) kind: Option<String>,
     #[serde(deserialize_with = "tolerant")]
@@ -43,7 +43,7 @@ impl AsyncResult {
     /// member that is MindBridge's own. Other services have a `status` and a `version` too.
     pub(super) fn is_one(&self) -> bool {
         let versioned = self.version.is_some() && (self.id.is_object || self.has_own_member());
-        told(self.status.as_ref()).is_some() && (self.id.text.is_some() || versioned)
+        non_blank(self.status.as_ref()).is_some() && (self.id.text.is_some() || versioned)
     }
 
     fn has_own_member(&self) -> bool {
@@ -72,7 +72,7 @@ fn result_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ResultId, D::
 /// A person.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(super) struct UserInfo {
+pub(super) struct UserInfoDto {
     #[serde(deserialize_with = "id")]
     pub(super) user_id: Option<String>,
     #[serde(deserialize_with = "tolerant")]
@@ -82,7 +82,7 @@ pub(super) struct UserInfo {
 /// A page of async results.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Page {
+pub(super) struct ResultPage {
     /// The one field without which this is no page.
     #[serde(deserialize_with = "tolerant_objects")]
     pub(super) content: Vec<AsyncResult>,

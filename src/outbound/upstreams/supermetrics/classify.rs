@@ -4,7 +4,7 @@ use reqwest::StatusCode;
 
 use super::codes::{CodeMeaning, meaning};
 use super::normalize;
-use super::wire::{Answer, ErrorBody, Meta};
+use super::wire::{AnswerDto, ErrorBody, MetaDto};
 use crate::domain::job::Life;
 use crate::outbound::upstreams::wire::object;
 
@@ -12,11 +12,11 @@ use crate::outbound::upstreams::wire::object;
 #[derive(Debug)]
 pub(super) enum Meaning {
     /// A status: the query lives, or has ended.
-    Status(Meta),
+    Status(MetaDto),
     /// The query itself failed, told as an error. An answer, and asking again brings the same.
-    QueryFailed(Meta, ErrorBody),
+    QueryFailed(MetaDto, ErrorBody),
     /// The query is refused. It has failed, unless all the others are refused too.
-    Denied(Meta, ErrorBody),
+    Denied(MetaDto, ErrorBody),
     /// The query itself must wait, and no other.
     QueryLimited,
     /// No such query, or no longer.
@@ -38,22 +38,22 @@ pub(super) enum Meaning {
 /// Says what an answer means ("Errors"): an `error` object wins over any HTTP status, and no body need be JSON. A query
 /// that the answer itself reports as failed has failed, whatever else is said.
 pub(super) fn classify(status: StatusCode, body: &[u8]) -> Meaning {
-    match object::<Answer>(body).map(place_reason) {
-        Some(Answer { meta: Some(meta), error: Some(error), .. }) if has_failed(&meta) => {
+    match object::<AnswerDto>(body).map(place_reason) {
+        Some(AnswerDto { meta: Some(meta), error: Some(error), .. }) if has_failed(&meta) => {
             Meaning::QueryFailed(meta, error)
         }
-        Some(Answer { meta, error: Some(error), .. }) => by_code(status, meta.unwrap_or_default(), error),
-        Some(Answer { meta: Some(meta), .. })
+        Some(AnswerDto { meta, error: Some(error), .. }) => by_code(status, meta.unwrap_or_default(), error),
+        Some(AnswerDto { meta: Some(meta), .. })
             if has_failed(&meta) || status.is_success() && meta.status_code.is_some() =>
         {
             Meaning::Status(meta)
         }
         // problem details under 200 say in their body what the status should have been
-        Some(Answer { status: Some(told), title, .. }) if status.is_success() && told >= 400 => by_status(
-            StatusCode::from_u16(told).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+        Some(AnswerDto { status: Some(code), title, .. }) if status.is_success() && code >= 400 => by_status(
+            StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
             title.as_deref(),
         ),
-        Some(Answer { title, .. }) => by_status(status, title.as_deref()),
+        Some(AnswerDto { title, .. }) => by_status(status, title.as_deref()),
         None if status == StatusCode::FORBIDDEN && !body.trim_ascii().is_empty() => {
             Meaning::Odd("it responded with 403 and a body that is not a JSON object".to_owned())
         }
@@ -63,7 +63,7 @@ pub(super) fn classify(status: StatusCode, body: &[u8]) -> Meaning {
 
 /// Moves an `error_info` beside the meta to where it counts: to the reasons of a query that has a status, else it is the
 /// error.
-fn place_reason(mut answer: Answer) -> Answer {
+fn place_reason(mut answer: AnswerDto) -> AnswerDto {
     if let Some(info) = answer.error_info.take() {
         match &mut answer.meta {
             Some(meta) if meta.status_code.is_some() => {
@@ -77,18 +77,18 @@ fn place_reason(mut answer: Answer) -> Answer {
 
 /// Says whether a body is an error in the API's own JSON.
 pub(super) fn is_own_error(body: &[u8]) -> bool {
-    object::<Answer>(body).map(place_reason).is_some_and(|answer| {
+    object::<AnswerDto>(body).map(place_reason).is_some_and(|answer| {
         let coded = answer.error.is_some_and(|error| error.code.is_some());
         coded || answer.title.is_some() && answer.status.is_some()
     })
 }
 
-fn has_failed(meta: &Meta) -> bool {
+fn has_failed(meta: &MetaDto) -> bool {
     matches!(normalize::life(meta.status_code.as_deref()), Life::Failed(_))
 }
 
 /// What an error with a code means: by the one table, and by the HTTP status where the table does not know the code.
-fn by_code(status: StatusCode, meta: Meta, error: ErrorBody) -> Meaning {
+fn by_code(status: StatusCode, meta: MetaDto, error: ErrorBody) -> Meaning {
     let code = error.code.as_deref().unwrap_or_default().trim().to_ascii_uppercase();
     let limited = status == StatusCode::TOO_MANY_REQUESTS;
     match meaning(&code) {
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn the_body_is_read_before_the_status() {
+    fn response_body_takes_precedence_over_the_status() {
         let error = |code: &str| format!(r#"{{"meta":{{"request_id":"r"}},"error":{{"code":"{code}"}}}}"#);
         let beside_failure =
             |code: &str| format!(r#"{{"meta":{{"status_code":"FAILURE"}},"error":{{"code":"{code}"}}}}"#);

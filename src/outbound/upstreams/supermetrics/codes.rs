@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_documented_code_has_its_meaning() {
+    fn each_documented_error_code_maps_to_its_meaning() {
         for (code, expected) in [
             ("STATUS_NOT_FOUND", Some(CodeMeaning::NotFound)),
             ("QUERY_ERROR", Some(CodeMeaning::JobFailed)),
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documentation_shows_this_table() {
+    fn documentation_contains_the_same_code_table() {
         let page = include_str!("../../../../docs/upstreams.md");
         let shown: Vec<&str> = page.lines().filter(|line| line.starts_with("| `")).collect();
         let expected: Vec<String> =

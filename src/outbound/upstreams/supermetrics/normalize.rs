@@ -1,15 +1,15 @@
 //! From Supermetrics' words to ours: total and pure. What an answer that is no status means stands in `classify`.
 
-use super::wire::{ErrorBody, Field, Meta, QueryMeta as WireQuery, ResultMeta};
+use super::wire::{ErrorBody, FieldDto, MetaDto, QueryMetaDto as WireQuery, ResultMetaDto};
 use crate::domain::details::{
     Details, LicenceQueue, QueryField, QueryMeta, QueryResult, SupermetricsDetails,
 };
 use crate::domain::id::JobKey;
 use crate::domain::job::{Failure, Job, Life, Progress};
-use crate::outbound::upstreams::wire::{timestamp, told};
+use crate::outbound::upstreams::wire::{non_blank, timestamp};
 
 /// The job that a status answer describes. There are no dates of the run in it.
-pub(super) fn job(key: JobKey, meta: Meta) -> Job {
+pub(super) fn job(key: JobKey, meta: MetaDto) -> Job {
     let mut life = life(meta.status_code.as_deref());
     if let Life::Failed(why) = &mut life {
         *why = failure(&[meta.error.as_ref(), meta.error_info.as_ref()]);
@@ -18,7 +18,7 @@ pub(super) fn job(key: JobKey, meta: Meta) -> Job {
 }
 
 /// The job whose query failed, as an `error` with one of the query's own codes tells it.
-pub(super) fn failed(key: JobKey, meta: Meta, error: &ErrorBody) -> Job {
+pub(super) fn failed(key: JobKey, meta: MetaDto, error: &ErrorBody) -> Job {
     let failure = failure(&[Some(error), meta.error.as_ref(), meta.error_info.as_ref()]);
     build(key, Life::Failed(failure), meta)
 }
@@ -27,17 +27,17 @@ pub(super) fn failed(key: JobKey, meta: Meta, error: &ErrorBody) -> Job {
 /// code counts where there is no other.
 fn failure(reasons: &[Option<&ErrorBody>]) -> Failure {
     let reasons = || reasons.iter().flatten();
-    let code = reasons().find_map(|reason| told(reason.code.as_ref()));
+    let code = reasons().find_map(|reason| non_blank(reason.code.as_ref()));
     let messages = || {
         reasons()
             .flat_map(|reason| [&reason.description, &reason.message])
-            .filter_map(|text| told(text.as_ref()))
+            .filter_map(|text| non_blank(text.as_ref()))
     };
     let in_words = messages().find(|text| Some(text) != code.as_ref());
     Failure { message: in_words.or_else(|| messages().next()), code }
 }
 
-fn build(key: JobKey, life: Life, meta: Meta) -> Job {
+fn build(key: JobKey, life: Life, meta: MetaDto) -> Job {
     let progress =
         meta.progress.and_then(|progress| Progress::new(progress.queries_ready?, progress.queries_total?));
     let queue = meta.workflow.map(|workflow| LicenceQueue {
@@ -75,7 +75,7 @@ pub(super) fn life(status_code: Option<&str>) -> Life {
 }
 
 fn query(wire: WireQuery) -> QueryMeta {
-    let field = |field: Field| QueryField {
+    let field = |field: FieldDto| QueryField {
         id: field.id,
         name: field.name,
         data_type: field.data_type,
@@ -89,7 +89,7 @@ fn query(wire: WireQuery) -> QueryMeta {
     }
 }
 
-fn result(wire: &ResultMeta) -> QueryResult {
+fn result(wire: &ResultMetaDto) -> QueryResult {
     QueryResult {
         total_rows: wire.total_rows,
         total_columns: wire.total_columns,
@@ -107,7 +107,7 @@ mod tests {
     use crate::domain::id::{ExternalId, SourceName};
     use crate::domain::state::JobState;
     use crate::outbound::testing::any_json;
-    use crate::outbound::upstreams::supermetrics::wire::Answer;
+    use crate::outbound::upstreams::supermetrics::wire::AnswerDto;
     use crate::outbound::upstreams::wire::object;
     use proptest::prelude::*;
     use serde_json::json;
@@ -117,7 +117,7 @@ mod tests {
     }
 
     fn read(text: &str) -> Option<Job> {
-        let answer: Answer = object(text.as_bytes())?;
+        let answer: AnswerDto = object(text.as_bytes())?;
         Some(job(key(), answer.meta.unwrap_or_default()))
     }
 
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn every_word_has_its_state_and_is_kept() {
+    fn every_native_state_is_mapped_and_kept() {
         let cases = [
             (json!("SCHEDULED"), JobState::Queued),
             (json!("QUEUED"), JobState::Queued),
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn every_field_arrives() {
+    fn every_field_is_mapped() {
         let job = read(
             &json!({
                 "meta": {
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_of_the_wrong_type_is_a_missing_field() {
+    fn field_of_the_wrong_type_is_treated_as_missing() {
         let deep = format!("{}{}", "[".repeat(5_000), "]".repeat(5_000));
         for value in ["[]", "null", "1e999", "true", "-1.5", "99999999999999999999999", deep.as_str()] {
             let text = format!(
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_querys_reason_prefers_the_description() {
+    fn failure_message_prefers_the_description() {
         let error = |message: &str, description: Option<&str>| ErrorBody {
             code: Some("QUERY_ACCOUNT_UNAVAILABLE".to_owned()),
             message: Some(message.to_owned()),
@@ -248,7 +248,7 @@ mod tests {
             (error("a message", None), "a message"),
             (error("a message", Some(" ")), "a message"),
         ] {
-            let job = failed(key(), Meta::default(), &error);
+            let job = failed(key(), MetaDto::default(), &error);
             let failure = job.failure().unwrap();
             assert_eq!(failure.code.as_deref(), Some("QUERY_ACCOUNT_UNAVAILABLE"));
             assert_eq!(failure.message.as_deref(), Some(expected));
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_is_found_wherever_and_however_it_is_written() {
+    fn failure_reason_is_read_from_every_known_form() {
         let why = "The account is gone";
         let cases = [
             (json!({"error": {"code": "QUERY_X", "message": why}}), Some("QUERY_X"), Some(why)),
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn progress_beyond_what_clients_read_is_none() {
+    fn progress_outside_the_int_range_is_dropped() {
         let cases = [
             (json!([1, "2"]), Some((1, 2))),
             (json!([0, 2_147_483_647_i64]), Some((0, 2_147_483_647))),
@@ -326,7 +326,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_object_at_all_is_read_and_only_an_end_is_an_end(value in any_json(NAMES, WORDS, 5)) {
+        fn any_object_is_read_and_only_success_is_terminal(value in any_json(NAMES, WORDS, 5)) {
             let read = read(&value.to_string());
             prop_assert_eq!(read.is_some(), value.is_object());
             if let Some(job) = read {

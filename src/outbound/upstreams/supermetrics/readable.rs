@@ -12,12 +12,12 @@ const CHECK_HOLDS: Duration = Duration::from_secs(30);
 
 /// The jobs that were read last. Two are enough: one of them is another than the job in question.
 #[derive(Debug, Default)]
-pub(super) struct Readable {
-    state: Mutex<State>,
+pub(super) struct ReadableJobs {
+    state: Mutex<ReadableState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ReadableState {
     /// The newest last, with the time at which its request was sent.
     last: Vec<(ExternalId, Instant)>,
     /// When another job was read for the sake of evidence, without success so far.
@@ -35,7 +35,7 @@ pub(super) enum Evidence {
     None,
 }
 
-impl Readable {
+impl ReadableJobs {
     /// Takes in that a job was read by a request that was sent at `sent`: when it began to wait for its turn says nothing.
     pub(super) fn note(&self, id: &ExternalId, sent: Instant) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -71,8 +71,8 @@ mod tests {
     use crate::outbound::testing::id;
 
     #[tokio::test(start_paused = true)]
-    async fn only_another_job_read_since_is_evidence() {
-        let readable = Readable::default();
+    async fn only_a_later_read_of_another_job_is_evidence() {
+        let readable = ReadableJobs::default();
         let (a, b) = (id("a"), id("b"));
         assert_eq!(readable.evidence(&a, Instant::now()), Evidence::None);
         readable.note(&a, Instant::now());
@@ -80,12 +80,12 @@ mod tests {
         readable.note(&b, Instant::now());
         assert_eq!(readable.evidence(&a, Instant::now()), Evidence::OthersRead);
         tokio::time::advance(Duration::from_secs(1)).await;
-        let asked = Instant::now();
-        assert_eq!(readable.evidence(&a, asked), Evidence::Check(b.clone()), "read before");
-        assert_eq!(readable.evidence(&a, asked), Evidence::None, "one check at a time");
+        let requested_at = Instant::now();
+        assert_eq!(readable.evidence(&a, requested_at), Evidence::Check(b.clone()), "read before");
+        assert_eq!(readable.evidence(&a, requested_at), Evidence::None, "one check at a time");
         tokio::time::advance(CHECK_HOLDS).await;
-        assert_eq!(readable.evidence(&a, asked), Evidence::Check(b.clone()));
-        readable.note(&b, asked);
-        assert_eq!(readable.evidence(&a, asked), Evidence::OthersRead);
+        assert_eq!(readable.evidence(&a, requested_at), Evidence::Check(b.clone()));
+        readable.note(&b, requested_at);
+        assert_eq!(readable.evidence(&a, requested_at), Evidence::OthersRead);
     }
 }

@@ -10,27 +10,27 @@ use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::Instant;
 
 use super::classify::{Meaning, is_own_error};
-use super::wire::{Field, Meta, Rows};
-use super::{BEHIND_ALL_ROWS, Bounds, Supermetrics, check_echo, normalize, settle};
+use super::wire::{FieldDto, MetaDto, RowsDto};
+use super::{AnswerBounds, BEHIND_ALL_ROWS, SupermetricsReader, check_echo, normalize, settle};
 use crate::domain::id::ExternalId;
 use crate::domain::job::Life;
-use crate::outbound::http::Reply;
-use crate::outbound::source::AskError;
+use crate::outbound::http::UpstreamReply;
+use crate::outbound::source::CallError;
 use crate::outbound::upstreams::bad_answer;
 use crate::outbound::upstreams::wire::object;
-use crate::ports::upstream::{Asker, LookError, RowPage, RowRange};
+use crate::ports::upstream::{FetchError, FetchTrigger, RowPage, RowRange};
 
 /// By how much a part is made smaller whose answer is too large.
 const SMALLER: u32 = 8;
 
 /// The rows of one answer.
-struct Part {
+struct RowsPart {
     page: RowPage,
     /// Whether these are the rows asked for by what the answer itself says.
     is_sure: bool,
 }
 
-impl Supermetrics {
+impl SupermetricsReader {
     /// Reads rows until all that were asked for are there, the last one is, or none come. Never gives more than asked for.
     ///
     /// Gathers no more parts once they hold as many bytes as one answer may: then the page is short.
@@ -38,10 +38,10 @@ impl Supermetrics {
         &self,
         id: &ExternalId,
         range: RowRange,
-        asker: &Asker,
-    ) -> Result<RowPage, LookError> {
+        trigger: &FetchTrigger,
+    ) -> Result<RowPage, FetchError> {
         let deadline = Instant::now() + self.source.settings.rows_timeout;
-        let bounds = Bounds { deadline, max_body: self.source.settings.max_rows_body };
+        let bounds = AnswerBounds { deadline, max_body: self.source.settings.max_rows_body };
         let mut page = RowPage { header: Vec::new(), rows: Vec::new(), total: None };
         let (mut most, mut gathered) = (range.count, 0);
         loop {
@@ -56,8 +56,8 @@ impl Supermetrics {
                 return if page.total.is_some() { Ok(page) } else { Err(bad_answer(text)) };
             }
             let part = RowRange { first: next, count: most.min(range.count - got) };
-            let part = match self.read_part(id, part, asker, bounds).await {
-                Err(AskError::TooLarge { .. }) if most > 1 => {
+            let part = match self.read_part(id, part, trigger, bounds).await {
+                Err(CallError::TooLarge { .. }) if most > 1 => {
                     most = (most / SMALLER).max(1);
                     continue;
                 }
@@ -80,32 +80,34 @@ impl Supermetrics {
         &self,
         id: &ExternalId,
         range: RowRange,
-        asker: &Asker,
-        bounds: Bounds,
-    ) -> Result<RowPage, AskError> {
+        trigger: &FetchTrigger,
+        bounds: AnswerBounds,
+    ) -> Result<RowPage, CallError> {
         let last = range.first.saturating_add(range.count.saturating_sub(1));
-        let judge = |reply: &Reply| self.judge(reply, |meaning| read_rows(id, meaning, range, &reply.body));
-        let told = self.ask(id.as_str(), asker, (range.first, last), bounds, judge).await;
-        let Part { page, is_sure } = told.outcome?;
-        if is_sure || self.honours_offsets(id, asker, bounds).await? {
+        let classify = |reply: &UpstreamReply| {
+            self.classify(reply, |meaning| read_rows(id, meaning, range, &reply.body))
+        };
+        let response = self.send_call(id.as_str(), trigger, (range.first, last), bounds, classify).await;
+        let RowsPart { page, is_sure } = response.outcome?;
+        if is_sure || self.honours_offsets(id, trigger, bounds).await? {
             return Ok(page);
         }
         let text = "the source ignores offset_start and repeats its first rows; only those rows can be read";
-        Err(AskError::Look(bad_answer(text)))
+        Err(CallError::Fetch(bad_answer(text)))
     }
 
     /// Says whether the source goes by offsets: if so, it has no rows behind the last. Asked once.
     async fn honours_offsets(
         &self,
         id: &ExternalId,
-        asker: &Asker,
-        bounds: Bounds,
-    ) -> Result<bool, AskError> {
+        trigger: &FetchTrigger,
+        bounds: AnswerBounds,
+    ) -> Result<bool, CallError> {
         if self.honours_offsets.load(Ordering::Relaxed) {
             return Ok(true);
         }
         let call = self.call(id.as_str(), BEHIND_ALL_ROWS, BEHIND_ALL_ROWS, bounds.max_body);
-        let gives_none = |meaning, reply: &Reply| match meaning {
+        let gives_none = |meaning, reply: &UpstreamReply| match meaning {
             // the API that refuses such an offset has read it; a page or a redirect comes from anybody
             Meaning::QueryFailed(..) => Ok(true),
             Meaning::Odd(_) if reply.status.is_client_error() && is_own_error(&reply.body) => Ok(true),
@@ -123,9 +125,9 @@ impl Supermetrics {
                 read_rows(id, meaning, range, &reply.body).map(|part| part.page.rows.is_empty())
             }
         };
-        let judge = |reply: &Reply| self.judge(reply, |meaning| gives_none(meaning, reply));
-        let honours = match self.source.ask(asker, &call, bounds.deadline, judge).await.outcome {
-            Err(AskError::TooLarge { .. }) => false,
+        let classify = |reply: &UpstreamReply| self.classify(reply, |meaning| gives_none(meaning, reply));
+        let honours = match self.source.call(trigger, &call, bounds.deadline, classify).await.outcome {
+            Err(CallError::TooLarge { .. }) => false,
             answered => answered?,
         };
         self.honours_offsets.fetch_or(honours, Ordering::Relaxed);
@@ -133,15 +135,20 @@ impl Supermetrics {
     }
 }
 
-fn read_rows(id: &ExternalId, meaning: Meaning, range: RowRange, body: &[u8]) -> Result<Part, LookError> {
+fn read_rows(
+    id: &ExternalId,
+    meaning: Meaning,
+    range: RowRange,
+    body: &[u8],
+) -> Result<RowsPart, FetchError> {
     let (meta, error) = settle(meaning)?;
     check_echo(id, &meta)?;
     let total = meta.result.as_ref().and_then(|result| result.total_rows);
     let total = total.and_then(|total| u32::try_from(total).ok());
     if error.is_some() || normalize::life(meta.status_code.as_deref()) != Life::Succeeded {
-        return Err(LookError::NotFound);
+        return Err(FetchError::NotFound);
     }
-    let read: Rows =
+    let read: RowsDto =
         object(body).ok_or_else(|| bad_answer("data is not a list of rows, each a list of cells"))?;
     let mut rows = read.data.unwrap_or_default();
     let header = if has_header(&meta) {
@@ -154,19 +161,19 @@ fn read_rows(id: &ExternalId, meaning: Meaning, range: RowRange, body: &[u8]) ->
     // an answer that holds all rows whatever was asked for holds these too
     let before = if are_all { range.first as usize } else { 0 };
     let rows = rows.into_iter().skip(before).take(range.count as usize).collect();
-    Ok(Part { page: RowPage { header, rows, total }, is_sure: range.first == 0 || came == 0 || are_all })
+    Ok(RowsPart { page: RowPage { header, rows, total }, is_sure: range.first == 0 || came == 0 || are_all })
 }
 
-fn has_header(meta: &Meta) -> bool {
+fn has_header(meta: &MetaDto) -> bool {
     let settings = meta.query.as_ref().and_then(|query| query.settings.as_ref());
     settings.and_then(|settings| settings.no_headers) != Some(true)
 }
 
 /// The names of the columns by the fields of the query, where there is one for each.
-fn names(meta: &Meta, columns: usize) -> Vec<Box<RawValue>> {
-    let mut fields: Vec<&Field> = meta.query.iter().flat_map(|query| &query.fields).collect();
+fn names(meta: &MetaDto, columns: usize) -> Vec<Box<RawValue>> {
+    let mut fields: Vec<&FieldDto> = meta.query.iter().flat_map(|query| &query.fields).collect();
     fields.sort_by_key(|field| field.data_column);
-    let name = |field: &&Field| to_raw_value(field.name.as_ref().or(field.id.as_ref())?).ok();
+    let name = |field: &&FieldDto| to_raw_value(field.name.as_ref().or(field.id.as_ref())?).ok();
     let names: Vec<_> = fields.iter().filter_map(name).collect();
     if names.len() == columns { names } else { Vec::new() }
 }

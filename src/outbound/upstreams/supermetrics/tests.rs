@@ -4,18 +4,18 @@ mod denied;
 
 use super::*;
 use crate::outbound::source::SourceSettings;
-use crate::outbound::testing::{OneKey, Server, answer, id, json, means, settings, word};
+use crate::outbound::testing::{OneKey, ScriptedServer, answer, deps, id, json, settings, word};
 use crate::outbound::upstreams::reader;
 use serde_json::json;
 
 const KEY: &str = "CANARY-api-key";
 
-fn open(server: &Server) -> Arc<dyn JobReader> {
-    reader(Upstream::Supermetrics, settings(&server.url), means(OneKey::api_key(KEY)))
+fn open(server: &ScriptedServer) -> Arc<dyn JobReader> {
+    reader(Upstream::Supermetrics, settings(&server.url), deps(OneKey::api_key(KEY)))
 }
 
 async fn one(reader: &Arc<dyn JobReader>) -> String {
-    word(&reader.look(&[id("j")], &Asker::Operator).await[0].outcome)
+    word(&reader.fetch(&[id("j")], &FetchTrigger::Operator).await[0].outcome)
 }
 
 fn error(status: u16, code: &str) -> Vec<u8> {
@@ -23,7 +23,7 @@ fn error(status: u16, code: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn every_answer_to_a_poll_has_its_meaning_and_its_number_of_calls() {
+async fn each_poll_response_maps_to_its_outcome_and_call_count() {
     let status = |word: &str, id: &str| {
         json(200, &json!({"meta": {"schedule_id": id, "status_code": word}, "data": []}))
     };
@@ -56,39 +56,39 @@ async fn every_answer_to_a_poll_has_its_meaning_and_its_number_of_calls() {
     ];
     for (bytes, expected, calls) in cases {
         let case = String::from_utf8_lossy(&bytes).into_owned();
-        let server = Server::start(move |_| bytes.clone());
+        let server = ScriptedServer::start(move |_| bytes.clone());
         assert_eq!(one(&open(&server)).await, expected, "{case}");
         let seen = server.seen();
         assert_eq!(seen.len(), calls, "{case}");
         assert!(seen[0].target().starts_with("/api/query/status?json="), "{}", seen[0].target());
-        let asked = json!({"schedule_id": "j", "offset_start": 0, "offset_end": 0, "api_key": KEY});
-        assert_eq!(seen[0].json(), asked);
+        let request = json!({"schedule_id": "j", "offset_start": 0, "offset_end": 0, "api_key": KEY});
+        assert_eq!(seen[0].json(), request);
     }
 }
 
 #[tokio::test]
-async fn a_failed_query_says_why_and_an_echoed_key_does_not_come_back() {
-    let server = Server::start(|_| {
+async fn failure_message_redacts_an_echoed_key() {
+    let server = ScriptedServer::start(|_| {
         let description = format!("key {KEY} may not read this account");
         json(500, &json!({"error": {"code": "QUERY_AUTH_ERROR", "message": "m", "description": description}}))
     });
-    let looks = open(&server).look(&[id("j")], &Asker::Operator).await;
-    let job = looks[0].outcome.as_ref().unwrap();
+    let fetches = open(&server).fetch(&[id("j")], &FetchTrigger::Operator).await;
+    let job = fetches[0].outcome.as_ref().unwrap();
     let failure = job.failure().unwrap();
     assert_eq!(failure.code.as_deref(), Some("QUERY_AUTH_ERROR"));
     assert_eq!(failure.message.as_deref(), Some("key [redacted] may not read this account"));
 }
 
 #[tokio::test]
-async fn a_refused_key_and_a_used_up_hour_stop_the_whole_source() {
-    let server = Server::start(|_| error(403, "LICENSE_EXPIRED"));
+async fn rejected_key_or_exhausted_quota_stops_the_whole_source() {
+    let server = ScriptedServer::start(|_| error(403, "LICENSE_EXPIRED"));
     let reader = open(&server);
     for _ in 0..3 {
         assert_eq!(one(&reader).await, "CredentialRejected");
     }
     assert_eq!(server.seen().len(), 1);
 
-    let server = Server::start(|_| {
+    let server = ScriptedServer::start(|_| {
         answer(200, "x-ratelimit-remaining: 0\r\n", r#"{"meta":{"status_code":"RUNNING"}}"#)
     });
     let reader = open(&server);
@@ -100,8 +100,8 @@ async fn a_refused_key_and_a_used_up_hour_stop_the_whole_source() {
 }
 
 #[tokio::test]
-async fn an_end_of_zero_that_is_read_as_unset_is_noticed_once() {
-    let server = Server::start(|seen| {
+async fn offset_end_zero_ignored_by_the_source_is_detected_once() {
+    let server = ScriptedServer::start(|seen| {
         let end = seen.json()["offset_end"].as_u64().unwrap();
         let rows = if end == 0 { 400_000 } else { end };
         json(
@@ -117,11 +117,11 @@ async fn an_end_of_zero_that_is_read_as_unset_is_noticed_once() {
 }
 
 #[tokio::test]
-async fn a_wide_first_row_does_not_keep_a_query_from_ending() {
+async fn oversized_first_row_does_not_block_the_terminal_state() {
     let wide = "x".repeat(2 << 20);
     for meta_first in [true, false] {
         let wide = wide.clone();
-        let server = Server::start(move |seen| {
+        let server = ScriptedServer::start(move |seen| {
             let data =
                 if seen.json()["offset_start"] == 0 { format!("[[\"{wide}\"]]") } else { "[]".to_owned() };
             let meta = r#"{"schedule_id":"j","status_code":"SUCCESS"}"#;
@@ -130,36 +130,37 @@ async fn a_wide_first_row_does_not_keep_a_query_from_ending() {
             answer(200, "", &body)
         });
         assert_eq!(one(&open(&server)).await, "Succeeded");
-        let asked: Vec<_> = server.seen().iter().map(|seen| seen.json()["offset_start"].clone()).collect();
+        let request: Vec<_> = server.seen().iter().map(|seen| seen.json()["offset_start"].clone()).collect();
         let expected = if meta_first { vec![0, 0] } else { vec![0, 0, 1_000_000] };
-        assert_eq!(asked, expected, "an answer with the status at its head needs no other");
+        assert_eq!(request, expected, "an answer with the status at its head needs no other");
     }
 }
 
 #[tokio::test]
-async fn many_ids_are_asked_about_once_each_and_keep_their_order() {
-    let server = Server::start(|seen| {
+async fn each_id_is_requested_once_and_the_order_is_kept() {
+    let server = ScriptedServer::start(|seen| {
         let id = seen.json()["schedule_id"].clone();
         json(200, &json!({"meta": {"schedule_id": id, "status_code": "RUNNING"}}))
     });
     let wanted: Vec<ExternalId> = (0..20).chain(5..10).map(|number| id(&format!("q{number}"))).collect();
-    let looks = open(&server).look(&wanted, &Asker::Operator).await;
-    assert_eq!(looks.len(), 25);
-    for (id, look) in wanted.iter().zip(&looks) {
-        assert_eq!(look.outcome.as_ref().unwrap().key.external_id, *id);
+    let fetches = open(&server).fetch(&wanted, &FetchTrigger::Operator).await;
+    assert_eq!(fetches.len(), 25);
+    for (id, fetch) in wanted.iter().zip(&fetches) {
+        assert_eq!(fetch.outcome.as_ref().unwrap().key.external_id, *id);
     }
     assert_eq!(server.seen().len(), 20);
 }
 
 #[tokio::test]
-async fn rows_come_without_the_header_in_the_upstreams_own_bytes_and_never_too_many() {
-    let server = Server::start(|seen| {
+async fn rows_exclude_the_header_and_keep_the_upstream_bytes() {
+    let server = ScriptedServer::start(|seen| {
         let rows = r#",[1.10,"\u0041"],[18446744073709551616,null],[3,{"b":1, "a":2}]"#;
         let rows = if seen.json()["offset_start"] == 2 { rows } else { "" };
         let meta = r#"{"status_code":"SUCCESS","result":{"total_rows":5}}"#;
         answer(200, "", format!(r#"{{"meta":{meta},"data":[["n","v"]{rows}]}}"#))
     });
-    let page = open(&server).rows(&id("j"), RowRange { first: 2, count: 2 }, &Asker::Operator).await.unwrap();
+    let page =
+        open(&server).rows(&id("j"), RowRange { first: 2, count: 2 }, &FetchTrigger::Operator).await.unwrap();
     let text = |row: &[Box<serde_json::value::RawValue>]| -> Vec<String> {
         row.iter().map(|cell| cell.get().to_owned()).collect()
     };
@@ -168,15 +169,15 @@ async fn rows_come_without_the_header_in_the_upstreams_own_bytes_and_never_too_m
     assert_eq!(text(&page.rows[0]), ["1.10", r#""\u0041""#]);
     assert_eq!(text(&page.rows[1]), ["18446744073709551616", "null"]);
     assert_eq!(page.total, Some(5));
-    let asked = server.seen()[0].json();
-    assert_eq!((asked["offset_start"].as_u64(), asked["offset_end"].as_u64()), (Some(2), Some(3)));
+    let request = server.seen()[0].json();
+    assert_eq!((request["offset_start"].as_u64(), request["offset_end"].as_u64()), (Some(2), Some(3)));
 }
 
 #[tokio::test]
-async fn a_short_page_of_rows_is_read_on_to_its_end() {
+async fn short_row_pages_are_read_until_the_range_is_complete() {
     for (total, expected) in [(50, 30), (25, 15)] {
         // a server that gives at most seven rows at a time
-        let server = Server::start(move |seen| {
+        let server = ScriptedServer::start(move |seen| {
             let number = |name: &str| seen.json()[name].as_u64().unwrap();
             let end = (number("offset_end") + 1).min(number("offset_start") + 7).min(total);
             let rows = (number("offset_start")..end).map(|row| json!([row]));
@@ -184,8 +185,10 @@ async fn a_short_page_of_rows_is_read_on_to_its_end() {
             let meta = json!({"status_code": "SUCCESS", "result": {"total_rows": total}});
             json(200, &json!({"meta": meta, "data": data}))
         });
-        let page =
-            open(&server).rows(&id("j"), RowRange { first: 10, count: 30 }, &Asker::Operator).await.unwrap();
+        let page = open(&server)
+            .rows(&id("j"), RowRange { first: 10, count: 30 }, &FetchTrigger::Operator)
+            .await
+            .unwrap();
         let read: Vec<&str> = page.rows.iter().map(|row| row[0].get()).collect();
         let expected: Vec<String> = (10..10 + expected).map(|row: u64| row.to_string()).collect();
         assert_eq!(read, expected);
@@ -196,8 +199,8 @@ async fn a_short_page_of_rows_is_read_on_to_its_end() {
 fn fifty(
     no_headers: bool,
     window: impl Fn(u64, u64) -> std::ops::Range<u64> + Send + Sync + 'static,
-) -> Server {
-    Server::start(move |seen| {
+) -> ScriptedServer {
+    ScriptedServer::start(move |seen| {
         let number = |name: &str| seen.json()[name].as_u64().unwrap();
         let rows = window(number("offset_start"), number("offset_end") + 1).map(|row| json!([row]));
         let header = (!no_headers).then(|| json!(["header"]));
@@ -208,8 +211,8 @@ fn fifty(
     })
 }
 
-async fn rows_of(server: &Server, first: u32, count: u32) -> (String, String, usize) {
-    let read = open(server).rows(&id("j"), RowRange { first, count }, &Asker::Operator).await;
+async fn rows_of(server: &ScriptedServer, first: u32, count: u32) -> (String, String, usize) {
+    let read = open(server).rows(&id("j"), RowRange { first, count }, &FetchTrigger::Operator).await;
     let calls = server.seen().len();
     match read {
         Err(error) => (String::new(), word(&Err(error)), calls),
@@ -234,7 +237,7 @@ async fn a_query_without_a_header_row_loses_no_row() {
 }
 
 #[tokio::test]
-async fn a_source_that_ignores_offsets_repeats_no_row() {
+async fn source_that_ignores_offsets_never_yields_repeated_rows() {
     // all rows each time hold those asked for
     let all = fifty(false, |_, _| 0..50);
     assert_eq!(rows_of(&all, 20, 10).await.1, "20 to 29, 10");
@@ -250,18 +253,19 @@ async fn a_source_that_ignores_offsets_repeats_no_row() {
 }
 
 #[tokio::test]
-async fn whether_offsets_are_honoured_is_asked_once() {
+async fn offset_support_is_checked_once() {
     let server = fifty(false, |start, end| start.min(50)..end.min(50));
     let reader = open(&server);
     for calls in [2, 3, 4] {
-        let page = reader.rows(&id("j"), RowRange { first: 40, count: 5 }, &Asker::Operator).await.unwrap();
+        let page =
+            reader.rows(&id("j"), RowRange { first: 40, count: 5 }, &FetchTrigger::Operator).await.unwrap();
         assert_eq!((page.rows.len(), page.rows[0][0].get(), server.seen().len()), (5, "40", calls));
     }
 }
 
 #[tokio::test]
-async fn rows_that_are_too_wide_together_are_read_in_smaller_parts() {
-    let server = Server::start(|seen| {
+async fn oversized_row_pages_are_read_in_smaller_parts() {
+    let server = ScriptedServer::start(|seen| {
         let number = |name: &str| seen.json()[name].as_u64().unwrap();
         let end = (number("offset_end") + 1).min(20);
         let rows = (number("offset_start")..end).map(|row| json!([row, "x".repeat(400_000)]));
@@ -269,12 +273,12 @@ async fn rows_that_are_too_wide_together_are_read_in_smaller_parts() {
         json(200, &json!({"meta": {"status_code": "SUCCESS", "result": {"total_rows": 20}}, "data": data}))
     });
     let settings = SourceSettings { max_rows_body: 1 << 20, ..settings(&server.url) };
-    let reader = reader(Upstream::Supermetrics, settings, means(OneKey::api_key(KEY)));
+    let reader = reader(Upstream::Supermetrics, settings, deps(OneKey::api_key(KEY)));
     let (mut read, mut pages) = (Vec::new(), 0);
     while read.len() < 20 {
         let first = u32::try_from(read.len()).unwrap();
         let range = RowRange { first, count: 20 - first };
-        let page = reader.rows(&id("j"), range, &Asker::Operator).await.unwrap();
+        let page = reader.rows(&id("j"), range, &FetchTrigger::Operator).await.unwrap();
         let bytes: usize = page.rows.iter().flatten().map(|cell| cell.get().len()).sum();
         assert!(bytes < 2 << 20, "the parts of a page are bounded: {bytes}");
         assert_eq!(page.is_whole(range), read.len() + page.rows.len() == 20);
@@ -287,7 +291,7 @@ async fn rows_that_are_too_wide_together_are_read_in_smaller_parts() {
 
 /// Only the API shows whether it goes by offsets, and what a page showed instead is not remembered.
 #[tokio::test]
-async fn a_page_says_nothing_about_offsets() {
+async fn foreign_response_is_no_evidence_of_offset_support() {
     let redirect = answer(302, "location: /login\r\n", "");
     let own = json(400, &json!({"error": {"code": "PARAMETER_INVALID"}}));
     for (reply, expected) in [
@@ -298,7 +302,7 @@ async fn a_page_says_nothing_about_offsets() {
         (own, "Succeeded"),
     ] {
         let page = Mutex::new(Some(reply));
-        let server = Server::start(move |seen| {
+        let server = ScriptedServer::start(move |seen| {
             let number = |name: &str| seen.json()[name].as_u64().unwrap();
             let (start, end) = (number("offset_start"), number("offset_end") + 1);
             if start >= 1_000_000
@@ -316,16 +320,17 @@ async fn a_page_says_nothing_about_offsets() {
         });
         let reader = open(&server);
         for _ in 0..2 {
-            let read = reader.rows(&id("j"), RowRange { first: 20, count: 10 }, &Asker::Operator).await;
-            let told = read.map_or_else(|error| word(&Err(error)), |_| "Succeeded".to_owned());
-            assert_eq!(told, expected);
+            let read =
+                reader.rows(&id("j"), RowRange { first: 20, count: 10 }, &FetchTrigger::Operator).await;
+            let result = read.map_or_else(|error| word(&Err(error)), |_| "Succeeded".to_owned());
+            assert_eq!(result, expected);
         }
     }
 }
 
 #[tokio::test]
-async fn of_two_totals_the_larger_one_counts() {
-    let server = Server::start(|seen| {
+async fn larger_of_two_totals_is_used() {
+    let server = ScriptedServer::start(|seen| {
         let start = seen.json()["offset_start"].as_u64().unwrap();
         let total = if start == 0 { 20 } else { 12 };
         let rows = (start..(start + 10).min(15)).map(|row| json!([row]));
@@ -333,27 +338,27 @@ async fn of_two_totals_the_larger_one_counts() {
         json(200, &json!({"meta": {"status_code": "SUCCESS", "result": {"total_rows": total}}, "data": data}))
     });
     let range = RowRange { first: 0, count: 20 };
-    let page = open(&server).rows(&id("j"), range, &Asker::Operator).await.unwrap();
+    let page = open(&server).rows(&id("j"), range, &FetchTrigger::Operator).await.unwrap();
     assert_eq!((page.rows.len(), page.total, page.is_whole(range)), (15, Some(20), false));
 }
 
 #[tokio::test]
-async fn parts_without_a_total_are_bounded_too() {
-    let server = Server::start(|seen| {
+async fn row_parts_without_a_total_are_bounded() {
+    let server = ScriptedServer::start(|seen| {
         let start = seen.json()["offset_start"].as_u64().unwrap();
         let rows = if start < 1_000_000 { vec![json!(["x".repeat(400_000)])] } else { vec![] };
         let data: Vec<Value> = [json!(["n"])].into_iter().chain(rows).collect();
         json(200, &json!({"meta": {"status_code": "SUCCESS"}, "data": data}))
     });
     let settings = SourceSettings { max_rows_body: 1 << 20, ..settings(&server.url) };
-    let reader = reader(Upstream::Supermetrics, settings, means(OneKey::api_key(KEY)));
-    let read = reader.rows(&id("j"), RowRange { first: 0, count: 1_000 }, &Asker::Operator).await;
-    assert!(matches!(read, Err(LookError::BadAnswer(detail)) if detail.text.contains("ask for fewer")));
+    let reader = reader(Upstream::Supermetrics, settings, deps(OneKey::api_key(KEY)));
+    let read = reader.rows(&id("j"), RowRange { first: 0, count: 1_000 }, &FetchTrigger::Operator).await;
+    assert!(matches!(read, Err(FetchError::BadAnswer(detail)) if detail.text.contains("ask for fewer")));
     assert!(server.seen().len() <= 3 + 1);
 }
 
 #[tokio::test]
-async fn what_has_no_rows_says_so() {
+async fn jobs_without_rows_return_an_error_or_an_empty_page() {
     let cases = [
         (json(200, &json!({"meta": {"status_code": "RUNNING"}, "data": []})), "NotFound"),
         (json(200, &json!({"meta": {"status_code": "FAILURE"}})), "NotFound"),
@@ -371,15 +376,16 @@ async fn what_has_no_rows_says_so() {
         ),
     ];
     for (bytes, expected) in cases {
-        let server = Server::start(move |_| bytes.clone());
-        let page = open(&server).rows(&id("j"), RowRange { first: 0, count: 9 }, &Asker::Operator).await;
-        let told = page.map_or_else(|error| word(&Err(error)), |page| format!("{} rows", page.rows.len()));
-        assert_eq!(told, expected);
+        let server = ScriptedServer::start(move |_| bytes.clone());
+        let page =
+            open(&server).rows(&id("j"), RowRange { first: 0, count: 9 }, &FetchTrigger::Operator).await;
+        let result = page.map_or_else(|error| word(&Err(error)), |page| format!("{} rows", page.rows.len()));
+        assert_eq!(result, expected);
     }
 }
 
 #[tokio::test]
-async fn a_probe_tells_a_taken_credential_from_a_refused_one() {
+async fn probe_distinguishes_accepted_from_rejected_credentials() {
     let cases = [
         (error(400, "STATUS_NOT_FOUND"), "ok"),
         (error(401, "API_KEY_INVALID"), "CredentialRejected"),
@@ -388,24 +394,24 @@ async fn a_probe_tells_a_taken_credential_from_a_refused_one() {
         (answer(502, "", "<html>"), "Unavailable"),
     ];
     for (bytes, expected) in cases {
-        let server = Server::start(move |_| bytes.clone());
+        let server = ScriptedServer::start(move |_| bytes.clone());
         let probe = open(&server).probe(None).await;
         assert_eq!(probe.map_or_else(|error| word(&Err(error)), |()| "ok".to_owned()), expected);
     }
 }
 
-async fn look(reader: &Arc<dyn JobReader>, job: &str) -> String {
-    word(&reader.look(&[id(job)], &Asker::Operator).await[0].outcome)
+async fn fetch(reader: &Arc<dyn JobReader>, job: &str) -> String {
+    word(&reader.fetch(&[id(job)], &FetchTrigger::Operator).await[0].outcome)
 }
 
 #[tokio::test]
-async fn a_limit_of_one_query_holds_back_that_query_alone() {
-    let server = Server::start(|seen| match seen.json()["schedule_id"].as_str() {
+async fn query_limit_throttles_only_that_query() {
+    let server = ScriptedServer::start(|seen| match seen.json()["schedule_id"].as_str() {
         Some("limited") => json(429, &json!({"error": {"code": "LICENSE_ROW_LIMIT_EXCEEDED"}})),
         _ => json(200, &json!({"meta": {"status_code": "RUNNING"}})),
     });
     let reader = open(&server);
-    assert_eq!(look(&reader, "limited").await, "Throttled 30");
-    assert_eq!(look(&reader, "other").await, "Running");
+    assert_eq!(fetch(&reader, "limited").await, "Throttled 30");
+    assert_eq!(fetch(&reader, "other").await, "Running");
     assert!(reader.status().throttled_until.is_none());
 }

@@ -6,15 +6,15 @@ use serde_json::value::RawValue;
 use crate::domain::details::JsonText;
 use crate::outbound::upstreams::reason::is_code;
 use crate::outbound::upstreams::wire::{
-    flag, id, number, object, says_nothing, tolerant, tolerant_object, tolerant_objects, values, whole,
+    flag, id, is_empty_value, number, object, tolerant, tolerant_object, tolerant_objects, values, whole,
 };
 
 /// Any answer: a status, envelope 1, or problem details (RFC 9457). Every field is optional; `data` is not read here.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Answer {
+pub(super) struct AnswerDto {
     #[serde(deserialize_with = "tolerant_object")]
-    pub(super) meta: Option<Meta>,
+    pub(super) meta: Option<MetaDto>,
     #[serde(deserialize_with = "reason")]
     pub(super) error: Option<ErrorBody>,
     /// Another place where a reason may stand.
@@ -39,7 +39,7 @@ pub(super) struct ErrorBody {
 /// The members of a reason that is an object.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Reason {
+struct ReasonDto {
     #[serde(deserialize_with = "id")]
     code: Option<String>,
     #[serde(deserialize_with = "id")]
@@ -57,7 +57,7 @@ struct Reason {
 /// What a status answer says about the query.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Meta {
+pub(super) struct MetaDto {
     #[serde(deserialize_with = "id")]
     pub(super) request_id: Option<String>,
     #[serde(deserialize_with = "id")]
@@ -65,13 +65,13 @@ pub(super) struct Meta {
     #[serde(deserialize_with = "tolerant")]
     pub(super) status_code: Option<String>,
     #[serde(deserialize_with = "tolerant_object")]
-    pub(super) progress: Option<Progress>,
+    pub(super) progress: Option<ProgressDto>,
     #[serde(deserialize_with = "tolerant_object")]
-    pub(super) workflow: Option<Workflow>,
+    pub(super) workflow: Option<WorkflowDto>,
     #[serde(deserialize_with = "tolerant_object")]
-    pub(super) query: Option<QueryMeta>,
+    pub(super) query: Option<QueryMetaDto>,
     #[serde(deserialize_with = "tolerant_object")]
-    pub(super) result: Option<ResultMeta>,
+    pub(super) result: Option<ResultMetaDto>,
     /// Why the query failed: one of two places beside `error` where a reason may stand.
     #[serde(deserialize_with = "reason")]
     pub(super) error: Option<ErrorBody>,
@@ -84,7 +84,7 @@ pub(super) struct Meta {
 /// Sub-queries done and scheduled.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Progress {
+pub(super) struct ProgressDto {
     #[serde(deserialize_with = "whole")]
     pub(super) queries_ready: Option<u64>,
     #[serde(deserialize_with = "whole")]
@@ -94,7 +94,7 @@ pub(super) struct Progress {
 /// The licence queue.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Workflow {
+pub(super) struct WorkflowDto {
     #[serde(deserialize_with = "whole")]
     pub(super) tasks_scheduled: Option<i64>,
     #[serde(deserialize_with = "whole")]
@@ -104,7 +104,7 @@ pub(super) struct Workflow {
 /// What was asked for.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct QueryMeta {
+pub(super) struct QueryMetaDto {
     #[serde(deserialize_with = "tolerant")]
     pub(super) start_date: Option<String>,
     #[serde(deserialize_with = "tolerant")]
@@ -112,7 +112,7 @@ pub(super) struct QueryMeta {
     #[serde(deserialize_with = "values")]
     pub(super) ds_accounts: Vec<JsonText>,
     #[serde(deserialize_with = "tolerant_objects")]
-    pub(super) fields: Vec<Field>,
+    pub(super) fields: Vec<FieldDto>,
     #[serde(deserialize_with = "tolerant_object")]
     pub(super) settings: Option<QuerySettings>,
 }
@@ -129,7 +129,7 @@ pub(super) struct QuerySettings {
 /// One column.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Field {
+pub(super) struct FieldDto {
     #[serde(rename = "field_id", deserialize_with = "id")]
     pub(super) id: Option<String>,
     #[serde(rename = "field_name", deserialize_with = "tolerant")]
@@ -143,7 +143,7 @@ pub(super) struct Field {
 /// What came out.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct ResultMeta {
+pub(super) struct ResultMetaDto {
     #[serde(deserialize_with = "whole")]
     pub(super) total_rows: Option<i64>,
     #[serde(deserialize_with = "whole")]
@@ -160,7 +160,7 @@ pub(super) struct ResultMeta {
 
 /// The rows of an answer, header first, each cell in the upstream's own bytes. Not tolerant: half a row is none.
 #[derive(Debug, Deserialize)]
-pub(super) struct Rows {
+pub(super) struct RowsDto {
     #[serde(default)]
     pub(super) data: Option<Vec<Vec<Box<RawValue>>>>,
 }
@@ -173,7 +173,7 @@ fn reason<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ErrorBody
 
 /// A value that says something and is of no known shape is a reason without words.
 fn read_reason(raw: &str) -> Option<ErrorBody> {
-    if says_nothing(raw) {
+    if is_empty_value(raw) {
         return None;
     }
     let read = match raw.bytes().next() {
@@ -182,7 +182,7 @@ fn read_reason(raw: &str) -> Option<ErrorBody> {
         Some(b'[') => {
             let items: Option<Vec<&RawValue>> = serde_json::from_str(raw).ok();
             let first =
-                items.unwrap_or_default().into_iter().map(RawValue::get).find(|item| !says_nothing(item));
+                items.unwrap_or_default().into_iter().map(RawValue::get).find(|item| !is_empty_value(item));
             // a list in a list is of no known shape
             first.filter(|item| !item.starts_with('[')).and_then(read_reason)
         }
@@ -191,8 +191,8 @@ fn read_reason(raw: &str) -> Option<ErrorBody> {
     Some(read.unwrap_or_default())
 }
 
-fn of_object(reason: Reason) -> ErrorBody {
-    let Reason { code, error_code, message, error_message, description, detail } = reason;
+fn of_object(reason: ReasonDto) -> ErrorBody {
+    let ReasonDto { code, error_code, message, error_message, description, detail } = reason;
     ErrorBody {
         code: code.or(error_code),
         message: message.or(error_message),

@@ -9,19 +9,19 @@ const PLACES: &str = "
     schema { query: Query }
     directive @skip(if: Boolean!) on FIELD
     scalar Even
-    enum Colour { RED GREEN }
+    enum PositionColour { RED GREEN }
     input Leaf { name: String!  size: Int! = 3  even: Even }
-    input Pick @oneOf { id: ID  leaf: Leaf  colours: [Colour!] }
+    input Pick @oneOf { id: ID  leaf: Leaf  colours: [PositionColour!] }
     type Query { f(i: Int, n: Int!, d: Int! = 1, l: [Int], ln: [Int!], s: [Int!]!, grid: [[Int!]!], leaf: Leaf,
-        leaves: [Leaf!], pick: Pick, picks: [Pick!]!, colour: Colour, even: Even, id: ID, float: Float): Int }";
+        leaves: [Leaf!], pick: Pick, picks: [Pick!]!, colour: PositionColour, even: Even, id: ID, float: Float): Int }";
 
-fn refused(document: &str, variables: &Json) -> Option<(Kind, String)> {
+fn refused(document: &str, variables: &Json) -> Option<(RefusalKind, String)> {
     let types = InputTypes::from_sdl(PLACES, &[("Even", even)]).unwrap();
     judge(&types, document, variables).err()
 }
 
 #[test]
-fn a_variable_fits_its_place_or_the_place_is_named() {
+fn variable_that_does_not_fit_its_position_is_refused() {
     let cases = [
         ("$v: Int", "i: $v", true),
         ("$v: Int!", "i: $v", true),
@@ -62,54 +62,54 @@ fn a_variable_fits_its_place_or_the_place_is_named() {
         ("$v: ID", "pick: { id: $v }", false),
         ("$v: ID = 1", "pick: { id: $v }", true),
         ("$v: String!", "picks: [{ leaf: { name: $v } }]", true),
-        ("$v: [Colour!]!", "picks: { colours: $v }", true),
-        ("$v: Colour!", "picks: { colours: [$v] }", true),
+        ("$v: [PositionColour!]!", "picks: { colours: $v }", true),
+        ("$v: PositionColour!", "picks: { colours: [$v] }", true),
         ("$v: Boolean!", "i: 1) @skip(if: $v", true),
         ("$v: Boolean", "i: 1) @skip(if: $v", false),
         ("$v: Int!", "i: 1) @skip(if: $v", false),
     ];
     let value = |of: &str| match of {
         of if of.contains("[Leaf") => json!([{ "name": "n" }]),
-        of if of.contains("[Colour") => json!(["RED"]),
+        of if of.contains("[PositionColour") => json!(["RED"]),
         of if of.contains('[') => json!([1]),
         of if of.contains("Leaf") => json!({ "name": "n" }),
-        of if of.contains("Colour") => json!("RED"),
+        of if of.contains("PositionColour") => json!("RED"),
         of if of.contains("Boolean") => json!(true),
         of if of.contains("String") => json!("5"),
         _ => json!(5),
     };
     for (declared, use_, fits) in cases {
         let document = format!("query({declared}) {{ f({use_}) }}");
-        let told = refused(&document, &json!({ "v": value(declared) }));
-        assert_eq!(told.is_none(), fits, "{document}: {told:?}");
+        let judged = refused(&document, &json!({ "v": value(declared) }));
+        assert_eq!(judged.is_none(), fits, "{document}: {judged:?}");
         // a place in a fragment is a place of the operation
         let document = format!("query({declared}) {{ ...F }} fragment F on Query {{ f({use_}) }}");
-        let told = refused(&document, &json!({ "v": value(declared) }));
-        assert_eq!(told.is_none(), fits, "{document}: {told:?}");
-        if let Some((kind, message)) = told {
-            assert_eq!(kind, Kind::DocumentInvalid, "{document}");
+        let judged = refused(&document, &json!({ "v": value(declared) }));
+        assert_eq!(judged.is_none(), fits, "{document}: {judged:?}");
+        if let Some((kind, message)) = judged {
+            assert_eq!(kind, RefusalKind::DocumentInvalid, "{document}");
             assert!(message.contains("the variable \"$v\"") && !message.contains('5'), "{message}");
         }
     }
 }
 
 #[test]
-fn a_refused_variable_names_place_and_types() {
+fn variable_error_names_the_position_and_the_types() {
     let (_, message) = refused("query($v: [Int!]!) { g: f(s: [1, $v]) }", &json!({ "v": [77] })).unwrap();
     let expected = "the variable \"$v\" is of type \"[Int!]!\", and f.s[1] takes \"Int!\"; declare the variable as \
                     \"Int!\", or use another";
     assert_eq!(message, expected);
     let null = refused("query($v: Int = 5) { f(n: $v) }", &json!({ "v": null }));
     let message = "variables.v must not be null, because f.n takes \"Int!\"".to_owned();
-    assert_eq!(null, Some((Kind::BadInput, message)));
+    assert_eq!(null, Some((RefusalKind::BadInput, message)));
     let absent = refused("query($v: Int) { f(n: 1, d: $v) }", &json!({}));
     let message = "variables.v has no value, and f.d takes \"Int!\"; give the variable a value or a default, or leave \
                    out the argument";
-    assert_eq!(absent, Some((Kind::BadInput, message.to_owned())));
+    assert_eq!(absent, Some((RefusalKind::BadInput, message.to_owned())));
 }
 
 #[test]
-fn a_literal_fits_its_place_or_the_place_is_named() {
+fn invalid_literal_error_names_its_position() {
     let cases = [
         ("i: 5", None),
         ("i: null", None),
@@ -138,7 +138,7 @@ fn a_literal_fits_its_place_or_the_place_is_named() {
         ("pick: { id: 1, leaf: null }", Some("f.pick must have exactly one of the fields of Pick")),
         ("pick: { id: null }", Some("f.pick.id must not be null; it must be an ID!")),
         ("picks: [{ colours: RED }]", None),
-        ("colour: BLUE", Some("f.colour must be one of the values of Colour")),
+        ("colour: BLUE", Some("f.colour must be one of the values of PositionColour")),
         ("even: \"odd\"", Some("f.even must be of even length")),
         ("leaf: { name: \"n\", even: \"odd\" }", Some("f.leaf.even must be of even length")),
         ("even: RED", Some("f.even must be an Even, given as a string")),
@@ -146,14 +146,14 @@ fn a_literal_fits_its_place_or_the_place_is_named() {
         ("unknown: 1", None),
     ];
     for (literal, expected) in cases {
-        let told = refused(&format!("{{ f({literal}) }}"), &json!({}));
-        let expected = expected.map(|message| (Kind::DocumentInvalid, message.to_owned()));
-        assert_eq!(told, expected, "{literal}");
+        let judged = refused(&format!("{{ f({literal}) }}"), &json!({}));
+        let expected = expected.map(|message| (RefusalKind::DocumentInvalid, message.to_owned()));
+        assert_eq!(judged, expected, "{literal}");
     }
 }
 
 #[test]
-fn a_field_of_the_values_of_a_union_names_its_fragment() {
+fn field_selected_on_a_union_gets_a_fragment_hint() {
     let types = schema::input_types().unwrap();
     let cases = [
         ("{ job(ref: { id: 1 }) { state } }", Some("... on Job { state }")),
@@ -166,9 +166,9 @@ fn a_field_of_the_values_of_a_union_names_its_fragment() {
         ("{ job(ref: { id: 1 }) { stat } }", None),
     ];
     for (document, hint) in cases {
-        let told = judge(&types, document, &json!({})).err();
-        assert_eq!(told.is_some(), hint.is_some(), "{document}: {told:?}");
-        if let (Some((_, message)), Some(hint)) = (told, hint) {
+        let judged = judge(&types, document, &json!({})).err();
+        assert_eq!(judged.is_some(), hint.is_some(), "{document}: {judged:?}");
+        if let (Some((_, message)), Some(hint)) = (judged, hint) {
             assert!(message.ends_with(hint), "{message}");
         }
     }
@@ -176,12 +176,12 @@ fn a_field_of_the_values_of_a_union_names_its_fragment() {
 
 /// The document of the report: the first mutation ran, and the second one failed.
 #[test]
-fn a_list_in_a_list_is_refused_before_any_mutation() {
+fn nested_list_variable_is_refused_before_any_mutation() {
     let types = schema::input_types().unwrap();
     let document = "mutation($r: [JobRef!]!) { a: untrackJobs(input: { refs: $r }) { untracked } \
                     b: untrackJobs(input: { refs: [$r] }) { untracked } }";
     let (kind, message) = judge(&types, document, &json!({ "r": [{ "id": "x" }] })).unwrap_err();
-    assert_eq!(kind, Kind::DocumentInvalid);
+    assert_eq!(kind, RefusalKind::DocumentInvalid);
     assert!(message.contains("untrackJobs.input.refs[0] takes \"JobRef!\""), "{message}");
 }
 

@@ -5,9 +5,9 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, any as anything, prop_as
 
 use super::*;
 
-fn posted(body: Vec<u8>) -> Answer {
+fn posted(body: Vec<u8>) -> EndpointAnswer {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    runtime.block_on(async { house().post(body).await })
+    runtime.block_on(async { fixture().post(body).await })
 }
 
 proptest! {

@@ -5,11 +5,11 @@ use std::future::pending;
 use super::*;
 
 #[tokio::test]
-async fn a_body_that_is_no_request_is_refused_by_what_is_wrong_with_it() {
-    let house = house();
+async fn malformed_body_error_names_the_problem() {
+    let fixture = fixture();
     let deep =
         format!(r#"{{"query":"{{hello}}","variables":{{"x":{}{}}}}}"#, "[".repeat(500), "]".repeat(500));
-    for (body, status, said) in [
+    for (body, status, expected) in [
         ("", 400, "not JSON"),
         ("NONSENSE", 400, "not JSON"),
         (r#"{"query":"#, 400, "line 1, column 9"),
@@ -31,25 +31,25 @@ async fn a_body_that_is_no_request_is_refused_by_what_is_wrong_with_it() {
         (r#"{"query":"{hello}","operationName":7}"#, 422, "operationName must be"),
         (r#"{"query":"{hello}","extensions":[]}"#, 422, "extensions must be"),
     ] {
-        let answer = house.post(body.to_owned()).await;
+        let answer = fixture.post(body.to_owned()).await;
         assert_eq!((answer.status, answer.code()), (status, "BAD_REQUEST"), "{body}");
         assert!(
-            answer.body["errors"][0]["message"].as_str().unwrap().contains(said),
+            answer.body["errors"][0]["message"].as_str().unwrap().contains(expected),
             "{body} {}",
             answer.text
         );
         assert_eq!(answer.body.get("data"), None, "{body}");
     }
-    assert_eq!(house.post(b"{\"query\":\"\xff\"}".as_slice()).await.status, 400);
+    assert_eq!(fixture.post(b"{\"query\":\"\xff\"}".as_slice()).await.status, 400);
     let odd = r#"{"query":"{hello}","variables":null,"operationName":null,"extensions":null,"other":{}}"#;
-    assert_eq!(house.post(odd).await.status, 200);
-    assert_eq!(house.calls.load(Ordering::SeqCst), 1);
+    assert_eq!(fixture.post(odd).await.status, 200);
+    assert_eq!(fixture.calls.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
-async fn get_serves_queries_and_nothing_else() {
-    let house = house();
-    for (query, status, said) in [
+async fn get_serves_queries_only() {
+    let fixture = fixture();
+    for (query, status, expected) in [
         ("query=%7Bhello%7D", 200, "hello local"),
         ("query=%7Bhello%7D&operationName=&variables=&extensions=&other=1&other=2", 200, "hello local"),
         ("query=query%20null%7Bhello%7D&operationName=null", 200, "hello local"),
@@ -66,9 +66,9 @@ async fn get_serves_queries_and_nothing_else() {
         ("query=%7Bhello%7D&extensions=7", 422, "extensions must be"),
         ("query=%FF", 400, "syntax error"),
     ] {
-        let answer = house.get(query).await;
+        let answer = fixture.get(query).await;
         assert_eq!(answer.status, status, "{query} {}", answer.text);
-        assert!(answer.text.contains(said), "{query} {}", answer.text);
+        assert!(answer.text.contains(expected), "{query} {}", answer.text);
         assert_eq!(
             answer.headers.get(header::ALLOW).is_some_and(|allow| allow == "POST"),
             status == 405,
@@ -77,7 +77,7 @@ async fn get_serves_queries_and_nothing_else() {
     }
     for method in ["PUT", "DELETE", "PATCH", "OPTIONS", "QUERY"] {
         let request = Request::builder().method(method).uri("/graphql?query=%7Bhello%7D").body(Body::empty());
-        let answer = house.ask(request.unwrap()).await;
+        let answer = fixture.send(request.unwrap()).await;
         assert_eq!((answer.status, answer.code()), (405, "METHOD_NOT_ALLOWED"), "{method}");
         assert_eq!(answer.headers[header::ALLOW], "GET, HEAD, POST");
     }
@@ -85,8 +85,8 @@ async fn get_serves_queries_and_nothing_else() {
 
 /// The body of each request never arrives: what is refused here is refused before it is read.
 #[tokio::test(start_paused = true)]
-async fn nothing_is_read_before_the_client_is_known_and_the_types_fit() {
-    let house = house();
+async fn bad_headers_are_refused_before_the_body_is_read() {
+    let fixture = fixture();
     for (name, value, status, code) in [
         ("authorization", "Bearer wrong", 401, "UNAUTHENTICATED"),
         ("authorization", "Basic key", 401, "UNAUTHENTICATED"),
@@ -99,11 +99,11 @@ async fn nothing_is_read_before_the_client_is_known_and_the_types_fit() {
             Body::from_stream(futures_util::stream::once(pending::<Result<Vec<u8>, std::io::Error>>()));
         let mut request = post("*/*", never);
         request.headers_mut().insert(name, value.parse().unwrap());
-        let answer = house.ask(request).await;
+        let answer = fixture.send(request).await;
         assert_eq!((answer.status, answer.code()), (status, code), "{name}: {value}");
         assert_eq!(answer.content_type(), GRAPHQL, "{name}: {value}");
         assert_eq!(answer.headers.contains_key(header::WWW_AUTHENTICATE), status == 401, "{name}: {value}");
         assert!(!answer.text.contains("wrong"), "{}", answer.text);
     }
-    assert_eq!(house.calls.load(Ordering::SeqCst), 0);
+    assert_eq!(fixture.calls.load(Ordering::SeqCst), 0);
 }

@@ -8,51 +8,51 @@ fn ping(token: &str) -> String {
     json!({ "type": "ping", "payload": { "Authorization": format!("Bearer {token}") } }).to_string()
 }
 
-impl House {
+impl TestGraphql {
     /// A socket that is acknowledged by this token and follows something quiet.
     async fn with_token(&self, token: &str) -> Client {
         let mut client = self.socket().await;
         let payload = json!({ "authorization": format!("Bearer {token}") });
         client.say(&json!({ "type": "connection_init", "payload": payload }).to_string()).await;
-        assert_eq!(client.hear().await, json!({ "type": "connection_ack" }));
+        assert_eq!(client.receive().await, json!({ "type": "connection_ack" }));
         client.subscribe("1", "subscription{quiet}").await;
         client
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_socket_closes_with_4403_at_the_second_its_credential_expires() {
-    let house = house(StreamSettings::default());
-    let mut client = house.with_token("key-90").await;
+async fn socket_closes_with_4403_when_its_credential_expires() {
+    let fixture = fixture(StreamSettings::default());
+    let mut client = fixture.with_token("key-90").await;
     let (code, lasted) = client.end().await;
     assert_eq!(code, Some(4403));
     assert!((SECOND * 90..SECOND * 91).contains(&lasted), "{lasted:?}");
     // the clock does not go back: what has expired already is acknowledged and closed
-    let mut late = house.with_token("key-90").await;
+    let mut late = fixture.with_token("key-90").await;
     assert_eq!(late.end().await.0, Some(4403));
-    house.idle().await;
+    fixture.idle().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_credential_is_renewed_by_a_ping_and_the_socket_lasts_as_long_as_the_new_one() {
+async fn ping_renews_the_credential_and_sets_the_socket_lifetime() {
     // the client of these tests answers a ping only while it reads
-    let house = house(StreamSettings { ping_interval: SECOND * 600, ..StreamSettings::default() });
-    let mut client = house.with_token("key-60").await;
+    let fixture = fixture(StreamSettings { ping_interval: SECOND * 600, ..StreamSettings::default() });
+    let mut client = fixture.with_token("key-60").await;
     for (at, token) in [(50, "key-120"), (110, "key-200"), (150, "key-180")] {
         tokio::time::sleep_until(client.opened + SECOND * at).await;
         client.say(&ping(token)).await;
-        assert_eq!(client.hear().await, serde_json::from_str::<Value>(RENEWED).unwrap(), "{token}");
-        assert_eq!(house.running(), 1, "what is under way goes on");
+        assert_eq!(client.receive().await, serde_json::from_str::<Value>(RENEWED).unwrap(), "{token}");
+        assert_eq!(fixture.running(), 1, "what is under way goes on");
     }
     let (code, lasted) = client.end().await;
     assert_eq!(code, Some(4403));
     assert!((SECOND * 180..SECOND * 181).contains(&lasted), "{lasted:?}");
-    house.idle().await;
+    fixture.idle().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_the_same_client_with_the_same_rights_renews() {
-    let house = house(StreamSettings::default());
+async fn credential_renewal_requires_the_same_client_and_grant() {
+    let fixture = fixture(StreamSettings::default());
     for (what, message, expected) in [
         ("an unknown credential", ping("wrong"), 4401),
         ("another client", ping("other"), 4403),
@@ -66,33 +66,33 @@ async fn only_the_same_client_with_the_same_rights_renews() {
             4401,
         ),
     ] {
-        let mut client = house.with_token("key-600").await;
+        let mut client = fixture.with_token("key-600").await;
         client.say(&message).await;
         let (code, lasted) = client.end().await;
         assert_eq!((code, lasted < SECOND), (Some(expected), true), "{what}: {lasted:?}");
     }
-    let mut early = house.socket().await;
+    let mut early = fixture.socket().await;
     early.say(&ping("key-600")).await;
     assert_eq!(early.end().await.0, Some(4403), "before connection_init there is nothing to renew");
     // any other ping is what it always was
-    let mut client = house.with_token("key-600").await;
+    let mut client = fixture.with_token("key-600").await;
     client.say(r#"{"type":"ping","payload":{"author":"Bearer key"}}"#).await;
-    assert_eq!(client.hear().await, json!({ "type": "pong", "payload": { "author": "Bearer key" } }));
+    assert_eq!(client.receive().await, json!({ "type": "pong", "payload": { "author": "Bearer key" } }));
     drop(client);
-    house.idle().await;
+    fixture.idle().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_taken_back_closes_at_once_and_lets_nobody_in() {
-    let house = house(StreamSettings::default());
-    let mut client = house.with_token("key-600").await;
+async fn revoked_credential_closes_open_and_new_sockets() {
+    let fixture = fixture(StreamSettings::default());
+    let mut client = fixture.with_token("key-600").await;
     tokio::time::sleep(SECOND * 10).await;
-    house.guests.shut();
-    assert_eq!(house.streams.review(|holder| holder.name() != "ui"), 1);
+    fixture.guests.shut();
+    assert_eq!(fixture.streams.review(|holder| holder.name() != "ui"), 1);
     let (code, lasted) = client.end().await;
     assert_eq!((code, lasted < SECOND * 11), (Some(4403), true));
-    let mut renewing = house.socket().await;
+    let mut renewing = fixture.socket().await;
     renewing.say(INIT).await;
     assert_eq!(renewing.end().await.0, Some(4403), "it was recognised, and does not stand");
-    house.idle().await;
+    fixture.idle().await;
 }

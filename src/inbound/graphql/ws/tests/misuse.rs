@@ -124,29 +124,29 @@ impl Client {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_misuse_has_its_exact_close_code() {
-    let house = house(StreamSettings::default());
+async fn each_protocol_violation_has_its_close_code() {
+    let fixture = fixture(StreamSettings::default());
     for (number, (what, code)) in BEFORE.iter().enumerate() {
-        let mut client = house.socket().await;
+        let mut client = fixture.socket().await;
         client.misuse(what).await;
         assert_eq!(client.end().await.0, Some(*code), "before the ack, case {number}");
     }
     for (number, (what, code)) in AFTER.iter().enumerate() {
-        let mut client = house.ready().await;
+        let mut client = fixture.ready().await;
         client.misuse(what).await;
         assert_eq!(client.end().await.0, Some(*code), "after the ack, case {number}");
     }
-    house.idle().await;
+    fixture.idle().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_id_has_a_limit_and_what_was_under_way_ends_with_the_socket() {
-    let house = house(StreamSettings::default());
-    let mut client = house.ready().await;
+async fn overlong_operation_id_closes_the_socket() {
+    let fixture = fixture(StreamSettings::default());
+    let mut client = fixture.ready().await;
     client.subscribe(&"x".repeat(128), "subscription{quiet}").await;
     client.silence().await;
-    assert_eq!(house.running(), 1);
+    assert_eq!(fixture.running(), 1);
     client.subscribe(&"x".repeat(129), "subscription{quiet}").await;
     assert_eq!(client.end().await.0, Some(4400));
-    house.idle().await;
+    fixture.idle().await;
 }

@@ -3,20 +3,20 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_never_inits_is_closed_after_the_timeout_whatever_else_it_says() {
-    let house = house(StreamSettings::default());
-    let mut client = house.socket().await;
+async fn socket_without_connection_init_is_closed_after_the_timeout() {
+    let fixture = fixture(StreamSettings::default());
+    let mut client = fixture.socket().await;
     tokio::time::sleep(SECOND * 4).await;
     client.say(r#"{"type":"ping"}"#).await;
-    client.hear().await;
+    client.receive().await;
     assert_eq!(client.end().await, (Some(4408), SECOND * 5));
-    house.idle().await;
+    fixture.idle().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_quiet_client_that_answers_pings_stays_until_its_age() {
-    let house = house(StreamSettings::default());
-    let mut client = house.ready().await;
+async fn idle_client_that_answers_pings_stays_until_maximum_age() {
+    let fixture = fixture(StreamSettings::default());
+    let mut client = fixture.ready().await;
     client.subscribe("1", "subscription{quiet}").await;
     let mut pings = Vec::new();
     let code = loop {
@@ -35,111 +35,111 @@ async fn a_quiet_client_that_answers_pings_stays_until_its_age() {
     let expected = age.as_secs() / 25;
     assert!((expected - 1..=expected).contains(&(pings.len() as u64)), "{} pings in {age:?}", pings.len());
     assert_eq!(client.end().await.0, None);
-    house.idle().await;
+    fixture.idle().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_peer_gets_two_pings_and_is_cut_when_the_second_is_overdue() {
-    let house = house(StreamSettings::default());
-    let mut client = house.ready().await;
+async fn peer_that_misses_two_pings_is_disconnected() {
+    let fixture = fixture(StreamSettings::default());
+    let mut client = fixture.ready().await;
     client.subscribe("1", "subscription{quiet}").await;
     // nothing is read from here on, so nothing is answered
     tokio::time::sleep(SECOND * 94).await;
-    assert_eq!(house.running(), 1);
+    assert_eq!(fixture.running(), 1);
     tokio::time::sleep(SECOND * 2).await;
-    assert_eq!(house.running(), 0);
-    house.idle().await;
+    assert_eq!(fixture.running(), 0);
+    fixture.idle().await;
     let mut left = Vec::new();
     client.socket.get_mut().read_to_end(&mut left).await.unwrap();
     assert_eq!(left, [0x89, 0, 0x89, 0], "two pings, and no close frame, which nobody is there to read");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_stands_still_for_a_minute_is_not_cut_whenever_it_begins() {
+async fn peer_stalled_for_a_minute_stays_connected() {
     for (begins, room) in [0, 1, 10_000, 24_999, 25_001, 59_999, 60_001]
         .into_iter()
         .flat_map(|begins| [(begins, 512), (begins, 65_536)])
     {
         let what = format!("standing still from {begins} ms, with room for {room} bytes");
-        let house = house(StreamSettings::default());
-        let mut client = house.narrow_socket(room).await;
+        let fixture = fixture(StreamSettings::default());
+        let mut client = fixture.narrow_socket(room).await;
         client.say(INIT).await;
-        client.hear().await;
+        client.receive().await;
         client.subscribe("1", "subscription{newest}").await;
         // until then it answers pings
         let listening = async { while client.socket.next().await.unwrap().unwrap().is_ping() {} };
         assert!(tokio::time::timeout(Duration::from_millis(begins), listening).await.is_err(), "{what}");
         for (value, seconds) in [(1, 30), (2, 29), (1000, 1)] {
-            house.value.send_replace(value);
+            fixture.value.send_replace(value);
             tokio::time::sleep(SECOND * seconds).await;
         }
-        assert_eq!(house.streams.counts().websocket, 1, "{what}");
+        assert_eq!(fixture.streams.counts().websocket, 1, "{what}");
         let mut newest = None;
-        while let Some(value) = client.hear().await["payload"]["data"]["newest"].as_str() {
+        while let Some(value) = client.receive().await["payload"]["data"]["newest"].as_str() {
             newest = value.trim().parse().ok();
         }
         assert_eq!(newest, Some(1000), "{what}");
         client.subscribe("2", "{hello}").await;
-        assert_eq!(client.hear().await["type"], "next", "{what}");
+        assert_eq!(client.receive().await["type"], "next", "{what}");
         drop(client);
-        house.idle().await;
+        fixture.idle().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reader_that_stops_for_a_minute_gets_the_newest_state_and_the_end() {
-    let house = house(StreamSettings::default());
-    let mut client = house.narrow_socket(4096).await;
+async fn paused_reader_receives_the_newest_state_and_complete() {
+    let fixture = fixture(StreamSettings::default());
+    let mut client = fixture.narrow_socket(4096).await;
     client.say(INIT).await;
-    client.hear().await;
+    client.receive().await;
     client.subscribe("1", "subscription{newest}").await;
     for value in 1..=1000 {
-        house.value.send_replace(value);
+        fixture.value.send_replace(value);
         tokio::time::sleep(Duration::from_millis(60)).await;
     }
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     let last = loop {
-        let said = client.hear().await;
-        match said["payload"]["data"]["newest"].as_str() {
-            Some(value) => heard.push(value.trim().parse::<usize>().unwrap()),
-            None => break said,
+        let message = client.receive().await;
+        match message["payload"]["data"]["newest"].as_str() {
+            Some(value) => received.push(value.trim().parse::<usize>().unwrap()),
+            None => break message,
         }
     };
     assert_eq!(last["type"], "complete");
-    assert!(heard.is_sorted() && heard.last() == Some(&1000), "{heard:?}");
-    assert!(heard.len() <= 6, "what was held for the reader is bounded: {heard:?}");
+    assert!(received.is_sorted() && received.last() == Some(&1000), "{received:?}");
+    assert!(received.len() <= 6, "what was held for the reader is bounded: {received:?}");
     drop(client);
-    house.idle().await;
+    fixture.idle().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reader_that_takes_nothing_is_cut_at_the_write_deadline() {
-    let house = house(StreamSettings { ping_interval: SECOND * 600, ..StreamSettings::default() });
-    let mut client = house.narrow_socket(512).await;
+async fn stalled_reader_is_disconnected_at_the_write_deadline() {
+    let fixture = fixture(StreamSettings { ping_interval: SECOND * 600, ..StreamSettings::default() });
+    let mut client = fixture.narrow_socket(512).await;
     client.say(INIT).await;
-    client.hear().await;
+    client.receive().await;
     client.subscribe("1", "subscription{newest}").await;
     tokio::time::sleep(SECOND).await;
-    house.value.send_replace(1);
+    fixture.value.send_replace(1);
     tokio::time::sleep(SECOND * 69).await;
-    assert_eq!(house.running(), 1);
+    assert_eq!(fixture.running(), 1);
     tokio::time::sleep(SECOND * 2).await;
-    house.idle().await;
+    fixture.idle().await;
     assert_eq!(client.end().await.0, None);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_does_not_wait_for_a_reader_that_takes_nothing() {
-    let house = house(StreamSettings::default());
-    let mut client = house.narrow_socket(512).await;
+async fn drain_does_not_wait_for_a_stalled_reader() {
+    let fixture = fixture(StreamSettings::default());
+    let mut client = fixture.narrow_socket(512).await;
     client.say(INIT).await;
-    client.hear().await;
+    client.receive().await;
     client.subscribe("1", "subscription{newest}").await;
     tokio::time::sleep(SECOND).await;
-    house.value.send_replace(1);
+    fixture.value.send_replace(1);
     tokio::time::sleep(SECOND).await;
     let start = Instant::now();
-    house.streams.drain(SECOND * 10).await;
-    house.idle().await;
-    assert!(start.elapsed() <= session::LINGER + SECOND, "{:?}", start.elapsed());
+    fixture.streams.drain(SECOND * 10).await;
+    fixture.idle().await;
+    assert!(start.elapsed() <= session::CLOSE_TIMEOUT + SECOND, "{:?}", start.elapsed());
 }

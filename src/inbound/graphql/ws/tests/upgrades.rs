@@ -32,9 +32,9 @@ fn request(changes: &[(&'static str, &str)]) -> Request {
 }
 
 #[tokio::test]
-async fn an_upgrade_is_refused_with_a_status_before_it_is_one() {
-    let house = house(StreamSettings { max_streams_per_client: 1, ..StreamSettings::default() });
-    let held = house.streams.open(Transport::Sse, Some(&Principal::new("other", []))).unwrap();
+async fn invalid_upgrade_is_refused_with_an_http_status() {
+    let fixture = fixture(StreamSettings { max_streams_per_client: 1, ..StreamSettings::default() });
+    let held = fixture.streams.open(Transport::Sse, Some(&Principal::new("other", []))).unwrap();
     for (changes, status, code) in [
         (&[][..], 101, ""),
         (&[("origin", "https://gw.example")], 101, ""),
@@ -63,7 +63,7 @@ async fn an_upgrade_is_refused_with_a_status_before_it_is_one() {
         // no handshake at all, so an ordinary request without a query
         (&[("upgrade", ""), ("sec-websocket-key", "")], 422, "BAD_REQUEST"),
     ] {
-        let response = house.app.clone().oneshot(request(changes)).await.unwrap();
+        let response = fixture.app.clone().oneshot(request(changes)).await.unwrap();
         assert_eq!(response.status(), status, "{changes:?}");
         if status == 101 {
             assert_eq!(response.headers()[header::SEC_WEBSOCKET_ACCEPT], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
@@ -85,19 +85,19 @@ async fn an_upgrade_is_refused_with_a_status_before_it_is_one() {
         assert_eq!(message.contains("server.allowed_origins"), status == 403, "{message}");
     }
     drop(held);
-    house.idle().await;
-    house.streams.drain(SECOND).await;
-    let response = house.app.clone().oneshot(request(&[])).await.unwrap();
+    fixture.idle().await;
+    fixture.streams.drain(SECOND).await;
+    let response = fixture.app.clone().oneshot(request(&[])).await.unwrap();
     assert_eq!(response.status(), 503, "who comes during a drain is sent away");
 }
 
 /// Opens a socket as a client does, with the whole HTTP server at the other end.
-async fn connect(house: &House, authorization: Option<&str>) -> Result<Client, Error> {
+async fn connect(fixture: &TestGraphql, authorization: Option<&str>) -> Result<Client, Error> {
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
-    let service = TowerToHyperService::new(house.app.clone());
+    let service = TowerToHyperService::new(fixture.app.clone());
     let http = hyper::server::conn::http1::Builder::new();
     let serving = http.serve_connection(TokioIo::new(theirs), service).with_upgrades();
-    house.tasks.spawn(async move { serving.await.unwrap() });
+    fixture.tasks.spawn(async move { serving.await.unwrap() });
     let mut request = "ws://gw.example/graphql".into_client_request().unwrap();
     let headers = request.headers_mut();
     headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));
@@ -109,8 +109,8 @@ async fn connect(house: &House, authorization: Option<&str>) -> Result<Client, E
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_clear_spelling_of_a_credential_is_taken() {
-    let house = house(StreamSettings::default());
+async fn every_unambiguous_credential_form_is_accepted() {
+    let fixture = fixture(StreamSettings::default());
     for (payload, name) in [
         (json!({ "Authorization": "Bearer key" }), "ui"),
         (json!({ "AUTHORIZATION": "bearer key" }), "ui"),
@@ -123,18 +123,18 @@ async fn every_clear_spelling_of_a_credential_is_taken() {
         (json!({ "authorization": null, "headers": null }), "local"),
         (json!({ "headers": "Bearer key", "authToken": "key" }), "local"),
     ] {
-        let mut client = connect(&house, None).await.unwrap();
+        let mut client = connect(&fixture, None).await.unwrap();
         client.say(&json!({ "type": "connection_init", "payload": payload }).to_string()).await;
-        client.hear().await;
+        client.receive().await;
         client.subscribe("1", "{hello}").await;
-        assert_eq!(client.hear().await["payload"]["data"]["hello"], format!("hello {name}"), "{payload}");
+        assert_eq!(client.receive().await["payload"]["data"]["hello"], format!("hello {name}"), "{payload}");
     }
-    house.idle().await;
+    fixture.idle().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_header_and_the_payload_are_equal_in_effect() {
-    let house = house(StreamSettings::default());
+async fn credential_in_header_or_payload_authenticates_the_socket() {
+    let fixture = fixture(StreamSettings::default());
     for (header, payload, name) in [
         (None, None, Some("local")),
         (Some("Bearer key"), None, Some("ui")),
@@ -143,18 +143,18 @@ async fn the_header_and_the_payload_are_equal_in_effect() {
         (Some("Bearer key"), Some("Bearer wrong"), None),
         (None, Some("Bearer wrong"), None),
     ] {
-        let mut client = connect(&house, header).await.unwrap();
+        let mut client = connect(&fixture, header).await.unwrap();
         let payload = payload.map(|token| json!({ "authorization": token }));
         client.say(&json!({ "type": "connection_init", "payload": payload }).to_string()).await;
         let Some(name) = name else {
             assert_eq!(client.end().await.0, Some(4401));
             continue;
         };
-        client.hear().await;
+        client.receive().await;
         client.subscribe("1", "{hello}").await;
-        assert_eq!(client.hear().await["payload"]["data"]["hello"], format!("hello {name}"), "{header:?}");
+        assert_eq!(client.receive().await["payload"]["data"]["hello"], format!("hello {name}"), "{header:?}");
     }
-    let Err(Error::Http(refused)) = connect(&house, Some("Bearer wrong")).await else { panic!("let in") };
+    let Err(Error::Http(refused)) = connect(&fixture, Some("Bearer wrong")).await else { panic!("let in") };
     assert_eq!(refused.status(), 401);
-    house.idle().await;
+    fixture.idle().await;
 }

@@ -16,16 +16,16 @@ fn set(mint: &Mint, kid: &str) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn unknown_keys_bring_about_one_look_in_thirty_seconds_however_many_they_are() {
+async fn unknown_keys_trigger_at_most_one_fetch_per_thirty_seconds() {
     let mint = Mint::new();
-    let script = Script::new(&mint.published());
+    let script = JwksScript::new(&mint.published());
     let issuers = issuers(&config(&[EdDsa], None), &script).await;
     let head = header("EdDSA").to_string();
     let signed = token(&mint, "ed");
     let rest = signed.split_once('.').unwrap().1;
     for number in 0..10_000 {
         let hostile = format!("{}.{rest}", base64(head.replace("\"ed\"", &format!("\"k{number}\""))));
-        assert_eq!(issuers.recognise(&hostile).map(drop), Err(Bad::Key));
+        assert_eq!(issuers.authenticate(&hostile).map(drop), Err(JwtError::Key));
         if number % 100 == 0 {
             // all of them over thirty seconds
             tokio::time::sleep(SECOND * 3 / 10).await;
@@ -34,52 +34,52 @@ async fn unknown_keys_bring_about_one_look_in_thirty_seconds_however_many_they_a
     assert!(script.reads() <= 2, "{} looks, the first one among them", script.reads());
     tokio::time::sleep(SECOND * 31).await;
     assert!(script.reads() <= 3, "{} looks", script.reads());
-    assert!(issuers.recognise(&signed).is_ok());
+    assert!(issuers.authenticate(&signed).is_ok());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_key_is_taken_up_when_it_is_met_or_when_it_is_time() {
+async fn new_key_is_loaded_on_first_use_or_at_the_next_refresh() {
     let [old, new] = [Mint::new(), Mint::new()];
-    let script = Script::new(&[set(&old, "old")["keys"][0].clone()]);
+    let script = JwksScript::new(&[set(&old, "old")["keys"][0].clone()]);
     let issuers = issuers(&config(&[EdDsa], None), &script).await;
     let [before, after] = [token(&old, "old"), token(&new, "new")];
-    assert!(issuers.recognise(&before).is_ok());
-    script.says(Ok(set(&new, "new")));
-    assert_eq!(issuers.recognise(&after).map(drop), Err(Bad::Key));
+    assert!(issuers.authenticate(&before).is_ok());
+    script.respond(Ok(set(&new, "new")));
+    assert_eq!(issuers.authenticate(&after).map(drop), Err(JwtError::Key));
     tokio::time::sleep(SECOND * 29).await;
     assert_eq!(script.reads(), 1, "not before thirty seconds have passed");
     tokio::time::sleep(SECOND * 2).await;
-    assert!(issuers.recognise(&after).is_ok());
-    assert_eq!(issuers.recognise(&before).map(drop), Err(Bad::Key), "the old key is gone");
+    assert!(issuers.authenticate(&after).is_ok());
+    assert_eq!(issuers.authenticate(&before).map(drop), Err(JwtError::Key), "the old key is gone");
     // that asked for another look; from here on nobody asks
     tokio::time::sleep(SECOND * 31).await;
     let reads = script.reads();
-    script.says(Ok(set(&old, "old")));
+    script.respond(Ok(set(&old, "old")));
     tokio::time::sleep(SECOND * 295).await;
     assert_eq!(script.reads(), reads);
     tokio::time::sleep(SECOND * 6).await;
-    assert!(issuers.recognise(&before).is_ok());
+    assert!(issuers.authenticate(&before).is_ok());
 }
 
 #[tokio::test(start_paused = true)]
-async fn known_keys_go_on_while_none_can_be_read() {
+async fn cached_keys_stay_valid_while_the_key_set_is_unavailable() {
     let mint = Mint::new();
-    let script = Script::new(&mint.published());
+    let script = JwksScript::new(&mint.published());
     let issuers = issuers(&config(&[EdDsa], None), &script).await;
     let good = token(&mint, "ed");
-    for trouble in [
+    for failure in [
         Err("could not connect".to_owned()),
         Ok(json!("no key set")),
         Ok(json!({ "keys": [] })),
         Ok(json!({ "keys": [{ "kty": "oct", "kid": "ed", "k": "AAAA" }] })),
     ] {
-        script.says(trouble.clone());
+        script.respond(failure.clone());
         let reads = script.reads();
         tokio::time::sleep(SECOND * 400).await;
         assert!(script.reads() > reads + 1, "it is tried again");
-        assert!(issuers.recognise(&good).is_ok(), "{trouble:?}");
+        assert!(issuers.authenticate(&good).is_ok(), "{failure:?}");
     }
-    script.says(Ok(json!({ "keys": mint.published() })));
+    script.respond(Ok(json!({ "keys": mint.published() })));
     tokio::time::sleep(SECOND * 31).await;
     let reads = script.reads();
     drop(issuers);

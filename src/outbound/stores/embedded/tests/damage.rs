@@ -76,7 +76,7 @@ fn used(bytes: &[u8]) -> Vec<(usize, usize)> {
 }
 
 #[tokio::test]
-async fn a_truncated_file_never_stops_the_start_nor_answers_wrongly() {
+async fn truncated_file_never_prevents_the_start_or_corrupts_answers() {
     let (disk, bytes, written) = sound().await;
     let mut set_aside = 0;
     let end = used(&bytes).last().unwrap().1;
@@ -86,15 +86,15 @@ async fn a_truncated_file_never_stops_the_start_nor_answers_wrongly() {
         clear(&disk);
         fs::write(disk.file(), &bytes[..length]).unwrap();
         let found = opened(&disk, &written, &format!("truncated to {length}")).await;
-        let aside = disk.files().len() - 1;
-        assert_eq!(found, if aside == 0 && length > 0 { JOBS } else { 0 }, "truncated to {length}");
-        set_aside += aside;
+        let quarantined = disk.files().len() - 1;
+        assert_eq!(found, if quarantined == 0 && length > 0 { JOBS } else { 0 }, "truncated to {length}");
+        set_aside += quarantined;
     }
     assert!(set_aside > 150, "{set_aside}");
 }
 
 #[tokio::test]
-async fn a_flipped_bit_never_stops_the_start_nor_answers_wrongly() {
+async fn flipped_bit_never_prevents_the_start_or_corrupts_answers() {
     let (disk, bytes, written) = sound().await;
     let used = used(&bytes);
     let mut random = fastrand::Rng::with_seed(0x6a6f_6267);
@@ -126,21 +126,21 @@ async fn a_flipped_bit_never_stops_the_start_nor_answers_wrongly() {
 }
 
 #[tokio::test]
-async fn what_is_no_database_is_set_aside() {
+async fn file_that_is_not_a_database_is_quarantined() {
     for text in ["x", "not a database at all", &"x".repeat(100_000)] {
         let disk = Disk::new();
         fs::create_dir_all(&disk.folder).unwrap();
         fs::write(disk.file(), text).unwrap();
         assert_eq!(opened(&disk, &HashMap::new(), text).await, 0);
-        let [file, aside] = &disk.files()[..] else { panic!("{:?}", disk.files()) };
-        assert!(aside.starts_with(&format!("{file}.damaged-20231114T22")), "{aside}");
-        assert_eq!(fs::read_to_string(disk.folder.join(aside)).unwrap(), text, "as it was");
+        let [file, quarantined] = &disk.files()[..] else { panic!("{:?}", disk.files()) };
+        assert!(quarantined.starts_with(&format!("{file}.damaged-20231114T22")), "{quarantined}");
+        assert_eq!(fs::read_to_string(disk.folder.join(quarantined)).unwrap(), text, "as it was");
     }
 }
 
 /// A page that the database itself finds in order, with a record in it that is not.
 #[tokio::test]
-async fn a_damaged_record_is_a_miss_that_is_counted_and_goes() {
+async fn damaged_record_is_a_cache_miss_and_is_removed() {
     let disk = Disk::new();
     let store = disk.open().unwrap();
     for id in ["bad", "good", "moved"] {
@@ -170,14 +170,18 @@ async fn a_damaged_record_is_a_miss_that_is_counted_and_goes() {
     store.shared.flush().await.ok();
     assert_eq!(store.health().jobs, 1, "they are gone");
     let new = seen("bad", Life::Failed(Failure::default()), 2);
-    assert_eq!(store.keep(new.clone()).await.unwrap(), Kept::New(None), "whatever was there is no match");
+    assert_eq!(
+        store.keep(new.clone()).await.unwrap(),
+        StoreOutcome::New(None),
+        "whatever was there is no match"
+    );
     store.near.jobs.invalidate_all();
     assert_eq!(held(&store, "bad").await, Some(new));
 }
 
 /// Found damaged while it is in use: set aside then, and what memory holds is written to the new one by and by.
 #[tokio::test]
-async fn a_file_that_is_found_damaged_while_in_use_is_replaced_under_way() {
+async fn file_damaged_while_in_use_is_replaced() {
     let disk = Disk::new();
     let store = disk.open().unwrap();
     store.keep(seen("before", Life::Succeeded, 3)).await.unwrap();

@@ -13,7 +13,7 @@ async fn comes(what: &str, is: impl Fn() -> bool + Send + Sync) {
 }
 
 #[tokio::test]
-async fn a_full_disk_fails_nobody_and_heals() {
+async fn observations_survive_a_full_disk_and_are_written_later() {
     let disk = Disk::new();
     let store = disk.open().unwrap();
     let before = seen("before", Life::Succeeded, 50);
@@ -25,7 +25,7 @@ async fn a_full_disk_fails_nobody_and_heals() {
         .map(|n| seen(&format!("d{n}"), if n % 2 == 0 { Life::Succeeded } else { Life::Running }, 40))
         .collect();
     for job in &during {
-        assert_eq!(store.keep(job.clone()).await.unwrap(), Kept::New(None));
+        assert_eq!(store.keep(job.clone()).await.unwrap(), StoreOutcome::New(None));
     }
     store.track(vec![(key("s", "d1"), Some(Labels::new()))]).await.unwrap_err();
     comes("the trouble shows", || store.health().degraded).await;
@@ -36,7 +36,7 @@ async fn a_full_disk_fails_nobody_and_heals() {
     }
     let keys: Vec<JobKey> = during.iter().map(|job| job.job.key.clone()).collect();
     let older = seen("d0", Life::Running, 45);
-    assert_eq!(store.keep(older).await.unwrap(), Kept::Older(during[0].clone()), "and compared with");
+    assert_eq!(store.keep(older).await.unwrap(), StoreOutcome::Older(during[0].clone()), "and compared with");
 
     disk.quota.0.store(u64::MAX, Ordering::Relaxed);
     comes("it heals", || !store.health().degraded && store.health().unwritten == 0).await;
@@ -51,7 +51,7 @@ async fn a_full_disk_fails_nobody_and_heals() {
 
 /// The file cannot grow, but what stands in it can be written over: a disk that filled up.
 #[tokio::test]
-async fn what_lies_on_a_disk_that_filled_up_can_still_be_read() {
+async fn stored_records_stay_readable_on_a_full_disk() {
     let disk = Disk::new();
     let store = disk.open().unwrap();
     let long = |n: usize| Life::Failed(Failure { code: None, message: Some("x".repeat(n)) });
@@ -89,13 +89,13 @@ async fn what_lies_on_a_disk_that_filled_up_can_still_be_read() {
 }
 
 #[tokio::test]
-async fn a_disk_that_is_full_at_the_start_is_no_obstacle() {
+async fn store_opens_on_a_full_disk_and_recovers() {
     let disk = Disk::new();
     disk.quota.0.store(0, Ordering::Relaxed);
     let store = disk.open().unwrap();
     assert!(store.health().degraded);
     let job = seen("j", Life::Succeeded, 1);
-    assert_eq!(store.keep(job.clone()).await.unwrap(), Kept::New(None));
+    assert_eq!(store.keep(job.clone()).await.unwrap(), StoreOutcome::New(None));
     disk.quota.0.store(u64::MAX, Ordering::Relaxed);
     comes("it heals", || !store.health().degraded && store.health().unwritten == 0).await;
     drop(store);

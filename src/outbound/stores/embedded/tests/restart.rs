@@ -5,7 +5,7 @@ use redb::Database;
 use super::*;
 
 #[tokio::test]
-async fn a_restart_finds_jobs_labels_and_who_was_followed() {
+async fn restart_restores_jobs_labels_and_followed_jobs() {
     let disk = Disk::new();
     let store = disk.open().unwrap();
     let (open, over) = (seen("open", Life::Running, 2), seen("over", Life::Canceled, 1));
@@ -20,20 +20,20 @@ async fn a_restart_finds_jobs_labels_and_who_was_followed() {
     for (id, followed) in [("open", true), ("over", true), ("over", false), ("other", true)] {
         store.follow(&key("s", id), followed);
     }
-    let habits = [(None, false), (Some("EXPORT"), true), (Some(""), true)].map(|(kind, running)| Habit {
+    let classes = [(None, false), (Some("EXPORT"), true), (Some(""), true)].map(|(kind, running)| JobClass {
         source: SourceName::parse("s").unwrap(),
         kind: kind.map(ToOwned::to_owned),
         running,
     });
     let mut learned = Durations::default();
-    for habit in &habits {
-        learned.learn(DAY / 5_000);
-        store.learn(habit, &learned);
+    for class in &classes {
+        learned.record(DAY / 5_000);
+        store.learn(class, &learned);
     }
     store.close().await;
     assert_eq!(
         store.keep(seen("late", Life::Running, 0)).await.unwrap(),
-        Kept::New(None),
+        StoreOutcome::New(None),
         "closed is no failure"
     );
     drop(store);
@@ -44,12 +44,12 @@ async fn a_restart_finds_jobs_labels_and_who_was_followed() {
     assert_eq!(remembered.tracked, [(key("s", "open"), labels), (key("s", "over"), Labels::new())]);
     assert_eq!(remembered.followed, [key("s", "open"), key("s", "other")]);
     let known = store.learned().await.unwrap();
-    assert!(known.len() == 3 && habits.iter().all(|habit| known.iter().any(|(known, _)| known == habit)));
-    assert!(known.contains(&(habits[2].clone(), learned)));
+    assert!(known.len() == 3 && classes.iter().all(|class| known.iter().any(|(known, _)| known == class)));
+    assert!(known.contains(&(classes[2].clone(), learned)));
 }
 
 #[tokio::test]
-async fn when_a_run_was_first_seen_outlives_a_restart() {
+async fn first_seen_times_survive_a_restart() {
     let disk = Disk::new();
     let (queued, running) = (seen("a", Life::Queued, 3), seen("a", Life::Running, 2));
     let ended = seen("a", Life::Canceled, 1);
@@ -68,7 +68,7 @@ async fn when_a_run_was_first_seen_outlives_a_restart() {
 }
 
 #[test]
-fn the_folder_and_the_file_are_for_this_user_alone() {
+fn store_directory_and_file_are_private_to_the_user() {
     let disk = Disk::new();
     let store = disk.open().unwrap();
     let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -77,7 +77,7 @@ fn the_folder_and_the_file_are_for_this_user_alone() {
 }
 
 #[test]
-fn a_file_in_use_is_refused_with_its_path_and_the_likely_cause() {
+fn file_in_use_error_names_the_path_and_the_likely_cause() {
     let disk = Disk::new();
     let first = disk.open().unwrap();
     let second = disk.open().unwrap_err().to_string();
@@ -92,13 +92,13 @@ fn a_file_in_use_is_refused_with_its_path_and_the_likely_cause() {
 }
 
 #[test]
-fn a_place_that_cannot_be_used_is_named_with_its_option() {
+fn unusable_path_error_names_the_option_and_the_path() {
     let disk = Disk::new();
     fs::write(&disk.folder, "a file where a folder should be").unwrap();
-    let told = disk.open().unwrap_err().to_string();
+    let message = disk.open().unwrap_err().to_string();
     fs::remove_file(&disk.folder).unwrap();
     let expected = format!("store.path: cannot use {}: ", disk.folder.display());
-    assert!(told.starts_with(&expected) && told.ends_with("may write to"), "{told}");
+    assert!(message.starts_with(&expected) && message.ends_with("may write to"), "{message}");
 }
 
 /// The tables of a new file with another number in the place of the format.
@@ -118,20 +118,20 @@ fn with_format(disk: &Disk, format: Option<u64>) {
 }
 
 #[tokio::test]
-async fn a_newer_format_is_refused_and_left_as_it_is() {
+async fn newer_format_is_refused_and_not_modified() {
     let disk = Disk::new();
     drop(disk.open().unwrap());
     with_format(&disk, Some(7));
-    let told = disk.open().unwrap_err().to_string();
-    assert!(told.contains("has format 7, and this version reads formats up to 2"), "{told}");
-    assert!(told.starts_with("store.path: "), "{told}");
+    let message = disk.open().unwrap_err().to_string();
+    assert!(message.contains("has format 7, and this version reads formats up to 2"), "{message}");
+    assert!(message.starts_with("store.path: "), "{message}");
     assert_eq!(disk.files().len(), 1, "nothing was set aside");
     with_format(&disk, Some(1));
     assert!(disk.open().is_ok(), "nothing was spoiled");
 }
 
 #[tokio::test]
-async fn an_older_format_is_brought_up_to_date_and_loses_nothing() {
+async fn older_format_is_migrated_without_data_loss() {
     let disk = Disk::new();
     let job = seen("j", Life::Succeeded, 1);
     disk.open().unwrap().keep(job.clone()).await.unwrap();

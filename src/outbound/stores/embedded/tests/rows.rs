@@ -15,7 +15,7 @@ async fn keep(store: &EmbeddedStore, of: &Observation, first: u32, body: &str) {
 }
 
 #[tokio::test]
-async fn rows_live_as_long_as_their_run_and_across_a_restart() {
+async fn rows_are_kept_for_their_run_and_across_a_restart() {
     let disk = Disk::new();
     let store = disk.open().unwrap();
     let end = seen("j", Life::Succeeded, 9);
@@ -36,7 +36,7 @@ async fn rows_live_as_long_as_their_run_and_across_a_restart() {
     assert_eq!(kept(&store, &seen_again, 0).await.as_deref(), Some("first"), "the same end, seen again");
     let mut other = Job::clone(&seen_again.job);
     other.native_state = Some("of another run".to_owned());
-    let other = Observation::new(Arc::new(other), seen_again.asked_at, seen_again.observed_at);
+    let other = Observation::new(Arc::new(other), seen_again.requested_at, seen_again.observed_at);
     assert_eq!(kept(&store, &other, 0).await, None, "asked for by who has seen another run");
 
     store.keep(seen("j", Life::Running, 7)).await.unwrap();
@@ -47,7 +47,7 @@ async fn rows_live_as_long_as_their_run_and_across_a_restart() {
 }
 
 #[tokio::test]
-async fn there_are_no_more_rows_than_there_may_be() {
+async fn rows_are_bounded_per_job_and_in_total() {
     let mut disk = Disk::new();
     disk.rows = RowLimits { per_job: 1_000, max_bytes: 3_000 };
     let store = disk.open().unwrap();
@@ -68,19 +68,19 @@ async fn there_are_no_more_rows_than_there_may_be() {
         held
     };
     assert_eq!(held().await, 4);
-    prune::look(&store.shared);
+    prune::run(&store.shared);
     assert!(kept(&store, &jobs[0], 0).await.is_none(), "the first that were kept go first");
     keep(&store, &jobs[8], 0, &"x".repeat(600)).await;
     assert!(kept(&store, &jobs[8], 0).await.is_some(), "and make room");
     assert!(store.shared.counts.row_bytes.load(Ordering::Relaxed) <= 3_000);
 
     disk.clock.0.fetch_add(31 * 86_400, Ordering::Relaxed);
-    prune::look(&store.shared);
+    prune::run(&store.shared);
     assert_eq!(store.shared.counts.row_bytes.load(Ordering::Relaxed), 0, "they go with their jobs");
 }
 
 #[tokio::test]
-async fn damaged_rows_are_left_out_and_removed() {
+async fn damaged_rows_are_skipped_and_removed() {
     let disk = Disk::new();
     let end = seen("j", Life::Succeeded, 9);
     let store = disk.open().unwrap();

@@ -7,13 +7,13 @@ use futures_util::future::{join, join4};
 use super::*;
 
 /// A source of which every job but those in `readable` is denied with `code`.
-fn denying(code: &'static str, readable: &'static [&'static str]) -> (Server, Arc<Mutex<bool>>) {
+fn denying(code: &'static str, readable: &'static [&'static str]) -> (ScriptedServer, Arc<Mutex<bool>>) {
     let lost = Arc::new(Mutex::new(false));
     let all = Arc::clone(&lost);
-    let server = Server::start(move |seen| {
-        let asked = seen.json()["schedule_id"].as_str().unwrap().to_owned();
-        if readable.contains(&asked.as_str()) && !*all.lock().unwrap() {
-            return json(200, &json!({"meta": {"schedule_id": asked, "status_code": "RUNNING"}}));
+    let server = ScriptedServer::start(move |seen| {
+        let requested = seen.json()["schedule_id"].as_str().unwrap().to_owned();
+        if readable.contains(&requested.as_str()) && !*all.lock().unwrap() {
+            return json(200, &json!({"meta": {"schedule_id": requested, "status_code": "RUNNING"}}));
         }
         error(403, code)
     });
@@ -21,26 +21,26 @@ fn denying(code: &'static str, readable: &'static [&'static str]) -> (Server, Ar
 }
 
 #[tokio::test]
-async fn a_denied_job_fails_while_another_job_reads_well() {
+async fn denied_job_fails_only_if_another_job_is_readable() {
     for code in ["PERMISSION_DENIED", "LICENSE_ROW_LIMIT_EXCEEDED", "LICENSE_ACCOUNT_LIMIT_EXCEEDED"] {
         let (server, _) = denying(code, &["good"]);
         let reader = open(&server);
-        assert_eq!(look(&reader, "denied").await, "Unavailable", "{code}: nothing else is known");
-        assert_eq!(look(&reader, "good").await, "Running");
-        let looks = reader.look(&[id("denied")], &Asker::Operator).await;
-        let job = looks[0].outcome.as_ref().unwrap();
+        assert_eq!(fetch(&reader, "denied").await, "Unavailable", "{code}: nothing else is known");
+        assert_eq!(fetch(&reader, "good").await, "Running");
+        let fetches = reader.fetch(&[id("denied")], &FetchTrigger::Operator).await;
+        let job = fetches[0].outcome.as_ref().unwrap();
         assert_eq!(job.failure().unwrap().code.as_deref(), Some(code));
         assert_eq!(server.seen().len(), 4, "one read of the other job is the evidence");
-        assert_eq!(look(&reader, "good").await, "Running", "{code}: no other job waits");
+        assert_eq!(fetch(&reader, "good").await, "Running", "{code}: no other job waits");
     }
 }
 
 /// The reader of a source of which the job `denied` is denied; so is every other after `good` was read once.
 /// Whatever is about `held` is answered only when the sender says so.
-fn losing(held: &'static str, concurrency: u32) -> (Server, Arc<dyn JobReader>, mpsc::Sender<()>) {
+fn losing(held: &'static str, concurrency: u32) -> (ScriptedServer, Arc<dyn JobReader>, mpsc::Sender<()>) {
     let (release, held_back) = mpsc::channel();
     let (held_back, lost) = (Mutex::new(held_back), AtomicBool::new(false));
-    let server = Server::start(move |seen| {
+    let server = ScriptedServer::start(move |seen| {
         let job = seen.json()["schedule_id"].as_str().unwrap().to_owned();
         if job == held {
             held_back.lock().unwrap().recv().ok();
@@ -54,15 +54,15 @@ fn losing(held: &'static str, concurrency: u32) -> (Server, Arc<dyn JobReader>, 
         }
     });
     let settings = SourceSettings { concurrency, ..settings(&server.url) };
-    let reader = reader(Upstream::Supermetrics, settings, means(OneKey::api_key(KEY)));
+    let reader = reader(Upstream::Supermetrics, settings, deps(OneKey::api_key(KEY)));
     (server, reader, release)
 }
 
-async fn look_as(reader: &Arc<dyn JobReader>, job: &str, asker: Asker) -> String {
-    word(&reader.look(&[id(job)], &asker).await[0].outcome)
+async fn fetch_as(reader: &Arc<dyn JobReader>, job: &str, trigger: FetchTrigger) -> String {
+    word(&reader.fetch(&[id(job)], &trigger).await[0].outcome)
 }
 
-fn asked(server: &Server) -> Vec<String> {
+fn requested(server: &ScriptedServer) -> Vec<String> {
     server.seen().iter().map(|seen| seen.json()["schedule_id"].as_str().unwrap().to_owned()).collect()
 }
 
@@ -71,26 +71,26 @@ fn asked(server: &Server) -> Vec<String> {
 async fn a_read_sent_before_the_denied_one_is_no_evidence() {
     let (server, reader, release) = losing("first", 1);
     let (first, denied, good, ()) = join4(
-        look_as(&reader, "first", Asker::Operator),
-        look_as(&reader, "denied", Asker::Background),
-        look_as(&reader, "good", Asker::Operator),
+        fetch_as(&reader, "first", FetchTrigger::Operator),
+        fetch_as(&reader, "denied", FetchTrigger::Background),
+        fetch_as(&reader, "good", FetchTrigger::Operator),
         async { release.send(()).unwrap() },
     )
     .await;
-    assert_eq!(asked(&server), ["first", "good", "denied", "good"]);
+    assert_eq!(requested(&server), ["first", "good", "denied", "good"]);
     assert_eq!([first, good, denied], ["Running", "Running", "Unavailable"]);
 }
 
 #[tokio::test]
 async fn a_read_sent_before_the_denial_came_is_no_evidence() {
     let (server, reader, release) = losing("denied", 8);
-    let (denied, good) = join(look_as(&reader, "denied", Asker::Operator), async {
-        let good = look_as(&reader, "good", Asker::Operator).await;
+    let (denied, good) = join(fetch_as(&reader, "denied", FetchTrigger::Operator), async {
+        let good = fetch_as(&reader, "good", FetchTrigger::Operator).await;
         release.send(()).unwrap();
         good
     })
     .await;
-    assert_eq!(asked(&server).last().unwrap(), "good", "it is read again");
+    assert_eq!(requested(&server).last().unwrap(), "good", "it is read again");
     assert_eq!([good, denied], ["Running", "Unavailable"]);
 }
 
@@ -98,31 +98,31 @@ async fn a_read_sent_before_the_denial_came_is_no_evidence() {
 async fn jobs_denied_at_once_fail_while_another_reads_well() {
     let (server, _) = denying("PERMISSION_DENIED", &["good"]);
     let reader = open(&server);
-    assert_eq!(look(&reader, "good").await, "Running");
+    assert_eq!(fetch(&reader, "good").await, "Running");
     let ids: Vec<ExternalId> = (0..8).map(|number| id(&format!("denied{number}"))).collect();
-    for looked in reader.look(&ids, &Asker::Operator).await {
-        assert_eq!(word(&looked.outcome), "Failed");
+    for fetch in reader.fetch(&ids, &FetchTrigger::Operator).await {
+        assert_eq!(word(&fetch.outcome), "Failed");
     }
 }
 
 #[tokio::test]
-async fn a_lost_permission_ends_no_job() {
+async fn lost_permission_does_not_fail_any_job() {
     for code in ["PERMISSION_DENIED", "LICENSE_QUERIES_SUSPENDED"] {
         let (server, lost) = denying(code, &["a", "b", "c"]);
         let reader = open(&server);
         for job in ["a", "b", "c"] {
-            assert_eq!(look(&reader, job).await, "Running");
+            assert_eq!(fetch(&reader, job).await, "Running");
         }
         *lost.lock().unwrap() = true;
         for _ in 0..3 {
             for job in ["a", "b", "c"] {
-                assert_eq!(look(&reader, job).await, "Unavailable", "{code} {job}");
+                assert_eq!(fetch(&reader, job).await, "Unavailable", "{code} {job}");
             }
         }
         assert_eq!(server.seen().len(), 3 + 9 + 1, "one check for all of them");
         *lost.lock().unwrap() = false;
         for job in ["a", "b", "c"] {
-            assert_eq!(look(&reader, job).await, "Running", "{code} {job}");
+            assert_eq!(fetch(&reader, job).await, "Running", "{code} {job}");
         }
     }
 }

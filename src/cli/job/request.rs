@@ -1,0 +1,186 @@
+//! The asking: one answer for each job now, or all updates until the last job has ended, within the time there is.
+
+use std::future::pending;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
+use futures_util::stream::select_all;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+
+use super::JobMode;
+use super::outcome::ExitOutcome;
+use super::screen::{Screen, ScreenItem};
+use super::table::JobTable;
+use crate::domain::duration;
+use crate::outbound::gateway_client;
+use crate::outbound::gateway_client::{
+    FollowEvent, GatewayClient, GatewayError, JobOutcome, REFS_MAX, WireUpdate,
+};
+use crate::ports::entropy::Entropy;
+
+/// How long `get` waits unless it was said.
+const GET_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often what moves on the terminal does.
+const TICK: Duration = Duration::from_millis(120);
+
+/// Whom to ask, and how.
+pub(super) struct JobRequest {
+    pub(super) gateway: GatewayClient,
+    pub(super) max_staleness: Option<Duration>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) entropy: Arc<dyn Entropy>,
+}
+
+/// The asking under way.
+struct JobRequestTask<'t, 'o> {
+    mode: JobMode,
+    table: JobTable,
+    screen: Screen<'t, 'o>,
+    /// What was last said about the gateway, until it answers again.
+    complaint: Option<String>,
+    /// Why the gateway was given up, if it was: every stream says so.
+    given_up: Option<String>,
+}
+
+impl JobRequest {
+    /// Asks, shows what is learned, and says what it came to. Fails when it cannot be shown.
+    pub(super) async fn run(
+        self,
+        mode: JobMode,
+        table: JobTable,
+        screen: Screen<'_, '_>,
+    ) -> anyhow::Result<ExitOutcome> {
+        let mut task = JobRequestTask { mode, table, screen, complaint: None, given_up: None };
+        match mode {
+            JobMode::Get => self.once(&mut task).await?,
+            JobMode::Watch | JobMode::Await => self.follow(&mut task).await?,
+        }
+        task.close()
+    }
+
+    /// One answer each; more jobs than fit into one question are asked for in several at once.
+    async fn once(self, task: &mut JobRequestTask<'_, '_>) -> anyhow::Result<()> {
+        let groups = task.table.groups(REFS_MAX);
+        let questions = groups.iter().map(|refs| self.gateway.jobs(refs, self.max_staleness));
+        let limit = self.timeout.unwrap_or(GET_TIMEOUT);
+        let Ok(answered) = timeout(limit, join_all(questions)).await else {
+            return task.time_is_up(limit);
+        };
+        for answers in answered {
+            match answers {
+                Ok(answers) => {
+                    for answer in &answers {
+                        task.show(ScreenItem::Answer(answer))?;
+                    }
+                }
+                Err(error) => task.give_up(&error)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Every update until the last job has ended, the gateway is given up, or the time is up.
+    async fn follow(self, task: &mut JobRequestTask<'_, '_>) -> anyhow::Result<()> {
+        let Self { gateway, max_staleness, timeout, entropy } = self;
+        let begin = |refs| {
+            Box::pin(gateway_client::follow(gateway.clone(), refs, max_staleness, Arc::clone(&entropy)))
+        };
+        let mut events = select_all(task.table.groups(REFS_MAX).into_iter().map(begin));
+        let deadline = timeout.and_then(|limit| Instant::now().checked_add(limit));
+        let mut time_is_up = pin!(async move {
+            match deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => pending().await,
+            }
+        });
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                biased;
+                event = events.next() => match event {
+                    Some(FollowEvent::Update(update)) => task.show_update(&update)?,
+                    Some(FollowEvent::Trouble { why, pause }) => task.show_error(&why, pause)?,
+                    Some(FollowEvent::GaveUp(why)) => task.give_up(&why)?,
+                    None => return Ok(()),
+                },
+                () = &mut time_is_up => return task.time_is_up(timeout.unwrap_or_default()),
+                _ = ticks.tick(), if task.screen.moves() => task.screen.tick(),
+            }
+        }
+    }
+}
+
+impl JobRequestTask<'_, '_> {
+    fn show_update(&mut self, update: &WireUpdate) -> anyhow::Result<()> {
+        if self.complaint.take().is_some() {
+            self.screen.complain("connection to the gateway restored")?;
+        }
+        // whoever awaits an end wants to hear of nothing else
+        if self.mode == JobMode::Await && !update.is_final {
+            let rendered = self.screen.of(ScreenItem::Update(update));
+            self.table.take(&update.answer, &rendered, false, self.mode);
+            return Ok(());
+        }
+        self.show(ScreenItem::Update(update))
+    }
+
+    /// Shows what is news.
+    fn show(&mut self, rendered: ScreenItem<'_>) -> anyhow::Result<()> {
+        let (answer, is_final) = rendered.parts();
+        let text = self.screen.of(rendered);
+        if let Some(index) = self.table.take(answer, &text, is_final, self.mode)
+            && let Some(job) = self.table.jobs().get(index)
+        {
+            self.screen.show(index, job, rendered)?;
+        }
+        Ok(())
+    }
+
+    fn show_error(&mut self, why: &GatewayError, pause: Duration) -> anyhow::Result<()> {
+        let text = why.to_string();
+        // the same again is no news, and the pauses are many
+        if self.complaint.as_ref() != Some(&text) {
+            let seconds = pause.as_millis().div_ceil(1_000);
+            self.screen.complain(&format!("{text}; retrying in {seconds}s"))?;
+            self.complaint = Some(text);
+        }
+        Ok(())
+    }
+
+    fn give_up(&mut self, why: &GatewayError) -> anyhow::Result<()> {
+        let text = why.to_string();
+        if self.given_up.as_ref() != Some(&text) {
+            self.screen.complain(&text)?;
+            self.given_up = Some(text);
+        }
+        Ok(())
+    }
+
+    fn time_is_up(&mut self, limit: Duration) -> anyhow::Result<()> {
+        self.screen.close();
+        self.screen.complain(&format!("timed out after {}", duration::format(limit)))?;
+        Ok(())
+    }
+
+    /// Says what stayed open, and what it all came to.
+    fn close(mut self) -> anyhow::Result<ExitOutcome> {
+        self.screen.close();
+        for job in self.table.jobs().iter().filter(|job| !job.is_over()) {
+            let last = job.last();
+            if let Some(last) = last.filter(|_| self.mode == JobMode::Await) {
+                self.screen.show_unfinished(job, last)?;
+            }
+            let label = job.label();
+            let left = match last.map(|last| &last.outcome) {
+                Some(JobOutcome::Job(_)) => format!("{label} is not terminal"),
+                Some(JobOutcome::Problem(_)) | None => format!("no result for {label}"),
+            };
+            self.screen.complain(&left)?;
+        }
+        Ok(self.table.outcome())
+    }
+}

@@ -1,0 +1,111 @@
+//! What is known of each job that was asked for, and whether what comes in is news. Nothing is news twice, however often
+//! the stream had to be opened, and after a job's end nothing is. Pure: no terminal, no gateway.
+
+use super::JobMode;
+use super::line;
+use super::outcome::ExitOutcome;
+use crate::outbound::gateway_client::{JobOutcome, WireRef, WireResult};
+
+/// All jobs of one command, in the order in which they were named, each once.
+#[derive(Debug)]
+pub(super) struct JobTable {
+    jobs: Vec<JobTableRow>,
+}
+
+/// One job.
+#[derive(Debug)]
+pub(super) struct JobTableRow {
+    reference: WireRef,
+    label: String,
+    last: Option<WireResult>,
+    rendered: Option<String>,
+    outcome: Option<ExitOutcome>,
+}
+
+impl JobTable {
+    /// A board on which nothing is known yet.
+    pub(super) fn new(refs: impl Iterator<Item = WireRef>) -> Self {
+        let mut jobs: Vec<JobTableRow> = Vec::new();
+        for reference in refs {
+            if jobs.iter().all(|job| job.reference != reference) {
+                let label = match &reference {
+                    WireRef::Id(id) => id.clone(),
+                    WireRef::External { source, external_id } => format!("{source}/{external_id}"),
+                };
+                let label = line::visible(&label).into_owned();
+                jobs.push(JobTableRow { reference, label, last: None, rendered: None, outcome: None });
+            }
+        }
+        Self { jobs }
+    }
+
+    /// The jobs.
+    pub(super) fn jobs(&self) -> &[JobTableRow] {
+        &self.jobs
+    }
+
+    /// The references, in groups of at most `size`.
+    pub(super) fn groups(&self, size: usize) -> Vec<Vec<WireRef>> {
+        self.jobs.chunks(size).map(|jobs| jobs.iter().map(|job| job.reference.clone()).collect()).collect()
+    }
+
+    /// Takes in an answer: the place of the job that it is news of, if it is. `shown` is how it would be shown.
+    ///
+    /// A job that was named in both ways is one job: the first of the two places has the news.
+    pub(super) fn take(
+        &mut self,
+        answer: &WireResult,
+        rendered: &str,
+        is_final: bool,
+        mode: JobMode,
+    ) -> Option<usize> {
+        let mut changed = None;
+        let mut seen = false;
+        for (index, job) in self.jobs.iter_mut().enumerate() {
+            if job.outcome.is_some() || !answer.concerns(&job.reference) {
+                continue;
+            }
+            let is_new = is_final || job.rendered.as_deref() != Some(rendered);
+            if is_new && !seen {
+                changed = Some(index);
+            }
+            seen = true;
+            job.take(answer, rendered);
+            if is_final {
+                job.outcome = Some(ExitOutcome::of(answer, mode));
+            }
+        }
+        changed
+    }
+
+    /// What it all comes to: a job that nothing final is known of could not be learned.
+    pub(super) fn outcome(&self) -> ExitOutcome {
+        let outcomes = self.jobs.iter().map(|job| job.outcome.unwrap_or(ExitOutcome::Unlearned));
+        outcomes.max().unwrap_or(ExitOutcome::Unlearned)
+    }
+}
+
+impl JobTableRow {
+    fn take(&mut self, answer: &WireResult, rendered: &str) {
+        if let JobOutcome::Job(job) = &answer.outcome {
+            self.label = line::visible(&format!("{}/{}", job.source.name, job.external_id)).into_owned();
+        }
+        self.last = Some(answer.clone());
+        rendered.clone_into(self.rendered.get_or_insert_default());
+    }
+
+    /// What the job is called: its source and external id once they are known.
+    pub(super) fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// The last that was told.
+    pub(super) const fn last(&self) -> Option<&WireResult> {
+        self.last.as_ref()
+    }
+
+    /// Whether nothing more is to come.
+    pub(super) const fn is_over(&self) -> bool {
+        self.outcome.is_some()
+    }
+}

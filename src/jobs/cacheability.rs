@@ -1,0 +1,80 @@
+//! Whether what is held will do. Pure: a table over age, state and what the caller allows.
+
+use std::time::Duration;
+
+use crate::domain::job::Job;
+use crate::domain::source::Upstream;
+use crate::domain::state::JobState;
+
+/// What to do about a held job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cacheability {
+    /// Answer with it.
+    Serve,
+    /// Answer with it, and look behind the answer whether the id has started another life.
+    ServeAndCheck,
+    /// Ask the upstream first.
+    Fetch,
+}
+
+/// Judges a job held for `age`, for a caller who allows an unfinished one to be `allowed` old.
+///
+/// An end is always fresh: no caller waits for it to be asked again. But an id that can run again, or that may only have
+/// been out of sight (EXPIRED, which only Supermetrics makes), is looked at again in the background every `rerun_check`.
+pub(super) fn cacheability(
+    job: &Job,
+    upstream: Upstream,
+    age: Duration,
+    allowed: Duration,
+    rerun_check: Duration,
+) -> Cacheability {
+    if !job.is_terminal() {
+        return if age <= allowed { Cacheability::Serve } else { Cacheability::Fetch };
+    }
+    let may_live_again = upstream.runs_again() || job.state() == JobState::Expired;
+    if may_live_again && age > rerun_check { Cacheability::ServeAndCheck } else { Cacheability::Serve }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::details::Details;
+    use crate::domain::id::{ExternalId, JobKey, SourceName};
+    use crate::domain::job::Life;
+
+    #[test]
+    fn terminal_state_is_fresh_and_others_expire_with_age() {
+        use Upstream::{MindBridge, Supermetrics};
+        let cases = [
+            (Life::Running, MindBridge, 1, 2, Cacheability::Serve),
+            (Life::Running, MindBridge, 2, 2, Cacheability::Serve),
+            (Life::Running, MindBridge, 3, 2, Cacheability::Fetch),
+            (Life::Queued, Supermetrics, 1, 0, Cacheability::Fetch),
+            (Life::Unknown, Supermetrics, 0, 0, Cacheability::Serve),
+            (Life::Succeeded, MindBridge, 1_000_000, 0, Cacheability::Serve),
+            (Life::Succeeded, Supermetrics, 300, 0, Cacheability::Serve),
+            (Life::Succeeded, Supermetrics, 301, 0, Cacheability::ServeAndCheck),
+            (Life::Canceled, Supermetrics, 301, 0, Cacheability::ServeAndCheck),
+            (Life::Expired, Supermetrics, 301, 0, Cacheability::ServeAndCheck),
+            (Life::Expired, Supermetrics, 300, 0, Cacheability::Serve),
+        ];
+        for (life, upstream, age, allowed, expected) in cases {
+            let details = match upstream {
+                MindBridge => Details::MindBridge(Box::default()),
+                Supermetrics => Details::Supermetrics(Box::default()),
+            };
+            let key = JobKey {
+                source: SourceName::parse("s").unwrap(),
+                external_id: ExternalId::parse("j").unwrap(),
+            };
+            let label = format!("{life:?} {upstream:?} {age} {allowed}");
+            let job = Job::new(key, life, details);
+            let seconds = Duration::from_secs;
+            assert_eq!(
+                cacheability(&job, upstream, seconds(age), seconds(allowed), seconds(300)),
+                expected,
+                "{label}"
+            );
+        }
+    }
+}

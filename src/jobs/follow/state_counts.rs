@@ -1,0 +1,101 @@
+//! How many jobs are followed in each state: counted as they change, so that saying it costs nothing, however many there are.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::domain::state::JobState;
+
+use super::FollowRegistry;
+
+/// One for each state, and one for jobs of which nothing was learned yet.
+pub(super) const PLACES: usize = JobState::ALL.len() + 1;
+
+/// The counts, by place.
+#[derive(Debug, Default)]
+pub(super) struct StateCounts([AtomicU64; PLACES]);
+
+/// The place of one followed job. Dropping it takes it out of the count.
+#[derive(Debug)]
+pub(super) struct StateCountGuard {
+    all: Arc<StateCounts>,
+    state: Option<JobState>,
+}
+
+const fn index_of(state: Option<JobState>) -> usize {
+    match state {
+        None => 0,
+        Some(JobState::Queued) => 1,
+        Some(JobState::Running) => 2,
+        Some(JobState::Succeeded) => 3,
+        Some(JobState::Failed) => 4,
+        Some(JobState::Canceled) => 5,
+        Some(JobState::Expired) => 6,
+        Some(JobState::Unknown) => 7,
+    }
+}
+
+const WORDS: [&str; PLACES] =
+    ["unobserved", "queued", "running", "succeeded", "failed", "canceled", "expired", "unknown"];
+
+impl StateCounts {
+    /// Every place with its word.
+    pub(super) fn read(&self) -> [(&'static str, u64); PLACES] {
+        std::array::from_fn(|at| {
+            let count = self.0.get(at).map_or(0, |count| count.load(Ordering::Relaxed));
+            (WORDS.get(at).copied().unwrap_or_default(), count)
+        })
+    }
+
+    fn at(&self, state: Option<JobState>) -> &AtomicU64 {
+        self.0.get(index_of(state)).unwrap_or_else(|| unreachable!("there is a place for each state"))
+    }
+}
+
+impl FollowRegistry {
+    /// How many jobs are being followed, by the word of the state last seen.
+    pub(in crate::jobs) fn by_state(&self) -> [(&'static str, u64); PLACES] {
+        self.lock().state_counts.read()
+    }
+}
+
+impl StateCountGuard {
+    /// The place of a job of which nothing was learned yet.
+    pub(super) fn new(all: &Arc<StateCounts>) -> Self {
+        all.at(None).fetch_add(1, Ordering::Relaxed);
+        Self { all: Arc::clone(all), state: None }
+    }
+
+    /// Moves it to the place of a state.
+    pub(super) fn set(&mut self, state: Option<JobState>) {
+        self.all.at(self.state).fetch_sub(1, Ordering::Relaxed);
+        self.all.at(state).fetch_add(1, Ordering::Relaxed);
+        self.state = state;
+    }
+}
+
+impl Drop for StateCountGuard {
+    fn drop(&mut self) {
+        self.all.at(self.state).fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_job_is_counted_once_in_its_state_until_dropped() {
+        let all = Arc::new(StateCounts::default());
+        let count = |word: &str| all.read().iter().find(|(at, _)| *at == word).map(|(_, count)| *count);
+        let mut jobs: Vec<StateCountGuard> =
+            JobState::ALL.iter().map(|_| StateCountGuard::new(&all)).collect();
+        assert_eq!(count("unobserved"), Some(7));
+        for (job, state) in jobs.iter_mut().zip(JobState::ALL) {
+            job.set(Some(state));
+            assert_eq!(count(&state.name().to_ascii_lowercase()), Some(1), "{state:?}");
+        }
+        assert_eq!(count("unobserved"), Some(0));
+        drop(jobs);
+        assert!(all.read().iter().all(|(_, count)| *count == 0), "{:?}", all.read());
+    }
+}

@@ -1,0 +1,241 @@
+//! The road to a gateway: how `jobgate job` asks a running one, over the public protocol alone. A client of its own, since
+//! this one reads streams, speaks for a person, and knows no upstream. `follow` reconnects; what is shown is the command
+//! line's business.
+
+mod error;
+mod follow;
+mod sse;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::{Client, Method, Request, Response};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::{Value, json};
+use url::Url;
+
+pub use self::error::GatewayError;
+pub use self::follow::{FollowEvent, follow};
+use self::sse::SseReader;
+pub use self::wire::{
+    JobOutcome, WireFailure, WireJob, WireProblem, WireProgress, WireRef, WireResult, WireUpdate,
+};
+use super::http::{BaseUrl, BaseUrlError, SecretMask, UpstreamReply, strict_client};
+use crate::domain::duration;
+use crate::ports::clock::Clock;
+
+/// The most jobs that one question or one stream is about; the gateway's own bound.
+pub const REFS_MAX: usize = 200;
+
+/// How long a connection may take to open.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a stream may take to begin: a gateway sends its headers at once.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a stream may be silent: a gateway gives a sign of life every 15 s unless it was configured otherwise.
+const SILENCE: Duration = Duration::from_mins(1);
+/// The largest answer to a question, and the largest event, in bytes.
+const BODY_MAX: usize = 32 << 20;
+/// The largest body that is read of an answer that is none.
+const REFUSAL_MAX: usize = 64 << 10;
+
+/// What cannot be used to reach a gateway.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SetupError {
+    /// The address.
+    #[error("the gateway's url {0}")]
+    Url(&'static str),
+    /// The key holds what a header cannot carry. Nothing of it is repeated.
+    #[error("the key must be one line of visible ASCII characters, as printed by `jobgate key new`")]
+    Key,
+    /// TLS cannot be set up on this machine.
+    #[error("the HTTP client cannot be built: {0}")]
+    Client(String),
+}
+
+/// A gateway, and who asks it. A clone is cheap and shares the connections.
+#[derive(Clone, Debug)]
+pub struct GatewayClient {
+    client: Client,
+    endpoint: Url,
+    key: Option<SecretString>,
+    clock: Arc<dyn Clock>,
+}
+
+/// An open stream of updates.
+#[derive(Debug)]
+struct UpdateStream {
+    response: Response,
+    reader: SseReader,
+    read: VecDeque<sse::SseEvent>,
+}
+
+impl GatewayClient {
+    /// Prepares to ask the gateway at `base`; its `/graphql` is below that. Nothing is sent yet.
+    ///
+    /// No redirects and no proxy from the environment: the key goes to that address or nowhere.
+    ///
+    /// # Errors
+    /// When the address or the key cannot be used, or TLS cannot be set up.
+    pub fn new(base: Url, key: Option<SecretString>, clock: Arc<dyn Clock>) -> Result<Self, SetupError> {
+        BaseUrl::new(base.clone()).map_err(|error| SetupError::Url(rule(error)))?;
+        let graphic = |key: &SecretString| {
+            let key = key.expose_secret();
+            !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        if key.as_ref().is_some_and(|key| !graphic(key)) {
+            return Err(SetupError::Key);
+        }
+        let mut endpoint = base;
+        if let Ok(mut path) = endpoint.path_segments_mut() {
+            path.pop_if_empty().push("graphql");
+        }
+        let client = strict_client()
+            .user_agent(concat!("jobgate/", env!("CARGO_PKG_VERSION"), " (job)"))
+            .gzip(false)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .build()
+            .map_err(|error| SetupError::Client(error.without_url().to_string()))?;
+        Ok(Self { client, endpoint, key, clock })
+    }
+
+    /// Asks for jobs once: the answers in the order of `refs`, of which there are 1 to [`REFS_MAX`]. Cancel safe.
+    ///
+    /// # Errors
+    /// When there is no whole answer. A job's own trouble is an answer.
+    pub async fn jobs(
+        &self,
+        refs: &[WireRef],
+        max_staleness: Option<Duration>,
+    ) -> Result<Vec<WireResult>, GatewayError> {
+        let accept = "application/graphql-response+json, application/json;q=0.9";
+        let mut response = self.post(&wire::query(), refs, max_staleness, accept).await?;
+        let (status, retry_after) = (response.status(), self.retry_after(&response));
+        let body = collect(&mut response, BODY_MAX).await?;
+        let result: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if !status.is_success() || !(result.get("data").is_some() || result.get("errors").is_some()) {
+            return Err(GatewayError::of_answer(status, retry_after, &body));
+        }
+        let jobs = result.pointer("/data/jobs").and_then(Value::as_array);
+        let answers: Option<Vec<WireResult>> =
+            jobs.and_then(|jobs| jobs.iter().cloned().map(WireResult::read).collect());
+        let whole = answers.filter(|answers| answers.len() == refs.len());
+        whole.ok_or_else(|| GatewayError::of_result(&result))
+    }
+
+    /// Opens a stream of updates on 1 to [`REFS_MAX`] jobs.
+    async fn updates(
+        &self,
+        refs: &[WireRef],
+        max_staleness: Option<Duration>,
+    ) -> Result<UpdateStream, GatewayError> {
+        let document = wire::subscription();
+        let opening = self.post(&document, refs, max_staleness, "text/event-stream");
+        let opened = tokio::time::timeout(OPEN_TIMEOUT, opening).await;
+        let mut response = opened
+            .unwrap_or_else(|_| Err(GatewayError::passing("the gateway takes too long to open a stream")))?;
+        let is_stream = response.headers().get(CONTENT_TYPE).is_some_and(|media| {
+            let media = media.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
+            media.trim().eq_ignore_ascii_case("text/event-stream")
+        });
+        if !response.status().is_success() || !is_stream {
+            let (status, retry_after) = (response.status(), self.retry_after(&response));
+            // what it says is an extra; its status is enough
+            let body = tokio::time::timeout(OPEN_TIMEOUT, collect(&mut response, REFUSAL_MAX)).await;
+            let body = body.ok().and_then(Result::ok).unwrap_or_default();
+            return Err(GatewayError::of_answer(status, retry_after, &body));
+        }
+        Ok(UpdateStream { response, reader: SseReader::new(BODY_MAX), read: VecDeque::new() })
+    }
+
+    /// Sends a question. The key is the last thing added to it.
+    async fn post(
+        &self,
+        document: &str,
+        refs: &[WireRef],
+        max_staleness: Option<Duration>,
+        accept: &'static str,
+    ) -> Result<Response, GatewayError> {
+        let refs: Vec<Value> = refs.iter().map(WireRef::to_json).collect();
+        let variables = json!({ "refs": refs, "maxStaleness": max_staleness.map(duration::format) });
+        let body = json!({ "query": document, "variables": variables });
+        let mut request = Request::new(Method::POST, self.endpoint.clone());
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static(accept));
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        *request.body_mut() = Some(body.to_string().into());
+        if let Some(key) = &self.key {
+            let value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()));
+            let mut value = value.map_err(|_| GatewayError::lasting("the key cannot be sent in a header"))?;
+            value.set_sensitive(true);
+            request.headers_mut().insert(AUTHORIZATION, value);
+        }
+        #[expect(clippy::disallowed_methods, reason = "this is the one send of this road")]
+        self.client.execute(request).await.map_err(GatewayError::of_client)
+    }
+
+    fn retry_after(&self, response: &Response) -> Option<Duration> {
+        let reply = UpstreamReply::new(
+            response.status(),
+            response.headers(),
+            bytes::Bytes::new(),
+            &SecretMask::default(),
+        );
+        reply.retry_after(self.clock.time_of_day())
+    }
+}
+
+impl UpdateStream {
+    /// The next update; `None` when the gateway said that there are no more.
+    async fn next(&mut self) -> Result<Option<WireUpdate>, GatewayError> {
+        loop {
+            while let Some(event) = self.read.pop_front() {
+                match event.name.as_str() {
+                    "complete" => return Ok(None),
+                    "next" => {
+                        let result: Value = serde_json::from_str(&event.data).unwrap_or_default();
+                        let update = result.pointer("/data/jobUpdates").cloned().and_then(WireUpdate::read);
+                        return update.map(Some).ok_or_else(|| GatewayError::of_result(&result));
+                    }
+                    // a later version of the protocol may have more of them
+                    _ => {}
+                }
+            }
+            let piece = tokio::time::timeout(SILENCE, self.response.chunk()).await;
+            let piece = piece.map_err(|_| GatewayError::passing("the stream fell silent"))?;
+            match piece.map_err(GatewayError::of_client)? {
+                Some(piece) => self.read.extend(
+                    self.reader
+                        .read(&piece)
+                        .map_err(|_| GatewayError::lasting("the gateway sent an event that is too long"))?,
+                ),
+                None => return Err(GatewayError::passing("the stream was cut")),
+            }
+        }
+    }
+}
+
+/// The same rules as for an upstream, in the words of somebody who types an address.
+const fn rule(error: BaseUrlError) -> &'static str {
+    match error {
+        BaseUrlError::Scheme => "must start with https:// or http:// and name a host",
+        BaseUrlError::UserInfo => {
+            "must hold no user name or password; give the key as --key-file or JOBGATE_KEY"
+        }
+        BaseUrlError::Query => "must hold no ? and no #; /graphql is added to it",
+    }
+}
+
+async fn collect(response: &mut Response, most: usize) -> Result<Vec<u8>, GatewayError> {
+    let mut body = Vec::new();
+    while let Some(piece) = response.chunk().await.map_err(GatewayError::of_client)? {
+        if body.len() + piece.len() > most {
+            return Err(GatewayError::lasting("the gateway's answer is too long"));
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(body)
+}

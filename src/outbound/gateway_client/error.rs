@@ -1,0 +1,168 @@
+//! Why a gateway did not answer, and whether asking again can help: one table for every status, and the one place where an
+//! error of the HTTP client becomes ours. Not here: a job's own problem, which is an answer.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use serde_json::Value;
+
+/// Longest part of a gateway's own message that is repeated, in characters.
+const MESSAGE_CHARS: usize = 300;
+
+/// Why there is no answer. Free of the key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct GatewayError {
+    message: String,
+    is_retryable: bool,
+    retry_after: Option<Duration>,
+}
+
+impl GatewayError {
+    /// Trouble that may be over the next time.
+    pub(super) fn passing(message: impl Into<String>) -> Self {
+        Self { message: message.into(), is_retryable: true, retry_after: None }
+    }
+
+    /// Trouble that asking again does not end.
+    pub(super) fn lasting(message: impl Into<String>) -> Self {
+        Self { is_retryable: false, ..Self::passing(message) }
+    }
+
+    /// The gateway was reached by nobody, or fell silent in the middle.
+    pub(super) fn of_client(error: reqwest::Error) -> Self {
+        let connect = error.is_connect();
+        // the url is left out because a person typed it, perhaps with more in it than is ours to repeat
+        let error = error.without_url();
+        let mut reasons = vec![error.to_string()];
+        let mut below = error.source();
+        while let Some(error) = below {
+            reasons.push(error.to_string());
+            below = error.source();
+        }
+        let message = reasons.join(": ");
+        if connect {
+            Self::passing(format!("the gateway cannot be reached: {message}"))
+        } else {
+            Self::passing(format!("the connection to the gateway was closed: {message}"))
+        }
+    }
+
+    /// An answer that is no GraphQL result: what its status and its body say.
+    pub(super) fn of_answer(status: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> Self {
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let message = first_error(&body).map(|(_, message)| message);
+        let message = message.map_or_else(String::new, |message| format!(": {message}"));
+        let code = status.as_u16();
+        let message = match status {
+            StatusCode::UNAUTHORIZED => {
+                format!(
+                    "the gateway rejects the client key (401){message}; set a valid key with --key-file or JOBGATE_KEY"
+                )
+            }
+            StatusCode::FORBIDDEN => format!("access denied (403){message}"),
+            StatusCode::NOT_FOUND => {
+                format!("not found (404){message}; check that --url is the URL of a gateway")
+            }
+            _ if status.is_redirection() => {
+                format!(
+                    "unexpected redirect ({code}); redirects are not followed, set --url to the address of the gateway"
+                )
+            }
+            _ if status.is_success() => {
+                "the response is not from a gateway; check that --url is the URL of a gateway".to_owned()
+            }
+            _ => format!("the gateway responded with {code}{message}"),
+        };
+        Self { message, is_retryable: is_retryable(status), retry_after }
+    }
+
+    /// A GraphQL result that holds errors in the place of what was asked for.
+    pub(super) fn of_result(result: &Value) -> Self {
+        match first_error(result) {
+            Some((code, message)) => {
+                let is_retryable = matches!(
+                    code.as_str(),
+                    "INTERNAL_SERVER_ERROR" | "OVERLOADED" | "TOO_MANY_REQUESTS" | "DEADLINE_EXCEEDED"
+                );
+                Self { is_retryable, ..Self::passing(format!("the gateway rejected the request: {message}")) }
+            }
+            None => Self::lasting(
+                "the response does not match the request; check that --url is the URL of a gateway",
+            ),
+        }
+    }
+
+    /// Says whether asking again can help.
+    pub const fn is_retryable(&self) -> bool {
+        self.is_retryable
+    }
+
+    /// How long the gateway asks to be left alone.
+    pub const fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+}
+
+/// A gateway that restarts or has too much to do gets over it; so may a proxy in front of one. Whatever it says about the
+/// request itself will be the same the next time.
+fn is_retryable(status: StatusCode) -> bool {
+    matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS)
+        || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED)
+}
+
+fn first_error(result: &Value) -> Option<(String, String)> {
+    let error = result.get("errors")?.get(0)?;
+    let message = error.get("message")?.as_str()?.chars().take(MESSAGE_CHARS).collect();
+    let code = error.pointer("/extensions/code").and_then(Value::as_str).unwrap_or_default();
+    Some((code.to_owned(), message))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_transient_errors_are_retried() {
+        for (status, again) in [
+            (200, false),
+            (301, false),
+            (400, false),
+            (401, false),
+            (403, false),
+            (404, false),
+            (405, false),
+            (406, false),
+            (408, true),
+            (413, false),
+            (415, false),
+            (422, false),
+            (425, true),
+            (429, true),
+            (500, true),
+            (501, false),
+            (502, true),
+            (503, true),
+            (504, true),
+        ] {
+            let error = GatewayError::of_answer(StatusCode::from_u16(status).unwrap(), None, b"<html>");
+            assert_eq!(error.is_retryable(), again, "{status}: {error}");
+        }
+        for (code, again) in [
+            ("OVERLOADED", true),
+            ("INTERNAL_SERVER_ERROR", true),
+            ("DEADLINE_EXCEEDED", true),
+            ("BAD_USER_INPUT", false),
+            ("GRAPHQL_VALIDATION_FAILED", false),
+            ("", false),
+        ] {
+            let result = json!({ "errors": [{ "message": "why", "extensions": { "code": code } }] });
+            let error = GatewayError::of_result(&result);
+            assert_eq!((error.is_retryable(), error.to_string().contains("why")), (again, true), "{code}");
+        }
+        assert!(!GatewayError::of_result(&json!({})).is_retryable());
+    }
+}

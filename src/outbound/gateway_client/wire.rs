@@ -1,0 +1,200 @@
+//! What is asked of a gateway and what it answers, by `schema/schema.graphql`. Words that a later gateway may add (states,
+//! codes, kinds of job) stay text, so that an older command line goes on working.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// What is read of a job or its problem.
+const RESULT: &str = "fragment Result on JobResult { __typename \
+    ... on Job { id source { name } externalId state isTerminal nativeState createdAt updatedAt finishedAt \
+    progress { completed total } failure { code message } \
+    freshness { observedAt ageMs isStale staleReason nextPollAt } } \
+    ... on JobProblem { ref { id source externalId } code message retryable retryAfterMs } }";
+
+/// The document that asks for jobs once.
+pub(super) fn query() -> String {
+    format!(
+        "query JobGet($refs: [JobRef!]!, $maxStaleness: Duration) {{ \
+         jobs(refs: $refs, maxStaleness: $maxStaleness) {{ ...Result }} }} {RESULT}"
+    )
+}
+
+/// The document that follows jobs to their ends.
+pub(super) fn subscription() -> String {
+    format!(
+        "subscription JobWatch($refs: [JobRef!]!, $maxStaleness: Duration) {{ \
+         jobUpdates(refs: $refs, maxStaleness: $maxStaleness) {{ kind sequence isFinal result {{ ...Result }} }} }} {RESULT}"
+    )
+}
+
+/// Which job.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum WireRef {
+    /// By the opaque id that a gateway gave out.
+    Id(String),
+    /// By source and the upstream's own id.
+    External {
+        /// The name of a source.
+        source: String,
+        /// The upstream's own id.
+        external_id: String,
+    },
+}
+
+impl WireRef {
+    /// The reference as a `JobRefInput`.
+    pub(super) fn to_json(&self) -> Value {
+        match self {
+            Self::Id(id) => json!({ "id": id }),
+            Self::External { source, external_id } => {
+                json!({ "external": { "source": source, "externalId": external_id } })
+            }
+        }
+    }
+}
+
+/// A `JobResult`: read, and as it was sent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WireResult {
+    /// What it says.
+    pub outcome: JobOutcome,
+    /// The object as the gateway sent it.
+    pub sent: Value,
+}
+
+/// A job, or why it is not answered for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum JobOutcome {
+    /// A job of any upstream.
+    Job(Box<WireJob>),
+    /// Why there is none.
+    Problem(WireProblem),
+}
+
+/// What is shown of a `WireJob`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WireJob {
+    /// The opaque id.
+    pub id: String,
+    /// The source that knows it.
+    pub source: WireSource,
+    /// The upstream's own id.
+    pub external_id: String,
+    /// A `JobState`.
+    pub state: String,
+    /// Whether it has ended.
+    pub is_terminal: bool,
+    /// The upstream's own word.
+    pub native_state: Option<String>,
+    /// How far it is.
+    pub progress: Option<WireProgress>,
+    /// Why it failed.
+    pub failure: Option<WireFailure>,
+    /// How fresh this is.
+    pub freshness: WireFreshness,
+}
+
+/// What is shown of a `WireSource`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct WireSource {
+    /// Its name.
+    pub name: String,
+}
+
+/// A `JobProgress`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct WireProgress {
+    /// Parts done.
+    pub completed: u64,
+    /// Parts known of so far.
+    pub total: u64,
+}
+
+/// A `JobFailure`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct WireFailure {
+    /// The upstream's code.
+    pub code: Option<String>,
+    /// The upstream's message.
+    pub message: Option<String>,
+}
+
+/// What is shown of the freshness of a job.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WireFreshness {
+    /// A `StaleReason`, where the answer is older than asked for.
+    pub stale_reason: Option<String>,
+}
+
+/// A `JobProblem`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct WireProblem {
+    /// The reference as it was asked for.
+    #[serde(rename = "ref")]
+    pub reference: WireProblemRef,
+    /// A `JobProblemCode`.
+    pub code: String,
+    /// The same for people.
+    pub message: String,
+}
+
+/// A `WireProblemRef`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WireProblemRef {
+    /// The opaque id.
+    pub id: Option<String>,
+    /// The name of a source.
+    pub source: Option<String>,
+    /// The upstream's own id.
+    pub external_id: Option<String>,
+}
+
+/// A `JobUpdate`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WireUpdate {
+    /// The job, or why it cannot be told of.
+    pub answer: WireResult,
+    /// Nothing more will be told of it.
+    pub is_final: bool,
+    /// The object as the gateway sent it.
+    pub sent: Value,
+}
+
+impl WireResult {
+    /// Reads a `JobResult`; `None` where it is none.
+    pub fn read(sent: Value) -> Option<Self> {
+        let outcome = if sent.get("__typename")? == "JobProblem" {
+            JobOutcome::Problem(WireProblem::deserialize(&sent).ok()?)
+        } else {
+            JobOutcome::Job(Box::new(WireJob::deserialize(&sent).ok()?))
+        };
+        Some(Self { outcome, sent })
+    }
+
+    /// Says whether this is about the job that `reference` names.
+    pub fn concerns(&self, reference: &WireRef) -> bool {
+        match (&self.outcome, reference) {
+            (JobOutcome::Job(job), WireRef::Id(id)) => job.id == *id,
+            (JobOutcome::Job(job), WireRef::External { source, external_id }) => {
+                job.source.name == *source && job.external_id == *external_id
+            }
+            (JobOutcome::Problem(problem), WireRef::Id(id)) => problem.reference.id.as_ref() == Some(id),
+            (JobOutcome::Problem(problem), WireRef::External { source, external_id }) => {
+                problem.reference.source.as_ref() == Some(source)
+                    && problem.reference.external_id.as_ref() == Some(external_id)
+            }
+        }
+    }
+}
+
+impl WireUpdate {
+    /// Reads a `JobUpdate`; `None` where it is none.
+    pub(super) fn read(sent: Value) -> Option<Self> {
+        let is_final = sent.get("isFinal")?.as_bool()?;
+        let answer = WireResult::read(sent.get("result")?.clone())?;
+        Some(Self { answer, is_final, sent })
+    }
+}

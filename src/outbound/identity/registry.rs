@@ -1,0 +1,180 @@
+//! Everybody who is known: client keys, issuers and the watch tokens that clients make, as one configuration lists them; and
+//! the same live, so that another configuration can take its place while the gateway serves.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::clients::ClientKeys;
+use super::jwt::{Issuers, JwtDeps};
+use super::watch_tokens::WatchTokens;
+use crate::config::{ClientConfig, Config};
+use crate::domain::id::JobKey;
+use crate::domain::principal::{Grant, Principal};
+use crate::outbound::http::HttpClientError;
+use crate::ports::clock::Clock;
+use crate::ports::identity::{AuthError, Identity, WatchToken, WatchTokenError};
+
+/// The clients and issuers of one configuration.
+///
+/// Without any whoever reaches the gateway is [`Principal::local`]; the configuration sees to it that only this machine
+/// can.
+#[derive(Debug)]
+pub struct IdentityRegistry {
+    keys: ClientKeys,
+    issuers: Issuers,
+    watch_tokens: Arc<WatchTokens>,
+    clock: Arc<dyn Clock>,
+}
+
+/// Everybody who is known now. A clone is cheap and means the same.
+#[derive(Clone, Debug)]
+pub struct LiveIdentity {
+    now: Arc<ArcSwap<IdentityRegistry>>,
+    deps: JwtDeps,
+    watch_tokens: Arc<WatchTokens>,
+}
+
+impl IdentityRegistry {
+    /// Knows clients by their keys, and what they make.
+    pub fn by_keys(clients: &[ClientConfig], watch_tokens: Arc<WatchTokens>, clock: Arc<dyn Clock>) -> Self {
+        let issuers = Issuers::none(Arc::clone(&clock));
+        Self { keys: ClientKeys::new(clients), issuers, watch_tokens, clock }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.issuers.is_empty()
+    }
+
+    /// What the client of a name may read now, if it is listed.
+    fn grant_of(&self, name: &str) -> Option<Grant> {
+        let local = Principal::local();
+        if self.is_empty() && name == local.name() {
+            return Some(local.grant().clone());
+        }
+        self.keys.grant_of(name)
+    }
+
+    /// Says whether a watch token that was good still is, as far as its maker goes.
+    fn backs(&self, principal: &Principal) -> bool {
+        !principal.pass().carries_grant || self.issuers.back(principal)
+    }
+}
+
+impl Identity for IdentityRegistry {
+    fn authenticate(&self, presented: Option<&SecretString>) -> Result<Principal, AuthError> {
+        if let Some(token) = presented.filter(|token| WatchTokens::is_one(token.expose_secret())) {
+            let read = self.watch_tokens.read(token, self.clock.time_of_day(), |name| self.grant_of(name));
+            return read
+                .and_then(|holder| if self.backs(&holder) { Ok(holder) } else { Err(AuthError::Unknown) });
+        }
+        if self.is_empty() {
+            return Ok(Principal::local());
+        }
+        let presented = presented.ok_or(AuthError::Missing)?;
+        if Issuers::is_token_shaped(presented.expose_secret()) {
+            return self.issuers.authenticate(presented.expose_secret()).map_err(|reason| {
+                tracing::debug!(%reason, "token rejected");
+                reason.into()
+            });
+        }
+        self.keys.authenticate(presented).ok_or(AuthError::Unknown)
+    }
+
+    fn is_valid(&self, principal: &Principal) -> bool {
+        if principal.only_watches() {
+            let good = WatchTokens::is_valid(principal, self.clock.time_of_day(), |name| self.grant_of(name));
+            return good && self.backs(principal);
+        }
+        if principal.pass().fingerprint.is_none() {
+            return self.is_empty();
+        }
+        self.keys.is_valid(principal) || self.issuers.is_valid(principal)
+    }
+
+    fn watch_token(
+        &self,
+        principal: &Principal,
+        jobs: &BTreeSet<JobKey>,
+        ttl: Duration,
+    ) -> Result<WatchToken, WatchTokenError> {
+        self.watch_tokens.mint(principal, jobs, ttl, self.clock.time_of_day(), |name| self.grant_of(name))
+    }
+}
+
+impl LiveIdentity {
+    /// Takes the clients and issuers of a configuration.
+    ///
+    /// # Errors
+    /// When the HTTP client that reads keys cannot be built on this machine.
+    pub fn new(config: &Config, watch_tokens: WatchTokens, deps: JwtDeps) -> Result<Self, HttpClientError> {
+        let watch_tokens = Arc::new(watch_tokens);
+        let first = registry(config, None, &watch_tokens, &deps)?;
+        Ok(Self { now: Arc::new(ArcSwap::from_pointee(first)), deps, watch_tokens })
+    }
+
+    /// Puts the clients and issuers of another configuration in the place of those known so far. Keys of issuers that are
+    /// read in the same place go on, and so does what watch tokens are signed with.
+    ///
+    /// # Errors
+    /// As for [`LiveIdentity::new`]; nothing is changed then.
+    pub fn replace(&self, config: &Config) -> Result<(), HttpClientError> {
+        let next = registry(config, Some(&self.now.load()), &self.watch_tokens, &self.deps)?;
+        self.now.store(Arc::new(next));
+        Ok(())
+    }
+}
+
+fn registry(
+    config: &Config,
+    before: Option<&IdentityRegistry>,
+    watch_tokens: &Arc<WatchTokens>,
+    deps: &JwtDeps,
+) -> Result<IdentityRegistry, HttpClientError> {
+    let issuers = Issuers::new(&config.jwt, before.map(|before| &before.issuers), deps)?;
+    let keys = ClientKeys::new(&config.clients);
+    Ok(IdentityRegistry {
+        keys,
+        issuers,
+        watch_tokens: Arc::clone(watch_tokens),
+        clock: Arc::clone(&deps.clock),
+    })
+}
+
+impl Identity for LiveIdentity {
+    fn authenticate(&self, presented: Option<&SecretString>) -> Result<Principal, AuthError> {
+        self.now.load().authenticate(presented)
+    }
+
+    fn is_valid(&self, principal: &Principal) -> bool {
+        self.now.load().is_valid(principal)
+    }
+
+    fn watch_token(
+        &self,
+        principal: &Principal,
+        jobs: &BTreeSet<JobKey>,
+        ttl: Duration,
+    ) -> Result<WatchToken, WatchTokenError> {
+        self.now.load().watch_token(principal, jobs, ttl)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbound::system::SystemClock;
+
+    #[test]
+    fn without_clients_and_issuers_every_caller_is_local() {
+        let watch_tokens = Arc::new(WatchTokens::of_this_process().unwrap());
+        let without_clients = IdentityRegistry::by_keys(&[], watch_tokens, Arc::new(SystemClock));
+        assert_eq!(without_clients.authenticate(None), Ok(Principal::local()));
+        assert_eq!(without_clients.authenticate(Some(&"anything".into())), Ok(Principal::local()));
+        assert!(without_clients.is_valid(&Principal::local()));
+        assert_eq!(without_clients.authenticate(Some(&"jgw_a.b".into())), Err(AuthError::Unknown));
+    }
+}

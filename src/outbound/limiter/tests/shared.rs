@@ -1,0 +1,156 @@
+//! A gate whose budget replicas share, with a script in the place of the other replicas.
+
+use std::collections::VecDeque;
+
+use super::*;
+use crate::domain::budget::SharedUse;
+use crate::ports::BoxFuture;
+
+/// Says what it is told to, and notes what it hears.
+#[derive(Debug, Default)]
+struct SharedBudgetScript {
+    responses: Mutex<VecDeque<SharedDecision>>,
+    left: Option<u32>,
+    used: Mutex<SharedUse>,
+    reported: Mutex<Vec<(u32, u32)>>,
+    given_back: Mutex<Vec<String>>,
+    paused: Mutex<Vec<Duration>>,
+}
+
+impl SharedBudget for SharedBudgetScript {
+    fn take<'a>(&'a self, _: &'a LimiterSettings) -> BoxFuture<'a, SharedDecision> {
+        let scripted = self.responses.lock().unwrap().pop_front();
+        Box::pin(async move { scripted.unwrap() })
+    }
+
+    fn left(&self, _: &LimiterSettings) -> u32 {
+        self.left.unwrap_or(7)
+    }
+
+    fn report(&self, demand: u32, callers: u32) {
+        self.reported.lock().unwrap().push((demand, callers));
+    }
+
+    fn used(&self) -> SharedUse {
+        self.used.lock().unwrap().clone()
+    }
+
+    fn give_back(&self, slot: String) {
+        self.given_back.lock().unwrap().push(slot);
+    }
+
+    fn pause(&self, pause: Duration) {
+        self.paused.lock().unwrap().push(pause);
+    }
+}
+
+fn gate_that(
+    responses: impl IntoIterator<Item = SharedDecision>,
+) -> (Arc<UpstreamLimiter>, Arc<SharedBudgetScript>) {
+    gate_with(None, responses)
+}
+
+fn gate_with(
+    left: Option<u32>,
+    responses: impl IntoIterator<Item = SharedDecision>,
+) -> (Arc<UpstreamLimiter>, Arc<SharedBudgetScript>) {
+    let script = Arc::new(SharedBudgetScript { left, ..SharedBudgetScript::default() });
+    script.responses.lock().unwrap().extend(responses);
+    let limits = LimiterSettings {
+        per_second: 6,
+        per_hour: 600,
+        caller_share: 20,
+        concurrency: 100,
+        max_wait: SECOND * 10,
+    };
+    let shared = Some(Arc::clone(&script) as Arc<dyn SharedBudget>);
+    (UpstreamLimiter::new(SourceName::parse("s").unwrap(), limits, shared), script)
+}
+
+fn go() -> SharedDecision {
+    SharedDecision::Go(Some("slot".to_owned()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn call_waits_for_the_shared_budget_and_releases_its_slot() {
+    let (limiter, script) = gate_that([SharedDecision::Wait(SECOND), SharedDecision::Wait(SECOND), go()]);
+    let before = Instant::now();
+    let permit = limiter.acquire(&FetchTrigger::Operator, SECOND * 10).await.unwrap();
+    assert_eq!(before.elapsed(), SECOND * 2);
+    assert_eq!(*script.given_back.lock().unwrap(), Vec::<String>::new());
+    permit.finish(CallOutcome::Answered);
+    assert_eq!(*script.given_back.lock().unwrap(), ["slot"]);
+    assert_eq!(limiter.snapshot().budget.in_flight, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn throttling_of_one_replica_pauses_all_replicas() {
+    let (limiter, script) = gate_that([go(), SharedDecision::Paused(SECOND * 30)]);
+    assert_eq!(once(&limiter, CallOutcome::Throttled(SECOND * 5)).await, Ok(()));
+    assert_eq!(*script.paused.lock().unwrap(), [SECOND * 5], "ours is told to the others");
+    tokio::time::advance(SECOND * 5).await;
+    assert_eq!(once(&limiter, CallOutcome::Answered).await, Err(LimiterRefusal::Throttled(SECOND * 30)));
+    assert_eq!(script.paused.lock().unwrap().len(), 1, "theirs is not told again");
+    assert_eq!(
+        once(&limiter, CallOutcome::Answered).await,
+        Err(LimiterRefusal::Throttled(SECOND * 30)),
+        "without asking again"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn remaining_hourly_budget_is_that_of_all_replicas() {
+    let (limiter, _script) = gate_that([]);
+    assert_eq!(limiter.snapshot().budget.left_this_hour, 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_refused_by_the_shared_budget_is_not_counted() {
+    let refusals = (0..50).map(|_| SharedDecision::Wait(SECOND * 60));
+    let (limiter, _script) = gate_with(Some(600), refusals);
+    for number in 0..50 {
+        let trigger = if number % 2 == 0 { FetchTrigger::Operator } else { FetchTrigger::Background };
+        let refused = limiter.acquire(&trigger, SECOND * 10).await.map(drop);
+        assert_eq!(refused, Err(LimiterRefusal::Throttled(SECOND * 60)));
+    }
+    assert_eq!(limiter.snapshot().budget.left_this_hour, 600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn call_dropped_before_its_permit_is_not_counted() {
+    let (limiter, _script) = gate_with(Some(600), [SharedDecision::Wait(SECOND * 5)]);
+    let entered = tokio::time::timeout(SECOND, limiter.acquire(&FetchTrigger::Operator, SECOND * 10)).await;
+    assert!(entered.is_err(), "it still waits for the shared budget");
+    assert_eq!(limiter.snapshot().budget.left_this_hour, 600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn polls_are_paced_by_what_all_replicas_used() {
+    let (limiter, script) = gate_that([]);
+    let need = PollDemand { calls_per_hour: 100, awaited: true };
+    assert_eq!(limiter.pace_polls(need), PollPacing::default(), "nothing is used");
+    assert_eq!(*script.reported.lock().unwrap(), [(100, 0)], "the others learn what it needs");
+    let used = |calls, others_demand| SharedUse {
+        calls: vec![(SECOND * 60, calls)],
+        others_demand,
+        others_callers: 0,
+    };
+    *script.used.lock().unwrap() = used(360, 0);
+    let alone = limiter.pace_polls(need);
+    assert!(alone.spacing > SECOND * 20 && alone.closed_for.is_zero(), "a quarter is left: {alone:?}");
+    *script.used.lock().unwrap() = used(360, 300);
+    assert_eq!(limiter.pace_polls(need).spacing, alone.spacing * 4, "and a quarter of it is its own");
+    *script.used.lock().unwrap() = used(480, 300);
+    assert_eq!(limiter.pace_polls(need).closed_for, SECOND * 3_540, "the rest is kept for callers");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_granted_call_teaches_what_all_replicas_used() {
+    let (limiter, script) = gate_that([go()]);
+    let calls = vec![(SECOND * 60, 481)];
+    *script.used.lock().unwrap() = SharedUse { calls, ..SharedUse::default() };
+    assert_eq!(once(&limiter, CallOutcome::Answered).await, Ok(()));
+    assert_eq!(*script.reported.lock().unwrap(), [(0, 1)], "one call for a caller");
+    let refused = limiter.acquire(&FetchTrigger::Background, SECOND * 10).await.map(drop);
+    assert!(matches!(refused, Err(LimiterRefusal::Throttled(wait)) if wait > SECOND * 3_500), "{refused:?}");
+}

@@ -1,0 +1,133 @@
+//! Says once a second that this replica is there, and learns how many others are; notices that Redis was away or was emptied,
+//! and has it repaired; and says at start what about this Redis is not as it should be.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use redis::Value;
+
+use super::{RedisShared, stats};
+
+/// How often, and how long until a replica is missed that does not.
+const EVERY: Duration = Duration::from_secs(1);
+pub(super) const MISSED_AFTER: &[u8] = b"5000";
+/// The replicas are as many as were there in one of so many beats: after an outage the first to be back finds the others
+/// missing, and a share that is too large costs more than one that is too small for a while.
+const REMEMBERED: usize = 10;
+/// The oldest server that this was written for.
+const OLDEST: (u32, u32) = (6, 0);
+
+/// How many replicas there were in the last beats that were answered.
+#[derive(Debug, Default)]
+struct Heartbeat(VecDeque<u32>);
+
+impl Heartbeat {
+    /// Takes in how many were there, and says how many to count with.
+    fn count(&mut self, there: u32) -> u32 {
+        self.0.push_back(there);
+        if self.0.len() > REMEMBERED {
+            self.0.pop_front();
+        }
+        self.0.iter().copied().max().unwrap_or(1).max(1)
+    }
+}
+
+/// Beats for ever.
+pub(super) async fn heartbeat(shared: &Arc<RedisShared>) {
+    let mut born: Option<String> = None;
+    let mut replicas = Heartbeat::default();
+    let mut every = tokio::time::interval(EVERY);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        let [members, mark] = shared.keys.members();
+        let channel = shared.keys.feed();
+        let fresh = format!("{:016x}", fastrand::u64(..));
+        let arguments: [&[u8]; 4] =
+            [shared.owner.as_bytes(), MISSED_AFTER, fresh.as_bytes(), channel.as_bytes()];
+        let connection = &shared.connection;
+        let (sent, faults) = (shared.server_clock.now(), connection.faults());
+        let heartbeat = connection
+            .probe::<(String, String, i64)>(&connection.scripts.heartbeat, &[&members, &mark], &arguments)
+            .await;
+        let Ok((count, mark, server_us)) = heartbeat else { continue };
+        shared.server_clock.measure(sent, server_us);
+        shared.replicas.store(replicas.count(count.parse().unwrap_or(1)), Ordering::Relaxed);
+        let emptied = born.as_ref().is_some_and(|born| *born != mark);
+        if emptied {
+            stats::add(&connection.counts.emptied);
+            tracing::warn!("redis data lost; writing back terminal and tracked jobs");
+        }
+        shared.repair.request(faults, emptied);
+        if born.as_ref() != Some(&mark) {
+            inspect_server(shared).await;
+            born = Some(mark);
+        }
+    }
+}
+
+/// Takes leave, so that the others' shares grow at once.
+pub(super) async fn leave(shared: &Arc<RedisShared>) {
+    let [members, _] = shared.keys.members();
+    let leave = redis::cmd("ZREM").arg(members).arg(&shared.owner).to_owned();
+    // One that cannot say so is missed after a few seconds.
+    shared.connection.command::<i64>(&leave).await.ok();
+}
+
+/// Says what will not work as promised.
+async fn inspect_server(shared: &Arc<RedisShared>) {
+    let Ok(reply) = shared.connection.command::<Value>(&redis::cmd("INFO")).await else {
+        tracing::debug!("redis INFO not permitted; the eviction policy is unknown");
+        return;
+    };
+    let mut text = String::new();
+    collect(&reply, &mut text);
+    let line = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    if let Some(policy) = line("maxmemory_policy").filter(|policy| *policy != "noeviction") {
+        tracing::warn!(
+            policy,
+            "redis may evict leases; set maxmemory-policy noeviction or use a dedicated redis"
+        );
+    }
+    let version = line("redis_version").unwrap_or_default();
+    let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
+    let version_read = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if !version.is_empty() && version_read < OLDEST {
+        tracing::error!(version, "redis version unsupported; running standalone, 6.0 or later is required");
+    }
+}
+
+/// All text in an answer: a cluster's nodes answer each for itself.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "another crate's enum, which grows: what is no text is left out"
+)]
+fn collect(value: &Value, text: &mut String) {
+    match value {
+        Value::BulkString(bytes) => text.push_str(&String::from_utf8_lossy(bytes)),
+        Value::SimpleString(line) => text.push_str(line),
+        Value::VerbatimString { text: inner, .. } => text.push_str(inner),
+        Value::Array(values) | Value::Set(values) => values.iter().for_each(|value| collect(value, text)),
+        Value::Map(pairs) => pairs.iter().for_each(|(_, value)| collect(value, text)),
+        // Numbers and the like: nothing that INFO says.
+        _ => {}
+    }
+    text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replica_count_is_the_maximum_of_recent_heartbeats() {
+        let mut replicas = Heartbeat::default();
+        assert_eq!(replicas.count(3), 3);
+        assert_eq!(replicas.count(1), 3, "the first one back");
+        assert_eq!(replicas.count(4), 4);
+        let later: Vec<u32> = (0..REMEMBERED).map(|_| replicas.count(2)).collect();
+        assert_eq!((later.first(), later.last()), (Some(&4), Some(&2)));
+    }
+}

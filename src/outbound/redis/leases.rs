@@ -1,0 +1,186 @@
+//! Whose turn it is: a lease on each job, with an epoch of the server's own clock that grows with every change of owner.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::Instant;
+
+use super::connection::Unavailable;
+use super::scripts::{epoch, millis};
+use super::{RedisShared, stats};
+use crate::domain::id::JobKey;
+use crate::ports::BoxFuture;
+use crate::ports::feed::{FeedEvent, NotificationFeed};
+use crate::ports::leases::{Claim, FencingToken, LeaseManager, SkipIf};
+
+/// Beyond so many turns those that ran out are forgotten.
+const HELD_MAX: usize = 4_096;
+
+/// Stands for the epoch of a look without a turn, because the server could not be asked for one. No turn has it.
+const ALONE: u64 = 0;
+
+/// Until when this process may believe in its turns, by its own clock: for when the server cannot be asked. Earlier than the
+/// server says, because it is counted from before the question.
+#[derive(Debug, Default)]
+pub(super) struct LeaseValidity(Mutex<HashMap<JobKey, (u64, Instant)>>);
+
+impl LeaseValidity {
+    fn note(&self, key: &JobKey, epoch: u64, until: Instant) {
+        let mut held = self.lock();
+        if held.len() >= HELD_MAX {
+            let now = Instant::now();
+            held.retain(|_, (_, until)| *until > now);
+        }
+        held.insert(key.clone(), (epoch, until));
+    }
+
+    /// Whether a turn lasts, for all this process knows.
+    fn lasts(&self, key: &JobKey, fencing_token: FencingToken) -> bool {
+        let held = self.lock().get(key).copied();
+        match fencing_token {
+            // What was not looked at by a claim, such as what is written back, has no end.
+            FencingToken::Alone => held.is_none_or(|(held, until)| held != ALONE || Instant::now() < until),
+            FencingToken::Epoch(epoch) => {
+                held.is_some_and(|(held, until)| held == epoch && Instant::now() < until)
+            }
+        }
+    }
+
+    /// Lets a look without a turn go on as long as one with a turn could, unless it has overslept.
+    fn extend(&self, key: &JobKey, lease: Duration) {
+        let now = Instant::now();
+        if let Some((ALONE, until)) = self.lock().get_mut(key)
+            && now < *until
+        {
+            *until = now + lease;
+        }
+    }
+
+    /// Forgets a turn that has ended.
+    pub(super) fn forget(&self, key: &JobKey, fencing_token: FencingToken) {
+        let mut held = self.lock();
+        let epoch = if let FencingToken::Epoch(epoch) = fencing_token { epoch } else { ALONE };
+        if held.get(key).is_some_and(|(held, _)| *held == epoch) {
+            held.remove(key);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<JobKey, (u64, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The turns and the hints of the shared tier.
+#[derive(Clone, Debug)]
+pub struct RedisLeases(pub(super) Arc<RedisShared>);
+
+impl LeaseManager for RedisLeases {
+    fn claim<'a>(&'a self, keys: &'a [JobKey], unless: SkipIf) -> BoxFuture<'a, Vec<Claim>> {
+        Box::pin(async move {
+            let claims = keys.iter().map(async |key| {
+                // Nobody to ask: everyone looks for themselves, within their share of the budget.
+                let claim = self.0.claim(key, unless).await;
+                claim.unwrap_or_else(|_| {
+                    self.0.held.note(key, ALONE, Instant::now() + self.0.lease);
+                    Claim::Acquired(FencingToken::Alone)
+                })
+            });
+            join_all(claims).await
+        })
+    }
+
+    fn renew_every(&self) -> Duration {
+        self.0.lease / 3
+    }
+
+    fn renew<'a>(&'a self, held: &'a [(JobKey, FencingToken)]) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            join_all(held.iter().map(|(key, fencing_token)| self.0.renew(key, *fencing_token))).await;
+        })
+    }
+
+    fn release<'a>(&'a self, key: &'a JobKey, fencing_token: FencingToken) -> BoxFuture<'a, ()> {
+        Box::pin(self.0.release(key, fencing_token))
+    }
+}
+
+impl NotificationFeed for RedisLeases {
+    fn next(&self) -> BoxFuture<'_, FeedEvent> {
+        Box::pin(self.0.notifications.next())
+    }
+}
+
+impl RedisShared {
+    /// Whether a turn has run out by this process's own clock; counts what was to be written in it as refused.
+    pub(super) fn overslept(&self, key: &JobKey, fencing_token: FencingToken) -> bool {
+        let over = !self.held.lasts(key, fencing_token);
+        if over {
+            self.held.forget(key, fencing_token);
+            self.refused(key);
+        }
+        over
+    }
+
+    /// Counts a write that came when its turn was over.
+    pub(super) fn refused(&self, key: &JobKey) {
+        stats::add(&self.connection.counts.fence_refusals);
+        tracing::debug!(job = %key, "lease lost before the write; the result is discarded");
+    }
+
+    async fn claim(&self, key: &JobKey, unless: SkipIf) -> Result<Claim, Unavailable> {
+        let (mode, value) = match unless {
+            SkipIf::KeptWithin(span) => ("w", millis(span)),
+            SkipIf::KeptSince(point) => ("a", point.to_string()),
+            SkipIf::Never => ("-", String::new()),
+        };
+        let lease = millis(self.lease);
+        let arguments: [&[u8]; 4] =
+            [self.owner.as_bytes(), lease.as_bytes(), mode.as_bytes(), value.as_bytes()];
+        let name = self.keys.job(key);
+        let requested_at = Instant::now();
+        let (what, first, second): (i64, u64, u64) =
+            self.connection.run(&self.connection.scripts.claim, &[&name], &arguments).await?;
+        Ok(match what {
+            0 => {
+                if second == 1 {
+                    stats::add(&self.connection.counts.takeovers);
+                }
+                self.held.note(key, first, requested_at + self.lease);
+                Claim::Acquired(FencingToken::Epoch(first))
+            }
+            1 => Claim::HeldElsewhere { at_most: Duration::from_millis(first), seen: second },
+            _ => Claim::Unneeded,
+        })
+    }
+
+    async fn renew(&self, key: &JobKey, fencing_token: FencingToken) {
+        if fencing_token == FencingToken::Alone {
+            self.held.extend(key, self.lease);
+        }
+        if let FencingToken::Epoch(number) = fencing_token {
+            let (epoch, lease, requested_at) = (epoch(fencing_token), millis(self.lease), Instant::now());
+            let arguments: [&[u8]; 3] = [self.owner.as_bytes(), epoch.as_bytes(), lease.as_bytes()];
+            let name = self.keys.job(key);
+            // A turn that is not renewed runs out, and then nothing can be written in it.
+            if let Ok(1) =
+                self.connection.run::<i64>(&self.connection.scripts.renew, &[&name], &arguments).await
+            {
+                self.held.note(key, number, requested_at + self.lease);
+            }
+        }
+    }
+
+    pub(super) async fn release(&self, key: &JobKey, fencing_token: FencingToken) {
+        self.held.forget(key, fencing_token);
+        if let FencingToken::Epoch(_) = fencing_token {
+            let (epoch, channel, id) = (epoch(fencing_token), self.keys.feed(), key.node_id());
+            let arguments: [&[u8]; 4] =
+                [self.owner.as_bytes(), epoch.as_bytes(), channel.as_bytes(), id.as_bytes()];
+            let name = self.keys.job(key);
+            // One that is not given back runs out.
+            self.connection.run::<i64>(&self.connection.scripts.release, &[&name], &arguments).await.ok();
+        }
+    }
+}

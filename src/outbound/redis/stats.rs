@@ -1,0 +1,37 @@
+//! What this process has met on its way to Redis, counted since the start.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::ports::shared_store::SharedStoreHealth;
+
+/// The counts. Whoever meets something adds to them.
+#[derive(Debug, Default)]
+pub(super) struct RedisStats {
+    pub(super) connections: AtomicU64,
+    pub(super) emptied: AtomicU64,
+    /// Commands that were not done, for whatever reason.
+    pub(super) faults: AtomicU64,
+    pub(super) takeovers: AtomicU64,
+    pub(super) fence_refusals: AtomicU64,
+    pub(super) own_share: AtomicU64,
+}
+
+/// Adds one.
+pub(super) fn add(count: &AtomicU64) {
+    count.fetch_add(1, Ordering::Relaxed);
+}
+
+impl RedisStats {
+    /// The counts so far; what is not counted here is left at its default.
+    pub(super) fn health(&self) -> SharedStoreHealth {
+        let number = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        SharedStoreHealth {
+            connections: number(&self.connections),
+            emptied: number(&self.emptied),
+            takeovers: number(&self.takeovers),
+            fence_refusals: number(&self.fence_refusals),
+            own_share: number(&self.own_share),
+            ..SharedStoreHealth::default()
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! The words of an upstream that we do not know: each is logged once, all are counted.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use crate::domain::id::SourceName;
+
+/// How many different words are remembered; a hostile upstream can make up as many as it likes.
+const MOST: usize = 64;
+/// How much of a word is remembered and logged, in characters.
+const LONGEST: usize = 40;
+
+/// The unknown words of one source.
+#[derive(Debug, Default)]
+pub(super) struct UnknownStates {
+    seen: Mutex<SeenState>,
+}
+
+#[derive(Debug, Default)]
+struct SeenState {
+    words: BTreeSet<String>,
+    times: u64,
+}
+
+impl UnknownStates {
+    /// Notes a word, or that there was none; logs it if it is new. Says whether it was logged.
+    pub(super) fn note(&self, source: &SourceName, word: Option<&str>) -> bool {
+        let word: String = word.unwrap_or_default().chars().take(LONGEST).collect();
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.times += 1;
+        let times = seen.times;
+        let new = seen.words.len() < MOST && seen.words.insert(word.clone());
+        drop(seen);
+        if new {
+            // the debug form keeps control characters out of the log
+            tracing::warn!(%source, native_state = ?word, times, "unknown native state; reported as UNKNOWN");
+        }
+        new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_unknown_state_is_logged_once_within_a_bound() {
+        let (words, source) = (UnknownStates::default(), SourceName::parse("s").unwrap());
+        assert!(words.note(&source, Some("PAUSED")));
+        assert!(!words.note(&source, Some("PAUSED")));
+        assert!(words.note(&source, None));
+        let logged = (0..1_000).filter(|number| words.note(&source, Some(&number.to_string()))).count();
+        assert_eq!(logged, MOST - 2);
+    }
+}

@@ -1,0 +1,447 @@
+//! One connection's bytes under deadlines: an idle one, one whose head comes slowly, and one that takes nothing of what is
+//! sent to it end in an error. What a request's body may take is the layers' business. A connection that is closed while
+//! its peer still sends reads on for a little, since a reset would overtake the answer.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use hyper::body::{Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// How patient a connection is with its peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionTimeouts {
+    /// Between two requests.
+    pub idle: Duration,
+    /// From the first byte of a head to its last, and from the start of a connection to its first byte.
+    pub header: Duration,
+    /// While the peer takes nothing.
+    pub write: Duration,
+}
+
+/// How long a connection that is closed reads on for a peer that still sends, and how much.
+const LINGERING_TIMEOUT: Duration = Duration::from_secs(2);
+const LINGERING_BYTES: usize = 16 * 1024 * 1024;
+
+/// The names of an upgrade's answer as RFC 6455 spells them. A client that compares them by case finds no others.
+const SPELLED: [&[u8]; 2] = [b"Sec-WebSocket-Protocol", b"Sec-WebSocket-Accept"];
+
+/// What becomes of a connection's requests, as its service tells the bytes below.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RequestActivity(Arc<ActivityState>);
+
+#[derive(Debug, Default)]
+struct ActivityState {
+    /// Whether a request is under way, as the number of changes: even is no, odd is yes.
+    changes: AtomicU64,
+    /// The answer is sent before its request was read.
+    lingers: AtomicBool,
+    /// The next head that is sent is that of an upgrade.
+    upgrades: AtomicBool,
+}
+
+impl RequestActivity {
+    /// A head is complete.
+    pub(super) fn begin(&self) {
+        self.0.changes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Ends the turn when this body has been sent, or is dropped.
+    pub(super) fn end_with(&self, body: Body) -> Body {
+        Body::new(TrackedResponseBody { body, activity: self.clone() })
+    }
+
+    /// The peer may still send when the connection is closed.
+    pub(super) fn lingering_close(&self) {
+        self.0.lingers.store(true, Ordering::Relaxed);
+    }
+
+    /// The connection becomes another protocol's.
+    pub(super) fn upgrade(&self) {
+        self.0.upgrades.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a request is under way.
+    pub(super) fn under_way(&self) -> bool {
+        !self.now().is_multiple_of(2)
+    }
+
+    fn now(&self) -> u64 {
+        self.0.changes.load(Ordering::Relaxed)
+    }
+}
+
+/// The body of a response, whose end is the end of a turn.
+struct TrackedResponseBody {
+    body: Body,
+    activity: RequestActivity,
+}
+
+impl HttpBody for TrackedResponseBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for TrackedResponseBody {
+    fn drop(&mut self) {
+        self.activity.0.changes.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection under deadlines.
+pub(super) struct TimeoutStream<IO> {
+    io: IO,
+    timeouts: ConnectionTimeouts,
+    /// The most bytes of a head.
+    head_max: usize,
+    activity: RequestActivity,
+    /// The turn that the reading deadline was set for.
+    seen: u64,
+    /// How much of a head is there.
+    head: usize,
+    /// Since when the sending side is closed, and how much was read since.
+    lingering: Option<(Instant, usize)>,
+    read_by: Option<Instant>,
+    write_by: Option<Instant>,
+    reading: LazyTimer,
+    writing: LazyTimer,
+}
+
+impl<IO> TimeoutStream<IO> {
+    pub(super) fn new(
+        io: IO,
+        timeouts: ConnectionTimeouts,
+        head_max: usize,
+        activity: RequestActivity,
+    ) -> Self {
+        Self {
+            io,
+            timeouts,
+            head_max,
+            seen: activity.now(),
+            activity,
+            head: 0,
+            lingering: None,
+            read_by: Some(Instant::now() + timeouts.header),
+            write_by: None,
+            reading: LazyTimer::default(),
+            writing: LazyTimer::default(),
+        }
+    }
+
+    /// Sets the reading deadline anew where a turn has begun or ended.
+    fn notice(&mut self) {
+        let sequence = self.activity.now();
+        if sequence != self.seen {
+            self.seen = sequence;
+            self.head = 0;
+            self.read_by = sequence.is_multiple_of(2).then(|| Instant::now() + self.timeouts.idle);
+        }
+    }
+
+    /// Notes what became of a write: a peer that takes something has all its time again.
+    fn wrote<T>(&mut self, polled: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.write_by = None;
+            return polled;
+        }
+        let by = *self.write_by.get_or_insert_with(|| Instant::now() + self.timeouts.write);
+        ready!(self.writing.poll(by, cx));
+        Poll::Ready(Err(late("the peer took nothing of what was sent")))
+    }
+}
+
+impl<IO: AsyncRead + Unpin> TimeoutStream<IO> {
+    /// Reads on behind the close of the sending side, while the peer sends what nobody wants.
+    fn poll_lingering_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (since, mut read) = *self.lingering.get_or_insert_with(|| (Instant::now(), 0));
+        let mut scratch = [0; 4096];
+        loop {
+            let mut part = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut self.io).poll_read(cx, &mut part) {
+                Poll::Ready(Ok(())) if !part.filled().is_empty() && read < LINGERING_BYTES => {
+                    read += part.filled().len();
+                    self.lingering = Some((since, read));
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+        }
+        // a head that broke off, a body that nobody read, or bytes that came behind: there may be more of them
+        if self.head > 0 || read > 0 || self.activity.0.lingers.load(Ordering::Relaxed) {
+            ready!(self.reading.poll(since + LINGERING_TIMEOUT, cx));
+        }
+        Poll::Ready(())
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> TimeoutStream<IO> {
+    /// Sends the head of an upgrade with its names as RFC 6455 spells them.
+    fn write_spelled(&mut self, cx: &mut Context<'_>, head: &[u8]) -> Poll<io::Result<usize>> {
+        let mut head = head.to_vec();
+        for name in SPELLED {
+            let found = head.windows(name.len()).position(|part| part.eq_ignore_ascii_case(name));
+            if let Some(place) = found.and_then(|at| head.get_mut(at..at + name.len())) {
+                place.copy_from_slice(name);
+            }
+        }
+        let written = ready!(Pin::new(&mut self.io).poll_write(cx, &head));
+        if written.as_ref().is_ok_and(|written| *written == head.len()) {
+            self.activity.0.upgrades.store(false, Ordering::Relaxed);
+        }
+        Poll::Ready(written)
+    }
+
+    fn upgrades(&self) -> bool {
+        self.activity.0.upgrades.load(Ordering::Relaxed)
+    }
+}
+
+fn late(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, what)
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for TimeoutStream<IO> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        this.notice();
+        let Some(by) = this.read_by else { return Pin::new(&mut this.io).poll_read(cx, buf) };
+        let before = buf.filled().len();
+        let room = this.head_max.saturating_sub(this.head).max(1);
+        let polled = if buf.remaining() <= room {
+            Pin::new(&mut this.io).poll_read(cx, buf)
+        } else {
+            // hyper lets a longer head pass if it comes all at once
+            let mut part = ReadBuf::new(buf.initialize_unfilled_to(room));
+            let polled = Pin::new(&mut this.io).poll_read(cx, &mut part);
+            let more = part.filled().len();
+            buf.advance(more);
+            polled
+        };
+        let more = buf.filled().len() - before;
+        if let Poll::Ready(read) = polled {
+            if this.head == 0 && more > 0 {
+                this.read_by = Some(Instant::now() + this.timeouts.header);
+            }
+            this.head += more;
+            return Poll::Ready(read);
+        }
+        ready!(this.reading.poll(by, cx));
+        let what = if this.head > 0 { "the head did not come in time" } else { "nothing came in time" };
+        Poll::Ready(Err(late(what)))
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TimeoutStream<IO> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = if self.upgrades() {
+            self.write_spelled(cx, buf)
+        } else {
+            Pin::new(&mut self.io).poll_write(cx, buf)
+        };
+        self.wrote(polled, cx)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.io).poll_flush(cx);
+        // hyper reads again only when it is woken, and between two requests nothing else would wake it
+        self.notice();
+        if let Some(by) = self.read_by {
+            // if it has rung, the next read says so
+            let _rung = self.reading.poll(by, cx);
+        }
+        self.wrote(polled, cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.lingering.is_none() {
+            self.notice();
+            let polled = Pin::new(&mut self.io).poll_shutdown(cx);
+            ready!(self.wrote(polled, cx))?;
+        }
+        self.poll_lingering_close(cx).map(Ok)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.upgrades() {
+            let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
+            return self.poll_write(cx, first);
+        }
+        let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.wrote(polled, cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+impl<IO> fmt::Debug for TimeoutStream<IO> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TimeoutStream").field("timeouts", &self.timeouts).finish_non_exhaustive()
+    }
+}
+
+/// A timer that is made when it is first needed.
+#[derive(Default)]
+struct LazyTimer(Option<Pin<Box<Sleep>>>);
+
+impl LazyTimer {
+    fn poll(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = self.0.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        if timer.deadline() != at {
+            timer.as_mut().reset(at);
+        }
+        timer.as_mut().poll(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+    use super::*;
+
+    const TIMEOUTS: ConnectionTimeouts = ConnectionTimeouts {
+        idle: Duration::from_mins(1),
+        header: Duration::from_secs(10),
+        write: Duration::from_secs(20),
+    };
+
+    const HEAD_MAX: usize = 1000;
+
+    fn wire() -> (TimeoutStream<DuplexStream>, DuplexStream, RequestActivity) {
+        let (near, far) = tokio::io::duplex(100);
+        let activity = RequestActivity::default();
+        (TimeoutStream::new(near, TIMEOUTS, HEAD_MAX, activity.clone()), far, activity)
+    }
+
+    /// The second in which reading gives up, while a byte comes each second if the peer trickles.
+    async fn gives_up(wire: &mut TimeoutStream<DuplexStream>, far: &mut DuplexStream, trickles: bool) -> u64 {
+        let began = Instant::now();
+        loop {
+            if trickles {
+                far.write_all(b"x").await.unwrap();
+            }
+            let read = tokio::time::timeout(Duration::from_secs(1), async {
+                loop {
+                    wire.read_u8().await?;
+                }
+            });
+            let read: Result<io::Result<()>, _> = read.await;
+            if let Ok(Err(error)) = read {
+                assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+                return began.elapsed().as_secs();
+            }
+            if began.elapsed() > Duration::from_secs(200) {
+                return u64::MAX;
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn request_head_and_idle_connection_have_separate_timeouts() {
+        for (trickles, expected) in [(false, 10), (true, 10)] {
+            let (mut wire, mut far, _) = wire();
+            assert_eq!(
+                gives_up(&mut wire, &mut far, trickles).await,
+                expected,
+                "a new connection: {trickles}"
+            );
+        }
+        for (trickles, expected) in [(false, 60), (true, 10)] {
+            let (mut wire, mut far, activity) = wire();
+            activity.begin();
+            assert_eq!(gives_up(&mut wire, &mut far, false).await, u64::MAX, "a request is under way");
+            drop(activity.end_with(Body::empty()));
+            assert_eq!(gives_up(&mut wire, &mut far, trickles).await, expected, "between two: {trickles}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_stalled_peer_hits_the_write_timeout() {
+        let (mut hung, _far, _) = wire();
+        let began = Instant::now();
+        let error = hung.write_all(&[0; 1000]).await.unwrap_err();
+        assert_eq!((error.kind(), began.elapsed()), (io::ErrorKind::TimedOut, TIMEOUTS.write));
+
+        let (mut wire, mut far, _) = wire();
+        let slow = async {
+            let mut taken = [0; 100];
+            for _ in 0..20 {
+                tokio::time::sleep(TIMEOUTS.write.checked_sub(Duration::from_secs(1)).unwrap()).await;
+                far.read_exact(&mut taken).await.unwrap();
+            }
+        };
+        let (written, ()) = tokio::join!(wire.write_all(&[0; 2000]), slow);
+        written.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn closed_connection_drains_the_input_of_an_active_peer() {
+        for (lingers, sends, hangs_up, expected) in [
+            (false, false, false, 0),
+            (false, true, false, LINGERING_TIMEOUT.as_secs()),
+            (true, false, false, LINGERING_TIMEOUT.as_secs()),
+            (true, true, true, 0),
+        ] {
+            let (mut wire, mut far, activity) = wire();
+            activity.begin();
+            if lingers {
+                activity.lingering_close();
+            }
+            if sends {
+                far.write_all(b"more").await.unwrap();
+            }
+            let far = (!hangs_up).then_some(far);
+            let began = Instant::now();
+            wire.shutdown().await.unwrap();
+            assert_eq!(began.elapsed().as_secs(), expected, "{lingers} {sends} {hangs_up}");
+            drop(far);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn upgrade_response_headers_use_rfc_6455_case() {
+        let (mut wire, mut far, activity) = wire();
+        activity.upgrade();
+        let head = "HTTP/1.1 101 S\r\nsec-websocket-protocol: a\r\nsec-websocket-accept: b\r\n\r\n";
+        let spelled = "HTTP/1.1 101 S\r\nSec-WebSocket-Protocol: a\r\nSec-WebSocket-Accept: b\r\n\r\n";
+        for expected in [spelled, head] {
+            wire.write_all(head.as_bytes()).await.unwrap();
+            let mut sent = vec![0; head.len()];
+            far.read_exact(&mut sent).await.unwrap();
+            assert_eq!(String::from_utf8(sent).unwrap(), expected);
+        }
+    }
+}

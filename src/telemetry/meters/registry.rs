@@ -1,0 +1,150 @@
+//! Where the values of counters and histograms stand, and how they get there.
+
+use std::fmt;
+use std::sync::LazyLock;
+
+use opentelemetry::trace::{SpanId, TraceId};
+use prometheus_client::encoding::{EncodeLabel as _, EncodeLabelSet, LabelSetEncoder};
+use prometheus_client::metrics::counter::Atomic as _;
+use prometheus_client::metrics::exemplar::{CounterWithExemplar, HistogramWithExemplars};
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+
+use super::table::{Instrument, InstrumentKind};
+use super::{LabelValue, LabelValues, otlp};
+use crate::telemetry::trace;
+
+/// The book of this process.
+static REGISTRY: LazyLock<Vec<MetricFamily>> =
+    LazyLock::new(|| Instrument::ALL.iter().map(|one| MetricFamily::new(*one)).collect());
+
+/// What is held of one instrument.
+pub(super) enum MetricFamily {
+    Counter(Family<LabelSet, CounterWithExemplar<Exemplar>>),
+    Histogram(Family<LabelSet, HistogramWithExemplars<Exemplar>, Buckets>),
+    /// Nothing: it is read when it is asked for.
+    Read,
+}
+
+/// One set of labels with its values.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct LabelSet {
+    pub(super) names: &'static [&'static str],
+    pub(super) words: LabelValues,
+}
+
+/// The trace in which something happened.
+#[derive(Clone, Debug)]
+pub(super) struct Exemplar {
+    trace: TraceId,
+    span: SpanId,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Buckets(&'static [f64]);
+
+impl MetricFamily {
+    fn new(instrument: Instrument) -> Self {
+        match instrument.kind() {
+            InstrumentKind::Counter => {
+                let family = Family::default();
+                for words in from_the_start(instrument) {
+                    drop(family.get_or_create(&LabelSet::new(instrument, words)));
+                }
+                Self::Counter(family)
+            }
+            InstrumentKind::Histogram(bounds) => {
+                Self::Histogram(Family::new_with_constructor(Buckets(bounds)))
+            }
+            InstrumentKind::Gauge | InstrumentKind::ReadCounter => Self::Read,
+        }
+    }
+
+    pub(super) fn of(instrument: Instrument) -> &'static Self {
+        REGISTRY.get(instrument as usize).unwrap_or_else(|| unreachable!("the book has a page for each"))
+    }
+}
+
+/// What is shown as 0 before it happens first, so that its first time is seen as a rise; and whatever has no labels.
+const FROM_THE_START: &[(Instrument, &[&str])] = &[
+    (Instrument::ConfigReloads, &["applied", "rejected", "unchanged"]),
+    // those that alerts wait for
+    (Instrument::Errors, &["INTERNAL_SERVER_ERROR", "OVERLOADED"]),
+    (Instrument::CacheReads, &["memory", "store", "none"]),
+    (Instrument::Lookups, &["hit", "hit_revalidated", "negative_hit", "miss"]),
+    (Instrument::SingleFlightCalls, &["leader", "joiner"]),
+    (Instrument::UpdatesDelivered, &["job_updates", "job_feed"]),
+    (Instrument::UpdatesCoalesced, &["job_updates", "job_feed"]),
+];
+
+fn from_the_start(instrument: Instrument) -> Vec<LabelValues> {
+    if instrument.labels().is_empty() {
+        return vec![LabelValues::default()];
+    }
+    let words = FROM_THE_START.iter().find(|(one, _)| *one == instrument).map_or(&[][..], |(_, words)| words);
+    words.iter().map(|word| [LabelValue::Of(word), LabelValue::None, LabelValue::None]).collect()
+}
+
+/// Adds to a counter.
+pub(super) fn add(instrument: Instrument, words: LabelValues, count: u64) {
+    otlp::add(instrument, &words, count);
+    let MetricFamily::Counter(family) = MetricFamily::of(instrument) else { return };
+    let counter = family.get_or_create(&LabelSet::new(instrument, words));
+    match Exemplar::current() {
+        // the last one that is to be found in a trace stays
+        Some(trace) => drop(counter.inc_by(count, Some(trace), None)),
+        None => drop(counter.inner().inc_by(count)),
+    }
+}
+
+/// Adds to a histogram.
+pub(super) fn observe(instrument: Instrument, words: LabelValues, value: f64) {
+    otlp::observe(instrument, &words, value);
+    let MetricFamily::Histogram(family) = MetricFamily::of(instrument) else { return };
+    family.get_or_create(&LabelSet::new(instrument, words)).observe(value, Exemplar::current(), None);
+}
+
+impl LabelSet {
+    pub(super) const fn new(instrument: Instrument, words: LabelValues) -> Self {
+        Self { names: instrument.labels(), words }
+    }
+}
+
+impl Exemplar {
+    /// The trace of what is being done, where it will be found.
+    fn current() -> Option<Self> {
+        let (trace, span, sampled) = trace::current()?;
+        sampled.then_some(Self { trace, span })
+    }
+}
+
+impl LabelValue {
+    pub(super) fn text(&self) -> &str {
+        match self {
+            Self::None => "",
+            Self::Of(word) => word,
+            Self::Source(name) => name.as_str(),
+        }
+    }
+}
+
+impl MetricConstructor<HistogramWithExemplars<Exemplar>> for Buckets {
+    fn new_metric(&self) -> HistogramWithExemplars<Exemplar> {
+        HistogramWithExemplars::new(self.0.iter().copied())
+    }
+}
+
+impl EncodeLabelSet for LabelSet {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        for (name, word) in self.names.iter().zip(&self.words) {
+            (*name, word.text()).encode(encoder.encode_label())?;
+        }
+        Ok(())
+    }
+}
+
+impl EncodeLabelSet for Exemplar {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        ("trace_id", self.trace.to_string()).encode(encoder.encode_label())?;
+        ("span_id", self.span.to_string()).encode(encoder.encode_label())
+    }
+}

@@ -1,0 +1,40 @@
+//! What is read when it is asked for: each part of the gateway writes how it stands.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use super::registry::LabelSet;
+use super::table::Instrument;
+use super::{LabelValue, LabelValues};
+
+/// A part that says how it stands when it is asked.
+pub trait ObservableSource: Debug + Send + Sync {
+    /// Writes all its values. Called at each scrape, so it waits for nothing.
+    fn read(&self, out: &mut GaugeSnapshot);
+}
+
+/// The values of one moment.
+#[derive(Debug, Default)]
+pub struct GaugeSnapshot(BTreeMap<Instrument, Vec<(LabelSet, f64)>>);
+
+impl GaugeSnapshot {
+    /// Writes a value without labels.
+    pub fn put(&mut self, instrument: Instrument, value: f64) {
+        self.put_of(instrument, LabelValues::default(), value);
+    }
+
+    /// Writes the value of one label.
+    pub fn put_for(&mut self, instrument: Instrument, word: impl Into<LabelValue>, value: f64) {
+        self.put_of(instrument, [word.into(), LabelValue::None, LabelValue::None], value);
+    }
+
+    /// Writes the value of some labels, in the order of the table.
+    pub fn put_of(&mut self, instrument: Instrument, words: LabelValues, value: f64) {
+        self.0.entry(instrument).or_default().push((LabelSet::new(instrument, words), value));
+    }
+
+    /// The values of one instrument.
+    pub(super) fn of(&self, instrument: Instrument) -> &[(LabelSet, f64)] {
+        self.0.get(&instrument).map_or(&[], Vec::as_slice)
+    }
+}

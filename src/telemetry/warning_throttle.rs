@@ -1,0 +1,47 @@
+//! A warning that repeats is said once in a while, with the number of times it was held back.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::meters;
+
+/// At most one line in this time.
+const QUIET: Duration = Duration::from_secs(30);
+
+/// Decides whether a repeating warning is due.
+#[derive(Debug, Default)]
+pub struct LimitedWarning {
+    state: Mutex<(Option<Instant>, u64)>,
+}
+
+impl LimitedWarning {
+    /// Says whether to write the line now, and how many were held back since the last one.
+    pub fn due(&self) -> Option<u64> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (last, held_back) = &mut *state;
+        let now = Instant::now();
+        if last.is_some_and(|last| now.duration_since(last) < QUIET) {
+            *held_back += 1;
+            meters::log_suppressed(1);
+            return None;
+        }
+        *last = Some(now);
+        Some(std::mem::take(held_back))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn repeated_warnings_are_counted_and_reported_later() {
+        let warning = LimitedWarning::default();
+        assert_eq!(warning.due(), Some(0));
+        assert_eq!((warning.due(), warning.due()), (None, None));
+        tokio::time::advance(QUIET).await;
+        assert_eq!(warning.due(), Some(2));
+    }
+}

@@ -1,0 +1,376 @@
+//! The public door held against pages of other sites, clients in a hurry and wrong keys: nothing of what is refused reaches
+//! an upstream, and nobody else notices.
+
+use std::net::SocketAddr;
+
+use futures_util::future::join_all;
+use futures_util::{SinkExt as _, StreamExt as _};
+use jobgate::config::ClientConfig;
+use jobgate::outbound::identity::keys;
+use jobgate::simulator::{MindBridgeJob, SimUpstream};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+
+use crate::support::server::{Rig, Setup, external};
+use crate::support::wire::{self, Reply};
+
+mod documents;
+mod file_descriptors;
+mod floods;
+mod proxies;
+mod refusals;
+mod slow_clients;
+pub(crate) mod tls;
+
+const SERVER: &str = "listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0";
+const ALLOWED: &str = "https://app.example";
+const QUERY: &str = r#"{ job(ref: { external: { source: "mind", externalId: "a" } }) { __typename } }"#;
+const MUTATION: &str = r#"mutation { trackJobs(input: { refs: [{ external: { source: "mind", externalId: "a" } }] }) { __typename } }"#;
+
+/// The clients `busy` and `calm`, whose keys are `jg_busy` and `jg_calm`.
+fn clients() -> String {
+    let client = |name: &str| {
+        let hash = ClientConfig::hex(&keys::hash(&format!("jg_{name}")));
+        format!("{{ name: {name}, key_sha256: \"{hash}\", sources: [mind, metrics] }}")
+    };
+    format!("clients: [{}, {}]", client("busy"), client("calm"))
+}
+
+async fn rig(rest: String) -> Rig {
+    let mut jobs = ["a", "b", "c", "d"].map(|id| MindBridgeJob::new(id, &[(0, "IN_PROGRESS")])).to_vec();
+    jobs.push(MindBridgeJob::new("done", &[(0, "COMPLETE")]));
+    // a client of a busy machine may take its time for its first message
+    let rest = format!("streams: {{ init_timeout: 60s }}\n{rest}");
+    Setup { rest, ..Setup::with(jobs, vec![]) }.start().await
+}
+
+fn header<'a>(reply: &'a Reply, name: &str) -> Option<&'a str> {
+    let lines = reply.head.lines().filter_map(|line| line.split_once(": "));
+    lines.filter(|(one, _)| one.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
+}
+
+async fn send(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+    wire::exchange(to, &wire::request(method, path, headers, body)).await
+}
+
+fn in_url(query: &str) -> String {
+    let encoded: String = url::form_urlencoded::byte_serialize(query.as_bytes()).collect();
+    format!("/graphql?query={encoded}")
+}
+
+#[tokio::test]
+async fn cross_site_requests_execute_nothing() {
+    let rig = rig(format!("server: {{ {SERVER}, allowed_origins: [\"{ALLOWED}\"] }}")).await;
+    let types = [
+        "application/json",
+        "application/json; charset=utf-8",
+        "application/graphql-response+json",
+        "application/graphql",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "multipart/mixed; boundary=x",
+        "text/plain",
+        "text/plain; application/json",
+        "text/event-stream",
+        "application/octet-stream",
+        "",
+    ];
+    let foreign = [
+        ("origin", "https://evil.example"),
+        ("origin", "null"),
+        ("origin", "http://localhost.evil.example"),
+        ("origin", "https://app.example.evil.example"),
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-site"),
+    ];
+    let mut sent = 0;
+    for content_type in types {
+        for (name, value) in foreign {
+            for accept in ["application/json", "text/event-stream", "multipart/mixed"] {
+                let headers = [("content-type", content_type), ("accept", accept), (name, value)];
+                for document in [QUERY, MUTATION] {
+                    let body = json!({ "query": document }).to_string();
+                    let form = in_url(document).replace("/graphql?", "");
+                    for (method, path, body) in [
+                        ("POST", "/graphql", body.as_str()),
+                        ("POST", "/graphql", form.as_str()),
+                        ("GET", &in_url(document), ""),
+                    ] {
+                        let reply = send(rig.public, method, path, &headers, body).await;
+                        assert_eq!(reply.refusal(), (403, "ORIGIN_NOT_ALLOWED".to_owned()), "{headers:?}");
+                        assert_eq!(header(&reply, "access-control-allow-origin"), None);
+                        sent += 1;
+                    }
+                }
+            }
+        }
+    }
+    for (name, value) in foreign {
+        let reply = send(rig.public, "GET", "/v1/jobs/mind/a", &[(name, value)], "").await;
+        assert_eq!((reply.status, reply.json()["code"].as_str()), (403, Some("ORIGIN_NOT_ALLOWED")));
+    }
+    // a page whose name was made to mean this machine, and which so is of no other site
+    let rebound = String::from_utf8(wire::request("GET", &in_url(QUERY), &[], "")).unwrap();
+    let rebound = rebound.replace("host: localhost", "host: evil.example:8080");
+    let reply = wire::exchange(rig.public, rebound.as_bytes()).await;
+    assert_eq!(reply.refusal(), (403, "ORIGIN_NOT_ALLOWED".to_owned()));
+    assert_eq!((sent, rig.upstreams.record()), (12 * 6 * 3 * 6, vec![]));
+
+    let headers = [("content-type", "application/json"), ("accept", "application/json"), ("origin", ALLOWED)];
+    let reply = send(rig.public, "POST", "/graphql", &headers, &json!({ "query": QUERY }).to_string()).await;
+    assert_eq!(
+        (reply.data()["job"]["__typename"].as_str(), rig.calls(SimUpstream::MindBridge)),
+        (Some("MindBridgeJob"), 1)
+    );
+    let link = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")];
+    assert_ne!(
+        send(rig.public, "GET", "/", &link, "").await.status,
+        403,
+        "a person may follow a link to a page"
+    );
+}
+
+#[tokio::test]
+async fn cors_lets_an_allowed_origin_send_keys_and_read_answers() {
+    let rest = format!("server: {{ {SERVER}, allowed_origins: [\"{ALLOWED}\"] }}\n{}", clients());
+    let rig = rig(rest).await;
+    let preflight = [
+        ("origin", ALLOWED),
+        ("access-control-request-method", "POST"),
+        ("access-control-request-headers", "authorization, content-type"),
+    ];
+    for path in ["/graphql", "/v1/jobs/mind/a", "/nowhere"] {
+        let reply = send(rig.public, "OPTIONS", path, &preflight, "").await;
+        assert_eq!((reply.status, reply.body.as_str()), (204, ""), "{path}");
+        assert_eq!(header(&reply, "access-control-allow-origin"), Some(ALLOWED));
+        assert_eq!(header(&reply, "access-control-allow-methods"), Some("GET, HEAD, POST"));
+        let headers = header(&reply, "access-control-allow-headers").unwrap();
+        assert_eq!(headers, preflight[2].1, "{path}");
+    }
+    // a browser that names none, and those that monitoring in a page adds
+    let [origin, method, _] = preflight;
+    let reply = send(rig.public, "OPTIONS", "/graphql", &[origin, method], "").await;
+    let headers = header(&reply, "access-control-allow-headers").unwrap();
+    assert!(["authorization", "content-type", "prefer"].iter().all(|name| headers.contains(name)));
+    let added = "authorization,baggage,graphql-require-preflight,sentry-trace,x-requested-with";
+    let reply = send(rig.public, "OPTIONS", "/graphql", &[origin, method, (preflight[2].0, added)], "").await;
+    assert_eq!(header(&reply, "access-control-allow-headers"), Some(added));
+    for odd in ["a b", "x\u{1}y", "a,,b", &"x-long,".repeat(1_000)] {
+        let reply =
+            send(rig.public, "OPTIONS", "/graphql", &[origin, method, (preflight[2].0, odd)], "").await;
+        assert_ne!(header(&reply, "access-control-allow-headers"), Some(odd));
+    }
+    let foreign = [("origin", "https://evil.example"), preflight[1], preflight[2]];
+    let reply = send(rig.public, "OPTIONS", "/graphql", &foreign, "").await;
+    assert_eq!((reply.status, header(&reply, "access-control-allow-origin")), (403, None));
+    assert_eq!(header(&reply, "access-control-allow-methods"), None);
+
+    let good = [("authorization", "Bearer jg_calm"), ("content-type", "application/json")];
+    let bad = [("authorization", "Bearer jg_nobody"), ("content-type", "application/json")];
+    let body = json!({ "query": QUERY }).to_string();
+    let long = "x".repeat(300_000);
+    for (headers, method, path, body, status) in [
+        (good, "POST", "/graphql", body.as_str(), 200),
+        (good, "GET", "/v1/jobs/mind/a", "", 200),
+        (bad, "POST", "/graphql", &body, 401),
+        (bad, "GET", "/v1/jobs/mind/a", "", 401),
+        (good, "POST", "/graphql", &long, 413),
+        (good, "GET", "/nowhere", "", 404),
+    ] {
+        let headers = [headers[0], headers[1], ("origin", ALLOWED)];
+        let reply = send(rig.public, method, path, &headers, body).await;
+        assert_eq!(reply.status, status, "{method} {path}");
+        assert_eq!(header(&reply, "access-control-allow-origin"), Some(ALLOWED), "{method} {path}");
+        assert_eq!(header(&reply, "vary"), Some("origin"), "{method} {path}");
+        let challenge = (status == 401).then_some("Bearer error=\"invalid_token\"");
+        assert_eq!(header(&reply, "www-authenticate"), challenge, "{method} {path}");
+        assert!(header(&reply, "access-control-expose-headers").unwrap().contains("retry-after"));
+        assert_eq!(header(&reply, "access-control-allow-credentials"), None, "keys ride in a header");
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+            ("cross-origin-resource-policy", "same-origin"),
+            ("referrer-policy", "no-referrer"),
+            ("cache-control", "no-store"),
+        ] {
+            assert_eq!(header(&reply, name), Some(value), "{method} {path}");
+        }
+        assert_eq!(header(&reply, "strict-transport-security"), None, "not without TLS");
+    }
+    let plain = send(rig.public, "POST", "/graphql", &good, &body).await;
+    assert_eq!(header(&plain, "access-control-allow-origin"), None);
+    assert_eq!(header(&plain, "vary"), Some("origin"), "a cache must not show it to a page");
+}
+
+/// A socket of a client, acknowledged.
+async fn socket(to: SocketAddr, key: &str) -> tokio_tungstenite::WebSocketStream<TcpStream> {
+    let mut request = "ws://localhost/graphql".into_client_request().unwrap();
+    request.headers_mut().insert("sec-websocket-protocol", "graphql-transport-ws".parse().unwrap());
+    let stream = TcpStream::connect(to).await.unwrap();
+    let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+    let init = json!({ "type": "connection_init", "payload": { "authorization": format!("Bearer {key}") } });
+    socket.send(Message::text(init.to_string())).await.unwrap();
+    assert_eq!(receive(&mut socket).await["type"], "connection_ack");
+    socket
+}
+
+async fn receive(socket: &mut tokio_tungstenite::WebSocketStream<TcpStream>) -> Value {
+    loop {
+        let message = socket.next().await.unwrap().unwrap();
+        if let Message::Text(text) = message {
+            return serde_json::from_str(&text).unwrap();
+        }
+    }
+}
+
+async fn subscribe(
+    socket: &mut tokio_tungstenite::WebSocketStream<TcpStream>,
+    id: &str,
+    jobs: &[&str],
+) -> Value {
+    let refs: Vec<Value> = jobs.iter().map(|job| external("mind", job)).collect();
+    let query = "subscription($refs: [JobRef!]!) { jobUpdates(refs: $refs) { kind } }";
+    let payload = json!({ "query": query, "variables": { "refs": refs } });
+    let message = json!({ "id": id, "type": "subscribe", "payload": payload });
+    socket.send(Message::text(message.to_string())).await.unwrap();
+    loop {
+        let received = receive(socket).await;
+        if received["id"] == id {
+            return received;
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_request_rate_limit_applies_per_client_on_each_endpoint() {
+    let rig = rig(format!("limits: {{ requests_per_second: 1, burst: 6 }}\n{}", clients())).await;
+    let body = json!({ "query": QUERY });
+    let began = Instant::now();
+    let mut replies: Vec<Reply> = Vec::new();
+    // ten, and where the machine is slow as many more as come back to it meanwhile
+    while replies.len() < 10 || replies.iter().all(|reply| reply.status == 200) {
+        let some = (0..10).map(|_| wire::post(rig.public, Some("jg_busy"), &body));
+        replies.extend(join_all(some).await);
+    }
+    let refused: Vec<&Reply> = replies.iter().filter(|reply| reply.status != 200).collect();
+    let let_in = u64::try_from(replies.len() - refused.len()).unwrap();
+    let at_most = 6 + began.elapsed().as_secs() + 1;
+    assert!((6..=at_most).contains(&let_in), "{let_in} of {} are let in", replies.len());
+    for reply in refused {
+        assert_eq!(reply.refusal(), (429, "TOO_MANY_REQUESTS".to_owned()));
+        assert_eq!(header(reply, "retry-after"), Some("1"));
+        assert_eq!(reply.json()["errors"][0]["extensions"]["limit"], "requests_per_second");
+    }
+    let busy = [("authorization", "Bearer jg_busy")];
+    let reply = loop {
+        let some = (0..10).map(|_| send(rig.public, "GET", "/v1/jobs/mind/a", &busy, ""));
+        if let Some(reply) = join_all(some).await.into_iter().find(|reply| reply.status != 200) {
+            break reply;
+        }
+    };
+    assert_eq!((reply.status, header(&reply, "content-type")), (429, Some("application/problem+json")));
+    assert!(header(&reply, "retry-after").is_some());
+    let mut theirs = socket(rig.public, "jg_busy").await;
+    let received = loop {
+        // so that nothing is left for the next one, unless that comes a second later
+        join_all((0..10).map(|_| wire::post(rig.public, Some("jg_busy"), &body))).await;
+        let received = subscribe(&mut theirs, "s", &["a"]).await;
+        if received["type"] == "error" {
+            break received;
+        }
+        theirs.send(Message::text(r#"{"id":"s","type":"complete"}"#)).await.unwrap();
+    };
+    assert_eq!(received["payload"][0]["extensions"]["code"], "TOO_MANY_REQUESTS", "{received}");
+    for _ in 0..5 {
+        assert_eq!(wire::post(rig.public, Some("jg_calm"), &body).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn concurrency_and_watch_limits_apply_per_client() {
+    // the pace is not what is tested here, however often one asks again below
+    let rig = &rig(format!("limits: {{ concurrent_requests: 2, jobs_watched: 3, requests_per_second: 100000, burst: 100000 }}\n{}", clients())).await;
+    let wait = |key: &'static str| async move {
+        let authorization = format!("Bearer {key}");
+        let headers = [("authorization", authorization.as_str()), ("prefer", "wait=25")];
+        // until the two have their places; from then on it waits for the job
+        while send(rig.public, "GET", "/v1/jobs/mind/a", &headers, "").await.status == 429 {}
+    };
+    let mut waiting = Box::pin(async { tokio::join!(wait("jg_busy"), wait("jg_busy")) });
+    let body = json!({ "query": QUERY });
+    let refused = async {
+        loop {
+            let reply = wire::post(rig.public, Some("jg_busy"), &body).await;
+            if reply.status != 200 {
+                return reply;
+            }
+        }
+    };
+    let reply = tokio::select! {
+        _ = &mut waiting => None,
+        reply = refused => Some(reply),
+    };
+    let reply = reply.unwrap();
+    assert_eq!(reply.refusal(), (429, "TOO_MANY_REQUESTS".to_owned()));
+    assert_eq!(reply.json()["errors"][0]["extensions"]["limit"], "concurrent_requests");
+    assert_eq!(wire::post(rig.public, Some("jg_calm"), &body).await.status, 200);
+    drop(waiting);
+    let again = async { while wire::post(rig.public, Some("jg_busy"), &body).await.status != 200 {} };
+    tokio::time::timeout(crate::support::streams::LIMIT, again).await.unwrap();
+
+    let mut busy = socket(rig.public, "jg_busy").await;
+    assert_eq!(subscribe(&mut busy, "1", &["a", "b"]).await["type"], "next");
+    let received = subscribe(&mut busy, "2", &["c", "d"]).await;
+    assert_eq!(received["payload"][0]["extensions"]["limit"], "jobs_watched", "{received}");
+    assert_eq!(subscribe(&mut busy, "3", &["c"]).await["type"], "next");
+    let mut calm = socket(rig.public, "jg_calm").await;
+    assert_eq!(subscribe(&mut calm, "1", &["c", "d"]).await["type"], "next");
+    drop(busy);
+    let mut busy = socket(rig.public, "jg_busy").await;
+    let again = async { while subscribe(&mut busy, "4", &["a", "b", "c"]).await["type"] != "next" {} };
+    tokio::time::timeout(crate::support::streams::LIMIT, again).await.unwrap();
+}
+
+#[tokio::test]
+async fn bad_credentials_are_counted_per_trusted_client_address() {
+    let limits = "limits: { bad_credentials_per_minute: 3 }";
+    let body = json!({ "query": QUERY }).to_string();
+    let attempt = |rig: &Rig, key: &str, from: &str| {
+        let (to, authorization, from, body) =
+            (rig.public, format!("Bearer {key}"), from.to_owned(), body.clone());
+        async move {
+            let headers = [
+                ("content-type", "application/json"),
+                ("authorization", authorization.as_str()),
+                ("x-forwarded-for", from.as_str()),
+            ];
+            send(to, "POST", "/graphql", &headers, &body).await
+        }
+    };
+    for (trusted, separate) in [("[]", false), ("[127.0.0.0/8]", true)] {
+        let rig =
+            rig(format!("server: {{ {SERVER}, trusted_proxies: {trusted} }}\n{limits}\n{}", clients())).await;
+        let mut statuses = Vec::new();
+        for _ in 0..5 {
+            statuses.push(attempt(&rig, "jg_wrong", "203.0.113.1").await.status);
+        }
+        assert_eq!(statuses, [401, 401, 401, 429, 429]);
+        let refused = attempt(&rig, "jg_wrong", "9.9.9.9, 203.0.113.1").await;
+        assert_eq!(
+            refused.refusal(),
+            (429, "TOO_MANY_REQUESTS".to_owned()),
+            "what a client writes is not believed"
+        );
+        assert!(header(&refused, "retry-after").unwrap().parse::<u64>().unwrap() <= 60);
+        let other = attempt(&rig, "jg_wrong", "203.0.113.2").await.status;
+        assert_eq!(other, if separate { 401 } else { 429 }, "{trusted}");
+        assert_eq!(attempt(&rig, "jg_calm", "203.0.113.1").await.status, 200, "others share that address");
+        let none = send(rig.public, "POST", "/graphql", &[("content-type", "application/json")], &body).await;
+        assert_eq!(none.status, 401, "no credential is no guess");
+        assert_eq!(header(&none, "www-authenticate"), Some("Bearer"), "and has no error code");
+        assert_eq!(rig.calls(SimUpstream::MindBridge), 1);
+    }
+}

@@ -1,0 +1,207 @@
+//! Which documents are executed, on every transport alike: those of a manifest, those that were sent before, and none that
+//! asks for the schema where that is switched off.
+
+use std::net::SocketAddr;
+
+use futures_util::SinkExt as _;
+use jobgate::simulator::SimUpstream;
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+
+use super::{QUERY, in_url, receive, rig, send, socket};
+use crate::support::process::run;
+use crate::support::scratch::Scratch;
+use crate::support::server::{Rig, Setup};
+
+const TRANSPORTS: [&str; 5] = ["post", "get", "websocket", "sse", "multipart"];
+
+/// Sends a request by one transport: `data`, or the code of the first error.
+async fn execute(rig: &Rig, transport: &str, request: &Value) -> Result<Value, String> {
+    let to: SocketAddr = rig.public;
+    let answer = match transport {
+        "get" => {
+            let pairs = request.as_object().unwrap().iter().map(|(name, value)| {
+                let value = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
+                let value: String = url::form_urlencoded::byte_serialize(value.as_bytes()).collect();
+                format!("{name}={value}")
+            });
+            let path = format!("/graphql?{}", pairs.collect::<Vec<_>>().join("&"));
+            send(to, "GET", &path, &[("accept", "application/json")], "").await.json()
+        }
+        "websocket" => {
+            let mut socket = socket(to, "jg_nobody_is_asked").await;
+            let message = json!({ "id": "1", "type": "subscribe", "payload": request });
+            socket.send(Message::text(message.to_string())).await.unwrap();
+            let mut received = receive(&mut socket).await;
+            match received["type"].as_str().unwrap() {
+                "error" => json!({ "errors": received["payload"].take() }),
+                _ => received["payload"].take(),
+            }
+        }
+        _ => {
+            let accept = match transport {
+                "sse" => "text/event-stream",
+                "multipart" => "multipart/mixed;subscriptionSpec=\"1.0\"",
+                _ => "application/json",
+            };
+            let headers = [("content-type", "application/json"), ("accept", accept)];
+            let reply = send(to, "POST", "/graphql", &headers, &request.to_string()).await;
+            let line = reply.body.lines().find_map(|line| {
+                let start = line.find('{')?;
+                serde_json::from_str::<Value>(line.get(start..)?).ok().filter(Value::is_object)
+            });
+            assert!(line.is_some(), "{transport}: no json in {}", reply.body);
+            let answer = line.unwrap();
+            answer.get("payload").filter(|payload| payload.is_object()).cloned().unwrap_or(answer)
+        }
+    };
+    match answer["errors"][0]["extensions"]["code"].as_str() {
+        Some(code) => Err(code.to_owned()),
+        None => Ok(answer["data"].clone()),
+    }
+}
+
+fn sha256(text: &str) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+}
+
+fn apollo(id: &str) -> Value {
+    json!({ "persistedQuery": { "version": 1, "sha256Hash": id } })
+}
+
+#[tokio::test]
+async fn a_manifest_restricts_every_transport_to_its_documents() {
+    let subscription = r#"subscription { jobUpdates(refs: [{ external: { source: "mind", externalId: "done" } }]) { kind } }"#;
+    let id = format!("sha256:{}", sha256(QUERY));
+    let manifest = Scratch::new(&json!({ (id.clone()): QUERY, "watch": subscription }).to_string());
+    let option = format!("graphql: {{ trusted_documents: {{ manifest: {} }} }}", manifest.path());
+    let rig = rig(option).await;
+    let refused = Err("PERSISTED_QUERY_NOT_IN_LIST".to_owned());
+    for transport in TRANSPORTS {
+        for request in [
+            json!({ "query": "{ __typename }" }),
+            json!({ "query": QUERY }),
+            json!({ "query": format!("{QUERY} "), "documentId": id }),
+            json!({ "documentId": "sha256:0" }),
+            json!({ "extensions": apollo(&sha256("{ __typename }")) }),
+            json!({ "query": "{ __typename }", "extensions": apollo(&sha256("{ __typename }")) }),
+        ] {
+            assert_eq!(execute(&rig, transport, &request).await, refused, "{transport} {request}");
+        }
+    }
+    assert_eq!(rig.upstreams.record(), []);
+    for transport in TRANSPORTS {
+        for request in [
+            json!({ "documentId": id }),
+            json!({ "documentId": sha256(QUERY) }),
+            json!({ "extensions": apollo(&sha256(QUERY)) }),
+            json!({ "query": QUERY, "documentId": id }),
+        ] {
+            let answer = execute(&rig, transport, &request).await.unwrap();
+            assert_eq!(answer["job"]["__typename"], "MindBridgeJob", "{transport} {request}");
+        }
+    }
+    for transport in ["websocket", "sse", "multipart"] {
+        let answer = execute(&rig, transport, &json!({ "documentId": "watch" })).await.unwrap();
+        assert_eq!(answer["jobUpdates"]["kind"], "SNAPSHOT", "{transport}");
+    }
+    assert!(rig.calls(SimUpstream::MindBridge) > 0);
+}
+
+#[tokio::test]
+async fn a_valid_document_sent_with_its_hash_is_persisted() {
+    let off = rig(String::new()).await;
+    let hash = json!({ "extensions": apollo(&sha256(QUERY)) });
+    let both = json!({ "query": QUERY, "extensions": apollo(&sha256(QUERY)) });
+    for transport in TRANSPORTS {
+        assert_eq!(execute(&off, transport, &hash).await, Err("PERSISTED_QUERY_NOT_SUPPORTED".to_owned()));
+        assert!(
+            execute(&off, transport, &both).await.is_ok(),
+            "{transport}: an extension that is not served"
+        );
+    }
+    for teacher in TRANSPORTS {
+        let rig = rig("graphql: { persisted_queries: auto }".to_owned()).await;
+        let unknown = Err("PERSISTED_QUERY_NOT_FOUND".to_owned());
+        assert_eq!(execute(&rig, teacher, &hash).await, unknown, "{teacher}");
+        let wrong = json!({ "query": "{ __typename }", "extensions": apollo(&sha256(QUERY)) });
+        assert_eq!(execute(&rig, teacher, &wrong).await, Err("BAD_REQUEST".to_owned()), "{teacher}");
+        for bad in ["{ nosuchfield }", "{ broken", "{ a: __typename "] {
+            let bad = json!({ "query": bad, "extensions": apollo(&sha256(bad)) });
+            assert!(execute(&rig, teacher, &bad).await.is_err());
+            assert_eq!(execute(&rig, teacher, &json!({ "extensions": bad["extensions"] })).await, unknown);
+        }
+        assert_eq!(execute(&rig, teacher, &hash).await, unknown, "{teacher}");
+        assert!(execute(&rig, teacher, &both).await.is_ok(), "{teacher}");
+        for transport in TRANSPORTS {
+            let answer = execute(&rig, transport, &hash).await.unwrap();
+            assert_eq!(answer["job"]["__typename"], "MindBridgeJob", "{teacher} taught {transport}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn disabled_introspection_is_rejected_on_every_transport() {
+    let documents = [
+        "{ __schema { queryType { name } } }",
+        r#"{ __type(name: "Query") { name } }"#,
+        r#"{ harmless: __type(name: "Query") { name } }"#,
+        "{ ... on Query { s: __schema { types { name } } } }",
+        r#"{ ...f } fragment f on Query { ...g } fragment g on Query { __type(name: "Job") { fields { name } } }"#,
+        "query A { __typename } query B { __schema { types { name } } }",
+        "{ __schema @include(if: true) { types { name } } }",
+        "subscription { __schema { types { name } } }",
+        r#"mutation { __type(name: "Query") { name } }"#,
+    ];
+    let listed: serde_json::Map<String, Value> =
+        documents.iter().map(|document| (sha256(document), (*document).into())).collect();
+    let manifest = Scratch::new(&Value::Object(listed).to_string());
+    let rest = |only: &str| {
+        format!(
+            "graphql: {{ introspection: off, persisted_queries: auto, trusted_documents: {{ manifest: {}, {only} }} }}",
+            manifest.path()
+        )
+    };
+    // a manifest that asks for what is refused is a fault of the operator's
+    let setup = Setup { rest: rest("only: true"), ..Setup::default() };
+    let file = Scratch::new(&setup.yaml("http://127.0.0.1:1", "http://127.0.0.1:1"));
+    let (code, output) =
+        run(&["serve", "--config", file.path()], &[("MIND_TOKEN", "t"), ("METRICS_KEY", "k")]).await;
+    assert!(
+        code != Some(0) && output.contains("graphql.trusted_documents.manifest: the document"),
+        "{output}"
+    );
+
+    let rig = rig("graphql: { introspection: off, persisted_queries: auto }".to_owned()).await;
+    for transport in TRANSPORTS {
+        for document in documents {
+            let mut requests = vec![
+                json!({ "query": document }),
+                json!({ "query": document, "extensions": apollo(&sha256(document)) }),
+                json!({ "extensions": apollo(&sha256(document)) }),
+            ];
+            if document.contains("query A") {
+                for request in &mut requests {
+                    request["operationName"] = "A".into();
+                }
+            }
+            for request in requests {
+                let answer = execute(&rig, transport, &request).await;
+                let code = answer.unwrap_err();
+                assert!(
+                    [
+                        "GRAPHQL_VALIDATION_FAILED",
+                        "PERSISTED_QUERY_NOT_FOUND",
+                        "METHOD_NOT_ALLOWED",
+                        "SUBSCRIPTION_NEEDS_STREAM"
+                    ]
+                    .contains(&code.as_str()),
+                    "{transport} {request}: {code}"
+                );
+            }
+        }
+    }
+    let url = in_url("{ __typename }");
+    assert_eq!(send(rig.public, "GET", &url, &[], "").await.data()["__typename"], "Query");
+}

@@ -1,0 +1,44 @@
+//! A process that may open few files, with more sockets of clients than that: operators, upstreams and files have theirs.
+
+use futures_util::future::join_all;
+use jobgate::simulator::{Addresses, MindBridgeJob, Simulator};
+use tokio::net::TcpStream;
+
+use super::refusals::{Kept, good};
+use crate::support::process::Process;
+use crate::support::scratch::Scratch;
+use crate::support::server::{KEY, Setup, TOKEN};
+use crate::support::wire;
+
+#[tokio::test]
+async fn idle_sockets_do_not_exhaust_file_descriptors() {
+    let rest = super::clients();
+    let setup = Setup { rest, ..Setup::with(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], vec![]) };
+    let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
+    let yaml = setup.yaml(&simulator.mindbridge_url(), &simulator.supermetrics_url());
+    let yaml = yaml.replace("concurrency: 500", "concurrency: 8");
+    let config = Scratch::new(&yaml);
+    let env = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY)];
+    let mut gateway = Process::limited(64, 256, &["serve", "--config", config.path()], &env);
+    let warned = "file descriptor limit below server.max_connections";
+    gateway.find(warned, |line| (line.contains(warned) && line.contains("limit=256")).then_some(())).await;
+    let (public, admin) = (gateway.address("public").await, gateway.address("admin").await);
+
+    let mut client = Kept::open(public).await;
+    client.send(&good()).await;
+    assert_eq!(client.answer().await.0, 200);
+    let idle = join_all((0..300).map(|_| TcpStream::connect(public))).await;
+    assert!(idle.iter().all(Result::is_ok), "more than the gateway takes wait in the system's queue");
+    for _ in 0..3 {
+        assert_eq!(wire::get(admin, "/livez").await.status, 200);
+        assert_eq!(wire::get(admin, "/metrics").await.status, 200);
+    }
+    client.send(&good()).await;
+    assert_eq!(client.answer().await.0, 200, "the upstream is asked");
+    std::fs::write(config.path(), yaml.replace("name: busy", "name: busier")).unwrap();
+    gateway.signal("HUP").await;
+    let reloaded = "configuration reloaded";
+    gateway.find(reloaded, |line| line.contains(reloaded).then_some(())).await;
+    assert!(!gateway.output().contains("accept failed"), "{}", gateway.output());
+    drop(idle);
+}

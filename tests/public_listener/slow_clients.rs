@@ -1,0 +1,187 @@
+//! Peers that dawdle, against the real binary with short times: each is given up within its time, none holds more than a
+//! connection, and another client is answered all the while.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::Instant;
+
+use crate::support::process::Process;
+use crate::support::scratch::Scratch;
+use crate::support::server::Setup;
+use crate::support::streams::LIMIT;
+use crate::support::wire;
+
+/// Two threads whatever the machine has, since each holds memory of its own.
+const ENVIRONMENT: [(&str, &str); 3] =
+    [("MIND_TOKEN", "t"), ("METRICS_KEY", "k"), ("TOKIO_WORKER_THREADS", "2")];
+const TIMES: &str = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, idle_timeout: 3s, header_timeout: 1s, \
+                     body_timeout: 4s, min_body_rate: 100B, write_timeout: 1s }";
+/// `header_timeout` and `idle_timeout` of these times: whoever was as slow itself is rightly given up.
+const HEADER: Duration = Duration::from_secs(1);
+const IDLE: Duration = Duration::from_secs(3);
+/// How late a busy machine may be.
+const LATE: Duration = Duration::from_secs(30);
+
+/// A gateway whose upstreams answer nobody.
+pub(super) async fn gateway(rest: &str) -> (Process, SocketAddr) {
+    let config = Setup { rest: rest.to_owned(), ..Setup::default() };
+    let config = Scratch::new(&config.yaml("http://127.0.0.1:1", "http://127.0.0.1:1"));
+    let mut gateway = Process::start(&["serve", "--config", config.path()], &ENVIRONMENT);
+    let address = gateway.address("public").await;
+    (gateway, address)
+}
+
+/// A connection on which this was sent at once, and when it was begun. Where the machine held us up meanwhile the gateway may
+/// have given up already, which proves nothing: then it is another one.
+async fn opened(to: SocketAddr, first: &[u8]) -> (TcpStream, Instant) {
+    loop {
+        let began = Instant::now();
+        let mut socket = TcpStream::connect(to).await.unwrap();
+        let sent = socket.write_all(first).await;
+        if began.elapsed() < HEADER / 2 {
+            sent.unwrap();
+            return (socket, began);
+        }
+    }
+}
+
+/// Sends what there is at once and then a piece each tenth of a second, until the other side closes: how long that took, and
+/// what it said.
+async fn send_slowly(to: SocketAddr, first: &str, piece: &str) -> (Duration, String) {
+    let (mut socket, began) = opened(to, first.as_bytes()).await;
+    let (mut read, mut write) = socket.split();
+    let mut bytes = Vec::new();
+    let trickle = async {
+        let mut interval = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            interval.tick().await;
+            if write.write_all(piece.as_bytes()).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    let received = tokio::time::timeout(LIMIT, async {
+        tokio::select! {
+            read = read.read_to_end(&mut bytes) => drop(read),
+            () = trickle => {}
+        }
+    });
+    assert!(received.await.is_ok(), "not given up: {first:?} {piece:?}");
+    (began.elapsed(), String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Asks again and again until it is dropped, and counts in how many answers.
+async fn others_go_on(to: SocketAddr, answered: &mut u32) {
+    loop {
+        let began = Instant::now();
+        let reply = wire::post(to, None, &json!({ "query": "{ sources { name } }" })).await;
+        // where the machine held this client up it was one that dawdles itself, and is not counted
+        let late = reply.status == 0 && began.elapsed() >= HEADER;
+        assert!(reply.status == 200 || late, "another client is not served: {} {}", reply.status, reply.body);
+        *answered += u32::from(!late);
+    }
+}
+
+#[tokio::test]
+async fn a_slow_client_is_disconnected_and_others_are_served() {
+    let (gateway, to) = gateway(TIMES).await;
+    let head = "POST /graphql HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
+    let announced = format!("{head}content-length: 2000\r\n\r\n");
+    let long = format!("{head}content-length: 200000\r\n\r\n");
+    let chunked = format!("{head}transfer-encoding: chunked\r\n\r\n");
+    // the first of these keeps to the pace for longer than a whole body may take, however late the next ones are
+    let pieces = "x".repeat(400);
+    let whole = "GET /nowhere HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let second = Duration::from_secs(1);
+    // what is sent, the time it is given, the status that is said
+    let cases = [
+        ("", "", second, ""),
+        ("", "G", second, ""),
+        (head, "x-more: 1\r\n", second, ""),
+        (head, "", second, ""),
+        (whole, "", second * 3, "404"),
+        (whole, "\r", second, "404"),
+        (&announced, "", second * 2, "408"),
+        (&announced, "x", second * 2, "408"),
+        (&chunked, "1\r\nx\r\n", second * 2, "408"),
+        // at the pace, and too long altogether
+        (&long, pieces.as_str(), second * 4, "408"),
+    ];
+    let mut answered = 0;
+    // where the machine is so slow that the other one asks seldom, they dawdle once more
+    for _ in 0..5 {
+        let all = futures_util::future::join_all(cases.map(|(first, piece, given, status)| async move {
+            let (took, bytes) = send_slowly(to, first, piece).await;
+            let case = format!("{first:?} {piece:?}: {took:?} {bytes}");
+            assert!(took + Duration::from_millis(100) >= given && took < given + LATE, "{case}");
+            assert_eq!(bytes.split(' ').nth(1).unwrap_or_default(), status, "{case}");
+        }));
+        tokio::select! {
+            _ = all => {}
+            () = others_go_on(to, &mut answered) => {}
+        }
+        if answered > 10 {
+            break;
+        }
+    }
+    assert!(answered > 10, "{answered}");
+    drop(gateway);
+}
+
+/// Asks for much and reads nothing of it.
+#[tokio::test]
+async fn a_client_that_does_not_read_answers_is_disconnected() {
+    let (gateway, to) = gateway(TIMES).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut socket = socket.connect(to).await.unwrap();
+    let schema = "{ __schema { types { name description fields { name description } } } }";
+    let url = super::in_url(schema);
+    let request = format!("GET {url} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    let given_up =
+        tokio::time::timeout(LIMIT, async { while socket.write_all(request.as_bytes()).await.is_ok() {} });
+    assert!(given_up.await.is_ok(), "asked on and on without reading, and never given up");
+    assert!(gateway.resident() < 200 << 20, "{}", gateway.resident());
+}
+
+/// A connection that is between two requests stays, and one on which a stream is open is not idle.
+#[tokio::test]
+async fn active_connections_and_quiet_streams_are_not_timed_out() {
+    let (_gateway, to) = gateway(TIMES).await;
+    let stream = async {
+        let headers = [("content-type", "application/json"), ("accept", "text/event-stream")];
+        let body = json!({ "query": "subscription { jobFeed { sequence } }" }).to_string();
+        let (mut socket, _) = opened(to, &wire::request("POST", "/graphql", &headers, &body)).await;
+        let mut read = Vec::new();
+        let quiet = tokio::time::timeout(Duration::from_secs(5), socket.read_to_end(&mut read)).await;
+        assert!(quiet.is_err(), "a quiet stream was closed: {}", String::from_utf8_lossy(&read));
+    };
+    let keep = async {
+        let request = b"GET /nowhere HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        let mut kept = 0;
+        while kept < 6 {
+            let (mut socket, mut requested_at) = opened(to, request).await;
+            let mut answer = [0; 4096];
+            assert!(socket.read(&mut answer).await.unwrap() > 0, "the first request is not answered");
+            kept = 1;
+            let mut interval = tokio::time::interval(Duration::from_secs(1));
+            interval.tick().await;
+            while kept < 6 {
+                interval.tick().await;
+                let before = std::mem::replace(&mut requested_at, Instant::now());
+                let sent = socket.write_all(request).await.is_ok();
+                if !sent || !socket.read(&mut answer).await.is_ok_and(|read| read > 0) {
+                    // where the machine held us up for so long, it was idle: once more from the start
+                    assert!(before.elapsed() >= IDLE, "closed between two requests");
+                    break;
+                }
+                kept += 1;
+            }
+        }
+    };
+    tokio::join!(stream, keep);
+}

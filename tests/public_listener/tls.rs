@@ -1,0 +1,144 @@
+//! The public door with TLS of its own, against the real binary.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ProtocolVersion, RootCertStore, SupportedProtocolVersion, version};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+
+use super::slow_clients::gateway;
+use crate::support::process::run;
+use crate::support::scratch::Scratch;
+use crate::support::server::Setup;
+use crate::support::streams::LIMIT;
+use crate::support::wire;
+
+/// The files of a certificate for `localhost`, and whoever believes it.
+pub(crate) struct Files {
+    pub(crate) cert: Scratch,
+    pub(crate) key: Scratch,
+    pub(crate) roots: RootCertStore,
+}
+
+pub(crate) fn files() -> Files {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    Files {
+        cert: Scratch::new(&made.cert.pem()),
+        key: Scratch::new(&made.signing_key.serialize_pem()),
+        roots,
+    }
+}
+
+impl Files {
+    pub(crate) fn option(&self) -> String {
+        self.option_and("")
+    }
+
+    /// The same with more of the section, each option with a comma behind it.
+    fn option_and(&self, more: &str) -> String {
+        format!(
+            "server: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, {more}tls: {{ cert: {}, key: {} }} }}",
+            self.cert.path(),
+            self.key.path()
+        )
+    }
+}
+
+/// One exchange over TLS of these versions: the version in use, the protocol agreed on, and the answer.
+pub(crate) async fn exchange(
+    to: SocketAddr,
+    roots: &RootCertStore,
+    versions: &[&'static SupportedProtocolVersion],
+    request: &[u8],
+) -> std::io::Result<(Option<ProtocolVersion>, Option<Vec<u8>>, String)> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_root_certificates(roots.clone())
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let stream = TcpStream::connect(to).await?;
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut socket = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+    let (_, session) = socket.get_ref();
+    let agreed = (session.protocol_version(), session.alpn_protocol().map(<[u8]>::to_vec));
+    socket.write_all(request).await?;
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).await?;
+    Ok((agreed.0, agreed.1, String::from_utf8_lossy(&answer).into_owned()))
+}
+
+#[tokio::test]
+async fn the_public_listener_serves_tls_with_a_certificate() {
+    let files = files();
+    let (_gateway, to) = gateway(&files.option()).await;
+    let request =
+        |origin: &str| wire::request("GET", "/graphql?query=%7B__typename%7D", &[("origin", origin)], "");
+    for version in [&version::TLS12, &version::TLS13] {
+        let (spoken, protocol, answer) =
+            exchange(to, &files.roots, &[version], &request("https://localhost")).await.unwrap();
+        assert_eq!((spoken, protocol), (Some(version.version), Some(b"http/1.1".to_vec())));
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"Query\""), "{answer}");
+        assert!(answer.contains("strict-transport-security: max-age=31536000\r\n"), "{answer}");
+    }
+    let (_, _, answer) =
+        exchange(to, &files.roots, &[&version::TLS13], &request("http://localhost")).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 403 "), "a page that came in the clear is another site: {answer}");
+
+    let plain = wire::get(to, "/graphql?query=%7B__typename%7D").await;
+    assert_eq!(plain.status, 0, "nothing is answered in the clear: {}", plain.head);
+    let stranger = files_of_a_stranger();
+    assert!(exchange(to, &stranger, &[&version::TLS13], &request("https://localhost")).await.is_err());
+
+    // short for this one alone: a handshake is no matter of a second on every machine
+    let (_gateway, to) = gateway(&files.option_and("header_timeout: 1s, ")).await;
+    let began = Instant::now();
+    let mut silent = TcpStream::connect(to).await.unwrap();
+    let mut received = Vec::new();
+    let ended = tokio::time::timeout(LIMIT, silent.read_to_end(&mut received)).await;
+    assert!(
+        ended.is_ok() && began.elapsed() > Duration::from_millis(900),
+        "no handshake for {:?}",
+        began.elapsed()
+    );
+}
+
+fn files_of_a_stranger() -> RootCertStore {
+    files().roots
+}
+
+#[tokio::test]
+async fn a_tls_file_error_names_the_option_and_quotes_no_content() {
+    let (good, other) = (files(), files());
+    let canary = "cAnaRy-31337";
+    let odd =
+        Scratch::new(&format!("-----BEGIN PRIVATE KEY-----\n{canary}\n-----END PRIVATE KEY-----\n{canary}"));
+    for (cert, key, fault) in [
+        (good.cert.path(), "/no/such/file", "server.tls.key: /no/such/file cannot be read"),
+        ("/no/such/file", good.key.path(), "server.tls.cert: /no/such/file cannot be read"),
+        (good.key.path(), good.key.path(), "server.tls.cert: holds no certificate in pem"),
+        (good.cert.path(), good.cert.path(), "server.tls.key: holds no private key in pem"),
+        (good.cert.path(), odd.path(), "server.tls"),
+        (good.cert.path(), other.key.path(), "server.tls: the key is not that of the certificate"),
+    ] {
+        let rest = format!(
+            "server: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, tls: {{ cert: {cert}, key: {key} }} }}"
+        );
+        let setup = Setup { rest, ..Setup::default() };
+        let config = Scratch::new(&setup.yaml("http://127.0.0.1:1", "http://127.0.0.1:1"));
+        let env = [("MIND_TOKEN", "t"), ("METRICS_KEY", "k")];
+        for command in ["serve", "check"] {
+            let (code, received) = run(&[command, "--config", config.path()], &env).await;
+            assert!(code != Some(0) && received.contains(fault), "{command}: {fault}: {received}");
+            assert!(!received.contains(canary), "{command}: {received}");
+        }
+    }
+}

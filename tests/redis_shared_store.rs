@@ -1,0 +1,390 @@
+//! What replicas share, on a real server: what is kept, whose turn it is, and the hints (the
+//! budgets: `redis_budget`). Each replica here is
+//! a tier of its own in this process; `redis_replicas` has real ones.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use jobgate::domain::details::Details;
+use jobgate::domain::id::{ExternalId, JobKey, SourceName};
+use jobgate::domain::job::{Job, Life};
+use jobgate::domain::observation::Observation;
+use jobgate::outbound::redis::{RedisSettings, SharedStore, TopologyMode};
+use jobgate::outbound::stores::memory::Retention;
+use jobgate::outbound::system::SystemClock;
+use jobgate::ports::feed::{ChangeNotification, FeedEvent, NotificationFeed as _, RemoteChange};
+use jobgate::ports::leases::{Claim, FencingToken, LeaseManager as _, SkipIf};
+use jobgate::ports::ledger::Ledger as _;
+use jobgate::ports::store::{JobStore as _, ListFilter, StoreOutcome};
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::support::redis::Redis;
+use crate::support::streams::LIMIT;
+
+/// A turn that is to run out in a test.
+pub(crate) const LEASE: Duration = Duration::from_millis(300);
+/// A turn that runs out for nobody, however busy the machine is.
+const LONG: Duration = Duration::from_mins(5);
+/// How long one command may take.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(crate) fn settings(url: &str) -> RedisSettings {
+    let day = Duration::from_hours(24);
+    RedisSettings {
+        urls: url.into(),
+        mode: TopologyMode::Single,
+        authorities: None,
+        sentinel_password: None,
+        prefix: "test".to_owned(),
+        record_secret: Some("a secret of the test".into()),
+        lease: LONG,
+        // long enough for a busy machine: none of the servers is slow, but those that a test stops
+        timeout: TIMEOUT,
+        max_record: 64 << 10,
+        retention: Retention {
+            max_bytes: 64 << 20,
+            finished: day,
+            unfinished: day,
+            missing: Duration::from_mins(5),
+        },
+        clock: Arc::new(SystemClock),
+    }
+}
+
+pub(crate) fn tier(redis: &Redis) -> SharedStore {
+    SharedStore::new(settings(&redis.url())).unwrap()
+}
+
+/// Has a tier beat and listen for as long as the guard is held.
+#[expect(clippy::disallowed_methods, reason = "a test's own task, not the gateway's")]
+pub(crate) fn run(tier: &SharedStore) -> DropGuard {
+    let stop = CancellationToken::new();
+    tokio::spawn(tier.clone().run(stop.clone()));
+    stop.drop_guard()
+}
+
+pub(crate) fn running(redis: &Redis) -> (SharedStore, DropGuard) {
+    let tier = tier(redis);
+    let runs = run(&tier);
+    (tier, runs)
+}
+
+pub(crate) fn key(id: &str) -> JobKey {
+    JobKey { source: SourceName::parse("mind").unwrap(), external_id: ExternalId::parse(id).unwrap() }
+}
+
+/// A job as answered to a question of this second.
+pub(crate) fn seen(id: &str, life: Life, second: i64) -> Observation {
+    let at = |millis| Timestamp::from_millisecond(1_700_000_000_000 + second * 1_000 + millis).unwrap();
+    let job = Job::new(key(id), life, Details::MindBridge(Box::default()));
+    Observation::new(Arc::new(job), at(0), at(500))
+}
+
+pub(crate) async fn held(tier: &SharedStore, id: &str) -> Option<Observation> {
+    tier.store().get(&[key(id)]).await.unwrap().pop().unwrap()
+}
+
+async fn claim(tier: &SharedStore, id: &str, unless: SkipIf) -> Claim {
+    tier.leases().claim(&[key(id)], unless).await.pop().unwrap()
+}
+
+/// Asks again until it holds.
+pub(crate) async fn until<T, F: Future<Output = Option<T>> + Send>(
+    what: &str,
+    again: impl Fn() -> F + Send + Sync,
+) -> T {
+    let held = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        loop {
+            ticks.tick().await;
+            if let Some(found) = again().await {
+                return found;
+            }
+        }
+    };
+    let held = tokio::time::timeout(LIMIT, held).await;
+    assert!(held.is_ok(), "not within {LIMIT:?}: {what}");
+    held.unwrap()
+}
+
+#[tokio::test]
+async fn replicas_agree_on_when_a_run_was_first_seen() {
+    let redis = Redis::start().await;
+    let (one, other) = (tier(&redis), tier(&redis));
+    let (first, second, last) =
+        (seen("a", Life::Queued, 10), seen("a", Life::Running, 20), seen("a", Life::Succeeded, 30));
+    one.store().keep(first.clone()).await.unwrap();
+    other.store().keep(second.clone()).await.unwrap();
+    one.store().keep(last.clone()).await.unwrap();
+    for replica in [&one, &other, &tier(&redis)] {
+        let held = held(replica, "a").await.unwrap();
+        assert_eq!(held, last);
+        let sightings = held.sightings;
+        assert_eq!(sightings.first_seen_at, Some(first.observed_at));
+        assert_eq!(sightings.state_since, Some(last.observed_at));
+        assert_eq!(sightings.terminal_seen_at, Some(last.observed_at));
+    }
+    let rerun = seen("a", Life::Running, 40);
+    other.store().keep(rerun.clone()).await.unwrap();
+    let held = held(&one, "a").await;
+    // the end is held in memory; whoever has to read sees the new run
+    assert_eq!(held, Some(last));
+    let held = self::held(&tier(&redis), "a").await.unwrap();
+    assert_eq!(
+        (held.sightings.first_seen_at, held.sightings.terminal_seen_at),
+        (Some(rerun.observed_at), None)
+    );
+}
+
+#[tokio::test]
+async fn replicas_share_records_and_reject_older_ones() {
+    let redis = Redis::start().await;
+    let (one, other) = (tier(&redis), tier(&redis));
+    let (first, second) = (seen("a", Life::Running, 10), seen("a", Life::Succeeded, 20));
+    assert_eq!(one.store().keep(first.clone()).await.unwrap(), StoreOutcome::New(None));
+    assert_eq!(held(&other, "a").await, Some(first.clone()));
+    assert_eq!(one.store().keep(second.clone()).await.unwrap(), StoreOutcome::New(Some(first.clone())));
+    assert_eq!(held(&other, "a").await, Some(second.clone()), "an unfinished job is read again");
+    for late in [first, seen("a", Life::Running, 15)] {
+        assert_eq!(other.store().keep(late.clone()).await.unwrap(), StoreOutcome::Older(second.clone()));
+        assert_eq!(
+            tier(&redis).store().keep(late).await.unwrap(),
+            StoreOutcome::Older(second.clone()),
+            "held nowhere but there"
+        );
+    }
+    let rerun = seen("a", Life::Running, 30);
+    one.store().keep(rerun.clone()).await.unwrap();
+    assert_eq!(held(&other, "a").await, Some(second), "an end is answered from memory");
+    let refreshed = other.store().refresh(&[key("a")]).await.unwrap();
+    assert_eq!(refreshed, [Some(rerun.clone())], "until a hint has it read again");
+    assert_eq!(held(&other, "a").await, Some(rerun));
+}
+
+#[tokio::test]
+async fn a_list_contains_the_jobs_of_all_replicas_in_order() {
+    let redis = Redis::start().await;
+    let tiers = [tier(&redis), tier(&redis), tier(&redis)];
+    for number in 0..250_i64 {
+        let which = usize::try_from(number).unwrap() % 3;
+        tiers[which].store().keep(seen(&format!("job-{number:03}"), Life::Running, number)).await.unwrap();
+    }
+    let gone: i64 = redis.execute(redis::cmd("DEL").arg("test:v1:{mind/job-003}")).await;
+    assert_eq!(gone, 1);
+    let fresh = tier(&redis);
+    let page = fresh.store().list(&ListFilter::default(), Some(&key("job-001")), 3).await.unwrap();
+    let names: Vec<_> = page.iter().map(|one| one.job.key.external_id.as_str()).collect();
+    assert_eq!(names, ["job-002", "job-004", "job-005"]);
+    let all = fresh.store().list(&ListFilter::default(), None, 1_000).await.unwrap();
+    assert_eq!(all.len(), 249);
+}
+
+/// Whoever can write to the Redis but does not know the secret can delay, and cannot put words into a job's mouth.
+#[tokio::test]
+async fn a_record_with_an_invalid_mac_is_a_cache_miss() {
+    let redis = Redis::start().await;
+    let writer = tier(&redis);
+    writer.store().keep(seen("a", Life::Succeeded, 1)).await.unwrap();
+    writer.store().keep(seen("b", Life::Running, 1)).await.unwrap();
+    let read = |id: &str| redis::cmd("HGET").arg(format!("test:v1:{{mind/{id}}}")).arg("r").to_owned();
+    let good: Vec<u8> = redis.execute(&read("a")).await;
+    let put = async |bytes: &[u8]| {
+        let _: i64 = redis.execute(redis::cmd("HSET").arg("test:v1:{mind/b}").arg("r").arg(bytes)).await;
+        let reader = tier(&redis);
+        (held(&reader, "b").await, reader.store().health().damaged)
+    };
+    assert_eq!(put(&good).await, (None, 1), "the record of another job");
+    for place in (0..good.len()).step_by(7) {
+        let mut bent = good.clone();
+        bent[place] ^= 0x10;
+        assert_eq!(put(&bent).await, (None, 1), "byte {place}");
+        assert_eq!(put(&good[..place]).await, (None, 1), "cut at {place}");
+    }
+    let unsealed = SharedStore::new(RedisSettings { record_secret: None, ..settings(&redis.url()) }).unwrap();
+    assert_eq!(held(&unsealed, "a").await, None, "sealed with a secret that this one does not have");
+    let kept = tier(&redis).store().keep(seen("b", Life::Running, 9)).await.unwrap();
+    assert_eq!(kept, StoreOutcome::New(None), "and what is damaged is replaced");
+}
+
+#[tokio::test]
+async fn a_job_has_one_lease_at_a_time_and_a_write_releases_it() {
+    let redis = Redis::start().await;
+    let (one, other) = (tier(&redis), tier(&redis));
+    let Claim::Acquired(fencing_token) = claim(&one, "a", SkipIf::Never).await else {
+        panic!("the first has the turn")
+    };
+    let theirs = claim(&other, "a", SkipIf::Never).await;
+    let Claim::HeldElsewhere { at_most, seen: before } = theirs else { panic!("{theirs:?}") };
+    assert!(at_most <= LONG, "{at_most:?}");
+    assert!(
+        matches!(claim(&other, "a", SkipIf::KeptSince(before)).await, Claim::HeldElsewhere { .. }),
+        "nothing was kept"
+    );
+    assert!(one.store().keep_under(seen("a", Life::Running, 1), fencing_token).await.unwrap().is_some());
+    assert_eq!(claim(&other, "a", SkipIf::KeptSince(before)).await, Claim::Unneeded);
+    assert_eq!(claim(&other, "a", SkipIf::KeptWithin(LIMIT)).await, Claim::Unneeded);
+    let again = claim(&other, "a", SkipIf::Never).await;
+    let Claim::Acquired(newer) = again else { panic!("keeping ends a turn: {again:?}") };
+    assert_eq!(
+        one.store().keep_under(seen("a", Life::Running, 2), fencing_token).await.unwrap(),
+        None,
+        "a turn ends once"
+    );
+    one.leases().release(&key("a"), fencing_token).await;
+    assert!(
+        matches!(claim(&one, "a", SkipIf::Never).await, Claim::HeldElsewhere { .. }),
+        "an old fence gives nothing back"
+    );
+    other.leases().release(&key("a"), newer).await;
+    assert!(matches!(claim(&one, "a", SkipIf::Never).await, Claim::Acquired(_)));
+}
+
+#[tokio::test]
+async fn a_not_found_is_shared_only_under_the_lease_that_found_it() {
+    let redis = Redis::start().await;
+    let (one, other) = (tier(&redis), tier(&redis));
+    let Claim::Acquired(fencing_token) = claim(&one, "a", SkipIf::Never).await else {
+        panic!("the first has the turn")
+    };
+    assert!(one.store().note_missing_under(&key("a"), fencing_token).await.unwrap());
+    assert_eq!(claim(&other, "a", SkipIf::KeptWithin(LIMIT)).await, Claim::Unneeded);
+    assert_eq!(held(&other, "a").await, None);
+    assert!(other.store().missing_for(&key("a")).await.unwrap().is_some());
+    assert!(!one.store().note_missing_under(&key("a"), fencing_token).await.unwrap(), "that turn is over");
+    other.store().keep(seen("a", Life::Queued, 1)).await.unwrap();
+    assert!(held(&tier(&redis), "a").await.is_some());
+}
+
+/// An owner that is stopped between question and answer for longer than its lease finds out when it writes: also when
+/// nobody else came, and also when the other has not written yet.
+#[tokio::test]
+async fn writes_under_an_expired_lease_are_rejected() {
+    let redis = Redis::start().await;
+    let one = SharedStore::new(RedisSettings { lease: LEASE, ..settings(&redis.url()) }).unwrap();
+    let other = tier(&redis);
+    let ids: Vec<String> = (0..60).map(|number| format!("job-{number}")).collect();
+    let keys: Vec<JobKey> = ids.iter().map(|id| key(id)).collect();
+    let claims = one.leases().claim(&keys, SkipIf::Never).await;
+    let fences: Vec<FencingToken> =
+        claims
+            .iter()
+            .map(|claim| {
+                if let Claim::Acquired(fencing_token) = claim { *fencing_token } else { panic!("{claim:?}") }
+            })
+            .collect();
+    // The other takes over two thirds as soon as it can, and writes for half of these: with times of a clock that is behind.
+    let rounds = keys.iter().enumerate().filter(|(number, _)| number % 3 > 0);
+    join_all(rounds.map(async |(number, key)| {
+        until("the lease ends", || async {
+            let claim = other.leases().claim(std::slice::from_ref(key), SkipIf::Never).await.pop().unwrap();
+            let Claim::Acquired(fencing_token) = claim else { return None };
+            if number % 3 == 1 {
+                return Some(());
+            }
+            let ended = seen(key.external_id.as_str(), Life::Succeeded, 5);
+            other.store().keep_under(ended, fencing_token).await.unwrap().map(drop)
+        })
+        .await;
+    }))
+    .await;
+    let store = one.store();
+    let late = ids
+        .iter()
+        .zip(&fences)
+        .map(|(id, fencing_token)| store.keep_under(seen(id, Life::Running, 1_000), *fencing_token));
+    let accepted = join_all(late).await.into_iter().filter(|kept| kept.as_ref().unwrap().is_some()).count();
+    assert_eq!(accepted, 0);
+    for id in ids.iter().skip(2).step_by(3) {
+        assert_eq!(held(&tier(&redis), id).await, Some(seen(id, Life::Succeeded, 5)));
+    }
+}
+
+#[tokio::test]
+async fn a_lease_lasts_while_it_is_renewed() {
+    let redis = Redis::start().await;
+    // long enough for a busy machine to be in time
+    let lease = LEASE * 10;
+    let [one, other] =
+        [(), ()].map(|()| SharedStore::new(RedisSettings { lease, ..settings(&redis.url()) }).unwrap());
+    let number = AtomicUsize::new(0);
+    until("a machine that does not stand still for a lease", || async {
+        let id = format!("a{}", number.fetch_add(1, Ordering::Relaxed));
+        renewed(&one, &other, lease, &id).await
+    })
+    .await;
+}
+
+/// Holds a turn for longer than a lease. `None` when this machine stood still for so long that the turn may be over: then
+/// what comes of it says nothing.
+async fn renewed(one: &SharedStore, other: &SharedStore, lease: Duration, id: &str) -> Option<()> {
+    let began = Instant::now();
+    let mut last = began;
+    let mine = claim(one, id, SkipIf::Never).await;
+    let Claim::Acquired(fencing_token) = mine else { unreachable!("the first has the turn: {mine:?}") };
+    let mut ticks = tokio::time::interval(one.leases().renew_every());
+    while began.elapsed() < lease * 3 / 2 {
+        ticks.tick().await;
+        let now = Instant::now();
+        one.leases().renew(&[(key(id), fencing_token)]).await;
+        if last.elapsed() >= lease {
+            return None;
+        }
+        last = now;
+        let theirs = claim(other, id, SkipIf::Never).await;
+        if last.elapsed() >= lease {
+            return None;
+        }
+        assert!(matches!(theirs, Claim::HeldElsewhere { .. }), "{theirs:?}");
+    }
+    let kept = one.store().keep_under(seen(id, Life::Running, 1), fencing_token).await.unwrap();
+    if last.elapsed() >= lease {
+        return None;
+    }
+    assert!(kept.is_some());
+    Some(())
+}
+
+/// Waits until a tier that runs listens: what is sent from then on is heard.
+pub(crate) async fn listens(tier: &SharedStore) {
+    until("it listens", || async { (tier.store().health().shared_store?.gaps > 0).then_some(()) }).await;
+}
+
+/// The next hints. That some time has gone by is news as well, and on a busy machine it does.
+async fn hints(tier: &SharedStore) -> FeedEvent {
+    let next = async {
+        loop {
+            let event = tier.leases().next().await;
+            if event != FeedEvent::Gap {
+                return event;
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, next).await.unwrap()
+}
+
+#[tokio::test]
+async fn replicas_receive_only_the_notifications_of_others() {
+    let redis = Redis::start().await;
+    let (one, _one_runs) = running(&redis);
+    let (other, _other_runs) = running(&redis);
+    for tier in [&one, &other] {
+        listens(tier).await;
+        assert_eq!(tier.leases().next().await, FeedEvent::Gap, "what was sent before is not coming");
+    }
+    one.store().keep(seen("a", Life::Running, 1)).await.unwrap();
+    let hint = |what| FeedEvent::Hints(vec![ChangeNotification { key: key("a"), what }]);
+    assert_eq!(hints(&other).await, hint(RemoteChange::Changed));
+    one.store().keep(seen("a", Life::Running, 2)).await.unwrap();
+    assert_eq!(hints(&other).await, hint(RemoteChange::Renewed));
+    let labels = [("team".to_owned(), "x".to_owned())].into_iter().collect();
+    other.store().track(vec![(key("a"), Some(labels))]).await.unwrap();
+    assert_eq!(hints(&one).await, hint(RemoteChange::Tracked), "nothing of its own came before");
+    let remembered = one.store().remembered().await.unwrap();
+    assert_eq!(remembered.tracked.len(), 1);
+    other.store().track(vec![(key("a"), None)]).await.unwrap();
+    assert_eq!(one.store().remembered().await.unwrap().tracked, []);
+}

@@ -1,0 +1,168 @@
+//! What streams do when the upstream is in trouble, and when their reader stops: they stay, say so, and lose nothing.
+
+use std::time::Duration;
+
+use jobgate::simulator::{
+    Addresses, FaultKind, MindBridgeJob, MindBridgeStep, RetryAfter, SimFault, SimUpstream, Simulator,
+};
+use serde_json::Value;
+
+use crate::support::process::Process;
+use crate::support::scratch::Scratch;
+use crate::support::server::{Setup, TOKEN};
+use crate::support::streams::{Sse, StreamEvent, Watcher, WebSocket, all_receive, crowd, settles};
+
+const FOLLOW: &str = "poll: { min_interval: 200ms, max_interval: 1s, unsubscribe_grace: 300ms }";
+/// What a machine without air needs: nothing here is about how long these take.
+const LONG_TIMEOUT: &str =
+    "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, request_timeout: 5m, write_timeout: 1h }";
+const SOURCE: &str = "budget: { per_second: 10000, per_hour: 1000000, concurrency: 500 }, status_timeout: 4m";
+
+fn setup() -> Setup {
+    let running = |id| MindBridgeJob::new(id, &[(0, "IN_PROGRESS")]);
+    let rest = format!("{LONG_TIMEOUT}\n{FOLLOW}\nstreams: {{ init_timeout: 1m }}");
+    Setup { source: SOURCE, rest, ..Setup::with(vec![running("a"), running("other")], Vec::new()) }
+}
+
+#[tokio::test]
+async fn an_outage_marks_streams_stale_and_disconnects_none() {
+    let rig = setup().start().await;
+    let mut watching = crowd(rig.public, 20, &["a"]).await;
+    all_receive(&mut watching, "SNAPSHOT RUNNING").await;
+    for outage in [FaultKind::html(502), FaultKind::CloseBeforeHeaders] {
+        rig.upstreams.push_fault(SimFault::always(SimUpstream::MindBridge, outage));
+        all_receive(&mut watching, "CHANGED RUNNING, stale: UNAVAILABLE").await;
+        rig.upstreams.clear_faults(None);
+        all_receive(&mut watching, "CHANGED RUNNING").await;
+    }
+    rig.upstreams.set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
+    for watcher in watching {
+        assert_eq!(watcher.rest().await, ["ENDED SUCCEEDED", "complete"]);
+    }
+}
+
+#[tokio::test]
+async fn a_throttled_source_is_not_called_until_retry_after() {
+    // so long that it is not over before the other job was asked about
+    let pause = Duration::from_secs(15);
+    let rig = setup().start().await;
+    let mut watching = crowd(rig.public, 20, &["a"]).await;
+    all_receive(&mut watching, "SNAPSHOT RUNNING").await;
+    let throttled = FaultKind::throttled(Some(RetryAfter::Seconds(pause.as_secs())));
+    rig.upstreams.push_fault(SimFault::next(SimUpstream::MindBridge, 1, throttled));
+    all_receive(&mut watching, "CHANGED RUNNING, stale: THROTTLED").await;
+    // not even for somebody who asks about another job
+    assert!(rig.lookup("mind", "other").await.starts_with("THROTTLED after"));
+    all_receive(&mut watching, "CHANGED RUNNING").await;
+    let requests = rig.upstreams.record();
+    let refused = requests.iter().position(|requests| requests.status == Some(429)).unwrap();
+    let quiet = requests[refused + 1].started.duration_since(requests[refused].ended.unwrap());
+    assert!(quiet >= pause, "asked again after {quiet:?}");
+    rig.upstreams.set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
+    for watcher in watching {
+        assert_eq!(watcher.rest().await, ["ENDED SUCCEEDED", "complete"]);
+    }
+}
+
+/// A ping without an answer, and what its frame takes.
+const PING: usize = 2;
+
+#[tokio::test]
+async fn a_socket_is_closed_after_two_missed_pings_and_not_one() {
+    let mut setup = setup();
+    setup.rest = format!(
+        "{LONG_TIMEOUT}\n{FOLLOW}\nstreams: {{ init_timeout: 1m, ping_interval: 1s, pong_timeout: 12s }}"
+    );
+    let rig = setup.start().await;
+    let mut still = Watcher::open(rig.public, WebSocket, &["a"]).await;
+    let mut dead = Watcher::open(rig.public, WebSocket, &["other"]).await;
+    assert_eq!(still.short().await, "SNAPSHOT RUNNING");
+    assert_eq!(dead.short().await, "SNAPSHOT RUNNING");
+    // both have read nothing since: the first ping is overdue, and the second is sent
+    still.unread(2 * PING).await;
+    rig.upstreams.set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
+    assert_eq!(still.rest().await, ["ENDED SUCCEEDED", "complete"]);
+    settles("the dead peer is gone", Duration::from_mins(2), || rig.serving.streams().websocket == 0).await;
+    dead.unread(2 * PING).await;
+}
+
+/// Jobs that change at once, and what each change adds to an answer, in bytes.
+const JOBS: [&str; 5] = ["a", "b", "c", "d", "e"];
+const WEIGHT: usize = 100_000;
+const CHANGES: usize = 36;
+
+fn change(number: usize, status: &str) -> MindBridgeStep {
+    let error = Some(format!("{number} {}", "x".repeat(WEIGHT)));
+    MindBridgeStep { error, ..MindBridgeStep::new(status) }
+}
+
+/// The number of the change that an update shows.
+fn number(update: &Value) -> Option<usize> {
+    update["result"]["error"].as_str()?.split(' ').next()?.parse().ok()
+}
+
+fn place(update: &Value) -> usize {
+    let id = update["result"]["externalId"].as_str().unwrap();
+    JOBS.iter().position(|job| *job == id).unwrap()
+}
+
+/// 18 MB pass by four readers that do not read, three times what the system would hold for one. Had the gateway a queue for
+/// each, it would grow by more than 40 MB over the last two thirds.
+#[tokio::test]
+async fn a_stalled_reader_uses_bounded_memory_and_gets_the_latest() {
+    let mut setup = setup();
+    setup.scenario.mindbridge.jobs =
+        JOBS.iter().map(|id| MindBridgeJob::new(id, &[(0, "IN_PROGRESS")])).collect();
+    setup.rest = format!(
+        "{LONG_TIMEOUT}\npoll: {{ min_interval: 100ms, max_interval: 1s }}\n\
+         streams: {{ init_timeout: 1m, ping_interval: 1h, pong_timeout: 1h }}"
+    );
+    let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
+    let upstreams = simulator.handle();
+    let config = Scratch::new(&setup.yaml(&simulator.mindbridge_url(), &simulator.supermetrics_url()));
+    // each thread may keep memory that it has freed: as many as the machine has cores would be counted with it
+    let few = [("TOKIO_WORKER_THREADS", "2"), ("MALLOC_ARENA_MAX", "2")];
+    let env = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", "k"), few[0], few[1]];
+    let mut gateway = Process::start(&["serve", "--config", config.path()], &env);
+    let public = gateway.address("public").await;
+
+    let mut stopped = Vec::new();
+    for carrier in [WebSocket, Sse, WebSocket, Sse] {
+        stopped.push(Watcher::narrow(public, carrier, &JOBS).await);
+    }
+    let mut reader = Watcher::open(public, WebSocket, &JOBS).await;
+    let mut early = 0;
+    for round in 0..CHANGES {
+        for id in JOBS {
+            upstreams.set_state(id, change(round, "IN_PROGRESS")).unwrap();
+        }
+        let mut behind = JOBS.len();
+        while behind > 0 {
+            behind -= usize::from(number(&reader.update().await) == Some(round));
+        }
+        if round == CHANGES / 3 {
+            early = gateway.resident();
+        }
+    }
+    let grown = gateway.resident().saturating_sub(early);
+    assert!(grown < 24 << 20, "{grown} bytes more for readers who do not read");
+    for id in JOBS {
+        upstreams.set_state(id, change(CHANGES, "COMPLETE")).unwrap();
+    }
+    for mut watcher in stopped {
+        let mut last: [(u64, bool); JOBS.len()] = Default::default();
+        let (mut update_count, mut event) = (0, watcher.receive().await);
+        while let StreamEvent::Update(update) = event {
+            let (sequence, at) = (update["sequence"].as_u64().unwrap(), &mut last[place(&update)]);
+            assert!(sequence > at.0 && !at.1, "{sequence} behind {at:?}");
+            *at = (sequence, update["isFinal"].as_bool().unwrap());
+            assert_eq!(at.1, number(&update) == Some(CHANGES), "the end is the newest, and told as the end");
+            update_count += 1;
+            event = watcher.receive().await;
+        }
+        assert_eq!((event, last.map(|at| at.1)), (StreamEvent::Complete, [true; JOBS.len()]));
+        assert!(update_count < CHANGES * JOBS.len() / 2, "{update_count} updates: it was not behind");
+    }
+    gateway.signal("TERM").await;
+    assert_eq!(gateway.ended().await.0.code(), Some(0));
+}

@@ -1,0 +1,124 @@
+//! The end of the real process with everything under way: streams are told, requests finish, and a second signal waits for
+//! nobody.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use jobgate::simulator::{
+    Addresses, FaultKind, Handle, MindBridgeJob, SimFault, SimUpstream, Simulator, SupermetricsJob,
+};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::support::process::Process;
+use crate::support::scratch::Scratch;
+use crate::support::server::{ANY, KEY, Setup, TOKEN, describe, external};
+use crate::support::streams::{Sse, Watcher, WebSocket, room_for};
+use crate::support::wire;
+
+/// Over what the ends of the streams are spread, and by when the process must be gone.
+const WINDOW: Duration = Duration::from_secs(1);
+const DEADLINE: Duration = Duration::from_mins(1);
+
+/// A gateway of its own process, whose streams watch one source while the other answers nothing until it is released.
+async fn gateway(drain_window: &str, requests: usize) -> (Process, SocketAddr, Simulator) {
+    let query = |number| SupermetricsJob::new(&format!("query{number}"), &[(0, "SUCCESS")]);
+    let job = MindBridgeJob::new("a", &[(0, "IN_PROGRESS")]);
+    let mut setup = Setup::with(vec![job], (0..requests).map(query).collect());
+    setup.scenario.faults = vec![SimFault::always(SimUpstream::Supermetrics, FaultKind::Hold)];
+    // nothing of this is cut short because the machine is slow
+    setup.source = "budget: { per_second: 10000, per_hour: 1000000, concurrency: 500 }, status_timeout: 9m";
+    setup.rest = format!(
+        "server: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, request_timeout: 10m, drain_timeout: 10m }}\n\
+         streams: {{ max_streams_per_client: 5000, init_timeout: 1m, ping_interval: 10m, drain_window: {drain_window} }}"
+    );
+    let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
+    let config = Scratch::new(&setup.yaml(&simulator.mindbridge_url(), &simulator.supermetrics_url()));
+    let env = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY)];
+    let mut gateway = Process::start(&["serve", "--config", config.path()], &env);
+    let public = gateway.address("public").await;
+    (gateway, public, simulator)
+}
+
+async fn streams(public: SocketAddr, sockets: usize, events: usize) -> Vec<Watcher> {
+    room_for(sockets + events + 500);
+    let mut streams = Vec::new();
+    for (carrier, count) in [(WebSocket, sockets), (Sse, events)] {
+        for _ in 0..count {
+            let mut watcher = Watcher::open(public, carrier, &["a"]).await;
+            assert_eq!(watcher.short().await, "SNAPSHOT RUNNING");
+            streams.push(watcher);
+        }
+    }
+    streams
+}
+
+async fn execute(public: SocketAddr, number: usize) -> String {
+    let query = format!("query($ref: JobRef!) {{ job(ref: $ref) {ANY} }}");
+    let reference = external("metrics", &format!("query{number}"));
+    let body = json!({ "query": query, "variables": { "ref": reference } });
+    describe(&wire::post(public, None, &body).await.data()["job"])
+}
+
+/// Waits until the gateway has asked for each of these.
+async fn wait_for_all(upstreams: &Handle, requests: usize) {
+    let mut seen = 0;
+    while upstreams.record_of(SimUpstream::Supermetrics).len() < requests {
+        seen = upstreams.record().len().max(seen) + 1;
+        upstreams.wait_for_requests(seen).await;
+    }
+}
+
+#[tokio::test]
+async fn shutdown_closes_every_stream_and_completes_requests() {
+    let (sockets, events, requests) = (500, 100, 50);
+    let (mut gateway, public, simulator) = gateway("1s", requests).await;
+    let upstreams = simulator.handle();
+    let streams = streams(public, sockets, events).await;
+    let answers = join_all((0..requests).map(|number| execute(public, number)));
+    let ends = join_all(streams.into_iter().map(Watcher::rest));
+    let stop = async {
+        wait_for_all(&upstreams, requests).await;
+        let signalled = Instant::now();
+        gateway.signal("TERM").await;
+        gateway.find("the beginning of the end", |line| line.contains("shutting down").then_some(())).await;
+        upstreams.release();
+        let (status, output) = gateway.ended().await;
+        (status.code(), signalled.elapsed(), output)
+    };
+    let (answers, ends, (code, lasted, output)) = tokio::join!(answers, ends, stop);
+    assert_eq!(answers, vec!["SUCCEEDED"; requests]);
+    let (closed, ended) = ends.split_at(sockets);
+    assert_eq!(closed.iter().find(|end| *end != &["1012"]), None);
+    // without `complete`: a client that knows the protocol opens it again
+    assert_eq!(ended.iter().find(|end| !end.is_empty()), None);
+    assert_eq!(code, Some(0), "{output}");
+    assert!(lasted >= WINDOW / 2 && lasted < DEADLINE, "{lasted:?}");
+    assert!(output.contains("stopped") && !output.contains("before the drain completed"), "{output}");
+}
+
+#[tokio::test]
+async fn a_second_signal_exits_without_waiting_for_streams() {
+    let (mut gateway, public, simulator) = gateway("9m", 1).await;
+    let upstreams = simulator.handle();
+    let streams = streams(public, 30, 30).await;
+    // nobody answers it: for its sake alone the process would not end, whenever the second signal comes
+    let query = "query($ref: JobRef!) { job(ref: $ref) { __typename } }";
+    let body = json!({ "query": query, "variables": { "ref": external("metrics", "query0") } });
+    let unanswered = wire::post(public, None, &body);
+    let stop = async {
+        wait_for_all(&upstreams, 1).await;
+        gateway.signal("TERM").await;
+        gateway.find("the beginning of the end", |line| line.contains("shutting down").then_some(())).await;
+        gateway.signal("TERM").await;
+        let at = Instant::now();
+        let (status, output) = gateway.ended().await;
+        (status, output, at.elapsed())
+    };
+    let (_, (status, output, lasted)) = tokio::join!(unanswered, stop);
+    assert!(lasted < DEADLINE, "{lasted:?}");
+    assert_eq!(status.code(), Some(0), "{output}");
+    assert!(output.contains("second signal"), "{output}");
+    drop(streams);
+}

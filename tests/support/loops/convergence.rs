@@ -1,0 +1,227 @@
+//! Redis is away, loses what it held or takes no writes while jobs end and their upstream forgets them, so that each replica
+//! learns something else. Soon after, all must give the better answer; and no outage makes the replicas together call a
+//! source more often than the budget of its hour allows.
+
+use std::time::Duration;
+
+use futures_util::future::{join, join_all};
+use jobgate::simulator::{Addresses, SimUpstream, Simulator, SupermetricsJob, SupermetricsStep};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::super::redis::Redis;
+use super::super::scratch::Scratch;
+use super::super::server::{ANY, Setup, describe, external};
+use super::{Outcome, Replica, Site, execute, metric, until};
+
+/// What happens to Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outage {
+    /// It is killed, and comes back with what it had on disk.
+    Kill,
+    /// It is stopped: it takes connections and answers none.
+    Stop,
+    /// `FLUSHALL`.
+    Flush,
+    /// It takes no writes: it became a replica, or has too few of its own, in turn.
+    ReadOnly,
+    /// It has no memory left.
+    OutOfMemory,
+}
+
+/// Jobs in each turn.
+const JOBS: usize = 6;
+/// Calls that the source with a tight budget allows in an hour, and the pause of a client that spends them.
+const PER_HOUR: usize = 60;
+const PAUSE: Duration = Duration::from_millis(120);
+/// For how long the budget is spent before the outage.
+const BEFORE: Duration = Duration::from_secs(1);
+/// How soon after an outage all replicas must agree, and for how long the budget is tried after that.
+const SOON: Duration = Duration::from_secs(10);
+const AFTER: Duration = Duration::from_secs(8);
+
+/// Has so many outages of one kind.
+pub(crate) async fn run(
+    outage: Outage,
+    times: usize,
+    progress: impl Fn(usize, &[String]) + Send + Sync,
+) -> Outcome {
+    let mut site = site(outage, times).await;
+    let replicas = [site.replica().await, site.replica().await, site.replica().await];
+    let (mut bad, mut checked, mut longest, mut spent) = (Vec::new(), 0, Duration::ZERO, Vec::new());
+    for replica in &replicas {
+        if !until(|| async { metric(replica, "jobgate_redis_replicas").await > 2.5 }).await {
+            bad.push(format!("{} does not find the others", replica.address));
+        }
+    }
+    for iteration in 0..times {
+        let ids: Vec<String> = (0..JOBS).map(|number| format!("d{iteration}n{number}")).collect();
+        for id in &ids {
+            site.upstreams.add_job(SupermetricsJob::new(id, &[(0, "RUNNING")]));
+        }
+        for replica in &replicas {
+            let now = states(replica, &ids).await;
+            if now.iter().any(|state| state != "RUNNING") {
+                bad.push(format!("turn {iteration}: {ids:?} are {now:?} before they end"));
+            }
+        }
+        let stop = CancellationToken::new();
+        let spending = join_all(
+            replicas.iter().enumerate().map(|(place, replica)| spend(replica, iteration, place, &stop)),
+        );
+        let staging = async {
+            let outcome = stage(outage, iteration, &mut site, &replicas, &ids).await;
+            tokio::time::sleep(AFTER).await;
+            stop.cancel();
+            outcome
+        };
+        let ((agreed, mut wrong), _) = join(staging, spending).await;
+        longest = longest.max(agreed);
+        bad.append(&mut wrong);
+        checked += JOBS * replicas.len();
+        let prefix = format!("b{iteration}x");
+        let calls = site.upstreams.record();
+        let calls =
+            calls.iter().filter(|request| request.ids.iter().any(|id| id.starts_with(&prefix))).count();
+        spent.push(calls);
+        if calls > PER_HOUR {
+            bad.push(format!("turn {iteration}: {calls} calls of {PER_HOUR} in an hour"));
+        }
+        site.upstreams.clear_record();
+        progress(iteration + 1, &bad);
+    }
+    let notes = vec![
+        format!("all replicas agreed at most {longest:.1?} after the end of an outage"),
+        format!("calls of {PER_HOUR} an hour that three replicas made together, in each turn: {spent:?}"),
+    ];
+    site.stop().await;
+    Outcome { tries: times, checked, bad, notes }
+}
+
+/// A site with a source of a tight budget for each turn.
+async fn site(outage: Outage, times: usize) -> Site {
+    let kept: &[&str] = match outage {
+        Outage::Kill => &["--appendonly", "yes"],
+        Outage::Stop | Outage::Flush | Outage::ReadOnly | Outage::OutOfMemory => &[],
+    };
+    let redis = Redis::with(kept).await;
+    let simulator = Simulator::start(Setup::default().scenario, Addresses::ephemeral()).await.unwrap();
+    let mind = simulator.mindbridge_url();
+    let tight = (0..times).map(|iteration| {
+        format!(
+            "  tight{iteration}: {{ upstream: mindbridge, base_url: \"{mind}\", credential: {{ bearer: {{ env: MIND_TOKEN }} }}, \
+             budget: {{ per_second: 50, per_hour: {PER_HOUR}, concurrency: 8 }} }}\n"
+        )
+    });
+    let store = "store: { kind: redis, redis: { url: { env: REDIS_URL }, record_secret: { env: RECORD_SECRET }, lease: 3s, timeout: 500ms } }";
+    let rest = format!("{}{store}\n", tight.collect::<String>());
+    let setup = Setup { rest, ..Setup::default() };
+    let config = Scratch::new(&setup.yaml(&mind, &simulator.supermetrics_url()));
+    Site { upstreams: simulator.handle(), simulator, redis, config }
+}
+
+/// One outage in which replicas learn different things. How long after it all agreed, and what was wrong.
+async fn stage(
+    outage: Outage,
+    iteration: usize,
+    site: &mut Site,
+    replicas: &[Replica; 3],
+    ids: &[String],
+) -> (Duration, Vec<String>) {
+    tokio::time::sleep(BEFORE).await;
+    begin(outage, iteration, site).await;
+    let mut order = [0, 1, 2];
+    fastrand::shuffle(&mut order);
+    for id in ids {
+        site.upstreams.set_state(id, SupermetricsStep::new("SUCCESS")).unwrap();
+    }
+    let mut wrong = Vec::new();
+    let first = states(&replicas[order[0]], ids).await;
+    if first.iter().any(|state| state != "SUCCEEDED") {
+        wrong.push(format!("turn {iteration}: {ids:?} have ended, and are {first:?}"));
+    }
+    for id in ids {
+        site.upstreams.forget(SimUpstream::Supermetrics, id);
+    }
+    states(&replicas[order[1]], ids).await;
+    tokio::time::sleep(Duration::from_millis(fastrand::u64(0..1_500))).await;
+    end(outage, site).await;
+    let ended = Instant::now();
+    // The third one learns it only now, or was never asked.
+    loop {
+        let states_seen = join_all(replicas.iter().map(|replica| states(replica, ids))).await;
+        if states_seen.iter().flatten().all(|state| state == "SUCCEEDED") {
+            return (ended.elapsed(), wrong);
+        }
+        if ended.elapsed() > SOON {
+            wrong.push(format!(
+                "turn {iteration}: {SOON:?} after the outage the replicas say {states_seen:?}, seen in order {order:?}"
+            ));
+            return (ended.elapsed(), wrong);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn begin(outage: Outage, iteration: usize, site: &mut Site) {
+    let set = |option: &str, value: &str| redis::cmd("CONFIG").arg("SET").arg(option).arg(value).to_owned();
+    match outage {
+        Outage::Kill => site.redis.kill(),
+        Outage::Stop => site.redis.signal("STOP"),
+        Outage::Flush => {
+            let () = site.redis.execute(&redis::cmd("FLUSHALL")).await;
+        }
+        Outage::ReadOnly if iteration.is_multiple_of(2) => {
+            let () = site.redis.execute(redis::cmd("REPLICAOF").arg("127.0.0.1").arg(1)).await;
+        }
+        Outage::ReadOnly => {
+            let () = site.redis.execute(&set("min-replicas-to-write", "1")).await;
+        }
+        Outage::OutOfMemory => {
+            let () = site.redis.execute(&set("maxmemory", "1")).await;
+        }
+    }
+}
+
+async fn end(outage: Outage, site: &mut Site) {
+    let set = |option: &str, value: &str| redis::cmd("CONFIG").arg("SET").arg(option).arg(value).to_owned();
+    match outage {
+        Outage::Kill => site.redis.restart_empty().await,
+        Outage::Stop => site.redis.signal("CONT"),
+        Outage::Flush => {}
+        Outage::ReadOnly => {
+            let () = site.redis.execute(redis::cmd("REPLICAOF").arg("NO").arg("ONE")).await;
+            let () = site.redis.execute(&set("min-replicas-to-write", "0")).await;
+        }
+        Outage::OutOfMemory => {
+            let () = site.redis.execute(&set("maxmemory", "0")).await;
+        }
+    }
+}
+
+/// What a replica says of jobs, each asked of the upstream where it has not ended.
+async fn states(replica: &Replica, ids: &[String]) -> Vec<String> {
+    let refs: Vec<Value> = ids.iter().map(|id| external("metrics", id)).collect();
+    let query = format!("query($refs: [JobRef!]!) {{ jobs(refs: $refs, maxStaleness: \"0ms\") {ANY} }}");
+    let data = execute(replica.address, &query, json!({ "refs": refs })).await;
+    let nodes = data.and_then(|mut data| data["jobs"].take().as_array().cloned()).unwrap_or_default();
+    nodes.iter().map(describe).collect()
+}
+
+/// Spends the budget of one turn's source: every question is for another job, so it costs a call or is refused.
+async fn spend(replica: &Replica, iteration: usize, place: usize, stop: &CancellationToken) {
+    let query = format!("query($ref: JobRef!) {{ job(ref: $ref) {ANY} }}");
+    for number in 0_usize.. {
+        let reference = external(&format!("tight{iteration}"), &format!("b{iteration}x{place}n{number}"));
+        let request = execute(replica.address, &query, json!({ "ref": reference }));
+        tokio::select! {
+            _ = request => {}
+            () = stop.cancelled() => return,
+        }
+        tokio::select! {
+            () = tokio::time::sleep(PAUSE) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! The public door in process, on use cases under a test's control: no server, no socket.
+
+use std::time::Duration;
+
+use axum::Router;
+use jobgate::inbound::client_limits::ClientLimits;
+use jobgate::inbound::graphql::http::{Admission, GraphqlEndpoint};
+use jobgate::inbound::graphql::limits::DocumentLimits;
+use jobgate::inbound::graphql::schema;
+use jobgate::inbound::layers::LayerSettings;
+use jobgate::inbound::router;
+use jobgate::inbound::streams::{StreamRegistry, StreamSettings};
+use jobgate::jobs::Jobs;
+use tokio_util::task::TaskTracker;
+
+/// The door as the gateway builds it with its defaults, and its streams.
+pub(crate) fn public(jobs: &Jobs) -> (Router, StreamRegistry) {
+    let tasks = TaskTracker::new();
+    let streams = StreamRegistry::new(StreamSettings::default(), move |task| drop(tasks.spawn(task)));
+    let types = schema::input_types().unwrap();
+    let schema = schema::build(jobs.clone(), true);
+    let wait = Duration::from_secs(10);
+    let endpoint = GraphqlEndpoint::new(
+        schema,
+        types,
+        jobs.clone(),
+        DocumentLimits::default(),
+        Admission::default(),
+        wait,
+        streams.clone(),
+    );
+    (router::public(endpoint, jobs.clone(), ClientLimits::default(), &LayerSettings::default()), streams)
+}
