@@ -1,6 +1,8 @@
 //! The documents name what exists: every path and every link in them leads somewhere, and every guarantee and every threat
 //! has its tests.
 
+mod blocks;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,9 +39,9 @@ fn documents() -> Vec<PathBuf> {
 fn prose(text: &str) -> Vec<&str> {
     let mut fenced = false;
     let is_prose = |line: &&str| {
-        let fence = line.trim_start().starts_with("```");
-        fenced ^= fence;
-        !fenced && !fence && !line.starts_with("    ")
+        let fencing_token = line.trim_start().starts_with("```");
+        fenced ^= fencing_token;
+        !fenced && !fencing_token && !line.starts_with("    ")
     };
     text.lines().filter(is_prose).collect()
 }
@@ -119,7 +121,7 @@ fn every_link_between_documents_leads_to_a_file_and_a_heading() {
 }
 
 #[test]
-fn anchors_are_made_as_on_github() {
+fn heading_anchors_match_those_of_github() {
     let text =
         "# A `b` c\n## What's new, and (old)?\n## A b c\n```\n# no heading\n```\n#no\n### snake_case-x";
     let expected = ["a-b-c", "a-b-c-1", "snake_case-x", "whats-new-and-old"];
