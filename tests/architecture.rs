@@ -1,5 +1,7 @@
-//! The floors of `src/` (see the head of `src/lib.rs`): a module may import only what stands below it. Reads every
+//! The layers of `src/` (see the head of `src/lib.rs`): a module may import only what stands below it. Reads every
 //! import and every path in every file, macros included, and names each one that goes up or across.
+
+mod vocabulary;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,10 +11,10 @@ use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 
 /// The stand-in for both upstreams.
-const STAND_IN: &str = "simulator";
+const SIMULATOR: &str = "simulator";
 
-/// The top modules with their floors. Two on one floor do not see each other.
-const FLOORS: [(&str, u8); 11] = [
+/// The top modules with their layers. Two on one layer do not see each other.
+const LAYERS: [(&str, u8); 11] = [
     ("main", 7),
     ("cli", 6),
     ("server", 5),
@@ -23,13 +25,13 @@ const FLOORS: [(&str, u8); 11] = [
     ("ports", 1),
     ("config", 1),
     ("domain", 0),
-    // Beside the house: imports nothing of it, and is started from above.
-    (STAND_IN, 4),
+    // Beside the gateway: imports nothing of it, and is started from above.
+    (SIMULATOR, 4),
 ];
 
-/// Ways down that are shut all the same, each with its reason.
-const SHUT: [(&str, &str, &str); 2] = [
-    ("inbound", "ports", "every door opens on a use case, so there is no second way round the access check"),
+/// Imports of a lower layer that are forbidden, each with its reason.
+const FORBIDDEN: [(&str, &str, &str); 2] = [
+    ("inbound", "ports", "every handler calls a use case, so there is no second way around the access check"),
     ("outbound", "jobs", "an adapter never calls back up"),
 ];
 
@@ -51,7 +53,7 @@ const ONE_PLACE: [(&str, &[&str]); 9] = [
 const LINES_MAX: usize = 500;
 
 #[test]
-fn no_import_goes_up_or_across() {
+fn no_module_imports_from_its_own_or_a_higher_layer() {
     let files = sources();
     assert!(files.len() > 20, "the test reads the sources it is meant to read");
     let faults: Vec<String> = files.iter().flat_map(|(path, text)| faults(path, text)).collect();
@@ -59,7 +61,7 @@ fn no_import_goes_up_or_across() {
 }
 
 #[test]
-fn files_are_small_and_say_what_they_are() {
+fn source_files_have_a_module_doc_and_at_most_500_lines() {
     let mut faults = Vec::new();
     for (path, text) in sources() {
         if !text.starts_with("//!") {
@@ -77,7 +79,7 @@ fn files_are_small_and_say_what_they_are() {
 
 /// A test that never failed proves nothing: each kind of fault is planted once.
 #[test]
-fn planted_faults_are_found() {
+fn the_layer_check_reports_each_planted_violation() {
     let planted = [
         ("src/domain/job.rs", "use crate::jobs::Jobs;", "domain imports jobs"),
         ("src/jobs/lookup.rs", "use crate::{domain::job::Job, inbound::graphql};", "jobs imports inbound"),
@@ -101,8 +103,13 @@ fn planted_faults_are_found() {
 }
 
 fn sources() -> Vec<(PathBuf, String)> {
+    rust_files("src")
+}
+
+/// The Rust files below a folder, with their texts.
+fn rust_files(folder: &str) -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut folders = vec![root.join("src")];
+    let mut folders = vec![root.join(folder)];
     let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
@@ -139,16 +146,16 @@ fn faults(path: &Path, text: &str) -> Vec<String> {
 fn fault(from: &str, to: &Name) -> Option<String> {
     match to {
         Name::Module(to) if to == from => None,
-        Name::Module(to) if from == STAND_IN => {
-            Some(format!("{from} imports {to}, but it must not share the house's misunderstandings"))
+        Name::Module(to) if from == SIMULATOR => {
+            Some(format!("{from} imports {to}, but it must not share the misunderstandings of the gateway"))
         }
         Name::Module(to) => {
-            let floor =
-                |name: &str| FLOORS.iter().find(|(module, _)| *module == name).map(|(_, floor)| *floor);
-            let Some(above) = floor(from) else { return Some(format!("{from} has no floor in this test")) };
-            let below = floor(to)?;
-            let shut = SHUT.iter().find(|(one, other, _)| *one == from && other == to);
-            match shut {
+            let layer =
+                |name: &str| LAYERS.iter().find(|(module, _)| *module == name).map(|(_, layer)| *layer);
+            let Some(above) = layer(from) else { return Some(format!("{from} has no layer in this test")) };
+            let below = layer(to)?;
+            let forbidden = FORBIDDEN.iter().find(|(one, other, _)| *one == from && other == to);
+            match forbidden {
                 Some((_, _, reason)) => Some(format!("{from} imports {to}, but {reason}")),
                 None if below >= above => Some(format!("{from} imports {to}, which does not stand below it")),
                 None => None,
