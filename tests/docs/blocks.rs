@@ -226,11 +226,7 @@ async fn every_shell_block_succeeds() {
     let simulator = Simulator::start(Scenario::demo(), Addresses::ephemeral()).await.unwrap();
     let (code, made) = run(&["key", "new", "dashboard"], &[]).await;
     assert_eq!(code, Some(0), "{made}");
-    let word = |start: &str| {
-        let words = made.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'));
-        words.into_iter().find(|word| word.starts_with(start)).unwrap_or_default().to_owned()
-    };
-    let key = word("jg_");
+    let key = made.split_whitespace().find(|word| word.starts_with("jg_")).unwrap();
     let hash = made.split('"').find(|text| text.len() == 64).unwrap();
     let folder = ScratchFolder::new();
     let config = json!({
@@ -261,7 +257,7 @@ async fn every_shell_block_succeeds() {
             continue;
         }
         let public = if block.text.contains("jg_…") { guarded } else { demo.1 };
-        let text = block.text.replace("jg_…", &key).replace("127.0.0.1:8080", &public.to_string());
+        let text = block.text.replace("jg_…", key).replace("127.0.0.1:8080", &public.to_string());
         let text = text.replace("127.0.0.1:9090", &admin.to_string());
         let script = format!(
             "{}export JOBGATE_URL=http://{public} AUDIT_TOKEN={} MARKETING_KEY={}\nchmod +x next-step\n{text}",
