@@ -18,7 +18,7 @@ pub struct Observation {
     pub job: Arc<Job>,
     /// When the question left us. Of EXPIRED: when the question left that showed this run for the last time.
     pub requested_at: Timestamp,
-    /// When the answer was complete. Never before `asked_at`.
+    /// When the answer was complete. Never before `requested_at`.
     pub observed_at: Timestamp,
     /// How many rollbacks of the upstream had been accepted for this job when this answer came: what carries more of them
     /// is newer whatever its counter says, because the counter itself was set back.
@@ -71,7 +71,7 @@ impl Observation {
     ///
     /// The one with more accepted rollbacks wins. Else, where both carry the upstream's own counter and it differs, the
     /// larger wins. Else the later *moment of truth* wins: a terminal state is true from the answer on, so its moment is
-    /// `observed_at`; anything else was true at the latest when it was asked for, so its moment is `asked_at`; and EXPIRED
+    /// `observed_at`; anything else was true at the latest when it was asked for, so its moment is `requested_at`; and EXPIRED
     /// has the moment of the last answer that showed its run. At the same moment a terminal state wins over EXPIRED, and
     /// EXPIRED over what has not ended.
     ///
