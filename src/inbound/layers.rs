@@ -267,19 +267,19 @@ struct LoadShed {
 #[derive(Default)]
 struct LastLogged {
     last: Option<Instant>,
-    held_back: u64,
+    suppressed: u64,
 }
 
 impl LoadShed {
     /// Counts one turned away, and gives the number to be said now, if it is time to say one.
     fn shed_request(&self) -> Option<u64> {
         let mut last_logged = self.last_logged.lock().unwrap_or_else(PoisonError::into_inner);
-        last_logged.held_back += 1;
+        last_logged.suppressed += 1;
         if last_logged.last.is_some_and(|last| last.elapsed() < WARN_EVERY) {
             return None;
         }
         last_logged.last = Some(Instant::now());
-        Some(mem::take(&mut last_logged.held_back))
+        Some(mem::take(&mut last_logged.suppressed))
     }
 }
 

@@ -303,8 +303,8 @@ impl Ingest {
             Ok(value) => Some(value),
             Err(error) => {
                 meters::store_failed();
-                if let Some(held_back) = self.store_failing.due() {
-                    tracing::warn!(%error, held_back, "job store failed; treated as a cache miss");
+                if let Some(suppressed) = self.store_failing.due() {
+                    tracing::warn!(%error, suppressed, "job store failed; treated as a cache miss");
                 }
                 None
             }

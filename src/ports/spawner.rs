@@ -46,7 +46,7 @@ impl TaskKind {
     /// The name in logs and metrics.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Fetch => "flight",
+            Self::Fetch => "fetch",
             Self::Poll => "poll",
             Self::Poller => "poller",
             Self::Rotation => "rotation",

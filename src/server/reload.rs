@@ -227,7 +227,7 @@ impl Reload {
             }
             Reloaded::Refused(faults) => {
                 for (path, fault) in faults {
-                    tracing::error!(path, fault, "invalid configuration");
+                    tracing::error!(path, error = fault, "invalid configuration");
                 }
                 tracing::error!("configuration not reloaded; the previous one stays active");
             }

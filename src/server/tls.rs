@@ -143,11 +143,11 @@ impl Certificate {
             Ok(true) => tracing::info!("certificate reloaded"),
             Ok(false) => {}
             Err(error) => {
-                if let Some(held_back) = self.0.warning.due() {
+                if let Some(suppressed) = self.0.warning.due() {
                     let reason = format!("{error:#}");
                     tracing::warn!(
                         reason,
-                        held_back,
+                        suppressed,
                         "certificate not reloaded; the previous one stays active"
                     );
                 }

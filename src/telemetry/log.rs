@@ -65,7 +65,7 @@ pub fn start_with(
     let (filter, handle) = level::filter(directives)?;
     let Ok(writer) = LogWriter::start(std::io::stderr()) else { return Ok(LogGuard(None)) };
     let log = LogLayer::new(format, ansi, writer.clone());
-    let held_back = log.repeats();
+    let suppressed = log.repeats();
     let log: Box<dyn Layer<Registry> + Send + Sync> = Box::new(log.with_filter(filter));
     if tracing_subscriber::registry().with(log).with(further).try_init().is_err() {
         writer.end(Duration::ZERO);
@@ -74,7 +74,7 @@ pub fn start_with(
     level::install(handle, directives);
     writer.each_second(move |now| {
         level::fall_back(now);
-        held_back.say(now);
+        suppressed.say(now);
     });
     std::panic::set_hook(Box::new(panicked));
     Ok(LogGuard(Some(writer)))
@@ -90,8 +90,8 @@ impl Drop for LogGuard {
 
 /// A panic's own text is made of data, and may hold what an upstream sent: the log gets the place alone.
 fn panicked(info: &PanicHookInfo<'_>) {
-    let place = info.location().map(ToString::to_string).unwrap_or_default();
-    tracing::error!(place, "panicked");
+    let location = info.location().map(ToString::to_string).unwrap_or_default();
+    tracing::error!(location, "panicked");
 }
 
 #[cfg(test)]

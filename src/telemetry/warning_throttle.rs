@@ -20,15 +20,15 @@ impl LimitedWarning {
     /// Says whether to write the line now, and how many were held back since the last one.
     pub fn due(&self) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (last, held_back) = &mut *state;
+        let (last, suppressed) = &mut *state;
         let now = Instant::now();
         if last.is_some_and(|last| now.duration_since(last) < QUIET) {
-            *held_back += 1;
+            *suppressed += 1;
             meters::log_suppressed(1);
             return None;
         }
         *last = Some(now);
-        Some(std::mem::take(held_back))
+        Some(std::mem::take(suppressed))
     }
 }
 

@@ -257,16 +257,16 @@ impl RotationTask {
 
     /// Says that a new value did not come into force.
     fn raise(&mut self, reason: &str) {
-        let Some(held_back) = self.alarm.due(reason) else { return };
+        let Some(suppressed) = self.alarm.due(reason) else { return };
         let (source, reference) = (self.reader.name(), &self.reference);
         if self.slot.current().is_some() {
             tracing::error!(
-                %source, %reference, reason, held_back,
+                %source, %reference, reason, suppressed,
                 "new credential not activated; the previous one stays active"
             );
         } else {
             tracing::error!(
-                %source, %reference, reason, held_back,
+                %source, %reference, reason, suppressed,
                 "source has no usable credential anymore; it is unconfigured"
             );
         }
@@ -323,9 +323,9 @@ impl RotationThrottle {
         if known {
             return None;
         }
-        let held_back = self.limit.due()?;
+        let suppressed = self.limit.due()?;
         self.last_logged = Some((reason.to_owned(), Instant::now()));
-        Some(held_back)
+        Some(suppressed)
     }
 
     /// The same limit for another value.

@@ -67,9 +67,9 @@ impl HttpClients {
                         "proxy credential or source certificates reloaded; new connections use them"
                     ),
                     Ok(Err(error)) => {
-                        if let Some(held_back) = warning.due() {
+                        if let Some(suppressed) = warning.due() {
                             tracing::warn!(
-                                reason = %error, held_back,
+                                reason = %error, suppressed,
                                 "proxy or certificate files of a source not reloaded; the previous ones stay active"
                             );
                         }

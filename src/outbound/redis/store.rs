@@ -124,14 +124,14 @@ impl RedisStore {
         match &opened {
             VerifiedRecord::Whole(_) => {}
             VerifiedRecord::Strange => {
-                if let Some(held_back) = self.newer.due() {
-                    tracing::warn!(job = %key, held_back, "record in redis written by a newer version; ignored");
+                if let Some(suppressed) = self.newer.due() {
+                    tracing::warn!(job = %key, suppressed, "record in redis written by a newer version; ignored");
                 }
             }
             VerifiedRecord::Damaged(why) => {
                 self.damaged.fetch_add(1, Ordering::Relaxed);
-                if let Some(held_back) = self.failing.due() {
-                    tracing::error!(job = %key, why, held_back, "record in redis unreadable; ignored");
+                if let Some(suppressed) = self.failing.due() {
+                    tracing::error!(job = %key, reason = why, suppressed, "record in redis unreadable; ignored");
                 }
             }
         }
@@ -270,8 +270,8 @@ impl RedisStore {
                 return Ok(Some(self.hold(new, held).await));
             }
             if body.len() > self.max_record {
-                if let Some(held_back) = self.too_large.due() {
-                    tracing::warn!(job = %key, bytes = body.len(), held_back, "record larger than store.redis.max_record; not shared");
+                if let Some(suppressed) = self.too_large.due() {
+                    tracing::warn!(job = %key, bytes = body.len(), suppressed, "record larger than store.redis.max_record; not shared");
                 }
                 self.shared.release(&key, fencing_token).await;
                 return Ok(Some(self.hold(new, held).await));

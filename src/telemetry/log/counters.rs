@@ -18,7 +18,7 @@ const PARTS: usize = 60;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogCounters {
     /// Lines that were held back because they repeat, each counted in a later line.
-    pub held_back: u64,
+    pub suppressed: u64,
     /// Lines that were lost because nobody read standard error in time.
     pub dropped: u64,
     /// What came in the last hour.
@@ -70,7 +70,7 @@ pub fn counters() -> LogCounters {
     let (errors, warnings) = parts.counts.iter().fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
     drop(parts);
     LogCounters {
-        held_back: HELD_BACK.load(Ordering::Relaxed),
+        suppressed: HELD_BACK.load(Ordering::Relaxed),
         dropped: DROPPED.load(Ordering::Relaxed),
         recent: RecentEvents { errors, warnings },
     }
@@ -87,7 +87,7 @@ pub(super) fn count(level: Level) {
     }
 }
 
-pub(super) fn held_back() {
+pub(super) fn suppressed() {
     HELD_BACK.fetch_add(1, Ordering::Relaxed);
     meters::log_suppressed(1);
 }

@@ -60,7 +60,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
         event.record(&mut fields);
         let limited = *metadata.level() <= Level::INFO && metadata.target() != ACCESS;
         if limited && !self.repeats.admits(metadata, &fields.message, fields.text("source")) {
-            counters::held_back();
+            counters::suppressed();
             return;
         }
         let mut frame = LineContext::of(metadata, &fields.message);

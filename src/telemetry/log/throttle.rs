@@ -27,7 +27,7 @@ struct ThrottleWindow {
     source: Option<String>,
     begun: Instant,
     written: u32,
-    held_back: u64,
+    suppressed: u64,
 }
 
 /// What was held back of one event.
@@ -57,13 +57,13 @@ impl Throttle {
                 source: source.map(ToOwned::to_owned),
                 begun: Instant::now(),
                 written: 0,
-                held_back: 0,
+                suppressed: 0,
             });
         if window.written < AT_ONCE {
             window.written += 1;
             return true;
         }
-        window.held_back += 1;
+        window.suppressed += 1;
         false
     }
 
@@ -72,12 +72,12 @@ impl Throttle {
         let mut windows = self.lock();
         let over = windows.extract_if(|_, window| now.saturating_duration_since(window.begun) >= WINDOW);
         over.map(|(_, window)| window)
-            .filter(|window| window.held_back > 0)
-            .map(|ThrottleWindow { metadata, message, source, held_back, .. }| Suppressed {
+            .filter(|window| window.suppressed > 0)
+            .map(|ThrottleWindow { metadata, message, source, suppressed, .. }| Suppressed {
                 metadata,
                 message,
                 source,
-                count: held_back,
+                count: suppressed,
             })
             .collect()
     }

@@ -198,8 +198,8 @@ impl<E: SpanExporter> BatchExporter<E> {
         let came_through = matches!(exported, Ok(Ok(())));
         if came_through {
             lost.0 = 0;
-        } else if let Some(held_back) = self.failing.due() {
-            tracing::warn!(spans, held_back, "spans dropped; the collector does not accept them");
+        } else if let Some(suppressed) = self.failing.due() {
+            tracing::warn!(spans, suppressed, "spans dropped; the collector does not accept them");
         }
         came_through
     }

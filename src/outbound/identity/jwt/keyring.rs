@@ -92,11 +92,11 @@ impl KeyringState {
             failures = match self.refresh(issuer, location).await {
                 Ok(()) => 0,
                 Err(reason) => {
-                    if let Some(held_back) = warning.due() {
+                    if let Some(suppressed) = warning.due() {
                         tracing::warn!(
                             issuer,
                             reason,
-                            held_back,
+                            suppressed,
                             "issuer keys not fetched; the cached keys stay valid"
                         );
                     }

@@ -41,10 +41,10 @@ pub(super) fn run(shared: &StoreShared) {
     match gone {
         Ok(0) => {}
         Ok(gone) => tracing::debug!(gone, "pruned old jobs from the store"),
-        Err(error) => tracing::debug!(trouble = %error, "pruning old jobs failed"),
+        Err(error) => tracing::debug!(%error, "pruning old jobs failed"),
     }
     if let Err(error) = prune_rows(shared) {
-        tracing::debug!(trouble = %error, "pruning old rows failed");
+        tracing::debug!(%error, "pruning old rows failed");
     }
     let used =
         shared.counts.record_bytes.load(Ordering::Relaxed) + shared.counts.row_bytes.load(Ordering::Relaxed);
@@ -162,7 +162,7 @@ fn compact(shared: &StoreShared) {
     let after = shared.place.size();
     match compacted {
         Ok(_) => tracing::info!(before, after, "store file compacted"),
-        Err(error) => tracing::warn!(trouble = %error, "store file compaction failed"),
+        Err(error) => tracing::warn!(%error, "store file compaction failed"),
     }
 }
 

@@ -139,7 +139,7 @@ impl StoreShared {
             Err(DatabaseError::Damaged(why)) => self.replace_file(&why),
             Err(DatabaseError::Disk(why)) => {
                 self.counts.degraded.store(true, Ordering::Relaxed);
-                tracing::error!(why, file = %path().display(), "store could not be opened; using memory only");
+                tracing::error!(reason = why, file = %path().display(), "store could not be opened; using memory only");
             }
         }
         if let Ok(Some(totals)) = self.with_reader(TableReader::totals) {

@@ -229,9 +229,9 @@ pub(super) fn run(shared: &Arc<StoreShared>) {
                 if degraded {
                     retry = (retry * 2).min(RETRY.1);
                 }
-                if let Some(held_back) = shared.failing.due() {
+                if let Some(suppressed) = shared.failing.due() {
                     let file = shared.place.path();
-                    tracing::error!(trouble = %error, file = %file.display(), held_back, "store not writable; using memory only");
+                    tracing::error!(%error, file = %file.display(), suppressed, "store not writable; using memory only");
                 }
             }
         }
@@ -363,11 +363,11 @@ impl StoreShared {
         let quarantined = match self.place.quarantine(self.clock.time_of_day()) {
             Ok(quarantined) => quarantined,
             Err(error) => {
-                tracing::error!(why, %error, "store file damaged; renaming it failed");
+                tracing::error!(reason = why, %error, "store file damaged; renaming it failed");
                 return;
             }
         };
-        tracing::error!(why, aside = %quarantined.display(), "store file damaged; renamed and replaced by an empty one");
+        tracing::error!(reason = why, renamed_to = %quarantined.display(), "store file damaged; renamed and replaced by an empty one");
         match self.place.open(OpenMode::Little) {
             Ok(new) => *database = Some(new),
             Err(error) => tracing::error!(%error, "new store file could not be created"),

@@ -38,12 +38,12 @@ async fn denied_job_fails_only_if_another_job_is_readable() {
 /// The reader of a source of which the job `denied` is denied; so is every other after `good` was read once.
 /// Whatever is about `held` is answered only when the sender says so.
 fn losing(held: &'static str, concurrency: u32) -> (ScriptedServer, Arc<dyn JobReader>, mpsc::Sender<()>) {
-    let (release, held_back) = mpsc::channel();
-    let (held_back, lost) = (Mutex::new(held_back), AtomicBool::new(false));
+    let (release, suppressed) = mpsc::channel();
+    let (suppressed, lost) = (Mutex::new(suppressed), AtomicBool::new(false));
     let server = ScriptedServer::start(move |seen| {
         let job = seen.json()["schedule_id"].as_str().unwrap().to_owned();
         if job == held {
-            held_back.lock().unwrap().recv().ok();
+            suppressed.lock().unwrap().recv().ok();
         }
         let readable = job != "denied" && !lost.load(Ordering::SeqCst);
         lost.fetch_or(job == "good", Ordering::SeqCst);
