@@ -1,5 +1,5 @@
-//! Floor 3: the use cases. Every door opens on [`Jobs`], and there is no second way round the access check, the
-//! cache or the one write path.
+//! Layer 3: the use cases. Every inbound adapter uses [`Jobs`]. There is no other path that avoids the access check,
+//! the cache or the single write path.
 
 pub mod answer;
 mod cacheability;
@@ -55,22 +55,22 @@ use sources::Readers;
 use tracking::TrackingRegistry;
 use visibility::AuthError;
 
-/// What the use cases ask of the world.
+/// The ports that the use cases need.
 #[derive(Clone, Debug)]
 pub struct Ports {
-    /// Recognises clients.
+    /// Authenticates clients.
     pub identity: Arc<dyn Identity>,
-    /// The sources, each ready to be asked.
+    /// The configured sources.
     pub readers: Vec<Arc<dyn JobReader>>,
-    /// Keeps jobs.
+    /// Stores jobs.
     pub store: Arc<dyn JobStore>,
-    /// Remembers what is followed.
+    /// Remembers which jobs are followed.
     pub ledger: Arc<dyn Ledger>,
-    /// Says whose turn it is to look at a job.
+    /// Decides which replica polls a job.
     pub leases: Arc<dyn LeaseManager>,
-    /// Hears what other replicas have learned.
+    /// Receives the changes that other replicas found.
     pub feed: Arc<dyn NotificationFeed>,
-    /// Keeps rows for a while.
+    /// Caches rows for a limited time.
     pub rows: Arc<dyn RowCache>,
     /// The time of day.
     pub clock: Arc<dyn Clock>,
@@ -81,23 +81,23 @@ pub struct Ports {
 /// How fresh an answer is, and how long a caller waits for one.
 #[derive(Clone, Copy, Debug)]
 pub struct FreshnessRules {
-    /// An unfinished job is answered from what is held up to this age, unless the caller says otherwise.
+    /// The maximum age of a cached job that is not terminal, unless the caller sets another one.
     pub fresh_for: Duration,
-    /// "No such job" is believed for this long, unless the caller says otherwise.
+    /// How long "no such job" is cached, unless the caller sets another limit.
     pub missing_for: Duration,
-    /// A finished job whose id may run again is looked at behind the answer when it was last seen this long ago.
+    /// A terminal job whose id may run again is revalidated in the background when it was last observed this long ago.
     pub rerun_check: Duration,
-    /// A caller gets an answer within this time, whatever the upstream does.
+    /// A caller gets an answer within this time, regardless of the upstream.
     pub answer_within: Duration,
 }
 
 /// A source as a client may see it.
 #[derive(Clone, Debug)]
 pub struct SourceView {
-    /// How the source is doing.
+    /// The status of the source.
     pub status: SourceStatus,
-    /// Whether the client may see how much of the budget is in use: who may read only some of a source's jobs could count
-    /// by it what the others cost.
+    /// Whether the client may see how much of the budget is in use. A client that may read only some of a source's jobs
+    /// could infer from it what the others cost.
     pub shows_budget: bool,
 }
 
@@ -138,7 +138,7 @@ struct Core {
 }
 
 impl Jobs {
-    /// Builds the use cases on their ports. Nobody follows jobs until [`Jobs::start_following`].
+    /// Builds the use cases on their ports. Jobs are not followed until [`Jobs::start_following`] is called.
     pub fn new(ports: Ports, freshness: FreshnessRules, follow: FollowSettings) -> Self {
         let following = FollowRegistry::new(follow, Arc::clone(&ports.ledger));
         let tracking = Arc::new(TrackingRegistry::default());
@@ -173,8 +173,8 @@ impl Jobs {
         }
     }
 
-    /// Starts the loop that looks at followed jobs by itself, until `stop` is cancelled; and follows what was followed
-    /// before a restart, of a source that comes later when it does.
+    /// Starts the loop that polls followed jobs, until `stop` is cancelled. It also resumes the jobs that were followed
+    /// before a restart; those of a source that is added later resume when it is added.
     pub fn start_following(&self, stop: CancellationToken) {
         let resume = resume::run(Arc::clone(&self.inner), stop.clone());
         self.inner.spawner.spawn(TaskKind::Resume, Box::pin(resume));
@@ -184,12 +184,12 @@ impl Jobs {
         self.inner.spawner.spawn(TaskKind::Poller, Box::pin(run));
     }
 
-    /// How the store is doing.
+    /// The health of the store.
     pub fn store_health(&self) -> StoreHealth {
         self.inner.store.health()
     }
 
-    /// Has the store write what still waits, and let go of what lies behind it. Called once, when all else has ended.
+    /// Makes the store write what is pending and release its backend. Called once, as the last step of a shutdown.
     pub async fn close(&self) {
         self.inner.store.close().await;
     }
@@ -199,38 +199,38 @@ impl Jobs {
         self.inner.following.count()
     }
 
-    /// How many jobs are being followed, by the word of the state last seen.
+    /// The number of followed jobs by name of the state last observed.
     pub fn followed_by_state(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
         self.inner.following.by_state().into_iter()
     }
 
-    /// Recognises a client by what it presents.
+    /// Authenticates a client by the presented credential.
     ///
     /// # Errors
-    /// When the client is not to be let in.
+    /// When the client cannot be authenticated.
     pub fn authenticate(&self, presented: Option<&SecretString>) -> Result<Principal, AuthError> {
         self.inner.identity.authenticate(presented)
     }
 
-    /// Says whether a client that was recognised before would be recognised now as the same.
+    /// Returns whether a principal that was authenticated before is still valid.
     pub fn is_still_valid(&self, principal: &Principal) -> bool {
         self.inner.identity.is_valid(principal)
     }
 
-    /// For how long what a client came in with holds from now on; none while it is not taken back.
+    /// The remaining validity of the principal's credential; `None` when it does not expire.
     pub fn pass_left(&self, principal: &Principal) -> Option<Duration> {
         let expires = principal.pass().expires?;
         Some(Duration::try_from(expires.duration_since(self.inner.clock.time_of_day())).unwrap_or_default())
     }
 
-    /// The sources of which a client may read something, by name.
+    /// The sources of which a client may read at least some jobs, by name.
     pub fn sources(&self, principal: &Principal) -> Vec<SourceView> {
         let readers = self.inner.readers.all();
         let readable = readers.iter().filter(|(name, _)| principal.may_read(name));
         readable.map(|(_, reader)| SourceView::new(reader.status(), principal)).collect()
     }
 
-    /// One source of which a client may read something.
+    /// One source, if the client may read at least some of its jobs.
     pub fn source(&self, principal: &Principal, name: &SourceName) -> Option<SourceView> {
         let reader = self.inner.readers.get(name).filter(|_| principal.may_read(name))?;
         Some(SourceView::new(reader.status(), principal))

@@ -1,8 +1,8 @@
-//! What is being followed: who is interested in which job, what was last told of it, and when to look again.
+//! The registry of followed jobs: the interests in each job, its published state, and the time of its next poll.
 //!
-//! Fan-out is a value, not a queue: each followed job has one watch channel that holds the newest [`PublishedState`]; a slow
-//! reader sees fewer values, never an old one for ever. All decisions are made here under one short lock, without
-//! awaiting; the loop that acts on them is `poller`.
+//! Fan-out is a value, not a queue: each followed job has one watch channel that contains the newest
+//! [`PublishedState`]. A slow reader receives fewer values, but always gets the newest one in the end. All decisions
+//! are made here under one short lock, without awaiting; `poller` is the loop that executes them.
 
 mod duration_stats;
 mod followed_job;
@@ -45,17 +45,17 @@ use vanished::SourceProofs;
 /// How jobs are followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FollowSettings {
-    /// How often to look.
+    /// How often to poll.
     pub pace: PollIntervals,
-    /// How long to go on looking after the last watcher left.
+    /// How long to continue polling after the last watcher unsubscribed.
     pub unsubscribe_grace: Duration,
-    /// How long to look for a job that the upstream does not know.
+    /// How long to poll a job that the upstream does not know.
     pub missing_for: Duration,
-    /// How long to follow a job whose state is not known here.
+    /// How long to follow a job whose state is not known to the gateway.
     pub unknown_for: Duration,
     /// How long to follow a job that stays in one state.
     pub at_most: Duration,
-    /// How long an upstream has to repeat a lower version of a job before it is believed.
+    /// How long an upstream has to report a lower version of a job before it is accepted.
     pub verify_interval: Duration,
 }
 
@@ -63,24 +63,24 @@ pub struct FollowSettings {
 #[derive(Debug)]
 pub(super) struct FollowRegistry {
     settings: ArcSwap<FollowSettings>,
-    /// Hears who begins to be followed and who is forgotten, for a restart.
+    /// Records which jobs are followed and forgotten, for a restart.
     ledger: Arc<dyn Ledger>,
     state: Mutex<RegistryState>,
     wake: Notify,
 }
 
-/// A guard held while someone watches a job. Dropping the last one stops the looking, after a short linger.
+/// A guard that keeps a job followed. When the last one is dropped, polling stops after the unsubscribe grace period.
 #[derive(Debug)]
 pub(super) struct Interest {
     key: JobKey,
     number: u64,
-    /// How often the job had been given up when it was registered.
+    /// The number of times the job had expired when this interest was registered.
     endings: u64,
     following: Arc<FollowRegistry>,
     updates: watch::Receiver<PublishedState>,
 }
 
-/// Jobs to look at now, and when there is more to do.
+/// The jobs to poll now, and the time of the next batch.
 #[derive(Debug, Default)]
 pub(super) struct PollBatch {
     pub(super) due: HashMap<SourceName, Vec<JobKey>>,
@@ -90,11 +90,11 @@ pub(super) struct PollBatch {
 #[derive(Debug, Default)]
 struct RegistryState {
     jobs: HashMap<JobKey, FollowedJob>,
-    /// What to do when: for each source, by time and the job's number.
+    /// The scheduled polls of each source, ordered by time and the job's number.
     schedule: HashMap<SourceName, PollSchedule>,
     polls: HashMap<SourceName, SourcePolls>,
     numbers: u64,
-    /// Those who were forgotten since the last round: the ledger is told after it.
+    /// The jobs that were forgotten since the last batch; they are reported to the ledger after it.
     forgotten: Vec<JobKey>,
     state_counts: Arc<StateCounts>,
     duration_stats: DurationStats,
@@ -104,7 +104,7 @@ struct RegistryState {
 type PollSchedule = BTreeMap<(Instant, u64), JobKey>;
 
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and any of them may hold")]
+#[expect(clippy::struct_excessive_bools, reason = "the flags are independent of each other")]
 struct FollowedJob {
     number: u64,
     source: SourceName,
@@ -112,36 +112,36 @@ struct FollowedJob {
     updates: watch::Sender<PublishedState>,
     /// By number: the first is the oldest.
     interests: BTreeMap<u64, WatchRequest>,
-    /// When the present state, or the lack of one, began.
+    /// When the present state began, or, without a state, since when it has been unknown.
     since: Instant,
-    /// When it was last seen in that state.
+    /// When the job was last observed in that state.
     seen_at: Instant,
-    /// How long others like it stayed in that state.
+    /// How long similar jobs stayed in that state.
     learned: Option<Arc<Durations>>,
     failures: u32,
-    /// Since when the upstream does not find it, though it was seen.
+    /// Since when the upstream does not find a job that was observed before.
     vanished_since: Option<Instant>,
-    /// The last look failed by trouble of the source.
+    /// The last poll failed because of the source.
     outage: bool,
-    /// Followed on after a restart, and neither looked at nor watched since.
+    /// Resumed after a restart, and neither polled nor watched since.
     resumed: bool,
-    /// The source asked not to be asked before this.
+    /// The source requested that no call is made before this time.
     paused_until: Option<Instant>,
     scheduled_at: Option<Instant>,
     in_flight: bool,
-    /// Another replica made the last look: it is expected to make the next one too.
+    /// Another replica made the last poll and is expected to make the next one.
     stand_by: bool,
     idle_since: Option<Instant>,
     state_count: StateCountGuard,
 }
 
-/// Who is interested, and how fresh it has to be.
+/// One interest: its client, and the required freshness.
 #[derive(Debug)]
 struct WatchRequest {
     client: Arc<str>,
     max_staleness: Option<Duration>,
     since: Instant,
-    /// Someone waits for what is told; otherwise the job is only followed to its end.
+    /// Whether the client receives updates; otherwise the job is only followed to its terminal state.
     watches: bool,
 }
 
@@ -155,8 +155,8 @@ impl FollowRegistry {
         })
     }
 
-    /// Registers the interest of someone who watches a job. Done before anything of it is read, so that an end in between is
-    /// not missed.
+    /// Registers the interest of a watcher. It is registered before the job is read, so that a terminal state in
+    /// between is not missed.
     pub(super) fn interest(
         self: &Arc<Self>,
         key: &JobKey,
@@ -166,7 +166,7 @@ impl FollowRegistry {
         self.register(key, client, max, true)
     }
 
-    /// Registers the interest of someone who wants a job followed to its end, and waits for nothing.
+    /// Registers an interest that only keeps a job followed to its terminal state and receives no updates.
     pub(super) fn unwatched_interest(self: &Arc<Self>, key: &JobKey, client: Arc<str>) -> Interest {
         self.register(key, client, None, false)
     }
@@ -193,15 +193,15 @@ impl FollowRegistry {
         let updates = followed.updates.subscribe();
         let endings = updates.borrow().endings();
         if was_idle && followed.is_over() {
-            // What stood on the agenda was to forget it.
+            // The scheduled action was to forget the job.
             state.set_schedule(key, None);
         } else if let Some(planned) =
             followed.scheduled_at.filter(|_| was_idle || restarts || comes_back || max.is_some())
         {
-            // This watcher may want it fresher than those before. A look is only ever brought forward here: newcomers
-            // must not put it off, nor end a pause.
+            // This watcher may require a fresher state than the others. A poll is only ever moved to an earlier time
+            // here: a new watcher must not delay it or end a pause.
             let interval = followed.interval(&self.settings(), now);
-            // One who comes back after a restart finds it polled as if it had been watched all along.
+            // After a restart a returning watcher finds the job polled as if it had been watched all the time.
             let wished = if comes_back { (followed.seen_at + interval).max(now) } else { now + interval };
             let at = if followed.paused_until.is_some_and(|until| until > now) {
                 planned
@@ -214,8 +214,8 @@ impl FollowRegistry {
         Interest { key: key.clone(), number, endings, following: Arc::clone(self), updates }
     }
 
-    /// Takes in what was held when a watcher came, so that the watcher starts from it. No look was made, so trouble
-    /// that was told stays. This and the next three give what is known of the job when it turns stale or fresh by it.
+    /// Applies the cached observation when a watcher is added, so that the watcher starts from it. No poll was made, so
+    /// a published error stays. This method and the next three return the known job if they made it stale or fresh.
     pub(super) fn offer_cached(&self, observation: &Observation) -> Option<KnownJob> {
         let state = &mut *self.lock();
         let key = &observation.job.key;
@@ -228,7 +228,8 @@ impl FollowRegistry {
         turned
     }
 
-    /// Takes in what is held while a look is under way for a watcher who wants it newer: told if the look brings nothing.
+    /// Applies the cached observation while a fetch runs for a watcher that requires a newer one. It is published if
+    /// the fetch fails.
     pub(super) fn recall(&self, older: &Observation) -> Option<KnownJob> {
         let state = &mut *self.lock();
         let followed = state.jobs.get_mut(&older.job.key)?;
@@ -237,7 +238,7 @@ impl FollowRegistry {
         followed.turned(before)
     }
 
-    /// Takes in that a watcher found nothing, without a look: believed from before, or not awaited.
+    /// Applies that a watcher found nothing without a poll: "no such job" was cached, or the fetch was not awaited.
     pub(super) fn offer_missing(&self, key: &JobKey, error: LookupError) -> Option<KnownJob> {
         let mut state = self.lock();
         let followed = state.jobs.get_mut(key)?;
@@ -249,7 +250,7 @@ impl FollowRegistry {
         turned
     }
 
-    /// Takes in what came of a look, whoever asked for it: tells the watchers, and plans the next look.
+    /// Applies the result of a fetch of any caller: publishes it to the watchers, and schedules the next poll.
     pub(super) fn apply_fetch(
         &self,
         key: &JobKey,
@@ -260,7 +261,7 @@ impl FollowRegistry {
             state.proofs.answered(&key.source);
         }
         let Some(followed) = state.jobs.get_mut(key) else {
-            // The loop takes in that the source is well again, whoever found it so.
+            // Wake the loop to apply that the source has recovered, whichever call detected it.
             if result.is_ok() && state.is_broken(&key.source) {
                 self.wake.notify_one();
             }
@@ -277,7 +278,7 @@ impl FollowRegistry {
             Err(LookupError::Fetch(FetchError::Throttled { retry_after })) => *retry_after,
             Ok(_) | Err(_) => Duration::ZERO,
         };
-        // Any answer but "not found" ends that; no answer, or a pause, does not.
+        // Any answer except "not found" resets this; a failed call or a pause does not.
         let found = matches!(
             result,
             Ok(_) | Err(LookupError::Fetch(FetchError::BadAnswer(_) | FetchError::ConflictingVersion))
@@ -288,7 +289,7 @@ impl FollowRegistry {
                 followed.publish(&mut state.duration_stats, |published| published.observe(observation));
             }
             Err(error) => {
-                // a lower version is an answer: the next look is due as usual
+                // A lower version is an answer: the next poll is due as usual.
                 if !matches!(error, LookupError::Fetch(FetchError::ConflictingVersion)) {
                     followed.failures = followed.failures.saturating_add(1);
                 }
@@ -308,10 +309,11 @@ impl FollowRegistry {
         turned
     }
 
-    /// Takes what is due now, as many jobs of each source as `room` says, and forgets whom nobody watches any more.
+    /// Takes what is due now, as many jobs of each source as `room` allows, and forgets the jobs that have no interest
+    /// left.
     ///
-    /// A source without room costs nothing here: what is due of it waits for a wake, or until the room opens.
-    /// Of a source that is gone nothing is looked at; who watched it is forgotten all the same.
+    /// A source without capacity costs nothing here: its due jobs wait for a wake-up or until capacity is available.
+    /// Jobs of a removed source are not polled, but they are forgotten when they have no interest left.
     pub(super) fn round(&self, room: impl Fn(&SourceName, PollLoad) -> Option<PollCapacity>) -> PollBatch {
         let (now, settings) = (Instant::now(), self.settings());
         let mut round = PollBatch::default();
@@ -339,7 +341,7 @@ impl FollowRegistry {
         }
         for key in std::mem::take(&mut state.forgotten) {
             self.ledger.follow(&key, false);
-            // The next round needs fewer calls of its source, which other replicas may have.
+            // The next batch needs fewer calls of its source, so other replicas may use them.
             self.wake.notify_one();
         }
         for (class, durations) in state.duration_stats.next_step() {
@@ -348,19 +350,19 @@ impl FollowRegistry {
         round
     }
 
-    /// Has the watchers of a job look at it again, though nothing was learned of it: whether they may see it has changed.
+    /// Wakes the watchers of a job although nothing changed upstream: whether they may see the job has changed.
     pub(super) fn notify(&self, key: &JobKey) {
         if let Some(followed) = self.lock().jobs.get(key) {
             followed.updates.send_modify(|_| ());
         }
     }
 
-    /// How long to look for a job that the upstream does not know.
+    /// How long to poll a job that the upstream does not know.
     pub(super) fn missing_for(&self) -> Duration {
         self.settings().missing_for
     }
 
-    /// The shortest time between two looks at one job.
+    /// The shortest time between two polls of one job.
     pub(super) fn fastest(&self) -> Duration {
         self.settings().pace.fastest
     }
@@ -370,17 +372,18 @@ impl FollowRegistry {
         self.wake.notified().await;
     }
 
-    /// Has the loop look at the agenda again.
+    /// Makes the loop check the schedule again.
     pub(super) fn wake(&self) {
         self.wake.notify_one();
     }
 
-    /// What was last seen of a followed job.
+    /// The last observation of a followed job.
     pub(super) fn seen(&self, key: &JobKey) -> Option<Observation> {
         self.lock().jobs.get(key)?.updates.borrow().seen().cloned()
     }
 
-    /// Ends a look whose landing had been told before it began: one that boarded a flight in the moment of its landing.
+    /// Ends a poll whose result was published before the poll began: it joined a single flight at the moment of its
+    /// completion.
     pub(super) fn clear_in_flight(&self, key: &JobKey) {
         let mut state = self.lock();
         if let Some(followed) = state.jobs.get_mut(key).filter(|followed| followed.in_flight) {
@@ -414,7 +417,7 @@ impl RegistryState {
         }
     }
 
-    /// Puts a job on the agenda, or takes it off.
+    /// Schedules a job, or removes it from the schedule.
     fn set_schedule(&mut self, key: &JobKey, at: Option<Instant>) {
         let Some(followed) = self.jobs.get_mut(key) else { return };
         let schedule = self.schedule.entry(key.source.clone()).or_default();
@@ -426,14 +429,15 @@ impl RegistryState {
         }
     }
 
-    /// Plans the next look, not before `pause` is over. A job that is over is only planned to be forgotten.
+    /// Schedules the next poll, not before `pause` is over. A job in a terminal state is only scheduled to be
+    /// forgotten.
     fn plan(&mut self, key: &JobKey, settings: &FollowSettings, pause: Duration) {
         let Some(followed) = self.jobs.get(key).filter(|followed| !followed.in_flight) else { return };
         let at = if followed.is_over() {
             followed.idle_since.map(|since| since + settings.unsubscribe_grace)
         } else {
             let now = Instant::now();
-            // A pause ends for all jobs of a source at once: their phases keep them from coming back as one.
+            // A pause ends for all jobs of a source at once; the phases spread their polls.
             let paused =
                 if pause.is_zero() { pause } else { pause + settings.pace.fastest.mul_f64(followed.phase) };
             let stand_by = if followed.stand_by { settings.wait_for_replica() } else { Duration::ZERO };
@@ -449,7 +453,7 @@ impl RegistryState {
         }
     }
 
-    /// What is due of one source, less those whom nobody watches any more: they are forgotten.
+    /// The due jobs of one source. Jobs without an interest are forgotten instead.
     fn due(&mut self, source: &SourceName, now: Instant, settings: &FollowSettings) -> Vec<JobKey> {
         let Some(schedule) = self.schedule.get(source) else { return Vec::new() };
         let due: Vec<JobKey> = schedule.range(..=(now, u64::MAX)).map(|(_, key)| key.clone()).collect();
@@ -472,13 +476,13 @@ impl RegistryState {
         self.forgotten.push(key.clone());
     }
 
-    /// Whose turn a job takes: that of the client whose interest is the oldest.
+    /// The client on whose behalf a job is polled: the one with the oldest interest.
     fn client_of(&self, key: &JobKey) -> Option<Arc<str>> {
         let oldest = self.jobs.get(key)?.interests.first_key_value();
         oldest.map(|(_, watch_request)| Arc::clone(&watch_request.client))
     }
 
-    /// Marks a job as being looked at; false for one that needs no look.
+    /// Marks a job as being polled. Returns `false` for a job that needs no poll.
     fn start_polls(&mut self, key: &JobKey, settings: &FollowSettings) -> bool {
         let Some(followed) = self.jobs.get_mut(key) else { return false };
         if followed.is_over() {

@@ -1,5 +1,5 @@
-//! How long jobs take, learned from those that were followed, by kind of job. Bounded in kinds; handed to the ledger by and
-//! by.
+//! Statistics of how long jobs take, by kind of job, collected from followed jobs. The number of kinds is bounded;
+//! changes are written to the ledger from time to time.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -13,26 +13,26 @@ use crate::domain::durations::{Durations, JobClass};
 use crate::domain::job::Job;
 use crate::domain::state::JobState;
 
-/// The most kinds of which something is learned, about 500 bytes each.
+/// The maximum number of kinds with statistics, about 500 bytes each.
 const CLASSES_MAX: usize = 1_000;
-/// Names of kinds longer than this are not worth it.
+/// Kinds with longer names are not recorded.
 const KIND_MAX: usize = 200;
 
-/// What is known of each kind of job.
+/// The statistics of each kind of job.
 #[derive(Debug, Default)]
 pub(super) struct DurationStats {
     known: HashMap<JobClass, Arc<Durations>>,
-    /// What was learned since the ledger was told.
+    /// The kinds that changed since the ledger was last updated.
     updates: BTreeSet<JobClass>,
 }
 
 impl DurationStats {
-    /// What is known of jobs like this one, in the state that it is in.
+    /// The statistics of jobs like this one, in its present state.
     pub(super) fn of(&self, job: &Job) -> Option<Arc<Durations>> {
         self.known.get(&JobClass::of(job)?).cloned()
     }
 
-    /// Learns how long a job stayed in the state that it was in `before`. One that was lost tells nothing.
+    /// Records how long a job stayed in the state that it had in `before`. An expired or unknown job is not recorded.
     pub(super) fn record(&mut self, before: &Job, now: JobState, lasted: Duration) {
         if matches!(now, JobState::Expired | JobState::Unknown) {
             return;
@@ -45,7 +45,7 @@ impl DurationStats {
         }
     }
 
-    /// What the ledger has to be told.
+    /// The changes to write to the ledger.
     pub(super) fn next_step(&mut self) -> Vec<(JobClass, Arc<Durations>)> {
         let updates = std::mem::take(&mut self.updates).into_iter();
         updates.filter_map(|class| Some((class.clone(), Arc::clone(self.known.get(&class)?)))).collect()
@@ -53,7 +53,7 @@ impl DurationStats {
 }
 
 impl FollowRegistry {
-    /// Takes up what was learned before a restart, unless something was learned since.
+    /// Restores the statistics from before a restart, except where newer ones exist.
     pub(in crate::jobs) fn learned_before(&self, learned: Vec<(JobClass, Durations)>) {
         let mut state = self.lock();
         for (class, durations) in learned.into_iter().take(CLASSES_MAX) {
@@ -63,8 +63,8 @@ impl FollowRegistry {
 }
 
 impl FollowedJob {
-    /// Changes what is told; watchers wake only for a change that they would notice. What a change of state says of the time
-    /// that it took is learned: it came between this look and the last.
+    /// Changes the published state. Watchers are woken only for a change that is visible to them. For a change of
+    /// state, the time in the former state is recorded: the change happened between this poll and the last.
     pub(super) fn publish(
         &mut self,
         duration_stats: &mut DurationStats,

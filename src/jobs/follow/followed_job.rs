@@ -1,4 +1,4 @@
-//! One followed job: when it is given up, begun anew, and looked at again.
+//! One followed job: when it expires, restarts, and is polled again.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -40,9 +40,9 @@ impl FollowedJob {
         }
     }
 
-    /// Gives up on a job that has been missing, unknown or in one state for longer than it is followed. A missing one is
-    /// looked for as long for the last who came as for the first, since it may have been made just now; one that has
-    /// vanished is given up only where that is `proven`.
+    /// Stops following a job that has been missing, unknown or in one state for longer than the limit. For a missing
+    /// job the limit counts from the newest interest, since the job may have been created just now. A vanished job
+    /// expires only when that is `proven`.
     pub(super) fn expire_if_due(&self, settings: &FollowSettings, proven: bool) {
         let newest = self.interests.last_key_value().map(|(_, watch_request)| watch_request.since.elapsed());
         let vanished = self.vanished_for().filter(|vanished| proven && *vanished >= settings.missing_for);
@@ -70,12 +70,12 @@ impl FollowedJob {
         self.updates.borrow().is_over()
     }
 
-    /// Why what was last seen of it is stale; `None` while it is not.
+    /// Why the last observation is stale; `None` while it is not.
     pub(super) fn stale(&self) -> Option<StaleReason> {
         self.updates.borrow().stale()
     }
 
-    /// What is known of it, if it turned stale or fresh since it was as `before`, or is stale for another reason.
+    /// The known job, if it became stale or fresh since `before`, or is stale for another reason.
     pub(super) fn turned(&self, before: Option<StaleReason>) -> Option<KnownJob> {
         let published = self.updates.borrow();
         let stale = published.stale();
@@ -84,7 +84,7 @@ impl FollowedJob {
         observation.map(|observation| KnownJob { observation, stale })
     }
 
-    /// Follows a job again that was given up: someone new asks. Says whether it was.
+    /// Restarts a job that has expired, because it has a new interest. Returns whether it had expired.
     pub(super) fn restart(&mut self) -> bool {
         let begins = self.updates.send_if_modified(PublishedState::restart);
         if begins {
@@ -95,7 +95,7 @@ impl FollowedJob {
         begins
     }
 
-    /// Whether someone waits for what is told of it.
+    /// Whether any interest receives updates.
     pub(super) fn is_watched(&self) -> bool {
         self.interests.values().any(|watch_request| watch_request.watches)
     }
@@ -107,7 +107,7 @@ impl FollowedJob {
     }
 }
 
-/// The phase of a job, from 0 to 1: spreads jobs that began together, the same way in every process.
+/// The phase of a job, from 0 to 1: spreads jobs that began together. It is the same in every process.
 fn phase(key: &JobKey) -> f64 {
     let mut hasher = DefaultHasher::new();
     key.hash(&mut hasher);

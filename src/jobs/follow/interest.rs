@@ -1,4 +1,4 @@
-//! What a watcher holds while it is interested: it reads the news, and dropping it is the unsubscribe.
+//! The guard of one watcher: it reads the published state, and dropping it unsubscribes.
 
 use tokio::time::Instant;
 
@@ -7,20 +7,20 @@ use crate::domain::id::JobKey;
 use super::{Interest, PublishedState};
 
 impl Interest {
-    /// Which job.
+    /// The job of this interest.
     pub(in crate::jobs) const fn key(&self) -> &JobKey {
         &self.key
     }
 
-    /// What was last told, marked as read.
+    /// The published state, marked as read.
     pub(in crate::jobs) fn read(&mut self) -> PublishedState {
         self.updates.borrow_and_update().clone().for_one_who_came_after(self.endings)
     }
 
-    /// Waits for something that was not read yet. Cancel safe.
+    /// Waits for a state that was not read yet. Cancel safe.
     pub(in crate::jobs) async fn changed(&mut self) {
         if self.updates.changed().await.is_err() {
-            // The sender lives as long as any interest: this cannot happen, and must not spin if it does.
+            // The sender exists as long as any interest: this cannot happen, and must not spin if it does.
             std::future::pending::<()>().await;
         }
     }

@@ -1,4 +1,4 @@
-//! What of following can change while it goes on: how often and how long, and which sources there are.
+//! Changes to the follow registry at run time: its settings, and the set of sources.
 
 use std::sync::Arc;
 
@@ -7,18 +7,18 @@ use crate::domain::id::SourceName;
 use super::{FollowRegistry, FollowSettings};
 
 impl FollowRegistry {
-    /// How jobs are followed now.
+    /// The current settings.
     pub(in crate::jobs) fn settings(&self) -> FollowSettings {
         **self.settings.load()
     }
 
-    /// Follows otherwise from now on: looks that are planned stay planned, those after them keep the new pace.
+    /// Replaces the settings. Scheduled polls keep their times; later ones use the new intervals.
     pub(in crate::jobs) fn set_settings(&self, settings: FollowSettings) {
         self.settings.store(Arc::new(settings));
         self.wake();
     }
 
-    /// Has the watchers of all jobs of a source look again at what they may see: the source has gone, or has come back.
+    /// Makes the watchers of all jobs of a source check again what they may see: the source was removed or added again.
     pub(in crate::jobs) fn notify_source(&self, source: &SourceName) {
         for (_, followed) in self.lock().jobs.iter().filter(|(key, _)| key.source == *source) {
             followed.updates.send_modify(|_| ());

@@ -1,4 +1,4 @@
-//! Following beside other replicas: whoever looked last looks next, and the others stand by.
+//! Following beside other replicas: the replica that made the last poll makes the next one, and the others stand by.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use crate::jobs::answer::KnownJob;
 use super::{FollowRegistry, FollowSettings, RegistryState};
 
 impl FollowRegistry {
-    /// Takes in what another replica saw: tells the watchers, and plans the next look a little after the other's, so that
-    /// whoever looked last looks next, and another steps in when it does not.
-    /// Gives what is known when it is fresh again.
+    /// Applies the observation of another replica: publishes it, and schedules the next poll a little after that of the
+    /// other replica. So the replica that polled last polls next, and another takes over when it does not. Returns the
+    /// known job if it became fresh again.
     pub(in crate::jobs) fn apply_remote(&self, observation: &Observation) -> Option<KnownJob> {
         let state = &mut *self.lock();
         let key = &observation.job.key;
@@ -21,7 +21,7 @@ impl FollowRegistry {
         let before = followed.stale();
         followed.in_flight = false;
         followed.stand_by = true;
-        // what was known before is no sign that the upstream answers
+        // An observation that was known before does not show that the upstream responds.
         let is_new = followed.updates.borrow().seen().is_none_or(|seen| observation.supersedes(seen));
         if is_new {
             state.proofs.answered(&key.source);
@@ -36,7 +36,7 @@ impl FollowRegistry {
         turned
     }
 
-    /// How recent a look of another replica has to be to spare one of our own.
+    /// The maximum age of another replica's observation that makes a poll of our own unnecessary.
     pub(in crate::jobs) fn recent(&self) -> Duration {
         self.settings().wait_for_replica()
     }
@@ -46,12 +46,12 @@ impl FollowRegistry {
         self.lock().jobs.contains_key(key)
     }
 
-    /// Whether a job is followed and has not ended.
+    /// Whether a job is followed and not terminal.
     pub(in crate::jobs) fn is_open(&self, key: &JobKey) -> bool {
         self.lock().jobs.get(key).is_some_and(|followed| !followed.is_over())
     }
 
-    /// The jobs that are followed and have not ended.
+    /// The followed jobs that are not terminal.
     pub(in crate::jobs) fn open(&self) -> Vec<JobKey> {
         let state = self.lock();
         state.jobs.iter().filter(|(_, followed)| !followed.is_over()).map(|(key, _)| key.clone()).collect()
@@ -59,8 +59,8 @@ impl FollowRegistry {
 }
 
 impl RegistryState {
-    /// Those whom a request that goes anyway takes along, at no cost: what would be due in a moment, and what another
-    /// replica would look at in a moment. So replicas that follow the same jobs soon pack them as one would.
+    /// The jobs that are added to a request that is sent anyway, at no cost: those due soon, and those that another
+    /// replica would poll soon. So replicas that follow the same jobs soon build the same batches as one replica would.
     pub(super) fn batch_fillers(
         &self,
         source: &SourceName,
@@ -78,8 +78,8 @@ impl RegistryState {
 }
 
 impl FollowSettings {
-    /// How long after its time a look is made that another replica is expected to make: what stands by is told within
-    /// this time more, should the other be gone.
+    /// The delay of a poll that another replica is expected to make. If that replica fails, updates are later by at
+    /// most this time.
     pub(super) fn wait_for_replica(&self) -> Duration {
         self.pace.fastest / 2
     }

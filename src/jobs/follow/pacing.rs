@@ -1,5 +1,5 @@
-//! Which jobs are looked at when a source takes fewer looks than are due: spaced over the hour's budget, or one at a time while
-//! its circuit breaker is open.
+//! Chooses the jobs to poll when a source allows fewer polls than are due: polls are spaced over the hourly budget, or
+//! made one at a time while the circuit breaker is open.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,50 +11,50 @@ use crate::domain::id::{JobKey, SourceName};
 use super::round_robin::{RoundRobin, round_robin};
 use super::{FollowRegistry, FollowSettings, FollowedJob, PollSchedule, RegistryState};
 
-/// After trouble of the source a watched job is looked at again within this time, a few times.
+/// After an error of the source a watched job is polled again within this time, a limited number of times.
 const RETRY_WATCHED: Duration = Duration::from_secs(5);
-/// So many times: what fails for longer is looked at as seldom as any job.
+/// The number of these retries. A job that fails for longer is polled at the normal interval.
 const RETRIES_WATCHED: u32 = 5;
-/// For so long an order of the jobs that are due is good enough to foretell from.
+/// How long a sorted schedule is accurate enough for a forecast.
 const ORDER_LASTS: Duration = Duration::from_millis(250);
 
-/// What the jobs of one source need.
+/// The demand of the jobs of one source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::jobs) struct PollLoad {
-    /// Jobs that wait for their next look.
+    /// Jobs that are scheduled for a poll.
     pub(in crate::jobs) jobs: usize,
-    /// Whether someone watches one of them.
+    /// Whether any of them is watched.
     pub(in crate::jobs) awaited: bool,
-    /// The longest time between two looks at one.
+    /// The longest time between two polls of one job.
     pub(in crate::jobs) slowest: Duration,
 }
 
-/// How much may be looked at of one source.
+/// How many jobs of one source may be polled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::jobs) struct PollCapacity {
     /// Jobs in all.
     pub(in crate::jobs) jobs: usize,
-    /// Jobs that fit one request.
+    /// Jobs that fit in one request.
     pub(in crate::jobs) a_request: usize,
-    /// How far apart requests start; zero while the budget is plentiful.
+    /// The time between the starts of requests; zero while the budget is sufficient.
     pub(in crate::jobs) spacing: Duration,
-    /// No request starts before this.
+    /// No request starts before this time.
     pub(in crate::jobs) opens: Option<Instant>,
     /// The circuit breaker is open, for at least this long.
     pub(in crate::jobs) broken_for: Option<Duration>,
-    /// It was open, and has closed.
+    /// The circuit breaker was open and has closed.
     pub(in crate::jobs) recovered: bool,
 }
 
-/// What is known of the looks at one source.
+/// The state of the polls of one source.
 #[derive(Debug, Default)]
 pub(super) struct SourcePolls {
-    /// Interests of those who watch.
+    /// The number of interests that receive updates.
     watchers: usize,
     order: RoundRobin<Option<Arc<str>>>,
     slots: Option<RequestSlots>,
     broken: bool,
-    /// The job that is looked at to see whether the source is well again.
+    /// The job that is polled to find out whether the source has recovered.
     probe: Option<JobKey>,
 }
 
@@ -64,14 +64,14 @@ struct RequestSlots {
     next: Instant,
     spacing: Duration,
     a_request: usize,
-    /// The agenda in its order, as it was a moment ago.
+    /// The schedule in its order, as of `made`.
     order: Vec<(Instant, u64)>,
     made: Option<Instant>,
 }
 
 impl FollowRegistry {
-    /// How long until the next look at a job; `None` when none is planned. While looks are spaced, as far as it can be
-    /// foretold: what is due longest goes first.
+    /// The time until the next poll of a job; `None` when none is scheduled. While polls are spaced it is a forecast:
+    /// the job that has been due longest is polled first.
     pub(in crate::jobs) fn next_poll(&self, key: &JobKey) -> Option<Duration> {
         let state = &mut *self.lock();
         let followed = state.jobs.get(key).filter(|followed| !followed.is_over())?;
@@ -88,7 +88,7 @@ impl FollowRegistry {
 }
 
 impl RegistryState {
-    /// What the jobs of one source need.
+    /// The demand of the jobs of one source.
     pub(super) fn demand(&self, source: &SourceName, settings: &FollowSettings) -> PollLoad {
         PollLoad {
             jobs: self.schedule.get(source).map_or(0, PollSchedule::len),
@@ -111,7 +111,7 @@ impl RegistryState {
         self.polls.get(source).is_some_and(|polls| polls.broken)
     }
 
-    /// Takes in what may be looked at of a source. When its circuit breaker has closed, what waited for that is due.
+    /// Applies the capacity of a source. When its circuit breaker has closed, the jobs that waited for that become due.
     pub(super) fn take_in(
         &mut self,
         source: &SourceName,
@@ -133,15 +133,15 @@ impl RegistryState {
         }
     }
 
-    /// Takes in that a request starts.
+    /// Records that a request starts.
     pub(super) fn note_request(&mut self, source: &SourceName, room: &PollCapacity, now: Instant) {
         if let Some(slots) = self.polls.get_mut(source).and_then(|polls| polls.slots.as_mut()) {
             slots.next = now + room.spacing;
         }
     }
 
-    /// When there is more to do of a source, beside what becomes due: what is due already waits for the room to open, and a
-    /// source whose circuit breaker is open for its next try.
+    /// When a source has more to do, besides what becomes due: jobs that are already due wait for capacity, and a
+    /// source with an open circuit breaker waits for its next probe.
     pub(super) fn opens(&self, source: &SourceName, room: &PollCapacity, now: Instant) -> Option<Instant> {
         let first = self.schedule.get(source).and_then(|schedule| schedule.first_key_value());
         let is_due = first.is_some_and(|((at, _), _)| *at <= now);
@@ -151,7 +151,7 @@ impl RegistryState {
         opens.into_iter().chain(tries).min()
     }
 
-    /// Chooses what to look at of one source, and marks it as being looked at. Clients take turns.
+    /// Chooses the jobs of one source to poll, and marks them as being polled. Clients are served in round robin.
     pub(super) fn choose(
         &mut self,
         source: &SourceName,
@@ -185,8 +185,8 @@ impl RegistryState {
         chosen
     }
 
-    /// The time to the next look at a job. One that someone watches is looked at soon after trouble of its source; while the
-    /// circuit breaker is open, that is the business of the one try.
+    /// The time to the next poll of a job. A watched job is polled soon after an error of its source. While the circuit
+    /// breaker is open, only the probe is sent.
     pub(super) fn interval(
         &self,
         followed: &FollowedJob,
@@ -201,8 +201,8 @@ impl RegistryState {
         if soon { interval.min(RETRY_WATCHED.max(settings.pace.fastest)) } else { interval }
     }
 
-    /// The job to look at next though it is not due, to see whether the source is well again: one that someone watches.
-    /// None while the one before is still looked at.
+    /// The job to poll before it is due, to find out whether the source has recovered: a watched one. `None` while the
+    /// previous probe is in flight.
     fn probe_of(&self, source: &SourceName) -> Option<JobKey> {
         let polls = self.polls.get(source).filter(|polls| polls.watchers > 0)?;
         let probed = polls.probe.as_ref().and_then(|key| self.jobs.get(key));
@@ -216,7 +216,8 @@ impl RegistryState {
         schedule.find(waits).cloned()
     }
 
-    /// Those that a spaced request takes along, at no cost, though they are not due: the next ones. What failed keeps its time.
+    /// The jobs that are added to a spaced request at no cost before they are due: the next ones. A job that failed
+    /// keeps its time.
     fn next_scheduled(&self, source: &SourceName, batch_capacity: usize, now: Instant) -> Vec<JobKey> {
         let Some(schedule) = self.schedule.get(source) else { return Vec::new() };
         let later = schedule.range((now, u64::MAX)..).map(|(_, key)| key);
@@ -228,7 +229,7 @@ impl RegistryState {
         later.filter(well).take(batch_capacity).cloned().collect()
     }
 
-    /// Has everything looked at that waited because of the source's trouble, spread over the shortest interval.
+    /// Makes everything due that waited because of the source's errors, spread over the shortest interval.
     fn recover(&mut self, source: &SourceName, now: Instant, settings: &FollowSettings) {
         let mut due = Vec::new();
         for (key, followed) in &mut self.jobs {
@@ -245,8 +246,8 @@ impl RegistryState {
 }
 
 impl RequestSlots {
-    /// When the job with this place on the agenda is looked at. A request with seats left takes along what is not due, unless
-    /// it failed.
+    /// When the job at this position of the schedule is polled. A request with free capacity also includes jobs that
+    /// are not due, unless they failed.
     fn expected(
         &mut self,
         place: (Instant, u64),

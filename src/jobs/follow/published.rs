@@ -1,4 +1,4 @@
-//! What was last told of one followed job, and how an answer or the lack of one changes it.
+//! The published state of one followed job, and how an answer or an error changes it.
 
 use std::sync::Arc;
 
@@ -13,42 +13,42 @@ use crate::jobs::answer::{JobSnapshot, LookupError, LookupResult, StaleReason};
 use crate::jobs::visibility::not_found;
 use jiff::Timestamp;
 
-/// What was last told of a job.
+/// The published state of a job.
 #[derive(Clone, Debug, Default)]
 pub(in crate::jobs) struct PublishedState {
-    /// Grows with each change told of this job by this process.
+    /// Grows with each change of this job that this process publishes.
     pub(in crate::jobs) sequence: u64,
     seen: Option<Observation>,
-    /// Held, and older than asked for: told if the first look brings nothing.
+    /// Cached, and older than requested: published if the first fetch fails.
     older: Option<Observation>,
     error: Option<LookupError>,
     given_up: Option<ProblemCode>,
-    /// How often it was given up.
+    /// The number of times the job has expired.
     endings: u64,
-    /// Why it was given up, while it is followed again for someone new and nothing was seen since.
+    /// Why it expired, while it is followed again for a new interest and has not been observed since.
     taken_back: Option<ProblemCode>,
     found: Option<Arc<DetectedChange>>,
 }
 
-/// The last change that a look found of a job that was known before: for saying how old the news is.
+/// The last change that a fetch found in a job that was known before; used to measure the delivery lag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::jobs) struct DetectedChange {
-    /// The number under which it was told.
+    /// The sequence number under which it was published.
     pub(in crate::jobs) sequence: u64,
-    /// When it happened, by the upstream's clock; where that says nothing, when the look before was made.
+    /// When it happened, by the upstream's clock; if the upstream reports no time, when the previous fetch was made.
     pub(in crate::jobs) changed_at: Timestamp,
-    /// Whether the upstream said when.
+    /// Whether the upstream reported the time.
     pub(in crate::jobs) from_upstream: bool,
-    /// When the look before was made.
+    /// When the previous fetch was made.
     pub(in crate::jobs) previous_request_at: Timestamp,
-    /// When the answer was complete that held it.
+    /// When the response that contained it was complete.
     pub(in crate::jobs) at: Timestamp,
 }
 
 impl DetectedChange {
     fn new(held: &Observation, new: &Observation, sequence: u64) -> Self {
         let from_upstream = |seen: &Observation| seen.job.finished_at.or(seen.job.updated_at);
-        // a time that did not move with the change is not the change's
+        // A time that did not move with the change is not the time of the change.
         let changed_at = from_upstream(new).filter(|at| from_upstream(held) != Some(*at));
         Self {
             sequence,
@@ -63,16 +63,17 @@ impl DetectedChange {
 /// What an observation changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ObservedChange {
-    /// Nothing that a watcher would notice, or it was an older answer.
+    /// Nothing that is visible to a watcher, or it was an older answer.
     Nothing,
-    /// Something, but not the state.
+    /// Something other than the state.
     Facts,
-    /// The state, or this is the first that is known.
+    /// The state, or this is the first known one.
     State,
 }
 
 impl PublishedState {
-    /// Takes in what a look brought: it also ends any trouble. An older answer than the one told changes nothing.
+    /// Applies the result of a fetch, which also clears any error. An answer older than the published one changes
+    /// nothing.
     pub(super) fn observe(&mut self, new: &Observation) -> ObservedChange {
         let healed = self.error.take().is_some();
         (self.given_up, self.taken_back) = (None, None);
@@ -85,7 +86,7 @@ impl PublishedState {
         }
     }
 
-    /// Takes in what was held. An older answer than the one told changes nothing.
+    /// Applies a cached observation. An answer older than the published one changes nothing.
     pub(super) fn learn(&mut self, new: &Observation) -> ObservedChange {
         let change = match &self.seen {
             Some(held) if held != new && !new.supersedes(held) => return ObservedChange::Nothing,
@@ -105,7 +106,7 @@ impl PublishedState {
         change
     }
 
-    /// Takes in what is held while a look is under way that is to renew it: it stands in for what that look does not bring.
+    /// Applies a cached observation while a fetch runs to renew it: it is used if that fetch fails.
     pub(super) fn recall(&mut self, older: &Observation) -> ObservedChange {
         if self.seen.is_some() {
             return ObservedChange::Nothing;
@@ -117,12 +118,12 @@ impl PublishedState {
         ObservedChange::Nothing
     }
 
-    /// Takes back that it was given up, for those who come from now on. Says whether it was.
+    /// Clears the expiry for new interests. Returns whether the job had expired.
     pub(super) fn restart(&mut self) -> bool {
         let was = self.given_up.is_some();
         if was {
             self.taken_back = self.given_up.take();
-            // what is known of it is no fresher for being asked for again
+            // A new request makes the known state no fresher.
             if self.seen.is_none() {
                 self.error = None;
             }
@@ -131,17 +132,18 @@ impl PublishedState {
         was
     }
 
-    /// What was last seen.
+    /// The last observation.
     pub(in crate::jobs) const fn seen(&self) -> Option<&Observation> {
         self.seen.as_ref()
     }
 
-    /// The last change that was found.
+    /// The last detected change.
     pub(in crate::jobs) fn found(&self) -> Option<&DetectedChange> {
         self.found.as_deref()
     }
 
-    /// Takes in that a look brought nothing. Says whether that is news: the same trouble again is not.
+    /// Applies that a fetch failed. Returns whether watchers are notified; a repeated error of the same kind is not
+    /// published.
     pub(super) fn record_error(&mut self, error: LookupError) -> bool {
         if self.seen.is_none() {
             self.seen = self.older.take();
@@ -154,19 +156,20 @@ impl PublishedState {
         changed
     }
 
-    /// Ends the following of a job that has not ended.
+    /// Stops the following of a job that is not terminal.
     pub(super) fn expire(&mut self, why: ProblemCode) {
         self.given_up = Some(why);
         self.endings += 1;
         self.sequence += 1;
     }
 
-    /// How often it was given up so far.
+    /// The number of times the job has expired so far.
     pub(super) const fn endings(&self) -> u64 {
         self.endings
     }
 
-    /// The same for someone who came after so many endings: one that was taken back since is theirs all the same.
+    /// The state for an interest that was registered after `endings` expiries: a later expiry applies to it even if it
+    /// was cleared since.
     pub(super) fn for_one_who_came_after(mut self, endings: u64) -> Self {
         if self.given_up.is_none() && self.endings > endings {
             self.given_up = self.taken_back;
@@ -174,52 +177,52 @@ impl PublishedState {
         self
     }
 
-    /// Whether the upstream does not know the job, and never did.
+    /// Whether the upstream does not know the job and it was never observed.
     pub(super) fn is_missing(&self) -> bool {
         self.seen.is_none() && self.error.as_ref().is_some_and(LookupError::is_not_found)
     }
 
-    /// Whether the upstream does not find the job any more, and nothing is known of how it ended.
+    /// Whether the upstream no longer finds the job, and its terminal state is unknown.
     pub(super) fn has_vanished(&self) -> bool {
         self.seen.as_ref().is_some_and(|seen| !seen.job.is_terminal())
             && self.error.as_ref().is_some_and(LookupError::is_not_found)
     }
 
-    /// Why what was last seen is stale; `None` where it is not, needs no renewing, or was never seen.
+    /// Why the last observation is stale; `None` if it is not, needs no renewal, or does not exist.
     pub(super) fn stale(&self) -> Option<StaleReason> {
         let open = self.seen.as_ref().is_some_and(|seen| !seen.job.is_terminal());
         self.error.as_ref().filter(|_| open).map(LookupError::stale_reason)
     }
 
-    /// The state last seen.
+    /// The last observed state.
     pub(super) fn state(&self) -> Option<JobState> {
         self.seen.as_ref().map(|seen| seen.job.state())
     }
 
-    /// Whether nothing has been learned yet, not even that there is trouble.
+    /// Whether there is neither an observation nor an error yet.
     pub(in crate::jobs) fn is_empty(&self) -> bool {
         self.seen.is_none() && self.error.is_none() && self.given_up.is_none()
     }
 
-    /// Whether there is no more to tell.
+    /// Whether no more updates follow.
     pub(in crate::jobs) fn is_over(&self) -> bool {
         self.given_up.is_some() || self.state().is_some_and(JobState::is_terminal)
     }
 
-    /// What a client is told who sees no job here: one that nobody knows, or one that this client may not see, told in
-    /// the same words. `None` while nothing has been learned.
+    /// The problem for a client that sees no job here: one that does not exist, or one that this client may not see, in
+    /// the same words. `None` while nothing is known yet.
     pub(in crate::jobs) fn unseen(&self, key: &JobKey) -> Option<Problem> {
         match (&self.seen, &self.error, self.given_up) {
             (None, None, None) => None,
             (None, _, Some(code)) if code != ProblemCode::NotFound => Some(given_up(key, code)),
-            // What is over is not looked at any more, so no look would end the trouble.
+            // A job that is over is not polled any more, so no poll would clear the error.
             (Some(_), _, _) if self.is_over() => Some(not_found(key)),
             (_, Some(error), _) => Some(error.problem(key)),
             (_, None, _) => Some(not_found(key)),
         }
     }
 
-    /// What a client is told who may see the job.
+    /// The answer for a client that may see the job.
     pub(in crate::jobs) fn answer(&self, key: &JobKey, now: ClockReading) -> LookupResult {
         match (&self.seen, &self.error, self.given_up) {
             (_, _, Some(code)) => Err(given_up(key, code)),

@@ -1,4 +1,4 @@
-//! Following on after a restart: an interest in a job that nobody asked about since, and looks that are spread out.
+//! Resuming after a restart: an interest in a job that no client has requested since, and polls that are spread out.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,26 +10,26 @@ use crate::domain::observation::Observation;
 
 use super::{FollowRegistry, Interest};
 
-/// Beyond this many of the slowest interval, the age of a job changes its pace no more.
+/// Beyond this multiple of the longest interval, the age of a job no longer changes its interval.
 const AGE_MAX: u32 = 10;
 
-/// What is known of a job that is followed on.
+/// What is known of a resumed job.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::jobs) struct ResumedJob<'a> {
-    /// What was seen last.
+    /// The last observation.
     pub(in crate::jobs) observation: &'a Observation,
     /// How long the job has been in that state.
     pub(in crate::jobs) lasted: Duration,
-    /// How long ago it was seen.
+    /// How long ago it was observed.
     pub(in crate::jobs) age: Duration,
 }
 
 impl FollowRegistry {
-    /// Follows a job as before a restart. `held` is what is still known of it, unfinished.
+    /// Follows a job as before a restart. `held` is the cached observation, not terminal.
     ///
-    /// Its first look falls anywhere within the slowest interval, by the job's own phase, so that all that is resumed at once
-    /// does not come at once; whoever comes back to watch it brings it forward to when it would have been looked at without the
-    /// restart. Its pace is that of its age, not of a new job.
+    /// The first poll is at any time within the longest interval, by the job's own phase, so that resumed jobs are not
+    /// polled all at once. A returning watcher moves it to the time at which the job would have been polled without the
+    /// restart. The interval is that of the job's age, not that of a new job.
     pub(in crate::jobs) fn resume(
         self: &Arc<Self>,
         key: &JobKey,

@@ -1,18 +1,19 @@
-//! Whose job is looked at when more is due than there is room for: clients take turns.
+//! Chooses the jobs to poll when more are due than there is capacity for: clients are served in round robin.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-/// One look in so many goes to the owner who waited longest for one, while looks are spaced; the others to what is due longest.
-/// So every thing is looked at within 4/3 of the looks that all together need, however many owners there are.
+/// While polls are spaced, one poll in this many is for the owner that has waited longest; the others are for the items
+/// that have been due longest. So every item is polled within 4/3 of the polls that all items together need, however
+/// many owners there are.
 const AGING_DIVISOR: usize = 4;
-/// The most owners whose last turn is remembered.
+/// The maximum number of owners whose last service is remembered.
 const OWNERS_MAX: usize = 1_000;
 
-/// Whose turn it is while looks are spaced: remembers who had one when.
+/// The round robin of spaced polls: remembers when each owner was last served.
 #[derive(Debug)]
 pub(super) struct RoundRobin<O> {
-    /// Looks since the last turn.
+    /// Polls since the last one that was chosen by owner.
     since: usize,
     number: u64,
     served: HashMap<O, u64>,
@@ -25,7 +26,7 @@ impl<O> Default for RoundRobin<O> {
 }
 
 impl<O: Clone + Eq + Hash> RoundRobin<O> {
-    /// Chooses `room` of the `due` things, which stand longest-due first.
+    /// Chooses `room` of the `due` items, which are sorted with the longest due first.
     pub(super) fn choose<T>(&mut self, due: Vec<T>, room: usize, owner: impl Fn(&T) -> O) -> Vec<T> {
         if due.len() <= room {
             return due;
@@ -65,7 +66,7 @@ impl<O: Clone + Eq + Hash> RoundRobin<O> {
     fn serve(&mut self, owner: O) {
         self.number += 1;
         if self.served.len() >= OWNERS_MAX && !self.served.contains_key(&owner) {
-            // those served longest ago count as never served, which they nearly are
+            // Owners that were served longest ago count as never served, which is nearly true.
             let oldest = self.number.saturating_sub(OWNERS_MAX as u64 / 2);
             self.served.retain(|_, number| *number >= oldest);
         }
@@ -73,7 +74,8 @@ impl<O: Clone + Eq + Hash> RoundRobin<O> {
     }
 }
 
-/// Chooses `room` of the `due` things, which stand longest-due first; owners take turns, each with its first one first.
+/// Chooses `room` of the `due` items, which are sorted with the longest due first, in round robin over the owners, each
+/// with its first item first.
 pub(super) fn round_robin<T, O: Clone + Eq + Hash>(
     due: Vec<T>,
     room: usize,
@@ -110,8 +112,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Makes so many looks, `room` at once, at things that are due again as soon as they were looked at. Returns for each thing the most
-    /// looks between two of its own.
+    /// Makes `polls` polls, `room` at once, of items that are due again as soon as they were polled. Returns for each
+    /// item the most polls between two of its own.
     fn longest_waits(owners: &[u32], room: usize, polls: usize) -> Vec<usize> {
         let mut picks = RoundRobin::default();
         let mut due: Vec<usize> = (0..owners.len()).collect();
@@ -155,7 +157,7 @@ mod tests {
             (0..1_000).map(|number| ('a', number)).chain([('b', 0), ('c', 0)]).collect();
         let chosen = round_robin(due.clone(), 4, |(owner, _)| *owner);
         assert_eq!(chosen, [('a', 0), ('b', 0), ('c', 0), ('a', 1)]);
-        assert_eq!(round_robin(due.clone(), 2_000, |(owner, _)| *owner), due, "with room for all, all go");
+        assert_eq!(round_robin(due.clone(), 2_000, |(owner, _)| *owner), due, "all are chosen if all fit");
         assert_eq!(round_robin(due, 0, |(owner, _)| *owner), []);
     }
 }

@@ -1,4 +1,5 @@
-//! How many jobs are followed in each state: counted as they change, so that saying it costs nothing, however many there are.
+//! The number of followed jobs in each state. It is counted as states change, so that reading it costs the same for any
+//! number of jobs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,14 +8,14 @@ use crate::domain::state::JobState;
 
 use super::FollowRegistry;
 
-/// One for each state, and one for jobs of which nothing was learned yet.
+/// One for each state, and one for jobs that were not observed yet.
 pub(super) const PLACES: usize = JobState::ALL.len() + 1;
 
-/// The counts, by place.
+/// The counts, by index.
 #[derive(Debug, Default)]
 pub(super) struct StateCounts([AtomicU64; PLACES]);
 
-/// The place of one followed job. Dropping it takes it out of the count.
+/// The contribution of one followed job. Dropping it removes the job from the count.
 #[derive(Debug)]
 pub(super) struct StateCountGuard {
     all: Arc<StateCounts>,
@@ -38,7 +39,7 @@ const WORDS: [&str; PLACES] =
     ["unobserved", "queued", "running", "succeeded", "failed", "canceled", "expired", "unknown"];
 
 impl StateCounts {
-    /// Every place with its word.
+    /// Every count with the name of its state.
     pub(super) fn read(&self) -> [(&'static str, u64); PLACES] {
         std::array::from_fn(|at| {
             let count = self.0.get(at).map_or(0, |count| count.load(Ordering::Relaxed));
@@ -52,20 +53,20 @@ impl StateCounts {
 }
 
 impl FollowRegistry {
-    /// How many jobs are being followed, by the word of the state last seen.
+    /// The number of followed jobs by name of the last observed state.
     pub(in crate::jobs) fn by_state(&self) -> [(&'static str, u64); PLACES] {
         self.lock().state_counts.read()
     }
 }
 
 impl StateCountGuard {
-    /// The place of a job of which nothing was learned yet.
+    /// The contribution of a job that was not observed yet.
     pub(super) fn new(all: &Arc<StateCounts>) -> Self {
         all.at(None).fetch_add(1, Ordering::Relaxed);
         Self { all: Arc::clone(all), state: None }
     }
 
-    /// Moves it to the place of a state.
+    /// Moves the job to the count of a state.
     pub(super) fn set(&mut self, state: Option<JobState>) {
         self.all.at(self.state).fetch_sub(1, Ordering::Relaxed);
         self.all.at(state).fetch_add(1, Ordering::Relaxed);

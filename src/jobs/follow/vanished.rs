@@ -1,5 +1,6 @@
-//! Jobs that were seen and that their upstream does not find any more, though it documents no expiry: followed for a while
-//! longer, and given up only while the upstream answers otherwise. A base URL that leads elsewhere finds nothing at all.
+//! Jobs that were observed and that their upstream no longer finds, though it documents no expiry. They are followed
+//! for a while longer, and expire only while the upstream answers other requests: a wrong base URL finds nothing at
+//! all.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use crate::domain::id::{JobKey, SourceName};
 
 use super::{FollowRegistry, FollowSettings, FollowedJob, RegistryState};
 
-/// When each source last proved that it is the one that is meant.
+/// When each source last proved that it is the configured one.
 #[derive(Debug, Default)]
 pub(super) struct SourceProofs(HashMap<SourceName, SourceProof>);
 
@@ -23,9 +24,9 @@ struct SourceProof {
 }
 
 impl SourceProofs {
-    /// Notes that a source answered as itself.
+    /// Records that a source proved its identity.
     pub(super) fn answered(&mut self, source: &SourceName) {
-        // looked up first: the name is copied once for each source, and not with each answer
+        // The entry is looked up first: the name is copied once for each source, and not with each answer.
         if let Some(proof) = self.0.get_mut(source) {
             proof.answered = Some(Instant::now());
         } else {
@@ -33,12 +34,12 @@ impl SourceProofs {
         }
     }
 
-    /// Says whether a source answered as itself at this time or later.
+    /// Returns whether a source proved its identity at this time or later.
     pub(super) fn answered_since(&self, source: &SourceName, since: Instant) -> bool {
         self.0.get(source).and_then(|proof| proof.answered).is_some_and(|answered| answered >= since)
     }
 
-    /// Says whether a source may be probed now: not more often than this.
+    /// Returns whether a source may be probed now: at most once in this interval.
     fn may_probe(&mut self, source: &SourceName, every: Duration) -> bool {
         let proof = self.0.entry(source.clone()).or_default();
         let may = proof.probed.is_none_or(|probed| probed.elapsed() >= every);
@@ -50,7 +51,7 @@ impl SourceProofs {
 }
 
 impl FollowedJob {
-    /// Notes what a look brought: since when the job is not found. A look without an answer says nothing about that.
+    /// Records the result of a fetch: since when the job is not found. A failed fetch changes nothing.
     pub(super) fn note_vanished(&mut self, found: bool) {
         if self.updates.borrow().has_vanished() {
             self.vanished_since.get_or_insert_with(Instant::now);
@@ -59,15 +60,15 @@ impl FollowedJob {
         }
     }
 
-    /// For how long a job has not been found that was seen before, whoever came since: those who come and go do not put
-    /// the end off.
+    /// For how long a job that was observed before has not been found. New interests do not reset it, so they do not
+    /// delay the expiry.
     pub(super) fn vanished_for(&self) -> Option<Duration> {
         self.vanished_since.map(|since| since.elapsed())
     }
 }
 
 impl RegistryState {
-    /// Gives up on a job that is due for it.
+    /// Stops following a job that has reached its limit.
     pub(super) fn expire_if_due(&self, key: &JobKey, settings: &FollowSettings) {
         let Some(followed) = self.jobs.get(key) else { return };
         let proven =
@@ -77,8 +78,8 @@ impl RegistryState {
 }
 
 impl FollowRegistry {
-    /// Says whether a job would be given up as vanished if its source proved that it is the one that is meant: then the
-    /// source is to be probed, once for all of its jobs.
+    /// Returns whether a job would expire as vanished if its source proved that it is the configured one. In this case
+    /// the source is to be probed, once for all of its jobs.
     pub(in crate::jobs) fn lacks_proof(&self, key: &JobKey) -> bool {
         let (state, settings) = (&mut *self.lock(), self.settings());
         let due = state.jobs.get(key).is_some_and(|followed| {
@@ -88,7 +89,7 @@ impl FollowRegistry {
         due && state.proofs.may_probe(&key.source, settings.pace.slowest)
     }
 
-    /// Takes in that a source answered its probe: what has vanished from it for long enough is given up.
+    /// Applies that a source answered its probe: its jobs that vanished for long enough expire.
     pub(in crate::jobs) fn proved(&self, source: &SourceName) {
         let (state, settings) = (&mut *self.lock(), self.settings());
         state.proofs.answered(source);
