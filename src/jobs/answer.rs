@@ -1,4 +1,4 @@
-//! What a client is told of a job: an observation with a word on how fresh it is, or a problem.
+//! The answer for one job: an observation with its freshness, or a problem.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::ports::upstream::FetchError;
 
 use super::visibility::not_found;
 
-/// What came of one reference.
+/// The result for one reference.
 pub type LookupResult = Result<JobSnapshot, Problem>;
 
-/// The newest that was seen of a job, and why it is older than asked for.
+/// The newest observation of a job, and why it is stale.
 #[derive(Clone, Debug)]
 pub(super) struct KnownJob {
     pub(super) observation: Observation,
@@ -25,41 +25,41 @@ pub(super) struct KnownJob {
     pub(super) stale: Option<StaleReason>,
 }
 
-/// A job, and how fresh what we say of it is.
+/// A job and the freshness of its observation.
 #[derive(Clone, Debug)]
 pub struct JobSnapshot {
-    /// The job as it was answered.
+    /// The observation of the job.
     pub observation: Observation,
-    /// When the answer was complete, as a time of day.
+    /// When the response was complete, by the system clock.
     pub observed_at: Timestamp,
-    /// When the run and its state were first seen, as times of day.
+    /// When the run and its state were first observed, by the system clock.
     pub sightings: Sightings,
-    /// How long ago the answer was complete.
+    /// How long ago the response was complete.
     pub age: Duration,
-    /// Why it is older than asked for; `None` when it is not.
+    /// Why it is older than requested; `None` if it is not.
     pub stale: Option<StaleReason>,
-    /// When the gateway will look again by itself; `None` when nobody follows the job.
+    /// When the gateway polls the job next; `None` if the job is not followed.
     pub next_poll: Option<Timestamp>,
 }
 
-/// Why an answer is older than asked for.
+/// Why an answer is older than requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StaleReason {
-    /// The source must not be asked now.
+    /// The source must not be called now.
     Throttled,
-    /// The source did not answer, or answered with an error of its own.
+    /// The source did not respond, or responded with an error of its own.
     Unavailable,
-    /// The answer did not come in time.
+    /// The response did not arrive in time.
     TimedOut,
-    /// The source refuses the credential that this gateway holds for it.
+    /// The source rejects the credential that the gateway sends.
     CredentialRejected,
-    /// The source has no usable credential here.
+    /// The gateway has no usable credential for the source.
     Unconfigured,
-    /// The source's answer could not be understood.
+    /// The response of the source is not valid.
     BadAnswer,
-    /// The upstream reports a lower version of the job than before, and has not yet done so for long enough to be believed.
+    /// The upstream reports a lower version of the job than before, and not yet for long enough to be accepted.
     ConflictingVersion,
-    /// A fault of this gateway.
+    /// An internal error of the gateway.
     Internal,
     /// The result was read from the store without a request to the source.
     NotRefreshed,
@@ -83,12 +83,12 @@ impl StaleReason {
 }
 
 impl JobSnapshot {
-    /// An observation as fresh as asked for.
+    /// An observation that is as fresh as requested.
     pub(super) fn fresh(observation: Observation, now: ClockReading) -> Self {
         Self::new(observation, now, None)
     }
 
-    /// An observation that could not be renewed. An end needs no renewing, whatever went wrong.
+    /// An observation that could not be renewed. A terminal state needs no renewal, so it is never stale.
     pub(super) fn stale(observation: Observation, now: ClockReading, reason: Option<StaleReason>) -> Self {
         let stale = reason.filter(|_| !observation.job.is_terminal());
         Self::new(observation, now, stale)
@@ -101,32 +101,32 @@ impl JobSnapshot {
     }
 }
 
-/// How old an observation is: both times are process time, so a system clock that is set changes no age.
+/// The age of an observation. Both times are process time, so setting the system clock changes no age.
 pub(super) fn age(observation: &Observation, now: ClockReading) -> Duration {
     Duration::try_from(now.now.duration_since(observation.observed_at)).unwrap_or_default()
 }
 
-/// Why a fetch brought nothing, seen from the use cases.
+/// Why a lookup failed.
 #[derive(Clone, Debug)]
 pub enum LookupError {
-    /// The source said so.
+    /// The fetch failed.
     Fetch(FetchError),
-    /// The caller's time was up before the source's.
+    /// The caller's time limit was reached before the source's.
     Impatient,
-    /// The fetch died.
+    /// The fetch was aborted.
     Lost,
 }
 
 impl LookupError {
-    /// Whether the upstream knows no such job now.
+    /// Whether the upstream does not know the job now.
     pub(super) const fn is_not_found(&self) -> bool {
         matches!(self, Self::Fetch(FetchError::NotFound))
     }
 
-    /// The reason to put beside an older answer.
+    /// The stale reason of an older observation.
     ///
-    /// That a job is not found although it was seen is an answer that does not fit: ingest has made EXPIRED of it where
-    /// the upstream documents that it forgets jobs.
+    /// A job that is not found although it was observed before is an invalid response: where the upstream documents
+    /// that it deletes jobs, ingest has already turned this into EXPIRED.
     pub(super) const fn stale_reason(&self) -> StaleReason {
         match self {
             Self::Fetch(FetchError::NotFound | FetchError::BadAnswer(_)) => StaleReason::BadAnswer,
@@ -140,7 +140,7 @@ impl LookupError {
         }
     }
 
-    /// The problem to answer with when nothing older is held.
+    /// The problem to answer with when no older observation is cached.
     pub(super) fn problem(&self, key: &JobKey) -> Problem {
         let source = &key.source;
         let (code, retry, message) = match self {
@@ -177,7 +177,7 @@ impl LookupError {
                 Retry::Whenever,
                 format!("source \"{source}\" did not respond in time; retry later"),
             ),
-            // without what is held, which has the higher version, there is nothing to answer with
+            // Without the cached observation, which has the higher version, there is nothing to answer with.
             Self::Fetch(FetchError::BadAnswer(_) | FetchError::ConflictingVersion) => (
                 ProblemCode::BadAnswer,
                 Retry::Whenever,

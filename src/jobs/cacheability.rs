@@ -1,4 +1,4 @@
-//! Whether what is held will do. Pure: a table over age, state and what the caller allows.
+//! Decides whether a cached observation can be served. Pure: a table over age, state and what the caller allows.
 
 use std::time::Duration;
 
@@ -6,21 +6,22 @@ use crate::domain::job::Job;
 use crate::domain::source::Upstream;
 use crate::domain::state::JobState;
 
-/// What to do about a held job.
+/// What to do about a cached job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cacheability {
-    /// Answer with it.
+    /// Serve it.
     Serve,
-    /// Answer with it, and look behind the answer whether the id has started another life.
+    /// Serve it, and check in the background whether the id has started another run.
     ServeAndCheck,
-    /// Ask the upstream first.
+    /// Fetch it from the upstream first.
     Fetch,
 }
 
-/// Judges a job held for `age`, for a caller who allows an unfinished one to be `allowed` old.
+/// Classifies a job that is cached for `age`, for a caller that allows an age of `allowed` while it is not terminal.
 ///
-/// An end is always fresh: no caller waits for it to be asked again. But an id that can run again, or that may only have
-/// been out of sight (EXPIRED, which only Supermetrics makes), is looked at again in the background every `rerun_check`.
+/// A terminal state is always fresh: no caller waits for a new fetch. But an id that can run again, or one that may
+/// have been missing only for a while (EXPIRED, which only Supermetrics produces), is fetched again in the background
+/// every `rerun_check`.
 pub(super) fn cacheability(
     job: &Job,
     upstream: Upstream,

@@ -1,8 +1,9 @@
-//! The feed: every change a client may see, of any job, whoever looked; also that what is known of a followed job is
-//! stale, and that it is fresh again.
+//! The feed: every change of any job that a client may see, whichever client or replica caused the fetch. It also
+//! reports that a followed job became stale, and that it is fresh again.
 //!
-//! Each reader holds the newest of every job that changed since it read last: a slow reader gets fewer updates, never
-//! an old one, and takes at most [`BACKLOG_MAX`] jobs of memory. One that falls behind further is ended, and told so.
+//! Each reader buffers the newest state of every job that changed since its last read. A slow reader receives fewer
+//! updates, never an old one, and at most [`BACKLOG_MAX`] jobs are buffered for it. A reader that falls further behind
+//! is closed with an error.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -22,7 +23,7 @@ use super::tracking::TrackingRegistry;
 use super::visibility::{RequestedRef, may_see};
 use super::watch::{UpdateKind, WatchUpdate};
 
-/// The most jobs that wait for one reader, about 200 bytes each beside the jobs themselves.
+/// The maximum number of jobs that wait for one reader, about 200 bytes each plus the jobs themselves.
 const BACKLOG_MAX: usize = 10_000;
 
 /// All readers of the feed.
@@ -33,15 +34,15 @@ pub(super) struct FeedReaders {
     published: Mutex<LastPublished>,
 }
 
-/// What was published last of each job, so that what two ways bring is told once. In two halves: when the newer one is
-/// full the older one is forgotten.
+/// The last published state of each job, so that a change which arrives on two paths is published once. It has two
+/// halves: when the newer one is full, the older one is dropped.
 #[derive(Debug, Default)]
 struct LastPublished {
     newer: HashMap<JobKey, KnownJob>,
     older: HashMap<JobKey, KnownJob>,
 }
 
-/// The most jobs in each half; what they hold is shared with the store.
+/// The maximum number of jobs in each half; their observations are shared with the store.
 const PUBLISHED_MAX: usize = 20_000;
 
 #[derive(Debug)]
@@ -65,7 +66,7 @@ impl FeedReaders {
         Self { readers: Mutex::default(), tracking, published: Mutex::default() }
     }
 
-    /// Tells a change that another replica found, unless it was told already or is older than what was.
+    /// Publishes a change that another replica found, unless the same or a newer one was published already.
     pub(super) fn publish_once(&self, observation: &Observation) {
         let last_published = self.published().of(&observation.job.key);
         let is_new = last_published.is_none_or(|last_published| {
@@ -78,7 +79,7 @@ impl FeedReaders {
         }
     }
 
-    /// Tells that a job turned stale, or fresh again, unless that was told already.
+    /// Publishes that a job became stale or fresh again, unless that was published already.
     pub(super) fn turned(&self, turned: Option<KnownJob>) {
         let Some(KnownJob { observation, stale }) = turned else { return };
         let last_published = self.published().of(&observation.job.key);
@@ -99,7 +100,8 @@ impl FeedReaders {
         }
     }
 
-    /// Takes in that the source answered for a job: one that was told to be stale, and is not followed any more, is fresh.
+    /// Applies that the source answered for a job: one that was published as stale and is not followed any more is
+    /// fresh.
     pub(super) fn renewed(&self, observation: &Observation) {
         let was_stale = self
             .published()
@@ -114,7 +116,7 @@ impl FeedReaders {
         self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells a change to every reader who may see it.
+    /// Publishes a change to every reader that may see it.
     pub(super) fn publish(&self, observation: &Observation) {
         self.publish_known(&KnownJob { observation: observation.clone(), stale: None });
     }
@@ -134,7 +136,7 @@ impl FeedReaders {
         });
     }
 
-    /// What is tracked, whose labels readers may filter by.
+    /// The tracked jobs, by whose labels readers may filter.
     pub(super) fn tracking(&self) -> &TrackingRegistry {
         &self.tracking
     }
@@ -144,7 +146,7 @@ impl FeedReaders {
             Arc::new(FeedReader { principal, filter, backlog: Mutex::default(), wake: Notify::new() });
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         if readers.len() == readers.capacity() {
-            // Before it grows: those who left are let go, also where nothing is ever published.
+            // Closed readers are removed before the list grows, also where nothing is ever published.
             readers.retain(|reader| reader.strong_count() > 0);
         }
         readers.push(Arc::downgrade(&reader));
@@ -167,8 +169,8 @@ impl LastPublished {
 }
 
 impl Jobs {
-    /// Every change from now on that the client may see and the filter lets through. Ends only for a reader who has
-    /// fallen too far behind.
+    /// Every change from now on that the client may see and that matches the filter. The stream ends only for a reader
+    /// that has fallen too far behind.
     pub fn feed(
         &self,
         principal: Principal,
@@ -201,7 +203,7 @@ impl FeedReader {
         self.filter.lets_through(observation) && tracking.carries(&observation.job.key, &self.filter.labels)
     }
 
-    /// Takes back what waits of a job that the reader may not see any more.
+    /// Removes the buffered state of a job that the reader may not see any more.
     fn withdraw(&self, key: &JobKey) {
         let mut backlog = self.backlog.lock().unwrap_or_else(PoisonError::into_inner);
         if backlog.newest.remove(key).is_some() {
@@ -224,9 +226,9 @@ impl FeedReader {
         self.wake.notify_one();
     }
 
-    /// The oldest waiting job with its newest state; `None` for a reader who was overrun. Cancel safe.
+    /// The oldest waiting job with its newest state; `None` for a reader that was overrun. Cancel safe.
     ///
-    /// A job that went out of sight while it waited is passed over without a gap in the numbers.
+    /// A job that became invisible while it waited is skipped without a gap in the sequence numbers.
     async fn take(&self, tracking: &TrackingRegistry) -> Option<(KnownJob, u64)> {
         let may_see = |known: &KnownJob| self.may_see(&known.observation, tracking);
         loop {
@@ -240,7 +242,7 @@ impl FeedReader {
     }
 }
 
-/// What a reader finds.
+/// The result of a read from the backlog.
 enum FeedRead {
     Job(KnownJob, u64),
     Nothing,

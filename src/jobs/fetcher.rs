@@ -1,5 +1,5 @@
-//! How a flight flies: it takes the turns of its jobs, looks at those that are ours, and waits for what other replicas
-//! bring of the rest. The one place that every look of this process passes.
+//! Runs a fetch: it claims the leases of the jobs, fetches those that it acquired, and waits for the results of other
+//! replicas for the rest. Every fetch of this process passes here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,17 +18,17 @@ use super::poller::PollPermit;
 use super::single_flight::LeaderGuard;
 use crate::telemetry::trace::{self, LastCall};
 
-/// A hint that is lost costs this long at most.
+/// The maximum delay that a lost notification causes.
 const RECLAIM_INTERVAL: Duration = Duration::from_millis(500);
-/// The longest a flight waits for other replicas: longer than any caller does, and than one look may take.
+/// The longest wait for other replicas: longer than any caller waits, and than one fetch may take.
 const LEASE_WAIT_MAX: Duration = Duration::from_mins(1);
-/// The longest a flight may take, longer than all that a source and a store need for themselves: one that a port never
-/// answers is lost then, and its jobs are looked at again.
+/// The longest time of a fetch, longer than all time limits of a source and a store together. If a port never responds,
+/// the fetch is aborted after it, and its jobs are polled again.
 pub(super) const AT_MOST: Duration = Duration::from_mins(5);
-/// How often a turn may be lost between question and answer before the job is called unavailable.
+/// How often a lease may be lost during a fetch before the job is reported as unavailable.
 const MAX_LEASES_LOST: usize = 3;
 
-/// What a flight flies with.
+/// The context of one fetch.
 #[derive(Clone)]
 pub(super) struct Fetcher {
     inner: Arc<Core>,
@@ -36,7 +36,7 @@ pub(super) struct Fetcher {
     trigger: FetchTrigger,
 }
 
-/// A job whose turn is ours.
+/// A job whose lease this replica holds.
 type LeasedJob = (LeaderGuard<JobKey, FetchResult>, FencingToken);
 
 impl Fetcher {
@@ -44,8 +44,8 @@ impl Fetcher {
         Self { inner, reader, trigger }
     }
 
-    /// Lands every ticket, or loses those that take too long. A place among the polls is kept as long as the upstream is
-    /// asked.
+    /// Completes every leader guard, or drops those that take too long. A poll permit is kept for the duration of the
+    /// upstream request.
     pub(super) async fn run(
         self,
         leaders: Vec<LeaderGuard<JobKey, FetchResult>>,
@@ -63,7 +63,7 @@ impl Fetcher {
         context: Option<Arc<PollPermit>>,
     ) {
         let keys: Vec<JobKey> = leaders.iter().map(|leader| leader.key().clone()).collect();
-        // Nobody waits for a poll in particular: what another replica saw a moment ago will do.
+        // No caller waits for a poll: a recent observation of another replica is sufficient.
         let unless = match &self.trigger {
             FetchTrigger::Background => SkipIf::KeptWithin(self.inner.following.recent()),
             FetchTrigger::Operator | FetchTrigger::Client(_) => SkipIf::Never,
@@ -81,7 +81,7 @@ impl Fetcher {
         tokio::join!(self.fetch_leased(ours, context), join_all(others));
     }
 
-    /// Looks at jobs whose turns are ours, in one request as far as the upstream takes them.
+    /// Fetches the jobs whose leases are held, in one request if the upstream accepts that many.
     async fn fetch_leased(&self, leased: Vec<LeasedJob>, context: Option<Arc<PollPermit>>) {
         if leased.is_empty() {
             return;
@@ -101,7 +101,7 @@ impl Fetcher {
         join_all(results).await;
     }
 
-    /// Takes in what came of one look, in the trace of its job.
+    /// Applies the result of one fetch, in the trace of its job.
     async fn take(
         &self,
         key: &JobKey,
@@ -118,7 +118,7 @@ impl Fetcher {
         span.context().hold(Box::pin(self.ingest(key, fetch, fencing_token))).await
     }
 
-    /// Asks the upstream, and renews the turns while it takes its time.
+    /// Calls the upstream, and renews the leases until it has responded.
     async fn fetch(&self, held: &[(JobKey, FencingToken)]) -> (Vec<Fetch>, LastCall) {
         let span = match (&self.trigger, held.first()) {
             (FetchTrigger::Background, Some((key, _))) => trace::poll(key.source.as_str(), held.len()),
@@ -142,7 +142,8 @@ impl Fetcher {
         }
     }
 
-    /// Takes in what came of a look. The first rows of a followed job are read as soon as it is seen to have succeeded.
+    /// Applies the result of a fetch. The first rows of a followed job are read as soon as it is observed to have
+    /// succeeded.
     async fn ingest(&self, key: &JobKey, fetch: Fetch, fencing_token: FencingToken) -> Option<FetchResult> {
         let open = self.inner.following.is_open(key);
         let result = self.inner.ingest.take(key, fetch, fencing_token).await?;
@@ -155,7 +156,7 @@ impl Fetcher {
         Some(result)
     }
 
-    /// Asks the source for a sign that it is the one that is meant, since it does not find what it showed before.
+    /// Probes whether the source is the configured one, since it does not find a job that it reported before.
     fn probe(&self) {
         let (inner, reader) = (Arc::clone(&self.inner), Arc::clone(&self.reader));
         let probe = async move {
@@ -166,7 +167,7 @@ impl Fetcher {
         self.inner.spawner.spawn(TaskKind::Poll, Box::pin(trace::TraceContext::default().hold(probe)));
     }
 
-    /// Lands one job with what another replica brings, or by looking after all.
+    /// Completes one job with the result of another replica, or by a fetch of our own.
     async fn complete_batch(&self, leader: LeaderGuard<JobKey, FetchResult>, first: Claim) {
         let key = std::slice::from_ref(leader.key());
         let waiter = self.inner.waiters.listen(leader.key());

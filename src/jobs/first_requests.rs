@@ -1,7 +1,7 @@
-//! When a client first asked for an id that is not found: one that was made a moment ago may not be shown yet, so asking
-//! again helps for a while.
+//! When a client first requested an id that is not found: a new job may not be visible yet, so for a while retrying can
+//! help.
 //!
-//! Counted for each client alone: whether somebody else asked before is nobody's business.
+//! Counted per client: a client must not learn whether another one requested the id before.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,10 +16,11 @@ use crate::domain::principal::Principal;
 use super::Core;
 use super::visibility::{RequestedRef, key_of};
 
-/// The most requests that are remembered, about 300 bytes each. Beyond it the first ones begin anew.
+/// The maximum number of requests that are remembered, about 300 bytes each. When it is exceeded, the oldest ones are
+/// dropped.
 const REMEMBERED_MAX: usize = 20_000;
 
-/// A client and the job it asked for.
+/// A client and the job it requested.
 type Request = (Arc<str>, JobKey);
 
 /// The first requests for ids that were not found.
@@ -29,12 +30,12 @@ pub(super) struct FirstRequests(Mutex<RequestTimes>);
 #[derive(Debug, Default)]
 struct RequestTimes {
     first: HashMap<Arc<Request>, Instant>,
-    /// In the order of their coming.
+    /// In order of arrival.
     order: VecDeque<Arc<Request>>,
 }
 
 impl FirstRequests {
-    /// Says how long ago a client first asked for an id; not at all, if this is the first time.
+    /// Returns how long ago a client first requested an id; zero if this is the first time.
     fn since(&self, client: Arc<str>, key: &JobKey) -> Duration {
         let request = (client, key.clone());
         let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,10 +54,11 @@ impl FirstRequests {
 }
 
 impl Core {
-    /// The problem as a client is told of it: an id that is not found and that the client first asked for less than
-    /// `missing_for` ago is worth asking for again.
+    /// The problem for a client: an id that is not found and that the client first requested less than `missing_for`
+    /// ago is retryable.
     ///
-    /// When depends on nothing but the configuration, so that a job that is out of sight is answered as a missing one is.
+    /// The delay depends on the configuration only, so that a job that the client may not see is answered like a
+    /// missing one.
     pub(super) fn retryable(&self, principal: &Principal, key: &JobKey, problem: Problem) -> Problem {
         if problem.code != ProblemCode::NotFound {
             return problem;
@@ -115,7 +117,7 @@ mod tests {
         assert_eq!(remembered, (REMEMBERED_MAX, REMEMBERED_MAX));
         tokio::time::advance(Duration::from_secs(1)).await;
         let last = key(&format!("j{}", REMEMBERED_MAX + 9));
-        assert_eq!(requests.since("one".into(), &last), Duration::from_secs(1), "the last is remembered");
-        assert_eq!(requests.since("one".into(), &key("j0")), Duration::ZERO, "the first went");
+        assert_eq!(requests.since("one".into(), &last), Duration::from_secs(1), "the newest is remembered");
+        assert_eq!(requests.since("one".into(), &key("j0")), Duration::ZERO, "the oldest was dropped");
     }
 }

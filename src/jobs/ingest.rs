@@ -1,7 +1,7 @@
-//! The one way an observation enters: compare, keep, publish.
+//! The only write path of observations: compare, store, publish.
 //!
-//! What the upstream has forgotten is decided here too, because only a gateway that remembers can tell "expired"
-//! from "never was" (`docs/upstreams.md`).
+//! It also decides that a job has expired, because only a gateway that remembers the job can distinguish "expired" from
+//! "never existed" (`docs/upstreams.md`).
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -26,17 +26,17 @@ use super::feed::FeedReaders;
 use super::follow::FollowRegistry;
 use super::rollback::LowerVersions;
 
-/// What a look came to once it was taken in: the newest truth held, or why there is none.
+/// The result of a fetch after ingest: the newest observation, or the error.
 pub(super) type FetchResult = Result<Observation, FetchError>;
 
-/// How long a store may take to be read before it counts as failing.
+/// How long a read of the store may take before it counts as failed.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// The most jobs held here because the store did not take them, about 1 kB each.
+/// The maximum number of jobs that are buffered here because the store did not accept them, about 1 kB each.
 const UNPERSISTED_MAX: usize = 10_000;
-/// How long until they are offered to it again.
+/// The delay before the store is tried again.
 const OFFER_AGAIN: Duration = Duration::from_secs(2);
 
-/// Takes observations in.
+/// Ingests observations.
 #[derive(Debug)]
 pub(super) struct Ingest {
     store: Arc<dyn JobStore>,
@@ -44,14 +44,15 @@ pub(super) struct Ingest {
     following: Arc<FollowRegistry>,
     feeds: Arc<FeedReaders>,
     store_failing: LimitedWarning,
-    /// What was told though the store did not take it: part of what is held until it does, so that nothing told is taken back.
+    /// Observations that were published although the store did not accept them. Until it does they are part of the
+    /// cache, so that nothing published is taken back.
     unpersisted: Mutex<HashMap<JobKey, Observation>>,
     lower: LowerVersions,
-    /// Wakes whoever offers it to the store again.
+    /// Wakes the task that writes them to the store.
     owes: Notify,
 }
 
-/// Waits for a store to be read, as long as a caller can wait for it.
+/// Limits a read of the store to the time that a caller can wait for it.
 pub(super) async fn with_read_timeout<T>(
     read: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
@@ -79,9 +80,10 @@ impl Ingest {
         }
     }
 
-    /// Takes in what came of looking at one job in one turn, which it ends: keeps it before it is told.
+    /// Applies the result of fetching one job under one lease, and releases the lease. The observation is stored before
+    /// it is published.
     ///
-    /// `None` when that turn was over before: then it is not told, because whoever had the turn since knows better.
+    /// `None` if the lease was lost before: the result is not published, because a later lease holder has a newer one.
     pub(super) async fn take(
         &self,
         key: &JobKey,
@@ -102,7 +104,7 @@ impl Ingest {
         Some(result)
     }
 
-    /// Takes in what another replica has kept. `changed` when it said that this is something new.
+    /// Applies an observation that another replica stored. `changed` if that replica reported it as a change.
     pub(super) fn apply_remote(&self, observation: &Observation, changed: bool) {
         let turned = self.following.apply_remote(observation);
         if observation.job.is_terminal() {
@@ -114,7 +116,7 @@ impl Ingest {
         self.feeds.turned(turned);
     }
 
-    /// Takes in that another replica found no such job.
+    /// Applies that another replica found no such job.
     pub(super) fn apply_remote_missing(&self, key: &JobKey) {
         self.feeds.turned(self.following.apply_fetch(key, Err(LookupError::Fetch(FetchError::NotFound))));
     }
@@ -147,9 +149,9 @@ impl Ingest {
         }
     }
 
-    /// The newest that was ever seen of a job that its upstream does not know now. A watched job is remembered by those who
-    /// watch it, even when the store had to let it go or never took it: EXPIRED must be that of the run they were told of. A
-    /// store that cannot be read leaves open whether the job was ever there.
+    /// The newest observation of a job that its upstream does not know now. For a watched job the follow registry has
+    /// it, even if the store evicted or never accepted it: EXPIRED must refer to the run that was published. If the
+    /// store cannot be read, it is unknown whether the job ever existed.
     async fn ever_seen(&self, key: &JobKey) -> Result<Option<Observation>, FetchError> {
         let read = self.read(std::slice::from_ref(key)).await;
         let unread = read.is_none();
@@ -183,10 +185,11 @@ impl Ingest {
             Some(held) if held.job.upstream().documents_expiry() => {
                 self.keep(held.expired(observed_at), Some(fencing_token), span).await.map(Ok)
             }
-            // Not found says nothing about the state: what is held stays, and whoever wants it newer is told why it is not.
+            // Not found gives no information about the state: the cached observation stays, and a caller that requires
+            // a newer one gets the stale reason.
             Some(held) => {
                 self.leases.release(key, fencing_token).await;
-                // Another replica may have seen it end without this one having been notified yet.
+                // Another replica may have observed the terminal state without this one having been notified yet.
                 let shared = self
                     .or_cache_miss(with_read_timeout(self.store.refresh(std::slice::from_ref(key))).await);
                 let shared = shared.and_then(|mut shared| shared.pop().flatten());
@@ -208,7 +211,7 @@ impl Ingest {
         }
     }
 
-    /// What is held for each job: same order, same length. A store that fails is a miss.
+    /// The cached observation of each job: same order, same length. A failing store counts as a miss.
     pub(super) async fn cached_all(&self, keys: &[JobKey]) -> Vec<Option<Observation>> {
         if let Some(held) = self.read(keys).await {
             return held;
@@ -239,11 +242,11 @@ impl Ingest {
         self.unpersisted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Holds what the store did not take, unless there is too much of it.
+    /// Buffers an observation that the store did not accept, unless the buffer is full.
     fn buffer_unpersisted(&self, new: &Observation) {
         let mut unpersisted = self.unpersisted();
         if unpersisted.len() >= UNPERSISTED_MAX && !unpersisted.contains_key(&new.job.key) {
-            // an end is never learned again, what goes on is
+            // A terminal state is never observed again; the state of a running job is.
             if !new.job.is_terminal() {
                 return;
             }
@@ -257,7 +260,7 @@ impl Ingest {
         self.owes.notify_one();
     }
 
-    /// Offers what the store did not take to it again, until it does, for ever.
+    /// Retries the writes that the store did not accept until they succeed, without a limit.
     pub(super) async fn write_unpersisted(&self) {
         loop {
             while self.unpersisted().is_empty() {
@@ -266,17 +269,17 @@ impl Ingest {
             tokio::time::sleep(OFFER_AGAIN).await;
             let keys: Vec<JobKey> = self.unpersisted().keys().cloned().collect();
             for key in keys {
-                // This loop outlives a store that panics: one that breaks has not taken it either.
+                // This loop survives a panic of the store, which counts as a failed write.
                 let taken = AssertUnwindSafe(self.offer(&key)).catch_unwind().await;
                 if !taken.unwrap_or(false) {
-                    // It still fails: no need to try all of them.
+                    // The store still fails: do not try the other jobs.
                     break;
                 }
             }
         }
     }
 
-    /// Offers one job to the store again. False when the store does not take anything.
+    /// Retries the write of one job. Returns `false` if the store accepts nothing.
     async fn offer(&self, key: &JobKey) -> bool {
         let Some(offered) = self.unpersisted().get(key).cloned() else { return true };
         let Some(kept) = self.or_cache_miss(with_read_timeout(self.store.keep(offered.clone())).await) else {
@@ -291,13 +294,13 @@ impl Ingest {
         if let StoreOutcome::Older(held) = kept
             && held != offered
         {
-            // The store has learned better meanwhile: those who were told otherwise are told.
+            // The store has received a newer observation meanwhile: publish it.
             self.apply_remote(&held, true);
         }
         true
     }
 
-    /// Takes a store's failure as a miss, with one rate-limited warning.
+    /// Treats a failure of the store as a cache miss, with one rate-limited warning.
     pub(super) fn or_cache_miss<T>(&self, result: Result<T, StoreError>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
@@ -311,7 +314,7 @@ impl Ingest {
         }
     }
 
-    /// Keeps an answer of the upstream, unless it contradicts what the upstream reported before.
+    /// Stores an answer of the upstream, unless it contradicts what the upstream reported before.
     async fn keep_answer(
         &self,
         answer: Observation,
@@ -319,7 +322,8 @@ impl Ingest {
         span: &trace::SpanGuard,
     ) -> Option<FetchResult> {
         let key = answer.job.key.clone();
-        // Asked for before what is known was seen, so perhaps before its rollback: then it comes before it.
+        // An answer that was requested before the known observation may be from before its rollback, and is ordered
+        // before it.
         let known = self.following.seen(&key).filter(|known| answer.requested_at >= known.observed_at);
         let mut answer = answer.after_rollbacks(known.map_or(0, |known| known.rollbacks));
         let mut held = self.keep(answer.clone(), Some(fencing_token), span).await?;
@@ -327,8 +331,8 @@ impl Ingest {
             if answer.requested_at < held.observed_at {
                 return Some(Ok(held));
             }
-            // What is held came after accepted rollbacks, and so does an answer to a question asked just now. The turn has
-            // ended with the first try, and is not needed: it is compared again where it is kept.
+            // The cached observation and this later request are both from after the accepted rollbacks. The first
+            // attempt has released the lease. It is not needed here: the store compares again.
             answer = answer.after_rollbacks(held.rollbacks);
             held = self.keep(answer.clone(), None, span).await?;
         }
@@ -337,7 +341,7 @@ impl Ingest {
             return Some(Ok(held));
         }
         if answer.requested_at < held.observed_at {
-            // Asked for before the higher version was seen: an older answer, as it says itself, and no contradiction.
+            // Requested before the higher version was observed: by its own times an older answer, and no contradiction.
             return Some(Ok(held));
         }
         if !self.lower.reported(&held, self.following.settings().verify_interval) {
@@ -351,13 +355,13 @@ impl Ingest {
         self.keep(accepted, None, span).await.map(Ok)
     }
 
-    /// Says whether the last that the upstream reported of a job contradicts what is held of it.
+    /// Returns whether the last report of the upstream contradicts the cached observation of a job.
     pub(super) fn is_contradicted(&self, held: &Observation) -> bool {
         self.lower.contradict(held)
     }
 
-    /// Keeps an observation, in a turn or without one, and tells of it. Gives what is held then; `None` when the turn was
-    /// over.
+    /// Stores an observation, with or without a lease, and publishes it. Returns the observation that is then cached;
+    /// `None` if the lease was lost.
     async fn keep(
         &self,
         new: Observation,
@@ -365,7 +369,7 @@ impl Ingest {
         span: &trace::SpanGuard,
     ) -> Option<Observation> {
         let unpersisted = self.unpersisted().get(&new.job.key).cloned();
-        // What the store still has to take, and is the newer truth, is offered in its stead.
+        // If an unpersisted observation is newer, it is written instead.
         let (new, unpersisted) = match unpersisted {
             Some(unpersisted) if !new.supersedes(&unpersisted) => (unpersisted.clone(), Some(unpersisted)),
             unpersisted => (new, unpersisted),

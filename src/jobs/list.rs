@@ -1,4 +1,4 @@
-//! Lists the jobs this gateway holds, as far as a client may read them. Asks no upstream.
+//! Lists the jobs that the gateway has stored, as far as a client may read them. It makes no upstream call.
 
 use std::ops::Bound;
 
@@ -16,38 +16,39 @@ use super::answer::{JobSnapshot, StaleReason, age};
 use super::tracking::Labels;
 use super::{Core, Jobs};
 
-/// Jobs taken from the store at once for a client who may see only some of them: its walks are long, so they are few.
+/// Jobs read from the store at once for a client that may see only some of them. The batches are large, so that there
+/// are few of them.
 const BATCH: usize = 5_000;
 
-/// A page of held jobs, in the order of their keys.
+/// A page of stored jobs, in the order of their keys.
 #[derive(Clone, Debug)]
 pub struct JobPage {
     /// The jobs.
     pub jobs: Vec<JobSnapshot>,
-    /// Whether more follow.
+    /// Whether another page exists.
     pub has_next: bool,
 }
 
-/// Which of the held jobs to list. An empty list means "any".
+/// Selects which of the stored jobs to list. An empty list means "any".
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobListFilter {
-    /// Names of sources, as the client wrote them. One that the client may not read matches nothing.
+    /// Names of sources, as the client wrote them. A source that the client may not read matches nothing.
     pub sources: Vec<String>,
     /// States.
     pub states: Vec<JobState>,
-    /// Labels of tracked jobs: all of them together.
+    /// Labels of tracked jobs; a job must have all of them.
     pub labels: Labels,
     /// Observed at this time or later.
     pub observed_since: Option<Timestamp>,
 }
 
 impl JobListFilter {
-    /// The same filter by process time.
+    /// The same filter in process time.
     pub(super) fn undated(self, now: ClockReading) -> Self {
         Self { observed_since: self.observed_since.map(|since| now.undate(since)), ..self }
     }
 
-    /// Whether an observation fits, labels aside.
+    /// Whether an observation matches, except for the labels.
     pub(super) fn lets_through(&self, observation: &Observation) -> bool {
         let job = &observation.job;
         let source = job.key.source.as_str();
@@ -58,10 +59,10 @@ impl JobListFilter {
 }
 
 impl Jobs {
-    /// Lists at most `first` held jobs behind the job `after`.
+    /// Lists at most `first` stored jobs behind the job `after`.
     ///
     /// # Errors
-    /// When `after` is not a cursor that this gateway gave out, or the store does not answer.
+    /// When `after` is not a cursor of this gateway, or the store does not respond.
     pub async fn list(
         &self,
         principal: &Principal,
@@ -99,7 +100,7 @@ impl Jobs {
         Ok(JobPage { jobs: jobs.collect(), has_next })
     }
 
-    /// The sources to list: those named, or all, less those the client may not read.
+    /// The sources to list: the named ones, or all, without those that the client may not read.
     fn readable(&self, principal: &Principal, named: &[String]) -> Vec<SourceName> {
         let readers = self.inner.readers.all();
         let sources = readers.keys().filter(|name| principal.may_read(name));
@@ -110,7 +111,7 @@ impl Jobs {
     }
 }
 
-/// A part of what is held, walked by itself: the parts follow each other in the order of the keys.
+/// A part of the stored jobs that is listed separately: the parts follow each other in the order of the keys.
 struct ListSegment {
     sources: Vec<SourceName>,
     /// Labels that every job of this part carries; empty for all jobs, tracked or not.
@@ -118,8 +119,8 @@ struct ListSegment {
 }
 
 impl Core {
-    /// The first `limit` held jobs behind `after` that fit and that the client may see. What it may not see is left out
-    /// before anything is counted, so neither a page nor its end tells of it.
+    /// The first `limit` stored jobs behind `after` that match and that the client may see. Jobs that it may not see
+    /// are removed before anything is counted, so neither a page nor the end of the list reveals them.
     async fn list_visible(
         &self,
         principal: &Principal,
@@ -152,7 +153,7 @@ impl Core {
         Ok(found)
     }
 
-    /// At most `limit` held jobs of a part behind `after`, and the key to go on behind, if there may be more.
+    /// At most `limit` stored jobs of a part behind `after`, and the key to continue behind, if there may be more.
     async fn batch(
         &self,
         principal: &Principal,
@@ -183,8 +184,8 @@ impl Core {
     }
 }
 
-/// How to walk what a client may read: at once where the store's order and filter will do, else source by source, by the
-/// labels it is held to.
+/// The parts in which to list what a client may read: one if the order and filter of the store are sufficient,
+/// otherwise one per source, by the labels that the client is restricted to.
 fn parts(principal: &Principal, filter: &JobListFilter, sources: &[SourceName]) -> Vec<ListSegment> {
     let held_to_labels = |source| principal.scope(source).is_some_and(|scope| !scope.labels.is_empty());
     if principal.only_watches() || !filter.labels.is_empty() || !sources.iter().any(held_to_labels) {

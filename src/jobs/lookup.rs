@@ -1,4 +1,4 @@
-//! Asks once: access, store, flight, fetch, ingest, and up again.
+//! Answers a query for jobs: access check, store, single flight, fetch, ingest, answer.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,22 +26,22 @@ use super::single_flight::{FetchReceiver, LeaderGuard};
 use super::visibility::{CheckedRef, RequestedRef};
 use super::{Core, Jobs};
 
-/// The jobs to answer for, each with who can be asked.
+/// The requested jobs, each with the reader of its source.
 pub(super) type RequestedJobs = HashMap<JobKey, Arc<dyn JobReader>>;
 
-/// New flights by source, waiting to depart.
+/// New single flights by source, not started yet.
 pub(super) type NewFetches = HashMap<SourceName, (Arc<dyn JobReader>, Vec<LeaderGuard<JobKey, FetchResult>>)>;
 
-/// What could be answered at once, and who is still under way.
+/// The jobs that were answered at once, and those that are pending.
 pub(super) struct StartedLookup {
     pub(super) answers: HashMap<JobKey, LookupResult>,
     pub(super) pending: Vec<PendingLookup>,
     pub(super) deadline: Instant,
-    /// How many of the seats are on flights of our own.
+    /// How many of the pending lookups this request leads.
     pub(super) led: usize,
 }
 
-/// A seat on a flight, and what is held meanwhile.
+/// A pending single flight, and the cached observation.
 pub(super) struct PendingLookup {
     key: JobKey,
     receiver: FetchReceiver<FetchResult>,
@@ -49,14 +49,14 @@ pub(super) struct PendingLookup {
 }
 
 impl PendingLookup {
-    /// What is held of the job, older than asked for.
+    /// The cached observation of the job, older than requested.
     pub(super) const fn held(&self) -> Option<&Observation> {
         self.held.as_ref()
     }
 }
 
 impl Jobs {
-    /// Answers for one job. See [`Jobs::lookup`].
+    /// Looks up one job. See [`Jobs::lookup`].
     pub async fn lookup_one(
         &self,
         principal: &Principal,
@@ -67,10 +67,11 @@ impl Jobs {
         answers.pop().unwrap_or_else(|| unreachable!("one answer a reference"))
     }
 
-    /// Answers for jobs: same order, same length, each job asked for at most once however often it is named.
+    /// Looks up jobs: same order, same length; each job is fetched at most once, however often it is named.
     ///
-    /// An unfinished job is as old as `max_staleness` allows, or says why it is older. Always answers within the
-    /// configured time. Cancel safe: a fetch under way goes on for the others, and for the store.
+    /// A job that is not terminal is at most as old as `max_staleness` allows, or the answer contains the reason.
+    /// Always answers within the configured time. Cancel safe: a fetch in flight continues for the other callers and
+    /// for the store.
     pub async fn lookup(
         &self,
         principal: &Principal,
@@ -96,8 +97,8 @@ impl Jobs {
 }
 
 impl Core {
-    /// Answers for jobs, each as fresh as allowed, within the configured time. What comes of it is for the client only
-    /// after [`Core::shown`].
+    /// Looks up jobs, each as fresh as required, within the configured time. The caller must pass the answers to
+    /// [`Core::visible`] before a client gets them.
     pub(super) async fn answer(
         self: &Arc<Self>,
         requested: RequestedJobs,
@@ -119,10 +120,10 @@ impl Core {
         answers
     }
 
-    /// Answers from what is held, and sets out for the rest.
+    /// Answers from the cache, and starts fetches for the rest.
     ///
-    /// A held job that the client may not see is gone about as one that does not exist: believed for as long as "no such
-    /// job" is, then asked for, and no stand-in for an answer that does not come.
+    /// A cached job that the client may not see is treated like one that does not exist: cached for as long as "no such
+    /// job" is, then fetched, and not used as a stale answer.
     pub(super) async fn start_lookup(
         self: &Arc<Self>,
         requested: &RequestedJobs,
@@ -130,7 +131,7 @@ impl Core {
         max_staleness: Option<Duration>,
     ) -> StartedLookup {
         let keys: Vec<JobKey> = requested.keys().cloned().collect();
-        // Made at full size, here and above: growing it step by step costs more than filling it.
+        // Allocated with the full capacity, here and above: growing the map costs more than filling it.
         let mut held: HashMap<&JobKey, Observation> = HashMap::with_capacity(keys.len());
         let found = keys.iter().zip(self.ingest.cached_all(&keys).await);
         held.extend(found.filter_map(|(key, held)| Some((key, held?))));
@@ -157,7 +158,7 @@ impl Core {
                 held => held,
             };
             let verdict = held.as_ref().map_or(Cacheability::Fetch, |held| {
-                // what the upstream contradicts is not fresh, however new it is
+                // An observation that the upstream contradicts is not fresh, however new it is.
                 if !held.job.is_terminal() && self.ingest.is_contradicted(held) {
                     return Cacheability::Fetch;
                 }
@@ -175,7 +176,7 @@ impl Core {
                         self.join_fetches(key, reader, &mut checks);
                     }
                 }
-                // One that is held can be missing only where that says nothing about its state.
+                // A cached job can be missing only where that gives no information about its state.
                 (_, held)
                     if (held.is_none() || !reader.upstream().documents_expiry())
                         && self.is_missing(key, believed).await =>
@@ -201,7 +202,7 @@ impl Core {
         StartedLookup { answers, pending, deadline: Instant::now() + freshness.answer_within, led }
     }
 
-    /// Waits for one landing, until the deadline. What was held stands in for what could not be learned.
+    /// Waits for one fetch, until the deadline. If it fails, the cached observation is the answer.
     pub(super) async fn await_result(
         &self,
         pending_lookup: PendingLookup,
@@ -223,7 +224,7 @@ impl Core {
         (key, answer)
     }
 
-    /// Takes a seat on the flight for a job; a new flight's ticket is put with those of its source.
+    /// Joins the single flight of a job; the leader guard of a new one is added to those of its source.
     pub(super) fn join_fetches(
         &self,
         key: &JobKey,
@@ -240,7 +241,8 @@ impl Core {
         receiver
     }
 
-    /// Starts the flights, as many jobs to a task as fit one request, so that a slow one delays only its companions.
+    /// Starts the fetches, as many jobs per task as fit in one request, so that a slow request delays only the jobs in
+    /// it.
     pub(super) fn spawn_fetches(
         self: &Arc<Self>,
         new_fetches: NewFetches,
@@ -248,14 +250,15 @@ impl Core {
         context: Option<&Arc<PollPermit>>,
     ) {
         for (reader, mut leaders) in new_fetches.into_values() {
-            // In one order everywhere: replicas that set out together for the same jobs pack the same requests.
+            // Sorted the same way in every replica, so that replicas that start fetches of the same jobs build the same
+            // requests.
             leaders.sort_unstable_by(|one, other| one.key().cmp(other.key()));
             let size = reader.upstream().ids_a_request();
             while !leaders.is_empty() {
                 let rest = leaders.split_off(leaders.len().saturating_sub(size));
                 let fetcher = Fetcher::new(Arc::clone(self), Arc::clone(&reader), trigger.clone());
                 let task = fetcher.run(rest, context.map(Arc::clone));
-                // what nobody waits for belongs to no request
+                // A background fetch belongs to the trace of no request.
                 let below = if *trigger == FetchTrigger::Background {
                     trace::TraceContext::default()
                 } else {
@@ -266,12 +269,12 @@ impl Core {
         }
     }
 
-    /// When a followed job will be looked at again.
+    /// When a followed job is polled next.
     pub(super) fn next_poll(&self, key: &JobKey) -> Option<Timestamp> {
         self.clock.time_of_day().checked_add(self.following.next_poll(key)?).ok()
     }
 
-    /// Says whether "no such job" was heard recently enough to be believed.
+    /// Returns whether "no such job" was reported recently enough to be served from the cache.
     async fn is_missing(&self, key: &JobKey, believed: Duration) -> bool {
         let missing_age =
             self.ingest.or_cache_miss(with_read_timeout(self.store.missing_for(key)).await).flatten();

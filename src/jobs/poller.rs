@@ -1,5 +1,5 @@
-//! The loop that looks again by itself: takes what is due from `follow`, and asks in as few requests as the upstream
-//! allows, never more at a time than leaves room for callers who wait.
+//! The poll loop: takes the due jobs from `follow`, and fetches them in as few requests as the upstream allows. It
+//! always leaves a part of the concurrency to waiting callers.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,23 +28,23 @@ pub(super) struct PollSlots(Mutex<BTreeMap<SourceName, SourcePollSlots>>);
 /// The polls of one source.
 #[derive(Debug, Default)]
 struct SourcePollSlots {
-    /// Those under way.
+    /// Polls in flight.
     taken: Arc<AtomicUsize>,
     /// When the last one started.
     last: Option<Instant>,
-    /// Whether its circuit breaker was open when last looked at.
+    /// Whether its circuit breaker was open at the last check.
     broken: bool,
 }
 
-/// A place among the polls of a source. Dropping it frees the place and wakes the loop.
+/// A permit for one poll of a source. Dropping it releases the permit and wakes the loop.
 #[derive(Debug)]
 pub(super) struct PollPermit {
     taken: Arc<AtomicUsize>,
     following: Arc<FollowRegistry>,
 }
 
-/// Jobs being looked at. Dropping it plans the next look at those of which nothing was told meanwhile: also when the look
-/// broke, or never began.
+/// Jobs being polled. Dropping it schedules the next poll of those without a published result, also when the poll
+/// failed or never started.
 #[derive(Debug)]
 struct InFlightPoll {
     following: Arc<FollowRegistry>,
@@ -52,13 +52,13 @@ struct InFlightPoll {
 }
 
 impl PollSlots {
-    /// Lets go of the count of a source that is gone. Places that are taken still give themselves back.
+    /// Removes the count of a source that was removed. Permits that are in use are still released.
     pub(super) fn forget(&self, source: &SourceName) {
         self.lock().remove(source);
     }
 
-    /// How many jobs of a source may be looked at now: half of its concurrency is left to callers who wait, and while the
-    /// hour's budget is short, requests start one by one.
+    /// How many jobs of a source may be polled now: half of its concurrency is reserved for waiting callers, and while
+    /// the hourly budget is short, requests start one at a time.
     fn capacity(&self, reader: &dyn JobReader, demand: PollLoad) -> PollCapacity {
         let a_request = reader.upstream().ids_a_request();
         let polls = HOUR.as_millis() / demand.slowest.as_millis().max(1);
@@ -112,7 +112,7 @@ impl Drop for InFlightPoll {
     }
 }
 
-/// Looks at what is due, until told to stop.
+/// Polls what is due, until `stop` is cancelled.
 pub(super) async fn run(inner: Arc<Core>, stop: CancellationToken) {
     loop {
         let round = inner.following.round(|source, demand| inner.room(source, demand));
@@ -138,10 +138,10 @@ impl Core {
         self.readers.get(source).map(|reader| self.polls.capacity(reader.as_ref(), demand))
     }
 
-    /// Starts looking at jobs of one source, one task a request.
+    /// Starts polls of one source, one task per request.
     fn poll(self: &Arc<Self>, source: &SourceName, due: &[JobKey]) {
         let Some(reader) = self.readers.get(source) else {
-            // it went between the round and now: if it comes back, they are looked at again
+            // The source was removed after the batch was built: if it is added again, the jobs are polled again.
             for key in due {
                 self.following.clear_in_flight(key);
             }
@@ -156,13 +156,14 @@ impl Core {
     }
 }
 
-/// Looks at some jobs by the same flights as callers do. What lands is told by `ingest`; what is lost, here.
+/// Polls some jobs through the same single flights as callers use. `ingest` publishes completed fetches; lost ones are
+/// published here.
 async fn poll(inner: Arc<Core>, reader: Arc<dyn JobReader>, in_flight: InFlightPoll, permit: PollPermit) {
     let mut new_fetches = NewFetches::new();
     let keys = &in_flight.keys;
     let receivers: Vec<_> =
         keys.iter().map(|key| inner.join_fetches(key, &reader, &mut new_fetches)).collect();
-    // The place is that of asking the upstream: whoever waits for another replica takes none.
+    // The permit is for the upstream request: a fetch that waits for another replica needs none.
     let permit = Arc::new(permit);
     inner.spawn_fetches(new_fetches, &FetchTrigger::Background, Some(&permit));
     drop(permit);

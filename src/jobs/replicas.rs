@@ -1,5 +1,5 @@
-//! What other replicas have learned: a hint is read up in the shared store, and goes the one way that every observation
-//! goes, without being kept or told to others again. What was missed is found by reading everything followed once more.
+//! Changes by other replicas: a notification causes a read of the shared store, and the observation is applied like any
+//! other, without being stored or sent on again. Lost notifications are recovered by reading all followed jobs again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,16 +17,16 @@ use super::ingest::{FetchResult, with_read_timeout};
 
 /// Jobs read at once.
 const AT_ONCE: usize = 500;
-/// In whose name jobs are followed that another replica was told to track.
+/// The client name of jobs that another replica was requested to track.
 const CLIENT: &str = "tracked elsewhere";
-/// The tracked jobs are compared in every so many gaps, and at every hint about them.
+/// The tracked jobs are compared once in this many gaps, and at every notification about them.
 const GAPS_A_LEDGER: u32 = 6;
 
-/// The flights that wait for another replica, each by its job.
+/// The fetches that wait for another replica, by job.
 #[derive(Debug, Default)]
 pub(super) struct NotificationWaiters(Mutex<HashMap<JobKey, Arc<Notify>>>);
 
-/// A flight that waits. Dropping it stops the listening.
+/// A waiting fetch. Dropping it ends the wait.
 pub(super) struct NotificationWaiter<'a> {
     waiters: &'a NotificationWaiters,
     key: JobKey,
@@ -34,7 +34,7 @@ pub(super) struct NotificationWaiter<'a> {
 }
 
 impl NotificationWaiters {
-    /// Listens for hints about a job. One at a time does, because a job has one flight.
+    /// Waits for notifications about a job. There is one waiter at a time, because a job has one single flight.
     pub(super) fn listen(&self, key: &JobKey) -> NotificationWaiter<'_> {
         let notify = Arc::new(Notify::new());
         self.lock().insert(key.clone(), Arc::clone(&notify));
@@ -53,7 +53,7 @@ impl NotificationWaiters {
 }
 
 impl NotificationWaiter<'_> {
-    /// Resolves at the next hint, or at once when one came since the last.
+    /// Resolves at the next notification, or at once if one arrived since the last call.
     pub(super) async fn notified(&self) {
         self.notify.notified().await;
     }
@@ -65,7 +65,7 @@ impl Drop for NotificationWaiter<'_> {
     }
 }
 
-/// Hears other replicas until `stop` is cancelled, and beside offers the store what it did not take.
+/// Receives notifications until `stop` is cancelled, and writes unpersisted observations to the store meanwhile.
 pub(super) async fn run(inner: Arc<Core>, stop: CancellationToken) {
     tokio::select! {
         () = listen(&inner, stop) => {}
@@ -100,7 +100,7 @@ async fn listen(inner: &Arc<Core>, stop: CancellationToken) {
 }
 
 impl Core {
-    /// Reads up what hints point at, as far as anybody here cares.
+    /// Reads the jobs that notifications refer to, if this replica needs them.
     async fn apply_events(&self, hints: Vec<ChangeNotification>) {
         let mut changed: BTreeMap<JobKey, bool> = BTreeMap::new();
         for ChangeNotification { key, what } in hints {
@@ -123,7 +123,7 @@ impl Core {
         }
     }
 
-    /// Reads everything followed again.
+    /// Reads all followed jobs again.
     async fn catch_up(&self) {
         for some in self.following.open().chunks(AT_ONCE) {
             self.read_up(some, |_| false).await;
@@ -135,7 +135,7 @@ impl Core {
             self.ingest.or_cache_miss(with_read_timeout(self.store.refresh(keys)).await).unwrap_or_default();
         for (index, observation) in read.into_iter().enumerate() {
             let Some(observation) = observation else { continue };
-            // What this process has seen itself is no news from others.
+            // An observation that this process made itself is not a remote change.
             let known = self.following.seen(&observation.job.key);
             if changed(index) || known.is_none_or(|known| observation.supersedes(&known)) {
                 self.ingest.apply_remote(&observation, changed(index));
@@ -143,7 +143,7 @@ impl Core {
         }
     }
 
-    /// What another replica has just kept of a job; `None` when it cannot be read after all.
+    /// The observation that another replica has just stored; `None` if it cannot be read.
     pub(super) async fn read_kept(&self, key: &JobKey) -> Option<FetchResult> {
         let keys = std::slice::from_ref(key);
         let read = self.ingest.or_cache_miss(with_read_timeout(self.store.refresh(keys)).await)?.pop()?;
@@ -158,8 +158,8 @@ impl Core {
         })
     }
 
-    /// Tracks what other replicas were told to track, and no longer what they were told not to. `known` is what all
-    /// replicas tracked when this was last looked at.
+    /// Applies what other replicas track and untrack. `known` is the set of jobs that all replicas tracked at the last
+    /// comparison.
     async fn track_as_others(&self, known: &mut BTreeSet<JobKey>) {
         let Some(LedgerContents { tracked, .. }) = self.ingest.or_cache_miss(self.ledger.remembered().await)
         else {

@@ -1,6 +1,6 @@
-//! Goes on after a restart: what was tracked is tracked again, and what was followed and has not ended is followed to its
-//! end, though whoever watched it may not come back. The jobs of a source that was not configured at the start go on when it
-//! comes. Asks nothing by itself; the poller looks when it is due.
+//! Resumes after a restart: tracked jobs are tracked again, and followed jobs that are not terminal are followed to a
+//! terminal state, even if their watchers do not return. The jobs of a source that was not configured at the start
+//! resume when it is added. Makes no call by itself; the poller polls the jobs when they are due.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,18 +19,18 @@ use super::Core;
 use super::answer::age;
 use super::follow::{Interest, ResumedJob};
 
-/// In whose name resumed jobs take their turns: one among the clients, however many there are.
+/// The client name of resumed jobs in the round robin: they count as one client, however many there are.
 const CLIENT: &str = "resumed";
 /// Jobs read from the store at once.
 const AT_ONCE: usize = 1_000;
 
-/// When what could not be read is tried again.
+/// The delay before a failed read is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// Takes up what the ledger remembers, and what it remembers of a source when that comes later. Holds on to what nobody else
-/// does until it has ended or `stop` is cancelled.
+/// Restores what the ledger contains, and the jobs of a source that is added later. Keeps jobs without another interest
+/// followed until they are terminal or `stop` is cancelled.
 pub(super) async fn run(inner: Arc<Core>, stop: CancellationToken) {
-    // First, so that what is resumed goes by it.
+    // Restored first, because the intervals of resumed jobs depend on it.
     inner
         .following
         .learned_before(inner.ingest.or_cache_miss(inner.ledger.learned().await).unwrap_or_default());
@@ -45,7 +45,7 @@ pub(super) async fn run(inner: Arc<Core>, stop: CancellationToken) {
         if again.is_none() {
             known = Some(now);
         } else if let Some(known) = &mut known {
-            // those whose jobs could not be read are new until they were
+            // Sources whose jobs could not be read stay new until they were read.
             known.retain(|source| now.contains(source));
         }
         loop {
@@ -59,7 +59,7 @@ pub(super) async fn run(inner: Arc<Core>, stop: CancellationToken) {
     }
 }
 
-/// Waits until there is no more to tell of a job, then lets go of it.
+/// Waits until no more updates of a job follow, then drops the interest.
 async fn ended(mut interest: Interest) {
     while !interest.read().is_over() {
         interest.changed().await;
@@ -67,8 +67,8 @@ async fn ended(mut interest: Interest) {
 }
 
 impl Core {
-    /// Tracks what was tracked, and returns the interests in what was followed beside that. After the first time only of the
-    /// sources that are not `known`, and only what nobody has taken up since. `None` when the ledger cannot be read.
+    /// Tracks what was tracked, and returns the interests in the other followed jobs. After the first call, only for
+    /// sources that are not `known`, and only for jobs that are not followed yet. `None` if the ledger cannot be read.
     async fn resume(&self, known: Option<&BTreeSet<SourceName>>) -> Option<Vec<Interest>> {
         let LedgerContents { tracked, followed } =
             self.ingest.or_cache_miss(self.ledger.remembered().await)?;
@@ -83,7 +83,7 @@ impl Core {
         for some in wanted.chunks(AT_ONCE) {
             for (key, held) in some.iter().zip(self.ingest.cached_all(some).await) {
                 let over = held.as_ref().is_some_and(|held| held.job.is_terminal());
-                // A source that was taken out of the configuration may come back: its jobs stay in the ledger.
+                // A source that was removed from the configuration may be added again: its jobs stay in the ledger.
                 let follows = !over && self.readers.contains_key(&key.source);
                 let interest = follows.then(|| {
                     let held = held.as_ref().map(|held| self.held(held));
@@ -93,8 +93,8 @@ impl Core {
                     (Some(labels), interest) if known.is_none() && !self.tracking.holds(key) => {
                         self.tracking.restore(key.clone(), labels, interest);
                     }
-                    // A client has tracked it anew while this went on, or its source has come only now: its labels hold. One
-                    // that was untracked meanwhile is left alone.
+                    // A client tracked the job again meanwhile, or its source was added only now: the newer labels are
+                    // kept. A job that was untracked meanwhile stays untracked.
                     (Some(_), Some(interest)) => self.tracking.renew(key, interest),
                     (None, Some(interest)) => interests.push(interest),
                     (None, None) if over => self.ledger.follow(key, false),
@@ -108,12 +108,12 @@ impl Core {
         Some(interests)
     }
 
-    /// What is known of a job that is followed on.
+    /// What is known of a resumed job.
     pub(super) fn held<'a>(&self, held: &'a Observation) -> ResumedJob<'a> {
         ResumedJob { observation: held, lasted: self.lasted(held), age: age(held, self.clock.reading()) }
     }
 
-    /// How long a job has been in its state, as far as the upstream's own times tell.
+    /// How long a job has been in its state, according to the upstream's own times.
     fn lasted(&self, held: &Observation) -> Duration {
         let job = &held.job;
         let lasted = match job.updated_at.or(job.created_at) {

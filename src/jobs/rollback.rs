@@ -1,11 +1,11 @@
 //! Lower versions: what to do when an upstream reports a job with a lower version than it did before.
 //!
-//! A restored backup reports lower versions from then on; a lagging node of the upstream does so for a moment. So a lower
-//! version is accepted only when it was reported at least [`REPORTS_MIN`] times over `poll.verify_interval`, and nothing else
-//! was. What was reported so far is kept here, beside the observation and not in it, so that `Observation::supersedes` stays
-//! a pure order. An accepted rollback is written as an observation with one more in [`Observation::rollbacks`], which is
-//! compared before the version: every store and every replica takes it by the same rule, and the higher version of before
-//! can never come back.
+//! A restored backup reports lower versions from then on; a lagging node of the upstream does so for a moment. So a
+//! lower version is accepted only when it was reported at least [`REPORTS_MIN`] times over `poll.verify_interval`,
+//! without another version in between. The reports so far are kept here, outside the observation, so that
+//! `Observation::supersedes` stays a pure order. An accepted rollback is written as an observation with one more in
+//! [`Observation::rollbacks`], which is compared before the version: every store and every replica applies the same
+//! rule, and the earlier higher version can never return.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,14 +17,15 @@ use tokio::time::Instant;
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 
-/// The most jobs of which lower versions are remembered, about 200 bytes each. Beyond it the oldest begins anew.
+/// The maximum number of jobs whose lower versions are remembered, about 200 bytes each. Beyond it the oldest entry is
+/// dropped.
 const REMEMBERED_MAX: usize = 10_000;
 
-/// The fewest reports of lower versions that are accepted: the first and the last of an interval say nothing about what was
-/// between them.
+/// The minimum number of reports before a lower version is accepted: two reports, at the start and the end of an
+/// interval, do not show what was reported between them.
 const REPORTS_MIN: u32 = 3;
 
-/// The jobs of which a lower version was reported last.
+/// The jobs whose last report was a lower version.
 #[derive(Debug, Default)]
 pub(super) struct LowerVersions(Mutex<HashMap<JobKey, LowerVersionReports>>);
 
@@ -33,14 +34,14 @@ pub(super) struct LowerVersions(Mutex<HashMap<JobKey, LowerVersionReports>>);
 struct LowerVersionReports {
     since: Instant,
     reports: u32,
-    /// When the contradicted observation was made. It is renewed by whatever replica is told its version again, and that
+    /// When the contradicted observation was made. A replica that receives the higher version again renews it, and that
     /// ends the series.
     contradicted: Timestamp,
 }
 
 impl LowerVersions {
-    /// Notes that an answer contradicts `held`. Says whether it is to be accepted, because the upstream has repeated lower
-    /// versions for this long and nothing else.
+    /// Records that an answer contradicts `held`. Returns whether it is to be accepted, because the upstream has
+    /// reported only lower versions for this long.
     pub(super) fn reported(&self, held: &Observation, verify_interval: Duration) -> bool {
         let key = &held.job.key;
         let mut all = self.lock();
@@ -58,14 +59,14 @@ impl LowerVersions {
         false
     }
 
-    /// Says whether the last that an upstream reported contradicts `held`.
+    /// Returns whether the last report of the upstream contradicts `held`.
     pub(super) fn contradict(&self, held: &Observation) -> bool {
         let all = self.lock();
         !all.is_empty()
             && all.get(&held.job.key).is_some_and(|series| series.contradicted == held.observed_at)
     }
 
-    /// Forgets what was reported of a job, since it does not contradict what is held now.
+    /// Forgets the reports of a job, since the last one does not contradict the cached observation.
     pub(super) fn settled(&self, key: &JobKey) {
         let mut all = self.lock();
         if !all.is_empty() {
@@ -109,7 +110,7 @@ mod tests {
         assert!(lower.reported(&held, INTERVAL));
         lower.settled(&held.job.key);
         assert!(!lower.contradict(&held));
-        assert!(!lower.reported(&held, INTERVAL), "then it begins anew");
+        assert!(!lower.reported(&held, INTERVAL), "the series restarts");
     }
 
     #[tokio::test(start_paused = true)]
@@ -118,7 +119,7 @@ mod tests {
         let held = held("a", 1);
         assert!(!lower.reported(&held, INTERVAL));
         tokio::time::advance(INTERVAL * 10).await;
-        assert!(!lower.reported(&held, INTERVAL), "nothing is known of the time between");
+        assert!(!lower.reported(&held, INTERVAL), "nothing was reported in between");
         assert!(lower.reported(&held, INTERVAL));
     }
 
@@ -127,7 +128,7 @@ mod tests {
         let lower = LowerVersions::default();
         assert!(!lower.reported(&held("a", 1), INTERVAL));
         tokio::time::advance(INTERVAL * 2).await;
-        assert!(!lower.reported(&held("a", 2), INTERVAL), "another replica was told it again");
+        assert!(!lower.reported(&held("a", 2), INTERVAL), "another replica received it again");
         tokio::time::advance(INTERVAL).await;
         assert!(!lower.reported(&held("a", 2), INTERVAL), "the second of this series");
         assert!(lower.reported(&held("a", 2), INTERVAL));
@@ -141,6 +142,6 @@ mod tests {
             tokio::time::advance(Duration::from_millis(1)).await;
         }
         assert_eq!(lower.lock().len(), REMEMBERED_MAX);
-        assert!(!lower.contradict(&held("j0", 1)), "the oldest went first");
+        assert!(!lower.contradict(&held("j0", 1)), "the oldest was dropped first");
     }
 }

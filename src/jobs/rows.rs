@@ -1,7 +1,7 @@
-//! Reads the rows of a finished job, a page at a time.
+//! Reads the rows of a succeeded job, one page at a time.
 //!
-//! The upstream is asked for whole stretches, which are held for a while, so that a client who pages through them
-//! costs few requests and two clients cost those of one.
+//! Rows are read from the upstream in large ranges that are cached for a while. So a client that pages through them
+//! causes few requests, and two clients cause no more than one.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use super::{Core, Jobs};
 
 /// Rows read from the upstream at once.
 const STRETCH: u32 = 1_000;
-/// When rows that were missing are worth another read.
+/// The retry delay when rows are missing.
 const ROWS_AGAIN: Duration = Duration::from_secs(5);
 /// The most rows that Supermetrics returns for one query.
 const ROWS_MAX: u32 = 1_000_000;
@@ -41,20 +41,20 @@ pub(super) type RowsFetchResult = Result<Arc<RowPage>, FetchError>;
 pub struct RowsPage {
     /// The header row.
     pub header: Cells,
-    /// Each row with the cursor behind it.
+    /// Each row with its cursor.
     pub rows: Vec<(String, Cells)>,
-    /// Whether more follow.
+    /// Whether another page exists.
     pub has_next: bool,
-    /// Why rows are missing that the upstream reports. They are no end: the same page may be read again.
+    /// Why rows are missing that the upstream reports. The list is not complete: the same page can be read again.
     pub problem: Option<Problem>,
 }
 
-/// The cells of one row, shared with whoever else reads it: copied nowhere but into an answer.
+/// The cells of one row, shared with other readers: they are copied only into an answer.
 #[derive(Clone, Debug, Default)]
 pub struct Cells {
-    /// What was read at once; the default has none.
+    /// The range that was read; the default has none.
     page: Option<Arc<RowPage>>,
-    /// The row; none for the header.
+    /// The index of the row; `None` for the header.
     row: Option<usize>,
 }
 
@@ -76,8 +76,8 @@ impl Jobs {
     /// `None` while the job has not succeeded: there are no rows yet. Cancel safe.
     ///
     /// # Errors
-    /// `EXPIRED` when the upstream no longer keeps the rows, `INVALID_REF` for a cursor that is not ours, and
-    /// whatever keeps the source from answering.
+    /// `EXPIRED` if the upstream no longer keeps the rows, `INVALID_REF` for a cursor that is not of this gateway, and
+    /// any error of the source.
     pub async fn rows(
         &self,
         principal: &Principal,
@@ -96,7 +96,7 @@ impl Jobs {
         let start = after.map_or(Ok(0), read_cursor)?;
         let mut page = RowsPage::default();
         let mut at = start;
-        // A page touches two stretches at most, since it is no longer than one.
+        // A page spans two ranges at most, since it is not longer than one.
         loop {
             let stretch = RowRange { first: at - at % STRETCH, count: STRETCH };
             let trigger = FetchTrigger::Client(principal.shared_name());
@@ -141,7 +141,8 @@ impl Core {
         result.map_err(LookupError::Fetch)
     }
 
-    /// Reads the first rows of a job that was just seen to succeed, where they are kept: its upstream forgets them.
+    /// Reads the first rows of a job that has just succeeded, if rows are cached: its upstream deletes them after a
+    /// while.
     pub(super) fn read_ahead(self: &Arc<Self>, reader: &Arc<dyn JobReader>, of: &Observation) {
         if of.job.state() == JobState::Succeeded && self.row_cache.keeps() {
             let range = RowRange { first: 0, count: STRETCH };
@@ -150,7 +151,7 @@ impl Core {
         }
     }
 
-    /// Has a stretch read, once for all who want it now.
+    /// Reads a range, once for all concurrent callers.
     fn read(
         self: &Arc<Self>,
         reader: &Arc<dyn JobReader>,
@@ -162,7 +163,7 @@ impl Core {
         if let Some(leader) = leader {
             let fetch = fetch(Arc::clone(self), Arc::clone(reader), of.clone(), leader, trigger);
             let task = async move {
-                // One that is never answered is lost.
+                // A read that never completes is aborted.
                 tokio::time::timeout(AT_MOST, fetch).await.ok();
             };
             self.spawner.spawn(TaskKind::Fetch, Box::pin(TraceContext::here().hold(task)));
@@ -182,13 +183,13 @@ async fn fetch(
     let result = match reader.rows(&of.job.key.external_id, range, &trigger).await {
         Ok(page) => {
             let page = RowPage { total: page.total.or_else(|| reported(&of)), ..page };
-            // what is missing may be there in a moment, so only what is whole is held
+            // Missing rows may be available in a moment, so only complete ranges are cached.
             if page.is_whole(range) {
                 inner.row_cache.keep(&of, range, &page);
             }
             Ok(Arc::new(page))
         }
-        // Gone upstream: what was kept of this run is all that there is.
+        // Deleted by the upstream: what was cached of this run is all that exists.
         Err(FetchError::NotFound) => inner.row_cache.kept(&of, range).await.ok_or(FetchError::NotFound),
         Err(error) => Err(error),
     };
@@ -200,7 +201,7 @@ async fn fetch(
     leader.complete(result);
 }
 
-/// How many rows a job has by its own status.
+/// The number of rows according to the job's own status.
 fn reported(of: &Observation) -> Option<u32> {
     match &of.job.details {
         Details::Supermetrics(details) => u32::try_from(details.result.as_ref()?.total_rows?).ok(),
@@ -208,7 +209,7 @@ fn reported(of: &Observation) -> Option<u32> {
     }
 }
 
-/// The upstream gave fewer rows than it reports. It may not have written all of them yet.
+/// The upstream returned fewer rows than it reports. It may not have written all of them yet.
 fn incomplete(key: &JobKey, read: &RowPage, range: RowRange) -> Problem {
     let (came, total) = (read.rows.len(), read.total.unwrap_or_default());
     let message = format!(
@@ -219,7 +220,7 @@ fn incomplete(key: &JobKey, read: &RowPage, range: RowRange) -> Problem {
     Problem::new(ProblemCode::BadAnswer, Retry::After(ROWS_AGAIN), message)
 }
 
-/// A job we hold as finished, whose rows are gone, was there: its rows have expired.
+/// A job that is stored as terminal existed: if its rows are not found, they have expired.
 fn row_problem(error: &LookupError, key: &JobKey) -> Problem {
     match error {
         LookupError::Fetch(FetchError::NotFound) => Problem::new(

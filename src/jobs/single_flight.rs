@@ -1,8 +1,8 @@
-//! One shared fetch per key: the first to ask leads, the others join, and nobody's leaving cancels it.
+//! One shared fetch per key: the first caller leads, the others join, and a caller that leaves does not cancel it.
 //!
-//! A flight is a value that lands once, in a watch channel. The leader's [`LeaderGuard`] travels into a task of its own;
-//! dropping it without landing (a panic) frees the key and tells the joiners that the flight is lost. Keys are
-//! compared in full (`docs/adr/0004-fetch-is-its-own-task.md`).
+//! A single flight completes once, through a watch channel. The leader's [`LeaderGuard`] is moved into a task of its
+//! own. Dropping it without a result (a panic) frees the key and reports to the joiners that the fetch is lost. Keys
+//! are compared in full (`docs/adr/0004-fetch-is-its-own-task.md`).
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,17 +13,17 @@ use tokio::sync::watch;
 
 type OpenFetch<K, V> = Arc<Mutex<HashMap<K, watch::Receiver<Option<V>>>>>;
 
-/// The flights under way.
+/// The single flights in progress.
 #[derive(Debug)]
 pub(super) struct SingleFlight<K, V> {
     open: OpenFetch<K, V>,
 }
 
-/// A seat on a flight: resolves when it lands.
+/// The receiver of a single flight; resolves when it completes.
 #[derive(Debug)]
 pub(super) struct FetchReceiver<V>(watch::Receiver<Option<V>>);
 
-/// The duty to land a flight. Dropping it unlanded loses the flight.
+/// The obligation to complete a single flight. Dropping it without a result loses the flight.
 #[derive(Debug)]
 pub(super) struct LeaderGuard<K: Eq + Hash, V> {
     key: K,
@@ -38,7 +38,7 @@ impl<K, V> Default for SingleFlight<K, V> {
 }
 
 impl<K: Clone + Eq + Hash, V: Clone> SingleFlight<K, V> {
-    /// Takes a seat. Whoever gets a ticket with it leads, and must see to it that the flight lands.
+    /// Joins a flight. A caller that gets a leader guard leads it and must complete it.
     pub(super) fn join(&self, key: &K) -> (FetchReceiver<V>, Option<LeaderGuard<K, V>>) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         match open.entry(key.clone()) {
@@ -52,7 +52,7 @@ impl<K: Clone + Eq + Hash, V: Clone> SingleFlight<K, V> {
         }
     }
 
-    /// How many flights are under way.
+    /// The number of flights in progress.
     #[cfg(test)]
     pub(super) fn under_way(&self) -> usize {
         self.open.lock().unwrap().len()
@@ -60,7 +60,7 @@ impl<K: Clone + Eq + Hash, V: Clone> SingleFlight<K, V> {
 }
 
 impl<V: Clone + Send + Sync> FetchReceiver<V> {
-    /// Waits for the landing; `None` when the flight is lost. Cancel safe: leaving a seat disturbs nobody.
+    /// Waits for the result; `None` when the flight is lost. Cancel safe: dropping a receiver affects no other caller.
     pub(super) async fn await_result(mut self) -> Option<V> {
         let received = self.0.wait_for(Option::is_some).await.ok()?;
         received.clone()
@@ -68,12 +68,12 @@ impl<V: Clone + Send + Sync> FetchReceiver<V> {
 }
 
 impl<K: Eq + Hash, V> LeaderGuard<K, V> {
-    /// The key this flight is for.
+    /// The key of this flight.
     pub(super) const fn key(&self) -> &K {
         &self.key
     }
 
-    /// Lands the flight: everyone seated gets the value, and the next to ask starts anew.
+    /// Completes the flight: every receiver gets the value, and the next caller starts a new flight.
     pub(super) fn complete(self, value: V) {
         self.sender.send_replace(Some(value));
     }
@@ -97,7 +97,7 @@ mod tests {
         assert!(none.is_none());
         drop(first);
         leader.unwrap().complete(7);
-        assert_eq!(second.await_result().await, Some(7), "a leader who left still lands");
+        assert_eq!(second.await_result().await, Some(7), "the flight completes though its leader left");
         assert_eq!(single_flight.under_way(), 0);
     }
 
@@ -107,6 +107,6 @@ mod tests {
         let (receiver, leader) = single_flight.join(&"a");
         drop(leader);
         assert_eq!(receiver.await_result().await, None);
-        assert!(single_flight.join(&"a").1.is_some(), "the next to ask leads again");
+        assert!(single_flight.join(&"a").1.is_some(), "the next caller leads again");
     }
 }

@@ -1,5 +1,5 @@
-//! Which sources there are and how use cases treat them, which another configuration can change under way. What is kept of
-//! a source that is taken out stays kept, as over a restart: if it comes back, its jobs are there.
+//! The configured sources and the use cases' rules, both of which a reload can change at run time. What is stored about
+//! a removed source is kept, as over a restart: if it is added again, its jobs are there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,11 +16,11 @@ use super::{Core, FreshnessRules, Jobs};
 /// Sources by their names.
 pub(super) type SourcesByName = BTreeMap<SourceName, Arc<dyn JobReader>>;
 
-/// The sources that can be asked now.
+/// The sources that can be called now.
 #[derive(Debug)]
 pub(super) struct Readers {
     now: ArcSwap<SourcesByName>,
-    /// Told when there are others; one waits for it.
+    /// Notified when the set changes; one task waits for it.
     changed: Notify,
 }
 
@@ -37,17 +37,18 @@ impl Readers {
         self.now.load().contains_key(source)
     }
 
-    /// All of them, as they are at this moment.
+    /// All sources at this moment.
     pub(super) fn all(&self) -> Arc<SourcesByName> {
         self.now.load_full()
     }
 
-    /// What they are called.
+    /// The names of all sources.
     pub(super) fn names(&self) -> BTreeSet<SourceName> {
         self.now.load().keys().cloned().collect()
     }
 
-    /// Resolves when others may have been put since this last did. For one task alone; nothing is missed between two calls.
+    /// Resolves when the set may have changed since the last call. For one task only; a change between two calls is not
+    /// lost.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -58,9 +59,10 @@ fn by_name(readers: Vec<Arc<dyn JobReader>>) -> SourcesByName {
 }
 
 impl Jobs {
-    /// Asks these sources from now on and no others. What is under way is finished by whoever began it.
+    /// Replaces the set of sources. Calls in flight are completed by their callers.
     ///
-    /// Who watches a job of a source that is gone is told that there is no such job, as its last news. Nobody else notices.
+    /// A watcher of a job of a removed source receives "no such job" as its last update. Other clients are not
+    /// affected.
     pub fn put_sources(&self, readers: Vec<Arc<dyn JobReader>>) {
         let next = by_name(readers);
         let before = self.inner.readers.now.swap(Arc::new(next));
@@ -69,12 +71,12 @@ impl Jobs {
             self.inner.polls.forget(source);
             self.inner.following.notify_source(source);
         }
-        // those that have come may have something due, or to be gone on with
+        // The jobs of added sources may be due or may have to be resumed.
         self.inner.following.wake();
         self.inner.readers.changed.notify_one();
     }
 
-    /// Answers and follows by other rules from now on.
+    /// Replaces the rules of freshness and following.
     pub fn put_rules(&self, freshness: FreshnessRules, follow: FollowSettings) {
         self.inner.freshness.store(Arc::new(freshness));
         self.inner.following.set_settings(follow);
@@ -82,12 +84,12 @@ impl Jobs {
 }
 
 impl Core {
-    /// Whether the source of a job was taken out of the configuration.
+    /// Whether the source of a job was removed from the configuration.
     pub(super) fn is_removed(&self, key: &JobKey) -> bool {
         !self.readers.contains_key(&key.source)
     }
 
-    /// How fresh an answer is now, and how long a caller waits for one.
+    /// The current rules of freshness.
     pub(super) fn freshness(&self) -> FreshnessRules {
         **self.freshness.load()
     }

@@ -1,5 +1,5 @@
-//! Follows jobs to their ends though nobody looks, so that a result is held when someone does. Labels say whose. What is
-//! tracked is remembered by the ledger, across restarts where it can.
+//! Tracked jobs: they are followed to a terminal state without a subscriber, so that the result is stored when a client
+//! needs it. Labels identify their owner. The ledger records what is tracked, across restarts if it is persistent.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -15,24 +15,24 @@ use super::follow::Interest;
 use super::visibility::{CheckedRef, RequestedRef};
 use super::{Core, Jobs};
 
-/// The most jobs tracked at once, by all clients together. A client's own that have ended make room first.
+/// The maximum number of tracked jobs of all clients. A client's own terminal jobs are evicted first.
 pub const TRACKED_MAX: usize = 100_000;
-/// The most of them that one client tracked, where there are others.
+/// The maximum number of tracked jobs of one client, where there are several clients.
 pub const TRACKED_PER_CLIENT: usize = 20_000;
-/// The most labels of one job.
+/// The maximum number of labels of one job.
 pub const LABELS_MAX: usize = 16;
-/// The longest name or value of a label, in bytes.
+/// The maximum length of a label's name or value, in bytes.
 pub const LABEL_MAX: usize = 63;
 
-/// Jobs that are tracked from now on, with their labels, and jobs that no longer are: what the ledger is told.
+/// Jobs that become tracked, with their labels, and jobs that no longer are: the changes to write to the ledger.
 type LedgerChanges = Vec<(JobKey, Option<Labels>)>;
 
-/// What came of tracking jobs.
+/// The result of tracking jobs.
 #[derive(Debug)]
 pub struct TrackReport {
-    /// Each job as it stands: same order, same length.
+    /// The answer for each job: same order, same length.
     pub answers: Vec<LookupResult>,
-    /// Whether the ledger has taken what is tracked, as far as it keeps anything.
+    /// Whether the ledger has stored what is tracked, as far as it is persistent.
     pub is_stored: bool,
 }
 
@@ -45,9 +45,9 @@ pub(super) struct TrackingRegistry {
 #[derive(Debug)]
 struct TrackedJob {
     labels: Labels,
-    /// The client that tracked it last; none when that was before a restart.
+    /// The client that tracked it last; `None` if that was before a restart.
     by: Option<Arc<str>>,
-    /// Held for its drop: the job is followed until its end.
+    /// Kept for its drop: the job is followed until it is terminal.
     interest: Option<Interest>,
 }
 
@@ -57,7 +57,7 @@ impl TrackingRegistry {
         self.lock().get(key).map(|tracked| tracked.labels.clone())
     }
 
-    /// The tracked jobs of some sources that carry all of some labels, in the order of their keys, behind `after`.
+    /// The tracked jobs of some sources that have all of the given labels, in the order of their keys, behind `after`.
     pub(super) fn with_labels(
         &self,
         labels: &Labels,
@@ -73,27 +73,27 @@ impl TrackingRegistry {
         fitting.take(limit).map(|(key, _)| key.clone()).collect()
     }
 
-    /// Lets go of a job that has ended: it keeps its labels, and needs no more looks.
+    /// Drops the interest in a job that is terminal: it keeps its labels and needs no more polls.
     pub(super) fn ended(&self, key: &JobKey) {
         let interest = self.lock().get_mut(key).and_then(|tracked| tracked.interest.take());
         drop(interest);
     }
 
-    /// Takes back what was tracked before a restart: followed on where the job has not ended.
+    /// Restores a job that was tracked before a restart; it is followed if it is not terminal.
     pub(super) fn restore(&self, key: JobKey, labels: Labels, interest: Option<Interest>) {
         let tracked = TrackedJob { labels, by: None, interest };
         let mut room = TRACKED_MAX;
         self.put(key, tracked, &mut room);
     }
 
-    /// Takes back the labels that another replica gave a job which is tracked here too.
+    /// Replaces the labels of a tracked job with those that another replica set.
     pub(super) fn relabel(&self, key: &JobKey, labels: &Labels) {
         if let Some(tracked) = self.lock().get_mut(key).filter(|tracked| tracked.labels != *labels) {
             tracked.labels.clone_from(labels);
         }
     }
 
-    /// Lets go of a job that another replica was told to track no longer.
+    /// Removes a job that another replica untracked.
     pub(super) fn remove(&self, key: &JobKey) {
         let gone = self.lock().remove(key);
         drop(gone);
@@ -104,8 +104,8 @@ impl TrackingRegistry {
         self.lock().contains_key(key)
     }
 
-    /// How many jobs more a client may track. Makes room, if there is none, among those of its own that have ended, which are
-    /// put with `forgotten`: what others tracked stays, and so do their labels.
+    /// The number of jobs that a client may still track. If it is zero, the client's own terminal jobs are evicted and
+    /// added to `forgotten`; other clients' jobs and labels are kept.
     fn evict_for(&self, principal: &Principal, forgotten: &mut LedgerChanges) -> usize {
         let mut jobs = self.lock();
         let most = if principal.is_local() { TRACKED_MAX } else { TRACKED_PER_CLIENT };
@@ -123,7 +123,7 @@ impl TrackingRegistry {
         left(&jobs)
     }
 
-    /// Tracks a job, which takes one of `room` unless it is tracked already. Says whether there was one.
+    /// Tracks a job, which uses one of `room` unless it is tracked already. Returns whether there was capacity.
     fn put(&self, key: JobKey, tracked: TrackedJob, room: &mut usize) -> bool {
         let mut jobs = self.lock();
         let known = jobs.contains_key(&key);
@@ -131,12 +131,12 @@ impl TrackingRegistry {
         *room -= usize::from(fits && !known);
         let replaced = if fits { jobs.insert(key, tracked) } else { Some(tracked) };
         drop(jobs);
-        // An interest that is let go takes another lock, so not under this one.
+        // Dropping an interest takes another lock, so it is not done under this one.
         drop(replaced);
         fits
     }
 
-    /// Follows a job anew that is tracked already, under the labels it has.
+    /// Replaces the interest in a tracked job; its labels are kept.
     pub(super) fn renew(&self, key: &JobKey, interest: Interest) {
         let mut jobs = self.lock();
         let let_go = match jobs.get_mut(key) {
@@ -144,11 +144,11 @@ impl TrackingRegistry {
             None => Some(interest),
         };
         drop(jobs);
-        // as above: not under this lock
+        // As above: not under this lock.
         drop(let_go);
     }
 
-    /// Whether a job is tracked and carries all of some labels.
+    /// Whether a job is tracked and has all of the given labels.
     pub(super) fn carries(&self, key: &JobKey, labels: &Labels) -> bool {
         labels.is_empty() || self.lock().get(key).is_some_and(|tracked| tracked.carries(labels))
     }
@@ -165,13 +165,14 @@ impl TrackedJob {
 }
 
 impl Jobs {
-    /// Follows jobs until they are untracked, and answers for each as it stands: same order, same length.
+    /// Follows jobs until they are untracked, and answers for each: same order, same length.
     ///
-    /// Tracking a job again replaces its labels. What cannot be read is not tracked; whether it can, a client whose view of
-    /// a source is narrowed learns from the answer, and tracks nothing before. A client that is held to labels changes none.
+    /// Tracking a job again replaces its labels. A job that the client cannot read is not tracked; a client whose grant
+    /// covers only a part of a source needs the answer to decide that, so its jobs are tracked after it. A client that
+    /// is restricted to labels changes no labels.
     ///
     /// # Errors
-    /// When the labels are out of bounds; then nothing is tracked.
+    /// When the labels are invalid; then nothing is tracked.
     pub async fn track(
         &self,
         principal: &Principal,
@@ -181,7 +182,7 @@ impl Jobs {
         self.track_and_report(principal, refs, labels).await.map(|tracking| tracking.answers)
     }
 
-    /// The same, and whether the ledger has taken what is tracked.
+    /// The same, and whether the ledger has stored what is tracked.
     ///
     /// # Errors
     /// As above.
@@ -201,7 +202,7 @@ impl Jobs {
                 fits &= self.put(&target.key, principal, labels, &mut room, &mut changes);
             }
         }
-        // Before the client hears of it: what it is told is tracked stays tracked.
+        // Stored before the client gets an answer: a job that is reported as tracked stays tracked.
         let mut is_stored = self.inner.note(std::mem::take(&mut changes)).await;
         if !fits {
             return Err(tracking_full());
@@ -233,10 +234,10 @@ impl Jobs {
         if fits { Ok(TrackReport { answers, is_stored }) } else { Err(tracking_full()) }
     }
 
-    /// Stops following jobs for their own sake; whoever watches them still does. Says how many were tracked.
+    /// Untracks jobs; their watchers are not affected. Returns how many were tracked.
     ///
-    /// Asks no upstream: where a client sees only some kinds of a source's jobs, what is not held is not untracked. A
-    /// client that is held to labels untracks nothing, since the labels would go as well.
+    /// Makes no upstream call: where a client sees only some kinds of a source's jobs, a job that is not cached stays
+    /// tracked. A client that is restricted to labels untracks nothing, since the labels would be removed as well.
     pub async fn untrack(&self, principal: &Principal, refs: &[RequestedRef]) -> usize {
         let targets = refs.iter().filter_map(|one| self.resolve_to_change(principal, one).ok());
         let (mut certain, mut doubtful) = (Vec::new(), Vec::new());
@@ -263,7 +264,7 @@ impl Jobs {
         untracked
     }
 
-    /// Tracks a job, and has those watch it anew who are held to its labels. Says whether there was room.
+    /// Tracks a job, and notifies the watchers that are restricted to its labels. Returns whether there was capacity.
     fn put(
         &self,
         key: &JobKey,
@@ -283,15 +284,15 @@ impl Jobs {
         fits
     }
 
-    /// The labels of a job that is tracked.
+    /// The labels of a tracked job.
     pub fn labels(&self, key: &JobKey) -> Option<Labels> {
         self.inner.tracking.labels(key)
     }
 }
 
 impl Core {
-    /// Has the ledger remember, or forget. One that fails costs a restart its memory, and nobody an answer. Says whether it
-    /// has taken it.
+    /// Writes changes to the ledger. A failure loses them at a restart and does not affect answers. Returns whether
+    /// they were stored.
     async fn note(&self, jobs: LedgerChanges) -> bool {
         jobs.is_empty() || self.ingest.or_cache_miss(self.ledger.track(jobs).await).is_some()
     }
@@ -327,7 +328,7 @@ mod tests {
         JobKey { source: SourceName::parse("mind").unwrap(), external_id }
     }
 
-    /// Tracks jobs that have ended.
+    /// Tracks jobs that are terminal.
     fn fill(tracking: &TrackingRegistry, by: Option<&str>, count: usize) {
         let mut room = count;
         for number in 0..count {
@@ -346,13 +347,13 @@ mod tests {
         fill(&tracking, Some("greedy"), TRACKED_PER_CLIENT);
         assert_eq!(tracking.evict_for(&greedy, &mut forgotten), TRACKED_PER_CLIENT);
         assert_eq!(forgotten.len(), TRACKED_PER_CLIENT);
-        assert!((0..5).all(|number| tracking.holds(&key("modest", number))), "others keep theirs");
+        assert!((0..5).all(|number| tracking.holds(&key("modest", number))), "others are kept");
 
         fill(&tracking, None, TRACKED_MAX - 5);
-        assert_eq!(tracking.evict_for(&modest, &mut LedgerChanges::new()), 5, "its own that have ended");
+        assert_eq!(tracking.evict_for(&modest, &mut LedgerChanges::new()), 5, "its own terminal jobs");
         fill(&tracking, Some("modest"), 5);
-        assert_eq!(tracking.evict_for(&greedy, &mut LedgerChanges::new()), 0, "nothing of others is let go");
+        assert_eq!(tracking.evict_for(&greedy, &mut LedgerChanges::new()), 0, "others are not evicted");
         let tracked = TrackedJob { labels: Labels::new(), by: None, interest: None };
-        assert!(!tracking.put(key("more", 0), tracked, &mut 1), "and there is no room beyond that for all");
+        assert!(!tracking.put(key("more", 0), tracked, &mut 1), "the limit for all clients is reached");
     }
 }

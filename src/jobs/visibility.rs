@@ -1,7 +1,9 @@
-//! The one place every door passes: what a client's reference means, and whether the client may read it.
+//! The access check of all inbound adapters: resolves a client's reference, and decides whether the client may read the
+//! job.
 //!
-//! Asked twice. Before anything is done, of what is known by then: source, pass and labels. And of each answer, held or
-//! fetched, which alone tells the kind of a job. What is out of reach is answered as if it did not exist.
+//! It is made twice. Before a lookup it covers what is known then: source, watch token and labels. It is repeated for
+//! each answer, cached or fetched, because only the answer contains the kind of a job. A job that the client may not
+//! read is answered as if it did not exist.
 
 use std::sync::Arc;
 
@@ -17,10 +19,10 @@ use super::{Core, Jobs};
 
 pub use crate::ports::identity::AuthError;
 
-/// A reference to a job, as a client wrote it: nothing about it is checked yet.
+/// A reference to a job, as a client wrote it and before any check.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum RequestedRef {
-    /// By the opaque id that this gateway gave out.
+    /// By the opaque id that this gateway issued.
     Id(String),
     /// By source and the upstream's own id.
     External {
@@ -31,28 +33,28 @@ pub enum RequestedRef {
     },
 }
 
-/// A reference that was checked: a job this client may ask about, and who can be asked.
+/// A checked reference: a job that this client may request, and the reader of its source.
 #[derive(Clone, Debug)]
 pub(super) struct CheckedRef {
     pub(super) key: JobKey,
     pub(super) reader: Arc<dyn JobReader>,
 }
 
-/// Whoever came in with a watch token reads and watches, and changes nothing.
+/// A client with a watch token can read and watch, but not change anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("watch tokens are read-only; use a client key")]
 pub struct WatchOnly;
 
 impl Jobs {
-    /// Says whether the client may change what this gateway does, as far as it may read.
+    /// Checks whether the client may change the gateway's state, for the jobs that it may read.
     ///
     /// # Errors
-    /// When it came in with a watch token.
+    /// When the client uses a watch token.
     pub fn may_change(&self, principal: &Principal) -> Result<(), WatchOnly> {
         if principal.only_watches() { Err(WatchOnly) } else { Ok(()) }
     }
 
-    /// The same as [`Jobs::resolve`] for whoever means to change something: with a watch token there is nothing to change.
+    /// The same as [`Jobs::resolve`] for a change: with a watch token it always fails.
     pub(super) fn resolve_to_change(
         &self,
         principal: &Principal,
@@ -63,7 +65,7 @@ impl Jobs {
         Ok(target)
     }
 
-    /// Reads a reference and checks the grant, as far as it can be checked without an answer. Makes no call.
+    /// Parses a reference and checks the grant, as far as that is possible without an answer. Makes no call.
     pub(super) fn resolve(
         &self,
         principal: &Principal,
@@ -80,12 +82,12 @@ impl Jobs {
 }
 
 impl Core {
-    /// Says whether a client may read a job, all that is known of it considered.
+    /// Returns whether a client may read a job, based on all that is known of it.
     pub(super) fn may_see(&self, principal: &Principal, job: &Job) -> bool {
         may_see(principal, job, &self.tracking)
     }
 
-    /// An answer as a client may have it: a job out of its reach is none.
+    /// Converts an answer for a client: a job that it may not read becomes "not found".
     pub(super) fn visible(&self, principal: &Principal, answer: LookupResult) -> LookupResult {
         match answer {
             Ok(seen) if !self.may_see(principal, &seen.observation.job) => {
@@ -96,19 +98,19 @@ impl Core {
     }
 }
 
-/// Says whether a client may ask about a job: its source, its pass, and the labels it is held to.
+/// Returns whether a client may request a job: checks its source, its watch token, and the labels it is restricted to.
 fn may_read(principal: &Principal, key: &JobKey, tracking: &TrackingRegistry) -> bool {
     let labelled = || principal.scope(&key.source).is_none_or(|scope| tracking.carries(key, &scope.labels));
     principal.may_read_job(key) && labelled()
 }
 
-/// Says whether a client may read a job, all that is known of it considered.
+/// Returns whether a client may read a job, based on all that is known of it.
 pub(super) fn may_see(principal: &Principal, job: &Job, tracking: &TrackingRegistry) -> bool {
     let of_kind = || principal.scope(&job.key.source).is_none_or(|scope| scope.admits_kind(job.kind()));
     may_read(principal, &job.key, tracking) && of_kind()
 }
 
-/// The one answer for a job that does not exist, a source that does not exist, and either behind a missing grant.
+/// The same answer for a job that does not exist, a source that does not exist, and a missing grant for either.
 pub(super) fn not_found(key: &JobKey) -> Problem {
     let JobKey { source, external_id } = key;
     let message = format!(
@@ -117,7 +119,7 @@ pub(super) fn not_found(key: &JobKey) -> Problem {
     Problem::new(ProblemCode::NotFound, Retry::Never, message)
 }
 
-/// The job that a reference names, whether or not there is one.
+/// The key that a reference names, whether or not the job exists.
 pub(super) fn key_of(reference: &RequestedRef) -> Result<JobKey, Problem> {
     match reference {
         RequestedRef::Id(text) => JobKey::from_node_id(text).map_err(|error| invalid("id", error)),

@@ -1,10 +1,10 @@
-//! Watches jobs to their ends: a snapshot of each first, then what changes, then the end. Also waits for one end.
+//! Watches jobs until they are terminal: a snapshot of each first, then the changes. Also waits for one terminal state.
 //!
-//! Interest is registered before the snapshot is read, so a job that ends in between is not missed; all that is told
-//! of a job comes from the one value that `follow` holds, so nothing is told twice.
+//! Interest is registered before the snapshot is read, so a terminal state in between is not missed. All updates of a
+//! job come from the one published state in `follow`, so no update is sent twice.
 //!
-//! Whether a watcher may see the job is asked of every value anew. One that may not is told, and kept waiting, as if the
-//! job did not exist: the same words, the same numbers, the same end.
+//! Whether a watcher may see the job is checked for every value. A watcher that may not see it gets the same responses
+//! as if the job did not exist: the same messages, the same sequence numbers, the same completion.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -27,26 +27,26 @@ use crate::ports::upstream::FetchError;
 use crate::telemetry::meters::{self, DeliveryLag};
 use crate::telemetry::trace::{self, LookupSummary, TraceContext};
 
-/// Something to tell a watcher.
+/// An update to a watcher.
 #[derive(Clone, Debug)]
 pub struct WatchUpdate {
     /// The job, as the watcher named it.
     pub reference: RequestedRef,
-    /// First news, more news, or the last.
+    /// Whether this is the first update, a change, or the last update.
     pub kind: UpdateKind,
-    /// The job, or why it cannot be told of.
+    /// The job, or why it cannot be reported.
     pub answer: LookupResult,
-    /// Grows with each change told of this job by this process; a gap is a change that a later one overtook. While there
-    /// is no job to be seen, it counts what this watcher was told.
+    /// Grows with each change of this job that this process publishes; a gap is a change that a later one replaced.
+    /// While no job is visible, it counts the updates of this watcher.
     pub sequence: u64,
-    /// Nothing more will be told of this job.
+    /// No more updates of this job follow.
     pub is_final: bool,
 }
 
-/// Where an update stands among those of its job.
+/// The position of an update among those of its job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpdateKind {
-    /// The first: how things stood.
+    /// The first: the state at the start.
     Snapshot,
     /// A change.
     Changed,
@@ -62,35 +62,35 @@ struct WatchedJob {
     interest: Interest,
     sequence: u64,
     last: Option<LastDelivered>,
-    /// Until when one waits for a job to turn up.
+    /// The time limit of waiting for a job that is not found.
     missing_timer: Option<Pin<Box<Sleep>>>,
     over: bool,
 }
 
-/// What a watcher was told last.
+/// What was delivered to a watcher last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LastDelivered {
-    /// The job, as it stood at this number.
+    /// The job, with this sequence number.
     Seen(u64),
-    /// That there is none to be seen, and why.
+    /// That no job is visible, and why.
     Unseen(ProblemCode),
 }
 
-/// What a client may know of what was told of a job.
+/// The part of a published state that a client may see.
 enum VisibleState {
-    /// Nothing has been learned yet.
+    /// Nothing is known yet.
     Nothing,
-    /// There is none to be seen.
+    /// No job is visible.
     Unseen(Problem),
     /// The job.
     Seen,
 }
 
 impl Jobs {
-    /// Watches jobs: a snapshot of each, then its changes; the stream ends when every job has.
+    /// Watches jobs: a snapshot of each, then its changes; the stream completes when all jobs have.
     ///
-    /// A job named twice is told of twice, a reference that cannot be read once, as a final problem. Trouble upstream
-    /// is freshness, never an end. Dropping the stream ends the interest.
+    /// A job that is named twice is reported twice. An invalid reference is reported once, as a final problem. An
+    /// upstream error affects the freshness and never ends the stream. Dropping the stream ends the interest.
     pub fn watch(
         &self,
         principal: Principal,
@@ -98,17 +98,17 @@ impl Jobs {
         max_staleness: Option<Duration>,
     ) -> impl Stream<Item = WatchUpdate> + Send + use<> {
         let jobs = self.clone();
-        // boxed, so that what the beginning needs is given back when it is over: the stream lives for hours
+        // Boxed, so that the memory of the start is freed when it is complete: the stream lasts for hours.
         let begin = async move { jobs.begin(&principal, refs, max_staleness).await };
         let begin = Box::pin(TraceContext::here().hold(begin));
         stream::once(begin).flatten()
     }
 
-    /// Waits for the end of a job, at most `timeout`: then for the state reached.
+    /// Waits at most `timeout` until a job is terminal, and returns the state reached.
     ///
-    /// A job that is not found is waited for as a watcher waits, since it may have been made a moment ago; a reference that
-    /// cannot be read is answered at once. Nobody waits for longer than what they came in with holds; who lost it meanwhile
-    /// is answered as if there were no such job. Without a time to wait it is one lookup like any other. Cancel safe.
+    /// A job that is not found is waited for as in a watch, since it may have been created a moment ago; an invalid
+    /// reference is answered at once. The wait ends when the credential expires; if the credential was revoked
+    /// meanwhile, the answer is "no such job". With a zero timeout it is an ordinary lookup. Cancel safe.
     pub async fn await_end(
         &self,
         principal: &Principal,
@@ -132,7 +132,8 @@ impl Jobs {
                 self.inner.feeds.turned(self.inner.following.offer_missing(&key, LookupError::Impatient));
             }
         }
-        // Counted from when this caller would have been told, so that it ends alike whatever others know of the job.
+        // Counted from the delivery to this caller, so that the wait ends at the same time whatever others know of the
+        // job.
         let mut missing_until = None;
         loop {
             let published = interest.read();
@@ -165,9 +166,9 @@ impl Jobs {
                 None => Err(()),
             };
             if waited.is_err() {
-                // Read anew: a look that brought no change renews the time of what is told, and wakes nobody.
+                // Read again: a poll without a change renews the time of the observation and wakes no watcher.
                 let published = interest.read();
-                // What was taken back meanwhile opens nothing that came after.
+                // A credential that was revoked meanwhile gives no access to later states.
                 if stood
                     && !self.is_still_valid(principal)
                     && self.pass_left(principal) != Some(Duration::ZERO)
@@ -184,7 +185,7 @@ impl Jobs {
         }
     }
 
-    /// Registers all interests, sets out for all snapshots in one go, and returns what is to be told from then on.
+    /// Registers all interests, starts all lookups at once, and returns the updates from then on.
     async fn begin(
         &self,
         principal: &Principal,
@@ -215,10 +216,10 @@ impl Jobs {
         for (key, answer) in &answers {
             self.inner.settle(key, answer);
         }
-        // What a look does not bring is told as it was held, and not as trouble first.
+        // If a fetch fails, the cached observation is published instead of an error.
         let held = pending.iter().filter_map(PendingLookup::held);
         held.for_each(|older| self.inner.feeds.turned(self.inner.following.recall(older)));
-        // Each landing is told as it comes, so that a slow source holds back nobody else's news.
+        // Each result is published as it arrives, so that a slow source does not delay the updates of the others.
         let inner = Arc::clone(&self.inner);
         let results = stream::iter(pending).map(move |pending_lookup| {
             let inner = Arc::clone(&inner);
@@ -238,10 +239,10 @@ impl Jobs {
 }
 
 impl Core {
-    /// Hands what a lookup brought to the followed job, for what came without a look: held, or believed missing.
+    /// Applies the result of a lookup that made no fetch to the followed job: cached, or cached as missing.
     pub(super) fn settle(&self, key: &JobKey, answer: &LookupResult) {
         let turned = match answer {
-            // not found a moment ago, or not understood: what is held is told with that
+            // Not found a moment ago, or an invalid response: the cached observation is published with that reason.
             Ok(JobSnapshot { observation, stale: Some(StaleReason::BadAnswer), .. }) => {
                 self.feeds.turned(self.following.recall(observation));
                 self.following.offer_missing(key, LookupError::Fetch(FetchError::NotFound))
@@ -257,7 +258,7 @@ impl Core {
 }
 
 impl Core {
-    /// What a client may know of what was told of a job.
+    /// The part of a published state that a client may see.
     fn view(&self, principal: &Principal, published: &PublishedState, key: &JobKey) -> VisibleState {
         if published.seen().is_some_and(|seen| self.may_see(principal, &seen.job)) {
             return VisibleState::Seen;
@@ -265,7 +266,7 @@ impl Core {
         published.unseen(key).map_or(VisibleState::Nothing, VisibleState::Unseen)
     }
 
-    /// What is told of a job to a client who may see it.
+    /// The answer for a client that may see the job.
     fn published(&self, published: &PublishedState, key: &JobKey) -> LookupResult {
         let answer = published.answer(key, self.clock.reading());
         answer.map(|seen| JobSnapshot { next_poll: self.next_poll(key), ..seen })
@@ -283,7 +284,7 @@ impl WatchedJob {
         Self { inner, principal, reference, interest, sequence, last, missing_timer, over }
     }
 
-    /// The next thing to tell; `None` once the last was told.
+    /// The next update; `None` after the last one.
     async fn next(mut self) -> Option<(WatchUpdate, Self)> {
         if self.over {
             return None;
@@ -312,19 +313,20 @@ impl WatchedJob {
         if let LastDelivered::Seen(sequence) = last {
             self.sequence = self.sequence.max(sequence);
         }
-        // Counted from when this watcher was told, so that it ends alike whatever others know of the job.
+        // Counted from the delivery to this watcher, so that the wait ends at the same time whatever others know of the
+        // job.
         let waits = last == LastDelivered::Unseen(ProblemCode::NotFound) && !is_final;
         self.missing_timer = waits.then(|| Box::pin(tokio::time::sleep(self.inner.following.missing_for())));
         (self.last, self.over) = (Some(last), is_final);
         let key = self.interest.key();
-        // the last word is spoken when the time is over in which asking again helps
+        // The last update is sent after the time in which a retry helps.
         let retryable = |problem| self.inner.retryable(&self.principal, key, problem);
         let answer = if is_final { answer } else { answer.map_err(retryable) };
         let (reference, sequence) = (self.reference.clone(), self.sequence);
         Some((WatchUpdate { reference, kind, answer, sequence, is_final }, self))
     }
 
-    /// Notes how old the news is that is about to be told, and how much of it was overtaken.
+    /// Records the delivery lag of the next update, and the number of updates that it replaces.
     fn measure(&self, published: &PublishedState) {
         let Some(LastDelivered::Seen(before)) = self.last else { return };
         meters::updates_coalesced(
@@ -335,7 +337,8 @@ impl WatchedJob {
             let since = |at, now: Timestamp| Duration::try_from(now.duration_since(at)).unwrap_or_default();
             let reading = self.inner.clock.reading();
             let now = reading.now;
-            // What the upstream says is dated by its clock, which is right; what we saw, by process time.
+            // Times reported by the upstream use its clock, which is assumed correct; times of observations are process
+            // time.
             let detected_at = if found.from_upstream { reading.date(now) } else { now };
             let delivery = DeliveryLag {
                 lag: since(found.changed_at, detected_at),
@@ -347,7 +350,7 @@ impl WatchedJob {
         }
     }
 
-    /// What there is to tell that was not told yet, and whether it is the last.
+    /// The next update that was not delivered yet, and whether it is the last.
     fn measure_delivery(&self, published: &PublishedState) -> Option<(LookupResult, LastDelivered, bool)> {
         let key = self.interest.key();
         if self.inner.is_removed(key) {
@@ -362,7 +365,7 @@ impl WatchedJob {
             )),
             (_, Some(LastDelivered::Seen(_))) => Some(self.nothing_to_see()),
             (VisibleState::Nothing, _) => None,
-            // Trouble is no news of a job that is not there: one out of sight may have ended, and is not looked at.
+            // An error is no update for an invisible job: it may be terminal, and then it is not polled.
             (VisibleState::Unseen(problem), Some(LastDelivered::Unseen(before)))
                 if before == problem.code || before == ProblemCode::NotFound =>
             {
@@ -375,7 +378,7 @@ impl WatchedJob {
         }
     }
 
-    /// The last word on a job that went out of sight, or never came into it.
+    /// The last update of a job that is not visible any more, or never was.
     fn nothing_to_see(&self) -> (LookupResult, LastDelivered, bool) {
         (Err(not_found(self.interest.key())), LastDelivered::Unseen(ProblemCode::NotFound), true)
     }

@@ -1,4 +1,4 @@
-//! Makes watch tokens: passes by which a browser reads and watches some jobs without holding a client's key.
+//! Creates watch tokens: credentials that let a browser read and watch some jobs without a client key.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,39 +11,39 @@ use super::visibility::{RequestedRef, WatchOnly};
 
 pub use crate::ports::identity::{WatchToken, WatchTokenError};
 
-/// The most jobs of one token.
+/// The maximum number of jobs of one token.
 pub const TOKEN_JOBS_MAX: usize = 50;
-/// The longest life of a token.
+/// The maximum lifetime of a token.
 pub const TOKEN_TTL_MAX: Duration = Duration::from_hours(1);
-/// The shortest: expiries are whole seconds.
+/// The minimum lifetime: expiries are whole seconds.
 const TOKEN_TTL_MIN: Duration = Duration::from_secs(1);
 
-/// Why a watch token is not made.
+/// Why a watch token cannot be created.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum WatchTokenRequestError {
-    /// Whoever asks came in with one.
+    /// The request itself uses a watch token.
     #[error(transparent)]
     WatchOnly(#[from] WatchOnly),
-    /// A reference cannot be read, or is to nothing that the client may ask about.
+    /// A reference is invalid, or the client may not read the job.
     #[error(transparent)]
     Reference(#[from] Problem),
     /// Too many jobs, or none.
     #[error("refs must have 1 to {TOKEN_JOBS_MAX} entries, not {0}; create several tokens")]
     Count(usize),
-    /// Too long a life, or none.
+    /// The lifetime is too long, or zero.
     #[error("ttl must be from 1s to 1h")]
     Ttl,
-    /// There is no such token.
+    /// The token cannot be created.
     #[error(transparent)]
     NoToken(#[from] WatchTokenError),
 }
 
 impl Jobs {
-    /// Makes a token for jobs that the client may ask about. Makes no call: whether they exist, and are of a kind that the
-    /// client may see, shows when the token is used.
+    /// Creates a token for jobs that the client may request. Makes no call: whether they exist, and have a kind that
+    /// the client may see, is checked when the token is used.
     ///
     /// # Errors
-    /// See [`WatchTokenRequestError`]; the first reference that is refused speaks for all.
+    /// See [`WatchTokenRequestError`]; the first invalid reference fails the request.
     pub fn watch_token(
         &self,
         principal: &Principal,
