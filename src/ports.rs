@@ -1,4 +1,4 @@
-//! Floor 1: what the house asks of the world, as traits. `outbound` implements them; `jobs` speaks only to them.
+//! Layer 1: the traits for the outside world. `outbound` implements them; `jobs` uses nothing else.
 
 pub mod clock;
 pub mod credentials;

@@ -1,21 +1,21 @@
-//! The time. Waiting is the runtime's business: its timers stand still in tests.
+//! The clocks. Waiting uses the timers of the runtime, which tests can pause.
 //!
 //! There are two times, because the system clock can be wrong and is corrected in steps:
 //!
 //! * [`Clock::now`] is *process time*: the system clock as it was at the start, plus the monotonic time since. It never
 //!   goes back and never jumps. Every observation is stamped with it and every age is measured by it.
-//! * [`Clock::time_of_day`] is the system clock as it is now. It is for what others date: expiries of tokens and
+//! * [`Clock::time_of_day`] is the system clock as it is now. It is for times from outside: expiries of tokens and
 //!   credentials, `Retry-After`, times of an upstream, and what people read.
 //!
-//! [`ClockReading::date`] turns the first into the second. What leaves the process (a record, an answer) is dated this way, so
-//! it has the right time also after the system clock was corrected; what enters is clamped, because whoever wrote it may
-//! have had a wrong clock (`Observation::clamped`).
+//! [`ClockReading::date`] converts the first into the second. Times that leave the process (in a record, an answer) are
+//! converted this way, so they are right also after a correction of the system clock. Times that enter are clamped,
+//! because the clock of the writer may have been wrong (`Observation::clamped`).
 
 use std::fmt::Debug;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Tells the time.
+/// Reads the clocks.
 pub trait Clock: Debug + Send + Sync {
     /// Process time: see the head of this file.
     fn now(&self) -> Timestamp;
@@ -36,7 +36,7 @@ pub trait Clock: Debug + Send + Sync {
     }
 }
 
-/// Process time, and how to date it.
+/// Process time, and its offset to the time of day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockReading {
     /// Process time.
@@ -46,7 +46,7 @@ pub struct ClockReading {
 }
 
 impl ClockReading {
-    /// The time of day of a moment of process time.
+    /// The time of day at a moment of process time.
     pub fn date(&self, at: Timestamp) -> Timestamp {
         at.checked_add(self.correction).unwrap_or(at)
     }
@@ -57,7 +57,7 @@ impl ClockReading {
     }
 }
 
-/// A span without its fractions of a millisecond, so that two measurements of the same step are equal.
+/// A span rounded to whole milliseconds, so that two measurements of the same step are equal.
 pub fn whole_millis(span: SignedDuration) -> SignedDuration {
     SignedDuration::from_millis(i64::try_from(span.as_millis()).unwrap_or(0))
 }

@@ -1,5 +1,5 @@
-//! What other replicas have learned, as hints: which jobs to read again. A hint that is lost delays, and hides nothing,
-//! because what it points at is kept.
+//! Change notifications from other replicas: which jobs to read again. A lost notification causes a delay and no loss,
+//! because the record that it refers to is stored.
 
 use std::fmt::Debug;
 
@@ -7,40 +7,40 @@ use super::BoxFuture;
 use super::leases::LocalLeases;
 use crate::domain::id::JobKey;
 
-/// Something that another replica did to a job.
+/// A change that another replica made to a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangeNotification {
     /// The job.
     pub key: JobKey,
-    /// What was done.
+    /// The kind of the change.
     pub what: RemoteChange,
 }
 
-/// What another replica did.
+/// The kind of a change by another replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RemoteChange {
-    /// It kept something that says something new.
+    /// It stored an observation with a change.
     Changed,
-    /// It kept what says the same as before, with a later time; or that the upstream knows no such job.
+    /// It stored an observation without a change and with a later time, or that the upstream knows no such job.
     Renewed,
-    /// It gave back its turn, and kept nothing.
+    /// It released its lease and stored nothing.
     Released,
-    /// It tracked the job, or no longer does.
+    /// It tracked or untracked the job.
     Tracked,
 }
 
-/// What there is to do.
+/// An event of the feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FeedEvent {
-    /// Some jobs are to be read again.
+    /// The jobs of these notifications are to be read again.
     Hints(Vec<ChangeNotification>),
-    /// Hints may have been lost, or some time has passed: everything that is followed is to be read again.
+    /// Notifications may have been lost, or some time has passed: all followed jobs are to be read again.
     Gap,
 }
 
-/// Hears what other replicas have learned.
+/// Receives the changes that other replicas found.
 pub trait NotificationFeed: Debug + Send + Sync {
-    /// The next news. Cancel safe.
+    /// The next event. Cancel safe.
     fn next(&self) -> BoxFuture<'_, FeedEvent>;
 }
 

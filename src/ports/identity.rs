@@ -1,4 +1,4 @@
-//! Who is calling: turns what a client presents into a principal, and says later whether that still holds.
+//! Authentication: establishes the principal of a credential, and checks later whether it is still valid.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -10,62 +10,62 @@ use secrecy::SecretString;
 use crate::domain::id::JobKey;
 use crate::domain::principal::Principal;
 
-/// Why a client is not let in. Says nothing that would help to guess.
+/// Why authentication failed. It contains nothing that would help to guess a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
-    /// Nothing was presented, and something is needed.
+    /// No credential was sent, and one is required.
     #[error(
         "authentication is required; send a client key or token in the authorization header: \"Bearer <key>\""
     )]
     Missing,
-    /// What was presented is not known here.
+    /// The credential is not known.
     #[error("unknown client key or token")]
     Unknown,
-    /// The token that was presented is genuine, and no longer valid.
+    /// The token is genuine and no longer valid.
     #[error("the token has expired; send a new one")]
     Expired,
-    /// The token that was presented is not valid yet, or is signed by a key that its issuer's list does not hold yet.
+    /// The token is not valid yet, or is signed by a key that is not in the cached key set of its issuer yet.
     #[error("the token cannot be verified yet, or is not valid yet; retry later")]
     Unverified,
 }
 
-/// A pass for some jobs, and until when it holds.
+/// A token for some jobs, with its expiry.
 #[derive(Clone, Debug)]
 pub struct WatchToken {
-    /// What is to be presented.
+    /// The token to send.
     pub token: SecretString,
-    /// From this time on it does not hold.
+    /// The token is not valid from this time on.
     pub expires_at: Timestamp,
 }
 
-/// Why a watch token is not made.
+/// Why a watch token cannot be created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WatchTokenError {
-    /// It would not fit into a header.
+    /// It would not fit in a header.
     #[error("refs make a token of more than {0} bytes, the limit for a header; pass fewer refs")]
     TooLong(usize),
-    /// Tokens are not made here.
+    /// This identity provider creates no tokens.
     #[error("this client cannot create watch tokens")]
     NotMade,
 }
 
-/// Recognises clients.
+/// Authenticates clients.
 pub trait Identity: Debug + Send + Sync {
-    /// Recognises the bearer token of a request, or its absence. Blocks nothing and asks nobody.
+    /// Authenticates the bearer token of a request, or its absence. Does not block and makes no call.
     ///
     /// # Errors
-    /// When the client is not to be let in.
+    /// When authentication fails.
     fn authenticate(&self, presented: Option<&SecretString>) -> Result<Principal, AuthError>;
 
-    /// Says whether a principal that was recognised before would be recognised now, by the same pass and with the same
-    /// grant: it is false once the pass expired, its client is gone, or what the client may read has changed.
+    /// Returns whether a principal that was authenticated before would be authenticated now, with the same credential
+    /// and grant. It is false once the credential expired, the client was removed, or its grant has changed.
     fn is_valid(&self, principal: &Principal) -> bool;
 
-    /// Makes a token by which somebody else reads and watches some jobs, as far as a client may, and not for longer than
-    /// the client's own pass holds. What it opens follows what the client may read, not what it could when it was made.
+    /// Creates a token with which another user can read and watch some jobs, within the client's grant and not longer
+    /// than the client's own credential is valid. The grant is checked when the token is used, not when it was created.
     ///
     /// # Errors
-    /// When there are too many jobs for one token.
+    /// When a token cannot contain that many jobs.
     fn watch_token(
         &self,
         principal: &Principal,

@@ -1,5 +1,5 @@
-//! Whose turn it is to look at a job, among replicas that share a store. One replica at a time has the turn of a job, for
-//! the time of one look; the fence it gets is checked where what it learned is written.
+//! Leases for fetching jobs, among replicas that share a store. One replica at a time holds the lease of a job, for the
+//! duration of one fetch. Its fencing token is checked where the result is written.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -7,58 +7,60 @@ use std::time::Duration;
 use super::BoxFuture;
 use crate::domain::id::JobKey;
 
-/// What a turn was given under. It goes along with whatever is learned in that turn.
+/// The fencing token of a lease. It is passed along with every result of the fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FencingToken {
-    /// Nobody gave it: this process is alone, or nobody can be asked. What is written is compared by its own times.
+    /// No lease manager granted it: this process is the only one, or the lease manager is unavailable. Writes are
+    /// compared by their own times.
     Alone,
-    /// The epoch of the turn. It is written only while this turn lasts.
+    /// The epoch of the lease. A write succeeds only while this lease is valid.
     Epoch(u64),
 }
 
-/// What makes a turn unnecessary.
+/// The condition under which a lease is not needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SkipIf {
-    /// Something was kept of the job within this time.
+    /// An observation of the job was stored within this time.
     KeptWithin(Duration),
-    /// Something was kept of the job since this point of its history.
+    /// An observation of the job was stored since this point of its history.
     KeptSince(u64),
-    /// Nothing does.
+    /// The lease is always needed.
     Never,
 }
 
-/// What became of a wish for a turn.
+/// The result of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// It is ours until it is given back, or not renewed.
+    /// The lease is held until it is released or expires.
     Acquired(FencingToken),
-    /// Another replica has it, for at most this long unless it renews it. Carries the point of the job's history.
+    /// Another replica holds it, for at most this long unless it renews it. Contains the point of the job's history.
     HeldElsewhere {
-        /// How long the turn lasts by now.
+        /// The remaining time of the lease.
         at_most: Duration,
         /// The point in the job's history.
         seen: u64,
     },
-    /// It is not needed: what was to be learned has been kept.
+    /// The lease is not needed: the observation has been stored.
     Unneeded,
 }
 
-/// Gives turns. One that cannot be asked gives every turn under [`FencingToken::Alone`]: an extra look is the lesser evil.
+/// Grants leases. When it is unavailable, it grants every lease under [`FencingToken::Alone`]: an extra fetch is the
+/// lesser evil.
 pub trait LeaseManager: Debug + Send + Sync {
-    /// Wishes for the turns of some jobs: same order, same length. Never waits for another replica.
+    /// Claims the leases of some jobs: same order, same length. Never waits for another replica.
     fn claim<'a>(&'a self, keys: &'a [JobKey], unless: SkipIf) -> BoxFuture<'a, Vec<Claim>>;
 
-    /// How often a turn is to be renewed that lasts.
+    /// The interval in which a held lease is to be renewed.
     fn renew_every(&self) -> Duration;
 
-    /// Renews turns. One that is lost stays lost, which shows where it is written.
+    /// Renews leases. A lost lease stays lost, and the write under it fails.
     fn renew<'a>(&'a self, held: &'a [(JobKey, FencingToken)]) -> BoxFuture<'a, ()>;
 
-    /// Gives back a turn in which nothing was written. Writing ends a turn by itself.
+    /// Releases a lease under which nothing was written. A write releases its lease itself.
     fn release<'a>(&'a self, key: &'a JobKey, fencing_token: FencingToken) -> BoxFuture<'a, ()>;
 }
 
-/// For a process that shares its store with nobody: every turn is its own.
+/// For a process that does not share its store: every claim is granted.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LocalLeases;
 

@@ -1,35 +1,36 @@
-//! How the server that replicas share is doing, by what one process has met. Numbers only: what they mean for answers is
-//! the store's business.
+//! The health of the server that replicas share, as observed by one process. Numbers only: the store decides what they
+//! mean for answers.
 
 use std::time::Duration;
 
-/// How the server that replicas share is doing. Counts are since the start.
+/// The health of the server that replicas share. Counts are since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SharedStoreHealth {
-    /// A connection for commands stands.
+    /// A connection for commands is open.
     pub connected: bool,
-    /// For how long it has been left alone, because it did not answer; none while it is asked.
+    /// For how long it has been unavailable; `None` while it is in use.
     pub away_for: Option<Duration>,
-    /// How many replicas there are, by what was last known, this one included.
+    /// The number of replicas at the last heartbeat, this one included.
     pub replicas: u32,
-    /// How far its clock is ahead of this process's, in milliseconds, as far as that was measured.
+    /// How far its clock is ahead of this process's, in milliseconds, if it was measured.
     pub clock_ahead_ms: i64,
-    /// Connections made for commands: each but the first came after a loss.
+    /// Connections opened for commands: each one after the first is a reconnect.
     pub connections: u64,
-    /// Times when sentinels named another server than before.
+    /// Times the sentinels reported a different server.
     pub failovers: u64,
-    /// Times when it was found emptied.
+    /// Times its data was found to be lost.
     pub emptied: u64,
-    /// Turns that were taken over from another replica which did not end them.
+    /// Leases acquired after another replica let them expire.
     pub takeovers: u64,
-    /// Writes that were refused because their turn was over.
+    /// Writes rejected because their lease was no longer valid.
     pub fence_refusals: u64,
-    /// Calls to sources that were counted against this replica's even share, because the common budget was out of reach.
+    /// Calls to sources that were counted against the local share of the budget, because the shared budget was
+    /// unavailable.
     pub own_share: u64,
-    /// Hints heard from other replicas.
+    /// Notifications received from other replicas.
     pub hints: u64,
-    /// Times when hints may have been missed.
+    /// Times notifications may have been missed.
     pub gaps: u64,
-    /// Times when everything followed was read again.
+    /// Times all followed jobs were read again.
     pub reconciled: u64,
 }

@@ -1,4 +1,4 @@
-//! The one way to start a task: named, traced, and with a word on what its end means.
+//! The only way to start a task: named, traced, and with a policy for a panic.
 
 use std::fmt::Debug;
 
@@ -7,38 +7,39 @@ use super::BoxFuture;
 /// A kind of task. A new member needs its row in [`TaskKind::on_panic`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TaskKind {
-    /// One shared fetch. Ends by itself; its joiners see a lost flight if it panics.
+    /// One shared fetch. Ends by itself; if it panics, its joiners receive a lost flight.
     Fetch,
-    /// One look at followed jobs. Ends by itself; its jobs are looked at again later if it panics.
+    /// One poll of followed jobs. Ends by itself; if it panics, its jobs are polled again later.
     Poll,
-    /// The loop that looks at followed jobs. Runs until the process drains.
+    /// The loop that polls followed jobs. Runs until the process drains.
     Poller,
-    /// Follows the secret of one source. Runs until the process drains.
+    /// Reloads the credential of one source. Runs until the process drains.
     Rotation,
-    /// Following on what was followed before a restart. Ends when all of it has; a panic leaves it to who asks.
+    /// Resumes the jobs that were followed before a restart. Ends when all of them are terminal; after a panic they are
+    /// followed again only on request.
     Resume,
-    /// Hearing what other replicas have learned, and keeping what they share alive. Runs until the process drains.
+    /// Receives changes of other replicas and renews what they share. Runs until the process drains.
     Replicas,
     /// One client connection. Ends with the connection.
     Connection,
     /// One WebSocket. Ends with the socket.
     Stream,
-    /// The loop that keeps an issuer's public keys fresh. Runs until the issuer is taken out, or the process drains.
+    /// The loop that refreshes an issuer's public keys. Runs until the issuer is removed, or the process drains.
     Keys,
     /// A listener. Runs until the process drains.
     Listener,
-    /// The loop that looks at the certificate's files. Runs until the process drains.
+    /// The loop that reloads the certificate's files. Runs until the process drains.
     Certificate,
-    /// The loop that tells a collector. Runs to the end of the process; a panic costs the spans that follow.
+    /// The loop that exports to a collector. Runs until the process exits; a panic loses the spans that follow.
     Telemetry,
 }
 
-/// What the death of a task means for the process.
+/// What a panic of a task means for the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnPanic {
-    /// One piece of work is lost, and whoever waits for it is told.
+    /// One piece of work is lost, and its waiters receive an error.
     Contained,
-    /// The process cannot do its job any more and ends, loudly.
+    /// The process cannot work any more and exits with an error.
     Fatal,
 }
 
@@ -61,7 +62,7 @@ impl TaskKind {
         }
     }
 
-    /// What the death of such a task means.
+    /// What a panic of such a task means.
     pub const fn on_panic(self) -> OnPanic {
         match self {
             Self::Fetch | Self::Poll | Self::Resume | Self::Connection | Self::Stream | Self::Telemetry => {
@@ -79,6 +80,6 @@ impl TaskKind {
 
 /// Starts tasks.
 pub trait Spawner: Debug + Send + Sync {
-    /// Starts a task. It runs to its end whoever stops waiting for it.
+    /// Starts a task. It runs to completion even if no caller waits for it any more.
     fn spawn(&self, kind: TaskKind, task: BoxFuture<'static, ()>);
 }

@@ -1,4 +1,4 @@
-//! Where observations are kept. A store that fails is a miss to its callers, never a failed request.
+//! The job store. Callers treat a failure of the store as a cache miss, never as a failed request.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -12,47 +12,47 @@ use crate::domain::id::{JobKey, SourceName};
 use crate::domain::observation::Observation;
 use crate::domain::state::JobState;
 
-/// A store could not do what it was asked.
+/// An operation of the store failed.
 #[derive(Debug, thiserror::Error)]
 #[error("the job store failed: {0}")]
 pub struct StoreError(pub String);
 
-/// What became of an observation offered to the store.
+/// The result of writing an observation to the store.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StoreOutcome {
-    /// It is held now. Carries what it replaced.
+    /// It was stored. Contains the observation it replaced.
     New(Option<Observation>),
-    /// What was held is the newer truth, and stays. Carries it.
+    /// The stored observation is newer, and stays. Contains it.
     Older(Observation),
 }
 
-/// How a store is doing. The default is that of one with nothing behind it that could fail.
+/// The health of a store. The default is that of a store without a backend that could fail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreHealth {
-    /// What is kept lies in memory alone for now: a crash would lose it.
+    /// Observations are in memory only for now: a crash would lose them.
     pub degraded: bool,
-    /// Things that wait to be written.
+    /// Records that wait to be written.
     pub unwritten: u64,
-    /// Things that could not wait for want of room since the start, and would be missed after a restart.
+    /// Records that were dropped since the start because the write queue was full, and are missing after a restart.
     pub dropped: u64,
-    /// Damaged records that were met and removed since the start.
+    /// Damaged records that were found and removed since the start.
     pub damaged: u64,
-    /// Whole files that were set aside as damaged since the start.
+    /// Whole files that were quarantined as damaged since the start.
     pub quarantined: u64,
-    /// The size of what lies on disk, in bytes.
+    /// The size on disk, in bytes.
     pub bytes: u64,
-    /// How many jobs lie on disk.
+    /// The number of jobs on disk.
     pub jobs: u64,
-    /// How many jobs are held in memory, about.
+    /// The approximate number of jobs in memory.
     pub near: u64,
-    /// How the server is that replicas share, where there is one.
+    /// The health of the server that replicas share, if there is one.
     pub shared_store: Option<SharedStoreHealth>,
 }
 
-/// Which held jobs to list. Empty lists mean "any".
+/// Selects which stored jobs to list. Empty lists mean "any".
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListFilter {
-    /// Only jobs of these sources. Never empty when it comes from a client: the grant is put in here.
+    /// Only jobs of these sources. Never empty for a client: the grant is applied here.
     pub sources: Vec<SourceName>,
     /// Only jobs in these states.
     pub states: Vec<JobState>,
@@ -60,26 +60,26 @@ pub struct ListFilter {
     pub observed_since: Option<Timestamp>,
 }
 
-/// Keeps observations by job key.
+/// Stores observations by job key.
 ///
-/// `keep` is the only way in, whatever lies behind: memory, a file, or a server that several replicas share.
+/// `keep` is the only write path, for any backend: memory, a file, or a server that several replicas share.
 pub trait JobStore: Debug + Send + Sync {
-    /// What is held for each key: same order, same length.
+    /// The stored observation of each key: same order, same length.
     fn get<'a>(&'a self, keys: &'a [JobKey]) -> BoxFuture<'a, Result<Vec<Option<Observation>>, StoreError>>;
 
-    /// Keeps an observation if it supersedes the held one; compares and keeps as one step for each key.
+    /// Stores an observation if it supersedes the stored one; compares and stores in one atomic step for each key.
     ///
-    /// An end is as safe as this store can make it when this resolves, and nobody is shown it before; anything else may be
-    /// written by and by. Cancel safe: an observation is kept or it is not.
+    /// When this resolves, a terminal state is as durable as this store can make it, and no client sees it before; any
+    /// other state may be written in the background. Cancel safe: an observation is stored or it is not.
     fn keep(&self, new: Observation) -> BoxFuture<'_, Result<StoreOutcome, StoreError>>;
 
-    /// Notes that the upstream knew no such job just now. Forgets it by itself after a short time.
+    /// Records that the upstream knew no such job just now. The record expires after a short time.
     fn note_missing<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<(), StoreError>>;
 
-    /// Says how long ago the upstream knew no such job, while that is remembered.
+    /// Returns how long ago the upstream knew no such job, while that is recorded.
     fn missing_for<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<Option<Duration>, StoreError>>;
 
-    /// Held jobs in the order of their keys, starting behind `after`, at most `limit`.
+    /// Stored jobs in the order of their keys, starting behind `after`, at most `limit`.
     fn list<'a>(
         &'a self,
         filter: &'a ListFilter,
@@ -87,8 +87,8 @@ pub trait JobStore: Debug + Send + Sync {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<Observation>, StoreError>>;
 
-    /// Keeps an observation that was made under a fence, as [`JobStore::keep`] does, and ends the turn. `None` when that turn
-    /// was over: it is neither kept nor to be told, because whoever had the turn since knows better.
+    /// Stores an observation under a fencing token, as [`JobStore::keep`] does, and releases the lease. `None` if that
+    /// lease was lost: it is neither stored nor to be published, because a later lease holder has a newer result.
     fn keep_under(
         &self,
         new: Observation,
@@ -98,7 +98,8 @@ pub trait JobStore: Debug + Send + Sync {
         Box::pin(async move { self.keep(new).await.map(Some) })
     }
 
-    /// Notes under a fence that the upstream knew no such job, and ends the turn. False when that turn was over.
+    /// Records under a fencing token that the upstream knew no such job, and releases the lease. Returns `false` if
+    /// that lease was lost.
     fn note_missing_under<'a>(
         &'a self,
         key: &'a JobKey,
@@ -108,8 +109,7 @@ pub trait JobStore: Debug + Send + Sync {
         Box::pin(async move { self.note_missing(key).await.map(|()| true) })
     }
 
-    /// What is held for each key by all who share this store, however new what this process holds seems to be: same
-    /// order, same length.
+    /// The observation of each key in the shared store, even if this process has one cached: same order, same length.
     fn refresh<'a>(
         &'a self,
         keys: &'a [JobKey],
@@ -117,12 +117,12 @@ pub trait JobStore: Debug + Send + Sync {
         self.get(keys)
     }
 
-    /// How the store is doing now. Blocks nothing.
+    /// The present health of the store. Does not block.
     fn health(&self) -> StoreHealth {
         StoreHealth::default()
     }
 
-    /// Writes what still waits to be written, and lets go of what lies behind. Called once, last.
+    /// Writes what is pending, and releases the backend. Called once, last.
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})
     }

@@ -1,4 +1,4 @@
-//! What we ask an upstream, in our own words. An adapter answers; it never calls back up.
+//! The interface of an upstream in the terms of the domain. An adapter implements it and never calls a use case.
 
 use std::error::Error as StdError;
 use std::fmt::Debug;
@@ -14,82 +14,83 @@ use crate::domain::id::{ExternalId, SourceName};
 use crate::domain::job::Job;
 use crate::domain::source::{SourceStatus, Upstream};
 
-/// For whom a question is asked. Someone waiting goes before our own curiosity, and those waiting take turns.
+/// What a call is made for. Waiting callers have priority over background calls, and are served in fair order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FetchTrigger {
-    /// Nobody waits: a poll, or a re-check behind an answer already given.
+    /// No caller waits: a poll, or a re-check of a cached answer.
     Background,
-    /// The operator waits, who tries a source.
+    /// The operator waits: a test of a source.
     Operator,
     /// The client of this name waits.
     Client(Arc<str>),
 }
 
-/// What the polls of a source need.
+/// The demand of the polls of a source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PollDemand {
-    /// Calls an hour, when each job is polled as seldom as it may be.
+    /// Calls per hour if each job is polled at its longest interval.
     pub calls_per_hour: u32,
-    /// Whether someone watches one of the jobs.
+    /// Whether one of the jobs is watched.
     pub awaited: bool,
 }
 
-/// What the polls of a source have to keep to.
+/// The limits on the polls of a source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PollPacing {
-    /// How far apart polls have to start, so that the hour's budget lasts; zero while there is plenty.
+    /// The minimum time between the starts of polls, so that the hourly budget lasts; zero while it is sufficient.
     pub spacing: Duration,
-    /// For how long none may start, because what is left is kept for callers.
+    /// For how long no poll may start, because the rest of the budget is reserved for callers.
     pub closed_for: Duration,
-    /// The circuit breaker is open: for how long no call may try whether the source is well again.
+    /// The circuit breaker is open: the time until a call may probe whether the source has recovered.
     pub broken_for: Option<Duration>,
 }
 
-/// What came of looking at one job.
+/// The result of fetching one job.
 #[derive(Clone, Debug)]
 pub struct Fetch {
-    /// When the question left us.
+    /// When the request was sent.
     pub requested_at: Timestamp,
-    /// When the answer was complete, or given up on.
+    /// When the response was complete, or the attempt was abandoned.
     pub observed_at: Timestamp,
-    /// The job, or why it could not be learned.
+    /// The job, or why it could not be fetched.
     pub outcome: Result<Arc<Job>, FetchError>,
 }
 
-/// Why something could not be learned: exactly the cases that a use case treats differently.
+/// Why a fetch failed: exactly the cases that a use case treats differently.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum FetchError {
-    /// The upstream knows no such job now; it cannot tell "expired" from "never was".
+    /// The upstream knows no such job now; it cannot distinguish "expired" from "never existed".
     #[error("the upstream does not know the job")]
     NotFound,
-    /// The upstream refuses our credential.
+    /// The upstream rejects the credential.
     #[error("the upstream rejects the credential")]
     CredentialRejected,
     /// There is no credential to send.
     #[error("no credential is configured")]
     Unconfigured,
-    /// The source must not be asked before this much time has passed.
+    /// The source must not be called before this much time has passed.
     #[error("the source is rate-limited or paused for another {} s", retry_after.as_secs())]
     Throttled {
-        /// How long the pause still lasts.
+        /// The remaining time of the pause.
         retry_after: Duration,
     },
-    /// It did not answer, or answered with an error of its own; the breaker may be open.
+    /// It did not respond, or responded with an error of its own; the circuit breaker may be open.
     #[error("the upstream is unavailable")]
     Unavailable(#[source] Detail),
-    /// It did not answer in time.
+    /// It did not respond in time.
     #[error("the upstream did not respond in time")]
     TimedOut,
-    /// It answered with something that cannot be understood.
+    /// Its response is not valid.
     #[error("the upstream's response is not valid")]
     BadAnswer(#[source] Detail),
-    /// It answered with a lower version of the job than before. No adapter says so: it takes a memory to notice.
+    /// It reports a lower version of the job than before. No adapter returns this: it takes the earlier observation to
+    /// detect it.
     #[error("the upstream reports a lower version of the job than before")]
     ConflictingVersion,
 }
 
 impl FetchError {
-    /// One word for it, of a closed list: for spans and labels.
+    /// The name of the error, from a closed list: for spans and labels.
     pub const fn word(&self) -> &'static str {
         match self {
             Self::NotFound => "not_found",
@@ -104,13 +105,13 @@ impl FetchError {
     }
 }
 
-/// What the log reads beside an error: made by the adapter, free of secrets and URLs. Not for clients.
+/// The error text of an adapter for the log, without secrets and URLs. Not for clients.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{text}")]
 pub struct Detail {
-    /// One line, in our words.
+    /// One line in our words.
     pub text: String,
-    /// The error below, already stripped.
+    /// The underlying error, already stripped.
     #[source]
     pub source: Option<Arc<dyn StdError + Send + Sync>>,
 }
@@ -122,16 +123,16 @@ impl Detail {
     }
 }
 
-/// A stretch of rows: `count` of them from the row number `first`, which starts at 0 behind the header.
+/// A range of rows: `count` of them from the row number `first`, which starts at 0 after the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RowRange {
-    /// The first row wanted.
+    /// The first row.
     pub first: u32,
-    /// How many at most; at least 1.
+    /// The maximum number of rows; at least 1.
     pub count: u32,
 }
 
-/// Rows as they came. Cells keep the upstream's bytes (`1.10` stays `1.10`). There may be fewer than the upstream
+/// Rows as received. Cells keep the upstream's bytes (`1.10` stays `1.10`). There may be fewer than the upstream
 /// reports: see [`RowPage::is_whole`].
 #[derive(Clone, Debug)]
 pub struct RowPage {
@@ -139,30 +140,30 @@ pub struct RowPage {
     pub header: Vec<Box<RawValue>>,
     /// The rows, without the header.
     pub rows: Vec<Vec<Box<RawValue>>>,
-    /// How many rows there are in all, where the upstream says so.
+    /// The total number of rows, if the upstream reports it.
     pub total: Option<u32>,
 }
 
 impl RowPage {
-    /// Says whether this holds all rows of a range that there are, as far as the upstream says how many there are.
+    /// Returns whether this contains all existing rows of a range, according to the total that the upstream reports.
     pub fn is_whole(&self, range: RowRange) -> bool {
         let there = self.total.map_or(0, |total| total.saturating_sub(range.first).min(range.count));
         self.rows.len() >= there as usize
     }
 }
 
-/// One source, ready to be asked. Budget, pauses, retries and the credential are its own business.
+/// One source, ready to be called. It handles budget, pauses, retries and the credential itself.
 pub trait JobReader: Debug + Send + Sync {
     /// The source's name.
     fn name(&self) -> &SourceName;
 
-    /// The source's kind.
+    /// The kind of its upstream.
     fn upstream(&self) -> Upstream;
 
-    /// Looks at many jobs at once, in as few requests as the upstream allows: same order, same length. Never empty.
+    /// Fetches many jobs at once, in as few requests as the upstream allows: same order, same length. Never empty.
     fn fetch<'a>(&'a self, ids: &'a [ExternalId], trigger: &'a FetchTrigger) -> BoxFuture<'a, Vec<Fetch>>;
 
-    /// Reads rows of a finished job. A source without rows answers `NotFound`.
+    /// Reads rows of a terminal job. A source without rows returns `NotFound`.
     fn rows<'a>(
         &'a self,
         id: &'a ExternalId,
@@ -170,20 +171,20 @@ pub trait JobReader: Debug + Send + Sync {
         trigger: &'a FetchTrigger,
     ) -> BoxFuture<'a, Result<RowPage, FetchError>>;
 
-    /// Tries the source with one harmless read: does it answer, and does it take our credential? With another one than
-    /// that in force, it is asked once, and whatever it says about it changes nothing for the one in force:
-    /// `CredentialRejected` then means that the source itself has refused the other.
+    /// Tests the source with one harmless read: does it respond, and does it accept the credential? With a credential
+    /// other than the active one, one call is made, and its result does not affect the active one: `CredentialRejected`
+    /// then means that the source itself has rejected the other.
     fn probe<'a>(&'a self, other: Option<&'a Credential>) -> BoxFuture<'a, Result<(), FetchError>>;
 
-    /// How the source is doing now.
+    /// The present status of the source.
     fn status(&self) -> SourceStatus;
 
-    /// Takes in what the polls of the source need, and says what they have to keep to.
+    /// Applies the demand of the polls of the source, and returns their limits.
     fn pace_polls(&self, _demand: PollDemand) -> PollPacing {
         PollPacing::default()
     }
 
-    /// Takes the place of one background call that is no poll, if there may be one now: few while polls are spaced.
+    /// Acquires the right to one background call that is not a poll, if one is allowed now: few while polls are spaced.
     fn take_recheck(&self) -> bool {
         true
     }
