@@ -1,4 +1,4 @@
-//! Floor 0: what a job is, and how two answers about it compare. Pure: no async, no I/O, no clock.
+//! Layer 0: what a job is, and how two answers about it compare. Pure: no async, no I/O, no clock.
 
 pub mod budget;
 pub mod details;

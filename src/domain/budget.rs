@@ -1,59 +1,61 @@
-//! How the calls of an hour are shared: a part is kept for callers, and background calls are spread over what is left of the
-//! hour. Pure: time comes in as an argument.
+//! How the hourly budget of calls is shared: a part is reserved for callers, and background calls are spread over the
+//! rest of the hour. Pure: time is an argument.
 //!
-//! The hour is a sliding one: a call counts from its start until an hour later. So "what is left of the hour" is a curve: the
-//! calls that fit now, and those that fit again as earlier ones leave the window. [`HourShares::spacing`] takes the shortest
-//! even spacing that this curve bears to its end, so no call of that spacing ever waits for the window.
+//! The hour is a sliding window: a call counts from its start until an hour later. So the calls left in the hour are a
+//! curve: those that fit now, and those that fit again as earlier ones leave the window. [`HourShares::spacing`] is the
+//! shortest even spacing that this curve allows to its end, so no call with that spacing ever waits for the window.
 //!
-//! Where processes share the budget, the curve is that of all their calls, and each one takes the part of the spacing's rate
-//! that its polls need of what all polls need.
+//! Where processes share the budget, the curve contains the calls of all of them, and each process uses the part of the
+//! spacing's rate that corresponds to its part of the demand of all polls.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_hours(1);
-/// Calls are counted by slices of this length, in seconds. One call counts for up to a slice more than an hour, never less.
+/// Calls are counted in slices of this length, in seconds. A call counts for up to a slice more than an hour, never
+/// less.
 const SLICE: u64 = 10;
-/// While the even spacing is at most this much longer than that of an untouched budget, background calls are not spaced.
+/// While the even spacing is at most this fraction longer than that of an unused budget, background calls are not
+/// spaced.
 const FREE: f64 = 1.0 / 6.0;
-/// From here on they keep the even spacing; in between, a growing part of it.
+/// From this fraction on, background calls have the full even spacing; in between, a growing part of it.
 const FULL: f64 = 1.0 / 3.0;
-/// One background call in so many may be another one than a poll while background calls are spaced.
+/// While background calls are spaced, one in this many may be a call other than a poll.
 const RECHECK_EVERY: u32 = 10;
 
-/// For whom a call is made.
+/// What a call is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallOrigin {
-    /// Someone waits for it.
+    /// A caller waits for it.
     Caller,
     /// A poll, or a re-check.
     Background,
 }
 
-/// The calls of the last hour, by origin, and what is left for each.
+/// The calls of the last hour by origin, and what is left for each origin.
 #[derive(Clone, Debug)]
 pub struct HourShares {
     per_hour: u32,
     kept: u32,
-    /// Calls an hour that polls need at least.
+    /// The minimum number of calls per hour that polls need.
     demand: u32,
     shared: Shared,
     slices: VecDeque<HourSlice>,
     rechecked: Option<Duration>,
 }
 
-/// What is known of the use of a budget by all processes that share it.
+/// The known use of a budget by all processes that share it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SharedUse {
-    /// The calls of all processes in the last hour: how long ago, and how many. The oldest first.
+    /// The calls of all processes in the last hour, as age and count, the oldest first.
     pub calls: Vec<(Duration, u32)>,
-    /// Calls an hour that the polls of the other processes need at least.
+    /// The minimum number of calls per hour that the polls of the other processes need.
     pub others_demand: u32,
     /// Calls of the last hour that the other processes made for callers.
     pub others_callers: u32,
 }
 
-/// The same, by when the calls leave the window.
+/// The same, by the time at which the calls leave the window.
 #[derive(Clone, Debug, Default)]
 struct Shared {
     calls: Vec<(Duration, u32)>,
@@ -67,7 +69,7 @@ struct HourSlice {
     used: CountedCalls,
 }
 
-/// Calls that count.
+/// Calls within the window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct CountedCalls {
     callers: u32,
@@ -75,7 +77,7 @@ struct CountedCalls {
 }
 
 impl HourShares {
-    /// Shares `per_hour` calls, of which `caller_share` percent are kept for callers.
+    /// Shares `per_hour` calls, of which `caller_share` percent are reserved for callers.
     pub fn new(per_hour: u32, caller_share: u32) -> Self {
         let (kept, shared, slices) = (0, Shared::default(), VecDeque::new());
         let mut shares = Self { per_hour, kept, demand: 0, shared, slices, rechecked: None };
@@ -83,19 +85,20 @@ impl HourShares {
         shares
     }
 
-    /// Shares another number of calls from now on. Those that were counted stay so.
+    /// Changes the number of calls. Calls counted so far stay counted.
     pub fn allow(&mut self, per_hour: u32, caller_share: u32) {
         self.per_hour = per_hour.max(1);
         let kept = u64::from(self.per_hour) * u64::from(caller_share.min(100)) / 100;
         self.kept = u32::try_from(kept).unwrap_or(u32::MAX).min(self.per_hour - 1);
     }
 
-    /// Takes in how many calls an hour the polls need at least: callers leave so much, up to half of what is not kept for them.
+    /// Sets the minimum number of calls per hour that polls need: callers leave that many free, up to half of what is
+    /// not reserved for them.
     pub const fn set_demand(&mut self, calls_per_hour: u32) {
         self.demand = calls_per_hour;
     }
 
-    /// How many calls an hour the polls of this process need at least.
+    /// The minimum number of calls per hour that the polls of this process need.
     pub const fn demand(&self) -> u32 {
         self.demand
     }
@@ -105,7 +108,7 @@ impl HourShares {
         self.own(now).callers
     }
 
-    /// Takes in what is known at `now` of the use by all processes that share the budget.
+    /// Sets the use by all processes that share the budget, as known at `now`.
     pub fn set_shared(&mut self, now: Duration, used: SharedUse) {
         let SharedUse { calls, others_demand: demand, others_callers: callers } = used;
         let leaves = |(ago, count): (Duration, u32)| ((now + HOUR).saturating_sub(ago), count);
@@ -129,7 +132,7 @@ impl HourShares {
         }
     }
 
-    /// Takes back a call that was counted at `at` and was not made.
+    /// Reverts a call that was counted at `at` and was not made.
     pub fn untake(&mut self, at: Duration, origin: CallOrigin) {
         let number = at.as_secs() / SLICE;
         if let Some(slice) = self.slices.iter_mut().rfind(|slice| slice.number == number) {
@@ -141,7 +144,7 @@ impl HourShares {
         }
     }
 
-    /// How long to wait from `now` until one call of this origin fits beside the share of the other.
+    /// How long to wait from `now` until one call of this origin fits without using the share of the other.
     pub fn wait(&self, now: Duration, origin: CallOrigin) -> Duration {
         let fits = |used: CountedCalls| match origin {
             CallOrigin::Caller => self.caller_fits(used),
@@ -154,11 +157,12 @@ impl HourShares {
         fitting.map_or(HOUR, |(at, _)| at.saturating_sub(now))
     }
 
-    /// How far apart background calls of this process have to start from `now` on; zero while there is plenty.
+    /// The minimum time between the starts of background calls of this process from `now` on; zero while the budget is
+    /// sufficient.
     ///
-    /// For all processes together at most 4/3 of an hour divided by the background's share while callers keep to theirs:
-    /// nothing is spaced before the even spacing is 7/6 of that, and calls that keep an even spacing do not make it longer.
-    /// Each process makes the part of these calls that its polls need of what all polls need.
+    /// For all processes together it is at most 4/3 of an hour divided by the background's share, while callers keep to
+    /// theirs: nothing is spaced before the even spacing is 7/6 of that, and calls with an even spacing do not increase
+    /// it. Each process makes the part of these calls that corresponds to its part of the demand of all polls.
     pub fn spacing(&self, now: Duration) -> Duration {
         let even = self.even_spacing(now);
         let untouched = HOUR / self.background_share();
@@ -168,7 +172,8 @@ impl HourShares {
         together.mul_f64((own + f64::from(self.shared.demand)) / own).min(HOUR)
     }
 
-    /// Takes one background call that is no poll, if there may be one now: any while there is plenty, else one in a while.
+    /// Takes one background call that is not a poll, if it is allowed now: any while the budget is sufficient,
+    /// otherwise a few.
     pub fn take_recheck(&mut self, now: Duration) -> bool {
         let spacing = self.spacing(now);
         let due = self.rechecked.is_none_or(|at| at + spacing * RECHECK_EVERY <= now);
@@ -179,7 +184,7 @@ impl HourShares {
         due && fits
     }
 
-    /// The shortest even spacing for which every call finds its place.
+    /// The shortest even spacing with which every call fits in the window.
     fn even_spacing(&self, now: Duration) -> Duration {
         let mut left = self.for_background(self.used(now));
         let mut spacing = Duration::ZERO;
@@ -191,24 +196,24 @@ impl HourShares {
             }
             (left, reached) = (then, until);
         }
-        // Whatever is used now has left the window by the end of the coming hour.
+        // All calls counted now have left the window by the end of the next hour.
         let end = reached.saturating_sub(now).max(HOUR);
         spacing.max(end / left.max(1))
     }
 
-    /// The calls that the background may make in an hour, all told.
+    /// The total number of background calls per hour.
     fn background_share(&self) -> u32 {
         (self.per_hour - self.kept).max(1)
     }
 
-    /// How many background calls fit when so many calls count: those that are kept for callers stay free.
+    /// The number of background calls that fit beside the counted calls: those reserved for callers stay free.
     fn for_background(&self, used: CountedCalls) -> u32 {
         let own = self.background_share().saturating_sub(used.background);
         let kept = self.kept.saturating_sub(used.callers);
         own.min(self.free(used).saturating_sub(kept))
     }
 
-    /// Whether a caller's call fits: within the callers' share always, beyond it while polls keep what they need.
+    /// Whether a caller's call fits: always within the callers' share, and beyond it while polls keep what they need.
     fn caller_fits(&self, used: CountedCalls) -> bool {
         let demand = self.demand.saturating_add(self.shared.demand);
         let needed = demand.min(self.background_share() / 2).saturating_sub(used.background);
@@ -219,14 +224,14 @@ impl HourShares {
         self.per_hour.saturating_sub(used.all())
     }
 
-    /// What counts at `now`, of all processes.
+    /// The calls of all processes that count at `now`.
     fn used(&self, now: Duration) -> CountedCalls {
         let (own, all) = (self.own(now), self.all(now));
         self.with_others(own, all, all.saturating_sub(own.all()))
     }
 
-    /// The calls of this process and those of the others, of which all count now and fewer later: their callers' as many of
-    /// them as now.
+    /// The calls of this process plus those of the others. Of the others' calls that count now, fewer count later, with
+    /// the same part of them made for callers.
     fn with_others(&self, own: CountedCalls, all: u32, others_now: u32) -> CountedCalls {
         let others = all.saturating_sub(own.all());
         let callers = u64::from(self.shared.callers.min(others_now)) * u64::from(others);
@@ -237,7 +242,7 @@ impl HourShares {
         }
     }
 
-    /// The calls of all processes that count at `now`, as far as they are known.
+    /// The number of calls of all processes that count at `now`, as far as known.
     fn all(&self, now: Duration) -> u32 {
         let counting = self.shared.calls.iter().filter(|(until, _)| *until > now);
         counting.fold(0, |all, (_, count)| all.saturating_add(*count))
@@ -251,7 +256,7 @@ impl HourShares {
         })
     }
 
-    /// The times after `now` at which calls leave the window, and what still counts from then on.
+    /// The times after `now` at which calls leave the window, and the calls that still count from then on.
     fn later(&self, now: Duration) -> impl Iterator<Item = (Duration, CountedCalls)> {
         let (mut own, mut all) = (self.own(now), self.all(now));
         let others_now = all.saturating_sub(own.all());
@@ -297,7 +302,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const STEP: Duration = Duration::from_secs(3);
 
-    /// Makes background calls as often as they may be made, once a step at most, and returns when they were made.
+    /// Makes background calls as often as they are allowed, at most one per step, and returns their times.
     fn saturate(
         shares: &mut HourShares,
         from: Duration,
@@ -389,8 +394,8 @@ mod tests {
             (left, shares.wait(HOUR, CallOrigin::Background), shares.wait(HOUR, CallOrigin::Caller))
         };
         assert_eq!(used(2_380, 0), (20, Duration::ZERO, Duration::ZERO));
-        assert_eq!(used(2_400, 0), (0, SECOND * 3_540, Duration::ZERO), "the rest is kept for callers");
-        assert_eq!(used(2_400, 100), (100, Duration::ZERO, Duration::ZERO), "of which they have used a part");
+        assert_eq!(used(2_400, 0), (0, SECOND * 3_540, Duration::ZERO), "the rest is reserved for callers");
+        assert_eq!(used(2_400, 100), (100, Duration::ZERO, Duration::ZERO), "callers have used a part of it");
     }
 
     #[test]
@@ -404,7 +409,7 @@ mod tests {
         shares.set_shared(HOUR, SharedUse { calls, others_demand: 100, others_callers: 0 });
         assert_eq!(shares.spacing(HOUR), alone.mul_f64(10.0 / 9.0));
         shares.set_demand(100);
-        assert_eq!(shares.spacing(HOUR), alone * 2, "a half now");
+        assert_eq!(shares.spacing(HOUR), alone * 2, "half of the rate each");
     }
 
     #[test]
@@ -418,7 +423,7 @@ mod tests {
         assert_eq!(
             shares.used(HOUR * 2),
             CountedCalls { callers: 0, background: 30 },
-            "by its slice of ten seconds"
+            "within its slice of ten seconds"
         );
     }
 
@@ -433,7 +438,7 @@ mod tests {
             }
         });
         let polls = polls.iter().filter(|at| **at > HOUR).count();
-        // polls are made at whole steps here, which makes fewer of them than their spacing allows
+        // Polls are made at whole steps here, so there are fewer of them than their spacing allows.
         assert!(rechecks.len() >= 20 && rechecks.len() <= polls / 6, "{} beside {polls}", rechecks.len());
     }
 
@@ -449,7 +454,7 @@ mod tests {
             let kept = per_hour * share / 100;
             let (mut made, mut refused) = (Vec::<Duration>::new(), None);
             let calls = saturate(&mut shares, Duration::ZERO, HOUR * 3, |shares, now| {
-                // Callers come in bursts, at times that the seed gives, and keep to their share of any 61 minutes.
+                // Callers come in bursts, at times derived from the seed, and keep to their share of any 61 minutes.
                 let bursts_now = (now.as_secs() ^ seed) % 200 < u64::from(bursts);
                 let recent = made.iter().filter(|at| **at + HOUR + SECOND * 60 > now).count();
                 for _ in recent..if bursts_now { kept as usize } else { 0 } {
@@ -481,7 +486,8 @@ mod tests {
                 }
             });
             let longest = calls.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max().unwrap_or(HOUR * 3);
-            // Half of their share is theirs whatever callers do: twice the spacing, and what callers take meanwhile.
+            // Half of the background's share is guaranteed whatever callers do: twice the spacing, plus what callers
+            // use meanwhile.
             let bound = HOUR * 4 / (per_hour - per_hour * share / 100) + STEP * 2;
             prop_assert!(longest <= bound, "{longest:?} of {bound:?}");
         }

@@ -1,11 +1,11 @@
-//! What only one upstream says about a job, in typed form. Every field is optional: it is the upstream's to give.
+//! The upstream-specific part of a job, in typed form. Every field is optional, because the upstream may omit it.
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// What only one upstream says about a job.
+/// The upstream-specific part of a job.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Details {
@@ -21,13 +21,13 @@ pub enum Details {
 pub struct MindBridgeDetails {
     /// The data-integrity version: grows with each save.
     pub version: Option<i64>,
-    /// The vendor's word for the kind of job, such as `ANALYSIS_RUN`.
+    /// The vendor's name for the kind of job, such as `ANALYSIS_RUN`.
     pub kind: Option<String>,
     /// What the job worked on or produced.
     pub entity: Option<EntityRef>,
-    /// Who started it.
+    /// The user that started it.
     pub created_by: Option<UserInfo>,
-    /// Who changed it last.
+    /// The user that changed it last.
     pub last_modified_by: Option<UserInfo>,
     /// The vendor's `error`, verbatim.
     pub error: Option<String>,
@@ -35,24 +35,24 @@ pub struct MindBridgeDetails {
     pub error_message: Option<String>,
 }
 
-/// A thing in MindBridge, by id and type; either may be missing.
+/// An entity in MindBridge, by id and type; either may be missing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EntityRef {
     /// The vendor's id of the entity.
     pub id: Option<String>,
-    /// The vendor's word for its type, such as `ANALYSIS_RESULT`.
+    /// The vendor's name for its type, such as `ANALYSIS_RESULT`.
     #[serde(rename = "type")]
     pub entity_type: Option<String>,
 }
 
-/// A person in MindBridge; either field may be missing.
+/// A user in MindBridge; either field may be missing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UserInfo {
-    /// The vendor's id of the person.
+    /// The vendor's id of the user.
     pub user_id: Option<String>,
-    /// The name shown to people.
+    /// The display name.
     pub user_name: Option<String>,
 }
 
@@ -60,27 +60,27 @@ pub struct UserInfo {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SupermetricsDetails {
-    /// The id of the HTTP request that brought this answer; new each time.
+    /// The id of the HTTP request that returned this response; new each time.
     pub request_id: Option<String>,
     /// The vendor's echo of the query's id.
     pub schedule_id: Option<String>,
-    /// The whole licence's queue, not this query's.
+    /// The queue of the whole licence, not that of this query.
     pub queue: Option<LicenceQueue>,
-    /// What the query asked for; given once it succeeded.
+    /// The parameters of the query; present after it succeeded.
     pub query: Option<QueryMeta>,
-    /// What came out; given once it succeeded.
+    /// The result; present after it succeeded.
     pub result: Option<QueryResult>,
 }
 
 impl SupermetricsDetails {
-    /// Whether two answers say the same of the query; see [`super::job::Job::says_the_same`].
+    /// Whether two responses report the same about the query; see [`super::job::Job::same_report`].
     pub(super) fn same_report(&self, other: &Self) -> bool {
         let Self { request_id: _, queue: _, schedule_id, query, result } = self;
         (schedule_id, query, result) == (&other.schedule_id, &other.query, &other.result)
     }
 }
 
-/// Tasks of the whole licence, in number.
+/// Numbers of tasks of the whole licence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LicenceQueue {
@@ -90,7 +90,7 @@ pub struct LicenceQueue {
     pub tasks_running: Option<i64>,
 }
 
-/// What a query asked for.
+/// The parameters of a query.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct QueryMeta {
@@ -100,7 +100,7 @@ pub struct QueryMeta {
     pub end_date: Option<String>,
     /// The data source accounts, each in the vendor's own form.
     pub accounts: Vec<JsonText>,
-    /// The columns asked for.
+    /// The requested columns.
     pub fields: Vec<QueryField>,
 }
 
@@ -110,7 +110,7 @@ pub struct QueryMeta {
 pub struct QueryField {
     /// The vendor's id of the field.
     pub id: Option<String>,
-    /// Its name for people.
+    /// The display name.
     pub name: Option<String>,
     /// The vendor's data type, such as `string.text.value`.
     pub data_type: Option<String>,
@@ -118,7 +118,7 @@ pub struct QueryField {
     pub data_column: Option<i64>,
 }
 
-/// What came out of a query.
+/// The result of a query.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct QueryResult {
@@ -128,20 +128,20 @@ pub struct QueryResult {
     pub total_columns: Option<i64>,
     /// How long it ran, in seconds.
     pub run_seconds: Option<f64>,
-    /// Whether the data source answered with a sample.
+    /// Whether the data source returned a sample.
     pub data_sampled: Option<bool>,
-    /// Whether the vendor answered from its cache.
+    /// Whether the vendor used its cache.
     pub cache_used: Option<bool>,
-    /// When the vendor's cached data was fetched, where it says so in RFC 3339.
+    /// When the vendor's cached data was fetched, if it is in RFC 3339.
     pub cache_time: Option<Timestamp>,
 }
 
-/// One JSON value in the upstream's own spelling, without the blanks around and inside it: no digit of a number is lost.
+/// One JSON value in the upstream's own spelling, without insignificant whitespace: no digit of a number is lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JsonText(String);
 
 impl JsonText {
-    /// Takes a text as a value; `None` for one that is no JSON, or nested deeper than readers go.
+    /// Parses a text as a value; `None` if it is not JSON, or nested more deeply than parsers accept.
     pub fn parse(text: &str) -> Option<Self> {
         serde_json::from_str::<Value>(text).ok()?;
         let (mut in_text, mut escaped) = (false, false);

@@ -1,8 +1,8 @@
-//! How people write a span of time: `250ms`, `30s`, `5m`, `24h`, `30d`.
+//! The notation of a span of time: `250ms`, `30s`, `5m`, `24h`, `30d`.
 
 use std::time::Duration;
 
-/// The units a span may be written in, with their milliseconds; longest first, for printing.
+/// The units of a span, with their milliseconds; longest first, for formatting.
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// A text that is not a span of time.
@@ -10,10 +10,10 @@ const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_0
 #[error("must be a duration with its unit, such as 250ms, 30s, 5m, 24h or 30d")]
 pub struct DurationError;
 
-/// Reads a span of time. No signs, no fractions, no blanks, no bare number.
+/// Parses a span of time. No signs, no fractions, no whitespace, no bare number.
 ///
 /// # Errors
-/// When the text has another form. A span longer than a `u64` of milliseconds is read as the longest there is.
+/// When the text has another form. A span longer than a `u64` of milliseconds is read as the maximum.
 pub fn parse(text: &str) -> Result<Duration, DurationError> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or(DurationError)?;
     let (number, unit) = text.split_at_checked(digits).ok_or(DurationError)?;
@@ -22,7 +22,7 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
     Ok(Duration::from_millis(number.saturating_mul(*factor)))
 }
 
-/// Writes a span of time in the largest unit that divides it. Less than a millisecond is lost.
+/// Formats a span of time in the largest unit that divides it. Fractions of a millisecond are lost.
 pub fn format(span: Duration) -> String {
     let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     if millis == 0 {

@@ -1,5 +1,5 @@
-//! How long jobs stay in a state, learned from those that came before, and what follows for the next look. Pure: who
-//! keeps it, and by what kinds of job, is not known here.
+//! Statistics of how long jobs stay in a state, and the interval to the next poll that follows from them. Pure: storage
+//! and the choice of classes are elsewhere.
 
 use std::time::Duration;
 
@@ -7,36 +7,36 @@ use super::id::SourceName;
 use super::job::Job;
 use super::state::JobState;
 
-/// Steps in each doubling of time: neighbouring steps lie 9 % apart.
+/// Steps in each doubling of time: neighbouring steps differ by 9 %.
 const STEPS: usize = 8;
-/// The end of the first step. Shorter times are not told apart.
+/// The end of the first step. Shorter times are not distinguished.
 const FIRST: f64 = 0.25;
-/// As many as reach from a quarter of a second to three days.
+/// The number of steps from a quarter of a second to three days.
 const BUCKETS: usize = 20 * STEPS;
-/// Fewer jobs than this have no say.
+/// The minimum number of jobs for the statistics to be used.
 const ENOUGH: u32 = 8;
-/// So many have all the say: beyond it what was learned before counts half, so that what changes is learned anew.
+/// The maximum number of jobs: when it is reached, all counts are halved, so that the statistics follow changes.
 const PLENTY: u32 = 256;
-/// A job that has lasted longer than all but this share is like none before it.
+/// If fewer than this share of the jobs lasted as long, the statistics do not apply.
 const LIKE_NONE: f64 = 0.05;
-/// No look is made for a smaller chance than this.
+/// No poll is made for a smaller probability than this.
 const WORTHWHILE: f64 = 0.03;
-/// With a greater chance than this a look is not put off.
+/// With a greater probability than this a poll is not delayed.
 const TIMELY: f64 = 0.1;
 
-/// Whose durations they are: jobs of a kind in a state take alike.
+/// The class of jobs that a statistic is about: jobs of one kind in one state take similar times.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobClass {
     /// The source of the jobs.
     pub source: SourceName,
     /// The upstream's own kind of job, where it has kinds.
     pub kind: Option<String>,
-    /// Whether it is about waiting or about running.
+    /// Whether it is about running jobs or about queued ones.
     pub running: bool,
 }
 
 impl JobClass {
-    /// The habit that a job is subject to; none for one that waits for nothing.
+    /// The class of a job; `None` for one in neither of these states.
     pub fn of(job: &Job) -> Option<Self> {
         let running = match job.state() {
             JobState::Queued => false,
@@ -52,7 +52,7 @@ impl JobClass {
     }
 }
 
-/// How long jobs of a kind stayed in a state: how many for each length of time, on a logarithmic scale.
+/// How long jobs of a class stayed in a state: the number of jobs for each length of time, on a logarithmic scale.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Durations {
     counts: Box<[u16; BUCKETS]>,
@@ -66,7 +66,7 @@ impl Default for Durations {
 }
 
 impl Durations {
-    /// Learns that a job stayed for this long.
+    /// Records that a job stayed for this long.
     pub fn record(&mut self, lasted: Duration) {
         if let Some(count) = self.counts.get_mut(bucket(lasted)) {
             *count += 1;
@@ -78,16 +78,16 @@ impl Durations {
         }
     }
 
-    /// How long after `age` in a state the next look is due, when `usual` is what it would be without any knowledge; `None`
-    /// where nothing was learned that would say.
+    /// How long after `age` in a state the next poll is due, if `usual` is the interval without statistics; `None` if
+    /// the statistics do not apply.
     ///
-    /// Not before there is a fair chance that something has happened, and sooner than usual where much is to be expected.
+    /// The poll is not before a change has a fair probability, and earlier than usual where one is likely.
     pub fn interval(&self, age: Duration, usual: Duration) -> Option<Duration> {
         let timely = self.until(age, TIMELY)?;
         Some(self.until(age, WORTHWHILE)?.max(usual.min(timely)))
     }
 
-    /// How long after `age` this share of the jobs that lasted so long have left the state.
+    /// How long after `age` this share of the jobs that lasted as long have left the state.
     fn until(&self, age: Duration, share: f64) -> Option<Duration> {
         if self.total < ENOUGH {
             return None;
@@ -117,14 +117,14 @@ impl Durations {
         None
     }
 
-    /// The counts that are not zero, each with its place: the form in which they are kept.
+    /// The counts that are not zero, each with its index: the form in which they are stored.
     pub fn parts(&self) -> Vec<(u16, u16)> {
         let places = 0_u16..;
         let counts = places.zip(self.counts.iter().copied());
         counts.filter(|(_, count)| *count > 0).collect()
     }
 
-    /// Takes back what [`Durations::parts`] gave; `None` when it did not give that.
+    /// Restores what [`Durations::parts`] returned; `None` if the parts are not valid.
     pub fn of_parts(parts: &[(u16, u16)]) -> Option<Self> {
         let mut durations = Self::default();
         for (index, count) in parts {
@@ -135,7 +135,7 @@ impl Durations {
     }
 }
 
-/// The place of a length of time.
+/// The index of a length of time.
 fn bucket(lasted: Duration) -> usize {
     let lasted = lasted.as_secs_f64();
     let (mut low, mut high) = (0, BUCKETS);
@@ -150,7 +150,7 @@ fn bucket(lasted: Duration) -> usize {
     low
 }
 
-/// Where a place begins, in seconds.
+/// The lower bound of an index, in seconds.
 fn start(index: usize) -> f64 {
     if index == 0 { 0.0 } else { FIRST * (f64::from(u32::try_from(index).unwrap_or(0)) / 8.0).exp2() }
 }
@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(learned([100.0; 7]).interval(s(0.0), s(1.0)), None);
         let known = learned([100.0; 40]);
         assert!(known.interval(s(0.0), s(1.0)).is_some());
-        assert_eq!(known.interval(s(120.0), s(12.0)), None, "longer than all before it");
+        assert_eq!(known.interval(s(120.0), s(12.0)), None, "longer than all recorded jobs");
     }
 
     #[test]
@@ -184,7 +184,7 @@ mod tests {
         let first = known.interval(s(0.0), s(1.0)).unwrap();
         assert!((90.0..=105.0).contains(&first.as_secs_f64()), "{first:?}");
         let near = known.interval(s(98.0), s(9.8)).unwrap();
-        assert!(near < s(2.0), "what would have been 10 s late: {near:?}");
+        assert!(near < s(2.0), "a poll would have been 10 s late: {near:?}");
     }
 
     #[test]

@@ -1,33 +1,33 @@
-//! Why a job cannot be answered for: one closed list, and one struct on separate axes.
+//! Why no job is returned for a reference: one closed list of codes, and one struct with independent fields.
 
 use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The expected reasons for which a job is not answered for. Closed: schema, HTTP status and log level follow it.
+/// The expected reasons why no job is returned. Closed: schema, HTTP status and log level depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProblemCode {
-    /// No such job, no such source, or none that this client may read: the three look the same.
+    /// No such job, no such source, or none that this client may read: the three are not distinguishable.
     NotFound,
-    /// It was there, and the upstream no longer keeps it.
+    /// It existed, and the upstream no longer keeps it.
     Expired,
-    /// The reference itself is malformed; nothing was asked.
+    /// The reference itself is malformed; no call was made.
     InvalidRef,
-    /// The source must not be asked now.
+    /// The source must not be called now.
     Throttled,
-    /// The source did not answer, or answered with an error of its own.
+    /// The source did not respond, or responded with an error of its own.
     Unavailable,
-    /// The answer did not come in time.
+    /// The response did not arrive in time.
     TimedOut,
-    /// The source refuses the credential that this gateway holds for it.
+    /// The source rejects the credential that the gateway sends.
     CredentialRejected,
-    /// The source has no usable credential here.
+    /// The gateway has no usable credential for the source.
     Unconfigured,
-    /// The source's answer could not be understood.
+    /// The response of the source is not valid.
     BadAnswer,
-    /// It was followed for as long as the gateway follows a job, and no end was seen.
+    /// It was followed for the maximum duration without reaching a terminal state.
     FollowLimit,
-    /// A fault of this gateway.
+    /// An internal error of the gateway.
     Internal,
 }
 
@@ -65,39 +65,39 @@ impl ProblemCode {
     }
 }
 
-/// Whether asking again can help.
+/// Whether a retry can help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// It cannot.
+    /// It cannot help.
     Never,
-    /// It can, after this long.
+    /// It can help, after this long.
     After(Duration),
-    /// It can, at any time.
+    /// It can help, at any time.
     Whenever,
 }
 
-/// Why a job is not answered for.
+/// Why no job is returned.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Problem {
     /// The public code.
     pub code: ProblemCode,
-    /// Whether asking again can help.
+    /// Whether a retry can help.
     pub retry: Retry,
-    /// What the client reads: our words and its own input, nothing of the upstream's.
+    /// The message for the client: our words and its own input, nothing of the upstream's.
     pub message: String,
-    /// What the log reads beside it.
+    /// The underlying error, for the log.
     #[source]
     pub cause: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 impl Problem {
-    /// A problem without a deeper cause.
+    /// A problem without an underlying error.
     pub fn new(code: ProblemCode, retry: Retry, message: impl Into<String>) -> Self {
         Self { code, retry, message: message.into(), cause: None }
     }
 
-    /// The same, with what the log should read beside it.
+    /// The same, with an underlying error for the log.
     #[must_use]
     pub fn because(self, cause: impl StdError + Send + Sync + 'static) -> Self {
         Self { cause: Some(Arc::new(cause)), ..self }

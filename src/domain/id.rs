@@ -1,7 +1,7 @@
-//! The names of things: sources, an upstream's own ids, job keys and the opaque node id.
+//! Identifiers: source names, an upstream's own ids, job keys and the opaque node id.
 //!
-//! Everything here is validated at construction, so a value in hand can be put into a URL segment, a log line or a
-//! cache key without another check (`docs/adr/0006-validated-external-ids.md`).
+//! Every identifier is validated at construction, so a value can be put into a URL segment, a log line or a cache key
+//! without another check (`docs/adr/0006-validated-external-ids.md`).
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,30 +9,30 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-/// The longest name of a source, in bytes.
+/// The maximum length of a source name, in bytes.
 pub const SOURCE_NAME_MAX: usize = 63;
-/// The longest id of an upstream, in bytes. Supermetrics documents 50 and shows longer ones.
+/// The maximum length of an upstream's id, in bytes. Supermetrics documents 50 and uses longer ones.
 pub const EXTERNAL_ID_MAX: usize = 200;
 
-/// What is wrong with a name or an id. The text names the rule and never repeats the input, which is hostile.
+/// Why a name or an id is not valid. The text names the rule and never repeats the input, which is untrusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
-    /// Nothing there.
+    /// It is empty.
     #[error("must not be empty")]
     Empty,
-    /// Longer than the cap, in bytes.
+    /// Longer than the limit, in bytes.
     #[error("is longer than {0} bytes")]
     TooLong(usize),
     /// A character outside the allowed set.
     #[error("may contain only {0}")]
     Charset(&'static str),
-    /// Made of dots alone, which a URL reads as a step to another folder.
+    /// Only dots, which a URL interprets as a step to another folder.
     #[error("must not consist of dots alone")]
     Dots,
-    /// The name of another place beside the jobs, which an id would lead to.
+    /// The name of another endpoint beside the jobs, which a URL with this id would call.
     #[error("must not be \"{0}\", which is an endpoint of the upstream")]
     Reserved(&'static str),
-    /// Not one of our node ids, or one in another spelling.
+    /// Not a node id of this gateway, or not in its canonical spelling.
     #[error("is not a node ID of this gateway")]
     NotANodeId,
 }
@@ -42,10 +42,10 @@ pub enum IdError {
 pub struct SourceName(Arc<str>);
 
 impl SourceName {
-    /// Reads a name.
+    /// Parses a name.
     ///
     /// # Errors
-    /// When it is empty, too long, or holds another character.
+    /// When it is empty, too long, or contains another character.
     pub fn parse(text: &str) -> Result<Self, IdError> {
         check_length(text, SOURCE_NAME_MAX)?;
         let fits = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
@@ -62,7 +62,7 @@ impl SourceName {
         &self.0
     }
 
-    /// The same, shared.
+    /// The same, as a shared string.
     pub fn shared(&self) -> Arc<str> {
         Arc::clone(&self.0)
     }
@@ -82,15 +82,15 @@ impl fmt::Debug for SourceName {
 
 /// An upstream's own id of a job: 1 to 200 of letters, digits, `-`, `_`, `.`, `~` and `:`; never dots alone.
 ///
-/// Case is kept: no upstream says that it folds it, so two spellings are two jobs.
+/// Case is kept: no upstream documents that it ignores case, so two spellings are two jobs.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ExternalId(Arc<str>);
 
 impl ExternalId {
-    /// Reads an id.
+    /// Parses an id.
     ///
     /// # Errors
-    /// When it is empty, too long, dots alone, or holds a character that could leave its place in a URL.
+    /// When it is empty, too long, dots alone, or contains a character that is not safe in a URL segment.
     pub fn parse(text: &str) -> Result<Self, IdError> {
         check_length(text, EXTERNAL_ID_MAX)?;
         let fits =
@@ -122,28 +122,28 @@ impl fmt::Debug for ExternalId {
     }
 }
 
-/// Which job: a source and the upstream's id. Compared in full, never by a hash of itself.
+/// Identifies a job: a source and the upstream's id. Compared in full, never by a hash of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobKey {
-    /// The source that knows the job.
+    /// The source of the job.
     pub source: SourceName,
-    /// The job's id there.
+    /// The job's id at the upstream.
     pub external_id: ExternalId,
 }
 
 impl JobKey {
-    /// What every node id starts with before it is encoded; the digit is its format.
+    /// The prefix of every node id before it is encoded; the digit is its format.
     const MARK: &'static str = "job1/";
 
-    /// The opaque id of the job in the schema. It names a job and authorises nothing.
+    /// The opaque id of the job in the schema. It identifies a job and grants no access.
     pub fn node_id(&self) -> String {
         URL_SAFE_NO_PAD.encode(format!("{}{}/{}", Self::MARK, self.source, self.external_id))
     }
 
-    /// Reads a node id back.
+    /// Parses a node id.
     ///
     /// # Errors
-    /// When it is not exactly a text that [`JobKey::node_id`] gives: one job has one id.
+    /// When it is not exactly a text that [`JobKey::node_id`] returns: one job has one id.
     pub fn from_node_id(text: &str) -> Result<Self, IdError> {
         if text.len() > 2 * (SOURCE_NAME_MAX + EXTERNAL_ID_MAX) {
             return Err(IdError::NotANodeId);

@@ -1,4 +1,4 @@
-//! The normalised job: one shape for both upstreams, in which a contradiction cannot be written down.
+//! The normalised job: one type for both upstreams, in which a contradiction cannot be represented.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -11,25 +11,25 @@ use super::state::JobState;
 /// A job, as one answer of an upstream describes it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
-    /// Which job this is.
+    /// The key of the job.
     pub key: JobKey,
-    /// Where it is in its life, and why it failed if it did.
+    /// The state, and why the job failed if it did.
     pub life: Life,
-    /// The upstream's own word for its state, verbatim.
+    /// The upstream's own name for its state, verbatim.
     pub native_state: Option<String>,
-    /// When it was made, by the upstream's clock.
+    /// When it was created, by the upstream's clock.
     pub created_at: Option<Timestamp>,
-    /// When it changed last, by the upstream's clock.
+    /// When it was last changed, by the upstream's clock.
     pub updated_at: Option<Timestamp>,
-    /// When it ended, by the upstream's clock.
+    /// When it was finished, by the upstream's clock.
     pub finished_at: Option<Timestamp>,
-    /// How far it is; `None` when the upstream does not say.
+    /// The progress; `None` if the upstream does not report it.
     pub progress: Option<Progress>,
-    /// What only this upstream says.
+    /// The upstream-specific part.
     pub details: Details,
 }
 
-/// A state, with what belongs to it alone: only a failed job has a failure.
+/// A state with the data that only it has: only a failed job has a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Life {
     /// See [`JobState::Queued`].
@@ -48,29 +48,29 @@ pub enum Life {
     Unknown,
 }
 
-/// Why a job failed. Data, not an error: a failed job is an answer.
+/// Why a job failed. Data, not an error: a failed job is a valid answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Failure {
-    /// The upstream's code, where it gives one.
+    /// The upstream's code, if it reports one.
     pub code: Option<String>,
-    /// The upstream's words, where it gives any.
+    /// The upstream's message, if it reports one.
     pub message: Option<String>,
 }
 
-/// Parts done and parts known of. The total may grow, so this is never made a percentage.
+/// Completed parts and known parts. The total may grow, so this is never converted to a percentage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Progress {
-    /// Parts done.
+    /// Completed parts.
     pub completed: u32,
-    /// Parts known of so far.
+    /// Parts known so far.
     pub total: u32,
 }
 
 impl Progress {
-    /// The largest number that the schema's `Int` holds.
+    /// The maximum of the schema's `Int`.
     const MAX: u32 = i32::MAX.cast_unsigned();
 
-    /// Parts done of parts known; `None` where either is beyond what clients can read.
+    /// Completed parts of known parts; `None` if either is beyond what clients can read.
     pub fn new(completed: u64, total: u64) -> Option<Self> {
         let count = |parts: u64| u32::try_from(parts).ok().filter(|parts| *parts <= Self::MAX);
         Some(Self { completed: count(completed)?, total: count(total)? })
@@ -78,13 +78,13 @@ impl Progress {
 }
 
 impl Job {
-    /// A job of which nothing but its state is known beside what only its upstream says.
+    /// A job of which only the state and the upstream-specific part are known.
     pub const fn new(key: JobKey, life: Life, details: Details) -> Self {
         let (created_at, updated_at, finished_at) = (None, None, None);
         Self { key, life, native_state: None, created_at, updated_at, finished_at, progress: None, details }
     }
 
-    /// Where the job is in its life.
+    /// The state of the job.
     pub const fn state(&self) -> JobState {
         match self.life {
             Life::Queued => JobState::Queued,
@@ -97,7 +97,7 @@ impl Job {
         }
     }
 
-    /// Says whether this run will not change any more.
+    /// Returns whether this run will not change any more.
     pub const fn is_terminal(&self) -> bool {
         self.state().is_terminal()
     }
@@ -123,7 +123,7 @@ impl Job {
         }
     }
 
-    /// The upstream's own word for the kind of job, where it has kinds (MindBridge `type`).
+    /// The upstream's own name for the kind of job, where it has kinds (MindBridge `type`).
     pub fn kind(&self) -> Option<&str> {
         match &self.details {
             Details::MindBridge(details) => details.kind.as_deref(),
@@ -131,7 +131,7 @@ impl Job {
         }
     }
 
-    /// The kind of upstream that gave this answer.
+    /// The kind of upstream that reported this job.
     pub const fn upstream(&self) -> Upstream {
         match &self.details {
             Details::MindBridge(_) => Upstream::MindBridge,
@@ -139,8 +139,8 @@ impl Job {
         }
     }
 
-    /// Says whether two answers tell a watcher the same. The request that brought an answer and the queue of the whole
-    /// licence change all the time and are no news of this job.
+    /// Returns whether two answers are the same for a watcher. The request id of a response and the queue of the whole
+    /// licence change all the time and are no change of this job.
     pub fn same_report(&self, other: &Self) -> bool {
         let Self { key, life, native_state, created_at, updated_at, finished_at, progress, details } = self;
         let details_say = match (details, &other.details) {
@@ -154,8 +154,8 @@ impl Job {
             && *progress == other.progress
     }
 
-    /// The same job, forgotten by its upstream before an end was seen. Keeps the last that was known of it, its
-    /// counter included, so that it still compares with what it replaces.
+    /// The same job, deleted by its upstream before a terminal state was observed. Keeps what was last known of it, its
+    /// counter included, so that it still compares with the observation that it replaces.
     #[must_use]
     pub fn expired(&self) -> Self {
         Self { life: Life::Expired, ..self.clone() }

@@ -1,4 +1,4 @@
-//! An answer with its time, and the one rule that says which of two answers is the newer truth.
+//! An observation: an answer with its times, and the one rule that decides which of two answers is newer.
 
 mod clamp;
 
@@ -11,24 +11,24 @@ use super::job::Job;
 use super::sightings::Sightings;
 use super::state::JobState;
 
-/// A job as answered to one question.
+/// A job as reported in one response.
 #[derive(Clone, Debug)]
 pub struct Observation {
-    /// The job, shared because many readers hold it.
+    /// The job, shared between many readers.
     pub job: Arc<Job>,
-    /// When the question left us. Of EXPIRED: when the question left that showed this run for the last time.
+    /// When the request was sent. For EXPIRED: when the last request that returned this run was sent.
     pub requested_at: Timestamp,
-    /// When the answer was complete. Never before `requested_at`.
+    /// When the response was complete. Never before `requested_at`.
     pub observed_at: Timestamp,
-    /// How many rollbacks of the upstream had been accepted for this job when this answer came: what carries more of them
-    /// is newer whatever its counter says, because the counter itself was set back.
+    /// How many rollbacks of the upstream had been accepted for this job when this response arrived. An observation with
+    /// more of them is newer, whatever its counter is, because the counter itself was set back.
     pub rollbacks: u32,
-    /// When this run and its state were first seen: kept along, no part of the answer.
+    /// When this run and its state were first observed: carried along, not a part of the answer.
     pub sightings: Sightings,
 }
 
 impl PartialEq for Observation {
-    /// Two observations of one answer are equal, whatever else was seen of its run.
+    /// Two observations of one answer are equal, whatever else was observed of its run.
     fn eq(&self, other: &Self) -> bool {
         let Self { job, requested_at, observed_at, rollbacks, sightings: _ } = self;
         (job, requested_at, observed_at, rollbacks)
@@ -37,29 +37,31 @@ impl PartialEq for Observation {
 }
 
 impl Observation {
-    /// An answer and the two times it lies between. A clock that stepped back in between is read as no time at all.
+    /// An answer with the times of its request and response. If the clock stepped back in between, both are equal.
     pub fn new(job: Arc<Job>, requested_at: Timestamp, observed_at: Timestamp) -> Self {
         let observed_at = observed_at.max(requested_at);
         let sightings = Sightings::first(job.state(), observed_at);
         Self { job, requested_at, observed_at, rollbacks: 0, sightings }
     }
 
-    /// The same run, forgotten by its upstream before another terminal state of it was seen.
+    /// The same run, deleted by its upstream before a terminal state of it was observed.
     ///
-    /// EXPIRED says nothing about any later run, so it takes the place of `self` in the order, whenever it was found out.
+    /// EXPIRED contains no information about a later run, so it has the position of `self` in the order, whenever it
+    /// was detected.
     #[must_use]
     pub fn expired(&self, observed_at: Timestamp) -> Self {
         let expired = Self::new(Arc::new(self.job.expired()), self.requested_at, observed_at);
         Self { rollbacks: self.rollbacks, ..expired }
     }
 
-    /// The same answer, given after this many accepted rollbacks.
+    /// The same answer, received after this many accepted rollbacks.
     #[must_use]
     pub fn after_rollbacks(self, rollbacks: u32) -> Self {
         Self { rollbacks, ..self }
     }
 
-    /// This observation in the place of the held one: it takes over when its run and its state were first seen.
+    /// This observation as a replacement of the held one: it keeps the times at which its run and its state were first
+    /// observed.
     #[must_use]
     pub fn replacing(self, held: Option<&Self>) -> Self {
         let Some(held) = held else { return self };
@@ -67,26 +69,26 @@ impl Observation {
         Self { sightings, ..self }
     }
 
-    /// Says whether this observation replaces the held one.
+    /// Returns whether this observation replaces the held one.
     ///
-    /// The one with more accepted rollbacks wins. Else, where both carry the upstream's own counter and it differs, the
-    /// larger wins. Else the later *moment of truth* wins: a terminal state is true from the answer on, so its moment is
-    /// `observed_at`; anything else was true at the latest when it was asked for, so its moment is `requested_at`; and EXPIRED
-    /// has the moment of the last answer that showed its run. At the same moment a terminal state wins over EXPIRED, and
-    /// EXPIRED over what has not ended.
+    /// The one with more accepted rollbacks wins. Otherwise, if both have the upstream's own counter and it differs,
+    /// the larger wins. Otherwise the later *moment of truth* wins: a terminal state is true from the response on, so
+    /// its moment is `observed_at`; any other state was true at the latest when it was requested, so its moment is
+    /// `requested_at`; and EXPIRED has the moment of the last response that contained its run. At the same moment a
+    /// terminal state wins over EXPIRED, and EXPIRED over a state that is not terminal.
     ///
-    /// From that one key it follows: a question sent after the held answer arrived wins (so a
-    /// second run shows itself); an answer older than the held question loses; where the two overlap, a terminal state
-    /// beats one that is not, and of two terminal states the later answer wins. EXPIRED loses to every other terminal state
-    /// of its run, whatever the times, since none of them can have been observed before the run was last seen unfinished.
-    /// Of two overlapping answers that are not terminal, the later *question* wins: taking the later answer would let three
-    /// answers beat each other in a ring, and then the order of arrival would matter.
+    /// The consequences: an answer requested after the held response arrived wins (so a second run is detected); an
+    /// answer older than the held request loses; where the two overlap, a terminal state wins over one that is not, and
+    /// of two terminal states the later response wins. EXPIRED loses to every other terminal state of its run, whatever
+    /// the times, since none of them can have been observed before the run was last observed as not terminal. Of two
+    /// overlapping answers that are not terminal, the later *request* wins: with the later response, three answers
+    /// could supersede each other in a cycle, and then the order of arrival would matter.
     pub fn supersedes(&self, held: &Self) -> bool {
         self.compare(held) == Ordering::Greater
     }
 
-    /// Orders two observations of one job by the rule of [`Observation::supersedes`]; total among those that all
-    /// carry a counter, and among those of which none does.
+    /// Orders two observations of one job by the rule of [`Observation::supersedes`]; total among those that all have a
+    /// counter, and among those without one.
     pub fn compare(&self, other: &Self) -> Ordering {
         let by_rollbacks = self.rollbacks.cmp(&other.rollbacks);
         by_rollbacks
@@ -94,8 +96,8 @@ impl Observation {
             .then_with(|| self.moment().cmp(&other.moment()))
     }
 
-    /// Says whether this answer carries a lower counter than the held one, of the same number of accepted rollbacks: the
-    /// upstream contradicts what it said before.
+    /// Returns whether this answer has a lower counter than the held one, with the same number of accepted rollbacks:
+    /// the upstream contradicts its earlier report.
     pub fn contradicts(&self, held: &Self) -> bool {
         self.rollbacks == held.rollbacks && self.compare_counters(held) == Ordering::Less
     }
@@ -107,7 +109,7 @@ impl Observation {
         }
     }
 
-    /// The moment of truth, then what wins at the same moment, then the answer's time to make it total.
+    /// The moment of truth, then the rank at the same moment, then the time of the response to make the order total.
     fn moment(&self) -> (Timestamp, u8, Timestamp) {
         let (moment, rank) = match self.job.state() {
             JobState::Queued | JobState::Running | JobState::Unknown => (self.requested_at, 0),
@@ -148,45 +150,45 @@ mod tests {
     fn supersedes_follows_each_rule_of_the_design() {
         let failed = || Life::Failed(Failure::default());
         let cases = [
-            ("a later question wins", seen(Life::Running, None, 5, 6), seen(Life::Queued, None, 1, 2), true),
+            ("a later request wins", seen(Life::Running, None, 5, 6), seen(Life::Queued, None, 1, 2), true),
             (
-                "a second run shows itself",
+                "a second run is detected",
                 seen(Life::Running, None, 5, 6),
                 seen(Life::Succeeded, None, 1, 4),
                 true,
             ),
             (
-                "an answer older than the held question loses",
+                "an answer older than the held request loses",
                 seen(failed(), None, 1, 2),
                 seen(Life::Running, None, 3, 4),
                 false,
             ),
             (
-                "where they overlap an end beats no end",
+                "of overlapping answers a terminal one wins",
                 seen(Life::Succeeded, None, 1, 4),
                 seen(Life::Running, None, 2, 9),
                 true,
             ),
             (
-                "where they overlap no end loses to an end",
+                "of overlapping answers one that is not terminal loses",
                 seen(Life::Running, None, 2, 9),
                 seen(Life::Succeeded, None, 1, 4),
                 false,
             ),
             (
-                "asked at the moment the end arrived is no second run",
+                "requested when the terminal state arrived is no second run",
                 seen(Life::Running, None, 4, 9),
                 seen(Life::Succeeded, None, 1, 4),
                 false,
             ),
             (
-                "of two ends the later answer wins",
+                "of two terminal states the later response wins",
                 seen(failed(), None, 2, 5),
                 seen(Life::Succeeded, None, 1, 6),
                 false,
             ),
             (
-                "of two that are no end the later question wins",
+                "of two that are not terminal the later request wins",
                 seen(Life::Running, None, 3, 5),
                 seen(Life::Queued, None, 1, 9),
                 true,
@@ -234,19 +236,19 @@ mod tests {
                 true,
             ),
             (
-                "EXPIRED of a second run wins over the end of the first",
+                "EXPIRED of a second run wins over the first run",
                 seen(Life::Running, None, 5, 6).expired(at(90)),
                 seen(Life::Succeeded, None, 3, 4),
                 true,
             ),
             (
-                "EXPIRED replaces the last that was seen of its run",
+                "EXPIRED replaces the last observation of its run",
                 seen(Life::Running, None, 1, 2).expired(at(90)),
                 seen(Life::Running, None, 1, 2),
                 true,
             ),
             (
-                "a run that begins after EXPIRED shows itself",
+                "a run that begins after EXPIRED is detected",
                 seen(Life::Queued, None, 91, 92),
                 seen(Life::Running, None, 1, 2).expired(at(90)),
                 true,
@@ -334,7 +336,7 @@ mod tests {
             last in 0_i64..40, gone in 0_i64..99, ended in 0_i64..99, took in 0_i64..20, failed in any::<bool>()
         ) {
             let expired = seen(Life::Running, None, last, last).expired(at(gone));
-            // the run was seen unfinished at `last`, so its end was observed then at the earliest
+            // The run was observed as not terminal at `last`, so its terminal state was observed then at the earliest.
             let observed = last + ended;
             let life = if failed { Life::Failed(Failure::default()) } else { Life::Succeeded };
             let end = seen(life, None, observed - took, observed);

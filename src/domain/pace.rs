@@ -1,31 +1,31 @@
-//! When to look at an unfinished job again: fast at first, then a share of its age, within bounds. Pure.
+//! When to poll a job that is not terminal: fast at first, then after a share of its age, within bounds. Pure.
 
 use std::time::Duration;
 
 use super::durations::Durations;
 
-/// The bounds of looking.
+/// The bounds of the poll interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PollIntervals {
-    /// The shortest time between two looks at one job.
+    /// The shortest time between two polls of one job.
     pub fastest: Duration,
-    /// The longest, while nobody asks for fresher news.
+    /// The longest, unless a watcher requires a fresher state.
     pub slowest: Duration,
 }
 
-/// An unfinished job is looked at again after its age divided by this: what took a minute so far is told at most six
-/// seconds late.
+/// A job is polled again after its age divided by this: a change after one minute is detected at most six seconds late.
 const SHARE: u32 = 10;
-/// The share of an interval that the phase of a job may take off it.
+/// The maximum share by which the phase of a job shortens an interval.
 const PHASE: f64 = 0.2;
 
 impl PollIntervals {
-    /// The time from one look at a job to the next.
+    /// The time from one poll of a job to the next.
     ///
-    /// `age` is how long the job has been in its state, as far as known; `learned_durations` is how long others of its kind were, which
-    /// puts off looks in vain and brings forward those that something is expected of, within the same bounds; `tightest` is the freshest that any watcher asks for, which
-    /// wins over the age but not over `fastest`; `failures` is how many looks in a row have failed, each doubling the
-    /// time; `phase`, from 0 to 1, is the job's own, and spreads jobs that began together.
+    /// `age` is how long the job has been in its state, as far as known. `learned` is how long other jobs of its kind
+    /// were in it: it delays polls that would find nothing and moves likely changes to an earlier poll, within the same
+    /// bounds. `tightest` is the lowest staleness that any watcher allows; it wins over the age but not over `fastest`.
+    /// `failures` is the number of polls that failed in a row, each doubling the time. `phase`, from 0 to 1, is the
+    /// job's own, and spreads jobs that began together.
     pub fn interval(
         &self,
         age: Duration,

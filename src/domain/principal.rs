@@ -1,4 +1,5 @@
-//! Who asks, what they may read, and for how long. What a token looks like and who checks it is not known here.
+//! The authenticated caller, its grant, and the expiry of its credential. Formats and verification of tokens are
+//! elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use jiff::Timestamp;
 
 use super::id::{JobKey, SourceName};
 
-/// An authenticated client: a name for the logs, what it may read, and the pass it came in with.
+/// An authenticated client: a name for the logs, its grant, and its credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
     name: Arc<str>,
@@ -15,39 +16,39 @@ pub struct Principal {
     pass: CredentialInfo,
 }
 
-/// What a client may read.
+/// The grant: what a client may read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Grant {
-    /// Every job of every source: the local principal of a gateway without clients.
+    /// Every job of every source: the local principal of a gateway without configured clients.
     All,
-    /// The jobs of these sources, each as far as its scope reaches.
+    /// The jobs of these sources, each within its scope.
     Sources(Arc<BTreeMap<SourceName, Scope>>),
 }
 
 /// Which jobs of a source a client may read. The default is all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
-    /// The upstream's own kinds of job; empty for every kind, and for jobs without one.
+    /// The upstream's own kinds of job; empty for every kind, including jobs without one.
     pub kinds: BTreeSet<String>,
-    /// Labels that a tracked job must carry, all of them; empty for every job.
+    /// Labels that a tracked job must have, all of them; empty for every job.
     pub labels: BTreeMap<String, String>,
 }
 
-/// What a client presented: by which it is told from others, and until when it holds.
+/// The credential of a client: its fingerprint and its expiry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CredentialInfo {
-    /// The SHA-256 of what was presented; none where nothing need be.
+    /// The SHA-256 of the credential; `None` if none is required.
     pub fingerprint: Option<[u8; 32]>,
-    /// From this time on it does not hold; none while it is not taken back.
+    /// The credential is not valid from this time on; `None` if it is valid until it is revoked.
     pub expires: Option<Timestamp>,
-    /// The jobs it is for, to be read and watched and nothing else; none where the grant alone says.
+    /// The jobs that it can read and watch, for a watch token; `None` if only the grant decides.
     pub jobs: Option<Arc<BTreeSet<JobKey>>>,
-    /// Whether the grant came written in the pass, and holds without its client being listed anywhere.
+    /// Whether the credential itself contains the grant, so that its client is not listed anywhere.
     pub carries_grant: bool,
 }
 
 impl Grant {
-    /// Says whether it allows all that another one does.
+    /// Returns whether it allows everything that another grant allows.
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::All, _) => true,
@@ -60,26 +61,26 @@ impl Grant {
 }
 
 impl Scope {
-    /// Says whether all jobs of another scope are in it.
+    /// Returns whether it contains all jobs of another scope.
     pub fn covers(&self, other: &Self) -> bool {
         let kinds = self.kinds.is_empty() || (!other.kinds.is_empty() && other.kinds.is_subset(&self.kinds));
-        // whoever asks for more labels reaches fewer jobs
+        // A scope with more labels contains fewer jobs.
         kinds && self.labels.iter().all(|(name, value)| other.labels.get(name) == Some(value))
     }
 
-    /// Says whether it is all jobs of the source.
+    /// Returns whether it contains all jobs of the source.
     pub fn is_whole(&self) -> bool {
         self.kinds.is_empty() && self.labels.is_empty()
     }
 
-    /// Says whether jobs of this kind are in it. Compared letter by letter, so that a word is never read as another.
+    /// Returns whether jobs of this kind are in it. Compared exactly, so that no name is mistaken for another.
     pub fn admits_kind(&self, kind: Option<&str>) -> bool {
         self.kinds.is_empty() || kind.is_some_and(|kind| self.kinds.contains(kind))
     }
 }
 
 impl Principal {
-    /// A client that may read all jobs of some sources, whose pass holds until it is taken back.
+    /// A client that may read all jobs of some sources, with a credential that is valid until it is revoked.
     pub fn new(name: impl Into<Arc<str>>, sources: impl IntoIterator<Item = SourceName>) -> Self {
         let sources = sources.into_iter().map(|source| (source, Scope::default())).collect();
         Self { name: name.into(), grant: Grant::Sources(Arc::new(sources)), pass: CredentialInfo::default() }
@@ -90,12 +91,12 @@ impl Principal {
         Self { name: name.into(), grant, pass: CredentialInfo::default() }
     }
 
-    /// Whoever reaches a gateway that has no clients configured, which listens on loopback alone.
+    /// Any caller of a gateway without configured clients, which listens on loopback only.
     pub fn local() -> Self {
         Self::with_grant("local", Grant::All)
     }
 
-    /// The same client, come in with a pass.
+    /// The same client with another credential.
     #[must_use]
     pub fn holding(self, pass: CredentialInfo) -> Self {
         Self { pass, ..self }
@@ -116,22 +117,22 @@ impl Principal {
         &self.grant
     }
 
-    /// Says whether it is the caller of a gateway without clients, which has no other client to take anything from.
+    /// Returns whether it is the caller of a gateway without configured clients, where no other client exists.
     pub const fn is_local(&self) -> bool {
         matches!(self.grant, Grant::All)
     }
 
-    /// What the client came in with.
+    /// The credential of the client.
     pub const fn pass(&self) -> &CredentialInfo {
         &self.pass
     }
 
-    /// Says whether another principal is the same client with the same rights, whatever pass it came in with.
+    /// Returns whether another principal is the same client with the same rights, with any credential.
     pub fn is_same_client(&self, other: &Self) -> bool {
         self.name == other.name && self.grant == other.grant && self.pass.jobs == other.pass.jobs
     }
 
-    /// Says whether the client may read something of a source.
+    /// Returns whether the client may read at least some jobs of a source.
     pub fn may_read(&self, source: &SourceName) -> bool {
         let granted = match &self.grant {
             Grant::All => true,
@@ -140,7 +141,7 @@ impl Principal {
         granted && self.pass.jobs.as_ref().is_none_or(|jobs| jobs.iter().any(|job| job.source == *source))
     }
 
-    /// Says whether the client may ask about a job, of which nothing is known yet.
+    /// Returns whether the client may request a job of which nothing is known yet.
     pub fn may_read_job(&self, job: &JobKey) -> bool {
         let granted = match &self.grant {
             Grant::All => true,
@@ -149,7 +150,7 @@ impl Principal {
         granted && self.pass.jobs.as_ref().is_none_or(|jobs| jobs.contains(job))
     }
 
-    /// What the client's view of a source is narrowed to; none where it may read all of it, or nothing.
+    /// The scope that restricts the client in a source; `None` if it may read all of the source, or nothing.
     pub fn scope(&self, source: &SourceName) -> Option<&Scope> {
         match &self.grant {
             Grant::All => None,
@@ -157,7 +158,7 @@ impl Principal {
         }
     }
 
-    /// Says whether the client came in with a pass that reads and watches some jobs and changes nothing.
+    /// Returns whether the client uses a watch token, which reads and watches some jobs and changes nothing.
     pub const fn only_watches(&self) -> bool {
         self.pass.jobs.is_some()
     }

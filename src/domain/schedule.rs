@@ -1,9 +1,9 @@
-//! Arithmetic of waiting: rates, back-off, and the breaker. Pure: time comes in as an argument.
+//! Rate limit, backoff, circuit breaker and retry budget. Pure: time is an argument.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// A rate limit: at most so many calls in *any* window of a length, counted exactly.
+/// A rate limit: at most so many calls in *any* window of a given length, counted exactly.
 ///
 /// Remembers the start of each call in the window: 16 bytes a call, so 80 kB for 5,000 an hour. Times are durations
 /// since any fixed moment, the same for every call.
@@ -21,7 +21,7 @@ impl Rate {
         Self { calls, per, started: VecDeque::new() }
     }
 
-    /// Allows another number of calls from now on. Those that were counted stay so.
+    /// Changes the number of calls. Calls counted so far stay counted.
     pub fn allow(&mut self, calls: u32) {
         self.calls = calls.max(1) as usize;
     }
@@ -34,14 +34,14 @@ impl Rate {
         }
     }
 
-    /// How long to wait from `now` before a call fits behind `ahead` others that go as early as they can.
+    /// How long to wait from `now` before a call fits behind `ahead` others that start as early as they can.
     pub fn wait_behind(&self, now: Duration, ahead: usize) -> Duration {
         let Some(blocking) = (self.started.len() + ahead).checked_sub(self.calls) else {
             return Duration::ZERO;
         };
         match self.started.get(blocking) {
             Some(at) => (*at + self.per).saturating_sub(now),
-            // it is blocked by one of those ahead, which waits itself
+            // It is blocked by one of those ahead, which waits itself.
             None => self.wait_behind(now, blocking - self.started.len()) + self.per,
         }
     }
@@ -54,7 +54,7 @@ impl Rate {
         self.started.push_back(now);
     }
 
-    /// Takes back a call that was counted at `at` and was not made.
+    /// Reverts a call that was counted at `at` and was not made.
     pub fn untake(&mut self, at: Duration) {
         if let Some(index) = self.started.iter().rposition(|call| *call == at) {
             self.started.remove(index);
@@ -68,24 +68,24 @@ impl Rate {
     }
 }
 
-/// Exponential back-off with full jitter: the n-th wait lies anywhere below `min(cap, base · 2ⁿ)`.
+/// Exponential backoff with full jitter: the n-th wait is anywhere below `min(cap, base · 2ⁿ)`.
 #[derive(Clone, Copy, Debug)]
 pub struct Backoff {
-    /// The ceiling of the first wait.
+    /// The upper bound of the first wait.
     pub base: Duration,
-    /// The ceiling of every wait.
+    /// The upper bound of every wait.
     pub cap: Duration,
 }
 
 impl Backoff {
-    /// The wait after `failures` failures (0 for the first), for a `unit` drawn evenly from 0 to 1.
+    /// The wait after `failures` failures (0 for the first), for a `unit` drawn uniformly from 0 to 1.
     pub fn wait(&self, failures: u32, unit: f64) -> Duration {
         let ceiling = self.base.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX)).min(self.cap);
         ceiling.mul_f64(unit.clamp(0.0, 1.0))
     }
 }
 
-/// A circuit breaker: open after so many failures in a row, then one try at a time.
+/// A circuit breaker: open after so many failures in a row, then one probe at a time.
 #[derive(Clone, Debug)]
 pub struct Breaker {
     threshold: u32,
@@ -96,42 +96,42 @@ pub struct Breaker {
     trying: bool,
 }
 
-/// When it opened last, and until when.
+/// When it opened last, and how long it stays open.
 #[derive(Clone, Copy, Debug)]
 struct BreakerOpening {
     at: Duration,
     until: Duration,
 }
 
-/// What a breaker says to a call.
+/// The decision of a breaker about a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerDecision {
-    /// Go.
+    /// The call may be made.
     Open,
-    /// Go, as the one try that decides.
+    /// The call may be made, as the probe that decides.
     Try,
-    /// Not before this much time has passed.
+    /// The call is rejected until this much time has passed.
     Refused(Duration),
 }
 
 impl Breaker {
-    /// A breaker that opens after `threshold` failures in a row and stays so by `backoff`.
+    /// A breaker that opens after `threshold` failures in a row and stays open for a time determined by `backoff`.
     pub fn new(threshold: u32, backoff: Backoff) -> Self {
         Self { threshold: threshold.max(1), backoff, failures: 0, openings: 0, open: None, trying: false }
     }
 
-    /// Closes it and forgets every failure, because it is another place that is asked now.
+    /// Closes it and forgets every failure, because the source has another address now.
     pub fn forget(&mut self) {
         *self = Self::new(self.threshold, self.backoff);
     }
 
-    /// Asks whether a call may go at `now`.
+    /// Requests a call at `now`.
     pub fn enter(&mut self, now: Duration) -> BreakerDecision {
         self.enter_within(now, None)
     }
 
-    /// The same for a call that may be the one try when `at_most` has passed since the last failure, though the breaker would
-    /// stay open longer.
+    /// The same for a call that may be the probe when `at_most` has passed since the last failure, even if the breaker
+    /// would stay open longer.
     pub fn enter_within(&mut self, now: Duration, at_most: Option<Duration>) -> BreakerDecision {
         match self.refused_within(now, at_most) {
             Some(wait) => BreakerDecision::Refused(wait),
@@ -143,14 +143,14 @@ impl Breaker {
         }
     }
 
-    /// How long such calls are refused from `now` on, without entering; `None` when one may go.
+    /// How long such calls are rejected from `now` on, without requesting one; `None` if one may be made.
     pub fn refused_within(&self, now: Duration, at_most: Option<Duration>) -> Option<Duration> {
         let BreakerOpening { at, until } = self.open?;
         let until = at_most.map_or(until, |at_most| until.min(at + at_most));
         if now < until { Some(until.saturating_sub(now)) } else { self.trying.then_some(self.backoff.base) }
     }
 
-    /// Notes a call that was answered.
+    /// Records a call that was answered.
     pub fn succeeded(&mut self) {
         self.failures = 0;
         self.openings = 0;
@@ -158,9 +158,9 @@ impl Breaker {
         self.trying = false;
     }
 
-    /// Notes a call that failed at `now`; `unit` is drawn evenly from 0 to 1.
+    /// Records a call that failed at `now`; `unit` is drawn uniformly from 0 to 1.
     ///
-    /// Stays open for at least half the ceiling, so that a low draw does not hammer a sick upstream.
+    /// Stays open for at least half the upper bound, so that a low draw does not overload a failing upstream.
     pub fn failed(&mut self, now: Duration, unit: f64) {
         self.failures = self.failures.saturating_add(1);
         if self.trying || self.failures >= self.threshold {
@@ -171,18 +171,18 @@ impl Breaker {
         }
     }
 
-    /// Notes a call that ended without telling anything, such as one that was dropped.
+    /// Records a call that ended without a result, such as one that was dropped.
     pub fn abandoned(&mut self) {
         self.trying = false;
     }
 
-    /// Says whether calls are being refused.
+    /// Returns whether calls are being rejected.
     pub const fn is_open(&self) -> bool {
         self.open.is_some()
     }
 }
 
-/// A retry budget: retries may be a share of the calls, above a small floor, so that they cannot multiply an outage.
+/// A retry budget: retries may be a share of the calls, above a small minimum, so that they cannot amplify an outage.
 #[derive(Clone, Debug)]
 pub struct RetryBudget {
     tokens: f64,
@@ -191,12 +191,13 @@ pub struct RetryBudget {
 }
 
 impl RetryBudget {
-    /// Retries for `share` of the calls (0.2 is one in five), with `floor` of them saved up at first and at most.
+    /// Retries for `share` of the calls (0.2 is one in five), with `floor` of them available at the start, which is
+    /// also the maximum.
     pub const fn new(share: f64, floor: f64) -> Self {
         Self { tokens: floor, share, floor }
     }
 
-    /// Notes a first try.
+    /// Records a first attempt.
     pub fn earn(&mut self) {
         self.tokens = (self.tokens + self.share).min(self.floor.max(1.0));
     }
@@ -289,13 +290,9 @@ mod tests {
         assert_eq!(breaker.enter(now), BreakerDecision::Refused(SECOND));
         now += SECOND;
         assert_eq!(breaker.enter(now), BreakerDecision::Try);
-        assert!(matches!(breaker.enter(now), BreakerDecision::Refused(_)), "one try at a time");
+        assert!(matches!(breaker.enter(now), BreakerDecision::Refused(_)), "one probe at a time");
         breaker.failed(now, 1.0);
-        assert_eq!(
-            breaker.enter(now),
-            BreakerDecision::Refused(SECOND * 2),
-            "the second opening lasts longer"
-        );
+        assert_eq!(breaker.enter(now), BreakerDecision::Refused(SECOND * 2), "the breaker stays open longer");
         now += SECOND * 2;
         assert_eq!(breaker.enter(now), BreakerDecision::Try);
         breaker.succeeded();
@@ -314,7 +311,7 @@ mod tests {
             assert_eq!(
                 breaker.enter_within(now, soon),
                 BreakerDecision::Refused(SECOND),
-                "one try at a time"
+                "one probe at a time"
             );
             breaker.failed(now, 1.0);
         }

@@ -1,29 +1,29 @@
-//! When this gateway first saw a run of a job, its present state and its terminal state: the times that we know ourselves,
-//! since upstreams give few.
+//! When this gateway first observed a run of a job, its present state and its terminal state. These are our own times,
+//! since upstreams report few.
 
 use jiff::Timestamp;
 
 use super::state::JobState;
 
-/// When a run was first seen, by our clock. A time that is not known is absent: records of earlier versions have none.
+/// When a run was first observed, by our clock. An unknown time is absent: records of earlier versions have none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sightings {
-    /// When an answer first showed this run.
+    /// When a response first contained this run.
     pub first_seen_at: Option<Timestamp>,
-    /// When an answer first showed the present state.
+    /// When a response first contained the present state.
     pub state_since: Option<Timestamp>,
-    /// When an answer first showed a terminal state of this run; absent until then.
+    /// When a response first contained a terminal state of this run; absent until then.
     pub terminal_seen_at: Option<Timestamp>,
 }
 
 impl Sightings {
-    /// Those of a run that one answer shows for the first time.
+    /// The times of a run that one response contains for the first time.
     pub fn first(state: JobState, at: Timestamp) -> Self {
         let terminal_seen_at = state.is_terminal().then_some(at);
         Self { first_seen_at: Some(at), state_since: Some(at), terminal_seen_at }
     }
 
-    /// The same with each known time changed.
+    /// The same with each known time converted.
     #[must_use]
     pub fn map(self, change: impl Fn(Timestamp) -> Timestamp) -> Self {
         Self {
@@ -33,10 +33,10 @@ impl Sightings {
         }
     }
 
-    /// Those of an answer in this state that replaces a held one, of which these are known.
+    /// The times of an answer in this state that replaces a held one with these times.
     ///
-    /// What has not ended after a terminal state is another run, and begins anew. Within a run the earliest time counts. A
-    /// terminal state after EXPIRED is the first one that the upstream stated.
+    /// A state that is not terminal after a terminal one belongs to another run, which starts anew. Within a run the
+    /// earliest time counts. A terminal state after EXPIRED is the first one that the upstream reported.
     #[must_use]
     pub fn replacing(self, state: JobState, held: Self, held_state: JobState) -> Self {
         if held_state.is_terminal() && !state.is_terminal() {
@@ -60,7 +60,7 @@ impl Sightings {
     }
 }
 
-/// The earlier of the two; not known where it is not known when the held answer was first seen.
+/// The earlier of the two; unknown if it is unknown when the held answer was first observed.
 fn earlier(new: Option<Timestamp>, held: Option<Timestamp>) -> Option<Timestamp> {
     held.map(|held| new.map_or(held, |new| new.min(held)))
 }
@@ -73,7 +73,7 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    /// Folds states seen at the seconds 1, 2, 3 and so on, and gives the three times.
+    /// Folds states observed at the seconds 1, 2, 3 and so on, and returns the three times.
     fn fold(states: &[JobState]) -> [Option<i64>; 3] {
         let mut seen =
             states.iter().zip(1..).map(|(state, second)| (*state, Sightings::first(*state, at(second))));

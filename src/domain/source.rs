@@ -1,10 +1,10 @@
-//! The kinds of API we call, and how a source (one account of one of them) is doing.
+//! The kinds of upstream API, and the status of a source (one account of one of them).
 
 use jiff::Timestamp;
 
 use super::id::{ExternalId, IdError, SourceName};
 
-/// A kind of API we call. A new member does not compile until each table has its row.
+/// A kind of upstream API. A new member does not compile until each table has its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Upstream {
     /// MindBridge async results: analyses, ingestions, exports.
@@ -22,7 +22,7 @@ impl Upstream {
         }
     }
 
-    /// Says whether an id can start a second run after its end (Supermetrics, "Expiry").
+    /// Returns whether an id can start a second run after a terminal state (Supermetrics, "Expiry").
     pub const fn runs_again(self) -> bool {
         match self {
             Self::MindBridge => false,
@@ -30,8 +30,8 @@ impl Upstream {
         }
     }
 
-    /// Says whether the upstream documents that it forgets a job, with a code of its own for it. Where it does not, that a
-    /// job is not found says nothing about the job's state.
+    /// Returns whether the upstream documents that it deletes jobs, with an error code of its own for it. If it does
+    /// not, "not found" gives no information about the job's state.
     pub const fn documents_expiry(self) -> bool {
         match self {
             Self::MindBridge => false,
@@ -39,7 +39,7 @@ impl Upstream {
         }
     }
 
-    /// How many jobs one request can ask about (MindBridge "Reading many jobs in one request").
+    /// The maximum number of jobs in one request (MindBridge "Reading many jobs in one request").
     pub const fn ids_a_request(self) -> usize {
         match self {
             Self::MindBridge => 100,
@@ -47,15 +47,15 @@ impl Upstream {
         }
     }
 
-    /// Checks that an id can be one of this upstream's, so that what cannot exist is refused before any call.
+    /// Checks that an id can be one of this upstream's, so that an id that cannot exist is rejected before any call.
     ///
     /// # Errors
-    /// When it holds a character that the upstream's ids never hold. MindBridge publishes no rule for its ids, so
-    /// every [`ExternalId`] passes there but `query`: beside the jobs that is the collection's own endpoint.
+    /// When it contains a character that the upstream's ids never contain. MindBridge publishes no rule for its ids, so
+    /// every [`ExternalId`] is accepted there except `query`: that is an endpoint of the collection itself.
     pub fn check_id(self, id: &ExternalId) -> Result<(), IdError> {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         match self {
-            // in any case: whether the upstream's paths fold it is not published
+            // Case-insensitive: whether the upstream's paths ignore case is not published.
             Self::MindBridge if id.as_str().eq_ignore_ascii_case("query") => Err(IdError::Reserved("query")),
             Self::MindBridge => Ok(()),
             Self::Supermetrics if id.as_str().bytes().all(fits) => Ok(()),
@@ -64,58 +64,58 @@ impl Upstream {
     }
 }
 
-/// How a source is doing, as far as its last calls tell.
+/// The health of a source, according to its last calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceHealth {
     /// Its last call was answered.
     Healthy,
-    /// Nothing was asked yet.
+    /// No call was made yet.
     Untried,
-    /// It asked us to wait, or its budget is used up.
+    /// It requested a pause, or its budget is used up.
     Throttled,
-    /// It answers, and the answers cannot be used.
+    /// It responds, and the responses are not valid.
     Degraded,
     /// Its last calls failed.
     Unavailable,
-    /// It refuses our credential.
+    /// It rejects the credential.
     CredentialRejected,
-    /// Its credential could not be read, so nothing is asked.
+    /// Its credential could not be read, so no call is made.
     Unconfigured,
 }
 
-/// Why a call brought no usable answer.
+/// Why a call returned no usable response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceErrorKind {
-    /// No connection: name or network.
+    /// No connection: DNS or network.
     Connect,
     /// No connection, because of TLS.
     Tls,
-    /// No complete answer in time.
+    /// No complete response in time.
     TimedOut,
-    /// The connection broke before the answer was complete.
+    /// The connection was closed before the response was complete.
     Broken,
-    /// It answered with an error of its own.
+    /// It responded with an error of its own.
     ServerError,
-    /// It answered with a redirect.
+    /// It responded with a redirect.
     Redirect,
-    /// Something else than the API answered, such as a proxy with a page.
+    /// The response is not from the API but, for example, a page of a proxy.
     ForeignAnswer,
-    /// The answer cannot be understood.
+    /// The response cannot be parsed.
     BadAnswer,
-    /// The answer is larger than is read.
+    /// The response is larger than the limit.
     TooLarge,
     /// It rejects the credential.
     CredentialRejected,
     /// It refuses this call.
     Refused,
-    /// It asked for a pause.
+    /// It requested a pause.
     Throttled,
-    /// The call cannot be made from what is configured.
+    /// The call cannot be made with the configured options.
     Unsendable,
 }
 
 impl SourceErrorKind {
-    /// The word in the log and on the status page.
+    /// The name in the log and on the status page.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Connect => "connect",
@@ -135,80 +135,80 @@ impl SourceErrorKind {
     }
 }
 
-/// The last call of a source that brought no usable answer.
+/// The last call of a source without a usable response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceError {
-    /// When.
+    /// When it was made.
     pub at: Timestamp,
-    /// Of which kind.
+    /// The kind of the error.
     pub kind: SourceErrorKind,
-    /// One bounded line without secrets: what is wrong, and what the upstream said.
+    /// One bounded line without secrets: the error, and the upstream's message.
     pub message: String,
 }
 
-/// What a source may be asked, and how much of it is in use.
+/// The budget of a source, and how much of it is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BudgetUse {
-    /// Calls a second, as configured.
+    /// Calls per second, as configured.
     pub per_second: u32,
-    /// Calls an hour, as configured.
+    /// Calls per hour, as configured.
     pub per_hour: u32,
-    /// Calls at the same time, as configured.
+    /// Concurrent calls, as configured.
     pub concurrency: u32,
-    /// Calls under way now.
+    /// Calls in flight.
     pub in_flight: u32,
     /// Calls that could start now before the hourly limit is reached.
     pub left_this_hour: u32,
 }
 
-/// How the credential of a source stands. What is read newly is tried before it comes into force.
+/// The state of a source's credential. A newly read credential is verified before it becomes active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CredentialState {
-    /// The newest value is in force.
+    /// The newest value is active.
     InForce,
-    /// The source refuses the one in force.
+    /// The source rejects the active credential.
     Refused,
-    /// There is none that could be sent.
+    /// There is no credential that could be sent.
     Missing,
-    /// A newer one was read, and the source has not yet said whether it takes it; the one before stays in force.
+    /// A newer one was read and is not verified yet; the previous one stays active.
     NewOneUntried,
-    /// The source refuses a newer one; the one before stays in force.
+    /// The source rejects a newer one; the previous one stays active.
     NewOneRefused,
-    /// What was read newly cannot be a secret, or cannot be read; the one before stays in force.
+    /// The newly read value is not a valid secret, or cannot be read; the previous one stays active.
     NewOneUnusable,
 }
 
-/// The credential of a source as seen at one moment. Holds nothing of the secret.
+/// The credential of a source at one moment. Contains nothing of the secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CredentialStatus {
-    /// How it stands.
+    /// The state.
     pub state: CredentialState,
-    /// Since when it stands so.
+    /// Since when it has been in this state.
     pub since: Option<Timestamp>,
-    /// Since when the one in force is, by this gateway; its age is counted from here.
+    /// When this gateway activated the active one; its age is counted from here.
     pub in_force_since: Option<Timestamp>,
-    /// When the one in force ends, as far as it or the configuration says.
+    /// When the active one expires, according to itself or the configuration.
     pub expires_at: Option<Timestamp>,
 }
 
-/// A source as seen at one moment.
+/// The status of a source at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceStatus {
     /// Its name.
     pub name: SourceName,
     /// Its kind.
     pub upstream: Upstream,
-    /// How it is doing.
+    /// Its health.
     pub health: SourceHealth,
-    /// How its credential stands.
+    /// The status of its credential.
     pub credential: CredentialStatus,
-    /// What it may be asked.
+    /// Its budget.
     pub budget: BudgetUse,
     /// No call is made before this time.
     pub throttled_until: Option<Timestamp>,
-    /// It failed several times in a row and is left alone.
+    /// Its circuit breaker is open.
     pub breaker_open: bool,
-    /// The last call without a usable answer; it may be long ago.
+    /// The last call without a usable response; it may be long ago.
     pub last_error: Option<SourceError>,
 }
 

@@ -1,24 +1,24 @@
-//! Where a job is in its life: our closed list, and which of its members are an end.
+//! The state of a job: a closed list, and which of its members are terminal.
 
-/// Where a job is in its life. HTTP has *status*; a job has *state*.
+/// The state of a job. HTTP has *status*; a job has *state*.
 ///
-/// Closed on purpose: a new member does not compile until every table has its row. What an upstream says that we
-/// do not know is [`JobState::Unknown`], with the upstream's word kept beside it.
+/// Closed on purpose: a new member does not compile until every table has its row. An unknown native state is mapped to
+/// [`JobState::Unknown`], and the native state is kept beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum JobState {
-    /// Waiting for its turn.
+    /// Waiting to be started.
     Queued,
-    /// Being worked on.
+    /// Running.
     Running,
-    /// Ended well.
+    /// Completed successfully.
     Succeeded,
-    /// Ended, and did not do what was asked.
+    /// Completed with a failure.
     Failed,
-    /// Stopped by someone before its end.
+    /// Stopped before completion.
     Canceled,
-    /// Seen before, now gone upstream, and no end was ever seen.
+    /// Observed before, and now deleted by the upstream, without an observed terminal state.
     Expired,
-    /// The upstream used a word we do not know. Not an end.
+    /// The upstream reported a native state that is not known. Not terminal.
     Unknown,
 }
 
@@ -47,7 +47,7 @@ impl JobState {
         }
     }
 
-    /// Says whether this run will not change any more.
+    /// Returns whether this run will not change any more.
     pub const fn is_terminal(self) -> bool {
         match self {
             Self::Succeeded | Self::Failed | Self::Canceled | Self::Expired => true,

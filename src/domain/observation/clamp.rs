@@ -1,6 +1,7 @@
-//! An observation that another process dated. Its clock may have been wrong, and then its times cannot be compared with ours.
+//! Observations from other processes. Their clocks may have been wrong, and then their times cannot be compared with
+//! ours.
 //!
-//! A time that is too late to be true is clamped when the observation is read, so that inside a process no observation is
+//! A time that is too late to be true is clamped when the observation is read. So no observation inside a process is
 //! from the future, and [`Observation::supersedes`] needs no clock.
 
 use std::time::Duration;
@@ -9,21 +10,22 @@ use jiff::Timestamp;
 
 use super::Observation;
 
-/// What the clocks of two machines may differ by. A time that is later than now by no more than this is taken for now.
+/// The tolerated difference between the clocks of two machines. A time that is at most this much in the future counts
+/// as now.
 const CLOCK_SKEW: Duration = Duration::from_secs(1);
-/// The age of an observation from the future, which is not known: older than any caller allows.
+/// The age that is assumed for an observation from the future: older than any caller allows.
 const UNKNOWN_AGE: Duration = Duration::from_hours(12);
 
 impl Observation {
-    /// Says whether this was dated by a clock that was ahead: it cannot have been made later than `latest`.
+    /// Returns whether the clock of the writer was ahead: the observation cannot have been made later than `latest`.
     pub fn is_from_future(&self, latest: Timestamp) -> bool {
         latest.checked_add(CLOCK_SKEW).is_ok_and(|limit| self.observed_at > limit)
     }
 
-    /// The same observation with times that can be true, for one that was made at `latest` or before.
+    /// The same observation with plausible times, for one that was made at `latest` or before.
     ///
-    /// From the future, a terminal state counts from `latest`: a fetch from before then does not take it back, any later
-    /// one replaces it. Any other state is stale, and every fetch replaces it.
+    /// If it is from the future, a terminal state counts from `latest`: an earlier fetch does not replace it, any later
+    /// one does. Any other state is stale, and every fetch replaces it.
     #[must_use]
     pub fn clamped(self, latest: Timestamp) -> Self {
         let late = self.is_from_future(latest) && !self.job.is_terminal();
@@ -84,17 +86,13 @@ mod tests {
         }
         let mut held = seen(Life::Running, -10);
         held.sightings.state_since = Some(at(3_600));
-        assert_eq!(
-            held.clamped(at(0)).sightings.state_since,
-            Some(at(0)),
-            "the answer's own time can be true"
-        );
+        assert_eq!(held.clamped(at(0)).sightings.state_since, Some(at(0)), "its own time is plausible");
     }
 
     #[test]
     fn any_fetch_supersedes_an_unfinished_state_from_the_future() {
         let held = seen(Life::Running, 3_600).clamped(at(0));
-        assert!(at(0).duration_since(held.observed_at).as_hours() >= 12, "and is stale");
+        assert!(at(0).duration_since(held.observed_at).as_hours() >= 12, "it is stale");
         for life in [Life::Running, Life::Queued, Life::Succeeded] {
             assert!(seen(life, -60).supersedes(&held));
             assert!(!held.supersedes(&seen(Life::Running, -60)));
