@@ -1,4 +1,4 @@
-//! Floor 2: what is seen from outside. Logs, traces and metrics.
+//! Layer 2: observability. Logs, traces and metrics.
 
 pub mod log;
 pub mod meters;

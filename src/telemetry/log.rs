@@ -1,6 +1,6 @@
-//! The log: one line an event on standard error, text or JSON, filtered by directives that can change while it runs.
-//! A line never waits for whoever reads standard error, and what it holds never breaks it.
-//! `docs/logs.md` lists every event.
+//! The log: one line per event on standard error, as text or JSON, filtered by directives that can change at run time.
+//! Writing a line never blocks on standard error, and its content never breaks the line format. `docs/logs.md` lists
+//! every event.
 
 mod counters;
 mod layer;
@@ -24,10 +24,10 @@ pub use level::{BadDirectives, LogLevel, level, set_level, set_level_for};
 use layer::LogLayer;
 use writer::LogWriter;
 
-/// How long the end of the process waits until the last lines are out.
+/// How long the process waits on exit until the last lines are written.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// How the log is written. The composition root maps the configuration to it.
+/// The format of the log. The composition root maps the configuration to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormatKind {
     /// For people.
@@ -36,26 +36,27 @@ pub enum LogFormatKind {
     Json,
 }
 
-/// What further layers stand on, such as that of the traces. The filter of the log is the log's own.
+/// The subscriber that further layers, such as that of the traces, are added to. The filter of the log applies to the
+/// log only.
 pub type Base = Layered<Box<dyn Layer<Registry> + Send + Sync>, Registry>;
 
-/// The log at work. Dropping it waits a moment until the last lines are written.
+/// The running log. Dropping it waits a moment until the last lines are written.
 #[derive(Debug)]
 #[must_use = "the last lines are lost when the process ends before they are written"]
 pub struct LogGuard(Option<LogWriter>);
 
-/// Starts the log of this process. A second start is refused quietly: the first one holds.
+/// Starts the log of this process. A second start has no effect.
 ///
 /// # Errors
-/// When the directives cannot be read.
+/// When the directives are not valid.
 pub fn start(format: LogFormatKind, directives: &str) -> Result<LogGuard, BadDirectives> {
     start_with(format, directives, None::<tracing_subscriber::layer::Identity>)
 }
 
-/// The same with a further layer, which sees what its own filter lets through and not the log's.
+/// The same with a further layer, which has its own filter and ignores that of the log.
 ///
 /// # Errors
-/// When the directives cannot be read.
+/// When the directives are not valid.
 pub fn start_with(
     format: LogFormatKind,
     directives: &str,
@@ -88,7 +89,7 @@ impl Drop for LogGuard {
     }
 }
 
-/// A panic's own text is made of data, and may hold what an upstream sent: the log gets the place alone.
+/// The message of a panic is built from data and may contain what an upstream sent: the log gets only the location.
 fn panicked(info: &PanicHookInfo<'_>) {
     let location = info.location().map(ToString::to_string).unwrap_or_default();
     tracing::error!(location, "panicked");

@@ -1,8 +1,9 @@
-//! The metrics of the gateway. `table` lists every instrument, `book` stores the values, and the functions here record them. There is
-//! one registry per process, as `tracing` has one dispatcher, so recording needs no handle.
+//! The metrics of the gateway. `table` lists every instrument, `registry` stores the values, and the functions here
+//! record them. There is one registry per process, as `tracing` has one dispatcher, so recording needs no handle.
 //!
-//! A label value is a constant of this code or the name of a configured source: no other type is accepted, so data from a client or
-//! an upstream cannot become a label. Values are exposed to Prometheus, and exported by OTLP if a collector is configured ([`attach`]).
+//! A label value is a constant of this code or the name of a configured source: no other type is accepted, so data from
+//! a client or an upstream cannot become a label. Values are exposed to Prometheus, and exported by OTLP if a collector
+//! is configured ([`attach`]).
 
 mod otlp;
 mod process;

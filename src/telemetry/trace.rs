@@ -1,7 +1,7 @@
-//! Traces: the one place where a span is made. Which spans there are, with which attributes, is the closed list of `names`.
-//! Made by the OpenTelemetry API itself and not by the macros of `tracing`, so that no level of the log takes a span away.
+//! Traces: the only module that creates spans. `names` is the closed list of spans and their attributes. Spans are
+//! created with the OpenTelemetry API and not with the macros of `tracing`, so that no log level disables a span.
 //!
-//! Off until [`provider::start`]; then every function here is one look at an empty cell.
+//! Off until [`provider::start`]; until then every function here only checks an empty cell.
 
 mod job;
 mod names;
@@ -29,21 +29,21 @@ pub use spans::{
     request, store, upstream,
 };
 
-/// What spans are made with, once they are.
+/// The tracer, once tracing is started.
 struct Tracer {
     tracer: SdkTracer,
     key: TraceKey,
 }
 
-/// Of the process, as the span that a thread works under is.
+/// One per process, as the current span is one per thread.
 static LIVE: OnceLock<Tracer> = OnceLock::new();
 
-/// Says whether spans are made.
+/// Returns whether spans are created.
 pub fn is_on() -> bool {
     LIVE.get().is_some()
 }
 
-/// The span that is being worked under: trace, span, and whether it is exported. For exemplars and lines of the log.
+/// The current span: trace, span, and whether it is sampled. For exemplars and log lines.
 pub fn current() -> Option<(TraceId, SpanId, bool)> {
     Context::map_current(|context| {
         let span = context.span();
@@ -52,26 +52,26 @@ pub fn current() -> Option<(TraceId, SpanId, bool)> {
     })
 }
 
-/// Says whether the span that is being worked under is exported: what is made for it alone is made for nothing if not.
+/// Returns whether the current span is sampled: otherwise data that is computed only for it is not needed.
 pub fn is_sampled() -> bool {
     current().is_some_and(|(_, _, sampled)| sampled)
 }
 
-/// The trace of a job, by its keyed hash; none while no spans are made.
+/// The trace of a job, by its keyed hash; `None` while no spans are created.
 pub fn of_job(job: &JobKey) -> Option<TraceId> {
     LIVE.get().map(|live| live.key.trace(job))
 }
 
-/// A span under way. Dropping it ends it. Holds nothing where none is made.
+/// A span in progress. Dropping it ends it. Empty if no span is created.
 #[derive(Debug, Default)]
 pub struct SpanGuard(Option<Context>);
 
-/// What a span is linked to, and what work goes on below. A cheap clone; ends nothing.
+/// A context to link to, and to run work in. A cheap clone; dropping it ends no span.
 #[derive(Clone, Debug, Default)]
 pub struct TraceContext(Option<Context>);
 
 impl SpanGuard {
-    /// What works under this span; where none is made, under what was worked under before.
+    /// The context of this span; without a span, the current context.
     pub fn context(&self) -> TraceContext {
         if !is_on() {
             return TraceContext(None);
@@ -79,7 +79,7 @@ impl SpanGuard {
         TraceContext(Some(self.0.clone().unwrap_or_else(Context::current)))
     }
 
-    /// The span for somebody who holds many places for one; nothing where none is made.
+    /// The boxed span, for owners with many empty guards; `None` if there is no span.
     pub fn boxed(self) -> Option<Box<Self>> {
         self.0.is_some().then(|| Box::new(self))
     }
@@ -112,7 +112,8 @@ impl Drop for SpanGuard {
     }
 }
 
-/// What headers name, without `tracestate`: every span would carry on what whoever asks has written there.
+/// The parent in the headers, without `tracestate`: otherwise every span would propagate the content that a client
+/// wrote there.
 fn named_by(headers: &HeaderMap) -> Context {
     let named =
         TraceContextPropagator::new().extract_with_context(&Context::new(), &HeaderExtractor(headers));
@@ -126,32 +127,32 @@ fn named_by(headers: &HeaderMap) -> Context {
 }
 
 impl TraceContext {
-    /// What is worked under now.
+    /// The current context.
     pub fn here() -> Self {
         Self(is_on().then(Context::current))
     }
 
-    /// The place that another process names by the W3C header `traceparent`; nowhere where it names none.
+    /// The context in the W3C header `traceparent` of another process; empty if there is none.
     pub fn of_headers(headers: &HeaderMap) -> Self {
         Self(is_on().then(|| named_by(headers)))
     }
 
-    /// Says whether there is a trace at all to go on with.
+    /// Returns whether there is a trace to continue.
     pub fn is_somewhere(&self) -> bool {
         self.0.as_ref().is_some_and(|context| context.span().span_context().is_valid())
     }
 
-    /// Has a future work here, wherever it is polled.
+    /// Runs a future in this context, wherever it is polled.
     pub fn hold<F: Future>(&self, future: F) -> WithContext<F> {
         future.with_context(self.0.clone().unwrap_or_default())
     }
 
-    /// Has this thread work here until what is given back is dropped.
+    /// Sets this context for the current thread until the returned guard is dropped.
     pub fn enter(&self) -> Option<ContextGuard> {
         self.0.clone().map(Context::attach)
     }
 
-    /// As something to link to, without the rest.
+    /// The span context to link to.
     pub fn to_link(&self) -> Option<Box<SpanContext>> {
         let context = self.0.as_ref()?;
         let span = context.span();
@@ -159,7 +160,7 @@ impl TraceContext {
     }
 }
 
-/// Makes a span below `above`. Below one of ours that is not exported there is none.
+/// Creates a span below `above`. Below a local span that is not sampled, none is created.
 fn begin(above: &Context, build: impl FnOnce() -> SpanBuilder) -> SpanGuard {
     let Some(live) = LIVE.get() else { return SpanGuard(None) };
     {
@@ -173,7 +174,7 @@ fn begin(above: &Context, build: impl FnOnce() -> SpanBuilder) -> SpanGuard {
     SpanGuard(Some(above.with_span(span)))
 }
 
-/// Makes a span below what is worked under; none where that is nothing.
+/// Creates a span below the current one; none if there is no sampled one.
 fn below(build: impl FnOnce() -> SpanBuilder) -> SpanGuard {
     if !is_sampled() {
         return SpanGuard(None);

@@ -1,4 +1,4 @@
-//! A warning that repeats is said once in a while, with the number of times it was held back.
+//! Rate limit of a repeated warning: it is logged at most once per interval, with the number of suppressed repeats.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::meters;
 
-/// At most one line in this time.
+/// The interval: at most one line in this time.
 const QUIET: Duration = Duration::from_secs(30);
 
 /// Decides whether a repeating warning is due.
@@ -17,7 +17,7 @@ pub struct LimitedWarning {
 }
 
 impl LimitedWarning {
-    /// Says whether to write the line now, and how many were held back since the last one.
+    /// Returns whether to write the line now: the number of lines that were suppressed since the last one.
     pub fn due(&self) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (last, suppressed) = &mut *state;

@@ -1,4 +1,4 @@
-//! How much was logged, and how much was not: numbers for the metrics and for the status page.
+//! Counters of written, suppressed and dropped lines, for the metrics and for the status page.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -9,28 +9,28 @@ use crate::telemetry::meters;
 use tokio::time::Instant;
 use tracing::Level;
 
-/// For so long a warning counts as recent.
+/// How long a warning counts as recent.
 pub(super) const RECENT: Duration = Duration::from_hours(1);
-/// The recent time in parts, each of which is forgotten at once.
+/// The number of parts of the recent time; each part is forgotten as a whole.
 const PARTS: usize = 60;
 
-/// What became of the lines of the log since the start of the process.
+/// The outcome of the lines of the log since the start of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogCounters {
-    /// Lines that were held back because they repeat, each counted in a later line.
-    pub suppressed: u64,
-    /// Lines that were lost because nobody read standard error in time.
+    /// Lines that were suppressed as repeats, each counted in a later line.
+    pub held_back: u64,
+    /// Lines that were dropped because standard error was not read in time.
     pub dropped: u64,
-    /// What came in the last hour.
+    /// The events of the last hour.
     pub recent: RecentEvents,
 }
 
-/// Events of the last hour, those that were held back included.
+/// Events of the last hour, including suppressed ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecentEvents {
-    /// A person must act.
+    /// Errors: an operator must act.
     pub errors: u64,
-    /// Something is degraded.
+    /// Warnings: something is degraded.
     pub warnings: u64,
 }
 
@@ -41,13 +41,13 @@ static PARTS_OF_HOUR: Mutex<LogCounts> =
 
 struct LogCounts {
     begun: Option<Instant>,
-    /// The number of the part since the beginning that was counted in last.
+    /// The number, since the start, of the part that was counted in last.
     part: usize,
     counts: [(u64, u64); PARTS],
 }
 
 impl LogCounts {
-    /// Forgets what is too old, and gives the place of now.
+    /// Clears the parts that are too old, and returns the index of the present one.
     fn advance(&mut self, now: Instant) -> usize {
         let begun = *self.begun.get_or_insert(now);
         let seconds = now.saturating_duration_since(begun).as_secs();
@@ -63,14 +63,14 @@ impl LogCounts {
     }
 }
 
-/// What became of the lines of the log.
+/// The outcome of the lines of the log.
 pub fn counters() -> LogCounters {
     let mut parts = PARTS_OF_HOUR.lock().unwrap_or_else(PoisonError::into_inner);
     parts.advance(Instant::now());
     let (errors, warnings) = parts.counts.iter().fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
     drop(parts);
     LogCounters {
-        suppressed: HELD_BACK.load(Ordering::Relaxed),
+        held_back: HELD_BACK.load(Ordering::Relaxed),
         dropped: DROPPED.load(Ordering::Relaxed),
         recent: RecentEvents { errors, warnings },
     }
@@ -87,7 +87,7 @@ pub(super) fn count(level: Level) {
     }
 }
 
-pub(super) fn suppressed() {
+pub(super) fn held_back() {
     HELD_BACK.fetch_add(1, Ordering::Relaxed);
     meters::log_suppressed(1);
 }

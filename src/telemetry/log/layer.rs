@@ -1,4 +1,4 @@
-//! From an event to its line: its fields, the request and the trace it belongs to, and whether it is said at all.
+//! Converts an event to its line: adds the request and the trace it belongs to, and decides whether it is written.
 
 use tokio::time::Instant;
 use tracing::span::{Attributes, Id};
@@ -13,12 +13,12 @@ use super::throttle::{Suppressed, Throttle};
 use super::writer::LogWriter;
 use crate::telemetry::trace;
 
-/// The target of the lines that say one request each: all of them are written.
+/// The target of the access log, one line per request: all of them are written.
 pub const ACCESS: &str = "jobgate::access";
-/// The target of the span that names a request by its field `request_id`: each line below it carries the id.
+/// The target of the span that identifies a request by its field `request_id`: each line within it contains the id.
 pub const REQUEST: &str = "jobgate::request";
 
-/// Writes the events that its filter lets through.
+/// Writes the events that pass its filter.
 pub(super) struct LogLayer {
     format: LogFormatKind,
     ansi: bool,
@@ -26,7 +26,7 @@ pub(super) struct LogLayer {
     repeats: Throttle,
 }
 
-/// The id of the request that a span is about.
+/// The id of the request of a span.
 struct SpanRequestId(String);
 
 impl LogLayer {
@@ -34,7 +34,7 @@ impl LogLayer {
         Self { format, ansi, writer, repeats: Throttle::default() }
     }
 
-    /// What says the numbers of what was held back.
+    /// The task that reports the numbers of suppressed lines.
     pub(super) fn repeats(&self) -> SuppressionReport {
         let Self { format, ansi, .. } = *self;
         SuppressionReport { format, ansi, writer: self.writer.clone(), repeats: self.repeats.clone() }
@@ -65,7 +65,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
         }
         let mut frame = LineContext::of(metadata, &fields.message);
         frame.trace = trace::current().map(|(trace, span, _)| (trace.to_string(), span.to_string()));
-        // where the event brings the id itself, once is enough
+        // An event with its own request id keeps it.
         if fields.text("request_id").is_none() {
             frame.request_id = ctx.event_scope(event).and_then(|mut scope| {
                 scope.find_map(|span| span.extensions().get::<SpanRequestId>().map(|id| id.0.clone()))
@@ -75,7 +75,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
     }
 }
 
-/// Says what was held back, once it has been for long enough.
+/// Reports suppressed lines after their window has ended.
 pub(super) struct SuppressionReport {
     format: LogFormatKind,
     ansi: bool,

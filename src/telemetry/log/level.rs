@@ -1,4 +1,4 @@
-//! What is logged, and how that changes while the process runs: for good, or for a while.
+//! The log level, and its changes at run time: permanent or temporary.
 
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,22 +15,22 @@ use tracing_subscriber::reload::{self, Handle};
 use super::layer::REQUEST;
 use crate::config::log_directives;
 
-/// Directives that cannot be read. Says what would do.
+/// Directives that are not valid. The message contains valid ones.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("log level {0}")]
 pub struct BadDirectives(&'static str);
 
-/// What is logged now.
+/// The present log level.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLevel {
-    /// What holds until something else is set.
+    /// The permanent directives.
     pub lasting: String,
-    /// What holds for a while instead, and how much longer.
+    /// The temporary directives that replace them, and their remaining time.
     pub for_now: Option<(String, Duration)>,
 }
 
 impl LogLevel {
-    /// What is in force.
+    /// The active directives.
     pub fn in_force(&self) -> &str {
         self.for_now.as_ref().map_or(&self.lasting, |(directives, _)| directives)
     }
@@ -49,8 +49,8 @@ fn lock() -> MutexGuard<'static, LevelState> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The filter of the log, and what changes it. The span that names a request passes whatever is logged, so that an error
-/// tells which request it befell.
+/// The filter of the log, and the handle that changes it. The span that identifies a request passes at every level, so
+/// that an error contains its request id.
 pub(super) fn filter(
     directives: &str,
 ) -> Result<(impl Filter<Registry> + use<>, Handle<EnvFilter, Registry>), BadDirectives> {
@@ -65,10 +65,10 @@ pub(super) fn install(handle: Handle<EnvFilter, Registry>, directives: &str) {
     directives.clone_into(&mut state.lasting);
 }
 
-/// Sets what is logged, in the words of `telemetry.log_level`. What was set for a while ends.
+/// Sets the log level, in the notation of `telemetry.log_level`. A temporary level ends.
 ///
 /// # Errors
-/// When the directives cannot be read; nothing is changed then.
+/// When the directives are not valid; nothing is changed then.
 pub fn set_level(directives: &str) -> Result<(), BadDirectives> {
     let filter = log_directives(directives).map_err(BadDirectives)?;
     let mut state = lock();
@@ -80,10 +80,10 @@ pub fn set_level(directives: &str) -> Result<(), BadDirectives> {
     Ok(())
 }
 
-/// The same at once and for a while: then what [`set_level`] or the configuration set last is in force again.
+/// The same for a limited time: afterwards the level last set by [`set_level`] or the configuration is active again.
 ///
 /// # Errors
-/// When the directives cannot be read; nothing is changed then.
+/// When the directives are not valid; nothing is changed then.
 pub fn set_level_for(directives: &str, time: Duration) -> Result<(), BadDirectives> {
     let filter = log_directives(directives).map_err(BadDirectives)?;
     let mut state = lock();
@@ -94,7 +94,7 @@ pub fn set_level_for(directives: &str, time: Duration) -> Result<(), BadDirectiv
     Ok(())
 }
 
-/// What is logged now.
+/// The present log level.
 pub fn level() -> LogLevel {
     let state = lock();
     let left = |(directives, until): &(String, Instant)| {
@@ -103,7 +103,7 @@ pub fn level() -> LogLevel {
     LogLevel { lasting: state.lasting.clone(), for_now: state.for_now.as_ref().map(left) }
 }
 
-/// Puts what lasts back in force, once the while is over.
+/// Restores the permanent level after the temporary one has ended.
 pub(super) fn fall_back(now: Instant) {
     let mut state = lock();
     if state.for_now.as_ref().is_none_or(|(_, until)| *until > now) {
@@ -119,7 +119,7 @@ pub(super) fn fall_back(now: Instant) {
 }
 
 impl LevelState {
-    /// Before the log is started there is no filter, and what is set is only remembered.
+    /// Before the log is started there is no filter, and the level is only stored.
     fn put(&self, filter: EnvFilter) {
         if let Some(handle) = &self.handle {
             handle.reload(filter).ok();

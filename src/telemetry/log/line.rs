@@ -1,5 +1,5 @@
-//! One line of the log: what is in it, in which form, and how nothing that a client or an upstream sent can break it.
-//! Control characters, separators of lines and what turns the direction of a text are written as `\uXXXX`, in both forms.
+//! One line of the log: its content and format, and the escaping of data from clients and upstreams. Control
+//! characters, line separators and marks that change the direction of text are written as `\uXXXX`, in both formats.
 
 use std::fmt::{self, Debug, Write as _};
 
@@ -10,17 +10,17 @@ use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 
 use super::LogFormatKind;
 
-/// Bytes of one value that are written; the rest is cut, with `…` in its place.
+/// The maximum number of bytes of one value; the rest is replaced by `…`.
 pub(super) const VALUE_BYTES: usize = 2 * 1024;
-/// Fields of one line. More than any event of ours has.
+/// The maximum number of fields of one line. No event of the gateway has more.
 const FIELDS: usize = 32;
 
 /// The value of a field.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum FieldValue {
-    /// Whatever is written between quotes.
+    /// A value that may need quotes.
     Text(String),
-    /// A number or a truth value, as it is written.
+    /// A number or a boolean, written without quotes.
     Plain(String),
 }
 
@@ -49,7 +49,7 @@ impl LogFields {
 impl Visit for LogFields {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         let mut short = Truncated::default();
-        // it fails where it is full, which is no fault
+        // It fails when the value is full, which is no error.
         write!(short, "{value:?}").ok();
         if field.name() == "message" {
             self.message = short.text;
@@ -94,7 +94,7 @@ impl Visit for LogFields {
     }
 }
 
-/// A text that takes no more than a value may hold.
+/// A text that is truncated at the maximum length of a value.
 #[derive(Default)]
 struct Truncated {
     text: String,
@@ -119,17 +119,17 @@ impl fmt::Write for Truncated {
     }
 }
 
-/// What stands around the fields of a line.
+/// The context of a line, besides its fields.
 #[derive(Debug)]
 pub(super) struct LineContext<'a> {
     pub(super) level: Level,
     pub(super) target: &'a str,
     pub(super) message: &'a str,
-    /// The trace and the span that are being worked under.
+    /// The current trace and span.
     pub(super) trace: Option<(String, String)>,
-    /// The request that is being worked for.
+    /// The current request.
     pub(super) request_id: Option<String>,
-    /// Lines like this one that were held back before it.
+    /// The number of lines like this one that were suppressed before it.
     pub(super) repeats: Option<u64>,
 }
 
@@ -139,7 +139,7 @@ impl<'a> LineContext<'a> {
         Self { level, target, message, trace: None, request_id: None, repeats: None }
     }
 
-    /// Writes the line, its end included.
+    /// Writes the line with its line break.
     pub(super) fn render(
         &self,
         format: LogFormatKind,
@@ -207,7 +207,7 @@ impl<'a> LineContext<'a> {
         });
     }
 
-    /// Gives each field, those of the frame last.
+    /// Writes each field, those of the context last.
     fn each(&self, fields: &[(&'static str, FieldValue)], mut write: impl FnMut(&str, WrittenField<'_>)) {
         for (name, value) in fields {
             match value {
@@ -237,7 +237,7 @@ fn now(line: &mut String) {
     SystemTime.format_time(&mut Writer::new(line)).ok();
 }
 
-/// Whether a text can stand without quotes behind a `=`.
+/// Whether a text can be written without quotes after a `=`.
 fn is_plain(text: &str) -> bool {
     let fits =
         |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '/' | '+' | '@' | '[' | ']');
@@ -250,7 +250,7 @@ fn quoted(line: &mut String, text: &str) {
     line.push('"');
 }
 
-/// Writes a text as JSON does between quotes, and escapes more: all that a terminal or a reader of lines acts upon.
+/// Writes a text as JSON does between quotes, and also escapes everything that a terminal or a line reader interprets.
 fn escaped(line: &mut String, text: &str) {
     for c in text.chars() {
         match c {
@@ -267,7 +267,7 @@ fn escaped(line: &mut String, text: &str) {
     }
 }
 
-/// Control characters of both sets, separators of lines, marks that turn or hide text. All of them lie below U+10000.
+/// Control characters of both sets, line separators, marks that reverse or hide text. All of them are below U+10000.
 fn acts(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
@@ -303,8 +303,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a value holds: one line, nothing in it that a terminal acts upon, JSON that reads back as it was, and in
-        /// text no field that was not there.
+        /// For every value: one line, nothing in it that a terminal interprets, JSON that parses to the same value, and
+        /// in text no additional field.
         #[test]
         fn no_value_breaks_a_log_line(text in any::<String>()) {
             let [as_text, as_json] = lines(&text);

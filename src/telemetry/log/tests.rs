@@ -1,4 +1,4 @@
-//! The log as a whole, on a writer that a test holds.
+//! Tests of the log as a whole, on a buffer.
 
 use std::ffi::OsStr;
 use std::io::{self, Write};
@@ -36,7 +36,7 @@ impl Write for Buffer {
     }
 }
 
-/// What is said while `work` goes on, in JSON, and what the clock would say `later`.
+/// The lines in JSON that are logged during `work`, and after the clock has advanced by `later`.
 fn log_text(work: impl FnOnce(), later: Duration) -> String {
     log_text_in(LogFormatKind::Json, work, later)
 }
@@ -55,7 +55,7 @@ fn log_text_in(format: LogFormatKind, work: impl FnOnce(), later: Duration) -> S
 #[test]
 fn panic_is_logged_by_location_without_its_message() {
     let (before, here) = (panic::take_hook(), thread::current().id());
-    // other tests run beside this one: theirs go on to the hook before
+    // Other tests run in parallel: their panics go to the previous hook.
     panic::set_hook(Box::new(
         move |info| {
             if thread::current().id() == here { panicked(info) } else { before(info) }
@@ -70,7 +70,7 @@ fn panic_is_logged_by_location_without_its_message() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Texts and bytes of any kind, in every way that a field is given: as many lines as there were events.
+    /// Texts and bytes of any kind, in every form of a field: there are as many lines as events.
     #[test]
     fn no_input_adds_or_joins_lines(given in vec((any::<String>(), vec(any::<u8>(), 0..40)), 1..10)) {
         for format in [LogFormatKind::Text, LogFormatKind::Json] {
@@ -132,7 +132,7 @@ fn log_line_contains_the_id_of_its_request() {
     assert_eq!((&line["message"], &line["request_id"]), (&"within".into(), &"r1".into()));
 }
 
-/// Takes one piece of output each time it is told to.
+/// Accepts one piece of output each time it is released.
 struct Stuck {
     go_on: Receiver<()>,
     out: Buffer,
@@ -161,7 +161,7 @@ fn logging_never_blocks_and_dropped_lines_are_counted() {
     }
     let dropped = counters().dropped - before;
     assert!(usize::try_from(dropped).unwrap() >= 2 * ROOM / line.len(), "{dropped} lines");
-    // the end is not held either
+    // The shutdown does not block either.
     writer.end(Duration::from_millis(10));
     drop(release);
     writer.end(Duration::from_secs(30));

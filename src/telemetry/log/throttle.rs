@@ -1,4 +1,4 @@
-//! What is said again and again is held back, and its number said a minute later: a flood of one event stays a few lines.
+//! Suppresses repeated lines and reports their number a minute later: a flood of one event produces only a few lines.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -9,12 +9,12 @@ use tokio::time::Instant;
 use tracing::Metadata;
 use tracing::callsite::Identifier;
 
-/// Lines of one event about one source that are written within [`WINDOW`].
+/// The number of lines of one event and one source that are written within [`WINDOW`].
 pub(super) const AT_ONCE: u32 = 30;
-/// After this time whatever was held back is said as a number.
+/// After this time the number of suppressed lines is reported.
 pub(super) const WINDOW: Duration = Duration::from_mins(1);
 
-/// One event of the code, about one source where it names one. Both come from the house, so there are only so many.
+/// One event of the code, with its source if it has one. Neither depends on data, so their number is bounded.
 type EventKey = (Identifier, u64);
 
 #[derive(Clone, Debug, Default)]
@@ -30,7 +30,7 @@ struct ThrottleWindow {
     suppressed: u64,
 }
 
-/// What was held back of one event.
+/// The suppressed lines of one event.
 #[derive(Clone, Debug)]
 pub(super) struct Suppressed {
     pub(super) metadata: &'static Metadata<'static>,
@@ -40,7 +40,7 @@ pub(super) struct Suppressed {
 }
 
 impl Throttle {
-    /// Says whether a line may be written now.
+    /// Returns whether a line may be written now.
     pub(super) fn admits(
         &self,
         metadata: &'static Metadata<'static>,
@@ -67,7 +67,7 @@ impl Throttle {
         false
     }
 
-    /// Gives what was held back for as long as it may be.
+    /// Returns the suppressed lines whose window has ended.
     pub(super) fn over(&self, now: Instant) -> Vec<Suppressed> {
         let mut windows = self.lock();
         let over = windows.extract_if(|_, window| now.saturating_duration_since(window.begun) >= WINDOW);

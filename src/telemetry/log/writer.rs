@@ -1,5 +1,5 @@
-//! The one that writes: a thread of its own behind a bounded buffer. Whoever says something goes on at once; where nobody
-//! reads, lines are dropped and counted, and the number is said when there is room again.
+//! The writer: a thread with a bounded buffer. Logging never waits for it. If standard error is not read, lines are
+//! dropped and counted, and their number is logged when there is capacity again.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,14 +10,14 @@ use tokio::time::Instant;
 
 use super::counters;
 
-/// Bytes of lines that wait to be written; as many again may be under way.
+/// Bytes of lines that wait to be written; as many again may be in the process of being written.
 pub(super) const ROOM: usize = 1 << 20;
-/// How often whatever is due by time is looked at.
+/// How often timed work is checked for.
 const TICK: Duration = Duration::from_secs(1);
 
 type FlushTick = Box<dyn Fn(Instant) + Send + Sync>;
 
-/// Where lines go. A clone is cheap and means the same.
+/// A handle to the writer. A clone is cheap and shares the same writer.
 #[derive(Clone)]
 pub(super) struct LogWriter(Arc<WriterShared>);
 
@@ -37,7 +37,7 @@ struct WriterState {
 }
 
 impl LogWriter {
-    /// Starts the thread. It ends with [`LogWriter::end`], or with the process.
+    /// Starts the thread. It is stopped by [`LogWriter::end`], or by the exit of the process.
     pub(super) fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
         let shared = Arc::new(WriterShared {
             state: Mutex::default(),
@@ -50,12 +50,12 @@ impl LogWriter {
         Ok(writer)
     }
 
-    /// Takes what is to be done about once a second.
+    /// Sets a callback that runs about once a second.
     pub(super) fn each_second(&self, tick: impl Fn(Instant) + Send + Sync + 'static) {
         *self.0.tick.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(tick));
     }
 
-    /// Leaves a line to be written, or drops it where there is no room.
+    /// Queues a line to be written, or drops it if the buffer is full.
     pub(super) fn put(&self, line: &str) {
         let mut state = self.0.lock();
         if state.waiting.len() + line.len() > ROOM {
@@ -69,7 +69,7 @@ impl LogWriter {
         self.0.filled.notify_one();
     }
 
-    /// Waits until everything is written, but not for ever, and ends the thread. What is said later is lost.
+    /// Waits until everything is written, at most `at_most`, and stops the thread. Later lines are lost.
     pub(super) fn end(&self, at_most: Duration) {
         let mut state = self.0.lock();
         state.ended = true;
@@ -126,14 +126,14 @@ impl WriterShared {
     }
 }
 
-/// Writes all of it. Where that fails, nobody is left to be told.
+/// Writes all bytes. An error cannot be reported anywhere.
 fn write(out: &mut impl Write, mut bytes: &[u8]) {
     while !bytes.is_empty() {
         match out.write(bytes) {
             Ok(0) => return,
             Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // somebody made the handle one that does not block
+            // Another process set the handle to non-blocking.
             Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(Duration::from_millis(10)),
             Err(_) => return,
         }

@@ -1,4 +1,5 @@
-//! The same values for a collector. Nothing happens here until [`attach`]: telling nobody costs one look at a cell.
+//! The export of the same values to a collector. Before [`attach`] nothing is recorded here: the cost is one check of a
+//! cell.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -12,10 +13,10 @@ use super::snapshot::{GaugeSnapshot, ObservableSource};
 use super::table::{Instrument, InstrumentKind};
 use super::{LabelValue, LabelValues, process};
 
-/// What names these metrics to a collector.
+/// The name of the meter.
 const METER: &str = "jobgate";
 
-/// Within what time readings are those of one collection.
+/// Gauges that are read within this time belong to one collection.
 const ONE_COLLECTION: Duration = Duration::from_millis(100);
 
 static INSTRUMENTS: OnceLock<Vec<OtelInstrument>> = OnceLock::new();
@@ -26,14 +27,15 @@ enum OtelInstrument {
     Nothing,
 }
 
-/// Tells the collector of all counters and histograms from now on. Called once, after the global meter provider is set.
+/// Exports all counters and histograms to the collector from now on. Called once, after the global meter provider is
+/// set.
 pub fn attach() {
     let meter = global::meter(METER);
     let instruments = Instrument::ALL.iter().map(|one| OtelInstrument::new(&meter, *one)).collect();
     INSTRUMENTS.set(instruments).ok();
 }
 
-/// What is read for one collection: it asks for each instrument by itself, and all of them are read together.
+/// The gauges of one collection: the collector reads each instrument separately, and all of them are read together.
 struct CollectionSnapshot {
     read: Arc<dyn ObservableSource>,
     last: Mutex<Option<(Instant, Arc<GaugeSnapshot>)>>,
@@ -56,7 +58,7 @@ impl CollectionSnapshot {
     }
 }
 
-/// Tells the collector of what is read, whenever it collects. Does nothing where none is attached.
+/// Exports the gauges at each collection. Does nothing if no collector is attached.
 pub fn attach_readings(read: &Arc<dyn ObservableSource>) {
     if INSTRUMENTS.get().is_none() {
         return;
@@ -106,7 +108,7 @@ pub(super) fn observe(instrument: Instrument, words: &LabelValues, value: f64) {
     });
 }
 
-/// Hands on labels as a collector knows them, without an allocation.
+/// Converts labels to OTLP attributes, without an allocation.
 fn with_attributes(labels: &LabelSet, then: impl FnOnce(&[KeyValue])) {
     let attributes: [KeyValue; 3] = std::array::from_fn(|index| {
         let name = labels.names.get(index).copied().unwrap_or_default();

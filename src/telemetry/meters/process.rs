@@ -1,4 +1,4 @@
-//! How the process and its runtime stand, and which version it is.
+//! Metrics of the process and its runtime, and the version.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,22 +11,22 @@ use super::table::Instrument as I;
 
 static CONFIG_STALE: AtomicBool = AtomicBool::new(false);
 
-/// Of whoever reads from a thread of its own, as a collector's does.
+/// The runtime, for reads from a thread outside it, such as that of a collector.
 static RUNTIME: OnceLock<Handle> = OnceLock::new();
 
-/// Remembers the runtime that this thread works in.
+/// Stores the runtime of the current thread.
 pub(super) fn remember_runtime() {
     if let Ok(runtime) = Handle::try_current() {
         RUNTIME.set(runtime).ok();
     }
 }
 
-/// Notes whether the newest configuration is in force.
+/// Records whether the newest configuration is active.
 pub(super) fn reloaded(in_force: bool) {
     CONFIG_STALE.store(!in_force, Ordering::Relaxed);
 }
 
-/// Writes all of it. What this system does not tell is left out.
+/// Writes all values. Values that this system does not provide are omitted.
 pub(super) fn read(out: &mut GaugeSnapshot) {
     out.put_for(I::BuildInfo, env!("CARGO_PKG_VERSION"), 1.0);
     out.put(I::ConfigStale, f64::from(u8::from(CONFIG_STALE.load(Ordering::Relaxed))));
@@ -60,8 +60,8 @@ pub(super) fn read(out: &mut GaugeSnapshot) {
     }
 }
 
-/// Prometheus knows no other numbers.
-#[expect(clippy::cast_precision_loss, reason = "a count above 2^53 is beyond what is shown")]
+/// Prometheus has only floating-point numbers.
+#[expect(clippy::cast_precision_loss, reason = "no count reaches 2^53 in practice")]
 pub(super) fn amount(count: u64) -> f64 {
     count as f64
 }

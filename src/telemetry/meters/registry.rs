@@ -1,4 +1,4 @@
-//! Where the values of counters and histograms stand, and how they get there.
+//! Stores the values of counters and histograms, and records them.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -13,15 +13,15 @@ use super::table::{Instrument, InstrumentKind};
 use super::{LabelValue, LabelValues, otlp};
 use crate::telemetry::trace;
 
-/// The book of this process.
+/// The registry of this process.
 static REGISTRY: LazyLock<Vec<MetricFamily>> =
     LazyLock::new(|| Instrument::ALL.iter().map(|one| MetricFamily::new(*one)).collect());
 
-/// What is held of one instrument.
+/// The storage of one instrument.
 pub(super) enum MetricFamily {
     Counter(Family<LabelSet, CounterWithExemplar<Exemplar>>),
     Histogram(Family<LabelSet, HistogramWithExemplars<Exemplar>, Buckets>),
-    /// Nothing: it is read when it is asked for.
+    /// No storage: it is read at each scrape.
     Read,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct LabelSet {
     pub(super) words: LabelValues,
 }
 
-/// The trace in which something happened.
+/// The trace of a recorded value.
 #[derive(Clone, Debug)]
 pub(super) struct Exemplar {
     trace: TraceId,
@@ -60,14 +60,15 @@ impl MetricFamily {
     }
 
     pub(super) fn of(instrument: Instrument) -> &'static Self {
-        REGISTRY.get(instrument as usize).unwrap_or_else(|| unreachable!("the book has a page for each"))
+        REGISTRY.get(instrument as usize).unwrap_or_else(|| unreachable!("each instrument has a family"))
     }
 }
 
-/// What is shown as 0 before it happens first, so that its first time is seen as a rise; and whatever has no labels.
+/// The values that are exposed as 0 before the first event, so that the first one is an increase; and all instruments
+/// without labels.
 const FROM_THE_START: &[(Instrument, &[&str])] = &[
     (Instrument::ConfigReloads, &["applied", "rejected", "unchanged"]),
-    // those that alerts wait for
+    // The values that alerts use.
     (Instrument::Errors, &["INTERNAL_SERVER_ERROR", "OVERLOADED"]),
     (Instrument::CacheReads, &["memory", "store", "none"]),
     (Instrument::Lookups, &["hit", "hit_revalidated", "negative_hit", "miss"]),
@@ -90,7 +91,7 @@ pub(super) fn add(instrument: Instrument, words: LabelValues, count: u64) {
     let MetricFamily::Counter(family) = MetricFamily::of(instrument) else { return };
     let counter = family.get_or_create(&LabelSet::new(instrument, words));
     match Exemplar::current() {
-        // the last one that is to be found in a trace stays
+        // The last exemplar of a sampled trace is kept.
         Some(trace) => drop(counter.inc_by(count, Some(trace), None)),
         None => drop(counter.inner().inc_by(count)),
     }
@@ -110,7 +111,7 @@ impl LabelSet {
 }
 
 impl Exemplar {
-    /// The trace of what is being done, where it will be found.
+    /// The current trace, if it is sampled.
     fn current() -> Option<Self> {
         let (trace, span, sampled) = trace::current()?;
         sampled.then_some(Self { trace, span })

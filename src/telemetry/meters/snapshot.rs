@@ -1,4 +1,4 @@
-//! What is read when it is asked for: each part of the gateway writes how it stands.
+//! Values that are read at each scrape: each component writes its present state.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -7,13 +7,13 @@ use super::registry::LabelSet;
 use super::table::Instrument;
 use super::{LabelValue, LabelValues};
 
-/// A part that says how it stands when it is asked.
+/// A component that reports its present state.
 pub trait ObservableSource: Debug + Send + Sync {
-    /// Writes all its values. Called at each scrape, so it waits for nothing.
+    /// Writes all its values. Called at each scrape, so it must not block.
     fn read(&self, out: &mut GaugeSnapshot);
 }
 
-/// The values of one moment.
+/// The values of one scrape.
 #[derive(Debug, Default)]
 pub struct GaugeSnapshot(BTreeMap<Instrument, Vec<(LabelSet, f64)>>);
 

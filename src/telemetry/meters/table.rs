@@ -1,5 +1,5 @@
-//! The table of instruments: group, name, kind, labels and help text of each. The tables of `docs/metrics.md` are generated from
-//! it; alert rules and the dashboard may name nothing else.
+//! The table of instruments: group, name, kind, labels and help text of each. The tables of `docs/metrics.md` are
+//! generated from it; alert rules and the dashboard use only these names.
 
 /// The kind of an instrument.
 #[derive(Clone, Copy, Debug, PartialEq)]

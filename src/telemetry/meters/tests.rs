@@ -1,4 +1,4 @@
-//! The table holds together, both texts say the same, and a collector is told what Prometheus is.
+//! The table is consistent, both text formats have the same values, and a collector receives the same as Prometheus.
 
 use std::sync::{Arc, Mutex};
 
@@ -43,7 +43,7 @@ fn classic_text_uses_full_counter_names_and_no_eof_mark() {
     assert!(older.contains("# TYPE jobgate_log_lines_suppressed_total counter\n"), "{older}");
     assert!(!older.contains("# EOF") && !older.contains("# UNIT"));
     let values = |text: &str| text.lines().filter(|line| !line.starts_with('#')).count();
-    // other tests count beside this one: a value that comes in between is in the later text alone
+    // Other tests record in parallel: a value that is recorded in between is only in the later text.
     let later = write(ExpositionFormat::OpenMetrics, &Nothing).unwrap();
     assert!((values(&modern)..=values(&later)).contains(&values(&older)), "{modern}\n{older}");
 }
@@ -74,10 +74,10 @@ fn sampled_traces_appear_as_exemplars_only_in_openmetrics() {
     assert_eq!(
         exemplars(&write(ExpositionFormat::OpenMetrics, &Nothing).unwrap()),
         0,
-        "a trace that nobody will find"
+        "the trace is not sampled"
     );
     within(TraceFlags::SAMPLED);
-    // what is in no trace takes the last one's away from nobody
+    // A value without a trace does not remove the last exemplar.
     error("EXEMPLAR");
     let text = write(ExpositionFormat::OpenMetrics, &Nothing).unwrap();
     let line = text.lines().find(|line| line.starts_with("jobgate_errors_total{code=\"EXEMPLAR\"}")).unwrap();
@@ -89,7 +89,7 @@ fn sampled_traces_appear_as_exemplars_only_in_openmetrics() {
     assert_eq!(exemplars(&older), 0, "{older}");
 }
 
-/// What a collector was told, one line a value.
+/// The values that a collector received, one line per value.
 #[derive(Clone, Debug, Default)]
 struct Collector(Arc<Mutex<Vec<String>>>);
 
@@ -130,7 +130,7 @@ impl PushMetricExporter for Collector {
     }
 }
 
-/// How one store stands.
+/// A source with one degraded store.
 #[derive(Debug)]
 struct Degraded;
 

@@ -1,4 +1,4 @@
-//! The text that Prometheus reads, in both of its forms: `OpenMetrics` with exemplars, and the older one without.
+//! The Prometheus exposition, in both formats: `OpenMetrics` with exemplars, and the classic one without.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use super::snapshot::{GaugeSnapshot, ObservableSource};
 use super::table::{Instrument, InstrumentKind};
 use super::{LabelValues, process};
 
-/// A form of the text.
+/// An exposition format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpositionFormat {
     /// `OpenMetrics` 1.0, with exemplars.
@@ -68,7 +68,7 @@ impl Collector for MetricsText {
             let bare = instrument.labels().is_empty();
             let none = LabelSet::new(instrument, LabelValues::default());
             match MetricFamily::of(instrument) {
-                // asked for without labels: a family would write empty braces
+                // Without labels it is encoded directly: a family would write empty braces.
                 MetricFamily::Counter(family) if bare => family.get_or_create(&none).encode(metric)?,
                 MetricFamily::Counter(family) => family.encode(metric)?,
                 MetricFamily::Histogram(family) if bare => family.get_or_create(&none).encode(metric)?,
@@ -97,8 +97,8 @@ fn encode_read(instrument: Instrument, metric: &mut MetricEncoder<'_>, value: f6
     }
 }
 
-/// Makes the older form of what was written as `OpenMetrics`: a counter is called by its whole name everywhere, and there are
-/// neither exemplars nor a mark at the end. No label can hold the ` # ` before an exemplar: a label is a word of ours or the
+/// Converts `OpenMetrics` to the classic format: a counter has its full name everywhere, and there are neither
+/// exemplars nor an end mark. No label can contain the ` # ` before an exemplar: a label value is a constant or the
 /// name of a source.
 fn classic(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

@@ -1,5 +1,5 @@
-//! The trace of a job: its id, and those of its looks, come from the job's key by a keyed hash, so that every replica and
-//! every start of the process writes into the same trace, and names the same look alike.
+//! The trace of a job: its id, and the span ids of its observations, are derived from the job's key by a keyed hash. So
+//! every replica and every restart writes to the same trace, and uses the same id for the same observation.
 
 use std::cell::Cell;
 use std::fmt;
@@ -11,11 +11,11 @@ use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
 
 use crate::domain::id::JobKey;
 
-/// What the traces of jobs are named with.
+/// The key from which the traces of jobs are derived.
 pub struct TraceKey(hmac::Key);
 
 impl TraceKey {
-    /// A key of some bytes; the same for all replicas.
+    /// A key from bytes; the same for all replicas.
     pub fn new(bytes: &[u8]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, bytes))
     }
@@ -28,7 +28,7 @@ impl TraceKey {
         TraceId::from_bytes(id)
     }
 
-    /// The span of a look, by the times that the answer carries wherever it goes.
+    /// The span of an observation, derived from its times, which are the same in every replica.
     pub(super) fn observation(
         &self,
         job: &JobKey,
@@ -45,7 +45,7 @@ impl TraceKey {
     fn tag(&self, job: &JobKey, what: &[u8], more: &[u8]) -> hmac::Tag {
         let mut hash = hmac::Context::with_key(&self.0);
         hash.update(what);
-        // neither name can hold a zero byte
+        // Neither name can contain a zero byte.
         hash.update(&[0]);
         hash.update(job.source.as_str().as_bytes());
         hash.update(&[0]);
@@ -63,11 +63,11 @@ impl fmt::Debug for TraceKey {
 }
 
 thread_local! {
-    /// The ids of the span that is being made on this thread, where they are not to be chance.
+    /// The ids of the span that is being created on this thread, if they are not to be random.
     static GIVEN: Cell<(Option<TraceId>, Option<SpanId>)> = const { Cell::new((None, None)) };
 }
 
-/// Has what `make` makes be named so.
+/// Uses these ids for the span that `make` creates.
 pub(super) fn with_ids<T>(trace: TraceId, span: Option<SpanId>, make: impl FnOnce() -> T) -> T {
     GIVEN.set((Some(trace), span));
     let made = make();
@@ -75,7 +75,7 @@ pub(super) fn with_ids<T>(trace: TraceId, span: Option<SpanId>, make: impl FnOnc
     made
 }
 
-/// Names spans: by chance, unless they are named already.
+/// Generates span ids: random ones, unless they are given.
 #[derive(Debug, Default)]
 pub(super) struct DeterministicIds(RandomIdGenerator);
 

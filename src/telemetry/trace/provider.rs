@@ -1,5 +1,6 @@
-//! What carries spans away: a bounded queue, one task that exports, and the count of what was lost on the way. A collector
-//! that is away, hangs or is slow costs spans, and nobody an answer. Not here: how they are exported, and where to.
+//! The export pipeline of spans: a bounded queue, one exporting task, and the count of dropped spans. A collector that
+//! is down, hangs or is slow loses spans and delays no response. The exporter and its endpoint are configured
+//! elsewhere.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -22,12 +23,12 @@ use crate::telemetry::warning_throttle::LimitedWarning;
 static TRACES_DROPPED: AtomicU64 = AtomicU64::new(0);
 static METRICS_DROPPED: AtomicU64 = AtomicU64::new(0);
 
-/// What was lost on the way to the collector since the start: spans, and exports of metrics; by the name of the signal.
+/// Spans and metric exports that were dropped since the start, by the name of the signal.
 pub fn dropped() -> [(&'static str, u64); 2] {
     [("traces", TRACES_DROPPED.load(Ordering::Relaxed)), ("metrics", METRICS_DROPPED.load(Ordering::Relaxed))]
 }
 
-/// Counts an export of metrics that failed.
+/// Counts a metric export that failed.
 pub fn metrics_dropped() {
     METRICS_DROPPED.fetch_add(1, Ordering::Relaxed);
 }
@@ -35,22 +36,22 @@ pub fn metrics_dropped() {
 /// Which traces are exported.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
-    /// The share of traces that begin here, 0 to 1.
+    /// The share of traces started here that are exported, 0 to 1.
     pub ratio: f64,
-    /// Whether a trace that another process began is exported where that one exports it.
+    /// Whether a trace that another process started is exported if that process exports it.
     pub parent_based: bool,
 }
 
-/// How spans wait, and for how long.
+/// The limits of the queue and of the exports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batches {
-    /// Spans that may wait; the next one is lost.
+    /// The maximum number of spans in the queue; further ones are dropped.
     pub queue: usize,
-    /// Spans in one export.
+    /// The maximum number of spans in one export.
     pub at_most: usize,
-    /// Time between two exports, if the queue does not fill before.
+    /// The time between two exports, if the queue does not fill before.
     pub every: Duration,
-    /// Longest time of one export.
+    /// The time limit of one export.
     pub within: Duration,
 }
 
@@ -60,7 +61,7 @@ impl Default for Batches {
     }
 }
 
-/// Spans that wait.
+/// The queue of spans.
 struct SpanQueue {
     waiting: Mutex<VecDeque<SpanData>>,
     wake: Notify,
@@ -83,7 +84,7 @@ impl SpanQueue {
         }
     }
 
-    /// The oldest that fit one export.
+    /// The oldest spans, as many as fit in one export.
     fn take(&self) -> Vec<SpanData> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let count = waiting.len().min(self.batches.at_most);
@@ -97,7 +98,7 @@ impl fmt::Debug for SpanQueue {
     }
 }
 
-/// The end of the queue that spans are put in by.
+/// The producer side of the queue.
 #[derive(Debug)]
 struct QueueProcessor(Arc<SpanQueue>);
 
@@ -119,7 +120,7 @@ impl SpanProcessor for QueueProcessor {
     }
 }
 
-/// The end of the queue that spans are exported from.
+/// The consumer side of the queue, which exports spans.
 #[derive(Debug)]
 pub struct BatchExporter<E> {
     queue: Arc<SpanQueue>,
@@ -127,7 +128,7 @@ pub struct BatchExporter<E> {
     failing: LimitedWarning,
 }
 
-/// Spans of an export that has not come through.
+/// The spans of an export that has not succeeded yet.
 struct DropCounter(u64);
 
 impl Drop for DropCounter {
@@ -136,7 +137,7 @@ impl Drop for DropCounter {
     }
 }
 
-/// Has spans be made from now on. A second start is refused quietly: the first one holds, and its spans alone are exported.
+/// Starts tracing. A second start has no effect: only the spans of the first one are exported.
 pub fn start<E: SpanExporter>(
     mut exporter: E,
     resource: Resource,
@@ -158,7 +159,7 @@ pub fn start<E: SpanExporter>(
 }
 
 impl<E: SpanExporter> BatchExporter<E> {
-    /// Exports until `stop` is cancelled, and then what is left, as long as that works.
+    /// Exports until `stop` is cancelled, and then the remaining spans until an export fails.
     pub async fn run(self, stop: CancellationToken) {
         loop {
             tokio::select! {
@@ -189,10 +190,10 @@ impl<E: SpanExporter> BatchExporter<E> {
         }
     }
 
-    /// Says whether it came through.
+    /// Returns whether the export succeeded.
     async fn export(&self, batch: Vec<SpanData>) -> bool {
         let spans = batch.len() as u64;
-        // broken off is lost as well
+        // An aborted export is counted as dropped as well.
         let mut lost = DropCounter(spans);
         let exported = tokio::time::timeout(self.queue.batches.within, self.exporter.export(batch)).await;
         let came_through = matches!(exported, Ok(Ok(())));

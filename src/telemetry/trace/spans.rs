@@ -1,4 +1,4 @@
-//! The spans themselves: a function for each, with what it says. Not here: what they are called, which is `names`' list.
+//! The spans: one function for each, which sets its attributes. `names` lists their names.
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +15,7 @@ use super::{LIVE, SpanAttribute, SpanGuard, TraceContext, begin, below, is_on, j
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 
-/// The longest name of an operation that is told, in characters.
+/// The maximum length of a recorded operation name, in characters.
 const NAME_MAX: usize = 64;
 
 fn builder(name: impl Into<Cow<'static, str>>, kind: SpanKind, attributes: Vec<KeyValue>) -> SpanBuilder {
@@ -43,12 +43,12 @@ fn method_name(method: &Method) -> &'static str {
     }
 }
 
-/// A request of the public listener, with the parent named by its headers. `route` is one of ours, never the path.
+/// A request of the public listener, with the parent from its headers. `route` is one of our routes, never the path.
 pub fn request(headers: &HeaderMap, method: &Method, route: Option<&'static str>) -> SpanGuard {
     let TraceContext(Some(above)) = TraceContext::of_headers(headers) else { return SpanGuard(None) };
     begin(&above, || {
         let method = method_name(method);
-        // an unknown method is named as the conventions have it
+        // The span of an unknown method is named as in the semantic conventions.
         let verb = if method == "_OTHER" { "HTTP" } else { method };
         let name = route.map_or(Cow::Borrowed(verb), |route| format!("{verb} {route}").into());
         let route = route.map(|route| kv(SpanAttribute::Route, route));
@@ -61,7 +61,7 @@ pub fn request(headers: &HeaderMap, method: &Method, route: Option<&'static str>
 }
 
 impl SpanGuard {
-    /// The answer to a request starts.
+    /// Called when the response to a request starts.
     pub fn answered(&self, status: StatusCode) {
         self.set(SpanAttribute::Status, i64::from(status.as_u16()));
         if status.is_server_error() {
@@ -70,7 +70,7 @@ impl SpanGuard {
     }
 }
 
-/// A GraphQL operation. `hash` is that of its document, made only where it is told.
+/// A GraphQL operation. `hash` returns that of its document, and is called only if the span is recorded.
 pub fn operation(kind: &'static str, name: Option<&str>, hash: impl FnOnce() -> String) -> SpanGuard {
     if !is_on() {
         return SpanGuard(None);
@@ -84,24 +84,24 @@ pub fn operation(kind: &'static str, name: Option<&str>, hash: impl FnOnce() -> 
     })
 }
 
-/// A lookup of so many jobs.
+/// A lookup of this number of jobs.
 pub fn lookup(jobs: usize) -> SpanGuard {
     below(|| builder("job.lookup", SpanKind::Internal, vec![kv(SpanAttribute::Jobs, number(jobs))]))
 }
 
-/// What a lookup found.
+/// The outcome of a lookup.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LookupSummary {
-    /// Jobs that were not held fresh enough.
+    /// Jobs that were not fresh enough in the cache.
     pub misses: usize,
-    /// Of these, how many flights are led.
+    /// Of these, the number of fetches that this lookup leads.
     pub led: usize,
-    /// Answers that are older than was asked for.
+    /// Answers that are older than requested.
     pub stale: usize,
 }
 
 impl SpanGuard {
-    /// What a lookup found.
+    /// Records the outcome of a lookup.
     pub fn found(&self, found: LookupSummary) {
         if !self.is_recording() {
             return;
@@ -119,18 +119,18 @@ impl SpanGuard {
     }
 }
 
-/// What is asked of the store.
+/// The kind of a store operation.
 #[derive(Clone, Copy, Debug)]
 pub enum StoreOperation {
-    /// What is held of jobs.
+    /// Reads jobs.
     Get,
-    /// To keep one.
+    /// Stores a job.
     Keep,
-    /// To remember that there is none.
+    /// Records that a job does not exist.
     Missing,
 }
 
-/// A question to the store about so many jobs.
+/// A store operation for this number of jobs.
 pub fn store(operation: StoreOperation, jobs: usize) -> SpanGuard {
     let operation = match operation {
         StoreOperation::Get => "get",
@@ -145,7 +145,7 @@ pub fn store(operation: StoreOperation, jobs: usize) -> SpanGuard {
 }
 
 impl SpanGuard {
-    /// What the store answered: the span ends with it.
+    /// Records the result of the store, and ends the span.
     pub fn of_store<T, E>(self, answer: Result<T, E>) -> Result<T, E> {
         if answer.is_err() {
             self.fail("store");
@@ -154,7 +154,7 @@ impl SpanGuard {
     }
 }
 
-/// The loop's look at some jobs of a source together: the beginning of a trace.
+/// One poll of some jobs of a source: the root of a trace.
 pub fn poll(source: &str, jobs: usize) -> SpanGuard {
     begin(&Context::new(), || {
         let attributes =
@@ -163,15 +163,15 @@ pub fn poll(source: &str, jobs: usize) -> SpanGuard {
     })
 }
 
-/// The upstream call that was made last below a place, for the looks that it brings.
+/// The last upstream call in a context, for the observations that it returns.
 #[derive(Clone, Debug, Default)]
 pub struct LastCall(Option<Arc<Mutex<Option<SpanContext>>>>);
 
-/// How it is found in a context.
+/// The entry of a context that stores it.
 struct CallContext(Arc<Mutex<Option<SpanContext>>>);
 
 impl TraceContext {
-    /// This place, and what learns of the calls made in it.
+    /// This context, and the recorder of the calls made in it.
     pub fn with_caller(&self) -> (Self, LastCall) {
         let Some(context) = &self.0 else { return (Self(None), LastCall(None)) };
         let span = context.span();
@@ -181,7 +181,7 @@ impl TraceContext {
     }
 }
 
-/// What is known of an upstream call before it is made.
+/// The data of an upstream call before it is made.
 #[derive(Clone, Copy, Debug)]
 pub struct UpstreamSpan<'a> {
     /// The method.
@@ -196,11 +196,11 @@ pub struct UpstreamSpan<'a> {
     pub source: &'a str,
     /// The kind of the upstream.
     pub upstream: &'static str,
-    /// How many tries went before.
+    /// The number of earlier attempts.
     pub tries: u32,
 }
 
-/// A call of an upstream. Where nothing is worked under, it begins a trace.
+/// A call of an upstream. Without a current span it starts a trace.
 pub fn upstream(call: UpstreamSpan<'_>) -> SpanGuard {
     let Some(above) = is_on().then(Context::current) else { return SpanGuard(None) };
     let made = begin(&above, || {
@@ -226,7 +226,7 @@ pub fn upstream(call: UpstreamSpan<'_>) -> SpanGuard {
 }
 
 impl SpanGuard {
-    /// The answer of an upstream came.
+    /// Called when the response of an upstream arrives.
     pub fn replied(&self, status: StatusCode, request_id: Option<&str>) {
         self.set(SpanAttribute::Status, i64::from(status.as_u16()));
         if let Some(id) = request_id {
@@ -237,12 +237,12 @@ impl SpanGuard {
         }
     }
 
-    /// No answer came, for a reason of a closed list.
+    /// Called when there is no response, with a reason from a closed list.
     pub fn unanswered(&self, why: &'static str) {
         self.fail(why);
     }
 
-    /// The header `traceparent` that names this span; where it is none, what is worked under.
+    /// The header `traceparent` of this span; without a span, of the current one.
     pub fn traceparent(&self) -> Option<HeaderValue> {
         let write = |context: &Context| {
             let span = context.span();
@@ -259,9 +259,9 @@ impl SpanGuard {
     }
 }
 
-/// One look at one job, as it was: in the trace of the job, linked to the call that asked.
+/// One observation of one job: in the trace of the job, linked to the upstream call.
 ///
-/// `outcome` is the job's state, or what went wrong.
+/// `outcome` is the job's state, or the error.
 pub fn observe(
     job: &JobKey,
     times: (Timestamp, Timestamp),
@@ -298,19 +298,20 @@ pub fn observe(
     made
 }
 
-/// What becomes of a look.
+/// The ingestion of an observation.
 pub fn ingest() -> SpanGuard {
     below(|| builder("job.ingest", SpanKind::Internal, Vec::new()))
 }
 
 impl SpanGuard {
-    /// What became of an observation: `new`, `older`, `missing`, `failed` or `lease_lost`.
+    /// Records the outcome of the ingestion: `new`, `older`, `missing`, `not_found`, `conflicting_version`, `failed` or
+    /// `lease_lost`.
     pub fn kept(&self, what: &'static str) {
         self.set(SpanAttribute::Kept, what);
     }
 }
 
-/// The delivery of an update: in the trace of the job, linked to the look that brought it and to the subscription.
+/// The delivery of an update: in the trace of the job, linked to the observation of the change and to the subscription.
 pub fn deliver(
     observation: &Observation,
     kind: &'static str,
