@@ -108,7 +108,7 @@ impl SourceView {
     }
 }
 
-/// The use cases. A cheap clone.
+/// The use cases. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Jobs {
     inner: Arc<Core>,

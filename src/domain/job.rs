@@ -8,7 +8,7 @@ use super::id::JobKey;
 use super::source::Upstream;
 use super::state::JobState;
 
-/// A job, as one answer of an upstream describes it.
+/// A job as reported in one response of an upstream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
     /// The key of the job.

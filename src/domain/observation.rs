@@ -20,8 +20,8 @@ pub struct Observation {
     pub requested_at: Timestamp,
     /// When the response was complete. Never before `requested_at`.
     pub observed_at: Timestamp,
-    /// How many rollbacks of the upstream had been accepted for this job when this response arrived. An observation with
-    /// more of them is newer, whatever its counter is, because the counter itself was set back.
+    /// How many rollbacks of the upstream had been accepted for this job when this response arrived. An observation
+    /// with more of them is newer, whatever its counter is, because the counter itself was set back.
     pub rollbacks: u32,
     /// When this run and its state were first observed: carried along, not a part of the answer.
     pub sightings: Sightings,

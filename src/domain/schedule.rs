@@ -15,7 +15,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Allows `calls` in any window of length `per`. Zero calls are read as one.
+    /// Allows `calls` in any window of length `per`. Zero is treated as one.
     pub const fn new(calls: u32, per: Duration) -> Self {
         let calls = if calls == 0 { 1 } else { calls as usize };
         Self { calls, per, started: VecDeque::new() }
@@ -315,7 +315,7 @@ mod tests {
             );
             breaker.failed(now, 1.0);
         }
-        assert_eq!(breaker.refused_within(now, None), Some(SECOND * 60), "nobody waits");
+        assert_eq!(breaker.refused_within(now, None), Some(SECOND * 60), "no caller waits");
     }
 
     #[test]

@@ -106,7 +106,7 @@ pub enum SourceErrorKind {
     TooLarge,
     /// It rejects the credential.
     CredentialRejected,
-    /// It refuses this call.
+    /// It rejects this call.
     Refused,
     /// It requested a pause.
     Throttled,

@@ -1,5 +1,5 @@
 //! Runs a fetch: it claims the leases of the jobs, fetches those that it acquired, and waits for the results of other
-//! replicas for the rest. Every fetch of this process passes here.
+//! replicas for the rest. Every fetch of this process uses this module.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -64,7 +64,7 @@ impl Jobs {
         max: Option<Duration>,
     ) -> LookupResult {
         let mut answers = self.lookup(principal, &[reference], max).await;
-        answers.pop().unwrap_or_else(|| unreachable!("one answer a reference"))
+        answers.pop().unwrap_or_else(|| unreachable!("each reference has one answer"))
     }
 
     /// Looks up jobs: same order, same length; each job is fetched at most once, however often it is named.
@@ -87,7 +87,7 @@ impl Jobs {
         let answers = self.inner.answer(requested, principal, max_staleness).await;
         let pick = |target: Result<CheckedRef, Problem>| match answers.get(&target?.key) {
             Some(answer) => self.inner.visible(principal, answer.clone()),
-            None => unreachable!("every wanted job is answered"),
+            None => unreachable!("every requested job is answered"),
         };
         let result_of = |(reference, target): (&RequestedRef, _)| {
             pick(target).map_err(|problem| self.inner.retryable_ref(principal, reference, problem))

@@ -31,7 +31,7 @@ use super::{Core, Jobs};
 const STRETCH: u32 = 1_000;
 /// The retry delay when rows are missing.
 const ROWS_AGAIN: Duration = Duration::from_secs(5);
-/// The most rows that Supermetrics returns for one query.
+/// The maximum number of rows that Supermetrics returns for one query.
 const ROWS_MAX: u32 = 1_000_000;
 
 pub(super) type RowsFetchResult = Result<Arc<RowPage>, FetchError>;

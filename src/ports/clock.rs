@@ -25,7 +25,7 @@ pub trait Clock: Debug + Send + Sync {
         self.now()
     }
 
-    /// What to add to process time to get the time of day, to the millisecond. Changes only when the system clock steps.
+    /// What to add to process time to get the time of day, in whole milliseconds. Changes when the system clock steps.
     fn correction(&self) -> SignedDuration {
         whole_millis(self.time_of_day().duration_since(self.now()))
     }

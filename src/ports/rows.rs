@@ -17,13 +17,13 @@ pub struct RowKey {
     pub job: JobKey,
     /// When the run was observed to be terminal: a second run has other rows.
     pub run: Timestamp,
-    /// The stretch.
+    /// The range.
     pub range: RowRange,
 }
 
 /// Caches ranges of rows. Entries can be evicted at any time.
 pub trait RowCache: Debug + Send + Sync {
-    /// The stretch, if it is still held.
+    /// The range, if it is still cached.
     fn get<'a>(&'a self, key: &'a RowKey) -> BoxFuture<'a, Option<Arc<RowPage>>>;
 
     /// Caches a range for a while.

@@ -7,7 +7,7 @@ use super::BoxFuture;
 /// A kind of task. A new member needs its row in [`TaskKind::on_panic`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TaskKind {
-    /// One shared fetch. Ends by itself; if it panics, its joiners receive a lost flight.
+    /// One shared fetch. Ends by itself; if it panics, the fetch is lost, and its joiners are notified.
     Fetch,
     /// One poll of followed jobs. Ends by itself; if it panics, its jobs are polled again later.
     Poll,

@@ -117,7 +117,7 @@ pub struct Detail {
 }
 
 impl Detail {
-    /// A detail without a deeper cause.
+    /// A detail without an underlying error.
     pub fn new(text: impl Into<String>) -> Self {
         Self { text: text.into(), source: None }
     }

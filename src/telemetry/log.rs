@@ -30,9 +30,9 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 /// The format of the log. The composition root maps the configuration to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormatKind {
-    /// For people.
+    /// Text for people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 

@@ -66,7 +66,7 @@ pub fn of_job(job: &JobKey) -> Option<TraceId> {
 #[derive(Debug, Default)]
 pub struct SpanGuard(Option<Context>);
 
-/// A context to link to, and to run work in. A cheap clone; dropping it ends no span.
+/// A context to link to, and to run work in. Cheap to clone; dropping it ends no span.
 #[derive(Clone, Debug, Default)]
 pub struct TraceContext(Option<Context>);
 

@@ -217,7 +217,7 @@ impl RegistryState {
     }
 
     /// The jobs that are added to a spaced request at no cost before they are due: the next ones. A job that failed
-    /// keeps its time.
+    /// keeps its scheduled time.
     fn next_scheduled(&self, source: &SourceName, batch_capacity: usize, now: Instant) -> Vec<JobKey> {
         let Some(schedule) = self.schedule.get(source) else { return Vec::new() };
         let later = schedule.range((now, u64::MAX)..).map(|(_, key)| key);

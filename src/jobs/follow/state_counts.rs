@@ -48,7 +48,7 @@ impl StateCounts {
     }
 
     fn at(&self, state: Option<JobState>) -> &AtomicU64 {
-        self.0.get(index_of(state)).unwrap_or_else(|| unreachable!("there is a place for each state"))
+        self.0.get(index_of(state)).unwrap_or_else(|| unreachable!("each state has a count"))
     }
 }
 
