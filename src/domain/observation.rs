@@ -60,8 +60,8 @@ impl Observation {
         Self { rollbacks, ..self }
     }
 
-    /// This observation as a replacement of the held one: it keeps the times at which its run and its state were first
-    /// observed.
+    /// This observation as a replacement of the held one: it inherits the times at which its run and its state were
+    /// first observed.
     #[must_use]
     pub fn replacing(self, held: Option<&Self>) -> Self {
         let Some(held) = held else { return self };
