@@ -19,11 +19,12 @@ pub const PAGE_MAX: u32 = 100;
 pub struct PageInfo {
     /// Whether there are more items after this page.
     pub(super) has_next_page: bool,
-    /// Whether there are items before this page. True if `after` was given.
+    /// Whether there are items before this page. True if `after` was given, except if rows could not be read.
     pub(super) has_previous_page: bool,
     /// The cursor of the first item of this page. Null if the page is empty.
     pub(super) start_cursor: Option<String>,
-    /// The cursor of the last item of this page; use it as `after` to read the next page. Null if there is none.
+    /// The cursor of the last item of this page: an opaque string. Pass it as `after` to read the next page. If the page
+    /// is empty, the `after` of the request, which can be null. Null if rows could not be read.
     pub(super) end_cursor: Option<String>,
 }
 
@@ -41,7 +42,7 @@ pub struct JobConnection {
 /// An edge in a connection.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct JobEdge {
-    /// A cursor for use in pagination.
+    /// The cursor of the job: an opaque string. Pass it as `after`.
     cursor: String,
     /// The job at the end of the edge.
     node: GqlJob,

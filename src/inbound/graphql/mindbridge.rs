@@ -10,6 +10,18 @@ use super::scalars::{Int64, UpstreamText};
 job_object! {
     /// A MindBridge async result, such as an analysis run, an ingestion or an export.
     MindBridgeJob {
+        /// The `asyncResultId` of the job.
+        external_id;
+        /// The date and time when the job was created, by the upstream's clock. Null if MindBridge does not report it.
+        created_at;
+        /// The date and time when the job was last updated, by the upstream's clock. Null if MindBridge does not report
+        /// it.
+        updated_at;
+        /// The date and time when the job finished. Always null: MindBridge does not report it.
+        finished_at;
+        /// The progress of the job. Always null: MindBridge does not report it.
+        progress;
+
         /// The kind of job (`type` in the MindBridge API). MindBridge can add values at any time. Null if not reported. Known
         /// values: `ANALYSIS_RUN`, `ANALYSIS_SOURCE_INGESTION`, `ADMIN_REPORT`, `DATA_TABLE_EXPORT`,
         /// `ANALYSIS_ROLL_FORWARD`, `GDPDU_UNPACK_JOB`, `ACCOUNT_GROUPING_EXPORT`, `ACCOUNT_MAPPING_EXPORT`,

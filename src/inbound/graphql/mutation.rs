@@ -17,13 +17,13 @@ use super::problem::{as_error, bad_input};
 use super::query::{JobRefInput, check_count};
 use super::scalars::{DateTime, Duration};
 
-/// A label of a tracked job.
+/// A label: a name and a value that clients set on a tracked job.
 #[derive(Clone, Debug, InputObject, SimpleObject)]
 #[graphql(input_name = "LabelInput")]
 pub struct Label {
-    /// The name of the label, 1 to 63 bytes.
+    /// The name of the label, 1 to 63 bytes of UTF-8 without control characters.
     pub(super) name: String,
-    /// The value of the label, 1 to 63 bytes.
+    /// The value of the label, 1 to 63 bytes of UTF-8 without control characters.
     pub(super) value: String,
 }
 
@@ -32,7 +32,7 @@ pub struct Label {
 pub struct TrackJobsInput {
     /// The jobs to track, 1 to 200.
     refs: Vec<JobRefInput>,
-    /// The labels to set on the jobs, at most 16. Labels that a job has already are replaced.
+    /// The labels to set on the jobs, at most 16. They replace all labels that a job has; an empty list removes them.
     #[graphql(default)]
     labels: Vec<Label>,
 }
@@ -76,7 +76,8 @@ pub struct CreateWatchTokenInput {
 /// The result of the `createWatchToken` mutation.
 #[derive(Clone, SimpleObject)]
 pub struct CreateWatchTokenPayload {
-    /// The token. It is a secret, and is sent as a bearer token in place of a client key.
+    /// The watch token: an opaque string that starts with `jgw_`, at most 4 KiB. Secret. It is sent as a bearer token in
+    /// place of a client key.
     token: String,
     /// The date and time when the token expires.
     expires_at: DateTime,

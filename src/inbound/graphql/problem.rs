@@ -7,13 +7,14 @@ use crate::jobs::answer;
 use crate::jobs::visibility::RequestedRef;
 use crate::telemetry::meters;
 
-/// The reasons why there is no job for a reference.
+/// The reasons why there is no job for a reference, or why rows of a job are missing.
 #[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]
 #[graphql(remote = "ProblemCode")]
 pub enum JobProblemCode {
     /// The job or the source does not exist, or the client is not allowed to read it. The cases cannot be distinguished.
     NotFound,
-    /// The job existed, and the upstream no longer keeps it.
+    /// The upstream no longer keeps the rows of the job. Only in `RowConnection.problem`; an expired job is returned with
+    /// `state: EXPIRED`.
     Expired,
     /// The reference is malformed. No upstream call was made.
     InvalidRef,
@@ -27,7 +28,7 @@ pub enum JobProblemCode {
     CredentialRejected,
     /// The gateway has no valid credential for the source. The operator of the gateway must set one.
     Unconfigured,
-    /// The response of the source is not valid.
+    /// The response of the source is not valid, or has fewer rows than the source reports.
     BadAnswer,
     /// The job was polled for the maximum duration without reaching a terminal state. Query or subscribe again to
     /// continue.
@@ -50,7 +51,7 @@ pub enum GqlStaleReason {
     CredentialRejected,
     /// The gateway has no valid credential for the source.
     Unconfigured,
-    /// The response of the source is not valid.
+    /// The response of the source is not valid, or the source does not find a job that it reported before.
     BadAnswer,
     /// The source reports a lower version of the job than before, for example after a restored backup. The higher version is
     /// returned until the source has reported the lower version for the configured time.
@@ -62,23 +63,26 @@ pub enum GqlStaleReason {
     NotRefreshed,
 }
 
-/// The reason why there is no job for a reference. Other results of the same request are not affected.
+/// The reason why there is no job for a reference, or why rows of a job are missing. Other results of the same request
+/// are not affected.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct JobProblem {
-    /// The reference, as the client sent it.
+    /// The reference, as the client sent it; for rows, the node ID of the job.
     #[graphql(name = "ref")]
     reference: GqlProblemRef,
     /// The machine-readable reason.
     code: JobProblemCode,
-    /// The human-readable reason, with what to do about it.
+    /// The human-readable reason, with what to do about it. Can change; do not parse.
     message: String,
     /// Whether the same request can succeed later.
     retryable: bool,
-    /// The time to wait before a retry, in milliseconds. Null if unknown, or if the request is not retryable.
+    /// The time to wait before a retry, in milliseconds. At most 2147483647. Null if unknown, or if the request
+    /// is not retryable.
     retry_after_ms: Option<i32>,
 }
 
-/// The reference of a job, as the client sent it. Either `id`, or `source` and `externalId` are set.
+/// The reference of a job, as the client sent it; for rows, the node ID of the job. Either `id`, or `source` and
+/// `externalId` are set.
 #[derive(Clone, Debug, Default, SimpleObject)]
 #[graphql(name = "ProblemRef")]
 pub struct GqlProblemRef {

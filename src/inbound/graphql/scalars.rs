@@ -17,12 +17,14 @@ use crate::domain::duration;
 use crate::inbound::answer_memory::charge;
 use crate::jobs::rows::Cells;
 
-/// A date and time in RFC 3339 format, in UTC, for example `2026-11-21T19:10:00Z`.
+/// A date and time in RFC 3339 format, in UTC, for example `2026-11-21T19:10:00Z`. Up to 9 fractional digits. As input,
+/// any UTC offset is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DateTime(pub Timestamp);
 
 #[Scalar(name = "DateTime", specified_by_url = "https://datatracker.ietf.org/doc/html/rfc3339")]
-/// A date and time in RFC 3339 format, in UTC, for example `2026-11-21T19:10:00Z`.
+/// A date and time in RFC 3339 format, in UTC, for example `2026-11-21T19:10:00Z`. Up to 9 fractional digits. As input,
+/// any UTC offset is accepted.
 impl ScalarType for DateTime {
     fn parse(value: Value) -> InputValueResult<Self> {
         let Value::String(text) = &value else { return Err(InputValueError::expected_type(value)) };
@@ -39,12 +41,14 @@ impl ScalarType for DateTime {
     }
 }
 
-/// A duration, as a whole number and a unit: `250ms`, `30s`, `5m`, `24h` or `30d`.
+/// A duration: a whole number and one of the units `ms`, `s`, `m`, `h` and `d`, for example `250ms` or `30d`. No sign,
+/// fraction or combination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Duration(pub StdDuration);
 
 #[Scalar(name = "Duration")]
-/// A duration, as a whole number and a unit: `250ms`, `30s`, `5m`, `24h` or `30d`.
+/// A duration: a whole number and one of the units `ms`, `s`, `m`, `h` and `d`, for example `250ms` or `30d`. No sign,
+/// fraction or combination.
 impl ScalarType for Duration {
     fn parse(value: Value) -> InputValueResult<Self> {
         let Value::String(text) = &value else { return Err(InputValueError::expected_type(value)) };
@@ -124,7 +128,8 @@ impl Json {
 const VERBATIM: &str = "$serde_json::private::RawValue";
 
 #[Scalar(name = "JSON")]
-/// A JSON value, exactly as the upstream sent it: `1.10` is not changed to `1.1`.
+/// Any JSON value, exactly as the upstream sent it: `1.10` is not changed to `1.1`. The value can be JSON `null`, also
+/// where the type is `JSON!`.
 impl ScalarType for Json {
     fn parse(value: Value) -> InputValueResult<Self> {
         Err(InputValueError::expected_type(value))

@@ -31,7 +31,7 @@ pub enum GqlSourceHealth {
     Throttled,
     /// The source responds, but its responses are invalid or do not come from the API.
     Degraded,
-    /// The last calls failed.
+    /// The last calls failed, or calls cannot be sent with the present configuration.
     Unavailable,
     /// The source rejects the gateway's credential.
     CredentialRejected,
@@ -57,17 +57,19 @@ pub enum GqlSourceErrorKind {
     Redirect,
     /// The response does not come from the API, for example a proxy's error page.
     ForeignAnswer,
-    /// The response is not valid.
+    /// The response comes from the API, but the gateway cannot interpret it, for example because of an unexpected status
+    /// or a missing field.
     BadAnswer,
     /// The response is larger than the configured limit.
     TooLarge,
     /// The source rejects the gateway's credential.
     CredentialRejected,
-    /// The source refused this call only.
+    /// The source refused the call, but not the gateway's credential, for example because the credential gives no access
+    /// to the job.
     Refused,
     /// The source rate-limited the gateway.
     Throttled,
-    /// The request cannot be built from the configuration.
+    /// The request cannot be sent with the present configuration, for example because a certificate file cannot be read.
     Unsendable,
 }
 
@@ -75,11 +77,12 @@ pub enum GqlSourceErrorKind {
 #[derive(Clone, Debug, SimpleObject)]
 #[graphql(name = "SourceError")]
 pub struct GqlSourceError {
-    /// The date and time of the call.
+    /// The date and time when the call failed, by the gateway's clock.
     at: DateTime,
     /// The reason for the failure.
     kind: GqlSourceErrorKind,
-    /// A description of the failure, with the error that the source reported. One line; secrets are removed.
+    /// A description of the failure, with the error that the source reported. One line; secrets are removed. Can change;
+    /// do not parse.
     message: String,
 }
 
@@ -116,7 +119,7 @@ pub struct SourceCredential {
     since: Option<DateTime>,
     /// The date and time when the active credential became active. Null if unknown, or if there is none.
     active_since: Option<DateTime>,
-    /// The date and time when the active credential expires. Null if unknown.
+    /// The date and time when the active credential expires. Null if unknown, or if there is no active credential.
     expires_at: Option<DateTime>,
 }
 
@@ -134,25 +137,28 @@ pub struct GqlSource {
     credential: SourceCredential,
     /// The call budget of the source and its usage. Null if the client is allowed to read only some jobs of the source.
     budget: Option<SourceBudget>,
-    /// The date and time until which no calls are made. Null if the source is not throttled.
+    /// The date and time before which the gateway makes no call: the source asked for a pause, its hourly budget is used
+    /// up, its circuit breaker is open, or its credential is rejected. Null if none of these applies. While the circuit
+    /// breaker is open, a call for a client can be made earlier.
     throttled_until: Option<DateTime>,
     /// The last failed call, however long ago. Null if no call failed, or if the client is allowed to read only some jobs
     /// of the source.
     last_error: Option<GqlSourceError>,
 }
 
-/// The call budget of a source, shared by all clients and including retries.
+/// The call budget of a source, shared by all clients and including retries. Replicas that share a store share the budget;
+/// otherwise each replica has its own.
 #[derive(Clone, Copy, Debug, SimpleObject)]
 pub struct SourceBudget {
-    /// The maximum number of calls per second.
+    /// The maximum number of calls per second, as configured, over all replicas that share a store.
     per_second: i32,
-    /// The maximum number of calls per hour.
+    /// The maximum number of calls per hour, as configured, over all replicas that share a store.
     per_hour: i32,
-    /// The maximum number of concurrent calls.
+    /// The maximum number of concurrent calls, as configured, over all replicas that share a store.
     concurrency: i32,
-    /// The number of calls in flight.
+    /// The number of calls in flight of this replica.
     in_flight: i32,
-    /// The number of calls left before the hourly limit is reached.
+    /// The number of calls left within a sliding hour, over all replicas that share a store.
     left_this_hour: i32,
 }
 

@@ -26,8 +26,9 @@ impl Subscriptions {
         ctx: &Context<'_>,
         #[graphql(desc = "The jobs to subscribe to, 1 to 200.")] refs: Vec<JobRefInput>,
         #[graphql(
-            desc = "The maximum age of the state of a job that is not terminal. Determines the poll interval, within\n\
-                    the gateway's configured limits. If null, the gateway chooses the interval."
+            desc = "The maximum age of the state of a job that is not terminal. Applies to the snapshot, and determines\n\
+                    the poll interval, within the gateway's configured limits. If null, the gateway's configured default\n\
+                    applies to the snapshot, and the gateway chooses the interval."
         )]
         max_staleness: Option<Duration>,
     ) -> Result<impl Stream<Item = JobUpdate> + use<>> {
@@ -39,7 +40,8 @@ impl Subscriptions {
     }
 
     /// Updates to all jobs that the client is allowed to read, from the time of the subscription. Includes an update when the
-    /// state of a polled job becomes stale and when it is fresh again. Does not complete.
+    /// state of a polled job becomes stale and when it is fresh again. Completes only if the client falls more than 10,000
+    /// jobs behind; then subscribe again and read `jobList`.
     async fn job_feed(
         &self,
         ctx: &Context<'_>,

@@ -12,6 +12,17 @@ use super::scalars::{DateTime, Int64, Json, UpstreamText};
 job_object! {
     /// A Supermetrics query.
     SupermetricsJob {
+        /// The `schedule_id` of the query.
+        external_id;
+        /// The date and time when the job was created. Always null: Supermetrics does not report it.
+        created_at;
+        /// The date and time when the job was last updated. Always null: Supermetrics does not report it.
+        updated_at;
+        /// The date and time when the job finished. Always null: Supermetrics does not report it.
+        finished_at;
+        /// The progress of the job. Null if Supermetrics does not report it.
+        progress;
+
         /// The ID of the Supermetrics API request that this result was read with. Different for each request; include it in
         /// reports to Supermetrics support. Null if not reported.
         async fn request_id(&self) -> Option<UpstreamText> {
@@ -28,12 +39,13 @@ job_object! {
             self.details()?.queue.as_ref().map(GqlLicenceQueue::from)
         }
 
-        /// The parameters of the query. Null until the query has succeeded.
+        /// The parameters of the query. Null if not reported; Supermetrics reports them when the query has succeeded.
         async fn query(&self) -> Option<GqlQueryMeta> {
             self.details()?.query.as_ref().map(GqlQueryMeta::from)
         }
 
-        /// The result of the query. Null until the query has succeeded.
+        /// Statistics of the result of the query. Null if not reported; Supermetrics reports them when the query has
+        /// succeeded.
         async fn result(&self) -> Option<GqlQueryResult> {
             self.details()?.result.as_ref().map(GqlQueryResult::from)
         }
@@ -44,7 +56,11 @@ job_object! {
             &self,
             ctx: &Context<'_>,
             #[graphql(desc = "The number of rows to return, 1 to 100.")] first: i32,
-            #[graphql(desc = "Returns the rows that come after this cursor.")] after: Option<String>,
+            #[graphql(
+                desc = "Returns the items after this cursor, a `cursor` or the `endCursor` of the same connection. If\n\
+                        null, the first page."
+            )]
+            after: Option<String>,
         ) -> Option<async_graphql::Result<RowConnection>> {
             let first = match page_size(first) {
                 Ok(first) => first,
@@ -78,13 +94,13 @@ pub struct GqlLicenceQueue {
 #[derive(Clone, Debug, SimpleObject)]
 #[graphql(name = "QueryMeta")]
 pub struct GqlQueryMeta {
-    /// The first day of the date range, in the format that Supermetrics uses. Null if not reported.
+    /// The first day of the date range, verbatim, as Supermetrics reports it. Null if not reported.
     start_date: Option<UpstreamText>,
-    /// The last day of the date range, in the format that Supermetrics uses. Null if not reported.
+    /// The last day of the date range, verbatim, as Supermetrics reports it. Null if not reported.
     end_date: Option<UpstreamText>,
-    /// The data source accounts, each as Supermetrics reports it.
+    /// The data source accounts, each as Supermetrics reports it. Empty if not reported.
     accounts: Vec<Json>,
-    /// The requested fields.
+    /// The requested fields. Empty if not reported.
     fields: Vec<GqlQueryField>,
 }
 
@@ -102,7 +118,7 @@ pub struct GqlQueryField {
     data_column: Option<Int64>,
 }
 
-/// The result of a Supermetrics query.
+/// Statistics of the result of a Supermetrics query. The rows are in `SupermetricsJob.rows`.
 #[derive(Clone, Debug, SimpleObject)]
 #[graphql(name = "QueryResult")]
 pub struct GqlQueryResult {

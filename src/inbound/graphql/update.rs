@@ -15,11 +15,12 @@ use super::job::JobResult;
 #[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]
 #[graphql(remote = "watch::UpdateKind")]
 pub enum JobUpdateKind {
-    /// The first update of a job in a subscription: its current state.
+    /// The first update of a job in a subscription: its current state. Not in `jobFeed`.
     Snapshot,
-    /// The job changed.
+    /// The job changed, or it became stale or fresh again.
     Changed,
-    /// The final update of a job, after at least one other update.
+    /// The final update of a job, after at least one other update. In `jobFeed`: the job reached a terminal state, also as
+    /// the first update of the job.
     Ended,
 }
 
@@ -30,10 +31,12 @@ pub struct JobUpdate {
     kind: JobUpdateKind,
     /// The job, or the reason why there is none.
     result: JobResult,
-    /// The sequence number of the update within its job. Increases with each update. A gap means that a newer update
-    /// replaced an older one before it was delivered.
+    /// In `jobUpdates`: the number of the update within its job. Increases with each update; a gap means that updates were
+    /// skipped, because a newer one replaced them. 0 for a reference that cannot be watched. In `jobFeed`: the number of
+    /// the update within the subscription, from 1. Not comparable after a reconnect.
     sequence: i32,
-    /// Whether this is the last update of the job in this subscription.
+    /// Whether this is the last update of the job in this subscription. In `jobFeed`: whether the job is terminal; a new
+    /// run of the same ID sends further updates.
     is_final: bool,
 }
 
