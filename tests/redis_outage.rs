@@ -180,13 +180,13 @@ async fn a_redis_hang_is_reported_in_the_metrics_until_recovery() {
     let ready = wire::get(rig.admin, "/readyz").await;
     assert!(ready.status == 200 && ready.body.contains("redis: unavailable for "), "{ready:?}");
     let tier = rig.serving.store_health().shared_store.unwrap();
-    assert!(tier.away_for.is_some() && tier.own_share > 0, "{tier:?}");
+    assert!(tier.unavailable_for.is_some() && tier.local_budget > 0, "{tier:?}");
     redis.signal("CONT");
     until("it is up again", || has_lines(&up)).await;
     until("it is well", || async {
         let ready = wire::get(rig.admin, "/readyz").await;
         let well = (ready.status, ready.body.as_str()) == (200, "ready\nredis: available, 1 replicas\n");
-        (well && rig.serving.store_health().shared_store.unwrap().away_for.is_none()).then_some(())
+        (well && rig.serving.store_health().shared_store.unwrap().unavailable_for.is_none()).then_some(())
     })
     .await;
     let tier = rig.serving.store_health().shared_store.unwrap();

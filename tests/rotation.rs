@@ -151,9 +151,9 @@ async fn two_hundred_rotations_under_load_fail_no_request() {
     }
 
     // What was in force, and when that was known. A trial comes before that, and alone.
-    let mut in_force: Vec<(usize, Instant)> = Vec::new();
+    let mut active: Vec<(usize, Instant)> = Vec::new();
     let mut took = Vec::new();
-    let is_in_force = |number: usize| {
+    let is_active = |number: usize| {
         let record = upstream.record_of(SimUpstream::MindBridge);
         record.iter().filter(|request| request.credential == Some(number)).count() > 3
     };
@@ -169,17 +169,17 @@ async fn two_hundred_rotations_under_load_fail_no_request() {
             let swapped = Instant::now();
             if number.is_multiple_of(FEW) {
                 let settled = async {
-                    while !is_in_force(number) {
+                    while !is_active(number) {
                         tick.tick().await;
                     }
                 };
                 let settled = tokio::time::timeout(PROMISE * 6, settled).await;
                 assert!(settled.is_ok(), "number {number} is in force in time");
-                in_force.push((number, Instant::now()));
+                active.push((number, Instant::now()));
                 took.push(swapped.elapsed());
             }
             // what was replaced longer ago than is promised is not accepted any more
-            let old = in_force.iter().rev().find(|(_, at)| at.elapsed() > PROMISE);
+            let old = active.iter().rev().find(|(_, at)| at.elapsed() > PROMISE);
             let old = old.map_or(0, |(number, _)| *number);
             (0..old).for_each(|old| upstream.revoke(SimUpstream::MindBridge, old));
         }
@@ -211,7 +211,7 @@ async fn two_hundred_rotations_under_load_fail_no_request() {
             "{request:?}"
         );
         let number = request.credential.unwrap();
-        let replaced = in_force.iter().find(|(newer, _)| *newer > number);
+        let replaced = active.iter().find(|(newer, _)| *newer > number);
         assert!(replaced.is_none_or(|(_, at)| request.started <= *at + PROMISE), "{request:?}");
     }
     // the one in the middle, since a machine may stand still now and then

@@ -28,8 +28,8 @@ fn open(folder: &ScratchFolder) -> TestGateway {
         retention: retention(),
     };
     let store = Arc::new(EmbeddedStore::open(settings, Arc::clone(&clock) as Arc<_>).unwrap());
-    let near = MemoryRows::new(1 << 20, Duration::from_mins(10));
-    let rows = Arc::new(KeptRows::new(near, Arc::clone(&store)));
+    let memory = MemoryRows::new(1 << 20, Duration::from_mins(10));
+    let rows = Arc::new(KeptRows::new(memory, Arc::clone(&store)));
     let ledger = Arc::clone(&store) as Arc<dyn Ledger>;
     gateway_with(FOLLOW, clock, store as Arc<dyn JobStore>, ledger, |mut ports| {
         ports.rows = rows;

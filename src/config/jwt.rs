@@ -260,7 +260,7 @@ fn sources(
             continue;
         }
         let message = match nearest(name, known.iter().map(String::as_str)) {
-            Some(near) => format!("names a source that is not configured; did you mean {near}?"),
+            Some(memory) => format!("names a source that is not configured; did you mean {memory}?"),
             None => "names a source that is not configured".to_owned(),
         };
         faults.add(format!("{path}[{index}]"), message);

@@ -165,17 +165,17 @@ pub struct BudgetUse {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CredentialState {
     /// The newest value is active.
-    InForce,
+    Active,
     /// The source rejects the active credential.
     Refused,
     /// There is no credential that could be sent.
     Missing,
     /// A newer one was read and is not verified yet; the previous one stays active.
-    NewOneUntried,
+    PendingVerification,
     /// The source rejects a newer one; the previous one stays active.
-    NewOneRefused,
+    PendingRejected,
     /// The newly read value is not a valid secret, or cannot be read; the previous one stays active.
-    NewOneUnusable,
+    PendingInvalid,
 }
 
 /// The credential of a source at one moment. Contains nothing of the secret.
@@ -186,7 +186,7 @@ pub struct CredentialStatus {
     /// Since when it has been in this state.
     pub since: Option<Timestamp>,
     /// When this gateway activated the active one; its age is counted from here.
-    pub in_force_since: Option<Timestamp>,
+    pub active_since: Option<Timestamp>,
     /// When the active one expires, according to itself or the configuration.
     pub expires_at: Option<Timestamp>,
 }

@@ -37,7 +37,7 @@ pub(super) fn view() -> Value {
     let level = log::level();
     let for_now = level.for_now.as_ref();
     json!({
-        "inForce": level.in_force(),
+        "inForce": level.active(),
         "lasting": level.lasting,
         "backInSeconds": for_now.map(|(_, left)| left.as_secs()),
     })

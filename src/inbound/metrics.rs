@@ -35,12 +35,12 @@ pub(super) const HEALTHS: [(SourceHealth, &str); 7] = [
 
 /// Each state of a credential with its word.
 pub(super) const CREDENTIALS: [(CredentialState, &str); 6] = [
-    (CredentialState::InForce, "active"),
+    (CredentialState::Active, "active"),
     (CredentialState::Refused, "rejected"),
     (CredentialState::Missing, "missing"),
-    (CredentialState::NewOneUntried, "pending_verification"),
-    (CredentialState::NewOneRefused, "pending_rejected"),
-    (CredentialState::NewOneUnusable, "pending_invalid"),
+    (CredentialState::PendingVerification, "pending_verification"),
+    (CredentialState::PendingRejected, "pending_rejected"),
+    (CredentialState::PendingInvalid, "pending_invalid"),
 ];
 
 /// The word of a member of a closed list.
@@ -130,7 +130,7 @@ impl ObservableSource for MetricsEndpoint {
         }
         let store = self.jobs.store_health();
         for (instrument, value) in [
-            (I::CacheJobs, store.near),
+            (I::CacheJobs, store.memory),
             (I::StoreDegraded, u64::from(store.degraded)),
             (I::StoreUnwritten, store.unwritten),
             (I::StoreDropped, store.dropped),
@@ -161,7 +161,7 @@ fn read_source(source: &SourceStatus, out: &mut GaugeSnapshot) {
         (I::SourceBudgetLeft, Some(source.budget.left_this_hour.into())),
         (I::SourceThrottledUntil, source.throttled_until.map(seconds)),
         (I::CredentialExpiry, source.credential.expires_at.map(seconds)),
-        (I::CredentialInForceSince, source.credential.in_force_since.map(seconds)),
+        (I::CredentialActiveSince, source.credential.active_since.map(seconds)),
     ] {
         if let Some(value) = value {
             out.put_for(instrument, name, value);

@@ -210,5 +210,5 @@ impl Fetcher {
 }
 
 fn unavailable() -> FetchError {
-    FetchError::Unavailable(Detail::new("other replicas held the turn of this job, and brought nothing"))
+    FetchError::Unavailable(Detail::new("other replicas held the lease of this job and returned no result"))
 }

@@ -159,8 +159,7 @@ impl Ingest {
             read.and_then(|mut held| held.pop().flatten()).or_else(|| self.unpersisted().get(key).cloned());
         match (held, self.following.seen(key)) {
             (None, None) if unread => {
-                let text =
-                    "the upstream does not know the job, and the store cannot say whether it was ever there";
+                let text = "the upstream does not know the job, and the store cannot be read";
                 Err(FetchError::Unavailable(Detail::new(text)))
             }
             (Some(held), Some(published)) if published.supersedes(&held) => Ok(Some(published)),

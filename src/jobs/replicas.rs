@@ -18,7 +18,7 @@ use super::ingest::{FetchResult, with_read_timeout};
 /// Jobs read at once.
 const AT_ONCE: usize = 500;
 /// The client name of jobs that another replica was requested to track.
-const CLIENT: &str = "tracked elsewhere";
+const CLIENT: &str = "tracked by another replica";
 /// The tracked jobs are compared once in this many gaps, and at every notification about them.
 const GAPS_A_LEDGER: u32 = 6;
 

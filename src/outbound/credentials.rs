@@ -34,7 +34,7 @@ type CredentialSlots = BTreeMap<SourceName, Arc<CredentialSlot>>;
 pub struct NextSecrets(CredentialSlots);
 
 const MISSING: CredentialStatus =
-    CredentialStatus { state: CredentialState::Missing, since: None, in_force_since: None, expires_at: None };
+    CredentialStatus { state: CredentialState::Missing, since: None, active_since: None, expires_at: None };
 
 /// A secret that could not be read, so that its source is not asked. Names the reference and never the secret.
 #[derive(Debug, thiserror::Error)]

@@ -126,7 +126,7 @@ impl UpstreamLimiter {
         trigger: &FetchTrigger,
         max_wait: Duration,
     ) -> Result<CallPermit, LimiterRefusal> {
-        self.acquire_with(trigger, max_wait, CredentialChoice::InForce).await
+        self.acquire_with(trigger, max_wait, CredentialChoice::Active).await
     }
 
     /// The same for a call that shows another credential than the one in force: that the latter was refused says
@@ -352,7 +352,7 @@ pub struct CallPermit {
 /// Which credential a call shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CredentialChoice {
-    InForce,
+    Active,
     Another,
 }
 

@@ -199,10 +199,10 @@ impl Credentials for OneKey {
 
     fn status(&self, source: &SourceName) -> CredentialStatus {
         let state = match self.current(source) {
-            Some(_) => CredentialState::InForce,
+            Some(_) => CredentialState::Active,
             None => CredentialState::Missing,
         };
-        CredentialStatus { state, since: None, in_force_since: None, expires_at: None }
+        CredentialStatus { state, since: None, active_since: None, expires_at: None }
     }
 }
 

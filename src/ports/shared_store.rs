@@ -9,7 +9,7 @@ pub struct SharedStoreHealth {
     /// A connection for commands is open.
     pub connected: bool,
     /// For how long it has been unavailable; `None` while it is in use.
-    pub away_for: Option<Duration>,
+    pub unavailable_for: Option<Duration>,
     /// The number of replicas at the last heartbeat, this one included.
     pub replicas: u32,
     /// How far its clock is ahead of this process's, in milliseconds, if it was measured.
@@ -26,7 +26,7 @@ pub struct SharedStoreHealth {
     pub fence_refusals: u64,
     /// Calls to sources that were counted against the local share of the budget, because the shared budget was
     /// unavailable.
-    pub own_share: u64,
+    pub local_budget: u64,
     /// Notifications received from other replicas.
     pub hints: u64,
     /// Times notifications may have been missed.

@@ -44,7 +44,7 @@ pub struct StoreHealth {
     /// The number of jobs on disk.
     pub jobs: u64,
     /// The approximate number of jobs in memory.
-    pub near: u64,
+    pub memory: u64,
     /// The health of the server that replicas share, if there is one.
     pub shared_store: Option<SharedStoreHealth>,
 }

@@ -196,11 +196,11 @@ mod tests {
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let (near, far) = tokio::io::duplex(64 * 1024);
+        let (memory, far) = tokio::io::duplex(64 * 1024);
         let name = ServerName::try_from("localhost").unwrap();
         let connector = TlsConnector::from(Arc::new(config));
         let (client, server) =
-            tokio::join!(connector.connect(name, far), certificate.acceptor().accept(near));
+            tokio::join!(connector.connect(name, far), certificate.acceptor().accept(memory));
         server.unwrap();
         let client = client.unwrap();
         let shown = client.get_ref().1.peer_certificates().unwrap().first().unwrap().clone();

@@ -334,4 +334,4 @@ fn identity_without_clients(clock: Arc<dyn Clock>) -> IdentityRegistry {
 
 /// The credential of a source that has one.
 pub(crate) const IN_FORCE: CredentialStatus =
-    CredentialStatus { state: CredentialState::InForce, since: None, in_force_since: None, expires_at: None };
+    CredentialStatus { state: CredentialState::Active, since: None, active_since: None, expires_at: None };

@@ -92,7 +92,7 @@ pub struct GqlSourceError {
 pub enum GqlCredentialState {
     /// The newest value is active.
     #[graphql(name = "ACTIVE")]
-    InForce,
+    Active,
     /// The source rejects the active credential. The gateway retries every 30 seconds, and as soon as a new value is
     /// available.
     #[graphql(name = "REJECTED")]
@@ -101,13 +101,13 @@ pub enum GqlCredentialState {
     Missing,
     /// A new value was read and is not verified yet. The previous value stays active.
     #[graphql(name = "PENDING_VERIFICATION")]
-    NewOneUntried,
+    PendingVerification,
     /// The source rejects the new value. The previous value stays active.
     #[graphql(name = "PENDING_REJECTED")]
-    NewOneRefused,
+    PendingRejected,
     /// The new value cannot be read or is not a valid secret. The previous value stays active.
     #[graphql(name = "PENDING_INVALID")]
-    NewOneUnusable,
+    PendingInvalid,
 }
 
 /// The state of the gateway's credential for a source. The secret itself is never exposed.
@@ -202,7 +202,7 @@ impl From<CredentialStatus> for SourceCredential {
         Self {
             state: status.state.into(),
             since: status.since.map(DateTime),
-            active_since: status.in_force_since.map(DateTime),
+            active_since: status.active_since.map(DateTime),
             expires_at: status.expires_at.map(DateTime),
         }
     }

@@ -11,7 +11,7 @@ impl MetricsEndpoint {
 }
 
 fn remark(shared_store: &SharedStoreHealth) -> String {
-    match shared_store.away_for {
+    match shared_store.unavailable_for {
         None if shared_store.connected => format!("redis: available, {} replicas\n", shared_store.replicas),
         None => "redis: not connected\n".to_owned(),
         Some(away) => {
@@ -21,12 +21,12 @@ fn remark(shared_store: &SharedStoreHealth) -> String {
 }
 
 pub(super) fn read(shared_store: &SharedStoreHealth, out: &mut GaugeSnapshot) {
-    let away = shared_store.away_for.is_some();
+    let away = shared_store.unavailable_for.is_some();
     let flag = |is: bool| f64::from(u8::from(is));
     for (instrument, value) in [
         (I::RedisUp, flag(shared_store.connected && !away)),
         (I::RedisBreakerOpen, flag(away)),
-        (I::RedisAway, shared_store.away_for.unwrap_or_default().as_secs_f64()),
+        (I::RedisAway, shared_store.unavailable_for.unwrap_or_default().as_secs_f64()),
         (I::RedisReplicas, shared_store.replicas.into()),
         (I::RedisBudgetFallback, flag(away)),
         (I::RedisConnections, amount(shared_store.connections)),
@@ -34,7 +34,7 @@ pub(super) fn read(shared_store: &SharedStoreHealth, out: &mut GaugeSnapshot) {
         (I::RedisEmptied, amount(shared_store.emptied)),
         (I::RedisTakeovers, amount(shared_store.takeovers)),
         (I::RedisFenceRefusals, amount(shared_store.fence_refusals)),
-        (I::RedisOwnShare, amount(shared_store.own_share)),
+        (I::RedisOwnShare, amount(shared_store.local_budget)),
         (I::RedisHints, amount(shared_store.hints)),
         (I::RedisGaps, amount(shared_store.gaps)),
         (I::RedisReconciles, amount(shared_store.reconciled)),

@@ -168,7 +168,7 @@ impl RotationTask {
         let refused = self.reader.status().credential.state == CredentialState::Refused;
         let now = self.clock.time_of_day();
         match self.slot.observe(read, refused, now) {
-            ReadOutcome::InForce => {
+            ReadOutcome::Active => {
                 self.alarm = RotationThrottle::default();
                 SecretRead::Settled
             }
@@ -275,17 +275,17 @@ impl RotationTask {
     /// Warns once of each step that the end comes nearer.
     fn warn_of_the_end(&mut self) {
         let end = self.slot.status().expires_at;
-        let near = nearness(self.clock.time_of_day(), end, self.settings.warn_before);
+        let memory = nearness(self.clock.time_of_day(), end, self.settings.warn_before);
         if self.warned.0 != end {
             self.warned = (end, ExpiryWarning::Far);
         }
-        if near <= self.warned.1 {
+        if memory <= self.warned.1 {
             return;
         }
-        self.warned.1 = near;
+        self.warned.1 = memory;
         let (source, reference) = (self.reader.name(), &self.reference);
         let expires_at = end.map(tracing::field::display);
-        match near {
+        match memory {
             ExpiryWarning::Far => {}
             ExpiryWarning::Ahead | ExpiryWarning::Day | ExpiryWarning::Hour => {
                 tracing::warn!(%source, %reference, expires_at, "credential expires soon");

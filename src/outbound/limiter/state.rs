@@ -124,7 +124,7 @@ impl LimiterState {
             BreakerDecision::Try => true,
             BreakerDecision::Refused(wait) => return AcquireStep::Refuse(LimiterRefusal::Broken(wait)),
         };
-        let credential = choice == CredentialChoice::InForce && self.rejected.is_some();
+        let credential = choice == CredentialChoice::Active && self.rejected.is_some();
         if let (true, Some(rejected)) = (credential, &mut self.rejected) {
             rejected.trying = true;
         }

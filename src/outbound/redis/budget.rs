@@ -280,7 +280,7 @@ impl RedisBudget {
 
     /// Takes a call out of this replica's share, because the common count is out of reach.
     fn take_local(&self, limits: &LimiterSettings) -> SharedDecision {
-        stats::add(&self.shared.connection.counts.own_share);
+        stats::add(&self.shared.connection.counts.local_budget);
         let now = self.now();
         let mut known = self.known();
         known.window.fall_back(now);

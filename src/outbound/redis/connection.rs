@@ -98,9 +98,9 @@ impl RedisConnection {
     /// How the way to Redis is, and what was sent on it.
     pub(super) fn health(&self) -> SharedStoreHealth {
         let connected = self.open().connection.is_some();
-        let away_for = self.unavailable_since().map(|since| since.elapsed());
+        let unavailable_for = self.unavailable_since().map(|since| since.elapsed());
         let failovers = self.topology.failovers();
-        SharedStoreHealth { connected, away_for, failovers, ..self.counts.health() }
+        SharedStoreHealth { connected, unavailable_for, failovers, ..self.counts.health() }
     }
 
     /// How long one command may take.

@@ -66,13 +66,13 @@ impl ServerClock {
 
     /// What a record says, beside what this process holds of the job. Where both say the same and the record is from the
     /// future, what is held has the better times.
-    pub(super) fn read(&self, record: DatedRecord, near: Option<&Observation>) -> Observation {
+    pub(super) fn read(&self, record: DatedRecord, memory: Option<&Observation>) -> Observation {
         let (read, now) = (record.observation, self.now());
         if record.is_own || !read.is_from_future(now) {
             return read.clamped(now);
         }
-        match near.filter(|near| near.job.same_report(&read.job)) {
-            Some(near) => near.clone(),
+        match memory.filter(|memory| memory.job.same_report(&read.job)) {
+            Some(memory) => memory.clone(),
             None => read.clamped(now),
         }
     }

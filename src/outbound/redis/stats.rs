@@ -13,7 +13,7 @@ pub(super) struct RedisStats {
     pub(super) faults: AtomicU64,
     pub(super) takeovers: AtomicU64,
     pub(super) fence_refusals: AtomicU64,
-    pub(super) own_share: AtomicU64,
+    pub(super) local_budget: AtomicU64,
 }
 
 /// Adds one.
@@ -30,7 +30,7 @@ impl RedisStats {
             emptied: number(&self.emptied),
             takeovers: number(&self.takeovers),
             fence_refusals: number(&self.fence_refusals),
-            own_share: number(&self.own_share),
+            local_budget: number(&self.local_budget),
             ..SharedStoreHealth::default()
         }
     }

@@ -54,7 +54,7 @@ pub struct EmbeddedSettings {
 /// A store with a file. Dropping it writes what still waits, and closes the file.
 #[derive(Debug)]
 pub struct EmbeddedStore {
-    near: MemoryStore,
+    memory: MemoryStore,
     /// Counts what was kept, by a hash of its key: who read the file meanwhile does not hold on to what it read.
     kept: Vec<AtomicU64>,
     shared: Arc<StoreShared>,
@@ -93,7 +93,7 @@ impl EmbeddedStore {
         let thread = thread.spawn(move || writer::run(&writing));
         let thread = thread.map_err(|reason| OpenError::Unusable { path: shared.place.path(), reason })?;
         let kept = std::iter::repeat_with(AtomicU64::default).take(STRIPES).collect();
-        Ok(Self { near: MemoryStore::new(retention), kept, shared, thread: Mutex::new(Some(thread)) })
+        Ok(Self { memory: MemoryStore::new(retention), kept, shared, thread: Mutex::new(Some(thread)) })
     }
 
     fn stripe(&self, key: &JobKey) -> &AtomicU64 {
@@ -116,7 +116,7 @@ impl EmbeddedStore {
             let is_current = held.is_none() && self.stripe(key).load(Ordering::SeqCst) == kept_before;
             std::future::ready(if is_current { Op::Put(read.clone()) } else { Op::Nop })
         };
-        self.near.jobs.entry_by_ref(key).and_compute_with(unless_kept).await;
+        self.memory.jobs.entry_by_ref(key).and_compute_with(unless_kept).await;
     }
 
     /// Lets go of what the file has been found to know better.
@@ -124,7 +124,7 @@ impl EmbeddedStore {
         let refused =
             std::mem::take(&mut *self.shared.refused.lock().unwrap_or_else(PoisonError::into_inner));
         for key in refused {
-            self.near.jobs.invalidate(&key).await;
+            self.memory.jobs.invalidate(&key).await;
         }
     }
 }
@@ -136,11 +136,11 @@ impl JobStore for EmbeddedStore {
             let mut held = Vec::with_capacity(keys.len());
             let mut missed = Vec::new();
             for (place, key) in keys.iter().enumerate() {
-                let near = self.near.jobs.get(key).await;
-                if near.is_none() {
+                let memory = self.memory.jobs.get(key).await;
+                if memory.is_none() {
                     missed.push((place, self.stripe(key).load(Ordering::SeqCst)));
                 }
-                held.push(near);
+                held.push(memory);
             }
             meters::cache_reads(CacheTier::Memory, keys.len() - missed.len());
             if missed.is_empty() {
@@ -167,10 +167,10 @@ impl JobStore for EmbeddedStore {
             let mut outcome = StoreOutcome::New(None);
             let stored = &mut outcome;
             // Nobody else keeps this key until the future that this returns is done, and nobody reads what it puts before.
-            let compare = async |near: Option<moka::Entry<JobKey, Observation>>| {
-                let is_near = near.is_some();
-                let held = match near {
-                    Some(near) => Some(near.into_value()),
+            let compare = async |memory: Option<moka::Entry<JobKey, Observation>>| {
+                let is_near = memory.is_some();
+                let held = match memory {
+                    Some(memory) => Some(memory.into_value()),
                     // A file that cannot be read is a miss; what it holds is compared again where it is written.
                     None => self.read(vec![key.clone()]).await.ok().and_then(|mut read| read.pop().flatten()),
                 };
@@ -190,18 +190,18 @@ impl JobStore for EmbeddedStore {
                 *stored = StoreOutcome::New(held);
                 Op::Put(new)
             };
-            self.near.jobs.entry_by_ref(&key).and_compute_with(compare).await;
-            self.near.missing.invalidate(&key).await;
+            self.memory.jobs.entry_by_ref(&key).and_compute_with(compare).await;
+            self.memory.missing.invalidate(&key).await;
             Ok(outcome)
         })
     }
 
     fn note_missing<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.near.note_missing(key)
+        self.memory.note_missing(key)
     }
 
     fn missing_for<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<Option<Duration>, StoreError>> {
-        self.near.missing_for(key)
+        self.memory.missing_for(key)
     }
 
     fn list<'a>(
@@ -215,7 +215,7 @@ impl JobStore for EmbeddedStore {
     }
 
     fn health(&self) -> StoreHealth {
-        StoreHealth { near: self.near.count(), ..self.shared.health() }
+        StoreHealth { memory: self.memory.count(), ..self.shared.health() }
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

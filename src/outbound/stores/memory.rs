@@ -92,7 +92,7 @@ impl JobStore for MemoryStore {
     }
 
     fn health(&self) -> StoreHealth {
-        StoreHealth { near: self.count(), ..StoreHealth::default() }
+        StoreHealth { memory: self.count(), ..StoreHealth::default() }
     }
 
     fn keep(&self, new: Observation) -> BoxFuture<'_, Result<StoreOutcome, StoreError>> {

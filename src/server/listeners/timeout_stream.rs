@@ -341,9 +341,9 @@ mod tests {
     const HEAD_MAX: usize = 1000;
 
     fn wire() -> (TimeoutStream<DuplexStream>, DuplexStream, RequestActivity) {
-        let (near, far) = tokio::io::duplex(100);
+        let (memory, far) = tokio::io::duplex(100);
         let activity = RequestActivity::default();
-        (TimeoutStream::new(near, TIMEOUTS, HEAD_MAX, activity.clone()), far, activity)
+        (TimeoutStream::new(memory, TIMEOUTS, HEAD_MAX, activity.clone()), far, activity)
     }
 
     /// The second in which reading gives up, while a byte comes each second if the peer trickles.

@@ -18,7 +18,7 @@ const PARTS: usize = 60;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogCounters {
     /// Lines that were suppressed as repeats, each counted in a later line.
-    pub held_back: u64,
+    pub suppressed: u64,
     /// Lines that were dropped because standard error was not read in time.
     pub dropped: u64,
     /// The events of the last hour.
@@ -34,7 +34,7 @@ pub struct RecentEvents {
     pub warnings: u64,
 }
 
-static HELD_BACK: AtomicU64 = AtomicU64::new(0);
+static SUPPRESSED: AtomicU64 = AtomicU64::new(0);
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 static PARTS_OF_HOUR: Mutex<LogCounts> =
     Mutex::new(LogCounts { begun: None, part: 0, counts: [(0, 0); PARTS] });
@@ -70,7 +70,7 @@ pub fn counters() -> LogCounters {
     let (errors, warnings) = parts.counts.iter().fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
     drop(parts);
     LogCounters {
-        held_back: HELD_BACK.load(Ordering::Relaxed),
+        suppressed: SUPPRESSED.load(Ordering::Relaxed),
         dropped: DROPPED.load(Ordering::Relaxed),
         recent: RecentEvents { errors, warnings },
     }
@@ -87,8 +87,8 @@ pub(super) fn count(level: Level) {
     }
 }
 
-pub(super) fn held_back() {
-    HELD_BACK.fetch_add(1, Ordering::Relaxed);
+pub(super) fn suppressed() {
+    SUPPRESSED.fetch_add(1, Ordering::Relaxed);
     meters::log_suppressed(1);
 }
 

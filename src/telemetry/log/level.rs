@@ -31,7 +31,7 @@ pub struct LogLevel {
 
 impl LogLevel {
     /// The active directives.
-    pub fn in_force(&self) -> &str {
+    pub fn active(&self) -> &str {
         self.for_now.as_ref().map_or(&self.lasting, |(directives, _)| directives)
     }
 }

@@ -22,8 +22,8 @@ pub(super) fn remember_runtime() {
 }
 
 /// Records whether the newest configuration is active.
-pub(super) fn reloaded(in_force: bool) {
-    CONFIG_STALE.store(!in_force, Ordering::Relaxed);
+pub(super) fn reloaded(active: bool) {
+    CONFIG_STALE.store(!active, Ordering::Relaxed);
 }
 
 /// Writes all values. Values that this system does not provide are omitted.

@@ -146,7 +146,7 @@ instruments! {
             "Unix time before which no call is made. Absent while the source is not throttled.";
         CredentialExpiry: InstrumentKind::Gauge, "jobgate_source_credential_expiry_timestamp_seconds", ["source"],
             "Unix time at which the active credential expires. Absent if the expiry is unknown.";
-        CredentialInForceSince: InstrumentKind::Gauge, "jobgate_source_credential_active_since_timestamp_seconds", ["source"],
+        CredentialActiveSince: InstrumentKind::Gauge, "jobgate_source_credential_active_since_timestamp_seconds", ["source"],
             "Unix time at which this process activated the credential. Absent if no credential is active.";
         CredentialState: InstrumentKind::Gauge, "jobgate_source_credential_state", ["source", "state"],
             "1 for the current state of the credential, 0 for every other state.";

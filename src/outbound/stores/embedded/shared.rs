@@ -108,7 +108,7 @@ impl StoreShared {
             quarantined: number(quarantined),
             bytes: number(file_bytes),
             jobs: number(jobs),
-            near: 0,
+            memory: 0,
             shared_store: None,
         }
     }

@@ -245,7 +245,7 @@ fn file_store_behaves_like_the_memory_store() {
                         drop(store);
                         store = disk.open().unwrap();
                     }
-                    Step::Forget(false) => store.near.jobs.invalidate_all(),
+                    Step::Forget(false) => store.memory.jobs.invalidate_all(),
                 }
             }
             Ok(())
@@ -262,11 +262,11 @@ async fn concurrent_reader_does_not_restore_a_replaced_record() {
     let store = disk.open().unwrap();
     let before = seen("j", Life::Running, 20);
     store.keep(before.clone()).await.unwrap();
-    store.near.jobs.invalidate_all();
+    store.memory.jobs.invalidate_all();
     let stripe = store.stripe(&before.job.key).load(Ordering::SeqCst);
     let end = seen("j", Life::Succeeded, 10);
     store.keep(end.clone()).await.unwrap();
-    store.near.jobs.invalidate(&end.job.key).await;
+    store.memory.jobs.invalidate(&end.job.key).await;
     store.hold(&before, stripe).await;
     assert_eq!(held(&store, "j").await, Some(end));
 }
@@ -278,8 +278,8 @@ async fn memory_cache_is_bounded_and_the_file_serves_the_rest() {
     let store = disk.open().unwrap();
     let jobs: Vec<Observation> = (0..300).map(|n| seen(&format!("j{n}"), Life::Succeeded, 1)).collect();
     futures_util::future::join_all(jobs.iter().map(|job| store.keep(job.clone()))).await;
-    store.near.jobs.run_pending_tasks().await;
-    assert!(store.near.jobs.weighted_size() <= 20_000 && store.near.jobs.entry_count() < 100);
+    store.memory.jobs.run_pending_tasks().await;
+    assert!(store.memory.jobs.weighted_size() <= 20_000 && store.memory.jobs.entry_count() < 100);
     let keys: Vec<JobKey> = jobs.iter().map(|job| job.job.key.clone()).collect();
     let read: Vec<Observation> = store.get(&keys).await.unwrap().into_iter().flatten().collect();
     assert_eq!(read, jobs);
@@ -304,7 +304,7 @@ async fn expired_terminal_records_are_pruned_with_their_labels() {
     {
         disk.clock.0.store(NOW + days * 86_400 + 1, Ordering::Relaxed);
         prune::run(&store.shared);
-        store.near.jobs.invalidate_all();
+        store.memory.jobs.invalidate_all();
         let all = ListFilter::default();
         assert_eq!(store.list(&all, None, 9).await.unwrap().len(), held_then, "after {days} days");
         assert_eq!(store.health().jobs, held_then as u64, "after {days} days");
@@ -333,7 +333,7 @@ async fn oldest_records_are_pruned_above_the_size_limit() {
     let after = store.health().jobs;
     assert!(after < before && after > 0, "{before} {after}");
     assert_eq!(before, 2_000);
-    store.near.jobs.invalidate_all();
+    store.memory.jobs.invalidate_all();
     assert!(held(&store, "h0-0").await.is_some(), "the newest stay");
     assert!(held(&store, "h19-0").await.is_none(), "the oldest go");
     // What is left fits, by the same measure: another look lets nothing go once the file has been used again.

@@ -371,7 +371,7 @@ async fn call_with_a_replaced_credential_is_retried_with_the_new_one() {
     assert_eq!(word(&fetches[0].outcome), "Succeeded");
     assert_eq!(server.seen().len(), 2);
     let status = reader.status();
-    assert_eq!((status.health, status.credential.state), (SourceHealth::Healthy, CredentialState::InForce));
+    assert_eq!((status.health, status.credential.state), (SourceHealth::Healthy, CredentialState::Active));
 }
 
 /// Trying another credential changes nothing for the one in force, whichever of the two is good.
@@ -385,10 +385,10 @@ async fn probing_another_credential_leaves_the_active_one_unchanged() {
         }
     });
     let other = |secret: &str| Credential::Bearer(SecretString::from(secret));
-    for (in_force, health) in
+    for (active, health) in
         [("good-token", SourceHealth::Healthy), ("bad-token", SourceHealth::CredentialRejected)]
     {
-        let keys = OneKey::bearer(in_force);
+        let keys = OneKey::bearer(active);
         let settings = settings(&server.url);
         let account = SourceState::new(&settings, None);
         let source = Source::new(Upstream::MindBridge, settings, deps(keys), account);

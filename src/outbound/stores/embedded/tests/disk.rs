@@ -29,7 +29,7 @@ async fn observations_survive_a_full_disk_and_are_written_later() {
     }
     store.track(vec![(key("s", "d1"), Some(Labels::new()))]).await.unwrap_err();
     comes("the trouble shows", || store.health().degraded).await;
-    store.near.jobs.invalidate_all();
+    store.memory.jobs.invalidate_all();
     for job in &during {
         let id = job.job.key.external_id.as_str();
         assert_eq!(held(&store, id).await.as_ref(), Some(job), "what waits is read");
@@ -66,7 +66,7 @@ async fn stored_records_stay_readable_on_a_full_disk() {
         assert!(number < 10_000, "the disk never filled up");
         store.keep(seen(&format!("n{number}"), long(20_000), 40)).await.unwrap();
     }
-    store.near.jobs.invalidate_all();
+    store.memory.jobs.invalidate_all();
     for job in &old {
         let key = [job.job.key.clone()];
         let read = async {
