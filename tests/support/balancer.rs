@@ -1,5 +1,6 @@
-//! A balancer of TCP connections as a Service with its endpoints is one: it asks each replica's `/readyz`, sends new connections
-//! to those that are ready in turn, and leaves the connections it has where they are. It tries nothing twice.
+//! A TCP balancer that behaves like a Service with its endpoints: it probes the `/readyz` of each replica, distributes
+//! new connections over the ready replicas round robin, and keeps existing connections where they are. It retries
+//! nothing.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,13 +15,14 @@ use tokio::time::Instant;
 
 use super::wire;
 
-/// How often each replica is asked.
+/// The interval between two probes of a replica.
 const EVERY: Duration = Duration::from_millis(50);
-/// What was heard longer ago is not believed: a balancer that had no air itself waits for the next answers.
+/// An older probe result is ignored: a balancer without CPU time waits for the next results.
 const FRESH: Duration = Duration::from_millis(300);
-/// After so long it may be as it was, or gone: well within the time that a replica goes on accepting.
+/// After this time a replica may be unchanged or gone. It is well within the time in which a stopping replica still
+/// accepts.
 const STALE: Duration = Duration::from_secs(1);
-/// How often somebody else is looked for then.
+/// How often another replica is tried then.
 const AGAIN: usize = 20;
 
 /// A running balancer. Dropping it cuts every connection.
@@ -37,7 +39,7 @@ type Endpoints = Arc<Mutex<Vec<Endpoint>>>;
 struct Endpoint {
     public: SocketAddr,
     admin: SocketAddr,
-    /// When it was asked and said that it is ready, if that is the last it said.
+    /// When the last probe was sent, if its result was "ready".
     ready: Option<Instant>,
 }
 
@@ -53,12 +55,12 @@ impl Balancer {
         Self { address, endpoints, _tasks: tasks }
     }
 
-    /// Takes a replica in; it gets connections once it is ready.
+    /// Adds a replica; it receives connections once it is ready.
     pub(crate) fn add(&self, public: SocketAddr, admin: SocketAddr) {
         self.endpoints.lock().unwrap().push(Endpoint { public, admin, ready: None });
     }
 
-    /// Forgets a replica.
+    /// Removes a replica.
     pub(crate) fn remove(&self, public: SocketAddr) {
         self.endpoints.lock().unwrap().retain(|endpoint| endpoint.public != public);
     }
@@ -118,8 +120,8 @@ async fn balance(listener: TcpListener, endpoints: Endpoints, changes: watch::Re
     }
 }
 
-/// Connects to one that is ready. Tries nothing twice, unless this machine stood still meanwhile: who was ready so long ago may
-/// rightly be gone by now.
+/// Connects to a ready replica. Retries nothing, unless this machine was suspended meanwhile: a replica whose probe is
+/// that old may have stopped by now.
 async fn connect(
     endpoints: &Endpoints,
     next: &AtomicUsize,
@@ -136,7 +138,7 @@ async fn connect(
     TcpStream::connect(to).await.ok()
 }
 
-/// A replica that is ready, and when it was asked.
+/// A ready replica, and when it was probed.
 async fn choose(
     endpoints: &Endpoints,
     next: &AtomicUsize,
@@ -152,7 +154,7 @@ async fn choose(
         if !ready.is_empty() {
             return ready[next.fetch_add(1, Ordering::Relaxed) % ready.len()];
         }
-        // what has just come is as fresh as it gets
+        // the current value is new enough
         changes.mark_unchanged();
         changes.changed().await.ok();
         fresh = Duration::MAX;

@@ -1,4 +1,4 @@
-//! Kills the real process in the middle of its work, again and again, and counts what it had told and does not know any more.
+//! Kills the real process in the middle of its work, repeatedly, and counts the results that it had reported and lost.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,31 +14,31 @@ use super::scratch::Scratch;
 use super::server::{ANY, KEY, Setup, TOKEN, describe, external};
 use super::wire;
 
-/// Jobs that end between two kills, and how many are asked for in one request.
+/// Jobs that complete between two kills, and the number of jobs in one request.
 const JOBS: usize = 400;
 const AT_ONCE: usize = 10;
-/// Requests under way at the moment of the kill.
+/// Requests in progress at the moment of the kill.
 const UNDER_WAY: usize = 8;
-/// Kills after which what was told is asked for again; all of it is, after the last.
+/// The reported results of this many kills are read again after each kill; all of them are read after the last.
 const ROUNDS_CHECKED: usize = 3;
 
 const SECRETS: [(&str, &str); 2] = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY)];
 
-/// What came of it.
+/// The result of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub(crate) kills: usize,
-    /// Ends that a client had been told.
+    /// Terminal states that a client received.
     pub(crate) checked: usize,
-    /// Of them, those of which the next process knew nothing, or something else.
+    /// Those of them that the next process did not know, or reported differently.
     pub(crate) lost: Vec<String>,
-    /// Tracked jobs that the next process followed without being asked.
+    /// Tracked jobs that the next process polled without a request.
     pub(crate) followed: usize,
-    /// Files that were set aside as damaged.
+    /// Files that were quarantined as damaged.
     pub(crate) quarantined: usize,
 }
 
-/// A folder that lasts as long as its test.
+/// A folder that is removed with its value.
 #[derive(Debug)]
 pub(crate) struct Folder(pub(crate) PathBuf);
 
@@ -57,7 +57,7 @@ impl Drop for Folder {
     }
 }
 
-/// The configuration of a gateway that keeps its jobs in this folder.
+/// The configuration of a gateway that stores its jobs in this folder.
 pub(crate) fn keeping(folder: &Path, simulator: &Simulator) -> Scratch {
     let rest = format!("store: {{ kind: embedded, path: \"{}\" }}", folder.display());
     let setup = Setup { rest, ..Setup::default() };
@@ -71,7 +71,7 @@ pub(crate) async fn serve(config: &Scratch) -> (Process, SocketAddr) {
     (gateway, address)
 }
 
-/// A job that has ended, in one way or the other, in words that no other job has.
+/// A completed job, succeeded or failed, with a text that no other job has.
 pub(crate) fn ended(id: &str) -> MindBridgeJob {
     let mut job = MindBridgeJob::new(id, &[(0, "ERROR")]);
     job.steps =
@@ -79,7 +79,7 @@ pub(crate) fn ended(id: &str) -> MindBridgeJob {
     job
 }
 
-/// Asks for jobs of one source: what is told of each, in short words.
+/// Reads jobs of one source; returns a short description of each.
 pub(crate) async fn execute(address: SocketAddr, ids: Vec<String>) -> Vec<(String, String)> {
     let refs: Vec<_> = ids.iter().map(|id| external("mind", id)).collect();
     let query = format!("query($refs: [JobRef!]!) {{ jobs(refs: $refs) {ANY} }}");
@@ -88,7 +88,7 @@ pub(crate) async fn execute(address: SocketAddr, ids: Vec<String>) -> Vec<(Strin
     ids.into_iter().zip(words).collect()
 }
 
-/// Kills a gateway so many times, each time after it told some ends and while it is about to tell more.
+/// Kills a gateway `kills` times, each time after it reported some results and while it is about to report more.
 pub(crate) async fn run(kills: usize, mut progress: impl FnMut(&Outcome) + Send) -> Outcome {
     let folder = Folder::new();
     let simulator = Simulator::start(Setup::default().scenario, Addresses::ephemeral()).await.unwrap();
@@ -123,7 +123,7 @@ pub(crate) async fn run(kills: usize, mut progress: impl FnMut(&Outcome) + Send)
         drop(asking);
         gateway.ended().await;
         upstreams.clear_record();
-        // whoever still knows them from here on has kept them
+        // from here on a result is known only to a process that stored it
         for id in &ids {
             upstreams.forget(SimUpstream::MindBridge, id);
         }
@@ -158,7 +158,7 @@ async fn track(address: SocketAddr, upstreams: &Handle, id: &str) {
     wire::post(address, None, &json!({ "query": query, "variables": variables })).await.data();
 }
 
-/// Whether a job is looked at though nobody asks for it. It ends then, so that it is looked at no more.
+/// Whether a job is polled without a request. The job completes then, so that polling stops.
 async fn follows(upstreams: &Handle, id: &str) -> bool {
     let is_fetched = || upstreams.record().iter().any(|request| request.ids.iter().any(|one| one == id));
     let mut again = tokio::time::interval(Duration::from_millis(20));
@@ -172,7 +172,7 @@ async fn follows(upstreams: &Handle, id: &str) -> bool {
     false
 }
 
-/// Asks again for what was told, and notes what is told otherwise now.
+/// Reads the reported results again, and notes those that differ.
 async fn check(
     address: SocketAddr,
     rounds: impl Iterator<Item = &BTreeMap<String, String>>,

@@ -1,5 +1,5 @@
-//! What stands between the gateway and an upstream in a company: a proxy that remembers what it was asked, and a server that ends
-//! TLS before the simulator, both on sockets of their own.
+//! What is between the gateway and an upstream in a company network: a proxy that records its requests, and a server
+//! that terminates TLS before the simulator, each on its own sockets.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -20,21 +20,21 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-/// The name that certificates of upstreams are made out for here. No server of names knows it: only a proxy leads there.
+/// The name in the certificates of upstreams. DNS does not resolve it: it is reachable only through a proxy.
 pub(crate) const HOST: &str = "upstream.example";
 
-/// One request as a proxy sees it.
+/// One request as the proxy received it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Passed {
     /// Method and target: `CONNECT host:port`, or `GET http://…`.
     pub(crate) line: String,
-    /// `user:password`, if they were shown.
+    /// `user:password`, if the request contained them.
     pub(crate) credential: Option<String>,
     /// The whole head.
     pub(crate) head: String,
 }
 
-/// A proxy. Every tunnel leads to one address, and every plain request to another, whatever they name.
+/// A proxy. Every tunnel goes to one address, and every plain request to another, whatever the request names.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
@@ -43,7 +43,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// One that wants this `user:password`, if any.
+    /// Starts a proxy that requires this `user:password`, if any.
     pub(crate) async fn start(wanted: Option<&str>, tunnel: SocketAddr, plain: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -63,7 +63,7 @@ impl Proxy {
         format!("http://{}", self.address)
     }
 
-    /// What it was asked so far.
+    /// The requests that it received so far.
     pub(crate) fn passed(&self) -> Vec<Passed> {
         self.passed.lock().unwrap().clone()
     }
@@ -86,7 +86,7 @@ async fn pass(
     let good = wanted.is_none() || shown == wanted;
     log.lock().unwrap().push(Passed { line: line.clone(), credential: shown, head: head.clone() });
     if !good {
-        // its page repeats what it was shown, as the worst of them would
+        // the page repeats what was sent, as the worst proxies do
         let page = format!("not allowed: {head}");
         let answer = format!(
             "HTTP/1.1 407 Proxy Authentication Required\r\nproxy-authenticate: Basic\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{page}",
@@ -101,7 +101,7 @@ async fn pass(
         copy_bidirectional(&mut client, &mut upstream).await.ok();
         return;
     }
-    // one request a connection, in the form that a server wants
+    // one request per connection, in origin form
     let Ok(mut upstream) = TcpStream::connect(plain).await else { return };
     let (method, url) = line.split_once(' ').unwrap();
     let url = url::Url::parse(url).unwrap();
@@ -118,7 +118,7 @@ async fn pass(
     copy_bidirectional(&mut client, &mut upstream).await.ok();
 }
 
-/// Reads the head of a request, and what came behind it.
+/// Reads the head of a request, and the bytes after it.
 async fn head(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
     let mut bytes = Vec::new();
     loop {
@@ -133,7 +133,7 @@ async fn head(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
     }
 }
 
-/// An authority that makes certificates for both sides.
+/// A certificate authority for both sides.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key, in PEM form.
@@ -162,7 +162,7 @@ impl Authority {
         self.issue(name, ExtendedKeyUsagePurpose::ServerAuth, false)
     }
 
-    /// One that has expired.
+    /// An expired one.
     pub(crate) fn expired(&self, name: &str) -> Issued {
         self.issue(name, ExtendedKeyUsagePurpose::ServerAuth, true)
     }
@@ -185,7 +185,7 @@ impl Authority {
     }
 }
 
-/// A server that ends TLS and passes on what it hears.
+/// A server that terminates TLS and forwards the bytes.
 #[derive(Debug)]
 pub(crate) struct TlsEnd {
     pub(crate) address: SocketAddr,
@@ -195,7 +195,7 @@ pub(crate) struct TlsEnd {
 }
 
 impl TlsEnd {
-    /// One that shows this certificate, and wants one of the clients' authority, if there is one.
+    /// Starts one with this certificate. It requires a client certificate of this authority, if there is one.
     pub(crate) async fn start(shown: &Issued, clients: Option<&Authority>, behind: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -210,7 +210,8 @@ impl TlsEnd {
                     let mut client = match acceptor.accept(stream).into_fallible().await {
                         Ok(client) => client,
                         Err((_, mut refused)) => {
-                            // Closed with a request unread, the connection is reset, and the peer may lose the alert.
+                            // If it is closed with a request unread, the connection is reset, and the peer may lose the
+                            // alert.
                             copy(&mut refused, &mut sink()).await.ok();
                             return;
                         }
@@ -223,7 +224,7 @@ impl TlsEnd {
         Self { address, config, open, _tasks: tasks }
     }
 
-    /// Shows and wants something else from now on, and cuts every connection.
+    /// Replaces the certificate and the required authority, and closes every connection.
     pub(crate) fn change(&self, shown: &Issued, clients: Option<&Authority>) {
         *self.config.lock().unwrap() = server_config(shown, clients);
         self.open.lock().unwrap().abort_all();

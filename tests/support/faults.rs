@@ -1,5 +1,5 @@
-//! Faults for every port, drawn from a seed. What a call meets is decided here, once for all ports; `ports` puts it before
-//! each of them and says what failing looks like there.
+//! Faults for every port, drawn from a seed. The fault of a call is decided here, once for all ports; `ports` wraps
+//! each port and defines what a failure looks like there.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,25 +14,25 @@ pub(crate) mod ports;
 /// What can happen to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fault {
-    /// It begins later.
+    /// It starts later.
     Delay,
-    /// It is done, and its answer is held back: later calls overtake it.
+    /// It is executed, and its answer is delayed: later calls overtake it.
     Reorder,
-    /// It is not done, and fails at once.
+    /// It is not executed, and fails at once.
     Error,
-    /// It is not done, and fails after a while.
+    /// It is not executed, and fails after a while.
     Drop,
-    /// It neither ends nor fails, until it is dropped.
+    /// It neither completes nor fails until it is dropped.
     Hang,
-    /// It is done twice, and answered with the first answer.
+    /// It is executed twice, and returns the first answer.
     Duplicate,
-    /// It is done, and fails.
+    /// It is executed, and fails.
     DoneButFailed,
-    /// It breaks whoever makes it.
+    /// It panics in its caller.
     Panic,
 }
 
-/// Everything that can happen.
+/// All faults.
 pub(crate) const ALL: &[Fault] = &[
     Fault::Delay,
     Fault::Reorder,
@@ -43,32 +43,32 @@ pub(crate) const ALL: &[Fault] = &[
     Fault::DoneButFailed,
     Fault::Panic,
 ];
-/// What can happen where a panic is meant to end the process.
+/// The faults where a panic ends the process by design.
 pub(crate) const CONTAINED: &[Fault] = ALL.split_at(7).0;
-/// What can happen where nothing bounds a call but the caller's own end.
+/// The faults where only the timeout of the caller limits a call.
 pub(crate) const ENDING: &[Fault] =
     &[Fault::Delay, Fault::Reorder, Fault::Error, Fault::Drop, Fault::Duplicate, Fault::DoneButFailed];
-/// What can happen to a call that takes no time.
+/// The faults of a synchronous call.
 pub(crate) const AT_ONCE: &[Fault] = &[Fault::Error, Fault::Duplicate, Fault::DoneButFailed];
 
-/// The longest that something is late.
+/// The longest delay.
 const LATE: Duration = Duration::from_secs(8);
 
-/// Decides what each call meets, by a seed, until it is told to stop.
+/// Decides the fault of each call by a seed, until it is stopped.
 #[derive(Debug)]
 pub(crate) struct Storm {
     rng: Mutex<Rng>,
     raging: AtomicBool,
-    /// How many of a hundred calls meet something.
+    /// How many of a hundred calls get a fault.
     share: u32,
-    /// The one port that meets anything, and what; none for all.
+    /// The only port that gets faults, and which one; none for all.
     only: Option<(&'static str, Fault)>,
-    /// Of how many calls each thing was met.
+    /// How many calls got each fault.
     met: Mutex<BTreeMap<(&'static str, Fault), u32>>,
 }
 
 impl Storm {
-    /// A storm that is mild or wild, by its seed.
+    /// A storm that is mild or severe, by its seed.
     pub(crate) fn seeded(seed: u64) -> Arc<Self> {
         let mut rng = Rng::with_seed(seed);
         let share = rng.u32(2..45);
@@ -76,18 +76,18 @@ impl Storm {
         Arc::new(Self { rng, raging, share, only: None, met: Mutex::default() })
     }
 
-    /// Each call of one port meets the same.
+    /// Every call of one port gets the same fault.
     pub(crate) fn only(port: &'static str, fault: Fault) -> Arc<Self> {
         let (rng, raging) = (Mutex::new(Rng::with_seed(0)), AtomicBool::new(true));
         Arc::new(Self { rng, raging, share: 0, only: Some((port, fault)), met: Mutex::default() })
     }
 
-    /// From now on no call meets anything; one that hangs still does.
+    /// From now on no call gets a fault; one that hangs still does.
     pub(crate) fn stop(&self) {
         self.raging.store(false, Ordering::Relaxed);
     }
 
-    /// What was met so far, and how often.
+    /// The faults so far, and their counts.
     pub(crate) fn met(&self) -> BTreeMap<(&'static str, Fault), u32> {
         self.met.lock().unwrap().clone()
     }
@@ -101,7 +101,7 @@ impl Storm {
         LATE.mul_f64(self.rng.lock().unwrap().f64())
     }
 
-    /// What the next call of a port meets.
+    /// The fault of the next call of a port.
     fn next(&self, port: &'static str, may: &[Fault]) -> Option<Fault> {
         if !self.raging.load(Ordering::Relaxed) {
             return None;
@@ -115,7 +115,7 @@ impl Storm {
         Some(fault)
     }
 
-    /// Makes a call that takes time, or has it meet something. `failed` is what failing looks like.
+    /// Executes an asynchronous call, possibly with a fault. `failed` is what a failure looks like.
     pub(crate) async fn around<'a, T: Send + 'a>(
         &self,
         port: &'static str,
@@ -158,7 +158,7 @@ impl Storm {
         }
     }
 
-    /// The same for a call that takes no time.
+    /// The same for a synchronous call.
     pub(crate) fn at_once<T>(
         &self,
         port: &'static str,
@@ -182,7 +182,7 @@ impl Storm {
     }
 }
 
-/// Breaks its caller without a word on standard error.
+/// Panics without a message on standard error.
 fn planted() -> ! {
     std::panic::resume_unwind(Box::new("planted"))
 }

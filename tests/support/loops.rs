@@ -1,5 +1,5 @@
-//! Whole processes, stopped and killed again and again under load, and what came of it: the parts that the loops share.
-//! `cargo bench --bench crashes` runs them at full size, the suite a few turns of each.
+//! Whole processes, stopped and killed repeatedly under load: the parts that the loops share. `cargo bench --bench
+//! crashes` runs them at full size, the suite a few iterations of each.
 
 pub(crate) mod convergence;
 pub(crate) mod kills;
@@ -22,30 +22,30 @@ use super::scratch::Scratch;
 use super::server::{ANY, KEY, Setup, TOKEN, describe, external};
 use super::wire;
 
-/// The longest that anything may take which is waited for: only a hung process makes it.
+/// The limit of every wait: only a hung process reaches it.
 const LIMIT: Duration = Duration::from_mins(2);
-/// Jobs that one request asks for.
+/// Jobs in one request.
 const AT_ONCE: usize = 100;
 
-/// What came of a loop.
+/// The result of a loop.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outcome {
-    /// Turns of the loop.
+    /// Iterations of the loop.
     pub(crate) tries: usize,
-    /// Answers that were looked at for a fault.
+    /// Answers that were checked.
     pub(crate) checked: usize,
-    /// Those with one, in words.
+    /// The wrong ones, described.
     pub(crate) bad: Vec<String>,
-    /// What was measured beside.
+    /// Further measurements.
     pub(crate) notes: Vec<String>,
 }
 
-/// What clients were told of jobs that ended: the words must never change.
+/// The results that clients received for completed jobs: they must never change.
 #[derive(Debug, Default)]
 pub(crate) struct EventLog(Mutex<BTreeMap<String, String>>);
 
 impl EventLog {
-    /// Notes what a client heard. Says what another one heard, if that was something else.
+    /// Records what a client received. Returns a message if another client received something else.
     fn note(&self, id: &str, words: &str) -> Option<String> {
         let mut checked = self.0.lock().unwrap();
         let first = checked.entry(id.to_owned()).or_insert_with(|| words.to_owned());
@@ -65,7 +65,7 @@ pub(crate) struct Replica {
     pub(crate) admin: SocketAddr,
 }
 
-/// Upstreams, a Redis, and what the replicas are started with.
+/// Upstreams, a Redis, and the configuration of the replicas.
 pub(crate) struct Site {
     simulator: Simulator,
     pub(crate) upstreams: Handle,
@@ -74,7 +74,7 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// With a Redis of these arguments, and turns that last so long.
+    /// With a Redis of these arguments, and leases of this duration.
     pub(crate) async fn new(arguments: &[&str], lease: Duration) -> Self {
         let redis = Redis::with(arguments).await;
         let rest = format!(
@@ -106,22 +106,22 @@ impl Site {
         self.simulator.stop().await;
     }
 
-    /// A job upstream that runs.
+    /// Adds a running job to the upstream.
     fn runs(&self, id: &str) {
         self.upstreams.add_job(MindBridgeJob::new(id, &[(0, "IN_PROGRESS")]));
     }
 
-    /// Has a job end, in words that no other job has.
+    /// Completes a job with a text that no other job has.
     fn ends(&self, id: &str) {
         self.upstreams.set_state(id, end(id)).unwrap();
     }
 
-    /// From here on only those know a job who kept it.
+    /// Removes a job from the upstream: only a replica that stored it knows it from here on.
     fn forget(&self, id: &str) {
         self.upstreams.forget(SimUpstream::MindBridge, id);
     }
 
-    /// Asks a replica again for what was told, and says what it tells otherwise.
+    /// Reads the recorded results from a replica again, and describes those that differ.
     async fn check(&self, replica: SocketAddr, checked: &[(String, String)]) -> Vec<String> {
         let mut bad = Vec::new();
         for some in checked.chunks(AT_ONCE) {
@@ -140,7 +140,7 @@ impl Site {
     }
 }
 
-/// The words of a job that [`Site::ends`] had end.
+/// The description of a job that [`Site::ends`] completed.
 fn ended(id: &str) -> String {
     format!("FAILED (the end of {id})")
 }
@@ -149,7 +149,7 @@ fn end(id: &str) -> MindBridgeStep {
     MindBridgeStep { error: Some(format!("the end of {id}")), ..MindBridgeStep::new("ERROR") }
 }
 
-/// What a replica tells of a job.
+/// What a replica reports of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Now {
     words: String,
@@ -163,7 +163,7 @@ impl Now {
     }
 }
 
-/// Asks for jobs. `None` when the replica is gone.
+/// Reads jobs. `None` when the replica is gone.
 async fn lookup(replica: SocketAddr, ids: &[&str], max: Option<&str>) -> Option<Vec<Now>> {
     let refs: Vec<Value> = ids.iter().map(|id| external("mind", id)).collect();
     let query =
@@ -172,7 +172,7 @@ async fn lookup(replica: SocketAddr, ids: &[&str], max: Option<&str>) -> Option<
     Some(data["jobs"].as_array()?.iter().map(Now::of).collect())
 }
 
-/// Asks anything. `None` when the replica is gone, or dies before it has answered.
+/// Executes a query. `None` when the replica is gone, or dies before it has answered.
 pub(crate) async fn execute(replica: SocketAddr, query: &str, variables: Value) -> Option<Value> {
     let body = json!({ "query": query, "variables": variables }).to_string();
     let answer = exchange(replica, "application/json", &body).await?;
@@ -182,7 +182,7 @@ pub(crate) async fn execute(replica: SocketAddr, query: &str, variables: Value) 
     Some(answer["data"].take())
 }
 
-/// What a subscription tells of a job until it is over, or the replica is: the words of the last update that was final.
+/// Reads a subscription to a job until it completes or the replica is gone: the description in the last final update.
 pub(crate) async fn watched(replica: SocketAddr, id: &str) -> Option<String> {
     let query = format!(
         "subscription($refs: [JobRef!]!) {{ jobUpdates(refs: $refs, maxStaleness: \"100ms\") {{ isFinal result {ANY} }} }}"
@@ -204,7 +204,7 @@ async fn exchange(replica: SocketAddr, accept: &str, body: &str) -> Option<Strin
     let exchanged = async {
         let mut socket = TcpStream::connect(replica).await.ok()?;
         socket.write_all(&request).await.ok()?;
-        // What came before the end counts, also when the end is a reset.
+        // What arrived before the connection closed counts, also if it closed by a reset.
         socket.read_to_end(&mut answer).await.ok();
         Some(())
     };
@@ -219,7 +219,7 @@ async fn metric(replica: &Replica, name: &str) -> f64 {
     value.unwrap_or(0.0)
 }
 
-/// Tries again until something holds; says whether it did in time.
+/// Repeats a check until it is true; returns whether that happened in time.
 async fn until<F: Future<Output = bool> + Send>(again: impl Fn() -> F + Send + Sync) -> bool {
     let holds = async {
         let mut ticks = tokio::time::interval(Duration::from_millis(20));

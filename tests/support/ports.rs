@@ -1,4 +1,4 @@
-//! Ports under a test's control: a clock that follows the paused runtime, and a reader that answers by script.
+//! Ports under a test's control: a clock that follows the paused runtime, and a reader with scripted answers.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -32,7 +32,7 @@ use jobgate::ports::upstream::{
 };
 use tokio::time::Instant;
 
-/// A clock that follows the runtime's timers, so that a paused runtime stands still as a whole.
+/// A clock that follows the runtime's timers, so that a paused runtime pauses it too.
 #[derive(Debug)]
 pub(crate) struct RuntimeClock(Instant);
 
@@ -50,20 +50,20 @@ impl Clock for RuntimeClock {
 
 type Script = dyn Fn(&ExternalId) -> Result<Job, FetchError> + Send + Sync;
 
-/// A source that answers by script and remembers what it was asked.
+/// A source with scripted answers that records its calls.
 pub(crate) struct ScriptedReader {
     name: SourceName,
     upstream: Upstream,
     script: Mutex<Arc<Script>>,
     latency: Mutex<Duration>,
-    /// What it may be asked, where that is limited.
+    /// The limiter of its calls, if there is one.
     limiter: Mutex<Option<Arc<UpstreamLimiter>>>,
     clock: Arc<dyn Clock>,
     pub(crate) batches: Mutex<Vec<Vec<String>>>,
     pub(crate) rows_requests: AtomicUsize,
-    /// Whether the rows are forgotten.
+    /// Whether the rows have expired.
     pub(crate) rows_gone: AtomicBool,
-    /// Whether the probe is answered by something else than the upstream.
+    /// Whether something else than the upstream answers the probe.
     pub(crate) probe_fails: AtomicBool,
     pub(crate) probes: AtomicUsize,
 }
@@ -93,7 +93,7 @@ impl ScriptedReader {
         })
     }
 
-    /// Answers by this from now on.
+    /// Sets the answer.
     pub(crate) fn respond_with(
         &self,
         script: impl Fn(&ExternalId) -> Result<Life, FetchError> + Send + Sync + 'static,
@@ -104,7 +104,7 @@ impl ScriptedReader {
         });
     }
 
-    /// Answers with these jobs from now on.
+    /// Sets the answer to these jobs.
     pub(crate) fn respond_with_job(
         &self,
         script: impl Fn(&ExternalId) -> Result<Job, FetchError> + Send + Sync + 'static,
@@ -112,17 +112,17 @@ impl ScriptedReader {
         *self.script.lock().unwrap() = Arc::new(script);
     }
 
-    /// Takes this long for a call from now on.
+    /// Sets the duration of a call.
     pub(crate) fn takes(&self, latency: Duration) {
         *self.latency.lock().unwrap() = latency;
     }
 
-    /// May be asked so much from now on.
+    /// Limits the calls.
     pub(crate) fn holds_to(&self, limits: LimiterSettings) {
         *self.limiter.lock().unwrap() = Some(UpstreamLimiter::new(self.name.clone(), limits, None));
     }
 
-    /// May be asked so much from now on, by all replicas together.
+    /// Limits the calls of all replicas together.
     pub(crate) fn shares(&self, limits: LimiterSettings, shared: Arc<dyn SharedBudget>) {
         *self.limiter.lock().unwrap() = Some(UpstreamLimiter::new(self.name.clone(), limits, Some(shared)));
     }
@@ -242,7 +242,7 @@ impl JobReader for ScriptedReader {
     }
 }
 
-/// The use cases on scripted readers, a real store and a paused clock.
+/// The use cases with scripted readers, a real store and a paused clock.
 pub(crate) struct TestGateway {
     pub(crate) jobs: Jobs,
     pub(crate) mindbridge: Arc<ScriptedReader>,
@@ -255,20 +255,20 @@ pub(crate) fn gateway() -> TestGateway {
     fixture(FOLLOW)
 }
 
-/// The same, following by other settings.
+/// The same, with other poll settings.
 pub(crate) fn fixture(follow: FollowSettings) -> TestGateway {
     let store = Arc::new(MemoryStore::new(retention()));
     gateway_on(follow, Arc::new(RuntimeClock::default()), store, Arc::new(NoLedger))
 }
 
-/// Everything for a day.
+/// A day for everything.
 pub(crate) const fn retention() -> Retention {
     let day = Duration::from_hours(24);
     let missing = Duration::from_mins(1);
     Retention { max_bytes: 64 << 20, finished: day, unfinished: day, missing }
 }
 
-/// The same, on what an earlier house may have left.
+/// The same, on the store that an earlier process may have left.
 pub(crate) fn gateway_on(
     follow: FollowSettings,
     clock: Arc<dyn Clock>,
@@ -278,7 +278,7 @@ pub(crate) fn gateway_on(
     gateway_with(follow, clock, store, ledger, |ports| ports)
 }
 
-/// The same, with something put before its ports.
+/// The same, with wrapped ports.
 pub(crate) fn gateway_with(
     follow: FollowSettings,
     clock: Arc<dyn Clock>,
@@ -327,11 +327,11 @@ pub(crate) fn reference(source: &str, id: &str) -> RequestedRef {
     RequestedRef::External { source: source.to_owned(), external_id: id.to_owned() }
 }
 
-/// Knows no clients, so that whoever comes is local.
+/// Without clients, so that every caller is local.
 fn identity_without_clients(clock: Arc<dyn Clock>) -> IdentityRegistry {
     IdentityRegistry::by_keys(&[], Arc::new(WatchTokens::of_this_process().unwrap()), clock)
 }
 
-/// The credential of a source that has one.
+/// The active credential of a source.
 pub(crate) const IN_FORCE: CredentialStatus =
     CredentialStatus { state: CredentialState::Active, since: None, active_since: None, expires_at: None };

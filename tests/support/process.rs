@@ -1,4 +1,4 @@
-//! The real binary as a child process: what it says is collected line by line, and it never outlives its test.
+//! The real binary as a child process: its output is collected line by line, and it never outlives its test.
 
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// The longest a process may take for anything: only a hung one reaches it.
+/// The limit of every wait for a process: only a hung one reaches it.
 const LIMIT: Duration = Duration::from_mins(2);
 
 /// A running `jobgate`.
@@ -22,12 +22,12 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `jobgate` with these arguments and no environment but this.
+    /// Starts `jobgate` with these arguments and only this environment.
     pub(crate) fn start(args: &[&str], env: &[(&str, &str)]) -> Self {
         Self::spawn(Command::new(env!("CARGO_BIN_EXE_jobgate")), args, env)
     }
 
-    /// The same with so many files that it may open, and so many that it may raise that to.
+    /// The same with a soft and a hard limit of open files.
     pub(crate) fn limited(soft: u32, hard: u32, args: &[&str], env: &[(&str, &str)]) -> Self {
         let mut command = Command::new("/usr/bin/prlimit");
         command.arg(format!("--nofile={soft}:{hard}")).arg(env!("CARGO_BIN_EXE_jobgate"));
@@ -48,19 +48,19 @@ impl Process {
         Self { child, output, changes, readers }
     }
 
-    /// Everything said so far, on both streams.
+    /// The output so far, of both streams.
     pub(crate) fn output(&self) -> String {
         self.output.lock().unwrap().clone()
     }
 
-    /// Waits for a line that `read` can make something of.
+    /// Waits for a line for which `read` returns a value.
     pub(crate) async fn find<T: Send>(
         &mut self,
         what: &str,
         read: impl Fn(&str) -> Option<T> + Send + Sync,
     ) -> T {
         let mut searched = 0;
-        // each line once: who reads a long log again and again falls behind the one who writes it
+        // each line once: a reader that rereads a long log falls behind its writer
         let mut search_in = |output: &Mutex<String>| {
             let new = output.lock().unwrap().get(searched..).unwrap().to_owned();
             searched += new.len();
@@ -80,7 +80,7 @@ impl Process {
         found.unwrap()
     }
 
-    /// The address behind this word in a log line such as `listening public=127.0.0.1:8080`.
+    /// The address after this word in a log line such as `listening public=127.0.0.1:8080`.
     pub(crate) async fn address(&mut self, word: &str) -> std::net::SocketAddr {
         let marks = [format!("{word}="), format!("\"{word}\":\"")];
         let read = |line: &str| {
@@ -97,7 +97,7 @@ impl Process {
         assert!(sent.success());
     }
 
-    /// Whether every thread of it stands still. A signal to stop takes effect a moment after it was sent.
+    /// Whether every thread of it is stopped. A `STOP` signal takes effect a moment after it was sent.
     pub(crate) fn is_stopped(&self) -> bool {
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id().unwrap())).unwrap();
         threads.flatten().all(|thread| {
@@ -106,7 +106,7 @@ impl Process {
         })
     }
 
-    /// The command line as everybody on the machine can read it.
+    /// The command line, which every user of the machine can read.
     pub(crate) fn command_line(&self) -> String {
         let bytes = std::fs::read(format!("/proc/{}/cmdline", self.child.id().unwrap())).unwrap();
         String::from_utf8(bytes).unwrap()
@@ -119,7 +119,7 @@ impl Process {
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
-    /// Waits for the end: how it ended, and all that was said.
+    /// Waits for the exit: the status, and all output.
     pub(crate) async fn ended(mut self) -> (ExitStatus, String) {
         let status = tokio::time::timeout(LIMIT, self.child.wait()).await;
         assert!(status.is_ok(), "the process does not end; it said:\n{}", self.output());
@@ -131,13 +131,13 @@ impl Process {
     }
 }
 
-/// Runs `jobgate` to its end: the exit code, and what it said on both streams.
+/// Runs `jobgate` until it exits: the exit code, and the output of both streams.
 pub(crate) async fn run(args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String) {
     let (status, output) = Process::start(args, env).ended().await;
     (status.code(), output)
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test's own task, not the gateway's")]
+#[expect(clippy::disallowed_methods, reason = "a task of the test, not of the gateway")]
 fn collect(
     stream: impl AsyncRead + Unpin + Send + 'static,
     output: Arc<Mutex<String>>,

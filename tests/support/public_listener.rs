@@ -1,4 +1,4 @@
-//! The public door in process, on use cases under a test's control: no server, no socket.
+//! The public listener in process, on use cases under a test's control: no server, no socket.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use jobgate::inbound::streams::{StreamRegistry, StreamSettings};
 use jobgate::jobs::Jobs;
 use tokio_util::task::TaskTracker;
 
-/// The door as the gateway builds it with its defaults, and its streams.
+/// The router as the gateway builds it with its defaults, and its streams.
 pub(crate) fn public(jobs: &Jobs) -> (Router, StreamRegistry) {
     let tasks = TaskTracker::new();
     let streams = StreamRegistry::new(StreamSettings::default(), move |task| drop(tasks.spawn(task)));

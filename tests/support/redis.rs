@@ -1,4 +1,4 @@
-//! A real `redis-server` of a test's own: on a free port, with nothing on disk, and never outliving the test.
+//! A real `redis-server` for one test: on a free port, without data on disk, and never outliving the test.
 
 use std::net::TcpListener;
 use std::ops::Range;
@@ -7,11 +7,11 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-/// How long a server may take to come up: only a machine without air needs it.
+/// How long a server may take to start: only a machine without CPU time needs it.
 const LIMIT: Duration = Duration::from_mins(2);
 
-/// The ports that servers of a test's own get: below those that a system deals out by itself unless told otherwise, so that no other socket has
-/// one before its server does, or while that is away for a moment; nor does a connection to one meet itself.
+/// The ports of the servers: below the default range of ephemeral ports, so that no other socket gets one before its
+/// server does, or while that is down for a moment; nor does a connection to one connect to itself.
 const PORTS: Range<u16> = 12_000..32_000;
 
 /// A running server.
@@ -24,12 +24,12 @@ pub(crate) struct Redis {
 }
 
 impl Redis {
-    /// Starts a server with nothing in it.
+    /// Starts a server without data.
     pub(crate) async fn start() -> Self {
         Self::with(&[]).await
     }
 
-    /// Starts one with further arguments. `PORT` and `DIR` in them become its port and its folder.
+    /// Starts one with further arguments. `PORT` and `DIR` in them are replaced by its port and its folder.
     pub(crate) async fn with(arguments: &[&str]) -> Self {
         Self::on(free_port(), arguments).await
     }
@@ -58,7 +58,7 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Asks it something, past everything that jobgate does. Asks again when the connection is cut, as by a change of roles.
+    /// Executes a command directly, without jobgate. Retries when the connection is closed, as by a change of roles.
     pub(crate) async fn execute<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> T {
         let client = redis::Client::open(self.url()).unwrap();
         let answered = async {
@@ -90,7 +90,7 @@ impl Redis {
         self.child.wait().unwrap();
     }
 
-    /// Starts it again where it was, with nothing in it.
+    /// Restarts it at the same address, without data.
     pub(crate) async fn restart_empty(&mut self) {
         self.child.kill().ok();
         self.child.wait().unwrap();
@@ -98,7 +98,7 @@ impl Redis {
         self.is_up().await;
     }
 
-    /// Waits until it answers: this one, and not another that was faster to take the port.
+    /// Waits until it answers: this one, and not another that bound the port first.
     async fn is_up(&self) {
         let info: String = self.execute(redis::cmd("INFO").arg("server")).await;
         let ours = format!("process_id:{}", self.child.id());
@@ -114,7 +114,7 @@ impl Drop for Redis {
     }
 }
 
-/// A port that nobody listens on just now, and that no other test of this process gets.
+/// A port without a listener, which no other test of this process gets.
 pub(crate) fn free_port() -> u16 {
     static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(fastrand::u16(..)));
     let free = |_| {

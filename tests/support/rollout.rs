@@ -1,5 +1,5 @@
-//! Replaces the replicas of a gateway one by one behind a balancer, again and again, while requests come at a steady pace and
-//! streams are open, and counts what any client noticed.
+//! Replaces the replicas of a gateway one by one behind a balancer, repeatedly, while requests arrive at a constant
+//! rate and streams are open, and counts the errors that clients see.
 
 use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
@@ -23,29 +23,29 @@ use super::scratch::Scratch;
 use super::server::{ANY, KEY, Setup, TOKEN, describe, external};
 use super::streams::{Carrier, Sse, StreamEvent, Watcher, WebSocket, room_for, settles};
 
-/// How long a replica that was told to stop goes on accepting, and over what time its streams are ended.
+/// How long a stopping replica still accepts, and over what time it closes its streams.
 pub(crate) const DELAY: Duration = Duration::from_secs(3);
 pub(crate) const WINDOW: Duration = Duration::from_secs(2);
-/// Parts of the window in which the ends of streams are counted.
+/// Parts of the window in which the closed streams are counted.
 const PARTS: u32 = 10;
-/// The longest for what only a hung gateway does not do.
+/// The limit of every wait: only a hung gateway reaches it.
 const LIMIT: Duration = Duration::from_mins(2);
-/// Connections that are kept for further requests, and requests under way at the same time.
+/// Idle connections that are reused, and concurrent requests.
 const KEPT: usize = 64;
 const UNDER_WAY: usize = 256;
 
-/// How much is done.
+/// The size of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) rollouts: usize,
     pub(crate) replicas: usize,
     /// Requests in a second.
     pub(crate) pace: u32,
-    /// Half of them by WebSocket, half event streams.
+    /// Half of them WebSockets, half event streams.
     pub(crate) streams: usize,
 }
 
-/// What came of it.
+/// The result of a run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) rollouts: usize,
@@ -53,24 +53,25 @@ pub(crate) struct Outcome {
     /// Requests on a connection that had been used before.
     pub(crate) reused: usize,
     pub(crate) failed: Vec<String>,
-    /// Requests that came on a kept connection just as it was closed, and were asked again on one of their own: HTTP/1.1 lets
-    /// nobody rule that out, and every client that keeps connections does so (RFC 9112, 9.5). They are no failures, and rare.
+    /// Requests that were sent on an idle connection just as it was closed, and were retried on a new one: HTTP/1.1
+    /// cannot exclude that, and every client that reuses connections retries so (RFC 9112, 9.5). They are no failures,
+    /// and rare.
     pub(crate) crossed: usize,
-    /// How streams ended: told by the protocol to come back, or otherwise.
+    /// How streams closed: with the protocol's signal to reconnect, or otherwise.
     pub(crate) ends: BTreeMap<String, usize>,
-    /// Of all replicas that were stopped the worst: the most ends in a part of the window beside the mean.
+    /// The worst of all stopped replicas: the most closed streams in one part of the window, relative to the mean.
     pub(crate) worst_peak: f64,
-    /// The time between the first and the last end at each replica that was stopped, the shortest first.
+    /// The time between the first and the last closed stream at each stopped replica, the shortest first.
     pub(crate) spreads: Vec<Duration>,
-    /// The longest time that a stream was away.
+    /// The longest time that a stream was disconnected.
     pub(crate) longest_gap: Duration,
 }
 
-/// What clients noticed so far.
+/// What clients observed so far.
 #[derive(Debug, Default)]
 struct Noticed {
     outcome: Mutex<Outcome>,
-    /// When streams ended since this was last looked at.
+    /// When streams closed since the last reset.
     ended: Mutex<Vec<Instant>>,
     open: AtomicUsize,
 }
@@ -80,15 +81,15 @@ struct Replica {
     public: SocketAddr,
 }
 
-/// What became of a request that nobody began to answer.
+/// The result of a request without the start of a response.
 const CUT: &str = "closed without a word";
 
-/// The words for an end that a client knows to come back from.
+/// The results after which a client knows that it can reconnect.
 pub(crate) const ANNOUNCED: [&str; 2] = ["websocket 1012", "sse whole"];
 
-/// Rolls out as often as planned. `progress` is told after each.
+/// Performs the planned rollouts. `progress` is called after each.
 pub(crate) async fn run(plan: Plan, progress: impl Fn(&Outcome) + Send) -> Outcome {
-    // a stream has three ends in this process, and so has a connection for requests
+    // a stream has three sockets in this process, and so has a connection for requests
     room_for(8 * plan.streams + 2_000);
     let redis = Redis::start().await;
     let mut setup = Setup::with(
@@ -129,7 +130,7 @@ pub(crate) async fn run(plan: Plan, progress: impl Fn(&Outcome) + Send) -> Outco
             let old = std::mem::replace(replica, next);
             stop(old, &balancer, &noticed).await;
         }
-        // each has ended once at least, and its client has heard so
+        // each has closed at least once, and its client has noticed
         all_open(&noticed, plan.streams, rollout * plan.streams, &mut clients).await;
         let mut outcome = noticed.outcome.lock().unwrap();
         outcome.rollouts += 1;
@@ -141,7 +142,8 @@ pub(crate) async fn run(plan: Plan, progress: impl Fn(&Outcome) + Send) -> Outco
     std::mem::take(&mut *noticed.outcome.lock().unwrap())
 }
 
-/// Waits until so many ends were heard of, and every stream is open. A client that went wrong ends the test with its own words.
+/// Waits until `ends` streams have closed, and every stream is open. A failed client fails the test with its own
+/// message.
 async fn all_open(noticed: &Noticed, streams: usize, ends: usize, clients: &mut JoinSet<()>) {
     let event = || noticed.outcome.lock().unwrap().ends.values().sum::<usize>();
     let open = async {
@@ -167,7 +169,7 @@ async fn start(config: &Scratch, redis: &Redis, balancer: &Balancer) -> Replica 
     Replica { process, public }
 }
 
-/// Stops a replica as the kubelet does, and looks at how its streams ended.
+/// Stops a replica as the kubelet does, and checks how its streams closed.
 async fn stop(old: Replica, balancer: &Balancer, noticed: &Noticed) {
     noticed.ended.lock().unwrap().clear();
     old.process.signal("TERM").await;
@@ -193,13 +195,13 @@ async fn stop(old: Replica, balancer: &Balancer, noticed: &Noticed) {
     outcome.worst_peak = outcome.worst_peak.max(peak);
 }
 
-/// One stream after the other, each opened as soon as the one before is over.
+/// One stream after the other, each opened as soon as the previous one is closed.
 async fn stream(gateway: SocketAddr, carrier: Carrier, noticed: Arc<Noticed>) {
     let mut away: Option<Instant> = None;
     loop {
         let mut watcher = Watcher::open(gateway, carrier, &["runs"]).await;
         let mut event = watcher.receive().await;
-        // where the machine stood still, the replica may be told to stop before it has said anything
+        // if the machine was suspended, the replica may be stopped before it has sent anything
         if let StreamEvent::Update(first) = &event {
             assert_eq!(
                 (&first["kind"], describe(&first["result"])),
@@ -226,7 +228,7 @@ async fn stream(gateway: SocketAddr, carrier: Carrier, noticed: Arc<Noticed>) {
     }
 }
 
-/// Requests at a steady pace, over connections that are kept as a proxy keeps them: the one used last first.
+/// Requests at a constant rate, over connections that are reused as a proxy reuses them: the most recent first.
 async fn requests(gateway: SocketAddr, pace: u32, noticed: Arc<Noticed>) {
     let kept = Arc::new(Mutex::new(Vec::new()));
     let bodies = ["runs", "ended"].map(|id| {
@@ -239,7 +241,7 @@ async fn requests(gateway: SocketAddr, pace: u32, noticed: Arc<Noticed>) {
         ))
     });
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / pace);
-    // a machine without air gets fewer requests, not more at once
+    // a machine without CPU time sends fewer requests, not a burst
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut under_way = JoinSet::new();
     for body in bodies.iter().cycle() {
@@ -281,7 +283,7 @@ async fn requests(gateway: SocketAddr, pace: u32, noticed: Arc<Noticed>) {
     }
 }
 
-/// A kept connection that the other side has not closed.
+/// An idle connection that the peer has not closed.
 fn take(kept: &Mutex<Vec<TcpStream>>) -> Option<TcpStream> {
     let mut kept = kept.lock().unwrap();
     loop {
@@ -293,7 +295,7 @@ fn take(kept: &Mutex<Vec<TcpStream>>) -> Option<TcpStream> {
     }
 }
 
-/// Asks once, and gives the connection back if it may be used again.
+/// Sends one request, and returns the connection if it can be reused.
 async fn execute(
     gateway: SocketAddr,
     used: Option<TcpStream>,

@@ -1,8 +1,8 @@
-//! A file that lasts as long as its test.
+//! A file that is removed at the end of its test.
 
 use std::path::PathBuf;
 
-/// A file of its own in the system's folder for such; dropping it removes it.
+/// A file in the system's temporary folder; dropping it removes it.
 #[derive(Debug)]
 pub(crate) struct Scratch(PathBuf);
 
@@ -25,7 +25,7 @@ impl Drop for Scratch {
     }
 }
 
-/// An empty folder of its own; dropping it removes it and what lies in it.
+/// An empty temporary folder; dropping it removes it and its content.
 #[derive(Debug)]
 pub(crate) struct ScratchFolder(PathBuf);
 

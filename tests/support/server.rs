@@ -1,4 +1,4 @@
-//! The real gateway in front of the simulated upstreams, all on sockets of their own, in this process.
+//! The real gateway in front of the simulated upstreams, all on their own sockets, in this process.
 
 use std::net::SocketAddr;
 
@@ -16,10 +16,10 @@ use super::wire::{self, Reply};
 pub(crate) const TOKEN: &str = "simulated-mindbridge-token";
 pub(crate) const KEY: &str = "simulated-supermetrics-key";
 
-/// Enough for any test that is not about the budget.
+/// Enough for every test that is not about the budget.
 const BUDGET: &str = "budget: { per_second: 10000, per_hour: 1000000, concurrency: 500 }";
 
-/// What differs from the usual.
+/// The differences from the default fixture.
 #[derive(Debug, Clone)]
 pub(crate) struct Setup {
     pub(crate) scenario: Scenario,
@@ -29,7 +29,7 @@ pub(crate) struct Setup {
     pub(crate) source: &'static str,
     /// Further sections of the configuration.
     pub(crate) rest: String,
-    /// The secrets that the gateway holds for `mind` and `metrics`.
+    /// The secrets of the gateway for `mind` and `metrics`.
     pub(crate) secrets: [String; 2],
 }
 
@@ -46,7 +46,7 @@ impl Default for Setup {
 }
 
 impl Setup {
-    /// The usual gateway with these jobs upstream.
+    /// The default gateway with these jobs upstream.
     pub(crate) fn with(mind: Vec<MindBridgeJob>, metrics: Vec<SupermetricsJob>) -> Self {
         let mut setup = Self::default();
         setup.scenario.mindbridge.jobs = mind;
@@ -54,13 +54,13 @@ impl Setup {
         setup
     }
 
-    /// The environment that holds the secrets.
+    /// The environment that contains the secrets.
     pub(crate) fn environment(&self) -> Environment {
         let [token, key] = &self.secrets;
         [("MIND_TOKEN", token), ("METRICS_KEY", key)].into_iter().collect()
     }
 
-    /// The configuration, for upstreams at these addresses. Both doors take any free port.
+    /// The configuration, for upstreams at these addresses. Both listeners take any free port.
     pub(crate) fn yaml(&self, mindbridge: &str, supermetrics: &str) -> String {
         let Self { form, source, rest, .. } = self;
         let server = if rest.contains("server:") {
@@ -69,7 +69,7 @@ impl Setup {
             "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0 }"
         };
         let store = if rest.contains("store:") { "" } else { "store: { kind: memory }" };
-        // for a machine without air between a client's handshake and its first word
+        // for a machine without CPU time between a client's handshake and its first message
         let streams = if rest.contains("streams:") { "" } else { "streams: { init_timeout: 1m }" };
         format!(
             "{server}\n{store}\n{streams}\nsources:\n  \
@@ -90,7 +90,7 @@ impl Setup {
     }
 }
 
-/// A gateway at work, and what stands behind it.
+/// A running gateway, and its upstreams.
 #[derive(Debug)]
 pub(crate) struct Rig {
     pub(crate) simulator: Simulator,
@@ -106,12 +106,12 @@ impl Rig {
         wire::post(self.public, None, &json!({ "query": query, "variables": variables })).await
     }
 
-    /// Asks for one job by its external id: the answer in short words, see [`told`].
+    /// Reads one job by its external id: a short description of the answer, see [`describe`].
     pub(crate) async fn lookup(&self, source: &str, id: &str) -> String {
         self.lookup_within(source, id, None).await
     }
 
-    /// The same, for a caller who allows an unfinished job's answer to be so old.
+    /// The same, with a maximum staleness for a running job.
     pub(crate) async fn lookup_within(&self, source: &str, id: &str, max: Option<&str>) -> String {
         let query =
             format!("query($ref: JobRef!, $max: Duration) {{ job(ref: $ref, maxStaleness: $max) {ANY} }}");
@@ -119,7 +119,7 @@ impl Rig {
         describe(&answer.data()["job"])
     }
 
-    /// Asks for several jobs at once, each answer in short words.
+    /// Reads several jobs in one request; a short description of each.
     pub(crate) async fn lookup_all(&self, refs: &[Value]) -> Vec<String> {
         let query = format!("query($refs: [JobRef!]!) {{ jobs(refs: $refs) {ANY} }}");
         let answer = self.execute(&query, json!({ "refs": refs })).await;
@@ -138,7 +138,7 @@ impl Rig {
         record
     }
 
-    /// Fails unless every request upstream was one that a correct client makes, on the expected path, and signed.
+    /// Fails unless every upstream request was correct, on the expected path, and authenticated.
     pub(crate) fn assert_well_behaved(&self) {
         for request in self.upstreams.record() {
             assert_eq!(request.violation, None, "{request:?}");
@@ -153,16 +153,16 @@ pub(crate) fn external(source: &str, id: &str) -> Value {
     json!({ "external": { "source": source, "externalId": id } })
 }
 
-/// What [`told`] reads.
+/// The fields that [`describe`] reads.
 pub(crate) const ANY: &str = "{ __typename
     ... on Job { state nativeState failure { code message } progress { completed total } freshness { isStale staleReason } }
     ... on MindBridgeJob { version kind error }
     ... on SupermetricsJob { requestId }
     ... on JobProblem { code message retryable retryAfterMs } }";
 
-/// A job or a problem in short words: `RUNNING`, `FAILED E: why`, `THROTTLED after 30s`, `RUNNING, stale: TIMED_OUT`.
-/// A problem that cannot be helped by asking again ends in `for good`. Milliseconds are rounded up to seconds, and beyond
-/// a minute to tens of them, since the gateway's own clock ran in between; by a little more it may be dated differently.
+/// A short description of a job or a problem: `RUNNING`, `FAILED E: why`, `THROTTLED after 30s`, `RUNNING, stale:
+/// TIMED_OUT`. A problem that a retry cannot solve ends in `for good`. Milliseconds are rounded up to seconds, and
+/// above a minute to tens of seconds, since the gateway's own clock ran in between.
 pub(crate) fn describe(answer: &Value) -> String {
     let text = |value: &Value| value.as_str().map(ToOwned::to_owned);
     if let Some(code) = text(&answer["code"]) {

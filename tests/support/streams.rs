@@ -1,5 +1,5 @@
-//! Watchers of jobs on real sockets, by WebSocket or by SSE: clients of our own make, which read only when they are told to.
-//! Not here: what the protocols forbid; the doors' own tests have that.
+//! Watchers of jobs on real sockets, by WebSocket or by SSE: clients of our own that read only on demand. Not here:
+//! what the protocols forbid; the tests of the listeners cover that.
 
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
@@ -20,9 +20,9 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use super::server::{ANY, describe, external};
 
-/// For how long a test waits for anything: only a hung gateway makes it.
+/// The limit of every wait: only a hung gateway reaches it.
 pub(crate) const LIMIT: Duration = Duration::from_mins(2);
-/// How many sockets are opened at the same time, so that the system's queue of newcomers holds them.
+/// How many sockets are opened at once, so that the system's accept queue holds them.
 const AT_ONCE: usize = 100;
 /// More open files than all tests together need.
 const MOST_FILES: usize = 1 << 17;
@@ -38,14 +38,14 @@ pub(crate) enum Carrier {
 
 pub(crate) use Carrier::{Sse, WebSocket};
 
-/// What a watcher hears.
+/// What a watcher receives.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum StreamEvent {
-    /// An update, as it came.
+    /// An update.
     Update(Value),
-    /// That the operation is complete.
+    /// The operation is complete.
     Complete,
-    /// That the connection is over: a close code, if there was one.
+    /// The connection is closed, with a close code if there was one.
     Over(Option<u16>),
 }
 
@@ -59,7 +59,7 @@ enum Wire {
     Sse(Events),
 }
 
-/// An event stream in HTTP's chunks.
+/// An event stream in HTTP chunks.
 #[derive(Debug)]
 struct Events {
     socket: TcpStream,
@@ -69,7 +69,7 @@ struct Events {
 }
 
 impl Watcher {
-    /// Opens a stream of updates of these jobs. Reads nothing of them.
+    /// Opens a stream of updates of these jobs. Reads none of them.
     pub(crate) async fn open(gateway: SocketAddr, carrier: Carrier, ids: &[&str]) -> Self {
         Self::open_as(gateway, carrier, ids, None).await
     }
@@ -84,7 +84,7 @@ impl Watcher {
         Self::over(TcpStream::connect(gateway).await.unwrap(), carrier, ids, credential).await
     }
 
-    /// The same, on a socket that takes little when it is not read.
+    /// The same, on a socket with a small receive buffer.
     pub(crate) async fn narrow(gateway: SocketAddr, carrier: Carrier, ids: &[&str]) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(NARROW).unwrap();
@@ -96,7 +96,7 @@ impl Watcher {
         Self::of_as(socket, carrier, refs, credential).await
     }
 
-    /// The same of any jobs, with a client's key unless it is empty.
+    /// The same for any jobs, with a client key unless it is empty.
     pub(crate) async fn of_client(
         gateway: SocketAddr,
         carrier: Carrier,
@@ -107,7 +107,7 @@ impl Watcher {
         Self::of_as(TcpStream::connect(gateway).await.unwrap(), carrier, refs, key).await
     }
 
-    /// The status with which an event stream is refused.
+    /// The status with which an event stream is rejected.
     pub(crate) async fn refused(gateway: SocketAddr, key: &str) -> u16 {
         let query = json!({ "query": "subscription { jobFeed { kind } }" }).to_string();
         let authorization = format!("Bearer {key}");
@@ -121,7 +121,7 @@ impl Watcher {
             .status
     }
 
-    /// The same of any jobs, on a socket that is open.
+    /// The same for any jobs, on a connected socket.
     pub(crate) async fn of(socket: TcpStream, carrier: Carrier, refs: Vec<Value>) -> Self {
         Self::of_as(socket, carrier, refs, None).await
     }
@@ -135,7 +135,7 @@ impl Watcher {
         Self::asking(socket, carrier, &body, credential).await
     }
 
-    /// Opens the stream of all changes, under the name of the other one.
+    /// Opens the stream of all changes, under the response name of the other subscription.
     pub(crate) async fn feed(gateway: SocketAddr, carrier: Carrier) -> Self {
         let query = format!(
             "subscription {{ jobUpdates: jobFeed {{ kind sequence isFinal result {{ ... on Job {{ externalId }} }} result {ANY} }} }}"
@@ -151,7 +151,7 @@ impl Watcher {
         })
     }
 
-    /// What comes next.
+    /// Receives the next event.
     pub(crate) async fn receive(&mut self) -> StreamEvent {
         let event = async {
             match &mut self.0 {
@@ -164,7 +164,7 @@ impl Watcher {
         event.unwrap()
     }
 
-    /// How the stream ends, whatever it says before, and however long that takes.
+    /// Reads until the stream closes, whatever it sends before, and however long that takes.
     pub(crate) async fn until_over(&mut self) -> StreamEvent {
         loop {
             let event = match &mut self.0 {
@@ -177,7 +177,7 @@ impl Watcher {
         }
     }
 
-    /// Whether an event stream has come to its last chunk, and was not cut.
+    /// Whether an event stream received its last chunk, and was not aborted.
     pub(crate) const fn is_whole(&self) -> bool {
         matches!(&self.0, Wire::Sse(events) if events.ended)
     }
@@ -190,13 +190,13 @@ impl Watcher {
         update
     }
 
-    /// The next update in short words: its kind and its job, see [`told`].
+    /// A short description of the next update: its kind and its job, see [`describe`].
     pub(crate) async fn short(&mut self) -> String {
         let update = self.update().await;
         format!("{} {}", update["kind"].as_str().unwrap(), describe(&update["result"]))
     }
 
-    /// Everything from here to the end of the connection, in short words.
+    /// Short descriptions of everything until the connection closes.
     pub(crate) async fn rest(mut self) -> Vec<String> {
         let mut rest = Vec::new();
         loop {
@@ -221,7 +221,7 @@ impl Watcher {
         }
     }
 
-    /// Waits until this many bytes lie unread.
+    /// Waits until this many bytes are unread.
     pub(crate) async fn unread(&self, bytes: usize) {
         let socket = match &self.0 {
             Wire::WebSocket(socket) => SockRef::from(socket.get_ref()),
@@ -234,7 +234,7 @@ impl Watcher {
         settles("so much lies unread", LIMIT, lie_there).await;
     }
 
-    /// Resets the connection, as a process does that is killed with something unread.
+    /// Resets the connection, as the system does for a killed process with unread data.
     pub(crate) fn reset(self) {
         let socket = match &self.0 {
             Wire::WebSocket(socket) => SockRef::from(socket.get_ref()),
@@ -244,7 +244,7 @@ impl Watcher {
     }
 }
 
-/// Opens so many watchers, of both kinds in turn; the jobs are dealt out among them, one each.
+/// Opens `count` watchers, alternately of both kinds; the jobs are distributed over them, one each.
 pub(crate) async fn crowd(gateway: SocketAddr, count: usize, ids: &[&str]) -> Vec<Watcher> {
     room_for(2 * count + 500);
     let mut crowd = Vec::new();
@@ -260,14 +260,14 @@ pub(crate) async fn crowd(gateway: SocketAddr, count: usize, ids: &[&str]) -> Ve
     crowd
 }
 
-/// What each of a crowd hears next, which must be the same for all.
+/// Receives the next update of each watcher; it must be the same for all.
 pub(crate) async fn all_receive(crowd: &mut [Watcher], expected: &str) {
     for event in join_all(crowd.iter_mut().map(Watcher::short)).await {
         assert_eq!(event, expected);
     }
 }
 
-/// Waits for something that no socket tells of.
+/// Polls a condition that no socket reports.
 pub(crate) async fn settles(what: &str, within: Duration, holds: impl Fn() -> bool + Send + Sync) {
     let settled = async {
         let mut again = tokio::time::interval(Duration::from_millis(5));
@@ -278,10 +278,10 @@ pub(crate) async fn settles(what: &str, within: Duration, holds: impl Fn() -> bo
     assert!(tokio::time::timeout(within, settled).await.is_ok(), "not within {within:?}: {what}");
 }
 
-/// Lets this process, and those it starts, have so many open files, where the system starts it with fewer: as many as it may,
-/// because the tests beside this one need theirs.
+/// Raises the limit of open files for this process and its children, where the system's default is lower: as far as
+/// permitted, because concurrent tests need theirs.
 pub(crate) fn room_for(files: usize) {
-    // one at a time, so that none takes back what another has just raised
+    // one at a time, so that none undoes what another has just raised
     static RAISING: Mutex<()> = Mutex::new(());
     let _raising = RAISING.lock().unwrap_or_else(PoisonError::into_inner);
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap();

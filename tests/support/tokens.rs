@@ -1,4 +1,4 @@
-//! An issuer of signed tokens, and where its keys are published: a server that counts how often they are asked for.
+//! An issuer of signed tokens, and a server that publishes its keys and counts the requests for them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,11 +12,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// What its tokens hold as `iss`, and as `aud`.
+/// The `iss` and `aud` of its tokens.
 pub(crate) const ISSUER: &str = "https://login.example";
 pub(crate) const AUDIENCE: &str = "jobgate";
 
-/// An issuer with one key, which signs with ES256. Dropping it takes its keys off the network.
+/// An issuer with one key, which signs with ES256. Dropping it stops the server of its keys.
 #[derive(Debug)]
 pub(crate) struct Issuer {
     key: EcdsaKeyPair,
@@ -38,12 +38,12 @@ impl Issuer {
         Self { key, fetches, url, server }
     }
 
-    /// How often its keys were asked for.
+    /// How often its keys were fetched.
     pub(crate) fn fetches(&self) -> usize {
         self.fetches.load(Ordering::SeqCst)
     }
 
-    /// The section of the configuration that takes its tokens.
+    /// The section of the configuration that accepts its tokens.
     pub(crate) fn section(&self, sources: &str) -> String {
         format!(
             "jwt: [{{ issuer: \"{ISSUER}\", audience: {AUDIENCE}, jwks: {{ url: \"{}\" }}, sources: {sources} }}]",
@@ -51,12 +51,12 @@ impl Issuer {
         )
     }
 
-    /// A token of a client, good until so many seconds after 1970.
+    /// A token of a client, valid until so many seconds after 1970.
     pub(crate) fn token(&self, client: &str, exp: i64) -> String {
         self.signed("k1", &json!({ "iss": ISSUER, "aud": AUDIENCE, "sub": client, "exp": exp }))
     }
 
-    /// A token that names a key and says this.
+    /// A token with this key id and these claims.
     pub(crate) fn signed(&self, kid: &str, claims: &Value) -> String {
         let header = json!({ "alg": "ES256", "typ": "JWT", "kid": kid }).to_string();
         let message = format!("{}.{}", base64(header), base64(claims.to_string()));
@@ -76,7 +76,7 @@ pub(crate) fn base64(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test's own task, not the gateway's")]
+#[expect(clippy::disallowed_methods, reason = "a task of the test, not of the gateway")]
 fn serve(listener: TcpListener, body: String, fetches: Arc<AtomicUsize>) -> JoinHandle<()> {
     tokio::spawn(async move {
         while let Ok((mut socket, _)) = listener.accept().await {

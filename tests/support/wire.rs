@@ -1,4 +1,4 @@
-//! An HTTP client made of a socket: it sends what it is told, well formed or not, follows nothing and logs nothing.
+//! An HTTP client on a raw socket: it sends the given bytes, valid or not, follows no redirect and logs nothing.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// An answer, as it came.
+/// A response as received.
 #[derive(Debug, Clone)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -29,17 +29,17 @@ impl Reply {
         body["data"].take()
     }
 
-    /// The code of the first error, and the status it came under.
+    /// The code of the first error, and the response status.
     pub(crate) fn refusal(&self) -> (u16, String) {
         let code = self.json()["errors"][0]["extensions"]["code"].as_str().unwrap_or("none").to_owned();
         (self.status, code)
     }
 }
 
-/// Sends these bytes on a connection of their own, and reads until the other side closes it.
+/// Sends these bytes on a new connection, and reads until the peer closes it.
 pub(crate) async fn exchange(to: SocketAddr, request: &[u8]) -> Reply {
     let mut socket = TcpStream::connect(to).await.unwrap();
-    // A server that refuses early may close before it has read everything: what it said counts.
+    // A server that rejects early may close before it has read everything: its response counts.
     socket.write_all(request).await.ok();
     let mut answer = Vec::new();
     socket.read_to_end(&mut answer).await.ok();

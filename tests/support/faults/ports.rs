@@ -1,4 +1,4 @@
-//! Every port with a storm before it. Each method says what may happen to it, and what failing looks like there.
+//! Every port wrapped in a storm. Each method lists the faults that it may get, and what a failure looks like there.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -27,19 +27,19 @@ use std::collections::BTreeSet;
 
 use super::{ALL, AT_ONCE, CONTAINED, ENDING, Fault, Storm};
 
-/// A port with a storm before it.
+/// A port wrapped in a storm.
 #[derive(Debug)]
 pub(crate) struct Faulty<P: ?Sized> {
     inner: Arc<P>,
     storm: Arc<Storm>,
 }
 
-/// A port with a storm before it.
+/// Wraps a port in a storm.
 pub(crate) fn faulty<P: ?Sized>(inner: Arc<P>, storm: &Arc<Storm>) -> Arc<Faulty<P>> {
     Arc::new(Faulty { inner, storm: Arc::clone(storm) })
 }
 
-/// All ports of the use cases with a storm before each.
+/// All ports of the use cases, each wrapped in a storm.
 pub(crate) fn all(ports: Ports, storm: &Arc<Storm>) -> Ports {
     let readers = ports.readers.into_iter();
     Ports {
@@ -215,7 +215,7 @@ impl LeaseManager for Faulty<dyn LeaseManager> {
     }
 }
 
-/// Hints that are lost, late, told twice or told backwards.
+/// Notifications that are lost, late, duplicated or out of order.
 #[derive(Debug)]
 struct FaultyFeed {
     inner: Arc<Faulty<dyn NotificationFeed>>,
@@ -320,7 +320,7 @@ impl Credentials for Faulty<dyn Credentials> {
 }
 
 impl Spawner for Faulty<dyn Spawner> {
-    /// A task that the process can do without begins late, never begins, or breaks as it begins.
+    /// A task that the process does not depend on starts late, never starts, or panics as it starts.
     fn spawn(&self, kind: TaskKind, task: BoxFuture<'static, ()>) {
         let may: &[Fault] = &[Fault::Delay, Fault::Drop, Fault::Panic];
         let contained = kind.on_panic() == OnPanic::Contained && kind != TaskKind::Resume;

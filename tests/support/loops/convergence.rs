@@ -1,6 +1,6 @@
-//! Redis is away, loses what it held or takes no writes while jobs end and their upstream forgets them, so that each replica
-//! learns something else. Soon after, all must give the better answer; and no outage makes the replicas together call a
-//! source more often than the budget of its hour allows.
+//! Redis is unavailable, loses its data or accepts no writes while jobs complete and their upstream removes them, so
+//! that the replicas observe different things. Soon after, all must return the better answer; and no outage makes the
+//! replicas together call a source more often than its hourly budget allows.
 
 use std::time::Duration;
 
@@ -18,30 +18,30 @@ use super::{Outcome, Replica, Site, execute, metric, until};
 /// What happens to Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outage {
-    /// It is killed, and comes back with what it had on disk.
+    /// It is killed, and restarts with the data on disk.
     Kill,
-    /// It is stopped: it takes connections and answers none.
+    /// It is suspended: it accepts connections and answers none.
     Stop,
     /// `FLUSHALL`.
     Flush,
-    /// It takes no writes: it became a replica, or has too few of its own, in turn.
+    /// It accepts no writes: alternately because it became a replica, or has too few replicas.
     ReadOnly,
     /// It has no memory left.
     OutOfMemory,
 }
 
-/// Jobs in each turn.
+/// Jobs in each iteration.
 const JOBS: usize = 6;
-/// Calls that the source with a tight budget allows in an hour, and the pause of a client that spends them.
+/// Calls that the source with a small budget allows in an hour, and the pause of a client that spends them.
 const PER_HOUR: usize = 60;
 const PAUSE: Duration = Duration::from_millis(120);
 /// For how long the budget is spent before the outage.
 const BEFORE: Duration = Duration::from_secs(1);
-/// How soon after an outage all replicas must agree, and for how long the budget is tried after that.
+/// How soon after an outage all replicas must agree, and for how long the budget is tested after that.
 const SOON: Duration = Duration::from_secs(10);
 const AFTER: Duration = Duration::from_secs(8);
 
-/// Has so many outages of one kind.
+/// Runs `times` outages of one kind.
 pub(crate) async fn run(
     outage: Outage,
     times: usize,
@@ -99,7 +99,7 @@ pub(crate) async fn run(
     Outcome { tries: times, checked, bad, notes }
 }
 
-/// A site with a source of a tight budget for each turn.
+/// A site with a source of a small budget for each iteration.
 async fn site(outage: Outage, times: usize) -> Site {
     let kept: &[&str] = match outage {
         Outage::Kill => &["--appendonly", "yes"],
@@ -121,7 +121,7 @@ async fn site(outage: Outage, times: usize) -> Site {
     Site { upstreams: simulator.handle(), simulator, redis, config }
 }
 
-/// One outage in which replicas learn different things. How long after it all agreed, and what was wrong.
+/// One outage in which replicas observe different things. Returns how long after it all agreed, and what was wrong.
 async fn stage(
     outage: Outage,
     iteration: usize,
@@ -148,7 +148,7 @@ async fn stage(
     tokio::time::sleep(Duration::from_millis(fastrand::u64(0..1_500))).await;
     end(outage, site).await;
     let ended = Instant::now();
-    // The third one learns it only now, or was never asked.
+    // The third replica observes it only now, or received no request for it.
     loop {
         let states_seen = join_all(replicas.iter().map(|replica| states(replica, ids))).await;
         if states_seen.iter().flatten().all(|state| state == "SUCCEEDED") {
@@ -200,7 +200,7 @@ async fn end(outage: Outage, site: &mut Site) {
     }
 }
 
-/// What a replica says of jobs, each asked of the upstream where it has not ended.
+/// What a replica reports of jobs; the state of each incomplete job is fetched from the upstream.
 async fn states(replica: &Replica, ids: &[String]) -> Vec<String> {
     let refs: Vec<Value> = ids.iter().map(|id| external("metrics", id)).collect();
     let query = format!("query($refs: [JobRef!]!) {{ jobs(refs: $refs, maxStaleness: \"0ms\") {ANY} }}");
@@ -209,7 +209,8 @@ async fn states(replica: &Replica, ids: &[String]) -> Vec<String> {
     nodes.iter().map(describe).collect()
 }
 
-/// Spends the budget of one turn's source: every question is for another job, so it costs a call or is refused.
+/// Spends the budget of the source of one iteration: every request is for another job, so it costs a call or is
+/// rejected.
 async fn spend(replica: &Replica, iteration: usize, place: usize, stop: &CancellationToken) {
     let query = format!("query($ref: JobRef!) {{ job(ref: $ref) {ANY} }}");
     for number in 0_usize.. {

@@ -1,4 +1,4 @@
-//! Three replicas under load, and the sudden death of one of them, again and again.
+//! Three replicas under load, and one of them killed, repeatedly.
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -12,19 +12,19 @@ use tokio::time::Instant;
 use super::super::server::{ANY, describe, external};
 use super::{EventLog, LIMIT, Outcome, Replica, Site, ended, execute, lookup, until, watched};
 
-/// How long a turn lasts.
+/// The duration of a lease.
 const LEASE: Duration = Duration::from_secs(3);
-/// Clients that ask all the time, and their pause.
+/// Clients that send requests all the time, and their pause.
 const CLIENTS: usize = 6;
 const PAUSE: Duration = Duration::from_millis(300);
-/// How long a look takes, so that many are under way when the blow falls.
+/// The duration of a fetch, so that many are in progress at the kill.
 const SLOW: Duration = Duration::from_millis(200);
-/// Jobs tracked at the replica that is about to die.
+/// Jobs tracked at the replica that is killed next.
 const TRACKED: usize = 4;
-/// What was told lately is asked for after each death; all of it after the last.
+/// The latest results that are read again after each kill; all of them are read after the last.
 const LATELY: usize = 100;
 
-/// What the clients and the killer share.
+/// What the clients and the killing task share.
 struct Stage {
     site: Site,
     event_log: EventLog,
@@ -38,7 +38,7 @@ impl Stage {
         self.bad.lock().unwrap().extend(self.event_log.note(id, words));
     }
 
-    /// One client: a new job each time, by another door each time.
+    /// One client: a new job each time, alternately by each handler.
     async fn client(&self, number: usize) {
         for round in 0_usize.. {
             tokio::time::sleep(PAUSE).await;
@@ -65,7 +65,7 @@ impl Stage {
                 }
                 _ => join(end, watched(replica, &id)).await.1,
             };
-            // Nothing is promised to a client that was not answered to the end.
+            // A client without a complete answer is promised nothing.
             match received {
                 Some(words) if words == ended(&id) => self.record_event(&id, &words),
                 Some(words) if words.starts_with("RUNNING") => {}
@@ -80,7 +80,7 @@ impl Stage {
     }
 }
 
-/// Kills a random one of three replicas so many times.
+/// Kills a random one of three replicas `times` times.
 pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send + Sync) -> Outcome {
     let site = Site::new(&[], LEASE).await;
     site.upstreams
@@ -127,7 +127,7 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send
     Outcome { tries: times, checked, bad, notes }
 }
 
-/// One death: of a replica that was just told to track jobs. The others must follow them, and tell their ends.
+/// One kill, of a replica that has just tracked jobs. The others must poll them, and report their terminal states.
 async fn run_iteration(stage: &Stage, replicas: &mut Vec<Replica>, kill: usize, gaps: &mut Vec<Duration>) {
     let site = &stage.site;
     let victim = replicas.swap_remove(fastrand::usize(..replicas.len()));

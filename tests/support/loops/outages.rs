@@ -1,5 +1,5 @@
-//! What Redis held is gone: emptied, restarted, evicted, or killed with the last second of its writes. No replica may tell
-//! less than it told before, and all must tell the same soon after.
+//! Redis loses its data: it is flushed, restarted, out of memory, or killed with the last second of its writes. No
+//! replica may report less than before, and all must report the same soon after.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,26 +12,26 @@ use super::{Now, Outcome, Replica, Site, ended, lookup, metric, until};
 /// What happens to Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Blow {
-    /// It is killed, and comes back with what it had on disk.
+    /// It is killed, and restarts with the data on disk.
     Kill,
     /// `FLUSHALL`.
     Flush,
-    /// It is killed, and comes back with nothing.
+    /// It is killed, and restarts without data.
     Empty,
-    /// It has no memory for anything for a moment.
+    /// It has no memory left for a moment.
     Evict,
 }
 
-/// Jobs that have ended, and jobs that run, in each turn.
+/// Completed jobs, and running jobs, in each iteration.
 const ENDED: usize = 6;
 const RUNNING: usize = 4;
-/// For how long all of them are asked for after the blow.
+/// For how long all of them are read after the fault.
 const WHILE: Duration = Duration::from_millis(1_500);
 
-/// What each replica told last of each job.
+/// The last answer of each replica for each job.
 type Before = BTreeMap<(usize, String), Now>;
 
-/// Deals one kind of blow so many times.
+/// Causes `times` faults of one kind.
 pub(crate) async fn run(
     blow: Blow,
     times: usize,
@@ -42,7 +42,7 @@ pub(crate) async fn run(
     let replicas = [site.replica().await, site.replica().await];
     let third = site.replica().await;
     let (mut bad, mut checked, mut longest) = (Vec::new(), 0, Duration::ZERO);
-    // Only who has met this Redis can tell that another one is empty.
+    // Only a replica that has connected to this Redis can detect that another one is empty.
     for replica in replicas.iter().chain([&third]) {
         if !until(|| async { metric(replica, "jobgate_redis_replicas").await > 2.5 }).await {
             bad.push(format!("{} does not find the others", replica.address));
@@ -78,7 +78,7 @@ pub(crate) async fn run(
                 bad.push(format!("turn {iteration}: {} does not find back to redis", replica.address));
             }
         }
-        // Who never saw them must learn from Redis what the upstream has forgotten.
+        // A replica that never read them must get from Redis what the upstream has removed.
         let ends: Vec<(String, String)> = over.iter().map(|id| (id.clone(), ended(id))).collect();
         let whole = until(|| async { site.check(third.address, &ends).await.is_empty() }).await;
         longest = longest.max(blown.elapsed());
@@ -129,7 +129,7 @@ async fn deal(blow: Blow, site: &mut Site) -> Option<String> {
     None
 }
 
-/// Asks each replica for all jobs, and notes what is less than it told before.
+/// Reads all jobs from each replica, and notes each answer that contains less than the one before.
 async fn execute_all(
     replicas: &[Replica; 2],
     ids: &[&str],

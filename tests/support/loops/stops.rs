@@ -1,4 +1,4 @@
-//! The replica that has a job's turn is stopped between its question and its write, for longer than its lease.
+//! The replica that has the lease of a job is suspended between its fetch and its write, for longer than the lease.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{Outcome, Site, ended, lookup, metric, until};
 
-/// How long a turn lasts; an owner is stopped for half as long again.
+/// The duration of a lease; an owner is suspended for one and a half times as long.
 const LEASE: Duration = Duration::from_secs(1);
 
 const REFUSED: &str = "jobgate_redis_fenced_writes_total";
@@ -18,14 +18,14 @@ fn name(id: &str) -> String {
     format!("jobgate:v1:{{mind/{id}}}")
 }
 
-/// Whether the turn of a job has run out, or another has it and wrote.
+/// Whether the lease of a job has expired, or another replica has acquired it and written.
 async fn lease_is_over(site: &Site, id: &str) -> bool {
     let ends: Option<u64> = site.redis.execute(redis::cmd("HGET").arg(name(id)).arg("x")).await;
     let (seconds, micros): (u64, u64) = site.redis.execute(&redis::cmd("TIME")).await;
     ends.is_none_or(|ends| ends < seconds * 1_000_000 + micros)
 }
 
-/// Stops the owner of a turn so many times.
+/// Suspends the owner of a lease `times` times.
 pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send + Sync) -> Outcome {
     let site = Site::new(&[], LEASE).await;
     let replicas = [site.replica().await, site.replica().await];
@@ -36,7 +36,8 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send
         let [owner, other] = [&replicas[number % 2], &replicas[(number + 1) % 2]];
         site.runs(&id);
         site.upstreams.clear_record();
-        // Of each three: nobody else comes, the other has the turn and is still asking, the other has written the end.
+        // Of each three: no other replica fetches, the other has the lease and still fetches, the other has written the
+        // result.
         let (comes, long_fetch) = (number % 3 > 0, number % 3 == 1);
         let hold = SimFault::next(SimUpstream::MindBridge, if long_fetch { 2 } else { 1 }, FaultKind::Hold);
         site.upstreams.push_fault(hold.for_ids(&[&id]));
@@ -53,7 +54,7 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send
             owner.process.signal("STOP").await;
             assert!(until(async || owner.process.is_stopped()).await, "the owner stands still");
             let began = Instant::now();
-            // What the upstream said before the end reaches the owner when it wakes up.
+            // The earlier answer of the upstream reaches the owner when it resumes.
             site.upstreams.release();
             assert!(until(async || requested(1, true)).await, "and is answered");
             site.ends(&id);
@@ -65,10 +66,10 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send
                 now.and_then(|mut now| now.pop()).map(|now| (now.words, began.elapsed()))
             };
             let waking = async {
-                // In vain where the other cannot get the turn: its answer tells.
+                // Times out where the other cannot acquire the lease: its answer shows that.
                 let comes = !long_fetch || until(async || requested(2, false)).await;
                 tokio::time::sleep_until(began + LEASE * 3 / 2).await;
-                // By the server's clock, which is the one that counts: a renewal may have reached it late.
+                // By the server's clock, which decides: a renewal may have reached it late.
                 let over = until(async || lease_is_over(&site, &id).await || long_fetch).await;
                 if !comes || !over {
                     let lease: Vec<Option<String>> =
@@ -77,7 +78,7 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send
                 }
                 owner.process.signal("CONT").await;
                 if long_fetch {
-                    // That it is refused at all is counted at the end.
+                    // Whether it is rejected at all is counted after the loop.
                     until(async || metric(owner, REFUSED).await > refused).await;
                     site.upstreams.release();
                 }
@@ -97,7 +98,7 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send
         }
         let owners = owners.and_then(|mut now| now.pop()).map(|now| now.words);
         if owners.as_ref() != Some(&ended(&id)) {
-            // When it was asked for, and how that went: a look that was not held back says nothing of the fence.
+            // When it was fetched, and the outcome: a fetch that was not delayed proves nothing about the fence.
             let record = site.upstreams.record();
             let request: Vec<_> = record
                 .iter()
