@@ -1,5 +1,5 @@
-//! Every door against everyone who may not come in, on the real process: refused in every cell, and no upstream is asked.
-//! What each door says is in its own tests; here is that none was forgotten.
+//! Every surface with every caller that has no access, on the real process: each combination is rejected without an
+//! upstream call. Each surface has its own tests of the details; this test proves that none was forgotten.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -24,14 +24,14 @@ use crate::support::streams::LIMIT;
 use crate::support::tokens::Issuer;
 use crate::support::wire;
 
-/// Where a page may come from, and where none may.
+/// An allowed origin of a page, and a foreign one.
 const ALLOWED: &str = "https://app.example";
 const FOREIGN: &str = "https://evil.example";
 
-/// An answer that says nothing known, or not yet.
+/// An answer without a known word, or not yet.
 const NOTHING: &str = "nothing known";
 
-/// A way in.
+/// A way to reach the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Surface {
     Post,
@@ -54,7 +54,7 @@ const SURFACES: [Surface; 7] = [
     Surface::Page,
 ];
 
-/// Who knocks.
+/// A caller.
 #[derive(Clone, Debug, Default)]
 struct Visitor {
     token: Option<String>,
@@ -66,7 +66,7 @@ impl Visitor {
         Self { token: Some(token.to_owned()), origin: None }
     }
 
-    /// Asks for a job of `mind`, and gives the one word that says what came of it.
+    /// Requests a job of `mind`, and returns one word for the outcome.
     async fn attempt(&self, gateway: SocketAddr, surface: Surface, job: &str) -> String {
         let query_text = "query($ref: JobRef!) { answer: job(ref: $ref) { ... on Job { state } ... on JobProblem { code } } }";
         let watch = "subscription($ref: JobRef!) { answer: jobUpdates(refs: [$ref]) {
@@ -97,7 +97,7 @@ impl Visitor {
         first_word(gateway, &wire::request(method, &path, &headers, &body)).await
     }
 
-    /// The same over a WebSocket: the credential rides in the `connection_init`.
+    /// The same over a WebSocket: the credential is in the `connection_init`.
     async fn socket(&self, gateway: SocketAddr, surface: Surface, body: &Value) -> String {
         let mut request = "ws://localhost/graphql".into_client_request().unwrap();
         let headers = request.headers_mut();
@@ -137,7 +137,7 @@ impl Visitor {
     }
 }
 
-/// Sends a request, and gives what the answer says first: one that is a stream goes on.
+/// Sends a request, and returns the first part of the answer: a stream does not end.
 async fn first_word(gateway: SocketAddr, request: &[u8]) -> String {
     let mut socket = TcpStream::connect(gateway).await.unwrap();
     socket.write_all(request).await.unwrap();
@@ -153,14 +153,14 @@ async fn first_word(gateway: SocketAddr, request: &[u8]) -> String {
     }
 }
 
-/// The state or the code that an answer holds, whatever its form; its status where it is no 200.
+/// The state or the error code in an answer of any format, after its status if that is not 200.
 fn word(status: u16, body: &str) -> String {
     let known = ["NOT_FOUND", "UNAUTHENTICATED", "ORIGIN_NOT_ALLOWED", "RUNNING"];
     let expected = known.iter().find(|word| body.contains(**word)).copied().unwrap_or(NOTHING);
     if status == 200 { expected.to_owned() } else { format!("{status} {expected}") }
 }
 
-/// What a door says to whom it does not know, to a page of elsewhere, and about what may not be read.
+/// The answer to an unknown caller, to a foreign page, and for a job that may not be read.
 fn expected(surface: Surface, why: &str) -> String {
     let text = match (surface, why) {
         (Surface::WebSocket | Surface::Page, "unknown") => "4401",
@@ -183,7 +183,7 @@ fn clients(revoked: bool) -> String {
     format!("clients: [{}, {}]", client("ui", ours, "mind"), client("sales", &["jg_sales"], "metrics"))
 }
 
-/// Knocks until this is said, and not so often that it would be for the knocking.
+/// Repeats an attempt until this is the outcome, at a rate below the limit of bad credentials.
 async fn attempt_until(visitor: &Visitor, gateway: SocketAddr, expected: &str) {
     let knocking = async {
         let mut again = tokio::time::interval(Duration::from_millis(200));
@@ -204,7 +204,7 @@ async fn unauthorized_clients_are_rejected_on_every_endpoint() {
         let server = format!(
             "server: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, allowed_origins: [\"{ALLOWED}\"] }}"
         );
-        // how often it knocks in vain until something is in force is up to the machine
+        // how many attempts fail until the configuration is active depends on the machine
         let limits = "limits: { bad_credentials_per_minute: 1000000 }";
         format!("{server}\n{limits}\n{}\n{}", clients(revoked), issuer.section("[mind]"))
     };
@@ -217,7 +217,7 @@ async fn unauthorized_clients_are_rejected_on_every_endpoint() {
     let now = jobgate::outbound::system::SystemClock.now();
     let until = |span: jiff::Span| (now + span).as_second();
 
-    // everyone who may, comes in; the fetch of the issuer's keys is awaited by trying
+    // every caller with access is accepted; the fetch of the issuer's keys is awaited by retrying
     let fresh = Visitor::with(&issuer.token("ana", until(1.hour())));
     attempt_until(&fresh, gateway, "RUNNING").await;
     let make = "mutation($ref: JobRef!) { createWatchToken(input: { refs: [$ref] }) { token } }";

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::scratch::Scratch;
 
-/// What others tell of pods: kube-state-metrics, and the kubelet.
+/// Prefixes of metrics of other exporters: kube-state-metrics, and the kubelet.
 const OTHERS: [&str; 3] = ["kube_", "kubelet_", "container_"];
 
 fn root() -> PathBuf {
@@ -43,7 +43,7 @@ fn rules() -> Vec<Value> {
     list(&groups["groups"]).iter().flat_map(|group| list(&group["rules"]).to_vec()).collect()
 }
 
-/// Every name under which Prometheus keeps something of ours.
+/// Every name under which Prometheus stores a metric of jobgate.
 fn ours() -> BTreeSet<String> {
     let each = Instrument::ALL.iter().flat_map(|one| {
         let endings: &[&str] = if matches!(one.kind(), InstrumentKind::Histogram(_)) {
@@ -56,7 +56,7 @@ fn ours() -> BTreeSet<String> {
     each.collect()
 }
 
-/// The names in an expression that something is selected by, and all else that looks like one of ours.
+/// The metric names that an expression selects, and everything else with our prefix.
 fn selected(expression: &str) -> Vec<&str> {
     let is_name = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | ':');
     let mut found = Vec::new();

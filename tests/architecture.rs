@@ -1,5 +1,5 @@
-//! The layers of `src/` (see the head of `src/lib.rs`): a module may import only what stands below it. Reads every
-//! import and every path in every file, macros included, and names each one that goes up or across.
+//! The layers of `src/` (see the head of `src/lib.rs`): a module may import only from layers below its own. Reads every
+//! import and every path in every file, macros included, and lists each import of the same or of a higher layer.
 
 mod vocabulary;
 
@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 
-/// The stand-in for both upstreams.
+/// The simulator of both upstreams.
 const SIMULATOR: &str = "simulator";
 
-/// The top modules with their layers. Two on one layer do not see each other.
+/// The top-level modules with their layers. Two modules of one layer may not import each other.
 const LAYERS: [(&str, u8); 11] = [
     ("main", 7),
     ("cli", 6),
@@ -25,7 +25,7 @@ const LAYERS: [(&str, u8); 11] = [
     ("ports", 1),
     ("config", 1),
     ("domain", 0),
-    // Beside the gateway: imports nothing of it, and is started from above.
+    // Not part of the gateway: it imports nothing of it, and higher layers start it.
     (SIMULATOR, 4),
 ];
 
@@ -35,9 +35,9 @@ const FORBIDDEN: [(&str, &str, &str); 2] = [
     ("outbound", "jobs", "an adapter never calls back up"),
 ];
 
-/// Crates that have one place, and where that is.
+/// Crates that only some modules may use, with these modules.
 const ONE_PLACE: [(&str, &[&str]); 9] = [
-    // The stand-in's tests speak to it as a client of their own.
+    // The simulator's tests use it as an independent client.
     ("reqwest", &["outbound", "simulator"]),
     ("moka", &["outbound"]),
     ("redis", &["outbound"]),
@@ -49,7 +49,7 @@ const ONE_PLACE: [(&str, &[&str]); 9] = [
     ("clap", &["cli"]),
 ];
 
-/// Files longer than this are asked to be split (`style`, "Even, small files").
+/// Files may not be longer than this (`style`, "Even, small files").
 const LINES_MAX: usize = 500;
 
 #[test]
@@ -77,7 +77,7 @@ fn source_files_have_a_module_doc_and_at_most_500_lines() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-/// A test that never failed proves nothing: each kind of fault is planted once.
+/// A check that never failed proves nothing: each kind of violation is planted once.
 #[test]
 fn the_layer_check_reports_each_planted_violation() {
     let planted = [
@@ -171,20 +171,20 @@ fn fault(from: &str, to: &Name) -> Option<String> {
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Name {
-    /// A top module of ours.
+    /// A top-level module of jobgate.
     Module(String),
-    /// Perhaps a crate: the first segment of a path that starts elsewhere.
+    /// Possibly a crate: the first segment of a path that starts elsewhere.
     Crate(String),
 }
 
 struct Reader {
-    /// Where we are: the file's modules and the inline ones.
+    /// The current module: of the file, and the inline ones.
     module: Vec<String>,
     seen: BTreeSet<Name>,
 }
 
 impl Reader {
-    /// Notes a path, given as segments.
+    /// Records a path, given as segments.
     fn note(&mut self, path: &[String]) {
         let mut rest = path;
         let mut base = self.module.clone();
@@ -222,7 +222,7 @@ impl Reader {
         }
     }
 
-    /// Finds paths in the tokens of a macro, where no syntax tree is to be had.
+    /// Finds paths in the tokens of a macro, which has no syntax tree.
     fn note_tokens(&mut self, tokens: TokenStream) {
         let mut path: Vec<String> = Vec::new();
         let mut colons = 0;
@@ -254,7 +254,7 @@ impl Reader {
         self.note_if_path(&path);
     }
 
-    /// A lone name in a macro is a variable or a word; only a path with `::` in it is looked at.
+    /// A single name in a macro is a variable or a word; only a path with `::` in it is checked.
     fn note_if_path(&mut self, path: &[String]) {
         if path.len() > 1 {
             self.note(path);

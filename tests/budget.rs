@@ -1,5 +1,5 @@
-//! The budget of an hour on a paused clock: polls are spread over it, callers keep their share, and a source in trouble is tried
-//! again soon where someone waits for it.
+//! The hourly budget on a paused clock: polls are spread over the hour, callers keep their share, and a failing source
+//! is soon retried where a client waits for it.
 
 mod replicas;
 
@@ -37,10 +37,10 @@ const fn limits(per_hour: u32) -> LimiterSettings {
     }
 }
 
-/// When each id was asked about.
+/// When each id was fetched.
 type Log = Arc<Mutex<BTreeMap<String, Vec<Instant>>>>;
 
-/// Notes what a reader is asked; its jobs run until `ends` says that they have ended.
+/// Records the fetches of a reader; its jobs run until `ends` reports that they have completed.
 fn log(reader: &ScriptedReader, ends: impl Fn(&str) -> bool + Send + Sync + 'static) -> Log {
     let log = Log::default();
     let calls_of_job = Arc::clone(&log);
@@ -62,11 +62,11 @@ fn client(name: &str) -> Principal {
 /// Watches jobs for one client as long as the test lasts.
 fn keep_watching(gateway: &TestGateway, name: &str, refs: Vec<RequestedRef>) {
     let mut updates = Box::pin(gateway.jobs.watch(client(name), refs, None));
-    #[expect(clippy::disallowed_methods, reason = "a test's own task")]
+    #[expect(clippy::disallowed_methods, reason = "a task of the test")]
     tokio::spawn(async move { while updates.next().await.is_some() {} });
 }
 
-/// The longest time between two polls of one job, the ends of the time looked at counted too.
+/// The longest time between two polls of one job, including the start and the end of the interval.
 fn longest_gap(log: &Log, from: Instant, jobs: usize) -> Duration {
     let log = log.lock().unwrap();
     let watched = log.iter().filter(|(id, _)| id.starts_with('j'));
@@ -80,8 +80,8 @@ fn longest_gap(log: &Log, from: Instant, jobs: usize) -> Duration {
     gaps.max().unwrap()
 }
 
-/// One hour with ten times too many jobs of each upstream, watched by clients of very different size, while a caller asks for
-/// other jobs.
+/// One hour with ten times too many jobs of each upstream, watched by clients of very different size, while a caller
+/// reads other jobs.
 #[tokio::test(start_paused = true)]
 async fn an_overcommitted_budget_bounds_calls_and_poll_gaps() {
     let gateway = gateway();
@@ -103,7 +103,7 @@ async fn an_overcommitted_budget_bounds_calls_and_poll_gaps() {
         keep_watching(&gateway, &format!("other {number}"), vec![reference("mind", &format!("j{number}"))]);
     }
     gateway.jobs.start_following(CancellationToken::new());
-    // What is left of the callers' share: 200 calls less the 100 first ones of the watchers.
+    // The rest of the callers' share: 200 calls less the 100 first ones of the watchers.
     for number in 0..95 {
         tokio::time::sleep(Duration::from_secs(37)).await;
         let one = [reference("metrics", &format!("x{number}"))];
@@ -189,7 +189,8 @@ async fn an_ample_budget_does_not_change_the_poll_rate() {
     assert!(calls[0].abs_diff(calls[1]) * 50 <= calls[0], "{calls:?}");
 }
 
-/// A source that fails for `outage` while one job is watched; then when the job's end is told, after the source is well again.
+/// A source fails for `outage` while one job is watched; returns how long after the recovery its completion is
+/// delivered.
 async fn updates_after(outage: Duration, watchers: usize) -> (Duration, usize) {
     let gateway = gateway();
     gateway.supermetrics.holds_to(limits(100_000));
@@ -210,7 +211,7 @@ async fn updates_after(outage: Duration, watchers: usize) -> (Duration, usize) {
     let received: Vec<_> = updates.collect().await;
     let is_outage = |update: &&WatchUpdate| match &update.answer {
         Ok(seen) => seen.stale == Some(StaleReason::Unavailable),
-        // not seen before it began
+        // not observed before the outage
         Err(problem) => problem.code == ProblemCode::Unavailable,
     };
     let stale_updates = received.iter().filter(is_outage).count();

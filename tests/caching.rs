@@ -1,4 +1,4 @@
-//! What is shared, kept and asked for anew: the number of requests that questions cost, counted by the upstreams.
+//! Sharing, caching and revalidation: the number of upstream requests that queries cost, counted by the upstreams.
 
 use futures_util::future::join_all;
 use jobgate::simulator::{
@@ -12,7 +12,7 @@ use crate::support::streams::room_for;
 const MIND: SimUpstream = SimUpstream::MindBridge;
 const METRICS: SimUpstream = SimUpstream::Supermetrics;
 
-/// A job that has ended in the one upstream, and one that runs in the other.
+/// A completed job in the one upstream, and a running one in the other.
 fn two() -> Setup {
     Setup::with(
         vec![MindBridgeJob::new("ended", &[(0, "COMPLETE")])],
@@ -58,7 +58,7 @@ async fn a_rejected_batch_query_falls_back_to_single_fetches() {
     }
 }
 
-/// Where 0 and 0 are read as "not set", a poll would download every row: seen once, avoided ever after.
+/// Where 0 and 0 are read as "not set", a poll would download every row: observed once, avoided from then on.
 #[tokio::test]
 async fn zero_offsets_that_return_all_rows_are_sent_only_once() {
     let jobs = ["one", "two"].map(|id| {
@@ -78,7 +78,7 @@ async fn zero_offsets_that_return_all_rows_are_sent_only_once() {
 #[tokio::test]
 async fn a_thousand_concurrent_queries_share_one_upstream_request() {
     room_for(3_000);
-    // nobody runs out of time on a slow machine
+    // no call times out on a slow machine
     let rest = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, header_timeout: 5m, request_timeout: 10m }\n\
                 cache: { fresh_for: 1h }";
     let source = "budget: { per_second: 10000, per_hour: 1000000, concurrency: 500 }, status_timeout: 9m";

@@ -1,8 +1,8 @@
-//! Planted secrets are searched for in everything the gateway says: logs at every level, answers, errors, the process
-//! list, what it keeps on the disk, and what its types print of themselves.
+//! Planted secrets are searched for in all output of the gateway: logs at every level, answers, errors, the process
+//! list, the files on disk, and the debug output of its types.
 //!
-//! The gateway is the real binary with its log at `trace`, dependencies included, since only so nothing it says can pass
-//! by. The simulated upstreams run in this process: they get the secrets rightly, and what they say is not searched.
+//! The gateway is the real binary with its log at `trace`, dependencies included, so that no output is missed. The
+//! simulated upstreams run in this process: they receive the secrets legitimately, and their output is not searched.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -37,29 +37,29 @@ mod rotated;
 mod scanner;
 mod startup;
 
-/// What a storm makes the gateway tell.
+/// Words in the output that a storm causes.
 const WORDS: [&str; 6] =
     ["THROTTLED", "CREDENTIAL_REJECTED", "UNAVAILABLE", "TIMED_OUT", "BAD_ANSWER", "UNCONFIGURED"];
 
-/// A proxy that nobody listens at.
+/// The address of a proxy without a listener.
 const NO_PROXY: &str = "http://127.0.0.1:1";
 
 /// All the canaries of a run.
 struct Planted {
     token: Canary,
     api_key: Canary,
-    /// A token that MindBridge refuses.
+    /// A token that MindBridge rejects.
     refused: Canary,
-    /// A secret of two lines, which no header can carry.
+    /// A secret of two lines, which is not a valid header.
     broken: Canary,
     client: Canary,
-    /// A client key that nobody has.
+    /// The client key of no client.
     stranger: Canary,
-    /// The password of a proxy that a source names.
+    /// The password of a proxy in the options of a source.
     proxy: Canary,
-    /// The password of a proxy that the environment names.
+    /// The password of a proxy in the environment.
     environment_proxy: Canary,
-    /// The key of a certificate that is shown to upstreams.
+    /// The key of a client certificate for upstreams.
     certificate_key: Canary,
     proxy_file: Scratch,
     certificate: Scratch,
@@ -77,7 +77,7 @@ impl Planted {
             key_file: Scratch::new(&issued.key),
             proxy,
             environment_proxy: Canary::new("the password of the environment's proxy", ""),
-            // shown with a character that no id of a request has: one that could be an id is given back to who sent it
+            // with a character that no request id has: a value that could be an id is returned to its sender
             certificate_key: Canary::of("the certificate's key", format!("{middle}="), &middle),
             token: Canary::new("the token", ""),
             api_key: Canary::new("the api key", ""),
@@ -94,7 +94,7 @@ impl Planted {
         [token, api_key, refused, broken, client, stranger, proxy, environment_proxy, certificate_key]
     }
 
-    /// Options of a source that is called through a proxy, or shows a certificate.
+    /// Options of a source that is called through a proxy, or with a client certificate.
     fn ways_out(&self, proxy: &str) -> [String; 3] {
         let credential = format!("proxy_credential: {{ file: \"{}\" }}", self.proxy_file.path());
         let pair =
@@ -102,7 +102,7 @@ impl Planted {
         [
             format!("proxy: \"{proxy}\", {credential}, allow_plaintext: true"),
             format!("proxy: \"{proxy}\", {credential}, {pair}"),
-            // a file that holds a secret in the place of a certificate
+            // a file with a secret in place of a certificate
             format!("proxy: none, ca_file: \"{}\"", self.key_file.path()),
         ]
     }
@@ -116,7 +116,8 @@ impl Planted {
                 format!("http://gateway:{}@127.0.0.1:1", encoded(&self.environment_proxy.secret)),
             ),
             ("BROKEN_TOKEN", format!("{}\nand a second line", self.broken.secret)),
-            // for the host that does not exist, where no server of names answers: the end waits for the system to give it up
+            // for the host that does not exist, where no DNS server answers: the shutdown waits for the system's
+            // timeout
             ("RES_OPTIONS", "timeout:1 attempts:1".to_owned()),
         ]
     }
@@ -144,13 +145,13 @@ async fn no_planted_secret_leaks_with_json_logs() {
     search("json").await;
 }
 
-/// A calm, a storm of every fault, and a look at all that was said.
+/// Normal traffic, a storm of every fault, and a search of all output.
 async fn search(format: &str) {
     let planted = Planted::new();
     let simulator = simulator(&planted).await;
     let token_file = Scratch::new(&planted.token.secret);
     let urls = [simulator.mindbridge_url(), simulator.supermetrics_url()];
-    // one that refuses every credential, and repeats it
+    // one that rejects every credential, and repeats it
     let nowhere = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
     let proxy = Proxy::start(Some("nobody"), nowhere, nowhere).await;
     let storm = Storm::new(&planted, token_file.path(), [&urls[0], &urls[1]], &proxy.url());
@@ -203,8 +204,8 @@ async fn search(format: &str) {
         replies.extend(attempt(admin, &secret.secret).await);
     }
 
-    // Everything the storm holds was asked for and told; on a busy machine some of it was given up before, and is asked for again,
-    // little at a time.
+    // Everything in the storm was requested and reported; on a busy machine some requests timed out, and are repeated,
+    // a few at a time.
     let played = || upstreams.record().iter().filter(|request| request.fault.is_some()).count();
     let is_reported = |descriptions: &[String], word: &str| {
         descriptions.iter().any(|description| description.contains(word))
@@ -233,7 +234,7 @@ async fn search(format: &str) {
     }
     assert_eq!(leaks, Vec::<String>::new());
 
-    // The search was worth something: everything was played, everything was said, and the log held nothing back.
+    // The search was effective: every fault was played, every word was logged, and the log suppressed nothing.
     for word in WORDS {
         assert!(is_reported(&descriptions, word), "{word} was never told: {descriptions:?}");
     }
@@ -246,7 +247,7 @@ async fn search(format: &str) {
     }
 }
 
-/// What the command line says of a configuration, good or bad.
+/// The output of the command line for a configuration, valid or not.
 #[tokio::test]
 async fn check_prints_no_planted_secret() {
     let planted = Planted::new();
@@ -283,12 +284,12 @@ async fn check_prints_no_planted_secret() {
     let (_, output) = run(&["serve", "--config", good.path()], &environment).await;
     assert!(output.contains("SERVER__LISTEN") && output.contains("SERVER__NONSENSE"), "{output}");
     leaks.extend(found(&planted.all(), "serve", &output));
-    // a key of the file is repeated as the option that it is not: that is what finds the typing error
+    // an unknown key of the file is repeated in the error: that is how a typing error is found
     leaks.retain(|leak| !leak.contains("is not an option"));
     assert_eq!(leaks, Vec::<String>::new());
 }
 
-/// The types that take a secret in, each holding one.
+/// The types that accept a secret, each with one.
 fn holders(planted: &Planted) -> impl std::fmt::Debug {
     let secret = |canary: &Canary| SecretString::from(canary.secret.as_str());
     let bearer = Credential::Bearer(secret(&planted.token));
@@ -309,7 +310,7 @@ fn holders(planted: &Planted) -> impl std::fmt::Debug {
     )
 }
 
-/// What the types print of themselves, and so every panic that quotes one.
+/// The debug output of the types, and so every panic message with one.
 #[tokio::test]
 async fn debug_output_of_types_contains_no_secret() {
     let planted = Planted::new();
@@ -326,7 +327,7 @@ async fn debug_output_of_types_contains_no_secret() {
     let mut printed =
         format!("{env:#?} {config:#?} {files:#?} {unreadable:#?} {held:#?} {gateway:#?} {simulator:#?}");
     write!(printed, "{:#?}", holders(&planted)).unwrap();
-    // a panic quotes what it was given
+    // a panic message contains its argument
     let quoted = (&env, &config, &files, &held, &gateway);
     let panics = std::panic::AssertUnwindSafe(|| panic!("{quoted:?}"));
     let panic = std::panic::catch_unwind(panics).unwrap_err();

@@ -12,7 +12,7 @@ use tokio::process::{Child, ChildStdout, Command};
 
 use crate::support::server::{Rig, Setup, external};
 
-/// By the object type: without `possibleTypes` Apollo's cache keeps nothing of a fragment on an interface.
+/// On the object type: without `possibleTypes` Apollo's cache drops a fragment on an interface.
 const FOLLOW: &str = "subscription($refs: [JobRef!]!) { jobUpdates(refs: $refs) {
     kind isFinal result { ... on MindBridgeJob { state } ... on JobProblem { code } } } }";
 
@@ -22,7 +22,7 @@ const NPM: [&str; 7] =
 /// Those of `tests/clients/subscribe.py`.
 const PYPI: [&str; 2] = ["gql-websockets", "gql-aiohttp"];
 
-/// A client at work.
+/// A running client.
 struct Client {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -65,7 +65,7 @@ impl Client {
         })
     }
 
-    /// Expects nothing more, and that the client ends by itself.
+    /// Expects no more output, and that the client exits by itself.
     async fn over(mut self) {
         assert_eq!(self.lines.next_line().await.unwrap(), None);
         assert!(self.child.wait().await.unwrap().success());
@@ -74,7 +74,7 @@ impl Client {
 
 fn setup(rest: &str) -> Setup {
     let mut setup = Setup::with(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], vec![]);
-    // a client of a busy machine may take its time for its first message
+    // a client of a busy machine may be slow to send its first message
     let long_timeout = "streams: { init_timeout: 60s }";
     setup.rest = format!("poll: {{ min_interval: 100ms, max_interval: 1s }}\n{long_timeout}\n{rest}");
     setup
@@ -94,7 +94,7 @@ async fn stock_clients_follow_a_job_to_complete() {
         assert_eq!(client.next().await, json!({ "end": "complete" }), "{name}");
         client.over().await;
     }
-    // whoever comes later gets the end at once
+    // a later subscriber receives the terminal state at once
     for transport in ["graphql-ws", "graphql-sse"] {
         let mut client = Client::start(&rig, transport, FOLLOW, None);
         assert_eq!(client.update().await, ["SNAPSHOT", "SUCCEEDED", "true"]);
@@ -130,7 +130,7 @@ async fn stock_clients_report_the_reason_of_a_rejection() {
         let end = client.next().await;
         assert!(end["end"] == "error" && end["why"].as_str().unwrap().contains(why), "{end}");
     }
-    // on an event stream the protocol has no other form for it than an answer
+    // on an event stream the protocol has no other form for it than a response
     let mut client = Client::start(&rig, "graphql-sse", invalid, Some("jg_ui"));
     assert_eq!(client.next().await["errors"][0]["extensions"]["code"], "GRAPHQL_VALIDATION_FAILED");
     assert_eq!(client.next().await, json!({ "end": "complete" }));

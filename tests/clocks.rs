@@ -1,5 +1,5 @@
-//! A system clock that is wrong and is set right, in either direction, and replicas whose clocks differ: no age, no order
-//! and no answer depends on it. `tests/load/clocks.sh` does the same to a real process.
+//! A system clock that is wrong and is corrected, in either direction, and replicas whose clocks differ: no age, no
+//! order and no answer depends on it. `tests/load/clocks.sh` does the same with a real process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -28,7 +28,7 @@ use crate::support::redis::Redis;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: i64 = 3_600;
-/// What the clock is set by: an hour and a day, forwards and back.
+/// The steps of the clock: an hour and a day, forwards and back.
 const STEPS: [i64; 4] = [HOUR, -HOUR, 24 * HOUR, -24 * HOUR];
 
 /// A machine whose system clock a test sets. Its monotonic clock is the runtime's.
@@ -37,19 +37,20 @@ struct Machine {
     start: Timestamp,
     began: Instant,
     set_by: AtomicI64,
-    /// What passed beside the runtime's time, in seconds.
+    /// Time that passed in addition to the runtime's, in seconds.
     passed: AtomicI64,
 }
 
 impl Machine {
-    /// Started when its system clock was ahead by so many seconds.
+    /// Started when its system clock was so many seconds ahead.
     fn ahead(seconds: i64) -> Arc<Self> {
         let start = Timestamp::from_second(1_700_000_000 + seconds).unwrap();
         let (set_by, passed) = Default::default();
         Arc::new(Self { start, began: Instant::now(), set_by, passed })
     }
 
-    /// Lets so many seconds pass, also where the runtime's time is not paused: the store's file has a thread of its own.
+    /// Advances the time by so many seconds, also where the runtime's time is not paused: the thread of the store's
+    /// file is not part of the runtime.
     fn pass(&self, seconds: i64) {
         self.passed.fetch_add(seconds, Ordering::Relaxed);
     }
@@ -143,7 +144,7 @@ async fn watchers_receive_every_terminal_state_across_clock_steps() {
         }
     }
     assert_eq!(ends.len(), usize::try_from(JOBS).unwrap());
-    // At the slowest pace a job of this age is polled every few seconds.
+    // Even at the maximum interval a job of this age is polled every few seconds.
     for (number, at) in ends.iter().enumerate() {
         let ended = SECOND * u32::try_from(5 + number).unwrap();
         assert!(*at < ended + SECOND * 15, "the {number}th end at {at:?}");
@@ -190,7 +191,7 @@ async fn a_future_dated_record_is_fetched_again_after_a_restart() {
         store.close().await;
         drop((gateway, store));
 
-        // Its clock is right, so the record is from the future, and stays unbelieved when its time has come.
+        // Its clock is right, so the record is from the future, and stays distrusted when its time has come.
         let after = Machine::ahead(0);
         let store = folder.open(&after);
         after.pass(ahead + 1);
@@ -250,7 +251,7 @@ async fn a_forward_clock_jump_does_not_evict_stored_jobs() {
     store.close().await;
 }
 
-/// The clock of this machine, and so far ahead.
+/// The clock of this machine plus an offset.
 #[derive(Debug)]
 struct Ahead(SignedDuration);
 

@@ -1,4 +1,4 @@
-//! The durable store under the real process: killed, locked out, and on a disk that fills up.
+//! The embedded store under the real process: killed, locked by another process, and on a full disk.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -45,7 +45,7 @@ async fn a_second_gateway_on_the_same_store_reports_why_it_exits() {
     assert!(output.contains("store.path: cannot use /proc/nowhere/data"), "{output}");
 }
 
-/// As docs/operations.md has it: the file of a gateway that was stopped, put in place for another one.
+/// As docs/operations.md describes: the file of a stopped gateway is copied to another one.
 #[tokio::test]
 async fn a_copy_of_the_store_file_restores_every_answer() {
     let (folder, other) = (Folder::new(), Folder::new());
@@ -93,7 +93,7 @@ async fn an_emptied_store_file_is_reported_at_start() {
     }
 }
 
-/// A small disk of its own.
+/// A small file system.
 struct SmallDisk(Folder);
 
 impl SmallDisk {
@@ -113,7 +113,7 @@ impl SmallDisk {
         &self.0.0
     }
 
-    /// Takes all the room that is left.
+    /// Uses up all free space.
     fn fill(&self) {
         let mut filler = std::fs::File::create(self.path().join("filler")).unwrap();
         for size in [1 << 16, 1 << 10, 1] {
@@ -166,14 +166,14 @@ async fn a_full_disk_causes_no_client_error_and_loses_no_job() {
     drop(gateway);
 }
 
-/// Tracks a job of the source `mind`: whether the answer says that this was written to the store.
+/// Tracks a job of the source `mind`: whether the answer reports that it was written to the store.
 async fn is_stored(address: SocketAddr, id: &str) -> bool {
     let query = "mutation($refs: [JobRef!]!) { trackJobs(input: { refs: $refs }) { isStored } }";
     let body = json!({ "query": query, "variables": { "refs": [external("mind", id)] } });
     wire::post(address, None, &body).await.data()["trackJobs"]["isStored"].as_bool().unwrap()
 }
 
-/// The disk is full before the file is made, so no byte of it can be written.
+/// The disk is full before the file is created, so no byte of it can be written.
 #[tokio::test]
 async fn track_jobs_answers_whether_it_was_stored() {
     let disk = SmallDisk::mount();

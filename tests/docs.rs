@@ -1,4 +1,4 @@
-//! The documents name what exists: every path and every link in them leads somewhere, and every guarantee and every threat
+//! The documents refer to what exists: every path and every link in them resolves, and every guarantee and every threat
 //! has its tests.
 
 mod blocks;
@@ -141,8 +141,8 @@ fn tests_of<'a>(text: &'a str, head: &str) -> Vec<(&'a str, &'a str)> {
     .collect()
 }
 
-/// Whether a test of this name is there and not ignored. A name is as `cargo test` prints it, of `tests/` or of `src/`; the
-/// name of a file in `tests/` is that of all its tests.
+/// Whether a test of this name exists and is not ignored. A name is as `cargo test` prints it, of `tests/` or of
+/// `src/`; the name of a file in `tests/` stands for all its tests.
 fn is_there(name: &str) -> bool {
     let (place, function) = name.rsplit_once("::").unwrap_or((name, ""));
     let place = place.replace("::", "/");
@@ -175,11 +175,11 @@ fn every_threat_names_tests_that_exist() {
     assert_eq!(missing, Vec::<&(&str, &str)>::new());
     let rows: BTreeSet<&str> = named.iter().map(|(row, _)| *row).collect();
     let table = text.lines().filter(|line| line.starts_with("| ")).count();
-    // all but the heads: a threat without a test is one without a mitigation that is known to work
+    // all but the headers: a threat without a test is one without a mitigation that is known to work
     assert_eq!(rows.len(), table - text.matches(head).count());
 }
 
-/// Whether a function of this name is there under a test's attribute, and not an ignored one.
+/// Whether a function of this name exists with a test attribute, and is not ignored.
 fn is_test(text: &str, function: &str) -> bool {
     let Some((before, _)) = text.split_once(&format!("fn {function}(")) else { return false };
     let above = before.rsplit_once('\n').map_or("", |(above, _)| above);

@@ -1,5 +1,5 @@
-//! How calls leave: through proxies, to upstreams with certificates of private authorities, with a certificate of our own. The
-//! upstream's name is known to no server of names, so what arrives has passed the proxy.
+//! Outbound connections: through proxies, to upstreams with certificates of private authorities, with a client
+//! certificate. DNS does not resolve the upstream's name, so every request that arrives went through the proxy.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::support::wire;
 
 const USER: &str = "gateway:p4ss-w0rd-0f-the-pr0xy";
 
-/// An upstream behind TLS behind a proxy.
+/// An upstream with TLS, reached through a proxy.
 struct World {
     simulator: Simulator,
     authority: Authority,
@@ -53,7 +53,7 @@ impl World {
         Self { simulator, authority, tls, proxy, ca_file, credential }
     }
 
-    /// The base URL of the upstream, at the name that only the proxy knows.
+    /// The base URL of the upstream, with the name that only the proxy resolves.
     fn base_url(&self, scheme: &str) -> String {
         let mut url = Url::parse(&self.simulator.mindbridge_url()).unwrap();
         url.set_host(Some(HOST)).unwrap();
@@ -74,7 +74,7 @@ impl World {
         )
     }
 
-    /// What `check --online` says of the source.
+    /// The output of `check --online` for the source.
     async fn check(&self, scheme: &str, options: &str, env: &[(&str, &str)]) -> String {
         let config = Scratch::new(&self.yaml(scheme, options));
         let env = [&[("MIND_TOKEN", TOKEN), ("RES_OPTIONS", "timeout:1 attempts:1")], env].concat();
@@ -208,7 +208,7 @@ async fn a_client_certificate_is_presented_where_one_is_required() {
     let clients = Authority::new();
     let (shown, good, bad) = (authority.server(HOST), clients.client(), Authority::new().client());
     let world = World::with_credential(authority, &shown, Some(&clients), None).await;
-    // the alert is read, or drops out with the connection when it comes before the request is sent
+    // the alert is read, or is lost with the connection when it arrives before the request is sent
     let dropped = "if it requires a client certificate, check client_cert and client_key";
     let refuses = |output: &str, alert: &str| output.contains(alert) || output.contains(dropped);
     let output = world.check("https", "proxy: 'PROXY', ca_file: 'CA'", &[]).await;
@@ -271,7 +271,7 @@ async fn check_reports_an_unusable_file_with_its_option() {
     }
 }
 
-/// No call can leave, so the source is in trouble before the first call, and well again once the files are.
+/// No call can be made, so the source is unavailable before the first call, and healthy again once the files are valid.
 #[tokio::test]
 async fn a_source_without_usable_egress_is_unavailable() {
     let query = "{ sources { health lastError { kind message } } }";
@@ -333,7 +333,7 @@ async fn certificates_are_renewed_without_a_restart() {
     assert_eq!(rig.lookup_within("mind", "a", Some("0ms")).await, "RUNNING");
     world.tls.change(&new.server(HOST), Some(&new_clients));
     assert_eq!(rig.lookup_within("mind", "a", Some("0ms")).await, "RUNNING, stale: UNAVAILABLE");
-    // half of a change is none, and a bad file changes nothing
+    // half of a change is not a change, and an invalid file changes nothing
     std::fs::write(key.path(), "no key").unwrap();
     std::fs::write(world.ca_file.path(), new.pem()).unwrap();
     assert_eq!(rig.lookup_within("mind", "a", Some("0ms")).await, "RUNNING, stale: UNAVAILABLE");
@@ -363,7 +363,7 @@ async fn a_reload_applies_changed_egress_options() {
     assert_eq!(rig.lookup("mind", "a").await, "RUNNING");
 }
 
-/// Looks until it is answered so.
+/// Repeats a lookup until this is the answer.
 async fn again(rig: &Rig, expected: &str) {
     let mut last = String::new();
     let settled = async {
@@ -402,7 +402,7 @@ async fn issuer_keys_are_fetched_through_the_environment_proxy() {
     let config = Scratch::new(&format!("{}{jwt}", world.yaml("https", "proxy: none, ca_file: 'CA'")));
     let env = [("MIND_TOKEN", TOKEN), ("HTTPS_PROXY", &world.proxy.url())];
     let mut gateway = Process::start(&["serve", "--config", config.path()], &env);
-    // the tunnel leads to a server of another name
+    // the tunnel connects to a server of another name
     let warned = |line: &str| line.contains("issuer keys not fetched").then(|| line.to_owned());
     let line = gateway.find("a warning", warned).await;
     assert!(line.contains("UnknownIssuer"), "{line}");

@@ -1,5 +1,5 @@
-//! Every reason for which a stream ends, brought about on a real socket of a real process: the close code that the client
-//! hears, and the line that tells it. A reason without its row does not compile.
+//! Every reason for which a stream closes, caused on a real socket of a real process: the close code that the client
+//! receives, and the log line. A reason without its row does not compile.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -30,10 +30,10 @@ const RESERVED: u8 = 0x83;
 /// Longest message of the gateways here, in bytes.
 const MESSAGE: usize = 64 * 1024;
 
-/// Streams of one client: more than any case needs at the same time but the one about them.
+/// Streams of one client: more than any case needs at the same time, except the one about them.
 const STREAMS: usize = 10;
 
-/// A process of its own, whose log is read back.
+/// A gateway process whose log is read.
 struct Gateway {
     process: Process,
     public: SocketAddr,
@@ -48,7 +48,7 @@ fn client(name: &str) -> String {
 }
 
 impl Gateway {
-    /// `streams` are the options that differ from patient ones, `more` further sections.
+    /// `streams` are the options that differ from long timeouts, `more` further sections.
     async fn start(streams: &str, more: &str) -> Self {
         let mut setup = Setup::with(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], vec![]);
         setup.rest = format!(
@@ -63,10 +63,10 @@ impl Gateway {
         Self { process, public, config, simulator, setup }
     }
 
-    /// A socket that has been upgraded, whose request is named.
+    /// An upgraded socket; `id` is the id of its request.
     async fn socket(&self, id: &str) -> Socket {
         let socket = TcpSocket::new_v4().unwrap();
-        // so that a peer who does not read is full soon
+        // so that the buffer of a peer that does not read is soon full
         socket.set_recv_buffer_size(4 * 1024).unwrap();
         let mut socket = socket.connect(self.public).await.unwrap();
         let head = format!(
@@ -83,12 +83,12 @@ impl Gateway {
         Socket(socket)
     }
 
-    /// The same of a client that has come in.
+    /// The same with an accepted `connection_init`.
     async fn open(&self, id: &str, credential: &str) -> Socket {
         let mut socket = self.socket(id).await;
         socket.say(&init(credential)).await;
         let mut ack = socket.frame().await;
-        // on a slow machine it may be pinged before it has come in
+        // on a slow machine a ping may arrive before the acknowledgement
         while ack == Some((PING, Vec::new())) {
             ack = socket.frame().await;
         }
@@ -96,7 +96,7 @@ impl Gateway {
         socket
     }
 
-    /// Each line about the end of a stream, by the id of the request it came by.
+    /// Each log line about a closed stream, by its request id.
     fn ends(&self) -> BTreeMap<String, Value> {
         let output = self.process.output();
         let lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -134,7 +134,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A WebSocket that does as it is told, and answers nothing by itself.
+/// A WebSocket under the test's control, which answers nothing by itself.
 struct Socket(TcpStream);
 
 impl Socket {
@@ -147,7 +147,7 @@ impl Socket {
         self.0.write_all(&frame(first, payload)).await.ok();
     }
 
-    /// The next frame; none at the end.
+    /// The next frame; none when the connection is closed.
     async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
         let read = async {
             let first = self.0.read_u8().await.ok()?;
@@ -163,7 +163,7 @@ impl Socket {
         tokio::time::timeout(LIMIT, read).await.unwrap()
     }
 
-    /// Reads to the end: the close code, if there was one.
+    /// Reads until the connection closes: the close code, if there was one.
     async fn closed(mut self) -> Option<u16> {
         while let Some((first, payload)) = self.frame().await {
             if first == 0x88 {
@@ -174,7 +174,7 @@ impl Socket {
     }
 }
 
-/// The gateways: a patient one, and those that lose their patience in one way each.
+/// The gateways: one with long timeouts, and those with one short timeout each.
 struct World {
     long_timeout: Gateway,
     pinging: Gateway,
@@ -196,7 +196,7 @@ impl World {
         Self { long_timeout, pinging, ageing, hurried, issuer }
     }
 
-    /// The one where a reason is brought about.
+    /// The gateway where a reason is caused.
     fn place(&mut self, reason: EndReason) -> &mut Gateway {
         match reason.word() {
             "dead_peer" | "slow_peer" => &mut self.pinging,
@@ -206,7 +206,7 @@ impl World {
         }
     }
 
-    /// Brings a reason about, and says with which code the client's socket was closed.
+    /// Causes a reason, and returns the code with which the client's socket was closed.
     async fn bring_about(&self, reason: EndReason) -> Option<u16> {
         let id = reason.word();
         let gateway = match id {
@@ -293,7 +293,8 @@ impl World {
                 let mut socket = gateway.open(id, "jg_alice").await;
                 let echoed = json!({ "type": "ping", "payload": { "x": "x".repeat(MESSAGE - 100) } });
                 let echoed = frame(TEXT, echoed.to_string().as_bytes());
-                // each is answered with as much, and nothing of that is read: until the gateway takes no more, and then hangs up
+                // each is answered with as many bytes, and none of them is read: until the gateway's buffer is full,
+                // and it closes
                 let flood = async { while socket.0.write_all(&echoed).await.is_ok() {} };
                 tokio::time::timeout(LIMIT, flood).await.unwrap();
                 None
@@ -330,7 +331,7 @@ async fn each_end_reason_sets_the_close_code_and_one_log_line() {
     let mut world = World::start().await;
     let read = "issuer keys changed";
     world.long_timeout.process.find(read, |line| line.contains(read).then_some(())).await;
-    // those that come to the whole gateway come last
+    // those that affect the whole gateway are last
     let last = [EndReason::Revoked, EndReason::Drained];
     let alone = EndReason::ALL.into_iter().filter(|reason| !last.contains(reason));
     let mut received: Vec<(EndReason, Option<u16>)> =

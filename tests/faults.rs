@@ -1,7 +1,7 @@
 //! The fault table: whatever an upstream does, exactly one outcome, by the two descriptions of the upstreams.
 //!
-//! Each row is played to a job never seen, to another one right after, to one seen before and to one that had ended,
-//! over real sockets; the columns say what the first is told and how many requests the first two cost.
+//! Each row is played for a new job, for another one right after, for one observed before and for a completed one, over
+//! real sockets; the columns are the answer for the first and the number of requests of the first two.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -31,20 +31,20 @@ const fn source(upstream: SimUpstream) -> &'static str {
     }
 }
 
-/// Both upstreams with the same jobs: four that run and one that has ended.
+/// Both upstreams with the same jobs: four running and one completed.
 fn setup() -> Setup {
     let lives = [("new", false), ("newer", false), ("run", false), ("run2", false), ("done", true)];
     let mind =
         lives.map(|(id, done)| MindBridgeJob::new(id, &[(0, if done { "COMPLETE" } else { "IN_PROGRESS" })]));
     let metrics =
         lives.map(|(id, done)| SupermetricsJob::new(id, &[(0, if done { "SUCCESS" } else { "RUNNING" })]));
-    // a machine without air takes long for what takes milliseconds
+    // a machine without CPU time needs long for milliseconds of work
     let source = "status_timeout: 4m, budget: { per_second: 10000, per_hour: 1000000, concurrency: 500 }";
     let rest = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, request_timeout: 5m }".to_owned();
     Setup { source, rest, ..Setup::with(mind.into(), metrics.into()) }
 }
 
-/// The pause that an outcome names.
+/// The pause in the name of an outcome.
 fn pause(outcome: &str) -> Option<Duration> {
     let seconds = outcome.strip_prefix("THROTTLED after ")?.strip_suffix('s')?;
     seconds.parse().ok().map(Duration::from_secs)
@@ -68,7 +68,7 @@ async fn play(upstream: SimUpstream, row: Row) {
     let first = rig.calls(upstream) - before;
     rig.lookup(name, "newer").await;
     let second = rig.calls(upstream) - before - first;
-    // a pause of a second may be over by the second question: it may be asked then
+    // a pause of a second may be over at the second query: then a call is allowed
     let over = pause(outcome).is_some_and(|pause| began.elapsed() >= pause);
     let as_expected = first == calls.0 && (over || calls.1.contains(&second));
     assert!(as_expected, "{name}: {what}: {first} and {second} requests for two jobs, expected {calls:?}");
@@ -77,7 +77,7 @@ async fn play(upstream: SimUpstream, row: Row) {
     let is_problem = rig.upstreams.record().len() > 2 && !STATES.contains(&code);
     let expected = match code {
         "NOT_FOUND" if upstream == METRICS => "EXPIRED".to_owned(),
-        // MindBridge documents no expiry: what was seen stays as it is
+        // MindBridge documents no expiry: an observed job keeps its state
         "NOT_FOUND" => "RUNNING, stale: BAD_ANSWER".to_owned(),
         code if is_problem => format!("RUNNING, stale: {code}"),
         _ => outcome.to_owned(),
@@ -105,7 +105,7 @@ const STATES: [&str; 7] = ["QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELED
 
 async fn play_all(upstream: SimUpstream, rows: Vec<Row>) {
     assert!(rows.len() > 40, "the table is the test");
-    // The rows that count time have the machine to themselves, behind the others.
+    // The rows that measure time run alone, after the others.
     let (hurried, long_timeout): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| row.hurried);
     for rows in [long_timeout, hurried] {
         futures_util::stream::iter(rows)
@@ -139,7 +139,7 @@ async fn each_query_endpoint_fault_yields_its_expected_outcome() {
     }
 }
 
-/// Whoever fails once or twice and then answers is forgiven, and the caller sees nothing of it.
+/// One or two failures before an answer are retried, and the caller does not notice.
 #[tokio::test]
 async fn two_transient_faults_are_recovered_by_retries() {
     let kinds = [
@@ -163,7 +163,8 @@ async fn two_transient_faults_are_recovered_by_retries() {
     join_all(cases.map(play)).await;
 }
 
-/// `docs/adr/0005-one-upstream-http-client.md`: a redirect would carry the key, and a `Referer` with it, to another origin.
+/// `docs/adr/0005-one-upstream-http-client.md`: a redirect would send the key, and a `Referer` with it, to another
+/// origin.
 #[tokio::test]
 async fn a_redirect_to_another_origin_is_not_followed() {
     for status in [301, 302, 303, 307, 308] {
@@ -195,7 +196,7 @@ async fn an_echoed_credential_is_masked_in_the_answer() {
     }
 }
 
-/// Supermetrics' hourly counter at 0 closes the source although the answer itself is good.
+/// The hourly counter of Supermetrics at 0 pauses the source although the answer itself is valid.
 #[tokio::test]
 async fn an_exhausted_hourly_limit_pauses_the_source() {
     let headers = BTreeMap::from([("x-ratelimit-remaining".to_owned(), "0".to_owned())]);
@@ -208,14 +209,14 @@ async fn an_exhausted_hourly_limit_pauses_the_source() {
         FaultKind::Answer(MadeUpAnswer { status: 200, headers, retry_after: None, body }),
     ));
     assert_eq!(rig.lookup("metrics", "new").await, "RUNNING");
-    // what is left of a minute
+    // the rest of a minute
     let left = pause(&rig.lookup("metrics", "newer").await).unwrap();
     assert!(left > Duration::from_secs(30) && left <= Duration::from_mins(1), "{left:?}");
     assert_eq!(rig.calls(METRICS), 1);
     assert_eq!(rig.lookup("mind", "new").await, "RUNNING");
 }
 
-/// What the sources say of themselves follows from the faults, and names the time of the next call.
+/// The health of the sources follows from the faults, and contains the time of the next call.
 #[tokio::test]
 async fn source_health_reflects_upstream_faults() {
     let query = "{ sources { name health throttledUntil budget { inFlight } } }";
@@ -249,7 +250,7 @@ async fn source_health_reflects_upstream_faults() {
     }
 }
 
-/// One job's oddity is its own: the source is healthy once another job reads well, and stays so.
+/// An anomaly of one job is limited to it: the source is healthy once another job is read, and stays so.
 #[tokio::test]
 async fn one_faulty_job_does_not_keep_its_source_degraded() {
     let query = "{ sources { name health lastError { kind } } }";
@@ -273,7 +274,7 @@ async fn one_faulty_job_does_not_keep_its_source_degraded() {
     }
 }
 
-/// Why an answer was refused is said by the source, with what the upstream said, and without our secrets.
+/// The source reports why an answer was rejected, with the upstream's message, and without our secrets.
 #[tokio::test]
 async fn last_error_reports_the_upstream_error() {
     let query = "{ sources { name lastError { at kind message } } }";
@@ -315,7 +316,7 @@ fn long_text(bytes: usize) -> FaultKind {
     FaultKind::Edit(Edit { set, remove: Vec::new() })
 }
 
-/// One job of a batch that makes the whole answer unreadable costs the others nothing, and costs the next read little.
+/// One job that makes the answer of its batch unreadable costs the others nothing, and adds few calls to the next read.
 #[tokio::test]
 async fn a_job_that_breaks_its_batch_is_fetched_alone() {
     let names: Vec<String> = (0..50).map(|number| format!("job{number}")).collect();
@@ -336,7 +337,7 @@ async fn a_job_that_breaks_its_batch_is_fetched_alone() {
         let rig = setup.start().await;
         let spoil = SimFault::always(MIND, fault.clone()).for_ids(&["job17"]);
         rig.upstreams.push_fault(if everywhere { spoil } else { spoil.on(Endpoint::Query) });
-        // how often a batch is halved depends on the job's place in it
+        // how often a batch is halved depends on the position of the job in it
         let mut most = 13;
         for reads in [1, 2] {
             let jobs = rig.execute(query, json!({ "refs": refs })).await.data()["jobs"].take();
@@ -357,8 +358,8 @@ async fn a_job_that_breaks_its_batch_is_fetched_alone() {
     }
 }
 
-/// A job that was seen and is gone has expired where the upstream documents that it forgets jobs, and keeps its state where
-/// it does not; one that ended outlives its upstream's memory.
+/// An observed job that disappears has expired where the upstream documents that it removes jobs, and keeps its state
+/// where it does not; a completed one outlives its removal upstream.
 #[tokio::test]
 async fn only_a_documented_expiry_makes_a_job_expired() {
     for status in [400, 404] {

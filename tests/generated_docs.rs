@@ -89,7 +89,7 @@ fn metrics_page_lists_instruments_by_group() {
     compare("docs/metrics.md", tables);
 }
 
-/// Level and message are those of the code, and so are the fields; the meaning is written in the page and kept.
+/// Level, message and fields are those of the code; the meaning is written in the page and kept.
 #[test]
 fn logs_page_lists_events_with_a_meaning_each() {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/logs.md")).unwrap();

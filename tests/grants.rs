@@ -1,5 +1,5 @@
-//! Who sees what: clients held to sources, kinds, labels and tokens, and jobs that they may not see, by every path. What is
-//! out of reach looks as if it did not exist: in the same words, by the same calls, to the same end.
+//! Authorization: clients restricted to sources, kinds, labels and tokens, and jobs that they may not read, by every
+//! path. A forbidden job looks as if it did not exist: with the same message, calls and final update.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -22,7 +22,7 @@ mod tokens;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A client of one source that is narrowed.
+/// A client restricted to one source and a scope.
 fn narrowed(source: &str, scope: Scope) -> Principal {
     Principal::with_grant("narrowed", Grant::Sources(std::sync::Arc::new([(name(source), scope)].into())))
 }
@@ -35,7 +35,7 @@ fn of_team(team: &str) -> Scope {
     Scope { labels: labels(&[("team", team)]), ..Scope::default() }
 }
 
-/// `mind` with jobs of two kinds and of none, each running; `metrics` with one job.
+/// `mind` with running jobs of two kinds and without one; `metrics` with one job.
 fn gateway() -> World {
     let world = World::new(&[("mind", Upstream::MindBridge), ("metrics", Upstream::Supermetrics)]);
     for (id, kind) in [("export1", Some("EXPORT")), ("report1", Some("REPORT")), ("kindless", None)] {
@@ -137,7 +137,7 @@ async fn a_hidden_job_is_indistinguishable_from_a_missing_one() {
     assert_eq!(world.calls("mind"), before, "labels are known without asking");
 }
 
-/// An update of a job that is not there, and when it came.
+/// An update of a job that does not exist, and when it arrived.
 type DescribedUpdate = (UpdateKind, ProblemCode, String, u64, bool, Duration);
 
 async fn describe_updates(world: &World, principal: &Principal, id: &str) -> Vec<DescribedUpdate> {
@@ -233,7 +233,7 @@ async fn a_watch_ends_with_not_found_when_access_is_lost() {
         let changing = async {
             tokio::time::sleep(SECOND).await;
             if by_label {
-                // what waits in the feed was put there while the label stood
+                // the update in the feed was queued while the label existed
                 assert_eq!(world.jobs.untrack(&all, &refs()).await, 1);
             } else {
                 world.put("mind", "export1", Some("REPORT"));

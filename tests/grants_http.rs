@@ -1,5 +1,5 @@
-//! On the wire: what a client may not see and what does not exist are answered byte for byte alike, but for the request's id
-//! and the date, by every path; and a watch token made there opens what it is for.
+//! On the wire: a forbidden job and a job that does not exist have the same answer byte for byte, except for the
+//! request id and the date, by every path; and a watch token permits its jobs.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::support::server::{ANY, Rig, Setup, external};
 use crate::support::streams::room_for;
 use crate::support::wire::{self, Reply};
 
-/// `whole` reads everything, `kinds` the exports of `mind`, `label` what the blue team tracks there.
+/// `whole` reads everything, `kinds` the exports of `mind`, `label` the tracked jobs of the blue team there.
 async fn rig() -> Rig {
     let of_kind = |id: &str, kind: &str| MindBridgeJob {
         kind: kind.to_owned(),
@@ -33,7 +33,7 @@ async fn rig() -> Rig {
         format!("  - {{ name: {name}, key_sha256: \"{hash}\", sources: {sources} }}\n")
     };
     setup.rest = [
-        // a machine without air is not to be told anything but what is compared
+        // on a machine without CPU time no timeout may change the answers that are compared
         "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, request_timeout: 5m }\n",
         "streams: { init_timeout: 1m, heartbeat: 1h }\n",
         "poll: { min_interval: 100ms, max_interval: 1s, missing_for: 1s }\nclients:\n",
@@ -61,7 +61,7 @@ async fn token(rig: &Rig, refs: Value) -> String {
     reply.data()["createWatchToken"]["token"].as_str().unwrap().to_owned()
 }
 
-/// Every way to name a job to the gateway, as bytes.
+/// Every way to refer to a job, as the bytes of a request.
 fn requests(secret: &str, source: &str, id: &str) -> Vec<(String, Vec<u8>)> {
     let bearer = format!("Bearer {secret}");
     let by_name = external(source, id);
@@ -99,7 +99,7 @@ fn requests(secret: &str, source: &str, id: &str) -> Vec<(String, Vec<u8>)> {
         "mutation($ref: JobRef!) { untrackJobs(input: { refs: [$ref] }) { untracked } }".to_owned(),
     );
     if (secret, source) != ("jg_kinds", "mind") {
-        // a client that is held to kinds makes one for whatever its source may hold: the token is then of no use
+        // a client restricted to kinds gets a token for any job of its source: the token then permits nothing
         post(
             "createWatchToken",
             json,
@@ -121,7 +121,7 @@ fn requests(secret: &str, source: &str, id: &str) -> Vec<(String, Vec<u8>)> {
     requests
 }
 
-/// The bytes of a reply, with what must differ put out of the way.
+/// The bytes of a reply, with the legitimate differences removed.
 fn bytes(reply: &Reply, source: &str, id: &str) -> String {
     let same = |line: &&str| {
         let line = line.to_lowercase();
@@ -130,13 +130,13 @@ fn bytes(reply: &Reply, source: &str, id: &str) -> String {
     };
     let head: Vec<&str> = reply.head.lines().filter(same).collect();
     let whole = format!("{}\n\n{}", head.join("\n"), reply.body);
-    // how long ago it was first asked for is a matter of this machine's speed; `grants` compares it on a paused clock
+    // the time since the first request depends on the speed of this machine; `grants` compares it on a paused clock
     let whole = whole
         .replace("\"retryable\":true,\"retryAfterMs\":1000", "\"retryable\":false,\"retryAfterMs\":null");
     whole.replace(&node_id(source, id), "NODE").replace(id, "ID").replace(source, "SOURCE")
 }
 
-/// What a socket says of a job until it is complete.
+/// What a socket receives about a job until it is complete.
 async fn socket(to: SocketAddr, secret: &str, source: &str, id: &str) -> Vec<String> {
     let mut request = format!("ws://{to}/graphql").into_client_request().unwrap();
     let headers = request.headers_mut();
@@ -164,7 +164,7 @@ async fn socket(to: SocketAddr, secret: &str, source: &str, id: &str) -> Vec<Str
     }
 }
 
-/// Fails unless both jobs are answered alike by every path. Says by how many.
+/// Fails unless both jobs have the same answer by every path. Returns the number of paths.
 async fn same(to: SocketAddr, secret: &str, there: (&str, &str), absent: (&str, &str)) -> usize {
     let texts = async |(source, id): (&str, &str)| {
         let requests = requests(secret, source, id);
@@ -202,7 +202,8 @@ async fn hidden_and_missing_jobs_are_answered_with_equal_bytes() {
             }
         }
         let metrics = rig.calls(SimUpstream::Supermetrics);
-        // one after the other: all at once, the longest wait that may be preferred would be too short for a slow machine
+        // one after the other: all at once, the longest wait that may be preferred would be too short for a slow
+        // machine
         for secret in ["jg_kinds", "jg_label", token.as_str()] {
             let pairs = [
                 (("mind", "hidden1"), ("mind", "missing")),

@@ -1,4 +1,4 @@
-//! Hostile callers: ids here, bodies and documents below. Each gets one clear refusal, and no upstream hears of it.
+//! Hostile callers: ids here, bodies and documents below. Each gets one clear error, and no upstream is called.
 //!
 //! Defaults of the libraries that break a guarantee, by the decision record in `docs/adr` that replaces each, and where
 //! it is tested on the query path:
@@ -14,9 +14,9 @@
 //! | 0001 | debug text for a malformed body | `documents::invalid_http_requests_are_rejected_before_execution` |
 //! | 0007 | an int64 as `Int` | `every_field_of_both_upstreams_is_returned` in `query` |
 //! | 0005 | errors print the URL, key included | `canary`; `no_error_shows_the_secret_or_the_url` in `outbound::http::tests` |
-//! | 0005 | redirects carry the key | `a_redirect_to_another_origin_is_not_followed` in `faults` |
-//! | 0005 | a gzip bomb | `each_mindbridge_fault_yields_its_expected_outcome` and its sister in `faults` |
-//! | 0006 | an id leaves its URL segment | `no_hostile_id_changes_the_upstream_request_path`; `no_id_escapes_its_url_segment` in `outbound::http::tests` |
+//! | 0005 | redirects send the key | `a_redirect_to_another_origin_is_not_followed` in `faults` |
+//! | 0005 | a gzip bomb | `each_mindbridge_fault_yields_its_expected_outcome` and its Supermetrics counterpart in `faults` |
+//! | 0006 | an id escapes its URL segment | `no_hostile_id_changes_the_upstream_request_path`; `no_id_escapes_its_url_segment` in `outbound::http::tests` |
 //! | 0007 | a round trip changes bytes | `row_cells_keep_the_upstream_bytes` in `query` |
 //! | 0007 | an unknown enum value fails the document | the rows "an unknown …" in `faults` |
 //! | 0004 | aborting the leader fetches twice | `a_client_disconnect_does_not_cancel_the_fetch` |
@@ -32,7 +32,7 @@ use crate::support::wire;
 
 mod documents;
 
-/// What a caller may try, once as it is and once in the middle of an id that looks good.
+/// What a caller may try, once alone and once in the middle of a plausible id.
 const PIECES: [&str; 62] = [
     "/",
     "//",
@@ -98,7 +98,7 @@ const PIECES: [&str; 62] = [
     "\r\nHost: evil.test",
 ];
 
-/// Strange and allowed: each is an id like any other.
+/// Unusual and allowed: each is an id like any other.
 const STRANGE: [&str; 24] = [
     "a..b",
     "..a",
@@ -143,7 +143,7 @@ fn hostile_ids() -> BTreeSet<String> {
     ids
 }
 
-/// The rule, written a second time: the gateway's own is not asked whether it is right.
+/// The rule, implemented a second time: the gateway's own is not trusted to be right.
 fn allowed(source: &str, id: &str) -> bool {
     let more = if source == "mind" { "-_.~:" } else { "-_" };
     let fits = |letter: char| letter.is_ascii_alphanumeric() || more.contains(letter);
@@ -167,7 +167,7 @@ async fn no_hostile_id_changes_the_upstream_request_path() {
         let mut setup = Setup::default();
         setup.scenario.mindbridge.refuse_query = refuse_query;
         let rig = setup.start().await;
-        // so few that also a slow machine has them answered one by one in time
+        // few enough that also a slow machine answers them one by one in time
         for some in ids.chunks(25) {
             let refs: Vec<Value> = some.iter().map(|id| external(source, id)).collect();
             for (id, answer) in some.iter().zip(rig.lookup_all(&refs).await) {
@@ -192,7 +192,7 @@ async fn no_hostile_id_changes_the_upstream_request_path() {
     }
 }
 
-/// MindBridge's collection query lives beside the jobs: as an id its name would be a call to it.
+/// The path of MindBridge's collection query is a sibling of the jobs: as an id its name would call it.
 #[tokio::test]
 async fn query_is_rejected_as_a_mindbridge_job_id() {
     let rig = Setup::default().start().await;
@@ -262,7 +262,7 @@ async fn a_client_disconnect_does_not_cancel_the_fetch() {
     drop(leader);
     let joiner = rig.lookup("metrics", "q");
     let release = async {
-        // the joiner is let in, or served from what the leader's fetch has left: one request in either case
+        // the joiner is admitted, or served from the result of the leader's fetch: one request in either case
         tokio::task::yield_now().await;
         rig.upstreams.release();
     };

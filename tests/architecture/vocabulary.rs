@@ -1,7 +1,7 @@
-//! The vocabulary of `docs/glossary.md`: no identifier contains a word that it replaces, and no two types have one name.
+//! The vocabulary of `docs/glossary.md`: no identifier contains a replaced word, and no two types have one name.
 //!
-//! The words stand in `banned_words.txt`. Ordinary English words that other terms need are not in it; prose is read by
-//! people.
+//! The words are in `banned_words.txt`. Ordinary English words that other terms need are not in it; prose is checked by
+//! reviewers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
