@@ -1,7 +1,7 @@
-//! The server audit of the npm package `graphql-http` against a real gateway: every MUST holds, and what differs from a
-//! SHOULD or a MAY is in a list with its reason. An audit that starts to pass or to fail differently fails the test.
+//! The server audit of the npm package `graphql-http` against a real gateway: every MUST passes, and each deviation
+//! from a SHOULD or a MAY is listed with its reason. An audit with another result fails the test.
 //!
-//! `docs/graphql-over-http.md` says the same for readers. `tests/all.sh` installs the package.
+//! `docs/graphql-over-http.md` documents the same for readers. `tests/all.sh` installs the package.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +13,7 @@ use tokio::process::Command;
 
 use crate::support::server::Setup;
 
-/// SHOULDs of older drafts, each dropped or reversed by the edition of September 2026: (audit, what we answer).
+/// SHOULDs of older drafts, each dropped or reversed by the edition of September 2026: (audit, our status).
 const SHOULD_REVERSED: [(&str, &str); 4] = [
     ("572B", "400 on a parse failure also as application/json: legacy clients get the status of all others"),
     ("FDE2", "400 on its document, which does not even parse, for the same reason"),
@@ -21,7 +21,8 @@ const SHOULD_REVERSED: [(&str, &str); 4] = [
     ("86EE", "422 and not 400 on a variable that does not fit"),
 ];
 
-/// MAYs that we do not take up: 422 where older drafts allowed 400 for a parameter that is missing or of the wrong type.
+/// MAYs that we do not implement: 422 where older drafts allowed 400 for a parameter that is missing or of the wrong
+/// type.
 const MAY_DECLINED: [&str; 18] = [
     "423L", "LKJ0", "LKJ1", "LKJ2", "LKJ3", "6C00", "6C01", "6C02", "6C03", "4760", "4761", "4762", "4763",
     "58B0", "58B1", "58B2", "58B3", "3E3A",
@@ -55,9 +56,9 @@ async fn audit(url: &str, authorization: Option<&str>) -> Vec<Audit> {
     output.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// What every gateway must show, with clients and without.
+/// The required results of every gateway, with clients and without.
 fn judge(audits: &[Audit]) {
-    // 1.23.1 has so many; a newer one has to be read before it is trusted
+    // 1.23.1 has so many; a newer version has to be read before it is trusted
     assert_eq!(audits.len(), AUDITS, "the number of audits changed: read the new ones and renew the lists");
     let mut by_status: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for audit in audits {

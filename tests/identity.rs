@@ -1,4 +1,5 @@
-//! Who may ask, and for how long: keys and signed tokens on the real process, with its clock and its signals.
+//! Authentication and the expiry of credentials: keys and signed tokens on the real process, with its clock and its
+//! signals.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,7 +32,7 @@ use crate::support::wire;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A real process before one running job, and the text of its configuration but for one section.
+/// A real process with one running job, and the text of its configuration without one section.
 struct Gateway {
     process: Process,
     public: SocketAddr,
@@ -53,7 +54,7 @@ impl Gateway {
         Self { process, public, admin, simulator, config, setup }
     }
 
-    /// Writes the configuration with another section, sends the signal, and waits until it was heard of.
+    /// Writes the configuration with another section, sends the signal, and waits for the log line.
     async fn reload(&mut self, section: &str, log_text: &str) {
         self.setup.rest = long_timeout(section);
         let (mind, metrics) = (self.simulator.mindbridge_url(), self.simulator.supermetrics_url());
@@ -69,7 +70,7 @@ impl Gateway {
         if reply.status == 200 { describe(&reply.data()["job"]) } else { reply.refusal().1 }
     }
 
-    /// How many jobs clients have asked it for.
+    /// The number of jobs that clients have requested.
     async fn lookups(&self) -> f64 {
         let metrics = wire::get(self.admin, "/metrics").await.body;
         let counts = metrics.lines().filter(|line| line.starts_with("jobgate_lookups_total{"));
@@ -83,12 +84,12 @@ impl Gateway {
     }
 }
 
-/// A section for clients of a busy machine, which take their time for the first message.
+/// A section for clients of a busy machine, which are slow to send the first message.
 fn long_timeout(section: &str) -> String {
     format!("streams: {{ init_timeout: 60s }}\n{section}")
 }
 
-/// How a stream ends that is ended from our side, by its carrier.
+/// The last event of a stream that the gateway closes, by its carrier.
 const fn ended(carrier: Carrier) -> StreamEvent {
     match carrier {
         WebSocket => StreamEvent::Over(Some(4403)),
@@ -132,7 +133,7 @@ async fn a_key_or_token_authenticates_until_it_expires() {
     for (carrier, mut stream) in streams {
         assert_eq!(stream.receive().await, ended(carrier), "{carrier:?}");
         let late = SystemClock.now().duration_since(expires).as_millis();
-        // the promised second is tried on the paused clock; a busy machine takes what it takes
+        // the promised second is tested on the paused clock; a busy machine may be slower
         assert!(late >= -50, "{carrier:?}: {late} ms late");
     }
     gateway.simulator.handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
@@ -161,14 +162,14 @@ async fn sighup_revokes_only_what_the_new_file_removes() {
     for (carrier, stream) in &mut gone {
         assert_eq!(stream.receive().await, ended(*carrier), "{carrier:?}");
     }
-    // the promised second is tried on the paused clock; a busy machine takes what it takes
+    // the promised second is tested on the paused clock; a busy machine may be slower
     assert!(at.elapsed() < LIMIT, "{:?}", at.elapsed());
     assert_eq!(
         (gateway.execute("jg_alice").await, gateway.execute("jg_bob").await),
         ("UNAUTHENTICATED".into(), "RUNNING".into())
     );
 
-    // a file with a fault changes nothing, and every fault is said
+    // an invalid file changes nothing, and every error is reported
     let bad = format!("{jwt}\nclients: [{{ name: eve, sources: [nowhere] }}]\nserver: {{ listen: x }}");
     gateway.reload(&bad, "configuration not reloaded").await;
     let output = gateway.process.output();
@@ -177,7 +178,7 @@ async fn sighup_revokes_only_what_the_new_file_removes() {
     }
     assert_eq!(gateway.execute("jg_bob").await, "RUNNING");
 
-    // what needs a restart is named, the rest is in force
+    // an option that needs a restart is named, the others are active
     let more = format!("clients: [{alice}, {bob}]\ngraphql: {{ max_depth: 5 }}\ncache: {{ fresh_for: 1s }}");
     gateway.reload(&more, "clients=2 issuers=0 ended=1").await;
     gateway.process.find("the option", |line| line.contains("graphql.max_depth").then_some(())).await;
@@ -211,7 +212,7 @@ async fn a_wait_ends_when_the_credential_of_its_caller_expires() {
     }
 }
 
-/// Over HTTP, with the machine's clock; how it goes on after thirty seconds is tested where time can be moved.
+/// Over HTTP, with the machine's clock; the behavior after thirty seconds is tested on the paused clock.
 #[tokio::test]
 async fn unknown_key_ids_do_not_multiply_issuer_key_fetches() {
     let issuer = Issuer::start().await;
@@ -241,7 +242,7 @@ async fn unknown_key_ids_do_not_multiply_issuer_key_fetches() {
             tokio::task::yield_now().await;
         }
     }
-    // the first time was for the start; each thirty seconds may bring one more
+    // the first fetch was at the start; each thirty seconds may add one
     let allowed = 1 + usize::try_from(begun.elapsed().as_secs() / 30 + 1).unwrap();
     assert!(issuer.fetches() <= allowed, "{} requests in {:?}", issuer.fetches(), begun.elapsed());
     assert!(identity.authenticate(Some(&good)).is_ok());
@@ -253,7 +254,7 @@ async fn unknown_key_ids_do_not_multiply_issuer_key_fetches() {
 async fn only_a_complete_file_revokes_a_client_and_ends_its_waits() {
     let [alice, bob] = ["alice", "bob"].map(|name| client(name, "[mind]"));
     let mut gateway = Gateway::start(&format!("clients: [{alice}, {bob}]")).await;
-    // cut off before its clients, as by an editor that is still writing
+    // truncated before its clients, as by an editor that is still writing
     gateway.reload("", "leaves nobody who is known").await;
     assert_eq!(gateway.execute("jg_alice").await, "RUNNING");
     assert_eq!(wire::get(gateway.public, "/v1/jobs/mind/a").await.status, 401);
@@ -271,7 +272,7 @@ async fn only_a_complete_file_revokes_a_client_and_ends_its_waits() {
         socket.write_all(&request).await.unwrap();
         waits.push(socket);
     }
-    // both are let in and wait, before the key is taken back
+    // both are authenticated and wait before the key is revoked
     let waiting = async {
         while gateway.lookups().await < before + 2.0 {
             tokio::time::sleep(Duration::from_millis(20)).await;

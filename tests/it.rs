@@ -1,5 +1,5 @@
-//! The one integration-test binary: each file below is a part of it, so that the house is linked once.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+//! The one integration-test binary: each file below is a module of it, so that the crate is linked once.
+#![expect(clippy::unwrap_used, reason = "a test that cannot continue panics")]
 
 mod access_matrix;
 mod alerts;

@@ -1,4 +1,4 @@
-//! `jobgate job` as people and scripts meet it: the real binary against the real gateway and the simulated upstreams.
+//! `jobgate job` as people and scripts use it: the real binary against the real gateway and the simulated upstreams.
 //! Without a terminal, as in a log.
 
 use jiff::Timestamp;
@@ -16,7 +16,7 @@ use crate::support::scratch::Scratch;
 use crate::support::server::{KEY, Rig, Setup, TOKEN};
 use crate::support::streams::LIMIT;
 
-/// Looks often, so that no test waits for long.
+/// Polls often, so that no test waits for long.
 const FOLLOW: &str = "poll: { min_interval: 100ms, max_interval: 1s, missing_for: 1s }";
 
 fn setup() -> Setup {
@@ -48,8 +48,8 @@ async fn job(rig: &Rig, args: &[&str]) -> (Option<i32>, String) {
     run(&[&["job"], args].concat(), &[("JOBGATE_URL", &url(rig))]).await
 }
 
-/// Runs a command that gives up after a second: the exit code, what it said, and its time. A slow machine needs more of that to
-/// come as far as to say these words, and is given more.
+/// Runs a command that times out after a second: the exit code, its output, and its duration. A slow machine may need
+/// more time until this output appears, and gets it.
 async fn timed(args: &[&str], env: &[(&str, &str)], words: &str) -> (Option<i32>, String, &'static str) {
     let mut ended = (None, String::new(), "");
     for time in ["1s", "5s", "30s"] {
@@ -66,7 +66,7 @@ fn watching(rig: &Rig, args: &[&str]) -> Process {
     Process::start(&[&["job"], args].concat(), &[("JOBGATE_URL", &url(rig))])
 }
 
-/// The lines without the times in front of them.
+/// The lines without their timestamps.
 fn lines(output: &str) -> Vec<&str> {
     let line = |line| {
         let (time, rest) = str::split_once(line, ' ').unwrap();
@@ -237,7 +237,7 @@ async fn the_key_from_a_file_or_the_environment_is_never_printed() {
 
 #[tokio::test]
 async fn an_unreachable_gateway_exits_with_code_2() {
-    // bound and not listened on: nobody else gets the port meanwhile
+    // bound without listening: no other process gets the port meanwhile
     let unbound = TcpSocket::new_v4().unwrap();
     unbound.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let url = format!("http://{}", unbound.local_addr().unwrap());
@@ -256,14 +256,15 @@ async fn an_unreachable_gateway_exits_with_code_2() {
     }
 }
 
-/// Whether the gateway is killed or drains: the watcher comes back by itself, says nothing twice, and tells the end once.
+/// Whether the gateway is killed or drains: the watcher reconnects by itself, prints nothing twice, and prints the
+/// terminal state once.
 #[tokio::test]
 async fn job_watch_reconnects_after_a_gateway_restart() {
     let setup = setup();
     let upstreams = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
     let yaml = setup.yaml(&upstreams.mindbridge_url(), &upstreams.supermetrics_url());
     let secrets = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY)];
-    // bound here as well and not listened on, so that nobody else gets the port between two gateways
+    // bound here as well without listening, so that no other process gets the port between two gateways
     let held = TcpSocket::new_v4().unwrap();
     held.set_reuseaddr(true).unwrap();
     held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -283,13 +284,13 @@ async fn job_watch_reconnects_after_a_gateway_restart() {
         upstreams.handle().clear_record();
         gateway = Process::start(&["serve", "--config", same.path()], &secrets);
         assert_eq!(gateway.address("public").await.to_string(), address);
-        // nobody else asks this gateway: a look upstream means that the watcher is back
+        // no other client calls this gateway: an upstream fetch means that the watcher has reconnected
         tokio::time::timeout(LIMIT, upstreams.handle().wait_for_requests(2)).await.unwrap();
     }
     upstreams.handle().set_state("runs", MindBridgeStep::new("COMPLETE")).unwrap();
     let (status, output) = watch.ended().await;
     assert_eq!(status.code(), Some(0), "{output}");
-    // what it says of the connection depends on when it tries
+    // its output about the connection depends on when it retries
     let expected: Vec<&str> = output.lines().filter(|line| !line.starts_with("jobgate: ")).collect();
     let expected = expected.join("\n");
     let mut expected = lines(&expected);

@@ -1,4 +1,4 @@
-//! How long jobs take is learned from those before them, on a paused clock: fewer looks, and news no later.
+//! Durations of jobs are learned from earlier jobs, on a paused clock: fewer polls, and no later delivery.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::ports::{gateway, reference};
 
-/// What following some jobs cost: looks a job, and how late its end was told, on average and at the 95th percentile.
+/// The cost of following some jobs: polls per job, and the delay of the terminal state, on average and at the 95th
+/// percentile.
 #[derive(Clone, Copy, Debug)]
 struct Cost {
     polls: f64,
@@ -28,7 +29,7 @@ impl Cost {
     }
 }
 
-/// Follows jobs of one kind, one after the other, each from its start to its end.
+/// Follows jobs of one kind, one after the other, each until it completes.
 async fn follow(durations: Vec<Duration>) -> Vec<(usize, f64)> {
     let gateway = gateway();
     let stop = CancellationToken::new();
@@ -50,14 +51,14 @@ async fn follow(durations: Vec<Duration>) -> Vec<(usize, f64)> {
     costs
 }
 
-/// The first jobs, which nothing is known of, beside those that follow them.
+/// Compares the first jobs, without statistics, with the later ones.
 async fn compare(lasts: impl Fn(&mut Rng) -> f64) -> (Cost, Cost) {
     let mut rng = Rng::with_seed(7);
     let durations: Vec<Duration> = (0..160).map(|_| Duration::from_secs_f64(lasts(&mut rng))).collect();
     let cost = |costs: &[(usize, f64)]| {
         Cost::of(costs.iter().map(|(polls, _)| polls).sum(), costs.iter().map(|(_, late)| *late).collect())
     };
-    // Each of them by a gateway that has seen none before, so that both follow the same jobs.
+    // Each of them by a new gateway, so that both follow the same jobs.
     let mut unlearned = Vec::new();
     for some in durations[40..].chunks(5) {
         unlearned.extend(follow(some.to_vec()).await);
@@ -66,14 +67,14 @@ async fn compare(lasts: impl Fn(&mut Rng) -> f64) -> (Cost, Cost) {
     (cost(&unlearned), cost(&learned[40..]))
 }
 
-/// A time around the middle, as far off it as a sum of dice.
+/// A log-normal time around the middle: the deviation is a sum of dice.
 fn around(rng: &mut Rng, middle: f64, spread: f64) -> f64 {
     let dice: f64 = (0..12).map(|_| rng.f64()).sum::<f64>() - 6.0;
     middle * (spread * dice).exp()
 }
 
 #[tokio::test(start_paused = true)]
-#[expect(clippy::print_stdout, reason = "docs/store.md tells these figures")]
+#[expect(clippy::print_stdout, reason = "docs/store.md contains these figures")]
 async fn learned_durations_save_polls_without_delaying_delivery() {
     type Lasts = fn(&mut Rng) -> f64;
     let kinds: [(&str, Lasts, f64); 4] = [
@@ -98,7 +99,7 @@ async fn learned_durations_do_not_delay_a_max_staleness_watcher() {
     gateway.jobs.start_following(stop.clone());
     for number in 0..20 {
         let began = Instant::now();
-        // The last ends long before all others did.
+        // The last completes long before all others did.
         let lasts = Duration::from_secs(if number < 19 { 600 } else { 40 });
         gateway
             .mindbridge

@@ -28,7 +28,7 @@ impl Found {
         while let Some(token) = tokens.get(at) {
             let rest = tokens.get(at..).unwrap();
             if is_test(rest) {
-                // past the attribute and the item behind it
+                // skips the attribute and its item
                 at += 2;
                 while tokens.get(at).is_some_and(|token| !ends_item(token)) {
                     at += 1;
@@ -92,7 +92,7 @@ fn event(tokens: &[TokenTree]) -> Option<(String, TokenStream)> {
         .then(|| (level, inside.stream()))
 }
 
-/// The name of a field; none for what is no field.
+/// The name of a field, if it is one.
 fn field(item: &[TokenTree]) -> Option<String> {
     let text: Vec<String> = item.iter().map(ToString::to_string).collect();
     if text.first().is_some_and(|first| first == "target") && text.get(1).is_some_and(|colon| colon == ":") {
@@ -118,7 +118,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Every event of the code from `info` up.
+/// Every event of the code at level `info` and above.
 pub(crate) fn events() -> Events {
     let mut found = Found::default();
     for path in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {

@@ -1,5 +1,5 @@
-//! The log of the real process: what a line about a request holds and what never, a level that changes while it runs, a
-//! reader who stands still; and the status page beside it.
+//! The log of the real process: what a line about a request contains and what never, a level that changes at run time,
+//! and a reader that stalls; and the status page.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::support::server::{KEY, Setup, TOKEN, external};
 use crate::support::streams::{LIMIT, Sse, Watcher};
 use crate::support::wire::{self, Reply};
 
-/// What no line may hold.
+/// A value that no line may contain.
 const CANARY: &str = "cAnaRy";
 
 async fn written(rest: &str) -> (Simulator, Scratch) {
@@ -93,7 +93,7 @@ async fn the_access_log_has_one_line_per_request_and_no_input() {
     assert!(!output.contains(CANARY), "{output}");
 }
 
-/// Each refused answer has a line of its own, for both upstreams.
+/// Each rejected answer has its own line, for both upstreams.
 #[tokio::test]
 async fn a_refused_upstream_answer_is_logged_with_its_reason() {
     let (simulator, config) = written("telemetry: { log_format: json }").await;
@@ -177,12 +177,12 @@ async fn only_a_valid_admin_request_changes_the_log_level() {
     let too_long = "info,".repeat(2_000);
     assert_eq!(set_level(admin, "/log-level", &[plain], &too_long).await.status, 400);
 
-    // a pattern for a field would take years to make ready; it is read as plain text, and answered at once
+    // to compile a field pattern would take years; it is treated as plain text, and answered at once
     let pattern = format!("info,[{{job=[ab]*a{}}}]=debug", "[ab]".repeat(40));
     let requests = async { set_level(admin, "/log-level?for=1h", &[plain], &pattern).await.status };
     assert_eq!(tokio::time::timeout(LIMIT, requests).await.ok(), Some(200));
 
-    // a path that does not exist is refused at `debug`
+    // an unknown path is logged at `debug`
     wire::get(public, "/nowhere").await;
     let reply = set_level(admin, "/log-level?for=1s", &[plain], "debug").await;
     assert_eq!((reply.status, &reply.json()["inForce"]), (200, &"debug".into()));
@@ -212,7 +212,7 @@ async fn a_blocked_log_reader_delays_no_answer_and_no_shutdown() {
             break rest.split(' ').next().unwrap().parse().unwrap();
         }
     };
-    // from here on nobody reads
+    // from here on the log is not read
     let requests = async {
         let mut socket = BufReader::new(TcpStream::connect(public).await.unwrap());
         for _ in 0..1_500 {
@@ -229,7 +229,7 @@ async fn a_blocked_log_reader_delays_no_answer_and_no_shutdown() {
     assert!(Command::new("kill").args(["-s", "TERM", &id]).status().await.unwrap().success());
     let ended = tokio::time::timeout(LIMIT, process.wait()).await.expect("it ends").unwrap();
     assert_eq!(ended.code(), Some(0));
-    // what the pipe holds is there to be read; another line may have come between the two
+    // the content of the pipe can still be read; another line may be between the two
     let mut served = false;
     while let Some(line) = log.next_line().await.unwrap() {
         served |= line.contains("request served");

@@ -1,4 +1,4 @@
-//! The lookup use case on a paused clock: what is shared, what is kept, and what a caller is told.
+//! The lookup use case on a paused clock: single flight, caching, and the answers of callers.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,7 @@
-//! `/metrics` of a real gateway: after known traffic it says exactly what happened, Prometheus' own tool finds nothing to say about
-//! it, and nothing that a client sends becomes a label.
+//! `/metrics` of a real gateway: after known traffic it contains exactly that traffic, promtool reports no problem, and
+//! no value from a client becomes a label.
 //!
-//! What is counted is counted for the process, so whatever is asked for exactly is asked of a process of its own.
+//! Metrics are counted per process, so a test of exact values has a process of its own.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -22,7 +22,7 @@ use crate::support::server::{ANY, Setup, external};
 use crate::support::streams::{LIMIT, Sse, Watcher, WebSocket};
 use crate::support::wire;
 
-/// A bearer in the form of a JWT that ends on 1 January 2100 and is signed by nobody: `{"exp":4102444800}`.
+/// A bearer token in the form of a JWT that expires on 1 January 2100 and has no signature: `{"exp":4102444800}`.
 const ENDS: &str = "e30.eyJleHAiOjQxMDI0NDQ4MDB9.c2ln";
 
 #[tokio::test]
@@ -65,7 +65,7 @@ async fn gauges_report_source_stream_and_store_state() {
     rig.upstreams.set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
 }
 
-/// A gateway in a process of its own, whose one client is `canary-client`.
+/// A gateway process whose only client is `canary-client`.
 struct Own {
     simulator: Simulator,
     _process: Process,
@@ -98,7 +98,7 @@ impl Own {
         reply.body
     }
 
-    /// The values by name and labels, as soon as they hold.
+    /// The values by name and labels, as soon as they are as expected.
     async fn settled(
         &self,
         holds: impl Fn(&BTreeMap<String, f64>) -> bool + Sync,
@@ -143,7 +143,7 @@ fn values(text: &str) -> BTreeMap<String, f64> {
         .collect()
 }
 
-/// Has Prometheus' own tool read it.
+/// Checks the text with promtool.
 fn promtool_likes(text: &str) {
     let mut command = Command::new("promtool");
     let command = command.args(["check", "metrics"]).stdin(Stdio::piped());
@@ -217,11 +217,11 @@ async fn counters_match_known_traffic_exactly() {
         ("jobgate_config_reloads_total{outcome=\"rejected\"}", 0),
         ("jobgate_config_stale", 0),
     ];
-    // written out: a whole number is the same in both, and never compared as a float
+    // compared as text: an integer has one form, and floats are never compared
     let has_value = |values: &BTreeMap<String, f64>, name: &str, value: usize| {
         values.get(name).is_some_and(|found| found.to_string() == value.to_string())
     };
-    // what an answer leaves may be counted a moment after it was read
+    // the effects of an answer may be counted a moment after it was read
     let (text, values) =
         own.settled(|values| expected.iter().all(|&(name, value)| has_value(values, name, value))).await;
     assert!(values["jobgate_singleflight_total{role=\"leader\"}"] >= 3.0, "{text}");
@@ -240,7 +240,7 @@ async fn counters_match_known_traffic_exactly() {
     }
 }
 
-/// A page, a redirect or a refusal under any status is no usable answer, so alerts can tell them apart.
+/// A page, a redirect or a rejection with any status is no usable answer, so alerts can distinguish them.
 #[tokio::test]
 async fn an_unusable_upstream_answer_has_its_own_outcome() {
     let own = Own::start(vec![], "").await;
@@ -270,7 +270,7 @@ async fn an_unusable_upstream_answer_has_its_own_outcome() {
 
 #[tokio::test]
 async fn client_input_never_becomes_a_metric_label() {
-    /// Enough of each kind to see all that there is to see.
+    /// Enough of each kind for every series to exist.
     const FIRST: usize = 50;
     const THEN: usize = 250;
     let jobs = vec![MindBridgeJob::new("a", &[(0, "COMPLETE")])];
@@ -280,7 +280,7 @@ async fn client_input_never_becomes_a_metric_label() {
     let before = names(&own.scrape().await);
     storm(&own, THEN).await;
     let text = own.scrape().await;
-    // a word of a closed list may come up for the first time, such as that of a call which a slow machine let time out
+    // a value of a closed list may occur for the first time, such as a call that timed out on a slow machine
     let now = names(&text);
     let new: Vec<&String> = now.iter().filter(|name| !before.contains(name)).collect();
     assert!(new.len() < THEN / 25, "a label was made of what was sent: {new:#?}");
@@ -295,7 +295,7 @@ fn names(text: &str) -> Vec<String> {
     values(text).into_keys().filter(|name| !name.contains("_bucket{")).collect()
 }
 
-/// So many requests of each kind: paths, methods, ids, names of operations, and codes that a client would have us say.
+/// `count` requests of each kind: paths, methods, ids, operation names, and error codes that a client tries to inject.
 async fn storm(own: &Own, count: usize) {
     let word = || format!("canary{:x}", fastrand::u64(..));
     let all: Vec<usize> = (0..count).collect();

@@ -1,4 +1,4 @@
-//! A job that was made a moment ago: its upstream may show it only a second later, and whoever asks for it waits.
+//! A job that was created a moment ago: its upstream may report it only a second later, and a caller waits for it.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::support::wire;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A house whose loop runs, and whose jobs are shown from this time on and end two seconds later.
+/// A gateway with a running poll loop, whose jobs exist upstream from this time on and complete two seconds later.
 fn gateway_fresh_for(span: Duration) -> TestGateway {
     let gateway = gateway();
     gateway.jobs.start_following(CancellationToken::new());
@@ -57,7 +57,7 @@ async fn a_wait_for_a_missing_job_ends_at_its_timeout() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_for_a_missing_job_ends_after_missing_for() {
-    // shorter than any wait, so that it is what ends this one
+    // shorter than any wait, so that it ends this one
     let follow = jobgate::jobs::FollowSettings { missing_for: SECOND * 7, ..FOLLOW };
     let gateway = crate::support::ports::fixture(follow);
     gateway.jobs.start_following(CancellationToken::new());
@@ -79,7 +79,7 @@ async fn not_found_is_retryable_until_missing_for_is_over() {
         answers.into_iter().map(|answer| retry(&answer.unwrap_err())).collect::<Vec<_>>()
     };
     for second in 0..120_u64 {
-        // counted from the first answer, a tenth of a second after the first question
+        // counted from the first answer, a tenth of a second after the first request
         let expected = if Duration::from_secs(second) <= FOLLOW.missing_for { AGAIN } else { NEVER };
         let start = Instant::now();
         assert_eq!(execute((second % 7 == 0).then_some(Duration::ZERO)).await, [expected; 2], "{second}");

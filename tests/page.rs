@@ -1,4 +1,4 @@
-//! The live page as a person meets it: in a real Chromium, driven by the npm package `playwright-core`, judged by axe.
+//! The live page as a person uses it: in a real Chromium, driven by the npm package `playwright-core`, checked by axe.
 //! `tests/all.sh` installs all three.
 
 use std::path::Path;
@@ -15,13 +15,13 @@ use crate::support::server::{Rig, Setup};
 
 fn setup(rest: &str) -> Setup {
     let mut setup = Setup::with(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], vec![]);
-    // a client of a busy machine may take its time for its first message
+    // a client of a busy machine may be slow to send its first message
     let long_timeout = "streams: { init_timeout: 60s }";
     setup.rest = format!("poll: {{ min_interval: 100ms, max_interval: 1s }}\n{long_timeout}\n{rest}");
     setup
 }
 
-/// Opens the page, watches the job, ends it, and gives what was seen.
+/// Opens the page, watches the job, completes it, and returns what the page showed.
 async fn visit(rig: &Rig, key: Option<&str>) -> Value {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
     for needed in [folder.join("node_modules/playwright-core/package.json"), "/usr/bin/chromium".into()] {

@@ -1,6 +1,6 @@
-//! Whatever befalls the ports, by hundreds of seeds on a paused clock: an end once told is never taken back or changed, no
-//! watcher misses it once the faults stop, each hears a forward sequence with one end, the budget holds, and nothing hangs
-//! or stays behind. A failure names its seed.
+//! Faults at every port, by hundreds of seeds on a paused clock: a delivered terminal state is never withdrawn or
+//! changed, no watcher misses it once the faults stop, each receives an ordered sequence with one terminal state, the
+//! budget is kept, and nothing hangs or leaks. A failure prints its seed.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
@@ -39,11 +39,11 @@ const PACED: FollowSettings = FollowSettings {
     pace: PollIntervals { fastest: Duration::from_secs(2), slowest: Duration::from_secs(30) },
     ..FOLLOW
 };
-/// For how long calls meet faults.
+/// For how long calls get faults.
 const STORM: Duration = Duration::from_secs(90);
-/// For how long a client's question may take: what a store and a source may take together, several times over.
+/// The limit of a client's request: several times what a store and a source may take together.
 const ANSWER: Duration = Duration::from_mins(2);
-/// Until when everything has come to its end: the last end upstream, and a look that hung when the faults stopped.
+/// By when everything has completed: the last job upstream, and a fetch that hung when the faults stopped.
 const ALL_OVER: Duration = Duration::from_mins(30);
 
 #[test]
@@ -83,7 +83,7 @@ fn trial(seed: u64, folder: Option<ScratchFolder>) {
     assert!(faults.is_empty(), "seed {seed}:\n{}", faults.join("\n"));
 }
 
-/// What all actors share.
+/// The state that all actors share.
 struct World {
     jobs: Jobs,
     plans: Vec<Plan>,
@@ -122,7 +122,8 @@ async fn play(seed: u64, folder: Option<ScratchFolder>) -> Vec<String> {
             world.log.fault(format!("{most} calls within a second"));
         }
     }
-    // each watcher is told of each of its jobs at least; how much the askers hear is up to the faults
+    // each watcher receives at least an update of each of its jobs; how much other clients receive depends on the
+    // faults
     if world.log.reported() < 3 * world.plans.len() || storm.met().is_empty() {
         world.log.fault("nothing was tried".to_owned());
     }
@@ -130,7 +131,7 @@ async fn play(seed: u64, folder: Option<ScratchFolder>) -> Vec<String> {
     world.log.faults()
 }
 
-/// Everybody has left: following stops, and every task ends.
+/// All clients are gone: polling stops, and every task ends.
 async fn nothing_stays(world: &World, gateway: &TestGateway, stop: CancellationToken) {
     let refs: Vec<RequestedRef> = world.plans.iter().map(Plan::reference).collect();
     world.jobs.untrack(&Principal::local(), &refs).await;
@@ -189,7 +190,7 @@ fn gateway(
     (gateway, sources)
 }
 
-/// Watches jobs to their ends, and comes back when a panic cuts the stream.
+/// Watches jobs until they complete, and reconnects when a panic aborts the stream.
 async fn watcher(world: &World, places: Vec<usize>, late: Duration, fresh: Option<Duration>) {
     tokio::time::sleep(late).await;
     loop {
@@ -201,7 +202,7 @@ async fn watcher(world: &World, places: Vec<usize>, late: Duration, fresh: Optio
     }
 }
 
-/// Watches jobs once. Says whether all were told of to their ends.
+/// Watches jobs once. Returns whether all of them completed.
 async fn watch(world: &World, places: &[usize], fresh: Option<Duration>) -> bool {
     let Ok(principal) = world.jobs.authenticate(None) else { return false };
     let plans: Vec<&Plan> = places.iter().map(|place| &world.plans[*place]).collect();
@@ -222,7 +223,7 @@ async fn watch(world: &World, places: &[usize], fresh: Option<Duration>) -> bool
     true
 }
 
-/// What one watcher heard of one job.
+/// What one watcher received about one job.
 #[derive(Clone, Debug, Default)]
 struct WatcherLog {
     sequence: Option<u64>,
@@ -231,7 +232,7 @@ struct WatcherLog {
 }
 
 impl WatcherLog {
-    /// Takes in an update. Says what is wrong with it.
+    /// Records an update. Returns a description of what is wrong with it.
     fn record(&mut self, update: &WatchUpdate) -> Option<String> {
         if self.over {
             return Some(format!("told of after the end: {update:?}"));
@@ -253,11 +254,11 @@ impl WatcherLog {
     }
 }
 
-/// Asks this and that until the faults are over, and every job once more then.
+/// Sends random requests until the faults are over, and one for every job after that.
 async fn client_task(world: &World, mut rng: Rng) {
     while world.began.elapsed() < STORM * 2 {
         let question = AssertUnwindSafe(execute(world, &mut rng)).catch_unwind();
-        // What breaks is one question.
+        // A panic affects one request.
         drop(question.await);
         tokio::time::sleep(Duration::from_millis(rng.u64(50..10_000))).await;
     }
@@ -271,7 +272,7 @@ async fn execute(world: &World, rng: &mut Rng) {
     let fresh = [None, Some(Duration::ZERO), Some(Duration::from_mins(1))][rng.usize(..3)];
     match rng.u8(..10) {
         0 => {
-            // Bounded by the door alone, as every question is.
+            // Only the timeout of the handler limits it, as every request.
             let labels = Labels::from([("by".to_owned(), "seed".to_owned())]);
             let refs = [reference];
             let tracked = world.jobs.track(&principal, &refs, &labels);
@@ -281,7 +282,7 @@ async fn execute(world: &World, rng: &mut Rng) {
             let timeout = Duration::from_secs(rng.u64(1..40));
             let waiting = world.jobs.await_end(&principal, reference, timeout);
             match tokio::time::timeout(ANSWER, waiting).await {
-                // Whoever is not recognised any more is told that there is nothing.
+                // A caller that is no longer authorized gets an empty answer.
                 Ok(Err(_)) => {}
                 Ok(answer) => world.log.answered(plan, before, &answer, world.began.elapsed()),
                 Err(_) => world.log.fault(format!("waiting for {} hangs", plan.id)),

@@ -1,4 +1,4 @@
-//! The real binary, as its users start it: exit codes, signals, and processes that find each other over TCP alone.
+//! The real binary, as its users start it: exit codes, signals, and processes that communicate over TCP alone.
 
 use jobgate::config::ClientConfig;
 use jobgate::inbound::graphql::schema::sdl;
@@ -15,14 +15,14 @@ use crate::support::wire;
 const SECRETS: [(&str, &str); 2] =
     [("MIND_TOKEN", "demo-mindbridge-token"), ("METRICS_KEY", "demo-supermetrics-key")];
 
-/// Two jobs that stay as they are, so that no test depends on when it asks.
+/// Two jobs that do not change, so that no test depends on its timing.
 const SCENARIO: &str = "
 mindbridge: { token: demo-mindbridge-token, jobs: [{ id: done, steps: [{ status: COMPLETE }] }] }
 supermetrics: { api_key: demo-supermetrics-key, jobs: [{ id: waits, steps: [{ status: QUEUED }] }] }";
 
 const ANY_PORT: &str = "127.0.0.1:0";
 
-/// The simulated upstreams as a process of their own, and where they are.
+/// The simulated upstreams in their own process, and their addresses.
 async fn simulate() -> (Process, String, String) {
     let scenario = Scratch::new(SCENARIO);
     let mut upstreams = Process::start(
@@ -55,7 +55,7 @@ async fn execute(gateway: std::net::SocketAddr, key: Option<&str>) -> Vec<String
     answer.data()["jobs"].as_array().unwrap().iter().map(describe).collect()
 }
 
-/// Three processes that share nothing but TCP: two upstream servers, each of its own process, and the gateway.
+/// Three processes that share only TCP: two upstream servers, each in its own process, and the gateway.
 #[tokio::test]
 async fn a_gateway_serves_jobs_of_two_upstream_processes() {
     let ((one, mindbridge, _), (other, _, supermetrics)) = tokio::join!(simulate(), simulate());
@@ -74,7 +74,7 @@ async fn a_gateway_serves_jobs_of_two_upstream_processes() {
     }
 }
 
-/// The README's promise: soon after `jobgate demo` the printed command line answers, as it is printed.
+/// The README's promise: soon after `jobgate demo` the printed command line works as printed.
 #[tokio::test]
 async fn the_curl_command_printed_by_demo_returns_jobs() {
     let promise = std::time::Duration::from_mins(1);
@@ -164,11 +164,11 @@ async fn serve_rejects_a_public_address_without_clients() {
     assert_eq!((code, output.contains("server.listen")), (Some(1), true), "{output}");
 }
 
-/// One source lost is not all lost; and a source that nobody answers for is unavailable, not a hang.
+/// A failed source leaves the others available; and a source without a server is unavailable, not a hang.
 #[tokio::test]
 async fn a_missing_secret_disables_only_its_source() {
     let (_upstreams, _, supermetrics) = simulate().await;
-    // bound and not listened on: nobody else gets the port meanwhile
+    // bound without listening: no other process gets the port meanwhile
     let unbound = tokio::net::TcpSocket::new_v4().unwrap();
     unbound.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let closed = format!("http://{}/api", unbound.local_addr().unwrap());
@@ -180,12 +180,12 @@ async fn a_missing_secret_disables_only_its_source() {
     assert_eq!(execute(address, None).await, ["UNAVAILABLE", "QUEUED"]);
 }
 
-/// The first signal waits for what is under way, the second does not.
+/// The first signal waits for requests in flight, the second does not.
 #[tokio::test]
 async fn a_second_signal_ends_the_process_without_draining() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/api", silent.local_addr().unwrap());
-    // what is under way would take longer than any test waits
+    // a request in flight would take longer than any test waits
     let rest =
         "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, request_timeout: 1h, drain_timeout: 1h }";
     let source = "status_timeout: 30m";
@@ -196,7 +196,7 @@ async fn a_second_signal_ends_the_process_without_draining() {
     let mut caller = tokio::net::TcpStream::connect(address).await.unwrap();
     let request = wire::request("POST", "/graphql", &[("content-type", "application/json")], query);
     caller.write_all(&request).await.unwrap();
-    // asked, and never answered: from here on there is something to wait for
+    // accepted, and never answered: from here on there is a request to wait for
     let (_held, _) = silent.accept().await.unwrap();
     gateway.signal("TERM").await;
     gateway.find("the beginning of the end", |line| line.contains("shutting down").then_some(())).await;
@@ -206,14 +206,14 @@ async fn a_second_signal_ends_the_process_without_draining() {
     assert!(output.contains("second signal"), "{output}");
 }
 
-/// What an image's health check runs.
+/// The health check of an image runs this command.
 #[tokio::test]
 async fn health_exit_code_reflects_readiness() {
     let (_upstreams, mindbridge, supermetrics) = simulate().await;
     let config = Scratch::new(&Setup::default().yaml(&mindbridge, &supermetrics));
     let (mut gateway, _) = serve(&config, &SECRETS).await;
     let admin = gateway.address("admin").await;
-    // it has little patience, and a busy machine may need more
+    // its timeout is short, and a busy machine may need more
     let health_reports = async |path: &str, expected: i32, words: &str| {
         let (code, output) = run(&["health", &format!("http://{admin}/{path}")], &[]).await;
         (code == Some(expected) && output.contains(words)).then_some(())

@@ -1,5 +1,5 @@
-//! The public door held against pages of other sites, clients in a hurry and wrong keys: nothing of what is refused reaches
-//! an upstream, and nobody else notices.
+//! The public listener with pages of other sites, clients above their limits and wrong keys: no rejected request
+//! reaches an upstream, and no other client is affected.
 
 use std::net::SocketAddr;
 
@@ -42,7 +42,7 @@ fn clients() -> String {
 async fn rig(rest: String) -> Rig {
     let mut jobs = ["a", "b", "c", "d"].map(|id| MindBridgeJob::new(id, &[(0, "IN_PROGRESS")])).to_vec();
     jobs.push(MindBridgeJob::new("done", &[(0, "COMPLETE")]));
-    // a client of a busy machine may take its time for its first message
+    // a client of a busy machine may be slow to send its first message
     let rest = format!("streams: {{ init_timeout: 60s }}\n{rest}");
     Setup { rest, ..Setup::with(jobs, vec![]) }.start().await
 }
@@ -112,7 +112,7 @@ async fn cross_site_requests_execute_nothing() {
         let reply = send(rig.public, "GET", "/v1/jobs/mind/a", &[(name, value)], "").await;
         assert_eq!((reply.status, reply.json()["code"].as_str()), (403, Some("ORIGIN_NOT_ALLOWED")));
     }
-    // a page whose name was made to mean this machine, and which so is of no other site
+    // a page whose name resolves to this machine (DNS rebinding), and which so is of no other site
     let rebound = String::from_utf8(wire::request("GET", &in_url(QUERY), &[], "")).unwrap();
     let rebound = rebound.replace("host: localhost", "host: evil.example:8080");
     let reply = wire::exchange(rig.public, rebound.as_bytes()).await;
@@ -150,7 +150,7 @@ async fn cors_lets_an_allowed_origin_send_keys_and_read_answers() {
         let headers = header(&reply, "access-control-allow-headers").unwrap();
         assert_eq!(headers, preflight[2].1, "{path}");
     }
-    // a browser that names none, and those that monitoring in a page adds
+    // a browser without request headers, and those that monitoring in a page adds
     let [origin, method, _] = preflight;
     let reply = send(rig.public, "OPTIONS", "/graphql", &[origin, method], "").await;
     let headers = header(&reply, "access-control-allow-headers").unwrap();
@@ -205,7 +205,7 @@ async fn cors_lets_an_allowed_origin_send_keys_and_read_answers() {
     assert_eq!(header(&plain, "vary"), Some("origin"), "a cache must not show it to a page");
 }
 
-/// A socket of a client, acknowledged.
+/// A client's socket after the acknowledgement.
 async fn socket(to: SocketAddr, key: &str) -> tokio_tungstenite::WebSocketStream<TcpStream> {
     let mut request = "ws://localhost/graphql".into_client_request().unwrap();
     request.headers_mut().insert("sec-websocket-protocol", "graphql-transport-ws".parse().unwrap());
@@ -250,7 +250,7 @@ async fn the_request_rate_limit_applies_per_client_on_each_endpoint() {
     let body = json!({ "query": QUERY });
     let began = Instant::now();
     let mut replies: Vec<Reply> = Vec::new();
-    // ten, and where the machine is slow as many more as come back to it meanwhile
+    // ten, and on a slow machine as many more as are refilled meanwhile
     while replies.len() < 10 || replies.iter().all(|reply| reply.status == 200) {
         let some = (0..10).map(|_| wire::post(rig.public, Some("jg_busy"), &body));
         replies.extend(join_all(some).await);
@@ -275,7 +275,7 @@ async fn the_request_rate_limit_applies_per_client_on_each_endpoint() {
     assert!(header(&reply, "retry-after").is_some());
     let mut theirs = socket(rig.public, "jg_busy").await;
     let received = loop {
-        // so that nothing is left for the next one, unless that comes a second later
+        // so that none is left for the next one, unless that comes a second later
         join_all((0..10).map(|_| wire::post(rig.public, Some("jg_busy"), &body))).await;
         let received = subscribe(&mut theirs, "s", &["a"]).await;
         if received["type"] == "error" {
@@ -291,12 +291,12 @@ async fn the_request_rate_limit_applies_per_client_on_each_endpoint() {
 
 #[tokio::test]
 async fn concurrency_and_watch_limits_apply_per_client() {
-    // the pace is not what is tested here, however often one asks again below
+    // the rate is not what is tested here, however often a request is repeated below
     let rig = &rig(format!("limits: {{ concurrent_requests: 2, jobs_watched: 3, requests_per_second: 100000, burst: 100000 }}\n{}", clients())).await;
     let wait = |key: &'static str| async move {
         let authorization = format!("Bearer {key}");
         let headers = [("authorization", authorization.as_str()), ("prefer", "wait=25")];
-        // until the two have their places; from then on it waits for the job
+        // until the two have their permits; from then on it waits for the job
         while send(rig.public, "GET", "/v1/jobs/mind/a", &headers, "").await.status == 429 {}
     };
     let mut waiting = Box::pin(async { tokio::join!(wait("jg_busy"), wait("jg_busy")) });

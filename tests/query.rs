@@ -1,4 +1,4 @@
-//! The query path from end to end: a question over HTTP, both upstreams over HTTP, and the whole answer.
+//! The query path from end to end: a query over HTTP, both upstreams over HTTP, and the whole answer.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const MIND: SimUpstream = SimUpstream::MindBridge;
 const METRICS: SimUpstream = SimUpstream::Supermetrics;
 const ID: &str = "65f0c0ffee00000000000001";
 
-/// Everything the schema can say of a job.
+/// Every field that the schema has for a job.
 const EVERYTHING: &str = "query($refs: [JobRef!]!) { jobs(refs: $refs) { __typename
     ... on Job { id source { name upstream } externalId state isTerminal nativeState createdAt updatedAt finishedAt
         firstSeenAt stateSince terminalSeenAt progress { completed total } failure { code message }
@@ -31,7 +31,7 @@ const EVERYTHING: &str = "query($refs: [JobRef!]!) { jobs(refs: $refs) { __typen
         rows(first: 2) { header nodes { cells } pageInfo { hasNextPage hasPreviousPage } problem { code } } }
     ... on JobProblem { code message retryable retryAfterMs ref { id source externalId } } } }";
 
-/// Takes out what differs from run to run, after a look at whether it makes sense: nothing is older than the question.
+/// Removes what differs from run to run, after a check of it: no time is before the request.
 fn steady(mut job: Value, requested_at: Instant) -> Value {
     let freshness = &mut job["freshness"];
     assert!(freshness["observedAt"].take().as_str().unwrap().ends_with('Z'));
@@ -323,7 +323,7 @@ async fn a_reference_list_must_have_1_to_200_entries() {
     assert_eq!(rig.calls(MIND), 1, "a job named many times is asked for once");
 }
 
-/// Without a grant, without a source and without a job look alike, and cost nothing upstream.
+/// A missing grant, a missing source and a missing job have the same answer, and cost no upstream call.
 #[tokio::test]
 async fn a_job_without_a_grant_is_not_found() {
     let hash = |key: &str| ClientConfig::hex(&keys::hash(key));
@@ -343,7 +343,7 @@ async fn a_job_without_a_grant_is_not_found() {
     assert_eq!(rig.calls(METRICS), 0);
     let all = wire::post(rig.public, Some("jg_all"), &body).await.data();
     assert_eq!(all["jobs"], json!([job("MindBridgeJob"), job("SupermetricsJob"), problem]));
-    // held by now, and still not shown
+    // cached by now, and still not visible
     assert_eq!(wire::post(rig.public, Some("jg_half"), &body).await.data(), half);
     for key in [None, Some("jg_none"), Some("jg_hal")] {
         let refused = wire::post(rig.public, key, &body).await;
@@ -352,7 +352,7 @@ async fn a_job_without_a_grant_is_not_found() {
     }
 }
 
-/// Told to stop, the gateway is not ready at once, finishes what is under way, and accepts no more.
+/// After SIGTERM the gateway is not ready at once, finishes its requests in flight, and accepts no more.
 #[tokio::test]
 async fn draining_completes_requests_in_flight() {
     let rig = full().start().await;
@@ -370,7 +370,7 @@ async fn draining_completes_requests_in_flight() {
     assert!(tokio::net::TcpStream::connect(rig.public).await.is_err(), "the door is closed");
 }
 
-/// The scenario of the demo holds what the README promises of it.
+/// The scenario of the demo contains what the README promises.
 #[tokio::test]
 async fn the_demo_scenario_returns_every_job() {
     let mut setup = Setup { scenario: Scenario::demo(), ..Setup::default() };

@@ -1,5 +1,5 @@
 //! The budget of a source that replicas share, on a real Redis: one count for all of them, also after the data or the
-//! server was lost. Each replica is a shared store of its own in this process.
+//! server was lost. Each replica is its own shared store in this process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,7 +34,7 @@ async fn replicas_share_one_budget() {
     let taken =
         join_all((0..20).map(|number| if number % 2 == 0 { one.take(&wide) } else { other.take(&wide) }))
             .await;
-    // Six in any second: on a machine that took longer for the twenty it may be more.
+    // Six in any second: if the machine took longer for the twenty it may be more.
     let most = 6 * (usize::try_from(began.elapsed().as_secs()).unwrap() + 1);
     let gone = taken.iter().filter(|taken| go(taken)).count();
     assert!((6..=most).contains(&gone), "{gone} of at most {most}: {taken:?}");
@@ -53,7 +53,7 @@ async fn replicas_share_one_budget() {
     .await;
 }
 
-/// Takes as many calls as go at once, and says how many went.
+/// Makes as many calls as are permitted at once, and returns their number.
 async fn spend(budgets: &[Arc<dyn SharedBudget>], limits: &LimiterSettings, at_most: usize) -> usize {
     let mut went = 0;
     for number in 0..200 {
@@ -104,7 +104,7 @@ async fn a_redis_flush_does_not_refill_the_hourly_budget() {
     .await;
     let flushed = Instant::now();
     let () = redis.execute(&redis::cmd("FLUSHALL")).await;
-    // Long enough for every replica to put back what it knows, and for the common count to decide again.
+    // Long enough for every replica to restore its counts, and for the shared count to decide again.
     while flushed.elapsed() < Duration::from_secs(12) {
         spent.fetch_add(spend(&budgets, &limits, 100).await, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -150,7 +150,7 @@ async fn calls_during_a_redis_outage_count_after_recovery() {
     assert!(went + more <= 30, "{went} without redis, and {more} after");
 }
 
-/// What the replicas other than the one of this budget need for polls, and used for callers.
+/// The calls that the replicas other than the one of this budget need for polls, and used for callers.
 fn others(budget: &Arc<dyn SharedBudget>) -> (u32, u32) {
     let used = budget.used();
     (used.others_demand, used.others_callers)
@@ -204,6 +204,6 @@ async fn a_new_replica_learns_when_earlier_calls_leave_the_hour() {
     })
     .await;
     assert_eq!(known.iter().map(|(_, count)| *count as usize).sum::<usize>(), made);
-    // At most two slices late, and as much more as the machine took.
+    // At most two slices late, plus the delay of the machine.
     assert!(known.iter().all(|(ago, _)| *ago >= Duration::from_secs(2_975)), "{known:?}");
 }

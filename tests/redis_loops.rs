@@ -1,4 +1,4 @@
-//! A few turns of the loops that `cargo bench --bench crashes -- --loop NAME` runs at full size.
+//! A few iterations of the loops that `cargo bench --bench crashes -- --loop NAME` runs at full size.
 
 use crate::support::loops::convergence::{self, Outage};
 use crate::support::loops::outages::Blow;

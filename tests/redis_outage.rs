@@ -1,5 +1,5 @@
-//! Redis away, hung, emptied: answers go on from memory and from the upstream, no client sees a fault, nothing older comes
-//! back, and it heals by itself.
+//! Redis unavailable, hanging or emptied: answers come from memory and from the upstream, no client gets an error, no
+//! older state returns, and the gateway recovers by itself.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ async fn writes_during_a_redis_outage_are_written_back_afterwards() {
     let stored = seen("a", Life::Succeeded, 1);
     one.store().keep(stored.clone()).await.unwrap();
     one.store().keep(seen("b", Life::Running, 1)).await.unwrap();
-    // So that it has seen the server once, and can tell that another one is empty.
+    // So that it has connected to the server once, and can detect that another one is empty.
     until("the replica is there", || async {
         let there: u64 = redis.execute(redis::cmd("ZCARD").arg("test:v1:{members}")).await;
         (there == 1).then_some(())
@@ -72,7 +72,7 @@ async fn writes_during_a_redis_outage_are_written_back_afterwards() {
     until("it is well", || async { (!one.store().health().degraded).then_some(()) }).await;
 }
 
-/// A Redis that is stopped takes every connection and answers none: the worst kind of away.
+/// A suspended Redis accepts every connection and answers none: the worst kind of outage.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn queries_are_answered_while_redis_hangs() {
     let pause = Duration::from_secs(scale("JOBGATE_LOAD_STOP_SECONDS", 3).try_into().unwrap());
@@ -83,7 +83,7 @@ async fn queries_are_answered_while_redis_hangs() {
     });
     let jobs: Vec<MindBridgeJob> = jobs.collect();
     let rig = gateway(&redis, &url, jobs.clone()).await;
-    // Without any Redis, and asked at the same time: how fast this machine is just now.
+    // Without Redis, and at the same time: the current speed of this machine.
     let control = Setup::with(jobs, Vec::new()).start().await;
     let question = async |rig: &Rig, number: usize| {
         let number = number % 20;
@@ -127,7 +127,7 @@ async fn queries_are_answered_while_redis_hangs() {
     report("answers that failed while redis hung", failed.len(), during.len());
     report_p99(p99(&mut before), p99(&mut during));
     assert_eq!(failed, Vec::<String>::new());
-    // Each of those who wait for a dead Redis waits for the limit of a command, which is 500 ms.
+    // Each request that waits for an unavailable Redis waits for the timeout of a command, which is 500 ms.
     let median = |times: &[Duration]| times.get(times.len() / 2).copied().unwrap_or_default();
     let (usual, now) = (median(&before), median(&during));
     assert!(
@@ -136,7 +136,7 @@ async fn queries_are_answered_while_redis_hangs() {
     );
 }
 
-#[expect(clippy::print_stderr, reason = "it is what the tool is run for")]
+#[expect(clippy::print_stderr, reason = "the output of the tool")]
 fn report_p99(before: Duration, during: Duration) {
     eprintln!("p99 of an answer: {before:?} without any redis, {during:?} while it hung");
 }
@@ -161,7 +161,7 @@ async fn a_redis_flush_does_not_lose_a_terminal_state() {
     .await;
 }
 
-/// The operators see it, and whoever balances the load keeps sending.
+/// The metrics show it, and the load balancer keeps sending requests.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_hang_is_reported_in_the_metrics_until_recovery() {
     let (redis, url) = (Redis::start().await, Scratch::new(""));
@@ -191,7 +191,7 @@ async fn a_redis_hang_is_reported_in_the_metrics_until_recovery() {
     .await;
     let tier = rig.serving.store_health().shared_store.unwrap();
     assert!(tier.connections >= 2, "{tier:?}");
-    // of the whole process, in which other tests use Redis as well: more than nothing is what can be said
+    // of the whole process, in which other tests use Redis as well: only "more than zero" can be asserted
     for counted in [
         "jobgate_redis_commands_total{outcome=\"timed_out\"}",
         "jobgate_redis_commands_total{outcome=\"ok\"}",
@@ -236,7 +236,8 @@ async fn tracking_changes_survive_a_redis_flush_and_outage() {
         .await;
 }
 
-/// An owner that overslept its lease, and wakes up while Redis is away, cannot ask whose turn it is. It knows by its own clock.
+/// An owner that was suspended past its lease, and resumes while Redis is unavailable, cannot ask Redis for the lease.
+/// Its own clock shows that the lease has expired.
 #[tokio::test]
 async fn an_expired_lease_writes_nothing_during_a_redis_outage() {
     let mut redis = Redis::start().await;
@@ -252,7 +253,7 @@ async fn an_expired_lease_writes_nothing_during_a_redis_outage() {
     assert_eq!(one.store().keep_under(stale, late).await.unwrap(), None);
     assert_eq!(held(&one, "a").await, None);
     assert!(!one.store().note_missing_under(&key("a"), late).await.unwrap());
-    // Nor may a look without a turn take longer than one with a turn: others may have looked meanwhile.
+    // A fetch without a lease may not take longer than one with a lease either: others may have fetched meanwhile.
     let alone = async || {
         let claims = one.leases().claim(&[key("b")], SkipIf::Never).await;
         assert_eq!(claims, [Claim::Acquired(FencingToken::Alone)]);
@@ -264,7 +265,7 @@ async fn an_expired_lease_writes_nothing_during_a_redis_outage() {
     let stale = seen("b", Life::Running, 1);
     assert_eq!(one.store().keep_under(stale, FencingToken::Alone).await.unwrap(), None);
     let fresh = seen("b", Life::Succeeded, 2);
-    // a busy machine may oversleep this one as well: then once more
+    // a busy machine may be too slow for this one as well: then once more
     until("a look in time is kept", || async {
         alone().await;
         one.store().keep_under(fresh.clone(), FencingToken::Alone).await.unwrap().map(drop)
@@ -273,8 +274,8 @@ async fn an_expired_lease_writes_nothing_during_a_redis_outage() {
     assert_eq!(held(&one, "b").await, Some(fresh));
 }
 
-/// What Redis was made to forget, as a server does that comes back with an older state, is compared when the connection is
-/// back: also an end that was written long ago, and on all replicas.
+/// Data that Redis lost, as a server that restarts with an older state, is compared after the reconnect: also a
+/// terminal state that was written long ago, and on all replicas.
 #[tokio::test]
 async fn terminal_states_are_reconciled_after_a_reconnect() {
     let redis = Redis::start().await;
@@ -292,7 +293,7 @@ async fn terminal_states_are_reconciled_after_a_reconnect() {
     assert_eq!(held(&other, "a").await, Some(worse), "an end is answered from memory");
     let _: u64 = redis.execute(redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal")).await;
     until("the other learns the better answer", || async {
-        // What the jobs do with a hint.
+        // The jobs react so to a notification.
         let received = tokio::time::timeout(Duration::from_millis(100), other.leases().next()).await;
         if let Ok(FeedEvent::Hints(hints)) = received {
             let keys: Vec<_> = hints.into_iter().map(|hint| hint.key).collect();

@@ -1,5 +1,5 @@
-//! Several real `jobgate serve` and one Redis: together they ask what one would ask, and what one has told the others know.
-//! `tests/load/replicas.sh` runs the same at full size.
+//! Several real `jobgate serve` and one Redis: together they make the calls of one, and what one has delivered the
+//! others know. `tests/load/replicas.sh` runs the same at full size.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -25,7 +25,7 @@ use crate::support::wire;
 /// References in one subscription.
 const REFS: usize = 100;
 
-/// Upstreams, a Redis, and what the replicas are started with.
+/// Upstreams, a Redis, and the configuration of the replicas.
 struct Site {
     simulator: Simulator,
     redis: Redis,
@@ -34,7 +34,7 @@ struct Site {
 
 impl Site {
     async fn new(mind: Vec<MindBridgeJob>, metrics: Vec<SupermetricsJob>) -> Self {
-        // none that is alive loses its turn, and one that is dead does before the test gives up
+        // no replica that is alive loses its lease, and a dead one loses it before the test times out
         Self::leased("30s", mind, metrics).await
     }
 
@@ -72,7 +72,7 @@ async fn lookup(gateway: SocketAddr, source: &str, id: &str) -> String {
     describe(&execute(gateway, &query, json!({ "ref": external(source, id) })).await["job"])
 }
 
-/// Watches jobs to their ends: how often each was told to have ended.
+/// Watches jobs until they complete: how often the terminal state of each was delivered.
 async fn watch(gateway: SocketAddr, refs: &[Value]) -> BTreeMap<String, usize> {
     let mut ends = BTreeMap::new();
     let watched = refs.chunks(REFS).map(async |some| {
@@ -97,7 +97,7 @@ async fn watch(gateway: SocketAddr, refs: &[Value]) -> BTreeMap<String, usize> {
     ends
 }
 
-/// Looks at one job that began before the one before it had ended.
+/// Fetches of one job that began before the previous one was complete.
 fn overlaps(requests: &[RecordedRequest]) -> usize {
     let mut fetches: BTreeMap<&str, Vec<(Instant, Instant)>> = BTreeMap::new();
     for one in requests {
@@ -112,8 +112,9 @@ fn overlaps(requests: &[RecordedRequest]) -> usize {
     pairs.sum()
 }
 
-/// The looks at all jobs, and the most that one gateway would make from the first to the last look at each: its fastest pace is
-/// 800 ms, and beside that each of three may look once as it begins, and one end is seen.
+/// The fetches of all jobs, and the most that one gateway would make from the first to the last fetch of each: its
+/// shortest interval is 800 ms, and in addition each of three may fetch once at its start, and one fetch observes the
+/// terminal state.
 fn fetches(requests: &[RecordedRequest]) -> (usize, usize) {
     let mut fetches: BTreeMap<&str, Vec<Instant>> = BTreeMap::new();
     for one in requests {
@@ -130,12 +131,12 @@ fn fetches(requests: &[RecordedRequest]) -> (usize, usize) {
     (made, at_pace)
 }
 
-/// How long each job lives.
+/// The duration of each job.
 fn seconds(number: usize) -> u64 {
     4 + u64::try_from(number % 7).unwrap()
 }
 
-/// Has so many replicas watch all the jobs, each of them all: what the upstreams were asked.
+/// Starts `replicas` replicas that each watch all jobs; returns the upstream requests.
 async fn run(replicas: usize, jobs: usize) -> Vec<RecordedRequest> {
     let numbers = 0..jobs / 2;
     let mind = numbers.clone().map(|number| {
@@ -159,7 +160,7 @@ async fn run(replicas: usize, jobs: usize) -> Vec<RecordedRequest> {
     site.requests()
 }
 
-/// The promise of the tier: three replicas ask what one would ask, and never the same thing at the same time.
+/// The promise of the shared store: three replicas make the calls of one, and never the same one at the same time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_replicas_make_no_more_calls_than_one() {
     let jobs = scale("JOBGATE_LOAD_JOBS", 60);
@@ -181,13 +182,15 @@ async fn three_replicas_make_no_more_calls_than_one() {
     report("calls of three replicas beyond those of one", three.len().saturating_sub(one.len()), one.len());
     assert_eq!((overlaps(&one), overlaps(&three)), (0, 0));
     if jobs >= 500 {
-        // The promise itself. It takes a machine that is not busy with other things: on one that is, one falls behind.
+        // The promise itself. It needs a machine without other load: on a busy one, a replica falls behind.
         assert!(three.len() * 100 <= one.len() * 105, "(of one, of three) at each upstream: {counts:?}");
     } else {
-        // The few jobs of the suite leave room for a round more or less. Each on its own would ask three times as much.
+        // The few jobs of the suite allow a round more or less. Replicas that do not share would make three times the
+        // calls.
         let at_pace = (0..jobs / 2).map(|number| seconds(number) * 5 / 4 + 2).sum::<u64>() + 60;
         let allowed = (one.len() * 5 / 4).max(usize::try_from(at_pace).unwrap());
-        // On a busy machine they begin apart, and a call holds fewer jobs: then it is the looks that count.
+        // On a busy machine they start at different times, and a call contains fewer jobs: then the fetches are
+        // counted.
         let (made, at_pace) = fetches(&three);
         assert!(
             three.len() <= allowed || made <= at_pace,
@@ -196,7 +199,7 @@ async fn three_replicas_make_no_more_calls_than_one() {
     }
 }
 
-/// What any client was told of an end outlives the replica that told it, and the upstream's memory.
+/// A delivered terminal state outlives the replica that delivered it, and its removal upstream.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_delivered_terminal_state_survives_a_replica_kill() {
     let rounds = scale("JOBGATE_LOAD_KILLS", 3);
@@ -220,7 +223,7 @@ async fn a_delivered_terminal_state_survives_a_replica_kill() {
     assert_eq!(lost, 0);
 }
 
-/// Tracked once, followed by whoever is there: also when the replica that was asked to dies at once.
+/// Tracked once, followed by any living replica: also when the replica that tracked it dies at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_replica_follows_the_tracked_jobs_of_a_killed_one() {
     let site = Site::leased("1m", vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], Vec::new()).await;
@@ -231,7 +234,7 @@ async fn another_replica_follows_the_tracked_jobs_of_a_killed_one() {
     first.signal("KILL").await;
     first.ended().await;
     site.simulator.handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
-    // A list asks no upstream: what it shows was found by following.
+    // A list makes no upstream call: its content was found by polling.
     until("the other finds the end", || async {
         let list = "{ jobList(first: 5, filter: { labels: [{ name: \"team\", value: \"x\" }] }) { nodes { state } } }";
         let list = execute(other, list, Value::Null).await;
@@ -240,14 +243,15 @@ async fn another_replica_follows_the_tracked_jobs_of_a_killed_one() {
     .await;
 }
 
-/// Whoever reads the changes of all jobs reads those that another replica found, also of jobs nobody here follows, and once.
+/// A reader of the feed receives the changes that another replica found, also of jobs that this replica does not
+/// follow, and once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_feed_delivers_changes_of_all_replicas_exactly_once() {
     let site = Site::new(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], Vec::new()).await;
     let (_first, to) = site.replica().await;
     let (_second, other) = site.replica().await;
     let mut feeds = [Watcher::feed(to, Sse).await, Watcher::feed(other, Sse).await];
-    // Before the subscription is in place nothing is promised: its first byte came, so it is.
+    // Nothing is promised before the subscription exists: its first byte was received, so it does.
     for (status, expected) in [("IN_PROGRESS", "CHANGED RUNNING"), ("COMPLETE", "ENDED SUCCEEDED")] {
         site.simulator.handle().set_state("a", MindBridgeStep::new(status)).unwrap();
         let query = format!("query($ref: JobRef!) {{ job(ref: $ref, maxStaleness: \"1ms\") {ANY} }}");
@@ -260,7 +264,7 @@ async fn each_feed_delivers_changes_of_all_replicas_exactly_once() {
     }
 }
 
-/// A replica that drains holds nobody up: the next look is made by another as if nothing had been.
+/// A replica that drains delays nobody: another replica makes the next fetch at its usual time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_replica_continues_polling_when_one_drains() {
     let site = Site::leased("1m", vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], Vec::new()).await;

@@ -1,6 +1,5 @@
-//! What replicas share, on a real server: what is kept, whose turn it is, and the hints (the
-//! budgets: `redis_budget`). Each replica here is
-//! a tier of its own in this process; `redis_replicas` has real ones.
+//! What replicas share, on a real server: records, leases and notifications (the budgets: `redis_budget`). Each replica
+//! here is its own shared store in this process; `redis_replicas` has real processes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,9 +24,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::support::redis::Redis;
 use crate::support::streams::LIMIT;
 
-/// A turn that is to run out in a test.
+/// A lease that expires in a test.
 pub(crate) const LEASE: Duration = Duration::from_millis(300);
-/// A turn that runs out for nobody, however busy the machine is.
+/// A lease that never expires in a test, however busy the machine is.
 const LONG: Duration = Duration::from_mins(5);
 /// How long one command may take.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,7 +41,7 @@ pub(crate) fn settings(url: &str) -> RedisSettings {
         prefix: "test".to_owned(),
         record_secret: Some("a secret of the test".into()),
         lease: LONG,
-        // long enough for a busy machine: none of the servers is slow, but those that a test stops
+        // long enough for a busy machine: no server is slow, except one that a test suspends
         timeout: TIMEOUT,
         max_record: 64 << 10,
         retention: Retention {
@@ -59,8 +58,8 @@ pub(crate) fn tier(redis: &Redis) -> SharedStore {
     SharedStore::new(settings(&redis.url())).unwrap()
 }
 
-/// Has a tier beat and listen for as long as the guard is held.
-#[expect(clippy::disallowed_methods, reason = "a test's own task, not the gateway's")]
+/// Runs the heartbeat and the subscription of a shared store for as long as the guard exists.
+#[expect(clippy::disallowed_methods, reason = "a task of the test, not of the gateway")]
 pub(crate) fn run(tier: &SharedStore) -> DropGuard {
     let stop = CancellationToken::new();
     tokio::spawn(tier.clone().run(stop.clone()));
@@ -77,7 +76,7 @@ pub(crate) fn key(id: &str) -> JobKey {
     JobKey { source: SourceName::parse("mind").unwrap(), external_id: ExternalId::parse(id).unwrap() }
 }
 
-/// A job as answered to a question of this second.
+/// A job as observed by a fetch of this second.
 pub(crate) fn seen(id: &str, life: Life, second: i64) -> Observation {
     let at = |millis| Timestamp::from_millisecond(1_700_000_000_000 + second * 1_000 + millis).unwrap();
     let job = Job::new(key(id), life, Details::MindBridge(Box::default()));
@@ -92,7 +91,7 @@ async fn claim(tier: &SharedStore, id: &str, unless: SkipIf) -> Claim {
     tier.leases().claim(&[key(id)], unless).await.pop().unwrap()
 }
 
-/// Asks again until it holds.
+/// Repeats a read until it returns a value.
 pub(crate) async fn until<T, F: Future<Output = Option<T>> + Send>(
     what: &str,
     again: impl Fn() -> F + Send + Sync,
@@ -131,7 +130,7 @@ async fn replicas_agree_on_when_a_run_was_first_seen() {
     let rerun = seen("a", Life::Running, 40);
     other.store().keep(rerun.clone()).await.unwrap();
     let held = held(&one, "a").await;
-    // the end is held in memory; whoever has to read sees the new run
+    // the terminal state is cached in memory; a reader of Redis gets the new run
     assert_eq!(held, Some(last));
     let held = self::held(&tier(&redis), "a").await.unwrap();
     assert_eq!(
@@ -183,7 +182,7 @@ async fn a_list_contains_the_jobs_of_all_replicas_in_order() {
     assert_eq!(all.len(), 249);
 }
 
-/// Whoever can write to the Redis but does not know the secret can delay, and cannot put words into a job's mouth.
+/// A process that can write to Redis but does not know the secret can delay, and cannot forge a job's state.
 #[tokio::test]
 async fn a_record_with_an_invalid_mac_is_a_cache_miss() {
     let redis = Redis::start().await;
@@ -259,8 +258,8 @@ async fn a_not_found_is_shared_only_under_the_lease_that_found_it() {
     assert!(held(&tier(&redis), "a").await.is_some());
 }
 
-/// An owner that is stopped between question and answer for longer than its lease finds out when it writes: also when
-/// nobody else came, and also when the other has not written yet.
+/// An owner that is suspended between fetch and write for longer than its lease learns that when it writes: also when
+/// no other replica came, and also when the other has not written yet.
 #[tokio::test]
 async fn writes_under_an_expired_lease_are_rejected() {
     let redis = Redis::start().await;
@@ -276,7 +275,8 @@ async fn writes_under_an_expired_lease_are_rejected() {
                 if let Claim::Acquired(fencing_token) = claim { *fencing_token } else { panic!("{claim:?}") }
             })
             .collect();
-    // The other takes over two thirds as soon as it can, and writes for half of these: with times of a clock that is behind.
+    // The other acquires two thirds as soon as it can, and writes for half of these: with times of a clock that is
+    // behind.
     let rounds = keys.iter().enumerate().filter(|(number, _)| number % 3 > 0);
     join_all(rounds.map(async |(number, key)| {
         until("the lease ends", || async {
@@ -306,7 +306,7 @@ async fn writes_under_an_expired_lease_are_rejected() {
 #[tokio::test]
 async fn a_lease_lasts_while_it_is_renewed() {
     let redis = Redis::start().await;
-    // long enough for a busy machine to be in time
+    // long enough for a busy machine to renew in time
     let lease = LEASE * 10;
     let [one, other] =
         [(), ()].map(|()| SharedStore::new(RedisSettings { lease, ..settings(&redis.url()) }).unwrap());
@@ -318,8 +318,8 @@ async fn a_lease_lasts_while_it_is_renewed() {
     .await;
 }
 
-/// Holds a turn for longer than a lease. `None` when this machine stood still for so long that the turn may be over: then
-/// what comes of it says nothing.
+/// Holds a lease for longer than its duration. `None` when this machine was suspended for so long that the lease may
+/// have expired: then the result proves nothing.
 async fn renewed(one: &SharedStore, other: &SharedStore, lease: Duration, id: &str) -> Option<()> {
     let began = Instant::now();
     let mut last = began;
@@ -348,12 +348,12 @@ async fn renewed(one: &SharedStore, other: &SharedStore, lease: Duration, id: &s
     Some(())
 }
 
-/// Waits until a tier that runs listens: what is sent from then on is heard.
+/// Waits until a running shared store is subscribed: it receives whatever is sent from then on.
 pub(crate) async fn listens(tier: &SharedStore) {
     until("it listens", || async { (tier.store().health().shared_store?.gaps > 0).then_some(()) }).await;
 }
 
-/// The next hints. That some time has gone by is news as well, and on a busy machine it does.
+/// The next notifications. The feed also has events for elapsed time, which occur on a busy machine.
 async fn hints(tier: &SharedStore) -> FeedEvent {
     let next = async {
         loop {

@@ -1,4 +1,4 @@
-//! The kinds of Redis that replicas can share: behind a user and a password, behind TLS, behind sentinels, and a cluster.
+//! The Redis deployments that replicas can share: with user and password, with TLS, with sentinels, and a cluster.
 
 use std::process::Command;
 
@@ -12,7 +12,7 @@ use crate::redis_shared_store::{held, key, listens, run, seen, settings, until};
 use crate::support::redis::{Redis, free_port};
 use crate::support::streams::LIMIT;
 
-/// One job kept and read by another replica, and one turn: what every kind must be able to do.
+/// A job that is stored and read by another replica, and a lease: what every deployment must support.
 async fn works(make: impl Fn() -> SharedStore + Send + Sync) {
     let (one, other) = (make(), make());
     for (number, id) in ["a", "b", "c", "d", "e"].into_iter().enumerate() {
@@ -36,7 +36,7 @@ async fn works(make: impl Fn() -> SharedStore + Send + Sync) {
     assert_eq!(listener.next().await, FeedEvent::Gap, "what was sent before is not coming");
     one.store().keep(seen("f", Life::Running, 9)).await.unwrap();
     let hint = ChangeNotification { key: key("f"), what: RemoteChange::Changed };
-    // The nodes of a cluster pass on by and by: what was kept before may be heard after.
+    // The nodes of a cluster forward messages with a delay: an earlier one may be received later.
     let received =
         async { while !matches!(listener.next().await, FeedEvent::Hints(hints) if hints.contains(&hint)) {} };
     assert!(tokio::time::timeout(LIMIT, received).await.is_ok(), "the hint is heard");
@@ -134,7 +134,7 @@ async fn the_shared_store_follows_a_sentinel_failover() {
     )
     .unwrap();
     let sentinel = Redis::on(port, &[folder.to_str().unwrap(), "--sentinel"]).await;
-    // It must have heard of the second server before the first may fail.
+    // It must know the second server before the first may fail.
     until("the sentinel knows both", || async {
         let info: String = sentinel.execute(redis::cmd("INFO").arg("sentinel")).await;
         info.contains("slaves=1").then_some(())
@@ -167,7 +167,7 @@ async fn the_shared_store_follows_a_sentinel_failover() {
     })
     .await;
     first.kill();
-    // Only now in a hurry: until here a server that a busy machine made wait was not to be taken for dead.
+    // The short timeout is set only now: before, a server that was slow on a busy machine must not count as down.
     let hurry =
         redis::cmd("SENTINEL").arg(&["SET", "mymaster", "down-after-milliseconds", "3000"]).to_owned();
     let client = redis::Client::open(format!("redis://:pa55@127.0.0.1:{port}")).unwrap();

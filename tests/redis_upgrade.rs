@@ -1,5 +1,5 @@
-//! Two versions of jobgate on one Redis, as in a rolling upgrade: what a newer one wrote is a miss to an older one that cannot read it,
-//! and stays as it is. A newer version is made here of a record that this one wrote.
+//! Two versions of jobgate on one Redis, as in a rolling upgrade: a record of a newer version is a cache miss for an
+//! older one that cannot read it, and is not changed. The test makes the newer record from one of this version.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use jobgate::domain::job::Life;
@@ -10,7 +10,7 @@ use jobgate::ports::store::{JobStore as _, ListFilter, StoreOutcome};
 use crate::redis_shared_store::{held, key, seen, settings};
 use crate::support::redis::Redis;
 
-/// The seal, the layout, the state and the time; then a checksum of so many bytes, then JSON.
+/// The MAC, the layout, the state and the time; then a checksum of so many bytes, then JSON.
 const HEAD: usize = 1 + 10;
 const SUM: usize = 16;
 const NAME: &str = "test:v1:{mind/a}";
@@ -23,7 +23,7 @@ async fn record(redis: &Redis) -> Vec<u8> {
     redis.execute(redis::cmd("HGET").arg(NAME).arg("r")).await
 }
 
-/// The record as another version would have written it, whole and with the right checksum.
+/// The record as another version would have written it, complete and with the right checksum.
 fn rewritten(record: &[u8], layout: Option<u8>, body: impl Fn(String) -> String) -> Vec<u8> {
     let mut head = record[..HEAD].to_vec();
     head[1] = layout.unwrap_or(head[1]);

@@ -1,4 +1,4 @@
-//! Another configuration while the gateway serves: the real binary, its file on a real disk, and streams that stay open over it.
+//! Changes of the configuration at run time: the real binary, its file on a real disk, and streams that stay open.
 
 mod broken;
 mod load;
@@ -22,10 +22,10 @@ use crate::support::server::{ANY, KEY, TOKEN, describe, external};
 use crate::support::streams::{LIMIT, Sse, StreamEvent, Watcher, WebSocket, settles};
 use crate::support::wire;
 
-/// The token that only the second upstream takes, from when it is told to.
+/// The token that only the second upstream accepts, once configured.
 const OTHER: &str = "another-mindbridge-token";
 
-/// The source `mind` and what it is given, by the words of its options.
+/// The source `mind` with these options.
 fn mind(url: &str, token: &str, budget: &str) -> String {
     format!(
         "mind: {{ upstream: mindbridge, base_url: \"{url}\", credential: {{ bearer: {token} }}, budget: {{ {budget} }} }}"
@@ -34,7 +34,8 @@ fn mind(url: &str, token: &str, budget: &str) -> String {
 
 const BUDGET: &str = "per_second: 10000, per_hour: 1000000, concurrency: 500";
 
-/// A folder as Kubernetes mounts a `ConfigMap`, the gateway that reads the file in it, and two upstreams that have the same jobs.
+/// A folder as Kubernetes mounts a `ConfigMap`, the gateway that reads the file in it, and two upstreams with the same
+/// jobs.
 struct Gateway {
     process: Process,
     public: SocketAddr,
@@ -45,12 +46,12 @@ struct Gateway {
 }
 
 impl Gateway {
-    /// Starts it with the source `mind` at the first upstream, and this below the sources.
+    /// Starts it with the source `mind` at the first upstream, and these other sections.
     async fn start(rest: &str) -> Self {
         let mut scenario = Scenario::default();
         scenario.mindbridge.jobs =
             ["a", "b"].map(|id| MindBridgeJob::new(id, &[(0, "IN_PROGRESS")])).into_iter().collect();
-        // of one time, so that a job is the same at both
+        // with one start time, so that a job is the same at both
         scenario.start = Some(SystemClock.now());
         let mut upstreams = Vec::new();
         for _ in 0..2 {
@@ -67,7 +68,7 @@ impl Gateway {
             ("MIND_TOKEN", TOKEN),
             ("METRICS_KEY", KEY),
             ("OTHER_TOKEN", OTHER),
-            // so that its memory is not a matter of how many processors the machine has
+            // so that its memory does not depend on the number of processors
             ("TOKIO_WORKER_THREADS", "2"),
             ("MALLOC_ARENA_MAX", "2"),
         ];
@@ -77,7 +78,7 @@ impl Gateway {
         Self { process, public, admin, upstreams, folder, round: 0 }
     }
 
-    /// Puts another file in the place of the one before, as the kubelet does, and waits until that is in force.
+    /// Replaces the file as the kubelet does, and waits until the change is active.
     async fn change(&mut self, sources: &[&str], rest: &str, changed: &str) {
         let log_text = if changed.contains(' ') {
             format!(" changed={changed:?} ")
@@ -110,7 +111,7 @@ impl Gateway {
         if reply.status == 200 { describe(&reply.data()["job"]) } else { reply.refusal().1 }
     }
 
-    /// What the source `mind` may be asked in an hour, and how much of that it was asked.
+    /// The hourly budget of the source `mind`, and how much of it is used.
     async fn used(&self) -> (i64, i64) {
         let query = "{ sources { name budget { perHour leftThisHour } } }";
         let data = wire::post(self.public, Some("jg_alice"), &json!({ "query": query })).await.data();
@@ -126,7 +127,7 @@ impl Drop for Gateway {
     }
 }
 
-/// Swaps `..data` for a folder with this file in it.
+/// Replaces `..data` by a folder with this file in it.
 fn put(folder: &std::path::Path, round: usize, text: &str) {
     let name = format!("..round{round}");
     fs::create_dir(folder.join(&name)).unwrap();
@@ -164,7 +165,7 @@ async fn reloading_any_live_section_keeps_streams_open() {
         streams.push(stream);
     }
 
-    // a budget changes, and what was used of it stays used
+    // a budget changes, and its used part stays used
     let (per_hour, used) = gateway.used().await;
     assert!(per_hour == 1_000_000 && used > 0, "{used} of {per_hour}");
     let small =
@@ -175,7 +176,7 @@ async fn reloading_any_live_section_keeps_streams_open() {
     let (per_hour, after) = gateway.used().await;
     assert!(per_hour == 500 && after >= used, "{after} of {per_hour}, before {used}");
 
-    // a source comes, and whoever is named may read it
+    // a source is added, and the clients named in it may read it
     let more = mind(&gateway.url(1), "{ env: MIND_TOKEN }", BUDGET).replacen("mind:", "more:", 1);
     let both = format!("clients: [{alice}, {}]", client("bob", "[mind, more]"));
     assert_eq!(gateway.execute("bob", "more", "b", None).await, "UNAUTHENTICATED");
@@ -183,14 +184,14 @@ async fn reloading_any_live_section_keeps_streams_open() {
     assert_eq!(gateway.execute("bob", "more", "b", None).await, "RUNNING");
     assert_eq!(gateway.execute("alice", "more", "b", None).await, "NOT_FOUND after 5s");
 
-    // who may read more keeps what is open, and so when that is taken back
+    // a client with a wider grant keeps its streams, also when that is revoked
     let wide = format!("clients: [{}, {}]", client("alice", "[mind, more]"), client("bob", "[mind, more]"));
     gateway.change(&[&small, &more], &wide, "clients").await;
     assert_eq!(gateway.execute("alice", "more", "b", None).await, "RUNNING");
     gateway.change(&[&small, &more], &both, "clients").await;
     assert_eq!(gateway.execute("alice", "more", "b", None).await, "NOT_FOUND after 5s");
 
-    // another place: what follows is asked there, with another credential once that is named
+    // another address: later calls go there, with another credential once that is configured
     let moved = mind(&gateway.url(1), "{ env: MIND_TOKEN }", BUDGET);
     let calls_of = |upstream: &Simulator| upstream.handle().record_of(SimUpstream::MindBridge).len();
     gateway
@@ -203,7 +204,7 @@ async fn reloading_any_live_section_keeps_streams_open() {
     let before = calls_of(&gateway.upstreams[1]);
     assert_eq!(gateway.execute("alice", "mind", "b", Some("0ms")).await, "RUNNING");
     assert!(calls_of(&gateway.upstreams[1]) > before);
-    // the one before stays good until nobody uses it: streams look all the time
+    // the old credential stays valid until no call uses it: streams poll all the time
     gateway.upstreams[1].handle().also_accept(SimUpstream::MindBridge, OTHER);
     let keyed = mind(&gateway.url(1), "{ env: OTHER_TOKEN }", BUDGET);
     let more = more.replace("MIND_TOKEN", "OTHER_TOKEN");
@@ -220,7 +221,7 @@ async fn reloading_any_live_section_keeps_streams_open() {
     gateway.upstreams[1].handle().revoke(SimUpstream::MindBridge, 0);
     assert_eq!(gateway.execute("alice", "mind", "b", Some("0ms")).await, "RUNNING");
 
-    // limits, paces, pages
+    // limits, intervals, pages
     let slow = format!("{both}\nlimits: {{ requests_per_second: 1, burst: 1 }}");
     gateway.change(&[&keyed, &more], &slow, "limits.burst, limits.requests_per_second").await;
     let answers = join_all((0..20).map(|_| gateway.execute("bob", "mind", "b", None))).await;
@@ -255,7 +256,7 @@ async fn reloading_any_live_section_keeps_streams_open() {
         |line: &str| (line.contains("need a restart") && line.contains("graphql.max_depth")).then_some(());
     gateway.process.find("what needs a restart", restart).await;
 
-    // a source goes: whoever watches its jobs is told so, and its jobs are no more
+    // a source is removed: its watchers receive that, and its jobs are gone
     let refs = vec![external("more", "b")];
     let mut gone = Vec::new();
     for carrier in [WebSocket, Sse] {
@@ -266,7 +267,8 @@ async fn reloading_any_live_section_keeps_streams_open() {
     let last = format!("{pages}\n").replace("[mind, more]", "[mind]");
     gateway.change(&[&keyed], &last, "clients, sources.more").await;
     for mut stream in gone {
-        // whose client had another grant than now is ended for that; both are an end, and which comes first is not promised
+        // a client whose grant changed is disconnected for that; both reasons are valid, and their order is not
+        // promised
         match stream.receive().await {
             StreamEvent::Update(update) => assert_eq!(describe(&update["result"]), "NOT_FOUND for good"),
             log_text @ (StreamEvent::Complete | StreamEvent::Over(_)) => {
@@ -284,7 +286,7 @@ async fn reloading_any_live_section_keeps_streams_open() {
     assert!(!output.contains("ERROR") && !output.contains(OTHER) && !output.contains(TOKEN), "{output}");
 }
 
-/// Without clients, so that it is the source alone that goes.
+/// Without clients, so that only the source is removed.
 #[tokio::test]
 async fn removing_a_source_ends_its_streams_and_keeps_its_usage() {
     let mut gateway = Gateway::start("").await;
@@ -311,7 +313,7 @@ async fn removing_a_source_ends_its_streams_and_keeps_its_usage() {
     let (per_hour, after) = gateway.used().await;
     assert!(per_hour == 999 && after >= used, "{after} of {per_hour}, before {used}");
     assert_eq!(gateway.execute("", "mind", "b", Some("0ms")).await, "RUNNING");
-    // the same name for another upstream is no change of a source
+    // the same name for another upstream is not a change of a source
     let kind = low.replace("mindbridge", "supermetrics");
     gateway.round += 1;
     put(&gateway.folder, gateway.round, &file(&[&kind, &more], ""));
@@ -331,7 +333,7 @@ async fn an_incomplete_file_is_reloaded_once_it_is_complete() {
     let mut stream = Watcher::open_as(gateway.public, Sse, &["a"], Some("jg_alice")).await;
     assert_eq!(stream.short().await, "SNAPSHOT RUNNING");
 
-    // written in place, and cut off before its clients for as long as it takes to be heard of
+    // written in place, and truncated before its clients until that is noticed
     let path = gateway.folder.join("jobgate.yaml");
     let whole = fs::read_to_string(&path).unwrap() + "limits: { burst: 777 }\n";
     let half = whole.replace(&format!("clients: [{alice}]"), "");
@@ -342,7 +344,7 @@ async fn an_incomplete_file_is_reloaded_once_it_is_complete() {
     fs::write(&path, whole).unwrap();
     gateway.process.find("the rest", log_text(" changed=limits.burst ")).await;
 
-    // a secret that comes after the file that names it
+    // a secret file that is created after the configuration that names it
     let secret = gateway.folder.join("late-secret");
     let reference = format!("{{ file: \"{}\" }}", secret.display());
     let source = mind(&gateway.url(0), &reference, BUDGET);
@@ -364,7 +366,7 @@ async fn an_incomplete_file_is_reloaded_once_it_is_complete() {
 }
 
 impl Gateway {
-    /// Ends with the process: how, and what it said.
+    /// Waits for the exit of the process: the exit code, and the output.
     async fn process_ended(mut self) -> (Option<i32>, String) {
         let stand_in = Process::start(&["schema"], &[]);
         let process = std::mem::replace(&mut self.process, stand_in);
@@ -373,7 +375,7 @@ impl Gateway {
     }
 }
 
-/// An update of a job as the streams tell it, in one word.
+/// One word for an update of a job.
 fn state(update: &Value) -> String {
     describe(&update["result"])
 }

@@ -1,4 +1,4 @@
-//! The REST door over real sockets, held to `schema/openapi.yaml`.
+//! The REST API over real sockets, checked against `schema/openapi.yaml`.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ async fn rig() -> Rig {
         MindBridgeJob::new("done", &[(0, "COMPLETE")]),
         MindBridgeJob::new("runs", &[(0, "IN_PROGRESS")]),
     ];
-    // so that the longest wait that may be preferred is many looks long
+    // so that the longest wait that may be preferred takes many polls
     let rest = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, request_timeout: 5m }\n\
                 poll: { min_interval: 100ms }";
     let setup = Setup::with(mind, vec![SupermetricsJob::new("done", &[(0, "SUCCESS")])]);
@@ -29,12 +29,12 @@ fn header<'a>(reply: &'a Reply, name: &str) -> Option<&'a str> {
     lines.filter(|(one, _)| one.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
 }
 
-/// The schema of a name, with its references followed.
+/// The schema of a name, with its references resolved.
 fn schema<'a>(document: &'a Value, name: &str) -> &'a Value {
     &document["components"]["schemas"][name]
 }
 
-/// Every member of an answer is described, and every described one is there.
+/// Every member of an answer is described, and every described member exists.
 fn assert_described(schema: &Value, answer: &Value, at: &str) {
     if let Some(members) = answer.as_object() {
         let known: BTreeSet<&str> =

@@ -1,4 +1,5 @@
-//! After a restart, on a paused clock: what was tracked or followed goes on without anybody asking, spread out.
+//! After a restart, on a paused clock: polling of tracked and followed jobs continues without a request, spread over
+//! time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,13 +28,13 @@ use crate::support::ports::{
     RuntimeClock, TestGateway, failed, gateway_on, gateway_with, reference, retention,
 };
 
-/// A pace that one source at one call a time keeps up with.
+/// An interval that one source with one call at a time can keep.
 const FOLLOW: FollowSettings = FollowSettings {
     pace: PollIntervals { fastest: Duration::from_secs(20), slowest: Duration::from_secs(30) },
     ..support::ports::FOLLOW
 };
 
-/// A ledger that outlives its house.
+/// A ledger that outlives its gateway.
 #[derive(Debug, Default)]
 struct Notes {
     tracked: Mutex<BTreeMap<JobKey, Labels>>,
@@ -73,7 +74,7 @@ impl Ledger for Notes {
     }
 }
 
-/// What stays when a house falls.
+/// The state that outlives a gateway.
 struct Ground {
     clock: Arc<dyn Clock>,
     store: Arc<dyn JobStore>,
@@ -91,7 +92,7 @@ impl Ground {
         }
     }
 
-    /// A new process on what an earlier one left, and how to end it.
+    /// A new process on the state of an earlier one, and its cancellation token.
     fn start(&self) -> (TestGateway, CancellationToken) {
         self.start_following_by(FOLLOW)
     }
@@ -122,7 +123,7 @@ async fn followed_jobs_resume_spread_out_after_a_restart() {
     let mut watching = Box::pin(watching);
     futures_util::StreamExt::next(&mut watching).await.unwrap();
     gateway.jobs.lookup(&me, &refs("metrics", 90..95), None).await;
-    // the process dies with all that it held
+    // the process dies with everything in its memory
     stop.cancel();
     gateway.spawner.idle().await;
     drop((watching, gateway));
@@ -165,7 +166,7 @@ async fn followed_jobs_resume_spread_out_after_a_restart() {
     );
 }
 
-/// A source that was not configured when the process began, and is now.
+/// A source that was not configured when the process started, and is now.
 #[tokio::test(start_paused = true)]
 async fn jobs_of_a_source_added_later_are_followed_again() {
     let ground = Ground::new();
@@ -202,7 +203,7 @@ async fn jobs_of_a_source_added_later_are_followed_again() {
     let batches: BTreeSet<String> =
         gateway.supermetrics.batches.lock().unwrap().iter().flatten().cloned().collect();
     assert_eq!(batches.len(), 5, "{batches:?}");
-    // gone and there again, it has nothing new: whoever follows goes on
+    // removed and added again, it reports no change: followers continue
     gateway.jobs.put_sources(vec![Arc::clone(&gateway.mindbridge) as Arc<dyn JobReader>]);
     gateway.jobs.put_sources(all());
     gateway.supermetrics.respond_with(|_| Ok(Life::Succeeded));
@@ -217,7 +218,7 @@ async fn jobs_of_a_source_added_later_are_followed_again() {
     assert_eq!(gateway.jobs.labels(&key), Some(labels), "and labels stay");
 }
 
-/// Only a gateway that remembers can tell "expired" from "never was", also across a restart.
+/// Only a gateway with a memory can distinguish "expired" from "never existed", also across a restart.
 #[tokio::test(start_paused = true)]
 async fn a_job_observed_before_a_restart_expires_once_missing() {
     let ground = Ground::new();
@@ -238,7 +239,7 @@ async fn a_job_observed_before_a_restart_expires_once_missing() {
     assert_eq!(states, [Some(JobState::Expired), Some(JobState::Failed), None]);
 }
 
-/// A disk that takes nothing.
+/// A disk that accepts no write.
 #[derive(Debug)]
 struct FullDisk;
 
@@ -269,7 +270,7 @@ async fn tracking_reports_whether_the_store_persisted_it() {
     }
 }
 
-/// Jobs that are watched over a restart, and end two seconds after it: how late each watcher is told.
+/// Jobs that are watched over a restart, and complete two seconds after it: the delay of each watcher.
 #[tokio::test(start_paused = true)]
 async fn terminal_states_are_delivered_in_time_after_a_restart() {
     for source in ["mind", "metrics"] {
@@ -304,7 +305,7 @@ async fn terminal_states_are_delivered_in_time_after_a_restart() {
             assert_eq!(answer.unwrap().observation.job.state(), JobState::Succeeded);
         }
         let late = Instant::now() - ends;
-        // `metrics` takes one call at a time, of 100 ms each
+        // `metrics` accepts one call at a time, of 100 ms each
         assert!(late <= Duration::from_millis(2_200), "{source}: {late:?} late");
     }
 }

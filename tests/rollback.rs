@@ -1,5 +1,5 @@
-//! Versions that go down: kept out until the upstream has repeated them for `poll.verify_interval`, and then taken, so that
-//! nothing is served as fresh that the upstream contradicts.
+//! Versions that decrease: rejected until the upstream has repeated them for `poll.verify_interval`, and then accepted,
+//! so that no answer that the upstream contradicts is served as fresh.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -38,7 +38,7 @@ fn report(gateway: &TestGateway, version: i64, life: Life) {
     gateway.mindbridge.respond_with_job(move |_| Ok(versioned(version, life.clone())));
 }
 
-/// Reads once what was read before is no answer any more to who wants it new.
+/// Reads once the earlier answer is too old for a caller that requires a new one.
 async fn read_new(gateway: &TestGateway) -> JobSnapshot {
     tokio::time::sleep(SECOND).await;
     read(gateway, Some(Duration::ZERO)).await
@@ -63,7 +63,7 @@ async fn a_repeated_lower_version_is_accepted_after_the_interval() {
         tokio::time::sleep(SECOND * 30).await;
         let held = (Some(10), JobState::Running, CONFLICT);
         assert_eq!(short(&read(&gateway, Some(Duration::ZERO)).await), held);
-        // also for who would take an older answer
+        // also for a caller that would accept an older answer
         assert_eq!(short(&read(&gateway, Some(SECOND * 86_400)).await), held);
     }
     tokio::time::sleep(SECOND * 60).await;
@@ -75,7 +75,7 @@ async fn a_repeated_lower_version_is_accepted_after_the_interval() {
 async fn versions_of_a_lagging_upstream_node_are_never_accepted() {
     let gateway = gateway();
     let start = Instant::now();
-    // the true version comes every fifth minute
+    // the true version is reported every fifth minute
     gateway.mindbridge.respond_with_job(move |_| {
         let minute = start.elapsed().as_secs() / 60;
         Ok(versioned(if minute.is_multiple_of(5) { 10 } else { 4 }, Life::Running))
@@ -100,7 +100,7 @@ async fn versions_after_a_rollback_are_compared_with_it() {
             tokio::time::sleep(FOLLOW.verify_interval / 2 + SECOND).await;
         }
         assert_eq!(short(&read_new(&gateway).await), (Some(3), JobState::Running, None));
-        // higher versions are news at once
+        // higher versions are delivered at once
         for version in 4..8 {
             report(&gateway, version, Life::Running);
             let seen = read_new(&gateway).await;
@@ -121,7 +121,7 @@ async fn two_reports_of_a_lower_version_are_not_enough() {
     assert_eq!(short(&read_new(&gateway).await), (Some(4), JobState::Running, None));
 }
 
-/// One replica accepts the rollback while the other waits for an answer that it asked for before.
+/// One replica accepts the rollback while the other waits for the answer to an earlier fetch.
 #[tokio::test(start_paused = true)]
 async fn an_answer_requested_before_a_rollback_loses_to_it() {
     let (clock, store) = (Arc::new(RuntimeClock::default()), Arc::new(MemoryStore::new(retention())));
@@ -140,12 +140,12 @@ async fn an_answer_requested_before_a_rollback_loses_to_it() {
     let (late, now) = tokio::join!(read(&other, Some(Duration::ZERO)), read_new(&one));
     assert_eq!([short(&now), short(&late)], [accepted, accepted]);
     assert_eq!(short(&read_new(&one).await), accepted, "and it stays");
-    // what is asked for after the rollback counts from there
+    // what is fetched after the rollback counts from there
     report(&other, 5, Life::Succeeded);
     assert_eq!(short(&read_new(&other).await), (Some(5), JobState::Succeeded, None));
 }
 
-/// A lower version is an answer about the job: it was found.
+/// A lower version is an answer about the job: the job was found.
 #[tokio::test(start_paused = true)]
 async fn a_lower_version_starts_the_wait_for_a_vanished_job_anew() {
     let gateway = gateway();
@@ -187,7 +187,7 @@ async fn watchers_receive_the_version_conflict_and_its_resolution() {
     assert!(lasted < FOLLOW.verify_interval + SECOND * 65, "polls go on at their pace: {lasted:?}");
 }
 
-/// Two replicas on one store: what either is told counts for both.
+/// Two replicas with one store: an answer to either counts for both.
 #[tokio::test(start_paused = true)]
 async fn replicas_share_rollbacks_and_their_contradictions() {
     let (clock, store) = (Arc::new(RuntimeClock::default()), Arc::new(MemoryStore::new(retention())));
@@ -198,7 +198,7 @@ async fn replicas_share_rollbacks_and_their_contradictions() {
     report(&one, 4, Life::Running);
     assert_eq!(short(&read_new(&one).await).2, CONFLICT);
     tokio::time::sleep(FOLLOW.verify_interval).await;
-    // the other is told the higher version again: the interval begins anew for both
+    // the other gets the higher version again: the interval restarts for both
     report(&other, 10, Life::Running);
     assert_eq!(short(&read_new(&other).await), (Some(10), JobState::Running, None));
     assert_eq!(short(&read_new(&one).await).2, CONFLICT);
@@ -241,7 +241,7 @@ async fn an_accepted_rollback_is_kept_by_every_replica() {
     assert_eq!(held(&third, "a").await, Some(next));
 }
 
-/// 2,000 reads while versions go up and down: whatever is called fresh is what the upstream said last.
+/// 2,000 reads while versions go up and down: an answer marked as fresh is always the last answer of the upstream.
 #[tokio::test(start_paused = true)]
 async fn no_read_is_wrongly_fresh_while_versions_go_up_and_down() {
     let mut rng = fastrand::Rng::with_seed(20_261_129);
@@ -251,7 +251,7 @@ async fn no_read_is_wrongly_fresh_while_versions_go_up_and_down() {
     gateway.mindbridge.respond_with_job(move |_| Ok(versioned(now.lock().unwrap().0, Life::Running)));
     let (mut fresh, mut stale, mut accepted, mut wrong) = (0, 0, 0, Vec::new());
     let mut served = 10;
-    // since when nothing but lower versions than the one served was reported, as far as anybody read
+    // since when only lower versions than the served one were reported, in any read
     let mut lower_since: Option<Instant> = None;
     for number in 0..2_000 {
         if rng.u32(..100) < 12 {

@@ -1,5 +1,5 @@
-//! Replicas are replaced one by one behind a balancer, and no client is any the worse for it. `cargo bench --bench rollout` does the
-//! same thirty times.
+//! Replicas are replaced one by one behind a balancer, and no client gets an error. `cargo bench --bench rollout` does
+//! the same thirty times.
 
 use jobgate::simulator::{Addresses, MindBridgeJob, Simulator};
 use serde_json::json;
@@ -23,17 +23,17 @@ async fn a_rollout_fails_no_request_and_ends_every_stream_cleanly() {
     let ended: usize = ANNOUNCED.iter().filter_map(|how| outcome.ends.get(*how)).sum();
     assert_eq!(ended, outcome.ends.values().sum::<usize>(), "{:?}", outcome.ends);
     assert!(ended >= plan.rollouts * plan.streams, "each of them, each time: {outcome:?}");
-    // the peak takes a quiet machine; that most are spread does not: one that stood still for a window saw one end at once
+    // the peak needs an idle machine; the usual spread does not: a replica suspended for a window closes all at once
     let usual = outcome.spreads.get(outcome.spreads.len() / 2);
     assert!(usual.is_some_and(|spread| *spread > WINDOW / 2), "{outcome:?}");
 }
 
-/// Whoever keeps a connection for further requests is sent away with an answer, not by a door that closes on a request; and
-/// what comes after the door is closed is still answered.
+/// A client that reuses a connection is sent away with a response, not by a connection closed on its request; and a
+/// request after the listener is closed is still answered.
 #[tokio::test]
 async fn draining_closes_a_kept_connection_after_a_response() {
     let mut setup = Setup::with(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], Vec::new());
-    // ten streams are told in a second at least: so many hold the end up for a minute
+    // at least ten streams per second are closed: this many delay the shutdown for a minute
     setup.rest =
         "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, drain_delay: 1s, drain_timeout: 1h }\n\
                   streams: { drain_window: 10m, init_timeout: 1m }"
@@ -70,7 +70,7 @@ async fn draining_closes_a_kept_connection_after_a_response() {
     drop(streams);
 }
 
-/// Asks on a connection that is kept: the head of the answer.
+/// Sends a request on a reused connection: the head of the response.
 async fn execute(socket: &mut TcpStream) -> String {
     let body = json!({ "query": "{ __typename }" }).to_string();
     let request = format!(

@@ -1,5 +1,5 @@
 //! Secrets that change while the gateway runs: the real binary, files on a real disk, and upstreams that accept several
-//! credentials and remember which one each request showed.
+//! credentials and record the one of each request.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -23,15 +23,15 @@ use crate::support::server::{ANY, KEY, TOKEN, describe, external};
 use crate::support::streams::{LIMIT, Sse, StreamEvent, Watcher, WebSocket};
 use crate::support::wire;
 
-/// Within what time an old value is unused after a change.
+/// How soon after a change the old value is unused.
 const PROMISE: Duration = Duration::from_secs(5);
 const ROTATIONS: usize = 200;
 const EVERY: Duration = Duration::from_millis(40);
-/// The last of so many is waited for: how many of them a machine keeps up with is its own business.
+/// The last of this many changes is awaited: how many of them take effect depends on the machine.
 const FEW: usize = 8;
 
-/// A folder as Kubernetes mounts a Secret: the file is a link into `..data`, and that is a link to a folder, which is
-/// swapped for another.
+/// A folder as Kubernetes mounts a Secret: the file is a link into `..data`, which is a link to a folder, which is
+/// replaced.
 struct Mounted {
     folder: PathBuf,
     round: usize,
@@ -71,7 +71,7 @@ impl Drop for Mounted {
     }
 }
 
-/// A gateway whose sources `mind` and `metrics` have their bearer tokens in these files.
+/// A gateway whose sources `mind` and `metrics` read their bearer tokens from these files.
 async fn serve(simulator: &Simulator, files: [&str; 2], rest: &str) -> (Process, SocketAddr) {
     let source = |name: &str, upstream: &str, url: &str, file: &str| {
         format!(
@@ -100,14 +100,14 @@ async fn upstreams() -> Simulator {
     Simulator::start(scenario, Addresses::ephemeral()).await.unwrap()
 }
 
-/// One look that is not answered from memory.
+/// One lookup that is not answered from memory.
 async fn lookup(gateway: SocketAddr, source: &str, id: &str) -> String {
     let query = format!("query($ref: JobRef!) {{ job(ref: $ref, maxStaleness: \"0ms\") {ANY} }}");
     let body = json!({ "query": query, "variables": { "ref": external(source, id) } });
     describe(&wire::post(gateway, None, &body).await.data()["job"])
 }
 
-/// How a source stands: its health, and the state of its credential.
+/// The health of a source, and the state of its credential.
 async fn is_valid(gateway: SocketAddr, source: &str) -> (String, String, Value) {
     let query = "{ sources { name health credential { state since activeSince expiresAt } } }";
     let data = wire::post(gateway, None, &json!({ "query": query })).await.data();
@@ -117,7 +117,7 @@ async fn is_valid(gateway: SocketAddr, source: &str) -> (String, String, Value) 
     (text(&found["health"]), text(&found["credential"]["state"]), found["credential"].clone())
 }
 
-/// Waits until a source stands so.
+/// Waits until a source has this health and state.
 async fn until(gateway: SocketAddr, source: &str, expected: &str) {
     let mut last = String::new();
     let settled = async {
@@ -134,7 +134,7 @@ async fn until(gateway: SocketAddr, source: &str, expected: &str) {
     assert!(settled, "{source} is {last} and not {expected}");
 }
 
-/// The timer is slow here, so that it is the watch on the folder that finds each swap.
+/// The timer is slow here, so that the folder watch finds each replacement.
 #[tokio::test]
 async fn two_hundred_rotations_under_load_fail_no_request() {
     let simulator = upstreams().await;
@@ -150,10 +150,10 @@ async fn two_hundred_rotations_under_load_fail_no_request() {
         watchers.push(watcher);
     }
 
-    // What was in force, and when that was known. A trial comes before that, and alone.
-    let mut active: Vec<(usize, Instant)> = Vec::new();
+    // The active credential, and since when. A probe comes before that, and alone.
+    let mut in_force: Vec<(usize, Instant)> = Vec::new();
     let mut took = Vec::new();
-    let is_active = |number: usize| {
+    let is_in_force = |number: usize| {
         let record = upstream.record_of(SimUpstream::MindBridge);
         record.iter().filter(|request| request.credential == Some(number)).count() > 3
     };
@@ -169,17 +169,17 @@ async fn two_hundred_rotations_under_load_fail_no_request() {
             let swapped = Instant::now();
             if number.is_multiple_of(FEW) {
                 let settled = async {
-                    while !is_active(number) {
+                    while !is_in_force(number) {
                         tick.tick().await;
                     }
                 };
                 let settled = tokio::time::timeout(PROMISE * 6, settled).await;
                 assert!(settled.is_ok(), "number {number} is in force in time");
-                active.push((number, Instant::now()));
+                in_force.push((number, Instant::now()));
                 took.push(swapped.elapsed());
             }
-            // what was replaced longer ago than is promised is not accepted any more
-            let old = active.iter().rev().find(|(_, at)| at.elapsed() > PROMISE);
+            // a credential that was replaced longer ago than promised is not accepted any more
+            let old = in_force.iter().rev().find(|(_, at)| at.elapsed() > PROMISE);
             let old = old.map_or(0, |(number, _)| *number);
             (0..old).for_each(|old| upstream.revoke(SimUpstream::MindBridge, old));
         }
@@ -211,10 +211,10 @@ async fn two_hundred_rotations_under_load_fail_no_request() {
             "{request:?}"
         );
         let number = request.credential.unwrap();
-        let replaced = active.iter().find(|(newer, _)| *newer > number);
+        let replaced = in_force.iter().find(|(newer, _)| *newer > number);
         assert!(replaced.is_none_or(|(_, at)| request.started <= *at + PROMISE), "{request:?}");
     }
-    // the one in the middle, since a machine may stand still now and then
+    // the median, since a machine may be suspended now and then
     took.sort_unstable();
     assert!(took[took.len() / 2] < PROMISE, "from a swap until it is in force: {took:?}");
 
@@ -232,13 +232,14 @@ async fn two_hundred_rotations_under_load_fail_no_request() {
     assert!(!gateway.output().contains("token-of-round"), "{}", gateway.output());
 }
 
-/// From nothing to a secret, to a bad one, to one that the source refuses, and back: each costs its own source alone.
+/// From no secret to a valid one, to an invalid one, to one that the source rejects, and back: each affects only its
+/// source.
 #[tokio::test]
 async fn a_bad_secret_affects_only_its_source_until_replaced() {
     let simulator = upstreams().await;
     let upstream = simulator.handle();
     let mut mounted = Mounted::new(None);
-    // a link to a file elsewhere: no watch on its folder sees that file change, so it is the timer that does
+    // a link to a file elsewhere: the watch of its folder does not see that file change, so the timer finds it
     let elsewhere = Mounted::new(None);
     let link = elsewhere.folder.join("key");
     let soon = jiff::Timestamp::from_second(jiff_now() + 600).unwrap();
@@ -300,7 +301,7 @@ async fn a_bad_secret_affects_only_its_source_until_replaced() {
     }
 }
 
-/// What a token says of its own end is held against the configuration before anything is started.
+/// The expiry in a token is compared with the configuration before anything is started.
 #[tokio::test]
 async fn check_reports_an_expired_credential() {
     let payload = URL_SAFE_NO_PAD.encode(r#"{"exp":1700000000}"#);
@@ -319,7 +320,7 @@ async fn check_reports_an_expired_credential() {
     }
 }
 
-/// An upstream that repeats what it was shown, now or a while ago, in force or refused.
+/// An upstream that repeats a credential, current or former, active or rejected.
 #[tokio::test]
 async fn echoes_of_current_and_former_secrets_are_masked() {
     let simulator = upstreams().await;
@@ -365,7 +366,7 @@ async fn echoes_of_current_and_former_secrets_are_masked() {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the end of a token is a moment of the real world")]
+#[expect(clippy::disallowed_methods, reason = "the expiry of a token is a time of the real clock")]
 fn jiff_now() -> i64 {
     jiff::Timestamp::now().as_second()
 }

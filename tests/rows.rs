@@ -1,4 +1,5 @@
-//! Rows of a query through GraphQL: none is lost, none is repeated, and what is missing is a problem and no end.
+//! Rows of a query through GraphQL: none is lost, none is repeated, and missing rows are a problem and not the last
+//! page.
 
 use jobgate::simulator::{Endpoint, FaultKind, SimFault, SimUpstream, SupermetricsJob};
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ const QUERY: &str = "query($ref: JobRef!, $after: String) { job(ref: $ref) { ...
     rows(first: 100, after: $after) { header nodes { cells } pageInfo { hasNextPage endCursor }
         problem { code message retryable retryAfterMs } } } } }";
 
-/// A query that has succeeded, with so many rows; `change` makes the upstream odd.
+/// A succeeded query with `count` rows; `change` modifies the upstream.
 async fn rig(count: u64, change: impl FnOnce(&mut Setup)) -> Rig {
     let mut job = SupermetricsJob::new("q", &[(0, "SUCCESS")]);
     job.rows.count = count;
@@ -23,7 +24,7 @@ async fn page(rig: &Rig, after: Option<&str>) -> Value {
     rig.execute(QUERY, variables).await.data()["job"]["rows"].take()
 }
 
-/// Pages on to the end or to the first problem: all first cells, the last page, and how many pages there were.
+/// Reads pages up to the last or to the first problem: all first cells, the last page, and the number of pages.
 async fn read(rig: &Rig) -> (Vec<Value>, Value, usize) {
     let (mut cells, mut after, mut pages) = (Vec::new(), None::<String>, 0);
     loop {
@@ -54,7 +55,7 @@ async fn incomplete_rows_are_a_retryable_problem_and_not_cached() {
     let rig = rig(2, |_| {}).await;
     let empty = FaultKind::set("/data", json!([]));
     rig.upstreams.push_fault(SimFault::next(SimUpstream::Supermetrics, 3, empty).on(Endpoint::Status));
-    // the first answer without rows is to the status
+    // the first answer without rows is to the status call
     for _ in 0..2 {
         let page = page(&rig, None).await;
         assert_eq!((&page["nodes"], &page["pageInfo"]["hasNextPage"]), (&json!([]), &json!(true)));

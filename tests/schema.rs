@@ -1,10 +1,10 @@
-//! The committed schema is the schema, and it is the user manual.
+//! The committed schema matches the code, and every element has a description.
 
 use async_graphql::parser::parse_schema;
 use async_graphql::parser::types::{TypeKind, TypeSystemDefinition};
 use jobgate::inbound::graphql::schema::sdl;
 
-/// Renew the file with `cargo run -- schema > schema/schema.graphql`.
+/// Update the file with `cargo run -- schema > schema/schema.graphql`.
 #[test]
 fn the_committed_schema_matches_the_code() {
     let committed = include_str!("../schema/schema.graphql");

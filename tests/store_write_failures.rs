@@ -1,4 +1,4 @@
-//! A store that takes nothing for a while: what was told meanwhile is offered to it again by itself.
+//! A store that rejects writes for a while: unpersisted results are written again automatically.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +23,7 @@ use crate::support::ports::{FOLLOW, RuntimeClock, TestGateway, gateway_on, refer
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Keeps nothing while it is told to.
+/// Rejects writes while it is switched on.
 #[derive(Debug)]
 struct Refusing {
     inner: MemoryStore,
@@ -60,7 +60,7 @@ impl JobStore for Refusing {
     }
 }
 
-/// A gateway whose store refuses, and that has told an end meanwhile.
+/// A gateway whose store rejects writes, and that has delivered a terminal state meanwhile.
 async fn refusing_gateway() -> (TestGateway, Arc<Refusing>, Arc<RuntimeClock>) {
     let clock = Arc::new(RuntimeClock::default());
     let store = Arc::new(Refusing { inner: MemoryStore::new(retention()), refuses: AtomicBool::new(true) });

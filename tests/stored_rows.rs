@@ -1,4 +1,4 @@
-//! The first rows of a finished query answer after its upstream has forgotten them, also after a restart.
+//! The first rows of a completed query are served after its upstream has removed them, also after a restart.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,4 +1,4 @@
-//! Streams of the real binary on real sockets: their place among its connections, and what SIGTERM does to them.
+//! Streams of the real binary on real sockets: their share of its connections, and the effect of SIGTERM on them.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -62,7 +62,7 @@ async fn rest_of(mut socket: TcpStream) -> String {
     text
 }
 
-/// A gateway whose upstreams answer nobody.
+/// A gateway whose upstreams do not answer.
 async fn gateway(rest: &str) -> (Process, SocketAddr) {
     let config = Setup { rest: rest.to_owned(), ..Setup::default() };
     let config = Scratch::new(&config.yaml("http://127.0.0.1:1", "http://127.0.0.1:1"));
@@ -74,7 +74,8 @@ async fn gateway(rest: &str) -> (Process, SocketAddr) {
 #[tokio::test]
 async fn sigterm_closes_every_stream_and_completes_requests() {
     room_for(3_000);
-    // the half request is under way for longer than the window, so it may be slow; and so may whoever opens so many streams
+    // the half request is open for longer than the window, so it may be slow; and so may a client that opens so many
+    // streams
     let slow = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, header_timeout: 1m, body_timeout: 10m, \
                 min_body_rate: 1B, request_timeout: 10m, drain_timeout: 10m }\n\
                 streams: { drain_window: 10s, init_timeout: 1m, ping_interval: 10m }";
@@ -85,7 +86,7 @@ async fn sigterm_closes_every_stream_and_completes_requests() {
     let request = wire::request("POST", "/graphql", &[("content-type", "application/json")], &body);
     let (first, second) = request.split_at(request.len() - 5);
     half.write_all(first).await.unwrap();
-    // behind it in the queue of newcomers: when these are answered it was let in
+    // behind it in the accept queue: when these are answered it was accepted
     let events = join_all((0..50).map(|_| event_stream(address))).await;
 
     let start = Instant::now();
@@ -99,12 +100,12 @@ async fn sigterm_closes_every_stream_and_completes_requests() {
     assert!(sockets.iter().all(|(code, _)| *code == Some(1012)), "{sockets:?}");
     let first = sockets.iter().map(|(_, at)| *at).min().unwrap();
     let spread = sockets.iter().filter(|(_, at)| *at > first + Duration::from_secs(2)).count();
-    // so few, since a machine that stands still for half of the window has all that fell into it come at once
+    // a low bound, since a machine suspended for half of the window delivers all events of that time at once
     assert!(spread >= 50, "{spread} of 200 came later than the first fifth of the window");
     for text in events {
         assert!(text.ends_with(":\n\n\r\n0\r\n\r\n"), "an event stream ends whole, without complete: {text}");
     }
-    // the request that was under way all the time
+    // the request that was in flight all the time
     half.write_all(second).await.unwrap();
     let answer = rest_of(half).await;
     assert!(answer.ends_with(r#"{"data":{"__typename":"Query"}}"#), "{answer}");
@@ -119,7 +120,7 @@ async fn a_second_signal_skips_the_stream_drain_window() {
     let long = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, header_timeout: 1m, drain_timeout: 10m }\n\
                 streams: { drain_window: 5m, init_timeout: 1m, ping_interval: 10m }";
     let (mut gateway, address) = gateway(long).await;
-    // so many that the first signal alone would take 50 seconds, at ten a second
+    // so many that the first signal alone would need 50 seconds, at ten per second
     let sockets = join_all((0..500).map(|_| websocket(address))).await;
     let start = Instant::now();
     gateway.signal("TERM").await;
@@ -149,7 +150,7 @@ async fn a_websocket_holds_its_connection_permit_until_it_closes() {
 #[tokio::test]
 async fn a_disconnected_client_releases_its_stream_permit() {
     let (_gateway, address) = gateway("streams: { max_streams_per_client: 1, init_timeout: 1m }").await;
-    // answered at once and closed, if there is room
+    // answered at once and closed, if there is capacity
     let headers = [("content-type", "application/json"), ("accept", "text/event-stream")];
     let body = json!({ "query": "{ __typename }" }).to_string();
     let probe = wire::request("POST", "/graphql", &headers, &body);

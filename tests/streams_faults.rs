@@ -1,4 +1,4 @@
-//! What streams do when the upstream is in trouble, and when their reader stops: they stay, say so, and lose nothing.
+//! Streams while the upstream fails, and while their reader stalls: they stay open, report it, and lose nothing.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::support::server::{Setup, TOKEN};
 use crate::support::streams::{Sse, StreamEvent, Watcher, WebSocket, all_receive, crowd, settles};
 
 const FOLLOW: &str = "poll: { min_interval: 200ms, max_interval: 1s, unsubscribe_grace: 300ms }";
-/// What a machine without air needs: nothing here is about how long these take.
+/// Timeouts for a machine without CPU time: nothing here is about how long these take.
 const LONG_TIMEOUT: &str =
     "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, request_timeout: 5m, write_timeout: 1h }";
 const SOURCE: &str = "budget: { per_second: 10000, per_hour: 1000000, concurrency: 500 }, status_timeout: 4m";
@@ -43,7 +43,7 @@ async fn an_outage_marks_streams_stale_and_disconnects_none() {
 
 #[tokio::test]
 async fn a_throttled_source_is_not_called_until_retry_after() {
-    // so long that it is not over before the other job was asked about
+    // so long that it is not over before the other job is requested
     let pause = Duration::from_secs(15);
     let rig = setup().start().await;
     let mut watching = crowd(rig.public, 20, &["a"]).await;
@@ -51,7 +51,7 @@ async fn a_throttled_source_is_not_called_until_retry_after() {
     let throttled = FaultKind::throttled(Some(RetryAfter::Seconds(pause.as_secs())));
     rig.upstreams.push_fault(SimFault::next(SimUpstream::MindBridge, 1, throttled));
     all_receive(&mut watching, "CHANGED RUNNING, stale: THROTTLED").await;
-    // not even for somebody who asks about another job
+    // not even for a request for another job
     assert!(rig.lookup("mind", "other").await.starts_with("THROTTLED after"));
     all_receive(&mut watching, "CHANGED RUNNING").await;
     let requests = rig.upstreams.record();
@@ -64,7 +64,7 @@ async fn a_throttled_source_is_not_called_until_retry_after() {
     }
 }
 
-/// A ping without an answer, and what its frame takes.
+/// The size of a ping frame.
 const PING: usize = 2;
 
 #[tokio::test]
@@ -78,7 +78,7 @@ async fn a_socket_is_closed_after_two_missed_pings_and_not_one() {
     let mut dead = Watcher::open(rig.public, WebSocket, &["other"]).await;
     assert_eq!(still.short().await, "SNAPSHOT RUNNING");
     assert_eq!(dead.short().await, "SNAPSHOT RUNNING");
-    // both have read nothing since: the first ping is overdue, and the second is sent
+    // neither has read since: the first ping is overdue, and the second is sent
     still.unread(2 * PING).await;
     rig.upstreams.set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
     assert_eq!(still.rest().await, ["ENDED SUCCEEDED", "complete"]);
@@ -96,7 +96,7 @@ fn change(number: usize, status: &str) -> MindBridgeStep {
     MindBridgeStep { error, ..MindBridgeStep::new(status) }
 }
 
-/// The number of the change that an update shows.
+/// The number of the change in an update.
 fn number(update: &Value) -> Option<usize> {
     update["result"]["error"].as_str()?.split(' ').next()?.parse().ok()
 }
@@ -106,8 +106,8 @@ fn place(update: &Value) -> usize {
     JOBS.iter().position(|job| *job == id).unwrap()
 }
 
-/// 18 MB pass by four readers that do not read, three times what the system would hold for one. Had the gateway a queue for
-/// each, it would grow by more than 40 MB over the last two thirds.
+/// 18 MB for four readers that do not read, three times what the system would buffer for one. If the gateway had a
+/// queue for each, it would grow by more than 40 MB over the last two thirds.
 #[tokio::test]
 async fn a_stalled_reader_uses_bounded_memory_and_gets_the_latest() {
     let mut setup = setup();
@@ -120,7 +120,7 @@ async fn a_stalled_reader_uses_bounded_memory_and_gets_the_latest() {
     let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
     let upstreams = simulator.handle();
     let config = Scratch::new(&setup.yaml(&simulator.mindbridge_url(), &simulator.supermetrics_url()));
-    // each thread may keep memory that it has freed: as many as the machine has cores would be counted with it
+    // each thread may keep memory that it has freed: with one thread per core that would be counted
     let few = [("TOKIO_WORKER_THREADS", "2"), ("MALLOC_ARENA_MAX", "2")];
     let env = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", "k"), few[0], few[1]];
     let mut gateway = Process::start(&["serve", "--config", config.path()], &env);

@@ -1,4 +1,5 @@
-//! Clients of a job on which nothing happens for half an hour, on a paused clock: they send nothing of their own, and stay.
+//! Clients of a job that does not change for half an hour, on a paused clock: they send no messages of their own, and
+//! stay connected.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -39,13 +40,13 @@ fn connect(app: &Router) -> DuplexStream {
     let service = TowerToHyperService::new(app.clone());
     let http = hyper::server::conn::http1::Builder::new();
     let serving = http.serve_connection(TokioIo::new(theirs), service).with_upgrades();
-    // ends with its client
-    #[expect(clippy::disallowed_methods, reason = "a test's own task")]
+    // it ends with its client
+    #[expect(clippy::disallowed_methods, reason = "a task of the test")]
     tokio::spawn(async move { drop(serving.await) });
     ours
 }
 
-/// What a client hears until its operation is complete; each text tells the time it came at.
+/// What a client receives until its operation is complete, each text with its time.
 struct StreamLog {
     texts: Vec<(Duration, Value)>,
     signs_of_life: usize,
@@ -63,7 +64,7 @@ async fn by_websocket(app: &Router, client: usize, snapshots: &AtomicUsize) -> S
     socket.send(Message::text(subscribe.to_string())).await.unwrap();
     let mut received = StreamLog { texts: Vec::new(), signs_of_life: 0 };
     loop {
-        // this client's library answers pings by itself, as all do
+        // this client's library answers pings itself, as all do
         let message = socket.next().await.unwrap().unwrap();
         if message.is_ping() {
             received.signs_of_life += 1;
@@ -87,7 +88,7 @@ async fn by_sse(app: &Router, client: usize, snapshots: &AtomicUsize) -> StreamL
     let mut received = StreamLog { texts: Vec::new(), signs_of_life: 0 };
     loop {
         let mut bytes = vec![0; 4096];
-        // one event a chunk, and nobody is slow here: what is read at once came at once
+        // one event per chunk, and no reader is slow here: bytes that are read together arrived together
         let read = socket.read(&mut bytes).await.unwrap();
         assert_ne!(read, 0, "the stream was ended");
         let text = String::from_utf8_lossy(bytes.get(..read).unwrap()).into_owned();
@@ -118,7 +119,7 @@ async fn idle_streams_stay_open_and_receive_the_terminal_state() {
     let events = join_all((0..EVENT_STREAMS).map(|client| by_sse(&app, client, &count)));
     let quiet = async {
         tokio::time::sleep(QUIET.saturating_sub(start.elapsed())).await;
-        // everybody is still there, and nobody has heard more than how things stood
+        // all clients are still connected, and none has received more than the initial state
         let held = StreamCounts { websocket: WEBSOCKETS, sse: EVENT_STREAMS, multipart: 0 };
         assert_eq!((streams.counts(), count.load(Ordering::SeqCst)), (held, WEBSOCKETS + EVENT_STREAMS));
     };

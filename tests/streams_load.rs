@@ -1,4 +1,4 @@
-//! Many watchers on real sockets: what they cost the upstream, and that nothing is left of them once they are gone.
+//! Many watchers on real sockets: their upstream calls, and that no resource is left once they are gone.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use crate::support::server::{Rig, Setup};
 use crate::support::streams::{Sse, Watcher, WebSocket, all_receive, crowd, settles};
 use crate::support::wire;
 
-/// The shortest time between two looks at a job.
+/// The shortest time between two polls of a job.
 const PACE: Duration = Duration::from_millis(400);
-/// What the phase of a job leaves of it.
+/// The fraction of the interval that the jitter of a job leaves.
 const LEAST: f64 = 0.8;
 const UNSUBSCRIBE_GRACE: Duration = Duration::from_millis(300);
-/// What the machine may take for what the gateway does at once.
+/// The machine's delay for what the gateway does at once.
 const SLACK: Duration = Duration::from_mins(2);
-/// Whoever does not read for a while is left alone: a machine without air takes long to open so many.
+/// A client that does not read for a while is not closed: a machine without CPU time needs long to open so many.
 const LONG_TIMEOUT: &str = "ping_interval: 1h, pong_timeout: 1h";
 
-/// A gateway in front of jobs that run until they are told otherwise.
+/// A gateway with jobs that run until a test completes them.
 async fn rig(ids: &[&str], streams: &str) -> Rig {
     let jobs = ids.iter().map(|id| MindBridgeJob::new(id, &[(0, "IN_PROGRESS")])).collect();
     let setup = Setup::with(jobs, Vec::new());
@@ -31,21 +31,21 @@ async fn rig(ids: &[&str], streams: &str) -> Rig {
          poll: {{ min_interval: 400ms, max_interval: 1s, unsubscribe_grace: 300ms }}\n\
          streams: {{ max_streams_per_client: 5000, init_timeout: 1m, {streams} }}"
     );
-    // a thousand watchers come while the first look is under way
+    // a thousand watchers arrive while the first fetch is in flight
     let source = "budget: { per_second: 10000, per_hour: 1000000, concurrency: 500 }, status_timeout: 20m";
     Setup { source, rest, ..setup }.start().await
 }
 
-/// The sixth look finds the end. How often the job was looked at, and how long the last four intervals were.
+/// The sixth fetch observes the terminal state. The number of fetches, and the length of the last four intervals.
 async fn polls_of_a_job(watchers: usize) -> (usize, Duration) {
     let rig = rig(&["shared"], LONG_TIMEOUT).await;
     rig.upstreams.push_fault(SimFault::next(SimUpstream::MindBridge, 1, FaultKind::Hold));
     let done = FaultKind::set("/status", json!("COMPLETE"));
     rig.upstreams.push_fault(SimFault::always(SimUpstream::MindBridge, done).after(4));
-    // all of them come while the first look is under way
+    // all of them arrive while the first fetch is in flight
     let mut watching = crowd(rig.public, watchers, &["shared"]).await;
     rig.upstreams.wait_for_requests(1).await;
-    // once this is answered, what the last of them sent before has been read too
+    // once this is answered, everything that the last of them sent before has been read too
     wire::get(rig.admin, "/livez").await;
     rig.upstreams.release();
     all_receive(&mut watching, "SNAPSHOT RUNNING").await;
@@ -62,16 +62,16 @@ async fn a_thousand_sockets_cause_the_upstream_calls_of_one() {
     for watchers in [1, 1_000] {
         let (calls, span) = polls_of_a_job(watchers).await;
         assert_eq!(calls, 6, "{watchers} watchers");
-        // had more come, the sixth had come sooner
+        // with more fetches, the sixth would have come earlier
         assert!(span >= PACE.mul_f64(LEAST) * 4, "{watchers} watchers: four intervals took {span:?}");
     }
 }
 
-/// Nothing is open, nothing is followed, and nobody asks any more.
+/// Nothing is open, nothing is followed, and no call is made any more.
 async fn comes_to_rest(rig: &Rig, within: Duration) {
     settles("every stream is gone", within, || rig.serving.streams() == StreamCounts::default()).await;
     settles("no job is followed", within, || rig.serving.followed() == 0).await;
-    // a call that was under way may still come in
+    // a call in flight may still arrive
     let mut rests = false;
     for _ in 0..10 {
         let calls = rig.upstreams.record().len();
@@ -93,14 +93,14 @@ async fn a_thousand_connection_resets_leak_no_stream_or_watch() {
     comes_to_rest(&rig, UNSUBSCRIBE_GRACE + SLACK).await;
 }
 
-/// They stay connected and take nothing: a machine that went to sleep, or a tab that hangs.
+/// They stay connected and read nothing: a machine that is suspended, or a tab that hangs.
 #[tokio::test]
 async fn a_socket_without_pongs_is_closed_after_two_pings() {
     let rig = rig(&["left", "kept"], "ping_interval: 1s, pong_timeout: 12s").await;
     let mut lively = Watcher::open(rig.public, WebSocket, &["kept"]).await;
     assert_eq!(lively.short().await, "SNAPSHOT RUNNING");
     let alone = async {
-        // each is silent from its snapshot on
+        // each stops reading after its snapshot
         let silent = join_all((0..100).map(async |_| {
             let mut silent = Watcher::open(rig.public, WebSocket, &["left"]).await;
             assert_eq!(silent.short().await, "SNAPSHOT RUNNING");
@@ -112,7 +112,7 @@ async fn a_socket_without_pongs_is_closed_after_two_pings() {
         settles("their job is left", UNSUBSCRIBE_GRACE + SLACK, || rig.serving.followed() == 1).await;
         drop(silent);
     };
-    // whoever reads answers pings, and stays; a late look may be told meanwhile
+    // a client that reads answers pings, and stays; a late poll may be delivered meanwhile
     let stays = lively.until_over();
     tokio::select! {
         () = alone => {}
@@ -122,7 +122,7 @@ async fn a_socket_without_pongs_is_closed_after_two_pings() {
     comes_to_rest(&rig, UNSUBSCRIBE_GRACE + SLACK).await;
 }
 
-/// An event stream has no ping: what bounds a peer that reads nothing and stays is the maximum age.
+/// An event stream has no ping: the maximum age limits a peer that reads nothing and stays connected.
 #[tokio::test]
 async fn an_unread_event_stream_ends_at_its_maximum_age() {
     let rig = rig(&["left"], "max_age: 1s").await;

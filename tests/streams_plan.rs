@@ -1,4 +1,4 @@
-//! A subscription is answered past the engine, and to the byte as the engine would answer it.
+//! A subscription is answered without the engine, byte for byte as the engine would answer it.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use tower::ServiceExt as _;
 use crate::support::ports::{TestGateway, failed, gateway};
 use crate::support::public_listener::public;
 
-/// A house with jobs that run for a while: `good`, `bad` which fails, and a finished query of `metrics`.
+/// A gateway with jobs that run for a while: `good`, `bad` which fails, and a completed query of `metrics`.
 fn running() -> TestGateway {
     let gateway = gateway();
     gateway.jobs.start_following(CancellationToken::new());
@@ -80,7 +80,7 @@ async fn subscriptions_are_answered_like_the_graphql_engine() {
             json!({ "refs": refs("mind", &["good", "bad", "good"]) }),
             6,
         ),
-        // names of our own, at every level, and what is left out
+        // aliases at every level, and omitted arguments
         (
             format!(
                 "subscription A($no: Boolean!, $refs: [JobRef!]!) {{ mine: jobUpdates(refs: $refs) @include(if: true) {{ \
@@ -90,7 +90,7 @@ async fn subscriptions_are_answered_like_the_graphql_engine() {
             2,
         ),
         (format!("subscription A {{ jobUpdates({MIND}) {{ sequence }} }} "), json!({}), 2),
-        // arguments below the root, good and bad ones
+        // arguments below the root, valid and invalid ones
         (
             format!(
                 "subscription($refs: [JobRef!]!, $first: Int! = 2) {{ jobUpdates(refs: $refs) {{ result {{ {rows} }} }} }}"
@@ -105,7 +105,7 @@ async fn subscriptions_are_answered_like_the_graphql_engine() {
             json!({ "refs": refs("metrics", &["q", "r"]), "first": 0 }),
             2,
         ),
-        // what a resolver refuses, and what cannot be watched
+        // what a resolver rejects, and what cannot be watched
         (
             format!("subscription($refs: [JobRef!]!) {{ jobUpdates(refs: $refs) {{ {all} }} }} {job}"),
             json!({ "refs": [] }),
@@ -128,7 +128,7 @@ async fn subscriptions_are_answered_like_the_graphql_engine() {
     ] {
         let mut engine = by_the_engine(&query, &variables).await;
         let mut by_endpoint = through_endpoint(&query, &variables).await;
-        // between jobs, and between root fields, there is no order
+        // the order is undefined between jobs, and between root fields
         for received in [&mut engine, &mut by_endpoint] {
             received.sort_by_key(ToString::to_string);
         }

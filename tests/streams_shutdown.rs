@@ -1,5 +1,5 @@
-//! The end of the real process with everything under way: streams are told, requests finish, and a second signal waits for
-//! nobody.
+//! The shutdown of the real process under load: streams are closed by the protocol, requests finish, and a second
+//! signal does not wait.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,17 +17,17 @@ use crate::support::server::{ANY, KEY, Setup, TOKEN, describe, external};
 use crate::support::streams::{Sse, Watcher, WebSocket, room_for};
 use crate::support::wire;
 
-/// Over what the ends of the streams are spread, and by when the process must be gone.
+/// The time over which the streams are closed, and the limit for the exit of the process.
 const WINDOW: Duration = Duration::from_secs(1);
 const DEADLINE: Duration = Duration::from_mins(1);
 
-/// A gateway of its own process, whose streams watch one source while the other answers nothing until it is released.
+/// A gateway process whose streams watch one source while the other answers nothing until it is released.
 async fn gateway(drain_window: &str, requests: usize) -> (Process, SocketAddr, Simulator) {
     let query = |number| SupermetricsJob::new(&format!("query{number}"), &[(0, "SUCCESS")]);
     let job = MindBridgeJob::new("a", &[(0, "IN_PROGRESS")]);
     let mut setup = Setup::with(vec![job], (0..requests).map(query).collect());
     setup.scenario.faults = vec![SimFault::always(SimUpstream::Supermetrics, FaultKind::Hold)];
-    // nothing of this is cut short because the machine is slow
+    // nothing of this times out because the machine is slow
     setup.source = "budget: { per_second: 10000, per_hour: 1000000, concurrency: 500 }, status_timeout: 9m";
     setup.rest = format!(
         "server: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, request_timeout: 10m, drain_timeout: 10m }}\n\
@@ -61,7 +61,7 @@ async fn execute(public: SocketAddr, number: usize) -> String {
     describe(&wire::post(public, None, &body).await.data()["job"])
 }
 
-/// Waits until the gateway has asked for each of these.
+/// Waits until the gateway has fetched each of these.
 async fn wait_for_all(upstreams: &Handle, requests: usize) {
     let mut seen = 0;
     while upstreams.record_of(SimUpstream::Supermetrics).len() < requests {
@@ -91,7 +91,7 @@ async fn shutdown_closes_every_stream_and_completes_requests() {
     assert_eq!(answers, vec!["SUCCEEDED"; requests]);
     let (closed, ended) = ends.split_at(sockets);
     assert_eq!(closed.iter().find(|end| *end != &["1012"]), None);
-    // without `complete`: a client that knows the protocol opens it again
+    // without `complete`: a client that implements the protocol reconnects
     assert_eq!(ended.iter().find(|end| !end.is_empty()), None);
     assert_eq!(code, Some(0), "{output}");
     assert!(lasted >= WINDOW / 2 && lasted < DEADLINE, "{lasted:?}");
@@ -103,7 +103,7 @@ async fn a_second_signal_exits_without_waiting_for_streams() {
     let (mut gateway, public, simulator) = gateway("9m", 1).await;
     let upstreams = simulator.handle();
     let streams = streams(public, 30, 30).await;
-    // nobody answers it: for its sake alone the process would not end, whenever the second signal comes
+    // it is never answered: because of it the process would not exit before the second signal, however late that is
     let query = "query($ref: JobRef!) { job(ref: $ref) { __typename } }";
     let body = json!({ "query": query, "variables": { "ref": external("metrics", "query0") } });
     let unanswered = wire::post(public, None, &body);

@@ -1,5 +1,5 @@
-//! Traces as a collector receives them: from real processes, over gRPC and over HTTP, asserted as data. What a span may be
-//! called and may say is the closed list of the code.
+//! Traces as a collector receives them: from real processes, over gRPC and over HTTP, asserted as data. The names and
+//! attributes of spans are the closed list of the code.
 
 mod outage;
 mod sink;
@@ -30,9 +30,9 @@ use crate::support::streams::{LIMIT, settles};
 use crate::support::wire;
 use sink::{Got, Sink};
 
-/// The job, whose id is in URLs and variables and nowhere in a span.
+/// The job, whose id is in URLs and variables and in no span.
 const JOB: &str = "65f0canary00000000000042";
-/// What the collector is shown, as a header.
+/// A header for the collector.
 const HEADERS: &str = "x-api-key=cAnArY-collector";
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
@@ -51,14 +51,14 @@ fn secrets() -> Vec<(&'static str, &'static str)> {
     ]
 }
 
-/// The one span with this name that is also this.
+/// The only span with this name for which `is` is true.
 fn one<'a>(spans: &'a [Got], name: &str, is: impl Fn(&Got) -> bool) -> &'a Got {
     let found: Vec<&Got> = spans.iter().filter(|span| span.name == name && is(span)).collect();
     assert_eq!(found.len(), 1, "{name}: {found:#?} of {spans:#?}");
     found[0]
 }
 
-/// No secret, no variable, no URL, nothing of what names a job; and no word but those of the list.
+/// No secret, no variable, no URL, no job id; and only values of the list.
 fn assert_harmless(sink: &Sink, spans: &[Got]) {
     let known = |key: &str| SPANS.iter().flat_map(|sort| sort.keys).any(|known| known.name() == key);
     for span in spans {
@@ -85,7 +85,7 @@ async fn execute(gateway: SocketAddr, trace: &str) -> Value {
     wire::exchange(gateway, &wire::request("POST", "/graphql", &headers, &body)).await.data()
 }
 
-/// What a query leaves, told one way.
+/// The spans of a query, exported one way.
 async fn a_query_is_a_tree(sink: Sink, rest: &str, more: &[(&str, &str)]) {
     let setup = Setup {
         rest: format!("telemetry: {{ otlp_headers: {{ env: OTLP_HEADERS }}, {rest} }}"),
@@ -153,7 +153,7 @@ async fn a_query_is_a_tree(sink: Sink, rest: &str, more: &[(&str, &str)]) {
 async fn a_query_is_a_tree_of_spans_over_grpc() {
     let sink = Sink::grpc().await;
     let rest = format!("otlp_protocol: grpc, otlp_endpoint: '{}'", sink.url());
-    // a quiet log takes no span away
+    // a quiet log removes no span
     a_query_is_a_tree(sink, &format!("{rest}, log_level: 'warn,jobgate::server=info'"), &[]).await;
 }
 
@@ -169,8 +169,8 @@ async fn a_query_is_a_tree_of_spans_over_http_with_otel_variables() {
     .await;
 }
 
-/// A subscription on a WebSocket whose `connection_init` brings a `traceparent`: the kinds of its updates, to its end. `begun`
-/// counts those that have had their first.
+/// A subscription on a WebSocket whose `connection_init` contains a `traceparent`: the kinds of its updates until it
+/// completes. `begun` counts those that have received their first.
 async fn watch(gateway: SocketAddr, trace: &str, begun: &AtomicUsize) -> Vec<String> {
     let socket = TcpStream::connect(gateway).await.unwrap();
     let mut request = "ws://localhost/graphql".into_client_request().unwrap();
@@ -222,7 +222,8 @@ async fn a_job_is_one_trace_across_replicas_with_linked_deliveries() {
         replicas.push((process, gateway));
     }
     let (begun, upstreams) = (AtomicUsize::new(0), simulator.handle());
-    // the job ends when both were told that it runs, and it was looked at some times since: between which moments both watch
+    // the job completes when both have received that it runs, and it was polled several times since: between these
+    // moments both watch
     let end = async {
         settles("both are told", LIMIT, || begun.load(Ordering::SeqCst) == 2).await;
         let from = SystemClock.now();
@@ -285,7 +286,7 @@ async fn a_job_is_one_trace_across_replicas_with_linked_deliveries() {
     assert_harmless(&sink, &spans);
 }
 
-/// An upstream that knows no job, and remembers the heads of its requests.
+/// An upstream without jobs, which records the heads of its requests.
 async fn deaf_upstream(tasks: &mut JoinSet<()>) -> (String, Arc<Mutex<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -329,7 +330,7 @@ async fn trace_context_is_propagated_only_to_configured_sources() {
             wire::exchange(gateway, &wire::request("GET", &path, &[("traceparent", &parent)], "")).await;
         assert_eq!(answer.status, 502, "not MindBridge's own error: {}", answer.body);
     }
-    // the client's own decision goes before the ratio, for its own trace
+    // the client's own sampling decision precedes the ratio, for its own trace
     let calls = |all: &[Got]| all.iter().filter(|span| span.name.starts_with("GET /v1/async")).count();
     let requests = |all: &[Got]| all.iter().filter(|span| span.name.starts_with("GET /v1/jobs/")).count();
     let spans = sink.spans("two calls", |all| calls(all) == 2 && requests(all) == 2).await;

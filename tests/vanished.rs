@@ -1,5 +1,5 @@
-//! A job that was seen and is not found any more, of an upstream that documents no expiry; and answers of whoever stands
-//! between. Neither is a statement about a job, so neither ends one.
+//! An observed job that is not found any more, of an upstream that documents no expiry; and answers of intermediaries.
+//! Neither is a statement about the job, so neither completes it.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -62,7 +62,7 @@ async fn a_vanished_job_keeps_its_state_until_it_reappears() {
     assert_eq!(lookup(&gateway, "a").await, (Ok(JobState::Succeeded), None));
 }
 
-/// As "no such job" is: whoever allows it is answered from what was learned a moment ago.
+/// As for an unknown job: a caller that allows it is answered from the cache.
 #[tokio::test(start_paused = true)]
 async fn not_found_for_a_vanished_job_is_cached_briefly() {
     let gateway = gateway();
@@ -127,7 +127,7 @@ async fn a_missing_job_ends_only_once_its_source_is_verified() {
     assert!(silent.is_err(), "{silent:?}");
     let probes = gateway.mindbridge.probes.load(Ordering::Relaxed);
     assert!((1..=125).contains(&probes), "{probes} probes in an hour");
-    // another job is answered as the upstream does
+    // another job gets the answer of the upstream
     lookup(&gateway, "b").await.0.unwrap();
     let rest: Vec<Short> = watching.map(|update| short(&update)).collect().await;
     assert_eq!(rest, [(UpdateKind::Ended, Err(ProblemCode::NotFound), None, true)]);
@@ -139,7 +139,7 @@ async fn any_other_answer_restarts_the_missing_for_period() {
     let start = Instant::now();
     gateway.mindbridge.respond_with(move |_| match start.elapsed().as_secs() {
         0..10 => Ok(Life::Running),
-        // a proxy's page in between, for long enough to meet every look
+        // a proxy's page in between, for long enough to affect every poll
         60..130 => Err(FetchError::BadAnswer(Detail::new("planted"))),
         _ => Err(FetchError::NotFound),
     });
@@ -149,7 +149,7 @@ async fn any_other_answer_restarts_the_missing_for_period() {
     assert!(start.elapsed() >= SECOND * 130 + FOLLOW.missing_for, "{:?}", start.elapsed());
 }
 
-/// Others who wait for a moment, one after the other, do not put off the end of those who stay.
+/// Short waits of other clients, one after the other, do not delay the final update of those who stay.
 #[tokio::test(start_paused = true)]
 async fn short_waits_of_others_do_not_put_off_the_end() {
     let gateway = following();
@@ -174,7 +174,8 @@ async fn short_waits_of_others_do_not_put_off_the_end() {
     assert!(lasted >= FOLLOW.missing_for && lasted < FOLLOW.missing_for + SECOND * 70, "{lasted:?}");
 }
 
-/// Whoever comes after the end has the job followed again, and takes the end from nobody who has not read it yet.
+/// A client that comes after the final update has the job followed again, and no earlier watcher loses its final
+/// update.
 #[tokio::test(start_paused = true)]
 async fn a_newcomer_takes_the_end_from_no_earlier_watcher() {
     let gateway = following();
@@ -187,13 +188,13 @@ async fn a_newcomer_takes_the_end_from_no_earlier_watcher() {
     assert_eq!(short(&newcomer.next().await.unwrap()), snapshot);
     let rest: Vec<Short> = watching.map(|update| short(&update)).collect().await;
     assert_eq!(rest, [(UpdateKind::Ended, Err(ProblemCode::NotFound), None, true)]);
-    // the newcomer's own wait goes on
+    // the new client's own wait continues
     gateway.mindbridge.respond_with(|_| Ok(Life::Succeeded));
     let rest: Vec<Short> = newcomer.map(|update| short(&update)).collect().await;
     assert_eq!(rest, [(UpdateKind::Ended, Ok(JobState::Succeeded), None, true)]);
 }
 
-/// An ingress without a route, for a moment: 80 of 80 jobs keep their state, and each ends once it is back.
+/// An ingress without a route, for a moment: 80 of 80 jobs keep their state, and each completes once the route is back.
 #[tokio::test]
 async fn a_404_from_an_ingress_ends_no_job() {
     let ids: Vec<String> = (0..80).map(|number| format!("job{number}")).collect();

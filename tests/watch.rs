@@ -1,4 +1,5 @@
-//! Watching on a paused clock: one asks for all, each end is told once, and nothing is asked for nobody.
+//! Watching on a paused clock: one poll serves all, each terminal state is delivered once, and no unwatched job is
+//! polled.
 
 mod random;
 
@@ -27,7 +28,7 @@ use crate::support::ports::{FOLLOW, TestGateway, fixture, gateway, reference};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A house whose loop runs.
+/// A gateway with a running poll loop.
 fn following() -> TestGateway {
     let gateway = gateway();
     gateway.jobs.start_following(CancellationToken::new());
@@ -42,7 +43,7 @@ fn watch(
     gateway.jobs.watch(Principal::local(), refs, None).boxed()
 }
 
-/// An update in short: its kind, its state or problem, whether stale, whether final.
+/// An update in short form: its kind, its state or problem, whether stale, whether final.
 type Short = (UpdateKind, Result<JobState, ProblemCode>, Option<StaleReason>, bool);
 
 fn short(update: &WatchUpdate) -> Short {
@@ -52,7 +53,7 @@ fn short(update: &WatchUpdate) -> Short {
     (update.kind, state, stale, update.is_final)
 }
 
-/// What a reader of the feed is told next.
+/// What a reader of the feed receives next.
 async fn next(feed: &mut (impl Stream<Item = WatchUpdate> + Unpin)) -> Short {
     short(&tokio::time::timeout(SECOND * 600, feed.next()).await.expect("an update").unwrap())
 }
@@ -136,7 +137,7 @@ async fn resubscribing_within_the_grace_period_keeps_the_watch() {
 async fn a_terminal_state_during_subscribe_is_delivered_once() {
     let gateway = following();
     for run in 0..10_000_u64 {
-        // The job ends up to five milliseconds before the question leaves, or after.
+        // The job completes up to five milliseconds before the fetch is sent, or after.
         succeeds_after(&gateway, Duration::from_micros(run));
         tokio::time::sleep(Duration::from_millis(5)).await;
         let id = format!("job{run}");
@@ -259,7 +260,7 @@ async fn ten_thousand_jobs_are_polled_in_a_hundred_requests() {
     let measured = async {
         tokio::time::sleep(round).await;
         let before = gateway.mindbridge.calls();
-        // The phase of a job takes up to a fifth off its interval, so a round lasts 27 seconds on average.
+        // The jitter of a job shortens its interval by up to a fifth, so a round lasts 27 seconds on average.
         tokio::time::sleep(SECOND * 54).await;
         gateway.mindbridge.calls() - before
     };

@@ -1,5 +1,5 @@
-//! The budget of an hour that several replicas share, on a paused clock: each polls at the rate that its part of the followed jobs
-//! needs. The shared count is a model here; `tests/redis_budget.rs` has the real one.
+//! The hourly budget that several replicas share, on a paused clock: each polls at the rate that its part of the
+//! followed jobs needs. The shared count is a model here; `tests/redis_budget.rs` has the real one.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -33,7 +33,7 @@ impl Needs {
     }
 }
 
-/// What one replica sees of the shared count.
+/// A replica's access to the shared count.
 #[derive(Debug)]
 struct Member {
     count: Arc<Count>,
@@ -128,7 +128,7 @@ impl Cluster {
         Replica { gateway, logs, stop }
     }
 
-    /// The replica is gone, and the others know.
+    /// Stops a replica, and informs the others.
     fn kill(&self, number: usize, replica: &Replica) {
         replica.stop.cancel();
         for count in &self.counts {
@@ -160,7 +160,8 @@ fn calls(replicas: &[Replica]) -> (usize, usize) {
     (of(|gateway| gateway.supermetrics.calls()), of(|gateway| gateway.mindbridge.calls()))
 }
 
-/// Ten times too many jobs, of which the replicas follow very different numbers, while callers ask the one without jobs.
+/// Ten times too many jobs, of which the replicas follow very different numbers, while callers query the one without
+/// jobs.
 #[tokio::test(start_paused = true)]
 async fn replicas_with_uneven_jobs_keep_every_bound() {
     let cluster = Cluster::new([limits(1_000), limits(60)]);

@@ -1,4 +1,4 @@
-//! A storm: every fault of both upstreams at the same time, each with a source and jobs of its own.
+//! A storm: every fault of both upstreams at the same time, each with its own source and jobs.
 
 use std::fmt::Write as _;
 
@@ -11,18 +11,18 @@ use super::Planted;
 use crate::faults::table;
 use crate::support::server::external;
 
-/// A question for each fault: its own source, so that one that is closed does not shield the next, and its own ids, so
-/// that all faults are in force together.
+/// A query for each fault: its own source, so that one whose circuit breaker is open does not hide the next, and its
+/// own ids, so that all faults are active together.
 pub(super) struct Storm {
     pub(super) faults: Vec<SimFault>,
-    /// YAML of the sources, each with the name of its place.
+    /// YAML of the sources, each with its own name.
     sources: String,
     pub(super) refs: Vec<Value>,
     pub(super) mindbridge: Vec<MindBridgeJob>,
     pub(super) supermetrics: Vec<SupermetricsJob>,
 }
 
-/// Finished jobs of Supermetrics.
+/// Completed jobs of Supermetrics.
 const ROWS: usize = 4;
 
 const MIND: SimUpstream = SimUpstream::MindBridge;
@@ -63,7 +63,7 @@ impl Storm {
                 storm.row(METRICS, simulator[1], &credential, SimFault::always(METRICS, fault), 1);
             }
         }
-        // and what needs no fault upstream: refused, broken and missing secrets, a closed port, no such host
+        // and what needs no upstream fault: rejected, invalid and missing secrets, a closed port, no such host
         for (url, credential) in [
             (simulator[0], "bearer: { env: REFUSED_TOKEN }"),
             (simulator[0], "bearer: { env: BROKEN_TOKEN }"),
@@ -91,7 +91,7 @@ impl Storm {
         self.faults.push(fault.for_ids(&ids));
     }
 
-    /// A source of its own and the ids of its jobs.
+    /// A new source and the ids of its jobs.
     fn place(&mut self, upstream: SimUpstream, url: &str, credential: &str, jobs: usize) -> Vec<String> {
         self.place_with(upstream, url, credential, jobs, "allow_plaintext: false")
     }
@@ -105,7 +105,7 @@ impl Storm {
         jobs: usize,
         options: &str,
     ) -> Vec<String> {
-        // a finished job is not asked for again: only the first few, so that there are rows to read
+        // a completed job is not fetched again: only the first few, so that there are rows to read
         let word = if self.supermetrics.len() < ROWS { "SUCCESS" } else { "RUNNING" };
         let number = self.refs.len();
         let name = format!("{}{number}", if upstream == MIND { "m" } else { "s" });

@@ -1,4 +1,4 @@
-//! Everything that a caller can show a secret to: the headers and URLs of a request, and the messages of a socket.
+//! Every input in which a caller can send a secret: the headers and URLs of a request, and the messages of a socket.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use crate::support::streams::LIMIT;
 use crate::support::wire::{self, Reply};
 
-/// The headers and URLs in which a caller could show a key, right or wrong, well-formed or not.
+/// The headers and URLs in which a caller could send a key, right or wrong, well-formed or not.
 pub(super) async fn attempt(gateway: SocketAddr, key: &str) -> Vec<Reply> {
     let query = r#"{"query":"{ sources { name } }"}"#;
     let encoded: String = url::form_urlencoded::byte_serialize(key.as_bytes()).collect();
@@ -63,8 +63,8 @@ pub(super) async fn attempt(gateway: SocketAddr, key: &str) -> Vec<Reply> {
     replies
 }
 
-/// A socket on which each message is sent in turn, the next one once the one before was answered. Gives all that the
-/// gateway said until then, the reason of a close included.
+/// A socket on which each message is sent after the previous one was answered. Returns everything that the gateway sent
+/// until then, the close reason included.
 pub(super) async fn converse(gateway: SocketAddr, messages: &[String]) -> String {
     let mut request = "ws://localhost/graphql".into_client_request().unwrap();
     request.headers_mut().insert("sec-websocket-protocol", "graphql-transport-ws".parse().unwrap());
@@ -97,12 +97,12 @@ pub(super) async fn converse(gateway: SocketAddr, messages: &[String]) -> String
     transcript
 }
 
-/// The first message of a socket, with this as what it says of the client.
+/// The first message of a socket, with this authorization.
 pub(super) fn init(authorization: &Value) -> String {
     json!({ "type": "connection_init", "payload": { "authorization": authorization } }).to_string()
 }
 
-/// The sockets on which a caller could show a secret in a wrong way, or a wrong one. `good` opens the socket.
+/// The sockets on which a caller could send a secret in a wrong way, or a wrong one. `good` opens the socket.
 pub(super) async fn send_garbage(gateway: SocketAddr, good: &str, secret: &str) -> String {
     let bearer = |key: &str| json!(format!("Bearer {key}"));
     let open = init(&bearer(good));

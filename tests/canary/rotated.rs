@@ -1,5 +1,5 @@
-//! Secrets that come and go: rotation, keys, signed tokens, watch tokens and reloads, with an upstream that repeats each
-//! secret it was ever shown. Searched are also the files that the gateway leaves behind.
+//! Secrets that change: rotation, keys, signed tokens, watch tokens and reloads, with an upstream that repeats each
+//! secret that it ever received. The search includes the files that the gateway leaves.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -27,7 +27,7 @@ use crate::support::streams::LIMIT;
 use crate::support::tokens::Issuer;
 use crate::support::wire::{self, Reply};
 
-/// A folder that lasts as long as its test.
+/// A folder that is removed with its value.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -37,7 +37,7 @@ impl Folder {
         Self(path)
     }
 
-    /// The names and the bytes of all files in it. What is no text is replaced, and secrets are text.
+    /// The names and the bytes of all files in it. Invalid UTF-8 is replaced, and secrets are text.
     fn contents(&self) -> String {
         let (mut text, mut left) = (String::new(), vec![self.0.clone()]);
         while let Some(path) = left.pop() {
@@ -59,24 +59,24 @@ impl Drop for Folder {
     }
 }
 
-/// The command lines of everything on the machine, as anybody can read them.
+/// The command lines of all processes, which every user of the machine can read.
 fn process_list() -> String {
     let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
     let lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
     lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " ") + "\n").collect()
 }
 
-/// What is planted, by the part it plays.
+/// The planted secrets, by their role.
 struct Planted {
-    /// Of each source, what it holds at first, then, and what it refuses.
+    /// Of each source: the first secret, the second, and a rejected one.
     mindbridge: [Canary; 3],
     supermetrics: [Canary; 3],
-    /// A text of two lines, which cannot be sent.
+    /// A text of two lines, which is not a valid header.
     unusable: Canary,
     client: Canary,
     stranger: Canary,
     signing: Canary,
-    /// In a file of keys that holds a private one.
+    /// In a key file that contains a private key.
     published: Canary,
 }
 
@@ -114,7 +114,7 @@ impl Planted {
     }
 }
 
-/// The files that a configuration names.
+/// The files that the configuration names.
 struct Files {
     mindbridge: Scratch,
     supermetrics: Scratch,
@@ -163,7 +163,7 @@ impl Files {
     }
 }
 
-/// Waits until the credential of a source stands so.
+/// Waits until the credential of a source has this state.
 async fn until(gateway: SocketAddr, key: &str, source: usize, expected: &str) {
     let body = json!({ "query": "{ sources { name credential { state } } }" });
     let settled = async {
@@ -184,7 +184,7 @@ async fn until(gateway: SocketAddr, key: &str, source: usize, expected: &str) {
     assert!(tokio::time::timeout(LIMIT, settled).await.is_ok(), "{source} is not {expected}");
 }
 
-/// Every secret that a source was ever shown, wherever an answer has room for text.
+/// Every secret that a source ever received, in every field of an answer that may contain text.
 fn echoes(planted: &Planted) -> [SimFault; 2] {
     let text = |canaries: &[Canary; 3]| canaries.each_ref().map(|canary| canary.secret.as_str()).join(" ");
     let answer = |body: &Value, echo: String| {
@@ -207,7 +207,7 @@ fn echoes(planted: &Planted) -> [SimFault; 2] {
     ]
 }
 
-/// Everything that may be asked, by every door.
+/// Every kind of request, by every handler.
 async fn execute_everywhere(gateway: SocketAddr, credential: &str) -> Vec<String> {
     let bearer = format!("Bearer {credential}");
     let send = async |method: &str, path: &str, accept: &str, body: &str| {
@@ -240,7 +240,7 @@ async fn execute_everywhere(gateway: SocketAddr, credential: &str) -> Vec<String
             "subscription($ref: JobRef!) {{ jobUpdates(refs: [$ref]) {{ kind isFinal result {ANY} }} }}"
         );
         if (source, id) == ("mind", "echo") {
-            // it has ended, and so do the streams about it
+            // the job is complete, so its streams complete too
             for accept in ["text/event-stream", "multipart/mixed;subscriptionSpec=1.0"] {
                 replies.push(send("POST", "/graphql", accept, &body(&watch)).await);
             }
@@ -275,7 +275,7 @@ async fn search(format: &str) {
     gateway.find(read, |line| line.contains(read).then_some(())).await;
     let key = planted.client.secret.as_str();
 
-    // tokens of three makers, and those that are not taken
+    // tokens of three issuers, and rejected ones
     let now = SystemClock.now().as_second();
     let made = json!({
         "query": "mutation($refs: [JobRef!]!) { createWatchToken(input: { refs: $refs }) { token } }",
@@ -293,12 +293,12 @@ async fn search(format: &str) {
     let canaries: Vec<&Canary> = planted.all().into_iter().chain(&tokens).collect();
     let mut replies = Vec::new();
 
-    // each source sees three secrets, and repeats them all from then on
+    // each source receives three secrets, and repeats them all from then on
     for (source, upstream, secrets, file) in [
         (0, SimUpstream::MindBridge, &planted.mindbridge, &files.mindbridge),
         (1, SimUpstream::Supermetrics, &planted.supermetrics, &files.supermetrics),
     ] {
-        // a secret that no call has shown is none that an upstream could repeat
+        // an upstream cannot repeat a secret that no call has contained
         let query = format!("query($ref: JobRef!) {{ job(ref: $ref, maxStaleness: \"0ms\") {ANY} }}");
         let running = [external("mind", "run"), external("metrics", "echo")];
         let lookup_request = json!({ "query": query, "variables": { "ref": running[source] } });
@@ -341,7 +341,7 @@ async fn search(format: &str) {
         replies.push(run(&args, &[("JOBGATE_KEY", &secret.secret)]).await.1);
     }
 
-    // a file of options with secrets in the wrong places
+    // a configuration file with secrets in the wrong places
     let wrong = planted.all().into_iter().enumerate();
     let wrong: Vec<String> = wrong
         .map(|(at, it)| format!("{{ name: n{at}, key_sha256: {:?}, sources: [{:?}] }}", it.secret, it.secret))
@@ -349,7 +349,7 @@ async fn search(format: &str) {
     fs::write(config.path(), yaml.replace("clients: [", &format!("clients: [{}, ", wrong.join(", "))))
         .unwrap();
     let refused = "configuration not reloaded";
-    // said each time: a line of so long a log is dropped where a busy machine does not read it in time
+    // repeated each time: a busy machine that does not read so long a log in time drops lines
     let is_logged = async {
         while !gateway.output().contains(refused) {
             gateway.signal("HUP").await;
@@ -366,7 +366,7 @@ async fn search(format: &str) {
     let kept = files.data.contents();
     assert!(kept.contains("[redacted] [redacted] [redacted]"), "what was repeated is kept, masked");
 
-    // the same on a file that is damaged, and what is set aside of it; a new process knows only the secrets of its own time
+    // the same with a damaged file, and its quarantined copy; a new process knows only its own secrets
     damage(&files.data.0.join("jobs.redb"));
     upstreams.clear_faults(None);
     fs::write(files.mindbridge.path(), &planted.mindbridge[1].secret).unwrap();
@@ -398,7 +398,7 @@ async fn search(format: &str) {
     }
 }
 
-/// Makes the head of a file nonsense and leaves the rest.
+/// Overwrites the head of a file and keeps the rest.
 fn damage(path: &Path) {
     let mut bytes = fs::read(path).unwrap();
     bytes.iter_mut().take(1024).for_each(|byte| *byte = !*byte);

@@ -1,9 +1,10 @@
-//! The scanner: secrets that cannot be mistaken for anything else, and a search for every form in which one could leak.
+//! The scanner: secrets that cannot be confused with anything else, and a search for every form in which one could
+//! leak.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
-/// How many characters of a secret are random where a test makes it up.
+/// How many characters of a generated secret are random.
 const CORE: usize = 20;
 
 /// A planted secret.
@@ -11,34 +12,34 @@ const CORE: usize = 20;
 pub(super) struct Canary {
     name: String,
     pub(super) secret: String,
-    /// How it could appear.
+    /// The forms in which it could appear.
     pub(super) forms: Vec<String>,
 }
 
 impl Canary {
-    /// Makes one up, with characters that each encoding writes in its own way.
+    /// Generates one, with characters that each encoding represents differently.
     pub(super) fn new(name: &str, mark: &str) -> Self {
         let random = |length| (0..length).map(|_| fastrand::alphanumeric()).collect::<String>();
         let core = random(CORE);
         Self::of(name, format!("{mark}{core}/+={}%&\"\\~", random(4)), &core)
     }
 
-    /// A token that was made elsewhere, known by its end: its signature, or the last of a key. What stands before may be no
-    /// secret.
+    /// A token from elsewhere, recognised by its last part: its signature, or the end of a key. The part before may be
+    /// no secret.
     pub(super) fn token(name: &str, token: &str) -> Self {
         let (_, end) = token.split_at(token.len() - CORE);
         Self::of(name, token.to_owned(), end)
     }
 
-    /// One that was made elsewhere. The core is the stretch of it that is looked for: the rest may be no secret, or depend
-    /// on what stands beside it.
+    /// A secret from elsewhere. The core is the part that is searched for: the rest may be no secret, or depend on its
+    /// context.
     pub(super) fn of(name: &str, secret: String, core: &str) -> Self {
         assert!(core.is_ascii() && core.len() >= CORE && secret.contains(core));
         let bytes = core.as_bytes();
         let written = |form: fn(&u8) -> String| bytes.iter().map(form).collect::<String>();
         let list =
             |form: fn(&u8) -> String, between| bytes.iter().map(form).collect::<Vec<_>>().join(between);
-        // half of it is a leak as well: a text that was cut, or its first characters as a hint
+        // half of it is a leak as well: a truncated text, or its first characters
         let (first, last) = core.split_at(core.len() / 2);
         let mut forms = vec![
             first.to_owned(),
@@ -50,14 +51,14 @@ impl Canary {
             written(|byte| format!("{byte:02x}")),
             written(|byte| format!("{byte:02X}")),
             list(|byte| format!("{byte:02x}"), " "),
-            // as Rust prints bytes
+            // the debug output of bytes in Rust
             list(u8::to_string, ", "),
             list(|byte| format!("{byte:#04x}"), ", "),
         ];
         for shift in 0..3 {
             let text = format!("{}{core}", "x".repeat(shift));
             for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
-                // without the ends, which mix with the neighbours
+                // without the ends, which depend on the neighbours
                 let encoded = engine.encode(&text);
                 forms.push(encoded.chars().skip(4).take(encoded.len() - 8).collect());
             }
@@ -66,7 +67,7 @@ impl Canary {
     }
 }
 
-/// Every canary that is in a text, with the lines around it.
+/// Every canary in a text, with the lines around it.
 pub(super) fn found(canaries: &[&Canary], place: &str, text: &str) -> Vec<String> {
     let mut leaks = Vec::new();
     for canary in canaries {
@@ -79,7 +80,7 @@ pub(super) fn found(canaries: &[&Canary], place: &str, text: &str) -> Vec<String
 
 #[test]
 fn the_scanner_finds_each_form_of_a_planted_leak() {
-    // the core of a random one may stand at any place of its base64
+    // the core of a random one may be at any offset of its base64
     for mark in ["", "j", "jg", "jg_"] {
         let canary = Canary::new("planted", mark);
         let secret = &canary.secret;

@@ -1,5 +1,4 @@
-//! What is said before anything is served, or instead of it: faults of files that hold secrets, a new key, a private key
-//! for TLS.
+//! The output before or instead of serving: errors in files that contain secrets, a new key, a private key for TLS.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -61,14 +60,14 @@ async fn key_new_prints_the_key_exactly_once() {
     assert_eq!(found(&[&canary], "key new", rest), Vec::<String>::new());
 }
 
-/// The key is in use, and the log holds nothing back.
+/// The key is in use, and the log suppresses nothing.
 #[tokio::test]
 async fn the_tls_private_key_is_never_printed_or_logged() {
     let files = tls::files();
     let pem = std::fs::read_to_string(files.key.path()).unwrap();
     let core = pem.lines().nth(1).and_then(|line| line.get(20..60)).unwrap();
     let mut canary = Canary::of("the private key", pem.clone(), core);
-    // the same as its file's bytes would be printed
+    // the bytes of the file as they would be printed
     let bytes = STANDARD.decode(core).unwrap();
     canary.forms.push(bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}")));
     canary.forms.push(bytes.iter().map(u8::to_string).collect::<Vec<_>>().join(", "));

@@ -1,6 +1,7 @@
 //! Every code block of the documents is run as a reader would run it: shell commands against the demo and a configured
-//! gateway, GraphQL against the schema, configuration by the loader, `PromQL` by promtool, `JavaScript` by Node's parser. What
-//! needs a cluster, a registry or a third party is parsed only, and stands in [`PARSED_ONLY`] with its reason.
+//! gateway, GraphQL against the schema, configuration by the loader, `PromQL` by promtool, `JavaScript` by Node's
+//! parser. A block that needs a cluster, a registry or a third party is only parsed, and is listed in [`PARSED_ONLY`]
+//! with its reason.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -35,7 +36,7 @@ const PARSED_ONLY: [(&str, &str, &str); 14] = [
 /// The documents whose YAML is values of the chart, or objects of a cluster.
 const CHART: [&str; 2] = ["charts/jobgate/README.md", "docs/kubernetes.md"];
 
-/// Fenced code: where it stands, its language, and its text.
+/// A fenced code block: its location, its language, and its text.
 #[derive(Debug)]
 struct Block {
     document: String,
@@ -198,7 +199,7 @@ async fn every_graphql_block_is_valid() {
     demo.ended().await;
 }
 
-/// The demo with ports of its own, and the address of its public listener.
+/// The demo on its own ports, and the address of its public listener.
 async fn demo() -> (Process, std::net::SocketAddr) {
     let args = ["demo", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
     let mut demo = Process::start(&args, &[]);
@@ -206,10 +207,10 @@ async fn demo() -> (Process, std::net::SocketAddr) {
     (demo, address)
 }
 
-/// What a block finds around it: the programs it names, and files beside it.
+/// The environment of a block: the programs that it uses, and the files in its folder.
 fn preamble(folder: &Path) -> String {
     let jobgate = env!("CARGO_BIN_EXE_jobgate");
-    // a stream that is still open and a server that still serves have been seen to work
+    // a stream that is still open and a server that still serves are successes
     format!(
         "set -euo pipefail\ncd '{}'\n\
          jobgate() {{ if [ \"$1\" = serve ]; then timeout --preserve-status 5 '{jobgate}' \"$@\"; else '{jobgate}' \"$@\"; fi; }}\n\

@@ -1,4 +1,4 @@
-//! The rows of the fault table. What each column means, and how a row is played, is in `faults.rs`.
+//! The rows of the fault table. `faults.rs` defines the columns and plays the rows.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -12,11 +12,11 @@ use serde_json::json;
 pub(crate) struct Row {
     pub(crate) what: &'static str,
     pub(crate) fault: FaultKind,
-    /// What the caller is told, in the short words of `support::server::told`.
+    /// The answer for the caller, in the form of `support::server::describe`.
     pub(crate) outcome: &'static str,
     /// Requests for the first job, and for another one right after it.
     pub(crate) calls: Calls,
-    /// The source's time for a call is short, since the fault outlasts any. Not shorter than a machine may stand still.
+    /// The timeout of the source is short, since the fault outlasts any. It is longer than a pause of the machine.
     pub(crate) hurried: bool,
 }
 
@@ -27,15 +27,15 @@ const fn row(what: &'static str, fault: FaultKind, outcome: &'static str, calls:
     Row { what, fault, outcome, calls, hurried: false }
 }
 
-/// An answer is wrong, and the next one may not be: asked once each time.
+/// An answer is wrong, and the next one may not be: one call each time.
 const ONCE: Calls = (1, 1..=1);
-/// The source must not be asked again for now.
+/// The source must not be called again for now.
 const CLOSED: Calls = (1, 0..=0);
-/// Two retries; then two more tries, and the breaker opens at the fifth failure. For how long is drawn by lot: the last
-/// retry may come in time to be the breaker's trial.
+/// Two retries; then two more tries, and the breaker opens at the fifth failure. Its duration is random: the last retry
+/// may come in time to be the breaker's probe.
 const RETRIED: Calls = (3, 2..=3);
 
-/// A job is denied, and the read of one that could be read before is the evidence that all are; once for both jobs.
+/// A job is denied, and the read of an earlier readable one proves that all are; once for both jobs.
 const DENIED: Calls = (2, 1..=1);
 
 fn status(status: u16) -> FaultKind {
@@ -61,7 +61,7 @@ fn described(status: u16, code: &str, description: &str) -> FaultKind {
     FaultKind::answer(status, MadeUpBody::Envelope { code: code.to_owned(), message: None, description })
 }
 
-/// What both upstreams do in the same way. `too_large` is the number of requests for an answer that is too large.
+/// The faults of both upstreams. `too_large` is the number of requests for an answer that is too large.
 fn both(too_large: &Calls) -> Vec<Row> {
     let headers = BTreeMap::from([("content-type".to_owned(), "text/html".to_owned())]);
     let page =
@@ -156,10 +156,10 @@ fn both(too_large: &Calls) -> Vec<Row> {
     ]
 }
 
-/// Far from the clock of this process.
+/// A date far from the clock of this process.
 const ANOTHER_CLOCK: &str = "Sun, 06 Nov 1994 09:49:37 GMT";
 
-/// 429 until a date, in an answer with a date of its own.
+/// 429 until a date, in an answer with its own date.
 fn dated(date: &str, until: &str) -> FaultKind {
     let headers = BTreeMap::from([("date".to_owned(), date.to_owned())]);
     let retry_after = Some(RetryAfter::Text(until.to_owned()));
@@ -346,7 +346,7 @@ pub(crate) fn supermetrics() -> Vec<Row> {
         row("a failure with a reason in meta.error_info", text(200, r#"{"meta":{"status_code":"FAILURE","error_info":"why"}}"#), "FAILED (why)", ONCE),
         row("a failure with a reason in error_info", text(200, r#"{"meta":{"status_code":"FAILURE"},"error_info":{"code":"QUERY_X","message":"why"}}"#), "FAILED (QUERY_X: why)", ONCE),
         row("a failure with a text in error_info", text(200, r#"{"meta":{"status_code":"FAILURE"},"error_info":"why"}"#), "FAILED (why)", ONCE),
-        // the ends 0 and 1 bring the same wide row
+        // the ends 0 and 1 return the same wide row
         row("a row that is too wide", wide(r#"{"meta":{"status_code":"SUCCESS"},"data":[[""#, r#""]]}"#), "SUCCEEDED", (2, 2..=2)),
         row("a wide row before the meta", wide(r#"{"data":[[""#, r#""]],"meta":{"status_code":"SUCCESS"}}"#), "BAD_ANSWER", (3, 3..=3)),
         row("progress of another form", FaultKind::set("/meta/progress", json!([1, 2])), "RUNNING", ONCE),
@@ -354,10 +354,10 @@ pub(crate) fn supermetrics() -> Vec<Row> {
     rows
 }
 
-/// A batch of three that no part of can be read by a query: three, two, and each alone; then a read of each.
+/// A batch of three of which no part can be read by a query: three, two, and each alone; then a read of each.
 const SPLIT: (usize, usize) = (5, 3);
 
-/// The same after three tries of the batch, and a read as a check that the source answers.
+/// The same after three tries of the batch, and a read that checks whether the source answers.
 const SICK: (usize, usize) = (7, 4);
 
 type QueryRow = (&'static str, FaultKind, [&'static str; 3], (usize, usize));

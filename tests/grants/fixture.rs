@@ -1,4 +1,4 @@
-//! Sources whose jobs carry a mark of their own in what they say, so that any leak shows; and the use cases on them.
+//! Sources whose jobs contain a mark in each text, so that a leak is visible; and the use cases on them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::ports::{FOLLOW, FRESHNESS, IN_FORCE, RuntimeClock, reference};
 
-/// What every job says of itself begins with this, and no answer that is not about it holds the rest.
+/// Each text of a job begins with this, and no answer about another job contains the rest.
 pub(super) const MARK: &str = "cAnaRy";
 
 pub(super) fn name(source: &str) -> SourceName {
@@ -45,7 +45,7 @@ pub(super) fn labels(words: &[(&str, &str)]) -> Labels {
     words.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// What a job says of itself.
+/// The texts of a job.
 pub(super) fn mark(source: &str, id: &str) -> String {
     format!("{MARK}-{source}-{id}-")
 }
@@ -166,7 +166,7 @@ impl World {
         Self::with_clients(sources, &[])
     }
 
-    /// The same, which knows these clients, and makes watch tokens.
+    /// The same with these clients and watch tokens.
     pub(super) fn with_clients(sources: &[(&str, Upstream)], clients: &[ClientConfig]) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(RuntimeClock::default());
         let source = |(source, upstream): &(&str, Upstream)| {
@@ -208,44 +208,44 @@ impl World {
         self.jobs.start_following(CancellationToken::new());
     }
 
-    /// Puts a running job there, or changes its kind.
+    /// Adds a running job, or changes its kind.
     pub(super) fn put(&self, source: &str, id: &str, kind: Option<&str>) {
         let kept = Kept { kind: kind.map(ToOwned::to_owned), ended: false, changes: 0 };
         self.sources[source].jobs.lock().unwrap().insert(id.to_owned(), kept);
     }
 
-    /// Has a job say something new.
+    /// Changes the text of a job.
     pub(super) fn change(&self, source: &str, id: &str) {
         self.sources[source].jobs.lock().unwrap().get_mut(id).unwrap().changes += 1;
     }
 
-    /// Ends a job.
+    /// Completes a job.
     pub(super) fn end(&self, source: &str, id: &str) {
         self.sources[source].jobs.lock().unwrap().get_mut(id).unwrap().ended = true;
     }
 
-    /// Says whether a job still runs.
+    /// Whether a job still runs.
     pub(super) fn is_running(&self, source: &str, id: &str) -> bool {
         !self.sources[source].jobs.lock().unwrap()[id].ended
     }
 
-    /// Has a source answer with this from now on, or with its jobs.
+    /// Makes a source answer with this error from now on, or with its jobs.
     pub(super) fn trouble(&self, source: &str, trouble: Option<FetchError>) {
         *self.sources[source].trouble.lock().unwrap() = trouble;
     }
 
-    /// Has a source not answer between these seconds from now.
+    /// Makes a source deny access between these seconds from now.
     pub(super) fn denial_between(&self, source: &str, seconds: Option<(u64, u64)>) {
         let at = |second| Instant::now() + Duration::from_secs(second);
         *self.sources[source].denial_between.lock().unwrap() = seconds.map(|(from, to)| (at(from), at(to)));
     }
 
-    /// How often a source was asked.
+    /// How often a source was called.
     pub(super) fn calls(&self, source: &str) -> usize {
         *self.sources[source].calls.lock().unwrap()
     }
 
-    /// Looks at every job that there is.
+    /// Reads every job.
     pub(super) async fn lookup_all(&self) {
         for (name, source) in &self.sources {
             let ids: Vec<String> = source.jobs.lock().unwrap().keys().cloned().collect();
@@ -255,7 +255,7 @@ impl World {
         }
     }
 
-    /// The ids of all held jobs that a client is shown, page by page of this size.
+    /// The ids of all cached jobs that a client can list, with pages of this size.
     pub(super) async fn held(
         &self,
         principal: &Principal,

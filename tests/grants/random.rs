@@ -1,5 +1,5 @@
-//! Twenty clients, twenty sources, and every field and path: what a client is told is held against a model of its grant
-//! that knows nothing of the code, and what it is told of the rest is what it is told of what does not exist.
+//! Twenty clients, twenty sources, and every field and path: each answer is compared with an independent model of the
+//! client's grant, and the answer for a forbidden job with the answer for one that does not exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,13 +27,13 @@ const TEAMS: [&str; 3] = ["blue", "red", "green"];
 /// Jobs of each source; as many more are missing.
 const JOBS: usize = 8;
 
-/// A grant, as the model knows it: no mention of a source is no grant.
+/// A grant in the model: a source that is not in it is not granted.
 type Model = BTreeMap<String, (Option<Vec<&'static str>>, Option<&'static str>)>;
 
 /// The kind of a job and its team.
 type Facts = (Option<&'static str>, Option<&'static str>);
 
-/// All that the model knows.
+/// The state of the model.
 struct Truth {
     world: World,
     schema: GatewaySchema,
@@ -105,7 +105,7 @@ impl Truth {
             refs.extend((0..2).map(|number| (source.clone(), format!("gone{number}"))));
         }
         refs.push(("nowhere".to_owned(), "job0".to_owned()));
-        // half of them are held, the others are to be fetched
+        // half of them are cached, the others are to be fetched
         for (source, id) in jobs.keys().filter(|_| dice.bool()) {
             world.jobs.lookup_one(&Principal::local(), reference(source, id), None).await.unwrap();
         }
@@ -118,7 +118,7 @@ impl Truth {
         Self { world, schema, jobs, clients, refs, checked: 0 }
     }
 
-    /// Whether a client may see a job, by the model.
+    /// Whether a client may read a job, by the model.
     fn may_see(&self, model: &Model, source: &str, id: &str) -> bool {
         let Some((kind, team)) = self.jobs.get(&(source.to_owned(), id.to_owned())) else { return false };
         model.get(source).is_some_and(|(kinds, held_to)| {
@@ -127,14 +127,14 @@ impl Truth {
         })
     }
 
-    /// Holds one answer against the model: the job and nothing of another, or the one answer for what is not there.
+    /// Compares one answer with the model: the job and nothing of another, or the one answer for a missing job.
     fn check(&mut self, model: &Model, source: &str, id: &str, answer: &Value, absent: &Value, path: &str) {
         let (text, mark) = (answer.to_string(), mark(source, id));
         if self.may_see(model, source, id) {
             assert!(text.contains(&mark), "{path} {source}/{id}: {text}");
         } else {
             let mut answer = answer.clone();
-            // worth asking for again while it was not asked for long ago, whatever it is
+            // retryable after a pause if the last fetch was recent, for any job
             if answer["retryable"] == true && answer["retryAfterMs"] == 5_000 {
                 answer["retryable"] = false.into();
                 answer["retryAfterMs"] = Value::Null;
@@ -188,7 +188,7 @@ impl Truth {
                 let single = format!(
                     "query($ref: JobRef!, $id: ID!) {{ job(ref: $ref) {{ {visible} }} jobAwait(ref: $ref, timeout: \"200ms\") {{ {visible} }} node(id: $id) {{ {on_node} }} }}"
                 );
-                // each takes a document of its own, so a client tries a part of them, and another client another part
+                // each needs its own document, so each client tries another part of them
                 let some = chunk.iter().zip(&by_name).zip(&ids).skip(number).step_by(COUNT);
                 for (((source, id), reference), node) in some {
                     let answer =
@@ -226,7 +226,7 @@ impl Truth {
         }
     }
 
-    /// The door without GraphQL.
+    /// The REST handler.
     async fn rest(&mut self) {
         let router_under_test =
             rest::router(self.world.jobs.clone(), ClientLimits::default(), AnswerMemory::default());
@@ -243,7 +243,7 @@ impl Truth {
         }
     }
 
-    /// Lists: all that is held of what may be seen, in order, whatever the size of a page; and the sources.
+    /// Lists: every cached job that may be read, in order, for any page size; and the sources.
     async fn lists(&mut self) {
         self.world.lookup_all().await;
         let query = "query($first: Int!, $after: String) { sources { name } jobList(first: $first, after: $after) {
@@ -288,7 +288,7 @@ impl Truth {
         }
     }
 
-    /// The feed: every change of what may be seen, once.
+    /// The feed: every change of a job that may be read, once.
     async fn fed(&mut self) {
         let mut feeds: Vec<_> = self
             .clients
@@ -318,7 +318,7 @@ impl Truth {
         }
     }
 
-    /// Whoever cannot see a job can neither track nor untrack it, nor open it by a label.
+    /// A client that cannot read a job can neither track nor untrack it, nor find it by a label.
     async fn changes(&mut self) {
         let before: Vec<_> =
             self.jobs.keys().map(|(source, id)| self.world.jobs.labels(&key(source, id))).collect();
@@ -327,7 +327,7 @@ impl Truth {
         for (principal, _, model) in self.clients.clone() {
             let out: Vec<_> =
                 self.refs.iter().filter(|(source, id)| !self.may_see(&model, source, id)).cloned().collect();
-            // a whole source's missing jobs may be tracked, and then are untracked again
+            // missing jobs of a fully granted source may be tracked, and are untracked again
             let out: Vec<_> = out
                 .into_iter()
                 .filter(|(source, id)| {
@@ -357,7 +357,7 @@ impl Truth {
     }
 }
 
-/// The one answer for what is not there.
+/// The one answer for a missing job.
 fn absent(source: &str, id: &str, named: bool) -> Value {
     let (node, source_named, id_named) =
         if named { (None, Some(source), Some(id)) } else { (Some(key(source, id).node_id()), None, None) };

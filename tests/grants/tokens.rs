@@ -1,4 +1,4 @@
-//! A watch token opens its jobs and nothing else, by any path of the schema.
+//! A watch token permits its jobs and nothing else, by any path of the schema.
 
 use jobgate::config::ClientConfig;
 use jobgate::domain::principal::{Principal, Scope};
@@ -143,7 +143,7 @@ async fn a_watch_token_reads_only_its_own_jobs_on_every_path() {
         world.change(source, id);
     }
     tokio::time::sleep(SECOND * 10).await;
-    // an end is looked at again only where an id can run twice, and after a while
+    // a completed job is fetched again only where an id can run twice, and after a while
     world.put("mind", "mine", Some("EXPORT"));
     for source in ["mind", "metrics", "other"] {
         world.put(source, "new", None);

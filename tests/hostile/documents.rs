@@ -1,4 +1,4 @@
-//! Hostile documents, variables and bodies: what the door refuses before anything runs.
+//! Hostile documents, variables and bodies: each is rejected before execution.
 
 use jobgate::simulator::MindBridgeJob;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::support::server::{Setup, external};
 use crate::support::wire;
 
-/// So many pieces of a document, one after the other.
+/// `count` pieces of a document, concatenated.
 fn many(count: usize, piece: impl Fn(usize) -> String) -> String {
     (0..count).map(piece).collect::<Vec<_>>().concat()
 }
@@ -119,7 +119,7 @@ async fn invalid_variables_are_rejected_before_execution() {
     }
 }
 
-/// The first field could run, and must not: the variable of the second does not coerce.
+/// The first field is valid, and must not run: the variable of the second does not coerce.
 #[tokio::test]
 async fn a_mutation_whose_variables_do_not_coerce_changes_nothing() {
     let rig = Setup::with(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], vec![]).start().await;
@@ -194,7 +194,7 @@ async fn invalid_http_requests_are_rejected_before_execution() {
     assert_eq!(rig.upstreams.record(), []);
 }
 
-/// `docs/adr/0003-limits-before-execution.md`: what cannot be seen is not suggested either.
+/// `docs/adr/0003-limits-before-execution.md`: what is hidden is not suggested either.
 #[tokio::test]
 async fn disabled_introspection_reveals_no_schema() {
     let rig = Setup { rest: "graphql: { introspection: off }".to_owned(), ..Setup::default() }.start().await;

@@ -1,5 +1,5 @@
-//! A real process whose system clock is set again and again, an hour or a day forwards or back, while jobs end under load.
-//! It needs libfaketime.
+//! A real process whose system clock is stepped repeatedly, an hour or a day forwards or back, while jobs complete
+//! under load. It needs libfaketime.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,14 +17,14 @@ use crate::support::scratch::Scratch;
 use crate::support::server::{KEY, Setup, TOKEN, external};
 
 const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
-/// What the clock can be ahead by, in seconds.
+/// The possible offsets of the clock, in seconds.
 const OFFSETS: [i64; 5] = [0, 3_600, -3_600, 86_400, -86_400];
-/// Jobs of each kind in one turn.
+/// Jobs of each kind in one iteration.
 const JOBS: usize = 5;
-/// Of so many turns one begins with a restart.
+/// One of this many iterations begins with a restart.
 const RESTARTS: usize = 4;
 
-/// Sets the clock so many times.
+/// Steps the clock `times` times.
 pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send + Sync) -> Outcome {
     assert!(Path::new(LIBRARY).exists(), "{LIBRARY} is not there: install the package faketime");
     let simulator = Simulator::start(Setup::default().scenario, Addresses::ephemeral()).await.unwrap();
@@ -51,7 +51,7 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send
         };
         check("before", &lookup(&gateway, &ids, "0ms").await, "RUNNING", offset, &mut bad);
         if iteration % RESTARTS == RESTARTS - 1 {
-            // What is unfinished is written by and by.
+            // Unfinished jobs are written with a delay.
             tokio::time::sleep(Duration::from_millis(500)).await;
             gateway.process.signal("KILL").await;
             gateway.process.ended().await;
@@ -61,7 +61,7 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send
         } else {
             offset = set(&clock, offset);
         }
-        // One is watched while it ends, the others are asked for.
+        // One is watched while it completes, the others are queried.
         let end = async {
             tokio::time::sleep(Duration::from_millis(fastrand::u64(0..1_500))).await;
             for id in &ids {
@@ -74,7 +74,7 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send
         if last.as_deref() != Some("SUCCEEDED") {
             bad.push(format!("turn {iteration}: the watcher was told {last:?} as the last"));
         }
-        // What was seen before may be this old by now, and no older.
+        // An earlier observation may be this old by now, and no older.
         let id = format!("a{iteration}");
         upstreams.add_job(MindBridgeJob::new(&id, &[(0, "IN_PROGRESS")]));
         let ids = [id];
@@ -99,7 +99,7 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send
     Outcome { tries: times, checked, bad, notes }
 }
 
-/// Whether an answer has another state, is stale or old, or is not dated by the clock as it is now.
+/// Whether an answer has another state, is stale or too old, or its date does not match the current clock.
 fn is_wrong(one: &Value, state: &str, offset: i64) -> bool {
     let now = SystemClock.time_of_day() + SignedDuration::from_secs(offset);
     let freshness = &one["freshness"];

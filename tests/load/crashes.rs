@@ -1,8 +1,8 @@
-//! Kills, stops and empties what the gateway stands on, again and again, and counts what it had told a client and tells
-//! otherwise. Prints the counts and the 95 % bound; fails when there is one. It needs redis-server.
-//! `cargo bench --bench crashes -- --loop kill-replica --times 300`; `--profile dev` spares the long build.
-#![expect(dead_code, reason = "what the integration tests share; this program needs a part of it")]
-#![expect(clippy::unwrap_used, reason = "a tool that cannot go on says so by panicking")]
+//! Kills, suspends and empties the dependencies of the gateway repeatedly, and counts delivered results that it later
+//! reports differently. Prints the counts and the 95 % bound; fails when there is one. It needs redis-server. `cargo
+//! bench --bench crashes -- --loop kill-replica --times 300`; `--profile dev` avoids the long build.
+#![expect(dead_code, reason = "shared with the integration tests; this program needs a part of it")]
+#![expect(clippy::unwrap_used, reason = "a tool that cannot continue panics")]
 
 #[path = "../support"]
 mod support {
@@ -29,44 +29,44 @@ use support::loops::{Outcome, convergence, kills, outages, stops};
 
 #[derive(Debug, clap::Parser)]
 struct Arguments {
-    /// What is done
+    /// The loop to run
     #[arg(long = "loop", value_enum, default_value = "kill-embedded")]
     what: Loop,
     /// How often
     #[arg(long, default_value_t = 300)]
     times: usize,
-    /// Passed by cargo, and of no meaning here
+    /// Passed by cargo; ignored
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Loop {
-    /// kill -9 of a single process with the embedded store, about to tell more
+    /// kill -9 of a single process with the embedded store, about to report more
     KillEmbedded,
     /// kill -9 of a random one of three replicas under load
     KillReplica,
-    /// The owner of a turn stopped for 1.5 times its lease between question and write
+    /// The owner of a lease suspended for 1.5 times its lease between fetch and write
     StopOwner,
-    /// kill -9 of Redis, which comes back with what it had on disk
+    /// kill -9 of Redis, which restarts with the data on disk
     RedisKill,
     /// FLUSHALL
     RedisFlush,
-    /// kill -9 of Redis, which comes back with nothing
+    /// kill -9 of Redis, which restarts without data
     RedisEmpty,
-    /// A Redis without memory for anything, for a moment
+    /// A Redis without free memory, for a moment
     RedisEvict,
-    /// Replicas that learn different things while Redis is killed, and a budget that they share
+    /// Replicas that observe different things while Redis is killed, and a budget that they share
     DisagreeKill,
-    /// The same while it is stopped
+    /// The same while it is suspended
     DisagreeStop,
     /// The same around FLUSHALL
     DisagreeFlush,
-    /// The same while it takes no writes
+    /// The same while it accepts no writes
     DisagreeReadOnly,
     /// The same while it has no memory left
     DisagreeMemory,
-    /// The system clock of a process set by an hour or a day, again and again
+    /// The system clock of a process stepped by an hour or a day, repeatedly
     ClockSteps,
 }
 
@@ -101,7 +101,7 @@ fn main() -> anyhow::Result<()> {
             Loop::DisagreeMemory => convergence::run(Outage::OutOfMemory, times, progress).await,
         }
     });
-    // What the last look of all found.
+    // The result of the last check of all.
     progress(outcome.tries, &outcome.bad);
     let mut out = std::io::stdout();
     let (tries, checked, bad) = (outcome.tries, outcome.checked, outcome.bad.len());

@@ -1,4 +1,4 @@
-//! The parts of the benchmark: what is asked, who is asked, who asks, and how it is told.
+//! The parts of the benchmark: the requests, the servers, the client and the report.
 
 pub(crate) mod bare;
 mod cases;

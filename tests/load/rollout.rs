@@ -1,8 +1,9 @@
-//! Replaces three replicas one by one behind a balancer, thirty times, under requests and open streams. Prints what clients
-//! noticed and the 95 % bound; fails when a request failed, a stream was not told to come back, or too many came back at once.
-//! `cargo bench --bench rollout -- --rollouts 30`; with `--profile dev` it needs no release build. Needs redis-server.
-#![expect(dead_code, reason = "what the integration tests share; this program needs a part of it")]
-#![expect(clippy::unwrap_used, reason = "a tool that cannot go on says so by panicking")]
+//! Replaces three replicas one by one behind a balancer, thirty times, under requests and open streams. Prints what
+//! clients observed and the 95 % bound; fails when a request failed, a stream was closed without the signal to
+//! reconnect, or too many reconnected at once. `cargo bench --bench rollout -- --rollouts 30`; with `--profile dev` it
+//! needs no release build. Needs redis-server.
+#![expect(dead_code, reason = "shared with the integration tests; this program needs a part of it")]
+#![expect(clippy::unwrap_used, reason = "a tool that cannot continue panics")]
 
 #[path = "../support"]
 mod support {
@@ -21,7 +22,7 @@ use std::io::Write as _;
 use clap::Parser as _;
 use support::rollout::{ANNOUNCED, Outcome, Plan};
 
-/// How many times the mean may come back at once.
+/// How many times the mean may reconnect at once.
 const PEAK: f64 = 3.0;
 
 #[derive(Debug, clap::Parser)]
@@ -32,13 +33,13 @@ struct Arguments {
     /// Replicas at the same time
     #[arg(long, default_value_t = 3)]
     replicas: usize,
-    /// Requests in a second
+    /// Requests per second
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pace: u32,
     /// Streams, half by WebSocket and half event streams
     #[arg(long, default_value_t = 300)]
     streams: usize,
-    /// Passed by cargo, and of no meaning here
+    /// Passed by cargo; ignored
     #[arg(long, hide = true)]
     bench: bool,
 }

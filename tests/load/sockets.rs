@@ -1,4 +1,4 @@
-//! The parts of the benchmark of streams: who is watched, who watches, and how it is told.
+//! The parts of the benchmark of streams: the servers, the watchers and the report.
 
 pub(crate) mod broadcaster;
 mod message;

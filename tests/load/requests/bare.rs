@@ -1,4 +1,4 @@
-//! The bare handler: reads the request, and returns bytes that are ready. What HTTP itself costs in this stack.
+//! The bare handler: reads the request, and returns prepared bytes. It shows the cost of HTTP itself in this stack.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use super::client;
 use super::servers::announce;
 
-/// Serves until it is killed. The file holds an answer as it came over the wire, head and body.
+/// Serves until it is killed. The file contains an answer as it was on the wire, head and body.
 pub(crate) async fn serve(answer: &Path) -> anyhow::Result<()> {
     let answer = std::fs::read(answer)?;
     let head = answer.windows(4).position(|window| window == b"\r\n\r\n").map_or(0, |end| end + 4);

@@ -1,18 +1,18 @@
-//! What is asked, and what counts as the right answer. Not here: how it is sent.
+//! The requests, and the check of their answers. Not here: how they are sent.
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 
 use jobgate::simulator::{MindBridgeJob, MindBridgeTenant, Scenario};
 
-/// The source of all jobs, as the configuration names it.
+/// The source of all jobs in the configuration.
 pub(super) const SOURCE: &str = "audit";
-/// Jobs of one `jobs` query: the most that the schema takes.
+/// Jobs of one `jobs` query: the most that the schema accepts.
 const MANY: u32 = 200;
-/// Eleven fields, of which a dashboard needs about as many.
+/// Eleven fields, about as many as a dashboard needs.
 const FIELDS: &str = "... on Job { id externalId state isTerminal nativeState createdAt updatedAt finishedAt \
     progress { completed total } failure { code message } freshness { observedAt ageMs isStale } }";
-/// The one value that differs between two answers to the same question.
+/// The one value that differs between two answers to the same request.
 const AGE: &[u8] = b"\"ageMs\":";
 
 /// One kind of request.
@@ -44,13 +44,13 @@ pub(super) fn scenario() -> Scenario {
     Scenario { mindbridge: MindBridgeTenant { jobs, ..MindBridgeTenant::default() }, ..Scenario::default() }
 }
 
-/// An id as the vendor's look: 24 hexadecimal digits.
+/// An id in the vendor's form: 24 hexadecimal digits.
 fn id(group: u32, number: u32) -> String {
     format!("65f0c0ffee{group:06x}{number:08x}")
 }
 
 impl Case {
-    /// The body of the request. The jobs go as a variable, as a client's library sends them.
+    /// The body of the request. The jobs are a variable, as a client's library sends them.
     pub(super) fn body(&self) -> String {
         let mut refs: Vec<Value> =
             self.ids.iter().map(|id| json!({ "external": { "source": SOURCE, "externalId": id } })).collect();
@@ -70,7 +70,7 @@ impl Case {
         body.to_string()
     }
 
-    /// Checks that an answer is the one that is meant to be measured: every job, in order, in its state.
+    /// Checks that an answer is the expected one: every job, in order, in its state.
     pub(super) fn check(&self, answer: &[u8]) -> anyhow::Result<()> {
         let answer: Value = serde_json::from_slice(answer).context("the answer is not json")?;
         let data = &answer["data"];
@@ -93,7 +93,7 @@ impl Case {
 pub(super) struct Expected(Vec<Vec<u8>>);
 
 impl Expected {
-    /// Takes an answer as the right one.
+    /// Takes an answer as the expected one.
     pub(super) fn new(answer: &[u8]) -> Self {
         let (mut pieces, mut piece) = (Vec::new(), Vec::new());
         let mut rest = answer;
@@ -109,7 +109,7 @@ impl Expected {
         Self(pieces)
     }
 
-    /// Says whether an answer is the right one, whatever ages it gives.
+    /// Whether an answer is the expected one, with any ages.
     pub(super) fn fits(&self, answer: &[u8]) -> bool {
         let mut rest = answer;
         for (number, piece) in self.0.iter().enumerate() {

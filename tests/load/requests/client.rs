@@ -20,7 +20,7 @@ const HUNG_AFTER: Duration = Duration::from_secs(30);
 /// What every answer must start with.
 const OK: &[u8] = b"HTTP/1.1 200 ";
 
-/// What came of driving a server for a while.
+/// The result of load on a server.
 #[derive(Debug, Default)]
 pub(super) struct Load {
     /// From the first request to the last answer.
@@ -36,7 +36,7 @@ struct Connection {
     buffer: Vec<u8>,
 }
 
-/// Sends one request on a connection of its own, and gives the whole answer: its head and its body.
+/// Sends one request on a new connection, and returns the whole answer: its head and its body.
 pub(super) async fn execute(address: SocketAddr, request: &[u8]) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
     let mut connection = Connection::open(address).await?;
     let head = timeout(HUNG_AFTER, connection.exchange(request)).await.context("no answer")??;
@@ -44,7 +44,7 @@ pub(super) async fn execute(address: SocketAddr, request: &[u8]) -> anyhow::Resu
     Ok((head.to_vec(), body.to_vec()))
 }
 
-/// Keeps `connections` requests under way for the given time. Every answer is checked; the first wrong one ends it.
+/// Keeps `connections` requests in flight for the given time. Every answer is checked; the first wrong one is an error.
 pub(super) async fn drive(
     address: SocketAddr,
     request: &Arc<[u8]>,
@@ -95,7 +95,7 @@ impl Connection {
         Ok(Self { stream, buffer: Vec::with_capacity(256 * 1024) })
     }
 
-    /// Sends a request and reads the answer into the buffer. Gives the length of its head.
+    /// Sends a request and reads the answer into the buffer. Returns the length of its head.
     async fn exchange(&mut self, request: &[u8]) -> anyhow::Result<usize> {
         self.stream.write_all(request).await?;
         self.buffer.clear();

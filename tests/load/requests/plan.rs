@@ -1,4 +1,4 @@
-//! The course of a run: for each case both servers are started afresh, warmed up, and driven in turn.
+//! The course of a run: for each case both servers are restarted, warmed up, and driven alternately.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,12 +19,12 @@ use super::client::{self, Load};
 use super::report::{Figures, Report};
 use super::servers::{Cpu, Server};
 
-/// Until the pools, the caches and the allocator of a server are as they stay.
+/// Until the pools, the caches and the allocator of a server are in a steady state.
 const WARM_UP: Duration = Duration::from_secs(1);
-/// The variable in which the gateway finds the simulator's token.
+/// The variable with the simulator's token for the gateway.
 const TOKEN: &str = "BENCH_TOKEN";
 
-/// What is to be done.
+/// The options of a run.
 #[derive(Debug)]
 pub(crate) struct Plan {
     /// Length of a round.
@@ -35,17 +35,17 @@ pub(crate) struct Plan {
     pub(crate) connections: u32,
     /// The only case to run.
     pub(crate) only: Option<String>,
-    /// Whether tracing is compared, and not the bare handler.
+    /// Whether tracing is compared instead of the bare handler.
     pub(crate) tracing: bool,
 }
 
-/// A folder for this run, removed with everything in it at the end.
+/// A folder for this run, removed at the end with its content.
 struct Folder(PathBuf);
 
 /// Runs the benchmark and prints the report.
 ///
 /// # Errors
-/// When an answer is not 200, or not the right one, or an upstream was asked while the cache was measured.
+/// When an answer is not 200, or not the expected one, or an upstream was called while the cache was measured.
 pub(crate) async fn run(plan: &Plan) -> anyhow::Result<()> {
     let folder = Folder::new()?;
     let scenario = cases::scenario();
@@ -103,7 +103,7 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<()> {
     report.print()
 }
 
-/// Measures the same gateway with tracing off, at 1 % and at 100 %, each in a process of its own, in turn.
+/// Measures the same gateway with tracing off, at 1 % and at 100 %, each in its own process, alternately.
 async fn traced(
     plan: &Plan,
     case: &Case,
@@ -123,7 +123,7 @@ async fn traced(
                 ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.as_str()),
                 ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
                 ("OTEL_TRACES_SAMPLER_ARG", ratio),
-                // room for what one core can make, so that exporting it is measured and not losing it
+                // large enough for the spans of one core, so that exporting is measured and no span is dropped
                 ("OTEL_BSP_MAX_QUEUE_SIZE", "65536"),
                 ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2048"),
             ]);
@@ -156,7 +156,7 @@ async fn traced(
     Ok(())
 }
 
-/// A collector that takes everything and looks at nothing.
+/// A collector that accepts everything and parses nothing.
 struct Collector {
     url: String,
     _task: JoinSet<()>,
@@ -187,7 +187,7 @@ fn request(case: &Case, key: &SecretString) -> Vec<u8> {
     (head + &body).into_bytes()
 }
 
-/// What an operator would write, but for `fresh_for`: an hour, so that running jobs stay inside their window.
+/// An operator's configuration except for `fresh_for`: an hour, so that running jobs stay inside their window.
 fn configuration(simulator: &Simulator, key: &SecretString) -> String {
     let hash = ClientConfig::hex(&keys::hash(key.expose_secret()));
     format!(

@@ -1,4 +1,5 @@
-//! Turns what was measured into a table: a row a server and, below each pair, what the gateway costs in bare handlers.
+//! Prints the measurements as a table: a row per server and, below each pair, the cost of the gateway relative to the
+//! bare handler.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -48,7 +49,7 @@ impl Report {
         ))
     }
 
-    /// Tells of a round as soon as it is over.
+    /// Prints a round as soon as it is over.
     pub(super) fn round(case: &str, server: &str, load: &Load, cpu: Cpu) -> io::Result<()> {
         let requests = count(&load.latencies);
         writeln!(

@@ -1,4 +1,4 @@
-//! The two servers, each a process of its own, and what the system says of a process: its CPU time and its memory.
+//! The two servers, each in its own process, and the system's figures of a process: its CPU time and its memory.
 
 use std::fs;
 use std::io::Write as _;
@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::task::JoinSet;
 
-/// What the system counts CPU time in for user space: 100 ticks a second on every Linux.
+/// The unit of CPU time for user space: 100 ticks per second on every Linux.
 const TICK: Duration = Duration::from_millis(10);
 
 /// A running server. Dropping it kills the process.
@@ -45,14 +45,14 @@ pub(super) struct Memory {
 }
 
 impl Server {
-    /// Starts `jobgate serve`, with these environment variables, of which one holds the upstream's token.
+    /// Starts `jobgate serve`, with these environment variables, one of which contains the upstream's token.
     pub(super) async fn gateway(config: &Path, env: &[(&str, &str)]) -> anyhow::Result<Self> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_jobgate"));
         command.arg("serve").arg("--config").arg(config).envs(env.iter().copied());
         Self::start(command).await
     }
 
-    /// Starts the bare handler: this program once more, in its other part.
+    /// Starts the bare handler: this program with another option.
     pub(super) async fn bare(answer: &Path) -> anyhow::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("--bare").arg(answer);
@@ -67,7 +67,7 @@ impl Server {
         let address = listening(&mut lines).await?;
         let mut log = JoinSet::new();
         log.spawn(async move {
-            // What else a server has to say is for whoever runs the benchmark.
+            // Other output of a server is for the user of the benchmark.
             while let Ok(Some(line)) = lines.next_line().await {
                 writeln!(std::io::stderr(), "{line}").ok();
             }
@@ -78,7 +78,7 @@ impl Server {
     /// The CPU time used until now, of all its threads, in steps of 10 ms.
     pub(super) fn cpu(&self) -> anyhow::Result<Cpu> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
-        // behind the name, which is in parentheses and may hold anything; proc(5) counts from 1, the state is 3
+        // after the name, which is in parentheses and may contain anything; proc(5) counts from 1, the state is 3
         let (_, fields) = stat.rsplit_once(')').context("/proc/…/stat has no name")?;
         let ticks = |number: usize| -> anyhow::Result<Duration> {
             let field = fields.split_whitespace().nth(number - 3).context("/proc/…/stat is short")?;
@@ -100,7 +100,7 @@ impl Server {
 }
 
 impl Cpu {
-    /// What was used since an earlier moment.
+    /// The usage since an earlier moment.
     pub(super) fn since(self, earlier: Self) -> Self {
         Self {
             user: self.user.saturating_sub(earlier.user),
@@ -114,7 +114,7 @@ impl Cpu {
     }
 }
 
-/// Says where this process listens, in the words of the gateway's log.
+/// Prints the address of this process, in the format of the gateway's log.
 pub(super) fn announce(address: SocketAddr) -> std::io::Result<()> {
     writeln!(std::io::stderr(), "{}", json!({ "message": "listening", "public": address.to_string() }))
 }

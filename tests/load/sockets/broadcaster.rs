@@ -1,5 +1,6 @@
-//! The bare broadcaster: a WebSocket and an SSE handler that send ready bytes from one watch channel a job. No protocol, no
-//! schema, no access, no upstream: what sockets themselves cost in this stack, with the small read buffer of the gateway.
+//! The bare broadcaster: a WebSocket and an SSE handler that send prepared bytes from one watch channel per job. No
+//! protocol, no schema, no access check, no upstream: the cost of sockets themselves in this stack, with the small read
+//! buffer of the gateway.
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
@@ -29,7 +30,7 @@ const READ_BUFFER: usize = 1024;
 const ACK: &str = r#"{"type":"connection_ack"}"#;
 const COMPLETE: &str = r#"{"id":"1","type":"complete"}"#;
 
-/// What is sent of one job, in the form of each transport, written once for all who watch it.
+/// The update of one job, in the form of each transport, serialized once for all watchers.
 #[derive(Clone, Debug)]
 struct JobUpdate {
     frame: Utf8Bytes,
