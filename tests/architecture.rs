@@ -65,7 +65,7 @@ fn source_files_have_a_module_doc_and_at_most_500_lines() {
     let mut faults = Vec::new();
     for (path, text) in sources() {
         if !text.starts_with("//!") {
-            faults.push(format!("{} does not open with what it is", path.display()));
+            faults.push(format!("{} does not start with a `//!` comment", path.display()));
         }
         if text.lines().count() > LINES_MAX {
             faults.push(format!("{} has {} lines", path.display(), text.lines().count()));

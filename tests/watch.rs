@@ -1,5 +1,4 @@
-//! Watching on a paused clock: one poll serves all, each terminal state is delivered once, and no unwatched job is
-//! polled.
+//! Watching on a paused clock: one poll serves all, each terminal state is delivered once, nothing is polled in vain.
 
 mod random;
 

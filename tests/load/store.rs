@@ -1,5 +1,5 @@
-//! What a million finished jobs cost in the durable store: to write, to start with, to look up, on disk and in memory. No gate
-//! on time; it fails when an answer is wrong. `cargo bench --bench store -- --jobs 1000000`.
+//! The cost of a million completed jobs in the embedded store: to write, to start with, to look up, on disk and in
+//! memory. There is no limit on time; it fails when an answer is wrong. `cargo bench --bench store -- --jobs 1000000`.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -26,22 +26,22 @@ struct Arguments {
     /// How many jobs
     #[arg(long, default_value_t = 1_000_000)]
     jobs: usize,
-    /// Jobs that end at the same time, so that they share a commit
+    /// Jobs that complete at the same time, so that they share a commit
     #[arg(long, default_value_t = 1_000)]
     together: usize,
-    /// Lookups of jobs that only the file holds, one after the other
+    /// Lookups of jobs that only the file contains, one after the other
     #[arg(long, default_value_t = 10_000)]
     lookups: usize,
-    /// Seconds of writing one end after the other, so that looking for old jobs falls into it
+    /// Seconds of writing one result after the other, so that the search for old jobs happens meanwhile
     #[arg(long, default_value_t = 75)]
     steady: u64,
-    /// The near tier, in MiB
+    /// The memory cache, in MiB
     #[arg(long, default_value_t = 64)]
-    memory: u64,
-    /// Writes on into this folder until it is killed: what the program starts itself as
+    near: u64,
+    /// Writes to this folder until it is killed: the option of the program's child process
     #[arg(long, hide = true)]
     writes_on: Option<PathBuf>,
-    /// Passed by cargo, and of no meaning here
+    /// Passed by cargo; ignored
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -67,7 +67,7 @@ fn main() -> anyhow::Result<()> {
 
 fn open(arguments: &Arguments, folder: &Path) -> anyhow::Result<EmbeddedStore> {
     let day = Duration::from_hours(24);
-    let (max_bytes, missing) = (arguments.memory << 20, Duration::from_secs(5));
+    let (max_bytes, missing) = (arguments.near << 20, Duration::from_secs(5));
     let retention = Retention { max_bytes, finished: 365 * day, unfinished: day, missing };
     let settings = EmbeddedSettings {
         path: folder.to_owned(),
@@ -78,7 +78,7 @@ fn open(arguments: &Arguments, folder: &Path) -> anyhow::Result<EmbeddedStore> {
     Ok(EmbeddedStore::open(settings, Arc::new(SystemClock))?)
 }
 
-/// Writes ends without end, and says so when the first are written.
+/// Writes results forever, and prints a line when the first are written.
 async fn write_on(arguments: &Arguments, folder: &Path) -> anyhow::Result<()> {
     let store = open(arguments, folder)?;
     let now = SystemClock.now();
@@ -89,7 +89,7 @@ async fn write_on(arguments: &Arguments, folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Has another process write on, and kills it in the middle.
+/// Starts a process that writes, and kills it in the middle.
 fn killed(arguments: &Arguments, folder: &Path) -> anyhow::Result<()> {
     let mut command = std::process::Command::new(std::env::current_exe()?);
     command.arg("--writes-on").arg(folder).arg("--jobs").arg(arguments.jobs.to_string());
@@ -174,16 +174,16 @@ async fn run(arguments: &Arguments, folder: &Path) -> anyhow::Result<()> {
         at(99),
         at(100)
     )?;
-    let memory: Vec<JobKey> = (0..1_000).map(|number| job(number, now).job.key.clone()).collect();
-    store.get(&memory).await?;
+    let near: Vec<JobKey> = (0..1_000).map(|number| job(number, now).job.key.clone()).collect();
+    store.get(&near).await?;
     let start = Instant::now();
-    store.get(&memory).await?;
+    store.get(&near).await?;
     writeln!(out, "lookup from memory: {:.1?}", start.elapsed() / 1_000)?;
     writeln!(out, "memory at the end: {} MiB more", resident()?.saturating_sub(before) >> 20)?;
     Ok(())
 }
 
-/// A finished job as an upstream describes one, in its usual length.
+/// A completed job as an upstream describes one, with its usual length.
 fn job(number: usize, now: Timestamp) -> Observation {
     let text = |text: &str| Some(text.to_owned());
     let user =

@@ -1,5 +1,6 @@
-//! What a subscription costs: thousands of sockets on the real server in a process of its own, beside a bare broadcaster in
-//! the same run, with the same clients. No gate on time; it fails when an update is lost or told twice.
+//! The cost of a subscription: thousands of sockets on the real server in its own process, compared with a bare
+//! broadcaster in the same run, with the same clients. There is no limit on time; it fails when an update is lost or
+//! duplicated.
 
 mod sockets;
 
@@ -12,7 +13,7 @@ use sockets::{broadcaster, plan, socket::Carrier};
 /// Compares the gateway with a bare broadcaster, in this run and on this machine.
 #[derive(Debug, clap::Parser)]
 struct Arguments {
-    /// Concurrent subscriptions, each on a socket of its own
+    /// Concurrent subscriptions, each on its own socket
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
     sockets: u32,
     /// Jobs, shared evenly among the subscriptions; all of them change at once
@@ -24,10 +25,10 @@ struct Arguments {
     /// Only this transport
     #[arg(long)]
     carrier: Option<Carrier>,
-    /// Passed by cargo, and of no meaning here
+    /// Passed by cargo; ignored
     #[arg(long, hide = true)]
     bench: bool,
-    /// Be the bare broadcaster, of so many jobs
+    /// Run as the bare broadcaster, of so many jobs
     #[arg(long, hide = true)]
     bare: Option<u32>,
 }
@@ -35,12 +36,12 @@ struct Arguments {
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     if let Some(jobs) = arguments.bare {
-        // as many threads as the gateway gets
+        // as many threads as the gateway has
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(broadcaster::serve(jobs))?;
         return Ok(ExitCode::SUCCESS);
     }
-    // one thread, so that the driver takes one core at most and leaves the other to the server
+    // one thread, so that the driver uses one core at most and leaves the other to the server
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(plan::run(&plan::Plan {
         sockets: arguments.sockets as usize,

@@ -1,4 +1,5 @@
-//! The store with a file, on a paused clock: time stands still while the disk works, which it does in real time.
+//! The store with a file, on a paused clock: the clock does not advance while the disk works, which it does in real
+//! time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +12,12 @@ use jobgate::ports::ledger::{Labels, Ledger, LedgerContents};
 use jobgate::ports::store::{JobStore, ListFilter, StoreError, StoreOutcome};
 use tokio::runtime::Handle;
 
-/// The store, waited for where waiting stops the clock.
+/// The store; each wait for it pauses the clock.
 #[derive(Debug)]
 pub(super) struct Still(pub(super) Arc<EmbeddedStore>);
 
 impl Still {
-    /// A paused clock does not move on while a blocking task is under way.
+    /// A paused clock does not advance while a blocking task runs.
     fn wait<T: Send + 'static>(
         &self,
         work: impl for<'a> FnOnce(&'a EmbeddedStore) -> BoxFuture<'a, T> + Send + 'static,

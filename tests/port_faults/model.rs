@@ -1,4 +1,5 @@
-//! What is true upstream at each time, a source that says so within its budget, and what clients were told of it.
+//! A model of the upstream at each time, a source that reports it within its budget, and the answers that clients
+//! received.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -23,11 +24,11 @@ use tokio::time::Instant;
 
 use crate::support::ports::{IN_FORCE, failed, job, reference};
 
-/// What a source may be asked: calls in any second, and at the same time.
+/// The limits of a source: calls in any second, and concurrent calls.
 pub(super) const PER_SECOND: usize = 2;
 const CONCURRENCY: u32 = 3;
 
-/// A job's whole life upstream.
+/// The whole history of a job upstream.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) source: &'static str,
@@ -38,7 +39,7 @@ pub(super) struct Plan {
     gone: Option<Duration>,
 }
 
-/// From its start to its end and what that is.
+/// From its start to its terminal state.
 #[derive(Clone, Debug)]
 struct Run {
     queued: Duration,
@@ -92,7 +93,7 @@ impl Plan {
         self.gone.is_none_or(|gone| now < gone)
     }
 
-    /// What the upstream says at a time.
+    /// The upstream's answer at a time.
     pub(super) fn at(&self, now: Duration) -> Result<Job, FetchError> {
         let run = self.runs.iter().rposition(|run| run.queued <= now).unwrap_or(0);
         let Run { running, ends, end, .. } = &self.runs[run];
@@ -109,7 +110,7 @@ impl Plan {
         Ok(job)
     }
 
-    /// How a run ended; one that was not seen to end is lost with the job.
+    /// The possible terminal states of a run; a run whose terminal state was not observed is lost with the job.
     fn may_end(&self, run: usize, state: JobState) -> bool {
         let end = self.runs.get(run).map(|run| match run.end {
             Life::Succeeded => JobState::Succeeded,
@@ -123,15 +124,15 @@ impl Plan {
     }
 }
 
-/// Which run of a job, and how far it is.
+/// The run of a job, and its state.
 pub(super) type Stage = (usize, JobState);
 
-/// The stage that an answer tells of.
+/// The stage in an answer.
 pub(super) fn stage(job: &Job) -> Stage {
     (job.native_state.as_ref().unwrap().parse().unwrap(), job.state())
 }
 
-/// How far a state is on the way.
+/// The position of a state in the order of states.
 pub(super) const fn rank(state: JobState) -> u8 {
     match state {
         JobState::Queued => 0,
@@ -140,7 +141,7 @@ pub(super) const fn rank(state: JobState) -> u8 {
     }
 }
 
-/// What clients were told of each job, and what was wrong with it.
+/// The answers that clients received for each job, and the violations.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     ends: Mutex<BTreeMap<String, Stage>>,
@@ -149,7 +150,7 @@ pub(super) struct Log {
     reported: Mutex<usize>,
 }
 
-/// What had been told of a job when a question was asked.
+/// The answers for a job before a request was sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Before {
     end: Option<Stage>,
@@ -165,7 +166,7 @@ impl Log {
         self.faults.lock().unwrap().clone()
     }
 
-    /// How many answers were told.
+    /// The number of received answers.
     pub(super) fn reported(&self) -> usize {
         *self.reported.lock().unwrap()
     }
@@ -175,14 +176,14 @@ impl Log {
         Before { end, seen: self.seen.lock().unwrap().contains(&plan.id) }
     }
 
-    /// Takes in an answer to a question that was asked after `before`.
+    /// Records an answer to a request that was sent after `before`.
     pub(super) fn answered(&self, plan: &Plan, before: Before, answer: &LookupResult, now: Duration) {
         *self.reported.lock().unwrap() += 1;
         let Plan { id, .. } = plan;
         let (run, state) = match answer {
             Ok(seen) => stage(&seen.observation.job),
             Err(problem) if problem.code == ProblemCode::NotFound => {
-                // one that was seen may vanish where no expiry is documented
+                // an observed job may vanish where no expiry is documented
                 let may_vanish = plan.upstream == Upstream::MindBridge;
                 if before.end.is_some() || (before.seen && !may_vanish) || plan.is_there(now) {
                     self.fault(format!("{id} is called missing at {now:?}, {before:?}"));
@@ -216,7 +217,7 @@ impl Log {
     }
 }
 
-/// A source behind the real gate, which counts what it is asked.
+/// A source behind the real upstream limiter, which counts its calls.
 #[derive(Debug)]
 pub(super) struct Gated {
     inner: Arc<dyn JobReader>,
@@ -309,7 +310,7 @@ impl JobReader for Gated {
     }
 }
 
-/// One key for every source.
+/// A key that is valid for every source.
 #[derive(Debug)]
 pub(super) struct OneKey;
 
@@ -337,7 +338,7 @@ impl Entropy for Middle {
     }
 }
 
-/// Hints about any job, whether or not there was anything to hint at.
+/// Notifications for any job, whether or not it changed.
 #[derive(Debug)]
 pub(super) struct Gossip {
     pub(super) keys: Vec<JobKey>,

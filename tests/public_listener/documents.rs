@@ -1,5 +1,5 @@
-//! Which documents are executed, on every transport alike: those of a manifest, those that were sent before, and none that
-//! asks for the schema where that is switched off.
+//! Which documents are executed, by every transport alike: those of a manifest, persisted ones, and none with
+//! introspection where that is disabled.
 
 use std::net::SocketAddr;
 
@@ -163,7 +163,7 @@ async fn disabled_introspection_is_rejected_on_every_transport() {
             manifest.path()
         )
     };
-    // a manifest that asks for what is refused is a fault of the operator's
+    // a manifest with a forbidden document is a configuration error
     let setup = Setup { rest: rest("only: true"), ..Setup::default() };
     let file = Scratch::new(&setup.yaml("http://127.0.0.1:1", "http://127.0.0.1:1"));
     let (code, output) =

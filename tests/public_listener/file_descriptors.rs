@@ -1,4 +1,5 @@
-//! A process that may open few files, with more sockets of clients than that: operators, upstreams and files have theirs.
+//! A process with a low limit of open files, and more client sockets than that: files of operators, upstreams and the
+//! store are reserved.
 
 use futures_util::future::join_all;
 use jobgate::simulator::{Addresses, MindBridgeJob, Simulator};

@@ -1,4 +1,5 @@
-//! Callers who send too much, against the real binary: refused, its memory flat, and another client is answered meanwhile.
+//! Callers that send too much, against the real binary: they are rejected, memory stays flat, and another client is
+//! served.
 
 use std::net::SocketAddr;
 
@@ -12,11 +13,11 @@ use super::slow_clients::gateway;
 use super::{clients, socket};
 use crate::support::wire;
 
-/// What the process may have more in use after all of it.
+/// How much more memory the process may use after all of it.
 const FLAT: u64 = 48 << 20;
 const BODY: usize = 30 << 20;
 
-/// Sends a body of 30 MiB, announced or in chunks, as far as it is taken: what is answered.
+/// Sends a body of 30 MiB, with a length or in chunks, as far as the server reads it: the answer.
 async fn huge(to: SocketAddr, chunked: bool) -> String {
     let length =
         if chunked { "transfer-encoding: chunked".to_owned() } else { format!("content-length: {BODY}") };
@@ -51,7 +52,7 @@ async fn bomb(to: SocketAddr, document: &str) -> (u16, String) {
     wire::post(to, Some("jg_busy"), &json!({ "query": document })).await.refusal()
 }
 
-/// Five thousand operations on one socket: how many are let in, and how many refused.
+/// Five thousand operations on one socket: how many are accepted, and how many rejected.
 async fn operations(to: SocketAddr) -> (usize, usize) {
     let socket = socket(to, "jg_busy").await;
     let (mut write, mut read) = socket.split();
@@ -94,7 +95,7 @@ async fn heads(to: SocketAddr) -> Vec<u16> {
 
 #[tokio::test]
 async fn a_request_flood_is_rejected_without_memory_growth() {
-    // the pace is not what is tested here
+    // the rate is not what is tested here
     let options = "limits: { requests_per_second: 100000, burst: 100000 }\nstreams: { init_timeout: 60s }";
     let rest = format!("{options}\n{}", clients());
     let (gateway, to) = gateway(&rest).await;
@@ -133,7 +134,7 @@ async fn a_request_flood_is_rejected_without_memory_growth() {
         }
         assert_eq!(heads(to).await, [431, 431, 431]);
     };
-    // all of it some times, so that each thread has what it needs, and what stays from then on would be a leak
+    // all of it a few times, so that each thread has its buffers, and later growth would be a leak
     Box::pin(floods(1, 4, 1)).await;
     let before = gateway.resident();
 

@@ -1,7 +1,7 @@
-//! Requests that are refused before their body was read, sent through nginx and haproxy, which keep their connections to the
-//! gateway: nobody is shown a 502, and each refusal arrives as it was sent. `tests/all.sh` installs both.
+//! Requests that are rejected before their body was read, through nginx and haproxy, which reuse their connections to
+//! the gateway: no client receives a 502, and each rejection arrives unchanged. `tests/all.sh` installs both.
 //!
-//! `JOBGATE_REFUSED_POSTS` says how many refused requests go through each.
+//! `JOBGATE_REFUSED_POSTS` is the number of rejected requests through each.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,11 +18,11 @@ use crate::support::redis::free_port;
 use crate::support::scale;
 use crate::support::scratch::ScratchFolder;
 
-/// Clients with refused requests, and as many with good ones.
+/// Clients with rejected requests, and as many with valid ones.
 const CLIENTS: usize = 8;
 const JSON: &str = "content-type: application/json";
 
-/// Two proxies in front of a gateway, each with a listener of its own.
+/// Two proxies in front of a gateway, each with its own listener.
 struct Proxies {
     nginx: SocketAddr,
     haproxy: SocketAddr,
@@ -79,10 +79,10 @@ impl Proxies {
     }
 }
 
-/// How often each status was answered, and a refusal for too many bad credentials without `Retry-After`.
+/// How often each status was answered, and whether a rejection for too many bad credentials had no `Retry-After`.
 type Counts = BTreeMap<(u16, bool), usize>;
 
-/// Sends requests one after the other, on a connection that is kept while it is.
+/// Sends requests one after the other, on one connection while it stays open.
 async fn send(to: SocketAddr, count: usize, request: impl Fn(usize) -> Vec<u8>) -> Counts {
     let mut counts = Counts::new();
     let mut kept = Kept::open(to).await;

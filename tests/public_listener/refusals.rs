@@ -1,5 +1,6 @@
-//! Requests that are refused before their body was read, on connections that are kept: the next request on the same one is
-//! answered, or the answer says that it is the last. A proxy in front reuses connections, and shows a broken one as 502.
+//! Requests that are rejected before their body was read, on keep-alive connections: the next request on the same one
+//! is answered, or the answer announces that the connection closes. A proxy in front reuses connections, and turns a
+//! broken one into a 502.
 
 use std::net::SocketAddr;
 
@@ -15,7 +16,7 @@ const GOOD: &str = "authorization: Bearer jg_calm";
 const BAD: &str = "authorization: Bearer jg_nobody";
 const BODY: usize = 100_000;
 
-/// A connection that is kept.
+/// A keep-alive connection.
 pub(super) struct Kept(TcpStream);
 
 /// The status, the head in lower case, and the body.
@@ -26,12 +27,12 @@ impl Kept {
         Self(TcpStream::connect(to).await.unwrap())
     }
 
-    /// Sends what the peer takes.
+    /// Sends as much as the peer reads.
     pub(super) async fn send(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).await.ok();
     }
 
-    /// One answer, whose length is announced.
+    /// One answer with a `Content-Length`.
     pub(super) async fn answer(&mut self) -> Answer {
         let read = async {
             let mut head = Vec::new();
@@ -47,7 +48,7 @@ impl Kept {
         tokio::time::timeout(LIMIT, read).await.unwrap()
     }
 
-    /// Reads to the end, which must not be a reset.
+    /// Reads until the connection closes, which must not be a reset.
     async fn end(mut self) {
         let mut rest = Vec::new();
         let read = tokio::time::timeout(LIMIT, self.0.read_to_end(&mut rest)).await.unwrap();
@@ -63,7 +64,7 @@ fn head(line: &str, headers: &[&str]) -> String {
     head
 }
 
-/// A request with a body of 100 kB, announced or in chunks.
+/// A request with a body of 100 kB, with a length or in chunks.
 pub(super) fn long(line: &str, headers: &[&str], chunked: bool) -> Vec<u8> {
     let head = head(line, headers);
     let body = "x".repeat(BODY);
@@ -77,7 +78,7 @@ pub(super) fn long(line: &str, headers: &[&str], chunked: bool) -> Vec<u8> {
     }
 }
 
-/// A request that is good, for the end of a connection.
+/// A valid request, for the end of a connection.
 pub(super) fn good() -> Vec<u8> {
     let body = json!({ "query": QUERY }).to_string();
     format!("{}content-length: {}\r\n\r\n{body}", head("POST /graphql", &[JSON, GOOD]), body.len()).into()
@@ -142,7 +143,7 @@ async fn a_rejected_request_with_a_large_body_closes_the_connection() {
     let some = "x".repeat(0x10000);
     for (headers, framing, status) in [
         (&[JSON, GOOD][..], announced, 413),
-        // nothing more of the chunk comes
+        // the rest of the chunk is never sent
         (&[JSON, BAD], chunked.strip_suffix('\n').unwrap(), 401),
         (&[JSON, BAD], chunked, 401),
     ] {
@@ -151,7 +152,7 @@ async fn a_rejected_request_with_a_large_body_closes_the_connection() {
         let (answered, head, _) = kept.answer().await;
         assert_eq!(answered, status, "{headers:?} {framing}");
         assert!(head.contains("\r\nconnection: close\r\n"), "{head}");
-        // whoever sends on without having read is not reset
+        // a client that continues to send without reading is not reset
         for _ in 0..20 {
             kept.send(some.as_bytes()).await;
         }

@@ -1,5 +1,5 @@
-//! Peers that dawdle, against the real binary with short times: each is given up within its time, none holds more than a
-//! connection, and another client is answered all the while.
+//! Slow peers, against the real binary with short timeouts: each is disconnected in time, none uses more than a
+//! connection, and another client is served all the time.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,18 +15,19 @@ use crate::support::server::Setup;
 use crate::support::streams::LIMIT;
 use crate::support::wire;
 
-/// Two threads whatever the machine has, since each holds memory of its own.
+/// Two threads on every machine, since each has its own memory.
 const ENVIRONMENT: [(&str, &str); 3] =
     [("MIND_TOKEN", "t"), ("METRICS_KEY", "k"), ("TOKIO_WORKER_THREADS", "2")];
 const TIMES: &str = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, idle_timeout: 3s, header_timeout: 1s, \
                      body_timeout: 4s, min_body_rate: 100B, write_timeout: 1s }";
-/// `header_timeout` and `idle_timeout` of these times: whoever was as slow itself is rightly given up.
+/// `header_timeout` and `idle_timeout` of these durations: a client of the test that is as slow itself is rightly
+/// disconnected.
 const HEADER: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(3);
 /// How late a busy machine may be.
 const LATE: Duration = Duration::from_secs(30);
 
-/// A gateway whose upstreams answer nobody.
+/// A gateway whose upstreams do not answer.
 pub(super) async fn gateway(rest: &str) -> (Process, SocketAddr) {
     let config = Setup { rest: rest.to_owned(), ..Setup::default() };
     let config = Scratch::new(&config.yaml("http://127.0.0.1:1", "http://127.0.0.1:1"));
@@ -35,8 +36,8 @@ pub(super) async fn gateway(rest: &str) -> (Process, SocketAddr) {
     (gateway, address)
 }
 
-/// A connection on which this was sent at once, and when it was begun. Where the machine held us up meanwhile the gateway may
-/// have given up already, which proves nothing: then it is another one.
+/// A connection on which these bytes were sent at once, and when it was opened. Where the machine delayed that, the
+/// gateway may have timed out already, which proves nothing: then it is another connection.
 async fn opened(to: SocketAddr, first: &[u8]) -> (TcpStream, Instant) {
     loop {
         let began = Instant::now();
@@ -49,8 +50,8 @@ async fn opened(to: SocketAddr, first: &[u8]) -> (TcpStream, Instant) {
     }
 }
 
-/// Sends what there is at once and then a piece each tenth of a second, until the other side closes: how long that took, and
-/// what it said.
+/// Sends the first bytes at once and then a piece each tenth of a second, until the peer closes: the duration, and the
+/// answer.
 async fn send_slowly(to: SocketAddr, first: &str, piece: &str) -> (Duration, String) {
     let (mut socket, began) = opened(to, first.as_bytes()).await;
     let (mut read, mut write) = socket.split();
@@ -74,12 +75,12 @@ async fn send_slowly(to: SocketAddr, first: &str, piece: &str) -> (Duration, Str
     (began.elapsed(), String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Asks again and again until it is dropped, and counts in how many answers.
+/// Sends requests until it is dropped, and counts the answers.
 async fn others_go_on(to: SocketAddr, answered: &mut u32) {
     loop {
         let began = Instant::now();
         let reply = wire::post(to, None, &json!({ "query": "{ sources { name } }" })).await;
-        // where the machine held this client up it was one that dawdles itself, and is not counted
+        // where the machine delayed this client it was a slow one itself, and is not counted
         let late = reply.status == 0 && began.elapsed() >= HEADER;
         assert!(reply.status == 200 || late, "another client is not served: {} {}", reply.status, reply.body);
         *answered += u32::from(!late);
@@ -93,11 +94,11 @@ async fn a_slow_client_is_disconnected_and_others_are_served() {
     let announced = format!("{head}content-length: 2000\r\n\r\n");
     let long = format!("{head}content-length: 200000\r\n\r\n");
     let chunked = format!("{head}transfer-encoding: chunked\r\n\r\n");
-    // the first of these keeps to the pace for longer than a whole body may take, however late the next ones are
+    // the first of these keeps the minimum rate for longer than a whole body may take, however late the next ones are
     let pieces = "x".repeat(400);
     let whole = "GET /nowhere HTTP/1.1\r\nhost: localhost\r\n\r\n";
     let second = Duration::from_secs(1);
-    // what is sent, the time it is given, the status that is said
+    // what is sent, the timeout, the expected status
     let cases = [
         ("", "", second, ""),
         ("", "G", second, ""),
@@ -108,11 +109,11 @@ async fn a_slow_client_is_disconnected_and_others_are_served() {
         (&announced, "", second * 2, "408"),
         (&announced, "x", second * 2, "408"),
         (&chunked, "1\r\nx\r\n", second * 2, "408"),
-        // at the pace, and too long altogether
+        // at the minimum rate, and too long in total
         (&long, pieces.as_str(), second * 4, "408"),
     ];
     let mut answered = 0;
-    // where the machine is so slow that the other one asks seldom, they dawdle once more
+    // where the machine is so slow that the other client sends few requests, the slow ones run once more
     for _ in 0..5 {
         let all = futures_util::future::join_all(cases.map(|(first, piece, given, status)| async move {
             let (took, bytes) = send_slowly(to, first, piece).await;
@@ -132,7 +133,7 @@ async fn a_slow_client_is_disconnected_and_others_are_served() {
     drop(gateway);
 }
 
-/// Asks for much and reads nothing of it.
+/// Requests a large answer and reads none of it.
 #[tokio::test]
 async fn a_client_that_does_not_read_answers_is_disconnected() {
     let (gateway, to) = gateway(TIMES).await;
@@ -148,7 +149,7 @@ async fn a_client_that_does_not_read_answers_is_disconnected() {
     assert!(gateway.resident() < 200 << 20, "{}", gateway.resident());
 }
 
-/// A connection that is between two requests stays, and one on which a stream is open is not idle.
+/// A connection between two requests stays open, and one with an open stream is not idle.
 #[tokio::test]
 async fn active_connections_and_quiet_streams_are_not_timed_out() {
     let (_gateway, to) = gateway(TIMES).await;
@@ -175,7 +176,7 @@ async fn active_connections_and_quiet_streams_are_not_timed_out() {
                 let before = std::mem::replace(&mut requested_at, Instant::now());
                 let sent = socket.write_all(request).await.is_ok();
                 if !sent || !socket.read(&mut answer).await.is_ok_and(|read| read > 0) {
-                    // where the machine held us up for so long, it was idle: once more from the start
+                    // where the machine delayed the test for so long, the connection was idle: once more from the start
                     assert!(before.elapsed() >= IDLE, "closed between two requests");
                     break;
                 }

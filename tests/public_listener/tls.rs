@@ -1,4 +1,4 @@
-//! The public door with TLS of its own, against the real binary.
+//! The public listener with TLS, against the real binary.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::support::server::Setup;
 use crate::support::streams::LIMIT;
 use crate::support::wire;
 
-/// The files of a certificate for `localhost`, and whoever believes it.
+/// The files of a certificate for `localhost`, and a client that trusts it.
 pub(crate) struct Files {
     pub(crate) cert: Scratch,
     pub(crate) key: Scratch,
@@ -41,7 +41,7 @@ impl Files {
         self.option_and("")
     }
 
-    /// The same with more of the section, each option with a comma behind it.
+    /// The same with more options of the section, each followed by a comma.
     fn option_and(&self, more: &str) -> String {
         format!(
             "server: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, {more}tls: {{ cert: {}, key: {} }} }}",
@@ -51,7 +51,7 @@ impl Files {
     }
 }
 
-/// One exchange over TLS of these versions: the version in use, the protocol agreed on, and the answer.
+/// One exchange over TLS of these versions: the negotiated version and protocol, and the answer.
 pub(crate) async fn exchange(
     to: SocketAddr,
     roots: &RootCertStore,
@@ -98,7 +98,7 @@ async fn the_public_listener_serves_tls_with_a_certificate() {
     let stranger = files_of_a_stranger();
     assert!(exchange(to, &stranger, &[&version::TLS13], &request("https://localhost")).await.is_err());
 
-    // short for this one alone: a handshake is no matter of a second on every machine
+    // short for this one alone: on some machines a handshake takes more than a second
     let (_gateway, to) = gateway(&files.option_and("header_timeout: 1s, ")).await;
     let began = Instant::now();
     let mut silent = TcpStream::connect(to).await.unwrap();

@@ -1,4 +1,4 @@
-//! Files that are not adopted: what is wrong with each is said by its path, and the one before goes on.
+//! Invalid files: each error is reported with its path, and the previous configuration stays active.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,11 +10,11 @@ use jobgate::simulator::MindBridgeStep;
 use super::{BUDGET, Gateway, client, file, mind};
 use crate::support::streams::{LIMIT, Sse, Watcher, WebSocket, settles};
 
-/// What is put in the place of the file.
+/// What the file is replaced by.
 enum Put {
     Text(String),
     Bytes(Vec<u8>),
-    /// Whatever this makes at the path.
+    /// What this function creates at the path.
     Made(fn(&Path)),
 }
 

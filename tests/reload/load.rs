@@ -1,4 +1,4 @@
-//! A hundred reloads under load: queries without a pause, and streams that stay.
+//! A hundred reloads under load: queries without a pause, and streams that stay open.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,13 +15,13 @@ use crate::support::wire;
 const RELOADS: usize = 100;
 const STREAMS: usize = 50;
 const ASKERS: usize = 4;
-/// Reloads after which the memory is what it is for such a load.
+/// Reloads after which the memory is in a steady state for such a load.
 const WARM: usize = 20;
-/// What it may grow by from then on: far more than noise, far less than anything kept of each of eighty reloads.
+/// The allowed growth from then on: far more than noise, far less than anything retained of each of eighty reloads.
 const GROWTH: u64 = 24 << 20;
 
 #[tokio::test]
-#[expect(clippy::print_stderr, reason = "it is what the figures are taken from")]
+#[expect(clippy::print_stderr, reason = "the figures are taken from it")]
 async fn a_hundred_reloads_under_load_drop_no_stream_or_request() {
     let mut gateway = Gateway::start("").await;
     let mut streams = crowd(gateway.public, STREAMS, &["a"]).await;
@@ -73,7 +73,7 @@ async fn a_hundred_reloads_under_load_drop_no_stream_or_request() {
     assert!(!output.contains("ERROR"), "{output}");
 }
 
-/// Changes much at once, and waits until it is in force.
+/// Changes many options at once, and waits until the change is active.
 async fn change(gateway: &mut Gateway, number: usize) {
     let odd = number % 2;
     let per_hour = 100_000 + number;
@@ -81,7 +81,7 @@ async fn change(gateway: &mut Gateway, number: usize) {
     let token = if odd == 0 { "{ env: MIND_TOKEN }" } else { "{ file: SECRET }" };
     let secret = gateway.folder.join("secret");
     if number == 1 {
-        // once: to write it in place again would empty it first, which is an alarm
+        // once: to write it in place again would truncate it first, which raises an alarm
         fs::write(&secret, TOKEN).unwrap();
     }
     let token = token.replace("SECRET", &format!("\"{}\"", secret.display()));
@@ -99,7 +99,7 @@ async fn change(gateway: &mut Gateway, number: usize) {
     gateway.round += 1;
     put(&gateway.folder, gateway.round, &file(&sources, &rest));
     gateway.process.signal("HUP").await;
-    // the log holds repeats back, so it is the counter that says each
+    // the log suppresses repeated lines, so the counter is used
     let applied = format!("jobgate_config_reloads_total{{outcome=\"applied\"}} {number}");
     let active = async {
         while !wire::get(gateway.admin, "/metrics").await.body.lines().any(|line| line == applied) {
@@ -109,7 +109,7 @@ async fn change(gateway: &mut Gateway, number: usize) {
     assert!(tokio::time::timeout(LIMIT, active).await.is_ok(), "not in force: {applied}");
 }
 
-/// What a stream hears next, which is its end: a job is the same at both upstreams.
+/// The next event of a stream, which is its last: a job is the same at both upstreams.
 async fn end(stream: &mut Watcher) -> String {
     match stream.receive().await {
         StreamEvent::Update(update) => {

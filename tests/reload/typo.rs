@@ -1,4 +1,5 @@
-//! A base URL with a typo: whatever answers there says nothing about the jobs, and nothing is lost when it is put right.
+//! A base URL with a typo: an answer from there is no statement about the jobs, and nothing is lost when it is
+//! corrected.
 
 use super::{BUDGET, Gateway, mind};
 use crate::support::streams::{Sse, Watcher, WebSocket};

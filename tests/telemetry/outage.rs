@@ -1,4 +1,5 @@
-//! A collector that refuses or hangs: no request waits for it, what is lost is counted, and the process ends in time.
+//! A collector that refuses connections or hangs: no request waits for it, lost spans are counted, and the process
+//! exits in time.
 
 use std::net::SocketAddr;
 
@@ -13,13 +14,13 @@ use crate::support::streams::LIMIT;
 use crate::support::wire;
 use serde_json::json;
 
-/// Requests made once the queue of spans is full; each has several spans more.
+/// Requests made once the queue of spans is full; each has several more spans.
 const REQUESTS: usize = 60;
-/// How many times as many a gateway without a collector may answer meanwhile, one after the other as well. Beside a request
+/// The allowed speed advantage of a gateway without a collector, also for sequential requests. Compared with a request
 /// thread that waits 300 ms for each span, it answers some hundred times as many.
 const TIMES: usize = 20;
 
-/// Asks for a terminal job.
+/// Reads a terminal job.
 async fn execute(gateway: SocketAddr) {
     let query = "query($ref: JobRef!) { job(ref: $ref) { ... on Job { state } } }";
     let body = json!({ "query": query, "variables": { "ref": external("mind", "a") } });
@@ -33,8 +34,8 @@ async fn lost(admin: SocketAddr) -> f64 {
     metrics.lines().find(|line| line.starts_with(name)).unwrap().rsplit(' ').next().unwrap().parse().unwrap()
 }
 
-/// Runs a gateway with this collector beside one without, and compares how many requests each answers. Nothing is measured
-/// in seconds, since a machine that is slow is slow for both.
+/// Runs a gateway with this collector beside one without, and compares how many requests each answers. Nothing is
+/// measured in seconds, since a slow machine is slow for both.
 async fn no_request_waits_for(collector: String, protocol: &str) {
     let setup = Setup::with(vec![MindBridgeJob::new("a", &[(0, "COMPLETE")])], vec![]);
     let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
@@ -76,14 +77,14 @@ async fn no_request_waits_for(collector: String, protocol: &str) {
     assert!(answered <= REQUESTS * TIMES, "a request waits for the collector");
 
     process.signal("TERM").await;
-    // which has a limit of its own
+    // which has its own limit
     let (status, output) = process.ended().await;
     assert!(status.success(), "{output}");
 }
 
 #[tokio::test]
 async fn no_request_waits_for_a_collector_that_refuses() {
-    // bound and not listened on: no other program gets the port meanwhile
+    // bound without listening: no other program gets the port meanwhile
     let refuses = TcpSocket::new_v4().unwrap();
     refuses.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     no_request_waits_for(format!("http://{}", refuses.local_addr().unwrap()), "http/protobuf").await;

@@ -1,4 +1,4 @@
-//! A real receiver of OTLP, over gRPC or over HTTP: what it was sent, span by span, and every byte of it.
+//! A real OTLP receiver, over gRPC or over HTTP: records every span and every byte.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -30,7 +30,7 @@ use tokio::task::JoinSet;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
-/// For how long a test waits for spans: only a broken exporter makes it.
+/// The limit of every wait for spans: only a broken exporter reaches it.
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// One span as it was received.
@@ -63,7 +63,7 @@ pub(crate) struct Received {
     headers: Arc<Mutex<Vec<String>>>,
 }
 
-/// A receiver at work. Dropping it ends it.
+/// A running receiver. Dropping it stops it.
 #[derive(Debug)]
 pub(crate) struct Sink {
     pub(crate) received: Received,
@@ -102,7 +102,7 @@ impl Sink {
         format!("http://{}", self.address)
     }
 
-    /// All spans, once `enough` is content with them.
+    /// All spans, once `enough` accepts them.
     pub(crate) async fn spans(&self, what: &str, enough: impl Fn(&[Got]) -> bool + Send + Sync) -> Vec<Got> {
         let wait = async {
             let mut again = tokio::time::interval(Duration::from_millis(20));
@@ -124,7 +124,7 @@ impl Sink {
         self.received.metrics.lock().unwrap().clone()
     }
 
-    /// Every byte that was received, and every header apart from them.
+    /// Every received byte, and separately every header.
     pub(crate) fn bytes(&self) -> (Vec<u8>, Vec<String>) {
         (self.received.bytes.lock().unwrap().clone(), self.received.headers.lock().unwrap().clone())
     }

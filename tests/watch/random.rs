@@ -1,4 +1,4 @@
-//! One job in random runs: whatever happens, each watcher sees a forward sequence with one end.
+//! One job in random runs: whatever happens, each watcher receives an ordered sequence with one terminal state.
 
 use futures_util::stream::StreamExt as _;
 use jobgate::domain::job::Life;
@@ -34,7 +34,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "the watchers live on a runtime that ends with the test")]
+    #[expect(clippy::disallowed_methods, reason = "the watchers run on a runtime that ends with the test")]
     fn each_watcher_receives_ordered_updates_and_one_final_one(events in proptest::collection::vec(event(), 1..40)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {

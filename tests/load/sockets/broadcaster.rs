@@ -60,7 +60,7 @@ pub(crate) async fn serve(jobs: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[expect(clippy::disallowed_methods, reason = "not the gateway: its clock is the machine's")]
+#[expect(clippy::disallowed_methods, reason = "not the gateway: it uses the machine's clock")]
 fn now() -> Timestamp {
     Timestamp::now()
 }
@@ -85,7 +85,7 @@ async fn change(State(jobs): State<Jobs>, Path((version, is_final)): Path<(u64, 
     StatusCode::NO_CONTENT
 }
 
-/// News from now on, the present first, to the last.
+/// Updates from now on, starting with the current one, up to the last.
 fn follow(jobs: &Jobs, job: usize) -> Option<impl stream::Stream<Item = JobUpdate> + Send + use<>> {
     let updates = jobs.get(job)?.subscribe();
     Some(stream::unfold((updates, true, false), async |(mut updates, first, over)| {
@@ -108,7 +108,7 @@ async fn sse(State(jobs): State<Jobs>, Path(job): Path<usize>, _body: String) ->
     Sse::new(events).keep_alive(KeepAlive::default()).into_response()
 }
 
-/// What `axum::extract::ws` does, with the small buffer.
+/// The same as `axum::extract::ws`, with the small buffer.
 async fn websocket(State(jobs): State<Jobs>, Path(job): Path<usize>, mut request: Request) -> Response {
     let key = request.headers().get(header::SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()));
     let accept = key.and_then(|key| HeaderValue::try_from(key).ok());
@@ -122,7 +122,7 @@ async fn websocket(State(jobs): State<Jobs>, Path(job): Path<usize>, mut request
         let io = TokioIo::new(upgraded);
         let mut socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
         let mut updates = std::pin::pin!(updates);
-        // the two messages of the client, of which nothing is needed
+        // the two messages of the client, whose content is not needed
         socket.next().await;
         if socket.send(Message::text(ACK)).await.is_err() {
             return;

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-/// What both servers are asked for. The broadcaster answers the same without reading it.
+/// The request to both servers. The broadcaster answers it without reading it.
 pub(super) const QUERY: &str = "subscription Watch($refs: [JobRef!]!) { jobUpdates(refs: $refs) { kind sequence isFinal \
     result { ... on Job { externalId state nativeState isTerminal freshness { observedAt ageMs isStale } } \
     ... on MindBridgeJob { version } } } }";
@@ -12,7 +12,7 @@ pub(super) const QUERY: &str = "subscription Watch($refs: [JobRef!]!) { jobUpdat
 pub(super) struct Update {
     /// Grows with each update of a job.
     pub(super) sequence: u64,
-    /// The number of the change that it shows.
+    /// The number of the change in it.
     pub(super) version: u64,
     /// Whether it is the last.
     pub(super) is_final: bool,
@@ -21,7 +21,7 @@ pub(super) struct Update {
 }
 
 impl Update {
-    /// Reads an update. Looks for the fields by their names: a JSON parser would cost more than the servers it measures.
+    /// Reads an update. Searches for the fields by name: a JSON parser would cost more than the servers it measures.
     pub(super) fn read(text: &str) -> Option<Self> {
         let after = |name: &str| text.split_once(name).map(|(_, rest)| rest);
         let number = |name: &str| {
@@ -50,7 +50,7 @@ pub(super) fn render(job: u32, version: u64, is_final: bool, at: Timestamp) -> S
     )
 }
 
-/// An id as the vendor's look: 24 hexadecimal digits.
+/// An id in the vendor's form: 24 hexadecimal digits.
 pub(super) fn id(job: u32) -> String {
     format!("65f0c0ffee{job:014x}")
 }

@@ -1,5 +1,5 @@
-//! The course of a run: for each transport the gateway and then the broadcaster are started afresh, filled with watchers,
-//! and told of change after change, the next when everybody has seen the one before.
+//! The course of a run: for each transport the gateway and then the broadcaster are restarted, filled with watchers,
+//! and given change after change, the next when all watchers have received the one before.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,18 +21,18 @@ use super::servers::Server;
 use super::socket::Carrier;
 use super::watchers::{Target, Watchers};
 
-/// The source of all jobs, as the configuration names it.
+/// The source of all jobs in the configuration.
 pub(super) const SOURCE: &str = "audit";
-/// The variable in which the gateway finds the simulator's token.
+/// The variable with the simulator's token for the gateway.
 const TOKEN: &str = "BENCH_TOKEN";
-/// Until what was needed only for the opening of sockets is given back.
+/// Until memory that was needed only for opening sockets is released.
 const REST: Duration = Duration::from_secs(2);
-/// Between two changes, so that each is a burst of its own.
+/// Between two changes, so that each is a separate burst.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Files that this process needs besides its sockets.
+/// Open files of this process in addition to its sockets.
 const OTHER_FILES: usize = 500;
 
-/// What is to be done.
+/// The options of a run.
 #[derive(Debug)]
 pub(crate) struct Plan {
     /// Concurrent subscriptions.
@@ -45,19 +45,19 @@ pub(crate) struct Plan {
     pub(crate) only: Option<Carrier>,
 }
 
-/// The configuration's file, removed at the end.
+/// The configuration file, removed at the end.
 struct Scratch(PathBuf);
 
-/// What makes all jobs change.
+/// How all jobs are changed.
 enum Trigger<'a> {
     Simulator(&'a Simulator),
     Request(&'a Server),
 }
 
-/// Runs the benchmark and prints the report: success unless something was lost or told twice.
+/// Runs the benchmark and prints the report: success unless an update was lost or duplicated.
 ///
 /// # Errors
-/// When a server does not start, a socket is refused or breaks, or the system allows too few open files.
+/// When a server does not start, a socket is rejected or breaks, or the system allows too few open files.
 pub(crate) async fn run(plan: &Plan) -> anyhow::Result<ExitCode> {
     enough_files(plan.sockets + OTHER_FILES)?;
     let mut report = Report::new(plan);
@@ -103,7 +103,7 @@ async fn measure(
     trigger: &Trigger<'_>,
     changes: Option<u64>,
 ) -> anyhow::Result<Figures> {
-    // one watcher to warm it up: what it allocates once is not the price of a socket
+    // one watcher to warm it up: what is allocated once is not the cost of a socket
     let (first, _) = Watchers::open(target, 1).await?;
     drop(first);
     let (memory_before, cpu_before) = (server.memory()?, server.cpu()?);
@@ -176,7 +176,8 @@ impl Trigger<'_> {
     }
 }
 
-/// What an operator would write for so many sockets of one client; and a pace at which a change is found within a second.
+/// An operator's configuration for so many sockets of one client, with an interval at which a change is found in a
+/// second.
 fn configuration(simulator: &Simulator, sockets: usize) -> String {
     let room = sockets * 2;
     format!(

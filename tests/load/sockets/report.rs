@@ -1,4 +1,5 @@
-//! Turns what was measured into a table: a row a server, a column a transport's pair, and what the gateway costs in bare ones.
+//! Prints the measurements as a table: a row per server, a column per transport, and the cost of the gateway relative
+//! to the bare broadcaster.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -13,12 +14,12 @@ use super::watchers::WatcherCounters;
 #[derive(Debug)]
 pub(super) struct Figures {
     pub(super) sockets: usize,
-    /// Changes of every job, but for the last one.
+    /// Changes of every job, except for the last one.
     pub(super) changes: u64,
-    /// Until everybody had a snapshot, and the CPU time of it.
+    /// Until every watcher had a snapshot, and the CPU time of that.
     pub(super) opening: Duration,
     pub(super) opening_cpu: Cpu,
-    /// Bytes that the sockets added, at rest.
+    /// Bytes that the sockets added, when idle.
     pub(super) memory: u64,
     /// The same, after all changes.
     pub(super) after: u64,
@@ -57,7 +58,7 @@ const LINES: [Line; 15] = [
 ];
 
 impl Figures {
-    /// Whether nothing was lost or told twice.
+    /// Whether no update was lost or duplicated.
     pub(super) const fn is_clean(&self) -> bool {
         self.counters.lost == 0 && self.counters.doubled == 0
     }
@@ -112,7 +113,7 @@ fn quantile(sorted: &[u32], percent: usize) -> f64 {
     sorted.get(at).map_or(f64::NAN, |micros| f64::from(*micros) / 1e3)
 }
 
-/// Of anything that stays below 2^53.
+/// For any value below 2^53.
 fn bytes(count: u64) -> f64 {
     let high = u32::try_from(count >> 32).unwrap_or(u32::MAX);
     let low = u32::try_from(count & u64::from(u32::MAX)).unwrap_or(u32::MAX);

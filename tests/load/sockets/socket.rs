@@ -1,5 +1,6 @@
-//! The client's end of one socket: as little as can follow a stream, since it shares the machine with what it measures.
-//! Holds some hundred bytes, checks what it must rely on, and leaves the rest of both protocols to the tests.
+//! The client side of one socket: as little as can follow a stream, since it shares the machine with what it measures.
+//! It has a few hundred bytes of state, checks only what it relies on, and leaves the rest of both protocols to the
+//! tests.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -8,11 +9,11 @@ use anyhow::{Context as _, bail, ensure};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 
-/// Bytes read at once; on the stack, for no longer than the call.
+/// Bytes per read; on the stack, for the duration of the call only.
 const READ: usize = 16 * 1024;
-/// Addresses of this machine that the sockets come from, since one has some 28,000 ports to spend a minute.
+/// Source addresses of the sockets, since one address has some 28,000 ephemeral ports per minute.
 const SOURCES: u8 = 32;
-/// In the second byte of a frame: that the length follows in two more, and that the payload is masked.
+/// In the second byte of a frame: the length is in the next two bytes, and the payload is masked.
 const LONG: u8 = 126;
 const MASKED: u8 = 0x80;
 
@@ -25,7 +26,7 @@ pub(crate) enum Carrier {
     Sse,
 }
 
-/// A socket that is subscribed.
+/// A subscribed socket.
 #[derive(Debug)]
 pub(super) struct Socket {
     carrier: Carrier,
@@ -33,14 +34,14 @@ pub(super) struct Socket {
     unread: Vec<u8>,
 }
 
-/// What a frame or an event is.
+/// The kind of a frame or an event.
 #[derive(Debug)]
 pub(super) enum Received {
     /// An update or another message, as text.
     Text(String),
-    /// Something that asks for an answer: these bytes.
+    /// A message that requires this answer.
     Answer(Vec<u8>),
-    /// Something of no meaning here.
+    /// A message without meaning here.
     Noise,
     /// The operation is complete.
     Complete,
@@ -108,7 +109,7 @@ impl Socket {
         }
     }
 
-    /// The next thing that came. Cancel safe.
+    /// The next frame or event. Cancel safe.
     pub(super) async fn receive(&mut self) -> anyhow::Result<Received> {
         loop {
             let taken = match self.carrier {
@@ -142,7 +143,7 @@ impl Socket {
         Ok(count)
     }
 
-    /// One frame of a server: never masked, and here never continued.
+    /// One frame of a server: never masked, and here never fragmented.
     fn take_frame(&mut self) -> anyhow::Result<Option<Received>> {
         let [first, second, ..] = *self.unread.as_slice() else { return Ok(None) };
         let (from, length) = match (second, self.unread.get(2..4)) {
@@ -162,7 +163,7 @@ impl Socket {
         Ok(Some(received))
     }
 
-    /// One chunk, which both servers fill with one event.
+    /// One chunk; both servers put one event into each.
     fn take_chunk(&mut self) -> anyhow::Result<Option<Received>> {
         let Some(line) = position(&self.unread, b"\r\n") else { return Ok(None) };
         let size = self.unread.get(..line).and_then(|size| std::str::from_utf8(size).ok());
@@ -182,7 +183,7 @@ fn text(bytes: Vec<u8>) -> anyhow::Result<Received> {
     Ok(if complete { Received::Complete } else { Received::Text(text) })
 }
 
-/// A frame of a client, masked with zeroes: a mask that costs nothing.
+/// A frame of a client, masked with zeroes, which costs nothing.
 fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x80 | opcode];
     if let Ok(length @ 0..LONG) = u8::try_from(payload.len()) {

@@ -15,12 +15,12 @@ use super::message::{QUERY, Update, id};
 use super::plan::SOURCE;
 use super::socket::{Carrier, Received, Socket};
 
-/// Sockets being opened at the same time: fewer than either server holds in its queue of newcomers.
+/// Sockets being opened at the same time: fewer than the accept queue of either server.
 const AT_ONCE: usize = 128;
-/// How long a change, or an end, may take to reach everybody before it counts as lost.
+/// How long a change, or a terminal state, may take to reach all watchers before it counts as lost.
 const END_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Whom to watch, and how.
+/// What to watch, and how.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Target {
     pub(super) address: SocketAddr,
@@ -36,19 +36,19 @@ pub(super) struct WatcherCounters {
     pub(super) opened: Vec<u32>,
     /// From the detection of a change to its receipt, of each delivery, in microseconds.
     pub(super) late: Vec<u32>,
-    /// Changes that a watcher never saw.
+    /// Changes that a watcher never received.
     pub(super) lost: u64,
-    /// Updates that a watcher had seen already, or that went back.
+    /// Updates that a watcher had received already, or that were out of order.
     pub(super) doubled: u64,
-    /// The change that is waited for, and how many watchers have seen it.
+    /// The awaited change, and how many watchers have received it.
     version: u64,
     arrived: usize,
-    /// Watchers that have seen the end once, and the completion behind it.
+    /// Watchers that have received the terminal state once, and the completion after it.
     ended: usize,
     failures: Vec<String>,
 }
 
-/// The watchers at work. Dropping it closes their sockets.
+/// The running watchers. Dropping it closes their sockets.
 #[derive(Debug)]
 pub(super) struct Watchers {
     count: usize,
@@ -86,19 +86,19 @@ impl Watchers {
         Ok((watchers, start.elapsed()))
     }
 
-    /// Says which change is next, before it happens.
+    /// Sets the next change, before it happens.
     pub(super) fn expect(&self, version: u64) {
         let mut counters = self.progress_board.lock();
         counters.version = version;
         counters.arrived = 0;
     }
 
-    /// Waits until everybody has seen it. Whoever does not has lost it.
+    /// Waits until all watchers have received it. It is lost for the others.
     pub(super) async fn arrival(&self) -> anyhow::Result<()> {
         self.wait(|counters| counters.arrived).await
     }
 
-    /// Waits until everybody has seen the end, and gives what was counted.
+    /// Waits until all watchers have received the terminal state, and returns the counts.
     pub(super) async fn end(mut self) -> anyhow::Result<WatcherCounters> {
         self.wait(|counters| counters.ended).await?;
         self.tasks.shutdown().await;
@@ -139,7 +139,7 @@ impl Board {
     }
 }
 
-/// The life of one watcher, to the completion of its stream.
+/// One watcher, until its stream completes.
 async fn watch(
     target: Target,
     number: usize,
@@ -168,7 +168,7 @@ async fn watch(
         };
         #[expect(
             clippy::disallowed_methods,
-            reason = "compared with the server's clock, which is the machine's"
+            reason = "compared with the server's clock, which is that of the machine"
         )]
         let at = Timestamp::now();
         let update = Update::read(&text).with_context(|| format!("no update: {text}"))?;
@@ -176,7 +176,7 @@ async fn watch(
         match last {
             None => counters.opened.push(micros(start.elapsed())),
             Some(last) if update.sequence <= last.sequence || last.is_final => counters.doubled += 1,
-            // the same change under a new sequence: what the gateway knows of it has changed, such as its freshness
+            // the same change with a new sequence: something else than the job has changed, such as its freshness
             Some(last) if update.version == last.version => {}
             Some(last) => {
                 counters.lost += update.version.saturating_sub(last.version + 1);
@@ -190,12 +190,12 @@ async fn watch(
         drop(counters);
         last = Some(update);
         progress_board.progress.notify_one();
-        // open: the next one may come
+        // open: the next one may start
         drop(permit_held.take());
     }
     progress_board.lock().ended += usize::from(last.is_some_and(|last| last.is_final));
     progress_board.progress.notify_one();
-    // held until everybody is at the end, as a page would
+    // kept open until all watchers have completed, as a page would
     std::future::pending().await
 }
 
