@@ -1,5 +1,5 @@
-//! Layer 1: the configuration. A [`Config`] is always valid, and all faults of a file are reported together. It contains
-//! references to secrets and no secret; `outbound::credentials` reads them.
+//! Layer 1: the configuration. A [`Config`] is always valid, and all validation errors of a file are reported together.
+//! It contains references to secrets and no secret; `outbound::credentials` reads them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -121,10 +121,11 @@ struct RawConfig {
 }
 
 impl Config {
-    /// Reads the file at `path`, if there is one, over the defaults and under the environment's overrides. Blocks on the disk.
+    /// Reads the file at `path`, if there is one, over the defaults and under the environment's overrides. Blocks on
+    /// the disk.
     ///
     /// # Errors
-    /// With all faults.
+    /// With all validation errors.
     pub fn load(path: Option<&Path>, env: &Environment) -> Result<Self, ValidationErrors> {
         let Some(path) = path else { return Self::from_yaml("", env) };
         Self::from_text(&file::read(path)?, path, env)
@@ -141,7 +142,7 @@ impl Config {
     /// Reads the text that is in the file at `path`, as [`Config::load`] does.
     ///
     /// # Errors
-    /// With all faults.
+    /// With all validation errors.
     pub fn from_text(text: &str, path: &Path, env: &Environment) -> Result<Self, ValidationErrors> {
         Self::read(text, &path.display().to_string(), env)
     }
@@ -149,7 +150,7 @@ impl Config {
     /// Reads the text of a file, as [`Config::load`] does.
     ///
     /// # Errors
-    /// With all faults.
+    /// With all validation errors.
     pub fn from_yaml(text: &str, env: &Environment) -> Result<Self, ValidationErrors> {
         Self::read(text, "the configuration", env)
     }
@@ -266,7 +267,7 @@ impl Config {
     }
 }
 
-/// The compiled-in file. A fault in it fails the first test.
+/// The compiled-in file. An error in it fails the first test.
 fn defaults() -> Value {
     tree::parse(DEFAULTS, "the defaults", &mut ValidationErrors::default()).unwrap_or_default()
 }

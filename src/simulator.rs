@@ -1,8 +1,8 @@
-//! Simulated upstreams: `MindBridgeTenant` and Supermetrics on local sockets, with jobs that live out a script.
+//! Simulated upstreams: `MindBridgeTenant` and Supermetrics on local sockets, with jobs that follow a script.
 //!
-//! A product feature (`jobgate simulate`, `jobgate demo`) and the tests' stand-in and oracle. It imports
-//! nothing from the rest of the crate, so that a misunderstanding of an upstream cannot hide in shared code.
-//! What it answers, and every odd corner it can show, is described in `docs/simulator.md`.
+//! A product feature (`jobgate simulate`, `jobgate demo`), and the fixture and oracle of the tests. It imports nothing
+//! from the rest of the crate, so that a misunderstanding of an upstream cannot hide in shared code.
+//! `docs/simulator.md` describes its answers, and every anomaly that it can produce.
 
 mod control;
 mod fault;
@@ -65,7 +65,7 @@ impl SimUpstream {
     }
 }
 
-/// What a request asks an upstream for.
+/// The endpoint of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Endpoint {
@@ -75,7 +75,7 @@ pub enum Endpoint {
     Query,
     /// Supermetrics: the status call.
     Status,
-    /// A path neither upstream has.
+    /// A path of neither upstream.
     Unexpected,
 }
 
@@ -91,7 +91,7 @@ impl Endpoint {
     }
 }
 
-/// Where the two simulated upstreams listen. Port 0 takes a free one.
+/// The addresses of the two simulated upstreams. Port 0 takes a free one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Addresses {
     /// The `MindBridgeTenant` listener.
@@ -119,7 +119,7 @@ pub enum StartError {
     Listen {
         /// The upstream.
         upstream: SimUpstream,
-        /// The address asked for.
+        /// The requested address.
         address: SocketAddr,
         /// The system's reason.
         source: io::Error,
@@ -128,7 +128,7 @@ pub enum StartError {
 
 /// Two running simulated upstreams. Dropping it closes both listeners and all their connections.
 ///
-/// `Display` prints where they listen, how many jobs they have and the ids to ask for; no credential.
+/// `Display` prints their addresses, the number of their jobs and some ids; no credential.
 #[derive(Debug)]
 pub struct Simulator {
     handle: Handle,
@@ -137,7 +137,7 @@ pub struct Simulator {
 }
 
 impl Simulator {
-    /// Binds both listeners and serves them. The scripted lives begin now.
+    /// Binds both listeners and serves them. The scripts begin now.
     ///
     /// # Errors
     /// When the scenario is not valid or an address cannot be bound; then nothing runs.
@@ -149,7 +149,7 @@ impl Simulator {
         let world = Arc::new(SimWorld::new(scenario));
         #[expect(
             clippy::disallowed_methods,
-            reason = "stands apart from the gateway's floors, the spawner included"
+            reason = "independent of the gateway's layers, the spawner included"
         )]
         let serve =
             |upstream, listener| tokio::spawn(listener::serve(Arc::clone(&world), upstream, listener));
@@ -182,7 +182,7 @@ impl Simulator {
     pub async fn stop(mut self) {
         for task in &mut self.tasks {
             task.abort();
-            // The only end of these tasks is to be aborted, so there is nothing to learn from it.
+            // These tasks end only when they are aborted, so their result is not needed.
             drop(task.await);
         }
     }

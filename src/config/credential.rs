@@ -90,7 +90,7 @@ pub(super) struct RawSecretRef {
 }
 
 impl RawCredential {
-    /// Checks the credential at `path`. `only_bearer` holds for upstreams that know no other form.
+    /// Checks the credential at `path`. `only_bearer` is set for upstreams that support no other form.
     pub(super) fn accept(
         self,
         path: &str,
@@ -129,7 +129,7 @@ impl RawCredential {
 
 impl RawSecretRef {
     pub(super) fn accept(self, path: &str, faults: &mut ValidationErrors) -> Option<SecretRef> {
-        // Both rules keep a secret that was pasted in the place of its name from being printed as one.
+        // Both rules prevent that a secret pasted in place of its name is printed as a name.
         match (self.file, self.env) {
             (Some(file), None) if ["/", "./", "../"].iter().any(|start| file.starts_with(start)) => {
                 return Some(SecretRef::File(Path::new(&file).to_owned()));

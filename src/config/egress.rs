@@ -35,7 +35,7 @@ pub struct EgressConfig {
 /// The proxy of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProxyConfig {
-    /// None, whatever the environment names.
+    /// None, whatever the environment contains.
     None,
     /// The one at this URL: http or https, with neither user nor path.
     Url(Url),
@@ -50,7 +50,7 @@ impl Serialize for ProxyConfig {
     }
 }
 
-/// The options of a source that say how its calls leave, as they are written.
+/// The egress options of a source, as they are written.
 #[derive(Default)]
 pub(super) struct RawEgress {
     pub(super) proxy: Option<String>,
@@ -120,7 +120,7 @@ fn proxy(text: &str, path: &str, faults: &mut ValidationErrors) -> Option<ProxyC
     None
 }
 
-/// Says whether a URL can be that of a proxy, its user apart.
+/// Whether a URL is valid for a proxy, apart from its user.
 pub(super) fn is_proxy(url: &Url) -> bool {
     matches!(url.scheme(), "http" | "https")
         && url.has_host()
@@ -129,7 +129,7 @@ pub(super) fn is_proxy(url: &Url) -> bool {
         && url.fragment().is_none()
 }
 
-/// The rule keeps a key that was pasted in the place of its path from being printed as one.
+/// The rule prevents that a key pasted in place of its path is printed as a path.
 fn file(text: String, path: &str, faults: &mut ValidationErrors) -> Option<PathBuf> {
     if ["/", "./", "../"].iter().any(|start| text.starts_with(start)) {
         return Some(text.into());

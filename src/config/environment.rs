@@ -12,7 +12,8 @@ pub const URL_VARIABLE: &str = "JOBGATE_URL";
 /// The variable with the client key for `jobgate job`.
 pub const KEY_VARIABLE: &str = "JOBGATE_KEY";
 
-/// The environment variables as they were when the process started. Any of them may hold a secret, so none is printed.
+/// The environment variables as they were when the process started. Any of them may contain a secret, so none is
+/// printed.
 #[derive(Clone, Default)]
 pub struct Environment {
     variables: BTreeMap<String, Option<SecretString>>,
@@ -24,7 +25,7 @@ pub enum NotUnicode {
     /// It is not set.
     #[error("is not set")]
     Missing,
-    /// It holds bytes that are not UTF-8.
+    /// It contains bytes that are not UTF-8.
     #[error("is not valid UTF-8")]
     NotUnicode,
 }

@@ -113,7 +113,7 @@ impl fmt::Debug for EnvironmentProxy {
     }
 }
 
-/// The first of the variables that holds something.
+/// The first of the variables that is not empty.
 fn text<'a>(
     env: &'a Environment,
     names: [&'static str; 2],
@@ -177,7 +177,7 @@ mod tests {
         EnvironmentProxies::read(&variables.iter().copied().collect())
     }
 
-    /// The proxy's address for a URL, `direct`, or the fault.
+    /// The proxy's address for a URL, `direct`, or the error.
     fn through(proxies: &EnvironmentProxies, url: &str) -> String {
         match proxies.for_url(&Url::parse(url).unwrap()) {
             Ok(Some(proxy)) => proxy.url.to_string(),

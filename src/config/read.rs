@@ -1,5 +1,6 @@
 //! From a tree of values to typed options. An invalid value is reported and reset to its default, and the tree is read
-//! again, so that all faults are reported together. Messages contain the accepted values, not the value found.
+//! again, so that all validation errors are reported together. Messages contain the accepted values, not the value
+//! found.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -11,7 +12,7 @@ use super::validation::ValidationErrors;
 const SECRETS: [&str; 6] =
     ["credential", "proxy_credential", "url", "password", "record_secret", "sentinel_password"];
 
-/// Reads a tree. `None` only if an invalid value cannot be reset; then there is a fault.
+/// Reads a tree. `None` only if an invalid value cannot be reset; then there is an error.
 pub(super) fn read<T: DeserializeOwned>(
     mut tree: Value,
     defaults: &Value,
@@ -35,7 +36,7 @@ fn note(path: &Path, message: &str, faults: &mut ValidationErrors) {
     let path_text = path.to_string();
     let below_credential = path_text.starts_with("watch_tokens.secret")
         || path.iter().any(|step| matches!(step, Segment::Map { key } if SECRETS.contains(&key.as_str())));
-    // A key there may be a secret that lost its colon.
+    // A key there may be a secret whose colon is missing.
     if below_credential && message.starts_with("unknown field") {
         let parent = path_text.rsplit_once('.').map_or("", |(parent, _)| parent);
         let known = wanted.map(known_words).unwrap_or_default().join(" or ");
@@ -101,7 +102,7 @@ fn put_right(tree: &mut Value, defaults: &Value, path: &Path) -> bool {
             Some(_) => false,
             None => map.shift_remove(key).is_some(),
         },
-        // Removing an entry would shift the numbers of those behind it, which later faults name.
+        // Removing an entry would shift the numbers of the entries after it, which later errors contain.
         (Value::Array(list), Segment::Seq { index }) => {
             let inert = if above.len() == 1 { Value::Object(serde_json::Map::new()) } else { "".into() };
             match list.get_mut(*index) {

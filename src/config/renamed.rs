@@ -1,5 +1,5 @@
-//! Options that have another name than in an earlier version. A configuration that uses an old name is refused with the
-//! new one, so that no option is ignored after an upgrade.
+//! Options that had another name in an earlier version. A configuration that uses an old name is rejected with the new
+//! one, so that no option is ignored after an upgrade.
 
 use serde_json::{Map, Value};
 
@@ -21,7 +21,7 @@ pub(super) const RENAMED: [(&str, &str); 9] = [
 /// The section that has another name, with the new one.
 const SECTION: (&str, &str) = ("follow", "poll");
 
-/// Removes the old names from the tree of a file, and adds a fault for each.
+/// Removes the old names from the tree of a file, and adds an error for each.
 pub(super) fn refuse(tree: &mut Value, faults: &mut ValidationErrors) {
     let Some(sections) = tree.as_object_mut() else { return };
     for (old, new) in RENAMED {

@@ -24,7 +24,7 @@ pub(super) fn json_schema(defaults: &Value) -> Value {
     schema
 }
 
-/// Puts a default into what describes its option; where that is a mapping of options, into each of them.
+/// Adds a default to the description of its option; if that is a mapping of options, to the description of each.
 fn with_default(described: &mut Value, default: Option<&Value>) {
     let Some(default) = default else { return };
     if default.is_object() && described.get("properties").is_some() {
@@ -37,7 +37,7 @@ fn with_default(described: &mut Value, default: Option<&Value>) {
     }
 }
 
-/// What is required has no default, though its raw form is optional so that all missing ones are reported together.
+/// A required option has no default, though its raw form is optional so that all missing ones are reported together.
 fn without_null_default(schema: &mut Schema) {
     if schema.get("default").is_some_and(Value::is_null) {
         schema.remove("default");

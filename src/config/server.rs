@@ -126,7 +126,7 @@ impl ServerConfig {
     }
 }
 
-/// An origin is what a URL has before its path, with the scheme's own port left out.
+/// An origin is the part of a URL before its path, without the default port of the scheme.
 fn is_origin(text: &str) -> bool {
     let Ok(url) = Url::parse(text) else { return false };
     matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization().eq_ignore_ascii_case(text)

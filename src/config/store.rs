@@ -1,4 +1,4 @@
-//! `store`: where jobs are kept. How long, and how much of them in memory, stands under `cache`.
+//! `store`: where jobs are kept. The `cache` section defines how long, and how much of them in memory.
 
 use std::path::PathBuf;
 

@@ -104,7 +104,7 @@ impl Ratio {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "it is checked to lie between 0 and 1"
+        reason = "it is checked to be between 0 and 1"
     )]
     pub fn new(share: f64) -> Option<Self> {
         let parts = (share * f64::from(Self::WHOLE)).round() as u32;
@@ -164,7 +164,7 @@ impl RawTelemetry {
     }
 }
 
-/// The fault of an OTLP endpoint, if it has one. Does not repeat the endpoint, which may contain a password.
+/// The error in an OTLP endpoint, if it has one. Does not repeat the endpoint, which may contain a password.
 pub(crate) fn endpoint_fault(text: &str) -> Option<&'static str> {
     match Url::parse(text) {
         Ok(url) if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) => {
@@ -197,11 +197,11 @@ impl TelemetryConfig {
 /// # Errors
 /// With the accepted values, if the filter is invalid.
 pub fn log_directives(text: &str) -> Result<EnvFilter, &'static str> {
-    // A bare word that is no level would be read as the name of a module, and silence everything else.
+    // A single word that is not a level would be read as the name of a module, and disable everything else.
     let level = |word: &str| {
         matches!(word, "off" | "error" | "warn" | "info" | "debug" | "trace") || word.contains(['=', '['])
     };
-    // Without patterns for the values of fields: whoever may write one could keep a thread busy for ever.
+    // Without patterns for the values of fields: a pattern could keep a thread busy forever.
     let read = || EnvFilter::builder().with_regex(false).parse(text).ok();
     text.split(',').all(|word| level(word.trim())).then(read).flatten().ok_or(
         "must be off, error, warn, info, debug or trace, or a list such as info,jobgate::outbound=debug",

@@ -1,4 +1,4 @@
-//! The configuration as an operator meets it: what is refused and in which words, and what is understood.
+//! The configuration from an operator's point of view: what is rejected, with which message, and what is accepted.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,7 +13,7 @@ mod egress;
 mod faults;
 mod renamed;
 
-/// An issuer with what it needs and no more.
+/// An issuer with its required options only.
 const JWT: &str = "jwt: [{issuer: 'https://login.example', audience: jobgate, jwks: {url: 'https://login.example/.well-known/jwks.json'}, sources: [audit]}]";
 
 const HASH: &str = "ab00000000000000000000000000000000000000000000000000000000000000";
@@ -171,7 +171,7 @@ fn environment_overrides_the_file_at_every_depth() {
     assert_eq!((source.budget.per_second, source.budget.concurrency), (3, 8));
     assert_eq!(source.credential.form.secret().to_string(), "environment variable OTHER");
     assert_eq!(config.clients[0].name, "7");
-    // A variable that holds a source's secret may be called what it likes.
+    // A variable with a source's secret may have any name.
     read(&yaml, &[("JOBGATE_TOKEN", "s")]).unwrap();
 }
 
@@ -219,7 +219,7 @@ fn places(value: &Value, pointer: &str, into: &mut Vec<String>) {
     }
 }
 
-/// The default file with its samples of a source and a client switched on.
+/// The default file with its samples of a source and a client enabled.
 fn sampled() -> String {
     let mut text = include_str!("../../config/default.yaml")
         .replace("sources: {}\n", "")
@@ -244,7 +244,7 @@ fn default_file_lists_exactly_the_options_of_the_schema() {
     keys(&tree, "", &mut written);
     let mut described = BTreeSet::new();
     options(&Config::json_schema(), "", &mut described);
-    // A reference is one of two: the sample shows bearer by file and speaks of the others.
+    // A reference is one of two: the sample contains bearer by file, and mentions the others.
     for other in [
         "sources.*.credential.bearer.env",
         "sources.*.credential.api_key",
@@ -254,7 +254,7 @@ fn default_file_lists_exactly_the_options_of_the_schema() {
         "sources.*.credential.expires_at",
         "sources.*.proxy_credential.file",
         "sources.*.proxy_credential.env",
-        // what stands below an option that is off by default
+        // the options below one that is off by default
         "server.tls.cert",
         "server.tls.key",
         "graphql.trusted_documents.manifest",
@@ -262,7 +262,7 @@ fn default_file_lists_exactly_the_options_of_the_schema() {
     ] {
         assert!(described.remove(other), "{other}");
     }
-    // Those of the store are null where it is none that replicas share.
+    // Those of the store are null unless replicas share it.
     for other in [
         "url.file",
         "url.env",

@@ -8,13 +8,13 @@ use super::environment::{Environment, FILE_VARIABLE, KEY_VARIABLE, URL_VARIABLE}
 use super::renamed;
 use super::validation::ValidationErrors;
 
-/// What every option set by the environment starts with.
+/// The prefix of every variable that sets an option.
 const PREFIX: &str = "JOBGATE_";
 /// Variables of the command line; they are not options.
 const COMMAND_LINE: [&str; 3] = [FILE_VARIABLE, URL_VARIABLE, KEY_VARIABLE];
 
-/// Reads YAML whose root is a mapping, or empty. Faults contain `label` and the line, and no part of the text. `None` if the
-/// text cannot be read.
+/// Reads YAML whose root is a mapping, or empty. Errors contain `label` and the line, and no part of the text. `None`
+/// if the text cannot be read.
 pub(super) fn parse(text: &str, label: &str, faults: &mut ValidationErrors) -> Option<Value> {
     let read = parse_with(text, Refuse).or_else(|error| {
         note(&error, label, faults);
@@ -104,7 +104,7 @@ pub(super) fn override_from(env: &Environment, tree: &mut Value, faults: &mut Va
     }
 }
 
-/// Kubernetes sets these for every service; those of a service called jobgate are not options.
+/// Kubernetes sets these for every service; those of a service named jobgate are not options.
 fn is_of_kubernetes(option: &str) -> bool {
     ["SERVICE_HOST", "SERVICE_PORT"].iter().any(|part| option.contains(part))
         || option == "PORT"
@@ -123,7 +123,7 @@ fn secret_variables(tree: &Value) -> Vec<String> {
     names.map(str::to_owned).collect()
 }
 
-/// The node of an override. It is created if missing; the reading finds out whether such an option exists.
+/// The node of an override. It is created if missing; the deserialization reports an unknown option.
 fn place<'a>(tree: &'a mut Value, option: &str) -> Result<(String, &'a mut Value), &'static str> {
     let mut node = tree;
     let mut path = String::new();
@@ -132,7 +132,7 @@ fn place<'a>(tree: &'a mut Value, option: &str) -> Result<(String, &'a mut Value
         if wanted.is_empty() {
             return Err("has an empty part: options are JOBGATE_<SECTION>__<KEY>");
         }
-        // A source may have been given as nothing yet: `audit:`.
+        // A source may be present without content: `audit:`.
         if node.is_null() {
             *node = Value::Object(Map::new());
         }

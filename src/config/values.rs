@@ -84,7 +84,7 @@ impl<const MIN: u64, const MAX: u64> JsonSchema for Size<MIN, MAX> {
     }
 }
 
-/// A whole number from `MIN` to `MAX`. For `#[serde(with)]` on any unsigned integer that holds `MAX`.
+/// A whole number from `MIN` to `MAX`. For `#[serde(with)]` on any unsigned integer type that includes `MAX`.
 pub(super) struct Count<const MIN: u64, const MAX: u64>;
 
 impl<const MIN: u64, const MAX: u64> Count<MIN, MAX> {
@@ -148,7 +148,7 @@ impl JsonSchema for Address {
     }
 }
 
-/// A moment such as `2027-01-31T00:00:00Z`, or none. For `#[serde(with)]` on an optional [`Timestamp`].
+/// A time such as `2027-01-31T00:00:00Z`, or none. For `#[serde(with)]` on an optional [`Timestamp`].
 pub(super) struct Moment;
 
 impl Moment {
@@ -183,7 +183,7 @@ impl JsonSchema for Moment {
     }
 }
 
-/// Prints anything as its text. For `#[serde(serialize_with)]`.
+/// Prints a value as its text. For `#[serde(serialize_with)]`.
 pub(super) fn shown<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }

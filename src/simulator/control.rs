@@ -1,6 +1,6 @@
 //! The control endpoints under `/_sim/` on each listener, for tests in another process.
 //!
-//! They answer loopback peers only and take no credential: a simulator holds nothing worth one.
+//! They answer loopback peers only and require no credential: a simulator has no data worth one.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use super::reply::SimReply;
 
 use super::world::SimWorld;
 
-/// What every control path begins with.
+/// The prefix of every control path.
 pub(super) const PREFIX: &str = "/_sim/";
 
 /// Answers a control request.
@@ -78,7 +78,7 @@ fn job(upstream: SimUpstream, incoming: &Incoming) -> Result<SimJob, ControlErro
         SimUpstream::MindBridge => SimJob::from(read::<MindBridgeJob>(incoming)?),
         SimUpstream::Supermetrics => SimJob::from(read::<SupermetricsJob>(incoming)?),
     };
-    // The same checks as for a scenario file, so that a job that cannot live is refused by name.
+    // The same checks as for a scenario file, so that an invalid job is rejected with the path of its field.
     let mut scenario = super::Scenario::default();
     match job.clone() {
         SimJob::MindBridge(job) => scenario.mindbridge.jobs.push(*job),
@@ -95,7 +95,7 @@ fn step(upstream: SimUpstream, incoming: &Incoming) -> Result<SimStep, ControlEr
     })
 }
 
-/// Reads a fault; its `upstream` may be left out, the listener says it.
+/// Reads a fault; its `upstream` may be omitted, since the listener determines it.
 fn fault(upstream: SimUpstream, incoming: &Incoming) -> Result<SimFault, ControlError> {
     let mut document: Value = read(incoming)?;
     if let Some(map) = document.as_object_mut() {
@@ -118,7 +118,7 @@ fn bad(error: &serde_path_to_error::Error<serde_json::Error>) -> ControlError {
     refusal(400, &format!("{}: {}", error.path(), error.inner()))
 }
 
-/// Why a control request is not carried out.
+/// Why a control request is rejected.
 struct ControlError {
     status: u16,
     problem: String,

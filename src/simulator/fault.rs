@@ -1,6 +1,6 @@
-//! Faults a simulated upstream can be told to show, and to which requests.
+//! Faults of a simulated upstream, and the requests that get them.
 //!
-//! This file says what a fault is; `listener` and `reply` play it.
+//! This file defines the faults; `listener` and `reply` play them.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,22 +10,22 @@ use serde_json::{Map, Value};
 
 use super::{Endpoint, SimUpstream};
 
-/// A fault and the requests it meets. Of several that fit, the first in force is played, alone.
+/// A fault and the requests that get it. Of several that match, only the first active one is played.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SimFault {
-    /// The upstream that shows it.
+    /// The upstream with the fault.
     pub upstream: SimUpstream,
     /// Only requests to this endpoint; all when absent.
     #[serde(default)]
     pub endpoint: Option<Endpoint>,
-    /// Only requests that ask for one of these ids; all when empty.
+    /// Only requests for one of these ids; all when empty.
     #[serde(default)]
     pub ids: Vec<String>,
-    /// Lets this many fitting requests pass first.
+    /// Skips this many matching requests first.
     #[serde(default)]
     pub skip: u32,
-    /// Is over after this many requests; never when absent.
+    /// Ends after this many requests; never when absent.
     #[serde(default)]
     pub times: Option<u32>,
     /// What happens.
@@ -33,38 +33,38 @@ pub struct SimFault {
 }
 
 impl SimFault {
-    /// A fault that meets every request of an upstream.
+    /// A fault for every request of an upstream.
     pub const fn always(upstream: SimUpstream, kind: FaultKind) -> Self {
         Self { upstream, endpoint: None, ids: Vec::new(), skip: 0, times: None, kind }
     }
 
-    /// A fault that meets the next `times` requests of an upstream.
+    /// A fault for the next `times` requests of an upstream.
     pub const fn next(upstream: SimUpstream, times: u32, kind: FaultKind) -> Self {
         Self { upstream, endpoint: None, ids: Vec::new(), skip: 0, times: Some(times), kind }
     }
 
-    /// Narrows the fault to one endpoint.
+    /// Restricts the fault to one endpoint.
     #[must_use]
     pub const fn on(mut self, endpoint: Endpoint) -> Self {
         self.endpoint = Some(endpoint);
         self
     }
 
-    /// Narrows the fault to requests that ask for one of these ids.
+    /// Restricts the fault to requests for one of these ids.
     #[must_use]
     pub fn for_ids(mut self, ids: &[&str]) -> Self {
         self.ids = ids.iter().map(|id| (*id).to_owned()).collect();
         self
     }
 
-    /// Lets the first `skip` fitting requests pass.
+    /// Skips the first `skip` matching requests.
     #[must_use]
     pub const fn after(mut self, skip: u32) -> Self {
         self.skip = skip;
         self
     }
 
-    /// Whether this fault meets a request; uses up one of its `skip` and `times`.
+    /// Whether a request gets this fault; uses up one of its `skip` and `times`.
     pub(super) fn meets(&mut self, upstream: SimUpstream, endpoint: Endpoint, ids: &[String]) -> bool {
         let fits = self.upstream == upstream
             && self.endpoint.is_none_or(|only| only == endpoint)
@@ -86,16 +86,16 @@ impl SimFault {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum FaultKind {
-    /// Answers this, whatever was asked: every status, envelope and throttle.
+    /// Answers this to every request: any status, envelope and throttle.
     Answer(MadeUpAnswer),
     /// Answers 302 to this address.
     Redirect {
         /// The `Location`.
         to: String,
     },
-    /// The true answer, cut in the middle, with a `Content-Length` that fits what is sent.
+    /// The true answer, cut in the middle, with a `Content-Length` that matches what is sent.
     MalformedJson,
-    /// Promises the length of the true answer, sends half of it, and closes the connection.
+    /// Announces the length of the true answer, sends half of it, and closes the connection.
     TruncatedBody,
     /// Reads the request and closes the connection without a byte.
     CloseBeforeHeaders,
@@ -118,41 +118,41 @@ pub enum FaultKind {
         /// How many blanks.
         bytes: u64,
     },
-    /// The same, gzip-encoded to about a 160th, whatever `Accept-Encoding` says.
+    /// The same, gzip-encoded to about a 160th, whatever the `Accept-Encoding`.
     GzipBomb {
         /// How many blanks, decoded.
         bytes: u64,
     },
-    /// The true answer, gzip-encoded under another name for it, whatever `Accept-Encoding` says.
+    /// The true answer, gzip-encoded with another name of the encoding, whatever the `Accept-Encoding`.
     GzipAs {
         /// The `Content-Encoding`.
         encoding: String,
     },
-    /// The true answer under another HTTP status.
+    /// The true answer with another HTTP status.
     Status {
         /// The status.
         status: u16,
     },
-    /// The true answer, with bytes put in the place of a text: bytes that no JSON value can hold.
+    /// The true answer, with a text replaced by bytes that no JSON value can contain.
     Splice(Splice),
-    /// Repeats the client's credential: in an error body, or under 200 in a text field of the answer.
+    /// Repeats the client's credential: in an error body, or with 200 in a text field of the answer.
     EchoCredential {
         /// The HTTP status.
         status: u16,
     },
     /// The true answer, with fields set or removed.
     Edit(Edit),
-    /// Leaves these ids out of the collection query's `content`.
+    /// Omits these ids from the collection query's `content`.
     Omit {
         /// The ids.
         ids: Vec<String>,
     },
-    /// Gives pages of this size, whatever was asked for.
+    /// Returns pages of this size, whatever was requested.
     PageSize {
         /// Jobs on a page, at least one.
         size: u32,
     },
-    /// Holds the request until `Handle::release` (or `POST /_sim/release`), then answers truly.
+    /// Delays the request until `Handle::release` (or `POST /_sim/release`), then answers truly.
     Hold,
 }
 
@@ -185,13 +185,13 @@ impl FaultKind {
         Self::Answer(MadeUpAnswer { status, body, ..MadeUpAnswer::default() })
     }
 
-    /// 429 with problem details; `retry_after` as given.
+    /// 429 with problem details and this `retry_after`.
     pub fn throttled(retry_after: Option<RetryAfter>) -> Self {
         let body = MadeUpBody::Problem { code: None, detail: None };
         Self::Answer(MadeUpAnswer { status: 429, retry_after, body, ..MadeUpAnswer::default() })
     }
 
-    /// 429 as `MindBridge`'s hourly limit sends it: `X-User-Hour-Limit-Remaining` holds the seconds left.
+    /// 429 as `MindBridge`'s hourly limit sends it: `X-User-Hour-Limit-Remaining` contains the seconds left.
     pub fn hour_limit(seconds: u64) -> Self {
         let headers = BTreeMap::from([("x-user-hour-limit-remaining".to_owned(), seconds.to_string())]);
         Self::Answer(MadeUpAnswer { status: 429, headers, ..MadeUpAnswer::default() })
@@ -202,18 +202,18 @@ impl FaultKind {
         Self::answer(status, MadeUpBody::Html)
     }
 
-    /// What an ingress without a route answers, with this status: a line of plain text.
+    /// The answer of an ingress without a route, with this status: a line of plain text.
     pub fn no_route(status: u16) -> Self {
         let text = format!("default backend - {status}");
         Self::answer(status, MadeUpBody::Text { content_type: "text/plain; charset=utf-8".to_owned(), text })
     }
 
-    /// Supermetrics' own error envelope under this status, 200 included.
+    /// Supermetrics' own error envelope with this status, 200 included.
     pub fn envelope(status: u16, code: &str) -> Self {
         Self::answer(status, MadeUpBody::Envelope { code: code.to_owned(), message: None, description: None })
     }
 
-    /// Problem details (RFC 9457, or `MindBridge`'s dialect of it) under this status.
+    /// Problem details (RFC 9457, or `MindBridge`'s dialect of it) with this status.
     pub fn problem(status: u16, code: &str) -> Self {
         Self::answer(status, MadeUpBody::Problem { code: Some(code.to_owned()), detail: None })
     }
@@ -235,7 +235,7 @@ impl FaultKind {
     }
 }
 
-/// An answer made up in full.
+/// A complete custom answer.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MadeUpAnswer {
@@ -260,11 +260,11 @@ pub enum RetryAfter {
     Seconds(u64),
     /// An HTTP-date this many seconds from now, on the simulator's wall clock.
     DateIn(u64),
-    /// This text, sensible or not.
+    /// This text, valid or not.
     Text(String),
 }
 
-/// The body of a made-up answer.
+/// The body of a custom answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum MadeUpBody {
@@ -275,7 +275,7 @@ pub enum MadeUpBody {
     Html,
     /// Problem details: RFC 9457 for Supermetrics, the RFC 7807 dialect for `MindBridge`.
     Problem {
-        /// The `type`'s last part and `MindBridge`'s `problemType`; made from the status when absent.
+        /// The `type`'s last part and `MindBridge`'s `problemType`; derived from the status when absent.
         #[serde(default)]
         code: Option<String>,
         /// The `detail` and `MindBridge`'s `reason`.
@@ -289,11 +289,11 @@ pub enum MadeUpBody {
         /// The `error.message`; repeats the code when absent.
         #[serde(default)]
         message: Option<String>,
-        /// The `error.description`; left out when absent.
+        /// The `error.description`; omitted when absent.
         #[serde(default)]
         description: Option<String>,
     },
-    /// These bytes, as this content type.
+    /// These bytes, with this content type.
     Text {
         /// The `Content-Type`.
         content_type: String,
@@ -306,14 +306,14 @@ pub enum MadeUpBody {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Splice {
-    /// The text that goes, where it first occurs; an empty one occurs at the start.
+    /// The text to replace, at its first occurrence; an empty one occurs at the start.
     pub find: String,
-    /// What stands in its place.
+    /// Its replacement.
     pub bytes: Vec<u8>,
 }
 
 impl Splice {
-    /// Applies the change. An answer that does not hold the text stays as it is.
+    /// Applies the change. An answer that does not contain the text stays unchanged.
     pub(super) fn apply(&self, answer: &str) -> Vec<u8> {
         match answer.split_once(&self.find) {
             Some((before, after)) => [before.as_bytes(), &self.bytes, after.as_bytes()].concat(),
@@ -330,7 +330,7 @@ impl Splice {
 pub struct Edit {
     /// Pointer and new value; the last key is created when it does not exist.
     pub set: Map<String, Value>,
-    /// Pointers of fields to take out.
+    /// Pointers of fields to remove.
     pub remove: Vec<String>,
 }
 
@@ -354,7 +354,7 @@ impl Edit {
     }
 }
 
-/// Calls `change` with the parent and the last key of every place a pointer names.
+/// Calls `change` with the parent and the last key of every value that a pointer matches.
 fn walk(value: &mut Value, pointer: &str, change: &impl Fn(&mut Value, &str)) {
     let rest = pointer.strip_prefix('/').unwrap_or(pointer);
     let Some((first, rest)) = rest.split_once('/') else { return change(value, rest) };

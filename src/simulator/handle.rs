@@ -62,7 +62,7 @@ impl From<SupermetricsStep> for SimStep {
     }
 }
 
-/// The upstream has no job of this id.
+/// The upstream has no job with this id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{} has no job {id:?}", upstream.as_str())]
 pub struct NoSuchJob {
@@ -81,7 +81,7 @@ impl Handle {
         &self.world
     }
 
-    /// Adds a job, or replaces the one of the same id. Its `born` counts from now.
+    /// Adds a job, or replaces the one with the same id. Its `born` counts from now.
     pub fn add_job(&self, job: impl Into<SimJob>) {
         let now = self.world.now();
         let mut state = self.world.lock();
@@ -103,9 +103,9 @@ impl Handle {
         }
     }
 
-    /// Jumps a job to a state now: the step's own `at` is ignored, and the rest of the script is dropped.
+    /// Sets a job to a state now: the step's own `at` is ignored, and the rest of the script is dropped.
     ///
-    /// A job not born yet is born with it. A query that runs again and again stays in its present run.
+    /// A job that is not born yet is born with it. A query that runs repeatedly stays in its current run.
     ///
     /// # Errors
     /// When the upstream of the step has no such job.
@@ -119,7 +119,7 @@ impl Handle {
                 let mut job =
                     MindBridgeJob { id: id.to_owned(), born: born.min(now), every: None, ..job.clone() };
                 step.at = now.saturating_sub(job.born);
-                // Steps of this very moment stay as well: each one grew the version.
+                // Steps of this very moment stay as well: each one incremented the version.
                 job.steps.retain(|held| held.at <= step.at && born <= now);
                 job.steps.push(step);
                 let jobs = &mut state.scenario.mindbridge.jobs;
@@ -150,7 +150,7 @@ impl Handle {
         Ok(())
     }
 
-    /// Makes an upstream forget a job: it answers as for an id that never was.
+    /// Removes a job from an upstream: it answers as for an id that never existed.
     pub fn forget(&self, upstream: SimUpstream, id: &str) {
         self.world.lock().forgotten.insert((upstream, id.to_owned()));
     }
@@ -175,18 +175,18 @@ impl Handle {
         born.into_iter().map(|(id, _)| id).collect()
     }
 
-    /// Puts a fault in force, behind those there are.
+    /// Activates a fault, after the existing ones.
     pub fn push_fault(&self, fault: SimFault) {
         self.world.lock().scenario.faults.push(fault);
     }
 
-    /// Ends the faults of an upstream, or of both.
+    /// Deactivates the faults of an upstream, or of both.
     pub fn clear_faults(&self, upstream: Option<SimUpstream>) {
         let faults = &mut self.world.lock().scenario.faults;
         faults.retain(|fault| upstream.is_some_and(|only| only != fault.upstream));
     }
 
-    /// Accepts this credential from now on, and no longer the one before.
+    /// Accepts this credential from now on, and no longer the previous one.
     pub fn set_credential(&self, upstream: SimUpstream, credential: &str) {
         let before: Vec<usize> =
             self.world.lock().accepted[upstream.index()].iter().map(|(number, _)| *number).collect();
@@ -196,7 +196,7 @@ impl Handle {
         }
     }
 
-    /// Accepts this credential beside the others from now on, and says its number in the record.
+    /// Accepts this credential in addition from now on; returns its number in the record.
     pub fn also_accept(&self, upstream: SimUpstream, credential: &str) -> usize {
         let mut state = self.world.lock();
         let number = state.ever_accepted[upstream.index()];
@@ -205,22 +205,22 @@ impl Handle {
         number
     }
 
-    /// Accepts the credential of this number no longer.
+    /// Revokes the credential with this number.
     pub fn revoke(&self, upstream: SimUpstream, number: usize) {
         self.world.lock().accepted[upstream.index()].retain(|(held, _)| *held != number);
     }
 
-    /// Lets every request go on that a `hold` fault keeps waiting.
+    /// Releases every request that a `hold` fault delays.
     pub fn release(&self) {
         self.world.release();
     }
 
-    /// What was asked, in the order of arrival; the latest 20,000 requests.
+    /// The requests, in the order of arrival; the latest 20,000.
     pub fn record(&self) -> Vec<RecordedRequest> {
         self.world.ledger.all()
     }
 
-    /// What was asked of one upstream.
+    /// The requests to one upstream.
     pub fn record_of(&self, upstream: SimUpstream) -> Vec<RecordedRequest> {
         let mut record = self.record();
         record.retain(|request| request.upstream == upstream);
@@ -232,7 +232,7 @@ impl Handle {
         self.record().into_iter().filter_map(|request| request.violation).collect()
     }
 
-    /// Empties the record, and begins the highest number in flight anew.
+    /// Clears the record, and resets the highest number in flight.
     pub fn clear_record(&self) {
         self.world.ledger.clear(None);
     }
@@ -242,12 +242,12 @@ impl Handle {
         self.world.ledger.max_in_flight(upstream)
     }
 
-    /// Waits until the record holds `count` requests. Cancel safe; does not end when they never come.
+    /// Waits until the record contains `count` requests. Cancel safe; never returns if they do not arrive.
     pub async fn wait_for_requests(&self, count: usize) {
         self.world.ledger.wait_for(count).await;
     }
 
-    /// The record of one upstream as `/_sim/requests` shows it.
+    /// The record of one upstream in the form of `/_sim/requests`.
     pub(super) fn record_as_json(&self, upstream: SimUpstream) -> Vec<Value> {
         let epoch = self.world.epoch();
         self.record_of(upstream).iter().map(|request| request.to_json(epoch)).collect()

@@ -46,7 +46,7 @@ pub(super) async fn serve(world: Arc<SimWorld>, upstream: SimUpstream, listener:
                 Ok((stream, peer)) => {
                     connections.spawn(connection(Arc::clone(&world), upstream, stream, peer));
                 }
-                // Too many open files, or a client that was gone again: let some connections end first.
+                // Too many open files, or a client that has disconnected: let some connections end first.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             },
             Some(_) = connections.join_next() => {}
@@ -56,7 +56,7 @@ pub(super) async fn serve(world: Arc<SimWorld>, upstream: SimUpstream, listener:
 
 async fn connection(world: Arc<SimWorld>, upstream: SimUpstream, stream: TcpStream, peer: SocketAddr) {
     let Ok(local) = stream.local_addr() else { return };
-    // Small answers go out at once; a failure here only makes them slower.
+    // Small answers are sent at once; a failure here only makes them slower.
     drop(stream.set_nodelay(true));
     let service = service_fn(move |request| {
         let world = Arc::clone(&world);
@@ -67,7 +67,7 @@ async fn connection(world: Arc<SimWorld>, upstream: SimUpstream, stream: TcpStre
     });
     let served =
         http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
-    // A client that hangs up and a fault that cuts the connection both end here; neither is news.
+    // A client that disconnects and a fault that cuts the connection both end here; neither is an error.
     drop(served.await);
 }
 
@@ -109,7 +109,7 @@ pub(super) async fn respond(
         match fault {
             FaultKind::CloseBeforeHeaders => return Err(Closed),
             FaultKind::SlowHeaders { delay } => tokio::time::sleep(*delay).await,
-            // The sender lives in `world`, so the wait can only end with a release.
+            // The sender is in `world`, so the wait can only end with a release.
             FaultKind::Hold => drop(releases.changed().await),
             FaultKind::Answer(_)
             | FaultKind::Redirect { .. }
@@ -146,7 +146,7 @@ fn read(world: &SimWorld, upstream: SimUpstream, incoming: &Incoming) -> SimRequ
     question
 }
 
-/// The answer and the way it goes out.
+/// The answer and its delivery.
 fn compose(
     world: &SimWorld,
     question: &SimRequest,
@@ -175,7 +175,7 @@ fn compose(
         FaultKind::SlowBody { chunk, every } => (reply, Delivery::Drip { chunk: *chunk, every: *every }),
         FaultKind::OversizedBody { bytes } => (reply, Delivery::Padded(*bytes)),
         FaultKind::GzipBomb { bytes } => (reply, Delivery::Packed(*bytes)),
-        // the delivery names the encoding only where nothing else has named it
+        // the delivery sets the encoding only if no header has set it
         FaultKind::GzipAs { encoding } => {
             (reply.with_header("content-encoding", encoding), Delivery::Packed(0))
         }

@@ -17,12 +17,12 @@ use super::request::{Incoming, SimRequest, decode, note};
 use super::world::{SimState, SimWorld};
 use super::{Endpoint, FaultKind, MindBridgeJob, MindBridgeStep, SimUpstream, SimUserInfo};
 
-/// What stands before the API's own paths on a tenant's host.
+/// The prefix of the API's own paths on a tenant's host.
 pub(super) const PREFIX: &str = "/api";
 
 const COLLECTION: &str = "/api/v1/async-results";
 
-/// Reads what is asked, without answering it.
+/// Parses a request, without answering it.
 pub(super) fn read(incoming: &Incoming) -> SimRequest {
     let mut question = SimRequest::new(SimUpstream::MindBridge, incoming);
     let segment = incoming.path().strip_prefix(COLLECTION).and_then(|rest| rest.strip_prefix('/'));
@@ -67,7 +67,7 @@ fn read_query(incoming: &Incoming, question: &mut SimRequest) {
             question.violation("a query parameter given twice");
         }
     }
-    // A page nobody asked for is the first; a size nobody asked for is the vendor's usual 20.
+    // The default page is the first; the default size is the vendor's 20.
     let page = page.map_or(Ok(0), |text| text.parse::<u64>());
     let size = size.map_or(Ok(20), |text| text.parse::<u64>());
     match (page, size) {
@@ -89,7 +89,7 @@ fn read_query(incoming: &Incoming, question: &mut SimRequest) {
     }
 }
 
-/// Answers truly, as things stand now. `fault` shapes the page where it is of that kind.
+/// Answers truly, by the current state. A `fault` of that kind changes the page.
 pub(super) fn answer(world: &SimWorld, question: &SimRequest, fault: Option<&FaultKind>) -> SimReply {
     if !question.auth_accepted() {
         return problem(
@@ -185,13 +185,13 @@ pub(super) fn problem(world: &SimWorld, status: u16, code: &str, reason: &str, p
     SimReply::problem(status, document)
 }
 
-/// Every job that can be seen now, in the order of the scenario; of a large family the latest.
+/// Every job that is visible now, in the order of the scenario; of a large family the latest.
 fn all(world: &SimWorld) -> Vec<Value> {
     let now = world.now();
     let state = world.lock();
     let jobs = state.scenario.mindbridge.jobs.iter();
     let alive = jobs.flat_map(|job| job.family().members(now).into_iter().map(move |member| (job, member)));
-    // A member that was jumped is a plain job now, and listed as that.
+    // A member whose state was set is a plain job now, and listed as one.
     let jumped = |job: &MindBridgeJob, id: &str| {
         job.every.is_some() && find(&state, id).is_none_or(|(found, _)| !std::ptr::eq(found, job))
     };
@@ -206,13 +206,13 @@ fn job(world: &SimWorld, id: &str) -> Option<Value> {
     render(world, job, id, born, now)
 }
 
-/// Finds a job by id, and when it was or will be born.
+/// Finds a job by id, and the time of its birth, past or future.
 pub(super) fn find<'a>(state: &'a SimState, id: &str) -> Option<(&'a MindBridgeJob, Duration)> {
     if is_forgotten(state, id) {
         return None;
     }
     let jobs = state.scenario.mindbridge.jobs.iter();
-    // A plain id goes before a family that would claim it: a jumped member becomes a plain job.
+    // A plain id has precedence over a family that also matches it: a member whose state was set becomes a plain job.
     let mut found: Vec<_> = jobs.filter_map(|job| Some((job, job.family().birth(id)?))).collect();
     found.sort_by_key(|(job, _)| job.every.is_some());
     found.into_iter().next()

@@ -1,10 +1,10 @@
-//! The arithmetic of scripted lives: which birth, run and step a moment falls into.
+//! The arithmetic of scripts: the birth, run and step at a given time.
 //!
-//! Pure: every time here is a duration since the simulator's start, and nothing looks at a clock.
+//! Pure: every time here is a duration since the simulator's start, and no clock is read.
 
 use std::time::Duration;
 
-/// How many of a family's latest members a listing shows.
+/// How many of a family's latest members a listing contains.
 const LISTED: u64 = 100;
 
 /// The ids and births of a job that may be born again and again.
@@ -19,13 +19,13 @@ pub(super) struct Family<'a> {
 }
 
 impl Family<'_> {
-    /// When the member with this id is or was born; nothing when the id is not of this family.
+    /// When the member with this id is or was born; `None` when the id is not of this family.
     pub(super) fn birth(&self, id: &str) -> Option<Duration> {
         let Some(every) = self.every else { return (self.pattern == id).then_some(self.born) };
         let (head, hashes, tail) = self.split()?;
         let digits = id.strip_prefix(head)?.strip_suffix(tail)?;
         let number: u32 = digits.parse().ok()?;
-        // Spelled back, so that `+7` or one zero too many is not a second name of the same job.
+        // Formatted back, so that `+7` or one zero too many is not a second name of the same job.
         (digits == spell(number.into(), hashes))
             .then(|| self.born.saturating_add(every.saturating_mul(number)))
     }
@@ -57,26 +57,26 @@ fn spell(number: u64, digits: usize) -> String {
     format!("{number:0digits$}")
 }
 
-/// How often `period` fits wholly into `span`.
+/// How often `period` fits into `span` completely.
 fn whole(span: Duration, period: Duration) -> u64 {
     let times = span.as_nanos() / period.as_nanos().max(1);
     u64::try_from(times).unwrap_or(u64::MAX)
 }
 
-/// Where a life stands at some moment.
+/// The position in a script at some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LifePosition {
     /// The run, the first being 0.
     pub(super) run: u64,
     /// When this run began.
     pub(super) run_began: Duration,
-    /// The index of the step in force.
+    /// The index of the current step.
     pub(super) step: usize,
     /// When that step began.
     pub(super) entered: Duration,
 }
 
-/// Finds the run and step in force at `now`; nothing before the birth.
+/// Finds the run and step at `now`; `None` before the birth.
 ///
 /// `moments` are the steps' times since the beginning of a run, sorted, the first at zero.
 pub(super) fn standing(

@@ -1,4 +1,4 @@
-//! The record of what was asked: the tests' oracle for how often, how and how wrongly we call.
+//! The record of requests: the tests' oracle for how often, how and how wrongly the gateway calls.
 
 use std::{
     collections::VecDeque,
@@ -10,43 +10,44 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{Endpoint, SimUpstream};
 
-/// How many requests the record keeps: some 10 MB, so that a demo left running does not grow.
+/// How many requests the record keeps: some 10 MB, so that the memory of a running demo does not grow.
 const KEPT: usize = 20_000;
 
-/// One request an upstream received, and what became of it.
+/// One request to an upstream, and its outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedRequest {
-    /// Which upstream was asked.
+    /// The upstream of the request.
     pub upstream: SimUpstream,
-    /// What was asked of it.
+    /// The endpoint of the request.
     pub endpoint: Endpoint,
     /// The HTTP method.
     pub method: String,
-    /// The path as it was sent, without the query string: that one may hold a key.
+    /// The path as it was sent, without the query string, which may contain a key.
     pub path: String,
-    /// The decoded ids asked for, in the order of the request.
+    /// The decoded ids in the request, in its order.
     pub ids: Vec<String>,
     /// The collection query's `page` and `size`.
     pub page: Option<(u64, u64)>,
-    /// The status call's `offset_start` and `offset_end`, as far as they were given.
+    /// The status call's `offset_start` and `offset_end`, if given.
     pub offsets: (Option<u64>, Option<u64>),
-    /// How the client showed who it is.
+    /// How the client authenticated.
     pub auth: Auth,
-    /// Which of the accepted credentials it was, in the order in which they were first accepted; nothing for a wrong one.
+    /// Which of the accepted credentials it was, in the order in which they were first accepted; `None` for a wrong
+    /// one.
     pub credential: Option<usize>,
-    /// What a correct client would not have done; several are joined by `; `.
+    /// What a correct client would not have done; several remarks are joined by `; `.
     pub violation: Option<String>,
-    /// The fault that was played to this request.
+    /// The fault that was played for this request.
     pub fault: Option<&'static str>,
     /// When the request had been read.
     pub started: Instant,
-    /// When the last byte of the answer was handed over, or the client was gone.
+    /// When the last byte of the answer was handed over, or the client disconnected.
     pub ended: Option<Instant>,
-    /// The status answered; nothing yet, or the connection was closed without one.
+    /// The status of the answer; `None` before it, or if the connection was closed without one.
     pub status: Option<u16>,
 }
 
-/// How a client showed who it is. The credential itself is never recorded.
+/// How a client authenticated. The credential itself is never recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Auth {
     /// The right credential as `Authorization: Bearer`.
@@ -101,7 +102,7 @@ impl RecordedRequest {
 #[derive(Debug)]
 pub(super) struct RequestLog {
     entries: Mutex<Entries>,
-    /// Tells waiters that an entry was added.
+    /// Notifies waiters that an entry was added.
     added: watch::Sender<()>,
 }
 
@@ -109,14 +110,14 @@ pub(super) struct RequestLog {
 struct Entries {
     /// Each with its number, in ascending order.
     kept: VecDeque<(u64, RecordedRequest)>,
-    /// The number of the next entry; numbers are never used again.
+    /// The number of the next entry; numbers are never reused.
     next: u64,
     in_flight: [usize; 2],
     max_in_flight: [usize; 2],
 }
 
 impl Entries {
-    /// The entry with this number, unless it was cleared or pushed out meanwhile.
+    /// The entry with this number, unless it was cleared or evicted meanwhile.
     fn at(&mut self, number: u64) -> Option<&mut RecordedRequest> {
         let index = self.kept.binary_search_by_key(&number, |(number, _)| *number).ok()?;
         self.kept.get_mut(index).map(|(_, request)| request)
@@ -173,7 +174,7 @@ impl RequestLog {
         self.lock().max_in_flight[upstream.index()]
     }
 
-    /// Forgets one upstream's entries, or all of them; its highest number in flight begins anew.
+    /// Clears one upstream's entries, or all of them, and resets its highest number in flight.
     pub(super) fn clear(&self, upstream: Option<SimUpstream>) {
         let mut entries = self.lock();
         for lane in SimUpstream::ALL {
@@ -184,11 +185,11 @@ impl RequestLog {
         entries.kept.retain(|(_, request)| upstream.is_some_and(|only| only != request.upstream));
     }
 
-    /// Waits until the record holds `count` requests.
+    /// Waits until the record contains `count` requests.
     pub(super) async fn wait_for(&self, count: usize) {
         let mut added = self.added.subscribe();
         while self.lock().kept.len() < count {
-            // The sender lives in `self`, so this cannot fail.
+            // The sender is in `self`, so this cannot fail.
             if added.changed().await.is_err() {
                 return;
             }

@@ -1,4 +1,4 @@
-//! What a simulated upstream answers, and how its bytes go out: whole, cut, dripped, padded or packed.
+//! The answer of a simulated upstream, and how its bytes are sent: whole, cut, slowly, padded or compressed.
 
 mod bomb;
 
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{SimUpstream, Splice, world::SimWorld};
 
-/// The body type of every response. It fails only where a fault wants the connection cut.
+/// The body type of every response. It fails only where a fault cuts the connection.
 pub(super) type SimBody = UnsyncBoxBody<Bytes, io::Error>;
 
 /// An answer before it is turned into bytes.
@@ -33,13 +33,13 @@ pub(super) enum Content {
     Bytes { content_type: &'static str, bytes: Bytes },
 }
 
-/// How the bytes of an answer go out.
+/// How the bytes of an answer are sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Delivery {
     Whole,
-    /// Half of it, under a `Content-Length` that fits the half.
+    /// Half of it, with a `Content-Length` that matches the half.
     HalfDocument,
-    /// Half of it, under the true `Content-Length`, then the connection is closed.
+    /// Half of it, with the true `Content-Length`, then the connection is closed.
     HalfSent,
     Drip {
         chunk: usize,
@@ -69,7 +69,7 @@ impl SimReply {
         Self { status, headers: HeaderMap::new(), content }
     }
 
-    /// Adds a header; one that HTTP cannot carry is left out.
+    /// Adds a header; an invalid one is omitted.
     pub(super) fn with_header(mut self, name: &str, value: &str) -> Self {
         if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
             self.headers.insert(name, value);
@@ -93,7 +93,7 @@ impl SimReply {
         self
     }
 
-    /// Turns the answer into a response. `flight` ends just before the last byte is handed over.
+    /// Turns the answer into a response. `in_flight` ends just before the last byte is handed over.
     pub(super) fn deliver(self, delivery: Delivery, in_flight: RequestInFlight) -> Response<SimBody> {
         let (content_type, bytes) = match self.content {
             Content::Empty => (None, Bytes::new()),
@@ -143,7 +143,7 @@ impl SimReply {
     }
 }
 
-/// A request in flight: dropping it writes its end into the record.
+/// A request in flight: dropping it records its end.
 #[derive(Debug)]
 pub(super) struct RequestInFlight {
     world: Arc<SimWorld>,
@@ -152,7 +152,7 @@ pub(super) struct RequestInFlight {
 }
 
 impl RequestInFlight {
-    /// A request of the record, by its number there; none for the control endpoints.
+    /// A request of the record, by its number there; `None` for the control endpoints.
     pub(super) const fn new(world: Arc<SimWorld>, upstream: SimUpstream, number: Option<u64>) -> Self {
         Self { world, upstream, number }
     }
@@ -180,7 +180,7 @@ fn whole(bytes: Bytes, in_flight: RequestInFlight) -> SimBody {
 
 fn cut_after(bytes: Bytes, in_flight: RequestInFlight) -> SimBody {
     let cut = async move {
-        // Once through the scheduler, so that the server writes out what it holds before it learns.
+        // Once through the scheduler, so that the server writes its buffer before it gets the error.
         tokio::task::yield_now().await;
         drop(in_flight);
         Err(io::Error::new(io::ErrorKind::ConnectionAborted, "cut by a fault"))

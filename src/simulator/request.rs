@@ -1,4 +1,4 @@
-//! A request as it came in, and what it asks: read once, before anything is answered.
+//! A request as received, and its parsed form: parsed once, before anything is answered.
 
 use std::{fmt, net::SocketAddr};
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{Auth, Endpoint, RecordedRequest, SimUpstream};
 
-/// Headers that a correct client never sends to an upstream: each tells it something about our callers.
+/// Headers that a correct client never sends to an upstream: each reveals something about our callers.
 const NEVER_SENT: [&str; 6] = ["referer", "cookie", "origin", "forwarded", "x-forwarded-for", "x-api-key"];
 
 /// A request with its whole body.
@@ -20,7 +20,7 @@ pub(super) struct Incoming {
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
     pub(super) peer: SocketAddr,
-    /// The address the request came in on: what links in answers point at.
+    /// The local address of the connection, which the links in answers contain.
     pub(super) local: SocketAddr,
 }
 
@@ -34,7 +34,7 @@ impl Incoming {
     }
 }
 
-/// What a request asks, who asks it, and what is wrong with it.
+/// The content of a request, its credential, and what is wrong with it.
 pub(super) struct SimRequest {
     pub(super) upstream: SimUpstream,
     pub(super) endpoint: Endpoint,
@@ -42,24 +42,24 @@ pub(super) struct SimRequest {
     pub(super) ids: Vec<String>,
     pub(super) page: Option<(u64, u64)>,
     pub(super) offsets: (Option<u64>, Option<u64>),
-    /// The collection query's filter, once it was found sound.
+    /// The collection query's filter, if it is valid.
     pub(super) filter: Option<Value>,
-    /// Why the upstream will refuse it with 400.
+    /// Why the upstream rejects it with 400.
     pub(super) refusal: Option<String>,
     pub(super) wrong_method: bool,
     pub(super) bearer: Option<SecretString>,
     pub(super) api_key: Option<SecretString>,
-    /// Where the request came in, for links.
+    /// The local address of the connection, for links.
     pub(super) local: SocketAddr,
     auth: Auth,
-    /// The number of the accepted credential that it shows.
+    /// The number of the accepted credential in it.
     shown: Option<usize>,
     method: Method,
     violations: Option<String>,
 }
 
 impl SimRequest {
-    /// Begins with what is the same for both upstreams.
+    /// Starts with the parts that are the same for both upstreams.
     pub(super) fn new(upstream: SimUpstream, incoming: &Incoming) -> Self {
         let mut question = Self {
             upstream,
@@ -101,7 +101,7 @@ impl SimRequest {
         question
     }
 
-    /// Writes down what a correct client would not have done.
+    /// Records what a correct client would not have done.
     pub(super) fn violation(&mut self, what: &str) {
         note(&mut self.violations, what);
     }
@@ -113,7 +113,7 @@ impl SimRequest {
         }
     }
 
-    /// Decides by the accepted credentials, each with its number. The header is looked at first, as the vendors do.
+    /// Checks against the accepted credentials, each with its number. The header has precedence, as at the vendors.
     pub(super) fn authenticate(&mut self, accepted: &[(usize, SecretString)]) {
         let number = |given: &SecretString| {
             let right = |held: &&(usize, SecretString)| held.1.expose_secret() == given.expose_secret();
@@ -171,7 +171,7 @@ impl fmt::Debug for SimRequest {
     }
 }
 
-/// Adds a remark to a list of them in words, once.
+/// Adds a remark to a list of remarks, once.
 pub(super) fn note(remarks: &mut Option<String>, what: &str) {
     match remarks {
         None => *remarks = Some(what.to_owned()),
@@ -183,7 +183,7 @@ pub(super) fn note(remarks: &mut Option<String>, what: &str) {
     }
 }
 
-/// Undoes percent-encoding. What is not an encoding stays; bytes that are not UTF-8 become U+FFFD.
+/// Undoes percent-encoding. Invalid encodings stay; bytes that are not UTF-8 become U+FFFD.
 pub(super) fn decode(segment: &str) -> String {
     let mut bytes = Vec::with_capacity(segment.len());
     let mut rest = segment.as_bytes();

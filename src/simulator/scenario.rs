@@ -1,7 +1,7 @@
-//! What a person writes: the accounts, jobs and faults of the two simulated upstreams.
+//! The scenario file: the accounts, jobs and faults of the two simulated upstreams.
 //!
-//! This file reads and checks a scenario. How a scripted life unfolds is in `life`, what the
-//! upstreams answer in `mindbridge` and `supermetrics`.
+//! This file reads and checks a scenario. `progress` evaluates a job's script, `mindbridge` and `supermetrics` build
+//! the answers.
 
 mod mindbridge;
 mod supermetrics;
@@ -22,13 +22,13 @@ use super::SimUpstream;
 use super::fault::SimFault;
 use super::progress::Family;
 
-/// The scenario `jobgate demo` runs, and the second example a user can copy.
+/// The scenario of `jobgate demo`, and the second example that a user can copy.
 const DEMO: &str = include_str!("scenario/demo.yaml");
 
-/// The most rows the upstream gives for one query.
+/// The most rows that the upstream returns for one query.
 const MAX_ROWS: u64 = 1_000_000;
 
-/// The two simulated upstreams: their credentials, their jobs and the faults they show.
+/// The two simulated upstreams: their credentials, their jobs and their faults.
 ///
 /// Every field has a default, so `Scenario::default()` is two upstreams without jobs.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -36,13 +36,13 @@ const MAX_ROWS: u64 = 1_000_000;
 pub struct Scenario {
     /// Seeds all generated values: request ids and the cells of result rows.
     pub seed: u64,
-    /// The wall-clock time at which the simulated life begins; the real time when absent.
+    /// The wall-clock time at which the scripts begin; the real time when absent.
     pub start: Option<jiff::Timestamp>,
     /// The simulated `MindBridgeTenant` tenant.
     pub mindbridge: MindBridgeTenant,
     /// The simulated Supermetrics account.
     pub supermetrics: SupermetricsAccount,
-    /// Faults in force from the start, tried in this order.
+    /// Faults that are active from the start, tried in this order.
     pub faults: Vec<SimFault>,
 }
 
@@ -50,7 +50,7 @@ impl Scenario {
     /// Reads a scenario from YAML and checks it.
     ///
     /// # Errors
-    /// Every fault found, each with the path of its field. A document that does not parse gives one.
+    /// Every error found, each with the path of its field. A document that does not parse gives one.
     pub fn from_yaml(text: &str) -> Result<Self, ScenarioError> {
         let mut path = String::new();
         let read = serde_saphyr::with_deserializer_from_str(text, |deserializer| {
@@ -59,7 +59,7 @@ impl Scenario {
                 error.into_inner()
             })
         });
-        // Without the snippet: it would print the lines around the fault, and they may hold a token.
+        // Without the snippet: it would print the lines around the error, and they may contain a token.
         let scenario: Self = read.map_err(|error| {
             let problem = error.without_snippet().to_string();
             ScenarioError { faults: vec![ScenarioFault { path, problem }] }
@@ -68,7 +68,7 @@ impl Scenario {
         Ok(scenario)
     }
 
-    /// Builds the scenario of `jobgate demo`: a handful of living jobs an upstream, more born all the time.
+    /// Builds the scenario of `jobgate demo`: a few running jobs per upstream, and new ones all the time.
     ///
     /// # Panics
     /// Never: the text is compiled in, and a test loads it.
@@ -76,10 +76,10 @@ impl Scenario {
         Self::from_yaml(DEMO).expect("the built-in scenario is valid")
     }
 
-    /// Checks what the types cannot say.
+    /// Checks what the types cannot express.
     ///
     /// # Errors
-    /// All faults together, each with the path of its field.
+    /// All errors together, each with the path of its field.
     pub fn check(&self) -> Result<(), ScenarioError> {
         let mut faults = Vec::new();
         let mut fault = |path: String, problem: &str| {
@@ -161,10 +161,10 @@ fn check_job(
     }
 }
 
-/// Why a scenario was refused: every fault found, in the order of the file.
+/// Why a scenario was rejected: every error found, in the order of the file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ScenarioError {
-    /// The faults, at least one.
+    /// The errors, at least one.
     pub faults: Vec<ScenarioFault>,
 }
 
@@ -178,7 +178,7 @@ impl fmt::Display for ScenarioError {
     }
 }
 
-/// One fault of a scenario.
+/// One error of a scenario.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScenarioFault {
     /// The field, such as `mindbridge.jobs[0].id`; `.` for the document itself.

@@ -19,13 +19,13 @@ use super::request::{Incoming, SimRequest};
 use super::world::{SimState, SimWorld};
 use super::{Endpoint, QueryError, SimUpstream, SupermetricsJob, SupermetricsStep};
 
-/// The vendor's default prefix, the one the simulator's URL carries.
+/// The vendor's default prefix, which is in the simulator's URL.
 pub(super) const PREFIX: &str = "/enterprise/v2";
 
-/// The prefixes in use; the vendor's own tools know all three.
+/// The prefixes in use; the vendor's own tools use all three.
 const PATHS: [&str; 3] = ["/enterprise/v2/query/status", "/v2/query/status", "/query/status"];
 
-/// Reads what is asked, without answering it.
+/// Parses a request, without answering it.
 pub(super) fn read(incoming: &Incoming) -> SimRequest {
     let mut question = SimRequest::new(SimUpstream::Supermetrics, incoming);
     if !PATHS.contains(&incoming.path()) {
@@ -49,7 +49,7 @@ pub(super) fn read(incoming: &Incoming) -> SimRequest {
     question
 }
 
-/// Answers truly, as things stand now.
+/// Answers truly, by the current state.
 pub(super) fn answer(world: &SimWorld, question: &SimRequest) -> SimReply {
     if question.endpoint != Endpoint::Status {
         return error(world, 404, "NOT_FOUND", None, Some("there is no such path"));
@@ -111,7 +111,7 @@ pub(super) fn problem(status: u16, code: &str, detail: &str, path: &str) -> SimR
     SimReply::problem(status, document)
 }
 
-/// A query as it stands at one moment.
+/// The state of a query at one time.
 struct QuerySnapshot {
     job: SupermetricsJob,
     step: SupermetricsStep,
@@ -127,7 +127,7 @@ fn snapshot(world: &SimWorld, id: &str) -> Option<QuerySnapshot> {
     let LifePosition { run, run_began, step, entered } =
         standing(born, job.rerun_every, job.runs, &job.moments(), now)?;
     let step = job.steps.get(step)?;
-    // Steps after the end, a late change of the licence queue's numbers say, do not put off the expiry.
+    // Steps after the terminal state, such as a late change of the licence queue's numbers, do not delay the expiry.
     let ended =
         job.steps.iter().find(|step| step.ends_the_run()).map(|step| run_began.saturating_add(step.at));
     if ended.is_some_and(|ended| now >= ended.saturating_add(job.expires_after)) {
@@ -137,13 +137,13 @@ fn snapshot(world: &SimWorld, id: &str) -> Option<QuerySnapshot> {
     Some(QuerySnapshot { job: job.clone(), step: step.clone(), run, ran_for })
 }
 
-/// Finds a query by id, and when it was or will be born.
+/// Finds a query by id, and the time of its birth, past or future.
 pub(super) fn find<'a>(state: &'a SimState, id: &str) -> Option<(&'a SupermetricsJob, Duration)> {
     if state.forgotten.contains(&(SimUpstream::Supermetrics, id.to_owned())) {
         return None;
     }
     let jobs = state.scenario.supermetrics.jobs.iter();
-    // A plain id goes before a family that would claim it: a jumped member becomes a plain job.
+    // A plain id has precedence over a family that also matches it: a member whose state was set becomes a plain job.
     let mut found: Vec<_> = jobs.filter_map(|job| Some((job, job.family().birth(id)?))).collect();
     found.sort_by_key(|(job, _)| job.every.is_some());
     found.into_iter().next()
@@ -189,7 +189,7 @@ fn status(world: &SimWorld, question: &SimRequest, id: &str, seen: &QuerySnapsho
     SimReply::json(200, json!({"meta": meta, "data": data}))
 }
 
-/// The rows asked for: both offsets inclusive, everything when they are not given.
+/// The requested rows: both offsets inclusive, all when they are absent.
 fn window(world: &SimWorld, (start, end): (Option<u64>, Option<u64>), total: u64) -> std::ops::Range<u64> {
     let state = world.lock();
     let account = &state.scenario.supermetrics;
@@ -214,7 +214,7 @@ fn query_meta(job: &SupermetricsJob) -> Value {
     })
 }
 
-/// The links to the pages before and after, which embed the key where the key came as a parameter.
+/// The links to the previous and next pages, which contain the key if the key was a parameter.
 fn paginate(question: &SimRequest, id: &str, window: &std::ops::Range<u64>, total: u64) -> Value {
     let length = window.end.saturating_sub(window.start).max(1);
     let link = |start: u64, end: u64| {

@@ -1,4 +1,4 @@
-//! The simulator's own tests: lives on a paused clock without a socket, and what only a socket can show.
+//! The simulator's own tests: scripts on a paused clock without a socket, and what needs a socket.
 
 mod faults;
 mod lives;
@@ -35,13 +35,13 @@ fn scenario(mindbridge: Vec<MindBridgeJob>, supermetrics: Vec<SupermetricsJob>) 
     scenario
 }
 
-/// A simulator without sockets, so that a paused clock moves only where a test moves it.
+/// A simulator without sockets, so that a paused clock advances only where a test advances it.
 struct SimulatorFixture {
     world: Arc<SimWorld>,
     handle: Handle,
 }
 
-/// An answer as a client sees it.
+/// An answer as a client receives it.
 #[derive(Debug)]
 struct Seen {
     status: u16,

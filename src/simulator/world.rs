@@ -1,6 +1,6 @@
-//! The shared state of a simulator: the jobs as they stand, the faults in force, the clock, the record.
+//! The shared state of a simulator: the current jobs, the active faults, the clock, the record.
 //!
-//! One short-held lock guards what changes. No lock is held across an await.
+//! One briefly held lock guards what changes. No lock is held across an await.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -22,11 +22,11 @@ pub(super) struct SimWorld {
     seed: u64,
     state: Mutex<SimState>,
     pub(super) ledger: RequestLog,
-    /// Counts the releases of held requests.
+    /// Counts the releases of delayed requests.
     released: watch::Sender<u64>,
 }
 
-/// What changes while a simulator runs.
+/// The mutable state of a running simulator.
 pub(super) struct SimState {
     pub(super) scenario: Scenario,
     /// The credentials that each upstream accepts, with the number of each in the order of their acceptance.
@@ -35,13 +35,13 @@ pub(super) struct SimState {
     pub(super) ever_accepted: [usize; 2],
     pub(super) forgotten: HashSet<(SimUpstream, String)>,
     pub(super) random: fastrand::Rng,
-    /// The requests of the last second, an upstream each.
+    /// The requests of the last second, per upstream.
     recent: [VecDeque<Instant>; 2],
-    /// The hour being counted for Supermetrics, and its requests.
+    /// The current hour for Supermetrics, and its requests.
     hour: (u64, u32),
 }
 
-/// What the rate limits say about a request.
+/// The result of the rate limits for a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Allowance {
     pub(super) exceeded: bool,
@@ -53,7 +53,7 @@ impl SimWorld {
     pub(super) fn new(scenario: Scenario) -> Self {
         #[expect(
             clippy::disallowed_methods,
-            reason = "an independent process in spirit: it has no clock port"
+            reason = "independent of the gateway: it has no clock port"
         )]
         let base = scenario.start.unwrap_or_else(Timestamp::now);
         let seed = scenario.seed;
@@ -91,7 +91,7 @@ impl SimWorld {
         self.epoch.elapsed()
     }
 
-    /// The wall-clock time the bodies show for a moment of the simulated life.
+    /// The wall-clock time in the bodies for a time of the scripts.
     pub(super) fn wall(&self, at: Duration) -> Timestamp {
         // Milliseconds, as both vendors write them.
         let at = SignedDuration::from_millis(i64::try_from(at.as_millis()).unwrap_or(i64::MAX));
@@ -103,7 +103,7 @@ impl SimWorld {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the fault that meets a request, if any.
+    /// Takes the fault for a request, if any.
     pub(super) fn fault(
         &self,
         upstream: SimUpstream,
@@ -119,7 +119,7 @@ impl SimWorld {
         fault
     }
 
-    /// Counts a request against the limits. A refused one counts as well, as at the vendors.
+    /// Counts a request against the limits. A rejected one counts as well, as at the vendors.
     pub(super) fn allowance(&self, upstream: SimUpstream) -> Allowance {
         let now = Instant::now();
         let hour_now = self.now().as_secs() / 3600;
@@ -157,13 +157,13 @@ impl SimWorld {
         std::iter::repeat_with(|| state.random.alphanumeric()).take(20).collect()
     }
 
-    /// Subscribes to the next [`SimWorld::release`]; to be called before the request is recorded, so that
-    /// whoever saw it in the record and then releases is not missed.
+    /// Subscribes to the next [`SimWorld::release`]; to be called before the request is recorded, so that a test that
+    /// reads it in the record and then releases is not missed.
     pub(super) fn releases(&self) -> watch::Receiver<u64> {
         self.released.subscribe()
     }
 
-    /// Lets every held request go on.
+    /// Releases every delayed request.
     pub(super) fn release(&self) {
         self.released.send_modify(|count| *count += 1);
     }

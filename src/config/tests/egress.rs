@@ -1,4 +1,4 @@
-//! How calls leave: what is refused, and what reads back as itself.
+//! Outbound connections: what is rejected, and what is printed as it was read.
 
 use super::{read, source};
 

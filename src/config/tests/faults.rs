@@ -1,4 +1,4 @@
-//! What is refused: each bad configuration beside the exact lines it gets, and the promise that no line repeats a value.
+//! Validation errors: each invalid configuration with the exact lines that it gets; no line repeats a value.
 
 use super::{HASH, read, source, with};
 
@@ -351,7 +351,7 @@ fn invalid_issuer_error_names_the_option_and_the_fix() {
         let found = read(&with(&format!("jwt: [{{{first}}}, {{{bad}}}]")), &[]).map(drop);
         assert_eq!(found, Err(format!("jwt[1].{line}")), "{bad}");
     }
-    // issuers are enough to listen beyond this machine
+    // issuers are enough to listen on other than loopback addresses
     read(&with(&format!("server: {{listen: '0.0.0.0:80'}}\njwt: [{{{whole}}}]")), &[]).unwrap();
 }
 

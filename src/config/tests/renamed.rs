@@ -1,4 +1,4 @@
-//! Options that have a new name: each old name is refused with the new one, in a file and in the environment.
+//! Options that have a new name: each old name is rejected with the new one, in a file and in the environment.
 
 use super::super::renamed::RENAMED;
 use super::{read, with};

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use serde_json::{Map, Value};
 
-/// The fields a filter may name.
+/// The fields that a filter may contain.
 const FIELDS: [&str; 10] = [
     "id",
     "version",
@@ -18,7 +18,7 @@ const FIELDS: [&str; 10] = [
     "errorMessage",
 ];
 
-/// A filter that was read and found sound.
+/// A filter that was parsed and is valid.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Filter {
     All(Vec<Self>),
@@ -40,7 +40,7 @@ pub(super) enum Operator {
 }
 
 impl Filter {
-    /// Reads a filter, or says what is wrong with it.
+    /// Parses a filter, or returns what is wrong with it.
     pub(super) fn read(document: &Value) -> Result<Self, String> {
         let map = document.as_object().ok_or("a filter is a JSON object")?;
         map.iter()
@@ -90,7 +90,7 @@ impl Filter {
         tests.iter().map(read).collect::<Result<_, _>>().map(Self::All)
     }
 
-    /// Whether a job, as the wire shows it, passes.
+    /// Whether a job, in its wire form, matches.
     pub(super) fn holds(&self, job: &Value) -> bool {
         match self {
             Self::All(filters) => filters.iter().all(|filter| filter.holds(job)),
@@ -115,7 +115,7 @@ impl Filter {
         }
     }
 
-    /// The ids the filter asks for by name, in its order.
+    /// The ids in the filter, in its order.
     pub(super) fn ids(&self) -> Vec<String> {
         match self {
             Self::All(filters) | Self::Any(filters) => filters.iter().flat_map(Self::ids).collect(),
@@ -129,7 +129,7 @@ impl Filter {
     }
 }
 
-/// Numbers by size, texts (RFC 3339 dates among them) by their letters; nothing else has an order.
+/// Numbers by size, texts (RFC 3339 dates among them) lexicographically; nothing else has an order.
 fn order(left: &Value, right: &Value) -> Option<Ordering> {
     if let (Some(left), Some(right)) = (left.as_i64(), right.as_i64()) {
         return Some(left.cmp(&right));

@@ -1,7 +1,7 @@
-//! A gzip member of any decoded size, written in time that grows with its packed size alone.
+//! A gzip member of any decoded size, written in time that depends on its packed size alone.
 //!
-//! Not a compressor: it writes one run of blanks and then the given bytes, with deflate's fixed codes
-//! (RFC 1951, 3.2.6). The checksum of the run is computed by squaring, not by walking it.
+//! Not a compressor: it writes one run of blanks and then the given bytes, with deflate's fixed codes (RFC 1951,
+//! 3.2.6). The checksum of the run is computed by squaring, in logarithmic time.
 
 /// Packs `blanks` spaces followed by `tail`, which may be any bytes.
 pub(super) fn gzip(blanks: u64, tail: &[u8]) -> Vec<u8> {
@@ -34,7 +34,7 @@ pub(super) fn gzip(blanks: u64, tail: &[u8]) -> Vec<u8> {
         .fold(CrcStep::of(b' ').times(blanks).apply(!0), |state, byte| CrcStep::of(*byte).apply(state));
     out.extend_from_slice(&crc.to_le_bytes());
     let size = blanks.wrapping_add(tail.len() as u64);
-    out.extend(size.to_le_bytes().iter().take(4)); // modulo 2^32, as the format says
+    out.extend(size.to_le_bytes().iter().take(4)); // modulo 2^32, as the format requires
     out
 }
 
@@ -80,7 +80,7 @@ impl Bits<'_> {
     }
 }
 
-/// What some bytes do to the CRC-32 register: an affine map over GF(2).
+/// The effect of some bytes on the CRC-32 register: an affine map over GF(2).
 #[derive(Clone, Copy)]
 struct CrcStep {
     /// The image of each single bit, without the constant.

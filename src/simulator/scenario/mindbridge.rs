@@ -1,4 +1,4 @@
-//! The `MindBridgeTenant` half of a scenario: the tenant, its jobs and the steps of their lives.
+//! The `MindBridgeTenant` half of a scenario: the tenant, its jobs and the steps of their scripts.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ pub struct MindBridgeTenant {
     pub token: SecretString,
     /// The jobs, in the order in which the collection query lists them.
     pub jobs: Vec<MindBridgeJob>,
-    /// The time every answer takes.
+    /// The latency of every answer.
     #[serde(with = "period::required")]
     pub latency: Duration,
-    /// The largest page the collection query gives, whatever `size` asks for.
+    /// The largest page of the collection query, whatever the `size`.
     pub max_page_size: Option<u32>,
     /// Answers the collection query with this status (403, 404 or 405) instead.
     pub refuse_query: Option<u16>,
@@ -41,7 +41,7 @@ impl Default for MindBridgeTenant {
     }
 }
 
-/// One async result and its scripted life.
+/// One async result and its script.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MindBridgeJob {
@@ -50,26 +50,26 @@ pub struct MindBridgeJob {
     /// When the job is born, counted from the simulator's start.
     #[serde(with = "period::required")]
     pub born: Duration,
-    /// Bears another such job after each such period, without end.
+    /// Creates another such job after each such period, without end.
     #[serde(with = "period::optional")]
     pub every: Option<Duration>,
     /// The wire field `type`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The wire field `entityId`, unless a step gives another.
+    /// The wire field `entityId`, unless a step has another.
     pub entity_id: Option<String>,
     /// The wire field `entityType`.
     pub entity_type: Option<String>,
     /// Who created it.
     pub created_by: SimUserInfo,
-    /// Who changed it last, unless a step says otherwise; `created_by` when absent.
+    /// Who changed it last, unless a step has another; `created_by` when absent.
     pub last_modified_by: Option<SimUserInfo>,
     /// The wire field `version` at birth; each later step adds one.
     pub first_version: i64,
-    /// When the upstream forgets the job, counted from its birth; never when absent.
+    /// When the upstream removes the job, counted from its birth; never when absent.
     #[serde(with = "period::optional")]
     pub gone_at: Option<Duration>,
-    /// The life, in order; the first step is at 0s.
+    /// The script, in order; the first step is at 0s.
     pub steps: Vec<MindBridgeStep>,
 }
 
@@ -92,7 +92,7 @@ impl Default for MindBridgeJob {
 }
 
 impl MindBridgeJob {
-    /// A job with the given life: pairs of seconds since birth and status.
+    /// A job with the given script: pairs of seconds since birth and status.
     pub fn new(id: &str, life: &[(u64, &str)]) -> Self {
         let steps = life.iter().map(|(seconds, status)| MindBridgeStep {
             at: Duration::from_secs(*seconds),
@@ -110,7 +110,7 @@ impl MindBridgeJob {
     }
 }
 
-/// One step of a life: from `at` on, the job reads like this.
+/// One step of a script: from `at` on, the job has these fields.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MindBridgeStep {
@@ -130,13 +130,13 @@ pub struct MindBridgeStep {
 }
 
 impl MindBridgeStep {
-    /// A step with this status, at the birth until told otherwise.
+    /// A step with this status, at the birth unless `at` is changed.
     pub fn new(status: &str) -> Self {
         Self { status: status.to_owned(), ..Self::default() }
     }
 }
 
-/// A person, as the wire shows one.
+/// A person in the wire form.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SimUserInfo {

@@ -1,4 +1,4 @@
-//! The Supermetrics half of a scenario: the account, its queries, their rows and their lives.
+//! The Supermetrics half of a scenario: the account, its queries, their rows and their scripts.
 
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ pub struct SupermetricsAccount {
     pub api_key: SecretString,
     /// The queries.
     pub jobs: Vec<SupermetricsJob>,
-    /// The time every answer takes.
+    /// The latency of every answer.
     #[serde(with = "period::required")]
     pub latency: Duration,
-    /// The HTTP status that carries `STATUS_NOT_FOUND`: 404 or 400.
+    /// The HTTP status of `STATUS_NOT_FOUND`: 404 or 400.
     pub not_found_status: u16,
-    /// Reads the offsets 0 and 0 as unset, and so sends the whole result.
+    /// Treats the offsets 0 and 0 as unset, and so sends the whole result.
     pub zero_offsets_mean_all: bool,
-    /// Sends the first rows whatever offsets are asked for.
+    /// Sends the first rows whatever the requested offsets.
     pub ignores_offsets: bool,
     /// The most rows in one answer; no limit when absent.
     pub rows_per_answer: Option<u64>,
@@ -51,7 +51,7 @@ impl Default for SupermetricsAccount {
     }
 }
 
-/// One scheduled query and its scripted life.
+/// One scheduled query and its script.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SupermetricsJob {
@@ -60,24 +60,24 @@ pub struct SupermetricsJob {
     /// When the first run begins, counted from the simulator's start.
     #[serde(with = "period::required")]
     pub born: Duration,
-    /// Bears another such job after each such period, without end.
+    /// Creates another such job after each such period, without end.
     #[serde(with = "period::optional")]
     pub every: Option<Duration>,
     /// Runs the same id again after each such period.
     #[serde(with = "period::optional")]
     pub rerun_every: Option<Duration>,
-    /// How many runs there are in all; without end when absent.
+    /// The total number of runs; unlimited when absent.
     pub runs: Option<u32>,
     /// How long status and rows can be read after a run ended.
     #[serde(with = "period::required")]
     pub expires_after: Duration,
-    /// The rows a successful run gives.
+    /// The rows of a successful run.
     pub rows: SimRows,
-    /// What `meta.query` shows on success.
+    /// The `meta.query` on success.
     pub query: SimQueryMeta,
-    /// What `meta.result` shows on success, beside the counts.
+    /// The `meta.result` on success, without the counts.
     pub result: SimResultMeta,
-    /// The life of one run, in order; the first step is at 0s.
+    /// The script of one run, in order; the first step is at 0s.
     pub steps: Vec<SupermetricsStep>,
 }
 
@@ -99,7 +99,7 @@ impl Default for SupermetricsJob {
 }
 
 impl SupermetricsJob {
-    /// A query with the given life: pairs of seconds since birth and status code.
+    /// A query with the given script: pairs of seconds since birth and status code.
     pub fn new(id: &str, life: &[(u64, &str)]) -> Self {
         let steps = life.iter().map(|(seconds, status)| SupermetricsStep {
             at: Duration::from_secs(*seconds),
@@ -117,7 +117,7 @@ impl SupermetricsJob {
     }
 }
 
-/// One step of a run: from `at` on, the query reads like this.
+/// One step of a run: from `at` on, the query has these fields.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SupermetricsStep {
@@ -134,7 +134,7 @@ pub struct SupermetricsStep {
     pub tasks_scheduled: u64,
     /// The wire field `meta.workflow.tasks_running`.
     pub tasks_running: u64,
-    /// Answers with this error object instead of a status: how most failures show themselves.
+    /// Answers with this error object instead of a status: the form of most failures.
     pub error: Option<QueryError>,
 }
 
@@ -153,7 +153,7 @@ impl Default for SupermetricsStep {
 }
 
 impl SupermetricsStep {
-    /// A step with this status code, at the beginning of the run until told otherwise.
+    /// A step with this status code, at the beginning of the run unless `at` is changed.
     pub fn new(status: &str) -> Self {
         let ended_well = status.eq_ignore_ascii_case("SUCCESS");
         Self { status: status.to_owned(), ready: u64::from(ended_well), ..Self::default() }
@@ -178,7 +178,7 @@ pub struct QueryError {
     /// The wire field `error.description`.
     #[serde(default)]
     pub description: Option<String>,
-    /// The HTTP status it comes under; the vendor's default is 500.
+    /// The HTTP status of the answer; the vendor's default is 500.
     #[serde(default = "internal_server_error")]
     pub http_status: u16,
 }
@@ -191,7 +191,7 @@ const fn internal_server_error() -> u16 {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SimRows {
-    /// How many rows there are, the header not counted.
+    /// The number of rows, without the header.
     pub count: u64,
     /// How many of them can be read; all when absent.
     pub readable: Option<u64>,
@@ -221,11 +221,11 @@ pub struct Column {
     /// The wire field `field_name` and the header cell; the id when absent.
     #[serde(default)]
     pub name: Option<String>,
-    /// What its cells hold.
+    /// The kind of its cells.
     pub kind: ColumnKind,
 }
 
-/// What the cells of a column hold.
+/// The kind of a column's cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ColumnKind {
@@ -243,13 +243,13 @@ pub enum ColumnKind {
     Sparse,
 }
 
-/// What `meta.query` shows.
+/// The `meta.query` of an answer.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SimQueryMeta {
-    /// The first day asked for.
+    /// The first requested day.
     pub start_date: String,
-    /// The last day asked for.
+    /// The last requested day.
     pub end_date: String,
     /// The data source accounts, each of any form.
     pub ds_accounts: Vec<Value>,
@@ -268,7 +268,7 @@ impl Default for SimQueryMeta {
     }
 }
 
-/// What `meta.result` shows beside the counts.
+/// The `meta.result` of an answer, without the counts.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SimResultMeta {

@@ -6,7 +6,7 @@ use url::form_urlencoded;
 
 use crate::simulator::request::note;
 
-/// What the parameters say, and what is wrong with them.
+/// The parsed parameters, and what is wrong with them.
 #[derive(Debug, Default)]
 pub(super) struct RequestParameters {
     pub(super) schedule_id: Option<String>,
@@ -15,7 +15,7 @@ pub(super) struct RequestParameters {
     pub(super) api_key: Option<SecretString>,
     /// What a correct client would not have sent.
     pub(super) violations: Vec<String>,
-    /// Why the service refuses them.
+    /// Why the service rejects them.
     pub(super) refusal: Option<String>,
 }
 
@@ -63,7 +63,7 @@ impl RequestParameters {
     fn read_one(&mut self, name: &str, value: Value, flat: bool) {
         match (name, value) {
             ("schedule_id", Value::String(id)) => self.schedule_id = Some(id),
-            // An id of digits alone looks like a number in the flat form.
+            // In the flat form an id of digits alone looks like a number.
             ("schedule_id", Value::Number(id)) if flat => self.schedule_id = Some(id.to_string()),
             ("api_key", Value::String(key)) => self.api_key = Some(SecretString::from(key)),
             ("api_key", Value::Number(key)) if flat => {

@@ -7,7 +7,7 @@ use crate::simulator::{Column, ColumnKind, SimRows};
 
 const CAMPAIGNS: [&str; 5] = ["Spring sale", "Brand", "Retargeting", "Newsletter, weekly", "Höst \"24\""];
 
-/// The header row, which stands first in every page.
+/// The header row, which is the first of every page.
 pub(super) fn header(rows: &SimRows) -> Value {
     rows.columns.iter().map(|column| Value::from(name(column))).collect()
 }
@@ -17,7 +17,7 @@ pub(super) fn row(rows: &SimRows, seed: u64, position: u64) -> Value {
     let mut random = fastrand::Rng::with_seed(seed ^ position.wrapping_mul(0x2545_f491_4f6c_dd1d));
     let mut cell = |column: &Column| match column.kind {
         ColumnKind::Date => {
-            // Wraps after some 27 years: a date must stay a date however many rows there are.
+            // Wraps after some 27 years: a date must stay valid for any number of rows.
             let days = i64::try_from(position % 10_000).unwrap_or_default();
             Value::from(date(2026, 1, 1).saturating_add(days.days()).to_string())
         }
@@ -30,7 +30,7 @@ pub(super) fn row(rows: &SimRows, seed: u64, position: u64) -> Value {
     rows.columns.iter().map(&mut cell).collect()
 }
 
-/// A column as `meta.query.fields` shows it.
+/// A column in the form of `meta.query.fields`.
 pub(super) fn field(position: usize, column: &Column) -> Value {
     let (field_type, data_type) = match column.kind {
         ColumnKind::Date => ("dim", "string.time.date"),

@@ -1,4 +1,4 @@
-//! What the upstreams answer truly: lives, pages, rows, credentials and violations.
+//! The true answers of the upstreams: scripts, pages, rows, credentials and violations.
 
 use std::time::Duration;
 
@@ -297,7 +297,7 @@ async fn handle_adds_changes_and_removes_jobs() {
     assert_eq!(jumped.at("/creationDate"), "2026-01-01T00:00:30Z");
     assert_eq!(jumped.at("/lastModifiedDate"), "2026-01-01T00:01:05Z");
     assert_eq!(fixture.one("f02").await.at("/status"), "IN_PROGRESS", "the others live on");
-    // Once in the listing, though both the family and the jumped job claim the id.
+    // Once in the listing, though both the family and the job whose state was set match the id.
     assert_eq!(ids(&fixture.query("", &json!({"id": {"$in": ["f01"]}})).await), ["f01"]);
     handle.add_job(MindBridgeJob::new("at once", &[(0, "IN_PROGRESS")]));
     handle.set_state("at once", MindBridgeStep::new("COMPLETE")).unwrap();

@@ -1,4 +1,4 @@
-//! What only a real connection shows: cut, closed, padded and packed answers, and the control endpoints.
+//! What needs a real connection: cut, closed, padded and compressed answers, and the control endpoints.
 
 use reqwest::{Client, Method, StatusCode, redirect::Policy};
 
@@ -7,10 +7,10 @@ use crate::simulator::{Addresses, Simulator};
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "a client of its own: the gateway's is what gets tested with this"
+    reason = "an independent client: the simulator tests the gateway's client"
 )]
 fn client() -> Client {
-    // Another test of this process may have been first; either way one is installed.
+    // Another test of this process may have installed one; either way one is installed.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     let builder = Client::builder().redirect(Policy::none()).no_proxy();
     builder.tls_certs_only([]).build().unwrap()
@@ -155,7 +155,7 @@ async fn control_endpoints_match_the_handle() {
 
 #[tokio::test]
 async fn stop_closes_the_listeners_and_the_summary_hides_secrets() {
-    // an address of this test alone: between the end and the new start nobody else takes its ports
+    // an address of this test alone, so that no other test takes its ports between the stop and the restart
     let alone = SocketAddr::from(([127, 83, 105, 109], 0));
     let simulator = simulator_at(Addresses { mindbridge: alone, supermetrics: alone }).await;
     let summary = simulator.to_string();
