@@ -1,5 +1,5 @@
-//! Floor 6: the command line. Reads what was typed, calls one command, and turns its end into an exit code. The commands
-//! live in `cli/`, one file each.
+//! Layer 6: the command line. Parses the arguments, runs one command, and turns its result into an exit code. The
+//! commands are in `cli/`, one file each.
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, IsTerminal as _};
@@ -63,18 +63,18 @@ struct ConfigFile {
     path: Option<PathBuf>,
 }
 
-/// How a command ended.
+/// The result of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Exit {
-    /// As asked.
+    /// Success.
     Done,
-    /// Not as asked; the reason was said.
+    /// Failure; the reason was printed.
     Failed,
-    /// What was asked could not be learned; the reason was said.
+    /// The requested state could not be determined; the reason was printed.
     Unlearned,
-    /// The gateway lost a part it cannot do without. `EX_SOFTWARE` of sysexits.h.
+    /// The gateway lost a part that it cannot run without. `EX_SOFTWARE` of sysexits.h.
     Broken,
-    /// The configuration has faults; each was said. `EX_CONFIG` of sysexits.h.
+    /// The configuration is invalid; each error was printed. `EX_CONFIG` of sysexits.h.
     BadConfiguration,
 }
 
@@ -90,8 +90,8 @@ impl From<Exit> for u8 {
     }
 }
 
-/// Runs a command line. Exit codes: 0 done, 1 failed, 2 not understood or not learned, 70 broken on the way, 78 faults in
-/// the configuration. `docs/cli.md` says what they mean for each command.
+/// Runs a command line. Exit codes: 0 success, 1 failure, 2 invalid arguments or unknown state, 70 failure at run time,
+/// 78 invalid configuration. `docs/cli.md` defines them for each command.
 pub fn run(args: impl IntoIterator<Item = OsString>, env: &Environment) -> ExitCode {
     let attended = io::stdout().is_terminal() && io::stderr().is_terminal();
     // Not locked: a command that runs for long logs to the same stream from other threads.
@@ -119,7 +119,7 @@ fn run_on(args: impl IntoIterator<Item = OsString>, env: &Environment, mut termi
     })
 }
 
-/// Says why a command failed, unless whoever read our output has gone (`jobgate … | head`): nobody is left to tell.
+/// Prints why a command failed, unless the reader of the output has gone (`jobgate … | head`).
 fn print_error(error: &anyhow::Error, terminal: &mut Terminal<'_>) {
     let gone = |cause: &io::Error| cause.kind() == ErrorKind::BrokenPipe;
     if !error.chain().filter_map(|cause| cause.downcast_ref()).any(gone) {
@@ -141,13 +141,13 @@ fn dispatch(command: Command, env: &Environment, terminal: &mut Terminal<'_>) ->
     }
 }
 
-/// The runtime of a command that serves or asks.
+/// The runtime of a command that serves or sends requests.
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 
 impl ConfigFile {
-    /// Loads the file, or lists its faults; `None` then.
+    /// Loads the file, or prints its errors; `None` then.
     fn load_or_refuse(&self, env: &Environment, terminal: &mut Terminal<'_>) -> io::Result<Option<Config>> {
         match self.load(env) {
             Ok(config) => Ok(Some(config)),
@@ -155,12 +155,12 @@ impl ConfigFile {
         }
     }
 
-    /// Loads the file that was named, here or in the environment.
+    /// Loads the file that the option or the environment names.
     fn load(&self, env: &Environment) -> Result<Config, ValidationErrors> {
         Config::load(self.named(env).as_deref(), env)
     }
 
-    /// The file that was named, here or in the environment.
+    /// The file that the option or the environment names.
     fn named(&self, env: &Environment) -> Option<PathBuf> {
         let named = || env.get(FILE_VARIABLE).ok().filter(|path| !path.is_empty()).map(PathBuf::from);
         self.path.clone().or_else(named)

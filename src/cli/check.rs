@@ -1,5 +1,5 @@
-//! `jobgate check`: every fault of a configuration at once, unreadable secrets included, and what is in force. Asks
-//! nobody, unless `--online` tries each source with one harmless read.
+//! `jobgate check`: every error of a configuration at once, unreadable secrets included, and the effective
+//! configuration. Makes no call, unless `--online` tests each source with one read.
 
 use std::sync::Arc;
 
@@ -69,7 +69,7 @@ pub(super) fn run(
     Ok(if good { Exit::Done } else { Exit::BadConfiguration })
 }
 
-/// A line for each credential that has ended already, as far as it or the configuration says.
+/// A line for each expired credential, as far as the credential or the configuration contains its expiry.
 fn ended(config: &Config, credentials: &SecretFiles) -> Vec<String> {
     let now = SystemClock.now();
     let line = |name| {
@@ -79,7 +79,7 @@ fn ended(config: &Config, credentials: &SecretFiles) -> Vec<String> {
     config.sources.keys().filter_map(line).collect()
 }
 
-/// Tries each source, says how it went, and counts those that refused.
+/// Tests each source, prints the result, and counts those that failed.
 fn try_online(
     config: &Config,
     env: &Environment,
@@ -97,7 +97,7 @@ fn try_online(
             Ok(()) => terminal.say(&format!("sources.{name}: reachable, credential accepted"))?,
             Err(error) => {
                 refused += 1;
-                // what the source said is in its last error; without one no call was made
+                // the reason is in the last error of the source; without one no call was made
                 let why =
                     reader.status().last_error.map_or_else(String::new, |last| format!(": {}", last.message));
                 terminal.complain(&format!("sources.{name}: {error}{why}"))?;

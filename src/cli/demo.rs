@@ -18,18 +18,18 @@ use crate::server::lifecycle;
 use crate::server::telemetry::TelemetryGuard;
 use crate::simulator::{Addresses, Handle, Scenario, SimUpstream, Simulator};
 
-/// The environment variables that carry the simulators' credentials to the gateway, as an operator's would.
+/// The environment variables with the simulators' credentials, as an operator would set them.
 const CREDENTIALS: [(&str, &str); 2] =
     [("DEMO_MINDBRIDGE_TOKEN", "demo-mindbridge-token"), ("DEMO_SUPERMETRICS_KEY", "demo-supermetrics-key")];
 
-/// The variables of the settings that the command line has as well.
+/// The variables of the settings that are options of the command line too.
 const LISTEN: &str = "JOBGATE_SERVER__LISTEN";
 const ADMIN_LISTEN: &str = "JOBGATE_SERVER__ADMIN_LISTEN";
 
-/// What the README asks for: a job of each upstream.
+/// The README's query: a job of each upstream.
 const QUERY: &str = r#"{ jobs(refs: [{ external: { source: "audit", externalId: "65f0c0ffee00000000000001" } }, { external: { source: "marketing", externalId: "demo_sales_2026" } }]) { __typename ... on Job { externalId state nativeState progress { completed total } } } }"#;
 
-/// How often the demo looks for jobs that were born since.
+/// How often the demo checks for new jobs.
 const BIRTHS_EVERY: Duration = Duration::from_secs(3);
 
 #[derive(Debug, clap::Args)]
@@ -43,7 +43,8 @@ pub(super) struct DemoArguments {
 }
 
 impl DemoArguments {
-    /// The environment of the gateway: an option of the command line goes before the variable of the same setting.
+    /// The environment of the gateway: an option of the command line has precedence over the variable of the same
+    /// setting.
     fn environment(&self, env: &Environment) -> Environment {
         let mut env = env.clone();
         for (name, value) in CREDENTIALS {
@@ -87,12 +88,12 @@ pub(super) fn run(
         simulator.stop().await;
         Ok(ended.into())
     });
-    // as for `serve`: what still waits must not hold the process
+    // as for `serve`: a blocked task must not delay the exit
     runtime.shutdown_background();
     ended
 }
 
-/// What the internal applications of a company would do: has each job followed as soon as there is one.
+/// Does what the internal applications of a company would do: tracks each job as soon as it exists.
 async fn track_births(jobs: Jobs, upstreams: Handle) -> Infallible {
     let mut known = HashSet::new();
     let mut due = tokio::time::interval(BIRTHS_EVERY);
@@ -110,7 +111,7 @@ async fn track_births(jobs: Jobs, upstreams: Handle) -> Infallible {
     }
 }
 
-/// The configuration that an operator would write for the two simulators.
+/// An operator's configuration for the two simulators.
 fn configuration(simulator: &Simulator, arguments: &DemoArguments) -> Result<String, std::fmt::Error> {
     let address = |given: Option<SocketAddr>, port| given.unwrap_or_else(|| ([127, 0, 0, 1], port).into());
     let (listen, admin_listen) = (address(arguments.listen, 8080), address(arguments.admin_listen, 9090));

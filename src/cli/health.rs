@@ -1,5 +1,5 @@
-//! `jobgate health`: asks a running gateway whether it may receive traffic, for an image's `HEALTHCHECK` and for `helm test`,
-//! where there is no shell and no curl.
+//! `jobgate health`: checks whether a running gateway is ready, for an image's `HEALTHCHECK` and for `helm test`, where
+//! there is no shell and no curl.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use super::Exit;
 use super::terminal::Terminal;
 use crate::outbound::http::UpstreamHttpClient;
 
-/// Longest time for the whole question: whoever asks again and again has no use for a late answer.
+/// Timeout of the request: a late answer is useless to a periodic check.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// Longest answer, in bytes: nothing of it is shown.
+/// Maximum size of the answer, in bytes: none of it is printed.
 const BODY_MAX: usize = 64 * 1024;
 
 #[derive(Debug, clap::Args)]

@@ -1,5 +1,6 @@
-//! `jobgate job`: asks a running gateway about jobs, over its public protocol. Arguments, who asks, and the exit code;
-//! what is known of each job is in `board`, how it is shown in `screen`, and the asking in `ask`.
+//! `jobgate job`: reads jobs from a running gateway, over its public protocol. This file has the arguments, the
+//! credential and the exit code; `table` has the state of each job, `screen` prints it, and `request` talks to the
+//! gateway.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use outcome::ExitOutcome;
 use screen::{OutputForm, Screen};
 use table::JobTable;
 
-/// Where a gateway is unless somebody says otherwise.
+/// The default URL of the gateway.
 const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 
 const EXIT_CODES: &str = "\
@@ -73,7 +74,7 @@ pub(super) struct JobArguments {
     timeout: Option<Duration>,
 }
 
-/// What is asked of the gateway.
+/// The subcommand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum JobMode {
     Get,
@@ -88,7 +89,7 @@ pub(super) fn run(command: &JobCommand, env: &Environment, terminal: &mut Termin
         JobCommand::Await(arguments) => (JobMode::Await, arguments),
     };
     let outcome = carry_out(mode, arguments, env, terminal).unwrap_or_else(|error| {
-        // 1 means that a job ended badly, and nothing of the kind was learned
+        // 1 means that a job failed, and this error proves nothing of the kind
         super::print_error(&error, terminal);
         ExitOutcome::Unlearned
     });
@@ -119,7 +120,7 @@ fn carry_out(
     super::runtime()?.block_on(job_request.run(mode, table, screen))
 }
 
-/// Reads a reference. A `/` is in no opaque id, and in no external one either.
+/// Parses a reference. Neither node IDs nor external ids contain a `/`.
 fn reference(text: &str) -> Result<WireRef, &'static str> {
     match text.split_once('/') {
         _ if text.is_empty() => Err("is empty; a job is SOURCE/EXTERNAL_ID or a node ID"),
@@ -133,18 +134,18 @@ fn reference(text: &str) -> Result<WireRef, &'static str> {
     }
 }
 
-/// The address as given here, else by the environment, else the usual one.
+/// The given URL, or that of the environment, or the default.
 fn address(given: Option<&str>, env: &Environment) -> anyhow::Result<Url> {
     let (name, text) = match (given, env.get(URL_VARIABLE).ok().filter(|text| !text.is_empty())) {
         (Some(text), _) => ("--url", text),
         (None, Some(text)) => (URL_VARIABLE, text),
         (None, None) => ("--url", DEFAULT_URL),
     };
-    // not repeated: there may be a password in it
+    // not repeated: it may contain a password
     Url::parse(text).with_context(|| format!("{name} is not a URL such as {DEFAULT_URL}"))
 }
 
-/// The key, if there is one, without the line's end that editors add.
+/// The key, if there is one, without the line break that editors add.
 fn key(file: Option<&Path>, env: &Environment) -> anyhow::Result<Option<SecretString>> {
     let Some(file) = file else {
         let held = env.get(KEY_VARIABLE).ok().map(str::trim).filter(|key| !key.is_empty());
@@ -157,7 +158,7 @@ fn key(file: Option<&Path>, env: &Environment) -> anyhow::Result<Option<SecretSt
     Ok(Some(SecretString::from(key)))
 }
 
-/// What moves is for people who follow, on a terminal that can go back in a line, unless they want none of it
+/// Moving bars are for people who watch, on a terminal that can rewrite a line, unless they disabled them
 /// (<https://no-color.org>).
 fn form(json: bool, mode: JobMode, attended: bool, env: &Environment) -> OutputForm {
     let plain = env.get("NO_COLOR").is_ok_and(|value| !value.is_empty())

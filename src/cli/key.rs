@@ -1,4 +1,4 @@
-//! `jobgate key`: makes client keys. A key is shown once; what is kept of it is the hash in the line for the configuration.
+//! `jobgate key`: creates client keys. A key is printed once; the configuration contains only its hash.
 
 use secrecy::ExposeSecret as _;
 
@@ -39,7 +39,7 @@ fn name(text: &str) -> Result<String, &'static str> {
     }
 }
 
-/// The name as YAML reads it back: `7` and `null` are no text unless quoted.
+/// The name in a form that YAML reads as text: `7` and `null` are not text unless quoted.
 fn quoted(name: &str) -> String {
     let word = name.starts_with(|first: char| first.is_ascii_alphabetic());
     let special = ["true", "false", "null"].iter().any(|word| name.eq_ignore_ascii_case(word));

@@ -1,4 +1,4 @@
-//! `jobgate schema`: prints the GraphQL schema, which `schema/schema.graphql` holds.
+//! `jobgate schema`: prints the GraphQL schema, the content of `schema/schema.graphql`.
 
 use super::Exit;
 use super::terminal::Terminal;

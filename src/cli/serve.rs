@@ -1,4 +1,4 @@
-//! `jobgate serve`: the main job.
+//! `jobgate serve`: runs the gateway.
 
 use super::terminal::Terminal;
 use super::{ConfigFile, Exit};
@@ -22,11 +22,11 @@ pub(super) fn run(
     let Some(config) = arguments.file.load_or_refuse(env, terminal)? else {
         return Ok(Exit::BadConfiguration);
     };
-    // dropped last, so that what is said at the end is written
+    // dropped last, so that the last log lines are written
     let _log = start_log(&config.telemetry)?;
     let runtime = super::runtime()?;
     let ended = runtime.block_on(serve(&config, &arguments.file, env));
-    // What still waits when the time to finish is over, such as a read of a pipe, must not hold the process.
+    // A task that is blocked when the drain timeout is over, such as a read of a pipe, must not delay the exit.
     runtime.shutdown_background();
     ended
 }
@@ -40,7 +40,7 @@ async fn serve(config: &Config, file: &ConfigFile, env: &Environment) -> anyhow:
     Ok(ended.into())
 }
 
-/// Starts the log as configured. It is at work until what is returned is dropped.
+/// Starts the log as configured. It runs until the returned value is dropped.
 pub(super) fn start_log(telemetry: &TelemetryConfig) -> anyhow::Result<log::LogGuard> {
     let format = match telemetry.log_format {
         LogFormat::Text => log::LogFormatKind::Text,

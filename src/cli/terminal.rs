@@ -1,4 +1,4 @@
-//! Where commands write: results to standard output, everything else to standard error. Tests hand in buffers.
+//! The output of commands: results to standard output, everything else to standard error. Tests pass buffers.
 
 use std::fmt::Display;
 use std::io::{Result, Write};
@@ -13,7 +13,7 @@ pub(super) struct Terminal<'a> {
 }
 
 impl<'a> Terminal<'a> {
-    /// Two streams; `attended` says that a person looks at both of them.
+    /// Two streams; `attended` means that a person reads both of them.
     pub(super) fn new(
         out: &'a mut (dyn Write + Send),
         err: &'a mut (dyn Write + Send),
@@ -22,7 +22,7 @@ impl<'a> Terminal<'a> {
         Self { out, err, attended }
     }
 
-    /// Whether a person looks at both streams, so that a line may change after it was written.
+    /// Whether a person reads both streams, so that a line may change after it was written.
     pub(super) const fn is_attended(&self) -> bool {
         self.attended
     }
@@ -33,13 +33,13 @@ impl<'a> Terminal<'a> {
         self.out.flush()
     }
 
-    /// Writes a line about how it went.
+    /// Writes a line about the progress or an error.
     pub(super) fn complain(&mut self, line: &(impl Display + ?Sized)) -> Result<()> {
         writeln!(self.err, "{line}")?;
         self.err.flush()
     }
 
-    /// Writes the faults of a configuration, one a line.
+    /// Writes the validation errors of a configuration, one per line.
     pub(super) fn refuse(&mut self, faults: &ValidationErrors) -> Result<()> {
         self.complain(faults)
     }

@@ -1,4 +1,4 @@
-//! The command line as a person or a script meets it: what is printed where, and with which exit code.
+//! The command line from the point of view of a person or a script: what is printed where, and the exit codes.
 
 use super::*;
 use crate::outbound::identity::keys;

@@ -51,10 +51,7 @@ pub(super) struct Allowance {
 
 impl SimWorld {
     pub(super) fn new(scenario: Scenario) -> Self {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "independent of the gateway: it has no clock port"
-        )]
+        #[expect(clippy::disallowed_methods, reason = "independent of the gateway: it has no clock port")]
         let base = scenario.start.unwrap_or_else(Timestamp::now);
         let seed = scenario.seed;
         let first = |secret: &SecretString| vec![(0, secret.clone())];

@@ -1,5 +1,5 @@
-//! Bars that move, on standard error: one for each job that has not ended, with its counts where the upstream gives them,
-//! else a spinner. No thread of their own: whoever waits calls `tick`.
+//! Progress bars on standard error: one for each incomplete job, with its counts if the upstream reports them, else a
+//! spinner. They have no thread: the caller calls `tick`.
 
 use std::io;
 
@@ -8,9 +8,9 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::line;
 use crate::outbound::gateway_client::{JobOutcome, WireResult};
 
-/// A job that says how far it is. What does not fit on the line is cut off.
+/// The template of a job with counts. Text that does not fit on the line is truncated.
 const COUNTED: &str = "{prefix} {elapsed:>4} [{bar:24}] {wide_msg}";
-/// A job that does not.
+/// The template of a job without.
 const SPUN: &str = "{prefix} {elapsed:>4} {spinner} {wide_msg}";
 
 /// The bars of one command; dropping them clears them from the terminal.
@@ -41,7 +41,7 @@ impl Bars {
         Self { all, each, width }
     }
 
-    /// Shows how a job stands.
+    /// Shows the state of a job.
     pub(super) fn show(&mut self, index: usize, label: &str, answer: &WireResult) {
         let Some(bar) = self.each.get(index) else { return };
         bar.set_prefix(format!("{label:width$}", width = self.width));
@@ -60,7 +60,7 @@ impl Bars {
         }
     }
 
-    /// Takes a job's bar away.
+    /// Removes a job's bar.
     pub(super) fn end(&self, index: usize) {
         if let Some(bar) = self.each.get(index) {
             bar.finish_and_clear();
@@ -68,12 +68,12 @@ impl Bars {
         }
     }
 
-    /// Turns the spinners and the clocks of those that have not ended.
+    /// Advances the spinners and the clocks of the incomplete jobs.
     pub(super) fn tick(&self) {
         self.each.iter().filter(|bar| !bar.is_finished()).for_each(ProgressBar::tick);
     }
 
-    /// Writes something else with the bars out of the way.
+    /// Writes something else with the bars hidden.
     pub(super) fn suspend(&self, write: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         self.all.suspend(write)
     }
@@ -81,12 +81,12 @@ impl Bars {
 
 impl Drop for Bars {
     fn drop(&mut self) {
-        // a terminal that has gone has nothing to be cleared
+        // if the terminal is gone, nothing needs to be cleared
         self.all.clear().ok();
     }
 }
 
-/// A template of ours; one with a fault would show as the library's own in the first test.
+/// A built-in template; an invalid one would print the library's error in the first test.
 fn style(template: &str) -> ProgressStyle {
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
     style.progress_chars("=> ")

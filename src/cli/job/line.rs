@@ -1,4 +1,4 @@
-//! One job as one line: what a person reads, on a terminal and in a log. Pure text; the time in front is `screen`'s part.
+//! One job as one line, for a terminal and for a log. Pure text; `screen` adds the time.
 
 use std::borrow::Cow;
 
@@ -24,7 +24,7 @@ fn of_job(job: &WireJob) -> String {
     {
         words.push(format!("({})", visible(native)).into());
     }
-    // 0/0 says that nothing is known yet
+    // 0/0 means that nothing is known yet
     if let Some(progress) = &job.progress
         && progress.total > 0
     {
@@ -41,7 +41,7 @@ fn of_job(job: &WireJob) -> String {
 
 fn of_failure(failure: &WireFailure) -> Option<Cow<'_, str>> {
     match (failure.code.as_deref(), failure.message.as_deref()) {
-        // a code without a message stands for both
+        // a message that equals the code is printed once
         (Some(code), Some(message)) if code == message => Some(visible(code)),
         (Some(code), Some(message)) => Some(format!("{}: {}", visible(code), visible(message)).into()),
         (Some(one), None) | (None, Some(one)) => Some(visible(one)),
@@ -49,7 +49,7 @@ fn of_failure(failure: &WireFailure) -> Option<Cow<'_, str>> {
     }
 }
 
-/// The text with nothing in it that a terminal would obey or a log would break a line at. Upstreams write what they like.
+/// The text without characters that control a terminal or break a line of a log. Upstreams can send any text.
 pub(super) fn visible(text: &str) -> Cow<'_, str> {
     let obeyed = |c: char| {
         c.is_control()

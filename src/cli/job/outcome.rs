@@ -1,22 +1,22 @@
-//! What the asking came to, for one job and for all of them: the exit code of `jobgate job`.
+//! The outcome for one job and for all of them: the exit code of `jobgate job`.
 
 use super::JobMode;
 use crate::cli::Exit;
 use crate::outbound::gateway_client::{JobOutcome, WireResult};
 
-/// How it went, the better one first: of several jobs the worst counts.
+/// The outcomes, the better one first: of several jobs the worst counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ExitOutcome {
-    /// Succeeded; or answered for, where only that was asked.
+    /// Succeeded; or answered, if only the current state was requested.
     Good,
-    /// Ended otherwise.
+    /// Completed without success.
     Bad,
-    /// How it ended, or stands, is not known.
+    /// The result, or the current state, is not known.
     Unlearned,
 }
 
 impl ExitOutcome {
-    /// What an answer that is the last one comes to.
+    /// The outcome of a final answer.
     pub(super) fn of(answer: &WireResult, mode: JobMode) -> Self {
         match &answer.outcome {
             JobOutcome::Job(job) if !job.is_terminal && mode != JobMode::Get => Self::Unlearned,

@@ -1,4 +1,4 @@
-//! The asking: one answer for each job now, or all updates until the last job has ended, within the time there is.
+//! The requests: one answer for each job now, or all updates until the last job completes, within the timeout.
 
 use std::future::pending;
 use std::pin::pin;
@@ -21,12 +21,12 @@ use crate::outbound::gateway_client::{
 };
 use crate::ports::entropy::Entropy;
 
-/// How long `get` waits unless it was said.
+/// The default timeout of `get`.
 const GET_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often what moves on the terminal does.
+/// How often the bars are redrawn.
 const TICK: Duration = Duration::from_millis(120);
 
-/// Whom to ask, and how.
+/// The gateway, the jobs and the options.
 pub(super) struct JobRequest {
     pub(super) gateway: GatewayClient,
     pub(super) max_staleness: Option<Duration>,
@@ -34,19 +34,19 @@ pub(super) struct JobRequest {
     pub(super) entropy: Arc<dyn Entropy>,
 }
 
-/// The asking under way.
+/// A running request.
 struct JobRequestTask<'t, 'o> {
     mode: JobMode,
     table: JobTable,
     screen: Screen<'t, 'o>,
-    /// What was last said about the gateway, until it answers again.
+    /// The last message about the connection, until the gateway answers again.
     complaint: Option<String>,
-    /// Why the gateway was given up, if it was: every stream says so.
+    /// Why the request failed permanently, if it did: every stream reports it.
     given_up: Option<String>,
 }
 
 impl JobRequest {
-    /// Asks, shows what is learned, and says what it came to. Fails when it cannot be shown.
+    /// Runs the request, prints the answers, and returns the outcome. Fails when they cannot be printed.
     pub(super) async fn run(
         self,
         mode: JobMode,
@@ -61,7 +61,7 @@ impl JobRequest {
         task.close()
     }
 
-    /// One answer each; more jobs than fit into one question are asked for in several at once.
+    /// One answer each; more jobs than fit into one query are read by several concurrent ones.
     async fn once(self, task: &mut JobRequestTask<'_, '_>) -> anyhow::Result<()> {
         let groups = task.table.groups(REFS_MAX);
         let questions = groups.iter().map(|refs| self.gateway.jobs(refs, self.max_staleness));
@@ -82,7 +82,7 @@ impl JobRequest {
         Ok(())
     }
 
-    /// Every update until the last job has ended, the gateway is given up, or the time is up.
+    /// Every update until the last job completes, the request fails permanently, or the time is up.
     async fn follow(self, task: &mut JobRequestTask<'_, '_>) -> anyhow::Result<()> {
         let Self { gateway, max_staleness, timeout, entropy } = self;
         let begin = |refs| {
@@ -119,7 +119,7 @@ impl JobRequestTask<'_, '_> {
         if self.complaint.take().is_some() {
             self.screen.complain("connection to the gateway restored")?;
         }
-        // whoever awaits an end wants to hear of nothing else
+        // `await` prints only final updates
         if self.mode == JobMode::Await && !update.is_final {
             let rendered = self.screen.of(ScreenItem::Update(update));
             self.table.take(&update.answer, &rendered, false, self.mode);
@@ -128,7 +128,7 @@ impl JobRequestTask<'_, '_> {
         self.show(ScreenItem::Update(update))
     }
 
-    /// Shows what is news.
+    /// Prints a change.
     fn show(&mut self, rendered: ScreenItem<'_>) -> anyhow::Result<()> {
         let (answer, is_final) = rendered.parts();
         let text = self.screen.of(rendered);
@@ -142,7 +142,7 @@ impl JobRequestTask<'_, '_> {
 
     fn show_error(&mut self, why: &GatewayError, pause: Duration) -> anyhow::Result<()> {
         let text = why.to_string();
-        // the same again is no news, and the pauses are many
+        // the same message is not repeated, because there are many retries
         if self.complaint.as_ref() != Some(&text) {
             let seconds = pause.as_millis().div_ceil(1_000);
             self.screen.complain(&format!("{text}; retrying in {seconds}s"))?;
@@ -166,7 +166,7 @@ impl JobRequestTask<'_, '_> {
         Ok(())
     }
 
-    /// Says what stayed open, and what it all came to.
+    /// Prints the jobs without a final answer, and returns the total outcome.
     fn close(mut self) -> anyhow::Result<ExitOutcome> {
         self.screen.close();
         for job in self.table.jobs().iter().filter(|job| !job.is_over()) {

@@ -1,4 +1,4 @@
-//! How jobs are shown: plain lines, JSON, or bars that move. Chooses nothing and knows no gateway.
+//! How jobs are printed: plain lines, JSON, or progress bars. It makes no decisions and does not know the gateway.
 
 use std::io::Result;
 use std::sync::Arc;
@@ -18,18 +18,18 @@ pub(super) enum OutputForm {
     Lines,
     /// An object for each change.
     Json,
-    /// A bar for each job that has not ended, and a line for each end.
+    /// A bar for each incomplete job, and a line for each completed one.
     Bars,
 }
 
-/// Something to show: an update of a stream, or an answer.
+/// An item to print: an update of a stream, or an answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ScreenItem<'a> {
     Update(&'a WireUpdate),
     Answer(&'a WireResult),
 }
 
-/// Where jobs are shown.
+/// Where jobs are printed.
 pub(super) struct Screen<'t, 'o> {
     form: OutputForm,
     mode: JobMode,
@@ -50,13 +50,13 @@ impl<'t, 'o> Screen<'t, 'o> {
         Self { form, mode, bars, clock, terminal }
     }
 
-    /// What of an answer is shown: where it is the same, there is nothing new to show.
+    /// The printed part of an answer: if it is equal, there is nothing new to print.
     pub(super) fn of(&self, item: ScreenItem<'_>) -> String {
         let (answer, is_final) = item.parts();
         match self.form {
             OutputForm::Lines | OutputForm::Bars => line::text(answer, is_final),
             OutputForm::Json => {
-                // how old an answer is, and when the next look is due, is different each time
+                // the age of an answer and the time of the next poll always differ
                 let mut facts = answer.sent.clone();
                 for path in
                     ["/freshness/observedAt", "/freshness/ageMs", "/freshness/nextPollAt", "/retryAfterMs"]
@@ -70,7 +70,7 @@ impl<'t, 'o> Screen<'t, 'o> {
         }
     }
 
-    /// Shows news of the job at `place`.
+    /// Prints a change of the job at `index`.
     pub(super) fn show(&mut self, index: usize, job: &JobTableRow, item: ScreenItem<'_>) -> Result<()> {
         let (answer, is_final) = item.parts();
         match self.form {
@@ -91,7 +91,7 @@ impl<'t, 'o> Screen<'t, 'o> {
         }
     }
 
-    /// Shows how a job stands that has not ended, though its end was asked for.
+    /// Prints the state of an incomplete job, though its result was requested.
     pub(super) fn show_unfinished(&mut self, job: &JobTableRow, last: &WireResult) -> Result<()> {
         match self.form {
             OutputForm::Lines | OutputForm::Bars => self.line(job, last, false),
@@ -99,26 +99,26 @@ impl<'t, 'o> Screen<'t, 'o> {
         }
     }
 
-    /// Says something about the asking.
+    /// Prints a message about the connection.
     pub(super) fn complain(&mut self, text: &str) -> Result<()> {
         let Self { bars, terminal, .. } = self;
         let text = format!("jobgate: {}", line::visible(text));
         suspend_bars(bars.as_ref(), || terminal.complain(&text))
     }
 
-    /// Lets what moves move on; a screen without such does nothing.
+    /// Redraws the bars, if there are any.
     pub(super) fn tick(&self) {
         if let Some(bars) = &self.bars {
             bars.tick();
         }
     }
 
-    /// Whether anything moves.
+    /// Whether there are bars.
     pub(super) const fn moves(&self) -> bool {
         self.bars.is_some()
     }
 
-    /// Takes away what moves.
+    /// Removes the bars.
     pub(super) fn close(&mut self) {
         self.bars = None;
     }
@@ -130,7 +130,7 @@ impl<'t, 'o> Screen<'t, 'o> {
     }
 }
 
-/// Writes with the bars out of the way.
+/// Writes with the bars hidden.
 fn suspend_bars(bars: Option<&Bars>, write: impl FnOnce() -> Result<()>) -> Result<()> {
     match bars {
         Some(bars) => bars.suspend(write),
@@ -139,7 +139,7 @@ fn suspend_bars(bars: Option<&Bars>, write: impl FnOnce() -> Result<()>) -> Resu
 }
 
 impl<'a> ScreenItem<'a> {
-    /// The answer, and whether it is the last.
+    /// The answer, and whether it is final.
     pub(super) const fn parts(self) -> (&'a WireResult, bool) {
         match self {
             Self::Update(update) => (&update.answer, update.is_final),

@@ -1,12 +1,12 @@
-//! What is known of each job that was asked for, and whether what comes in is news. Nothing is news twice, however often
-//! the stream had to be opened, and after a job's end nothing is. Pure: no terminal, no gateway.
+//! The state of each requested job, and whether an answer is a change. No change is reported twice, however often the
+//! stream had to be opened, and none after a job's final answer. Pure: no terminal, no gateway.
 
 use super::JobMode;
 use super::line;
 use super::outcome::ExitOutcome;
 use crate::outbound::gateway_client::{JobOutcome, WireRef, WireResult};
 
-/// All jobs of one command, in the order in which they were named, each once.
+/// All jobs of one command, in the order of the arguments, each once.
 #[derive(Debug)]
 pub(super) struct JobTable {
     jobs: Vec<JobTableRow>,
@@ -23,7 +23,7 @@ pub(super) struct JobTableRow {
 }
 
 impl JobTable {
-    /// A board on which nothing is known yet.
+    /// A table without states.
     pub(super) fn new(refs: impl Iterator<Item = WireRef>) -> Self {
         let mut jobs: Vec<JobTableRow> = Vec::new();
         for reference in refs {
@@ -49,9 +49,9 @@ impl JobTable {
         self.jobs.chunks(size).map(|jobs| jobs.iter().map(|job| job.reference.clone()).collect()).collect()
     }
 
-    /// Takes in an answer: the place of the job that it is news of, if it is. `shown` is how it would be shown.
+    /// Records an answer: the index of its job, if the answer changes it. `rendered` is its printed form.
     ///
-    /// A job that was named in both ways is one job: the first of the two places has the news.
+    /// A job that was given in both forms is one job: the first of the two rows has the change.
     pub(super) fn take(
         &mut self,
         answer: &WireResult,
@@ -78,7 +78,7 @@ impl JobTable {
         changed
     }
 
-    /// What it all comes to: a job that nothing final is known of could not be learned.
+    /// The total outcome: a job without a final answer is unknown.
     pub(super) fn outcome(&self) -> ExitOutcome {
         let outcomes = self.jobs.iter().map(|job| job.outcome.unwrap_or(ExitOutcome::Unlearned));
         outcomes.max().unwrap_or(ExitOutcome::Unlearned)
@@ -94,17 +94,17 @@ impl JobTableRow {
         rendered.clone_into(self.rendered.get_or_insert_default());
     }
 
-    /// What the job is called: its source and external id once they are known.
+    /// The label of the job: its source and external id once they are known.
     pub(super) fn label(&self) -> &str {
         &self.label
     }
 
-    /// The last that was told.
+    /// The last answer.
     pub(super) const fn last(&self) -> Option<&WireResult> {
         self.last.as_ref()
     }
 
-    /// Whether nothing more is to come.
+    /// Whether the final answer was received.
     pub(super) const fn is_over(&self) -> bool {
         self.outcome.is_some()
     }

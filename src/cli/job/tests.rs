@@ -1,4 +1,4 @@
-//! What `jobgate job` shows and how it ends, without a gateway.
+//! The output and the exit codes of `jobgate job`, without a gateway.
 
 use indicatif::TermLike;
 use serde_json::{Value, json};
@@ -138,7 +138,7 @@ fn many_jobs_are_requested_in_groups() {
     assert_eq!(sizes, [200, 200, 1]);
 }
 
-/// A terminal that keeps what is written to it.
+/// A terminal that records its output.
 #[derive(Clone, Debug, Default)]
 struct TestTerminal(Arc<std::sync::Mutex<String>>);
 
@@ -190,7 +190,7 @@ fn progress_bar_shows_counts_only_if_the_job_reports_them() {
     bars.show(0, "mind/a", &job("a", json!({ "progress": { "completed": 3, "total": 6 } })));
     bars.suspend(|| Ok(())).unwrap();
     let text = drawn();
-    // between its name and its counts stands its age, which is that of the machine
+    // its age, which depends on the machine, is between its name and its counts
     let counted = text
         .split("mind/a ")
         .filter_map(|rest| rest.split_once("s ["))
