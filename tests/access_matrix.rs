@@ -191,7 +191,7 @@ async fn attempt_until(visitor: &Visitor, gateway: SocketAddr, expected: &str) {
             again.tick().await;
         }
     };
-    assert!(tokio::time::timeout(LIMIT, knocking).await.is_ok(), "{expected:?} is never said");
+    assert!(tokio::time::timeout(LIMIT, knocking).await.is_ok(), "the outcome never was {expected:?}");
 }
 
 #[tokio::test]
@@ -270,7 +270,7 @@ async fn unauthorized_clients_are_rejected_on_every_endpoint() {
     }
     let request =
         simulator.handle().record().into_iter().filter(|request| request.ids.iter().any(|id| id == "secret"));
-    assert_eq!(request.count(), 0, "an upstream was asked for someone who may not");
+    assert_eq!(request.count(), 0, "an upstream was called for a caller without access");
     let allowed = Visitor::with("jg_good").attempt(gateway, Surface::Post, "secret").await;
-    assert_eq!(allowed, "RUNNING", "the job is there");
+    assert_eq!(allowed, "RUNNING", "the job exists");
 }

@@ -98,7 +98,7 @@ fn each_alert_has_tests_a_severity_and_a_runbook() {
     let mut names = BTreeSet::new();
     for alert in &alerts {
         let name = alert["alert"].as_str().unwrap();
-        assert!(names.insert(name.to_owned()), "{name} is there twice");
+        assert!(names.insert(name.to_owned()), "{name} exists twice");
         assert!(
             matches!(alert["labels"]["severity"].as_str(), Some("critical" | "warning" | "info")),
             "{name}"
@@ -114,9 +114,9 @@ fn each_alert_has_tests_a_severity_and_a_runbook() {
         assert!(help.contains(&format!("\n### {name}\n")), "docs/operations.md does not explain {name}");
     }
     assert_eq!(fires, names, "each alert has a test that fires it");
-    assert_eq!(quiet, names, "each alert has a test that leaves it quiet");
+    assert_eq!(quiet, names, "each alert has a test where it does not fire");
     let explained = help.lines().filter_map(|line| line.strip_prefix("### Jobgate"));
-    assert_eq!(explained.count(), names.len(), "docs/operations.md explains what is no alert");
+    assert_eq!(explained.count(), names.len(), "docs/operations.md explains only alerts");
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn rules_and_dashboard_query_only_existing_metrics() {
     let in_rules = expressions.len();
     let mut ids = BTreeSet::new();
     for panel in list(&dashboard["panels"]) {
-        assert!(ids.insert(panel["id"].as_u64().unwrap()), "the id of {} is there twice", panel["title"]);
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "the id of {} exists twice", panel["title"]);
         if panel["type"] == "row" {
             continue;
         }

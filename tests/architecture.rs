@@ -55,7 +55,7 @@ const LINES_MAX: usize = 500;
 #[test]
 fn no_module_imports_from_its_own_or_a_higher_layer() {
     let files = sources();
-    assert!(files.len() > 20, "the test reads the sources it is meant to read");
+    assert!(files.len() > 20, "the test reads the sources");
     let faults: Vec<String> = files.iter().flat_map(|(path, text)| faults(path, text)).collect();
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }

@@ -76,7 +76,7 @@ fn longest_gap(log: &Log, from: Instant, jobs: usize) -> Duration {
             [from].into_iter().chain(calls_of_job.iter().copied()).chain(ends).collect();
         times.windows(2).map(|pair| pair[1] - pair[0]).collect::<Vec<_>>()
     });
-    assert_eq!(watched.count(), jobs, "every job was asked about");
+    assert_eq!(watched.count(), jobs, "every job was fetched");
     gaps.max().unwrap()
 }
 
@@ -116,7 +116,11 @@ async fn an_overcommitted_budget_bounds_calls_and_poll_gaps() {
     let longest = longest_gap(&queries, start, 100);
     assert!(longest <= bound, "{longest:?} of {bound:?}");
     assert!(gateway.supermetrics.calls() <= 1_000, "{} calls", gateway.supermetrics.calls());
-    assert!(gateway.supermetrics.calls() >= 900, "the hour is used: {} calls", gateway.supermetrics.calls());
+    assert!(
+        gateway.supermetrics.calls() >= 900,
+        "the hourly budget is used: {} calls",
+        gateway.supermetrics.calls()
+    );
     let (background, requests) = (48, 5);
     let bound = HOUR * 2 * requests / background;
     let longest = longest_gap(&results, start, 450);
@@ -165,7 +169,7 @@ async fn next_poll_at_predicts_the_next_poll() {
             let next = Duration::try_from(next.duration_since(now_at)).unwrap_or_default();
             let id = job.observation.job.key.external_id.to_string();
             let came = calls_of_job[&id].iter().find(|at| **at >= now).unwrap().duration_since(now);
-            assert!(came.abs_diff(next) <= SECOND * within, "{id}: foretold {next:?}, came {came:?}");
+            assert!(came.abs_diff(next) <= SECOND * within, "{id}: predicted {next:?}, polled {came:?}");
             foretold += 1;
         }
         assert!(foretold >= jobs - 1, "{foretold} of {jobs}");
@@ -215,7 +219,7 @@ async fn updates_after(outage: Duration, watchers: usize) -> (Duration, usize) {
         Err(problem) => problem.code == ProblemCode::Unavailable,
     };
     let stale_updates = received.iter().filter(is_outage).count();
-    assert!(stale_updates >= watchers, "each is told of the outage: {stale_updates}");
+    assert!(stale_updates >= watchers, "each receives the outage: {stale_updates}");
     (start.elapsed().saturating_sub(outage + SECOND * 2), gateway.supermetrics.calls())
 }
 
@@ -225,7 +229,7 @@ async fn watched_jobs_are_polled_within_seconds_after_an_outage() {
         let (late, calls) = updates_after(SECOND * outage, watchers).await;
         assert!(late <= SECOND * 8, "{late:?} after {outage} s with {watchers} jobs");
         let probes = usize::try_from(outage).unwrap() / 4 + 20;
-        assert!(calls <= probes + 4 * watchers, "no hammering: {calls} calls in {outage} s");
+        assert!(calls <= probes + 4 * watchers, "few probes: {calls} calls in {outage} s");
     }
 }
 

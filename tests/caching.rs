@@ -53,7 +53,7 @@ async fn a_rejected_batch_query_falls_back_to_single_fetches() {
         assert_eq!(rig.lookup_all(&refs[..10]).await, vec!["RUNNING"; 10]);
         assert_eq!(rig.lookup_all(&refs[10..20]).await, vec!["RUNNING"; 10]);
         assert_eq!(rig.lookup_all(&refs[20..]).await, vec!["RUNNING"; 10]);
-        assert_eq!(endpoints(&rig), (2, 30), "{status}: two refusals in a row");
+        assert_eq!(endpoints(&rig), (2, 30), "{status}: two rejections in a row");
         rig.assert_well_behaved();
     }
 }
@@ -111,7 +111,7 @@ async fn max_staleness_refetches_only_unfinished_jobs() {
     for _ in 0..3 {
         assert_eq!(rig.lookup_within("metrics", "growing", Some("0ms")).await, "SUCCEEDED");
     }
-    assert_eq!(rig.calls(METRICS), 3, "an end is never asked for again");
+    assert_eq!(rig.calls(METRICS), 3, "a terminal job is never fetched again");
 }
 
 #[tokio::test]

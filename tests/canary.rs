@@ -236,14 +236,14 @@ async fn search(format: &str) {
 
     // The search was effective: every fault was played, every word was logged, and the log suppressed nothing.
     for word in WORDS {
-        assert!(is_reported(&descriptions, word), "{word} was never told: {descriptions:?}");
+        assert!(is_reported(&descriptions, word), "{word} was never reported: {descriptions:?}");
     }
     assert!(
         proxy.passed().iter().any(|passed| passed.credential.is_some()),
-        "the proxy was shown its password"
+        "the proxy received its password"
     );
     for word in ["TRACE", "hyper_util", "sending a request", "source rejected the credential"] {
-        assert!(log.contains(word), "the log does not hold {word:?}");
+        assert!(log.contains(word), "the log does not contain {word:?}");
     }
 }
 

@@ -147,7 +147,7 @@ async fn watchers_receive_every_terminal_state_across_clock_steps() {
     // Even at the maximum interval a job of this age is polled every few seconds.
     for (number, at) in ends.iter().enumerate() {
         let ended = SECOND * u32::try_from(5 + number).unwrap();
-        assert!(*at < ended + SECOND * 15, "the {number}th end at {at:?}");
+        assert!(*at < ended + SECOND * 15, "completion {number} at {at:?}");
     }
 }
 
@@ -206,7 +206,7 @@ async fn a_future_dated_record_is_fetched_again_after_a_restart() {
 
         let store = folder.open(&Machine::ahead(2 * ahead));
         let held = store.get(&[key("a")]).await.unwrap().pop().unwrap().unwrap();
-        assert_eq!(held.job.state(), JobState::Succeeded, "the new fetch was kept in the file too");
+        assert_eq!(held.job.state(), JobState::Succeeded, "the new fetch was also written to the file");
         store.close().await;
     }
 }
@@ -225,7 +225,7 @@ async fn only_the_next_run_replaces_a_future_dated_terminal_state() {
     let after = Machine::ahead(0);
     let store = folder.open(&after);
     let older = seen("a", Life::Running, -1);
-    assert!(matches!(store.keep(older).await.unwrap(), StoreOutcome::Older(_)), "it is not taken back");
+    assert!(matches!(store.keep(older).await.unwrap(), StoreOutcome::Older(_)), "it is not withdrawn");
     let again = seen("a", Life::Running, 1);
     assert!(matches!(store.keep(again.clone()).await.unwrap(), StoreOutcome::New(Some(_))), "another run");
     store.close().await;
@@ -283,7 +283,7 @@ async fn replica_clock_skew_does_not_affect_shared_records() {
         let measured = || async {
             ((tier.store().health().shared_store?.clock_ahead_ms + ahead * 1_000).abs() < 1_000).then_some(())
         };
-        until("its clock is compared with that of redis", measured).await;
+        until("its clock is compared with that of Redis", measured).await;
     }
     for (writer, of_writer) in tiers.iter().zip(ahead) {
         let written = seen_now(Life::Running, of_writer);
@@ -301,7 +301,7 @@ async fn replica_clock_skew_does_not_affect_shared_records() {
     let end = seen_now(Life::Succeeded, -120);
     assert!(
         matches!(tiers[2].store().keep(end).await.unwrap(), StoreOutcome::New(_)),
-        "the one behind is heard too"
+        "the replica that is behind receives it too"
     );
     let read = tiers[0].store().refresh(&[key("a")]).await.unwrap().pop().unwrap().unwrap();
     assert_eq!(read.job.state(), JobState::Succeeded);

@@ -20,7 +20,7 @@ async fn a_kill_loses_no_delivered_terminal_state() {
     let outcome = crashes::run(12, |_| {}).await;
     assert_eq!((outcome.kills, outcome.quarantined, outcome.lost.as_slice()), (12, 0, [].as_slice()));
     assert!(outcome.checked > 300, "{outcome:?}");
-    assert_eq!(outcome.followed, 12, "what was tracked is followed again without a client asking");
+    assert_eq!(outcome.followed, 12, "tracked jobs are followed again without a request");
 }
 
 #[tokio::test]
@@ -161,7 +161,7 @@ async fn a_full_disk_causes_no_client_error_and_loses_no_job() {
     }
     let (gateway, address) = serve(&config).await;
     for some in ids.chunks(100) {
-        assert_eq!(execute(address, some.to_vec()).await, expected(some), "nothing was missed");
+        assert_eq!(execute(address, some.to_vec()).await, expected(some), "nothing was lost");
     }
     drop(gateway);
 }

@@ -176,7 +176,7 @@ async fn check_reports_a_proxy_that_rejects_or_is_unreachable() {
     assert!(output.contains("the proxy cannot be reached"), "{output}");
     let output = world.check("http", "proxy: 'http://127.0.0.1:1'", &[]).await;
     assert!(output.contains("could not connect"), "{output}");
-    assert_eq!(world.calls(), 0, "nothing goes past the proxy");
+    assert_eq!(world.calls(), 0, "no call bypasses the proxy");
 }
 
 #[tokio::test]
@@ -352,12 +352,12 @@ async fn a_reload_applies_changed_egress_options() {
         rig.serving.reload().adopt(config, ReloadTrigger::Signal)
     };
     let Reloaded::Refused(faults) = adopt("proxy: 'PROXY', ca_file: /no/such/ca.crt") else {
-        panic!("a file that is not there")
+        panic!("a missing file")
     };
     assert_eq!(faults[0].0, "sources.mind.ca_file");
     assert!(faults[0].1.contains("/no/such/ca.crt"), "{faults:?}");
     let Reloaded::Done { changed, need_restart, .. } = adopt("proxy: 'PROXY', ca_file: 'CA'") else {
-        panic!("a good file")
+        panic!("a valid file")
     };
     assert_eq!((changed, need_restart), (vec!["sources.mind.ca_file".to_owned()], vec![]));
     assert_eq!(rig.lookup("mind", "a").await, "RUNNING");

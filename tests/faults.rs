@@ -85,15 +85,15 @@ async fn play(upstream: SimUpstream, row: Row) {
     assert_eq!(
         rig.lookup_within(name, "run", Some("0ms")).await,
         expected,
-        "{name}: {what}: a job seen before"
+        "{name}: {what}: an observed job"
     );
     let before = rig.calls(upstream);
     assert_eq!(
         rig.lookup_within(name, "done", Some("0ms")).await,
         "SUCCEEDED",
-        "{name}: {what}: a job that ended"
+        "{name}: {what}: a completed job"
     );
-    assert_eq!(rig.calls(upstream), before, "{name}: {what}: a job that ended is not asked for");
+    assert_eq!(rig.calls(upstream), before, "{name}: {what}: a completed job is not fetched");
 
     let other = if upstream == MIND { METRICS } else { MIND };
     assert_eq!(rig.lookup(source(other), "run").await, "RUNNING", "{name}: {what}: the other source");
@@ -104,7 +104,7 @@ async fn play(upstream: SimUpstream, row: Row) {
 const STATES: [&str; 7] = ["QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELED", "EXPIRED", "UNKNOWN"];
 
 async fn play_all(upstream: SimUpstream, rows: Vec<Row>) {
-    assert!(rows.len() > 40, "the table is the test");
+    assert!(rows.len() > 40, "the table in the document is the tested one");
     // The rows that measure time run alone, after the others.
     let (hurried, long_timeout): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| row.hurried);
     for rows in [long_timeout, hurried] {

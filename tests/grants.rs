@@ -124,17 +124,13 @@ async fn a_hidden_job_is_indistinguishable_from_a_missing_one() {
         for (source, id) in [("metrics", "query1"), ("metrics", "missing"), ("nowhere", "query1")] {
             assert!(!sees(&world, principal, source, id).await);
         }
-        assert_eq!(
-            world.calls("metrics") + world.calls("mind"),
-            before,
-            "what cannot be seen is not asked for"
-        );
+        assert_eq!(world.calls("metrics") + world.calls("mind"), before, "a forbidden job is not fetched");
     }
     let (labelled, before) = (narrowed("mind", of_team("blue")), world.calls("mind"));
     assert!(
         !sees(&world, &labelled, "mind", "report1").await && !sees(&world, &labelled, "mind", "no").await
     );
-    assert_eq!(world.calls("mind"), before, "labels are known without asking");
+    assert_eq!(world.calls("mind"), before, "labels are checked without a call");
 }
 
 /// An update of a job that does not exist, and when it arrived.
@@ -168,7 +164,7 @@ async fn watching_a_hidden_job_ends_like_watching_a_missing_one() {
                 assert_eq!(world.jobs.followed(), 0);
                 let calls = world.calls("mind");
                 tokio::time::sleep(SECOND * 600).await;
-                assert_eq!(world.calls("mind"), calls, "nobody is polled for");
+                assert_eq!(world.calls("mind"), calls, "nothing is polled");
             }
             if trouble != Some((0, 30)) {
                 assert_eq!(described[0], described[1], "to the millisecond: {trouble:?} {ended}");
@@ -211,7 +207,7 @@ async fn a_watched_job_is_not_found_for_an_unauthorized_client() {
     assert_eq!(numbers, expected);
     world.end("mind", "report1");
     let last = theirs.next().await.unwrap();
-    assert!(last.is_final && last.answer.is_ok(), "and to who may, it goes on: {last:?}");
+    assert!(last.is_final && last.answer.is_ok(), "an authorized client still receives updates: {last:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -262,8 +258,8 @@ async fn track_and_untrack_change_only_what_the_grant_permits() {
     let seen = |answers: Vec<Result<_, Problem>>| answers.iter().map(Result::is_ok).collect::<Vec<_>>();
     let labelled = narrowed("mind", of_team("blue"));
     assert_eq!(seen(world.jobs.track(&labelled, &refs, &red).await.unwrap()), [true, false, false]);
-    assert_eq!(world.jobs.labels(&key("mind", "export1")), Some(blue.clone()), "it keeps those it had");
-    assert_eq!(world.jobs.labels(&key("mind", "report1")), None, "nothing is opened by a label of one's own");
+    assert_eq!(world.jobs.labels(&key("mind", "export1")), Some(blue.clone()), "it keeps its earlier labels");
+    assert_eq!(world.jobs.labels(&key("mind", "report1")), None, "a client's own label grants nothing");
     assert_eq!(world.jobs.untrack(&labelled, &refs).await, 0);
     assert!(sees(&world, &labelled, "mind", "export1").await);
 
@@ -272,7 +268,7 @@ async fn track_and_untrack_change_only_what_the_grant_permits() {
     assert_eq!(seen(world.jobs.track(&kinds, &refs, &red).await.unwrap()), [true, false, false]);
     assert_eq!(world.jobs.labels(&key("mind", "export1")), Some(red));
     assert_eq!(world.jobs.labels(&key("mind", "report1")), Some(blue.clone()));
-    assert_eq!(world.jobs.untrack(&kinds, &refs).await, 1, "only what it sees");
+    assert_eq!(world.jobs.untrack(&kinds, &refs).await, 1, "only the readable jobs");
     assert_eq!(world.jobs.labels(&key("mind", "report1")), Some(blue));
 
     let pass = CredentialInfo {

@@ -213,7 +213,7 @@ async fn hidden_and_missing_jobs_are_answered_with_equal_bytes() {
             let all = pairs.map(|(there, absent)| same(rig.public, secret, there, absent));
             compared += join_all(all).await.into_iter().sum::<usize>();
         }
-        assert_eq!(rig.calls(SimUpstream::Supermetrics), metrics, "nothing is asked of a foreign source");
+        assert_eq!(rig.calls(SimUpstream::Supermetrics), metrics, "no call to a foreign source");
     }
     assert_eq!(compared, 2 * (9 * 24 - 2));
     rig.assert_well_behaved();

@@ -52,14 +52,14 @@ async fn audit(url: &str, authorization: Option<&str>) -> Vec<Audit> {
     let run = run.unwrap();
     let (output, complained) =
         (String::from_utf8(run.stdout).unwrap(), String::from_utf8(run.stderr).unwrap());
-    assert!(run.status.success(), "the audit broke off: {complained}");
+    assert!(run.status.success(), "the audit failed: {complained}");
     output.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// The required results of every gateway, with clients and without.
 fn judge(audits: &[Audit]) {
     // 1.23.1 has so many; a newer version has to be read before it is trusted
-    assert_eq!(audits.len(), AUDITS, "the number of audits changed: read the new ones and renew the lists");
+    assert_eq!(audits.len(), AUDITS, "the number of audits changed: read the new ones and update the lists");
     let mut by_status: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for audit in audits {
         by_status.entry(audit.status.as_str()).or_default().push(&audit.id);
@@ -91,7 +91,7 @@ const AUDITS: usize = 61;
 async fn the_audit_passes_every_must_and_lists_each_deviation() {
     let rig = Setup::default().start().await;
     judge(&audit(&format!("http://{}/graphql", rig.public), None).await);
-    assert_eq!(rig.upstreams.record(), [], "the audit asks about no job");
+    assert_eq!(rig.upstreams.record(), [], "the audit queries no job");
 }
 
 #[tokio::test]

@@ -137,8 +137,8 @@ async fn a_key_or_token_authenticates_until_it_expires() {
         assert!(late >= -50, "{carrier:?}: {late} ms late");
     }
     gateway.simulator.handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
-    assert_eq!(robot.short().await, "ENDED SUCCEEDED", "a key has no end");
-    assert_eq!(issuer.fetches(), 1, "nobody's request fetches keys");
+    assert_eq!(robot.short().await, "ENDED SUCCEEDED", "a key does not expire");
+    assert_eq!(issuer.fetches(), 1, "no request fetches keys");
 }
 
 #[tokio::test]
@@ -182,14 +182,14 @@ async fn sighup_revokes_only_what_the_new_file_removes() {
     let more = format!("clients: [{alice}, {bob}]\ngraphql: {{ max_depth: 5 }}\ncache: {{ fresh_for: 1s }}");
     gateway.reload(&more, "clients=2 issuers=0 ended=1").await;
     gateway.process.find("the option", |line| line.contains("graphql.max_depth").then_some(())).await;
-    assert_eq!(signed.receive().await, StreamEvent::Over(None), "its issuer was taken out");
+    assert_eq!(signed.receive().await, StreamEvent::Over(None), "its issuer was removed");
     assert_eq!(
         (gateway.execute("jg_alice").await, gateway.execute(&token).await),
         ("RUNNING".into(), "UNAUTHENTICATED".into())
     );
 
     gateway.simulator.handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
-    assert_eq!(stays.short().await, "ENDED SUCCEEDED", "whom it did not concern noticed nothing");
+    assert_eq!(stays.short().await, "ENDED SUCCEEDED", "unaffected clients received nothing");
     gateway.process.signal("TERM").await;
     let (status, output) = gateway.process.ended().await;
     assert_eq!(status.code(), Some(0), "{output}");
@@ -229,7 +229,7 @@ async fn unknown_key_ids_do_not_multiply_issuer_key_fetches() {
     };
     let identity = LiveIdentity::new(&config, WatchTokens::of_this_process().unwrap(), deps).unwrap();
     let good = issuer.token("alice", SystemClock.now().as_second() + 600).into();
-    settles("the keys are there", LIMIT, || identity.authenticate(Some(&good)).is_ok()).await;
+    settles("the keys are loaded", LIMIT, || identity.authenticate(Some(&good)).is_ok()).await;
     let rest = issuer.signed("x", &json!({ "iss": "https://login.example" }));
     let rest = rest.split_once('.').unwrap().1;
     let begun = Instant::now();

@@ -251,7 +251,7 @@ async fn an_unreachable_gateway_exits_with_code_2() {
         assert_eq!(
             output.matches("cannot be reached").count(),
             1,
-            "said once, however often it is tried: {output}"
+            "printed once, however often it is retried: {output}"
         );
     }
 }

@@ -58,7 +58,7 @@ impl Found {
         };
         let Some(message) = message.map(|message| message.value()).filter(|text| !text.contains(['{', '}']))
         else {
-            self.faults.push(format!("{file}: a message of {level} is no fixed text"));
+            self.faults.push(format!("{file}: a message of {level} is not a fixed text"));
             return;
         };
         let fields = items.iter().filter_map(|item| field(item));

@@ -63,7 +63,7 @@ async fn the_access_log_has_one_line_per_request_and_no_input() {
     let about = |output: &str, operation: &str| {
         lines(output, "request served").into_iter().filter(|line| line["operation"] == operation).count()
     };
-    assert_eq!(about(&gateway.output(), "subscription"), 0, "it has not ended yet");
+    assert_eq!(about(&gateway.output(), "subscription"), 0, "it has not exited yet");
     drop(watcher);
     let stream = gateway
         .find("the end of the stream", |line| {
@@ -171,7 +171,7 @@ async fn only_a_valid_admin_request_changes_the_log_level() {
     assert_eq!(
         set_level(public, "/log-level", &[plain], "debug").await.status,
         404,
-        "the public door has none"
+        "not on the public listener"
     );
     assert_eq!(shown().await["inForce"], "info", "nothing was changed");
     let too_long = "info,".repeat(2_000);
@@ -227,7 +227,7 @@ async fn a_blocked_log_reader_delays_no_answer_and_no_shutdown() {
     tokio::time::timeout(LIMIT * 3, requests).await.expect("every request is answered");
     let id = process.id().unwrap().to_string();
     assert!(Command::new("kill").args(["-s", "TERM", &id]).status().await.unwrap().success());
-    let ended = tokio::time::timeout(LIMIT, process.wait()).await.expect("it ends").unwrap();
+    let ended = tokio::time::timeout(LIMIT, process.wait()).await.expect("it exits").unwrap();
     assert_eq!(ended.code(), Some(0));
     // the content of the pipe can still be read; another line may be between the two
     let mut served = false;
@@ -266,7 +266,7 @@ async fn status_reports_health_as_json_and_html_without_secrets() {
     for secret in [TOKEN, KEY, CANARY] {
         assert!(!page.body.contains(secret) && !reply.body.contains(secret), "{secret}");
     }
-    assert_eq!(wire::get(rig.public, "/status").await.status, 404, "the public door tells nobody");
+    assert_eq!(wire::get(rig.public, "/status").await.status, 404, "not on the public listener");
 }
 
 #[tokio::test]

@@ -58,14 +58,14 @@ async fn two_hundred_jobs_are_fetched_with_one_call_per_page() {
     assert_eq!(ids, expected, "same order, same length");
     let batches = gateway.mindbridge.batches.lock().unwrap();
     assert_eq!(batches.len(), 2);
-    assert_eq!(batches.iter().flatten().count(), 199, "a job named twice is asked for once");
+    assert_eq!(batches.iter().flatten().count(), 199, "a duplicate reference is fetched once");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_leader_does_not_cancel_the_shared_fetch() {
     let gateway = Arc::new(gateway());
     let leader = tokio::time::timeout(SECOND / 20, lookup(&gateway, "mind", "a")).await;
-    assert!(leader.is_err(), "the leader left while its fetch was under way");
+    assert!(leader.is_err(), "the leader disconnected during its fetch");
     assert_eq!(state(&lookup(&gateway, "mind", "a").await), JobState::Running);
     assert_eq!(gateway.mindbridge.calls(), 1);
 }
@@ -103,7 +103,7 @@ async fn an_unfinished_job_is_refetched_beyond_max_staleness() {
     tokio::time::advance(SECOND * 100).await;
     let max = Some(SECOND * 100);
     gateway.jobs.lookup_one(&Principal::local(), reference("mind", "a"), max).await.unwrap();
-    assert_eq!(gateway.mindbridge.calls(), 2, "whoever allows an older answer gets it for free");
+    assert_eq!(gateway.mindbridge.calls(), 2, "a caller that allows an older answer gets it without a call");
 }
 
 #[tokio::test(start_paused = true)]
@@ -128,7 +128,7 @@ async fn a_terminal_state_survives_an_upstream_404() {
         assert_eq!(state(&lookup(&gateway, "metrics", "a").await), JobState::Succeeded);
         gateway.spawner.idle().await;
     }
-    assert_eq!(gateway.supermetrics.calls(), 4, "each check behind the answer was told that it is gone");
+    assert_eq!(gateway.supermetrics.calls(), 4, "each background check got NOT_FOUND");
 }
 
 #[tokio::test(start_paused = true)]
@@ -217,7 +217,7 @@ async fn an_upstream_error_marks_answers_stale_and_is_not_cached() {
         assert_eq!(
             state(&lookup(&gateway, "mind", "unseen").await),
             JobState::Succeeded,
-            "an error is not kept"
+            "an error is not cached"
         );
     }
 }
@@ -229,7 +229,7 @@ async fn a_panicking_fetch_returns_an_internal_problem() {
     tokio::time::advance(SECOND * 10).await;
     gateway.mindbridge.respond_with(|_| panic!("planted"));
     let lost = lookup(&gateway, "mind", "other").await;
-    assert_eq!(problem(lost), ProblemCode::Internal, "a panic costs one look");
+    assert_eq!(problem(lost), ProblemCode::Internal, "a panic affects one fetch");
     assert_eq!(lookup(&gateway, "mind", "seen").await.unwrap().stale, Some(StaleReason::Internal));
     gateway.mindbridge.respond_with(|_| Ok(Life::Running));
     assert_eq!(state(&lookup(&gateway, "mind", "other").await), JobState::Running);
@@ -250,7 +250,7 @@ async fn ungranted_and_missing_jobs_return_the_same_problem() {
     let calls = gateway.mindbridge.calls();
     assert_eq!(execute(&other, "mind").await, missing);
     assert_eq!(execute(&other, "nowhere").await, missing);
-    assert_eq!(gateway.mindbridge.calls(), calls, "nothing is asked for what may not be read");
+    assert_eq!(gateway.mindbridge.calls(), calls, "a forbidden job is not fetched");
 }
 
 #[tokio::test(start_paused = true)]

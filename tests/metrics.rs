@@ -59,9 +59,9 @@ async fn gauges_report_source_stream_and_store_state() {
     }
     assert!(
         !reply.body.contains("credential_expiry_timestamp_seconds{source=\"metrics\"}"),
-        "its end is not known"
+        "its expiry is not known"
     );
-    assert_eq!(wire::get(rig.public, "/metrics").await.status, 404, "the public door tells nobody");
+    assert_eq!(wire::get(rig.public, "/metrics").await.status, 404, "not on the public listener");
     rig.upstreams.set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
 }
 
@@ -114,7 +114,7 @@ impl Own {
             }
         };
         let settled = tokio::time::timeout(LIMIT, settled).await;
-        assert!(settled.is_ok(), "the metrics never came to say so:\n{}", self.scrape().await);
+        assert!(settled.is_ok(), "the metrics never had the expected values:\n{}", self.scrape().await);
         settled.unwrap()
     }
 
@@ -236,7 +236,7 @@ async fn counters_match_known_traffic_exactly() {
     }
     promtool_likes(&text);
     for secret in ["canary", &own.key, crate::support::server::TOKEN] {
-        assert!(!text.contains(secret), "{secret} is told:\n{text}");
+        assert!(!text.contains(secret), "{secret} is exported:\n{text}");
     }
 }
 
@@ -283,7 +283,7 @@ async fn client_input_never_becomes_a_metric_label() {
     // a value of a closed list may occur for the first time, such as a call that timed out on a slow machine
     let now = names(&text);
     let new: Vec<&String> = now.iter().filter(|name| !before.contains(name)).collect();
-    assert!(new.len() < THEN / 25, "a label was made of what was sent: {new:#?}");
+    assert!(new.len() < THEN / 25, "a client's value became a label: {new:#?}");
     assert!(before.len() < 700, "{}:\n{text}", before.len());
     for line in text.lines() {
         assert!(!line.to_lowercase().contains("canary"), "{line}");

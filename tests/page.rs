@@ -40,9 +40,9 @@ async fn visit(rig: &Rig, key: Option<&str>) -> Value {
 
 fn assert_well(seen: &Value) {
     assert_eq!((&seen["after"], &seen["hiddenByFilter"]), (&json!("succeeded"), &json!(true)), "{seen}");
-    assert_eq!(seen["atStart"], json!(""), "a question of the page's was refused");
-    assert_eq!(seen["elsewhere"], json!([]), "the page asks other hosts");
-    assert_eq!(seen["violations"], json!([]), "axe finds barriers");
+    assert_eq!(seen["atStart"], json!(""), "a request of the page was rejected");
+    assert_eq!(seen["elsewhere"], json!([]), "the page calls other hosts");
+    assert_eq!(seen["violations"], json!([]), "axe reports violations");
     assert!(seen["trouble"].as_str().unwrap().contains("is not a job reference"), "{seen}");
     let sources: Vec<String> = serde_json::from_value(seen["sources"].clone()).unwrap();
     assert!(sources.iter().any(|source| source.starts_with("mind mindbridge")), "{seen}");
@@ -53,7 +53,7 @@ async fn the_page_shows_a_job_reaching_its_terminal_state() {
     let rig = setup("").start().await;
     let seen = visit(&rig, None).await;
     assert_well(&seen);
-    assert_eq!(seen["console"], json!([]), "the browser complains");
+    assert_eq!(seen["console"], json!([]), "the browser reports errors");
 }
 
 #[tokio::test]

@@ -74,7 +74,7 @@ async fn a_store_read_failure_does_not_make_a_job_missing() {
     assert_eq!(lookup_result.unwrap_err().code, ProblemCode::Unavailable);
     unreadable.stop();
     let lookup_result = gateway.jobs.lookup_one(&local, job, Some(Duration::ZERO)).await;
-    assert_eq!(lookup_result.unwrap().observation.job.state(), JobState::Expired, "it was there");
+    assert_eq!(lookup_result.unwrap().observation.job.state(), JobState::Expired, "it exists");
 }
 
 fn trial(seed: u64, folder: Option<ScratchFolder>) {

@@ -219,7 +219,7 @@ async fn health_exit_code_reflects_readiness() {
         (code == Some(expected) && output.contains(words)).then_some(())
     };
     until("it is ready", || health_reports("readyz", 0, "")).await;
-    until("it says what it was told", || health_reports("nothing", 1, "404")).await;
+    until("it prints the response", || health_reports("nothing", 1, "404")).await;
     gateway.signal("TERM").await;
     gateway.ended().await;
     let (code, output) = run(&["health", &format!("http://{admin}/readyz")], &[]).await;

@@ -188,7 +188,7 @@ async fn cors_lets_an_allowed_origin_send_keys_and_read_answers() {
         let challenge = (status == 401).then_some("Bearer error=\"invalid_token\"");
         assert_eq!(header(&reply, "www-authenticate"), challenge, "{method} {path}");
         assert!(header(&reply, "access-control-expose-headers").unwrap().contains("retry-after"));
-        assert_eq!(header(&reply, "access-control-allow-credentials"), None, "keys ride in a header");
+        assert_eq!(header(&reply, "access-control-allow-credentials"), None, "keys are sent in a header");
         for (name, value) in [
             ("x-content-type-options", "nosniff"),
             ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
@@ -258,7 +258,7 @@ async fn the_request_rate_limit_applies_per_client_on_each_endpoint() {
     let refused: Vec<&Reply> = replies.iter().filter(|reply| reply.status != 200).collect();
     let let_in = u64::try_from(replies.len() - refused.len()).unwrap();
     let at_most = 6 + began.elapsed().as_secs() + 1;
-    assert!((6..=at_most).contains(&let_in), "{let_in} of {} are let in", replies.len());
+    assert!((6..=at_most).contains(&let_in), "{let_in} of {} are accepted", replies.len());
     for reply in refused {
         assert_eq!(reply.refusal(), (429, "TOO_MANY_REQUESTS".to_owned()));
         assert_eq!(header(reply, "retry-after"), Some("1"));
@@ -362,14 +362,18 @@ async fn bad_credentials_are_counted_per_trusted_client_address() {
         assert_eq!(
             refused.refusal(),
             (429, "TOO_MANY_REQUESTS".to_owned()),
-            "what a client writes is not believed"
+            "the client's own header is not trusted"
         );
         assert!(header(&refused, "retry-after").unwrap().parse::<u64>().unwrap() <= 60);
         let other = attempt(&rig, "jg_wrong", "203.0.113.2").await.status;
         assert_eq!(other, if separate { 401 } else { 429 }, "{trusted}");
-        assert_eq!(attempt(&rig, "jg_calm", "203.0.113.1").await.status, 200, "others share that address");
+        assert_eq!(
+            attempt(&rig, "jg_calm", "203.0.113.1").await.status,
+            200,
+            "other clients share that address"
+        );
         let none = send(rig.public, "POST", "/graphql", &[("content-type", "application/json")], &body).await;
-        assert_eq!(none.status, 401, "no credential is no guess");
+        assert_eq!(none.status, 401, "a missing credential is not a guess");
         assert_eq!(header(&none, "www-authenticate"), Some("Bearer"), "and has no error code");
         assert_eq!(rig.calls(SimUpstream::MindBridge), 1);
     }

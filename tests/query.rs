@@ -226,7 +226,7 @@ async fn a_job_is_returned_by_node_id_and_in_the_job_list() {
         found,
         json!({ "node": { "id": id, "externalId": ID }, "nodes": [node, null, node], "job": { "state": "SUCCEEDED" } })
     );
-    assert_eq!(rig.upstreams.record().len(), before, "all of it was held");
+    assert_eq!(rig.upstreams.record().len(), before, "all of it was cached");
     let sources = rig
         .execute(
             "{ sources { name upstream health budget { perSecond perHour concurrency inFlight } } }",
@@ -272,7 +272,7 @@ async fn each_range_of_rows_is_fetched_exactly_once() {
     let offsets_of = |first, last| (Some(first), Some(last));
     let expected =
         [offsets_of(0, 0), offsets_of(0, 999), offsets_of(1_000, 1_999), offsets_of(1_000_000, 1_000_000)];
-    assert_eq!(offsets, expected, "a cheap look, two stretches, and whether offsets are honoured");
+    assert_eq!(offsets, expected, "a small first fetch, two ranges, and whether offsets are honoured");
     rig.assert_well_behaved();
 }
 
@@ -320,7 +320,7 @@ async fn a_reference_list_must_have_1_to_200_entries() {
     }
     assert_eq!(rig.upstreams.record(), []);
     assert_eq!(rig.lookup_all(&vec![external("mind", "a"); 200]).await, vec!["NOT_FOUND after 5s"; 200]);
-    assert_eq!(rig.calls(MIND), 1, "a job named many times is asked for once");
+    assert_eq!(rig.calls(MIND), 1, "a duplicate reference is fetched once");
 }
 
 /// A missing grant, a missing source and a missing job have the same answer, and cost no upstream call.
@@ -367,7 +367,7 @@ async fn draining_completes_requests_in_flight() {
     };
     let (answer, ()) = tokio::join!(under_way, stop);
     assert_eq!(answer, "SUCCEEDED");
-    assert!(tokio::net::TcpStream::connect(rig.public).await.is_err(), "the door is closed");
+    assert!(tokio::net::TcpStream::connect(rig.public).await.is_err(), "the listener is closed");
 }
 
 /// The scenario of the demo contains what the README promises.

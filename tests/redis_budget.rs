@@ -44,7 +44,7 @@ async fn replicas_share_one_budget() {
     );
     let hour = one.take(&limits(1_000, 6, 100)).await;
     assert!(matches!(hour, SharedDecision::Wait(wait) if wait > Duration::from_mins(59)), "{hour:?}");
-    assert!(matches!(one.take(&limits(1_000, 1_000, 6)).await, SharedDecision::Wait(_)), "six are under way");
+    assert!(matches!(one.take(&limits(1_000, 1_000, 6)).await, SharedDecision::Wait(_)), "six are in flight");
     let (running, _runs) = running(&redis);
     running.budget(&source).pause(Duration::from_mins(5));
     until("the pause is shared", || async {
@@ -85,7 +85,7 @@ async fn a_redis_flush_does_not_refill_the_hourly_budget() {
     let source = SourceName::parse("tight").unwrap();
     let budgets = tiers.each_ref().map(|tier| tier.budget(&source));
     let _run = tiers.each_ref().map(run);
-    until("all know of each other, and share one count", || async {
+    until("all know each other, and share one count", || async {
         let known = tiers
             .iter()
             .all(|tier| tier.store().health().shared_store.is_some_and(|tier| tier.replicas == 3));
@@ -98,7 +98,7 @@ async fn a_redis_flush_does_not_refill_the_hourly_budget() {
         (spent.fetch_add(more, Ordering::Relaxed) + more >= 21).then_some(())
     })
     .await;
-    until("each knows what all have left", || async {
+    until("each knows the rest of the budget", || async {
         budgets.iter().all(|budget| budget.left(&limits) == 9).then_some(())
     })
     .await;
@@ -111,7 +111,7 @@ async fn a_redis_flush_does_not_refill_the_hourly_budget() {
     }
     let went = spent.load(Ordering::Relaxed);
     assert!(went <= usize::try_from(PER_HOUR).unwrap(), "{went} calls of {PER_HOUR}");
-    assert!(went >= 27, "and what was left is still there: {went}");
+    assert!(went >= 27, "the rest of the budget is still available: {went}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -128,7 +128,7 @@ async fn calls_during_a_redis_outage_count_after_recovery() {
     let source = SourceName::parse("tight").unwrap();
     let budgets = tiers.each_ref().map(|tier| tier.budget(&source));
     let _run = tiers.each_ref().map(run);
-    until("both know of each other", || async {
+    until("both know each other", || async {
         tiers
             .iter()
             .all(|tier| tier.store().health().shared_store.is_some_and(|tier| tier.replicas == 2))
@@ -165,7 +165,7 @@ async fn each_replica_learns_what_the_live_others_need() {
     budgets[0].report(90, 5);
     budgets[1].report(10, 0);
     let [first, _second, _third] = tiers.each_ref().map(run);
-    until("each knows what the others need", || async {
+    until("each knows the needs of the others", || async {
         (budgets.each_ref().map(others) == [(10, 0), (90, 5), (100, 5)]).then_some(())
     })
     .await;
@@ -178,12 +178,12 @@ async fn each_replica_learns_what_the_live_others_need() {
     let budget = new.budget(&source);
     budget.report(50, 1);
     let _runs = run(&new);
-    until("a new one is known, and knows", || async {
+    until("a new one is known, and knows the others", || async {
         (others(&budget).0 == 10 && others(&budgets[2]).0 == 60).then_some(())
     })
     .await;
     let (_, callers) = others(&budget);
-    assert!((4..=5).contains(&callers), "those of the lost one still count: {callers}");
+    assert!((4..=5).contains(&callers), "the calls of the lost one still count: {callers}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

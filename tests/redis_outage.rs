@@ -37,7 +37,7 @@ async fn writes_during_a_redis_outage_are_written_back_afterwards() {
     one.store().keep(stored.clone()).await.unwrap();
     one.store().keep(seen("b", Life::Running, 1)).await.unwrap();
     // So that it has connected to the server once, and can detect that another one is empty.
-    until("the replica is there", || async {
+    until("the replica is registered", || async {
         let there: u64 = redis.execute(redis::cmd("ZCARD").arg("test:v1:{members}")).await;
         (there == 1).then_some(())
     })
@@ -54,7 +54,7 @@ async fn writes_during_a_redis_outage_are_written_back_afterwards() {
     assert_eq!(held(&one, "nothing").await, None);
     assert_eq!(one.leases().claim(&[key("b")], SkipIf::Never).await, [Claim::Acquired(FencingToken::Alone)]);
     assert!(began.elapsed() < TIMEOUT, "{:?} for all of it", began.elapsed());
-    until("it says so", || async {
+    until("it reports that", || async {
         let health = one.store().health();
         (health.degraded && health.unwritten == 1).then_some(())
     })
@@ -64,12 +64,12 @@ async fn writes_during_a_redis_outage_are_written_back_afterwards() {
     let other = SharedStore::new(settings(&redis.url())).unwrap();
     for end in [stored, later] {
         let id = end.job.key.external_id.clone();
-        until("it is written back", || async {
+        until("it is written again", || async {
             (held(&other, id.as_str()).await.as_ref() == Some(&end)).then_some(())
         })
         .await;
     }
-    until("it is well", || async { (!one.store().health().degraded).then_some(()) }).await;
+    until("it is healthy", || async { (!one.store().health().degraded).then_some(()) }).await;
 }
 
 /// A suspended Redis accepts every connection and answers none: the worst kind of outage.
@@ -111,12 +111,9 @@ async fn queries_are_answered_while_redis_hangs() {
         before.extend(usual.into_iter().map(|(_, _, took)| took));
     }
     assert_eq!(wire::get(rig.admin, "/readyz").await.status, 200, "ready throughout");
-    until("it says what is not as it should be", || async {
-        rig.serving.store_health().degraded.then_some(())
-    })
-    .await;
+    until("it reports the outage", || async { rig.serving.store_health().degraded.then_some(()) }).await;
     redis.signal("CONT");
-    until("it heals by itself", || async { (!rig.serving.store_health().degraded).then_some(()) }).await;
+    until("it recovers by itself", || async { (!rig.serving.store_health().degraded).then_some(()) }).await;
     for number in 0..20 {
         assert!(question(&rig, number).await.0);
     }
@@ -132,7 +129,7 @@ async fn queries_are_answered_while_redis_hangs() {
     let (usual, now) = (median(&before), median(&during));
     assert!(
         now < usual * 4 + Duration::from_millis(250),
-        "{now:?}, and {usual:?} without any: who asks waits for a dead Redis"
+        "{now:?}, and {usual:?} without Redis: requests wait for an unavailable Redis"
     );
 }
 
@@ -147,14 +144,14 @@ async fn a_redis_flush_does_not_lose_a_terminal_state() {
     let rig = gateway(&redis, &url, vec![MindBridgeJob::new("a", &[(0, "COMPLETE")])]).await;
     assert_eq!(rig.lookup("mind", "a").await, "SUCCEEDED");
     rig.upstreams.forget(SimUpstream::MindBridge, "a");
-    until("the replica is there", || async {
+    until("the replica is registered", || async {
         let there: u64 = redis.execute(redis::cmd("ZCARD").arg("jobgate:v1:{members}")).await;
         (there == 1).then_some(())
     })
     .await;
     let () = redis.execute(&redis::cmd("FLUSHALL")).await;
     assert_eq!(rig.lookup("mind", "a").await, "SUCCEEDED");
-    until("it is written back", || async {
+    until("it is written again", || async {
         let there: bool = redis.execute(redis::cmd("HEXISTS").arg("jobgate:v1:{mind/a}").arg("r")).await;
         there.then_some(())
     })
@@ -171,19 +168,23 @@ async fn a_redis_hang_is_reported_in_the_metrics_until_recovery() {
         lines.iter().all(|line| metrics_text.lines().any(|one| one == *line)).then_some(())
     };
     let up = ["jobgate_redis_up 1.0", "jobgate_redis_breaker_open 0.0", "jobgate_redis_replicas 1.0"];
-    until("it is up", || has_lines(&up)).await;
+    until("it is available", || has_lines(&up)).await;
     redis.signal("STOP");
     let down =
         ["jobgate_redis_up 0.0", "jobgate_redis_breaker_open 1.0", "jobgate_redis_budget_fallback 1.0"];
     until("the breaker is open", || has_lines(&down)).await;
-    assert_eq!(rig.lookup("mind", "a").await, "SUCCEEDED", "asked of the upstream, within its own share");
+    assert_eq!(
+        rig.lookup("mind", "a").await,
+        "SUCCEEDED",
+        "fetched from the upstream, within the local budget"
+    );
     let ready = wire::get(rig.admin, "/readyz").await;
     assert!(ready.status == 200 && ready.body.contains("redis: unavailable for "), "{ready:?}");
     let tier = rig.serving.store_health().shared_store.unwrap();
     assert!(tier.unavailable_for.is_some() && tier.local_budget > 0, "{tier:?}");
     redis.signal("CONT");
-    until("it is up again", || has_lines(&up)).await;
-    until("it is well", || async {
+    until("it is available again", || has_lines(&up)).await;
+    until("it is healthy", || async {
         let ready = wire::get(rig.admin, "/readyz").await;
         let well = (ready.status, ready.body.as_str()) == (200, "ready\nredis: available, 1 replicas\n");
         (well && rig.serving.store_health().shared_store.unwrap().unavailable_for.is_none()).then_some(())
@@ -211,7 +212,7 @@ async fn tracking_changes_survive_a_redis_flush_and_outage() {
     let labels = Labels::from([("team".to_owned(), "x".to_owned())]);
     let all = ["a", "b"].map(|id| (key(id), Some(labels.clone())));
     one.store().track(all.to_vec()).await.unwrap();
-    until("the replica is there", || async {
+    until("the replica is registered", || async {
         let there: u64 = redis.execute(redis::cmd("ZCARD").arg("test:v1:{members}")).await;
         (there == 1).then_some(())
     })
@@ -224,16 +225,15 @@ async fn tracking_changes_survive_a_redis_flush_and_outage() {
     };
     assert_eq!(remembered().await, ["a", "b"]);
     let () = redis.execute(&redis::cmd("FLUSHALL")).await;
-    assert_eq!(one.store().remembered().await.unwrap().tracked.len(), 2, "whoever asks first puts it back");
+    assert_eq!(one.store().remembered().await.unwrap().tracked.len(), 2, "the first reader restores it");
     assert_eq!(remembered().await, ["a", "b"]);
     let () = redis.execute(&redis::cmd("FLUSHALL")).await;
-    until("nobody asks, and it is put back", || async { (remembered().await == ["a", "b"]).then_some(()) })
+    until("it is restored without a reader", || async { (remembered().await == ["a", "b"]).then_some(()) })
         .await;
     redis.signal("STOP");
     one.store().track(vec![(key("a"), None)]).await.unwrap_err();
     redis.signal("CONT");
-    until("what was not to be tracked is not", || async { (remembered().await == ["b"]).then_some(()) })
-        .await;
+    until("an untracked job is not restored", || async { (remembered().await == ["b"]).then_some(()) }).await;
 }
 
 /// An owner that was suspended past its lease, and resumes while Redis is unavailable, cannot ask Redis for the lease.
@@ -243,12 +243,12 @@ async fn an_expired_lease_writes_nothing_during_a_redis_outage() {
     let mut redis = Redis::start().await;
     let one = SharedStore::new(RedisSettings { lease: LEASE, ..settings(&redis.url()) }).unwrap();
     let Claim::Acquired(late) = one.leases().claim(&[key("a")], SkipIf::Never).await.pop().unwrap() else {
-        panic!("the first has the turn")
+        panic!("the first has the lease")
     };
     let claimed = Instant::now();
     assert!(matches!(late, FencingToken::Epoch(_)));
     redis.kill();
-    until("the lease is over", || async { (claimed.elapsed() > LEASE).then_some(()) }).await;
+    until("the lease has expired", || async { (claimed.elapsed() > LEASE).then_some(()) }).await;
     let stale = seen("a", Life::Running, 1);
     assert_eq!(one.store().keep_under(stale, late).await.unwrap(), None);
     assert_eq!(held(&one, "a").await, None);
@@ -266,7 +266,7 @@ async fn an_expired_lease_writes_nothing_during_a_redis_outage() {
     assert_eq!(one.store().keep_under(stale, FencingToken::Alone).await.unwrap(), None);
     let fresh = seen("b", Life::Succeeded, 2);
     // a busy machine may be too slow for this one as well: then once more
-    until("a look in time is kept", || async {
+    until("a fetch in time is stored", || async {
         alone().await;
         one.store().keep_under(fresh.clone(), FencingToken::Alone).await.unwrap().map(drop)
     })
@@ -283,16 +283,16 @@ async fn terminal_states_are_reconciled_after_a_reconnect() {
     let _run = [run(&one), run(&other)];
     let (worse, better) = (seen("a", Life::Canceled, 1), seen("a", Life::Succeeded, 2));
     one.store().keep(better.clone()).await.unwrap();
-    until("both are there", || async {
+    until("both are connected", || async {
         let there: u64 = redis.execute(redis::cmd("ZCARD").arg("test:v1:{members}")).await;
         (there == 2).then_some(())
     })
     .await;
     let () = redis.execute(redis::cmd("DEL").arg("test:v1:{mind/a}")).await;
     other.store().keep(worse.clone()).await.unwrap();
-    assert_eq!(held(&other, "a").await, Some(worse), "an end is answered from memory");
+    assert_eq!(held(&other, "a").await, Some(worse), "a terminal state is answered from memory");
     let _: u64 = redis.execute(redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal")).await;
-    until("the other learns the better answer", || async {
+    until("the other gets the better answer", || async {
         // The jobs react so to a notification.
         let received = tokio::time::timeout(Duration::from_millis(100), other.leases().next()).await;
         if let Ok(FeedEvent::Hints(hints)) = received {

@@ -87,7 +87,7 @@ async fn watch(gateway: SocketAddr, refs: &[Value]) -> BTreeMap<String, usize> {
                 }
                 StreamEvent::Update(_) => {}
                 StreamEvent::Complete => return ended,
-                StreamEvent::Over(code) => unreachable!("the stream is over: {code:?}"),
+                StreamEvent::Over(code) => unreachable!("the stream is closed: {code:?}"),
             }
         }
     });
@@ -154,7 +154,7 @@ async fn run(replicas: usize, jobs: usize) -> Vec<RecordedRequest> {
     let running = join_all((0..replicas).map(|_| site.replica())).await;
     let watched = running.iter().map(|(_, address)| watch(*address, &refs));
     for ends in join_all(watched).await {
-        assert_eq!(ends.len(), jobs, "every job ends for every watcher");
+        assert_eq!(ends.len(), jobs, "every job completes for every watcher");
         assert!(ends.values().all(|count| *count == 1), "and once: {ends:?}");
     }
     site.requests()
@@ -171,7 +171,7 @@ async fn three_replicas_make_no_more_calls_than_one() {
     };
     let count = |upstream| (of(&one, upstream), of(&three, upstream));
     let counts = (count(SimUpstream::MindBridge), count(SimUpstream::Supermetrics));
-    report("overlapping looks of three replicas", overlaps(&three), three.len());
+    report("overlapping fetches of three replicas", overlaps(&three), three.len());
     for (of_one, of_three) in [counts.0, counts.1] {
         report(
             "calls of three replicas to one upstream beyond those of one",
@@ -194,7 +194,7 @@ async fn three_replicas_make_no_more_calls_than_one() {
         let (made, at_pace) = fetches(&three);
         assert!(
             three.len() <= allowed || made <= at_pace,
-            "(of one, of three) at each upstream: {counts:?}, and {made} looks where {at_pace} are at pace"
+            "(of one, of three) at each upstream: {counts:?}, and {made} fetches where {at_pace} are allowed"
         );
     }
 }
@@ -219,7 +219,7 @@ async fn a_delivered_terminal_state_survives_a_replica_kill() {
         replicas.push(site.replica().await);
         lost += usize::from(lookup(replicas[1].1, "mind", &id).await != "SUCCEEDED");
     }
-    report("ends that were told and then lost", lost, rounds * 2);
+    report("terminal states that were delivered and then lost", lost, rounds * 2);
     assert_eq!(lost, 0);
 }
 
@@ -235,7 +235,7 @@ async fn another_replica_follows_the_tracked_jobs_of_a_killed_one() {
     first.ended().await;
     site.simulator.handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
     // A list makes no upstream call: its content was found by polling.
-    until("the other finds the end", || async {
+    until("the other finds the terminal state", || async {
         let list = "{ jobList(first: 5, filter: { labels: [{ name: \"team\", value: \"x\" }] }) { nodes { state } } }";
         let list = execute(other, list, Value::Null).await;
         (list["jobList"]["nodes"][0]["state"] == "SUCCEEDED").then_some(())
@@ -279,14 +279,14 @@ async fn another_replica_continues_polling_when_one_drains() {
         watchers.push(watcher);
     }
     let fetches = || site.requests().into_iter().filter(|requests| requests.ids == ["a"]).count();
-    until("it is looked at again", || async { (fetches() >= 3).then_some(()) }).await;
+    until("it is polled again", || async { (fetches() >= 3).then_some(()) }).await;
     first.signal("TERM").await;
     let (ended, output) = first.ended().await;
     assert_eq!(ended.code(), Some(0), "{output}");
     let (before, since) = (fetches(), Instant::now());
-    until("the other looks on", || async { (fetches() > before).then_some(()) }).await;
+    until("the other continues to poll", || async { (fetches() > before).then_some(()) }).await;
     let waited = since.elapsed();
-    assert!(waited < Duration::from_secs(30), "{waited:?}: the lease is not waited for");
+    assert!(waited < Duration::from_secs(30), "{waited:?}: the other does not wait for the lease to expire");
     site.simulator.handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
     assert_eq!(watchers.pop().unwrap().short().await, "ENDED SUCCEEDED");
 }

@@ -153,14 +153,14 @@ async fn replicas_share_records_and_reject_older_ones() {
         assert_eq!(
             tier(&redis).store().keep(late).await.unwrap(),
             StoreOutcome::Older(second.clone()),
-            "held nowhere but there"
+            "only that replica has it"
         );
     }
     let rerun = seen("a", Life::Running, 30);
     one.store().keep(rerun.clone()).await.unwrap();
-    assert_eq!(held(&other, "a").await, Some(second), "an end is answered from memory");
+    assert_eq!(held(&other, "a").await, Some(second), "a terminal state is answered from memory");
     let refreshed = other.store().refresh(&[key("a")]).await.unwrap();
-    assert_eq!(refreshed, [Some(rerun.clone())], "until a hint has it read again");
+    assert_eq!(refreshed, [Some(rerun.clone())], "until a notification makes it read again");
     assert_eq!(held(&other, "a").await, Some(rerun));
 }
 
@@ -204,9 +204,9 @@ async fn a_record_with_an_invalid_mac_is_a_cache_miss() {
         assert_eq!(put(&good[..place]).await, (None, 1), "cut at {place}");
     }
     let unsealed = SharedStore::new(RedisSettings { record_secret: None, ..settings(&redis.url()) }).unwrap();
-    assert_eq!(held(&unsealed, "a").await, None, "sealed with a secret that this one does not have");
+    assert_eq!(held(&unsealed, "a").await, None, "authenticated with an unknown secret");
     let kept = tier(&redis).store().keep(seen("b", Life::Running, 9)).await.unwrap();
-    assert_eq!(kept, StoreOutcome::New(None), "and what is damaged is replaced");
+    assert_eq!(kept, StoreOutcome::New(None), "a damaged record is replaced");
 }
 
 #[tokio::test]
@@ -214,29 +214,29 @@ async fn a_job_has_one_lease_at_a_time_and_a_write_releases_it() {
     let redis = Redis::start().await;
     let (one, other) = (tier(&redis), tier(&redis));
     let Claim::Acquired(fencing_token) = claim(&one, "a", SkipIf::Never).await else {
-        panic!("the first has the turn")
+        panic!("the first has the lease")
     };
     let theirs = claim(&other, "a", SkipIf::Never).await;
     let Claim::HeldElsewhere { at_most, seen: before } = theirs else { panic!("{theirs:?}") };
     assert!(at_most <= LONG, "{at_most:?}");
     assert!(
         matches!(claim(&other, "a", SkipIf::KeptSince(before)).await, Claim::HeldElsewhere { .. }),
-        "nothing was kept"
+        "nothing was stored"
     );
     assert!(one.store().keep_under(seen("a", Life::Running, 1), fencing_token).await.unwrap().is_some());
     assert_eq!(claim(&other, "a", SkipIf::KeptSince(before)).await, Claim::Unneeded);
     assert_eq!(claim(&other, "a", SkipIf::KeptWithin(LIMIT)).await, Claim::Unneeded);
     let again = claim(&other, "a", SkipIf::Never).await;
-    let Claim::Acquired(newer) = again else { panic!("keeping ends a turn: {again:?}") };
+    let Claim::Acquired(newer) = again else { panic!("a write ends a lease: {again:?}") };
     assert_eq!(
         one.store().keep_under(seen("a", Life::Running, 2), fencing_token).await.unwrap(),
         None,
-        "a turn ends once"
+        "a lease ends once"
     );
     one.leases().release(&key("a"), fencing_token).await;
     assert!(
         matches!(claim(&one, "a", SkipIf::Never).await, Claim::HeldElsewhere { .. }),
-        "an old fence gives nothing back"
+        "an old fencing token releases nothing"
     );
     other.leases().release(&key("a"), newer).await;
     assert!(matches!(claim(&one, "a", SkipIf::Never).await, Claim::Acquired(_)));
@@ -247,13 +247,13 @@ async fn a_not_found_is_shared_only_under_the_lease_that_found_it() {
     let redis = Redis::start().await;
     let (one, other) = (tier(&redis), tier(&redis));
     let Claim::Acquired(fencing_token) = claim(&one, "a", SkipIf::Never).await else {
-        panic!("the first has the turn")
+        panic!("the first has the lease")
     };
     assert!(one.store().note_missing_under(&key("a"), fencing_token).await.unwrap());
     assert_eq!(claim(&other, "a", SkipIf::KeptWithin(LIMIT)).await, Claim::Unneeded);
     assert_eq!(held(&other, "a").await, None);
     assert!(other.store().missing_for(&key("a")).await.unwrap().is_some());
-    assert!(!one.store().note_missing_under(&key("a"), fencing_token).await.unwrap(), "that turn is over");
+    assert!(!one.store().note_missing_under(&key("a"), fencing_token).await.unwrap(), "that lease has ended");
     other.store().keep(seen("a", Life::Queued, 1)).await.unwrap();
     assert!(held(&tier(&redis), "a").await.is_some());
 }
@@ -279,7 +279,7 @@ async fn writes_under_an_expired_lease_are_rejected() {
     // behind.
     let rounds = keys.iter().enumerate().filter(|(number, _)| number % 3 > 0);
     join_all(rounds.map(async |(number, key)| {
-        until("the lease ends", || async {
+        until("the lease expires", || async {
             let claim = other.leases().claim(std::slice::from_ref(key), SkipIf::Never).await.pop().unwrap();
             let Claim::Acquired(fencing_token) = claim else { return None };
             if number % 3 == 1 {
@@ -311,7 +311,7 @@ async fn a_lease_lasts_while_it_is_renewed() {
     let [one, other] =
         [(), ()].map(|()| SharedStore::new(RedisSettings { lease, ..settings(&redis.url()) }).unwrap());
     let number = AtomicUsize::new(0);
-    until("a machine that does not stand still for a lease", || async {
+    until("a machine that is not suspended for the duration of a lease", || async {
         let id = format!("a{}", number.fetch_add(1, Ordering::Relaxed));
         renewed(&one, &other, lease, &id).await
     })
@@ -324,7 +324,7 @@ async fn renewed(one: &SharedStore, other: &SharedStore, lease: Duration, id: &s
     let began = Instant::now();
     let mut last = began;
     let mine = claim(one, id, SkipIf::Never).await;
-    let Claim::Acquired(fencing_token) = mine else { unreachable!("the first has the turn: {mine:?}") };
+    let Claim::Acquired(fencing_token) = mine else { unreachable!("the first has the lease: {mine:?}") };
     let mut ticks = tokio::time::interval(one.leases().renew_every());
     while began.elapsed() < lease * 3 / 2 {
         ticks.tick().await;
@@ -350,7 +350,8 @@ async fn renewed(one: &SharedStore, other: &SharedStore, lease: Duration, id: &s
 
 /// Waits until a running shared store is subscribed: it receives whatever is sent from then on.
 pub(crate) async fn listens(tier: &SharedStore) {
-    until("it listens", || async { (tier.store().health().shared_store?.gaps > 0).then_some(()) }).await;
+    until("it is subscribed", || async { (tier.store().health().shared_store?.gaps > 0).then_some(()) })
+        .await;
 }
 
 /// The next notifications. The feed also has events for elapsed time, which occur on a busy machine.
@@ -373,7 +374,7 @@ async fn replicas_receive_only_the_notifications_of_others() {
     let (other, _other_runs) = running(&redis);
     for tier in [&one, &other] {
         listens(tier).await;
-        assert_eq!(tier.leases().next().await, FeedEvent::Gap, "what was sent before is not coming");
+        assert_eq!(tier.leases().next().await, FeedEvent::Gap, "earlier messages are not delivered");
     }
     one.store().keep(seen("a", Life::Running, 1)).await.unwrap();
     let hint = |what| FeedEvent::Hints(vec![ChangeNotification { key: key("a"), what }]);
@@ -382,7 +383,7 @@ async fn replicas_receive_only_the_notifications_of_others() {
     assert_eq!(hints(&other).await, hint(RemoteChange::Renewed));
     let labels = [("team".to_owned(), "x".to_owned())].into_iter().collect();
     other.store().track(vec![(key("a"), Some(labels))]).await.unwrap();
-    assert_eq!(hints(&one).await, hint(RemoteChange::Tracked), "nothing of its own came before");
+    assert_eq!(hints(&one).await, hint(RemoteChange::Tracked), "its own messages are not delivered");
     let remembered = one.store().remembered().await.unwrap();
     assert_eq!(remembered.tracked.len(), 1);
     other.store().track(vec![(key("a"), None)]).await.unwrap();

@@ -33,13 +33,13 @@ async fn works(make: impl Fn() -> SharedStore + Send + Sync) {
     let listener = other.leases();
     let _runs = run(&other);
     listens(&other).await;
-    assert_eq!(listener.next().await, FeedEvent::Gap, "what was sent before is not coming");
+    assert_eq!(listener.next().await, FeedEvent::Gap, "earlier messages are not delivered");
     one.store().keep(seen("f", Life::Running, 9)).await.unwrap();
     let hint = ChangeNotification { key: key("f"), what: RemoteChange::Changed };
     // The nodes of a cluster forward messages with a delay: an earlier one may be received later.
     let received =
         async { while !matches!(listener.next().await, FeedEvent::Hints(hints) if hints.contains(&hint)) {} };
-    assert!(tokio::time::timeout(LIMIT, received).await.is_ok(), "the hint is heard");
+    assert!(tokio::time::timeout(LIMIT, received).await.is_ok(), "the notification is received");
 }
 
 #[tokio::test]
@@ -84,7 +84,7 @@ async fn the_shared_store_works_over_tls() {
     works(|| SharedStore::new(trusting()).unwrap()).await;
     let wary = SharedStore::new(settings(&url)).unwrap();
     assert_eq!((held(&wary, "a").await, held(&wary, "a").await), (None, None));
-    assert!(wary.store().health().degraded, "a certificate that nobody vouches for is not taken");
+    assert!(wary.store().health().degraded, "a certificate of an unknown authority is rejected");
     std::fs::remove_dir_all(&dir).ok();
 }
 
@@ -105,7 +105,7 @@ async fn the_shared_store_works_on_a_redis_cluster() {
         .output();
     assert!(made.as_ref().is_ok_and(|made| made.status.success()), "{made:?}");
     for node in &nodes {
-        until("the cluster is up", || async {
+        until("the cluster is available", || async {
             let info: String = node.execute(redis::cmd("CLUSTER").arg("INFO")).await;
             info.contains("cluster_state:ok").then_some(())
         })
@@ -140,7 +140,7 @@ async fn the_shared_store_follows_a_sentinel_failover() {
         info.contains("slaves=1").then_some(())
     })
     .await;
-    until("the second follows the first", || async {
+    until("the second replicates the first", || async {
         let info: String = second.execute(redis::cmd("INFO").arg("replication")).await;
         info.contains("master_link_status:up").then_some(())
     })
@@ -154,7 +154,7 @@ async fn the_shared_store_follows_a_sentinel_failover() {
     };
     let stranger = asking("wrong");
     assert_eq!((held(&stranger, "a").await, held(&stranger, "a").await), (None, None));
-    assert!(stranger.store().health().degraded, "the sentinel wants its own password");
+    assert!(stranger.store().health().degraded, "the sentinel requires its own password");
     let make = || asking("pa55");
     works(make).await;
     let one = make();
@@ -173,7 +173,7 @@ async fn the_shared_store_follows_a_sentinel_failover() {
     let client = redis::Client::open(format!("redis://:pa55@127.0.0.1:{port}")).unwrap();
     let mut client = client.get_multiplexed_async_connection().await.unwrap();
     let () = hurry.query_async(&mut client).await.unwrap();
-    until("the second has taken over", || async {
+    until("the second is the new primary", || async {
         assert_eq!(held(&one, "z").await, Some(last.clone()), "answered throughout");
         one.store().keep(seen("y", Life::Running, 10)).await.unwrap();
         let there: bool = second.execute(redis::cmd("EXISTS").arg("test:v1:{mind/y}")).await;

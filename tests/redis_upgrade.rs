@@ -46,14 +46,14 @@ async fn an_unreadable_newer_record_is_a_miss_and_not_overwritten() {
         assert_ne!(newer, ours, "{what}");
         let _: i64 = redis.execute(redis::cmd("HSET").arg(NAME).arg("r").arg(&newer)).await;
         let old = tier(&redis);
-        assert_eq!(held(&old, "a").await, None, "{what}: a miss");
+        assert_eq!(held(&old, "a").await, None, "{what}: a cache miss");
         assert_eq!(old.store().health().damaged, 0, "{what}: and no damage");
         let all = old.store().list(&ListFilter::default(), None, 10).await.unwrap();
-        assert_eq!(all, [], "{what}: listed by those who can read it");
+        assert_eq!(all, [], "{what}: listed by replicas that can read it");
 
         let Claim::Acquired(fencing_token) = old.leases().claim(&[key("a")], SkipIf::Never).await.remove(0)
         else {
-            panic!("{what}: it may look for itself")
+            panic!("{what}: it may fetch by itself")
         };
         let end = seen("a", Life::Succeeded, 2);
         assert_eq!(
@@ -61,15 +61,15 @@ async fn an_unreadable_newer_record_is_a_miss_and_not_overwritten() {
             Some(StoreOutcome::New(None)),
             "{what}"
         );
-        assert_eq!(held(&old, "a").await, Some(end), "{what}: what it saw it holds for itself");
+        assert_eq!(held(&old, "a").await, Some(end), "{what}: it keeps its own observation in memory");
         old.store().note_missing(&key("a")).await.unwrap();
         old.store().close().await;
-        assert_eq!(record(&redis).await, newer, "{what}: what the newer one wrote stays");
+        assert_eq!(record(&redis).await, newer, "{what}: the newer record is unchanged");
         let indexed: Option<f64> =
             redis.execute(redis::cmd("ZSCORE").arg("test:v1:index").arg(b"mind\0a")).await;
-        assert!(indexed.is_some(), "{what}: and stays where lists find it");
+        assert!(indexed.is_some(), "{what}: the lists still contain it");
         let again = tier(&redis).leases().claim(&[key("a")], SkipIf::Never).await.remove(0);
-        let Claim::Acquired(fencing_token) = again else { panic!("{what}: its turn is over: {again:?}") };
+        let Claim::Acquired(fencing_token) = again else { panic!("{what}: its lease has ended: {again:?}") };
         tier(&redis).leases().release(&key("a"), fencing_token).await;
         let _: i64 = redis.execute(redis::cmd("HDEL").arg(NAME).arg("o").arg("e").arg("x")).await;
     }

@@ -231,7 +231,7 @@ async fn reloading_any_live_section_keeps_streams_open() {
     );
     let changed = "cache.fresh_for, limits.burst, limits.requests_per_second, poll.max_interval, streams.max_streams_per_client";
     gateway.change(&[&keyed, &more], &fresh, changed).await;
-    assert_eq!(gateway.execute("bob", "mind", "b", None).await, "RUNNING", "the pace of before is gone");
+    assert_eq!(gateway.execute("bob", "mind", "b", None).await, "RUNNING", "the earlier rate does not apply");
     let before = calls_of(&gateway.upstreams[1]);
     for _ in 0..5 {
         assert_eq!(gateway.execute("bob", "more", "b", None).await, "RUNNING");
@@ -239,9 +239,9 @@ async fn reloading_any_live_section_keeps_streams_open() {
     let requests = gateway.upstreams[1].handle().record_of(SimUpstream::MindBridge);
     let of_b =
         requests.iter().skip(before).filter(|recorded| format!("{recorded:?}").contains("\"b\"")).count();
-    assert_eq!(of_b, 0, "what is held is fresh for an hour");
+    assert_eq!(of_b, 0, "a cached answer is fresh for an hour");
     let refused = Watcher::refused(gateway.public, "jg_alice").await;
-    assert_eq!(refused, 429, "two streams are more than one, and neither was ended");
+    assert_eq!(refused, 429, "two streams exceed the limit, and neither was closed");
 
     let origin = [("origin", "https://app.example"), ("authorization", "Bearer jg_bob")];
     let request = wire::request("GET", "/v1/jobs/mind/b", &origin, "");
@@ -280,7 +280,7 @@ async fn reloading_any_live_section_keeps_streams_open() {
 
     gateway.upstreams[1].handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
     for stream in &mut streams {
-        assert_eq!(stream.short().await, "ENDED SUCCEEDED", "nothing was heard of all that");
+        assert_eq!(stream.short().await, "ENDED SUCCEEDED", "the stream received nothing else");
     }
     let output = gateway.process.output();
     assert!(!output.contains("ERROR") && !output.contains(OTHER) && !output.contains(TOKEN), "{output}");
@@ -322,7 +322,7 @@ async fn removing_a_source_ends_its_streams_and_keeps_its_usage() {
     gateway.process.find("the refusal", refused).await;
     gateway.upstreams[1].handle().set_state("b", MindBridgeStep::new("COMPLETE")).unwrap();
     for stream in &mut streams {
-        assert_eq!(stream.short().await, "ENDED SUCCEEDED", "the other source's streams heard nothing of it");
+        assert_eq!(stream.short().await, "ENDED SUCCEEDED", "the other source's streams received nothing");
     }
 }
 
@@ -359,7 +359,7 @@ async fn an_incomplete_file_is_reloaded_once_it_is_complete() {
     gateway.upstreams[0].handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
     assert_eq!(stream.short().await, "ENDED SUCCEEDED");
     let refusals = gateway.process.output().matches("configuration not reloaded").count();
-    assert!(refusals <= 4, "the same fault is not said again and again: {}", gateway.process.output());
+    assert!(refusals <= 4, "the same error is not logged repeatedly: {}", gateway.process.output());
     gateway.process.signal("TERM").await;
     let (status, output) = gateway.process_ended().await;
     assert_eq!(status, Some(0), "{output}");

@@ -43,7 +43,7 @@ fn assert_described(schema: &Value, answer: &Value, at: &str) {
         assert_eq!(found, known, "{at}");
         let required: BTreeSet<&str> =
             schema["required"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
-        assert_eq!(required, known, "{at}: what is always there is required");
+        assert_eq!(required, known, "{at}: a member that always exists is required");
         for (name, value) in members {
             assert_described(&schema["properties"][name], value, &format!("{at}.{name}"));
         }
@@ -65,7 +65,7 @@ async fn rest_responses_conform_to_the_openapi_document() {
         assert_eq!((job["state"].as_str(), job["isTerminal"].as_bool()), (Some("SUCCEEDED"), Some(true)));
         assert!(job[upstream].is_object(), "{job}");
         assert_described(schema(&document, "Job"), &job, "Job");
-        assert_eq!(header(&reply, "retry-after"), None, "an end is no reason to come back");
+        assert_eq!(header(&reply, "retry-after"), None, "a terminal state needs no retry");
     }
     let missing = get(&rig, "/v1/jobs/mind/missing", &[]).await;
     assert_eq!((missing.status, header(&missing, "content-type")), (404, Some("application/problem+json")));

@@ -139,7 +139,7 @@ async fn followed_jobs_resume_spread_out_after_a_restart() {
             first.entry(batches.clone()).or_insert_with(|| start.elapsed().as_secs());
         }
     }
-    assert_eq!(first.len(), 65, "all that was followed, and nothing that was only asked for once");
+    assert_eq!(first.len(), 65, "all followed jobs, and none that was only read once");
     let mut a_second: BTreeMap<u64, usize> = BTreeMap::new();
     for second in first.values() {
         *a_second.entry(*second).or_default() += 1;
@@ -149,7 +149,7 @@ async fn followed_jobs_resume_spread_out_after_a_restart() {
 
     gateway.supermetrics.respond_with(|_| Ok(Life::Succeeded));
     tokio::time::sleep(FOLLOW.pace.slowest + FOLLOW.unsubscribe_grace + Duration::from_secs(5)).await;
-    assert_eq!(gateway.jobs.followed(), 0, "all have ended");
+    assert_eq!(gateway.jobs.followed(), 0, "all have completed");
     assert!(ground.notes.followed.lock().unwrap().is_empty());
     let key = JobKey {
         source: SourceName::parse("metrics").unwrap(),
@@ -162,7 +162,7 @@ async fn followed_jobs_resume_spread_out_after_a_restart() {
     assert_eq!(
         (gateway.supermetrics.calls(), gateway.jobs.followed()),
         (0, 0),
-        "{calls}: what has ended is left alone"
+        "{calls}: completed jobs are not polled"
     );
 }
 
@@ -189,7 +189,7 @@ async fn jobs_of_a_source_added_later_are_followed_again() {
     let gateway = gateway_with(FOLLOW, Arc::clone(&ground.clock), Arc::clone(&ground.store), notes, without);
     gateway.jobs.start_following(CancellationToken::new());
     tokio::time::sleep(FOLLOW.pace.slowest * 2).await;
-    assert_eq!(gateway.jobs.followed(), 0, "there is nobody to ask");
+    assert_eq!(gateway.jobs.followed(), 0, "there is no source to call");
 
     let all = || {
         vec![Arc::clone(&gateway.mindbridge) as Arc<dyn JobReader>, Arc::clone(&gateway.supermetrics) as _]
@@ -197,7 +197,7 @@ async fn jobs_of_a_source_added_later_are_followed_again() {
     ground.notes.shut.store(true, Ordering::Relaxed);
     gateway.jobs.put_sources(all());
     tokio::time::sleep(FOLLOW.pace.slowest * 2).await;
-    assert_eq!(gateway.jobs.followed(), 0, "what is remembered cannot be read");
+    assert_eq!(gateway.jobs.followed(), 0, "the ledger cannot be read");
     ground.notes.shut.store(false, Ordering::Relaxed);
     tokio::time::sleep(FOLLOW.pace.slowest + Duration::from_secs(7)).await;
     let batches: BTreeSet<String> =
@@ -208,7 +208,7 @@ async fn jobs_of_a_source_added_later_are_followed_again() {
     gateway.jobs.put_sources(all());
     gateway.supermetrics.respond_with(|_| Ok(Life::Succeeded));
     tokio::time::sleep(FOLLOW.pace.slowest + FOLLOW.unsubscribe_grace + Duration::from_secs(5)).await;
-    assert_eq!(gateway.jobs.followed(), 0, "all have ended");
+    assert_eq!(gateway.jobs.followed(), 0, "all have completed");
     let held = gateway.jobs.lookup(&me, &refs("metrics", 0..3), None).await;
     assert!(held.iter().flatten().all(|seen| seen.observation.job.state() == JobState::Succeeded));
     let key = JobKey {
@@ -266,7 +266,7 @@ async fn tracking_reports_whether_the_store_persisted_it() {
         let report = gateway.jobs.track_and_report(&Principal::local(), &refs, &Labels::new()).await.unwrap();
         assert_eq!(report.is_stored, is_stored);
         let key = &report.answers[0].as_ref().unwrap().observation.job.key;
-        assert_eq!(gateway.jobs.labels(key), Some(Labels::new()), "it is tracked all the same");
+        assert_eq!(gateway.jobs.labels(key), Some(Labels::new()), "it is tracked nevertheless");
     }
 }
 

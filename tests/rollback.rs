@@ -68,7 +68,11 @@ async fn a_repeated_lower_version_is_accepted_after_the_interval() {
     }
     tokio::time::sleep(SECOND * 60).await;
     assert_eq!(short(&read(&gateway, Some(Duration::ZERO)).await), (Some(4), JobState::Succeeded, None));
-    assert_eq!(short(&read(&gateway, None).await), (Some(4), JobState::Succeeded, None), "and it stays");
+    assert_eq!(
+        short(&read(&gateway, None).await),
+        (Some(4), JobState::Succeeded, None),
+        "and it does not change"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -117,7 +121,7 @@ async fn two_reports_of_a_lower_version_are_not_enough() {
     report(&gateway, 4, Life::Running);
     assert_eq!(short(&read_new(&gateway).await).2, CONFLICT);
     tokio::time::sleep(FOLLOW.verify_interval * 3).await;
-    assert_eq!(short(&read_new(&gateway).await).2, CONFLICT, "nobody asked in between");
+    assert_eq!(short(&read_new(&gateway).await).2, CONFLICT, "no read in between");
     assert_eq!(short(&read_new(&gateway).await), (Some(4), JobState::Running, None));
 }
 
@@ -139,7 +143,7 @@ async fn an_answer_requested_before_a_rollback_loses_to_it() {
     let accepted = (Some(4), JobState::Running, None);
     let (late, now) = tokio::join!(read(&other, Some(Duration::ZERO)), read_new(&one));
     assert_eq!([short(&now), short(&late)], [accepted, accepted]);
-    assert_eq!(short(&read_new(&one).await), accepted, "and it stays");
+    assert_eq!(short(&read_new(&one).await), accepted, "and it does not change");
     // what is fetched after the rollback counts from there
     report(&other, 5, Life::Succeeded);
     assert_eq!(short(&read_new(&other).await), (Some(5), JobState::Succeeded, None));
@@ -184,7 +188,7 @@ async fn watchers_receive_the_version_conflict_and_its_resolution() {
     ];
     assert_eq!(updates, expected);
     let lasted = start.elapsed();
-    assert!(lasted < FOLLOW.verify_interval + SECOND * 65, "polls go on at their pace: {lasted:?}");
+    assert!(lasted < FOLLOW.verify_interval + SECOND * 65, "polls continue at their interval: {lasted:?}");
 }
 
 /// Two replicas with one store: an answer to either counts for both.
@@ -208,7 +212,7 @@ async fn replicas_share_rollbacks_and_their_contradictions() {
     report(&other, 4, Life::Running);
     for _ in 0..3 {
         tokio::time::sleep(SECOND).await;
-        assert_eq!(short(&read_new(&other).await), (Some(4), JobState::Running, None), "taken at once");
+        assert_eq!(short(&read_new(&other).await), (Some(4), JobState::Running, None), "accepted at once");
         assert_eq!(short(&read_new(&one).await), (Some(4), JobState::Running, None));
     }
     report(&other, 5, Life::Succeeded);
@@ -234,7 +238,7 @@ async fn an_accepted_rollback_is_kept_by_every_replica() {
     for tier in [&one, &other, &third] {
         assert_eq!(held(tier, "a").await, Some(after.clone()));
         let late = tier.store().keep(seen(10, 9, 0)).await.unwrap();
-        assert_eq!(late, StoreOutcome::Older(after.clone()), "a record of before never comes back");
+        assert_eq!(late, StoreOutcome::Older(after.clone()), "an earlier record never returns");
     }
     let next = seen(5, 10, 1);
     assert_eq!(one.store().keep(next.clone()).await.unwrap(), StoreOutcome::New(Some(after)));

@@ -22,7 +22,7 @@ async fn a_rollout_fails_no_request_and_ends_every_stream_cleanly() {
     assert!(outcome.requests > 200 && outcome.reused > outcome.requests / 2, "{outcome:?}");
     let ended: usize = ANNOUNCED.iter().filter_map(|how| outcome.ends.get(*how)).sum();
     assert_eq!(ended, outcome.ends.values().sum::<usize>(), "{:?}", outcome.ends);
-    assert!(ended >= plan.rollouts * plan.streams, "each of them, each time: {outcome:?}");
+    assert!(ended >= plan.rollouts * plan.streams, "each of them in each rollout: {outcome:?}");
     // the peak needs an idle machine; the usual spread does not: a replica suspended for a window closes all at once
     let usual = outcome.spreads.get(outcome.spreads.len() / 2);
     assert!(usual.is_some_and(|spread| *spread > WINDOW / 2), "{outcome:?}");
@@ -59,11 +59,11 @@ async fn draining_closes_a_kept_connection_after_a_response() {
     let [first, second] = &mut kept;
     assert!(execute(first).await.contains("connection: close"));
     assert_eq!(first.read_u8().await.ok(), None, "and it is closed");
-    crate::redis_shared_store::until("the door is closed", || async {
+    crate::redis_shared_store::until("the listener is closed", || async {
         TcpStream::connect(public).await.is_err().then_some(())
     })
     .await;
-    assert!(execute(second).await.contains("connection: close"), "a connection that slept is not cut");
+    assert!(execute(second).await.contains("connection: close"), "an idle connection is not reset");
     assert_eq!(second.read_u8().await.ok(), None);
     gateway.signal("TERM").await;
     assert_eq!(gateway.ended().await.0.code(), Some(0));

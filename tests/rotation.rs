@@ -174,7 +174,7 @@ async fn two_hundred_rotations_under_load_fail_no_request() {
                     }
                 };
                 let settled = tokio::time::timeout(PROMISE * 6, settled).await;
-                assert!(settled.is_ok(), "number {number} is in force in time");
+                assert!(settled.is_ok(), "number {number} is active in time");
                 in_force.push((number, Instant::now()));
                 took.push(swapped.elapsed());
             }
@@ -216,7 +216,7 @@ async fn two_hundred_rotations_under_load_fail_no_request() {
     }
     // the median, since a machine may be suspended now and then
     took.sort_unstable();
-    assert!(took[took.len() / 2] < PROMISE, "from a swap until it is in force: {took:?}");
+    assert!(took[took.len() / 2] < PROMISE, "from the replacement until it is active: {took:?}");
 
     upstream.set_state("watched", MindBridgeStep::new("COMPLETE")).unwrap();
     for mut watcher in watchers {
@@ -267,7 +267,7 @@ async fn a_bad_secret_affects_only_its_source_until_replaced() {
     until(address, "mind", "PENDING_REJECTED").await;
     mounted.swap("two\nlines-of-a-token");
     until(address, "mind", "PENDING_INVALID").await;
-    assert_eq!(lookup(address, "mind", "a").await, "RUNNING", "the one before is in force");
+    assert_eq!(lookup(address, "mind", "a").await, "RUNNING", "the previous one is active");
     let named = |line: &str| {
         (line.contains("the previous one stays active") && line.contains("/token")).then_some(())
     };
@@ -277,7 +277,7 @@ async fn a_bad_secret_affects_only_its_source_until_replaced() {
     assert_eq!(lookup(address, "mind", "a").await, "RUNNING, stale: CREDENTIAL_REJECTED");
     until(address, "mind", "REJECTED").await;
     assert_eq!(is_valid(address, "mind").await.0, "CREDENTIAL_REJECTED");
-    assert_eq!(lookup(address, "metrics", "q").await, "RUNNING", "another source is not concerned");
+    assert_eq!(lookup(address, "metrics", "q").await, "RUNNING", "another source is not affected");
     mounted.swap("the-next-token");
     until(address, "mind", "ACTIVE").await;
     assert_eq!(lookup(address, "mind", "a").await, "RUNNING");
@@ -289,9 +289,12 @@ async fn a_bad_secret_affects_only_its_source_until_replaced() {
             tokio::time::interval(EVERY).tick().await;
         }
     };
-    assert!(tokio::time::timeout(LIMIT, renewed).await.is_ok(), "the timer finds what no watch sees");
+    assert!(
+        tokio::time::timeout(LIMIT, renewed).await.is_ok(),
+        "the timer finds what the watch does not see"
+    );
     let credential = is_valid(address, "metrics").await.2;
-    assert_eq!(credential["expiresAt"], Value::Null, "the end was that of the one before");
+    assert_eq!(credential["expiresAt"], Value::Null, "that was the expiry of the previous one");
 
     gateway.signal("TERM").await;
     let (status, output) = gateway.ended().await;

@@ -71,14 +71,14 @@ async fn incomplete_rows_are_a_retryable_problem_and_not_cached() {
     assert_eq!((cells.len(), &last["problem"]), (2, &Value::Null));
     let count = rig.requests_to(Endpoint::Status).len();
     page(&rig, None).await;
-    assert_eq!(rig.requests_to(Endpoint::Status).len(), count, "rows that are whole are held");
+    assert_eq!(rig.requests_to(Endpoint::Status).len(), count, "complete pages are cached");
 }
 
 #[tokio::test]
 async fn fewer_rows_than_reported_are_a_problem_and_not_the_end() {
     let rig = rig(150, |setup| setup.scenario.supermetrics.jobs[0].rows.readable = Some(120)).await;
     let (cells, last, pages) = read(&rig).await;
-    assert_eq!((cells.len(), pages), (120, 2), "what there is, is given");
+    assert_eq!((cells.len(), pages), (120, 2), "the available rows are returned");
     assert_eq!(
         (&last["problem"]["code"], &last["pageInfo"]["hasNextPage"]),
         (&json!("BAD_ANSWER"), &json!(true))
@@ -93,7 +93,7 @@ async fn an_upstream_that_ignores_offsets_yields_no_repeated_row() {
     let (expected, ..) = read(&plain).await;
     let all = rig(2_500, |setup| setup.scenario.supermetrics.ignores_offsets = true).await;
     let (cells, last, _) = read(&all).await;
-    assert!(cells == expected, "all rows each time hold those asked for");
+    assert!(cells == expected, "the requested rows come from complete pages each time");
     assert_eq!(last["problem"], Value::Null);
 
     let some = rig(2_500, |setup| {
@@ -101,7 +101,7 @@ async fn an_upstream_that_ignores_offsets_yields_no_repeated_row() {
         setup.scenario.supermetrics.rows_per_answer = Some(1_000);
     });
     let (cells, last, _) = read(&some.await).await;
-    assert!(cells == expected[..1_000], "the first rows each time are given once");
+    assert!(cells == expected[..1_000], "the first rows of each page are returned once");
     assert_eq!((&last["nodes"], &last["problem"]["code"]), (&json!([]), &json!("BAD_ANSWER")));
 }
 

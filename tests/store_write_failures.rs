@@ -70,7 +70,7 @@ async fn refusing_gateway() -> (TestGateway, Arc<Refusing>, Arc<RuntimeClock>) {
     gateway.mindbridge.respond_with(|_| Ok(Life::Succeeded));
     let answer = gateway.jobs.lookup_one(&Principal::local(), reference("mind", "a"), None).await.unwrap();
     assert_eq!(answer.observation.job.state(), JobState::Succeeded);
-    assert_eq!(store.get(&[key("a")]).await.unwrap(), [None], "it was refused");
+    assert_eq!(store.get(&[key("a")]).await.unwrap(), [None], "it was rejected");
     (gateway, store, clock)
 }
 

@@ -71,8 +71,8 @@ async fn stored_rows_survive_upstream_expiry_and_a_restart() {
     assert_eq!(
         gateway.supermetrics.rows_requests.load(Ordering::Relaxed),
         1,
-        "asked once, then held in memory"
+        "fetched once, then cached in memory"
     );
     let beyond = rest.rows.last().map(|(cursor, _)| cursor.clone());
-    assert_eq!(rows(100, beyond).await.unwrap_err().code, ProblemCode::Expired, "no more was kept");
+    assert_eq!(rows(100, beyond).await.unwrap_err().code, ProblemCode::Expired, "no more was stored");
 }

@@ -101,9 +101,12 @@ async fn sigterm_closes_every_stream_and_completes_requests() {
     let first = sockets.iter().map(|(_, at)| *at).min().unwrap();
     let spread = sockets.iter().filter(|(_, at)| *at > first + Duration::from_secs(2)).count();
     // a low bound, since a machine suspended for half of the window delivers all events of that time at once
-    assert!(spread >= 50, "{spread} of 200 came later than the first fifth of the window");
+    assert!(spread >= 50, "{spread} of 200 came after the first fifth of the window");
     for text in events {
-        assert!(text.ends_with(":\n\n\r\n0\r\n\r\n"), "an event stream ends whole, without complete: {text}");
+        assert!(
+            text.ends_with(":\n\n\r\n0\r\n\r\n"),
+            "an event stream ends with its last chunk, without complete: {text}"
+        );
     }
     // the request that was in flight all the time
     half.write_all(second).await.unwrap();
@@ -160,7 +163,11 @@ async fn a_disconnected_client_releases_its_stream_permit() {
                 "sse" => event_stream(address).await,
                 _ => websocket(address).await.into_inner(),
             };
-            assert_eq!(wire::exchange(address, &probe).await.status, 429, "{transport} holds the one place");
+            assert_eq!(
+                wire::exchange(address, &probe).await.status,
+                429,
+                "{transport} occupies the only stream"
+            );
             if reset {
                 socket.set_zero_linger().unwrap();
             }

@@ -57,7 +57,7 @@ async fn a_throttled_source_is_not_called_until_retry_after() {
     let requests = rig.upstreams.record();
     let refused = requests.iter().position(|requests| requests.status == Some(429)).unwrap();
     let quiet = requests[refused + 1].started.duration_since(requests[refused].ended.unwrap());
-    assert!(quiet >= pause, "asked again after {quiet:?}");
+    assert!(quiet >= pause, "fetched again after {quiet:?}");
     rig.upstreams.set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
     for watcher in watching {
         assert_eq!(watcher.rest().await, ["ENDED SUCCEEDED", "complete"]);
@@ -82,7 +82,10 @@ async fn a_socket_is_closed_after_two_missed_pings_and_not_one() {
     still.unread(2 * PING).await;
     rig.upstreams.set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
     assert_eq!(still.rest().await, ["ENDED SUCCEEDED", "complete"]);
-    settles("the dead peer is gone", Duration::from_mins(2), || rig.serving.streams().websocket == 0).await;
+    settles("the unresponsive peer is disconnected", Duration::from_mins(2), || {
+        rig.serving.streams().websocket == 0
+    })
+    .await;
     dead.unread(2 * PING).await;
 }
 
@@ -156,7 +159,7 @@ async fn a_stalled_reader_uses_bounded_memory_and_gets_the_latest() {
             let (sequence, at) = (update["sequence"].as_u64().unwrap(), &mut last[place(&update)]);
             assert!(sequence > at.0 && !at.1, "{sequence} behind {at:?}");
             *at = (sequence, update["isFinal"].as_bool().unwrap());
-            assert_eq!(at.1, number(&update) == Some(CHANGES), "the end is the newest, and told as the end");
+            assert_eq!(at.1, number(&update) == Some(CHANGES), "the last update is the newest, and final");
             update_count += 1;
             event = watcher.receive().await;
         }

@@ -90,7 +90,7 @@ async fn by_sse(app: &Router, client: usize, snapshots: &AtomicUsize) -> StreamL
         let mut bytes = vec![0; 4096];
         // one event per chunk, and no reader is slow here: bytes that are read together arrived together
         let read = socket.read(&mut bytes).await.unwrap();
-        assert_ne!(read, 0, "the stream was ended");
+        assert_ne!(read, 0, "the stream was closed");
         let text = String::from_utf8_lossy(bytes.get(..read).unwrap()).into_owned();
         received.signs_of_life += usize::from(text.contains("\r\n:\n\n"));
         for answer in text.lines().filter_map(|line| line.strip_prefix("data: ")) {
@@ -136,7 +136,7 @@ async fn idle_streams_stay_open_and_receive_the_terminal_state() {
         let expected = usize::try_from(at.as_secs() / every).unwrap();
         assert!(
             received.signs_of_life.abs_diff(expected) <= 1,
-            "{} signs of life in {at:?}",
+            "{} keep-alive messages in {at:?}",
             received.signs_of_life
         );
     }

@@ -69,7 +69,7 @@ async fn a_thousand_sockets_cause_the_upstream_calls_of_one() {
 
 /// Nothing is open, nothing is followed, and no call is made any more.
 async fn comes_to_rest(rig: &Rig, within: Duration) {
-    settles("every stream is gone", within, || rig.serving.streams() == StreamCounts::default()).await;
+    settles("every stream is closed", within, || rig.serving.streams() == StreamCounts::default()).await;
     settles("no job is followed", within, || rig.serving.followed() == 0).await;
     // a call in flight may still arrive
     let mut rests = false;
@@ -77,7 +77,7 @@ async fn comes_to_rest(rig: &Rig, within: Duration) {
         let calls = rig.upstreams.record().len();
         rests = rests || timeout(PACE * 3, rig.upstreams.wait_for_requests(calls + 1)).await.is_err();
     }
-    assert!(rests, "somebody still asks");
+    assert!(rests, "upstream calls continue");
 }
 
 #[tokio::test]
@@ -108,15 +108,19 @@ async fn a_socket_without_pongs_is_closed_after_two_pings() {
         }))
         .await;
         let within = Duration::from_secs(1 + 12 + 12) + SLACK;
-        settles("the silent are gone", within, || rig.serving.streams().websocket == 1).await;
-        settles("their job is left", UNSUBSCRIBE_GRACE + SLACK, || rig.serving.followed() == 1).await;
+        settles("the unresponsive clients are disconnected", within, || rig.serving.streams().websocket == 1)
+            .await;
+        settles("their job is not followed any more", UNSUBSCRIBE_GRACE + SLACK, || {
+            rig.serving.followed() == 1
+        })
+        .await;
         drop(silent);
     };
     // a client that reads answers pings, and stays; a late poll may be delivered meanwhile
     let stays = lively.until_over();
     tokio::select! {
         () = alone => {}
-        over = stays => panic!("who answers pings was let go: {over:?}"),
+        over = stays => panic!("a client that answers pings was disconnected: {over:?}"),
     }
     drop(lively);
     comes_to_rest(&rig, UNSUBSCRIBE_GRACE + SLACK).await;

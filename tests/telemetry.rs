@@ -125,7 +125,7 @@ async fn a_query_is_a_tree(sink: Sink, rest: &str, more: &[(&str, &str)]) {
     assert_eq!(
         spans.iter().filter(|span| span.name.starts_with("GET")).count(),
         1,
-        "the second asked nobody"
+        "the second made no call"
     );
 
     let observation = one(&spans, "job.observe", |_| true);
@@ -135,9 +135,9 @@ async fn a_query_is_a_tree(sink: Sink, rest: &str, more: &[(&str, &str)]) {
     );
     assert!(
         observation.trace != TRACE && observation.parent.is_empty(),
-        "it begins the trace of the job: {observation:?}"
+        "it starts the trace of the job: {observation:?}"
     );
-    assert_eq!(observation.links, [(TRACE.to_owned(), call.id.clone())], "the call that asked");
+    assert_eq!(observation.links, [(TRACE.to_owned(), call.id.clone())], "the call that fetched it");
     let ingest = one(&spans, "job.ingest", |_| true);
     assert_eq!((&ingest.parent, ingest.attribute("ingest.outcome")), (&observation.id, "new"));
     one(&spans, "store", |span| span.parent == ingest.id && span.attribute("store.operation") == "put");
@@ -225,7 +225,7 @@ async fn a_job_is_one_trace_across_replicas_with_linked_deliveries() {
     // the job completes when both have received that it runs, and it was polled several times since: between these
     // moments both watch
     let end = async {
-        settles("both are told", LIMIT, || begun.load(Ordering::SeqCst) == 2).await;
+        settles("both have received it", LIMIT, || begun.load(Ordering::SeqCst) == 2).await;
         let from = SystemClock.now();
         let observations = upstreams.wait_for_requests(upstreams.record().len() + 3);
         tokio::time::timeout(LIMIT, observations).await.unwrap();
@@ -272,17 +272,17 @@ async fn a_job_is_one_trace_across_replicas_with_linked_deliveries() {
             "{deliveries:#?}"
         );
         for delivery in deliveries {
-            assert_eq!(delivery.trace, *job, "one trace a job");
+            assert_eq!(delivery.trace, *job, "one trace per job");
             let linked = |to: &Got| delivery.links.contains(&(to.trace.clone(), to.id.clone()));
             assert!(linked(subscription), "{delivery:?}");
             assert!(
                 observations.iter().any(|observation| linked(observation)),
-                "the look that brought it: {delivery:?} {observations:#?}"
+                "the poll that observed it: {delivery:?} {observations:#?}"
             );
         }
     }
     let lasts = spans.iter().find(|span| span.began <= from && span.ended >= to);
-    assert!(lasts.is_none(), "nothing lasts as a subscription does: {lasts:?}");
+    assert!(lasts.is_none(), "no span lasts as long as a subscription: {lasts:?}");
     assert_harmless(&sink, &spans);
 }
 
@@ -343,7 +343,10 @@ async fn trace_context_is_propagated_only_to_configured_sources() {
         "{:?}",
         unsampled_heads.lock().unwrap()
     );
-    assert!(spans.iter().all(|span| span.trace == TRACE), "the ratio of what begins here is 0: {spans:#?}");
+    assert!(
+        spans.iter().all(|span| span.trace == TRACE),
+        "the ratio of traces that start here is 0: {spans:#?}"
+    );
     assert!(spans.iter().any(|span| span.name == "GET /v1/jobs/{source}/{external_id}"), "{spans:#?}");
 }
 

@@ -95,11 +95,11 @@ async fn watchers_of_a_vanished_job_get_one_final_not_found() {
     assert_eq!(updates, expected);
     let lasted = gone.elapsed();
     assert!(lasted >= FOLLOW.missing_for && lasted < FOLLOW.missing_for + SECOND * 70, "{lasted:?}");
-    assert_eq!(gateway.mindbridge.probes.load(Ordering::Relaxed), 1, "no other job spoke for the source");
+    assert_eq!(gateway.mindbridge.probes.load(Ordering::Relaxed), 1, "no other job was read");
     tokio::time::sleep(SECOND * 100).await;
     let calls = gateway.mindbridge.calls();
     tokio::time::sleep(SECOND * 600).await;
-    assert_eq!(gateway.mindbridge.calls(), calls, "the following has ended");
+    assert_eq!(gateway.mindbridge.calls(), calls, "the job is not followed any more");
     // later reads and new watches fetch again
     assert_eq!(lookup(&gateway, "a").await, (Ok(JobState::Running), STALE));
     assert_eq!(gateway.mindbridge.calls(), calls + 1);
@@ -145,7 +145,7 @@ async fn any_other_answer_restarts_the_missing_for_period() {
     });
     let updates: Vec<Short> = watch(&gateway, "a").map(|update| short(&update)).collect().await;
     assert_eq!(updates.last().unwrap(), &(UpdateKind::Ended, Err(ProblemCode::NotFound), None, true));
-    assert_eq!(updates.len(), 3, "the reason of the staleness stays the same: {updates:?}");
+    assert_eq!(updates.len(), 3, "the reason of the staleness does not change: {updates:?}");
     assert!(start.elapsed() >= SECOND * 130 + FOLLOW.missing_for, "{:?}", start.elapsed());
 }
 
@@ -167,7 +167,7 @@ async fn short_waits_of_others_do_not_put_off_the_end() {
     };
     let updates = tokio::select! {
         updates = ended => updates,
-        () = others => panic!("not ended after {:?}", gone.elapsed()),
+        () = others => panic!("not complete after {:?}", gone.elapsed()),
     };
     assert_eq!(updates.last().unwrap(), &(UpdateKind::Ended, Err(ProblemCode::NotFound), None, true));
     let lasted = gone.elapsed();

@@ -86,7 +86,7 @@ async fn watching_a_finished_job_yields_one_final_snapshot() {
     assert_eq!(
         updates,
         [(UpdateKind::Snapshot, Ok(JobState::Succeeded), None, true); 2],
-        "each time it was named"
+        "once per reference"
     );
     assert_eq!(gateway.mindbridge.calls(), 1);
 }
@@ -98,11 +98,11 @@ async fn a_thousand_watchers_share_the_upstream_calls_of_one() {
         let gateway = following();
         succeeds_after(&gateway, SECOND * 600);
         let ends = join_all((0..watchers).map(|_| watch(&gateway, &[("mind", "a")]).count())).await;
-        assert_eq!(ends, vec![2; watchers], "a snapshot and an end for each");
+        assert_eq!(ends, vec![2; watchers], "a snapshot and a terminal state for each");
         calls.push(gateway.mindbridge.calls());
     }
     assert_eq!(calls[0], calls[1]);
-    assert!(calls[0] < 60, "{} looks in ten minutes", calls[0]);
+    assert!(calls[0] < 60, "{} polls in ten minutes", calls[0]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -129,7 +129,7 @@ async fn resubscribing_within_the_grace_period_keeps_the_watch() {
     let mut second = watch(&gateway, &[("mind", "a")]);
     assert_eq!(short(&second.next().await.unwrap()).1, Ok(JobState::Running));
     tokio::time::sleep(FOLLOW.unsubscribe_grace * 2).await;
-    assert_eq!(gateway.jobs.followed(), 1, "the earlier leaving does not end the later interest");
+    assert_eq!(gateway.jobs.followed(), 1, "the end of the earlier interest does not end the later one");
 }
 
 #[tokio::test(start_paused = true)]
@@ -264,7 +264,7 @@ async fn ten_thousand_jobs_are_polled_in_a_hundred_requests() {
         gateway.mindbridge.calls() - before
     };
     let (updates, calls) = tokio::join!(join_all(streams), measured);
-    assert_eq!(updates, vec![400; 50], "a snapshot and an end for each of 200");
+    assert_eq!(updates, vec![400; 50], "a snapshot and a terminal state for each of 200");
     assert!((180..=220).contains(&calls), "{calls} requests in two rounds");
 }
 
@@ -280,12 +280,15 @@ async fn the_lowest_max_staleness_sets_the_poll_interval() {
     eager.next().await.unwrap();
     tokio::time::sleep(SECOND * 60).await;
     let fast = gateway.mindbridge.calls() - slow;
-    assert!((26..=40).contains(&fast), "{fast} looks in a minute");
+    assert!((26..=40).contains(&fast), "{fast} polls in a minute");
     drop(eager);
     tokio::time::sleep(SECOND * 2).await;
     let before = gateway.mindbridge.calls();
     tokio::time::sleep(SECOND * 60).await;
-    assert!(gateway.mindbridge.calls() - before <= 4, "the pace falls back when the eager one leaves");
+    assert!(
+        gateway.mindbridge.calls() - before <= 4,
+        "the interval returns to normal when the frequent watcher leaves"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -326,14 +329,14 @@ async fn a_wait_returns_the_current_state_at_its_timeout() {
         gateway.jobs.await_end(&Principal::local(), reference("mind", "a"), SECOND * 5).await.unwrap();
     assert_eq!((answer.observation.job.state(), start.elapsed()), (JobState::Running, SECOND * 5));
     assert!(answer.next_poll.is_some());
-    assert!(answer.age >= SECOND / 2, "its age is that of the moment it is told");
+    assert!(answer.age >= SECOND / 2, "its age counts until it is delivered");
     let start = Instant::now();
     let early =
         gateway.jobs.await_end(&Principal::local(), reference("mind", "c"), SECOND / 20).await.unwrap_err();
     assert_eq!(
         (early.code, start.elapsed()),
         (ProblemCode::TimedOut, SECOND / 20),
-        "the first look takes longer"
+        "the first fetch takes longer"
     );
 }
 
@@ -376,7 +379,7 @@ async fn the_feed_delivers_permitted_changes_found_by_any_lookup() {
     assert_eq!(
         short(&next),
         (UpdateKind::Ended, Ok(JobState::Succeeded), None, true),
-        "the same again is no change"
+        "an equal answer is not a change"
     );
 }
 
@@ -397,14 +400,14 @@ async fn the_feed_delivers_an_outage_and_its_recovery_once_each() {
         assert_eq!(next(&mut reader).await, running(Some(StaleReason::Unavailable)));
         assert_eq!(unheld.next().await.unwrap().answer.unwrap_err().code, ProblemCode::Unavailable);
         drop(unheld);
-        assert!(tokio::time::timeout(SECOND * 60, reader.next()).await.is_err(), "told once");
+        assert!(tokio::time::timeout(SECOND * 60, reader.next()).await.is_err(), "delivered once");
         gateway
             .mindbridge
             .respond_with(move |id| if id.as_str() == "a" { Ok(Life::Running) } else { Err(outage()) });
         assert_eq!(next(&mut reader).await, running(None));
-        assert!(tokio::time::timeout(SECOND * 60, reader.next()).await.is_err(), "told once");
+        assert!(tokio::time::timeout(SECOND * 60, reader.next()).await.is_err(), "delivered once");
     }
-    assert!(tokio::time::timeout(SECOND, filtered.next()).await.is_err(), "the filter holds");
+    assert!(tokio::time::timeout(SECOND, filtered.next()).await.is_err(), "the filter applies");
 }
 
 #[tokio::test(start_paused = true)]
@@ -421,7 +424,7 @@ async fn a_slow_reader_skips_to_the_terminal_state() {
     tokio::time::sleep(SECOND * 90).await;
     let last = watcher.next().await.unwrap();
     assert_eq!(short(&last), (UpdateKind::Ended, Ok(JobState::Succeeded), None, true));
-    assert!(last.sequence > first.sequence + 1, "what was overtaken shows as a gap");
+    assert!(last.sequence > first.sequence + 1, "a skipped update is a gap in the sequence");
     assert!(watcher.next().await.is_none());
 }
 
@@ -447,7 +450,7 @@ async fn new_watchers_do_not_delay_the_next_poll() {
         start.elapsed()
     };
     let (ended, guests) = tokio::join!(ended, arrivals);
-    assert!(guests == 50 && ended < SECOND * 8, "told after {ended:?}");
+    assert!(guests == 50 && ended < SECOND * 8, "delivered after {ended:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -459,7 +462,7 @@ async fn a_watcher_joining_during_an_outage_receives_staleness() {
     assert_eq!(short(&first.next().await.unwrap()).2, Some(StaleReason::Unavailable));
     let mut second = watch(&gateway, &[("mind", "a")]);
     assert_eq!(short(&second.next().await.unwrap()).2, Some(StaleReason::Unavailable));
-    assert!(tokio::time::timeout(SECOND * 60, first.next()).await.is_err(), "no change, no news");
+    assert!(tokio::time::timeout(SECOND * 60, first.next()).await.is_err(), "no change, no update");
 }
 
 #[tokio::test(start_paused = true)]
@@ -483,7 +486,7 @@ async fn a_new_watch_resumes_polling_after_max_duration() {
     tokio::time::sleep(FOLLOW.at_most + SECOND * 60).await;
     let calls = gateway.mindbridge.calls();
     tokio::time::sleep(SECOND * 600).await;
-    assert_eq!(gateway.mindbridge.calls(), calls, "it was given up");
+    assert_eq!(gateway.mindbridge.calls(), calls, "the fetch timed out");
     let mut watcher = watch(&gateway, &[("mind", "a")]);
     assert_eq!(
         short(&watcher.next().await.unwrap()),

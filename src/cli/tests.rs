@@ -29,7 +29,7 @@ fn key_new_prints_a_config_line_that_matches_its_key() {
         let config = Config::from_yaml(&yaml, &Environment::default()).unwrap();
         assert_eq!((config.clients[0].name.as_str(), ended.code, ended.err.as_str()), (name, 0, ""));
         assert_eq!(config.clients[0].key_sha256, [keys::hash(key)]);
-        assert_eq!(ended.out.matches(key).count(), 1, "shown once");
+        assert_eq!(ended.out.matches(key).count(), 1, "printed once");
     }
 }
 

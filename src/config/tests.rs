@@ -205,7 +205,7 @@ fn invalid_values_are_refused_without_being_repeated() {
             }
         }
     }
-    assert!(refused > pointers.len() * 8, "{refused} refusals for {} places", pointers.len());
+    assert!(refused > pointers.len() * 8, "{refused} rejections for {} options", pointers.len());
 }
 
 /// JSON pointers to all nodes of a tree but its root.
@@ -228,7 +228,7 @@ fn sampled() -> String {
     for sample in ["# sources:\n", "# clients:\n", "# jwt:\n"] {
         let start = text.find(sample).expect("a sample");
         let (before, sample) = text.split_at(start);
-        let end = sample.find("\n\n").expect("an end");
+        let end = sample.find("\n\n").expect("the end of a sample");
         let (sample, after) = sample.split_at(end);
         let on: Vec<&str> = sample.lines().map(|line| line.strip_prefix("# ").unwrap_or(line)).collect();
         text = format!("{before}{}{after}", on.join("\n"));
@@ -310,7 +310,7 @@ fn schema_describes_every_option_and_rejects_others() {
     assert_eq!(source["properties"]["upstream"]["enum"], serde_json::json!(["mindbridge", "supermetrics"]));
     assert_eq!(source["properties"]["status_timeout"]["default"], "15s");
     assert_eq!(source["properties"]["budget"]["properties"]["max_wait"]["default"], "10s");
-    assert!(source["properties"]["base_url"].get("default").is_none(), "what is required has no default");
+    assert!(source["properties"]["base_url"].get("default").is_none(), "a required option has no default");
     assert!(!text.contains("$ref") && described.len() > 45, "{}", described.len());
     undescribed(&schema, "");
 }
@@ -388,7 +388,7 @@ fn undescribed(schema: &Value, path: &str) {
         undescribed(value, &path);
     }
     if schema.get("properties").is_some() {
-        assert_eq!(schema["additionalProperties"], false, "{path} takes unknown keys");
+        assert_eq!(schema["additionalProperties"], false, "{path} accepts unknown keys");
     }
     for inner in ["items", "additionalProperties"] {
         schema.get(inner).into_iter().for_each(|inner| undescribed(inner, &format!("{path}.*")));

@@ -182,7 +182,7 @@ async fn replicas_with_uneven_jobs_keep_every_bound() {
     let bound = HOUR * 2 * 100 / 800;
     let longest = longest_gap(&all(&replicas, 0), start, 100);
     assert!(longest <= bound, "{longest:?} of {bound:?}");
-    assert!((850..=1_000).contains(&metrics), "the hour is used: {metrics} calls");
+    assert!((850..=1_000).contains(&metrics), "the hourly budget is used: {metrics} calls");
     let bound = HOUR * 2 * 9 / 48;
     let longest = longest_gap(&all(&replicas, 1), start, 450);
     assert!(longest <= bound, "{longest:?} of {bound:?}");

@@ -310,7 +310,10 @@ async fn search(format: &str) {
                 upstreams.wait_for_requests(upstreams.record().len() + 1).await;
             }
         };
-        assert!(tokio::time::timeout(LIMIT, taken).await.is_ok(), "{source} is not asked with the new one");
+        assert!(
+            tokio::time::timeout(LIMIT, taken).await.is_ok(),
+            "the new credential of {source} is not used"
+        );
         until(address, key, source, "ACTIVE").await;
         fs::write(file.path(), &secrets[2].secret).unwrap();
         until(address, key, source, "PENDING_REJECTED").await;
@@ -356,7 +359,7 @@ async fn search(format: &str) {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     };
-    assert!(tokio::time::timeout(LIMIT, is_logged).await.is_ok(), "{refused} was not said");
+    assert!(tokio::time::timeout(LIMIT, is_logged).await.is_ok(), "{refused} was not reported");
     fs::write(config.path(), &yaml).unwrap();
 
     let mut leaks = found(&canaries, "the process list", &process_list());
@@ -364,7 +367,7 @@ async fn search(format: &str) {
     let (status, mut log) = gateway.ended().await;
     assert_eq!(status.code(), Some(0));
     let kept = files.data.contents();
-    assert!(kept.contains("[redacted] [redacted] [redacted]"), "what was repeated is kept, masked");
+    assert!(kept.contains("[redacted] [redacted] [redacted]"), "the repeated secrets are stored masked");
 
     // the same with a damaged file, and its quarantined copy; a new process knows only its own secrets
     damage(&files.data.0.join("jobs.redb"));
@@ -394,7 +397,7 @@ async fn search(format: &str) {
         "sending a request",
         refused,
     ] {
-        assert!(log.contains(word), "the log does not hold {word:?}");
+        assert!(log.contains(word), "the log does not contain {word:?}");
     }
 }
 

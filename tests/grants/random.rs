@@ -272,11 +272,7 @@ impl Truth {
                         listed.push((source, id));
                     }
                     let more = page["pageInfo"]["hasNextPage"].as_bool().unwrap();
-                    assert_eq!(
-                        more,
-                        listed.len() < expected.len(),
-                        "the end of a page tells of nothing out of sight"
-                    );
+                    assert_eq!(more, listed.len() < expected.len(), "the page info reveals no forbidden job");
                     assert!(!more || edges.len() == first);
                     after = page["pageInfo"]["endCursor"].clone();
                     if !more {

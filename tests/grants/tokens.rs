@@ -108,7 +108,7 @@ async fn a_watch_token_reads_only_its_own_jobs_on_every_path() {
     assert_eq!(
         world.calls("mind") + world.calls("metrics") + world.calls("other"),
         calls,
-        "nothing is asked for others"
+        "no other job is fetched"
     );
 
     let listed = execute(&schema, &holder, "{ jobList(first: 100) { nodes { externalId source { name } } pageInfo { hasNextPage } } sources { name budget { inFlight } } }", json!({})).await;
@@ -149,13 +149,13 @@ async fn a_watch_token_reads_only_its_own_jobs_on_every_path() {
         world.put(source, "new", None);
     }
     world.lookup_all().await;
-    assert!(tokio::time::timeout(SECOND, feed.next()).await.is_err(), "no other job is fed");
+    assert!(tokio::time::timeout(SECOND, feed.next()).await.is_err(), "no other job is in the feed");
     let clients = [client("ui", &[("other", Scope::default())])];
     let later = World::with_clients(&sources, &clients);
     let holder = later.jobs.authenticate(Some(&token.as_str().into())).unwrap();
-    assert!(!sees(&later, &holder, "mind", "mine").await, "its maker may not read that any more");
+    assert!(!sees(&later, &holder, "mind", "mine").await, "its creator may not read that any more");
     let gone = World::with_clients(&sources, &[client("other", &granted)]);
-    assert!(gone.jobs.authenticate(Some(&token.as_str().into())).is_err(), "its maker is gone");
+    assert!(gone.jobs.authenticate(Some(&token.as_str().into())).is_err(), "its creator was removed");
 }
 
 #[tokio::test(start_paused = true)]
@@ -188,7 +188,7 @@ async fn a_watch_token_is_limited_by_its_creators_grant_and_ttl() {
         assert_eq!(got, code, "{answer}");
         assert_eq!(answer["data"].is_null(), code.is_some(), "{answer}");
     }
-    assert_eq!(world.calls("mind"), 0, "making one asks nobody");
+    assert_eq!(world.calls("mind"), 0, "creating one makes no upstream call");
     let made = execute(
         &schema,
         &maker,
@@ -201,8 +201,8 @@ async fn a_watch_token_is_limited_by_its_creators_grant_and_ttl() {
     let token = made["token"].as_str().unwrap();
     let holder = world.jobs.authenticate(Some(&token.into())).unwrap();
     assert!(sees(&world, &holder, "mind", "export1").await);
-    assert!(!sees(&world, &holder, "mind", "report1").await, "nor does it see what its maker does not");
+    assert!(!sees(&world, &holder, "mind", "report1").await, "it may not read more than its creator");
     tokio::time::sleep(SECOND * 15 * 60).await;
-    assert!(world.jobs.authenticate(Some(&token.into())).is_err(), "its time is up");
+    assert!(world.jobs.authenticate(Some(&token.into())).is_err(), "it has expired");
     assert_eq!(name("mind").as_str(), "mind");
 }

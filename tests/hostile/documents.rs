@@ -189,7 +189,7 @@ async fn invalid_http_requests_are_rejected_before_execution() {
     for path in ["/", "/graphql//", "/graphql/../admin", "/metrics", "/livez", "//graphql", "/%67raphql"] {
         let answer = wire::get(rig.public, path).await;
         assert!([200, 404].contains(&answer.status), "{path}: {}", answer.status);
-        assert!(!answer.body.contains("jobgate_"), "{path} shows what is for operators");
+        assert!(!answer.body.contains("jobgate_"), "{path} serves operator data");
     }
     assert_eq!(rig.upstreams.record(), []);
 }

@@ -26,7 +26,7 @@ const RESTARTS: usize = 4;
 
 /// Steps the clock `times` times.
 pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send + Sync) -> Outcome {
-    assert!(Path::new(LIBRARY).exists(), "{LIBRARY} is not there: install the package faketime");
+    assert!(Path::new(LIBRARY).exists(), "{LIBRARY} does not exist: install the package faketime");
     let simulator = Simulator::start(Setup::default().scenario, Addresses::ephemeral()).await.unwrap();
     let upstreams = simulator.handle();
     let folder =
@@ -72,7 +72,7 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send
         let (nodes, last) = join(end, watched(gateway.address, &ids[0])).await;
         check("after, allowing nothing", &nodes, "SUCCEEDED", offset, &mut bad);
         if last.as_deref() != Some("SUCCEEDED") {
-            bad.push(format!("turn {iteration}: the watcher was told {last:?} as the last"));
+            bad.push(format!("iteration {iteration}: the last update of the watcher was {last:?}"));
         }
         // An earlier observation may be this old by now, and no older.
         let id = format!("a{iteration}");

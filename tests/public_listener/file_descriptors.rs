@@ -29,13 +29,13 @@ async fn idle_sockets_do_not_exhaust_file_descriptors() {
     client.send(&good()).await;
     assert_eq!(client.answer().await.0, 200);
     let idle = join_all((0..300).map(|_| TcpStream::connect(public))).await;
-    assert!(idle.iter().all(Result::is_ok), "more than the gateway takes wait in the system's queue");
+    assert!(idle.iter().all(Result::is_ok), "connections above the limit wait in the accept queue");
     for _ in 0..3 {
         assert_eq!(wire::get(admin, "/livez").await.status, 200);
         assert_eq!(wire::get(admin, "/metrics").await.status, 200);
     }
     client.send(&good()).await;
-    assert_eq!(client.answer().await.0, 200, "the upstream is asked");
+    assert_eq!(client.answer().await.0, 200, "the upstream is called");
     std::fs::write(config.path(), yaml.replace("name: busy", "name: busier")).unwrap();
     gateway.signal("HUP").await;
     let reloaded = "configuration reloaded";

@@ -71,7 +71,7 @@ impl Proxies {
         ];
         for (proxy, child) in [nginx, haproxy].into_iter().zip(&mut children) {
             while TcpStream::connect(proxy).await.is_err() {
-                assert_eq!(child.try_wait().unwrap(), None, "a proxy ended");
+                assert_eq!(child.try_wait().unwrap(), None, "a proxy exited");
                 tokio::task::yield_now().await;
             }
         }
@@ -135,6 +135,6 @@ async fn no_refusal_becomes_a_502_behind_a_proxy() {
         assert!(bad.contains_key(&(429, false)) && bad.contains_key(&(401, false)), "{name}: {bad:?}");
     }
     for child in &mut proxies.children {
-        assert_eq!(child.try_wait().unwrap(), None, "a proxy ended");
+        assert_eq!(child.try_wait().unwrap(), None, "a proxy exited");
     }
 }

@@ -91,10 +91,10 @@ async fn the_public_listener_serves_tls_with_a_certificate() {
     }
     let (_, _, answer) =
         exchange(to, &files.roots, &[&version::TLS13], &request("http://localhost")).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 403 "), "a page that came in the clear is another site: {answer}");
+    assert!(answer.starts_with("HTTP/1.1 403 "), "a page served without TLS is another site: {answer}");
 
     let plain = wire::get(to, "/graphql?query=%7B__typename%7D").await;
-    assert_eq!(plain.status, 0, "nothing is answered in the clear: {}", plain.head);
+    assert_eq!(plain.status, 0, "plain HTTP is not answered: {}", plain.head);
     let stranger = files_of_a_stranger();
     assert!(exchange(to, &stranger, &[&version::TLS13], &request("https://localhost")).await.is_err());
 

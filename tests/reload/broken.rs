@@ -122,7 +122,7 @@ async fn an_invalid_file_is_rejected_with_its_path_and_reason() {
     gateway.process.find("a good one is adopted", reloaded).await;
     gateway.upstreams[0].handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
     for stream in &mut streams {
-        assert_eq!(stream.short().await, "ENDED SUCCEEDED", "nothing was heard of all that");
+        assert_eq!(stream.short().await, "ENDED SUCCEEDED", "the stream received nothing else");
     }
 }
 

@@ -58,7 +58,7 @@ async fn a_hundred_reloads_under_load_drop_no_stream_or_request() {
     };
     let askers = futures_util::future::join_all((0..ASKERS).map(|_| execute()));
     let ((warm, last), _) = tokio::join!(reload, askers);
-    assert!(request_count.load(Ordering::Relaxed) >= RELOADS, "the load was no load: {request_count:?}");
+    assert!(request_count.load(Ordering::Relaxed) >= RELOADS, "too few requests: {request_count:?}");
     eprintln!("{request_count:?} queries; {warm} bytes after {WARM} reloads, {last} after {RELOADS}");
     assert!(last < warm + GROWTH, "{warm} bytes after {WARM} reloads, {last} after {RELOADS}");
 
@@ -101,12 +101,12 @@ async fn change(gateway: &mut Gateway, number: usize) {
     gateway.process.signal("HUP").await;
     // the log suppresses repeated lines, so the counter is used
     let applied = format!("jobgate_config_reloads_total{{outcome=\"applied\"}} {number}");
-    let active = async {
+    let in_force = async {
         while !wire::get(gateway.admin, "/metrics").await.body.lines().any(|line| line == applied) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    assert!(tokio::time::timeout(LIMIT, active).await.is_ok(), "not in force: {applied}");
+    assert!(tokio::time::timeout(LIMIT, in_force).await.is_ok(), "not active: {applied}");
 }
 
 /// The next event of a stream, which is its last: a job is the same at both upstreams.

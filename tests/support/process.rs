@@ -76,7 +76,7 @@ impl Process {
             }
         };
         let found = tokio::time::timeout(LIMIT, search).await.ok().flatten();
-        assert!(found.is_some(), "{what} was not said, but:\n{}", self.output());
+        assert!(found.is_some(), "no line for {what} in the output:\n{}", self.output());
         found.unwrap()
     }
 
@@ -122,7 +122,7 @@ impl Process {
     /// Waits for the exit: the status, and all output.
     pub(crate) async fn ended(mut self) -> (ExitStatus, String) {
         let status = tokio::time::timeout(LIMIT, self.child.wait()).await;
-        assert!(status.is_ok(), "the process does not end; it said:\n{}", self.output());
+        assert!(status.is_ok(), "the process does not exit; its output:\n{}", self.output());
         for reader in self.readers {
             reader.await.unwrap();
         }

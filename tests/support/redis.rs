@@ -102,7 +102,7 @@ impl Redis {
     async fn is_up(&self) {
         let info: String = self.execute(redis::cmd("INFO").arg("server")).await;
         let ours = format!("process_id:{}", self.child.id());
-        assert!(info.lines().any(|line| line == ours), "{ours} is not who listens on {}: {info}", self.port);
+        assert!(info.lines().any(|line| line == ours), "{ours} is not the server on {}: {info}", self.port);
     }
 }
 

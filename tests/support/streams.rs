@@ -160,7 +160,7 @@ impl Watcher {
             }
         };
         let event = tokio::time::timeout(LIMIT, event).await;
-        assert!(event.is_ok(), "nothing is heard for {LIMIT:?}");
+        assert!(event.is_ok(), "nothing was received for {LIMIT:?}");
         event.unwrap()
     }
 
@@ -231,7 +231,7 @@ impl Watcher {
             let mut room = [MaybeUninit::uninit(); 64];
             socket.peek(&mut room).is_ok_and(|count| count == bytes)
         };
-        settles("so much lies unread", LIMIT, lie_there).await;
+        settles("so much is unread", LIMIT, lie_there).await;
     }
 
     /// Resets the connection, as the system does for a killed process with unread data.

@@ -56,7 +56,7 @@ async fn no_request_waits_for(collector: String, protocol: &str) {
             execute(gateway).await;
         }
     };
-    assert!(tokio::time::timeout(LIMIT, full).await.is_ok(), "what is lost is counted");
+    assert!(tokio::time::timeout(LIMIT, full).await.is_ok(), "lost spans are counted");
     execute(beside).await;
     let mut answered = 0;
     let exporting = async {

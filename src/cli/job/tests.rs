@@ -104,7 +104,7 @@ fn exit_code_reports_the_worst_job_outcome() {
     let so_far = |table: &JobTable| u8::from(Exit::from(table.outcome()));
     table.take(&ended("SUCCEEDED"), "x", true, JobMode::Watch);
     table.take(&job("b", json!({ "state": "FAILED", "isTerminal": true })), "x", true, JobMode::Watch);
-    assert_eq!(so_far(&table), 2, "nothing is known of one");
+    assert_eq!(so_far(&table), 2, "the state of one is unknown");
     table.take(&job("c", json!({ "state": "SUCCEEDED", "isTerminal": true })), "x", true, JobMode::Watch);
     assert_eq!(so_far(&table), 1);
 }
@@ -112,21 +112,21 @@ fn exit_code_reports_the_worst_job_outcome() {
 #[test]
 fn duplicate_and_post_terminal_updates_are_not_printed() {
     let mut table = refs(&["mind/a", "opaque-a", "mind/b", "mind/a"]);
-    assert_eq!(table.jobs().len(), 3, "named twice in one way is named once");
+    assert_eq!(table.jobs().len(), 3, "a duplicate argument is one job");
     let running = job("a", json!({}));
     let ended = job("a", json!({ "state": "SUCCEEDED", "isTerminal": true }));
     let mut take =
         |answer: &WireResult, text: &str, is_final| table.take(answer, text, is_final, JobMode::Watch);
-    assert_eq!(take(&running, "RUNNING", false), Some(0), "and one job is told of once");
+    assert_eq!(take(&running, "RUNNING", false), Some(0), "one job is reported once");
     assert_eq!(take(&running, "RUNNING", false), None);
     assert_eq!(take(&running, "RUNNING 1/2", false), Some(0));
     assert_eq!(take(&problem("b", "UNAVAILABLE"), "x", false), Some(2));
-    assert_eq!(take(&problem("b", "UNAVAILABLE"), "x", true), Some(2), "an end is news");
+    assert_eq!(take(&problem("b", "UNAVAILABLE"), "x", true), Some(2), "a terminal state is a change");
     assert_eq!(take(&ended, "SUCCEEDED", true), Some(0));
     assert_eq!(take(&ended, "SUCCEEDED", true), None);
     assert_eq!(take(&running, "RUNNING", false), None);
-    assert_eq!(take(&job("c", json!({})), "RUNNING", false), None, "nobody asked");
-    assert_eq!(table.jobs()[1].label(), "mind/a", "an opaque id is told by its name");
+    assert_eq!(take(&job("c", json!({})), "RUNNING", false), None, "no request was sent");
+    assert_eq!(table.jobs()[1].label(), "mind/a", "a node ID is labelled by source and external id");
     assert!(table.jobs().iter().all(table::JobTableRow::is_over));
 }
 

@@ -100,7 +100,7 @@ async fn each_fault_response_is_sent_as_scripted() {
         assert_eq!((seen.status, seen.header(header)), (status, value), "{name}");
         let body = if pointer.is_empty() { json!(seen.text) } else { seen.at(pointer) };
         assert_eq!(body, found, "{name}");
-        assert_eq!(send().await.status, 200, "{name} is over");
+        assert_eq!(send().await.status, 200, "{name} has ended");
         let faults: Vec<_> = fixture.handle.record().iter().map(|request| request.fault.is_some()).collect();
         assert_eq!(faults, [true, false], "{name}");
     }
@@ -137,7 +137,7 @@ async fn regular_responses_are_modified_as_scripted() {
     for status in [403, 404, 405] {
         fixture.world.lock().scenario.mindbridge.refuse_query = Some(status);
         assert_eq!(fixture.query("", &filter).await.status, status);
-        assert_eq!(fixture.one("a").await.status, 200, "only the query is refused");
+        assert_eq!(fixture.one("a").await.status, 200, "only the query is rejected");
     }
 }
 

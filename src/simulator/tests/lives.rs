@@ -47,7 +47,7 @@ async fn async_result_follows_its_script() {
         assert_eq!(failed.at(pointer), value, "{pointer}");
     }
     advance(s(50)).await;
-    assert_eq!(fixture.one("a1").await.status, 404, "gone 100 s after the birth");
+    assert_eq!(fixture.one("a1").await.status, 404, "removed 100 s after the birth");
     assert_eq!(fixture.handle.violations(), Vec::<String>::new());
 }
 
@@ -131,7 +131,7 @@ async fn query_follows_its_steps_reruns_and_expires() {
         assert_eq!(word, expected, "step {step}");
     }
     let (expired, never) = (fixture.status("q", 0, 0).await, fixture.status("never", 0, 0).await);
-    assert_eq!((expired.status, expired.at("/error")), (never.status, never.at("/error")), "look the same");
+    assert_eq!((expired.status, expired.at("/error")), (never.status, never.at("/error")), "equal");
 }
 
 #[tokio::test(start_paused = true)]
@@ -162,7 +162,7 @@ async fn rows_are_paged_by_inclusive_offsets_after_the_header() {
             "",
         )
         .await;
-    assert_eq!(rows(&everything).split_off(1), gathered, "pages join to the whole");
+    assert_eq!(rows(&everything).split_off(1), gathered, "the pages are the whole result");
     let cheap = fixture.status("q", 0, 0).await;
     assert_eq!((rows(&cheap).len(), cheap.at("/meta/result/total_rows")), (2, json!(25)));
     assert_eq!(cheap.at("/meta/result/total_columns"), 4);
@@ -296,7 +296,7 @@ async fn handle_adds_changes_and_removes_jobs() {
     assert_eq!((jumped.at("/status"), jumped.at("/version")), (json!("ERROR"), json!(2)));
     assert_eq!(jumped.at("/creationDate"), "2026-01-01T00:00:30Z");
     assert_eq!(jumped.at("/lastModifiedDate"), "2026-01-01T00:01:05Z");
-    assert_eq!(fixture.one("f02").await.at("/status"), "IN_PROGRESS", "the others live on");
+    assert_eq!(fixture.one("f02").await.at("/status"), "IN_PROGRESS", "the others still exist");
     // Once in the listing, though both the family and the job whose state was set match the id.
     assert_eq!(ids(&fixture.query("", &json!({"id": {"$in": ["f01"]}})).await), ["f01"]);
     handle.add_job(MindBridgeJob::new("at once", &[(0, "IN_PROGRESS")]));
@@ -305,7 +305,7 @@ async fn handle_adds_changes_and_removes_jobs() {
     assert_eq!((at_once.at("/status"), at_once.at("/version")), (json!("COMPLETE"), json!(2)));
     handle.set_state("q", SupermetricsStep::new("STOPPED")).unwrap();
     advance(s(495)).await;
-    assert_eq!(fixture.status("q", 0, 0).await.at("/meta/status_code"), "STOPPED", "and runs no more");
+    assert_eq!(fixture.status("q", 0, 0).await.at("/meta/status_code"), "STOPPED", "and does not run again");
     handle.forget(SimUpstream::Supermetrics, "q");
     assert_eq!(fixture.status("q", 0, 0).await.at("/error/code"), "STATUS_NOT_FOUND");
     assert!(handle.set_state("q", SupermetricsStep::new("RUNNING")).is_err());

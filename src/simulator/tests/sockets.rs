@@ -61,7 +61,7 @@ async fn broken_connections_and_bodies_reach_the_client_as_scripted() {
 
     fault(FaultKind::TruncatedBody);
     let error = send().await.unwrap_err();
-    assert!(error.is_body() || error.is_decode(), "headers came, the body did not: {error:?}");
+    assert!(error.is_body() || error.is_decode(), "the headers arrived, the body did not: {error:?}");
 
     fault(FaultKind::MalformedJson);
     let (status, text) = send().await.unwrap();

@@ -130,5 +130,5 @@ async fn listening(log: &mut Lines<BufReader<ChildStderr>>) -> anyhow::Result<So
         }
         output.push(line);
     }
-    bail!("a server ended before it listened; it said: {}", output.join("\n"))
+    bail!("a server exited before it listened; its output: {}", output.join("\n"))
 }

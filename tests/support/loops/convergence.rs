@@ -63,7 +63,7 @@ pub(crate) async fn run(
         for replica in &replicas {
             let now = states(replica, &ids).await;
             if now.iter().any(|state| state != "RUNNING") {
-                bad.push(format!("turn {iteration}: {ids:?} are {now:?} before they end"));
+                bad.push(format!("iteration {iteration}: {ids:?} are {now:?} before they complete"));
             }
         }
         let stop = CancellationToken::new();
@@ -86,7 +86,7 @@ pub(crate) async fn run(
             calls.iter().filter(|request| request.ids.iter().any(|id| id.starts_with(&prefix))).count();
         spent.push(calls);
         if calls > PER_HOUR {
-            bad.push(format!("turn {iteration}: {calls} calls of {PER_HOUR} in an hour"));
+            bad.push(format!("iteration {iteration}: {calls} calls of {PER_HOUR} in an hour"));
         }
         site.upstreams.clear_record();
         progress(iteration + 1, &bad);
@@ -139,7 +139,7 @@ async fn stage(
     let mut wrong = Vec::new();
     let first = states(&replicas[order[0]], ids).await;
     if first.iter().any(|state| state != "SUCCEEDED") {
-        wrong.push(format!("turn {iteration}: {ids:?} have ended, and are {first:?}"));
+        wrong.push(format!("iteration {iteration}: {ids:?} have completed, and are {first:?}"));
     }
     for id in ids {
         site.upstreams.forget(SimUpstream::Supermetrics, id);
@@ -156,7 +156,7 @@ async fn stage(
         }
         if ended.elapsed() > SOON {
             wrong.push(format!(
-                "turn {iteration}: {SOON:?} after the outage the replicas say {states_seen:?}, seen in order {order:?}"
+                "iteration {iteration}: {SOON:?} after the outage the replicas report {states_seen:?}, observed in order {order:?}"
             ));
             return (ended.elapsed(), wrong);
         }

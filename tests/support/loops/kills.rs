@@ -73,7 +73,7 @@ impl Stage {
                     .bad
                     .lock()
                     .unwrap()
-                    .push(format!("{id} runs or has failed, and a client heard {words:?}")),
+                    .push(format!("{id} runs or has failed, and a client received {words:?}")),
                 None => {}
             }
         }
@@ -162,7 +162,7 @@ async fn run_iteration(stage: &Stage, replicas: &mut Vec<Replica>, kill: usize, 
     };
     tokio::time::timeout(LIMIT, followed).await.ok();
     for id in waiting {
-        stage.bad.lock().unwrap().push(format!("{id} is tracked, and nobody looks at it"));
+        stage.bad.lock().unwrap().push(format!("{id} is tracked, and no replica polls it"));
     }
     for id in &ids {
         site.ends(id);
@@ -180,7 +180,7 @@ async fn run_iteration(stage: &Stage, replicas: &mut Vec<Replica>, kill: usize, 
                 .bad
                 .lock()
                 .unwrap()
-                .push(format!("{ids:?} are tracked, and not all have ended at {}", replica.address));
+                .push(format!("{ids:?} are tracked, and not all are complete at {}", replica.address));
         }
     }
     for id in &ids {

@@ -75,7 +75,7 @@ pub(crate) async fn run(
         for replica in replicas.iter().chain([&third]) {
             let healed = until(|| async { metric(replica, "jobgate_redis_up").await > 0.5 }).await;
             if !healed {
-                bad.push(format!("turn {iteration}: {} does not find back to redis", replica.address));
+                bad.push(format!("iteration {iteration}: {} does not reconnect to redis", replica.address));
             }
         }
         // A replica that never read them must get from Redis what the upstream has removed.

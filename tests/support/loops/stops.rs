@@ -50,9 +50,9 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send
         };
         let refused = metric(owner, REFUSED).await;
         let stopping = async {
-            assert!(until(async || requested(1, false)).await, "the owner asks");
+            assert!(until(async || requested(1, false)).await, "the owner fetches");
             owner.process.signal("STOP").await;
-            assert!(until(async || owner.process.is_stopped()).await, "the owner stands still");
+            assert!(until(async || owner.process.is_stopped()).await, "the owner is suspended");
             let began = Instant::now();
             // The earlier answer of the upstream reaches the owner when it resumes.
             site.upstreams.release();
@@ -74,7 +74,10 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send
                 if !comes || !over {
                     let lease: Vec<Option<String>> =
                         site.redis.execute(redis::cmd("HMGET").arg(name(&id)).arg(&["o", "e", "x"])).await;
-                    stuck.lock().unwrap().push(format!("{id}: nobody else asks, the turn is {lease:?}"));
+                    stuck
+                        .lock()
+                        .unwrap()
+                        .push(format!("{id}: no other replica fetches, the lease is {lease:?}"));
                 }
                 owner.process.signal("CONT").await;
                 if long_fetch {
@@ -93,7 +96,7 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send
                     taken += 1;
                     longest = longest.max(took);
                 }
-                other => bad.push(format!("{id} has ended, and the other says {other:?}")),
+                other => bad.push(format!("{id} has completed, and the other reports {other:?}")),
             }
         }
         let owners = owners.and_then(|mut now| now.pop()).map(|now| now.words);
@@ -107,7 +110,9 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send
                     (request.started.elapsed(), request.ended.map(|at| at.elapsed()), request.fault)
                 })
                 .collect();
-            bad.push(format!("{id} has ended, and its old owner says {owners:?}; asked for {request:?} ago"));
+            bad.push(format!(
+                "{id} has completed, and its old owner reports {owners:?}; fetched {request:?} ago"
+            ));
         }
         site.forget(&id);
         for replica in &replicas {
@@ -133,7 +138,7 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send
         ),
     ];
     if refused < f64::from(u32::try_from(fenced).unwrap()) {
-        bad.push(format!("of {fenced} writes only {refused} were refused"));
+        bad.push(format!("of {fenced} writes only {refused} were rejected"));
     }
     site.stop().await;
     Outcome { tries: times, checked: times * 4, bad, notes }
