@@ -157,7 +157,7 @@ fn fault(from: &str, to: &Name) -> Option<String> {
             let forbidden = FORBIDDEN.iter().find(|(one, other, _)| *one == from && other == to);
             match forbidden {
                 Some((_, _, reason)) => Some(format!("{from} imports {to}, but {reason}")),
-                None if below >= above => Some(format!("{from} imports {to}, which does not stand below it")),
+                None if below >= above => Some(format!("{from} imports {to}, which is not in a lower layer")),
                 None => None,
             }
         }

@@ -104,7 +104,7 @@ async fn play(upstream: SimUpstream, row: Row) {
 const STATES: [&str; 7] = ["QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELED", "EXPIRED", "UNKNOWN"];
 
 async fn play_all(upstream: SimUpstream, rows: Vec<Row>) {
-    assert!(rows.len() > 40, "the table in the document is the tested one");
+    assert!(rows.len() > 40, "the table has its rows");
     // The rows that measure time run alone, after the others.
     let (hurried, long_timeout): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| row.hurried);
     for rows in [long_timeout, hurried] {

@@ -114,7 +114,7 @@ async fn play(seed: u64, folder: Option<ScratchFolder>) -> Vec<String> {
     };
     let all = async { tokio::join!(join_all(watchers), join_all(client_tasks), calm) };
     if tokio::time::timeout(ALL_OVER, all).await.is_err() {
-        world.log.fault("somebody still waits long after the faults have stopped".to_owned());
+        world.log.fault("a client still waits long after the faults have stopped".to_owned());
     }
     for source in &sources {
         let most = source.most_in_a_second();
@@ -137,7 +137,7 @@ async fn nothing_stays(world: &World, gateway: &TestGateway, stop: CancellationT
     world.jobs.untrack(&Principal::local(), &refs).await;
     tokio::time::sleep(Duration::from_mins(10)).await;
     if world.jobs.followed() > 0 {
-        world.log.fault(format!("{} jobs are followed for nobody", world.jobs.followed()));
+        world.log.fault(format!("{} jobs are followed without a subscriber", world.jobs.followed()));
     }
     if gateway.spawner.fatal().now_or_never().is_some() {
         world.log.fault("a task died without which the process ends".to_owned());
@@ -235,7 +235,7 @@ impl WatcherLog {
     /// Records an update. Returns a description of what is wrong with it.
     fn record(&mut self, update: &WatchUpdate) -> Option<String> {
         if self.over {
-            return Some(format!("told of after the end: {update:?}"));
+            return Some(format!("an update after the last: {update:?}"));
         }
         let before = self.clone();
         self.sequence = Some(update.sequence);
@@ -247,7 +247,7 @@ impl WatcherLog {
         let (run, state) = stage(&seen.observation.job);
         self.stage = Some((run, rank(state)));
         if before.stage > self.stage {
-            return Some(format!("told backwards: {run} {state:?} after {before:?}"));
+            return Some(format!("out of order: {run} {state:?} after {before:?}"));
         }
         (state.is_terminal() != update.is_final)
             .then(|| format!("{state:?} with is_final {}", update.is_final))
@@ -299,7 +299,7 @@ async fn execute(world: &World, rng: &mut Rng) {
             let lookup_result = world.jobs.lookup_one(&principal, reference, fresh);
             match tokio::time::timeout(ANSWER, lookup_result).await {
                 Ok(answer) => world.log.answered(plan, before, &answer, world.began.elapsed()),
-                Err(_) => world.log.fault(format!("asking for {} hangs", plan.id)),
+                Err(_) => world.log.fault(format!("a request for {} hangs", plan.id)),
             }
         }
     }

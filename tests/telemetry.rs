@@ -102,7 +102,7 @@ async fn a_query_is_a_tree(sink: Sink, rest: &str, more: &[(&str, &str)]) {
 
     let requests = |spans: &[Got]| spans.iter().filter(|span| span.name == "POST /graphql").count() == 2;
     let spans = sink
-        .spans("two requests and a look", |all| requests(all) && all.iter().any(|it| it.name == "job.ingest"))
+        .spans("two requests and a poll", |all| requests(all) && all.iter().any(|it| it.name == "job.ingest"))
         .await;
     let of = |trace: &'static str| move |span: &Got| span.trace == trace;
     let request = one(&spans, "POST /graphql", of(TRACE));
@@ -240,7 +240,7 @@ async fn a_job_is_one_trace_across_replicas_with_linked_deliveries() {
 
     let count = |spans: &[Got], name: &str| spans.iter().filter(|span| span.name == name).count();
     let spans = sink
-        .spans("every delivery, and the look that saw the end", |all| {
+        .spans("every delivery, and the poll that observed the terminal state", |all| {
             let end = |span: &Got| span.name == "job.observe" && span.attribute("job.state") == "SUCCEEDED";
             count(all, "job.deliver") == sampled && all.iter().any(end)
         })

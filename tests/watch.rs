@@ -74,7 +74,7 @@ async fn a_watch_yields_a_snapshot_and_the_terminal_state() {
         (UpdateKind::Snapshot, Ok(JobState::Running), None, false),
         (UpdateKind::Ended, Ok(JobState::Succeeded), None, true),
     ];
-    assert_eq!(updates, expected, "and then the stream ended");
+    assert_eq!(updates, expected, "and then the stream is complete");
 }
 
 #[tokio::test(start_paused = true)]

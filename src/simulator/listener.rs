@@ -216,7 +216,7 @@ fn made_up(world: &SimWorld, question: &SimRequest, answer: &MadeUpAnswer) -> Si
         }
         MadeUpBody::Problem { code, detail } => {
             let code = code.clone().unwrap_or_else(|| format!("HTTP_{status}"));
-            let detail = detail.as_deref().unwrap_or("the simulator was told to answer this");
+            let detail = detail.as_deref().unwrap_or("an injected fault of the simulator");
             match question.upstream {
                 SimUpstream::MindBridge => mindbridge::problem(world, *status, &code, detail, &question.path),
                 SimUpstream::Supermetrics => supermetrics::problem(*status, &code, detail, &question.path),

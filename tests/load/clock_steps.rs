@@ -46,7 +46,7 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send
             checked += nodes.len();
             let wrong = nodes.iter().filter(|one| is_wrong(one, state, offset));
             bad.extend(wrong.map(|one| {
-                format!("turn {iteration}, clock {offset} s ahead, {when}: {one} where {state} is right")
+                format!("iteration {iteration}, clock {offset} s ahead, {when}: {one} where {state} is right")
             }));
         };
         check("before", &lookup(&gateway, &ids, "0ms").await, "RUNNING", offset, &mut bad);
@@ -88,10 +88,8 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send
         }
         progress(iteration + 1, &bad);
     }
-    let notes = vec![format!(
-        "{} times the clock was set, {restarts} of them while the process was restarted",
-        2 * times
-    )];
+    let notes =
+        vec![format!("{} steps of the clock, {restarts} of them while the process was restarted", 2 * times)];
     gateway.process.signal("KILL").await;
     gateway.process.ended().await;
     std::fs::remove_dir_all(&folder).ok();

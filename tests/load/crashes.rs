@@ -113,7 +113,7 @@ fn main() -> anyhow::Result<()> {
     let bound = |tries: usize| 300.0 / f64::from(u32::try_from(tries.max(1)).unwrap_or(u32::MAX));
     writeln!(
         out,
-        "with 95 % confidence fewer than {:.2} % of tries do harm, and fewer than {:.4} % of answers are wrong after one",
+        "with 95 % confidence fewer than {:.2} % of tries cause an error, and fewer than {:.4} % of answers after one are wrong",
         bound(tries),
         bound(checked)
     )?;
@@ -123,7 +123,7 @@ fn main() -> anyhow::Result<()> {
 async fn embedded(times: usize, progress: impl Fn(usize, &[String]) + Send + Sync) -> Outcome {
     let came = crashes::run(times, |so_far| progress(so_far.kills, &so_far.lost)).await;
     let notes = vec![
-        format!("{} ends told, {} files set aside", came.checked, came.quarantined),
+        format!("{} terminal states delivered, {} files quarantined", came.checked, came.quarantined),
         format!("{} of {} tracked jobs followed again by the next process", came.followed, came.kills),
     ];
     Outcome { tries: came.kills, checked: came.checked, bad: came.lost, notes }

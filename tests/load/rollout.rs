@@ -55,7 +55,7 @@ fn main() -> anyhow::Result<()> {
     let ended: usize = ANNOUNCED.iter().filter_map(|how| outcome.ends.get(*how)).sum();
     let ends: usize = outcome.ends.values().sum();
     anyhow::ensure!(outcome.failed.is_empty(), "{} requests failed", outcome.failed.len());
-    anyhow::ensure!(ended == ends, "{} streams ended without being told to come back", ends - ended);
+    anyhow::ensure!(ended == ends, "{} streams closed without the signal to reconnect", ends - ended);
     anyhow::ensure!(ends >= rollouts * streams, "{ends} ends: not every stream was closed in every rollout");
     anyhow::ensure!(outcome.worst_peak <= PEAK, "{:.1} times the mean came back at once", outcome.worst_peak);
     let bound = |tries: usize| 300.0 / f64::from(u32::try_from(tries.max(1)).unwrap_or(u32::MAX));

@@ -169,7 +169,7 @@ async fn run(arguments: &Arguments, folder: &Path) -> anyhow::Result<()> {
     let at = |share: usize| took.get((took.len() - 1) * share / 100).copied().unwrap_or_default();
     writeln!(
         out,
-        "an end on the disk, alone, while old jobs are looked for: p50 {:.1?}, p99 {:.1?}, longest {:.1?}",
+        "write of one result, during the search for old jobs: p50 {:.1?}, p99 {:.1?}, longest {:.1?}",
         at(50),
         at(99),
         at(100)

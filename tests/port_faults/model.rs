@@ -186,7 +186,7 @@ impl Log {
                 // an observed job may vanish where no expiry is documented
                 let may_vanish = plan.upstream == Upstream::MindBridge;
                 if before.end.is_some() || (before.seen && !may_vanish) || plan.is_there(now) {
-                    self.fault(format!("{id} is called missing at {now:?}, {before:?}"));
+                    self.fault(format!("{id} is reported missing at {now:?}, {before:?}"));
                 }
                 return;
             }
@@ -196,18 +196,18 @@ impl Log {
         if let Some((before, ended)) = before.end
             && (run < before || (run == before && state != ended))
         {
-            self.fault(format!("{id} is told as {run} {state:?} at {now:?}, after {before} {ended:?}"));
+            self.fault(format!("{id} is reported as {run} {state:?} at {now:?}, after {before} {ended:?}"));
         }
         if !state.is_terminal() {
             return;
         }
         if !plan.may_end(run, state) {
-            self.fault(format!("{id} is told as {run} {state:?}, which it never was: {plan:?}"));
+            self.fault(format!("{id} is reported as {run} {state:?}, which it never was: {plan:?}"));
         }
         let mut ends = self.ends.lock().unwrap();
         match ends.get(id) {
             Some((known, other)) if *known == run && *other != state => {
-                self.fault(format!("{id} ended its run {run} as {other:?} and as {state:?}"));
+                self.fault(format!("{id} completed its run {run} as {other:?} and as {state:?}"));
             }
             Some((known, _)) if *known >= run => {}
             Some(_) | None => {

@@ -49,7 +49,7 @@ impl EventLog {
     fn note(&self, id: &str, words: &str) -> Option<String> {
         let mut checked = self.0.lock().unwrap();
         let first = checked.entry(id.to_owned()).or_insert_with(|| words.to_owned());
-        (first != words).then(|| format!("{id} was {first:?}, and another client heard {words:?}"))
+        (first != words).then(|| format!("{id} was {first:?}, and another client received {words:?}"))
     }
 
     fn all(&self) -> Vec<(String, String)> {

@@ -277,7 +277,7 @@ async fn requests(gateway: SocketAddr, pace: u32, noticed: Arc<Noticed>) {
                 Ok(None) => {}
                 Err(why) => outcome
                     .failed
-                    .push(format!("on a connection {}: {why}", if reused { "kept" } else { "of its own" })),
+                    .push(format!("on a connection {}: {why}", if reused { "reused" } else { "new" })),
             }
         });
     }

@@ -79,7 +79,7 @@ impl Case {
             (_, Value::Array(jobs)) => jobs.as_slice(),
             _ => anyhow::bail!("the answer has no jobs: {answer}"),
         };
-        ensure!(jobs.len() == self.ids.len(), "{} jobs were asked for, not {}", self.ids.len(), jobs.len());
+        ensure!(jobs.len() == self.ids.len(), "{} jobs were requested, not {}", self.ids.len(), jobs.len());
         for (id, job) in self.ids.iter().zip(jobs) {
             let right = job["externalId"] == id.as_str() && job["state"] == self.state;
             ensure!(right, "{id} should be {}, and the answer is {job}", self.state);

@@ -91,7 +91,7 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<()> {
         let new_calls = simulator.handle().record().len() - upstream_calls;
         ensure!(
             new_calls == 0,
-            "case {}: the upstream was asked {new_calls} times, so no cache was measured",
+            "case {}: the upstream was called {new_calls} times, so the cache was not measured",
             case.name
         );
         let [(_, _, mut gateway_figures), (_, _, mut bare_figures)] = pair;

@@ -198,7 +198,7 @@ fn enough_files(wanted: usize) -> anyhow::Result<()> {
     let soft = line.split_whitespace().nth(3).and_then(|soft| soft.parse::<usize>().ok());
     ensure!(
         soft.is_none_or(|soft| soft >= wanted),
-        "the system allows {soft:?} open files of the {wanted} needed: run `ulimit -n {wanted}`, or ask for fewer --sockets"
+        "the system allows {soft:?} open files of the {wanted} needed: run `ulimit -n {wanted}`, or use fewer --sockets"
     );
     Ok(())
 }

@@ -52,7 +52,7 @@ pub(crate) async fn run(
     let (mut bad, mut checked, mut longest, mut spent) = (Vec::new(), 0, Duration::ZERO, Vec::new());
     for replica in &replicas {
         if !until(|| async { metric(replica, "jobgate_redis_replicas").await > 2.5 }).await {
-            bad.push(format!("{} does not find the others", replica.address));
+            bad.push(format!("{} does not detect the others", replica.address));
         }
     }
     for iteration in 0..times {
@@ -93,7 +93,9 @@ pub(crate) async fn run(
     }
     let notes = vec![
         format!("all replicas agreed at most {longest:.1?} after the end of an outage"),
-        format!("calls of {PER_HOUR} an hour that three replicas made together, in each turn: {spent:?}"),
+        format!(
+            "calls of {PER_HOUR} an hour that three replicas made together, in each iteration: {spent:?}"
+        ),
     ];
     site.stop().await;
     Outcome { tries: times, checked, bad, notes }

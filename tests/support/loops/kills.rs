@@ -117,10 +117,10 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send
     let median = gaps.get(gaps.len() / 2).copied().unwrap_or_default();
     let beyond = gaps.iter().filter(|gap| **gap > LEASE).count();
     let notes = vec![
-        format!("{} ends told to clients by query, jobAwait, subscription and list", all.len()),
+        format!("{} terminal states delivered by query, jobAwait, subscription and list", all.len()),
         format!("{} of {} tracked jobs followed again by another replica", gaps.len(), times * TRACKED),
         format!(
-            "from the death to the next look: median {median:.1?}, longest {longest:.1?}, {beyond} beyond the lease of {LEASE:?}"
+            "from the kill to the next poll: median {median:.1?}, longest {longest:.1?}, {beyond} beyond the lease of {LEASE:?}"
         ),
     ];
     stage.site.stop().await;

@@ -45,7 +45,7 @@ pub(crate) async fn run(
     // Only a replica that has connected to this Redis can detect that another one is empty.
     for replica in replicas.iter().chain([&third]) {
         if !until(|| async { metric(replica, "jobgate_redis_replicas").await > 2.5 }).await {
-            bad.push(format!("{} does not find the others", replica.address));
+            bad.push(format!("{} does not detect the others", replica.address));
         }
     }
     for iteration in 0..times {
@@ -93,7 +93,7 @@ pub(crate) async fn run(
         progress(iteration + 1, &bad);
     }
     let notes = vec![format!(
-        "a replica that had seen none of it told all the ends at most {longest:.1?} after the {WHILE:?} that followed"
+        "a replica that had read none of it returned all terminal states at most {longest:.1?} after the {WHILE:?} that followed"
     )];
     site.stop().await;
     Outcome { tries: times, checked, bad, notes }

@@ -130,11 +130,11 @@ pub(crate) async fn run(times: usize, progress: impl Fn(usize, &[String]) + Send
     let fenced = (0..times).filter(|number| number % 3 < 2).count();
     let notes = vec![
         format!(
-            "{refused} writes of old owners refused by the fence, the other {} older than what was held; {takeovers} turns taken over",
+            "{refused} writes of old owners rejected by their fencing token, the other {} older than the stored record; {takeovers} leases taken over",
             times - fenced
         ),
         format!(
-            "{taken} ends told by the other replica, the latest {longest:.1?} after the owner was stopped (lease {LEASE:?}, some answers held back)"
+            "{taken} terminal states delivered by the other replica, the latest {longest:.1?} after the owner was suspended (lease {LEASE:?}, some answers delayed)"
         ),
     ];
     if refused < f64::from(u32::try_from(fenced).unwrap()) {
