@@ -202,7 +202,7 @@ async fn hidden_and_missing_jobs_are_answered_with_equal_bytes() {
             }
         }
         let metrics = rig.calls(SimUpstream::Supermetrics);
-        // one after the other: all at once, the longest wait that may be preferred would be too short for a slow
+        // one after the other: all at once, the longest wait of `Prefer: wait` would be too short for a slow
         // machine
         for secret in ["jg_kinds", "jg_label", token.as_str()] {
             let pairs = [

@@ -291,7 +291,7 @@ async fn row_cells_keep_the_upstream_bytes() {
     assert!(answer.body.contains(&format!(r#""cells":{cells}"#)), "{}", answer.body);
 }
 
-/// Rows that the upstream no longer keeps are a problem beside the job, which stays what it was.
+/// Rows that the upstream has removed are a problem in addition to the job, whose state does not change.
 #[tokio::test]
 async fn expired_rows_return_a_problem_and_keep_the_job_state() {
     let rig = full().start().await;

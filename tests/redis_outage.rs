@@ -158,7 +158,7 @@ async fn a_redis_flush_does_not_lose_a_terminal_state() {
     .await;
 }
 
-/// The metrics show it, and the load balancer keeps sending requests.
+/// The metrics show a Redis outage, and the load balancer keeps sending requests.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_hang_is_reported_in_the_metrics_until_recovery() {
     let (redis, url) = (Redis::start().await, Scratch::new(""));

@@ -13,7 +13,7 @@ async fn rig() -> Rig {
         MindBridgeJob::new("done", &[(0, "COMPLETE")]),
         MindBridgeJob::new("runs", &[(0, "IN_PROGRESS")]),
     ];
-    // so that the longest wait that may be preferred takes many polls
+    // so that the longest wait of `Prefer: wait` takes many polls
     let rest = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, request_timeout: 5m }\n\
                 poll: { min_interval: 100ms }";
     let setup = Setup::with(mind, vec![SupermetricsJob::new("done", &[(0, "SUCCESS")])]);
