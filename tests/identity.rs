@@ -255,7 +255,7 @@ async fn only_a_complete_file_revokes_a_client_and_ends_its_waits() {
     let [alice, bob] = ["alice", "bob"].map(|name| client(name, "[mind]"));
     let mut gateway = Gateway::start(&format!("clients: [{alice}, {bob}]")).await;
     // truncated before its clients, as by an editor that is still writing
-    gateway.reload("", "leaves nobody who is known").await;
+    gateway.reload("", "removes all clients and issuers").await;
     assert_eq!(gateway.execute("jg_alice").await, "RUNNING");
     assert_eq!(wire::get(gateway.public, "/v1/jobs/mind/a").await.status, 401);
 

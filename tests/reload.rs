@@ -339,7 +339,7 @@ async fn an_incomplete_file_is_reloaded_once_it_is_complete() {
     let half = whole.replace(&format!("clients: [{alice}]"), "");
     fs::write(&path, half).unwrap();
     let log_text = |text: &'static str| move |line: &str| line.contains(text).then_some(());
-    gateway.process.find("the refusal", log_text("leaves nobody who is known")).await;
+    gateway.process.find("the refusal", log_text("removes all clients and issuers")).await;
     assert_eq!(gateway.execute("alice", "mind", "b", None).await, "RUNNING");
     fs::write(&path, whole).unwrap();
     gateway.process.find("the rest", log_text(" changed=limits.burst ")).await;

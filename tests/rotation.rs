@@ -151,7 +151,7 @@ async fn two_hundred_rotations_under_load_fail_no_request() {
     }
 
     // The active credential, and since when. A probe comes before that, and alone.
-    let mut in_force: Vec<(usize, Instant)> = Vec::new();
+    let mut active: Vec<(usize, Instant)> = Vec::new();
     let mut took = Vec::new();
     let is_in_force = |number: usize| {
         let record = upstream.record_of(SimUpstream::MindBridge);
@@ -175,11 +175,11 @@ async fn two_hundred_rotations_under_load_fail_no_request() {
                 };
                 let settled = tokio::time::timeout(PROMISE * 6, settled).await;
                 assert!(settled.is_ok(), "number {number} is active in time");
-                in_force.push((number, Instant::now()));
+                active.push((number, Instant::now()));
                 took.push(swapped.elapsed());
             }
             // a credential that was replaced longer ago than promised is not accepted any more
-            let old = in_force.iter().rev().find(|(_, at)| at.elapsed() > PROMISE);
+            let old = active.iter().rev().find(|(_, at)| at.elapsed() > PROMISE);
             let old = old.map_or(0, |(number, _)| *number);
             (0..old).for_each(|old| upstream.revoke(SimUpstream::MindBridge, old));
         }
@@ -211,7 +211,7 @@ async fn two_hundred_rotations_under_load_fail_no_request() {
             "{request:?}"
         );
         let number = request.credential.unwrap();
-        let replaced = in_force.iter().find(|(newer, _)| *newer > number);
+        let replaced = active.iter().find(|(newer, _)| *newer > number);
         assert!(replaced.is_none_or(|(_, at)| request.started <= *at + PROMISE), "{request:?}");
     }
     // the median, since a machine may be suspended now and then

@@ -169,7 +169,7 @@ impl Reload {
         // What the door holds everybody to was settled at the start, and a file cut off before its clients must open nothing.
         if next.auth_disabled() != running.auth_disabled() {
             let fault = if next.auth_disabled() {
-                "leaves nobody who is known, so that whoever comes might ask for everything: keep clients or jwt, or restart"
+                "removes all clients and issuers, so that any caller could read every job; keep clients or jwt, or restart"
             } else {
                 "names the first who are known, where so far whoever came could ask for everything: restart"
             };

@@ -37,7 +37,7 @@ struct Arguments {
     steady: u64,
     /// The memory cache, in MiB
     #[arg(long, default_value_t = 64)]
-    near: u64,
+    memory: u64,
     /// Writes to this folder until it is killed: the option of the program's child process
     #[arg(long, hide = true)]
     writes_on: Option<PathBuf>,
@@ -67,7 +67,7 @@ fn main() -> anyhow::Result<()> {
 
 fn open(arguments: &Arguments, folder: &Path) -> anyhow::Result<EmbeddedStore> {
     let day = Duration::from_hours(24);
-    let (max_bytes, missing) = (arguments.near << 20, Duration::from_secs(5));
+    let (max_bytes, missing) = (arguments.memory << 20, Duration::from_secs(5));
     let retention = Retention { max_bytes, finished: 365 * day, unfinished: day, missing };
     let settings = EmbeddedSettings {
         path: folder.to_owned(),
@@ -174,10 +174,10 @@ async fn run(arguments: &Arguments, folder: &Path) -> anyhow::Result<()> {
         at(99),
         at(100)
     )?;
-    let near: Vec<JobKey> = (0..1_000).map(|number| job(number, now).job.key.clone()).collect();
-    store.get(&near).await?;
+    let memory: Vec<JobKey> = (0..1_000).map(|number| job(number, now).job.key.clone()).collect();
+    store.get(&memory).await?;
     let start = Instant::now();
-    store.get(&near).await?;
+    store.get(&memory).await?;
     writeln!(out, "lookup from memory: {:.1?}", start.elapsed() / 1_000)?;
     writeln!(out, "memory at the end: {} MiB more", resident()?.saturating_sub(before) >> 20)?;
     Ok(())

@@ -101,12 +101,12 @@ async fn change(gateway: &mut Gateway, number: usize) {
     gateway.process.signal("HUP").await;
     // the log suppresses repeated lines, so the counter is used
     let applied = format!("jobgate_config_reloads_total{{outcome=\"applied\"}} {number}");
-    let in_force = async {
+    let active = async {
         while !wire::get(gateway.admin, "/metrics").await.body.lines().any(|line| line == applied) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    assert!(tokio::time::timeout(LIMIT, in_force).await.is_ok(), "not active: {applied}");
+    assert!(tokio::time::timeout(LIMIT, active).await.is_ok(), "not active: {applied}");
 }
 
 /// The next event of a stream, which is its last: a job is the same at both upstreams.
