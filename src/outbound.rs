@@ -1,5 +1,5 @@
-//! Floor 4, the roads out: what `ports` asks for, done with real parts. The only place that knows `reqwest` and
-//! `moka`. Never calls back up into `jobs`, and never sees `inbound`.
+//! Layer 4, the outbound adapters: implementations of the traits in `ports`. This is the only layer that uses `reqwest`
+//! and `moka`. It never calls `jobs` and never imports `inbound`.
 
 pub mod credentials;
 pub mod files;

@@ -1,5 +1,5 @@
-//! The secrets that sources want to see, from the files and variables that the configuration names. A file is followed while
-//! the process runs (see `rotation`); a variable cannot change.
+//! The credentials of the sources, read from the files and environment variables that the configuration names. A file
+//! is watched while the process runs (see `rotation`); a variable cannot change.
 
 mod expiry;
 pub mod rotation;
@@ -30,26 +30,27 @@ pub struct SecretFiles {
 
 type CredentialSlots = BTreeMap<SourceName, Arc<CredentialSlot>>;
 
-/// The secrets of another set of sources, read and not in force yet.
+/// The secrets of a new set of sources, read but not active yet.
 pub struct NextSecrets(CredentialSlots);
 
 const MISSING: CredentialStatus =
     CredentialStatus { state: CredentialState::Missing, since: None, active_since: None, expires_at: None };
 
-/// A secret that could not be read, so that its source is not asked. Names the reference and never the secret.
+/// A secret that could not be read, so that its source is not called. Contains the reference and never the secret.
 #[derive(Debug, thiserror::Error)]
 #[error("sources.{source_name}.credential: {reference} {reason}")]
 pub struct UnreadableSecret {
-    /// The source that goes without.
+    /// The source without a secret.
     pub source_name: SourceName,
-    /// Where the secret should have been.
+    /// The configured location of the secret.
     pub reference: SecretRef,
-    /// What was wrong there.
+    /// Why the secret could not be read.
     pub reason: BadSecret,
 }
 
 impl SecretFiles {
-    /// Reads the secret of every source. Blocks on the disk. Sources whose secret is bad go without, and are listed.
+    /// Reads the secret of every source. Blocks on the disk. A source with an unreadable secret gets none and is
+    /// returned in the list.
     pub fn read<'a>(
         sources: impl IntoIterator<Item = (&'a SourceName, &'a SourceConfig)>,
         env: &Environment,
@@ -69,11 +70,12 @@ impl SecretFiles {
         (Self { slots: ArcSwap::from_pointee(slots) }, unreadable)
     }
 
-    /// Reads the secrets of another set of sources. A credential that is configured as before is not read again: it is
-    /// followed anyway. Blocks on the disk, and on nothing else: a pipe or a device is no secret that could come under way.
+    /// Reads the secrets of a new set of sources. A credential whose configuration is unchanged is not read again,
+    /// because it is watched already. Blocks on the disk only: a pipe or a device is rejected as a secret during a
+    /// reload.
     ///
     /// # Errors
-    /// With every secret that is newly named and cannot be read.
+    /// Returns every newly configured secret that cannot be read.
     pub fn prepare<'a>(
         &self,
         sources: impl IntoIterator<Item = (&'a SourceName, &'a SourceConfig)>,
@@ -89,7 +91,7 @@ impl SecretFiles {
             }
             let reference = source.credential.form.secret();
             let (slot, bad) = CredentialSlot::new(source.credential.clone(), read_now(reference, env));
-            // An answer to the one before may still be on its way.
+            // A response to a call with the previous credential may still arrive.
             slot.remember(held.map(|held| held.previously_sent()).unwrap_or_default());
             slots.insert(name.clone(), Arc::new(slot));
             unreadable.extend(bad.map(|reason| UnreadableSecret {
@@ -101,12 +103,12 @@ impl SecretFiles {
         if unreadable.is_empty() { Ok(NextSecrets(slots)) } else { Err(unreadable) }
     }
 
-    /// Puts secrets in force that were prepared.
+    /// Activates prepared secrets.
     pub fn put(&self, next: NextSecrets) {
         self.slots.store(Arc::new(next.0));
     }
 
-    /// What is held for one source, whatever is held for it later under another configuration.
+    /// The credentials of one source under the current configuration. A later configuration does not change them.
     pub fn of(&self, source: &SourceName) -> Arc<dyn Credentials> {
         Arc::new(SourceSecret(self.slot(source)))
     }
@@ -116,7 +118,7 @@ impl SecretFiles {
     }
 }
 
-/// Reads a secret, unless that could wait for somebody to write it.
+/// Reads a secret, unless the read could block until another process writes.
 fn read_now(reference: &SecretRef, env: &Environment) -> Result<SecretString, BadSecret> {
     if let SecretRef::File(path) = reference
         && fs::metadata(path).is_ok_and(|found| !found.is_file())
@@ -128,14 +130,14 @@ fn read_now(reference: &SecretRef, env: &Environment) -> Result<SecretString, Ba
 }
 
 impl NextSecrets {
-    /// What will be held for one source.
+    /// The credentials that one source will have.
     pub fn of(&self, source: &SourceName) -> Arc<dyn Credentials> {
         Arc::new(SourceSecret(self.0.get(source).cloned()))
     }
 }
 
-/// The secret of one source as one configuration has it: a call to the place that was configured with it must not show what
-/// is meant for another place.
+/// The secret of one source under one configuration: a call to a URL of that configuration must not send a secret that
+/// is configured for another URL.
 #[derive(Debug)]
 struct SourceSecret(Option<Arc<CredentialSlot>>);
 

@@ -1,8 +1,8 @@
-//! Watches the directories of files, and says that something in one of them has changed; what, is for the listener to find out by
-//! reading. A hint, never a promise: who needs certainty reads again on a timer as well.
+//! Watches the directories of files, and notifies about any change in one of them; the receiver reads the files to find
+//! out what changed. A notification can be lost: a reader that needs certainty also reads on a timer.
 //!
-//! Directories and not files: Kubernetes changes a mounted Secret by swapping the symlink `..data` beside the files, and a
-//! watch on a file stays with the old one.
+//! It watches directories and not files: Kubernetes changes a mounted Secret by swapping the symlink `..data` beside
+//! the files, and a watch on a file stays with the old one.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -13,23 +13,24 @@ use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::watch;
 
-/// How long after the first word of a change it is announced: whoever writes a file in place empties it first.
+/// The delay between the first event of a change and its notification: a program that writes a file in place truncates
+/// it first.
 const SETTLES_IN: Duration = Duration::from_millis(50);
 
-/// The watched directories. Dropping it ends the watch, and the listeners hear nothing any more.
+/// The watched directories. Dropping it ends the watch, and the receivers get no more notifications.
 #[derive(Debug)]
 pub struct FileWatch {
-    /// Held because its end is the end of the watch. `None` where the system has none to give.
+    /// Kept because dropping it ends the watch. `None` where the system provides none.
     _watcher: Option<RecommendedWatcher>,
     changes: watch::Receiver<()>,
 }
 
-/// A listener to changes. Each one hears of every change by itself.
+/// A receiver of changes. Each receiver gets every change.
 #[derive(Clone, Debug)]
 pub struct Changes(watch::Receiver<()>);
 
 impl FileWatch {
-    /// Watches the directories of these files. One that cannot be watched is said in the log, and left out.
+    /// Watches the directories of these files. A directory that cannot be watched is logged and skipped.
     pub fn new<'a>(files: impl IntoIterator<Item = &'a Path>) -> Self {
         let files: Vec<&Path> = files.into_iter().collect();
         let names: BTreeSet<OsString> =
@@ -59,7 +60,7 @@ impl FileWatch {
         Self { _watcher: Some(watcher), changes }
     }
 
-    /// A listener, who hears of what changes from now on.
+    /// A receiver of the changes from now on.
     pub fn changes(&self) -> Changes {
         let mut changes = self.changes.clone();
         changes.mark_unchanged();
@@ -68,8 +69,8 @@ impl FileWatch {
 }
 
 impl Changes {
-    /// Waits for a change, and a moment longer. Never ends where nothing is watched. Cancel safe: a change that was not
-    /// announced is announced by the next call.
+    /// Waits for a change, and a moment longer. Never completes where nothing is watched. Cancel safe: a change that
+    /// was not returned is returned by the next call.
     pub async fn next(&mut self) {
         if self.0.changed().await.is_err() {
             return std::future::pending().await;
@@ -87,17 +88,17 @@ fn directory(file: &Path) -> PathBuf {
     }
 }
 
-/// Says whether an event is about one of the files, or about what Kubernetes puts beside them (`..data`). A folder can be a
-/// busy one, and what happens to its other files is nobody's concern here.
+/// Returns whether an event concerns one of the files, or the `..data` that Kubernetes puts beside them. Events of
+/// other files in the directory are ignored.
 fn concerns(event: &Event, names: &BTreeSet<OsString>) -> bool {
     let known = |path: &PathBuf| {
         path.file_name().is_none_or(|name| names.contains(name) || name.as_encoded_bytes().starts_with(b".."))
     };
-    // without a path it is the word that some were lost
+    // an event without a path reports that events were lost
     event.paths.is_empty() || event.need_rescan() || event.paths.iter().any(known)
 }
 
-/// Reading a file changes nothing; to take it for a change would be a loop.
+/// Reading a file changes nothing; treating it as a change would cause a loop.
 fn changes_something(kind: EventKind) -> bool {
     match kind {
         EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
@@ -115,7 +116,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
-    /// In real time, since the system's word comes in real time.
+    /// In real time, because the events of the system arrive in real time.
     #[tokio::test]
     async fn symlink_swap_is_reported_and_reading_is_not() {
         let folder = std::env::temp_dir().join(format!("jobgate-watched-{:x}", fastrand::u64(..)));
@@ -130,22 +131,26 @@ mod tests {
         let watch = FileWatch::new([file.as_path(), nowhere.as_path()]);
         let (mut one, mut other) = (watch.changes(), watch.changes());
         assert_eq!(fs::read_to_string(&file).unwrap(), "1");
-        assert!(tokio::time::timeout(SETTLES_IN * 4, one.next()).await.is_err(), "reading is no change");
+        assert!(tokio::time::timeout(SETTLES_IN * 4, one.next()).await.is_err(), "reading is not a change");
         fs::write(folder.join("another"), "3").unwrap();
-        assert!(tokio::time::timeout(SETTLES_IN * 4, one.next()).await.is_err(), "nor is another file");
+        assert!(
+            tokio::time::timeout(SETTLES_IN * 4, one.next()).await.is_err(),
+            "another file is not a change"
+        );
         symlink("two", folder.join("..data_tmp")).unwrap();
         fs::rename(folder.join("..data_tmp"), folder.join("..data")).unwrap();
         for changes in [&mut one, &mut other] {
             let notified = tokio::time::timeout(Duration::from_mins(2), changes.next()).await;
-            assert!(notified.is_ok(), "each listener hears of it");
+            assert!(notified.is_ok(), "each receiver is notified");
         }
         assert_eq!(fs::read_to_string(&file).unwrap(), "2");
         drop(watch);
-        // the swap is several words of the system, and the last may come late; an end that were one would be heard for ever
+        // one swap causes several events, and the last may be late; if the end of the watch were a change, the loop
+        // would never end
         let mut late = 0;
         while tokio::time::timeout(SETTLES_IN * 4, one.next()).await.is_ok() {
             late += 1;
-            assert!(late < 10, "the end of the watch is no change");
+            assert!(late < 10, "the end of the watch is not a change");
         }
         fs::remove_dir_all(folder).ok();
     }

@@ -1,6 +1,6 @@
-//! The road to a gateway: how `jobgate job` asks a running one, over the public protocol alone. A client of its own, since
-//! this one reads streams, speaks for a person, and knows no upstream. `follow` reconnects; what is shown is the command
-//! line's business.
+//! The client that `jobgate job` uses to query a running gateway, over the public protocol only. It is separate from
+//! the upstream client because it reads streams, acts for a person, and contains no upstream code. `follow` reconnects;
+//! the command line formats the output.
 
 mod error;
 mod follow;
@@ -29,27 +29,27 @@ use super::http::{BaseUrl, BaseUrlError, SecretMask, UpstreamReply, strict_clien
 use crate::domain::duration;
 use crate::ports::clock::Clock;
 
-/// The most jobs that one question or one stream is about; the gateway's own bound.
+/// The largest number of jobs in one query or one stream; the gateway's own limit.
 pub const REFS_MAX: usize = 200;
 
 /// How long a connection may take to open.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a stream may take to begin: a gateway sends its headers at once.
+/// How long a stream may take to open: a gateway sends its headers at once.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a stream may be silent: a gateway gives a sign of life every 15 s unless it was configured otherwise.
+/// How long a stream may be silent: a gateway sends a keep-alive every 15 s unless it is configured otherwise.
 const SILENCE: Duration = Duration::from_mins(1);
-/// The largest answer to a question, and the largest event, in bytes.
+/// The largest response to a query, and the largest event, in bytes.
 const BODY_MAX: usize = 32 << 20;
-/// The largest body that is read of an answer that is none.
+/// The largest body that is read from an error response.
 const REFUSAL_MAX: usize = 64 << 10;
 
-/// What cannot be used to reach a gateway.
+/// Why a gateway client cannot be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SetupError {
-    /// The address.
+    /// The URL is invalid.
     #[error("the gateway's url {0}")]
     Url(&'static str),
-    /// The key holds what a header cannot carry. Nothing of it is repeated.
+    /// The key contains characters that a header cannot contain. The key is not printed.
     #[error("the key must be one line of visible ASCII characters, as printed by `jobgate key new`")]
     Key,
     /// TLS cannot be set up on this machine.
@@ -57,7 +57,7 @@ pub enum SetupError {
     Client(String),
 }
 
-/// A gateway, and who asks it. A clone is cheap and shares the connections.
+/// A gateway and the credential for it. A clone is cheap and shares the connections.
 #[derive(Clone, Debug)]
 pub struct GatewayClient {
     client: Client,
@@ -75,12 +75,12 @@ struct UpdateStream {
 }
 
 impl GatewayClient {
-    /// Prepares to ask the gateway at `base`; its `/graphql` is below that. Nothing is sent yet.
+    /// Prepares a client for the gateway at `base`; its `/graphql` is below that. Sends nothing.
     ///
-    /// No redirects and no proxy from the environment: the key goes to that address or nowhere.
+    /// No redirects and no proxy from the environment: the key is sent to that address only.
     ///
     /// # Errors
-    /// When the address or the key cannot be used, or TLS cannot be set up.
+    /// Returns an error if the URL or the key cannot be used, or TLS cannot be set up.
     pub fn new(base: Url, key: Option<SecretString>, clock: Arc<dyn Clock>) -> Result<Self, SetupError> {
         BaseUrl::new(base.clone()).map_err(|error| SetupError::Url(rule(error)))?;
         let graphic = |key: &SecretString| {
@@ -103,10 +103,10 @@ impl GatewayClient {
         Ok(Self { client, endpoint, key, clock })
     }
 
-    /// Asks for jobs once: the answers in the order of `refs`, of which there are 1 to [`REFS_MAX`]. Cancel safe.
+    /// Queries jobs once: the results are in the order of `refs`, of which there are 1 to [`REFS_MAX`]. Cancel safe.
     ///
     /// # Errors
-    /// When there is no whole answer. A job's own trouble is an answer.
+    /// Returns an error if there is no complete response. A job's own problem is a result, not an error.
     pub async fn jobs(
         &self,
         refs: &[WireRef],
@@ -144,7 +144,7 @@ impl GatewayClient {
         });
         if !response.status().is_success() || !is_stream {
             let (status, retry_after) = (response.status(), self.retry_after(&response));
-            // what it says is an extra; its status is enough
+            // the body only adds detail; the status is sufficient
             let body = tokio::time::timeout(OPEN_TIMEOUT, collect(&mut response, REFUSAL_MAX)).await;
             let body = body.ok().and_then(Result::ok).unwrap_or_default();
             return Err(GatewayError::of_answer(status, retry_after, &body));
@@ -152,7 +152,7 @@ impl GatewayClient {
         Ok(UpdateStream { response, reader: SseReader::new(BODY_MAX), read: VecDeque::new() })
     }
 
-    /// Sends a question. The key is the last thing added to it.
+    /// Sends a request. The key is added last.
     async fn post(
         &self,
         document: &str,
@@ -173,7 +173,7 @@ impl GatewayClient {
             value.set_sensitive(true);
             request.headers_mut().insert(AUTHORIZATION, value);
         }
-        #[expect(clippy::disallowed_methods, reason = "this is the one send of this road")]
+        #[expect(clippy::disallowed_methods, reason = "the only send of the gateway client")]
         self.client.execute(request).await.map_err(GatewayError::of_client)
     }
 
@@ -189,7 +189,7 @@ impl GatewayClient {
 }
 
 impl UpdateStream {
-    /// The next update; `None` when the gateway said that there are no more.
+    /// The next update; `None` when the gateway completed the stream.
     async fn next(&mut self) -> Result<Option<WireUpdate>, GatewayError> {
         loop {
             while let Some(event) = self.read.pop_front() {
@@ -200,7 +200,7 @@ impl UpdateStream {
                         let update = result.pointer("/data/jobUpdates").cloned().and_then(WireUpdate::read);
                         return update.map(Some).ok_or_else(|| GatewayError::of_result(&result));
                     }
-                    // a later version of the protocol may have more of them
+                    // a later version of the protocol may have more events
                     _ => {}
                 }
             }
@@ -218,7 +218,7 @@ impl UpdateStream {
     }
 }
 
-/// The same rules as for an upstream, in the words of somebody who types an address.
+/// The same rules as for an upstream, worded for a person who typed the URL.
 const fn rule(error: BaseUrlError) -> &'static str {
     match error {
         BaseUrlError::Scheme => "must start with https:// or http:// and name a host",

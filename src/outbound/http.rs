@@ -1,8 +1,9 @@
-//! The one HTTP client and the one send.
+//! The HTTP client of the upstreams and its only send.
 //!
-//! What leaves: a [`UpstreamCall`], with the credential as the last thing added, after the URL has been recorded. What comes
-//! back: a [`UpstreamReply`] with a counted body, or a [`SendError`] made of our words; `reqwest::Error` never gets past here,
-//! because it prints the whole URL (`docs/adr/0005-one-upstream-http-client.md`). Not here: budgets, retries, what an answer means.
+//! It sends an [`UpstreamCall`]; the credential is added last, after the URL has been recorded. It returns an
+//! [`UpstreamReply`] with a bounded body, or a [`SendError`]; a `reqwest::Error` is never returned, because it prints
+//! the whole URL (`docs/adr/0005-one-upstream-http-client.md`). Not here: budgets, retries, the interpretation of a
+//! response.
 
 mod body;
 mod call;
@@ -39,25 +40,25 @@ use crate::ports::credentials::Credential;
 /// How long a connection may take to open.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long an idle connection is kept, below what load balancers commonly allow (60 s).
+/// How long an idle connection is kept, below the common limit of load balancers (60 s).
 const IDLE: Duration = Duration::from_secs(45);
 
-/// What a proxy's 407 means.
+/// What the status 407 of a proxy means.
 const PROXY_REFUSES: &str =
     "the proxy refuses the credential (407): put the user:password that it takes into proxy_credential";
 
-/// The client could not be built: a fault of this machine's TLS set-up.
+/// The client could not be built: the TLS configuration of this machine is broken.
 #[derive(Debug, thiserror::Error)]
 #[error("the http client could not be built: {0}")]
 pub struct HttpClientError(String);
 
-/// Why no whole answer came back. Free of URLs and secrets.
+/// Why there is no complete response. Never contains a URL or a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// No connection: name or network, or it took longer than [`CONNECT_TIMEOUT`].
+    /// No connection: DNS or network, or it took longer than [`CONNECT_TIMEOUT`].
     #[error("could not connect")]
     Connect(#[source] RedactedError),
-    /// No connection, because of TLS: most often a certificate that nobody here trusts.
+    /// No connection, because of TLS: most often a certificate that is not trusted here.
     #[error("could not connect, because of TLS")]
     Tls(#[source] RedactedError),
     /// Headers and body were not complete within the call's timeout.
@@ -68,25 +69,25 @@ pub enum SendError {
     TooLarge {
         /// The cap.
         cap: usize,
-        /// The answer with the head of its body, at most as long as the cap.
+        /// The response with the head of its body, at most as long as the cap.
         head: Box<UpstreamReply>,
     },
     /// The connection broke, the body was cut short, or its encoding is invalid.
     #[error("the answer broke off")]
     Broken(#[source] RedactedError),
-    /// Nothing was sent: the credential cannot be carried by this call.
+    /// Nothing was sent: this call cannot carry the credential.
     #[error("the credential cannot be sent: {0}")]
     Unsendable(&'static str),
-    /// Nothing was sent: the files that say how calls leave cannot be used.
+    /// Nothing was sent: the files of the proxy and TLS configuration cannot be used.
     #[error("no call can leave")]
     Egress(#[source] EgressError),
-    /// Nothing was sent: a path segment would have left its place.
+    /// Nothing was sent: a path segment would not stay one segment.
     #[error("a path segment would leave its place in the url")]
     Path,
 }
 
 impl SendError {
-    /// One word for it, of a closed list.
+    /// A label from a closed list.
     pub const fn word(&self) -> &'static str {
         match self {
             Self::Connect(_) | Self::Tls(_) => "connect",
@@ -98,34 +99,34 @@ impl SendError {
         }
     }
 
-    /// It and all below it, as one line.
+    /// The error and its sources, as one line.
     pub(in crate::outbound) fn full_text(&self) -> String {
         chain(self)
     }
 }
 
-/// The chain of an error below, as text without the URL and without the secret.
+/// The chain of an underlying error, as text without the URL and without the secret.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct RedactedError(String);
 
-/// The client that calls go through which leave alike (see [`Egress`]). Connections are pooled by host.
+/// The client for calls with the same proxy and TLS configuration (see [`Egress`]). Connections are pooled by host.
 pub struct UpstreamHttpClient {
     egress: Egress,
     env: Arc<Environment>,
     current: ArcSwap<Result<ReadyClient, EgressError>>,
-    /// Tells what the client is made of.
+    /// A digest of the files that the client was built from.
     seen: Mutex<Option<[u8; 32]>>,
 }
 
-/// What every client of this process has in common: it goes where it is told and nowhere else. No redirects, no referer, no
-/// proxy that nobody named, no hidden retries; HTTP/1.1. Whom it trusts is for the caller to say.
+/// The common configuration of every client of this process. No redirects, no referer, no proxy that is not configured,
+/// no hidden retries; HTTP/1.1. The caller adds the trusted roots.
 ///
 /// Installs the process's TLS crypto provider if none is installed yet.
-#[expect(clippy::disallowed_methods, reason = "this is where clients are built")]
+#[expect(clippy::disallowed_methods, reason = "clients are built only here")]
 fn without_roots() -> ClientBuilder {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // losing the race to another thread is as good: some provider is installed then
+        // losing the race to another thread is fine: a provider is installed then
         rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     }
     Client::builder()
@@ -138,39 +139,39 @@ fn without_roots() -> ClientBuilder {
         .tcp_nodelay(true)
 }
 
-/// The compiled-in Mozilla roots, so that it also works where the machine has no store.
+/// The compiled-in Mozilla roots, so that TLS also works on a machine without a certificate store.
 fn compiled_in_roots() -> impl Iterator<Item = Certificate> {
     webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().filter_map(|der| Certificate::from_der(der).ok())
 }
 
-/// A client that goes straight to where it is told and trusts the machine's roots and the compiled-in ones.
+/// A client without a proxy that trusts the machine's roots and the compiled-in ones.
 pub(super) fn strict_client() -> ClientBuilder {
     without_roots().tls_certs_merge(compiled_in_roots())
 }
 
 impl UpstreamHttpClient {
-    /// Builds a client that goes straight to where it is told.
+    /// Builds a client without a proxy.
     ///
     /// No redirects and no referer, since both can carry a key to another host; no cookies and no retries of its own.
-    /// Certificates are checked against the machine's store and the compiled-in Mozilla roots, so that it also works where no
-    /// store exists. Installs the process's TLS crypto provider if none is installed yet.
+    /// Certificates are checked against the machine's store and the compiled-in Mozilla roots, so that it also works
+    /// where no store exists. Installs the process's TLS crypto provider if none is installed yet.
     ///
     /// # Errors
-    /// When TLS cannot be set up on this machine.
+    /// Returns an error if TLS cannot be set up on this machine.
     pub fn new() -> Result<Self, HttpClientError> {
         Self::open(Egress::direct(), Arc::default()).usable()
     }
 
-    /// Builds a client for calls to a URL, through the proxy that the environment names for it.
+    /// Builds a client for calls to a URL, through the proxy that the environment configures for it.
     ///
     /// # Errors
-    /// When TLS cannot be set up on this machine, or the environment names no usable proxy.
+    /// Returns an error if TLS cannot be set up on this machine, or the environment names an invalid proxy.
     pub fn to(url: &Url, env: &Environment) -> Result<Self, HttpClientError> {
         let egress = Egress::by_environment(url, &EnvironmentProxies::read(env));
         Self::open(egress, Arc::new(env.clone())).usable()
     }
 
-    /// Builds a client, or remembers why it cannot be built yet. Blocks on the disk.
+    /// Builds a client, or keeps the reason why it cannot be built yet. Blocks on the disk.
     fn open(egress: Egress, env: Arc<Environment>) -> Self {
         let (seen, current) = Self::read(&egress, &env);
         Self { egress, env, current: ArcSwap::from_pointee(current), seen: Mutex::new(seen) }
@@ -190,21 +191,21 @@ impl UpstreamHttpClient {
         }
     }
 
-    /// How calls leave.
+    /// The proxy and TLS configuration of the calls.
     pub(super) const fn egress(&self) -> &Egress {
         &self.egress
     }
 
-    /// Why no call can leave, if none can.
+    /// Why no call can be sent, if none can.
     pub fn fault(&self) -> Option<EgressError> {
         self.current.load().as_ref().as_ref().err().cloned()
     }
 
-    /// Reads the files again. Takes what is new and good, for connections from now on; what is not good changes nothing. Says
-    /// whether it took something. Blocks on the disk.
+    /// Reads the files again. Valid changes apply to new connections; invalid ones are ignored. Returns whether
+    /// something changed. Blocks on the disk.
     ///
     /// # Errors
-    /// When what is there now cannot be used.
+    /// Returns an error if the current files cannot be used.
     fn refresh(&self) -> Result<bool, EgressError> {
         let material = self.egress.read(&self.env)?;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -217,13 +218,14 @@ impl UpstreamHttpClient {
         Ok(true)
     }
 
-    /// Sends a call and reads its whole answer, within `timeout` for everything from the connection to the last byte.
+    /// Sends a call and reads its whole response, within `timeout` for everything from the connection to the last byte.
     ///
-    /// Any HTTP status is a [`UpstreamReply`]. What `mask` covers is taken out of all that the upstream says, should it echo it,
-    /// and out of the URL that is logged, should an id hold it; the credential itself had better be in it. Dropping the future closes the connection.
+    /// Any HTTP status is an [`UpstreamReply`]. The secrets in `mask` are removed from everything that the upstream
+    /// returns, in case it echoes them, and from the logged URL, in case an id contains them; `mask` should include the
+    /// credential itself. Dropping the future closes the connection.
     ///
     /// # Errors
-    /// When no whole answer came back, or nothing could be sent.
+    /// Returns an error if there is no complete response, or nothing could be sent.
     pub async fn send(
         &self,
         call: &UpstreamCall,
@@ -234,10 +236,10 @@ impl UpstreamHttpClient {
         self.send_in_trace(call, timeout, credential, mask, None).await
     }
 
-    /// Sends as [`UpstreamHttpClient::send`] does, and tells the upstream by `traceparent` which trace the call belongs to.
+    /// Sends like [`UpstreamHttpClient::send`], and adds a `traceparent` header with the trace of the call.
     ///
     /// # Errors
-    /// As there.
+    /// The same as for [`UpstreamHttpClient::send`].
     pub async fn send_in_trace(
         &self,
         call: &UpstreamCall,
@@ -261,7 +263,7 @@ impl UpstreamHttpClient {
         sign(&mut request, call, credential)?;
         let masked = |error: reqwest::Error| convert(error, mask);
         let exchange = async {
-            #[expect(clippy::disallowed_methods, reason = "this is the one send")]
+            #[expect(clippy::disallowed_methods, reason = "the only send")]
             let response = ready.client.execute(request).await.map_err(masked)?;
             refused_by_proxy(ready, &response)?;
             let (status, headers) = (response.status(), response.headers().clone());
@@ -282,7 +284,7 @@ impl UpstreamHttpClient {
     }
 }
 
-/// The request without its credential: everything in it may be logged.
+/// The request without its credential: all of it may be logged.
 fn request(call: &UpstreamCall) -> Result<Request, SendError> {
     let mut request = Request::new(call.method.clone(), call.url().ok_or(SendError::Path)?);
     request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
@@ -293,7 +295,7 @@ fn request(call: &UpstreamCall) -> Result<Request, SendError> {
     Ok(request)
 }
 
-/// Adds the credential, as the last thing: from here on the request may not be printed.
+/// Adds the credential as the last step: after that the request must not be printed.
 fn sign(request: &mut Request, call: &UpstreamCall, credential: &Credential) -> Result<(), SendError> {
     match credential {
         Credential::Bearer(token) => {
@@ -312,7 +314,7 @@ fn sign(request: &mut Request, call: &UpstreamCall, credential: &Credential) -> 
     Ok(())
 }
 
-/// The answer; an error that holds its head where there is more than the cap allows.
+/// The response; an error with its head if the body exceeds the cap.
 fn reply(
     status: StatusCode,
     headers: &HeaderMap,
@@ -326,7 +328,7 @@ fn reply(
     if whole { Ok(reply) } else { Err(SendError::TooLarge { cap, head: Box::new(reply) }) }
 }
 
-/// Says so if the proxy and not the upstream answered: outside of a tunnel 407 is a proxy's alone.
+/// Returns an error if the proxy and not the upstream responded: outside of a tunnel only a proxy sends 407.
 fn refused_by_proxy(ready: &ReadyClient, response: &Response) -> Result<(), SendError> {
     let refused = response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED;
     if ready.proxied && refused && response.url().scheme() == "http" {
@@ -335,7 +337,7 @@ fn refused_by_proxy(ready: &ReadyClient, response: &Response) -> Result<(), Send
     Ok(())
 }
 
-/// The one place where an error of the client becomes one of ours.
+/// The one place where an error of the HTTP client is converted.
 fn convert(error: reqwest::Error, mask: &SecretMask) -> SendError {
     let (connect, tls) = (error.is_connect(), is_tls(&error));
     let stripped = RedactedError(explained(mask.text(chain(&error.without_url()))));
@@ -346,21 +348,21 @@ fn convert(error: reqwest::Error, mask: &SecretMask) -> SendError {
     }
 }
 
-/// Says whether TLS is at the bottom of an error.
+/// Returns whether TLS is the root cause of an error.
 fn is_tls(error: &(dyn StdError + 'static)) -> bool {
     let mut below = Some(error);
     while let Some(error) = below {
         if error.is::<rustls::Error>() {
             return true;
         }
-        // an I/O error does not name what it wraps as its source
+        // an I/O error does not return what it wraps as its source
         let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         below = wrapped.map_or_else(|| error.source(), |wrapped| Some(wrapped as _));
     }
     false
 }
 
-/// What the client says in its own words, with ours before it where they tell what to do.
+/// The text of the HTTP client, preceded by an instruction where there is one.
 fn explained(text: String) -> String {
     let known = [
         ("proxy authorization required", PROXY_REFUSES),
@@ -368,7 +370,8 @@ fn explained(text: String) -> String {
         ("tunnel error: failed to create", "the proxy cannot be reached"),
         ("tunnel error: unexpected end of file", "the proxy closed the connection without an answer"),
         ("CertificateRequired", "the upstream requires a client certificate: set client_cert and client_key"),
-        // TLS 1.3 checks it after the handshake, and the client drops the alert when it comes before the request is sent
+        // TLS 1.3 checks the certificate after the handshake, and the client drops the alert when it arrives before the
+        // request is sent
         (
             "operation was canceled",
             "the upstream closed the connection before the request was sent; if it requires a client certificate, check client_cert and client_key",
@@ -387,7 +390,7 @@ impl fmt::Debug for UpstreamHttpClient {
     }
 }
 
-/// An error and all below it, as one line.
+/// An error and its sources, as one line.
 pub(in crate::outbound) fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut below = error.source();

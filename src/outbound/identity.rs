@@ -1,4 +1,4 @@
-//! Client keys and signed tokens, and who holds which: the adapters behind [`crate::ports::identity`].
+//! Client keys and signed tokens: the adapters behind [`crate::ports::identity`].
 
 pub mod clients;
 pub mod jwt;

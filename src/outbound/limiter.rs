@@ -1,7 +1,8 @@
-//! What one source may be asked, and when: budget, concurrency, pauses, the breaker and the refused credential.
+//! Limits the calls to one source: budget, concurrency, pauses, circuit breaker and rejected credential.
 //!
-//! Every call to a source, first try or retry, passes [`UpstreamLimiter::enter`] and holds a [`CallPermit`] until its answer has been
-//! judged. Not here: sending, and what an answer means. All time is the runtime's, so tests stand still.
+//! Every call to a source, first try or retry, acquires a [`CallPermit`] by [`UpstreamLimiter::acquire`] and keeps it
+//! until its response has been classified. Not here: sending, and the interpretation of a response. All time is the
+//! runtime's, so tests can pause it.
 
 mod queue;
 pub mod shared;
@@ -23,32 +24,33 @@ use crate::domain::source::{BudgetUse, SourceHealth};
 use crate::ports::upstream::{FetchTrigger, PollDemand, PollPacing};
 use crate::telemetry::meters;
 
-/// What a caller is told who waited for a slot in vain: when is not known, so "in a moment".
+/// The retry delay for a caller that waited for a slot without getting one: the actual delay is unknown, so a short
+/// one.
 const SLOT_WAIT: Duration = Duration::from_secs(1);
 
-/// What a source may be asked.
+/// The limits of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimiterSettings {
-    /// Calls in any second.
+    /// Calls per second.
     pub per_second: u32,
-    /// Calls in any hour.
+    /// Calls per hour.
     pub per_hour: u32,
-    /// The part of the hour's calls that is kept for callers, in percent.
+    /// The part of the hourly calls that is reserved for callers, in percent.
     pub caller_share: u32,
-    /// Calls at the same time.
+    /// Concurrent calls.
     pub concurrency: u32,
-    /// How long a call may wait for its turn.
+    /// How long a call may wait in the queue.
     pub max_wait: Duration,
 }
 
-/// Why a call must not be made now.
+/// Why a call is rejected now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimiterRefusal {
-    /// The source asked for a pause, or its budget is used up; not before this much time has passed.
+    /// The source requested a pause, or its budget is used up; retry after this time.
     Throttled(Duration),
-    /// It refused our credential a moment ago.
+    /// The source rejected the credential recently.
     Rejected,
-    /// It failed several times in a row; not before this much time has passed.
+    /// The circuit breaker is open; retry after this time.
     Broken(Duration),
 }
 
@@ -62,47 +64,48 @@ impl From<&LimiterRefusal> for meters::CallRejection {
     }
 }
 
-/// How a call ended, as far as the gate cares.
+/// The outcome of a call, as far as it concerns the limiter.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum CallOutcome {
-    /// It ended without telling anything, such as one that was dropped.
+    /// It says nothing about the source, such as a call that was dropped.
     #[default]
     Unknown,
-    /// The upstream answered, whatever it said.
+    /// The upstream responded, with any content.
     Answered,
-    /// The upstream did not answer, or with a fault of its own. Carries a number drawn from 0 to 1, for the breaker.
+    /// The upstream did not respond, or with a server error. Contains a random number from 0 to 1, for the breaker.
     Failed(f64),
-    /// The upstream asked for a pause.
+    /// The upstream requested a pause.
     Throttled(Duration),
-    /// The upstream refused our credential.
+    /// The upstream rejected the credential.
     Rejected,
 }
 
-/// How a source is doing: health, budget, and how long no call will be made.
+/// The state of a source: health, budget, and how long no call will be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimiterSnapshot {
-    /// How it is doing.
+    /// Its health.
     pub health: SourceHealth,
-    /// What it may be asked.
+    /// The use of its budget.
     pub budget: BudgetUse,
     /// How long no call will be made.
     pub closed_for: Option<Duration>,
-    /// Whether it failed several times in a row and is left alone.
+    /// Whether the circuit breaker is open after repeated failures.
     pub breaker_open: bool,
 }
 
-/// The gate of one source. Shared by all its calls.
+/// The limiter of one source. Shared by all its calls.
 #[derive(Debug)]
 pub struct UpstreamLimiter {
     name: SourceName,
     epoch: Instant,
     state: Mutex<LimiterState>,
-    /// Asked after the gate's own budget, where replicas share one.
+    /// The budget that replicas share, if any; consulted after the limiter's own.
     shared: Option<Arc<dyn SharedBudget>>,
 }
 
 impl UpstreamLimiter {
-    /// An open gate for the source called `name`, whose budget is shared with other replicas if there is a `shared` one.
+    /// A limiter for the source called `name`, with closed breaker. The budget is shared with other replicas if
+    /// `shared` is given.
     pub fn new(
         name: SourceName,
         limits: LimiterSettings,
@@ -112,15 +115,15 @@ impl UpstreamLimiter {
         Arc::new(Self { name, epoch: Instant::now(), state, shared })
     }
 
-    /// Waits for the turn of one call, at most `patience` and the limits' `max_wait`.
+    /// Waits for a permit for one call, at most `patience` and the limits' `max_wait`.
     ///
-    /// Someone waiting goes before the background. Those waiting take turns by asker, one call each; within an asker,
-    /// first come, first served. A wait that is foreseen to be longer is refused at once; one that becomes longer,
-    /// because others have their turns in between, is refused at its end. Cancel-safe: dropping the future gives up
-    /// the place in the queue.
+    /// Calls with a waiting client precede background calls. The queue is fair between clients, one call each; within a
+    /// client it is first come, first served. A call whose predicted wait is too long is rejected at once; one whose
+    /// wait becomes too long, because calls of other clients come in between, is rejected at the end of its wait.
+    /// Cancel safe: dropping the future leaves the queue.
     ///
     /// # Errors
-    /// When the call must not be made now.
+    /// Returns an error if the call must not be made now.
     pub async fn acquire(
         self: &Arc<Self>,
         trigger: &FetchTrigger,
@@ -129,11 +132,11 @@ impl UpstreamLimiter {
         self.acquire_with(trigger, max_wait, CredentialChoice::Active).await
     }
 
-    /// The same for a call that shows another credential than the one in force: that the latter was refused says
-    /// nothing about it, so [`LimiterRefusal::Rejected`] is never the answer.
+    /// The same for a call with another credential than the active one: a rejection of the active one is irrelevant to
+    /// it, so it never returns [`LimiterRefusal::Rejected`].
     ///
     /// # Errors
-    /// When the call must not be made now.
+    /// Returns an error if the call must not be made now.
     pub async fn acquire_probe(
         self: &Arc<Self>,
         trigger: &FetchTrigger,
@@ -180,7 +183,8 @@ impl UpstreamLimiter {
                         slot: None,
                         unsent,
                     };
-                    // It leaves the queue only now, so that those behind it come after it here too.
+                    // It leaves the local queue only now, so that the calls behind it are also behind it in the shared
+                    // budget.
                     permit.slot = self.acquire_shared(give_up).await?;
                     permit.unsent = None;
                     permit.began = Instant::now();
@@ -192,7 +196,7 @@ impl UpstreamLimiter {
             if now + wait > give_up || now >= give_up {
                 return Err(LimiterRefusal::Throttled(wait.max(SLOT_WAIT)));
             }
-            // the first in the queue waits for the budget; everyone else for those before them to move
+            // the first in the queue waits for the budget; all others wait for those ahead of them
             let wake_at = if first && !wait.is_zero() { now + wait } else { give_up };
             tokio::select! {
                 biased;
@@ -202,7 +206,7 @@ impl UpstreamLimiter {
         }
     }
 
-    /// Waits for the turn of one call among all replicas. Gives the slot, where there is one.
+    /// Waits for the permission for one call among all replicas. Returns the slot, if there is one.
     async fn acquire_shared(&self, give_up: Instant) -> Result<Option<String>, LimiterRefusal> {
         let Some(shared) = &self.shared else { return Ok(None) };
         loop {
@@ -225,7 +229,7 @@ impl UpstreamLimiter {
         }
     }
 
-    /// Notes a first try, which earns a share of a retry.
+    /// Counts a first try, which adds a fraction of a retry to the retry budget.
     pub fn earn_retry(&self) {
         self.lock().retries.earn();
     }
@@ -235,7 +239,7 @@ impl UpstreamLimiter {
         self.lock().retries.spend()
     }
 
-    /// Makes no call for this long; a longer pause that is under way stays.
+    /// Makes no call for this long; a longer pause stays.
     pub fn pause(&self, pause: Duration) {
         if let Some(shared) = &self.shared {
             shared.pause(pause);
@@ -252,28 +256,28 @@ impl UpstreamLimiter {
         state.queue.wake_first();
     }
 
-    /// Holds to other limits from now on. What was used up stays used up.
+    /// Applies other limits from now on. The used budget stays used.
     pub fn set_limits(&self, limits: LimiterSettings) {
         self.lock().set_limits(limits);
     }
 
-    /// Forgets failures and refusals, because another place is asked from now on. What was used up stays used up.
+    /// Resets failures and rejections, because another URL is called from now on. The used budget stays used.
     pub fn reset_endpoint_state(&self) {
         self.lock().reset_endpoint_state();
     }
 
-    /// Forgets that the credential was refused, because it is another one now.
+    /// Resets the rejection of the credential, because the credential has changed.
     pub fn reset_auth_failure(&self) {
         self.lock().rejected = None;
     }
 
-    /// What polls have to keep to now, given what they need.
+    /// The current pace of polls, for the given demand.
     pub fn pace_polls(&self, demand: PollDemand) -> PollPacing {
         let now = self.since(Instant::now());
         let mut state = self.lock();
         state.shares.set_demand(demand.calls_per_hour);
         state.awaited = demand.awaited;
-        // A replica whose own calls are not granted learns here what the others have left it.
+        // A replica whose own calls are not granted learns here what the other replicas have left.
         self.learn_shared(&mut state, now);
         PollPacing {
             spacing: state.shares.spacing(now),
@@ -282,7 +286,7 @@ impl UpstreamLimiter {
         }
     }
 
-    /// Has the other replicas learn of this one's use of the budget, and learns of theirs.
+    /// Reports this replica's use of the budget to the other replicas, and reads theirs.
     fn learn_shared(&self, state: &mut LimiterState, now: Duration) {
         if let Some(shared) = &self.shared {
             shared.report(state.shares.demand(), state.shares.callers(now));
@@ -290,13 +294,13 @@ impl UpstreamLimiter {
         }
     }
 
-    /// Takes the place of one background call that is no poll, if there may be one now.
+    /// Takes one background call that is not a poll, if the budget allows one now.
     pub fn take_recheck(&self) -> bool {
         let now = self.since(Instant::now());
         self.lock().shares.take_recheck(now)
     }
 
-    /// How the source is doing now.
+    /// The current state of the source.
     pub fn snapshot(&self) -> LimiterSnapshot {
         let now = self.since(Instant::now());
         let state = self.lock();
@@ -314,7 +318,7 @@ impl UpstreamLimiter {
         }
     }
 
-    /// What is left of the hour for all replicas, and for this one by its own count.
+    /// The calls that are left this hour for all replicas, and for this one by its own count.
     fn left_this_hour(&self, now: Duration, state: &LimiterState) -> u32 {
         let own = state.hour.left(now);
         self.shared.as_ref().map_or(own, |shared| shared.left(&state.limits).min(own))
@@ -328,51 +332,51 @@ impl UpstreamLimiter {
         now.saturating_duration_since(self.epoch)
     }
 
-    /// No code that can panic runs under this lock, and each change under it is whole.
+    /// No code that can panic runs under this lock, and each change under it is complete.
     fn lock(&self) -> MutexGuard<'_, LimiterState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The right to make one call. Dropping it without [`CallPermit::finish`] frees the slot and tells nothing.
+/// The permission for one call. Dropping it without [`CallPermit::finish`] frees the slot and reports no outcome.
 #[derive(Debug)]
 #[must_use = "the slot is free again as soon as the permit is dropped"]
 pub struct CallPermit {
     limiter: Arc<UpstreamLimiter>,
     probe: Probe,
     outcome: CallOutcome,
-    /// When its turn came.
+    /// When the permit was acquired.
     began: Instant,
     /// Its slot among all replicas.
     slot: Option<String>,
-    /// When it was counted here, while the shared budget has not granted it: if it never does, no call was made.
+    /// When the call was counted here, while the shared budget has not granted it: if it never does, no call was made.
     unsent: Option<(Duration, CallOrigin)>,
 }
 
-/// Which credential a call shows.
+/// The credential of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CredentialChoice {
     Active,
     Another,
 }
 
-/// What hangs on a call besides its own answer.
+/// What depends on a call besides its own response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Probe {
-    /// It is the breaker's one try.
+    /// It is the single probe of the circuit breaker.
     breaker: bool,
-    /// It is the one try after the credential was refused.
+    /// It is the single probe after the credential was rejected.
     credential: bool,
 }
 
 impl CallPermit {
-    /// Counts the call, by how it ended.
+    /// Counts the call by its outcome.
     pub fn ended(self, end: meters::CallEnd) -> Self {
         meters::upstream_call(&self.limiter.name, end, self.began.elapsed());
         self
     }
 
-    /// Ends the call and tells the gate how.
+    /// Completes the call and reports its outcome to the limiter.
     pub fn finish(mut self, outcome: CallOutcome) {
         self.outcome = outcome;
     }
@@ -408,7 +412,7 @@ impl Drop for CallPermit {
     }
 }
 
-/// A place in the queue. Dropping it leaves the queue and lets the next one look.
+/// A position in the queue. Dropping it leaves the queue and wakes the next call.
 struct QueuedCall<'a> {
     limiter: &'a Arc<UpstreamLimiter>,
     trigger: &'a FetchTrigger,

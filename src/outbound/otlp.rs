@@ -1,5 +1,5 @@
-//! The road to a collector: exporters of spans and of metrics by OTLP, over gRPC or over HTTP with the house's own client.
-//! Not here: what is exported, how it waits, and what becomes of it when nobody takes it.
+//! The connection to a collector: OTLP exporters of spans and of metrics, over gRPC or over HTTP with the crate's own
+//! client. Not here: what is exported, how it is queued, and what happens if the collector does not accept it.
 
 mod client;
 mod metrics;
@@ -18,39 +18,39 @@ use secrecy::{ExposeSecret as _, SecretString};
 pub use self::metrics::{MetricsExporter as CountedMetrics, provider};
 use client::OtlpClient;
 
-/// Where one signal goes, and how.
+/// The destination of one signal.
 #[derive(Clone, Debug)]
 pub struct OtlpTarget {
-    /// The whole address: for HTTP the path of the signal is part of it.
+    /// The whole URL: for HTTP it includes the path of the signal.
     pub endpoint: String,
-    /// By gRPC, or by HTTP.
+    /// gRPC if true, else HTTP.
     pub grpc: bool,
-    /// Headers that go along, as `name=value` between commas.
+    /// Additional headers, as comma-separated `name=value`.
     pub headers: Option<SecretString>,
 }
 
-/// Why there is no exporter. Free of addresses and secrets.
+/// Why an exporter cannot be built. Never contains addresses and secrets.
 #[derive(Debug, thiserror::Error)]
 pub enum OtlpError {
     /// The HTTP client cannot be built.
     #[error("the http client could not be built")]
     Client,
-    /// The text of the headers is no list of them.
+    /// The text is not a valid list of headers.
     #[error("the headers must be name=value between commas")]
     Headers,
-    /// The exporter refuses what it is built with.
+    /// The exporter's builder failed.
     #[error("the exporter cannot be built: check the endpoint and its certificate authorities")]
     Exporter,
 }
 
 impl From<ExporterBuildError> for OtlpError {
-    // what it says can repeat the endpoint
+    // its message can contain the endpoint
     fn from(_: ExporterBuildError) -> Self {
         Self::Exporter
     }
 }
 
-/// An exporter of one signal: the builders of both have the same steps, and no trait in common.
+/// An exporter of one signal: the builders of both have the same steps, and no common trait.
 macro_rules! exporter {
     ($Exporter:ident, $target:expr) => {{
         let target: &OtlpTarget = $target;
@@ -76,7 +76,7 @@ macro_rules! exporter {
 /// An exporter of spans. For gRPC a runtime must be entered.
 ///
 /// # Errors
-/// When it cannot be built; nobody is connected to yet.
+/// Returns an error if it cannot be built; it does not connect yet.
 pub fn spans(target: &OtlpTarget) -> Result<SpanExporter, OtlpError> {
     Ok(exporter!(SpanExporter, target))
 }
@@ -84,16 +84,16 @@ pub fn spans(target: &OtlpTarget) -> Result<SpanExporter, OtlpError> {
 /// An exporter of metrics. For gRPC a runtime must be entered.
 ///
 /// # Errors
-/// When it cannot be built; nobody is connected to yet.
+/// Returns an error if it cannot be built; it does not connect yet.
 pub fn metrics(target: &OtlpTarget) -> Result<MetricExporter, OtlpError> {
     Ok(exporter!(MetricExporter, target))
 }
 
 impl OtlpTarget {
-    /// Says whether the headers can be read.
+    /// Validates the headers.
     ///
     /// # Errors
-    /// When they cannot.
+    /// Returns an error if they cannot be parsed.
     pub fn check(&self) -> Result<(), OtlpError> {
         self.headers().map(drop)
     }
@@ -120,7 +120,7 @@ fn texts(headers: &HeaderMap) -> HashMap<String, String> {
     headers.iter().filter_map(|(name, value)| Some((name.to_string(), text(value)?))).collect()
 }
 
-/// The longest time of one export of metrics.
+/// The timeout of one export of metrics.
 const METRICS_WITHIN: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

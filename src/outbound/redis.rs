@@ -1,6 +1,6 @@
-//! The tier that replicas share, in Redis or Valkey: the jobs, whose turn it is to look, the hints, the budgets and who is
-//! there. Everything in it can be lost: then replicas go on by themselves, each with its share of the budgets.
-//! `docs/replicas.md` says what is promised. Not here: what a hint leads to, which is `jobs::replicas`.
+//! The store that replicas share, in Redis or Valkey: jobs, leases, notifications, budgets and the member list. All
+//! data in it can be lost: then the replicas run standalone, each with its local budget. `docs/replicas.md` describes
+//! the guarantees. Not here: the handling of a notification, which is in `jobs::replicas`.
 
 mod budget;
 mod connection;
@@ -45,72 +45,72 @@ use server_clock::ServerClock;
 pub use store::RedisStore;
 pub use topology::{BadAddress, TopologyMode};
 
-/// What the operator says about the tier.
+/// The configuration of the shared store.
 pub struct RedisSettings {
-    /// Where it is: one URL, or several between commas or white space. They may hold a user and a password.
+    /// The address: one URL, or several separated by commas or white space. They may contain a user and a password.
     pub urls: SecretString,
-    /// What stands there.
+    /// The topology at the address.
     pub mode: TopologyMode,
     /// The PEM text of the authorities to trust for `rediss://`; those of the machine when absent.
     pub authorities: Option<Vec<u8>>,
-    /// What sentinels are asked with.
+    /// The password of the sentinels.
     pub sentinel_password: Option<SecretString>,
-    /// What every key begins with.
+    /// The prefix of every key.
     pub prefix: String,
-    /// What records are authenticated with.
+    /// The secret that authenticates records.
     pub record_secret: Option<SecretString>,
-    /// How long a turn lasts that is not renewed.
+    /// How long a lease lasts that is not renewed.
     pub lease: Duration,
-    /// How long one command may take, connecting included.
+    /// The timeout of one command, including the connection.
     pub timeout: Duration,
-    /// The largest record, in bytes; a larger one stays with the replica that learned it.
+    /// The largest record, in bytes; a larger one is only kept by the replica that observed it.
     pub max_record: usize,
-    /// How long jobs are kept, and what of them in memory.
+    /// The retention of jobs, and the limits of the memory cache.
     pub retention: Retention,
-    /// What observations are stamped with.
+    /// The clock of observations.
     pub clock: Arc<dyn Clock>,
 }
 
-/// The most commands that nobody waits for, and how many of them go at once.
+/// The most background commands in the queue, and how many of them run concurrently.
 const LATER_MAX: usize = 10_000;
 const LATER_AT_ONCE: usize = 64;
 
-/// The tier of one process. A cheap clone.
+/// The shared store as one process uses it. A cheap clone.
 #[derive(Clone, Debug)]
 pub struct SharedStore {
     shared: Arc<RedisShared>,
     store: Arc<RedisStore>,
 }
 
-/// What the parts of the tier share.
+/// The state that the parts of the shared store have in common.
 #[derive(Debug)]
 struct RedisShared {
     connection: RedisConnection,
     keys: RedisKeys,
-    /// This process among the replicas: drawn anew at each start.
+    /// The id of this process among the replicas: random at each start.
     owner: String,
     lease: Duration,
     notifications: NotificationQueue,
-    /// The turns that this process has.
+    /// The leases of this process.
     held: leases::LeaseValidity,
     /// How the times of records are written and read.
     server_clock: ServerClock,
-    /// What there is to reconcile.
+    /// The state of the reconciliation.
     repair: Reconciliation,
-    /// The budgets that are kept in step with the other replicas.
+    /// The budgets that are synchronized with the other replicas.
     budgets: budget::RedisBudgets,
-    /// How many replicas there are, by what was last known. At least 1.
+    /// The last known number of replicas. At least 1.
     replicas: AtomicU32,
-    /// Commands that nobody waits for.
+    /// Background commands.
     later: mpsc::Sender<Cmd>,
     queue: AsyncMutex<mpsc::Receiver<Cmd>>,
 }
 
 impl SharedStore {
-    /// Makes the tier ready, without connecting.
+    /// Prepares the shared store, without connecting.
     ///
     /// # Errors
-    /// When an address or a certificate cannot be read.
+    /// Returns an error if an address or a certificate cannot be parsed.
     pub fn new(settings: RedisSettings) -> Result<Self, BadAddress> {
         let RedisSettings {
             urls,
@@ -147,12 +147,12 @@ impl SharedStore {
         Ok(Self { shared, store })
     }
 
-    /// The jobs, and what is remembered of following them.
+    /// The store of jobs and tracked jobs.
     pub fn store(&self) -> Arc<RedisStore> {
         Arc::clone(&self.store)
     }
 
-    /// The turns and the hints.
+    /// The leases and the notifications.
     pub fn leases(&self) -> Arc<RedisLeases> {
         Arc::new(RedisLeases(Arc::clone(&self.shared)))
     }
@@ -164,8 +164,9 @@ impl SharedStore {
         budget
     }
 
-    /// Keeps the tier alive until `stop` is cancelled: says that this replica is there, listens for hints, gives back slots,
-    /// keeps the budgets in step, and reconciles the jobs after an outage. Then takes its leave.
+    /// Runs the shared store until `stop` is cancelled: sends heartbeats, listens for notifications, releases slots,
+    /// synchronizes the budgets, and reconciles the jobs after an outage. Then removes this replica from the member
+    /// list.
     pub async fn run(self, stop: CancellationToken) {
         if !self.store.is_sealed() {
             tracing::warn!("store.redis.record_secret is not set; records in redis are not authenticated");
@@ -183,7 +184,7 @@ impl SharedStore {
 }
 
 impl RedisShared {
-    /// How the server is doing, by what this process has met.
+    /// The state of the server, as this process observed it.
     fn health(&self) -> SharedStoreHealth {
         let counts = self.notifications.counts();
         SharedStoreHealth {
@@ -196,12 +197,13 @@ impl RedisShared {
         }
     }
 
-    /// Has a command done that nobody waits for. What does not fit is left out: whatever it was for runs out by itself.
+    /// Runs a command in the background. A command that does not fit into the queue is dropped: whatever it would have
+    /// released expires.
     fn spawn_background(&self, command: Cmd) {
         self.later.try_send(command).ok();
     }
 
-    /// Has done what nobody waits for, for ever.
+    /// Runs the background commands, for ever.
     async fn work_off(&self) {
         let mut queue = self.queue.lock().await;
         let mut commands = Vec::new();
@@ -210,7 +212,7 @@ impl RedisShared {
         }
     }
 
-    /// Has done what is left of it.
+    /// Runs the remaining background commands.
     async fn reconcile_rest(&self) {
         let mut queue = self.queue.lock().await;
         let mut commands = Vec::new();

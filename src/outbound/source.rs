@@ -1,6 +1,6 @@
-//! One source: the road, the gate and the credential together, and the loop that tries again.
+//! One source: HTTP client, limiter and credential together, and the retry loop.
 //!
-//! The adapters say what to ask and judge what came back; everything that is the same for all upstreams is here.
+//! The adapters build the requests and classify the responses; everything that is the same for all upstreams is here.
 
 mod answers;
 mod conclude;
@@ -28,32 +28,32 @@ use crate::ports::upstream::{Detail, FetchError, FetchTrigger, PollDemand, PollP
 use crate::telemetry::meters;
 use crate::telemetry::trace;
 
-/// Further tries after the first.
+/// Retries after the first try.
 pub(super) const RETRIES: u32 = 2;
-/// The pause between tries, with full jitter: a status call has seconds, not minutes.
+/// The backoff between tries, with full jitter: a status call has seconds, not minutes.
 const BETWEEN_TRIES: Backoff = Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(2) };
 
-/// A try with less time than this is not made: it would look like a fault of the upstream.
+/// A try with less remaining time than this is not made: it would look like an error of the upstream.
 const LEAST_TIME: Duration = Duration::from_millis(50);
 
-/// What the operator says about one source.
+/// The configuration of one source.
 #[derive(Clone, Debug)]
 pub struct SourceSettings {
     /// Its name.
     pub name: SourceName,
-    /// Where it lives.
+    /// Its base URL.
     pub base_url: BaseUrl,
-    /// Calls in any second.
+    /// Calls per second.
     pub per_second: u32,
-    /// Calls in any hour.
+    /// Calls per hour.
     pub per_hour: u32,
-    /// The part of the hour's calls that is kept for callers, in percent.
+    /// The part of the hourly calls that is reserved for callers, in percent.
     pub caller_share: u32,
-    /// Calls at the same time.
+    /// Concurrent calls.
     pub concurrency: u32,
-    /// How long a call may wait for its turn.
+    /// How long a call may wait in the queue.
     pub max_wait: Duration,
-    /// How long a status call may take in all: waiting for its turn, every try and the pauses between them.
+    /// The timeout of a status call in all: the wait in the queue, every try and the backoff between them.
     pub status_timeout: Duration,
     /// The same for a page of rows.
     pub rows_timeout: Duration,
@@ -61,7 +61,7 @@ pub struct SourceSettings {
     pub max_status_body: usize,
     /// The largest decoded body of a page of rows, in bytes.
     pub max_rows_body: usize,
-    /// Whether it is told which trace a call belongs to.
+    /// Whether calls carry a `traceparent` header.
     pub propagate_trace: bool,
 }
 
@@ -77,42 +77,42 @@ impl SourceSettings {
     }
 }
 
-/// What the world lends to every source.
+/// The dependencies that all sources share.
 #[derive(Clone, Debug)]
 pub struct SourceDeps {
-    /// The client; a source whose calls leave another way has its own.
+    /// The client; a source with another proxy or TLS configuration has its own.
     pub http_client: Arc<UpstreamHttpClient>,
-    /// The secrets.
+    /// The credentials.
     pub credentials: Arc<dyn Credentials>,
     /// The time of day.
     pub clock: Arc<dyn Clock>,
-    /// Chance, for jitter.
+    /// Randomness, for jitter.
     pub entropy: Arc<dyn Entropy>,
-    /// What replicas share, where there are several.
+    /// The shared store, if there are several replicas.
     pub shared_store: Option<SharedStore>,
 }
 
-/// What an adapter makes of a reply.
+/// How an adapter classifies a reply.
 #[derive(Debug)]
 pub(super) enum ReplyVerdict<T> {
-    /// The upstream spoke, and this is what it said; asking again would bring the same.
+    /// The upstream gave a definite answer; a retry would return the same.
     Spoke(Result<T, FetchError>),
-    /// It refuses our credential, for every call.
+    /// It rejects the credential, for every call.
     Rejected,
-    /// It asks for a pause, for every call.
+    /// It requests a pause, for every call.
     Throttled(Duration),
-    /// It is not well; asking again may help.
+    /// It reports an error of its own; a retry may help.
     Sick(Detail),
 }
 
-/// Why a question has no answer.
+/// Why a call has no answer.
 #[derive(Debug)]
 pub(super) enum CallError {
-    /// The answer was larger than the call's cap. Holds its head, which may say enough.
+    /// The response was larger than the call's cap. Contains its head, which may be sufficient.
     TooLarge {
         /// The cap.
         cap: usize,
-        /// The answer with the head of its body.
+        /// The response with the head of its body.
         head: Box<UpstreamReply>,
     },
     /// Any other reason.
@@ -143,30 +143,30 @@ impl From<LimiterRefusal> for FetchError {
     }
 }
 
-/// An answer, or the lack of one, and the times it lies between.
+/// The outcome of a call, and the times before and after it.
 #[derive(Debug)]
 pub(super) struct Response<T> {
-    /// When the last try left us; when it was given up, if none did.
+    /// When the last try was sent; if none was, when the call was abandoned.
     pub(super) requested_at: Timestamp,
     /// The same for comparisons within this process.
     pub(super) sent: Instant,
-    /// When the answer was complete, or given up on.
+    /// When the response was complete, or the call was abandoned.
     pub(super) observed_at: Timestamp,
-    /// What was learned.
+    /// The outcome.
     pub(super) outcome: Result<T, CallError>,
 }
 
-/// What was used up of a source, and how it did: outlives its settings, which can change while it is asked.
+/// The used budget and the health of a source: outlives its settings, which can change during a call.
 #[derive(Clone, Debug)]
 pub struct SourceState {
     limiter: Arc<UpstreamLimiter>,
-    /// The credential that was refused last, to notice that it has been changed, and since when it is.
+    /// The credential that was rejected last, to detect that it has been changed, and since when.
     refused: Arc<Mutex<Option<(Credential, Timestamp)>>>,
     answers: Arc<AnswerQuality>,
 }
 
 impl SourceState {
-    /// One of which nothing was used up, shared with other replicas where there is a tier.
+    /// An unused one, shared with other replicas if there is a shared store.
     pub fn new(settings: &SourceSettings, shared_store: Option<&SharedStore>) -> Self {
         let shared = shared_store.map(|shared_store| shared_store.budget(&settings.name));
         Self {
@@ -176,12 +176,12 @@ impl SourceState {
         }
     }
 
-    /// Holds to these limits from now on. What was used up stays used up.
+    /// Applies these limits from now on. The used budget stays used.
     pub fn set_limits(&self, settings: &SourceSettings) {
         self.limiter.set_limits(settings.limits());
     }
 
-    /// Forgets failures and refusals, because another place is asked, or with another credential.
+    /// Resets failures and rejections, because the URL or the credential has changed.
     pub fn reset_endpoint_state(&self) {
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.limiter.reset_endpoint_state();
@@ -189,7 +189,7 @@ impl SourceState {
     }
 }
 
-/// One source, ready to be asked.
+/// One source, ready for calls.
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) settings: SourceSettings,
@@ -217,7 +217,7 @@ impl Source {
         self.upstream
     }
 
-    /// The time of day: for what an upstream dates, and for what people read.
+    /// The time of day: for times of an upstream, and for times that people read.
     pub(super) fn now(&self) -> Timestamp {
         self.deps.clock.time_of_day()
     }
@@ -232,10 +232,11 @@ impl Source {
         self.limiter.pause(pause);
     }
 
-    /// Asks once, and up to twice more where that may help and the retry budget allows; never beyond the deadline.
+    /// Calls once, and retries up to twice where that may help and the retry budget allows it; never beyond the
+    /// deadline.
     ///
-    /// Every try passes the gate. Tried again: no connection, a broken answer, [`ReplyVerdict::Sick`]. Dropping the future
-    /// ends the call and frees its slot.
+    /// Every try acquires a permit of the limiter. Retried: no connection, an incomplete response,
+    /// [`ReplyVerdict::Sick`]. Dropping the future ends the call and frees its slot.
     pub(super) async fn call<T>(
         &self,
         trigger: &FetchTrigger,
@@ -249,7 +250,7 @@ impl Source {
         self.call_with_retries(trigger, call, deadline, RETRIES, classify).await
     }
 
-    /// Asks as [`Source::call`] does, with at most so many further tries.
+    /// Calls like [`Source::call`], with at most this many retries.
     pub(super) async fn call_with_retries<T>(
         &self,
         trigger: &FetchTrigger,
@@ -279,7 +280,7 @@ impl Source {
             }
             let (permit, credential) = match self.enter(trigger, deadline).await {
                 Ok(entered) => entered,
-                // what went wrong with the try before says more than that there is no other
+                // the error of the previous try is more useful than the rejection of a further one
                 Err(refused) => {
                     last.get_or_insert(CallError::Fetch(refused));
                     break;
@@ -306,7 +307,7 @@ impl Source {
                     last = Some(error);
                     attempt += 1;
                 }
-                // the next one is shown at once, and only once: it is no repetition
+                // the new credential is used at once, and only once: this is not a retry
                 TryOutcome::Renewed if !renewed => renewed = true,
                 TryOutcome::Renewed => {
                     last = Some(CallError::Fetch(FetchError::CredentialRejected));
@@ -318,8 +319,8 @@ impl Source {
         Response { requested_at, sent: sent_at, observed_at: self.moment(), outcome: Err(error) }
     }
 
-    /// Asks one harmless question for the operator: with the credential in force as [`Source::call`] does, with another
-    /// one once, and without any consequence for the one in force.
+    /// Sends one read-only request for the operator: with the active credential like [`Source::call`], with another one
+    /// once, and without any consequence for the active one.
     pub(super) async fn probe(
         &self,
         other: Option<&Credential>,
@@ -341,7 +342,7 @@ impl Source {
         let traced = self.span(call, 0);
         let sent = self.deps.http_client.send(call, left(deadline), other, &mask).instrument(span).await;
         end(traced, &sent);
-        // to the gate, "no" to another credential is an answer like any other
+        // to the limiter, a rejection of another credential is a response like any other
         let classify = |reply: &UpstreamReply| match classify(reply) {
             ReplyVerdict::Rejected => ReplyVerdict::Spoke(Err(FetchError::CredentialRejected)),
             verdict @ (ReplyVerdict::Spoke(_) | ReplyVerdict::Throttled(_) | ReplyVerdict::Sick(_)) => {
@@ -355,24 +356,24 @@ impl Source {
         }
     }
 
-    /// Takes in that an answer about a job could be used, though it could not be read to its end.
+    /// Records that a response about a job was usable, though it could not be read completely.
     pub(super) fn read_after_all(&self, id: &ExternalId) {
         self.usable(CallPurpose::Job(id.as_str()));
     }
 
-    /// What polls have to keep to now, given what they need.
+    /// The current pace of polls, for the given demand.
     pub(super) fn pace_polls(&self, demand: PollDemand) -> PollPacing {
         self.limiter.pace_polls(demand)
     }
 
-    /// Takes the place of one background call that is no poll, if there may be one now.
+    /// Takes one background call that is not a poll, if the budget allows one now.
     pub(super) fn take_recheck(&self) -> bool {
         self.limiter.take_recheck()
     }
 
-    /// How the source is doing now.
+    /// The current state of the source.
     pub(super) fn status(&self) -> SourceStatus {
-        // first: a credential that has been replaced is not held against the source any more
+        // first: a replaced credential no longer counts against the source
         let current = self.credential();
         let snapshot = self.limiter.snapshot();
         let health = if current.is_none() {
@@ -396,7 +397,7 @@ impl Source {
         }
     }
 
-    /// Waits for the turn of one call, and then takes the credential in force: not before, or it could be an old one.
+    /// Waits for a permit for one call, and then reads the active credential: not before, or it could be outdated.
     async fn enter(
         &self,
         trigger: &FetchTrigger,
@@ -406,7 +407,7 @@ impl Source {
             let before = self.credential().ok_or(FetchError::Unconfigured)?;
             match self.limiter.acquire(trigger, left(deadline).saturating_sub(LEAST_TIME)).await {
                 Ok(permit) => return Ok((permit, self.credential().ok_or(FetchError::Unconfigured)?)),
-                // what was refused while this call waited is not what it would show
+                // the credential that was rejected while this call waited is not the one that it would send
                 Err(LimiterRefusal::Rejected)
                     if self.current().is_some_and(|current| !current.is(&before)) => {}
                 Err(refusal) => return Err(refusal.into()),
@@ -435,7 +436,7 @@ impl Source {
         self.deps.credentials.current(&self.settings.name)
     }
 
-    /// The credential in force. One that has changed since it was refused may be tried at once.
+    /// The active credential. One that has changed since the rejection may be tried at once.
     fn credential(&self) -> Option<Credential> {
         let credential = self.current()?;
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
@@ -446,8 +447,7 @@ impl Source {
         Some(credential)
     }
 
-    /// Notes that the credential in force was refused. As long as it is refused again and again, that is since the
-    /// first time.
+    /// Records that the active credential was rejected. Repeated rejections keep the time of the first one.
     fn refuse(&self, credential: Credential) {
         let again = self.limiter.snapshot().health == SourceHealth::CredentialRejected;
         let now = self.now();
@@ -467,14 +467,14 @@ impl Source {
         CredentialStatus { state: CredentialState::Refused, since, ..status }
     }
 
-    /// What is masked in an answer to this credential: it, and every other that the source could repeat.
+    /// The mask for a response to this credential: it, and every other that the source could echo.
     fn mask(&self, credential: &Credential) -> SecretMask {
         let known = self.deps.credentials.pending(&self.settings.name);
         SecretMask::new(known.iter().chain([credential]))
     }
 }
 
-/// Ends the span of a call with what came of it.
+/// Ends the span of a call with its outcome.
 fn end(span: trace::SpanGuard, sent: &Result<UpstreamReply, SendError>) {
     match sent {
         Ok(reply) => span.replied(reply.status, reply.request_id()),

@@ -1,4 +1,5 @@
-//! When a credential ends, as far as it says so itself, and when to warn of it. Verifies nothing: the upstream does.
+//! When a credential expires, as far as it contains its own expiry, and when to warn about it. Verifies nothing: the
+//! upstream does.
 
 use std::time::Duration;
 
@@ -7,23 +8,23 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// How near the end is.
+/// How close the expiry is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ExpiryWarning {
-    /// Not known, or far.
+    /// Unknown or far away.
     #[default]
     Far,
-    /// Within the time that the operator wants to be warned ahead.
+    /// Within the configured warning period.
     Ahead,
-    /// Within a day, or within the operator's time if that is shorter.
+    /// Within a day, or within the warning period if that is shorter.
     Day,
-    /// Within an hour, likewise.
+    /// Within an hour, or within the warning period if that is shorter.
     Hour,
-    /// It has ended.
+    /// Expired.
     Ended,
 }
 
-/// The `exp` in the payload of a JWT; `None` where the secret is no such thing.
+/// The `exp` claim of a JWT; `None` if the secret is not a JWT.
 pub(super) fn of_token(secret: &SecretString) -> Option<Timestamp> {
     let mut parts = secret.expose_secret().split('.');
     let (_header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
@@ -33,12 +34,12 @@ pub(super) fn of_token(secret: &SecretString) -> Option<Timestamp> {
     let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
     let payload: serde_json::Value = serde_json::from_slice(&payload).ok()?;
     let end = payload.get("exp")?;
-    // a whole number as a rule; a fraction is allowed, and does not matter
+    // usually a whole number; a fraction is allowed and ignored
     let seconds = end.as_i64().or_else(|| format!("{:.0}", end.as_f64()?).parse().ok())?;
     Timestamp::from_second(seconds).ok()
 }
 
-/// How near an end is, for an operator who wants to be warned so long ahead.
+/// How close an expiry is, for a warning period of `ahead`.
 pub(super) fn nearness(now: Timestamp, end: Option<Timestamp>, ahead: Duration) -> ExpiryWarning {
     let Some(end) = end else { return ExpiryWarning::Far };
     let Ok(left) = Duration::try_from(end.duration_since(now)) else { return ExpiryWarning::Ended };

@@ -1,6 +1,6 @@
-//! Follows the secrets while the process runs: one task a source, which reads its file again when its directory changes and on a
-//! timer, tries a new value with one harmless read, and lets it come into force or raises an alarm. Also warns of the end of a
-//! credential. What a value means is decided in `slot`.
+//! Watches the secrets while the process runs. One task a source reads its file again when the directory changes and on
+//! a timer, verifies a new value with one read request, and activates it or logs an alarm. It also warns before a
+//! credential expires. `slot` decides what a value means.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,14 +28,14 @@ use crate::ports::spawner::{Spawner, TaskKind};
 use crate::ports::upstream::{FetchError, JobReader};
 use crate::telemetry::warning_throttle::LimitedWarning;
 
-/// The pauses between tries of a new credential when the source does not say whether it takes it.
+/// The backoff between attempts to verify a new credential while the source neither accepts nor rejects it.
 const PUBLISH_BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(30) };
-/// The same after it was refused: a new one may need a while until it is known everywhere upstream.
+/// The backoff after a rejection: a new credential may need time until every upstream server accepts it.
 const REFUSED: Backoff = Backoff { base: Duration::from_secs(30), cap: Duration::from_mins(10) };
-/// How often an alarm is repeated that has not changed.
+/// How often an unchanged alarm is repeated.
 const REPEATED: Duration = Duration::from_hours(1);
 
-/// Everything that follows the secrets; does nothing until it is started.
+/// The tasks that watch the secrets; idle until started.
 #[derive(Debug)]
 pub struct Rotation {
     files: Arc<SecretFiles>,
@@ -45,7 +45,8 @@ pub struct Rotation {
 }
 
 impl Rotation {
-    /// Prepares to follow the secrets of these sources. Each is tried through its own reader, and so within its budget.
+    /// Prepares to watch the secrets of these sources. Each is verified through its own reader, and so within its
+    /// budget.
     pub fn new(
         files: Arc<SecretFiles>,
         readers: Vec<Arc<dyn JobReader>>,
@@ -55,7 +56,7 @@ impl Rotation {
         Self { files, readers, clock, settings }
     }
 
-    /// Starts one task a source. They run until `end`, or until what comes back is told otherwise.
+    /// Starts one task a source. They run until `end` is cancelled, or until the returned handle stops them.
     pub fn start(self, spawner: Arc<dyn Spawner>, end: CancellationToken) -> RotationTasks {
         let Self { files, readers, clock, settings } = self;
         let followers = RotationTasks { files, clock, spawner, end, running: Mutex::default() };
@@ -64,7 +65,7 @@ impl Rotation {
     }
 }
 
-/// The tasks that follow secrets, one a source. Dropping it ends none of them.
+/// The tasks that watch secrets, one a source. Dropping the handle stops none of them.
 #[derive(Debug)]
 pub struct RotationTasks {
     files: Arc<SecretFiles>,
@@ -75,7 +76,7 @@ pub struct RotationTasks {
 }
 
 impl RotationTasks {
-    /// Follows the secrets of these sources, in the place of whoever did so far.
+    /// Watches the secrets of these sources, and replaces the tasks that did so before.
     pub fn follow(&self, readers: Vec<Arc<dyn JobReader>>, settings: &CredentialsConfig) {
         let found = readers.into_iter().filter_map(|reader| Some((self.files.slot(reader.name())?, reader)));
         let found: Vec<(Arc<CredentialSlot>, Arc<dyn JobReader>)> = found.collect();
@@ -114,7 +115,7 @@ impl RotationTasks {
         }
     }
 
-    /// Follows the secret of a source no longer.
+    /// Stops watching the secret of a source.
     pub fn leave(&self, source: &SourceName) {
         if let Some(end) = self.lock().remove(source) {
             end.cancel();
@@ -126,7 +127,7 @@ impl RotationTasks {
     }
 }
 
-/// Follows the secret of one source.
+/// Watches the secret of one source.
 struct RotationTask {
     reference: SecretRef,
     slot: Arc<CredentialSlot>,
@@ -134,11 +135,11 @@ struct RotationTask {
     clock: Arc<dyn Clock>,
     settings: CredentialsConfig,
     changes: Changes,
-    /// How often the newer credential was tried, and when it is tried next.
+    /// How often the pending credential was tried, and when it is tried next.
     tries: u32,
     try_at: Instant,
     alarm: RotationThrottle,
-    /// Which end was warned of last, and how near it was.
+    /// The expiry of the last warning, and how close it was.
     warned: (Option<Timestamp>, ExpiryWarning),
 }
 
@@ -162,7 +163,7 @@ impl RotationTask {
         }
     }
 
-    /// Reads the file once, and acts by what is there.
+    /// Reads the file once, and acts on its content.
     async fn read(&mut self, path: PathBuf) -> SecretRead {
         let Some(read) = read(path.clone()).await else { return SecretRead::Settled };
         let refused = self.reader.status().credential.state == CredentialState::Refused;
@@ -197,7 +198,7 @@ impl RotationTask {
         }
     }
 
-    /// Tries a credential, unless another one takes its place meanwhile.
+    /// Tries a credential, unless the file contains another one meanwhile.
     async fn attempt(&mut self, path: PathBuf, credential: Credential) -> SecretRead {
         let reader = Arc::clone(&self.reader);
         let mut probe = reader.probe(Some(&credential));
@@ -239,7 +240,7 @@ impl RotationTask {
         SecretRead::ToTry
     }
 
-    /// Waits for so long, or for a change.
+    /// Waits for at most this long, or for a change.
     async fn wait(&mut self, most: Duration) {
         tokio::select! {
             () = tokio::time::sleep(most) => {}
@@ -247,7 +248,7 @@ impl RotationTask {
         }
     }
 
-    /// Says that a new value waits. It is no alarm: nobody must act for it.
+    /// Logs that a new value is pending. This is not an alarm: no action is required.
     fn note(&mut self, error: &FetchError) {
         if self.alarm.due("untried").is_some() {
             let (source, reference) = (self.reader.name(), &self.reference);
@@ -255,7 +256,7 @@ impl RotationTask {
         }
     }
 
-    /// Says that a new value did not come into force.
+    /// Logs that a new value was not activated.
     fn raise(&mut self, reason: &str) {
         let Some(suppressed) = self.alarm.due(reason) else { return };
         let (source, reference) = (self.reader.name(), &self.reference);
@@ -272,7 +273,7 @@ impl RotationTask {
         }
     }
 
-    /// Warns once of each step that the end comes nearer.
+    /// Warns once at each step as the expiry comes closer.
     fn warn_of_the_end(&mut self) {
         let end = self.slot.status().expires_at;
         let memory = nearness(self.clock.time_of_day(), end, self.settings.warn_before);
@@ -295,18 +296,18 @@ impl RotationTask {
     }
 }
 
-/// What a look at the file came to.
+/// The result of a read of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SecretRead {
-    /// There is nothing to do but wait for a change.
+    /// Nothing to do until the next change.
     Settled,
-    /// A credential is to be tried again.
+    /// A credential must be tried again.
     ToTry,
-    /// The file changed while it was looked at.
+    /// The file changed during the attempt.
     Changed,
 }
 
-/// Says each trouble at once, though not more often than the log can bear, and again after a while.
+/// Logs each new problem at once, limits the rate, and repeats an unchanged problem after a while.
 #[derive(Debug, Default)]
 struct RotationThrottle {
     last_logged: Option<(String, Instant)>,
@@ -314,7 +315,7 @@ struct RotationThrottle {
 }
 
 impl RotationThrottle {
-    /// Says whether to raise it now, and how often it was held back.
+    /// Returns the number of suppressed log lines if `reason` must be logged now.
     fn due(&mut self, reason: &str) -> Option<u64> {
         let known = self
             .last_logged
@@ -334,8 +335,8 @@ impl RotationThrottle {
     }
 }
 
-/// Reads the file away from the runtime's own threads. `None` when the runtime is ending, and for a pipe or a device: that
-/// could be read once, at the start, and to read it again would wait for ever.
+/// Reads the file outside of the runtime's worker threads. `None` while the runtime shuts down, and for a pipe or a
+/// device: it can be read only once, at the start, and a second read would block for ever.
 async fn read(path: PathBuf) -> Option<Result<SecretString, BadSecret>> {
     let read = move || match fs::metadata(&path) {
         Ok(found) if !found.is_file() && !found.is_dir() => None,
@@ -344,7 +345,7 @@ async fn read(path: PathBuf) -> Option<Result<SecretString, BadSecret>> {
     tokio::task::spawn_blocking(read).await.ok().flatten()
 }
 
-/// Says whether the file still holds this.
+/// Returns whether the file still contains this credential.
 async fn still(path: PathBuf, credential: &Credential) -> bool {
     match (read(path).await, credential) {
         (Some(Ok(secret)), Credential::Bearer(_)) => credential.is(&Credential::Bearer(secret)),

@@ -1,4 +1,4 @@
-//! Reads one secret from its file or variable, and says what is wrong with it without showing it.
+//! Reads one secret from its file or variable, and reports what is wrong with it without printing it.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -8,12 +8,12 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::config::{Environment, NotUnicode, SecretRef};
 
-/// The longest secret, in bytes: what still fits into a request's headers.
+/// The longest secret, in bytes: the limit of what fits into request headers.
 const LONGEST: usize = 8 * 1024;
 
-/// What is copied along with a token from a header.
+/// Header schemes that are often copied together with a token.
 const SCHEMES: [&str; 2] = ["Bearer", "Basic"];
-/// What an editor or a template puts around a text.
+/// Quotes that an editor or a template puts around a text.
 const QUOTES: [char; 2] = ['"', '\''];
 
 /// What is wrong with a secret.
@@ -22,30 +22,30 @@ pub enum BadSecret {
     /// The file could not be read.
     #[error("cannot be read: {0}")]
     File(io::Error),
-    /// The variable has no text.
+    /// The variable is not valid Unicode.
     #[error("{0}")]
     Variable(NotUnicode),
-    /// Nothing but white space.
+    /// Only white space.
     #[error("is empty: put the secret there")]
     Empty,
     /// More than 8 KiB.
     #[error("holds more than 8KiB: put the secret there and nothing else")]
     TooLong,
-    /// The scheme of a header before the secret.
+    /// A header scheme precedes the secret.
     #[error("begins with the word \"{0}\": put the secret there without it, since the gateway adds it")]
     Scheme(&'static str),
     /// Quotes around the secret.
     #[error("has quotes around the secret: put the secret there without them")]
     Quoted,
-    /// A character that no header can carry, such as a second line.
+    /// A character that no header can contain, such as a line break.
     #[error("holds a character that is not printable ASCII: put the secret there and nothing else")]
     NotPrintable,
 }
 
-/// Reads a secret, without the white space around it. Blocks on the disk.
+/// Reads a secret and trims white space. Blocks on the disk.
 ///
 /// # Errors
-/// When it cannot be read, or can be no secret.
+/// Returns an error if the secret cannot be read or is not usable as a secret.
 pub fn read(reference: &SecretRef, env: &Environment) -> Result<SecretString, BadSecret> {
     match reference {
         SecretRef::File(path) => file(path),
@@ -53,7 +53,7 @@ pub fn read(reference: &SecretRef, env: &Environment) -> Result<SecretString, Ba
     }
 }
 
-/// Reads one byte more than is allowed at most: a device or a log in the place of a secret must not fill the memory.
+/// Reads one byte more than the limit: a device or a log file that is configured as a secret must not fill the memory.
 pub(super) fn file(path: &Path) -> Result<SecretString, BadSecret> {
     let mut text = String::with_capacity(LONGEST + 3);
     let limit = LONGEST as u64 + 3;

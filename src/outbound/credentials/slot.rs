@@ -1,5 +1,5 @@
-//! What is held for one source: the credential in force, a newer one that waits, and those that were shown before. Every decision
-//! about them is made here, under a short lock; reading, trying and waiting are not.
+//! The credentials of one source: the active one, a pending one, and those that were sent before. Every decision about
+//! them is made here, under a short lock; reading, verifying and waiting happen elsewhere.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -16,7 +16,7 @@ use crate::config::{CredentialConfig, CredentialRef};
 use crate::domain::source::{CredentialState, CredentialStatus};
 use crate::ports::credentials::Credential;
 
-/// How many of those that were shown are remembered, and how long: an upstream could repeat them.
+/// How many credentials that were sent are remembered, and for how long: an upstream could echo them.
 const MOST_SHOWN: usize = 32;
 const SHOWN_FOR: Duration = Duration::from_hours(1);
 
@@ -33,7 +33,7 @@ impl fmt::Debug for CredentialSlot {
 }
 
 struct SlotState {
-    active: Option<ActiveCredential>,
+    in_force: Option<ActiveCredential>,
     newer: PendingCredential,
     sent: VecDeque<(Credential, Instant)>,
 }
@@ -44,7 +44,7 @@ struct ActiveCredential {
     expires_at: Option<Timestamp>,
 }
 
-/// What stands where the secret should be, if it is not what is in force.
+/// The content of the secret's file, if it differs from the active credential.
 enum PendingCredential {
     Nothing,
     Untried(Credential, Timestamp),
@@ -52,20 +52,20 @@ enum PendingCredential {
     Unusable(Option<Timestamp>),
 }
 
-/// What came of a value that was read.
+/// The result of observing a value that was read.
 #[derive(Debug)]
 pub(super) enum ReadOutcome {
-    /// It is in force already.
-    Active,
-    /// It is in force from now on, untried: there was none before, or one that the source refuses.
+    /// It is active already.
+    InForce,
+    /// It becomes active without verification: there was none before, or the source rejects the previous one.
     Adopted,
-    /// It is to be tried; whether it was seen before.
+    /// It must be tried; with whether it was known before.
     ToTry(Credential, PreviouslySent),
-    /// It is none.
+    /// It is not a usable secret.
     Unusable(BadSecret),
 }
 
-/// Whether a newer credential was known already.
+/// Whether a pending credential was known already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PreviouslySent {
     First,
@@ -73,12 +73,12 @@ pub(super) enum PreviouslySent {
 }
 
 impl CredentialSlot {
-    /// What was read at the start comes into force as it is, since there is nothing to fall back on.
+    /// The value that is read at the start becomes active without verification, because there is no other one.
     pub(super) fn new(
         config: CredentialConfig,
         read: Result<SecretString, BadSecret>,
     ) -> (Self, Option<BadSecret>) {
-        let (active, bad) = match read {
+        let (in_force, bad) = match read {
             Ok(secret) => {
                 let expires_at = expiry::of_token(&secret).or(config.expires_at);
                 (
@@ -94,14 +94,14 @@ impl CredentialSlot {
         };
         let newer =
             if bad.is_some() { PendingCredential::Unusable(None) } else { PendingCredential::Nothing };
-        let state = SlotState { active, newer, sent: VecDeque::new() };
+        let state = SlotState { in_force, newer, sent: VecDeque::new() };
         (Self { config, state: Mutex::new(state) }, bad)
     }
 
-    /// Notes from when on the first one is in force, or missing.
+    /// Records the time from which the first credential is active, or missing.
     pub(super) fn start(&self, now: Timestamp) {
         let mut state = self.lock();
-        if let Some(ActiveCredential { since: since @ None, .. }) = &mut state.active {
+        if let Some(ActiveCredential { since: since @ None, .. }) = &mut state.in_force {
             *since = Some(now);
         }
         if let PendingCredential::Unusable(since @ None) = &mut state.newer {
@@ -109,7 +109,7 @@ impl CredentialSlot {
         }
     }
 
-    /// Notes that these were shown to the source before.
+    /// Records that these were sent to the source before.
     pub(super) fn remember(&self, sent: Vec<Credential>) {
         let mut state = self.lock();
         for credential in sent {
@@ -118,36 +118,36 @@ impl CredentialSlot {
     }
 
     pub(super) fn current(&self) -> Option<Credential> {
-        self.lock().active.as_ref().map(|held| held.credential.clone())
+        self.lock().in_force.as_ref().map(|held| held.credential.clone())
     }
 
     pub(super) fn previously_sent(&self) -> Vec<Credential> {
         let state = self.lock();
-        let current = state.active.iter().map(|held| &held.credential);
+        let current = state.in_force.iter().map(|held| &held.credential);
         let before = state.sent.iter().filter(|(_, at)| at.elapsed() < SHOWN_FOR).map(|(sent, _)| sent);
         current.chain(before).cloned().collect()
     }
 
     pub(super) fn status(&self) -> CredentialStatus {
         let state = self.lock();
-        let held = state.active.as_ref();
+        let held = state.in_force.as_ref();
         let (word, since) = match (&state.newer, held) {
-            (PendingCredential::Nothing, Some(held)) => (CredentialState::Active, held.since),
+            (PendingCredential::Nothing, Some(held)) => (CredentialState::InForce, held.since),
             (PendingCredential::Nothing, None) => (CredentialState::Missing, None),
-            (PendingCredential::Unusable(since), Some(_)) => (CredentialState::PendingInvalid, *since),
+            (PendingCredential::Unusable(since), Some(_)) => (CredentialState::NewOneUnusable, *since),
             (PendingCredential::Unusable(since), None) => (CredentialState::Missing, *since),
-            (PendingCredential::Untried(_, since), _) => (CredentialState::PendingVerification, Some(*since)),
-            (PendingCredential::Refused(_, since), _) => (CredentialState::PendingRejected, Some(*since)),
+            (PendingCredential::Untried(_, since), _) => (CredentialState::NewOneUntried, Some(*since)),
+            (PendingCredential::Refused(_, since), _) => (CredentialState::NewOneRefused, Some(*since)),
         };
         CredentialStatus {
             state: word,
             since,
-            active_since: held.and_then(|held| held.since),
+            in_force_since: held.and_then(|held| held.since),
             expires_at: held.and_then(|held| held.expires_at),
         }
     }
 
-    /// Decides about what was read now. `refused`: the source refuses the one in force.
+    /// Decides about the value that was read now. `refused`: the source rejects the active credential.
     pub(super) fn observe(
         &self,
         read: Result<SecretString, BadSecret>,
@@ -164,17 +164,17 @@ impl CredentialSlot {
                 return ReadOutcome::Unusable(bad);
             }
         };
-        if state.active.as_ref().is_some_and(|held| held.credential.is(&read)) {
+        if state.in_force.as_ref().is_some_and(|held| held.credential.is(&read)) {
             state.newer = PendingCredential::Nothing;
-            return ReadOutcome::Active;
+            return ReadOutcome::InForce;
         }
-        // one that the source has refused itself is not better than one that it refuses
+        // a value that the source rejected itself is not better than the active one that it rejects
         if let PendingCredential::Refused(known, _) = &state.newer
             && known.is(&read)
         {
             return ReadOutcome::ToTry(read, PreviouslySent::Before);
         }
-        if state.active.is_none() || refused {
+        if state.in_force.is_none() || refused {
             state.adopt(read, now);
             return ReadOutcome::Adopted;
         }
@@ -188,21 +188,21 @@ impl CredentialSlot {
         ReadOutcome::ToTry(read, PreviouslySent::First)
     }
 
-    /// The source takes it: it comes into force.
+    /// Activates a credential that the source accepted.
     pub(super) fn adopt(&self, tried: Credential, now: Timestamp) {
         self.lock().adopt(tried, now);
     }
 
-    /// The source refuses it: the one before stays.
+    /// Records that the source rejected the credential; the active one stays.
     pub(super) fn refuse(&self, tried: Credential, now: Timestamp) {
         let mut state = self.lock();
-        // since the first time
+        // the time of the first rejection
         if !matches!(&state.newer, PendingCredential::Refused(known, _) if known.is(&tried)) {
             state.newer = PendingCredential::Refused(tried, now);
         }
     }
 
-    /// No code that can panic runs under this lock, and each change under it is whole.
+    /// No code that can panic runs under this lock, and each change under it is complete.
     fn lock(&self) -> MutexGuard<'_, SlotState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -212,7 +212,7 @@ impl SlotState {
     fn adopt(&mut self, credential: Credential, now: Timestamp) {
         let expires_at = expiry::of_token(credential.secret());
         let new = ActiveCredential { credential, since: Some(now), expires_at };
-        if let Some(old) = self.active.replace(new) {
+        if let Some(old) = self.in_force.replace(new) {
             self.remember(old.credential);
         }
         self.newer = PendingCredential::Nothing;

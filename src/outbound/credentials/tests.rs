@@ -1,4 +1,4 @@
-//! The promises of rotation, on a clock that stands still, with files on a real disk and a source that says what it is told to.
+//! The guarantees of credential rotation, on a paused clock, with files on a real disk and a scripted source.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,14 +24,14 @@ const GOOD: &str = "good-token-0";
 type ScriptedAnswer = Result<(), FetchError>;
 type CredentialScript = dyn Fn(&str) -> ScriptedAnswer + Send;
 
-/// A source that says of each secret what it is told to, and remembers which it was shown.
+/// A source with a scripted response for each secret; records the secrets that it received.
 struct Scripted {
     name: SourceName,
     files: Arc<SecretFiles>,
     script: Mutex<Box<CredentialScript>>,
     latency: Mutex<Duration>,
     tried: Mutex<Vec<String>>,
-    rejects_the_active_one: Mutex<bool>,
+    refuses_the_one_in_force: Mutex<bool>,
 }
 
 impl fmt::Debug for Scripted {
@@ -75,7 +75,7 @@ impl JobReader for Scripted {
 
     fn status(&self) -> SourceStatus {
         let mut credential = self.files.status(&self.name);
-        if *self.rejects_the_active_one.lock().unwrap() {
+        if *self.refuses_the_one_in_force.lock().unwrap() {
             credential.state = CredentialState::Refused;
         }
         SourceStatus {
@@ -125,7 +125,7 @@ impl CredentialsFixture {
                 script: Mutex::new(Box::new(|_| Ok(()))),
                 latency: Mutex::new(SECOND / 10),
                 tried: Mutex::default(),
-                rejects_the_active_one: Mutex::new(false),
+                refuses_the_one_in_force: Mutex::new(false),
             })
         };
         let (source, other) = (source("s"), source("other"));
@@ -140,7 +140,7 @@ impl CredentialsFixture {
         self.dir.join("token")
     }
 
-    /// Puts a secret in the place of the one before, as one that is written aside and renamed.
+    /// Replaces the secret by writing a new file and renaming it.
     fn put(&self, secret: impl AsRef<[u8]>) {
         let temporary = self.dir.join("aside");
         fs::write(&temporary, secret).unwrap();
@@ -152,7 +152,7 @@ impl CredentialsFixture {
         *self.source.script.lock().unwrap() = Box::new(script);
     }
 
-    fn active(&self) -> Option<String> {
+    fn in_force(&self) -> Option<String> {
         let current = self.files.current(&self.source.name)?;
         Some(current.secret().expose_secret().to_owned())
     }
@@ -165,7 +165,7 @@ impl CredentialsFixture {
         self.source.tried.lock().unwrap().clone()
     }
 
-    /// The time in which a new value is promised to be in force.
+    /// Waits for the time within which a new value is guaranteed to be active.
     async fn promise(&self) {
         tokio::time::sleep(SECOND * 5).await;
     }
@@ -193,13 +193,17 @@ async fn each_new_credential_is_verified_once_and_activated() {
         let secret = format!("good-token-{number}");
         fixture.put(&secret);
         fixture.promise().await;
-        assert_eq!(fixture.active(), Some(secret));
-        assert_eq!(fixture.state(), CredentialState::Active);
+        assert_eq!(fixture.in_force(), Some(secret));
+        assert_eq!(fixture.state(), CredentialState::InForce);
     }
     let expected: Vec<String> = (1..=200).map(|number| format!("good-token-{number}")).collect();
     assert_eq!(fixture.tried(), expected);
     let shown = fixture.files.pending(&fixture.source.name);
-    assert!(shown.len() <= 34, "what is remembered is bounded, but {} are", shown.len());
+    assert!(
+        shown.len() <= 34,
+        "the list of remembered credentials is bounded, but {} are in it",
+        shown.len()
+    );
     for known in ["good-token-200", "good-token-199"] {
         assert!(shown.iter().any(|shown| shown.secret().expose_secret() == known), "{known} is masked");
     }
@@ -239,23 +243,36 @@ async fn invalid_secrets_are_never_activated() {
     for (name, content) in cases {
         fixture.put(content);
         fixture.promise().await;
-        assert_eq!(fixture.active().as_deref(), Some(GOOD), "{name}");
+        assert_eq!(fixture.in_force().as_deref(), Some(GOOD), "{name}");
         let refused = name.starts_with("refused");
-        let expected =
-            if refused { CredentialState::PendingRejected } else { CredentialState::PendingInvalid };
+        let expected = if refused { CredentialState::NewOneRefused } else { CredentialState::NewOneUnusable };
         assert_eq!(fixture.state(), expected, "{name}");
     }
-    // no file, and a folder in its place
+    // no file, and a folder at its path
     clear(&fixture.token());
     fixture.promise().await;
-    assert_eq!((fixture.active().as_deref(), fixture.state()), (Some(GOOD), CredentialState::PendingInvalid));
+    assert_eq!(
+        (fixture.in_force().as_deref(), fixture.state()),
+        (Some(GOOD), CredentialState::NewOneUnusable)
+    );
     fs::create_dir(fixture.token()).unwrap();
     fixture.promise().await;
-    assert_eq!((fixture.active().as_deref(), fixture.state()), (Some(GOOD), CredentialState::PendingInvalid));
-    assert_eq!(fixture.tried(), ["bad-token", "<html>503</html>"], "what cannot be sent is not tried");
+    assert_eq!(
+        (fixture.in_force().as_deref(), fixture.state()),
+        (Some(GOOD), CredentialState::NewOneUnusable)
+    );
+    assert_eq!(
+        fixture.tried(),
+        ["bad-token", "<html>503</html>"],
+        "a value that cannot be sent is not tried"
+    );
     fixture.put(GOOD);
     fixture.promise().await;
-    assert_eq!(fixture.state(), CredentialState::Active, "the trouble is over when the old one is back");
+    assert_eq!(
+        fixture.state(),
+        CredentialState::InForce,
+        "the problem is cleared when the old value is back"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -265,14 +282,14 @@ async fn rejected_credential_is_retried_slowly_until_accepted() {
     fixture.put("early-token");
     tokio::time::sleep(SECOND * 600).await;
     assert_eq!(
-        (fixture.active().as_deref(), fixture.state()),
-        (Some(GOOD), CredentialState::PendingRejected)
+        (fixture.in_force().as_deref(), fixture.state()),
+        (Some(GOOD), CredentialState::NewOneRefused)
     );
     let tries = fixture.tried().len();
     assert!((4..=6).contains(&tries), "{tries} tries in ten minutes");
     fixture.respond_with(|_| Ok(()));
     tokio::time::sleep(SECOND * 600).await;
-    assert_eq!(fixture.active().as_deref(), Some("early-token"));
+    assert_eq!(fixture.in_force().as_deref(), Some("early-token"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -282,14 +299,14 @@ async fn pending_credential_activates_if_the_active_one_is_rejected() {
     fixture.put("new-token");
     tokio::time::sleep(SECOND * 60).await;
     assert_eq!(
-        (fixture.active().as_deref(), fixture.state()),
-        (Some(GOOD), CredentialState::PendingVerification)
+        (fixture.in_force().as_deref(), fixture.state()),
+        (Some(GOOD), CredentialState::NewOneUntried)
     );
     let tries = fixture.tried().len();
     assert!((4..=8).contains(&tries), "{tries} tries in a minute");
-    *fixture.source.rejects_the_active_one.lock().unwrap() = true;
+    *fixture.source.refuses_the_one_in_force.lock().unwrap() = true;
     fixture.promise().await;
-    assert_eq!(fixture.active().as_deref(), Some("new-token"), "there is nothing to lose");
+    assert_eq!(fixture.in_force().as_deref(), Some("new-token"), "there is no active credential to lose");
 }
 
 #[tokio::test(start_paused = true)]
@@ -298,15 +315,15 @@ async fn rejected_credential_does_not_replace_another_rejected_one() {
     fixture.respond_with(|_| Err(FetchError::CredentialRejected));
     fixture.put("bad-token");
     fixture.promise().await;
-    *fixture.source.rejects_the_active_one.lock().unwrap() = true;
+    *fixture.source.refuses_the_one_in_force.lock().unwrap() = true;
     tokio::time::sleep(SECOND * 60).await;
-    assert_eq!(fixture.active().as_deref(), Some(GOOD));
+    assert_eq!(fixture.in_force().as_deref(), Some(GOOD));
     fixture.put("good-token-1");
     fixture.promise().await;
     assert_eq!(
-        fixture.active().as_deref(),
+        fixture.in_force().as_deref(),
         Some("good-token-1"),
-        "the next one is tried by the calls themselves"
+        "the next value is verified by regular calls"
     );
 }
 
@@ -314,14 +331,17 @@ async fn rejected_credential_does_not_replace_another_rejected_one() {
 async fn credential_missing_at_start_activates_when_it_appears() {
     let fixture = CredentialsFixture::start(None);
     fixture.promise().await;
-    assert_eq!((fixture.active(), fixture.state()), (None, CredentialState::Missing));
+    assert_eq!((fixture.in_force(), fixture.state()), (None, CredentialState::Missing));
     fixture.put("\n");
     fixture.promise().await;
-    assert_eq!((fixture.active(), fixture.state()), (None, CredentialState::Missing));
+    assert_eq!((fixture.in_force(), fixture.state()), (None, CredentialState::Missing));
     fixture.put("late-token");
     fixture.promise().await;
-    assert_eq!((fixture.active().as_deref(), fixture.state()), (Some("late-token"), CredentialState::Active));
-    assert!(fixture.files.status(&fixture.source.name).active_since.is_some());
+    assert_eq!(
+        (fixture.in_force().as_deref(), fixture.state()),
+        (Some("late-token"), CredentialState::InForce)
+    );
+    assert!(fixture.files.status(&fixture.source.name).in_force_since.is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -331,13 +351,13 @@ async fn credential_replaced_during_verification_never_activates() {
     fixture.put("slow-token");
     fixture.promise().await;
     assert_eq!(
-        (fixture.active().as_deref(), fixture.state()),
-        (Some(GOOD), CredentialState::PendingVerification)
+        (fixture.in_force().as_deref(), fixture.state()),
+        (Some(GOOD), CredentialState::NewOneUntried)
     );
     *fixture.source.latency.lock().unwrap() = SECOND / 10;
     fixture.put("next-token");
     fixture.promise().await;
-    assert_eq!(fixture.active().as_deref(), Some("next-token"));
+    assert_eq!(fixture.in_force().as_deref(), Some("next-token"));
     let tried = fixture.tried();
     assert_eq!(tried, ["slow-token", "next-token"]);
 }

@@ -1,5 +1,5 @@
-//! Why a gateway did not answer, and whether asking again can help: one table for every status, and the one place where an
-//! error of the HTTP client becomes ours. Not here: a job's own problem, which is an answer.
+//! Why a request to a gateway failed, and whether a retry can help: one table for all statuses, and the one place where
+//! an error of the HTTP client is converted. Not here: a job's own problem, which is a result.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use serde_json::Value;
 
-/// Longest part of a gateway's own message that is repeated, in characters.
+/// The longest part of a gateway's message that is repeated, in characters.
 const MESSAGE_CHARS: usize = 300;
 
-/// Why there is no answer. Free of the key.
+/// Why there is no response. Never contains the key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct GatewayError {
@@ -20,20 +20,20 @@ pub struct GatewayError {
 }
 
 impl GatewayError {
-    /// Trouble that may be over the next time.
+    /// An error that a retry may resolve.
     pub(super) fn passing(message: impl Into<String>) -> Self {
         Self { message: message.into(), is_retryable: true, retry_after: None }
     }
 
-    /// Trouble that asking again does not end.
+    /// An error that a retry does not resolve.
     pub(super) fn lasting(message: impl Into<String>) -> Self {
         Self { is_retryable: false, ..Self::passing(message) }
     }
 
-    /// The gateway was reached by nobody, or fell silent in the middle.
+    /// The gateway was unreachable, or the response broke off.
     pub(super) fn of_client(error: reqwest::Error) -> Self {
         let connect = error.is_connect();
-        // the url is left out because a person typed it, perhaps with more in it than is ours to repeat
+        // the URL is removed because a person typed it, and it may contain more than may be repeated
         let error = error.without_url();
         let mut reasons = vec![error.to_string()];
         let mut below = error.source();
@@ -49,7 +49,7 @@ impl GatewayError {
         }
     }
 
-    /// An answer that is no GraphQL result: what its status and its body say.
+    /// An error from a response that is not a GraphQL result: its status and its body.
     pub(super) fn of_answer(status: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> Self {
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
         let message = first_error(&body).map(|(_, message)| message);
@@ -78,7 +78,7 @@ impl GatewayError {
         Self { message, is_retryable: is_retryable(status), retry_after }
     }
 
-    /// A GraphQL result that holds errors in the place of what was asked for.
+    /// An error from a GraphQL result that contains errors and no data.
     pub(super) fn of_result(result: &Value) -> Self {
         match first_error(result) {
             Some((code, message)) => {
@@ -94,19 +94,19 @@ impl GatewayError {
         }
     }
 
-    /// Says whether asking again can help.
+    /// Returns whether a retry can help.
     pub const fn is_retryable(&self) -> bool {
         self.is_retryable
     }
 
-    /// How long the gateway asks to be left alone.
+    /// The pause that the gateway requests.
     pub const fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
 }
 
-/// A gateway that restarts or has too much to do gets over it; so may a proxy in front of one. Whatever it says about the
-/// request itself will be the same the next time.
+/// A restart or an overload of the gateway, or of a proxy in front of it, passes. An error about the request itself is
+/// the same at the next attempt.
 fn is_retryable(status: StatusCode) -> bool {
     matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS)
         || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED)

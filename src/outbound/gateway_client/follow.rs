@@ -1,6 +1,6 @@
-//! Follows jobs of a gateway to their ends, whatever happens to the connection: opens the stream again for those that have
-//! not ended, after a pause that grows, with jitter, and never shorter than the gateway asks for. After a reconnect the
-//! gateway tells how things stand, so what is known already may come again: leaving that out is the reader's part.
+//! Follows jobs of a gateway until they are terminal, across disconnects: reopens the stream for the jobs that are not
+//! terminal, after a backoff with jitter that is never shorter than the pause that the gateway requests. After a
+//! reconnect the gateway sends the current state, so a known state may be repeated: the reader removes duplicates.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,42 +13,42 @@ use super::{GatewayClient, GatewayError, UpdateStream, WireRef, WireUpdate};
 use crate::domain::schedule::Backoff;
 use crate::ports::entropy::Entropy;
 
-/// A person is waiting: a gateway that is back is found within the cap.
+/// A person is waiting: a gateway that recovers is found within the cap.
 const BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(15) };
-/// Far enough that a further doubling of the pause changes nothing.
+/// After so many failures a further doubling of the pause changes nothing.
 const FAILURES_MAX: u32 = 16;
 
-/// What is heard while following.
+/// An event while jobs are followed.
 #[derive(Debug)]
 pub enum FollowEvent {
-    /// Something about a job.
+    /// An update of a job.
     Update(Box<WireUpdate>),
-    /// The stream could not be opened, and will be tried again after `pause`.
+    /// The stream could not be opened; the next attempt is after `pause`.
     Trouble {
-        /// Why.
+        /// The error.
         why: GatewayError,
-        /// How long until the next try.
+        /// The time until the next attempt.
         pause: Duration,
     },
-    /// Nothing more will be heard, though jobs have not ended.
+    /// No more events follow, though some jobs are not terminal.
     GaveUp(GatewayError),
 }
 
 struct FollowState {
     gateway: GatewayClient,
-    /// Those that have not ended.
+    /// The jobs that are not terminal.
     refs: Vec<WireRef>,
     max_staleness: Option<Duration>,
     entropy: Arc<dyn Entropy>,
     updates: Option<UpdateStream>,
-    /// Whether the stream has told anything.
+    /// Whether the stream has delivered an update.
     progressed: bool,
     failures: u32,
     pause: Option<Duration>,
     over: bool,
 }
 
-/// Follows 1 to [`super::REFS_MAX`] jobs. Ends when each of them has, or after [`FollowEvent::GaveUp`].
+/// Follows 1 to [`super::REFS_MAX`] jobs. Ends when all of them are terminal, or after [`FollowEvent::GaveUp`].
 ///
 /// Dropping it closes the stream.
 pub fn follow(
@@ -110,8 +110,8 @@ impl FollowState {
         FollowEvent::Update(Box::new(update))
     }
 
-    /// A stream that was cut after it told something is opened again without a word: old age and restarts are no trouble
-    /// unless the next one cannot be opened.
+    /// A stream that was cut after it delivered an update is reopened without an event: the maximum age and restarts
+    /// are not an error unless the next attempt to open a stream fails.
     fn cut(&mut self, error: GatewayError) -> Option<FollowEvent> {
         self.updates = None;
         if self.progressed && error.is_retryable() {
@@ -133,7 +133,8 @@ impl FollowState {
         FollowEvent::Trouble { why, pause }
     }
 
-    /// At least half of the ceiling, so that a low draw does not hammer; and never before the gateway wants to be asked.
+    /// At least half of the ceiling, so that a low random value does not cause rapid retries; and never shorter than
+    /// the gateway requests.
     fn wait(&self, error: &GatewayError) -> Duration {
         let unit = self.entropy.unit();
         let wait = BACKOFF.wait(self.failures, 0.5 + unit / 2.0);

@@ -1,41 +1,41 @@
-//! Reads an event stream as it arrives, by the rules of the HTML standard (§9.2.6): lines end in LF, CR or CRLF, a blank
-//! one ends an event, a line that starts with `:` is a comment. Knows nothing of GraphQL and nothing of connections.
+//! Reads an event stream as it arrives, by the rules of the HTML standard (§9.2.6): lines end in LF, CR or CRLF, a
+//! blank one ends an event, a line that starts with `:` is a comment. Independent of GraphQL and of connections.
 
 /// An event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct SseEvent {
-    /// What it is called; empty where it has no name.
+    /// Its name; empty if it has none.
     pub(super) name: String,
     /// Its data; several lines of it are joined by LF.
     pub(super) data: String,
 }
 
-/// An event is longer than is read.
+/// An event exceeds the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct EventTooLong;
 
-/// Takes pieces in, cut anywhere, and gives events out.
+/// A decoder: takes chunks that are split at any byte, and returns complete events.
 #[derive(Debug)]
 pub(super) struct SseReader {
     longest: usize,
     line: Vec<u8>,
     event: SseEvent,
-    /// Lines of data so far: an event whose data is one empty line is an event.
+    /// Data lines so far: an event whose data is one empty line is an event.
     lines: usize,
     after_cr: bool,
     first: bool,
 }
 
 impl SseReader {
-    /// A reader that gives up on an event with more than `longest` bytes.
+    /// A reader that fails on an event with more than `longest` bytes.
     pub(super) fn new(longest: usize) -> Self {
         Self { longest, line: Vec::new(), event: SseEvent::default(), lines: 0, after_cr: false, first: true }
     }
 
-    /// Reads a piece, and gives the events that it completes.
+    /// Reads a chunk, and returns the events that it completes.
     ///
     /// # Errors
-    /// When an event is too long; the reader is of no use from then on.
+    /// Returns an error if an event is too long; the reader must not be used after that.
     pub(super) fn read(&mut self, piece: &[u8]) -> Result<Vec<SseEvent>, EventTooLong> {
         let mut events = Vec::new();
         for byte in piece {
@@ -75,13 +75,14 @@ impl SseReader {
                 self.event.data.push_str(value);
                 self.lines += 1;
             }
-            // comments, whose field is empty; `id` and `retry`, of which GraphQL-SSE makes no use; and what is not known
+            // comments, whose field is empty; `id` and `retry`, which GraphQL-SSE does not use; and unknown fields
             _ => {}
         }
         None
     }
 
-    /// Browsers drop an event without data; here a name alone is enough, since some servers send `complete` like that.
+    /// Browsers drop an event without data; here a name alone is enough, since some servers send `complete` without
+    /// data.
     fn end_event(&mut self) -> Option<SseEvent> {
         let event = std::mem::take(&mut self.event);
         let lines = std::mem::take(&mut self.lines);

@@ -1,5 +1,4 @@
-//! The road to a gateway against a peer that answers by script, over a real socket: what is asked again, when, and for
-//! which jobs.
+//! The gateway client against a scripted peer over a real socket: what is retried, when, and for which jobs.
 
 use std::pin::pin;
 
@@ -11,7 +10,7 @@ use super::*;
 use crate::outbound::system::SystemClock;
 use crate::ports::entropy::Entropy;
 
-/// The lowest draw: pauses are as short as they get.
+/// The lowest random value: pauses are as short as possible.
 #[derive(Debug)]
 struct Lowest;
 
@@ -31,7 +30,7 @@ async fn peer() -> (TcpListener, GatewayClient) {
     (listener, gateway)
 }
 
-/// Takes one request, and answers with a head and a body that ends with the connection. Gives the request.
+/// Accepts one request, and answers with a head and a body that ends with the connection. Returns the request.
 async fn answer(listener: &TcpListener, head: &str, body: &str) -> String {
     let (mut socket, _) = listener.accept().await.unwrap();
     let request = request(&mut socket).await;
@@ -45,7 +44,7 @@ async fn request(socket: &mut TcpStream) -> String {
     loop {
         socket.read_buf(&mut read).await.unwrap();
         let text = String::from_utf8_lossy(&read).into_owned();
-        // the body is the one JSON object, and its end is the request's
+        // the body is a single JSON object, and the request ends with it
         if let Some((_, body)) = text.split_once("\r\n\r\n")
             && serde_json::from_str::<Value>(body).is_ok()
         {
@@ -136,7 +135,7 @@ async fn permanent_error_ends_the_watch_without_showing_the_key() {
         let Some(FollowEvent::GaveUp(error)) = received else { panic!("{head}: {received:?}") };
         assert!(error.to_string().contains(expected), "{head}: {error}");
         assert!(!format!("{error:?}").contains(KEY), "{head}: {error:?}");
-        assert!(events.next().await.is_none(), "{head}: nothing comes after it");
+        assert!(events.next().await.is_none(), "{head}: no event follows");
     }
 }
 

@@ -1,17 +1,17 @@
-//! What is asked of a gateway and what it answers, by `schema/schema.graphql`. Words that a later gateway may add (states,
-//! codes, kinds of job) stay text, so that an older command line goes on working.
+//! The requests to a gateway and its responses, by `schema/schema.graphql`. Values that a later gateway may extend
+//! (states, codes, kinds of job) stay text, so that an older command line keeps working.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// What is read of a job or its problem.
+/// The fields that are read of a job or its problem.
 const RESULT: &str = "fragment Result on JobResult { __typename \
     ... on Job { id source { name } externalId state isTerminal nativeState createdAt updatedAt finishedAt \
     progress { completed total } failure { code message } \
     freshness { observedAt ageMs isStale staleReason nextPollAt } } \
     ... on JobProblem { ref { id source externalId } code message retryable retryAfterMs } }";
 
-/// The document that asks for jobs once.
+/// The document of the query for jobs.
 pub(super) fn query() -> String {
     format!(
         "query JobGet($refs: [JobRef!]!, $maxStaleness: Duration) {{ \
@@ -19,7 +19,7 @@ pub(super) fn query() -> String {
     )
 }
 
-/// The document that follows jobs to their ends.
+/// The document of the subscription that follows jobs.
 pub(super) fn subscription() -> String {
     format!(
         "subscription JobWatch($refs: [JobRef!]!, $maxStaleness: Duration) {{ \
@@ -27,10 +27,10 @@ pub(super) fn subscription() -> String {
     )
 }
 
-/// Which job.
+/// A reference to a job.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum WireRef {
-    /// By the opaque id that a gateway gave out.
+    /// By the opaque id that a gateway issued.
     Id(String),
     /// By source and the upstream's own id.
     External {
@@ -53,41 +53,41 @@ impl WireRef {
     }
 }
 
-/// A `JobResult`: read, and as it was sent.
+/// A `JobResult`: parsed, and as it was sent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WireResult {
-    /// What it says.
+    /// The parsed result.
     pub outcome: JobOutcome,
     /// The object as the gateway sent it.
     pub sent: Value,
 }
 
-/// A job, or why it is not answered for.
+/// A job, or the problem that replaces it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum JobOutcome {
     /// A job of any upstream.
     Job(Box<WireJob>),
-    /// Why there is none.
+    /// The problem.
     Problem(WireProblem),
 }
 
-/// What is shown of a `WireJob`.
+/// The fields of a job that are shown.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WireJob {
     /// The opaque id.
     pub id: String,
-    /// The source that knows it.
+    /// The source of the job.
     pub source: WireSource,
     /// The upstream's own id.
     pub external_id: String,
     /// A `JobState`.
     pub state: String,
-    /// Whether it has ended.
+    /// Whether the state is terminal.
     pub is_terminal: bool,
-    /// The upstream's own word.
+    /// The state as the upstream spells it.
     pub native_state: Option<String>,
-    /// How far it is.
+    /// The progress.
     pub progress: Option<WireProgress>,
     /// Why it failed.
     pub failure: Option<WireFailure>,
@@ -95,7 +95,7 @@ pub struct WireJob {
     pub freshness: WireFreshness,
 }
 
-/// What is shown of a `WireSource`.
+/// The fields of a source that are shown.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct WireSource {
     /// Its name.
@@ -105,9 +105,9 @@ pub struct WireSource {
 /// A `JobProgress`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub struct WireProgress {
-    /// Parts done.
+    /// Completed parts.
     pub completed: u64,
-    /// Parts known of so far.
+    /// Parts known so far.
     pub total: u64,
 }
 
@@ -120,23 +120,23 @@ pub struct WireFailure {
     pub message: Option<String>,
 }
 
-/// What is shown of the freshness of a job.
+/// The fields of the freshness of a job that are shown.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WireFreshness {
-    /// A `StaleReason`, where the answer is older than asked for.
+    /// A `StaleReason`, if the answer is older than requested.
     pub stale_reason: Option<String>,
 }
 
 /// A `JobProblem`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct WireProblem {
-    /// The reference as it was asked for.
+    /// The reference as it was requested.
     #[serde(rename = "ref")]
     pub reference: WireProblemRef,
     /// A `JobProblemCode`.
     pub code: String,
-    /// The same for people.
+    /// The message for people.
     pub message: String,
 }
 
@@ -155,16 +155,16 @@ pub struct WireProblemRef {
 /// A `JobUpdate`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WireUpdate {
-    /// The job, or why it cannot be told of.
+    /// The job, or the problem that replaces it.
     pub answer: WireResult,
-    /// Nothing more will be told of it.
+    /// Whether no more updates of this job follow.
     pub is_final: bool,
     /// The object as the gateway sent it.
     pub sent: Value,
 }
 
 impl WireResult {
-    /// Reads a `JobResult`; `None` where it is none.
+    /// Parses a `JobResult`; `None` if it is not one.
     pub fn read(sent: Value) -> Option<Self> {
         let outcome = if sent.get("__typename")? == "JobProblem" {
             JobOutcome::Problem(WireProblem::deserialize(&sent).ok()?)
@@ -174,7 +174,7 @@ impl WireResult {
         Some(Self { outcome, sent })
     }
 
-    /// Says whether this is about the job that `reference` names.
+    /// Returns whether this is about the job that `reference` names.
     pub fn concerns(&self, reference: &WireRef) -> bool {
         match (&self.outcome, reference) {
             (JobOutcome::Job(job), WireRef::Id(id)) => job.id == *id,
@@ -191,7 +191,7 @@ impl WireResult {
 }
 
 impl WireUpdate {
-    /// Reads a `JobUpdate`; `None` where it is none.
+    /// Parses a `JobUpdate`; `None` if it is not one.
     pub(super) fn read(sent: Value) -> Option<Self> {
         let is_final = sent.get("isFinal")?.as_bool()?;
         let answer = WireResult::read(sent.get("result")?.clone())?;

@@ -1,7 +1,7 @@
-//! Reads a body up to a cap, undoes the encodings that the client library leaves alone, and makes the text readable.
+//! Reads a body up to a cap, decodes the encodings that the client library does not, and repairs the text.
 //!
-//! One wrong byte must not cost a whole answer: what a JSON reader would refuse inside a text is replaced in that text
-//! alone. What is wrong outside of texts stays as it is, and fails where it is parsed.
+//! One invalid byte must not cost a whole response: what a JSON parser would reject inside a string is replaced in that
+//! string only. Invalid bytes outside of strings are unchanged, and fail in the parser.
 
 use std::io::{self, Write as _};
 
@@ -15,11 +15,12 @@ use super::{RedactedError, SendError};
 /// A decoded body, or as much of it as the cap allows.
 pub(super) struct CollectedBody {
     pub(super) bytes: Bytes,
-    /// Whether this is all of it.
+    /// Whether this is the complete body.
     pub(super) complete: bool,
 }
 
-/// Reads the decoded body and stops at the cap: a small gzip body can decode to any size (`docs/adr/0005-one-upstream-http-client.md`).
+/// Reads the decoded body and stops at the cap: a small gzip body can decode to any size
+/// (`docs/adr/0005-one-upstream-http-client.md`).
 pub(super) async fn collect(
     mut response: Response,
     cap: usize,
@@ -40,7 +41,7 @@ fn broken(error: &io::Error) -> SendError {
     SendError::Broken(RedactedError(format!("its gzip encoding is invalid: {}", error.kind())))
 }
 
-/// Where the pieces of a body go. The client library decodes `gzip` by exactly this name; its older name and other
+/// The target of the chunks of a body. The client library decodes `gzip` by exactly this name; its older name and other
 /// spellings arrive here encoded.
 enum BodySink {
     Plain(CappedBody),
@@ -90,7 +91,7 @@ impl BodySink {
     }
 }
 
-/// Takes bytes up to a cap.
+/// Collects bytes up to a cap.
 struct CappedBody {
     bytes: Vec<u8>,
     cap: usize,
@@ -115,11 +116,12 @@ impl io::Write for CappedBody {
 
 /// The byte order mark in UTF-8.
 const MARK: &[u8] = b"\xEF\xBB\xBF";
-/// The replacement character as JSON escapes it: as long as the escape of the lone surrogate that it replaces.
+/// The replacement character as a JSON escape: as long as the escape of the lone surrogate that it replaces.
 const REPLACEMENT: &[u8] = b"\\ufffd";
 
-/// The body as UTF-8 without a byte order mark. A byte that is no UTF-8 and the escape of half a character become the
-/// replacement character; a control character inside a text is escaped. `None` when the result is larger than the cap.
+/// The body as UTF-8 without a byte order mark. An invalid UTF-8 byte and the escape of a lone surrogate become the
+/// replacement character; a control character inside a string is escaped. `None` when the result is larger than the
+/// cap.
 pub(super) fn readable(body: Bytes, cap: usize) -> Option<Bytes> {
     let body = if body.starts_with(MARK) { body.slice(MARK.len()..) } else { body };
     let body = match std::str::from_utf8(&body) {
@@ -159,7 +161,7 @@ fn repaired(text: Bytes) -> Bytes {
     complete.into()
 }
 
-/// The length of the escape that the text begins with, and what is to be written in its place.
+/// The length of the escape at the start of the text, and its replacement.
 fn escape(text: &[u8]) -> (usize, Option<Vec<u8>>) {
     let unit = |text: &[u8]| {
         let digits = text.strip_prefix(b"\\u")?.get(..4)?;

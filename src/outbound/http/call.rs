@@ -1,15 +1,15 @@
-//! What is asked of an upstream over HTTP, and how it becomes a URL. Holds no secret, except in the one result of
+//! An HTTP request to an upstream, and how it becomes a URL. Contains no secret, except the result of
 //! [`UpstreamCall::url_with_key`].
 
 use reqwest::Method;
 use serde_json::{Map, Value};
 use url::Url;
 
-/// Where a source lives: `http` or `https`, a host, perhaps a path; nothing secret in it.
+/// The base URL of a source: `http` or `https`, a host, perhaps a path; no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseUrl(Url);
 
-/// What is wrong with a base URL. Never repeats it: there may be a password in it.
+/// What is wrong with a base URL. Never contains the URL: there may be a password in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BaseUrlError {
     /// Another scheme, or no host.
@@ -24,10 +24,10 @@ pub enum BaseUrlError {
 }
 
 impl BaseUrl {
-    /// Takes a URL as a base. A `/` at its end changes nothing.
+    /// Parses a URL as a base. A trailing `/` changes nothing.
     ///
     /// # Errors
-    /// When it has another scheme, a user name or password, a query or a fragment.
+    /// Returns an error if it has another scheme, a user name or password, a query or a fragment.
     pub fn new(url: Url) -> Result<Self, BaseUrlError> {
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
             Err(BaseUrlError::Scheme)
@@ -53,20 +53,20 @@ impl BaseUrl {
 pub enum CallQuery {
     /// None.
     None,
-    /// One parameter `json` that holds an object; an API key rides in it as `api_key`.
+    /// One parameter `json` that contains an object; an API key is added to it as `api_key`.
     Json(Map<String, Value>),
     /// Plain pairs.
     Pairs(Vec<(&'static str, String)>),
 }
 
-/// One question to an upstream.
+/// One request to an upstream.
 #[derive(Clone, Debug)]
 pub struct UpstreamCall {
-    /// The method; the adapters only read, whichever it is.
+    /// The method; the adapters only read, with any method.
     pub method: Method,
-    /// Where the source lives.
+    /// The base URL of the source.
     pub base: BaseUrl,
-    /// What is pushed behind the base, each as exactly one path segment.
+    /// Appended to the base, each as exactly one path segment.
     pub segments: Vec<String>,
     /// The parameters.
     pub query: CallQuery,
@@ -74,15 +74,15 @@ pub struct UpstreamCall {
     pub body: Option<Value>,
     /// The largest decoded body that is read, in bytes.
     pub max_body: usize,
-    /// The one job that is asked about, if it is one.
+    /// The id of the job, if the call is about one job.
     pub about: Option<String>,
 }
 
-/// The segments that are words of an API. Any other may be an id, and is not told.
+/// The constant segments of the APIs. Any other segment may be an id, and is not recorded.
 const WORDS: [&str; 4] = ["v1", "async-results", "query", "status"];
 
 impl UpstreamCall {
-    /// The path behind the base, with `{id}` in the place of whatever is no word of an API.
+    /// The path behind the base, with `{id}` for each segment that is not a constant of an API.
     pub(in crate::outbound) fn template(&self) -> String {
         let segment = |segment: &String| {
             WORDS
@@ -107,7 +107,7 @@ impl UpstreamCall {
         }
     }
 
-    /// The URL with an API key, which makes it a secret; `None` where a key has no place.
+    /// The URL with an API key, which makes it a secret; `None` if the call cannot carry a key.
     pub(super) fn url_with_key(&self, key: &str) -> Option<Url> {
         match &self.query {
             CallQuery::None | CallQuery::Pairs(_) => None,
@@ -134,7 +134,8 @@ impl UpstreamCall {
             path.push(segment);
         }
         drop(path);
-        // the parser drops "." and ".." and strips tabs and newlines; ids are validated before, this holds it up
+        // the parser drops "." and ".." and strips tabs and newlines; ids are validated before, and this is the second
+        // check
         let written = url.path_segments()?.rev();
         let stays = self.segments.iter().rev().zip(written).all(|(given, written)| {
             !given.is_empty() && !given.contains(['\t', '\n', '\r']) && !matches!(written, "." | "..")

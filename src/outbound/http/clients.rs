@@ -1,4 +1,5 @@
-//! The clients of all sources: one for each way that calls leave, and the task that reads their files again.
+//! The HTTP clients of all sources, one for each proxy and TLS configuration, and the task that reads their files
+//! again.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -11,7 +12,7 @@ use super::{Egress, UpstreamHttpClient};
 use crate::config::{Environment, EnvironmentProxies, SourceConfig};
 use crate::telemetry::warning_throttle::LimitedWarning;
 
-/// The clients that are in use. A source keeps its own; what no source keeps is forgotten.
+/// The clients that are in use. Each source keeps a reference; a client without a source is dropped.
 pub struct HttpClients {
     env: Arc<Environment>,
     proxies: EnvironmentProxies,
@@ -21,14 +22,15 @@ pub struct HttpClients {
 }
 
 impl HttpClients {
-    /// With the variables of the environment, and how often files are read again.
+    /// With the environment variables, and the interval of the file reads.
     pub fn new(env: &Environment, every: Duration) -> Self {
         let proxies = EnvironmentProxies::read(env);
         let every = watch::Sender::new(every);
         Self { env: Arc::new(env.clone()), proxies, held: Mutex::default(), every }
     }
 
-    /// The client for a source, shared with those whose calls leave alike. Blocks on the disk where it is a new one.
+    /// The client for a source, shared with sources of the same proxy and TLS configuration. Blocks on the disk if it
+    /// is new.
     pub fn http_client(&self, source: &SourceConfig) -> Arc<UpstreamHttpClient> {
         let egress = Egress::new(&source.egress, &source.base_url, &self.proxies);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -43,12 +45,12 @@ impl HttpClients {
         http_client
     }
 
-    /// Reads the files so often from now on.
+    /// Sets the interval of the file reads.
     pub fn set_interval(&self, every: Duration) {
         self.every.send_if_modified(|held| std::mem::replace(held, every) != every);
     }
 
-    /// Reads the files again and again, until `end`.
+    /// Reads the files periodically, until `end` is cancelled.
     pub async fn follow(self: Arc<Self>, end: CancellationToken) {
         let warning = LimitedWarning::default();
         let mut every = self.every.subscribe();

@@ -1,6 +1,6 @@
-//! How calls leave: through which proxy, which authorities may vouch for the other side, and which certificate is shown to it.
-//! Reads the files that say so and makes a client of them. What cannot be read makes no client: a call never leaves another
-//! way than the configured one. No text of a file is ever repeated.
+//! The proxy, the trusted authorities and the client certificate of upstream calls. Reads the configured files and
+//! builds a client from them. If a file cannot be read, no client is built: a call never uses another route than the
+//! configured one. The content of a file is never printed.
 
 use std::fmt;
 use std::io::Read as _;
@@ -28,7 +28,7 @@ use crate::outbound::credentials::secret;
 /// The largest file, in bytes: a bundle of all public authorities takes a quarter of a megabyte.
 const FILE_MAX: u64 = 4 << 20;
 
-/// How the calls to one place leave. Two that are equal can share a client.
+/// The proxy and TLS configuration of the calls to one host. Equal ones can share a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Egress {
     via: EgressRoute,
@@ -42,13 +42,13 @@ enum EgressRoute {
     Direct,
     /// The proxy of the configuration.
     Configured(Url, Option<SecretRef>),
-    /// The proxy that a variable of the environment names, which never changes.
+    /// The proxy of an environment variable, which never changes.
     Environment(&'static str, Url),
-    /// The variable names no usable proxy.
+    /// The variable contains no usable proxy.
     Unusable(ProxyVariableError),
 }
 
-/// Why no client can be made: the option or variable, and what is wrong there.
+/// Why no client can be built: the option or variable, and what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{option}: {message}")]
 pub struct EgressError {
@@ -58,31 +58,31 @@ pub struct EgressError {
     pub message: String,
 }
 
-/// A client and what belongs to it.
+/// A client and its related data.
 pub(super) struct ReadyClient {
     pub(super) client: Client,
-    /// Takes the secrets of the proxy out of what comes back.
+    /// Removes the secrets of the proxy from responses.
     pub(super) mask: SecretMask,
-    /// Whether the calls pass a proxy.
+    /// Whether the calls use a proxy.
     pub(super) proxied: bool,
 }
 
-/// What the files hold at one moment.
+/// The content of the files at one moment.
 pub(super) struct EgressFiles {
     proxy: Option<(Url, Option<SecretString>)>,
     authorities: Option<Vec<u8>>,
     identity: Option<(Vec<u8>, SecretSlice<u8>)>,
-    /// Tells one content from another.
+    /// Identifies the content.
     pub(super) digest: [u8; 32],
 }
 
 impl Egress {
-    /// Straight there, trusting the machine's authorities and the built-in ones.
+    /// No proxy; trusts the machine's authorities and the built-in ones.
     pub const fn direct() -> Self {
         Self { via: EgressRoute::Direct, ca_file: None, client_cert: None, client_key: None }
     }
 
-    /// As the configuration has it for calls to a URL.
+    /// From the configuration, for calls to a URL.
     pub fn new(config: &EgressConfig, url: &Url, proxies: &EnvironmentProxies) -> Self {
         let EgressConfig { proxy, proxy_credential, ca_file, client_cert, client_key } = config.clone();
         let via = match proxy {
@@ -93,7 +93,7 @@ impl Egress {
         Self { via, ca_file, client_cert, client_key }
     }
 
-    /// As the environment has it for calls to a URL.
+    /// From the environment, for calls to a URL.
     pub fn by_environment(url: &Url, proxies: &EnvironmentProxies) -> Self {
         let via = match proxies.for_url(url) {
             Ok(None) => EgressRoute::Direct,
@@ -103,7 +103,7 @@ impl Egress {
         Self { via, ..Self::direct() }
     }
 
-    /// Whether it is made of files, which can change.
+    /// Returns whether it uses files, which can change.
     pub(super) const fn has_files(&self) -> bool {
         matches!(self.via, EgressRoute::Configured(_, Some(SecretRef::File(_))))
             || self.ca_file.is_some()
@@ -147,7 +147,7 @@ impl Egress {
         Ok(EgressFiles { proxy, authorities, identity, digest: read })
     }
 
-    /// Makes a client of what was read.
+    /// Builds a client from the content of the files.
     pub(super) fn client(&self, material: &EgressFiles) -> Result<ReadyClient, EgressError> {
         let mut builder = without_roots()
             .user_agent(concat!("jobgate/", env!("CARGO_PKG_VERSION")))
@@ -234,7 +234,7 @@ fn user_and_password(reference: &SecretRef, env: &Environment) -> Result<SecretS
     }
 }
 
-/// Reads a file whole, unless that could wait for somebody to write it or fill the memory.
+/// Reads a whole file, unless the read could block until another process writes, or fill the memory.
 fn file(path: &Path, option: &'static str) -> Result<Vec<u8>, EgressError> {
     regular(path, option)?;
     let mut bytes = Vec::new();

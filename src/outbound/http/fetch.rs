@@ -1,4 +1,4 @@
-//! A plain read of something public: no credential of ours goes along, and what comes back is bounded like any answer.
+//! Reads a public resource without a credential; the response is bounded like any other.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use url::Url;
 use super::{SendError, UpstreamHttpClient, UpstreamReply, collect, convert, refused_by_proxy, reply};
 
 impl UpstreamHttpClient {
-    /// Gets what is at a URL, with no credential, at most `max_body` decoded bytes, and all of it within `timeout`.
+    /// Fetches a URL without a credential: at most `max_body` decoded bytes, and all of it within `timeout`.
     ///
-    /// Any HTTP status is a [`UpstreamReply`]. Dropping the future closes the connection.
+    /// Any HTTP status is an [`UpstreamReply`]. Dropping the future closes the connection.
     ///
     /// # Errors
-    /// When no whole answer came back.
+    /// Returns an error if there is no complete response.
     pub async fn fetch(
         &self,
         url: &Url,
@@ -27,12 +27,12 @@ impl UpstreamHttpClient {
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
         let masked = |error: reqwest::Error| convert(error, &ready.mask);
         let exchange = async {
-            #[expect(clippy::disallowed_methods, reason = "the one send, for what needs no credential")]
+            #[expect(clippy::disallowed_methods, reason = "the only send without a credential")]
             let response = ready.client.execute(request).await.map_err(masked)?;
             refused_by_proxy(ready, &response)?;
             let (status, headers) = (response.status(), response.headers().clone());
             let body = collect(response, max_body, masked).await?;
-            // no credential but the proxy's went along, so no other can come back
+            // only the proxy's credential was sent, so no other can be echoed
             reply(status, &headers, body, max_body, &ready.mask)
         };
         tokio::time::timeout(timeout, exchange).await.unwrap_or(Err(SendError::TimedOut(timeout)))

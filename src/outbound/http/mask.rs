@@ -1,5 +1,5 @@
-//! The one redaction: takes our own secrets out of whatever is passed on or written down, an upstream's bodies and headers, URLs
-//! and errors alike. Knows the secrets it looks for; does not guess at others.
+//! Removes our own secrets from everything that is returned or logged: an upstream's bodies and headers, URLs and
+//! errors. It replaces only the secrets that it was given.
 
 use std::fmt;
 
@@ -8,28 +8,28 @@ use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 
 use crate::ports::credentials::Credential;
 
-/// What stands in a secret's place.
+/// The replacement of a secret.
 const MASK: &[u8] = b"[redacted]";
 
-/// The shortest secret that is looked for. A shorter one protects nothing, and taking every `a` or `id` out of a body
-/// would destroy it.
+/// The shortest secret that is masked. A shorter one protects nothing, and removing every `a` or `id` would destroy a
+/// body.
 const SHORTEST: usize = 8;
 
-/// The most backslashes before one character that are taken for its escapes: JSON in JSON in JSON has seven. A bound,
-/// because a body of nothing but backslashes must not cost the square of its length.
+/// The most backslashes before one character that are read as its escapes: JSON in JSON in JSON has seven. A limit,
+/// because a body of only backslashes must not take quadratic time.
 const MOST_ESCAPES: usize = 8;
 
-/// Secrets to be masked. Prints none of them.
+/// Secrets to be masked. Its `Debug` prints none of them.
 ///
-/// A secret is found however it is spelled, each character in its own way: as it is, as JSON writes it (also `\\/` and
-/// `\\u002f`), as a URL writes it (`%2F`, `+`). Backslashes, which JSON multiplies, are left out of the comparison.
+/// A secret is found in every spelling, each character on its own: plain, in JSON (also `\\/` and `\\u002f`), and in a
+/// URL (`%2F`, `+`). Backslashes, which JSON multiplies, are ignored in the comparison.
 #[derive(Clone, Default)]
 pub struct SecretMask {
     /// Without backslashes.
     secrets: Vec<SecretSlice<u8>>,
 }
 
-/// How an ambiguous spelling is read: `%25` is itself in plain text, and `%` in a URL.
+/// How an ambiguous spelling is read: `%25` is `%25` in plain text, and `%` in a URL.
 #[derive(Clone, Copy)]
 enum PercentReading {
     Plain,
@@ -54,12 +54,13 @@ impl SecretMask {
         Self { secrets }
     }
 
-    /// A mask for what either covers.
+    /// A mask for the secrets of both.
     pub(super) fn and(&self, other: &Self) -> Self {
         Self { secrets: self.secrets.iter().chain(&other.secrets).cloned().collect() }
     }
 
-    /// The same bytes with every secret replaced. One pass, whatever the number of secrets; where several fit, the longest.
+    /// The same bytes with every secret replaced. One scan, whatever the number of secrets; if several match, the
+    /// longest.
     pub fn bytes(&self, text: Bytes) -> Bytes {
         let starts = self.starts();
         let (mut masked, mut kept, mut at) = (Vec::new(), 0, 0);
@@ -89,7 +90,7 @@ impl SecretMask {
         String::from_utf8_lossy(&self.bytes(text.into())).into_owned()
     }
 
-    /// With which bytes a secret could begin.
+    /// The bytes that a secret can start with.
     fn starts(&self) -> [bool; 256] {
         let mut starts = [false; 256];
         for secret in &self.secrets {
@@ -107,7 +108,7 @@ impl fmt::Debug for SecretMask {
     }
 }
 
-/// How many bytes the secret takes at the beginning of the text, if it stands there.
+/// The number of bytes of the secret at the beginning of the text, if the text starts with it.
 fn spelled(text: &[u8], secret: &[u8]) -> Option<usize> {
     let by = |reading| {
         secret.iter().try_fold(0, |at, byte| Some(at + character(text.get(at..)?, *byte, reading)?))
@@ -115,7 +116,7 @@ fn spelled(text: &[u8], secret: &[u8]) -> Option<usize> {
     by(PercentReading::Plain).max(by(PercentReading::Encoded))
 }
 
-/// How many bytes one character takes at the beginning of the text, if it stands there.
+/// The number of bytes of one character at the beginning of the text, if the text starts with it.
 fn character(text: &[u8], byte: u8, reading: PercentReading) -> Option<usize> {
     let escapes = escapes(text, reading);
     let text = text.get(escapes..)?;
@@ -133,7 +134,7 @@ fn character(text: &[u8], byte: u8, reading: PercentReading) -> Option<usize> {
     length.map(|length| escapes + length)
 }
 
-/// How many bytes the backslashes take before a character.
+/// The number of bytes of the backslashes before a character.
 fn escapes(text: &[u8], reading: PercentReading) -> usize {
     let mut at = 0;
     for _ in 0..MOST_ESCAPES {
@@ -206,7 +207,7 @@ mod tests {
             after in "[ -~]{0,9}",
         ) {
             prop_assume!(secret.trim() == secret && secret.replace('\\', "").len() >= SHORTEST);
-            // told apart from its own mask and its surroundings
+            // distinct from its own mask and its surroundings
             prop_assume!(!"[redacted]".contains(&secret) && !format!("{before}{after}").contains(&secret));
             let mask = mask(&[&secret]);
             let text_sent = format!("{before}|{secret}|{after}");

@@ -1,4 +1,4 @@
-//! What came back from an upstream: a status, the few headers that matter, and a whole body.
+//! A response of an upstream: a status, the few headers that matter, and a complete body.
 
 use std::time::Duration;
 
@@ -11,23 +11,23 @@ use url::Url;
 
 use super::mask::SecretMask;
 
-/// The longest pause that an upstream can ask for.
+/// The longest pause that an upstream can request.
 const LONGEST_PAUSE: Duration = Duration::from_hours(24);
-/// The shortest: "at once" would be a loop.
+/// The shortest: a pause of zero would cause a loop.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// The longest id of a request that is taken, in bytes.
+/// The longest request id that is accepted, in bytes.
 const REQUEST_ID_BYTES: usize = 64;
 
-/// A whole answer.
+/// A complete response.
 #[derive(Clone, Debug)]
 pub struct UpstreamReply {
     /// The HTTP status, whichever it is.
     pub status: StatusCode,
-    /// The decoded body, our own secrets masked.
+    /// The decoded body; our own secrets are masked.
     pub body: Bytes,
     retry_after: Option<String>,
-    /// When it was written, by the upstream's clock.
+    /// When it was sent, by the upstream's clock.
     date: Option<Timestamp>,
     user_hour_remaining: Option<u64>,
     rate_limit_remaining: Option<u64>,
@@ -56,10 +56,10 @@ impl UpstreamReply {
         }
     }
 
-    /// How long `Retry-After` asks to wait, as seconds or as an HTTP date; between one second and a day.
+    /// The pause of `Retry-After`, as seconds or as an HTTP date; between one second and a day.
     ///
-    /// A date is measured from the answer's own `Date`: both were written by one clock, which need not agree with ours.
-    /// `now` is taken where the answer has none.
+    /// A date is measured from the response's own `Date`: one clock wrote both, and it may differ from ours. `now` is
+    /// used if the response has no `Date`.
     pub fn retry_after(&self, now: Timestamp) -> Option<Duration> {
         let text = self.retry_after.as_deref()?;
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -71,17 +71,17 @@ impl UpstreamReply {
         Some(bounded(Duration::try_from(until.duration_since(from)).unwrap_or_default()))
     }
 
-    /// The seconds that `X-User-Hour-Limit-Remaining` asks to wait (MindBridge, "Limits and errors").
+    /// The pause of `X-User-Hour-Limit-Remaining`, in seconds (MindBridge, "Limits and errors").
     pub fn user_hour_remaining(&self) -> Option<Duration> {
         self.user_hour_remaining.map(Duration::from_secs).map(bounded)
     }
 
-    /// What the upstream calls the request, by `X-Request-Id`, if it is short and plain.
+    /// The upstream's id of the request, from `X-Request-Id`, if it is short and plain.
     pub fn request_id(&self) -> Option<&str> {
         self.request_id.as_deref()
     }
 
-    /// Where a redirect points to, without what may be secret in it: user, query and fragment.
+    /// The target of a redirect, without the parts that may be secret: user, query and fragment.
     pub fn location(&self) -> Option<&str> {
         self.location.as_deref()
     }
@@ -92,24 +92,24 @@ impl UpstreamReply {
     }
 }
 
-/// Short, and only letters, digits, `-`, `_` and `.`: what an upstream says is not ours to spread.
+/// Short, and only letters, digits, `-`, `_` and `.`: other text of an upstream is not passed on.
 fn is_harmless(id: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     (1..=REQUEST_ID_BYTES).contains(&id.len()) && id.bytes().all(plain)
 }
 
-/// A date in the form of today or in one of the two obsolete ones (RFC 9110, section 5.6.7).
+/// A date in the current form or in one of the two obsolete ones (RFC 9110, section 5.6.7).
 fn http_date(text: &str) -> Option<Timestamp> {
     let relaxed = || DateTimeParser::new().relaxed_weekday(true).parse_timestamp(text).ok();
     let strict = httpdate::parse_http_date(text).ok().and_then(|time| Timestamp::try_from(time).ok());
     strict.or_else(relaxed)
 }
 
-/// The part of a URL that names a place.
+/// The part of a URL that names a resource.
 fn place(location: &str) -> String {
     let path = location.split(['?', '#']).next().unwrap_or_default();
     let Ok(mut url) = Url::parse(path) else { return path.to_owned() };
-    // where a URL cannot have them, there are none
+    // a URL that cannot have them has none
     url.set_username("").ok();
     url.set_password(None).ok();
     url.to_string()

@@ -1,4 +1,4 @@
-//! What the one send promises, against a server on a real socket.
+//! The guarantees of the upstream HTTP client, against a server on a real socket.
 
 use super::*;
 use crate::domain::id::ExternalId;
@@ -33,14 +33,14 @@ fn call(base: &str, segments: &[&str]) -> UpstreamCall {
 }
 
 async fn send(call: &UpstreamCall, credential: &Credential) -> Result<UpstreamReply, SendError> {
-    // long, since none of these is about time: the bomb alone keeps a busy machine for a while
+    // long, since none of these tests is about time: the gzip bomb alone occupies a busy machine for a while
     UpstreamHttpClient::new()
         .unwrap()
         .send(call, Duration::from_mins(5), credential, &SecretMask::new([credential]))
         .await
 }
 
-/// `megabytes` of blanks as gzip, packed by the machine's own tool.
+/// `megabytes` of blanks as gzip, compressed by the system's own tool.
 fn bomb(megabytes: usize) -> Vec<u8> {
     use std::io::Write as _;
     use std::process::{Command, Stdio};
@@ -60,7 +60,7 @@ fn bomb(megabytes: usize) -> Vec<u8> {
 #[tokio::test]
 async fn gzip_bomb_is_stopped_at_the_size_limit() {
     let bomb = bomb(64);
-    assert!(bomb.len() < 1 << 18, "it is small on the wire");
+    assert!(bomb.len() < 1 << 18, "the compressed body is small");
     for encoding in ["gzip", "x-gzip"] {
         let (bomb, header) = (bomb.clone(), format!("content-encoding: {encoding}\r\n"));
         let server = ScriptedServer::start(move |_| answer(200, &header, &bomb));
@@ -94,7 +94,7 @@ async fn redirect_is_returned_and_not_followed() {
 
 #[tokio::test]
 async fn no_error_shows_the_secret_or_the_url() {
-    // held and never listening, so that no other test gets the port
+    // bound and never listening, so that no other test gets the port
     let silent = tokio::net::TcpSocket::new_v4().unwrap();
     silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let dead = format!("http://{}", silent.local_addr().unwrap());
@@ -145,7 +145,7 @@ async fn credential_is_sent_only_in_its_designated_place() {
         let sent = send(&UpstreamCall { query, ..call(&server.url, &["a"]) }, &api_key()).await;
         assert!(matches!(sent, Err(SendError::Unsendable(_))));
     }
-    assert_eq!(server.seen().len(), 2, "what cannot be signed is not sent");
+    assert_eq!(server.seen().len(), 2, "a call that cannot be signed is not sent");
 }
 
 #[derive(Clone, Default)]
@@ -170,7 +170,7 @@ async fn log_contains_the_url_but_no_secret() {
         .with_max_level(tracing::Level::TRACE)
         .with_writer(move || writer.clone())
         .finish();
-    // with a single subscriber alive, tracing asks the thread that meets an event first, which may be another test's
+    // with a single subscriber, tracing uses the thread of the first event, which may belong to another test
     let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
     let _guard = tracing::subscriber::set_default(subscriber);
     let echoing = ScriptedServer::start(|seen| answer(200, "", &seen.head));
@@ -204,7 +204,7 @@ fn no_id_escapes_its_url_segment() {
     let held = |text: &str| {
         let Ok(id) = ExternalId::parse(text) else { return };
         for base in ["http://h", "http://h/", "http://h/api", "http://h/api/"] {
-            let url = call(base, &["v1", id.as_str()]).url().expect("a valid id has its place");
+            let url = call(base, &["v1", id.as_str()]).url().expect("a valid id is accepted");
             assert_eq!((url.host_str(), url.query(), url.fragment()), (Some("h"), Some("json=%7B%7D"), None));
             let path: Vec<&str> = url.path_segments().unwrap().collect();
             let expected = if base.contains("api") { vec!["api", "v1", text] } else { vec!["v1", text] };
@@ -214,7 +214,7 @@ fn no_id_escapes_its_url_segment() {
     for text in hostile {
         held(text);
     }
-    // whatever is pushed, valid or not, either stays one segment or is not sent
+    // a pushed segment, valid or not, either stays one segment or is not sent
     let mut runner = TestRunner::new(Config::with_cases(300));
     let pieces = prop::sample::select(vec![
         "..", ".", "/", "\\", "%2e", "%2F", "?", "#", "\n", "\t", "a", ":", "@", "~", "é",
@@ -271,7 +271,7 @@ async fn untrusted_certificate_is_reported_as_a_tls_error() {
     };
     let (credential, mask) = (bearer(), SecretMask::default());
     let sent = tokio::select! {
-        () = serve => unreachable!("it serves for ever"),
+        () = serve => unreachable!("the server never stops"),
         sent = http_client.send(&call, Duration::from_mins(5), &credential, &mask) => sent,
     };
     let error = sent.unwrap_err();

@@ -1,4 +1,4 @@
-//! Recognises clients by their keys, as the configuration lists them. Blocks nothing and asks nobody.
+//! Authenticates clients by their configured keys. Does not block and sends no request.
 
 use std::fmt;
 
@@ -9,13 +9,13 @@ use super::keys;
 use crate::config::ClientConfig;
 use crate::domain::principal::{CredentialInfo, Grant, Principal};
 
-/// The clients of the configuration, by the hashes of their keys.
+/// The configured clients, by the hashes of their keys.
 pub struct ClientKeys {
     known: Vec<([u8; 32], Principal)>,
 }
 
 impl ClientKeys {
-    /// Takes the configured clients.
+    /// From the configured clients.
     pub fn new(clients: &[ClientConfig]) -> Self {
         let known = clients.iter().flat_map(|client| {
             let principal = Principal::with_grant(client.name.as_str(), client.grant());
@@ -27,21 +27,21 @@ impl ClientKeys {
         Self { known: known.collect() }
     }
 
-    /// Says whether there is none.
+    /// Returns whether there are no clients.
     pub const fn is_empty(&self) -> bool {
         self.known.is_empty()
     }
 
-    /// What the client of a name may read.
+    /// The grant of the client with a name.
     pub(super) fn grant_of(&self, name: &str) -> Option<Grant> {
         let found = self.known.iter().find(|(_, client)| client.name() == name);
         found.map(|(_, client)| client.grant().clone())
     }
 
-    /// The client whose key this is.
+    /// The client with this key.
     pub(super) fn authenticate(&self, presented: &SecretString) -> Option<Principal> {
         let hash = keys::hash(presented.expose_secret());
-        // Every hash is compared, and each in constant time, so that the time taken tells nothing about any of them.
+        // Every hash is compared, and each in constant time, so that the duration reveals nothing about them.
         let mut found = None;
         for (known, principal) in &self.known {
             if verify_slices_are_equal(known, &hash).is_ok() {
@@ -51,7 +51,8 @@ impl ClientKeys {
         found.cloned()
     }
 
-    /// Says whether a client that was recognised by a key would be so now, and might read no less.
+    /// Returns whether a client that was authenticated by a key would be authenticated now, with at least the same
+    /// grant.
     pub(super) fn is_valid(&self, principal: &Principal) -> bool {
         let Some(hash) = principal.pass().fingerprint else { return false };
         self.known.iter().any(|(known, now)| {

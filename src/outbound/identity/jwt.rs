@@ -1,5 +1,6 @@
-//! Recognises clients by signed tokens (JWT) of configured issuers. Blocks nothing and asks nobody: the issuers' keys are
-//! held, and a task of their own keeps them fresh. The time is the clock port's; the library only checks signatures.
+//! Authenticates clients by signed tokens (JWT) of configured issuers. Does not block and sends no request: the
+//! issuers' keys are in memory, and a background task refreshes them. The time comes from the clock port; the library
+//! only checks signatures.
 
 mod keyring;
 mod keyset;
@@ -26,27 +27,27 @@ use crate::ports::clock::Clock;
 use crate::ports::identity::AuthError;
 use crate::ports::spawner::Spawner;
 
-/// The longest name of a key, in bytes.
+/// The longest key id, in bytes.
 const KID_MAX: usize = 256;
 /// The longest name of a client within its issuer, in bytes.
 const NAME_MAX: usize = 128;
-/// What stands between the issuer and the client in a principal's name. No issuer and no configured client has it.
+/// Separates the issuer and the client in a principal's name. No issuer and no configured client contains it.
 const OF: char = '#';
 
-/// What issuers need of the house.
+/// The dependencies of issuers.
 #[derive(Clone, Debug)]
 pub struct JwtDeps {
-    /// The time by which tokens begin and expire.
+    /// The clock for the validity of tokens.
     pub clock: Arc<dyn Clock>,
-    /// Starts the tasks that keep keys fresh.
+    /// Starts the tasks that refresh keys.
     pub spawner: Arc<dyn Spawner>,
-    /// Ends all of them.
+    /// Stops all of them.
     pub stop: CancellationToken,
-    /// Names the proxy that keys are read through, if any.
+    /// The environment, for the proxy of key fetches.
     pub env: Environment,
 }
 
-/// The issuers of the configuration, with the keys of each.
+/// The configured issuers, with the keys of each.
 pub struct Issuers {
     all: Vec<Issuer>,
     clock: Arc<dyn Clock>,
@@ -59,7 +60,7 @@ struct Issuer {
     keys: Arc<Keyring>,
 }
 
-/// Why a token is not taken. For the log: a client hears only that it is not known.
+/// Why a token is rejected. For the log: a client only learns that it is not authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum JwtError {
     #[error("it is no signed token")]
@@ -87,9 +88,9 @@ pub(super) enum JwtError {
 impl From<JwtError> for AuthError {
     fn from(bad: JwtError) -> Self {
         match bad {
-            // the signature was found to be good before
+            // the signature was valid
             JwtError::Expired => Self::Expired,
-            // an issuer changes its keys, and a gateway that has just started has read none
+            // an issuer rotates its keys, and a gateway that has just started has none
             JwtError::Key | JwtError::TooEarly => Self::Unverified,
             JwtError::Form
             | JwtError::Issuer
@@ -103,10 +104,10 @@ impl From<JwtError> for AuthError {
 }
 
 impl Issuers {
-    /// Takes the configured issuers. The keys of those whose place is the same as `before` are kept.
+    /// Creates the configured issuers. Keys whose location is the same as in `before` are kept.
     ///
     /// # Errors
-    /// When the HTTP client cannot be built on this machine.
+    /// Returns an error if the HTTP client cannot be built on this machine.
     pub fn new(
         configured: &[IssuerConfig],
         before: Option<&Self>,
@@ -128,40 +129,40 @@ impl Issuers {
         Ok(Self { all: all.collect::<Result<_, _>>()?, clock: Arc::clone(&deps.clock) })
     }
 
-    /// None at all.
+    /// No issuers.
     pub(super) const fn none(clock: Arc<dyn Clock>) -> Self {
         Self { all: Vec::new(), clock }
     }
 
-    /// Says whether there is none.
+    /// Returns whether there are no issuers.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
-    /// Says whether a text has the form of a signed token: three parts between dots.
+    /// Returns whether a text has the form of a signed token: three parts separated by dots.
     pub fn is_token_shaped(text: &str) -> bool {
         text.bytes().filter(|byte| *byte == b'.').count() == 2
     }
 
-    /// Whom a token names, if it is good.
+    /// The principal of a token, if it is valid.
     pub(super) fn authenticate(&self, text: &str) -> Result<Principal, JwtError> {
         let token = UnverifiedToken::read(text).ok_or(JwtError::Form)?;
         let issuer = self.all.iter().find(|issuer| Some(issuer.config.issuer.as_str()) == token.issuer());
         issuer.ok_or(JwtError::Issuer)?.accept(token, keys::hash(text), self.clock.time_of_day())
     }
 
-    /// Says whether a token that was good still is: it has not expired, and its issuer may still grant what it grants.
+    /// Returns whether a token that was valid still is: it has not expired, and its issuer may still grant the same.
     pub(super) fn is_valid(&self, principal: &Principal) -> bool {
         let good = principal.pass().expires.is_some_and(|expires| self.clock.time_of_day() < expires);
         good && self.back(principal)
     }
 
-    /// Says whether what the holder of one of its tokens handed on is still the issuer's to grant.
+    /// Returns whether the issuer may still grant what a holder of its tokens delegated.
     pub(super) fn back(&self, principal: &Principal) -> bool {
         self.of(principal).is_some_and(|issuer| issuer.grants(principal.grant()))
     }
 
-    /// The issuer of whom a principal's name speaks.
+    /// The issuer in a principal's name.
     fn of(&self, principal: &Principal) -> Option<&Issuer> {
         let (name, _) = principal.name().split_once(OF)?;
         self.all.iter().find(|issuer| issuer.config.issuer == name)
@@ -179,7 +180,7 @@ impl Issuer {
         }
     }
 
-    /// Says whether a grant is of this issuer's sources and no others.
+    /// Returns whether a grant contains only sources of this issuer.
     fn grants(&self, grant: &Grant) -> bool {
         match grant {
             Grant::All => false,
@@ -228,7 +229,7 @@ impl Issuer {
         Ok(Principal::with_grant(self.name(&claims)?, grant).holding(pass))
     }
 
-    /// The issuer and its name for the client, so that no client of one can pass for one of another.
+    /// The issuer and its name for the client, so that a client of one issuer cannot impersonate one of another.
     fn name(&self, claims: &JwtClaims) -> Result<String, JwtError> {
         let name = claims.text(&self.config.name_claim).ok_or(JwtError::Name)?;
         let fits = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');

@@ -1,31 +1,31 @@
-//! Client keys: how one is made, and the hash by which it is known. Only the hash is ever kept.
+//! Client keys: their generation, and the hash that identifies them. Only the hash is stored.
 
 use aws_lc_rs::{digest, rand};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::SecretString;
 
-/// What every key starts with, so that a leaked one can be recognised.
+/// The prefix of every key, so that a leaked one can be recognised.
 const MARK: &str = "jg_";
-/// Random bytes in a key: too many to guess, so an unsalted hash is enough.
+/// Random bytes in a key: too many to guess, so an unsalted hash is sufficient.
 const RANDOM_BYTES: usize = 32;
 
-/// The system gave no random bytes.
+/// The system provided no random bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the system gave no random bytes to make a key of")]
 pub struct NoRandomness;
 
-/// Makes a key: `jg_` and 43 characters of `A-Z`, `a-z`, `0-9`, `-` and `_`.
+/// Generates a key: `jg_` and 43 characters of `A-Z`, `a-z`, `0-9`, `-` and `_`.
 ///
 /// # Errors
-/// When the system gives no random bytes.
+/// Returns an error if the system provides no random bytes.
 pub fn generate() -> Result<SecretString, NoRandomness> {
     let mut bytes = [0; RANDOM_BYTES];
     rand::fill(&mut bytes).map_err(|_| NoRandomness)?;
     Ok(SecretString::from(format!("{MARK}{}", URL_SAFE_NO_PAD.encode(bytes))))
 }
 
-/// The SHA-256 of a key's text, the mark included, as a client's `key_sha256` holds it.
+/// The SHA-256 of a key's text, including the prefix, as in a client's `key_sha256`.
 pub fn hash(key: &str) -> [u8; 32] {
     let digest = digest::digest(&digest::SHA256, key.as_bytes());
     let mut hash = [0; 32];

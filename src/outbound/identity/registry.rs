@@ -1,5 +1,5 @@
-//! Everybody who is known: client keys, issuers and the watch tokens that clients make, as one configuration lists them; and
-//! the same live, so that another configuration can take its place while the gateway serves.
+//! The registry of identities: client keys, issuers and watch tokens of one configuration; and a live version that can
+//! be replaced by another configuration while the gateway serves.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,8 +20,7 @@ use crate::ports::identity::{AuthError, Identity, WatchToken, WatchTokenError};
 
 /// The clients and issuers of one configuration.
 ///
-/// Without any whoever reaches the gateway is [`Principal::local`]; the configuration sees to it that only this machine
-/// can.
+/// If there are none, every caller is [`Principal::local`]; the configuration then only allows callers on this machine.
 #[derive(Debug)]
 pub struct IdentityRegistry {
     keys: ClientKeys,
@@ -30,7 +29,7 @@ pub struct IdentityRegistry {
     clock: Arc<dyn Clock>,
 }
 
-/// Everybody who is known now. A clone is cheap and means the same.
+/// The current registry. A clone is cheap and shares the registry.
 #[derive(Clone, Debug)]
 pub struct LiveIdentity {
     now: Arc<ArcSwap<IdentityRegistry>>,
@@ -39,7 +38,7 @@ pub struct LiveIdentity {
 }
 
 impl IdentityRegistry {
-    /// Knows clients by their keys, and what they make.
+    /// Authenticates clients by their keys, and by the watch tokens that they create.
     pub fn by_keys(clients: &[ClientConfig], watch_tokens: Arc<WatchTokens>, clock: Arc<dyn Clock>) -> Self {
         let issuers = Issuers::none(Arc::clone(&clock));
         Self { keys: ClientKeys::new(clients), issuers, watch_tokens, clock }
@@ -49,7 +48,7 @@ impl IdentityRegistry {
         self.keys.is_empty() && self.issuers.is_empty()
     }
 
-    /// What the client of a name may read now, if it is listed.
+    /// The current grant of a client, if it is listed.
     fn grant_of(&self, name: &str) -> Option<Grant> {
         let local = Principal::local();
         if self.is_empty() && name == local.name() {
@@ -58,7 +57,7 @@ impl IdentityRegistry {
         self.keys.grant_of(name)
     }
 
-    /// Says whether a watch token that was good still is, as far as its maker goes.
+    /// Returns whether the issuer of a watch token still has the grant for it.
     fn backs(&self, principal: &Principal) -> bool {
         !principal.pass().carries_grant || self.issuers.back(principal)
     }
@@ -106,18 +105,18 @@ impl Identity for IdentityRegistry {
 }
 
 impl LiveIdentity {
-    /// Takes the clients and issuers of a configuration.
+    /// Creates the clients and issuers of a configuration.
     ///
     /// # Errors
-    /// When the HTTP client that reads keys cannot be built on this machine.
+    /// Returns an error if the HTTP client for key fetches cannot be built on this machine.
     pub fn new(config: &Config, watch_tokens: WatchTokens, deps: JwtDeps) -> Result<Self, HttpClientError> {
         let watch_tokens = Arc::new(watch_tokens);
         let first = registry(config, None, &watch_tokens, &deps)?;
         Ok(Self { now: Arc::new(ArcSwap::from_pointee(first)), deps, watch_tokens })
     }
 
-    /// Puts the clients and issuers of another configuration in the place of those known so far. Keys of issuers that are
-    /// read in the same place go on, and so does what watch tokens are signed with.
+    /// Replaces the clients and issuers by those of another configuration. Issuers with an unchanged key location keep
+    /// their keys, and the signing key of watch tokens stays.
     ///
     /// # Errors
     /// As for [`LiveIdentity::new`]; nothing is changed then.

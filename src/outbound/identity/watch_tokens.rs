@@ -1,7 +1,8 @@
-//! Watch tokens: made, read and doubted here. `jgw_`, what it says, a dot, and the HMAC-SHA-256 of all before the dot.
+//! Creates and verifies watch tokens: `jgw_`, the payload, a dot, and the HMAC-SHA-256 of everything before the dot.
 //!
-//! A token says who made it, until when it holds, and for which jobs. What its maker may read is looked up when it is
-//! used, unless the maker is listed nowhere: then it is written down. Nothing is read of a token that is not ours.
+//! The payload contains the issuing client, the expiry, and the jobs. The client's grant is looked up when the token is
+//! used; a client that is not in the configuration has its grant in the payload. The payload is parsed only after the
+//! signature is verified.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -21,26 +22,26 @@ use crate::domain::id::{ExternalId, JobKey, SourceName};
 use crate::domain::principal::{CredentialInfo, Grant, Principal, Scope};
 use crate::ports::identity::{AuthError, WatchToken, WatchTokenError};
 
-/// What every token starts with. No client key does.
+/// The prefix of every token. No client key has it.
 const MARK: &str = "jgw_";
 /// The longest token, in bytes: it shares the headers of a request with others.
 const LONGEST: usize = 4 * 1024;
-/// The form of what a token says.
+/// The version of the payload format.
 const VERSION: u8 = 1;
-/// The shortest secret to sign with, in bytes: as long as what it signs to.
+/// The shortest signing secret, in bytes: as long as the signature.
 pub const SECRET_MIN: usize = 32;
 
-/// A secret that is too short to sign with.
+/// A secret that is too short for signing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "holds fewer than {SECRET_MIN} bytes: put a longer secret there, such as the output of `openssl rand -base64 48`"
 )]
 pub struct ShortSecret;
 
-/// Makes and reads watch tokens by one signing key.
+/// Creates and verifies watch tokens with one signing key.
 pub struct WatchTokens {
     key: hmac::Key,
-    /// Whether the key is this process's own, and that still has to be said.
+    /// Whether the key is random and the warning about it is not logged yet.
     warns_of_random_key: AtomicBool,
 }
 
@@ -48,7 +49,7 @@ impl WatchTokens {
     /// Signs with a secret that all replicas share.
     ///
     /// # Errors
-    /// When it is shorter than [`SECRET_MIN`].
+    /// Returns an error if it is shorter than [`SECRET_MIN`].
     pub fn shared(secret: &SecretString) -> Result<Self, ShortSecret> {
         let secret = secret.expose_secret().as_bytes();
         if secret.len() < SECRET_MIN {
@@ -60,10 +61,11 @@ impl WatchTokens {
         })
     }
 
-    /// Signs with a key of this process, which no other can read and which ends with it. The first use says so in the log.
+    /// Signs with a random key of this process: other replicas cannot verify the tokens, and a restart invalidates
+    /// them. The first use logs a warning.
     ///
     /// # Errors
-    /// When the system gives no random bytes.
+    /// Returns an error if the system provides no random bytes.
     pub fn of_this_process() -> Result<Self, NoRandomness> {
         let mut secret = [0; SECRET_MIN];
         rand::fill(&mut secret).map_err(|_| NoRandomness)?;
@@ -73,15 +75,17 @@ impl WatchTokens {
         })
     }
 
-    /// Says whether a text claims to be a watch token.
+    /// Returns whether a text has the prefix of a watch token.
     pub fn is_one(text: &str) -> bool {
         text.starts_with(MARK)
     }
 
-    /// Makes a token for jobs, no longer good than its maker's own pass. `grant_of` tells what a listed client may read now.
+    /// Creates a token for jobs that expires no later than the credential of its issuing client. `grant_of` returns the
+    /// current grant of a listed client.
     ///
     /// # Errors
-    /// When it would be too long, or its maker is listed nowhere and may read everything, which is not written down.
+    /// Returns an error if it would be too long, or if the client is not listed and may read everything, because such a
+    /// grant is not written into a token.
     pub fn mint(
         &self,
         maker: &Principal,
@@ -125,10 +129,10 @@ impl WatchTokens {
         Ok(WatchToken { token: SecretString::from(token), expires_at })
     }
 
-    /// Recognises a token: whoever presents it reads its jobs, as far as its maker may read them now.
+    /// Authenticates a token: its holder may read its jobs, as far as the issuing client may read them now.
     ///
     /// # Errors
-    /// When it is not ours to the last bit, is no longer good, or its maker is listed no more.
+    /// Returns an error if the signature is invalid, the token has expired, or the issuing client is no longer listed.
     pub fn read(
         &self,
         presented: &SecretString,
@@ -157,7 +161,7 @@ impl WatchTokens {
         }))
     }
 
-    /// Says whether a principal that came in with a token would come in with it now.
+    /// Returns whether a principal of a token would be authenticated with the same token now.
     pub fn is_valid(principal: &Principal, now: Timestamp, grant_of: impl Fn(&str) -> Option<Grant>) -> bool {
         let pass = principal.pass();
         pass.expires.is_some_and(|until| now < until)
@@ -165,7 +169,8 @@ impl WatchTokens {
                 || grant_of(principal.name()).is_some_and(|now| now.covers(principal.grant())))
     }
 
-    /// What a token says, if it is one of ours. The signature is compared in constant time, before anything is read.
+    /// The payload of a token with a valid signature. The signature is compared in constant time, before anything is
+    /// parsed.
     fn verified(&self, text: &str) -> Option<TokenPayload> {
         if text.len() > LONGEST {
             return None;
@@ -184,7 +189,7 @@ impl fmt::Debug for WatchTokens {
     }
 }
 
-/// What a token says, in short words since it has to fit into a header.
+/// The payload of a token. The names are short since it has to fit into a header.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TokenPayload {
@@ -196,18 +201,18 @@ struct TokenPayload {
     jobs: BTreeMap<String, Vec<String>>,
 }
 
-/// Who made a token.
+/// The client that created a token.
 #[derive(Serialize, Deserialize)]
 enum TokenIssuer {
-    /// A client whose grant is found under its name.
+    /// A client whose grant is looked up by its name.
     #[serde(rename = "client")]
     Listed(String),
-    /// A client that is listed nowhere, with what it may read of the sources of the jobs.
+    /// A client that is not in the configuration, with its grant for the sources of the jobs.
     #[serde(rename = "bearer")]
     Carried(String, BTreeMap<String, WrittenScope>),
 }
 
-/// A scope, as it is written down.
+/// The serialized form of a scope.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WrittenScope {

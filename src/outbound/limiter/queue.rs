@@ -1,7 +1,7 @@
-//! Who waits at the gate, and in which order. Not here: how long, and whether anyone may go at all.
+//! The queue of the limiter and its order. Not here: how long a call waits, and whether it may be made.
 //!
-//! Whoever has someone waiting goes before the background. Askers take turns, one call each; within an asker, and in
-//! the background, first come, first served.
+//! Calls with a waiting client precede background calls. Clients are served round robin, one call each; within a
+//! client, and in the background, first come, first served.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use tokio::sync::Notify;
 
 use crate::ports::upstream::FetchTrigger;
 
-/// Those who wait. An id is given once and grows, so each line is sorted by it.
+/// The waiting calls. Ids are unique and grow, so each line is sorted by id.
 #[derive(Debug, Default)]
 pub(super) struct CallQueue {
     next_id: u64,
-    /// One line an asker, never empty; the first one's turn is next.
+    /// One line a client, never empty; the first line is served next.
     clients: VecDeque<ClientQueue>,
     background: VecDeque<Waiter>,
 }
@@ -32,7 +32,7 @@ struct Waiter {
 }
 
 impl CallQueue {
-    /// Takes a place behind the asker's others. An asker who has none yet has the last turn of the round.
+    /// Joins the line of the client. A client without a line gets the last one of the round.
     pub(super) fn join(&mut self, trigger: &FetchTrigger, notify: Arc<Notify>) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
@@ -50,8 +50,8 @@ impl CallQueue {
         id
     }
 
-    /// How many of those waiting now go before this place: in each round before its own, one of every line that is
-    /// long enough; in its own, one of every such line whose turn is earlier.
+    /// How many of the waiting calls are served before this one: in each round before its own, one of every line that
+    /// is long enough; in its own round, one of every such line that is ahead.
     pub(super) fn ahead(&self, trigger: &FetchTrigger, id: u64) -> usize {
         let Some(position) = self.next_waiter(trigger) else {
             let waiting: usize = self.clients.iter().map(|line| line.waiters.len()).sum();
@@ -64,7 +64,7 @@ impl CallQueue {
         round + theirs.sum::<usize>()
     }
 
-    /// Gives up a place: whoever is behind it in the same line moves up, and the line's turn stays.
+    /// Leaves the queue without a call: those behind it in the same line move up, and the line keeps its position.
     pub(super) fn quit(&mut self, trigger: &FetchTrigger, id: u64) {
         let Some(position) = self.next_waiter(trigger) else {
             return remove(&mut self.background, id);
@@ -75,7 +75,7 @@ impl CallQueue {
         }
     }
 
-    /// Takes the call of this place out, because it goes: the asker's next turn comes after everyone else's.
+    /// Removes a call that is made now: the client's line moves to the end of the round.
     pub(super) fn go(&mut self, trigger: &FetchTrigger, id: u64) {
         if let Some(line) = self.next_waiter(trigger).and_then(|position| self.clients.remove(position)) {
             self.clients.push_back(line);
@@ -83,7 +83,7 @@ impl CallQueue {
         self.quit(trigger, id);
     }
 
-    /// Lets the first one look. Whoever then goes or is refused leaves the queue, which wakes the next: so a pause
+    /// Wakes the first call. When it is made or rejected it leaves the queue, which wakes the next one: so a pause
     /// empties the whole queue.
     pub(super) fn wake_first(&self) {
         let waiting = self.clients.front().and_then(|line| line.waiters.front());
@@ -92,13 +92,13 @@ impl CallQueue {
         }
     }
 
-    /// Which turn in the round is the asker's, if any call of theirs waits. The background has none.
+    /// The position of the client's line in the round, if any of its calls wait. Background calls have none.
     fn next_waiter(&self, trigger: &FetchTrigger) -> Option<usize> {
         self.clients.iter().position(|line| line.trigger == *trigger)
     }
 }
 
-/// How many stand before this place in a line.
+/// The number of calls ahead of this one in a line.
 fn before(line: &VecDeque<Waiter>, id: u64) -> usize {
     line.partition_point(|waiter| waiter.id < id)
 }

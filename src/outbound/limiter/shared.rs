@@ -1,5 +1,6 @@
-//! The part of a budget that replicas share, and what each replica knows of it: asked after the limiter's own, and replaced
-//! by an even share of it while the common count is out of reach. Not here: who keeps the common count.
+//! The part of a budget that replicas share, and this replica's knowledge of it. It is consulted after the limiter's
+//! own budget, and replaced by an even share of it while the shared count is unavailable. Not here: the implementation
+//! of the shared count.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
@@ -11,26 +12,26 @@ use crate::ports::BoxFuture;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
-/// How long a replica keeps to its share after the common count is back, so that all replicas have reported what they
-/// called meanwhile before anybody spends what seems to be left.
+/// How long a replica stays on its local budget after the shared count is available again, so that all replicas report
+/// their calls before any of them spends what seems to be left.
 const GRACE: Duration = Duration::from_secs(5);
-/// How old this replica's knowledge of the others' calls may be. What was called within this time before the common count
-/// was lost may have been called once more without it being known here.
+/// The maximum age of this replica's knowledge of the others' calls. A call within this time before the shared count
+/// was lost may have happened on another replica too, without being known here.
 const UNSEEN: Duration = Duration::from_secs(2);
 
-/// Calls of so many seconds are told as one.
+/// Calls within this many seconds are reported as one entry.
 const SLICE: u64 = 10;
-/// How much later than it was made a call may be noticed.
+/// The longest delay between a call and its count here.
 const SURE: Duration = Duration::from_mins(5);
 
-/// What the shared budget says to one call.
+/// The decision of the shared budget about one call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SharedDecision {
-    /// Go. The slot, where there is one, is to be given back.
+    /// Make the call. The slot, if there is one, must be given back.
     Go(Option<String>),
-    /// Not before this much time has passed.
+    /// Retry after this time.
     Wait(Duration),
-    /// The source asked one of the replicas for a pause, which lasts this long.
+    /// The source requested a pause from one of the replicas; it lasts this long.
     Paused(Duration),
 }
 
@@ -39,58 +40,59 @@ pub trait SharedBudget: Debug + Send + Sync {
     /// Takes one call out of the budget, if it fits now. Never waits for it to fit.
     fn take<'a>(&'a self, limits: &'a LimiterSettings) -> BoxFuture<'a, SharedDecision>;
 
-    /// How many calls all replicas together have left this hour, as far as this one knows.
+    /// The calls that all replicas together have left this hour, as far as this one knows.
     fn left(&self, limits: &LimiterSettings) -> u32;
 
-    /// Has the others learn how many calls an hour the polls of this replica need, and how many calls of the last hour it made
-    /// for callers. Does not wait.
+    /// Reports to the other replicas how many calls an hour the polls of this replica need, and how many calls it made
+    /// for callers within the last hour. Does not wait.
     fn report(&self, demand: u32, callers: u32);
 
-    /// What all replicas used, and what the others need, as far as this one knows.
+    /// The use by all replicas, and the demand of the others, as far as this replica knows.
     fn used(&self) -> SharedUse;
 
-    /// Gives back the slot of a call that is over. Does not wait.
+    /// Releases the slot of a completed call. Does not wait.
     fn give_back(&self, slot: String);
 
-    /// Has every replica pause. Does not wait.
+    /// Pauses all replicas. Does not wait.
     fn pause(&self, pause: Duration);
 }
 
 /// Calls that were made at about the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallBucket {
-    /// When they were noticed, which is not before they were made.
+    /// When they were counted, which is not before they were made.
     pub at: Duration,
-    /// How many.
+    /// The number of calls.
     pub count: u32,
 }
 
-/// What one replica knows of the calls of the last hour: its own exactly, those of all replicas by the second in which it
-/// learned of them. Times are durations since any fixed moment. At most 3,600 entries of 16 bytes beside its own calls.
+/// This replica's knowledge of the calls of the last hour: its own exactly, those of all replicas by the second in
+/// which it learned of them. Times are durations since any fixed moment. At most 3,600 entries of 16 bytes beside its
+/// own calls.
 #[derive(Debug, Default)]
 pub struct SharedWindow {
     /// The calls of this replica.
     own: VecDeque<Duration>,
-    /// The calls of all replicas in the common count, as far as this replica has learned of them.
+    /// The calls of all replicas in the shared count, as far as this replica knows.
     all: VecDeque<CallBucket>,
-    /// How many calls the common count has ever counted, as it last said.
+    /// The sequence number of the shared count: all calls that it ever counted, as last reported.
     sequence: Option<u64>,
-    /// Calls of this replica that are not in the common count yet.
+    /// Calls of this replica that are not in the shared count yet.
     unreported: VecDeque<Duration>,
     alone: Option<LocalFallback>,
 }
 
-/// The time in which this replica keeps to its share.
+/// The period in which this replica uses its local budget.
 #[derive(Clone, Copy, Debug)]
 struct LocalFallback {
     since: Duration,
-    /// Ends the time, once the common count is back.
+    /// The end of the period, once the shared count is available again.
     until: Option<Duration>,
 }
 
 impl SharedWindow {
-    /// How long until one more call keeps to this replica's share, for one of so many replicas; none while the common count
-    /// alone decides.
+    /// How long one more call must wait under this replica's local budget, with this many replicas; zero while the
+    /// shared count alone decides.
     pub fn wait(&mut self, now: Duration, limits: &LimiterSettings, replicas: u32) -> Duration {
         self.forget(now);
         let Some(alone) = self.alone else { return Duration::ZERO };
@@ -108,7 +110,7 @@ impl SharedWindow {
         if fits(now) {
             return second;
         }
-        // Only a call that leaves the hour makes room: the first one after which it fits.
+        // Only a call that leaves the hour frees capacity: the first one after which the new call fits.
         let mut leave: Vec<Duration> = self
             .all
             .iter()
@@ -122,44 +124,44 @@ impl SharedWindow {
         second.max(hour)
     }
 
-    /// The calls of all replicas from before this replica was alone, within the hour before `at`; those that were made so
-    /// late that another replica may have made as many, twice.
+    /// The calls of all replicas from before the fallback, within the hour before `at`; calls shortly before the
+    /// fallback count twice, because another replica may have made as many.
     fn before(&self, at: Duration, alone: Duration) -> u32 {
-        // Calls are noted at the end of their second.
+        // Calls are recorded at the end of their second.
         let last = Duration::from_secs(alone.as_secs() + 1);
         let before = self.all.iter().filter(|calls| calls.at <= last && calls.at + HOUR > at);
         let late = |calls: &CallBucket| if calls.at + UNSEEN > alone { 2_u32 } else { 1 };
         before.fold(0_u32, |sum, calls| sum.saturating_add(calls.count.saturating_mul(late(calls))))
     }
 
-    /// Notes a call of this replica that the common count is asked for.
+    /// Records a call of this replica that is requested from the shared count.
     pub fn take(&mut self, now: Duration) {
         self.own.push_back(now);
     }
 
-    /// Takes back a call that the common count did not allow.
+    /// Removes a call that the shared count did not allow.
     pub fn give_back(&mut self, at: Duration) {
         if let Some(index) = self.own.iter().rposition(|call| *call == at) {
             self.own.remove(index);
         }
     }
 
-    /// Notes a call of this replica that the common count does not know of.
+    /// Records a call of this replica that the shared count does not contain.
     pub fn take_local(&mut self, now: Duration) {
         self.own.push_back(now);
         self.unreported.push_back(now);
     }
 
-    /// Takes in how many calls the common count has ever counted, `reported` of them because this replica reported them.
+    /// Applies a new sequence number of the shared count; `reported` of its calls were reported by this replica.
     pub fn confirm(&mut self, now: Duration, sequence: u64, reported: usize) {
         let known = self.sequence.unwrap_or(sequence);
-        // Answers may overtake each other.
+        // Replies may arrive out of order.
         self.sequence = Some(known.max(sequence));
         let new = sequence.saturating_sub(known).saturating_sub(reported as u64);
         self.note(now, u32::try_from(new).unwrap_or(u32::MAX));
     }
 
-    /// Takes in another common count, with the calls that it has and this replica does not know: how long ago, and how many.
+    /// Starts with a different shared count, and the calls in it that this replica does not know: their age and number.
     pub fn begin(&mut self, now: Duration, sequence: u64, unknown: &[(Duration, u32)]) {
         self.sequence = Some(sequence);
         for (ago, count) in unknown {
@@ -167,14 +169,14 @@ impl SharedWindow {
         }
     }
 
-    /// Notes that the common count is out of reach or was lost: from now on this replica keeps to its share.
+    /// Records that the shared count is unavailable or was lost: from now on this replica uses its local budget.
     pub fn fall_back(&mut self, now: Duration) {
-        // Once it was back, what was called before is in the common count, and known.
+        // If the shared count was available again, the earlier calls are in it and known.
         let since = self.alone.filter(|alone| alone.until.is_none()).map_or(now, |alone| alone.since);
         self.alone = Some(LocalFallback { since, until: None });
     }
 
-    /// Notes that the common count is there. The share is kept to for a while longer.
+    /// Records that the shared count is available. The local budget still applies for a while.
     pub fn is_back(&mut self, now: Duration) {
         match &mut self.alone {
             Some(LocalFallback { until: until @ None, .. }) => *until = Some(now + GRACE),
@@ -183,31 +185,32 @@ impl SharedWindow {
         }
     }
 
-    /// Notes that the common count began a moment ago, maybe because it was lost: for so long others may still have to report.
+    /// Records that the shared count started recently, perhaps because it was lost: for this long other replicas may
+    /// still have to report.
     pub fn is_young(&mut self, now: Duration, still: Duration) {
         let since = self.alone.map_or(now, |alone| alone.since);
         let until = self.alone.and_then(|alone| alone.until).unwrap_or_default().max(now + still);
         self.alone = Some(LocalFallback { since, until: Some(until) });
     }
 
-    /// The calls that the common count surely has: those of which this replica learned so late in the hour that they cannot
-    /// have left it.
+    /// The calls that are certainly in the shared count: those that this replica learned of so recently that they
+    /// cannot have left the hour.
     pub fn sure(&self, now: Duration) -> u32 {
         let sure = self.all.iter().rev().take_while(|calls| calls.at + HOUR > now + SURE);
         sure.map(|calls| calls.count).sum()
     }
 
-    /// How many calls the common count has ever counted, as far as this replica knows.
+    /// The sequence number of the shared count, as far as this replica knows.
     pub const fn sequence(&self) -> Option<u64> {
         self.sequence
     }
 
-    /// The calls that are to be reported.
+    /// The calls that are still to be reported.
     pub fn unreported(&self) -> Vec<Duration> {
         self.unreported.iter().copied().collect()
     }
 
-    /// Takes in that these calls were reported.
+    /// Records that these calls were reported.
     pub fn reported(&mut self, calls: &[Duration]) {
         for call in calls {
             if self.unreported.front() == Some(call) {
@@ -217,13 +220,13 @@ impl SharedWindow {
         }
     }
 
-    /// The calls of all replicas in the common count within the last hour, the newest first.
+    /// The calls of all replicas in the shared count within the last hour, the newest first.
     pub fn newest_first(&self, now: Duration) -> Vec<CallBucket> {
         self.all.iter().rev().take_while(|calls| calls.at + HOUR > now).copied().collect()
     }
 
-    /// The calls of the last hour by slices of it, the oldest first: how long ago, and how many. Each of the other `replicas`
-    /// has made as many as this one that nobody knows of yet.
+    /// The calls of the last hour by slices of it, the oldest first: their age and number. Each of the other `replicas`
+    /// is assumed to have as many unreported calls as this one.
     pub fn by_age(&self, now: Duration, replicas: u32) -> Vec<(Duration, u32)> {
         let known = self.all.iter().map(|calls| (calls.at, calls.count));
         let alone = self.unreported.iter().map(|call| (*call, replicas.max(1)));
@@ -247,7 +250,7 @@ impl SharedWindow {
         if count == 0 {
             return;
         }
-        // Never earlier than they were: the end of the second.
+        // Never earlier than they were made: the end of the second.
         let at = Duration::from_secs(at.as_secs() + 1);
         match self.all.iter_mut().rev().find(|calls| calls.at <= at) {
             Some(calls) if calls.at == at => calls.count = calls.count.saturating_add(count),
@@ -274,7 +277,7 @@ impl SharedWindow {
     fn wait_evenly(&self, now: Duration, calls: u32, per: Duration, replicas: u32) -> Duration {
         let calls = calls.max(1);
         let (share, per) = match calls / replicas {
-            // Rounded up: many of them together must not make one more.
+            // Rounded up, so that many of them together do not add up to one call more.
             0 => (1, per * replicas / calls + Duration::from_nanos(1)),
             share => (share, per),
         };
@@ -292,7 +295,7 @@ mod tests {
         LimiterSettings { per_second, per_hour, caller_share: 20, concurrency: 1, max_wait: SECOND }
     }
 
-    /// A window that is alone from the start.
+    /// A window that starts in the fallback.
     fn alone() -> SharedWindow {
         let mut window = SharedWindow::default();
         window.fall_back(Duration::ZERO);
@@ -312,7 +315,7 @@ mod tests {
                 window.take_local(now);
                 started.push(now);
             }
-            // Every replica does what this one did: in a long enough window, all together keep the rate.
+            // Every replica does the same as this one: in a long enough period, all together keep the rate.
             let stretch = SECOND * replicas;
             for (index, first) in started.iter().enumerate() {
                 let within = started[index..].iter().take_while(|at| **at < *first + stretch).count();
@@ -390,7 +393,7 @@ mod tests {
             window.take_local(now);
         }
         assert_eq!(window.wait(now, &limits, 3), Duration::from_secs(3_501), "a third of nine");
-        assert_eq!(window.left(now, 300), 6, "of all, as far as it knows");
+        assert_eq!(window.left(now, 300), 6, "of all calls, as far as it knows");
         assert_eq!(
             window.wait(HOUR + SECOND, &limits, 3),
             Duration::ZERO,
@@ -408,7 +411,7 @@ mod tests {
         window.is_back(SECOND);
         assert!(!window.wait(SECOND, &limits, 3).is_zero());
         window.is_back(SECOND + GRACE);
-        assert_eq!(window.wait(SECOND + GRACE, &limits, 3), Duration::ZERO, "the common count decides");
+        assert_eq!(window.wait(SECOND + GRACE, &limits, 3), Duration::ZERO, "the shared count decides");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What the gate knows at one moment, and its decisions. No waiting here: each function runs under the gate's lock.
+//! The state of the limiter and its decisions. Nothing waits here: each function runs under the limiter's lock.
 
 use std::time::Duration;
 
@@ -9,36 +9,36 @@ use crate::domain::schedule::{Backoff, Breaker, BreakerDecision, Rate, RetryBudg
 use crate::domain::source::SourceHealth;
 use crate::ports::upstream::FetchTrigger;
 
-/// Failures in a row until the breaker opens, and how long it stays so.
+/// Consecutive failures until the breaker opens.
 const BREAKER_THRESHOLD: u32 = 5;
 const BREAKER_BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_mins(1) };
-/// How long it stays open at most while someone waits for an answer or watches a job.
+/// How long it stays open at most while a client waits for a response or watches a job.
 const BREAKER_AWAITED: Duration = Duration::from_secs(5);
-/// Retries: one in five calls, and a few to begin with.
+/// The retry budget: one in five calls, and a few at the start.
 const RETRY_SHARE: f64 = 0.2;
 const RETRY_FLOOR: f64 = 10.0;
-/// How long a refused credential is not tried again.
+/// How long a rejected credential is not tried again.
 const REJECTED_FOR: Duration = Duration::from_secs(30);
 
-/// What a call is told that wants to go.
+/// The decision about a call in the queue.
 #[derive(Debug)]
 pub(super) enum AcquireStep {
-    /// Go; the slot and the budget are taken.
+    /// Make the call; the slot and the budget are taken.
     Go(Probe),
-    /// Not now.
+    /// Reject the call.
     Refuse(LimiterRefusal),
-    /// In a while: not before this much time has passed, and not before those ahead.
+    /// Wait: at least for this long, and until the calls ahead have left.
     Wait { at_least: Duration, first: bool },
 }
 
-/// The credential was refused.
+/// The credential was rejected.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RejectedCredential {
     until: Duration,
     trying: bool,
 }
 
-/// The last that was heard of the source.
+/// The last response of the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LastResponse {
     Nothing,
@@ -46,7 +46,7 @@ enum LastResponse {
     Failure,
 }
 
-/// All that changes. Times are durations since the gate was made.
+/// All mutable state. Times are durations since the limiter was created.
 #[derive(Debug)]
 pub(super) struct LimiterState {
     pub(super) limits: LimiterSettings,
@@ -58,7 +58,7 @@ pub(super) struct LimiterState {
     paused_until: Option<Duration>,
     pub(super) rejected: Option<RejectedCredential>,
     pub(super) breaker: Breaker,
-    /// Someone watches jobs of the source: its polls try again as soon as a caller does.
+    /// A client watches jobs of the source: its polls retry as soon as a caller would.
     pub(super) awaited: bool,
     pub(super) retries: RetryBudget,
     last: LastResponse,
@@ -82,7 +82,7 @@ impl LimiterState {
         }
     }
 
-    /// Holds to other limits from now on. What was used up stays so, and whoever waits looks again.
+    /// Applies other limits from now on. The used budget stays used, and waiting calls are considered again.
     pub(super) fn set_limits(&mut self, limits: LimiterSettings) {
         self.limits = limits;
         self.second.allow(limits.per_second);
@@ -91,7 +91,8 @@ impl LimiterState {
         self.queue.wake_first();
     }
 
-    /// Forgets how the place that was asked so far did. What was used up stays so, and so does a pause: both are the account's.
+    /// Resets what is known about the previous URL. The used budget and a pause stay: both belong to the source's
+    /// account.
     pub(super) fn reset_endpoint_state(&mut self) {
         self.rejected = None;
         self.breaker.forget();
@@ -99,8 +100,8 @@ impl LimiterState {
         self.queue.wake_first();
     }
 
-    /// Decides about the call with this place in the queue. If it may go, it takes slot and budget and leaves the
-    /// queue; whoever is next looks when the call's place is dropped.
+    /// Decides about the call with this position in the queue. If it may be made, it takes slot and budget and leaves
+    /// the queue; the next call is considered when the position is dropped.
     pub(super) fn consider(
         &mut self,
         now: Duration,
@@ -136,14 +137,14 @@ impl LimiterState {
         AcquireStep::Go(Probe { breaker, credential })
     }
 
-    /// Takes back what a call took out of the budget at `at`, because it was not made.
+    /// Returns to the budget what a call took at `at`, because it was not made.
     pub(super) fn untake(&mut self, at: Duration, origin: CallOrigin) {
         self.second.untake(at);
         self.hour.untake(at);
         self.shares.untake(at, origin);
     }
 
-    /// Gives a slot back and learns from the call's end.
+    /// Releases a slot and updates the state by the call's outcome.
     pub(super) fn leave(&mut self, now: Duration, probe: Probe, outcome: CallOutcome) {
         self.in_flight = self.in_flight.saturating_sub(1);
         if let (true, Some(rejected)) = (probe.credential, &mut self.rejected) {
@@ -155,14 +156,14 @@ impl LimiterState {
             CallOutcome::Answered => {
                 self.last = LastResponse::Answer;
                 self.breaker.succeeded();
-                // a call that left before the refusal says nothing about it
+                // a call that was sent before the rejection is not related to it
                 if probe.credential {
                     self.rejected = None;
                 }
             }
             CallOutcome::Failed(unit) => {
                 self.last = LastResponse::Failure;
-                // calls that were under way when it opened must not lengthen the opening
+                // calls that were running when it opened must not extend the time
                 if probe.breaker || !self.breaker.is_open() {
                     self.breaker.failed(now, unit);
                 }
@@ -181,7 +182,7 @@ impl LimiterState {
         self.queue.wake_first();
     }
 
-    /// Pauses until a time; says whether that is later than a pause under way.
+    /// Pauses until a time; returns whether that is later than the current pause.
     pub(super) fn pause(&mut self, until: Duration) -> bool {
         let longer = self.paused_until.is_none_or(|held| held < until);
         if longer {
@@ -204,7 +205,7 @@ impl LimiterState {
         }
     }
 
-    /// How long no call will be made, for whatever reason.
+    /// How long no call will be made, for any reason.
     pub(super) fn closed_for(&self, now: Duration) -> Option<Duration> {
         let rejected = self.rejected.map(|rejected| rejected.until.saturating_sub(now));
         let at_most = self.awaited.then_some(BREAKER_AWAITED);
@@ -217,12 +218,12 @@ impl LimiterState {
         reasons.into_iter().flatten().max().filter(|wait| !wait.is_zero())
     }
 
-    /// How long the open breaker refuses calls of this asker from `now` on.
+    /// How long the open breaker rejects calls of this trigger from `now` on.
     pub(super) fn broken_for(&self, now: Duration, trigger: &FetchTrigger) -> Duration {
         self.breaker.refused_within(now, self.open_at_most(trigger)).unwrap_or_default()
     }
 
-    /// How long the breaker stays open at most after a failure, for this asker.
+    /// How long the breaker stays open at most after a failure, for this trigger.
     fn open_at_most(&self, trigger: &FetchTrigger) -> Option<Duration> {
         match trigger {
             FetchTrigger::Background if !self.awaited => None,
@@ -247,7 +248,7 @@ impl LimiterState {
     }
 }
 
-/// From whose share a call is taken.
+/// The share that a call is taken from.
 pub(super) const fn origin(trigger: &FetchTrigger) -> CallOrigin {
     match trigger {
         FetchTrigger::Background => CallOrigin::Background,

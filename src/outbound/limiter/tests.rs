@@ -1,4 +1,4 @@
-//! The gate's promises, on a clock that stands still.
+//! The limiter's guarantees, on a paused clock.
 
 mod order;
 mod shared;
@@ -79,7 +79,7 @@ async fn throttling_pause_applies_to_every_call_for_its_duration() {
             once(&limiter, CallOutcome::Answered).await,
             Err(LimiterRefusal::Throttled(SECOND * left))
         );
-        assert_eq!(before.elapsed(), Duration::ZERO, "nobody sleeps through a pause");
+        assert_eq!(before.elapsed(), Duration::ZERO, "no caller waits through a pause");
     }
     tokio::time::advance(SECOND).await;
     assert_eq!(once(&limiter, CallOutcome::Answered).await, Ok(()));
@@ -162,7 +162,7 @@ async fn five_failures_open_the_breaker_until_a_probe_succeeds() {
     for _ in 0..4 {
         assert_eq!(once(&limiter, CallOutcome::Failed(1.0)).await, Ok(()));
     }
-    assert_eq!(once(&limiter, CallOutcome::Throttled(SECOND)).await, Ok(()), "a pause is no failure");
+    assert_eq!(once(&limiter, CallOutcome::Throttled(SECOND)).await, Ok(()), "a pause is not a failure");
     tokio::time::advance(SECOND).await;
     let stale = limiter.acquire(&FetchTrigger::Operator, SECOND).await.unwrap();
     for _ in 0..5 {
@@ -173,17 +173,21 @@ async fn five_failures_open_the_breaker_until_a_probe_succeeds() {
     assert_eq!(
         once(&limiter, CallOutcome::Answered).await,
         Err(LimiterRefusal::Broken(SECOND)),
-        "not lengthened"
+        "the breaker is not extended"
     );
     assert_eq!(limiter.snapshot().health, SourceHealth::Unavailable);
     tokio::time::advance(SECOND).await;
     let probing = limiter.acquire(&FetchTrigger::Operator, SECOND).await.unwrap();
     assert!(
         matches!(once(&limiter, CallOutcome::Answered).await, Err(LimiterRefusal::Broken(_))),
-        "one try at a time"
+        "one probe at a time"
     );
     drop(probing);
-    assert_eq!(once(&limiter, CallOutcome::Failed(1.0)).await, Ok(()), "a dropped try lets the next one try");
+    assert_eq!(
+        once(&limiter, CallOutcome::Failed(1.0)).await,
+        Ok(()),
+        "a dropped probe permits the next one"
+    );
     assert_eq!(once(&limiter, CallOutcome::Answered).await, Err(LimiterRefusal::Broken(SECOND * 2)));
     tokio::time::advance(SECOND * 2).await;
     assert_eq!(once(&limiter, CallOutcome::Answered).await, Ok(()));
@@ -204,7 +208,7 @@ async fn rejected_credential_is_probed_once_after_thirty_seconds() {
     assert_eq!(
         once(&limiter, CallOutcome::Answered).await,
         Err(LimiterRefusal::Rejected),
-        "one try at a time"
+        "one probe at a time"
     );
     probe.finish(CallOutcome::Rejected);
     assert_eq!(once(&limiter, CallOutcome::Answered).await, Err(LimiterRefusal::Rejected), "another 30 s");
@@ -262,7 +266,7 @@ async fn changed_limits_apply_at_once_and_keep_the_used_budget() {
     let held = limiter.acquire(&FetchTrigger::Operator, SECOND).await.unwrap();
     let waiting = limiter.acquire(&FetchTrigger::Operator, SECOND);
     let (waited, ()) = tokio::join!(waiting, async { limiter.set_limits(limits(20, 2)) });
-    assert!(waited.is_ok(), "whoever waits for a slot has it as soon as there is one");
+    assert!(waited.is_ok(), "a waiting call gets a slot as soon as one is free");
     drop(held);
     limiter.reset_endpoint_state();
     assert_eq!(limiter.snapshot().health, SourceHealth::Untried);

@@ -1,4 +1,4 @@
-//! The house's HTTP client as the exporters want one. What it says of an error holds no address.
+//! The crate's HTTP client behind the interface of the exporters. Its errors contain no address.
 
 use std::fmt;
 use std::future::Future;
@@ -11,10 +11,10 @@ use reqwest::Client;
 use super::OtlpError;
 use crate::outbound::http::strict_client;
 
-/// The largest answer of a collector that is read, in bytes.
+/// The largest response of a collector that is read, in bytes.
 const ANSWER_MAX: usize = 64 * 1024;
 
-/// The client. Works where a runtime is entered.
+/// The client. Needs an entered runtime.
 pub(super) struct OtlpClient(Client);
 
 impl OtlpClient {
@@ -24,7 +24,10 @@ impl OtlpClient {
 
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let request = reqwest::Request::try_from(request).map_err(reqwest::Error::without_url)?;
-        #[expect(clippy::disallowed_methods, reason = "the one send to a collector, which is no upstream")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the only send to a collector, which is not an upstream"
+        )]
         let mut response = self.0.execute(request).await.map_err(reqwest::Error::without_url)?;
         let mut body = BytesMut::new();
         while let Some(piece) = response.chunk().await.map_err(reqwest::Error::without_url)? {

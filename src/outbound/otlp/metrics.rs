@@ -1,5 +1,5 @@
-//! Metrics on their way out: the library's reader asks on a thread of its own, so each export is polled with the runtime
-//! entered, ends in time, and is counted when it fails.
+//! The export of metrics: the library's reader calls the exporter on its own thread, so each export is polled with the
+//! runtime entered, has a timeout, and is counted when it fails.
 
 use std::future::poll_fn;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub struct MetricsExporter {
     runtime: Handle,
 }
 
-/// What meters are made by, and read by every minute or as `OTEL_METRIC_EXPORT_INTERVAL` says. A runtime must be entered.
+/// The meter provider; the exporter runs every minute, or at `OTEL_METRIC_EXPORT_INTERVAL`. A runtime must be entered.
 pub fn provider(exporter: MetricExporter, resource: Resource) -> SdkMeterProvider {
     let exporter = MetricsExporter { inner: exporter, runtime: Handle::current() };
     let reader = PeriodicReader::builder(exporter).build();

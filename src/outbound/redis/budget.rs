@@ -1,8 +1,10 @@
-//! The budget of one source, counted where all replicas see it: exact over any second and any hour, by the server's clock.
+//! The budget of one source, counted in Redis for all replicas: exact over any second and any hour, by the server's
+//! clock.
 //!
-//! Each replica learns once a second of all calls, and reports those that it made while the server was away. So the common
-//! count can be restored after it was lost (emptied, restored from an older state, or past a step of the server's clock):
-//! it has a mark, and whoever finds another mark than before puts back what it knows of before calling again.
+//! Each replica reads all calls once a second, and reports those that it made while the server was unavailable. So the
+//! shared count can be restored after it was lost (emptied, restored from an older state, or past a step of the
+//! server's clock): it has a mark, and a replica that finds a different mark puts back the calls that it knows before
+//! it calls again.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -20,42 +22,42 @@ use crate::outbound::limiter::LimiterSettings;
 use crate::outbound::limiter::shared::{SharedBudget, SharedDecision, SharedWindow};
 use crate::ports::BoxFuture;
 
-/// A slot is free by itself after this long, if its replica died with it. Longer than any call.
+/// A slot expires after this long if its replica terminated. Longer than any call.
 const SLOT_MS: &[u8] = b"120000";
-/// How soon to ask again when all slots are taken.
+/// The retry delay when all slots are taken.
 const SLOT_WAIT: Duration = Duration::from_millis(25);
-/// How often a replica learns of the calls of the others.
+/// How often a replica reads the calls of the others.
 const EVERY: Duration = Duration::from_secs(1);
-/// A common count that began less than this ago may lack what others still have to put back.
+/// A shared count younger than this may lack calls that other replicas still have to put back.
 const YOUNG: Duration = Duration::from_secs(5);
 const HOUR: Duration = Duration::from_hours(1);
-/// How often a call is tried that meets another common count each time.
+/// How often a call is retried if the shared count is replaced each time.
 const TRIES: usize = 3;
 
 /// The shared budget of one source.
 #[derive(Debug)]
 pub struct RedisBudget {
     shared: Arc<RedisShared>,
-    /// The calls, the slots, the pause, what is known of the count, and what each replica needs.
+    /// The calls, the slots, the pause, the metadata of the count, and the demand of each replica.
     names: [String; 5],
     began: Instant,
     known: Mutex<CommonCount>,
-    /// Held by whoever synchronises.
+    /// Locked during a synchronization.
     syncing: tokio::sync::Mutex<()>,
 }
 
-/// What this replica knows of the common count.
+/// What this replica knows of the shared count.
 #[derive(Debug, Default)]
 struct CommonCount {
-    /// The mark of the count; empty until it was met.
+    /// The mark of the count; empty before the first synchronization.
     mark: String,
     window: SharedWindow,
-    /// What this replica needs, and what the others do.
+    /// The demand of this replica, and that of the others.
     own: Needs,
     others: Needs,
 }
 
-/// What replicas need of a budget.
+/// The demand of replicas for a budget.
 #[derive(Clone, Copy, Debug, Default)]
 struct Needs {
     /// Calls an hour for polls.
@@ -64,7 +66,7 @@ struct Needs {
     callers: u32,
 }
 
-/// The budgets of this process, each for as long as its source is there.
+/// The budgets of this process, each for as long as its source exists.
 #[derive(Debug, Default)]
 pub(super) struct RedisBudgets(Mutex<Vec<Weak<RedisBudget>>>);
 
@@ -104,7 +106,7 @@ impl RedisBudget {
         }
     }
 
-    /// The time of the window, which has an hour before the start: so old are the calls of others that still count.
+    /// The time of the window, which starts an hour before the process: calls of others from that hour still count.
     fn now(&self) -> Duration {
         self.began.elapsed() + HOUR
     }
@@ -118,9 +120,10 @@ impl RedisBudget {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Learns of the calls of all replicas, reports those that are not in the common count, and puts back what that has lost.
+    /// Reads the calls of all replicas, reports those that are not in the shared count, and restores what the count has
+    /// lost.
     ///
-    /// With `unlike`, only if the count that is known is still that one.
+    /// With `unlike`, only if the known count still has that mark.
     async fn sync(&self, unlike: Option<&str>) -> Result<(), Unavailable> {
         let _one = self.syncing.lock().await;
         if unlike.is_some_and(|mark| self.known().mark != mark) {
@@ -157,7 +160,7 @@ impl RedisBudget {
         arguments.push(MISSED_AFTER.to_vec());
         for call in &unreported {
             arguments.push(micros(sent.saturating_sub(*call)).into_bytes());
-            // Its name: one that was reported without our hearing of it is not counted twice.
+            // Its name: a call whose report succeeded without a reply to us is not counted twice.
             arguments.push(call.as_nanos().to_string().into_bytes());
         }
         let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
@@ -216,8 +219,8 @@ impl RedisBudget {
         Ok(())
     }
 
-    /// Asks the common count for one call: 0 and nothing | 1 and ms to wait | 2 and ms of the pause | 3 for no free slot | 4
-    /// for another count than the one that is known.
+    /// Requests one call from the shared count: 0 and nothing | 1 and ms to wait | 2 and ms of the pause | 3 for no
+    /// free slot | 4 for another count than the known one.
     async fn fetch_count(
         &self,
         limits: &LimiterSettings,
@@ -278,7 +281,7 @@ impl RedisBudget {
         SharedDecision::Wait(SLOT_WAIT)
     }
 
-    /// Takes a call out of this replica's share, because the common count is out of reach.
+    /// Takes a call from this replica's local budget, because the shared count is unavailable.
     fn take_local(&self, limits: &LimiterSettings) -> SharedDecision {
         stats::add(&self.shared.connection.counts.local_budget);
         let now = self.now();

@@ -1,5 +1,6 @@
-//! The way to Redis: one connection at a time, a limit on every command, and a breaker, so that nobody waits long for one
-//! that is gone, slow or hung. Heals by itself: from time to time the breaker lets the beat try, and nobody else.
+//! The connection to Redis: one connection at a time, a timeout for every command, and a circuit breaker, so that no
+//! caller waits long for a server that is unavailable, slow or hung. It recovers automatically: from time to time the
+//! breaker permits the heartbeat as a probe, and no other command.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,32 +16,32 @@ use crate::domain::schedule::{Backoff, Breaker, BreakerDecision};
 use crate::ports::shared_store::SharedStoreHealth;
 use crate::telemetry::meters;
 
-/// Failures in a row until nobody asks any more, and how long that lasts: with the limit of a command this opens within a
-/// second, and is tried again at least every two.
+/// Consecutive failures until the breaker opens, and how long it stays open: with the timeout of a command it opens
+/// within a second, and is probed at least every two.
 const THRESHOLD: u32 = 2;
 const BACKOFF: Backoff = Backoff { base: Duration::from_millis(250), cap: Duration::from_secs(2) };
 
-/// A limit that is noticed so much later than it was reached was noticed by a process that was stopped, or had no air.
+/// A timeout that fires later than this after its deadline means that this process was stopped or starved.
 const LATE: Duration = Duration::from_millis(100);
 
-/// Redis did not do it, for all we know. It may have.
+/// Redis did not report the command as done. It may have been done.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unavailable {
-    /// It is left alone, because it failed a moment ago.
+    /// The breaker is open after recent failures.
     #[error("redis failed a moment ago and is left alone")]
     Left,
-    /// It did not answer in time.
+    /// It did not reply in time.
     #[error("redis did not answer in time")]
     Slow,
-    /// It cannot be reached, is not the one that takes writes, or refuses the command.
+    /// It is unreachable, is not the server that accepts writes, or rejects the command.
     #[error("redis: {0}")]
     Failed(String),
 }
 
-/// What came of one command: `Err` for a limit that was reached, each with the number of the connection.
+/// The result of one command: `Err` for a timeout, each with the number of the connection.
 type CommandResult = Result<Result<Value, (RedisError, u64)>, u64>;
 
-/// The way to Redis. Shared by all parts of the tier.
+/// The connection to Redis. Shared by all parts of the shared store.
 #[derive(Debug)]
 pub(super) struct RedisConnection {
     pub(super) topology: Topology,
@@ -49,18 +50,18 @@ pub(super) struct RedisConnection {
     timeout: Duration,
     began: Instant,
     breaker: Mutex<Breaker>,
-    /// Since when Redis is left alone, if it is.
+    /// The start of the current outage, if there is one.
     away_since: Mutex<Option<Instant>>,
     /// The connection in use, if there is one.
     open: Mutex<OpenConnection>,
-    /// Held by whoever connects: the others wait for what comes of it, and no longer than they may.
+    /// Locked while a connection is opened: the others wait for its result, within their own timeout.
     connecting: AsyncMutex<()>,
 }
 
 #[derive(Default)]
 struct OpenConnection {
     connection: Option<TopologyConnection>,
-    /// Counts connections, so that whoever met a fault closes the one it met it on.
+    /// Counts connections, so that an error closes only the connection on which it occurred.
     number: u64,
 }
 
@@ -85,17 +86,17 @@ impl RedisConnection {
         }
     }
 
-    /// How many commands have failed since the start: more than before means that there was an outage, however short.
+    /// The failed commands since the start: an increase means that there was an outage, however short.
     pub(super) fn faults(&self) -> u64 {
         self.counts.faults.load(std::sync::atomic::Ordering::Relaxed)
     }
 
-    /// Says whether Redis is left alone just now.
+    /// Returns whether the breaker is open.
     pub(super) fn is_open(&self) -> bool {
         self.breaker().is_open()
     }
 
-    /// How the way to Redis is, and what was sent on it.
+    /// The state of the connection to Redis, and the commands that were sent.
     pub(super) fn health(&self) -> SharedStoreHealth {
         let connected = self.open().connection.is_some();
         let unavailable_for = self.unavailable_since().map(|since| since.elapsed());
@@ -103,19 +104,19 @@ impl RedisConnection {
         SharedStoreHealth { connected, unavailable_for, failovers, ..self.counts.health() }
     }
 
-    /// How long one command may take.
+    /// The timeout of one command.
     pub(super) const fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// Asks one command. Dropping the future leaves it undecided whether Redis does it.
+    /// Runs one command. If the future is dropped, Redis may still run it.
     pub(super) async fn command<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Unavailable> {
         let command_probe = self.enter()?;
         let value = self.within(command, command_probe).await?;
         redis::from_redis_value(value).map_err(|error| Unavailable::Failed(error.to_string()))
     }
 
-    /// Runs a script, sending its text where Redis does not know it yet.
+    /// Runs a script, and sends its text if Redis does not know it yet.
     pub(super) async fn run<T: FromRedisValue>(
         &self,
         script: &RedisScript,
@@ -125,7 +126,7 @@ impl RedisConnection {
         self.run_in(self.enter()?, script, keys, arguments).await
     }
 
-    /// Runs a script as the one command that finds out whether Redis is back. Nobody else waits for one that is not.
+    /// Runs a script as the probe of the breaker. No other command waits for an unavailable server.
     pub(super) async fn probe<T: FromRedisValue>(
         &self,
         script: &RedisScript,
@@ -172,7 +173,7 @@ impl RedisConnection {
         Self::classify(outcome, command_probe)
     }
 
-    /// Connects if need be, and sends, all within the limit. `Err` for a limit that was reached on this connection.
+    /// Connects if necessary, and sends, all within the timeout. `Err` for a timeout on this connection.
     async fn attempt(&self, command: &Cmd) -> CommandResult {
         let began = Instant::now();
         let deadline = began + self.timeout;
@@ -206,7 +207,7 @@ impl RedisConnection {
                 command_probe.ended(None);
                 return Ok(value);
             }
-            // So late that it was this process which stood still: that says nothing of Redis.
+            // So late that this process was stopped: that says nothing about Redis.
             Err(_) if command_probe.began.elapsed() > command_probe.connection.timeout * 2 + LATE => {
                 command_probe.failed();
                 return Err(Unavailable::Slow);
@@ -216,7 +217,7 @@ impl RedisConnection {
                 Unavailable::Slow
             }
             Ok(Err((error, _))) => {
-                // A server's code alone: the text beside it may repeat what was sent.
+                // Only the server's error code: the text beside it may repeat what was sent.
                 let description = if error.is_io_error() {
                     error.to_string()
                 } else {
@@ -260,7 +261,7 @@ impl RedisConnection {
         open.connection.clone().map(|connection| (connection, open.number))
     }
 
-    /// Lets go of the connection on which a fault was met, unless it is another one by now.
+    /// Closes the connection on which an error occurred, unless it has been replaced already.
     fn close(&self, number: u64) {
         let mut open = self.open();
         if open.number == number {
@@ -290,10 +291,10 @@ impl RedisConnection {
     }
 }
 
-/// What the breaker is to hear of one command. One that is dropped tells nothing.
+/// Reports the outcome of one command to the breaker. A dropped command reports nothing.
 struct CommandProbe<'a> {
     connection: &'a RedisConnection,
-    /// It is the breaker's one try.
+    /// It is the breaker's probe.
     decides: bool,
     ended: bool,
     began: Instant,
@@ -320,7 +321,7 @@ impl<'a> CommandProbe<'a> {
             }
             return;
         };
-        // Commands that were under way when it opened must not lengthen the opening.
+        // Commands that were running when it opened must not extend the time.
         if self.decides || !was_open {
             breaker.failed(self.connection.began.elapsed(), fastrand::f64());
         }
@@ -339,10 +340,11 @@ impl Drop for CommandProbe<'_> {
     }
 }
 
-/// Whether an error says that this server, or the way to it, is of no use now. Other errors are about one command.
+/// Returns whether an error means that this server, or the connection to it, is unusable now. Other errors concern one
+/// command.
 #[expect(
     clippy::wildcard_enum_match_arm,
-    reason = "another crate's enum, which grows: all but these is about the way"
+    reason = "another crate's enum, which grows: all other kinds are connection errors"
 )]
 fn is_connection_failure(error: &RedisError) -> bool {
     match error.kind() {

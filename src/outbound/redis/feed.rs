@@ -1,5 +1,5 @@
-//! The hints, on a connection of their own. Messages are lost while it is down, and nobody is told how many: so every new
-//! connection is a gap, and so is some time gone by.
+//! The notifications, on a separate connection. Messages are lost while it is down, without a count of them: so every
+//! new connection is treated as a gap, and there is a periodic gap.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,17 +15,17 @@ use crate::domain::id::JobKey;
 use crate::domain::schedule::Backoff;
 use crate::ports::feed::{ChangeNotification, FeedEvent, RemoteChange};
 
-/// What is followed is read again this often, however well the hints come.
+/// Followed jobs are read again at this interval, even without a gap.
 const SLOWLY: Duration = Duration::from_secs(10);
-/// Without a message for this long the connection is not believed any more: every replica beats once a second.
+/// Without a message for this long the connection is considered dead: every replica sends a heartbeat once a second.
 const SILENCE: Duration = Duration::from_secs(4);
-/// The most hints that wait; beyond that everything followed is read again, which is cheaper.
+/// The most queued notifications; beyond that all followed jobs are read again, which is cheaper.
 const WAITING_MAX: usize = 10_000;
-/// What may lie between a change and its place among the recent ones.
+/// The largest delay between a change and its entry in the list of recent changes.
 const CLOCKS: Duration = Duration::from_secs(30);
 const RECONNECT: Backoff = Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(2) };
 
-/// Hints that were heard and not yet read.
+/// Notifications that were received and not processed yet.
 #[derive(Debug, Default)]
 pub(super) struct NotificationQueue {
     state: Mutex<FeedState>,
@@ -40,18 +40,18 @@ struct FeedState {
     counts: ListenResult,
 }
 
-/// What came of listening since the start.
+/// Counters of the listener since the start.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ListenResult {
     pub(super) hints: u64,
-    /// Times when hints may have been missed: a connection was new, or too many waited.
+    /// Gaps: a new connection, or a full queue.
     pub(super) gaps: u64,
-    /// Times when everything followed was read again, for a gap or because it was time.
+    /// How often all followed jobs were read again, for a gap or periodically.
     pub(super) reconciled: u64,
 }
 
 impl NotificationQueue {
-    /// The next news: a gap first, because it covers the hints.
+    /// The next event: a gap first, because it includes the notifications.
     pub(super) async fn next(&self) -> FeedEvent {
         loop {
             let due = {
@@ -98,7 +98,7 @@ impl NotificationQueue {
         self.wake.notify_one();
     }
 
-    /// What came of listening so far.
+    /// The counters so far.
     pub(super) fn counts(&self) -> ListenResult {
         self.lock().counts
     }
@@ -109,14 +109,14 @@ impl NotificationQueue {
 }
 
 impl RedisShared {
-    /// Sends a hint to the other replicas.
+    /// Sends a notification to the other replicas.
     pub(super) async fn publish(&self, what: &str, key: &JobKey) -> Result<(), Unavailable> {
         let message = format!("{} {what} {}", self.owner, key.node_id());
         let command = redis::cmd("PUBLISH").arg(self.keys.feed()).arg(message).to_owned();
         self.connection.command::<i64>(&command).await.map(drop)
     }
 
-    /// Reads a message. Our own, and those that say nothing of a job, are none.
+    /// Parses a message. `None` for our own messages, and for those that are not about a job.
     fn read_hint(&self, message: &str) -> Option<ChangeNotification> {
         let mut words = message.splitn(3, ' ');
         let owner = words.next()?;
@@ -141,7 +141,7 @@ pub(super) async fn listen(shared: &Arc<RedisShared>, store: &Arc<RedisStore>) {
         let subscribing = shared.connection.topology.subscribe(&channel, attempt);
         let connected = tokio::time::timeout(shared.connection.timeout() * 2, subscribing).await;
         if let Ok(Ok(mut messages)) = connected {
-            // Whatever was sent before we listened is not coming.
+            // Messages from before the subscription are lost.
             shared.notifications.gap();
             if let Some(since) = deaf_since.take() {
                 catch_up(shared, store, since).await;
@@ -162,7 +162,7 @@ pub(super) async fn listen(shared: &Arc<RedisShared>, store: &Arc<RedisStore>) {
     }
 }
 
-/// Hints at what has changed while nobody listened. What was followed is read again anyway; this is for those who read the
+/// Notifies about the changes during the gap. Followed jobs are read again anyway; this is for subscribers to the
 /// changes of all jobs.
 async fn catch_up(shared: &Arc<RedisShared>, store: &Arc<RedisStore>, since: Instant) {
     let within = since.elapsed() + SILENCE + CLOCKS;

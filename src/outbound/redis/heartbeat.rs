@@ -1,5 +1,5 @@
-//! Says once a second that this replica is there, and learns how many others are; notices that Redis was away or was emptied,
-//! and has it repaired; and says at start what about this Redis is not as it should be.
+//! Sends a heartbeat once a second and counts the other replicas; detects that Redis was unavailable or was emptied,
+//! and starts the repair; and logs at the start which settings of this Redis are unsuitable.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,21 +10,21 @@ use redis::Value;
 
 use super::{RedisShared, stats};
 
-/// How often, and how long until a replica is missed that does not.
+/// The interval of heartbeats, and how long a replica without one counts as a member.
 const EVERY: Duration = Duration::from_secs(1);
 pub(super) const MISSED_AFTER: &[u8] = b"5000";
-/// The replicas are as many as were there in one of so many beats: after an outage the first to be back finds the others
-/// missing, and a share that is too large costs more than one that is too small for a while.
+/// The number of replicas is the maximum of this many heartbeats: after an outage the first replica does not see the
+/// others yet, and a share that is too large costs more than one that is too small for a while.
 const REMEMBERED: usize = 10;
-/// The oldest server that this was written for.
+/// The oldest supported server version.
 const OLDEST: (u32, u32) = (6, 0);
 
-/// How many replicas there were in the last beats that were answered.
+/// The numbers of replicas of the last heartbeats that were answered.
 #[derive(Debug, Default)]
 struct Heartbeat(VecDeque<u32>);
 
 impl Heartbeat {
-    /// Takes in how many were there, and says how many to count with.
+    /// Adds a number of replicas, and returns the number to use.
     fn count(&mut self, there: u32) -> u32 {
         self.0.push_back(there);
         if self.0.len() > REMEMBERED {
@@ -34,7 +34,7 @@ impl Heartbeat {
     }
 }
 
-/// Beats for ever.
+/// Sends heartbeats for ever.
 pub(super) async fn heartbeat(shared: &Arc<RedisShared>) {
     let mut born: Option<String> = None;
     let mut replicas = Heartbeat::default();
@@ -68,15 +68,15 @@ pub(super) async fn heartbeat(shared: &Arc<RedisShared>) {
     }
 }
 
-/// Takes leave, so that the others' shares grow at once.
+/// Removes this replica from the member list, so that the others' shares grow at once.
 pub(super) async fn leave(shared: &Arc<RedisShared>) {
     let [members, _] = shared.keys.members();
     let leave = redis::cmd("ZREM").arg(members).arg(&shared.owner).to_owned();
-    // One that cannot say so is missed after a few seconds.
+    // If that fails, the entry expires after a few seconds.
     shared.connection.command::<i64>(&leave).await.ok();
 }
 
-/// Says what will not work as promised.
+/// Logs the settings of the server that break a guarantee.
 async fn inspect_server(shared: &Arc<RedisShared>) {
     let Ok(reply) = shared.connection.command::<Value>(&redis::cmd("INFO")).await else {
         tracing::debug!("redis INFO not permitted; the eviction policy is unknown");
@@ -99,10 +99,10 @@ async fn inspect_server(shared: &Arc<RedisShared>) {
     }
 }
 
-/// All text in an answer: a cluster's nodes answer each for itself.
+/// All text in a reply: each node of a cluster replies separately.
 #[expect(
     clippy::wildcard_enum_match_arm,
-    reason = "another crate's enum, which grows: what is no text is left out"
+    reason = "another crate's enum, which grows: values without text are skipped"
 )]
 fn collect(value: &Value, text: &mut String) {
     match value {
@@ -111,7 +111,7 @@ fn collect(value: &Value, text: &mut String) {
         Value::VerbatimString { text: inner, .. } => text.push_str(inner),
         Value::Array(values) | Value::Set(values) => values.iter().for_each(|value| collect(value, text)),
         Value::Map(pairs) => pairs.iter().for_each(|(_, value)| collect(value, text)),
-        // Numbers and the like: nothing that INFO says.
+        // Numbers and the like: INFO returns none.
         _ => {}
     }
     text.push('\n');
@@ -125,7 +125,7 @@ mod tests {
     fn replica_count_is_the_maximum_of_recent_heartbeats() {
         let mut replicas = Heartbeat::default();
         assert_eq!(replicas.count(3), 3);
-        assert_eq!(replicas.count(1), 3, "the first one back");
+        assert_eq!(replicas.count(1), 3, "the first replica after an outage");
         assert_eq!(replicas.count(4), 4);
         let later: Vec<u32> = (0..REMEMBERED).map(|_| replicas.count(2)).collect();
         assert_eq!((later.first(), later.last()), (Some(&4), Some(&2)));

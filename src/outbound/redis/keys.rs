@@ -1,12 +1,12 @@
-//! The names of things in Redis. All begin with the operator's prefix and the version of what is stored; everything of one
-//! job lies in one hash, so that a script may touch all of it also in a cluster.
+//! The names of keys in Redis. All start with the configured prefix and the version of the stored format; all data of
+//! one job is in one hash, so that a script may access all of it also in a cluster.
 
 use crate::domain::id::{JobKey, SourceName};
 
-/// The version of what is stored. Replicas of different versions do not see each other.
+/// The version of the stored format. Replicas of different versions do not share data.
 const VERSION: &str = "v1";
 
-/// Makes names.
+/// Creates key names.
 #[derive(Debug)]
 pub(super) struct RedisKeys {
     prefix: String,
@@ -22,17 +22,17 @@ impl RedisKeys {
         format!("{}:{{{}/{}}}", self.prefix, key.source.as_str(), key.external_id.as_str())
     }
 
-    /// The channel of hints.
+    /// The channel of notifications.
     pub(super) fn feed(&self) -> String {
         format!("{}:feed", self.prefix)
     }
 
-    /// The keys of all jobs that are held, in their order.
+    /// The keys of all stored jobs, in their order.
     pub(super) fn index(&self) -> String {
         format!("{}:index", self.prefix)
     }
 
-    /// The jobs that changed lately, by when.
+    /// The jobs that changed recently, by time.
     pub(super) fn recent(&self) -> String {
         format!("{}:recent", self.prefix)
     }
@@ -42,13 +42,13 @@ impl RedisKeys {
         format!("{}:tracked", self.prefix)
     }
 
-    /// The replicas that are there, by when they would be missed; and a mark that only an emptied Redis loses.
+    /// The replicas, by the expiry of their membership; and a mark that is only lost when Redis is emptied.
     pub(super) fn members(&self) -> [String; 2] {
         [format!("{}:{{members}}", self.prefix), format!("{}:{{members}}:born", self.prefix)]
     }
 
-    /// The calls to a source, its calls under way, its pause, what is known of the count of its calls, and what each replica
-    /// needs of them.
+    /// The calls to a source, its running calls, its pause, the metadata of the call count, and the demand of each
+    /// replica.
     pub(super) fn budget(&self, source: &SourceName) -> [String; 5] {
         let base = format!("{}:{{budget/{}}}", self.prefix, source.as_str());
         ["calls", "slots", "pause", "count", "demands"].map(|part| format!("{base}:{part}"))

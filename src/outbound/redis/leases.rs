@@ -1,4 +1,4 @@
-//! Whose turn it is: a lease on each job, with an epoch of the server's own clock that grows with every change of owner.
+//! The lease on each job, with a fencing token from the server's clock that grows with every change of owner.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,14 +15,14 @@ use crate::ports::BoxFuture;
 use crate::ports::feed::{FeedEvent, NotificationFeed};
 use crate::ports::leases::{Claim, FencingToken, LeaseManager, SkipIf};
 
-/// Beyond so many turns those that ran out are forgotten.
+/// Above this number of leases the expired ones are removed.
 const HELD_MAX: usize = 4_096;
 
-/// Stands for the epoch of a look without a turn, because the server could not be asked for one. No turn has it.
+/// The fencing token of a fetch without a lease, because the server was unavailable. No lease has it.
 const ALONE: u64 = 0;
 
-/// Until when this process may believe in its turns, by its own clock: for when the server cannot be asked. Earlier than the
-/// server says, because it is counted from before the question.
+/// The expiry of this process's leases by its own clock, for when the server is unavailable. Earlier than the server's
+/// expiry, because it is counted from before the request.
 #[derive(Debug, Default)]
 pub(super) struct LeaseValidity(Mutex<HashMap<JobKey, (u64, Instant)>>);
 
@@ -36,11 +36,11 @@ impl LeaseValidity {
         held.insert(key.clone(), (epoch, until));
     }
 
-    /// Whether a turn lasts, for all this process knows.
+    /// Whether a lease is still valid, as far as this process knows.
     fn lasts(&self, key: &JobKey, fencing_token: FencingToken) -> bool {
         let held = self.lock().get(key).copied();
         match fencing_token {
-            // What was not looked at by a claim, such as what is written back, has no end.
+            // A write without a claim, such as a write-back, has no expiry.
             FencingToken::Alone => held.is_none_or(|(held, until)| held != ALONE || Instant::now() < until),
             FencingToken::Epoch(epoch) => {
                 held.is_some_and(|(held, until)| held == epoch && Instant::now() < until)
@@ -48,7 +48,7 @@ impl LeaseValidity {
         }
     }
 
-    /// Lets a look without a turn go on as long as one with a turn could, unless it has overslept.
+    /// Extends a fetch without a lease by the duration of a lease, unless it has expired.
     fn extend(&self, key: &JobKey, lease: Duration) {
         let now = Instant::now();
         if let Some((ALONE, until)) = self.lock().get_mut(key)
@@ -58,7 +58,7 @@ impl LeaseValidity {
         }
     }
 
-    /// Forgets a turn that has ended.
+    /// Removes a lease that has ended.
     pub(super) fn forget(&self, key: &JobKey, fencing_token: FencingToken) {
         let mut held = self.lock();
         let epoch = if let FencingToken::Epoch(epoch) = fencing_token { epoch } else { ALONE };
@@ -72,7 +72,7 @@ impl LeaseValidity {
     }
 }
 
-/// The turns and the hints of the shared tier.
+/// The leases and the notifications of the shared store.
 #[derive(Clone, Debug)]
 pub struct RedisLeases(pub(super) Arc<RedisShared>);
 
@@ -80,7 +80,7 @@ impl LeaseManager for RedisLeases {
     fn claim<'a>(&'a self, keys: &'a [JobKey], unless: SkipIf) -> BoxFuture<'a, Vec<Claim>> {
         Box::pin(async move {
             let claims = keys.iter().map(async |key| {
-                // Nobody to ask: everyone looks for themselves, within their share of the budget.
+                // Redis is unavailable: every replica fetches by itself, within its local budget.
                 let claim = self.0.claim(key, unless).await;
                 claim.unwrap_or_else(|_| {
                     self.0.held.note(key, ALONE, Instant::now() + self.0.lease);
@@ -113,7 +113,7 @@ impl NotificationFeed for RedisLeases {
 }
 
 impl RedisShared {
-    /// Whether a turn has run out by this process's own clock; counts what was to be written in it as refused.
+    /// Whether a lease has expired by this process's own clock; counts the write as rejected.
     pub(super) fn overslept(&self, key: &JobKey, fencing_token: FencingToken) -> bool {
         let over = !self.held.lasts(key, fencing_token);
         if over {
@@ -123,7 +123,7 @@ impl RedisShared {
         over
     }
 
-    /// Counts a write that came when its turn was over.
+    /// Counts a write that was rejected because its lease had expired.
     pub(super) fn refused(&self, key: &JobKey) {
         stats::add(&self.connection.counts.fence_refusals);
         tracing::debug!(job = %key, "lease lost before the write; the result is discarded");
@@ -163,7 +163,7 @@ impl RedisShared {
             let (epoch, lease, requested_at) = (epoch(fencing_token), millis(self.lease), Instant::now());
             let arguments: [&[u8]; 3] = [self.owner.as_bytes(), epoch.as_bytes(), lease.as_bytes()];
             let name = self.keys.job(key);
-            // A turn that is not renewed runs out, and then nothing can be written in it.
+            // A lease that is not renewed expires, and then every write with its token is rejected.
             if let Ok(1) =
                 self.connection.run::<i64>(&self.connection.scripts.renew, &[&name], &arguments).await
             {
@@ -179,7 +179,7 @@ impl RedisShared {
             let arguments: [&[u8]; 4] =
                 [self.owner.as_bytes(), epoch.as_bytes(), channel.as_bytes(), id.as_bytes()];
             let name = self.keys.job(key);
-            // One that is not given back runs out.
+            // A lease that is not released expires.
             self.connection.run::<i64>(&self.connection.scripts.release, &[&name], &arguments).await.ok();
         }
     }

@@ -1,8 +1,8 @@
-//! The tracked jobs that replicas share, each with its labels. Who watches is each replica's own business.
+//! The tracked jobs that replicas share, each with its labels. Watched jobs are local to each replica.
 //!
-//! All of them lie in one hash with a mark. Whoever finds another mark than before knows that the hash was lost, and puts
-//! back what it knew; what could not be written is written with the next beat. So neither an empty Redis nor one that is
-//! away makes the replicas forget what they were told.
+//! All of them are in one hash with a mark. A replica that finds a different mark than before detects that the hash was
+//! lost, and puts back what it knew; what could not be written is written with the next heartbeat. So the replicas keep
+//! the tracked jobs when Redis is emptied or unavailable.
 
 use std::collections::BTreeMap;
 use std::sync::{MutexGuard, PoisonError};
@@ -23,10 +23,10 @@ const MARK: &[u8] = b"\0";
 /// The tracked jobs, as this process knows them.
 #[derive(Debug, Default)]
 pub(super) struct LedgerMirror {
-    /// The mark that was found last.
+    /// The mark that was read last.
     mark: Option<String>,
     tracked: BTreeMap<JobKey, Labels>,
-    /// What Redis was not told yet.
+    /// The changes that are not written to Redis yet.
     pending: BTreeMap<JobKey, Option<Labels>>,
 }
 
@@ -44,7 +44,7 @@ impl LedgerMirror {
 }
 
 impl RedisStore {
-    /// Tells Redis of the tracked jobs what it does not know; with `all` it was emptied, and may know nothing.
+    /// Writes the pending changes of tracked jobs to Redis; with `all`, Redis was emptied and all of them are written.
     pub(super) async fn write_back_tracked(&self, all: bool) {
         let waits = !self.mirror().pending.is_empty();
         if all {
@@ -55,7 +55,7 @@ impl RedisStore {
         }
     }
 
-    /// Makes sure of the hash: where it is not the one that was there before, puts back what this process knows.
+    /// Verifies the hash: if it was replaced, writes back what this process knows.
     async fn settle(&self) -> Result<(), Unavailable> {
         let (name, connection) = (self.shared.keys.tracked(), &self.shared.connection);
         let fresh = format!("{:016x}", fastrand::u64(..));
@@ -75,13 +75,13 @@ impl RedisStore {
         Ok(())
     }
 
-    /// Tells what waits, the newest of each job. What cannot be told waits on.
+    /// Writes the pending changes, the newest of each job. A change that cannot be written stays pending.
     async fn flush(&self) -> Result<(), Unavailable> {
         self.settle().await?;
         loop {
             let Some((key, labels)) = self.mirror().pending.pop_first() else { return Ok(()) };
             if let Err(away) = self.publish_tracked(&key, labels.as_ref()).await {
-                // What was noted meanwhile is newer.
+                // A change that was recorded meanwhile is newer.
                 self.mirror().pending.entry(key).or_insert(labels);
                 return Err(away);
             }
@@ -151,7 +151,7 @@ impl Ledger for RedisStore {
         })
     }
 
-    /// What is watched here is not followed elsewhere: a watcher comes back to some replica, and begins again there.
+    /// Watched jobs are not shared: a watcher reconnects to some replica, and subscribes again there.
     fn follow(&self, _: &JobKey, _: bool) {}
 }
 

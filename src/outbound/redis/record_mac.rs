@@ -1,5 +1,6 @@
-//! Authenticates what lies in Redis: a record that this configuration's secret did not seal, for this very key, is refused.
-//! The checksum inside a record stays what it is without a secret: enough against chance, and no authentication.
+//! Authenticates the records in Redis: a record without a valid MAC of the configured secret and its own key is
+//! rejected. Without a secret, only the checksum inside a record is verified: sufficient against accidental damage, and
+//! no authentication.
 
 use std::fmt;
 
@@ -9,22 +10,22 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::domain::id::JobKey;
 use crate::outbound::stores::record::{self, DatedRecord, RecordClock, RecordError};
 
-/// The first byte: how the rest is sealed.
+/// The first byte: whether a MAC follows.
 const BARE: u8 = 0;
 const SEALED: u8 = 1;
 /// The length of an HMAC-SHA-256.
 const TAG: usize = 32;
 
-/// What a record reads as.
+/// The result of opening a record.
 pub(super) enum VerifiedRecord {
     Whole(DatedRecord),
-    /// Why it cannot be believed.
+    /// Why it is invalid.
     Damaged(&'static str),
-    /// It is whole, and of a newer version.
+    /// It is complete, and of a newer version.
     Strange,
 }
 
-/// Seals and opens.
+/// Seals and opens records.
 pub(super) struct RecordMac {
     key: Option<hmac::Key>,
 }
@@ -35,19 +36,19 @@ impl RecordMac {
         Self { key }
     }
 
-    /// Says whether there is a secret.
+    /// Returns whether there is a secret.
     pub(super) const fn has_secret(&self) -> bool {
         self.key.is_some()
     }
 
-    /// Seals a body under the name it is stored by.
+    /// Seals a body for the name of its key.
     pub(super) fn seal(&self, name: &[u8], body: &[u8]) -> Vec<u8> {
         let Some(key) = &self.key else { return [&[BARE], body].concat() };
         let tag = hmac::sign(key, &covered(name, body));
         [&[SEALED], tag.as_ref(), body].concat()
     }
 
-    /// Opens what lies under this name as the record of this job.
+    /// Opens the bytes under this name as the record of this job.
     pub(super) fn open_record(
         &self,
         key: &JobKey,
@@ -65,7 +66,7 @@ impl RecordMac {
         }
     }
 
-    /// The body, if it was sealed with this secret under this name; without a secret, any that was not sealed.
+    /// The body, if it was sealed with this secret for this name; without a secret, any body that is not sealed.
     pub(super) fn open<'a>(&self, name: &[u8], bytes: &'a [u8]) -> Option<&'a [u8]> {
         match (bytes.split_first()?, &self.key) {
             ((&BARE, body), None) => Some(body),
@@ -84,7 +85,7 @@ impl fmt::Debug for RecordMac {
     }
 }
 
-/// The name's length goes first, so that no part of one can be taken for the other.
+/// The length of the name comes first, so that name and body cannot be confused.
 fn covered(name: &[u8], body: &[u8]) -> Vec<u8> {
     [&(name.len() as u64).to_be_bytes()[..], name, body].concat()
 }
@@ -100,15 +101,11 @@ mod tests {
         assert_eq!(with("a").open(b"name", &sealed), Some(&b"body"[..]));
         assert_eq!(with("b").open(b"name", &sealed), None, "another secret");
         assert_eq!(with("a").open(b"nam", &sealed), None, "another name");
-        assert_eq!(with("a").open(b"nameb", &sealed), None, "a name that runs on");
+        assert_eq!(with("a").open(b"nameb", &sealed), None, "a longer name");
         let bare = RecordMac::new(None).seal(b"name", b"body");
         assert_eq!(RecordMac::new(None).open(b"name", &bare), Some(&b"body"[..]));
         assert_eq!(with("a").open(b"name", &bare), None, "not sealed at all");
-        assert_eq!(
-            RecordMac::new(None).open(b"name", &sealed),
-            None,
-            "sealed, and no secret to tell by whom"
-        );
+        assert_eq!(RecordMac::new(None).open(b"name", &sealed), None, "sealed, and no secret to verify it");
         for index in 0..sealed.len() {
             let mut bent = sealed.clone();
             bent[index] ^= 1;

@@ -1,9 +1,8 @@
-//! Reconciles the jobs after an outage: what this process holds of ended jobs is compared with the shared records, and of two
-//! that differ the one that supersedes the other is the answer of all replicas from then on. So it does not matter which
-//! writes were refused or lost, nor to which replica an upstream said what.
+//! Reconciles the jobs after an outage: the terminal jobs in this process are compared with the shared records, and the
+//! one that supersedes the other is what all replicas return from then on. So it does not matter which writes were
+//! rejected or lost, nor to which replica an upstream reported what.
 //!
-//! It has a task of its own, works in small batches with pauses in between, and holds nothing that memory does not hold
-//! anyway.
+//! It runs in its own task, in small batches with pauses in between, and uses no memory beyond the cache.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,25 +17,25 @@ use super::connection::Unavailable;
 use super::store::{Reconciled, RedisStore};
 use crate::ports::feed::{ChangeNotification, RemoteChange};
 
-/// Jobs compared at the same time, and the pause after them.
+/// Jobs that are compared concurrently, and the pause after them.
 const AT_ONCE: usize = 64;
 const PAUSE: Duration = Duration::from_millis(5);
-/// The shortest time from one whole comparison to the next: a Redis that fails now and then costs no more than this.
+/// The shortest time between two complete comparisons: this limits the cost of an unstable Redis.
 const APART: Duration = Duration::from_secs(4);
 
-/// What there is to reconcile.
+/// The state of the reconciliation.
 #[derive(Debug, Default)]
 pub(super) struct Reconciliation {
-    /// The failed commands up to which everything was compared.
+    /// The number of failed commands up to which everything was compared.
     seen: AtomicU64,
-    /// Everything is to be compared.
+    /// Whether all jobs must be compared.
     all: AtomicBool,
     emptied: AtomicBool,
     wake: Notify,
 }
 
 impl Reconciliation {
-    /// Takes in that Redis answers, and how many commands had failed before it did.
+    /// Records that Redis replies, and how many commands had failed before.
     pub(super) fn request(&self, faults: u64, emptied: bool) {
         if self.seen.swap(faults, Ordering::Relaxed) != faults || emptied {
             self.all.store(true, Ordering::Relaxed);
@@ -46,7 +45,7 @@ impl Reconciliation {
     }
 }
 
-/// Reconciles for ever, whenever Redis answers.
+/// Reconciles for ever, whenever Redis is available.
 pub(super) async fn run(shared: &Arc<RedisShared>, store: &Arc<RedisStore>) {
     let mut last: Option<Instant> = None;
     loop {
@@ -56,7 +55,7 @@ pub(super) async fn run(shared: &Arc<RedisShared>, store: &Arc<RedisStore>) {
         if due && shared.repair.all.swap(false, Ordering::Relaxed) {
             last = Some(Instant::now());
             if compare_all(shared, store).await.is_err() {
-                // Whatever is left is compared when Redis is back.
+                // The remaining jobs are compared when Redis is available again.
                 shared.repair.all.store(true, Ordering::Relaxed);
             }
         }
@@ -64,7 +63,7 @@ pub(super) async fn run(shared: &Arc<RedisShared>, store: &Arc<RedisStore>) {
     }
 }
 
-/// Compares every ended job that this process holds.
+/// Compares every terminal job in this process.
 async fn compare_all(shared: &Arc<RedisShared>, store: &Arc<RedisStore>) -> Result<(), Unavailable> {
     let held = store.ended();
     let (mut pushed, mut pulled) = (0_usize, 0_usize);
@@ -76,7 +75,7 @@ async fn compare_all(shared: &Arc<RedisShared>, store: &Arc<RedisStore>) -> Resu
                 Reconciled::Pushed => pushed += 1,
                 Reconciled::Pulled => {
                     pulled += 1;
-                    // As if the other replica had said so just now: watchers and feeds are told.
+                    // As if the other replica had just observed it: watchers and feeds are notified.
                     shared
                         .notifications
                         .put(ChangeNotification { key: held.job.key.clone(), what: RemoteChange::Changed });

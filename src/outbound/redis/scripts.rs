@@ -1,7 +1,9 @@
-//! What Redis does in one step. Every script reads the server's own clock, so that those of the replicas do not matter.
+//! The atomic operations in Redis. Every script reads the server's own clock, so that those of the replicas do not
+//! matter.
 //!
-//! The hash of a job: `r` the record, `n` when it was kept in microseconds (grows with every keep, also across an emptied
-//! server), `m` when the upstream knew no such job, `o`, `e` and `x` whose turn it is, its epoch, and when it ends.
+//! The hash of a job: `r` the record, `n` when it was kept in microseconds (grows with every write, also across an
+//! emptied server), `m` when the upstream knew no such job, `o`, `e` and `x` the owner, the epoch (fencing token) and
+//! the expiry of the lease.
 
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use aws_lc_rs::digest;
 use super::connection::Unavailable;
 use crate::ports::leases::FencingToken;
 
-/// A script and the name Redis knows it by.
+/// A script and its digest, by which Redis knows it.
 #[derive(Debug)]
 pub(super) struct RedisScript {
     pub(super) code: &'static str,
@@ -58,7 +60,7 @@ impl Default for RedisScripts {
     }
 }
 
-/// The epoch as a script reads it: nothing for a write without a turn.
+/// The epoch as an argument of a script: empty for a write without a lease.
 pub(super) fn epoch(fencing_token: FencingToken) -> String {
     match fencing_token {
         FencingToken::Alone => String::new(),
@@ -66,13 +68,13 @@ pub(super) fn epoch(fencing_token: FencingToken) -> String {
     }
 }
 
-/// Whole milliseconds as a script reads them, at least one.
+/// Whole milliseconds as an argument of a script, at least one.
 pub(super) fn millis(span: Duration) -> String {
     span.as_millis().max(1).to_string()
 }
 
-/// A script that writes in a turn: only while the turn is still the one that ARGV name, where they name one. KEYS job. ARGV
-/// owner, epoch or nothing. Gives 1 for a turn that is over, before the rest of the script has done anything.
+/// A script that writes under a lease: only while the lease is still the one that ARGV name, if they name one. KEYS
+/// job. ARGV owner, epoch or nothing. Returns 1 for an expired lease, before the rest of the script has done anything.
 macro_rules! under_lease {
     ($rest:literal) => {
         concat!(
@@ -95,9 +97,9 @@ end",
     };
 }
 
-/// KEYS job. ARGV owner, lease ms, "w" within ms | "a" after n | "-". Gives 0, the epoch, and 1 where
-/// another's turn had run out | 1, ms left and n | 2. After a step of the server's clock back a turn that would last for
-/// longer than any does is over, and what was kept in the future was not kept lately.
+/// KEYS job. ARGV owner, lease ms, "w" within ms | "a" after n | "-". Returns 0, the epoch, and 1 if another owner's
+/// lease had expired | 1, ms left and n | 2. After a backward step of the server's clock, a lease with an impossibly
+/// late expiry has expired, and a record with a future time does not count as recent.
 const CLAIM: &str = "
 local t = redis.call('TIME')
 local us = t[1] * 1000000 + t[2]
@@ -115,7 +117,7 @@ redis.call('HSET', KEYS[1], 'o', ARGV[1], 'e', e, 'x', string.format('%.0f', us 
 if redis.call('PTTL', KEYS[1]) < lease * 2 then redis.call('PEXPIRE', KEYS[1], lease * 2) end
 return {0, e, (h[2] and h[2] ~= ARGV[1]) and '1' or '0'}";
 
-/// KEYS job. ARGV owner, epoch, lease ms. Gives whether it was renewed.
+/// KEYS job. ARGV owner, epoch, lease ms. Returns whether it was renewed.
 const RENEW: &str = "
 local t = redis.call('TIME')
 local us = t[1] * 1000000 + t[2]
@@ -126,7 +128,7 @@ redis.call('HSET', KEYS[1], 'x', string.format('%.0f', us + lease * 1000))
 if redis.call('PTTL', KEYS[1]) < lease * 2 then redis.call('PEXPIRE', KEYS[1], lease * 2) end
 return 1";
 
-/// KEYS job. ARGV owner, epoch, channel, name of the job. Gives whether the turn was still this one.
+/// KEYS job. ARGV owner, epoch, channel, name of the job. Returns whether the lease was still this one.
 const RELEASE: &str = "
 local h = redis.call('HMGET', KEYS[1], 'o', 'e')
 if h[1] ~= ARGV[1] or h[2] ~= ARGV[2] then return 0 end
@@ -134,8 +136,8 @@ redis.call('HDEL', KEYS[1], 'o', 'e', 'x')
 redis.call('PUBLISH', ARGV[3], ARGV[1] .. ' x ' .. ARGV[4])
 return 1";
 
-/// KEYS job. ARGV owner, epoch or nothing, expected n, record, ms to keep it, channel, c | r, name of the job.
-/// Gives 0 for kept, 1 for a turn that is over, 2 for a record that is another one by now.
+/// KEYS job. ARGV owner, epoch or nothing, expected n, record, ms to keep it, channel, c | r, name of the job. Returns
+/// 0 for kept, 1 for an expired lease, 2 for a record that has been replaced.
 const KEEP: &str = under_lease!(
     "
 if n ~= tonumber(ARGV[3]) then return 2 end
@@ -144,7 +146,7 @@ redis.call('HDEL', KEYS[1], 'm')
 return kept(ARGV[5], ARGV[7], ARGV[6], ARGV[8])"
 );
 
-/// KEYS job. ARGV owner, epoch or nothing, ms to remember it, channel, name of the job. Gives as KEEP does.
+/// KEYS job. ARGV owner, epoch or nothing, ms to remember it, channel, name of the job. Returns the same as KEEP.
 const MISSING: &str = under_lease!(
     "
 if h[5] then return 2 end
@@ -152,9 +154,9 @@ redis.call('HSET', KEYS[1], 'm', string.format('%.0f', us))
 return kept(ARGV[3], 'r', ARGV[4], ARGV[5])"
 );
 
-/// KEYS calls, slots, pause, meta. ARGV per second, per hour, concurrency, this call, ms until its slot is free by itself, the
-/// mark of the count that is known. Gives 0 and how many calls were ever counted | 1 and ms to wait | 2 and ms of the pause |
-/// 3 for no free slot | 4 for another count than that.
+/// KEYS calls, slots, pause, meta. ARGV per second, per hour, concurrency, this call, ms until its slot expires, the
+/// mark of the known count. Returns 0 and the sequence number of the count | 1 and ms to wait | 2 and ms of the pause |
+/// 3 for no free slot | 4 for another count than the known one.
 const TAKE: &str = "
 local t = redis.call('TIME')
 local us = t[1] * 1000000 + t[2]
@@ -181,13 +183,14 @@ redis.call('ZADD', KEYS[1], string.format('%.0f', us), ARGV[4])
 redis.call('PEXPIRE', KEYS[1], 3600000)
 return {0, redis.call('HINCRBY', KEYS[4], 'seq', 1)}";
 
-/// KEYS calls, meta, demands. ARGV the mark that is known or nothing, how many calls were known to be ever counted, how many of
-/// the hour surely are, a mark for a new count, this replica, calls an hour that its polls need, its calls for callers, ms
-/// until it is missed; then for each call that it made alone how long ago in microseconds, and its name. Gives the mark, how
-/// many calls were ever counted, the age of the count in ms, what the polls of the other live replicas need, their calls for
-/// callers, and for one that knows no mark the calls of the hour by ten seconds, the oldest first: how many seconds ago, and
-/// how many. A count that has less than it had is a new one. After a step of the server's clock back, calls from the future
-/// count as made now. The calls that a lost replica made for callers leave the hour evenly.
+/// KEYS calls, meta, demands. ARGV the known mark or nothing, the known sequence number, how many calls of the hour are
+/// certain, a mark for a new count, this replica, calls an hour that its polls need, its calls for callers, ms until
+/// its membership expires; then for each call that it made standalone its age in microseconds, and its name. Returns
+/// the mark, the sequence number, the age of the count in ms, what the polls of the other live replicas need, their
+/// calls for callers, and for a caller without a mark the calls of the hour by ten seconds, the oldest first: their age
+/// in seconds, and their number. A count with fewer calls than before is a new one. After a backward step of the
+/// server's clock, calls from the future count as made now. The calls that a lost replica made for callers leave the
+/// hour evenly.
 const SYNC: &str = "
 local t = redis.call('TIME')
 local us = t[1] * 1000000 + t[2]
@@ -237,9 +240,9 @@ redis.call('PEXPIRE', KEYS[2], 7200000)
 redis.call('PEXPIRE', KEYS[1], 3600000)
 return {mark, seq, math.floor((us - born) / 1000), demand, callers, slices}";
 
-/// KEYS calls, meta. ARGV the mark of the count, this replica; then the calls of the hour that it knows, the newest first: how
-/// long ago in microseconds, and how many. Puts back as many as the count lacks of those from before it began. Gives how many
-/// calls were ever counted, how many were made since the count began, and how many were put back.
+/// KEYS calls, meta. ARGV the mark of the count, this replica; then the calls of the hour that it knows, the newest
+/// first: their age in microseconds, and their number. Puts back as many as the count lacks of those from before it
+/// began. Returns the sequence number, how many calls were made since the count began, and how many were put back.
 const RESTORE: &str = "
 local t = redis.call('TIME')
 local us = t[1] * 1000000 + t[2]
@@ -265,8 +268,9 @@ const PAUSE: &str = "
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) then redis.call('SET', KEYS[1], '1', 'PX', ARGV[1]) end
 return 1";
 
-/// KEYS members, born. ARGV this replica, ms until it is missed, a mark for an empty server, channel. Gives how many there
-/// are, the mark, and the server's time in microseconds. The message proves that the way of the hints is open.
+/// KEYS members, born. ARGV this replica, ms until its membership expires, a mark for an empty server, channel. Returns
+/// the number of members, the mark, and the server's time in microseconds. The message proves that notifications are
+/// delivered.
 const HEARTBEAT: &str = "
 local t = redis.call('TIME')
 local us = t[1] * 1000000 + t[2]
@@ -287,7 +291,7 @@ pub(super) enum WriteOutcome {
 
 impl WriteOutcome {
     /// # Errors
-    /// For a number that no script returns.
+    /// Returns an error for a number that no script returns.
     pub(super) fn of(code: i64) -> Result<Self, Unavailable> {
         match code {
             0 => Ok(Self::Done),

@@ -1,5 +1,6 @@
-//! The times of shared records. They are times of the server's clock, so that the clocks of the replicas do not matter: each
-//! replica measures with every beat how far the server is from its own process time, and converts where it writes and reads.
+//! The times of shared records. They are times of the server's clock, so that the clocks of the replicas do not matter:
+//! each replica measures with every heartbeat the offset between the server and its own process time, and converts when
+//! it writes and reads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -11,17 +12,17 @@ use crate::domain::observation::Observation;
 use crate::outbound::stores::record::{DatedRecord, RecordClock};
 use crate::ports::clock::Clock;
 
-/// A change of the difference that is a step of a clock. Less is what a measurement can be wrong by, and left alone, so that
-/// a record reads the same each time.
+/// A change of the offset that counts as a step of a clock. A smaller one is a measurement error and ignored, so that a
+/// record has the same times at every read.
 const TOLERANCE: Duration = Duration::from_millis(250);
 
 /// Converts times between this process and the server.
 #[derive(Debug)]
 pub(super) struct ServerClock {
     clock: Arc<dyn Clock>,
-    /// This run of the process among all that write.
+    /// The id of this run of the process among all writers.
     run: u64,
-    /// How far the server is ahead of process time, in milliseconds. Until it is measured, as far as the time of day is.
+    /// The offset of the server to process time, in milliseconds. Until it is measured, the offset of the time of day.
     ahead: AtomicI64,
 }
 
@@ -36,7 +37,7 @@ impl ServerClock {
         self.clock.now()
     }
 
-    /// Takes in the server's time, in microseconds, that came back to a command sent at this moment of process time.
+    /// Records the server's time, in microseconds, from the reply to a command that was sent at this process time.
     pub(super) fn measure(&self, sent: Timestamp, server_us: i64) {
         let took = self.now().duration_since(sent).as_millis();
         let took = i64::try_from(took).unwrap_or(i64::MAX);
@@ -53,26 +54,26 @@ impl ServerClock {
         self.now().as_millisecond().saturating_add(self.ahead_ms())
     }
 
-    /// How far the server is ahead of process time, in milliseconds.
+    /// The offset of the server to process time, in milliseconds.
     pub(super) fn ahead_ms(&self) -> i64 {
         self.ahead.load(Ordering::Relaxed)
     }
 
-    /// How records are written and read now.
+    /// The clock for records that are written and read now.
     pub(super) fn frame(&self) -> RecordClock {
         let ahead = self.ahead_ms();
         RecordClock { run: self.run, shift: ahead, others: ahead }
     }
 
-    /// What a record says, beside what this process holds of the job. Where both say the same and the record is from the
-    /// future, what is held has the better times.
-    pub(super) fn read(&self, record: DatedRecord, memory: Option<&Observation>) -> Observation {
+    /// Converts a record, given what this process has of the job. If both have the same content and the record is from
+    /// the future, the local times are used.
+    pub(super) fn read(&self, record: DatedRecord, near: Option<&Observation>) -> Observation {
         let (read, now) = (record.observation, self.now());
         if record.is_own || !read.is_from_future(now) {
             return read.clamped(now);
         }
-        match memory.filter(|memory| memory.job.same_report(&read.job)) {
-            Some(memory) => memory.clone(),
+        match near.filter(|near| near.job.same_report(&read.job)) {
+            Some(near) => near.clone(),
             None => read.clamped(now),
         }
     }

@@ -1,28 +1,28 @@
-//! What this process has met on its way to Redis, counted since the start.
+//! Counters of this process's use of Redis, since the start.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::ports::shared_store::SharedStoreHealth;
 
-/// The counts. Whoever meets something adds to them.
+/// The counters.
 #[derive(Debug, Default)]
 pub(super) struct RedisStats {
     pub(super) connections: AtomicU64,
     pub(super) emptied: AtomicU64,
-    /// Commands that were not done, for whatever reason.
+    /// Commands that were not done, for any reason.
     pub(super) faults: AtomicU64,
     pub(super) takeovers: AtomicU64,
     pub(super) fence_refusals: AtomicU64,
     pub(super) local_budget: AtomicU64,
 }
 
-/// Adds one.
+/// Increments a counter.
 pub(super) fn add(count: &AtomicU64) {
     count.fetch_add(1, Ordering::Relaxed);
 }
 
 impl RedisStats {
-    /// The counts so far; what is not counted here is left at its default.
+    /// The current counters; fields without a counter here keep their default.
     pub(super) fn health(&self) -> SharedStoreHealth {
         let number = |count: &AtomicU64| count.load(Ordering::Relaxed);
         SharedStoreHealth {

@@ -1,6 +1,6 @@
-//! The jobs that replicas share, behind those that this process holds in memory. An end in memory is answered from there;
-//! anything else is read again, because another replica may know better. What cannot be shared now is held here and
-//! written later, so an answer never goes back to an older one.
+//! The jobs that replicas share, behind this process's memory cache. A terminal job in memory is returned from there;
+//! any other is read again, because another replica may have a newer one. What cannot be shared now is kept here and
+//! written later, so an answer never reverts to an older one.
 
 mod lists;
 
@@ -26,22 +26,22 @@ use crate::ports::store::{JobStore, ListFilter, StoreError, StoreHealth, StoreOu
 use crate::telemetry::meters::{self, CacheTier};
 use crate::telemetry::warning_throttle::LimitedWarning;
 
-/// How often a record is written anew that somebody else changed meanwhile.
+/// How often a write is retried when another replica changed the record meanwhile.
 const TRIES: usize = 4;
-/// The most ends that wait to be written; the oldest are found again when Redis is read.
+/// The most unpersisted terminal jobs; the oldest are found again when Redis is read.
 const UNWRITTEN_MAX: usize = 100_000;
-/// Ends written back at the same time.
+/// Terminal jobs that are written back concurrently.
 const AT_ONCE: usize = 64;
 
 /// The jobs that replicas share.
 #[derive(Debug)]
 pub struct RedisStore {
-    memory: MemoryStore,
+    near: MemoryStore,
     pub(super) shared: Arc<RedisShared>,
     pub(super) record_mac: RecordMac,
     max_record: usize,
     retention: Retention,
-    /// Ends that this process told and Redis does not have.
+    /// Terminal jobs that this process published and Redis does not have.
     unwritten: Mutex<BTreeMap<JobKey, Observation>>,
     /// The tracked jobs, as this process knows them.
     pub(super) mirror: Mutex<LedgerMirror>,
@@ -52,25 +52,25 @@ pub struct RedisStore {
     too_large: LimitedWarning,
 }
 
-/// What Redis holds of a job.
+/// The state of a job in Redis.
 #[derive(Debug, Default)]
 struct RedisRecord {
-    /// The point in its history.
+    /// The version of the record.
     point: u64,
     held: Option<Observation>,
     missing: bool,
-    /// Whether it is whole and of a newer version: a miss here, and left as it is.
+    /// Whether it is valid and of a newer version: a miss here, and not overwritten.
     strange: bool,
 }
 
-/// What came of comparing an end with what Redis holds.
+/// The result of comparing a terminal job with the record in Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reconciled {
-    /// Both say the same, or what Redis holds cannot be compared.
+    /// Both are equal, or the record in Redis cannot be compared.
     Same,
-    /// Redis has what this process holds now.
+    /// Redis has the local observation now.
     Pushed,
-    /// This process holds what Redis has now.
+    /// This process has the observation of Redis now.
     Pulled,
 }
 
@@ -82,7 +82,7 @@ impl RedisStore {
         retention: Retention,
     ) -> Self {
         Self {
-            memory: MemoryStore::new(retention),
+            near: MemoryStore::new(retention),
             shared,
             record_mac,
             max_record,
@@ -97,19 +97,19 @@ impl RedisStore {
         }
     }
 
-    /// Says whether records are authenticated.
+    /// Returns whether records are authenticated.
     pub(super) const fn is_sealed(&self) -> bool {
         self.record_mac.has_secret()
     }
 
-    /// Reads what Redis holds, beside what this process holds.
-    async fn read(&self, key: &JobKey, memory: Option<&Observation>) -> Result<RedisRecord, Unavailable> {
+    /// Reads the record of Redis, given what this process has.
+    async fn read(&self, key: &JobKey, near: Option<&Observation>) -> Result<RedisRecord, Unavailable> {
         let name = self.shared.keys.job(key);
         let fields = redis::cmd("HMGET").arg(&name).arg("r").arg("n").arg("m").to_owned();
         let (bytes, point, missing): (Option<Vec<u8>>, Option<u64>, Option<u64>) =
             self.shared.connection.command(&fields).await?;
         let (held, strange) = match bytes.map(|bytes| self.open(key, &name, &bytes)) {
-            Some(VerifiedRecord::Whole(held)) => (Some(self.shared.server_clock.read(held, memory)), false),
+            Some(VerifiedRecord::Whole(held)) => (Some(self.shared.server_clock.read(held, near)), false),
             Some(VerifiedRecord::Strange) => (None, true),
             Some(VerifiedRecord::Damaged(_)) | None => (None, false),
         };
@@ -117,55 +117,55 @@ impl RedisStore {
         Ok(RedisRecord { point: point.unwrap_or(0), missing, held, strange })
     }
 
-    /// Opens a record. One that fails its check is a miss, counted and never served; so is one of a newer version, which is
-    /// no fault.
+    /// Opens a record. An invalid one is a miss, counted and never returned; so is one of a newer version, which is not
+    /// an error.
     fn open(&self, key: &JobKey, name: &str, bytes: &[u8]) -> VerifiedRecord {
         let opened = self.record_mac.open_record(key, name, bytes, &self.shared.server_clock.frame());
         match &opened {
             VerifiedRecord::Whole(_) => {}
             VerifiedRecord::Strange => {
-                if let Some(suppressed) = self.newer.due() {
-                    tracing::warn!(job = %key, suppressed, "record in redis written by a newer version; ignored");
+                if let Some(held_back) = self.newer.due() {
+                    tracing::warn!(job = %key, held_back, "record in redis written by a newer version; ignored");
                 }
             }
             VerifiedRecord::Damaged(why) => {
                 self.damaged.fetch_add(1, Ordering::Relaxed);
-                if let Some(suppressed) = self.failing.due() {
-                    tracing::error!(job = %key, reason = why, suppressed, "record in redis unreadable; ignored");
+                if let Some(held_back) = self.failing.due() {
+                    tracing::error!(job = %key, why, held_back, "record in redis unreadable; ignored");
                 }
             }
         }
         opened
     }
 
-    /// The newest of what Redis and this process know, held in memory from now on.
+    /// The newest of the local and the shared observation; it is cached in memory.
     async fn newest(
         &self,
         key: &JobKey,
-        memory: Option<Observation>,
+        near: Option<Observation>,
         record: RedisRecord,
     ) -> Option<Observation> {
-        if record.missing && memory.is_none() {
-            self.memory.note_missing(key).await.ok();
+        if record.missing && near.is_none() {
+            self.near.note_missing(key).await.ok();
         }
-        match (memory, record.held) {
-            (memory, Some(held)) if memory.as_ref().is_none_or(|memory| held.supersedes(memory)) => {
-                match self.memory.keep(held.clone()).await {
+        match (near, record.held) {
+            (near, Some(held)) if near.as_ref().is_none_or(|near| held.supersedes(near)) => {
+                match self.near.keep(held.clone()).await {
                     Ok(StoreOutcome::Older(newer)) => Some(newer),
                     Ok(StoreOutcome::New(_)) | Err(_) => Some(held),
                 }
             }
-            (Some(memory), held) => {
-                if held.as_ref() != Some(&memory) && !record.strange {
-                    self.write_later(&memory);
+            (Some(near), held) => {
+                if held.as_ref() != Some(&near) && !record.strange {
+                    self.write_later(&near);
                 }
-                Some(memory)
+                Some(near)
             }
             (None, _) => None,
         }
     }
 
-    /// Notes an end that Redis is to have.
+    /// Records a terminal job that must be written to Redis.
     fn write_later(&self, held: &Observation) {
         if !held.job.is_terminal() {
             return;
@@ -182,14 +182,14 @@ impl RedisStore {
         self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Every ended job that this process holds, and those that Redis is to have though memory had no room for them.
+    /// Every terminal job in this process, and the unpersisted ones that did not fit into memory.
     pub(super) fn ended(&self) -> Vec<Observation> {
-        let mut ended = self.memory.ended();
+        let mut ended = self.near.ended();
         ended.extend(self.unwritten().values().cloned());
         ended
     }
 
-    /// Compares an end that this process holds with what Redis holds, and has the one that supersedes the other in both.
+    /// Compares a local terminal job with the record in Redis, and stores the one that supersedes the other in both.
     pub(super) async fn reconcile(&self, held: &Observation) -> Result<Reconciled, Unavailable> {
         let key = &held.job.key;
         let RedisRecord { held: remote, strange, .. } = self.read(key, Some(held)).await?;
@@ -200,7 +200,7 @@ impl RedisStore {
             }
             Some(remote) if remote.supersedes(held) => {
                 self.unwritten().remove(key);
-                self.memory.keep(remote).await.ok();
+                self.near.keep(remote).await.ok();
                 Ok(Reconciled::Pulled)
             }
             Some(_) | None => {
@@ -210,7 +210,7 @@ impl RedisStore {
         }
     }
 
-    /// Writes the ends that Redis does not have.
+    /// Writes the terminal jobs that Redis does not have.
     pub(super) async fn write_back(&self) {
         let waiting: Vec<Observation> = std::mem::take(&mut *self.unwritten()).into_values().collect();
         if waiting.is_empty() {
@@ -227,7 +227,7 @@ impl RedisStore {
         }
     }
 
-    /// Compares with what Redis holds, and writes what is newer. `None` when the turn was over.
+    /// Compares with the record in Redis, and writes the newer one. `None` if the lease had expired.
     async fn share(
         &self,
         new: Observation,
@@ -237,23 +237,23 @@ impl RedisStore {
         let bytes = record::key_bytes(&key);
         let name = self.shared.keys.job(&key);
         for _ in 0..TRIES {
-            let memory = self
-                .memory
+            let near = self
+                .near
                 .get(std::slice::from_ref(&key))
                 .await
                 .ok()
-                .and_then(|mut memory| memory.pop().flatten());
+                .and_then(|mut near| near.pop().flatten());
             let RedisRecord { point, held: remote, missing: _, strange } =
-                self.read(&key, memory.as_ref()).await?;
+                self.read(&key, near.as_ref()).await?;
             if remote.as_ref() == Some(&new) && fencing_token == FencingToken::Alone {
-                // Written back by another replica before.
+                // Another replica wrote it back before.
                 return Ok(Some(self.hold(new, remote).await));
             }
-            let far_is_new = match (&memory, &remote) {
-                (Some(memory), Some(remote)) => remote.supersedes(memory),
-                (memory, remote) => memory.is_none() && remote.is_some(),
+            let far_is_new = match (&near, &remote) {
+                (Some(near), Some(remote)) => remote.supersedes(near),
+                (near, remote) => near.is_none() && remote.is_some(),
             };
-            let held = if far_is_new { remote.clone() } else { memory };
+            let held = if far_is_new { remote.clone() } else { near };
             if let Some(held) = held.as_ref().filter(|held| **held != new && !new.supersedes(held)) {
                 self.shared.release(&key, fencing_token).await;
                 let record = RedisRecord { point, held: remote, missing: false, strange };
@@ -265,18 +265,18 @@ impl RedisStore {
                 .record_mac
                 .seal(name.as_bytes(), &record::write(&bytes, &new, &self.shared.server_clock.frame()));
             if strange {
-                // Newer replicas know more of this job than could be written here: theirs stays.
+                // Newer replicas know more of this job than this version could write: their record stays.
                 self.shared.release(&key, fencing_token).await;
                 return Ok(Some(self.hold(new, held).await));
             }
             if body.len() > self.max_record {
-                if let Some(suppressed) = self.too_large.due() {
-                    tracing::warn!(job = %key, bytes = body.len(), suppressed, "record larger than store.redis.max_record; not shared");
+                if let Some(held_back) = self.too_large.due() {
+                    tracing::warn!(job = %key, bytes = body.len(), held_back, "record larger than store.redis.max_record; not shared");
                 }
                 self.shared.release(&key, fencing_token).await;
                 return Ok(Some(self.hold(new, held).await));
             }
-            // What the others read there counts too: it may be worse than what this process holds.
+            // What the others read there counts too: it may be older than the local observation.
             let differs = |held: &Observation| !held.job.same_report(&new.job);
             let changed = held.as_ref().is_none_or(differs) || remote.as_ref().is_none_or(differs);
             if changed {
@@ -291,24 +291,24 @@ impl RedisStore {
         Err(Unavailable::Slow)
     }
 
-    /// Holds what was shared, beside what it replaced.
+    /// Caches the shared observation, and returns what it replaced.
     async fn hold(&self, new: Observation, replaced: Option<Observation>) -> StoreOutcome {
-        match self.memory.keep(new.clone()).await {
+        match self.near.keep(new.clone()).await {
             Ok(StoreOutcome::Older(newer)) if newer != new => StoreOutcome::Older(newer),
             Ok(_) | Err(_) => StoreOutcome::New(replaced),
         }
     }
 
-    /// Holds what cannot be shared now.
+    /// Caches an observation that cannot be shared now.
     async fn hold_locally(&self, new: Observation) -> Result<StoreOutcome, StoreError> {
-        let kept = self.memory.keep(new.clone()).await?;
+        let kept = self.near.keep(new.clone()).await?;
         if let StoreOutcome::New(replaced) = &kept {
             self.write_later(&new.replacing(replaced.as_ref()));
         }
         Ok(kept)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "they are the script's, and named by it")]
+    #[expect(clippy::too_many_arguments, reason = "they are the arguments of the script, with its names")]
     async fn write(
         &self,
         name: &str,
@@ -347,12 +347,12 @@ impl RedisStore {
 impl JobStore for RedisStore {
     fn get<'a>(&'a self, keys: &'a [JobKey]) -> BoxFuture<'a, Result<Vec<Option<Observation>>, StoreError>> {
         Box::pin(async move {
-            let memory = self.memory.find(keys).await;
-            let answers = keys.iter().zip(memory).map(async |(key, memory)| match memory {
-                Some(memory) if memory.job.is_terminal() => (Some(memory), CacheTier::Memory),
-                memory => match self.read(key, memory.as_ref()).await {
-                    Ok(record) => (self.newest(key, memory, record).await, CacheTier::Store),
-                    Err(_) => (memory, CacheTier::Memory),
+            let near = self.near.find(keys).await;
+            let answers = keys.iter().zip(near).map(async |(key, near)| match near {
+                Some(near) if near.job.is_terminal() => (Some(near), CacheTier::Memory),
+                near => match self.read(key, near.as_ref()).await {
+                    Ok(record) => (self.newest(key, near, record).await, CacheTier::Store),
+                    Err(_) => (near, CacheTier::Memory),
                 },
             });
             let answers = join_all(answers).await.into_iter().map(|(held, tier)| {
@@ -375,8 +375,8 @@ impl JobStore for RedisStore {
     }
 
     fn missing_for<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<Option<Duration>, StoreError>> {
-        // What the others know of it was noted when the job was read, which comes first.
-        self.memory.missing_for(key)
+        // What the other replicas know of it was recorded when the job was read, which comes first.
+        self.near.missing_for(key)
     }
 
     fn list<'a>(
@@ -388,7 +388,7 @@ impl JobStore for RedisStore {
         Box::pin(async move {
             match self.list_shared(filter, after, limit).await {
                 Ok(page) => Ok(page),
-                Err(_) => self.memory.list(filter, after, limit).await,
+                Err(_) => self.near.list(filter, after, limit).await,
             }
         })
     }
@@ -404,7 +404,7 @@ impl JobStore for RedisStore {
                 return Ok(None);
             }
             let shared = self.share(new.clone(), fencing_token).await;
-            // Redis cannot say whose turn it is. Who overslept knows that without it.
+            // Redis cannot verify the lease. An expired one is known locally.
             if shared.is_err() && self.shared.overslept(&key, fencing_token) {
                 return Ok(None);
             }
@@ -448,7 +448,7 @@ impl JobStore for RedisStore {
                 self.shared.refused(key);
                 return Ok(false);
             }
-            self.memory.note_missing(key).await.map(|()| true)
+            self.near.note_missing(key).await.map(|()| true)
         })
     }
 
@@ -457,15 +457,14 @@ impl JobStore for RedisStore {
         keys: &'a [JobKey],
     ) -> BoxFuture<'a, Result<Vec<Option<Observation>>, StoreError>> {
         Box::pin(async move {
-            let memory = self.memory.find(keys).await;
-            let answers = keys.iter().zip(memory).map(async |(key, memory)| {
-                match self.read(key, memory.as_ref()).await {
-                    // What the others know is newer than ours, and cannot be read: who wants to know has to look.
-                    Ok(RedisRecord { strange: true, .. }) => memory.filter(|memory| memory.job.is_terminal()),
-                    Ok(record) => self.newest(key, memory, record).await,
-                    Err(_) => memory,
-                }
-            });
+            let near = self.near.find(keys).await;
+            let answers =
+                keys.iter().zip(near).map(async |(key, near)| match self.read(key, near.as_ref()).await {
+                    // The record of the others is newer, and cannot be read: a fetch is necessary.
+                    Ok(RedisRecord { strange: true, .. }) => near.filter(|near| near.job.is_terminal()),
+                    Ok(record) => self.newest(key, near, record).await,
+                    Err(_) => near,
+                });
             Ok(join_all(answers).await)
         })
     }
@@ -477,7 +476,7 @@ impl JobStore for RedisStore {
             unwritten,
             dropped: self.dropped.load(Ordering::Relaxed),
             damaged: self.damaged.load(Ordering::Relaxed),
-            memory: self.memory.count(),
+            near: self.near.count(),
             shared_store: Some(self.shared.health()),
             ..StoreHealth::default()
         }

@@ -1,5 +1,5 @@
-//! What stands behind the configured addresses: one server, sentinels that know where it is, or a cluster. Makes
-//! connections to it, and keeps none.
+//! The topology behind the configured addresses: one server, sentinels, or a cluster. Opens connections, and keeps
+//! none.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -14,21 +14,21 @@ use redis::{
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// What stands behind the addresses.
+/// The topology behind the addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TopologyMode {
     /// One server.
     Single,
-    /// Sentinels, which know where the server of this name is.
+    /// Sentinels that know the server of this name.
     Sentinel(String),
     /// Some nodes of a cluster.
     Cluster,
 }
 
-/// The addresses cannot be used. Never repeats one: they may hold a password.
+/// The addresses cannot be used. Never contains one: they may contain a password.
 #[derive(Debug, thiserror::Error)]
 pub enum BadAddress {
-    /// One of them does not read.
+    /// One of them cannot be parsed.
     #[error(
         "must hold redis://host:port or rediss://host:port, with user:password@ before the host where needed, \
              and for sentinels and clusters several of them between commas"
@@ -37,7 +37,7 @@ pub enum BadAddress {
     /// More than one for a single server.
     #[error("holds several addresses: set mode to sentinel or cluster, or keep one")]
     Several,
-    /// A certificate does not read, or is given for addresses without TLS.
+    /// A certificate cannot be parsed, or is given for addresses without TLS.
     #[error("ca_file must hold certificates in PEM form, and goes with rediss:// addresses")]
     Authorities,
 }
@@ -50,7 +50,7 @@ pub(super) struct Topology {
     cluster: Option<ClusterClient>,
     sentinel_password: Option<SecretString>,
     timeout: Duration,
-    /// The server that sentinels named last, and how often that was another one than before.
+    /// The server that sentinels returned last, and how often it changed.
     named: Mutex<(Option<ConnectionAddr>, u64)>,
 }
 
@@ -67,7 +67,7 @@ impl TopologyConnection {
             Self::One(connection) => connection.req_packed_command(command).await,
             Self::Cluster(connection) => connection.req_packed_command(command).await,
         };
-        // A server's refusal comes as a value.
+        // An error reply of the server is returned as a value.
         answer?.extract_error()
     }
 }
@@ -81,7 +81,7 @@ impl Topology {
         timeout: Duration,
     ) -> Result<Self, BadAddress> {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
-            // Whoever was faster installed the same one.
+            // A concurrent caller installed the same one.
             rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
         }
         let split = |letter: char| letter == ',' || letter.is_whitespace();
@@ -116,7 +116,7 @@ impl Topology {
         Ok(Self { mode, infos, certificates, cluster, sentinel_password, timeout, named: Mutex::default() })
     }
 
-    /// How often sentinels named another server than before.
+    /// How often sentinels returned another server than before.
     pub(super) fn failovers(&self) -> u64 {
         self.named.lock().unwrap_or_else(PoisonError::into_inner).1
     }
@@ -137,7 +137,7 @@ impl Topology {
         Ok(TopologyConnection::One(self.open(&self.server().await?).await?))
     }
 
-    /// Opens a connection for messages. In a cluster every node passes on those of all.
+    /// Opens a connection for messages. In a cluster every node forwards the messages of all nodes.
     pub(super) async fn subscribe(&self, channel: &str, attempt: usize) -> RedisResult<PubSub> {
         let server = match self.mode {
             TopologyMode::Cluster => {
@@ -151,7 +151,7 @@ impl Topology {
         Ok(messages)
     }
 
-    /// The server that takes writes.
+    /// The server that accepts writes.
     async fn server(&self) -> RedisResult<Client> {
         let TopologyMode::Sentinel(name) = &self.mode else {
             return self.client(self.infos.first().ok_or_else(nowhere)?.clone());
@@ -170,8 +170,8 @@ impl Topology {
         Err(last)
     }
 
-    /// Asks one sentinel where the server is. The user and password of the addresses are the server's; sentinels have their
-    /// own.
+    /// Queries one sentinel for the server's address. The user and password of the addresses are the server's;
+    /// sentinels have their own.
     async fn query_sentinel(&self, sentinel: &ConnectionInfo, name: &str) -> RedisResult<ConnectionAddr> {
         let mut settings = RedisConnectionInfo::default();
         if let Some(password) = &self.sentinel_password {
@@ -199,7 +199,7 @@ impl Topology {
     }
 
     async fn open(&self, client: &Client) -> RedisResult<MultiplexedConnection> {
-        // How long a request may take is judged by `link`, for all kinds of connections alike.
+        // `RedisConnection` enforces the timeout of a request, for all kinds of connections.
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.timeout))
             .set_response_timeout(None);
@@ -213,7 +213,7 @@ impl std::fmt::Debug for Topology {
     }
 }
 
-/// Reads an address. Nagle is turned off: it is on by default, and costs a third of the throughput.
+/// Parses an address. Nagle's algorithm is turned off: it is on by default, and costs a third of the throughput.
 fn read(url: &str) -> Result<ConnectionInfo, BadAddress> {
     let info = url.into_connection_info().map_err(|_| BadAddress::Url)?;
     Ok(info.set_tcp_settings(TcpSettings::default().set_nodelay(true)))

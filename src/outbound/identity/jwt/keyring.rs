@@ -1,5 +1,5 @@
-//! The held keys of one issuer, and the task that keeps them fresh. Looking a key up never waits and never fetches: an
-//! unknown name only asks the task to look again, which it does when it has not looked for a while.
+//! The keys of one issuer, and the task that refreshes them. Reading the keys never waits and never fetches: an unknown
+//! key id only requests a refresh, which the task runs unless the last one was a moment ago.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -22,22 +22,22 @@ use crate::ports::BoxFuture;
 use crate::ports::spawner::{Spawner, TaskKind};
 use crate::telemetry::warning_throttle::LimitedWarning;
 
-/// The least time between the last look for keys and one that an unknown name brings about.
+/// The least time between the last refresh and one that an unknown key id causes.
 const NUDGE_GAP: Duration = Duration::from_secs(30);
-/// The longest time until a look that failed is repeated.
+/// The longest time until a failed refresh is retried.
 const RETRY_MAX: Duration = Duration::from_secs(30);
-/// How long a look may take.
+/// The timeout of a refresh.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest key set, in bytes: a hundred keys with their certificates fit.
 const SET_MAX: usize = 256 * 1024;
 
-/// Where keys are read.
+/// The location of a key set.
 pub(super) trait JwksLocation: fmt::Debug + Send + Sync {
-    /// Reads the key set as it is now, or says why not.
+    /// Reads the current key set, or returns why it could not.
     fn read(&self) -> BoxFuture<'_, Result<Bytes, String>>;
 }
 
-/// The keys of one issuer. Dropping it ends their task.
+/// The keys of one issuer. Dropping it stops its task.
 #[derive(Debug)]
 pub(super) struct Keyring {
     shared: Arc<KeyringState>,
@@ -51,8 +51,8 @@ struct KeyringState {
 }
 
 impl Keyring {
-    /// Starts to hold the keys of an issuer, whose name is for the log. Until the first look has landed they are those that
-    /// are `known` already. The task ends with the keyring, or when `stop` is cancelled.
+    /// Starts the task for the keys of an issuer, whose name is for the log. Until the first refresh completes, the
+    /// keys are `known`. The task stops when the keyring is dropped, or when `stop` is cancelled.
     pub(super) fn start(
         issuer: &str,
         location: Box<dyn JwksLocation>,
@@ -71,12 +71,12 @@ impl Keyring {
         Self { shared, _task: stop.drop_guard() }
     }
 
-    /// The keys as they are now.
+    /// The current keys.
     pub(super) fn keys(&self) -> Arc<KeySet> {
         self.shared.keys.load_full()
     }
 
-    /// Asks for a look soon. Costs nothing however often it is called.
+    /// Requests a refresh soon. Cheap, however often it is called.
     pub(super) fn want(&self) {
         self.shared.refresh_requested.notify_one();
     }
@@ -87,7 +87,7 @@ impl KeyringState {
         let warning = LimitedWarning::default();
         let mut failures = 0_u32;
         loop {
-            // whoever asked until now is answered by this look
+            // this refresh covers all requests until now
             self.refresh_requested.notified().now_or_never();
             failures = match self.refresh(issuer, location).await {
                 Ok(()) => 0,
@@ -127,10 +127,10 @@ impl KeyringState {
     }
 }
 
-/// A place as configured. Where it is a URL, the proxy holds that the environment names.
+/// A configured location. A URL is fetched through the proxy of the environment.
 ///
 /// # Errors
-/// When the HTTP client cannot be built on this machine, or the environment names no usable proxy.
+/// Returns an error if the HTTP client cannot be built on this machine, or the environment names an invalid proxy.
 pub(super) fn location(jwks: &JwksRef, env: &Environment) -> Result<Box<dyn JwksLocation>, HttpClientError> {
     Ok(match jwks {
         JwksRef::Url(url) => {
@@ -169,7 +169,7 @@ impl JwksLocation for LocalKeys {
         Box::pin(async {
             let mut json = Vec::new();
             let read = async {
-                // one byte more than is allowed: a device in the place of the file must not fill the memory
+                // one byte more than the limit: a device at the path must not fill the memory
                 let file = tokio::fs::File::open(&self.0).await?;
                 file.take(SET_MAX as u64 + 1).read_to_end(&mut json).await
             };

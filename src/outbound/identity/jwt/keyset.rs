@@ -1,5 +1,5 @@
-//! An issuer's published keys (JWK Set, RFC 7517), read into those that can check a signature. What cannot is left out:
-//! secrets, keys for encryption, weak ones, curves and forms that are not known here.
+//! An issuer's published keys (JWK Set, RFC 7517), parsed into those that can check a signature. The others are
+//! skipped: symmetric secrets, encryption keys, weak keys, and unknown curves and forms.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::KID_MAX;
 
-/// The most keys of one set that are looked at.
+/// The most keys of one set that are read.
 const KEYS_MAX: usize = 100;
 /// The sizes of an RSA modulus, in bits: smaller is weak (RFC 7518, 3.3), larger costs more than a token is worth.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
@@ -20,7 +20,7 @@ pub(super) struct KeySet {
     keys: Vec<VerificationKey>,
 }
 
-/// One key, and what it may check.
+/// One key, and the algorithm that it may check.
 #[derive(Clone, Debug)]
 struct VerificationKey {
     kid: Option<String>,
@@ -38,7 +38,7 @@ enum KeyKind {
     Ed25519,
 }
 
-/// The text is no key set.
+/// The text is not a usable key set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NotAKeySet {
     /// It is not JSON with a list of `keys`.
@@ -67,15 +67,15 @@ struct RawKey {
     e: Option<String>,
     x: Option<String>,
     y: Option<String>,
-    /// A private key that got out. Whoever published it, everybody can sign with it.
+    /// A leaked private key: anybody can sign with it.
     d: Option<Value>,
 }
 
 impl KeySet {
-    /// Reads a set.
+    /// Parses a key set.
     ///
     /// # Errors
-    /// When it is none, or holds no key that can be used.
+    /// Returns an error if it is not a key set, or contains no usable key.
     pub(super) fn read(json: &[u8]) -> Result<Self, NotAKeySet> {
         let set: RawSet = serde_json::from_slice(json).map_err(|_| NotAKeySet::Shape)?;
         let keys: Vec<VerificationKey> =
@@ -83,22 +83,22 @@ impl KeySet {
         if keys.is_empty() { Err(NotAKeySet::Empty) } else { Ok(Self { keys }) }
     }
 
-    /// How many there are.
+    /// The number of keys.
     pub(super) fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Says whether both sets name the same keys in the same order.
+    /// Returns whether both sets contain the same key ids in the same order.
     pub(super) fn same_names(&self, other: &Self) -> bool {
         self.keys.iter().map(|key| &key.kid).eq(other.keys.iter().map(|key| &key.kid))
     }
 
-    /// Says whether a key goes by this name.
+    /// Returns whether a key has this id.
     pub(super) fn contains(&self, kid: &str) -> bool {
         self.keys.iter().any(|key| key.kid.as_deref() == Some(kid))
     }
 
-    /// The key that a token names and that may check this algorithm; for a token that names none the only such key.
+    /// The key with this id that may check this algorithm; without an id, the only key that may check it.
     pub(super) fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<&DecodingKey> {
         let mut fitting = self.keys.iter().filter(|key| key.checks(algorithm));
         match kid {
@@ -161,19 +161,19 @@ impl KeyKind {
     }
 }
 
-/// Base64url without padding, and nothing looser.
+/// Base64url without padding; any other form is rejected.
 pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).ok()
 }
 
-/// The length of a big-endian number.
+/// The length of a big-endian number, in bits.
 fn bits(number: &[u8]) -> usize {
     let first = number.iter().position(|byte| *byte != 0).unwrap_or(number.len());
     let rest = number.get(first..).unwrap_or_default();
     rest.first().map_or(0, |top| rest.len() * 8 - top.leading_zeros() as usize)
 }
 
-/// An odd number from 3 to what four bytes hold: 3 and 65537 in practice.
+/// An odd number of at most four bytes, at least 3: 3 and 65537 in practice.
 fn is_exponent(e: &[u8]) -> bool {
     (2..=32).contains(&bits(e)) && e.last().is_some_and(|last| last % 2 == 1)
 }

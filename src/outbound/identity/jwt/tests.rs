@@ -1,4 +1,4 @@
-//! Which tokens are taken, and why the others are not: tables. How keys are kept fresh is in `tests/freshness.rs`.
+//! Which tokens are accepted, and why the others are rejected: tables. Key refreshes are in `tests/freshness.rs`.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -18,7 +18,7 @@ mod mint;
 const NOW: i64 = 1_800_000_000;
 const ISSUER: &str = "https://login.example";
 
-/// A clock that stands still.
+/// A clock that does not move.
 #[derive(Debug)]
 struct Still;
 
@@ -28,7 +28,7 @@ impl Clock for Still {
     }
 }
 
-/// A key set that is read, as often as it is.
+/// A scripted key set, with the number of its reads.
 #[derive(Clone, Debug)]
 struct JwksScript(Arc<Mutex<(Result<Value, String>, usize)>>);
 
@@ -94,7 +94,7 @@ fn claims() -> Value {
     json!({ "iss": ISSUER, "aud": "jobgate", "sub": "alice", "exp": NOW + 300, "iat": NOW })
 }
 
-/// An object with another value for a member, or without it.
+/// An object with one member replaced or removed.
 fn with(mut object: Value, name: &str, value: Option<Value>) -> Value {
     match value {
         Some(value) => drop(object.as_object_mut().unwrap().insert(name.to_owned(), value)),

@@ -1,5 +1,5 @@
-//! A token as it was presented (RFC 7519, RFC 7515): taken apart, bounded, and hostile until its signature is checked.
-//! Whatever in its header says where a key could be found (`jwk`, `jku`, `x5u`, `x5c`) is not looked at.
+//! A token as it was presented (RFC 7519, RFC 7515): split, bounded, and untrusted until its signature is checked.
+//! Header members that point to a key (`jwk`, `jku`, `x5u`, `x5c`) are ignored.
 
 use std::fmt;
 
@@ -13,22 +13,23 @@ use super::keyset::decode;
 
 /// The longest token, in bytes.
 const TOKEN_MAX: usize = 8 * 1024;
-/// The types of tokens that are meant for us; others are signed with the same keys and mean something else (RFC 8725, 3.11).
+/// The token types that are accepted; other types are signed with the same keys and have another meaning (RFC 8725,
+/// 3.11).
 const TYPES: [&str; 3] = ["jwt", "at+jwt", "application/at+jwt"];
 
-/// A token whose signature nobody has checked.
+/// A token whose signature has not been checked.
 pub(super) struct UnverifiedToken<'a> {
-    /// The algorithm that it says it is signed with.
+    /// The algorithm in its header.
     pub(super) algorithm: Algorithm,
-    /// The name of its key, at most [`KID_MAX`] bytes.
+    /// The key id in its header, at most [`KID_MAX`] bytes.
     pub(super) kid: Option<String>,
-    /// What it says. Not to be believed.
+    /// The claims. Untrusted.
     claims: JwtClaims,
     signed: &'a str,
     signature: &'a str,
 }
 
-/// What a token says, no name twice.
+/// The claims of a token, without duplicate names.
 pub(super) struct JwtClaims(Map<String, Value>);
 
 #[derive(Deserialize)]
@@ -36,16 +37,16 @@ struct JwtHeader {
     alg: String,
     kid: Option<String>,
     typ: Option<String>,
-    /// Extensions that must be understood. None is.
+    /// Extensions that must be understood (`crit`). None is.
     #[serde(default, deserialize_with = "there")]
     crit: bool,
-    /// Unencoded payloads (RFC 7797), which are read in another way.
+    /// Unencoded payloads (RFC 7797), which need another parser.
     #[serde(default, deserialize_with = "there")]
     b64: bool,
 }
 
 impl<'a> UnverifiedToken<'a> {
-    /// Takes a token apart. `None` for whatever is not one, or is signed by a secret or not at all.
+    /// Splits a token. `None` if it is not a token, is not signed, or is signed with a shared secret.
     pub(super) fn read(token: &'a str) -> Option<Self> {
         let (signed, signature) = token.rsplit_once('.').filter(|_| token.len() <= TOKEN_MAX)?;
         let (header, payload) = signed.split_once('.').filter(|(_, payload)| !payload.contains('.'))?;
@@ -60,12 +61,12 @@ impl<'a> UnverifiedToken<'a> {
         Some(Self { algorithm, kid: header.kid, claims, signed, signature })
     }
 
-    /// Who it says has signed it: whose keys to try, and nothing more.
+    /// The issuer claim: selects the keys to try, and nothing else.
     pub(super) fn issuer(&self) -> Option<&str> {
         self.claims.text("iss")
     }
 
-    /// What it says, if the key has signed it.
+    /// The claims, if the signature of the key is valid.
     pub(super) fn check(self, key: &DecodingKey) -> Option<JwtClaims> {
         let checked = crypto::verify(self.signature, self.signed.as_bytes(), key, self.algorithm);
         checked.unwrap_or(false).then_some(self.claims)
@@ -73,25 +74,26 @@ impl<'a> UnverifiedToken<'a> {
 }
 
 impl JwtClaims {
-    /// A claim that is text.
+    /// A claim that is a string.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name)?.as_str()
     }
 
-    /// A claim that is a list of texts and nothing else.
+    /// A claim that is a list of strings only.
     pub(super) fn list(&self, name: &str) -> Option<Vec<&str>> {
         self.0.get(name)?.as_array()?.iter().map(Value::as_str).collect()
     }
 
-    /// A claim that is a text or a list of texts (`aud`).
+    /// A claim that is a string or a list of strings (`aud`).
     pub(super) fn one_or_more(&self, name: &str) -> Option<Vec<&str>> {
         self.text(name).map(|text| vec![text]).or_else(|| self.list(name))
     }
 
-    /// A claim that is a time: seconds since 1970, perhaps with a fraction, not before then and at most in the year 9999.
+    /// A claim that is a time: seconds since 1970, perhaps with a fraction, not before then and at most in the year
+    /// 9999.
     ///
     /// # Errors
-    /// When it is there and no such number.
+    /// Returns an error if it is present and not such a number.
     pub(super) fn time(&self, name: &str) -> Result<Option<jiff::Timestamp>, ()> {
         let Some(value) = self.0.get(name) else { return Ok(None) };
         let seconds = value.as_f64().filter(|seconds| (0.0..2.5e11).contains(seconds)).ok_or(())?;
@@ -100,7 +102,7 @@ impl JwtClaims {
     }
 }
 
-/// Reads an object and refuses one that says something twice: readers differ on which of the two holds.
+/// Parses an object and rejects duplicate names: parsers differ on which of the two applies.
 impl<'de> Deserialize<'de> for JwtClaims {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Each;
@@ -125,7 +127,7 @@ impl<'de> Deserialize<'de> for JwtClaims {
     }
 }
 
-/// Says that a member is there, whatever its value.
+/// Returns whether a member is present, whatever its value.
 fn there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     serde::de::IgnoredAny::deserialize(deserializer).map(|_| true)
 }

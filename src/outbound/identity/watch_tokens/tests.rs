@@ -1,4 +1,4 @@
-//! What a watch token opens, and that no other text does.
+//! What a watch token permits, and that no other text is accepted as one.
 
 use super::*;
 
@@ -42,12 +42,12 @@ fn token_grants_its_jobs_within_the_creators_current_grant() {
         assert_eq!(principal.may_read_job(&job), may, "{job}");
     }
     assert_eq!(principal.pass().fingerprint, Some(keys::hash(made.token.expose_secret())));
-    assert_eq!(read(at(60), &only(&ui())), Err(AuthError::Expired), "its time is up");
-    assert_eq!(read(at(1), &no_grant), Err(AuthError::Unknown), "its maker is gone");
+    assert_eq!(read(at(60), &only(&ui())), Err(AuthError::Expired), "it has expired");
+    assert_eq!(read(at(1), &no_grant), Err(AuthError::Unknown), "its client is not listed any more");
     let narrower = Principal::new("ui", [SourceName::parse("other").unwrap()]);
     assert!(
         !read(at(1), &only(&narrower)).unwrap().may_read_job(&key("audit", "a")),
-        "its maker lost the source"
+        "its client lost the source"
     );
     for (now, grant_of, is_valid) in [
         (at(59), Some(ui()), true),
@@ -68,14 +68,14 @@ fn unlisted_client_mints_within_its_own_grant_and_lifetime() {
     let pass = CredentialInfo { expires: Some(at(30)), ..CredentialInfo::default() };
     let bearer = Principal::with_grant("ui", Grant::Sources(Arc::new(scopes))).holding(pass);
     let jobs = BTreeSet::from([key("audit", "a")]);
-    // a listed client of the same name is somebody else, whatever it may read
+    // a listed client of the same name is a different client, whatever it may read
     for grant_of in [None, Some(bearer.clone()), Some(ui())] {
         let grant_of = |name: &str| grant_of.as_ref().and_then(|client| only(client)(name));
         let made = tokens().mint(&bearer, &jobs, MINUTE, at(0), grant_of).unwrap();
         assert_eq!(made.expires_at, at(30));
         let principal = tokens().read(&made.token, at(29), no_grant).unwrap();
         assert_eq!(principal.scope(&audit), Some(&scope));
-        assert!(!principal.may_read(&sales), "the sources of the jobs alone are handed on");
+        assert!(!principal.may_read(&sales), "only the sources of the jobs are passed on");
         assert!(WatchTokens::is_valid(&principal, at(29), no_grant));
         assert!(!WatchTokens::is_valid(&principal, at(30), no_grant));
         assert_eq!(tokens().read(&made.token, at(30), no_grant), Err(AuthError::Expired));
@@ -123,7 +123,7 @@ fn altered_or_forged_token_is_rejected() {
     ] {
         refused(&text);
     }
-    // signed by the same key, but saying what we do not say
+    // signed by the same key, but with a payload that the gateway does not create
     let signed = |payload: &str| {
         let signed = format!("{MARK}{}", URL_SAFE_NO_PAD.encode(payload));
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(hmac::sign(&tokens.key, signed.as_bytes())))

@@ -1,4 +1,4 @@
-//! Those who wait take turns by client, and are told early what their own place is worth.
+//! Waiting calls are served round robin by client, and are rejected early by their own position.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::super::queue::CallQueue;
 use super::*;
 
-/// What became of a call: went, was refused, or was dropped.
+/// The outcome of a call: permitted, rejected, or dropped.
 type End = Option<Result<(), LimiterRefusal>>;
 
 fn trigger(name: &str) -> FetchTrigger {
@@ -18,8 +18,8 @@ fn trigger(name: &str) -> FetchTrigger {
     }
 }
 
-/// Makes these calls at once, in this order, and tells in the order of their ends who, which of theirs, when and how.
-/// A name with `!` is of a call that is dropped after half a second.
+/// Makes these calls at once, in this order, and returns in order of completion: the client, the number of its call,
+/// the time and the outcome. A name with `!` is of a call that is dropped after half a second.
 async fn ends(
     limiter: &Arc<UpstreamLimiter>,
     names: &[&'static str],
@@ -49,7 +49,7 @@ async fn ends(
     ended.into_inner().unwrap()
 }
 
-/// A gate for one call a second that has just been passed, so that whoever comes now waits.
+/// A limiter for one call a second that has just permitted one, so that the next call waits.
 async fn passed() -> Arc<UpstreamLimiter> {
     let limiter = limiter(1, 100_000, 10, SECOND * 1_000);
     assert_eq!(once(&limiter, CallOutcome::Answered).await, Ok(()));
@@ -64,7 +64,7 @@ async fn single_call_waits_for_only_one_call_of_another_client() {
     let ends = ends(&limiter, &names).await;
     assert_eq!(ends.len(), 201);
     assert_eq!(ends[1], ("bob", 0, SECOND * 2, Some(Ok(()))));
-    assert_eq!(ends[200], ("alice", 199, SECOND * 201, Some(Ok(()))), "no turn is lost");
+    assert_eq!(ends[200], ("alice", 199, SECOND * 201, Some(Ok(()))), "no slot is lost");
 }
 
 #[tokio::test(start_paused = true)]
@@ -79,7 +79,7 @@ async fn clients_alternate_and_each_keeps_its_fifo_order() {
         let went: Vec<String> = ends.iter().map(|(name, number, ..)| format!("{name}{number}")).collect();
         assert_eq!(went.join(" "), order);
         for (position, (.., when, end)) in (1..).zip(&ends) {
-            assert_eq!((*when, *end), (SECOND * position, Some(Ok(()))), "{order}: every turn is used");
+            assert_eq!((*when, *end), (SECOND * position, Some(Ok(()))), "{order}: every slot is used");
         }
     }
 }
@@ -107,12 +107,12 @@ async fn predicted_wait_uses_the_round_robin_queue_position() {
     };
     let throttled = |seconds| Err(LimiterRefusal::Throttled(SECOND * seconds));
     assert_eq!(count("alice", Duration::ZERO, Ok(())), 5);
-    assert_eq!(count("alice", Duration::ZERO, throttled(11)), 145, "too far behind her own");
-    assert_eq!(count("bob", SECOND, Ok(())), 1, "in the next second, as her next are");
-    assert_eq!(count("background", Duration::ZERO, throttled(11)), 1, "behind everyone");
+    assert_eq!(count("alice", Duration::ZERO, throttled(11)), 145, "too far back in her own line");
+    assert_eq!(count("bob", SECOND, Ok(())), 1, "in the next second, like her next ones");
+    assert_eq!(count("background", Duration::ZERO, throttled(11)), 1, "behind all others");
     let later: usize = (1..=10).map(|second| count("alice", SECOND * second, Ok(()))).sum();
     assert_eq!(later, 49);
-    assert_eq!(count("alice", SECOND * 10, throttled(1)), 1, "the one that bob's turn pushed out");
+    assert_eq!(count("alice", SECOND * 10, throttled(1)), 1, "the one that bob's call displaced");
 }
 
 proptest! {

@@ -1,4 +1,4 @@
-//! A gate whose budget replicas share, with a script in the place of the other replicas.
+//! A limiter with a shared budget, and a script instead of the other replicas.
 
 use std::collections::VecDeque;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::domain::budget::SharedUse;
 use crate::ports::BoxFuture;
 
-/// Says what it is told to, and notes what it hears.
+/// A scripted shared budget that records its calls.
 #[derive(Debug, Default)]
 struct SharedBudgetScript {
     responses: Mutex<VecDeque<SharedDecision>>,
@@ -87,14 +87,14 @@ async fn call_waits_for_the_shared_budget_and_releases_its_slot() {
 async fn throttling_of_one_replica_pauses_all_replicas() {
     let (limiter, script) = gate_that([go(), SharedDecision::Paused(SECOND * 30)]);
     assert_eq!(once(&limiter, CallOutcome::Throttled(SECOND * 5)).await, Ok(()));
-    assert_eq!(*script.paused.lock().unwrap(), [SECOND * 5], "ours is told to the others");
+    assert_eq!(*script.paused.lock().unwrap(), [SECOND * 5], "our pause is reported to the other replicas");
     tokio::time::advance(SECOND * 5).await;
     assert_eq!(once(&limiter, CallOutcome::Answered).await, Err(LimiterRefusal::Throttled(SECOND * 30)));
-    assert_eq!(script.paused.lock().unwrap().len(), 1, "theirs is not told again");
+    assert_eq!(script.paused.lock().unwrap().len(), 1, "their pause is not reported again");
     assert_eq!(
         once(&limiter, CallOutcome::Answered).await,
         Err(LimiterRefusal::Throttled(SECOND * 30)),
-        "without asking again"
+        "without another request"
     );
 }
 
@@ -129,7 +129,7 @@ async fn polls_are_paced_by_what_all_replicas_used() {
     let (limiter, script) = gate_that([]);
     let need = PollDemand { calls_per_hour: 100, awaited: true };
     assert_eq!(limiter.pace_polls(need), PollPacing::default(), "nothing is used");
-    assert_eq!(*script.reported.lock().unwrap(), [(100, 0)], "the others learn what it needs");
+    assert_eq!(*script.reported.lock().unwrap(), [(100, 0)], "the others learn its demand");
     let used = |calls, others_demand| SharedUse {
         calls: vec![(SECOND * 60, calls)],
         others_demand,
@@ -141,7 +141,7 @@ async fn polls_are_paced_by_what_all_replicas_used() {
     *script.used.lock().unwrap() = used(360, 300);
     assert_eq!(limiter.pace_polls(need).spacing, alone.spacing * 4, "and a quarter of it is its own");
     *script.used.lock().unwrap() = used(480, 300);
-    assert_eq!(limiter.pace_polls(need).closed_for, SECOND * 3_540, "the rest is kept for callers");
+    assert_eq!(limiter.pace_polls(need).closed_for, SECOND * 3_540, "the rest is reserved for callers");
 }
 
 #[tokio::test(start_paused = true)]

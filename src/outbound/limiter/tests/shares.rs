@@ -1,4 +1,4 @@
-//! The shares of the hour, as the limiter keeps them.
+//! The shares of the hourly budget in the limiter.
 
 use super::*;
 
@@ -24,7 +24,7 @@ fn refused_for_most_of_the_hour(refusal: LimiterRefusal) -> bool {
 async fn background_calls_leave_callers_their_share() {
     let limiter = limiter(1_000, 50, 100, SECOND * 2);
     let (calls, refusal) = calls_until_refused(&limiter, &FetchTrigger::Background).await;
-    assert_eq!(calls, 40, "of 50, of which 20 % are kept");
+    assert_eq!(calls, 40, "of 50, of which 20 % are reserved");
     assert!(refused_for_most_of_the_hour(refusal), "{refusal:?}");
     let (calls, _) = calls_until_refused(&limiter, &FetchTrigger::Client("c".into())).await;
     assert_eq!(calls, 10);
@@ -44,7 +44,7 @@ async fn callers_leave_polls_what_they_need() {
 #[tokio::test(start_paused = true)]
 async fn rechecks_are_few_while_polls_are_spaced() {
     let limiter = limiter(1_000, 5_000, 100, SECOND * 2);
-    assert!((0..100).all(|_| limiter.take_recheck()), "any while there is plenty");
+    assert!((0..100).all(|_| limiter.take_recheck()), "any number while the budget is ample");
     for _ in 0..3_000 {
         limiter.acquire(&FetchTrigger::Background, SECOND * 10).await.unwrap().finish(CallOutcome::Answered);
     }

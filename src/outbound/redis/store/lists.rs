@@ -1,4 +1,4 @@
-//! Which jobs replicas share: the index that lists walk, and what changed of late.
+//! The lists of shared jobs: the index that lists read, and the recent changes.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::outbound::stores::memory::fits;
 use crate::outbound::stores::record;
 use crate::ports::store::{JobStore as _, ListFilter};
 
-/// The least number of names read from the index at once.
+/// The least number of names that are read from the index at once.
 const PAGE: usize = 100;
 
 impl RedisStore {
@@ -20,7 +20,8 @@ impl RedisStore {
         self.shared.connection.command(&there).await
     }
 
-    /// Puts a job where lists and late readers find it. Done before it is written: a name without a record is harmless.
+    /// Adds a job to the index and the recent changes. Done before the record is written: a name without a record is
+    /// harmless.
     pub(super) async fn index(&self, bytes: &[u8]) -> Result<(), Unavailable> {
         let now = self.shared.server_clock.server_ms().to_string();
         let index = redis::cmd("ZADD").arg(self.shared.keys.index()).arg(0).arg(bytes).to_owned();
@@ -32,7 +33,7 @@ impl RedisStore {
         index.and(recent).map(drop)
     }
 
-    /// The jobs that changed within the last `within`, by the server's clock; forgets much older ones.
+    /// The jobs that changed within the last `within`, by the server's clock; removes much older ones.
     pub(in crate::outbound::redis) async fn changed_within(
         &self,
         within: Duration,
@@ -83,7 +84,7 @@ impl RedisStore {
                 match held {
                     Some(held) if fits(filter, &held) => page.push(held),
                     Some(_) => {}
-                    // A record of a newer version is there all the same.
+                    // A record of a newer version exists all the same.
                     None if self.is_kept(key).await? => {}
                     None => {
                         let gone = redis::cmd("ZREM").arg(&index).arg(record::key_bytes(key)).to_owned();

@@ -1,4 +1,4 @@
-//! How keys are kept fresh: on a paused clock, from a key set that counts how often it is read.
+//! How keys are refreshed: on a paused clock, with a key set that counts its reads.
 
 use std::time::Duration;
 
@@ -27,13 +27,13 @@ async fn unknown_keys_trigger_at_most_one_fetch_per_thirty_seconds() {
         let hostile = format!("{}.{rest}", base64(head.replace("\"ed\"", &format!("\"k{number}\""))));
         assert_eq!(issuers.authenticate(&hostile).map(drop), Err(JwtError::Key));
         if number % 100 == 0 {
-            // all of them over thirty seconds
+            // all of them within thirty seconds
             tokio::time::sleep(SECOND * 3 / 10).await;
         }
     }
-    assert!(script.reads() <= 2, "{} looks, the first one among them", script.reads());
+    assert!(script.reads() <= 2, "{} refreshes, including the first", script.reads());
     tokio::time::sleep(SECOND * 31).await;
-    assert!(script.reads() <= 3, "{} looks", script.reads());
+    assert!(script.reads() <= 3, "{} refreshes", script.reads());
     assert!(issuers.authenticate(&signed).is_ok());
 }
 
@@ -51,7 +51,7 @@ async fn new_key_is_loaded_on_first_use_or_at_the_next_refresh() {
     tokio::time::sleep(SECOND * 2).await;
     assert!(issuers.authenticate(&after).is_ok());
     assert_eq!(issuers.authenticate(&before).map(drop), Err(JwtError::Key), "the old key is gone");
-    // that asked for another look; from here on nobody asks
+    // the last unknown key id requested another refresh; no more requests from here on
     tokio::time::sleep(SECOND * 31).await;
     let reads = script.reads();
     script.respond(Ok(set(&old, "old")));
@@ -76,7 +76,7 @@ async fn cached_keys_stay_valid_while_the_key_set_is_unavailable() {
         script.respond(failure.clone());
         let reads = script.reads();
         tokio::time::sleep(SECOND * 400).await;
-        assert!(script.reads() > reads + 1, "it is tried again");
+        assert!(script.reads() > reads + 1, "the refresh is retried");
         assert!(issuers.authenticate(&good).is_ok(), "{failure:?}");
     }
     script.respond(Ok(json!({ "keys": mint.published() })));
@@ -84,5 +84,5 @@ async fn cached_keys_stay_valid_while_the_key_set_is_unavailable() {
     let reads = script.reads();
     drop(issuers);
     tokio::time::sleep(SECOND * 1000).await;
-    assert_eq!(script.reads(), reads, "an issuer that is taken out is not asked any more");
+    assert_eq!(script.reads(), reads, "the keys of a removed issuer are not fetched any more");
 }

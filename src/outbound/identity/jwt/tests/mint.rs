@@ -1,4 +1,4 @@
-//! Makes keys and tokens, good and bad, with the crypto library alone: nothing here is shared with what checks them.
+//! Creates keys and tokens, valid and invalid, with the crypto library only: shares no code with the validation.
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
@@ -40,7 +40,7 @@ impl Mint {
         RsaPublicKeyComponents::<Vec<u8>>::from(self.rsa.public_key()).n
     }
 
-    /// The keys as they are published, each by the name of its kind.
+    /// The published keys, each with the name of its kind as the id.
     pub(super) fn published(&self) -> Vec<Value> {
         let rsa = RsaPublicKeyComponents::<Vec<u8>>::from(self.rsa.public_key());
         let ec = |kid: &str, curve: &str, algorithm, pkcs8: &[u8]| {
@@ -56,7 +56,7 @@ impl Mint {
         ]
     }
 
-    /// Signs with the key that an algorithm is for. `ASN1` is ES256 in another form, `n` is HS256 with the RSA modulus for a
+    /// Signs with the key of an algorithm. `ASN1` is ES256 in another form, `n` is HS256 with the RSA modulus as the
     /// secret.
     pub(super) fn sign(&self, algorithm: &str, message: &[u8]) -> Vec<u8> {
         let random = SystemRandom::new();
@@ -88,7 +88,7 @@ impl Mint {
         }
     }
 
-    /// A token of these texts, signed by an algorithm whatever its header says.
+    /// A token of these texts, signed with `algorithm`, whatever its header contains.
     pub(super) fn token(&self, algorithm: &str, header: &str, claims: &str) -> String {
         let message = format!("{}.{}", base64(header), base64(claims));
         let signature = self.sign(algorithm, message.as_bytes());
@@ -96,7 +96,7 @@ impl Mint {
     }
 }
 
-/// The name of the key for an algorithm, as published.
+/// The published key id of an algorithm.
 pub(super) fn kid(algorithm: &str) -> &'static str {
     match algorithm {
         "ES256" => "p256",
