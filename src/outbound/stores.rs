@@ -1,4 +1,4 @@
-//! Where jobs and rows are kept: in memory, or in memory and a file behind it.
+//! The stores of jobs and rows: in memory, or in memory with a file behind it.
 
 pub mod embedded;
 pub mod memory;

@@ -1,4 +1,4 @@
-//! The machine itself: its clock, its chance, and the one place that starts tasks.
+//! The system: its clock, its random numbers, and the one place that spawns tasks.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::LazyLock;
@@ -17,18 +17,18 @@ use crate::ports::clock::{Clock, whole_millis};
 use crate::ports::entropy::Entropy;
 use crate::ports::spawner::{OnPanic, Spawner, TaskKind};
 
-/// A difference between the system clock and what is known of it, beyond which it has stepped. Less is what two readings
-/// one after the other differ by on a busy machine.
+/// A difference between the system clock and its expected value above which the clock has stepped. A smaller one can
+/// occur between two readings on a busy machine.
 const STEP: SignedDuration = SignedDuration::from_secs(1);
 /// Readings that took longer than this are not compared: the process was stopped in between.
 const STOPPED: Duration = Duration::from_millis(100);
 
 /// The system clock and the monotonic clock at the first reading: process time counts from there.
 static START: LazyLock<(Timestamp, Duration)> = LazyLock::new(|| (system_time(), monotonic()));
-/// How far the system clock is ahead of process time since its last step, in milliseconds.
+/// The offset of the system clock to process time since its last step, in milliseconds.
 static CORRECTION: AtomicI64 = AtomicI64::new(0);
 
-/// The machine's clock.
+/// The system's clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
@@ -60,13 +60,16 @@ impl Clock for SystemClock {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the clock port's one implementation over the machine")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the only implementation of the clock port with the system clock"
+)]
 fn system_time() -> Timestamp {
     Timestamp::now()
 }
 
-/// The time since the machine was started, the time that it was suspended included: what was seen before a suspension is
-/// old after it.
+/// The time since the machine was started, including the time that it was suspended: an observation from before a
+/// suspension is old after it.
 fn monotonic() -> Duration {
     let since = clock_gettime(ClockId::Boottime);
     Duration::new(u64::try_from(since.tv_sec).unwrap_or(0), u32::try_from(since.tv_nsec).unwrap_or(0))
@@ -82,7 +85,7 @@ impl Entropy for ThreadEntropy {
     }
 }
 
-/// Starts tasks on the runtime and keeps count of them. A cheap clone.
+/// Spawns tasks on the runtime and counts them. A cheap clone.
 #[derive(Clone, Debug, Default)]
 pub struct RuntimeSpawner {
     tasks: TaskTracker,
@@ -90,7 +93,7 @@ pub struct RuntimeSpawner {
 }
 
 impl RuntimeSpawner {
-    /// Resolves when a task died without which the process cannot do its job.
+    /// Completes when an essential task has panicked.
     pub async fn fatal(&self) {
         self.fatal.cancelled().await;
     }
@@ -107,7 +110,7 @@ impl Spawner for RuntimeSpawner {
         let fatal = self.fatal.clone();
         let guarded = async move {
             let Err(panic) = AssertUnwindSafe(task).catch_unwind().await else { return };
-            // A panic's text is made of our words and of data; it can hold what an upstream sent, so it stays out.
+            // The text of a panic may contain data of an upstream, so it is not logged.
             drop(panic);
             match kind.on_panic() {
                 OnPanic::Contained => tracing::error!(task = kind.name(), "task panicked; its work is lost"),

@@ -1,5 +1,5 @@
-//! Test support: a scripted server on a real socket that remembers what it was asked, and stand-ins for the ports.
-//! Not a model of any upstream: each test writes the bytes it wants to see come back.
+//! Test support: a scripted server on a real socket that records its requests, and test doubles of the ports. Not a
+//! model of any upstream: each test provides the response bytes.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -42,14 +42,14 @@ impl SeenRequest {
     }
 }
 
-/// A server that answers every request by a script.
+/// A server with scripted responses.
 pub(crate) struct ScriptedServer {
     pub(crate) url: String,
     seen: Arc<Mutex<Vec<SeenRequest>>>,
 }
 
 impl ScriptedServer {
-    /// Serves until the process ends, on threads of its own. An empty answer closes the connection.
+    /// Serves until the process ends, on its own threads. An empty response closes the connection.
     pub(crate) fn start(script: impl Fn(&SeenRequest) -> Vec<u8> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/api", listener.local_addr().unwrap());
@@ -70,7 +70,7 @@ impl ScriptedServer {
         Self { url, seen }
     }
 
-    /// What was asked so far.
+    /// The requests so far.
     pub(crate) fn seen(&self) -> Vec<SeenRequest> {
         self.seen.lock().unwrap().clone()
     }
@@ -95,7 +95,7 @@ fn receive(stream: &mut TcpStream) -> Option<SeenRequest> {
     }
 }
 
-/// A whole answer: status, extra header lines (each ending in CRLF) and body.
+/// A complete response: status, extra header lines (each ending in CRLF) and body.
 pub(crate) fn answer(status: u16, headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
     let head = format!(
@@ -105,12 +105,12 @@ pub(crate) fn answer(status: u16, headers: &str, body: impl AsRef<[u8]>) -> Vec<
     [head.as_bytes(), body].concat()
 }
 
-/// An answer of JSON.
+/// A JSON response.
 pub(crate) fn json(status: u16, body: &serde_json::Value) -> Vec<u8> {
     answer(status, "content-type: application/json\r\n", body.to_string())
 }
 
-/// A clock that stands at one moment.
+/// A clock with a fixed time.
 #[derive(Debug)]
 pub(crate) struct FixedClock;
 
@@ -130,8 +130,8 @@ impl Entropy for NoJitter {
     }
 }
 
-/// What a test's source may do, against a server of its own. The times are long, since no machine is too slow for tests that
-/// are about something else.
+/// The settings of a test's source, with its own server. The timeouts are long, so that slow machines do not fail tests
+/// of other subjects.
 pub(crate) fn settings(url: &str) -> SourceSettings {
     SourceSettings {
         name: SourceName::parse("s").unwrap(),
@@ -149,7 +149,7 @@ pub(crate) fn settings(url: &str) -> SourceSettings {
     }
 }
 
-/// What the world lends in a test.
+/// The dependencies of a test's source.
 pub(crate) fn deps(credentials: Arc<OneKey>) -> SourceDeps {
     SourceDeps {
         http_client: Arc::new(UpstreamHttpClient::new().unwrap()),
@@ -165,7 +165,7 @@ pub(crate) fn id(text: &str) -> ExternalId {
     ExternalId::parse(text).unwrap()
 }
 
-/// A word for what came of a look: the state, or the error's variant.
+/// A label for the outcome of a fetch: the state, or the error's variant.
 pub(crate) fn word(outcome: &Result<Arc<Job>, FetchError>) -> String {
     match outcome {
         Ok(job) => format!("{:?}", job.state()),
@@ -206,8 +206,7 @@ impl Credentials for OneKey {
     }
 }
 
-/// Any JSON at all, down to `depth`, in which members have the names and texts the words that a reader looks for more
-/// often than chance would have it.
+/// Arbitrary JSON, down to `depth`, with the names and texts that a parser looks for more often than by chance.
 pub(crate) fn any_json(
     names: &'static [&'static str],
     words: &'static [&'static str],

@@ -1,13 +1,12 @@
-//! The upstreams, one folder each, and the factory that makes a configured source ready.
+//! The upstreams, one folder each, and the factory that builds the reader of a configured source.
 //!
-//! Adding an upstream: (1) a variant in `domain::source::Upstream` and one in `domain::details::Details`. The compiler
-//! then reports each exhaustive `match` that needs an arm, the one in [`reader_on`] included. It does not report the
-//! name in the configuration (`UpstreamWord` in `config::sources`) and the comparisons with one variant in
-//! `src/config`: find them by hand. (2) A folder here: `wire.rs` reads the upstream's responses (every field is
-//! optional, a value of the wrong type is `None`), `normalize.rs` maps them to the domain types (total and pure, with a
-//! table test for each mapping), and the file beside it builds the requests and classifies the responses with
-//! `outbound::source::Source`, which adds budget, retries, circuit breaker and credential. Classify the body before the
-//! status, never require JSON on an error, and let no upstream text but a failure's reach a client.
+//! Adding an upstream: (1) a variant in `domain::source::Upstream` and one in `domain::details::Details`; the compiler
+//! then lists every table that needs a row. (2) A folder here: `wire.rs` parses the responses (strings at the border,
+//! every field optional, a wrong type is `None`), `normalize.rs` converts them to domain types (total, pure, a table
+//! test a line), and the file beside it sends the requests and classifies the replies through
+//! `outbound::source::Source`, which provides budget, retries, circuit breaker and credential. (3) A row in [`reader`].
+//! Classify the body before the status, never require JSON on an error, and let no upstream text but a failure's reach
+//! a client.
 
 mod distinct_ids;
 pub mod mindbridge;
@@ -24,24 +23,25 @@ pub use super::source::{SourceDeps, SourceSettings, SourceState};
 use crate::domain::source::Upstream;
 use crate::ports::upstream::{Detail, FetchError, JobReader};
 
-/// Turns a panic over one answer into a bad answer. The panic itself is in the log, by the process's hook.
+/// Converts a panic during the normalization of a response into a bad answer. The panic itself is logged by the
+/// process's hook.
 fn contained<T>(normalize: impl FnOnce() -> T) -> Result<T, FetchError> {
     catch_unwind(AssertUnwindSafe(normalize))
         .map_err(|_| bad_answer("putting the answer into our words panicked"))
 }
 
-/// An answer that cannot be used, and why.
+/// An unusable response, and why.
 fn bad_answer(text: impl Into<String>) -> FetchError {
     FetchError::BadAnswer(Detail::new(text))
 }
 
-/// Makes a configured source ready to be asked. Nothing is sent yet.
+/// Builds the reader of a configured source. Sends nothing.
 pub fn reader(upstream: Upstream, settings: SourceSettings, deps: SourceDeps) -> Arc<dyn JobReader> {
     let source_state = SourceState::new(&settings, deps.shared_store.as_ref());
     reader_on(upstream, settings, deps, source_state)
 }
 
-/// The same on an account of which something may have been used up.
+/// The same with the existing state of a source.
 pub fn reader_on(
     upstream: Upstream,
     settings: SourceSettings,

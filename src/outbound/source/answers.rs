@@ -1,10 +1,10 @@
-//! Whether the answers of a source can be used, and the last error: what its health shows beside the limiter's state.
+//! Whether the responses of a source are usable, and the last error: what its health shows beside the limiter's state.
 //!
-//! An answer that cannot be used is the fault of one job or of the source. The source is DEGRADED after one answer that
-//! does not come from the API (a page, a redirect), after unusable answers about two jobs with no usable one in between,
-//! and after any unusable one if none has been usable for [`QUIET`]. The next usable answer ends it, and so do
-//! [`HOLDS`] without another unusable one. A job whose answers stay unusable while those about another are usable is odd
-//! by itself, and counts no more until an answer about it is usable.
+//! An unusable response is caused by one job or by the source. The source is DEGRADED after one response that does not
+//! come from the API (an HTML page, a redirect), after unusable responses about two jobs with no usable one in between,
+//! and after any unusable one if none has been usable for [`QUIET`]. The state ends with the next usable response, and
+//! after [`HOLDS`] without another unusable one. A job whose responses stay unusable while those about another job are
+//! usable is defective by itself, and is ignored until a response about it is usable.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,35 +14,35 @@ use tokio::time::Instant;
 
 use crate::domain::source::SourceError;
 
-/// For how long a usable answer speaks against one about another job that is not.
+/// For how long a usable response is evidence against one about another job that is unusable.
 const QUIET: Duration = Duration::from_mins(1);
 /// How long an unusable answer counts.
 const HOLDS: Duration = Duration::from_mins(10);
-/// How many jobs are remembered as odd by themselves; beyond these a further one counts for its source.
+/// How many jobs are remembered as defective; a further one counts against its source.
 const ODD_JOBS: usize = 256;
-/// Suspects beyond this many change nothing.
+/// More suspects than this change nothing.
 const SUSPECTS: usize = 8;
 /// After this time an error that is the same as the one before is logged again.
 const LOG_AGAIN: Duration = Duration::from_mins(10);
 
-/// What a call is about.
+/// The subject of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CallPurpose<'a> {
     /// One job.
     Job(&'a str),
     /// Several jobs at once.
     Many,
-    /// Nothing of the source's state: a credential that is not used yet is tried.
+    /// None of the source's state: a credential that is not active is verified.
     Trial,
 }
 
-/// What the last answers of a source were worth.
+/// The quality of the last responses of a source.
 #[derive(Debug, Default)]
 pub(super) struct AnswerQuality(Mutex<QualityState>);
 
 #[derive(Debug, Default)]
 struct QualityState {
-    /// What the unusable answers since the last usable one were about; the empty text for several jobs at once.
+    /// The subjects of the unusable responses since the last usable one; the empty string for several jobs at once.
     suspects: BTreeSet<String>,
     malformed_jobs: BTreeSet<String>,
     usable_at: Option<Instant>,
@@ -53,7 +53,7 @@ struct QualityState {
 }
 
 impl AnswerQuality {
-    /// Takes in an answer that can be used. Says whether the source was DEGRADED until now.
+    /// Records a usable response. Returns whether the source was DEGRADED until now.
     pub(super) fn usable(&self, about: CallPurpose<'_>) -> bool {
         let mut state = self.lock();
         let QualityState { suspects, malformed_jobs, .. } = &mut *state;
@@ -72,8 +72,8 @@ impl AnswerQuality {
         std::mem::take(&mut state.degraded)
     }
 
-    /// Takes in an answer that cannot be used; `foreign` if it does not come from the API. Says whether the source is
-    /// DEGRADED from now on.
+    /// Records an unusable response; `foreign` if it does not come from the API. Returns whether the source is DEGRADED
+    /// from now on.
     pub(super) fn unusable(&self, about: CallPurpose<'_>, foreign: bool) -> bool {
         let mut state = self.lock();
         let job = match about {
@@ -93,12 +93,12 @@ impl AnswerQuality {
         state.degraded && !was
     }
 
-    /// Says whether the source is DEGRADED.
+    /// Returns whether the source is DEGRADED.
     pub(super) fn are_unusable(&self) -> bool {
         self.lock().is_degraded(Instant::now())
     }
 
-    /// Takes in an error. Says whether it is to be logged: it differs from the one before, or that one was long ago.
+    /// Records an error. Returns whether to log it: it differs from the one before, or that one was long ago.
     pub(super) fn note(&self, error: SourceError) -> bool {
         let mut state = self.lock();
         let now = Instant::now();
@@ -117,12 +117,12 @@ impl AnswerQuality {
         self.lock().last_error.clone()
     }
 
-    /// Forgets everything, because another place is asked from now on.
+    /// Resets everything, because another URL is called from now on.
     pub(super) fn forget(&self) {
         *self.lock() = QualityState::default();
     }
 
-    /// No code that can panic runs under this lock, and each change under it is whole.
+    /// No code that can panic runs under this lock, and each change under it is complete.
     fn lock(&self) -> MutexGuard<'_, QualityState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -147,7 +147,7 @@ mod tests {
         let answers = AnswerQuality::default();
         answers.usable(A);
         assert!(answers.unusable(B, true));
-        assert!(!answers.unusable(B, true), "said once");
+        assert!(!answers.unusable(B, true), "logged once");
         assert!(answers.are_unusable());
         assert!(answers.usable(A));
         assert!(!answers.are_unusable());
@@ -160,13 +160,13 @@ mod tests {
         for _ in 0..9 {
             assert!(!answers.unusable(B, false));
             answers.usable(A);
-            assert!(!answers.unusable(B, true), "not even by a page: it is known to be odd");
+            assert!(!answers.unusable(B, true), "not even by an HTML page: it is known to be defective");
             tokio::time::advance(QUIET * 2).await;
             assert!(!answers.unusable(B, false));
         }
         assert!(answers.unusable(A, false), "the source has not been usable for long");
         assert!(answers.usable(B));
-        assert!(answers.unusable(B, true), "it is not odd any more");
+        assert!(answers.unusable(B, true), "it is not defective any more");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! The end of one try: what the limiter, the metrics, the health of the source and its last error learn from it, and
+//! Concludes one try: updates the limiter, the metrics, the health of the source and its last error, and decides
 //! whether another try may help.
 
 use std::sync::Arc;
@@ -16,16 +16,16 @@ use crate::telemetry::meters::CallEnd;
 /// Characters of a message that is not about a reply.
 const MESSAGE: usize = 300;
 
-/// The end of one try.
+/// The outcome of one try.
 pub(super) enum TryOutcome<T> {
     Final(Result<T, CallError>),
     Again(CallError),
-    /// The credential was refused, and another one has come into force since.
+    /// The credential was rejected, and another one has become active since.
     Renewed,
 }
 
 impl Source {
-    /// Ends a try: tells the gate, and says whether another one may help.
+    /// Concludes a try: reports to the limiter, and returns whether another one may help.
     pub(super) fn conclude<T>(
         &self,
         permit: CallPermit,
@@ -39,7 +39,7 @@ impl Source {
             Ok(reply) => reply,
             Err(error) => return self.unanswered(permit, about, error),
         };
-        // Whatever ails it, an upstream that says when to come back is taken at its word, for all of its calls.
+        // Whatever the response, a pause that the upstream requests applies to all of its calls.
         let verdict = match (classify(&reply), reply.retry_after(self.now())) {
             (ReplyVerdict::Sick(_), Some(pause)) => ReplyVerdict::Throttled(pause),
             (verdict, _) => verdict,
@@ -61,7 +61,7 @@ impl Source {
                 permit.ended(CallEnd::Throttled).finish(CallOutcome::Throttled(retry_after));
                 fail(FetchError::Throttled { retry_after })
             }
-            // it left with the one before
+            // it was sent with the previous credential
             ReplyVerdict::Rejected if self.current().is_some_and(|current| !current.is(&credential)) => {
                 permit.ended(CallEnd::Rejected).finish(CallOutcome::Unknown);
                 TryOutcome::Renewed
@@ -80,7 +80,7 @@ impl Source {
         }
     }
 
-    /// The same where no whole answer came back.
+    /// The same without a complete response.
     fn unanswered<T>(&self, permit: CallPermit, about: CallPurpose<'_>, error: SendError) -> TryOutcome<T> {
         let fail = |error| TryOutcome::Final(Err(CallError::Fetch(error)));
         let kind = match &error {
@@ -109,7 +109,7 @@ impl Source {
                 TryOutcome::Again(CallError::Fetch(FetchError::Unavailable(detail)))
             }
             error @ SendError::Egress(_) => {
-                // `Source::status` reads the fault itself, so that the source recovers as soon as the files do
+                // `Source::status` reads the error itself, so that the source recovers as soon as the files do
                 permit.ended(CallEnd::Egress).finish(CallOutcome::Unknown);
                 let source = Some(Arc::new(error) as _);
                 let text = "the source cannot be called".to_owned();
@@ -123,7 +123,7 @@ impl Source {
         }
     }
 
-    /// Keeps as the last error why no call can be sent, if none can. Whoever built the client has logged it.
+    /// Records as the last error why no call can be sent, if none can. It was logged when the client was built.
     pub(super) fn note_egress_fault(&self) {
         if let Some(fault) = self.deps.http_client.fault() {
             let message = reason::clean(&SendError::Egress(fault).full_text(), MESSAGE);
@@ -132,7 +132,7 @@ impl Source {
         }
     }
 
-    /// Takes in that one call was refused, or its answer cannot be used, and says how the call ended.
+    /// Records that one call was refused, or its response is unusable, and returns the outcome of the call.
     fn refused_one(&self, error: &FetchError, about: CallPurpose<'_>, reply: &UpstreamReply) -> CallEnd {
         let (kind, end) = match error {
             FetchError::BadAnswer(_) if reply.status.is_redirection() => {
@@ -171,9 +171,9 @@ impl Source {
         self.note(kind, about, reason::line(text, reply));
     }
 
-    /// Keeps the error, and logs it if it is news.
+    /// Records the error, and logs it if it is new.
     fn note(&self, kind: SourceErrorKind, about: CallPurpose<'_>, message: String) {
-        // what a credential on trial brings is told by whoever tries it
+        // the caller that verifies a credential reports its errors
         if about == CallPurpose::Trial {
             return;
         }

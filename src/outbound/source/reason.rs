@@ -1,5 +1,5 @@
-//! Why an answer was refused, in one bounded line: for the log, the status page and `lastError`. What the upstream said was
-//! masked when it came in; here it is shortened, and what could break a line or a terminal is escaped.
+//! Why a response was rejected, in one bounded line: for the log, the status page and `lastError`. The upstream's text
+//! was masked when it arrived; here it is shortened, and characters that could break a line or a terminal are escaped.
 
 use std::fmt::Write as _;
 
@@ -9,20 +9,20 @@ use crate::outbound::http::UpstreamReply;
 
 /// Characters of the whole line.
 const LINE: usize = 300;
-/// Characters of what the upstream said in it.
+/// Characters of the upstream's text in it.
 const ERROR_TEXT_MAX: usize = 160;
 /// A longer body is not searched for a reason.
 const BODY: usize = 64 * 1024;
-/// Bytes at the beginning of a page that are searched for its title.
+/// Bytes at the beginning of an HTML page that are searched for its title.
 const TITLE_WITHIN: usize = 4 * 1024;
 
-/// Says whether an answer cannot come from the API, which sends JSON objects and does not redirect.
+/// Returns whether a response cannot come from the API, which sends JSON objects and does not redirect.
 pub(super) fn is_foreign(reply: &UpstreamReply) -> bool {
     let body = reply.body.trim_ascii_start();
     reply.status.is_redirection() || !body.is_empty() && !body.starts_with(b"{") && !body.starts_with(b"[")
 }
 
-/// One line of `text`, with what the reply itself adds to it.
+/// One line of `text`, with the details of the reply.
 pub(super) fn line(text: &str, reply: &UpstreamReply) -> String {
     let mut line = clean(text, LINE);
     let added = if let Some(location) = reply.location() {
@@ -38,7 +38,7 @@ pub(super) fn line(text: &str, reply: &UpstreamReply) -> String {
     line
 }
 
-/// The text without what breaks a line, shortened to so many characters.
+/// The text without line breaks, shortened to this many characters.
 pub(super) fn clean(text: &str, most: usize) -> String {
     let mut cleaned = String::new();
     let mut letters = text.trim().chars();
@@ -55,12 +55,12 @@ pub(super) fn clean(text: &str, most: usize) -> String {
     cleaned
 }
 
-/// Line and paragraph separators, and what changes the direction of a text.
+/// Line and paragraph separators, and characters that change the direction of a text.
 const fn is_bidi_or_break(letter: char) -> bool {
     matches!(letter, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-/// What a JSON error says, wherever the usual forms put it: both upstreams' envelopes, problem details, and those of
+/// The message of a JSON error, in any of the usual forms: both upstreams' envelopes, problem details, and those of
 /// gateways.
 fn error_text(body: &[u8]) -> Option<String> {
     if body.len() > BODY || !body.trim_ascii_start().starts_with(b"{") {
@@ -88,10 +88,10 @@ fn error_text(body: &[u8]) -> Option<String> {
     }
 }
 
-/// The title of a page.
+/// The title of an HTML page.
 fn title(body: &[u8]) -> Option<String> {
     let head = String::from_utf8_lossy(body.get(..TITLE_WITHIN).unwrap_or(body));
-    // of the same length in both spellings, so that a place in one is the same place in the other
+    // of the same length in both spellings, so that offsets agree
     let small = head.to_ascii_lowercase();
     let start = small.find("<title")?;
     let start = start + small.get(start..)?.find('>')? + 1;

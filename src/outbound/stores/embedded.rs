@@ -1,5 +1,5 @@
-//! The durable store: jobs in memory, and behind it in a file of this process alone that survives its death. An end is on
-//! the disk before anybody is told of it; the rest is written by and by. `docs/store.md` says what is promised.
+//! The durable store: jobs in memory, and behind it a file of this process that survives a crash. A terminal job is on
+//! the disk before it is published; the rest is written in the background. `docs/store.md` describes the guarantees.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::PathBuf;
@@ -35,38 +35,38 @@ pub use rows::RowLimits;
 use shared::StoreShared;
 use tables::TableReader;
 
-/// How many counters stand for all keys. Two keys that share one cost a read that is not held in memory, and no more.
+/// The number of counters for all keys. Two keys that share one cost a read that is not cached, and nothing else.
 const STRIPES: usize = 1_024;
 
-/// Where the file is, and how much it may hold.
+/// The location of the file, and its limits.
 #[derive(Clone, Debug)]
 pub struct EmbeddedSettings {
-    /// The folder of the file; made if it is not there.
+    /// The folder of the file; created if it does not exist.
     pub path: PathBuf,
-    /// The size of the file beyond which the oldest jobs go, in bytes.
+    /// The size of the file above which the oldest jobs are removed, in bytes.
     pub max_bytes: u64,
-    /// How much of the rows of jobs it may hold.
+    /// The limits of the rows of jobs.
     pub rows: RowLimits,
-    /// How long jobs are kept, and what may be held of them in memory.
+    /// The retention of jobs, and the limits of the memory cache.
     pub retention: Retention,
 }
 
-/// A store with a file. Dropping it writes what still waits, and closes the file.
+/// A store with a file. Dropping it writes the pending changes, and closes the file.
 #[derive(Debug)]
 pub struct EmbeddedStore {
-    memory: MemoryStore,
-    /// Counts what was kept, by a hash of its key: who read the file meanwhile does not hold on to what it read.
+    near: MemoryStore,
+    /// Counts writes, by a hash of the key: a concurrent reader of the file does not cache what it read.
     kept: Vec<AtomicU64>,
     shared: Arc<StoreShared>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl EmbeddedStore {
-    /// Opens the store, or begins an empty one. A damaged file is set aside and reported; a full disk is no obstacle.
+    /// Opens the store, or creates an empty one. A damaged file is set aside and reported; a full disk is not an error.
     /// Blocks on the disk, for a time in proportion to the file: every page of it is checked.
     ///
     /// # Errors
-    /// When the folder cannot be used, another process holds the file, or a newer version wrote it.
+    /// Returns an error if the folder cannot be used, another process has the file open, or a newer version wrote it.
     pub fn open(settings: EmbeddedSettings, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let EmbeddedSettings { path, max_bytes, rows, retention } = settings;
         Self::open_at(StorePath::new(path), max_bytes, rows, retention, clock)
@@ -93,7 +93,7 @@ impl EmbeddedStore {
         let thread = thread.spawn(move || writer::run(&writing));
         let thread = thread.map_err(|reason| OpenError::Unusable { path: shared.place.path(), reason })?;
         let kept = std::iter::repeat_with(AtomicU64::default).take(STRIPES).collect();
-        Ok(Self { memory: MemoryStore::new(retention), kept, shared, thread: Mutex::new(Some(thread)) })
+        Ok(Self { near: MemoryStore::new(retention), kept, shared, thread: Mutex::new(Some(thread)) })
     }
 
     fn stripe(&self, key: &JobKey) -> &AtomicU64 {
@@ -103,28 +103,28 @@ impl EmbeddedStore {
         self.kept.get(place).unwrap_or_else(|| unreachable!("the remainder is below the length"))
     }
 
-    /// Reads the file on a thread that may wait for the disk.
+    /// Reads the file on a thread that may block on the disk.
     async fn read(&self, keys: Vec<JobKey>) -> Result<Vec<Option<Observation>>, StoreError> {
         let shared = Arc::clone(&self.shared);
         blocking(move || shared.get(&keys)).await
     }
 
-    /// Holds in memory what was read, unless something was kept since.
+    /// Caches what was read, unless the key was written since.
     async fn hold(&self, read: &Observation, kept_before: u64) {
         let key = &read.job.key;
         let unless_kept = |held: Option<moka::Entry<JobKey, Observation>>| {
             let is_current = held.is_none() && self.stripe(key).load(Ordering::SeqCst) == kept_before;
             std::future::ready(if is_current { Op::Put(read.clone()) } else { Op::Nop })
         };
-        self.memory.jobs.entry_by_ref(key).and_compute_with(unless_kept).await;
+        self.near.jobs.entry_by_ref(key).and_compute_with(unless_kept).await;
     }
 
-    /// Lets go of what the file has been found to know better.
+    /// Evicts the jobs of which the file has newer observations.
     async fn let_go(&self) {
         let refused =
             std::mem::take(&mut *self.shared.refused.lock().unwrap_or_else(PoisonError::into_inner));
         for key in refused {
-            self.memory.jobs.invalidate(&key).await;
+            self.near.jobs.invalidate(&key).await;
         }
     }
 }
@@ -136,11 +136,11 @@ impl JobStore for EmbeddedStore {
             let mut held = Vec::with_capacity(keys.len());
             let mut missed = Vec::new();
             for (place, key) in keys.iter().enumerate() {
-                let memory = self.memory.jobs.get(key).await;
-                if memory.is_none() {
+                let near = self.near.jobs.get(key).await;
+                if near.is_none() {
                     missed.push((place, self.stripe(key).load(Ordering::SeqCst)));
                 }
-                held.push(memory);
+                held.push(near);
             }
             meters::cache_reads(CacheTier::Memory, keys.len() - missed.len());
             if missed.is_empty() {
@@ -166,12 +166,13 @@ impl JobStore for EmbeddedStore {
             let key = new.job.key.clone();
             let mut outcome = StoreOutcome::New(None);
             let stored = &mut outcome;
-            // Nobody else keeps this key until the future that this returns is done, and nobody reads what it puts before.
-            let compare = async |memory: Option<moka::Entry<JobKey, Observation>>| {
-                let is_near = memory.is_some();
-                let held = match memory {
-                    Some(memory) => Some(memory.into_value()),
-                    // A file that cannot be read is a miss; what it holds is compared again where it is written.
+            // Until the returned future completes, no other task writes this key, and no reader gets an earlier state
+            // of it.
+            let compare = async |near: Option<moka::Entry<JobKey, Observation>>| {
+                let is_near = near.is_some();
+                let held = match near {
+                    Some(near) => Some(near.into_value()),
+                    // A file that cannot be read is a miss; the record in it is compared again during the write.
                     None => self.read(vec![key.clone()]).await.ok().and_then(|mut read| read.pop().flatten()),
                 };
                 if let Some(held) = held.as_ref().filter(|held| !new.supersedes(held)) {
@@ -181,7 +182,7 @@ impl JobStore for EmbeddedStore {
                 let was_over = held.as_ref().is_some_and(|held| held.job.is_terminal());
                 let new = new.clone().replacing(held.as_ref());
                 if new.job.is_terminal() || was_over {
-                    // Either end of the line means: it is written, or nobody can write it now.
+                    // Both results of the channel mean: it is written, or it cannot be written now.
                     self.shared.write_now(new.clone()).await.ok();
                 } else {
                     self.shared.write_behind(new.clone());
@@ -190,18 +191,18 @@ impl JobStore for EmbeddedStore {
                 *stored = StoreOutcome::New(held);
                 Op::Put(new)
             };
-            self.memory.jobs.entry_by_ref(&key).and_compute_with(compare).await;
-            self.memory.missing.invalidate(&key).await;
+            self.near.jobs.entry_by_ref(&key).and_compute_with(compare).await;
+            self.near.missing.invalidate(&key).await;
             Ok(outcome)
         })
     }
 
     fn note_missing<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.memory.note_missing(key)
+        self.near.note_missing(key)
     }
 
     fn missing_for<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<Option<Duration>, StoreError>> {
-        self.memory.missing_for(key)
+        self.near.missing_for(key)
     }
 
     fn list<'a>(
@@ -215,7 +216,7 @@ impl JobStore for EmbeddedStore {
     }
 
     fn health(&self) -> StoreHealth {
-        StoreHealth { memory: self.memory.count(), ..self.shared.health() }
+        StoreHealth { near: self.near.count(), ..self.shared.health() }
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
@@ -274,7 +275,7 @@ impl Drop for EmbeddedStore {
     }
 }
 
-/// Runs something that waits for the disk where it delays nobody.
+/// Runs a function that blocks on the disk on a blocking thread.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {

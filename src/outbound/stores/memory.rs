@@ -1,5 +1,5 @@
-//! Jobs in memory, bounded by bytes: ended ones for long, unfinished ones so that a gateway remembers having seen
-//! them. Lost with the process.
+//! Jobs in memory, limited by bytes: terminal ones for long, others to remember their observations. Lost with the
+//! process.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,20 +19,20 @@ use crate::ports::ledger::{Labels, Ledger, LedgerContents};
 use crate::ports::store::{JobStore, ListFilter, StoreError, StoreHealth, StoreOutcome};
 use crate::telemetry::meters::{self, CacheTier};
 
-/// The most "no such job" notes held at once, about 150 bytes each.
+/// The most "no such job" entries, about 150 bytes each.
 const MISSING_MAX: u64 = 50_000;
 
-/// How many jobs a list walks past before others have their turn.
+/// How many jobs a list visits before it yields to other tasks.
 const IN_ONE_GO: usize = 256;
 
-/// How much is kept, and for how long.
+/// The limits of size and age.
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
     /// The most memory jobs may take, by estimate.
     pub max_bytes: u64,
-    /// How long an ended job is kept since it was last observed.
+    /// How long a terminal job is kept since it was last observed.
     pub finished: Duration,
-    /// How long an unfinished one is remembered since it was last observed.
+    /// How long any other job is kept since it was last observed.
     pub unfinished: Duration,
     /// How long "no such job" is remembered.
     pub missing: Duration,
@@ -45,7 +45,7 @@ pub struct MemoryStore {
     pub(super) missing: Cache<JobKey, Instant>,
 }
 
-/// The ledger of a store in memory: a restart forgets all.
+/// The ledger of a memory store: lost at a restart.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoLedger;
 
@@ -59,7 +59,7 @@ impl MemoryStore {
         Self { jobs, missing }
     }
 
-    /// What is held for each key, not counted as a read of the whole store.
+    /// The observation of each key, not counted as a read of the whole store.
     pub(in crate::outbound) async fn find(&self, keys: &[JobKey]) -> Vec<Option<Observation>> {
         let mut held = Vec::with_capacity(keys.len());
         for key in keys {
@@ -68,12 +68,12 @@ impl MemoryStore {
         held
     }
 
-    /// How many jobs are held, about: what was put in a moment ago may not be counted yet.
+    /// The approximate number of jobs: a recent write may not be counted yet.
     pub(in crate::outbound) fn count(&self) -> u64 {
         self.jobs.entry_count()
     }
 
-    /// Every held job that has ended. A cost in proportion to the store.
+    /// Every terminal job. The cost is in proportion to the store.
     pub(in crate::outbound) fn ended(&self) -> Vec<Observation> {
         let held = self.jobs.iter().map(|(_, held)| held);
         held.filter(|held| held.job.is_terminal()).collect()
@@ -131,8 +131,8 @@ impl JobStore for MemoryStore {
         Box::pin(async move { Ok(self.missing.get(key).await.map(|recorded_at| recorded_at.elapsed())) })
     }
 
-    /// Walks all that is held: a cost in proportion to the store, for a question that people ask and programs do not. Lets
-    /// others have their turn on the way.
+    /// Visits all jobs: the cost is in proportion to the store, for a query that people send and programs do not.
+    /// Yields to other tasks on the way.
     fn list<'a>(
         &'a self,
         filter: &'a ListFilter,
@@ -188,14 +188,14 @@ impl Expiry<JobKey, Observation> for Retention {
     }
 }
 
-/// Says whether an observation is to be listed.
+/// Returns whether an observation matches the filter.
 pub(in crate::outbound) fn fits(filter: &ListFilter, held: &Observation) -> bool {
     let of_source = filter.sources.is_empty() || filter.sources.contains(&held.job.key.source);
     let in_state = filter.states.is_empty() || filter.states.contains(&held.job.state());
     of_source && in_state && filter.observed_since.is_none_or(|since| held.observed_at >= since)
 }
 
-/// What a job takes, in bytes: the structs themselves and the texts an upstream can make long.
+/// The size of a job in bytes: the structs and the texts that an upstream can make long.
 fn weight(key: &JobKey, job: &Job) -> u32 {
     let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
     let details = match &job.details {

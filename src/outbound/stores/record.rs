@@ -1,5 +1,5 @@
-//! The form in which an observation lies outside this process: sealed by a checksum over its key and itself, and readable
-//! by versions that know more or fewer fields. No domain type is written directly, so that renaming one changes no file.
+//! The serialized form of an observation: sealed by a checksum over its key and itself, and readable by versions with
+//! more or fewer fields. No domain type is serialized directly, so that renaming one changes no file.
 
 use aws_lc_rs::digest;
 use jiff::{SignedDuration, Timestamp};
@@ -15,69 +15,69 @@ mod wire;
 const LAYOUT: u8 = 1;
 /// Layout, state and time of observation.
 const HEAD: usize = 1 + 1 + 8;
-/// The first bytes of a SHA-256: enough against chance. It is no authentication.
+/// The first bytes of a SHA-256: sufficient against accidental damage. It is no authentication.
 const SUM: usize = 16;
 
-/// How the times of this process and those in records relate. Records hold times of day; a record that this very run of
-/// the process wrote is read back to the times that it was written from.
+/// The relation between the times of this process and those in records. Records contain times of day; a record that
+/// this run of the process wrote is read back with its original times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::outbound) struct RecordClock {
-    /// This run of the process among all that write.
+    /// The id of this run of the process among all writers.
     pub(in crate::outbound) run: u64,
-    /// What is added to process time where it is written, in milliseconds.
+    /// The offset added to process time when it is written, in milliseconds.
     pub(in crate::outbound) shift: i64,
-    /// What is taken from the times that other runs wrote, in milliseconds.
+    /// The offset subtracted from the times that other runs wrote, in milliseconds.
     pub(in crate::outbound) others: i64,
 }
 
 impl RecordClock {
-    /// The frame of a process whose time is the time of day.
+    /// The clock of a process whose time is the time of day.
     #[cfg(test)]
     pub(in crate::outbound) const fn plain(run: u64) -> Self {
         Self { run, shift: 0, others: 0 }
     }
 }
 
-/// Moves a time by milliseconds.
+/// Shifts a time by milliseconds.
 pub(in crate::outbound) fn moved(at: Timestamp, millis: i64) -> Timestamp {
     at.checked_add(SignedDuration::from_millis(millis)).unwrap_or(at)
 }
 
-/// A record as it was read.
+/// A record after parsing.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::outbound) struct DatedRecord {
-    /// What was observed, in process time. Not clamped.
+    /// The observation, in process time. Not clamped.
     pub(in crate::outbound) observation: Observation,
-    /// Whether this very run of the process wrote it.
+    /// Whether this run of the process wrote it.
     pub(in crate::outbound) is_own: bool,
 }
 
-/// Why a record does not read.
+/// Why a record cannot be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(in crate::outbound) enum RecordError {
-    /// Its bytes are not those that were written under this key.
+    /// Its bytes are not those that were written for this key.
     #[error("is damaged")]
     Damaged,
-    /// It is whole, and says something that this version does not know.
+    /// It is intact, and contains a value that this version does not know.
     #[error("was written by a newer version")]
     Strange,
 }
 
-/// What can be told of a record without reading all of it. Not checked: only for what a lie would not spoil.
+/// The head of a record, without parsing the body. Not verified: only for decisions that a wrong value does not spoil.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RecordHead {
     /// The state; `None` for one that this version does not know.
     pub(super) state: Option<JobState>,
-    /// When the answer was complete, to the millisecond.
+    /// When the response was complete, to the millisecond.
     pub(super) observed_ms: i64,
 }
 
-/// The bytes of a key. They sort as keys do: the byte between the parts is below all that either part may hold.
+/// The bytes of a key. They sort like keys: the separator is smaller than any byte of the parts.
 pub(in crate::outbound) fn key_bytes(key: &JobKey) -> Vec<u8> {
     [key.source.as_str().as_bytes(), &[0], key.external_id.as_str().as_bytes()].concat()
 }
 
-/// Reads a key back.
+/// Parses a key.
 pub(in crate::outbound) fn read_key(bytes: &[u8]) -> Option<JobKey> {
     use crate::domain::id::ExternalId;
     let (source, external_id) = std::str::from_utf8(bytes).ok()?.split_once('\0')?;
@@ -87,7 +87,7 @@ pub(in crate::outbound) fn read_key(bytes: &[u8]) -> Option<JobKey> {
     })
 }
 
-/// The bytes of a habit, told apart from those of any other.
+/// The bytes of a job class, unique among all classes.
 pub(super) fn class_bytes(class: &JobClass) -> Vec<u8> {
     let JobClass { source, kind, running } = class;
     let state = if *running { "running" } else { "queued" };
@@ -95,7 +95,7 @@ pub(super) fn class_bytes(class: &JobClass) -> Vec<u8> {
     [source.as_str(), "\0", state].into_iter().chain(kind).collect::<String>().into_bytes()
 }
 
-/// Reads a habit back.
+/// Parses a job class.
 pub(super) fn read_class(bytes: &[u8]) -> Option<JobClass> {
     let (source, rest) = std::str::from_utf8(bytes).ok()?.split_once('\0')?;
     let (state, kind) = rest.split_once('\0').map_or((rest, None), |(state, kind)| (state, Some(kind)));
@@ -107,7 +107,7 @@ pub(super) fn read_class(bytes: &[u8]) -> Option<JobClass> {
     Some(JobClass { source: SourceName::parse(source).ok()?, kind: kind.map(ToOwned::to_owned), running })
 }
 
-/// Writes an observation. `key` is that of its job, in bytes.
+/// Serializes an observation. `key` is that of its job, in bytes.
 pub(in crate::outbound) fn write(key: &[u8], observation: &Observation, frame: &RecordClock) -> Vec<u8> {
     let mut head = [0; HEAD];
     head[0] = LAYOUT;
@@ -117,10 +117,10 @@ pub(in crate::outbound) fn write(key: &[u8], observation: &Observation, frame: &
     seal(key, &head, &wire::write(observation, frame))
 }
 
-/// Reads an observation back.
+/// Parses an observation.
 ///
 /// # Errors
-/// When the bytes are not those that were written, or say what this version does not know.
+/// Returns an error if the bytes are not those that were written, or contain a value that this version does not know.
 pub(in crate::outbound) fn read(
     key: &JobKey,
     key_bytes: &[u8],
@@ -134,22 +134,22 @@ pub(in crate::outbound) fn read(
     wire::read(key, body, frame).ok_or(RecordError::Strange)
 }
 
-/// Reads what stands at the head of a record. `None` when it is too short to have one.
+/// Parses the head of a record. `None` when it is too short to have one.
 pub(super) fn head(bytes: &[u8]) -> Option<RecordHead> {
     let state = JobState::ALL.into_iter().find(|state| Some(&code(*state)) == bytes.get(1));
     let observed = bytes.get(2..HEAD)?.try_into().ok()?;
     Some(RecordHead { state, observed_ms: i64::from_be_bytes(observed) })
 }
 
-/// Puts a head, a checksum and a body together.
+/// Joins a head, a checksum and a body.
 pub(super) fn seal(key: &[u8], head: &[u8], body: &[u8]) -> Vec<u8> {
     [head, &sum(key, head, body), body].concat()
 }
 
-/// Takes apart what [`seal`] put together.
+/// Splits the result of [`seal`].
 ///
 /// # Errors
-/// When it is not as it was.
+/// Returns an error if it was changed.
 pub(super) fn open<'a>(
     key: &[u8],
     bytes: &'a [u8],
@@ -160,7 +160,7 @@ pub(super) fn open<'a>(
     if written == sum(key, head, body) { Ok((head, body)) } else { Err(RecordError::Damaged) }
 }
 
-/// How long ago a record was observed, in milliseconds; none for one from the future of a clock that stepped back.
+/// The age of an observation, in milliseconds; zero for one from the future of a clock that stepped back.
 pub(super) fn age_ms(observed_ms: i64, now: Timestamp) -> u64 {
     u64::try_from(now.as_millisecond().saturating_sub(observed_ms)).unwrap_or(0)
 }
@@ -178,7 +178,7 @@ fn sum(key: &[u8], head: &[u8], body: &[u8]) -> [u8; SUM] {
     sum
 }
 
-/// The state as it is written. A number is never given a second meaning.
+/// The serialized state. A number is never reused with another meaning.
 const fn code(state: JobState) -> u8 {
     match state {
         JobState::Queued => 1,

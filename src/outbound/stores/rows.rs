@@ -1,5 +1,5 @@
-//! Stretches of rows in memory, bounded by bytes, for a short while; and before a store with a file, the first of each job
-//! for as long as the job is kept.
+//! Ranges of rows in memory, limited by bytes, for a short time; and in front of a store with a file, the first range
+//! of each job for as long as the job is kept.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::ports::BoxFuture;
 use crate::ports::rows::{RowCache, RowKey};
 use crate::ports::upstream::{RowPage, RowRange};
 
-/// What a cell takes beside its text, in bytes.
+/// The size of a cell beside its text, in bytes.
 const CELL: usize = 16;
 
 /// Rows in memory.
@@ -20,7 +20,7 @@ const CELL: usize = 16;
 pub struct MemoryRows(Cache<RowKey, Arc<RowPage>>);
 
 impl MemoryRows {
-    /// An empty cache of at most `max_bytes`, each stretch held for `keep`.
+    /// An empty cache of at most `max_bytes`, each range kept for `keep`.
     pub fn new(max_bytes: u64, keep: Duration) -> Self {
         let weigh = |_: &RowKey, page: &Arc<RowPage>| weight(page);
         Self(Cache::builder().max_capacity(max_bytes).weigher(weigh).time_to_live(keep).build())
@@ -37,27 +37,27 @@ impl RowCache for MemoryRows {
     }
 }
 
-/// Rows in memory, and the first of each job in the file of the store.
+/// Rows in memory, and the first range of each job in the file of the store.
 #[derive(Debug)]
 pub struct KeptRows {
-    memory: MemoryRows,
+    near: MemoryRows,
     file: Arc<EmbeddedStore>,
 }
 
 impl KeptRows {
-    /// Puts a cache before the file of a store.
-    pub const fn new(memory: MemoryRows, file: Arc<EmbeddedStore>) -> Self {
-        Self { memory, file }
+    /// A cache in front of the file of a store.
+    pub const fn new(near: MemoryRows, file: Arc<EmbeddedStore>) -> Self {
+        Self { near, file }
     }
 }
 
 impl RowCache for KeptRows {
     fn get<'a>(&'a self, key: &'a RowKey) -> BoxFuture<'a, Option<Arc<RowPage>>> {
-        self.memory.get(key)
+        self.near.get(key)
     }
 
     fn put(&self, key: RowKey, page: Arc<RowPage>) -> BoxFuture<'_, ()> {
-        self.memory.put(key, page)
+        self.near.put(key, page)
     }
 
     fn keeps(&self) -> bool {

@@ -1,4 +1,4 @@
-//! Test support: any observation at all of a few jobs.
+//! Test support: arbitrary observations of a few jobs.
 
 use std::sync::Arc;
 
@@ -17,7 +17,8 @@ use crate::domain::sightings::Sightings;
 
 const TEXT: &str = ".{0,8}";
 
-/// Any observation of a job whose source and id match these patterns. Times lie within two minutes of 2023-11-14.
+/// An arbitrary observation of a job whose source and id match these patterns. Times are within two minutes of
+/// 2023-11-14.
 pub(in crate::outbound) fn observation(
     source: &'static str,
     id: &'static str,
@@ -31,7 +32,7 @@ pub(in crate::outbound) fn observation(
             };
             let [created_at, updated_at, finished_at] = times;
             let progress = progress.map(|(completed, total)| Progress { completed, total });
-            // no upstream but Supermetrics makes it, and what earlier versions kept of it is read as something else
+            // only Supermetrics has this state, and a record of an earlier version is read differently
             let life = match (life, &details) {
                 (Life::Expired, Details::MindBridge(_)) => Life::Running,
                 (life, _) => life,

@@ -1,15 +1,15 @@
-//! Asks about each id once, however often it was given, and hands the answers out in the order that was asked for.
+//! Requests each id once, however often it was given, and returns the results in the requested order.
 
 use std::collections::HashMap;
 
 use crate::domain::id::ExternalId;
 use crate::ports::upstream::Fetch;
 
-/// The different ids of a question.
+/// The distinct ids of a request.
 pub(super) struct DistinctIds<'a> {
     /// Each id once, in the order of its first appearance.
     pub(super) ids: Vec<&'a ExternalId>,
-    /// For each id that was given, its place among the different ones.
+    /// For each given id, its index among the distinct ones.
     indexes: Vec<usize>,
 }
 
@@ -29,7 +29,7 @@ impl<'a> DistinctIds<'a> {
         Self { ids, indexes }
     }
 
-    /// The answers as they were asked for: same order, same length. Takes one answer for each of `ids`.
+    /// The results as requested: same order, same length. Takes one result for each of `ids`.
     pub(super) fn spread(&self, fetches: &[Fetch]) -> Vec<Fetch> {
         self.indexes.iter().filter_map(|index| fetches.get(*index).cloned()).collect()
     }

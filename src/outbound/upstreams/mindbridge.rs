@@ -1,8 +1,8 @@
 //! MindBridge async results: one id by GET, many by the query endpoint, page after page.
 //!
-//! The facts are in the vendor's reference; where it is silent, this is built so that either answer works: an id that
-//! is absent from a query is confirmed by a GET before it is called missing, and a tenant that refuses the query
-//! endpoint is asked one job at a time.
+//! The facts are in the vendor's reference; where it does not specify the behaviour, either one works: an id that is
+//! absent from a query is confirmed by a GET before it is reported missing, and a tenant that refuses the query
+//! endpoint is read one job at a time.
 
 mod normalize;
 mod parts;
@@ -41,7 +41,7 @@ use crate::ports::upstream::{
     Detail, Fetch, FetchError, FetchTrigger, JobReader, PollDemand, PollPacing, RowPage, RowRange,
 };
 
-/// What a 429 without any hint means: "retry after about 30 s".
+/// The pause after a 429 without any hint: "retry after about 30 s".
 const DEFAULT_PAUSE: Duration = Duration::from_secs(30);
 /// An id that no job has, for [`JobReader::probe`].
 const NO_JOB: &str = "000000000000000000000000";
@@ -84,8 +84,9 @@ impl JobReader for MindBridgeReader {
         Box::pin(std::future::ready(Err(FetchError::NotFound)))
     }
 
-    /// Reads a job that cannot exist: a "not found" in MindBridge's own words has taken the credential. A wrong path under
-    /// the right host may say the same, so this proves less about the base URL than about the credential.
+    /// Reads a job that cannot exist: MindBridge's own "not found" error means that the credential was accepted. A
+    /// wrong path under the right host may return the same, so this proves less about the base URL than about the
+    /// credential.
     fn probe<'a>(&'a self, other: Option<&'a Credential>) -> BoxFuture<'a, Result<(), FetchError>> {
         Box::pin(async move {
             let call = self.call(Method::GET, vec![NO_JOB.to_owned()]);
@@ -117,12 +118,12 @@ impl MindBridgeReader {
         }
     }
 
-    /// When a question that is asked now must have its answer, with all its pages and tries.
+    /// The deadline of a request that starts now, including all its pages and tries.
     fn deadline(&self) -> Instant {
         Instant::now() + self.source.settings.status_timeout
     }
 
-    /// Looks at up to a chunk of different ids: same order, same length.
+    /// Fetches up to a chunk of different ids: same order, same length.
     async fn fetch_one(&self, ids: &[&ExternalId], trigger: &FetchTrigger, deadline: Instant) -> Vec<Fetch> {
         let together: Vec<&ExternalId> = ids.iter().copied().filter(|id| !self.alone.holds(id)).collect();
         let mut fetches = match together.as_slice() {
@@ -130,7 +131,7 @@ impl MindBridgeReader {
             _ if self.query_endpoint.is_off() => HashMap::new(),
             together => self.query_in_parts(together, trigger, deadline).await,
         };
-        // what the query did not settle is settled one by one; the gate bounds how fast
+        // ids without a result of the query are read one by one; the limiter bounds the rate
         join_all(ids.iter().map(|id| {
             let settled = fetches.remove(*id);
             async move {
@@ -143,7 +144,7 @@ impl MindBridgeReader {
         .await
     }
 
-    /// Looks at one job.
+    /// Fetches one job.
     async fn get(&self, id: &ExternalId, trigger: &FetchTrigger, deadline: Instant) -> Fetch {
         let call = self.call(Method::GET, vec![id.as_str().to_owned()]);
         let classify = |reply: &UpstreamReply| self.judge_one(reply, |wire| self.read_one(id, wire));
@@ -152,8 +153,8 @@ impl MindBridgeReader {
         Fetch { requested_at: response.requested_at, observed_at: response.observed_at, outcome }
     }
 
-    /// What the answer to a read of one job means. That there is no such job is only what MindBridge's own error says:
-    /// anybody on the way may answer 404.
+    /// Classifies the reply to a read of one job. Only MindBridge's own error means that the job does not exist: any
+    /// intermediary may send a 404.
     fn judge_one<T>(
         &self,
         reply: &UpstreamReply,
@@ -172,7 +173,7 @@ impl MindBridgeReader {
         }
     }
 
-    /// What the answer to a read of [`NO_JOB`] means.
+    /// Classifies the reply to a read of [`NO_JOB`].
     fn judge_probe(&self, reply: &UpstreamReply) -> ReplyVerdict<()> {
         match self.judge_one(reply, |_| Ok(())) {
             ReplyVerdict::Spoke(Err(FetchError::NotFound)) => ReplyVerdict::Spoke(Ok(())),
@@ -183,8 +184,8 @@ impl MindBridgeReader {
         }
     }
 
-    /// The job as the head of an answer describes it that is too large to be read to its end: a long text must not keep
-    /// a job from ending. The head has to say the status, and which job or version it is.
+    /// The job from the head of a response that is too large to be read completely: a long text must not keep a job
+    /// from being terminal. The head must contain the status, and the id or the version of the job.
     fn read_head(&self, id: &ExternalId, error: CallError) -> Result<Arc<Job>, FetchError> {
         if let CallError::TooLarge { head, .. } = &error
             && head.status.is_success()
@@ -207,7 +208,7 @@ impl MindBridgeReader {
         }
     }
 
-    /// Puts an answer into our words. One item that we cannot cope with must not cost its companions on the page.
+    /// Normalizes a result. One item that cannot be normalized must not affect the others on the page.
     fn job(&self, id: &ExternalId, wire: AsyncResult) -> Result<Arc<Job>, FetchError> {
         let key = JobKey { source: self.name().clone(), external_id: id.clone() };
         let job = contained(|| normalize::job(key, wire))?;
@@ -217,7 +218,7 @@ impl MindBridgeReader {
         Ok(Arc::new(job))
     }
 
-    /// What any status but the expected ones means. The body is not required: which statuses carry one is not documented.
+    /// Classifies any unexpected status. The body is not required: which statuses have one is not documented.
     fn judge_error<T>(&self, reply: &UpstreamReply) -> ReplyVerdict<T> {
         let status = reply.status;
         if status == StatusCode::UNAUTHORIZED {
@@ -227,7 +228,7 @@ impl MindBridgeReader {
                 "it responded with 403 and a body that is not a JSON object: a firewall or a proxy perhaps",
             )))
         } else if status == StatusCode::FORBIDDEN {
-            // the token is good for other jobs perhaps, so the source goes on
+            // the token may be valid for other jobs, so the source continues
             ReplyVerdict::Spoke(Err(FetchError::CredentialRejected))
         } else if status == StatusCode::TOO_MANY_REQUESTS {
             let pause = reply.retry_after(self.source.now()).or_else(|| reply.user_hour_remaining());
@@ -266,7 +267,7 @@ impl MindBridgeReader {
     }
 }
 
-/// Says whether a body is something else than an error of an API, which sends a JSON object or nothing.
+/// Returns whether a body is something else than an error of an API, which sends a JSON object or nothing.
 fn is_page(body: &[u8]) -> bool {
     let body = body.trim_ascii();
     !body.is_empty() && !body.starts_with(b"{")

@@ -1,14 +1,14 @@
-//! Why a job failed, put together from the several places where an upstream may say so.
+//! Builds the failure of a job from the several places where an upstream may report it.
 
 use crate::domain::job::Failure;
 
-/// The longest text that is taken for a code, in bytes.
+/// The longest text that is accepted as a code, in bytes.
 const CODE_MAX: usize = 100;
 
 /// The failure that a short and a long reason describe; either may be missing.
 ///
-/// Where one of the two looks like a code, it is the code and the other one the message. A code alone is the message
-/// too: whoever shows messages shows it. Two sentences are one message.
+/// If one of the two looks like a code, it is the code and the other one the message. A code alone is the message too,
+/// so that a client that shows messages shows it. Two sentences are one message.
 pub(super) fn failure(short: Option<String>, long: Option<String>) -> Failure {
     match (short, long) {
         (Some(short), Some(long)) if short != long => {
@@ -31,8 +31,8 @@ pub(super) fn failure(short: Option<String>, long: Option<String>) -> Failure {
     }
 }
 
-/// Whether a text looks like a code and not like a sentence: letters, digits, `_`, `-`, `.` and `:` alone, and either no
-/// small letter or an underscore.
+/// Whether a text looks like a code and not like a sentence: letters, digits, `_`, `-`, `.` and `:` only, and either no
+/// lower-case letter or an underscore.
 pub(super) fn is_code(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b':');
     (1..=CODE_MAX).contains(&text.len())

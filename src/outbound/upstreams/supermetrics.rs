@@ -1,7 +1,8 @@
-//! Supermetrics query status: one call an id, cheap by its row offsets, the body read before the status.
+//! Supermetrics query status: one call an id, with row offsets that keep it small; the body is classified before the
+//! status.
 //!
-//! Offsets as read here: the data row `n` has offset `n`, counted from 0 without the header, both ends included; every
-//! page repeats the header. Not here: `paginate` links, which may hold a key and are never followed.
+//! Offsets as used here: the data row `n` has offset `n`, counted from 0 without the header, both ends included; every
+//! page repeats the header. Not here: `paginate` links, which may contain a key and are never followed.
 
 mod classify;
 mod codes;
@@ -39,9 +40,9 @@ use crate::ports::upstream::{
     Detail, Fetch, FetchError, FetchTrigger, JobReader, PollDemand, PollPacing, RowPage, RowRange,
 };
 
-/// What a limit without `Retry-After` means.
+/// The pause after a limit without `Retry-After`.
 const DEFAULT_PAUSE: Duration = Duration::from_secs(30);
-/// How long nothing is asked after the upstream said that its hourly limit is used up; it does not say until when.
+/// The pause after the upstream reported that its hourly limit is used up; it does not report until when.
 const USED_UP_PAUSE: Duration = Duration::from_mins(1);
 /// An offset that no row has: a query has at most a million rows.
 const BEHIND_ALL_ROWS: u32 = 1_000_000;
@@ -53,12 +54,12 @@ const NO_JOB: &str = "00000000000000000000000000000000";
 pub struct SupermetricsReader {
     source: Source,
     words: UnknownStates,
-    /// It was seen to read `offset_end: 0` as "not set", and to send all rows.
+    /// The source treated `offset_end: 0` as "not set", and sent all rows.
     zero_is_unset: AtomicBool,
     readable: ReadableJobs,
-    /// Held while another job is read for the sake of evidence.
+    /// Locked while another job is read as evidence.
     checking: tokio::sync::Mutex<()>,
-    /// It was seen to give no rows behind the last one.
+    /// The source returned no rows for an offset behind the last one.
     honours_offsets: AtomicBool,
 }
 
@@ -79,8 +80,8 @@ impl JobReader for SupermetricsReader {
         })
     }
 
-    /// Reads rows of a query that succeeded. One in any other state has none, and answers [`FetchError::NotFound`] like
-    /// one that is gone.
+    /// Reads rows of a query that succeeded. One in any other state has none, and returns [`FetchError::NotFound`] like
+    /// one that does not exist.
     fn rows<'a>(
         &'a self,
         id: &'a ExternalId,
@@ -90,7 +91,7 @@ impl JobReader for SupermetricsReader {
         Box::pin(self.read_all(id, range, trigger))
     }
 
-    /// Asks for a query that cannot exist: whoever says so has taken the credential.
+    /// Reads a query that cannot exist: a "not found" means that the credential was accepted.
     fn probe<'a>(&'a self, other: Option<&'a Credential>) -> BoxFuture<'a, Result<(), FetchError>> {
         Box::pin(async move {
             let classify = |reply: &UpstreamReply| {
@@ -118,14 +119,14 @@ impl JobReader for SupermetricsReader {
     }
 }
 
-/// Until when an answer must be there, and how large it may be.
+/// The deadline and the largest size of a response.
 #[derive(Clone, Copy)]
 struct AnswerBounds {
     deadline: Instant,
     max_body: usize,
 }
 
-/// What a meaning that is an answer says: the meta, and the reason if the query failed.
+/// The content of a usable response: the meta, and the reason if the query failed.
 type StatusAnswer = (MetaDto, Option<ErrorBody>);
 
 impl SupermetricsReader {
@@ -140,8 +141,8 @@ impl SupermetricsReader {
         }
     }
 
-    /// Looks at one job. An error that may speak of this job or of all of them ends the job only where another one can
-    /// be read: then the job is what is refused.
+    /// Fetches one job. An error that may concern this job or all of them makes the job failed only if another one can
+    /// be read: then the error concerns the job.
     async fn fetch_one(&self, id: &ExternalId, trigger: &FetchTrigger) -> Fetch {
         let bounds = self.status_bounds();
         let denied = Mutex::new(None);
@@ -165,7 +166,7 @@ impl SupermetricsReader {
                 self.source.read_after_all(id);
                 response.outcome = Ok(job);
             }
-            // its first row alone is too large, and stands before the status: behind the last row there is none
+            // its first row alone is too large, and precedes the status: behind the last row there is none
             (None, Err(CallError::TooLarge { head, .. }))
                 if head.body.trim_ascii_start().starts_with(b"{") =>
             {
@@ -188,8 +189,8 @@ impl SupermetricsReader {
         Fetch { requested_at: response.requested_at, observed_at: response.observed_at, outcome }
     }
 
-    /// Says whether a job other than `id` can be read, by a request sent after `denied`, the time at which the answer
-    /// about `id` arrived: an earlier one may have been answered before the permission was lost.
+    /// Returns whether a job other than `id` can be read, by a request sent after `denied`, the time at which the
+    /// response about `id` arrived: an earlier one may have been answered before the permission was lost.
     async fn another_reads(
         &self,
         id: &ExternalId,
@@ -197,7 +198,7 @@ impl SupermetricsReader {
         trigger: &FetchTrigger,
         bounds: AnswerBounds,
     ) -> bool {
-        // one check at a time: those who waited for it take its result
+        // one check at a time: concurrent callers use its result
         let Ok(_guard) = tokio::time::timeout_at(bounds.deadline, self.checking.lock()).await else {
             return false;
         };
@@ -223,8 +224,8 @@ impl SupermetricsReader {
         JobKey { source: self.name().clone(), external_id: id.clone() }
     }
 
-    /// The job as the head of an answer describes it that is too large to be read to its end: a wide row must not keep a
-    /// query from ending.
+    /// The job from the head of a response that is too large to be read completely: a wide row must not keep a query
+    /// from being terminal.
     fn read_head(&self, id: &ExternalId, head: &UpstreamReply) -> Option<Arc<Job>> {
         match classify(head.status, &whole_members(&head.body)?) {
             meaning @ Meaning::Status(_) => self.read(id, meaning).ok(),
@@ -256,10 +257,10 @@ impl SupermetricsReader {
         Arc::new(job)
     }
 
-    /// Asks for the status of a query with a stretch of its rows, both ends included.
+    /// Requests the status of a query with a range of its rows, both ends included.
     ///
-    /// Whether an end of 0 is read as "not set" is not documented. An answer that is too large for a stretch ending
-    /// there says so: then the end is 1, once more now and from the start ever after.
+    /// Whether an end of 0 is treated as "not set" is not documented. A response that is too large for a range with
+    /// this end proves it: then the end is 1, in a second request now and in all later ones.
     async fn send_call<T: Send>(
         &self,
         id: &str,
@@ -299,7 +300,7 @@ impl SupermetricsReader {
         }
     }
 
-    /// Decides what a reply means for the source; what it means for the question is for `read` to say.
+    /// Classifies a reply for the source; `read` interprets it for the request.
     fn classify<T>(
         &self,
         reply: &UpstreamReply,
@@ -339,7 +340,7 @@ impl SupermetricsReader {
     }
 }
 
-/// The answer in a meaning, or the error that it is for this one question.
+/// The content of a meaning, or its error for this request.
 fn settle(meaning: Meaning) -> Result<StatusAnswer, FetchError> {
     match meaning {
         Meaning::Status(meta) => Ok((meta, None)),
@@ -358,7 +359,7 @@ fn denial(error: &ErrorBody) -> String {
     format!("it refuses the query: {code:?}")
 }
 
-/// An answer about another query is none.
+/// A response about another query is rejected.
 fn check_echo(id: &ExternalId, meta: &MetaDto) -> Result<(), FetchError> {
     match meta.schedule_id.as_deref() {
         Some(response) if !is_same_id(response, id.as_str()) => {

@@ -1,16 +1,16 @@
-//! The words of an upstream that we do not know: each is logged once, all are counted.
+//! Unknown states of an upstream: each is logged once, all are counted.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use crate::domain::id::SourceName;
 
-/// How many different words are remembered; a hostile upstream can make up as many as it likes.
+/// How many different states are remembered; a hostile upstream can send any number of them.
 const MOST: usize = 64;
-/// How much of a word is remembered and logged, in characters.
+/// How much of a state is remembered and logged, in characters.
 const LONGEST: usize = 40;
 
-/// The unknown words of one source.
+/// The unknown states of one source.
 #[derive(Debug, Default)]
 pub(super) struct UnknownStates {
     seen: Mutex<SeenState>,
@@ -23,7 +23,7 @@ struct SeenState {
 }
 
 impl UnknownStates {
-    /// Notes a word, or that there was none; logs it if it is new. Says whether it was logged.
+    /// Records a state, or that there was none; logs it if it is new. Returns whether it was logged.
     pub(super) fn note(&self, source: &SourceName, word: Option<&str>) -> bool {
         let word: String = word.unwrap_or_default().chars().take(LONGEST).collect();
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,8 +1,8 @@
-//! Tolerant reading: a field of the wrong type is a missing field, never a failed read.
+//! Tolerant parsing: a field of the wrong type is a missing field, never an error.
 //!
-//! Goes through the raw text, so that even a number too large to hold or a value nested too deep spoils nothing beside
-//! it. Structures are read from objects alone: derived readers would take a list as well, by position. Numbers are read
-//! from texts too, and ids from numbers, because loosely typed backends mix the two.
+//! Uses the raw text, so that even a number that is too large or a value that is nested too deeply affects no other
+//! field. Structures are parsed from objects only: derived deserializers would accept a list as well, by position.
+//! Numbers are parsed from texts too, and ids from numbers, because loosely typed backends mix the two.
 
 use std::borrow::Cow;
 
@@ -13,12 +13,12 @@ use serde_json::value::RawValue;
 
 use crate::domain::details::JsonText;
 
-/// Reads a body as an object; `None` when it is anything else.
+/// Parses a body as an object; `None` when it is anything else.
 pub(super) fn object<'de, T: Deserialize<'de>>(text: &'de [u8]) -> Option<T> {
     text.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(text).ok())?
 }
 
-/// Reads a field that may be missing, null or anything else; only the right type counts. Not for structures.
+/// Parses a field that may be missing, null or anything else; any other type is ignored. Not for structures.
 pub(super) fn tolerant<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -28,7 +28,7 @@ where
     Ok(serde_json::from_str(raw.get()).ok())
 }
 
-/// Reads a structure that may be missing, null or anything else.
+/// Parses a structure that may be missing, null or anything else.
 pub(super) fn tolerant_object<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -38,7 +38,7 @@ where
     Ok(object(raw.get().as_bytes()))
 }
 
-/// Reads a list of structures that may be anything else, without the items that are none.
+/// Parses a list of structures that may be anything else; other items are skipped.
 pub(super) fn tolerant_objects<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -48,7 +48,7 @@ where
     Ok(items.unwrap_or_default().into_iter().filter_map(|raw| object(raw.get().as_bytes())).collect())
 }
 
-/// Reads a whole number of any type that holds it: `3`, `3.0` or `"3"`.
+/// Parses a whole number of any type that contains it: `3`, `3.0` or `"3"`.
 pub(super) fn whole<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -63,14 +63,14 @@ where
     Ok(scalar(raw.get()).and_then(|text| read(&text)))
 }
 
-/// Reads a number, also from a text; what is no finite number is missing.
+/// Parses a number, also from a text; a number that is not finite is missing.
 pub(super) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
     let raw: &'de RawValue = Deserialize::deserialize(deserializer)?;
     let read = |text: Cow<'_, str>| text.parse::<f64>().ok().filter(|number| number.is_finite());
     Ok(scalar(raw.get()).and_then(read))
 }
 
-/// Reads yes or no, also as 1 or 0, and both also as text.
+/// Parses a boolean, also from 1 or 0, and both also from text.
 pub(super) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
     let raw: &'de RawValue = Deserialize::deserialize(deserializer)?;
     Ok(scalar(raw.get()).and_then(|text| match text.to_ascii_lowercase().as_str() {
@@ -80,7 +80,7 @@ pub(super) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
     }))
 }
 
-/// Reads an id or a code: a text, or a whole number with all of its digits.
+/// Parses an id or a code: a text, or a whole number with all of its digits.
 pub(super) fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let raw: &'de RawValue = Deserialize::deserialize(deserializer)?;
     let text = raw.get();
@@ -88,7 +88,7 @@ pub(super) fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<St
     Ok(if is_whole { Some(text.to_owned()) } else { serde_json::from_str(text).ok() })
 }
 
-/// Reads a text. A structure that says something is kept as its own JSON, so that nothing in it is lost.
+/// Parses a text. A structure that is not empty is kept as its own JSON, so that nothing in it is lost.
 pub(super) fn text_or_json<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let raw: &'de RawValue = Deserialize::deserialize(deserializer)?;
     let text = raw.get();
@@ -99,7 +99,7 @@ pub(super) fn text_or_json<'de, D: Deserializer<'de>>(deserializer: D) -> Result
     })
 }
 
-/// Reads a list of values, each in its own text; one value alone is a list of one.
+/// Parses a list of values, each in its own text; a single value is a list of one.
 pub(super) fn values<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<JsonText>, D::Error> {
     let raw: &'de RawValue = Deserialize::deserialize(deserializer)?;
     let items: Vec<&RawValue> = match serde_json::from_str(raw.get()) {
@@ -122,11 +122,11 @@ fn scalar(raw: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// The longest value that is looked into for emptiness, in bytes; a longer one says something.
+/// The longest value that is checked for emptiness, in bytes; a longer one is not empty.
 const EMPTY_MAX: usize = 4_096;
 
-/// Whether a value stands for nothing: null, false, 0, an empty or blank text, or a structure that holds nothing else.
-/// Loosely typed backends write any of them where there is no object.
+/// Whether a value is empty: null, false, 0, an empty or blank text, or a structure that contains nothing else. Loosely
+/// typed backends write any of them where there is no object.
 pub(super) fn is_empty_value(raw: &str) -> bool {
     fn nothing(value: &Value) -> bool {
         match value {
@@ -141,9 +141,9 @@ pub(super) fn is_empty_value(raw: &str) -> bool {
     raw.len() <= EMPTY_MAX && serde_json::from_str(raw).is_ok_and(|value| nothing(&value))
 }
 
-/// The members of an object that are whole in the head of its text, as an object of their own. `None` without any.
+/// The members of an object that are complete in the head of its text, as an object of their own. `None` without any.
 ///
-/// An answer that is too large to be read to its end may still say in its first members what was asked.
+/// A response that is too large to be read completely may still contain the requested values in its first members.
 pub(super) fn whole_members(head: &[u8]) -> Option<Vec<u8>> {
     let head = head.trim_ascii_start();
     if head.first() != Some(&b'{') {
@@ -165,17 +165,17 @@ pub(super) fn whole_members(head: &[u8]) -> Option<Vec<u8>> {
     Some([head.get(..end?)?, b"}"].concat())
 }
 
-/// Whether an answer names the id that was asked for. Case is not compared: some backends fold it.
+/// Whether a response names the requested id. Case is not compared: some backends fold it.
 pub(super) fn is_same_id(returned: &str, requested: &str) -> bool {
     returned.trim().eq_ignore_ascii_case(requested)
 }
 
-/// A time as the upstreams write it: RFC 3339, and nothing without its offset.
+/// A time in the upstreams' format: RFC 3339, with an offset.
 pub(super) fn timestamp(text: Option<&str>) -> Option<Timestamp> {
     text?.trim().parse().ok()
 }
 
-/// The text, unless there is nothing in it.
+/// The text, unless it is blank.
 pub(super) fn non_blank(text: Option<&String>) -> Option<String> {
     text.filter(|text| !text.trim().is_empty()).cloned()
 }

@@ -1,5 +1,5 @@
-//! The database file: where it is, who may read it, who holds it, and what becomes of one that is damaged. What lies in
-//! it is `tables`.
+//! The database file: its path, its permissions, its lock, and the handling of a damaged one. Its content is in
+//! `tables`.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -15,21 +15,21 @@ use super::tables::{self, FORMAT};
 
 /// The database in the configured folder.
 const NAME: &str = "jobs.redb";
-/// What the database may hold of its own pages in memory; the jobs themselves are held in the near tier.
+/// The size of the database's own page cache; the jobs themselves are cached in the memory tier.
 const PAGES: usize = 32 << 20;
 
-/// Why the store cannot be opened; each names the option to change.
+/// Why the store cannot be opened; each message names the option to change.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The folder or the file cannot be made, read or written.
+    /// The folder or the file cannot be created, read or written.
     #[error("store.path: cannot use {}: {reason}; choose a folder that this process may write to", path.display())]
     Unusable {
-        /// What was tried.
+        /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         reason: io::Error,
     },
-    /// Another process holds the file.
+    /// Another process has the file open.
     #[error(
         "store.path: {} is in use by another process, most likely a second jobgate with the same store.path: stop it, or \
          give each its own", path.display()
@@ -46,42 +46,42 @@ pub enum OpenError {
     PendingCredential {
         /// The file.
         path: PathBuf,
-        /// The format that stands in it.
+        /// The format of the file.
         found: u64,
     },
 }
 
-/// What a database could not do, as far as it matters what to do about it.
+/// A database error, classified by the necessary reaction.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum DatabaseError {
     /// The file is damaged: it is set aside.
     #[error("the file is damaged: {0}")]
     Damaged(String),
-    /// The disk does not take or give what was asked: it is tried again later.
+    /// The disk failed: the operation is retried later.
     #[error("the disk fails: {0}")]
     Disk(String),
     /// The file is in a form that this version cannot read.
     #[error("the file has the newer format {0}")]
     PendingCredential(u64),
-    /// Another process holds the file.
+    /// Another process has the file open.
     #[error("the file is in use by another process")]
     InUse,
 }
 
-/// How carefully a file is opened.
+/// How thoroughly a file is checked when it is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OpenMode {
-    /// Every page is checked first: nobody knows what happened to the file since it was closed.
+    /// Every page is checked first: the file may have been changed since it was closed.
     Full,
     /// As this process left it a moment ago.
     Little,
 }
 
-/// A place for a database.
+/// The path of a database.
 #[derive(Clone, Debug)]
 pub(super) struct StorePath {
     folder: PathBuf,
-    /// Stands in for a disk that is full, in tests.
+    /// Simulates a full disk, in tests.
     #[cfg(test)]
     pub(super) quota: Option<std::sync::Arc<super::tests::Quota>>,
 }
@@ -95,7 +95,7 @@ impl StorePath {
         }
     }
 
-    /// Makes the folder, which nobody but this user may look into.
+    /// Creates the folder, with access for this user only.
     pub(super) fn prepare(&self) -> Result<(), OpenError> {
         let unusable = |reason| OpenError::Unusable { path: self.folder.clone(), reason };
         DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).map_err(unusable)?;
@@ -103,7 +103,7 @@ impl StorePath {
         Ok(())
     }
 
-    /// Whether there is a file without a byte: no process of ours leaves one behind for longer than it takes to begin it.
+    /// Whether the file exists and is empty: a process creates it like that, and does not leave it so.
     pub(super) fn is_empty(&self) -> bool {
         fs::metadata(self.path()).is_ok_and(|file| file.len() == 0)
     }
@@ -113,12 +113,12 @@ impl StorePath {
         self.folder.join(NAME)
     }
 
-    /// The size of the file in bytes; none for one that is not there.
+    /// The size of the file in bytes; none if it does not exist.
     pub(super) fn size(&self) -> u64 {
         fs::metadata(self.path()).map_or(0, |file| file.len())
     }
 
-    /// Opens the database, or makes an empty one, and brings it to the present format.
+    /// Opens the database, or creates an empty one, and migrates it to the current format.
     pub(super) fn open(&self, care: OpenMode) -> Result<Database, DatabaseError> {
         guarded(|| {
             let file = self.handle().map_err(|error| DatabaseError::of_io(&error))?;
@@ -133,7 +133,7 @@ impl StorePath {
         })
     }
 
-    /// Sets a damaged file aside, beside its place, under the time at which that happened. Says where it is.
+    /// Renames a damaged file, with the current time in its new name. Returns the new path.
     pub(super) fn quarantine(&self, now: Timestamp) -> io::Result<PathBuf> {
         let stamp = now.strftime("%Y%m%dT%H%M%SZ");
         let free = |number: &u32| !self.quarantine_path(&stamp.to_string(), *number).exists();
@@ -161,12 +161,12 @@ impl StorePath {
     }
 }
 
-/// Has the system remember a new name in a folder. A system that cannot is no reason to fail.
+/// Makes a new name in a folder durable. A system without this operation is not an error.
 fn sync(folder: &Path) {
     File::open(folder).and_then(|folder| folder.sync_all()).ok();
 }
 
-/// Runs something on a database whose pages may lie: a panic in there means that they do.
+/// Runs a function on a database that may have invalid pages: a panic in it means that they are damaged.
 pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, DatabaseError>) -> Result<T, DatabaseError> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|_| Err(DatabaseError::Damaged("reading it broke the reader".to_owned())))
@@ -183,7 +183,7 @@ impl DatabaseError {
         }
     }
 
-    /// A file that ends where it must not, or does not begin as a database does, is damaged; the rest is the disk's doing.
+    /// A file that is truncated, or does not begin like a database, is damaged; other errors are errors of the disk.
     fn of_io(error: &io::Error) -> Self {
         if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData) {
             Self::Damaged(error.to_string())

@@ -1,5 +1,5 @@
-//! Lets go of what has had its time, and of the oldest where there is too much; then gives the room back to the disk.
-//! Walks the whole table now and then, on a thread of its own: no second table has to be kept in step with the first.
+//! Removes expired records, and the oldest ones if there are too many; then shrinks the file. Scans the whole table
+//! from time to time, on its own thread: so there is no second table to keep consistent with the first.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -14,19 +14,19 @@ use super::tables::{TableReader, WriteBatch};
 use crate::outbound::stores::memory::Retention;
 use crate::outbound::stores::record::{self, RecordHead};
 
-/// The most records that go in one commit, so that those who wait for theirs wait little.
+/// The most records that are removed in one commit, so that other commits do not wait long.
 const AT_ONCE: usize = 2_000;
-/// What is left of the allowed size after the oldest went, in hundredths: the next time is some way off.
+/// The size after the removal of the oldest records, in percent of the limit: so the next removal is some time off.
 const LEAVE: u64 = 90;
-/// Files smaller than this are not worth making smaller.
+/// Smaller files are not compacted.
 const SMALL: u64 = 64 << 20;
-/// What lies in a file with less than one part in this many in use is moved together.
+/// A file with less than one part in this many in use is compacted.
 const SPARSE: u64 = 3;
-/// Milliseconds in an hour: how finely ages are told apart when the oldest must go.
+/// Milliseconds in an hour: the resolution of ages when the oldest records are removed.
 const HOUR: i64 = 3_600_000;
 
 impl Retention {
-    /// Says whether a record has had its time. One in a state of a newer version is kept as an end is.
+    /// Returns whether a record has expired. One in a state of a newer version is kept like a terminal one.
     pub(super) fn outlived(&self, head: RecordHead, now: Timestamp) -> bool {
         let unfinished = head.state.is_some_and(|state| !state.is_terminal());
         let kept = if unfinished { self.unfinished } else { self.finished };
@@ -34,7 +34,7 @@ impl Retention {
     }
 }
 
-/// Looks once for what must go. A failure waits for the next time: whoever writes meets it as well.
+/// Removes records once. A failure is retried the next time: the writer meets it as well.
 pub(super) fn run(shared: &StoreShared) {
     let size = shared.place.size();
     let gone = prune(shared, size);
@@ -81,11 +81,11 @@ fn prune(shared: &StoreShared, size: u64) -> Result<usize, DatabaseError> {
     Ok(gone)
 }
 
-/// Makes room for new rows, where there is little left: those that were kept first go.
+/// Frees space for new rows, if there is little left: the oldest rows are removed first.
 fn prune_rows(shared: &StoreShared) -> Result<(), DatabaseError> {
     let max = shared.rows.max_bytes;
     let mut held = shared.counts.row_bytes.load(Ordering::Relaxed);
-    // Room for all that one job may have, and some.
+    // Space for all rows that one job may have, and some more.
     let leave = max.saturating_sub(shared.rows.per_job).min(max / 100 * LEAVE);
     if held <= leave {
         return Ok(());
@@ -107,12 +107,13 @@ fn prune_rows(shared: &StoreShared) -> Result<(), DatabaseError> {
     Ok(())
 }
 
-/// The hour up to which jobs must go so that a file of this size comes below its bound; none when it is.
+/// The hour up to which jobs must be removed so that a file of this size becomes smaller than its limit; none if it is
+/// already.
 fn too_old(by_hour: &BTreeMap<i64, u64>, size: u64, max_bytes: u64) -> Option<i64> {
     if size <= max_bytes {
         return None;
     }
-    // The file holds more than its records; both shrink alike.
+    // The file contains more than its records; both shrink in proportion.
     let used: u64 = by_hour.values().sum();
     let share = u128::from(used) * u128::from(max_bytes) * u128::from(LEAVE) / (u128::from(size) * 100);
     let mut left = used;
@@ -123,7 +124,7 @@ fn too_old(by_hour: &BTreeMap<i64, u64>, size: u64, max_bytes: u64) -> Option<i6
 }
 
 impl StoreShared {
-    /// Visits all records. A store that is about to close ends it.
+    /// Visits all records. Stops when the store is closing.
     fn walk(&self, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), DatabaseError> {
         let database = self.database();
         let Some(database) = database.as_ref() else { return Ok(()) };
@@ -153,7 +154,7 @@ impl StoreShared {
     }
 }
 
-/// Moves what is left together. Nobody reads meanwhile; a reader waits.
+/// Compacts the file. Readers wait meanwhile.
 fn compact(shared: &StoreShared) {
     let mut database = shared.database.write().unwrap_or_else(PoisonError::into_inner);
     let Some(database) = database.as_mut() else { return };
@@ -183,6 +184,6 @@ mod tests {
         for (size, max, expected) in cases {
             assert_eq!(too_old(&by_hour, size, max), expected, "{size} {max}");
         }
-        assert_eq!(too_old(&BTreeMap::new(), 10, 1), None, "nothing to let go");
+        assert_eq!(too_old(&BTreeMap::new(), 10, 1), None, "nothing to remove");
     }
 }

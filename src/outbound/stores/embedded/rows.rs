@@ -1,4 +1,5 @@
-//! The first rows of jobs, beside the jobs in the file: bounded for each job and in all, and gone with the run they are of.
+//! The first rows of jobs, in the file of the jobs: limited for each job and in total, and removed together with the
+//! run that they belong to.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,14 +15,14 @@ use crate::domain::observation::Observation;
 use crate::domain::state::JobState;
 use crate::outbound::stores::record;
 
-/// Layout, and when it was kept.
+/// Layout, and the time of the write.
 const HEAD: usize = 1 + 8;
 /// The layout of what follows the head.
 const LAYOUT: u8 = 1;
-/// The most stretches that wait to be written.
+/// The most row ranges that wait to be written.
 const WAITING_MAX: usize = 32;
 
-/// How much of rows may lie in the file.
+/// The limits of the rows in the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RowLimits {
     /// Of one job, in bytes; 0 for none.
@@ -30,7 +31,7 @@ pub struct RowLimits {
     pub max_bytes: u64,
 }
 
-/// A stretch of rows to be written.
+/// A range of rows to be written.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct RowRun {
     of: Observation,
@@ -40,13 +41,13 @@ pub(super) struct RowRun {
 }
 
 impl RowRun {
-    /// Whose rows it is of.
+    /// The job of the rows.
     pub(super) fn key(&self) -> &JobKey {
         &self.of.job.key
     }
 }
 
-/// The table of rows under change, and by how many bytes it changed.
+/// The table of rows in a transaction, and the change of its size in bytes.
 pub(super) struct RowsTable<'a> {
     pub(super) table: Table<'a, &'static [u8], &'static [u8]>,
     pub(super) change: i64,
@@ -66,14 +67,14 @@ impl RowsTable<'_> {
         Ok(())
     }
 
-    /// Removes one stretch.
+    /// Removes one range.
     pub(super) fn remove(&mut self, key: &[u8]) -> Result<(), DatabaseError> {
         let gone = self.table.remove(key).map_err(DatabaseError::of)?;
         self.change -= gone.map_or(0, |gone| size(key, gone.value()));
         Ok(())
     }
 
-    /// Keeps a stretch, if there is room and what the file holds of the job is the run that it is of.
+    /// Writes a range, if there is space and the file contains the same run of the job.
     pub(super) fn keep(
         &mut self,
         stretch: &RowRun,
@@ -110,7 +111,7 @@ impl RowsTable<'_> {
     }
 }
 
-/// Whether the file holds the very run that rows are of.
+/// Whether the file contains the run that the rows belong to.
 fn is_of(of: &Observation, held: &RecordLookup) -> bool {
     match held {
         RecordLookup::Held(held) => of.job.state() == JobState::Succeeded && held.job.same_report(&of.job),
@@ -118,12 +119,12 @@ fn is_of(of: &Observation, held: &RecordLookup) -> bool {
     }
 }
 
-/// The key of a stretch. Those of a job lie together, and no key of a job begins with that of another and a zero.
+/// The key of a range. Those of a job are adjacent, and no key of a job begins with that of another and a zero.
 fn place(job: &[u8], first: u32) -> Vec<u8> {
     [job, &[0], &first.to_be_bytes()].concat()
 }
 
-/// When a stretch was kept.
+/// When a range was written.
 pub(super) fn kept_ms(held: &[u8]) -> i64 {
     held.get(1..HEAD).and_then(|at| at.try_into().ok()).map_or(0, i64::from_be_bytes)
 }
@@ -132,7 +133,7 @@ pub(super) const fn size(key: &[u8], held: &[u8]) -> i64 {
     (key.len() + held.len()).cast_signed() as i64
 }
 
-/// What was found where a stretch would be.
+/// The result of looking up a range.
 pub(super) enum RowLookup {
     Sound(Vec<u8>),
     Nothing,
@@ -140,7 +141,7 @@ pub(super) enum RowLookup {
 }
 
 impl TableReader {
-    /// The stretch of a job that begins with a row, read in one moment with the job itself.
+    /// The range of a job that begins with a row, read in one transaction with the job itself.
     pub(super) fn rows(&self, of: &Observation, first: u32) -> Result<RowLookup, DatabaseError> {
         let job = self.get(std::slice::from_ref(&of.job.key))?.pop().unwrap_or(RecordLookup::Nothing);
         if !is_of(of, &job) {
@@ -158,7 +159,7 @@ impl TableReader {
 
 impl StoreShared {
     fn rows(&self, of: &Observation, first: u32) -> Option<Vec<u8>> {
-        // What waits of the job may be of another run than what is written.
+        // A pending write of the job may be of another run than the file.
         if self.queue().behind.contains_key(&of.job.key) {
             return None;
         }
@@ -176,12 +177,12 @@ impl StoreShared {
 }
 
 impl EmbeddedStore {
-    /// Says whether rows are kept.
+    /// Returns whether rows are kept.
     pub fn keeps_rows(&self) -> bool {
         self.shared.rows.per_job > 0
     }
 
-    /// Has a stretch of rows written by and by.
+    /// Writes a range of rows in the background.
     pub fn keep_rows(&self, of: &Observation, first: u32, body: Vec<u8>) {
         if body.len() as u64 > self.shared.rows.per_job {
             return;
@@ -195,7 +196,7 @@ impl EmbeddedStore {
         });
     }
 
-    /// The stretch of a job that begins with a row, if it was kept of this very run.
+    /// The range of a job that begins with a row, if it was kept for the same run.
     pub async fn rows(&self, of: &Observation, first: u32) -> Option<Vec<u8>> {
         let (shared, of) = (Arc::clone(&self.shared), of.clone());
         blocking(move || Ok(shared.rows(&of, first))).await.ok().flatten()

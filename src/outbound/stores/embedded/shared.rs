@@ -1,4 +1,4 @@
-//! What readers and the writer of the file share, and how it is read: what waits to be written is as good as written.
+//! The state that readers and the writer of the file share, and the read path: pending writes are visible to readers.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -20,7 +20,7 @@ use crate::ports::clock::Clock;
 use crate::ports::store::{ListFilter, StoreError, StoreHealth};
 use crate::telemetry::warning_throttle::LimitedWarning;
 
-/// What readers and the writer share.
+/// The state that readers and the writer share.
 #[derive(Debug)]
 pub(super) struct StoreShared {
     pub(super) place: StorePath,
@@ -28,16 +28,16 @@ pub(super) struct StoreShared {
     pub(super) max_bytes: u64,
     pub(super) rows: RowLimits,
     pub(super) clock: Arc<dyn Clock>,
-    /// This run of the process, and when it began in process time.
+    /// The id of this run of the process, and its start in process time.
     run: (u64, Timestamp),
-    /// None while the disk does not let it be opened.
+    /// None while the disk prevents opening it.
     pub(super) database: RwLock<Option<Database>>,
     pub(super) queue: Mutex<WriteQueue>,
     pub(super) wake: Condvar,
-    /// Whether this process has opened the file before: then it knows what happened to it since.
+    /// Whether this process has opened the file before: then its content since then is known.
     pub(super) checked: AtomicBool,
     pub(super) counts: StoreCounts,
-    /// Jobs that the near tier holds though the file knows something newer: let go of at the next read.
+    /// Jobs in the memory tier of which the file has newer observations: evicted at the next read.
     pub(super) refused: Mutex<Vec<JobKey>>,
     pub(super) failing: LimitedWarning,
 }
@@ -113,16 +113,16 @@ impl StoreShared {
         }
     }
 
-    /// How the times of records are written and read now.
+    /// The clock for records that are written and read now.
     pub(super) fn record_times(&self) -> RecordTimes {
         let (run, began) = self.run;
         let shift = i64::try_from(self.clock.correction().as_millis()).unwrap_or(0);
-        // What other runs wrote is not moved: which of the two clocks was right is not known, and later than the start of
-        // this run it cannot be.
+        // Times of other runs are not shifted: which of the two clocks was right is unknown, and they cannot be later
+        // than the start of this run.
         RecordTimes { frame: RecordClock { run, shift, others: 0 }, began }
     }
 
-    /// The time by which records are let go: the earlier of the two, because a clock that is ahead must not empty the file.
+    /// The time by which records expire: the earlier of the two, because a clock that is ahead must not empty the file.
     pub(super) fn retained_by(&self) -> Timestamp {
         self.clock.now().min(self.clock.time_of_day())
     }
@@ -156,7 +156,7 @@ impl StoreShared {
         self.database.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the file as it is now; `None` while it is not open. A file found damaged is condemned.
+    /// Reads the current file; `None` while it is not open. A file that is found to be damaged is replaced.
     pub(super) fn with_reader<T>(
         &self,
         read: impl FnOnce(&TableReader) -> Result<T, DatabaseError>,
@@ -174,13 +174,13 @@ impl StoreShared {
         })
     }
 
-    /// What is held for each key, waiting or written. A damaged record is a miss, and goes.
+    /// The observation of each key, pending or written. A damaged record is a miss, and is removed.
     pub(super) fn get(&self, keys: &[JobKey]) -> Result<Vec<Option<Observation>>, StoreError> {
         let waiting: Vec<Option<Observation>> = {
             let queue = self.queue();
             keys.iter().map(|key| queue.behind.get(key).cloned()).collect()
         };
-        // What was written meanwhile is in the file: it is read after.
+        // What was written meanwhile is in the file: it is read afterwards.
         let found = self.with_reader(|reader| reader.get(keys));
         if waiting.iter().all(Option::is_some) {
             return Ok(waiting);
@@ -202,7 +202,7 @@ impl StoreShared {
         Ok(keys.iter().zip(waiting).zip(found).map(newer).collect())
     }
 
-    /// What is held, in the order of the keys: what is written, with what waits woven in.
+    /// The observations in the order of the keys: the written ones, merged with the pending ones.
     pub(super) fn list(
         &self,
         filter: &ListFilter,

@@ -1,5 +1,5 @@
-//! What lies in the database: its tables, their format, and what is read and written in one transaction. Every record
-//! carries its own checksum, and one that does not match is as good as none.
+//! The content of the database: its tables, their format, and the reads and writes in one transaction. Every record has
+//! its own checksum, and one with a wrong checksum is ignored.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -18,7 +18,7 @@ use crate::domain::state::JobState;
 use crate::outbound::stores::record::{self, RecordClock, RecordError};
 use crate::ports::ledger::{Labels, LedgerContents};
 
-/// The format of the tables. A version that changes what stands in them counts it up and brings older ones up to date.
+/// The format of the tables. A version that changes their content increments it and migrates older ones.
 pub(super) const FORMAT: u64 = 2;
 
 type TableBytes = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -27,13 +27,13 @@ type TableBytes = TableDefinition<'static, &'static [u8], &'static [u8]>;
 pub(super) const JOBS: TableBytes = TableDefinition::new("jobs");
 /// Labels of tracked jobs by job key.
 const TRACKED: TableBytes = TableDefinition::new("tracked");
-/// Followed jobs: the keys alone, sealed like the rest.
+/// Followed jobs: keys only, sealed like the rest.
 const FOLLOWED: TableBytes = TableDefinition::new("followed");
-/// What was learned of how long jobs take, by kind of job.
+/// The learned durations of jobs, by kind of job.
 const LEARNED: TableBytes = TableDefinition::new("learned");
-/// Stretches of rows, by job key and first row.
+/// Ranges of rows, by job key and first row.
 pub(super) const ROWS: TableBytes = TableDefinition::new("rows");
-/// Numbers about the whole.
+/// Totals and the format.
 const META: TableDefinition<'static, &'static str, u64> = TableDefinition::new("meta");
 
 const FORMAT_KEY: &str = "format";
@@ -41,7 +41,7 @@ const BYTES_KEY: &str = "bytes";
 const COUNT_KEY: &str = "jobs";
 const ROWS_KEY: &str = "rows";
 
-/// What is to be written together.
+/// The changes of one transaction.
 #[derive(Clone, Debug, Default)]
 pub(super) struct WriteBatch {
     pub(super) jobs: Vec<Observation>,
@@ -50,31 +50,31 @@ pub(super) struct WriteBatch {
     pub(super) learned: BTreeMap<JobClass, Durations>,
     pub(super) rows: Vec<RowRun>,
     pub(super) row_limits: RowLimits,
-    /// Keys of stretches of rows that are to go.
+    /// Keys of row ranges to be removed.
     pub(super) rows_gone: Vec<Vec<u8>>,
     /// Keys of records that were found damaged: removed, if they still are.
     pub(super) damaged: Vec<JobKey>,
-    /// Keys of records that have had their time: removed, if they still have.
+    /// Keys of records that have expired: removed, if they still are.
     pub(super) outlived: Vec<Vec<u8>>,
 }
 
-/// How the times of records are read: those of this run as they were, any other's not later than the start of this run.
+/// How the times of records are read: those of this run unchanged, all others not later than the start of this run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RecordTimes {
     pub(super) frame: RecordClock,
-    /// When this run began, in process time.
+    /// The start of this run, in process time.
     pub(super) began: Timestamp,
 }
 
-/// What came of writing.
+/// The result of a write.
 #[derive(Debug, Default)]
 pub(super) struct BatchOutcome {
-    /// The jobs of which the file knew something newer.
+    /// The jobs of which the file has newer observations.
     pub(super) refused: Vec<JobKey>,
     pub(super) totals: TableTotals,
 }
 
-/// How much lies in the tables of jobs and of rows.
+/// The sizes of the tables of jobs and of rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct TableTotals {
     /// Bytes of keys and records.
@@ -84,19 +84,19 @@ pub(super) struct TableTotals {
     pub(super) rows: u64,
 }
 
-/// What was found under a key.
+/// The result of looking up a key.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum RecordLookup {
     Held(Observation),
     Nothing,
-    /// A record that must go.
+    /// A record that must be removed.
     Damaged,
 }
 
-/// Says whether a record at this head should go.
+/// Returns whether a record with this head must be removed.
 pub(super) type PruneRule<'a> = &'a dyn Fn(record::RecordHead) -> bool;
 
-/// Reads records of one moment.
+/// Reads records in one transaction.
 pub(super) struct TableReader {
     transaction: ReadTransaction,
     record_times: RecordTimes,
@@ -107,7 +107,7 @@ impl TableReader {
         Ok(Self { transaction: database.begin_read().map_err(DatabaseError::of)?, record_times })
     }
 
-    /// What is held for each key: same order, same length.
+    /// The record of each key: same order, same length.
     pub(super) fn get(&self, keys: &[JobKey]) -> Result<Vec<RecordLookup>, DatabaseError> {
         let jobs = self.transaction.open_table(JOBS).map_err(DatabaseError::of)?;
         let one = |key: &JobKey| {
@@ -118,7 +118,7 @@ impl TableReader {
         keys.iter().map(one).collect()
     }
 
-    /// Walks the records behind a key, in the order of their keys, until `visit` has enough.
+    /// Visits the records after a key, in the order of their keys, until `visit` stops it.
     pub(super) fn walk(
         &self,
         from: Bound<&[u8]>,
@@ -135,13 +135,13 @@ impl TableReader {
         Ok(())
     }
 
-    /// What lies under the key of a stretch of rows.
+    /// The range of rows with a key.
     pub(super) fn stretch(&self, key: &[u8]) -> Result<Option<Vec<u8>>, DatabaseError> {
         let rows = self.transaction.open_table(ROWS).map_err(DatabaseError::of)?;
         Ok(rows.get(key).map_err(DatabaseError::of)?.map(|held| held.value().to_vec()))
     }
 
-    /// Every stretch of rows: its key, when it was kept, and its size.
+    /// Every range of rows: its key, when it was written, and its size.
     pub(super) fn stretches(&self) -> Result<Vec<(Vec<u8>, i64, u64)>, DatabaseError> {
         let one = |entry: Result<(AccessGuard<'_, _>, AccessGuard<'_, _>), redb::StorageError>| {
             let (key, held): (AccessGuard<'_, &[u8]>, AccessGuard<'_, &[u8]>) =
@@ -158,7 +158,7 @@ impl TableReader {
             .collect()
     }
 
-    /// What is tracked and followed. Damaged entries are left out.
+    /// The tracked and followed jobs. Damaged entries are skipped.
     pub(super) fn remembered(&self) -> Result<LedgerContents, DatabaseError> {
         let mut remembered = LedgerContents::default();
         for entry in self
@@ -187,7 +187,7 @@ impl TableReader {
         Ok(remembered)
     }
 
-    /// What was learned. Damaged entries are left out.
+    /// The learned durations. Damaged entries are skipped.
     pub(super) fn learned(&self) -> Result<Vec<(JobClass, Durations)>, DatabaseError> {
         let mut learned = Vec::new();
         for entry in self
@@ -214,7 +214,7 @@ impl TableReader {
     }
 }
 
-/// Writes a batch, all of it or nothing; what is written is on the disk when this returns.
+/// Writes a batch atomically; it is durable when this returns.
 pub(super) fn write(
     database: &Database,
     batch: &WriteBatch,
@@ -222,10 +222,11 @@ pub(super) fn write(
     record_times: RecordTimes,
 ) -> Result<BatchOutcome, DatabaseError> {
     let mut transaction = database.begin_write().map_err(DatabaseError::of)?;
-    // The state of the allocator goes with each commit, so that opening after a crash need not rebuild it.
+    // The state of the allocator is part of each commit, so that opening after a crash need not rebuild it.
     transaction.set_quick_repair(true);
     let mut written = BatchOutcome::default();
-    // Who has ended long ago takes its labels along; one that was only not heard of stays tracked.
+    // The labels of a job that has been terminal for long are removed with it; a job that was only not observed stays
+    // tracked.
     let mut forgotten = Vec::new();
     {
         let table = transaction.open_table(JOBS).map_err(DatabaseError::of)?;
@@ -291,7 +292,7 @@ pub(super) fn write(
     Ok(written)
 }
 
-/// Makes the tables of a new database, and brings those of an older one up to date.
+/// Creates the tables of a new database, and migrates those of an older one.
 pub(super) fn bring_up_to_date(database: &Database) -> Result<(), DatabaseError> {
     let mut transaction = database.begin_write().map_err(DatabaseError::of)?;
     transaction.set_quick_repair(true);
@@ -301,9 +302,9 @@ pub(super) fn bring_up_to_date(database: &Database) -> Result<(), DatabaseError>
     };
     match found {
         FORMAT => return transaction.abort().map_err(DatabaseError::of),
-        // Before anything was learned and rows were kept: these tables are all that is missing.
+        // Format 1 had no durations and rows: only these tables are missing.
         1 => {}
-        // A new file, or one from before the totals were kept.
+        // A new file, or one from before the totals were stored.
         0 => recount(&transaction)?,
         newer => return Err(DatabaseError::PendingCredential(newer)),
     }
@@ -318,7 +319,7 @@ pub(super) fn bring_up_to_date(database: &Database) -> Result<(), DatabaseError>
     transaction.commit().map_err(DatabaseError::of)
 }
 
-/// From format 0 to 1: what lies in the table of jobs is counted.
+/// From format 0 to 1: the table of jobs is counted.
 fn recount(transaction: &redb::WriteTransaction) -> Result<(), DatabaseError> {
     let mut totals = TableTotals::default();
     for entry in transaction.open_table(JOBS).map_err(DatabaseError::of)?.iter().map_err(DatabaseError::of)? {
@@ -332,17 +333,17 @@ fn recount(transaction: &redb::WriteTransaction) -> Result<(), DatabaseError> {
     Ok(())
 }
 
-/// The table of jobs under change, and by how many bytes and jobs it changed.
+/// The table of jobs in a transaction, and the change of its bytes and jobs.
 struct JobsTable<'a> {
     table: Table<'a, &'static [u8], &'static [u8]>,
     change: (i64, i64),
-    /// Those whose rows are of another run than what is held now.
+    /// Those whose rows are of another run than the current record.
     other_run: Vec<Vec<u8>>,
     record_times: RecordTimes,
 }
 
 impl JobsTable<'_> {
-    /// Keeps an observation unless what the file holds is the newer truth: compared here again, where nothing else writes.
+    /// Writes an observation unless the file contains a newer one: compared here again, in the only writer.
     fn keep(&mut self, new: &Observation) -> Result<bool, DatabaseError> {
         let key = record::key_bytes(&new.job.key);
         let held = self.table.get(key.as_slice()).map_err(DatabaseError::of)?;
@@ -389,7 +390,7 @@ impl JobsTable<'_> {
     }
 }
 
-/// What lies under a key. A record that this version cannot understand stays for one that can.
+/// The record of a key. One that this version cannot parse stays for a version that can.
 pub(super) fn found(key: &JobKey, bytes: &[u8], held: &[u8], record_times: RecordTimes) -> RecordLookup {
     match record::read(key, bytes, held, &record_times.frame) {
         Ok(held) if held.is_own => RecordLookup::Held(held.observation),

@@ -1,4 +1,4 @@
-//! The durable store against a disk: what survives, what is refused, and what happens when the disk does not take it.
+//! The durable store on a disk: what survives, what is rejected, and what happens when the disk fails.
 
 use std::fs;
 use std::ops::Bound;
@@ -38,7 +38,7 @@ impl Clock for Dial {
 const NOW: u64 = 1_700_000_100;
 const DAY: Duration = Duration::from_hours(24);
 
-/// How much a pretended disk takes; `u64::MAX` is all there is.
+/// The capacity of a simulated disk; `u64::MAX` is no limit.
 #[derive(Debug)]
 pub(super) struct Quota(AtomicU64);
 
@@ -70,7 +70,7 @@ impl StorageBackend for Limited {
     }
 
     fn sync_data(&self) -> std::io::Result<()> {
-        // No test here ends by a power cut, and a thousand real ones take their time.
+        // No test here simulates a power failure, and a thousand real syncs are slow.
         Ok(())
     }
 
@@ -96,7 +96,7 @@ impl StorageBackend for Limited {
     }
 }
 
-/// A folder of its own with a store in it; dropping it removes the folder.
+/// A temporary folder with a store in it; dropping it removes the folder.
 #[derive(Debug)]
 struct Disk {
     folder: PathBuf,
@@ -136,7 +136,7 @@ impl Disk {
         self.place().path()
     }
 
-    /// The names of all files, but for what differs from run to run in those that were set aside.
+    /// The names of all files, without the varying part of the names of those that were set aside.
     fn files(&self) -> Vec<String> {
         let names = fs::read_dir(&self.folder).unwrap().map(|entry| entry.unwrap().file_name());
         let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
@@ -155,7 +155,7 @@ fn key(source: &str, id: &str) -> JobKey {
     JobKey { source: SourceName::parse(source).unwrap(), external_id: ExternalId::parse(id).unwrap() }
 }
 
-/// A job of source `s`, asked for and answered at this second before [`NOW`].
+/// A job of source `s`, requested and observed this many seconds before [`NOW`].
 fn seen(id: &str, life: Life, ago: i64) -> Observation {
     let job = Job::new(key("s", id), life, Details::MindBridge(Box::default()));
     let at = Timestamp::from_second(NOW.cast_signed() - ago).unwrap();
@@ -180,14 +180,14 @@ async fn older_observation_does_not_replace_a_newer_one_on_disk() {
     assert_eq!(held(&disk.open().unwrap(), "j").await, Some(again));
 }
 
-/// One step of what may happen to a store.
+/// One step of a random sequence.
 #[derive(Clone, Debug)]
 enum Step {
     Keep(Box<Observation>),
     Get(Vec<JobKey>),
     List(ListFilter, Option<JobKey>, usize),
     Missing(JobKey),
-    /// All that memory holds is let go of, or the store is closed and opened.
+    /// The memory cache is emptied, or the store is closed and opened.
     Forget(bool),
 }
 
@@ -213,7 +213,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..25)
 }
 
-/// Whatever is done in whatever order, also across restarts, the answers are those of a store in memory that never ends.
+/// In any sequence of operations, also across restarts, the results are those of a memory store that is never closed.
 #[test]
 fn file_store_behaves_like_the_memory_store() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -255,7 +255,7 @@ fn file_store_behaves_like_the_memory_store() {
     TestRunner::new(config).run(&steps(), play).unwrap();
 }
 
-/// What an evicted key's reader found in the file must not cover what was kept while it read.
+/// What a reader of an evicted key found in the file must not replace what was written while it read.
 #[tokio::test]
 async fn concurrent_reader_does_not_restore_a_replaced_record() {
     let disk = Disk::new();
@@ -323,7 +323,7 @@ async fn oldest_records_are_pruned_above_the_size_limit() {
     }
     store.close().await;
     drop(store);
-    // the same size whatever was written together; and on a slow machine the store has not looked by itself before
+    // the same size, however writes were batched; and on a slow machine the store has not pruned by itself before
     redb::Database::open(disk.file()).unwrap().compact().unwrap();
     disk.max_bytes = 2 << 20;
     let store = disk.open().unwrap();
@@ -335,7 +335,7 @@ async fn oldest_records_are_pruned_above_the_size_limit() {
     assert_eq!(before, 2_000);
     store.memory.jobs.invalidate_all();
     assert!(held(&store, "h0-0").await.is_some(), "the newest stay");
-    assert!(held(&store, "h19-0").await.is_none(), "the oldest go");
-    // What is left fits, by the same measure: another look lets nothing go once the file has been used again.
+    assert!(held(&store, "h19-0").await.is_none(), "the oldest are removed");
+    // The rest fits, by the same measure: another run removes nothing once the file has been used again.
     assert!(store.shared.counts.record_bytes.load(Ordering::Relaxed) < disk.max_bytes);
 }

@@ -1,5 +1,5 @@
-//! The one thread that writes: takes what has come together since the last commit, and writes it as one. A disk that does
-//! not take it is tried again until it does; what waits meanwhile is bounded, and can be read.
+//! The only thread that writes: collects the changes since the last commit, and writes them in one transaction. A
+//! failed write is retried until it succeeds; the pending changes are bounded, and readable.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -20,16 +20,16 @@ use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 use crate::ports::ledger::Labels;
 
-/// How long what nobody waits for may wait for company.
+/// How long a change without a waiter may wait for others to batch with.
 const BEHIND: Duration = Duration::from_millis(200);
-/// The longest rest: what is old is looked for after each.
+/// The longest idle time: pruning runs after each.
 const REST: Duration = Duration::from_mins(1);
-/// From one try to write to the next while the disk fails: the first, and the longest.
+/// The delay between attempts to write while the disk fails: the first, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 /// The most jobs that wait to be written, about 1 kB each.
 const WAITING_MAX: usize = 50_000;
 
-/// What waits for the writer. What stands in `behind` can be read; what stands in `urgent` is told to nobody yet.
+/// The pending changes. Those in `behind` are readable; those in `urgent` are not published yet.
 #[derive(Debug, Default)]
 pub(super) struct WriteQueue {
     pub(super) behind: BTreeMap<JobKey, Observation>,
@@ -42,12 +42,12 @@ pub(super) struct WriteQueue {
     pub(super) outlived: Vec<Vec<u8>>,
     urgent: Vec<Observation>,
     waiting: Vec<oneshot::Sender<()>>,
-    /// A file was met damaged by a reader.
+    /// The file that a reader found damaged.
     condemned: Option<DamagedFile>,
     stop: bool,
 }
 
-/// Which file is damaged, told by how many were set aside before it, and why.
+/// Which file is damaged, identified by how many were set aside before it, and why.
 type DamagedFile = (u64, String);
 
 impl WriteQueue {
@@ -66,7 +66,7 @@ impl WriteQueue {
             && self.outlived.is_empty()
     }
 
-    /// Notes that a job is followed, or no longer; left out where a failing disk has let too much pile up.
+    /// Records that a job is followed, or not any more; skipped if a failing disk has caused a large backlog.
     pub(super) fn mark(&mut self, key: &JobKey, followed: bool) {
         if self.followed.len() < WAITING_MAX || self.followed.contains_key(key) {
             self.followed.insert(key.clone(), followed);
@@ -87,7 +87,7 @@ impl WriteQueue {
         }
     }
 
-    /// Strikes what was written. What was put there meanwhile stays.
+    /// Removes what was written. Changes since then stay.
     fn strike(&mut self, written: &WriteBatch) {
         for job in &written.jobs {
             if self.behind.get(&job.job.key).is_some_and(|waits| !waits.supersedes(job)) {
@@ -105,12 +105,12 @@ impl WriteQueue {
 }
 
 impl StoreShared {
-    /// Says whether the store is about to close.
+    /// Returns whether the store is closing.
     pub(super) fn is_stopping(&self) -> bool {
         self.queue().stop
     }
 
-    /// Has an observation written by and by.
+    /// Writes an observation in the background.
     pub(super) fn write_behind(&self, new: Observation) {
         let mut queue = self.queue();
         self.let_wait(&mut queue, new);
@@ -118,13 +118,14 @@ impl StoreShared {
         self.wake.notify_one();
     }
 
-    /// Has an observation written now. The receiver hears when it is on the disk, or when it must wait for one that works.
+    /// Writes an observation now. The receiver completes when it is on the disk, or when the disk fails and it stays
+    /// pending.
     pub(super) fn write_now(&self, new: Observation) -> oneshot::Receiver<()> {
         let (done, receiver) = oneshot::channel();
         let mut queue = self.queue();
         if self.counts.degraded.load(Ordering::Relaxed) || queue.stop {
             self.let_wait(&mut queue, new);
-            // Nobody can make it safer for now: the sender goes, and the receiver hears that.
+            // It cannot be made durable now: the sender is dropped, and the receiver completes.
             drop(done);
         } else {
             queue.urgent.push(new);
@@ -135,7 +136,7 @@ impl StoreShared {
         receiver
     }
 
-    /// Has everything that waits written now. The receiver hears when it is, and fails when it cannot be.
+    /// Writes all pending changes now. The receiver completes when they are written, and fails when they cannot be.
     pub(super) fn flush(&self) -> oneshot::Receiver<()> {
         let (done, receiver) = oneshot::channel();
         let mut queue = self.queue();
@@ -147,18 +148,18 @@ impl StoreShared {
         receiver
     }
 
-    /// Notes something of the ledger, or of records, to be written by and by.
+    /// Records a change of the ledger, or of records, to be written in the background.
     pub(super) fn note(&self, note: impl FnOnce(&mut WriteQueue)) {
         note(&mut self.queue());
         self.wake.notify_one();
     }
 
-    /// Which file is in use: how many were set aside before it. Holds for as long as the database is held.
+    /// The current file: how many were set aside before it. Valid as long as the database lock is held.
     pub(super) fn file(&self) -> u64 {
         self.counts.quarantined.load(Ordering::Relaxed)
     }
 
-    /// Reports a file that a reader met damaged.
+    /// Reports a file that a reader found damaged.
     pub(super) fn condemn(&self, file: u64, why: String) {
         self.note(|queue| {
             if queue.condemned.as_ref().is_none_or(|(known, _)| *known <= file) {
@@ -167,7 +168,7 @@ impl StoreShared {
         });
     }
 
-    /// Has the writer write what waits, and end.
+    /// Stops the writer after it has written the pending changes.
     pub(super) fn stop(&self) {
         self.note(|queue| queue.stop = true);
     }
@@ -182,7 +183,7 @@ impl StoreShared {
     }
 }
 
-/// Held by the writer's thread: however that ends, nobody waits for it afterwards.
+/// Owned by the writer's thread: however the thread ends, no caller waits for it afterwards.
 struct WriterGuard<'a>(&'a StoreShared);
 
 impl Drop for WriterGuard<'_> {
@@ -196,7 +197,7 @@ impl Drop for WriterGuard<'_> {
     }
 }
 
-/// Runs until it is told to stop.
+/// Runs until it is stopped.
 pub(super) fn run(shared: &Arc<StoreShared>) {
     let _ending = WriterGuard(shared);
     let mut retry = RETRY.0;
@@ -204,7 +205,7 @@ pub(super) fn run(shared: &Arc<StoreShared>) {
     loop {
         let degraded = shared.counts.degraded.load(Ordering::Relaxed);
         let (batch, waiting, condemned, stop) = collect(shared, degraded, retry);
-        // Of two readers who met the same damage, the second may say so when there is a new file already.
+        // If two readers found the same damage, the second report may arrive after the replacement.
         if let Some((_, why)) = condemned.filter(|(file, _)| *file == shared.file()) {
             shared.replace_file(&why);
         }
@@ -235,11 +236,11 @@ pub(super) fn run(shared: &Arc<StoreShared>) {
                 }
             }
         }
-        // Those whose jobs were put to wait by a failing disk hear it only now, when all others can read them.
+        // Waiters whose jobs stay pending on a failing disk are notified only now, when the jobs are readable.
         drop(queue);
         if is_written {
             for done in waiting {
-                // who does not wait any more need not know
+                // the receiver may have been dropped
                 done.send(()).ok();
             }
         } else {
@@ -252,15 +253,15 @@ pub(super) fn run(shared: &Arc<StoreShared>) {
     }
 }
 
-/// Looking for what is old. It walks the whole file, which may take seconds, so it has a thread of its own: nobody's end
-/// waits for it.
+/// The pruning. It scans the whole file, which may take seconds, so it runs on its own thread: the write of a terminal
+/// job does not wait for it.
 struct PruneTask {
     since: Instant,
     worker: Option<JoinHandle<()>>,
 }
 
 impl PruneTask {
-    /// Begins when it is time, and the last time is over.
+    /// Starts when it is due, and the previous run has finished.
     fn run(&mut self, shared: &Arc<StoreShared>) {
         if self.since.elapsed() < REST || self.worker.as_ref().is_some_and(|worker| !worker.is_finished()) {
             return;
@@ -268,13 +269,13 @@ impl PruneTask {
         self.since = Instant::now();
         let shared = Arc::clone(shared);
         let thread = std::thread::Builder::new().name("jobgate-store-old".to_owned());
-        // A system that has no thread left may have one in a minute.
+        // If the system has no thread left, it is retried in a minute.
         self.worker = thread.spawn(move || prune::run(&shared)).ok();
     }
 }
 
 impl Drop for PruneTask {
-    /// The file is closed when the writer has ended: nobody may hold it then.
+    /// The file is closed when the writer has ended: no thread may use it then.
     fn drop(&mut self) {
         if let Some(worker) = self.worker.take() {
             worker.join().ok();
@@ -284,7 +285,7 @@ impl Drop for PruneTask {
 
 type CollectedWrites = (WriteBatch, Vec<oneshot::Sender<()>>, Option<DamagedFile>, bool);
 
-/// Waits for something to write, and takes it: at once where somebody waits for it, in company where nobody does.
+/// Waits for changes, and takes them: at once if there is a waiter, else batched.
 fn collect(shared: &StoreShared, degraded: bool, retry: Duration) -> CollectedWrites {
     let idle = |queue: &mut WriteQueue| !queue.is_urgent() && queue.is_empty();
     let unhurried = |queue: &mut WriteQueue| !queue.is_urgent();
@@ -306,10 +307,11 @@ fn collect(shared: &StoreShared, degraded: bool, retry: Duration) -> CollectedWr
 }
 
 impl StoreShared {
-    /// Writes a batch. A damaged file is set aside and a new one begun; a failing disk leaves the file open for readers.
+    /// Writes a batch. A damaged file is set aside and replaced by a new one; a failing disk leaves the file open for
+    /// readers.
     fn write(&self, batch: &WriteBatch) -> Result<BatchOutcome, DatabaseError> {
         if self.database().is_none() {
-            // What could not be opened so far has not been checked either.
+            // A file that could not be opened so far has not been checked either.
             let care = if self.checked.load(Ordering::Relaxed) { OpenMode::Little } else { OpenMode::Full };
             match self.reopen(care) {
                 Err(DatabaseError::Damaged(why)) => self.replace_file(&why),
@@ -322,7 +324,7 @@ impl StoreShared {
             return self.try_write(batch);
         }
         if first.is_err() {
-            // A database that met a failure takes no more; as a new one it can at least be read.
+            // A database accepts no more writes after a failure; reopened it can at least be read.
             self.reopen(OpenMode::Little).ok();
         }
         first
@@ -343,17 +345,17 @@ impl StoreShared {
     /// Closes the database and opens it again.
     pub(super) fn reopen(&self, care: OpenMode) -> Result<(), DatabaseError> {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        // The old one lets go of the file before the new one asks for it.
+        // The old one releases the file before the new one opens it.
         drop(database.take());
         *database = Some(self.place.open(care)?);
         self.checked.store(true, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Sets a damaged file aside and begins a new one.
+    /// Sets a damaged file aside and creates a new one.
     pub(super) fn replace_file(&self, why: &str) {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        // Closing writes, and what is damaged may break on it.
+        // Closing writes, and may panic on a damaged file.
         let close = || {
             drop(database.take());
             Ok(())

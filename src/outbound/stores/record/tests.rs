@@ -1,4 +1,4 @@
-//! Whatever is written reads back as it was; whatever was altered does not read at all.
+//! Every record is read back unchanged; every altered record is rejected.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -36,7 +36,7 @@ fn unknown_fields_are_ignored_and_unknown_states_are_refused() {
     assert_eq!(
         read_back.sightings,
         Sightings::default(),
-        "an earlier version did not write when it was first seen"
+        "an earlier version did not store when it was first observed"
     );
     let strange = json!({ "asked": requested_at, "seen": observed_at, "life": "sleeping", "mindbridge": {} });
     assert_eq!(read(&key, &bytes, &sealed(strange), &RecordClock::plain(1)), Err(RecordError::Strange));
@@ -44,7 +44,7 @@ fn unknown_fields_are_ignored_and_unknown_states_are_refused() {
     assert_eq!(read(&key, &bytes, &sealed(other), &RecordClock::plain(1)), Err(RecordError::Strange));
 }
 
-/// Earlier versions made MindBridge jobs EXPIRED by a 404, and knew of no rollbacks.
+/// Earlier versions made MindBridge jobs EXPIRED by a 404, and had no rollbacks.
 #[test]
 fn legacy_expired_mindbridge_record_reads_as_last_seen_state() {
     let key =
@@ -71,7 +71,7 @@ fn legacy_expired_mindbridge_record_reads_as_last_seen_state() {
         assert_eq!((held.requested_at, held.observed_at), (at, at), "{native}");
     }
     let query = json!({ "asked": requested_at, "seen": observed_at, "life": "expired", "supermetrics": {} });
-    assert_eq!(read_back(query).job.state(), JobState::Expired, "where it is documented, it stays");
+    assert_eq!(read_back(query).job.state(), JobState::Expired, "for an upstream with this state, it stays");
 }
 
 proptest! {
@@ -91,7 +91,7 @@ proptest! {
         let read_back = read(&key, &bytes, &record, &own).unwrap();
         prop_assert_eq!(read_back.observation.sightings, observation.sightings);
         let back = DatedRecord { observation: observation.clone(), is_own: true };
-        prop_assert_eq!(read_back, back, "whatever the correction is by now");
+        prop_assert_eq!(read_back, back, "for any current correction of the clock");
         let other = RecordClock { run: run - 1, shift: 7, others: shift };
         let read_back = read(&key, &bytes, &record, &other).unwrap();
         prop_assert_eq!(read_back.observation.sightings, observation.sightings);

@@ -1,5 +1,5 @@
 //! The body of a record: JSON with short names that never change their meaning. Absent and unknown members are allowed;
-//! taking a domain type apart without `..` makes the compiler ask what to do about a new field.
+//! destructuring a domain type without `..` makes a new field a compile error here.
 
 use std::sync::Arc;
 
@@ -21,13 +21,13 @@ use crate::outbound::stores::record::{DatedRecord, RecordClock, moved};
 struct RecordBody {
     asked: Timestamp,
     seen: Timestamp,
-    /// Which run of a process wrote it, and how far its times are from that run's own; absent in older records.
+    /// The run of a process that wrote it, and the offset of its times to that run's own; absent in older records.
     #[serde(default, skip_serializing_if = "is_default")]
     run: u64,
     #[serde(default, skip_serializing_if = "is_default")]
     shift: i64,
     life: String,
-    /// When the run was first seen, when its state, and when a terminal state of it.
+    /// When the run was first observed, when its state, and when a terminal state of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     first: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -80,7 +80,7 @@ struct MindBridgeRecord {
     error_message: Option<String>,
 }
 
-/// An id and a word.
+/// An id and a name.
 type IdNameRecord = (Option<String>, Option<String>);
 
 #[derive(Default, Serialize, Deserialize)]
@@ -107,7 +107,7 @@ struct QueryRecord {
     end: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     accounts: Vec<Value>,
-    /// The accounts as texts, where one of them would not come out of `accounts` as it was.
+    /// The accounts as texts, if one of them would not be read back unchanged from `accounts`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     exact: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -134,7 +134,7 @@ struct OutcomeRecord {
     rows: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     columns: Option<i64>,
-    /// Text: JSON numbers are not read back to the last bit (`docs/adr/0007-upstream-bytes-are-kept.md`).
+    /// Text: JSON numbers are not read back exactly (`docs/adr/0007-upstream-bytes-are-kept.md`).
     #[serde(skip_serializing_if = "Option::is_none")]
     seconds: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -145,7 +145,7 @@ struct OutcomeRecord {
     cached_at: Option<Timestamp>,
 }
 
-/// Writes the body of a record.
+/// Serializes the body of a record.
 pub(super) fn write(observation: &Observation, frame: &RecordClock) -> Vec<u8> {
     let Observation { job, requested_at, observed_at, rollbacks, sightings } = observation;
     let Sightings { first_seen_at, state_since, terminal_seen_at } = sightings;
@@ -175,10 +175,11 @@ pub(super) fn write(observation: &Observation, frame: &RecordClock) -> Vec<u8> {
             Details::Supermetrics(details) => WireDetails::Supermetrics(SupermetricsRecord::from(&**details)),
         },
     };
-    serde_json::to_vec(&body).unwrap_or_else(|_| unreachable!("texts, numbers and lists of them print"))
+    serde_json::to_vec(&body)
+        .unwrap_or_else(|_| unreachable!("texts, numbers and lists of them can be serialized"))
 }
 
-/// Reads the body of a record; `None` when it says what this version does not know.
+/// Parses the body of a record; `None` when it contains a value that this version does not know.
 pub(super) fn read(key: &JobKey, bytes: &[u8], frame: &RecordClock) -> Option<DatedRecord> {
     let body: RecordBody = serde_json::from_slice(bytes).ok()?;
     let life = life(&body.life, Failure { code: body.code, message: body.message })?;
@@ -198,8 +199,8 @@ pub(super) fn read(key: &JobKey, bytes: &[u8], frame: &RecordClock) -> Option<Da
     let back = if is_own { body.shift } else { frame.others }.saturating_neg();
     let (mut asked, mut seen) = (moved(body.asked, back), moved(body.seen, back));
     if job.life == Life::Expired && !job.upstream().documents_expiry() {
-        // Earlier versions took any 404 for the end of a job. What the upstream itself said last is left of it, as old as
-        // that, so that the next read fetches it again.
+        // Earlier versions treated any 404 as the end of a job. The last state that the upstream reported is kept, with
+        // its time, so that the next read fetches the job again.
         let was_running =
             job.native_state.as_deref().is_some_and(|word| word.eq_ignore_ascii_case("IN_PROGRESS"));
         job.life = if was_running { Life::Running } else { Life::Unknown };
@@ -244,7 +245,7 @@ fn life(word: &str, failure: Failure) -> Option<Life> {
     })
 }
 
-/// Accounts as values, as every version reads them, and as texts where a value would not keep them whole.
+/// Accounts as values, which every version reads, and as texts if a value would not preserve them.
 fn write_accounts(accounts: Vec<JsonText>) -> (Vec<Value>, Vec<String>) {
     let values: Vec<Value> =
         accounts.iter().filter_map(|account| serde_json::from_str(account.get()).ok()).collect();

@@ -1,4 +1,4 @@
-//! From MindBridge's words to ours: total and pure.
+//! Converts MindBridge responses to domain types: total and pure.
 
 use super::wire::{AsyncResult, UserInfoDto as WireUser};
 use crate::domain::details::{Details, EntityRef, MindBridgeDetails, UserInfo};
@@ -7,7 +7,7 @@ use crate::domain::job::{Failure, Job, Life};
 use crate::outbound::upstreams::reason::failure;
 use crate::outbound::upstreams::wire::{non_blank, timestamp};
 
-/// The job that an async result describes. There is no progress and no time of the end in it.
+/// The job of an async result. It contains no progress and no completion time.
 pub(super) fn job(key: JobKey, wire: AsyncResult) -> Job {
     let entity = (wire.entity_id.is_some() || wire.entity_type.is_some())
         .then_some(EntityRef { id: wire.entity_id, entity_type: wire.entity_type });
@@ -33,7 +33,7 @@ pub(super) fn job(key: JobKey, wire: AsyncResult) -> Job {
     }
 }
 
-/// The table of `status`; there is no queued and no cancelled. An unknown word is no end.
+/// The table of `status`; there is no queued and no cancelled. An unknown value is not terminal.
 fn life(status: Option<&str>, failure: impl FnOnce() -> Failure) -> Life {
     match status.unwrap_or_default().to_ascii_uppercase().as_str() {
         "IN_PROGRESS" => Life::Running,

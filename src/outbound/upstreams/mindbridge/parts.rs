@@ -1,5 +1,5 @@
-//! The parts in which jobs are queried whose batch had no page. They are kept from one poll to the next, so that a split
-//! that the time of a poll did not suffice for goes on where it ended.
+//! The parts into which a batch without a page was split. They are kept from one poll to the next, so that a split that
+//! did not finish within the time of a poll continues where it stopped.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use crate::domain::id::ExternalId;
 const MOST: usize = 1_000;
 const REMEMBERED_FOR: Duration = Duration::from_mins(10);
 
-/// Which jobs are queried together, where that is fewer than all.
+/// Which jobs are queried together, if not all of them.
 #[derive(Debug, Default)]
 pub(super) struct OpenParts(Mutex<OpenPartsState>);
 
@@ -33,7 +33,7 @@ impl OpenPartsState {
 }
 
 impl OpenParts {
-    /// Divides a batch into the parts that are queried; those of no part are together.
+    /// Splits a batch into the parts that are queried; the jobs of no part are together.
     pub(super) fn divide<'a>(&self, ids: &[&'a ExternalId]) -> Vec<Vec<&'a ExternalId>> {
         let state = self.lock();
         let mut parts: BTreeMap<Option<u64>, Vec<&'a ExternalId>> = BTreeMap::new();
@@ -43,7 +43,7 @@ impl OpenParts {
         parts.into_values().collect()
     }
 
-    /// Remembers that these jobs are queried together, and without others.
+    /// Records that these jobs are queried together, and without others.
     pub(super) fn note(&self, ids: &[&ExternalId]) {
         let mut state = self.lock();
         if state.of.len() + ids.len() > MOST {
@@ -58,7 +58,7 @@ impl OpenParts {
         }
     }
 
-    /// Says whether any of these jobs is in a part.
+    /// Returns whether any of these jobs is in a part.
     pub(super) fn hold(&self, ids: &[&ExternalId]) -> bool {
         let state = self.lock();
         ids.iter().any(|id| state.part(id).is_some())
@@ -98,6 +98,6 @@ mod tests {
         assert_eq!(parts.divide(&ids), std::slice::from_ref(&ids));
         assert!(!parts.hold(&ids));
         parts.note(&ids[MOST..]);
-        assert_eq!(parts.lock().of.len(), 10, "the old ones make room");
+        assert_eq!(parts.lock().of.len(), 10, "the oldest are removed");
     }
 }

@@ -1,12 +1,12 @@
-//! Which error bodies are MindBridge's own. Whoever stands between it and us answers with errors too: an ingress without a
-//! route, a proxy, a page for maintenance. They say nothing about a job.
+//! Recognizes the error bodies of MindBridge itself. Intermediaries send errors too: an ingress without a route, a
+//! proxy, a maintenance page. Those contain no information about a job.
 
 use reqwest::StatusCode;
 use serde::Deserialize;
 
 use crate::outbound::upstreams::wire::{non_blank, object, tolerant, whole};
 
-/// The members of MindBridge's dialect of RFC 7807 that tell it from other JSON.
+/// The members of MindBridge's dialect of RFC 7807 that distinguish it from other JSON.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Document {
@@ -24,10 +24,10 @@ struct Document {
     problems: Option<Vec<serde_json::Value>>,
 }
 
-/// Says whether an answer is MindBridge's own JSON error ("Limits and errors"): a JSON object in its dialect of RFC 7807
-/// that contradicts neither itself nor the HTTP status.
+/// Returns whether a response is MindBridge's own JSON error ("Limits and errors"): a JSON object in its dialect of RFC
+/// 7807 that contradicts neither itself nor the HTTP status.
 ///
-/// Which members every error carries is not documented, so a title and one more will do, or a list of problems.
+/// Which members every error has is not documented, so a title and one more are sufficient, or a list of problems.
 pub(super) fn is_own_error(status: StatusCode, body: &[u8]) -> bool {
     let Some(document) = object::<Document>(body) else { return false };
     let Document { kind, title, status: body_status, instance, origin, problems } = document;
@@ -86,7 +86,7 @@ mod tests {
         for (body, expected) in cases {
             assert_eq!(is_own_error(StatusCode::NOT_FOUND, body.as_bytes()), expected, "{body}");
         }
-        assert!(!is_own_error(StatusCode::GONE, full.to_string().as_bytes()), "it says another status");
+        assert!(!is_own_error(StatusCode::GONE, full.to_string().as_bytes()), "it contains another status");
     }
 
     proptest! {

@@ -1,4 +1,4 @@
-//! Many jobs by one request: the query endpoint, its pages, and what is made of ids that are not on them.
+//! Many jobs by one request: the query endpoint, its pages, and the handling of ids that are not on them.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,9 +20,10 @@ use crate::outbound::source::{CallError, RETRIES, ReplyVerdict, Response};
 use crate::outbound::upstreams::wire::{is_same_id, object};
 use crate::ports::upstream::{Fetch, FetchError, FetchTrigger, JobReader as _};
 
-/// How long a query endpoint that was refused is not tried again.
+/// How long a refused query endpoint is not tried again.
 const OFF_FOR: Duration = Duration::from_mins(10);
-/// How many refusals in a row switch it off: one may be a slip. So do as many by a proxy while single reads are answered.
+/// How many consecutive refusals switch it off: a single one may be an accident. The same number of refusals by a proxy
+/// does, while single reads succeed.
 const REFUSALS: u32 = 2;
 
 /// Whether the tenant offers the query endpoint.
@@ -31,14 +32,14 @@ pub(super) struct QueryEndpoint(Mutex<EndpointRefusals>);
 
 #[derive(Debug, Default)]
 struct EndpointRefusals {
-    /// By MindBridge itself.
+    /// Refusals by MindBridge itself.
     own: InARow,
-    /// By a proxy on the way.
+    /// Refusals by a proxy on the way.
     foreign: InARow,
     off_since: Option<Instant>,
 }
 
-/// Refusals with no page in between.
+/// Consecutive refusals, with no page in between.
 #[derive(Debug, Default)]
 struct InARow {
     count: u32,
@@ -46,7 +47,7 @@ struct InARow {
 }
 
 impl InARow {
-    /// Counts the refusal of a query that began then. Queries that are sent at the same time count once.
+    /// Counts the refusal of a query that began at this time. Concurrent queries count once.
     fn add(&mut self, began: Instant) {
         if self.recorded_at.is_none_or(|recorded| began >= recorded) {
             self.count = self.count.saturating_add(1);
@@ -56,7 +57,7 @@ impl InARow {
 }
 
 impl QueryEndpoint {
-    /// Says whether jobs are read one by one for now.
+    /// Returns whether jobs are currently read one by one.
     pub(super) fn is_off(&self) -> bool {
         let mut refusals = self.lock();
         if refusals.off_since.is_some_and(|since| since.elapsed() >= OFF_FOR) {
@@ -70,7 +71,7 @@ impl QueryEndpoint {
         (refusals.own, refusals.foreign) = (InARow::default(), InARow::default());
     }
 
-    /// Notes a refusal in MindBridge's own words. The second in a row switches the endpoint off, and is logged.
+    /// Records a refusal by MindBridge itself. The second in a row switches the endpoint off, and is logged.
     fn refused(&self, source: &SourceName, status: StatusCode, began: Instant) {
         let mut refusals = self.lock();
         refusals.own.add(began);
@@ -86,14 +87,14 @@ impl QueryEndpoint {
         }
     }
 
-    /// Notes a refusal that does not come from MindBridge. Says whether there were enough in a row.
+    /// Records a refusal that does not come from MindBridge. Returns whether there were enough in a row.
     fn refused_by_another(&self, began: Instant) -> bool {
         let mut refusals = self.lock();
         refusals.foreign.add(began);
         refusals.foreign.count >= REFUSALS
     }
 
-    /// Switches the endpoint off, because a proxy refuses it and single reads are answered.
+    /// Switches the endpoint off, because a proxy refuses it and single reads succeed.
     fn switch_off(&self, source: &SourceName) {
         let mut refusals = self.lock();
         let is_new =
@@ -112,20 +113,20 @@ impl QueryEndpoint {
     }
 }
 
-/// What came of asking for one page.
+/// The outcome of a request for one page.
 enum PageOutcome {
     Page(ResultPage),
     Refused(StatusCode),
 }
 
 impl MindBridgeReader {
-    /// Looks at several different ids, page after page.
+    /// Fetches several different ids, page after page.
     ///
-    /// Settles every id that is on a page, and gives back those that are left where a page cannot be had. An id that is
-    /// on no page is in neither: the caller confirms it. Where the endpoint is refused, nor is the rest.
+    /// Completes every id that is on a page, and returns those that are left if a page is unavailable. An id that is on
+    /// no page is in neither: the caller confirms it. If the endpoint is refused, the rest is in neither too.
     ///
-    /// While it `isolates` what spoils a batch of a source that is known to answer, a server error is an answer about
-    /// these ids: it is not tried again, and no failure of the source.
+    /// While it `isolates` the defective job of a batch, on a source that is known to answer, a server error is a
+    /// result for these ids: it is not retried, and does not count as a failure of the source.
     pub(super) async fn query<'a>(
         &self,
         ids: &[&'a ExternalId],
@@ -137,7 +138,7 @@ impl MindBridgeReader {
         let mut open: HashMap<&str, &ExternalId> = ids.iter().map(|id| (id.as_str(), *id)).collect();
         let mut fetches = HashMap::with_capacity(ids.len());
         let mut used = 0;
-        // every page must bring something new, so there are at most as many pages as ids
+        // every page must contain a new id, so there are at most as many pages as ids
         for number in 0..ids.len() {
             let (response, cause) = self.page(ids, number, trigger, deadline, isolates).await;
             let (requested_at, observed_at) = (response.requested_at, response.observed_at);
@@ -184,7 +185,7 @@ impl MindBridgeReader {
         (fetches, None)
     }
 
-    /// Asks for one page. Says besides what may be the reason that it cannot be read.
+    /// Requests one page. Also returns the possible reason why it cannot be read.
     async fn page(
         &self,
         ids: &[&ExternalId],
@@ -237,7 +238,7 @@ impl MindBridgeReader {
         (response, cause)
     }
 
-    /// Says whether the source answers a single read in MindBridge's own words. Costs one call.
+    /// Returns whether the source answers a single read with a MindBridge response. Costs one call.
     pub(super) async fn answers(&self, trigger: &FetchTrigger, deadline: Instant) -> bool {
         let call = self.call(Method::GET, vec![NO_JOB.to_owned()]);
         let classify = |reply: &UpstreamReply| self.judge_probe(reply);
@@ -251,7 +252,7 @@ impl MindBridgeReader {
                     .map(PageOutcome::Page)
                     .ok_or_else(|| bad_answer("the body is not a page of async results")),
             ),
-            // anybody on the way may answer so: only MindBridge itself can refuse its endpoint
+            // any intermediary may send this: only MindBridge itself can refuse its endpoint
             status @ (StatusCode::FORBIDDEN
             | StatusCode::NOT_FOUND
             | StatusCode::METHOD_NOT_ALLOWED
@@ -265,8 +266,8 @@ impl MindBridgeReader {
     }
 }
 
-/// Says whether an answer that cannot be read may be so because of one of the jobs it is about. A page of a proxy and a
-/// redirect are not, and every part of the batch would bring the same.
+/// Returns whether a response may be unreadable because of one of its jobs. A page of a proxy and a redirect are not:
+/// every part of the batch would get the same.
 fn may_be_one_job(reply: &UpstreamReply) -> bool {
     match reply.status {
         StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY => true,
@@ -274,7 +275,8 @@ fn may_be_one_job(reply: &UpstreamReply) -> bool {
     }
 }
 
-/// Says whether there is a page after this one, by the reply's own numbers; without any, as long as pages bring news.
+/// Returns whether there is a page after this one, by the reply's own numbers; without any, as long as pages contain
+/// new ids.
 fn goes_on(page: &ResultPage, number: usize, used: u64) -> bool {
     match (page.total_pages, page.total_elements) {
         (None, None) => true,
@@ -284,12 +286,12 @@ fn goes_on(page: &ResultPage, number: usize, used: u64) -> bool {
     }
 }
 
-/// The id that an item of a page is about, if it is one of those still open. An item without an id is of no use.
+/// The id of an item of a page, if it is one of the open ids. An item without an id is ignored.
 fn known<'a>(wire: &AsyncResult, open: &mut HashMap<&str, &'a ExternalId>) -> Option<&'a ExternalId> {
     let response = wire.id.text.as_deref()?;
     open.remove(response).or_else(|| {
         let mut same = open.keys().filter(|requested| is_same_id(response, requested)).copied();
-        // two that differ in case alone cannot be told apart by an answer in a third spelling
+        // two ids that differ in case only cannot be distinguished by a response in a third spelling
         let only = same.next().filter(|_| same.next().is_none())?;
         open.remove(only)
     })

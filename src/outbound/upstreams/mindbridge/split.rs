@@ -1,5 +1,5 @@
-//! A batch that cannot be read is split, so that the oddity of one job never changes the answer for another: halves, then
-//! a query for one id, then a read of that job alone. A job that needs its own read is remembered.
+//! Splits a batch that cannot be read, so that a defect of one job never changes the result of another: halves, then a
+//! query for one id, then a read of that job alone. A job that needs its own read is remembered.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -14,18 +14,18 @@ use crate::ports::upstream::{Fetch, FetchError, FetchTrigger};
 
 /// Queries for the parts of one batch, the batch itself included. Four such jobs among a hundred are found with 47.
 const QUERIES: usize = 48;
-/// How many jobs that cannot be read alone either, while nothing of the batch can, are the source's fault.
+/// This many jobs that cannot be read alone either, while nothing of the batch can, are a failure of the source.
 const HOPELESS: usize = 3;
 /// How many jobs are remembered, and for how long.
 const MOST: usize = 1_000;
 const REMEMBERED_FOR: Duration = Duration::from_hours(1);
 
-/// The jobs that are left out of batches.
+/// The jobs that are excluded from batches.
 #[derive(Debug, Default)]
 pub(super) struct ReadAlone(Mutex<HashMap<ExternalId, Instant>>);
 
 impl ReadAlone {
-    /// Says whether this job is read alone.
+    /// Returns whether this job is read alone.
     pub(super) fn holds(&self, id: &ExternalId) -> bool {
         let jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         jobs.get(id).is_some_and(|since| since.elapsed() < REMEMBERED_FOR)
@@ -44,14 +44,14 @@ impl ReadAlone {
     }
 }
 
-/// What may be the reason that a batch has no page.
+/// The possible reason why a batch has no page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SplitCause {
     /// One of the jobs.
     OneJob,
     /// One of the jobs, or an outage: the source did not answer, or with a server error.
     Sick,
-    /// The same, and the time is over.
+    /// The same, and the deadline has passed.
     TimedOut,
     /// A proxy that refuses the query endpoint.
     Foreign,
@@ -62,27 +62,27 @@ pub(super) enum SplitCause {
 /// Why a batch has no page.
 #[derive(Debug)]
 pub(super) struct BatchFailure<'a> {
-    /// The ids without an answer.
+    /// The ids without a result.
     pub(super) ids: Vec<&'a ExternalId>,
-    /// The answer they have so far.
+    /// Their result so far.
     pub(super) fetch: Fetch,
     pub(super) cause: SplitCause,
 }
 
-/// What the queries of one batch brought so far.
+/// The results of the queries of one batch so far.
 #[derive(Default)]
 struct SplitProgress<'a> {
     fetches: HashMap<ExternalId, Fetch>,
     queries: usize,
-    /// Something of the batch was read.
+    /// Whether something of the batch was read.
     readable: bool,
     /// The parts without a page.
     failed: Vec<BatchFailure<'a>>,
 }
 
 impl MindBridgeReader {
-    /// Looks at several different ids by queries; splits what cannot be read. Settles what [`MindBridgeReader::query`] settles,
-    /// and each id whose batch has no page.
+    /// Fetches several different ids by queries; splits what cannot be read. Completes the ids that
+    /// [`MindBridgeReader::query`] completes, and each id whose batch has no page.
     pub(super) async fn query_in_parts(
         &self,
         ids: &[&ExternalId],
@@ -90,10 +90,10 @@ impl MindBridgeReader {
         deadline: Instant,
     ) -> HashMap<ExternalId, Fetch> {
         let mut progress = SplitProgress::default();
-        // what is left over when there were too many queries
+        // the ids that are left when there were too many queries
         let mut left: Vec<BatchFailure<'_>> = Vec::new();
         let mut alone: Vec<&ExternalId> = Vec::new();
-        // whether the source answers though a batch brought a server error
+        // whether the source answers though a batch got a server error
         let mut answers = None;
         self.query_parts(self.parts.divide(ids), &mut progress, trigger, deadline, false).await;
         while let Some(failed) = progress.failed.pop() {
@@ -106,14 +106,14 @@ impl MindBridgeReader {
                 _ if matches!(failed.cause, SplitCause::Source | SplitCause::Foreign) => {
                     settle(&mut progress, &failed);
                 }
-                // an outage: no part brings more
+                // an outage: splitting does not help
                 _ if is_sick && answers != Some(true) => settle(&mut progress, &failed),
                 ids if failed.cause == SplitCause::TimedOut => {
                     self.narrow(ids, readable);
                     settle(&mut progress, &failed);
                 }
                 _ if !readable && alone.len() >= HOPELESS => left.push(failed),
-                // the batch itself is not the reason where it had but one
+                // a batch of one id is not itself the reason
                 [one] => {
                     let fetch = self.get(one, trigger, deadline).await;
                     progress.readable |= matches!(fetch.outcome, Ok(_) | Err(FetchError::NotFound));
@@ -142,7 +142,7 @@ impl MindBridgeReader {
         }
         for failed in left {
             if *readable {
-                // one by one, as where there is no query endpoint; the gate bounds how fast
+                // one by one, as without a query endpoint; the limiter bounds the rate
                 let reads =
                     failed.ids.iter().map(async |id| ((*id).clone(), self.get(id, trigger, deadline).await));
                 fetches.extend(join_all(reads).await);
@@ -153,7 +153,7 @@ impl MindBridgeReader {
         progress.fetches
     }
 
-    /// Queries parts at the same time. The last one that fails is split next.
+    /// Queries parts concurrently. The last one that fails is split next.
     async fn query_parts<'a>(
         &self,
         parts: Vec<Vec<&'a ExternalId>>,
@@ -174,8 +174,8 @@ impl MindBridgeReader {
         }
     }
 
-    /// Remembers to query the halves of a part that brought no answer in time. Not again where nothing was readable
-    /// beside it: that may be an outage, and more parts would be more calls to a source that does not answer.
+    /// Remembers to query the halves of a part that timed out. Not again if nothing beside it was readable: that may be
+    /// an outage, and more parts would be more calls to a source that does not answer.
     fn narrow(&self, ids: &[&ExternalId], readable: bool) {
         match ids {
             [one] if readable => {
@@ -193,7 +193,7 @@ impl MindBridgeReader {
     }
 }
 
-/// Gives each id of a batch the answer of the batch.
+/// Assigns the result of a batch to each of its ids.
 fn settle(progress: &mut SplitProgress<'_>, failed: &BatchFailure<'_>) {
     progress.fetches.extend(failed.ids.iter().map(|id| ((*id).clone(), failed.fetch.clone())));
 }
@@ -211,7 +211,7 @@ mod tests {
             tokio::time::advance(Duration::from_millis(1)).await;
         }
         assert_eq!(alone.0.lock().unwrap().len(), MOST);
-        assert!(!alone.holds(&id("job0")) && alone.holds(&id("job1")), "the oldest goes");
+        assert!(!alone.holds(&id("job0")) && alone.holds(&id("job1")), "the oldest is removed");
         tokio::time::advance(REMEMBERED_FOR).await;
         assert!(!alone.holds(&id("job1000")));
     }

@@ -1,4 +1,4 @@
-//! The adapter against a scripted server on a real socket: what it asks, how often, and what it makes of the answers.
+//! The adapter against a scripted server on a real socket: its requests, their number, and the results.
 
 mod isolation;
 
@@ -27,7 +27,7 @@ fn ids(count: usize) -> Vec<ExternalId> {
     (0..count).map(|number| id(&format!("job{number}"))).collect()
 }
 
-/// A tenant whose query endpoint gives pages of at most `size`, without the jobs that `hidden` names.
+/// A tenant whose query endpoint returns pages of at most `size`, without the jobs that `hidden` names.
 fn tenant(size: usize, totals: bool, hidden: fn(&str) -> bool) -> impl Fn(&SeenRequest) -> Vec<u8> {
     move |seen| {
         let Some(query) = seen.target().split_once("/query?") else {
@@ -136,7 +136,7 @@ async fn throttling_or_a_rejected_token_stops_the_whole_source() {
         for fetch in reader.fetch(&ids(150), &FetchTrigger::Background).await {
             assert!(word(&fetch.outcome).starts_with(next), "{:?}", fetch.outcome);
         }
-        assert_eq!(server.seen().len(), 1, "nothing more is asked");
+        assert_eq!(server.seen().len(), 1, "no further request");
     }
     let server = ScriptedServer::start(|_| answer(403, "", ""));
     let reader = open(&server);
@@ -189,17 +189,17 @@ async fn id_missing_from_all_pages_is_confirmed_before_not_found() {
         assert_eq!(word(&fetch.outcome), expected, "{id}");
     }
     assert_eq!(server.seen().len(), 2 + 6);
-    // a query that hides what a read shows does not lose it
+    // a query that omits what a read returns does not lose it
     let server = ScriptedServer::start(|seen| match seen.body.as_str() {
         "" => answer(200, "", r#"{"id":{},"version":1,"status":"COMPLETE"}"#),
         _ => json(200, &json!({"content": [{"id": {}, "status": "ERROR"}, 7, null], "totalPages": 900})),
     });
     let fetches = open(&server).fetch(&ids(3), &FetchTrigger::Operator).await;
     assert!(fetches.iter().all(|fetch| word(&fetch.outcome) == "Succeeded"));
-    assert_eq!(server.seen().len(), 1 + 3, "pages that bring nothing new are not turned");
+    assert_eq!(server.seen().len(), 1 + 3, "pages without new ids end the query");
 }
 
-/// A tenant that refuses its query endpoint as `refusals` says, one call after the other, and has every job.
+/// A tenant that refuses its query endpoint according to `refusals`, one call after the other, and has every job.
 fn refusing(refusals: Vec<Option<(u16, String)>>) -> impl Fn(&SeenRequest) -> Vec<u8> {
     let left = Mutex::new(refusals.into_iter());
     move |seen| {
@@ -296,14 +296,14 @@ async fn concurrent_batches_count_as_one_refusal() {
         reader.fetch(&ids(150), &FetchTrigger::Operator).await;
         let before = server.seen().len();
         reader.fetch(&ids(150), &FetchTrigger::Operator).await;
-        assert_eq!(server.seen().len() - before, 2, "batches are on");
+        assert_eq!(server.seen().len() - before, 2, "batches are enabled");
     }
 }
 
 #[tokio::test]
 async fn failed_query_fails_for_every_requested_id() {
     for (status, expected, calls) in
-        // of a source that answers nothing else three jobs are tried alone; a server error is checked by a read
+        // of a source that returns nothing else three jobs are read alone; a server error is checked by a read
         [
             (500, "Unavailable", 3 + 1),
             (429, "Throttled 30", 1),
@@ -348,8 +348,8 @@ async fn one_deadline_covers_every_attempt() {
     assert_eq!(tenant.server.seen().len(), 1, "no second try");
 }
 
-/// The credential that is refused was replaced while the call was under way: nobody sees a refusal, and another try with
-/// the new one is all it costs.
+/// The rejected credential was replaced during the call: the caller gets no rejection, and the only cost is another try
+/// with the new one.
 #[tokio::test]
 async fn call_with_a_replaced_credential_is_retried_with_the_new_one() {
     let keys = OneKey::bearer("old-token");
@@ -374,7 +374,7 @@ async fn call_with_a_replaced_credential_is_retried_with_the_new_one() {
     assert_eq!((status.health, status.credential.state), (SourceHealth::Healthy, CredentialState::Active));
 }
 
-/// Trying another credential changes nothing for the one in force, whichever of the two is good.
+/// Trying another credential does not change the active one, whichever of the two is valid.
 #[tokio::test]
 async fn probing_another_credential_leaves_the_active_one_unchanged() {
     let server = ScriptedServer::start(|seen| {

@@ -1,4 +1,4 @@
-//! MindBridge's words, as they come over the wire ("Reading one job", "Reading many jobs"). No meaning is given here.
+//! The wire format of MindBridge ("Reading one job", "Reading many jobs"), without interpretation.
 
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -38,9 +38,9 @@ pub(super) struct AsyncResult {
 }
 
 impl AsyncResult {
-    /// Says whether this is an async result at all, and no other JSON that happens to have a `status`: it says where the
-    /// job is, and which one it is. A version will do in place of an id that is shown as `{}`, or left out beside another
-    /// member that is MindBridge's own. Other services have a `status` and a `version` too.
+    /// Returns whether this is an async result, and not other JSON that happens to have a `status`: it contains the
+    /// state of the job and its id. A version is sufficient in place of an id that is shown as `{}`, or is absent
+    /// beside another member of MindBridge. Other services have a `status` and a `version` too.
     pub(super) fn is_one(&self) -> bool {
         let versioned = self.version.is_some() && (self.id.is_object || self.has_own_member());
         non_blank(self.status.as_ref()).is_some() && (self.id.text.is_some() || versioned)
@@ -59,7 +59,7 @@ impl AsyncResult {
 #[derive(Debug, Default)]
 pub(super) struct ResultId {
     pub(super) text: Option<String>,
-    /// It is shown as `{}`, which says nothing about the job.
+    /// It is shown as `{}`, which does not identify the job.
     pub(super) is_object: bool,
 }
 
@@ -83,7 +83,7 @@ pub(super) struct UserInfoDto {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ResultPage {
-    /// The one field without which this is no page.
+    /// The one required field of a page.
     #[serde(deserialize_with = "tolerant_objects")]
     pub(super) content: Vec<AsyncResult>,
     #[serde(default, deserialize_with = "whole")]

@@ -1,4 +1,4 @@
-//! What an answer means, body first, then the HTTP status. Pure: who pauses, retries or logs is decided elsewhere.
+//! Classifies a response by its body, then by the HTTP status. Pure: pauses, retries and logging are decided elsewhere.
 
 use reqwest::StatusCode;
 
@@ -8,35 +8,36 @@ use super::wire::{AnswerDto, ErrorBody, MetaDto};
 use crate::domain::job::Life;
 use crate::outbound::upstreams::wire::object;
 
-/// What an answer means.
+/// The meaning of a response.
 #[derive(Debug)]
 pub(super) enum Meaning {
-    /// A status: the query lives, or has ended.
+    /// A status: the query is running or terminal.
     Status(MetaDto),
-    /// The query itself failed, told as an error. An answer, and asking again brings the same.
+    /// The query itself failed, reported as an error. A result: a retry would return the same.
     QueryFailed(MetaDto, ErrorBody),
-    /// The query is refused. It has failed, unless all the others are refused too.
+    /// The query is denied. It has failed, unless all the others are denied too.
     Denied(MetaDto, ErrorBody),
     /// The query itself must wait, and no other.
     QueryLimited,
-    /// No such query, or no longer.
+    /// No such query, or not any more.
     NotFound,
-    /// The key is refused, for every call.
+    /// The key is rejected, for every call.
     Rejected,
     /// This one call is refused.
     Forbidden,
     /// A limit is used up, for every call.
     Limited,
-    /// The source refuses its calls, whatever they ask for. Asking again at once does not help. Carries words for the log.
+    /// The source refuses its calls, whatever they request. An immediate retry does not help. Contains text for the
+    /// log.
     Trouble(String),
-    /// Not well, or an error nobody has listed; asking again may help. Carries words for the log.
+    /// A server error, or an unknown error; a retry may help. Contains text for the log.
     Sick(String),
-    /// Understood by nobody, and the same again next time. Carries words for the log.
+    /// Not understood, and the same after a retry. Contains text for the log.
     Odd(String),
 }
 
-/// Says what an answer means ("Errors"): an `error` object wins over any HTTP status, and no body need be JSON. A query
-/// that the answer itself reports as failed has failed, whatever else is said.
+/// Classifies a response ("Errors"): an `error` object takes precedence over any HTTP status, and no body need be JSON.
+/// A query that the response itself reports as failed has failed, whatever else is in it.
 pub(super) fn classify(status: StatusCode, body: &[u8]) -> Meaning {
     match object::<AnswerDto>(body).map(place_reason) {
         Some(AnswerDto { meta: Some(meta), error: Some(error), .. }) if has_failed(&meta) => {
@@ -48,7 +49,7 @@ pub(super) fn classify(status: StatusCode, body: &[u8]) -> Meaning {
         {
             Meaning::Status(meta)
         }
-        // problem details under 200 say in their body what the status should have been
+        // problem details under 200 contain in their body what the status should have been
         Some(AnswerDto { status: Some(code), title, .. }) if status.is_success() && code >= 400 => by_status(
             StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
             title.as_deref(),
@@ -61,8 +62,8 @@ pub(super) fn classify(status: StatusCode, body: &[u8]) -> Meaning {
     }
 }
 
-/// Moves an `error_info` beside the meta to where it counts: to the reasons of a query that has a status, else it is the
-/// error.
+/// Moves an `error_info` beside the meta to where it belongs: to the reasons of a query that has a status, else it is
+/// the error.
 fn place_reason(mut answer: AnswerDto) -> AnswerDto {
     if let Some(info) = answer.error_info.take() {
         match &mut answer.meta {
@@ -75,7 +76,7 @@ fn place_reason(mut answer: AnswerDto) -> AnswerDto {
     answer
 }
 
-/// Says whether a body is an error in the API's own JSON.
+/// Returns whether a body is an error in the API's own JSON.
 pub(super) fn is_own_error(body: &[u8]) -> bool {
     object::<AnswerDto>(body).map(place_reason).is_some_and(|answer| {
         let coded = answer.error.is_some_and(|error| error.code.is_some());
@@ -87,7 +88,7 @@ fn has_failed(meta: &MetaDto) -> bool {
     matches!(normalize::life(meta.status_code.as_deref()), Life::Failed(_))
 }
 
-/// What an error with a code means: by the one table, and by the HTTP status where the table does not know the code.
+/// The meaning of an error with a code: by the table, and by the HTTP status if the table does not contain the code.
 fn by_code(status: StatusCode, meta: MetaDto, error: ErrorBody) -> Meaning {
     let code = error.code.as_deref().unwrap_or_default().trim().to_ascii_uppercase();
     let limited = status == StatusCode::TOO_MANY_REQUESTS;
@@ -100,13 +101,13 @@ fn by_code(status: StatusCode, meta: MetaDto, error: ErrorBody) -> Meaning {
         Some(CodeMeaning::SourcePaused) => Meaning::Limited,
         Some(CodeMeaning::CredentialRejected) => Meaning::Rejected,
         Some(CodeMeaning::UpstreamTrouble) => Meaning::Trouble(words(status, Some(&code))),
-        // an error under a status that means well is one without a listed status, and those are 500
+        // an error under a successful status has no listed status, and those are 500
         None if status.is_success() => by_status(StatusCode::INTERNAL_SERVER_ERROR, Some(&code)),
         None => by_status(status, Some(&code)),
     }
 }
 
-/// The status and a word of the answer, for the log.
+/// The status and a code of the response, for the log.
 pub(super) fn words(status: StatusCode, word: Option<&str>) -> String {
     match word {
         // the debug form keeps control characters out of the log; the length is bounded for the same reason

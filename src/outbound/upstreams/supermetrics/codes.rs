@@ -1,14 +1,14 @@
-//! The one table of error codes: what each of Supermetrics' codes means for the job, the source and the credential.
+//! The table of error codes: what each of Supermetrics' codes means for the job, the source and the credential.
 //! `docs/upstreams.md` shows the same table; a test compares the two.
 
 /// What an error code means, whatever the HTTP status beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CodeMeaning {
-    /// There is no such query, or no longer.
+    /// There is no such query, or not any more.
     NotFound,
     /// The query has failed.
     JobFailed,
-    /// The query has failed if another job of the source can be read at the same time; else the source is in trouble.
+    /// The query has failed if another job of the source can be read at the same time; else the source has a problem.
     JobFailedIfOthersRead,
     /// No call is made to the source for a while.
     SourcePaused,
@@ -19,7 +19,7 @@ pub(super) enum CodeMeaning {
 }
 
 impl CodeMeaning {
-    /// The words of the table in the documentation.
+    /// The text of the table in the documentation.
     #[cfg(test)]
     const fn words(self) -> &'static str {
         match self {
@@ -33,8 +33,8 @@ impl CodeMeaning {
     }
 }
 
-/// Codes, `*` for any text, and their meaning. The first row that fits counts; a code in no row is judged by the HTTP
-/// status.
+/// Codes, `*` for any text, and their meaning. The first row that matches applies; a code in no row is classified by
+/// the HTTP status.
 const TABLE: [(&str, CodeMeaning); 13] = [
     ("STATUS_NOT_FOUND", CodeMeaning::NotFound),
     ("QUERY_*", CodeMeaning::JobFailed),

@@ -1,4 +1,5 @@
-//! From Supermetrics' words to ours: total and pure. What an answer that is no status means stands in `classify`.
+//! Converts Supermetrics responses to domain types: total and pure. Responses without a status are classified in
+//! `classify`.
 
 use super::wire::{ErrorBody, FieldDto, MetaDto, QueryMetaDto as WireQuery, ResultMetaDto};
 use crate::domain::details::{
@@ -8,7 +9,7 @@ use crate::domain::id::JobKey;
 use crate::domain::job::{Failure, Job, Life, Progress};
 use crate::outbound::upstreams::wire::{non_blank, timestamp};
 
-/// The job that a status answer describes. There are no dates of the run in it.
+/// The job of a status response. It contains no dates of the run.
 pub(super) fn job(key: JobKey, meta: MetaDto) -> Job {
     let mut life = life(meta.status_code.as_deref());
     if let Life::Failed(why) = &mut life {
@@ -17,14 +18,14 @@ pub(super) fn job(key: JobKey, meta: MetaDto) -> Job {
     build(key, life, meta)
 }
 
-/// The job whose query failed, as an `error` with one of the query's own codes tells it.
+/// The job of a failed query, from an `error` with one of the query's own codes.
 pub(super) fn failed(key: JobKey, meta: MetaDto, error: &ErrorBody) -> Job {
     let failure = failure(&[Some(error), meta.error.as_ref(), meta.error_info.as_ref()]);
     build(key, Life::Failed(failure), meta)
 }
 
-/// The failure that these reasons describe: the first code, and the first message in words; one that only repeats the
-/// code counts where there is no other.
+/// The failure of these reasons: the first code, and the first message in words; one that only repeats the code is used
+/// if there is no other.
 fn failure(reasons: &[Option<&ErrorBody>]) -> Failure {
     let reasons = || reasons.iter().flatten();
     let code = reasons().find_map(|reason| non_blank(reason.code.as_ref()));
@@ -62,7 +63,7 @@ fn build(key: JobKey, life: Life, meta: MetaDto) -> Job {
     }
 }
 
-/// The table of `status_code`. A failure comes without a reason; an unknown word is no end.
+/// The table of `status_code`. A failure has no reason here; an unknown value is not terminal.
 pub(super) fn life(status_code: Option<&str>) -> Life {
     match status_code.unwrap_or_default().to_ascii_uppercase().as_str() {
         "SCHEDULED" | "QUEUED" => Life::Queued,

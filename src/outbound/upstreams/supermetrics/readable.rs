@@ -1,4 +1,4 @@
-//! Which jobs can be read, as evidence against an error that names one job: a lost permission concerns all of them.
+//! Which jobs can be read, as evidence about an error of one job: a lost permission concerns all of them.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -7,10 +7,10 @@ use tokio::time::Instant;
 
 use crate::domain::id::ExternalId;
 
-/// How long the result of a check that found no readable job is believed.
+/// How long the result of a check that found no readable job is valid.
 const CHECK_HOLDS: Duration = Duration::from_secs(30);
 
-/// The jobs that were read last. Two are enough: one of them is another than the job in question.
+/// The jobs that were read last. Two are sufficient: one of them differs from the job in question.
 #[derive(Debug, Default)]
 pub(super) struct ReadableJobs {
     state: Mutex<ReadableState>,
@@ -20,23 +20,24 @@ pub(super) struct ReadableJobs {
 struct ReadableState {
     /// The newest last, with the time at which its request was sent.
     last: Vec<(ExternalId, Instant)>,
-    /// When another job was read for the sake of evidence, without success so far.
+    /// When another job was read as evidence, without success so far.
     checked: Option<Instant>,
 }
 
 /// What is known about the other jobs of the source.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Evidence {
-    /// Another one was read by a request sent since.
+    /// Another one was read by a later request.
     OthersRead,
     /// This one could be read before; a read of it decides.
     Check(ExternalId),
-    /// None is known that could be read, or a check a moment ago found none.
+    /// No readable job is known, or a recent check found none.
     None,
 }
 
 impl ReadableJobs {
-    /// Takes in that a job was read by a request that was sent at `sent`: when it began to wait for its turn says nothing.
+    /// Records that a job was read by a request that was sent at `sent`: the time when it began to wait in the queue is
+    /// irrelevant.
     pub(super) fn note(&self, id: &ExternalId, sent: Instant) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.last.retain(|(other, _)| other != id);
@@ -47,8 +48,9 @@ impl ReadableJobs {
         state.checked = None;
     }
 
-    /// Says whether a job other than `id` was read by a request sent at `denied` or later, when the answer about `id`
-    /// arrived. After [`Evidence::Check`] it answers [`Evidence::None`] for a while, unless the check succeeds and is noted.
+    /// Returns whether a job other than `id` was read by a request sent at `denied` or later, when the response about
+    /// `id` arrived. After [`Evidence::Check`] it returns [`Evidence::None`] for a while, unless the check succeeds and
+    /// is recorded.
     pub(super) fn evidence(&self, id: &ExternalId, denied: Instant) -> Evidence {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((other, at)) = state.last.iter().rev().find(|(other, _)| other != id).cloned() else {

@@ -1,8 +1,9 @@
-//! Reads the rows of a query, part by part, and takes no part for another one.
+//! Reads the rows of a query, part by part, and verifies that each part is the requested one.
 //!
-//! Not documented: whether a query can be without a header row, whether offsets are honoured, and how many rows one answer
-//! holds. So the header is taken as `meta.query.settings` says, a part is asked on for until it is whole, and before rows
-//! from the middle are believed, the source has to show once that it gives none behind the last.
+//! Not documented: whether a query can be without a header row, whether offsets are honoured, and how many rows one
+//! response contains. So the header is interpreted according to `meta.query.settings`, a part is requested again until
+//! it is complete, and before rows from the middle are accepted, the source has to prove once that it returns none
+//! behind the last.
 
 use std::sync::atomic::Ordering;
 
@@ -20,20 +21,20 @@ use crate::outbound::upstreams::bad_answer;
 use crate::outbound::upstreams::wire::object;
 use crate::ports::upstream::{FetchError, FetchTrigger, RowPage, RowRange};
 
-/// By how much a part is made smaller whose answer is too large.
+/// The factor by which a part is made smaller if its response is too large.
 const SMALLER: u32 = 8;
 
-/// The rows of one answer.
+/// The rows of one response.
 struct RowsPart {
     page: RowPage,
-    /// Whether these are the rows asked for by what the answer itself says.
+    /// Whether the response itself proves that these are the requested rows.
     is_sure: bool,
 }
 
 impl SupermetricsReader {
-    /// Reads rows until all that were asked for are there, the last one is, or none come. Never gives more than asked for.
+    /// Reads rows until all requested ones are there, the last one is, or none come. Never returns more than requested.
     ///
-    /// Gathers no more parts once they hold as many bytes as one answer may: then the page is short.
+    /// Stops once the parts contain as many bytes as one response may: then the page is short.
     pub(super) async fn read_all(
         &self,
         id: &ExternalId,
@@ -75,7 +76,7 @@ impl SupermetricsReader {
         }
     }
 
-    /// Reads as many of the rows as one answer holds.
+    /// Reads as many of the rows as one response contains.
     async fn read_part(
         &self,
         id: &ExternalId,
@@ -96,7 +97,7 @@ impl SupermetricsReader {
         Err(CallError::Fetch(bad_answer(text)))
     }
 
-    /// Says whether the source goes by offsets: if so, it has no rows behind the last. Asked once.
+    /// Returns whether the source honours offsets: if so, it has no rows behind the last. Checked once.
     async fn honours_offsets(
         &self,
         id: &ExternalId,
@@ -108,7 +109,7 @@ impl SupermetricsReader {
         }
         let call = self.call(id.as_str(), BEHIND_ALL_ROWS, BEHIND_ALL_ROWS, bounds.max_body);
         let gives_none = |meaning, reply: &UpstreamReply| match meaning {
-            // the API that refuses such an offset has read it; a page or a redirect comes from anybody
+            // only an API that has read such an offset refuses it; any intermediary may send a page or a redirect
             Meaning::QueryFailed(..) => Ok(true),
             Meaning::Odd(_) if reply.status.is_client_error() && is_own_error(&reply.body) => Ok(true),
             Meaning::Odd(text) => Err(bad_answer(text)),
@@ -158,7 +159,7 @@ fn read_rows(
     };
     let came = rows.len();
     let are_all = came > range.count as usize && total.is_some_and(|total| came == total as usize);
-    // an answer that holds all rows whatever was asked for holds these too
+    // a response with all rows, whatever was requested, contains these too
     let before = if are_all { range.first as usize } else { 0 };
     let rows = rows.into_iter().skip(before).take(range.count as usize).collect();
     Ok(RowsPart { page: RowPage { header, rows, total }, is_sure: range.first == 0 || came == 0 || are_all })
@@ -169,7 +170,7 @@ fn has_header(meta: &MetaDto) -> bool {
     settings.and_then(|settings| settings.no_headers) != Some(true)
 }
 
-/// The names of the columns by the fields of the query, where there is one for each.
+/// The names of the columns from the fields of the query, if there is one for each.
 fn names(meta: &MetaDto, columns: usize) -> Vec<Box<RawValue>> {
     let mut fields: Vec<&FieldDto> = meta.query.iter().flat_map(|query| &query.fields).collect();
     fields.sort_by_key(|field| field.data_column);

@@ -1,4 +1,4 @@
-//! The adapter against a scripted server on a real socket: what it asks, how often, and what it makes of the answers.
+//! The adapter against a scripted server on a real socket: its requests, their number, and the results.
 
 mod denied;
 
@@ -132,7 +132,7 @@ async fn oversized_first_row_does_not_block_the_terminal_state() {
         assert_eq!(one(&open(&server)).await, "Succeeded");
         let request: Vec<_> = server.seen().iter().map(|seen| seen.json()["offset_start"].clone()).collect();
         let expected = if meta_first { vec![0, 0] } else { vec![0, 0, 1_000_000] };
-        assert_eq!(request, expected, "an answer with the status at its head needs no other");
+        assert_eq!(request, expected, "a response with the status at its head needs no other");
     }
 }
 
@@ -165,7 +165,7 @@ async fn rows_exclude_the_header_and_keep_the_upstream_bytes() {
         row.iter().map(|cell| cell.get().to_owned()).collect()
     };
     assert_eq!(text(&page.header), ["\"n\"", "\"v\""]);
-    assert_eq!(page.rows.len(), 2, "three came, two were asked for");
+    assert_eq!(page.rows.len(), 2, "three came, two were requested");
     assert_eq!(text(&page.rows[0]), ["1.10", r#""\u0041""#]);
     assert_eq!(text(&page.rows[1]), ["18446744073709551616", "null"]);
     assert_eq!(page.total, Some(5));
@@ -176,7 +176,7 @@ async fn rows_exclude_the_header_and_keep_the_upstream_bytes() {
 #[tokio::test]
 async fn short_row_pages_are_read_until_the_range_is_complete() {
     for (total, expected) in [(50, 30), (25, 15)] {
-        // a server that gives at most seven rows at a time
+        // a server that returns at most seven rows at a time
         let server = ScriptedServer::start(move |seen| {
             let number = |name: &str| seen.json()[name].as_u64().unwrap();
             let end = (number("offset_end") + 1).min(number("offset_start") + 7).min(total);
@@ -195,7 +195,7 @@ async fn short_row_pages_are_read_until_the_range_is_complete() {
     }
 }
 
-/// A query of 50 rows; `window` says which of them come for the offsets asked for.
+/// A query of 50 rows; `window` returns which of them are sent for the requested offsets.
 fn fifty(
     no_headers: bool,
     window: impl Fn(u64, u64) -> std::ops::Range<u64> + Send + Sync + 'static,
@@ -238,7 +238,7 @@ async fn a_query_without_a_header_row_loses_no_row() {
 
 #[tokio::test]
 async fn source_that_ignores_offsets_never_yields_repeated_rows() {
-    // all rows each time hold those asked for
+    // all rows each time include the requested ones
     let all = fifty(false, |_, _| 0..50);
     assert_eq!(rows_of(&all, 20, 10).await.1, "20 to 29, 10");
     // the first rows each time do not
@@ -289,7 +289,7 @@ async fn oversized_row_pages_are_read_in_smaller_parts() {
     assert!(pages > 1, "{pages}");
 }
 
-/// Only the API shows whether it goes by offsets, and what a page showed instead is not remembered.
+/// Only the API shows whether it honours offsets, and a result from an intermediary is not remembered.
 #[tokio::test]
 async fn foreign_response_is_no_evidence_of_offset_support() {
     let redirect = answer(302, "location: /login\r\n", "");
@@ -353,7 +353,7 @@ async fn row_parts_without_a_total_are_bounded() {
     let settings = SourceSettings { max_rows_body: 1 << 20, ..settings(&server.url) };
     let reader = reader(Upstream::Supermetrics, settings, deps(OneKey::api_key(KEY)));
     let read = reader.rows(&id("j"), RowRange { first: 0, count: 1_000 }, &FetchTrigger::Operator).await;
-    assert!(matches!(read, Err(FetchError::BadAnswer(detail)) if detail.text.contains("ask for fewer")));
+    assert!(matches!(read, Err(FetchError::BadAnswer(detail)) if detail.text.contains("request fewer")));
     assert!(server.seen().len() <= 3 + 1);
 }
 

@@ -1,4 +1,4 @@
-//! Supermetrics' words, as they come over the wire ("Reading one job", "Errors"). No meaning is given here.
+//! The wire format of Supermetrics ("Reading one job", "Errors"), without interpretation.
 
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -9,7 +9,7 @@ use crate::outbound::upstreams::wire::{
     flag, id, is_empty_value, number, object, tolerant, tolerant_object, tolerant_objects, values, whole,
 };
 
-/// Any answer: a status, envelope 1, or problem details (RFC 9457). Every field is optional; `data` is not read here.
+/// Any response: a status, envelope 1, or problem details (RFC 9457). Every field is optional; `data` is not read here.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct AnswerDto {
@@ -17,7 +17,7 @@ pub(super) struct AnswerDto {
     pub(super) meta: Option<MetaDto>,
     #[serde(deserialize_with = "reason")]
     pub(super) error: Option<ErrorBody>,
-    /// Another place where a reason may stand.
+    /// Another member that may contain a reason.
     #[serde(deserialize_with = "reason")]
     pub(super) error_info: Option<ErrorBody>,
     /// Of problem details: the HTTP status again.
@@ -28,7 +28,7 @@ pub(super) struct AnswerDto {
     pub(super) title: Option<String>,
 }
 
-/// A reason, in whichever shape it came. A value that stands for nothing is none, see `says_nothing`.
+/// A reason, in any of its shapes. An empty value is none, see `is_empty_value`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ErrorBody {
     pub(super) code: Option<String>,
@@ -54,7 +54,7 @@ struct ReasonDto {
     detail: Option<String>,
 }
 
-/// What a status answer says about the query.
+/// The metadata of the query in a status response.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct MetaDto {
@@ -72,13 +72,13 @@ pub(super) struct MetaDto {
     pub(super) query: Option<QueryMetaDto>,
     #[serde(deserialize_with = "tolerant_object")]
     pub(super) result: Option<ResultMetaDto>,
-    /// Why the query failed: one of two places beside `error` where a reason may stand.
+    /// Why the query failed: one of two members beside `error` that may contain a reason.
     #[serde(deserialize_with = "reason")]
     pub(super) error: Option<ErrorBody>,
     /// The other one.
     #[serde(deserialize_with = "reason")]
     pub(super) error_info: Option<ErrorBody>,
-    // `paginate` is left out on purpose: its links may hold an api key
+    // `paginate` is left out on purpose: its links may contain an api key
 }
 
 /// Sub-queries done and scheduled.
@@ -101,7 +101,7 @@ pub(super) struct WorkflowDto {
     pub(super) tasks_running: Option<i64>,
 }
 
-/// What was asked for.
+/// The request of the query.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct QueryMetaDto {
@@ -117,7 +117,7 @@ pub(super) struct QueryMetaDto {
     pub(super) settings: Option<QuerySettings>,
 }
 
-/// How the query was to be answered.
+/// The settings of the query.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct QuerySettings {
@@ -140,7 +140,7 @@ pub(super) struct FieldDto {
     pub(super) data_column: Option<i64>,
 }
 
-/// What came out.
+/// The result of the query.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ResultMetaDto {
@@ -158,20 +158,21 @@ pub(super) struct ResultMetaDto {
     pub(super) cache_time: Option<String>,
 }
 
-/// The rows of an answer, header first, each cell in the upstream's own bytes. Not tolerant: half a row is none.
+/// The rows of a response, header first, each cell in the upstream's own bytes. Strict: an invalid row makes all of
+/// them invalid.
 #[derive(Debug, Deserialize)]
 pub(super) struct RowsDto {
     #[serde(default)]
     pub(super) data: Option<Vec<Vec<Box<RawValue>>>>,
 }
 
-/// Reads a reason: an object with a code, a message, a description; a text; or a list of such.
+/// Parses a reason: an object with a code, a message, a description; a text; or a list of such.
 fn reason<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ErrorBody>, D::Error> {
     let raw: &'de RawValue = Deserialize::deserialize(deserializer)?;
     Ok(read_reason(raw.get()))
 }
 
-/// A value that says something and is of no known shape is a reason without words.
+/// A value that is not empty and has an unknown shape is a reason without text.
 fn read_reason(raw: &str) -> Option<ErrorBody> {
     if is_empty_value(raw) {
         return None;
@@ -183,7 +184,7 @@ fn read_reason(raw: &str) -> Option<ErrorBody> {
             let items: Option<Vec<&RawValue>> = serde_json::from_str(raw).ok();
             let first =
                 items.unwrap_or_default().into_iter().map(RawValue::get).find(|item| !is_empty_value(item));
-            // a list in a list is of no known shape
+            // a list in a list is an unknown shape
             first.filter(|item| !item.starts_with('[')).and_then(read_reason)
         }
         _ => None,

@@ -1,4 +1,4 @@
-//! Damaged files: the store always starts, says so, and never answers with what was not written.
+//! Damaged files: the store always starts, reports the damage, and never returns what was not written.
 
 use std::collections::HashMap;
 use std::io::{Seek as _, SeekFrom, Write as _};
@@ -7,7 +7,7 @@ use super::*;
 
 const JOBS: usize = 30;
 
-/// A small store that was closed in order, its bytes, and what was written to it.
+/// A small store that was closed properly, its bytes, and its content.
 async fn sound() -> (Disk, Vec<u8>, HashMap<JobKey, Observation>) {
     let disk = Disk::new();
     let store = disk.open().unwrap();
@@ -15,7 +15,7 @@ async fn sound() -> (Disk, Vec<u8>, HashMap<JobKey, Observation>) {
     let life = |n: usize| Life::Failed(Failure { code: None, message: message(n) });
     let jobs: Vec<Observation> = (0..JOBS).map(|n| seen(&format!("j{n}"), life(n), 60)).collect();
     for job in &jobs {
-        // one commit each: what is written at once goes into as many commits as its writer happens to make
+        // one commit each: concurrent writes go into a varying number of commits
         store.keep(job.clone()).await.unwrap();
     }
     store
@@ -24,13 +24,13 @@ async fn sound() -> (Disk, Vec<u8>, HashMap<JobKey, Observation>) {
         .unwrap();
     store.close().await;
     drop(store);
-    // and nothing is left of all those commits but what is held
+    // compacted, so that the file contains only the current records
     redb::Database::open(disk.file()).unwrap().compact().unwrap();
     let bytes = fs::read(disk.file()).unwrap();
     (disk, bytes, jobs.into_iter().map(|job| (job.job.key.clone(), job)).collect())
 }
 
-/// Opens the damaged file and reads all of it: how many jobs are left. Fails on anything that was not written.
+/// Opens the damaged file and reads all of it: returns how many jobs are left. Fails on anything that was not written.
 async fn opened(disk: &Disk, written: &HashMap<JobKey, Observation>, what: &str) -> usize {
     let store = disk.open();
     assert!(store.is_ok(), "{what}: {store:?}");
@@ -55,8 +55,8 @@ async fn opened(disk: &Disk, written: &HashMap<JobKey, Observation>, what: &str)
     }
     let new = seen("new", Life::Succeeded, 1);
     store.keep(new.clone()).await.unwrap();
-    store.memory.jobs.invalidate_all();
-    assert_eq!(held(&store, "new").await, Some(new), "{what}: it goes on");
+    store.near.jobs.invalidate_all();
+    assert_eq!(held(&store, "new").await, Some(new), "{what}: the store keeps working");
     found
 }
 
@@ -66,7 +66,7 @@ fn clear(disk: &Disk) {
     }
 }
 
-/// Parts of the file that hold something, as (first, behind the last): most of a small one is holes.
+/// The used parts of the file, as (first, behind the last): most of a small one is unused.
 fn used(bytes: &[u8]) -> Vec<(usize, usize)> {
     let pages = bytes.chunks(4_096).enumerate();
     pages
@@ -81,7 +81,7 @@ async fn truncated_file_never_prevents_the_start_or_corrupts_answers() {
     let mut set_aside = 0;
     let end = used(&bytes).last().unwrap().1;
     for number in 0..200 {
-        // half of them anywhere, half within what is in use
+        // half of them anywhere, half within the used part
         let length = if number % 2 == 0 { bytes.len() } else { end } * number / 200;
         clear(&disk);
         fs::write(disk.file(), &bytes[..length]).unwrap();
@@ -117,11 +117,11 @@ async fn flipped_bit_never_prevents_the_start_or_corrupts_answers() {
             _ => set_aside += 1,
         }
     }
-    // the rest hit what no checksum covers, because nothing is held there
+    // the rest are in unused parts, which no checksum covers
     assert!(set_aside > 150, "{set_aside} set aside, {harmless} harmless");
     assert!(
         set_aside + harmless == 1_000,
-        "{set_aside} set aside, {harmless} harmless: some lost jobs in silence"
+        "{set_aside} set aside, {harmless} harmless: some lost jobs without a report"
     );
 }
 
@@ -134,11 +134,11 @@ async fn file_that_is_not_a_database_is_quarantined() {
         assert_eq!(opened(&disk, &HashMap::new(), text).await, 0);
         let [file, quarantined] = &disk.files()[..] else { panic!("{:?}", disk.files()) };
         assert!(quarantined.starts_with(&format!("{file}.damaged-20231114T22")), "{quarantined}");
-        assert_eq!(fs::read_to_string(disk.folder.join(quarantined)).unwrap(), text, "as it was");
+        assert_eq!(fs::read_to_string(disk.folder.join(quarantined)).unwrap(), text, "unchanged");
     }
 }
 
-/// A page that the database itself finds in order, with a record in it that is not.
+/// A page that is valid for the database, with a damaged record in it.
 #[tokio::test]
 async fn damaged_record_is_a_cache_miss_and_is_removed() {
     let disk = Disk::new();
@@ -161,25 +161,26 @@ async fn damaged_record_is_a_cache_miss_and_is_removed() {
         }
         transaction.commit().unwrap();
     }
-    store.memory.jobs.invalidate_all();
+    store.near.jobs.invalidate_all();
     for (id, there) in [("bad", false), ("good", true), ("moved", false)] {
         assert_eq!(held(&store, id).await.is_some(), there, "{id}");
     }
     assert_eq!(store.list(&ListFilter::default(), None, 9).await.unwrap().len(), 1);
     assert_eq!(store.health().damaged, 2);
     store.shared.flush().await.ok();
-    assert_eq!(store.health().jobs, 1, "they are gone");
+    assert_eq!(store.health().jobs, 1, "they are removed");
     let new = seen("bad", Life::Failed(Failure::default()), 2);
     assert_eq!(
         store.keep(new.clone()).await.unwrap(),
         StoreOutcome::New(None),
-        "whatever was there is no match"
+        "whatever was there does not match"
     );
-    store.memory.jobs.invalidate_all();
+    store.near.jobs.invalidate_all();
     assert_eq!(held(&store, "bad").await, Some(new));
 }
 
-/// Found damaged while it is in use: set aside then, and what memory holds is written to the new one by and by.
+/// Found damaged while it is in use: set aside then, and the content of the memory cache is written to the new file in
+/// the background.
 #[tokio::test]
 async fn file_damaged_while_in_use_is_replaced() {
     let disk = Disk::new();
@@ -189,14 +190,14 @@ async fn file_damaged_while_in_use_is_replaced() {
     let after = seen("after", Life::Succeeded, 2);
     store.keep(after.clone()).await.unwrap();
     assert_eq!((store.health().quarantined, disk.files().len()), (1, 2));
-    assert!(held(&store, "before").await.is_some(), "memory still has it");
-    store.memory.jobs.invalidate_all();
+    assert!(held(&store, "before").await.is_some(), "it is still in memory");
+    store.near.jobs.invalidate_all();
     assert_eq!((held(&store, "before").await, held(&store, "after").await), (None, Some(after.clone())));
 
-    // another reader met the same damage, and comes to say so when it is mended
+    // another reader found the same damage, and reports it after the replacement
     store.shared.condemn(0, "planted".to_owned());
     store.keep(seen("more", Life::Succeeded, 1)).await.unwrap();
     assert_eq!((store.health().quarantined, disk.files().len()), (1, 2));
-    store.memory.jobs.invalidate_all();
+    store.near.jobs.invalidate_all();
     assert_eq!(held(&store, "after").await, Some(after));
 }

@@ -1,8 +1,9 @@
-//! A disk that is full, and then is not: nobody waits, nobody is refused, and nothing is missed in the end.
+//! A disk that is full and then has space again: no caller waits or gets an error, and everything is written in the
+//! end.
 
 use super::*;
 
-/// Waits for something that comes by itself. Tries to write are up to fifteen seconds apart, and a machine may be slow.
+/// Waits for a condition. Attempts to write are up to fifteen seconds apart, and a machine may be slow.
 async fn comes(what: &str, is: impl Fn() -> bool + Send + Sync) {
     let wait = async {
         while !is() {
@@ -32,24 +33,28 @@ async fn observations_survive_a_full_disk_and_are_written_later() {
     store.memory.jobs.invalidate_all();
     for job in &during {
         let id = job.job.key.external_id.as_str();
-        assert_eq!(held(&store, id).await.as_ref(), Some(job), "what waits is read");
+        assert_eq!(held(&store, id).await.as_ref(), Some(job), "pending writes are readable");
     }
     let keys: Vec<JobKey> = during.iter().map(|job| job.job.key.clone()).collect();
     let older = seen("d0", Life::Running, 45);
-    assert_eq!(store.keep(older).await.unwrap(), StoreOutcome::Older(during[0].clone()), "and compared with");
+    assert_eq!(
+        store.keep(older).await.unwrap(),
+        StoreOutcome::Older(during[0].clone()),
+        "and are compared with"
+    );
 
     disk.quota.0.store(u64::MAX, Ordering::Relaxed);
     comes("it heals", || !store.health().degraded && store.health().unwritten == 0).await;
     drop(store);
     let store = disk.open().unwrap();
     let read: Vec<Observation> = store.get(&keys).await.unwrap().into_iter().flatten().collect();
-    assert_eq!(read, during, "what was missed was written");
+    assert_eq!(read, during, "the missed records were written");
     assert_eq!(held(&store, "before").await, Some(before));
     assert_eq!(store.remembered().await.unwrap().tracked.len(), 1);
-    assert_eq!((disk.files().len(), store.health().quarantined), (1, 0), "a full disk is no damage");
+    assert_eq!((disk.files().len(), store.health().quarantined), (1, 0), "a full disk is not damage");
 }
 
-/// The file cannot grow, but what stands in it can be written over: a disk that filled up.
+/// The file cannot grow, but its pages can be overwritten: a disk that filled up.
 #[tokio::test]
 async fn stored_records_stay_readable_on_a_full_disk() {
     let disk = Disk::new();
@@ -71,7 +76,7 @@ async fn stored_records_stay_readable_on_a_full_disk() {
         let key = [job.job.key.clone()];
         let read = async {
             loop {
-                // while a further try to write fails, the file cannot be read until it is opened again
+                // while a further attempt to write fails, the file cannot be read until it is opened again
                 if let Ok(read) = store.get(&key).await {
                     break read;
                 }
@@ -79,7 +84,7 @@ async fn stored_records_stay_readable_on_a_full_disk() {
             }
         };
         let read = tokio::time::timeout(Duration::from_mins(2), read).await;
-        assert_eq!(read.expect("it is read in the end"), [Some(job.clone())]);
+        assert_eq!(read.expect("it is readable in the end"), [Some(job.clone())]);
     }
     disk.quota.0.store(u64::MAX, Ordering::Relaxed);
     comes("it heals", || !store.health().degraded).await;

@@ -1,4 +1,4 @@
-//! What a store finds when it is opened: its own, another's, a newer one, an older one, or a place it may not use.
+//! Opening a store: its own file, another process's, a newer one, an older one, or one at an unusable path.
 
 use redb::Database;
 
@@ -34,7 +34,7 @@ async fn restart_restores_jobs_labels_and_followed_jobs() {
     assert_eq!(
         store.keep(seen("late", Life::Running, 0)).await.unwrap(),
         StoreOutcome::New(None),
-        "closed is no failure"
+        "closing is not an error"
     );
     drop(store);
 
@@ -88,7 +88,7 @@ fn file_in_use_error_names_the_path_and_the_likely_cause() {
     );
     assert_eq!(second, expected);
     drop(first);
-    assert!(disk.open().is_ok(), "once the first has ended");
+    assert!(disk.open().is_ok(), "once the first is closed");
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn unusable_path_error_names_the_option_and_the_path() {
     assert!(message.starts_with(&expected) && message.ends_with("may write to"), "{message}");
 }
 
-/// The tables of a new file with another number in the place of the format.
+/// The tables of a new file with another format number.
 fn with_format(disk: &Disk, format: Option<u64>) {
     let database = Database::open(disk.file()).unwrap();
     let transaction = database.begin_write().unwrap();
@@ -127,7 +127,7 @@ async fn newer_format_is_refused_and_not_modified() {
     assert!(message.starts_with("store.path: "), "{message}");
     assert_eq!(disk.files().len(), 1, "nothing was set aside");
     with_format(&disk, Some(1));
-    assert!(disk.open().is_ok(), "nothing was spoiled");
+    assert!(disk.open().is_ok(), "nothing was changed");
 }
 
 #[tokio::test]
@@ -138,7 +138,7 @@ async fn older_format_is_migrated_without_data_loss() {
     with_format(&disk, None);
     let store = disk.open().unwrap();
     assert_eq!(held(&store, "j").await, Some(job));
-    assert_eq!(store.health().jobs, 1, "counted anew");
+    assert_eq!(store.health().jobs, 1, "counted again");
     store.keep(seen("k", Life::Succeeded, 1)).await.unwrap();
     assert_eq!(store.health().jobs, 2);
 }

@@ -1,4 +1,4 @@
-//! The first rows of a job: for as long as the run that they are of, and no more of them than there may be.
+//! The first rows of a job: kept as long as their run, and within their limits.
 
 use redb::ReadableTable as _;
 
@@ -8,7 +8,7 @@ async fn kept(store: &EmbeddedStore, of: &Observation, first: u32) -> Option<Str
     Some(String::from_utf8(store.rows(of, first).await?).unwrap())
 }
 
-/// Has rows written, and waits until they are.
+/// Writes rows, and waits until they are written.
 async fn keep(store: &EmbeddedStore, of: &Observation, first: u32, body: &str) {
     store.keep_rows(of, first, body.as_bytes().to_vec());
     store.track(Vec::new()).await.unwrap();
@@ -20,7 +20,7 @@ async fn rows_are_kept_for_their_run_and_across_a_restart() {
     let store = disk.open().unwrap();
     let end = seen("j", Life::Succeeded, 9);
     keep(&store, &end, 0, "too early").await;
-    assert_eq!(kept(&store, &end, 0).await, None, "of a job that the file does not know");
+    assert_eq!(kept(&store, &end, 0).await, None, "of a job that is not in the file");
     store.keep(end.clone()).await.unwrap();
     keep(&store, &end, 0, "first").await;
     keep(&store, &end, 1_000, "second").await;
@@ -33,11 +33,15 @@ async fn rows_are_kept_for_their_run_and_across_a_restart() {
     assert_eq!(kept(&store, &end, 2_000).await, None);
     let seen_again = seen("j", Life::Succeeded, 8);
     store.keep(seen_again.clone()).await.unwrap();
-    assert_eq!(kept(&store, &seen_again, 0).await.as_deref(), Some("first"), "the same end, seen again");
+    assert_eq!(
+        kept(&store, &seen_again, 0).await.as_deref(),
+        Some("first"),
+        "the same terminal state, observed again"
+    );
     let mut other = Job::clone(&seen_again.job);
     other.native_state = Some("of another run".to_owned());
     let other = Observation::new(Arc::new(other), seen_again.requested_at, seen_again.observed_at);
-    assert_eq!(kept(&store, &other, 0).await, None, "asked for by who has seen another run");
+    assert_eq!(kept(&store, &other, 0).await, None, "requested by a reader that observed another run");
 
     store.keep(seen("j", Life::Running, 7)).await.unwrap();
     let second = seen("j", Life::Succeeded, 6);
@@ -59,7 +63,7 @@ async fn rows_are_bounded_per_job_and_in_total() {
         disk.clock.0.fetch_add(1, Ordering::Relaxed);
     }
     keep(&store, &jobs[0], 1_000, &"x".repeat(600)).await;
-    assert_eq!(kept(&store, &jobs[0], 1_000).await, None, "more than one job may have");
+    assert_eq!(kept(&store, &jobs[0], 1_000).await, None, "more than the limit of one job");
     let held = async || {
         let mut held = 0;
         for job in &jobs {
@@ -69,14 +73,14 @@ async fn rows_are_bounded_per_job_and_in_total() {
     };
     assert_eq!(held().await, 4);
     prune::run(&store.shared);
-    assert!(kept(&store, &jobs[0], 0).await.is_none(), "the first that were kept go first");
+    assert!(kept(&store, &jobs[0], 0).await.is_none(), "the oldest are removed first");
     keep(&store, &jobs[8], 0, &"x".repeat(600)).await;
-    assert!(kept(&store, &jobs[8], 0).await.is_some(), "and make room");
+    assert!(kept(&store, &jobs[8], 0).await.is_some(), "and free space");
     assert!(store.shared.counts.row_bytes.load(Ordering::Relaxed) <= 3_000);
 
     disk.clock.0.fetch_add(31 * 86_400, Ordering::Relaxed);
     prune::run(&store.shared);
-    assert_eq!(store.shared.counts.row_bytes.load(Ordering::Relaxed), 0, "they go with their jobs");
+    assert_eq!(store.shared.counts.row_bytes.load(Ordering::Relaxed), 0, "they are removed with their jobs");
 }
 
 #[tokio::test]
@@ -107,5 +111,5 @@ async fn damaged_rows_are_skipped_and_removed() {
     assert_eq!(store.health().damaged, 1);
     store.track(Vec::new()).await.unwrap();
     assert_eq!(kept(&store, &end, 0).await, None);
-    assert_eq!(store.health().damaged, 1, "it is gone");
+    assert_eq!(store.health().damaged, 1, "it is removed");
 }

@@ -1,12 +1,12 @@
-//! A batch that one of its jobs spoils: what is read all the same, with how many calls, and what is remembered.
+//! A batch with a defective job: what is read nevertheless, with how many calls, and what is remembered.
 
 use super::*;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-/// A tenant whose query endpoint refuses every batch that names one of `spoilers`; so does a read of one of them where
-/// they are bad `everywhere`.
+/// A tenant whose query endpoint refuses every batch with one of `spoilers`; `everywhere` also refuses a read of one of
+/// them.
 fn spoiled(spoilers: &'static [&'static str], everywhere: bool) -> impl Fn(&SeenRequest) -> Vec<u8> {
     move |seen| {
         let requested = |id: &str| {
@@ -61,14 +61,14 @@ async fn batch_with_many_bad_jobs_has_a_bounded_number_of_calls() {
     let seen = server.seen();
     let queries = seen.iter().filter(|seen| !seen.body.is_empty()).count();
     assert!(queries <= 48 && seen.len() <= 48 + 100, "{queries} of {}", seen.len());
-    // a source of which nothing can be read at all is not asked for each job
+    // a source that returns nothing readable is not called for each job
     let server = ScriptedServer::start(|_| answer(200, "", r#"{"message":"mainten"#));
     let fetches = open(&server).fetch(&wanted, &FetchTrigger::Operator).await;
     assert!(fetches.iter().all(|fetch| word(&fetch.outcome) == "BadAnswer"));
     assert!(server.seen().len() < 30, "{}", server.seen().len());
 }
 
-/// A tenant that answers `fault` to every query that names one of `spoilers`, and reads each job alone.
+/// A tenant that returns `fault` to every query with one of `spoilers`, and reads each job alone.
 fn broken_by(spoilers: &'static [&'static str], fault: Vec<u8>) -> impl Fn(&SeenRequest) -> Vec<u8> {
     move |seen| {
         let is_spoiled = spoilers.iter().any(|id| seen.body.contains(&format!("\"{id}\"")));
@@ -81,7 +81,7 @@ fn broken_by(spoilers: &'static [&'static str], fault: Vec<u8>) -> impl Fn(&Seen
 
 #[tokio::test]
 async fn a_server_error_of_one_job_is_isolated_and_remembered() {
-    // the empty answer closes the connection
+    // the empty response closes the connection
     for fault in [answer(500, "", ""), answer(502, "", "<html>"), Vec::new()] {
         let server = ScriptedServer::start(broken_by(&["job17"], fault));
         let reader = open(&server);
@@ -146,7 +146,7 @@ async fn outage_does_not_cause_a_call_per_job() {
     assert_eq!(server.seen().len(), 3 + 1);
 }
 
-/// The jobs that every query names, in the order of the queries.
+/// The jobs of every query, in the order of the queries.
 fn queried(seen: &[SeenRequest]) -> Vec<HashSet<String>> {
     let ids = |seen: &SeenRequest| {
         let body: Value = serde_json::from_str(&seen.body).ok()?;
@@ -188,7 +188,7 @@ impl Hanging {
         Self { server, reader, received, _blocks: blocks }
     }
 
-    /// Looks at jobs. The time of the call runs out once every request under way is one that is never answered.
+    /// Fetches jobs. The call times out once only requests that are never answered are pending.
     pub(super) async fn fetch(&mut self, ids: &[ExternalId]) -> Vec<Fetch> {
         let received = &mut self.received;
         let run_out = async {
@@ -209,7 +209,7 @@ impl Hanging {
     }
 }
 
-/// The first of eight jobs lets a query run out of time. Each poll knows it better, and the others are read.
+/// The first of eight jobs makes a query time out. Each poll narrows it down further, and the others are read.
 #[tokio::test(start_paused = true)]
 async fn interrupted_split_continues_with_the_next_poll() {
     let mut tenant = Hanging::start(|seen| seen.body.contains("\"job0\""));

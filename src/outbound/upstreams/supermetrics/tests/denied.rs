@@ -1,4 +1,4 @@
-//! Errors that may speak of one job or of all of them: a job fails by one only where another job can be read after it.
+//! Errors that may concern one job or all of them: they make a job failed only if another job can be read after them.
 
 use std::sync::mpsc;
 
@@ -35,8 +35,8 @@ async fn denied_job_fails_only_if_another_job_is_readable() {
     }
 }
 
-/// The reader of a source of which the job `denied` is denied; so is every other after `good` was read once.
-/// Whatever is about `held` is answered only when the sender says so.
+/// The reader of a source on which the job `denied` is denied; so is every other after `good` was read once. Requests
+/// about `held` are answered only when the sender triggers it.
 fn losing(held: &'static str, concurrency: u32) -> (ScriptedServer, Arc<dyn JobReader>, mpsc::Sender<()>) {
     let (release, suppressed) = mpsc::channel();
     let (suppressed, lost) = (Mutex::new(suppressed), AtomicBool::new(false));
@@ -66,7 +66,7 @@ fn requested(server: &ScriptedServer) -> Vec<String> {
     server.seen().iter().map(|seen| seen.json()["schedule_id"].as_str().unwrap().to_owned()).collect()
 }
 
-/// The denied job began to wait for its turn first, and the other one was sent first.
+/// The denied job began to wait in the queue first, and the other one was sent first.
 #[tokio::test]
 async fn a_read_sent_before_the_denied_one_is_no_evidence() {
     let (server, reader, release) = losing("first", 1);
