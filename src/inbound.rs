@@ -1,4 +1,4 @@
-//! Floor 4, the doors in. Each opens on a use case of `jobs`; none sees `outbound` or `ports`.
+//! Layer 4, the inbound adapters. Each calls a use case of `jobs`; none imports `outbound` or `ports`.
 
 pub mod access_log;
 pub mod answer_memory;

@@ -1,5 +1,5 @@
-//! One line a request, when its answer has ended: what was asked for in words of ours, how it ended, how much and how long.
-//! Never the path or the query as they came: those hold ids, and whatever else a client puts there.
+//! One log line a request, when its response has ended: the route and operation, the outcome, the size and the
+//! duration. Never the path or the query as received: those contain ids, and arbitrary client input.
 
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -19,10 +19,10 @@ use super::layers::RequestId;
 use crate::config::AccessLog;
 use crate::telemetry::log::{ACCESS, REQUEST};
 
-/// The status of a request whose client left before there was an answer: a word of logs, which no client ever gets.
+/// The status of a request whose client disconnected before there was a response: only for logs, never sent.
 const LEFT: u16 = 499;
 
-/// What the doors find out about a request on the way, as an extension of it.
+/// Facts that handlers record about a request, as an extension of it.
 #[derive(Clone, Debug, Default)]
 pub struct RequestFacts(Arc<RequestFactsState>);
 
@@ -33,14 +33,14 @@ struct RequestFactsState {
 }
 
 impl RequestFacts {
-    /// Notes who asks, by name.
+    /// Records the name of the client.
     pub(super) fn client(extensions: &http::Extensions, name: &str) {
         if let Some(facts) = extensions.get::<Self>() {
             facts.0.client.set(name.to_owned()).ok();
         }
     }
 
-    /// Notes what type of operation it is.
+    /// Records the type of the operation.
     pub(super) fn operation(extensions: &http::Extensions, kind: OperationType) {
         if let Some(facts) = extensions.get::<Self>() {
             let word = match kind {
@@ -53,7 +53,8 @@ impl RequestFacts {
     }
 }
 
-/// Gives the request its span and its place for notes, and says the line. Around everything but what names the request.
+/// Creates the span and the facts of a request, and writes the line. Wraps everything except the layer that sets the
+/// request id.
 pub(super) async fn write(State(which): State<AccessLog>, mut request: Request, next: Next) -> Response {
     let id = request.extensions().get::<RequestId>().and_then(|id| id.0.to_str().ok().map(ToOwned::to_owned));
     let id = id.unwrap_or_default();
@@ -74,7 +75,7 @@ pub(super) async fn write(State(which): State<AccessLog>, mut request: Request, 
         id,
         facts,
     };
-    // the line is said at its drop: also where the client leaves before there is an answer
+    // the line is written when the guard is dropped: also if the client disconnects before there is a response
     let mut guard = AccessLogGuard(Box::new(line));
     let response = next.run(request).instrument(span).await;
     guard.0.status = response.status();
@@ -88,13 +89,13 @@ pub(super) async fn write(State(which): State<AccessLog>, mut request: Request, 
     })
 }
 
-/// A method in a word of a closed list: a client may make up others.
+/// The method from a closed list: a client may send others.
 fn method(method: &Method) -> &'static str {
     const KNOWN: [&str; 7] = ["GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"];
     KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
 }
 
-/// What a path leads to, without what a client put into it.
+/// The route of a path, without client input.
 fn route(path: &str) -> &'static str {
     match path {
         "/graphql" | "/graphql/" => "/graphql",
@@ -104,7 +105,7 @@ fn route(path: &str) -> &'static str {
     }
 }
 
-/// What is known of a request so far.
+/// The facts of a request so far.
 struct AccessLogLine {
     which: AccessLog,
     begun: Instant,
@@ -112,13 +113,13 @@ struct AccessLogLine {
     route: &'static str,
     status: StatusCode,
     bytes: u64,
-    /// The whole answer was taken.
+    /// Whether the whole response was sent.
     complete: bool,
     id: String,
     facts: RequestFacts,
 }
 
-/// Says its line when it is dropped.
+/// Writes its line when it is dropped.
 struct AccessLogGuard(Box<AccessLogLine>);
 
 impl Drop for AccessLogGuard {
@@ -156,7 +157,7 @@ impl Drop for AccessLogGuard {
     }
 }
 
-/// A body whose bytes are counted, and whose end is told.
+/// A body that counts its bytes and records its end.
 struct CountedBody {
     body: Body,
     guard: AccessLogGuard,

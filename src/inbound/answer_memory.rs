@@ -1,8 +1,8 @@
-//! The memory of answers: how large one may get, and how much all of them may take at the same time, from the first
-//! value to the last byte that is sent. What does not fit is refused at once and never waits, so that nothing blocks.
+//! Limits the memory of answers: the size of one, and the total of all, from the first value to the last byte that is
+//! sent. An answer that does not fit is rejected at once and never waits, so that nothing blocks.
 //!
-//! An answer reserves what its values take before it is built. Texts of an upstream and rows are counted when they are
-//! put into it, since their size is not known before. The answers to one client take half of the memory at most.
+//! An answer reserves the memory of its values before it is built. Texts of an upstream and rows are counted when they
+//! are added, since their size is not known before. The answers to one client take half of the memory at most.
 
 use std::fmt;
 use std::io;
@@ -16,21 +16,22 @@ use super::by_client::ByClient;
 use super::error::{HttpRefusal, RefusalKind};
 use crate::domain::principal::Principal;
 
-/// What a value of an answer takes while it is built, beside its text, roughly: an entry of a map, a name, a number.
+/// The approximate size of a value while an answer is built, beside its text: an entry of a map, a name, a number.
 const VALUE_BYTES: usize = 160;
 /// A text is in the value and in the JSON.
 const COPIES: usize = 2;
-/// How much more is reserved at once.
+/// The increment of a reservation.
 const STEP: usize = 64 * 1024;
-/// What an update of a subscription takes in any case: there is at most one at a time of each, and none may be lost.
+/// The memory that an update of a subscription always gets: there is at most one at a time of each, and none may be
+/// lost.
 const UPDATE_BYTES: usize = 64 * 1024;
-/// What a client is told to wait when there is no memory left.
+/// The retry delay for a client when no memory is left.
 const WAIT: Duration = Duration::from_secs(1);
 
 /// Why an answer does not fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shortage {
-    /// It is longer than one may be.
+    /// It is longer than the limit of one answer.
     TooLarge,
     /// No memory is left.
     NoMemory,
@@ -39,11 +40,11 @@ enum Shortage {
 }
 
 tokio::task_local! {
-    /// The meter of the answer that is being built.
+    /// The reservation of the answer that is being built.
     static METER: Arc<AnswerReservation>;
 }
 
-/// The memory of all answers. A clone is cheap and means the same memory. The default bounds nothing.
+/// The memory of all answers. A clone is cheap and shares the memory. The default has no limit.
 #[derive(Clone)]
 pub struct AnswerMemory(Arc<AnswerMemoryState>);
 
@@ -51,7 +52,7 @@ struct AnswerMemoryState {
     max_answer: usize,
     max: usize,
     used: AtomicUsize,
-    /// What the answers to each client take.
+    /// The memory of the answers to each client.
     clients: ByClient<AtomicUsize>,
 }
 
@@ -59,17 +60,17 @@ struct AnswerMemoryState {
 #[derive(Clone, Debug)]
 pub(super) struct ClientMemory {
     memory: AnswerMemory,
-    /// What its answers take; none for a local client, which has no share.
+    /// The memory of its answers; none for a local client, which has no share.
     used: Option<Arc<AtomicUsize>>,
 }
 
-/// What one answer takes; dropping the last one gives it back.
+/// The memory of one answer; released when the last clone is dropped.
 #[derive(Debug)]
 pub struct AnswerReservation {
     of: ClientMemory,
     reserved: AtomicUsize,
     values: usize,
-    /// What it may reserve also when no memory is left.
+    /// What it may reserve even if no memory is left.
     overdraft: usize,
     text: AtomicUsize,
     /// The first reason why it does not fit.
@@ -92,18 +93,18 @@ impl AnswerMemory {
         self.0.used.load(Ordering::Relaxed)
     }
 
-    /// The memory as a client may use it.
+    /// The memory for a client.
     pub(super) fn of(&self, client: &Principal) -> ClientMemory {
         let used = self.0.clients.of(client, || AtomicUsize::new(0));
         ClientMemory { memory: self.clone(), used }
     }
 
-    /// What the answers to one client may take.
+    /// The limit of the answers to one client.
     fn share(&self) -> usize {
         self.0.max / 2
     }
 
-    /// Writes JSON that is no longer than an answer may be, or gives nothing.
+    /// Writes JSON up to the limit of one answer; `None` if it is longer.
     pub(super) fn write(
         &self,
         write: impl FnOnce(&mut CappedBuffer) -> serde_json::Result<()>,
@@ -112,7 +113,7 @@ impl AnswerMemory {
         write(&mut json).ok().map(|()| json.bytes)
     }
 
-    /// The refusal of an answer that is longer than one may be.
+    /// The refusal of an answer that is longer than the limit.
     pub(super) fn too_large(&self) -> HttpRefusal {
         let max = self.0.max_answer;
         let message = format!(
@@ -138,28 +139,29 @@ impl AnswerMemory {
 }
 
 impl ClientMemory {
-    /// Begins an answer of at most so many values.
+    /// Begins an answer of at most this many values.
     ///
     /// # Errors
     /// 503, when there is no memory left for it; 429, when the client's share is used up.
     pub(super) fn begin(&self, values: u64) -> Result<Arc<AnswerReservation>, HttpRefusal> {
-        // a limit of values that no share could hold must not refuse everything
+        // a limit of values that no share could hold must not reject everything
         let bytes = bytes_of(values).min(self.memory.share() / 2);
         self.reserve(bytes).map_err(|shortage| self.memory.refusal(shortage))?;
         Ok(self.meter(bytes, 0))
     }
 
-    /// Begins the answer to an update. A usual one is never refused: it takes `UPDATE_BYTES` in any case, until it is sent.
+    /// Begins the answer to an update. One of a usual size is never rejected: it reserves `UPDATE_BYTES` in any case,
+    /// until it is sent.
     pub(super) fn begin_update(&self, values: u64) -> Arc<AnswerReservation> {
         let bytes = bytes_of(values).min(UPDATE_BYTES);
         self.add(bytes);
         self.meter(bytes, UPDATE_BYTES)
     }
 
-    /// The JSON of an answer that was built without a meter, as it is sent.
+    /// The JSON of an answer that was built without a reservation, ready to be sent.
     ///
     /// # Errors
-    /// When it is longer than one may be, or there is no memory left for it.
+    /// Returns an error if it is longer than the limit, or there is no memory left for it.
     pub(super) fn send(&self, json: Vec<u8>) -> Result<Bytes, HttpRefusal> {
         if json.len() > self.memory.0.max_answer {
             return Err(self.memory.too_large());
@@ -179,7 +181,7 @@ impl ClientMemory {
         })
     }
 
-    /// Takes so many bytes, or says why not.
+    /// Reserves this many bytes, or returns why it cannot.
     fn reserve(&self, bytes: usize) -> Result<(), Shortage> {
         let take = |used: &AtomicUsize, max: usize| {
             let more = |used: usize| used.checked_add(bytes).filter(|used| *used <= max);
@@ -199,7 +201,7 @@ impl ClientMemory {
         Err(Shortage::NoMemory)
     }
 
-    /// Takes bytes whether or not they are left.
+    /// Reserves bytes whether or not they are available.
     fn add(&self, bytes: usize) {
         for used in self.used.as_deref().into_iter().chain([&self.memory.0.used]) {
             used.fetch_add(bytes, Ordering::Relaxed);
@@ -224,7 +226,7 @@ impl Default for AnswerMemory {
 }
 
 impl AnswerReservation {
-    /// Counts a text that goes into the answer, and says whether it may.
+    /// Counts a text of the answer, and returns whether it fits.
     fn charge(&self, bytes: usize) -> bool {
         if self.shortage.get().is_some() {
             return false;
@@ -262,28 +264,28 @@ impl AnswerReservation {
         &self.of.memory
     }
 
-    /// Why the answer cannot be given, if something did not fit into it.
+    /// The refusal, if something did not fit into the answer.
     pub(super) fn refusal(&self) -> Option<HttpRefusal> {
         self.shortage.get().map(|shortage| self.of.memory.refusal(*shortage))
     }
 
-    /// Builds a part of the answer under this meter.
+    /// Builds a part of the answer under this reservation.
     pub(super) async fn around<F: Future>(self: Arc<Self>, building: F) -> F::Output {
         METER.scope(self, building).await
     }
 
-    /// The same for what does not wait.
+    /// The same for synchronous code.
     pub(super) fn within<T>(self: &Arc<Self>, building: impl FnOnce() -> T) -> T {
         METER.sync_scope(Arc::clone(self), building)
     }
 
-    /// The answer as it is sent: keeps its memory reserved until it is.
+    /// The answer as it is sent: keeps its memory reserved until then.
     pub(super) fn sent(self: Arc<Self>, json: Vec<u8>) -> Bytes {
         self.written(json.capacity());
         Bytes::from_owner(MeteredBody { json, _meter: self })
     }
 
-    /// The answer is written as so many bytes of JSON, and its values are gone.
+    /// Records that the answer is serialized into this many bytes, and its values are dropped.
     pub(super) fn written(&self, bytes: usize) {
         let before = self.reserved.swap(bytes, Ordering::Relaxed);
         self.of.add(bytes);
@@ -297,7 +299,7 @@ impl Drop for AnswerReservation {
     }
 }
 
-/// Counts a text that goes into the answer being built, if one is, and says whether it may.
+/// Counts a text of the answer that is being built, if there is one, and returns whether it fits.
 pub(super) fn charge(bytes: usize) -> bool {
     METER.try_with(|meter| meter.charge(bytes)).unwrap_or(true)
 }
@@ -308,7 +310,7 @@ fn no_memory() -> HttpRefusal {
     HttpRefusal::overloaded(WAIT, message)
 }
 
-/// An answer on its way, with the memory it holds.
+/// A body that is being sent, with its reservation.
 struct MeteredBody {
     json: Vec<u8>,
     _meter: Arc<AnswerReservation>,
@@ -320,7 +322,7 @@ impl AsRef<[u8]> for MeteredBody {
     }
 }
 
-/// Bytes that do not get longer than they may.
+/// A buffer with a maximum size.
 #[derive(Debug)]
 pub(super) struct CappedBuffer {
     bytes: Vec<u8>,
@@ -365,7 +367,7 @@ mod tests {
         assert!(meter.refusal().is_none());
         assert!(!meter.within(|| charge(1)));
         assert_eq!(meter.refusal().unwrap().kind(), RefusalKind::AnswerTooLarge);
-        assert!(!meter.within(|| charge(0)), "nothing is built any more");
+        assert!(!meter.within(|| charge(0)), "nothing is being built any more");
         assert!(memory.write(|json| serde_json::to_writer(json, &"x".repeat(998))).is_some());
         assert!(memory.write(|json| serde_json::to_writer(json, &"x".repeat(999))).is_none());
     }
@@ -397,7 +399,7 @@ mod tests {
         let memory = AnswerMemory::new(usize::MAX, 10);
         for client in [Principal::local(), Principal::new("a", [])] {
             let update = memory.of(&client).begin_update(60);
-            assert!(update.within(|| charge(1_000) && charge(10_000)), "its texts have room");
+            assert!(update.within(|| charge(1_000) && charge(10_000)), "its texts fit");
             assert!(update.refusal().is_none());
             update.written(700);
             assert_eq!(memory.used(), 700, "it is counted once until it is sent");

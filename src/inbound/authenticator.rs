@@ -1,5 +1,5 @@
-//! What the doors ask about whoever knocks: who it is, for how long that holds, and whether it still does. The use cases
-//! answer; no door knows what a credential looks like.
+//! The interface for authentication: who a client is, how long its credential is valid, and whether it still is. The
+//! use cases implement it; handlers do not depend on the form of a credential.
 
 use std::time::Duration;
 
@@ -10,20 +10,20 @@ use crate::domain::principal::Principal;
 use crate::jobs::Jobs;
 use crate::jobs::visibility;
 
-/// Recognises clients at a door.
+/// Authenticates clients.
 ///
-/// A function from a credential to a client is one, for clients who stay who they are for ever.
+/// A function from a credential to a client implements it, for clients whose credentials never expire.
 pub trait Authenticator: Send + Sync {
-    /// Says who presents a credential, or none.
+    /// Returns the client of a credential, or of none.
     ///
     /// # Errors
-    /// When the client is not to be let in.
+    /// Returns a refusal if the client is not authenticated.
     fn authenticate(&self, presented: Option<&SecretString>) -> Result<Principal, HttpRefusal>;
 
-    /// For how long what the client came in with holds from now on; none while it is not taken back.
+    /// The remaining validity of the client's credential; none if it does not expire.
     fn expires_in(&self, principal: &Principal) -> Option<Duration>;
 
-    /// Says whether the client would still be recognised as the same.
+    /// Returns whether the client would still be authenticated as the same.
     fn is_valid(&self, principal: &Principal) -> bool;
 }
 
@@ -41,7 +41,7 @@ impl<F: Fn(Option<&SecretString>) -> Result<Principal, HttpRefusal> + Send + Syn
     }
 }
 
-/// The refusal of a client that is not let in.
+/// The refusal of a client that is not authenticated.
 pub(super) fn unknown(refusal: visibility::AuthError) -> HttpRefusal {
     match refusal {
         visibility::AuthError::Missing => HttpRefusal::unauthenticated(refusal.to_string()),

@@ -1,5 +1,5 @@
-//! Bad credentials by the address they come from: after some in a minute the answer is 429. A good one passes all the
-//! same: many clients can share an address, and one that has the wrong key must not shut out the others.
+//! Limits bad credentials by client address: after some in a minute the response is 429. A valid credential is accepted
+//! nevertheless: many clients can share an address, and one with a wrong key must not lock out the others.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,10 +12,10 @@ use tokio::time::Instant;
 
 /// The time in which they are counted.
 const WINDOW: Duration = Duration::from_mins(1);
-/// Most addresses that are counted at the same time: some 1 MB. Those who come beyond are not limited until the next minute.
+/// The most addresses that are counted at the same time: some 1 MB. Further ones are not limited until the next minute.
 const MOST_ADDRESSES: usize = 20_000;
 
-/// Who presented how many bad credentials. A clone is cheap and means the same count.
+/// Counts of bad credentials by address. A clone is cheap and shares the counts.
 #[derive(Clone)]
 pub struct BadCredentials(Arc<BadCredentialCounts>);
 
@@ -30,7 +30,7 @@ struct BadCredentialWindow {
 }
 
 impl BadCredentials {
-    /// Lets each address present so many in a minute.
+    /// With the limit of each address in a minute.
     pub fn new(per_minute: u32) -> Self {
         let window = BadCredentialWindow { began: Instant::now(), counts: HashMap::new() };
         Self(Arc::new(BadCredentialCounts {
@@ -39,7 +39,7 @@ impl BadCredentials {
         }))
     }
 
-    /// Lets each address present so many from now on, those of this minute counted.
+    /// Sets the limit of each address; those of this minute stay counted.
     pub fn set(&self, per_minute: u32) {
         self.0.per_minute.store(per_minute, Ordering::Relaxed);
     }
@@ -47,12 +47,12 @@ impl BadCredentials {
     /// Counts one bad credential from an address.
     ///
     /// # Errors
-    /// When there were as many as there may be: how long to wait.
+    /// Returns the time to wait if the limit was reached before.
     pub fn count(&self, address: IpAddr) -> Result<(), Duration> {
         let mut window = self.0.window.lock().unwrap_or_else(PoisonError::into_inner);
         let age = window.began.elapsed();
         if age >= WINDOW {
-            // a new map, so that a flood's memory is given back
+            // a new map, so that the memory of a flood is released
             *window = BadCredentialWindow { began: Instant::now(), counts: HashMap::new() };
         }
         let room = window.counts.len() < MOST_ADDRESSES;
@@ -75,7 +75,7 @@ impl fmt::Debug for BadCredentials {
     }
 }
 
-/// One machine has a whole /64 of IPv6 addresses to choose from.
+/// One machine can choose from a whole /64 of IPv6 addresses.
 fn neighbourhood(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
@@ -110,6 +110,9 @@ mod tests {
             bad.count(IpAddr::V4(number.into())).unwrap();
         }
         assert_eq!(bad.0.window.lock().unwrap().counts.len(), MOST_ADDRESSES);
-        assert!(bad.count(IpAddr::V4(7.into())).is_err(), "those who were there are still known");
+        assert!(
+            bad.count(IpAddr::V4(7.into())).is_err(),
+            "the addresses that were counted before are still known"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! One value for each client that has something under way, dropped with its last holder.
+//! One value for each active client, dropped with its last reference.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -27,7 +27,7 @@ impl<T> ByClient<T> {
             return Some(value);
         }
         if held.len() == held.capacity() {
-            // before it grows: those without a holder
+            // before it grows: remove those without a reference
             held.retain(|_, value| value.strong_count() > 0);
         }
         let value = Arc::new(new());

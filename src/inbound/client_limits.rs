@@ -1,5 +1,5 @@
-//! What one client may take: requests a second, requests at once, jobs watched. What one has used up is never counted
-//! against another. Streams and their operations have their own count, in `streams`.
+//! The limits of one client: requests a second, concurrent requests, watched jobs. The use by one client never counts
+//! against another. Streams and their operations are limited in `streams`.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,25 +18,25 @@ use tokio::time::Instant;
 use super::error::{HttpRefusal, RefusalKind};
 use crate::domain::principal::Principal;
 
-/// After so many requests the clients that have not asked for a while are forgotten.
+/// After this many requests, clients without a recent request are removed.
 const FORGET_EVERY: usize = 4096;
-/// What a client with too much under way is told to wait.
+/// The retry delay for a client with too many concurrent requests.
 const BREATH: Duration = Duration::from_secs(1);
 
-/// What one client may take.
+/// The limits of one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientSettings {
     /// Requests a second, once the burst is used up.
     pub per_second: NonZeroU32,
     /// Requests at once after a pause.
     pub burst: NonZeroU32,
-    /// Requests under way at the same time.
+    /// Concurrent requests.
     pub concurrent: usize,
     /// Jobs watched at the same time.
     pub jobs_watched: usize,
 }
 
-/// Who takes how much now. A clone is cheap and means the same count. The default lets everything pass.
+/// The current use by each client. A clone is cheap and shares the counts. The default has no limits.
 #[derive(Clone, Default)]
 pub struct ClientLimits(Option<Arc<ClientLimitState>>);
 
@@ -60,7 +60,7 @@ struct ClientUsage {
     jobs: usize,
 }
 
-/// The runtime's time since the start, which stands still in tests.
+/// The runtime's time since the start, which tests can pause.
 #[derive(Clone, Debug)]
 struct RuntimeClock(Instant);
 
@@ -73,7 +73,7 @@ impl Clock for RuntimeClock {
 }
 
 impl ClientLimits {
-    /// Counts from zero.
+    /// Starts from zero.
     pub fn new(settings: ClientSettings) -> Self {
         let clock = RuntimeClock(Instant::now());
         let rules = ArcSwap::from_pointee(ClientRules { settings, pace: pace(settings, &clock) });
@@ -81,8 +81,8 @@ impl ClientLimits {
         Self(Some(Arc::new(ClientLimitState { rules, clock, admissions, held })))
     }
 
-    /// Holds clients to something else from now on. What is under way goes on and stays counted; where the pace is another
-    /// one, everybody has a whole burst again.
+    /// Applies other limits from now on. Running requests continue and stay counted; if the rate changes, every client
+    /// has a full burst again.
     pub fn set(&self, settings: ClientSettings) {
         let Some(inner) = &self.0 else { return };
         let before = inner.rules.load();
@@ -98,7 +98,7 @@ impl ClientLimits {
     /// Counts one operation of a client.
     ///
     /// # Errors
-    /// 429, when it asks faster than it may.
+    /// 429, when it exceeds its rate.
     pub fn pace(&self, client: &Principal) -> Result<(), HttpRefusal> {
         let Some(inner) = self.with_settings(client) else { return Ok(()) };
         let rules = inner.rules.load();
@@ -114,10 +114,10 @@ impl ClientLimits {
         })
     }
 
-    /// Lets one request of a client in; dropping the place gives it back.
+    /// Admits one request of a client; dropping the permit releases it.
     ///
     /// # Errors
-    /// 429, when it asks faster than it may, or has as many requests under way as it may.
+    /// 429, when it exceeds its rate or its concurrent requests.
     pub fn admit(&self, client: &Principal) -> Result<RequestPermit, HttpRefusal> {
         self.pace(client)?;
         self.take(client, |usage, settings| {
@@ -132,10 +132,10 @@ impl ClientLimits {
         })
     }
 
-    /// Lets a client watch so many more jobs; dropping the place gives them back.
+    /// Permits a client to watch this many more jobs; dropping the permit releases them.
     ///
     /// # Errors
-    /// 429, when it would watch more than it may.
+    /// 429, when it would watch more than its limit.
     pub fn watch(&self, client: &Principal, jobs: u64) -> Result<RequestPermit, HttpRefusal> {
         let jobs = usize::try_from(jobs).unwrap_or(usize::MAX);
         self.take(client, |usage, settings| {
@@ -202,7 +202,7 @@ impl fmt::Debug for ClientLimits {
     }
 }
 
-/// What a client holds; dropping it gives it back.
+/// The use by a client; dropping it releases it.
 #[must_use = "dropping it gives the place back"]
 pub struct RequestPermit {
     _taken: Option<Admitted>,
@@ -294,7 +294,7 @@ mod tests {
         let permits: Vec<_> = (0..3).map(|_| limits.admit(&client("busy")).unwrap()).collect();
         limits.set(ClientSettings { concurrent: 2, ..settings });
         drop(limits.pace(&client("busy")));
-        assert!(limits.pace(&client("busy")).is_err(), "the same pace forgets no request");
+        assert!(limits.pace(&client("busy")).is_err(), "the same rate forgets no request");
         limits.set(ClientSettings { concurrent: 4, burst: NonZeroU32::new(9).unwrap(), ..settings });
         let fourth = limits.admit(&client("busy")).unwrap();
         assert!(limits.admit(&client("busy")).is_err(), "the three before are still counted");

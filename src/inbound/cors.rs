@@ -1,5 +1,5 @@
-//! What pages of other sites may do: the one check of `Origin`, before anything is read or run, and the headers of CORS for
-//! those that may. A credential travels in a header that no browser adds by itself, so cookies are never allowed.
+//! What pages of other sites may do: the one check of `Origin`, before anything is read or run, and the CORS headers
+//! for those that may. A credential is sent in a header that no browser adds by itself, so cookies are never allowed.
 
 use std::sync::Arc;
 
@@ -19,27 +19,27 @@ use super::streams::Origins;
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
-/// What a page may send that is not allowed to all.
+/// The methods that an allowed page may use.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST");
-/// The headers that a page may send where its browser names none.
+/// The headers that a page may send if its browser names none.
 const HEADERS: HeaderValue = HeaderValue::from_static(
     "accept, apollo-require-preflight, apollographql-client-name, apollographql-client-version, authorization, \
      content-type, if-none-match, last-event-id, prefer, traceparent, tracestate, x-request-id",
 );
-/// The longest list of headers that is allowed as it was asked for.
+/// The longest list of requested headers that is allowed unchanged.
 const HEADERS_BYTES: usize = 4096;
-/// What a page may read that is not shown to all.
+/// The headers that a page may read beyond the defaults.
 const EXPOSED: HeaderValue =
     HeaderValue::from_static("allow, etag, preference-applied, retry-after, www-authenticate, x-request-id");
-/// What of the question the permission depends on, beside the origin.
+/// The request header that the permission depends on, beside the origin.
 const ASKED: HeaderValue = HeaderValue::from_static("access-control-request-headers");
-/// For how many seconds a browser may remember what it was allowed.
+/// For how many seconds a browser may cache the permission.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
-/// Refuses what a page of an origin that is not allowed sends; answers the question a browser asks first; and tells it what
-/// the page may read.
+/// Rejects requests from pages of origins that are not allowed; responds to preflight requests; and sets the headers
+/// that permit a page to read the response.
 ///
-/// With `open`, where no clients are configured, the name of the host is held to the rule of the origins as well.
+/// With `open`, where no clients are configured, the host name is checked by the rule of the origins as well.
 pub(super) async fn guard(
     State((origins, open)): State<(Arc<ArcSwap<Origins>>, bool)>,
     request: Request,
@@ -69,8 +69,8 @@ pub(super) async fn guard(
     response
 }
 
-/// Holds those requests to the same rule that a browser sends without an origin: an image, a script, a form by GET. A person
-/// may still follow a link to a page.
+/// Applies the same rule to requests that a browser sends without an origin: an image, a script, a form by GET. A
+/// person may still follow a link to a page.
 fn same_site(path: &str, headers: &HeaderMap, method: &Method) -> Result<(), HttpRefusal> {
     let foreign = headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site" || site == "same-site");
     let runs_something = is_graphql(path) || path.starts_with("/v1/");
@@ -88,8 +88,8 @@ fn is_preflight(request: &Request) -> bool {
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// Allows a page whose origin may call every header that it asks for: monitoring in a page adds its own, and none of them
-/// lets it do more.
+/// Permits an allowed page every header that it requests: monitoring scripts add their own, and none of them grants
+/// more.
 fn permission(headers: &HeaderMap) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -104,7 +104,7 @@ fn permission(headers: &HeaderMap) -> Response {
     response
 }
 
-/// The headers that a browser asks for, if they are a list of names of a bearable length.
+/// The headers that a browser requests, if they are a list of names of a reasonable length.
 fn requested(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut lists = headers.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS).iter();
     let (list, None) = (lists.next()?, lists.next()) else { return None };
@@ -113,7 +113,7 @@ fn requested(headers: &HeaderMap) -> Option<HeaderValue> {
     names.split(',').all(is_name).then(|| list.clone())
 }
 
-/// Every answer depends on the origin: that none was allowed too.
+/// Every response depends on the origin, also one to a request without any.
 fn vary(response: &mut Response) {
     response.headers_mut().append(header::VARY, HeaderValue::from_static("origin"));
 }

@@ -1,5 +1,5 @@
-//! How many large answers are computed at the same time, in total and for one client, so that a core is left for small
-//! ones. An answer takes a permit for each step of its work and gives it back while it waits for an upstream.
+//! Limits how many large answers are computed at the same time, in total and for one client, so that a core is left for
+//! small ones. An answer acquires a permit for each step of its work and releases it while it waits for an upstream.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -14,10 +14,10 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use super::by_client::ByClient;
 use crate::domain::principal::Principal;
 
-/// An answer of more values is large: it takes a core for milliseconds.
+/// An answer of more values is large: it occupies a core for milliseconds.
 pub(super) const LARGE_VALUES: u64 = 5_000;
 
-/// The permits of large answers. A clone is cheap and means the same permits. The default bounds nothing.
+/// The permits of large answers. A clone is cheap and shares the permits. The default has no limit.
 #[derive(Clone, Default)]
 pub struct CpuLimiter(Option<Arc<CpuLimiterState>>);
 
@@ -27,27 +27,27 @@ struct CpuLimiterState {
     released: Notify,
 }
 
-/// What one large answer takes its permits from.
+/// The permit source of one large answer.
 pub(super) struct CpuGate {
     limiter: Arc<CpuLimiterState>,
     client: Option<Arc<Semaphore>>,
     waiting: Option<BoxFuture<'static, CpuPermit>>,
 }
 
-/// One step of a large answer; dropping it lets another one go on.
+/// One step of a large answer; dropping it lets another one continue.
 pub(super) struct CpuPermit {
     limiter: Arc<CpuLimiterState>,
     held: Option<(OwnedSemaphorePermit, Option<OwnedSemaphorePermit>)>,
 }
 
 impl CpuLimiter {
-    /// At most so many at the same time, and one of each client.
+    /// At most this many at the same time, and one of each client.
     pub fn new(at_once: usize) -> Self {
         let all = Arc::new(Semaphore::new(at_once.max(1)));
         Self(Some(Arc::new(CpuLimiterState { all, clients: ByClient::default(), released: Notify::new() })))
     }
 
-    /// What an answer of so many values takes its permits from; none if it is not large.
+    /// The permit source of an answer of this many values; none if it is not large.
     pub(super) fn gate(&self, client: &Principal, values: u64) -> Option<CpuGate> {
         let limiter = Arc::clone(self.0.as_ref().filter(|_| values > LARGE_VALUES)?);
         let client = limiter.clients.of(client, || Semaphore::new(1));
@@ -65,7 +65,7 @@ impl CpuGate {
         Poll::Ready(permit)
     }
 
-    /// Does work whose every step has a permit.
+    /// Runs work of which every step has a permit.
     pub(super) async fn around<F: Future>(mut self, work: F) -> F::Output {
         let mut work = pin!(work);
         poll_fn(|cx| {

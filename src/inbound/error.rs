@@ -1,5 +1,5 @@
-//! Why a request is refused: one closed list, and the one table from it to HTTP status,
-//! `extensions.code` and log level. Nothing else in the house maps these.
+//! Why a request is rejected: one closed list, and the one table from it to HTTP status, `extensions.code` and log
+//! level. No other module maps these.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -18,75 +18,75 @@ use crate::telemetry::meters;
 pub const GRAPHQL_RESPONSE: HeaderValue =
     HeaderValue::from_static("application/graphql-response+json; charset=utf-8");
 
-/// Longest message a client is sent, in characters: messages can quote a document's own names.
+/// The longest message that is sent to a client, in characters: messages can quote a document's own names.
 const MESSAGE_CHARS: usize = 500;
 
-/// The kinds of refusal. A new member does not compile until the table has its row.
+/// The kinds of refusal. A new variant does not compile until the table has a row for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RefusalKind {
-    /// The body or the URL cannot be read at all.
+    /// The body or the URL cannot be decoded.
     Unreadable,
-    /// It is read, and it is not a GraphQL-over-HTTP request.
+    /// It is decoded, and is not a GraphQL-over-HTTP request.
     Malformed,
     /// The document is not GraphQL.
     DocumentUnparsable,
     /// The document does not fit the schema.
     DocumentInvalid,
-    /// The document has more tokens or brackets than are read.
+    /// The document has more tokens or nested brackets than the limit.
     DocumentTooLarge,
-    /// The document asks for more than one request may.
+    /// The document requests more than one request may.
     DocumentTooComplex,
-    /// The answer is longer than one may be.
+    /// The answer is longer than the limit.
     AnswerTooLarge,
-    /// No operation, or more than one, answers to the request.
+    /// No operation of the document matches the request, or more than one.
     OperationUnresolved,
-    /// A subscription was sent where one response is given.
+    /// A subscription was sent over a transport with a single response.
     SubscriptionNeedsStream,
-    /// A value that the client supplied does not fit.
+    /// A value of the client is invalid.
     BadInput,
-    /// The client presented no key, or none that is known.
+    /// The client presented no key, or an unknown one.
     Unauthenticated,
-    /// The token that the client presented was good.
+    /// The token of the client was valid and has expired.
     CredentialExpired,
-    /// The token that the client presented may be good later.
+    /// The token of the client may be valid later.
     CredentialUnverified,
-    /// The credential that was presented is good, and not for this.
+    /// The credential is valid, but not for this request.
     NotPermitted,
     /// A page of this origin may not call the gateway.
     OriginNotAllowed,
-    /// An upgrade that is not one to `graphql-transport-ws`.
+    /// An upgrade to another protocol than `graphql-transport-ws`.
     BadUpgrade,
-    /// The handshake of a WebSocket that does not ask for the upgrade, or for another version.
+    /// The handshake of a WebSocket without the upgrade, or with another version.
     UpgradeRequired,
-    /// The client has as many operations under way as it may.
+    /// The client has reached its limit of concurrent operations.
     TooManyOperations,
-    /// The client, or the address it comes from, takes more than it may.
+    /// The client, or its address, exceeds a limit.
     TooManyRequests,
-    /// Only documents that the operator listed are executed, and this is none of them.
+    /// Only documents that the operator listed are executed, and this is not one of them.
     DocumentNotTrusted,
-    /// No document is known by the id.
+    /// No document has this id.
     DocumentUnknown,
-    /// Documents are not known by ids here.
+    /// Document ids are disabled.
     DocumentIdsOff,
     /// Nothing is served at this path.
     NoSuchPath,
     /// The method, or this operation by this method.
     MethodNotAllowed,
-    /// No media type that the client accepts is served.
+    /// The server has no media type that the client accepts.
     NotAcceptable,
-    /// The client was too slow to send its request.
+    /// The client sent its request too slowly.
     RequestTimeout,
     /// The body is longer than the limit.
     BodyTooLarge,
-    /// The body is not announced as UTF-8 JSON.
+    /// The content type is not UTF-8 JSON.
     UnsupportedMediaType,
-    /// More requests are under way than are served at once.
+    /// The limit of concurrent requests is reached.
     Overloaded,
-    /// The answer did not come within the time a request may take.
+    /// The answer was not ready within the deadline of a request.
     DeadlineExceeded,
-    /// A fault of this gateway.
+    /// An error of this gateway.
     Internal,
-    /// A job is not answered for; data in GraphQL, a status where a door has no data.
+    /// There is no answer for a job; data in GraphQL, a status where a handler has no data.
     Problem(ProblemCode),
 }
 
@@ -117,7 +117,7 @@ impl RefusalKind {
             Self::BadUpgrade => (S::BAD_REQUEST, "BAD_UPGRADE", Level::DEBUG),
             Self::UpgradeRequired => (S::UPGRADE_REQUIRED, "UPGRADE_REQUIRED", Level::INFO),
             Self::TooManyOperations => (S::TOO_MANY_REQUESTS, "TOO_MANY_OPERATIONS", Level::INFO),
-            // a client in a hurry brings many of them, and a line for each would be load of its own
+            // a client over its limit causes many of them, and a line for each would be additional load
             Self::TooManyRequests => (S::TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS", Level::DEBUG),
             Self::DocumentNotTrusted => (S::UNPROCESSABLE_ENTITY, "PERSISTED_QUERY_NOT_IN_LIST", Level::INFO),
             Self::DocumentUnknown => (S::UNPROCESSABLE_ENTITY, "PERSISTED_QUERY_NOT_FOUND", Level::DEBUG),
@@ -128,7 +128,7 @@ impl RefusalKind {
             Self::RequestTimeout => (S::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", Level::INFO),
             Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", Level::INFO),
             Self::UnsupportedMediaType => (S::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", Level::DEBUG),
-            // the layer that sheds warns for all of them at once; a line for each would be load of its own
+            // the layer that sheds load logs one warning for all of them; a line for each would be additional load
             Self::Overloaded => (S::SERVICE_UNAVAILABLE, "OVERLOADED", Level::DEBUG),
             Self::DeadlineExceeded => (S::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED", Level::WARN),
             Self::Internal => (S::INTERNAL_SERVER_ERROR, "INTERNAL_SERVER_ERROR", Level::ERROR),
@@ -141,18 +141,18 @@ impl RefusalKind {
         self.row().0
     }
 
-    /// What `extensions.code` says.
+    /// The value of `extensions.code`.
     pub const fn code(self) -> &'static str {
         self.row().1
     }
 
-    /// How loudly the log says it; `ERROR` means that someone must act.
+    /// The log level; `ERROR` means that an operator must act.
     pub const fn level(self) -> Level {
         self.row().2
     }
 }
 
-/// A refused upstream credential is our operator's trouble, so it is never shown as 401.
+/// A rejected upstream credential is a problem of the gateway's operator, so it is never reported as 401.
 const fn problem(code: ProblemCode) -> (StatusCode, &'static str, Level) {
     use StatusCode as S;
     let (status, level) = match code {
@@ -171,7 +171,7 @@ const fn problem(code: ProblemCode) -> (StatusCode, &'static str, Level) {
     (status, code.name(), level)
 }
 
-/// One refusal: its kind, and what the client reads. Made only of our words and the client's own input.
+/// One refusal: its kind and its message. Contains only our own text and the client's own input.
 ///
 /// Not a `std::error::Error`: it is an answer. With `?` a resolver turns it into an execution error.
 #[derive(Clone, Debug)]
@@ -199,12 +199,12 @@ impl HttpRefusal {
         }))
     }
 
-    /// 401 where no bearer token was sent, with the challenge that RFC 9110 asks for.
+    /// 401 for a request without a bearer token, with the challenge of RFC 9110.
     pub fn unauthenticated(message: impl Into<Cow<'static, str>>) -> Self {
         Self::challenge(RefusalKind::Unauthenticated, message, "Bearer")
     }
 
-    /// 401 where a bearer token was sent and is not good, with the challenge of RFC 6750.
+    /// 401 for an invalid bearer token, with the challenge of RFC 6750.
     pub fn invalid_token(kind: RefusalKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self::challenge(kind, message, "Bearer error=\"invalid_token\"")
     }
@@ -213,7 +213,7 @@ impl HttpRefusal {
         Self::new(kind, message).with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
     }
 
-    /// 426, to a client that means a WebSocket.
+    /// 426, to a client that sends a WebSocket handshake.
     pub fn upgrade_required(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(RefusalKind::UpgradeRequired, message)
             .with_header(header::UPGRADE, HeaderValue::from_static("websocket"))
@@ -221,18 +221,18 @@ impl HttpRefusal {
             .with_header(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))
     }
 
-    /// 405, with the methods that would do.
+    /// 405, with the allowed methods.
     pub fn method(allow: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(RefusalKind::MethodNotAllowed, message)
             .with_header(header::ALLOW, HeaderValue::from_static(allow))
     }
 
-    /// 503, with when to come back; whole seconds, rounded up.
+    /// 503, with `Retry-After` in whole seconds, rounded up.
     pub fn overloaded(retry_after: Duration, message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(RefusalKind::Overloaded, message).retry_after(retry_after)
     }
 
-    /// The same, with when to come back; whole seconds, rounded up.
+    /// The same, with `Retry-After` in whole seconds, rounded up.
     #[must_use]
     pub fn retry_after(self, wait: Duration) -> Self {
         let seconds = wait.as_millis().div_ceil(1000);
@@ -240,7 +240,7 @@ impl HttpRefusal {
         self.with_header(header::RETRY_AFTER, seconds)
     }
 
-    /// The same, pointing into the document.
+    /// The same, with locations in the document.
     #[must_use]
     pub fn at(mut self, locations: impl IntoIterator<Item = Pos>) -> Self {
         self.0.locations = locations.into_iter().collect();
@@ -259,12 +259,12 @@ impl HttpRefusal {
         self.0.kind
     }
 
-    /// What the client reads.
+    /// The message for the client.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// Ends the refusal, with a body made of its message by another door: said in the log, with status and header.
+    /// Logs the refusal, and returns a response with another body made of its message.
     pub(super) fn into_response_with(self, body: impl FnOnce(&str) -> String) -> Response {
         let RefusalText { kind, message, headers, .. } = *self.0;
         log(kind, &message);
@@ -274,7 +274,7 @@ impl HttpRefusal {
         response
     }
 
-    /// The refusal as one GraphQL error, where there is no HTTP response to put it in. Said once in the log.
+    /// The refusal as one GraphQL error, for use without an HTTP response. Logged once.
     pub fn into_json(self) -> Value {
         self.0.into_json()
     }
@@ -316,7 +316,7 @@ impl From<HttpRefusal> for async_graphql::Error {
     }
 }
 
-/// The end of a refusal: said once in the log, and sent.
+/// Logs the refusal once, and returns its response.
 impl IntoResponse for HttpRefusal {
     fn into_response(self) -> Response {
         let mut refusal = self.0;
@@ -329,7 +329,7 @@ impl IntoResponse for HttpRefusal {
     }
 }
 
-/// Says a refusal in the log, at its kind's level.
+/// Logs a refusal, at the level of its kind.
 pub(super) fn log(kind: RefusalKind, reason: &str) {
     let (status, code) = (kind.status().as_u16(), kind.code());
     meters::error(code);
@@ -341,7 +341,7 @@ pub(super) fn log(kind: RefusalKind, reason: &str) {
     }
 }
 
-/// Cuts a message that quotes too much of what the client sent.
+/// Shortens a message that quotes too much of the client's input.
 pub(super) fn shortened(message: Cow<'static, str>) -> Cow<'static, str> {
     match message.char_indices().nth(MESSAGE_CHARS) {
         None => message,

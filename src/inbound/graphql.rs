@@ -1,4 +1,4 @@
-//! The GraphQL door: the schema as thin views over `domain` and `jobs`, and the transports that carry it.
+//! The GraphQL adapter: the schema as thin views over `domain` and `jobs`, and its transports.
 
 pub mod coerce;
 pub mod connection;

@@ -1,7 +1,7 @@
-//! Whether the variables of a request coerce to their declared types, judged before anything executes (GraphQL,
-//! "Coercing Variable Values"). The engine finds most of it only when a resolver asks, after earlier mutations have run.
-//! So are the values written into the document and the places that variables are used at, in `position`, since the
-//! engine's validation misses some of both.
+//! Validates that the variables of a request coerce to their declared types, before anything executes (GraphQL,
+//! "Coercing Variable Values"). The engine finds most errors only when a resolver reads the value, after earlier
+//! mutations have run. Values in the document and the positions of variables are validated in `position`, since the
+//! engine's validation misses some errors of both.
 
 use std::collections::{HashMap, HashSet};
 
@@ -23,10 +23,10 @@ pub(super) use output::OutputField;
 use output::Outputs;
 use path::ValuePath;
 
-/// Reads the text of a scalar, or says what it must be: `must be …`.
+/// Parses the text of a scalar, or returns what it must be: `must be …`.
 pub type TextScalar = fn(&str) -> Result<(), String>;
 
-/// The input types of a schema, by name, and what takes them: the arguments of its fields and directives.
+/// The input types of a schema, by name, and where they are used: the arguments of its fields and directives.
 #[derive(Debug)]
 pub struct InputTypes {
     types: HashMap<Name, InputType>,
@@ -35,11 +35,11 @@ pub struct InputTypes {
 
 #[derive(Debug)]
 enum InputType {
-    /// A scalar of the specification: whether a value is one, and what its name does not say.
+    /// A scalar of the specification: whether a value is one, and the part of its form that its name does not express.
     BuiltIn { fits: fn(&Value) -> bool, form: &'static str },
-    /// A scalar of ours that is written as a string.
+    /// A custom scalar that is written as a string.
     Text(TextScalar),
-    /// A scalar that nothing is known of: it takes any value.
+    /// An unknown scalar: it accepts any value.
     Opaque,
     /// The names of an enum.
     Enum(HashSet<Name>),
@@ -51,7 +51,7 @@ enum InputType {
 struct InputField {
     name: Name,
     of: Type,
-    /// Whether it must be given: not nullable, and without a default.
+    /// Whether a value is required: not nullable, and without a default.
     required: bool,
 }
 
@@ -63,11 +63,11 @@ impl InputField {
 }
 
 impl InputTypes {
-    /// Reads the input types of a schema from its text. `scalars` are those of its own that are strings of a
-    /// form; any other takes every value.
+    /// Parses the input types of a schema from its text. `scalars` are its custom scalars that are strings of a certain
+    /// form; any other accepts every value.
     ///
     /// # Errors
-    /// When the text is not a schema.
+    /// Returns an error if the text is not a schema.
     pub fn from_sdl(sdl: &str, scalars: &[(&str, TextScalar)]) -> Result<Self, parser::Error> {
         let mut types: HashMap<Name, InputType> = value::built_in().into_iter().collect();
         let mut outputs = Outputs::default();
@@ -87,7 +87,7 @@ impl InputTypes {
         self.outputs.root(kind)
     }
 
-    /// What a type has under the name of a field.
+    /// The field of a type.
     pub(super) fn output(&self, parent: &Name, field: &Name) -> Option<&OutputField> {
         self.outputs.get(parent)?.fields.get(field)
     }
@@ -98,12 +98,12 @@ impl InputTypes {
         self.outputs.iter()
     }
 
-    /// Checks that no operation of a document declares a variable as a list of something that is no input type.
-    /// All else that is wrong with a declaration is left to validation, which panics at this one (async-graphql
-    /// 8.0.0-rc.5, where such a list has a default).
+    /// Checks that no operation of a document declares a variable as a list of a type that is not an input type. Any
+    /// other error of a declaration is left to validation, which panics at this one (async-graphql 8.0.0-rc.5, where
+    /// such a list has a default).
     ///
     /// # Errors
-    /// At the first such variable.
+    /// Returns the first such variable.
     pub(super) fn check_declared(&self, document: &ExecutableDocument) -> Result<(), HttpRefusal> {
         let definitions = document.operations.iter().flat_map(|(_, found)| &found.node.variable_definitions);
         for definition in definitions {
@@ -120,11 +120,11 @@ impl InputTypes {
         Ok(())
     }
 
-    /// Checks that each variable of an operation that must have a value has one, and that each value, defaults
-    /// included, coerces to the declared type. Variables that are not declared do not count.
+    /// Checks that each required variable of an operation has a value, and that each value, defaults included, coerces
+    /// to the declared type. Undeclared variables are ignored.
     ///
     /// # Errors
-    /// At the first that does not. The message names the place and what must stand there, and no value.
+    /// Returns the first that does not. The message contains the path and the expected type, and no value.
     pub(super) fn check(
         &self,
         operation: &OperationDefinition,
@@ -165,7 +165,7 @@ fn innermost(of: &Type) -> &Name {
     }
 }
 
-/// What a definition is as an input type, if it is one.
+/// A definition as an input type, if it is one.
 fn input_type(definition: &TypeDefinition, scalars: &[(&str, TextScalar)]) -> Option<InputType> {
     match &definition.kind {
         TypeKind::Scalar => {

@@ -75,7 +75,7 @@ impl JobConnection {
     }
 }
 
-/// Reads the argument `first`.
+/// Validates the argument `first`.
 pub(super) fn page_size(first: i32) -> async_graphql::Result<u32> {
     u32::try_from(first)
         .ok()

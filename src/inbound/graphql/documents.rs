@@ -1,5 +1,5 @@
-//! Documents that were parsed, passed the limits and were found valid, so that each is parsed once.
-//! Keyed by their whole text, compared in full; bounded by an estimate of their bytes; no entry outlives its use.
+//! Caches documents that were parsed, passed the limits and are valid, so that each is parsed once. Keyed by their
+//! whole text, compared in full; bounded by an estimate of their bytes; unused entries are evicted.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_graphql::parser::types::ExecutableDocument;
 
-/// What a token's share of a parsed document takes, roughly: a field with its positions is some 400 bytes
-/// for two or three tokens.
+/// The approximate size of a parsed document for each token: a field with its positions is some 400 bytes for two or
+/// three tokens.
 const BYTES_A_TOKEN: usize = 200;
 
-/// Two generations of entries. What is used moves to the young one; when that is full the old one is dropped whole. So no
-/// use is linear, and what is asked again and again stays.
+/// Two generations of entries. A used entry moves to the young one; when that is full the old one is dropped as a
+/// whole. So no operation is linear, and entries that are used repeatedly stay.
 pub(super) struct Generations<K, V> {
     young: HashMap<K, (V, usize)>,
     young_bytes: usize,
@@ -24,12 +24,12 @@ pub(super) struct Generations<K, V> {
 }
 
 impl<K: Hash + Eq, V: Clone> Generations<K, V> {
-    /// None yet, and later at most about `max_bytes`.
+    /// Empty, with a limit of about `max_bytes`.
     pub(super) fn new(max_bytes: usize) -> Self {
         Self { young: HashMap::new(), young_bytes: 0, old: HashMap::new(), max_bytes }
     }
 
-    /// Gives an entry, if it is held.
+    /// Returns an entry, if it is cached.
     pub(super) fn get<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
@@ -42,7 +42,7 @@ impl<K: Hash + Eq, V: Clone> Generations<K, V> {
         Some(value)
     }
 
-    /// Keeps an entry of so many bytes. One too large is not kept.
+    /// Caches an entry of this many bytes. One that is too large is not cached.
     pub(super) fn put(&mut self, key: K, value: V, bytes: usize) {
         if bytes <= self.max_bytes / 2 && !self.young.contains_key(&key) {
             self.push(key, value, bytes);
@@ -58,7 +58,7 @@ impl<K: Hash + Eq, V: Clone> Generations<K, V> {
         self.young.insert(key, (value, bytes));
     }
 
-    /// How many bytes the entries are said to have.
+    /// The estimated bytes of the entries.
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         self.young.values().chain(self.old.values()).map(|(_, bytes)| bytes).sum()
@@ -69,17 +69,17 @@ impl<K: Hash + Eq, V: Clone> Generations<K, V> {
 pub struct Documents(Mutex<Generations<Arc<str>, Arc<ExecutableDocument>>>);
 
 impl Documents {
-    /// An empty store that holds at most about `max_bytes`.
+    /// An empty cache with a limit of about `max_bytes`.
     pub fn new(max_bytes: usize) -> Self {
         Self(Mutex::new(Generations::new(max_bytes)))
     }
 
-    /// Gives the document of a text, if it is held.
+    /// Returns the document of a text, if it is cached.
     pub fn get(&self, text: &str) -> Option<Arc<ExecutableDocument>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(text)
     }
 
-    /// Keeps a document with its text and its number of tokens. One too large for the store is not kept.
+    /// Caches a document with its text and its number of tokens. One that is too large is not cached.
     pub fn keep(&self, text: &str, tokens: usize, document: Arc<ExecutableDocument>) {
         let bytes = text.len().saturating_add(tokens.saturating_mul(BYTES_A_TOKEN));
         self.0.lock().unwrap_or_else(PoisonError::into_inner).put(text.into(), document, bytes);

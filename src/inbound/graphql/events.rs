@@ -1,5 +1,5 @@
-//! The HTTP response that does not end: answers as they come, a sign of life where none come, and an end in order.
-//! For both `sse` and `multipart`, which know the bytes. One timer a stream.
+//! The streaming HTTP response: answers as they come, a keep-alive when there are none, and an orderly end. For both
+//! `sse` and `multipart`, which define the bytes. One timer a stream.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -20,14 +20,14 @@ use crate::domain::principal::Principal;
 use crate::inbound::error::{HttpRefusal, RefusalKind};
 use crate::inbound::streams::{EndReason, OperationGuard, StreamGuard, StreamLimitReached, Transport};
 
-/// What proxies of the nginx family read: do not hold the response back.
+/// Makes proxies of the nginx family send the response without buffering.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Opens the response of a stream.
 ///
 /// # Errors
-/// 429, when the client has as many streams or operations as it may; 503, when the process drains; 401, when what it came
-/// in with has just been taken back.
+/// 429, when the client has reached its limit of streams or operations; 503, when the process drains; 401, when its
+/// credential has just been revoked.
 pub(super) fn open(
     endpoint: &GraphqlEndpoint,
     transport: Transport,
@@ -58,7 +58,7 @@ pub(super) fn open(
     Ok(response)
 }
 
-/// The refusal of a client that gets no seat.
+/// The refusal of a stream that is not admitted.
 pub(super) fn admission_refusal(why: AdmissionError) -> HttpRefusal {
     match why {
         AdmissionError::Full(full) => refusal(full),
@@ -66,7 +66,7 @@ pub(super) fn admission_refusal(why: AdmissionError) -> HttpRefusal {
     }
 }
 
-/// The refusal of a stream that finds no room.
+/// The refusal of a stream over the limit.
 pub(super) fn refusal(full: StreamLimitReached) -> HttpRefusal {
     let seconds = std::time::Duration::from_secs;
     match full {
@@ -86,7 +86,7 @@ struct StreamBody {
     transport: Transport,
     endpoint: GraphqlEndpoint,
     opened: bool,
-    /// Gone at the end, so that whoever holds the response a little longer holds nothing else.
+    /// Dropped at the end, so that a response that is held longer holds nothing else.
     live: Option<LiveStream>,
 }
 
@@ -103,7 +103,7 @@ enum EventSource {
     Refused(Option<GraphqlAnswer>),
 }
 
-/// What to do next.
+/// The next step.
 enum NextEvent {
     Answer(GraphqlAnswer),
     Alive,
@@ -115,7 +115,7 @@ impl LiveStream {
         if let Poll::Ready(reason) = self.guard.poll_ended(cx) {
             return Poll::Ready(NextEvent::End(reason));
         }
-        // before the answers: however many there are, none is given after the end
+        // before the answers: however many there are, none is sent after the end
         let (ends, reason) = self.guard.ends();
         if ends <= Instant::now() {
             return Poll::Ready(NextEvent::End(reason));
@@ -167,7 +167,7 @@ impl StreamBody {
                 let message = reason.close().map_or("the stream was closed; open it again", |(_, text)| text);
                 Some(multipart::cut(message, &reason.word().to_ascii_uppercase()))
             }
-            // without `complete` a client knows that there is more, and opens it again
+            // without `complete` a client knows that the operation is not complete, and opens it again
             NextEvent::End(_) => None,
         }
     }

@@ -1,6 +1,7 @@
-//! The handler of `/graphql`: GraphQL over HTTP (September 2026), POST and GET, and the way to the transports of streams.
-//! It authenticates before it reads, limits before it parses, and knows nothing of the schema. Every transport passes
-//! `prepare`, so that limits hold for all. `docs/graphql-over-http.md` and `docs/streams.md` list each decision.
+//! The handler of `/graphql`: GraphQL over HTTP (September 2026), POST and GET, and the dispatch to the streaming
+//! transports. It authenticates before it reads, limits before it parses, and is independent of the schema. Every
+//! transport calls `prepare`, so that limits apply to all. `docs/graphql-over-http.md` and `docs/streams.md` list each
+//! decision.
 
 use std::fmt;
 use std::sync::Arc;
@@ -46,18 +47,18 @@ mod reply;
 
 use negotiate::{ResponseForm, ResponseType};
 
-/// Bytes of parsed documents that are held, roughly.
+/// The size of the cache of parsed documents, approximately, in bytes.
 const DOCUMENT_BYTES: usize = 8 * 1024 * 1024;
 
 type Execute = dyn Fn(GraphqlRequest) -> BoxFuture<'static, GraphqlResponse> + Send + Sync;
 type ExecuteStream = dyn Fn(GraphqlRequest) -> BoxStream<'static, GraphqlResponse> + Send + Sync;
 
-/// Who and what is let in beside the limits of a document. The default holds back nobody and nothing.
+/// The limits of admission beside those of a document. The default has no limits.
 #[derive(Debug, Default)]
 pub struct Admission {
-    /// What one client may take.
+    /// The limits of one client.
     pub clients: ClientLimits,
-    /// The documents that are known by an id, and whether there are others.
+    /// The documents with an id, and whether others are executed.
     pub documents: PersistedDocuments,
     /// The memory of answers.
     pub memory: AnswerMemory,
@@ -65,7 +66,7 @@ pub struct Admission {
     pub cpu: CpuLimiter,
 }
 
-/// The door to one schema. A clone is cheap and shares the held documents.
+/// The endpoint of one schema. A clone is cheap and shares the cached documents.
 #[derive(Clone)]
 pub struct GraphqlEndpoint(Arc<EndpointState>);
 
@@ -83,11 +84,11 @@ struct EndpointState {
 }
 
 impl GraphqlEndpoint {
-    /// A door to a schema, whose input types are `types`.
+    /// An endpoint for a schema, whose input types are `types`.
     ///
-    /// `porter` is given the bearer token of each request, or its absence, before anything else is
-    /// looked at; the principal it gives reaches resolvers as request data, beside the [`OperationInfo`].
-    /// `body_wait` is how long a client may take to send its body. `streams` holds what outlives a request.
+    /// `porter` authenticates the bearer token of each request, or its absence, before anything else is read; its
+    /// principal is passed to resolvers as request data, beside the [`OperationInfo`]. `body_wait` is the timeout for
+    /// the request body. `streams` is the registry of the streams.
     pub fn new<E: Executor>(
         executor: E,
         types: InputTypes,
@@ -116,10 +117,10 @@ impl GraphqlEndpoint {
         }))
     }
 
-    /// Checks that each document of the operator's manifest passes the limits of a document, whichever client sends its id.
+    /// Checks that each document of the operator's manifest is within the limits of a document.
     ///
     /// # Errors
-    /// With the id of one that does not, and why.
+    /// Returns the id of one that is not, and why.
     pub fn check_listed(&self) -> Result<(), String> {
         for (id, text) in self.0.admission.documents.listed() {
             if let Err(refusal) = self.0.document(text) {
@@ -129,7 +130,7 @@ impl GraphqlEndpoint {
         Ok(())
     }
 
-    /// The registry that holds this door's streams.
+    /// The registry of this endpoint's streams.
     pub(super) fn streams(&self) -> &StreamRegistry {
         &self.0.streams
     }
@@ -139,37 +140,37 @@ impl GraphqlEndpoint {
         &self.0.admission.memory
     }
 
-    /// What one client may take.
+    /// The limits of one client.
     pub(super) fn client_limits(&self) -> &ClientLimits {
         &self.0.admission.clients
     }
 
-    /// How many plans are in use.
+    /// The number of plans in use.
     #[cfg(test)]
     pub(super) fn plans(&self) -> usize {
         self.0.plans.in_use()
     }
 
-    /// Says who presents a token, or nothing.
+    /// Returns the client of a token, or of none.
     pub(super) fn authenticate(&self, presented: Option<&SecretString>) -> Result<Principal, HttpRefusal> {
         self.0.authenticator.authenticate(presented)
     }
 
-    /// Gives a client its seat, for as long as what it came in with holds.
+    /// Admits a stream of a client, for as long as its credential is valid.
     ///
     /// # Errors
-    /// When the client holds as many as it may, or what it came in with was taken back since it was recognised.
+    /// Returns an error if the client has reached its limit, or its credential was revoked since it was authenticated.
     pub(super) fn admit_stream(
         &self,
         guard: &mut StreamGuard,
         principal: &Principal,
     ) -> Result<(), AdmissionError> {
         guard.claim(principal, self.0.authenticator.expires_in(principal)).map_err(AdmissionError::Full)?;
-        // asked with the seat in the registry: what is taken back from now on finds it there
+        // checked after the stream is registered: a later revocation finds it in the registry
         if self.0.authenticator.is_valid(principal) { Ok(()) } else { Err(AdmissionError::Revoked) }
     }
 
-    /// The route: every method, so that a wrong one is answered in the same words as all else.
+    /// The route: every method, so that a wrong one gets a response of the same form.
     pub fn route<S: Clone + Send + Sync + 'static>(self) -> MethodRouter<S> {
         any(serve).with_state(self)
     }
@@ -181,12 +182,12 @@ impl fmt::Debug for GraphqlEndpoint {
     }
 }
 
-/// Why a client gets no seat.
+/// Why a stream is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AdmissionError {
-    /// It holds as many streams as it may.
+    /// The client has reached its limit of streams.
     Full(StreamLimitReached),
-    /// What it came in with does not hold any more.
+    /// Its credential is not valid any more.
     Revoked,
 }
 
@@ -199,24 +200,24 @@ async fn serve(State(endpoint): State<GraphqlEndpoint>, request: Request) -> Res
     answer.unwrap_or_else(IntoResponse::into_response)
 }
 
-/// What passed every check that comes before the engine.
+/// An operation that passed every check before the engine.
 pub(super) struct PreparedOperation {
     request: GraphqlRequest,
     operation: OperationInfo,
     document: Arc<ExecutableDocument>,
     fresh: Option<Box<UncachedDocument>>,
-    /// The jobs that a subscription watches, as they count against its client.
+    /// The permit for the watched jobs of a subscription.
     watching: Option<RequestPermit>,
     /// The most values of an answer.
     values: u64,
-    /// The memory as its client may use it.
+    /// The memory for its client.
     memory: ClientMemory,
-    /// What a large answer needs a permit of for each step.
+    /// The permits for each step of a large answer.
     cpu: Option<CpuGate>,
     span: trace::SpanGuard,
 }
 
-/// A document to be held once the engine has found it valid.
+/// A document to be cached once the engine has validated it.
 struct UncachedDocument {
     text: String,
     tokens: usize,
@@ -229,7 +230,7 @@ impl GraphqlEndpoint {
         let verb = RequestMethod::of(request.method())?;
         let principal = self.authenticate(bearer::token(request.headers())?.as_ref())?;
         RequestFacts::client(request.extensions(), principal.name());
-        // held until the answer, or the stream that has a place of its own
+        // held until the answer, or until the stream that has its own
         let _place = self.client_limits().admit(&principal)?;
         let accepted = negotiate::accepted(request.headers())?;
         let (parts, body) = request.into_parts();
@@ -250,7 +251,7 @@ impl GraphqlEndpoint {
             (ResponseForm::Stream(transport), prepared) => {
                 let secure = parts.extensions.get::<Peer>().and_then(|peer| peer.secure);
                 self.streams().settings().origins.check(&parts.headers, secure)?;
-                // a method that does not fit is a fault of the request, not of the document
+                // a wrong method is an error of the request, not of the document
                 let prepared = match prepared {
                     Err(refusal) if refusal.kind() == RefusalKind::MethodNotAllowed => return Err(refusal),
                     prepared => prepared,
@@ -269,7 +270,7 @@ impl GraphqlEndpoint {
 
     async fn once(&self, prepared: PreparedOperation, media: ResponseType) -> Response {
         let PreparedOperation { request, operation, fresh, values, memory, span, .. } = prepared;
-        // here, so that a large answer that waits for its permit holds none
+        // here, so that a large answer that waits for its permit reserves none
         let meter = match memory.begin(values) {
             Ok(meter) => meter,
             Err(refusal) => return refusal.into_response(),
@@ -291,13 +292,13 @@ impl GraphqlEndpoint {
         response
     }
 
-    /// Does all that comes before the engine: the same for every transport.
+    /// Runs all checks before the engine: the same for every transport.
     ///
-    /// `permits` judges the type of the operation, which the transport may restrict.
+    /// `permits` checks the type of the operation, which the transport may restrict.
     ///
     /// # Errors
-    /// When the document is not known or not allowed, a limit is exceeded, the document does not parse, no operation is meant or it is not permitted, or a
-    /// variable does not coerce.
+    /// Returns an error if the document is unknown or not allowed, a limit is exceeded, the document does not parse, no
+    /// operation is selected or it is not permitted, or a variable does not coerce.
     pub(super) fn prepare(
         &self,
         parameters: body::GraphqlRequest,
@@ -324,7 +325,7 @@ impl GraphqlEndpoint {
         let memory = self.memory().of(&principal);
         let cpu = self.0.admission.cpu.gate(&principal, values);
 
-        // the text stays here: the engine needs only what was parsed from it
+        // the text stays here: the engine only needs the parsed document
         let mut request = GraphqlRequest::new("").variables(parameters.variables);
         request.operation_name.clone_from(&operation.name);
         request.set_parsed_query(ExecutableDocument::clone(&document));
@@ -351,7 +352,7 @@ impl EndpointState {
         }
     }
 
-    /// Gives the document of a text, and the number of its tokens if it was not held.
+    /// Returns the document of a text, and the number of its tokens if it was not cached.
     fn document(&self, text: &str) -> Result<(Arc<ExecutableDocument>, Option<usize>), HttpRefusal> {
         if let Some(held) = self.documents.get(text) {
             return Ok((held, None));
@@ -365,7 +366,7 @@ impl EndpointState {
     }
 }
 
-/// How a request came.
+/// The method of a request.
 #[derive(Clone, Copy)]
 enum RequestMethod {
     Get,

@@ -1,5 +1,5 @@
-//! What one document may ask for, checked before any resolver runs, and its tokens before it is parsed.
-//! The engine's own limits are not relied on: it has none for tokens, root fields or upstream calls.
+//! The limits of one document, checked before any resolver runs; its tokens are checked before it is parsed. The
+//! engine's own limits are not used: it has none for tokens, root fields or upstream calls.
 
 use async_graphql::Variables;
 use async_graphql::parser::types::{ExecutableDocument, OperationDefinition};
@@ -17,19 +17,19 @@ mod walk;
 pub struct DocumentLimits {
     /// Lexical tokens, comments not counted.
     pub max_tokens: usize,
-    /// Levels of fields; inside `__schema` and `__type` a bound of their own holds.
+    /// Levels of fields; `__schema` and `__type` have a limit of their own.
     pub max_depth: usize,
     /// Aliases of one operation, with every fragment spread out.
     pub max_aliases: usize,
-    /// Fields at the top of one operation, with every fragment spread out.
+    /// Root fields of one operation, with every fragment spread out.
     pub max_root_fields: usize,
     /// Directives of one operation, with every fragment spread out.
     pub max_directives: usize,
-    /// Upstream calls that the operation could cause at most.
+    /// The upper bound of the upstream calls of the operation.
     pub max_cost: u64,
-    /// Values that the answer could hold at most.
+    /// The upper bound of the values in the answer.
     pub max_answer_cost: u64,
-    /// Whether the schema itself may be asked for. The engine alone would answer `null` where that cannot be.
+    /// Whether introspection is allowed. If it is not, the engine alone would return `null`.
     pub introspection: bool,
 }
 
@@ -49,10 +49,10 @@ impl Default for DocumentLimits {
 }
 
 impl DocumentLimits {
-    /// Counts the tokens of a text that nobody has parsed yet, and gives their number.
+    /// Counts the tokens of a text that is not parsed yet, and returns their number.
     ///
     /// # Errors
-    /// When there are too many, or brackets are nested deeper than the parser's stack should bear.
+    /// Returns an error if there are too many, or brackets are nested deeper than the parser's stack should bear.
     pub fn check_text(&self, text: &str) -> Result<usize, HttpRefusal> {
         let read = tokens::count(text.as_bytes(), self.max_tokens);
         if read.tokens > self.max_tokens {
@@ -73,16 +73,16 @@ impl DocumentLimits {
     /// Checks the shape of every operation of a document; independent of variables, so once for each text.
     ///
     /// # Errors
-    /// When a limit is exceeded, or a fragment spreads itself.
+    /// Returns an error if a limit is exceeded, or a fragment spreads itself.
     pub fn check_shape(&self, document: &ExecutableDocument) -> Result<(), HttpRefusal> {
         walk::check(document, self)
     }
 
-    /// Adds up the upstream calls that an operation could cause at most. `@skip` and `@include` are taken
-    /// as "included". Expects a document that passed [`Self::check_shape`], which bounds the work.
+    /// Computes the upper bound of the upstream calls of an operation. `@skip` and `@include` are treated as
+    /// "included". Expects a document that passed [`Self::check_shape`], which bounds the work.
     ///
     /// # Errors
-    /// When there are more than `max_cost`.
+    /// Returns an error if there are more than `max_cost`.
     pub fn check_cost(
         &self,
         document: &ExecutableDocument,
@@ -100,11 +100,12 @@ impl DocumentLimits {
 }
 
 impl DocumentLimits {
-    /// Adds up the values that the answer to an operation could hold at most: duplicates, pages, aliases and levels
-    /// multiply. `@skip` and `@include` are taken as "included". Expects a document that passed [`Self::check_shape`].
+    /// Computes the upper bound of the values in the answer to an operation: duplicates, pages, aliases and levels
+    /// multiply. `@skip` and `@include` are treated as "included". Expects a document that passed
+    /// [`Self::check_shape`].
     ///
     /// # Errors
-    /// When there are more than `max_answer_cost`.
+    /// Returns an error if there are more than `max_answer_cost`.
     pub fn check_answer_cost(
         &self,
         types: &InputTypes,

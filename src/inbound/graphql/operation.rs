@@ -1,5 +1,5 @@
-//! Which operation of a document a request means, and the facts about it that others need: type and name.
-//! Not here: what it selects.
+//! Selects the operation of a request in its document, and provides its type and name to other modules. Not here: its
+//! selections.
 
 use std::fmt::Write as _;
 
@@ -22,7 +22,7 @@ pub struct OperationInfo {
 }
 
 impl OperationInfo {
-    /// The word of its type, for metrics.
+    /// The label of its type, for metrics.
     pub(super) const fn word(&self) -> &'static str {
         match self.kind {
             OperationType::Query => "query",
@@ -31,10 +31,10 @@ impl OperationInfo {
         }
     }
 
-    /// Finds the operation that a request means, as `GetOperation` of the GraphQL specification does.
+    /// Finds the operation of a request, as `GetOperation` of the GraphQL specification does.
     ///
     /// # Errors
-    /// When none has the name, or no name is given and there are several.
+    /// Returns an error if none has the name, or no name is given and there are several.
     pub fn select<'a>(
         document: &'a ExecutableDocument,
         name: Option<&str>,
@@ -70,7 +70,7 @@ impl OperationInfo {
         Ok((Self { kind: found.node.ty, name }, &found.node))
     }
 
-    /// The span of the operation, which is of a document with this text.
+    /// The span of the operation; `text` is the text of its document.
     pub(super) fn span(&self, text: &str) -> trace::SpanGuard {
         let kind = match self.kind {
             OperationType::Query => "query",
@@ -80,7 +80,7 @@ impl OperationInfo {
         trace::operation(kind, self.name.as_deref(), || {
             let hash = digest(&SHA256, text.as_bytes());
             hash.as_ref().iter().fold(String::new(), |mut hex, byte| {
-                // writing to a text cannot fail
+                // writing to a string cannot fail
                 write!(hex, "{byte:02x}").ok();
                 hex
             })

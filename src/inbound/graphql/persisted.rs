@@ -1,6 +1,6 @@
-//! Documents that are known by an id: those of the operator's manifest, which can be the only ones that are executed, and
-//! those that clients sent before (Apollo's automatic persisted queries). Which text an id means, and no more: the text
-//! then passes every limit like any other.
+//! Documents with an id: those of the operator's manifest, which can be the only ones that are executed, and those that
+//! clients sent before (Apollo's automatic persisted queries). Only resolves an id to a text: every limit applies to
+//! the text as to any other.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,17 +12,17 @@ use serde_json::Value;
 use super::documents::Generations;
 use crate::inbound::error::{HttpRefusal, RefusalKind};
 
-/// What an id may begin with, to say what it is.
+/// The prefix of an id that is a hash.
 const SHA256_PREFIX: &str = "sha256:";
-/// Bytes of documents that clients made known, roughly.
+/// The size of the cache of automatic persisted queries, approximately, in bytes.
 const AUTOMATIC_BYTES: usize = 4 * 1024 * 1024;
-/// What an entry takes beside its text.
+/// The size of an entry beside its text.
 const ENTRY_BYTES: usize = 150;
 
 /// The SHA-256 of a document's text.
 type DocumentHash = [u8; 32];
 
-/// What a request says of its document: its text, its id, or both.
+/// The document of a request: its text, its id, or both.
 #[derive(Debug)]
 pub(super) struct DocumentRequest {
     pub(super) text: Option<String>,
@@ -30,15 +30,15 @@ pub(super) struct DocumentRequest {
     pub(super) id: Option<String>,
 }
 
-/// The text that is meant.
+/// The resolved text.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ResolvedDocument {
     pub(super) text: String,
-    /// By which hash it is to be known from now on, once it has been found valid.
+    /// The hash to register it under, once it has been validated.
     pub(super) learn: Option<DocumentHash>,
 }
 
-/// The documents that are known by an id. The default knows none, and lets every text pass.
+/// The documents with an id. The default contains none, and accepts every text.
 #[derive(Default)]
 pub struct PersistedDocuments {
     manifest: Option<Manifest>,
@@ -50,7 +50,7 @@ pub struct PersistedDocuments {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manifest(HashMap<Box<str>, Box<str>>);
 
-/// What is wrong with a manifest.
+/// Why a manifest is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadManifest {
     /// It is not JSON.
@@ -61,19 +61,19 @@ pub enum BadManifest {
         "must be a JSON object of ids and documents, or a manifest of the format apollo-persisted-query-manifest"
     )]
     Shape,
-    /// Nothing would be executed.
+    /// It contains no document.
     #[error("contains no documents")]
     Empty,
-    /// An id that says that it is a hash is not the hash of its document.
+    /// An id in the form of a hash is not the hash of its document.
     #[error("has a document whose SHA-256 differs from its id \"{0}\"")]
     WrongHash(String),
 }
 
 impl Manifest {
-    /// Reads a manifest: an object of ids and documents, as Relay's compiler writes it, or Apollo's form.
+    /// Parses a manifest: an object of ids and documents, as Relay's compiler writes it, or Apollo's form.
     ///
     /// # Errors
-    /// When it is neither, holds nothing, or has an id `sha256:…` that is not that of its document.
+    /// Returns an error if it is neither, is empty, or has an id `sha256:…` that is not that of its document.
     pub fn parse(json: &str) -> Result<Self, BadManifest> {
         let read: Value = serde_json::from_str(json).map_err(|error| BadManifest::NotJson(error.line()))?;
         let mut documents = HashMap::new();
@@ -111,7 +111,7 @@ impl Manifest {
 }
 
 impl PersistedDocuments {
-    /// Those of a manifest, no others being executed with `only`; and those that clients make known, with `automatic`.
+    /// The documents of a manifest, and no others with `only`; and those that clients register, with `automatic`.
     pub fn new(manifest: Option<Manifest>, only: bool, automatic: bool) -> Self {
         let automatic = automatic.then(|| Mutex::new(Generations::new(AUTOMATIC_BYTES)));
         Self { only: only && manifest.is_some(), manifest, automatic }
@@ -122,10 +122,11 @@ impl PersistedDocuments {
         self.manifest.iter().flat_map(Manifest::iter)
     }
 
-    /// Gives the text that a request means.
+    /// Resolves the text of a request.
     ///
     /// # Errors
-    /// When the id is not known, the text is not one of those that are executed, or it is not what its hash says.
+    /// Returns an error if the id is unknown, the text is not one of those that are executed, or it does not match its
+    /// hash.
     pub(super) fn resolve(&self, request_for: DocumentRequest) -> Result<ResolvedDocument, HttpRefusal> {
         let listed = |id: &str| self.manifest.as_ref()?.0.get(bare(id));
         match (request_for.text, request_for.id) {
@@ -153,7 +154,7 @@ impl PersistedDocuments {
         }
     }
 
-    /// Makes a text known by its hash, as `resolve` asked for once the text was found valid.
+    /// Registers a text by its hash, as `resolve` requested, after the text was validated.
     pub(super) fn register(&self, hash: DocumentHash, text: &str) {
         if let Some(automatic) = &self.automatic {
             let bytes = text.len() + ENTRY_BYTES;
@@ -168,7 +169,7 @@ impl PersistedDocuments {
         Some(found.to_string())
     }
 
-    /// Clients of automatic persisted queries compare these messages, so they are written as Apollo writes them.
+    /// Clients of automatic persisted queries compare these messages, so they are identical to Apollo's.
     fn unknown(&self) -> HttpRefusal {
         if self.only {
             HttpRefusal::new(RefusalKind::DocumentNotTrusted, "no persisted document has this id")
@@ -255,7 +256,7 @@ mod tests {
         }
     }
 
-    /// What is known, the text and the id of a request, and whether its text is to be learned
+    /// The known documents, the text and the id of a request, and whether its text is to be registered
     type ManifestCase<'a> =
         (&'a str, &'a PersistedDocuments, Option<&'a str>, Option<&'a str>, Result<bool, RefusalKind>);
 

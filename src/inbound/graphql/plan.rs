@@ -1,7 +1,7 @@
-//! What the updates of a subscription are answered by, shared by all who ask the same: the selection of its root field,
-//! ready to be executed again and again. Not here: the stream of updates, which is each subscriber's own.
+//! Plans for the updates of a subscription, shared by equal subscriptions: the selection of a root field, ready to be
+//! executed repeatedly. Not here: the stream of updates, which is each subscriber's own.
 //!
-//! The engine would hold a copy of the document, of the variables and of all it made of them for every subscriber.
+//! The engine would keep a copy of the document, of the variables and of all derived data for every subscriber.
 
 use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
@@ -17,26 +17,26 @@ use async_graphql::{
     QueryPathSegment, Response, SchemaEnv, Value, Variables,
 };
 
-/// Environments of one plan that are kept for the next update: as many as are in use at once on a machine of that size.
+/// Environments of one plan that are kept for the next update: as many as are in use at once on a large machine.
 const IDLE_MAX: usize = 16;
 
-/// The plans in use. A clone is cheap and means the same ones.
+/// The plans in use. A clone is cheap and shares them.
 #[derive(Clone, Default)]
 pub(super) struct UpdatePlans(Arc<Mutex<HashMap<PlanKey, Weak<UpdatePlan>>>>);
 
-/// What makes two subscriptions equal but for what they follow.
+/// The key by which two subscriptions share a plan, whichever jobs they follow.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct PlanKey {
-    /// Where the document lies. A plan holds it, so nothing else lies there while the plan is in use.
+    /// The address of the document. A plan holds the document, so the address is unique while the plan is in use.
     document: usize,
     operation: Option<String>,
-    /// Where the root field stands in the document.
+    /// The position of the root field in the document.
     field: Pos,
-    /// The variables that count for more than the arguments of root fields, written out.
+    /// The variables that are used outside of the arguments of root fields, serialized.
     variables: String,
 }
 
-/// How the updates of one root field are answered.
+/// The execution plan for the updates of one root field.
 pub(super) struct UpdatePlan {
     _document: Arc<ExecutableDocument>,
     schema: SchemaEnv,
@@ -45,7 +45,7 @@ pub(super) struct UpdatePlan {
     idle: Mutex<Vec<QueryEnv>>,
 }
 
-/// What an environment is made from.
+/// The template of an environment.
 struct PlanTemplate {
     extensions: Extensions,
     operation_name: Option<String>,
@@ -55,7 +55,7 @@ struct PlanTemplate {
 }
 
 impl UpdatePlans {
-    /// The plan for the root field that the engine resolves in this context, which is of this document.
+    /// The plan for the root field that the engine resolves in this context, of this document.
     pub(super) fn of(&self, ctx: &Context<'_>, document: &Arc<ExecutableDocument>) -> Arc<UpdatePlan> {
         let name = ctx.query_env.operation_name.as_deref();
         let variables = variables_below(document, name, &ctx.query_env.variables);
@@ -70,7 +70,7 @@ impl UpdatePlans {
             return plan;
         }
         if held.len() == held.capacity() {
-            // before it grows: what nobody uses any more is let go
+            // before it grows: unused plans are removed
             held.retain(|_, plan| plan.strong_count() > 0);
         }
         let plan = Arc::new(UpdatePlan::new(ctx, Arc::clone(document), variables));
@@ -87,7 +87,7 @@ impl UpdatePlans {
 impl UpdatePlan {
     fn new(ctx: &Context<'_>, document: Arc<ExecutableDocument>, variables: Variables) -> Self {
         let env = ctx.query_env;
-        // its arguments have done their work
+        // its arguments have been used already
         let item = &ctx.item.node;
         let field = Field {
             alias: item.alias.clone(),
@@ -115,7 +115,8 @@ impl UpdatePlan {
         Self { _document: document, schema, field, template, idle: Mutex::default() }
     }
 
-    /// Answers one update, as the engine would. `data` is that of the subscriber's request: the environment has none.
+    /// Executes the selection for one update, as the engine would. `data` is that of the subscriber's request: the
+    /// environment has none.
     ///
     /// No extension of the engine is run, since none is registered.
     pub(super) async fn execute<T: OutputType>(self: Arc<Self>, data: Arc<Data>, update: T) -> Response {
@@ -128,7 +129,7 @@ impl UpdatePlan {
             Ok(value) => Response::new(Value::Object([(name.clone(), value)].into_iter().collect())),
             Err(error) => Response::from_errors(vec![error]),
         };
-        // one that is dropped on the way is not put back, so no error is left over for somebody else
+        // an environment that is dropped meanwhile is not reused, so no error is left over for another subscriber
         response.errors.append(&mut lock(&env.errors));
         let mut idle = lock(&self.idle);
         if idle.len() < IDLE_MAX {
@@ -160,8 +161,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The variables that something other than the arguments of a root field may read. Those alone make an answer differ once
-/// the root field has been resolved; what is followed is among the others.
+/// The variables that are used elsewhere than in the arguments of a root field. Only those affect an answer once the
+/// root field has been resolved; the followed jobs are among the others.
 fn variables_below(document: &ExecutableDocument, operation: Option<&str>, given: &Variables) -> Variables {
     let mut used = UsedVariables::default();
     let mut operations = document.operations.iter();
@@ -191,7 +192,7 @@ fn variables_below(document: &ExecutableDocument, operation: Option<&str>, given
     variables
 }
 
-/// Names of variables. A document has passed the limits, so its levels are few.
+/// Names of variables. The document is within the limits, so its levels are few.
 #[derive(Default)]
 struct UsedVariables(BTreeSet<Name>);
 
@@ -226,7 +227,7 @@ impl UsedVariables {
         }
     }
 
-    /// A variable that stands in a value, of which nothing else is read.
+    /// A variable in a value; nothing else is read from the value.
     fn saw(&mut self, name: Name) -> Value {
         self.0.insert(name);
         Value::Null

@@ -11,7 +11,8 @@ use crate::telemetry::meters;
 #[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]
 #[graphql(remote = "ProblemCode")]
 pub enum JobProblemCode {
-    /// The job or the source does not exist, or the client is not allowed to read it. The cases cannot be distinguished.
+    /// The job or the source does not exist, or the client is not allowed to read it. The cases cannot be
+    /// distinguished.
     NotFound,
     /// The upstream no longer keeps the rows of the job. Only in `RowConnection.problem`; an expired job is returned with
     /// `state: EXPIRED`.
@@ -53,8 +54,8 @@ pub enum GqlStaleReason {
     Unconfigured,
     /// The response of the source is not valid, or the source does not find a job that it reported before.
     BadAnswer,
-    /// The source reports a lower version of the job than before, for example after a restored backup. The higher version is
-    /// returned until the source has reported the lower version for the configured time.
+    /// The source reports a lower version of the job than before, for example after a restored backup. The higher
+    /// version is returned until the source has reported the lower version for the configured time.
     ConflictingVersion,
     /// An internal error of the gateway.
     Internal,
@@ -119,7 +120,7 @@ impl JobProblem {
     }
 }
 
-/// The milliseconds of a retry, capped at what an `Int` holds (24 days).
+/// The retry delay in milliseconds, capped at the maximum of an `Int` (24 days).
 fn retry_after_ms(retry: Retry) -> Option<i32> {
     match retry {
         Retry::After(wait) => Some(i32::try_from(wait.as_millis()).unwrap_or(i32::MAX)),
@@ -127,7 +128,7 @@ fn retry_after_ms(retry: Retry) -> Option<i32> {
     }
 }
 
-/// A problem where the schema has no place for one: an entry of `errors`.
+/// A problem as an entry of `errors`, where the schema has no field for one.
 pub(super) fn as_error(problem: &Problem) -> Error {
     meters::error(problem.code.name());
     Error::new(&problem.message).extend_with(|_, extensions| {

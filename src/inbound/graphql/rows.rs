@@ -15,8 +15,7 @@ use super::scalars::JsonRow;
 /// A page of the rows of a query result.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct RowConnection {
-    /// The column names: the header row, or the field names if the query has no header row. Empty if the rows
-    /// could not be read.
+    /// The column names: the header row, or the field names if the query has no header row.
     header: JsonRow,
     /// A list of edges.
     edges: Vec<RowEdge>,
@@ -24,16 +23,16 @@ pub struct RowConnection {
     nodes: Vec<GqlRow>,
     /// Information to aid in pagination.
     page_info: PageInfo,
-    /// Why rows are missing, for example `EXPIRED`, `BAD_ANSWER` (fewer rows than reported), `THROTTLED` or `TIMED_OUT`.
-    /// If it is set, ignore `pageInfo.hasNextPage`; read the page again if `problem.retryable`. Null if no rows are
-    /// missing.
+    /// The reason why rows are missing: `EXPIRED` if the upstream no longer keeps them, `BAD_ANSWER` if it returned
+    /// fewer rows than it reports. Missing rows do not mean the end of the list; read the same page again. Null if no
+    /// rows are missing.
     problem: Option<JobProblem>,
 }
 
 /// An edge in a connection.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct RowEdge {
-    /// The cursor of the row: an opaque string. Pass it as `after`.
+    /// A cursor for use in pagination.
     cursor: String,
     /// The row at the end of the edge.
     node: GqlRow,
@@ -49,7 +48,7 @@ pub struct GqlRow {
 
 /// Reads a page of rows; `None` while there are none yet.
 ///
-/// A bad cursor is the document's fault and an error; what the upstream does is data.
+/// An invalid cursor is an error of the request; a problem of the upstream is data.
 pub(super) async fn read_rows(
     ctx: &Context<'_>,
     observation: &Observation,

@@ -31,7 +31,7 @@ impl ScalarType for DateTime {
         Self::read(text).map_err(InputValueError::custom)
     }
 
-    /// A literal that does not read is the document's fault, found before anything runs.
+    /// An invalid literal is an error of the document, found before anything runs.
     fn is_valid(value: &Value) -> bool {
         matches!(value, Value::String(text) if Self::read(text).is_ok())
     }
@@ -55,7 +55,7 @@ impl ScalarType for Duration {
         Self::read(text).map_err(InputValueError::custom)
     }
 
-    /// A literal that does not read is the document's fault, found before anything runs.
+    /// An invalid literal is an error of the document, found before anything runs.
     fn is_valid(value: &Value) -> bool {
         matches!(value, Value::String(text) if Self::read(text).is_ok())
     }
@@ -78,7 +78,7 @@ impl ScalarType for Int64 {
         Self::read(text).map_err(InputValueError::custom)
     }
 
-    /// A literal that does not read is the document's fault, found before anything runs.
+    /// An invalid literal is an error of the document, found before anything runs.
     fn is_valid(value: &Value) -> bool {
         matches!(value, Value::String(text) if Self::read(text).is_ok())
     }
@@ -106,19 +106,19 @@ impl Int64 {
     }
 }
 
-/// The scalars that are written as strings, with what reads each: variables are judged by it beforehand.
+/// The scalars that are written as strings, with their parsers: variables are validated by them before execution.
 pub(super) const TEXTS: [(&str, TextScalar); 3] = [
     ("DateTime", |text| DateTime::read(text).map(drop)),
     ("Duration", |text| Duration::read(text).map(drop)),
     ("Int64", |text| Int64::read(text).map(drop)),
 ];
 
-/// One JSON value, written with the very bytes the upstream sent.
+/// One JSON value, serialized with the exact bytes of the upstream.
 #[derive(Clone, Debug)]
 pub struct Json(Box<RawValue>);
 
 impl Json {
-    /// A value in its own text.
+    /// A value from its text.
     pub fn text(text: &str) -> Option<Self> {
         RawValue::from_string(text.to_owned()).ok().map(Self)
     }
@@ -135,21 +135,21 @@ impl ScalarType for Json {
         Err(InputValueError::expected_type(value))
     }
 
-    /// What does not fit into the answer is left out: the whole answer is refused then.
+    /// A value that does not fit into the answer is omitted: the whole answer is rejected then.
     fn to_value(&self) -> Value {
         let text = self.0.get();
         if charge(text.len() + MAP_BYTES) { verbatim(text.to_owned()) } else { Value::Null }
     }
 }
 
-/// What a map of one member takes beside its text, roughly.
+/// The approximate size of a map of one member, beside its text.
 const MAP_BYTES: usize = 100;
 
 fn verbatim(text: String) -> Value {
     Value::Object([(Name::new(VERBATIM), Value::String(text))].into_iter().collect())
 }
 
-/// A text of an upstream. It has any length, so it is counted where it goes into an answer.
+/// A text of an upstream. Its length is not limited, so it is counted when it is added to an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamText(String);
 
@@ -173,7 +173,7 @@ impl OutputType for UpstreamText {
     }
 }
 
-/// The cells of a row, written as one value: one for each would take ten times as much.
+/// The cells of a row, serialized as one value: one for each would need ten times the memory.
 #[derive(Clone, Debug)]
 pub struct JsonRow(pub(super) Cells);
 
@@ -208,7 +208,7 @@ impl OutputType for JsonRow {
     }
 }
 
-/// Why a field has no value. The answer is refused as a whole, so no client reads it.
+/// Why a field has no value. The whole answer is rejected, so no client receives it.
 fn does_not_fit(field: &Positioned<Field>) -> ServerError {
     ServerError::new("the response is too large", Some(field.pos))
 }

@@ -1,4 +1,5 @@
-//! Builds the schema. No extension is registered: limits, documents and spans live outside it, where they cost less.
+//! Builds the schema. No extension is registered: limits, documents and spans are implemented outside of it, where they
+//! cost less.
 
 use async_graphql::parser;
 use async_graphql::{Schema, SchemaBuilder};
@@ -15,7 +16,7 @@ use super::subscription::Subscriptions;
 /// The schema of the gateway.
 pub type GatewaySchema = Schema<QueryRoot, MutationRoot, Subscriptions>;
 
-/// Builds the schema on the use cases. Without introspection, neither is a wrong name answered with a right one.
+/// Builds the schema on the use cases. Without introspection, errors about unknown names suggest no existing ones.
 pub fn build(jobs: Jobs, introspection: bool) -> GatewaySchema {
     let builder = types().data(jobs);
     if introspection {
@@ -25,21 +26,21 @@ pub fn build(jobs: Jobs, introspection: bool) -> GatewaySchema {
     }
 }
 
-/// The schema as text, in the order it is written here: what `schema/schema.graphql` holds.
+/// The schema as text, in the order of its definition: the content of `schema/schema.graphql`.
 pub fn sdl() -> String {
     types().finish().sdl()
 }
 
-/// Reads the input types of the schema, by which variables are judged before anything executes.
+/// Parses the input types of the schema, by which variables are validated before anything executes.
 ///
 /// # Errors
-/// When the engine's own text of the schema cannot be read back.
+/// Returns an error if the engine's own text of the schema cannot be parsed.
 pub fn input_types() -> Result<InputTypes, parser::Error> {
     InputTypes::from_sdl(&sdl(), &scalars::TEXTS)
 }
 
 pub(super) fn types() -> SchemaBuilder<QueryRoot, MutationRoot, Subscriptions> {
-    // No field returns an interface alone, so the engine does not find them by itself.
+    // No field returns only an interface, so the engine does not find the interfaces by itself.
     Schema::build(QueryRoot, MutationRoot, Subscriptions)
         .register_output_type::<GqlJob>()
         .register_output_type::<Node>()

@@ -141,8 +141,8 @@ pub struct GqlSource {
     /// up, its circuit breaker is open, or its credential is rejected. Null if none of these applies. While the circuit
     /// breaker is open, a call for a client can be made earlier.
     throttled_until: Option<DateTime>,
-    /// The last failed call, however long ago. Null if no call failed, or if the client is allowed to read only some jobs
-    /// of the source.
+    /// The last failed call, however long ago. Null if no call failed, or if the client is allowed to read only some
+    /// jobs of the source.
     last_error: Option<GqlSourceError>,
 }
 
@@ -183,7 +183,7 @@ impl From<source::SourceError> for GqlSourceError {
 }
 
 impl From<BudgetUse> for SourceBudget {
-    /// A number beyond what an `Int` holds becomes the largest one.
+    /// A number above the maximum of an `Int` becomes the maximum.
     fn from(budget: BudgetUse) -> Self {
         let BudgetUse { per_second, per_hour, concurrency, in_flight, left_this_hour } = budget;
         let int = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);

@@ -1,16 +1,16 @@
-//! The bytes of GraphQL over Server-Sent Events, distinct connections mode
-//! (<https://github.com/enisdenjo/graphql-sse/blob/master/PROTOCOL.md>). No stream, no timer: `events` has those.
+//! The wire format of GraphQL over Server-Sent Events, distinct connections mode
+//! (<https://github.com/enisdenjo/graphql-sse/blob/master/PROTOCOL.md>). Streams and timers are in `events`.
 
 use bytes::Bytes;
 
 /// The media type.
 pub(super) const CONTENT_TYPE: &str = "text/event-stream";
-/// A comment, which clients skip: sent at once so that headers are not held back, and whenever it has been quiet.
+/// A comment, which clients skip: sent at once so that proxies forward the headers, and as a keep-alive.
 pub(super) const COMMENT: &[u8] = b":\n\n";
 /// The last event. Its data is an empty line, since an event without data is not dispatched by browsers.
 pub(super) const COMPLETE: &[u8] = b"event: complete\ndata:\n\n";
 
-/// One answer. JSON has line breaks only between its tokens, where a space is as good; here one would end the data.
+/// One answer. JSON has line breaks only between its tokens, where a space is equivalent; here one would end the data.
 pub(super) fn next(mut json: Vec<u8>) -> Bytes {
     for byte in &mut json {
         if matches!(byte, b'\n' | b'\r') {

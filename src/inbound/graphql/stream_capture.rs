@@ -1,6 +1,6 @@
-//! How a subscription's stream of updates gets from its resolver to the transport: past the engine, which would hold some
-//! 10 kB for as long as it lasts. The engine judges the document and calls the resolver; what the resolver follows is
-//! handed over here, and each update is answered by a shared `plan`.
+//! Passes a subscription's stream of updates from its resolver to the transport, bypassing the engine, which would keep
+//! some 10 kB for each stream. The engine validates the document and calls the resolver; the resolver's stream is
+//! captured here, and each update is executed by a shared `plan`.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -15,11 +15,11 @@ use super::update::DeliverySpan;
 use crate::inbound::answer_memory::{AnswerReservation, ClientMemory};
 use crate::telemetry::trace;
 
-/// Where a resolver leaves its stream: request data. The place is gone once the operation is.
+/// The handle by which a resolver passes its stream on: request data. It is invalid once the operation has ended.
 #[derive(Clone, Debug)]
 pub(super) struct StreamCapture(Weak<CapturedStream>);
 
-/// The memory of the update that was answered last, from its execution to the transport. A clone is the same one.
+/// The reservation of the last update, from its execution to the transport. A clone shares it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LastUpdate(Arc<Mutex<Option<Arc<AnswerReservation>>>>);
 
@@ -34,20 +34,20 @@ impl LastUpdate {
     }
 }
 
-/// The place itself, which whoever runs the operation holds.
+/// The captured streams, owned by the running operation.
 pub(super) struct CapturedStream {
     plans: UpdatePlans,
     document: Arc<ExecutableDocument>,
     memory: ClientMemory,
-    /// The memory of the update that was answered last.
+    /// The reservation of the last update.
     last: LastUpdate,
-    /// The most values of an update.
+    /// The maximum number of values of an update.
     values: u64,
     left: Mutex<Vec<BoxStream<'static, Response>>>,
 }
 
 impl CapturedStream {
-    /// A place for the streams of one operation of a document.
+    /// For the streams of one operation of a document.
     pub(super) fn new(
         plans: UpdatePlans,
         document: Arc<ExecutableDocument>,
@@ -64,17 +64,17 @@ impl CapturedStream {
         })
     }
 
-    /// The memory of the update that was answered last.
+    /// The reservation of the last update.
     pub(super) fn last(&self) -> LastUpdate {
         self.last.clone()
     }
 
-    /// What resolvers are given to find it.
+    /// The handle for resolvers.
     pub(super) fn capture_handle(self: &Arc<Self>) -> StreamCapture {
         StreamCapture(Arc::downgrade(self))
     }
 
-    /// What was left here since it was last taken: the responses of every root field, each as it comes.
+    /// The streams that were captured since the last call: the responses of every root field, as they come.
     pub(super) fn take(&self) -> Option<BoxStream<'static, Response>> {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         match left.len() {
@@ -84,7 +84,7 @@ impl CapturedStream {
     }
 }
 
-/// Tells updates that have no spans of their own.
+/// Captures updates without spans of their own.
 #[cfg(test)]
 pub(super) fn capture<T>(
     ctx: &Context<'_>,
@@ -96,10 +96,10 @@ where
     capture_delivery(ctx, updates.map(|update| (update, None)))
 }
 
-/// Tells updates as the field that is being resolved: what its resolver returns. Each is told under the span of its
-/// delivery, where it comes with what that says.
+/// Captures updates of the field that is being resolved; returns what its resolver returns. Each update is delivered
+/// under its own span, if it has the data for one.
 ///
-/// Where nobody takes streams over, the engine gets the updates themselves.
+/// If no transport captures streams, the engine gets the updates themselves.
 pub(super) fn capture_delivery<T>(
     ctx: &Context<'_>,
     updates: impl Stream<Item = (T, Option<Box<DeliverySpan>>)> + Send + 'static,
@@ -115,7 +115,7 @@ where
     let subscription = trace::TraceContext::here().to_link();
     let (memory, values, last) =
         (captured_stream.memory.clone(), captured_stream.values, captured_stream.last());
-    // boxed for as long as an update is being answered, which is no time for most
+    // boxed only while an update is being executed, which is rarely
     let responses = updates
         .then(move |(update, delivery)| {
             let answer = Arc::clone(&plan).execute(Arc::clone(&data), update);
@@ -133,7 +133,7 @@ where
     stream::empty().boxed()
 }
 
-/// Answers an update within its memory, or says why it cannot be told.
+/// Executes an update within its memory, or returns why it cannot be delivered.
 async fn metered(
     meter: Arc<AnswerReservation>,
     last: LastUpdate,

@@ -9,7 +9,7 @@ use async_graphql::{Name, Positioned};
 
 use super::{InputField, fields, innermost};
 
-/// What can be selected, by the name of its type, and what directives take.
+/// The selectable types by name, and the arguments of directives.
 #[derive(Debug, Default)]
 pub(in crate::inbound::graphql) struct Outputs {
     types: HashMap<Name, OutputType>,
@@ -26,7 +26,7 @@ pub(in crate::inbound::graphql) struct OutputType {
     /// The members of a union.
     members: Vec<Name>,
     implements: Vec<Name>,
-    /// Whether a value has another type than this one: an interface or a union.
+    /// Whether the type of a value is another one: true for an interface or a union.
     is_abstract: bool,
 }
 

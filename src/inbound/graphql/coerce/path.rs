@@ -1,11 +1,11 @@
 //! The path of a value in the variables or in an argument, for messages: `variables.refs[3].external`, `jobs.refs[0]`.
-//! Borrowed step by step on the way down, so that a path costs nothing until it is written.
+//! Borrowed step by step, so that a path costs nothing until it is formatted.
 
 use std::fmt;
 
 use async_graphql::Name;
 
-/// The way to a value.
+/// The path to a value.
 pub(super) enum ValuePath<'a> {
     /// A variable's value.
     Variable(&'a Name),

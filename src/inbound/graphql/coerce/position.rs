@@ -1,6 +1,6 @@
-//! Whether every value in the document fits the argument it is given for, and every variable the position it is used at
-//! (GraphQL, "All Variable Usages Are Allowed" and "Values of Correct Type"), before anything executes. The engine finds
-//! most of these faults only when it calls the resolver, after earlier mutations have run (async-graphql 8.0.0-rc.5).
+//! Validates that every value in the document fits its argument, and every variable its position (GraphQL, "All
+//! Variable Usages Are Allowed" and "Values of Correct Type"), before anything executes. The engine finds most of these
+//! errors only when it calls the resolver, after earlier mutations have run (async-graphql 8.0.0-rc.5).
 
 use async_graphql::parser::types::{
     BaseType, Directive, ExecutableDocument, Field as Selected, OperationDefinition, Selection, SelectionSet,
@@ -21,11 +21,11 @@ struct PositionError {
 }
 
 impl InputTypes {
-    /// Checks the arguments of every operation of a document that has no variables, whichever of them a request means: so
-    /// once for each text. Of an operation with variables, all are checked with each request.
+    /// Checks the arguments of every operation without variables, whichever of them a request selects: so once for each
+    /// text. For an operation with variables, all arguments are checked with each request.
     ///
     /// # Errors
-    /// At the first that does not fit.
+    /// Returns the first that does not fit.
     pub(in crate::inbound::graphql) fn check_constant(
         &self,
         document: &ExecutableDocument,
@@ -35,12 +35,12 @@ impl InputTypes {
         constant.try_for_each(|operation| self.check_positions(document, operation, &Variables::default()))
     }
 
-    /// Checks the arguments of an operation and its fragments, of which the variables are already checked by
-    /// [`Self::check`]. Bounded by the walk that the document passed before. Names that the schema does not have
-    /// are left to validation.
+    /// Checks the arguments of an operation and its fragments; its variables are checked before, by [`Self::check`].
+    /// Bounded by the walk that has checked the document. Names that the schema does not contain are left to
+    /// validation.
     ///
     /// # Errors
-    /// At the first that does not fit. The message names the place and what it takes, and no value.
+    /// Returns the first that does not fit. The message contains the position and its type, and no value.
     pub(in crate::inbound::graphql) fn check_positions(
         &self,
         document: &ExecutableDocument,
@@ -53,7 +53,7 @@ impl InputTypes {
     }
 }
 
-/// What a place takes.
+/// The type of a position.
 #[derive(Clone, Copy)]
 struct ExpectedType<'a> {
     of: &'a Type,
@@ -158,14 +158,14 @@ impl PositionWalk<'_> {
                     self.value(value, ExpectedType::of(item), &ValuePath::Item(at, index))
                 })
             }
-            // one value stands for a list of itself
+            // a single value is coerced to a list of itself
             (Value::Object(_), BaseType::List(item)) => self.value(value, ExpectedType::of(item), at),
             (Value::Object(given), BaseType::Named(name)) => match self.types.types.get(name) {
                 Some(InputType::Object { fields, one_of }) => {
                     let given: Vec<_> = given.iter().collect();
                     self.object(&given, fields, *one_of, name, at)
                 }
-                // of no form that is known
+                // of an unknown form
                 None | Some(InputType::Opaque) => Ok(()),
                 Some(InputType::BuiltIn { .. } | InputType::Text(_) | InputType::Enum(_)) => {
                     Err(invalid(format!("{at} must be {}, not an object", article(name))))
@@ -231,7 +231,7 @@ impl PositionWalk<'_> {
     ) -> Result<(), PositionError> {
         let of = expected.of;
         let mut declared = self.operation.variable_definitions.iter().map(|definition| &definition.node);
-        // one that is not declared is left to validation
+        // an undeclared one is left to validation
         let Some(declared) = declared.find(|declared| declared.name.node == *name) else { return Ok(()) };
         if !is_allowed(declared, expected) {
             let has = &declared.var_type.node;
@@ -244,9 +244,9 @@ impl PositionWalk<'_> {
             return Ok(());
         }
         let fault = match self.variables.get(name) {
-            // a default does not help where null is given
+            // a default does not apply when null is given
             Some(Constant::Null) => format!("variables.{name} must not be null, because {at} takes \"{of}\""),
-            // the engine has the schema's default only for a field of an input object
+            // the engine applies the schema's default only for a field of an input object
             None if declared.default_value.is_none() && matches!(at, ValuePath::Argument(..)) => format!(
                 "variables.{name} has no value, and {at} takes \"{of}\"; give the variable a value or a default, or leave out \
                  the argument"

@@ -1,4 +1,4 @@
-//! The rules against a schema made for them, and against the engine: what passes here does not fail there.
+//! The rules with a schema made for them, and compared with the engine: what passes here does not fail there.
 
 use async_graphql::Request;
 use async_graphql::parser::parse_query;
@@ -159,7 +159,7 @@ fn nesting_of_recursive_input_types_is_bounded() {
     assert!(message.ends_with("is nested deeper than 64 levels; nest less"), "{message}");
 }
 
-/// The engine's validation panics at such a list if it has a default, in an operation that is not meant as well.
+/// The engine's validation panics at such a list if it has a default, also in an operation that is not selected.
 #[test]
 fn list_of_a_non_input_type_is_refused_before_validation() {
     let types = schema::input_types().unwrap();
@@ -209,7 +209,7 @@ fn bare() -> GatewaySchema {
     schema::types().finish()
 }
 
-/// Fails unless every error of the engine is one that a resolver made: it was given its arguments.
+/// Fails unless every error of the engine comes from a resolver: it was called with its arguments.
 fn assert_the_engine_agrees(schema: &GatewaySchema, document: &str, variables: &Json) {
     let request = Request::new(document).variables(Variables::from_json(variables.clone()));
     let response = schema.execute(request).now_or_never().expect("no resolver waits");
@@ -256,7 +256,7 @@ fn any_json() -> impl Strategy<Value = Json> {
     })
 }
 
-/// Puts a value in the place of the `n`-th one inside, counted from the outside.
+/// Replaces the `n`-th nested value, counted from the outside.
 fn replace(value: &mut Json, n: &mut usize, with: &Json) {
     let here = *n == 0;
     *n = n.wrapping_sub(1);

@@ -1,5 +1,5 @@
-//! One value against one type, by the "Input Coercion" of each kind of type in the GraphQL specification. Total: any
-//! value against any type gives an answer. Faults are in our words and never quote a value.
+//! Coerces one value to one type, by the "Input Coercion" of each kind of type in the GraphQL specification. Total:
+//! defined for any value and any type. Errors use our own text and never quote a value.
 
 use async_graphql::parser::types::{BaseType, Type};
 use async_graphql::{Name, Value};
@@ -7,10 +7,10 @@ use async_graphql::{Name, Value};
 use super::path::ValuePath;
 use super::{InputField, InputType, InputTypes};
 
-/// How deep a value may be nested. No input type of the schema holds itself, so none comes near.
+/// The maximum nesting of a value. No input type of the schema contains itself, so none comes near.
 pub(super) const MAX_DEPTH: usize = 64;
 
-/// Longest name of an unknown field that is told back, in characters.
+/// The longest name of an unknown field that a message repeats, in characters.
 pub(super) const NAME_CHARS: usize = 64;
 
 /// The scalars of the specification.
@@ -25,7 +25,7 @@ pub(super) fn built_in() -> [(Name, InputType); 5] {
     ]
 }
 
-/// `1.0` is no integer: the specification leaves it open, and the engine refuses it.
+/// `1.0` is not an integer: the specification leaves it open, and the engine rejects it.
 fn is_int(value: &Value) -> bool {
     matches!(value, Value::Number(number) if number.as_i64().is_some_and(|number| i32::try_from(number).is_ok()))
 }
@@ -38,7 +38,7 @@ impl InputTypes {
     /// Checks that a value coerces to a type.
     ///
     /// # Errors
-    /// What must stand where, if not.
+    /// Returns the position and its expected type.
     pub(super) fn coerces(&self, value: &Value, of: &Type, at: &ValuePath<'_>) -> Result<(), String> {
         if at.depth() > MAX_DEPTH {
             return Err(format!("{at} is nested deeper than {MAX_DEPTH} levels; nest less"));
@@ -50,7 +50,7 @@ impl InputTypes {
                 let mut values = values.iter().enumerate();
                 values.try_for_each(|(index, value)| self.coerces(value, item, &ValuePath::Item(at, index)))
             }
-            // one value stands for a list of itself; the nesting of the type itself is bounded by the tokens' limit
+            // a single value is coerced to a list of itself; the nesting of the type is bounded by the token limit
             (BaseType::List(item), value) => self.coerces(value, item, at),
             (BaseType::Named(name), value) => self.coerces_to_named(value, name, at),
         }
@@ -58,7 +58,7 @@ impl InputTypes {
 
     fn coerces_to_named(&self, value: &Value, name: &Name, at: &ValuePath<'_>) -> Result<(), String> {
         match self.types.get(name) {
-            // no input type: validation says so
+            // not an input type: validation reports it
             None | Some(InputType::Opaque) => Ok(()),
             Some(InputType::BuiltIn { fits, .. }) if fits(value) => Ok(()),
             Some(InputType::BuiltIn { form, .. }) => Err(format!("{at} must be {}{form}", article(name))),
@@ -68,7 +68,7 @@ impl InputTypes {
                 };
                 read(text).map_err(|fault| format!("{at} {fault}"))
             }
-            // JSON has no enums: there the name is a string
+            // JSON has no enums: the name is a string
             Some(InputType::Enum(names)) => {
                 let known = matches!(value, Value::Enum(given) if names.contains(given))
                     || matches!(value, Value::String(given) if names.contains(given.as_str()));
@@ -114,7 +114,7 @@ impl InputTypes {
     }
 }
 
-/// A type's name as people say it: `an Int`, `a String!`.
+/// A type's name with an article: `an Int`, `a String!`.
 pub(super) fn article(of: &impl ToString) -> String {
     let name = of.to_string();
     let article = if name.starts_with(['A', 'E', 'I', 'O', 'a', 'e', 'i', 'o']) { "an" } else { "a" };

@@ -1,4 +1,4 @@
-//! Event streams to the byte, through the whole router, on a paused clock.
+//! Event streams byte by byte, through the whole router, on a paused clock.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -102,7 +102,7 @@ async fn stream_sends_headers_and_first_byte_immediately() {
         assert_eq!(chunk(&mut response).now_or_never(), None);
         assert_eq!(fixture.running.load(Ordering::SeqCst), 1);
         drop(response);
-        assert_eq!(fixture.running.load(Ordering::SeqCst), 0, "a client that leaves ends its operation");
+        assert_eq!(fixture.running.load(Ordering::SeqCst), 0, "a client that disconnects ends its operation");
     }
 }
 
@@ -228,11 +228,11 @@ async fn expired_credential_ends_even_a_busy_stream() {
     assert!(chunk(&mut busy).await.unwrap().starts_with("event: next\n"));
     fixture.value.send_replace(2);
     tokio::time::advance(SECOND * 60).await;
-    assert_eq!(chunk(&mut busy).await, None, "what is ready then comes too late");
+    assert_eq!(chunk(&mut busy).await, None, "an answer that is ready after the end is not sent");
 
     fixture.guests.shut();
     let refused = fixture.open(with_key(SSE, "subscription{quiet}", "key")).await;
-    assert_eq!(refused.status(), 401, "what was taken back while it was being recognised opens nothing");
+    assert_eq!(refused.status(), 401, "a credential that was revoked during authentication opens no stream");
 }
 
 #[test]

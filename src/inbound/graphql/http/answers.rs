@@ -1,4 +1,4 @@
-//! The answers to one operation, one after the other, written as JSON when somebody is ready to take them and not before.
+//! The answers to one operation, one after the other, serialized only when the transport is ready for them.
 
 use std::fmt;
 use std::mem;
@@ -24,7 +24,7 @@ use crate::telemetry::{meters, trace};
 pub(in crate::inbound::graphql) enum GraphqlAnswer {
     /// A GraphQL response.
     Result(Vec<u8>),
-    /// Nothing was executed, and why: a list of errors. The last answer.
+    /// Nothing was executed: a list of errors. The last answer.
     Refused(Vec<u8>),
 }
 
@@ -43,32 +43,32 @@ impl GraphqlAnswer {
     }
 }
 
-/// The answers to one operation. Ends when they do; dropping it ends the operation.
+/// The answers to one operation. Ends with the last one; dropping it ends the operation.
 pub(in crate::inbound::graphql) struct AnswerStream {
     endpoint: GraphqlEndpoint,
     responses: BoxStream<'static, GraphqlResponse>,
-    /// Where the resolvers of a subscription leave their streams, as long as the engine may call one.
+    /// Receives the streams of a subscription's resolvers, as long as the engine may call one.
     captured_stream: Option<Arc<CapturedStream>>,
-    /// The document, until it is known to be valid.
+    /// The document, until it has been validated.
     fresh: Option<Box<UncachedDocument>>,
     first: bool,
-    /// What the memory of the answer is reserved from, of a query or a mutation that has not begun.
+    /// The source of the answer's reservation, of a query or a mutation that has not begun.
     begins: Option<(ClientMemory, u64)>,
-    /// The memory of the answer, until it is written.
+    /// The reservation of the answer, until it is serialized.
     meter: Option<Arc<AnswerReservation>>,
-    /// The memory of the update that was answered last.
+    /// The reservation of the last update.
     last: Option<LastUpdate>,
-    /// The memory of what was written last, until more is asked for.
+    /// The reservation of the last serialized answer, until the next one is requested.
     sending: Option<Arc<AnswerReservation>>,
-    /// What a large answer needs a permit of for each step.
+    /// The permits for each step of a large answer.
     cpu: Option<CpuGate>,
     _watching: Option<RequestPermit>,
-    /// The span of the operation, until it has begun: what goes on after that may take hours.
+    /// The span of the operation, until it has begun: a subscription may continue for hours after that.
     span: Option<Box<trace::SpanGuard>>,
 }
 
 impl GraphqlEndpoint {
-    /// Hands an operation of any type to the engine. Nothing happens until the first answer is asked for.
+    /// Passes an operation of any type to the engine. Nothing runs until the first answer is requested.
     pub(in crate::inbound::graphql) fn run(
         &self,
         prepared: PreparedOperation,
@@ -104,7 +104,7 @@ impl GraphqlEndpoint {
 }
 
 impl AnswerStream {
-    /// It is known by now whether the document is valid.
+    /// At this point it is known whether the document is valid.
     fn begun(&mut self, executed: bool) {
         self.first = false;
         if let Some(fresh) = self.fresh.take()
@@ -114,7 +114,7 @@ impl AnswerStream {
         }
     }
 
-    /// The next response: the engine's, and those of the streams that its resolvers left.
+    /// The next response: of the engine, or of the streams that its resolvers returned.
     fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Option<GraphqlResponse>> {
         loop {
             let polled = {
@@ -137,7 +137,7 @@ impl AnswerStream {
             self.span = None;
             match polled {
                 Poll::Ready(None) => {
-                    // the engine is done, and what it held is given back
+                    // the engine is done, and its memory is released
                     self.responses = left;
                     self.captured_stream = None;
                 }
@@ -153,10 +153,10 @@ impl AnswerStream {
     }
 
     fn write(&mut self, mut response: GraphqlResponse) -> GraphqlAnswer {
-        // the engine refuses only before it begins
+        // the engine rejects an operation only before it begins
         let executed = !self.first || reply::was_executed(&response);
         self.begun(executed);
-        // of a query or a mutation; an update that does not fit is refused where it is built
+        // of a query or a mutation; an update that does not fit is rejected where it is built
         let meter = self.meter.take();
         if let Some(refusal) = meter.as_ref().and_then(|meter| meter.refusal()) {
             return GraphqlAnswer::refused(refusal);
@@ -189,7 +189,7 @@ impl AnswerStream {
     }
 }
 
-/// An update that is longer than an answer may be: the stream goes on.
+/// An update that is longer than the limit: the stream continues.
 fn too_large(refusal: HttpRefusal) -> Vec<u8> {
     serde_json::json!({ "errors": [refusal.into_json()], "data": null }).to_string().into_bytes()
 }

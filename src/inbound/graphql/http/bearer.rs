@@ -1,17 +1,17 @@
-//! Reads a bearer token: that of the `Authorization` header, or of a member that reads like one.
+//! Parses a bearer token: from the `Authorization` header, or from a member with the same syntax.
 
 use http::{HeaderMap, header};
 use secrecy::SecretString;
 
 use crate::inbound::error::{HttpRefusal, RefusalKind};
 
-/// Longest `Authorization` header that is looked at, in bytes.
+/// The longest `Authorization` header that is parsed, in bytes.
 const MAX_BYTES: usize = 8 * 1024;
 
-/// Gives the token, or none if no header was sent.
+/// Returns the token, or none if there is no header.
 ///
 /// # Errors
-/// When there is a header and it is not one bearer token. Nothing of it is repeated.
+/// Returns an error if there is a header and it is not one bearer token. Its value is never repeated.
 pub(in crate::inbound) fn token(headers: &HeaderMap) -> Result<Option<SecretString>, HttpRefusal> {
     let mut sent = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = sent.next() else { return Ok(None) };
@@ -32,7 +32,7 @@ pub(in crate::inbound) fn token(headers: &HeaderMap) -> Result<Option<SecretStri
     }
     let message = "the authorization header must have the form \"Bearer <client key or token>\"";
     let scheme = value.as_bytes().get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer"));
-    // another scheme is no bearer token, so there is none to be invalid
+    // another scheme is not a bearer token, so there is no invalid token
     Err(if scheme {
         HttpRefusal::invalid_token(RefusalKind::Unauthenticated, message)
     } else {
@@ -40,7 +40,7 @@ pub(in crate::inbound) fn token(headers: &HeaderMap) -> Result<Option<SecretStri
     })
 }
 
-/// Gives the token of a text that reads `Bearer <token>`.
+/// The token of a text `Bearer <token>`.
 pub(in crate::inbound::graphql) fn from_text(text: &str) -> Option<SecretString> {
     let (scheme, token) = text.split_once(' ')?;
     let token = token.trim_matches(' ');
@@ -48,7 +48,7 @@ pub(in crate::inbound::graphql) fn from_text(text: &str) -> Option<SecretString>
     (scheme.eq_ignore_ascii_case("bearer") && one).then(|| SecretString::from(token))
 }
 
-/// The same, where the scheme may be left out: a payload has no other.
+/// The same with an optional scheme: a payload has no other.
 pub(in crate::inbound::graphql) fn from_payload(text: &str) -> Option<SecretString> {
     let bare = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
     let scheme = text.eq_ignore_ascii_case("bearer");

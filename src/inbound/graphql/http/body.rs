@@ -1,5 +1,5 @@
-//! The parameters of a request, from a JSON body or from the URL. Only their shape is judged here:
-//! `query` need only be a string.
+//! The parameters of a request, from a JSON body or from the URL. Only their shape is checked here: `query` need only
+//! be a string.
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::inbound::graphql::persisted::DocumentRequest;
 use crate::inbound::layers;
 use crate::inbound::min_rate_body::BodyTooSlow;
 
-/// A well-formed GraphQL-over-HTTP request. Of `extensions` only a persisted query's hash is read.
+/// A well-formed GraphQL-over-HTTP request. Of `extensions` only the hash of a persisted query is read.
 #[derive(Debug)]
 pub(in crate::inbound::graphql) struct GraphqlRequest {
     pub(super) document: DocumentRequest,
@@ -26,7 +26,7 @@ pub(in crate::inbound::graphql) struct GraphqlRequest {
     pub(super) variables: Variables,
 }
 
-/// The body before its members are read. A member that is `null` is as good as absent.
+/// The body before its members are parsed. A member that is `null` counts as absent.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RequestEnvelope<'a> {
@@ -48,7 +48,7 @@ type JsonObject = serde_json::Map<String, serde_json::Value>;
 /// Reads a body to its end.
 ///
 /// # Errors
-/// When it is longer than the limit that the layers put around it, or slower than `wait`.
+/// Returns an error if it is longer than the limit of the layers, or takes longer than `wait`.
 pub(super) async fn read(body: Body, wait: Duration) -> Result<Bytes, HttpRefusal> {
     let Ok(read) = tokio::time::timeout(wait, body.collect()).await else {
         let message = format!("the body was not received within {wait:?}; send it without delay");
@@ -71,7 +71,7 @@ pub(super) async fn read(body: Body, wait: Duration) -> Result<Bytes, HttpRefusa
 }
 
 impl GraphqlRequest {
-    /// Reads a JSON body. Members that are not known are ignored, as the specification asks.
+    /// Parses a JSON body. Unknown members are ignored, as the specification requires.
     pub(in crate::inbound::graphql) fn from_json(bytes: &[u8]) -> Result<Self, HttpRefusal> {
         let unreadable = |message: &'static str| HttpRefusal::new(RefusalKind::Unreadable, message);
         let text = std::str::from_utf8(bytes).map_err(|_| unreadable("the body is not UTF-8"))?;
@@ -106,7 +106,7 @@ impl GraphqlRequest {
         })
     }
 
-    /// Reads the query component of a URL. A parameter that is empty is as good as absent.
+    /// Parses the query component of a URL. An empty parameter counts as absent.
     pub(super) fn from_url(component: &str) -> Result<Self, HttpRefusal> {
         const NAMES: [&str; 5] = ["query", "operationName", "variables", "extensions", "documentId"];
         let mut found: [Option<String>; 5] = [const { None }; 5];
@@ -129,7 +129,7 @@ impl GraphqlRequest {
     }
 }
 
-/// What a request says of its document. A persisted query that is not of version 1 is an extension of somebody else's.
+/// The document of a request. A persisted query of another version than 1 is an unrelated extension and ignored.
 fn document_request(
     text: Option<String>,
     id: Option<String>,
@@ -150,7 +150,7 @@ fn variables(text: Option<&str>) -> Result<Variables, HttpRefusal> {
     Ok(member("variables", shape, text)?.unwrap_or_default())
 }
 
-/// Reads a member of which only the type can be wrong; `null` is absence.
+/// Parses a member of which only the type can be wrong; `null` counts as absent.
 fn member<T: DeserializeOwned>(
     name: &str,
     shape: &str,

@@ -1,4 +1,4 @@
-//! Media types: which one the client wants back, and whether it announced the one that is read.
+//! Negotiates media types: the type of the response, and whether the type of the body is supported.
 
 use async_graphql::parser::types::OperationType;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -11,13 +11,13 @@ use crate::inbound::streams::Transport;
 pub(super) enum ResponseType {
     /// `application/graphql-response+json`.
     Graphql,
-    /// `application/json`, for clients that do not name the other.
+    /// `application/json`, for clients that do not accept the other one.
     Json,
 }
 
 impl ResponseType {
-    /// The content type of a response that was executed. All others are `application/graphql-response+json`:
-    /// a client that does not know it has its answer in the status.
+    /// The content type of a response that was executed. All others are `application/graphql-response+json`: a client
+    /// that does not support it reads the status.
     pub(super) const fn content_type(self) -> HeaderValue {
         match self {
             Self::Graphql => GRAPHQL_RESPONSE,
@@ -26,7 +26,7 @@ impl ResponseType {
     }
 }
 
-/// The forms that a client takes an answer in, each with its quality in thousandths. At least one is there.
+/// The response forms that a client accepts, each with its quality in thousandths. At least one is present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Accepted {
     single: Option<(ResponseType, u16)>,
@@ -34,13 +34,13 @@ pub(super) struct Accepted {
 }
 
 impl Accepted {
-    /// Whether a client can take a stream at all.
+    /// Whether a client accepts a stream.
     pub(super) const fn streams(self) -> bool {
         self.stream.is_some()
     }
 
-    /// Chooses by the operation, if it is known: a subscription needs a stream; anything else is streamed only to a client
-    /// that likes that better than a single response.
+    /// Chooses by the operation, if it is known: a subscription needs a stream; anything else is streamed only to a
+    /// client that prefers a stream to a single response.
     pub(super) fn form(self, operation: Option<OperationType>) -> ResponseForm {
         match (self.single, self.stream) {
             (_, Some((transport, _))) if operation == Some(OperationType::Subscription) => {
@@ -65,11 +65,11 @@ impl Accepted {
 pub(super) enum ResponseForm {
     /// One response.
     Single(ResponseType),
-    /// As many as come, until the end.
+    /// A stream of answers.
     Stream(Transport),
 }
 
-/// Reads `Accept`. A stream must be named to be given: whoever accepts anything gets one response.
+/// Parses `Accept`. A stream must be named explicitly: a client that accepts anything gets one response.
 pub(super) fn accepted(headers: &HeaderMap) -> Result<Accepted, HttpRefusal> {
     let single = response_type(headers);
     let stream = joined(headers, &header::ACCEPT).and_then(|accept| stream_type(&accept));
@@ -79,14 +79,14 @@ pub(super) fn accepted(headers: &HeaderMap) -> Result<Accepted, HttpRefusal> {
     }
 }
 
-/// The kind of stream with the highest quality, between equals GraphQL-SSE.
+/// The kind of stream with the highest quality; GraphQL-SSE if they are equal.
 fn stream_type(accept: &str) -> Option<(Transport, u16)> {
     let mut best: Option<(Transport, u16)> = None;
     for range in split(accept, ',') {
         let Some((essence, quality)) = media_range(range) else { continue };
         let transport = match essence.as_str() {
             "text/event-stream" => Transport::Sse,
-            // the same type carries `@defer`, which is not served
+            // the same type with this parameter is for `@defer`, which is not supported
             "multipart/mixed" if !range.to_ascii_lowercase().contains("deferspec") => Transport::Multipart,
             _ => continue,
         };
@@ -99,8 +99,8 @@ fn stream_type(accept: &str) -> Option<(Transport, u16)> {
     best
 }
 
-/// Chooses by `Accept`: the higher quality wins, and between equals `application/graphql-response+json` if
-/// the client names it, else `application/json`. So a client that accepts anything gets what every client reads.
+/// Chooses by `Accept`: the highest quality, and if they are equal `application/graphql-response+json` if the client
+/// names it, else `application/json`. So a client that accepts anything gets the type that every client can read.
 fn response_type(headers: &HeaderMap) -> Result<(ResponseType, u16), HttpRefusal> {
     let Some(accept) = joined(headers, &header::ACCEPT) else { return Ok((ResponseType::Json, 1000)) };
     let mut graphql = Quality::default();
@@ -135,7 +135,7 @@ fn response_type(headers: &HeaderMap) -> Result<(ResponseType, u16), HttpRefusal
     }
 }
 
-/// The quality of one of our types: the most specific range that covers it decides, the best among equals.
+/// The quality of one of our types: that of the most specific matching range, the best among equals.
 #[derive(Default)]
 struct Quality {
     specific: Option<u8>,
@@ -152,8 +152,8 @@ impl Quality {
     }
 }
 
-/// Checks that a body is announced as UTF-8 JSON. Everything that a form of another site could send without
-/// asking is refused here.
+/// Checks that the content type is UTF-8 JSON. Every type that a form of another site could send without a preflight
+/// request is rejected here.
 pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), HttpRefusal> {
     let unsupported =
         |message: &'static str| Err(HttpRefusal::new(RefusalKind::UnsupportedMediaType, message));
@@ -177,7 +177,7 @@ pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), HttpRefusal>
     }
 }
 
-/// Gives the type of a media range in lower case and its quality in thousandths; none if it cannot be ours.
+/// Returns the type of a media range in lower case and its quality in thousandths; none if it cannot match.
 fn media_range(range: &str) -> Option<(String, u16)> {
     let mut parts = split(range, ';').map(str::trim);
     let essence = parts.next()?.to_ascii_lowercase();
@@ -194,7 +194,7 @@ fn media_range(range: &str) -> Option<(String, u16)> {
     Some((essence, quality))
 }
 
-/// Reads a quality of RFC 9110: `0` to `1` with at most three decimals.
+/// Parses a quality of RFC 9110: `0` to `1` with at most three decimals.
 fn thousandths(text: &str) -> Option<u16> {
     let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
     if decimals.len() > 3 || !decimals.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -219,14 +219,14 @@ fn charset_is_utf8(parameter: &str) -> bool {
     }
 }
 
-/// All values of a header as one list; none if it is absent or empty. What is not ASCII matches nothing.
+/// All values of a header as one list; none if it is absent or empty. A value that is not ASCII matches nothing.
 fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let values: Vec<_> = headers.get_all(name).iter().map(|value| value.to_str().unwrap_or("?")).collect();
     let joined = values.join(",");
     (!joined.trim().is_empty()).then_some(joined)
 }
 
-/// Splits at a separator that does not stand in a quoted string.
+/// Splits at a separator outside of quoted strings.
 fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
     text.split(move |character| {

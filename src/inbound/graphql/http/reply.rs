@@ -1,5 +1,5 @@
-//! Renders what the engine answered: the status by the shape of the answer, a code on every error, and
-//! nothing of a fault's own words.
+//! Renders a response of the engine: sets the status by its shape, adds a code to every error, and hides the text of
+//! internal errors.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::negotiate::ResponseType;
 use crate::inbound::answer_memory::{AnswerMemory, AnswerReservation};
 use crate::inbound::error::{self, GRAPHQL_RESPONSE, HttpRefusal, RefusalKind};
 
-/// Most errors that one response lists; a document can hold hundreds of mistakes.
+/// The most errors in one response; a document can contain hundreds of mistakes.
 const MAX_ERRORS: usize = 20;
 
 /// A response: with `data` if something was executed, else without it.
@@ -29,14 +29,14 @@ struct GraphqlReply<'a> {
     extensions: &'a BTreeMap<String, Value>,
 }
 
-/// Says whether the engine executed the operation. What it refuses before has neither data nor a path.
+/// Returns whether the engine executed the operation. An error from before execution has neither data nor a path.
 pub(super) fn was_executed(response: &GraphqlResponse) -> bool {
     response.data != Value::Null
         || response.errors.is_empty()
         || response.errors.iter().any(|error| !error.path.is_empty())
 }
 
-/// Makes the errors of an answer fit to be sent.
+/// Prepares the errors of a response for the client.
 pub(super) fn finish(response: &mut GraphqlResponse, executed: bool) {
     if !executed {
         response.errors.truncate(MAX_ERRORS);
@@ -46,14 +46,14 @@ pub(super) fn finish(response: &mut GraphqlResponse, executed: bool) {
     }
 }
 
-/// Writes a finished answer as JSON; nothing where it is longer than an answer may be.
+/// Serializes a finished response as JSON; `None` if it is longer than the limit.
 pub(super) fn to_json(response: &GraphqlResponse, executed: bool, memory: &AnswerMemory) -> Option<Vec<u8>> {
     let data = executed.then_some(&response.data);
     let reply = GraphqlReply { errors: &response.errors, data, extensions: &response.extensions };
     memory.write(|json| serde_json::to_writer(json, &reply))
 }
 
-/// Turns the engine's answer into ours.
+/// Converts the engine's response to an HTTP response.
 pub(super) fn render(
     mut response: GraphqlResponse,
     executed: bool,
@@ -81,8 +81,8 @@ fn partial() -> StatusCode {
     StatusCode::from_u16(294).unwrap_or(StatusCode::OK)
 }
 
-/// Gives an error without a code the one of its stage. An execution error that came up from something else
-/// by `?` is a bug: its words go to the log and not to the client.
+/// Adds the code of its stage to an error without a code. An execution error that was converted by `?` is a bug: its
+/// text is logged and not sent to the client.
 fn complete(error: &mut ServerError, executed: bool) {
     let coded = error.extensions.as_ref().is_some_and(|extensions| extensions.get("code").is_some());
     if coded {
@@ -102,8 +102,8 @@ fn complete(error: &mut ServerError, executed: bool) {
     error.extensions.get_or_insert_with(ErrorExtensionValues::default).set("code", kind.code());
 }
 
-/// Says in one line what the parser says in a drawing that repeats the source. Some of what the parser
-/// finds is a mistake of validation: no operation, or two of one name.
+/// Formats a parser error in one line; the parser's own text is a drawing that repeats the source. Some parser errors
+/// are validation errors: no operation, or two of one name.
 pub(super) fn unparsable(error: &parser::Error) -> HttpRefusal {
     let at: Vec<_> = error.positions().collect();
     let text = error.to_string();

@@ -1,4 +1,4 @@
-//! The door over a schema of its own: what is sent, and the status, the media type and the code that come back.
+//! The endpoint with a schema of its own: requests, and the status, the media type and the code of the responses.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -259,7 +259,7 @@ async fn cached_document_is_checked_with_each_requests_variables() {
     assert!(fixture.endpoint.0.documents.get("{unknown}").is_none());
 }
 
-/// The engine takes any whole number for an `Int`, and fails when it calls the resolver.
+/// The engine accepts any whole number for an `Int`, and fails when it calls the resolver.
 #[tokio::test]
 async fn cached_document_never_runs_part_of_an_invalid_operation() {
     let bad = "mutation B{a:touch b:touch(n:99999999999)}";
@@ -293,7 +293,8 @@ async fn cached_document_never_runs_part_of_an_invalid_operation() {
     assert_eq!(fixture.calls.load(Ordering::SeqCst), 0);
 }
 
-/// The engine compares the types of variables and of their positions loosely, and runs the first field of such a mutation.
+/// The engine compares the types of variables and of their positions loosely, and runs the first field of such a
+/// mutation.
 #[tokio::test]
 async fn variable_of_a_wrong_type_prevents_the_whole_mutation() {
     let fixture = fixture();

@@ -1,5 +1,6 @@
-//! Adds up the values that the answer to an operation could hold at most: every field, every item of a list, for every
-//! item of the lists around it. An upper bound by the document, its variables and the schema, before anything executes.
+//! Computes the upper bound of the values in the answer to an operation: every field, every item of a list, for every
+//! item of the lists around it. It depends on the document, its variables and the schema, and is computed before
+//! anything executes.
 
 use async_graphql::Name;
 use async_graphql::Variables;
@@ -10,21 +11,21 @@ use async_graphql::parser::types::{
 use super::cost::{FieldArguments, MOST_PAGE, MOST_REFS};
 use crate::inbound::graphql::coerce::{InputTypes, OutputField};
 
-/// How many items a list holds at most, or usually where nothing bounds it.
+/// The maximum number of items of a list, or the usual one where there is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ListLength {
     /// As many as the list given for this argument.
     Of(&'static str),
     /// As many as the argument `first` of the field that the connection is the value of.
     Page,
-    /// So many.
+    /// This many.
     Items(u64),
 }
 
-/// What a list counts for that has no row in the table. A test fails for one.
+/// The length of a list without a row in the table. A test fails for one.
 const UNDECLARED: u64 = MOST_REFS;
 
-/// The lists of the schema. Cells count as ten columns, since the bytes of an answer are counted besides.
+/// The lists of the schema. Cells count as ten columns, since the bytes of an answer are counted as well.
 pub(super) fn length(parent: &str, field: &str) -> Option<ListLength> {
     Some(match (parent, field) {
         ("Query", "jobs") => ListLength::Of("refs"),
@@ -50,7 +51,7 @@ fn introspected(field: &str) -> Option<u64> {
     })
 }
 
-/// Adds up an operation. Recursion and work are bounded by the walk that the document passed before.
+/// Adds up an operation. Recursion and work are bounded by the walk that has checked the document.
 pub(super) fn of(
     types: &InputTypes,
     document: &ExecutableDocument,
@@ -65,12 +66,12 @@ pub(super) fn of(
     )
 }
 
-/// Where a selection is.
+/// The position of a selection.
 #[derive(Clone, Copy)]
 struct AnswerPosition<'a> {
-    /// The type that is selected from; none for what only introspection has.
+    /// The type that is selected from; none for types that only introspection has.
     parent: Option<&'a Name>,
-    /// How often it is answered.
+    /// How often it is evaluated.
     times: u64,
     /// The length of a page of the connection around it.
     page: u64,
@@ -109,7 +110,7 @@ impl<'a> AnswerCost<'a> {
         let items = match (of, position.parent) {
             (Some(of), Some(parent)) if matches!(of.of.base, BaseType::List(_)) => {
                 Some(match length(parent, name).unwrap_or(ListLength::Items(UNDECLARED)) {
-                    // of more than the schema takes nothing is answered
+                    // a request with more items than the schema accepts has no answer
                     ListLength::Of(argument) => self.arguments.items(field, argument).min(MOST_REFS),
                     ListLength::Page => position.page,
                     ListLength::Items(items) => items,
@@ -159,7 +160,7 @@ mod tests {
                         "{parent}.{name} is a list without a row in length()"
                     );
                 }
-                // a page is what `first` of its connection says
+                // the length of a page is `first` of its connection
                 if field.innermost().ends_with("Connection") {
                     assert!(
                         field.takes("first"),
@@ -204,7 +205,7 @@ mod tests {
         assert!(rows(10, 10, 1, "nodes { cells } edges { node { cells } }") > one * 9 / 5);
         let limit = DocumentLimits::default().max_answer_cost;
         assert!(rows(200, 100, 4, "nodes { cells } edges { node { cells } }") > limit);
-        // what clients do
+        // typical queries of clients
         assert!(rows(1, 100, 1, nodes) < limit && rows(50, 100, 1, nodes) < limit);
     }
 

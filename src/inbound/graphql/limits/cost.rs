@@ -1,25 +1,25 @@
-//! Adds up the upstream calls that an operation could cause at most. An upper bound, never an estimate:
-//! what the caches save is not known before the question is put.
+//! Computes the upper bound of the upstream calls of an operation. Never an estimate: what the caches save is not known
+//! before execution.
 
 use std::convert::Infallible;
 
 use async_graphql::parser::types::{ExecutableDocument, Field, OperationDefinition, Selection, SelectionSet};
 use async_graphql::{Name, Value, Variables};
 
-/// What a list counts for when its length cannot be read off: the most that the schema takes.
+/// The length of a list whose length is unknown: the maximum of the schema.
 pub(super) const MOST_REFS: u64 = 200;
 /// The same for a page of a connection.
 pub(super) const MOST_PAGE: u64 = 100;
 
-/// What a field costs, and how many jobs its selections apply to.
+/// The cost of a field, and how many jobs its selections apply to.
 enum CostRule {
     /// One call, one job.
     One,
     /// One call and one job for each item of this list argument.
     EachOf(&'static str),
-    /// No call, and as many jobs as this argument says.
+    /// No call, and as many jobs as the value of this argument.
     Page(&'static str),
-    /// As many calls and jobs as a list inside an input object could hold at most.
+    /// As many calls and jobs as the maximum length of a list inside an input object.
     Most,
     /// One call for each job it can apply to.
     EachJob,
@@ -27,7 +27,7 @@ enum CostRule {
     Free,
 }
 
-/// The whole table. `rows` stands on a job, anywhere; all others stand at the top of an operation.
+/// The whole table. `rows` is a field of a job, anywhere; all others are root fields.
 fn rule(field: &str, at_root: bool) -> CostRule {
     match (field, at_root) {
         ("job" | "node" | "jobAwait", true) => CostRule::One,
@@ -40,7 +40,7 @@ fn rule(field: &str, at_root: bool) -> CostRule {
     }
 }
 
-/// Adds up an operation. Recursion and work are bounded by the walk that the document passed before.
+/// Adds up an operation. Recursion and work are bounded by the walk that has checked the document.
 pub(super) fn of(
     document: &ExecutableDocument,
     operation: &OperationDefinition,
@@ -60,7 +60,7 @@ pub(super) struct FieldArguments<'a> {
     pub(super) variables: &'a Variables,
 }
 
-/// What an argument is given as.
+/// The form of an argument.
 enum FieldArgument<'a> {
     Absent,
     Literal(Value),
@@ -104,7 +104,7 @@ impl QueryCost<'_> {
 }
 
 impl FieldArguments<'_> {
-    /// The length of a list argument. A single value counts as a list of one, as the language has it.
+    /// The length of a list argument. A single value counts as a list of one, as in the specification.
     pub(super) fn items(&self, field: &Field, argument: &str) -> u64 {
         match self.argument(field, argument) {
             FieldArgument::Absent | FieldArgument::Literal(Value::Null) => 0,
@@ -125,7 +125,7 @@ impl FieldArguments<'_> {
         number.unwrap_or(MOST_PAGE)
     }
 
-    /// Reads an argument without copying what a variable holds.
+    /// Reads an argument without copying the value of a variable.
     fn argument(&self, field: &Field, name: &str) -> FieldArgument<'_> {
         let Some(value) = field.get_argument(name) else { return FieldArgument::Absent };
         let mut variable: Option<Name> = None;

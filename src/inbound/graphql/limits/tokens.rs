@@ -1,10 +1,10 @@
-//! Counts the tokens and the nesting of a GraphQL text without parsing it, in one pass and without recursion.
-//! It judges nothing: an ill-formed text is counted to its end, and the parser says what is wrong with it.
+//! Counts the tokens and the nesting of a GraphQL text without parsing it, in one scan and without recursion. It
+//! validates nothing: an ill-formed text is counted to its end, and the parser reports what is wrong with it.
 
-/// The deepest nesting of brackets that is given to the parser, which descends by recursion.
+/// The deepest nesting of brackets that is passed to the parser, which is recursive.
 pub(super) const MAX_NESTING: usize = 64;
 
-/// What was counted.
+/// The counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct TokenCounts {
     /// Tokens: names, numbers, strings, punctuators, the spread.
@@ -15,8 +15,8 @@ pub(super) struct TokenCounts {
 
 /// Counts until the end, or until there are more than `enough` tokens.
 ///
-/// Strings and comments end exactly where the engine's grammar ends them (an unterminated block string is
-/// an empty string followed by another), so nothing hides from the count that the parser would see.
+/// Strings and comments end exactly where the engine's grammar ends them (an unterminated block string is an empty
+/// string followed by another), so every token that the parser would read is counted.
 pub(super) fn count(text: &[u8], enough: usize) -> TokenCounts {
     let mut counted = TokenCounts::default();
     let (mut rest, mut open) = (text, 0_usize);
@@ -57,10 +57,10 @@ pub(super) fn count(text: &[u8], enough: usize) -> TokenCounts {
     counted
 }
 
-/// Gives what follows the string at the start of `text`.
+/// Returns the text after the string at the start of `text`.
 fn string(text: &[u8]) -> &[u8] {
     if let Some(after) = text.strip_prefix(b"\"\"\"".as_slice()) {
-        // without its end it is no block string but an empty one, and what follows opens the next
+        // if it is unterminated it is not a block string but an empty one, and the next quote opens another string
         return block_string(after).unwrap_or_else(|| text.get(2..).unwrap_or_default());
     }
     let mut rest = text.get(1..).unwrap_or_default();
@@ -141,7 +141,7 @@ mod tests {
             prop_assert!(counted.tokens <= bytes.len() && counted.nesting <= counted.tokens);
         }
 
-        /// What the parser accepts has at least as many tokens here as it has words: nothing hides.
+        /// A text that the parser accepts has at least as many tokens here as it has words: every token is counted.
         #[test]
         fn every_token_the_parser_accepts_is_counted(parts in proptest::collection::vec(
             prop_oneof![Just("\"\"\""), Just("\""), Just("\\"), Just("#"), Just("\n"), Just(" a ")], 0..14)

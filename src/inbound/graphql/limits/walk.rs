@@ -1,5 +1,5 @@
-//! Measures the shape of a document with its fragments spread out: depth, aliases, root fields, directives.
-//! Bounded by itself: a fragment bomb costs at most `MAX_SELECTIONS` visits, whatever it would unfold to.
+//! Measures the shape of a document with its fragments spread out: depth, aliases, root fields, directives. Its own
+//! work is bounded: a fragment bomb costs at most `MAX_SELECTIONS` visits, whatever its unfolded size.
 
 use async_graphql::Positioned;
 use async_graphql::parser::types::{Directive, ExecutableDocument, Field, Selection, SelectionSet};
@@ -13,8 +13,8 @@ const MAX_SELECTIONS: usize = 10_000;
 const MAX_LEVELS: usize = 64;
 /// Levels inside `__schema` and `__type`; the introspection query of current tools needs 15.
 const MAX_INTROSPECTION_DEPTH: usize = 20;
-/// How often the schema's own circle (a type's fields, their types, those types' fields …) may be walked.
-/// Each round multiplies the answer by the number of fields of the schema; tools need one.
+/// How often the cycle of the introspection schema (a type's fields, their types, those types' fields …) may be
+/// repeated. Each repetition multiplies the answer by the number of fields of the schema; tools need one.
 const MAX_INTROSPECTION_ROUNDS: usize = 2;
 
 /// Checks each operation of a document.
@@ -40,7 +40,7 @@ pub(super) fn check(document: &ExecutableDocument, limits: &DocumentLimits) -> R
     Ok(())
 }
 
-/// What is counted over a whole operation.
+/// The counters of a whole operation.
 #[derive(Default)]
 struct OperationTotals {
     aliases: usize,
@@ -48,7 +48,7 @@ struct OperationTotals {
     directives: usize,
 }
 
-/// Where a selection stands.
+/// The position of a selection.
 #[derive(Clone, Copy)]
 struct SelectionPosition {
     depth: usize,
@@ -56,7 +56,7 @@ struct SelectionPosition {
     introspection: Option<IntrospectionPosition>,
 }
 
-/// Where a selection stands inside `__schema` or `__type`.
+/// The position of a selection inside `__schema` or `__type`.
 #[derive(Clone, Copy)]
 struct IntrospectionPosition {
     depth: usize,
@@ -90,7 +90,7 @@ impl<'a> LimitWalk<'a> {
                 }
                 Selection::FragmentSpread(spread) => {
                     let name = spread.node.fragment_name.node.as_str();
-                    // a spread of an unknown fragment is left to validation, which names it
+                    // a spread of an unknown fragment is left to validation, which reports it
                     let Some(fragment) = self.document.fragments.get(name) else { continue };
                     if self.spreads.contains(&name) {
                         let message = format!("fragment \"{name}\" spreads itself; remove the cycle");
@@ -193,7 +193,7 @@ mod tests {
             .concat()
     }
 
-    /// Each limit at its last good value and one above, both directly and through a fragment.
+    /// Each limit at its last accepted value and one above, both directly and through a fragment.
     #[test]
     fn each_limit_is_exact_at_its_boundary() {
         for (text, expected) in [
@@ -234,7 +234,8 @@ mod tests {
         assert_eq!((verdict(&tools), verdict(bomb)), ("ok", "DOCUMENT_TOO_COMPLEX"));
     }
 
-    /// Unfolded, the last one has 2^60 fields. The bound is four orders above what each needs.
+    /// Unfolded, the last one has 2^60 fields. The time limit is four orders of magnitude above the time that each
+    /// needs.
     #[test]
     fn document_bombs_are_refused_in_bounded_time() {
         let chain = |link: fn(usize, usize) -> String| {

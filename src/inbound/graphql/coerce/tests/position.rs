@@ -1,10 +1,10 @@
-//! Values and variables in the document: each place by itself, and generated documents against the engine.
+//! Values and variables in the document: each position by itself, and generated documents compared with the engine.
 
 use std::cell::Cell;
 
 use super::*;
 
-/// A schema whose fields take every kind of place.
+/// A schema with every kind of position.
 const PLACES: &str = "
     schema { query: Query }
     directive @skip(if: Boolean!) on FIELD
@@ -82,7 +82,7 @@ fn variable_that_does_not_fit_its_position_is_refused() {
         let document = format!("query({declared}) {{ f({use_}) }}");
         let judged = refused(&document, &json!({ "v": value(declared) }));
         assert_eq!(judged.is_none(), fits, "{document}: {judged:?}");
-        // a place in a fragment is a place of the operation
+        // a position in a fragment is a position of the operation
         let document = format!("query({declared}) {{ ...F }} fragment F on Query {{ f({use_}) }}");
         let judged = refused(&document, &json!({ "v": value(declared) }));
         assert_eq!(judged.is_none(), fits, "{document}: {judged:?}");
@@ -174,7 +174,7 @@ fn field_selected_on_a_union_gets_a_fragment_hint() {
     }
 }
 
-/// The document of the report: the first mutation ran, and the second one failed.
+/// The document of the bug report: the first mutation ran, and the second one failed.
 #[test]
 fn nested_list_variable_is_refused_before_any_mutation() {
     let types = schema::input_types().unwrap();
@@ -185,7 +185,7 @@ fn nested_list_variable_is_refused_before_any_mutation() {
     assert!(message.contains("untrackJobs.input.refs[0] takes \"JobRef!\""), "{message}");
 }
 
-/// Arguments of mutations with variables and literals of every kind in every place.
+/// Arguments of mutations with variables and literals of every kind in every position.
 fn any_argument() -> impl Strategy<Value = String> {
     let leaf = proptest::sample::select(vec![
         "$r", "$j", "$id", "$ids", "$s", "$n", "$i", "$l", "$ls", "$t", "$u", "\"x\"", "5", "5.5", "true",
@@ -251,12 +251,12 @@ fn no_mutation_runs_in_a_request_that_later_fails() {
             accepted.set(accepted.get() + 1);
             let request = Request::new(&document).variables(Variables::from_json(variables.clone()));
             let response = schema.execute(request).now_or_never().expect("no resolver waits");
-            // either validation refuses the whole document, or every argument reaches its resolver
+            // either validation rejects the whole document, or every argument reaches its resolver
             for error in response.errors {
                 let of_a_resolver = error.extensions.is_some() || error.message.starts_with("Data `");
                 prop_assert!(of_a_resolver || error.path.is_empty(), "{} {}: {:?}", document, variables, error);
             }
         }
     });
-    assert!(accepted.get() > 20, "the generator makes too few good documents: {}", accepted.get());
+    assert!(accepted.get() > 20, "the generator makes too few valid documents: {}", accepted.get());
 }

@@ -1,4 +1,4 @@
-//! Whatever is sent, the answer is JSON with data or a code.
+//! For any input, the response is JSON with data or a code.
 
 use proptest::collection::vec;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any as anything, prop_assert, prop_oneof, proptest};

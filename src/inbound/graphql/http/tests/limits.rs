@@ -1,4 +1,4 @@
-//! Documents that ask for too much: nothing runs, and the answer is short and names the limit.
+//! Documents over a limit: nothing runs, and the response is short and names the limit.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -53,7 +53,7 @@ async fn answer_over_the_size_limit_is_refused() {
     let answer = fixture.post(query(&format!("{{{aliases}}}"))).await;
     assert_eq!((answer.status, answer.code()), (422, "ANSWER_TOO_LARGE"), "{}", answer.text);
     assert!(answer.text.contains("200 bytes"), "{}", answer.text);
-    assert_eq!(memory.used(), 0, "what was reserved is given back");
+    assert_eq!(memory.used(), 0, "the reservation is released");
 }
 
 #[tokio::test]
@@ -66,14 +66,14 @@ async fn request_without_available_memory_is_refused_at_once() {
     let answer = fixture.post(query("{a:hello b:hello}")).await;
     assert_eq!((answer.status, answer.code()), (503, "OVERLOADED"), "{}", answer.text);
     assert_eq!(answer.headers[header::RETRY_AFTER], "1");
-    // counted where it was not begun: nothing ran
+    // rejected before execution: nothing ran
     assert_eq!(fixture.calls.load(Ordering::SeqCst), calls);
     drop(others);
     assert_eq!(fixture.post(query("{a:hello b:hello}")).await.status, 200);
     assert_eq!(memory.used(), 0);
 }
 
-/// Polls everything that can go on, and says whether the request is answered.
+/// Polls all tasks, and returns whether the request is answered.
 async fn is_answered(request: &mut (impl Future + Unpin)) -> bool {
     poll_fn(|cx| Poll::Ready(request.poll_unpin(cx).is_ready())).await
 }

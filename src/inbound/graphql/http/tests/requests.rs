@@ -1,4 +1,4 @@
-//! Requests that are refused for their form: bodies, URLs, methods, headers; and what is refused before reading.
+//! Requests that are rejected for their form: bodies, URLs, methods, headers; and what is rejected before reading.
 
 use std::future::pending;
 
@@ -83,7 +83,7 @@ async fn get_serves_queries_only() {
     }
 }
 
-/// The body of each request never arrives: what is refused here is refused before it is read.
+/// The body of each request never arrives: what is rejected here is rejected before it is read.
 #[tokio::test(start_paused = true)]
 async fn bad_headers_are_refused_before_the_body_is_read() {
     let fixture = fixture();
